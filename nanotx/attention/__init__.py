@@ -1,0 +1,116 @@
+"""Attention: how a position reads from those before it.
+
+A part is a frozen dataclass; what it builds is called as `forward(x, position, past)`. What attentions share
+(projections to heads, position, past, merging) stands here once, in `HeadedAttention`; a part gives the
+mathematics alone, `attend`.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from nanotx.config import at_least, share
+from nanotx.errors import ConfigError
+from nanotx.past import Past
+from nanotx.position import NOWHERE, Positioning
+from nanotx.registry import Slot
+from nanotx.shapes import Keys, KeyTimes, Queries, Seen, Stream, Times
+
+Bias = Float[Tensor, "h t s"]
+
+
+class Attention(Slot, ABC, slot="attention", package="nanotx.attention"):
+    """The slot: a causal map from stream to stream in which positions read from one another."""
+
+    heads: int = 1
+
+    @abstractmethod
+    def build(self, dim: int) -> nn.Module:
+        """The module, for a stream of width `dim`: `forward(x, position=NOWHERE, past=None) -> x`.
+
+        Raises:
+            ConfigError: the part does not fit this width; says what would.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Headed(Attention):
+    """The fields of an attention whose heads share the width of the stream among them."""
+
+    heads: int = 4  # how many; each has dim // heads of the width
+    dropout: float = 0.0  # on the attention weights, while training
+    bias: bool = False  # in the projections to queries, keys and values
+    out_bias: bool = False  # in the projection back to the stream
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "heads")
+        share(self, "dropout")
+
+    def head_width(self, dim: int) -> int:
+        """The width of one head.
+
+        Raises:
+            ConfigError: the heads do not divide the width of the stream.
+        """
+        if dim % self.heads:
+            fit = [heads for heads in range(1, dim + 1) if dim % heads == 0]
+            raise ConfigError(f"{self.part}: heads={self.heads} do not divide dim={dim}; try heads from {fit}.")
+        return dim // self.heads
+
+
+class HeadedAttention(nn.Module, ABC):
+    """Everything about an attention but its mathematics. Its weights are the shared layout of all of them."""
+
+    def __init__(self, config: Headed, dim: int) -> None:
+        super().__init__()
+        config.head_width(dim)
+        self.config = config
+        self.to_qkv = nn.Linear(dim, 3 * dim, bias=config.bias)
+        self.to_out = nn.Linear(dim, dim, bias=config.out_bias)
+
+    def forward(self, x: Stream, position: Positioning = NOWHERE, past: Past | None = None) -> Stream:
+        qkv = rearrange(self.to_qkv(x), "b t (three h k) -> three b h t k", three=3, h=self.config.heads)
+        q, k, v = qkv.unbind()
+        at, at_k = times(x, past)
+        q, k = position.turn(q, k, at)
+        if past is not None:
+            k, v = past.extend(k, v)
+        y = self.attend(q, k, v, position.bias(at, at_k))
+        return self.to_out(rearrange(y, "b h t k -> b t (h k)"))
+
+    @abstractmethod
+    def attend(self, q: Queries, k: Keys, v: Keys, bias: Bias | None) -> Queries:
+        """What each query reads from the values of the keys up to its own; the last query stands at the last key.
+
+        Args:
+            q: queries, the newest positions of `k`.
+            k: keys of all positions so far, the oldest first.
+            v: their values.
+            bias: added to the scores, or None.
+        """
+
+    @property
+    def dropout(self) -> float:
+        """The share of attention weights dropped now: none unless training."""
+        return self.config.dropout if self.training else 0.0
+
+
+def times(x: Stream, past: Past | None) -> tuple[Times, KeyTimes]:
+    """The positions of the stream's tokens, and those of all keys they may look at, past and present."""
+    length = past.length if past is not None else 0
+    at_k = torch.arange(length + x.shape[1], device=x.device)
+    return at_k[length:], at_k
+
+
+def seen(t: int, s: int, device: torch.device) -> Seen:
+    """Which of `s` keys each of the last `t` positions may look at: those up to its own."""
+    at_k = torch.arange(s, device=device)
+    return rearrange(at_k[s - t :], "t -> t 1") >= rearrange(at_k, "s -> 1 s")
+
+
+ONE_FUNCTION = ("fused", "per_head", "sdpa")
+"""Parts that are one function in several writings: a run trained with one may go on with another."""

@@ -1,0 +1,86 @@
+"""Attention as one first meets it: a small module for one head, a list of them, a projection.
+
+The same function as `fused` and `sdpa`. Weights are shared between the three in the layout of those two:
+
+    to_qkv = all heads' to_q, one below the other, then all heads' to_k, then all heads' to_v
+
+Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, section 3.2
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from einops import einsum, rearrange
+from torch import nn
+from torch.nn import functional as F
+
+from nanotx.attention import Attention, Headed, seen, times
+from nanotx.layout import OwnLayout, Tensors
+from nanotx.past import Past
+from nanotx.position import NOWHERE, Positioning
+from nanotx.shapes import Stream
+
+
+@Attention.register("per_head")
+@dataclass(frozen=True, kw_only=True)
+class PerHead(Headed):
+    """One module a head: the slowest of the three, and the plainest."""
+
+    def build(self, dim: int) -> nn.Module:
+        return PerHeadAttention(self, dim)
+
+
+class Head(nn.Module):
+    """One head of self-attention, the `index`-th."""
+
+    def __init__(self, config: PerHead, dim: int, index: int) -> None:
+        super().__init__()
+        self.config, self.index = config, index
+        self.to_q = nn.Linear(dim, config.head_width(dim), bias=config.bias)
+        self.to_k = nn.Linear(dim, config.head_width(dim), bias=config.bias)
+        self.to_v = nn.Linear(dim, config.head_width(dim), bias=config.bias)
+
+    def forward(self, x: Stream, position: Positioning, past: Past | None) -> Stream:
+        q, k, v = self.to_q(x), self.to_k(x), self.to_v(x)
+        at, at_k = times(x, past)
+        q, k = position.turn(q, k, at)
+        if past is not None:
+            k, v = past.extend(k, v)
+        scores = einsum(q, k, "b t k, b s k -> b t s") / math.sqrt(q.shape[-1])
+        bias = position.bias(at, at_k)
+        if bias is not None:
+            scores = scores + bias[self.index]
+        scores = scores.masked_fill(~seen(q.shape[1], k.shape[1], x.device), -torch.inf)
+        weights = scores.softmax(dim=-1).type_as(v)
+        weights = F.dropout(weights, self.config.dropout, training=self.training)
+        return einsum(weights, v, "b t s, b s k -> b t k")
+
+
+class PerHeadAttention(OwnLayout):
+    """Several heads side by side, projected back to the stream."""
+
+    def __init__(self, config: PerHead, dim: int) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(Head(config, dim, index) for index in range(config.heads))
+        self.to_out = nn.Linear(dim, dim, bias=config.out_bias)
+
+    def forward(self, x: Stream, position: Positioning = NOWHERE, past: Past | None = None) -> Stream:
+        read = [head(x, position, past.child(head.index) if past is not None else None) for head in self.heads]
+        return self.to_out(torch.cat(read, dim=-1))
+
+    def shared(self, own: Tensors) -> Tensors:
+        shared = {key: tensor for key, tensor in own.items() if not key.startswith("heads.")}
+        for kind in {key.split(".")[-1] for key in own if key.startswith("heads.")}:
+            parts = [own[f"heads.{head}.to_{one}.{kind}"] for one in "qkv" for head in range(len(self.heads))]
+            shared[f"to_qkv.{kind}"] = torch.cat(parts)
+        return shared
+
+    def own(self, shared: Tensors) -> Tensors:
+        own = {key: tensor for key, tensor in shared.items() if not key.startswith("to_qkv.")}
+        for key in shared.keys() - own.keys():
+            kind = key.removeprefix("to_qkv.")
+            parts = rearrange(shared[key], "(three h k) ... -> three h k ...", three=3, h=len(self.heads))
+            for one, heads in zip("qkv", parts, strict=True):
+                own |= {f"heads.{head}.to_{one}.{kind}": part for head, part in enumerate(heads)}
+        return own

@@ -1,0 +1,55 @@
+"""Blocks: one layer of the transformer, reading (attention) and then thinking (feed-forward)."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from torch import nn
+
+from nanotx.attention import Attention
+from nanotx.attention.sdpa import Sdpa
+from nanotx.config import share
+from nanotx.ffn import Ffn
+from nanotx.ffn.mlp import Mlp
+from nanotx.norm import Norm
+from nanotx.norm.layer import Layer
+from nanotx.registry import Slot
+
+
+class Block(Slot, ABC, slot="block", package="nanotx.block"):
+    """The slot: a layer of the model, called as `forward(x, position=NOWHERE, past=None) -> x`."""
+
+    heads: int | property = 1
+
+    @abstractmethod
+    def build(self, dim: int) -> nn.Module:
+        """The module, for a stream of width `dim`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TwoBranches(Block):
+    """The fields of a block with an attention and a feed-forward, each added to the stream."""
+
+    attention: Attention = Sdpa()
+    ffn: Ffn = Mlp()
+    norm: Norm = Layer()
+    dropout: float = 0.0  # on what each branch adds to the stream, while training
+
+    def __post_init__(self) -> None:
+        share(self, "dropout")
+
+    @property
+    def heads(self) -> int:
+        """How many heads its attention has."""
+        return self.attention.heads
+
+
+class TwoBranchesBlock(nn.Module):
+    """The modules of such a block; how they are put together is the part's to say."""
+
+    def __init__(self, config: TwoBranches, dim: int) -> None:
+        super().__init__()
+        self.attention_norm = config.norm.build(dim)
+        self.attention = config.attention.build(dim)
+        self.ffn_norm = config.norm.build(dim)
+        self.ffn = config.ffn.build(dim)
+        self.dropout = nn.Dropout(config.dropout)

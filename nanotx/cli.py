@@ -1,0 +1,49 @@
+"""The front door: `nanotx VERB`. Nothing heavy is imported before a verb is chosen."""
+
+import sys
+from collections.abc import Callable
+
+from nanotx import __version__
+from nanotx.door import through
+from nanotx.errors import ConfigError, did_you_mean
+
+USAGE = """\
+nanotx: a transformer to watch, take apart, swap a part of, and train on the machine at hand
+
+  nanotx train NAME|FILE.toml [flags]     run a recipe, of the package or of the shelf
+  nanotx sample RUN [flags]               let a run write
+  nanotx show RUN [flags]                 a run's course, on the terminal or as SVG
+  nanotx tokenizer train|encode|decode    learn a tokenizer from files, and use it
+
+Each verb explains itself: nanotx VERB --help. Every recipe is also python -m nanotx.recipes.NAME.
+"""
+
+
+def verbs() -> dict[str, Callable[[list[str]], int]]:
+    """What each verb does, given the words after it."""
+    from nanotx import verbs as known
+
+    return {"train": known.train, "sample": known.sample, "show": known.show, "tokenizer": known.tokenizer}
+
+
+def run(argv: list[str]) -> int:
+    """Answer one command line; returns the exit code."""
+    if not argv or argv[0] in {"-h", "--help", "help"}:
+        sys.stdout.write(USAGE)
+        return 0 if argv else 2
+    if argv[0] == "--version":
+        sys.stdout.write(f"nanotx {__version__}\n")
+        return 0
+    known = verbs()
+    if argv[0] not in known:
+        raise ConfigError(f"nanotx {argv[0]}: no such verb.{did_you_mean(argv[0], known)} Known: {', '.join(known)}.")
+    return known[argv[0]](argv[1:])
+
+
+def main() -> None:
+    """The console script."""
+    through(lambda: run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

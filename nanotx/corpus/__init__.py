@@ -1,0 +1,50 @@
+"""Corpora: where a text comes from, and which part of it is kept for validation."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from nanotx.config import share
+from nanotx.errors import DataError
+from nanotx.registry import Slot
+
+
+class Unavailable(DataError):
+    """A corpus that has to be fetched and is out of reach; where none was named, another may serve."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Corpus(Slot, ABC, slot="corpus", package="nanotx.corpus"):
+    """The slot: a text. A part is a frozen dataclass that can read or make it."""
+
+    validation: float = 0.1  # the share of the characters, at the end, that no training sees
+
+    def __post_init__(self) -> None:
+        share(self, "validation")
+
+    @abstractmethod
+    def text(self) -> str:
+        """The whole text.
+
+        Raises:
+            Unavailable: it cannot be fetched; says why and what to try.
+            DataError: it cannot be used; says why.
+        """
+
+    def split(self) -> tuple[str, str]:
+        """The training and the validation text, cut at a character before any tokenizer sees them.
+
+        Raises:
+            DataError: one of the two would be empty, or there is no text.
+        """
+        text = self.text()
+        cut = len(text) - round(len(text) * self.validation)
+        if not 0 < cut < len(text):
+            raise DataError(
+                f"corpus {self.part}: {len(text)} characters with validation={self.validation:g} leave "
+                f"{cut} to train on and {len(text) - cut} to validate on; both need some."
+            )
+        return text[:cut], text[cut:]
+
+    def floor(self) -> float | None:
+        """The bits per byte of the validation text under the process that wrote it; None if nobody knows."""
+        return None

@@ -1,0 +1,75 @@
+"""A text of the user's own: a file, a folder with all that is in it, or a glob."""
+
+import glob
+from dataclasses import dataclass
+from pathlib import Path
+
+from nanotx.corpus import Corpus
+from nanotx.errors import DataError, did_you_mean
+
+
+@Corpus.register("file")
+@dataclass(frozen=True, kw_only=True)
+class File(Corpus):
+    """UTF-8 text as it stands, line endings included.
+
+    A folder is read to its depths, without what is hidden, in the order of the names. Several files become
+    one text: each but the last is given a newline at its end where it has none. A byte-order mark is dropped.
+    """
+
+    path: str = ""  # my.txt, a folder, or a glob such as "books/**/*.txt"
+
+    def text(self) -> str:
+        """The whole text.
+
+        Raises:
+            DataError: there is no such file, none in the folder or glob, one is not UTF-8, or all are empty.
+        """
+        if not self.path:
+            raise DataError("corpus file: path is empty; give --corpus.path my.txt")
+        try:
+            texts = [text for path in self._paths() if (text := _read(path))]
+        except OSError as error:
+            raise DataError(
+                f"corpus file: {error.filename or self.path}: cannot be read: {error.strerror}."
+            ) from None
+        if not texts:
+            raise DataError(f"corpus file: {self.path}: there is no text in it.")
+        ended = [text if text.endswith("\n") else text + "\n" for text in texts[:-1]]
+        return "".join([*ended, texts[-1]])
+
+    def _paths(self) -> list[Path]:
+        path = Path(self.path)
+        if path.is_file():
+            return [path]
+        if path.is_dir():
+            inside = {file: file.relative_to(path).parts for file in path.rglob("*") if file.is_file()}
+            seen = [file for file, parts in inside.items() if not any(part.startswith(".") for part in parts)]
+            if not seen:
+                raise DataError(f"corpus file: {self.path}: this folder holds no file that is not hidden.")
+            return sorted(seen, key=inside.__getitem__)
+        if not glob.has_magic(self.path):
+            raise DataError(f"corpus file: {self.path}: there is no such file or folder.{_neighbour(path)}")
+        # Path.glob would enter what is hidden and take no absolute pattern.
+        found = sorted(Path(name) for name in glob.glob(self.path, recursive=True) if Path(name).is_file())  # noqa: PTH207
+        if not found:
+            raise DataError(
+                f"corpus file: {self.path}: no file matches; see what is there with a shorter pattern."
+            )
+        return found
+
+
+def _read(path: Path) -> str:
+    data = path.read_bytes()
+    try:
+        return data.decode("utf-8").removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"corpus file: {path}: expected UTF-8, got byte 0x{data[error.start]:02x} "
+            f"at offset {error.start}; save it as UTF-8, or name the text files alone with a glob such as '*.txt'."
+        ) from None
+
+
+def _neighbour(path: Path) -> str:
+    names = [near.name for near in path.parent.iterdir()] if path.parent.is_dir() else []
+    return did_you_mean(path.name, names)

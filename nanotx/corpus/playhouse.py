@@ -1,0 +1,65 @@
+"""The playhouse: an endless play that nanotx writes itself, and whose entropy it therefore knows.
+
+A first run needs no network, and its loss curve has a floor drawn under it: no model can do better than the
+grammar that wrote the text, so "how close is this model to perfect?" has an answer in bits per byte.
+"""
+
+from dataclasses import dataclass
+from random import Random
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nanotx.config import at_least
+from nanotx.corpus import Corpus
+from nanotx.corpus._grammar import Grammar
+from nanotx.corpus._play import the_play
+
+
+@Corpus.register("playhouse")
+@dataclass(frozen=True, kw_only=True)
+class Playhouse(Corpus):
+    """Plays in the manner of an older stage, from a grammar and a seed; all ASCII."""
+
+    seed: int = 1  # each writes other plays, the same on every machine
+    size: int = 1_000_000  # characters; the last play breaks off there
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(self, 0, "seed")
+        at_least(self, 1, "size")
+
+    def text(self) -> str:
+        """The plays, one after another."""
+        pieces, size = list[str](), 0
+        for piece in self.grammar().write(Random(self.seed).random):
+            pieces.append(piece)
+            size += len(piece)
+            if size >= self.size:
+                break
+        return "".join(pieces)[: self.size]
+
+    def grammar(self) -> Grammar:
+        """What writes the plays; its `rate()` is the bits per character of all that it could ever write."""
+        return the_play()
+
+    def surprisal(self, text: str) -> NDArray[np.float64]:
+        """The bits that each character of a text costs one who knows the grammar and what came before.
+
+        Args:
+            text: begins as `text()` does, with a play's title; may break off anywhere.
+
+        Raises:
+            DataError: the playhouse never writes this; says at which character.
+        """
+        return self.grammar().surprisal(text)
+
+    def floor(self) -> float:
+        """The bits per byte of the validation text to one who knows the grammar and has read what precedes it.
+
+        No model is expected to do better. One that begins to read in the middle, as each window does, cannot
+        know how the scene and the play began, and stays a little above.
+        """
+        training, validation = self.split()
+        bits = self.surprisal(training + validation)[len(training) :]
+        return float(bits.sum()) / len(validation.encode("utf-8"))

@@ -1,0 +1,90 @@
+"""What this machine is good at: where to run, in which numbers, on how many threads."""
+
+import os
+import shutil
+import time
+from dataclasses import dataclass
+
+import torch
+
+from nanotx.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """A choice that has been made."""
+
+    device: torch.device
+    dtype: torch.dtype
+    threads: int
+
+    @property
+    def mixed(self) -> bool:
+        """Whether the mathematics runs in fewer bits than the weights are kept in."""
+        return self.dtype is not torch.float32
+
+    def autocast(self) -> torch.autocast:
+        """The context in which a model runs."""
+        return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.mixed)
+
+
+def choose(device: str, dtype: str, threads: int) -> Machine:
+    """Settle what was left to "auto" (or 0) and tell torch.
+
+    Raises:
+        ConfigError: the machine does not have what was asked for.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device: expected a CUDA GPU, and torch sees none; try --device cpu, or a torch with CUDA.")
+    if device == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError("device: expected Apple's GPU, and torch sees none; try --device cpu.")
+    if dtype == "auto":
+        dtype = "bfloat16" if has_bfloat16(device) else "float32"
+    if dtype == "float16" and device == "cpu":
+        raise ConfigError("dtype: float16 does not train on a CPU; try --dtype bfloat16 or float32.")
+    threads = threads or cores()
+    torch.set_num_threads(threads)
+    return Machine(device=torch.device(device), dtype=getattr(torch, dtype), threads=threads)
+
+
+def has_bfloat16(device: str) -> bool:
+    """Whether the hardware itself multiplies in bfloat16; in software it is slower than float32."""
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def check_compiler(device: torch.device) -> None:
+    """Raise ConfigError where torch.compile would find no compiler for this device."""
+    if device.type == "cpu" and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++", "cl"))):
+        raise ConfigError("compile: expected a C++ compiler such as g++, and there is none; try --no-compile.")
+
+
+def measured_peak(machine: Machine, size: int = 1024, tries: int = 8) -> float:
+    """Operations per second of the best of a few square matrix products, in the machine's dtype."""
+    a = torch.randn(size, size, device=machine.device, dtype=machine.dtype)
+    best = float("inf")
+    for _ in range(tries):
+        synchronize(machine.device)
+        start = time.perf_counter()
+        torch.mm(a, a)
+        synchronize(machine.device)
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done all it was told."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()

@@ -1,0 +1,56 @@
+"""What can go wrong, by whose hand, and the exit code that says so."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class NanotxError(Exception):
+    """Something the user can mend; the command line prints it without a traceback."""
+
+    exit_code = 1
+
+
+class ConfigError(NanotxError, ValueError):
+    """A recipe, a flag or a field that cannot be."""
+
+    exit_code = 2
+
+
+class UnknownPart(ConfigError):
+    """A name that no part of the slot bears."""
+
+
+class DataError(NanotxError):
+    """A corpus that cannot be had or used."""
+
+    exit_code = 3
+
+
+class TokenizerError(DataError):
+    """A tokenizer that cannot be learned, read or used."""
+
+
+class TextError(TokenizerError, ValueError):
+    """A text, or ids, that this tokenizer cannot take."""
+
+
+class RunError(NanotxError):
+    """A run folder, checkpoint or weights that cannot be read or written."""
+
+    exit_code = 4
+
+
+class Diverged(NanotxError):
+    """A loss or gradient that is no longer a finite number."""
+
+    exit_code = 5
+
+
+class LawBroken(NanotxError, AssertionError):
+    """A part that does not do what every part of its slot must."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The nearest known word as a sentence with a space before it; empty when nothing is near."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f" Did you mean {near[0]!r}?" if near else ""

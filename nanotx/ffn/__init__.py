@@ -1,0 +1,15 @@
+"""Feed-forward layers: what each position makes of what it has read."""
+
+from abc import ABC, abstractmethod
+
+from torch import nn
+
+from nanotx.registry import Slot
+
+
+class Ffn(Slot, ABC, slot="ffn", package="nanotx.ffn"):
+    """The slot: a map from stream to stream that acts on each position alone."""
+
+    @abstractmethod
+    def build(self, dim: int) -> nn.Module:
+        """The module, for a stream of width `dim`."""

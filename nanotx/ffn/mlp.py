@@ -1,0 +1,45 @@
+"""Two maps with a bend between them.
+
+Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, equation 2 (relu);
+Hendrycks and Gimpel 2016, https://arxiv.org/abs/1606.08415 (gelu, the exact one)
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import nn
+from torch.nn import functional as F
+
+from nanotx.config import at_least
+from nanotx.ffn import Ffn
+from nanotx.shapes import Stream
+
+
+@Ffn.register("mlp")
+@dataclass(frozen=True, kw_only=True)
+class Mlp(Ffn):
+    """Two maps with a bend between them."""
+
+    width: int | None = None  # of the hidden layer; None is 4 * dim
+    activation: Literal["relu", "gelu"] = "gelu"
+    bias: bool = False  # in both maps
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "width")
+
+    def build(self, dim: int) -> nn.Module:
+        return MlpFfn(self, dim)
+
+
+class MlpFfn(nn.Module):
+    """Wide, bent, narrow."""
+
+    def __init__(self, config: Mlp, dim: int) -> None:
+        super().__init__()
+        width = 4 * dim if config.width is None else config.width
+        self.bend = {"relu": F.relu, "gelu": F.gelu}[config.activation]
+        self.to_hidden = nn.Linear(dim, width, bias=config.bias)
+        self.to_out = nn.Linear(width, dim, bias=config.bias)
+
+    def forward(self, x: Stream) -> Stream:
+        return self.to_out(self.bend(self.to_hidden(x)))

@@ -1,0 +1,170 @@
+"""The model: tokens are embedded, run through the blocks, normed, and scored against the vocabulary."""
+
+import hashlib
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from nanotx.block import Block
+from nanotx.block.prenorm import PreNorm
+from nanotx.config import at_least, share
+from nanotx.errors import ConfigError
+from nanotx.layout import to_own, to_shared
+from nanotx.norm import Norm
+from nanotx.norm.layer import Layer
+from nanotx.past import Past
+from nanotx.position import Position
+from nanotx.position.learned import Learned
+from nanotx.sample import Sampling, generate
+from nanotx.shapes import Logits, Stream, Tokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A decoder-only transformer, as pure data."""
+
+    excludes: ClassVar[dict[str, tuple[str, ...]]] = {"block": ("blocks",), "blocks": ("block",)}
+
+    dim: int = 128  # width of the stream
+    layers: int = 4  # how many blocks
+    context: int = 64  # how many tokens are read at most
+    dropout: float = 0.0  # on the embedding, while training
+    tied: bool = True  # whether the head's weights are the embedding's
+    head_bias: bool = False  # in the head
+    position: Position = Learned()
+    norm: Norm = Layer()  # after the last block
+    block: Block | None = None  # every layer; prenorm where no `blocks` are given either
+    blocks: tuple[Block, ...] = ()  # or a pattern, repeated over the layers
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "dim", "layers", "context")
+        share(self, "dropout")
+        if self.block is not None and self.blocks:
+            raise ConfigError("blocks: expected either block or blocks, got both; leave one out.")
+        if self.block is None and not self.blocks:
+            object.__setattr__(self, "block", PreNorm())
+
+    def pattern(self) -> tuple[Block, ...]:
+        """The block of each layer."""
+        pattern = self.blocks or (self.block or PreNorm(),)
+        return tuple(pattern[layer % len(pattern)] for layer in range(self.layers))
+
+    def build(self, vocab_size: int, seed: int = 0) -> "Transformer":
+        """The module, its weights drawn from `seed`.
+
+        Raises:
+            ConfigError: the parts do not fit one another; says which and what would.
+        """
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = Transformer(self, vocab_size)
+            draw_weights(model, seed)
+        return model
+
+
+class Transformer(nn.Module):
+    """The model as a module: ids to logits."""
+
+    def __init__(self, config: Model, vocab_size: int) -> None:
+        super().__init__()
+        pattern = config.pattern()
+        heads = {int(block.heads) for block in pattern}  # type: ignore[call-overload]
+        if len(heads) > 1 and config.position.part != "none":
+            raise ConfigError(f"model: blocks with heads {sorted(heads)} cannot share one position; give all as many.")
+        self.config, self.vocab_size = config, vocab_size
+        self.embedding = nn.Embedding(vocab_size, config.dim)
+        self.dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.ModuleList(block.build(config.dim) for block in pattern)
+        self.position = config.position.build(config.dim, min(heads), config.context)
+        self.norm = config.norm.build(config.dim)
+        self.head = nn.Linear(config.dim, vocab_size, bias=config.head_bias)
+        if config.tied:
+            self.head.weight = self.embedding.weight
+
+    def forward(self, ids: Tokens, past: Past | None = None) -> Logits:
+        return self.head(self.stream(ids, past))
+
+    def stream(self, ids: Tokens, past: Past | None = None) -> Stream:
+        """What the head reads: the stream after the last norm.
+
+        Raises:
+            ConfigError: past and ids together are longer than the context.
+        """
+        length = past.length if past is not None else 0
+        if length + ids.shape[1] > self.context:
+            raise ConfigError(f"model: {length + ids.shape[1]} tokens do not fit a context of {self.context}.")
+        at = torch.arange(length, length + ids.shape[1], device=ids.device)
+        x = self.dropout(self.position.embed(self.embedding(ids), at))
+        for layer, block in enumerate(self.blocks):
+            x = block(x, self.position, past.child(layer) if past is not None else None)
+        if past is not None:
+            past.read(ids.shape[1])
+        return self.norm(x)
+
+    def next_scores(self, ids: Tokens, past: Past | None = None) -> Float[Tensor, "b v"]:
+        """Scores of the token after the last of `ids`."""
+        return self.head(self.stream(ids, past)[:, -1])
+
+    @torch.inference_mode()
+    def generate(self, ids: Tokens, max_new_tokens: int, sampling: Sampling | None = None) -> Tokens:
+        """The ids of the prompts and of what the model makes of them, a row each."""
+        training = self.training
+        self.eval()
+        drawn = generate(self, ids, sampling or Sampling())
+        ids = torch.stack([*ids.unbind(1), *(one for one, _ in zip(drawn, range(max_new_tokens), strict=False))], dim=1)
+        self.train(training)
+        return ids
+
+    @property
+    def context(self) -> int:
+        """How many tokens are read at most."""
+        return self.config.context
+
+    @cached_property
+    def parameter_count(self) -> int:
+        """How many numbers are learned; tied ones count once."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    @cached_property
+    def flops_per_token(self) -> int:
+        """Floating-point operations that training spends on a token: a multiplication and an addition are two.
+
+        Six for each weight of a matrix that the token meets, and 12 * layers * dim * context for attention's two
+        products, the masked half counted. Source: Chowdhery et al. 2022, https://arxiv.org/abs/2204.02311,
+        appendix B.
+        """
+        maps = sum(module.weight.numel() for module in self.modules() if isinstance(module, nn.Linear))
+        return 6 * maps + 12 * self.config.layers * self.config.dim * self.context
+
+
+@torch.no_grad()
+def draw_weights(model: nn.Module, seed: int) -> None:
+    """Initial weights by GPT-2's rule, each drawn from the seed and its name alone.
+
+    Linear and embedding weights are normal with deviation 0.02; those that write into the stream (`to_out`) are
+    divided by the root of their number; biases of linear maps are zero. Whatever else a part owns keeps what it
+    drew itself. Source: Radford et al. 2019, Language Models are Unsupervised Multitask Learners, section 2.3
+    """
+    drawn: dict[str, Tensor] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear) and module.bias is not None:
+            module.bias.zero_()
+        if isinstance(module, nn.Linear | nn.Embedding):
+            drawn[f"{name}.weight"] = module.weight
+    unique = dict(model.named_parameters())
+    drawn = to_shared(model, {name: unique[name] for name in drawn if name in unique})
+    residuals = sum(name.endswith("to_out.weight") for name in drawn)
+    for name, weight in drawn.items():
+        key = hashlib.sha256(f"{seed} {name}".encode()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(key[:8], "little") >> 1)
+        deviation = 0.02 / math.sqrt(residuals) if name.endswith("to_out.weight") else 0.02
+        drawn[name] = torch.empty(weight.shape).normal_(std=deviation, generator=generator)
+    for name, weight in to_own(model, drawn).items():
+        unique[name].copy_(weight)
+
+

@@ -1,0 +1,16 @@
+"""No norm: the stream as it is."""
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from nanotx.norm import Norm
+
+
+@Norm.register("none")
+@dataclass(frozen=True, kw_only=True)
+class NoNorm(Norm):
+    """The stream as it is."""
+
+    def build(self, dim: int) -> nn.Module:
+        return nn.Identity()

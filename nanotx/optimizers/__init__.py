@@ -1,0 +1,21 @@
+"""Optimizers: how a gradient becomes a change of the weights."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+
+from torch import nn
+from torch.optim import Optimizer as TorchOptimizer
+
+from nanotx.registry import Slot
+
+Named = Iterable[tuple[str, nn.Parameter]]
+
+
+class Optimizer(Slot, ABC, slot="optimizer", package="nanotx.optimizers"):
+    """The slot. A part is built from parameters with names, so that its split into groups is visible."""
+
+    lr: float
+
+    @abstractmethod
+    def build(self, parameters: Named) -> TorchOptimizer:
+        """The optimizer; each of its groups holds its own full rate under `base_lr`."""

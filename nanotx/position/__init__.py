@@ -1,0 +1,52 @@
+"""Positions: how a model knows where in the text a token stands.
+
+One for the whole model. The model calls `embed`; each attention calls `turn` and `bias`. Each does nothing
+unless the part says otherwise.
+"""
+
+from abc import ABC, abstractmethod
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from nanotx.registry import Slot
+from nanotx.shapes import KeyTimes, Stream, Times
+
+Turned = Float[Tensor, "... t k"]
+
+
+class Position(Slot, ABC, slot="position", package="nanotx.position"):
+    """The slot: where a token stands. A part is a frozen dataclass that builds a `Positioning`."""
+
+    @abstractmethod
+    def build(self, dim: int, heads: int, context: int) -> "Positioning":
+        """The module.
+
+        Args:
+            dim: width of the stream.
+            heads: how many heads share it, hence dim // heads is the width that `turn` sees.
+            context: how many positions there are.
+
+        Raises:
+            ConfigError: the part cannot honour these sizes.
+        """
+
+
+class Positioning(nn.Module):
+    """The thing. As it stands it knows no position at all."""
+
+    def embed(self, x: Stream, at: Times) -> Stream:
+        """The embedded tokens, with what the part adds for their positions `at`."""
+        return x
+
+    def turn(self, q: Turned, k: Turned, at: Times) -> tuple[Turned, Turned]:
+        """Queries and keys of the tokens at positions `at`, turned by them."""
+        return q, k
+
+    def bias(self, at_q: Times, at_k: KeyTimes) -> Float[Tensor, "h t s"] | None:
+        """What is added to the scores of each head, or None for nothing."""
+        return None
+
+
+NOWHERE = Positioning()
+"""What an attention is given when nobody tells it where its tokens stand."""

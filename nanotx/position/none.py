@@ -1,0 +1,17 @@
+"""No position: the causal mask alone tells the model what came before.
+
+Source: Haviv et al. 2022, https://arxiv.org/abs/2203.16634
+"""
+
+from dataclasses import dataclass
+
+from nanotx.position import Position, Positioning
+
+
+@Position.register("none")
+@dataclass(frozen=True, kw_only=True)
+class NoPosition(Position):
+    """No position at all."""
+
+    def build(self, dim: int, heads: int, context: int) -> Positioning:
+        return Positioning()

@@ -1,0 +1,118 @@
+"""A slot is a place where one of many parts fits; it finds its parts by name.
+
+A name is looked up among the parts already registered, then as a file of the slot's package, then as an
+entry point in the group of the package's name. Nothing is imported before it is asked for.
+"""
+
+import hashlib
+import importlib
+import importlib.util
+import pkgutil
+import sys
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, ClassVar, Self, TypeVar
+
+from nanotx.errors import ConfigError, UnknownPart, did_you_mean
+
+T = TypeVar("T", bound=type)
+
+
+class Slot:
+    """The base of every slot. A slot is never built; a part derives from its slot and is never derived from.
+
+    A slot is declared as `class Attention(Slot, slot="attention", package="nanotx.attention")`.
+    """
+
+    slot: ClassVar[str]
+    package: ClassVar[str]
+    part: ClassVar[str] = ""
+    registered: ClassVar[dict[str, type[Any]]]
+
+    def __init_subclass__(cls, slot: str = "", package: str = "") -> None:
+        super().__init_subclass__()
+        if slot:
+            cls.slot, cls.package, cls.registered = slot, package, {}
+        elif cls.__mro__[1].__dict__.get("part"):
+            raise TypeError(f"{cls.__name__}: a part is never subclassed; wrap {cls.__mro__[1].__name__} instead.")
+
+    @classmethod
+    def register(cls, name: str) -> Callable[[T], T]:
+        """The decorator that gives a part its name, which is also the name of its file."""
+
+        def enter(part: T) -> T:
+            known = cls.registered.get(name)
+            if known is not None and (known.__module__, known.__qualname__) != (part.__module__, part.__qualname__):
+                raise ConfigError(
+                    f"{cls.package}: {part.__module__} registers {name!r}, a name that "
+                    f"{known.__module__}.{known.__qualname__} has already; choose another."
+                )
+            part.part = name  # type: ignore[attr-defined]
+            cls.registered[name] = part
+            return part
+
+        return enter
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """Every name that `find` answers to, sorted; imports none of them."""
+        plugged = {entry.name for entry in entry_points(group=cls.package)}
+        return sorted({*cls.registered, *cls._files(), *plugged})
+
+    @classmethod
+    def find(cls, name: str) -> type[Self]:
+        """The part of this name, imported now if it was not yet.
+
+        Raises:
+            UnknownPart: no part bears the name.
+            ConfigError: its file or entry point cannot be imported.
+        """
+        if name not in cls.registered:
+            try:
+                if name in cls._files():
+                    importlib.import_module(f"{cls.package}.{name}")
+                else:
+                    for entry in entry_points(group=cls.package, name=name):
+                        cls.register(name)(entry.load())
+            except ImportError as error:
+                raise ConfigError(f"{cls.package}: {name!r} cannot be imported: {error}.") from error
+        if name not in cls.registered:
+            raise UnknownPart(
+                f"{cls.package}: no part named {name!r}.{did_you_mean(name, cls.names())} "
+                f"Known: {', '.join(cls.names())}. A file of your own is brought by --load FILE.py."
+            )
+        part: type[Self] = cls.registered[name]
+        return part
+
+    @classmethod
+    def table(cls, name: str) -> dict[str, Any]:
+        """The config table that a bare name stands for; a slot may read more out of it, such as a path."""
+        return {"part": name}
+
+    @classmethod
+    def _files(cls) -> set[str]:
+        folder = importlib.import_module(cls.package).__path__
+        return {module.name for module in pkgutil.iter_modules(folder) if not module.name.startswith("_")}
+
+
+def load_file(path: str | Path) -> None:
+    """Import a file of the user's own, once, so that the parts it registers can be found.
+
+    Raises:
+        ConfigError: there is no such file, or it is not Python.
+    """
+    file = Path(path).resolve()
+    name = f"nanotx_loaded_{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"
+    if name in sys.modules:
+        return
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None or not file.is_file():
+        raise ConfigError(f"--load {path}: expected a Python file such as mine.py, and there is none here.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise

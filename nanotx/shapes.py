@@ -1,0 +1,25 @@
+"""The alphabet of axes: one letter, one meaning, in every annotation and every einops pattern.
+
+b batch, t time, s time of keys, d width of the stream, v vocabulary, h heads, g key/value groups,
+k width of a head, f width of the feed-forward. `x` is the stream.
+"""
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+Tokens = Int[Tensor, "b t"]
+"""Ids of tokens."""
+Stream = Float[Tensor, "b t d"]
+"""What every block reads and writes."""
+Logits = Float[Tensor, "b t v"]
+"""For each position, a score for every token of the vocabulary."""
+
+Times = Int[Tensor, " t"]
+"""Positions of queries, counted from the first token of the text."""
+KeyTimes = Int[Tensor, " s"]
+"""Positions of keys."""
+Queries = Float[Tensor, "b h t k"]
+Keys = Float[Tensor, "b h s k"]
+Scores = Float[Tensor, "b h t s"]
+Seen = Bool[Tensor, "t s"]
+"""True where a query may look at a key."""

@@ -1,0 +1,75 @@
+"""summary.json: the figures of a run, complete enough to compare it with others."""
+
+import importlib.metadata
+import json
+import platform
+from typing import Any
+
+import torch
+
+import nanotx
+from nanotx.device import Machine
+from nanotx.model import Transformer
+from nanotx.recipe import Recipe
+from nanotx.texts import Texts
+from nanotx.train import Trainer
+
+Figures = dict[str, Any]
+
+
+def summarize(trainer: Trainer, texts: Texts, peak: float) -> Figures:
+    """The figures of a run so far; `peak` is the machine's measured best, in operations a second."""
+    recipe, progress, machine = trainer.recipe, trainer.progress, trainer.machine
+    tokens = progress.step * recipe.train.batch * recipe.model.context
+    speed = tokens / progress.train_seconds if progress.train_seconds else 0.0
+    floor = recipe.corpus.floor()
+    return {
+        "complete": progress.step >= recipe.train.steps,
+        "steps": progress.step,
+        "parameters": trainer.model.parameter_count,
+        **{key: progress.scores.get(key) for key in ("train_loss", "val_loss", "bits_per_byte", "perplexity")},
+        **({} if floor is None else {"floor_bits_per_byte": floor}),
+        "best_step": progress.best.get("step"),
+        "best_val_loss": progress.best.get("val_loss"),
+        "train_seconds": progress.train_seconds,
+        "wall_seconds": progress.scores.get("wall_seconds", progress.wall_seconds),
+        "tokens": tokens,
+        "tokens_per_second": speed,
+        "mfu": speed * trainer.model.flops_per_token / peak,
+        "peak_flops": peak,
+        "device": machine.device.type,
+        "dtype": str(machine.dtype).removeprefix("torch."),
+        "compiled": recipe.compile,
+        "threads": machine.threads,
+        "seed": recipe.seed,
+        "corpus": recipe.corpus.part,
+        "corpus_sha256": texts.sha256,
+        "tokenizer": recipe.tokenizer.part,
+        "vocab_size": texts.codec.vocab_size,
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """What the figures were made with."""
+    names = ("numpy", "einops", "safetensors")
+    return {
+        "nanotx": nanotx.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        **{name: importlib.metadata.version(name) for name in names},
+    }
+
+
+def title(name: str, recipe: Recipe, model: Transformer, texts: Texts, machine: Machine) -> str:
+    """A run in one line."""
+    return (
+        f"{name}: {model.parameter_count / 1e6:.2f} M parameters on {recipe.corpus.part}, "
+        f"{recipe.tokenizer.part} of {texts.codec.vocab_size}, {machine.device.type} "
+        f"{str(machine.dtype).removeprefix('torch.')}, {machine.threads} threads"
+    )
+
+
+def to_json(figures: Figures) -> str:
+    """Figures as strict JSON."""
+    return json.dumps(figures, indent=1, allow_nan=False) + "\n"

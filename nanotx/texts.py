@@ -1,0 +1,56 @@
+"""The texts of a run, cut, tokenized, and ready to learn from and to be scored on."""
+
+import hashlib
+from dataclasses import dataclass
+
+from nanotx.corpus import Corpus
+from nanotx.data import Windows
+from nanotx.errors import TextError
+from nanotx.evaluate import Exam
+from nanotx.tokenizers import Codec, Tokenizer
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Texts:
+    """What a corpus gives a run."""
+
+    codec: Codec
+    windows: Windows  # of the training text
+    exams: dict[str, Exam]  # train: the first of it, as long as the validation text; val: all of that
+    sha256: str  # of the whole text in UTF-8
+
+
+def read_texts(
+    corpus: Corpus, tokenizer: Tokenizer, context: int, seed: int, codec: Codec | None = None
+) -> Texts:
+    """Read a corpus, cut it, and let a tokenizer learn from the training part alone.
+
+    Args:
+        corpus: where the text comes from.
+        tokenizer: what learns, unless `codec` has been learned already.
+        context: how many tokens a window has.
+        seed: of the windows' order.
+        codec: the tokenizer of a run that goes on.
+
+    Raises:
+        DataError: the text cannot be had, or is too short.
+        TextError: the validation text holds what training did not teach the tokenizer.
+    """
+    training, validation = corpus.split()
+    codec = codec or tokenizer.learn([training])
+    ids = codec.encode(training)
+    try:
+        exams = {"train": exam(codec, training[: len(validation)]), "val": exam(codec, validation)}
+    except TextError as error:
+        raise TextError(f"validation text, of which training saw nothing: {error}") from None
+    return Texts(
+        codec=codec,
+        windows=Windows(ids=ids, context=context, seed=seed),
+        exams=exams,
+        sha256=hashlib.sha256((training + validation).encode("utf-8")).hexdigest(),
+    )
+
+
+def exam(codec: Codec, text: str) -> Exam:
+    """A text to be scored on."""
+    return Exam(ids=codec.encode(text), start=codec.start, size=len(text.encode("utf-8")))

@@ -1,0 +1,117 @@
+"""A codec is a learned tokenizer: a value that turns a text into ids and ids into a text."""
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nanotx.errors import TextError
+from nanotx.tokenizers._storage import Origin, write_file
+
+Ids = NDArray[np.integer[Any]]
+Same = TypeVar("Same", bound="Codec")
+
+
+def utf8(part: str, text: str) -> bytes:
+    """The UTF-8 bytes of a text; `part` is the name of the tokenizer that asks.
+
+    Raises:
+        TextError: the text holds a lone surrogate, which is half a character and has no bytes; says where.
+    """
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise TextError(
+            f"{part}: lone surrogate U+{ord(text[error.start]):04X} at offset {error.start} is no character; "
+            "try text.encode('utf-8', 'replace').decode('utf-8')."
+        ) from None
+
+
+class Codec(ABC):
+    """The thing: a learned tokenizer, a value that does not change."""
+
+    part: str
+    """The name of the part that learned it."""
+    vocab_size: int
+    """How many ids there are: 0 to vocab_size - 1."""
+    origin: Origin | None = None
+    """Where it was learned, if that was recorded; two codecs may be equal and differ in this."""
+
+    @abstractmethod
+    def encode(self, text: str) -> Ids:
+        """The ids of a text, never a special one, as a new array of int32.
+
+        Raises:
+            TextError: the text holds something this tokenizer cannot; says what and at which offset.
+        """
+
+    @abstractmethod
+    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+        """The exact UTF-8 bytes that the ids stand for, even where they break a character.
+
+        Raises:
+            TextError: an id is out of range.
+        """
+
+    @abstractmethod
+    def table(self) -> dict[str, Any]:
+        """What `Tokenizer.read` needs, as plain values for JSON."""
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of the ids; bytes that are no UTF-8 become U+FFFD."""
+        return self.decode_bytes(ids).decode("utf-8", errors="replace")
+
+    @property
+    def start(self) -> int:
+        """The id that stands before the first token of a text: the newline's, or 0 where there is none."""
+        try:
+            ids = self.encode("\n")
+        except TextError:
+            return 0
+        return int(ids[0]) if len(ids) == 1 else 0
+
+    def with_origin(self: Same, origin: Origin) -> Same:
+        """A copy that remembers where it was learned, and takes that along when it is saved."""
+        twin = copy.copy(self)
+        object.__setattr__(twin, "origin", origin)
+        return twin
+
+    def save(self, path: str | Path) -> None:
+        """Write one JSON file, by rename, so that no reader ever sees half of it.
+
+        Raises:
+            TokenizerError: it cannot be written there.
+        """
+        write_file(Path(path), self.part, self.table(), self.origin)
+
+    def check_ids(self, ids: Iterable[int]) -> Ids:
+        """The ids as an array, each of them in range.
+
+        Raises:
+            TextError: one of them is not; says which.
+        """
+        wanted = f"expected a whole number from 0 to {self.vocab_size - 1}"
+        try:  # what numpy can take as a whole (an array, a tensor) is not taken one by one
+            array = np.asarray(ids if hasattr(ids, "__array__") else list(ids)).reshape(-1)
+        except (TypeError, ValueError) as error:
+            raise TextError(
+                f"{self.part}: these ids are no row of numbers ({error}); {wanted} each."
+            ) from None
+        if not array.size:
+            return array.astype(np.int64)
+        if array.dtype.kind in "iu" and array.min() >= 0 and array.max() < self.vocab_size:
+            return array
+        for index, one in enumerate(array.tolist()):
+            if type(one) is not int or not 0 <= one < self.vocab_size:
+                raise TextError(f"{self.part}: id {one!r} at index {index} is out of range; {wanted}.")
+        return array.astype(np.int64)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Codec) and type(other) is type(self) and other.table() == self.table()
+
+    def __hash__(self) -> int:
+        return hash((self.part, self.vocab_size))

@@ -1,0 +1,102 @@
+"""Merging: a piece of text, as bytes, becomes ids by the merges that were learned, the earliest first.
+
+A short piece is scanned again for each merge; a long one is a linked list with a heap of its pairs, which
+takes n log n where scanning takes n squared. Both give the same ids.
+"""
+
+import heapq
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from nanotx.errors import TokenizerError
+
+Pair = tuple[int, int]
+LONGEST = (
+    256  # bytes of a token; published vocabularies end at 128, and without an end 40 merges fill the memory
+)
+SHORT = 64  # bytes of a piece that is quicker to scan than to list
+MEMORY = 1 << 16  # pieces remembered
+GONE = -1
+
+
+def tokens_of(merges: Sequence[Pair]) -> list[bytes]:
+    """The bytes of each id: the 256 single bytes, then the merges in order.
+
+    Raises:
+        TokenizerError: a merge is of ids that come later, or makes a token that is there or too long.
+    """
+    tokens = [bytes([value]) for value in range(256)]
+    known = set(tokens)
+    for index, (left, right) in enumerate(merges):
+        if not (0 <= left < len(tokens) and 0 <= right < len(tokens)):
+            raise TokenizerError(
+                f"bpe: merge {index} is of {left} and {right}; expected ids from 0 to {len(tokens) - 1}."
+            )
+        token = tokens[left] + tokens[right]
+        if token in known:
+            raise TokenizerError(f"bpe: merge {index} makes {token!r}, which is a token already.")
+        if len(token) > LONGEST:
+            raise TokenizerError(f"bpe: merge {index} makes {len(token)} bytes; expected at most {LONGEST}.")
+        tokens.append(token)
+        known.add(token)
+    return tokens
+
+
+def merge_piece(piece: bytes, ranks: Mapping[Pair, int]) -> list[int]:
+    """The ids of a piece; `ranks` gives the id that each learned pair becomes."""
+    return (merge_short if len(piece) <= SHORT else merge_long)(piece, ranks)
+
+
+def merge_short(piece: bytes, ranks: Mapping[Pair, int]) -> list[int]:
+    """As `merge_piece`, by scanning: merge the earliest pair, from left to right, then look again."""
+    ids = list(piece)
+    while len(ids) > 1:
+        rank, pair = min((ranks.get(pair, len(ranks) + 256), pair) for pair in pairwise(ids))
+        if pair not in ranks:
+            break
+        at, merged = 0, list[int]()
+        while at < len(ids):
+            here = (ids[at], ids[at + 1]) == pair if at + 1 < len(ids) else False
+            merged.append(rank if here else ids[at])
+            at += 1 + here
+        ids = merged
+    return ids
+
+
+def merge_long(piece: bytes, ranks: Mapping[Pair, int]) -> list[int]:
+    """As `merge_piece`, by a heap of rank and place in one number; entries whose pair is gone are skipped."""
+    ids, size = [*piece, GONE], len(piece)  # the last one is a wall
+    before, after = list(range(-1, size)), list(range(1, size + 2))
+    heap = [ranks[pair] * size + at for at, pair in enumerate(pairwise(piece)) if pair in ranks]
+    heapq.heapify(heap)
+    while heap:
+        rank, at = divmod(heapq.heappop(heap), size)
+        other = after[at]
+        if ids[at] == GONE or ranks.get((ids[at], ids[other])) != rank:
+            continue
+        ids[at], ids[other] = rank, GONE
+        following, previous = after[other], before[at]
+        after[at], before[following] = following, at
+        if (right := ranks.get((rank, ids[following]))) is not None:
+            heapq.heappush(heap, right * size + at)
+        if previous >= 0 and (left := ranks.get((ids[previous], rank))) is not None:
+            heapq.heappush(heap, left * size + previous)
+    return [one for one in ids if one != GONE]
+
+
+class Memory(dict[str, bytes]):
+    """The ids, as the bytes of an int32 array, of the pieces met before; a full memory forgets everything."""
+
+    def __init__(self, merges: Sequence[Pair]) -> None:
+        super().__init__()
+        self.ranks = {pair: 256 + index for index, pair in enumerate(merges)}
+
+    def __missing__(self, piece: str) -> bytes:
+        ids = np.array(merge_piece(piece.encode("utf-8"), self.ranks), np.int32).tobytes()
+        if len(piece) <= SHORT:
+            if len(self) >= MEMORY:
+                self.clear()
+            self[piece] = ids
+        return ids

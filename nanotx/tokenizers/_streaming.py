@@ -1,0 +1,25 @@
+"""Decoding one id at a time, as sampling does: a character is handed out when its last byte has come."""
+
+import codecs
+
+from nanotx.tokenizers._codec import Codec
+
+
+class StreamingDecoder:
+    """Turns ids into text as they come; all that it hands out, joined, is `codec.decode` of all ids."""
+
+    def __init__(self, codec: Codec) -> None:
+        self.codec = codec
+        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def push(self, one: int) -> str:
+        """The text that this id completes; empty while a character is still unfinished.
+
+        Raises:
+            TextError: the id is out of range.
+        """
+        return self._utf8.decode(self.codec.decode_bytes([one]))
+
+    def end(self) -> str:
+        """What is left: U+FFFD for a character that was never finished. The next push begins a new text."""
+        return self._utf8.decode(b"", final=True)

@@ -1,0 +1,48 @@
+"""One token a byte: the ids are the UTF-8 bytes of the text, so any text has ids and nothing is learned.
+
+Source: Xue et al. 2022, ByT5, https://arxiv.org/abs/2105.13626
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nanotx.tokenizers import Codec, Ids, Tokenizer, exactly, utf8
+
+
+@Tokenizer.register("byte")
+@dataclass(frozen=True, kw_only=True)
+class Byte(Tokenizer):
+    """Needs no training: the 256 bytes are the same for every text."""
+
+    def learn(self, texts: Iterable[str]) -> "ByteCodec":
+        """The one codec of bytes; the texts are not read."""
+        return ByteCodec()
+
+    @classmethod
+    def read(cls, table: dict[str, Any]) -> "ByteCodec":
+        """The one codec of bytes, whose table is empty; see `Tokenizer.read`."""
+        exactly("byte", table, {})
+        return ByteCodec()
+
+
+@dataclass(frozen=True, eq=False)
+class ByteCodec(Codec):
+    """The id of a byte is its value."""
+
+    part = "byte"
+    vocab_size = 256
+
+    def encode(self, text: str) -> Ids:
+        """The bytes of the text; see `Codec.encode`."""
+        return np.frombuffer(utf8(self.part, text), np.uint8).astype(np.int32)
+
+    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+        """The ids as bytes; see `Codec.decode_bytes`."""
+        return self.check_ids(ids).astype(np.uint8).tobytes()
+
+    def table(self) -> dict[str, Any]:
+        """Nothing: all codecs of bytes are one."""
+        return {}

@@ -1,0 +1,41 @@
+"""A tokenizer that was learned before and lies in a file, on the shelf or anywhere."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from nanotx.errors import ConfigError, TokenizerError
+from nanotx.tokenizers import Codec, Tokenizer, load, stored
+
+
+@Tokenizer.register("saved")
+@dataclass(frozen=True, kw_only=True)
+class Saved(Tokenizer):
+    """Learns nothing: the texts are not read, and what comes is the file's codec, whatever its kind."""
+
+    path: str = ""  # a file, or a name on the shelf
+
+    def learn(self, texts: Iterable[str]) -> Codec:
+        """The codec of the file; the texts are not read.
+
+        Raises:
+            ConfigError: no path was given.
+            TokenizerError: there is no such file, or it is not one of ours.
+        """
+        if not self.path:
+            raise ConfigError(
+                "saved: path is empty; expected a file or a name on the shelf "
+                f"({', '.join(stored())}); try --tokenizer.path my.json."
+            )
+        return load(self.path)
+
+    @classmethod
+    def read(cls, table: dict[str, Any]) -> Codec:
+        """Never: a codec is saved under the name of the part that learned it.
+
+        Raises:
+            TokenizerError: always.
+        """
+        raise TokenizerError(
+            "saved: a file names the part that learned it (char, byte, bpe, ...), never 'saved'."
+        )

@@ -1,0 +1,245 @@
+"""Byte-pair encoding against itself written slowly, and against texts and patterns that mean harm."""
+
+import json
+from collections import Counter
+from itertools import pairwise
+
+import pytest
+import regex
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nanotx.errors import ConfigError, TokenizerError
+from nanotx.tokenizers import load
+from nanotx.tokenizers._learning import learn_merges
+from nanotx.tokenizers._merging import MEMORY, SHORT, merge_long, merge_short
+from nanotx.tokenizers._patterns import NAMED, Splitter
+from nanotx.tokenizers.bpe import Bpe, BpeCodec
+
+few_letters = st.text("ab c\n1é", max_size=80)
+
+
+def replace(ids, pair, new):
+    """The ids with each occurrence of the pair, from left to right, made one."""
+    out, at = [], 0
+    while at < len(ids):
+        if tuple(ids[at : at + 2]) == pair:
+            out.append(new)
+            at += 2
+        else:
+            out.append(ids[at])
+            at += 1
+    return out
+
+
+def slow_learn(pieces, wanted):
+    """Count everything anew for each merge; ties go to the smallest pair."""
+    rows, tokens, merges = [list(piece) for piece in pieces], [bytes([value]) for value in range(256)], []
+    while len(merges) < wanted:
+        counts = Counter(pair for row in rows for pair in pairwise(row))
+        fresh = [pair for pair in counts if tokens[pair[0]] + tokens[pair[1]] not in tokens]
+        if not fresh:
+            break
+        best = min(fresh, key=lambda pair: (-counts[pair], pair))
+        rows = [replace(row, best, len(tokens)) for row in rows]
+        tokens.append(tokens[best[0]] + tokens[best[1]])
+        merges.append(best)
+    return merges
+
+
+def slow_encode(piece, merges):
+    """Every merge in the order learned, everywhere."""
+    ids = list(piece)
+    for index, pair in enumerate(merges):
+        ids = replace(ids, pair, 256 + index)
+    return ids
+
+
+def slow_pieces(source, text):
+    """The matches of a pattern that matches everything."""
+    return [match.group() for match in regex.finditer(source, text)]
+
+
+@given(text=few_letters | st.text(max_size=80), wanted=st.integers(0, 60))
+def test_learning_makes_the_merges_that_counting_anew_makes(text, wanted):
+    pieces = [piece.encode() for piece in slow_pieces(NAMED["gpt4"], text)]
+    assert learn_merges(Counter(pieces), wanted) == slow_learn(pieces, wanted)
+
+
+@given(runs=st.lists(st.sampled_from([b"a", b"b", b"ab", b"aba"]), max_size=60), wanted=st.integers(0, 30))
+def test_learning_from_one_long_piece_with_repeats_is_right_too(runs, wanted):
+    piece = b"".join(runs)
+    assert learn_merges({piece: 3}, wanted) == slow_learn([piece] * 3, wanted)
+
+
+@given(learned=few_letters, text=few_letters | st.text(), pattern=st.sampled_from(sorted(NAMED)))
+def test_encoding_is_every_merge_in_order(learned, text, pattern):
+    merges = learn_merges(Counter(piece.encode() for piece in slow_pieces(NAMED[pattern], learned)), 40)
+    codec = BpeCodec(tuple(merges), NAMED[pattern])
+    slow = [one for piece in slow_pieces(NAMED[pattern], text) for one in slow_encode(piece.encode(), merges)]
+    assert codec.encode(text).tolist() == slow == codec.encode(text).tolist()  # the second time from memory
+    assert codec.decode(slow) == text
+
+
+@given(
+    learned=st.lists(st.sampled_from(b"abc"), max_size=200).map(bytes),
+    wanted=st.integers(0, 60),
+    data=st.data(),
+)
+def test_scanning_and_the_heap_merge_alike(learned, wanted, data):
+    merges = learn_merges({learned: 1}, wanted)
+    ranks = {pair: 256 + index for index, pair in enumerate(merges)}
+    piece = data.draw(
+        st.binary(max_size=3 * SHORT) | st.lists(st.sampled_from(b"abc"), max_size=200).map(bytes)
+    )
+    assert merge_short(piece, ranks) == merge_long(piece, ranks) == slow_encode(piece, merges)
+
+
+@given(st.lists(st.text("abc ", max_size=30)))
+def test_learning_is_deterministic_and_blind_to_the_order_of_texts(several):
+    def learn(texts):
+        try:
+            return Bpe(vocab_size=262).learn(texts)
+        except TokenizerError as error:
+            return str(error)
+
+    assert learn(several) == learn(iter(several)) == learn(several[::-1])
+
+
+@given(
+    text=st.text(),
+    pattern=st.sampled_from([*NAMED.values(), "[a-z]+", "(a)|(b)", r"(?r)\w+", "a*", r"(?=.)", "a\\Kb"]),
+)
+def test_the_pieces_of_any_pattern_joined_are_the_text(text, pattern):
+    for one in (text, "ab" + text + "ba ab", text * 3):
+        assert "".join(Splitter(pattern).pieces(one)) == one
+
+
+def test_what_a_pattern_leaves_out_is_a_piece_of_its_own():
+    assert Splitter("[a-z]+").pieces("ab, cd!") == ["ab", ", ", "cd", "!"]
+    assert Splitter("(a)b").pieces("xabab") == ["x", "ab", "ab"]
+    codec = Bpe(vocab_size=257, pattern="[a-z]+").learn(["ab, ab!"])
+    assert codec.encode("ab, ab").tolist() == [256, 44, 32, 256]
+
+
+def test_the_named_patterns_cut_as_published():
+    text = "Hello, I'LL  pay 12345\n\n  now"
+    assert Splitter(NAMED["gpt2"]).pieces(text) == [
+        "Hello", ",", " I", "'", "LL", " ", " pay", " 12345", "\n\n ", " now",
+    ]  # fmt: skip
+    assert Splitter(NAMED["gpt4"]).pieces(text) == [
+        "Hello", ",", " I", "'LL", " ", " pay", " ", "123", "45", "\n\n", " ", " now",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "letters", ["a" * 20_000, "abcde" * 4_000, " " * 20_000, "\n " * 10_000, "é" * 20_000]
+)
+def test_a_long_run_without_a_border_is_learned_and_encoded(letters):
+    codec = Bpe(vocab_size=260).learn([letters])
+    ids = codec.encode(letters + "x" + letters)
+    assert codec.decode(ids) == letters + "x" + letters and len(ids) < 20_002
+
+
+def test_no_token_grows_beyond_its_limit():
+    with pytest.raises(TokenizerError, match="bpe: vocab_size=300 cannot be reached: these texts allow 264;"):
+        Bpe(vocab_size=300).learn(["a" * 1024])
+    assert max(map(len, Bpe(vocab_size=264).learn(["a" * 1024])._tokens)) == 256
+
+
+def test_the_memory_of_pieces_is_bounded(monkeypatch):
+    monkeypatch.setattr("nanotx.tokenizers._merging.MEMORY", 10)
+    codec = Bpe(vocab_size=257).learn(["aa"])
+    text = " ".join(map(str, range(1000))) + " " + "a" * (SHORT + 1)
+    assert codec.decode(codec.encode(text)) == text
+    assert 0 < len(codec._memory) <= 10 < MEMORY and "a" * (SHORT + 1) not in codec._memory
+
+
+def test_a_vocabulary_that_cannot_be_reached_is_refused_with_the_one_that_can():
+    with pytest.raises(
+        TokenizerError, match="these texts allow 258; try --tokenizer.vocab-size 258, or more"
+    ):
+        Bpe(vocab_size=300).learn(["abc"])
+    assert Bpe(vocab_size=258).learn(["abc"]).vocab_size == 258
+    assert Bpe(vocab_size=256).learn([]).vocab_size == 256
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"vocab_size": 255}, "vocab_size: expected a number of at least 256, got 255"),
+        (
+            {"pattern": "gtp4"},
+            r"pattern: no pattern named 'gtp4'. Did you mean 'gpt4'\? Known: gpt2, gpt4; or a",
+        ),
+        ({"pattern": ""}, "pattern: no pattern named ''"),
+        ({"pattern": "("}, r"pattern: '\(' is no regex: missing \) at position 1"),
+        ({"pattern": "(" * 900}, "is no regex: .*recursion"),
+        ({"pattern": "." * 1001}, "expected a regex of at most 1000 characters .* got 1001 characters"),
+        ({"pattern": "(?:(?:a{1000}){1000}){1000}"}, "10000 repeats"),
+        ({"pattern": "(?:(?:a{1000,}){1000,2000})"}, "10000 repeats"),
+    ],
+)
+def test_a_bpe_that_cannot_be_is_refused(fields, message):
+    with pytest.raises(ConfigError, match=message):
+        Bpe(**fields)
+
+
+def test_a_pattern_that_takes_forever_is_stopped(monkeypatch):
+    class Slow:
+        groups = 0
+
+        def findall(self, text, timeout):
+            assert timeout > 10
+            raise TimeoutError
+
+    splitter = Splitter("(?:.*?,){20}x")
+    monkeypatch.setattr(splitter, "_regex", Slow())
+    with pytest.raises(
+        TokenizerError, match=r"bpe: the pattern .* needs more than 10 seconds for a text of 3 char"
+    ):
+        splitter.pieces("a,a")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"merges": [[97, 98], [256]]}, r"bpe: merge 1: expected a pair of ids, got \[256\]"),
+        ({"merges": [[97, True], [256, 99]]}, r"bpe: merge 0: expected a pair of ids, got \[97, True\]"),
+        ({"merges": [[97, 98], [257, 99]]}, "bpe: merge 1 is of 257 and 99; expected ids from 0 to 256"),
+        ({"merges": [[97, 98], [-1, 99]]}, "bpe: merge 1 is of -1 and 99"),
+        ({"merges": [[97, 98], [97, 98]]}, "bpe: merge 1 makes b'ab', which is a token already"),
+        ({"merges": [[97, 98]]}, "bpe: vocab_size=258 does not fit 1 merges; expected 257"),
+        ({"vocab_size": 258.0}, "bpe: vocab_size: expected int, got 258.0"),
+        ({"regex": "("}, r"bpe: pattern: '\(' is no regex"),
+        (
+            {"regex": NAMED["gpt2"]},
+            "bpe: the regex is not that of the pattern 'own'; expected one of gpt2, gpt4",
+        ),
+        ({"regex_version": 1}, "bpe: regex_version: expected str, got 1"),
+    ],
+)
+def test_a_file_with_a_flaw_is_refused(changes, message, tmp_path):
+    path = tmp_path / "mine.json"
+    Bpe(vocab_size=258, pattern="[a-z]+").learn(["abcabc"]).save(path)
+    table = json.loads(path.read_text(encoding="utf-8")) | changes
+    path.write_text(json.dumps(table), encoding="utf-8")
+    with pytest.raises(TokenizerError, match=message):
+        load(path)
+
+
+def test_a_file_whose_tokens_double_is_refused_before_they_fill_the_memory(tmp_path):
+    path, merges = tmp_path / "bomb.json", [[97, 97], *([256 + n, 256 + n] for n in range(60))]
+    codec = Bpe(vocab_size=256).learn([])
+    table = {"nanotx": "tokenizer", "version": 1, "part": "bpe", **codec.table()}
+    path.write_text(json.dumps(table | {"merges": merges, "vocab_size": 256 + len(merges)}), encoding="utf-8")
+    with pytest.raises(TokenizerError, match="bpe: merge 8 makes 512 bytes; expected at most 256"):
+        load(path)
+
+
+def test_a_file_learned_under_another_regex_module_is_the_same_tokenizer(tmp_path):
+    codec, path = Bpe(vocab_size=257).learn(["abab"]), tmp_path / "old.json"
+    codec.save(path)
+    table = json.loads(path.read_text(encoding="utf-8")) | {"regex_version": "2019.01"}
+    path.write_text(json.dumps(table), encoding="utf-8")
+    assert load(path) == codec != Bpe(vocab_size=257, pattern="gpt2").learn(["abab"])

@@ -1,0 +1,324 @@
+"""Tokenizers: what every codec keeps, what a file may hold, and what is said when something cannot be."""
+
+import copy
+import json
+import pickle
+import string
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from nanotx.config import from_table, to_table
+from nanotx.errors import ConfigError, TextError, TokenizerError, UnknownPart
+from nanotx.tokenizers import Origin, StreamingDecoder, Tokenizer, load, shelf, stored
+from nanotx.tokenizers.bpe import Bpe
+from nanotx.tokenizers.byte import Byte
+from nanotx.tokenizers.char import Char
+from nanotx.tokenizers.saved import Saved
+
+LEARNED = {
+    "char": Char().learn([string.printable, "é€\N{GRINNING FACE}\x85\u2028"]),
+    "byte": Byte().learn([]),
+    "bpe": Bpe(vocab_size=300).learn(
+        ["the theatre then, é€\N{GRINNING FACE}é€\N{GRINNING FACE} " * 9 + string.printable]
+    ),
+}
+ORIGIN = Origin(corpus="tiny", sha256="00ff", command="nanotx tokenizer train char")
+parts = pytest.mark.parametrize("part", LEARNED)
+reused = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def texts(part):
+    return st.text(LEARNED["char"].alphabet) if part == "char" else st.text()
+
+
+@parts
+@given(data=st.data())
+def test_any_text_comes_back_from_its_ids(part, data):
+    codec, text = LEARNED[part], data.draw(texts(part))
+    ids = codec.encode(text)
+    assert codec.decode(ids) == text
+    assert codec.decode_bytes(ids.tolist()) == text.encode("utf-8")
+    assert ids.dtype == np.int32 and ids.flags.writeable
+    assert not len(ids) or (ids.min() >= 0 and ids.max() < codec.vocab_size)
+
+
+@parts
+@given(data=st.data())
+def test_decoding_a_stream_gives_what_decoding_at_once_gives(part, data):
+    codec = LEARNED[part]
+    text = data.draw(texts(part))
+    noise = data.draw(st.lists(st.integers(0, codec.vocab_size - 1)))
+    for ids in (codec.encode(text).tolist(), noise):  # ids that break characters, too
+        stream = StreamingDecoder(codec)
+        for _ in range(2):  # an ended stream begins anew
+            assert "".join(map(stream.push, ids)) + stream.end() == codec.decode(ids)
+
+
+def test_a_stream_holds_back_half_a_character():
+    stream = StreamingDecoder(LEARNED["byte"])
+    assert [stream.push(one) for one in "é!".encode()] == ["", "é", "!"]
+    assert stream.push(0xE2) == "" and stream.end() == "\N{REPLACEMENT CHARACTER}"
+    with pytest.raises(TextError, match="byte: id 256 at index 0 is out of range"):
+        stream.push(256)
+
+
+@parts
+def test_a_saved_tokenizer_loads_equal_with_its_origin(part, tmp_path):
+    codec, path = LEARNED[part], tmp_path / "mine.json"
+    codec.with_origin(ORIGIN).save(path)
+    loaded = load(path)
+    assert loaded == codec and hash(loaded) == hash(codec)
+    assert loaded.origin == ORIGIN and codec.origin is None  # the origin is no part of what is equal
+    assert [file.name for file in tmp_path.iterdir()] == ["mine.json"]  # no draft is left
+    loaded.save(tmp_path / "again.json")
+    assert (tmp_path / "again.json").read_bytes() == path.read_bytes()
+    codec.save(path)
+    assert load(path).origin is None and "learned_from" not in path.read_text(encoding="utf-8")
+
+
+@parts
+def test_a_codec_survives_pickle_and_copy(part):
+    codec = LEARNED[part]
+    codec.encode("the the")
+    for twin in (pickle.loads(pickle.dumps(codec)), copy.deepcopy(codec)):
+        assert twin == codec and twin.encode("the then").tolist() == codec.encode("the then").tolist()
+
+
+@parts
+def test_ids_may_come_as_any_sequence_of_whole_numbers(part):
+    codec = LEARNED[part]
+    ids = codec.encode("abc").tolist()
+    for given_ids in (ids, tuple(ids), iter(ids), np.array(ids, np.uint16), [np.int64(one) for one in ids]):
+        assert codec.decode(given_ids) == "abc"
+    assert codec.decode([]) == codec.decode(np.array([])) == ""
+    assert codec.decode(bytes([0, 1])) == codec.decode([0, 1])
+
+
+@parts
+@pytest.mark.parametrize("ids", [[0, -1], [0, 10**6], [0, 2**70], [0, 1.5], [True, None], "a", [[0], [0, 1]]])
+def test_an_id_that_is_none_is_refused(part, ids):
+    with pytest.raises(TextError, match=rf"{part}: .*expected a whole number from 0 to"):
+        LEARNED[part].decode(ids)
+
+
+@parts
+def test_half_a_surrogate_is_refused_with_its_offset(part):
+    with pytest.raises(TextError, match=rf"{part}: lone surrogate U\+D800 at offset 1 is no character"):
+        LEARNED[part].encode("a\ud800b")
+
+
+@pytest.mark.parametrize("idea", [Char(), Bpe(vocab_size=257)])
+def test_half_a_surrogate_is_refused_in_a_text_to_learn(idea):
+    with pytest.raises(TextError, match=r"lone surrogate U\+DFFF at offset 3"):
+        idea.learn(["good", "bad\udfff"])
+
+
+def test_the_start_is_the_newline_or_the_first_id():
+    assert LEARNED["byte"].start == 10
+    assert Char().learn(["b\na"]).start == 0 and Char().learn(["\t\n"]).start == 1
+    assert Char().learn(["ab"]).start == 0
+
+
+@given(st.lists(st.text()))
+def test_char_learns_the_sorted_characters(several):
+    if not "".join(several):
+        with pytest.raises(TokenizerError, match="char: an empty text has no alphabet"):
+            Char().learn(several)
+        return
+    codec = Char().learn(iter(several))
+    assert list(codec.alphabet) == sorted(set("".join(several))) and codec.vocab_size == len(codec.alphabet)
+    assert codec.encode("".join(several)).tolist() == [codec.alphabet.index(one) for one in "".join(several)]
+    assert codec == Char().learn(reversed(several))
+
+
+def test_char_says_which_character_it_does_not_know():
+    codec = Char().learn(["abc"])
+    expected = r"char: 'z' \(U\+007A\) at offset 2 is not in the alphabet of 3; try --tokenizer byte"
+    with pytest.raises(TextError, match=expected):
+        codec.encode("abzy")
+    with pytest.raises(TextError, match=r"'`' \(U\+0060\) at offset 0"):
+        codec.encode("`")
+    with pytest.raises(TextError, match=r"U\+1F600\) at offset 200000 "):  # far beyond the first chunk
+        codec.encode("abcb" * 50_000 + "\N{GRINNING FACE}a")
+
+
+def test_codecs_of_different_alphabets_differ():
+    assert Char().learn(["ab"]) != Char().learn(["abc"]) != LEARNED["byte"] != "byte"
+
+
+def test_saved_is_whatever_the_file_holds(tmp_path):
+    LEARNED["bpe"].save(tmp_path / "mine.json")
+    idea = from_table(Tokenizer, str(tmp_path / "mine.json"))
+    assert idea == Saved(path=str(tmp_path / "mine.json"))
+    assert idea.learn(["any text"]) == LEARNED["bpe"]
+    assert from_table(Tokenizer, to_table(idea)) == idea
+
+
+def test_saved_needs_a_path():
+    with pytest.raises(ConfigError, match=r"saved: path is empty; expected a file or a name on the shelf"):
+        Saved().learn([])
+    with pytest.raises(TokenizerError, match="saved: a file names the part that learned it"):
+        Saved.read({})
+
+
+def test_a_name_on_the_shelf_comes_before_a_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("shakespeare_char").mkdir()  # a run's folder, say
+    assert load("shakespeare_char").vocab_size == 65
+    assert Tokenizer.table("shakespeare_char") == {"part": "saved", "path": "shakespeare_char"}
+    assert Tokenizer.table("char") == {"part": "char"}
+
+
+def test_a_tokenizer_that_is_nowhere_is_answered_with_those_that_are():
+    with pytest.raises(
+        UnknownPart, match=r"On the shelf: .*Did you mean 'shakespeare_char'\? A path ends in"
+    ):
+        Tokenizer.table("shakespear_char")
+    with pytest.raises(
+        TokenizerError, match=r"there is no such file. Did you mean 'shakespeare_char'\? On the"
+    ):
+        load("shakespeare_chars")
+
+
+@pytest.mark.parametrize("name", stored())
+def test_what_lies_on_the_shelf_loads_and_says_where_it_comes_from(name, tmp_path):
+    codec = load(name)
+    assert codec.decode(codec.encode("ROMEO:\nBut, soft!")) == "ROMEO:\nBut, soft!"
+    assert codec.origin is not None and codec.origin.command.startswith("nanotx tokenizer train ")
+    codec.save(tmp_path / "same.json")
+    written = json.loads((tmp_path / "same.json").read_text(encoding="utf-8"))
+    lies = json.loads((shelf() / f"{name}.json").read_text(encoding="utf-8"))
+    assert written | {"regex_version": ""} == lies | {"regex_version": ""}
+
+
+def test_a_list_is_written_one_item_a_line(tmp_path):
+    Bpe(vocab_size=258).learn(["abcabc"]).save(tmp_path / "mine.json")
+    rows = (tmp_path / "mine.json").read_text(encoding="utf-8").split("\n")
+    assert rows[-5:] == ["  [97, 98],", "  [256, 99]", " ]", "}", ""]
+
+
+def header(**changes):
+    return {"nanotx": "tokenizer", "version": 1, "part": "char", "alphabet": "ab"} | changes
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "this is not a tokenizer in JSON"),
+        (b"\xff", "this is not a tokenizer in JSON"),
+        ("[" * 100_000, "this is not a tokenizer in JSON"),
+        (" " * (1 << 24) + "1", "this is larger than 16777216 bytes"),
+        ("[]", "expected a tokenizer that nanotx saved"),
+        (header(nanotx="model"), "expected a tokenizer that nanotx saved"),
+        (header(version=2), "format version 2; this nanotx reads 1"),
+        (header(version=True), "format version True"),
+        (header(part=7), "part: expected the name of a tokenizer, got 7"),
+        (header(part="chars"), "no part named 'chars'. Did you mean 'char'?"),
+        (header(part="saved"), "saved: a file names the part that learned it"),
+        (header(alphabet=["a"]), r"char: alphabet: expected str, got \['a'\]"),
+        (header(alphabet=""), "char: an empty text has no alphabet"),
+        (
+            header(alphabet="ba"),
+            "expected each character once, in order of code point, got 'b' before 'a' at offset 0",
+        ),
+        (header(alphabet="abb"), "got 'b' before 'b' at offset 1"),
+        (header(extra=1), "char: 'extra' is no key here; expected alphabet"),
+        (header(learned_from=1), "learned_from: expected a table, got 1"),
+        (header(learned_from={"corpus": "c"}), "learned_from: the key 'sha256' is missing; expected str"),
+        (
+            {"nanotx": "tokenizer", "version": 1, "part": "char"},
+            "char: the key 'alphabet' is missing; expected str",
+        ),
+        (
+            {"nanotx": "tokenizer", "version": 1, "part": "byte", "x": 1},
+            "byte: 'x' is no key here; expected none",
+        ),
+        (json.dumps(header(alphabet="a\ud800")), "char: lone surrogate"),
+    ],
+)
+def test_a_file_that_is_no_tokenizer_is_refused_by_name(content, message, tmp_path):
+    path = tmp_path / "bad.json"
+    text = json.dumps(content) if isinstance(content, dict) else content
+    path.write_bytes(text if isinstance(text, bytes) else text.encode("utf-8"))
+    with pytest.raises(TokenizerError, match=message) as caught:
+        load(path)
+    assert str(caught.value).startswith(str(path))
+
+
+def test_a_place_that_cannot_be_read_or_written_is_named(tmp_path):
+    with pytest.raises(TokenizerError, match="no tokenizer can be written here: No such file"):
+        LEARNED["byte"].save(tmp_path / "nowhere" / "mine.json")
+    (tmp_path / "folder.json").mkdir()
+    with pytest.raises(TokenizerError, match="no tokenizer can be written here: Is a directory"):
+        LEARNED["byte"].save(tmp_path / "folder.json")
+    assert [file.name for file in tmp_path.iterdir()] == ["folder.json"]  # no draft is left
+    with pytest.raises(TokenizerError, match="no tokenizer can be read here: Is a directory"):
+        load(tmp_path)
+    with pytest.raises(TokenizerError, match="there is no such file"):
+        load(tmp_path / "nothing.json")
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@parts
+@reused
+@given(data=st.data())
+def test_a_mutated_file_gives_a_tokenizer_or_a_tokenizer_error(part, data, tmp_path):
+    path = tmp_path / "mutant.json"
+    LEARNED[part].with_origin(ORIGIN).save(path)
+    table = json.loads(path.read_text(encoding="utf-8"))
+    for _ in range(data.draw(st.integers(1, 3))):
+        place, key = table, data.draw(st.sampled_from(sorted(table)) | st.text(max_size=5))
+        if isinstance(place.get(key), list) and place[key] and data.draw(st.booleans()):
+            place, key = place[key], data.draw(st.integers(0, len(place[key]) - 1))
+            if isinstance(place[key], list) and place[key] and data.draw(st.booleans()):
+                place, key = place[key], data.draw(st.integers(0, len(place[key]) - 1))
+        if data.draw(st.booleans()):
+            place[key] = data.draw(json_values)
+        elif isinstance(place, list) or key in place:
+            del place[key]
+    path.write_text(json.dumps(table), encoding="utf-8")
+    try:
+        codec = load(path)
+    except TokenizerError as error:
+        assert len(str(error)) < len(str(path)) + 500
+    else:
+        assert load(path) == codec and codec.decode(codec.encode("")) == ""
+
+
+@reused
+@given(data=st.data())
+def test_a_file_cut_short_or_with_other_bytes_gives_a_tokenizer_error(data, tmp_path):
+    path = tmp_path / "torn.json"
+    LEARNED["char"].save(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: data.draw(st.integers(0, len(whole) - 3))])
+    with pytest.raises(TokenizerError):
+        load(path)
+    at = data.draw(st.integers(0, len(whole) - 1))
+    path.write_bytes(whole[:at] + data.draw(st.binary(max_size=3)) + whole[at + 1 :])
+    try:
+        alphabet = load(path).alphabet
+    except TokenizerError:
+        return
+    assert all(one < another for one, another in pairwise(alphabet))
+
+
+def test_importing_the_tokenizers_does_not_import_torch():
+    code = (
+        "import sys, nanotx.tokenizers as t; [t.Tokenizer.find(n) for n in ('char', 'byte', 'bpe', 'saved')]; "
+        "assert 'torch' not in sys.modules and 'nanotx.shapes' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
