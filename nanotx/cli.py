@@ -1,7 +1,8 @@
 """The front door: `nanotx VERB`. Nothing heavy is imported before a verb is chosen."""
 
+import importlib
+import pkgutil
 import sys
-from collections.abc import Callable
 
 from nanotx import __version__
 from nanotx.door import through
@@ -19,11 +20,9 @@ Each verb explains itself: nanotx VERB --help. Every recipe is also python -m na
 """
 
 
-def verbs() -> dict[str, Callable[[list[str]], int]]:
-    """What each verb does, given the words after it."""
-    from nanotx import verbs as known
-
-    return {"train": known.train, "sample": known.sample, "show": known.show, "tokenizer": known.tokenizer}
+def verbs() -> list[str]:
+    """The names of the verbs: the files of `nanotx/verbs`."""
+    return [module.name for module in pkgutil.iter_modules(importlib.import_module("nanotx.verbs").__path__)]
 
 
 def run(argv: list[str]) -> int:
@@ -34,10 +33,11 @@ def run(argv: list[str]) -> int:
     if argv[0] == "--version":
         sys.stdout.write(f"nanotx {__version__}\n")
         return 0
-    known = verbs()
-    if argv[0] not in known:
-        raise ConfigError(f"nanotx {argv[0]}: no such verb.{did_you_mean(argv[0], known)} Known: {', '.join(known)}.")
-    return known[argv[0]](argv[1:])
+    if argv[0] not in verbs():
+        near = did_you_mean(argv[0], verbs())
+        raise ConfigError(f"nanotx {argv[0]}: no such verb.{near} Known: {', '.join(verbs())}.")
+    code: int = importlib.import_module(f"nanotx.verbs.{argv[0]}").run(argv[1:])
+    return code
 
 
 def main() -> None:

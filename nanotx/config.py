@@ -24,7 +24,7 @@ T = TypeVar("T")
 # Ranges: what a config knows by itself, said in its __post_init__.
 
 
-def at_least(config: object, low: float, *names: str) -> None:
+def at_least(config: object, low: int | float, *names: str) -> None:
     """Raise ConfigError unless each of the named fields is a number of at least `low` (or None)."""
     for name in names:
         value = getattr(config, name)
@@ -142,7 +142,8 @@ def _tuple(kind: Any, table: Any, where: str, default: Any) -> tuple[Any, ...]:
     if len(kinds) != len(table):
         raise ConfigError(f"{where}: expected {len(kinds)} values such as {default!r}, got {table!r}.")
     return tuple(
-        from_table(one, item, f"{where}[{index}]") for index, (one, item) in enumerate(zip(kinds, table, strict=True))
+        from_table(one, item, f"{where}[{index}]")
+        for index, (one, item) in enumerate(zip(kinds, table, strict=True))
     )
 
 
@@ -214,8 +215,9 @@ def read_toml(path: Path) -> Table:
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: expected UTF-8, got byte 0x{error.object[error.start]:02x} "
-                          f"at offset {error.start}.") from None
+        raise ConfigError(
+            f"{path}: expected UTF-8, got byte 0x{error.object[error.start]:02x} at offset {error.start}."
+        ) from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: this is not TOML: {error}.") from None
 

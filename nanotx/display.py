@@ -3,7 +3,6 @@
 import io
 import time
 import unicodedata
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -115,7 +114,11 @@ class Display:
             parts.append(self.table())
         if self.sample:
             text = Text(printable(self.sample["text"].strip()), overflow="fold")
-            parts.append(Panel(text, title=f"step {self.sample['step']} writes", title_align="left", border_style="dim"))
+            parts.append(
+                Panel(
+                    text, title=f"step {self.sample['step']} writes", title_align="left", border_style="dim"
+                )
+            )
         return Group(*parts)
 
     def table(self) -> Table:
@@ -127,7 +130,12 @@ class Display:
             table.add_column("floor", justify="right")
         best = min(row["val_loss"] for row in self.evals)
         for row in self.evals[-6:]:
-            cells = [f"{row['step']:,}", f"{row['train_loss']:.4f}", f"{row['val_loss']:.4f}", f"{gap(row):+.4f}"]
+            cells = [
+                f"{row['step']:,}",
+                f"{row['train_loss']:.4f}",
+                f"{row['val_loss']:.4f}",
+                f"{gap(row):+.4f}",
+            ]
             cells.append(f"{row['bits_per_byte']:.4f}")
             cells += [] if self.floor is None else [f"{self.floor:.4f}"]
             table.add_row(*cells, style="bold green" if row["val_loss"] == best else "")
@@ -162,11 +170,9 @@ def printable(text: str) -> str:
     return "".join("\ufffd" if unicodedata.category(c) == "Cc" and c not in "\n\t" else c for c in text)
 
 
-def svg(rows: list[Row], path: Path, width: int = 100) -> None:
-    """The picture of a finished run, drawn to an SVG file from the rows of its journal."""
-    console = Console(record=True, width=width, file=io.StringIO())
+def replay(rows: list[Row]) -> RenderableType:
+    """The last picture of a run, drawn from the rows of its journal."""
     display = Display(Console(file=io.StringIO()))
     for row in rows:
         display.show(row)
-    console.print(display.picture())
-    console.save_svg(str(path), title="nanotx")
+    return display.picture()

@@ -1,87 +1,56 @@
-"""Flags: the tree of configs, spelled on the command line; none is written by hand.
-
-First the parts are picked by name (`--attention per_head`), then `tyro` reads the fields of the picked parts
-(`--attention.heads 6`). A slot's flags reach every place where the slot stands in the recipe: `--attention`, `--ffn`
-and `--norm` reach into every block. What was not given is not touched.
-"""
+"""Flags: a dataclass, spelled on the command line through tyro; none is written by hand."""
 
 import dataclasses
 import inspect
 import re
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Annotated, Any, get_args
+from collections.abc import Callable, Collection, Sequence
+from typing import Annotated, Any, TypeVar, get_args
 
 import tyro
 
-from nanotx.config import fields, from_table, inner, is_slot, merge, merge_part, read_toml, to_table
+from nanotx.config import fields, inner, is_slot
 from nanotx.errors import ConfigError, did_you_mean
-from nanotx.recipe import Recipe
-from nanotx.registry import Slot
 
-Place = tuple[str | int, ...]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Options:
-    """What is said of a run and not of its recipe."""
-
-    run: str = ""  # the folder of the results; without it runs/<recipe>-<n>
-    resume: bool = False  # go on from the newest checkpoint
-    print_config: bool = False  # show the whole recipe as TOML, and do nothing
-    load: tyro.conf.UseAppendAction[tuple[str, ...]] = ()  # a Python file of your own, with parts in it
+T = TypeVar("T")
+Said = dict[str, list[list[str]]]
+"""Each flag that was given, and its values each time it was given."""
 
 
-def read_options(argv: Sequence[str]) -> Options:
-    """The options alone, before the recipe is known."""
-    words = given(argv)
-    value = {name: words.get(name, [[]])[-1] for name in ("run", "resume", "print_config")}
-    loads = tuple(word for one in words.get("load", []) for word in one[:1])
-    return Options(
-        run="".join(value["run"][:1]),
-        resume="resume" in words,
-        print_config="print_config" in words,
-        load=loads,
-    )
+def parse(kind: type[T], words: Sequence[str], prog: str, unknown: Callable[[str], str] | None = None) -> T:
+    """A dataclass read from words.
 
-
-def read_recipe(recipe: Recipe, argv: Sequence[str], prog: str) -> tuple[Recipe, set[str]]:
-    """The recipe with TOML files and flags laid over it, and which of its fields they named.
+    Args:
+        kind: the dataclass; its fields are the flags, nested ones dotted.
+        words: what was typed.
+        prog: the command, for its help.
+        unknown: what to say of a flag that is none of the fields.
 
     Raises:
-        ConfigError: a flag, key or value that cannot be; says what would.
-        SystemExit: help was asked for, or a flag's value cannot be read.
+        ConfigError: an unknown flag, one given twice, or a word too many.
+        SystemExit: help was asked for, or a value cannot be read; tyro says which.
     """
-    files, words = leading(argv), list(argv)[len(leading(argv)) :]
-    table, named = to_table(recipe), set()
-    for file in files:
-        layer = read_toml(Path(file))
-        try:
-            table = merge(Recipe, table, layer)
-            from_table(Recipe, table)
-        except ConfigError as error:
-            raise type(error)(f"{file}: {error}") from None
-        named |= set(layer)
-    said = given(words)
-    for name, values in said.items():
-        if len(values) > 1 and name != "load":
-            raise ConfigError(f"--{name}: given {len(values)} times ({values}); give it once.")
-    recipe = set_fields(pick_parts(from_table(Recipe, table), said), words, said, prog)
-    return recipe, named | {name.split(".")[0] for name in said}
+    known, said = names(kind), given(words)
+    for flag, values in said.items():
+        if flag not in {*known, "help"}:
+            say = unknown(flag) if unknown else f"no such flag.{nearest(flag, known)}"
+            raise ConfigError(f"--{flag.replace('_', '-')}: {say} All are shown by --help.")
+        if len(values) > 1 and flag != "load":
+            twice = " and ".join(" ".join(one) or "nothing" for one in values)
+            raise ConfigError(
+                f"--{flag.replace('_', '-')}: given {len(values)} times, with {twice}; give it once."
+            )
+    parsed, left = tyro.cli(kind, args=list(words), prog=prog, return_unknown_args=True)
+    if left:
+        raise ConfigError(f"{left[0]!r}: nothing is known to do with this word. {prog} --help shows what is.")
+    return parsed
 
 
-def leading(argv: Sequence[str]) -> list[str]:
-    """The words before the first flag: TOML files."""
-    first = next((index for index, word in enumerate(argv) if word.startswith("-")), len(argv))
-    return list(argv[:first])
-
-
-def given(argv: Sequence[str]) -> dict[str, list[list[str]]]:
-    """Each flag that was given, as a dotted name of fields, and its values each time it was given."""
-    found: dict[str, list[list[str]]] = {}
+def given(words: Sequence[str]) -> Said:
+    """Each flag among the words, as a dotted name of fields, and its values each time it was given."""
+    found: Said = {}
     values: list[str] = []
-    for word in argv:
-        if word.startswith("--"):
+    for word in words:
+        if word.startswith("--") and len(word) > 2:
             flag, equals, value = word[2:].partition("=")
             values = [value] if equals else []
             head, _, last = flag.replace("-", "_").rpartition(".")
@@ -92,126 +61,61 @@ def given(argv: Sequence[str]) -> dict[str, list[list[str]]]:
     return found
 
 
-def places(value: Any, at: Place = ()) -> Iterator[tuple[str, Place, Any]]:
-    """Every config in a recipe, outer ones first: its group of flags, where it stands, and itself."""
-    for name, kind in fields(type(value)).items():
-        item, kind = getattr(value, name), inner(kind)
-        several = isinstance(item, tuple) and any(isinstance(one, Slot) for one in item)
-        for index, one in enumerate(item) if several else [("", item)]:
-            if dataclasses.is_dataclass(one):
-                place = (*at, name, index) if several else (*at, name)
-                yield type(one).slot if isinstance(one, Slot) else name, place, one
-                yield from places(one, place)
+def leading(words: Sequence[str]) -> list[str]:
+    """The words before the first flag."""
+    first = next((index for index, word in enumerate(words) if word.startswith("-")), len(words))
+    return list(words[:first])
 
 
-def pick_parts(recipe: Recipe, said: dict[str, list[list[str]]]) -> Recipe:
-    """The recipe with each slot that was named filled by its new part, outer slots first."""
-    waiting = dict(said)
-    while True:
-        found = [(place, one) for group, place, one in places(recipe) if group in waiting and isinstance(one, Slot)]
-        if not found:
-            return recipe
-        slot = slot_of(found[0][1])
-        values = waiting.pop(slot.slot)[0]
-        if len(values) != 1:
-            raise ConfigError(f"--{slot.slot}: expected one name of {', '.join(slot.names())}, got {values}.")
-        for place, one in found:
-            if slot_of(one) is slot:
-                table = merge_part(slot, to_table(one), values[0], f"--{slot.slot}")
-                recipe = put(recipe, place, from_table(slot, table, f"--{slot.slot}"))
+def nearest(flag: str, known: Collection[str]) -> str:
+    """The flag that was meant, perhaps, as a sentence."""
+    return did_you_mean(flag, known).replace("_", "-").replace("'", "'--", 1)
 
 
-def set_fields(recipe: Recipe, words: list[str], said: dict[str, list[list[str]]], prog: str) -> Recipe:
-    """The recipe with the fields that flags gave, outer configs first, each config changed once."""
-    groups: dict[str, list[Any]] = {}
-    for group, _, one in places(recipe):
-        groups.setdefault(group, []).append(one)
-    parsed = _parse(recipe, groups, words, said, prog)
-    for group, place, one in [("", (), recipe), *places(recipe)]:
-        mine = getattr(parsed, group) if group else parsed
-        asked = [name for name in fields(type(one)) if (f"{group}.{name}" if group else name) in said]
-        changes = {name: getattr(mine, name) for name in asked if name not in groups}
-        if changes:
-            where = ".".join(map(str, place))
-            recipe = put(recipe, place, from_table(type(one), to_table(one) | changes, where))
-    return recipe
+def names(kind: Any) -> set[str]:
+    """The dotted names of a dataclass's flags."""
+    found = set()
+    for field in dataclasses.fields(kind):
+        if isinstance(field.type, type) and dataclasses.is_dataclass(field.type):
+            found |= {f"{field.name}.{name}" for name in names(field.type)}
+        else:
+            found.add(field.name.removeprefix(PICK))
+    return found
 
 
-def put(value: Any, place: Place, new: Any) -> Any:
-    """A config with another one standing at a place of it."""
-    if not place:
-        return new
-    name, rest = str(place[0]), place[1:]
-    item = getattr(value, name)
-    if rest and isinstance(rest[0], int):
-        items = list(item)
-        items[rest[0]] = put(items[rest[0]], rest[1:], new)
-        return dataclasses.replace(value, **{name: tuple(items)})
-    return dataclasses.replace(value, **{name: put(item, rest, new)})
+# Configs as flags.
+
+PICK = "pick_"
+Row = tuple[str, Any, Any]
 
 
-def slot_of(part: Slot) -> type[Slot]:
-    """The slot that a part fills."""
-    return next(base for base in type(part).__mro__ if "package" in base.__dict__)
+def pick(group: str, known: Collection[str], default: str) -> Row:
+    """A row for the flag that names a slot's part."""
+    about = tyro.conf.arg(name=group, help=f"the {group}: {', '.join(known)}", metavar="NAME")
+    return PICK + group, Annotated[str, about], default
 
 
-def _parse(recipe: Recipe, groups: dict[str, list[Any]], words: list[str], said: dict[str, list[list[str]]], prog: str) -> Any:
-    """Let tyro read all flags; answers the unknown ones."""
-    rows: list[Any] = []
-    known: set[str] = set()
-    for group, ones in groups.items():
-        if isinstance(ones[0], Slot):
-            slot = slot_of(ones[0])
-            about = tyro.conf.arg(name=group, help=f"the {group}: {', '.join(slot.names())}", metavar="NAME")
-            rows.append((f"pick_{group}", Annotated[str, about], type(ones[0]).part))
-            known.add(group)
-        face = _face(ones)
-        rows.append((group, face, face()))
-        known |= {f"{group}.{name}" for name in fields(face)}
-    for source in (recipe, Options()):
-        for name, row in _rows([source]).items():
-            rows.append(row)
-            known.add(name)
-    for flag in said:
-        if flag not in known:
-            raise ConfigError(f"--{flag.replace('_', '-')}: {_unknown(flag, known, groups)}")
-    kind = dataclasses.make_dataclass("Flags", rows, frozen=True, kw_only=True)
-    kind.__doc__ = "Files of TOML come first, then flags; what is not given stays as the recipe has it."
-    parsed, left = tyro.cli(kind, args=words, prog=prog, return_unknown_args=True)
-    if left:
-        raise ConfigError(f"{left[0]!r}: nothing is known to do with this word; files come before the flags.")
-    return parsed
+def face(ones: Sequence[Any]) -> type:
+    """A dataclass of the plain fields of some configs, the first one's values its defaults: no slots, no checks."""
+    kind = dataclasses.make_dataclass(type(ones[0]).__name__, rows(ones), frozen=True, kw_only=True)
+    kind.__doc__ = (type(ones[0]).__doc__ or "").partition("\n")[0]
+    return kind
 
 
-def _unknown(flag: str, known: set[str], groups: dict[str, list[Any]]) -> str:
-    group, _, field = flag.rpartition(".")
-    near = did_you_mean(flag, known).replace("_", "-").replace("'", "'--", 1)
-    if group in groups:
-        parts = sorted({one.part if isinstance(one, Slot) else group for one in groups[group]})
-        has = sorted(name.rpartition(".")[2] for name in known if name.startswith(f"{group}."))
-        return f"{', '.join(parts)} has no field {field!r}.{near} It has: {', '.join(has)}."
-    return f"no such flag.{near} All are shown by --help."
-
-
-def _face(ones: list[Any]) -> type:
-    """A dataclass of the plain fields of some configs, for tyro: no slots and no checks."""
-    face = dataclasses.make_dataclass(type(ones[0]).__name__, _rows(ones).values(), frozen=True, kw_only=True)
-    face.__doc__ = (type(ones[0]).__doc__ or "").partition("\n")[0]
-    return face
-
-
-def _rows(ones: list[Any]) -> dict[str, tuple[str, Any, Any]]:
-    rows: dict[str, tuple[str, Any, Any]] = {}
+def rows(ones: Sequence[Any]) -> list[Row]:
+    """Name, type with its help, and default of each plain field of some configs."""
+    found: dict[str, Row] = {}
     for one in ones:
-        comments = _comments(type(one))
+        about = comments(type(one))
         for name, kind in fields(type(one)).items():
-            kinds = (inner(kind), *get_args(inner(kind)))
-            if not any(is_slot(part) or dataclasses.is_dataclass(part) for part in kinds):
-                rows.setdefault(name, (name, Annotated[kind, tyro.conf.arg(help=comments.get(name, ""))], getattr(one, name)))
-    return rows
+            parts = (inner(kind), *get_args(inner(kind)))
+            if not any(is_slot(part) or dataclasses.is_dataclass(part) for part in parts):
+                annotated = Annotated[kind, tyro.conf.arg(help=about.get(name, ""))]
+                found.setdefault(name, (name, annotated, getattr(one, name)))
+    return list(found.values())
 
 
-def _comments(kind: type) -> dict[str, str]:
+def comments(kind: type) -> dict[str, str]:
     """The comment behind each field of a config: what the field means."""
     found: dict[str, str] = {}
     for base in reversed(kind.__mro__):

@@ -66,7 +66,9 @@ def load(folder: str | Path, step: int | None = None) -> Loaded:
     if step is not None:
         found = checkpoint.steps(run.checkpoints).get(step)
         if found is None:
-            raise RunError(f"{folder}: no checkpoint of step {step}; it has {sorted(checkpoint.steps(run.checkpoints))}.")
+            raise RunError(
+                f"{folder}: no checkpoint of step {step}; it has {sorted(checkpoint.steps(run.checkpoints))}."
+            )
         checkpoint.verify(found)
     if found is None:
         raise RunError(f"{folder}: no checkpoint can be read.{''.join(f' {reason}' for reason in passed)}")

@@ -54,6 +54,11 @@ class Model:
         pattern = self.blocks or (self.block or PreNorm(),)
         return tuple(pattern[layer % len(pattern)] for layer in range(self.layers))
 
+    def check(self) -> None:
+        """Raise ConfigError where the parts do not fit one another; takes no memory."""
+        with torch.device("meta"):
+            Transformer(self, vocab_size=1)
+
     def build(self, vocab_size: int, seed: int = 0) -> "Transformer":
         """The module, its weights drawn from `seed`.
 
@@ -75,7 +80,9 @@ class Transformer(nn.Module):
         pattern = config.pattern()
         heads = {int(block.heads) for block in pattern}  # type: ignore[call-overload]
         if len(heads) > 1 and config.position.part != "none":
-            raise ConfigError(f"model: blocks with heads {sorted(heads)} cannot share one position; give all as many.")
+            raise ConfigError(
+                f"model: blocks with heads {sorted(heads)} cannot share one position; give all as many."
+            )
         self.config, self.vocab_size = config, vocab_size
         self.embedding = nn.Embedding(vocab_size, config.dim)
         self.dropout = nn.Dropout(config.dropout)
@@ -97,7 +104,9 @@ class Transformer(nn.Module):
         """
         length = past.length if past is not None else 0
         if length + ids.shape[1] > self.context:
-            raise ConfigError(f"model: {length + ids.shape[1]} tokens do not fit a context of {self.context}.")
+            raise ConfigError(
+                f"model: {length + ids.shape[1]} tokens do not fit a context of {self.context}."
+            )
         at = torch.arange(length, length + ids.shape[1], device=ids.device)
         x = self.dropout(self.position.embed(self.embedding(ids), at))
         for layer, block in enumerate(self.blocks):
@@ -116,7 +125,9 @@ class Transformer(nn.Module):
         training = self.training
         self.eval()
         drawn = generate(self, ids, sampling or Sampling())
-        ids = torch.stack([*ids.unbind(1), *(one for one, _ in zip(drawn, range(max_new_tokens), strict=False))], dim=1)
+        ids = torch.stack(
+            [*ids.unbind(1), *(one for one, _ in zip(drawn, range(max_new_tokens), strict=False))], dim=1
+        )
         self.train(training)
         return ids
 
@@ -166,5 +177,3 @@ def draw_weights(model: nn.Module, seed: int) -> None:
         drawn[name] = torch.empty(weight.shape).normal_(std=deviation, generator=generator)
     for name, weight in to_own(model, drawn).items():
         unique[name].copy_(weight)
-
-

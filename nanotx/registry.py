@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from nanotx.errors import ConfigError, UnknownPart, did_you_mean
 
@@ -35,7 +35,9 @@ class Slot:
         if slot:
             cls.slot, cls.package, cls.registered = slot, package, {}
         elif cls.__mro__[1].__dict__.get("part"):
-            raise TypeError(f"{cls.__name__}: a part is never subclassed; wrap {cls.__mro__[1].__name__} instead.")
+            raise TypeError(
+                f"{cls.__name__}: a part is never subclassed; wrap {cls.__mro__[1].__name__} instead."
+            )
 
     @classmethod
     def register(cls, name: str) -> Callable[[T], T]:
@@ -43,7 +45,10 @@ class Slot:
 
         def enter(part: T) -> T:
             known = cls.registered.get(name)
-            if known is not None and (known.__module__, known.__qualname__) != (part.__module__, part.__qualname__):
+            if known is not None and (known.__module__, known.__qualname__) != (
+                part.__module__,
+                part.__qualname__,
+            ):
                 raise ConfigError(
                     f"{cls.package}: {part.__module__} registers {name!r}, a name that "
                     f"{known.__module__}.{known.__qualname__} has already; choose another."
@@ -61,7 +66,7 @@ class Slot:
         return sorted({*cls.registered, *cls._files(), *plugged})
 
     @classmethod
-    def find(cls, name: str) -> type[Self]:
+    def find(cls, name: str) -> type[Any]:
         """The part of this name, imported now if it was not yet.
 
         Raises:
@@ -82,8 +87,7 @@ class Slot:
                 f"{cls.package}: no part named {name!r}.{did_you_mean(name, cls.names())} "
                 f"Known: {', '.join(cls.names())}. A file of your own is brought by --load FILE.py."
             )
-        part: type[Self] = cls.registered[name]
-        return part
+        return cls.registered[name]
 
     @classmethod
     def table(cls, name: str) -> dict[str, Any]:

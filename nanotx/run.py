@@ -10,17 +10,17 @@ from pathlib import Path
 
 from nanotx.checkpoint import newest
 from nanotx.config import from_table, read_toml, write_toml
-from nanotx.corpus import Unavailable
-from nanotx.corpus.playhouse import Playhouse
+from nanotx.corpus import Corpus, Unavailable
 from nanotx.device import choose, measured_peak
 from nanotx.display import Display
 from nanotx.door import through
 from nanotx.errors import Diverged
 from nanotx.evaluate import Score, evaluate
-from nanotx.flags import leading, read_options, read_recipe
+from nanotx.flags import leading
 from nanotx.folder import RunFolder, find_folder
 from nanotx.journal import Journal, read
 from nanotx.recipe import Recipe
+from nanotx.recipe_flags import read_options, read_recipe
 from nanotx.registry import load_file
 from nanotx.resume import check_agreement, restore, save
 from nanotx.sample import Sampling
@@ -74,17 +74,24 @@ class Run:
         """Prepare all there is before the folder is touched, so that a mistake leaves nothing behind."""
         self.folder, self.display, self.stop = folder, display, stop
         machine = choose(recipe.device, recipe.dtype, recipe.threads)
+        recipe.model.check()
         codec = load_tokenizer(folder.tokenizer) if folder.tokenizer.exists() else None
         learn = partial(
-            read_texts, tokenizer=recipe.tokenizer, context=recipe.model.context, seed=recipe.seed, codec=codec
+            read_texts,
+            tokenizer=recipe.tokenizer,
+            context=recipe.model.context,
+            seed=recipe.seed,
+            codec=codec,
         )
         try:
             self.texts: Texts = learn(recipe.corpus)
         except Unavailable as error:
             if not may_fall_back:
                 raise
-            display.shout(f"{error}\n\nMeanwhile a play is learned that nanotx writes itself.", "No Shakespeare")
-            recipe = replace(recipe, corpus=Playhouse(validation=recipe.corpus.validation))
+            display.shout(
+                f"{error}\n\nMeanwhile a play is learned that nanotx writes itself.", "No Shakespeare"
+            )
+            recipe = replace(recipe, corpus=Corpus.find("playhouse")(validation=recipe.corpus.validation))
             self.texts = learn(recipe.corpus)
         dtype = str(machine.dtype).removeprefix("torch.")
         self.recipe = replace(recipe, device=machine.device.type, dtype=dtype, threads=machine.threads)
@@ -96,7 +103,9 @@ class Run:
         resumed = self.open()
         progress = self.trainer.progress
         if progress.step >= self.recipe.train.steps:
-            self.display.say(f"{self.folder.path}: the run is complete at step {progress.step}; nothing is left to do.")
+            self.display.say(
+                f"{self.folder.path}: the run is complete at step {progress.step}; nothing is left to do."
+            )
             return self.farewell()
         peak = measured_peak(self.trainer.machine)
         journal = Journal(self.folder.metrics, progress.step)
@@ -125,7 +134,9 @@ class Run:
             restore(self.trainer, found, self.texts.sha256)
             self.display.say(f"{self.folder.path}: goes on from step {self.trainer.progress.step}.")
         elif self.folder.exists:
-            self.display.say(f"{self.folder.path}: there is no checkpoint to go on from, so it begins at step 0.")
+            self.display.say(
+                f"{self.folder.path}: there is no checkpoint to go on from, so it begins at step 0."
+            )
         self.folder.path.mkdir(parents=True, exist_ok=True)
         if not self.folder.tokenizer.exists():
             self.texts.codec.save(self.folder.tokenizer)
@@ -155,7 +166,10 @@ class Run:
 
     def scores(self) -> dict[str, Score]:
         """How well both texts are predicted now."""
-        return {name: evaluate(self.trainer.model, exam, self.trainer.machine) for name, exam in self.texts.exams.items()}
+        return {
+            name: evaluate(self.trainer.model, exam, self.trainer.machine)
+            for name, exam in self.texts.exams.items()
+        }
 
     def sample(self, step: int) -> str:
         """What the model writes now, from the start id on."""
@@ -177,7 +191,9 @@ class Run:
             self.display.say(f"nanotx train {folder}/recipe.toml --run {folder} --resume")
             return self.stop.exit_code
         if scores:
-            self.display.say(f"validation loss {scores['val_loss']:.4f}, {scores['bits_per_byte']:.4f} bits per byte")
+            self.display.say(
+                f"validation loss {scores['val_loss']:.4f}, {scores['bits_per_byte']:.4f} bits per byte"
+            )
         self.display.say("Sample from it:")
         self.display.say(f"nanotx sample {folder}")
         return 0

@@ -95,5 +95,3 @@ def nucleus(probabilities: Scores, top_p: float) -> Scores:
     before = ranked.cumsum(dim=-1) - ranked
     kept = ranked.masked_fill(before >= top_p, 0.0)
     return torch.zeros_like(probabilities).scatter(-1, order, kept)
-
-

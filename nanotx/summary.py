@@ -27,7 +27,9 @@ def summarize(trainer: Trainer, texts: Texts, peak: float) -> Figures:
         "complete": progress.step >= recipe.train.steps,
         "steps": progress.step,
         "parameters": trainer.model.parameter_count,
-        **{key: progress.scores.get(key) for key in ("train_loss", "val_loss", "bits_per_byte", "perplexity")},
+        **{
+            key: progress.scores.get(key) for key in ("train_loss", "val_loss", "bits_per_byte", "perplexity")
+        },
         **({} if floor is None else {"floor_bits_per_byte": floor}),
         "best_step": progress.best.get("step"),
         "best_val_loss": progress.best.get("val_loss"),

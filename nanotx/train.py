@@ -125,7 +125,9 @@ class Trainer:
                 numbers[key] = float(next(iter(values.values())))
         return tensors, numbers
 
-    def restore(self, weights: dict[str, Tensor], averages: dict[str, Tensor], numbers: dict[str, float]) -> None:
+    def restore(
+        self, weights: dict[str, Tensor], averages: dict[str, Tensor], numbers: dict[str, float]
+    ) -> None:
         """Take over what `weights` and `averages` gave.
 
         Raises:
@@ -144,7 +146,9 @@ class Trainer:
             found = {key: tensors[name] for key, tensors in by_key.items() if name in tensors}
             if found:
                 state[index] = found | {key: torch.tensor(value) for key, value in numbers.items()}
-        self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
+        self.optimizer.load_state_dict(
+            {"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]}
+        )
 
 
 @torch.no_grad()

@@ -157,7 +157,7 @@ def test_the_memory_of_pieces_is_bounded(monkeypatch):
 
 def test_a_vocabulary_that_cannot_be_reached_is_refused_with_the_one_that_can():
     with pytest.raises(
-        TokenizerError, match="these texts allow 258; try --tokenizer.vocab-size 258, or more"
+        TokenizerError, match=r"these texts allow 258; try --tokenizer.vocab-size 258, or more"
     ):
         Bpe(vocab_size=300).learn(["abc"])
     assert Bpe(vocab_size=258).learn(["abc"]).vocab_size == 258

@@ -66,7 +66,9 @@ class PerHeadAttention(OwnLayout):
         self.to_out = nn.Linear(dim, dim, bias=config.out_bias)
 
     def forward(self, x: Stream, position: Positioning = NOWHERE, past: Past | None = None) -> Stream:
-        read = [head(x, position, past.child(head.index) if past is not None else None) for head in self.heads]
+        read = [
+            head(x, position, past.child(head.index) if past is not None else None) for head in self.heads
+        ]
         return self.to_out(torch.cat(read, dim=-1))
 
     def shared(self, own: Tensors) -> Tensors:

@@ -1,8 +1,9 @@
 """What one writing of a rule is expected to take, in bits and in characters, exactly.
 
 A rule takes what is its own and what the rules that it calls take: x = own + calls x, a linear system. It is
-solved by writing each rule into those that call it, last ones first; calls of itself sum to 1 / (1 - calls). All
-terms are positive, so none is lost to another, and a rule that calls itself once or more has no end.
+solved by writing each rule into those that call it, the last ones first; calls of itself sum to
+1 / (1 - calls). All terms are positive, so none is lost to another, and a rule that calls itself once or more
+has no end.
 
 Source: Soule 1974, Entropies of probabilistic grammars, Information and Control 25(1)
 """
@@ -36,8 +37,8 @@ def expected(rules: Sequence[Rule], start: int) -> tuple[float, float]:
         again = calls[number].pop(number, 0.0)
         if again > 1 - 1e-12:
             raise ConfigError(
-                f"grammar: rule {rules[start].name!r} is not expected to end: {rules[number].name!r} comes again "
-                f"{again:g} times; weigh the alternatives that end it more."
+                f"grammar: rule {rules[start].name!r} is not expected to end: {rules[number].name!r} "
+                f"comes again {again:g} times; weigh the alternatives that end it more."
             )
         takes[number] /= 1 - again
         for caller in callers[number] - {number}:

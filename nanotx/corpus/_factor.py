@@ -3,21 +3,23 @@
 from collections.abc import Mapping
 from os.path import commonprefix
 
+from nanotx.corpus._rule import Rules
 
-def factored(rules: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
+
+def factored(rules: Rules) -> Rules:
     """Rules of the same texts and probabilities, whose alternatives begin with characters of their own.
 
     `noun: crown | crow-bar` becomes `noun: crow<noun: crow>` and `noun: crow: n | -bar`. A text that is the
     beginning of another leaves nothing for itself, and two that part at rules leave these to begin: a
     Grammar refuses both.
     """
-    found: dict[str, dict[str, float]] = {}
+    found: dict[str, dict[str, int]] = {}
     for name, choices in rules.items():
         _factor(name, choices, found)
     return found
 
 
-def _factor(name: str, choices: Mapping[str, float], found: dict[str, dict[str, float]]) -> None:
+def _factor(name: str, choices: Mapping[str, int], found: dict[str, dict[str, int]]) -> None:
     found[name] = {}
     groups: dict[str, list[str]] = {}
     for text in choices:

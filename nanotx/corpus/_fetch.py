@@ -12,7 +12,7 @@ from io import BufferedIOBase
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import IO
+from typing import Any
 from urllib.error import URLError
 from urllib.request import HTTPRedirectHandler, OpenerDirector, Request, build_opener
 
@@ -79,7 +79,7 @@ def opener() -> OpenerDirector:
 
 class _ToHttps(HTTPRedirectHandler):
     def redirect_request(
-        self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+        self, req: Request, fp: Any, code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> Request | None:
         _demand_https(newurl)
         return super().redirect_request(req, fp, code, msg, headers, newurl)

@@ -6,13 +6,13 @@ surprisal is the sum of its choices.
 """
 
 from bisect import bisect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nanotx.corpus._entropy import expected
-from nanotx.corpus._rule import Symbol, read
+from nanotx.corpus._rule import Rules, Symbol, read
 from nanotx.errors import ConfigError, DataError, did_you_mean
 
 
@@ -27,7 +27,7 @@ class Grammar:
         ConfigError: a rule could be read in two ways or not at all; says which and why.
     """
 
-    def __init__(self, rules: Mapping[str, Mapping[str, float]], start: str) -> None:
+    def __init__(self, rules: Rules, start: str) -> None:
         self.rules = read(rules)
         self.numbers = {rule.name: number for number, rule in enumerate(self.rules)}
         self.start = self._number(start)

@@ -8,7 +8,8 @@ from itertools import combinations, pairwise
 
 from nanotx.corpus._factor import factored
 from nanotx.corpus._grammar import Grammar
-from nanotx.corpus._verse import OPENINGS, PLAIN, Rules, moody
+from nanotx.corpus._phrases import PLAIN, Rules
+from nanotx.corpus._verse import OPENINGS, moody
 
 Cast = tuple[str, ...]
 
@@ -96,14 +97,14 @@ def _acts(kind: str) -> Rules:
     for act, next_act in pairwise((*ACTS, "")):
         over = f"ACT {next_act}\n\nSCENE I. <{kind}><{kind} {next_act} I>" if next_act else "FINIS\n\n\n\n"
         for scene, following in pairwise((*SCENES, "")):
-            more = {f"SCENE {following}. <{kind}><{kind} {act} {following}>": 2.0} if following else {}
+            more = {f"SCENE {following}. <{kind}><{kind} {act} {following}>": 2} if following else {}
             rules[f"{kind} {act} {scene}"] = more | {over: 1}
     return rules
 
 
 def _entrances(mood: str) -> Rules:
     """Who enters, and what each may be told."""
-    casts = {f"{_listed(cast)}.\n\n{_says(mood, cast, *cast[:2])}": 1.0 for cast in CASTS}
+    casts = {f"{_listed(cast)}.\n\n{_says(mood, cast, *cast[:2])}": 1 for cast in CASTS}
     rules: Rules = {f"enter {mood}": {f"Enter <cast {mood}>": 1}, f"cast {mood}": casts}
     for player, rank in PLAYERS.items():
         rules[f"call {player}"] = CALLED[rank] | {player.title(): 3}
@@ -120,11 +121,11 @@ def _talk(mood: str, cast: Cast) -> Rules:
     for player in cast:
         rest = tuple(other for other in cast if other != player)
         here = f"<talk {mood} {_listed(cast)} {player}>"
-        rules[here[1:-1]] = {_says(mood, cast, other, player): 12 / len(rest) for other in rest} | {
-            f"[{NOISES[mood]}.]\n\n{here}": 0.5,
-            f"[The players play.]\n\n<enter {mood}>[The players withdraw.]\n\n{here}": 0.1,
-            f"[Exeunt {_listed(cast)}.]\n\n": 1,
-            f"[Exit {player}.]\n\n{_left(mood, rest)}": 1,
+        rules[here[1:-1]] = {_says(mood, cast, other, player): 120 // len(rest) for other in rest} | {
+            f"[{NOISES[mood]}.]\n\n{here}": 5,
+            f"[The players play.]\n\n<enter {mood}>[The players withdraw.]\n\n{here}": 1,
+            f"[Exeunt {_listed(cast)}.]\n\n": 10,
+            f"[Exit {player}.]\n\n{_left(mood, rest)}": 10,
         }
     one, other = cast[:2]
     rules[f"left {mood} {_listed(cast)}"] = {

@@ -9,6 +9,7 @@ from itertools import accumulate
 
 from nanotx.errors import ConfigError, did_you_mean
 
+Rules = Mapping[str, Mapping[str, int]]  # a rule's name, to its alternatives and their weights
 Symbol = str | int  # a literal text, or the number of a rule
 
 
@@ -17,27 +18,29 @@ class Rule:
     """Alternatives and their weights, ready to be written and read.
 
     Raises:
-        ConfigError: there is no alternative, a weight is not positive, or one of several alternatives is
+        ConfigError: there is no alternative, a weight is below 1, or one of several alternatives is
             empty, begins with a rule, or begins as another does.
     """
 
     name: str
     alternatives: tuple[tuple[Symbol, ...], ...]
-    weights: tuple[float, ...]
+    weights: tuple[int, ...]
 
     def __post_init__(self) -> None:
         if not self.alternatives:
             raise ConfigError(f"grammar: rule {self.name!r} has no alternatives.")
         for weight in self.weights:
-            if not 0 < weight < math.inf:
-                raise ConfigError(f"grammar: rule {self.name!r}: expected a weight above 0, got {weight!r}.")
+            if weight < 1:
+                raise ConfigError(
+                    f"grammar: rule {self.name!r}: expected a weight of 1 or more, got {weight}."
+                )
         if not all(self.alternatives):
             raise ConfigError(f"grammar: rule {self.name!r} has an empty alternative; give it a character.")
         if len(self.alternatives) > 1:
             self._check_beginnings()
 
     @cached_property
-    def sums(self) -> tuple[float, ...]:
+    def sums(self) -> tuple[int, ...]:
         """The running sums of the weights."""
         return tuple(accumulate(self.weights))
 
@@ -83,32 +86,37 @@ class Rule:
             seen.add(symbols[0][0])
 
 
-def read(rules: Mapping[str, Mapping[str, float]]) -> list[Rule]:
+def read(rules: Rules) -> list[Rule]:
     """The rules of a mapping, numbered in its order; in an alternative, `<name>` calls a rule.
 
     Raises:
         ConfigError: a rule is none, or is called by a name that none bears, or begins with itself.
     """
     numbers = {name: number for number, name in enumerate(rules)}
-
-    def symbol(part: str, rule: str) -> Symbol:
-        if not part.startswith("<"):
-            return part
-        if part[1:-1] not in numbers:
-            raise ConfigError(
-                f"grammar: rule {rule!r} calls {part}, which is none of {len(numbers)} rules."
-                f"{did_you_mean(part[1:-1], numbers)}"
-            )
-        return numbers[part[1:-1]]
-
-    found = []
-    for name, choices in rules.items():
-        texts = (re.findall(r"<[^<>]*>|[^<]+", text) for text in choices)
-        alternatives = tuple(tuple(symbol(part, name) for part in parts) for parts in texts)
-        found.append(Rule(name, alternatives, tuple(choices.values())))
+    found = [
+        Rule(name, tuple(_symbols(name, text, numbers) for text in choices), tuple(choices.values()))
+        for name, choices in rules.items()
+    ]
     for rule in found:
         _check_progress(rule, found)
     return found
+
+
+def _symbols(rule: str, text: str, numbers: Mapping[str, int]) -> tuple[Symbol, ...]:
+    """An alternative of a rule, cut into literal texts and the numbers of the rules it calls."""
+    symbols: list[Symbol] = []
+    for part in re.split(r"(<[^<>]*>)", text):
+        name = part[1:-1]
+        if not part.startswith("<"):
+            symbols += [part] if part else []
+        elif name in numbers:
+            symbols.append(numbers[name])
+        else:
+            raise ConfigError(
+                f"grammar: rule {rule!r} calls {part}, which is none of {len(numbers)} rules."
+                f"{did_you_mean(name, numbers)}"
+            )
+    return tuple(symbols)
 
 
 def _check_progress(rule: Rule, rules: list[Rule]) -> None:

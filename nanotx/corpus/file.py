@@ -53,9 +53,7 @@ class File(Corpus):
         # Path.glob would enter what is hidden and take no absolute pattern.
         found = sorted(Path(name) for name in glob.glob(self.path, recursive=True) if Path(name).is_file())  # noqa: PTH207
         if not found:
-            raise DataError(
-                f"corpus file: {self.path}: no file matches; see what is there with a shorter pattern."
-            )
+            raise DataError(f"corpus file: {self.path}: no file matches; try a shorter pattern.")
         return found
 
 
@@ -66,7 +64,8 @@ def _read(path: Path) -> str:
     except UnicodeDecodeError as error:
         raise DataError(
             f"corpus file: {path}: expected UTF-8, got byte 0x{data[error.start]:02x} "
-            f"at offset {error.start}; save it as UTF-8, or name the text files alone with a glob such as '*.txt'."
+            f"at offset {error.start}; save it as UTF-8, "
+            "or name the text files alone with a glob such as '*.txt'."
         ) from None
 
 

@@ -55,7 +55,7 @@ class Playhouse(Corpus):
         return self.grammar().surprisal(text)
 
     def floor(self) -> float:
-        """The bits per byte of the validation text to one who knows the grammar and has read what precedes it.
+        """The bits per byte of the validation text to one who knows the grammar and what precedes it.
 
         No model is expected to do better. One that begins to read in the middle, as each window does, cannot
         know how the scene and the play began, and stays a little above.

@@ -1,7 +1,7 @@
 """A character-level transformer on Tiny Shakespeare, sized for a few minutes of a laptop's CPU.
 
-    python -m nanotx.recipes.shakespeare_char
-    python -m nanotx.recipes.shakespeare_char recipes/macbook.toml --train.steps 500
+python -m nanotx.recipes.shakespeare_char
+python -m nanotx.recipes.shakespeare_char recipes/macbook.toml --train.steps 500
 """
 
 from nanotx.attention.sdpa import Sdpa

@@ -11,6 +11,7 @@ from typing import Any
 
 from nanotx.errors import ConfigError, TokenizerError, UnknownPart, did_you_mean
 from nanotx.registry import Slot
+from nanotx.shelf import shelf
 from nanotx.tokenizers._codec import Codec as Codec
 from nanotx.tokenizers._codec import Ids as Ids
 from nanotx.tokenizers._codec import utf8 as utf8
@@ -55,16 +56,9 @@ class Tokenizer(Slot, ABC, slot="tokenizer", package="nanotx.tokenizers"):
         return {"part": name}
 
 
-def shelf() -> Path:
-    """Where trained tokenizers lie: the checkout's `tokenizers/`, or its copy in the installed package."""
-    package = Path(__file__).resolve().parents[1]
-    inside = package / "shelf" / "tokenizers"
-    return inside if inside.is_dir() else package.parent / "tokenizers"
-
-
 def stored() -> list[str]:
     """The names of the tokenizers on the shelf, sorted."""
-    return sorted(path.stem for path in shelf().glob("*.json"))
+    return sorted(path.stem for path in shelf("tokenizers").glob("*.json"))
 
 
 def load(path: str | Path) -> Codec:
@@ -73,7 +67,7 @@ def load(path: str | Path) -> Codec:
     Raises:
         TokenizerError: there is no such file, or it is not one of ours; says which.
     """
-    file = shelf() / f"{path}.json" if str(path) in stored() else Path(path)
+    file = shelf("tokenizers") / f"{path}.json" if str(path) in stored() else Path(path)
     try:
         part, table, origin = read_file(file)
     except FileNotFoundError:

@@ -50,18 +50,18 @@ class Codec(ABC):
         """
 
     @abstractmethod
-    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+    def decode_bytes(self, ids: Iterable[Any]) -> bytes:
         """The exact UTF-8 bytes that the ids stand for, even where they break a character.
 
         Raises:
-            TextError: an id is out of range.
+            TextError: an id is out of range, or no whole number.
         """
 
     @abstractmethod
     def table(self) -> dict[str, Any]:
         """What `Tokenizer.read` needs, as plain values for JSON."""
 
-    def decode(self, ids: Iterable[int]) -> str:
+    def decode(self, ids: Iterable[Any]) -> str:
         """The text of the ids; bytes that are no UTF-8 become U+FFFD."""
         return self.decode_bytes(ids).decode("utf-8", errors="replace")
 
@@ -88,7 +88,7 @@ class Codec(ABC):
         """
         write_file(Path(path), self.part, self.table(), self.origin)
 
-    def check_ids(self, ids: Iterable[int]) -> Ids:
+    def check_ids(self, ids: Iterable[Any]) -> Ids:
         """The ids as an array, each of them in range.
 
         Raises:

@@ -102,7 +102,7 @@ class BpeCodec(Codec):
         found = map(self._memory.__getitem__, self._splitter.pieces(text))
         return np.frombuffer(bytearray().join(found), np.int32)
 
-    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+    def decode_bytes(self, ids: Iterable[Any]) -> bytes:
         """The tokens' bytes, joined; see `Codec.decode_bytes`."""
         return b"".join(map(self._tokens.__getitem__, self.check_ids(ids).tolist()))
 

@@ -39,7 +39,7 @@ class ByteCodec(Codec):
         """The bytes of the text; see `Codec.encode`."""
         return np.frombuffer(utf8(self.part, text), np.uint8).astype(np.int32)
 
-    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+    def decode_bytes(self, ids: Iterable[Any]) -> bytes:
         """The ids as bytes; see `Codec.decode_bytes`."""
         return self.check_ids(ids).astype(np.uint8).tobytes()
 

@@ -75,7 +75,7 @@ class CharCodec(Codec):
                 self._refuse(text, at + int(found.argmin()))
         return ids
 
-    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+    def decode_bytes(self, ids: Iterable[Any]) -> bytes:
         """The characters at these places, in UTF-8; see `Codec.decode_bytes`."""
         points: NDArray[np.uint32] = self._points[self.check_ids(ids)]
         return points.tobytes().decode("utf-32-le").encode("utf-8")

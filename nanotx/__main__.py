@@ -1,0 +1,5 @@
+"""`python -m nanotx` is `nanotx`."""
+
+from nanotx.cli import main
+
+main()

@@ -1,0 +1,156 @@
+"""A recipe's flags: the tree of configs is the tree of flags, and a slot's flags reach every place where it stands.
+
+First the parts are picked by name (`--attention per_head`), then the fields of the picked parts are read
+(`--attention.heads 6`). `--attention`, `--ffn` and `--norm` reach into every block. What was not given stays.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from nanotx.config import fields, from_table, inner, merge, merge_part, read_toml, to_table
+from nanotx.errors import ConfigError
+from nanotx.flags import Said, face, given, leading, nearest, parse, pick, rows
+from nanotx.recipe import Recipe
+from nanotx.registry import Slot
+
+Place = tuple[str | int, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """What is said of a run and not of its recipe."""
+
+    run: str = ""  # the folder of the results; without it runs/<recipe>-<n>
+    resume: bool = False  # go on from the newest checkpoint
+    print_config: bool = False  # show the whole recipe as TOML, and do nothing
+    load: tuple[str, ...] = ()  # Python files of your own, with parts in them
+
+
+def read_options(words: Sequence[str]) -> Options:
+    """The options alone, before the recipe is known."""
+    said = given(words)
+    return Options(
+        run="".join(said.get("run", [[]])[-1][:1]),
+        resume="resume" in said,
+        print_config="print_config" in said,
+        load=tuple(file for files in said.get("load", []) for file in files),
+    )
+
+
+def read_recipe(recipe: Recipe, words: Sequence[str], prog: str) -> tuple[Recipe, set[str]]:
+    """The recipe with TOML files and flags laid over it, and which of its fields they named.
+
+    Raises:
+        ConfigError: a flag, key or value that cannot be; says what would.
+        SystemExit: help was asked for, or a flag's value cannot be read.
+    """
+    files = leading(words)
+    table, named = to_table(recipe), set()
+    for file in files:
+        layer = read_toml(Path(file))
+        try:
+            table = merge(Recipe, table, layer)
+            from_table(Recipe, table)
+        except ConfigError as error:
+            raise type(error)(f"{file}: {error}") from None
+        named |= set(layer)
+    flags = list(words)[len(files) :]
+    said = given(flags)
+    recipe = set_fields(pick_parts(from_table(Recipe, table), said), flags, said, prog)
+    return recipe, named | {name.split(".")[0] for name in said}
+
+
+def places(value: Any, at: Place = ()) -> Iterator[tuple[str, Place, Any]]:
+    """Every config in a recipe, outer ones first: its group of flags, where it stands, and itself."""
+    for name, kind in fields(type(value)).items():
+        item, kind = getattr(value, name), inner(kind)
+        several = isinstance(item, tuple) and any(isinstance(one, Slot) for one in item)
+        for index, one in enumerate(item) if several else [("", item)]:
+            if dataclasses.is_dataclass(one):
+                place = (*at, name, index) if several else (*at, name)
+                yield type(one).slot if isinstance(one, Slot) else name, place, one
+                yield from places(one, place)
+
+
+def pick_parts(recipe: Recipe, said: Said) -> Recipe:
+    """The recipe with each slot that was named filled by its new part, outer slots first."""
+    waiting = dict(said)
+    while True:
+        found = [
+            (place, one) for group, place, one in places(recipe) if group in waiting and isinstance(one, Slot)
+        ]
+        if not found:
+            return recipe
+        slot = slot_of(found[0][1])
+        values = waiting.pop(slot.slot)[0]
+        if len(values) != 1:
+            raise ConfigError(f"--{slot.slot}: expected one name of {', '.join(slot.names())}, got {values}.")
+        for place, one in found:
+            if slot_of(one) is slot:
+                table = merge_part(slot, to_table(one), values[0], f"--{slot.slot}")
+                recipe = put(recipe, place, from_table(slot, table, f"--{slot.slot}"))
+
+
+def set_fields(recipe: Recipe, words: list[str], said: Said, prog: str) -> Recipe:
+    """The recipe with the fields that flags gave, outer configs first, each config changed once."""
+    parsed = read_all(recipe, words, prog)
+    groups = {group for group, _, _ in places(recipe)}
+    for group, place, one in [("", (), recipe), *places(recipe)]:
+        mine = getattr(parsed, group) if group else parsed
+        asked = [name for name in fields(type(one)) if (f"{group}.{name}" if group else name) in said]
+        changes = {name: getattr(mine, name) for name in asked if group or name not in groups}
+        if changes:
+            where = ".".join(map(str, place))
+            recipe = put(recipe, place, from_table(type(one), to_table(one) | changes, where))
+    return recipe
+
+
+def read_all(recipe: Recipe, words: list[str], prog: str) -> Any:
+    """All flags that a recipe has, read at once; each group is a field of what is returned."""
+    groups: dict[str, list[Any]] = {}
+    for group, _, one in places(recipe):
+        groups.setdefault(group, []).append(one)
+    columns: list[Any] = []
+    for group, ones in groups.items():
+        if isinstance(ones[0], Slot):
+            columns.append(pick(group, slot_of(ones[0]).names(), ones[0].part))
+        kind = face(ones)
+        columns.append((group, kind, kind()))
+    columns += [*rows([recipe]), *rows([Options()])]
+
+    def unknown(flag: str) -> str:
+        group, _, field = flag.rpartition(".")
+        near = nearest(flag, {column[0] for column in columns} | {f"{g}.{f}" for g in groups for f in has(g)})
+        if group not in groups:
+            return f"no such flag.{near}"
+        return f"{who(group)} has no field {field!r}.{near} It has: {', '.join(has(group))}."
+
+    def has(group: str) -> list[str]:
+        return sorted(row[0] for row in rows(groups[group]))
+
+    def who(group: str) -> str:
+        return " and ".join(sorted({one.part if isinstance(one, Slot) else group for one in groups[group]}))
+
+    flags = dataclasses.make_dataclass("Flags", columns, frozen=True, kw_only=True)
+    flags.__doc__ = "Files of TOML come first, then flags; what is not given stays as the recipe has it."
+    return parse(flags, words, prog, unknown)
+
+
+def put(value: Any, place: Place, new: Any) -> Any:
+    """A config with another one standing at a place of it."""
+    if not place:
+        return new
+    name, rest = str(place[0]), place[1:]
+    item = getattr(value, name)
+    if rest and isinstance(rest[0], int):
+        items = list(item)
+        items[rest[0]] = put(items[rest[0]], rest[1:], new)
+        return dataclasses.replace(value, **{name: tuple(items)})
+    return dataclasses.replace(value, **{name: put(item, rest, new)})
+
+
+def slot_of(part: Slot) -> type[Slot]:
+    """The slot that a part fills."""
+    return next(base for base in type(part).__mro__ if "package" in base.__dict__)
