@@ -7,7 +7,8 @@ each head, where heads are modules) keeps its keys and values in a child.
 from jaxtyping import Float
 from torch import Tensor
 
-KeyOrValue = Float[Tensor, "... s k"]
+New = Float[Tensor, "... t k"]
+All = Float[Tensor, "... s k"]
 
 
 class Past:
@@ -27,7 +28,7 @@ class Past:
         """Count tokens whose keys and values the children keep."""
         self.length += tokens
 
-    def extend(self, keys: KeyOrValue, values: KeyOrValue) -> tuple[KeyOrValue, KeyOrValue]:
+    def extend(self, keys: New, values: New) -> tuple[All, All]:
         """Append new keys and values; returns all of them, the oldest first, as views that do not last."""
         start, self.length = self.length, self.length + keys.shape[-2]
         if self._keys is None or self._values is None or self._keys.shape[-2] < self.length:

@@ -152,7 +152,7 @@ class Run:
             "steps": recipe.train.steps,
             "tokens_per_step": recipe.train.batch * recipe.model.context,
             "title": title(name, recipe, self.trainer.model, self.texts, machine),
-            "floor": recipe.corpus.floor(),
+            "floor": self.texts.floor,
         }
 
     def rows(self) -> Iterator[Row]:

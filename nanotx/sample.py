@@ -5,7 +5,7 @@ Beyond the context: when it is full, its newer half is read anew, and sampling g
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from einops import rearrange
@@ -21,6 +21,7 @@ Scores = Float[Tensor, "b v"]
 Drawn = Int[Tensor, " b"]
 
 
+@runtime_checkable
 class Reader(Protocol):
     """What the sampler needs of a model."""
 

@@ -22,7 +22,6 @@ def summarize(trainer: Trainer, texts: Texts, peak: float) -> Figures:
     recipe, progress, machine = trainer.recipe, trainer.progress, trainer.machine
     tokens = progress.step * recipe.train.batch * recipe.model.context
     speed = tokens / progress.train_seconds if progress.train_seconds else 0.0
-    floor = recipe.corpus.floor()
     return {
         "complete": progress.step >= recipe.train.steps,
         "steps": progress.step,
@@ -30,7 +29,7 @@ def summarize(trainer: Trainer, texts: Texts, peak: float) -> Figures:
         **{
             key: progress.scores.get(key) for key in ("train_loss", "val_loss", "bits_per_byte", "perplexity")
         },
-        **({} if floor is None else {"floor_bits_per_byte": floor}),
+        **({} if texts.floor is None else {"floor_bits_per_byte": texts.floor}),
         "best_step": progress.best.get("step"),
         "best_val_loss": progress.best.get("val_loss"),
         "train_seconds": progress.train_seconds,

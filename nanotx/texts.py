@@ -18,6 +18,7 @@ class Texts:
     windows: Windows  # of the training text
     exams: dict[str, Exam]  # train: the first of it, as long as the validation text; val: all of that
     sha256: str  # of the whole text in UTF-8
+    floor: float | None  # bits per byte of the validation text under the process that wrote it, if that is known
 
 
 def read_texts(
@@ -47,6 +48,7 @@ def read_texts(
         codec=codec,
         windows=Windows(ids=ids, context=context, seed=seed),
         exams=exams,
+        floor=corpus.floor(),
         sha256=hashlib.sha256((training + validation).encode("utf-8")).hexdigest(),
     )
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import torch
 from einops import einsum, rearrange
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nanotx.attention import Attention, Headed, seen, times
@@ -41,7 +42,7 @@ class Head(nn.Module):
         self.to_k = nn.Linear(dim, config.head_width(dim), bias=config.bias)
         self.to_v = nn.Linear(dim, config.head_width(dim), bias=config.bias)
 
-    def forward(self, x: Stream, position: Positioning, past: Past | None) -> Stream:
+    def forward(self, x: Stream, position: Positioning, past: Past | None) -> Float[Tensor, "b t k"]:
         q, k, v = self.to_q(x), self.to_k(x), self.to_v(x)
         at, at_k = times(x, past)
         q, k = position.turn(q, k, at)
