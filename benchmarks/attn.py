@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from functools import cache, partial
 
 import torch
+from hardware import describe, dtype_name, machines
 from lawful import Shape, build, judge
-from reporting import PASS, Row, Teller, describe, dtype_name, machines, open_json, show, telling, write_json
+from reporting import PASS, Row, Teller, open_json, show, telling, write_json
 from timing import Times, megabytes, peak_in_child, peak_on_cuda, ratio, spread, take_turns
 
 from nanotx.attention import Attention

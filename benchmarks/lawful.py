@@ -3,15 +3,14 @@
 Each case draws a shape, weights, an input and where to cut it; the last case is the shape to be timed.
 """
 
+import dataclasses
 import random
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from nanotx import laws
 from nanotx.attention import ONE_FUNCTION, Attention
-from nanotx.config import fields
 from nanotx.device import Machine
 from nanotx.errors import LawBroken
 from nanotx.layout import to_own, to_shared
@@ -30,7 +29,7 @@ TOLERANCES = {
 """By how much outputs may differ, relative to the largest (or 1). Of gradients, ten times as much."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Shape:
     """The sizes of one input, and the heads that read it."""
 
@@ -53,15 +52,17 @@ class Mixed(nn.Module):
 
     def forward(self, x: Stream, position: Positioning = NOWHERE, past: Past | None = None) -> Stream:
         with self.machine.autocast():
-            return self.layer(x, position, past)
+            y: Stream = self.layer(x, position, past)
+        return y
 
 
 def build(name: str, shape: Shape, machine: Machine) -> nn.Module:
     """An attention of this name, nothing in it random; a part without `heads` or `dropout` has neither."""
     part = Attention.find(name)
     wishes = {"heads": shape.heads, "dropout": 0.0}
-    layer = part(**{key: value for key, value in wishes.items() if key in fields(part)}).build(shape.dim)
-    layer = layer.to(machine.device)
+    known = {field.name for field in dataclasses.fields(part)}
+    idea: Attention = part(**{key: value for key, value in wishes.items() if key in known})
+    layer = idea.build(shape.dim).to(machine.device)
     return Mixed(layer, machine) if machine.mixed else layer
 
 

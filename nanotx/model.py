@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from nanotx.block import Block
@@ -120,7 +120,7 @@ class Transformer(nn.Module):
         return self.head(self.stream(ids, past)[:, -1])
 
     @torch.inference_mode()
-    def generate(self, ids: Tokens, max_new_tokens: int, sampling: Sampling | None = None) -> Tokens:
+    def generate(self, ids: Tokens, max_new_tokens: int, sampling: Sampling | None = None) -> Int[Tensor, "b grown"]:
         """The ids of the prompts and of what the model makes of them, a row each."""
         training = self.training
         self.eval()

@@ -143,7 +143,7 @@ class Trainer:
         order = [names[parameter] for group in self.optimizer.param_groups for parameter in group["params"]]
         state: dict[int, Row] = {}
         for index, name in enumerate(order):
-            found = {key: tensors[name] for key, tensors in by_key.items() if name in tensors}
+            found = {key: tensors[name].clone() for key, tensors in by_key.items() if name in tensors}
             if found:
                 state[index] = found | {key: torch.tensor(value) for key, value in numbers.items()}
         self.optimizer.load_state_dict(

@@ -89,9 +89,7 @@ def test_encoding_is_every_merge_in_order(learned, text, pattern):
 def test_scanning_and_the_heap_merge_alike(learned, wanted, data):
     merges = learn_merges({learned: 1}, wanted)
     ranks = {pair: 256 + index for index, pair in enumerate(merges)}
-    piece = data.draw(
-        st.binary(max_size=3 * SHORT) | st.lists(st.sampled_from(b"abc"), max_size=200).map(bytes)
-    )
+    piece = data.draw(st.binary(max_size=3 * SHORT) | st.lists(st.sampled_from(b"abc"), max_size=200).map(bytes))
     assert merge_short(piece, ranks) == merge_long(piece, ranks) == slow_encode(piece, merges)
 
 
@@ -132,9 +130,7 @@ def test_the_named_patterns_cut_as_published():
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "letters", ["a" * 20_000, "abcde" * 4_000, " " * 20_000, "\n " * 10_000, "é" * 20_000]
-)
+@pytest.mark.parametrize("letters", ["a" * 20_000, "abcde" * 4_000, " " * 20_000, "\n " * 10_000, "é" * 20_000])
 def test_a_long_run_without_a_border_is_learned_and_encoded(letters):
     codec = Bpe(vocab_size=260).learn([letters])
     ids = codec.encode(letters + "x" + letters)
@@ -156,9 +152,7 @@ def test_the_memory_of_pieces_is_bounded(monkeypatch):
 
 
 def test_a_vocabulary_that_cannot_be_reached_is_refused_with_the_one_that_can():
-    with pytest.raises(
-        TokenizerError, match=r"these texts allow 258; try --tokenizer.vocab-size 258, or more"
-    ):
+    with pytest.raises(TokenizerError, match=r"these texts allow 258; try --tokenizer.vocab-size 258, or more"):
         Bpe(vocab_size=300).learn(["abc"])
     assert Bpe(vocab_size=258).learn(["abc"]).vocab_size == 258
     assert Bpe(vocab_size=256).learn([]).vocab_size == 256
@@ -195,9 +189,7 @@ def test_a_pattern_that_takes_forever_is_stopped(monkeypatch):
 
     splitter = Splitter("(?:.*?,){20}x")
     monkeypatch.setattr(splitter, "_regex", Slow())
-    with pytest.raises(
-        TokenizerError, match=r"bpe: the pattern .* needs more than 10 seconds for a text of 3 char"
-    ):
+    with pytest.raises(TokenizerError, match=r"bpe: the pattern .* needs more than 10 seconds for a text of 3 char"):
         splitter.pieces("a,a")
 
 

@@ -119,9 +119,7 @@ def test_files_that_cannot_be_a_corpus_are_told_why(tmp_path):
 # Fetching.
 
 PAYLOAD = b"To be, or not to be: that is the question.\n" * 100
-PAYLOAD_SOURCE = Source(
-    url="https://example.invalid/x", sha256=hashlib.sha256(PAYLOAD).hexdigest(), size=len(PAYLOAD)
-)
+PAYLOAD_SOURCE = Source(url="https://example.invalid/x", sha256=hashlib.sha256(PAYLOAD).hexdigest(), size=len(PAYLOAD))
 
 
 class Answers(BaseHTTPRequestHandler):
@@ -189,9 +187,7 @@ def test_a_file_fetched_lies_whole_at_its_destination_and_nothing_beside_it(serv
         ("/trickle", "within 0.2 s"),
     ],
 )
-def test_a_download_that_fails_leaves_no_file_and_takes_no_longer_than_it_may(
-    server, tmp_path, path, message
-):
+def test_a_download_that_fails_leaves_no_file_and_takes_no_longer_than_it_may(server, tmp_path, path, message):
     begun = time.monotonic()
     with pytest.raises(Unavailable, match=message):
         fetch(PAYLOAD_SOURCE, tmp_path / "x.txt", 0.2, from_server(server + path))
@@ -324,9 +320,7 @@ def test_another_file_in_the_folder_named_by_the_environment_is_an_error(small, 
     monkeypatch.setenv("NANOTX_DATA", str(small / "data"))
     with pytest.raises(DataError, match=r"input.txt \(NANOTX_DATA\): expected 4300 bytes") as caught:
         TinyShakespeare().text()
-    assert not isinstance(
-        caught.value, Unavailable
-    )  # the user's file is at fault: nothing else is played instead
+    assert not isinstance(caught.value, Unavailable)  # the user's file is at fault: nothing else is played instead
     assert str(path) in str(caught.value)
 
 
@@ -355,9 +349,7 @@ def finite_grammars(draw):
     for index, name in enumerate(NAMES):
         later = [f"<{other}>" for other in NAMES[index + 1 :]]
         tail = st.lists(st.sampled_from(["x", "yz", *later]), max_size=2).map("".join)
-        rules[name] = {
-            first + draw(tail): draw(WEIGHTS) for first in draw(st.sets(st.sampled_from("pqr"), min_size=1))
-        }
+        rules[name] = {first + draw(tail): draw(WEIGHTS) for first in draw(st.sets(st.sampled_from("pqr"), min_size=1))}
     return rules
 
 
@@ -438,9 +430,7 @@ def test_what_a_grammar_writes_it_reads_and_where_it_breaks_off_does_not_matter(
 @given(shares=st.lists(st.integers(1, 9), min_size=2, max_size=4), data=st.data())
 def test_a_choice_falls_to_each_alternative_as_often_as_its_weight_says(shares, data):
     grammar = Grammar({"a": dict(zip("pqrs", shares, strict=False))}, "a")
-    marks = [
-        (index + 0.5) / sum(shares) for index in range(sum(shares))
-    ]  # the middle of every unit of weight
+    marks = [(index + 0.5) / sum(shares) for index in range(sum(shares))]  # the middle of every unit of weight
     written = "".join(islice(grammar.write(iter(marks * 2).__next__), sum(shares)))
     assert [written.count(letter) for letter in "pqrs"[: len(shares)]] == shares
 

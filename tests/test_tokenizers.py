@@ -178,13 +178,9 @@ def test_a_name_on_the_shelf_comes_before_a_path(tmp_path, monkeypatch):
 
 
 def test_a_tokenizer_that_is_nowhere_is_answered_with_those_that_are():
-    with pytest.raises(
-        UnknownPart, match=r"On the shelf: .*Did you mean 'shakespeare_char'\? A path ends in"
-    ):
+    with pytest.raises(UnknownPart, match=r"On the shelf: .*Did you mean 'shakespeare_char'\? A path ends in"):
         Tokenizer.table("shakespear_char")
-    with pytest.raises(
-        TokenizerError, match=r"there is no such file. Did you mean 'shakespeare_char'\? On the"
-    ):
+    with pytest.raises(TokenizerError, match=r"there is no such file. Did you mean 'shakespeare_char'\? On the"):
         load("shakespeare_chars")
 
 

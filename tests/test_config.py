@@ -1,0 +1,152 @@
+"""Configs are strict, and say where and what to try; layers are merged as a user would expect."""
+
+import tomllib
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nanotx.attention.per_head import PerHead
+from nanotx.attention.sdpa import Sdpa
+from nanotx.block.postnorm import PostNorm
+from nanotx.block.prenorm import PreNorm
+from nanotx.config import at_least, from_table, merge, read_toml, share, to_table, write_toml
+from nanotx.errors import ConfigError, UnknownPart
+from nanotx.ffn.mlp import Mlp
+from nanotx.model import Model
+from nanotx.recipe import Recipe, Train
+
+
+def refused(table, match):
+    with pytest.raises(ConfigError, match=match):
+        from_table(Recipe, table)
+
+
+def test_an_unknown_key_is_named_with_its_place_and_its_neighbour():
+    table = {"model": {"block": {"part": "prenorm", "attention": {"part": "sdpa", "haeds": 6}}}}
+    refused(table, r"model\.block\.attention\.haeds: Sdpa has no such field\. Did you mean 'heads'\? It has: bias, dro")
+
+
+def test_a_wrong_type_is_named_with_an_example():
+    refused({"train": {"steps": "10k"}}, r"train\.steps: expected int such as 2000, got str '10k'\.")
+    refused({"train": {"steps": True}}, r"train\.steps: expected int such as 2000, got bool True")
+    refused({"train": {"clip": float("nan")}}, r"train\.clip: expected a finite number, got nan")
+    refused({"optimizer": {"part": "adamw", "betas": [0.9]}}, r"optimizer\.betas: expected 2 values such as")
+    refused({"optimizer": {"part": "adamw", "betas": 0.9}}, r"optimizer\.betas: expected a list, got float")
+    refused({"model": 3}, r"model: expected a table, got int 3")
+    refused({"device": "gpu"}, r"device: expected one of 'auto', 'cpu', 'cuda', 'mps', got 'gpu'")
+    refused({"dtype": "bflot16"}, r"dtype: .* got 'bflot16'\. Did you mean 'bfloat16'\?")
+
+
+def test_a_value_out_of_range_is_named_with_its_place():
+    refused({"train": {"steps": 0}}, r"^train\.steps: expected a number of at least 1, got 0")
+    block = {"part": "prenorm", "attention": {"part": "sdpa", "heads": 0}}
+    refused({"model": {"block": block}}, r"^model\.block\.attention\.heads: expected a number of at least 1")
+    refused(
+        {"model": {"dropout": 1.0}}, r"^model\.dropout: expected a share from 0 up to but not including 1, got 1\.0"
+    )
+    refused(
+        {"train": {"batch": 12, "accumulate": 5}}, r"^train\.accumulate: 5 does not divide batch=12; try one of \[1, "
+    )
+    refused({"schedule": {"part": "cosine", "final": 2.0}}, r"^schedule\.final: expected a factor from 0 to 1")
+    refused({"optimizer": {"part": "adamw", "betas": [0.9, 1.0]}}, r"^optimizer\.betas: expected two shares")
+
+
+def test_an_unknown_part_is_named_with_its_place_and_its_neighbour():
+    with pytest.raises(
+        UnknownPart, match=r"model\.position: nanotx\.position: no part named 'rop'\. Did you mean 'rope'"
+    ):
+        from_table(Recipe, {"model": {"position": "rop"}})
+    refused(
+        {"tokenizer": 3}, r'tokenizer: expected the name of a part such as "bpe", or a table with `part`, got int 3'
+    )
+    refused({"tokenizer": {"vocab_size": 3}}, r"tokenizer: expected the name of a part")
+
+
+def test_a_whole_number_is_a_fine_float():
+    assert from_table(Recipe, {"optimizer": {"part": "adamw", "lr": 1}}).optimizer.lr == 1.0
+
+
+def test_a_part_that_is_swapped_keeps_the_fields_that_the_two_share():
+    base = to_table(
+        Recipe(model=Model(block=PreNorm(attention=Sdpa(heads=8, bias=True), ffn=Mlp(width=99), dropout=0.5)))
+    )
+    table = merge(Recipe, base, {"model": {"block": {"attention": "per_head"}}})
+    assert from_table(Recipe, table).model.block.attention == PerHead(heads=8, bias=True)
+    table = merge(Recipe, base, {"model": {"block": "postnorm"}})
+    block = from_table(Recipe, table).model.block
+    assert isinstance(block, PostNorm) and block.attention.heads == 8 and block.dropout == 0.5
+    table = merge(Recipe, base, {"model": {"block": {"ffn": {"part": "swiglu", "bias": True}}}})
+    assert from_table(Recipe, table).model.block.ffn.width == 99
+    table = merge(Recipe, base, {"schedule": "constant"})
+    assert to_table(from_table(Recipe, table).schedule) == {"part": "constant"}
+
+
+def test_a_table_without_a_part_changes_the_part_that_stands():
+    table = merge(Recipe, to_table(Recipe()), {"optimizer": {"lr": 0.5}})
+    assert from_table(Recipe, table).optimizer.lr == 0.5
+    assert from_table(Recipe, table).optimizer.betas == Recipe().optimizer.betas
+
+
+def test_blocks_take_the_place_of_a_block_and_the_reverse():
+    pattern = merge(Recipe, to_table(Recipe()), {"model": {"blocks": [{"part": "prenorm"}, "postnorm"]}})
+    recipe = from_table(Recipe, pattern)
+    assert recipe.model.block is None and [type(one) for one in recipe.model.pattern()] == [PreNorm, PostNorm] * 2
+    again = merge(Recipe, to_table(recipe), {"model": {"block": "postnorm"}})
+    assert from_table(Recipe, again).model.pattern() == (PostNorm(),) * 4
+    refused({"model": {"block": "prenorm", "blocks": ["prenorm"]}}, "blocks: expected either block or blocks, got both")
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.floats() | st.text(),
+        lambda x: (
+            st.lists(x)
+            | st.dictionaries(st.sampled_from(["part", "model", "block", "steps", "train", "blocks", "seed", "x"]), x)
+        ),
+        max_leaves=9,
+    )
+)
+def test_any_table_is_either_a_recipe_or_refused(table):
+    try:
+        assert isinstance(from_table(Recipe, table), Recipe)
+    except ConfigError as error:
+        assert str(error)
+
+
+def test_toml_that_cannot_be_read_is_refused_with_its_name(tmp_path):
+    file = tmp_path / "x.toml"
+    for content, match in [
+        (b"seed = !", r"x\.toml: this is not TOML: .*line 1"),
+        (b"seed = 1\nseed = 2", r"x\.toml: this is not TOML"),
+        (b"a = '\xff'", r"x\.toml: expected UTF-8, got byte 0xff at offset 5"),
+    ]:
+        file.write_bytes(content)
+        with pytest.raises(ConfigError, match=match):
+            read_toml(file)
+    with pytest.raises(ConfigError, match=r"y\.toml: cannot be read: No such file"):
+        read_toml(tmp_path / "y.toml")
+    file.write_bytes(b"\xef\xbb\xbfseed = 3\r\n[train]\r\n\tsteps = 4\r\n")
+    assert read_toml(file) == {"seed": 3, "train": {"steps": 4}}
+
+
+def test_what_is_written_is_read_back_equal():
+    recipe = Recipe(model=Model(blocks=(PreNorm(), PostNorm(dropout=0.1))), train=Train(steps=7))
+    assert from_table(Recipe, tomllib.loads(write_toml(recipe))) == recipe
+
+
+def test_a_range_holds_for_python_too():
+    @dataclass(frozen=True, kw_only=True)
+    class Ranges:
+        count: int = 1
+        rest: float = 0.0
+
+        def __post_init__(self):
+            at_least(self, 1, "count")
+            share(self, "rest")
+
+    Ranges(count=1, rest=0.99)
+    for fields, match in [({"count": 0}, "count"), ({"rest": 1.0}, "rest"), ({"rest": float("nan")}, "rest")]:
+        with pytest.raises(ConfigError, match=match):
+            Ranges(**fields)

@@ -1,0 +1,165 @@
+"""Training: what a step does, what it depends on, and what it does not."""
+
+import pytest
+import torch
+
+from nanotx.attention import ONE_FUNCTION, Attention
+from nanotx.block.prenorm import PreNorm
+from nanotx.corpus.playhouse import Playhouse
+from nanotx.device import choose
+from nanotx.errors import ConfigError, Diverged, RunError
+from nanotx.layout import to_shared
+from nanotx.model import Model
+from nanotx.optimizers.adamw import AdamW
+from nanotx.recipe import Recipe, Train
+from nanotx.schedules.constant import Constant
+from nanotx.schedules.cosine import Cosine
+from nanotx.texts import read_texts
+from nanotx.tokenizers.char import Char
+from nanotx.train import Trainer, load_weights
+
+TEXTS = read_texts(Playhouse(size=20_000), Char(), context=16, seed=1)
+MACHINE = choose("cpu", "float32", 1)
+
+
+def trainer(attention="sdpa", dropout=0.0, weights=None, **plan):
+    block = PreNorm(attention=Attention.find(attention)(heads=2, dropout=dropout), dropout=dropout)
+    recipe = Recipe(
+        model=Model(dim=16, layers=2, context=16, dropout=dropout, block=block),
+        schedule=Constant(),
+        train=Train(**{"steps": 50, "batch": 4} | plan),
+    )
+    model = recipe.model.build(TEXTS.codec.vocab_size, recipe.seed)
+    made = Trainer(recipe, model, TEXTS.windows, MACHINE)
+    if weights is not None:
+        load_weights(model, weights)
+    return made
+
+
+def test_a_few_steps_lower_the_loss():
+    one = trainer()
+    losses = [one.advance()["loss"] for _ in range(40)]
+    assert sum(losses[-5:]) < sum(losses[:5]) - 2.0
+
+
+def test_the_three_attentions_learn_the_same_for_fifty_steps():
+    """From the weights of one loaded into the others: losses to 1e-4, outputs to 1e-5 before the first step."""
+    weights = trainer("per_head").weights()
+    trainers = [trainer(name, weights=weights) for name in ONE_FUNCTION]
+    x, _ = TEXTS.windows.batch(0, 4)
+    outputs = [one.model.eval()(x) for one in trainers]
+    losses = []
+    for one in trainers:
+        one.model.train()
+        losses.append([one.advance()["loss"] for _ in range(50)])
+    for other, output in zip(losses[1:], outputs[1:], strict=True):
+        torch.testing.assert_close(output, outputs[0], atol=1e-5, rtol=0)
+        torch.testing.assert_close(torch.tensor(other), torch.tensor(losses[0]), atol=1e-4, rtol=0)
+
+
+def test_micro_batches_make_the_same_step():
+    whole, parts = trainer(), trainer(accumulate=4)
+    assert whole.advance()["loss"] == pytest.approx(parts.advance()["loss"], rel=1e-5)
+    for name, tensor in whole.weights().items():
+        torch.testing.assert_close(parts.weights()[name], tensor, atol=1e-4, rtol=1e-4)
+
+
+def test_a_step_with_dropout_is_a_function_of_seed_and_step_alone():
+    one, other = trainer(dropout=0.3), trainer(dropout=0.3)
+    for _ in range(3):
+        torch.rand(7)  # whatever else draws random numbers between steps
+        assert one.advance()["loss"] == other.advance()["loss"]
+    plain = trainer()
+    assert plain.advance()["loss"] != trainer(dropout=0.3).advance()["loss"]
+
+
+@pytest.mark.parametrize("other", ONE_FUNCTION)
+def test_what_one_attention_has_learned_another_goes_on_with(other):
+    one = trainer("per_head")
+    for _ in range(3):
+        one.advance()
+    next_one = trainer(other)
+    averages, numbers = one.averages()
+    next_one.restore(one.weights(), averages, numbers)
+    next_one.progress.step = 3
+    assert next_one.advance()["loss"] == pytest.approx(one.advance()["loss"], rel=1e-5)
+    for name, tensor in one.weights().items():
+        torch.testing.assert_close(next_one.weights()[name], tensor, atol=1e-4, rtol=1e-3)
+
+
+def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_touched():
+    one = trainer()
+    with torch.no_grad():
+        one.model.blocks[0].ffn.to_out.weight[0, 0] = float("inf")
+    before = {name: tensor.clone() for name, tensor in one.weights().items()}
+    with pytest.raises(
+        Diverged, match=r"step 0: the loss is .*nan.* the step was not taken\. Try a lower --optimizer\.lr"
+    ):
+        one.advance()
+    assert all(torch.equal(before[name], tensor) for name, tensor in one.weights().items())
+
+
+def test_decay_falls_on_matrices_alone_and_every_parameter_has_a_group():
+    one = trainer()
+    decayed, spared = one.optimizer.param_groups
+    assert all(parameter.ndim >= 2 for parameter in decayed["params"]) and decayed["weight_decay"] == 0.1
+    assert all(parameter.ndim < 2 for parameter in spared["params"]) and spared["weight_decay"] == 0.0
+    assert len(decayed["params"]) + len(spared["params"]) == len(list(one.model.parameters()))
+
+
+def test_adamw_takes_the_step_of_its_paper():
+    weight = torch.nn.Parameter(torch.tensor([[2.0, -1.0]]))
+    optimizer = AdamW(lr=0.1, betas=(0.9, 0.99), weight_decay=0.5, eps=1e-8).build([("weight", weight)])
+    gradient = torch.tensor([[0.3, -0.4]])
+    weight.grad = gradient.clone()
+    optimizer.step()
+    want = torch.tensor([[2.0, -1.0]]) * (1 - 0.1 * 0.5) - 0.1 * gradient / (gradient.abs() + 1e-8)
+    torch.testing.assert_close(weight.detach(), want)
+
+
+def test_the_cosine_rises_then_falls_to_its_end():
+    factors = [Cosine(warmup=10, final=0.1).factor(step, 110) for step in range(111)]
+    assert factors[0] == pytest.approx(1 / 11) and factors[10] == pytest.approx(1.0)
+    assert factors[60] == pytest.approx(0.55) and factors[110] == pytest.approx(0.1)
+    assert all(a <= b for a, b in zip(factors[:10], factors[1:11], strict=True))
+    assert all(a >= b for a, b in zip(factors[10:110], factors[11:], strict=True))
+
+
+def test_initial_weights_follow_the_rule():
+    model = Model(dim=64, layers=8, context=16).build(50, seed=3)
+    weights = to_shared(model, dict(model.named_parameters()))
+    for name, weight in weights.items():
+        if name.endswith("to_out.weight"):
+            assert weight.std().item() == pytest.approx(0.02 / 16**0.5, rel=0.1)
+        elif weight.ndim == 2:
+            assert weight.std().item() == pytest.approx(0.02, rel=0.1)
+        else:
+            assert (weight == (0.0 if name.endswith("bias") else 1.0)).all()
+    assert model.head.weight is model.embedding.weight
+
+
+def test_parameters_and_operations_are_counted_by_hand():
+    model = Model(dim=8, layers=3, context=5).build(11)
+    block = 4 * 8 * 8 + 2 * 8 * 32 + 2 * 2 * 8
+    assert model.parameter_count == 11 * 8 + 5 * 8 + 3 * block + 2 * 8
+    assert model.flops_per_token == 6 * (3 * (4 * 64 + 2 * 256) + 11 * 8) + 12 * 3 * 8 * 5
+
+
+def test_weights_that_are_not_this_models_are_refused_by_name():
+    one = trainer()
+    weights = one.weights()
+    for change, match in [
+        ({"head.bias": torch.zeros(3)}, "'head.bias' is not of this model"),
+        ({"norm.weight": torch.zeros(3)}, r"'norm.weight' has shape \(3,\); this model wants \(16,\)"),
+    ]:
+        with pytest.raises(RunError, match=match):
+            load_weights(one.model, weights | change)
+    weights.pop("norm.weight")
+    with pytest.raises(RunError, match="'norm.weight' is missing"):
+        load_weights(one.model, weights)
+
+
+def test_blocks_whose_heads_differ_cannot_share_a_position():
+    pattern = (PreNorm(attention=Attention.find("sdpa")(heads=2)), PreNorm(attention=Attention.find("sdpa")(heads=4)))
+    with pytest.raises(ConfigError, match=r"model: blocks with heads \[2, 4\] cannot share one position"):
+        Model(dim=16, blocks=pattern).check()
