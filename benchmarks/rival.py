@@ -14,11 +14,10 @@ from torch.nn import functional as F
 
 from nanotx.attention import ONE_FUNCTION
 from nanotx.block.prenorm import PreNorm
-from nanotx.data import Windows, step_seed
+from nanotx.data import Windows
 from nanotx.device import Machine
 from nanotx.errors import ConfigError, LawBroken
 from nanotx.layout import to_shared
-from nanotx.model import Transformer
 from nanotx.recipe import Recipe
 
 NAMES = {
@@ -42,7 +41,10 @@ def parts(recipe: Recipe) -> tuple[Any, Any]:
         ConfigError: it is of another kind; says what would do.
     """
     model, block = recipe.model, recipe.model.block
-    wanted = {"model.block": (block, "prenorm"), "model.position": (model.position, "learned")}
+    wanted: dict[str, tuple[Any, ...]] = {
+        "model.block": (block, "prenorm"),
+        "model.position": (model.position, "learned"),
+    }
     wanted |= {"model.norm": (model.norm, "layer"), "optimizer": (recipe.optimizer, "adamw")}
     if isinstance(block, PreNorm):
         wanted |= {"model.block.norm": (block.norm, "layer"), "model.block.ffn": (block.ffn, "mlp")}
@@ -51,6 +53,8 @@ def parts(recipe: Recipe) -> tuple[Any, Any]:
         if part is None or part.part not in names:
             got = part.part if part else "several blocks"
             raise ConfigError(f"{field}: GPT-2 has {' or '.join(names)}, this recipe {got}; try --recipe macbook.")
+    if model.head_bias:
+        raise ConfigError("model.head_bias: GPT-2 has none, this recipe has one; try --recipe macbook.")
     return block, model.norm
 
 
@@ -121,7 +125,7 @@ def their_name(name: str) -> str:
 
 
 @torch.no_grad()
-def same_function(ours: Transformer, theirs: nn.Module, ids: Tensor, tolerance: float) -> None:
+def same_function(ours: nn.Module, theirs: nn.Module, ids: Tensor, tolerance: float) -> None:
     """With the same weights, both give the same scores; these weights are drawn anew, and far from small.
 
     Raises:
@@ -150,7 +154,6 @@ class Rival:
         factor = self.recipe.schedule.factor(self.step, plan.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
-        torch.manual_seed(step_seed(self.recipe.seed, self.step))
         x, y = (one.to(device) for one in self.windows.batch(self.step, plan.batch))
         self.optimizer.zero_grad(set_to_none=True)
         with self.machine.autocast():

@@ -35,9 +35,7 @@ class Slot:
         if slot:
             cls.slot, cls.package, cls.registered = slot, package, {}
         elif cls.__mro__[1].__dict__.get("part"):
-            raise TypeError(
-                f"{cls.__name__}: a part is never subclassed; wrap {cls.__mro__[1].__name__} instead."
-            )
+            raise TypeError(f"{cls.__name__}: a part is never subclassed; wrap {cls.__mro__[1].__name__} instead.")
 
     @classmethod
     def register(cls, name: str) -> Callable[[T], T]:
@@ -80,7 +78,7 @@ class Slot:
                 else:
                     for entry in entry_points(group=cls.package, name=name):
                         cls.register(name)(entry.load())
-            except ImportError as error:
+            except (ImportError, AttributeError, SyntaxError) as error:
                 raise ConfigError(f"{cls.package}: {name!r} cannot be imported: {error}.") from error
         if name not in cls.registered:
             raise UnknownPart(
@@ -117,6 +115,8 @@ def load_file(path: str | Path) -> None:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except BaseException:
+    except BaseException as error:
         del sys.modules[name]
+        if isinstance(error, ImportError | SyntaxError):
+            raise ConfigError(f"--load {path}: cannot be imported: {error}.") from error
         raise

@@ -29,7 +29,7 @@ print(json.dumps({name: getattr(one, "__file__", None) for name, one in list(sys
 def modules_of(*words: str) -> dict[str, str | None]:
     """The modules, with their files, that `python -m WORDS...` has imported when it ends."""
     command = [sys.executable, "-c", TRACE, *words]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8")
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
@@ -63,9 +63,10 @@ def test_what_the_main_job_imports_can_be_read_in_an_evening(tmp_path):
     )
     files = {Path(file) for name, file in named.items() if file and name.split(".")[0] == "nanotx"}
     files.add(ROOT / "nanotx" / "recipes" / "shakespeare_char.py")  # it ran as __main__
+    files.remove(ROOT / "nanotx" / "corpus" / "file.py")  # stands in for what the recipe imported and would fetch
     assert {"train.py", "model.py", "sdpa.py", "checkpoint.py", "write.py"} <= {file.name for file in files}
     sizes = {file.relative_to(ROOT).as_posix(): lines_of_code(file.read_text(encoding="utf-8")) for file in files}
-    print(f"The main job imports {len(sizes)} modules of ours, {sum(sizes.values())} lines of code.")
+    print(f"The main job imports {len(sizes)} modules of ours, {sum(sizes.values())} lines of code.")  # noqa: T201
     longest = sorted(sizes, key=lambda name: sizes[name], reverse=True)[:5]
     assert sum(sizes.values()) <= EVENING, f"{sum(sizes.values())} lines of code; the longest: {longest}"
     assert not {"hypothesis", "matplotlib", "platformdirs", "nanotx.laws"} & named.keys()
@@ -90,7 +91,7 @@ def test_tokenizers_wait_for_no_torch():
     files = sorted((ROOT / "nanotx" / "tokenizers").glob("*.py"))
     imports = "; ".join(f"import nanotx.tokenizers.{file.stem}" for file in files if file.stem != "__init__")
     code = f"import sys, nanotx.tokenizers; {imports}; print('torch' in sys.modules, 'numpy' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, encoding="utf-8")
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, encoding="utf-8", check=True)
     assert done.stdout.split() == ["False", "True"], done.stderr
 
 

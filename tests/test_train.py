@@ -1,5 +1,7 @@
 """Training: what a step does, what it depends on, and what it does not."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -121,8 +123,8 @@ def test_the_cosine_rises_then_falls_to_its_end():
     factors = [Cosine(warmup=10, final=0.1).factor(step, 110) for step in range(111)]
     assert factors[0] == pytest.approx(1 / 11) and factors[10] == pytest.approx(1.0)
     assert factors[60] == pytest.approx(0.55) and factors[110] == pytest.approx(0.1)
-    assert all(a <= b for a, b in zip(factors[:10], factors[1:11], strict=True))
-    assert all(a >= b for a, b in zip(factors[10:110], factors[11:], strict=True))
+    assert all(a <= b for a, b in pairwise(factors[:11]))
+    assert all(a >= b for a, b in pairwise(factors[10:]))
 
 
 def test_initial_weights_follow_the_rule():
@@ -155,7 +157,7 @@ def test_weights_that_are_not_this_models_are_refused_by_name():
         with pytest.raises(RunError, match=match):
             load_weights(one.model, weights | change)
     weights.pop("norm.weight")
-    with pytest.raises(RunError, match="'norm.weight' is missing"):
+    with pytest.raises(RunError, match=r"'norm\.weight' is missing"):
         load_weights(one.model, weights)
 
 

@@ -1,0 +1,260 @@
+"""A whole run: what it leaves in its folder, how it is taken up again, and what it says to mistakes."""
+
+import json
+import tomllib
+
+import pytest
+import torch
+from runs import finish, start, text, tiny
+
+import nanotx
+from nanotx.cli import run as nanotx_command
+from nanotx.config import from_table, read_toml, write_toml
+from nanotx.errors import ConfigError, DataError, NanotxError, RunError, TextError, TokenizerError
+from nanotx.recipe import Recipe
+
+
+@pytest.fixture
+def play(tmp_path, monkeypatch):
+    """A function that trains in a folder of its own, and the folder's name."""
+    monkeypatch.chdir(tmp_path)
+    text(tmp_path / "text.txt")
+
+    def train(*words, name="run", **flags):
+        corpus = ["--corpus", "file", "--corpus.path", "text.txt"]
+        code = nanotx_command(["train", "shakespeare_char", *corpus, "--run", name, *tiny(**flags), *words])
+        return code, tmp_path / name
+
+    return train
+
+
+def rows(folder, event):
+    return [row for row in map(json.loads, (folder / "metrics.jsonl").open(encoding="utf-8")) if row["event"] == event]
+
+
+def test_a_run_leaves_a_folder_that_is_complete(play, capsys):
+    code, folder = play()
+    assert code == 0
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "checkpoints", "metrics.jsonl", "recipe.toml", "samples.txt", "summary.json", "tokenizer.json",
+    ]  # fmt: skip
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    assert summary["complete"] and summary["steps"] == 6 and summary["seed"] == 5 and summary["corpus"] == "file"
+    last = rows(folder, "eval")[-1]
+    assert summary["val_loss"] == last["val_loss"] and summary["bits_per_byte"] == last["bits_per_byte"]
+    assert 0 < summary["train_seconds"] < summary["wall_seconds"]
+    assert {"train_loss", "perplexity", "tokens_per_second", "mfu", "peak_flops", "device", "dtype", "compiled",
+            "threads", "corpus_sha256", "tokenizer", "versions", "parameters"} <= summary.keys()  # fmt: skip
+    assert [row["step"] for row in rows(folder, "step")] == [1, 2, 3, 4, 5, 6]
+    assert [row["step"] for row in rows(folder, "eval")] == [row["step"] for row in rows(folder, "sample")] == [3, 6]
+    assert len(rows(folder, "start")) == len(rows(folder, "end")) == 1
+    resolved = from_table(Recipe, read_toml(folder / "recipe.toml"))
+    assert (resolved.device, resolved.dtype, resolved.threads) == ("cpu", "float32", 1)
+    assert capsys.readouterr().out.splitlines()[-1] == "nanotx sample run"
+
+
+def test_a_run_is_loaded_and_writes(play):
+    _, folder = play()
+    loaded = nanotx.load(folder)
+    assert loaded.step == 6 and loaded.recipe.train.steps == 6
+    text = loaded.generate("abc", max_new_tokens=20, seed=1)
+    assert text.startswith("abc") and len(text) == 23
+    assert text == nanotx.load(folder).generate("abc", max_new_tokens=20, seed=1)
+    assert len(loaded.generate(max_new_tokens=9, temperature=0.0)) == 9
+    ids = loaded.model.generate(torch.tensor([[1]]), max_new_tokens=5)
+    assert len(loaded.tokenizer.decode(ids[0].tolist())) == 6
+
+
+def test_the_command_writes_the_prompt_and_what_follows(play, capsys):
+    _, folder = play()
+    capsys.readouterr()
+    words = ["sample", str(folder), "--prompt", "ab", "--max-new-tokens", "15", "--seed", "3"]
+    assert nanotx_command(words) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("ab") and out == nanotx.load(folder).generate("ab", max_new_tokens=15, seed=3) + "\n"
+    assert nanotx_command([*words, "--stop", out[6]]) == 0
+    assert capsys.readouterr().out == out[: out.index(out[6], 2)] + "\n"
+
+
+def test_a_run_that_goes_on_says_so_and_a_complete_one_has_nothing_left(play, capsys):
+    code, folder = play("--resume")
+    assert code == 0 and "there is no run to go on with, so this one begins at step 0" in capsys.readouterr().out
+    code, _ = play("--resume")
+    assert code == 0 and "the run is complete at step 6; nothing is left to do" in capsys.readouterr().out
+    assert nanotx_command(["train", "shakespeare_char", "--run", "run", "--resume", "--train.steps", "8"]) == 0
+    assert [row["step"] for row in rows(folder, "step")] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert [row["step"] for row in rows(folder, "resume")] == [6]
+    assert json.loads((folder / "summary.json").read_text(encoding="utf-8"))["steps"] == 8
+
+
+def test_flags_that_would_make_it_another_run_are_refused_with_the_difference(play):
+    play()
+    for words, match in [
+        (["--model.dim", "32"], r"model\.dim was 16, not 32"),
+        (["--train.steps", "4"], r"train\.steps was 6, and 4 is fewer"),
+        (["--ffn", "mlp"], r"model\.block\.ffn\.part was 'swiglu', not 'mlp'"),
+    ]:
+        with pytest.raises(ConfigError, match=f"--resume: the run was begun otherwise: .*{match}"):
+            nanotx_command(["train", "shakespeare_char", "--run", "run", "--resume", *words])
+    for words in (["--attention", "per_head"], ["--threads", "1"], ["--train.eval-every", "2"]):
+        assert nanotx_command(["train", "shakespeare_char", "--run", "run", "--resume", *words]) == 0
+
+
+def test_a_corpus_that_has_changed_is_refused_by_digest(play, tmp_path):
+    play()
+    text(tmp_path / "text.txt", size=901)
+    with pytest.raises(DataError, match="the run began with a corpus of SHA-256"):
+        nanotx_command(["train", "shakespeare_char", "--run", "run", "--resume", "--train.steps", "9"])
+
+
+@pytest.mark.parametrize("tokenizer", ["char", "byte", "bpe --tokenizer.vocab-size 260", "shakespeare_bpe_512"])
+@pytest.mark.parametrize("attention", ["fused", "per_head", "sdpa"])
+def test_any_tokenizer_and_any_attention_run_the_same_recipe_to_the_end(play, tokenizer, attention):
+    code, folder = play("--tokenizer", *tokenizer.split(), "--attention", attention)
+    assert code == 0 and nanotx.load(folder).generate("ab", max_new_tokens=4).startswith("ab")
+
+
+def test_flags_reach_every_place_where_a_slot_stands(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    pattern = '[[model.blocks]]\npart = "prenorm"\nattention = "sdpa"\n[[model.blocks]]\npart = "postnorm"\n'
+    (tmp_path / "pattern.toml").write_text(pattern, encoding="utf-8")
+    words = ["train", "pattern.toml", "--print-config", "--attention", "fused", "--attention.heads", "2"]
+    assert nanotx_command([*words, "--norm", "rms", "--ffn.bias", "--train.steps=7", "--corpus", "playhouse"]) == 0
+    recipe = from_table(Recipe, tomllib.loads(capsys.readouterr().out))
+    assert [block.attention.part for block in recipe.model.blocks] == ["fused", "fused"]
+    assert {block.attention.heads for block in recipe.model.blocks} == {2}
+    assert {block.norm.part for block in recipe.model.blocks} == {recipe.model.norm.part} == {"rms"}
+    assert {block.ffn.bias for block in recipe.model.blocks} == {True}
+    assert recipe.train.steps == 7 and recipe.corpus.part == "playhouse"
+    (tmp_path / "again.toml").write_text(write_toml(recipe), encoding="utf-8")
+    assert nanotx_command(["train", "again.toml", "--print-config"]) == 0
+    assert from_table(Recipe, tomllib.loads(capsys.readouterr().out)) == recipe
+
+
+def test_where_shakespeare_is_out_of_reach_a_play_is_learned_and_recorded(tmp_path, monkeypatch, capsys):
+    from nanotx.corpus import Unavailable
+    from nanotx.corpus.tiny_shakespeare import TinyShakespeare
+
+    def unreachable(self):
+        raise Unavailable("corpus tiny_shakespeare: no network. Set NANOTX_DATA ...")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(TinyShakespeare, "text", unreachable)
+    assert nanotx_command(["train", "shakespeare_char", "--run", "run", *tiny(train_eval_every=0)]) == 0
+    assert "Set NANOTX_DATA" in capsys.readouterr().out
+    summary = json.loads((tmp_path / "run/summary.json").read_text(encoding="utf-8"))
+    assert summary["corpus"] == "playhouse" and 0 < summary["floor_bits_per_byte"] < summary["bits_per_byte"]
+    with pytest.raises(Unavailable):
+        nanotx_command(["train", "shakespeare_char", "--run", "other", "--corpus", "tiny_shakespeare", *tiny()])
+    assert not (tmp_path / "other").exists()
+
+
+MISTAKES = [
+    (["--attention.haeds", "3"], ConfigError, r"sdpa has no field 'haeds'\. Did you mean '--attention\.heads'\?"),
+    (["--atention", "fused"], ConfigError, r"--atention: no such flag\. Did you mean '--attention'\?"),
+    (["--attention", "fussed"], ConfigError, r"--attention: .*no part named 'fussed'\. Did you mean 'fused'\?"),
+    (["--attention"], ConfigError, r"--attention: expected one name of fused, per_head, sdpa, got \[\]"),
+    (["--seed", "1"], ConfigError, r"--seed: given 2 times, with 5 and 1; give it once"),
+    (["--attention.heads=3"], ConfigError, r"--attention\.heads: given 2 times, with 2 and 3"),
+    (["stray"], ConfigError, r"'stray': nothing is known to do with this word"),
+    (["--norm.eps", "nan"], ConfigError, r"norm\.eps: expected a finite number, got nan"),
+    (["--train.accumulate", "4"], ConfigError, r"train\.accumulate: 4 does not divide batch=2; try one of \[1, 2\]"),
+    (["--tokenizer", "shakespear_char"], ConfigError, r"Did you mean 'shakespeare_char'\?"),
+    (["--tokenizer", "nowhere.json"], TokenizerError, r"nowhere\.json"),
+    (["--load", "nowhere.py"], ConfigError, r"--load nowhere\.py: expected a Python file"),
+    (["--schedule.final", "2"], ConfigError, r"schedule\.final: expected a factor from 0 to 1, got 2\.0"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "kind", "match"), MISTAKES, ids=[" ".join(words) for words, _, _ in MISTAKES])
+def test_a_mistake_is_answered_and_leaves_nothing_behind(play, tmp_path, words, kind, match):
+    with pytest.raises(kind, match=match):
+        play(*words)
+    assert not (tmp_path / "run").exists()
+
+
+def test_mistakes_about_files_and_folders_are_answered(play, tmp_path, monkeypatch):
+    (tmp_path / "empty.txt").touch()
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9 " * 99)
+    (tmp_path / "short.txt").write_text("abc abc", encoding="utf-8")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thing").touch()
+    base = ["train", "shakespeare_char", *tiny(), "--corpus", "file", "--corpus.path"]
+    for words, kind, code, match in [
+        ([*base, "nowhere.txt"], DataError, 3, r"nowhere\.txt"),
+        ([*base, "empty.txt"], DataError, 3, r"empty\.txt"),
+        ([*base, "latin.txt"], DataError, 3, r"latin\.txt.*0xe9.*offset 3"),
+        ([*base, "short.txt"], DataError, 3, r"no window of model\.context=8"),
+        ([*base, "text.txt", "--attention.heads", "5"][:-2], NanotxError, None, None),
+        (["train", "shakespeare_char", "--run", "full"], ConfigError, 2, r"--run full: something lies there already"),
+        (["train", "nanogpt64"], ConfigError, 2, r"no such recipe\. Did you mean 'nanogpt_64'\?"),
+        (["train"], ConfigError, 2, "expected a recipe first"),
+        (["train", "nowhere.toml"], ConfigError, 2, r"nowhere\.toml: cannot be read: No such file"),
+        (["sample", "nowhere"], RunError, 4, "expected a run's folder"),
+        (["sample"], SystemExit, None, None),
+        (["smaple", "x"], ConfigError, 2, r"no such verb\. Did you mean 'sample'\?"),
+        (["tokenizer", "learn"], ConfigError, 2, "no such deed"),
+        (["show", "full"], RunError, 4, "expected a run's folder"),
+        (["tokenizer", "train", "bpe"], ConfigError, 2, "expected files, or --corpus"),
+        (["tokenizer", "encode", "nowhere.json", "short.txt"], TokenizerError, 3, r"nowhere\.json"),
+        (["tokenizer", "encode", "byte_", "short.txt"], TokenizerError, 3, "byte_"),
+    ]:
+        if match is None:
+            continue
+        with pytest.raises(kind, match=match) as caught:
+            nanotx_command(words)
+        assert caught.value.exit_code == code, words
+    with pytest.raises(ConfigError, match=r"heads=5 do not divide dim=16; try heads from \[1, 2, 4, 8, 16\]"):
+        nanotx_command(["train", "shakespeare_char", "--model.dim", "16", "--attention.heads", "5"])
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(ConfigError, match="device: expected a CUDA GPU, and torch sees none; try --device cpu"):
+        nanotx_command(["train", "shakespeare_char", "--device", "cuda"])
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_prompt_or_a_step_that_is_not_there_is_answered(play):
+    _, folder = play()
+    with pytest.raises(TextError, match=r"char: 'Z' \(U\+005A\) at offset 1"):
+        nanotx_command(["sample", str(folder), "--prompt", "aZ"])
+    with pytest.raises(RunError, match=r"no checkpoint of step 3; it has \[4, 6\]"):
+        nanotx_command(["sample", str(folder), "--step", "3"])
+    with pytest.raises(ConfigError, match="top_p: expected a share"):
+        nanotx_command(["sample", str(folder), "--top-p", "2"])
+    with pytest.raises(ConfigError, match="--max-new-tokens: expected a number of at least 0"):
+        nanotx_command(["sample", str(folder), "--max-new-tokens", "-1"])
+
+
+def test_a_character_that_only_the_validation_text_holds_is_reported_before_the_first_step(play, tmp_path):
+    file = tmp_path / "text.txt"
+    file.write_text(file.read_text(encoding="utf-8") + "é", encoding="utf-8")
+    with pytest.raises(TextError, match=r"validation text, of which training saw nothing: char: 'é' \(U\+00E9\)"):
+        play()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["train", "shakespeare_char", "--train.steps", "10k"], 2, "--train.steps"),
+        (["train", "shakespeare_char", "--ffn", "mlp", "--ffn.activation", "tanh"], 2, "--ffn.activation"),
+        (["train", "shakespeare_char", "--model.dim", "7"], 2, "heads=4 do not divide dim=7"),
+        (["sample", "nowhere"], 4, "RunError: nowhere"),
+        (["tokenizer", "decode", "shakespeare_char", "nowhere"], 3, "DataError: nowhere"),
+        ([], 2, ""),
+    ],
+)
+def test_the_program_leaves_with_the_exit_code_of_the_mistake_and_no_traceback(tmp_path, words, code, said):
+    got, out, err = finish(start(*words, cwd=tmp_path))
+    assert got == code and said in err and "Traceback" not in out + err
+
+
+def test_the_tokenizer_commands_go_round(tmp_path, monkeypatch, capsysbinary):
+    monkeypatch.chdir(tmp_path)
+    text(tmp_path / "text.txt")
+    assert nanotx_command(["tokenizer", "train", "bpe", "text.txt", "--vocab-size", "262", "--out", "mine.json"]) == 0
+    assert nanotx.tokenizers.load("mine.json").vocab_size == 262
+    assert nanotx.tokenizers.load("mine.json").origin.command.startswith("nanotx tokenizer train bpe text.txt")
+    capsysbinary.readouterr()
+    assert nanotx_command(["tokenizer", "encode", "mine.json", "text.txt"]) == 0
+    (tmp_path / "ids.txt").write_bytes(capsysbinary.readouterr().out)
+    assert nanotx_command(["tokenizer", "decode", "mine.json", "ids.txt"]) == 0
+    assert capsysbinary.readouterr().out == (tmp_path / "text.txt").read_bytes()
