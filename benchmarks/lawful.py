@@ -106,10 +106,11 @@ def obey(name: str, shape: Shape, machine: Machine, dice: random.Random) -> None
     laws.causal(layer, x, cut, seed)
     laws.time_prefix(layer, x, cut, tolerance)
     laws.cache_agrees(layer, x, cuts, tolerance)
-    if name in ONE_FUNCTION and not machine.mixed:
-        reference = build("fused", shape, machine).eval()
-        share_weights(reference, layer)
-        laws.equivalent(layer, reference, x, seed, 10 * tolerance)
+    if name in ONE_FUNCTION:
+        exact = dataclasses.replace(machine, dtype=torch.float32)
+        one, reference = (build(each, shape, exact).eval() for each in (name, "fused"))
+        share_weights(reference, one)
+        laws.equivalent(one, reference, x, seed, 10 * TOLERANCES[machine.device.type, torch.float32])
 
 
 @torch.no_grad()

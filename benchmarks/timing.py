@@ -82,15 +82,20 @@ def ratio(times: Times, name: str, reference: str) -> float | None:
 # Memory.
 
 
-def peak_in_child(run: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> int | None:
+def peak_in_child(run: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> int | None:
     """The most bytes that a process of its own held while it did this alone; None where that cannot be known."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         try:
-            pool.submit(run, *args, **kwargs).result()
-            return pool.submit(resident_peak).result()
+            return pool.submit(peak_after, run, *args, **kwargs).result()
         except BrokenProcessPool:  # it was killed, perhaps for want of memory
             return None
+
+
+def peak_after(run: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> int | None:
+    """Do this; what it gave stays here."""
+    run(*args, **kwargs)
+    return resident_peak()
 
 
 def resident_peak() -> int | None:

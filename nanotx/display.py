@@ -107,9 +107,8 @@ class Display:
         if self.step:
             done = self.step["step"]
             row = Table.grid(padding=(0, 2))
-            bar = ProgressBar(total=self.steps, completed=done, width=32)
-            row.add_row(f"step {done:,}/{self.steps:,}", bar, Text(self.status()))
-            parts += [row, Text(spark(self.losses), "cyan")]
+            row.add_row(f"step {done:,}/{self.steps:,}", ProgressBar(total=self.steps, completed=done, width=40))
+            parts += [row, Text(self.status()), Text(spark(self.losses), "cyan", no_wrap=True, overflow="crop")]
         if self.evals:
             parts.append(self.table())
         if self.sample:
@@ -125,7 +124,7 @@ class Display:
         """The newest evaluations; the best validation loss stands out."""
         table = Table(box=None, padding=(0, 2), header_style="dim")
         for name in ("step", "training loss", "validation loss", "gap", "bits per byte"):
-            table.add_column(name, justify="right")
+            table.add_column(name, justify="right", no_wrap=True)
         if self.floor is not None:
             table.add_column("floor", justify="right")
         best = min(row["val_loss"] for row in self.evals)

@@ -67,7 +67,7 @@ def title(name: str, recipe: Recipe, model: Transformer, texts: Texts, machine: 
     return (
         f"{name}: {model.parameter_count / 1e6:.2f} M parameters on {recipe.corpus.part}, "
         f"{recipe.tokenizer.part} of {texts.codec.vocab_size}, {machine.device.type} "
-        f"{str(machine.dtype).removeprefix('torch.')}, {machine.threads} threads"
+        f"{str(machine.dtype).removeprefix('torch.')}, {machine.threads} thread{'s' * (machine.threads > 1)}"
     )
 
 

@@ -131,7 +131,7 @@ def test_a_recipe_is_compared_with_gpt2_where_it_is_one(tools, name):
     try:
         recipe = read_recipe(name, batch=4)
     except ConfigError as error:
-        assert "GPT-2 has" in str(error) and name not in {"macbook", "baby_gpt"}  # noqa: PT017
+        assert "GPT-2 has" in str(error) and name not in {"macbook", "baby_gpt"}
     else:
         assert recipe.train.batch == 4 and recipe.dtype == "float32"
         assert parts(recipe)[0].part == "prenorm"

@@ -1,0 +1,90 @@
+"""What the README says is so: its first lines, its attention in one file, its commands, its tree."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from runs import ROOT, tiny
+
+from nanotx import laws
+from nanotx.attention import Attention
+from nanotx.cli import run as nanotx_command
+from nanotx.registry import load_file
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def sigmoid(tmp_path_factory):
+    """The README's attention, in a file of its own, known to the registry."""
+    (code,) = [code for kind, code in BLOCKS if kind == "python" and "Attention.register" in code]
+    file = tmp_path_factory.mktemp("mine") / "sigmoid.py"
+    file.write_text(code, encoding="utf-8")
+    load_file(file)
+    yield file
+    del Attention.registered["sigmoid"]
+
+
+def test_the_first_two_code_blocks_are_one_line_each():
+    first, second = BLOCKS[0][1], BLOCKS[1][1]
+    assert first == "python -m pip install -c constraints.txt -e . && python -m nanotx.recipes.shakespeare_char\n"
+    assert second == 'python -m pip install -c constraints.txt -e ".[dev]" && python -m pytest\n'
+
+
+def test_the_readmes_attention_obeys_the_laws(sigmoid):
+    @given(time=st.integers(1, 10), seed=st.integers(0, 2**16), data=st.data())
+    def lawful(time, seed, data):
+        torch.manual_seed(seed)
+        layer, x = Attention.find("sigmoid")(heads=2).build(8).eval(), torch.randn(2, time, 8)
+        laws.causal(layer, x, cut=data.draw(st.integers(0, time - 1)))
+        laws.time_prefix(layer, x, cut=data.draw(st.integers(0, time - 1)))
+        laws.cache_agrees(layer, x, sorted(data.draw(st.sets(st.integers(1, time)))) if time > 1 else [])
+
+    lawful()
+
+
+def test_the_readmes_attention_trains_by_a_flag(sigmoid, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["--load", str(sigmoid), "--attention", "sigmoid", "--corpus", "playhouse", "--corpus.size", "20000"]
+    assert nanotx_command(["train", "shakespeare_char", "--run", "run", *tiny(), *words]) == 0
+    with pytest.raises(Exception, match=r"no part named 'sigmoyd'.* brought by --load FILE\.py"):
+        nanotx_command(["train", "shakespeare_char", "--attention", "sigmoyd"])
+
+
+def test_every_recipe_command_of_the_readme_is_understood(monkeypatch, sigmoid, capsys):
+    monkeypatch.chdir(ROOT)
+    commands = re.findall(r"^python -m nanotx\.recipes\.(\w+) (.+)$", README, flags=re.MULTILINE)
+    assert len(commands) >= 4
+    for name, words in commands:
+        asked = [str(sigmoid) if word == "sigmoid.py" else word for word in words.split()]
+        assert nanotx_command(["train", name, *asked, "--print-config"]) == 0
+        assert 'part = "tiny_shakespeare"' in capsys.readouterr().out
+
+
+def test_the_tree_in_the_readme_names_what_is_there_and_no_more():
+    """Every file of the package and every top-level file or folder stands in the tree, and nothing else does."""
+    (tree,) = [block for kind, block in BLOCKS if kind == "text" and "nanotx/" in block]
+    told = set(re.findall(r"([\w.]+(?:\.py|\.md|\.txt|\.toml)|[\w.]+/)(?=\s|$)", tree))
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
+    files = [name for name in listed if name.startswith("nanotx/") and name.endswith(".py")]
+    if not files:
+        pytest.skip("this is no checkout with git")
+    direct = {name.split("/")[1] for name in files if name.count("/") == 1}
+    folders = {name.split("/")[1] + "/" for name in files if name.count("/") > 1}
+    missing = (direct | folders) - told - {"__init__.py", "__main__.py"}
+    assert not missing, f"the README's tree lacks {sorted(missing)}"
+    gone = {name for name in told if not any(("/" + one + "/").endswith(("/" + name.rstrip("/") + "/"))
+            or f"/{name.rstrip('/')}/" in f"/{one}/" for one in listed)}  # fmt: skip
+    assert not gone, f"the README's tree tells of {sorted(gone)}, which are not there"
+
+
+def test_python_in_the_readme_compiles():
+    for kind, code in BLOCKS:
+        if kind == "python":
+            compile(code, "README.md", "exec")
+    assert sys.version_info >= (3, 11)
