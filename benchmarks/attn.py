@@ -6,25 +6,20 @@ python benchmarks/attn.py --device cpu,cuda --load mine.py --quick
 
 import statistics
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, partial
 
-import torch
 from hardware import describe, dtype_name, machines
-from lawful import Shape, build, judge
+from lawful import Shape, judge
+from passes import PASSES, REFERENCE, memory
 from reporting import PASS, Row, Teller, open_json, show, telling, write_json
-from timing import Times, megabytes, peak_in_child, peak_on_cuda, ratio, spread, take_turns
+from timing import Times, ratio, spread, take_turns
 
 from nanotx.attention import Attention
-from nanotx.device import Machine, choose
+from nanotx.device import Machine
 from nanotx.door import through
 from nanotx.flags import parse
 from nanotx.recipe_flags import read_options
 from nanotx.registry import load_file
-
-REFERENCE = "sdpa"
-TINY = Shape(batch=1, time=2, dim=16, heads=2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,55 +45,6 @@ def shapes(device: str, quick: bool) -> dict[str, Shape]:
     }
 
 
-def forward(name: str, shape: Shape, machine: Machine) -> Callable[[], object]:
-    """A pass without gradients."""
-    layer, x = build(name, shape, machine).eval(), shape.draw(machine)
-    return torch.no_grad()(lambda: layer(x))
-
-
-def both(name: str, shape: Shape, machine: Machine) -> Callable[[], object]:
-    """A pass and the gradients of the input and of every parameter."""
-    layer, x = build(name, shape, machine).train(), shape.draw(machine).requires_grad_()
-    wanted, cotangent = [x, *layer.parameters()], shape.draw(machine)
-
-    def run() -> object:
-        y = layer(x)
-        return torch.autograd.grad(y, wanted, cotangent.to(y), allow_unused=True)
-
-    return run
-
-
-PASSES = {"forward": forward, "forward+backward": both}
-
-
-def once(way: str, name: str, shape: Shape, machine: Machine) -> None:
-    """Built and run once."""
-    PASSES[way](name, shape, machine)()
-
-
-def alone(files: tuple[str, ...], way: str, name: str, shape: Shape, device: str, dtype: str, threads: int) -> None:
-    """`once`, in a process that knows nothing yet."""
-    for file in files:
-        load_file(file)
-    once(way, name, shape, choose(device, dtype, threads))
-
-
-def memory(flags: Flags, way: str, name: str, shape: Shape, machine: Machine) -> float | None:
-    """The peak of one row run alone, in millions of bytes."""
-    if machine.device.type == "cuda":
-        return megabytes(peak_on_cuda(partial(once, way, name, shape, machine), machine.device))
-    if machine.device.type != "cpu" or flags.quick:
-        return None
-    settled = machine.device.type, dtype_name(machine), machine.threads
-    return megabytes(peak_in_child(alone, flags.load, way, name, shape, *settled), empty(flags.load, *settled))
-
-
-@cache
-def empty(files: tuple[str, ...], device: str, dtype: str, threads: int) -> int | None:
-    """The peak of a process that runs next to nothing, with all its libraries loaded."""
-    return peak_in_child(alone, files, "forward+backward", REFERENCE, TINY, device, dtype, threads)
-
-
 def compare(flags: Flags, label: str, shape: Shape, machine: Machine, tell: Teller) -> list[Row]:
     """The rows of one shape on one machine."""
     cases, rounds = (4, 3) if flags.quick else (flags.cases, flags.rounds)
@@ -113,7 +59,8 @@ def compare(flags: Flags, label: str, shape: Shape, machine: Machine, tell: Tell
         times = take_turns(runs, rounds, machine.device)
         del runs
         for name, verdict in verdicts.items():
-            peak = memory(flags, way, name, shape, machine) if name in times else None
+            wanted = name in times and not (flags.quick and machine.device.type == "cpu")
+            peak = memory(flags.load, way, name, shape, machine) if wanted else None
             setting = {"device": machine.device.type, "dtype": dtype_name(machine), "shape": label}
             row = {"name": name, **setting, **vars(shape), "pass": way, **figures(times, name, shape)}
             rows.append(row | {"memory_mb": peak, "laws": verdict, "cases": cases})

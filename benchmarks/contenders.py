@@ -10,16 +10,18 @@ from typing import Any
 import torch
 from reporting import PASS
 from rival import Rival, give_weights, gpt2, library, parts, same_function
+from timing import forget_peak
 
-from nanotx.config import from_table, merge, read_toml, to_table
+from nanotx.config import from_table, to_table
 from nanotx.corpus import Corpus, Unavailable
 from nanotx.device import Machine, choose
 from nanotx.errors import ConfigError, LawBroken, did_you_mean
+from nanotx.layers import merge, read_toml
 from nanotx.recipe import Recipe
 from nanotx.schedules.constant import Constant
 from nanotx.shelf import shelf
 from nanotx.texts import Texts, read_texts
-from nanotx.train import Trainer
+from nanotx.trainer import Trainer
 
 REFERENCE, OURS, BIASED = "transformers", "nanotx", "nanotx_with_biases"
 RIVALS = (OURS, BIASED, REFERENCE)
@@ -64,9 +66,9 @@ def biased(recipe: Recipe) -> Recipe:
 def texts_of(recipe: Recipe) -> Texts:
     """What the recipe learns from, or where that cannot be had, a play of ours: a step takes as long with it."""
     try:
-        return read_texts(recipe.corpus, recipe.tokenizer, recipe.model.context, recipe.seed)
+        return read_texts(recipe)
     except Unavailable:
-        return read_texts(Corpus.find("playhouse")(), recipe.tokenizer, recipe.model.context, recipe.seed)
+        return read_texts(replace(recipe, corpus=Corpus.find("playhouse")()))
 
 
 def contender(name: str, recipe: Recipe, texts: Texts, machine: Machine) -> Advance:
@@ -121,6 +123,7 @@ def alone(name: str, recipe: Recipe, device: str, threads: int) -> None:
     """Two steps of one, in a process that knows nothing yet; of none of them, all that comes before the first."""
     machine, texts = choose(device, "float32", threads), texts_of(recipe)
     library()
+    forget_peak()
     if name:
         twice(contender(name, recipe, texts, machine))
 

@@ -42,9 +42,7 @@ def publish(folder: Path, files: dict[str, Content]) -> None:
                     {"format": "pt"},
                 )
             sync(draft / name)
-        manifest = {
-            name: {"bytes": (draft / name).stat().st_size, "sha256": digest(draft / name)} for name in files
-        }
+        manifest = {name: {"bytes": (draft / name).stat().st_size, "sha256": digest(draft / name)} for name in files}
         (draft / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
         sync(draft / MANIFEST)
         sync(draft)
@@ -54,9 +52,7 @@ def publish(folder: Path, files: dict[str, Content]) -> None:
         sync(folder.parent)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(draft, ignore_errors=True)
-        raise RunError(
-            f"{folder}: the checkpoint cannot be written: {error}; earlier ones are untouched."
-        ) from None
+        raise RunError(f"{folder}: the checkpoint cannot be written: {error}; earlier ones are untouched.") from None
 
 
 def verify(folder: Path) -> None:

@@ -22,7 +22,7 @@ Order = NDArray[np.int64]
 class Windows:
     """A text as training examples."""
 
-    ids: NDArray[np.integer]  # type: ignore[type-arg]
+    ids: NDArray[np.integer]
     context: int
     seed: int
 
@@ -74,6 +74,4 @@ def mix(keys: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:
 
 def step_seed(seed: int, step: int) -> int:
     """A seed for what else is random in a step, such as dropout."""
-    return int(
-        mix(np.array([step], dtype=np.uint64) + (np.uint64(1) << np.uint64(63)), seed)[0] >> np.uint64(1)
-    )
+    return int(mix(np.array([step], dtype=np.uint64) + (np.uint64(1) << np.uint64(63)), seed)[0] >> np.uint64(1))

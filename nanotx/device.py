@@ -23,6 +23,11 @@ class Machine:
         """Whether the mathematics runs in fewer bits than the weights are kept in."""
         return self.dtype is not torch.float32
 
+    @property
+    def dtype_name(self) -> str:
+        """As recipes spell it."""
+        return str(self.dtype).removeprefix("torch.")
+
     def autocast(self) -> torch.autocast:
         """The context in which a model runs."""
         return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.mixed)
@@ -35,13 +40,9 @@ def choose(device: str, dtype: str, threads: int) -> Machine:
         ConfigError: the machine does not have what was asked for.
     """
     if device == "auto":
-        device = (
-            "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-        )
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(
-            "device: expected a CUDA GPU, and torch sees none; try --device cpu, or a torch with CUDA."
-        )
+        raise ConfigError("device: expected a CUDA GPU, and torch sees none; try --device cpu, or a torch with CUDA.")
     if device == "mps" and not torch.backends.mps.is_available():
         raise ConfigError("device: expected Apple's GPU, and torch sees none; try --device cpu.")
     if dtype == "auto":
@@ -70,9 +71,7 @@ def cores() -> int:
 def check_compiler(device: torch.device) -> None:
     """Raise ConfigError where torch.compile would find no compiler for this device."""
     if device.type == "cpu" and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++", "cl"))):
-        raise ConfigError(
-            "compile: expected a C++ compiler such as g++, and there is none; try --no-compile."
-        )
+        raise ConfigError("compile: expected a C++ compiler such as g++, and there is none; try --no-compile.")
 
 
 def measured_peak(machine: Machine, size: int = 1024, tries: int = 8) -> float:

@@ -3,6 +3,7 @@
 import io
 import time
 import unicodedata
+from itertools import pairwise
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -114,9 +115,7 @@ class Display:
         if self.sample:
             text = Text(printable(self.sample["text"].strip()), overflow="fold")
             parts.append(
-                Panel(
-                    text, title=f"step {self.sample['step']} writes", title_align="left", border_style="dim"
-                )
+                Panel(text, title=f"step {self.sample['step']} writes", title_align="left", border_style="dim")
             )
         return Group(*parts)
 
@@ -152,7 +151,7 @@ def spark(losses: list[float], width: int = 72) -> str:
     if count < 2:
         return ""
     edges = [index * len(losses) // count for index in range(count + 1)]
-    means = [sum(losses[a:b]) / (b - a) for a, b in zip(edges, edges[1:], strict=False)]
+    means = [sum(losses[a:b]) / (b - a) for a, b in pairwise(edges)]
     low, high = min(means), max(means)
     return "".join(BARS[round((mean - low) / (high - low or 1.0) * (len(BARS) - 1))] for mean in means)
 

@@ -23,7 +23,7 @@ from nanotx.shapes import Tokens
 class Exam:
     """A text to be scored on."""
 
-    ids: NDArray[np.integer]  # type: ignore[type-arg]
+    ids: NDArray[np.integer]
     start: int  # the id that stands before the first
     size: int  # of the text, in UTF-8 bytes
 

@@ -36,9 +36,7 @@ def parse(kind: type[T], words: Sequence[str], prog: str, unknown: Callable[[str
             raise ConfigError(f"--{flag.replace('_', '-')}: {say} All are shown by --help.")
         if len(values) > 1 and flag != "load":
             twice = " and ".join(" ".join(one) or "nothing" for one in values)
-            raise ConfigError(
-                f"--{flag.replace('_', '-')}: given {len(values)} times, with {twice}; give it once."
-            )
+            raise ConfigError(f"--{flag.replace('_', '-')}: given {len(values)} times, with {twice}; give it once.")
     parsed, left = tyro.cli(kind, args=list(words), prog=prog, return_unknown_args=True)
     if left:
         raise ConfigError(f"{left[0]!r}: nothing is known to do with this word. {prog} --help shows what is.")
@@ -110,7 +108,7 @@ def rows(ones: Sequence[Any]) -> list[Row]:
         for name, kind in fields(type(one)).items():
             parts = (inner(kind), *get_args(inner(kind)))
             if not any(is_slot(part) or dataclasses.is_dataclass(part) for part in parts):
-                annotated = Annotated[kind, tyro.conf.arg(help=about.get(name, ""))]
+                annotated: Any = Annotated[kind, tyro.conf.arg(help=about.get(name, ""))]
                 found.setdefault(name, (name, annotated, getattr(one, name)))
     return list(found.values())
 

@@ -35,16 +35,12 @@ def to_own(model: nn.Module, tensors: Tensors) -> Tensors:
     return _map(model, tensors, lambda module: module.own)
 
 
-def _map(
-    model: nn.Module, tensors: Tensors, side: Callable[[OwnLayout], Callable[[Tensors], Tensors]]
-) -> Tensors:
+def _map(model: nn.Module, tensors: Tensors, side: Callable[[OwnLayout], Callable[[Tensors], Tensors]]) -> Tensors:
     tensors = dict(tensors)
     for name, module in model.named_modules():
         if isinstance(module, OwnLayout):
             prefix = f"{name}." if name else ""
-            local = {
-                key.removeprefix(prefix): tensors.pop(key) for key in list(tensors) if key.startswith(prefix)
-            }
+            local = {key.removeprefix(prefix): tensors.pop(key) for key in list(tensors) if key.startswith(prefix)}
             if local:
                 tensors |= {prefix + key: tensor for key, tensor in side(module)(local).items()}
     return tensors

@@ -5,15 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nanotx import checkpoint
-from nanotx.config import from_table, read_toml
+from nanotx.config import from_table
 from nanotx.errors import ConfigError, RunError
 from nanotx.folder import RunFolder
+from nanotx.layers import read_toml
 from nanotx.model import Transformer
 from nanotx.recipe import Recipe
 from nanotx.sample import Sampling
 from nanotx.tokenizers import Codec
 from nanotx.tokenizers import load as load_tokenizer
-from nanotx.train import load_weights
+from nanotx.trainer import load_weights
 from nanotx.write import write
 
 
@@ -79,6 +80,4 @@ def load(folder: str | Path, step: int | None = None) -> Loaded:
     tokenizer = load_tokenizer(found / "tokenizer.json")
     model = recipe.model.build(tokenizer.vocab_size)
     load_weights(model, checkpoint.read_tensors(found / "model.safetensors"))
-    return Loaded(
-        model=model.eval(), tokenizer=tokenizer, recipe=recipe, step=int(found.name.removeprefix("step-"))
-    )
+    return Loaded(model=model.eval(), tokenizer=tokenizer, recipe=recipe, step=int(found.name.removeprefix("step-")))

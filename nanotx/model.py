@@ -16,10 +16,10 @@ from nanotx.config import at_least, share
 from nanotx.errors import ConfigError
 from nanotx.layout import to_own, to_shared
 from nanotx.norm import Norm
-from nanotx.norm.layer import Layer
+from nanotx.norm.rms import Rms
 from nanotx.past import Past
 from nanotx.position import Position
-from nanotx.position.learned import Learned
+from nanotx.position.rope import Rope
 from nanotx.sample import Sampling, generate
 from nanotx.shapes import Logits, Stream, Tokens
 
@@ -36,8 +36,8 @@ class Model:
     dropout: float = 0.0  # on the embedding, while training
     tied: bool = True  # whether the head's weights are the embedding's
     head_bias: bool = False  # in the head
-    position: Position = Learned()
-    norm: Norm = Layer()  # after the last block
+    position: Position = Rope()
+    norm: Norm = Rms()  # after the last block
     block: Block | None = None  # every layer; prenorm where no `blocks` are given either
     blocks: tuple[Block, ...] = ()  # or a pattern, repeated over the layers
 
@@ -78,11 +78,9 @@ class Transformer(nn.Module):
     def __init__(self, config: Model, vocab_size: int) -> None:
         super().__init__()
         pattern = config.pattern()
-        heads = {int(block.heads) for block in pattern}  # type: ignore[call-overload]
+        heads = {block.heads for block in pattern}
         if len(heads) > 1 and config.position.part != "none":
-            raise ConfigError(
-                f"model: blocks with heads {sorted(heads)} cannot share one position; give all as many."
-            )
+            raise ConfigError(f"model: blocks with heads {sorted(heads)} cannot share one position; give all as many.")
         self.config, self.vocab_size = config, vocab_size
         self.embedding = nn.Embedding(vocab_size, config.dim)
         self.dropout = nn.Dropout(config.dropout)
@@ -104,9 +102,7 @@ class Transformer(nn.Module):
         """
         length = past.length if past is not None else 0
         if length + ids.shape[1] > self.context:
-            raise ConfigError(
-                f"model: {length + ids.shape[1]} tokens do not fit a context of {self.context}."
-            )
+            raise ConfigError(f"model: {length + ids.shape[1]} tokens do not fit a context of {self.context}.")
         at = torch.arange(length, length + ids.shape[1], device=ids.device)
         x = self.dropout(self.position.embed(self.embedding(ids), at))
         for layer, block in enumerate(self.blocks):
@@ -125,9 +121,7 @@ class Transformer(nn.Module):
         training = self.training
         self.eval()
         drawn = generate(self, ids, sampling or Sampling())
-        ids = torch.stack(
-            [*ids.unbind(1), *(one for one, _ in zip(drawn, range(max_new_tokens), strict=False))], dim=1
-        )
+        ids = torch.stack([*ids.unbind(1), *(one for one, _ in zip(drawn, range(max_new_tokens), strict=False))], dim=1)
         self.train(training)
         return ids
 

@@ -34,9 +34,7 @@ class Train:
         at_least(self, 0, "clip", "eval_every", "sample_every", "checkpoint_every")
         if self.batch % self.accumulate:
             fit = [n for n in range(1, self.batch + 1) if self.batch % n == 0]
-            raise ConfigError(
-                f"accumulate: {self.accumulate} does not divide batch={self.batch}; try one of {fit}."
-            )
+            raise ConfigError(f"accumulate: {self.accumulate} does not divide batch={self.batch}; try one of {fit}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,9 +49,7 @@ class Recipe:
     train: Train = Train()
     seed: int = 1337  # of the weights, the order of the data and dropout
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = (
-        "auto"  # of the mathematics; weights stay float32
-    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of the mathematics; weights stay float32
     threads: int = 0  # processor threads; 0 for as many as there are cores
     compile: bool = False  # through torch.compile
 

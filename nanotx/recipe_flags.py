@@ -9,9 +9,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from nanotx.config import fields, from_table, inner, merge, merge_part, read_toml, to_table
+from nanotx.config import fields, from_table, inner, to_table
 from nanotx.errors import ConfigError
 from nanotx.flags import Said, face, given, leading, nearest, parse, pick, rows
+from nanotx.layers import merge, merge_part, read_toml
 from nanotx.recipe import Recipe
 from nanotx.registry import Slot
 
@@ -78,9 +79,7 @@ def pick_parts(recipe: Recipe, said: Said) -> Recipe:
     """The recipe with each slot that was named filled by its new part, outer slots first."""
     waiting = dict(said)
     while True:
-        found = [
-            (place, one) for group, place, one in places(recipe) if group in waiting and isinstance(one, Slot)
-        ]
+        found = [(place, one) for group, place, one in places(recipe) if group in waiting and isinstance(one, Slot)]
         if not found:
             return recipe
         slot = slot_of(found[0][1])

@@ -72,14 +72,10 @@ class Slot:
             ConfigError: its file or entry point cannot be imported.
         """
         if name not in cls.registered:
-            try:
-                if name in cls._files():
-                    importlib.import_module(f"{cls.package}.{name}")
-                else:
-                    for entry in entry_points(group=cls.package, name=name):
-                        cls.register(name)(entry.load())
-            except (ImportError, AttributeError, SyntaxError) as error:
-                raise ConfigError(f"{cls.package}: {name!r} cannot be imported: {error}.") from error
+            if name in cls._files():
+                importlib.import_module(f"{cls.package}.{name}")
+            else:
+                cls._plug_in(name)
         if name not in cls.registered:
             raise UnknownPart(
                 f"{cls.package}: no part named {name!r}.{did_you_mean(name, cls.names())} "
@@ -91,6 +87,14 @@ class Slot:
     def table(cls, name: str) -> dict[str, Any]:
         """The config table that a bare name stands for; a slot may read more out of it, such as a path."""
         return {"part": name}
+
+    @classmethod
+    def _plug_in(cls, name: str) -> None:
+        for entry in entry_points(group=cls.package, name=name):
+            try:
+                cls.register(name)(entry.load())
+            except (ImportError, AttributeError, SyntaxError) as error:
+                raise ConfigError(f"{cls.package}: {name!r} cannot be imported: {error}.") from error
 
     @classmethod
     def _files(cls) -> set[str]:

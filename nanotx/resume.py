@@ -7,11 +7,12 @@ from typing import Any
 
 from nanotx import checkpoint
 from nanotx.attention import ONE_FUNCTION
-from nanotx.config import to_table, write_toml
+from nanotx.config import to_table
 from nanotx.errors import ConfigError, DataError, RunError
 from nanotx.folder import RunFolder
+from nanotx.layers import write_toml
 from nanotx.recipe import Recipe
-from nanotx.train import Trainer
+from nanotx.trainer import Trainer
 
 KEEP = 2
 FORMAT = 1

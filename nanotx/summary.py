@@ -12,7 +12,7 @@ from nanotx.device import Machine
 from nanotx.model import Transformer
 from nanotx.recipe import Recipe
 from nanotx.texts import Texts
-from nanotx.train import Trainer
+from nanotx.trainer import Trainer
 
 Figures = dict[str, Any]
 
@@ -26,9 +26,7 @@ def summarize(trainer: Trainer, texts: Texts, peak: float) -> Figures:
         "complete": progress.step >= recipe.train.steps,
         "steps": progress.step,
         "parameters": trainer.model.parameter_count,
-        **{
-            key: progress.scores.get(key) for key in ("train_loss", "val_loss", "bits_per_byte", "perplexity")
-        },
+        **{key: progress.scores.get(key) for key in ("train_loss", "val_loss", "bits_per_byte", "perplexity")},
         **({} if texts.floor is None else {"floor_bits_per_byte": texts.floor}),
         "best_step": progress.best.get("step"),
         "best_val_loss": progress.best.get("val_loss"),
@@ -39,7 +37,7 @@ def summarize(trainer: Trainer, texts: Texts, peak: float) -> Figures:
         "mfu": speed * trainer.model.flops_per_token / peak,
         "peak_flops": peak,
         "device": machine.device.type,
-        "dtype": str(machine.dtype).removeprefix("torch."),
+        "dtype": machine.dtype_name,
         "compiled": recipe.compile,
         "threads": machine.threads,
         "seed": recipe.seed,
@@ -67,7 +65,7 @@ def title(name: str, recipe: Recipe, model: Transformer, texts: Texts, machine: 
     return (
         f"{name}: {model.parameter_count / 1e6:.2f} M parameters on {recipe.corpus.part}, "
         f"{recipe.tokenizer.part} of {texts.codec.vocab_size}, {machine.device.type} "
-        f"{str(machine.dtype).removeprefix('torch.')}, {machine.threads} thread{'s' * (machine.threads > 1)}"
+        f"{machine.dtype_name}, {machine.threads} thread{'s' * (machine.threads > 1)}"
     )
 
 

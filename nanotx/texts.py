@@ -3,11 +3,11 @@
 import hashlib
 from dataclasses import dataclass
 
-from nanotx.corpus import Corpus
 from nanotx.data import Windows
 from nanotx.errors import TextError
 from nanotx.evaluate import Exam
-from nanotx.tokenizers import Codec, Tokenizer
+from nanotx.recipe import Recipe
+from nanotx.tokenizers import Codec
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -21,24 +21,19 @@ class Texts:
     floor: float | None  # bits per byte of the validation text under the process that wrote it, if that is known
 
 
-def read_texts(
-    corpus: Corpus, tokenizer: Tokenizer, context: int, seed: int, codec: Codec | None = None
-) -> Texts:
-    """Read a corpus, cut it, and let a tokenizer learn from the training part alone.
+def read_texts(recipe: Recipe, codec: Codec | None = None) -> Texts:
+    """Read a recipe's corpus, cut it, and let its tokenizer learn from the training part alone.
 
     Args:
-        corpus: where the text comes from.
-        tokenizer: what learns, unless `codec` has been learned already.
-        context: how many tokens a window has.
-        seed: of the windows' order.
-        codec: the tokenizer of a run that goes on.
+        recipe: whose corpus, tokenizer, context and seed are meant.
+        codec: the tokenizer of a run that goes on; nothing is learned anew.
 
     Raises:
         DataError: the text cannot be had, or is too short.
         TextError: the validation text holds what training did not teach the tokenizer.
     """
-    training, validation = corpus.split()
-    codec = codec or tokenizer.learn([training])
+    training, validation = recipe.corpus.split()
+    codec = codec or recipe.tokenizer.learn([training])
     ids = codec.encode(training)
     try:
         exams = {"train": exam(codec, training[: len(validation)]), "val": exam(codec, validation)}
@@ -46,9 +41,9 @@ def read_texts(
         raise TextError(f"validation text, of which training saw nothing: {error}") from None
     return Texts(
         codec=codec,
-        windows=Windows(ids=ids, context=context, seed=seed),
+        windows=Windows(ids=ids, context=recipe.model.context, seed=recipe.seed),
         exams=exams,
-        floor=corpus.floor(),
+        floor=recipe.corpus.floor(),
         sha256=hashlib.sha256((training + validation).encode("utf-8")).hexdigest(),
     )
 

@@ -11,7 +11,8 @@ from nanotx.attention.per_head import PerHead
 from nanotx.attention.sdpa import Sdpa
 from nanotx.block.postnorm import PostNorm
 from nanotx.block.prenorm import PreNorm
-from nanotx.config import at_least, from_table, merge, read_toml, share, to_table, write_toml
+from nanotx.config import at_least, from_table, share, to_table
+from nanotx.layers import merge, read_toml, write_toml
 from nanotx.errors import ConfigError, UnknownPart
 from nanotx.ffn.mlp import Mlp
 from nanotx.model import Model

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from nanotx.config import from_table, merge, to_table
+from nanotx.config import from_table, to_table
+from nanotx.layers import merge
 from nanotx.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -115,8 +116,17 @@ def test_a_link_that_leads_nowhere_is_caught(tmp_path):
 
 @pages
 def test_every_path_that_is_spoken_of_is_there(page):
-    spoken = re.findall(r"`((?:nanotx|tests|docs|recipes|tokenizers|benchmarks|\.ci)/[\w./]*)`", text_of(page))
+    spoken = re.findall(
+        r"`((?:nanotx|tests|docs|recipes|tokenizers|benchmarks|\.ci)/[\w./]*)`", LINK.sub("", text_of(page))
+    )
     assert [path for path in spoken if not (ROOT / path).exists()] == []
+
+
+@pages
+def test_every_test_that_is_named_is_there(page):
+    named = set(re.findall(r"`(test_\w+)`", text_of(page)))
+    files = sorted((ROOT / "tests").glob("*.py"))
+    assert named <= {name for file in files for name in defined(ast.parse(text_of(file)))}
 
 
 # Programs and tables on the pages.
@@ -144,7 +154,7 @@ def test_every_table_of_toml_is_one_that_a_recipe_takes(page):
 
 
 def test_the_published_set_ups_are_all_named():
-    published = "nanogpt_64 micropgpt my_gpt deep_64 decoder_384 baby_gpt macbook".split()
+    published = ["nanogpt_64", "micropgpt", "my_gpt", "deep_64", "decoder_384", "baby_gpt", "macbook"]
     assert [name for name in published if f"(../recipes/{name}.toml)" not in text_of(SEEDS)] == []
 
 

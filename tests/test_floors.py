@@ -14,20 +14,21 @@ ROOT = Path(__file__).resolve().parent.parent
 # A file of nanotx/, or a folder with all that is in it, on its floor. The registry stands on floor 0 and raises
 # errors, so errors lie below, in the cellar, with the face of nanotx itself (its version, and when it started).
 PLAN = """
-    13  __main__
-    12  cli
-    11  verbs
-    10  recipes laws
-     9  run
-     8  resume summary loaded
-     7  train texts display recipe_flags
+    14  __main__
+    13  cli
+    12  verbs
+    11  recipes laws
+    10  run
+     9  session
+     8  train resume summary loaded
+     7  trainer texts display recipe_flags
      6  recipe evaluate
      5  model optimizers
      4  block write
      3  attention ffn sample checkpoint
-     2  norm position tokenizers corpus schedules data flags
+     2  norm position tokenizers corpus schedules data flags layers
      1  config device past journal folder door signals layout
-     0  registry shapes shelf
+     0  registry shapes shelf files
     -1  nanotx errors
 """
 

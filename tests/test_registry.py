@@ -12,7 +12,8 @@ import pytest
 
 from nanotx.attention import Attention
 from nanotx.block import Block
-from nanotx.config import from_table, read_toml
+from nanotx.config import from_table
+from nanotx.layers import read_toml
 from nanotx.corpus import Corpus
 from nanotx.errors import ConfigError, UnknownPart
 from nanotx.ffn import Ffn

@@ -8,7 +8,8 @@ from runs import ROOT
 
 import nanotx.recipes
 from nanotx.cli import run as nanotx_command
-from nanotx.config import from_table, merge, to_table
+from nanotx.config import from_table, to_table
+from nanotx.layers import merge
 from nanotx.recipe import Recipe
 from nanotx.recipes.shakespeare_char import recipe as shakespeare_char
 from nanotx.tokenizers import Tokenizer, load
@@ -67,7 +68,9 @@ def test_a_tokenizer_on_the_shelf_stands_in_the_table_and_says_how_it_was_made(p
     assert codec.origin is not None and codec.origin.command == f"nanotx tokenizer train {codec.part} --corpus " + (
         codec.origin.corpus + cells[2].partition(codec.origin.corpus)[2].strip("`")
     )
-    assert f"{codec.vocab_size} ids" in cells[3] and cells[4] == f"[{codec.part}.py](../nanotx/tokenizers/{codec.part}.py)"
+    assert (
+        f"{codec.vocab_size} ids" in cells[3] and cells[4] == f"[{codec.part}.py](../nanotx/tokenizers/{codec.part}.py)"
+    )
 
 
 def test_the_seven_set_ups_are_there():

@@ -18,7 +18,7 @@ from nanotx.schedules.constant import Constant
 from nanotx.schedules.cosine import Cosine
 from nanotx.texts import read_texts
 from nanotx.tokenizers.char import Char
-from nanotx.train import Trainer, load_weights
+from nanotx.trainer import Trainer, load_weights
 
 TEXTS = read_texts(Playhouse(size=20_000), Char(), context=16, seed=1)
 MACHINE = choose("cpu", "float32", 1)

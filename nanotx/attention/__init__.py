@@ -58,9 +58,7 @@ class Headed(Attention):
         """
         if dim % self.heads:
             fit = [heads for heads in range(1, dim + 1) if dim % heads == 0]
-            raise ConfigError(
-                f"{self.part}: heads={self.heads} do not divide dim={dim}; try heads from {fit}."
-            )
+            raise ConfigError(f"{self.part}: heads={self.heads} do not divide dim={dim}; try heads from {fit}.")
         return dim // self.heads
 
 

@@ -67,9 +67,8 @@ class PerHeadAttention(OwnLayout):
         self.to_out = nn.Linear(dim, dim, bias=config.out_bias)
 
     def forward(self, x: Stream, position: Positioning = NOWHERE, past: Past | None = None) -> Stream:
-        read = [
-            head(x, position, past.child(head.index) if past is not None else None) for head in self.heads
-        ]
+        pasts = [past.child(index) if past is not None else None for index in range(len(self.heads))]
+        read = [head(x, position, one) for head, one in zip(self.heads, pasts, strict=True)]
         return self.to_out(torch.cat(read, dim=-1))
 
     def shared(self, own: Tensors) -> Tensors:

@@ -9,16 +9,19 @@ from nanotx.attention import Attention
 from nanotx.attention.sdpa import Sdpa
 from nanotx.config import share
 from nanotx.ffn import Ffn
-from nanotx.ffn.mlp import Mlp
+from nanotx.ffn.swiglu import SwiGlu
 from nanotx.norm import Norm
-from nanotx.norm.layer import Layer
+from nanotx.norm.rms import Rms
 from nanotx.registry import Slot
 
 
 class Block(Slot, ABC, slot="block", package="nanotx.block"):
     """The slot: a layer of the model, called as `forward(x, position=NOWHERE, past=None) -> x`."""
 
-    heads: int | property = 1
+    @property
+    def heads(self) -> int:
+        """How many heads its attention has; a position may need to know."""
+        return 1
 
     @abstractmethod
     def build(self, dim: int) -> nn.Module:
@@ -30,8 +33,8 @@ class TwoBranches(Block):
     """The fields of a block with an attention and a feed-forward, each added to the stream."""
 
     attention: Attention = Sdpa()
-    ffn: Ffn = Mlp()
-    norm: Norm = Layer()
+    ffn: Ffn = SwiGlu()
+    norm: Norm = Rms()
     dropout: float = 0.0  # on what each branch adds to the stream, while training
 
     def __post_init__(self) -> None:
@@ -39,7 +42,7 @@ class TwoBranches(Block):
 
     @property
     def heads(self) -> int:
-        """How many heads its attention has."""
+        """As many as its attention."""
         return self.attention.heads
 
 

@@ -55,9 +55,7 @@ def expected(rules: Sequence[Rule], start: int) -> tuple[float, float]:
 
 def _own(rule: Rule) -> NDArray[np.float64]:
     """The expected bits and characters of a rule without those of the rules it calls."""
-    sizes = [
-        sum(len(symbol) for symbol in symbols if isinstance(symbol, str)) for symbols in rule.alternatives
-    ]
+    sizes = [sum(len(symbol) for symbol in symbols if isinstance(symbol, str)) for symbols in rule.alternatives]
     return np.array([np.dot(rule.shares, rule.bits), np.dot(rule.shares, sizes)])
 
 

@@ -17,8 +17,7 @@ def words(text: str) -> Choices:
 def verbs(ending: str) -> Choices:
     """Every verb as a subject wants it, with what it takes."""
     forms = {
-        verb: verb + (ending.removeprefix("e") if verb.endswith("e") else ending)
-        for verb in words(TAKING + ALONE)
+        verb: verb + (ending.removeprefix("e") if verb.endswith("e") else ending) for verb in words(TAKING + ALONE)
     }
     return {f"{forms[verb]} <one ~>": 1 for verb in words(TAKING)} | {forms[verb]: 1 for verb in words(ALONE)}
 

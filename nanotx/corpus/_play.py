@@ -91,9 +91,7 @@ def the_play() -> Grammar:
 
 def _acts(kind: str) -> Rules:
     """The scenes of a play of this kind, and what comes after each of them until it ends."""
-    rules: Rules = {
-        kind: {f"{PLACES[mood]}.\n\n<enter {mood}>": weight for mood, weight in KINDS[kind].items()}
-    }
+    rules: Rules = {kind: {f"{PLACES[mood]}.\n\n<enter {mood}>": weight for mood, weight in KINDS[kind].items()}}
     for act, next_act in pairwise((*ACTS, "")):
         over = f"ACT {next_act}\n\nSCENE I. <{kind}><{kind} {next_act} I>" if next_act else "FINIS\n\n\n\n"
         for scene, following in pairwise((*SCENES, "")):
@@ -109,8 +107,7 @@ def _entrances(mood: str) -> Rules:
     for player, rank in PLAYERS.items():
         rules[f"call {player}"] = CALLED[rank] | {player.title(): 3}
         rules[f"speech {mood} {player}"] = {
-            text.replace("~", mood).replace("CALL", f"call {player}"): weight
-            for text, weight in OPENINGS.items()
+            text.replace("~", mood).replace("CALL", f"call {player}"): weight for text, weight in OPENINGS.items()
         }
     return rules
 

@@ -31,9 +31,7 @@ class Rule:
             raise ConfigError(f"grammar: rule {self.name!r} has no alternatives.")
         for weight in self.weights:
             if weight < 1:
-                raise ConfigError(
-                    f"grammar: rule {self.name!r}: expected a weight of 1 or more, got {weight}."
-                )
+                raise ConfigError(f"grammar: rule {self.name!r}: expected a weight of 1 or more, got {weight}.")
         if not all(self.alternatives):
             raise ConfigError(f"grammar: rule {self.name!r} has an empty alternative; give it a character.")
         if len(self.alternatives) > 1:
@@ -65,9 +63,7 @@ class Rule:
         if len(self.alternatives) == 1:
             return {}
         return {
-            symbols[0][0]: number
-            for number, symbols in enumerate(self.alternatives)
-            if isinstance(symbols[0], str)
+            symbols[0][0]: number for number, symbols in enumerate(self.alternatives) if isinstance(symbols[0], str)
         }
 
     def _check_beginnings(self) -> None:

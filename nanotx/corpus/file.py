@@ -30,9 +30,7 @@ class File(Corpus):
         try:
             texts = [text for path in self._paths() if (text := _read(path))]
         except OSError as error:
-            raise DataError(
-                f"corpus file: {error.filename or self.path}: cannot be read: {error.strerror}."
-            ) from None
+            raise DataError(f"corpus file: {error.filename or self.path}: cannot be read: {error.strerror}.") from None
         if not texts:
             raise DataError(f"corpus file: {self.path}: there is no text in it.")
         ended = [text if text.endswith("\n") else text + "\n" for text in texts[:-1]]

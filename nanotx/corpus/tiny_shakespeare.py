@@ -47,9 +47,7 @@ def _given() -> bytes:
     except (FileNotFoundError, NotADirectoryError):
         return b""
     except OSError as error:
-        raise DataError(
-            f"corpus tiny_shakespeare: {path} (NANOTX_DATA): cannot be read: {error.strerror}."
-        ) from None
+        raise DataError(f"corpus tiny_shakespeare: {path} (NANOTX_DATA): cannot be read: {error.strerror}.") from None
     if fault := SOURCE.fault(data):
         raise DataError(
             f"corpus tiny_shakespeare: {path} (NANOTX_DATA): {fault}. "

@@ -4,10 +4,11 @@ Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, equation 2 (relu)
 Hendrycks and Gimpel 2016, https://arxiv.org/abs/1606.08415 (gelu, the exact one)
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nanotx.config import at_least
@@ -37,7 +38,7 @@ class MlpFfn(nn.Module):
     def __init__(self, config: Mlp, dim: int) -> None:
         super().__init__()
         width = 4 * dim if config.width is None else config.width
-        self.bend = {"relu": F.relu, "gelu": F.gelu}[config.activation]
+        self.bend: Callable[[Tensor], Tensor] = getattr(F, config.activation)
         self.to_hidden = nn.Linear(dim, width, bias=config.bias)
         self.to_out = nn.Linear(width, dim, bias=config.bias)
 

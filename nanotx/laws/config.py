@@ -4,8 +4,9 @@ import json
 import tomllib
 from typing import Any
 
-from nanotx.config import from_table, to_table, write_toml
+from nanotx.config import from_table, to_table
 from nanotx.errors import LawBroken
+from nanotx.layers import write_toml
 
 
 def config_round_trip(config: Any) -> None:
@@ -21,8 +22,6 @@ def config_round_trip(config: Any) -> None:
     }
     for name, table in writings.items():
         table.pop("part", None)
-        back = from_table(
-            type(config), {"part": config.part, **table} if getattr(config, "part", "") else table
-        )
+        back = from_table(type(config), {"part": config.part, **table} if getattr(config, "part", "") else table)
         if back != config or hash(back) != hash(config):
             raise LawBroken(f"config_round_trip: through {name}, {config!r} came back as {back!r}.")

@@ -1,6 +1,7 @@
 """Laws of equality: two ways to one function."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +44,7 @@ def cache_agrees(layer: nn.Module, x: Tensor, cuts: Sequence[int], tolerance: fl
     past = Past()
     edges = [0, *cuts, x.shape[1]]
     with torch.no_grad():
-        pieces = [layer(x[:, start:end], past=past) for start, end in zip(edges, edges[1:], strict=False)]
+        pieces = [layer(x[:, start:end], past=past) for start, end in pairwise(edges)]
         _same("cache_agrees", torch.cat(pieces, dim=1), layer(x), tolerance, f"cuts {list(cuts)}")
 
 
@@ -91,6 +92,4 @@ def _same(law: str, got: Tensor, want: Tensor, tolerance: float, what: str) -> N
     limit = tolerance * max(1.0, float(want.double().abs().max()))
     if not bool((difference <= limit).all()):
         where = tuple(int(index) for index in torch.unravel_index(difference.argmax(), difference.shape))
-        raise LawBroken(
-            f"{law}: {what}: at {where} they differ by {difference.max():.3g}, more than {limit:.3g}."
-        )
+        raise LawBroken(f"{law}: {what}: at {where} they differ by {difference.max():.3g}, more than {limit:.3g}.")

@@ -13,9 +13,7 @@ def lossless(codec: Codec, text: str) -> None:
     ids = codec.encode(text).tolist()
     for index, one in enumerate(ids):
         if not 0 <= one < codec.vocab_size:
-            raise LawBroken(
-                f"lossless: id {one} at index {index} is not below vocab_size {codec.vocab_size}."
-            )
+            raise LawBroken(f"lossless: id {one} at index {index} is not below vocab_size {codec.vocab_size}.")
     if codec.decode_bytes(ids) != text.encode("utf-8"):
         raise LawBroken(f"lossless: {text!r} came back as the bytes {codec.decode_bytes(ids)!r}.")
     if codec.decode(ids) != text:

@@ -8,9 +8,7 @@ from torch import Tensor
 from nanotx.errors import LawBroken
 
 
-def causal(
-    layer: Callable[[Tensor], Tensor], x: Tensor, cut: int, seed: int = 0, tolerance: float = 0.0
-) -> None:
+def causal(layer: Callable[[Tensor], Tensor], x: Tensor, cut: int, seed: int = 0, tolerance: float = 0.0) -> None:
     """No output up to position `cut` feels an input after it, and together they feel the one at `cut`.
 
     A random cotangent is sent back from the outputs up to `cut`. A plain sum would not do: that of a layer norm's

@@ -25,9 +25,7 @@ class AdamW(Optimizer):
     def __post_init__(self) -> None:
         at_least(self, 0, "lr", "weight_decay", "eps")
         if not all(0 <= beta < 1 for beta in self.betas):
-            raise ConfigError(
-                f"betas: expected two shares from 0 up to but not including 1, got {self.betas!r}."
-            )
+            raise ConfigError(f"betas: expected two shares from 0 up to but not including 1, got {self.betas!r}.")
 
     def build(self, parameters: Named) -> torch.optim.Optimizer:
         named = [(name, parameter) for name, parameter in parameters if parameter.requires_grad]

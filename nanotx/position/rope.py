@@ -31,9 +31,7 @@ class Rope(Position):
     def build(self, dim: int, heads: int, context: int) -> Positioning:
         if (dim // heads) % 2:
             fit = [n for n in range(1, dim + 1) if dim % n == 0 and (dim // n) % 2 == 0]
-            raise ConfigError(
-                f"rope: heads of width {dim // heads} have no pairs of axes; try heads from {fit}."
-            )
+            raise ConfigError(f"rope: heads of width {dim // heads} have no pairs of axes; try heads from {fit}.")
         return RopePosition(self)
 
 

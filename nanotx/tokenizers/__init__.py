@@ -72,9 +72,7 @@ def load(path: str | Path) -> Codec:
         part, table, origin = read_file(file)
     except FileNotFoundError:
         near = did_you_mean(str(path), stored())
-        raise TokenizerError(
-            f"{file}: there is no such file.{near} On the shelf: {', '.join(stored())}."
-        ) from None
+        raise TokenizerError(f"{file}: there is no such file.{near} On the shelf: {', '.join(stored())}.") from None
     try:
         codec = Tokenizer.find(part).read(table)
     except (TokenizerError, ConfigError) as error:

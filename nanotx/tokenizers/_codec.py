@@ -98,9 +98,7 @@ class Codec(ABC):
         try:  # what numpy can take as a whole (an array, a tensor) is not taken one by one
             array = np.asarray(ids if hasattr(ids, "__array__") else list(ids)).reshape(-1)
         except (TypeError, ValueError) as error:
-            raise TextError(
-                f"{self.part}: these ids are no row of numbers ({error}); {wanted} each."
-            ) from None
+            raise TextError(f"{self.part}: these ids are no row of numbers ({error}); {wanted} each.") from None
         if not array.size:
             return array.astype(np.int64)
         if array.dtype.kind in "iu" and array.min() >= 0 and array.max() < self.vocab_size:

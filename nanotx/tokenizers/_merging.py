@@ -13,9 +13,7 @@ import numpy as np
 from nanotx.errors import TokenizerError
 
 Pair = tuple[int, int]
-LONGEST = (
-    256  # bytes of a token; published vocabularies end at 128, and without an end 40 merges fill the memory
-)
+LONGEST = 256  # bytes of a token; published vocabularies end at 128, and without an end 40 merges fill the memory
 SHORT = 64  # bytes of a piece that is quicker to scan than to list
 MEMORY = 1 << 16  # pieces remembered
 GONE = -1

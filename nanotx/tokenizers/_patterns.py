@@ -21,9 +21,7 @@ NAMED = {
     r"""| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+""",
 }
 LONGEST = 1000  # characters of a regex
-REPEATS = (
-    10_000  # `(?:a{1000}){1000}` is unrolled when it is compiled, and a third such brace fills the memory
-)
+REPEATS = 10_000  # `(?:a{1000}){1000}` is unrolled when it is compiled, and a third such brace fills the memory
 
 
 def source_of(pattern: str) -> str:

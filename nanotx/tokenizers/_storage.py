@@ -4,13 +4,13 @@ A list is written one item a line, everything else one key a line, so that a cha
 """
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from reprlib import repr as brief
 from typing import Any
 
 from nanotx.errors import TokenizerError
+from nanotx.files import publish_text
 
 VERSION = 1
 LARGEST = 1 << 24  # bytes; a stranger's file must not fill the memory
@@ -51,12 +51,9 @@ def write_file(path: Path, part: str, table: Table, origin: Origin | None) -> No
     header: Table = {"nanotx": "tokenizer", "version": VERSION, "part": part}
     if origin is not None:
         header["learned_from"] = asdict(origin)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        draft.write_text(_lay_out(header | table), encoding="utf-8", newline="\n")
-        draft.replace(path)
+        publish_text(path, _lay_out(header | table))
     except OSError as error:
-        draft.unlink(missing_ok=True)
         raise TokenizerError(f"{path}: no tokenizer can be written here: {error.strerror}.") from None
 
 

@@ -59,9 +59,7 @@ class CharCodec(Codec):
 
     def __post_init__(self) -> None:
         if not self.alphabet:
-            raise TokenizerError(
-                "char: an empty text has no alphabet; try a text with at least one character."
-            )
+            raise TokenizerError("char: an empty text has no alphabet; try a text with at least one character.")
         object.__setattr__(self, "vocab_size", len(self.alphabet))
 
     def encode(self, text: str) -> Ids:

@@ -36,6 +36,4 @@ class Saved(Tokenizer):
         Raises:
             TokenizerError: always.
         """
-        raise TokenizerError(
-            "saved: a file names the part that learned it (char, byte, bpe, ...), never 'saved'."
-        )
+        raise TokenizerError("saved: a file names the part that learned it (char, byte, bpe, ...), never 'saved'.")

@@ -44,9 +44,7 @@ def train(words: list[str]) -> int:
         raise ConfigError(f"nanotx tokenizer train: expected a kind first: {', '.join(Tokenizer.names())}.")
     part = Tokenizer.find(kind)
     files = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(help="texts to learn from")]
-    corpus = Annotated[
-        str, tyro.conf.arg(help=f"or the training part of one of: {', '.join(Corpus.names())}")
-    ]
+    corpus = Annotated[str, tyro.conf.arg(help=f"or the training part of one of: {', '.join(Corpus.names())}")]
     out = Annotated[str, tyro.conf.arg(help="where the tokenizer is written")]
     columns: list[Any] = [
         ("files", files, ()),
@@ -58,9 +56,7 @@ def train(words: list[str]) -> int:
     flags.__doc__ = f"Learns a {kind} tokenizer and writes it as one JSON file."
     said: Any = parse(flags, words[1:], f"nanotx tokenizer train {kind}")
     if bool(said.files) == bool(said.corpus):
-        raise ConfigError(
-            "nanotx tokenizer train: expected files, or --corpus NAME, and one of the two only."
-        )
+        raise ConfigError("nanotx tokenizer train: expected files, or --corpus NAME, and one of the two only.")
     fields = {name: getattr(said, name) for name, _, _ in rows([part()])}
     idea: Tokenizer = from_table(Tokenizer, {"part": kind} | fields, "tokenizer")
     texts = [read_text(file) for file in said.files] or [Corpus.find(said.corpus)().split()[0]]

@@ -19,9 +19,7 @@ def run(words: list[str]) -> int:
     """Find the recipe and hand it the rest of the words."""
     name = next(iter(leading(words)), "")
     if not name:
-        raise ConfigError(
-            f"nanotx train: expected a recipe first: {', '.join(known())}, or a file such as mine.toml."
-        )
+        raise ConfigError(f"nanotx train: expected a recipe first: {', '.join(known())}, or a file such as mine.toml.")
     if Path(name).suffix == ".toml":
         return run_recipe(Recipe(), words, Path(name).stem)
     if name in {module.name for module in pkgutil.iter_modules(recipes.__path__)}:

@@ -1,0 +1,143 @@
+"""One process's work on a run: from a recipe to a folder complete enough to go on from and to be believed."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import chain
+
+from nanotx.checkpoint import newest
+from nanotx.corpus import Corpus, Unavailable
+from nanotx.device import choose, measured_peak
+from nanotx.display import Display
+from nanotx.errors import Diverged
+from nanotx.evaluate import Score, evaluate
+from nanotx.files import publish_text
+from nanotx.folder import RunFolder
+from nanotx.journal import Journal, read
+from nanotx.layers import write_toml
+from nanotx.recipe import Recipe
+from nanotx.resume import restore, save
+from nanotx.sample import Sampling
+from nanotx.signals import Stop
+from nanotx.summary import summarize, title, to_json
+from nanotx.texts import read_texts
+from nanotx.tokenizers import load
+from nanotx.train import Looks, train
+from nanotx.trainer import Row, Trainer
+from nanotx.write import write
+
+
+class Session:
+    """One process's work on a run."""
+
+    def __init__(self, recipe: Recipe, folder: RunFolder, display: Display, stop: Stop, may_fall_back: bool) -> None:
+        """Prepare all there is before the folder is touched, so that a mistake leaves nothing behind."""
+        self.folder, self.display, self.stop = folder, display, stop
+        machine = choose(recipe.device, recipe.dtype, recipe.threads)
+        found: Row = {"device": machine.device.type, "dtype": machine.dtype_name, "threads": machine.threads}
+        recipe = replace(recipe, **found)
+        recipe.model.check()
+        codec = load(folder.tokenizer) if folder.tokenizer.exists() else None
+        try:
+            self.texts = read_texts(recipe, codec)
+        except Unavailable as error:
+            if not may_fall_back:
+                raise
+            display.shout(f"{error}\n\nMeanwhile a play is learned that nanotx writes itself.", "No Shakespeare")
+            recipe = replace(recipe, corpus=Corpus.find("playhouse")(validation=recipe.corpus.validation))
+            self.texts = read_texts(recipe, codec)
+        self.recipe = recipe
+        model = recipe.model.build(self.texts.codec.vocab_size, recipe.seed)
+        self.trainer = Trainer(recipe, model, self.texts.windows, machine)
+
+    def go(self, name: str) -> int:
+        """Train to the end, or until told to stop; returns the exit code."""
+        resumed = self.open()
+        progress = self.trainer.progress
+        if progress.step >= self.recipe.train.steps:
+            self.display.say(f"{self.folder.path}: the run is complete at step {progress.step}; nothing is left to do.")
+            return self.farewell()
+        peak = measured_peak(self.trainer.machine)
+        journal = Journal(self.folder.metrics, progress.step)
+        samples = [row["text"] for row in read(self.folder.metrics) if row["event"] == "sample"]
+        try:
+            with self.display:
+                for row in chain([self.first(name, resumed)], self.rows()):
+                    journal.write(row)
+                    self.display.show(row)
+                    if row["event"] == "sample":
+                        samples.append(row["text"])
+                        publish_text(self.folder.samples, "\n\n----\n\n".join(samples) + "\n")
+            figures = summarize(self.trainer, self.texts, peak)
+            publish_text(self.folder.summary, to_json(figures))
+            journal.write({"event": "end", "step": progress.step, "complete": figures["complete"]})
+        finally:
+            journal.close()
+        return self.farewell()
+
+    def open(self) -> bool:
+        """Make the folder, or take over what lies there; returns whether a checkpoint was found."""
+        found, passed = newest(self.folder.checkpoints)
+        for reason in passed:
+            self.display.say(f"passed over: {reason}")
+        if found:
+            restore(self.trainer, found, self.texts.sha256)
+            self.display.say(f"{self.folder.path}: goes on from step {self.trainer.progress.step}.")
+        elif self.folder.exists:
+            self.display.say(f"{self.folder.path}: there is no checkpoint to go on from, so it begins at step 0.")
+        self.folder.path.mkdir(parents=True, exist_ok=True)
+        if not self.folder.tokenizer.exists():
+            self.texts.codec.save(self.folder.tokenizer)
+        publish_text(self.folder.recipe, write_toml(self.recipe))
+        return found is not None
+
+    def first(self, name: str, resumed: bool) -> Row:
+        """The row that opens a process's part of the journal."""
+        recipe, machine = self.recipe, self.trainer.machine
+        return {
+            "event": "resume" if resumed else "start",
+            "step": self.trainer.progress.step,
+            "steps": recipe.train.steps,
+            "tokens_per_step": recipe.train.batch * recipe.model.context,
+            "title": title(name, recipe, self.trainer.model, self.texts, machine),
+            "floor": self.texts.floor,
+        }
+
+    def rows(self) -> Iterator[Row]:
+        """What happens while it trains; a divergence is written down before it is raised."""
+        looks = Looks(scores=self.scores, sample=self.sample, save=self.save, stop=self.stop)
+        try:
+            yield from train(self.trainer, looks)
+        except Diverged as error:
+            yield {"event": "warning", "step": self.trainer.progress.step, "text": str(error)}
+            raise
+
+    def scores(self) -> dict[str, Score]:
+        """How well both texts are predicted now."""
+        return {
+            name: evaluate(self.trainer.model, exam, self.trainer.machine) for name, exam in self.texts.exams.items()
+        }
+
+    def sample(self, step: int) -> str:
+        """What the model writes now, from the start id on."""
+        model, machine = self.trainer.model.eval(), self.trainer.machine
+        length = self.recipe.train.sample_tokens
+        text = "".join(write(model, self.texts.codec, "", length, Sampling(seed=step), device=machine.device))
+        model.train()
+        return text
+
+    def save(self) -> None:
+        """Publish a checkpoint."""
+        save(self.trainer, self.folder, self.texts.sha256)
+
+    def farewell(self) -> int:
+        """Say what was reached and how to go on; the last line is a command."""
+        scores, folder = self.trainer.progress.scores, self.folder.path.as_posix()
+        if self.stop():
+            self.display.say(f"Stopped at step {self.trainer.progress.step}, and saved. To go on:")
+            self.display.say(f"nanotx train {folder}/recipe.toml --run {folder} --resume")
+            return self.stop.exit_code
+        if scores:
+            self.display.say(f"validation loss {scores['val_loss']:.4f}, {scores['bits_per_byte']:.4f} bits per byte")
+        self.display.say("Sample from it:")
+        self.display.say(f"nanotx sample {folder}")
+        return 0
