@@ -27,11 +27,7 @@ REFERENCE, OURS, BIASED = "transformers", "nanotx", "nanotx_with_biases"
 RIVALS = (OURS, BIASED, REFERENCE)
 BIASES = {
     "norm": {"bias": True},
-    "block": {
-        "norm": {"bias": True},
-        "attention": {"bias": True, "out_bias": True},
-        "ffn": {"bias": True},
-    },
+    "block": {"norm": {"bias": True}, "attention": {"bias": True, "out_bias": True}, "ffn": {"bias": True}},
 }
 LOGITS, LOSSES = 1e-4, 1e-3
 """By how much the scores may differ, relative to the largest (or 1), and the losses of the first steps."""

@@ -63,7 +63,7 @@ def build(name: str, shape: Shape, machine: Machine) -> nn.Module:
     known = {field.name for field in dataclasses.fields(part)}
     idea: Attention = part(**{key: value for key, value in wishes.items() if key in known})
     layer = idea.build(shape.dim).to(machine.device)
-    return Mixed(layer, machine) if machine.mixed else layer
+    return Mixed(layer, machine) if machine.dtype is not torch.float32 else layer
 
 
 def judge(name: str, shape: Shape, machine: Machine, cases: int) -> str:

@@ -93,11 +93,5 @@ def show(machine: Row, rows: Sequence[Row], about: str) -> None:
         console.print(Text(text, "red"), soft_wrap=True)
 
 
-FIGURES = {
-    "median_ms": ".3f",
-    "iqr_ms": ".3f",
-    "tokens_per_second": ",.0f",
-    "memory_mb": ",.1f",
-    "ratio": ".3f",
-}
+FIGURES = {"median_ms": ".3f", "iqr_ms": ".3f", "tokens_per_second": ",.0f", "memory_mb": ",.1f", "ratio": ".3f"}
 LAW_STYLE = {True: "green", False: "bold red"}

@@ -4,7 +4,6 @@ A folder is written under a temporary name, each file flushed to the disk, a man
 digests written last, then renamed. Tensors are safetensors, all else is text; nothing in it is ever executed.
 """
 
-import contextlib
 import hashlib
 import json
 import os
@@ -36,11 +35,7 @@ def publish(folder: Path, files: dict[str, Content]) -> None:
             if isinstance(content, str):
                 (draft / name).write_text(content, encoding="utf-8", newline="\n")
             else:
-                save_file(
-                    {key: tensor.contiguous() for key, tensor in content.items()},
-                    draft / name,
-                    {"format": "pt"},
-                )
+                save_file({key: tensor.contiguous() for key, tensor in content.items()}, draft / name, {"format": "pt"})
             sync(draft / name)
         manifest = {name: {"bytes": (draft / name).stat().st_size, "sha256": digest(draft / name)} for name in files}
         (draft / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
@@ -73,11 +68,8 @@ def verify(folder: Path) -> None:
 
 def steps(folder: Path) -> dict[int, Path]:
     """The published checkpoints of a run's folder by step, the newest first; no claim that they verify."""
-    found = {}
-    for path in folder.glob("step-*"):
-        with contextlib.suppress(ValueError):
-            found[int(path.name.removeprefix("step-"))] = path
-    return dict(sorted(found.items(), reverse=True))
+    found = {path.name.removeprefix("step-"): path for path in folder.glob("step-*")}
+    return dict(sorted(((int(step), path) for step, path in found.items() if step.isdecimal()), reverse=True))
 
 
 def newest(folder: Path) -> tuple[Path | None, list[str]]:

@@ -19,18 +19,13 @@ class Machine:
     threads: int
 
     @property
-    def mixed(self) -> bool:
-        """Whether the mathematics runs in fewer bits than the weights are kept in."""
-        return self.dtype is not torch.float32
-
-    @property
     def dtype_name(self) -> str:
         """As recipes spell it."""
         return str(self.dtype).removeprefix("torch.")
 
     def autocast(self) -> torch.autocast:
-        """The context in which a model runs."""
-        return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.mixed)
+        """The context in which a model runs; its weights stay float32."""
+        return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not torch.float32)
 
 
 def choose(device: str, dtype: str, threads: int) -> Machine:
@@ -89,7 +84,5 @@ def measured_peak(machine: Machine, size: int = 1024, tries: int = 8) -> float:
 
 def synchronize(device: torch.device) -> None:
     """Wait until the device has done all it was told."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)

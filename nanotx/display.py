@@ -1,6 +1,5 @@
 """A run as one sees it: a live picture on a terminal, plain lines anywhere else; fed by the rows of its journal."""
 
-import io
 import time
 import unicodedata
 from itertools import pairwise
@@ -15,15 +14,15 @@ from rich.text import Text
 
 Row = dict[str, Any]
 BARS = "▁▂▃▄▅▆▇█"
+PAUSE = 5.0  # seconds between two plain lines of steps
 
 
 class Display:
     """Shows rows as they come."""
 
-    def __init__(self, console: Console | None = None, every: float = 5.0) -> None:
-        """Args: console: where to; every: seconds between two plain lines of steps."""
+    def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(highlight=False)
-        self.every, self.spoke = every, 0.0
+        self.spoke = 0.0  # when the last plain line of a step was printed
         self.live: Live | None = None
         self.title, self.steps, self.tokens = "", 1, 0
         self.floor: float | None = None
@@ -33,9 +32,9 @@ class Display:
         self.losses: list[float] = []
         self.speed = 0.0
 
-    def say(self, text: str, style: str = "") -> None:
+    def say(self, text: str) -> None:
         """A line of its own, above the picture."""
-        self.console.print(Text(printable(text), style), soft_wrap=True)
+        self.console.print(Text(printable(text)), soft_wrap=True)
 
     def shout(self, text: str, title: str) -> None:
         """A panel that cannot be missed."""
@@ -77,7 +76,7 @@ class Display:
         event = row["event"]
         if event in ("start", "resume"):
             self.say(self.title)
-        elif event == "step" and time.monotonic() - self.spoke > self.every:
+        elif event == "step" and time.monotonic() - self.spoke > PAUSE:
             self.spoke = time.monotonic()
             self.say(f"step {row['step']}/{self.steps}  {self.status()}")
         elif event == "eval":
@@ -128,12 +127,7 @@ class Display:
             table.add_column("floor", justify="right")
         best = min(row["val_loss"] for row in self.evals)
         for row in self.evals[-6:]:
-            cells = [
-                f"{row['step']:,}",
-                f"{row['train_loss']:.4f}",
-                f"{row['val_loss']:.4f}",
-                f"{gap(row):+.4f}",
-            ]
+            cells = [f"{row['step']:,}", f"{row['train_loss']:.4f}", f"{row['val_loss']:.4f}", f"{gap(row):+.4f}"]
             cells.append(f"{row['bits_per_byte']:.4f}")
             cells += [] if self.floor is None else [f"{self.floor:.4f}"]
             table.add_row(*cells, style="bold green" if row["val_loss"] == best else "")
@@ -166,11 +160,3 @@ def clock(seconds: float) -> str:
 def printable(text: str) -> str:
     """A text that cannot command a terminal: control characters but newline and tab become U+FFFD."""
     return "".join("\ufffd" if unicodedata.category(c) == "Cc" and c not in "\n\t" else c for c in text)
-
-
-def replay(rows: list[Row]) -> RenderableType:
-    """The last picture of a run, drawn from the rows of its journal."""
-    display = Display(Console(file=io.StringIO()))
-    for row in rows:
-        display.show(row)
-    return display.picture()

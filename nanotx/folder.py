@@ -1,46 +1,21 @@
 """A run's folder: where each of its results lies."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from nanotx.errors import ConfigError
 
 
-@dataclass(frozen=True)
 class RunFolder:
     """The names of things in a run's folder."""
 
-    path: Path
-
-    @property
-    def recipe(self) -> Path:
-        """The resolved recipe."""
-        return self.path / "recipe.toml"
-
-    @property
-    def tokenizer(self) -> Path:
-        """The tokenizer it learned."""
-        return self.path / "tokenizer.json"
-
-    @property
-    def metrics(self) -> Path:
-        """What happened, a row a line."""
-        return self.path / "metrics.jsonl"
-
-    @property
-    def checkpoints(self) -> Path:
-        """The folder of checkpoints."""
-        return self.path / "checkpoints"
-
-    @property
-    def samples(self) -> Path:
-        """Every text it wrote while training."""
-        return self.path / "samples.txt"
-
-    @property
-    def summary(self) -> Path:
-        """Its figures."""
-        return self.path / "summary.json"
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.recipe = path / "recipe.toml"  # the resolved recipe
+        self.tokenizer = path / "tokenizer.json"  # what it learned
+        self.metrics = path / "metrics.jsonl"  # what happened, a row a line
+        self.checkpoints = path / "checkpoints"  # a folder each
+        self.samples = path / "samples.txt"  # every text it wrote while training
+        self.summary = path / "summary.json"  # its figures
 
     @property
     def exists(self) -> bool:

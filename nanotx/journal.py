@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from nanotx.files import publish_text
+from nanotx.files import publish
 
 Row = dict[str, Any]
 
@@ -17,7 +17,7 @@ class Journal:
     def __init__(self, path: Path, step: int) -> None:
         """Open the file; rows of steps after `step`, and a last line that was torn, are cut away."""
         kept = [json.dumps(row) + "\n" for row in read(path) if row.get("step", 0) <= step]
-        publish_text(path, "".join(kept))
+        publish(path, "".join(kept))
         self._stream = path.open("a", encoding="utf-8", newline="\n")
 
     def write(self, row: Row) -> None:

@@ -15,6 +15,7 @@ from nanotx.block.prenorm import PreNorm
 from nanotx.config import at_least, share
 from nanotx.errors import ConfigError
 from nanotx.layout import to_own, to_shared
+from nanotx.linear import Linear
 from nanotx.norm import Norm
 from nanotx.norm.rms import Rms
 from nanotx.past import Past
@@ -87,7 +88,7 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(block.build(config.dim) for block in pattern)
         self.position = config.position.build(config.dim, min(heads), config.context)
         self.norm = config.norm.build(config.dim)
-        self.head = nn.Linear(config.dim, vocab_size, bias=config.head_bias)
+        self.head = Linear(config.dim, vocab_size, bias=config.head_bias)
         if config.tied:
             self.head.weight = self.embedding.weight
 

@@ -31,13 +31,9 @@ class Options:
 
 def read_options(words: Sequence[str]) -> Options:
     """The options alone, before the recipe is known."""
-    said = given(words)
-    return Options(
-        run="".join(said.get("run", [[]])[-1][:1]),
-        resume="resume" in said,
-        print_config="print_config" in said,
-        load=tuple(file for files in said.get("load", []) for file in files),
-    )
+    found = {name: [word for one in values for word in one] for name, values in given(words).items()}
+    files, run = tuple(found.get("load", ())), "".join(found.get("run", ())[:1])
+    return Options(run=run, resume="resume" in found, print_config="print_config" in found, load=files)
 
 
 def read_recipe(recipe: Recipe, words: Sequence[str], prog: str) -> tuple[Recipe, set[str]]:
@@ -82,12 +78,12 @@ def pick_parts(recipe: Recipe, said: Said) -> Recipe:
         found = [(place, one) for group, place, one in places(recipe) if group in waiting and isinstance(one, Slot)]
         if not found:
             return recipe
-        slot = slot_of(found[0][1])
+        slot = found[0][1].family
         values = waiting.pop(slot.slot)[0]
         if len(values) != 1:
             raise ConfigError(f"--{slot.slot}: expected one name of {', '.join(slot.names())}, got {values}.")
         for place, one in found:
-            if slot_of(one) is slot:
+            if one.family is slot:
                 table = merge_part(slot, to_table(one), values[0], f"--{slot.slot}")
                 recipe = put(recipe, place, from_table(slot, table, f"--{slot.slot}"))
 
@@ -114,23 +110,20 @@ def read_all(recipe: Recipe, words: list[str], prog: str) -> Any:
     columns: list[Any] = []
     for group, ones in groups.items():
         if isinstance(ones[0], Slot):
-            columns.append(pick(group, slot_of(ones[0]).names(), ones[0].part))
+            columns.append(pick(group, ones[0].names(), ones[0].part))
         kind = face(ones)
         columns.append((group, kind, kind()))
     columns += [*rows([recipe]), *rows([Options()])]
 
+    has = {group: sorted(row[0] for row in rows(ones)) for group, ones in groups.items()}
+
     def unknown(flag: str) -> str:
         group, _, field = flag.rpartition(".")
-        near = nearest(flag, {column[0] for column in columns} | {f"{g}.{f}" for g in groups for f in has(g)})
-        if group not in groups:
+        near = nearest(flag, [column[0] for column in columns] + [f"{one}.{name}" for one in has for name in has[one]])
+        if group not in has:
             return f"no such flag.{near}"
-        return f"{who(group)} has no field {field!r}.{near} It has: {', '.join(has(group))}."
-
-    def has(group: str) -> list[str]:
-        return sorted(row[0] for row in rows(groups[group]))
-
-    def who(group: str) -> str:
-        return " and ".join(sorted({one.part if isinstance(one, Slot) else group for one in groups[group]}))
+        who = getattr(groups[group][0], "part", group)
+        return f"{who} has no field {field!r}.{near} It has: {', '.join(has[group])}."
 
     flags = dataclasses.make_dataclass("Flags", columns, frozen=True, kw_only=True)
     flags.__doc__ = "Files of TOML come first, then flags; what is not given stays as the recipe has it."
@@ -148,8 +141,3 @@ def put(value: Any, place: Place, new: Any) -> Any:
         items[rest[0]] = put(items[rest[0]], rest[1:], new)
         return dataclasses.replace(value, **{name: tuple(items)})
     return dataclasses.replace(value, **{name: put(item, rest, new)})
-
-
-def slot_of(part: Slot) -> type[Slot]:
-    """The slot that a part fills."""
-    return next(base for base in type(part).__mro__ if "package" in base.__dict__)

@@ -26,6 +26,7 @@ class Slot:
     """
 
     slot: ClassVar[str]
+    family: ClassVar[type["Slot"]]
     package: ClassVar[str]
     part: ClassVar[str] = ""
     registered: ClassVar[dict[str, type[Any]]]
@@ -33,7 +34,7 @@ class Slot:
     def __init_subclass__(cls, slot: str = "", package: str = "") -> None:
         super().__init_subclass__()
         if slot:
-            cls.slot, cls.package, cls.registered = slot, package, {}
+            cls.slot, cls.family, cls.package, cls.registered = slot, cls, package, {}
         elif cls.__mro__[1].__dict__.get("part"):
             raise TypeError(f"{cls.__name__}: a part is never subclassed; wrap {cls.__mro__[1].__name__} instead.")
 
@@ -43,10 +44,7 @@ class Slot:
 
         def enter(part: T) -> T:
             known = cls.registered.get(name)
-            if known is not None and (known.__module__, known.__qualname__) != (
-                part.__module__,
-                part.__qualname__,
-            ):
+            if known is not None and (known.__module__, known.__qualname__) != (part.__module__, part.__qualname__):
                 raise ConfigError(
                     f"{cls.package}: {part.__module__} registers {name!r}, a name that "
                     f"{known.__module__}.{known.__qualname__} has already; choose another."
@@ -72,10 +70,15 @@ class Slot:
             ConfigError: its file or entry point cannot be imported.
         """
         if name not in cls.registered:
-            if name in cls._files():
-                importlib.import_module(f"{cls.package}.{name}")
-            else:
-                cls._plug_in(name)
+            plugged = {} if name in cls._files() else {entry.name: entry for entry in entry_points(group=cls.package)}
+            faults = (ImportError, AttributeError, SyntaxError) if plugged else ImportError
+            try:
+                if name in cls._files():
+                    importlib.import_module(f"{cls.package}.{name}")
+                elif name in plugged:
+                    cls.register(name)(plugged[name].load())
+            except faults as error:
+                raise ConfigError(f"{cls.package}: {name!r} cannot be imported: {error}.") from error
         if name not in cls.registered:
             raise UnknownPart(
                 f"{cls.package}: no part named {name!r}.{did_you_mean(name, cls.names())} "
@@ -87,14 +90,6 @@ class Slot:
     def table(cls, name: str) -> dict[str, Any]:
         """The config table that a bare name stands for; a slot may read more out of it, such as a path."""
         return {"part": name}
-
-    @classmethod
-    def _plug_in(cls, name: str) -> None:
-        for entry in entry_points(group=cls.package, name=name):
-            try:
-                cls.register(name)(entry.load())
-            except (ImportError, AttributeError, SyntaxError) as error:
-                raise ConfigError(f"{cls.package}: {name!r} cannot be imported: {error}.") from error
 
     @classmethod
     def _files(cls) -> set[str]:

@@ -1,5 +1,6 @@
 """One process's work on a run: from a recipe to a folder complete enough to go on from and to be believed."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain
@@ -10,7 +11,7 @@ from nanotx.device import choose, measured_peak
 from nanotx.display import Display
 from nanotx.errors import Diverged
 from nanotx.evaluate import Score, evaluate
-from nanotx.files import publish_text
+from nanotx.files import publish
 from nanotx.folder import RunFolder
 from nanotx.journal import Journal, read
 from nanotx.layers import write_toml
@@ -18,7 +19,7 @@ from nanotx.recipe import Recipe
 from nanotx.resume import restore, save
 from nanotx.sample import Sampling
 from nanotx.signals import Stop
-from nanotx.summary import summarize, title, to_json
+from nanotx.summary import summarize, title
 from nanotx.texts import read_texts
 from nanotx.tokenizers import load
 from nanotx.train import Looks, train
@@ -66,9 +67,9 @@ class Session:
                     self.display.show(row)
                     if row["event"] == "sample":
                         samples.append(row["text"])
-                        publish_text(self.folder.samples, "\n\n----\n\n".join(samples) + "\n")
+                        publish(self.folder.samples, "\n\n----\n\n".join(samples) + "\n")
             figures = summarize(self.trainer, self.texts, peak)
-            publish_text(self.folder.summary, to_json(figures))
+            publish(self.folder.summary, json.dumps(figures, indent=1, allow_nan=False) + "\n")
             journal.write({"event": "end", "step": progress.step, "complete": figures["complete"]})
         finally:
             journal.close()
@@ -87,7 +88,7 @@ class Session:
         self.folder.path.mkdir(parents=True, exist_ok=True)
         if not self.folder.tokenizer.exists():
             self.texts.codec.save(self.folder.tokenizer)
-        publish_text(self.folder.recipe, write_toml(self.recipe))
+        publish(self.folder.recipe, write_toml(self.recipe))
         return found is not None
 
     def first(self, name: str, resumed: bool) -> Row:
@@ -120,8 +121,11 @@ class Session:
     def sample(self, step: int) -> str:
         """What the model writes now, from the start id on."""
         model, machine = self.trainer.model.eval(), self.trainer.machine
-        length = self.recipe.train.sample_tokens
-        text = "".join(write(model, self.texts.codec, "", length, Sampling(seed=step), device=machine.device))
+        text = "".join(
+            write(
+                model, self.texts.codec, "", self.recipe.train.sample_tokens, Sampling(seed=step), device=machine.device
+            )
+        )
         model.train()
         return text
 

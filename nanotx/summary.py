@@ -1,11 +1,8 @@
 """summary.json: the figures of a run, complete enough to compare it with others."""
 
 import importlib.metadata
-import json
 import platform
 from typing import Any
-
-import torch
 
 import nanotx
 from nanotx.device import Machine
@@ -51,13 +48,8 @@ def summarize(trainer: Trainer, texts: Texts, peak: float) -> Figures:
 
 def versions() -> dict[str, str]:
     """What the figures were made with."""
-    names = ("numpy", "einops", "safetensors")
-    return {
-        "nanotx": nanotx.__version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        **{name: importlib.metadata.version(name) for name in names},
-    }
+    found = {name: importlib.metadata.version(name) for name in ("torch", "numpy", "einops", "safetensors")}
+    return {"nanotx": nanotx.__version__, "python": platform.python_version(), **found}
 
 
 def title(name: str, recipe: Recipe, model: Transformer, texts: Texts, machine: Machine) -> str:
@@ -67,8 +59,3 @@ def title(name: str, recipe: Recipe, model: Transformer, texts: Texts, machine: 
         f"{recipe.tokenizer.part} of {texts.codec.vocab_size}, {machine.device.type} "
         f"{machine.dtype_name}, {machine.threads} thread{'s' * (machine.threads > 1)}"
     )
-
-
-def to_json(figures: Figures) -> str:
-    """Figures as strict JSON."""
-    return json.dumps(figures, indent=1, allow_nan=False) + "\n"

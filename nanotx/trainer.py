@@ -84,7 +84,13 @@ class Trainer:
         self.progress.step += 1
         self.progress.train_seconds += seconds
         speed = plan.batch * self.model.context / seconds
-        return {"event": "step", "step": step + 1, **numbers, "lr": self.lr, "tokens_per_second": speed}
+        return {
+            "event": "step",
+            "step": step + 1,
+            **numbers,
+            "lr": self.optimizer.param_groups[0]["lr"],
+            "tokens_per_second": speed,
+        }
 
     def backward(self, x: Tensor, y: Tensor) -> Tensor:
         """Add the gradient of the mean loss over a step's windows, micro-batch by micro-batch; returns the loss."""
@@ -97,11 +103,6 @@ class Trainer:
             self.scaler.scale(loss).backward()
             total += loss.detach()
         return total
-
-    @property
-    def lr(self) -> float:
-        """The highest rate in use."""
-        return max(float(group["lr"]) for group in self.optimizer.param_groups)
 
     # What a checkpoint keeps, by name, in the shared layout.
 

@@ -81,11 +81,7 @@ def test_encoding_is_every_merge_in_order(learned, text, pattern):
     assert codec.decode(slow) == text
 
 
-@given(
-    learned=st.lists(st.sampled_from(b"abc"), max_size=200).map(bytes),
-    wanted=st.integers(0, 60),
-    data=st.data(),
-)
+@given(learned=st.lists(st.sampled_from(b"abc"), max_size=200).map(bytes), wanted=st.integers(0, 60), data=st.data())
 def test_scanning_and_the_heap_merge_alike(learned, wanted, data):
     merges = learn_merges({learned: 1}, wanted)
     ranks = {pair: 256 + index for index, pair in enumerate(merges)}
@@ -105,8 +101,7 @@ def test_learning_is_deterministic_and_blind_to_the_order_of_texts(several):
 
 
 @given(
-    text=st.text(),
-    pattern=st.sampled_from([*NAMED.values(), "[a-z]+", "(a)|(b)", r"(?r)\w+", "a*", r"(?=.)", "a\\Kb"]),
+    text=st.text(), pattern=st.sampled_from([*NAMED.values(), "[a-z]+", "(a)|(b)", r"(?r)\w+", "a*", r"(?=.)", "a\\Kb"])
 )
 def test_the_pieces_of_any_pattern_joined_are_the_text(text, pattern):
     for one in (text, "ab" + text + "ba ab", text * 3):
@@ -162,10 +157,7 @@ def test_a_vocabulary_that_cannot_be_reached_is_refused_with_the_one_that_can():
     ("fields", "message"),
     [
         ({"vocab_size": 255}, "vocab_size: expected a number of at least 256, got 255"),
-        (
-            {"pattern": "gtp4"},
-            r"pattern: no pattern named 'gtp4'. Did you mean 'gpt4'\? Known: gpt2, gpt4; or a",
-        ),
+        ({"pattern": "gtp4"}, r"pattern: no pattern named 'gtp4'. Did you mean 'gpt4'\? Known: gpt2, gpt4; or a"),
         ({"pattern": ""}, "pattern: no pattern named ''"),
         ({"pattern": "("}, r"pattern: '\(' is no regex: missing \) at position 1"),
         ({"pattern": "(" * 900}, "is no regex: .*recursion"),
@@ -204,10 +196,7 @@ def test_a_pattern_that_takes_forever_is_stopped(monkeypatch):
         ({"merges": [[97, 98]]}, "bpe: vocab_size=258 does not fit 1 merges; expected 257"),
         ({"vocab_size": 258.0}, "bpe: vocab_size: expected int, got 258.0"),
         ({"regex": "("}, r"bpe: pattern: '\(' is no regex"),
-        (
-            {"regex": NAMED["gpt2"]},
-            "bpe: the regex is not that of the pattern 'own'; expected one of gpt2, gpt4",
-        ),
+        ({"regex": NAMED["gpt2"]}, "bpe: the regex is not that of the pattern 'own'; expected one of gpt2, gpt4"),
         ({"regex_version": 1}, "bpe: regex_version: expected str, got 1"),
     ],
 )

@@ -12,9 +12,9 @@ from nanotx.attention.sdpa import Sdpa
 from nanotx.block.postnorm import PostNorm
 from nanotx.block.prenorm import PreNorm
 from nanotx.config import at_least, from_table, share, to_table
-from nanotx.layers import merge, read_toml, write_toml
 from nanotx.errors import ConfigError, UnknownPart
 from nanotx.ffn.mlp import Mlp
+from nanotx.layers import merge, read_toml, write_toml
 from nanotx.model import Model
 from nanotx.recipe import Recipe, Train
 

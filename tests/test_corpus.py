@@ -38,10 +38,7 @@ def test_every_corpus_is_found_by_the_name_of_its_file_and_built_without_argumen
         assert part.part == name
 
 
-@given(
-    text=st.text(st.characters(exclude_categories=["Cs"]), min_size=2, max_size=60),
-    share=st.floats(0.05, 0.95),
-)
+@given(text=st.text(st.characters(exclude_categories=["Cs"]), min_size=2, max_size=60), share=st.floats(0.05, 0.95))
 def test_a_split_cuts_between_characters_and_loses_none(tmp_path_factory, text, share):
     path = tmp_path_factory.mktemp("split") / "text.txt"
     path.write_bytes(("é" + text).encode("utf-8"))  # so that no byte-order mark comes first
@@ -180,12 +177,7 @@ def test_a_file_fetched_lies_whole_at_its_destination_and_nothing_beside_it(serv
 
 
 @pytest.mark.parametrize(
-    ("path", "message"),
-    [
-        ("/short", f"got {len(PAYLOAD) - 1} with"),
-        ("/missing", "404"),
-        ("/trickle", "within 0.2 s"),
-    ],
+    ("path", "message"), [("/short", f"got {len(PAYLOAD) - 1} with"), ("/missing", "404"), ("/trickle", "within 0.2 s")]
 )
 def test_a_download_that_fails_leaves_no_file_and_takes_no_longer_than_it_may(server, tmp_path, path, message):
     begun = time.monotonic()
@@ -199,12 +191,7 @@ def test_a_server_that_is_not_there_is_out_of_reach(tmp_path):
     with socket.socket() as taken:  # bound and not listening: the connection is refused
         taken.bind(("127.0.0.1", 0))
         with pytest.raises(Unavailable, match="refused"):
-            fetch(
-                PAYLOAD_SOURCE,
-                tmp_path / "x",
-                1.0,
-                from_server(f"http://127.0.0.1:{taken.getsockname()[1]}/whole"),
-            )
+            fetch(PAYLOAD_SOURCE, tmp_path / "x", 1.0, from_server(f"http://127.0.0.1:{taken.getsockname()[1]}/whole"))
     assert everything_in(tmp_path) == []
 
 
@@ -457,10 +444,7 @@ def test_two_alternatives_that_begin_alike_are_refused():
 @pytest.mark.parametrize(
     ("rules", "message"),
     [
-        (
-            {"s": {"<t>": 1, "x": 1}, "t": {"y": 1}},
-            "rule 's': one of several alternatives begins with a rule",
-        ),
+        ({"s": {"<t>": 1, "x": 1}, "t": {"y": 1}}, "rule 's': one of several alternatives begins with a rule"),
         ({"s": {"x": 1, "": 1}}, "rule 's' has an empty alternative"),
         ({"s": {}}, "rule 's' has no alternatives"),
         ({"s": {"x": 0}}, "rule 's': expected a weight of 1 or more, got 0"),
@@ -476,11 +460,7 @@ def test_a_grammar_that_cannot_be_read_in_one_way_is_refused(rules, message):
 
 @pytest.mark.parametrize(
     "rules",
-    [
-        {"s": {"x<s>": 1}},
-        {"s": {"x<s><s>": 1, "y": 1}},
-        {"s": {"x<t><t>": 3, "y": 1}, "t": {"z<s>": 3, "w": 1}},
-    ],
+    [{"s": {"x<s>": 1}}, {"s": {"x<s><s>": 1, "y": 1}}, {"s": {"x<t><t>": 3, "y": 1}, "t": {"z<s>": 3, "w": 1}}],
 )
 def test_a_rule_that_is_not_expected_to_end_has_no_entropy(rules):
     with pytest.raises(ConfigError, match="rule 's' is not expected to end"):

@@ -27,7 +27,7 @@ PLAN = """
      4  block write
      3  attention ffn sample checkpoint
      2  norm position tokenizers corpus schedules data flags layers
-     1  config device past journal folder door signals layout
+     1  config device linear past journal folder door signals layout
      0  registry shapes shelf files
     -1  nanotx errors
 """

@@ -78,7 +78,7 @@ def test_the_tree_in_the_readme_names_what_is_there_and_no_more():
     folders = {name.split("/")[1] + "/" for name in files if name.count("/") > 1}
     missing = (direct | folders) - told - {"__init__.py", "__main__.py"}
     assert not missing, f"the README's tree lacks {sorted(missing)}"
-    gone = {name for name in told if not any(("/" + one + "/").endswith(("/" + name.rstrip("/") + "/"))
+    gone = {name for name in told if not any(("/" + one + "/").endswith("/" + name.rstrip("/") + "/")
             or f"/{name.rstrip('/')}/" in f"/{one}/" for one in listed)}  # fmt: skip
     assert not gone, f"the README's tree tells of {sorted(gone)}, which are not there"
 

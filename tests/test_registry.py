@@ -13,10 +13,10 @@ import pytest
 from nanotx.attention import Attention
 from nanotx.block import Block
 from nanotx.config import from_table
-from nanotx.layers import read_toml
 from nanotx.corpus import Corpus
 from nanotx.errors import ConfigError, UnknownPart
 from nanotx.ffn import Ffn
+from nanotx.layers import read_toml
 from nanotx.norm import Norm
 from nanotx.optimizers import Optimizer
 from nanotx.position import Position

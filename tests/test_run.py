@@ -10,8 +10,8 @@ from runs import finish, start, text, tiny
 import nanotx
 from nanotx.cli import run as nanotx_command
 from nanotx.config import from_table
-from nanotx.layers import read_toml, write_toml
 from nanotx.errors import ConfigError, DataError, NanotxError, RunError, TextError, TokenizerError
+from nanotx.layers import read_toml, write_toml
 from nanotx.recipe import Recipe
 
 

@@ -221,22 +221,13 @@ def header(**changes):
         (header(part="saved"), "saved: a file names the part that learned it"),
         (header(alphabet=["a"]), r"char: alphabet: expected str, got \['a'\]"),
         (header(alphabet=""), "char: an empty text has no alphabet"),
-        (
-            header(alphabet="ba"),
-            "expected each character once, in order of code point, got 'b' before 'a' at offset 0",
-        ),
+        (header(alphabet="ba"), "expected each character once, in order of code point, got 'b' before 'a' at offset 0"),
         (header(alphabet="abb"), "got 'b' before 'b' at offset 1"),
         (header(extra=1), "char: 'extra' is no key here; expected alphabet"),
         (header(learned_from=1), "learned_from: expected a table, got 1"),
         (header(learned_from={"corpus": "c"}), "learned_from: the key 'sha256' is missing; expected str"),
-        (
-            {"nanotx": "tokenizer", "version": 1, "part": "char"},
-            "char: the key 'alphabet' is missing; expected str",
-        ),
-        (
-            {"nanotx": "tokenizer", "version": 1, "part": "byte", "x": 1},
-            "byte: 'x' is no key here; expected none",
-        ),
+        ({"nanotx": "tokenizer", "version": 1, "part": "char"}, "char: the key 'alphabet' is missing; expected str"),
+        ({"nanotx": "tokenizer", "version": 1, "part": "byte", "x": 1}, "byte: 'x' is no key here; expected none"),
         (json.dumps(header(alphabet="a\ud800")), "char: lone surrogate"),
     ],
 )

@@ -10,17 +10,19 @@ from nanotx.block.prenorm import PreNorm
 from nanotx.corpus.playhouse import Playhouse
 from nanotx.device import choose
 from nanotx.errors import ConfigError, Diverged, RunError
+from nanotx.ffn import Ffn
 from nanotx.layout import to_shared
 from nanotx.model import Model
+from nanotx.norm import Norm
 from nanotx.optimizers.adamw import AdamW
+from nanotx.position import Position
 from nanotx.recipe import Recipe, Train
 from nanotx.schedules.constant import Constant
 from nanotx.schedules.cosine import Cosine
 from nanotx.texts import read_texts
-from nanotx.tokenizers.char import Char
 from nanotx.trainer import Trainer, load_weights
 
-TEXTS = read_texts(Playhouse(size=20_000), Char(), context=16, seed=1)
+TEXTS = read_texts(Recipe(corpus=Playhouse(size=20_000), model=Model(context=16)))
 MACHINE = choose("cpu", "float32", 1)
 
 
@@ -141,7 +143,9 @@ def test_initial_weights_follow_the_rule():
 
 
 def test_parameters_and_operations_are_counted_by_hand():
-    model = Model(dim=8, layers=3, context=5).build(11)
+    parts = PreNorm(ffn=Ffn.find("mlp")(), norm=Norm.find("layer")())
+    position, norm = Position.find("learned")(), Norm.find("layer")()
+    model = Model(dim=8, layers=3, context=5, position=position, norm=norm, block=parts).build(11)
     block = 4 * 8 * 8 + 2 * 8 * 32 + 2 * 2 * 8
     assert model.parameter_count == 11 * 8 + 5 * 8 + 3 * block + 2 * 8
     assert model.flops_per_token == 6 * (3 * (4 * 64 + 2 * 256) + 11 * 8) + 12 * 3 * 8 * 5

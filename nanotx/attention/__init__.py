@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from nanotx.config import at_least, share
 from nanotx.errors import ConfigError
+from nanotx.linear import Linear
 from nanotx.past import Past
 from nanotx.position import NOWHERE, Positioning
 from nanotx.registry import Slot
@@ -69,8 +70,8 @@ class HeadedAttention(nn.Module, ABC):
         super().__init__()
         config.head_width(dim)
         self.config = config
-        self.to_qkv = nn.Linear(dim, 3 * dim, bias=config.bias)
-        self.to_out = nn.Linear(dim, dim, bias=config.out_bias)
+        self.to_qkv = Linear(dim, 3 * dim, bias=config.bias)
+        self.to_out = Linear(dim, dim, bias=config.out_bias)
 
     def forward(self, x: Stream, position: Positioning = NOWHERE, past: Past | None = None) -> Stream:
         qkv = rearrange(self.to_qkv(x), "b t (three h k) -> three b h t k", three=3, h=self.config.heads)

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from nanotx.attention import Attention, Headed, seen, times
 from nanotx.layout import OwnLayout, Tensors
+from nanotx.linear import Linear
 from nanotx.past import Past
 from nanotx.position import NOWHERE, Positioning
 from nanotx.shapes import Stream
@@ -38,9 +39,9 @@ class Head(nn.Module):
     def __init__(self, config: PerHead, dim: int, index: int) -> None:
         super().__init__()
         self.config, self.index = config, index
-        self.to_q = nn.Linear(dim, config.head_width(dim), bias=config.bias)
-        self.to_k = nn.Linear(dim, config.head_width(dim), bias=config.bias)
-        self.to_v = nn.Linear(dim, config.head_width(dim), bias=config.bias)
+        self.to_q = Linear(dim, config.head_width(dim), bias=config.bias)
+        self.to_k = Linear(dim, config.head_width(dim), bias=config.bias)
+        self.to_v = Linear(dim, config.head_width(dim), bias=config.bias)
 
     def forward(self, x: Stream, position: Positioning, past: Past | None) -> Float[Tensor, "b t k"]:
         q, k, v = self.to_q(x), self.to_k(x), self.to_v(x)
@@ -64,7 +65,7 @@ class PerHeadAttention(OwnLayout):
     def __init__(self, config: PerHead, dim: int) -> None:
         super().__init__()
         self.heads = nn.ModuleList(Head(config, dim, index) for index in range(config.heads))
-        self.to_out = nn.Linear(dim, dim, bias=config.out_bias)
+        self.to_out = Linear(dim, dim, bias=config.out_bias)
 
     def forward(self, x: Stream, position: Positioning = NOWHERE, past: Past | None = None) -> Stream:
         pasts = [past.child(index) if past is not None else None for index in range(len(self.heads))]

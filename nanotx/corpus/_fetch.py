@@ -1,8 +1,6 @@
 """A file that is known to the byte, fetched: over https, within seconds in all, checked, then renamed."""
 
 import hashlib
-import os
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,6 +15,7 @@ from urllib.error import URLError
 from urllib.request import HTTPRedirectHandler, OpenerDirector, Request, build_opener
 
 from nanotx.corpus import Unavailable
+from nanotx.files import publish
 
 Open = Callable[[str, float], BufferedIOBase]  # an address and the seconds that a step may take, to its bytes
 
@@ -57,7 +56,8 @@ def fetch(source: Source, destination: Path, seconds: float, open_url: Open) -> 
     if fault := source.fault(data):
         raise Unavailable(f"{source.url}: {fault}")
     with suppress(OSError):
-        _publish(data, destination)
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        publish(destination, data)
     return data
 
 
@@ -120,14 +120,3 @@ def _read(source: Source, seconds: float, open_url: Open) -> bytes:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{len(data)} of {source.size} bytes within {seconds:g} s")
     return bytes(data)
-
-
-def _publish(data: bytes, destination: Path) -> None:
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{destination.name}.", dir=destination.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        Path(name).replace(destination)
-    finally:
-        Path(name).unlink(missing_ok=True)

@@ -22,11 +22,7 @@ def verbs(ending: str) -> Choices:
     return {f"{forms[verb]} <one ~>": 1 for verb in words(TAKING)} | {forms[verb]: 1 for verb in words(ALONE)}
 
 
-PLAIN: Rules = {
-    "quality": words(QUALITIES),
-    "city": words(CITIES),
-    "hour": words("dawn even midnight noon sunset"),
-}
+PLAIN: Rules = {"quality": words(QUALITIES), "city": words(CITIES), "hour": words("dawn even midnight noon sunset")}
 
 PHRASES: Rules = {
     "one ~": {  # a thing or things, as an object
@@ -43,13 +39,7 @@ PHRASES: Rules = {
         "thy <thing ~>": 4,
         "your <things ~>": 1,
     },
-    "it ~": {
-        "my <thing ~>": 3,
-        "our <thing ~>": 1,
-        "the <thing ~>": 3,
-        "this <thing ~>": 1,
-        "thy <thing ~>": 3,
-    },
+    "it ~": {"my <thing ~>": 3, "our <thing ~>": 1, "the <thing ~>": 3, "this <thing ~>": 1, "thy <thing ~>": 3},
     "clause ~": {  # a subject, and a verb that agrees with it
         "all <things ~> <do ~>": 2,
         "each <thing ~> <does ~>": 1,
@@ -66,13 +56,7 @@ PHRASES: Rules = {
         "thy <thing ~> <does ~>": 4,
         "we <do ~>": 3,
     },
-    "will ~": {
-        "am <quality>": 4,
-        "cannot <act ~>": 2,
-        "dare <act ~>": 1,
-        "have <one ~>": 3,
-        "will <act ~>": 5,
-    },
+    "will ~": {"am <quality>": 4, "cannot <act ~>": 2, "dare <act ~>": 1, "have <one ~>": 3, "will <act ~>": 5},
     "end ~": {
         ",\n<more ~>": 9,
         ".\n<lines ~>": 9,
@@ -94,30 +78,7 @@ PHRASES: Rules = {
     },
 }
 # Beside the verbs of the lists: as "they", "he" and "thou" want them, and as an infinitive.
-DO: Choices = {
-    "are <quality>": 40,
-    "do <act ~>": 20,
-    "have <one ~>": 20,
-    "must <act ~>": 10,
-    "shall <act ~>": 20,
-}
-DOES: Choices = {
-    "doth <act ~>": 15,
-    "hath <one ~>": 20,
-    "is <quality>": 40,
-    "must <act ~>": 10,
-    "shall <act ~>": 20,
-}
-DOST: Choices = {
-    "art <quality>": 40,
-    "canst <act ~>": 10,
-    "hast <one ~>": 20,
-    "shalt <act ~>": 20,
-    "wilt <act ~>": 15,
-}
-ACT: Choices = {
-    "be <quality>": 20,
-    "bid <one ~> <act ~>": 5,
-    "make <one ~> <quality>": 5,
-    "see <one ~> <act ~>": 5,
-}
+DO: Choices = {"are <quality>": 40, "do <act ~>": 20, "have <one ~>": 20, "must <act ~>": 10, "shall <act ~>": 20}
+DOES: Choices = {"doth <act ~>": 15, "hath <one ~>": 20, "is <quality>": 40, "must <act ~>": 10, "shall <act ~>": 20}
+DOST: Choices = {"art <quality>": 40, "canst <act ~>": 10, "hast <one ~>": 20, "shalt <act ~>": 20, "wilt <act ~>": 15}
+ACT: Choices = {"be <quality>": 20, "bid <one ~> <act ~>": 5, "make <one ~> <quality>": 5, "see <one ~> <act ~>": 5}

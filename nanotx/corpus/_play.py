@@ -125,10 +125,7 @@ def _talk(mood: str, cast: Cast) -> Rules:
             f"[Exit {player}.]\n\n{_left(mood, rest)}": 10,
         }
     one, other = cast[:2]
-    rules[f"left {mood} {_listed(cast)}"] = {
-        _says(mood, cast, one, other): 1,
-        _says(mood, cast, other, one): 1,
-    }
+    rules[f"left {mood} {_listed(cast)}"] = {_says(mood, cast, one, other): 1, _says(mood, cast, other, one): 1}
     return rules
 
 

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from nanotx.config import at_least
 from nanotx.ffn import Ffn
+from nanotx.linear import Linear
 from nanotx.shapes import Stream
 
 
@@ -39,8 +40,8 @@ class MlpFfn(nn.Module):
         super().__init__()
         width = 4 * dim if config.width is None else config.width
         self.bend: Callable[[Tensor], Tensor] = getattr(F, config.activation)
-        self.to_hidden = nn.Linear(dim, width, bias=config.bias)
-        self.to_out = nn.Linear(width, dim, bias=config.bias)
+        self.to_hidden = Linear(dim, width, bias=config.bias)
+        self.to_out = Linear(width, dim, bias=config.bias)
 
     def forward(self, x: Stream) -> Stream:
         return self.to_out(self.bend(self.to_hidden(x)))

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from nanotx.config import at_least
 from nanotx.ffn import Ffn
+from nanotx.linear import Linear
 from nanotx.shapes import Stream
 
 
@@ -35,8 +36,8 @@ class SwiGluFfn(nn.Module):
     def __init__(self, config: SwiGlu, dim: int) -> None:
         super().__init__()
         width = -(-dim // 3) * 8 if config.width is None else config.width
-        self.to_hidden = nn.Linear(dim, 2 * width, bias=config.bias)
-        self.to_out = nn.Linear(width, dim, bias=config.bias)
+        self.to_hidden = Linear(dim, 2 * width, bias=config.bias)
+        self.to_out = Linear(width, dim, bias=config.bias)
 
     def forward(self, x: Stream) -> Stream:
         gate, hidden = rearrange(self.to_hidden(x), "b t (two f) -> two b t f", two=2)

@@ -10,7 +10,7 @@ from reprlib import repr as brief
 from typing import Any
 
 from nanotx.errors import TokenizerError
-from nanotx.files import publish_text
+from nanotx.files import publish
 
 VERSION = 1
 LARGEST = 1 << 24  # bytes; a stranger's file must not fill the memory
@@ -52,7 +52,7 @@ def write_file(path: Path, part: str, table: Table, origin: Origin | None) -> No
     if origin is not None:
         header["learned_from"] = asdict(origin)
     try:
-        publish_text(path, _lay_out(header | table))
+        publish(path, _lay_out(header | table))
     except OSError as error:
         raise TokenizerError(f"{path}: no tokenizer can be written here: {error.strerror}.") from None
 

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
-from rich.console import Console
+from rich.console import Console, RenderableType
 
-from nanotx.display import replay
+from nanotx.display import Display
 from nanotx.errors import RunError
 from nanotx.flags import parse
 from nanotx.folder import RunFolder
-from nanotx.journal import read
+from nanotx.journal import Row, read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,3 +36,11 @@ def run(words: list[str]) -> int:
     else:
         Console().print(replay(rows))
     return 0
+
+
+def replay(rows: list[Row]) -> RenderableType:
+    """The last picture of a run, drawn from the rows of its journal."""
+    display = Display(Console(file=io.StringIO()))
+    for row in rows:
+        display.show(row)
+    return display.picture()

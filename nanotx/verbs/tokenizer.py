@@ -46,12 +46,7 @@ def train(words: list[str]) -> int:
     files = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(help="texts to learn from")]
     corpus = Annotated[str, tyro.conf.arg(help=f"or the training part of one of: {', '.join(Corpus.names())}")]
     out = Annotated[str, tyro.conf.arg(help="where the tokenizer is written")]
-    columns: list[Any] = [
-        ("files", files, ()),
-        ("corpus", corpus, ""),
-        ("out", out, f"{kind}.json"),
-        *rows([part()]),
-    ]
+    columns: list[Any] = [("files", files, ()), ("corpus", corpus, ""), ("out", out, f"{kind}.json"), *rows([part()])]
     flags = dataclasses.make_dataclass("Flags", columns, frozen=True, kw_only=True)
     flags.__doc__ = f"Learns a {kind} tokenizer and writes it as one JSON file."
     said: Any = parse(flags, words[1:], f"nanotx tokenizer train {kind}")
