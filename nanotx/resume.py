@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from nanotx.errors import ConfigError, DataError, RunError
 from nanotx.folder import RunFolder
 from nanotx.layers import write_toml
 from nanotx.recipe import Recipe
-from nanotx.trainer import Trainer
+from nanotx.trainer import Progress, Trainer
 
 KEEP = 2
 FORMAT = 1
@@ -27,11 +28,7 @@ def save(trainer: Trainer, folder: RunFolder, corpus_sha256: str) -> None:
     progress = trainer.progress
     state = {
         "format": FORMAT,
-        "step": progress.step,
-        "train_seconds": progress.train_seconds,
-        "wall_seconds": progress.wall_seconds,
-        "scores": progress.scores,
-        "best": progress.best,
+        "progress": asdict(progress) | {"earlier": progress.wall_seconds},
         "optimizer": numbers,
         "scaler": trainer.scaler.state_dict(),
         "corpus_sha256": corpus_sha256,
@@ -67,9 +64,7 @@ def restore(trainer: Trainer, path: Path, corpus_sha256: str) -> None:
     averages = checkpoint.read_tensors(path / "optimizer.safetensors")
     trainer.restore(checkpoint.read_tensors(path / "model.safetensors"), averages, state["optimizer"])
     trainer.scaler.load_state_dict(state["scaler"])
-    progress = trainer.progress
-    progress.step, progress.train_seconds = state["step"], state["train_seconds"]
-    progress.earlier, progress.scores, progress.best = state["wall_seconds"], state["scores"], state["best"]
+    trainer.progress = Progress(**state["progress"])
 
 
 def check_agreement(saved: Recipe, wished: Recipe) -> None:
