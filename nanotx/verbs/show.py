@@ -1,6 +1,7 @@
 """nanotx show RUN [--svg PATH]: a run's course, as its live picture last stood."""
 
 import io
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from rich.console import Console, RenderableType
 
 from nanotx.display import Display
 from nanotx.errors import RunError
+from nanotx.files import publish
 from nanotx.flags import parse
 from nanotx.folder import RunFolder
 from nanotx.journal import Row, read
@@ -32,7 +34,9 @@ def run(words: list[str]) -> int:
     if flags.svg:
         console = Console(record=True, width=flags.width, file=io.StringIO())
         console.print(replay(rows))
-        console.save_svg(flags.svg, title="nanotx")
+        svg = console.export_svg(title="nanotx")
+        fetched = r"@font-face \{.*?\}\s*"  # a picture should need no network
+        publish(Path(flags.svg), re.sub(fetched, "", svg, flags=re.DOTALL))
     else:
         Console().print(replay(rows))
     return 0
