@@ -64,7 +64,7 @@ def test_what_the_main_job_imports_can_be_read_in_an_evening(tmp_path):
     files = {Path(file) for name, file in named.items() if file and name.split(".")[0] == "nanotx"}
     files.add(ROOT / "nanotx" / "recipes" / "shakespeare_char.py")  # it ran as __main__
     files.remove(ROOT / "nanotx" / "corpus" / "file.py")  # stands in for what the recipe imported and would fetch
-    assert {"train.py", "model.py", "sdpa.py", "checkpoint.py", "write.py"} <= {file.name for file in files}
+    assert {"train.py", "model.py", "fused.py", "checkpoint.py", "write.py"} <= {file.name for file in files}
     sizes = {file.relative_to(ROOT).as_posix(): lines_of_code(file.read_text(encoding="utf-8")) for file in files}
     print(f"The main job imports {len(sizes)} modules of ours, {sum(sizes.values())} lines of code.")  # noqa: T201
     longest = sorted(sizes, key=lambda name: sizes[name], reverse=True)[:5]

