@@ -128,8 +128,7 @@ class Display:
         best = min(row["val_loss"] for row in self.evals)
         for row in self.evals[-6:]:
             cells = [f"{row['step']:,}", f"{row['train_loss']:.4f}", f"{row['val_loss']:.4f}", f"{gap(row):+.4f}"]
-            cells.append(f"{row['bits_per_byte']:.4f}")
-            cells += [] if self.floor is None else [f"{self.floor:.4f}"]
+            cells += [f"{bits:.4f}" for bits in (row["bits_per_byte"], self.floor) if bits is not None]
             table.add_row(*cells, style="bold green" if row["val_loss"] == best else "")
         return table
 

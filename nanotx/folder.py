@@ -19,8 +19,9 @@ class RunFolder:
 
     @property
     def exists(self) -> bool:
-        """Whether anything lies there."""
-        return self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir()))
+        """Whether anything lies there, drafts of the dead left out."""
+        names = [path.name for path in self.path.iterdir()] if self.path.is_dir() else [self.path.name]
+        return self.path.exists() and any(not name.startswith(".") for name in names)
 
 
 def find_folder(named: str, name: str, resume: bool) -> RunFolder:
@@ -31,10 +32,11 @@ def find_folder(named: str, name: str, resume: bool) -> RunFolder:
     """
     if named:
         folder = RunFolder(Path(named))
-        if folder.exists and not resume:
-            raise ConfigError(
-                f"--run {named}: something lies there already; go on with it by --resume, or choose another folder."
+        if folder.exists and not (resume and folder.recipe.exists()):
+            hint = (
+                "that is no run; choose another folder" if resume else "go on with a run by --resume, or choose another"
             )
+            raise ConfigError(f"--run {named}: something lies there already: {hint}.")
         return folder
     taken = [
         int(path.name.removeprefix(f"{name}-"))

@@ -7,6 +7,7 @@ from pathlib import Path
 from nanotx.config import from_table
 from nanotx.display import Display
 from nanotx.door import through
+from nanotx.errors import RunError
 from nanotx.flags import leading
 from nanotx.folder import find_folder
 from nanotx.layers import read_toml, write_toml
@@ -49,4 +50,7 @@ def run(recipe: Recipe, argv: list[str], name: str) -> int:
         display.say(f"{folder.path}: there is no run to go on with, so this one begins at step 0.")
     with listening() as stop:
         may_fall_back = "corpus" not in named and saved is None
-        return Session(recipe, folder, display, stop, may_fall_back).go(name)
+        try:
+            return Session(recipe, folder, display, stop, may_fall_back).go(name)
+        except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
+            raise RunError(f"{folder.path}: cannot be written: {error}; try another --run.") from error

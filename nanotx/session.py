@@ -86,9 +86,9 @@ class Session:
         elif self.folder.exists:
             self.display.say(f"{self.folder.path}: there is no checkpoint to go on from, so it begins at step 0.")
         self.folder.path.mkdir(parents=True, exist_ok=True)
+        publish(self.folder.recipe, write_toml(self.recipe))
         if not self.folder.tokenizer.exists():
             self.texts.codec.save(self.folder.tokenizer)
-        publish(self.folder.recipe, write_toml(self.recipe))
         return found is not None
 
     def first(self, name: str, resumed: bool) -> Row:

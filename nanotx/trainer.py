@@ -84,13 +84,8 @@ class Trainer:
         self.progress.step += 1
         self.progress.train_seconds += seconds
         speed = plan.batch * self.model.context / seconds
-        return {
-            "event": "step",
-            "step": step + 1,
-            **numbers,
-            "lr": self.optimizer.param_groups[0]["lr"],
-            "tokens_per_second": speed,
-        }
+        numbers |= {"lr": self.optimizer.param_groups[0]["lr"], "tokens_per_second": speed}
+        return {"event": "step", "step": step + 1, **numbers}
 
     def backward(self, x: Tensor, y: Tensor) -> Tensor:
         """Add the gradient of the mean loss over a step's windows, micro-batch by micro-batch; returns the loss."""
