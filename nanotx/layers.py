@@ -7,7 +7,7 @@ from typing import Any
 
 import tomli_w
 
-from nanotx.config import Table, fields, inner, is_slot, join, part_of, to_table
+from nanotx.config import Table, fields, from_table, inner, is_slot, join, part_of, to_table
 from nanotx.errors import ConfigError
 
 
@@ -63,6 +63,19 @@ def read_toml(path: Path) -> Table:
         ) from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: this is not TOML: {error}.") from None
+
+
+def read_config(kind: Any, path: Path) -> Any:
+    """The config of type `kind` that a TOML file holds whole.
+
+    Raises:
+        ConfigError: it cannot be read, or holds no such config; says which file and where in it.
+    """
+    table = read_toml(path)
+    try:
+        return from_table(kind, table)
+    except ConfigError as error:
+        raise type(error)(f"{path}: {error}") from None
 
 
 def write_toml(config: Any) -> str:

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nanotx import checkpoint
-from nanotx.config import from_table
-from nanotx.errors import ConfigError, RunError
+from nanotx.errors import RunError
 from nanotx.folder import RunFolder
-from nanotx.layers import read_toml
+from nanotx.layers import read_config
 from nanotx.model import Transformer
 from nanotx.recipe import Recipe
 from nanotx.sample import Sampling
@@ -73,10 +72,7 @@ def load(folder: str | Path, step: int | None = None) -> Loaded:
         checkpoint.verify(found)
     if found is None:
         raise RunError(f"{folder}: no checkpoint can be read.{''.join(f' {reason}' for reason in passed)}")
-    try:
-        recipe: Recipe = from_table(Recipe, read_toml(found / "recipe.toml"), "")
-    except ConfigError as error:
-        raise type(error)(f"{found / 'recipe.toml'}: {error}") from None
+    recipe: Recipe = read_config(Recipe, found / "recipe.toml")
     tokenizer = load_tokenizer(found / "tokenizer.json")
     model = recipe.model.build(tokenizer.vocab_size)
     load_weights(model, checkpoint.read_tensors(found / "model.safetensors"))

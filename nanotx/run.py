@@ -4,13 +4,12 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from nanotx.config import from_table
 from nanotx.display import Display
 from nanotx.door import through
 from nanotx.errors import RunError
 from nanotx.flags import leading
 from nanotx.folder import find_folder
-from nanotx.layers import read_toml, write_toml
+from nanotx.layers import read_config, write_toml
 from nanotx.recipe import Recipe
 from nanotx.recipe_flags import read_options, read_recipe
 from nanotx.registry import load_file
@@ -38,7 +37,7 @@ def run(recipe: Recipe, argv: list[str], name: str) -> int:
     folder = find_folder(options.run, name, options.resume)
     saved = None
     if options.resume and folder.recipe.exists():
-        saved = from_table(Recipe, read_toml(folder.recipe), "recipe.toml")
+        saved = read_config(Recipe, folder.recipe)
     recipe, named = read_recipe(saved or recipe, argv, prog=name)
     if options.print_config:
         sys.stdout.write(write_toml(recipe))
@@ -51,6 +50,6 @@ def run(recipe: Recipe, argv: list[str], name: str) -> int:
     with listening() as stop:
         may_fall_back = "corpus" not in named and saved is None
         try:
-            return Session(recipe, folder, display, stop, may_fall_back).go(name)
+            return Session(recipe, folder, display, stop, may_fall_back).go(name, options.load)
         except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
             raise RunError(f"{folder.path}: cannot be written: {error}; try another --run.") from error

@@ -50,13 +50,18 @@ class Session:
         model = recipe.model.build(self.texts.codec.vocab_size, recipe.seed)
         self.trainer = Trainer(recipe, model, self.texts.windows, machine)
 
-    def go(self, name: str) -> int:
-        """Train to the end, or until told to stop; returns the exit code."""
+    def go(self, name: str, loads: tuple[str, ...] = ()) -> int:
+        """Train to the end, or until told to stop; returns the exit code.
+
+        Args:
+            name: what the run is called.
+            loads: the user's own files, which the commands that are told at the end need as well.
+        """
         resumed = self.open()
         progress = self.trainer.progress
         if progress.step >= self.recipe.train.steps:
             self.display.say(f"{self.folder.path}: the run is complete at step {progress.step}; nothing is left to do.")
-            return self.farewell()
+            return self.farewell(loads)
         peak = measured_peak(self.trainer.machine)
         journal = Journal(self.folder.metrics, progress.step)
         samples = [row["text"] for row in read(self.folder.metrics) if row["event"] == "sample"]
@@ -73,7 +78,7 @@ class Session:
             journal.write({"event": "end", "step": progress.step, "complete": figures["complete"]})
         finally:
             journal.close()
-        return self.farewell()
+        return self.farewell(loads)
 
     def open(self) -> bool:
         """Make the folder, or take over what lies there; returns whether a checkpoint was found."""
@@ -114,18 +119,14 @@ class Session:
 
     def scores(self) -> dict[str, Score]:
         """How well both texts are predicted now."""
-        return {
-            name: evaluate(self.trainer.model, exam, self.trainer.machine) for name, exam in self.texts.exams.items()
-        }
+        model, machine = self.trainer.model, self.trainer.machine
+        return {name: evaluate(model, exam, machine) for name, exam in self.texts.exams.items()}
 
     def sample(self, step: int) -> str:
         """What the model writes now, from the start id on."""
         model, machine = self.trainer.model.eval(), self.trainer.machine
-        text = "".join(
-            write(
-                model, self.texts.codec, "", self.recipe.train.sample_tokens, Sampling(seed=step), device=machine.device
-            )
-        )
+        length, sampling = self.recipe.train.sample_tokens, Sampling(seed=step)
+        text = "".join(write(model, self.texts.codec, "", length, sampling, device=machine.device))
         model.train()
         return text
 
@@ -133,15 +134,16 @@ class Session:
         """Publish a checkpoint."""
         save(self.trainer, self.folder, self.texts.sha256)
 
-    def farewell(self) -> int:
+    def farewell(self, loads: tuple[str, ...]) -> int:
         """Say what was reached and how to go on; the last line is a command."""
         scores, folder = self.trainer.progress.scores, self.folder.path.as_posix()
+        own = "".join(f" --load {file}" for file in loads)
         if self.stop():
             self.display.say(f"Stopped at step {self.trainer.progress.step}, and saved. To go on:")
-            self.display.say(f"nanotx train {folder}/recipe.toml --run {folder} --resume")
+            self.display.say(f"nanotx train {folder}/recipe.toml --run {folder} --resume{own}")
             return self.stop.exit_code
         if scores:
             self.display.say(f"validation loss {scores['val_loss']:.4f}, {scores['bits_per_byte']:.4f} bits per byte")
         self.display.say("Sample from it:")
-        self.display.say(f"nanotx sample {folder}")
+        self.display.say(f"nanotx sample {folder}{own}")
         return 0

@@ -13,6 +13,7 @@ from runs import ROOT, tiny
 from nanotx import laws
 from nanotx.attention import Attention
 from nanotx.cli import run as nanotx_command
+from nanotx.errors import ConfigError
 from nanotx.registry import load_file
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -48,10 +49,18 @@ def test_the_readmes_attention_obeys_the_laws(sigmoid):
     lawful()
 
 
-def test_the_readmes_attention_trains_by_a_flag(sigmoid, tmp_path, monkeypatch):
+def test_the_readmes_attention_trains_by_a_flag_and_the_last_line_samples_from_it(
+    sigmoid, tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     words = ["--load", str(sigmoid), "--attention", "sigmoid", "--corpus", "playhouse", "--corpus.size", "20000"]
     assert nanotx_command(["train", "shakespeare_char", "--run", "run", *tiny(), *words]) == 0
+    told = capsys.readouterr().out.splitlines()[-1]
+    assert told == f"nanotx sample run --load {sigmoid}"
+    assert nanotx_command([*told.split()[1:], "--max-new-tokens", "5"]) == 0
+    monkeypatch.delitem(Attention.registered, "sigmoid")
+    with pytest.raises(ConfigError, match=r"run/recipe\.toml: model\.block\.attention: .* brought by --load FILE\.py"):
+        nanotx_command(["train", "shakespeare_char", "--run", "run", "--resume"])
     with pytest.raises(Exception, match=r"no part named 'sigmoyd'.* brought by --load FILE\.py"):
         nanotx_command(["train", "shakespeare_char", "--attention", "sigmoyd"])
 
