@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from nanotx import laws
-from nanotx.attention import ONE_FUNCTION, Attention
+from nanotx.attention import SOFTMAX, Attention
 from nanotx.device import Machine
 from nanotx.errors import LawBroken
 from nanotx.layout import to_own, to_shared
@@ -106,7 +106,7 @@ def obey(name: str, shape: Shape, machine: Machine, dice: random.Random) -> None
     laws.causal(layer, x, cut, seed)
     laws.time_prefix(layer, x, cut, tolerance)
     laws.cache_agrees(layer, x, cuts, tolerance)
-    if name in ONE_FUNCTION:
+    if Attention.find(name).function == SOFTMAX:
         exact = dataclasses.replace(machine, dtype=torch.float32)
         one, reference = (build(each, shape, exact).eval() for each in (name, "fused"))
         share_weights(reference, one)

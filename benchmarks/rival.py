@@ -12,7 +12,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nanotx.attention import ONE_FUNCTION
+from nanotx.attention import SOFTMAX, Attention
 from nanotx.block.prenorm import PreNorm
 from nanotx.data import Windows
 from nanotx.device import Machine
@@ -48,7 +48,7 @@ def parts(recipe: Recipe) -> tuple[Any, Any]:
     wanted |= {"model.norm": (model.norm, "layer"), "optimizer": (recipe.optimizer, "adamw")}
     if isinstance(block, PreNorm):
         wanted |= {"model.block.norm": (block.norm, "layer"), "model.block.ffn": (block.ffn, "mlp")}
-        wanted["model.block.attention"] = (block.attention, *ONE_FUNCTION)
+        wanted["model.block.attention"] = (block.attention, *written(SOFTMAX))
     for field, (part, *names) in wanted.items():
         if part is None or part.part not in names:
             got = part.part if part else "several blocks"
@@ -56,6 +56,11 @@ def parts(recipe: Recipe) -> tuple[Any, Any]:
     if model.head_bias:
         raise ConfigError("model.head_bias: GPT-2 has none, this recipe has one; try --recipe macbook.")
     return block, model.norm
+
+
+def written(function: str) -> list[str]:
+    """The attentions that write this function."""
+    return [name for name in Attention.names() if Attention.find(name).function == function]
 
 
 def library() -> tuple[Any, Any]:

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from nanotx.attention import Attention
 from nanotx.block import Block
 from nanotx.block.prenorm import PreNorm
 from nanotx.config import at_least, share
@@ -55,8 +56,18 @@ class Model:
         pattern = self.blocks or (self.block or PreNorm(),)
         return tuple(pattern[layer % len(pattern)] for layer in range(self.layers))
 
-    def check(self) -> None:
-        """Raise ConfigError where the parts do not fit one another; takes no memory."""
+    def attentions(self) -> tuple[Attention, ...]:
+        """Those of all layers, in order."""
+        return tuple(attention for block in self.pattern() for attention in block.attentions)
+
+    def check(self, device: str = "cpu") -> None:
+        """Raise ConfigError where the parts do not fit one another, or do not train here; takes no memory."""
+        for attention in self.attentions():
+            if device not in attention.trains_on:
+                there = " or ".join(attention.trains_on)
+                raise ConfigError(
+                    f"{attention.part}: does not train on {device}, but on {there}; try --attention sdpa."
+                )
         with torch.device("meta"):
             Transformer(self, vocab_size=1)
 
@@ -78,15 +89,18 @@ class Transformer(nn.Module):
 
     def __init__(self, config: Model, vocab_size: int) -> None:
         super().__init__()
-        pattern = config.pattern()
-        heads = {block.heads for block in pattern}
-        if len(heads) > 1 and config.position.part != "none":
+        position, heads = config.position, {attention.heads for attention in config.attentions()} or {1}
+        if len(heads) > 1 and position.part != "none":
             raise ConfigError(f"model: blocks with heads {sorted(heads)} cannot share one position; give all as many.")
+        for attention in config.attentions():
+            if position.biased and not attention.takes_bias:
+                who = f"{attention.part}: has no scores for position {position.part!r} to add to"
+                raise ConfigError(f"{who}; try --position rope or none.")
         self.config, self.vocab_size = config, vocab_size
         self.embedding = nn.Embedding(vocab_size, config.dim)
         self.dropout = nn.Dropout(config.dropout)
-        self.blocks = nn.ModuleList(block.build(config.dim) for block in pattern)
-        self.position = config.position.build(config.dim, min(heads), config.context)
+        self.blocks = nn.ModuleList(block.build(config.dim) for block in config.pattern())
+        self.position = position.build(config.dim, min(heads), config.context)
         self.norm = config.norm.build(config.dim)
         self.head = Linear(config.dim, vocab_size, bias=config.head_bias)
         if config.tied:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nanotx import checkpoint
-from nanotx.attention import ONE_FUNCTION
+from nanotx.attention import Attention
 from nanotx.config import to_table
 from nanotx.errors import ConfigError, DataError, RunError
 from nanotx.folder import RunFolder
@@ -71,14 +71,13 @@ def check_agreement(saved: Recipe, wished: Recipe) -> None:
     """Raise ConfigError where flags or files wish for another run than the one that lies there.
 
     Free to change: a longer `train.steps`, how often it is looked at, the machine, and among attentions that are
-    one function, the writing.
+    one function, the writing, with the fields that one writing alone has.
     """
     old, new = dict(leaves(to_table(saved))), dict(leaves(to_table(wished)))
     differences = []
     for key in sorted(old.keys() | new.keys()):
         was, wish = old.get(key), new.get(key)
-        writing = key.endswith("attention.part") and was in ONE_FUNCTION and wish in ONE_FUNCTION
-        if was != wish and key not in FREE and not writing:
+        if was != wish and key not in FREE and not is_writing(key, old, new):
             differences.append(f"{key} was {was!r}, not {wish!r}")
     if wished.train.steps < saved.train.steps:
         differences.append(f"train.steps was {saved.train.steps}, and {wished.train.steps} is fewer")
@@ -87,6 +86,16 @@ def check_agreement(saved: Recipe, wished: Recipe) -> None:
             f"--resume: the run was begun otherwise: {'; '.join(differences)}. "
             "Leave these out to go on with it, or begin a new run with another --run."
         )
+
+
+def is_writing(key: str, old: dict[str, Any], new: dict[str, Any]) -> bool:
+    """Whether a key that differs says only how an attention writes its function."""
+    place, _, field = key.rpartition(".")
+    parts = [leaves.get(f"{place}.part") for leaves in (old, new)]
+    if not place.endswith("attention") or None in parts or parts[0] == parts[1]:
+        return False
+    one, other = (Attention.find(str(part)).function for part in parts)
+    return one == other != "" and (field == "part" or None in (old.get(key), new.get(key)))
 
 
 def leaves(table: Any, at: str = "") -> Iterator[tuple[str, Any]]:

@@ -36,7 +36,7 @@ class Session:
         machine = choose(recipe.device, recipe.dtype, recipe.threads)
         found: Row = {"device": machine.device.type, "dtype": machine.dtype_name, "threads": machine.threads}
         recipe = replace(recipe, **found)
-        recipe.model.check()
+        recipe.model.check(machine.device.type)
         codec = load(folder.tokenizer) if folder.tokenizer.exists() else None
         try:
             self.texts = read_texts(recipe, codec)

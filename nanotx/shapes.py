@@ -19,7 +19,8 @@ Times = Int[Tensor, " t"]
 KeyTimes = Int[Tensor, " s"]
 """Positions of keys."""
 Queries = Float[Tensor, "b h t k"]
-Keys = Float[Tensor, "b h s k"]
+Keys = Float[Tensor, "b g s k"]
+Values = Float[Tensor, "b g s k"]
 Scores = Float[Tensor, "b h t s"]
 Seen = Bool[Tensor, "t s"]
 """True where a query may look at a key."""

@@ -7,6 +7,7 @@ mathematics alone, `attend`.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from einops import rearrange
@@ -19,7 +20,7 @@ from nanotx.linear import Linear
 from nanotx.past import Past
 from nanotx.position import NOWHERE, Positioning
 from nanotx.registry import Slot
-from nanotx.shapes import Keys, KeyTimes, Queries, Seen, Stream, Times
+from nanotx.shapes import Keys, KeyTimes, Queries, Seen, Stream, Times, Values
 
 Bias = Float[Tensor, "h t s"]
 
@@ -28,6 +29,14 @@ class Attention(Slot, ABC, slot="attention", package="nanotx.attention"):
     """The slot: a causal map from stream to stream in which positions read from one another."""
 
     heads: int = 1
+    function: ClassVar[str] = ""  # parts that name the same one write it in several ways, and share their weights
+    trains_on: ClassVar[tuple[str, ...]] = ("cpu", "cuda", "mps")
+    takes_bias: ClassVar[bool] = True  # whether a position may add to its scores
+
+    @property
+    def reach(self) -> int | None:
+        """How many positions a query looks at, its own the last of them; None for all up to its own."""
+        return None
 
     @abstractmethod
     def build(self, dim: int) -> nn.Module:
@@ -46,10 +55,16 @@ class Headed(Attention):
     dropout: float = 0.0  # on the attention weights, while training
     bias: bool = False  # in the projections to queries, keys and values
     out_bias: bool = False  # in the projection back to the stream
+    qk_norm: bool = False  # whether queries and keys are normed (rms), which bounds the scores
 
     def __post_init__(self) -> None:
         at_least(self, 1, "heads")
         share(self, "dropout")
+
+    @property
+    def groups(self) -> int:
+        """How many keys and values there are at a position; heads share them evenly."""
+        return self.heads
 
     def head_width(self, dim: int) -> int:
         """The width of one head.
@@ -62,34 +77,43 @@ class Headed(Attention):
             raise ConfigError(f"{self.part}: heads={self.heads} do not divide dim={dim}; try heads from {fit}.")
         return dim // self.heads
 
+    def head_norm(self, dim: int) -> nn.Module:
+        """What brings a head's queries, or its keys, to one scale.
+
+        Source: Henry et al. 2020, https://arxiv.org/abs/2010.04245; root mean square with learned weights, as in
+        OLMo 2, https://arxiv.org/abs/2501.00656, section 3.2, here for each head alone.
+        """
+        return nn.RMSNorm(self.head_width(dim), eps=1e-6) if self.qk_norm else nn.Identity()
+
 
 class HeadedAttention(nn.Module, ABC):
     """Everything about an attention but its mathematics. Its weights are the shared layout of all of them."""
 
     def __init__(self, config: Headed, dim: int) -> None:
         super().__init__()
-        config.head_width(dim)
         self.config = config
-        self.to_qkv = Linear(dim, 3 * dim, bias=config.bias)
+        self.to_qkv = Linear(dim, (config.heads + 2 * config.groups) * config.head_width(dim), bias=config.bias)
+        self.q_norm, self.k_norm = config.head_norm(dim), config.head_norm(dim)
         self.to_out = Linear(dim, dim, bias=config.out_bias)
 
     def forward(self, x: Stream, position: Positioning = NOWHERE, past: Past | None = None) -> Stream:
-        qkv = rearrange(self.to_qkv(x), "b t (three h k) -> three b h t k", three=3, h=self.config.heads)
-        q, k, v = qkv.unbind()
+        heads, groups = self.config.heads, self.config.groups
+        qkv = rearrange(self.to_qkv(x), "b t (n k) -> b n t k", n=heads + 2 * groups)
+        q, k, v = qkv.split([heads, groups, groups], dim=1)
         at, at_k = times(x, past)
-        q, k = position.turn(q, k, at)
+        q, k = position.turn(self.q_norm(q), self.k_norm(k), at)
         if past is not None:
             k, v = past.extend(k, v)
         y = self.attend(q, k, v, position.bias(at, at_k))
         return self.to_out(rearrange(y, "b h t k -> b t (h k)"))
 
     @abstractmethod
-    def attend(self, q: Queries, k: Keys, v: Keys, bias: Bias | None) -> Queries:
+    def attend(self, q: Queries, k: Keys, v: Values, bias: Bias | None) -> Queries:
         """What each query reads from the values of the keys up to its own; the last query stands at the last key.
 
         Args:
             q: queries, the newest positions of `k`.
-            k: keys of all positions so far, the oldest first.
+            k: keys of all positions so far, the oldest first; as many as there are groups.
             v: their values.
             bias: added to the scores, or None.
         """
@@ -113,5 +137,5 @@ def seen(t: int, s: int, device: torch.device) -> Seen:
     return rearrange(at_k[s - t :], "t -> t 1") >= rearrange(at_k, "s -> 1 s")
 
 
-ONE_FUNCTION = ("fused", "per_head", "sdpa")
-"""Parts that are one function in several writings: a run trained with one may go on with another."""
+SOFTMAX = "softmax(Q K^T / sqrt(k)) V"
+"""The function that most attentions write in their own way: a run trained with one goes on with another."""

@@ -6,20 +6,23 @@ Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, equation 1
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from einops import einsum
 from torch import nn
 from torch.nn import functional as F
 
-from nanotx.attention import Attention, Bias, Headed, HeadedAttention, seen
-from nanotx.shapes import Keys, Queries
+from nanotx.attention import SOFTMAX, Attention, Bias, Headed, HeadedAttention, seen
+from nanotx.shapes import Keys, Queries, Values
 
 
 @Attention.register("fused")
 @dataclass(frozen=True, kw_only=True)
 class Fused(Headed):
     """One projection for all heads, the mathematics written out; the fastest to train on a CPU in bfloat16."""
+
+    function: ClassVar[str] = SOFTMAX
 
     def build(self, dim: int) -> nn.Module:
         return FusedAttention(self, dim)
@@ -28,7 +31,7 @@ class Fused(Headed):
 class FusedAttention(HeadedAttention):
     """The definition, line by line."""
 
-    def attend(self, q: Queries, k: Keys, v: Keys, bias: Bias | None) -> Queries:
+    def attend(self, q: Queries, k: Keys, v: Values, bias: Bias | None) -> Queries:
         scores = einsum(q, k, "b h t k, b h s k -> b h t s") / math.sqrt(q.shape[-1])
         if bias is not None:
             scores = scores + bias

@@ -9,6 +9,7 @@ Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, section 3.2
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from einops import einsum, rearrange
@@ -16,18 +17,23 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nanotx.attention import Attention, Headed, seen, times
+from nanotx.attention import SOFTMAX, Attention, Headed, seen, times
 from nanotx.layout import OwnLayout, Tensors
 from nanotx.linear import Linear
 from nanotx.past import Past
 from nanotx.position import NOWHERE, Positioning
 from nanotx.shapes import Stream
 
+Norms = tuple[nn.Module, nn.Module]
+"""Of queries and of keys; all heads share them."""
+
 
 @Attention.register("per_head")
 @dataclass(frozen=True, kw_only=True)
 class PerHead(Headed):
     """One module a head: the slowest of the three, and the plainest."""
+
+    function: ClassVar[str] = SOFTMAX
 
     def build(self, dim: int) -> nn.Module:
         return PerHeadAttention(self, dim)
@@ -43,8 +49,8 @@ class Head(nn.Module):
         self.to_k = Linear(dim, config.head_width(dim), bias=config.bias)
         self.to_v = Linear(dim, config.head_width(dim), bias=config.bias)
 
-    def forward(self, x: Stream, position: Positioning, past: Past | None) -> Float[Tensor, "b t k"]:
-        q, k, v = self.to_q(x), self.to_k(x), self.to_v(x)
+    def forward(self, x: Stream, norms: Norms, position: Positioning, past: Past | None) -> Float[Tensor, "b t k"]:
+        q, k, v = norms[0](self.to_q(x)), norms[1](self.to_k(x)), self.to_v(x)
         at, at_k = times(x, past)
         q, k = position.turn(q, k, at)
         if past is not None:
@@ -65,11 +71,13 @@ class PerHeadAttention(OwnLayout):
     def __init__(self, config: PerHead, dim: int) -> None:
         super().__init__()
         self.heads = nn.ModuleList(Head(config, dim, index) for index in range(config.heads))
+        self.q_norm, self.k_norm = config.head_norm(dim), config.head_norm(dim)
         self.to_out = Linear(dim, dim, bias=config.out_bias)
 
     def forward(self, x: Stream, position: Positioning = NOWHERE, past: Past | None = None) -> Stream:
         pasts = [past.child(index) if past is not None else None for index in range(len(self.heads))]
-        read = [head(x, position, one) for head, one in zip(self.heads, pasts, strict=True)]
+        norms = (self.q_norm, self.k_norm)
+        read = [head(x, norms, position, one) for head, one in zip(self.heads, pasts, strict=True)]
         return self.to_out(torch.cat(read, dim=-1))
 
     def shared(self, own: Tensors) -> Tensors:

@@ -5,19 +5,22 @@ https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.scaled_dot_pr
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from nanotx.attention import Attention, Bias, Headed, HeadedAttention, seen
-from nanotx.shapes import Keys, Queries
+from nanotx.attention import SOFTMAX, Attention, Bias, Headed, HeadedAttention, seen
+from nanotx.shapes import Keys, Queries, Values
 
 
 @Attention.register("sdpa")
 @dataclass(frozen=True, kw_only=True)
 class Sdpa(Headed):
     """One projection for all heads, the library's kernel; memory grows with the time, not with its square."""
+
+    function: ClassVar[str] = SOFTMAX
 
     def build(self, dim: int) -> nn.Module:
         return SdpaAttention(self, dim)
@@ -30,7 +33,7 @@ class SdpaAttention(HeadedAttention):
     query after a past sees all keys and takes no mask, several take an explicit one.
     """
 
-    def attend(self, q: Queries, k: Keys, v: Keys, bias: Bias | None) -> Queries:
+    def attend(self, q: Queries, k: Keys, v: Values, bias: Bias | None) -> Queries:
         t, s = q.shape[2], k.shape[2]
         mask, causal = None, False
         if bias is not None:

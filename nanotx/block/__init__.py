@@ -19,9 +19,9 @@ class Block(Slot, ABC, slot="block", package="nanotx.block"):
     """The slot: a layer of the model, called as `forward(x, position=NOWHERE, past=None) -> x`."""
 
     @property
-    def heads(self) -> int:
-        """How many heads its attention has; a position may need to know."""
-        return 1
+    def attentions(self) -> tuple[Attention, ...]:
+        """Those in it; a position has to fit them."""
+        return ()
 
     @abstractmethod
     def build(self, dim: int) -> nn.Module:
@@ -41,9 +41,8 @@ class TwoBranches(Block):
         share(self, "dropout")
 
     @property
-    def heads(self) -> int:
-        """As many as its attention."""
-        return self.attention.heads
+    def attentions(self) -> tuple[Attention, ...]:
+        return (self.attention,)
 
 
 class TwoBranchesBlock(nn.Module):

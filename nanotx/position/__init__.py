@@ -5,6 +5,7 @@ unless the part says otherwise.
 """
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -17,6 +18,8 @@ Turned = Float[Tensor, "... t k"]
 
 class Position(Slot, ABC, slot="position", package="nanotx.position"):
     """The slot: where a token stands. A part is a frozen dataclass that builds a `Positioning`."""
+
+    biased: ClassVar[bool] = False  # whether it adds to the scores
 
     @abstractmethod
     def build(self, dim: int, heads: int, context: int) -> "Positioning":
