@@ -59,7 +59,7 @@ def compare(flags: Flags, recipe: Recipe, machine: Machine, tell: Teller) -> lis
     del runs
     tell(f"memory on {device}")
     peaks = {name: memory(name, recipe, texts, machine) for name in times}
-    model, batch, heads = recipe.model, recipe.train.batch, recipe.model.pattern()[0].heads
+    model, batch, heads = recipe.model, recipe.train.batch, recipe.model.attentions()[0].heads
     shape = {"shape": flags.recipe, "batch": batch, "time": model.context, "dim": model.dim, "heads": heads}
     return [
         {"name": name, "device": device, "dtype": dtype_name(machine), **shape, "layers": model.layers}
