@@ -15,8 +15,35 @@ from nanotx.errors import ConfigError, did_you_mean
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
-def machines(devices: str, threads: int, dtypes: Sequence[str] = ("float32", "bfloat16")) -> list[Machine]:
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+def dtypes_of(words: str) -> tuple[str, ...]:
+    """The dtypes of these names, separated by commas; float32 and bfloat16 for none.
+
+    Raises:
+        ConfigError: there is none of some name.
+    """
+    names = [word.strip() for word in words.split(",")] if words else ["float32", "bfloat16"]
+    for name in names:
+        if name not in DTYPES:
+            near = did_you_mean(name, DTYPES)
+            raise ConfigError(
+                f"dtype: expected {', '.join(DTYPES)} or several such as float32,bfloat16, got {name!r}.{near}"
+            )
+    return tuple(dict.fromkeys(names))
+
+
+def machines(
+    devices: str, threads: int, dtypes: Sequence[str] = ("float32", "bfloat16"), asked: bool = False
+) -> list[Machine]:
     """A choice for each of the devices (separated by commas) and each of the dtypes that it has.
+
+    Args:
+        devices: their names.
+        threads: of the processor; 0 for as many as there are cores.
+        dtypes: their names.
+        asked: whether they are taken even where the hardware does not have them.
 
     Raises:
         ConfigError: the machine has no such device.
@@ -30,7 +57,10 @@ def machines(devices: str, threads: int, dtypes: Sequence[str] = ("float32", "bf
             )
     firsts = {first.device.type: first for first in (choose(name, "float32", threads) for name in names)}
     return [
-        choose(name, dtype, threads) for name in firsts for dtype in dtypes if dtype == "float32" or has_bfloat16(name)
+        choose(name, dtype, threads)
+        for name in firsts
+        for dtype in dtypes
+        if asked or dtype == "float32" or has_bfloat16(name)
     ]
 
 

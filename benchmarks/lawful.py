@@ -1,46 +1,49 @@
 """What is timed obeys its laws first, on the very device and in the very dtype, or it is not timed.
 
-Each case draws a shape, weights, an input and where to cut it; the last case is the shape to be timed.
+First all laws of the slot on random cases, small ones (`nanotx.laws.book`); then one case at the very shape that is
+timed.
 """
 
 import dataclasses
 import random
+from collections.abc import Callable
+from functools import cache, lru_cache
 
 import torch
+from sizes import Shape
+from subjects import SUBJECTS, Subject
 from torch import Tensor, nn
 
 from nanotx import laws
-from nanotx.attention import SOFTMAX, Attention
 from nanotx.device import Machine
 from nanotx.errors import LawBroken
-from nanotx.layout import to_own, to_shared
+from nanotx.laws.book import LAWS
+from nanotx.laws.book_layers import COARSE, TOLERANCES
+from nanotx.laws.equality import Outcome, alike, outcome
+from nanotx.laws.law import Where
+from nanotx.laws.trial import attempt
+from nanotx.laws.values import alone
+from nanotx.laws.weights import share_weights
+from nanotx.layout import to_shared
 from nanotx.past import Past
-from nanotx.position import NOWHERE, Positioning
 from nanotx.shapes import Stream
 
-TOLERANCES = {
-    ("cpu", torch.float32): 1e-5,
-    ("cuda", torch.float32): 1e-4,
-    ("mps", torch.float32): 1e-4,
-    ("cpu", torch.bfloat16): 2e-2,
-    ("cuda", torch.bfloat16): 2e-2,
-    ("mps", torch.bfloat16): 2e-2,
-}
-"""By how much outputs may differ, relative to the largest (or 1). Of gradients, ten times as much."""
+PASS, ELSEWHERE = "pass", "not on "
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Shape:
-    """The sizes of one input, and the heads that read it."""
+class Judgement:
+    """What the laws say of a part on a machine."""
 
-    batch: int
-    time: int
-    dim: int
-    heads: int
+    laws: str  # "pass"; "failed: " and what was broken; or "not on " and the device where it does not train
+    tried: int = 0  # how many laws
+    passed: int = 0
+    cases: int = 0  # of all of them
 
-    def draw(self, machine: Machine) -> Tensor:
-        """An input of ordinary scale."""
-        return torch.randn(self.batch, self.time, self.dim, device=machine.device)
+    @property
+    def timed(self) -> bool:
+        """Whether at least its forward pass may be timed."""
+        return self.laws == PASS or self.laws.startswith(ELSEWHERE)
 
 
 class Mixed(nn.Module):
@@ -50,72 +53,106 @@ class Mixed(nn.Module):
         super().__init__()
         self.layer, self.machine = layer, machine
 
-    def forward(self, x: Stream, position: Positioning = NOWHERE, past: Past | None = None) -> Stream:
+    def forward(self, x: Stream, past: Past | None = None) -> Stream:
         with self.machine.autocast():
-            y: Stream = self.layer(x, position, past)
+            y: Tensor = self.layer(x) if past is None else self.layer(x, past=past)
         return y
 
 
-def build(name: str, shape: Shape, machine: Machine) -> nn.Module:
-    """An attention of this name, nothing in it random; a part without `heads` or `dropout` has neither."""
-    part = Attention.find(name)
-    wishes = {"heads": shape.heads, "dropout": 0.0}
-    known = {field.name for field in dataclasses.fields(part)}
-    idea: Attention = part(**{key: value for key, value in wishes.items() if key in known})
-    layer = idea.build(shape.dim).to(machine.device)
+def build(slot: str, name: str, shape: Shape, machine: Machine) -> nn.Module:
+    """The layer that is timed."""
+    layer = SUBJECTS[slot].build(name, shape).to(machine.device)
     return Mixed(layer, machine) if machine.dtype is not torch.float32 else layer
 
 
-def judge(name: str, shape: Shape, machine: Machine, cases: int) -> str:
-    """ "pass", or how the part failed: the law that it broke, or what it raised.
+def told(error: Exception) -> str:
+    """What broke, in one line."""
+    if isinstance(error, LawBroken):
+        return f"failed: {error}"
+    if isinstance(error, torch.OutOfMemoryError):
+        return "out of memory"
+    return f"failed: {type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+
+
+def by_the_book(slot: str, name: str, machine: Machine, cases: int) -> Judgement:
+    """Every law of the slot on a part, each on so many random cases."""
+    part = SUBJECTS[slot].slot.find(name)
+    where = Where(device=machine.device.type, dtype=machine.dtype_name)
+    verdicts = []
+    try:
+        for law in LAWS[slot]:
+            if law.fits(part) and not law.on_request:
+                verdicts.append(attempt(law, part, cases, where))
+    except Exception as error:  # a part may be anyone's, and one that cannot be built must not stop the others
+        return Judgement(laws=told(error))
+    tried = [verdict for verdict in verdicts if not verdict.skipped]
+    broken = [verdict.broken for verdict in tried if verdict.broken]
+    count = {"tried": len(tried), "passed": len(tried) - len(broken), "cases": sum(one.cases for one in tried)}
+    elsewhere = [verdict.skipped for verdict in verdicts if verdict.skipped.startswith(ELSEWHERE)]
+    return Judgement(laws=f"failed: {broken[0]}" if broken else elsewhere[0] if elsewhere else PASS, **count)
+
+
+def at_shape(slot: str, name: str, shape: Shape, machine: Machine, trains: bool) -> tuple[str, int]:
+    """ "pass", or how the part failed at the very shape that is timed; and how many cases were tried.
 
     Args:
+        slot: the part's slot.
         name: the part's.
         shape: what is to be timed.
         machine: where, and in which dtype.
-        cases: how many are drawn, the last one being `shape`.
+        trains: whether laws that need gradients can be tried.
     """
-    dice = random.Random(cases)
+    subject, dice, cases = SUBJECTS[slot], random.Random(shape.tokens), 0
+    cut, cuts = dice.randrange(shape.time - 1), sorted(dice.sample(range(1, shape.time), k=2))
     try:
-        for case in range(cases):
-            torch.manual_seed(case)
-            obey(name, shape if case == cases - 1 else small(dice), machine, dice)
-    except LawBroken as error:
-        return f"failed: {error}"
-    except Exception as error:  # a part may be anyone's, and one that cannot run must not stop the others
-        return f"failed: {type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
-    return "pass"
+        torch.manual_seed(0)
+        layer, x = build(slot, name, shape, machine).eval(), shape.draw(machine)
+        for law in laws_at_shape(subject, trains):
+            law(layer, x, cut, cuts, tolerance(machine))
+            cases += 1
+        if trains and subject.twin(name):
+            as_its_twin(slot, name, shape, dataclasses.replace(machine, dtype=torch.float32))
+            cases += 1
+    except Exception as error:  # a part may be anyone's
+        return told(error), cases
+    return PASS, cases
 
 
-def small(dice: random.Random) -> Shape:
-    """A shape of a few thousand numbers."""
-    heads = dice.choice([1, 2, 3, 4])
-    return Shape(batch=dice.randint(1, 3), time=dice.randint(1, 40), dim=heads * dice.choice([4, 8, 16]), heads=heads)
+def laws_at_shape(subject: Subject, trains: bool) -> list[Callable[..., None]]:
+    """Those asked of a layer and its input, a cut, several cuts, and by how much numbers may differ."""
+    if not subject.reads:
+        return [lambda layer, x, cut, cuts, by: alone(layer, x, by)]
+    values: list[Callable[..., None]] = [
+        lambda layer, x, cut, cuts, by: laws.time_prefix(layer, x, cut, by),
+        lambda layer, x, cut, cuts, by: laws.cache_agrees(layer, x, cuts, by),
+    ]
+    return [*values, lambda layer, x, cut, cuts, by: laws.causal(layer, x, cut)] if trains else values
 
 
-def obey(name: str, shape: Shape, machine: Machine, dice: random.Random) -> None:
-    """One case of each law.
-
-    Raises:
-        LawBroken: which, and how.
-    """
-    layer, x = build(name, shape, machine).eval(), shape.draw(machine)
-    tolerance = TOLERANCES[machine.device.type, machine.dtype]
-    cut, seed = dice.randrange(shape.time), dice.randrange(2**16)
-    cuts = sorted(dice.sample(range(1, shape.time), k=dice.randint(0, min(5, shape.time - 1))))
-    laws.causal(layer, x, cut, seed)
-    laws.time_prefix(layer, x, cut, tolerance)
-    laws.cache_agrees(layer, x, cuts, tolerance)
-    if Attention.find(name).function == SOFTMAX:
-        exact = dataclasses.replace(machine, dtype=torch.float32)
-        one, reference = (build(each, shape, exact).eval() for each in (name, "fused"))
+@cache
+def as_its_twin(slot: str, name: str, shape: Shape, machine: Machine) -> None:
+    """Raise LawBroken where a part is not the function that it says it is; in float32."""
+    example = example_of(slot, SUBJECTS[slot].twin(name) or name, shape, machine)
+    if example is not None:
+        reference, x, want = example
+        one = build(slot, name, shape, machine).eval()
         share_weights(reference, one)
-        laws.equivalent(one, reference, x, seed, 10 * TOLERANCES[machine.device.type, torch.float32])
+        y, gradients = outcome(one, x)
+        alike("equivalent", (y, to_shared(one, gradients)), want, 10 * tolerance(machine))
 
 
-@torch.no_grad()
-def share_weights(source: nn.Module, target: nn.Module) -> None:
-    """Copy the weights of one writing of a function into another, by the layout they share."""
-    weights = to_own(target, to_shared(source, dict(source.named_parameters())))
-    for name, parameter in target.named_parameters():
-        parameter.copy_(weights[name])
+@lru_cache(maxsize=2)
+def example_of(slot: str, name: str, shape: Shape, machine: Machine) -> tuple[nn.Module, Tensor, Outcome] | None:
+    """A module, an input, and what comes of it; None where the memory does not suffice."""
+    torch.manual_seed(1)
+    layer, x = build(slot, name, shape, machine).eval(), shape.draw(machine)
+    try:
+        y, gradients = outcome(layer, x)
+    except torch.OutOfMemoryError:
+        return None
+    return layer, x, (y, to_shared(layer, gradients))
+
+
+def tolerance(machine: Machine) -> float:
+    """By how much outputs may differ, relative to the largest (or 1)."""
+    return TOLERANCES[machine.device.type, "float32"] if machine.dtype is torch.float32 else COARSE

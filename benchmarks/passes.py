@@ -1,72 +1,119 @@
-"""The two ways through an attention that are timed, and what each of them holds in memory."""
+"""The two ways through a layer that are timed, eager or compiled, and what they hold in memory."""
 
+import dataclasses
+import time
 from collections.abc import Callable
 from functools import cache, partial
+from typing import Any
 
 import torch
-from hardware import dtype_name
-from lawful import Shape, build
+from lawful import build, tolerance
+from sizes import Shape
+from subjects import SUBJECTS
 from timing import forget_peak, megabytes, peak_in_child, peak_on_cuda
+from torch import nn
 
-from nanotx.device import Machine, choose
+from nanotx.device import Machine, choose, synchronize
+from nanotx.laws.values import same
 from nanotx.registry import load_file
 
-REFERENCE = "sdpa"
+FORWARD, BOTH = "forward", "forward+backward"
+PASSES = (FORWARD, BOTH)
+Run = Callable[[], Any]
 
 
-def forward(name: str, shape: Shape, machine: Machine) -> Callable[[], object]:
-    """A pass without gradients."""
-    layer, x = build(name, shape, machine).eval(), shape.draw(machine)
-    return torch.no_grad()(lambda: layer(x))
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Task:
+    """What is run."""
+
+    slot: str
+    name: str
+    shape: Shape
+    way: str  # one of PASSES
+
+    def least(self) -> "Task":
+        """The same with next to nothing to do."""
+        return dataclasses.replace(self, shape=dataclasses.replace(self.shape, batch=1, time=2))
 
 
-def both(name: str, shape: Shape, machine: Machine) -> Callable[[], object]:
-    """A pass and the gradients of the input and of every parameter."""
-    layer, x = build(name, shape, machine).train(), shape.draw(machine).requires_grad_()
-    wanted, cotangent = [x, *layer.parameters()], shape.draw(machine)
+def ready(task: Task, machine: Machine, wrap: Callable[[nn.Module], nn.Module] = lambda layer: layer) -> Run:
+    """A pass without gradients, or one with those of the input and of every parameter; it returns what it computes.
 
-    def run() -> object:
+    Args:
+        task: what is run; the same weights and input each time.
+        machine: where.
+        wrap: what is done to the layer first.
+    """
+    torch.manual_seed(0)
+    layer = wrap(build(task.slot, task.name, task.shape, machine))
+    x = task.shape.draw(machine)
+    if task.way == FORWARD:
+        return torch.no_grad()(partial(layer.eval(), x))
+    layer.train()
+    wanted, cotangent = [x.requires_grad_(), *layer.parameters()], task.shape.draw(machine)
+
+    def run() -> Any:
         y = layer(x)
         return torch.autograd.grad(y, wanted, cotangent.to(y), allow_unused=True)
 
     return run
 
 
-PASSES = {"forward": forward, "forward+backward": both}
+def compiled(task: Task, machine: Machine) -> tuple[Run, float]:
+    """The same through torch.compile, and the seconds that the compiler took.
+
+    Raises:
+        LawBroken: what it computes is not what the layer computes.
+    """
+    run = ready(task, machine, through_compiler)
+    start = time.perf_counter()
+    got = run()
+    synchronize(machine.device)
+    took = time.perf_counter() - start
+    want = ready(task, machine)()
+    pairs = [(got, want)] if task.way == FORWARD else zip(got, want, strict=True)
+    for index, (one, other) in enumerate(pairs):
+        if other is not None:
+            same("compiled", one, other, 10 * tolerance(machine), f"{task.way}, tensor {index}")
+    return run, took
 
 
-def once(way: str, name: str, shape: Shape, machine: Machine) -> None:
-    """Built and run once."""
-    PASSES[way](name, shape, machine)()
+def through_compiler(layer: nn.Module) -> nn.Module:
+    """The layer, to be compiled for the one shape that it is called with."""
+    wrapped: Any = torch.compile(layer, dynamic=False)
+    return wrapped  # type: ignore[no-any-return]
 
 
-def alone(files: tuple[str, ...], way: str, name: str, shape: Shape, device: str, dtype: str, threads: int) -> None:
-    """`once`, in a process that knows nothing yet; the peak counts from when all is loaded."""
-    for file in files:
-        load_file(file)
-    machine = choose(device, dtype, threads)
-    once(way, name, least(shape), machine)
-    forget_peak()
-    once(way, name, shape, machine)
+# Memory.
 
 
-def least(shape: Shape) -> Shape:
-    """Next to nothing, for the same part."""
-    return Shape(batch=1, time=2, dim=shape.dim, heads=shape.heads)
-
-
-def memory(files: tuple[str, ...], way: str, name: str, shape: Shape, machine: Machine) -> float | None:
-    """The peak of one row run alone, in millions of bytes."""
+def memory(files: tuple[str, ...], task: Task, machine: Machine) -> float | None:
+    """The peak of one task run alone, in millions of bytes."""
     if machine.device.type == "cuda":
-        return megabytes(peak_on_cuda(partial(once, way, name, shape, machine), machine.device))
+        return megabytes(peak_on_cuda(partial(alone_here, task, machine), machine.device))
     if machine.device.type != "cpu":
         return None
-    settled = machine.device.type, dtype_name(machine), machine.threads
-    row = peak_in_child(alone, files, way, name, shape, *settled)
-    return megabytes(row, empty(files, way, least(shape), *settled))
+    one = peak_in_child(alone, files, task, machine.dtype_name, machine.threads)
+    plain = dataclasses.replace(task.least(), name=SUBJECTS[task.slot].references[0])
+    return megabytes(one, empty(plain, machine.dtype_name, machine.threads))
+
+
+def alone_here(task: Task, machine: Machine) -> None:
+    """A task built and done once."""
+    ready(task, machine)()
+
+
+def alone(files: tuple[str, ...], task: Task, dtype: str, threads: int) -> None:
+    """A task done once, in a process that knows nothing yet; the peak counts from when all is loaded."""
+    for file in files:
+        load_file(file)
+    machine = choose("cpu", dtype, threads)
+    alone_here(task.least(), machine)
+    forget_peak()
+    alone_here(task, machine)
 
 
 @cache
-def empty(files: tuple[str, ...], way: str, shape: Shape, device: str, dtype: str, threads: int) -> int | None:
-    """The peak of a process that runs next to nothing."""
-    return peak_in_child(alone, files, way, REFERENCE, shape, device, dtype, threads)
+def empty(task: Task, dtype: str, threads: int) -> int | None:
+    """The peak of a process that does next to nothing."""
+    return peak_in_child(alone, (), task, dtype, threads)

@@ -20,7 +20,7 @@ PASS = "pass"
 # For programs.
 
 
-def open_json(path: str) -> Path | None:
+def open_json(path: str, flag: str = "--json") -> Path | None:
     """The file for the figures, known to be writable before an hour is spent on them; None for no name.
 
     Raises:
@@ -33,14 +33,15 @@ def open_json(path: str) -> Path | None:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.open("a", encoding="utf-8").close()
     except OSError as error:
-        raise RunError(f"--json {path}: cannot be written: {error.strerror}.") from None
+        raise RunError(f"{flag} {path}: cannot be written: {error.strerror}.") from None
     return file
 
 
-def write_json(file: Path | None, machine: Row, rows: Sequence[Row]) -> None:
-    """Strict JSON: what is not known is null."""
+def write_json(file: Path | None, machine: Row, rows: Sequence[Row], machines: Sequence[Row] = ()) -> None:
+    """Strict JSON: what is not known is null. Rows of several machines say by its number which one is theirs."""
     if file:
-        text = json.dumps({"machine": machine, "rows": list(rows)}, indent=1, allow_nan=False)
+        answer = {"machine": machine, **({"machines": list(machines)} if len(machines) > 1 else {}), "rows": list(rows)}
+        text = json.dumps(answer, indent=1, allow_nan=False)
         file.write_text(text + "\n", encoding="utf-8", newline="\n")
 
 

@@ -7,11 +7,14 @@ the candidates take turns, and a ratio is the middle of the ratios within one ro
 import contextlib
 import math
 import multiprocessing
+import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import cache
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import ParamSpec
 
@@ -25,10 +28,16 @@ Times = dict[str, list[float]]
 
 LEAST = 0.02
 """Seconds that one turn takes at least, so that the clock's grain does not show."""
+FEWEST = 3
+"""Rounds that there are at least, however long they take."""
 
 
 def take_turns(
-    runs: Mapping[str, Callable[[], object]], rounds: int, device: torch.device, calls: int | None = None
+    runs: Mapping[str, Callable[[], object]],
+    rounds: int,
+    device: torch.device,
+    calls: int | None = None,
+    limit: float = math.inf,
 ) -> Times:
     """Each candidate in each round, the first of one round the last of the next.
 
@@ -36,12 +45,15 @@ def take_turns(
         runs: what is timed, by name.
         rounds: how many figures each gets.
         device: waited for before the clock is read.
-        calls: of one turn; None is as many as fill `LEAST` seconds, by a third call after two to warm up.
+        calls: of one turn; None is as many as fill `LEAST` seconds, once it is warm.
+        limit: seconds after which no round begins, but for the `FEWEST`.
     """
     turns = {name: calls or calls_to_fill(run, device) for name, run in runs.items()}
     times: Times = {name: [] for name in runs}
-    order = list(runs)
-    for _ in range(rounds):
+    order, start = list(runs), time.perf_counter()
+    for done in range(rounds):
+        if done >= FEWEST and time.perf_counter() - start > limit:
+            break
         for name in order:
             times[name].append(seconds(runs[name], turns[name], device))
         order = order[1:] + order[:1]
@@ -49,8 +61,10 @@ def take_turns(
 
 
 def calls_to_fill(run: Callable[[], object], device: torch.device) -> int:
-    """How many calls fill one turn; warms up."""
-    seconds(run, 2, device)
+    """How many calls fill one turn; warms up, by one call where calls are long and by two where they are not."""
+    if seconds(run, 1, device) > 10 * LEAST:
+        return 1
+    seconds(run, 1, device)
     return max(1, math.ceil(LEAST / seconds(run, 1, device)))
 
 
@@ -85,12 +99,24 @@ def ratio(times: Times, name: str, reference: str) -> float | None:
 
 def peak_in_child(run: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> int | None:
     """The most bytes that a process of its own held while it did this alone; None where that cannot be known."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
+    with ProcessPoolExecutor(1, mp_context=nursery()) as pool:
         try:
             return pool.submit(peak_after, run, *args, **kwargs).result()
         except BrokenProcessPool:  # it was killed, perhaps for want of memory
             return None
+
+
+@cache
+def nursery() -> BaseContext:
+    """Where children come from: on Linux a process that has loaded the libraries, has done nothing yet, and forks.
+
+    Elsewhere each child loads them itself, which takes seconds.
+    """
+    if platform.system() != "Linux":
+        return multiprocessing.get_context("spawn")
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(["nanotx.laws.book", "sympy"])  # the latter by the first backward pass
+    return server
 
 
 def peak_after(run: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> int | None:

@@ -10,10 +10,10 @@ from nanotx.folder import RunFolder
 from nanotx.layers import read_config
 from nanotx.model import Transformer
 from nanotx.recipe import Recipe
+from nanotx.resume import load_weights
 from nanotx.sample import Sampling
 from nanotx.tokenizers import Codec
 from nanotx.tokenizers import load as load_tokenizer
-from nanotx.trainer import load_weights
 from nanotx.write import write
 
 

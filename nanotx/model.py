@@ -15,6 +15,7 @@ from nanotx.block import Block
 from nanotx.block.prenorm import PreNorm
 from nanotx.config import at_least, share
 from nanotx.errors import ConfigError
+from nanotx.ffn import Sparse
 from nanotx.layout import to_own, to_shared
 from nanotx.linear import Linear
 from nanotx.norm import Norm
@@ -63,11 +64,7 @@ class Model:
     def check(self, device: str = "cpu") -> None:
         """Raise ConfigError where the parts do not fit one another, or do not train here; takes no memory."""
         for attention in self.attentions():
-            if device not in attention.trains_on:
-                there = " or ".join(attention.trains_on)
-                raise ConfigError(
-                    f"{attention.part}: does not train on {device}, but on {there}; try --attention sdpa."
-                )
+            attention.check_device(device)
         with torch.device("meta"):
             Transformer(self, vocab_size=1)
 
@@ -93,9 +90,7 @@ class Transformer(nn.Module):
         if len(heads) > 1 and position.part != "none":
             raise ConfigError(f"model: blocks with heads {sorted(heads)} cannot share one position; give all as many.")
         for attention in config.attentions():
-            if position.biased and not attention.takes_bias:
-                who = f"{attention.part}: has no scores for position {position.part!r} to add to"
-                raise ConfigError(f"{who}; try --position rope or none.")
+            attention.check_position(position)
         self.config, self.vocab_size = config, vocab_size
         self.embedding = nn.Embedding(vocab_size, config.dim)
         self.dropout = nn.Dropout(config.dropout)
@@ -154,12 +149,14 @@ class Transformer(nn.Module):
     def flops_per_token(self) -> int:
         """Floating-point operations that training spends on a token: a multiplication and an addition are two.
 
-        Six for each weight of a matrix that the token meets, and 12 * layers * dim * context for attention's two
-        products, the masked half counted. Source: Chowdhery et al. 2022, https://arxiv.org/abs/2204.02311,
-        appendix B.
+        Six for each weight of a matrix that the token meets, and 12 * dim * context for the two products of each
+        layer's attention, the masked half counted; a shorter reach takes the context's place. Source: Chowdhery et
+        al. 2022, https://arxiv.org/abs/2204.02311, appendix B.
         """
         maps = sum(module.weight.numel() for module in self.modules() if isinstance(module, nn.Linear))
-        return 6 * maps + 12 * self.config.layers * self.config.dim * self.context
+        maps -= sum(module.unmet for module in self.modules() if isinstance(module, Sparse))
+        keys = sum(min(attention.reach or self.context, self.context) for attention in self.config.attentions())
+        return 6 * maps + 12 * self.config.dim * keys
 
 
 @torch.no_grad()

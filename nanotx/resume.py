@@ -1,49 +1,36 @@
-"""Going on: what a checkpoint holds of a run, and what a run that goes on may be told anew."""
+"""Going on: a trainer, or a model alone, takes over what a checkpoint kept."""
 
-import json
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+
+import torch
+from torch import Tensor
 
 from nanotx import checkpoint
-from nanotx.attention import Attention
-from nanotx.config import to_table
-from nanotx.errors import ConfigError, DataError, RunError
+from nanotx.errors import DataError, RunError
 from nanotx.folder import RunFolder
-from nanotx.layers import write_toml
-from nanotx.recipe import Recipe
-from nanotx.trainer import Progress, Trainer
-
-KEEP = 2
-FORMAT = 1
-FREE = {"device", "dtype", "threads", "compile"} | {
-    f"train.{name}" for name in ("steps", "eval_every", "sample_every", "sample_tokens", "checkpoint_every")
-}
+from nanotx.layout import to_own
+from nanotx.model import Transformer
+from nanotx.save import FORMAT
+from nanotx.trainer import Progress, Row, Trainer
 
 
-def save(trainer: Trainer, folder: RunFolder, corpus_sha256: str) -> None:
-    """Publish a checkpoint of this step, and remove those that are no longer needed."""
-    averages, numbers = trainer.averages()
-    progress = trainer.progress
-    state = {
-        "format": FORMAT,
-        "progress": asdict(progress) | {"earlier": progress.wall_seconds},
-        "optimizer": numbers,
-        "scaler": trainer.scaler.state_dict(),
-        "corpus_sha256": corpus_sha256,
-    }
-    checkpoint.publish(
-        folder.checkpoints / f"step-{progress.step}",
-        {
-            "model.safetensors": trainer.weights(),
-            "optimizer.safetensors": averages,
-            "trainer.json": json.dumps(state, indent=1) + "\n",
-            "recipe.toml": write_toml(trainer.recipe),
-            "tokenizer.json": folder.tokenizer.read_text(encoding="utf-8"),
-        },
-    )
-    checkpoint.prune(folder.checkpoints, keep=KEEP, best=progress.best.get("step", progress.step))
+def go_on(trainer: Trainer, folder: RunFolder, corpus_sha256: str, say: Callable[[str], None]) -> bool:
+    """Take over the newest checkpoint of a run's folder that verifies; returns whether there is one.
+
+    Raises:
+        RunError: the checkpoint is not one of this run, or of a newer nanotx.
+        DataError: the corpus is no longer the one that the run began with.
+    """
+    found, passed = checkpoint.newest(folder.checkpoints)
+    for reason in passed:
+        say(f"passed over: {reason}")
+    if found is None:
+        say(f"{folder.path}: there is no checkpoint to go on from, so it begins at step 0.")
+        return False
+    restore(trainer, found, corpus_sha256)
+    say(f"{folder.path}: goes on from step {trainer.progress.step}.")
+    return True
 
 
 def restore(trainer: Trainer, path: Path, corpus_sha256: str) -> None:
@@ -62,49 +49,51 @@ def restore(trainer: Trainer, path: Path, corpus_sha256: str) -> None:
             f"{corpus_sha256[:12]}...; bring the old text back, or begin a new run."
         )
     averages = checkpoint.read_tensors(path / "optimizer.safetensors")
-    trainer.restore(checkpoint.read_tensors(path / "model.safetensors"), averages, state["optimizer"])
+    take_over(trainer, checkpoint.read_tensors(path / "model.safetensors"), averages, state["optimizer"])
     trainer.scaler.load_state_dict(state["scaler"])
     trainer.progress = Progress(**state["progress"])
 
 
-def check_agreement(saved: Recipe, wished: Recipe) -> None:
-    """Raise ConfigError where flags or files wish for another run than the one that lies there.
+def take_over(
+    trainer: Trainer, weights: dict[str, Tensor], averages: dict[str, Tensor], numbers: dict[str, float]
+) -> None:
+    """Go on from what `Trainer.weights` and `Trainer.averages` gave.
 
-    Free to change: a longer `train.steps`, how often it is looked at, the machine, and among attentions that are
-    one function, the writing, with the fields that one writing alone has.
+    Raises:
+        RunError: names or shapes are not this model's; says which.
     """
-    old, new = dict(leaves(to_table(saved))), dict(leaves(to_table(wished)))
-    differences = []
-    for key in sorted(old.keys() | new.keys()):
-        was, wish = old.get(key), new.get(key)
-        if was != wish and key not in FREE and not is_writing(key, old, new):
-            differences.append(f"{key} was {was!r}, not {wish!r}")
-    if wished.train.steps < saved.train.steps:
-        differences.append(f"train.steps was {saved.train.steps}, and {wished.train.steps} is fewer")
-    if differences:
-        raise ConfigError(
-            f"--resume: the run was begun otherwise: {'; '.join(differences)}. "
-            "Leave these out to go on with it, or begin a new run with another --run."
-        )
+    load_weights(trainer.model, weights)
+    keys: dict[str, dict[str, Tensor]] = {}
+    for path, tensor in averages.items():
+        name, _, key = path.rpartition("/")
+        keys.setdefault(key, {})[name] = tensor
+    by_key = {key: to_own(trainer.model, tensors) for key, tensors in keys.items()}
+    names = {parameter: name for name, parameter in trainer.model.named_parameters()}
+    order = [names[parameter] for group in trainer.optimizer.param_groups for parameter in group["params"]]
+    state: dict[int, Row] = {}
+    for index, name in enumerate(order):
+        found = {key: tensors[name].clone() for key, tensors in by_key.items() if name in tensors}
+        if found:
+            state[index] = found | {key: torch.tensor(value) for key, value in numbers.items()}
+    trainer.optimizer.load_state_dict({"state": state, "param_groups": trainer.optimizer.state_dict()["param_groups"]})
 
 
-def is_writing(key: str, old: dict[str, Any], new: dict[str, Any]) -> bool:
-    """Whether a key that differs says only how an attention writes its function."""
-    place, _, field = key.rpartition(".")
-    parts = [leaves.get(f"{place}.part") for leaves in (old, new)]
-    if not place.endswith("attention") or None in parts or parts[0] == parts[1]:
-        return False
-    one, other = (Attention.find(str(part)).function for part in parts)
-    return one == other != "" and (field == "part" or None in (old.get(key), new.get(key)))
+@torch.no_grad()
+def load_weights(model: Transformer, weights: dict[str, Tensor]) -> None:
+    """Copy weights in the shared layout into a model, none missing, none left over.
 
-
-def leaves(table: Any, at: str = "") -> Iterator[tuple[str, Any]]:
-    """The plain values of a table under dotted names."""
-    if isinstance(table, dict):
-        for key, item in table.items():
-            yield from leaves(item, f"{at}.{key}" if at else key)
-    elif isinstance(table, list) and any(isinstance(item, dict) for item in table):
-        for index, item in enumerate(table):
-            yield from leaves(item, f"{at}.{index}")
-    else:
-        yield at, table
+    Raises:
+        RunError: names or shapes are not this model's; says which.
+    """
+    ours = dict(model.named_parameters())
+    try:
+        theirs = to_own(model, weights)
+    except (RuntimeError, KeyError) as error:
+        raise RunError(f"weights: they do not fit this model: {error}.") from None
+    for name in sorted(ours.keys() ^ theirs.keys()):
+        raise RunError(f"weights: {name!r} is {'missing' if name in ours else 'not of this model'}.")
+    for name, parameter in ours.items():
+        if parameter.shape != theirs[name].shape:
+            want, got = tuple(parameter.shape), tuple(theirs[name].shape)
+            raise RunError(f"weights: {name!r} has shape {got}; this model wants {want}.")
+        parameter.copy_(theirs[name])

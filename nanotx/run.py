@@ -13,7 +13,6 @@ from nanotx.layers import read_config, write_toml
 from nanotx.recipe import Recipe
 from nanotx.recipe_flags import read_options, read_recipe
 from nanotx.registry import load_file
-from nanotx.resume import check_agreement
 from nanotx.session import Session
 from nanotx.signals import listening
 
@@ -44,6 +43,8 @@ def run(recipe: Recipe, argv: list[str], name: str) -> int:
         return 0
     display = Display()
     if saved:
+        from nanotx.agreement import check_agreement  # a run that begins has nothing to agree with
+
         check_agreement(saved, recipe)
     elif options.resume:
         display.say(f"{folder.path}: there is no run to go on with, so this one begins at step 0.")

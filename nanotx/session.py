@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain
 
-from nanotx.checkpoint import newest
 from nanotx.corpus import Corpus, Unavailable
 from nanotx.device import choose, measured_peak
 from nanotx.display import Display
@@ -16,8 +15,8 @@ from nanotx.folder import RunFolder
 from nanotx.journal import Journal, read
 from nanotx.layers import write_toml
 from nanotx.recipe import Recipe
-from nanotx.resume import restore, save
 from nanotx.sample import Sampling
+from nanotx.save import save
 from nanotx.signals import Stop
 from nanotx.summary import summarize, title
 from nanotx.texts import read_texts
@@ -82,19 +81,16 @@ class Session:
 
     def open(self) -> bool:
         """Make the folder, or take over what lies there; returns whether a checkpoint was found."""
-        found, passed = newest(self.folder.checkpoints)
-        for reason in passed:
-            self.display.say(f"passed over: {reason}")
-        if found:
-            restore(self.trainer, found, self.texts.sha256)
-            self.display.say(f"{self.folder.path}: goes on from step {self.trainer.progress.step}.")
-        elif self.folder.exists:
-            self.display.say(f"{self.folder.path}: there is no checkpoint to go on from, so it begins at step 0.")
+        resumed = False
+        if self.folder.exists:
+            from nanotx.resume import go_on  # a run that begins takes nothing over
+
+            resumed = go_on(self.trainer, self.folder, self.texts.sha256, self.display.say)
         self.folder.path.mkdir(parents=True, exist_ok=True)
         publish(self.folder.recipe, write_toml(self.recipe))
         if not self.folder.tokenizer.exists():
             self.texts.codec.save(self.folder.tokenizer)
-        return found is not None
+        return resumed
 
     def first(self, name: str, resumed: bool) -> Row:
         """The row that opens a process's part of the journal."""

@@ -18,9 +18,10 @@ from torch.nn import functional as F
 import nanotx
 from nanotx.data import Windows, step_seed
 from nanotx.device import Machine, check_compiler
-from nanotx.errors import Diverged, RunError
-from nanotx.layout import to_own, to_shared
+from nanotx.errors import Diverged
+from nanotx.layout import to_shared
 from nanotx.model import Transformer
+from nanotx.penalty import Penalised
 from nanotx.recipe import Recipe
 
 Row = dict[str, Any]
@@ -49,6 +50,7 @@ class Trainer:
     def __init__(self, recipe: Recipe, model: Transformer, windows: Windows, machine: Machine) -> None:
         self.recipe, self.windows, self.machine = recipe, windows, machine
         self.model = model.to(machine.device).train()
+        self.penalised = [module for module in self.model.modules() if isinstance(module, Penalised)]
         self.optimizer = recipe.optimizer.build(self.model.named_parameters())
         self.scaler = torch.amp.GradScaler(machine.device.type, enabled=machine.dtype is torch.float16)
         self.progress = Progress()
@@ -88,14 +90,18 @@ class Trainer:
         return {"event": "step", "step": step + 1, **numbers}
 
     def backward(self, x: Tensor, y: Tensor) -> Tensor:
-        """Add the gradient of the mean loss over a step's windows, micro-batch by micro-batch; returns the loss."""
+        """Add the gradient of the mean loss over a step's windows, micro-batch by micro-batch; returns the loss.
+
+        Penalties are each micro-batch's own, and add to the gradient alone.
+        """
         device, parts = self.machine.device, self.recipe.train.accumulate
         total = torch.zeros((), device=device)
         for inputs, targets in zip(x.chunk(parts), y.chunk(parts), strict=True):
             with self.machine.autocast():
                 logits = rearrange(self.forward(inputs.to(device)), "b t v -> (b t) v")
                 loss = F.cross_entropy(logits, rearrange(targets.to(device), "b t -> (b t)")) / parts
-            self.scaler.scale(loss).backward()
+            penalty = sum(module.penalty() for module in self.penalised) / parts
+            self.scaler.scale(loss + penalty).backward()
             total += loss.detach()
         return total
 
@@ -119,45 +125,3 @@ class Trainer:
             else:
                 numbers[key] = float(next(iter(values.values())))
         return tensors, numbers
-
-    def restore(self, weights: dict[str, Tensor], averages: dict[str, Tensor], numbers: dict[str, float]) -> None:
-        """Take over what `weights` and `averages` gave.
-
-        Raises:
-            RunError: names or shapes are not this model's; says which.
-        """
-        load_weights(self.model, weights)
-        keys: dict[str, dict[str, Tensor]] = {}
-        for path, tensor in averages.items():
-            name, _, key = path.rpartition("/")
-            keys.setdefault(key, {})[name] = tensor
-        by_key = {key: to_own(self.model, tensors) for key, tensors in keys.items()}
-        names = {parameter: name for name, parameter in self.model.named_parameters()}
-        order = [names[parameter] for group in self.optimizer.param_groups for parameter in group["params"]]
-        state: dict[int, Row] = {}
-        for index, name in enumerate(order):
-            found = {key: tensors[name].clone() for key, tensors in by_key.items() if name in tensors}
-            if found:
-                state[index] = found | {key: torch.tensor(value) for key, value in numbers.items()}
-        self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
-
-
-@torch.no_grad()
-def load_weights(model: Transformer, weights: dict[str, Tensor]) -> None:
-    """Copy weights in the shared layout into a model, none missing, none left over.
-
-    Raises:
-        RunError: names or shapes are not this model's; says which.
-    """
-    ours = dict(model.named_parameters())
-    try:
-        theirs = to_own(model, weights)
-    except (RuntimeError, KeyError) as error:
-        raise RunError(f"weights: they do not fit this model: {error}.") from None
-    for name in sorted(ours.keys() ^ theirs.keys()):
-        raise RunError(f"weights: {name!r} is {'missing' if name in ours else 'not of this model'}.")
-    for name, parameter in ours.items():
-        if parameter.shape != theirs[name].shape:
-            want, got = tuple(parameter.shape), tuple(theirs[name].shape)
-            raise RunError(f"weights: {name!r} has shape {got}; this model wants {want}.")
-        parameter.copy_(theirs[name])

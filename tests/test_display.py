@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from nanotx.cli import run as nanotx_command
-from nanotx.display import Display, clock, printable, spark
+from nanotx.course import clock
+from nanotx.display import Display, printable
 from nanotx.journal import Journal
+from nanotx.picture import spark
 
 START = {"event": "start", "step": 0, "steps": 4, "tokens_per_step": 10, "title": "a run", "floor": 1.25}
 SPEED = {"lr": 0.1, "grad_norm": 1.0, "tokens_per_second": 5.0}

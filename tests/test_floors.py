@@ -14,21 +14,22 @@ ROOT = Path(__file__).resolve().parent.parent
 # A file of nanotx/, or a folder with all that is in it, on its floor. The registry stands on floor 0 and raises
 # errors, so errors lie below, in the cellar, with the face of nanotx itself (its version, and when it started).
 PLAN = """
-    14  __main__
-    13  cli
-    12  verbs
-    11  recipes laws
-    10  run
-     9  session
-     8  train resume summary loaded
-     7  trainer texts display recipe_flags
+    15  __main__
+    14  cli
+    13  verbs
+    12  recipes laws
+    11  run
+    10  session loaded
+     9  resume
+     8  train save summary
+     7  trainer texts recipe_flags agreement
      6  recipe evaluate
-     5  model optimizers
-     4  block write
-     3  attention ffn sample checkpoint
+     5  model optimizers display
+     4  block write picture
+     3  attention ffn sample checkpoint course
      2  norm position tokenizers corpus schedules data flags layers
      1  config device linear past journal folder door signals layout
-     0  registry shapes shelf files
+     0  registry shapes shelf files penalty
     -1  nanotx errors
 """
 

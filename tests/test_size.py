@@ -70,6 +70,7 @@ def test_what_the_main_job_imports_can_be_read_in_an_evening(tmp_path):
     longest = sorted(sizes, key=lambda name: sizes[name], reverse=True)[:5]
     assert sum(sizes.values()) <= EVENING, f"{sum(sizes.values())} lines of code; the longest: {longest}"
     assert not {"hypothesis", "matplotlib", "platformdirs", "nanotx.laws"} & named.keys()
+    assert not {"nanotx.agreement", "nanotx.resume", "nanotx.picture"} & named.keys()  # no --resume, no terminal
 
 
 def test_no_file_is_long():

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from nanotx.config import at_least, share
 from nanotx.errors import ConfigError
 from nanotx.linear import Linear
+from nanotx.norm.rms import Rms
 from nanotx.past import Past
-from nanotx.position import NOWHERE, Positioning
+from nanotx.position import NOWHERE, Position, Positioning
 from nanotx.registry import Slot
 from nanotx.shapes import Keys, KeyTimes, Queries, Seen, Stream, Times, Values
 
@@ -37,6 +38,17 @@ class Attention(Slot, ABC, slot="attention", package="nanotx.attention"):
     def reach(self) -> int | None:
         """How many positions a query looks at, its own the last of them; None for all up to its own."""
         return None
+
+    def check_device(self, device: str) -> None:
+        """Raise ConfigError where it does not train on a kind of device."""
+        if device not in self.trains_on:
+            there = " or ".join(self.trains_on)
+            raise ConfigError(f"{self.part}: does not train on {device}, but on {there}; try --attention sdpa.")
+
+    def check_position(self, position: Position) -> None:
+        """Raise ConfigError where a position would add to scores that there are none of."""
+        if position.biased and not self.takes_bias:
+            raise ConfigError(f"{self.part}: has no scores for position {position.part!r} to add to; try rope or none.")
 
     @abstractmethod
     def build(self, dim: int) -> nn.Module:
@@ -83,7 +95,7 @@ class Headed(Attention):
         Source: Henry et al. 2020, https://arxiv.org/abs/2010.04245; root mean square with learned weights, as in
         OLMo 2, https://arxiv.org/abs/2501.00656, section 3.2, here for each head alone.
         """
-        return nn.RMSNorm(self.head_width(dim), eps=1e-6) if self.qk_norm else nn.Identity()
+        return Rms().build(self.head_width(dim)) if self.qk_norm else nn.Identity()
 
 
 class HeadedAttention(nn.Module, ABC):

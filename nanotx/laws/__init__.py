@@ -1,12 +1,32 @@
 """Laws: what every part of a slot must do, as plain functions that raise `LawBroken` with the case that breaks them.
 
-A test draws random cases for them; the author of a part runs the same ones on it; a benchmark times only what
-obeys them.
+A test draws random cases for them (`attempt`), the author of a part runs the same ones on it (`nanotx laws`), and a
+benchmark times only what obeys them.
 """
 
+from nanotx.laws.book import LAWS as LAWS
 from nanotx.laws.config import config_round_trip as config_round_trip
 from nanotx.laws.equality import cache_agrees as cache_agrees
 from nanotx.laws.equality import equivalent as equivalent
-from nanotx.laws.equality import time_prefix as time_prefix
+from nanotx.laws.numbers import compile_agrees as compile_agrees
+from nanotx.laws.numbers import finite as finite
+from nanotx.laws.numbers import keeps_scale as keeps_scale
+from nanotx.laws.numbers import near_in as near_in
+from nanotx.laws.numbers import state_is_all as state_is_all
+from nanotx.laws.place import distance_alone as distance_alone
+from nanotx.laws.place import lengths_kept as lengths_kept
+from nanotx.laws.place import no_place_twice as no_place_twice
+from nanotx.laws.place import placed_alike as placed_alike
+from nanotx.laws.place import places_differ as places_differ
+from nanotx.laws.place import stays_itself as stays_itself
 from nanotx.laws.text import lossless as lossless
 from nanotx.laws.time import causal as causal
+from nanotx.laws.time import felt as felt
+from nanotx.laws.time import influence as influence
+from nanotx.laws.time import window as window
+from nanotx.laws.trial import attempt as attempt
+from nanotx.laws.trial import replay as replay
+from nanotx.laws.values import alone as alone
+from nanotx.laws.values import right_padding as right_padding
+from nanotx.laws.values import rows as rows
+from nanotx.laws.values import time_prefix as time_prefix

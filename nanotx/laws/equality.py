@@ -1,42 +1,28 @@
 """Laws of equality: two ways to one function."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
 from nanotx.errors import LawBroken
+from nanotx.laws.values import cotangent, same
 from nanotx.layout import to_shared
 from nanotx.past import Past
 
 
-def time_prefix(layer: nn.Module, x: Tensor, cut: int, tolerance: float = 1e-5) -> None:
-    """What comes out for a beginning is the beginning of what comes out.
-
-    It compares values, so it sees leaks through detached or discrete paths too, and holds for ids of tokens.
-
-    Args:
-        layer: takes `b t` ids or a `b t d` stream; nothing random in it.
-        x: its input.
-        cut: the last position of the beginning.
-        tolerance: by how much numbers may differ, relative to the largest; kernels sum in another order.
-
-    Raises:
-        LawBroken: where they differ, and by how much.
-    """
-    with torch.no_grad():
-        _same("time_prefix", layer(x[:, : cut + 1]), layer(x)[:, : cut + 1], tolerance, f"cut {cut}")
-
-
-def cache_agrees(layer: nn.Module, x: Tensor, cuts: Sequence[int], tolerance: float = 1e-5) -> None:
+def cache_agrees(
+    layer: nn.Module, x: Tensor, cuts: Sequence[int], tolerance: float = 1e-5, lengths: Sequence[int] = ()
+) -> None:
     """Read in pieces with a `Past`, a text gives what it gives at once.
 
     Args:
         layer: an attention, a block or a model; nothing random in it.
         x: its input, `b t` ids or a `b t d` stream.
         cuts: where each piece but the first begins, in rising order.
-        tolerance: as in `time_prefix`.
+        tolerance: by how much numbers may differ, relative to the largest (or 1).
+        lengths: of the rows, where they differ: each is padded on its right, and must give what it gives alone.
 
     Raises:
         LawBroken: where the two differ, and by how much.
@@ -45,7 +31,12 @@ def cache_agrees(layer: nn.Module, x: Tensor, cuts: Sequence[int], tolerance: fl
     edges = [0, *cuts, x.shape[1]]
     with torch.no_grad():
         pieces = [layer(x[:, start:end], past=past) for start, end in pairwise(edges)]
-        _same("cache_agrees", torch.cat(pieces, dim=1), layer(x), tolerance, f"cuts {list(cuts)}")
+        whole = torch.cat(pieces, dim=1)
+        if not lengths:
+            return same("cache_agrees", whole, layer(x), tolerance, f"cuts {list(cuts)}")
+        for row, length in enumerate(lengths):
+            want, told = layer(x[row : row + 1, :length])[0], f"cuts {list(cuts)}, row {row} of length {length}"
+            same("cache_agrees", whole[row, :length], want, tolerance, told)
 
 
 def equivalent(one: nn.Module, other: nn.Module, x: Tensor, seed: int = 0, tolerance: float = 1e-4) -> None:
@@ -63,33 +54,29 @@ def equivalent(one: nn.Module, other: nn.Module, x: Tensor, seed: int = 0, toler
     Raises:
         LawBroken: what differs, and by how much.
     """
-    (y, gradients), (other_y, other_gradients) = (_outcome(module, x, seed) for module in (one, other))
-    _same("equivalent", y, other_y, tolerance, "outputs")
-    if gradients.keys() != other_gradients.keys():
-        odd = sorted(gradients.keys() ^ other_gradients.keys())
-        raise LawBroken(f"equivalent: only one of the two has the parameters {odd}.")
-    for name, gradient in gradients.items():
-        _same("equivalent", gradient, other_gradients[name], tolerance, f"gradient of {name}")
+    (y, gradients), (other_y, other_gradients) = (outcome(module, x, seed) for module in (one, other))
+    alike("equivalent", (y, to_shared(one, gradients)), (other_y, to_shared(other, other_gradients)), tolerance)
 
 
-def _outcome(module: nn.Module, x: Tensor, seed: int) -> tuple[Tensor, dict[str, Tensor]]:
-    """The outputs, and the gradients of a random weighting of them."""
+Outcome = tuple[Tensor, Mapping[str, Tensor]]
+"""Outputs; and gradients of the parameters, by name, and of a stream as input under "x"."""
+
+
+def alike(law: str, got: Outcome, want: Outcome, tolerance: float) -> None:
+    """Raise LawBroken unless two outcomes agree; says which output or gradient does not."""
+    same(law, got[0], want[0], tolerance, "outputs")
+    if got[1].keys() != want[1].keys():
+        raise LawBroken(f"{law}: only one of the two has the parameters {sorted(got[1].keys() ^ want[1].keys())}.")
+    for name, gradient in got[1].items():
+        same(law, gradient, want[1][name], tolerance, f"gradient of {name}")
+
+
+def outcome(module: nn.Module, x: Tensor, seed: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
+    """The outputs of a module, and the gradients of a random weighting of them; zeros where none arrives."""
     x = x.detach().clone()
-    inputs = {"x": x.requires_grad_()} if x.is_floating_point() else {}
+    wanted = dict(module.named_parameters()) | ({"x": x.requires_grad_()} if x.is_floating_point() else {})
     y = module(x)
-    cotangent = torch.randn(y.shape, generator=torch.Generator().manual_seed(seed)).to(y)
-    named = dict(module.named_parameters())
-    found = torch.autograd.grad(y, [*named.values(), *inputs.values()], cotangent)
-    gradients = dict(zip([*named, *inputs], found, strict=True))
-    x_gradient = {name: gradients.pop(name) for name in inputs}
-    return y.detach(), to_shared(module, gradients) | x_gradient
-
-
-def _same(law: str, got: Tensor, want: Tensor, tolerance: float, what: str) -> None:
-    if got.shape != want.shape:
-        raise LawBroken(f"{law}: {what}: shapes {tuple(got.shape)} and {tuple(want.shape)} differ.")
-    difference = (got.double() - want.double()).abs()
-    limit = tolerance * max(1.0, float(want.double().abs().max()))
-    if not bool((difference <= limit).all()):
-        where = tuple(int(index) for index in torch.unravel_index(difference.argmax(), difference.shape))
-        raise LawBroken(f"{law}: {what}: at {where} they differ by {difference.max():.3g}, more than {limit:.3g}.")
+    found = torch.autograd.grad(
+        y, list(wanted.values()), cotangent(y.shape, seed).to(y), allow_unused=True, materialize_grads=True
+    )
+    return y.detach(), dict(zip(wanted, found, strict=True))

@@ -1,20 +1,207 @@
-"""The law of tokenizers: nothing of a text is lost."""
+"""Laws of tokenizers: nothing of a text is lost, ids are bytes side by side, and what cannot be held is refused."""
 
-from nanotx.errors import LawBroken
-from nanotx.tokenizers import Codec
+import re
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from reprlib import repr as brief
+
+import numpy as np
+
+from nanotx.errors import LawBroken, TextError, TokenizerError
+from nanotx.tokenizers import Codec, StreamingDecoder, Tokenizer, load
+
+PLACE = re.compile(r"\bat offset (\d+)\b")
 
 
 def lossless(codec: Codec, text: str) -> None:
     """A text that the tokenizer accepts comes back to the letter, and its ids are in range.
 
+    Args:
+        codec: the tokenizer.
+        text: one that it accepts.
+
     Raises:
         LawBroken: what came back instead, or which id is out of range.
     """
-    ids = codec.encode(text).tolist()
-    for index, one in enumerate(ids):
+    ids = codec.encode(text)
+    if not isinstance(ids, np.ndarray) or ids.dtype != np.int32 or ids.ndim != 1 or not ids.flags.writeable:
+        raise LawBroken(f"lossless: {text!r} became {ids!r}; expected a new row of int32.")
+    listed = ids.tolist()
+    for index, one in enumerate(listed):
         if not 0 <= one < codec.vocab_size:
             raise LawBroken(f"lossless: id {one} at index {index} is not below vocab_size {codec.vocab_size}.")
-    if codec.decode_bytes(ids) != text.encode("utf-8"):
-        raise LawBroken(f"lossless: {text!r} came back as the bytes {codec.decode_bytes(ids)!r}.")
-    if codec.decode(ids) != text:
-        raise LawBroken(f"lossless: {text!r} came back as {codec.decode(ids)!r}.")
+    if codec.decode_bytes(listed) != text.encode("utf-8"):
+        raise LawBroken(f"lossless: {text!r} came back as the bytes {codec.decode_bytes(listed)!r}.")
+    if codec.decode(listed) != text:
+        raise LawBroken(f"lossless: {text!r} came back as {codec.decode(listed)!r}.")
+
+
+def exact_bytes(codec: Codec, ids: Sequence[int]) -> None:
+    """Each id in range stands for bytes of its own, whatever stands beside it, even where they break a character.
+
+    So decoding is joining, and any bytes that have ids come back from them: with an id for every byte, as `byte` and
+    `bpe` have, that is any bytes at all; with one for every character, as `char` has, it is any row of these.
+
+    Args:
+        codec: the tokenizer.
+        ids: any, in range.
+
+    Raises:
+        LawBroken: what the ids are together and one by one, or which id is refused.
+    """
+    try:
+        alone = [codec.decode_bytes([one]) for one in ids]
+        together = codec.decode_bytes(ids)
+    except TextError as error:
+        raise LawBroken(f"bytes: ids {list(ids)} below vocab_size {codec.vocab_size} are refused: {error}") from None
+    if together != b"".join(alone):
+        raise LawBroken(f"bytes: ids {list(ids)} are {together!r}, and one by one {alone!r}.")
+
+
+def streams(codec: Codec, ids: Sequence[int], decoder: Callable[[Codec], StreamingDecoder] = StreamingDecoder) -> None:
+    """Decoded one id at a time, a text grows: what was handed out stays, and all of it is `codec.decode` of all ids.
+
+    No part of a character is handed out, and none is held back that is whole: what is not out yet is less than one
+    character.
+
+    Args:
+        codec: the tokenizer.
+        ids: any, in range; they may break characters.
+        decoder: what decodes them one at a time.
+
+    Raises:
+        LawBroken: after how many ids, what was out by then, and what it had to be.
+    """
+    decode, text, stream = codec.decode(ids), "", decoder(codec)
+    for count, one in enumerate(ids, 1):
+        text += stream.push(one)
+        so_far = codec.decode(ids[:count])
+        if not decode.startswith(text) or not so_far.startswith(text) or so_far[len(text) :] not in ("", "\ufffd"):
+            raise LawBroken(
+                f"stream: after {count} of the ids {list(ids)} {text!r} was handed out; "
+                f"these ids are {so_far!r}, and all of them {decode!r}."
+            )
+    text += stream.end()
+    if text != decode:
+        raise LawBroken(f"stream: the ids {list(ids)} are {decode!r}; one at a time they came out as {text!r}.")
+
+
+def saved_and_loaded(codec: Codec, text: str) -> None:
+    """Saved and loaded, a tokenizer is equal, is written the same again, and gives a text the same ids.
+
+    Args:
+        codec: the tokenizer.
+        text: one that it accepts.
+
+    Raises:
+        LawBroken: what differs.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        first, second = Path(folder, "first.json"), Path(folder, "second.json")
+        codec.save(first)
+        back = load(first)
+        back.save(second)
+        files = [file.read_text(encoding="utf-8") for file in (first, second)]
+    if back != codec or hash(back) != hash(codec) or back.vocab_size != codec.vocab_size:
+        raise LawBroken(f"saved: {codec!r} came back as {back!r}, which is another.")
+    if files[0] != files[1]:
+        raise LawBroken(f"saved: {codec!r} was saved, loaded and saved, and the two files differ.")
+    ids, again = codec.encode(text).tolist(), back.encode(text).tolist()
+    if ids != again:
+        raise LawBroken(f"saved: {text!r} is {ids}, and once loaded {again}.")
+    if codec.decode_bytes(ids) != back.decode_bytes(ids):
+        raise LawBroken(
+            f"saved: ids {ids} are {codec.decode_bytes(ids)!r}, and once loaded {back.decode_bytes(ids)!r}."
+        )
+
+
+def learns_alike(idea: Tokenizer, texts: Sequence[str], others: Sequence[str]) -> None:
+    """The same texts teach the same tokenizer: read once or kept in a list, and whatever was learned in between.
+
+    Args:
+        idea: what learns.
+        texts: that it learns from.
+        others: that the same part learns from in between.
+
+    Raises:
+        LawBroken: what was learned the second time.
+    """
+    first = idea.learn(texts)
+    with suppress(TokenizerError):  # they may be too little to learn from
+        idea.learn(others)
+    second = idea.learn(one for one in texts)  # a stream can be read once
+    if first != second or first.table() != second.table():
+        raise LawBroken(f"learn: {brief(list(texts))} taught {first!r}, and another time {second!r}.")
+
+
+def refuses_text(codec: Codec, text: str) -> None:
+    """What a tokenizer cannot hold is refused, with the character and its offset; half a character always is.
+
+    Everything before the offset is accepted, and what begins there is refused at once.
+
+    Args:
+        codec: the tokenizer.
+        text: any; it may hold lone surrogates.
+
+    Raises:
+        LawBroken: what was accepted, or what was said instead.
+    """
+    told = _refusal(codec, text)
+    if told is None:
+        half = next((at for at, one in enumerate(text) if 0xD800 <= ord(one) < 0xE000), None)
+        if half is not None:
+            raise LawBroken(f"refuses: {text!r} is accepted with the lone surrogate at offset {half}.")
+        return
+    found = PLACE.search(told)
+    at = int(found[1]) if found else len(text)
+    if at >= len(text) or f"U+{ord(text[at]):04X}" not in told:
+        raise LawBroken(
+            f"refuses: {text!r} is refused with {told!r}; expected the first character that cannot be, "
+            "as 'U+00E9', and 'at offset 5', counted in characters."
+        )
+    before, after = _refusal(codec, text[:at]), _refusal(codec, text[at:])
+    if before is not None:
+        raise LawBroken(f"refuses: {text!r} is refused at offset {at}, and {text[:at]!r} is refused too: {before!r}.")
+    if after is None or not re.search(r"\bat offset 0\b", after):
+        raise LawBroken(
+            f"refuses: {text!r} is refused at offset {at}, and {text[at:]!r} is not, at offset 0: {after!r}."
+        )
+
+
+def refuses_ids(codec: Codec, ids: Sequence[int]) -> None:
+    """An id out of range is refused, with its index.
+
+    Args:
+        codec: the tokenizer.
+        ids: any whole numbers, in range or not.
+
+    Raises:
+        LawBroken: what was decoded, or what was said instead.
+    """
+    wrong = next((at for at, one in enumerate(ids) if not 0 <= one < codec.vocab_size), None)
+    if wrong is None:
+        return
+    try:
+        found = codec.decode_bytes(ids)
+    except TextError as error:
+        if not re.search(rf"id {ids[wrong]} at index {wrong}\b", str(error)):
+            raise LawBroken(
+                f"refuses: ids {list(ids)} are refused with {str(error)!r}; "
+                f"expected 'id {ids[wrong]} at index {wrong}' in it."
+            ) from None
+        return
+    raise LawBroken(
+        f"refuses: id {ids[wrong]} at index {wrong} is not below vocab_size {codec.vocab_size}, "
+        f"and is decoded: {found!r}."
+    )
+
+
+def _refusal(codec: Codec, text: str) -> str | None:
+    """What is said of a text that is refused; None where it is accepted."""
+    try:
+        codec.encode(text)
+    except TextError as error:
+        return str(error)
+    return None

@@ -1,14 +1,23 @@
-"""The law of time: nothing feels the future, and the present is felt."""
+"""Laws of time, by gradients: nothing feels the future, the past is felt, and a window is as wide as it says."""
 
 from collections.abc import Callable
 
 import torch
+from einops import rearrange, reduce, repeat
+from jaxtyping import Float
 from torch import Tensor
 
 from nanotx.errors import LawBroken
+from nanotx.laws.values import cotangent
+
+Layer = Callable[[Tensor], Tensor]
+Influence = Float[Tensor, "t s"]
+"""The greatest gradient that arrives at input `s` from what is asked of output `t`."""
 
 
-def causal(layer: Callable[[Tensor], Tensor], x: Tensor, cut: int, seed: int = 0, tolerance: float = 0.0) -> None:
+def causal(
+    layer: Layer, x: Tensor, cut: int | None = None, seed: int = 0, tolerance: float = 0.0, alive: bool = True
+) -> None:
     """No output up to position `cut` feels an input after it, and together they feel the one at `cut`.
 
     A random cotangent is sent back from the outputs up to `cut`. A plain sum would not do: that of a layer norm's
@@ -16,27 +25,97 @@ def causal(layer: Callable[[Tensor], Tensor], x: Tensor, cut: int, seed: int = 0
 
     Args:
         layer: from `b t d` to `b t d`, with nothing random in it.
-        x: an input of ordinary scale; a saturated softmax rightly ignores its own position.
-        cut: the last position that is looked at.
+        x: an input of any scale.
+        cut: the last position that is looked at; None looks at every one in turn, each in rows of a batch of its own.
         seed: of the cotangent.
         tolerance: the greatest gradient that counts as none, where a device's kernel is not exact.
+        alive: whether `cut` itself must be felt; asked at ordinary scale, for a saturated softmax may ignore it.
 
     Raises:
         LawBroken: which position is felt, and by how much; or that `cut` is not.
     """
-    x = x.detach().clone().requires_grad_()
-    seen = layer(x)[:, : cut + 1]
-    cotangent = torch.randn(seen.shape, generator=torch.Generator().manual_seed(seed)).to(seen)
-    (gradient,) = torch.autograd.grad(seen, x, cotangent, allow_unused=True)
-    felt = torch.zeros(x.shape[1]) if gradient is None else gradient.abs().amax(dim=(0, 2))
-    for position in range(cut + 1, x.shape[1]):
-        if not felt[position] <= tolerance:
+    cuts = list(range(x.shape[1])) if cut is None else [cut]
+    felt = influence(layer, x, seed, cuts)
+    told = f"input of shape {tuple(x.shape)}, largest {x.abs().max():.3g}, seed {seed}"
+    for row, last in zip(felt, cuts, strict=True):
+        for position in range(last + 1, x.shape[1]):
+            if not row[position] <= tolerance:
+                raise LawBroken(
+                    f"causal: outputs up to {last} feel position {position} (gradient {row[position]:.3g}); {told}."
+                )
+        if alive and not row[last] > 0:
             raise LawBroken(
-                f"causal: outputs up to {cut} feel position {position} (gradient {felt[position]:.3g}); "
-                f"input of shape {tuple(x.shape)}, seed {seed}."
+                f"causal: outputs up to {last} do not feel position {last} itself, so nothing was shown; {told}."
             )
-    if not felt[cut] > 0:
-        raise LawBroken(
-            f"causal: outputs up to {cut} do not feel position {cut} itself, so nothing was shown; "
-            f"input of shape {tuple(x.shape)}, seed {seed}."
-        )
+
+
+def felt(layer: Layer, x: Tensor, seed: int = 0, reach: int | None = None) -> None:
+    """Every output feels its own input, and some earlier one; a layer that reads nothing breaks no law of time.
+
+    Args:
+        layer: from `b t d` to `b t d`, with nothing random in it.
+        x: an input of ordinary scale; a saturated softmax may ignore much.
+        seed: of the cotangent.
+        reach: how many positions an output looks at, its own the last of them; None for all of them. With a reach of
+            one no past is asked for.
+
+    Raises:
+        LawBroken: which output feels too little.
+    """
+    told = f"input of shape {tuple(x.shape)}, seed {seed}"
+    for position, row in enumerate(influence(layer, x, seed, alone=True)):
+        if not row[position] > 0:
+            raise LawBroken(f"felt: output {position} does not feel its own position; {told}.")
+        if position and reach != 1 and not row[:position].max() > 0:
+            raise LawBroken(f"felt: output {position} feels nothing of its past; {told}.")
+
+
+def window(layer: Layer, x: Tensor, reach: int, seed: int = 0, tolerance: float = 0.0) -> None:
+    """An output feels the oldest position of its window, and nothing older.
+
+    Args:
+        layer: from `b t d` to `b t d`, with nothing random in it.
+        x: an input of ordinary scale.
+        reach: how many positions an output looks at, its own the last of them.
+        seed: of the cotangent.
+        tolerance: the greatest gradient that counts as none.
+
+    Raises:
+        LawBroken: which output feels what is too old, or not the oldest.
+    """
+    told = f"reach {reach}, input of shape {tuple(x.shape)}, seed {seed}"
+    for position, row in enumerate(influence(layer, x, seed, alone=True)):
+        oldest = position - reach + 1
+        for older in range(oldest):
+            if not row[older] <= tolerance:
+                raise LawBroken(
+                    f"window: output {position} feels position {older} (gradient {row[older]:.3g}); {told}."
+                )
+        if oldest >= 0 and not row[oldest] > 0:
+            raise LawBroken(f"window: output {position} does not feel position {oldest}, its oldest; {told}.")
+
+
+def influence(layer: Layer, x: Tensor, seed: int = 0, cuts: list[int] | None = None, alone: bool = False) -> Influence:
+    """Who feels whom: for each cut, the greatest gradient at each input from the outputs up to that cut.
+
+    All cuts are looked at in one pass: each has rows of the batch for itself. A layer in which rows feel one another
+    looks as if it felt the future, so that law comes first.
+
+    Args:
+        layer: from `b t d` to `b t d`.
+        x: its input.
+        seed: of the random cotangent, the same for all cuts.
+        cuts: the last output of each row of the result; None for every position.
+        alone: whether the output at the cut is asked alone, and not those before it.
+    """
+    batch, time, _ = x.shape
+    last = torch.arange(time) if cuts is None else torch.tensor(cuts)
+    rows = repeat(x.detach(), "b t d -> (c b) t d", c=len(last)).requires_grad_()
+    at, limit = torch.arange(time), rearrange(last, "c -> c 1")
+    asked = repeat((at == limit) if alone else (at <= limit), "c t -> (c b) t 1", b=batch)
+    y = layer(rows)
+    if not y.requires_grad:
+        return torch.zeros(len(last), time)
+    weights = repeat(cotangent((batch, *y.shape[1:]), seed), "b t d -> (c b) t d", c=len(last)) * asked
+    (gradient,) = torch.autograd.grad(y, rows, weights.to(y), allow_unused=True, materialize_grads=True)
+    return reduce(gradient.abs().float(), "(c b) t d -> c t", "max", b=batch).cpu()

@@ -1,6 +1,7 @@
 """Norms: what brings each position's stream back to one scale."""
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from torch import nn
 
@@ -9,6 +10,8 @@ from nanotx.registry import Slot
 
 class Norm(Slot, ABC, slot="norm", package="nanotx.norm"):
     """The slot: a map from stream to stream that acts on each position alone."""
+
+    scale_free: ClassVar[bool] = True  # whether an input of another scale comes out the same
 
     @abstractmethod
     def build(self, dim: int) -> nn.Module:

@@ -1,6 +1,7 @@
 """No norm: the stream as it is."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import nn
 
@@ -11,6 +12,8 @@ from nanotx.norm import Norm
 @dataclass(frozen=True, kw_only=True)
 class NoNorm(Norm):
     """The stream as it is."""
+
+    scale_free: ClassVar[bool] = False
 
     def build(self, dim: int) -> nn.Module:
         return nn.Identity()

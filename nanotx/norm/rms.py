@@ -5,10 +5,15 @@ Source: Zhang and Sennrich 2019, https://arxiv.org/abs/1910.07467, equation 4
 
 from dataclasses import dataclass
 
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from nanotx.config import at_least
 from nanotx.norm import Norm
+
+Normed = Float[Tensor, "... d"]
+"""A stream, or the queries or keys of heads."""
 
 
 @Norm.register("rms")
@@ -22,4 +27,11 @@ class Rms(Norm):
         at_least(self, 0, "eps")
 
     def build(self, dim: int) -> nn.Module:
-        return nn.RMSNorm(dim, eps=self.eps)
+        return RmsNorm(dim, eps=self.eps)
+
+
+class RmsNorm(nn.RMSNorm):
+    """The library's, quick too where the stream comes in another format than the weights have."""
+
+    def forward(self, x: Normed) -> Normed:
+        return F.rms_norm(x, self.normalized_shape, self.weight.type_as(x), self.eps)

@@ -96,15 +96,18 @@ class Codec(ABC):
         """
         wanted = f"expected a whole number from 0 to {self.vocab_size - 1}"
         try:  # what numpy can take as a whole (an array, a tensor) is not taken one by one
-            array = np.asarray(ids if hasattr(ids, "__array__") else list(ids)).reshape(-1)
+            given = ids if hasattr(ids, "__array__") else list(ids)
+            array = np.asarray(given).reshape(-1)
         except (TypeError, ValueError) as error:
             raise TextError(f"{self.part}: these ids are no row of numbers ({error}); {wanted} each.") from None
         if not array.size:
             return array.astype(np.int64)
         if array.dtype.kind in "iu" and array.min() >= 0 and array.max() < self.vocab_size:
             return array
+        if array.dtype.kind not in "iu":  # numpy may have rounded what was given
+            array = np.asarray(given, dtype=object).reshape(-1)
         for index, one in enumerate(array.tolist()):
-            if type(one) is not int or not 0 <= one < self.vocab_size:
+            if not isinstance(one, int | np.integer) or isinstance(one, bool) or not 0 <= one < self.vocab_size:
                 raise TextError(f"{self.part}: id {one!r} at index {index} is out of range; {wanted}.")
         return array.astype(np.int64)
 

@@ -1,0 +1,166 @@
+"""Time against context, as a picture: a line for each part, its name at its end."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from passes import BOTH
+from reporting import Row
+from subjects import SUBJECTS
+from tables import named_places, place
+
+from nanotx.errors import ConfigError
+
+STYLE: Any = {
+    "font.size": 9.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#999999",
+    "axes.labelcolor": "#444444",
+    "xtick.color": "#666666",
+    "ytick.color": "#666666",
+    "grid.color": "#e6e6e6",
+    "grid.linewidth": 0.8,
+    "svg.hashsalt": "nanotx",
+}
+COLOURS = (
+    "#4477aa", "#ee6677", "#228833", "#aa3377", "#cc8833", "#44aaaa", "#882255", "#997700", "#6655aa", "#994455",
+)  # fmt: skip
+OURS, OUTSIDE = "#111111", "#999999"
+"""Of the reference among our own parts, and of those from outside."""
+GAP = 0.055
+"""How far apart two names are at least, in heights of a panel."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One part in one panel."""
+
+    colour: str
+    points: list[tuple[int, float]]  # contexts, and microseconds a token
+
+
+def draw(rows: Sequence[Row], file: Path) -> None:
+    """Small multiples: a row of panels for each slot and pass, a column for each place and dtype.
+
+    Args:
+        rows: of a benchmark; several slots are drawn by forward and backward alone.
+        file: its suffix says in which format.
+
+    Raises:
+        ConfigError: nothing was timed.
+    """
+    kept = drawable(rows)
+    if not kept:
+        raise ConfigError("--plot: nothing was timed, so there is nothing to draw.")
+    across = list(dict.fromkeys(key(row)[2:] for row in kept))
+    down = list(dict.fromkeys(key(row)[:2] for row in kept))
+    names, size = named_places(rows), (0.4 + 4.7 * len(across), 0.4 + 3.2 * len(down))
+    with rc_context(STYLE):
+        figure = Figure(figsize=size, layout="constrained")
+        panels = figure.subplots(len(down), len(across), squeeze=False, sharex=True, sharey="row")
+        filled = []
+        for index, row in enumerate(down):
+            for panel, column in zip(panels[index], across, strict=True):
+                if mine := [one for one in kept if key(one) == (*row, *column)]:
+                    title = f"{row[0]}, {row[1]}, {column[1]} on {names[column[0]]}" + ", compiled" * column[2]
+                    filled.append((panel, fill(panel, title, mine)))
+            panels[index][0].set_ylabel("microseconds a token")
+        for panel, lines in filled:  # when the limits, which panels share, are known
+            name_lines(panel, lines)
+        for panel in panels[-1]:
+            panel.set_xlabel("context")
+        figure.savefig(file, dpi=160, metadata={"Date": None} if file.suffix == ".svg" else None)
+
+
+def drawable(rows: Sequence[Row]) -> list[Row]:
+    """Rows that have a time, all of one width: that in which there are the most contexts."""
+    slots = {row["slot"] for row in rows}
+    timed = [row for row in rows if row["median_ms"] and (len(slots) == 1 or row["pass"] == BOTH)]
+    contexts: dict[tuple[int, int], set[int]] = {}
+    for row in timed:
+        contexts.setdefault((row["dim"], row["heads"]), set()).add(row["time"])
+    width = max(contexts, key=lambda one: len(contexts[one]), default=None)
+    return [row for row in timed if (row["dim"], row["heads"]) == width]
+
+
+def key(row: Row) -> tuple[Any, ...]:
+    """The panel that a row belongs to."""
+    return row["slot"], row["pass"], place(row), row["dtype"], row["compiled"]
+
+
+def fill(panel: Axes, title: str, rows: Sequence[Row]) -> dict[str, Line]:
+    """One panel without the names of its lines, which are returned with their colours."""
+    points: dict[str, dict[int, float]] = {}
+    for row in rows:
+        points.setdefault(row["name"], {})[row["time"]] = 1e3 * row["median_ms"] / (row["batch"] * row["time"])
+    dress(panel, title, sorted({context for line in points.values() for context in line}))
+    subject = SUBJECTS[rows[0]["slot"]]
+    others = iter(COLOURS * (1 + len(points) // len(COLOURS)))
+    lines = {}
+    for name in sorted(points):
+        ours, outside = name == subject.references[0], name in subject.twins
+        colour = OURS if ours else OUTSIDE if outside else next(others)
+        lines[name] = Line(colour=colour, points=sorted(points[name].items()))
+        dashes, width = (0, (4, 2)) if outside else "-", 2.2 if ours else 1.4
+        panel.plot(*zip(*lines[name].points, strict=True), color=colour, ls=dashes, lw=width, marker="o", ms=3)
+    return lines
+
+
+def dress(panel: Axes, title: str, contexts: Sequence[int]) -> None:
+    """A title, and axes that say no more than they must."""
+    panel.set_title(title, loc="left", fontsize=9.5, fontweight="bold", color="#333333")
+    panel.set_xscale("log", base=2)
+    panel.set_yscale("log")
+    panel.grid(axis="y")
+    panel.xaxis.set_major_locator(FixedLocator(contexts))
+    panel.xaxis.set_minor_locator(NullLocator())
+    panel.xaxis.set_major_formatter(FuncFormatter(lambda at, _: f"{at / 1024:.0f}k" if at >= 1024 else f"{at:.0f}"))
+    panel.yaxis.set_major_formatter(FuncFormatter(lambda at, _: f"{at:g}"))
+    panel.tick_params(which="both", length=0)
+
+
+def name_lines(panel: Axes, lines: dict[str, Line]) -> None:
+    """Each name at the end of its line, or as near as the other names let it."""
+    low, high = (math.log(limit) for limit in panel.get_ylim())
+    ends = {name: (math.log(line.points[-1][1]) - low) / (high - low) for name, line in lines.items()}
+    for name, height in apart(ends, GAP).items():
+        panel.annotate(
+            name,
+            xy=lines[name].points[-1],
+            xytext=(1.05, height),
+            textcoords="axes fraction",
+            color=lines[name].colour,
+            fontsize=8.5,
+            va="center",
+            arrowprops={"arrowstyle": "-", "color": lines[name].colour, "lw": 0.5, "shrinkA": 1, "shrinkB": 3},
+        )
+
+
+def apart(heights: dict[str, float], gap: float) -> dict[str, float]:
+    """Heights in the same order, at least so far apart, and each group of near ones about its middle."""
+    groups: list[list[str]] = []
+    middle = {}
+    for name in sorted(heights, key=lambda name: heights[name]):
+        groups.append([name])
+        middle[name] = heights[name]
+        while len(groups) > 1 and touching(groups[-2], groups[-1], middle, gap):
+            last = groups.pop()
+            groups[-1] += last
+            middle[groups[-1][0]] = sum(heights[one] for one in groups[-1]) / len(groups[-1])
+    return {
+        name: middle[group[0]] + gap * (index - (len(group) - 1) / 2)
+        for group in groups
+        for index, name in enumerate(group)
+    }
+
+
+def touching(lower: list[str], upper: list[str], middle: dict[str, float], gap: float) -> bool:
+    """Whether two groups of names would lie on one another."""
+    return middle[upper[0]] - middle[lower[0]] < gap * (len(lower) + len(upper)) / 2

@@ -1,0 +1,43 @@
+"""How fast the other layers are: feed-forwards, blocks, norms, and positions within an `sdpa`; first the laws.
+
+python benchmarks/layers.py --device cpu --json benchmarks/results/layers-cpu.json
+python benchmarks/layers.py --slots ffn,norm --load mine.py
+"""
+
+from dataclasses import dataclass
+
+from workbench import Flags, read, run
+
+from nanotx.door import through
+from nanotx.errors import ConfigError, did_you_mean
+
+SLOTS = ("ffn", "block", "norm", "position")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerFlags(Flags):
+    """Times every registered part that obeys its laws on this very device and in this dtype, and no other."""
+
+    slots: str = ",".join(SLOTS)  # which slots
+
+    def chosen(self) -> tuple[str, ...]:
+        """The slots that were asked for.
+
+        Raises:
+            ConfigError: there is none of some name.
+        """
+        names = [word.strip() for word in self.slots.split(",")]
+        for name in names:
+            if name not in SLOTS:
+                raise ConfigError(f"slots: no slot {name!r}.{did_you_mean(name, SLOTS)} Known: {', '.join(SLOTS)}.")
+        return tuple(slot for slot in SLOTS if slot in names)
+
+
+def main() -> int:
+    """Layers."""
+    flags = read(LayerFlags, "layers.py")
+    return run(flags, flags.chosen())
+
+
+if __name__ == "__main__":
+    through(main)

@@ -1,0 +1,56 @@
+"""Whether what is wished for now agrees with the run that is to go on."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from nanotx.attention import Attention
+from nanotx.config import to_table
+from nanotx.errors import ConfigError
+from nanotx.recipe import Recipe
+
+FREE = {"device", "dtype", "threads", "compile"} | {
+    f"train.{name}" for name in ("steps", "eval_every", "sample_every", "sample_tokens", "checkpoint_every")
+}
+
+
+def check_agreement(saved: Recipe, wished: Recipe) -> None:
+    """Raise ConfigError where flags or files wish for another run than the one that lies there.
+
+    Free to change: a longer `train.steps`, how often it is looked at, the machine, and among attentions that are
+    one function, the writing, with the fields that one writing alone has.
+    """
+    old, new = dict(leaves(to_table(saved))), dict(leaves(to_table(wished)))
+    differences = []
+    for key in sorted(old.keys() | new.keys()):
+        was, wish = old.get(key), new.get(key)
+        if was != wish and key not in FREE and not is_writing(key, old, new):
+            differences.append(f"{key} was {was!r}, not {wish!r}")
+    if wished.train.steps < saved.train.steps:
+        differences.append(f"train.steps was {saved.train.steps}, and {wished.train.steps} is fewer")
+    if differences:
+        raise ConfigError(
+            f"--resume: the run was begun otherwise: {'; '.join(differences)}. "
+            "Leave these out to go on with it, or begin a new run with another --run."
+        )
+
+
+def is_writing(key: str, old: dict[str, Any], new: dict[str, Any]) -> bool:
+    """Whether a key that differs says only how an attention writes its function."""
+    place, _, field = key.rpartition(".")
+    parts = [leaves.get(f"{place}.part") for leaves in (old, new)]
+    if not place.endswith("attention") or None in parts or parts[0] == parts[1]:
+        return False
+    one, other = (Attention.find(str(part)).function for part in parts)
+    return one == other != "" and (field == "part" or None in (old.get(key), new.get(key)))
+
+
+def leaves(table: Any, at: str = "") -> Iterator[tuple[str, Any]]:
+    """The plain values of a table under dotted names."""
+    if isinstance(table, dict):
+        for key, item in table.items():
+            yield from leaves(item, f"{at}.{key}" if at else key)
+    elif isinstance(table, list) and any(isinstance(item, dict) for item in table):
+        for index, item in enumerate(table):
+            yield from leaves(item, f"{at}.{index}")
+    else:
+        yield at, table

@@ -1,0 +1,50 @@
+"""A run's course, as far as the rows of its journal have told it."""
+
+from nanotx.journal import Row
+
+
+class Course:
+    """What is known of a run by now."""
+
+    def __init__(self) -> None:
+        self.title, self.steps, self.tokens = "", 1, 0
+        self.floor: float | None = None
+        self.step: Row = {}
+        self.sample: Row = {}
+        self.evals: list[Row] = []
+        self.losses: list[float] = []
+        self.speed = 0.0
+
+    def take(self, row: Row) -> None:
+        """Take in what happened."""
+        event = row["event"]
+        if event in ("start", "resume"):
+            self.title, self.steps, self.tokens = row["title"], row["steps"], row["tokens_per_step"]
+            self.floor = row.get("floor")
+        elif event == "step":
+            self.step = row
+            self.losses.append(row["loss"])
+            speed = row["tokens_per_second"]
+            self.speed = 0.95 * self.speed + 0.05 * speed if self.speed else speed
+        elif event == "eval":
+            self.evals.append(row)
+        elif event == "sample":
+            self.sample = row
+
+    def status(self) -> str:
+        """The newest step in words: the mean loss of the last few, and how long it will take."""
+        last = self.losses[-20:]
+        left = (self.steps - self.step["step"]) * self.tokens / self.speed if self.speed else 0.0
+        return f"loss {sum(last) / len(last):.3f}  {self.speed:,.0f} tokens/s  {clock(left)} left"
+
+
+def gap(row: Row) -> float:
+    """How much worse the validation text is predicted than the training text, in nats per token."""
+    return float(row["val_loss"] - row["train_loss"])
+
+
+def clock(seconds: float) -> str:
+    """Seconds as hours, minutes and seconds."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

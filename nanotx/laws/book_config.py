@@ -1,0 +1,50 @@
+"""The law of configs, which every part of every slot obeys."""
+
+from typing import Any, get_args, get_origin
+
+from hypothesis import strategies as st
+
+from nanotx.config import fields, inner, is_slot
+from nanotx.laws.config import config_round_trip
+from nanotx.laws.law import Case, Law, Where
+from nanotx.laws.strategies import ideas
+from nanotx.laws.texts import changed, texts
+
+whole = st.integers(-(2**62), 2**62) | st.integers(0, 3)
+numbers = st.floats(allow_nan=False, allow_infinity=False) | st.floats(0, 1) | st.sampled_from([0.0, 1e-300, 5e22])
+VALUES: dict[Any, st.SearchStrategy[Any]] = {str: texts(), int: whole, float: numbers, bool: st.booleans()}
+"""Any values of the plain types; what a part refuses, it does without."""
+
+
+def values(kind: Any) -> st.SearchStrategy[Any] | None:
+    """Any values of a field's type; None where the type is none of the plain ones."""
+    if inner(kind) is not kind:
+        inside = values(inner(kind))
+        return None if inside is None else st.none() | inside
+    if get_origin(kind) is tuple:
+        several = [values(one) for one in get_args(kind) if one is not Ellipsis]
+        known = [one for one in several if one is not None]
+        if len(known) < len(several):
+            return None
+        return st.lists(known[0], max_size=3).map(tuple) if Ellipsis in get_args(kind) else st.tuples(*known)
+    return None if is_slot(kind) else VALUES.get(kind)
+
+
+@st.composite
+def draw_any(draw: st.DrawFn, part: type[Any], where: Where) -> Case:
+    """A part with any values that it accepts, not only with such as are tried quickly."""
+    idea = draw(ideas(part))
+    for name, kind in fields(part).items():
+        strategy = values(kind)
+        if strategy is not None and draw(st.booleans()):
+            idea = changed(idea, **{name: draw(strategy)})
+    return Case(idea=idea)
+
+
+CONFIG = Law(
+    name="config",
+    about="written as a table, as TOML and as JSON and read back, it is the same value",
+    case=Case,
+    draw=draw_any,
+    check=lambda case: config_round_trip(case.idea),
+)

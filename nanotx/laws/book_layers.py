@@ -1,0 +1,323 @@
+"""The laws of layers: of attention, block, ffn and norm, each on random parts, sizes, weights and inputs."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from nanotx.attention import Attention
+from nanotx.block import Block
+from nanotx.config import fields
+from nanotx.laws import equality, numbers, time, values
+from nanotx.laws.law import Case, Law, Where
+from nanotx.laws.strategies import Drawn, batches, cuts, ideas, ordinary, scales, seeds, times
+from nanotx.laws.weights import redrawn, share_weights
+from nanotx.past import Past
+from nanotx.position import Position, Positioning
+from nanotx.position.none import NoPosition
+from nanotx.shapes import Stream
+
+TOLERANCES = {("cpu", "float32"): 1e-5, ("cuda", "float32"): 1e-4, ("mps", "float32"): 1e-4}
+COARSE = 3e-2
+"""By how much outputs may differ, relative to the largest (or 1), by device; COARSE in half of the bits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerCase(Case):
+    """A layer with random weights, and a random input for it."""
+
+    dim: int = 1  # width of the stream
+    batch: int = 1
+    time: int = 1
+    seed: int = 0  # of the weights and of the input
+    scale: float = 1.0  # of the input; 0 is an input of zeros
+    padding: float = 0.0  # scale of what a text is padded with
+    cut: int = 0  # a position
+    cuts: tuple[int, ...] = ()  # where the pieces but the first begin
+    lengths: tuple[int, ...] = ()  # of the rows, where they differ
+    position: Position = NoPosition()  # what an attention or a block is told of its tokens' places
+    device: str = "cpu"
+    dtype: str = "float32"
+
+    def layer(self, idea: Any = None, shift: int = 0) -> nn.Module:
+        """The layer, nothing in it random, its weights drawn anew so that no norm is left at one and no bias at zero.
+
+        Raises:
+            ConfigError: the parts do not fit one another.
+        """
+        idea = self.idea if idea is None else idea
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed + shift)
+            layer = redrawn(idea.build(self.dim), self.seed + shift)
+            placed = Placed(layer, self.place(idea), isinstance(idea, Attention | Block), self.device, self.dtype)
+        return placed.to(self.device).eval()
+
+    def place(self, idea: Any) -> Positioning:
+        """Where the layer's tokens stand."""
+        attentions = attentions_of(idea)
+        for attention in attentions:
+            attention.check_position(self.position)
+        return self.position.build(self.dim, attentions[0].heads if attentions else 1, self.time)
+
+    def x(self, scale: float | None = None, shift: int = 0) -> Stream:
+        """The input."""
+        generator = torch.Generator().manual_seed(self.seed + shift)
+        x = torch.randn(self.batch, self.time, self.dim, generator=generator)
+        return x.to(self.device) * (self.scale if scale is None else scale)
+
+    def fits(self) -> None:
+        for attention in attentions_of(self.idea):
+            attention.check_device(self.device)
+        with torch.device("meta"):
+            self.place(self.idea)
+            self.idea.build(self.dim)
+
+    @property
+    def tolerance(self) -> float:
+        """By how much outputs may differ, relative to the largest (or 1)."""
+        return TOLERANCES[self.device, self.dtype] if self.dtype == "float32" else COARSE
+
+
+def attentions_of(idea: Any) -> tuple[Attention, ...]:
+    """Those that a layer is, or has."""
+    return (idea,) if isinstance(idea, Attention) else idea.attentions if isinstance(idea, Block) else ()
+
+
+class Placed(nn.Module):
+    """A layer as training runs it: told where its tokens stand, its mathematics in a format of its own."""
+
+    def __init__(self, layer: nn.Module, position: Positioning, reads: bool, device: str, dtype: str) -> None:
+        super().__init__()
+        self.layer, self.position, self.reads = layer, position, reads
+        self.device, self.dtype = device, getattr(torch, dtype)
+
+    def forward(self, x: Stream, past: Past | None = None) -> Stream:
+        mixed = torch.autocast(self.device, dtype=self.dtype) if self.dtype is not torch.float32 else nullcontext()
+        with mixed:
+            y: Tensor = self.layer(x, self.position, past) if self.reads else self.layer(x)
+        return y
+
+
+# Random cases.
+
+Draw = Callable[[type[Any], Where], st.SearchStrategy[LayerCase]]
+
+positions = st.sampled_from(sorted(Position.names(), key=lambda name: (name != "none", name))).flatmap(
+    lambda name: ideas(Position.find(name))
+)
+
+
+@st.composite
+def layers(
+    draw: Drawn,
+    part: type[Any],
+    where: Where,
+    inputs: st.SearchStrategy[float] = ordinary,
+    *,
+    widths: Sequence[int] = (4, 6, 8),
+    read: bool = False,
+) -> LayerCase:
+    """A layer of this part, its heads so wide; with `read`, also a cut, pieces and lengths of rows."""
+    idea = draw(ideas(part))
+    attentions = attentions_of(idea)
+    heads = attentions[0].heads if attentions else draw(st.integers(1, 2))
+    length, batch = draw(times), draw(batches)
+    position = draw(positions) if attentions else NoPosition()
+    return LayerCase(
+        idea=idea,
+        dim=heads * draw(st.sampled_from(widths)),
+        batch=batch,
+        time=length,
+        seed=draw(seeds),
+        scale=draw(inputs),
+        padding=draw(st.sampled_from([0.0, 1.0, 1e4])) if read else 0.0,
+        cut=draw(st.integers(0, length - 1)) if read else 0,
+        cuts=draw(cuts(length)) if read else (),
+        lengths=draw(st.just(()) | st.tuples(*[st.integers(1, length)] * batch)) if read else (),
+        position=position,
+        device=where.device,
+        dtype=where.dtype,
+    )
+
+
+def plain(part: type[Any], where: Where) -> st.SearchStrategy[LayerCase]:
+    """Inputs of ordinary scale."""
+    return layers(part, where)
+
+
+def broad(part: type[Any], where: Where) -> st.SearchStrategy[LayerCase]:
+    """Inputs of scale 1 for broad heads, in which no single rounding weighs much."""
+    return layers(part, where, st.just(1.0), widths=(16, 24))
+
+
+def read(part: type[Any], where: Where) -> st.SearchStrategy[LayerCase]:
+    """Inputs of ordinary scale, and how they are cut."""
+    return layers(part, where, read=True)
+
+
+def extreme(part: type[Any], where: Where) -> st.SearchStrategy[LayerCase]:
+    """Inputs from tiny to huge."""
+    return layers(part, where, scales)
+
+
+def extreme_read(part: type[Any], where: Where) -> st.SearchStrategy[LayerCase]:
+    """Inputs from tiny to huge, and how they are cut."""
+    return layers(part, where, scales, read=True)
+
+
+def any_scale(part: type[Any], where: Where) -> st.SearchStrategy[LayerCase]:
+    """Inputs from tiny to huge, and those of zeros."""
+    return layers(part, where, scales | st.just(0.0))
+
+
+# The laws.
+
+
+def rows(case: LayerCase) -> None:
+    """Rows of a batch do not feel one another."""
+    values.rows(case.layer(), case.x(), case.seed + 1, case.tolerance)
+
+
+def causal(case: LayerCase) -> None:
+    """No output feels a later input, at any scale."""
+    time.causal(case.layer(), case.x(), seed=case.seed, alive=False)
+
+
+def felt(case: LayerCase) -> None:
+    """An output feels its own input, and its past."""
+    time.felt(case.layer(), case.x(), case.seed, reach_of(attentions_of(case.idea)))
+
+
+def prefix(case: LayerCase) -> None:
+    """What comes out for a beginning is the beginning of what comes out."""
+    values.time_prefix(case.layer(), case.x(), case.cut, case.tolerance)
+
+
+def padding(case: LayerCase) -> None:
+    """What a text is padded with on its right changes nothing."""
+    values.right_padding(case.layer(), case.x(), case.x(case.padding, shift=1), case.tolerance)
+
+
+def cache(case: LayerCase) -> None:
+    """Read in pieces with a past, a text gives what it gives at once."""
+    equality.cache_agrees(case.layer(), case.x(), case.cuts, case.tolerance, case.lengths)
+
+
+def window(case: LayerCase) -> None:
+    """An output feels the oldest of its window, and nothing older."""
+    far = reach_of(attentions_of(case.idea))
+    if far is not None:
+        time.window(case.layer(), case.x(), far, case.seed)
+
+
+def one_function(case: LayerCase) -> None:
+    """A writing of a function is that function, gradients too."""
+    one, plain = case.layer(), case.layer(written_out(case.idea), shift=1)
+    share_weights(plain, one)
+    equality.equivalent(one, plain, case.x(), case.seed, 10 * case.tolerance)
+
+
+def alone(case: LayerCase) -> None:
+    """Each position comes out as if it stood alone."""
+    values.alone(case.layer(), case.x(), case.tolerance)
+
+
+def own_place(case: LayerCase) -> None:
+    """A position feels itself."""
+    time.felt(case.layer(), case.x(), case.seed, reach=1)
+
+
+def keeps_scale(case: LayerCase) -> None:
+    """An input of another scale comes out the same."""
+    numbers.keeps_scale(case.layer(), case.x(1.0), 4.0)
+
+
+def near(case: LayerCase) -> None:
+    """In bfloat16, outputs and gradients stay near those in float32."""
+    numbers.near_in(case.layer(), case.x(), torch.bfloat16)
+
+
+def state(case: LayerCase) -> None:
+    """The state is all there is to a layer."""
+    numbers.state_is_all(case.layer(), case.layer(shift=1), case.x(), case.tolerance)
+
+
+def finite(case: LayerCase) -> None:
+    """Outputs and gradients are finite, at any scale and at zero."""
+    numbers.finite(case.layer(), case.x(), case.seed)
+
+
+def compiled(case: LayerCase) -> None:
+    """Compiled, it is the same function."""
+    numbers.compile_agrees(case.layer(), case.x(), 10 * case.tolerance, case.seed)
+
+
+def reach_of(attentions: tuple[Attention, ...]) -> int | None:
+    """How far back one layer looks: as far as the farthest of its attentions."""
+    reaches = [attention.reach or 0 for attention in attentions]
+    return max(reaches) if all(reaches) else None
+
+
+def written_out(idea: Attention) -> Attention:
+    """Another part that is the same function, the plainest that names it."""
+    names = [name for name in ("fused", "per_head", *Attention.names()) if name != idea.part]
+    other = next(other for other in map(Attention.find, names) if other.function == idea.function)
+    shared = fields(other).keys() & fields(type(idea)).keys()
+    plain: Attention = other(**{name: getattr(idea, name) for name in shared})
+    return plain
+
+
+def law(name: str, draw: Draw, check: Callable[[LayerCase], None], **more: Any) -> Law:
+    """A law that is shown on layers."""
+    return Law(name=name, about=inspect.cleandoc(check.__doc__ or ""), case=LayerCase, draw=draw, check=check, **more)
+
+
+def has_reach(part: type[Any]) -> bool:
+    """Whether a part looks back only so far."""
+    return part().reach is not None
+
+
+def same_as_another(part: type[Any]) -> bool:
+    """Whether a part says that it is the same function as another."""
+    others = (Attention.find(name) for name in Attention.names() if name != part.part)
+    return bool(part.function) and any(other.function == part.function for other in others)
+
+
+ROWS = law("rows", plain, rows)
+TIME = (
+    law("causal", extreme, causal),
+    law("felt", plain, felt),
+    law("prefix", read, prefix),
+    law("padding", extreme_read, padding),
+    law("cache", read, cache),
+)
+NUMBERS = (
+    law("near", broad, near),
+    law("state", plain, state),
+    law("finite", any_scale, finite),
+    law("compiled", plain, compiled, on_request=True),
+)
+ALONE = law("alone", plain, alone)
+
+LAWS = {
+    "attention": (
+        ROWS,
+        *TIME,
+        law("window", plain, window, fits=has_reach),
+        law("same", plain, one_function, fits=same_as_another),
+        *NUMBERS,
+    ),
+    "block": (ROWS, *TIME, *NUMBERS),
+    "ffn": (ALONE, *NUMBERS),
+    "norm": (
+        ALONE,
+        law("felt", plain, own_place),
+        law("scale", plain, keeps_scale, fits=lambda part: part.scale_free),
+        *NUMBERS,
+    ),
+}

@@ -1,0 +1,213 @@
+"""The laws of schedules, optimizers and data, and the cases on which they are shown."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from nanotx.config import fields
+from nanotx.data import Windows
+from nanotx.laws.law import Case, Law, Where
+from nanotx.laws.learning import Parameters, descends, grouped, pure, resumes, still, total
+from nanotx.laws.strategies import ideas, seeds
+from nanotx.laws.texts import changed
+from nanotx.laws.windows import next_token, once, ordered, shuffled_anew
+from nanotx.optimizers import Optimizer
+from nanotx.schedules import Schedule
+
+# Schedules.
+
+
+@dataclass(frozen=True, kw_only=True)
+class Course(Case):
+    """A schedule, the length of a run and of another, and the steps that are asked for."""
+
+    steps: int = 1
+    other: int = 1
+    at: tuple[int, ...] = ()
+
+
+@st.composite
+def draw_course(draw: st.DrawFn, part: type[Schedule], where: Where) -> Course:
+    """Any schedule, also one of zeros, and any run, also one that is as long as the warm-up."""
+    idea = draw(ideas(part))
+    for name, kind in fields(part).items():
+        if kind in (int, float) and draw(st.integers(0, 3)) == 3:
+            idea = changed(idea, **{name: kind(0)})
+    sizes = [getattr(idea, name) for name, kind in fields(part).items() if kind is int]
+    edges = [1, 200, *(max(1, size + beside) for size in sizes for beside in (-1, 0, 1))]
+    lengths, far = st.integers(1, 40) | st.sampled_from(edges), st.sampled_from([10**4, 10**9])
+    at = draw(st.lists(st.integers(0, 220) | far, max_size=8))
+    return Course(idea=idea, steps=draw(lengths), other=draw(lengths), at=tuple(at))
+
+
+# Optimizers.
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lesson(Case):
+    """An optimizer, and the parameters of a model that is very small."""
+
+    seed: int = 0  # of the parameters and their gradients
+    layers: int = 1
+    frozen: tuple[int, ...] = ()  # which of them do not learn, counted from 1; the first always does
+    steps: int = 1
+    cut: int = 0  # after how many steps it is stopped
+
+    def parameters(self, scale: float = 1.0) -> Parameters:
+        """Matrices, biases and norms, by name."""
+        shapes: dict[str, tuple[int, ...]] = {"embedding.weight": (5, 4)}
+        for layer in range(self.layers):
+            inside = {"attention.to_out.weight": (4, 4), "ffn.to_hidden.weight": (6, 4), "ffn.to_hidden.bias": (6,)}
+            shapes |= {f"blocks.{layer}.{name}": shape for name, shape in inside.items()}
+        shapes["norm.weight"] = (4,)
+        generator = torch.Generator().manual_seed(self.seed)
+        return {
+            name: nn.Parameter(torch.randn(shape, generator=generator) * scale, index not in self.frozen)
+            for index, (name, shape) in enumerate(shapes.items())
+        }
+
+    def gradients(self) -> list[dict[str, Tensor]]:
+        """Of each step."""
+        generator = torch.Generator().manual_seed(self.seed + 1)
+        named = self.parameters()
+        draw = {name: torch.randn((self.steps, *one.shape), generator=generator) for name, one in named.items()}
+        return [{name: one[step] for name, one in draw.items()} for step in range(self.steps)]
+
+    def targets(self) -> dict[str, Tensor]:
+        """Far from every parameter of a small scale, on either side."""
+        generator = torch.Generator().manual_seed(self.seed + 2)
+        return {name: 10 * torch.randn(one.shape, generator=generator).sign() for name, one in self.parameters().items()}
+
+
+@st.composite
+def draw_lesson(draw: st.DrawFn, part: type[Optimizer], where: Where) -> Lesson:
+    """Any optimizer, parameters and stop."""
+    steps, layers = draw(st.integers(1, 5)), draw(st.integers(1, 3))
+    return Lesson(
+        idea=draw(ideas(part)),
+        seed=draw(seeds),
+        layers=layers,
+        frozen=tuple(sorted(draw(st.sets(st.integers(1, 1 + 3 * layers), max_size=3)))),
+        steps=steps,
+        cut=draw(st.integers(0, steps)),
+    )
+
+
+# Data.
+
+
+@dataclass(frozen=True, kw_only=True)
+class Numbered:
+    """A text in which each token is its own place, and how it is cut into windows."""
+
+    kind: ClassVar[type[Windows]] = Windows
+    length: int = 2
+    context: int = 1
+    seed: int = 0
+
+    def build(self) -> Windows:
+        """The training examples."""
+        return self.kind(ids=np.arange(self.length), context=self.context, seed=self.seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading(Case):
+    """A text, and the rows and steps that are asked of it."""
+
+    batch: int = 1
+    steps: tuple[int, ...] = (0,)
+    other: int = 1  # how much higher another seed is
+
+
+@st.composite
+def draw_reading(draw: st.DrawFn, part: type[Any], where: Where, many: bool = False) -> Reading:
+    """A text of any length, or of so many windows that no two orders are alike by chance."""
+    context = draw(st.integers(4, 9) if many else st.integers(1, 9))
+    length = context + draw(st.integers(15, 20)) * context if many else context + 1 + draw(st.integers(0, 60))
+    steps = tuple(draw(st.lists(st.integers(0, 4) | st.integers(0, 60), min_size=1, max_size=5, unique=True)))
+    idea = part(length=length, context=context, seed=draw(seeds | st.integers(0, 2**62)))
+    return Reading(idea=idea, batch=draw(st.integers(1, 7)), steps=steps, other=draw(st.integers(1, 9)))
+
+
+LAWS: dict[str, tuple[Law, ...]] = {
+    "schedule": (
+        Law(
+            name="total",
+            about="any step has a factor, finite and not below zero, and no run is all zeros",
+            case=Course,
+            draw=draw_course,
+            check=lambda case: total(case.idea, case.at, case.steps),
+        ),
+        Law(
+            name="pure",
+            about="a step's factor is the same whatever was asked before",
+            case=Course,
+            draw=draw_course,
+            check=lambda case: pure(case.idea, (*case.at, *range(min(case.steps, 12))), case.steps, case.other),
+        ),
+    ),
+    "optimizer": (
+        Law(
+            name="groups",
+            about="every parameter that learns lies in one group, every group has its base_lr",
+            case=Lesson,
+            draw=draw_lesson,
+            check=lambda case: grouped(case.idea, case.parameters()),
+        ),
+        Law(
+            name="still",
+            about="without a gradient nothing moves but what its group decays",
+            case=Lesson,
+            draw=draw_lesson,
+            check=lambda case: still(case.idea, case.parameters()),
+        ),
+        Law(
+            name="descends",
+            about="small steps from a fresh start lower a convex loss, of every parameter",
+            case=Lesson,
+            draw=draw_lesson,
+            check=lambda case: descends(case.idea, case.parameters(0.1), case.targets(), case.steps, rate=0.01),
+        ),
+        Law(
+            name="resumes",
+            about="stopped, saved and loaded it goes on to the bit as if it had not been",
+            case=Lesson,
+            draw=draw_lesson,
+            check=lambda case: resumes(case.idea, case.parameters(), case.gradients(), case.cut),
+        ),
+    ),
+    "data": (
+        Law(
+            name="next",
+            about="each row is a window of the text, its target at every place the next token",
+            case=Reading,
+            draw=draw_reading,
+            check=lambda case: next_token(case.idea.build(), case.steps[0], case.batch),
+        ),
+        Law(
+            name="once",
+            about="every epoch shows each window once, side by side, whatever the batch",
+            case=Reading,
+            draw=draw_reading,
+            check=lambda case: once(case.idea.build(), case.batch, epochs=3),
+        ),
+        Law(
+            name="order",
+            about="one order of rows, a pure function of seed and step, for any batch and so for any ranks",
+            case=Reading,
+            draw=draw_reading,
+            check=lambda case: ordered(case.idea.build(), case.steps, case.batch),
+        ),
+        Law(
+            name="fresh",
+            about="each epoch and each seed has another order, and another first cut",
+            case=Reading,
+            draw=lambda part, where: draw_reading(part, where, many=True),
+            check=lambda case: shuffled_anew(case.idea.build(), 12, case.idea.seed + case.other),
+        ),
+    ),
+}

@@ -1,0 +1,185 @@
+"""The laws of the whole model, on random parts, sizes, weights and ids."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from nanotx.block import Block
+from nanotx.laws import equality, numbers, time, values
+from nanotx.laws.book_layers import reach_of
+from nanotx.laws.law import Case, Law, Where
+from nanotx.laws.strategies import Drawn, batches, cuts, ideas, seeds, times
+from nanotx.laws.weights import redrawn
+from nanotx.model import Model, Transformer
+from nanotx.norm import Norm
+from nanotx.position import Position
+from nanotx.shapes import Logits, Stream, Tokens
+
+TOLERANCES = {"cpu": 1e-5, "cuda": 1e-4, "mps": 1e-4}
+"""By how much scores may differ, relative to the largest (or 1)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCase(Case):
+    """A model with random weights, and random ids for it."""
+
+    vocab_size: int = 2
+    batch: int = 1
+    time: int = 1
+    seed: int = 0  # of the weights and of the ids
+    cut: int = 0  # a position
+    cuts: tuple[int, ...] = ()  # where the pieces but the first begin
+    lengths: tuple[int, ...] = ()  # of the rows, where they differ
+    device: str = "cpu"
+
+    def model(self, shift: int = 0) -> Transformer:
+        """The model, nothing in it random, with weights large enough for every part to be heard.
+
+        Raises:
+            ConfigError: the parts do not fit one another.
+        """
+        model = self.idea.build(self.vocab_size, self.seed + shift)
+        redrawn(model, self.seed + shift)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter *= 10.0 if parameter.ndim > 1 else 1.0
+        return model.to(self.device).eval()
+
+    def ids(self, shift: int = 0) -> Tokens:
+        """The input."""
+        generator = torch.Generator().manual_seed(self.seed + shift)
+        return torch.randint(self.vocab_size, (self.batch, self.time), generator=generator).to(self.device)
+
+    def fits(self) -> None:
+        self.idea.check(self.device)
+
+    @property
+    def tolerance(self) -> float:
+        """By how much scores may differ, relative to the largest (or 1)."""
+        return TOLERANCES[self.device]
+
+
+class FromStream(nn.Module):
+    """A model that is given embedded tokens for ids, so that gradients can be sent back to them."""
+
+    def __init__(self, model: Transformer) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Stream) -> Logits:
+        ids = torch.zeros(x.shape[:2], dtype=torch.long, device=x.device)
+        with_x = self.model.embedding.register_forward_hook(lambda *_: x)
+        try:
+            y: Tensor = self.model(ids)
+        finally:
+            with_x.remove()
+        return y
+
+
+@st.composite
+def models(draw: Drawn, part: type[Model], where: Where) -> ModelCase:
+    """A small model of any parts, and where its text is cut."""
+    length, batch = draw(times), draw(batches)
+    pattern = tuple(draw(st.lists(any_of(Block), min_size=1, max_size=2)))
+    idea = part(
+        dim=draw(st.sampled_from([8, 16, 24])),
+        layers=draw(st.integers(1, 2)),
+        context=length + draw(st.integers(0, 2)),
+        tied=draw(st.booleans()),
+        head_bias=draw(st.booleans()),
+        position=draw(any_of(Position)),
+        norm=draw(any_of(Norm)),
+        blocks=pattern,
+    )
+    return ModelCase(
+        idea=idea,
+        vocab_size=draw(st.integers(2, 20)),
+        batch=batch,
+        time=length,
+        seed=draw(seeds),
+        cut=draw(st.integers(0, length - 1)),
+        cuts=draw(cuts(length)),
+        lengths=draw(st.just(()) | st.tuples(*[st.integers(1, length)] * batch)),
+        device=where.device,
+    )
+
+
+def any_of(slot: Any) -> st.SearchStrategy[Any]:
+    """Any part of a slot, with random fields."""
+    return st.sampled_from(slot.names()).flatmap(lambda name: ideas(slot.find(name)))
+
+
+def rows(case: ModelCase) -> None:
+    """Rows of a batch do not feel one another."""
+    values.rows(case.model(), case.ids(), case.seed + 1, case.tolerance)
+
+
+def causal(case: ModelCase) -> None:
+    """No scores feel a later token."""
+    time.causal(FromStream(case.model()), stream(case), seed=case.seed, alive=False)
+
+
+def felt(case: ModelCase) -> None:
+    """Scores feel their own token, and their past."""
+    time.felt(FromStream(case.model()), stream(case), case.seed, reach_of(case.idea.attentions()))
+
+
+def prefix(case: ModelCase) -> None:
+    """What comes out for a beginning is the beginning of what comes out."""
+    values.time_prefix(case.model(), case.ids(), case.cut, case.tolerance)
+
+
+def padding(case: ModelCase) -> None:
+    """What a text is padded with on its right changes nothing."""
+    values.right_padding(case.model(), case.ids(), case.ids(shift=1), case.tolerance)
+
+
+def cache(case: ModelCase) -> None:
+    """Read in pieces with a past, a text gives what it gives at once."""
+    equality.cache_agrees(case.model(), case.ids(), case.cuts, case.tolerance, case.lengths)
+
+
+def state(case: ModelCase) -> None:
+    """The state is all there is to a model."""
+    numbers.state_is_all(case.model(), case.model(shift=1), case.ids(), case.tolerance)
+
+
+def finite(case: ModelCase) -> None:
+    """Scores and gradients are finite."""
+    numbers.finite(case.model(), case.ids(), case.seed)
+
+
+def compiled(case: ModelCase) -> None:
+    """Compiled, it is the same function."""
+    numbers.compile_agrees(case.model(), case.ids(), 10 * case.tolerance, case.seed)
+
+
+def stream(case: ModelCase) -> Stream:
+    """Embedded tokens, no two alike."""
+    x = torch.randn(case.batch, case.time, case.idea.dim, generator=torch.Generator().manual_seed(case.seed))
+    return x.to(case.device)
+
+
+def law(name: str, check: Callable[[ModelCase], None], **more: Any) -> Law:
+    """A law that is shown on models."""
+    return Law(name=name, about=inspect.cleandoc(check.__doc__ or ""), case=ModelCase, draw=models, check=check, **more)
+
+
+LAWS = {
+    "model": (
+        law("rows", rows),
+        law("causal", causal),
+        law("felt", felt),
+        law("prefix", prefix),
+        law("padding", padding),
+        law("cache", cache),
+        law("state", state),
+        law("finite", finite),
+        law("compiled", compiled, on_request=True),
+    )
+}

@@ -1,0 +1,140 @@
+"""The laws of positions, on random ideas, sizes and queries."""
+
+import inspect
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from hypothesis import strategies as st
+from jaxtyping import Float
+from torch import Tensor
+
+from nanotx.errors import ConfigError
+from nanotx.laws import place
+from nanotx.laws.law import Case, Law, Where
+from nanotx.laws.strategies import Drawn, batches, ideas, seeds, times
+from nanotx.position import Positioning
+from nanotx.shapes import Stream
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlaceCase(Case):
+    """A position, and random queries, keys and a stream for it."""
+
+    heads: int = 1
+    width: int = 2  # of a head
+    batch: int = 1
+    time: int = 1
+    seed: int = 0
+    start: int = 0  # where the end of the text begins
+    shift: int = 0  # how far all is moved
+
+    def position(self, idea: Any = None) -> Positioning:
+        """The thing, its table (if it has one) drawn from the seed."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            built: Positioning = (idea or self.idea).build(self.heads * self.width, self.heads, self.time)
+        return built.eval()
+
+    def fits(self) -> None:
+        with torch.device("meta"):
+            self.idea.build(self.heads * self.width, self.heads, self.time)
+
+    def x(self) -> Stream:
+        """A stream."""
+        return self.draw(self.time, self.heads * self.width)
+
+    def q(self, shift: int = 0) -> Float[Tensor, "b h t k"]:
+        """Queries; or, shifted, keys."""
+        return self.draw(self.heads, self.time, self.width, shift=shift)
+
+    def draw(self, *shape: int, shift: int = 0) -> Tensor:
+        """Ordinary numbers."""
+        return torch.randn(self.batch, *shape, generator=torch.Generator().manual_seed(self.seed + shift))
+
+
+@st.composite
+def places(draw: Drawn, part: type[Any], where: Where, least: int = 1) -> PlaceCase:
+    """A position of this part, for texts of at least so many tokens, in heads of at least twice as many axes."""
+    time = draw(times.filter(lambda time: time >= least))
+    return PlaceCase(
+        idea=draw(ideas(part)),
+        heads=draw(st.integers(1, 4)),
+        width=draw(st.sampled_from([width for width in (2, 4, 6, 8) if width >= 2 * least])),
+        batch=draw(batches),
+        time=time,
+        seed=draw(seeds),
+        start=draw(st.integers(0, time - 1)),
+        shift=draw(st.integers(0, 1000)),
+    )
+
+
+def two_or_more(part: type[Any], where: Where) -> st.SearchStrategy[PlaceCase]:
+    """Texts of two tokens or more: one token alone has nowhere else to be."""
+    return places(part, where, least=2)
+
+
+def alike(case: PlaceCase) -> None:
+    """A token at its place is treated alike, whatever stands beside it."""
+    place.placed_alike(case.position(), case.x(), case.q(), case.start)
+
+
+def distance(case: PlaceCase) -> None:
+    """Scores depend on how far apart a query and a key stand, and not on where."""
+    place.distance_alone(case.position(), case.q(), case.q(shift=1), case.shift)
+
+
+def length(case: PlaceCase) -> None:
+    """Queries and keys keep their lengths."""
+    place.lengths_kept(case.position(), case.q(), case.shift)
+
+
+def told(case: PlaceCase) -> None:
+    """Where a token stands makes a difference."""
+    place.places_differ(case.position(), case.x(), case.q(), case.q(shift=1))
+
+
+def itself(case: PlaceCase) -> None:
+    """Another with other fields is another."""
+    for other in others(case.idea):
+        mine, theirs = case.position(), case.position(other)
+        place.stays_itself(mine, theirs, case.x(), case.q(), torch.arange(case.time))
+
+
+def beyond(case: PlaceCase) -> None:
+    """A place beyond a table is refused, and never another token's."""
+    place.no_place_twice(case.position(), case.x()[:, :1], case.time)
+
+
+def others(idea: Any) -> list[Any]:
+    """Ideas that differ from one in a single number."""
+    numbers = {name: value for name, value in vars(idea).items() if type(value) in (int, float)}
+    found = []
+    for name, value in numbers.items():
+        with suppress(ConfigError):
+            found.append(replace(idea, **{name: value * 3}))
+    return [other for other in found if other != idea]
+
+
+def has_numbers(part: type[Any]) -> bool:
+    """Whether a part can be told apart from another by a number."""
+    return bool(others(part()))
+
+
+def law(name: str, check: Callable[[PlaceCase], None], draw: Any = places, **more: Any) -> Law:
+    """A law that is shown on positions."""
+    return Law(name=name, about=inspect.cleandoc(check.__doc__ or ""), case=PlaceCase, draw=draw, check=check, **more)
+
+
+LAWS = {
+    "position": (
+        law("alike", alike),
+        law("distance", distance),
+        law("length", length),
+        law("told", told, two_or_more, fits=lambda part: part.part != "none"),
+        law("itself", itself, two_or_more, fits=has_numbers),
+        law("beyond", beyond),
+    )
+}

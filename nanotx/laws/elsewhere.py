@@ -1,0 +1,77 @@
+"""Another process, in which texts hash otherwise: what depends on the order of a set is another thing there."""
+
+import inspect
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from functools import lru_cache
+from reprlib import repr as brief
+from typing import Any
+
+from nanotx.config import to_table
+from nanotx.errors import LawBroken
+from nanotx.tokenizers import Tokenizer
+
+CHILD = """
+import json, sys
+sys.path[:] = json.loads(sys.stdin.readline())
+from nanotx.config import from_table
+from nanotx.registry import load_file
+from nanotx.tokenizers import Tokenizer
+for line in sys.stdin:
+    asked = json.loads(line)
+    try:
+        if asked["idea"]["part"] not in Tokenizer.names():
+            load_file(asked["file"])
+        told = {"table": from_table(Tokenizer, asked["idea"]).learn(asked["texts"]).table()}
+    except Exception as error:
+        told = {"error": f"{type(error).__name__}: {error}"}
+    print(json.dumps(told), flush=True)
+"""
+
+
+def learns_elsewhere(idea: Tokenizer, texts: Sequence[str]) -> None:
+    """The same texts teach the same tokenizer in another process, where the order of a set is another.
+
+    Args:
+        idea: what learns; its part has a file, from which the other process takes it.
+        texts: that it learns from.
+
+    Raises:
+        LawBroken: what was learned there.
+    """
+    here = json.loads(json.dumps(idea.learn(texts).table()))
+    there = _ask(
+        {"idea": to_table(idea), "file": inspect.getfile(inspect.unwrap(type(idea).learn)), "texts": list(texts)}
+    )
+    if there != {"table": here}:
+        raise LawBroken(
+            f"learn: {brief(list(texts))} taught {here}, and in another process {there.get('table', there)}."
+        )
+
+
+def _ask(question: dict[str, Any]) -> dict[str, Any]:
+    child = _child()
+    assert child.stdin is not None and child.stdout is not None
+    child.stdin.write(json.dumps(question) + "\n")
+    child.stdin.flush()
+    answer = child.stdout.readline()
+    if not answer:
+        _child.cache_clear()
+        raise LawBroken(f"learn: the other process ended with {child.wait()} while it learned.")
+    return dict(json.loads(answer))
+
+
+@lru_cache(maxsize=1)
+def _child() -> subprocess.Popen[str]:
+    """One for all cases; it ends with this process, when its input does."""
+    seed = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"
+    pipe = subprocess.PIPE
+    environment = os.environ | {"PYTHONHASHSEED": seed}
+    command = [sys.executable, "-c", CHILD]
+    child = subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment, encoding="utf-8")
+    assert child.stdin is not None
+    child.stdin.write(json.dumps(sys.path) + "\n")
+    return child

@@ -1,0 +1,228 @@
+"""Laws of learning: a schedule is a pure function of the step; an optimizer loses no parameter and no state."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer as TorchOptimizer
+
+from nanotx.errors import LawBroken
+from nanotx.optimizers import Optimizer
+from nanotx.schedules import Schedule
+
+Parameters = dict[str, nn.Parameter]
+Gradients = Sequence[dict[str, Tensor]]
+"""For each step the gradient of each parameter, by name."""
+
+ENOUGH = 10
+"""Steps after which a run has learned something; a shorter one may be all warm-up."""
+
+# Schedules.
+
+
+def total(schedule: Schedule, at: Sequence[int], steps: int) -> None:
+    """Any step has a factor, also one beyond the end: a finite number, not below zero.
+
+    Args:
+        schedule: the schedule.
+        at: the steps that are asked for, beside those of the run and the first beyond it.
+        steps: the length of the run; one of ENOUGH has a factor above zero.
+
+    Raises:
+        LawBroken: the step, and what its factor is.
+    """
+    factors = {step: schedule.factor(step, steps) for step in [*range(steps + 1), *at]}
+    for step, factor in factors.items():
+        if not isinstance(factor, float) or not math.isfinite(factor) or factor < 0:
+            raise LawBroken(f"total: the factor of step {step} of {steps} is {factor!r}; expected a float of at least 0.")
+    if steps >= ENOUGH and not any(factors[step] > 0 for step in range(steps)):
+        raise LawBroken(f"total: the factor of each of the {steps} steps of a run is 0, so nothing is learned.")
+
+
+def pure(schedule: Schedule, at: Sequence[int], steps: int, other: int) -> None:
+    """A step's factor is the same whatever was asked before it: another step, the same one, or one of another run.
+
+    Args:
+        schedule: the schedule.
+        at: the steps that are asked for.
+        steps: the length of the run.
+        other: the length of another.
+
+    Raises:
+        LawBroken: the step, and both of its factors.
+    """
+    first = [schedule.factor(step, steps) for step in at]
+    for step in at:
+        schedule.factor(step, other)
+    again = [schedule.factor(step, steps) for step in reversed(at)]
+    for step, one, another in zip(at, first, reversed(again), strict=True):
+        if one != another:
+            raise LawBroken(f"pure: the factor of step {step} of {steps} is {one!r}, and asked again {another!r}.")
+
+
+# Optimizers.
+
+
+def grouped(idea: Optimizer, parameters: Parameters) -> None:
+    """Every parameter that learns lies in exactly one group, and every group holds its own full rate as `base_lr`.
+
+    Args:
+        idea: the optimizer's.
+        parameters: by name; those that require no gradient do not learn.
+
+    Raises:
+        LawBroken: which parameter lies in none or in several, or which group has no rate.
+    """
+    optimizer = idea.build(parameters.items())
+    for index, group in enumerate(optimizer.param_groups):
+        rate = group.get("base_lr")
+        if not isinstance(rate, float | int) or not (math.isfinite(rate) and rate >= 0):
+            raise LawBroken(f"groups: base_lr of group {index} is {rate!r}; expected a number of at least 0.")
+    inside = [id(one) for group in optimizer.param_groups for one in group["params"]]
+    for name, parameter in parameters.items():
+        count = inside.count(id(parameter))
+        if count > 1 or (parameter.requires_grad and not count):
+            raise LawBroken(f"groups: {name} of shape {tuple(parameter.shape)} lies in {count} groups; expected one.")
+    if strange := set(inside) - {id(one) for one in parameters.values()}:
+        raise LawBroken(f"groups: {len(strange)} parameters in the groups are not among those given.")
+
+
+def still(idea: Optimizer, parameters: Parameters) -> None:
+    """Where the gradient is zero, a first step only decays, and nothing but what its group's `weight_decay` says.
+
+    What is decayed shrinks towards zero and does not pass it; what is not, and what does not learn, stays to the bit.
+
+    Args:
+        idea: the optimizer's.
+        parameters: by name; they are changed.
+
+    Raises:
+        LawBroken: which parameter moved, and by how much.
+    """
+    before = {name: one.detach().clone() for name, one in parameters.items()}
+    optimizer = idea.build(parameters.items())
+    step(optimizer, parameters, {name: torch.zeros_like(one) for name, one in parameters.items()})
+    decays = {id(one): group.get("weight_decay", 0) for group in optimizer.param_groups for one in group["params"]}
+    for name, one in parameters.items():
+        now, was = one.detach(), before[name]
+        decay = decays.get(id(one), 0)
+        shrunk = (now.abs() <= was.abs()) & (now * was >= 0)
+        if not bool((shrunk if decay else now == was).all()):
+            moved = float((now - was).abs().nan_to_num(nan=math.inf).max())
+            raise LawBroken(f"still: with no gradient, {name} moved by {moved:.3g}; its weight_decay is {decay:g}.")
+
+
+def descends(idea: Optimizer, parameters: Parameters, targets: dict[str, Tensor], steps: int, rate: float) -> None:
+    """From a fresh start, at a small rate, each step brings every parameter nearer to where a convex loss is least.
+
+    The loss is half the square of the distance, which is also its gradient.
+
+    Args:
+        idea: the optimizer's.
+        parameters: by name; they are changed.
+        targets: by name, where the loss is least; so far off that no small step passes it.
+        steps: how many.
+        rate: the schedule's factor.
+
+    Raises:
+        LawBroken: at which step the loss of which parameter did not fall.
+    """
+    optimizer, losses = idea.build(parameters.items()), dict[str, float]()
+    for count in range(steps + 1):
+        for name, one in parameters.items():
+            loss = float((one.detach().double() - targets[name]).square().sum()) / 2
+            if one.requires_grad and not loss < losses.get(name, math.inf):
+                raise LawBroken(
+                    f"descends: step {count} took the loss of {name} from {losses[name]:.9g} to {loss:.9g}."
+                )
+            losses[name] = loss
+        step(optimizer, parameters, {name: one.detach() - targets[name] for name, one in parameters.items()}, count, rate)
+
+
+def resumes(idea: Optimizer, parameters: Parameters, gradients: Gradients, cut: int) -> None:
+    """Stopped, saved, built anew and loaded, an optimizer goes on to the bit as if it had not been stopped.
+
+    As a checkpoint keeps it: the tensors of each parameter, in its shape, and numbers that all parameters share. The
+    groups are those that the idea makes anew.
+
+    Args:
+        idea: the optimizer's.
+        parameters: by name; they stay as they are.
+        gradients: of all steps.
+        cut: after how many it is stopped.
+
+    Raises:
+        LawBroken: which parameter differs at the end, and by how much; or what of the state no checkpoint keeps.
+    """
+    whole, parted = copies(parameters), copies(parameters)
+    one, before = idea.build(whole.items()), idea.build(parted.items())
+    for count, gradient in enumerate(gradients):
+        step(one, whole, gradient, count)
+        if count < cut:
+            step(before, parted, gradient, count)
+    saved, parted = kept(before, parted), copies(parted)
+    after = idea.build(parted.items())
+    load(after, parted, saved)
+    for count in range(cut, len(gradients)):
+        step(after, parted, gradients[count], count)
+    for name, parameter in whole.items():
+        if not torch.equal(parameter, parted[name]):
+            moved = float((parameter.detach() - parted[name].detach()).abs().max())
+            raise LawBroken(
+                f"resumes: {len(gradients)} steps, and as many stopped after {cut}, differ in {name} by {moved:.3g}."
+            )
+
+
+def step(
+    optimizer: TorchOptimizer, parameters: Parameters, gradient: dict[str, Tensor], count: int = 0, rate: float = 1.0
+) -> None:
+    """One step as training takes it: gradients in their places, rates of a schedule that falls, the generator seeded."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["base_lr"] * rate / (1 + count)
+    for name, one in parameters.items():
+        one.grad = gradient[name].clone() if one.requires_grad else None
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(count)  # torch.manual_seed asks after every device, and takes longer than a step
+        optimizer.step()
+
+
+def copies(parameters: Parameters) -> Parameters:
+    """The same parameters elsewhere."""
+    return {name: nn.Parameter(one.detach().clone(), one.requires_grad) for name, one in parameters.items()}
+
+
+def kept(optimizer: TorchOptimizer, parameters: Parameters) -> dict[str, dict[str, Tensor]]:
+    """What a checkpoint keeps of an optimizer's state: by a parameter's name, each number as a tensor.
+
+    Raises:
+        LawBroken: some of it would be lost.
+    """
+    state: dict[str, dict[str, Tensor]] = {}
+    shared: dict[str, float] = {}
+    for name, parameter in parameters.items():
+        state[name] = {}
+        for key, value in optimizer.state.get(parameter, {}).items():
+            if isinstance(value, Tensor) and value.ndim:
+                if value.shape != parameter.shape:
+                    raise LawBroken(
+                        f"resumes: {key!r} of {name} has the shape {tuple(value.shape)}; "
+                        f"a checkpoint keeps the parameter's, {tuple(parameter.shape)}, or one number."
+                    )
+                state[name][key] = value.clone()
+            elif float(value) != shared.setdefault(key, float(value)):
+                raise LawBroken(
+                    f"resumes: {key!r} of {name} is {float(value):g} and elsewhere {shared[key]:g}; "
+                    "a checkpoint keeps one number for all."
+                )
+            else:
+                state[name][key] = torch.tensor(shared[key])
+    return state
+
+
+def load(optimizer: TorchOptimizer, parameters: Parameters, saved: dict[str, dict[str, Tensor]]) -> None:
+    """Give what was kept to an optimizer built anew, which has its own groups."""
+    names = {id(one): name for name, one in parameters.items()}
+    order = [names[id(one)] for group in optimizer.param_groups for one in group["params"]]
+    state = {index: saved[name] for index, name in enumerate(order) if saved[name]}
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

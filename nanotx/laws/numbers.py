@@ -1,0 +1,110 @@
+"""Laws of numbers: gradients stay finite, a smaller format stays near, what is saved is all there is."""
+
+import torch
+from torch import Tensor, nn
+
+from nanotx.errors import LawBroken
+from nanotx.laws.equality import alike, outcome
+from nanotx.laws.values import same
+
+
+def finite(layer: nn.Module, x: Tensor, seed: int = 0) -> None:
+    """Outputs and all gradients are finite numbers, for an input of any scale, and for one that is zero.
+
+    Args:
+        layer: any module of a stream or of ids; nothing random in it.
+        x: its input.
+        seed: of the cotangent sent back from the outputs.
+
+    Raises:
+        LawBroken: what is not finite.
+    """
+    y, gradients = outcome(layer, x, seed)
+    for name, tensor in {"outputs": y, **gradients}.items():
+        if not bool(tensor.isfinite().all()):
+            what = name if name == "outputs" else f"the gradient of {name}"
+            raise LawBroken(
+                f"finite: {what} is not, for an input of shape {tuple(x.shape)}, largest {x.abs().max():.3g}."
+            )
+
+
+def near_in(layer: nn.Module, x: Tensor, dtype: torch.dtype, tolerance: float = 0.05, seed: int = 0) -> None:
+    """In a smaller format, by autocast as in training, outputs stay near those in float32, and so does the gradient.
+
+    Both are compared as a whole: the length of the difference beside the length of what is wanted. The gradient is
+    given ten times the room, because a bend such as ReLU's sends it elsewhere when its input is rounded across zero.
+
+    Args:
+        layer: any module of a stream; nothing random in it.
+        x: its input, of ordinary scale.
+        dtype: the smaller format.
+        tolerance: how long the outputs' difference may be.
+        seed: of the cotangent sent back from the outputs.
+
+    Raises:
+        LawBroken: what differs, and by how much.
+    """
+    y, gradients = outcome(layer, x, seed)
+    with torch.autocast(x.device.type, dtype=dtype):
+        small_y, small_gradients = outcome(layer, x, seed)
+    pairs = {"outputs": (small_y, y, 1), "the input's gradient": (small_gradients["x"], gradients["x"], 10)}
+    for what, (got, want, room) in pairs.items():
+        away = float((got.double() - want.double()).norm() / want.double().norm().clamp(min=1e-6))
+        if not away <= room * tolerance:
+            name = str(dtype).removeprefix("torch.")
+            raise LawBroken(
+                f"near_in: {what} in {name} differ by {away:.3g} of their length, more than {room * tolerance:g}."
+            )
+
+
+def state_is_all(one: nn.Module, other: nn.Module, x: Tensor, tolerance: float = 1e-6) -> None:
+    """A module that loads the state of another becomes it: nothing that it learns or draws lies outside its state.
+
+    Args:
+        one: a module; nothing random in it.
+        other: the same with other weights; it is given those of the first.
+        x: the input of both.
+        tolerance: by how much numbers may differ, relative to the largest (or 1).
+
+    Raises:
+        LawBroken: how the two still differ.
+    """
+    other.load_state_dict({name: tensor.clone() for name, tensor in one.state_dict().items()})
+    with torch.no_grad():
+        same("state_is_all", other(x), one(x), tolerance, "outputs with the same state")
+
+
+def compile_agrees(layer: nn.Module, x: Tensor, tolerance: float = 1e-4, seed: int = 0) -> None:
+    """Compiled by torch.compile, a module gives the same outputs and gradients.
+
+    Args:
+        layer: any module; nothing random in it.
+        x: its input.
+        tolerance: by how much numbers may differ, relative to the largest (or 1).
+        seed: of the cotangent sent back from the outputs.
+
+    Raises:
+        LawBroken: what differs, and by how much.
+    """
+    want = outcome(layer, x, seed)
+    y, gradients = outcome(torch.compile(layer), x, seed)
+    plain = {name.removeprefix("_orig_mod."): gradient for name, gradient in gradients.items()}
+    alike("compile_agrees", (y, plain), want, tolerance)
+
+
+def keeps_scale(layer: nn.Module, x: Tensor, factor: float, tolerance: float = 1e-3) -> None:
+    """An input of another scale comes out the same.
+
+    Args:
+        layer: a norm that says so of itself.
+        x: its input, of ordinary scale.
+        factor: what the input is multiplied by.
+        tolerance: by how much numbers may differ, relative to the largest (or 1).
+
+    Raises:
+        LawBroken: where the two differ, and by how much.
+    """
+    if not factor > 0:
+        raise LawBroken(f"keeps_scale: expected a factor above 0, got {factor}.")
+    with torch.no_grad():
+        same("keeps_scale", layer(x * factor), layer(x), tolerance, f"an input times {factor:g}")

@@ -1,0 +1,141 @@
+"""Laws of positions: what they add or turn is a function of where a token stands, and of nothing else."""
+
+import torch
+from einops import einsum
+from jaxtyping import Float
+from torch import Tensor
+
+from nanotx.errors import LawBroken
+from nanotx.laws.values import same
+from nanotx.position import Positioning
+from nanotx.shapes import Stream
+
+Heads = Float[Tensor, "b h t k"]
+
+
+@torch.no_grad()
+def placed_alike(position: Positioning, x: Stream, q: Heads, start: int, tolerance: float = 1e-5) -> None:
+    """A token at its place is treated alike, whatever stands beside it: in a whole text, or in the end of one.
+
+    Args:
+        position: the thing.
+        x: a stream.
+        q: queries (or keys) of the same positions.
+        start: where the end of the text begins.
+        tolerance: by how much numbers may differ, relative to the largest (or 1).
+
+    Raises:
+        LawBroken: what is treated otherwise: the embedding, queries, keys, or the bias.
+    """
+    at = torch.arange(x.shape[1])
+    end = at[start:]
+    same("placed_alike", position.embed(x[:, start:], end), position.embed(x, at)[:, start:], tolerance, "embedding")
+    whole, part = position.turn(q, q.flip(-1), at), position.turn(q[..., start:, :], q.flip(-1)[..., start:, :], end)
+    for name, got, want in zip(("queries", "keys"), part, whole, strict=True):
+        same("placed_alike", got, want[..., start:, :], tolerance, name)
+    biases = position.bias(end, at), position.bias(at, at)
+    if biases[0] is not None and biases[1] is not None:
+        same("placed_alike", biases[0], biases[1][:, start:], tolerance, "bias")
+
+
+@torch.no_grad()
+def distance_alone(position: Positioning, q: Heads, k: Heads, shift: int, tolerance: float = 1e-3) -> None:
+    """Scores of queries and keys depend on how far apart they stand, and not on where.
+
+    Args:
+        position: the thing.
+        q: queries.
+        k: keys of the same positions.
+        shift: by how many positions all are moved.
+        tolerance: by how much numbers may differ, relative to the largest (or 1).
+
+    Raises:
+        LawBroken: which scores differ, and by how much.
+    """
+    at = torch.arange(q.shape[-2])
+    near, far = (scores(position, q, k, at + moved) for moved in (0, shift))
+    same("distance_alone", far, near, tolerance, f"scores {shift} positions on, (row, head, query, key)")
+
+
+@torch.no_grad()
+def lengths_kept(position: Positioning, q: Heads, shift: int, tolerance: float = 1e-4) -> None:
+    """Turning a query or a key does not change its length.
+
+    Args:
+        position: the thing.
+        q: queries (or keys).
+        shift: the position of the first.
+        tolerance: by how much lengths may differ, relative to the largest (or 1).
+
+    Raises:
+        LawBroken: whose length changed, and by how much.
+    """
+    for name, turned in zip(("queries", "keys"), position.turn(q, q, torch.arange(q.shape[-2]) + shift), strict=True):
+        same("lengths_kept", turned.norm(dim=-1), q.norm(dim=-1), tolerance, f"{name}, (row, head, position)")
+
+
+@torch.no_grad()
+def places_differ(position: Positioning, x: Stream, q: Heads, k: Heads) -> None:
+    """Some token or score is changed by where it stands: a position that tells nothing is none.
+
+    Raises:
+        LawBroken: nothing is.
+    """
+    at = torch.arange(x.shape[1])
+    embedded = not torch.equal(position.embed(x, at), x)
+    scored = not torch.allclose(scores(position, q, k, at), einsum(q, k, "b h t k, b h s k -> b h t s"))
+    if not embedded and not scored:
+        raise LawBroken(f"places_differ: for {x.shape[1]} positions, neither an embedding nor a score is changed.")
+
+
+@torch.no_grad()
+def stays_itself(position: Positioning, other: Positioning, x: Stream, q: Heads, at: Tensor) -> None:
+    """Another one of the same kind, with other fields, changes nothing of this one, and is not this one.
+
+    A table kept for all of them, whose key forgets a field, gives one the other's.
+
+    Args:
+        position: the thing.
+        other: one whose idea differs in a field that tells where tokens stand.
+        x: a stream.
+        q: queries.
+        at: their positions.
+
+    Raises:
+        LawBroken: the two are treated as one.
+    """
+    mine = position.embed(x, at), position.turn(q, q, at)[0], position.bias(at, at)
+    theirs = other.embed(x, at), other.turn(q, q, at)[0], other.bias(at, at)
+    if all(
+        a is b or (a is not None and b is not None and torch.equal(a, b)) for a, b in zip(mine, theirs, strict=True)
+    ):
+        raise LawBroken(f"stays_itself: with other fields, all of {tuple(x.shape)} is placed as without them.")
+
+
+@torch.no_grad()
+def no_place_twice(position: Positioning, x: Stream, context: int) -> None:
+    """A time beyond a table is refused with an IndexError, or is a place of its own; never that of another token.
+
+    Args:
+        position: the thing, built for a `context`.
+        x: a stream of one position.
+        context: how many positions it was built for.
+
+    Raises:
+        LawBroken: whose place it was given.
+    """
+    try:
+        beyond = position.embed(x, torch.tensor([context]))
+    except IndexError:
+        return
+    for at in range(context):
+        if not torch.equal(beyond, x) and torch.equal(beyond, position.embed(x, torch.tensor([at]))):
+            raise LawBroken(f"no_place_twice: position {context}, beyond a context of {context}, is given place {at}.")
+
+
+def scores(position: Positioning, q: Heads, k: Heads, at: Tensor) -> Tensor:
+    """Of each query with each key, turned and biased as an attention does."""
+    turned_q, turned_k = position.turn(q, k, at)
+    bias = position.bias(at, at)
+    products = einsum(turned_q, turned_k, "b h t k, b h s k -> b h t s")
+    return products if bias is None else products + bias

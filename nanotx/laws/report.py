@@ -1,0 +1,69 @@
+"""Verdicts as a table: a row a part, a column a law, how many cases were tried and how long it took."""
+
+from collections.abc import Sequence
+
+from rich.console import Console, Group, RenderableType
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+from nanotx.laws.trial import Verdict
+
+
+def tables(verdicts: Sequence[Verdict], console: Console) -> RenderableType:
+    """A table a slot; where the terminal is too narrow for one, a line a part."""
+    by_slot: dict[str, dict[str, list[Verdict]]] = {}
+    for verdict in verdicts:
+        by_slot.setdefault(verdict.part.partition("/")[0], {}).setdefault(verdict.part, []).append(verdict)
+    shown: list[RenderableType] = []
+    for parts in by_slot.values():
+        table = wide(parts)
+        fits = Measurement.get(console, console.options.update(width=1000), table).maximum <= console.width
+        shown.append(table if fits else narrow(parts))
+    return Group(*shown)
+
+
+def wide(parts: dict[str, list[Verdict]]) -> Table:
+    """A row a part, a column a law."""
+    laws = list(dict.fromkeys(verdict.law for verdicts in parts.values() for verdict in verdicts))
+    table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
+    table.add_column(next(iter(parts)).partition("/")[0], no_wrap=True)
+    for name in (*laws, "cases", "s"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for part, verdicts in parts.items():
+        found = {verdict.law: verdict for verdict in verdicts}
+        table.add_row(
+            part.partition("/")[2] or part, *(cell(found.get(law)) for law in laws), total(verdicts), seconds(verdicts)
+        )
+    return table
+
+
+def narrow(parts: dict[str, list[Verdict]]) -> Table:
+    """A row a part, its laws together."""
+    table = Table.grid(padding=(0, 2))
+    for part, verdicts in parts.items():
+        broken = [verdict.law for verdict in verdicts if verdict.broken]
+        held = sum(verdict.passed for verdict in verdicts)
+        words = Text(f"breaks {', '.join(broken)}", "bold red") if broken else Text(f"{held} laws hold", "green")
+        table.add_row(part, words if held or broken else "", total(verdicts), seconds(verdicts) + " s")
+    return table
+
+
+def cell(verdict: Verdict | None) -> Text:
+    """One law on one part: how many cases it held in, or broke after."""
+    if verdict is None or verdict.skipped:
+        return Text("·", "dim")
+    return Text(f"✗{verdict.cases}", "bold red") if verdict.broken else Text(f"{verdict.cases}", "green")
+
+
+def total(verdicts: Sequence[Verdict]) -> Text:
+    """All cases of a part, or why there were none."""
+    reasons = {verdict.skipped for verdict in verdicts}
+    if reasons != {""} and len(reasons) == 1:
+        return Text(reasons.pop(), "yellow")
+    return Text(f"{sum(verdict.cases for verdict in verdicts):,}")
+
+
+def seconds(verdicts: Sequence[Verdict]) -> str:
+    """How long all laws of a part took."""
+    return f"{sum(verdict.seconds for verdict in verdicts):.1f}"

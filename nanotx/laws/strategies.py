@@ -1,0 +1,83 @@
+"""Random ideas and sizes: one set for the tests, for `nanotx laws` and for the benchmarks.
+
+Every size at which a part changes its way (a window, a block, a chunk) is a field of it, and fields are drawn small,
+so that short texts cross it.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, Literal, get_args, get_origin
+
+from hypothesis import assume
+from hypothesis import strategies as st
+
+from nanotx.config import fields, inner, is_slot
+from nanotx.errors import ConfigError
+
+Drawn = Callable[[st.SearchStrategy[Any]], Any]
+"""What hypothesis gives a composite strategy: it takes a strategy and gives a value."""
+TIME = 80
+"""The longest text."""
+SMALL = 8
+"""The largest whole number drawn for a field whose default is none smaller."""
+
+batches = st.integers(1, 3)
+times = st.integers(1, TIME)
+seeds = st.integers(0, 2**16)
+scales = st.sampled_from([1.0, 1e-3, 1e-2, 1e-1, 1e1, 1e2, 1e3, 1e4])
+"""Of the input; at the large ones a mask that is merely soft lets the future through."""
+ordinary = st.sampled_from([1.0, 0.3, 3.0])
+
+
+@st.composite
+def ideas(draw: Drawn, part: type[Any]) -> Any:
+    """A part with random fields, each within its type; what the part refuses is left out."""
+    defaults = part()
+    values = {name: draw(field(kind, getattr(defaults, name))) for name, kind in fields(part).items()}
+    try:
+        return part(**values)
+    except ConfigError:
+        assume(False)
+
+
+def field(kind: Any, default: Any) -> st.SearchStrategy[Any]:
+    """Values of one field: its default, and others of its type.
+
+    Whole numbers are small. Other numbers are of the default's size: a share stays one, and what is added to keep a
+    division from zero stays tiny and never becomes zero. Texts, and what else is of no known type, stay as they are.
+    """
+    if inner(kind) is not kind:
+        return st.none() | field(inner(kind), 1 if default is None and inner(kind) is int else default)
+    if is_slot(kind):
+        return st.sampled_from(kind.names()).flatmap(lambda name: ideas(kind.find(name)))
+    if get_origin(kind) is Literal:
+        return st.sampled_from(get_args(kind))
+    if get_origin(kind) is tuple and Ellipsis not in get_args(kind):
+        return st.tuples(*(field(one, value) for one, value in zip(get_args(kind), default, strict=True)))
+    if kind is bool:
+        return st.booleans()
+    if kind is int:
+        return st.sampled_from(sorted({*range(1, SMALL + 1), default}))
+    if kind is float:
+        return numbers(default)
+    return st.just(default)
+
+
+def numbers(default: float) -> st.SearchStrategy[float]:
+    """Numbers of a default's size."""
+    if default == 0:
+        return st.sampled_from([0.0, 0.1, 0.5])
+    if not math.isfinite(default):
+        return st.just(default)
+    return st.sampled_from([default, default / 2, default * 2, default / 10, default * 10])
+
+
+@st.composite
+def cuts(draw: Drawn, time: int) -> tuple[int, ...]:
+    """Where the pieces but the first begin, when a text is read in pieces: none, few, or after every token."""
+    inside = range(1, time)
+    if not inside:
+        return ()
+    if draw(st.integers(0, 3)) == 3:
+        return tuple(inside)
+    return tuple(sorted(draw(st.sets(st.sampled_from(inside), max_size=4))))

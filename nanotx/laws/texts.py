@@ -1,0 +1,120 @@
+"""Random texts, and random tokenizers that they can teach."""
+
+import dataclasses
+import string
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+from hypothesis import assume
+from hypothesis import strategies as st
+
+from nanotx.config import fields
+from nanotx.errors import ConfigError, TokenizerError
+from nanotx.laws.strategies import Drawn, ideas
+from nanotx.tokenizers import Codec, Tokenizer, stored
+from nanotx.tokenizers.saved import Saved
+
+PRIMER = "But, soft! what light through yonder window breaks?\nIt is the east, and Juliet is the sun.\n"
+"""Learned first, always: enough to teach a small vocabulary, in characters that every tokenizer on the shelf holds."""
+
+SMALL = 32
+"""How many ids beyond the fewest a drawn tokenizer has at most."""
+
+TROUBLE = (
+    *(
+        "\x85",
+        "\u2028",
+        "\u2029",
+        "\x1c",
+        "\x1d",
+        "\x1e",
+        "\x1f",
+        "\x0b",
+        "\x0c",
+        "\r\n",
+        "\r",
+        "\n\n",
+        "\t",
+    ),  # line ends
+    *(" ", " " * 20, "\xa0", "\u3000", "\u200b", "\u200d", "\ufeff", "\x00", "\x7f", "\ufffd", "\ufffe", "\x80"),
+    *("e\u0301", "\u00e9", "\u1100\u1161", "\u0344", "\u212b", "\ufb01", "\u0130", "\u1e9e", "\u03c2"),  # forms, cases
+    *("\U0001f600", "\U0001f469\u200d\U0001f680", "\U00010000", "\U0010ffff", "\ud7ff", "\ue000", "\uffff"),
+    *("0123456789", "'ll", "<|endoftext|>", "\\n", '"', "\u0661\u0662"),
+)
+"""What has gone wrong in somebody's tokenizer."""
+
+EDGES = ("", "", "", " ", "\n", "\ufeff", "\u0301")
+"""What goes wrong at the beginning or the end of a text."""
+
+
+def piece(size: int, at: int, of: Sequence[str]) -> str:
+    """Some neighbours, joined."""
+    return "".join(of[at : at + size])
+
+
+troubles = st.builds(piece, st.integers(1, 8), st.integers(0, len(TROUBLE) - 1), st.just(TROUBLE))
+words = st.builds(piece, st.integers(1, 12), st.integers(0, len(PRIMER) - 1), st.just(PRIMER))
+runs = st.builds(str.__mul__, st.sampled_from(" a\n\u00e9"), st.sampled_from([2, 20]))
+characters = st.characters(exclude_categories=["Cs"]) | st.sampled_from(string.printable)
+snippets = troubles | words | runs | characters
+
+
+@st.composite
+def texts(draw: Drawn, longest: int = 16) -> str:
+    """A text of any characters, in snippets; of all that a text may be, much is of the kind that goes wrong."""
+    size = draw(st.integers(0, longest))
+    inside = draw(st.lists(snippets, min_size=size, max_size=size))
+    return "".join([draw(st.sampled_from(EDGES)), *inside, draw(st.sampled_from(EDGES))])
+
+
+@st.composite
+def lessons(draw: Drawn, part: type[Tokenizer]) -> tuple[Tokenizer, tuple[str, ...]]:
+    """A tokenizer's idea, of few ids, and texts that can teach it."""
+    idea = draw(ideas(part))
+    if part is Saved:  # it reads the shelf, and no text
+        return dataclasses.replace(idea, path=draw(st.sampled_from(stored()))), (PRIMER,)
+    taught = (PRIMER, *draw(st.lists(texts(), max_size=2)))
+    if "pattern" in fields(part):
+        idea = changed(idea, pattern=draw(st.sampled_from(["gpt4", "gpt2", r"\s?\w+"])))
+    sizes = [0]
+    if "vocab_size" in fields(part):
+        least = fewest(part)
+        sizes = [least + draw(st.integers(0, SMALL)), least + SMALL, least + 2 * SMALL, idea.vocab_size]
+    for one in (changed(idea, vocab_size=size) if size else idea for size in sizes):
+        if teaches(one, taught):
+            return one, taught
+    assume(False)
+    raise AssertionError
+
+
+def changed(idea: Any, **values: Any) -> Any:
+    """The idea with other values in fields of it; as it was where it refuses them."""
+    try:
+        return dataclasses.replace(idea, **values)
+    except ConfigError:
+        return idea
+
+
+@lru_cache(maxsize=64)
+def fewest(part: type[Any]) -> int:
+    """The smallest vocab_size that a part takes."""
+    usual = part()
+    return next(
+        (n for n in range(1, usual.vocab_size) if changed(usual, vocab_size=n).vocab_size == n), usual.vocab_size
+    )
+
+
+def teaches(idea: Tokenizer, taught: Sequence[str]) -> bool:
+    """Whether these texts are enough for what the idea asks for."""
+    try:
+        learned(idea, tuple(taught))
+    except Exception as error:  # any other fault is for the law to meet
+        return not isinstance(error, TokenizerError)
+    return True
+
+
+@lru_cache(maxsize=64)
+def learned(idea: Tokenizer, taught: tuple[str, ...]) -> Codec:
+    """What an idea learns from texts; remembered, so that drawing a case and trying it learn once."""
+    return idea.learn(taught)

@@ -1,0 +1,144 @@
+"""Laws of values: what else lies in a batch, or comes after, changes nothing of what comes out."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from einops import rearrange, reduce, repeat
+from torch import Tensor
+
+from nanotx.errors import LawBroken
+
+Layer = Callable[[Tensor], Tensor]
+
+
+def rows(layer: Layer, x: Tensor, seed: int = 0, tolerance: float = 1e-5) -> None:
+    """A row of a batch comes out the same whatever the other rows are.
+
+    Args:
+        layer: takes `b t` ids or a `b t d` stream; nothing random in it.
+        x: its input.
+        seed: of what the other rows become.
+        tolerance: by how much numbers may differ, relative to the largest (or 1).
+
+    Raises:
+        LawBroken: which row changed, and by how much.
+    """
+    with torch.no_grad():
+        y, others = layer(x), fresh(x, seed)
+        for row in range(len(x)):
+            mixed = others.clone()
+            mixed[row] = x[row]
+            same("rows", layer(mixed)[row], y[row], tolerance, f"row {row} beside other rows, seed {seed}")
+
+
+def time_prefix(layer: Layer, x: Tensor, cut: int, tolerance: float = 1e-5) -> None:
+    """What comes out for a beginning is the beginning of what comes out.
+
+    It compares values, so it sees leaks through detached or discrete paths too, and holds for ids of tokens.
+
+    Args:
+        layer: takes `b t` ids or a `b t d` stream; nothing random in it.
+        x: its input.
+        cut: the last position of the beginning.
+        tolerance: by how much numbers may differ, relative to the largest (or 1); kernels sum in another order.
+
+    Raises:
+        LawBroken: where they differ, and by how much.
+    """
+    with torch.no_grad():
+        same("time_prefix", layer(x[:, : cut + 1]), layer(x)[:, : cut + 1], tolerance, f"cut {cut}")
+
+
+def right_padding(layer: Layer, x: Tensor, padding: Tensor, tolerance: float = 1e-5) -> None:
+    """Whatever a text is padded with on its right, and wherever the padding begins, the text comes out the same.
+
+    Every beginning of the text is tried at once, each in rows of a batch of its own.
+
+    Args:
+        layer: takes `b t` ids or a `b t d` stream; nothing random in it.
+        x: its input.
+        padding: what stands in the place of the text's end; of the shape of `x`.
+        tolerance: by how much numbers may differ, relative to the largest (or 1).
+
+    Raises:
+        LawBroken: where the outputs differ, and by how much.
+    """
+    batch, time = x.shape[:2]
+    at = torch.arange(time, device=x.device)
+    kept = rearrange(at, "t -> 1 t") <= rearrange(at, "c -> c 1")
+    kept = repeat(kept, "c t -> (c b) t", b=batch)
+    mask = kept if x.ndim == 2 else rearrange(kept, "c t -> c t 1")
+    many = repeat(x, "b ... -> (c b) ...", c=time)
+    padded = torch.where(mask, many, repeat(padding, "b ... -> (c b) ...", c=time))
+    with torch.no_grad():
+        padded_y, y = layer(padded), layer(many)
+    changed = ((padded_y - y).abs() * rearrange(kept, "c t -> c t 1")).float()
+    limit = tolerance * max(1.0, float(y.abs().max()))
+    if not bool((changed <= limit).all()):
+        row, position, _ = (int(one) for one in torch.unravel_index(changed.argmax(), changed.shape))
+        raise LawBroken(
+            f"right_padding: padding after position {row // batch} changes the output at {position} by "
+            f"{changed.max():.3g}, more than {limit:.3g}; input of shape {tuple(x.shape)}."
+        )
+
+
+def alone(layer: Layer, x: Tensor, tolerance: float = 1e-5) -> None:
+    """Each position comes out as if it stood alone.
+
+    Args:
+        layer: from `b t d` to `b t d`, with nothing random in it.
+        x: its input.
+        tolerance: by how much numbers may differ, relative to the largest (or 1).
+
+    Raises:
+        LawBroken: which position differs, and by how much.
+    """
+    with torch.no_grad():
+        one_by_one = layer(rearrange(x, "b t d -> (b t) 1 d"))
+        same(
+            "alone", rearrange(one_by_one, "(b t) 1 d -> b t d", b=len(x)), layer(x), tolerance, "(row, position, axis)"
+        )
+
+
+def fresh(x: Tensor, seed: int) -> Tensor:
+    """Another input of the same kind: ids below the largest one, or a stream of the same scale."""
+    generator = torch.Generator().manual_seed(seed)
+    if x.is_floating_point():
+        return torch.randn(x.shape, generator=generator).to(x) * x.std(correction=0)
+    return torch.randint(int(x.max()) + 1, x.shape, generator=generator).to(x)
+
+
+def same(law: str, got: Tensor, want: Tensor, tolerance: float, what: str) -> None:
+    """Raise LawBroken unless two tensors agree up to a tolerance, relative to the largest number wanted (or 1)."""
+    if got.shape != want.shape:
+        raise LawBroken(f"{law}: {what}: shapes {tuple(got.shape)} and {tuple(want.shape)} differ.")
+    difference = (got.double() - want.double()).abs()
+    limit = tolerance * max(1.0, float(want.double().abs().max()))
+    if not bool((difference <= limit).all()):
+        where = tuple(int(index) for index in torch.unravel_index(difference.argmax(), difference.shape))
+        raise LawBroken(f"{law}: {what}: at {where} they differ by {difference.max():.3g}, more than {limit:.3g}.")
+
+
+def cotangent(shape: Sequence[int], seed: int) -> Tensor:
+    """A random weighting of outputs, never of the numbers that an input of the same shape and seed was drawn from."""
+    return torch.randn(tuple(shape), generator=torch.Generator().manual_seed(seed + 1_000_003))
+
+
+def changes(layer: Layer, x: Tensor, seed: int = 0) -> Tensor:
+    """Who feels whom, by values: how much output `t` changes when input `s` alone becomes another.
+
+    Args:
+        layer: takes `b t` ids or a `b t d` stream; nothing random in it.
+        x: its input.
+        seed: of what an input becomes.
+
+    Returns:
+        The greatest change, as `t s`.
+    """
+    time = x.shape[1]
+    at = torch.eye(time, dtype=torch.bool, device=x.device)
+    mask = repeat(at, "s t -> (s b) t" if x.ndim == 2 else "s t -> (s b) t 1", b=len(x))
+    many = repeat(x, "b ... -> (s b) ...", s=time)
+    with torch.no_grad():
+        y, other = layer(many), layer(torch.where(mask, repeat(fresh(x, seed), "b ... -> (s b) ...", s=time), many))
+    return reduce((other - y).abs().float(), "(s b) t d -> t s", "max", b=len(x)).cpu()

@@ -1,0 +1,24 @@
+"""Weights for laws: drawn so that none is special, or shared between two writings of one function."""
+
+import torch
+from torch import nn
+
+from nanotx.layout import to_own, to_shared
+
+
+@torch.no_grad()
+def redrawn(layer: nn.Module, seed: int) -> nn.Module:
+    """The layer, with what it begins at one or zero (norms, biases) moved a little, so that a law can tell."""
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in layer.parameters():
+        if parameter.ndim < 2:
+            parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
+    return layer
+
+
+@torch.no_grad()
+def share_weights(source: nn.Module, target: nn.Module) -> None:
+    """Copy the weights of one writing of a function into another, by the layout they share (`nanotx.layout`)."""
+    weights = to_own(target, to_shared(source, dict(source.named_parameters())))
+    for name, parameter in target.named_parameters():
+        parameter.copy_(weights[name])

@@ -1,0 +1,370 @@
+"""Attentions that are wrong, each in one way that somebody's was; and for each the law that is there to catch it.
+
+They are parts like any other, brought by `--load`:
+
+    nanotx laws attention/mutant_peek --load tests/mutants/attentions.py --show
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from einops import einsum, rearrange, reduce
+from torch.nn import functional as F
+
+from nanotx.attention import SOFTMAX, Attention, Headed, HeadedAttention, seen, times
+
+CATCHES: dict[str, str] = {}
+"""For each mutant the law that catches it, and that all before it let pass."""
+
+
+def mutant(name, law, **marks):
+    """Registers an attention whose module is the class that is decorated; `marks` are class variables of the idea."""
+
+    def enter(module):
+        def build(self, dim):
+            return module(self, dim)
+
+        idea = type(f"Mutant_{name}", (Headed,), {"build": build, "__doc__": module.__doc__, **marks})
+        Attention.register(f"mutant_{name}")(dataclass(frozen=True, kw_only=True)(idea))
+        CATCHES[f"attention/mutant_{name}"] = law
+        return module
+
+    return enter
+
+
+class WrittenOut(HeadedAttention):
+    """softmax(Q K^T / sqrt(k)) V, in steps that a mutant may change."""
+
+    def attend(self, q, k, v, bias):
+        scores = einsum(q, k, "b h t k, b h s k -> b h t s") / math.sqrt(q.shape[-1])
+        scores = scores if bias is None else scores + bias
+        return einsum(self.weights(scores), v, "b h t s, b h s k -> b h t k")
+
+    def weights(self, scores):
+        return scores.masked_fill(~self.mask(*scores.shape[-2:]), -torch.inf).softmax(dim=-1)
+
+    def mask(self, t, s):
+        return seen(t, s, torch.device("cpu"))
+
+
+def distances(t, s):
+    """How far each of `s` keys lies behind each of the last `t` positions."""
+    at = torch.arange(s)
+    return rearrange(at[s - t :], "t -> t 1") - rearrange(at, "s -> 1 s")
+
+
+# Rows of a batch.
+
+
+@mutant("batch_mean", "rows")
+class BatchMean(WrittenOut):
+    """Adds the mean over the batch, as a batch norm does."""
+
+    def forward(self, x, position=None, past=None):
+        return super().forward(x, position, past) + 0.1 * reduce(x, "b t d -> 1 t d", "mean")
+
+
+@mutant("first_row", "rows")
+class FirstRow(WrittenOut):
+    """Every row reads the keys of the first."""
+
+    def attend(self, q, k, v, bias):
+        return super().attend(q, k[:1].expand_as(k), v, bias)
+
+
+# The future, by gradients.
+
+
+@mutant("peek", "causal")
+class Peek(WrittenOut):
+    """The mask is off by one."""
+
+    def mask(self, t, s):
+        return distances(t, s) >= -1
+
+
+@mutant("soft", "causal")
+class Soft(WrittenOut):
+    """Hides the future by a score that is merely low."""
+
+    def weights(self, scores):
+        return (scores - 10.0 * ~self.mask(*scores.shape[-2:])).softmax(dim=-1)
+
+
+@mutant("soft_at_large_scores", "causal")
+class SoftAtLargeScores(WrittenOut):
+    """Hides the future by a score that is low enough for any ordinary input."""
+
+    def weights(self, scores):
+        return (scores - 1e4 * ~self.mask(*scores.shape[-2:])).softmax(dim=-1)
+
+
+@mutant("multiplied", "causal")
+class Multiplied(WrittenOut):
+    """Masks after the softmax, so that the future still shares out the weights."""
+
+    def weights(self, scores):
+        return scores.softmax(dim=-1) * self.mask(*scores.shape[-2:])
+
+
+@mutant("time_mean", "causal")
+class TimeMean(WrittenOut):
+    """Subtracts a mean over the whole text."""
+
+    def forward(self, x, position=None, past=None):
+        return super().forward(x, position, past) - 1e-3 * reduce(x, "b t d -> b 1 d", "mean")
+
+
+def leaks_at_multiples(n):
+    """Where a block of n begins, the position before it sees its first."""
+
+    class AtMultiples(WrittenOut):
+        def mask(self, t, s):
+            at = torch.arange(s)
+            leak = rearrange(at % n == 0, "s -> 1 s") & (distances(t, s) == -1)
+            return super().mask(t, s) | leak
+
+    AtMultiples.__doc__ = f"Sees one ahead where a block of {n} begins."
+    return AtMultiples
+
+
+for n in (2, 7, 16, 32):
+    mutant(f"multiples_of_{n}", "causal")(leaks_at_multiples(n))
+
+
+@mutant("wrapped", "causal")
+class Wrapped(WrittenOut):
+    """The first position reads the last one, as a roll that wraps around does."""
+
+    def mask(self, t, s):
+        mask = super().mask(t, s).clone()
+        mask[0, -1] = True
+        return mask
+
+
+@mutant("second_head", "causal")
+class SecondHead(WrittenOut):
+    """All heads but the first are not masked."""
+
+    def weights(self, scores):
+        free = torch.arange(scores.shape[1]) > 0
+        mask = self.mask(*scores.shape[-2:]) | rearrange(free, "h -> h 1 1")
+        return scores.masked_fill(~mask, -torch.inf).softmax(dim=-1)
+
+
+# The past.
+
+
+@mutant("deaf", "felt")
+class Deaf(WrittenOut):
+    """Each position reads itself alone."""
+
+    def mask(self, t, s):
+        return distances(t, s) == 0
+
+
+@mutant("strict", "felt")
+class Strict(WrittenOut):
+    """No position reads itself, but for the first, which has nobody else."""
+
+    def mask(self, t, s):
+        return (distances(t, s) > 0) | (rearrange(torch.arange(s), "s -> 1 s") == 0) & (distances(t, s) == 0)
+
+
+@mutant("deaf_later", "felt")
+class DeafLater(WrittenOut):
+    """From the seventeenth position on, only itself is read."""
+
+    def mask(self, t, s):
+        return super().mask(t, s) & ((distances(t, s) == 0) | (rearrange(torch.arange(s - t, s), "t -> t 1") < 16))
+
+
+# The future, by values.
+
+
+@mutant("hint", "prefix")
+class Hint(WrittenOut):
+    """Feels the mean of the whole text through a path that no gradient takes."""
+
+    def forward(self, x, position=None, past=None):
+        return super().forward(x, position, past) + 0.1 * reduce(x.detach(), "b t d -> b 1 d", "mean")
+
+
+@mutant("counts", "prefix")
+class Counts(WrittenOut):
+    """Scales by how long the text is: the model learns where it will end."""
+
+    def forward(self, x, position=None, past=None):
+        return super().forward(x, position, past) * (1 + math.log(x.shape[1]) / 10)
+
+
+@mutant("end_of_text", "padding")
+class EndOfText(WrittenOut):
+    """Looks ahead for a padded place, and says that it comes."""
+
+    def forward(self, x, position=None, past=None):
+        empty = (x == 0).all(dim=-1, keepdim=True).to(x)
+        return super().forward(x, position, past) + empty.roll(-1, dims=1)
+
+
+@mutant("loudest", "padding")
+class Loudest(WrittenOut):
+    """Turns all down by the loudest number of the text, if that is very loud."""
+
+    def forward(self, x, position=None, past=None):
+        loud = (reduce(x.detach().abs(), "b t d -> b 1 1", "max") / 1e3).clamp(min=1)
+        return super().forward(x, position, past) / loud
+
+
+# The past, cached.
+
+
+@mutant("forgetful", "cache")
+class Forgetful(WrittenOut):
+    """The cache is filled and never read."""
+
+    def attend(self, q, k, v, bias):
+        t = q.shape[2]
+        return super().attend(q, k[:, :, -t:], v[:, :, -t:], None if bias is None else bias[..., -t:])
+
+
+@mutant("top_left", "cache")
+class TopLeft(WrittenOut):
+    """Masks a chunk as if nothing had come before it."""
+
+    def mask(self, t, s):
+        return rearrange(torch.arange(t), "t -> t 1") >= rearrange(torch.arange(s), "s -> 1 s")
+
+
+@mutant("open_chunk", "cache")
+class OpenChunk(WrittenOut):
+    """A chunk after a past takes no mask, which is right for a chunk of one."""
+
+    def mask(self, t, s):
+        return super().mask(t, s) if t == s else torch.ones(t, s, dtype=torch.bool)
+
+
+@mutant("turned_anew", "cache")
+class TurnedAnew(HeadedAttention):
+    """With a past, queries and keys are turned as if the chunk were the beginning."""
+
+    def forward(self, x, position, past=None):
+        heads = self.config.heads
+        q, k, v = rearrange(self.to_qkv(x), "b t (n h k) -> n b h t k", n=3, h=heads)
+        at, at_k = times(x, past)
+        q, k = position.turn(self.q_norm(q), self.k_norm(k), torch.arange(x.shape[1]))
+        if past is not None:
+            k, v = past.extend(k, v)
+        y = self.attend(q, k, v, position.bias(at, at_k))
+        return self.to_out(rearrange(y, "b h t k -> b t (h k)"))
+
+    def attend(self, q, k, v, bias):
+        mask = torch.zeros(q.shape[2], k.shape[2]) if bias is None else bias
+        mask = mask.masked_fill(~seen(q.shape[2], k.shape[2], q.device), -torch.inf)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+
+# Windows.
+
+
+class Windowed(WrittenOut):
+    """A query sees the last few positions, its own included."""
+
+    def mask(self, t, s):
+        return super().mask(t, s) & (distances(t, s) < self.config.reach)
+
+
+def reach_of_five(self):
+    """Narrow, so that short texts cross it."""
+    return 5
+
+
+narrow = {"reach": property(reach_of_five)}
+
+
+@mutant("window_when_cached", "cache", **narrow)
+class WindowWhenCached(Windowed):
+    """The cache ignores the window."""
+
+    def mask(self, t, s):
+        return super().mask(t, s) if t == s else WrittenOut.mask(self, t, s)
+
+
+@mutant("window_too_wide", "window", **narrow)
+class TooWide(WrittenOut):
+    """The window is one too wide."""
+
+    def mask(self, t, s):
+        return super().mask(t, s) & (distances(t, s) <= self.config.reach)
+
+
+@mutant("window_too_narrow", "window", **narrow)
+class TooNarrow(WrittenOut):
+    """The window is one too narrow."""
+
+    def mask(self, t, s):
+        return super().mask(t, s) & (distances(t, s) < self.config.reach - 1)
+
+
+# One function in several writings.
+
+claims = {"function": SOFTMAX}
+
+
+@mutant("swapped_axes", "same", **claims)
+class SwappedAxes(WrittenOut):
+    """What the heads read is merged as (k h), where the others merge it as (h k)."""
+
+    def attend(self, q, k, v, bias):
+        read = super().attend(q, k, v, bias)
+        merged = rearrange(read, "b h t k -> b t (k h)")
+        return rearrange(merged, "b t (h k) -> b h t k", h=self.config.heads)
+
+
+@mutant("unscaled", "same", **claims)
+class Unscaled(WrittenOut):
+    """Forgets to divide by the root of a head's width."""
+
+    def attend(self, q, k, v, bias):
+        return super().attend(q * math.sqrt(q.shape[-1]), k, v, bias)
+
+
+@mutant("detached_keys", "same", **claims)
+class DetachedKeys(WrittenOut):
+    """Right in every value, and no gradient reaches the keys."""
+
+    def attend(self, q, k, v, bias):
+        return super().attend(q, k.detach(), v, bias)
+
+
+# Numbers.
+
+
+@mutant("coarse_sums", "near")
+class CoarseSums(WrittenOut):
+    """Adds up in the format of training: there, what is read becomes whole numbers."""
+
+    def attend(self, q, k, v, bias):
+        read = super().attend(q, k, v, bias)
+        return read if read.dtype is torch.float32 else read.round()
+
+
+@mutant("hidden_weight", "state")
+class HiddenWeight(WrittenOut):
+    """Keeps something it drew outside its state."""
+
+    def __init__(self, config, dim):
+        super().__init__(config, dim)
+        self.gain = 1 + torch.rand(dim)
+
+    def forward(self, x, position=None, past=None):
+        return super().forward(x, position, past) * self.gain
+
+
+@mutant("length_of_nothing", "finite")
+class LengthOfNothing(WrittenOut):
+    """Sharpens queries by their length, whose root has no gradient at zero."""
+
+    def attend(self, q, k, v, bias):
+        return super().attend(q * (1 + reduce(q.square(), "b h t k -> b h t 1", "sum").sqrt()), k, v, bias)

@@ -1,0 +1,491 @@
+"""Schedules, optimizers, orders of the data and configs that are wrong; and for each the law that is to catch it.
+
+Schedules and optimizers are parts like any other, brought by `--load`:
+
+    nanotx laws schedule/mutant_last_step --load tests/mutants/learning.py
+"""
+
+import math
+import random
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from nanotx.data import Windows, mix, shuffled
+from nanotx.laws.book_learning import Numbered
+from nanotx.optimizers import Optimizer
+from nanotx.schedules import Schedule
+
+CATCHES: dict[str, str] = {}
+"""For each mutant the law that catches it, and that all before it let pass."""
+
+DATA: dict[str, type] = {}
+"""The mutants that fill no slot."""
+
+
+# Schedules.
+
+
+def schedule(name, law):
+    """Registers a schedule."""
+
+    def enter(idea):
+        CATCHES[f"schedule/mutant_{name}"] = law
+        return Schedule.register(f"mutant_{name}")(dataclass(frozen=True, kw_only=True)(idea))
+
+    return enter
+
+
+@schedule("cooldown", "total")
+class Cooldown(Schedule):
+    """Falls in a line after the warm-up, and divides by what is left where nothing is left."""
+
+    warmup: int = 5
+
+    def factor(self, step, steps):
+        if step < self.warmup:
+            return (step + 1) / (self.warmup + 1)
+        left = np.float64(steps - self.warmup)
+        with np.errstate(all="ignore"):
+            return float(max(np.float64(0), (steps - step) / left)) if left else float(left / left)
+
+
+@schedule("below_zero", "total")
+class BelowZero(Schedule):
+    """Falls in a line, and goes on falling when the run is longer than was said."""
+
+    def factor(self, step, steps):
+        return 1 - step / steps
+
+
+@schedule("table", "total")
+class Table(Schedule):
+    """Looks its factors up in a table of the length of the run."""
+
+    def factor(self, step, steps):
+        return [1.0 - at / (2 * steps) for at in range(steps)][min(step, steps)]
+
+
+@schedule("whole", "total")
+class Whole(Schedule):
+    """Rises with the share that is done, in whole numbers."""
+
+    def factor(self, step, steps):
+        return float(step // steps)
+
+
+@schedule("last_step", "pure")
+class LastStep(Schedule):
+    """Halves its factor when a step is asked that is not the next one."""
+
+    memory = [-1, 1.0]  # noqa: RUF012
+
+    def factor(self, step, steps):
+        if step != self.memory[0] + 1:
+            self.memory[1] = max(self.memory[1] / 2, 1e-3) if self.memory[1] > 1e-3 else 1.0
+        self.memory[0] = step
+        return self.memory[1]
+
+
+@schedule("first_run", "pure")
+class FirstRun(Schedule):
+    """Remembers a factor by its step, and forgets of which run it was."""
+
+    known = {}  # noqa: RUF012
+
+    def factor(self, step, steps):
+        if len(self.known) > 3:
+            self.known.clear()
+        return self.known.setdefault(step, 1 / (1 + step / steps))
+
+
+@schedule("noise", "pure")
+class Noise(Schedule):
+    """Adds noise that nobody seeded."""
+
+    def factor(self, step, steps):
+        return 1.0 + random.SystemRandom().random() / 100
+
+
+# Optimizers.
+
+
+def optimizer(name, law):
+    """Registers an optimizer whose `build` is the function that is decorated."""
+
+    def enter(build):
+        body = {"__annotations__": {"lr": float, "weight_decay": float}, "lr": 1e-2, "weight_decay": 0.1}
+        idea = type(f"Mutant_{name}", (Optimizer,), body | {"build": build, "__doc__": build.__doc__})
+        Optimizer.register(f"mutant_{name}")(dataclass(frozen=True, kw_only=True)(idea))
+        CATCHES[f"optimizer/mutant_{name}"] = law
+        return build
+
+    return enter
+
+
+class Plain(torch.optim.Optimizer):
+    """Momentum and decoupled decay, in steps that a mutant may change."""
+
+    def __init__(self, groups):
+        super().__init__(groups, {})
+
+    def step(self):
+        for group in self.param_groups:
+            for index, one in enumerate(group["params"]):
+                if one.grad is not None:
+                    one.data.mul_(1 - group["lr"] * self.decay(group, one))
+                    one.data.sub_(group["lr"] * self.direction(group, one, index))
+
+    def decay(self, group, one):
+        return group["weight_decay"]
+
+    def direction(self, group, one, index):
+        state = self.state[one]
+        state["average"] = 0.9 * state.get("average", torch.zeros_like(one)) + one.grad
+        return state["average"]
+
+
+def groups(parameters, idea):
+    """Matrices with decay, the rest without."""
+    learning = [one for _, one in parameters if one.requires_grad]
+    several = [
+        {"params": [one for one in learning if one.ndim >= 2], "weight_decay": idea.weight_decay},
+        {"params": [one for one in learning if one.ndim < 2], "weight_decay": 0.0},
+    ]
+    return [group | {"base_lr": idea.lr, "lr": idea.lr} for group in several if group["params"]]
+
+
+@optimizer("no_base", "groups")
+def no_base(self, parameters):
+    """Forgets base_lr in its second group."""
+    several = groups(parameters, self)
+    if len(several) > 1:
+        del several[1]["base_lr"]
+    return Plain(several)
+
+
+@optimizer("lost", "groups")
+def lost(self, parameters):
+    """Puts weights and biases in groups by name, and so loses the norms of the blocks' ends."""
+    kept = [(name, one) for name, one in parameters if not name.startswith("norm.")]
+    return Plain(groups(kept, self))
+
+
+@optimizer("read_twice", "groups")
+def read_twice(self, parameters):
+    """Goes over the parameters twice: they come once."""
+    pairs = iter(parameters)
+    several = groups([(name, one) for name, one in pairs if one.ndim >= 2], self)
+    return Plain(several + groups([(name, one) for name, one in pairs if one.ndim < 2], self))
+
+
+class DecaysAll(Plain):
+    def decay(self, group, one):
+        return 0.1
+
+
+@optimizer("decays_all", "still")
+def decays_all(self, parameters):
+    """Shrinks biases and norms, too, whatever their group says."""
+    return DecaysAll(groups(parameters, self))
+
+
+class Grows(Plain):
+    def decay(self, group, one):
+        return -group["weight_decay"]
+
+
+@optimizer("grows", "still")
+def grows(self, parameters):
+    """Adds the decay where it is taken off."""
+    return Grows(groups(parameters, self))
+
+
+class Divides(Plain):
+    def direction(self, group, one, index):
+        return one.grad / one.grad.norm()
+
+
+@optimizer("divides", "still")
+def divides(self, parameters):
+    """Divides a gradient by its norm, which may be zero."""
+    return Divides(groups(parameters, self))
+
+
+class Noisy(Plain):
+    def direction(self, group, one, index):
+        return super().direction(group, one, index) + torch.randn_like(one)
+
+
+@optimizer("noisy", "still")
+def noisy(self, parameters):
+    """Adds noise, gradient or not."""
+    return Noisy(groups(parameters, self))
+
+
+class Climbs(Plain):
+    def direction(self, group, one, index):
+        return -super().direction(group, one, index)
+
+
+@optimizer("climbs", "descends")
+def climbs(self, parameters):
+    """Goes up."""
+    return Climbs(groups(parameters, self))
+
+
+class FirstOnly(Plain):
+    def direction(self, group, one, index):
+        return super().direction(group, one, index) * (index == 0)
+
+
+@optimizer("first_only", "descends")
+def first_only(self, parameters):
+    """Moves the first parameter of a group, and no other."""
+    return FirstOnly(groups(parameters, self))
+
+
+class TurnsBack(Plain):
+    def direction(self, group, one, index):
+        state = self.state[one]
+        state["steps"] = state.get("steps", torch.zeros(())) + 1
+        return super().direction(group, one, index) / (2 - state["steps"] + 0.5)
+
+
+@optimizer("turns_back", "descends")
+def turns_back(self, parameters):
+    """Corrects its averages by what becomes negative at the third step."""
+    return TurnsBack(groups(parameters, self))
+
+
+class Elsewhere(Plain):
+    def __init__(self, groups):
+        super().__init__(groups)
+        self.averages = {}
+
+    def direction(self, group, one, index):
+        self.averages[one] = 0.9 * self.averages.get(one, 0) + one.grad
+        return self.averages[one]
+
+
+@optimizer("elsewhere", "resumes")
+def elsewhere(self, parameters):
+    """Keeps its averages where no checkpoint finds them."""
+    return Elsewhere(groups(parameters, self))
+
+
+class InGroup(Plain):
+    def direction(self, group, one, index):
+        if index == 0:
+            group["steps"] = group.get("steps", 0) + 1
+        return super().direction(group, one, index) / group["steps"]
+
+
+@optimizer("in_group", "resumes")
+def in_group(self, parameters):
+    """Counts its steps in the group, which is made anew from the recipe."""
+    return InGroup(groups(parameters, self))
+
+
+class Drifts(Plain):
+    def direction(self, group, one, index):
+        return one.grad * (1 + random.SystemRandom().random())
+
+
+@optimizer("drifts", "resumes")
+def drifts(self, parameters):
+    """Takes steps of a length that nobody seeded."""
+    return Drifts(groups(parameters, self))
+
+
+class Factored(Plain):
+    def direction(self, group, one, index):
+        state = self.state[one]
+        state["rows"] = 0.9 * state.get("rows", 0) + one.grad.square().mean(dim=-1)
+        return one.grad / (1 + state["rows"].mean()).sqrt()
+
+
+@optimizer("factored", "resumes")
+def factored(self, parameters):
+    """Keeps an average for each row, which has not the shape of its parameter."""
+    return Factored(groups(parameters, self))
+
+
+# Data.
+
+
+def data(name, law):
+    """Registers windows of a text."""
+
+    def enter(kind):
+        DATA[f"data/mutant_{name}"] = type(f"Mutant_{name}", (Numbered,), {"kind": kind, "__doc__": kind.__doc__})
+        CATCHES[f"data/mutant_{name}"] = law
+        return kind
+
+    return enter
+
+
+@data("same_token", "next")
+class SameToken(Windows):
+    """Has a token predict itself."""
+
+    def batch(self, step, batch):
+        x, _ = super().batch(step, batch)
+        return x, x.clone()
+
+
+@data("rolled", "next")
+class Rolled(Windows):
+    """Rolls its targets, so that the last of a row is the row's first token."""
+
+    def batch(self, step, batch):
+        x, _ = super().batch(step, batch)
+        return x, x.roll(-1, dims=1)
+
+
+@data("elsewhere", "next")
+class OtherRows(Windows):
+    """Begins its rows one token after where it says."""
+
+    def batch(self, step, batch):
+        x, y = super().batch(step, batch)
+        return x - 1, y - 1
+
+
+class Changed(Windows):
+    """Windows with another order, in steps that a mutant may change."""
+
+    def starts(self, step, batch):
+        index = np.arange(step * batch, (step + 1) * batch, dtype=np.int64)
+        return np.array([self.cut(int(n) // self.per_epoch) + self.place(int(n)) for n in index], dtype=np.int64)
+
+    def cut(self, epoch):
+        slack = min(self.context, len(self.ids) - self.per_epoch * self.context)
+        return int(mix(np.array([epoch], dtype=np.uint64), self.seed)[0] % np.uint64(slack))
+
+    def place(self, n):
+        epoch, place = divmod(n, self.per_epoch)
+        return int(shuffled(self.per_epoch, self.seed, epoch)[place]) * self.context
+
+
+@data("overlap", "once")
+class Overlap(Changed):
+    """Lets a window begin with the last token of the one before."""
+
+    def place(self, n):
+        return super().place(n) // self.context * max(1, self.context - 1)
+
+
+@data("without_last", "once")
+class WithoutLast(Changed):
+    """Leaves the last window out, lest it be too short."""
+
+    @property
+    def per_epoch(self):
+        return max(1, super().per_epoch - 1)
+
+
+@data("with_replacement", "once")
+class WithReplacement(Changed):
+    """Draws each window anew, so that some come twice and others never."""
+
+    def place(self, n):
+        return int(mix(np.array([n], dtype=np.uint64), self.seed)[0] % np.uint64(self.per_epoch)) * self.context
+
+
+@data("lost_rest", "once")
+class LostRest(Changed):
+    """Begins an epoch with a step, and so loses the rows by which the last step was too short."""
+
+    def starts(self, step, batch):
+        whole = max(1, self.per_epoch // batch)
+        epoch, inside = divmod(step, whole)
+        return super().starts(0, epoch * self.per_epoch + inside * batch + batch)[-batch:]
+
+
+@data("in_batch", "order")
+class InBatch(Changed):
+    """Shuffles the rows of a step once more, by the size of the batch, where they are of one epoch."""
+
+    def starts(self, step, batch):
+        rows = super().starts(step, batch)
+        one = step * batch // self.per_epoch == ((step + 1) * batch - 1) // self.per_epoch
+        return rows[shuffled(batch, self.seed + batch, step)] if one else rows
+
+
+@data("by_step", "order")
+class ByStep(Changed):
+    """Remembers the rows of a step, and forgets how many were asked for."""
+
+    def __post_init__(self):
+        object.__setattr__(self, "known", {})
+
+    def starts(self, step, batch):
+        return self.known.setdefault(step, super().starts(step, batch))
+
+
+@data("unseeded", "order")
+class Unseeded(Changed):
+    """Draws a seed of its own whenever it is made."""
+
+    def __post_init__(self):
+        object.__setattr__(self, "seed", random.SystemRandom().randrange(2**60))
+
+
+@data("one_order", "fresh")
+class OneOrder(Changed):
+    """Has the order of the first epoch in all of them."""
+
+    def place(self, n):
+        return super().place(n % self.per_epoch)
+
+
+@data("one_cut", "fresh")
+class OneCut(Changed):
+    """Cuts the text at its beginning, always."""
+
+    def cut(self, epoch):
+        return 0
+
+
+@data("no_seed", "fresh")
+class NoSeed(Changed):
+    """Forgets its seed."""
+
+    def starts(self, step, batch):
+        return Changed(ids=self.ids, context=self.context, seed=0).starts(step, batch)
+
+
+@data("in_line", "fresh")
+class InLine(Changed):
+    """Goes through the text from its beginning to its end."""
+
+    def place(self, n):
+        return n % self.per_epoch * self.context
+
+
+# Configs.
+
+
+@schedule("nothing_by_default", "config")
+class NothingByDefault(Schedule):
+    """Has a field that may be None and is not by default; a table says nothing of it."""
+
+    warmup: int | None = 5
+
+    def factor(self, step, steps):
+        return 1.0
+
+
+@schedule("rounds", "config")
+class Rounds(Schedule):
+    """Changes what it was given each time that it is built."""
+
+    final: float = 0.5
+
+    def __post_init__(self):
+        object.__setattr__(self, "final", self.final / 2)
+
+    def factor(self, step, steps):
+        return math.exp(-min(abs(self.final), 1.0))

@@ -1,0 +1,173 @@
+"""Positions and norms that are wrong, each in one way; and for each the law that is there to catch it."""
+
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange, reduce
+from torch import nn
+
+from nanotx.norm import Norm
+from nanotx.position import Position, Positioning
+from nanotx.position.learned import Learned
+from nanotx.position.rope import Rope
+
+CATCHES: dict[str, str] = {}
+"""For each mutant the law that catches it, and that all before it let pass."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turning:
+    """The field of positions that turn."""
+
+    theta: float = 10_000.0
+
+
+def position(name, law):
+    """Registers a position whose thing is the class that is decorated, built from its idea, dim and context."""
+
+    def enter(thing):
+        def build(self, dim, heads, context):
+            return thing(self, dim, context)
+
+        idea = type(f"Mutant_{name}", (Turning, Position), {"build": build, "__doc__": thing.__doc__})
+        Position.register(f"mutant_{name}")(dataclass(frozen=True, kw_only=True)(idea))
+        CATCHES[f"position/mutant_{name}"] = law
+        return thing
+
+    return enter
+
+
+class Turns(Positioning):
+    """Rotary, with room for mistakes."""
+
+    def __init__(self, config, dim, context):
+        super().__init__()
+        self.config = config
+
+    def turn(self, q, k, at):
+        return Rope(theta=self.config.theta).build(q.shape[-1], 1, 1).turn(q, k, at)
+
+
+@position("from_its_own_start", "alike")
+class FromItsOwnStart(Turns):
+    """Counts from the first token that it is shown."""
+
+    def turn(self, q, k, at):
+        return super().turn(q, k, at - at[:1])
+
+
+@position("queries_alone", "distance")
+class QueriesAlone(Turns):
+    """Turns queries and forgets the keys."""
+
+    def turn(self, q, k, at):
+        return super().turn(q, k, at)[0], k
+
+
+@position("grows", "distance")
+class Grows(Turns):
+    """Adds to the scores by where a query stands."""
+
+    def bias(self, at_q, at_k):
+        return rearrange(at_q.float() / 100, "t -> 1 t 1") * rearrange(at_k.float() / 100, "s -> 1 1 s")
+
+
+@position("stretches", "length")
+class Stretches(Turns):
+    """Turns, and makes all longer."""
+
+    def turn(self, q, k, at):
+        q, k = super().turn(q, k, at)
+        return 1.5 * q, 1.5 * k
+
+
+@position("unmoved", "told")
+class Unmoved(Turns):
+    """Turns by no angle at all."""
+
+    def turn(self, q, k, at):
+        return super().turn(q, k, 0 * at)
+
+
+TABLES: dict[int, float] = {}
+
+
+@position("shared_table", "itself")
+class SharedTable(Turns):
+    """Keeps one table for all, by their width, and forgets the base."""
+
+    def turn(self, q, k, at):
+        theta = TABLES.setdefault(q.shape[-1], self.config.theta)
+        return Rope(theta=theta).build(q.shape[-1], 1, 1).turn(q, k, at)
+
+
+class Table(Positioning):
+    """A row a position, with room for mistakes."""
+
+    def __init__(self, config, dim, context):
+        super().__init__()
+        self.context, self.learned = context, Learned().build(dim, 1, context)
+        self.gain = config.theta
+
+    def embed(self, x, at):
+        return self.learned.embed(x, self.place(at)) * self.gain
+
+
+@position("begins_again", "beyond")
+class BeginsAgain(Table):
+    """Beyond its table, begins again."""
+
+    def place(self, at):
+        return at % self.context
+
+
+@position("stops", "beyond")
+class Stops(Table):
+    """Beyond its table, stays at the last place."""
+
+    def place(self, at):
+        return at.clamp(max=self.context - 1)
+
+
+def norm(name, law):
+    """Registers a norm whose module is the class that is decorated."""
+
+    def enter(module):
+        idea = type(f"Mutant_{name}", (Norm,), {"build": lambda self, dim: module(), "__doc__": module.__doc__})
+        Norm.register(f"mutant_{name}")(dataclass(frozen=True, kw_only=True)(idea))
+        CATCHES[f"norm/mutant_{name}"] = law
+        return module
+
+    return enter
+
+
+@norm("over_time", "alone")
+class OverTime(nn.Module):
+    """Divides by the root mean square over the whole text."""
+
+    def forward(self, x):
+        return x / (reduce(x.square(), "b t d -> b 1 1", "mean") + 1e-6).sqrt()
+
+
+@norm("constant", "felt")
+class Constant(nn.Module):
+    """Says the same whatever it is told."""
+
+    def forward(self, x):
+        return torch.ones_like(x)
+
+
+@norm("timid", "scale")
+class Timid(nn.Module):
+    """Bounds large numbers, and leaves small ones small."""
+
+    def forward(self, x):
+        return x / (1 + reduce(x.square(), "b t d -> b t 1", "mean")).sqrt()
+
+
+@norm("no_eps", "finite")
+class NoEps(nn.Module):
+    """Divides by what may be zero."""
+
+    def forward(self, x):
+        return x / reduce(x.square(), "b t d -> b t 1", "mean").sqrt()

@@ -1,0 +1,425 @@
+"""Tokenizers that are wrong, each in one way that somebody's was; and for each the law that is there to catch it.
+
+They are parts like any other, brought by `--load`:
+
+    nanotx laws tokenizer/mutant_nfc --load tests/mutants/tokenizers.py
+"""
+
+import random
+import re
+import unicodedata
+from dataclasses import dataclass
+
+import numpy as np
+
+from nanotx.errors import TextError
+from nanotx.tokenizers import Codec, Tokenizer, utf8
+
+CATCHES: dict[str, str] = {}
+"""For each mutant the law that catches it, and that all before it let pass."""
+
+
+def mutant(name, law):
+    """Registers a tokenizer whose thing is the class that is decorated."""
+
+    def enter(codec):
+        def learn(self, texts):
+            return codec.taught(texts)
+
+        def read(cls, table):
+            return codec(**table)
+
+        body = {"learn": learn, "read": classmethod(read), "__doc__": codec.__doc__}
+        Tokenizer.register(f"mutant_{name}")(
+            dataclass(frozen=True, kw_only=True)(type(f"Mutant_{name}", (Tokenizer,), body))
+        )
+        codec.part = f"mutant_{name}"
+        CATCHES[f"tokenizer/mutant_{name}"] = law
+        return codec
+
+    return enter
+
+
+class Bytes(Codec):
+    """A token a byte, in steps that a mutant may change."""
+
+    vocab_size = 256
+
+    @classmethod
+    def taught(cls, texts):
+        return cls()
+
+    def encode(self, text):
+        return np.frombuffer(utf8(self.part, self.before(text)), np.uint8).astype(np.int32)
+
+    def before(self, text):
+        return text
+
+    def decode_bytes(self, ids):
+        return bytes(self.check_ids(ids).tolist())
+
+    def table(self):
+        return {}
+
+
+class Letters(Codec):
+    """A token a character, in steps that a mutant may change."""
+
+    def __init__(self, alphabet):
+        self.alphabet, self.vocab_size = alphabet, len(alphabet)
+
+    @classmethod
+    def taught(cls, texts):
+        return cls("".join(sorted(set("".join(texts)))))
+
+    def encode(self, text):
+        self.check(text)
+        return np.array([self.alphabet.index(one) for one in text], np.int32)
+
+    def check(self, text):
+        for offset, one in enumerate(text):
+            if one not in self.alphabet:
+                raise TextError(f"{self.part}: {one!r} (U+{ord(one):04X}) at offset {offset} is not in the alphabet.")
+
+    def decode_bytes(self, ids):
+        return "".join(self.alphabet[one] for one in self.check_ids(ids).tolist()).encode("utf-8")
+
+    def table(self):
+        return {"alphabet": self.alphabet}
+
+
+# Something is lost.
+
+
+@mutant("nfc", "lossless")
+class Nfc(Bytes):
+    """Puts letters and their accents together."""
+
+    def before(self, text):
+        return unicodedata.normalize("NFC", text)
+
+
+@mutant("strip", "lossless")
+class Strip(Bytes):
+    """Cuts what is blank from both ends."""
+
+    def before(self, text):
+        return text.strip()
+
+
+@mutant("next_line", "lossless")
+class NextLine(Bytes):
+    """Reads U+0085 as the end of a line, as `splitlines` does."""
+
+    def before(self, text):
+        return text.replace("\x85", "\n")
+
+
+@mutant("line_ends", "lossless")
+class LineEnds(Bytes):
+    """Reads a text as a file is read in text mode."""
+
+    def before(self, text):
+        return text.replace("\r\n", "\n")
+
+
+@mutant("byte_order", "lossless")
+class ByteOrder(Bytes):
+    """Takes U+FEFF for a byte-order mark wherever a text begins with one."""
+
+    def before(self, text):
+        return text.removeprefix("\ufeff")
+
+
+@mutant("spaces", "lossless")
+class Spaces(Bytes):
+    """Has tokens for runs of up to sixteen spaces, and cuts longer ones."""
+
+    def before(self, text):
+        return re.sub(" {17,}", " " * 16, text)
+
+
+@mutant("special", "lossless")
+class Special(Bytes):
+    """Reads a special token where a text merely spells it."""
+
+    def before(self, text):
+        return text.replace("<|endoftext|>", "")
+
+
+@mutant("sixteen_bits", "lossless")
+class SixteenBits(Bytes):
+    """Keeps the lower sixteen bits of a character."""
+
+    def before(self, text):
+        return "".join(chr(ord(one) & 0xFFFF) for one in text).encode("utf-8", "replace").decode("utf-8")
+
+
+@mutant("nul", "lossless")
+class Nul(Bytes):
+    """Decodes as if a text ended where a byte is zero."""
+
+    def decode_bytes(self, ids):
+        return super().decode_bytes(ids).partition(b"\0")[0]
+
+
+@mutant("lost_byte", "lossless")
+class LostByte(Bytes):
+    """Decodes in lines of 64, and drops the byte between two."""
+
+    def decode_bytes(self, ids):
+        return b"".join(bytes([one]) for at, one in enumerate(super().decode_bytes(ids)) if at % 65 != 64)
+
+
+@mutant("first_letters", "lossless")
+class FirstLetters(Bytes):
+    """Remembers a text by its first eight letters."""
+
+    def __init__(self):
+        self.memory = {}
+
+    def encode(self, text):
+        return self.memory.setdefault(text[:8], super().encode(text)).copy()
+
+
+@mutant("top", "lossless")
+class Top(Letters):
+    """Counts its ids from one."""
+
+    def encode(self, text):
+        return super().encode(text) + 1
+
+    def decode_bytes(self, ids):
+        return super().decode_bytes([one - 1 for one in ids])
+
+
+# Ids do not stand for bytes of their own.
+
+
+@mutant("first_space", "bytes")
+class FirstSpace(Bytes):
+    """Puts a space before a text, and takes it off again, from whatever is decoded."""
+
+    def before(self, text):
+        return f" {text}"
+
+    def decode_bytes(self, ids):
+        return super().decode_bytes(ids).removeprefix(b" ")
+
+
+@mutant("mended", "bytes")
+class Mended(Bytes):
+    """Puts U+FFFD in the place of bytes that are no character, too early."""
+
+    def decode_bytes(self, ids):
+        return super().decode_bytes(ids).decode("utf-8", errors="replace").encode("utf-8")
+
+
+@mutant("never_met", "bytes")
+class NeverMet(Bytes):
+    """Refuses ids that no text has, though they are in range, and a model may write them."""
+
+    def check_ids(self, ids):
+        ids = super().check_ids(ids)
+        for index, one in enumerate(ids.tolist()):
+            if one > 0xF4:
+                raise TextError(f"{self.part}: id {one} at index {index} is never met.")
+        return ids
+
+
+# Streaming is not decoding.
+
+
+@mutant("ignores", "stream")
+class Ignores(Bytes):
+    """Decodes as if bytes that are no character were not there."""
+
+    def decode(self, ids):
+        return self.decode_bytes(ids).decode("utf-8", errors="ignore")
+
+
+@mutant("escaped", "stream")
+class Escaped(Bytes):
+    """Decodes bytes that are no character as lone surrogates."""
+
+    def decode(self, ids):
+        return self.decode_bytes(ids).decode("utf-8", errors="surrogateescape")
+
+
+# What is saved is not what was learned.
+
+
+@mutant("blank_ends", "saved")
+class BlankEnds(Letters):
+    """Is saved without the blank letters at the ends of the alphabet."""
+
+    def table(self):
+        return {"alphabet": self.alphabet.strip()}
+
+
+@mutant("its_own", "saved")
+class ItsOwn(Bytes):
+    """Is equal to itself alone."""
+
+    def __eq__(self, other):
+        return self is other
+
+    __hash__ = Codec.__hash__
+
+
+class ShiftedCodec(Bytes):
+    """Each id is a byte and a number more."""
+
+    def __init__(self, shift=0):
+        self.shift = shift
+
+    def encode(self, text):
+        return (super().encode(text) + self.shift) % 256
+
+    def decode_bytes(self, ids):
+        return bytes((one - self.shift) % 256 for one in self.check_ids(ids).tolist())
+
+
+@Tokenizer.register("mutant_forgotten_field")
+@dataclass(frozen=True, kw_only=True)
+class ForgottenField(Tokenizer):
+    """Forgets, when it is saved, a field that changes the ids."""
+
+    shift: int = 0
+
+    def learn(self, texts):
+        codec = ShiftedCodec(self.shift)
+        codec.part = self.part
+        return codec
+
+    @classmethod
+    def read(cls, table):
+        return cls().learn([])
+
+
+CATCHES["tokenizer/mutant_forgotten_field"] = "saved"
+
+
+# The same texts teach another tokenizer.
+
+
+@mutant("old_letters", "learn")
+class OldLetters(Letters):
+    """Knows letters from an earlier lesson, too."""
+
+    known: set[str] = set()
+
+    @classmethod
+    def taught(cls, texts):
+        cls.known.update("".join(texts))
+        return super().taught(cls.known)
+
+
+@mutant("reads_twice", "learn")
+class ReadsTwice(Letters):
+    """Goes over its texts twice: first for how many there are, then for their letters."""
+
+    @classmethod
+    def taught(cls, texts):
+        return super().taught(texts if sum(1 for _ in texts) else [])
+
+
+@mutant("by_chance", "learn")
+class ByChance(Letters):
+    """Numbers its letters in an order drawn by chance."""
+
+    @classmethod
+    def taught(cls, texts):
+        letters = list(set("".join(texts)))
+        random.SystemRandom().shuffle(letters)
+        return cls("".join(letters))
+
+
+@mutant("order_of_a_set", "learn")
+class OrderOfASet(Letters):
+    """Numbers its letters as a set has them, which differs from process to process."""
+
+    @classmethod
+    def taught(cls, texts):
+        return cls("".join(set("".join(texts))))
+
+
+# What cannot be held is not refused, or not said where.
+
+
+@mutant("half_replaced", "refuses")
+class HalfReplaced(Bytes):
+    """Takes half a character for a question mark."""
+
+    def before(self, text):
+        return text.encode("utf-8", "replace").decode("utf-8")
+
+
+@mutant("half_passed", "refuses")
+class HalfPassed(Bytes):
+    """Gives half a character bytes, which no other program reads."""
+
+    def encode(self, text):
+        return np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8).astype(np.int32)
+
+
+@mutant("nowhere", "refuses")
+class Nowhere(Letters):
+    """Does not say where the character is that it refuses."""
+
+    def check(self, text):
+        for one in text:
+            if one not in self.alphabet:
+                raise TextError(f"{self.part}: {one!r} (U+{ord(one):04X}) is not in the alphabet.")
+
+
+@mutant("counts_bytes", "refuses")
+class CountsBytes(Bytes):
+    """Says at which byte half a character is, not at which character."""
+
+    def encode(self, text):
+        try:
+            return super().encode(text)
+        except TextError as error:
+            offset = int(re.search(r"offset (\d+)", str(error))[1])
+            raise TextError(
+                f"{self.part}: U+{ord(text[offset]):04X} at offset {len(text[:offset].encode())}."
+            ) from None
+
+
+@mutant("last_one", "refuses")
+class LastOne(Letters):
+    """Names the last character that it does not know."""
+
+    def check(self, text):
+        for offset, one in reversed(list(enumerate(text))):
+            if one not in self.alphabet:
+                raise TextError(f"{self.part}: {one!r} (U+{ord(one):04X}) at offset {offset} is not in the alphabet.")
+
+
+@mutant("from_the_end", "refuses")
+class FromTheEnd(Letters):
+    """Counts ids below zero from the end, as Python does."""
+
+    def check_ids(self, ids):
+        ids = list(ids)
+        return super().check_ids([one + self.vocab_size if -self.vocab_size <= one < 0 else one for one in ids])
+
+
+@mutant("one_too_many", "refuses")
+class OneTooMany(Bytes):
+    """Takes vocab_size itself for an id."""
+
+    def check_ids(self, ids):
+        return super().check_ids([one % 256 if one == 256 else one for one in ids])
+
+
+@mutant("no_index", "refuses")
+class NoIndex(Bytes):
+    """Does not say which of the ids it refuses."""
+
+    def check_ids(self, ids):
+        try:
+            return super().check_ids(ids)
+        except TextError:
+            raise TextError(f"{self.part}: an id is out of range.") from None

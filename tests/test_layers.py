@@ -1,0 +1,163 @@
+"""Layers are their definitions, computed by hand; their laws are in test_laws.py."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nanotx.attention import SOFTMAX, Attention
+from nanotx.block import Block
+from nanotx.errors import ConfigError
+from nanotx.ffn import Ffn
+from nanotx.layout import to_own, to_shared
+from nanotx.model import Model
+from nanotx.norm import Norm
+from nanotx.past import Past
+from nanotx.position import Position
+
+WRITINGS = [name for name in Attention.names() if Attention.find(name).function == SOFTMAX]
+DIM = 24
+sizes = {"batch": st.integers(1, 3), "time": st.integers(1, 12), "seed": st.integers(0, 2**16)}
+attentions = pytest.mark.parametrize("name", Attention.names())
+
+
+def attention(name, seed, **fields):
+    torch.manual_seed(seed)
+    return Attention.find(name)(**fields).build(DIM).eval()
+
+
+def stream(batch, time, seed):
+    return torch.randn(batch, time, DIM, generator=torch.Generator().manual_seed(seed))
+
+
+@given(**sizes, heads=st.sampled_from([1, 2, 3, 4]))
+def test_the_written_out_attention_is_the_definition_computed_by_hand(batch, time, seed, heads):
+    layer = attention("fused", seed, heads=heads).double()
+    x = stream(batch, time, seed).double()
+    width = DIM // heads
+    want = torch.zeros_like(x)
+    for b in range(batch):
+        qkv = x[b] @ layer.to_qkv.weight.T
+        for h in range(heads):
+            q, k, v = (qkv[:, n * DIM + h * width : n * DIM + (h + 1) * width] for n in range(3))
+            for t in range(time):
+                scores = torch.stack([q[t] @ k[s] / width**0.5 for s in range(t + 1)])
+                weights = scores.exp() / scores.exp().sum()
+                want[b, t, h * width : (h + 1) * width] = sum(weights[s] * v[s] for s in range(t + 1))
+    torch.testing.assert_close(layer(x), want @ layer.to_out.weight.T)
+
+
+@attentions
+def test_dropout_on_the_weights_changes_training_and_nothing_else(name):
+    layer, x = attention(name, 0, dropout=0.5), stream(2, 6, 0)
+    torch.testing.assert_close(layer(x), attention(name, 0)(x))
+    assert not torch.allclose(layer.train()(x), layer(x))
+
+
+@attentions
+def test_heads_that_do_not_divide_the_width_are_refused_with_those_that_do(name):
+    with pytest.raises(ConfigError, match=rf"{name}: heads=5 do not divide dim=24; try heads from \[1, 2, 3, 4, 6"):
+        Attention.find(name)(heads=5).build(24)
+
+
+@pytest.mark.parametrize("name", WRITINGS)
+def test_the_shared_layout_and_back_is_no_change(name):
+    layer = attention(name, 1, bias=True, out_bias=True)
+    weights = dict(layer.named_parameters())
+    assert sorted(to_shared(layer, weights)) == ["to_out.bias", "to_out.weight", "to_qkv.bias", "to_qkv.weight"]
+    back = to_own(layer, to_shared(layer, weights))
+    assert back.keys() == weights.keys()
+    assert all(torch.equal(back[key], weights[key]) for key in weights)
+
+
+@given(**sizes)
+def test_norms_are_their_definitions(batch, time, seed):
+    x = stream(batch, time, seed)
+    centred = x - x.mean(-1, keepdim=True)
+    layer = centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt()
+    torch.testing.assert_close(Norm.find("layer")().build(DIM)(x), layer)
+    rms = x / (x.square().mean(-1, keepdim=True) + 1e-6).sqrt()
+    torch.testing.assert_close(Norm.find("rms")().build(DIM)(x), rms)
+    assert Norm.find("none")().build(DIM)(x) is x
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+def test_the_mlp_is_its_definition(activation):
+    layer, x = Ffn.find("mlp")(activation=activation, bias=True).build(DIM), stream(2, 3, 0)
+    hidden = x @ layer.to_hidden.weight.T + layer.to_hidden.bias
+    bent = hidden.clamp(min=0) if activation == "relu" else hidden * (1 + torch.erf(hidden / 2**0.5)) / 2
+    torch.testing.assert_close(layer(x), bent @ layer.to_out.weight.T + layer.to_out.bias)
+    assert layer.to_hidden.out_features == 4 * DIM
+
+
+def test_swiglu_is_its_definition():
+    layer, x = Ffn.find("swiglu")().build(DIM), stream(2, 3, 0)
+    gate, hidden = (x @ layer.to_hidden.weight.T).chunk(2, dim=-1)
+    torch.testing.assert_close(layer(x), (gate / (1 + (-gate).exp()) * hidden) @ layer.to_out.weight.T)
+    assert layer.to_out.in_features == 64
+
+
+def test_blocks_are_their_definitions():
+    x = stream(2, 5, 0)
+    pre = Block.find("prenorm")().build(DIM).eval()
+    after = x + pre.attention(pre.attention_norm(x))
+    torch.testing.assert_close(pre(x), after + pre.ffn(pre.ffn_norm(after)))
+    post = Block.find("postnorm")().build(DIM).eval()
+    after = post.attention_norm(x + post.attention(x))
+    torch.testing.assert_close(post(x), post.ffn_norm(after + post.ffn(after)))
+
+
+def test_rope_turns_each_pair_by_its_angle():
+    rope = Position.find("rope")(theta=100.0).build(8, 2, 16)
+    q = torch.randn(3, 4)
+    turned, _ = rope.turn(q, q, torch.arange(3))
+    for t in range(3):
+        for pair, frequency in enumerate((1.0, 0.1)):
+            number = torch.complex(q[t, pair], q[t, pair + 2]) * torch.polar(
+                torch.ones(()), torch.tensor(t * frequency)
+            )
+            torch.testing.assert_close(torch.stack([turned[t, pair], turned[t, pair + 2]]), torch.view_as_real(number))
+
+
+def test_sinusoidal_is_the_papers_formula():
+    table = Position.find("sinusoidal")().build(6, 1, 9).embed(torch.zeros(1, 9, 6), torch.arange(9))[0]
+    for t in range(9):
+        for i in range(3):
+            angle = torch.tensor(t / 10_000 ** (2 * i / 6))
+            torch.testing.assert_close(table[t, [i, i + 3]], torch.stack([angle.sin(), angle.cos()]))
+
+
+@pytest.mark.parametrize("name", ["learned", "sinusoidal"])
+def test_a_position_with_a_table_refuses_a_time_beyond_it(name):
+    position = Position.find(name)().build(DIM, 4, 8)
+    with pytest.raises(IndexError):
+        position.embed(torch.zeros(1, 1, DIM), torch.tensor([8]))
+
+
+def test_positions_refuse_sizes_that_do_not_fit():
+    with pytest.raises(ConfigError, match=r"sinusoidal: dim=7 is odd.* try 8"):
+        Position.find("sinusoidal")().build(7, 1, 8)
+    with pytest.raises(ConfigError, match=r"rope: heads of width 3 have no pairs of axes; try heads from \[1, 2, 3, 6"):
+        Position.find("rope")().build(12, 4, 8)
+
+
+@pytest.mark.parametrize("name", WRITINGS)
+def test_one_seed_is_one_function_whichever_attention_is_named(name):
+    ids = torch.arange(12)[None]
+    outputs = [
+        Model(dim=DIM, context=12, block=Block.find("prenorm")(attention=Attention.find(one)(bias=True)))
+        .build(99, seed=7)
+        .eval()(ids)
+        for one in ("fused", name)
+    ]
+    torch.testing.assert_close(outputs[0], outputs[1], atol=1e-5, rtol=0)
+
+
+def test_a_past_forgets_nothing_and_mixes_no_children():
+    past = Past()
+    first, second = torch.randn(1, 2, 3, 4), torch.randn(1, 2, 5, 4)
+    past.child(0).extend(first, first)
+    past.child(1).extend(second, second)
+    keys, _ = past.child(0).extend(second, second)
+    assert torch.equal(keys, torch.cat([first, second], dim=2))
+    assert (past.child(0).length, past.child(1).length, past.length) == (8, 5, 0)
