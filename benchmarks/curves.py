@@ -9,6 +9,7 @@ from typing import Any
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from passes import BOTH
 from reporting import Row
@@ -63,7 +64,7 @@ def draw(rows: Sequence[Row], file: Path) -> None:
     down = list(dict.fromkeys(key(row)[:2] for row in kept))
     names, size = named_places(rows), (0.4 + 4.7 * len(across), 0.4 + 3.2 * len(down))
     with rc_context(STYLE):
-        figure = Figure(figsize=size, layout="constrained")
+        figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(h_pad=0.1, w_pad=0.06))
         panels = figure.subplots(len(down), len(across), squeeze=False, sharex=True, sharey="row")
         filled = []
         for index, row in enumerate(down):

@@ -5,14 +5,12 @@ import statistics
 from collections.abc import Mapping
 
 from jobs import Job
+from kernels import Kernels
 from lawful import Judgement
 from passes import BOTH
 from reporting import Row
 from subjects import SUBJECTS
 from timing import Times, ratio, spread
-
-Kernels = tuple[str | None, str | None]
-"""That of the pass forward, and that of the pass backward."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -88,7 +86,7 @@ def speeds(job: Job, way: str, seconds: list[float]) -> Row:
         "rounds": len(seconds),
         "tokens_per_second": middle and job.shape.tokens / middle,
         "flops_per_second": speed,
-        "peak_share": speed and speed / job.peak,
+        "peak_share": None,  # the peak is known when all is done
     }
 
 
@@ -97,3 +95,9 @@ def ratios(job: Job, key: str, compiled: bool, times: Times) -> Row:
     first, *others = SUBJECTS[job.slot].references
     mine = {"reference": first, "ratio": ratio(times, key, label(first, compiled))}
     return mine | {f"ratio_to_{other}": ratio(times, key, label(other, compiled)) for other in others}
+
+
+def with_share(row: Row, peaks: Mapping[str, float]) -> Row:
+    """The row, with its share of the operations a second that a matrix product reached, by device and dtype."""
+    speed = row["flops_per_second"]
+    return row | {"peak_share": speed and speed / peaks[f"{row['device']} {row['dtype']}"]}

@@ -27,7 +27,6 @@ class Job:
     slot: str
     names: tuple[str, ...]
     machine: Machine
-    peak: float  # operations a second that the machine was seen to reach
     label: str  # of the shape
     shape: Shape
 

@@ -81,7 +81,7 @@ def compiled(task: Task, machine: Machine) -> tuple[Run, float]:
 def through_compiler(layer: nn.Module) -> nn.Module:
     """The layer, to be compiled for the one shape that it is called with."""
     wrapped: Any = torch.compile(layer, dynamic=False)
-    return wrapped  # type: ignore[no-any-return]
+    return wrapped
 
 
 # Memory.

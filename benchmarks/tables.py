@@ -26,10 +26,11 @@ def show(machines: Sequence[Row], rows: Sequence[Row], about: str) -> None:
         names = ", ".join(name for place, name in places.items() if place[0] == number)
         console.print(Text(f"{names}: {described(machine)}"), soft_wrap=True)
     for group in grouped(rows):
-        console.print(one_place(group) if len(places) == 1 else side_by_side(group, places))
+        here = {one: name for one, name in places.items() if one in map(place, group)}
+        console.print(one_place(group, *here.values()) if len(here) == 1 else side_by_side(group, here))
     console.print(Text(about, "dim"))
-    for text in dict.fromkeys(f"{row['name']}: {row['laws']}" for row in rows if row["laws"] != PASS):
-        console.print(Text(text, "red"), soft_wrap=True)
+    for name, verdict in dict.fromkeys((row["name"], row["laws"]) for row in rows if row["laws"] != PASS):
+        console.print(Text(f"{name}: {verdict}", style_of(verdict)), soft_wrap=True)
 
 
 def described(machine: Row) -> str:
@@ -59,7 +60,7 @@ def grouped(rows: Sequence[Row]) -> list[list[Row]]:
     return list(groups.values())
 
 
-def one_place(rows: Sequence[Row]) -> Table:
+def one_place(rows: Sequence[Row], where: str) -> Table:
     """All figures of rows from one place."""
     first = rows[0]
     ratios = {key: key.removeprefix("ratio_to_").replace("_", "\n", 1) for key in first if key.startswith("ratio_to_")}
@@ -77,7 +78,7 @@ def one_place(rows: Sequence[Row]) -> Table:
         "cases": figure("cases", ",d"),
         "kernel": kernel,
     }
-    title = f"{first['slot']}, {first['shape']}: {sizes(first)}, {first['pass']}, {first['dtype']} on {first['device']}"
+    title = f"{first['slot']}, {first['shape']}: {sizes(first)}, {first['pass']}, {first['dtype']} on {where}"
     table = titled(title, [head for head, cell in columns.items() if any(cell(row).plain != NONE for row in rows)])
     for row in rows:
         table.add_row(called(row), *(columns[str(column.header)](row) for column in table.columns[1:]))
@@ -137,14 +138,14 @@ def figure(key: str, style: str, unit: float = 1) -> Cell:
 
 
 def laws(row: Row) -> Text:
-    """How many were passed of how many were tried; or that it is not for this device, or never ran."""
-    if row["laws"] == PASS:
-        return Text(f"{row['laws_passed']}/{row['laws_tried']}", "green")
-    word = row["laws"].partition(":")[0]
-    return Text(
-        f"failed {row['laws_passed']}/{row['laws_tried']}" if word == "failed" else word,
-        "bold red" if word == "failed" else "yellow",
-    )
+    """How many were passed of how many were tried; or why none was timed."""
+    word, counted = row["laws"].partition(":")[0], f"{row['laws_passed']}/{row['laws_tried']}"
+    return Text({PASS: counted, "failed": f"failed {counted}"}.get(word, word), style_of(word))
+
+
+def style_of(verdict: str) -> str:
+    """Green for what holds, red for what was broken, yellow for what was not tried."""
+    return {PASS: "green", "failed": "bold red"}.get(verdict.partition(":")[0], "yellow")
 
 
 def kernel(row: Row) -> Text:

@@ -2,11 +2,12 @@
 
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from comparing import Comparison, judge
+from figures import with_share
 from hardware import describe, dtypes_of, machines
 from jobs import STEPS, Job, Plan
 from merging import merge
@@ -15,7 +16,6 @@ from sizes import QUICK, Shape, choose_shapes
 from subjects import SUBJECTS
 from tables import show
 
-from nanotx.device import Machine
 from nanotx.errors import ConfigError, did_you_mean
 from nanotx.flags import parse
 from nanotx.recipe_flags import read_options
@@ -105,7 +105,7 @@ def measure(flags: Flags, slots: Sequence[str]) -> tuple[Row, list[Row]]:
     shapes = {one.device.type: shapes_of(one.device.type, flags) for one in chosen}
     machine, plan = describe(chosen), flags.plan()
     jobs = [
-        Job(slot=slot, names=names[slot], machine=one, peak=peak_of(machine, one), label=label, shape=shape)
+        Job(slot=slot, names=names[slot], machine=one, label=label, shape=shape)
         for slot in slots
         for device in shapes
         for label, shape in shapes[device].items()
@@ -114,18 +114,19 @@ def measure(flags: Flags, slots: Sequence[str]) -> tuple[Row, list[Row]]:
     ]
     with telling(total=len(chosen) * sum(map(len, names.values())) + STEPS * len(jobs)) as tell:
         comparison = Comparison(plan, judge(names, chosen, plan.cases, tell), tell)
-        return machine, [row for job in jobs for row in comparison.rows(job)]
+        rows = [row for job in jobs for row in comparison.rows(job)]
+    machine["peak_flops"] = peaks = better(machine["peak_flops"], describe(chosen)["peak_flops"])
+    return machine, [with_share(row, peaks) for row in rows]
+
+
+def better(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
+    """Of two peaks the higher ones: a machine that does other things as well shows less than it has."""
+    return {name: max(peak, after[name]) for name, peak in before.items()}
 
 
 def shapes_of(device: str, flags: Flags) -> dict[str, Shape]:
     """What is timed on a device."""
     return QUICK if flags.quick else choose_shapes(device, flags.shapes)
-
-
-def peak_of(machine: Row, one: Machine) -> float:
-    """Operations a second that were reached on a device in a dtype."""
-    peak: float = machine["peak_flops"][f"{one.device.type} {one.dtype_name}"]
-    return peak
 
 
 def open_picture(path: str) -> Path | None:

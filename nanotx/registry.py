@@ -59,7 +59,7 @@ class Slot:
     def names(cls) -> list[str]:
         """Every name that `find` answers to, sorted; imports none of them."""
         plugged = {entry.name for entry in entry_points(group=cls.package)}
-        return sorted({*cls.registered, *cls._files(), *plugged})
+        return sorted({*cls.registered, *cls.shipped(), *plugged})
 
     @classmethod
     def find(cls, name: str) -> type[Any]:
@@ -70,10 +70,10 @@ class Slot:
             ConfigError: its file or entry point cannot be imported.
         """
         if name not in cls.registered:
-            plugged = {} if name in cls._files() else {entry.name: entry for entry in entry_points(group=cls.package)}
+            plugged = {} if name in cls.shipped() else {entry.name: entry for entry in entry_points(group=cls.package)}
             faults = (ImportError, AttributeError, SyntaxError) if plugged else ImportError
             try:
-                if name in cls._files():
+                if name in cls.shipped():
                     importlib.import_module(f"{cls.package}.{name}")
                 elif name in plugged:
                     cls.register(name)(plugged[name].load())
@@ -92,7 +92,8 @@ class Slot:
         return {"part": name}
 
     @classmethod
-    def _files(cls) -> set[str]:
+    def shipped(cls) -> set[str]:
+        """The names of the parts that come with the package."""
         folder = importlib.import_module(cls.package).__path__
         return {module.name for module in pkgutil.iter_modules(folder) if not module.name.startswith("_")}
 

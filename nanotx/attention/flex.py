@@ -6,16 +6,17 @@ Source: Dong et al. 2024, https://arxiv.org/abs/2412.05496;
 https://docs.pytorch.org/docs/stable/nn.attention.flex_attention.html
 """
 
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
-from typing import Any, ClassVar
+from functools import cache, lru_cache
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
 from nanotx.attention import SOFTMAX, Attention, Bias, Headed, HeadedAttention
 from nanotx.errors import ConfigError
@@ -49,27 +50,32 @@ class FlexAttention(HeadedAttention):
     """The same function as `SdpaAttention`."""
 
     def attend(self, q: Queries, k: Keys, v: Values, bias: Bias | None) -> Queries:
-        t, s, width = q.shape[2], k.shape[2], q.shape[-1]
-        old = torch.tensor(s - t, device=q.device)  # a tensor, since a number would be compiled into the kernel
-
-        def causal(b: Tensor, h: Tensor, at_q: Tensor, at_k: Tensor) -> Tensor:
-            return at_q + old >= at_k
-
-        def biased(score: Tensor, b: Tensor, h: Tensor, at_q: Tensor, at_k: Tensor) -> Tensor:
-            return score + bias[h, at_q, at_k]
-
-        blocks = create_block_mask(causal, B=None, H=None, Q_LEN=t, KV_LEN=s, device=q.device)
-        q, k, v = (F.pad(x.type_as(v), (0, max(0, NARROWEST - width))) for x in (q, k, v))
-        kernel = compiled() if q.is_cuda else plain
-        y = kernel(q, k, v, score_mod=None if bias is None else biased, block_mask=blocks, scale=width**-0.5)
+        width, scale = q.shape[-1], 1 / math.sqrt(q.shape[-1])
+        q, k = q.type_as(v), k.type_as(v)
+        if width < NARROWEST:
+            q, k, v = (F.pad(x, (0, NARROWEST - width)) for x in (q, k, v))
+        changed = None if bias is None else adding(bias)
+        kernel = compiled() if q.is_cuda else flex_attention
+        with warnings.catch_warnings():  # elsewhere there is nothing faster
+            warnings.filterwarnings("ignore", "flex_attention called without torch.compile")
+            y = kernel(q, k, v, changed, causal_blocks(q.shape[2], k.shape[2], q.device), scale)
         return y[..., :width]
+
+
+def adding(bias: Bias) -> Callable[..., Tensor]:
+    """What the kernel does to a score."""
+    return lambda score, b, h, at_q, at_k: score + bias[h, at_q, at_k]
+
+
+@lru_cache(maxsize=8)
+def causal_blocks(t: int, s: int, device: torch.device) -> BlockMask:
+    """Which blocks of `s` keys the last `t` positions may look at; they serve every layer and every step."""
+    with torch.inference_mode(False):  # first made while sampling, they shall do for training too
+        old = torch.tensor(s - t, device=device)  # a number would be compiled into the kernel
+        return create_block_mask(lambda b, h, at_q, at_k: at_q + old >= at_k, None, None, t, s, device)
 
 
 @cache
 def compiled() -> Callable[..., Tensor]:
-    """The kernel, compiled anew for each kind of mask and bias."""
+    """The kernel; the library compiles it anew for each kind of mask, bias and shape."""
     return torch.compile(flex_attention)
-
-
-def plain(*inputs: Any, **fields: Any) -> Tensor:
-    ...

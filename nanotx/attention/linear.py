@@ -29,7 +29,7 @@ LEAST = 1e-12
 
 @Attention.register("linear")
 @dataclass(frozen=True, kw_only=True)
-class LinearAttention(Headed):
+class LinearKernel(Headed):
     """Features in place of the softmax; no weights are ever dropped."""
 
     takes_bias: ClassVar[bool] = False
@@ -46,10 +46,10 @@ class LinearAttention(Headed):
             )
 
     def build(self, dim: int) -> nn.Module:
-        return LinearAttentionLayer(self, dim)
+        return LinearKernelAttention(self, dim)
 
 
-class LinearAttentionLayer(HeadedAttention):
+class LinearKernelAttention(HeadedAttention):
     """Chunk by chunk: the weights within it, and the state of all chunks before."""
 
     def attend(self, q: Queries, k: Keys, v: Values, bias: Bias | None) -> Queries:

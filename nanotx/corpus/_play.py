@@ -4,6 +4,7 @@ A rule's name carries what has to be remembered: the kind of play, the mood and 
 it is. So the text has structure at every range, up to who is left on the stage when all go off.
 """
 
+from functools import cache
 from itertools import combinations, pairwise
 
 from nanotx.corpus._factor import factored
@@ -71,6 +72,7 @@ CASTS: tuple[Cast, ...] = (
 )
 
 
+@cache
 def the_play() -> Grammar:
     """The grammar of the playhouse; its start is one play, from its title to its end."""
     rules: Rules = {

@@ -7,7 +7,9 @@ from nanotx.block import Block
 from nanotx.corpus import Corpus
 from nanotx.errors import ConfigError, did_you_mean
 from nanotx.ffn import Ffn
-from nanotx.laws import book_layers, book_model, book_places, book_texts
+from nanotx.laws import book_layers, book_learning, book_model, book_places, book_texts
+from nanotx.laws.book_config import CONFIG
+from nanotx.laws.book_learning import Data
 from nanotx.laws.law import Law
 from nanotx.model import Model
 from nanotx.norm import Norm
@@ -17,32 +19,54 @@ from nanotx.registry import Slot
 from nanotx.schedules import Schedule
 from nanotx.tokenizers import Tokenizer
 
-LAWS: dict[str, tuple[Law, ...]] = {**book_layers.LAWS, **book_places.LAWS, **book_model.LAWS, **book_texts.LAWS}
+BOOKS = (book_layers, book_places, book_model, book_texts, book_learning)
+LAWS: dict[str, tuple[Law, ...]] = {slot: (*laws, CONFIG) for book in BOOKS for slot, laws in book.LAWS.items()}
 
 SLOTS: dict[str, type[Any]] = {
     slot.slot: slot for slot in (Attention, Block, Ffn, Norm, Position, Tokenizer, Corpus, Optimizer, Schedule)
 }
 
 
-def parts(slot: str) -> list[str]:
-    """The names of what the laws of a slot are tried on, as slot/part; the model is the only one of its kind."""
+SINGLE: dict[str, type[Any]] = {"model": Model, "data": Data}
+"""What has laws and is the only one of its kind."""
+
+
+def parts(word: str) -> list[str]:
+    """The names of what laws are tried on: of SLOT all its parts, as slot/part; of slot/part itself.
+
+    Raises:
+        ConfigError: there is none; says what there is.
+    """
+    slot, _, name = word.partition("/")
+    if slot not in LAWS:
+        raise ConfigError(f"{word}: no laws for a slot {slot!r}.{did_you_mean(slot, LAWS)} Known: {', '.join(LAWS)}.")
+    if name:
+        part_of(word)
+        return [word]
     return [f"{slot}/{name}" for name in SLOTS[slot].names()] if slot in SLOTS else [slot]
 
 
-def part_of(name: str) -> tuple[str, type[Any] | None]:
-    """The slot of slot/part, and the part's class; None where a slot alone is named.
+def part_of(name: str) -> type[Any]:
+    """The part's class, of slot/part.
 
     Raises:
         ConfigError: there is none; says what there is.
     """
     slot, _, part = name.partition("/")
-    if slot not in LAWS:
-        raise ConfigError(f"{name}: no laws for a slot {slot!r}.{did_you_mean(slot, LAWS)} Known: {', '.join(LAWS)}.")
-    if slot not in SLOTS:
-        return slot, Model
-    return slot, SLOTS[slot].find(part) if part else None
+    if slot not in SLOTS and name not in SINGLE:
+        raise ConfigError(f"{name}: expected SLOT/PART such as attention/sdpa, or one of {', '.join(SINGLE)}.")
+    found: type[Any] = SINGLE[slot] if slot in SINGLE else SLOTS[slot].find(part)
+    return found
+
+
+def laws_on(name: str, on_request: bool = False) -> list[Law]:
+    """The laws that are asked of slot/part, in order; those that are slow only on request."""
+    part = part_of(name)
+    return [law for law in LAWS[name.partition("/")[0]] if law.fits(part) and (on_request or not law.on_request)]
 
 
 def title(part: type[Any]) -> str:
     """A part as slot/part."""
-    return f"{part.slot}/{part.part}" if issubclass(part, Slot) else part.__name__.lower()
+    if issubclass(part, Slot):
+        return f"{part.slot}/{part.part}"
+    return next((name for name, single in SINGLE.items() if single is part), part.__name__)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from nanotx.config import fields, inner, is_slot
 from nanotx.laws.config import config_round_trip
 from nanotx.laws.law import Case, Law, Where
-from nanotx.laws.strategies import ideas
+from nanotx.laws.strategies import Drawn, ideas
 from nanotx.laws.texts import changed, texts
 
 whole = st.integers(-(2**62), 2**62) | st.integers(0, 3)
@@ -31,7 +31,7 @@ def values(kind: Any) -> st.SearchStrategy[Any] | None:
 
 
 @st.composite
-def draw_any(draw: st.DrawFn, part: type[Any], where: Where) -> Case:
+def draw_any(draw: Drawn, part: type[Any], where: Where) -> Case:
     """A part with any values that it accepts, not only with such as are tried quickly."""
     idea = draw(ideas(part))
     for name, kind in fields(part).items():
@@ -47,4 +47,5 @@ CONFIG = Law(
     case=Case,
     draw=draw_any,
     check=lambda case: config_round_trip(case.idea),
+    on_device=False,
 )

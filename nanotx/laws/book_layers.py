@@ -15,7 +15,7 @@ from nanotx.block import Block
 from nanotx.config import fields
 from nanotx.laws import equality, numbers, time, values
 from nanotx.laws.law import Case, Law, Where
-from nanotx.laws.strategies import Drawn, batches, cuts, ideas, ordinary, scales, seeds, times
+from nanotx.laws.strategies import Drawn, any_of, batches, cuts, ideas, ordinary, scales, seeds, times
 from nanotx.laws.weights import redrawn, share_weights
 from nanotx.past import Past
 from nanotx.position import Position, Positioning
@@ -107,10 +107,6 @@ class Placed(nn.Module):
 
 Draw = Callable[[type[Any], Where], st.SearchStrategy[LayerCase]]
 
-positions = st.sampled_from(sorted(Position.names(), key=lambda name: (name != "none", name))).flatmap(
-    lambda name: ideas(Position.find(name))
-)
-
 
 @st.composite
 def layers(
@@ -127,7 +123,7 @@ def layers(
     attentions = attentions_of(idea)
     heads = attentions[0].heads if attentions else draw(st.integers(1, 2))
     length, batch = draw(times), draw(batches)
-    position = draw(positions) if attentions else NoPosition()
+    position = draw(any_of(Position)) if attentions else NoPosition()
     return LayerCase(
         idea=idea,
         dim=heads * draw(st.sampled_from(widths)),

@@ -12,7 +12,7 @@ from nanotx.config import fields
 from nanotx.data import Windows
 from nanotx.laws.law import Case, Law, Where
 from nanotx.laws.learning import Parameters, descends, grouped, pure, resumes, still, total
-from nanotx.laws.strategies import ideas, seeds
+from nanotx.laws.strategies import Drawn, ideas, seeds
 from nanotx.laws.texts import changed
 from nanotx.laws.windows import next_token, once, ordered, shuffled_anew
 from nanotx.optimizers import Optimizer
@@ -31,7 +31,7 @@ class Course(Case):
 
 
 @st.composite
-def draw_course(draw: st.DrawFn, part: type[Schedule], where: Where) -> Course:
+def draw_course(draw: Drawn, part: type[Schedule], where: Where) -> Course:
     """Any schedule, also one of zeros, and any run, also one that is as long as the warm-up."""
     idea = draw(ideas(part))
     for name, kind in fields(part).items():
@@ -80,11 +80,13 @@ class Lesson(Case):
     def targets(self) -> dict[str, Tensor]:
         """Far from every parameter of a small scale, on either side."""
         generator = torch.Generator().manual_seed(self.seed + 2)
-        return {name: 10 * torch.randn(one.shape, generator=generator).sign() for name, one in self.parameters().items()}
+        return {
+            name: 10 * torch.randn(one.shape, generator=generator).sign() for name, one in self.parameters().items()
+        }
 
 
 @st.composite
-def draw_lesson(draw: st.DrawFn, part: type[Optimizer], where: Where) -> Lesson:
+def draw_lesson(draw: Drawn, part: type[Optimizer], where: Where) -> Lesson:
     """Any optimizer, parameters and stop."""
     steps, layers = draw(st.integers(1, 5)), draw(st.integers(1, 3))
     return Lesson(
@@ -101,7 +103,7 @@ def draw_lesson(draw: st.DrawFn, part: type[Optimizer], where: Where) -> Lesson:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Numbered:
+class Data:
     """A text in which each token is its own place, and how it is cut into windows."""
 
     kind: ClassVar[type[Windows]] = Windows
@@ -124,7 +126,7 @@ class Reading(Case):
 
 
 @st.composite
-def draw_reading(draw: st.DrawFn, part: type[Any], where: Where, many: bool = False) -> Reading:
+def draw_reading(draw: Drawn, part: type[Any], where: Where, many: bool = False) -> Reading:
     """A text of any length, or of so many windows that no two orders are alike by chance."""
     context = draw(st.integers(4, 9) if many else st.integers(1, 9))
     length = context + draw(st.integers(15, 20)) * context if many else context + 1 + draw(st.integers(0, 60))

@@ -13,7 +13,7 @@ from nanotx.block import Block
 from nanotx.laws import equality, numbers, time, values
 from nanotx.laws.book_layers import reach_of
 from nanotx.laws.law import Case, Law, Where
-from nanotx.laws.strategies import Drawn, batches, cuts, ideas, seeds, times
+from nanotx.laws.strategies import Drawn, any_of, batches, cuts, seeds, times
 from nanotx.laws.weights import redrawn
 from nanotx.model import Model, Transformer
 from nanotx.norm import Norm
@@ -107,11 +107,6 @@ def models(draw: Drawn, part: type[Model], where: Where) -> ModelCase:
         lengths=draw(st.just(()) | st.tuples(*[st.integers(1, length)] * batch)),
         device=where.device,
     )
-
-
-def any_of(slot: Any) -> st.SearchStrategy[Any]:
-    """Any part of a slot, with random fields."""
-    return st.sampled_from(slot.names()).flatmap(lambda name: ideas(slot.find(name)))
 
 
 def rows(case: ModelCase) -> None:

@@ -55,9 +55,12 @@ def learns_elsewhere(idea: Tokenizer, texts: Sequence[str]) -> None:
 def _ask(question: dict[str, Any]) -> dict[str, Any]:
     child = _child()
     assert child.stdin is not None and child.stdout is not None
-    child.stdin.write(json.dumps(question) + "\n")
-    child.stdin.flush()
-    answer = child.stdout.readline()
+    try:
+        child.stdin.write(json.dumps(question) + "\n")
+        child.stdin.flush()
+        answer = child.stdout.readline()
+    except OSError:
+        answer = ""
     if not answer:
         _child.cache_clear()
         raise LawBroken(f"learn: the other process ended with {child.wait()} while it learned.")

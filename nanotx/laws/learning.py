@@ -35,7 +35,9 @@ def total(schedule: Schedule, at: Sequence[int], steps: int) -> None:
     factors = {step: schedule.factor(step, steps) for step in [*range(steps + 1), *at]}
     for step, factor in factors.items():
         if not isinstance(factor, float) or not math.isfinite(factor) or factor < 0:
-            raise LawBroken(f"total: the factor of step {step} of {steps} is {factor!r}; expected a float of at least 0.")
+            raise LawBroken(
+                f"total: the factor of step {step} of {steps} is {factor!r}; expected a float of at least 0."
+            )
     if steps >= ENOUGH and not any(factors[step] > 0 for step in range(steps)):
         raise LawBroken(f"total: the factor of each of the {steps} steps of a run is 0, so nothing is learned.")
 
@@ -137,7 +139,9 @@ def descends(idea: Optimizer, parameters: Parameters, targets: dict[str, Tensor]
                     f"descends: step {count} took the loss of {name} from {losses[name]:.9g} to {loss:.9g}."
                 )
             losses[name] = loss
-        step(optimizer, parameters, {name: one.detach() - targets[name] for name, one in parameters.items()}, count, rate)
+        step(
+            optimizer, parameters, {name: one.detach() - targets[name] for name, one in parameters.items()}, count, rate
+        )
 
 
 def resumes(idea: Optimizer, parameters: Parameters, gradients: Gradients, cut: int) -> None:
@@ -177,13 +181,15 @@ def resumes(idea: Optimizer, parameters: Parameters, gradients: Gradients, cut: 
 def step(
     optimizer: TorchOptimizer, parameters: Parameters, gradient: dict[str, Tensor], count: int = 0, rate: float = 1.0
 ) -> None:
-    """One step as training takes it: gradients in their places, rates of a schedule that falls, the generator seeded."""
+    """One step as training takes it: gradients in their places, rates of a schedule that falls, a generator seeded."""
     for group in optimizer.param_groups:
         group["lr"] = group["base_lr"] * rate / (1 + count)
     for name, one in parameters.items():
         one.grad = gradient[name].clone() if one.requires_grad else None
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(count)  # torch.manual_seed asks after every device, and takes longer than a step
+        torch.default_generator.manual_seed(
+            count
+        )  # torch.manual_seed asks after every device, and takes longer than a step
         optimizer.step()
 
 

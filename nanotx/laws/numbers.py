@@ -1,5 +1,7 @@
 """Laws of numbers: gradients stay finite, a smaller format stays near, what is saved is all there is."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -87,7 +89,8 @@ def compile_agrees(layer: nn.Module, x: Tensor, tolerance: float = 1e-4, seed: i
         LawBroken: what differs, and by how much.
     """
     want = outcome(layer, x, seed)
-    y, gradients = outcome(torch.compile(layer), x, seed)
+    compiled: Any = torch.compile(layer)
+    y, gradients = outcome(compiled, x, seed)
     plain = {name.removeprefix("_orig_mod."): gradient for name, gradient in gradients.items()}
     alike("compile_agrees", (y, plain), want, tolerance)
 

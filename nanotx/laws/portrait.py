@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor
 
 from nanotx.config import Table
-from nanotx.laws.book import LAWS, part_of
+from nanotx.laws.book import laws_on, part_of
 from nanotx.laws.book_layers import LayerCase, attentions_of
 from nanotx.laws.book_model import ModelCase
 from nanotx.laws.trial import Verdict
@@ -24,11 +24,11 @@ def portrait(name: str, broken: Verdict | None) -> Portrait | None:
         name: slot/part.
         broken: the verdict whose case is to be shown; None for a plain case.
     """
-    slot, part = part_of(name)
-    kind = LAWS[slot][0].case
+    part, laws = part_of(name), laws_on(name, on_request=True)
+    law = next(law for law in laws if broken is None or law.name == broken.law)
+    kind = law.case
     if kind not in (LayerCase, ModelCase):
         return None
-    law = next(law for law in LAWS[slot] if broken is None or law.name == broken.law)
     table: Table = broken.case if broken is not None and broken.case is not None else plain(part(), kind)
     case: Any = law.case.of(part, table | {"time": max(LENGTH, table.get("time", 1))})
     layer, x = (case.layer(), case.x()) if isinstance(case, LayerCase) else (case.model(), case.ids())

@@ -58,9 +58,9 @@ def cell(verdict: Verdict | None) -> Text:
 
 def total(verdicts: Sequence[Verdict]) -> Text:
     """All cases of a part, or why there were none."""
-    reasons = {verdict.skipped for verdict in verdicts}
-    if reasons != {""} and len(reasons) == 1:
-        return Text(reasons.pop(), "yellow")
+    reasons = list(dict.fromkeys(verdict.skipped for verdict in verdicts if verdict.skipped))
+    if reasons:
+        return Text(", ".join(reasons), "yellow")
     return Text(f"{sum(verdict.cases for verdict in verdicts):,}")
 
 

@@ -5,14 +5,13 @@ test_mine = laws_of("attention/mine", load=["mine.py"])
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import pytest
 from hypothesis import settings
 
-from nanotx.laws.book import LAWS, part_of, parts
+from nanotx.laws.book import laws_on, part_of, parts
 from nanotx.laws.law import Law
-from nanotx.laws.trial import Verdict, attempt
+from nanotx.laws.trial import attempt
 from nanotx.registry import load_file
 
 
@@ -29,30 +28,13 @@ def laws_of(*names: str, load: Sequence[str] = ()) -> Callable[..., None]:
     for file in load:
         load_file(file)
 
-    @pytest.mark.parametrize(
-        ("name", "law"), [pytest.param(*one, id=f"{one[0]}-{one[1].name}") for one in every(names)]
-    )
+    pairs = [(name, law) for word in names for name in parts(word) for law in laws_on(name)]
+
+    @pytest.mark.parametrize(("name", "law"), pairs, ids=[f"{name}-{law.name}" for name, law in pairs])
     def obeys(name: str, law: Law) -> None:
-        verdict = verdict_of(name, law)
+        verdict = attempt(law, part_of(name), settings().max_examples)
         if verdict.skipped:
             pytest.skip(verdict.skipped)
         assert not verdict.broken, f"{verdict.broken}\n{verdict.replay(load)}"
 
     return obeys
-
-
-def every(names: Sequence[str]) -> list[tuple[str, Law]]:
-    """Each part with each law that is asked of it."""
-    found = []
-    for word in names:
-        slot, named = part_of(word)
-        for name in [word] if named is not None else parts(slot):
-            part = part_of(name)[1]
-            found += [(name, law) for law in LAWS[slot] if law.fits(part) and not law.on_request]
-    return found
-
-
-def verdict_of(name: str, law: Law) -> Verdict:
-    """A law tried on one part."""
-    part: Any = part_of(name)[1]
-    return attempt(law, part, settings.default.max_examples if settings.default else 100)

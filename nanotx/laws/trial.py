@@ -10,7 +10,7 @@ from hypothesis.errors import Unsatisfiable
 
 from nanotx.config import Table
 from nanotx.errors import ConfigError, LawBroken, did_you_mean
-from nanotx.laws.book import LAWS, part_of, title
+from nanotx.laws.book import laws_on, part_of, title
 from nanotx.laws.law import Case, Law, Where
 from nanotx.registry import load_file
 
@@ -52,9 +52,8 @@ def attempt(law: Law, part: type[Any], examples: int = EXAMPLES, where: Where | 
         start: another number, other cases.
     """
     where, tried, last = where or Where(), 0, None
-    told = {"part": title(part), "law": law.name}
-    if where.device not in getattr(part, "trains_on", (where.device,)):
-        return Verdict(**told, skipped=f"not on {where.device}")
+    if law.on_device and where.device not in getattr(part, "trains_on", (where.device,)):
+        return Verdict(part=title(part), law=law.name, skipped=f"not on {where.device}")
 
     @seed(start)
     @settings(
@@ -86,11 +85,17 @@ def attempt(law: Law, part: type[Any], examples: int = EXAMPLES, where: Where | 
     except Exception as error:  # a part may be anyone's, and one that cannot run must not stop the others
         if last is None:
             raise
-        error = error.exceptions[0] if isinstance(error, ExceptionGroup) else error  # it broke now and then
-        broken = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+        broken = in_words(error.exceptions[0] if isinstance(error, ExceptionGroup) else error)
     case = last.table() if broken and last is not None else None
     seconds = time.perf_counter() - began
-    return Verdict(**told, cases=tried, seconds=seconds, broken=broken, case=case, skipped=skipped)
+    told = {"broken": broken, "skipped": skipped}
+    return Verdict(part=title(part), law=law.name, cases=tried, seconds=seconds, case=case, **told)
+
+
+def in_words(error: Exception) -> str:
+    """What a part raised, in a line; a law that is broken only now and then comes this way too."""
+    said = str(error).strip().partition("\n")[0]
+    return said if isinstance(error, LawBroken) else f"{type(error).__name__}: {said}"
 
 
 def replay(name: str, law: str, case: Table, load: Sequence[str] = ()) -> None:
@@ -108,8 +113,8 @@ def replay(name: str, law: str, case: Table, load: Sequence[str] = ()) -> None:
     """
     for file in load:
         load_file(file)
-    slot, part = part_of(name)
-    laws = {one.name: one for one in LAWS[slot]}
+    part = part_of(name)
+    laws = {one.name: one for one in laws_on(name, on_request=True)}
     if law not in laws:
         raise ConfigError(f"{name}: no law {law!r}.{did_you_mean(law, laws)} Known: {', '.join(laws)}.")
     laws[law].check(laws[law].case.of(part, case))

@@ -12,7 +12,7 @@ def redrawn(layer: nn.Module, seed: int) -> nn.Module:
     generator = torch.Generator().manual_seed(seed)
     for parameter in layer.parameters():
         if parameter.ndim < 2:
-            parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
+            parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.3)
     return layer
 
 

@@ -67,7 +67,7 @@ def ordered(windows: Windows, steps: Sequence[int], batch: int) -> None:
     """The windows stand in one order, of which the rows of a step are the next ones, whatever the batch.
 
     So micro-batches and ranks may share out the rows of a step in any way, and none is another's. The order is a pure
-    function of seed and step: asked again, in another order or of a twin, it is the same.
+    function of seed and step: asked again, for one row more a step, or of a twin, it is the same.
 
     Args:
         windows: the text as training examples.
@@ -80,14 +80,18 @@ def ordered(windows: Windows, steps: Sequence[int], batch: int) -> None:
     first = {step: windows.starts(step, batch).tolist() for step in steps}
     twin = dataclasses.replace(windows)
     for step in reversed(list(steps)):
-        ways = {
-            "one by one": [int(windows.starts(step * batch + row, 1)[0]) for row in range(batch)],
-            "asked again": windows.starts(step, batch).tolist(),
-            "asked of a twin": twin.starts(step, batch).tolist(),
-        }
-        for name, other in ways.items():
-            if first[step] != other:
-                raise LawBroken(f"order: the {batch} rows of step {step} begin at {first[step]}, and {name} at {other}.")
+        again = windows.starts(step, batch).tolist()
+        if first[step] != again:
+            raise LawBroken(
+                f"order: the {batch} rows of step {step} begin at {first[step]}, and asked again at {again}."
+            )
+        for size in (batch, batch + 1):
+            rows = windows.starts(step, size).tolist()
+            alone = [int(twin.starts(step * size + row, 1)[0]) for row in range(size)]
+            if rows != alone:
+                raise LawBroken(
+                    f"order: the {size} rows of step {step} begin at {rows}, and one by one, of a twin, at {alone}."
+                )
 
 
 def shuffled_anew(windows: Windows, epochs: int, seed: int) -> None:

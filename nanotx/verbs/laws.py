@@ -18,8 +18,8 @@ from nanotx.device import choose, cores
 from nanotx.errors import ConfigError
 from nanotx.files import publish
 from nanotx.flags import parse
-from nanotx.laws.book import LAWS, part_of, parts
-from nanotx.laws.law import Law, Where
+from nanotx.laws.book import LAWS, laws_on, part_of, parts
+from nanotx.laws.law import Where
 from nanotx.laws.picture import picture
 from nanotx.laws.portrait import portrait
 from nanotx.laws.report import tables
@@ -55,11 +55,11 @@ def run(words: list[str]) -> int:
         raise ConfigError(f"--examples: expected a number of at least 1, got {flags.examples}.")
     choose(flags.device, flags.dtype, 1)
     prepare(flags.load)
-    names = list(dict.fromkeys(name for word in flags.names or tuple(LAWS) for name in named(word)))
+    names = list(dict.fromkeys(name for word in flags.names or tuple(LAWS) for name in parts(word)))
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 160
-    verdicts = list(watched(tried(flags, names), sum(len(asked(name, flags.compile)) for name in names)))
+    verdicts = list(watched(tried(flags, names), sum(len(laws_on(name, flags.compile)) for name in names)))
     verdicts.sort(key=lambda verdict: names.index(verdict.part))
     console.print(tables(verdicts, console))
     for verdict in verdicts:
@@ -80,21 +80,9 @@ def run(words: list[str]) -> int:
     return 1 if broken else 0
 
 
-def named(word: str) -> list[str]:
-    """The parts that SLOT or SLOT/PART means."""
-    slot, part = part_of(word)
-    return parts(slot) if part is None else [word]
-
-
-def asked(name: str, compile: bool) -> list[Law]:
-    """The laws that are asked of a part."""
-    slot, part = part_of(name)
-    return [law for law in LAWS[slot] if law.fits(part) and (compile or not law.on_request)]
-
-
 def tried(flags: Flags, names: list[str]) -> Iterator[Verdict]:
     """Every law of every part, in processes side by side where there are many."""
-    jobs = [(name, law.name, flags) for name in names for law in asked(name, flags.compile)]
+    jobs = [(name, law.name, flags) for name in names for law in laws_on(name, flags.compile)]
     count = flags.jobs or cores()
     if len(jobs) < FEW or count == 1 or flags.device != "cpu":
         yield from map(try_one, jobs)
@@ -115,9 +103,8 @@ def prepare(load: tuple[str, ...]) -> None:
 def try_one(job: tuple[str, str, Flags]) -> Verdict:
     """One law on one part."""
     name, law, flags = job
-    slot, part = part_of(name)
-    (found,) = (one for one in LAWS[slot] if one.name == law)
-    return attempt(found, part, flags.examples, Where(device=flags.device, dtype=flags.dtype), flags.seed)
+    (found,) = (one for one in laws_on(name, on_request=True) if one.name == law)
+    return attempt(found, part_of(name), flags.examples, Where(device=flags.device, dtype=flags.dtype), flags.seed)
 
 
 def watched(verdicts: Iterable[Verdict], count: int) -> Iterator[Verdict]:

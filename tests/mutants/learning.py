@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from nanotx.data import Windows, mix, shuffled
-from nanotx.laws.book_learning import Numbered
+from nanotx.laws.book_learning import Data
 from nanotx.optimizers import Optimizer
 from nanotx.schedules import Schedule
 
@@ -319,7 +319,7 @@ def data(name, law):
     """Registers windows of a text."""
 
     def enter(kind):
-        DATA[f"data/mutant_{name}"] = type(f"Mutant_{name}", (Numbered,), {"kind": kind, "__doc__": kind.__doc__})
+        DATA[f"data/mutant_{name}"] = type(f"Mutant_{name}", (Data,), {"kind": kind, "__doc__": kind.__doc__})
         CATCHES[f"data/mutant_{name}"] = law
         return kind
 

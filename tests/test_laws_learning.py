@@ -1,0 +1,295 @@
+"""The laws of schedules, optimizers, data and configs hold, and each catches the mutants that it is there for."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from planted import brought, planted
+from torch import nn
+
+from nanotx.config import fields, to_table
+from nanotx.data import Windows
+from nanotx.errors import LawBroken
+from nanotx.laws import attempt
+from nanotx.laws.book import SLOTS
+from nanotx.laws.book_config import CONFIG
+from nanotx.laws.book_learning import LAWS, Data
+from nanotx.laws.config import config_round_trip
+from nanotx.laws.law import Where
+from nanotx.laws.learning import descends, grouped, pure, resumes, still, total
+from nanotx.laws.windows import next_token, once, ordered, shuffled_anew
+from nanotx.model import Model
+from nanotx.optimizers import Optimizer
+from nanotx.optimizers.adamw import AdamW
+from nanotx.recipe import Recipe, Train
+from nanotx.schedules import Schedule
+from nanotx.schedules.constant import Constant
+from nanotx.schedules.cosine import Cosine
+
+BOOK = {slot: (*laws, CONFIG) for slot, laws in LAWS.items()}
+TRIED = [
+    *(
+        (f"{slot}/{name}", law.name)
+        for slot in ("schedule", "optimizer")
+        for name in SLOTS[slot].names()
+        for law in LAWS[slot]
+    ),
+    *(("data", law.name) for law in LAWS["data"]),
+]
+MUTANTS = brought("learning")[0].CATCHES
+
+
+def verdict(name, law, examples, data=None):
+    slot, _, part = name.partition("/")
+    (found,) = (one for one in BOOK[slot] if one.name == law)
+    return attempt(found, SLOTS[slot].find(part) if slot in SLOTS else data or Data, examples)
+
+
+@pytest.mark.parametrize(("name", "law"), TRIED)
+def test_every_part_obeys_its_laws(name, law):
+    tried = verdict(name, law, 50)
+    assert tried.passed, tried.broken or tried.skipped
+    assert tried.cases == 50
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_mutant_is_let_pass_by_all_laws_before_the_one_that_catches_it(name):
+    with planted("learning") as module:
+        data = module.DATA.get(name)
+        laws = [law.name for law in BOOK[name.partition("/")[0]]]
+        before = laws[: laws.index(MUTANTS[name])]
+        assert {law: broken for law in before if (broken := verdict(name, law, 10, data).broken)} == {}
+        caught = verdict(name, MUTANTS[name], 50, data)
+        assert caught.broken and caught.case is not None
+
+
+def test_each_law_has_a_mutant_that_the_ones_before_it_let_pass():
+    for slot, laws in LAWS.items():
+        catching = {law for name, law in MUTANTS.items() if name.startswith(slot)} - {CONFIG.name}
+        assert catching == {law.name for law in laws}
+    assert CONFIG.name in MUTANTS.values()
+
+
+@given(data=st.data())
+def test_a_case_is_written_as_a_table_and_read_again(data):
+    slot = data.draw(st.sampled_from(sorted(BOOK)))
+    part = Data if slot == "data" else SLOTS[slot].find(data.draw(st.sampled_from(SLOTS[slot].names())))
+    law = data.draw(st.sampled_from(LAWS[slot] if slot == "data" else BOOK[slot]))
+    case = data.draw(law.draw(part, Where()))
+    assert law.case.of(part, case.table()) == case
+
+
+# Configs.
+
+PARTS = [family.find(name) for family in SLOTS.values() for name in family.names()]
+
+
+@pytest.mark.parametrize("part", [*PARTS, Model, Train, Recipe], ids=lambda part: part.__name__)
+def test_whatever_a_config_holds_survives_being_written_and_read(part):
+    where = Where(device=getattr(part, "trains_on", ("cpu",))[0])  # a config is on no device
+    tried = attempt(CONFIG, part, 20, where)
+    assert tried.passed, tried.broken or tried.skipped
+
+
+def test_configs_are_drawn_with_any_values_that_they_accept():
+    drawn = []
+
+    @given(case=CONFIG.draw(AdamW, Where()))
+    def draw(case):
+        drawn.append(case.idea)
+
+    draw()
+    assert len({one.lr for one in drawn}) > 5
+    assert all(0 <= beta < 1 for one in drawn for beta in one.betas)
+
+
+@pytest.mark.parametrize("name", ["nothing_by_default", "rounds"])
+def test_a_config_that_comes_back_as_another_breaks_the_law(name):
+    with planted("learning"), pytest.raises(LawBroken, match=r"config_round_trip: through a table, .* came back as"):
+        part = Schedule.find(f"mutant_{name}")
+        values = {"nothing_by_default": None, "rounds": 0.75}
+        (field,) = fields(part)
+        config_round_trip(part(**{field: values[name]}))
+    assert to_table(Cosine(warmup=3)) == {"part": "cosine", "warmup": 3, "final": 0.1}
+
+
+# Schedules.
+
+
+@given(warmup=st.integers(0, 9), steps=st.integers(1, 9), at=st.lists(st.integers(0, 99)))
+def test_a_run_shorter_than_its_warm_up_has_factors(warmup, steps, at):
+    total(Cosine(warmup=warmup, final=0.0), at, steps)
+    pure(Cosine(warmup=warmup, final=0.0), at, steps, other=steps + 1)
+
+
+@pytest.mark.parametrize(
+    ("factor", "message"),
+    [
+        (lambda step, steps: float("nan"), "total: the factor of step 0 of 10 is nan; expected a float of at least 0"),
+        (lambda step, steps: -0.5, r"total: the factor of step 0 of 10 is -0\.5"),
+        (lambda step, steps: 1, r"total: the factor of step 0 of 10 is 1; expected a float"),
+        (lambda step, steps: 1.0 if step < 11 else float("inf"), "total: the factor of step 99 of 10 is inf"),
+        (lambda step, steps: 0.0, "total: the factor of each of the 10 steps of a run is 0"),
+    ],
+)
+def test_a_factor_that_cannot_be_breaks_the_law(factor, message, monkeypatch):
+    monkeypatch.setattr(Constant, "factor", lambda self, step, steps: factor(step, steps))
+    with pytest.raises(LawBroken, match=message):
+        total(Constant(), [99], 10)
+
+
+# Optimizers.
+
+
+def parameters():
+    generator = torch.Generator().manual_seed(0)
+    shapes = {"a.weight": (3, 2), "a.bias": (3,), "b.weight": (2, 3)}
+    return {name: nn.Parameter(torch.randn(shape, generator=generator)) for name, shape in shapes.items()}
+
+
+def gradients(steps):
+    return [{name: torch.full_like(one, 0.1 + step) for name, one in parameters().items()} for step in range(steps)]
+
+
+def test_each_law_of_optimizers_says_what_broke_it():
+    with planted("learning"):
+        named = {name: Optimizer.find(f"mutant_{name}")() for name in ("no_base", "decays_all", "climbs", "elsewhere")}
+        with pytest.raises(LawBroken, match="groups: base_lr of group 1 is None; expected a number of at least 0"):
+            grouped(named["no_base"], parameters())
+        with pytest.raises(LawBroken, match=r"still: with no gradient, a\.bias moved by .*; its weight_decay is 0\."):
+            still(named["decays_all"], parameters())
+        targets = {name: torch.full_like(one, 9.0) for name, one in parameters().items()}
+        with pytest.raises(LawBroken, match=r"descends: step 1 took the loss of a\.weight from .* to"):
+            descends(named["climbs"], parameters(), targets, steps=2, rate=0.1)
+        with pytest.raises(LawBroken, match=r"resumes: 3 steps, and as many stopped after 1, differ in a\.weight by"):
+            resumes(named["elsewhere"], parameters(), gradients(3), cut=1)
+        resumes(named["elsewhere"], parameters(), gradients(3), cut=3)  # nothing comes after the stop
+
+
+def test_a_parameter_in_two_groups_or_from_elsewhere_breaks_the_law(monkeypatch):
+    class Built:
+        def __init__(self, groups):
+            self.param_groups = groups
+
+    mine = parameters()
+    group = {"params": [*mine.values()], "base_lr": 1.0}
+    for groups, message in (
+        ([group, {"params": [mine["a.bias"]], "base_lr": 1.0}], r"groups: a\.bias of shape \(3,\) lies in 2 groups"),
+        ([group, {"params": [*parameters().values()], "base_lr": 1.0}], "groups: 3 parameters in the groups are not"),
+    ):
+        monkeypatch.setattr(AdamW, "build", lambda self, named, groups=groups: Built(groups))
+        with pytest.raises(LawBroken, match=message):
+            grouped(AdamW(), mine)
+
+
+class Numbers(torch.optim.SGD):
+    """Keeps for each parameter its index."""
+
+    def step(self):
+        for group in self.param_groups:
+            for index, one in enumerate(group["params"]):
+                self.state[one]["index"] = index
+
+
+def test_a_number_of_its_own_for_each_parameter_is_kept_by_no_checkpoint(monkeypatch):
+    def build(self, named):
+        return Numbers([{"params": [one for _, one in named], "base_lr": 1.0}])
+
+    monkeypatch.setattr(AdamW, "build", build)
+    with pytest.raises(LawBroken, match=r"resumes: 'index' of a\.bias is 1 and elsewhere 0; a checkpoint keeps one"):
+        resumes(AdamW(), parameters(), gradients(2), cut=1)
+
+
+def test_trying_an_optimizer_leaves_the_generator_as_it_was():
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    resumes(AdamW(), parameters(), gradients(2), cut=1)
+    assert torch.equal(torch.rand(3), expected)
+
+
+# Data.
+
+
+def windows(length=23, context=4, seed=1):
+    return Windows(ids=np.arange(length), context=context, seed=seed)
+
+
+@given(length=st.integers(5, 60), batch=st.integers(1, 9), seed=st.integers(0, 2**63))
+def test_windows_of_a_text_in_which_tokens_repeat_obey_the_laws_too(length, batch, seed):
+    text = Windows(ids=np.arange(length) % 3, context=4, seed=seed)
+    next_token(text, 2, batch)
+    once(text, batch, epochs=4)
+    ordered(text, [3, 0, 3, 1], batch)
+
+
+def test_each_law_of_the_data_says_what_broke_it():
+    built = {name.partition("mutant_")[2]: kind for name, kind in brought("learning")[0].DATA.items()}
+    cases = [
+        ("same_token", lambda one: next_token(one, 1, 2), r"next: row 0 of step 1, from \d+ on, is to predict"),
+        ("rolled", lambda one: next_token(one, 1, 2), r"next: row 0 of step 1, from \d+ on, is to predict"),
+        (
+            "overlap",
+            lambda one: once(one, 2, 1),
+            "once: with 2 rows a step, the windows of epoch 0 begin at .* expected",
+        ),
+        ("without_last", lambda one: once(one, 2, 1), "once: an epoch of 17 windows of 4 leaves much out of 76 tokens"),
+        (
+            "in_batch",
+            lambda one: ordered(one, [1], 3),
+            "order: the 3 rows of step 1 begin at .*, and one by one, of a twin, at",
+        ),
+        (
+            "unseeded",
+            lambda one: ordered(one, [1], 3),
+            "order: the 3 rows of step 1 begin at .*, and one by one, of a twin, at",
+        ),
+        ("one_order", lambda one: shuffled_anew(one, 3, 9), "fresh: epochs 0 and 1 have one order"),
+        ("in_line", lambda one: shuffled_anew(one, 3, 9), "fresh: epoch 0 goes through the text from its beginning"),
+        ("one_cut", lambda one: shuffled_anew(one, 3, 9), "fresh: 3 epochs are cut at 0, all of them"),
+        ("no_seed", lambda one: shuffled_anew(one, 8, 9), "fresh: seeds 1 and 9 have one order"),
+    ]
+    for name, law, message in cases:
+        law(windows(76))
+        with pytest.raises(LawBroken, match=message):
+            law(built[name](length=76, context=4, seed=1).build())
+
+
+class Wavers(Windows):
+    """Has another order when it is asked for the first time."""
+
+    def __post_init__(self):
+        object.__setattr__(self, "asked", [])
+
+    def starts(self, step, batch):
+        self.asked.append(step)
+        return super().starts(step, batch)[:: -1 if len(self.asked) == 1 else 1]
+
+
+def test_rows_that_change_when_they_are_asked_again_break_the_law():
+    with pytest.raises(LawBroken, match=r"order: the 3 rows of step 1 begin at .*, and asked again at"):
+        ordered(Wavers(ids=np.arange(99), context=4, seed=1), [1], 3)
+
+
+def test_rows_of_another_shape_or_type_break_the_law():
+    class Narrow(Windows):
+        def batch(self, step, batch):
+            x, y = super().batch(step, batch)
+            return x.int(), y.int()
+
+    with pytest.raises(LawBroken, match=r"next: 2 rows of 4 came as .*torch\.int32"):
+        next_token(Narrow(ids=np.arange(23), context=4, seed=1), 0, 2)
+
+
+def test_a_last_window_without_a_next_token_breaks_the_law():
+    class TooFar(Windows):
+        @property
+        def per_epoch(self):
+            return len(self.ids) // self.context
+
+        def starts(self, step, batch):
+            return np.arange(step * batch, (step + 1) * batch) % self.per_epoch * self.context
+
+    with pytest.raises(LawBroken, match="once: the last window of epoch 0 has no next token in a text of 24"):
+        once(TooFar(ids=np.arange(24), context=4, seed=1), 2, 1)
