@@ -18,7 +18,7 @@ from nanotx import laws
 from nanotx.device import Machine
 from nanotx.errors import LawBroken
 from nanotx.laws.book import LAWS
-from nanotx.laws.book_layers import COARSE, TOLERANCES
+from nanotx.laws.layer_case import COARSE, TOLERANCES
 from nanotx.laws.equality import Outcome, alike, outcome
 from nanotx.laws.law import Where
 from nanotx.laws.trial import attempt

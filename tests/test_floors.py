@@ -33,6 +33,18 @@ PLAN = """
     -1  nanotx errors
 """
 
+# The laws are a house in the house: their files have floors of their own.
+LAWS = """
+    8  testing portrait report
+    7  trial
+    6  book
+    5  book_layers book_learning book_model book_places book_texts
+    4  book_config layer_case
+    3  texts numbers
+    2  equality learning time place windows elsewhere strategies
+    1  law values weights config corpora text picture
+"""
+
 Floors = dict[str, int]
 Import = tuple[str, int]  # the full name of a module, and the line in which it is imported
 
@@ -108,6 +120,8 @@ def fault(house: House, known: Floors, module: str, other: str) -> str:
     """What is wrong with an import of `other` by `module`; empty where nothing is."""
     here, there = unit_of(module), unit_of(other)
     hidden = other.rpartition(".")[2].startswith("_")
+    if here == there == "laws" and not house.is_face(module):
+        return fault_in_laws(module.rpartition(".")[2], other.rpartition(".")[2])
     if here == there:
         gathers = house.is_face(module) and module not in {name for name, _ in house.imports(other)}
         if house.is_face(other) or hidden or gathers:
@@ -121,6 +135,17 @@ def fault(house: House, known: Floors, module: str, other: str) -> str:
         return f"{module} imports {other}, and a tokenizer knows no tensors"
     if there in known and known[there] >= known[here]:
         return f"{module} (floor {known[here]}) imports {other} (floor {known[there]}); imports point down"
+    return ""
+
+
+def fault_in_laws(here: str, there: str) -> str:
+    """What is wrong with an import of one file of the laws by another."""
+    known = floors(LAWS)
+    missing = {here, there} - known.keys()
+    if missing:
+        return f"laws.{missing.pop()} has no floor yet: give it one in LAWS of {Path(__file__).name}"
+    if known[there] >= known[here]:
+        return f"laws.{here} (floor {known[here]}) imports laws.{there} (floor {known[there]}); imports point down"
     return ""
 
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from einops import rearrange
+from einops import rearrange, reduce
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -23,6 +24,8 @@ from nanotx.config import at_least
 from nanotx.errors import ConfigError
 from nanotx.shapes import Keys, Queries, Values
 
+Features = Float[Tensor, "n s k"]
+"""Of the positions of all heads of all texts."""
 LEAST = 1e-12
 """What the sum of weights counts as where it is less, as where all of them vanish; a query then reads nothing."""
 
@@ -34,7 +37,7 @@ class LinearKernel(Headed):
 
     takes_bias: ClassVar[bool] = False
 
-    chunk: int = 128  # how many positions are read at once
+    chunk: int = 64  # how many positions are read at once
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -50,27 +53,37 @@ class LinearKernel(Headed):
 
 
 class LinearKernelAttention(HeadedAttention):
-    """Chunk by chunk: the weights within it, and the state of all chunks before."""
+    """Chunk by chunk: the weights within it, and what all chunks before it hold."""
 
     def attend(self, q: Queries, k: Keys, v: Values, bias: Bias | None) -> Queries:
         if bias is not None:
             raise ConfigError("linear: has no scores for a position to add to; try rope or none.")
-        texts, old, exact = q.shape[0], k.shape[2] - q.shape[2], torch.promote_types(v.dtype, torch.float32)
+        texts, old = q.shape[0], k.shape[2] - q.shape[2]
         q, k = phi(q).type_as(v) / q.shape[-1], phi(k).type_as(v)  # a mean in place of a sum, for float16's sake
-        v = F.pad(v, (0, 1), value=1.0)  # one value more, always 1: what is read of it is the sum of the weights
         q, k, v = (rearrange(x, "b h t k -> (b h) t k") for x in (q, k, v))
-        state = torch.bmm(k[:, :old].mT, v[:, :old]).to(exact)
-        read, chunk = [], self.config.chunk
-        for rows, keys, values in zip(
-            q.split(chunk, dim=1), k[:, old:].split(chunk, dim=1), v[:, old:].split(chunk, dim=1), strict=True
-        ):
-            weights = torch.bmm(rows, keys.mT).tril()
-            read.append(torch.bmm(weights, values).to(exact) + torch.bmm(rows, state.type_as(rows)))
-            state = state + torch.bmm(keys.mT, values)
-        y = rearrange(torch.cat(read, dim=1), "(b h) t k -> b h t k", b=texts)
-        return (y[..., :-1] / y[..., -1:].clamp(min=LEAST)).type_as(v)
+        held, total = hold(k[:, :old], v[:, :old])
+        read = []
+        for q, k, v in zip(*(x.split(self.config.chunk, dim=1) for x in (q, k[:, old:], v[:, old:])), strict=True):
+            weights = torch.bmm(q, k.mT).tril()
+            y = torch.baddbmm(torch.bmm(weights, v), q, held.type_as(q))
+            sums = weights.sum(dim=-1, keepdim=True) + torch.bmm(q, total.type_as(q))
+            y = (y / sums.to(total.dtype).clamp(min=LEAST)).type_as(v)
+            read.append(rearrange(y, "(b h) t k -> b t h k", b=texts))
+            more, further = hold(k, v)
+            held, total = held + more, total + further
+        return rearrange(torch.cat(read, dim=1), "b t h k -> b h t k")
 
 
 def phi(x: Tensor) -> Tensor:
-    """elu(x) + 1, without first adding the 1 to take it away again, which would lose what is small."""
-    return torch.where(x > 0, x + 1, x.clamp(max=0).exp())
+    """elu(x) + 1, in float32 at least: in bfloat16 the difference would lose what is small."""
+    return F.elu(at_least_float32(x)) + 1
+
+
+def hold(k: Features, v: Features) -> tuple[Tensor, Tensor]:
+    """What some positions add to the sums over all: of phi(k) v^T, and of phi(k)."""
+    return at_least_float32(torch.bmm(k.mT, v)), at_least_float32(reduce(k, "n s k -> n k 1", "sum"))
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """Sums over a whole text need the digits."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))

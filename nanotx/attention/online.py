@@ -29,7 +29,7 @@ class Online(Headed):
 
     function: ClassVar[str] = SOFTMAX
 
-    block: int = 64  # how many keys are read at once
+    block: int = 128  # how many keys are read at once
 
     def __post_init__(self) -> None:
         super().__post_init__()

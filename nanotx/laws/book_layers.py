@@ -1,107 +1,19 @@
 """The laws of layers: of attention, block, ffn and norm, each on random parts, sizes, weights and inputs."""
 
-import inspect
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from hypothesis import strategies as st
-from torch import Tensor, nn
 
 from nanotx.attention import Attention
-from nanotx.block import Block
-from nanotx.config import fields
 from nanotx.laws import equality, numbers, time, values
-from nanotx.laws.law import Case, Law, Where
+from nanotx.laws.law import Law, Where, says
+from nanotx.laws.layer_case import LayerCase, attentions_of, reach_of, written_out
 from nanotx.laws.strategies import Drawn, any_of, batches, cuts, ideas, ordinary, scales, seeds, times
-from nanotx.laws.weights import redrawn, share_weights
-from nanotx.past import Past
-from nanotx.position import Position, Positioning
+from nanotx.laws.weights import share_weights
+from nanotx.position import Position
 from nanotx.position.none import NoPosition
-from nanotx.shapes import Stream
-
-TOLERANCES = {("cpu", "float32"): 1e-5, ("cuda", "float32"): 1e-4, ("mps", "float32"): 1e-4}
-COARSE = 3e-2
-"""By how much outputs may differ, relative to the largest (or 1), by device; COARSE in half of the bits."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LayerCase(Case):
-    """A layer with random weights, and a random input for it."""
-
-    dim: int = 1  # width of the stream
-    batch: int = 1
-    time: int = 1
-    seed: int = 0  # of the weights and of the input
-    scale: float = 1.0  # of the input; 0 is an input of zeros
-    padding: float = 0.0  # scale of what a text is padded with
-    cut: int = 0  # a position
-    cuts: tuple[int, ...] = ()  # where the pieces but the first begin
-    lengths: tuple[int, ...] = ()  # of the rows, where they differ
-    position: Position = NoPosition()  # what an attention or a block is told of its tokens' places
-    device: str = "cpu"
-    dtype: str = "float32"
-
-    def layer(self, idea: Any = None, shift: int = 0) -> nn.Module:
-        """The layer, nothing in it random, its weights drawn anew so that no norm is left at one and no bias at zero.
-
-        Raises:
-            ConfigError: the parts do not fit one another.
-        """
-        idea = self.idea if idea is None else idea
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed + shift)
-            layer = redrawn(idea.build(self.dim), self.seed + shift)
-            placed = Placed(layer, self.place(idea), isinstance(idea, Attention | Block), self.device, self.dtype)
-        return placed.to(self.device).eval()
-
-    def place(self, idea: Any) -> Positioning:
-        """Where the layer's tokens stand."""
-        attentions = attentions_of(idea)
-        for attention in attentions:
-            attention.check_position(self.position)
-        return self.position.build(self.dim, attentions[0].heads if attentions else 1, self.time)
-
-    def x(self, scale: float | None = None, shift: int = 0) -> Stream:
-        """The input."""
-        generator = torch.Generator().manual_seed(self.seed + shift)
-        x = torch.randn(self.batch, self.time, self.dim, generator=generator)
-        return x.to(self.device) * (self.scale if scale is None else scale)
-
-    def fits(self) -> None:
-        for attention in attentions_of(self.idea):
-            attention.check_device(self.device)
-        with torch.device("meta"):
-            self.place(self.idea)
-            self.idea.build(self.dim)
-
-    @property
-    def tolerance(self) -> float:
-        """By how much outputs may differ, relative to the largest (or 1)."""
-        return TOLERANCES[self.device, self.dtype] if self.dtype == "float32" else COARSE
-
-
-def attentions_of(idea: Any) -> tuple[Attention, ...]:
-    """Those that a layer is, or has."""
-    return (idea,) if isinstance(idea, Attention) else idea.attentions if isinstance(idea, Block) else ()
-
-
-class Placed(nn.Module):
-    """A layer as training runs it: told where its tokens stand, its mathematics in a format of its own."""
-
-    def __init__(self, layer: nn.Module, position: Positioning, reads: bool, device: str, dtype: str) -> None:
-        super().__init__()
-        self.layer, self.position, self.reads = layer, position, reads
-        self.device, self.dtype = device, getattr(torch, dtype)
-
-    def forward(self, x: Stream, past: Past | None = None) -> Stream:
-        mixed = torch.autocast(self.device, dtype=self.dtype) if self.dtype is not torch.float32 else nullcontext()
-        with mixed:
-            y: Tensor = self.layer(x, self.position, past) if self.reads else self.layer(x)
-        return y
-
 
 # Random cases.
 
@@ -253,24 +165,9 @@ def compiled(case: LayerCase) -> None:
     numbers.compile_agrees(case.layer(), case.x(), 10 * case.tolerance, case.seed)
 
 
-def reach_of(attentions: tuple[Attention, ...]) -> int | None:
-    """How far back one layer looks: as far as the farthest of its attentions."""
-    reaches = [attention.reach or 0 for attention in attentions]
-    return max(reaches) if all(reaches) else None
-
-
-def written_out(idea: Attention) -> Attention:
-    """Another part that is the same function, the plainest that names it."""
-    names = [name for name in ("fused", "per_head", *Attention.names()) if name != idea.part]
-    other = next(other for other in map(Attention.find, names) if other.function == idea.function)
-    shared = fields(other).keys() & fields(type(idea)).keys()
-    plain: Attention = other(**{name: getattr(idea, name) for name in shared})
-    return plain
-
-
 def law(name: str, draw: Draw, check: Callable[[LayerCase], None], **more: Any) -> Law:
     """A law that is shown on layers."""
-    return Law(name=name, about=inspect.cleandoc(check.__doc__ or ""), case=LayerCase, draw=draw, check=check, **more)
+    return Law(name=name, about=says(check), case=LayerCase, draw=draw, check=check, **more)
 
 
 def has_reach(part: type[Any]) -> bool:

@@ -1,6 +1,5 @@
 """The laws of the whole model, on random parts, sizes, weights and ids."""
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -11,8 +10,8 @@ from torch import Tensor, nn
 
 from nanotx.block import Block
 from nanotx.laws import equality, numbers, time, values
-from nanotx.laws.book_layers import reach_of
-from nanotx.laws.law import Case, Law, Where
+from nanotx.laws.law import Case, Law, Where, says
+from nanotx.laws.layer_case import reach_of
 from nanotx.laws.strategies import Drawn, any_of, batches, cuts, seeds, times
 from nanotx.laws.weights import redrawn
 from nanotx.model import Model, Transformer
@@ -162,7 +161,7 @@ def stream(case: ModelCase) -> Stream:
 
 def law(name: str, check: Callable[[ModelCase], None], **more: Any) -> Law:
     """A law that is shown on models."""
-    return Law(name=name, about=inspect.cleandoc(check.__doc__ or ""), case=ModelCase, draw=models, check=check, **more)
+    return Law(name=name, about=says(check), case=ModelCase, draw=models, check=check, **more)
 
 
 LAWS = {

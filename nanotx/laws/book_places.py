@@ -1,6 +1,5 @@
 """The laws of positions, on random ideas, sizes and queries."""
 
-import inspect
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from nanotx.errors import ConfigError
 from nanotx.laws import place
-from nanotx.laws.law import Case, Law, Where
+from nanotx.laws.law import Case, Law, Where, says
 from nanotx.laws.strategies import Drawn, batches, ideas, seeds, times
 from nanotx.position import Positioning
 from nanotx.shapes import Stream
@@ -125,7 +124,7 @@ def has_numbers(part: type[Any]) -> bool:
 
 def law(name: str, check: Callable[[PlaceCase], None], draw: Any = places, **more: Any) -> Law:
     """A law that is shown on positions."""
-    return Law(name=name, about=inspect.cleandoc(check.__doc__ or ""), case=PlaceCase, draw=draw, check=check, **more)
+    return Law(name=name, about=says(check), case=PlaceCase, draw=draw, check=check, **more)
 
 
 LAWS = {

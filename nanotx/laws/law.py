@@ -63,6 +63,12 @@ class Law:
     on_request: bool = False  # whether it is asked only by name, because it is slow
 
 
+def says(check: Callable[[Any], None]) -> str:
+    """What a law says: the first line of its check's docstring, as a phrase."""
+    line = (check.__doc__ or "").strip().partition("\n")[0].rstrip(".")
+    return line[:1].lower() + line[1:]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Where:
     """On what a layer is tried."""

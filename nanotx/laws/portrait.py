@@ -6,8 +6,8 @@ from torch import Tensor
 
 from nanotx.config import Table
 from nanotx.laws.book import laws_on, part_of
-from nanotx.laws.book_layers import LayerCase, attentions_of
 from nanotx.laws.book_model import ModelCase
+from nanotx.laws.layer_case import LayerCase, attentions_of
 from nanotx.laws.trial import Verdict
 from nanotx.laws.values import changes
 
