@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from figures import Compiled, Measured, label, rows_of
 from jobs import Job, Plan
-from kernels import asks, kernels
+from kernels import kernels
 from lawful import PASS, Judgement, at_shape, by_the_book, told
 from passes import BOTH, PASSES, Run, Task, compiled, memory, ready
 from reporting import Row, Teller
@@ -58,9 +58,7 @@ class Comparison:
         tasks = {name: Task(slot=job.slot, name=name, shape=job.shape, way=way) for name in may}
         runs = {label(name): ready(task, job.machine) for name, task in tasks.items()}
         compiler = self.compile(job, tasks, runs) if self.plan.compiling else {}
-        asking = [name for name in tasks if asks(runs[name])]
-        keys = [key for name in asking for key in (label(name), label(name, compiled=True)) if key in runs]
-        ran = {key: kernels(runs[key]) for key in keys}
+        ran = {key: kernels(run) for key, run in runs.items()}
         times = take_turns(runs, self.plan.rounds, job.machine.device, limit=self.plan.seconds)
         runs.clear()
         self.tell(f"memory of {way}: {job.where}")

@@ -37,6 +37,8 @@ OURS, OUTSIDE = "#111111", "#999999"
 """Of the reference among our own parts, and of those from outside."""
 GAP = 0.055
 """How far apart two names are at least, in heights of a panel."""
+Colours = dict[tuple[str, str], str]
+"""By slot and name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +64,7 @@ def draw(rows: Sequence[Row], file: Path) -> None:
         raise ConfigError("--plot: nothing was timed, so there is nothing to draw.")
     across = list(dict.fromkeys(key(row)[2:] for row in kept))
     down = list(dict.fromkeys(key(row)[:2] for row in kept))
+    colours = colours_of(kept)
     names, size = named_places(rows), (0.4 + 4.7 * len(across), 0.4 + 3.2 * len(down))
     with rc_context(STYLE):
         figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(h_pad=0.1, w_pad=0.06))
@@ -71,7 +74,7 @@ def draw(rows: Sequence[Row], file: Path) -> None:
             for panel, column in zip(panels[index], across, strict=True):
                 if mine := [one for one in kept if key(one) == (*row, *column)]:
                     title = f"{row[0]}, {row[1]}, {column[1]} on {names[column[0]]}" + ", compiled" * column[2]
-                    filled.append((panel, fill(panel, title, mine)))
+                    filled.append((panel, fill(panel, title, mine, colours)))
             panels[index][0].set_ylabel("microseconds a token")
         for panel, lines in filled:  # when the limits, which panels share, are known
             name_lines(panel, lines)
@@ -96,22 +99,31 @@ def key(row: Row) -> tuple[Any, ...]:
     return row["slot"], row["pass"], place(row), row["dtype"], row["compiled"]
 
 
-def fill(panel: Axes, title: str, rows: Sequence[Row]) -> dict[str, Line]:
-    """One panel without the names of its lines, which are returned with their colours."""
+def fill(panel: Axes, title: str, rows: Sequence[Row], colours: Colours) -> dict[str, Line]:
+    """One panel without the names of its lines, which are returned."""
     points: dict[str, dict[int, float]] = {}
     for row in rows:
         points.setdefault(row["name"], {})[row["time"]] = 1e3 * row["median_ms"] / (row["batch"] * row["time"])
     dress(panel, title, sorted({context for line in points.values() for context in line}))
-    subject = SUBJECTS[rows[0]["slot"]]
-    others = iter(COLOURS * (1 + len(points) // len(COLOURS)))
     lines = {}
     for name in sorted(points):
-        ours, outside = name == subject.references[0], name in subject.twins
-        colour = OURS if ours else OUTSIDE if outside else next(others)
+        colour = colours[rows[0]["slot"], name]
         lines[name] = Line(colour=colour, points=sorted(points[name].items()))
-        dashes, width = (0, (4, 2)) if outside else "-", 2.2 if ours else 1.4
+        dashes, width = (0, (4, 2)) if colour == OUTSIDE else "-", 2.2 if colour == OURS else 1.4
         panel.plot(*zip(*lines[name].points, strict=True), color=colour, ls=dashes, lw=width, marker="o", ms=3)
     return lines
+
+
+def colours_of(rows: Sequence[Row]) -> Colours:
+    """The same one for a part in every panel."""
+    found: Colours = {}
+    for slot in dict.fromkeys(row["slot"] for row in rows):
+        names = sorted({row["name"] for row in rows if row["slot"] == slot})
+        subject, others = SUBJECTS[slot], iter(COLOURS * (1 + len(names) // len(COLOURS)))
+        for name in names:
+            outside = OUTSIDE if name in subject.twins else ""
+            found[slot, name] = OURS if name == subject.references[0] else outside or next(others)
+    return found
 
 
 def dress(panel: Axes, title: str, contexts: Sequence[int]) -> None:

@@ -18,9 +18,9 @@ from nanotx import laws
 from nanotx.device import Machine
 from nanotx.errors import LawBroken
 from nanotx.laws.book import LAWS
-from nanotx.laws.layer_case import COARSE, TOLERANCES
 from nanotx.laws.equality import Outcome, alike, outcome
 from nanotx.laws.law import Where
+from nanotx.laws.layer_case import COARSE, TOLERANCES
 from nanotx.laws.trial import attempt
 from nanotx.laws.values import alone
 from nanotx.laws.weights import share_weights

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from lawful import build, tolerance
 from sizes import Shape
-from subjects import SUBJECTS
 from timing import forget_peak, megabytes, peak_in_child, peak_on_cuda
 from torch import nn
 
@@ -94,8 +93,7 @@ def memory(files: tuple[str, ...], task: Task, machine: Machine) -> float | None
     if machine.device.type != "cpu":
         return None
     one = peak_in_child(alone, files, task, machine.dtype_name, machine.threads)
-    plain = dataclasses.replace(task.least(), name=SUBJECTS[task.slot].references[0])
-    return megabytes(one, empty(plain, machine.dtype_name, machine.threads))
+    return megabytes(one, empty(files, task.least(), machine.dtype_name, machine.threads))
 
 
 def alone_here(task: Task, machine: Machine) -> None:
@@ -114,6 +112,6 @@ def alone(files: tuple[str, ...], task: Task, dtype: str, threads: int) -> None:
 
 
 @cache
-def empty(task: Task, dtype: str, threads: int) -> int | None:
+def empty(files: tuple[str, ...], task: Task, dtype: str, threads: int) -> int | None:
     """The peak of a process that does next to nothing."""
-    return peak_in_child(alone, (), task, dtype, threads)
+    return peak_in_child(alone, files, task, dtype, threads)

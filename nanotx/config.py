@@ -32,6 +32,11 @@ def share(config: object, *names: str) -> None:
             raise ConfigError(f"{name}: expected a share from 0 up to but not including 1, got {value!r}.")
 
 
+def divisors(number: int) -> list[int]:
+    """What divides a number, up to a thousand: what an error may propose, however large the number."""
+    return [one for one in range(1, min(number, 1000) + 1) if number % one == 0]
+
+
 # Values to tables and back.
 
 

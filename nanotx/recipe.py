@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from nanotx.config import at_least
+from nanotx.config import at_least, divisors
 from nanotx.corpus import Corpus
 from nanotx.corpus.tiny_shakespeare import TinyShakespeare
 from nanotx.errors import ConfigError
@@ -33,7 +33,7 @@ class Train:
         at_least(self, 1, "steps", "batch", "accumulate", "sample_tokens")
         at_least(self, 0, "clip", "eval_every", "sample_every", "checkpoint_every")
         if self.batch % self.accumulate:
-            fit = [n for n in range(1, self.batch + 1) if self.batch % n == 0]
+            fit = divisors(self.batch)
             raise ConfigError(f"accumulate: {self.accumulate} does not divide batch={self.batch}; try one of {fit}.")
 
 

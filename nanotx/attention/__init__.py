@@ -14,7 +14,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from nanotx.config import at_least, share
+from nanotx.config import at_least, divisors, share
 from nanotx.errors import ConfigError
 from nanotx.linear import Linear
 from nanotx.norm.rms import Rms
@@ -38,6 +38,10 @@ class Attention(Slot, ABC, slot="attention", package="nanotx.attention"):
     def reach(self) -> int | None:
         """How many positions a query looks at, its own the last of them; None for all up to its own."""
         return None
+
+    def writes(self, length: int) -> str:
+        """The function that it is for texts of at most this length; empty where it has one of its own."""
+        return self.function
 
     def check_device(self, device: str) -> None:
         """Raise ConfigError where it does not train on a kind of device."""
@@ -85,7 +89,7 @@ class Headed(Attention):
             ConfigError: the heads do not divide the width of the stream.
         """
         if dim % self.heads:
-            fit = [heads for heads in range(1, dim + 1) if dim % heads == 0]
+            fit = divisors(dim)
             raise ConfigError(f"{self.part}: heads={self.heads} do not divide dim={dim}; try heads from {fit}.")
         return dim // self.heads
 

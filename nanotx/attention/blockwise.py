@@ -39,6 +39,8 @@ class Blockwise(Headed):
 class BlockwiseAttention(HeadedAttention):
     """The definition, block by block."""
 
+    config: Blockwise
+
     def attend(self, q: Queries, k: Keys, v: Values, bias: Bias | None) -> Queries:
         texts, end, read = q.shape[0], k.shape[2] - q.shape[2], []
         q, k, v = (rearrange(x, "b h t k -> (b h) t k") for x in (q / math.sqrt(q.shape[-1]), k, v))

@@ -22,6 +22,10 @@ from nanotx.attention import SOFTMAX, Attention, Bias, Headed, HeadedAttention
 from nanotx.errors import ConfigError
 from nanotx.shapes import Keys, Queries, Values
 
+Added = Callable[..., Tensor]
+"""A score and where it stands, to another score."""
+KINDS = 64
+"""How many kernels are compiled; after the last, all scores are held, as elsewhere."""
 NARROWEST = 16
 """The least width of a head that the kernel takes; narrower heads are filled up with zeros."""
 
@@ -54,15 +58,12 @@ class FlexAttention(HeadedAttention):
         q, k = q.type_as(v), k.type_as(v)
         if width < NARROWEST:
             q, k, v = (F.pad(x, (0, NARROWEST - width)) for x in (q, k, v))
-        changed = None if bias is None else adding(bias)
-        kernel = compiled() if q.is_cuda else flex_attention
-        with warnings.catch_warnings():  # elsewhere there is nothing faster
-            warnings.filterwarnings("ignore", "flex_attention called without torch.compile")
-            y = kernel(q, k, v, changed, causal_blocks(q.shape[2], k.shape[2], q.device), scale)
+        added = None if bias is None else adding(bias)
+        y = kernel(q.device)(q, k, v, added, causal_blocks(q.shape[2], k.shape[2], q.device), scale)
         return y[..., :width]
 
 
-def adding(bias: Bias) -> Callable[..., Tensor]:
+def adding(bias: Bias) -> Added:
     """What the kernel does to a score."""
     return lambda score, b, h, at_q, at_k: score + bias[h, at_q, at_k]
 
@@ -71,11 +72,29 @@ def adding(bias: Bias) -> Callable[..., Tensor]:
 def causal_blocks(t: int, s: int, device: torch.device) -> BlockMask:
     """Which blocks of `s` keys the last `t` positions may look at; they serve every layer and every step."""
     with torch.inference_mode(False):  # first made while sampling, they shall do for training too
-        old = torch.tensor(s - t, device=device)  # a number would be compiled into the kernel
+        # While sampling it grows; a number would be compiled into the kernel, each time anew.
+        old = torch.tensor(s - t, device=device) if s > t else 0
         return create_block_mask(lambda b, h, at_q, at_k: at_q + old >= at_k, None, None, t, s, device)
+
+
+def kernel(device: torch.device) -> Callable[..., Tensor]:
+    """How the library is called: what surrounds it may be compiled already, or there may be nothing to compile to."""
+    if torch.compiler.is_compiling():
+        return flex_attention
+    return compiled() if device.type == "cuda" else plain
 
 
 @cache
 def compiled() -> Callable[..., Tensor]:
-    """The kernel; the library compiles it anew for each kind of mask, bias and shape."""
-    return torch.compile(flex_attention)
+    """The kernel; the library compiles it anew for each kind of head, bias and pass, more of them than it expects."""
+    patch = torch._dynamo.config.patch(recompile_limit=KINDS)
+    kernel: Callable[..., Tensor] = patch(torch.compile(flex_attention))
+    return kernel
+
+
+def plain(q: Queries, k: Keys, v: Values, added: Added | None, blocks: BlockMask, scale: float) -> Queries:
+    """The same with all scores held, and without the library's warning that they are."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "flex_attention called without torch.compile")
+        y: Tensor = flex_attention(q, k, v, added, blocks, scale)
+    return y

@@ -55,6 +55,8 @@ class LinearKernel(Headed):
 class LinearKernelAttention(HeadedAttention):
     """Chunk by chunk: the weights within it, and what all chunks before it hold."""
 
+    config: LinearKernel
+
     def attend(self, q: Queries, k: Keys, v: Values, bias: Bias | None) -> Queries:
         if bias is not None:
             raise ConfigError("linear: has no scores for a position to add to; try rope or none.")
@@ -62,8 +64,8 @@ class LinearKernelAttention(HeadedAttention):
         q, k = phi(q).type_as(v) / q.shape[-1], phi(k).type_as(v)  # a mean in place of a sum, for float16's sake
         q, k, v = (rearrange(x, "b h t k -> (b h) t k") for x in (q, k, v))
         held, total = hold(k[:, :old], v[:, :old])
-        read = []
-        for q, k, v in zip(*(x.split(self.config.chunk, dim=1) for x in (q, k[:, old:], v[:, old:])), strict=True):
+        chunks, read = (x.split(self.config.chunk, dim=1) for x in (q, k[:, old:], v[:, old:])), []
+        for q, k, v in zip(*chunks, strict=True):
             weights = torch.bmm(q, k.mT).tril()
             y = torch.baddbmm(torch.bmm(weights, v), q, held.type_as(q))
             sums = weights.sum(dim=-1, keepdim=True) + torch.bmm(q, total.type_as(q))

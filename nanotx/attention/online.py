@@ -42,6 +42,8 @@ class Online(Headed):
 class OnlineAttention(HeadedAttention):
     """The same function as `FusedAttention`, without ever holding all the scores."""
 
+    config: Online
+
     def attend(self, q: Queries, k: Keys, v: Values, bias: Bias | None) -> Queries:
         exact = torch.promote_types(q.dtype, torch.float32)
         allowed = seen(q.shape[2], k.shape[2], q.device)

@@ -13,7 +13,7 @@ from einops import rearrange, repeat
 from torch import nn
 from torch.nn import functional as F
 
-from nanotx.attention import Attention, Bias, Headed, HeadedAttention
+from nanotx.attention import SOFTMAX, Attention, Bias, Headed, HeadedAttention
 from nanotx.config import at_least
 from nanotx.shapes import Keys, Queries, Seen, Values
 
@@ -34,12 +34,17 @@ class Sliding(Headed):
     def reach(self) -> int:
         return self.window
 
+    def writes(self, length: int) -> str:
+        return SOFTMAX if length <= self.window else ""
+
     def build(self, dim: int) -> nn.Module:
         return SlidingAttention(self, dim)
 
 
 class SlidingAttention(HeadedAttention):
     """The definition, block by block, with the keys that lie near."""
+
+    config: Sliding
 
     def attend(self, q: Queries, k: Keys, v: Values, bias: Bias | None) -> Queries:
         texts, window, block = q.shape[0], self.config.window, self.config.block

@@ -58,6 +58,11 @@ def plain(part: type[Any], where: Where) -> st.SearchStrategy[LayerCase]:
     return layers(part, where)
 
 
+def writings(part: type[Any], where: Where) -> st.SearchStrategy[LayerCase]:
+    """Ideas, and lengths of text, for which a part is the same function as another."""
+    return layers(part, where).filter(lambda case: bool(case.idea.writes(case.time)))
+
+
 def broad(part: type[Any], where: Where) -> st.SearchStrategy[LayerCase]:
     """Inputs of scale 1 for broad heads, in which no single rounding weighs much."""
     return layers(part, where, st.just(1.0), widths=(16, 24))
@@ -125,7 +130,7 @@ def window(case: LayerCase) -> None:
 
 def one_function(case: LayerCase) -> None:
     """A writing of a function is that function, gradients too."""
-    one, plain = case.layer(), case.layer(written_out(case.idea), shift=1)
+    one, plain = case.layer(), case.layer(written_out(case.idea, case.time), shift=1)
     share_weights(plain, one)
     equality.equivalent(one, plain, case.x(), case.seed, 10 * case.tolerance)
 
@@ -176,9 +181,10 @@ def has_reach(part: type[Any]) -> bool:
 
 
 def same_as_another(part: type[Any]) -> bool:
-    """Whether a part says that it is the same function as another."""
+    """Whether a part says that it is, at times, the same function as another."""
     others = (Attention.find(name) for name in Attention.names() if name != part.part)
-    return bool(part.function) and any(other.function == part.function for other in others)
+    named = any(other.function == part.function for other in others if part.function)
+    return named or part.writes is not Attention.writes
 
 
 ROWS = law("rows", plain, rows)
@@ -202,7 +208,7 @@ LAWS = {
         ROWS,
         *TIME,
         law("window", plain, window, fits=has_reach),
-        law("same", plain, one_function, fits=same_as_another),
+        law("same", writings, one_function, fits=same_as_another),
         *NUMBERS,
     ),
     "block": (ROWS, *TIME, *NUMBERS),

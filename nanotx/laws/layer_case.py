@@ -104,10 +104,10 @@ def reach_of(attentions: tuple[Attention, ...]) -> int | None:
     return max(reaches) if all(reaches) else None
 
 
-def written_out(idea: Attention) -> Attention:
-    """Another part that is the same function, the plainest that names it."""
+def written_out(idea: Attention, length: int) -> Attention:
+    """Another part that is the same function for texts of this length, the plainest that names it."""
     names = [name for name in ("fused", "per_head", *Attention.names()) if name != idea.part]
-    other = next(other for other in map(Attention.find, names) if other.function == idea.function)
+    other = next(other for other in map(Attention.find, names) if other.function == idea.writes(length))
     shared = fields(other).keys() & fields(type(idea)).keys()
     plain: Attention = other(**{name: getattr(idea, name) for name in shared})
     return plain

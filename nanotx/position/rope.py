@@ -12,7 +12,7 @@ from einops import einsum, rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from nanotx.config import at_least
+from nanotx.config import at_least, divisors
 from nanotx.errors import ConfigError
 from nanotx.position import Position, Positioning, Turned
 from nanotx.shapes import Times
@@ -30,7 +30,7 @@ class Rope(Position):
 
     def build(self, dim: int, heads: int, context: int) -> Positioning:
         if (dim // heads) % 2:
-            fit = [n for n in range(1, dim + 1) if dim % n == 0 and (dim // n) % 2 == 0]
+            fit = [n for n in divisors(dim) if (dim // n) % 2 == 0]
             raise ConfigError(f"rope: heads of width {dim // heads} have no pairs of axes; try heads from {fit}.")
         return RopePosition(self)
 
