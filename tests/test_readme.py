@@ -5,15 +5,13 @@ import subprocess
 import sys
 
 import pytest
-import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from runs import ROOT, tiny
 
-from nanotx import laws
 from nanotx.attention import Attention
 from nanotx.cli import run as nanotx_command
 from nanotx.errors import ConfigError
+from nanotx.laws.book import laws_on
+from nanotx.laws.trial import attempt
 from nanotx.registry import load_file
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -37,16 +35,10 @@ def test_the_first_two_code_blocks_are_one_line_each():
     assert second == 'python -m pip install -c constraints.txt -e ".[dev]" && python -m pytest\n'
 
 
-def test_the_readmes_attention_obeys_the_laws(sigmoid):
-    @given(time=st.integers(1, 10), seed=st.integers(0, 2**16), data=st.data())
-    def lawful(time, seed, data):
-        torch.manual_seed(seed)
-        layer, x = Attention.find("sigmoid")(heads=2).build(8).eval(), torch.randn(2, time, 8)
-        laws.causal(layer, x, cut=data.draw(st.integers(0, time - 1)))
-        laws.time_prefix(layer, x, cut=data.draw(st.integers(0, time - 1)))
-        laws.cache_agrees(layer, x, sorted(data.draw(st.sets(st.integers(1, time)))) if time > 1 else [])
-
-    lawful()
+def test_the_readmes_attention_obeys_every_law(sigmoid):
+    for law in laws_on("attention/sigmoid"):
+        verdict = attempt(law, Attention.find("sigmoid"), examples=20)
+        assert verdict.passed, f"{law.name}: {verdict.broken}"
 
 
 def test_the_readmes_attention_trains_by_a_flag_and_the_last_line_samples_from_it(
