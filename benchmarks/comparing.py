@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from figures import Compiled, Measured, label, rows_of
 from jobs import Job, Plan
-from kernels import kernels
-from lawful import PASS, Judgement, at_shape, by_the_book, told
+from kernels import Kernels, kernels
+from lawful import Judgement, at_shape, by_the_book, told
 from passes import BOTH, PASSES, Run, Task, compiled, memory, ready
-from reporting import Row, Teller
+from reporting import PASS, Row, Teller
 from timing import take_turns
 
 from nanotx.device import Machine
@@ -26,6 +26,18 @@ def judge(names: Mapping[str, Sequence[str]], machines: Sequence[Machine], cases
             tell(f"laws: {slot}/{name} on {machine.device.type} in {machine.dtype_name}")
             book[slot, name, machine] = by_the_book(slot, name, machine, cases)
     return book
+
+
+def watch(runs: dict[str, Run]) -> tuple[dict[str, Kernels], dict[str, str]]:
+    """Each run done once: its kernels; or, of those that cannot be done and are taken out, why."""
+    ran, lame = {}, {}
+    for key in list(runs):
+        try:
+            ran[key] = kernels(runs[key])
+        except Exception as error:  # such as a pass backward that wants more memory than there is
+            lame[key] = told(error)
+            del runs[key]
+    return ran, lame
 
 
 class Comparison:
@@ -58,13 +70,13 @@ class Comparison:
         tasks = {name: Task(slot=job.slot, name=name, shape=job.shape, way=way) for name in may}
         runs = {label(name): ready(task, job.machine) for name, task in tasks.items()}
         compiler = self.compile(job, tasks, runs) if self.plan.compiling else {}
-        ran = {key: kernels(run) for key, run in runs.items()}
+        ran, lame = watch(runs)
         times = take_turns(runs, self.plan.rounds, job.machine.device, limit=self.plan.seconds)
         runs.clear()
         self.tell(f"memory of {way}: {job.where}")
-        measured = self.plan.memory or job.machine.device.type != "cpu"
-        peaks = {name: memory(self.plan.load, task, job.machine) for name, task in tasks.items()} if measured else {}
-        return rows_of(job, way, judged, Measured(times=times, kernels=ran, peaks=peaks, compiler=compiler))
+        weighed = [name for name in tasks if name in times and (self.plan.memory or job.machine.device.type != "cpu")]
+        peaks = {name: memory(self.plan.load, tasks[name], job.machine) for name in weighed}
+        return rows_of(job, way, judged, Measured(times=times, kernels=ran, lame=lame, peaks=peaks, compiler=compiler))
 
     def compile(self, job: Job, tasks: Mapping[str, Task], runs: dict[str, Run]) -> dict[str, Compiled]:
         """Each part compiled, as long as there is time; those that could be are added to the runs."""

@@ -27,6 +27,7 @@ class Measured:
 
     times: Times
     kernels: Mapping[str, Kernels]
+    lame: Mapping[str, str]  # why some cannot be done
     peaks: Mapping[str, float | None]  # millions of bytes
     compiler: Mapping[str, Compiled]  # by name
 
@@ -67,7 +68,7 @@ def row_of(job: Job, way: str, name: str, said: Judgement, found: Measured, comp
         "kernel": forth,
         "kernel_backward": back,
         "memory_mb": found.peaks.get(key),
-        "laws": said.laws,
+        "laws": found.lame.get(key, said.laws),
         "laws_tried": said.tried,
         "laws_passed": said.passed,
         "cases": said.cases,

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import cache, lru_cache
 
 import torch
+from reporting import PASS
 from sizes import Shape
 from subjects import SUBJECTS, Subject
 from torch import Tensor, nn
@@ -28,7 +29,7 @@ from nanotx.layout import to_shared
 from nanotx.past import Past
 from nanotx.shapes import Stream
 
-PASS, ELSEWHERE = "pass", "not on "
+ELSEWHERE = "not on "
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,7 +70,7 @@ def told(error: Exception) -> str:
     """What broke, in one line."""
     if isinstance(error, LawBroken):
         return f"failed: {error}"
-    if isinstance(error, torch.OutOfMemoryError):
+    if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
         return "out of memory"
     return f"failed: {type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 

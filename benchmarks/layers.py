@@ -19,6 +19,8 @@ class LayerFlags(Flags):
     """Times every registered part that obeys its laws on this very device and in this dtype, and no other."""
 
     slots: str = ",".join(SLOTS)  # which slots
+    shapes: str = "laptop,baby,1k,4k"  # some of laptop,baby,baby_64,1k,2k,4k,8k and on a GPU 16k,32k; or all
+    seconds: float = 2.0  # after which no round begins, for one shape and pass; there are three at least
 
     def chosen(self) -> tuple[str, ...]:
         """The slots that were asked for.

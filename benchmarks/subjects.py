@@ -4,7 +4,8 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import layer_references  # noqa: F401  they register themselves
+import block_references  # noqa: F401  they register themselves
+import layer_references  # noqa: F401
 import references
 from sizes import Shape, attention_operations, block_operations, ffn_operations
 from torch import Tensor, nn

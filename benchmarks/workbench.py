@@ -75,6 +75,8 @@ def read(kind: type[Asked], prog: str) -> Asked:
         raise ConfigError(
             "--merge: shows what was measured, and measures nothing; give no flags but --json and --plot."
         )
+    if flags.quick and flags.shapes != kind().shapes:
+        raise ConfigError("--quick: has a shape of its own; leave --shapes out, or name few and lower --rounds.")
     for name in ("rounds", "cases"):
         if getattr(flags, name) < 1:
             raise ConfigError(f"--{name}: expected at least 1, got {getattr(flags, name)}.")

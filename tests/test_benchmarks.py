@@ -210,6 +210,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(name, words, says, tmp_path):
         ("attn", "--device cpu --shapes babi", r"shapes: no shape 'babi' on cpu. Did you mean 'baby'\? Known: laptop"),
         ("attn", "--device cpu --parts spda", r"parts: no part named 'spda'. Did you mean 'sdpa'\? Known: blockwise"),
         ("attn", "--device cpu --rounds 0", "--rounds: expected at least 1, got 0"),
+        ("attn", "--quick --shapes baby", "--quick: has a shape of its own"),
         ("attn", "--plot here.bmp", r"--plot here.bmp: expected a file that ends in .svg or .png"),
         ("attn", "--merge a.json --device cpu", "--merge: shows what was measured, and measures nothing"),
         ("layers", "--slots fnn", r"slots: no slot 'fnn'. Did you mean 'ffn'\? Known: ffn, block, norm, position"),
@@ -293,7 +294,7 @@ def test_nothing_that_was_timed_is_nothing_to_draw(command, tmp_path):
 
 
 def test_names_at_the_ends_of_lines_never_lie_on_one_another(tools):
-    from curves import apart
+    from labels import apart
 
     heights = {"a": 0.5, "b": 0.5, "c": 0.52, "d": 0.9, "e": 0.46}
     placed = apart(heights, 0.05)
@@ -382,6 +383,17 @@ def test_compiled_parts_are_rows_of_their_own_that_compute_the_same(command, tmp
     command("attn", *words, "--compile-seconds", "1e-9", "--json", out)
     rows = [row for row in json.loads(out.read_text(encoding="utf-8"))["rows"] if row["compiled"]]
     assert [row["laws"] for row in rows] == ["pass"] + ["not compiled: 0 s were up"] * 3
+
+
+def test_what_cannot_be_run_stops_no_other(tools):
+    from comparing import watch
+
+    def hungry():
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    runs = {"one": lambda: None, "hungry": hungry}
+    assert watch(runs) == ({"one": (None, None)}, {"hungry": "out of memory"})
+    assert list(runs) == ["one"]
 
 
 def test_turns_are_taken_in_rounds_and_each_comes_first_in_its_turn(tools):

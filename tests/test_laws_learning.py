@@ -28,47 +28,6 @@ from nanotx.schedules.constant import Constant
 from nanotx.schedules.cosine import Cosine
 
 BOOK = {slot: (*laws, CONFIG) for slot, laws in LAWS.items()}
-TRIED = [
-    *(
-        (f"{slot}/{name}", law.name)
-        for slot in ("schedule", "optimizer")
-        for name in SLOTS[slot].names()
-        for law in LAWS[slot]
-    ),
-    *(("data", law.name) for law in LAWS["data"]),
-]
-MUTANTS = brought("learning")[0].CATCHES
-
-
-def verdict(name, law, examples, data=None):
-    slot, _, part = name.partition("/")
-    (found,) = (one for one in BOOK[slot] if one.name == law)
-    return attempt(found, SLOTS[slot].find(part) if slot in SLOTS else data or Data, examples)
-
-
-@pytest.mark.parametrize(("name", "law"), TRIED)
-def test_every_part_obeys_its_laws(name, law):
-    tried = verdict(name, law, 50)
-    assert tried.passed, tried.broken or tried.skipped
-    assert tried.cases == 50
-
-
-@pytest.mark.parametrize("name", MUTANTS)
-def test_a_mutant_is_let_pass_by_all_laws_before_the_one_that_catches_it(name):
-    with planted("learning") as module:
-        data = module.DATA.get(name)
-        laws = [law.name for law in BOOK[name.partition("/")[0]]]
-        before = laws[: laws.index(MUTANTS[name])]
-        assert {law: broken for law in before if (broken := verdict(name, law, 10, data).broken)} == {}
-        caught = verdict(name, MUTANTS[name], 50, data)
-        assert caught.broken and caught.case is not None
-
-
-def test_each_law_has_a_mutant_that_the_ones_before_it_let_pass():
-    for slot, laws in LAWS.items():
-        catching = {law for name, law in MUTANTS.items() if name.startswith(slot)} - {CONFIG.name}
-        assert catching == {law.name for law in laws}
-    assert CONFIG.name in MUTANTS.values()
 
 
 @given(data=st.data())

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from planted import brought, planted
+from planted import planted
 
 from nanotx.corpus import Corpus
 from nanotx.errors import LawBroken
-from nanotx.laws import attempt, elsewhere
+from nanotx.laws import elsewhere
 from nanotx.laws.book_texts import LAWS, Lesson
 from nanotx.laws.corpora import splits
 from nanotx.laws.elsewhere import learns_elsewhere
@@ -26,44 +26,6 @@ from nanotx.tokenizers.char import Char
 
 ROOT = Path(__file__).resolve().parent.parent
 SLOTS = {"tokenizer": Tokenizer, "corpus": Corpus}
-TRIED = [
-    (f"{slot}/{part}", law.name)
-    for slot, family in SLOTS.items()
-    for part in family.names()
-    for law in LAWS[slot]
-    if law.fits(family.find(part))
-]
-MUTANTS = [(file, name) for file in ("tokenizers", "corpora") for name in brought(file)[0].CATCHES]
-
-
-def verdict(name, law, examples):
-    slot, _, part = name.partition("/")
-    (found,) = (one for one in LAWS[slot] if one.name == law)
-    return attempt(found, SLOTS[slot].find(part), examples)
-
-
-@pytest.mark.parametrize(("name", "law"), TRIED)
-def test_every_part_obeys_its_laws(name, law):
-    examples = 2 if name == "corpus/playhouse" else 50  # its grammar is read anew for every text
-    tried = verdict(name, law, examples)
-    assert tried.passed, tried.broken or tried.skipped
-    assert tried.cases == examples
-
-
-@pytest.mark.parametrize(("file", "name"), MUTANTS)
-def test_a_mutant_is_let_pass_by_all_laws_before_the_one_that_catches_it(file, name):
-    with planted(file) as module:
-        laws = [law.name for law in LAWS[name.partition("/")[0]]]
-        before = laws[: laws.index(module.CATCHES[name])]
-        assert {law: broken for law in before if (broken := verdict(name, law, 10).broken)} == {}
-        caught = verdict(name, module.CATCHES[name], 50)
-        assert caught.broken.startswith(f"{caught.law}: "), caught
-
-
-@pytest.mark.parametrize("slot", SLOTS)
-def test_each_law_has_a_mutant_that_the_ones_before_it_let_pass(slot):
-    catching = {brought(file)[0].CATCHES[name] for file, name in MUTANTS if name.startswith(slot)}
-    assert catching == {law.name for law in LAWS[slot]}
 
 
 def test_mutants_are_in_their_slots_while_they_are_planted_and_never_else():

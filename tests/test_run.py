@@ -154,7 +154,7 @@ MISTAKES = [
     (["--attention.haeds", "3"], ConfigError, r"fused has no field 'haeds'\. Did you mean '--attention\.heads'\?"),
     (["--atention", "fused"], ConfigError, r"--atention: no such flag\. Did you mean '--attention'\?"),
     (["--attention", "fussed"], ConfigError, r"--attention: .*no part named 'fussed'\. Did you mean 'fused'\?"),
-    (["--attention"], ConfigError, r"--attention: expected one name of fused, per_head, sdpa, got \[\]"),
+    (["--attention"], ConfigError, r"--attention: expected one name of blockwise, flex, .* sliding, got \[\]"),
     (["--seed", "1"], ConfigError, r"--seed: given 2 times, with 5 and 1; give it once"),
     (["--attention.heads=3"], ConfigError, r"--attention\.heads: given 2 times, with 2 and 3"),
     (["stray"], ConfigError, r"'stray': nothing is known to do with this word"),

@@ -51,7 +51,8 @@ class BlockwiseAttention(HeadedAttention):
                 start = index * self.config.block
                 added = repeat(bias[:, start : start + t, :end].type_as(rows), "h t s -> (b h) t s", b=texts)
             added = added.masked_fill(~seen(t, end, q.device), -torch.inf)
-            scores = torch.baddbmm(added, rows, k[:, :end].mT)  # the mask goes in with the product, at no cost
+            keys = rearrange(k[:, :end], "n s k -> n k s")
+            scores = torch.baddbmm(added, rows, keys)  # the mask goes in with the product, at no cost
             weights = F.dropout(scores.softmax(dim=-1).type_as(v), self.dropout)
             read.append(rearrange(torch.bmm(weights, v[:, :end]), "(b h) t k -> b t h k", b=texts))
         return rearrange(torch.cat(read, dim=1), "b t h k -> b h t k")

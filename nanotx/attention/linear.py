@@ -66,7 +66,7 @@ class LinearKernelAttention(HeadedAttention):
         held, total = hold(k[:, :old], v[:, :old])
         chunks, read = (x.split(self.config.chunk, dim=1) for x in (q, k[:, old:], v[:, old:])), []
         for q, k, v in zip(*chunks, strict=True):
-            weights = torch.bmm(q, k.mT).tril()
+            weights = torch.bmm(q, rearrange(k, "n s k -> n k s")).tril()
             y = torch.baddbmm(torch.bmm(weights, v), q, held.type_as(q))
             sums = weights.sum(dim=-1, keepdim=True) + torch.bmm(q, total.type_as(q))
             y = (y / sums.to(total.dtype).clamp(min=LEAST)).type_as(v)
@@ -83,7 +83,8 @@ def phi(x: Tensor) -> Tensor:
 
 def hold(k: Features, v: Features) -> tuple[Tensor, Tensor]:
     """What some positions add to the sums over all: of phi(k) v^T, and of phi(k)."""
-    return at_least_float32(torch.bmm(k.mT, v)), at_least_float32(reduce(k, "n s k -> n k 1", "sum"))
+    outer = torch.bmm(rearrange(k, "n s k -> n k s"), v)
+    return at_least_float32(outer), at_least_float32(reduce(k, "n s k -> n k 1", "sum"))
 
 
 def at_least_float32(x: Tensor) -> Tensor:

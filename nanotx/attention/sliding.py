@@ -62,7 +62,8 @@ class SlidingAttention(HeadedAttention):
                 added = bias[:, start : start + t, end - s : end].type_as(rows)
                 added = repeat(added, "h t s -> (b h) t s", b=texts)
             added = added.masked_fill(~in_window(t, s, window, q.device), -torch.inf)
-            weights = F.dropout(torch.baddbmm(added, rows, k.mT).softmax(dim=-1).type_as(v), self.dropout)
+            scores = torch.baddbmm(added, rows, rearrange(k, "n s k -> n k s"))
+            weights = F.dropout(scores.softmax(dim=-1).type_as(v), self.dropout)
             read.append(rearrange(torch.bmm(weights, v), "(b h) t k -> b t h k", b=texts))
             start += t
         return rearrange(torch.cat(read, dim=1), "b t h k -> b h t k")

@@ -1,0 +1,64 @@
+"""A block from outside the house, which ours are compared with; it bears a name, and obeys the same laws."""
+
+from dataclasses import dataclass
+
+from references import TorchMha
+from torch import Tensor, nn
+
+from nanotx.attention import Attention, seen
+from nanotx.block import Block
+from nanotx.layout import OwnLayout, Tensors
+from nanotx.past import Past
+from nanotx.position import NOWHERE, Positioning
+from nanotx.shapes import Stream
+
+
+@Block.register("torch_encoder")
+@dataclass(frozen=True, kw_only=True)
+class TorchEncoder(Block):
+    """`torch.nn.TransformerEncoderLayer`, told to look back only: a `prenorm` as GPT-2 has it."""
+
+    heads: int = 4  # of its attention
+
+    @property
+    def attentions(self) -> tuple[Attention, ...]:
+        return (TorchMha(heads=self.heads),)
+
+    def build(self, dim: int) -> nn.Module:
+        TorchMha(heads=self.heads).check_width(dim)
+        return TorchEncoderBlock(self.heads, dim)
+
+
+class TorchEncoderBlock(OwnLayout):
+    """The library's layer. It keeps no keys, so the past keeps inputs, and all are read again."""
+
+    def __init__(self, heads: int, dim: int) -> None:
+        super().__init__()
+        self.layer = nn.TransformerEncoderLayer(
+            dim, heads, 4 * dim, dropout=0.0, activation="gelu", batch_first=True, norm_first=True, bias=False
+        )
+
+    def forward(self, x: Stream, position: Positioning = NOWHERE, past: Past | None = None) -> Stream:
+        known = x if past is None else past.extend(x, x)[0]
+        length = known.shape[1]
+        y: Tensor = self.layer(known, src_mask=~seen(length, length, x.device), is_causal=True)
+        return y[:, length - x.shape[1] :]
+
+    def shared(self, own: Tensors) -> Tensors:
+        return {THEIRS.get(name, name): tensor for name, tensor in own.items()}
+
+    def own(self, shared: Tensors) -> Tensors:
+        return {OURS.get(name, name): tensor for name, tensor in shared.items()}
+
+
+THEIRS = {
+    "layer.self_attn.in_proj_weight": "attention.to_qkv.weight",
+    "layer.self_attn.out_proj.weight": "attention.to_out.weight",
+    "layer.linear1.weight": "ffn.to_hidden.weight",
+    "layer.linear2.weight": "ffn.to_out.weight",
+    "layer.norm1.weight": "attention_norm.weight",
+    "layer.norm2.weight": "ffn_norm.weight",
+}
+"""The library's names of the weights, and ours."""
+OURS = {ours: theirs for theirs, ours in THEIRS.items()}
+"""The other way about."""
