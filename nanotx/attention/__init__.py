@@ -114,8 +114,8 @@ class HeadedAttention(nn.Module, ABC):
 
     def forward(self, x: Stream, position: Positioning = NOWHERE, past: Past | None = None) -> Stream:
         heads, groups = self.config.heads, self.config.groups
-        qkv = rearrange(self.to_qkv(x), "b t (n k) -> b n t k", n=heads + 2 * groups)
-        q, k, v = qkv.split([heads, groups, groups], dim=1)
+        qkv = rearrange(self.to_qkv(x), "b t (n k) -> b t n k", n=heads + 2 * groups)
+        q, k, v = (rearrange(one, "b t n k -> b n t k") for one in qkv.split([heads, groups, groups], dim=2))
         at, at_k = times(x, past)
         q, k = position.turn(self.q_norm(q), self.k_norm(k), at)
         if past is not None:
