@@ -161,3 +161,16 @@ def test_a_past_forgets_nothing_and_mixes_no_children():
     keys, _ = past.child(0).extend(second, second)
     assert torch.equal(keys, torch.cat([first, second], dim=2))
     assert (past.child(0).length, past.child(1).length, past.length) == (8, 5, 0)
+
+
+def test_a_past_has_room_for_as_much_again_so_that_each_key_is_copied_a_few_times_only():
+    past, one = Past(), torch.randn(1, 2, 1, 4)
+    homes = [past.extend(one, one)[0].data_ptr() for _ in range(64)]
+    assert len(set(homes)) <= 7  # 64 tokens, doubled six times
+    assert past.length == 64
+
+
+@pytest.mark.parametrize("name", ["gqa", "sdpa"])
+def test_a_config_with_absurd_numbers_is_refused_at_once(name):
+    with pytest.raises(ConfigError, match=r"heads=4611686018427387903 .* try"):
+        Attention.find(name)(heads=2**62 - 1).build(24)
