@@ -174,3 +174,16 @@ def test_a_past_has_room_for_as_much_again_so_that_each_key_is_copied_a_few_time
 def test_a_config_with_absurd_numbers_is_refused_at_once(name):
     with pytest.raises(ConfigError, match=r"heads=4611686018427387903 .* try"):
         Attention.find(name)(heads=2**62 - 1).build(24)
+
+
+@pytest.mark.parametrize("name", ["rope", "sinusoidal"])
+def test_a_wave_shorter_than_any_is_refused(name):
+    with pytest.raises(ConfigError, match=r"theta: expected a number of at least 1, got 0\.5"):
+        Position.find(name)(theta=0.5)
+
+
+def test_an_attention_says_when_it_is_the_softmax_of_all():
+    sliding, gqa = Attention.find("sliding")(window=5), Attention.find("gqa")
+    assert [sliding.writes(length) for length in (4, 5, 6)] == [SOFTMAX, SOFTMAX, ""]
+    assert [gqa(heads=4, groups=groups).writes(9) for groups in (4, 2)] == [SOFTMAX, ""]
+    assert Attention.find("linear")().writes(1) == ""
