@@ -1,6 +1,7 @@
 """Byte-pair encoding against itself written slowly, and against texts and patterns that mean harm."""
 
 import json
+import random
 from collections import Counter
 from itertools import pairwise
 
@@ -87,6 +88,24 @@ def test_scanning_and_the_heap_merge_alike(learned, wanted, data):
     ranks = {pair: 256 + index for index, pair in enumerate(merges)}
     piece = data.draw(st.binary(max_size=3 * SHORT) | st.lists(st.sampled_from(b"abc"), max_size=200).map(bytes))
     assert merge_short(piece, ranks) == merge_long(piece, ranks) == slow_encode(piece, merges)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_long_pieces_of_few_letters_merge_alike_and_as_slowly(seed):
+    dice = random.Random(seed)
+    letters = bytes(dice.choice(b"ab" if seed % 2 else b"abcde") for _ in range(301 + seed))
+    merges = learn_merges({letters: 1}, 60)
+    assert merges == slow_learn([letters], 60)
+    ranks = {pair: 256 + index for index, pair in enumerate(merges)}
+    other = bytes(dice.choice(b"abc") for _ in range(299))
+    for piece in (letters, other):
+        assert merge_long(piece, ranks) == merge_short(piece, ranks) == slow_encode(piece, merges)
+
+
+def test_as_many_merges_are_learned_as_are_wanted_however_many():
+    dice = random.Random(0)
+    text = "".join(dice.choice("abcdefgh ") for _ in range(20_000))
+    assert Bpe(vocab_size=256 + 300).learn([text]).vocab_size == 256 + 300
 
 
 @given(st.lists(st.text("abc ", max_size=30)))

@@ -187,3 +187,9 @@ def test_an_attention_says_when_it_is_the_softmax_of_all():
     assert [sliding.writes(length) for length in (4, 5, 6)] == [SOFTMAX, SOFTMAX, ""]
     assert [gqa(heads=4, groups=groups).writes(9) for groups in (4, 2)] == [SOFTMAX, ""]
     assert Attention.find("linear")().writes(1) == ""
+
+
+@pytest.mark.parametrize("slot", [Attention, Block, Ffn, Norm, Position])
+def test_a_slot_itself_is_never_built(slot):
+    with pytest.raises(TypeError, match="abstract"):
+        slot()

@@ -216,6 +216,7 @@ def header(**changes):
         (header(nanotx="model"), "expected a tokenizer that nanotx saved"),
         (header(version=2), "format version 2; this nanotx reads 1"),
         (header(version=True), "format version True"),
+        (header(version=0), "format version 0; this nanotx reads 1"),
         (header(part=7), "part: expected the name of a tokenizer, got 7"),
         (header(part="chars"), "no part named 'chars'. Did you mean 'char'?"),
         (header(part="saved"), "saved: a file names the part that learned it"),
