@@ -9,6 +9,7 @@ import pytest
 import regex
 from hypothesis import given
 from hypothesis import strategies as st
+from signing import signed
 
 from nanotx.errors import ConfigError, TokenizerError
 from nanotx.tokenizers import load
@@ -212,7 +213,7 @@ def test_a_pattern_that_takes_forever_is_stopped(monkeypatch):
         ({"merges": [[97, 98], [257, 99]]}, "bpe: merge 1 is of 257 and 99; expected ids from 0 to 256"),
         ({"merges": [[97, 98], [-1, 99]]}, "bpe: merge 1 is of -1 and 99"),
         ({"merges": [[97, 98], [97, 98]]}, "bpe: merge 1 makes b'ab', which is a token already"),
-        ({"merges": [[97, 98]]}, "bpe: vocab_size=258 does not fit 1 merges; expected 257"),
+        ({"merges": [[97, 98]]}, "bpe: vocab_size=258 does not fit 1 merges and 0 specials; expected 257"),
         ({"vocab_size": 258.0}, "bpe: vocab_size: expected int, got 258.0"),
         ({"regex": "("}, r"bpe: pattern: '\(' is no regex"),
         ({"regex": NAMED["gpt2"]}, "bpe: the regex is not that of the pattern 'own'; expected one of gpt2, gpt4"),
@@ -223,7 +224,7 @@ def test_a_file_with_a_flaw_is_refused(changes, message, tmp_path):
     path = tmp_path / "mine.json"
     Bpe(vocab_size=258, pattern="[a-z]+").learn(["abcabc"]).save(path)
     table = json.loads(path.read_text(encoding="utf-8")) | changes
-    path.write_text(json.dumps(table), encoding="utf-8")
+    path.write_text(json.dumps(signed(table)), encoding="utf-8")
     with pytest.raises(TokenizerError, match=message):
         load(path)
 
@@ -231,8 +232,8 @@ def test_a_file_with_a_flaw_is_refused(changes, message, tmp_path):
 def test_a_file_whose_tokens_double_is_refused_before_they_fill_the_memory(tmp_path):
     path, merges = tmp_path / "bomb.json", [[97, 97], *([256 + n, 256 + n] for n in range(60))]
     codec = Bpe(vocab_size=256).learn([])
-    table = {"nanotx": "tokenizer", "version": 1, "part": "bpe", **codec.table()}
-    path.write_text(json.dumps(table | {"merges": merges, "vocab_size": 256 + len(merges)}), encoding="utf-8")
+    table = {"nanotx": "tokenizer", "version": 2, "part": "bpe", **codec.table()}
+    path.write_text(json.dumps(signed(table | {"merges": merges, "vocab_size": 256 + len(merges)})), encoding="utf-8")
     with pytest.raises(TokenizerError, match="bpe: merge 8 makes 512 bytes; expected at most 256"):
         load(path)
 
@@ -241,5 +242,5 @@ def test_a_file_learned_under_another_regex_module_is_the_same_tokenizer(tmp_pat
     codec, path = Bpe(vocab_size=257).learn(["abab"]), tmp_path / "old.json"
     codec.save(path)
     table = json.loads(path.read_text(encoding="utf-8")) | {"regex_version": "2019.01"}
-    path.write_text(json.dumps(table), encoding="utf-8")
+    path.write_text(json.dumps(signed(table)), encoding="utf-8")
     assert load(path) == codec != Bpe(vocab_size=257, pattern="gpt2").learn(["abab"])

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from signing import signed
 
 from nanotx.config import from_table, to_table
 from nanotx.errors import ConfigError, TextError, TokenizerError, UnknownPart
@@ -202,7 +203,8 @@ def test_a_list_is_written_one_item_a_line(tmp_path):
 
 
 def header(**changes):
-    return {"nanotx": "tokenizer", "version": 1, "part": "char", "alphabet": "ab"} | changes
+    table = {"nanotx": "tokenizer", "version": 2, "part": "char", "nfc": False, "specials": {}, "alphabet": "ab"}
+    return signed(table | changes)
 
 
 @pytest.mark.parametrize(
@@ -214,9 +216,9 @@ def header(**changes):
         (" " * (1 << 24) + "1", "this is larger than 16777216 bytes"),
         ("[]", "expected a tokenizer that nanotx saved"),
         (header(nanotx="model"), "expected a tokenizer that nanotx saved"),
-        (header(version=2), "format version 2; this nanotx reads 1"),
+        (header(version=3), "format version 3; this nanotx reads 2"),
         (header(version=True), "format version True"),
-        (header(version=0), "format version 0; this nanotx reads 1"),
+        (header(version=0), "format version 0; this nanotx reads 2"),
         (header(part=7), "part: expected the name of a tokenizer, got 7"),
         (header(part="chars"), "no part named 'chars'. Did you mean 'char'?"),
         (header(part="saved"), "saved: a file names the part that learned it"),
@@ -224,11 +226,19 @@ def header(**changes):
         (header(alphabet=""), "char: an empty text has no alphabet"),
         (header(alphabet="ba"), "expected each character once, in order of code point, got 'b' before 'a' at offset 0"),
         (header(alphabet="abb"), "got 'b' before 'b' at offset 1"),
-        (header(extra=1), "char: 'extra' is no key here; expected alphabet"),
+        (header(extra=1), "char: 'extra' is no key here; expected nfc, specials, alphabet"),
         (header(learned_from=1), "learned_from: expected a table, got 1"),
         (header(learned_from={"corpus": "c"}), "learned_from: the key 'sha256' is missing; expected str"),
-        ({"nanotx": "tokenizer", "version": 1, "part": "char"}, "char: the key 'alphabet' is missing; expected str"),
-        ({"nanotx": "tokenizer", "version": 1, "part": "byte", "x": 1}, "byte: 'x' is no key here; expected none"),
+        (
+            signed({"nanotx": "tokenizer", "version": 2, "part": "char"}),
+            "char: the key 'nfc' is missing; expected bool",
+        ),
+        (
+            signed({"nanotx": "tokenizer", "version": 2, "part": "byte", "x": 1}),
+            "byte: 'x' is no key here; expected none",
+        ),
+        (header(specials={"<unk>": 1}), r"char: specials: expected the ids from 2 on, got {'<unk>': 1}"),
+        (header() | {"alphabet": "ac"}, "the digest does not fit: the file says sha256 .* it was edited or damaged"),
         (json.dumps(header(alphabet="a\ud800")), "char: lone surrogate"),
     ],
 )
@@ -278,7 +288,7 @@ def test_a_mutated_file_gives_a_tokenizer_or_a_tokenizer_error(part, data, tmp_p
             place[key] = data.draw(json_values)
         elif isinstance(place, list) or key in place:
             del place[key]
-    path.write_text(json.dumps(table), encoding="utf-8")
+    path.write_text(json.dumps(signed(table)), encoding="utf-8")
     try:
         codec = load(path)
     except TokenizerError as error:

@@ -12,12 +12,13 @@ from typing import Any
 from nanotx.errors import ConfigError, TokenizerError, UnknownPart, did_you_mean
 from nanotx.registry import Slot
 from nanotx.shelf import shelf
+from nanotx.tokenizers._codec import UNKNOWN as UNKNOWN
 from nanotx.tokenizers._codec import Codec as Codec
 from nanotx.tokenizers._codec import Ids as Ids
+from nanotx.tokenizers._codec import composed as composed
 from nanotx.tokenizers._codec import utf8 as utf8
 from nanotx.tokenizers._storage import Origin as Origin
 from nanotx.tokenizers._storage import exactly as exactly
-from nanotx.tokenizers._storage import read_file
 from nanotx.tokenizers._streaming import StreamingDecoder as StreamingDecoder
 
 
@@ -67,6 +68,8 @@ def load(path: str | Path) -> Codec:
     Raises:
         TokenizerError: there is no such file, or it is not one of ours; says which.
     """
+    from nanotx.tokenizers._opening import read_file  # what is learned here is not opened
+
     file = shelf("tokenizers") / f"{path}.json" if str(path) in stored() else Path(path)
     try:
         part, table, origin = read_file(file)

@@ -1,23 +1,27 @@
 """A codec is a learned tokenizer: a value that turns a text into ids and ids into a text."""
 
 import copy
+import unicodedata
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nanotx.errors import TextError
-from nanotx.tokenizers._storage import Origin, write_file
+from nanotx.tokenizers._storage import Origin, digest, write_file
 
 Ids = NDArray[np.integer[Any]]
 Same = TypeVar("Same", bound="Codec")
+UNKNOWN = "<unk>"
+"""The name of what cannot be encoded, where a tokenizer is told to take it."""
 
 
-def utf8(part: str, text: str) -> bytes:
-    """The UTF-8 bytes of a text; `part` is the name of the tokenizer that asks.
+def utf8(part: str, text: str, at: int = 0) -> bytes:
+    """The UTF-8 bytes of a text, which begins at offset `at` of another; `part` is the tokenizer that asks.
 
     Raises:
         TextError: the text holds a lone surrogate, which is half a character and has no bytes; says where.
@@ -26,9 +30,14 @@ def utf8(part: str, text: str) -> bytes:
         return text.encode("utf-8")
     except UnicodeEncodeError as error:
         raise TextError(
-            f"{part}: lone surrogate U+{ord(text[error.start]):04X} at offset {error.start} is no character; "
+            f"{part}: lone surrogate U+{ord(text[error.start]):04X} at offset {at + error.start} is no character; "
             "try text.encode('utf-8', 'replace').decode('utf-8')."
         ) from None
+
+
+def composed(text: str) -> str:
+    """The text in Unicode's normal form C: letters and their accents put together where they can be."""
+    return unicodedata.normalize("NFC", text)
 
 
 class Codec(ABC):
@@ -40,14 +49,42 @@ class Codec(ABC):
     """How many ids there are: 0 to vocab_size - 1."""
     origin: Origin | None = None
     """Where it was learned, if that was recorded; two codecs may be equal and differ in this."""
+    specials: Mapping[str, int] = MappingProxyType({})
+    """Ids that no ordinary text becomes, by their names, such as `<|endoftext|>`."""
+    nfc: bool = False
+    """Whether a text is put into Unicode's normal form C before it is cut; ids then give that form back."""
 
     @abstractmethod
-    def encode(self, text: str) -> Ids:
-        """The ids of a text, never a special one, as a new array of int32.
+    def ordinary(self, text: str) -> Ids:
+        """The ids of a text that is all ordinary, as a new array of int32; what `encode` is made of.
 
         Raises:
             TextError: the text holds something this tokenizer cannot; says what and at which offset.
         """
+
+    def encode(self, text: str, allowed_special: Collection[str] = ()) -> Ids:
+        """The ids of a text, as a new array of int32.
+
+        Args:
+            text: any; the name of a special id in it is ordinary text,
+            allowed_special: but for these names, which become their ids.
+
+        Raises:
+            TextError: the text holds something this tokenizer cannot; says what and at which offset. Or an allowed
+                name is not that of a special id.
+        """
+        if self.nfc or allowed_special:
+            utf8(self.part, text)  # so that a lone surrogate is found where it stands
+        text = composed(text) if self.nfc else text
+        if not allowed_special:
+            return self.ordinary(text)
+        from nanotx.tokenizers._specials import encode_with  # most texts have none
+
+        return encode_with(self, text, allowed_special)
+
+    def keeps(self, text: str) -> bool:
+        """Whether the text's ids give the text back: without `<unk>`, and in the form it had."""
+        return self.decode_bytes(self.encode(text)) == utf8(self.part, text)
 
     @abstractmethod
     def decode_bytes(self, ids: Iterable[Any]) -> bytes:
@@ -64,6 +101,11 @@ class Codec(ABC):
     def decode(self, ids: Iterable[Any]) -> str:
         """The text of the ids; bytes that are no UTF-8 become U+FFFD."""
         return self.decode_bytes(ids).decode("utf-8", errors="replace")
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what it is: equal for two codecs that are equal, wherever and by whom they were learned."""
+        return digest(self.part, self.table())
 
     @property
     def start(self) -> int:

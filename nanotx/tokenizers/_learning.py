@@ -9,11 +9,13 @@ up to date where the paper counts anew.
 """
 
 import heapq
-from collections import defaultdict
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
 
+from nanotx.tokenizers import utf8
 from nanotx.tokenizers._merging import LONGEST, Pair
+from nanotx.tokenizers._patterns import Splitter
 
 WALL = -1  # stands between two pieces, and where an id has been merged away
 
@@ -58,12 +60,22 @@ class Line:
         return pair
 
 
-def learn_merges(pieces: Mapping[bytes, int], wanted: int) -> list[Pair]:
+def count_pieces(texts: Iterable[str], splitter: Splitter) -> dict[bytes, int]:
+    """How often each piece occurs in the texts."""
+    pieces = Counter[str]()
+    for text in texts:
+        utf8("bpe", text)
+        pieces.update(splitter.pieces(text))
+    return {piece.encode("utf-8"): count for piece, count in pieces.items()}
+
+
+def learn_merges(pieces: Mapping[bytes, int], wanted: int, least: int = 1) -> list[Pair]:
     """The first `wanted` merges, or as many as the pieces allow.
 
     Args:
         pieces: how often each piece occurs in the texts.
         wanted: how many merges to make.
+        least: how often a pair must occur to be merged.
     """
     line, merges = Line(pieces), list[Pair]()
     tokens = [bytes([value]) for value in range(256)]
@@ -72,6 +84,8 @@ def learn_merges(pieces: Mapping[bytes, int], wanted: int) -> list[Pair]:
     while heap and len(merges) < wanted:
         promised, pair = heapq.heappop(heap)
         count = line.counts.get(pair, 0)
+        if -promised < least:
+            break
         if count < -promised:  # it has become rarer since it was pushed
             if count > 0:
                 heapq.heappush(heap, (-count, pair))

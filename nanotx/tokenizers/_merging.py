@@ -87,12 +87,13 @@ def merge_long(piece: bytes, ranks: Mapping[Pair, int]) -> list[int]:
 class Memory(dict[str, bytes]):
     """The ids, as the bytes of an int32 array, of the pieces met before; a full memory forgets everything."""
 
-    def __init__(self, merges: Sequence[Pair]) -> None:
+    def __init__(self, merges: Sequence[Pair], ids: Sequence[int] = ()) -> None:
         super().__init__()
+        self.ids = np.array(ids, np.int32) if ids else np.arange(256 + len(merges), dtype=np.int32)
         self.ranks = {pair: 256 + index for index, pair in enumerate(merges)}
 
     def __missing__(self, piece: str) -> bytes:
-        ids = np.array(merge_piece(piece.encode("utf-8"), self.ranks), np.int32).tobytes()
+        ids = self.ids[merge_piece(piece.encode("utf-8"), self.ranks)].tobytes()
         if len(piece) <= SHORT:
             if len(self) >= MEMORY:
                 self.clear()

@@ -3,17 +3,17 @@
 A list is written one item a line, everything else one key a line, so that a change can be read in a diff.
 """
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from reprlib import repr as brief
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from nanotx.errors import TokenizerError
 from nanotx.files import publish
 
-VERSION = 1
-LARGEST = 1 << 24  # bytes; a stranger's file must not fill the memory
+VERSION = 2
 
 Table = dict[str, Any]
 
@@ -27,8 +27,10 @@ class Origin:
     command: str  # makes the file again
 
 
-def exactly(where: str, table: Table, kinds: dict[str, type]) -> None:
+def exactly(where: str, table: Table, kinds: dict[str, Any]) -> None:
     """Check that a table has these keys, no others, and a value of the given type under each.
+
+    A type may say what a list or a table holds: `list[int]`, `dict[str, int]`.
 
     Raises:
         TokenizerError: it has not; says which key.
@@ -37,9 +39,21 @@ def exactly(where: str, table: Table, kinds: dict[str, type]) -> None:
         raise TokenizerError(f"{where}: {brief(key)} is no key here; expected {', '.join(kinds) or 'none'}.")
     for key, kind in kinds.items():
         if key not in table:
-            raise TokenizerError(f"{where}: the key {key!r} is missing; expected {kind.__name__}.")
-        if type(table[key]) is not kind:
-            raise TokenizerError(f"{where}: {key}: expected {kind.__name__}, got {brief(table[key])}.")
+            raise TokenizerError(f"{where}: the key {key!r} is missing; expected {_named(kind)}.")
+        value, whole = table[key], get_origin(kind) or kind
+        inside = value.values() if whole is dict and type(value) is dict else value
+        if type(value) is not whole or not (whole is kind or all(type(one) is get_args(kind)[-1] for one in inside)):
+            raise TokenizerError(f"{where}: {key}: expected {_named(kind)}, got {brief(value)}.")
+
+
+def _named(kind: Any) -> str:
+    return str(kind) if get_origin(kind) else str(kind.__name__)
+
+
+def digest(part: str, table: Table) -> str:
+    """SHA-256 of a part's name and its table, whatever the order of the keys and the layout of the file."""
+    whole = json.dumps([part, table], sort_keys=True)
+    return hashlib.sha256(whole.encode("ascii")).hexdigest()
 
 
 def write_file(path: Path, part: str, table: Table, origin: Origin | None) -> None:
@@ -48,52 +62,13 @@ def write_file(path: Path, part: str, table: Table, origin: Origin | None) -> No
     Raises:
         TokenizerError: it cannot be written there.
     """
-    header: Table = {"nanotx": "tokenizer", "version": VERSION, "part": part}
+    header: Table = {"nanotx": "tokenizer", "version": VERSION, "part": part, "sha256": digest(part, table)}
     if origin is not None:
         header["learned_from"] = asdict(origin)
     try:
         publish(path, _lay_out(header | table))
     except OSError as error:
         raise TokenizerError(f"{path}: no tokenizer can be written here: {error.strerror}.") from None
-
-
-def read_file(path: Path) -> tuple[str, Table, Origin | None]:
-    """The name of a tokenizer's part, the table it is read from, and its origin.
-
-    Raises:
-        FileNotFoundError: there is none.
-        TokenizerError: it cannot be read, or it is not one of ours; says which.
-    """
-    table = _parse(path)
-    if not isinstance(table, dict) or table.pop("nanotx", None) != "tokenizer":
-        raise TokenizerError(f'{path}: expected a tokenizer that nanotx saved ("nanotx": "tokenizer").')
-    version, part = table.pop("version", None), table.pop("part", None)
-    if type(version) is not int or version != VERSION:
-        raise TokenizerError(f"{path}: format version {brief(version)}; this nanotx reads {VERSION}.")
-    if not isinstance(part, str):
-        raise TokenizerError(f"{path}: part: expected the name of a tokenizer, got {brief(part)}.")
-    if "learned_from" not in table:
-        return part, table, None
-    origin = table.pop("learned_from")
-    if not isinstance(origin, dict):
-        raise TokenizerError(f"{path}: learned_from: expected a table, got {brief(origin)}.")
-    exactly(f"{path}: learned_from", origin, {"corpus": str, "sha256": str, "command": str})
-    return part, table, Origin(corpus=origin["corpus"], sha256=origin["sha256"], command=origin["command"])
-
-
-def _parse(path: Path) -> Any:
-    try:
-        with path.open("rb") as file:
-            data = file.read(LARGEST + 1)
-        if len(data) > LARGEST:
-            raise TokenizerError(f"{path}: this is larger than {LARGEST} bytes; no tokenizer of ours is.")
-        return json.loads(data.decode("utf-8"))
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise TokenizerError(f"{path}: no tokenizer can be read here: {error.strerror}.") from None
-    except (ValueError, RecursionError) as error:
-        raise TokenizerError(f"{path}: this is not a tokenizer in JSON: {error}.") from None
 
 
 def _lay_out(table: Table) -> str:

@@ -6,8 +6,7 @@ learned pair first. Any text has ids, and they give it back exactly.
 Source: Sennrich et al. 2016, https://arxiv.org/abs/1508.07909; over bytes, Radford et al. 2019 (GPT-2).
 """
 
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from reprlib import repr as brief
@@ -19,50 +18,56 @@ import regex
 from nanotx.config import at_least
 from nanotx.errors import ConfigError, TokenizerError
 from nanotx.tokenizers import Codec, Ids, Tokenizer, exactly, utf8
-from nanotx.tokenizers._learning import learn_merges
+from nanotx.tokenizers._learning import count_pieces, learn_merges
 from nanotx.tokenizers._merging import Memory, Pair, tokens_of
+from nanotx.tokenizers._numbered import by_id, joined
 from nanotx.tokenizers._patterns import NAMED, Splitter, name_of, source_of
+from nanotx.tokenizers._specials import check_specials, lessons, numbered
 
 
 @Tokenizer.register("bpe")
 @dataclass(frozen=True, kw_only=True)
 class Bpe(Tokenizer):
-    """Learns vocab_size - 256 merges; ties between pairs go to the smallest pair of ids."""
+    """Learns vocab_size - 256 merges, less the specials; ties between pairs go to the smallest pair of ids."""
 
-    vocab_size: int = 512
+    vocab_size: int = 512  # the 256 bytes, the merges, the specials
     pattern: str = "gpt4"  # "gpt2", "gpt4" (cl100k), or a regex of your own
+    min_frequency: int = 1  # how often a pair must occur to be merged
+    specials: tuple[str, ...] = ()  # names such as <|endoftext|>: ids of their own, learned from by nobody
+    nfc: bool = False  # puts every text into Unicode's normal form C first
 
     def __post_init__(self) -> None:
-        at_least(self, 256, "vocab_size")
+        check_specials(self.specials)
+        at_least(self, 256 + len(self.specials), "vocab_size")
+        at_least(self, 1, "min_frequency")
         source_of(self.pattern)
 
     def learn(self, texts: Iterable[str]) -> "BpeCodec":
-        """The most frequent pairs of the texts' pieces.
+        """The most frequent pairs of the texts' pieces; what is kept of the texts is each piece once, and its count.
 
         Raises:
             TextError: a text holds a lone surrogate.
             TokenizerError: the texts have too few pairs for this vocab_size.
         """
         source = source_of(self.pattern)
-        splitter, pieces = Splitter(source), Counter[str]()
-        for text in texts:
-            utf8("bpe", text)
-            pieces.update(splitter.pieces(text))
-        wanted = self.vocab_size - 256
-        merges = learn_merges({piece.encode(): count for piece, count in pieces.items()}, wanted)
+        pieces = count_pieces(lessons(texts, self.specials, self.nfc), Splitter(source))
+        wanted = self.vocab_size - 256 - len(self.specials)
+        merges = learn_merges(pieces, wanted, self.min_frequency)
         if len(merges) < wanted:
-            possible = 256 + len(merges)
+            possible = 256 + len(merges) + len(self.specials)
+            often = "" if self.min_frequency == 1 else f" of min_frequency={self.min_frequency}"
             raise TokenizerError(
-                f"bpe: vocab_size={self.vocab_size} cannot be reached: these texts allow {possible}; "
+                f"bpe: vocab_size={self.vocab_size} cannot be reached: these texts allow {possible}{often}; "
                 f"try --tokenizer.vocab-size {possible}, or more text."
             )
-        return BpeCodec(tuple(merges), source)
+        specials = numbered(256 + wanted, self.specials)
+        return BpeCodec(tuple(merges), source, specials=specials, nfc=self.nfc)
 
     @classmethod
     def read(cls, table: dict[str, Any]) -> "BpeCodec":
         """The codec of a list of merges; see `Tokenizer.read`."""
-        kinds = {"vocab_size": int, "pattern": str, "regex": str, "regex_version": str, "merges": list}
-        exactly("bpe", table, kinds)
+        kinds = {"vocab_size": int, "pattern": str, "regex": str, "regex_version": str}
+        exactly("bpe", table, kinds | {"nfc": bool, "specials": dict[str, int], "ids": list[int], "merges": list})
         if name_of(table["regex"]) != table["pattern"]:
             raise TokenizerError(
                 f"bpe: the regex is not that of the pattern {brief(table['pattern'])}; "
@@ -71,55 +76,74 @@ class Bpe(Tokenizer):
         for index, pair in enumerate(table["merges"]):
             if type(pair) is not list or [type(one) for one in pair] != [int, int]:
                 raise TokenizerError(f"bpe: merge {index}: expected a pair of ids, got {brief(pair)}.")
-        if table["vocab_size"] != 256 + len(table["merges"]):
-            raise TokenizerError(
-                f"bpe: vocab_size={brief(table['vocab_size'])} does not fit {len(table['merges'])} merges; "
-                f"expected {256 + len(table['merges'])}."
-            )
         try:
-            return BpeCodec(tuple((left, right) for left, right in table["merges"]), table["regex"])
+            codec = BpeCodec(
+                tuple((left, right) for left, right in table["merges"]),
+                table["regex"],
+                specials=table["specials"],
+                nfc=table["nfc"],
+                ids=tuple(table["ids"]),
+            )
         except ConfigError as error:
             raise TokenizerError(f"bpe: {error}") from None
+        if table["vocab_size"] != codec.vocab_size:
+            raise TokenizerError(
+                f"bpe: vocab_size={brief(table['vocab_size'])} does not fit {len(table['merges'])} merges and "
+                f"{len(codec.specials)} specials; expected {codec.vocab_size}."
+            )
+        return codec
 
 
 @dataclass(frozen=True, eq=False)
 class BpeCodec(Codec):
-    """Merge number n, counted from 0, makes the id 256 + n."""
+    """The tokens are the 256 bytes, then what each merge makes; token number n has the id n, or the nth of `ids`.
+
+    A merge is a pair of token numbers. Only a tokenizer that came from elsewhere has `ids`.
+
+    Raises:
+        TokenizerError: a merge, an id or a special that cannot be.
+        ConfigError: the regex is none.
+    """
 
     part = "bpe"
     merges: tuple[Pair, ...] = field(repr=False)
     source: str  # the regex whose matches are the pieces that no merge leaves
+    specials: Mapping[str, int] = field(default_factory=dict)
+    nfc: bool = False
+    ids: tuple[int, ...] = field(default=(), repr=False)
     vocab_size: int = field(init=False)
+    _tokens: tuple[bytes | None, ...] = field(init=False, repr=False)  # by id
     _splitter: Splitter = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "vocab_size", len(self._tokens))  # checks the merges
+        tokens = by_id(self.part, tokens_of(self.merges), self.ids, self.specials)
+        object.__setattr__(self, "vocab_size", len(tokens))
+        object.__setattr__(self, "_tokens", tokens)
         object.__setattr__(self, "_splitter", Splitter(self.source))
 
-    def encode(self, text: str) -> Ids:
-        """The merged ids of each piece; see `Codec.encode`."""
+    def ordinary(self, text: str) -> Ids:
+        """The merged ids of each piece; see `Codec.ordinary`."""
         utf8(self.part, text)
         found = map(self._memory.__getitem__, self._splitter.pieces(text))
         return np.frombuffer(bytearray().join(found), np.int32)
 
     def decode_bytes(self, ids: Iterable[Any]) -> bytes:
         """The tokens' bytes, joined; see `Codec.decode_bytes`."""
-        return b"".join(map(self._tokens.__getitem__, self.check_ids(ids).tolist()))
+        return joined(self.part, self._tokens, self.check_ids(ids).tolist())
 
     def table(self) -> dict[str, Any]:
-        """The merges as pairs of ids; the version of the regex module is a record, and binds nobody."""
+        """The merges as pairs of tokens; the version of the regex module is a record, and binds nobody."""
         return {
             "vocab_size": self.vocab_size,
             "pattern": name_of(self.source),
             "regex": self.source,
             "regex_version": regex.__version__,
+            "nfc": self.nfc,
+            "specials": dict(self.specials),
+            "ids": list(self.ids),
             "merges": [list(pair) for pair in self.merges],
         }
 
     @cached_property
-    def _tokens(self) -> list[bytes]:
-        return tokens_of(self.merges)
-
-    @cached_property
     def _memory(self) -> Memory:
-        return Memory(self.merges)
+        return Memory(self.merges, self.ids)

@@ -35,8 +35,8 @@ class ByteCodec(Codec):
     part = "byte"
     vocab_size = 256
 
-    def encode(self, text: str) -> Ids:
-        """The bytes of the text; see `Codec.encode`."""
+    def ordinary(self, text: str) -> Ids:
+        """The bytes of the text; see `Codec.ordinary`."""
         return np.frombuffer(utf8(self.part, text), np.uint8).astype(np.int32)
 
     def decode_bytes(self, ids: Iterable[Any]) -> bytes:

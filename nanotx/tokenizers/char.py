@@ -1,25 +1,29 @@
 """One token a character: the alphabet is the sorted characters of the training texts."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
+from reprlib import repr as brief
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nanotx.errors import TextError, TokenizerError
-from nanotx.tokenizers import Codec, Ids, Tokenizer, exactly, utf8
+from nanotx.tokenizers import UNKNOWN, Codec, Ids, Tokenizer, composed, exactly, utf8
 
 CHUNK = 1 << 16  # characters looked up at once: few enough to stay in the processor's cache
-UNKNOWN = -1
+NONE = -1
 
 
 @Tokenizer.register("char")
 @dataclass(frozen=True, kw_only=True)
 class Char(Tokenizer):
-    """Learns which characters there are; a text with any other cannot be encoded."""
+    """Learns which characters there are; a text with any other cannot be encoded, but as `<unk>`."""
+
+    unknown: bool = False  # any other character becomes <unk>, and is lost
+    nfc: bool = False  # puts every text into Unicode's normal form C first
 
     def learn(self, texts: Iterable[str]) -> "CharCodec":
         """The alphabet of the texts.
@@ -31,13 +35,14 @@ class Char(Tokenizer):
         letters: set[str] = set()
         for text in texts:
             utf8("char", text)
-            letters.update(text)
-        return CharCodec("".join(sorted(letters)))
+            letters.update(composed(text) if self.nfc else text)
+        specials = {UNKNOWN: len(letters)} if self.unknown else {}
+        return CharCodec("".join(sorted(letters)), specials=specials, nfc=self.nfc)
 
     @classmethod
     def read(cls, table: dict[str, Any]) -> "CharCodec":
         """The codec of an alphabet; see `Tokenizer.read`."""
-        exactly("char", table, {"alphabet": str})
+        exactly("char", table, {"nfc": bool, "specials": dict[str, int], "alphabet": str})
         alphabet = table["alphabet"]
         utf8("char", alphabet)
         for index, (one, another) in enumerate(pairwise(alphabet)):
@@ -46,7 +51,7 @@ class Char(Tokenizer):
                     f"char: alphabet: expected each character once, in order of code point, "
                     f"got {one!r} before {another!r} at offset {index}."
                 )
-        return CharCodec(alphabet)
+        return CharCodec(alphabet, specials=table["specials"], nfc=table["nfc"])
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,32 +60,43 @@ class CharCodec(Codec):
 
     part = "char"
     alphabet: str
+    specials: Mapping[str, int] = field(default_factory=dict)
+    nfc: bool = False
     vocab_size: int = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not self.alphabet:
             raise TokenizerError("char: an empty text has no alphabet; try a text with at least one character.")
-        object.__setattr__(self, "vocab_size", len(self.alphabet))
+        size = len(self.alphabet) + len(self.specials)
+        if sorted(self.specials.values()) != list(range(len(self.alphabet), size)):
+            raise TokenizerError(
+                f"char: specials: expected the ids from {len(self.alphabet)} on, got {brief(dict(self.specials))}."
+            )
+        object.__setattr__(self, "vocab_size", size)
 
-    def encode(self, text: str) -> Ids:
-        """The places of the characters; see `Codec.encode`."""
+    def ordinary(self, text: str) -> Ids:
+        """The places of the characters; see `Codec.ordinary`."""
         ids = np.empty(len(text), np.int32)
         for at in range(0, len(text), CHUNK):
             chunk = text[at : at + CHUNK].encode("utf-32-le", errors="surrogatepass")
             points, found = np.frombuffer(chunk, np.uint32), ids[at : at + CHUNK]
             np.take(self._places, points, out=found, mode="clip")
-            if found.min() == UNKNOWN:
-                self._refuse(text, at + int(found.argmin()))
+            if found.min() == NONE:
+                self._unknown(text, at, found)
         return ids
 
     def decode_bytes(self, ids: Iterable[Any]) -> bytes:
         """The characters at these places, in UTF-8; see `Codec.decode_bytes`."""
-        points: NDArray[np.uint32] = self._points[self.check_ids(ids)]
+        places = self.check_ids(ids)
+        if self.specials and places.size and places.max() >= len(self.alphabet):
+            names = {one: name for name, one in self.specials.items()}
+            return "".join(names.get(one) or self.alphabet[one] for one in places.tolist()).encode("utf-8")
+        points: NDArray[np.uint32] = self._points[places]
         return points.tobytes().decode("utf-32-le").encode("utf-8")
 
     def table(self) -> dict[str, Any]:
         """The alphabet, in order."""
-        return {"alphabet": self.alphabet}
+        return {"nfc": self.nfc, "specials": dict(self.specials), "alphabet": self.alphabet}
 
     @cached_property
     def _points(self) -> NDArray[np.uint32]:
@@ -89,14 +105,20 @@ class CharCodec(Codec):
     @cached_property
     def _places(self) -> NDArray[np.int32]:
         """The id at each code point; the last entry stands for all beyond the alphabet's last."""
-        places = np.full(int(self._points[-1]) + 2, UNKNOWN, np.int32)
-        places[self._points] = np.arange(self.vocab_size)
+        places = np.full(int(self._points[-1]) + 2, NONE, np.int32)
+        places[self._points] = np.arange(len(self.alphabet))
         return places
 
-    def _refuse(self, text: str, offset: int) -> None:
-        utf8(self.part, text[: offset + 1])  # half a character has an error of its own
+    def _unknown(self, text: str, at: int, found: NDArray[np.int32]) -> None:
+        """Put `<unk>` where characters from offset `at` on were not found, or else refuse the first of them."""
+        if UNKNOWN in self.specials:
+            utf8(self.part, text[at : at + len(found)], at)
+            found[found == NONE] = self.specials[UNKNOWN]
+            return
+        offset = at + int(found.argmin())
+        utf8(self.part, text[offset], offset)  # half a character has an error of its own
         one = text[offset]
         raise TextError(
             f"char: {one!r} (U+{ord(one):04X}) at offset {offset} is not in the alphabet of "
-            f"{self.vocab_size}; try --tokenizer byte, which holds any text."
+            f"{len(self.alphabet)}; try --tokenizer byte, which holds any text, or --tokenizer.unknown."
         )

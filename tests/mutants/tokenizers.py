@@ -49,7 +49,7 @@ class Bytes(Codec):
     def taught(cls, texts):
         return cls()
 
-    def encode(self, text):
+    def ordinary(self, text):
         return np.frombuffer(utf8(self.part, self.before(text)), np.uint8).astype(np.int32)
 
     def before(self, text):
@@ -72,7 +72,7 @@ class Letters(Codec):
     def taught(cls, texts):
         return cls("".join(sorted(set("".join(texts)))))
 
-    def encode(self, text):
+    def ordinary(self, text):
         self.check(text)
         return np.array([self.alphabet.index(one) for one in text], np.int32)
 
@@ -178,16 +178,16 @@ class FirstLetters(Bytes):
     def __init__(self):
         self.memory = {}
 
-    def encode(self, text):
-        return self.memory.setdefault(text[:8], super().encode(text)).copy()
+    def ordinary(self, text):
+        return self.memory.setdefault(text[:8], super().ordinary(text)).copy()
 
 
 @mutant("top", "lossless")
 class Top(Letters):
     """Counts its ids from one."""
 
-    def encode(self, text):
-        return super().encode(text) + 1
+    def ordinary(self, text):
+        return super().ordinary(text) + 1
 
     def decode_bytes(self, ids):
         return super().decode_bytes([one - 1 for one in ids])
@@ -273,8 +273,8 @@ class ShiftedCodec(Bytes):
     def __init__(self, shift=0):
         self.shift = shift
 
-    def encode(self, text):
-        return (super().encode(text) + self.shift) % 256
+    def ordinary(self, text):
+        return (super().ordinary(text) + self.shift) % 256
 
     def decode_bytes(self, ids):
         return bytes((one - self.shift) % 256 for one in self.check_ids(ids).tolist())
@@ -359,7 +359,7 @@ class HalfReplaced(Bytes):
 class HalfPassed(Bytes):
     """Gives half a character bytes, which no other program reads."""
 
-    def encode(self, text):
+    def ordinary(self, text):
         return np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8).astype(np.int32)
 
 
@@ -377,9 +377,9 @@ class Nowhere(Letters):
 class CountsBytes(Bytes):
     """Says at which byte half a character is, not at which character."""
 
-    def encode(self, text):
+    def ordinary(self, text):
         try:
-            return super().encode(text)
+            return super().ordinary(text)
         except TextError as error:
             offset = int(re.search(r"offset (\d+)", str(error))[1])
             raise TextError(

@@ -1,0 +1,44 @@
+"""What the deeds are given: a tokenizer, a file or standard input, and UTF-8 in it."""
+
+import sys
+from pathlib import Path
+
+from nanotx.errors import ConfigError, DataError
+
+
+def text_of(file: str) -> str:
+    """The text of a file, or of standard input where there is none."""
+    return read_text(file) if file else decoded(sys.stdin.buffer.read(), "standard input")
+
+
+def named(words: list[str], deed: str) -> tuple[str, str]:
+    """The tokenizer and the file, which may be left out."""
+    if not 1 <= len(words) <= 2 or any(word.startswith("--") for word in words):
+        raise ConfigError(f"nanotx tokenizer {deed}: expected a tokenizer and perhaps a file, got {words}.")
+    return words[0], words[1] if len(words) == 2 else ""
+
+
+def read_text(file: str) -> str:
+    """A file's text.
+
+    Raises:
+        DataError: it cannot be read, or is not UTF-8.
+    """
+    try:
+        return decoded(Path(file).read_bytes(), file)
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read: {error.strerror}.") from None
+
+
+def decoded(data: bytes, where: str) -> str:
+    """Bytes as text.
+
+    Raises:
+        DataError: they are not UTF-8; says at which offset.
+    """
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{where}: expected UTF-8, got byte 0x{data[error.start]:02x} at offset {error.start}."
+        ) from None
