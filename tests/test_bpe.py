@@ -14,8 +14,10 @@ from signing import signed
 from nanotx.errors import ConfigError, TokenizerError
 from nanotx.tokenizers import load
 from nanotx.tokenizers._learning import learn_merges
-from nanotx.tokenizers._merging import MEMORY, SHORT, merge_long, merge_short
-from nanotx.tokenizers._patterns import NAMED, Splitter
+from nanotx.tokenizers._memory import MOST, SHORT
+from nanotx.tokenizers._merging import merge_long, merge_short
+from nanotx.tokenizers._patterns import NAMED
+from nanotx.tokenizers._splitting import Splitter
 from nanotx.tokenizers.bpe import Bpe, BpeCodec
 
 few_letters = st.text("ab c\n1é", max_size=80)
@@ -159,11 +161,11 @@ def test_no_token_grows_beyond_its_limit():
 
 
 def test_the_memory_of_pieces_is_bounded(monkeypatch):
-    monkeypatch.setattr("nanotx.tokenizers._merging.MEMORY", 10)
+    monkeypatch.setattr("nanotx.tokenizers._memory.MOST", 10)
     codec = Bpe(vocab_size=257).learn(["aa"])
     text = " ".join(map(str, range(1000))) + " " + "a" * (SHORT + 1)
     assert codec.decode(codec.encode(text)) == text
-    assert 0 < len(codec._memory) <= 10 < MEMORY and "a" * (SHORT + 1) not in codec._memory
+    assert 0 < len(codec._memory) <= 10 < MOST and "a" * (SHORT + 1) not in codec._memory
 
 
 def test_a_vocabulary_that_cannot_be_reached_is_refused_with_the_one_that_can():

@@ -8,65 +8,44 @@ Source: Sennrich et al. 2016, algorithm 1, https://arxiv.org/abs/1508.07909; ove
 up to date where the paper counts anew.
 """
 
-import heapq
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
 
 from nanotx.tokenizers import utf8
-from nanotx.tokenizers._merging import LONGEST, Pair
-from nanotx.tokenizers._patterns import Splitter
+from nanotx.tokenizers._compiled import CHARACTERS, PLACES, loops
+from nanotx.tokenizers._counting import count_parts
+from nanotx.tokenizers._merging import BYTES, LONGEST, Pair
+from nanotx.tokenizers._pairs import WALL, Line, merge_all
+from nanotx.tokenizers._splitting import Splitter
 
-WALL = -1  # stands between two pieces, and where an id has been merged away
-
-
-class Line:
-    """All the pieces in a row, each once; `counts` says how often each pair occurs in the texts."""
-
-    def __init__(self, pieces: Mapping[bytes, int]) -> None:
-        self.ids, self.weights = [WALL], [0]
-        for piece, count in pieces.items():
-            self.ids += [*piece, WALL]
-            self.weights += [count] * (len(piece) + 1)
-        self.before = list(range(-1, len(self.ids) - 1))
-        self.after = list(range(1, len(self.ids) + 1))
-        self.counts: defaultdict[Pair, int] = defaultdict(int)
-        self.places: defaultdict[Pair, list[int]] = defaultdict(list)
-        for at, pair in enumerate(pairwise(self.ids)):
-            self._count(pair, at)
-
-    def merge(self, pair: Pair, new: int) -> set[Pair]:
-        """Put the id `new` wherever the pair stands, from left to right; gives the pairs that this made."""
-        made: set[Pair] = set()
-        ids, left, right = self.ids, *pair
-        for at in sorted(self.places.pop(pair)):
-            other = self.after[at]
-            if ids[at] != left or ids[other] != right:
-                continue  # one of the two was merged away since
-            previous, following = self.before[at], self.after[other]
-            self.counts[ids[previous], left] -= self.weights[at]
-            self.counts[right, ids[following]] -= self.weights[at]
-            ids[at], ids[other] = new, WALL
-            self.after[at], self.before[following] = following, at
-            made.add(self._count((ids[previous], new), previous))
-            made.add(self._count((new, ids[following]), at))
-        del self.counts[pair]
-        return made
-
-    def _count(self, pair: Pair, at: int) -> Pair:
-        if WALL not in pair:
-            self.counts[pair] += self.weights[at]
-            self.places[pair].append(at)
-        return pair
+MANY = 1 << 20  # parts counted before they are cut into pieces: what bounds the memory besides the pieces
 
 
 def count_pieces(texts: Iterable[str], splitter: Splitter) -> dict[bytes, int]:
-    """How often each piece occurs in the texts."""
-    pieces = Counter[str]()
+    """How often each piece occurs in the texts; each text is read once and let go."""
+    parts, pieces, seen = Counter[str](), dict[str, int](), 0
     for text in texts:
         utf8("bpe", text)
-        pieces.update(splitter.pieces(text))
+        for block in splitter.blocks(text):
+            seen += len(block)
+            fast = loops(seen >= CHARACTERS) if splitter.quick(block) else None
+            parts.update(splitter.parts(block) if fast is None else count_parts(fast.count, block))
+            if len(parts) > MANY:
+                _cut(parts, pieces, splitter)
+    _cut(parts, pieces, splitter)
     return {piece.encode("utf-8"): count for piece, count in pieces.items()}
+
+
+def _cut(parts: Counter[str], pieces: dict[str, int], splitter: Splitter) -> None:
+    """Move the parts to the pieces."""
+    cut = splitter.pieces
+    for part, count in parts.items():
+        for piece in cut(part):
+            pieces[piece] = pieces.get(piece, 0) + count
+    parts.clear()
 
 
 def learn_merges(pieces: Mapping[bytes, int], wanted: int, least: int = 1) -> list[Pair]:
@@ -77,26 +56,25 @@ def learn_merges(pieces: Mapping[bytes, int], wanted: int, least: int = 1) -> li
         wanted: how many merges to make.
         least: how often a pair must occur to be merged.
     """
-    line, merges = Line(pieces), list[Pair]()
-    tokens = [bytes([value]) for value in range(256)]
-    heap = [(-count, pair) for pair, count in line.counts.items()]
-    heapq.heapify(heap)
-    while heap and len(merges) < wanted:
-        promised, pair = heapq.heappop(heap)
-        count = line.counts.get(pair, 0)
-        if -promised < least:
-            break
-        if count < -promised:  # it has become rarer since it was pushed
-            if count > 0:
-                heapq.heappush(heap, (-count, pair))
-            continue
-        token = tokens[pair[0]] + tokens[pair[1]]
-        if len(token) > LONGEST:
-            continue
-        made = line.merge(pair, len(tokens))
-        merges.append(pair)
-        tokens.append(token)
-        for one in made:
-            if line.counts.get(one, 0) > 0:
-                heapq.heappush(heap, (-line.counts[one], one))
-    return merges
+    ids, weights = in_a_row(pieces)
+    places = np.arange(len(ids), dtype=np.int32)
+    zeros = (np.zeros(size, np.int32) for size in (len(ids), BYTES**2, BYTES + wanted, BYTES + wanted))
+    rows = [ids, weights, places - 1, places + 1, *zeros]
+    limits = (wanted, least, LONGEST)
+    if fast := loops(len(ids) >= PLACES):
+        merges = fast.merge_all(Line(*rows[:5]), *rows[5:], limits)
+    else:
+        lists = [row.tolist() for row in rows]
+        merges = merge_all(Line(*lists[:5]), *lists[5:], limits)
+    return [(int(left), int(right)) for left, right in merges]
+
+
+def in_a_row(pieces: Mapping[bytes, int]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """The bytes of all pieces with a wall before, between and behind them; and for each the count of its piece."""
+    sizes = np.fromiter(map(len, pieces), np.int64, len(pieces))
+    counts = np.fromiter(pieces.values(), np.int64, len(pieces))
+    inside = np.ones(int(sizes.sum()) + len(pieces) + 1, bool)
+    inside[0] = inside[np.cumsum(sizes + 1)] = False
+    ids = np.full(len(inside), WALL, np.int32)
+    ids[inside] = np.frombuffer(b"".join(pieces), np.uint8)
+    return ids, np.concatenate([[0], np.repeat(counts, sizes + 1)])

@@ -8,14 +8,12 @@ import heapq
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-import numpy as np
-
 from nanotx.errors import TokenizerError
 
 Pair = tuple[int, int]
 LONGEST = 256  # bytes of a token; published vocabularies end at 128, and without an end 40 merges fill the memory
 SHORT = 64  # bytes of a piece that is quicker to scan than to list
-MEMORY = 1 << 16  # pieces remembered
+BYTES = 256
 GONE = -1
 
 
@@ -25,7 +23,7 @@ def tokens_of(merges: Sequence[Pair]) -> list[bytes]:
     Raises:
         TokenizerError: a merge is of ids that come later, or makes a token that is there or too long.
     """
-    tokens = [bytes([value]) for value in range(256)]
+    tokens = [bytes([value]) for value in range(BYTES)]
     known = set(tokens)
     for index, (left, right) in enumerate(merges):
         if not (0 <= left < len(tokens) and 0 <= right < len(tokens)):
@@ -48,18 +46,20 @@ def merge_piece(piece: bytes, ranks: Mapping[Pair, int]) -> list[int]:
 
 
 def merge_short(piece: bytes, ranks: Mapping[Pair, int]) -> list[int]:
-    """As `merge_piece`, by scanning: merge the earliest pair, from left to right, then look again."""
-    ids = list(piece)
-    while len(ids) > 1:
-        rank, pair = min((ranks.get(pair, len(ranks) + 256), pair) for pair in pairwise(ids))
-        if pair not in ranks:
+    """As `merge_piece`, by scanning: merge the earliest pair, the leftmost first, then look again."""
+    ids, none = list(piece), BYTES + len(ranks)
+    became = [ranks.get(pair, none) for pair in pairwise(ids)]  # what each pair of neighbours would be
+    while became:
+        new = min(became)
+        if new == none:
             break
-        at, merged = 0, list[int]()
-        while at < len(ids):
-            here = (ids[at], ids[at + 1]) == pair if at + 1 < len(ids) else False
-            merged.append(rank if here else ids[at])
-            at += 1 + here
-        ids = merged
+        at = became.index(new)
+        ids[at : at + 2] = [new]
+        del became[at]
+        if at < len(became):
+            became[at] = ranks.get((new, ids[at + 1]), none)
+        if at:
+            became[at - 1] = ranks.get((ids[at - 1], new), none)
     return ids
 
 
@@ -82,20 +82,3 @@ def merge_long(piece: bytes, ranks: Mapping[Pair, int]) -> list[int]:
         if previous >= 0 and (left := ranks.get((ids[previous], rank))) is not None:
             heapq.heappush(heap, left * size + previous)
     return [one for one in ids if one != GONE]
-
-
-class Memory(dict[str, bytes]):
-    """The ids, as the bytes of an int32 array, of the pieces met before; a full memory forgets everything."""
-
-    def __init__(self, merges: Sequence[Pair], ids: Sequence[int] = ()) -> None:
-        super().__init__()
-        self.ids = np.array(ids, np.int32) if ids else np.arange(256 + len(merges), dtype=np.int32)
-        self.ranks = {pair: 256 + index for index, pair in enumerate(merges)}
-
-    def __missing__(self, piece: str) -> bytes:
-        ids = self.ids[merge_piece(piece.encode("utf-8"), self.ranks)].tobytes()
-        if len(piece) <= SHORT:
-            if len(self) >= MEMORY:
-                self.clear()
-            self[piece] = ids
-        return ids

@@ -19,10 +19,12 @@ from nanotx.config import at_least
 from nanotx.errors import ConfigError, TokenizerError
 from nanotx.tokenizers import Codec, Ids, Tokenizer, exactly, utf8
 from nanotx.tokenizers._learning import count_pieces, learn_merges
-from nanotx.tokenizers._merging import Memory, Pair, tokens_of
+from nanotx.tokenizers._memory import Memory, Parts
+from nanotx.tokenizers._merging import Pair, tokens_of
 from nanotx.tokenizers._numbered import by_id, joined
-from nanotx.tokenizers._patterns import NAMED, Splitter, name_of, source_of
+from nanotx.tokenizers._patterns import NAMED, name_of, source_of
 from nanotx.tokenizers._specials import check_specials, lessons, numbered
+from nanotx.tokenizers._splitting import Splitter
 
 
 @Tokenizer.register("bpe")
@@ -124,7 +126,7 @@ class BpeCodec(Codec):
     def ordinary(self, text: str) -> Ids:
         """The merged ids of each piece; see `Codec.ordinary`."""
         utf8(self.part, text)
-        found = map(self._memory.__getitem__, self._splitter.pieces(text))
+        found = map(self._memory.__getitem__, self._splitter.parts(text))
         return np.frombuffer(bytearray().join(found), np.int32)
 
     def decode_bytes(self, ids: Iterable[Any]) -> bytes:
@@ -145,5 +147,5 @@ class BpeCodec(Codec):
         }
 
     @cached_property
-    def _memory(self) -> Memory:
-        return Memory(self.merges, self.ids)
+    def _memory(self) -> Parts:
+        return Parts(self._splitter, Memory(self.merges, self.ids))

@@ -1,0 +1,100 @@
+r"""Cutting a text into pieces, the quick way where there is one.
+
+A *piece* is a match of the pattern; what it leaves unmatched is a piece of its own, so that the pieces of a
+text, joined, are the text, whatever the regex. A *part* is a run of pieces that ends at a seam: a place where
+each named pattern surely begins a new piece, and cuts what follows as if nothing stood before it, and what comes
+before as if nothing followed. Parts are found by a regex that is much simpler than the pattern, and most of them
+were met before: what was learned of a part is then looked up, and the pattern is never asked.
+
+The seams, and why they are ones: both patterns take letters for as long as there are any, and no piece of theirs
+goes on after a letter with anything else; so an ASCII letter before an ASCII character that is none ends a piece.
+After what is not blank, a blank begins a new piece, but a new line does not: in gpt4 it may belong to the signs
+before it. No pattern looks back, and ahead they look after blanks only, where no part ends, but for gpt4 after
+the last new line of blanks, which its pattern takes without a look ahead.
+"""
+
+import re
+from collections.abc import Iterator
+
+from nanotx.errors import TokenizerError
+from nanotx.tokenizers._patterns import ASCII, compile_source, name_of
+
+BLANK = "\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\\t\\x0b\\x0c "  # and \r and \n: what \s is
+LETTERS = re.compile("[^A-Za-z]*[A-Za-z]*")
+BLANKS = {
+    "gpt2": re.compile(rf"[{BLANK}\r\n]*[^{BLANK}\r\n]*"),
+    "gpt4": re.compile(rf"[{BLANK}]*[^{BLANK}\r\n]*(?:[{BLANK}\r\n]*[\r\n])?"),
+}
+BLOCK = 1 << 20  # characters of a text that are cut at once
+
+
+class Splitter:
+    """Cuts texts by one regex.
+
+    Raises:
+        ConfigError: this is no regex, or one too large to compile.
+    """
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.name = name_of(source)
+        self._regex = compile_source(source)
+        self._ascii = re.compile(ASCII[self.name]) if self.name in ASCII else None
+
+    def blocks(self, text: str) -> Iterator[str]:
+        """The text in stretches that end at seams, so that a long one is never held in pieces all at once."""
+        at = 0
+        while self._ascii and len(text) - at > BLOCK:
+            end = next((end for end in range(at + BLOCK, len(text)) if self._seam(text, end)), len(text))
+            yield text[at:end]
+            at = end
+        if at < len(text):
+            yield text[at:]
+
+    def _seam(self, text: str, at: int) -> bool:
+        """Whether an ASCII letter ends here: a seam of every named pattern."""
+        last, here = text[at - 1], text[at]
+        return last.isascii() and last.isalpha() and here.isascii() and not here.isalpha()
+
+    def parts(self, text: str) -> list[str]:
+        """The text in parts; joined, they are the text. With a regex of the user's own, they are its pieces."""
+        if self._ascii is None:
+            return self.pieces(text)
+        return (LETTERS if self.quick(text) else BLANKS[self.name]).findall(text)
+
+    def quick(self, text: str) -> bool:
+        """Whether the seams of this text are where its letters end."""
+        return self._ascii is not None and text.isascii()
+
+    def pieces(self, text: str) -> list[str]:
+        """The text, or a part of one, in pieces; joined, they are the text.
+
+        Raises:
+            TokenizerError: a regex of the user's own takes forever on this text.
+        """
+        if self._ascii is not None:
+            found: list[str] = self._ascii.findall(text) if text.isascii() else self._regex.findall(text)
+            return found
+        patience = 10 + len(text) / 100_000  # seconds
+        try:
+            if not self._regex.groups:
+                found = self._regex.findall(text, timeout=patience)
+                if "".join(found) == text:
+                    return found
+            return list(self._walk(text, patience))
+        except TimeoutError:
+            raise TokenizerError(
+                f"bpe: the pattern {self.source!r} needs more than {patience:.0f} seconds for a text of "
+                f"{len(text)} characters; try one without nested repeats, such as gpt4."
+            ) from None
+
+    def _walk(self, text: str, patience: float) -> Iterator[str]:
+        """The pieces and the gaps between them, whichever way the regex walks."""
+        at = 0
+        for match in self._regex.finditer(text, timeout=patience):
+            start, end = max(at, match.start()), match.end()
+            if end > start:
+                yield from filter(None, (text[at:start], text[start:end]))
+                at = end
+        if at < len(text):
+            yield text[at:]

@@ -1,0 +1,158 @@
+"""The quick ways of byte-pair encoding give what the slow ones give: seams, the ASCII forms, the compiled loops."""
+
+import itertools
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import regex
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nanotx.laws.texts import texts
+from nanotx.tokenizers import _splitting
+from nanotx.tokenizers._counting import count, count_parts
+from nanotx.tokenizers._learning import in_a_row, learn_merges
+from nanotx.tokenizers._memory import Memory, Parts
+from nanotx.tokenizers._patterns import ASCII, NAMED
+from nanotx.tokenizers._splitting import BLANKS, LETTERS, Splitter
+from nanotx.tokenizers.bpe import Bpe
+
+ROOT = Path(__file__).resolve().parents[1]
+named = pytest.mark.parametrize("name", NAMED)
+NASTY = ("a", "S", " ", "\n", "\r", "\t", ".", "'", "1", "\x1c", "\x85", "é", "\u0301")
+nasty = st.text(st.sampled_from("as LlDt'.!1_\n\r\t\x0b\x1c\x1f\x00\x7f"), max_size=40)
+
+
+@named
+@given(text=nasty | st.text(st.characters(max_codepoint=127)))
+def test_the_form_for_ascii_cuts_as_the_pattern_does(name, text):
+    assert re.findall(ASCII[name], text) == regex.findall(NAMED[name], text)
+
+
+@named
+def test_a_seam_is_the_border_of_a_piece_in_every_short_text(name):
+    splitter = Splitter(NAMED[name])
+    for letters in itertools.product(NASTY, repeat=4):
+        text = "".join(letters)
+        whole = regex.findall(NAMED[name], text)
+        parts = splitter.parts(text)
+        assert "".join(parts) == text
+        assert [piece for part in parts for piece in splitter.pieces(part)] == whole
+
+
+@named
+@given(text=texts() | nasty)
+def test_a_seam_is_the_border_of_a_piece_in_any_text(name, text):
+    splitter = Splitter(NAMED[name])
+    whole = regex.findall(NAMED[name], text)
+    for parts in (splitter.parts(text), BLANKS[name].findall(text)):
+        assert [piece for part in parts for piece in regex.findall(NAMED[name], part)] == whole
+    assert splitter.pieces(text) == whole
+
+
+def test_a_text_in_words_is_cut_into_about_as_many_parts():
+    splitter, text = Splitter(NAMED["gpt4"]), "It is the east, and Juliet is the sun."
+    assert splitter.parts(text) == ["It", " is", " the", " east", ", and", " Juliet", " is", " the", " sun", ".", ""]
+    assert splitter.parts(text + "é") == ["It", " is", " the", " east,", " and", " Juliet", " is", " the", " sun.é", ""]
+
+
+def test_the_blanks_are_those_of_the_regex_module():
+    everything = "".join(map(chr, range(0xD800))) + "".join(map(chr, range(0xE000, sys.maxunicode + 1)))
+    assert re.findall(rf"[{_splitting.BLANK}\r\n]", everything) == regex.findall(r"\s", everything)
+
+
+@named
+@given(text=texts() | nasty)
+def test_a_long_text_is_cut_into_blocks_that_have_its_pieces(name, text):
+    splitter = Splitter(NAMED[name])
+    before, _splitting.BLOCK = _splitting.BLOCK, 3
+    try:
+        blocks = list(splitter.blocks(text))
+    finally:
+        _splitting.BLOCK = before
+    assert "".join(blocks) == text
+    assert [piece for block in blocks for piece in splitter.pieces(block)] == splitter.pieces(text)
+
+
+def test_blocks_end_where_a_letter_does(monkeypatch):
+    monkeypatch.setattr(_splitting, "BLOCK", 3)
+    assert list(Splitter(NAMED["gpt4"]).blocks("to be or not to be")) == ["to be", " or", " not", " to", " be"]
+    assert list(Splitter(NAMED["gpt4"]).blocks("1" * 9)) == ["1" * 9]
+    assert list(Splitter("[a-z]+").blocks("to be or not")) == ["to be or not"]
+
+
+@given(text=nasty | st.text(st.characters(max_codepoint=127)))
+def test_parts_are_counted_in_bytes_as_in_strings(text):
+    found = count_parts(count, text)
+    assert found == Counter(filter(None, LETTERS.findall(text)))
+
+
+AGREEMENT = """
+import random
+from collections import Counter
+from pathlib import Path
+from nanotx.tokenizers._compiled import _compiled, loops
+from nanotx.tokenizers._counting import count_parts
+from nanotx.tokenizers._learning import count_pieces, learn_merges
+from nanotx.tokenizers._patterns import NAMED
+from nanotx.tokenizers._splitting import Splitter
+
+rng = random.Random(0)
+words = ["".join(rng.choices("abcd", k=rng.randint(1, 9))) for _ in range(300)]
+text = " ".join(rng.choices(words, k=3000)) + " aaaaaaa aaaaa abababab"
+splitter = Splitter(NAMED["gpt4"])
+assert loops(False) is None
+slow = count_pieces([text], splitter)
+wanted = [(300, 1), (10**6, 3)]
+merges = [learn_merges(slow, *limits) for limits in wanted]
+fast = loops(True)
+assert fast is not None and loops(False) is fast
+assert count_parts(fast.count, text) == Counter(filter(None, splitter.parts(text)))
+assert slow == count_pieces([text], splitter)
+assert merges == [learn_merges(slow, *limits) for limits in wanted]
+"""
+
+
+def test_the_compiled_loops_learn_what_the_interpreted_ones_learn():
+    pytest.importorskip("numba", reason="the extra `fast` is not installed")
+    # In a process of its own: what beartype has wrapped cannot be compiled.
+    done = subprocess.run(
+        [sys.executable, "-c", AGREEMENT], capture_output=True, encoding="utf-8", cwd=ROOT, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_pieces_stand_in_a_row_between_walls():
+    ids, weights = in_a_row({b"ab": 3, b"c": 2})
+    assert ids.tolist() == [-1, 97, 98, -1, 99, -1]
+    assert weights.tolist() == [0, 3, 3, 3, 2, 2]
+    assert in_a_row({})[0].tolist() == [-1]
+
+
+def test_what_was_met_before_is_not_cut_again():
+    codec = Bpe(vocab_size=257).learn(["aa"])
+    codec.encode("to be, to be")
+    memory = codec._memory
+    assert isinstance(memory, Parts) and isinstance(memory.pieces, Memory)
+    assert (sorted(memory), sorted(memory.pieces)) == (["", " be", ", to", "to"], [" be", " to", ",", "to"])
+    assert (memory.misses, memory.pieces.misses) == (4, 4)
+    codec.encode("to be, to be to")
+    assert (memory.misses, memory.pieces.misses) == (5, 4)
+
+
+def test_what_is_rarer_than_asked_is_not_merged():
+    assert Bpe(vocab_size=257, min_frequency=2).learn(["ab ab cd"]).vocab_size == 257
+    assert learn_merges({b"ab": 2, b"cd": 1}, 5, 2) == [(97, 98)]
+
+
+def test_nothing_is_learned_across_a_special_or_the_end_of_a_text():
+    idea = Bpe(vocab_size=258, specials=("<|x|>",))
+    codec = idea.learn(["ab<|x|>ab", "ba"])
+    assert codec.merges == ((97, 98),) and codec.specials == {"<|x|>": 257}
+    assert codec.encode("ab<|x|>", allowed_special={"<|x|>"}).tolist() == [256, 257]
+    assert 257 not in codec.encode("ab<|x|>").tolist()
+    assert codec.decode([256, 257]) == "ab<|x|>"
