@@ -14,6 +14,7 @@ nanotx: a transformer to watch, take apart, swap a part of, and train on the mac
   nanotx train NAME|FILE.toml [flags]     run a recipe, of the package or of the shelf
   nanotx sample RUN [flags]               let a run write
   nanotx show RUN [flags]                 a run's course, on the terminal or as SVG
+  nanotx eval RUN [flags]                 how well a run predicts a text, in bits per byte, by script too
   nanotx tokenizer train|encode|decode    learn a tokenizer from files, and use it
   nanotx laws [SLOT[/PART]] [flags]       try the laws on random cases of every part, or of one
 

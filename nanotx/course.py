@@ -38,6 +38,11 @@ class Course:
         return f"loss {sum(last) / len(last):.3f}  {self.speed:,.0f} tokens/s  {clock(left)} left"
 
 
+def rate(bits: float | None) -> str:
+    """Bits per byte, refused where the tokenizer does not give the text back."""
+    return "refused" if bits is None else f"{bits:.4f}"
+
+
 def gap(row: Row) -> float:
     """How much worse the validation text is predicted than the training text, in nats per token."""
     return float(row["val_loss"] - row["train_loss"])

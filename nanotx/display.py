@@ -8,7 +8,7 @@ from rich.live import Live
 from rich.panel import Panel
 from rich.text import Text
 
-from nanotx.course import Course, gap
+from nanotx.course import Course, gap, rate
 from nanotx.journal import Row
 
 PAUSE = 5.0  # seconds between two plain lines of steps
@@ -68,7 +68,7 @@ class Display:
             self.say(
                 f"step {row['step']}/{course.steps}  validation loss {row['val_loss']:.4f}  "
                 f"training loss {row['train_loss']:.4f}  gap {gap(row):+.4f}  "
-                f"bits per byte {row['bits_per_byte']:.4f}{floor}"
+                f"bits per byte {rate(row['bits_per_byte'])}{floor}"
             )
         elif event == "sample":
             self.say(f"--- step {row['step']} writes:\n{row['text'].strip()}\n---")

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from einops import rearrange
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.nn import functional as F
 
 from nanotx.device import Machine
@@ -25,7 +26,7 @@ class Exam:
 
     ids: NDArray[np.integer]
     start: int  # the id that stands before the first
-    size: int  # of the text, in UTF-8 bytes
+    size: int  # of the text, in UTF-8 bytes; 0 where the ids do not give the text back
 
     def batches(self, context: int, rows: int) -> Iterator[tuple[Tokens, Tokens]]:
         """Windows side by side, `rows` at a time; what is left over comes last, as a shorter one."""
@@ -43,7 +44,7 @@ class Score:
     """How well a text was predicted."""
 
     loss: float  # nats per token
-    bits_per_byte: float
+    bits_per_byte: float | None  # None where the ids do not give the text back, so that no number would be fair
 
     @property
     def perplexity(self) -> float:
@@ -54,17 +55,23 @@ class Score:
 @torch.inference_mode()
 def evaluate(model: Transformer, exam: Exam, machine: Machine) -> Score:
     """Score the model on a text, dropout off."""
-    training = model.training
+    loss = sum(one.item() for one in cross_entropies(model, exam, machine, "sum")) / len(exam.ids)
+    rate = bits_per_byte(loss, len(exam.ids), exam.size) if exam.size else None
+    return Score(loss=loss, bits_per_byte=rate)
+
+
+@torch.inference_mode()
+def cross_entropies(model: Transformer, exam: Exam, machine: Machine, reduction: str) -> list[Tensor]:
+    """In nats and in the order of the text: of each batch the sum, or without reduction ("none") all its tokens'."""
+    training, found = model.training, list[Tensor]()
     model.eval()
     rows = max(1, min(2**14, 2**24 // model.vocab_size) // model.context)
-    total = torch.zeros((), dtype=torch.float64, device=machine.device)
     with machine.autocast():
         for x, y in exam.batches(model.context, rows):
             scores = rearrange(model(x.to(machine.device)), "b t v -> b v t").float()
-            total += F.cross_entropy(scores, y.to(machine.device), reduction="sum").double()
+            found.append(F.cross_entropy(scores, y.to(machine.device), reduction=reduction).double())
     model.train(training)
-    loss = total.item() / len(exam.ids)
-    return Score(loss=loss, bits_per_byte=bits_per_byte(loss, len(exam.ids), exam.size))
+    return found
 
 
 def bits_per_byte(loss: float, tokens: int, size: int) -> float:

@@ -10,7 +10,7 @@ from nanotx.folder import RunFolder
 from nanotx.layers import read_config
 from nanotx.model import Transformer
 from nanotx.recipe import Recipe
-from nanotx.resume import load_weights
+from nanotx.resume import check_tokenizer, load_weights, read_state
 from nanotx.sample import Sampling
 from nanotx.tokenizers import Codec
 from nanotx.tokenizers import load as load_tokenizer
@@ -74,6 +74,7 @@ def load(folder: str | Path, step: int | None = None) -> Loaded:
         raise RunError(f"{folder}: no checkpoint can be read.{''.join(f' {reason}' for reason in passed)}")
     recipe: Recipe = read_config(Recipe, found / "recipe.toml")
     tokenizer = load_tokenizer(found / "tokenizer.json")
+    check_tokenizer(found, read_state(found), tokenizer)
     model = recipe.model.build(tokenizer.vocab_size)
     load_weights(model, checkpoint.read_tensors(found / "model.safetensors"))
     return Loaded(model=model.eval(), tokenizer=tokenizer, recipe=recipe, step=int(found.name.removeprefix("step-")))

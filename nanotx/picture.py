@@ -8,7 +8,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from nanotx.course import Course, gap
+from nanotx.course import Course, gap, rate
 
 BARS = "▁▂▃▄▅▆▇█"
 
@@ -39,7 +39,7 @@ def evaluations(course: Course) -> Table:
     best = min(row["val_loss"] for row in course.evals)
     for row in course.evals[-6:]:
         cells = [f"{row['step']:,}", f"{row['train_loss']:.4f}", f"{row['val_loss']:.4f}", f"{gap(row):+.4f}"]
-        cells += [f"{bits:.4f}" for bits in (row["bits_per_byte"], course.floor) if bits is not None]
+        cells += [rate(row["bits_per_byte"]), *([] if course.floor is None else [rate(course.floor)])]
         table.add_row(*cells, style="bold green" if row["val_loss"] == best else "")
     return table
 

@@ -2,20 +2,23 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from nanotx import checkpoint
-from nanotx.errors import DataError, RunError
+from nanotx.errors import DataError, RunError, TokenizerError
 from nanotx.folder import RunFolder
 from nanotx.layout import to_own
 from nanotx.model import Transformer
 from nanotx.save import FORMAT
+from nanotx.texts import Texts
+from nanotx.tokenizers import Codec
 from nanotx.trainer import Progress, Row, Trainer
 
 
-def go_on(trainer: Trainer, folder: RunFolder, corpus_sha256: str, say: Callable[[str], None]) -> bool:
+def go_on(trainer: Trainer, folder: RunFolder, texts: Texts, say: Callable[[str], None]) -> bool:
     """Take over the newest checkpoint of a run's folder that verifies; returns whether there is one.
 
     Raises:
@@ -28,30 +31,56 @@ def go_on(trainer: Trainer, folder: RunFolder, corpus_sha256: str, say: Callable
     if found is None:
         say(f"{folder.path}: there is no checkpoint to go on from, so it begins at step 0.")
         return False
-    restore(trainer, found, corpus_sha256)
+    restore(trainer, found, texts)
     say(f"{folder.path}: goes on from step {trainer.progress.step}.")
     return True
 
 
-def restore(trainer: Trainer, path: Path, corpus_sha256: str) -> None:
+def restore(trainer: Trainer, path: Path, texts: Texts) -> None:
     """Take over a checkpoint that verified.
 
     Raises:
         RunError: it is not one of this run, or of a newer nanotx.
         DataError: the corpus is no longer the one that the run began with.
     """
-    state = checkpoint.read_json(path / "trainer.json")
-    if state.get("format") != FORMAT:
-        raise RunError(f"{path}: format {state.get('format')!r}; this nanotx reads {FORMAT}.")
-    if state["corpus_sha256"] != corpus_sha256:
+    state = read_state(path)
+    check_tokenizer(path, state, texts.codec)
+    if state["corpus_sha256"] != texts.sha256:
         raise DataError(
             f"{path}: the run began with a corpus of SHA-256 {state['corpus_sha256'][:12]}..., and now it is "
-            f"{corpus_sha256[:12]}...; bring the old text back, or begin a new run."
+            f"{texts.sha256[:12]}...; bring the old text back, or begin a new run."
         )
     averages = checkpoint.read_tensors(path / "optimizer.safetensors")
     take_over(trainer, checkpoint.read_tensors(path / "model.safetensors"), averages, state["optimizer"])
     trainer.scaler.load_state_dict(state["scaler"])
     trainer.progress = Progress(**state["progress"])
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """What a checkpoint says of itself.
+
+    Raises:
+        RunError: it is of another nanotx.
+    """
+    state = checkpoint.read_json(path / "trainer.json")
+    if state.get("format") != FORMAT:
+        raise RunError(f"{path}: format {state.get('format')!r}; this nanotx reads {FORMAT}.")
+    return state
+
+
+def check_tokenizer(path: Path, state: dict[str, Any], codec: Codec) -> None:
+    """Check that a checkpoint is read with the tokenizer that it was trained with.
+
+    Raises:
+        TokenizerError: it is another one, by name or by digest.
+    """
+    said, here = state["tokenizer"], {"part": codec.part, "sha256": codec.digest}
+    if said != here:
+        raise TokenizerError(
+            f"{path}: trained with the tokenizer {said['part']} of digest {said['sha256'][:12]}..., and this is "
+            f"{here['part']} of {here['sha256'][:12]}...: the same ids would be other texts. Bring the old one back, "
+            "or begin a new run."
+        )
 
 
 def take_over(

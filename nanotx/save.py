@@ -6,13 +6,14 @@ from dataclasses import asdict
 from nanotx import checkpoint
 from nanotx.folder import RunFolder
 from nanotx.layers import write_toml
+from nanotx.texts import Texts
 from nanotx.trainer import Trainer
 
 KEEP = 2
-FORMAT = 1
+FORMAT = 2
 
 
-def save(trainer: Trainer, folder: RunFolder, corpus_sha256: str) -> None:
+def save(trainer: Trainer, folder: RunFolder, texts: Texts) -> None:
     """Publish a checkpoint of this step, and remove those that are no longer needed."""
     averages, numbers = trainer.averages()
     progress = trainer.progress
@@ -21,7 +22,8 @@ def save(trainer: Trainer, folder: RunFolder, corpus_sha256: str) -> None:
         "progress": asdict(progress) | {"earlier": progress.wall_seconds},
         "optimizer": numbers,
         "scaler": trainer.scaler.state_dict(),
-        "corpus_sha256": corpus_sha256,
+        "corpus_sha256": texts.sha256,
+        "tokenizer": {"part": texts.codec.part, "sha256": texts.codec.digest},
     }
     checkpoint.publish(
         folder.checkpoints / f"step-{progress.step}",

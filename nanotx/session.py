@@ -6,6 +6,7 @@ from dataclasses import replace
 from itertools import chain
 
 from nanotx.corpus import Corpus, Unavailable
+from nanotx.course import rate
 from nanotx.device import choose, measured_peak
 from nanotx.display import Display
 from nanotx.errors import Diverged
@@ -61,6 +62,9 @@ class Session:
         if progress.step >= self.recipe.train.steps:
             self.display.say(f"{self.folder.path}: the run is complete at step {progress.step}; nothing is left to do.")
             return self.farewell(loads)
+        if not self.texts.exams["val"].size:
+            lost = "the tokenizer does not give the validation text back: <unk> is in it, or it takes another form."
+            self.display.shout(f"{lost} Its loss is in nats per token, and compares with no other.", "No bits per byte")
         peak = measured_peak(self.trainer.machine)
         journal = Journal(self.folder.metrics, progress.step)
         samples = [row["text"] for row in read(self.folder.metrics) if row["event"] == "sample"]
@@ -85,7 +89,7 @@ class Session:
         if self.folder.exists:
             from nanotx.resume import go_on  # a run that begins takes nothing over
 
-            resumed = go_on(self.trainer, self.folder, self.texts.sha256, self.display.say)
+            resumed = go_on(self.trainer, self.folder, self.texts, self.display.say)
         self.folder.path.mkdir(parents=True, exist_ok=True)
         publish(self.folder.recipe, write_toml(self.recipe))
         if not self.folder.tokenizer.exists():
@@ -128,7 +132,7 @@ class Session:
 
     def save(self) -> None:
         """Publish a checkpoint."""
-        save(self.trainer, self.folder, self.texts.sha256)
+        save(self.trainer, self.folder, self.texts)
 
     def farewell(self, loads: tuple[str, ...]) -> int:
         """Say what was reached and how to go on; the last line is a command."""
@@ -139,7 +143,7 @@ class Session:
             self.display.say(f"nanotx train {folder}/recipe.toml --run {folder} --resume{own}")
             return self.stop.exit_code
         if scores:
-            self.display.say(f"validation loss {scores['val_loss']:.4f}, {scores['bits_per_byte']:.4f} bits per byte")
+            self.display.say(f"validation loss {scores['val_loss']:.4f}, bits per byte {rate(scores['bits_per_byte'])}")
         self.display.say("Sample from it:")
         self.display.say(f"nanotx sample {folder}{own}")
         return 0

@@ -41,6 +41,7 @@ def summarize(trainer: Trainer, texts: Texts, peak: float) -> Figures:
         "corpus": recipe.corpus.part,
         "corpus_sha256": texts.sha256,
         "tokenizer": recipe.tokenizer.part,
+        "tokenizer_sha256": texts.codec.digest,
         "vocab_size": texts.codec.vocab_size,
         "versions": versions(),
     }

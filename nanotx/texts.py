@@ -50,4 +50,6 @@ def read_texts(recipe: Recipe, codec: Codec | None = None) -> Texts:
 
 def exam(codec: Codec, text: str) -> Exam:
     """A text to be scored on."""
-    return Exam(ids=codec.encode(text), start=codec.start, size=len(text.encode("utf-8")))
+    ids, data = codec.encode(text), text.encode("utf-8")
+    kept = codec.decode_bytes(ids) == data
+    return Exam(ids=ids, start=codec.start, size=len(data) if kept else 0)

@@ -8,7 +8,9 @@ from nanotx.tokenizers._storage import digest
 def signed(table: dict[str, Any]) -> dict[str, Any]:
     """The table of a file with the digest that it now has, whatever else is wrong with it."""
     body = {
-        key: value for key, value in table.items() if key not in {"nanotx", "version", "part", "sha256", "learned_from"}
+        key: value
+        for key, value in table.items()
+        if key not in {"nanotx", "version", "part", "sha256", "learned_from", "made_with"}
     }
     try:
         return table | {"sha256": digest(table.get("part"), body)}

@@ -14,12 +14,13 @@ from signing import signed
 from nanotx.errors import ConfigError, TokenizerError
 from nanotx.tokenizers import load
 from nanotx.tokenizers._learning import learn_merges
-from nanotx.tokenizers._memory import MOST, SHORT
+from nanotx.tokenizers._memory import PIECES, SHORT, Memory
 from nanotx.tokenizers._merging import merge_long, merge_short
 from nanotx.tokenizers._patterns import NAMED
 from nanotx.tokenizers._splitting import Splitter
 from nanotx.tokenizers.bpe import Bpe, BpeCodec
 
+LETTERS = str.maketrans("0123456789", "abcdefghij")
 few_letters = st.text("ab c\n1é", max_size=80)
 
 
@@ -161,11 +162,21 @@ def test_no_token_grows_beyond_its_limit():
 
 
 def test_the_memory_of_pieces_is_bounded(monkeypatch):
-    monkeypatch.setattr("nanotx.tokenizers._memory.MOST", 10)
+    monkeypatch.setattr("nanotx.tokenizers._memory.PARTS", 10)
     codec = Bpe(vocab_size=257).learn(["aa"])
-    text = " ".join(map(str, range(1000))) + " " + "a" * (SHORT + 1)
+    text = " ".join(str(n).translate(LETTERS) for n in range(1000)) + " " + "a" * (SHORT + 1)
     assert codec.decode(codec.encode(text)) == text
-    assert 0 < len(codec._memory) <= 10 < MOST and "a" * (SHORT + 1) not in codec._memory
+    memory = codec._memory
+    assert 0 < len(memory) <= 10 and len(memory.old) <= 10 < PIECES and "a" * (SHORT + 1) not in memory
+    assert memory.misses == 1002
+
+
+def test_what_is_met_again_outlives_the_memory_it_was_in():
+    memory = Memory(str.encode, 2)
+    for text in ("a", "b", "c", "a", "d", "e", "a", "b"):
+        assert memory[text] == text.encode()
+    assert memory.misses == 6  # b was forgotten, and a never
+    assert (set(memory), set(memory.old)) == ({"a", "b"}, {"d", "e"})
 
 
 def test_a_vocabulary_that_cannot_be_reached_is_refused_with_the_one_that_can():
@@ -219,7 +230,13 @@ def test_a_pattern_that_takes_forever_is_stopped(monkeypatch):
         ({"vocab_size": 258.0}, "bpe: vocab_size: expected int, got 258.0"),
         ({"regex": "("}, r"bpe: pattern: '\(' is no regex"),
         ({"regex": NAMED["gpt2"]}, "bpe: the regex is not that of the pattern 'own'; expected one of gpt2, gpt4"),
-        ({"regex_version": 1}, "bpe: regex_version: expected str, got 1"),
+        ({"ids": [1]}, "bpe: 1 ids for 258 tokens; expected one each, or none"),
+        ({"ids": [*range(257), 256]}, "bpe: id 256 is given to b'ab' and to b'abc'"),
+        ({"ids": [*range(257), 1 << 24]}, r"bpe: id 16777216: expected a whole number from 0 to 16777215"),
+        ({"ids": ["a"]}, r"bpe: ids: expected list\[int\], got \['a'\]"),
+        ({"specials": {"<x>": 5}}, "bpe: id 5 is given to b'.x05' and to b'<x>'"),
+        ({"specials": {"": 258}}, "bpe: specials: '': expected names of 1 to 256 whole characters"),
+        ({"nfc": 1}, "bpe: nfc: expected bool, got 1"),
     ],
 )
 def test_a_file_with_a_flaw_is_refused(changes, message, tmp_path):
@@ -243,6 +260,6 @@ def test_a_file_whose_tokens_double_is_refused_before_they_fill_the_memory(tmp_p
 def test_a_file_learned_under_another_regex_module_is_the_same_tokenizer(tmp_path):
     codec, path = Bpe(vocab_size=257).learn(["abab"]), tmp_path / "old.json"
     codec.save(path)
-    table = json.loads(path.read_text(encoding="utf-8")) | {"regex_version": "2019.01"}
+    table = json.loads(path.read_text(encoding="utf-8")) | {"made_with": {"regex": "2019.01"}}
     path.write_text(json.dumps(signed(table)), encoding="utf-8")
     assert load(path) == codec != Bpe(vocab_size=257, pattern="gpt2").learn(["abab"])

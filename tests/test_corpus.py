@@ -518,8 +518,8 @@ def test_who_leaves_the_stage_is_who_was_on_it():
 def test_the_play_costs_about_what_its_grammar_says():
     playhouse = Playhouse(size=300_000)
     bits = playhouse.surprisal(playhouse.text())
-    assert bits.mean() == pytest.approx(playhouse.grammar().rate(), rel=0.03)
-    assert 0.7 < playhouse.grammar().rate() < 1.3
+    assert bits.mean() == pytest.approx(playhouse.writer().rate(), rel=0.03)
+    assert 0.7 < playhouse.writer().rate() < 1.3
 
 
 def test_the_floor_is_the_surprisal_of_the_validation_text_after_the_training_text():

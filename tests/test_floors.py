@@ -21,15 +21,15 @@ PLAN = """
     11  run
     10  session loaded
      9  resume
-     8  train save summary
-     7  trainer texts recipe_flags agreement
+     8  train save summary scoring
+     7  trainer texts recipe_flags agreement exchange
      6  recipe evaluate
      5  model optimizers display
      4  block write picture
-     3  attention ffn sample checkpoint course
+     3  attention ffn sample checkpoint course spans
      2  norm position tokenizers corpus schedules data flags layers
-     1  config device linear past journal folder door signals layout
-     0  registry shapes shelf files penalty
+     1  config text_files device linear past journal folder door signals layout
+     0  registry shapes shelf files penalty scripts columns
     -1  nanotx errors
 """
 

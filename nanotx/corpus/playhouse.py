@@ -6,6 +6,7 @@ grammar that wrote the text, so "how close is this model to perfect?" has an ans
 
 from dataclasses import dataclass
 from random import Random
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,14 +14,14 @@ from numpy.typing import NDArray
 from nanotx.config import at_least
 from nanotx.corpus import Corpus
 from nanotx.corpus._grammar import Grammar
-from nanotx.corpus._play import the_play
 
 
 @Corpus.register("playhouse")
 @dataclass(frozen=True, kw_only=True)
 class Playhouse(Corpus):
-    """Plays in the manner of an older stage, from a grammar and a seed; all ASCII."""
+    """Plays from a grammar and a seed: of an older stage, all ASCII, or of voices in seven languages and scripts."""
 
+    grammar: Literal["stage", "voices"] = "stage"  # what writes: English verse, or small talk in seven scripts
     seed: int = 1  # each writes other plays, the same on every machine
     size: int = 1_000_000  # characters; the last play breaks off there
 
@@ -32,27 +33,33 @@ class Playhouse(Corpus):
     def text(self) -> str:
         """The plays, one after another."""
         pieces, size = list[str](), 0
-        for piece in self.grammar().write(Random(self.seed).random):
+        for piece in self.writer().write(Random(self.seed).random):
             pieces.append(piece)
             size += len(piece)
             if size >= self.size:
                 break
         return "".join(pieces)[: self.size]
 
-    def grammar(self) -> Grammar:
-        """What writes the plays; its `rate()` is the bits per character of all that it could ever write."""
+    def writer(self) -> Grammar:
+        """The grammar that writes the plays; its `rate()` is the bits per character of all it could ever write."""
+        if self.grammar == "voices":  # the other grammar is not even imported
+            from nanotx.corpus._voices import the_voices
+
+            return the_voices()
+        from nanotx.corpus._play import the_play
+
         return the_play()
 
     def surprisal(self, text: str) -> NDArray[np.float64]:
         """The bits that each character of a text costs one who knows the grammar and what came before.
 
         Args:
-            text: begins as `text()` does, with a play's title; may break off anywhere.
+            text: begins as `text()` does, with a play's title or a scene's; may break off anywhere.
 
         Raises:
             DataError: the playhouse never writes this; says at which character.
         """
-        return self.grammar().surprisal(text)
+        return self.writer().surprisal(text)
 
     def floor(self) -> float:
         """The bits per byte of the validation text to one who knows the grammar and what precedes it.

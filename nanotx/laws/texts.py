@@ -1,9 +1,14 @@
 """Random texts, and random tokenizers that they can teach."""
 
+import atexit
 import dataclasses
+import re
+import shutil
 import string
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from hypothesis import assume
@@ -13,7 +18,9 @@ from nanotx.config import fields
 from nanotx.errors import ConfigError, TokenizerError
 from nanotx.laws.strategies import Drawn, ideas
 from nanotx.tokenizers import Codec, Tokenizer, stored
+from nanotx.tokenizers.bpe import Bpe
 from nanotx.tokenizers.saved import Saved
+from nanotx.tokenizers.tiktoken import Tiktoken, lines_of
 
 PRIMER = "But, soft! what light through yonder window breaks?\nIt is the east, and Juliet is the sun.\n"
 """Learned first, always: enough to teach a small vocabulary, in characters that every tokenizer on the shelf holds."""
@@ -74,18 +81,29 @@ def lessons(draw: Drawn, part: type[Tokenizer]) -> tuple[Tokenizer, tuple[str, .
     idea = draw(ideas(part))
     if part is Saved:  # it reads the shelf, and no text
         return dataclasses.replace(idea, path=draw(st.sampled_from(stored()))), (PRIMER,)
+    if part is Tiktoken:  # it reads a file of ranks, and no text
+        idea = dataclasses.replace(idea, path=rank_file())
     taught = (PRIMER, *draw(st.lists(texts(), max_size=2)))
     if "pattern" in fields(part):
         idea = changed(idea, pattern=draw(st.sampled_from(["gpt4", "gpt2", r"\s?\w+"])))
-    sizes = [0]
-    if "vocab_size" in fields(part):
-        least = fewest(part)
-        sizes = [least + draw(st.integers(0, SMALL)), least + SMALL, least + 2 * SMALL, idea.vocab_size]
-    for one in (changed(idea, vocab_size=size) if size else idea for size in sizes):
-        if teaches(one, taught):
-            return one, taught
+    more = draw(st.integers(0, SMALL))
+    for one in (idea, changed(idea, min_frequency=1)) if "min_frequency" in fields(part) else (idea,):
+        for sized in sizes(one, taught, fewest(part), more) if "vocab_size" in fields(part) else (one,):
+            if teaches(sized, taught):
+                return sized, taught
     assume(False)
     raise AssertionError
+
+
+@lru_cache(maxsize=1)
+def rank_file() -> str:
+    """A small file of ranks, which lies there until this process ends."""
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    codec = Bpe(vocab_size=256 + SMALL).learn([PRIMER])
+    ranks = {codec.decode_bytes([one]): one for one in range(codec.vocab_size)}
+    (folder / "small.tiktoken").write_text("\n".join(lines_of(ranks)), encoding="ascii")
+    return str(folder / "small.tiktoken")
 
 
 def changed(idea: Any, **values: Any) -> Any:
@@ -112,6 +130,28 @@ def teaches(idea: Tokenizer, taught: Sequence[str]) -> bool:
     except Exception as error:  # any other fault is for the law to meet
         return not isinstance(error, TokenizerError)
     return True
+
+
+def sizes(idea: Any, taught: Sequence[str], least: int, more: int) -> Iterator[Any]:
+    """The idea at several sizes: the fewest ids and some more, then what its own errors propose, then others."""
+    yield changed(idea, vocab_size=least + more)
+    for size in (least, idea.vocab_size):
+        for near in proposed(changed(idea, vocab_size=size), taught):
+            yield changed(idea, vocab_size=near + more)
+            yield changed(idea, vocab_size=near)
+    for size in (least + SMALL, least + 2 * SMALL, idea.vocab_size):
+        yield changed(idea, vocab_size=size)
+
+
+def proposed(idea: Tokenizer, taught: Sequence[str]) -> list[int]:
+    """The vocab_size that an idea proposes where these texts cannot teach the one that it has; else none."""
+    try:
+        learned(idea, tuple(taught))
+    except TokenizerError as error:
+        return [int(size) for size in re.findall(r"--tokenizer\.vocab-size (\d+)", str(error))]
+    except Exception:  # any other fault is for the law to meet
+        return []
+    return []
 
 
 @lru_cache(maxsize=64)

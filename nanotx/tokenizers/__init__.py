@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from nanotx.errors import ConfigError, TokenizerError, UnknownPart, did_you_mean
 from nanotx.registry import Slot
 from nanotx.shelf import shelf
 from nanotx.tokenizers._codec import UNKNOWN as UNKNOWN
@@ -24,6 +23,8 @@ from nanotx.tokenizers._streaming import StreamingDecoder as StreamingDecoder
 
 class Tokenizer(Slot, ABC, slot="tokenizer", package="nanotx.tokenizers"):
     """The slot: how text is cut into tokens. A part is a frozen dataclass that can learn a `Codec`."""
+
+    cuts = False  # whether what it learns is the same where a text is given in blocks that end at a letter's blank
 
     @abstractmethod
     def learn(self, texts: Iterable[str]) -> Codec:
@@ -45,16 +46,9 @@ class Tokenizer(Slot, ABC, slot="tokenizer", package="nanotx.tokenizers"):
     @classmethod
     def table(cls, name: str) -> dict[str, Any]:
         """A part's name; or else a tokenizer on the shelf or a path to one, which is the part `saved`."""
-        if name in cls.names():
-            return {"part": name}
-        if name in stored() or Path(name).suffix == ".json":
-            return {"part": "saved", "path": name}
-        try:
-            cls.find(name)
-        except UnknownPart as error:
-            on_shelf = f"On the shelf: {', '.join(stored())}.{did_you_mean(name, stored())}"
-            raise UnknownPart(f"{error} {on_shelf} A path ends in .json.") from None
-        return {"part": name}
+        from nanotx.tokenizers._loading import table_of  # a recipe in Python names none
+
+        return table_of(name)
 
 
 def stored() -> list[str]:
@@ -63,21 +57,11 @@ def stored() -> list[str]:
 
 
 def load(path: str | Path) -> Codec:
-    """Read any tokenizer that `Codec.save` wrote: a name on the shelf, or else a path.
+    """Read any tokenizer that `Codec.save` wrote: a name on the shelf, or else a path; or that of a library's file.
 
     Raises:
         TokenizerError: there is no such file, or it is not one of ours; says which.
     """
-    from nanotx.tokenizers._opening import read_file  # what is learned here is not opened
+    from nanotx.tokenizers._loading import open_codec  # what is learned here is not opened
 
-    file = shelf("tokenizers") / f"{path}.json" if str(path) in stored() else Path(path)
-    try:
-        part, table, origin = read_file(file)
-    except FileNotFoundError:
-        near = did_you_mean(str(path), stored())
-        raise TokenizerError(f"{file}: there is no such file.{near} On the shelf: {', '.join(stored())}.") from None
-    try:
-        codec = Tokenizer.find(part).read(table)
-    except (TokenizerError, ConfigError) as error:
-        raise TokenizerError(f"{file}: {error}") from None
-    return codec if origin is None else codec.with_origin(origin)
+    return open_codec(path)

@@ -3,7 +3,7 @@
 import copy
 import unicodedata
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -53,6 +53,11 @@ class Codec(ABC):
     """Ids that no ordinary text becomes, by their names, such as `<|endoftext|>`."""
     nfc: bool = False
     """Whether a text is put into Unicode's normal form C before it is cut; ids then give that form back."""
+    apart: bool = True
+    """Whether each id stands for the same bytes whatever stands beside it, as in all that nanotx learns itself."""
+
+    cuts: bool = False
+    """Whether a text may be cut between an ASCII letter and a blank behind it, and each side encoded by itself."""
 
     @abstractmethod
     def ordinary(self, text: str) -> Ids:
@@ -73,14 +78,43 @@ class Codec(ABC):
             TextError: the text holds something this tokenizer cannot; says what and at which offset. Or an allowed
                 name is not that of a special id.
         """
-        if self.nfc or allowed_special:
-            utf8(self.part, text)  # so that a lone surrogate is found where it stands
         text = composed(text) if self.nfc else text
         if not allowed_special:
             return self.ordinary(text)
         from nanotx.tokenizers._specials import encode_with  # most texts have none
 
         return encode_with(self, text, allowed_special)
+
+    def encode_batch(self, texts: Sequence[str], processes: int = 0) -> list[Ids]:
+        """The ids of several texts, in several processes where there is enough to do.
+
+        Args:
+            texts: any.
+            processes: how many at most; 0: as many as there are processors.
+
+        Raises:
+            TextError: a text holds something this tokenizer cannot.
+        """
+        from nanotx.tokenizers._crew import encode_batch  # one text needs no crew
+
+        return encode_batch(self, texts, processes)
+
+    def encode_to_file(self, files: Sequence[Path], out: Path, **how: Any) -> int:
+        """Encode text files of any size into one token file; gives how many ids it has. See `_token_file.py`."""
+        from nanotx.tokenizers._token_file import encode_to_file
+
+        return encode_to_file(self, files, out, **how)
+
+    def open_tokens(self, path: Path) -> Ids:
+        """The ids of a token file that this tokenizer made, not read before they are looked at.
+
+        Raises:
+            DataError: there is none, or it is not whole.
+            TokenizerError: another tokenizer made it.
+        """
+        from nanotx.tokenizers._token_file import open_tokens
+
+        return open_tokens(path, self).ids
 
     def keeps(self, text: str) -> bool:
         """Whether the text's ids give the text back: without `<unk>`, and in the form it had."""

@@ -10,6 +10,7 @@ up to date where the paper counts anew.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,13 +60,13 @@ def learn_merges(pieces: Mapping[bytes, int], wanted: int, least: int = 1) -> li
     ids, weights = in_a_row(pieces)
     places = np.arange(len(ids), dtype=np.int32)
     zeros = (np.zeros(size, np.int32) for size in (len(ids), BYTES**2, BYTES + wanted, BYTES + wanted))
-    rows = [ids, weights, places - 1, places + 1, *zeros]
-    limits = (wanted, least, LONGEST)
-    if fast := loops(len(ids) >= PLACES):
-        merges = fast.merge_all(Line(*rows[:5]), *rows[5:], limits)
-    else:
-        lists = [row.tolist() for row in rows]
-        merges = merge_all(Line(*lists[:5]), *lists[5:], limits)
+    rows: list[Any] = [ids, weights, places - 1, places + 1, *zeros]
+    fast = loops(len(ids) >= PLACES)
+    if fast is None:  # the interpreter is quicker on lists
+        rows = [row.tolist() for row in rows]
+    first, with_left, with_right = rows[5:]
+    line, limits = Line(*rows[:5]), (wanted, least, LONGEST)
+    merges = (merge_all if fast is None else fast.merge_all)(line, first, with_left, with_right, limits)
     return [(int(left), int(right)) for left, right in merges]
 
 

@@ -1,6 +1,6 @@
 """Memories of what was encoded before: for each piece its ids, and for each part of a text those of its pieces."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -8,50 +8,56 @@ from nanotx.tokenizers._merging import BYTES, Pair, merge_piece, tokens_of
 from nanotx.tokenizers._splitting import Splitter
 
 SHORT = 64  # characters of what is remembered
-MOST = 1 << 17  # entries; a full memory forgets everything
+PIECES = 1 << 18  # entries of a young memory of them
+PARTS = 1 << 17
 
 
 class Memory(dict[str, bytes]):
-    """The ids, as the bytes of an int32 array, of the pieces met before.
+    """The ids, as the bytes of an int32 array, of the texts met before; of any other they are found by `encode`.
+
+    A memory that is full grows old, and a young one begins; of the old one is kept what is met again, and when
+    the young one is full, too, the rest is forgotten. So it is bounded, and what is frequent stays.
+    """
+
+    def __init__(self, encode: Callable[[str], bytes], most: int) -> None:
+        super().__init__()
+        self.encode, self.most = encode, most
+        self.old = dict[str, bytes]()
+        self.misses = 0  # how often `encode` was asked
+
+    def __missing__(self, text: str) -> bytes:
+        ids = self.old.get(text)
+        if ids is None:
+            self.misses += 1
+            ids = self.encode(text)
+            if len(text) > SHORT:
+                return ids
+        if len(self) >= self.most:
+            self.old = dict(self)
+            self.clear()
+        self[text] = ids
+        return ids
+
+
+def of_pieces(merges: Sequence[Pair], numbers: Sequence[int] = ()) -> Memory:
+    """A memory of pieces.
 
     A piece that is a token as a whole is that token, as it is to tiktoken. To merge its bytes gives the same where
     the merges were learned: what happened inside the token, then, is what happens to its bytes alone.
     """
+    ranks = {pair: BYTES + index for index, pair in enumerate(merges)}
+    whole = {token: index for index, token in enumerate(tokens_of(merges))}
+    ids = np.array(numbers, np.int32) if numbers else np.arange(BYTES + len(merges), dtype=np.int32)
 
-    def __init__(self, merges: Sequence[Pair], ids: Sequence[int] = ()) -> None:
-        super().__init__()
-        self.ranks = {pair: BYTES + index for index, pair in enumerate(merges)}
-        self.whole = {token: index for index, token in enumerate(tokens_of(merges))}
-        self.ids = np.array(ids, np.int32) if ids else np.arange(BYTES + len(merges), dtype=np.int32)
-        self.misses = 0  # how often it was asked in vain
-
-    def __missing__(self, piece: str) -> bytes:
-        self.misses += 1
+    def encode(piece: str) -> bytes:
         data = piece.encode("utf-8")
-        token = self.whole.get(data)
-        ids = self.ids[merge_piece(data, self.ranks) if token is None else token].tobytes()
-        remember(self, piece, ids)
-        return ids
+        token = whole.get(data)
+        return ids[merge_piece(data, ranks) if token is None else token].tobytes()
+
+    return Memory(encode, PIECES)
 
 
-class Parts(dict[str, bytes]):
-    """Likewise of the parts met before; a new one is cut into its pieces."""
-
-    def __init__(self, splitter: Splitter, pieces: Memory) -> None:
-        super().__init__()
-        self.splitter, self.pieces = splitter, pieces
-        self.misses = 0
-
-    def __missing__(self, part: str) -> bytes:
-        self.misses += 1
-        ids = b"".join(map(self.pieces.__getitem__, self.splitter.pieces(part)))
-        remember(self, part, ids)
-        return ids
-
-
-def remember(memory: dict[str, bytes], text: str, ids: bytes) -> None:
-    """Put an entry into a memory that stays bounded, in entries and in what each of them holds."""
-    if len(text) <= SHORT:
-        if len(memory) >= MOST:
-            memory.clear()
-        memory[text] = ids
+def of_parts(splitter: Splitter, pieces: Memory) -> Memory:
+    """A memory of parts; one that is met for the first time is cut into its pieces."""
+    cut, find = splitter.pieces, pieces.__getitem__
+    return Memory(lambda part: b"".join(map(find, cut(part))), PARTS)

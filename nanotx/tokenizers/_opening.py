@@ -26,7 +26,7 @@ def read_file(path: Path) -> tuple[str, Table, Origin | None]:
         raise TokenizerError(f"{path}: format version {brief(version)}; this nanotx reads {VERSION}.")
     if not isinstance(part, str):
         raise TokenizerError(f"{path}: part: expected the name of a tokenizer, got {brief(part)}.")
-    said, origin = table.pop("sha256", None), table.pop("learned_from", None)
+    said, origin, _ = (table.pop(key, None) for key in ("sha256", "learned_from", "made_with"))
     if said != (found := digest(part, table)):
         raise TokenizerError(
             f"{path}: the digest does not fit: the file says sha256 {brief(said)}, and holds {found}; it was edited or "

@@ -1,15 +1,19 @@
 """A tokenizer's file: one JSON object with a header of ours and the table of its part.
 
-A list is written one item a line, everything else one key a line, so that a change can be read in a diff.
+What it was made with is a record, for the day when two versions of Unicode tell letters apart otherwise; it
+binds nobody. A list is written one item a line, everything else one key a line, so that a change can be read in a diff.
 """
 
 import hashlib
 import json
+import unicodedata
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from reprlib import repr as brief
 from typing import Any, get_args, get_origin
 
+from nanotx import __version__
 from nanotx.errors import TokenizerError
 from nanotx.files import publish
 
@@ -63,6 +67,7 @@ def write_file(path: Path, part: str, table: Table, origin: Origin | None) -> No
         TokenizerError: it cannot be written there.
     """
     header: Table = {"nanotx": "tokenizer", "version": VERSION, "part": part, "sha256": digest(part, table)}
+    header["made_with"] = {"nanotx": __version__, "regex": version("regex"), "unicode": unicodedata.unidata_version}
     if origin is not None:
         header["learned_from"] = asdict(origin)
     try:

@@ -11,6 +11,11 @@ class StreamingDecoder:
     def __init__(self, codec: Codec) -> None:
         self.codec = codec
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        if not codec.apart:
+            from nanotx.tokenizers._together import Together  # what nanotx learns itself needs none
+
+            together = Together(codec)
+            self.push, self.end = together.push, together.end  # type: ignore[method-assign]
 
     def push(self, one: int) -> str:
         """The text that this id completes; empty while a character is still unfinished.

@@ -13,13 +13,12 @@ from reprlib import repr as brief
 from typing import Any
 
 import numpy as np
-import regex
 
 from nanotx.config import at_least
 from nanotx.errors import ConfigError, TokenizerError
 from nanotx.tokenizers import Codec, Ids, Tokenizer, exactly, utf8
 from nanotx.tokenizers._learning import count_pieces, learn_merges
-from nanotx.tokenizers._memory import Memory, Parts
+from nanotx.tokenizers._memory import Memory, of_parts, of_pieces
 from nanotx.tokenizers._merging import Pair, tokens_of
 from nanotx.tokenizers._numbered import by_id, joined
 from nanotx.tokenizers._patterns import NAMED, name_of, source_of
@@ -43,6 +42,11 @@ class Bpe(Tokenizer):
         at_least(self, 256 + len(self.specials), "vocab_size")
         at_least(self, 1, "min_frequency")
         source_of(self.pattern)
+
+    @property
+    def cuts(self) -> bool:  # type: ignore[override]
+        """Whether the pattern is a named one; see `Codec.cuts`."""
+        return self.pattern in NAMED
 
     def learn(self, texts: Iterable[str]) -> "BpeCodec":
         """The most frequent pairs of the texts' pieces; what is kept of the texts is each piece once, and its count.
@@ -68,7 +72,7 @@ class Bpe(Tokenizer):
     @classmethod
     def read(cls, table: dict[str, Any]) -> "BpeCodec":
         """The codec of a list of merges; see `Tokenizer.read`."""
-        kinds = {"vocab_size": int, "pattern": str, "regex": str, "regex_version": str}
+        kinds = {"vocab_size": int, "pattern": str, "regex": str}
         exactly("bpe", table, kinds | {"nfc": bool, "specials": dict[str, int], "ids": list[int], "merges": list})
         if name_of(table["regex"]) != table["pattern"]:
             raise TokenizerError(
@@ -134,18 +138,25 @@ class BpeCodec(Codec):
         return joined(self.part, self._tokens, self.check_ids(ids).tolist())
 
     def table(self) -> dict[str, Any]:
-        """The merges as pairs of tokens; the version of the regex module is a record, and binds nobody."""
+        """The merges as pairs of tokens."""
         return {
             "vocab_size": self.vocab_size,
             "pattern": name_of(self.source),
             "regex": self.source,
-            "regex_version": regex.__version__,
             "nfc": self.nfc,
             "specials": dict(self.specials),
             "ids": list(self.ids),
             "merges": [list(pair) for pair in self.merges],
         }
 
+    @property
+    def cuts(self) -> bool:  # type: ignore[override]
+        """Whether the pattern is a named one, whose pieces end there; see `Codec.cuts`."""
+        return self._splitter.name != "own"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_memory"}  # which begins anew elsewhere
+
     @cached_property
-    def _memory(self) -> Parts:
-        return Parts(self._splitter, Memory(self.merges, self.ids))
+    def _memory(self) -> Memory:
+        return of_parts(self._splitter, of_pieces(self.merges, self.ids))

@@ -17,6 +17,8 @@ from nanotx.tokenizers import Codec, Ids, Tokenizer, exactly, utf8
 class Byte(Tokenizer):
     """Needs no training: the 256 bytes are the same for every text."""
 
+    cuts = True
+
     def learn(self, texts: Iterable[str]) -> "ByteCodec":
         """The one codec of bytes; the texts are not read."""
         return ByteCodec()
@@ -33,6 +35,7 @@ class ByteCodec(Codec):
     """The id of a byte is its value."""
 
     part = "byte"
+    cuts = True
     vocab_size = 256
 
     def ordinary(self, text: str) -> Ids:

@@ -22,6 +22,7 @@ NONE = -1
 class Char(Tokenizer):
     """Learns which characters there are; a text with any other cannot be encoded, but as `<unk>`."""
 
+    cuts = True
     unknown: bool = False  # any other character becomes <unk>, and is lost
     nfc: bool = False  # puts every text into Unicode's normal form C first
 
@@ -59,6 +60,7 @@ class CharCodec(Codec):
     """The id of a character is its place in the alphabet."""
 
     part = "char"
+    cuts = True
     alphabet: str
     specials: Mapping[str, int] = field(default_factory=dict)
     nfc: bool = False

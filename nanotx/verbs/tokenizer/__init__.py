@@ -14,6 +14,8 @@ USAGE = """\
 nanotx tokenizer train KIND FILE... [--corpus NAME] [--out PATH] [fields of the kind]
 nanotx tokenizer encode TOKENIZER [FILE]     ids as decimal numbers; standard input where there is no file
 nanotx tokenizer decode TOKENIZER [FILE]     ids back to text, byte for byte
+nanotx tokenizer show TOKENIZER [FILE] [--text TEXT] [--html PATH]     its tokens in colours, with their ids
+nanotx tokenizer compare --corpus NAME|FILE... [--tokenizers char,byte,bpe:512,...] [--json PATH] [--picture PATH]
 
 KIND is one of {kinds}; TOKENIZER a path, or a name on the shelf.
 """

@@ -4,11 +4,12 @@ import sys
 from pathlib import Path
 
 from nanotx.errors import ConfigError, DataError
+from nanotx.text_files import decoded
 
 
-def text_of(file: str) -> str:
+def text_of(file: str, errors: str = "strict") -> str:
     """The text of a file, or of standard input where there is none."""
-    return read_text(file) if file else decoded(sys.stdin.buffer.read(), "standard input")
+    return read_text(file, errors) if file else decoded(sys.stdin.buffer.read(), "standard input", errors)
 
 
 def named(words: list[str], deed: str) -> tuple[str, str]:
@@ -18,27 +19,13 @@ def named(words: list[str], deed: str) -> tuple[str, str]:
     return words[0], words[1] if len(words) == 2 else ""
 
 
-def read_text(file: str) -> str:
+def read_text(file: str, errors: str = "strict") -> str:
     """A file's text.
 
     Raises:
         DataError: it cannot be read, or is not UTF-8.
     """
     try:
-        return decoded(Path(file).read_bytes(), file)
+        return decoded(Path(file).read_bytes(), file, errors)
     except OSError as error:
         raise DataError(f"{file}: cannot be read: {error.strerror}.") from None
-
-
-def decoded(data: bytes, where: str) -> str:
-    """Bytes as text.
-
-    Raises:
-        DataError: they are not UTF-8; says at which offset.
-    """
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{where}: expected UTF-8, got byte 0x{data[error.start]:02x} at offset {error.start}."
-        ) from None

@@ -5,7 +5,7 @@ import hashlib
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -13,8 +13,9 @@ from nanotx.config import from_table
 from nanotx.corpus import Corpus
 from nanotx.errors import ConfigError
 from nanotx.flags import leading, parse, rows
-from nanotx.tokenizers import Origin, Tokenizer
-from nanotx.verbs.tokenizer._input import read_text
+from nanotx.text_files import BLOCK, files_of
+from nanotx.tokenizers import Codec, Origin, Tokenizer
+from nanotx.verbs.tokenizer._progress import bar
 
 
 def run(words: list[str]) -> int:
@@ -23,10 +24,12 @@ def run(words: list[str]) -> int:
     if not kind:
         raise ConfigError(f"nanotx tokenizer train: expected a kind first: {', '.join(Tokenizer.names())}.")
     part = Tokenizer.find(kind)
-    files = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(help="texts to learn from")]
+    files = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(help="texts to learn from, or folders")]
     corpus = Annotated[str, tyro.conf.arg(help=f"or the training part of one of: {', '.join(Corpus.names())}")]
     out = Annotated[str, tyro.conf.arg(help="where the tokenizer is written")]
-    columns: list[Any] = [("files", files, ()), ("corpus", corpus, ""), ("out", out, f"{kind}.json"), *rows([part()])]
+    errors = Annotated[Literal["strict", "replace"], tyro.conf.arg(help="replace: read U+FFFD where there is no UTF-8")]
+    own: list[Any] = [("files", files, ()), ("corpus", corpus, ""), ("out", out, f"{kind}.json")]
+    columns = [*own, ("errors", errors, "strict"), *rows([part()])]
     flags = dataclasses.make_dataclass("Flags", columns, frozen=True, kw_only=True)
     flags.__doc__ = f"Learns a {kind} tokenizer and writes it as one JSON file."
     said: Any = parse(flags, words[1:], f"nanotx tokenizer train {kind}")
@@ -34,16 +37,27 @@ def run(words: list[str]) -> int:
         raise ConfigError("nanotx tokenizer train: expected files, or --corpus NAME, and one of the two only.")
     fields = {name: getattr(said, name) for name, _, _ in rows([part()])}
     idea: Tokenizer = from_table(Tokenizer, {"part": kind} | fields, "tokenizer")
-    texts = [read_text(file) for file in said.files] or [Corpus.find(said.corpus)().split()[0]]
-    whole = "".join(texts).encode("utf-8")
-    if said.corpus:
-        whole = Corpus.find(said.corpus)().text().encode("utf-8")
-    origin = Origin(
-        corpus=said.corpus or " ".join(Path(file).name for file in said.files),
-        sha256=hashlib.sha256(whole).hexdigest(),
-        command=shlex.join(["nanotx", "tokenizer", "train", *words]),
-    )
-    codec = idea.learn(texts).with_origin(origin)
-    codec.save(Path(said.out))
+    codec, corpus_name, digest = from_files(idea, said) if said.files else from_corpus(idea, said.corpus)
+    command = shlex.join(["nanotx", "tokenizer", "train", *words])
+    codec.with_origin(Origin(corpus=corpus_name, sha256=digest, command=command)).save(Path(said.out))
     sys.stdout.write(f"{said.out}: {kind}, {codec.vocab_size} ids\n")
     return 0
+
+
+def from_corpus(idea: Tokenizer, name: str) -> tuple[Codec, str, str]:
+    """Learned from the training part of a corpus; with its name and the SHA-256 of the whole of it."""
+    training, validation = Corpus.find(name)().split()
+    return idea.learn([training]), name, hashlib.sha256((training + validation).encode("utf-8")).hexdigest()
+
+
+def from_files(idea: Tokenizer, said: Any) -> tuple[Codec, str, str]:
+    """Learned from files, each a text of its own, read block by block; with their names and SHA-256."""
+    files = files_of(said.files)
+    with bar(files) as shown:
+        codec = idea.learn(shown.reading(files, said.errors, idea.cuts))
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            while data := stream.read(BLOCK):
+                digest.update(data)
+    return codec, " ".join(Path(name).name for name in said.files), digest.hexdigest()

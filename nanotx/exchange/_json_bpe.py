@@ -1,0 +1,124 @@
+"""Byte-level BPE in a tokenizer.json, and the bytes alone, which are a BPE without merges.
+
+The ids stand in the vocabulary and are no matter of the merges' order. Merges are pairs; older files have each as one
+text with a space, which is the same. `ignore_merges`, by which a piece that is a token is taken whole, changes nothing
+where each token is made by its own merges, which is checked.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from nanotx.errors import TokenizerError
+from nanotx.exchange._byte_level import codec_of
+from nanotx.exchange._pipeline import Table, kept, normal_form, only, pipeline, refused, specials_of, split, steps
+from nanotx.exchange._portable import check_portable
+from nanotx.exchange._ranks import merges_of
+from nanotx.tokenizers import Codec
+from nanotx.tokenizers.bpe import Bpe, BpeCodec
+from nanotx.tokenizers.byte import ByteCodec
+from nanotx.tokenizers.huggingface import CHARACTERS, to_printable
+
+WHOLE = r"[\s\S]+"
+LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+DECODER = LEVEL | {"add_prefix_space": True, "use_regex": True}
+MODEL = {
+    "type": ("BPE",),
+    "dropout": (None, 0.0),
+    "unk_token": (None,),
+    "continuing_subword_prefix": (None, ""),
+    "end_of_word_suffix": (None, ""),
+    "fuse_unk": (False, True),  # there is nothing unknown among bytes
+    "byte_fallback": (False,),
+    "ignore_merges": (False, True),
+    "vocab": (),
+    "merges": (),
+}
+
+
+def write_bpe(codec: BpeCodec) -> Table:
+    """The tokenizer.json of a byte-level BPE.
+
+    Raises:
+        TokenizerError: its regex may mean something else to the library, or a special is written as a token is.
+    """
+    check_portable("bpe", codec.source)
+    ids = codec.ids or tuple(range(256 + len(codec.merges)))
+    words = [to_printable(codec.decode_bytes([one])) for one in ids]
+    before = {"type": "Sequence", "pretokenizers": [split(codec.source), LEVEL]}
+    merges = [[words[left], words[right]] for left, right in codec.merges]
+    return pipeline(codec, _model(dict(zip(words, ids, strict=True)), codec, merges), before, DECODER)
+
+
+def write_byte(codec: ByteCodec) -> Table:
+    """The tokenizer.json of the bytes."""
+    vocab = {character: value for value, character in CHARACTERS.items()}
+    return pipeline(codec, _model(vocab, codec, []), LEVEL, DECODER)
+
+
+def _model(vocab: dict[str, int], codec: Codec, merges: list[list[str]]) -> Table:
+    for name in codec.specials:
+        if name in vocab:
+            raise TokenizerError(
+                f"{codec.part}: the special {name!r} is written as a token of this tokenizer is, and a tokenizer.json "
+                "cannot tell them apart; expected a name such as '<|endoftext|>'."
+            )
+    whole = dict(sorted((vocab | dict(codec.specials)).items(), key=lambda item: item[1]))
+    return {key: values[0] if values else None for key, values in MODEL.items()} | {"vocab": whole, "merges": merges}
+
+
+def read(table: Table) -> Codec:
+    """The codec of a tokenizer.json whose model is a BPE.
+
+    Raises:
+        TokenizerError: something in it is not byte-level, or is nothing that nanotx does.
+    """
+    model = kept("model", table["model"], MODEL)
+    if type(model["vocab"]) is not dict or type(model["merges"]) is not list:
+        raise TokenizerError("model: expected a table of tokens and a list of merges.")
+    specials = specials_of(table["added_tokens"], model["vocab"])
+    source = regex_before(table["pre_tokenizer"])
+    flags: dict[str, Sequence[Any]] = dict.fromkeys(list(LEVEL)[1:], (True, False))  # of encoding alone
+    only("decoder", table["decoder"], "decoders", flags | {"type": ("ByteLevel",)})
+    codec = codec_of("model", model["vocab"], model["merges"], specials, source, normal_form(table["normalizer"]))
+    if model["ignore_merges"]:
+        tokens = [codec.decode_bytes([one]) for one in codec.ids or range(256 + len(codec.merges))]
+        if merges_of("model: ignore_merges", tokens[256:]) != list(codec.merges):
+            raise refused("model", "ignore_merges=True takes tokens whole that the merges make otherwise")
+    if source == WHOLE and codec == BpeCodec((), WHOLE):
+        return ByteCodec()
+    return codec
+
+
+def regex_before(table: Any) -> str:
+    """The regex by which a pre_tokenizer cuts a text into the pieces that no merge leaves.
+
+    Raises:
+        TokenizerError: it does something else.
+    """
+    parts = steps("pre_tokenizer", table, "pretokenizers")
+    level = {"type": ("ByteLevel",), "add_prefix_space": (False,), "trim_offsets": (True, False)}
+    if len(parts) == 1 and parts[0].get("type") == "ByteLevel":
+        one = kept("pre_tokenizer", parts[0], level | {"use_regex": (True, False)})
+        return known("gpt2") if one["use_regex"] else WHOLE
+    kinds = [part.get("type") for part in parts]
+    if kinds != ["Split", "ByteLevel"]:
+        raise refused("pre_tokenizer", f"expected a Split and a ByteLevel, or a ByteLevel alone, got {kinds}")
+    kept("pre_tokenizer", parts[1], level | {"use_regex": (True, False)})
+    if parts[1].get("use_regex", True):
+        raise refused("pre_tokenizer", "use_regex=True cuts the pieces of Split once more")
+    cut = kept("pre_tokenizer", parts[0], {"type": ("Split",), "pattern": (), "behavior": (), "invert": (False, True)})
+    pattern = kept("pre_tokenizer: pattern", cut["pattern"], {"Regex": ()})["Regex"]
+    if type(pattern) is not str:
+        raise TokenizerError("pre_tokenizer: pattern: expected a regex.")
+    ways = [("Isolated", False)]
+    if pattern in (known("gpt2"), known("gpt4")):  # which leave nothing out
+        ways.append(("Removed", True))
+    if (cut["behavior"], cut["invert"]) not in ways:
+        raise refused("pre_tokenizer", f"behavior={cut['behavior']!r} with invert={cut['invert']} is no plain cut")
+    check_portable("pre_tokenizer", pattern)
+    return pattern
+
+
+def known(pattern: str) -> str:
+    """The regex that a name stands for."""
+    return Bpe(vocab_size=256, pattern=pattern).learn([]).source

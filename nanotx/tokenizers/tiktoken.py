@@ -1,0 +1,220 @@
+"""The tokenizers of OpenAI's models, by the library `tiktoken`: an encoding by its name, or a file of ranks.
+
+Nothing is learned. An encoding that was asked for by name is fetched once by the library, which keeps it; what a run
+stores is the whole of it, so that a run folder needs no network. Only encoding needs the library: decoding does not.
+
+Source: https://github.com/openai/tiktoken
+"""
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from reprlib import repr as brief
+from typing import Any
+
+import numpy as np
+
+from nanotx.errors import ConfigError, TextError, TokenizerError, did_you_mean
+from nanotx.tokenizers import Codec, Ids, Tokenizer, exactly, utf8
+from nanotx.tokenizers._libraries import missing, tried
+from nanotx.tokenizers._numbered import by_id, joined
+from nanotx.tokenizers._patterns import NAMED, source_of
+from nanotx.tokenizers._published import KNOWN, Published
+from nanotx.tokenizers._sniff import LARGEST
+
+
+@Tokenizer.register("tiktoken")
+@dataclass(frozen=True, kw_only=True)
+class Tiktoken(Tokenizer):
+    """An encoding that was published, or lies in a file; the texts are not read."""
+
+    encoding: str = "gpt2"  # its name, such as cl100k_base; the library may have to fetch it
+    path: str = ""  # or a file of ranks, such as my.tiktoken
+    pattern: str = ""  # of such a file, unless it is OpenAI's: "gpt2", "gpt4", or a regex of your own
+
+    def __post_init__(self) -> None:
+        if self.pattern:
+            source_of(self.pattern)
+
+    def learn(self, texts: Iterable[str]) -> "TiktokenCodec":
+        """The encoding; the texts are not read.
+
+        Raises:
+            TokenizerError: there is no such file, it is none, or the encoding is unknown or out of reach.
+        """
+        codec = filed(Path(self.path), self.pattern) if self.path else fetched(self.encoding)
+        codec.encode("")  # that the library is not there, or takes no such regex, is said before all that follows
+        return codec
+
+    @classmethod
+    def read(cls, table: dict[str, Any]) -> "TiktokenCodec":
+        """The codec of a list of ranks; see `Tokenizer.read`."""
+        exactly("tiktoken", table, {"name": str, "regex": str, "specials": dict[str, int], "ranks": list[str]})
+        ranks = ranks_of("tiktoken: ranks", (line.encode("utf-8", "replace") for line in table["ranks"]))
+        try:
+            return TiktokenCodec(table["name"], table["regex"], ranks, table["specials"])
+        except ConfigError as error:
+            raise TokenizerError(f"tiktoken: {error}") from None
+
+
+@dataclass(frozen=True, eq=False)
+class TiktokenCodec(Codec):
+    """A token's rank is its id, and says how early it is merged.
+
+    Raises:
+        TokenizerError: a rank or a special that cannot be.
+        ConfigError: a special's name is none.
+    """
+
+    part = "tiktoken"
+    name: str
+    source: str  # the regex, in the library's syntax
+    ranks: Mapping[bytes, int] = field(repr=False)
+    specials: Mapping[str, int] = field(default_factory=dict)
+    vocab_size: int = field(init=False)
+    _tokens: tuple[bytes | None, ...] = field(init=False, repr=False)  # by id
+
+    def __post_init__(self) -> None:
+        missing = [value for value in range(256) if bytes([value]) not in self.ranks]
+        if missing:
+            raise TokenizerError(f"tiktoken: the byte 0x{missing[0]:02x} has no rank; expected one for each byte.")
+        tokens = by_id(self.part, tuple(self.ranks), tuple(self.ranks.values()), self.specials)
+        object.__setattr__(self, "vocab_size", len(tokens))
+        object.__setattr__(self, "_tokens", tokens)
+
+    def ordinary(self, text: str) -> Ids:
+        """The library's ids; see `Codec.ordinary`."""
+        utf8(self.part, text)
+        encoding = self._encoding
+        gave_up = (
+            f"tiktoken: the library gives up on this text of {len(text)} characters; try nanotx tokenizer import, "
+            "whose tokenizers take any text. It says"
+        )
+        with tried(gave_up, TextError):
+            return np.array(encoding.encode_to_numpy(text, disallowed_special=()), np.int32)
+
+    def decode_bytes(self, ids: Iterable[Any]) -> bytes:
+        """The tokens' bytes, joined; see `Codec.decode_bytes`."""
+        return joined(self.part, self._tokens, self.check_ids(ids).tolist())
+
+    def table(self) -> dict[str, Any]:
+        """The ranks, as the lines of a file of ranks."""
+        return {"name": self.name, "regex": self.source, "specials": dict(self.specials), "ranks": lines_of(self.ranks)}
+
+    @cached_property
+    def _encoding(self) -> Any:
+        try:
+            from tiktoken import Encoding
+        except ImportError:
+            raise missing("tiktoken") from None
+        with tried(f"tiktoken: {self.source[:40]!r} is no regex for the library"):
+            return Encoding(self.name, pat_str=self.source, mergeable_ranks=dict(self.ranks), special_tokens={})
+
+
+def filed(path: Path, pattern: str) -> TiktokenCodec:
+    """The encoding in a file of ranks; where it is OpenAI's own, its pattern and its specials are known.
+
+    Raises:
+        TokenizerError: it is none, or nobody says where a text is cut.
+    """
+    ranks, known = read_ranks(path), published(path)
+    if known and not pattern:
+        return TiktokenCodec(known.name, source_of(known.pattern), ranks, known.specials)
+    if not pattern:
+        raise TokenizerError(
+            f"{path}: a file of ranks does not say where a text is cut, and this one is none of OpenAI's; "
+            "try --tokenizer.pattern gpt4, or gpt2, or the regex that it was learned with."
+        )
+    return TiktokenCodec(path.stem, covering(pattern), ranks)
+
+
+def covering(pattern: str) -> str:
+    """The regex of a pattern; one of the user's own also takes what it leaves, which the library would drop."""
+    source = source_of(pattern)
+    return source if pattern in NAMED else rf"{source}|(?:(?!{source})[\s\S])+"
+
+
+def fetched(name: str) -> TiktokenCodec:
+    """An encoding of the library's.
+
+    Raises:
+        TokenizerError: it knows none of this name, or cannot fetch it.
+    """
+    try:
+        from tiktoken import get_encoding, list_encoding_names
+    except ImportError:
+        raise missing("tiktoken") from None
+    known = list_encoding_names()
+    if name not in known:
+        raise TokenizerError(
+            f"tiktoken: no encoding named {name!r}.{did_you_mean(name, known)} Known: {', '.join(sorted(known))}."
+        )
+    try:
+        encoding = get_encoding(name)
+    except (OSError, ValueError) as error:  # all that its network raises is an OSError
+        said = str(error).partition("\n")[0][:200]
+        raise TokenizerError(
+            f"tiktoken: the encoding {name!r} cannot be fetched: {said}. Try a file of it: --tokenizer.path "
+            f"{name}.tiktoken; or set TIKTOKEN_CACHE_DIR to a folder in which the library has it."
+        ) from None
+    specials = {special: encoding.encode_single_token(special) for special in sorted(encoding.special_tokens_set)}
+    ranks = {token: encoding.encode_single_token(token) for token in encoding.token_byte_values()}
+    return TiktokenCodec(name, encoding._pat_str, ranks, specials)
+
+
+# A file of ranks: a token a line, its bytes in base64, a space, its rank.
+
+
+def read_ranks(path: Path) -> dict[bytes, int]:
+    """The tokens of a file of ranks, which anyone may have written, in the order of their ranks.
+
+    Raises:
+        TokenizerError: it cannot be read, or is none; says which line.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(LARGEST + 1)
+    except OSError as error:
+        raise TokenizerError(f"{path}: no file of ranks can be read here: {error.strerror}.") from None
+    if len(data) > LARGEST:
+        raise TokenizerError(f"{path}: this is larger than {LARGEST} bytes; no file of ranks is.")
+    return ranks_of(str(path), data.split(b"\n"))
+
+
+def published(path: Path) -> Published | None:
+    """What is known of a file of ranks that OpenAI published; None where it is another."""
+    return KNOWN.get(hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+def ranks_of(where: str, lines: Iterable[bytes]) -> dict[bytes, int]:
+    """The tokens of such lines, in the order of their ranks.
+
+    Raises:
+        TokenizerError: a line is none, or a token or a rank is there twice.
+    """
+    ranks, seen = dict[bytes, int](), set[int]()
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        word, space, rank = line.rstrip(b"\r").partition(b" ")
+        try:
+            token = base64.b64decode(word, validate=True)
+        except binascii.Error:
+            token = b""
+        if not token or not space or not rank.isdigit() or len(rank) > 8:
+            raise TokenizerError(f"{where}: line {number}: expected a token in base64 and its rank, got {brief(line)}.")
+        if token in ranks or int(rank) in seen:
+            raise TokenizerError(f"{where}: line {number}: the token {brief(token)} or its rank is there already.")
+        ranks[token] = int(rank)
+        seen.add(int(rank))
+    return dict(sorted(ranks.items(), key=lambda item: item[1]))
+
+
+def lines_of(ranks: Mapping[bytes, int]) -> list[str]:
+    """The lines of a file of these ranks, in their order."""
+    ordered = sorted(ranks.items(), key=lambda item: item[1])
+    return [f"{base64.b64encode(token).decode('ascii')} {rank}" for token, rank in ordered]

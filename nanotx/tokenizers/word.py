@@ -1,0 +1,137 @@
+"""One token a word: the most frequent words, marks of punctuation and runs of white space of the training texts.
+
+Joined, the tokens are the text. There is no end of words, so most texts but those learned from hold an unknown one.
+
+Source: Bengio et al. 2003, https://www.jmlr.org/papers/v3/bengio03a.html, section 4: marks of punctuation are words,
+and rare words are one symbol; here white space counts, too.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from reprlib import repr as brief
+from typing import Any
+
+import numpy as np
+
+from nanotx.config import at_least
+from nanotx.errors import ConfigError, TextError, TokenizerError
+from nanotx.tokenizers import UNKNOWN, Codec, Ids, Tokenizer, exactly, utf8
+from nanotx.tokenizers._numbered import by_id, joined
+from nanotx.tokenizers._sizes import check_least, check_most
+from nanotx.tokenizers._specials import check_specials, lessons, numbered
+from nanotx.tokenizers._words import WORDS, check_tokens, count_words, cut
+
+
+@Tokenizer.register("word")
+@dataclass(frozen=True, kw_only=True)
+class Word(Tokenizer):
+    """Learns the most frequent words; ties go to the smaller by code points. A text with any other needs `<unk>`."""
+
+    cuts = True
+    vocab_size: int = 4096  # the words, the specials
+    min_frequency: int = 1  # how often a word must occur
+    specials: tuple[str, ...] = ()  # names such as <|endoftext|>: ids of their own, learned from by nobody
+    unknown: bool = False  # any other word becomes <unk>, and is lost
+    nfc: bool = False  # puts every text into Unicode's normal form C first
+
+    def __post_init__(self) -> None:
+        check_specials(self.specials)
+        at_least(self, 1 + len(numbered(0, self.specials, self.unknown)), "vocab_size")
+        at_least(self, 1, "min_frequency")
+
+    def learn(self, texts: Iterable[str]) -> "WordCodec":
+        """The most frequent words. Without `<unk>` they must be all, or the texts themselves could not be encoded.
+
+        Raises:
+            TextError: a text holds a lone surrogate.
+            TokenizerError: the texts are empty, or have fewer words or more; says how many.
+        """
+        counts = count_words("word", WORDS, lessons(texts, self.specials, self.nfc))
+        kept = [word for word in sorted(counts) if counts[word] >= self.min_frequency]
+        kept.sort(key=counts.__getitem__, reverse=True)  # stable: words of one count stay in order
+        wanted = self.vocab_size - len(numbered(0, self.specials, self.unknown))
+        if not self.unknown:
+            if len(kept) < len(counts):
+                raise TokenizerError(
+                    f"word: min_frequency={self.min_frequency} leaves out {len(counts) - len(kept)} of the "
+                    f"{len(counts)} words of these texts; try --tokenizer.unknown, which makes them {UNKNOWN}, or "
+                    "--tokenizer.min-frequency 1."
+                )
+            why = f"a word each, or --tokenizer.unknown, which makes the others {UNKNOWN}"
+            check_least("word", self.vocab_size, self.vocab_size - wanted + len(kept), why)
+        check_most("word", self.vocab_size, self.vocab_size - wanted + len(kept), self.min_frequency)
+        specials = numbered(wanted, self.specials, self.unknown)
+        return WordCodec(tuple(kept[:wanted]), specials=specials, nfc=self.nfc)
+
+    @classmethod
+    def read(cls, table: dict[str, Any]) -> "WordCodec":
+        """The codec of a list of words; see `Tokenizer.read`."""
+        exactly("word", table, {"regex": str, "nfc": bool, "specials": dict[str, int], "words": list[str]})
+        if table["regex"] != WORDS:
+            raise TokenizerError(f"word: regex: expected {WORDS!r}, got {brief(table['regex'])}.")
+        try:
+            return WordCodec(tuple(table["words"]), specials=table["specials"], nfc=table["nfc"])
+        except ConfigError as error:
+            raise TokenizerError(f"word: {error}") from None
+
+
+@dataclass(frozen=True, eq=False)
+class WordCodec(Codec):
+    """The id of a word is its place in the list.
+
+    Raises:
+        TokenizerError: a word or a special's id that cannot be.
+        ConfigError: a special's name is none.
+    """
+
+    part = "word"
+    cuts = True
+    words: tuple[str, ...] = field(repr=False)
+    specials: Mapping[str, int] = field(default_factory=dict)
+    nfc: bool = False
+    vocab_size: int = field(init=False)
+    _tokens: tuple[bytes | None, ...] = field(init=False, repr=False)  # by id
+
+    def __post_init__(self) -> None:
+        check_tokens(self.part, self.words)
+        tokens = by_id(self.part, [word.encode("utf-8") for word in self.words], (), self.specials)
+        object.__setattr__(self, "vocab_size", len(tokens))
+        object.__setattr__(self, "_tokens", tokens)
+
+    def ordinary(self, text: str) -> Ids:
+        """The places of the words; see `Codec.ordinary`."""
+        places, pieces = self._places, cut(WORDS, text)
+        if UNKNOWN in self.specials:
+            utf8(self.part, text)
+            unknown = self.specials[UNKNOWN]
+            return np.array([places.get(piece, unknown) for piece in pieces], np.int32)
+        try:
+            return np.array([places[piece] for piece in pieces], np.int32)
+        except KeyError:
+            raise self._refusal(pieces) from None
+
+    def decode_bytes(self, ids: Iterable[Any]) -> bytes:
+        """The words, joined; see `Codec.decode_bytes`."""
+        return joined(self.part, self._tokens, self.check_ids(ids).tolist())
+
+    def table(self) -> dict[str, Any]:
+        """The words, the most frequent first."""
+        return {"regex": WORDS, "nfc": self.nfc, "specials": dict(self.specials), "words": list(self.words)}
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {word: place for place, word in enumerate(self.words)}
+
+    def _refusal(self, pieces: list[str]) -> TextError:
+        """What is said of a text in which a piece is no word."""
+        offset = 0
+        for piece in pieces:
+            if piece not in self._places:
+                break
+            offset += len(piece)
+        utf8(self.part, piece, offset)  # half a character has an error of its own
+        return TextError(
+            f"word: {brief(piece)}, which begins with {piece[0]!r} (U+{ord(piece[0]):04X}) at offset {offset}, is none "
+            f"of the {len(self.words)} words; try --tokenizer.unknown, or --tokenizer byte, which holds any text."
+        )

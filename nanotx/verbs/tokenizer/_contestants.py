@@ -1,0 +1,118 @@
+"""Who is compared: tokenizers as one word each, such as `bpe:4096`, and the text they learn from and are measured on.
+
+A word is a part, a name on the shelf, or a path; what follows it, parted by colons, are the part's fields: a bare
+number is `vocab_size`, a bare name is a switch that is turned on, all else is `field=value`.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, get_origin
+
+from nanotx.config import fields, from_table
+from nanotx.corpus import Corpus
+from nanotx.errors import ConfigError, did_you_mean
+from nanotx.flags import Row, face, given, pick
+from nanotx.tokenizers import Tokenizer
+from nanotx.verbs.tokenizer._input import read_text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contestant:
+    """A tokenizer that has not learned yet."""
+
+    name: str
+    idea: Tokenizer
+
+
+def contestants(words: str) -> list[Contestant]:
+    """The tokenizers that words, parted by commas, stand for, each once.
+
+    Raises:
+        ConfigError: there is none, or one cannot be; says which and why.
+    """
+    names = list(dict.fromkeys(word.strip() for word in words.split(",") if word.strip()))
+    if not names:
+        raise ConfigError("--tokenizers: expected some such as char,byte,bpe:512, got none.")
+    return [Contestant(name=name, idea=_idea(name)) for name in names]
+
+
+def _idea(name: str) -> Tokenizer:
+    head, *rest = [name] if name.endswith((".json", ".tiktoken")) else name.split(":")
+    where = f"--tokenizers {name}"
+    try:
+        table = Tokenizer.table(head)
+    except ConfigError as error:
+        raise type(error)(f"{where}: {error}") from None
+    kinds = fields(Tokenizer.find(table["part"]))
+    for word in rest:
+        field, equals, value = ("vocab_size", "=", word) if word.isdecimal() else word.partition("=")
+        if field not in kinds:
+            near = did_you_mean(field, kinds)
+            raise ConfigError(f"{where}: {table['part']} has no field {field!r}.{near} It has: {', '.join(kinds)}.")
+        table[field] = _value(kinds[field], value) if equals else True
+    idea: Tokenizer = from_table(Tokenizer, table, where)
+    return idea
+
+
+def _value(kind: Any, word: str) -> Any:
+    """A word as a value of some type, or as it stands: a config says itself what it wants."""
+    if kind is bool:
+        return {"true": True, "false": False}.get(word, word)
+    if get_origin(kind) is tuple:
+        return word.split("+")
+    try:
+        return kind(word) if kind in (int, float) else word
+    except ValueError:
+        return word
+
+
+# The text.
+
+NONE = "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Files(Corpus):
+    """Files of the user's, one after another; no part, because no recipe names several."""
+
+    texts: tuple[str, ...] = ()
+
+    def text(self) -> str:
+        """The whole text."""
+        return "".join(text if text.endswith("\n") else text + "\n" for text in self.texts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """Where files are cut: the end is the validation part."""
+
+    validation: float = 0.1  # the share of the characters, at the end, that no tokenizer learns from
+
+
+def corpus_rows(words: Sequence[str]) -> list[Row]:
+    """The flags that name a corpus and its fields; which fields there are is read from the words."""
+    name = "".join(word for values in given(words).get("corpus", [])[:1] for word in values[:1])
+    kind = face([Corpus.find(name)() if name else Cut()])
+    return [pick("corpus", Corpus.names(), NONE), ("corpus", kind, kind())]
+
+
+def split(said: Any, files: Sequence[str], read: Callable[[str], str] = read_text) -> tuple[str, str, str]:
+    """What the text is called, the training part and the validation part.
+
+    Args:
+        said: the parsed flags, with the rows of `corpus_rows` among them.
+        files: or these files, of which the last tenth is the validation part unless another share is named.
+        read: gives a file's text.
+
+    Raises:
+        ConfigError: no text was named, or two.
+        DataError: it cannot be had, or is too short.
+    """
+    if (said.pick_corpus != NONE) == bool(files):
+        raise ConfigError("nanotx tokenizer compare: expected --corpus NAME, or files, and one of the two only.")
+    if files:
+        share = said.corpus.validation
+        return " ".join(files), *Files(validation=share, texts=tuple(map(read, files))).split()
+    table = {name: getattr(said.corpus, name) for name in fields(Corpus.find(said.pick_corpus))}
+    corpus: Corpus = from_table(Corpus, {"part": said.pick_corpus} | table, "corpus")
+    return said.pick_corpus, *corpus.split()

@@ -1,0 +1,354 @@
+"""Unigram against itself written slowly: every way to cut a piece, one by one."""
+
+import json
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from signing import signed
+
+from nanotx.errors import ConfigError, TextError, TokenizerError
+from nanotx.laws.texts import PRIMER
+from nanotx.tokenizers import _pruning, load
+from nanotx.tokenizers._lattice import Lattice
+from nanotx.tokenizers._pruning import LONGEST, expected, learn_scores, losses, scores_of, seeded, stretched
+from nanotx.tokenizers._substrings import Row, levels
+from nanotx.tokenizers._words import SPACED, cut
+from nanotx.tokenizers.unigram import Unigram, UnigramCodec
+
+few_letters = st.text("abc", min_size=1, max_size=8)
+several_pieces = st.dictionaries(
+    few_letters | st.text("ab \n\0é", min_size=1, max_size=6), st.integers(1, 5), min_size=1
+)
+
+
+def ways(piece, tokens):
+    """Every way to cut a piece into tokens."""
+    if not piece:
+        yield []
+    for end in range(1, len(piece) + 1):
+        if piece[:end] in tokens:
+            yield from ([piece[:end], *rest] for rest in ways(piece[end:], tokens))
+
+
+def score_of(way, scores):
+    """From left to right, as all sums of scores are."""
+    total = 0.0
+    for token in way:
+        total += scores[token]
+    return total
+
+
+def slow_counts(pieces, longest, least):
+    """How often each substring occurs, of those that occur often enough, and every character."""
+    counts = Counter()
+    for piece, count in pieces.items():
+        for start in range(len(piece)):
+            for end in range(start + 1, min(start + longest, len(piece)) + 1):
+                counts[piece[start:end]] += count
+    return {token: count for token, count in counts.items() if len(token) == 1 or count >= least}
+
+
+def slow_expected(pieces, scores):
+    """Each way's tokens, by the way's share of all."""
+    found = dict.fromkeys(scores, 0.0)
+    for piece, count in pieces.items():
+        weights = {tuple(way): math.exp(score_of(way, scores)) for way in ways(piece, scores)}
+        for way, weight in weights.items():
+            for token in way:
+                found[token] += count * weight / sum(weights.values())
+    return found
+
+
+@st.composite
+def vocabularies(draw, letters="abc"):
+    """Tokens with scores: all letters and some longer ones."""
+    longer = draw(st.lists(st.text(letters, min_size=2, max_size=4), max_size=12, unique=True))
+    tokens = [*letters, *longer]
+    # few values, so that there are ties, and sums of them are exact
+    numbers = st.sampled_from([-1.0, -2.0, -2.5, -3.0, -4.0])
+    return dict(zip(tokens, draw(st.lists(numbers, min_size=len(tokens), max_size=len(tokens))), strict=True))
+
+
+def lattice_of(scores, unknown=None):
+    return Lattice({token: (score, one) for one, (token, score) in enumerate(scores.items())}, unknown)
+
+
+@given(scores=vocabularies(), piece=few_letters)
+def test_the_likeliest_way_is_the_best_of_all_and_ends_in_the_longest_token(scores, piece):
+    names = list(scores)
+    best = [names[one] for one in lattice_of(scores).best(piece)]
+    assert "".join(best) == piece
+    top = max(score_of(way, scores) for way in ways(piece, scores))
+    tied = [way for way in ways(piece, scores) if score_of(way, scores) == top]
+    assert best == max(tied, key=lambda way: [len(token) for token in reversed(way)])
+
+
+@given(
+    scores=vocabularies("ab"), piece=st.text("ab", min_size=1, max_size=5), alpha=st.sampled_from([0.0, 0.3, 1.0, 2.0])
+)
+def test_a_way_is_drawn_as_often_as_it_is_likely(scores, piece, alpha):
+    names, lattice, dice, draws = list(scores), lattice_of(scores), np.random.default_rng(0), 2000
+    weights = {tuple(way): math.exp(alpha * score_of(way, scores)) for way in ways(piece, scores)}
+    drawn = Counter(tuple(names[one] for one in lattice.drawn(piece, dice, alpha)) for _ in range(draws))
+    assert drawn.keys() <= weights.keys()
+    for way, weight in weights.items():
+        share = weight / sum(weights.values())
+        assert abs(drawn[way] / draws - share) < 5 * math.sqrt(share * (1 - share) / draws) + 2 / draws
+
+
+@given(pieces=several_pieces, longest=st.integers(1, 6), least=st.integers(1, 6))
+def test_each_substring_is_counted_and_numbered_in_the_order_of_code_points(pieces, longest, least):
+    row, found, counts = Row(pieces), {}, slow_counts(pieces, longest, least)
+    for length, level in enumerate(levels(row, longest, least), 1):
+        names = {}
+        for at, number in enumerate(level.at.tolist()):
+            if number >= 0:
+                assert names.setdefault(number, row.text[at : at + length]) == row.text[at : at + length]
+        assert [names[number] for number in sorted(names)] == sorted(names.values())
+        found |= {names[number]: count for number, count in enumerate(level.counts.tolist())}
+    assert found == counts
+
+
+@given(pieces=several_pieces, wanted=st.integers(1, 3), least=st.integers(1, 3))
+def test_the_seeds_are_the_characters_and_the_best_by_count_times_length(pieces, wanted, least):
+    field, possible = seeded(pieces, wanted, least)
+    counts = slow_counts(pieces, LONGEST, least)
+    letters = sorted(token for token in counts if len(token) == 1)
+    others = [token for token in counts if len(token) > 1]
+    others.sort(key=lambda token: (-counts[token] * len(token), -len(token), token))
+    assert field.tokens() == letters + others[: _pruning.SEEDS * wanted]
+    assert possible == len(counts) and field.letters == len(letters)
+    assert _pruning._occurrences(field).tolist() == [counts[token] for token in field.tokens()]
+
+
+@given(pieces=several_pieces, seed=st.integers(0, 99))
+def test_expected_counts_are_those_over_every_way(pieces, seed):
+    field, _ = seeded(pieces, 2, 1)
+    scores = np.log(np.random.default_rng(seed).dirichlet(np.ones(len(field.sizes))))
+    slow = slow_expected(pieces, dict(zip(field.tokens(), scores.tolist(), strict=True)))
+    assert np.allclose(expected(field, scores), list(slow.values()))
+
+
+@given(pieces=several_pieces, seed=st.integers(0, 99))
+def test_a_loss_is_how_often_a_token_is_expected_times_what_cutting_it_otherwise_costs(pieces, seed):
+    field, _ = seeded(pieces, 2, 1)
+    dice = np.random.default_rng(seed)
+    scores, counts = np.log(dice.dirichlet(np.ones(len(field.sizes)))), dice.random(len(field.sizes))
+    by_token = dict(zip(field.tokens(), scores.tolist(), strict=True))
+    for token, count, loss in zip(by_token, counts, losses(field, scores, counts), strict=True):
+        others = {other: score for other, score in by_token.items() if other != token}
+        if len(token) == 1:
+            assert loss == math.inf
+        else:
+            otherwise = max(score_of(way, others) for way in ways(token, others))
+            assert math.isclose(loss, count * (by_token[token] - otherwise), rel_tol=1e-9, abs_tol=1e-12)
+
+
+@given(pieces=several_pieces, data=st.data())
+def test_a_pruned_field_is_that_of_the_tokens_left(pieces, data):
+    field, _ = seeded(pieces, 2, 1)
+    alive = np.array([token < field.letters or data.draw(st.booleans()) for token in range(len(field.sizes))])
+    left = field.kept(alive)
+    assert left.tokens() == [token for token, lives in zip(field.tokens(), alive, strict=True) if lives]
+    scores = dict.fromkeys(left.tokens(), -1.0)
+    assert np.allclose(expected(left, np.array(list(scores.values()))), list(slow_expected(pieces, scores).values()))
+
+
+@given(pieces=several_pieces, rounds=st.integers(1, 4))
+def test_the_texts_become_no_less_likely_in_a_round_of_em(pieces, rounds):
+    def likelihood(scores):
+        named = dict(zip(field.tokens(), scores.tolist(), strict=True))
+        return sum(
+            count * math.log(sum(math.exp(score_of(way, named)) for way in ways(piece, named)))
+            for piece, count in pieces.items()
+        )
+
+    field, _ = seeded(pieces, 2, 1)
+    scores = scores_of(_pruning._occurrences(field))
+    for _ in range(rounds):
+        better = scores_of(expected(field, scores))
+        # what keeps a faint token's score takes a little from the others
+        assert likelihood(better) >= likelihood(scores) - 0.02 * len(scores)
+        scores = better
+
+
+@given(pieces=several_pieces, wanted=st.integers(1, 30), least=st.integers(1, 3))
+def test_what_is_learned_is_of_the_size_asked_for_and_holds_every_character(pieces, wanted, least):
+    scores, possible = learn_scores(pieces, wanted, least)
+    letters = set("".join(pieces))
+    assert possible == len(slow_counts(pieces, LONGEST, least))
+    assert len(scores) == max(len(letters), min(wanted, possible)) and letters <= scores.keys()
+    assert list(scores.items()) == sorted(scores.items(), key=lambda item: (-item[1], item[0]))
+    assert abs(sum(map(math.exp, scores.values())) - 1) < 1e-4
+    assert learn_scores(dict(reversed(pieces.items())), wanted, least) == (scores, possible)
+
+
+@given(pieces=several_pieces)
+def test_pruning_drops_the_tokens_of_the_least_loss(pieces):
+    field, _ = seeded(pieces, 10**6, 1)
+    size = len(field.sizes)
+    wanted = max(int(size * _pruning.KEPT), field.letters)  # so that it prunes once
+    counts = _pruning._occurrences(field)
+    for _ in range(_pruning.ROUNDS):
+        counts = expected(field, scores_of(counts))
+    loss = dict(zip(field.tokens(), losses(field, scores_of(counts), counts).tolist(), strict=True))
+    kept, _ = learn_scores(pieces, wanted, 1)
+    dropped = [loss[token] for token in loss if token not in kept]
+    assert len(dropped) == size - wanted and max(dropped, default=0.0) <= min(loss[token] for token in kept)
+
+
+def test_words_that_recur_become_tokens_with_the_space_before_them():
+    codec = Unigram(vocab_size=40).learn([PRIMER * 3])
+    assert {" the", " is"} <= set(codec.tokens)
+    assert [codec.tokens[one] for one in codec.encode(" is the sun.")][:2] == [" is", " the"]
+    assert codec.scores[0] == max(codec.scores) and codec.vocab_size == 40
+
+
+def test_a_long_piece_is_learned_from_in_stretches():
+    assert stretched({"a" * 300: 2, "a" * 44: 1, "b": 1}) == {"a" * 128: 4, "a" * 44: 3, "b": 1}
+
+
+@pytest.mark.parametrize("letters", ["a" * 100_000, "abcde" * 20_000, " " * 100_000, "é\u0301" * 50_000])
+def test_a_long_run_without_a_border_is_learned_and_encoded_and_sampled(letters):
+    codec = Unigram(vocab_size=len(set(letters)) + 5).learn([letters])
+    ids = codec.encode(letters)
+    assert codec.decode(ids) == letters and len(ids) < 0.6 * len(letters)
+    assert max(map(len, codec.tokens)) <= LONGEST
+    few = letters[:5000]
+    assert codec.decode(codec.sample(few, np.random.default_rng(0), 0.5)) == few
+
+
+def test_a_long_run_of_random_letters_is_learned_in_bounded_memory():
+    dice = np.random.default_rng(0)
+    letters = "".join(chr(97 + one) for one in dice.integers(0, 26, 20_000))
+    codec = Unigram(vocab_size=300).learn([letters])
+    assert codec.decode(codec.encode(letters)) == letters
+
+
+def test_sampling_gives_the_text_back_and_the_likeliest_cut_at_a_high_alpha():
+    codec, dice = Unigram(vocab_size=60).learn([PRIMER * 2]), np.random.default_rng(1)
+    drawn = {tuple(codec.sample(PRIMER, dice, 0.2).tolist()) for _ in range(20)}
+    assert len(drawn) > 3 and {codec.decode(ids) for ids in drawn} == {PRIMER}
+    assert codec.sample(PRIMER, dice, 1e4).tolist() == codec.encode(PRIMER).tolist()
+    again = [codec.sample(PRIMER, np.random.default_rng(7)).tolist() for _ in range(2)]
+    assert again[0] == again[1] and codec.sample("", dice).tolist() == []
+
+
+def test_sampling_says_what_it_cannot():
+    codec, dice = Unigram(vocab_size=3).learn(["abc"]), np.random.default_rng(1)
+    for alpha in (-0.5, math.nan, math.inf):
+        with pytest.raises(ConfigError, match="unigram: alpha: expected a number of at least 0, got"):
+            codec.sample("abc", dice, alpha)
+    with pytest.raises(TextError, match=r"unigram: 'd' \(U\+0064\) at offset 1 is none of the 3 characters"):
+        codec.sample("ad", dice)
+    composing = Unigram(vocab_size=2, nfc=True).learn(["ée\u0301e"])
+    assert composing.decode(composing.sample("e\u0301e", dice)) == "ée"
+
+
+def test_an_unknown_character_is_refused_where_it_stands():
+    codec = Unigram(vocab_size=4).learn(["ab b"])
+    with pytest.raises(TextError, match=r"unigram: 'x' \(U\+0078\) at offset 4 is none of the 3 characters that were"):
+        codec.encode("ab bx\ud800")
+    with pytest.raises(TextError, match=r"unigram: lone surrogate U\+D800 at offset 1"):
+        codec.encode("a\ud800x")
+
+
+def test_a_run_of_unknown_characters_becomes_one_unk():
+    codec = Unigram(vocab_size=6, unknown=True).learn(["abab b"])
+    assert codec.decode(codec.encode("abxyab z b")) == "ab<unk>ab <unk> b"
+    assert codec.decode(codec.encode("xx")) == "<unk>" and not codec.keeps("x") and codec.keeps("ab")
+    assert codec.decode(codec.sample("xabx", np.random.default_rng(0))) == "<unk>ab<unk>"
+    with pytest.raises(TextError, match=r"unigram: lone surrogate U\+D800 at offset 2"):
+        codec.encode("xa\ud800")
+
+
+@given(scores=vocabularies("ab"), piece=st.text("abxy", max_size=10))
+def test_unknown_characters_leave_the_cut_of_the_others_as_it_was(scores, piece):
+    lattice = lattice_of(scores, unknown=99)
+    slow, at = [], 0
+    while at < len(piece):
+        end = at
+        while end < len(piece) and (piece[end] in "ab") == (piece[at] in "ab"):
+            end += 1
+        slow += lattice.best(piece[at:end]) if piece[at] in "ab" else [99]
+        at = end
+    assert np.frombuffer(lattice(piece), np.int32).tolist() == slow
+
+
+def test_sizes_that_cannot_be_are_told_with_those_that_can():
+    text = ["ab ab"]
+    with pytest.raises(TokenizerError, match=r"vocab_size=2 is too small: these texts need at least 3, for each char"):
+        Unigram(vocab_size=2).learn(text)
+    with pytest.raises(
+        TokenizerError, match=r"cannot be reached: these texts allow 6; try --tokenizer.vocab-size 6, or"
+    ):
+        Unigram(vocab_size=7).learn(text)
+    with pytest.raises(TokenizerError, match=r"these texts allow 6 of min_frequency=2"):
+        Unigram(vocab_size=7, min_frequency=2, unknown=True, specials=("<|x|>",)).learn(text)
+    for size in (3, 4, 5, 6):
+        assert Unigram(vocab_size=size).learn(text).vocab_size == size
+    with pytest.raises(TokenizerError, match="unigram: an empty text has no words"):
+        Unigram().learn(iter([]))
+    with pytest.raises(TextError, match=r"unigram: lone surrogate U\+D800 at offset 1"):
+        Unigram().learn(["a\ud800"])
+    with pytest.raises(ConfigError, match="vocab_size: expected a number of at least 3, got 2"):
+        Unigram(vocab_size=2, unknown=True, specials=("<|x|>",))
+
+
+@given(several=st.lists(st.text("ab \n\0\x85\u2028\u0301", max_size=30)))
+def test_learning_is_blind_to_the_order_of_texts_and_reads_them_once(several):
+    def learn(texts):
+        try:
+            return Unigram(vocab_size=9).learn(texts)
+        except TokenizerError as error:
+            return str(error)
+
+    assert learn(several) == learn(one for one in several) == learn(several[::-1])
+
+
+def test_nothing_is_learned_across_texts_or_specials():
+    with pytest.raises(TokenizerError, match="these texts allow 7;"):  # a, b, c, d, ab, cd and the special
+        Unigram(vocab_size=20, specials=("<|x|>",)).learn(["ab<|x|>cd", "ab", "cd"])
+
+
+@given(learned=st.text(min_size=1), data=st.data())
+def test_any_text_of_the_characters_that_were_learned_comes_back(learned, data):
+    assume(cut(SPACED, learned))
+    codec = Unigram(vocab_size=len(set(learned))).learn([learned])
+    text = data.draw(st.text(learned))
+    assert codec.decode(codec.encode(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"tokens": ["a", "a"]}, "unigram: token 1: 'a' is there twice"),
+        ({"tokens": ["a", "ab"]}, "unigram: 'ab' is a token and 'b' is none; expected all its characters"),
+        ({"tokens": ["a", "a" * 257]}, "unigram: token 1: expected at most 256 characters, got 257"),
+        ({"tokens": [], "scores": []}, "unigram: expected at least one token, got none"),
+        ({"scores": [0.5]}, "unigram: 1 scores for 2 tokens; expected one each"),
+        ({"scores": [0.5, math.nan]}, r"unigram: score 1: expected a number from -1e\+06 to 1e\+06, got nan"),
+        ({"scores": [0.5, -1e300]}, r"unigram: score 1: .*got -1e\+300"),
+        ({"scores": [0.5, 1]}, r"unigram: scores: expected list\[float\]"),
+        ({"regex": "."}, r"unigram: regex: expected .*, got '\.'"),
+        ({"ids": [1, 1]}, "unigram: id 1 is given to b'a' and to b'aa'"),
+        ({"specials": {"": 2}}, "unigram: specials: ''"),
+    ],
+)
+def test_a_file_with_a_flaw_is_refused(changes, message, tmp_path):
+    path = tmp_path / "mine.json"
+    Unigram(vocab_size=2).learn(["aa"]).save(path)
+    table = json.loads(path.read_text(encoding="utf-8")) | {"tokens": ["a", "aa"]} | changes
+    path.write_text(json.dumps(signed(table)), encoding="utf-8")
+    with pytest.raises(TokenizerError, match=message):
+        load(path)
+
+
+def test_a_codec_with_ids_of_its_own_uses_them():
+    codec = UnigramCodec(("a", "b", "ab"), (-2.0, -2.0, -1.0), ids=(7, 0, 3))
+    assert codec.encode("aab").tolist() == [7, 3] and codec.decode([7, 3]) == "aab" and codec.vocab_size == 8
+    assert codec.sample("aab", np.random.default_rng(0), 1e3).tolist() == [7, 3]
