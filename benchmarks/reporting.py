@@ -96,3 +96,45 @@ def show(machine: Row, rows: Sequence[Row], about: str) -> None:
 
 FIGURES = {"median_ms": ".3f", "iqr_ms": ".3f", "tokens_per_second": ",.0f", "memory_mb": ",.1f", "ratio": ".3f"}
 LAW_STYLE = {True: "green", False: "bold red"}
+
+
+def show_tokenizers(machine: Row, rows: Sequence[Row]) -> None:
+    """The figures of `tokenization.py`; what broke a law, or gave other ids, is told below them."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 160
+    console.print(Text(f"{machine['cpu']}, {machine['cores']} cores"))
+    table = Table(caption=TOKENIZERS, caption_justify="left")
+    for name in ("task", "name", "text"):
+        table.add_column(name)
+    for name in ("MB", "ids", "threads", "state", "ms", "iqr", "MB/s", "x", "of", "hits", "memory"):
+        table.add_column(name, justify="right")
+    group: tuple[object, ...] = ()
+    for row in rows:
+        here = tuple(row[key] for key in ("task", "text", "megabytes", "vocab_size", "state"))
+        if group and here != group:
+            table.add_section()
+        group = here
+        figures = [row[key] if row[key] is None else format(row[key], style) for key, style in SPEEDS.items()]
+        rate, ratio, hits, memory = figures[2:]
+        about = [row["task"], row["name"], row["text"], f"{row['megabytes']:.1f}", str(row["vocab_size"])]
+        cells = [*about, str(row["threads"]), row["state"], *figures[:2], rate, ratio, row["reference"], hits, memory]
+        table.add_row(*("-" if one is None else one for one in cells))
+    console.print(table)
+    for text in dict.fromkeys(f"{row['task']}, {row['text']}: {row['laws']}" for row in rows if row["laws"] != PASS):
+        console.print(Text(text, "red"), soft_wrap=True)
+
+
+SPEEDS = {
+    "median_ms": ",.1f",
+    "iqr_ms": ",.1f",
+    "megabytes_per_second": ",.1f",
+    "ratio": ".2f",
+    "hits": ".1%",
+    "memory_mb": ",.0f",
+}
+TOKENIZERS = (
+    "ms: median, and iqr how wide the middle half lies. x: how long it takes in times of the one named beside it. "
+    "cold: all that is remembered empty, warm: after the same text. hits: parts of the text that were remembered. "
+    "memory: the most MB above an empty process."
+)

@@ -257,6 +257,10 @@ def test_a_wrong_table_of_ranks_is_refused(change, said):
 
 # Files, by their paths.
 
+# The library would end the process at this one.
+PREFIXED = b"""{"model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": [["a", "b"]],
+"continuing_subword_prefix": "##"}}"""
+
 
 def test_a_recipe_takes_a_librarys_file_by_its_path(tmp_path, ranks):
     file = tmp_path / "tokenizer.json"
@@ -279,6 +283,7 @@ def test_a_recipe_takes_a_librarys_file_by_its_path(tmp_path, ranks):
         (b'{"model": {}}', "the library cannot read this tokenizer"),
         (b'{"model": {"type": "BPE", "vocab": {}, "merges": [["a", "b"]]}}', "the library cannot read this tokenizer"),
         (b'{"model": {"type": "WordLevel", "vocab": {"a": 4000000000}, "unk_token": "a"}}', "id 4000000000: expected"),
+        (PREFIXED, "model: merge 0: expected '##' at the beginning of the second half, got"),
         (b'{"model": {"a": ' + b"[" * 5000, "this is not a tokenizer in JSON"),
     ],
 )
@@ -309,7 +314,7 @@ def test_a_changed_tokenizer_json_gives_a_codec_or_an_error_of_ours(data):
         if data.draw(st.booleans()):
             del inside[key]
         else:
-            inside[key] = data.draw(st.sampled_from(WRONG))
+            inside[key] = copy.deepcopy(data.draw(st.sampled_from(WRONG)))
         break
     try:
         codec = Huggingface.read({"tokenizer": json.loads(json.dumps(table))})

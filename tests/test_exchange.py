@@ -543,7 +543,7 @@ def test_a_changed_file_gives_a_tokenizer_or_an_error_of_ours(data):
             if data.draw(st.booleans()):
                 del inside[place[-1]]
             else:
-                inside[place[-1]] = data.draw(st.sampled_from(WRONG))
+                inside[place[-1]] = copy.deepcopy(data.draw(st.sampled_from(WRONG)))
         except (KeyError, IndexError, TypeError):  # the first change took the second one's place away
             continue
     try:

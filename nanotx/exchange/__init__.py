@@ -5,29 +5,14 @@ with the part that lets the library itself do it.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from nanotx.errors import ConfigError, TokenizerError, did_you_mean
+from nanotx.exchange._outcome import Exported as Exported
+from nanotx.exchange._outcome import Imported as Imported
 from nanotx.tokenizers import Codec
 
 FORMATS = ("huggingface", "tiktoken")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Imported:
-    """A codec that came from elsewhere, and what should be known about it."""
-
-    codec: Codec
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Exported:
-    """The files that were written, and what should be known about them."""
-
-    files: tuple[Path, ...]
-    notes: tuple[str, ...] = ()
 
 
 def read_tokenizer(path: Path, pattern: str = "", specials: Sequence[str] = ()) -> Imported:

@@ -6,7 +6,7 @@ from typing import Any
 
 from nanotx.errors import ConfigError, TokenizerError
 from nanotx.exchange._pipeline import REMEDY
-from nanotx.tokenizers.bpe import BpeCodec
+from nanotx.tokenizers.bpe import Bpe, BpeCodec
 from nanotx.tokenizers.huggingface import CHARACTERS, from_printable
 
 Pair = tuple[int, int]
@@ -84,3 +84,12 @@ def halves(where: str, index: int, merge: Any) -> tuple[str, str]:
     if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(one, str) and one for one in pair):
         raise TokenizerError(f"{where}: merge {index}: expected a pair of tokens, got {brief(merge)}.")
     return pair[0], pair[1]
+
+
+def regex_of(pattern: str) -> str:
+    """The regex of a pattern's name; one of the user's own is checked, and stands for itself.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    return Bpe(vocab_size=256, pattern=pattern).learn([]).source

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from nanotx.errors import TokenizerError
-from nanotx.exchange._byte_level import codec_of
+from nanotx.exchange._byte_level import codec_of, regex_of
 from nanotx.exchange._pipeline import Table, kept, normal_form, only, pipeline, refused, specials_of, split, steps
 from nanotx.exchange._portable import check_portable
 from nanotx.exchange._ranks import merges_of
 from nanotx.tokenizers import Codec
-from nanotx.tokenizers.bpe import Bpe, BpeCodec
+from nanotx.tokenizers.bpe import BpeCodec
 from nanotx.tokenizers.byte import ByteCodec
 from nanotx.tokenizers.huggingface import CHARACTERS, to_printable
 
@@ -99,7 +99,7 @@ def regex_before(table: Any) -> str:
     level = {"type": ("ByteLevel",), "add_prefix_space": (False,), "trim_offsets": (True, False)}
     if len(parts) == 1 and parts[0].get("type") == "ByteLevel":
         one = kept("pre_tokenizer", parts[0], level | {"use_regex": (True, False)})
-        return known("gpt2") if one["use_regex"] else WHOLE
+        return regex_of("gpt2") if one["use_regex"] else WHOLE
     kinds = [part.get("type") for part in parts]
     if kinds != ["Split", "ByteLevel"]:
         raise refused("pre_tokenizer", f"expected a Split and a ByteLevel, or a ByteLevel alone, got {kinds}")
@@ -111,14 +111,9 @@ def regex_before(table: Any) -> str:
     if type(pattern) is not str:
         raise TokenizerError("pre_tokenizer: pattern: expected a regex.")
     ways = [("Isolated", False)]
-    if pattern in (known("gpt2"), known("gpt4")):  # which leave nothing out
+    if pattern in (regex_of("gpt2"), regex_of("gpt4")):  # which leave nothing out
         ways.append(("Removed", True))
     if (cut["behavior"], cut["invert"]) not in ways:
         raise refused("pre_tokenizer", f"behavior={cut['behavior']!r} with invert={cut['invert']} is no plain cut")
     check_portable("pre_tokenizer", pattern)
     return pattern
-
-
-def known(pattern: str) -> str:
-    """The regex that a name stands for."""
-    return Bpe(vocab_size=256, pattern=pattern).learn([]).source

@@ -7,6 +7,7 @@ Replace and a Fuse give the text back.
 
 from collections.abc import Iterable
 from reprlib import repr as brief
+from typing import Any
 
 import regex
 
@@ -67,7 +68,7 @@ def read(table: Table) -> Codec:
     return codec
 
 
-def check_decoder(table: Table | None, allowed: list[list[Table]]) -> None:
+def check_decoder(table: Any, allowed: list[list[Table]]) -> None:
     """Check that a decoder is one of these, so that a text comes back to the letter.
 
     Raises:

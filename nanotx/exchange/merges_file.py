@@ -11,9 +11,8 @@ import hashlib
 from pathlib import Path
 
 from nanotx.errors import TokenizerError
-from nanotx.exchange import Imported
-from nanotx.exchange._byte_level import codec_of
-from nanotx.exchange.rank_file import regex_of
+from nanotx.exchange._byte_level import codec_of, regex_of
+from nanotx.exchange._outcome import Imported
 from nanotx.tokenizers.huggingface import read_json
 
 PAIRS = {"encoder.json": "vocab.bpe", "vocab.json": "merges.txt"}

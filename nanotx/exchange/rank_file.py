@@ -11,11 +11,12 @@ from itertools import pairwise
 from pathlib import Path
 
 from nanotx.errors import ConfigError, TokenizerError
-from nanotx.exchange import Exported, Imported
+from nanotx.exchange._byte_level import regex_of
+from nanotx.exchange._outcome import Exported, Imported
 from nanotx.exchange._ranks import merges_of
 from nanotx.files import publish
 from nanotx.tokenizers import Codec
-from nanotx.tokenizers.bpe import Bpe, BpeCodec
+from nanotx.tokenizers.bpe import BpeCodec
 from nanotx.tokenizers.byte import ByteCodec
 from nanotx.tokenizers.tiktoken import lines_of, published, read_ranks
 
@@ -60,15 +61,6 @@ def codec_of(where: str, ranks: Mapping[bytes, int], pattern: str, specials: Map
     merges = merges_of(where, tokens)
     plain = ids == list(range(len(ids)))
     return BpeCodec(tuple(merges), regex_of(pattern), specials, ids=() if plain else tuple(ids))
-
-
-def regex_of(pattern: str) -> str:
-    """The regex of a pattern's name; one of the user's own is checked, and stands for itself.
-
-    Raises:
-        ConfigError: it is neither.
-    """
-    return Bpe(vocab_size=256, pattern=pattern).learn([]).source
 
 
 def write(codec: Codec, path: Path) -> Exported:

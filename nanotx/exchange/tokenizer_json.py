@@ -13,7 +13,8 @@ from reprlib import repr as brief
 from typing import Any
 
 from nanotx.errors import TokenizerError
-from nanotx.exchange import Exported, Imported, _json_bpe, _json_char, _json_unigram, _json_wordpiece
+from nanotx.exchange import _json_bpe, _json_char, _json_unigram, _json_wordpiece
+from nanotx.exchange._outcome import Exported, Imported
 from nanotx.exchange._pipeline import Table, check_after, kept, refused
 from nanotx.files import publish
 from nanotx.tokenizers import UNKNOWN, Codec

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from reprlib import repr as brief
 from typing import Any
 
 import numpy as np
@@ -131,6 +132,7 @@ class HuggingfaceCodec(Codec):
             from tokenizers import Tokenizer as Library
         except ImportError:
             raise missing("tokenizers") from None
+        check_sound(self.described)
         with tried("huggingface: the library cannot read this tokenizer"):
             library = Library.from_str(json.dumps(self.described))
             library.no_truncation()
@@ -174,6 +176,26 @@ def learned(idea: Huggingface, texts: Iterable[str]) -> dict[str, Any]:
 def _whole(text: str) -> str:
     utf8("huggingface", text)
     return text
+
+
+def check_sound(described: Mapping[str, Any]) -> None:
+    """Refuse what makes the library end the process: merges whose second half does not begin with the prefix it should.
+
+    Raises:
+        TokenizerError: there is such a merge.
+    """
+    model = described.get("model")
+    prefix = model.get("continuing_subword_prefix") if isinstance(model, dict) else None
+    merges = model.get("merges") if isinstance(model, dict) and isinstance(prefix, str) else None
+    for index, merge in enumerate(merges if isinstance(merges, list) else ()):
+        last = (
+            merge.split(" ")[-1] if isinstance(merge, str) else merge[-1] if isinstance(merge, list) and merge else ""
+        )
+        if not isinstance(last, str) or not last.startswith(str(prefix)):
+            raise TokenizerError(
+                f"huggingface: model: merge {index}: expected {prefix!r} at the beginning of the second half, "
+                f"got {brief(merge)}."
+            )
 
 
 def kinds_of(described: Mapping[str, Any], step: str, steps: str) -> list[str]:

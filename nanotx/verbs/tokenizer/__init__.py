@@ -16,6 +16,8 @@ nanotx tokenizer encode TOKENIZER [FILE]     ids as decimal numbers; standard in
 nanotx tokenizer decode TOKENIZER [FILE]     ids back to text, byte for byte
 nanotx tokenizer show TOKENIZER [FILE] [--text TEXT] [--html PATH]     its tokens in colours, with their ids
 nanotx tokenizer compare --corpus NAME|FILE... [--tokenizers char,byte,bpe:512,...] [--json PATH] [--picture PATH]
+nanotx tokenizer export TOKENIZER --to huggingface|tiktoken PATH     the same ids by another library
+nanotx tokenizer import PATH [--out PATH] [--pattern NAME] [--specials NAME...]     and back
 
 KIND is one of {kinds}; TOKENIZER a path, or a name on the shelf.
 """
