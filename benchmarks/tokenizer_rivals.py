@@ -8,6 +8,7 @@ import numpy as np
 
 from nanotx.exchange.rank_file import ranks_of
 from nanotx.exchange.tokenizer_json import as_text, described
+from nanotx.tokenizers._compiled import loops
 from nanotx.tokenizers._patterns import NAMED
 from nanotx.tokenizers.bpe import Bpe, BpeCodec
 
@@ -46,6 +47,8 @@ def encoders(codec: BpeCodec) -> dict[str, Callable[[], Rival]]:
 def _nanotx(codec: BpeCodec) -> Rival:
     fresh = BpeCodec(codec.merges, codec.source)
     fresh._memory  # noqa: B018  the tables, as the others have theirs when they are built
+    if fast := loops(False):
+        fresh._engine(fast)
     return Rival(encode=fresh.ordinary, batch=fresh.encode_batch)
 
 

@@ -131,6 +131,7 @@ def encoding(plan: Plan, tell: Teller) -> list[Row]:
     """Encoding on one thread: cold, all that is remembered empty, and warm, after the same text."""
     verdict, rows, codec = judged(plan, "bpe"), list[Row](), vocabulary(plan)
     build = encoders(codec)
+    _compiled.loops(True)  # as the others were compiled before, too
     for text, size, texts in plan.passages():
         whole = "".join(texts)
         warm = {name: make() for name, make in build.items()}
@@ -169,11 +170,14 @@ def cold(makes: dict[str, Callable[[], Rival]], text: str, plan: Plan) -> Times:
 def share_of_hits(codec: BpeCodec, text: str, warm: bool) -> float:
     """How many of the text's parts were remembered, of all."""
     fresh = BpeCodec(codec.merges, codec.source)
+    memory: Any = fresh._memory
+    if fast := _compiled.loops(True):
+        memory = fresh._engine(fast)
     for _ in range(1 + warm):
-        before = fresh._memory.misses
+        before = memory.misses
         fresh.ordinary(text)
-    parts = len(fresh._splitter.parts(text))
-    return 1 - (fresh._memory.misses - before) / max(parts, 1)
+    parts = memory.parts // (1 + warm) if fast else len(fresh._splitter.parts(text))
+    return float(1 - (memory.misses - before) / max(parts, 1))
 
 
 def lookups(plan: Plan, tell: Teller) -> list[Row]:

@@ -7,11 +7,11 @@ from pathlib import Path
 from hypothesis import strategies as st
 
 from nanotx.laws.texts import PRIMER
+from nanotx.printable import to_printable
 from nanotx.tokenizers import Codec
 from nanotx.tokenizers.bpe import Bpe
 from nanotx.tokenizers.byte import Byte
 from nanotx.tokenizers.char import Char
-from nanotx.tokenizers.huggingface import to_printable
 from nanotx.tokenizers.unigram import Unigram
 from nanotx.tokenizers.wordpiece import WordPiece
 

@@ -6,15 +6,20 @@ import sys
 
 import numpy as np
 import pytest
+import regex
 import tiktoken
 from foreign import CODECS, END, LESSON, PRIMER, known, texts
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiktoken_ext import openai_public
 
 from nanotx.errors import ConfigError, TextError, TokenizerError
 from nanotx.exchange import write_tokenizer
 from nanotx.exchange.tokenizer_json import described, understood
 from nanotx.tokenizers import StreamingDecoder, Tokenizer, load
+from nanotx.tokenizers._patterns import source_of
+from nanotx.tokenizers._published import KNOWN
+from nanotx.tokenizers._splitting import Splitter
 from nanotx.tokenizers.huggingface import Huggingface, HuggingfaceCodec
 from nanotx.tokenizers.tiktoken import Tiktoken, TiktokenCodec
 from tokenizers import Tokenizer as Library
@@ -107,6 +112,18 @@ def test_what_is_lost_is_known():
     assert READ["bert"].encode("a[SEP]a", ["[SEP]"]).tolist()[1] == 2 != READ["bert"].encode("a[SEP]a").tolist()[1]
     with pytest.raises(TextError, match="huggingface: id 99999 at index 0 is out of range"):
         StreamingDecoder(READ["t5"]).push(99999)
+
+
+def test_what_the_library_cannot_encode_is_said_with_its_place():
+    for kind in ("unigram without <unk>", "char"):
+        codec = HuggingfaceCodec(described(CODECS[kind]))
+        with pytest.raises(
+            TextError, match=r"huggingface: '\u6f23' \(U\+6F23\) at offset 4: up to there the library"
+        ) as caught:
+            codec.encode("soft\u6f23 light\u6f24")
+        assert "nk" in str(caught.value)  # what the library says
+    with pytest.raises(TokenizerError, match="huggingface: the special 'a' is written as a token is that the library"):
+        Huggingface(specials=("a",)).learn(LESSON)
 
 
 def test_words_that_the_file_adds_are_decoded_as_they_are_written():
@@ -253,6 +270,27 @@ def test_what_the_library_cannot_is_an_error_of_ours(ranks):
 def test_a_wrong_table_of_ranks_is_refused(change, said):
     with pytest.raises(TokenizerError, match=said):
         Tiktoken.read(RANKS.table() | change)
+
+
+@pytest.mark.parametrize("name", ["r50k_base", "p50k_base", "cl100k_base", "o200k_base"])
+def test_what_a_published_file_leaves_out_is_what_the_library_says(monkeypatch, name):
+    asked = {}
+
+    def fetch(url, expected_hash):
+        asked[url.rsplit("/", 1)[1]] = expected_hash
+        return {}
+
+    monkeypatch.setattr(openai_public, "load_tiktoken_bpe", fetch)
+    theirs = openai_public.ENCODING_CONSTRUCTORS[name]()
+    known = KNOWN[asked[f"{name}.tiktoken"]]
+    assert known.name == name and known.specials == theirs["special_tokens"]
+    ours, source = Splitter(source_of(known.pattern)), theirs["pat_str"].replace("$", r"\Z")
+
+    @given(text=texts)
+    def same(text):  # the library writes some of them otherwise, to be quicker
+        assert ours.pieces(text) == regex.findall(source, text)
+
+    same()
 
 
 # Files, by their paths.

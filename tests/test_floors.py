@@ -29,7 +29,7 @@ PLAN = """
      3  attention ffn sample checkpoint course spans
      2  norm position tokenizers corpus schedules data flags layers
      1  config text_files device linear past journal folder door signals layout
-     0  registry shapes shelf files penalty scripts columns
+     0  registry shapes shelf files penalty scripts columns printable
     -1  nanotx errors
 """
 

@@ -7,15 +7,19 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 import regex
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nanotx.laws.texts import texts
-from nanotx.tokenizers import _splitting
+from nanotx.tokenizers import _engine, _splitting, _table
 from nanotx.tokenizers._counting import count, count_parts
+from nanotx.tokenizers._engine import Engine, ranks_of
 from nanotx.tokenizers._learning import in_a_row, learn_merges
+from nanotx.tokenizers._memory import of_parts, of_pieces
+from nanotx.tokenizers._merging import merge_piece
 from nanotx.tokenizers._patterns import ASCII, NAMED
 from nanotx.tokenizers._splitting import BLANKS, LETTERS, Splitter
 from nanotx.tokenizers.bpe import Bpe
@@ -99,6 +103,7 @@ from nanotx.tokenizers._counting import count_parts
 from nanotx.tokenizers._learning import count_pieces, learn_merges
 from nanotx.tokenizers._patterns import NAMED
 from nanotx.tokenizers._splitting import Splitter
+from nanotx.tokenizers.bpe import BpeCodec
 
 rng = random.Random(0)
 words = ["".join(rng.choices("abcd", k=rng.randint(1, 9))) for _ in range(300)]
@@ -108,11 +113,18 @@ assert loops(False) is None
 slow = count_pieces([text], splitter)
 wanted = [(300, 1), (10**6, 3)]
 merges = [learn_merges(slow, *limits) for limits in wanted]
+codec = BpeCodec(tuple(merges[0]), NAMED["gpt2"])
+odd = "".join(map(chr, (*range(0x20, 0x500), *range(0x1F60, 0x3100), *range(0xAC00, 0xAD00)))) + "a" * 999 + " 一二三"
+samples = [text, odd, odd[::-1], " ".join(rng.choices(odd, k=9999)), "".join(rng.choices(" a\\n\\t1.é\\u3000", k=9999))]
+ids = [codec.encode(one).tolist() for one in samples]
+assert "_engines" not in vars(codec)
 fast = loops(True)
 assert fast is not None and loops(False) is fast
 assert count_parts(fast.count, text) == Counter(filter(None, splitter.parts(text)))
 assert slow == count_pieces([text], splitter)
 assert merges == [learn_merges(slow, *limits) for limits in wanted]
+assert ids == [codec.encode(one).tolist() for one in samples]
+assert "_engines" in vars(codec) and ids == [codec.encode(one).tolist() for one in samples]
 """
 
 
@@ -153,3 +165,76 @@ def test_nothing_is_learned_across_a_special_or_the_end_of_a_text():
     assert codec.encode("ab<|x|>", allowed_special={"<|x|>"}).tolist() == [256, 257]
     assert 257 not in codec.encode("ab<|x|>").tolist()
     assert codec.decode([256, 257]) == "ab<|x|>"
+
+
+# The compiled encoder, run by the interpreter.
+
+ODD = "aZ 1.\n\r\t\x0b\x1c'é\x85\xa0\u1680\u2003\u2010\u2028\u202f\u205f\u3000\u3001一\U0001f600\u0301"
+
+
+@named
+@given(text=st.text(st.sampled_from(ODD), max_size=30))
+def test_a_seam_between_bytes_is_the_border_of_a_piece(name, text):
+    data, splitter = np.frombuffer(text.encode("utf-8"), np.uint8), Splitter(NAMED[name])
+    ends = [at for at in range(1, len(data)) if _table.seam(data, at, _table.KINDS)]
+    parts = [bytes(data[low:high]).decode("utf-8") for low, high in itertools.pairwise([0, *ends, len(data)])]
+    assert [piece for part in parts for piece in splitter.pieces(part)] == splitter.pieces(text)
+
+
+def test_every_blank_but_no_other_character_keeps_a_space_behind_it():
+    for point in [*range(1, 0xD800), *range(0xE000, 0x11000)]:
+        data = np.frombuffer(f"xx{chr(point)} y".encode(), np.uint8)
+        blank = regex.fullmatch(r"\s", chr(point)) is not None
+        assert bool(_table.seam(data, len(data) - 2, _table.KINDS)) != blank, hex(point)
+
+
+MERGES = tuple(learn_merges({b"the": 5, b" then": 4, b"abab": 3, "é一".encode(): 2, b"aaaa": 2}, 12))
+
+
+def engine(monkeypatch, **sizes):
+    for name, size in sizes.items():
+        monkeypatch.setattr(_engine, name, size)
+    splitter = Splitter(NAMED["gpt4"])
+    slow = of_parts(splitter, of_pieces(MERGES))
+    fast = Engine(_table, splitter, MERGES)
+    return fast, lambda text: np.frombuffer(b"".join(map(slow.__getitem__, splitter.parts(text))), np.int32).tolist()
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"BLOCK": 64, "TEXT": 1 << 12},
+        {"BLOCK": 3, "RECORDS": 9, "TEXT": 1 << 12},  # forgets again and again
+        {"BLOCK": 5, "TEXT": 40},  # and here, for want of room for text
+        {"BLOCK": 64, "TEXT": 1 << 12, "LONGEST": 4},  # most pieces are long
+    ],
+)
+def test_the_engine_encodes_as_the_memory_does(sizes, monkeypatch):
+    fast, slow = engine(monkeypatch, **sizes)
+
+    @given(text=texts() | nasty | st.text(st.sampled_from(ODD)) | st.text(st.sampled_from("the nab é一"), max_size=90))
+    def same(text):
+        for _ in range(2):
+            assert fast.encode(text, text.encode("utf-8")).tolist() == slow(text)
+
+    same()
+
+
+def test_the_engine_grows_and_knows_what_it_has_met(monkeypatch):
+    fast, slow = engine(monkeypatch, BLOCK=64, TEXT=1 << 14)
+    text = " ".join(str(number).translate(str.maketrans("0123456789", "abcdefghij")) for number in range(700))
+    room = len(fast.table.records)
+    assert fast.encode(text, text.encode()).tolist() == slow(text)
+    assert (fast.parts, fast.misses) == (700, 700) and len(fast.table.records) > room
+    ids = fast.encode(text, text.encode())
+    assert (fast.parts, fast.misses) == (1400, 700) and ids.tolist() == slow(text)
+    assert ids.flags.writeable and ids.dtype == np.int32
+
+
+@given(piece=st.text("ab the é一", min_size=1, max_size=30))
+def test_a_piece_is_merged_in_rows_as_in_lists(piece):
+    data = piece.encode("utf-8")
+    ranks = ranks_of(MERGES, np.arange(256 + len(MERGES), dtype=np.int32))
+    row, became = np.zeros(99, np.int32), np.zeros(99, np.int32)
+    size = _table.merge(np.frombuffer(data, np.uint8), 0, len(data), ranks, row, became)
+    assert row[:size].tolist() == merge_piece(data, {pair: 256 + index for index, pair in enumerate(MERGES)})

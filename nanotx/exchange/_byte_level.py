@@ -6,8 +6,8 @@ from typing import Any
 
 from nanotx.errors import ConfigError, TokenizerError
 from nanotx.exchange._pipeline import REMEDY
+from nanotx.printable import CHARACTERS, from_printable
 from nanotx.tokenizers.bpe import Bpe, BpeCodec
-from nanotx.tokenizers.huggingface import CHARACTERS, from_printable
 
 Pair = tuple[int, int]
 

@@ -13,10 +13,10 @@ from nanotx.exchange._byte_level import codec_of, regex_of
 from nanotx.exchange._pipeline import Table, kept, normal_form, only, pipeline, refused, specials_of, split, steps
 from nanotx.exchange._portable import check_portable
 from nanotx.exchange._ranks import merges_of
+from nanotx.printable import CHARACTERS, to_printable
 from nanotx.tokenizers import Codec
 from nanotx.tokenizers.bpe import BpeCodec
 from nanotx.tokenizers.byte import ByteCodec
-from nanotx.tokenizers.huggingface import CHARACTERS, to_printable
 
 WHOLE = r"[\s\S]+"
 LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}

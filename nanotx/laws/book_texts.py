@@ -14,103 +14,41 @@ from nanotx.errors import LawBroken, TextError
 from nanotx.laws.corpora import splits
 from nanotx.laws.elsewhere import learns_elsewhere
 from nanotx.laws.law import Case, Law, Where
+from nanotx.laws.lesson_case import (
+    Filed,
+    Lesson,
+    Named,
+    Refused,
+    Row,
+    draw_cut,
+    draw_filed,
+    draw_lesson,
+    draw_named,
+    draw_refused,
+    draw_row,
+)
 from nanotx.laws.strategies import Drawn, ideas
-from nanotx.laws.text import exact_bytes, learns_alike, lossless, refuses_ids, refuses_text, saved_and_loaded, streams
-from nanotx.laws.texts import PRIMER, changed, learned, lessons, texts
-from nanotx.tokenizers import Codec, Tokenizer
+from nanotx.laws.stretches import cut_anywhere, learns_in_blocks, specials_by_name
+from nanotx.laws.text import (
+    exact_bytes,
+    learns_alike,
+    lossless,
+    own_digest,
+    refuses_ids,
+    refuses_text,
+    saved_and_loaded,
+    streams,
+)
+from nanotx.laws.texts import PRIMER, changed, texts
 
 # Tokenizers.
-
-
-@dataclass(frozen=True, kw_only=True)
-class Lesson(Case):
-    """A tokenizer, what it learns from, and a text for what it has learned."""
-
-    taught: tuple[str, ...] = (PRIMER,)
-    text: str = ""
-
-    @property
-    def codec(self) -> Codec:
-        """What was learned."""
-        return learned(self.idea, self.taught)
-
-    @property
-    def accepted(self) -> str:
-        """The text; where it is refused, the last that was learned from."""
-        try:
-            self.codec.encode(self.text)
-        except TextError:
-            return self.taught[-1]
-        return self.text
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row(Lesson):
-    """The same, and ids put in among those of the text."""
-
-    ids: tuple[int, ...] = ()  # modulo vocab_size
-    at: int = 0  # where among the text's
-
-    @property
-    def row(self) -> list[int]:
-        """The text's ids, broken apart by others."""
-        ids = self.codec.encode(self.accepted).tolist()
-        return [*ids[: self.at], *(one % self.codec.vocab_size for one in self.ids), *ids[self.at :]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Refused(Lesson):
-    """The same, with half a character put into the text, and an id that there is not."""
-
-    half: int = 0xD800  # the code point
-    at: int = 0  # its offset, and the id's index
-    beyond: int = 0  # the id: so far beyond the last, or below 0
-
-    @property
-    def broken(self) -> str:
-        """The text with half a character in it."""
-        return self.text[: self.at] + chr(self.half) + self.text[self.at :]
-
-    @property
-    def ids(self) -> list[list[int]]:
-        """Rows of ids, the last of each out of range."""
-        size = self.codec.vocab_size
-        wrong = (-1, size, self.beyond if self.beyond < 0 else size + self.beyond)
-        return [[0] * self.at + [one] for one in wrong]
-
-
-places = st.integers(0, 40)
-
-
-@st.composite
-def draw_lesson(draw: Drawn, part: type[Tokenizer], where: Where) -> Lesson:
-    """Any tokenizer and text."""
-    idea, taught = draw(lessons(part))
-    return Lesson(idea=idea, taught=taught, text=draw(texts()))
-
-
-@st.composite
-def draw_row(draw: Drawn, part: type[Tokenizer], where: Where) -> Row:
-    """Any tokenizer and ids."""
-    idea, taught = draw(lessons(part))
-    ids = draw(st.lists(st.integers(-4, 511), max_size=12))
-    return Row(idea=idea, taught=taught, text=draw(texts()), ids=tuple(ids), at=draw(places))
-
-
-@st.composite
-def draw_refused(draw: Drawn, part: type[Tokenizer], where: Where) -> Refused:
-    """Any tokenizer, and what it cannot hold."""
-    idea, taught = draw(lessons(part))
-    half = draw(st.integers(0xD800, 0xDFFF))
-    beyond = draw(st.integers(-300, 300) | st.sampled_from([2**31, 2**63, -(2**40)]))
-    return Refused(idea=idea, taught=taught, text=draw(texts()), half=half, at=draw(places), beyond=beyond)
 
 
 def check_lossless(case: Lesson) -> None:
     """Nothing is lost of the texts that were learned from, which are accepted, and of any other that is."""
     for text in case.taught:
         try:
-            lossless(case.codec, text)
+            lossless(case.codec, text, case.names)
         except TextError as error:
             raise LawBroken(f"lossless: {text!r} was learned from, and is refused: {error}") from None
     lossless(case.codec, case.accepted)
@@ -120,6 +58,19 @@ def check_learn(case: Lesson) -> None:
     """Learned alike here and in another process."""
     learns_alike(case.idea, case.taught, (case.text, *case.taught))
     learns_elsewhere(case.idea, case.taught)
+
+
+def check_specials(case: Named) -> None:
+    """Some names are allowed, and then the others."""
+    for allowed in case.chosen:
+        specials_by_name(case.codec, case.joined, allowed, case.stranger)
+
+
+def check_cut(case: Lesson) -> None:
+    """Cut in two, a text has the same ids; and in blocks, texts teach the same."""
+    cut_anywhere(case.codec, case.text)
+    cut_anywhere(case.codec, case.accepted)
+    learns_in_blocks(case.idea, case.taught)
 
 
 def check_refuses(case: Refused) -> None:
@@ -202,6 +153,27 @@ LAWS: dict[str, tuple[Law, ...]] = {
             case=Refused,
             draw=draw_refused,
             check=check_refuses,
+        ),
+        Law(
+            name="specials",
+            about="the name of a special becomes its id where it is allowed, and nowhere else",
+            case=Named,
+            draw=draw_named,
+            check=check_specials,
+        ),
+        Law(
+            name="cut",
+            about="where it says that a text may be cut, both sides have the ids of the whole, and teach the same",
+            case=Lesson,
+            draw=draw_cut,
+            check=check_cut,
+        ),
+        Law(
+            name="digest",
+            about="its digest is its own: a changed file is refused, or is another's",
+            case=Filed,
+            draw=draw_filed,
+            check=lambda case: own_digest(case.codec, case.path),
         ),
     ),
     "corpus": (

@@ -22,6 +22,9 @@ TIME = 80
 SMALL = 8
 """The largest whole number drawn for a field whose default is none smaller."""
 
+NAMES = ("<|a|>", "<|a|>b", "<|endoftext|>", "e", "\u00e9", "t l", " ", "(.*)", "<unk>")
+"""Texts drawn for a field that takes several: some begin like others, or are what a text is made of."""
+
 batches = st.integers(1, 3)
 times = st.integers(1, TIME)
 seeds = st.integers(0, 2**16)
@@ -55,7 +58,8 @@ def field(kind: Any, default: Any) -> st.SearchStrategy[Any]:
     """Values of one field: its default, and others of its type.
 
     Whole numbers are small. Other numbers are of the default's size: a share stays one, and what is added to keep a
-    division from zero stays tiny and never becomes zero. Texts, and what else is of no known type, stay as they are.
+    division from zero stays tiny and never becomes zero. Rows of texts are a few names. A text, and what else is of no
+    known type, stays as it is.
     """
     if inner(kind) is not kind:
         return st.none() | field(inner(kind), 1 if default is None and inner(kind) is int else default)
@@ -63,6 +67,8 @@ def field(kind: Any, default: Any) -> st.SearchStrategy[Any]:
         return any_of(kind)
     if get_origin(kind) is Literal:
         return st.sampled_from(get_args(kind))
+    if kind == tuple[str, ...]:
+        return st.lists(st.sampled_from(NAMES), max_size=3, unique=True).map(tuple)
     if get_origin(kind) is tuple and Ellipsis not in get_args(kind):
         return st.tuples(*(field(one, value) for one, value in zip(get_args(kind), default, strict=True)))
     if kind is bool:

@@ -1,11 +1,14 @@
 """Laws of tokenizers: nothing of a text is lost, ids are bytes side by side, and what cannot be held is refused."""
 
+import hashlib
+import json
 import re
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from reprlib import repr as brief
+from typing import Any
 
 import numpy as np
 
@@ -13,9 +16,11 @@ from nanotx.errors import LawBroken, TextError, TokenizerError
 from nanotx.tokenizers import UNKNOWN, Codec, StreamingDecoder, Tokenizer, composed, load
 
 PLACE = re.compile(r"\bat offset (\d+)\b")
+HEADER = {"nanotx", "version", "part", "sha256", "learned_from", "made_with"}
+"""Keys of a tokenizer's file that are no part of what the tokenizer is."""
 
 
-def lossless(codec: Codec, text: str) -> None:
+def lossless(codec: Codec, text: str, allowed: Collection[str] = ()) -> None:
     """A text that the tokenizer accepts comes back to the letter, and its ids are in range.
 
     With `nfc`, what comes back is its normal form C; where one of the ids is that of `<unk>`, something is lost
@@ -23,12 +28,13 @@ def lossless(codec: Codec, text: str) -> None:
 
     Args:
         codec: the tokenizer.
-        text: one that it accepts.
+        text: one that it accepts,
+        allowed: where these names of specials may become their ids.
 
     Raises:
         LawBroken: what came back instead, or which id is out of range.
     """
-    ids = codec.encode(text)
+    ids = codec.encode(text, allowed_special=allowed)
     if not isinstance(ids, np.ndarray) or ids.dtype != np.int32 or ids.ndim != 1 or not ids.flags.writeable:
         raise LawBroken(f"lossless: {text!r} became {ids!r}; expected a new row of int32.")
     listed = ids.tolist()
@@ -123,6 +129,69 @@ def saved_and_loaded(codec: Codec, text: str) -> None:
         )
 
 
+def own_digest(codec: Codec, path: Sequence[int]) -> None:
+    """A digest goes with a tokenizer into its file and out of it, and no other tokenizer has it.
+
+    A file in which one thing was changed is refused; one that was signed anew after that is refused for what it says,
+    or is another tokenizer's, with another digest.
+
+    Args:
+        codec: the tokenizer.
+        path: leads to what is changed in its file; see `altered`.
+
+    Raises:
+        LawBroken: what has another digest than it should, or is read as if it had not been changed.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "mine.json")
+        codec.save(file)
+        written = json.loads(file.read_text(encoding="utf-8"))
+        digests = [codec.digest, written["sha256"], load(file).digest]
+        if len(set(digests)) > 1:
+            raise LawBroken(
+                f"digest: {codec!r} has the digest {digests[0]}, in its file and once loaded {digests[1:]}."
+            )
+        table = {key: value for key, value in written.items() if key not in HEADER}
+        other = altered(table, path)
+        header = {key: value for key, value in written.items() if key in HEADER}
+        file.write_text(json.dumps(header | other), encoding="utf-8")
+        if (back := _loaded(file)) is not None:
+            raise LawBroken(f"digest: a file of {codec!r} in which {_change(table, other)} is read as {back!r}.")
+        whole = json.dumps([codec.part, other], sort_keys=True)
+        header["sha256"] = hashlib.sha256(whole.encode("ascii")).hexdigest()
+        file.write_text(json.dumps(header | other), encoding="utf-8")
+        back = _loaded(file)
+    if back is not None and back.digest == codec.digest:
+        raise LawBroken(
+            f"digest: a file of {codec!r} in which {_change(table, other)} is read, once it is signed anew, as "
+            "if nothing had changed; expected that it is refused, or has another digest."
+        )
+
+
+def altered(value: Any, path: Sequence[int]) -> Any:
+    """A value of JSON with one thing in it changed.
+
+    Args:
+        value: of any kind.
+        path: at each step which of the things inside it is changed, modulo their number; a list or a table at which
+            it ends loses its last one.
+    """
+    if isinstance(value, dict | list) and value:
+        keys = list(value) if isinstance(value, dict) else range(len(value))
+        copy = value.copy()
+        if not path:
+            del copy[keys[-1]]
+        else:
+            key = keys[path[0] % len(keys)]
+            copy[key] = altered(value[key], path[1:])
+        return copy
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int | float):
+        return value + 1
+    return {"x": 0} if value == {} else [0] if value == [] else f"{value or ''}x"
+
+
 def learns_alike(idea: Tokenizer, texts: Sequence[str], others: Sequence[str]) -> None:
     """The same texts teach the same tokenizer: read once or kept in a list, and whatever was learned in between.
 
@@ -212,3 +281,23 @@ def _refusal(codec: Codec, text: str) -> str | None:
     except TextError as error:
         return str(error)
     return None
+
+
+def _loaded(file: Path) -> Codec | None:
+    """What is read from a tokenizer's file; None where it is refused."""
+    try:
+        return load(file)
+    except TokenizerError:
+        return None
+
+
+def _change(table: dict[str, Any], other: dict[str, Any]) -> str:
+    """In words, what is different in the second table."""
+    for key, value in {**other, **table}.items():
+        if key not in table:
+            return f"{key!r} was put in"
+        if key not in other:
+            return f"{key!r} was taken out"
+        if value != other[key]:
+            return f"{key!r} was changed from {brief(value)} to {brief(other[key])}"
+    return "nothing was changed"

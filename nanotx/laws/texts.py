@@ -47,7 +47,7 @@ TROUBLE = (
     *(" ", " " * 20, "\xa0", "\u3000", "\u200b", "\u200d", "\ufeff", "\x00", "\x7f", "\ufffd", "\ufffe", "\x80"),
     *("e\u0301", "\u00e9", "\u1100\u1161", "\u0344", "\u212b", "\ufb01", "\u0130", "\u1e9e", "\u03c2"),  # forms, cases
     *("\U0001f600", "\U0001f469\u200d\U0001f680", "\U00010000", "\U0010ffff", "\ud7ff", "\ue000", "\uffff"),
-    *("0123456789", "'ll", "<|endoftext|>", "\\n", '"', "\u0661\u0662"),
+    *("0123456789", "'ll", "<|endoftext|>", "<unk>", "\\n", '"', "\u0661\u0662"),
 )
 """What has gone wrong in somebody's tokenizer."""
 
@@ -88,7 +88,7 @@ def lessons(draw: Drawn, part: type[Tokenizer]) -> tuple[Tokenizer, tuple[str, .
         idea = changed(idea, pattern=draw(st.sampled_from(["gpt4", "gpt2", r"\s?\w+"])))
     more = draw(st.integers(0, SMALL))
     for one in (idea, changed(idea, min_frequency=1)) if "min_frequency" in fields(part) else (idea,):
-        for sized in sizes(one, taught, fewest(part), more) if "vocab_size" in fields(part) else (one,):
+        for sized in sizes(one, taught, fewest(part) + others(one), more) if "vocab_size" in fields(part) else (one,):
             if teaches(sized, taught):
                 return sized, taught
     assume(False)
@@ -121,6 +121,12 @@ def fewest(part: type[Any]) -> int:
     return next(
         (n for n in range(1, usual.vocab_size) if changed(usual, vocab_size=n).vocab_size == n), usual.vocab_size
     )
+
+
+def others(idea: Any) -> int:
+    """How many ids an idea needs beside those of its tokens: for its specials, and for `<unk>`."""
+    values = {name: getattr(idea, name) for name in fields(type(idea))}
+    return len(values.get("specials", ())) + values.get("unknown", False)
 
 
 def teaches(idea: Tokenizer, taught: Sequence[str]) -> bool:

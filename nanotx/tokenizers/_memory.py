@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from nanotx.tokenizers._merging import BYTES, Pair, merge_piece, tokens_of
+from nanotx.tokenizers._merging import BYTES, Pair, merge_piece
 from nanotx.tokenizers._splitting import Splitter
 
 SHORT = 64  # characters of what is remembered
@@ -24,6 +24,7 @@ class Memory(dict[str, bytes]):
         self.encode, self.most = encode, most
         self.old = dict[str, bytes]()
         self.misses = 0  # how often `encode` was asked
+        self.seen = 0  # bytes of the texts
 
     def __missing__(self, text: str) -> bytes:
         ids = self.old.get(text)
@@ -40,21 +41,10 @@ class Memory(dict[str, bytes]):
 
 
 def of_pieces(merges: Sequence[Pair], numbers: Sequence[int] = ()) -> Memory:
-    """A memory of pieces.
-
-    A piece that is a token as a whole is that token, as it is to tiktoken. To merge its bytes gives the same where
-    the merges were learned: what happened inside the token, then, is what happens to its bytes alone.
-    """
+    """A memory of pieces, whose bytes are merged where they are new."""
     ranks = {pair: BYTES + index for index, pair in enumerate(merges)}
-    whole = {token: index for index, token in enumerate(tokens_of(merges))}
     ids = np.array(numbers, np.int32) if numbers else np.arange(BYTES + len(merges), dtype=np.int32)
-
-    def encode(piece: str) -> bytes:
-        data = piece.encode("utf-8")
-        token = whole.get(data)
-        return ids[merge_piece(data, ranks) if token is None else token].tobytes()
-
-    return Memory(encode, PIECES)
+    return Memory(lambda piece: ids[merge_piece(piece.encode("utf-8"), ranks)].tobytes(), PIECES)
 
 
 def of_parts(splitter: Splitter, pieces: Memory) -> Memory:

@@ -149,3 +149,7 @@ def places_of(pairs: Pairs, pair: int) -> list[int]:
     if not ordered:
         found.sort()
     return found
+
+
+HELPERS = (count_bytes, merge, new_pair, places_of)
+"""What the loop calls."""

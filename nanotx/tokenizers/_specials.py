@@ -9,6 +9,7 @@ from nanotx.errors import ConfigError, TextError, did_you_mean
 from nanotx.tokenizers import UNKNOWN, Codec, Ids, composed
 
 LONGEST = 256  # characters of a name
+CUT = re.compile("[A-Za-z][ \n]")
 
 
 def check_specials(specials: Collection[str]) -> None:
@@ -27,6 +28,11 @@ def check_specials(specials: Collection[str]) -> None:
         seen.add(name)
 
 
+def uncut(specials: Collection[str]) -> bool:
+    """Whether a text's blocks hold these names whole, because none has a place inside where one may end."""
+    return not any(map(CUT.search, specials))
+
+
 def stretches(text: str, specials: Collection[str]) -> Iterator[tuple[str, bool]]:
     """The text in order, as ordinary stretches, and the names of specials between them, of which it says so.
 
@@ -42,11 +48,14 @@ def stretches(text: str, specials: Collection[str]) -> Iterator[tuple[str, bool]
 
 
 def lessons(texts: Iterable[str], specials: Collection[str] = (), nfc: bool = False) -> Iterator[str]:
-    """What there is to learn from: the ordinary stretches of each text, in normal form C if that is asked for."""
+    """What there is to learn from: the ordinary stretches of each text, in normal form C if that is asked for.
+
+    As in encoding, the form comes first: the name of a special may be gone with it.
+    """
     for text in texts:
-        for stretch, special in stretches(text, specials):
+        for stretch, special in stretches(composed(text) if nfc else text, specials):
             if not special:
-                yield composed(stretch) if nfc else stretch
+                yield stretch
 
 
 def numbered(first: int, specials: Sequence[str], unknown: bool = False) -> dict[str, int]:

@@ -17,13 +17,17 @@ import numpy as np
 from nanotx.config import at_least
 from nanotx.errors import ConfigError, TokenizerError
 from nanotx.tokenizers import Codec, Ids, Tokenizer, exactly, utf8
+from nanotx.tokenizers._compiled import TEXT, Loops, loops
+from nanotx.tokenizers._engine import Engine
 from nanotx.tokenizers._learning import count_pieces, learn_merges
 from nanotx.tokenizers._memory import Memory, of_parts, of_pieces
 from nanotx.tokenizers._merging import Pair, tokens_of
 from nanotx.tokenizers._numbered import by_id, joined
 from nanotx.tokenizers._patterns import NAMED, name_of, source_of
-from nanotx.tokenizers._specials import check_specials, lessons, numbered
+from nanotx.tokenizers._specials import check_specials, lessons, numbered, uncut
 from nanotx.tokenizers._splitting import Splitter
+
+SHORT = 1 << 12  # bytes of a text that the interpreter encodes sooner than it would ask the compiled loops
 
 
 @Tokenizer.register("bpe")
@@ -45,8 +49,8 @@ class Bpe(Tokenizer):
 
     @property
     def cuts(self) -> bool:  # type: ignore[override]
-        """Whether the pattern is a named one; see `Codec.cuts`."""
-        return self.pattern in NAMED
+        """Whether the pattern is a named one, and no special would be torn; see `Tokenizer.cuts`."""
+        return self.pattern in NAMED and uncut(self.specials)
 
     def learn(self, texts: Iterable[str]) -> "BpeCodec":
         """The most frequent pairs of the texts' pieces; what is kept of the texts is each piece once, and its count.
@@ -129,8 +133,12 @@ class BpeCodec(Codec):
 
     def ordinary(self, text: str) -> Ids:
         """The merged ids of each piece; see `Codec.ordinary`."""
-        utf8(self.part, text)
-        found = map(self._memory.__getitem__, self._splitter.parts(text))
+        data = utf8(self.part, text)
+        memory = self._memory
+        memory.seen += len(data)
+        if self.cuts and len(data) >= SHORT and (fast := loops(memory.seen >= TEXT)):
+            return self._engine(fast).encode(text, data)
+        found = map(memory.__getitem__, self._splitter.parts(text))
         return np.frombuffer(bytearray().join(found), np.int32)
 
     def decode_bytes(self, ids: Iterable[Any]) -> bytes:
@@ -155,7 +163,14 @@ class BpeCodec(Codec):
         return self._splitter.name != "own"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_memory"}  # which begins anew elsewhere
+        passing = {"_memory", "_engines"}  # what is remembered stays here
+        return {name: value for name, value in vars(self).items() if name not in passing}
+
+    def _engine(self, fast: Loops) -> Engine:
+        if "_engines" not in vars(self):
+            object.__setattr__(self, "_engines", Engine(fast, self._splitter, self.merges, self.ids))
+        found: Engine = vars(self)["_engines"]
+        return found
 
     @cached_property
     def _memory(self) -> Memory:

@@ -8,32 +8,26 @@ Source: https://github.com/huggingface/tokenizers
 """
 
 import json
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from reprlib import repr as brief
 from typing import Any
 
 import numpy as np
 
 from nanotx.config import at_least
 from nanotx.errors import ConfigError, TextError, TokenizerError
+from nanotx.printable import from_printable
 from nanotx.tokenizers import Codec, Ids, Tokenizer, exactly, utf8
+from nanotx.tokenizers._by_library import learn_bpe
+from nanotx.tokenizers._described import check_sound, kinds_of
 from nanotx.tokenizers._libraries import missing, tried
 from nanotx.tokenizers._numbered import by_id, joined
 from nanotx.tokenizers._patterns import source_of
 from nanotx.tokenizers._sniff import LARGEST
-from nanotx.tokenizers._specials import check_specials, lessons
-
-# Bytes in printable characters: one that is a printable character of Latin-1 is that; the other 68 are U+0100 and on.
-# Source: `bytes_to_unicode` of https://github.com/openai/gpt-2/blob/master/src/encoder.py
-PRINTABLE = [*range(33, 127), *range(161, 173), *range(174, 256)]
-OTHERS = [value for value in range(256) if value not in set(PRINTABLE)]
-CHARACTERS = dict(
-    sorted([*((one, chr(one)) for one in PRINTABLE), *((one, chr(256 + n)) for n, one in enumerate(OTHERS))])
-)
-VALUES = {character: value for value, character in CHARACTERS.items()}
+from nanotx.tokenizers._specials import check_specials
 
 
 @Tokenizer.register("huggingface")
@@ -67,7 +61,8 @@ class Huggingface(Tokenizer):
                 return HuggingfaceCodec(described)
             except (TokenizerError, ConfigError) as error:
                 raise TokenizerError(f"{self.path}: {error}") from None
-        return HuggingfaceCodec(learned(self, texts))
+        source = source_of(self.pattern)
+        return HuggingfaceCodec(learn_bpe(texts, source, self.vocab_size, self.min_frequency, self.specials, self.nfc))
 
     @classmethod
     def read(cls, table: dict[str, Any]) -> "HuggingfaceCodec":
@@ -109,9 +104,15 @@ class HuggingfaceCodec(Codec):
     def ordinary(self, text: str) -> Ids:
         """The library's ids; see `Codec.ordinary`."""
         utf8(self.part, text)
-        library = self._library
-        with tried(f"huggingface: the library cannot encode this text of {len(text)} characters", TextError):
-            return np.array(library.encode(text, add_special_tokens=False).ids, np.int32)
+        try:
+            return self._encoded(text)
+        except TextError as error:
+            sizes = range(len(text) + 1)
+            at = bisect_left(sizes, True, key=lambda size: self._refuses(text[:size])) - 1
+            raise TextError(
+                f"huggingface: {text[at]!r} (U+{ord(text[at]):04X}) at offset {at}: up to there the library takes this "
+                f"text. {error} Try a tokenizer.json with an unknown token, or --tokenizer byte, which holds any text."
+            ) from None
 
     def decode_bytes(self, ids: Iterable[Any]) -> bytes:
         """The tokens' bytes, joined, where the decoder is byte-level; else the library's text, in UTF-8."""
@@ -126,6 +127,17 @@ class HuggingfaceCodec(Codec):
         """The tokenizer.json, whole."""
         return {"tokenizer": dict(self.described)}
 
+    def _encoded(self, text: str) -> Ids:
+        with tried("The library", TextError):
+            return np.array(self._library.encode(text, add_special_tokens=False).ids, np.int32)
+
+    def _refuses(self, text: str) -> bool:
+        try:
+            self._encoded(text)
+        except TextError:
+            return True
+        return False
+
     @cached_property
     def _library(self) -> Any:
         try:
@@ -139,84 +151,6 @@ class HuggingfaceCodec(Codec):
             library.no_padding()
             library.encode_special_tokens = True
         return library
-
-
-def learned(idea: Huggingface, texts: Iterable[str]) -> dict[str, Any]:
-    """A byte-level BPE, learned by the library, as a tokenizer.json.
-
-    Raises:
-        TextError: a text holds a lone surrogate.
-        TokenizerError: the library is not installed, or cannot learn.
-    """
-    try:
-        from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
-        from tokenizers import Tokenizer as Library
-    except ImportError:
-        raise missing("tokenizers") from None
-    with tried("huggingface: the library cannot learn"):
-        library = Library(models.BPE())
-        if idea.nfc:
-            library.normalizer = normalizers.NFC()
-        cut = pre_tokenizers.Split(Regex(source_of(idea.pattern)), "isolated")
-        level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-        library.pre_tokenizer = pre_tokenizers.Sequence([cut, level])
-        library.decoder = decoders.ByteLevel()
-        trainer = trainers.BpeTrainer(
-            vocab_size=idea.vocab_size - len(idea.specials),
-            min_frequency=idea.min_frequency,
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-            show_progress=False,
-        )
-        library.train_from_iterator((_whole(text) for text in lessons(texts, idea.specials)), trainer)
-        library.add_special_tokens(list(idea.specials))
-        described: dict[str, Any] = json.loads(library.to_str())
-    return described
-
-
-def _whole(text: str) -> str:
-    utf8("huggingface", text)
-    return text
-
-
-def check_sound(described: Mapping[str, Any]) -> None:
-    """Refuse what makes the library end the process: merges whose second half does not begin with the prefix it should.
-
-    Raises:
-        TokenizerError: there is such a merge.
-    """
-    model = described.get("model")
-    prefix = model.get("continuing_subword_prefix") if isinstance(model, dict) else None
-    merges = model.get("merges") if isinstance(model, dict) and isinstance(prefix, str) else None
-    for index, merge in enumerate(merges if isinstance(merges, list) else ()):
-        last = (
-            merge.split(" ")[-1] if isinstance(merge, str) else merge[-1] if isinstance(merge, list) and merge else ""
-        )
-        if not isinstance(last, str) or not last.startswith(str(prefix)):
-            raise TokenizerError(
-                f"huggingface: model: merge {index}: expected {prefix!r} at the beginning of the second half, "
-                f"got {brief(merge)}."
-            )
-
-
-def kinds_of(described: Mapping[str, Any], step: str, steps: str) -> list[str]:
-    """The types of a step's parts, in their order; none where there is no such step."""
-    one = described.get(step)
-    inside = one.get(steps) if isinstance(one, dict) and one.get("type") == "Sequence" else [one]
-    parts = inside if isinstance(inside, list) else []
-    return [str(part.get("type")) if isinstance(part, dict) else "" for part in parts if part is not None]
-
-
-def to_printable(token: bytes) -> str:
-    """The printable characters of a token's bytes: a space is `Ġ`, a newline `Ċ`."""
-    return "".join(map(CHARACTERS.__getitem__, token))
-
-
-def from_printable(word: str) -> bytes:
-    """The bytes of a token's characters; where one of them stands for no byte, those of its UTF-8."""
-    try:
-        return bytes(map(VALUES.__getitem__, word))
-    except KeyError:
-        return word.encode("utf-8", "replace")
 
 
 def read_json(path: Path) -> dict[str, Any]:

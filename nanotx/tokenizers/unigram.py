@@ -22,7 +22,7 @@ from nanotx.tokenizers._lattice import Lattice
 from nanotx.tokenizers._numbered import by_id, joined
 from nanotx.tokenizers._pruning import learn_scores
 from nanotx.tokenizers._sizes import check_least, check_most
-from nanotx.tokenizers._specials import check_specials, lessons, numbered
+from nanotx.tokenizers._specials import check_specials, lessons, numbered, uncut
 from nanotx.tokenizers._words import SPACED, Memory, check_lengths, check_tokens, count_words, cut
 
 LARGEST = 1e6  # of a score, either way: a stranger's must not overflow
@@ -33,7 +33,6 @@ LARGEST = 1e6  # of a score, either way: a stranger's must not overflow
 class Unigram(Tokenizer):
     """Learns each token's probability, and which tokens to keep; every character of the texts is one of them."""
 
-    cuts = True
     vocab_size: int = 4096  # the characters, the substrings kept, the specials
     min_frequency: int = 1  # how often a substring must occur to be a token
     specials: tuple[str, ...] = ()  # names such as <|endoftext|>: ids of their own, learned from by nobody
@@ -44,6 +43,11 @@ class Unigram(Tokenizer):
         check_specials(self.specials)
         at_least(self, 1 + len(numbered(0, self.specials, self.unknown)), "vocab_size")
         at_least(self, 1, "min_frequency")
+
+    @property
+    def cuts(self) -> bool:  # type: ignore[override]
+        """Whether no special would be torn; see `Tokenizer.cuts`."""
+        return uncut(self.specials)
 
     def learn(self, texts: Iterable[str]) -> "UnigramCodec":
         """The tokens by which the texts are likeliest; what is kept of the texts is each piece once, and its count.

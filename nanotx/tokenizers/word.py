@@ -19,7 +19,7 @@ from nanotx.errors import ConfigError, TextError, TokenizerError
 from nanotx.tokenizers import UNKNOWN, Codec, Ids, Tokenizer, exactly, utf8
 from nanotx.tokenizers._numbered import by_id, joined
 from nanotx.tokenizers._sizes import check_least, check_most
-from nanotx.tokenizers._specials import check_specials, lessons, numbered
+from nanotx.tokenizers._specials import check_specials, lessons, numbered, uncut
 from nanotx.tokenizers._words import WORDS, check_tokens, count_words, cut
 
 
@@ -28,7 +28,6 @@ from nanotx.tokenizers._words import WORDS, check_tokens, count_words, cut
 class Word(Tokenizer):
     """Learns the most frequent words; ties go to the smaller by code points. A text with any other needs `<unk>`."""
 
-    cuts = True
     vocab_size: int = 4096  # the words, the specials
     min_frequency: int = 1  # how often a word must occur
     specials: tuple[str, ...] = ()  # names such as <|endoftext|>: ids of their own, learned from by nobody
@@ -39,6 +38,11 @@ class Word(Tokenizer):
         check_specials(self.specials)
         at_least(self, 1 + len(numbered(0, self.specials, self.unknown)), "vocab_size")
         at_least(self, 1, "min_frequency")
+
+    @property
+    def cuts(self) -> bool:  # type: ignore[override]
+        """Whether no special would be torn; see `Tokenizer.cuts`."""
+        return uncut(self.specials)
 
     def learn(self, texts: Iterable[str]) -> "WordCodec":
         """The most frequent words. Without `<unk>` they must be all, or the texts themselves could not be encoded.

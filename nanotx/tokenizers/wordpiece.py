@@ -23,7 +23,7 @@ from nanotx.tokenizers._greedy import Greedy, read_written, written
 from nanotx.tokenizers._likelihood import Token, alphabet_of, learn_tokens
 from nanotx.tokenizers._numbered import by_id, joined
 from nanotx.tokenizers._sizes import check_least, check_most
-from nanotx.tokenizers._specials import check_specials, lessons, numbered
+from nanotx.tokenizers._specials import check_specials, lessons, numbered, uncut
 from nanotx.tokenizers._words import WORDS, Memory, check_lengths, check_tokens, count_words, cut
 
 
@@ -32,7 +32,6 @@ from nanotx.tokenizers._words import WORDS, Memory, check_lengths, check_tokens,
 class WordPiece(Tokenizer):
     """Learns parts of words by likelihood, after each letter as a beginning and as a continuation of a word."""
 
-    cuts = True
     vocab_size: int = 4096  # the letters twice, the merged parts, the specials
     min_frequency: int = 1  # how often a pair must occur to be merged
     score: Literal["gain", "ratio"] = "gain"  # which pair is next: for one occurrence of it, or for all the texts
@@ -44,6 +43,11 @@ class WordPiece(Tokenizer):
         check_specials(self.specials)
         at_least(self, 1 + len(numbered(0, self.specials, self.unknown)), "vocab_size")
         at_least(self, 1, "min_frequency")
+
+    @property
+    def cuts(self) -> bool:  # type: ignore[override]
+        """Whether no special would be torn; see `Tokenizer.cuts`."""
+        return uncut(self.specials)
 
     def learn(self, texts: Iterable[str]) -> "WordPieceCodec":
         """The alphabet and what likelihood makes of it; what is kept of the texts is each piece once, and its count.

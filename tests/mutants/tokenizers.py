@@ -8,12 +8,14 @@ They are parts like any other, brought by `--load`:
 import random
 import re
 import unicodedata
+from collections import Counter
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 
 from nanotx.errors import TextError
-from nanotx.tokenizers import Codec, Tokenizer, utf8
+from nanotx.tokenizers import Codec, Tokenizer, exactly, utf8
 
 CATCHES: dict[str, str] = {}
 """For each mutant the law that catches it, and that all before it let pass."""
@@ -27,9 +29,9 @@ def mutant(name, law):
             return codec.taught(texts)
 
         def read(cls, table):
-            return codec(**table)
+            return codec.told(table)
 
-        body = {"learn": learn, "read": classmethod(read), "__doc__": codec.__doc__}
+        body = {"learn": learn, "read": classmethod(read), "cuts": codec.cuts, "__doc__": codec.__doc__}
         Tokenizer.register(f"mutant_{name}")(
             dataclass(frozen=True, kw_only=True)(type(f"Mutant_{name}", (Tokenizer,), body))
         )
@@ -47,6 +49,11 @@ class Bytes(Codec):
 
     @classmethod
     def taught(cls, texts):
+        return cls()
+
+    @classmethod
+    def told(cls, table):
+        exactly(cls.part, table, {})
         return cls()
 
     def ordinary(self, text):
@@ -71,6 +78,11 @@ class Letters(Codec):
     @classmethod
     def taught(cls, texts):
         return cls("".join(sorted(set("".join(texts)))))
+
+    @classmethod
+    def told(cls, table):
+        exactly(cls.part, table, {"alphabet": str})
+        return cls(table["alphabet"])
 
     def ordinary(self, text):
         self.check(text)
@@ -423,3 +435,152 @@ class NoIndex(Bytes):
             return super().check_ids(ids)
         except TextError:
             raise TextError(f"{self.part}: an id is out of range.") from None
+
+
+# A special is met where it was not allowed, or not where it was.
+
+
+class Ended(Bytes):
+    """A token a byte, and one that says that a text has ended, with a longer one beside it."""
+
+    vocab_size = 258
+    specials = MappingProxyType({"<|end|>": 256, "<|end|>!": 257})
+
+    def decode_bytes(self, ids):
+        names = {one: name.encode() for name, one in self.specials.items()}
+        return b"".join(names.get(one) or bytes([one]) for one in self.check_ids(ids).tolist())
+
+
+@mutant("reads_names", "specials")
+class ReadsNames(Ended):
+    """Gives an ordinary text that ends with the name of a special the special's id."""
+
+    def ordinary(self, text):
+        if not text.endswith("<|end|>"):
+            return super().ordinary(text)
+        return np.append(super().ordinary(text.removesuffix("<|end|>")), np.int32(256))
+
+
+@mutant("first_name", "specials")
+class FirstName(Ended):
+    """Of two names that begin at one place, takes the one that was registered first."""
+
+    def encode(self, text, allowed_special=()):
+        rows = [np.empty(0, np.int32)]
+        names = "|".join(re.escape(name) for name in self.specials if name in allowed_special)
+        for one in (
+            re.split(f"({names})", text) if names and super().encode("", allowed_special) is not None else [text]
+        ):
+            rows.append(np.array([self.specials[one]], np.int32) if one in allowed_special else self.ordinary(one))
+        return np.concatenate(rows)
+
+
+@mutant("any_name", "specials")
+class AnyName(Ended):
+    """Passes over the name of a special that there is not."""
+
+    def encode(self, text, allowed_special=()):
+        return super().encode(text, [name for name in allowed_special if name in self.specials])
+
+
+@mutant("strips_behind", "specials")
+class StripsBehind(Ended):
+    """Drops the blanks behind a special."""
+
+    def encode(self, text, allowed_special=()):
+        for name in allowed_special:
+            text = re.sub(re.escape(name) + r"\s+", name.replace("\\", ""), text)
+        return super().encode(text, allowed_special)
+
+
+@mutant("every_name", "specials")
+class EveryName(Ended):
+    """Takes all names for allowed where one is."""
+
+    def encode(self, text, allowed_special=()):
+        super().encode("", allowed_special)
+        return super().encode(text, self.specials if allowed_special else ())
+
+
+# A cut is felt.
+
+
+@mutant("blank_behind", "cut")
+class BlankBehind(Bytes):
+    """Has a token for `e` and the blank behind it, and says that a text may be cut between the two."""
+
+    vocab_size, cuts = 257, True
+
+    def ordinary(self, text):
+        ids, found = super().ordinary(text).tolist(), []
+        for one in ids:
+            if one == 32 and found[-1:] == [101]:
+                found[-1] = 256
+            else:
+                found.append(one)
+        return np.array(found, np.int32)
+
+    def decode_bytes(self, ids):
+        return b"".join(b"e " if one == 256 else bytes([one]) for one in self.check_ids(ids).tolist())
+
+
+@mutant("first_blank", "cut")
+class FirstBlank(Bytes):
+    """Has a second id for a blank with which a text begins, and says that a text may be cut before one."""
+
+    vocab_size, cuts = 257, True
+
+    def ordinary(self, text):
+        ids = super().ordinary(text)
+        ids[:1][ids[:1] == 32] = 256
+        return ids
+
+    def decode_bytes(self, ids):
+        return bytes(32 if one == 256 else one for one in self.check_ids(ids).tolist())
+
+
+@mutant("counts_texts", "cut")
+class CountsTexts(Letters):
+    """Numbers its letters by how many texts they occur in, and says that it may be given blocks of them."""
+
+    cuts = True
+
+    @classmethod
+    def taught(cls, texts):
+        counts = Counter(letter for text in texts for letter in set(text))
+        return cls("".join(sorted(counts, key=lambda letter: (-counts[letter], letter))))
+
+
+# A digest is not its own.
+
+
+@mutant("half_read", "digest")
+class HalfRead(Letters):
+    """Does not look at all that stands in its file."""
+
+    @classmethod
+    def told(cls, table):
+        exactly(cls.part, table, {"alphabet": str, "size": int})
+        return cls(table["alphabet"])
+
+    def table(self):
+        return super().table() | {"size": self.vocab_size}
+
+
+@mutant("sorted_again", "digest")
+class SortedAgain(Letters):
+    """Mends what it reads: sorts its letters, and drops those that are there twice."""
+
+    @classmethod
+    def told(cls, table):
+        exactly(cls.part, table, {"alphabet": str})
+        return cls("".join(sorted(set(table["alphabet"]))))
+
+
+@mutant("size_alone", "digest")
+class SizeAlone(Letters):
+    """Takes the number of its ids for all that it is."""
+
+    @property
+    def digest(self):
+        return f"{self.vocab_size:064x}"

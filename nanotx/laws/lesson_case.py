@@ -1,0 +1,166 @@
+"""A tokenizer, what it learns from, and a text or ids for what it has learned: the cases of its laws."""
+
+from dataclasses import dataclass
+from itertools import zip_longest
+
+from hypothesis import strategies as st
+
+from nanotx.errors import TextError
+from nanotx.laws.law import Case, Where
+from nanotx.laws.strategies import Drawn
+from nanotx.laws.stretches import between
+from nanotx.laws.texts import PRIMER, learned, lessons, texts
+from nanotx.tokenizers import UNKNOWN, Codec, Tokenizer, composed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lesson(Case):
+    """A tokenizer, what it learns from, and a text for what it has learned."""
+
+    taught: tuple[str, ...] = (PRIMER,)
+    text: str = ""
+
+    @property
+    def codec(self) -> Codec:
+        """What was learned."""
+        return learned(self.idea, self.taught)
+
+    @property
+    def names(self) -> list[str]:
+        """What was not learned from, where it stands in a text."""
+        return [name for name in self.codec.specials if name != UNKNOWN]
+
+    @property
+    def accepted(self) -> str:
+        """The text; where it is refused, one that was learned from."""
+        return self.held(self.text)
+
+    def held(self, text: str) -> str:
+        """The text; where it is refused, the longest stretch between specials of the last that was learned from."""
+        try:
+            self.codec.encode(text)
+        except TextError:
+            last = composed(self.taught[-1]) if self.codec.nfc else self.taught[-1]
+            return max((one for one, name in between(last, self.names) if not name), key=len)
+        return text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row(Lesson):
+    """The same, and ids put in among those of the text."""
+
+    ids: tuple[int, ...] = ()  # modulo vocab_size
+    at: int = 0  # where among the text's
+
+    @property
+    def row(self) -> list[int]:
+        """The text's ids, broken apart by others."""
+        ids = self.codec.encode(self.accepted).tolist()
+        return [*ids[: self.at], *(one % self.codec.vocab_size for one in self.ids), *ids[self.at :]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Named(Lesson):
+    """The same, and names of specials put into a text."""
+
+    pieces: tuple[str, ...] = ("",)
+    between: tuple[int, ...] = ()  # after each piece a name, modulo how many there are
+    allowed: int = 0  # which names become their ids: the bits
+
+    @property
+    def joined(self) -> str:
+        """The pieces, where they are accepted, and names between them."""
+        names = [*self.codec.specials] or ["<|endoftext|>"]
+        put = [names[one % len(names)] for one in self.between]
+        return "".join(self.held(piece) + name for piece, name in zip_longest(self.pieces, put, fillvalue=""))
+
+    @property
+    def chosen(self) -> list[list[str]]:
+        """The names that are allowed, and then the others alone."""
+        bits = [(self.allowed >> index & 1, name) for index, name in enumerate(self.codec.specials)]
+        return [[name for bit, name in bits if bit == wanted] for wanted in (1, 0)]
+
+    @property
+    def stranger(self) -> str:
+        """A name that is none."""
+        return max(self.codec.specials, key=len, default="<|endoftext|>") + "|"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filed(Lesson):
+    """The same, and what is changed in the tokenizer's file."""
+
+    path: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refused(Lesson):
+    """The same, with half a character put into the text, and an id that there is not."""
+
+    half: int = 0xD800  # the code point
+    at: int = 0  # its offset, and the id's index
+    beyond: int = 0  # the id: so far beyond the last, or below 0
+
+    @property
+    def broken(self) -> str:
+        """The text with half a character in it."""
+        return self.text[: self.at] + chr(self.half) + self.text[self.at :]
+
+    @property
+    def ids(self) -> list[list[int]]:
+        """Rows of ids, the last of each out of range."""
+        size = self.codec.vocab_size
+        wrong = (-1, size, self.beyond if self.beyond < 0 else size + self.beyond)
+        return [[0] * self.at + [one] for one in wrong]
+
+
+places = st.integers(0, 40)
+cuttable = st.sampled_from(["e ", "to be ", "'s ", "X\n", "a \n\n", "\u00e9t ", "I'LL  ", "9z \u0301", "\r\nq \t", "o"])
+
+
+@st.composite
+def draw_lesson(draw: Drawn, part: type[Tokenizer], where: Where) -> Lesson:
+    """Any tokenizer and text."""
+    idea, taught = draw(lessons(part))
+    return Lesson(idea=idea, taught=taught, text=draw(texts()))
+
+
+@st.composite
+def draw_row(draw: Drawn, part: type[Tokenizer], where: Where) -> Row:
+    """Any tokenizer and ids."""
+    idea, taught = draw(lessons(part))
+    ids = draw(st.lists(st.integers(-4, 511), max_size=12))
+    return Row(idea=idea, taught=taught, text=draw(texts()), ids=tuple(ids), at=draw(places))
+
+
+@st.composite
+def draw_named(draw: Drawn, part: type[Tokenizer], where: Where) -> Named:
+    """Any tokenizer, and a text with any names in it."""
+    idea, taught = draw(lessons(part))
+    pieces, put = draw(st.lists(texts(4), max_size=4)), draw(st.lists(st.integers(0, 11), min_size=1, max_size=4))
+    allowed = draw(st.integers(0, 15))
+    return Named(idea=idea, taught=taught, pieces=tuple(pieces), between=tuple(put), allowed=allowed)
+
+
+@st.composite
+def draw_cut(draw: Drawn, part: type[Tokenizer], where: Where) -> Lesson:
+    """Any tokenizer, and a text that may be cut in many places."""
+    idea, taught = draw(lessons(part))
+    pieces = draw(st.lists(st.builds("".join, st.tuples(cuttable, texts(2))), max_size=4))
+    return Lesson(idea=idea, taught=taught, text="".join(pieces))
+
+
+@st.composite
+def draw_filed(draw: Drawn, part: type[Tokenizer], where: Where) -> Filed:
+    """Any tokenizer, and any change of its file."""
+    idea, taught = draw(lessons(part))
+    return Filed(idea=idea, taught=taught, path=tuple(draw(st.lists(st.integers(0, 2**10), max_size=5))))
+
+
+@st.composite
+def draw_refused(draw: Drawn, part: type[Tokenizer], where: Where) -> Refused:
+    """Any tokenizer, and what it cannot hold."""
+    idea, taught = draw(lessons(part))
+    half = draw(st.integers(0xD800, 0xDFFF))
+    beyond = draw(st.integers(-300, 300) | st.sampled_from([2**31, 2**63, -(2**40)]))
+    return Refused(idea=idea, taught=taught, text=draw(texts()), half=half, at=draw(places), beyond=beyond)
