@@ -27,7 +27,7 @@ from nanotx.tokenizers.char import Char
 CPU = torch.device("cpu")
 REFERENCE = {"learn": "rustbpe", "encode": "tiktoken", "all cores": "tiktoken"}
 VOCAB_SIZE, LESSON = 32_768, 10  # of the tokenizer that encodes, and the megabytes of text that it is learned from
-HUGE = 50  # megabytes, from which on nothing is measured cold
+HUGE = 50  # megabytes, from which on nothing is measured cold, and only the largest vocabulary is learned
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +102,7 @@ def learning(plan: Plan, tell: Teller) -> list[Row]:
     verdict, rows = judged(plan, "bpe"), list[Row]()
     _compiled.loops(True)  # as the others were compiled before, too
     for text, size, texts in plan.passages():
-        for vocab_size in plan.vocab_sizes:
+        for vocab_size in plan.vocab_sizes if size < HUGE else plan.vocab_sizes[-1:]:
             runs = trainers(texts, vocab_size)
             about: Row = {"text": text, "megabytes": size, "vocab_size": vocab_size, **verdict}
             tell(f"learn {vocab_size} from {size:.1f} MB of {text}")

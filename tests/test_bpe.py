@@ -77,6 +77,20 @@ def test_learning_from_one_long_piece_with_repeats_is_right_too(runs, wanted):
     assert learn_merges({piece: 3}, wanted) == slow_learn([piece] * 3, wanted)
 
 
+@pytest.mark.parametrize(
+    ("pieces", "merges"),
+    [
+        ({b"bc": 9, b"abc": 2, b"ab": 5}, [(98, 99), (97, 98), (97, 256)]),  # of abc the right half, bc, came first
+        ({b"ca": 9, b"cab": 2, b"ab": 5}, [(99, 97), (97, 98), (256, 98)]),  # of cab the left half, ca
+        ({b"bc": 9, b"abcabc": 2, b"ab": 5}, [(98, 99), (97, 98), (97, 256), (258, 258)]),
+    ],
+)
+def test_a_pair_of_which_a_half_was_merged_away_since_is_left_alone(pieces, merges):
+    assert learn_merges(pieces, len(merges)) == merges
+    rows = [piece for piece, count in pieces.items() for _ in range(count)]
+    assert slow_learn(rows, len(merges)) == merges
+
+
 @given(learned=few_letters, text=few_letters | st.text(), pattern=st.sampled_from(sorted(NAMED)))
 def test_encoding_is_every_merge_in_order(learned, text, pattern):
     merges = learn_merges(Counter(piece.encode() for piece in slow_pieces(NAMED[pattern], learned)), 40)
@@ -134,7 +148,7 @@ def test_the_pieces_of_any_pattern_joined_are_the_text(text, pattern):
 def test_what_a_pattern_leaves_out_is_a_piece_of_its_own():
     assert Splitter("[a-z]+").pieces("ab, cd!") == ["ab", ", ", "cd", "!"]
     assert Splitter("(a)b").pieces("xabab") == ["x", "ab", "ab"]
-    codec = Bpe(vocab_size=257, pattern="[a-z]+").learn(["ab, ab!"])
+    codec = Bpe(vocab_size=257, pattern="[a-z]+").learn(["ab"])
     assert codec.encode("ab, ab").tolist() == [256, 44, 32, 256]
 
 
@@ -146,6 +160,23 @@ def test_the_named_patterns_cut_as_published():
     assert Splitter(NAMED["gpt4"]).pieces(text) == [
         "Hello", ",", " I", "'LL", " ", " pay", " ", "123", "45", "\n\n", " ", " now",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "message"),
+    [
+        (
+            "[a-z]+",
+            "ab, ab",
+            r"leaves out ',' \(U\+002C\) at offset 2; expected one that matches every character: \(\?s:",
+        ),
+        ("[a-z]+", "é", r"leaves out 'é' \(U\+00E9\) at offset 0"),
+        (r"\w+(?= )| ", "to be", r"leaves out 'b' \(U\+0062\) at offset 3"),
+    ],
+)
+def test_a_pattern_that_leaves_out_what_there_is_to_learn_from_is_refused_with_an_example(pattern, text, message):
+    with pytest.raises(TokenizerError, match=message):
+        Bpe(vocab_size=256, pattern=pattern).learn(["ab"[: pattern.startswith("[") and 2], text])
 
 
 @pytest.mark.parametrize("letters", ["a" * 20_000, "abcde" * 4_000, " " * 20_000, "\n " * 10_000, "é" * 20_000])
@@ -225,6 +256,10 @@ def test_a_pattern_that_takes_forever_is_stopped(monkeypatch):
         ({"merges": [[97, True], [256, 99]]}, r"bpe: merge 0: expected a pair of ids, got \[97, True\]"),
         ({"merges": [[97, 98], [257, 99]]}, "bpe: merge 1 is of 257 and 99; expected ids from 0 to 256"),
         ({"merges": [[97, 98], [-1, 99]]}, "bpe: merge 1 is of -1 and 99"),
+        ({"merges": [[97, 98], [99, 257]]}, "bpe: merge 1 is of 99 and 257; expected ids from 0 to 256"),
+        ({"merges": [[97, 98], [10**6, 99]]}, "bpe: merge 1 is of 1000000 and 99; expected ids from 0 to 256"),
+        ({"merges": [[97, 98], [99, 2**70]]}, f"bpe: merge 1 is of 99 and {2**70}; expected ids from 0 to 256"),
+        ({"merges": [[97, 98], [99, -(2**70)]]}, f"bpe: merge 1 is of 99 and -{2**70}; expected ids from 0 to 256"),
         ({"merges": [[97, 98], [97, 98]]}, "bpe: merge 1 makes b'ab', which is a token already"),
         ({"merges": [[97, 98]]}, "bpe: vocab_size=258 does not fit 1 merges and 0 specials; expected 257"),
         ({"vocab_size": 258.0}, "bpe: vocab_size: expected int, got 258.0"),

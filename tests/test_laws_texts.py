@@ -11,18 +11,30 @@ from hypothesis import strategies as st
 from planted import planted
 
 from nanotx.corpus import Corpus
-from nanotx.errors import LawBroken
+from nanotx.errors import LawBroken, TextError
 from nanotx.laws import elsewhere
-from nanotx.laws.book_texts import LAWS, Lesson
+from nanotx.laws.book_texts import LAWS
 from nanotx.laws.corpora import splits
 from nanotx.laws.elsewhere import learns_elsewhere
 from nanotx.laws.law import Where
-from nanotx.laws.text import exact_bytes, lossless, refuses_ids, refuses_text, saved_and_loaded, streams
+from nanotx.laws.lesson_case import Lesson, Named
+from nanotx.laws.stretches import between, cut_anywhere, learns_in_blocks, specials_by_name
+from nanotx.laws.text import (
+    altered,
+    exact_bytes,
+    lossless,
+    own_digest,
+    refuses_ids,
+    refuses_text,
+    saved_and_loaded,
+    streams,
+)
 from nanotx.laws.texts import PRIMER, TROUBLE, lessons, texts
 from nanotx.tokenizers import StreamingDecoder, Tokenizer, load, stored
 from nanotx.tokenizers.bpe import Bpe
 from nanotx.tokenizers.byte import Byte
 from nanotx.tokenizers.char import Char
+from nanotx.tokenizers.word import Word
 
 ROOT = Path(__file__).resolve().parent.parent
 SLOTS = {"tokenizer": Tokenizer, "corpus": Corpus}
@@ -50,6 +62,35 @@ def test_drawn_texts_teach_a_drawn_tokenizer(data):
     idea, taught = data.draw(lessons(Tokenizer.find(data.draw(st.sampled_from(["bpe", "char"])))))
     assert taught[0] == PRIMER
     assert idea.learn(taught).vocab_size >= len(set(PRIMER))
+
+
+def test_names_that_begin_alike_are_drawn_and_names_that_are_letters():
+    met = set()
+
+    @settings(max_examples=300, derandomize=True, database=None)
+    @given(data=st.data())
+    def draw(data):
+        met.add(frozenset(data.draw(lessons(Word))[0].specials))
+
+    draw()
+    assert any({"<|a|>", "<|a|>b"} <= names for names in met)
+    assert any("e" in names for names in met) and frozenset() in met
+
+
+def test_what_was_not_learned_from_is_not_accepted_as_if_it_was():
+    case = Lesson(idea=Word(vocab_size=4, specials=("<|x|>",)), taught=("a<|x|>ab a",), text="b")
+    assert case.names == ["<|x|>"]
+    assert case.accepted == "ab a"
+    assert case.held("a ") == "a "
+
+
+def test_a_case_of_names_puts_them_between_pieces_that_are_accepted():
+    idea = Word(vocab_size=6, specials=("<|x|>", "<|y|>"), unknown=True)
+    case = Named(idea=idea, taught=("ab a",), pieces=("a", "ab"), between=(1, 3, 2), allowed=2)
+    assert case.joined == "a<|y|>ab<|x|><unk>"
+    assert case.chosen == [["<|y|>"], ["<|x|>", "<unk>"]]
+    assert case.stranger == "<|x|>|"
+    assert Named(idea=Byte(), between=(0,)).joined == "<|endoftext|>" and Named(idea=Byte()).chosen == [[], []]
 
 
 def test_among_the_drawn_texts_is_all_that_ever_went_wrong():
@@ -176,6 +217,166 @@ def test_refusals_say_what_and_where():
         refuses_ids(codec, ids)
 
 
+def test_a_text_is_walked_from_the_left_and_the_longer_name_stands():
+    assert between("ab<a>b<a><b", ["<a>", "<a>b"]) == [
+        ("ab", False), ("<a>b", True), ("", False), ("<a>", True), ("<b", False),
+    ]  # fmt: skip
+    assert between("", ["a"]) == [("", False)] == between("", [])
+    assert between("abab", []) == [("abab", False)]
+
+
+SPECIAL = Bpe(vocab_size=258, specials=("<|a|>", "<|a|>b")).learn([PRIMER])
+
+
+@given(pieces=st.lists(st.text(max_size=5) | st.sampled_from(list(SPECIAL.specials))), allowed=st.integers(0, 3))
+def test_names_become_their_ids_where_they_are_allowed(pieces, allowed):
+    names = [name for index, name in enumerate(SPECIAL.specials) if allowed >> index & 1]
+    specials_by_name(SPECIAL, "".join(pieces), names, "<|b|>")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "allowed", "message"),
+    [
+        ("reads_names", "a<|end|>", [], r"'a<\|end\|>' became, with no name allowed, id 256 of '<\|end\|>'"),
+        ("first_name", "<|end|>!", ["<|end|>", "<|end|>!"], r"became \[256, 33\]; expected \[257\], of"),
+        ("every_name", "<|end|>", ["<|end|>!"], r"became \[256\]; expected \[60, 124, 101"),
+        ("strips_behind", "<|end|> a", ["<|end|>"], r"became \[256, 97\]; expected \[256, 32, 97\]"),
+        ("any_name", "", [], r"'<\|b\|>' is the name of no special, and is allowed"),
+    ],
+)
+def test_a_name_that_is_read_otherwise_breaks_the_law_of_specials(name, text, allowed, message):
+    with planted("tokenizers"), pytest.raises(LawBroken, match=f"specials: .*{message}"):
+        specials_by_name(Tokenizer.find(f"mutant_{name}")().learn([]), text, allowed, "<|b|>")
+
+
+def test_the_ids_of_specials_give_back_their_names_and_a_refusal_names_the_stranger():
+    class Nameless(type(SPECIAL)):
+        def decode_bytes(self, ids):
+            return super().decode_bytes(ids).replace(b"<|a|>", b"")
+
+    class Curt(type(SPECIAL)):
+        def encode(self, text, allowed_special=()):
+            if not set(allowed_special) <= self.specials.keys():
+                raise TextError("no")
+            return super().encode(text, allowed_special)
+
+    class Alone(type(SPECIAL)):
+        def decode(self, ids):
+            return super().decode(ids) if len(ids) == 1 else ""
+
+    for codec, message in [
+        (Nameless, r"id 256 of '<\|a\|>' is decoded as b''"),
+        (Curt, r"'<\|b\|>' is the name of no special, and what is said is: no"),
+        (Alone, r"'x<\|a\|>', with \['<\|a\|>'\] allowed, became \[120, 256\], which is ''"),
+    ]:
+        with pytest.raises(LawBroken, match=f"specials: {message}"):
+            specials_by_name(codec(SPECIAL.merges, SPECIAL.source, SPECIAL.specials), "x<|a|>", ["<|a|>"], "<|b|>")
+
+
+def test_a_text_that_is_refused_with_a_name_in_it_is_refused_between_names_too():
+    codec = Word(vocab_size=3, specials=("<|a|>",)).learn(["to "])
+    specials_by_name(codec, "to<|a|>be", ["<|a|>"], "<|b|>")
+    specials_by_name(codec, "to<|a|>to ", ["<|a|>"], "<|b|>")
+
+    class Skips(type(codec)):
+        def encode(self, text, allowed_special=()):
+            return super().encode(text.replace("be", "") if allowed_special else text, allowed_special)
+
+    with pytest.raises(LawBroken, match=r"specials: 'to<\|a\|>be', .* became \[1, 2\]; expected None"):
+        specials_by_name(Skips(codec.words, codec.specials), "to<|a|>be", ["<|a|>"], "<|b|>")
+
+
+def test_a_cut_that_is_felt_breaks_the_law_of_cuts():
+    cut_anywhere(SPECIAL, "we are here\nand there ")
+    with planted("tokenizers"):
+        behind, first = (Tokenizer.find(f"mutant_{name}")().learn([]) for name in ("blank_behind", "first_blank"))
+        cut_anywhere(behind, "to us e, a\te")
+        with pytest.raises(LawBroken, match=r"cut: 'be ' is \[98, 256\]; cut in two, 'be' is \[98, 101\] and ' ' is"):
+            cut_anywhere(behind, "be ")
+        with pytest.raises(LawBroken, match=r"cut: .*'b c' is \[98, 32, 99\]; .* ' c' is \[256, 99\]"):
+            cut_anywhere(first, "b c")
+
+
+def test_a_side_that_is_refused_breaks_the_law_of_cuts_and_a_whole_that_is_does_not():
+    class Short(type(Byte().learn([]))):
+        def ordinary(self, text):
+            if len(text) == 1:
+                raise TextError("too short")
+            return super().ordinary(text)
+
+    cut_anywhere(Short(), "b")
+    with pytest.raises(LawBroken, match=r"cut: 'a b' is \[97, 32, 98\]; cut in two, 'a' is None"):
+        cut_anywhere(Short(), "a b")
+
+    class Whole(Short):
+        cuts = False
+
+    cut_anywhere(Whole(), "a b")
+
+
+def test_blocks_that_teach_otherwise_break_the_law_of_cuts(monkeypatch):
+    learns_in_blocks(Bpe(vocab_size=260), [PRIMER, "a b"])
+    learns_in_blocks(Bpe(vocab_size=258, pattern=r"[\s\S]+"), ["ab ab ab"])  # which says that it may not be cut
+    with (
+        planted("tokenizers"),
+        pytest.raises(LawBroken, match=r"cut: \['a ab'\] taught {'alphabet': ' ab'}, and in the blocks \['a', ' ab"),
+    ):
+        learns_in_blocks(Tokenizer.find("mutant_counts_texts")(), ["a ab"])
+    monkeypatch.setattr(Bpe, "cuts", True)
+    with pytest.raises(LawBroken, match=r"cut: .* and in the blocks \['ab', ' ab'\] nothing: bpe: vocab_size=259"):
+        learns_in_blocks(Bpe(vocab_size=259, pattern=r"[\s\S]+"), ["ab ab"])
+
+
+@pytest.mark.parametrize(
+    ("value", "path", "other"),
+    [
+        ({"a": [1, 2.5], "b": {}}, [0, 0], {"a": [2, 2.5], "b": {}}),
+        ({"a": [1, 2.5], "b": {}}, [0, 1, 7], {"a": [1, 3.5], "b": {}}),
+        ({"a": [1, 2.5], "b": {}}, [2], {"a": [1], "b": {}}),
+        ({"a": [1, 2.5], "b": {}}, [1], {"a": [1, 2.5], "b": {"x": 0}}),
+        ({"a": [], "b": None}, [], {"a": []}),
+        ([[]], [0], [[0]]),
+        ({}, [5], {"x": 0}),
+        (True, [], False),
+        ("", [], "x"),
+        (None, [1], "x"),
+        (0, [], 1),
+    ],
+)
+def test_one_thing_in_a_value_of_json_is_changed(value, path, other):
+    before = repr(value)
+    assert altered(value, path) == other and type(altered(value, path)) is type(other)
+    assert repr(value) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "message"),
+    [
+        (
+            "half_read",
+            [1],
+            r"'size' was changed from 2 to 3 is read, once it is signed anew, as if nothing had changed",
+        ),
+        ("sorted_again", [0], r"'alphabet' was changed from 'ax' to 'axx' is read, once it is signed anew"),
+        ("size_alone", [0], "has the digest 0*2, in its file and once loaded "),
+    ],
+)
+def test_a_digest_that_is_not_its_own_breaks_the_law(name, path, message):
+    own_digest(Char().learn(["ax"]), [2])
+    with planted("tokenizers"), pytest.raises(LawBroken, match=f"digest: .*{message}"):
+        own_digest(Tokenizer.find(f"mutant_{name}")().learn(["ax"]), path)
+
+
+def test_a_changed_file_that_is_read_breaks_the_law_of_the_digest(monkeypatch):
+    codec = Char().learn(["ab"])
+    said = codec.digest
+    monkeypatch.setattr("nanotx.tokenizers._opening.digest", lambda part, table: said)
+    with pytest.raises(
+        LawBroken, match=r"digest: a file of .* in which 'alphabet' was changed from 'ab' to 'abx' is read"
+    ):
+        own_digest(codec, [2])
+
+
 def test_what_is_learned_in_another_process_is_asked_there():
     learns_elsewhere(Char(), ["é\u2028", "to be"])
     with planted("tokenizers"), pytest.raises(LawBroken, match=r"learn: .* taught .*, and in another process"):
@@ -205,7 +406,7 @@ def test_a_corpus_that_is_too_short_may_refuse_to_be_split_and_no_other():
         splits(Corpus.find("mutant_new_play")(size=1, validation=0.01))
 
 
-@pytest.mark.parametrize("name", ["text", "corpora", "elsewhere"])
+@pytest.mark.parametrize("name", ["text", "stretches", "corpora", "elsewhere"])
 def test_the_plain_laws_of_texts_need_no_torch(name):
     code = f"""
 import importlib.util, sys

@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SPECIAL = "<|end|>"
 CODECS = {
     "bpe": Bpe(vocab_size=300, specials=(SPECIAL,)).learn([PRIMER]),
-    "own": Bpe(vocab_size=280, pattern=r"\s?\w+").learn([PRIMER]),
+    "own": Bpe(vocab_size=280, pattern=r"\s?\w+|(?s:.)").learn([PRIMER]),
     "byte": Byte().learn([]),
     "char": Char().learn([PRIMER, "é€"]),
 }

@@ -85,7 +85,7 @@ def lessons(draw: Drawn, part: type[Tokenizer]) -> tuple[Tokenizer, tuple[str, .
         idea = dataclasses.replace(idea, path=rank_file())
     taught = (PRIMER, *draw(st.lists(texts(), max_size=2)))
     if "pattern" in fields(part):
-        idea = changed(idea, pattern=draw(st.sampled_from(["gpt4", "gpt2", r"\s?\w+"])))
+        idea = changed(idea, pattern=draw(st.sampled_from(["gpt4", "gpt2", r"\s?\w+|(?s:.)"])))
     more = draw(st.integers(0, SMALL))
     for one in (idea, changed(idea, min_frequency=1)) if "min_frequency" in fields(part) else (idea,):
         for sized in sizes(one, taught, fewest(part) + others(one), more) if "vocab_size" in fields(part) else (one,):

@@ -44,7 +44,7 @@ def source_of(pattern: str) -> str:
         near = did_you_mean(pattern, NAMED)
         raise ConfigError(
             f"pattern: no pattern named {pattern!r}.{near} Known: {', '.join(NAMED)}; "
-            r"or a regex of your own such as '\s?\w+'."
+            r"or a regex of your own such as '\s?\w+|(?s:.)'."
         )
     compile_source(pattern)
     return pattern

@@ -31,12 +31,16 @@ BLOCK = 1 << 20  # characters of a text that are cut at once
 class Splitter:
     """Cuts texts by one regex.
 
+    Args:
+        source: the regex.
+        whole: refuse a text that has characters which the regex does not match.
+
     Raises:
         ConfigError: this is no regex, or one too large to compile.
     """
 
-    def __init__(self, source: str) -> None:
-        self.source = source
+    def __init__(self, source: str, whole: bool = False) -> None:
+        self.source, self.whole = source, whole
         self.name = name_of(source)
         self._regex = compile_source(source)
         self._ascii = re.compile(ASCII[self.name]) if self.name in ASCII else None
@@ -70,7 +74,7 @@ class Splitter:
         """The text, or a part of one, in pieces; joined, they are the text.
 
         Raises:
-            TokenizerError: a regex of the user's own takes forever on this text.
+            TokenizerError: a regex of the user's own takes forever on this text, or leaves something out.
         """
         if self._ascii is not None:
             found: list[str] = self._ascii.findall(text) if text.isascii() else self._regex.findall(text)
@@ -94,7 +98,17 @@ class Splitter:
         for match in self._regex.finditer(text, timeout=patience):
             start, end = max(at, match.start()), match.end()
             if end > start:
+                self._check_gap(text, at, start)
                 yield from filter(None, (text[at:start], text[start:end]))
                 at = end
         if at < len(text):
+            self._check_gap(text, at, len(text))
             yield text[at:]
+
+    def _check_gap(self, text: str, start: int, end: int) -> None:
+        if self.whole and start < end:
+            one = text[start]
+            raise TokenizerError(
+                f"bpe: the pattern {self.source!r} leaves out {one!r} (U+{ord(one):04X}) at offset {start}; "
+                "expected one that matches every character: (?s:.) behind a last | takes what is left, one by one."
+            )

@@ -57,10 +57,10 @@ class Bpe(Tokenizer):
 
         Raises:
             TextError: a text holds a lone surrogate.
-            TokenizerError: the texts have too few pairs for this vocab_size.
+            TokenizerError: the texts have too few pairs for this vocab_size, or the pattern leaves something of them out.
         """
         source = source_of(self.pattern)
-        pieces = count_pieces(lessons(texts, self.specials, self.nfc), Splitter(source))
+        pieces = count_pieces(lessons(texts, self.specials, self.nfc), Splitter(source, whole=True))
         wanted = self.vocab_size - 256 - len(self.specials)
         merges = learn_merges(pieces, wanted, self.min_frequency)
         if len(merges) < wanted:
