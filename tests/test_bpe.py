@@ -176,7 +176,7 @@ def test_the_named_patterns_cut_as_published():
 )
 def test_a_pattern_that_leaves_out_what_there_is_to_learn_from_is_refused_with_an_example(pattern, text, message):
     with pytest.raises(TokenizerError, match=message):
-        Bpe(vocab_size=256, pattern=pattern).learn(["ab"[: pattern.startswith("[") and 2], text])
+        Bpe(vocab_size=256, pattern=pattern).learn([text])
 
 
 @pytest.mark.parametrize("letters", ["a" * 20_000, "abcde" * 4_000, " " * 20_000, "\n " * 10_000, "é" * 20_000])

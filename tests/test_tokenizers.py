@@ -23,13 +23,20 @@ from nanotx.tokenizers.bpe import Bpe
 from nanotx.tokenizers.byte import Byte
 from nanotx.tokenizers.char import Char
 from nanotx.tokenizers.saved import Saved
+from nanotx.tokenizers.unigram import Unigram
+from nanotx.tokenizers.word import Word
+from nanotx.tokenizers.wordpiece import WordPiece
 
+ALPHABET = "".join(sorted({*string.printable, *"é€\N{GRINNING FACE}\x85\u2028"}))
+LINE = "the theatre then, é€\N{GRINNING FACE}é€\N{GRINNING FACE} " * 9
+WORDS = ["the", "theatre", "then", "abc", " ", ",", "\n", "\r\n", "é\u0301", "\u2028", "\N{GRINNING FACE}"]
 LEARNED = {
-    "char": Char().learn([string.printable, "é€\N{GRINNING FACE}\x85\u2028"]),
+    "char": Char().learn([ALPHABET]),
     "byte": Byte().learn([]),
-    "bpe": Bpe(vocab_size=300).learn(
-        ["the theatre then, é€\N{GRINNING FACE}é€\N{GRINNING FACE} " * 9 + string.printable]
-    ),
+    "bpe": Bpe(vocab_size=300).learn([LINE + string.printable]),
+    "word": Word(vocab_size=len(WORDS)).learn(WORDS),
+    "wordpiece": WordPiece(vocab_size=2 * len(ALPHABET)).learn([LINE, *ALPHABET, *(f"a{one}" for one in ALPHABET)]),
+    "unigram": Unigram(vocab_size=len(ALPHABET) + 20).learn([LINE, ALPHABET]),
 }
 ORIGIN = Origin(corpus="tiny", sha256="00ff", command="nanotx tokenizer train char")
 parts = pytest.mark.parametrize("part", LEARNED)
@@ -37,7 +44,10 @@ reused = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def texts(part):
-    return st.text(LEARNED["char"].alphabet) if part == "char" else st.text()
+    """Texts that a part accepts."""
+    if part == "word":
+        return st.lists(st.sampled_from(WORDS)).map("".join).filter(LEARNED["word"].keeps)
+    return st.text() if part in {"byte", "bpe"} else st.text(ALPHABET)
 
 
 @parts
