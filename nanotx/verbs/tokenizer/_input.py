@@ -3,20 +3,13 @@
 import sys
 from pathlib import Path
 
-from nanotx.errors import ConfigError, DataError
+from nanotx.errors import DataError
 from nanotx.text_files import decoded
 
 
 def text_of(file: str, errors: str = "strict") -> str:
     """The text of a file, or of standard input where there is none."""
     return read_text(file, errors) if file else decoded(sys.stdin.buffer.read(), "standard input", errors)
-
-
-def named(words: list[str], deed: str) -> tuple[str, str]:
-    """The tokenizer and the file, which may be left out."""
-    if not 1 <= len(words) <= 2 or any(word.startswith("--") for word in words):
-        raise ConfigError(f"nanotx tokenizer {deed}: expected a tokenizer and perhaps a file, got {words}.")
-    return words[0], words[1] if len(words) == 2 else ""
 
 
 def read_text(file: str, errors: str = "strict") -> str:

@@ -1,19 +1,33 @@
 """nanotx tokenizer decode: the text of ids, byte for byte."""
 
 import sys
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+from tyro.conf import Positional
 
 from nanotx.errors import TextError
+from nanotx.flags import parse
 from nanotx.tokenizers import load
-from nanotx.verbs.tokenizer._input import named, text_of
+from nanotx.verbs.tokenizer._input import text_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flags:
+    """Writes the text of ids, byte for byte."""
+
+    tokenizer: Annotated[Positional[str], tyro.conf.arg(help="a path, or a name on the shelf")]
+    file: Annotated[Positional[str], tyro.conf.arg(help="ids as decimal numbers; standard input where none is")] = ""
 
 
 def run(words: list[str]) -> int:
-    """The text of ids, byte for byte."""
-    name, file = named(words, "decode")
-    text = text_of(file)
-    for word in text.split():
+    """Decode."""
+    said = parse(Flags, words, "nanotx tokenizer decode")
+    found = text_of(said.file).split()
+    for word in found:
         if not word.isdecimal():
             raise TextError(f"nanotx tokenizer decode: expected ids as decimal numbers, got {word!r}.")
-    sys.stdout.buffer.write(load(name).decode_bytes([int(word) for word in text.split()]))
+    sys.stdout.buffer.write(load(said.tokenizer).decode_bytes([int(word) for word in found]))
     sys.stdout.buffer.flush()
     return 0

@@ -21,6 +21,10 @@ from nanotx.verbs.tokenizer._progress import bar
 def run(words: list[str]) -> int:
     """Learn a tokenizer from files, or from the training part of a corpus."""
     kind = next(iter(leading(words)), "")
+    if not kind and {"-h", "--help"} & set(words):
+        known = "\n".join(f"  {name:12} {first_line(Tokenizer.find(name))}" for name in Tokenizer.names())
+        sys.stdout.write(f"nanotx tokenizer train KIND FILE... [flags of the kind: KIND --help]\n\n{known}\n")
+        return 0
     if not kind:
         raise ConfigError(f"nanotx tokenizer train: expected a kind first: {', '.join(Tokenizer.names())}.")
     part = Tokenizer.find(kind)
@@ -61,3 +65,8 @@ def from_files(idea: Tokenizer, said: Any) -> tuple[Codec, str, str]:
             while data := stream.read(BLOCK):
                 digest.update(data)
     return codec, " ".join(Path(name).name for name in said.files), digest.hexdigest()
+
+
+def first_line(part: type) -> str:
+    """What a part does, in a line."""
+    return (part.__doc__ or "").partition("\n")[0]
