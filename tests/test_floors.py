@@ -39,10 +39,10 @@ LAWS = """
     7  trial
     6  book
     5  book_layers book_learning book_model book_places book_texts
-    4  book_config layer_case
+    4  book_config layer_case lesson_case
     3  texts numbers
     2  equality learning time place windows elsewhere strategies
-    1  law values weights config corpora text picture
+    1  law values weights config corpora text stretches picture
 """
 
 Floors = dict[str, int]

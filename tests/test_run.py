@@ -1,6 +1,8 @@
 """A whole run: what it leaves in its folder, how it is taken up again, and what it says to mistakes."""
 
+import hashlib
 import json
+import re
 import tomllib
 
 import pytest
@@ -13,6 +15,10 @@ from nanotx.config import from_table
 from nanotx.errors import ConfigError, DataError, RunError, TextError, TokenizerError
 from nanotx.layers import read_toml, write_toml
 from nanotx.recipe import Recipe
+from nanotx.tokenizers import load
+from nanotx.tokenizers.bpe import Bpe
+from nanotx.tokenizers.byte import Byte
+from nanotx.tokenizers.char import Char
 
 
 @pytest.fixture
@@ -108,7 +114,109 @@ def test_a_corpus_that_has_changed_is_refused_by_digest(play, tmp_path):
         nanotx_command(["train", "shakespeare_char", "--run", "run", "--resume", "--train.steps", "9"])
 
 
-@pytest.mark.parametrize("tokenizer", ["char", "byte", "bpe --tokenizer.vocab-size 260", "shakespeare_bpe_512"])
+OTHERS = [
+    ([], Byte(), "char", "byte"),
+    ([], Char(unknown=True), "char", "char"),
+    (["--tokenizer", "bpe", "--tokenizer.vocab-size", "258"], Bpe(vocab_size=258, pattern="gpt2"), "bpe", "bpe"),
+]
+
+
+@pytest.mark.parametrize(("words", "idea", "was", "now"), OTHERS)
+def test_a_tokenizer_that_was_exchanged_is_refused_by_name_and_digest(play, tmp_path, words, idea, was, now):
+    _, folder = play(*words)
+    old, other = load(folder / "tokenizer.json"), idea.learn([(tmp_path / "text.txt").read_text(encoding="utf-8")])
+    said = (
+        f"step-6: trained with the tokenizer {was} of digest {old.digest[:12]}..., and this is {now} of "
+        f"{other.digest[:12]}...: the same ids would be other texts. Bring the old one back, or begin a new run."
+    )
+    other.save(folder / "tokenizer.json")
+    with pytest.raises(TokenizerError, match=re.escape(said)) as caught:
+        nanotx_command(["train", "shakespeare_char", "--run", "run", "--resume", "--train.steps", "8"])
+    assert caught.value.exit_code == 3
+    assert rows(folder, "step")[-1]["step"] == 6 and not rows(folder, "resume")
+    assert nanotx.load(folder).tokenizer == old  # the one that the checkpoint keeps
+
+    exchange(folder / "checkpoints/step-6", other)
+    with pytest.raises(TokenizerError, match=re.escape(said)):
+        nanotx.load(folder)
+    with pytest.raises(TokenizerError, match=re.escape(said)):
+        nanotx_command(["sample", "run"])
+
+    old.save(folder / "tokenizer.json")
+    exchange(folder / "checkpoints/step-6", old)
+    assert nanotx_command(["train", "shakespeare_char", "--run", "run", "--resume", "--train.steps", "8"]) == 0
+
+
+def exchange(checkpoint, codec):
+    """Put another tokenizer into a checkpoint, and its digest into the manifest, as if it had been there always."""
+    codec.save(checkpoint / "tokenizer.json")
+    manifest = json.loads((checkpoint / "MANIFEST.json").read_text(encoding="utf-8"))
+    data = (checkpoint / "tokenizer.json").read_bytes()
+    manifest["tokenizer.json"] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    (checkpoint / "MANIFEST.json").write_text(json.dumps(manifest), encoding="utf-8")
+
+
+def test_a_tokenizer_that_was_exchanged_in_a_checkpoint_alone_is_no_checkpoint(play):
+    _, folder = play()
+    for step in (4, 6):
+        Byte().learn([]).save(folder / f"checkpoints/step-{step}/tokenizer.json")
+    with pytest.raises(RunError, match=r"no checkpoint can be read\..*tokenizer\.json: the file is not the one that"):
+        nanotx.load(folder)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--tokenizer", "word", "--tokenizer.unknown", "--tokenizer.vocab-size", "20"],
+        ["--tokenizer", "char", "--tokenizer.unknown"],
+        ["--tokenizer", "char", "--tokenizer.nfc"],
+    ],
+)
+def test_a_run_whose_tokenizer_loses_something_has_no_bits_per_byte(play, tmp_path, words, capsys):
+    file = tmp_path / "text.txt"
+    train = file.read_text(encoding="utf-8")
+    file.write_text("\u00e9" + train + ("e\u0301" if "--tokenizer.nfc" in words else "x"), encoding="utf-8")
+    code, folder = play(*words)
+    out = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert code == 0
+    assert "the tokenizer does not give the validation text back" in out and "compares with no other" in out
+    assert "bits per byte refused" in out
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    assert summary["complete"] and summary["val_loss"] > 0
+    assert "bits_per_byte" in summary and summary["bits_per_byte"] is None
+    for row in rows(folder, "eval"):
+        assert row["val_loss"] > 0 and row["bits_per_byte"] is None
+    assert nanotx.load(folder).generate("ab", max_new_tokens=3).startswith("ab")  # the prompt as it was given
+    said = (
+        "another text back"
+        if "--tokenizer.nfc" in words
+        else r"of this text become <unk> and are lost, so its bits per"
+    )
+    with pytest.raises(TextError, match=said):
+        nanotx_command(["eval", "run"])
+    assert nanotx_command(["train", "shakespeare_char", "--run", "run", "--resume", "--train.steps", "8"]) == 0
+    assert rows(folder, "eval")[-1]["bits_per_byte"] is None
+
+
+def test_a_run_whose_tokenizer_might_lose_something_and_does_not_has_its_bits_per_byte(play, capsys):
+    code, folder = play("--tokenizer", "char", "--tokenizer.unknown", "--tokenizer.nfc")
+    assert code == 0 and "refused" not in capsys.readouterr().out
+    assert rows(folder, "eval")[-1]["bits_per_byte"] > 0
+    assert nanotx_command(["eval", "run"]) == 0
+    assert " bits per byte" in capsys.readouterr().out
+
+
+WHOLE = [
+    "char",
+    "byte",
+    "bpe --tokenizer.vocab-size 260",
+    "wordpiece --tokenizer.vocab-size 20",
+    "unigram --tokenizer.vocab-size 20",
+    "shakespeare_bpe_512",
+]
+
+
+@pytest.mark.parametrize("tokenizer", WHOLE)
 @pytest.mark.parametrize("attention", ["fused", "per_head", "sdpa"])
 def test_any_tokenizer_and_any_attention_run_the_same_recipe_to_the_end(play, tokenizer, attention):
     code, folder = play("--tokenizer", *tokenizer.split(), "--attention", attention)

@@ -17,6 +17,7 @@ from signing import signed
 
 from nanotx.config import from_table, to_table
 from nanotx.errors import ConfigError, TextError, TokenizerError, UnknownPart
+from nanotx.laws.text import streams
 from nanotx.shelf import shelf
 from nanotx.tokenizers import Origin, StreamingDecoder, Tokenizer, load, stored
 from nanotx.tokenizers.bpe import Bpe
@@ -29,14 +30,14 @@ from nanotx.tokenizers.wordpiece import WordPiece
 
 ALPHABET = "".join(sorted({*string.printable, *"é€\N{GRINNING FACE}\x85\u2028"}))
 LINE = "the theatre then, é€\N{GRINNING FACE}é€\N{GRINNING FACE} " * 9
-WORDS = ["the", "theatre", "then", "abc", " ", ",", "\n", "\r\n", "é\u0301", "\u2028", "\N{GRINNING FACE}"]
+WORDS = ["a", "b", "the", "theatre", "then", "abc", " ", ",", "\n", "\r\n", "é\u0301", "\u2028", "\N{GRINNING FACE}"]
 LEARNED = {
     "char": Char().learn([ALPHABET]),
     "byte": Byte().learn([]),
     "bpe": Bpe(vocab_size=300).learn([LINE + string.printable]),
     "word": Word(vocab_size=len(WORDS)).learn(WORDS),
-    "wordpiece": WordPiece(vocab_size=2 * len(ALPHABET)).learn([LINE, *ALPHABET, *(f"a{one}" for one in ALPHABET)]),
-    "unigram": Unigram(vocab_size=len(ALPHABET) + 20).learn([LINE, ALPHABET]),
+    "wordpiece": WordPiece(vocab_size=180).learn([LINE, *ALPHABET]),
+    "unigram": Unigram(vocab_size=112).learn([LINE, ALPHABET]),
 }
 ORIGIN = Origin(corpus="tiny", sha256="00ff", command="nanotx tokenizer train char")
 parts = pytest.mark.parametrize("part", LEARNED)
@@ -46,7 +47,7 @@ reused = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def texts(part):
     """Texts that a part accepts."""
     if part == "word":
-        return st.lists(st.sampled_from(WORDS)).map("".join).filter(LEARNED["word"].keeps)
+        return st.lists(st.sampled_from(WORDS)).map(",".join)
     return st.text() if part in {"byte", "bpe"} else st.text(ALPHABET)
 
 
@@ -79,6 +80,14 @@ def test_a_stream_holds_back_half_a_character():
     assert stream.push(0xE2) == "" and stream.end() == "\N{REPLACEMENT CHARACTER}"
     with pytest.raises(TextError, match="byte: id 256 at index 0 is out of range"):
         stream.push(256)
+
+
+@given(head=st.binary(max_size=4), last=st.integers(0xA0, 0xBF), tail=st.binary(max_size=4))
+def test_half_of_a_surrogate_pair_in_bytes_is_not_waited_for(head, last, tail):
+    codec, ids = LEARNED["byte"], [*head, 0xED, last, *tail]
+    streams(codec, ids)
+    stream = StreamingDecoder(codec)
+    assert [stream.push(one) for one in (0xED, last, 0x41)] == ["", "\N{REPLACEMENT CHARACTER}" * 2, "A"]
 
 
 @parts
@@ -126,7 +135,7 @@ def test_half_a_surrogate_is_refused_with_its_offset(part):
         LEARNED[part].encode("a\ud800b")
 
 
-@pytest.mark.parametrize("idea", [Char(), Bpe(vocab_size=257)])
+@pytest.mark.parametrize("idea", [Char(), Bpe(vocab_size=257), Word(), WordPiece(), Unigram()])
 def test_half_a_surrogate_is_refused_in_a_text_to_learn(idea):
     with pytest.raises(TextError, match=r"lone surrogate U\+DFFF at offset 3"):
         idea.learn(["good", "bad\udfff"])
@@ -159,6 +168,167 @@ def test_char_says_which_character_it_does_not_know():
         codec.encode("`")
     with pytest.raises(TextError, match=r"U\+1F600\) at offset 200000 "):  # far beyond the first chunk
         codec.encode("abcb" * 50_000 + "\N{GRINNING FACE}a")
+
+
+# Characters that nobody learned.
+
+
+def test_a_character_that_was_not_learned_becomes_unk_where_it_is_so_configured():
+    codec = Char(unknown=True).learn(["abc"])
+    assert codec.specials == {"<unk>": 3} and codec.vocab_size == 4
+    assert codec.encode("azcé\N{GRINNING FACE}").tolist() == [0, 3, 2, 3, 3]
+    assert codec.decode([0, 3, 2]) == "a<unk>c" and codec.decode_bytes([3]) == b"<unk>"
+    assert codec.encode("<unk>").tolist() == [3] * 5  # five characters, none of them learned
+    assert codec.encode("a<unk>b", allowed_special={"<unk>"}).tolist() == [0, 3, 1]
+    assert codec.keeps("abc") and not codec.keeps("abz") and not codec.keeps("z")
+    assert codec != Char().learn(["abc"])
+
+
+def test_half_a_character_is_no_unknown_one():
+    codec = Char(unknown=True).learn(["abc"])
+    with pytest.raises(TextError, match=r"char: lone surrogate U\+DC00 at offset 2 is no character"):
+        codec.encode("az\udc00")
+    with pytest.raises(TextError, match=r"lone surrogate U\+D800 at offset 200001 "):  # far beyond the first chunk
+        codec.encode("abcz" * 50_000 + "z\ud800")
+
+
+@given(text=st.text())
+def test_unk_stands_for_each_character_that_was_not_learned(text):
+    codec = Char(unknown=True).learn(["abc é"])
+    assert codec.decode(codec.encode(text)) == "".join(one if one in "abc é" else "<unk>" for one in text)
+
+
+# Unicode's normal form C.
+
+DECOMPOSED, COMPOSED = "e\u0301", "\u00e9"
+
+
+@pytest.mark.parametrize(
+    "idea",
+    [
+        Char(nfc=True),
+        Bpe(vocab_size=257, nfc=True),
+        Word(vocab_size=1, nfc=True),
+        WordPiece(vocab_size=2, nfc=True),
+        Unigram(vocab_size=1, nfc=True),
+    ],
+)
+@pytest.mark.parametrize("taught", [DECOMPOSED, COMPOSED])
+def test_a_letter_and_its_accent_are_put_together_before_they_are_learned_and_encoded(idea, taught, tmp_path):
+    codec = idea.learn([taught * 2] if idea.part == "wordpiece" else [taught])
+    assert codec.nfc
+    assert codec.encode(DECOMPOSED).tolist() == codec.encode(COMPOSED).tolist()
+    assert len(codec.encode(DECOMPOSED)) == 1
+    assert codec.decode(codec.encode(DECOMPOSED)) == COMPOSED
+    assert codec.keeps(COMPOSED) and not codec.keeps(DECOMPOSED)
+    codec.save(tmp_path / "mine.json")
+    assert load(tmp_path / "mine.json").encode(DECOMPOSED).tolist() == codec.encode(COMPOSED).tolist()
+
+
+def test_without_nfc_the_two_forms_are_two_texts():
+    codec = Char().learn([DECOMPOSED + COMPOSED])
+    assert codec.encode(DECOMPOSED).tolist() != codec.encode(COMPOSED).tolist()
+    assert codec.keeps(DECOMPOSED) and codec.keeps(COMPOSED)
+    assert codec.digest != Char(nfc=True).learn([DECOMPOSED + COMPOSED]).digest
+
+
+def test_the_form_comes_before_the_names_in_learning_as_in_encoding():
+    codec = Word(vocab_size=2, specials=("e",), nfc=True).learn([DECOMPOSED])
+    assert codec.words == (COMPOSED,)
+    assert codec.encode(DECOMPOSED, allowed_special={"e"}).tolist() == [0]
+
+
+# Specials.
+
+NAMES = ("<|x|>", "<|x|>y", "<|end of text|>", ".*")
+SPECIAL = {
+    "bpe": Bpe(vocab_size=256 + len(NAMES), specials=NAMES).learn([]),
+    "word": Word(vocab_size=1 + len(NAMES), specials=NAMES).learn(["y"]),
+    "unigram": Unigram(vocab_size=1 + len(NAMES), specials=NAMES).learn(["y"]),
+    "wordpiece": WordPiece(vocab_size=2 + len(NAMES), specials=NAMES).learn(["yy"]),
+}
+special_parts = pytest.mark.parametrize("part", SPECIAL)
+
+
+@special_parts
+def test_specials_have_the_ids_behind_the_tokens_in_the_order_given(part):
+    codec = SPECIAL[part]
+    first = codec.vocab_size - len(NAMES)
+    assert codec.specials == {name: first + index for index, name in enumerate(NAMES)}
+    assert codec.decode([first, first + 3]) == "<|x|>.*"
+
+
+@special_parts
+def test_of_two_names_that_begin_alike_the_longer_stands_whatever_the_order(part):
+    codec = SPECIAL[part]
+    x, xy, end, stars = codec.specials.values()
+    y = int(codec.encode("y")[0])
+    for allowed in (NAMES, NAMES[::-1], set(NAMES), dict.fromkeys(NAMES)):
+        encoded = codec.encode("<|x|>y<|x|>.*y<|end of text|>", allowed_special=allowed)
+        assert encoded.tolist() == [xy, x, stars, y, end] and encoded.dtype == np.int32
+        assert codec.decode(encoded) == "<|x|>y<|x|>.*y<|end of text|>"
+    assert codec.encode("<|x|>y", allowed_special=["<|x|>"]).tolist() == [x, y]
+    assert codec.encode("", allowed_special=NAMES).tolist() == []
+
+
+def test_a_name_that_is_not_allowed_is_ordinary_text():
+    codec = SPECIAL["bpe"]
+    assert codec.encode("<|x|>").tolist() == list(b"<|x|>")
+    assert codec.encode("<|x|>.*", allowed_special={".*"}).tolist() == [*b"<|x|>", codec.specials[".*"]]
+    with pytest.raises(TextError, match="word: '<', which begins"):
+        SPECIAL["word"].encode("<|x|>")
+
+
+@special_parts
+def test_a_name_that_is_none_is_refused_with_its_neighbour(part):
+    said = rf"{part}: '<\|end of txt\|>' is no special of this tokenizer\. Did you mean '<\|end of text\|>'\? It has: <"
+    with pytest.raises(TextError, match=said):
+        SPECIAL[part].encode("", allowed_special=["<|x|>", "<|end of txt|>"])
+    with pytest.raises(TextError, match=r"byte: '<\|x\|>' is no special of this tokenizer\. It has: none\."):
+        LEARNED["byte"].encode("a", allowed_special={"<|x|>"})
+
+
+def test_names_that_cannot_be_told_apart_are_refused():
+    for names in [("",), ("a", "a"), ("\ud800",), ("a" * 257,)]:
+        for part in (Bpe, Word, WordPiece, Unigram):
+            with pytest.raises(
+                ConfigError, match=r"specials: .*expected names of 1 to 256 whole characters, each once"
+            ):
+                part(specials=names)
+
+
+@pytest.mark.parametrize("part", [Bpe, Word, WordPiece, Unigram])
+def test_a_text_is_not_learned_from_in_blocks_that_might_tear_a_name(part):
+    assert part(specials=("<|x|>", " x", "x.\n")).cuts
+    for name in ("end of", "x\n"):
+        assert not part(specials=("<|x|>", name)).cuts
+
+
+# Digests.
+
+
+@parts
+def test_a_digest_goes_with_what_the_codec_is_and_nothing_else(part, tmp_path):
+    codec, path = LEARNED[part], tmp_path / "mine.json"
+    codec.with_origin(ORIGIN).save(path)
+    assert codec.with_origin(ORIGIN).digest == codec.digest == load(path).digest
+    assert json.loads(path.read_text(encoding="utf-8"))["sha256"] == codec.digest
+    assert len({one.digest for one in LEARNED.values()}) == len(LEARNED)
+    assert len(codec.digest) == 64 and int(codec.digest, 16)
+
+
+def test_codecs_that_differ_in_anything_have_other_digests():
+    ideas = [
+        Word(vocab_size=3),
+        Word(vocab_size=3, nfc=True),
+        Word(vocab_size=4, unknown=True),
+        Word(vocab_size=4, specials=("<|x|>",)),
+        Word(vocab_size=5, specials=("<|x|>", "<|y|>")),
+        Word(vocab_size=5, specials=("<|y|>", "<|x|>")),
+    ]
+    digests = [idea.learn(["a b"]).digest for idea in ideas]
+    assert len(set(digests)) == len(ideas)
+    assert digests == [idea.learn(["a ", "b"]).digest for idea in ideas]
 
 
 def test_codecs_of_different_alphabets_differ():

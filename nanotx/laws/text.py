@@ -34,7 +34,7 @@ def lossless(codec: Codec, text: str, allowed: Collection[str] = ()) -> None:
     Raises:
         LawBroken: what came back instead, or which id is out of range.
     """
-    ids = codec.encode(text, allowed_special=allowed)
+    ids = codec.encode(text, allowed_special=allowed) if allowed else codec.encode(text)
     if not isinstance(ids, np.ndarray) or ids.dtype != np.int32 or ids.ndim != 1 or not ids.flags.writeable:
         raise LawBroken(f"lossless: {text!r} became {ids!r}; expected a new row of int32.")
     listed = ids.tolist()

@@ -23,7 +23,11 @@ class StreamingDecoder:
         Raises:
             TextError: the id is out of range.
         """
-        return self._utf8.decode(self.codec.decode_bytes([one]))
+        text = self._utf8.decode(self.codec.decode_bytes([one]))
+        held = self._utf8.getstate()[0]
+        if held[:1] == b"\xed" and held[1:2] >= b"\xa0":  # half of a pair, for which Python waits, begins no character
+            text += self._utf8.decode(b"", final=True)
+        return text
 
     def end(self) -> str:
         """What is left: U+FFFD for a character that was never finished. The next push begins a new text."""

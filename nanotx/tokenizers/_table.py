@@ -77,7 +77,9 @@ def block_end(data: Row, least: Number, kinds: Row) -> Number:
     return len(data)
 
 
-def find(data: Row, start: Number, end: Number, kinds: Row, table: Table, found: Row, fresh: Row) -> tuple[Number, Number]:
+def find(
+    data: Row, start: Number, end: Number, kinds: Row, table: Table, found: Row, fresh: Row
+) -> tuple[Number, Number]:
     """Find the record of each part of a stretch of text; what has none yet gets one, and has no ids.
 
     Args:

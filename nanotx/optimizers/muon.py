@@ -1,0 +1,142 @@
+"""Muon: the momentum of a matrix, made orthogonal, is its step; everything else goes by AdamW.
+
+A step of gradient descent under the spectral norm: all the singular values of the momentum become about 1, by a
+polynomial in matrix products alone (Newton-Schulz), so that directions which the gradient seldom takes are learned as
+fast as those it often takes. Matrices of equal shape take their products together.
+
+Which parameters: matrices, and stacks of matrices, but for those whose name says that they look up or give out tokens
+(`embedding`, `head`); these and all vectors go by AdamW with its own rate.
+
+Sources: Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/, whose coefficients and scale these are; with
+the decoupled weight decay of Liu et al. 2025, https://arxiv.org/abs/2502.16982, section 2.2
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from nanotx.config import at_least, share
+from nanotx.device import has_bfloat16
+from nanotx.errors import ConfigError
+from nanotx.optimizers import Named, Optimizer
+
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+OTHERS = ("embedding", "head")
+
+
+@Optimizer.register("muon")
+@dataclass(frozen=True, kw_only=True)
+class Muon(Optimizer):
+    """Orthogonal steps for matrices, AdamW for the rest."""
+
+    lr: float = 0.02  # of matrices, before the schedule's factor
+    momentum: float = 0.95  # decay of the average of a matrix' gradient
+    iterations: int = 5  # of Newton-Schulz
+    weight_decay: float = 0.1  # a step shrinks matrices, and what looks up or gives out tokens, by lr times this
+    adamw_lr: float = 3e-3  # of all others, before the schedule's factor
+    betas: tuple[float, float] = (0.9, 0.99)  # of all others: decay of the averages of the gradient and of its square
+    eps: float = 1e-8  # of all others: added to the root of the mean square
+
+    def __post_init__(self) -> None:
+        at_least(self, 0, "lr", "weight_decay", "adamw_lr", "eps")
+        at_least(self, 1, "iterations")
+        share(self, "momentum")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ConfigError(f"betas: expected two shares from 0 up to but not including 1, got {self.betas!r}.")
+
+    def build(self, parameters: Named) -> torch.optim.Optimizer:
+        groups: dict[str, list[tuple[str, torch.nn.Parameter]]] = {"matrices": [], "tables": [], "vectors": []}
+        for name, parameter in parameters:
+            if parameter.requires_grad:
+                table = any(other in name.split(".") for other in OTHERS)
+                groups["vectors" if parameter.ndim < 2 else "tables" if table else "matrices"].append((name, parameter))
+        rates = {"matrices": self.lr, "tables": self.adamw_lr, "vectors": self.adamw_lr}
+        decays = {"matrices": self.weight_decay, "tables": self.weight_decay, "vectors": 0.0}
+        return MuonOptimizer(
+            [
+                {"params": group, "kind": kind, "base_lr": rates[kind], "lr": rates[kind], "weight_decay": decays[kind]}
+                for kind, group in groups.items()
+                if group
+            ],
+            self,
+        )
+
+
+class MuonOptimizer(torch.optim.Optimizer):
+    """The thing: `momentum` is kept for each matrix, two averages for each of the others."""
+
+    def __init__(self, groups: list[dict[str, Any]], config: Muon) -> None:
+        super().__init__(groups, {})
+        self.config = config
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Change the parameters by their gradients."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            live = [one for one in group["params"] if one.grad is not None]
+            if live:
+                (self._orthogonal if group["kind"] == "matrices" else self._adamw)(group, live)
+        return loss
+
+    def _orthogonal(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
+        alike: dict[tuple[torch.Size, torch.dtype], list[Tensor]] = {}
+        for one in parameters:
+            alike.setdefault((one.shape, one.dtype), []).append(one)
+            self.state[one].setdefault("momentum", torch.zeros_like(one))
+        beta = self.config.momentum
+        for (shape, _), ones in alike.items():
+            gradients = [one.grad for one in ones if one.grad is not None]
+            averages = [self.state[one]["momentum"] for one in ones]
+            torch._foreach_mul_(averages, beta)
+            torch._foreach_add_(averages, gradients, alpha=1 - beta)
+            ahead = torch._foreach_mul(averages, beta)  # Nesterov's look ahead
+            torch._foreach_add_(ahead, gradients, alpha=1 - beta)
+            steps = orthogonal(torch.stack(ahead), self.config.iterations)
+            scale = math.sqrt(max(1.0, shape[-2] / shape[-1]))
+            torch._foreach_mul_(ones, 1 - group["lr"] * group["weight_decay"])
+            torch._foreach_add_(ones, list(steps.to(ones[0].dtype).unbind()), alpha=-group["lr"] * scale)
+
+    def _adamw(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
+        for one in parameters:
+            state = self.state[one]
+            if not state:
+                state |= {"exp_avg": torch.zeros_like(one), "exp_avg_sq": torch.zeros_like(one)}
+                state["step"] = torch.zeros(())
+            state["step"] += 1
+            first, second = self.config.betas
+            count, gradient = float(state["step"]), one.grad
+            state["exp_avg"].lerp_(gradient, 1 - first)
+            state["exp_avg_sq"].mul_(second).addcmul_(gradient, gradient, value=1 - second)
+            root = (state["exp_avg_sq"] / (1 - second**count)).sqrt_().add_(self.config.eps)
+            one.mul_(1 - group["lr"] * group["weight_decay"])
+            one.addcdiv_(state["exp_avg"], root, value=-group["lr"] / (1 - first**count))
+
+
+def orthogonal(x: Tensor, iterations: int) -> Tensor:
+    """Matrices with the singular vectors of those given, and singular values between about 0.7 and 1.2.
+
+    Args:
+        x: a matrix, or a stack of them, in the two last axes; one that is zero stays so.
+        iterations: of Newton-Schulz; five are enough for a ratio of a thousand between singular values.
+    """
+    a, b, c = COEFFICIENTS
+    dtype = torch.bfloat16 if has_bfloat16(x.device.type) else torch.float32
+    stacks, wide = x.shape, x.shape[-2] <= x.shape[-1]
+    x = x.to(dtype).reshape(-1, *x.shape[-2:])
+    x = x if wide else rearrange(x, "n i j -> n j i")
+    x = x / (torch.linalg.vector_norm(x.float(), dim=(-2, -1), keepdim=True) + 1e-7).to(dtype)
+    for _ in range(iterations):
+        square = torch.bmm(x, rearrange(x, "n i j -> n j i"))
+        mixed = torch.baddbmm(square, square, square, beta=b, alpha=c)
+        x = torch.baddbmm(x, mixed, x, beta=a)
+    x = x if wide else rearrange(x, "n i j -> n j i")
+    return x.reshape(stacks)

@@ -1,0 +1,78 @@
+"""Muon against its definition, and trapezoids against theirs."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from nanotx.errors import ConfigError
+from nanotx.model import Model
+from nanotx.optimizers.adamw import AdamW
+from nanotx.optimizers.muon import Muon, orthogonal
+from nanotx.schedules.trapezoid import Trapezoid
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 8), (2, 12, 5), (2, 5, 12), (2, 3, 6, 4)])
+def test_what_is_made_orthogonal_keeps_its_directions_and_loses_its_sizes(shape):
+    torch.manual_seed(0)
+    x = torch.randn(shape)
+    y = orthogonal(x, iterations=5).float()
+    u, _, v = torch.linalg.svd(x, full_matrices=False)
+    sizes = torch.einsum("...ir,...ij,...rj->...r", u, y, v)
+    assert ((sizes > 0.6) & (sizes < 1.3)).all()
+    assert torch.dist(torch.einsum("...ir,...r,...rj->...ij", u, sizes, v), y) < 0.1 * y.norm()
+    assert not orthogonal(torch.zeros(shape), iterations=5).any()
+
+
+def test_a_matrix_takes_an_orthogonal_step_and_a_vector_that_of_adamw():
+    torch.manual_seed(0)
+    matrix, vector, embedding = (nn.Parameter(torch.randn(shape)) for shape in [(12, 5), (5,), (7, 5)])
+    before = {"matrix": matrix.detach().clone(), "vector": vector.detach().clone(), "e": embedding.detach().clone()}
+    named = [("blocks.0.to_out.weight", matrix), ("norm.weight", vector), ("embedding.weight", embedding)]
+    optimizer = Muon(lr=0.1, weight_decay=0.5, adamw_lr=0.01).build(named)
+    assert [group["kind"] for group in optimizer.param_groups] == ["matrices", "tables", "vectors"]
+    other = AdamW(lr=0.01, weight_decay=0.5).build([("v", twin := nn.Parameter(before["vector"].clone()))])
+    for one in (matrix, vector, embedding):
+        one.grad = torch.randn_like(one)
+    twin.grad = vector.grad.clone()
+    optimizer.step()
+    other.step()
+    torch.testing.assert_close(vector, twin)
+    step = orthogonal(matrix.grad, 5).float() * math.sqrt(12 / 5)
+    torch.testing.assert_close(matrix.detach(), before["matrix"] * 0.95 - 0.1 * step, rtol=0.02, atol=2e-3)
+    shrunk = before["e"] * (1 - 0.01 * 0.5)
+    torch.testing.assert_close(embedding.detach(), shrunk - 0.01 * embedding.grad.sign(), rtol=1e-3, atol=1e-4)
+
+
+def test_every_matrix_of_a_model_but_its_table_goes_by_muon():
+    model = Model(layers=2, dim=24).build(65)
+    groups = {group["kind"]: group["params"] for group in Muon().build(model.named_parameters()).param_groups}
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    assert [names[one] for one in groups["tables"]] == ["embedding.weight"]
+    assert {names[one].split(".")[-2] for one in groups["matrices"]} == {"to_qkv", "to_out", "to_hidden"}
+    assert all(one.ndim == 1 for one in groups["vectors"])
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"lr": -1.0}, "lr: expected a number of at least 0"),
+        ({"iterations": 0}, "iterations: expected a number of at least 1"),
+        ({"momentum": 1.0}, "momentum: expected a share"),
+        ({"betas": (0.9, 1.0)}, "betas: expected two shares"),
+    ],
+)
+def test_a_muon_that_cannot_be_is_refused(fields, message):
+    with pytest.raises(ConfigError, match=message):
+        Muon(**fields)
+
+
+def test_a_trapezoid_rises_stays_and_falls_to_its_end():
+    schedule = Trapezoid(warmup=3, cooldown=0.5, final=0.2)
+    found = [schedule.factor(step, 10) for step in range(11)]
+    assert found == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1, 0.84, 0.68, 0.52, 0.36, 0.2])
+    assert Trapezoid(warmup=0, cooldown=0.0).factor(9, 10) == 1.0
+    for name in ("cooldown", "final"):
+        with pytest.raises(ConfigError, match=f"{name}: expected a number from 0 to 1, got 2.0"):
+            Trapezoid(**{name: 2.0})
