@@ -1,6 +1,7 @@
 """Going on: a trainer, or a model alone, takes over what a checkpoint kept."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,21 @@ from nanotx.layout import to_own
 from nanotx.model import Transformer
 from nanotx.save import FORMAT
 from nanotx.texts import Texts
-from nanotx.tokenizers import Codec
+from nanotx.tokenizers import Codec, load
 from nanotx.trainer import Progress, Row, Trainer
+
+
+def tokenizer_of(folder: RunFolder) -> Codec:
+    """A run's tokenizer, which is that of its newest checkpoint, before any text is read with it.
+
+    Raises:
+        TokenizerError: it cannot be read, or is another one.
+    """
+    codec = load(folder.tokenizer)
+    for path in list(checkpoint.steps(folder.checkpoints).values())[:1]:
+        with suppress(RunError, KeyError):  # a checkpoint that cannot be read is passed over later, and said to be
+            check_tokenizer(path, read_state(path), codec)
+    return codec
 
 
 def go_on(trainer: Trainer, folder: RunFolder, texts: Texts, say: Callable[[str], None]) -> bool:

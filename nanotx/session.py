@@ -21,7 +21,6 @@ from nanotx.save import save
 from nanotx.signals import Stop
 from nanotx.summary import summarize, title
 from nanotx.texts import read_texts
-from nanotx.tokenizers import load
 from nanotx.train import Looks, train
 from nanotx.trainer import Row, Trainer
 from nanotx.write import write
@@ -37,7 +36,11 @@ class Session:
         found: Row = {"device": machine.device.type, "dtype": machine.dtype_name, "threads": machine.threads}
         recipe = replace(recipe, **found)
         recipe.model.check(machine.device.type)
-        codec = load(folder.tokenizer) if folder.tokenizer.exists() else None
+        codec = None
+        if folder.tokenizer.exists():
+            from nanotx.resume import tokenizer_of  # a run that begins has none
+
+            codec = tokenizer_of(folder)
         try:
             self.texts = read_texts(recipe, codec)
         except Unavailable as error:

@@ -51,5 +51,4 @@ def read_texts(recipe: Recipe, codec: Codec | None = None) -> Texts:
 def exam(codec: Codec, text: str) -> Exam:
     """A text to be scored on."""
     ids, data = codec.encode(text), text.encode("utf-8")
-    kept = codec.decode_bytes(ids) == data
-    return Exam(ids=ids, start=codec.start, size=len(data) if kept else 0)
+    return Exam(ids=ids, start=codec.start, size=len(data) if codec.decode_bytes(ids) == data else 0)

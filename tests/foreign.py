@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from nanotx.laws.texts import PRIMER
 from nanotx.printable import to_printable
 from nanotx.tokenizers import Codec
-from nanotx.tokenizers.bpe import Bpe
+from nanotx.tokenizers.bpe import Bpe, BpeCodec
 from nanotx.tokenizers.byte import Byte
 from nanotx.tokenizers.char import Char
 from nanotx.tokenizers.unigram import Unigram
@@ -50,7 +50,8 @@ CODECS: dict[str, Codec] = {
     "char with <unk>": Char(unknown=True, nfc=True).learn(LESSON),
     "bpe": Bpe(vocab_size=330, specials=(END, "[x]")).learn(LESSON),
     "bpe of gpt2 with nfc": Bpe(vocab_size=330, pattern="gpt2", nfc=True).learn(LESSON),
-    "bpe of its own": Bpe(vocab_size=300, pattern=r" ?[^\s\d]{1,4}|\d(?!\d)|\s+?").learn(LESSON),
+    "bpe of its own": Bpe(vocab_size=300, pattern=r" ?[^\s\d]{1,4}|\d|\s+?").learn(LESSON),
+    "bpe that leaves digits out": BpeCodec(Bpe(vocab_size=300).learn(LESSON).merges, r" ?[^\s\d]{1,4}|\d(?!\d)|\s+?"),
     "wordpiece": WordPiece(vocab_size=135, specials=(END, "[x]"), unknown=True).learn(LESSON),
     "wordpiece without <unk>": WordPiece(vocab_size=130).learn(LESSON),
     "unigram": Unigram(vocab_size=160, specials=(END, "[x]"), unknown=True).learn(LESSON),

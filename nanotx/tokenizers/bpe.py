@@ -57,7 +57,7 @@ class Bpe(Tokenizer):
 
         Raises:
             TextError: a text holds a lone surrogate.
-            TokenizerError: the texts have too few pairs for this vocab_size, or the pattern leaves something of them out.
+            TokenizerError: the texts have too few pairs for this vocab_size, or the pattern leaves some of them out.
         """
         source = source_of(self.pattern)
         pieces = count_pieces(lessons(texts, self.specials, self.nfc), Splitter(source, whole=True))
