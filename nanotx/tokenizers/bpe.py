@@ -6,7 +6,7 @@ learned pair first. Any text has ids, and they give it back exactly.
 Source: Sennrich et al. 2016, https://arxiv.org/abs/1508.07909; over bytes, Radford et al. 2019 (GPT-2).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from reprlib import repr as brief
@@ -18,6 +18,7 @@ from nanotx.config import at_least
 from nanotx.errors import ConfigError, TokenizerError
 from nanotx.tokenizers import Codec, Ids, Tokenizer, exactly, utf8
 from nanotx.tokenizers._compiled import TEXT, Loops, loops
+from nanotx.tokenizers._crew import cores
 from nanotx.tokenizers._engine import Engine
 from nanotx.tokenizers._learning import count_pieces, learn_merges
 from nanotx.tokenizers._memory import Memory, of_parts, of_pieces
@@ -27,6 +28,7 @@ from nanotx.tokenizers._patterns import NAMED, name_of, source_of
 from nanotx.tokenizers._specials import check_specials, lessons, numbered, uncut
 from nanotx.tokenizers._splitting import Splitter
 
+ALONE = 1 << 27  # characters that compiled loops encode while other processes begin to
 SHORT = 1 << 12  # bytes of a text that the interpreter encodes sooner than it would ask the compiled loops
 
 
@@ -165,6 +167,13 @@ class BpeCodec(Codec):
     def __getstate__(self) -> dict[str, Any]:
         passing = {"_memory", "_engines"}  # what is remembered stays here
         return {name: value for name, value in vars(self).items() if name not in passing}
+
+    def encode_batch(self, texts: Sequence[str], processes: int = 0) -> list[Ids]:
+        """As `Codec.encode_batch`; by compiled loops, another process is worth its start for very long texts alone."""
+        size = sum(map(len, texts))
+        if self.cuts and loops(size >= TEXT):
+            processes = min(processes or cores(), size // ALONE + 1)
+        return super().encode_batch(texts, processes)
 
     def _engine(self, fast: Loops) -> Engine:
         if "_engines" not in vars(self):
