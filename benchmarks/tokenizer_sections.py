@@ -118,9 +118,9 @@ def learning(plan: Plan, tell: Teller) -> list[Row]:
             ours = found["nanotx"]
             assert isinstance(ours, list)
             for name, theirs in found.items():
-                size = theirs if isinstance(theirs, int) else len(theirs)
+                count = theirs if isinstance(theirs, int) else len(theirs)
                 # Other tables of Unicode count otherwise: beyond ASCII, only the size compares.
-                if size != len(ours) if text == "mixed" else theirs not in (ours, len(ours)):
+                if count != len(ours) if text == "mixed" else theirs not in (ours, len(ours)):
                     about["laws"] = f"failed: {name} learned other tokens"
             rows += timed("learn", about, dict(runs), plan, calls=1 if size > HUGE else None)
     return rows

@@ -98,8 +98,8 @@ class Engine:
 
 
 def empty(records: int) -> NDArray[np.int32]:
-    """Places for at least four times as many records, and those of another block."""
-    return np.zeros(WIDTH << (2 * (2 * records + BLOCK + 1)).bit_length(), np.int32)
+    """Places for twice as many records and those of another block, or up to four times as many."""
+    return np.zeros(WIDTH << (2 * (records + BLOCK + 1)).bit_length(), np.int32)
 
 
 def ranks_of(merges: Sequence[Pair], ids: NDArray[np.int32]) -> Ranks:

@@ -177,6 +177,7 @@ class BpeCodec(Codec):
 
     def _engine(self, fast: Loops) -> Engine:
         if "_engines" not in vars(self):
+            vars(self).pop("_memory", None)  # short texts begin another
             object.__setattr__(self, "_engines", Engine(fast, self._splitter, self.merges, self.ids))
         found: Engine = vars(self)["_engines"]
         return found
