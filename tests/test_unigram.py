@@ -17,7 +17,9 @@ from nanotx.tokenizers._lattice import Lattice
 from nanotx.tokenizers._pruning import LONGEST, expected, learn_scores, losses, scores_of, seeded, stretched
 from nanotx.tokenizers._substrings import Row, levels
 from nanotx.tokenizers._words import SPACED, cut
+from nanotx.tokenizers.byte import Byte
 from nanotx.tokenizers.unigram import Unigram, UnigramCodec
+from nanotx.verbs.tokenizer import encode
 
 few_letters = st.text("abc", min_size=1, max_size=8)
 several_pieces = st.dictionaries(
@@ -352,3 +354,20 @@ def test_a_codec_with_ids_of_its_own_uses_them():
     codec = UnigramCodec(("a", "b", "ab"), (-2.0, -2.0, -1.0), ids=(7, 0, 3))
     assert codec.encode("aab").tolist() == [7, 3] and codec.decode([7, 3]) == "aab" and codec.vocab_size == 8
     assert codec.sample("aab", np.random.default_rng(0), 1e3).tolist() == [7, 3]
+
+
+def test_the_deed_draws_ways_to_cut_a_text_and_draws_them_again(tmp_path, capsys):
+    Unigram(vocab_size=24).learn(["the then there thence " * 9]).save(tmp_path / "mine.json")
+    (tmp_path / "text.txt").write_text("then there", encoding="utf-8")
+
+    def ids(*words):
+        assert encode.run([str(tmp_path / "mine.json"), str(tmp_path / "text.txt"), *words]) == 0
+        return capsys.readouterr().out
+
+    rows = {ids("--alpha", "0.1", "--seed", str(seed)) for seed in range(20)}
+    assert len(rows) > 5 and ids("--alpha", "0.1", "--seed", "3") in rows
+    codec = load(tmp_path / "mine.json")
+    Byte().learn([]).save(tmp_path / "byte.json")
+    assert {codec.decode(list(map(int, row.split()))) for row in rows} == {"then there"}
+    with pytest.raises(ConfigError, match=r"--alpha draws one of the ways .* this one is byte"):
+        encode.run([str(tmp_path / "byte.json"), str(tmp_path / "text.txt"), "--alpha", "1"])

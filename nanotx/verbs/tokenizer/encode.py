@@ -5,13 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
 import tyro
 from tyro.conf import Positional
 
 from nanotx.errors import ConfigError
 from nanotx.flags import parse
 from nanotx.text_files import files_of
-from nanotx.tokenizers import Codec, load
+from nanotx.tokenizers import Codec, Ids, load
+from nanotx.tokenizers.unigram import UnigramCodec
 from nanotx.verbs.tokenizer._input import text_of
 from nanotx.verbs.tokenizer._progress import bar
 
@@ -23,6 +25,10 @@ class Flags:
     tokenizer: Annotated[Positional[str], tyro.conf.arg(help="a path, or a name on the shelf")]
     files: Annotated[Positional[tuple[str, ...]], tyro.conf.arg(help="texts; standard input where there is none")] = ()
     special: Annotated[tuple[str, ...], tyro.conf.arg(help="names that become their special ids in the text")] = ()
+    alpha: Annotated[
+        float | None, tyro.conf.arg(help="unigram alone: draw a way to cut the text; 0 draws all ways alike")
+    ] = None
+    seed: Annotated[int, tyro.conf.arg(help="of what is drawn")] = 0
     errors: Annotated[
         Literal["strict", "replace"], tyro.conf.arg(help="replace: read U+FFFD where there is no UTF-8")
     ] = "strict"
@@ -40,16 +46,27 @@ def run(words: list[str]) -> int:
     if said.separator or said.processes != 1:
         raise ConfigError("nanotx tokenizer encode: --separator and --processes are for a token file; add --out PATH.")
     for file in said.files or [""]:
-        ids = codec.encode(text_of(file, said.errors), allowed_special=said.special)
+        text = text_of(file, said.errors)
+        ids = codec.encode(text, allowed_special=said.special) if said.alpha is None else drawn(codec, text, said)
         sys.stdout.write(" ".join(map(str, ids.tolist())) + "\n")
     return 0
 
 
+def drawn(codec: Codec, text: str, said: Flags) -> Ids:
+    """The ids of a text, cut in a way that is drawn at random."""
+    if not isinstance(codec, UnigramCodec) or said.special or said.alpha is None or said.seed < 0:
+        raise ConfigError(
+            f"nanotx tokenizer encode: --alpha draws one of the ways in which a unigram tokenizer may cut a text, all "
+            f"of it ordinary, with a seed of at least 0; this one is {codec.part}. Leave --alpha out."
+        )
+    return codec.sample(text, np.random.default_rng(said.seed), said.alpha)
+
+
 def to_file(codec: Codec, said: Flags) -> int:
     """Write a token file."""
-    if not said.files or said.special or said.processes < 1:
+    if not said.files or said.special or said.alpha is not None or said.processes < 1:
         raise ConfigError(
-            "nanotx tokenizer encode: --out takes files, at least one process, and no --special: "
+            "nanotx tokenizer encode: --out takes files, at least one process, and neither --special nor --alpha: "
             "what is in a text is ordinary there, and --separator NAME stands behind each."
         )
     files, out = files_of(said.files), Path(said.out)
