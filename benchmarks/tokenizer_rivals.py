@@ -90,8 +90,8 @@ def trainers(texts: list[str], vocab_size: int) -> dict[str, Callable[[], list[b
 
 
 def _nanotx_learns(texts: list[str], vocab_size: int) -> list[bytes]:
-    codec = Bpe(vocab_size=vocab_size, pattern=PATTERN).learn(texts)
-    return [codec.decode_bytes([one]) for one in range(codec.vocab_size)]
+    tokens = Bpe(vocab_size=vocab_size, pattern=PATTERN).learn(texts)._tokens
+    return [token for token in tokens if token is not None]
 
 
 def _rustbpe_learns(rustbpe: Any, texts: list[str], vocab_size: int) -> list[bytes]:

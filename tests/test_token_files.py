@@ -39,6 +39,7 @@ reused = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def small(monkeypatch):
     monkeypatch.setattr(text_files, "BLOCK", 7)
     monkeypatch.setattr(_crew, "TASK", 5)
+    monkeypatch.setattr(_crew, "ENOUGH", 10)
 
 
 def written(tmp_path, text, name="text.txt"):

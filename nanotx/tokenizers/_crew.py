@@ -24,6 +24,7 @@ from nanotx.registry import load_file
 from nanotx.tokenizers import Codec, Ids, Tokenizer, utf8
 
 TASK = 1 << 20  # characters given to a process at once
+ENOUGH = 1 << 24  # characters that are worth another process
 CUT = re.compile("[A-Za-z](?=[ \n])")
 CHILD = (
     "import json, sys; sys.path[:] = json.loads(sys.stdin.buffer.readline());"
@@ -38,7 +39,7 @@ def cores() -> int:
 
 def encode_batch(codec: Codec, texts: Sequence[str], processes: int = 0) -> list[Ids]:
     """The ids of each text; see `Codec.encode_batch`."""
-    processes = min(processes or cores(), sum(map(len, texts)) // (2 * TASK) + 1)
+    processes = min(processes or cores(), sum(map(len, texts)) // ENOUGH + 1)
     if processes == 1:
         return [codec.encode(text) for text in texts]
     pieces = [list(stretches(text) if codec.cuts else [text]) for text in texts]
