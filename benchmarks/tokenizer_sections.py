@@ -127,7 +127,7 @@ def learning(plan: Plan, tell: Teller) -> list[Row]:
 
 
 def possible(texts: list[str], vocab_size: int) -> int:
-    """Nine of ten ids that can be learned from the texts, if these are fewer: where all are taken, each stops otherwise."""
+    """Nine of ten ids that the texts allow, if these are fewer: where all are taken, each stops otherwise."""
     pieces = count_pieces(texts, Splitter(source_of(PATTERN)))
     merges = len(learn_merges(pieces, vocab_size - 256))
     return vocab_size if merges == vocab_size - 256 else 256 + 9 * merges // 10
