@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import tomllib
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from nanotx.config import from_table
 from nanotx.errors import ConfigError, DataError, RunError, TextError, TokenizerError
 from nanotx.layers import read_toml, write_toml
 from nanotx.recipe import Recipe
-from nanotx.tokenizers import load
+from nanotx.tokenizers import Tokenizer, load
 from nanotx.tokenizers.bpe import Bpe
 from nanotx.tokenizers.byte import Byte
 from nanotx.tokenizers.char import Char
@@ -370,3 +371,31 @@ def test_the_tokenizer_commands_go_round(tmp_path, monkeypatch, capsysbinary):
     (tmp_path / "ids.txt").write_bytes(capsysbinary.readouterr().out)
     assert nanotx_command(["tokenizer", "decode", "mine.json", "ids.txt"]) == 0
     assert capsysbinary.readouterr().out == (tmp_path / "text.txt").read_bytes()
+
+
+def test_a_tokenizer_learns_from_a_corpus_as_its_fields_say(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    command = ["tokenizer", "train", "char", "--out", "mine.json"]
+    assert nanotx_command([*command, "--corpus", "playhouse", "--corpus.grammar", "voices"]) == 0
+    assert not nanotx.tokenizers.load("mine.json").alphabet.isascii()
+    assert nanotx_command([*command, "--corpus", "playhouse", "--corpus.size", "3000"]) == 0
+    assert nanotx.tokenizers.load("mine.json").alphabet.isascii()
+    text(tmp_path / "text.txt")
+    with pytest.raises(ConfigError, match=r"--corpus.validation: no such flag"):  # it would say nothing of files
+        nanotx_command([*command, "text.txt", "--corpus.validation", "0.5"])
+    for words in ([], ["text.txt", "--corpus", "playhouse"]):
+        with pytest.raises(ConfigError, match="expected files, or --corpus NAME, and one of the two only"):
+            nanotx_command([*command, *words])
+
+
+def test_a_kind_of_the_users_own_learns_by_load(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text(tmp_path / "text.txt")
+    source = Path(nanotx.__file__).parent / "tokenizers" / "byte.py"
+    own = source.read_text(encoding="utf-8").replace('register("byte")', 'register("octet")')
+    (tmp_path / "octet.py").write_text(own.replace('part = "byte"', 'part = "octet"'), encoding="utf-8")
+    try:
+        assert nanotx_command(["tokenizer", "train", "octet", "text.txt", "--load", "octet.py"]) == 0
+        assert nanotx.tokenizers.load("octet.json").part == "octet"
+    finally:
+        Tokenizer.registered.pop("octet", None)

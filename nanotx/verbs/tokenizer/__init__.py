@@ -11,7 +11,7 @@ from nanotx.errors import ConfigError, did_you_mean
 from nanotx.tokenizers import Tokenizer
 
 USAGE = """\
-nanotx tokenizer train KIND FILE... [--corpus NAME] [--out PATH] [fields of the kind]
+nanotx tokenizer train KIND FILE... [--corpus NAME] [--out PATH] [fields of the kind, or of the corpus]
 nanotx tokenizer encode TOKENIZER [FILE]     ids as decimal numbers; standard input where there is no file
 nanotx tokenizer decode TOKENIZER [FILE]     ids back to text, byte for byte
 nanotx tokenizer show TOKENIZER [FILE] [--text TEXT] [--html PATH]     its tokens in colours, with their ids

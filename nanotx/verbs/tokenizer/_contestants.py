@@ -11,8 +11,8 @@ from typing import Any, get_origin
 from nanotx.config import fields, from_table
 from nanotx.corpus import Corpus
 from nanotx.errors import ConfigError, did_you_mean
-from nanotx.flags import Row, face, given, pick
 from nanotx.tokenizers import Tokenizer
+from nanotx.verbs.tokenizer._corpus import NONE, corpus_of
 from nanotx.verbs.tokenizer._input import read_text
 
 
@@ -68,8 +68,6 @@ def _value(kind: Any, word: str) -> Any:
 
 # The text.
 
-NONE = "none"
-
 
 @dataclass(frozen=True, kw_only=True)
 class Files(Corpus):
@@ -89,13 +87,6 @@ class Cut:
     validation: float = 0.1  # the share of the characters, at the end, that no tokenizer learns from
 
 
-def corpus_rows(words: Sequence[str]) -> list[Row]:
-    """The flags that name a corpus and its fields; which fields there are is read from the words."""
-    name = "".join(word for values in given(words).get("corpus", [])[:1] for word in values[:1])
-    kind = face([Corpus.find(name)() if name else Cut()])
-    return [pick("corpus", Corpus.names(), NONE), ("corpus", kind, kind())]
-
-
 def split(said: Any, files: Sequence[str], read: Callable[[str], str] = read_text) -> tuple[str, str, str]:
     """What the text is called, the training part and the validation part.
 
@@ -113,6 +104,4 @@ def split(said: Any, files: Sequence[str], read: Callable[[str], str] = read_tex
     if files:
         share = said.corpus.validation
         return " ".join(files), *Files(validation=share, texts=tuple(map(read, files))).split()
-    table = {name: getattr(said.corpus, name) for name in fields(Corpus.find(said.pick_corpus))}
-    corpus: Corpus = from_table(Corpus, {"part": said.pick_corpus} | table, "corpus")
-    return said.pick_corpus, *corpus.split()
+    return said.pick_corpus, *corpus_of(said).split()

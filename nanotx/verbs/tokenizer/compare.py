@@ -14,7 +14,8 @@ from nanotx.errors import TokenizerError
 from nanotx.flags import given, parse, rows
 from nanotx.registry import load_file
 from nanotx.verbs.tokenizer import _plot, _table
-from nanotx.verbs.tokenizer._contestants import contestants, corpus_rows, split
+from nanotx.verbs.tokenizer._contestants import Cut, contestants, split
+from nanotx.verbs.tokenizer._corpus import corpus_rows
 from nanotx.verbs.tokenizer._machine import writable, write_json
 from nanotx.verbs.tokenizer._measuring import Row, measure
 
@@ -68,7 +69,7 @@ def _read(words: list[str]) -> tuple[Flags, tuple[str, ...], Any]:
         load_file(file)
     own = rows([Flags()])
     files = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(help="texts, where no corpus is named")]
-    columns: list[Any] = [("files", files, ()), *corpus_rows(words), *own]
+    columns: list[Any] = [("files", files, ()), *corpus_rows(words, Cut()), *own]
     kind = dataclasses.make_dataclass("Flags", columns, frozen=True, kw_only=True)
     kind.__doc__ = ABOUT
     said: Any = parse(kind, words, "nanotx tokenizer compare")

@@ -4,22 +4,26 @@ import dataclasses
 import hashlib
 import shlex
 import sys
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 
 from nanotx.config import from_table
-from nanotx.corpus import Corpus
 from nanotx.errors import ConfigError
-from nanotx.flags import leading, parse, rows
+from nanotx.flags import given, leading, parse, rows
+from nanotx.registry import load_file
 from nanotx.text_files import BLOCK, files_of
 from nanotx.tokenizers import Codec, Origin, Tokenizer
+from nanotx.verbs.tokenizer._corpus import NONE, corpus_of, corpus_rows
 from nanotx.verbs.tokenizer._progress import bar
 
 
 def run(words: list[str]) -> int:
     """Learn a tokenizer from files, or from the training part of a corpus."""
+    for file in chain.from_iterable(given(words).get("load", [])):
+        load_file(file)
     kind = next(iter(leading(words)), "")
     if not kind and {"-h", "--help"} & set(words):
         known = "\n".join(f"  {name:12} {first_line(Tokenizer.find(name))}" for name in Tokenizer.names())
@@ -29,29 +33,29 @@ def run(words: list[str]) -> int:
         raise ConfigError(f"nanotx tokenizer train: expected a kind first: {', '.join(Tokenizer.names())}.")
     part = Tokenizer.find(kind)
     files = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(help="texts to learn from, or folders")]
-    corpus = Annotated[str, tyro.conf.arg(help=f"or the training part of one of: {', '.join(Corpus.names())}")]
     out = Annotated[str, tyro.conf.arg(help="where the tokenizer is written")]
     errors = Annotated[Literal["strict", "replace"], tyro.conf.arg(help="replace: read U+FFFD where there is no UTF-8")]
-    own: list[Any] = [("files", files, ()), ("corpus", corpus, ""), ("out", out, f"{kind}.json")]
-    columns = [*own, ("errors", errors, "strict"), *rows([part()])]
+    load = Annotated[tuple[str, ...], tyro.conf.arg(help="Python files of your own, with parts in them")]
+    own: list[Any] = [("files", files, ()), ("out", out, f"{kind}.json"), ("errors", errors, "strict")]
+    columns = [*own, ("load", load, ()), *corpus_rows(words), *rows([part()])]
     flags = dataclasses.make_dataclass("Flags", columns, frozen=True, kw_only=True)
     flags.__doc__ = f"Learns a {kind} tokenizer and writes it as one JSON file."
     said: Any = parse(flags, words[1:], f"nanotx tokenizer train {kind}")
-    if bool(said.files) == bool(said.corpus):
+    if bool(said.files) == (said.pick_corpus != NONE):
         raise ConfigError("nanotx tokenizer train: expected files, or --corpus NAME, and one of the two only.")
     fields = {name: getattr(said, name) for name, _, _ in rows([part()])}
     idea: Tokenizer = from_table(Tokenizer, {"part": kind} | fields, "tokenizer")
-    codec, corpus_name, digest = from_files(idea, said) if said.files else from_corpus(idea, said.corpus)
+    codec, corpus_name, digest = from_files(idea, said) if said.files else from_corpus(idea, said)
     command = shlex.join(["nanotx", "tokenizer", "train", *words])
     codec.with_origin(Origin(corpus=corpus_name, sha256=digest, command=command)).save(Path(said.out))
     sys.stdout.write(f"{said.out}: {kind}, {codec.vocab_size} ids\n")
     return 0
 
 
-def from_corpus(idea: Tokenizer, name: str) -> tuple[Codec, str, str]:
+def from_corpus(idea: Tokenizer, said: Any) -> tuple[Codec, str, str]:
     """Learned from the training part of a corpus; with its name and the SHA-256 of the whole of it."""
-    training, validation = Corpus.find(name)().split()
-    return idea.learn([training]), name, hashlib.sha256((training + validation).encode("utf-8")).hexdigest()
+    training, validation = corpus_of(said).split()
+    return idea.learn([training]), said.pick_corpus, hashlib.sha256((training + validation).encode("utf-8")).hexdigest()
 
 
 def from_files(idea: Tokenizer, said: Any) -> tuple[Codec, str, str]:
