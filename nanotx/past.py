@@ -4,6 +4,7 @@ A `Past` is a tree with the shape of the model: the model's node counts the toke
 each head, where heads are modules) keeps its keys and values in a child.
 """
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -19,6 +20,7 @@ class Past:
         self._children: dict[int, Past] = {}
         self._keys: Tensor | None = None
         self._values: Tensor | None = None
+        self._newest: Tensor | None = None
 
     def child(self, index: int) -> "Past":
         """The past of the module's part of this index."""
@@ -37,6 +39,13 @@ class Past:
         self._keys[..., start : self.length, :] = keys
         self._values[..., start : self.length, :] = values
         return self._keys[..., : self.length, :], self._values[..., : self.length, :]
+
+    def before(self, x: Tensor, count: int = 1) -> Tensor:
+        """The `count` positions before those of `x` on its second axis, zeros where there were none; `x` is kept."""
+        blank = x.new_zeros((x.shape[0], count, *x.shape[2:]))
+        known = blank if self._newest is None else self._newest
+        self._newest = torch.cat([known, x], dim=1)[:, -count:]
+        return known
 
 
 def _grown(old: Tensor | None, new: Tensor, start: int) -> Tensor:
