@@ -14,6 +14,9 @@ from nanotx.attention import Attention
 from nanotx.block import Block
 from nanotx.block.prenorm import PreNorm
 from nanotx.config import at_least, share
+from nanotx.dropout import Dropout
+from nanotx.embedding import Embedding
+from nanotx.embedding.tokens import Tokens as PlainEmbedding
 from nanotx.errors import ConfigError
 from nanotx.ffn import Sparse
 from nanotx.layout import to_own, to_shared
@@ -39,6 +42,8 @@ class Model:
     dropout: float = 0.0  # on the embedding, while training
     tied: bool = True  # whether the head's weights are the embedding's
     head_bias: bool = False  # in the head
+    softcap: float = 0.0  # scores are bent to stay within this of zero; 0 leaves them as they are
+    embedding: Embedding = PlainEmbedding()
     position: Position = Rope()
     norm: Norm = Rms()  # after the last block
     block: Block | None = None  # every layer; prenorm where no `blocks` are given either
@@ -46,6 +51,7 @@ class Model:
 
     def __post_init__(self) -> None:
         at_least(self, 1, "dim", "layers", "context")
+        at_least(self, 0, "softcap")
         share(self, "dropout")
         if self.block is not None and self.blocks:
             raise ConfigError("blocks: expected either block or blocks, got both; leave one out.")
@@ -92,8 +98,8 @@ class Transformer(nn.Module):
         for attention in config.attentions():
             attention.check_position(position)
         self.config, self.vocab_size = config, vocab_size
-        self.embedding = nn.Embedding(vocab_size, config.dim)
-        self.dropout = nn.Dropout(config.dropout)
+        self.embedding = config.embedding.build(vocab_size, config.dim)
+        self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(block.build(config.dim) for block in config.pattern())
         self.position = position.build(config.dim, min(heads), config.context)
         self.norm = config.norm.build(config.dim)
@@ -102,7 +108,15 @@ class Transformer(nn.Module):
             self.head.weight = self.embedding.weight
 
     def forward(self, ids: Tokens, past: Past | None = None) -> Logits:
-        return self.head(self.stream(ids, past))
+        return self.scores(self.stream(ids, past))
+
+    def scores(self, x: Float[Tensor, "... d"]) -> Float[Tensor, "... v"]:
+        """What the head makes of the stream.
+
+        Source of the bend: Gemma Team 2024, https://arxiv.org/abs/2408.00118, section 2, logit soft-capping
+        """
+        scores, cap = self.head(x), self.config.softcap
+        return cap * torch.tanh(scores / cap) if cap else scores
 
     def stream(self, ids: Tokens, past: Past | None = None) -> Stream:
         """What the head reads: the stream after the last norm.
@@ -114,7 +128,7 @@ class Transformer(nn.Module):
         if length + ids.shape[1] > self.context:
             raise ConfigError(f"model: {length + ids.shape[1]} tokens do not fit a context of {self.context}.")
         at = torch.arange(length, length + ids.shape[1], device=ids.device)
-        x = self.dropout(self.position.embed(self.embedding(ids), at))
+        x = self.dropout(self.position.embed(self.embedding(ids, past), at))
         for layer, block in enumerate(self.blocks):
             x = block(x, self.position, past.child(layer) if past is not None else None)
         if past is not None:
@@ -123,7 +137,7 @@ class Transformer(nn.Module):
 
     def next_scores(self, ids: Tokens, past: Past | None = None) -> Float[Tensor, "b v"]:
         """Scores of the token after the last of `ids`."""
-        return self.head(self.stream(ids, past)[:, -1])
+        return self.scores(self.stream(ids, past)[:, -1])
 
     @torch.inference_mode()
     def generate(self, ids: Tokens, max_new_tokens: int, sampling: Sampling | None = None) -> Int[Tensor, "b grown"]:

@@ -27,8 +27,8 @@ PLAN = """
      5  model optimizers display
      4  block write picture
      3  attention ffn sample checkpoint course spans
-     2  norm position tokenizers corpus schedules data flags layers
-     1  config text_files device linear past journal folder door signals layout
+     2  norm position tokenizers corpus schedules data embedding flags layers
+     1  config text_files device linear past dropout journal folder door signals layout
      0  registry shapes shelf files penalty scripts columns printable
     -1  nanotx errors
 """
@@ -38,7 +38,7 @@ LAWS = """
     8  testing portrait report
     7  trial
     6  book
-    5  book_layers book_learning book_model book_places book_texts
+    5  book_embeddings book_layers book_learning book_model book_places book_texts
     4  book_config layer_case lesson_case
     3  texts numbers
     2  equality learning time place windows elsewhere strategies

@@ -1,6 +1,7 @@
 """Blocks: one layer of the transformer, reading (attention) and then thinking (feed-forward)."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from torch import nn
@@ -8,6 +9,7 @@ from torch import nn
 from nanotx.attention import Attention
 from nanotx.attention.fused import Fused
 from nanotx.config import share
+from nanotx.dropout import Dropout
 from nanotx.ffn import Ffn
 from nanotx.ffn.swiglu import SwiGlu
 from nanotx.norm import Norm
@@ -23,9 +25,20 @@ class Block(Slot, ABC, slot="block", package="nanotx.block"):
         """Those in it; a position has to fit them."""
         return ()
 
+    @property
+    def reach(self) -> int | None:
+        """How many positions one of its outputs looks at, its own the last of them; None for all up to its own."""
+        return farthest(attention.reach for attention in self.attentions)
+
     @abstractmethod
     def build(self, dim: int) -> nn.Module:
         """The module, for a stream of width `dim`."""
+
+
+def farthest(reaches: Iterable[int | None]) -> int | None:
+    """The longest of several reaches; None where one of them has no end."""
+    found = list(reaches)
+    return None if None in found else max((reach or 0 for reach in found), default=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,4 +67,4 @@ class TwoBranchesBlock(nn.Module):
         self.attention = config.attention.build(dim)
         self.ffn_norm = config.norm.build(dim)
         self.ffn = config.ffn.build(dim)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)

@@ -5,9 +5,10 @@ from typing import Any
 from nanotx.attention import Attention
 from nanotx.block import Block
 from nanotx.corpus import Corpus
+from nanotx.embedding import Embedding
 from nanotx.errors import ConfigError, did_you_mean
 from nanotx.ffn import Ffn
-from nanotx.laws import book_layers, book_learning, book_model, book_places, book_texts
+from nanotx.laws import book_embeddings, book_layers, book_learning, book_model, book_places, book_texts
 from nanotx.laws.book_config import CONFIG
 from nanotx.laws.book_learning import Data
 from nanotx.laws.law import Law
@@ -19,11 +20,12 @@ from nanotx.registry import Slot
 from nanotx.schedules import Schedule
 from nanotx.tokenizers import Tokenizer
 
-BOOKS = (book_layers, book_places, book_model, book_texts, book_learning)
+BOOKS = (book_layers, book_embeddings, book_places, book_model, book_texts, book_learning)
 LAWS: dict[str, tuple[Law, ...]] = {slot: (*laws, CONFIG) for book in BOOKS for slot, laws in book.LAWS.items()}
 
 SLOTS: dict[str, type[Any]] = {
-    slot.slot: slot for slot in (Attention, Block, Ffn, Norm, Position, Tokenizer, Corpus, Optimizer, Schedule)
+    slot.slot: slot
+    for slot in (Attention, Block, Ffn, Norm, Position, Embedding, Tokenizer, Corpus, Optimizer, Schedule)
 }
 
 

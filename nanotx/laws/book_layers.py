@@ -103,7 +103,7 @@ def causal(case: LayerCase) -> None:
 
 def felt(case: LayerCase) -> None:
     """An output feels its own input, and its past."""
-    time.felt(case.layer(), case.x(), case.seed, reach_of(attentions_of(case.idea)))
+    time.felt(case.layer(), case.x(), case.seed, reach_of(case.idea))
 
 
 def prefix(case: LayerCase) -> None:
@@ -123,7 +123,7 @@ def cache(case: LayerCase) -> None:
 
 def window(case: LayerCase) -> None:
     """An output feels the oldest of its window, and nothing older."""
-    far = reach_of(attentions_of(case.idea))
+    far = reach_of(case.idea)
     if far is not None:
         time.window(case.layer(), case.x(), far, case.seed)
 

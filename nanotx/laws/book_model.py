@@ -8,10 +8,10 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from nanotx.block import Block
+from nanotx.block import Block, farthest
+from nanotx.embedding import Embedding
 from nanotx.laws import equality, numbers, time, values
 from nanotx.laws.law import Case, Law, Where, says
-from nanotx.laws.layer_case import reach_of
 from nanotx.laws.strategies import Drawn, any_of, batches, cuts, seeds, times
 from nanotx.laws.weights import redrawn
 from nanotx.model import Model, Transformer
@@ -91,6 +91,8 @@ def models(draw: Drawn, part: type[Model], where: Where) -> ModelCase:
         context=length + draw(st.integers(0, 2)),
         tied=draw(st.booleans()),
         head_bias=draw(st.booleans()),
+        softcap=draw(st.sampled_from([0.0, 5.0])),
+        embedding=draw(any_of(Embedding)),
         position=draw(any_of(Position)),
         norm=draw(any_of(Norm)),
         blocks=pattern,
@@ -120,7 +122,7 @@ def causal(case: ModelCase) -> None:
 
 def felt(case: ModelCase) -> None:
     """Scores feel their own token, and their past."""
-    time.felt(FromStream(case.model()), stream(case), case.seed, reach_of(case.idea.attentions()))
+    time.felt(FromStream(case.model()), stream(case), case.seed, farthest(b.reach for b in case.idea.pattern()))
 
 
 def prefix(case: ModelCase) -> None:

@@ -98,10 +98,9 @@ class Placed(nn.Module):
         return y
 
 
-def reach_of(attentions: tuple[Attention, ...]) -> int | None:
-    """How far back one layer looks: as far as the farthest of its attentions."""
-    reaches = [attention.reach or 0 for attention in attentions]
-    return max(reaches) if all(reaches) else None
+def reach_of(idea: Any) -> int | None:
+    """How far back a layer looks, where it looks back at all."""
+    return idea.reach if isinstance(idea, Attention | Block) else None
 
 
 def written_out(idea: Attention, length: int) -> Attention:

@@ -1,0 +1,129 @@
+"""The laws of embeddings, on random parts, sizes, weights and ids."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from hypothesis import strategies as st
+
+from nanotx.embedding import TokenEmbedding
+from nanotx.errors import LawBroken
+from nanotx.laws import equality, numbers, values
+from nanotx.laws.law import Case, Law, Where, says
+from nanotx.laws.strategies import Drawn, batches, cuts, ideas, seeds, times
+from nanotx.shapes import Tokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddingCase(Case):
+    """An embedding with random weights, and random ids for it."""
+
+    vocab_size: int = 2
+    dim: int = 1  # width of the stream
+    batch: int = 1
+    time: int = 1
+    seed: int = 0  # of the weights and of the ids
+    cut: int = 0  # a position
+    cuts: tuple[int, ...] = ()  # where the pieces but the first begin
+    lengths: tuple[int, ...] = ()  # of the rows, where they differ
+    device: str = "cpu"
+
+    def module(self, shift: int = 0) -> TokenEmbedding:
+        """The embedding, with weights of its own seed."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed + shift)
+            module: TokenEmbedding = self.idea.build(self.vocab_size, self.dim)
+        return module.to(self.device).eval()
+
+    def ids(self, shift: int = 0) -> Tokens:
+        """The input."""
+        generator = torch.Generator().manual_seed(self.seed + shift)
+        return torch.randint(self.vocab_size, (self.batch, self.time), generator=generator).to(self.device)
+
+    def fits(self) -> None:
+        with torch.device("meta"):
+            self.idea.build(self.vocab_size, self.dim)
+
+
+@st.composite
+def embeddings(draw: Drawn, part: type[Any], where: Where) -> EmbeddingCase:
+    """An embedding of this part, and where its text is cut."""
+    length, batch = draw(times), draw(batches)
+    return EmbeddingCase(
+        idea=draw(ideas(part)),
+        vocab_size=draw(st.integers(1, 20)),
+        dim=draw(st.integers(1, 8)),
+        batch=batch,
+        time=length,
+        seed=draw(seeds),
+        cut=draw(st.integers(0, length - 1)),
+        cuts=draw(cuts(length)),
+        lengths=draw(st.just(()) | st.tuples(*[st.integers(1, length)] * batch)),
+        device=where.device,
+    )
+
+
+def rows(case: EmbeddingCase) -> None:
+    """Rows of a batch do not feel one another."""
+    values.rows(case.module(), case.ids(), case.seed + 1)
+
+
+def prefix(case: EmbeddingCase) -> None:
+    """What comes out for a beginning is the beginning of what comes out."""
+    values.time_prefix(case.module(), case.ids(), case.cut)
+
+
+def padding(case: EmbeddingCase) -> None:
+    """What a text is padded with on its right changes nothing."""
+    values.right_padding(case.module(), case.ids(), case.ids(shift=1))
+
+
+def cache(case: EmbeddingCase) -> None:
+    """Read in pieces with a past, a text gives what it gives at once."""
+    equality.cache_agrees(case.module(), case.ids(), case.cuts, lengths=case.lengths)
+
+
+def tied(case: EmbeddingCase) -> None:
+    """Its weight has a row for each id, which is all that a change of that row changes where the id stands."""
+    module, ids = case.module(), case.ids()
+    with torch.no_grad():
+        before = module(ids)
+        module.weight[0] += 1.0
+        moved = (module(ids) - before).abs().amax(dim=-1) > 0.5
+    if module.weight.shape != (case.vocab_size, case.dim) or not moved.equal(ids == 0):
+        raise LawBroken(f"tied: row 0 of the weight, of shape {tuple(module.weight.shape)}, is not that of id 0.")
+
+
+def state(case: EmbeddingCase) -> None:
+    """The state is all there is to it."""
+    numbers.state_is_all(case.module(), case.module(shift=1), case.ids())
+
+
+def finite(case: EmbeddingCase) -> None:
+    """Outputs and gradients are finite."""
+    numbers.finite(case.module(), case.ids(), case.seed)
+
+
+def compiled(case: EmbeddingCase) -> None:
+    """Compiled, it is the same function."""
+    numbers.compile_agrees(case.module(), case.ids(), 1e-4, case.seed)
+
+
+def law(name: str, check: Callable[[EmbeddingCase], None], **more: Any) -> Law:
+    """A law that is shown on embeddings."""
+    return Law(name=name, about=says(check), case=EmbeddingCase, draw=embeddings, check=check, **more)
+
+
+LAWS = {
+    "embedding": (
+        law("rows", rows),
+        law("prefix", prefix),
+        law("padding", padding),
+        law("cache", cache),
+        law("tied", tied),
+        law("state", state),
+        law("finite", finite),
+        law("compiled", compiled, on_request=True),
+    )
+}
