@@ -11,6 +11,8 @@ from nanotx.registry import Slot
 
 Table = dict[str, Any]
 T = TypeVar("T")
+UNIONS = (Union, types.UnionType)
+"""What `int | None` is, and `int | Literal["auto"]`, a number or a word; a field is no other union."""
 
 
 # Ranges: what a config knows by itself, said in its __post_init__.
@@ -53,9 +55,14 @@ def is_slot(kind: Any) -> bool:
 
 def inner(kind: Any) -> Any:
     """A type without its `| None`."""
-    if get_origin(kind) in (Union, types.UnionType):
+    if get_origin(kind) in UNIONS and type(None) in get_args(kind):
         return next(option for option in get_args(kind) if option is not type(None))
     return kind
+
+
+def is_plain(kind: Any) -> bool:
+    """Whether a type is no choice among words."""
+    return get_origin(kind) is not Literal
 
 
 def to_table(value: Any) -> Any:
@@ -78,6 +85,10 @@ def from_table(kind: Any, table: Any, where: str = "", default: Any = None) -> A
     optional, kind = inner(kind) is not kind, inner(kind)
     if optional and table is None:
         return None
+    if get_origin(kind) in UNIONS:
+        literal, kind = sorted(get_args(kind), key=is_plain)
+        if table in get_args(literal):
+            return table
     if get_origin(kind) is Literal:
         if table not in get_args(kind):
             known = ", ".join(map(repr, get_args(kind)))

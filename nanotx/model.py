@@ -9,6 +9,7 @@ from typing import ClassVar
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from nanotx.attention import Attention
 from nanotx.block import Block
@@ -103,6 +104,7 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(block.build(config.dim) for block in config.pattern())
         self.position = position.build(config.dim, min(heads), config.context)
         self.norm = config.norm.build(config.dim)
+        self.recompute = False  # whether training computes what is inside a block again for its backward pass
         self.head = Linear(config.dim, vocab_size, bias=config.head_bias)
         if config.tied:
             self.head.weight = self.embedding.weight
@@ -130,7 +132,10 @@ class Transformer(nn.Module):
         at = torch.arange(length, length + ids.shape[1], device=ids.device)
         x = self.dropout(self.position.embed(self.embedding(ids, past), at))
         for layer, block in enumerate(self.blocks):
-            x = block(x, self.position, past.child(layer) if past is not None else None)
+            if self.recompute and self.training:
+                x = checkpoint(block, x, self.position, None, use_reentrant=False)
+            else:
+                x = block(x, self.position, past.child(layer) if past is not None else None)
         if past is not None:
             past.read(ids.shape[1])
         return self.norm(x)

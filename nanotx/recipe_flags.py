@@ -53,10 +53,19 @@ def read_recipe(recipe: Recipe, words: Sequence[str], prog: str) -> tuple[Recipe
         except ConfigError as error:
             raise type(error)(f"{file}: {error}") from None
         named |= set(layer)
-    flags = list(words)[len(files) :]
+    flags = spelled(list(words)[len(files) :])
     said = given(flags)
     recipe = set_fields(pick_parts(from_table(Recipe, table), said), flags, said, prog)
     return recipe, named | {name.split(".")[0] for name in said}
+
+
+def spelled(words: list[str]) -> list[str]:
+    """The words with --compile and --no-compile, which need no value, in full."""
+    full: list[str] = []
+    for word, after in zip(words, [*words[1:], "--"], strict=True):
+        bare = {"--compile": "--compile=True", "--no-compile": "--compile=False"}.get(word, word)
+        full.append(word if word == "--compile" and not after.startswith("-") else bare)
+    return full
 
 
 def places(value: Any, at: Place = ()) -> Iterator[tuple[str, Place, Any]]:

@@ -1,6 +1,6 @@
 """Going on: a trainer, or a model alone, takes over what a checkpoint kept."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,8 @@ def restore(trainer: Trainer, path: Path, texts: Texts) -> None:
         )
     averages = checkpoint.read_tensors(path / "optimizer.safetensors")
     take_over(trainer, checkpoint.read_tensors(path / "model.safetensors"), averages, state["optimizer"])
+    if trainer.averaged:
+        copy_in(trainer.averaged.averages, trainer.model, checkpoint.read_tensors(path / "average.safetensors"))
     trainer.scaler.load_state_dict(state["scaler"])
     trainer.progress = Progress(**state["progress"])
 
@@ -128,7 +130,15 @@ def load_weights(model: Transformer, weights: dict[str, Tensor]) -> None:
     Raises:
         RunError: names or shapes are not this model's; says which.
     """
-    ours = dict(model.named_parameters())
+    copy_in(dict(model.named_parameters()), model, weights)
+
+
+def copy_in(ours: Mapping[str, Tensor], model: Transformer, weights: dict[str, Tensor]) -> None:
+    """Copy weights in the shared layout of a model into tensors named as its own, none missing, none left over.
+
+    Raises:
+        RunError: names or shapes are not this model's; says which.
+    """
     try:
         theirs = to_own(model, weights)
     except (RuntimeError, KeyError) as error:

@@ -25,11 +25,13 @@ def save(trainer: Trainer, folder: RunFolder, texts: Texts) -> None:
         "corpus_sha256": texts.sha256,
         "tokenizer": {"part": texts.codec.part, "sha256": texts.codec.digest},
     }
+    average = {"average.safetensors": trainer.judged_weights()} if trainer.averaged else {}
     checkpoint.publish(
         folder.checkpoints / f"step-{progress.step}",
         {
             "model.safetensors": trainer.weights(),
             "optimizer.safetensors": averages,
+            **average,
             "trainer.json": json.dumps(state, indent=1) + "\n",
             "recipe.toml": write_toml(trainer.recipe),
             "tokenizer.json": folder.tokenizer.read_text(encoding="utf-8"),

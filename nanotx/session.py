@@ -52,6 +52,11 @@ class Session:
         self.recipe = recipe
         model = recipe.model.build(self.texts.codec.vocab_size, recipe.seed)
         self.trainer = Trainer(recipe, model, self.texts.windows, machine)
+        if recipe.train.micro_batch == "auto":
+            from nanotx.fitting import largest  # most runs know
+
+            found_fit = replace(recipe.train, micro_batch=largest(self.trainer))
+            self.recipe = self.trainer.recipe = replace(recipe, train=found_fit)
 
     def go(self, name: str, loads: tuple[str, ...] = ()) -> int:
         """Train to the end, or until told to stop; returns the exit code.
@@ -123,13 +128,15 @@ class Session:
     def scores(self) -> dict[str, Score]:
         """How well both texts are predicted now."""
         model, machine = self.trainer.model, self.trainer.machine
-        return {name: evaluate(model, exam, machine) for name, exam in self.texts.exams.items()}
+        with self.trainer.judged():
+            return {name: evaluate(model, exam, machine) for name, exam in self.texts.exams.items()}
 
     def sample(self, step: int) -> str:
         """What the model writes now, from the start id on."""
         model, machine = self.trainer.model.eval(), self.trainer.machine
         length, sampling = self.recipe.train.sample_tokens, Sampling(seed=step)
-        text = "".join(write(model, self.texts.codec, "", length, sampling, device=machine.device))
+        with self.trainer.judged():
+            text = "".join(write(model, self.texts.codec, "", length, sampling, device=machine.device))
         model.train()
         return text
 

@@ -6,23 +6,25 @@ from a checkpoint is the run it would have been, whatever else happened between 
 
 import math
 import time
-from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from einops import rearrange
 from torch import Tensor
-from torch.nn import functional as F
 
 import nanotx
 from nanotx.data import Windows, step_seed
-from nanotx.device import Machine, check_compiler
+from nanotx.device import Machine
 from nanotx.errors import Diverged
 from nanotx.layout import to_shared
+from nanotx.loss import loss
 from nanotx.model import Transformer
 from nanotx.penalty import Penalised
 from nanotx.recipe import Recipe
+
+if TYPE_CHECKING:
+    from nanotx.averaging import Averaged
 
 Row = dict[str, Any]
 """A line of metrics.jsonl: what happened (`event`), at which `step`, and its numbers."""
@@ -54,10 +56,15 @@ class Trainer:
         self.optimizer = recipe.optimizer.build(self.model.named_parameters())
         self.scaler = torch.amp.GradScaler(machine.device.type, enabled=machine.dtype is torch.float16)
         self.progress = Progress()
-        self.forward: Callable[[Tensor], Tensor] = self.model
-        if recipe.compile:
-            check_compiler(machine.device)
-            self.forward = torch.compile(self.model)
+        self.model.recompute = recipe.train.recompute
+        self.averaged: Averaged | None = None
+        if recipe.train.average:
+            from nanotx import averaging  # most runs have none
+
+            self.averaged = averaging.Averaged(self.model, recipe.train.average)
+        if recipe.compile is True:
+            for block in self.model.blocks:
+                block.compile()
 
     def advance(self) -> Row:
         """Take one step.
@@ -83,6 +90,8 @@ class Trainer:
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         seconds = time.perf_counter() - began
+        if self.averaged:
+            self.averaged.take(step + 1)
         self.progress.step += 1
         self.progress.train_seconds += seconds
         speed = plan.batch * self.model.context / seconds
@@ -94,22 +103,35 @@ class Trainer:
 
         Penalties are each micro-batch's own, and add to the gradient alone.
         """
-        device, parts = self.machine.device, self.recipe.train.accumulate
+        device, parts = self.machine.device, self.recipe.train.parts
         total = torch.zeros((), device=device)
         for inputs, targets in zip(x.chunk(parts), y.chunk(parts), strict=True):
-            with self.machine.autocast():
-                logits = rearrange(self.forward(inputs.to(device)), "b t v -> (b t) v")
-                loss = F.cross_entropy(logits, rearrange(targets.to(device), "b t -> (b t)")) / parts
-            penalty = sum(module.penalty() for module in self.penalised) / parts
-            self.scaler.scale(loss + penalty).backward()
-            total += loss.detach()
+            lowered, cross = self.losses(inputs.to(device), targets.to(device))
+            self.scaler.scale(lowered / parts).backward()
+            total += cross / parts
         return total
+
+    def losses(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """What a micro-batch lowers, and its cross-entropy alone."""
+        model, plan = self.model, self.recipe.train
+        with self.machine.autocast():
+            stream = model.stream(x)
+            lowered, cross = loss(model.scores, [*model.head.parameters()], stream, y, plan.z_loss, plan.loss_chunk)
+        return lowered + sum(module.penalty() for module in self.penalised), cross
+
+    def judged(self) -> AbstractContextManager[None]:
+        """The context in which the model is scored and sampled: its weights' average stands in it, if there is one."""
+        return self.averaged.inside() if self.averaged else nullcontext()
 
     # What a checkpoint keeps, by name, in the shared layout.
 
     def weights(self) -> dict[str, Tensor]:
         """The model's weights; tied ones once."""
         return to_shared(self.model, {name: one.detach() for name, one in self.model.named_parameters()})
+
+    def judged_weights(self) -> dict[str, Tensor]:
+        """The weights that are scored and sampled."""
+        return to_shared(self.model, dict(self.averaged.averages)) if self.averaged else self.weights()
 
     def averages(self) -> tuple[dict[str, Tensor], dict[str, float]]:
         """The optimizer's state: tensors under `<parameter>/<key>`, and the numbers that all parameters share."""

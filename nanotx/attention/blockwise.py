@@ -12,10 +12,10 @@ from typing import ClassVar
 import torch
 from einops import rearrange, repeat
 from torch import nn
-from torch.nn import functional as F
 
 from nanotx.attention import SOFTMAX, Attention, Bias, Headed, HeadedAttention, seen
 from nanotx.config import at_least
+from nanotx.dropout import drop
 from nanotx.shapes import Keys, Queries, Values
 
 
@@ -53,6 +53,6 @@ class BlockwiseAttention(HeadedAttention):
             added = added.masked_fill(~seen(t, end, q.device), -torch.inf)
             keys = rearrange(k[:, :end], "n s k -> n k s")
             scores = torch.baddbmm(added, rows, keys)  # the mask goes in with the product, at no cost
-            weights = F.dropout(scores.softmax(dim=-1).type_as(v), self.dropout)
+            weights = drop(scores.softmax(dim=-1).type_as(v), self.dropout)
             read.append(rearrange(torch.bmm(weights, v[:, :end]), "(b h) t k -> b t h k", b=texts))
         return rearrange(torch.cat(read, dim=1), "b t h k -> b h t k")

@@ -11,9 +11,9 @@ from typing import ClassVar
 import torch
 from einops import einsum
 from torch import nn
-from torch.nn import functional as F
 
 from nanotx.attention import SOFTMAX, Attention, Bias, Headed, HeadedAttention, seen
+from nanotx.dropout import drop
 from nanotx.shapes import Keys, Queries, Values
 
 
@@ -36,5 +36,5 @@ class FusedAttention(HeadedAttention):
         if bias is not None:
             scores = scores + bias
         scores = scores.masked_fill(~seen(q.shape[2], k.shape[2], q.device), -torch.inf)
-        weights = F.dropout(scores.softmax(dim=-1).type_as(v), self.dropout)
+        weights = drop(scores.softmax(dim=-1).type_as(v), self.dropout)
         return einsum(weights, v, "b h t s, b h s k -> b h t k")

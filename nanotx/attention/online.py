@@ -15,10 +15,10 @@ from typing import ClassVar
 import torch
 from einops import einsum
 from torch import nn
-from torch.nn import functional as F
 
 from nanotx.attention import SOFTMAX, Attention, Bias, Headed, HeadedAttention, seen
 from nanotx.config import at_least
+from nanotx.dropout import drop
 from nanotx.shapes import Keys, Queries, Values
 
 
@@ -64,6 +64,6 @@ class OnlineAttention(HeadedAttention):
             weights = (scores - measure).exp()
 
             total = total * shrink + weights.sum(dim=-1, keepdim=True)
-            kept = F.dropout(weights, self.dropout).type_as(v)
+            kept = drop(weights, self.dropout).type_as(v)
             answer = answer * shrink + einsum(kept, v[:, :, here], "b h t s, b h s k -> b h t k")
         return (answer / total).type_as(v)

@@ -15,9 +15,9 @@ import torch
 from einops import einsum, rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from nanotx.attention import SOFTMAX, Attention, Headed, seen, times
+from nanotx.dropout import drop
 from nanotx.layout import OwnLayout, Tensors
 from nanotx.linear import Linear
 from nanotx.past import Past
@@ -61,7 +61,7 @@ class Head(nn.Module):
             scores = scores + bias[self.index]
         scores = scores.masked_fill(~seen(q.shape[1], k.shape[1], x.device), -torch.inf)
         weights = scores.softmax(dim=-1).type_as(v)
-        weights = F.dropout(weights, self.config.dropout, training=self.training)
+        weights = drop(weights, self.config.dropout if self.training else 0.0)
         return einsum(weights, v, "b t s, b s k -> b t k")
 
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import torch
 from einops import rearrange, repeat
 from torch import nn
-from torch.nn import functional as F
 
 from nanotx.attention import SOFTMAX, Attention, Bias, Headed, HeadedAttention
 from nanotx.config import at_least
+from nanotx.dropout import drop
 from nanotx.shapes import Keys, Queries, Seen, Values
 
 
@@ -63,7 +63,7 @@ class SlidingAttention(HeadedAttention):
                 added = repeat(added, "h t s -> (b h) t s", b=texts)
             added = added.masked_fill(~in_window(t, s, window, q.device), -torch.inf)
             scores = torch.baddbmm(added, rows, rearrange(k, "n s k -> n k s"))
-            weights = F.dropout(scores.softmax(dim=-1).type_as(v), self.dropout)
+            weights = drop(scores.softmax(dim=-1).type_as(v), self.dropout)
             read.append(rearrange(torch.bmm(weights, v), "(b h) t k -> b t h k", b=texts))
             start += t
         return rearrange(torch.cat(read, dim=1), "b t h k -> b h t k")

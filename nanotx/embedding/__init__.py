@@ -1,15 +1,21 @@
 """Embeddings: how the ids of a text become the stream.
 
-The thing is an `nn.Embedding`, whose `weight` has a row for each id: a tied head shares it.
+The thing is an `nn.Embedding`, whose `weight` has a row for each id: a tied head shares it. What those share that look
+at the ids before stands here once, in `GramEmbedding`; a part says how far they look.
 """
 
 from abc import ABC, abstractmethod
 
+import torch
 from torch import nn
+from torch.nn import functional as F
 
 from nanotx.past import Past
 from nanotx.registry import Slot
 from nanotx.shapes import Stream, Tokens
+
+GOLDEN = -0x61C8864680B583EB
+"""An odd number near 2^64 divided by the golden ratio, as int64: multiplied by it, near keys come to lie far apart."""
 
 
 class Embedding(Slot, ABC, slot="embedding", package="nanotx.embedding"):
@@ -23,5 +29,34 @@ class Embedding(Slot, ABC, slot="embedding", package="nanotx.embedding"):
 class TokenEmbedding(nn.Embedding):
     """A row for each id, whatever stands before it."""
 
-    def forward(self, ids: Tokens, past: Past | None = None) -> Stream:  # type: ignore[override]
+    def forward(self, ids: Tokens, past: Past | None = None) -> Stream:
         return super().forward(ids)
+
+
+class GramEmbedding(TokenEmbedding):
+    """The row of an id, and those of the pair, the triple and so on that it makes with the ids before it.
+
+    Where there are more of these than rows, they share rows by a hash. Before the first id stands nothing, which makes
+    pairs of its own. Tables begin at zero, so that what was never met in training adds nothing.
+    """
+
+    def __init__(self, vocab_size: int, dim: int, longest: int, rows: int) -> None:
+        super().__init__(vocab_size, dim)
+        sizes = (min(rows, (vocab_size + 1) ** (length - 1) * vocab_size) for length in range(2, longest + 1))
+        self.grams = nn.ParameterList(torch.zeros(size, dim) for size in sizes)
+
+    def forward(self, ids: Tokens, past: Past | None = None) -> Stream:
+        x = super().forward(ids)
+        back, known = len(self.grams), ids + 1  # so that 0 is left for nothing
+        earlier = F.pad(known, (back, 0)) if past is None else torch.cat([past.before(known, back), known], dim=1)
+        gram, kinds = ids, self.num_embeddings
+        for distance, table in enumerate(self.grams, start=1):
+            before = earlier[:, back - distance : back - distance + ids.shape[1]]
+            gram, kinds = before * wrapped(kinds) + gram, kinds * (self.num_embeddings + 1)
+            x = x + F.embedding(gram if len(table) == kinds else (gram * GOLDEN >> 20) % len(table), table)
+        return x
+
+
+def wrapped(number: int) -> int:
+    """What int64 makes of a number too large for it, as its products do by themselves."""
+    return (number + 2**63) % 2**64 - 2**63

@@ -12,6 +12,7 @@ from nanotx.errors import LawBroken
 from nanotx.laws import equality, numbers, values
 from nanotx.laws.law import Case, Law, Where, says
 from nanotx.laws.strategies import Drawn, batches, cuts, ideas, seeds, times
+from nanotx.laws.weights import redrawn
 from nanotx.shapes import Tokens
 
 
@@ -34,6 +35,7 @@ class EmbeddingCase(Case):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed + shift)
             module: TokenEmbedding = self.idea.build(self.vocab_size, self.dim)
+        redrawn(module, self.seed + shift)
         return module.to(self.device).eval()
 
     def ids(self, shift: int = 0) -> Tokens:

@@ -11,7 +11,7 @@ def redrawn(layer: nn.Module, seed: int) -> nn.Module:
     """The layer, with what it begins at one or zero (norms, biases) moved a little, so that a law can tell."""
     generator = torch.Generator().manual_seed(seed)
     for parameter in layer.parameters():
-        if parameter.ndim < 2:
+        if parameter.ndim < 2 or not parameter.any():
             parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.3)
     return layer
 

@@ -67,11 +67,12 @@ class Muon(Optimizer):
         )
 
 
-class MuonOptimizer(torch.optim.Optimizer):
-    """The thing: `momentum` is kept for each matrix, two averages for each of the others."""
+class MuonOptimizer(torch.optim.AdamW):
+    """The thing: `momentum` is kept for each matrix; the library's AdamW has the rest, in one kernel."""
 
     def __init__(self, groups: list[dict[str, Any]], config: Muon) -> None:
-        super().__init__(groups, {})
+        fused = all(one.device.type in {"cpu", "cuda"} for group in groups for _, one in group["params"])
+        super().__init__(groups, betas=config.betas, eps=config.eps, fused=fused)
         self.config = config
 
     @torch.no_grad()
@@ -81,44 +82,37 @@ class MuonOptimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        matrices = [one for group in self.param_groups if group["kind"] == "matrices" for one in group["params"]]
+        gradients = [one.grad for one in matrices]
         for group in self.param_groups:
-            live = [one for one in group["params"] if one.grad is not None]
-            if live:
-                (self._orthogonal if group["kind"] == "matrices" else self._adamw)(group, live)
+            if group["kind"] == "matrices":
+                self._orthogonal(group)
+        for one in matrices:
+            one.grad = None  # AdamW passes over what has no gradient
+        super().step()
+        for one, gradient in zip(matrices, gradients, strict=True):
+            one.grad = gradient
         return loss
 
-    def _orthogonal(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
+    def _orthogonal(self, group: dict[str, Any]) -> None:
         alike: dict[tuple[torch.Size, torch.dtype], list[Tensor]] = {}
-        for one in parameters:
-            alike.setdefault((one.shape, one.dtype), []).append(one)
-            self.state[one].setdefault("momentum", torch.zeros_like(one))
+        for one in group["params"]:
+            if one.grad is not None:
+                alike.setdefault((one.shape, one.dtype), []).append(one)
+                state = self.state[one]
+                if not state:
+                    state |= {"momentum": torch.zeros_like(one), "step": torch.zeros(())}
+                state["step"] += 1
         beta = self.config.momentum
         for (shape, _), ones in alike.items():
             gradients = [one.grad for one in ones if one.grad is not None]
             averages = [self.state[one]["momentum"] for one in ones]
-            torch._foreach_mul_(averages, beta)
-            torch._foreach_add_(averages, gradients, alpha=1 - beta)
-            ahead = torch._foreach_mul(averages, beta)  # Nesterov's look ahead
-            torch._foreach_add_(ahead, gradients, alpha=1 - beta)
-            steps = orthogonal(torch.stack(ahead), self.config.iterations)
+            torch._foreach_lerp_(averages, gradients, 1 - beta)
+            ahead = torch._foreach_lerp(gradients, averages, beta)  # Nesterov's look ahead
+            steps = orthogonal(torch.stack(list(ahead)), self.config.iterations)
             scale = math.sqrt(max(1.0, shape[-2] / shape[-1]))
             torch._foreach_mul_(ones, 1 - group["lr"] * group["weight_decay"])
             torch._foreach_add_(ones, list(steps.to(ones[0].dtype).unbind()), alpha=-group["lr"] * scale)
-
-    def _adamw(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
-        for one in parameters:
-            state = self.state[one]
-            if not state:
-                state |= {"exp_avg": torch.zeros_like(one), "exp_avg_sq": torch.zeros_like(one)}
-                state["step"] = torch.zeros(())
-            state["step"] += 1
-            first, second = self.config.betas
-            count, gradient = float(state["step"]), one.grad
-            state["exp_avg"].lerp_(gradient, 1 - first)
-            state["exp_avg_sq"].mul_(second).addcmul_(gradient, gradient, value=1 - second)
-            root = (state["exp_avg_sq"] / (1 - second**count)).sqrt_().add_(self.config.eps)
-            one.mul_(1 - group["lr"] * group["weight_decay"])
-            one.addcdiv_(state["exp_avg"], root, value=-group["lr"] / (1 - first**count))
 
 
 def orthogonal(x: Tensor, iterations: int) -> Tensor:

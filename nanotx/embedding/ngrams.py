@@ -1,0 +1,31 @@
+"""A row for each id, and one for each pair, triple and so on that it ends: a table of n-grams inside the model.
+
+Characters say little alone; three of them say most of what a small model of characters learns in its first minutes.
+Source: Pagnoni et al. 2024, https://arxiv.org/abs/2412.09871, section 3.2.1, there from triples on, for bytes
+"""
+
+from dataclasses import dataclass
+
+from nanotx.config import at_least
+from nanotx.embedding import Embedding, GramEmbedding, TokenEmbedding
+from nanotx.errors import ConfigError
+
+LONGEST = 8
+
+
+@Embedding.register("ngrams")
+@dataclass(frozen=True, kw_only=True)
+class Ngrams(Embedding):
+    """A row for each id, and one for each of the n-grams that end with it, up to the longest."""
+
+    longest: int = 3  # ids of the longest n-gram
+    rows: int = 2**14  # of each length's table at most; n-grams share rows where there are more of them
+
+    def __post_init__(self) -> None:
+        at_least(self, 2, "longest")
+        at_least(self, 1, "rows")
+        if self.longest > LONGEST:
+            raise ConfigError(f"longest: expected a number up to {LONGEST}, got {self.longest}.")
+
+    def build(self, vocab_size: int, dim: int) -> TokenEmbedding:
+        return GramEmbedding(vocab_size, dim, self.longest, self.rows)
