@@ -1,0 +1,86 @@
+"""Embeddings against their definitions, written slowly."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nanotx.embedding.bigram import Bigram
+from nanotx.embedding.ngrams import Ngrams
+from nanotx.errors import ConfigError
+from nanotx.model import Model
+from nanotx.past import Past
+
+
+def drawn(idea, vocab_size, dim=3):
+    """With tables that are not zero any more."""
+    torch.manual_seed(0)
+    module = idea.build(vocab_size, dim)
+    for table in module.grams:
+        torch.nn.init.normal_(table)
+    return module
+
+
+@given(ids=st.lists(st.integers(0, 4), min_size=1, max_size=9), longest=st.integers(2, 3))
+def test_with_room_for_all_each_gram_has_a_row_of_its_own(ids, longest):
+    module = drawn(Ngrams(longest=longest, rows=10_000), 5)
+    got, nothing = module(torch.tensor([ids]))[0], -1
+    padded = [nothing] * longest + ids
+    for place in range(len(ids)):
+        here = longest + place
+        want, row, kinds = module.weight[ids[place]], ids[place], 5
+        for back, table in enumerate(module.grams, start=1):
+            row, kinds = row + kinds * (padded[here - back] + 1), kinds * 6
+            want = want + table[row]
+        torch.testing.assert_close(got[place], want)
+
+
+@given(st.lists(st.integers(0, 4), min_size=2, max_size=9, unique=True))
+def test_a_bigram_is_ngrams_up_to_two(ids):
+    one, other = drawn(Bigram(rows=7), 5), drawn(Ngrams(longest=2, rows=7), 5)
+    assert torch.equal(one(torch.tensor([ids])), other(torch.tensor([ids])))
+
+
+def test_an_unmet_gram_adds_nothing():
+    module = Bigram().build(5, 3)
+    ids = torch.tensor([[1, 4, 2]])
+    assert torch.equal(module(ids), module.weight[ids])
+
+
+def test_tables_are_no_larger_than_there_are_grams():
+    sizes = [len(table) for table in Ngrams(longest=4, rows=500).build(3, 2).grams]
+    assert sizes == [4 * 3, 16 * 3, 64 * 3]
+    assert [len(table) for table in Ngrams(longest=4, rows=20).build(3, 2).grams] == [12, 20, 20]
+
+
+def test_a_large_vocabulary_and_long_grams_stay_within_int64():
+    module = drawn(Ngrams(longest=8, rows=64), 100_000)
+    ids = torch.randint(100_000, (2, 30))
+    past = Past()
+    pieces = torch.cat([module(ids[:, :13], past), module(ids[:, 13:], past)], dim=1)
+    torch.testing.assert_close(module(ids), pieces)
+
+
+def test_hashed_grams_spread_over_their_rows():
+    module = drawn(Ngrams(longest=3, rows=64), 30, dim=1)
+    ids = torch.randint(30, (1, 5000), generator=torch.Generator().manual_seed(1))
+    apart = (module(ids) - module.weight[ids]).unique().numel()
+    assert apart > 2000  # of 64 x 64 sums
+
+
+def test_a_head_tied_to_it_shares_the_rows_of_ids():
+    model = Model(dim=8, layers=1, embedding=Bigram()).build(5)
+    assert model.head.weight is model.embedding.weight
+
+
+@pytest.mark.parametrize(
+    ("part", "fields", "match"),
+    [
+        (Bigram, {"rows": 0}, "rows: expected a number of at least 1, got 0"),
+        (Ngrams, {"longest": 1}, "longest: expected a number of at least 2, got 1"),
+        (Ngrams, {"longest": 9}, "longest: expected a number up to 8, got 9"),
+    ],
+)
+def test_fields_out_of_range_are_refused(part, fields, match):
+    with pytest.raises(ConfigError, match=match):
+        part(**fields)

@@ -1,0 +1,45 @@
+"""The token shift against its definition, written slowly."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nanotx.block.prenorm import PreNorm
+from nanotx.block.shift import Shift
+from nanotx.attention.sliding import Sliding
+from nanotx.errors import ConfigError
+
+
+@given(taps=st.integers(1, 3), time=st.integers(1, 6), seed=st.integers(0, 99))
+def test_a_block_reads_each_position_with_those_before_it_mixed_in(taps, time, seed):
+    torch.manual_seed(seed)
+    layer = Shift(taps=taps).build(8)
+    for weight in layer.weights:
+        torch.nn.init.normal_(weight)
+    x = torch.randn(2, time, 8)
+    mixed = x.clone()
+    for t in range(time):
+        for back in range(1, min(taps, t) + 1):
+            mixed[:, t] += layer.weights[back - 1] * x[:, t - back]
+    torch.testing.assert_close(layer(x), layer.block(mixed))
+
+
+def test_it_begins_as_the_block_that_it_wraps():
+    layer = Shift().build(8)
+    x = torch.randn(2, 5, 8)
+    assert torch.equal(layer(x), layer.block(x))
+
+
+def test_it_looks_as_many_positions_further_as_it_has_taps():
+    assert Shift().reach is None
+    assert Shift(taps=2, block=PreNorm(attention=Sliding(window=5))).reach == 7
+
+
+def test_its_weights_are_vectors_so_that_no_optimizer_takes_them_for_a_map():
+    assert {weight.ndim for weight in Shift(taps=3).build(8).weights} == {1}
+
+
+def test_a_shift_without_taps_is_refused():
+    with pytest.raises(ConfigError, match="taps: expected a number of at least 1, got 0"):
+        Shift(taps=0)
