@@ -1,6 +1,7 @@
 """Whether what is wished for now agrees with the run that is to go on."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from nanotx.attention import Attention
@@ -11,6 +12,13 @@ from nanotx.recipe import Recipe
 FREE = {"device", "dtype", "threads", "compile"} | {
     f"train.{name}" for name in ("steps", "eval_every", "sample_every", "sample_tokens", "checkpoint_every")
 }
+
+
+def settled(saved: Recipe, wished: Recipe) -> Recipe:
+    """What is wished for, where it leaves to the machine what the run that lies there has settled already."""
+    micro = saved.train.micro_batch if wished.train.micro_batch == "auto" else wished.train.micro_batch
+    compiled = saved.compile if wished.compile == "auto" else wished.compile
+    return replace(wished, train=replace(wished.train, micro_batch=micro), compile=compiled)
 
 
 def check_agreement(saved: Recipe, wished: Recipe) -> None:

@@ -2,6 +2,7 @@
 
 import time
 import unicodedata
+from collections.abc import Callable
 
 from rich.console import Console, RenderableType
 from rich.live import Live
@@ -17,7 +18,9 @@ PAUSE = 5.0  # seconds between two plain lines of steps
 class Display:
     """Shows rows as they come."""
 
-    def __init__(self, console: Console | None = None) -> None:
+    def __init__(self, console: Console | None = None, aside: Callable[[Row], str] | None = None) -> None:
+        """With `aside`, what it makes of a row is told as well, where it makes anything of it."""
+        self.aside, self.said = aside, ""
         self.console = console or Console(highlight=False)
         self.course = Course()
         self.spoke = 0.0  # when the last plain line of a step was printed
@@ -35,8 +38,11 @@ class Display:
         """Take in what happened."""
         row = {key: printable(item) if isinstance(item, str) else item for key, item in row.items()}
         self.course.take(row)
+        self.said = (self.aside(row) if self.aside else "") or self.said
         if self.live is None:
             self.plain(row)
+            if self.aside and row["event"] == "eval":
+                self.say(self.said)
 
     def __enter__(self) -> "Display":
         if self.console.is_terminal:
@@ -53,7 +59,7 @@ class Display:
         """Everything known, on one screen."""
         from nanotx.picture import picture  # plain lines need none
 
-        return picture(self.course)
+        return picture(self.course, self.said)
 
     def plain(self, row: Row) -> None:
         """One line, or a sample's several; steps only now and then."""

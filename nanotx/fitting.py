@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nanotx.config import divisors
 from nanotx.errors import ConfigError
-from nanotx.memory import available
+from nanotx.limits import memory
 from nanotx.trainer import Trainer
 
 SHARE = 0.5
@@ -37,6 +37,18 @@ def largest(trainer: Trainer) -> int:
             "or try --train.recompute."
         )
     return fit
+
+
+def available() -> int:
+    """The bytes that this process can still have.
+
+    Raises:
+        ConfigError: the system does not say.
+    """
+    found = memory()
+    if found is None:
+        raise ConfigError("train.micro_batch: this system does not tell what memory is free; give a number for auto.")
+    return found.available
 
 
 def left_behind(trainer: Trainer, rows: int) -> int:

@@ -13,8 +13,8 @@ from nanotx.course import Course, gap, rate
 BARS = "▁▂▃▄▅▆▇█"
 
 
-def picture(course: Course) -> RenderableType:
-    """Everything known, on one screen."""
+def picture(course: Course, said: str = "") -> RenderableType:
+    """Everything known, on one screen, and what else is said of it."""
     parts: list[RenderableType] = [Text(course.title, "bold")]
     if course.step:
         done = course.step["step"]
@@ -23,6 +23,8 @@ def picture(course: Course) -> RenderableType:
         parts += [row, Text(course.status()), Text(spark(course.losses), "cyan", no_wrap=True, overflow="crop")]
     if course.evals:
         parts.append(evaluations(course))
+    if said:
+        parts.append(Text(said, "yellow"))
     if course.sample:
         text, title = Text(course.sample["text"].strip(), overflow="fold"), f"step {course.sample['step']} writes"
         parts.append(Panel(text, title=title, title_align="left", border_style="dim"))

@@ -23,7 +23,7 @@ def main(recipe: Recipe) -> None:
     through(partial(run, recipe, sys.argv[1:], name=spec.name.rpartition(".")[2] if spec else "recipe"))
 
 
-def run(recipe: Recipe, argv: list[str], name: str) -> int:
+def run(recipe: Recipe, argv: list[str], name: str, display: Display | None = None) -> int:
     """Run a recipe with what the command line says of it; returns the exit code.
 
     Raises:
@@ -41,10 +41,11 @@ def run(recipe: Recipe, argv: list[str], name: str) -> int:
     if options.print_config:
         sys.stdout.write(write_toml(recipe))
         return 0
-    display = Display()
+    display = display or Display()
     if saved:
-        from nanotx.agreement import check_agreement  # a run that begins has nothing to agree with
+        from nanotx.agreement import check_agreement, settled  # a run that begins has nothing to agree with
 
+        recipe = settled(saved, recipe)
         check_agreement(saved, recipe)
     elif options.resume:
         display.say(f"{folder.path}: there is no run to go on with, so this one begins at step 0.")

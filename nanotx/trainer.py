@@ -16,7 +16,7 @@ from torch import Tensor
 import nanotx
 from nanotx.data import Windows, step_seed
 from nanotx.device import Machine
-from nanotx.errors import Diverged
+from nanotx.errors import ConfigError, Diverged
 from nanotx.layout import to_shared
 from nanotx.loss import loss
 from nanotx.model import Transformer
@@ -77,7 +77,14 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
         torch.manual_seed(step_seed(self.recipe.seed, step))
-        loss = self.backward(*self.windows.batch(step, plan.batch))
+        try:
+            loss = self.backward(*self.windows.batch(step, plan.batch))
+        except torch.OutOfMemoryError:
+            few = plan.batch // plan.parts
+            raise ConfigError(
+                f"step {step}: the accelerator's memory is full with {few} windows at a time; halve them by "
+                f"--train.micro-batch {max(1, few // 2)} (or auto), which changes nothing else, or try --train.recompute."
+            ) from None
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), plan.clip or math.inf)
         numbers = {"loss": loss.item(), "grad_norm": norm.item()}

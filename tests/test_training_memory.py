@@ -1,0 +1,160 @@
+"""What spares memory and time in training, and changes nothing else; and what a run keeps of it."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from nanotx import fitting
+from nanotx.agreement import check_agreement, settled
+from nanotx.block.prenorm import PreNorm
+from nanotx.block.shift import Shift
+from nanotx.corpus.playhouse import Playhouse
+from nanotx.device import choose
+from nanotx.embedding.ngrams import Ngrams
+from nanotx.errors import ConfigError
+from nanotx.folder import RunFolder
+from nanotx.loaded import load
+from nanotx.model import Model
+from nanotx.optimizers.muon import Muon
+from nanotx.recipe import Recipe, Train
+from nanotx.resume import restore
+from nanotx.save import save
+from nanotx.schedules.constant import Constant
+from nanotx.texts import read_texts
+from nanotx.trainer import Trainer
+
+TEXTS = read_texts(Recipe(corpus=Playhouse(size=20_000), model=Model(context=16)))
+
+
+def trainer(dropout=0.1, **plan):
+    """With every part of it that has a state of its own."""
+    recipe = Recipe(
+        corpus=Playhouse(size=20_000),
+        model=Model(
+            dim=16,
+            layers=2,
+            context=16,
+            softcap=10.0,
+            embedding=Ngrams(longest=3, rows=100),
+            block=Shift(block=PreNorm(dropout=dropout)),
+        ),
+        optimizer=Muon(),
+        schedule=Constant(),
+        train=Train(**{"steps": 50, "batch": 4, "z_loss": 1e-4} | plan),
+        compile=False,
+    )
+    model = recipe.model.build(TEXTS.codec.vocab_size, recipe.seed)
+    return Trainer(recipe, model, TEXTS.windows, choose("cpu", "float32", 1))
+
+
+def after(made, steps=3):
+    """The losses of a few steps, and the weights after them."""
+    losses = [made.advance()["loss"] for _ in range(steps)]
+    return losses, made.weights()
+
+
+def equal(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_values_computed_again_are_the_same_dropout_included():
+    (losses, weights), (others, other_weights) = after(trainer()), after(trainer(recompute=True))
+    assert losses == others
+    assert equal(weights, other_weights)
+
+
+def test_computed_again_means_not_kept():
+    assert fitting.left_behind(trainer(recompute=True), 2) < fitting.left_behind(trainer(), 2) / 2
+
+
+def test_neither_chunks_nor_micro_batches_change_a_step_but_for_rounding():
+    losses, weights = after(trainer(dropout=0.0))
+    for plan in ({"loss_chunk": 7}, {"micro_batch": 1}, {"accumulate": 2}):
+        others, other_weights = after(trainer(dropout=0.0, **plan))
+        assert losses == pytest.approx(others, abs=1e-5)
+        for name, weight in weights.items():
+            torch.testing.assert_close(weight, other_weights[name], atol=2e-3, rtol=1e-2)
+
+
+@pytest.mark.parametrize(("rows", "want"), [(1000, 4), (2.5, 2), (1.0, 1)])
+def test_the_largest_micro_batch_is_the_one_that_fits(monkeypatch, rows, want):
+    made = trainer()
+    row = fitting.left_behind(made, 2) - fitting.left_behind(made, 1)
+    monkeypatch.setattr(fitting, "available", lambda: int(rows * row / fitting.SHARE) + 1)
+    before = torch.random.get_rng_state()
+    assert fitting.largest(made) == want
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_where_not_one_window_fits_it_says_what_to_halve(monkeypatch):
+    monkeypatch.setattr(fitting, "available", lambda: 10)
+    with pytest.raises(ConfigError, match=r"micro_batch: not even one window fits .* halve model\.context=16"):
+        fitting.largest(trainer())
+
+
+def test_a_full_accelerator_says_what_to_halve(monkeypatch):
+    made = trainer()
+
+    def full(*_):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(made, "losses", full)
+    with pytest.raises(ConfigError, match=r"memory is full with 4 windows .* --train\.micro-batch 2 \(or auto\)"):
+        made.advance()
+
+
+@pytest.mark.parametrize(
+    ("plan", "match"),
+    [
+        ({"micro_batch": 3}, r"micro_batch: 3 does not divide batch=4; try one of \[1, 2, 4\]"),
+        ({"micro_batch": -1}, "micro_batch: -1 does not divide"),
+        ({"micro_batch": "auto", "accumulate": 2}, "expected it or accumulate, got both"),
+        ({"average": 1.0}, "average: expected a share"),
+        ({"loss_chunk": -1}, "loss_chunk: expected a number of at least 0"),
+        ({"z_loss": -0.1}, "z_loss: expected a number of at least 0"),
+    ],
+)
+def test_plans_that_cannot_be_are_refused(plan, match):
+    with pytest.raises(ConfigError, match=match):
+        Train(**{"batch": 4} | plan)
+
+
+def test_what_a_run_settled_stays_when_it_is_left_to_the_machine_again():
+    saved = Recipe(train=Train(batch=4, micro_batch=2), compile=False)
+    wished = replace(saved, train=Train(batch=4, micro_batch="auto"), compile="auto")
+    assert settled(saved, wished) == saved
+    check_agreement(saved, settled(saved, wished))
+
+
+def test_the_average_of_the_weights_stands_in_the_model_while_it_is_judged():
+    made = trainer(average=0.9)
+    weights, slow = [], None
+    for step in range(1, 5):
+        made.advance()
+        weights.append({name: one.clone() for name, one in made.weights().items()})
+        decay = min(0.9, step / (step + 9))
+        before = slow or trainer().weights()
+        slow = {name: before[name] * decay + weights[-1][name] * (1 - decay) for name in before}
+    with made.judged():
+        judged = {name: one.clone() for name, one in made.weights().items()}
+    for name, one in slow.items():
+        torch.testing.assert_close(judged[name], one)
+    assert equal(made.weights(), weights[-1])
+    assert equal(made.judged_weights(), judged)
+
+
+def test_a_run_goes_on_with_all_of_its_state_and_is_sampled_by_its_average(tmp_path):
+    folder = RunFolder(tmp_path)
+    one = trainer(average=0.9)
+    after(one)
+    TEXTS.codec.save(folder.tokenizer)
+    save(one, folder, TEXTS)
+    folder.recipe.write_text((folder.checkpoints / "step-3/recipe.toml").read_text(encoding="utf-8"), encoding="utf-8")
+    loaded = load(tmp_path)
+    assert equal(dict(loaded.model.named_parameters()), one.judged_weights())
+    other = trainer(average=0.9)
+    restore(other, folder.checkpoints / "step-3", TEXTS)
+    assert after(one)[0] == after(other)[0]
+    assert equal(one.weights(), other.weights())
+    assert equal(one.judged_weights(), other.judged_weights())
