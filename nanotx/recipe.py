@@ -5,15 +5,12 @@ from typing import Literal
 
 from nanotx.config import at_least, divisors, share
 from nanotx.corpus import Corpus
-from nanotx.corpus.tiny_shakespeare import TinyShakespeare
 from nanotx.errors import ConfigError
 from nanotx.model import Model
 from nanotx.optimizers import Optimizer
-from nanotx.optimizers.adamw import AdamW
+from nanotx.registry import usual
 from nanotx.schedules import Schedule
-from nanotx.schedules.cosine import Cosine
 from nanotx.tokenizers import Tokenizer
-from nanotx.tokenizers.char import Char
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,11 +60,11 @@ class Train:
 class Recipe:
     """Corpus, tokenizer, model, training, and the machine they run on."""
 
-    corpus: Corpus = TinyShakespeare()
-    tokenizer: Tokenizer = Char()
+    corpus: Corpus = usual(Corpus, "tiny_shakespeare")
+    tokenizer: Tokenizer = usual(Tokenizer, "char")
     model: Model = Model()
-    optimizer: Optimizer = AdamW()
-    schedule: Schedule = Cosine()
+    optimizer: Optimizer = usual(Optimizer, "adamw")
+    schedule: Schedule = usual(Schedule, "cosine")
     train: Train = Train()
     seed: int = 1337  # of the weights, the order of the data and dropout
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"

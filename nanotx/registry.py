@@ -10,6 +10,7 @@ import importlib.util
 import pkgutil
 import sys
 from collections.abc import Callable
+from dataclasses import field
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -96,6 +97,15 @@ class Slot:
         """The names of the parts that come with the package."""
         folder = importlib.import_module(cls.package).__path__
         return {module.name for module in pkgutil.iter_modules(folder) if not module.name.startswith("_")}
+
+
+def usual(slot: type[Slot], name: str) -> Any:
+    """The field of a config that has this part where no other is given; it is imported only then."""
+
+    def build() -> Any:
+        return slot.find(name)()
+
+    return field(default_factory=build)
 
 
 def load_file(path: str | Path) -> None:

@@ -83,7 +83,8 @@ class Trainer:
             few = plan.batch // plan.parts
             raise ConfigError(
                 f"step {step}: the accelerator's memory is full with {few} windows at a time; halve them by "
-                f"--train.micro-batch {max(1, few // 2)} (or auto), which changes nothing else, or try --train.recompute."
+                f"--train.micro-batch {max(1, few // 2)} (or auto), which changes nothing else; "
+                "or try --train.recompute."
             ) from None
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), plan.clip or math.inf)

@@ -18,10 +18,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nanotx.config import from_table
-from nanotx.corpus import Corpus, Unavailable, tiny_shakespeare
+from nanotx.corpus import Corpus, Unavailable, _fetch, tiny_shakespeare
 from nanotx.corpus._factor import factored
-from nanotx.corpus._fetch import Source, fetch, open_https, opener
+from nanotx.corpus._fetch import fetch, open_https, opener
 from nanotx.corpus._grammar import Grammar
+from nanotx.corpus._source import Source
 from nanotx.corpus.file import File
 from nanotx.corpus.playhouse import Playhouse
 from nanotx.corpus.tiny_shakespeare import TinyShakespeare
@@ -264,7 +265,7 @@ def small(monkeypatch, tmp_path):
     monkeypatch.delenv("NANOTX_DATA", raising=False)
     monkeypatch.setattr(platformdirs, "user_cache_dir", lambda name: str(tmp_path / "cache"))
     monkeypatch.setattr(tiny_shakespeare, "SOURCE", PAYLOAD_SOURCE)
-    monkeypatch.setattr(tiny_shakespeare, "open_https", unreachable)
+    monkeypatch.setattr(_fetch, "open_https", unreachable)
     return tmp_path
 
 
@@ -276,15 +277,15 @@ def lay(folder, data):
 
 
 def test_tiny_shakespeare_is_fetched_once_and_kept(small, monkeypatch):
-    monkeypatch.setattr(tiny_shakespeare, "open_https", giving(PAYLOAD))
+    monkeypatch.setattr(_fetch, "open_https", giving(PAYLOAD))
     assert TinyShakespeare().text() == PAYLOAD.decode()
-    monkeypatch.setattr(tiny_shakespeare, "open_https", unreachable)
+    monkeypatch.setattr(_fetch, "open_https", unreachable)
     assert TinyShakespeare().text() == PAYLOAD.decode()
 
 
 def test_a_damaged_cache_is_fetched_anew(small, monkeypatch):
     path = lay(small / "cache", PAYLOAD[:50])
-    monkeypatch.setattr(tiny_shakespeare, "open_https", giving(PAYLOAD))
+    monkeypatch.setattr(_fetch, "open_https", giving(PAYLOAD))
     assert TinyShakespeare().text() == PAYLOAD.decode()
     assert path.read_bytes() == PAYLOAD
 

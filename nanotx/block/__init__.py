@@ -7,14 +7,11 @@ from dataclasses import dataclass
 from torch import nn
 
 from nanotx.attention import Attention
-from nanotx.attention.fused import Fused
 from nanotx.config import share
 from nanotx.dropout import Dropout
 from nanotx.ffn import Ffn
-from nanotx.ffn.swiglu import SwiGlu
 from nanotx.norm import Norm
-from nanotx.norm.rms import Rms
-from nanotx.registry import Slot
+from nanotx.registry import Slot, usual
 
 
 class Block(Slot, ABC, slot="block", package="nanotx.block"):
@@ -45,9 +42,9 @@ def farthest(reaches: Iterable[int | None]) -> int | None:
 class TwoBranches(Block):
     """The fields of a block with an attention and a feed-forward, each added to the stream."""
 
-    attention: Attention = Fused()
-    ffn: Ffn = SwiGlu()
-    norm: Norm = Rms()
+    attention: Attention = usual(Attention, "fused")
+    ffn: Ffn = usual(Ffn, "swiglu")
+    norm: Norm = usual(Norm, "rms")
     dropout: float = 0.0  # on what each branch adds to the stream, while training
 
     def __post_init__(self) -> None:

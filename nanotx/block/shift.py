@@ -12,10 +12,10 @@ from torch.nn import functional as F
 
 from nanotx.attention import Attention
 from nanotx.block import Block
-from nanotx.block.prenorm import PreNorm
 from nanotx.config import at_least
 from nanotx.past import Past
 from nanotx.position import NOWHERE, Positioning
+from nanotx.registry import usual
 from nanotx.shapes import Stream
 
 
@@ -25,7 +25,7 @@ class Shift(Block):
     """Another block, given x + weight * (x one position before), and so on for each tap."""
 
     taps: int = 1  # how many positions before are mixed in
-    block: Block = PreNorm()  # what reads the mixture
+    block: Block = usual(Block, "prenorm")  # what reads the mixture
 
     def __post_init__(self) -> None:
         at_least(self, 1, "taps")

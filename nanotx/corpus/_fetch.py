@@ -1,10 +1,8 @@
 """A file that is known to the byte, fetched: over https, within seconds in all, checked, then renamed."""
 
-import hashlib
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from http.client import HTTPException, HTTPMessage
 from io import BufferedIOBase
 from pathlib import Path
@@ -15,26 +13,10 @@ from urllib.error import URLError
 from urllib.request import HTTPRedirectHandler, OpenerDirector, Request, build_opener
 
 from nanotx.corpus import Unavailable
+from nanotx.corpus._source import Source
 from nanotx.files import publish
 
 Open = Callable[[str, float], BufferedIOBase]  # an address and the seconds that a step may take, to its bytes
-
-
-@dataclass(frozen=True, kw_only=True)
-class Source:
-    """Where a file lies, and what it must be."""
-
-    url: str
-    sha256: str
-    size: int  # bytes
-
-    def fault(self, data: bytes) -> str:
-        """What is wrong with these bytes, in words; empty where they are the file."""
-        digest = hashlib.sha256(data).hexdigest()
-        if (len(data), digest) == (self.size, self.sha256):
-            return ""
-        size = f"more than {self.size}" if len(data) > self.size else f"{len(data)}"
-        return f"expected {self.size} bytes with SHA-256 {self.sha256}, got {size} with {digest}"
 
 
 def fetch(source: Source, destination: Path, seconds: float, open_url: Open) -> bytes:

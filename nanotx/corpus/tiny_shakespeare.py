@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nanotx.corpus import Corpus, Unavailable
-from nanotx.corpus._fetch import Source, fetch, open_https
+from nanotx.corpus._source import Source
 from nanotx.errors import DataError
 
 SOURCE = Source(
@@ -67,8 +67,10 @@ def _cached() -> bytes:
 
 
 def _fetched() -> bytes:
+    from nanotx.corpus import _fetch  # once on a machine
+
     try:
-        return fetch(SOURCE, _cache(), SECONDS, open_https)
+        return _fetch.fetch(SOURCE, _cache(), SECONDS, _fetch.open_https)
     except Unavailable as error:
         raise Unavailable(
             f"corpus tiny_shakespeare: {error}. Set NANOTX_DATA to a folder that holds {PLACE.as_posix()}, "

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nanotx.ffn import Ffn, Gated, GatedFfn
+from nanotx.ffn import Ffn
+from nanotx.ffn._gated import Gated, GatedFfn
 
 
 @Ffn.register("geglu")
