@@ -6,12 +6,13 @@ from a checkpoint is the run it would have been, whatever else happened between 
 
 import math
 import time
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import nanotx
 from nanotx.data import Windows, step_seed
@@ -56,6 +57,7 @@ class Trainer:
         self.optimizer = recipe.optimizer.build(self.model.named_parameters())
         self.scaler = torch.amp.GradScaler(machine.device.type, enabled=machine.dtype is torch.float16)
         self.progress = Progress()
+        self.model.embedding.sparse = recipe.optimizer.takes_sparse
         self.model.recompute = recipe.train.recompute
         self.averaged: Averaged | None = None
         if recipe.train.average:
@@ -87,7 +89,7 @@ class Trainer:
                 "or try --train.recompute."
             ) from None
         self.scaler.unscale_(self.optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), plan.clip or math.inf)
+        norm = clip(self.model.parameters(), plan.clip or math.inf)
         numbers = {"loss": loss.item(), "grad_norm": norm.item()}
         if not math.isfinite(numbers["loss"] + (0.0 if self.scaler.is_enabled() else numbers["grad_norm"])):
             raise Diverged(
@@ -155,3 +157,16 @@ class Trainer:
             else:
                 numbers[key] = float(next(iter(values.values())))
         return tensors, numbers
+
+
+def clip(parameters: Iterable[nn.Parameter], limit: float) -> Tensor:
+    """Scale the gradients so that their norm is at most the limit; returns what it was."""
+    values = []
+    for one in parameters:
+        if one.grad is not None:
+            one.grad = one.grad.coalesce() if one.grad.is_sparse else one.grad
+            values.append(one.grad.values() if one.grad.is_sparse else one.grad)
+    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(values)))
+    if math.isfinite(limit):
+        torch._foreach_mul_(values, (limit / (norm + 1e-6)).clamp(max=1.0))
+    return norm

@@ -76,3 +76,22 @@ def test_a_trapezoid_rises_stays_and_falls_to_its_end():
     for name in ("cooldown", "final"):
         with pytest.raises(ConfigError, match=f"{name}: expected a number from 0 to 1, got 2.0"):
             Trapezoid(**{name: 2.0})
+
+
+def test_rows_alone_are_stepped_as_adamw_steps_them():
+    torch.manual_seed(0)
+    sparse, dense = (nn.Parameter(torch.ones(9, 3)) for _ in range(2))
+    (one, other) = (Muon().build([("embedding.grams.0", table)]) for table in (sparse, dense))
+    ids = torch.tensor([4, 2, 4, 7])
+    for _ in range(3):
+        goal = torch.randn(4, 3)
+        for table, is_sparse in ((sparse, True), (dense, False)):
+            loss = (nn.functional.embedding(ids, table, sparse=is_sparse) * goal).sum()
+            table.grad = torch.autograd.grad(loss, table)[0]
+        assert sparse.grad.is_sparse
+        one.step()
+        other.step()
+        torch.testing.assert_close(sparse[ids], dense[ids])
+    met = torch.zeros(9, dtype=torch.bool).index_fill(0, ids, True)
+    assert torch.equal(sparse[~met], torch.ones(6, 3))  # they wait, where AdamW decays them
+    assert not one.state[sparse]["exp_avg"][~met].any()

@@ -37,7 +37,8 @@ class GramEmbedding(TokenEmbedding):
     """The row of an id, and those of the pair, the triple and so on that it makes with the ids before it.
 
     Where there are more of these than rows, they share rows by a hash. Before the first id stands nothing, which makes
-    pairs of its own. Tables begin at zero, so that what was never met in training adds nothing.
+    pairs of its own. Tables begin at zero, so that what was never met in training adds nothing. With `sparse` the
+    gradient of a table holds only the rows that were met, of which a step meets few.
     """
 
     def __init__(self, vocab_size: int, dim: int, longest: int, rows: int) -> None:
@@ -53,8 +54,13 @@ class GramEmbedding(TokenEmbedding):
         for distance, table in enumerate(self.grams, start=1):
             before = earlier[:, back - distance : back - distance + ids.shape[1]]
             gram, kinds = before * wrapped(kinds) + gram, kinds * (self.num_embeddings + 1)
-            x = x + F.embedding(gram if len(table) == kinds else (gram * GOLDEN >> 20) % len(table), table)
+            x = x + F.embedding(gram if len(table) == kinds else hashed(gram, len(table)), table, sparse=self.sparse)
         return x
+
+
+def hashed(grams: Tokens, rows: int) -> Tokens:
+    """A row for each n-gram; near ones far apart."""
+    return (grams * GOLDEN >> 20) % rows
 
 
 def wrapped(number: int) -> int:

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from typing import ClassVar
 
 from torch import nn
 from torch.optim import Optimizer as TorchOptimizer
@@ -13,6 +14,8 @@ Named = Iterable[tuple[str, nn.Parameter]]
 
 class Optimizer(Slot, ABC, slot="optimizer", package="nanotx.optimizers"):
     """The slot. A part is built from parameters with names, so that its split into groups is visible."""
+
+    takes_sparse: ClassVar[bool] = False  # whether a gradient may hold some rows of a table alone
 
     lr: float
 

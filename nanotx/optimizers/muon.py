@@ -14,7 +14,7 @@ the decoupled weight decay of Liu et al. 2025, https://arxiv.org/abs/2502.16982,
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from einops import rearrange
@@ -33,6 +33,8 @@ OTHERS = ("embedding", "head")
 @dataclass(frozen=True, kw_only=True)
 class Muon(Optimizer):
     """Orthogonal steps for matrices, AdamW for the rest."""
+
+    takes_sparse: ClassVar[bool] = True
 
     lr: float = 0.02  # of matrices, before the schedule's factor
     momentum: float = 0.95  # decay of the average of a matrix' gradient
@@ -82,30 +84,31 @@ class MuonOptimizer(torch.optim.AdamW):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        matrices = [one for group in self.param_groups if group["kind"] == "matrices" for one in group["params"]]
-        gradients = [one.grad for one in matrices]
+        done: dict[Tensor, Tensor] = {}
         for group in self.param_groups:
+            live = {one: one.grad for one in group["params"] if one.grad is not None}
             if group["kind"] == "matrices":
-                self._orthogonal(group)
-        for one in matrices:
+                self._orthogonal(group, live)
+                done |= live
+            for one, gradient in live.items():
+                if gradient.is_sparse:
+                    self._rows(group, one, gradient.coalesce())
+                    done[one] = gradient
+        for one in done:
             one.grad = None  # AdamW passes over what has no gradient
         super().step()
-        for one, gradient in zip(matrices, gradients, strict=True):
+        for one, gradient in done.items():
             one.grad = gradient
         return loss
 
-    def _orthogonal(self, group: dict[str, Any]) -> None:
+    def _orthogonal(self, group: dict[str, Any], live: dict[Tensor, Tensor]) -> None:
         alike: dict[tuple[torch.Size, torch.dtype], list[Tensor]] = {}
-        for one in group["params"]:
-            if one.grad is not None:
-                alike.setdefault((one.shape, one.dtype), []).append(one)
-                state = self.state[one]
-                if not state:
-                    state |= {"momentum": torch.zeros_like(one), "step": torch.zeros(())}
-                state["step"] += 1
+        for one in live:
+            alike.setdefault((one.shape, one.dtype), []).append(one)
+            self._counted(one, "momentum")
         beta = self.config.momentum
         for (shape, _), ones in alike.items():
-            gradients = [one.grad for one in ones if one.grad is not None]
+            gradients = [live[one] for one in ones]
             averages = [self.state[one]["momentum"] for one in ones]
             torch._foreach_lerp_(averages, gradients, 1 - beta)
             ahead = torch._foreach_lerp(gradients, averages, beta)  # Nesterov's look ahead
@@ -113,6 +116,26 @@ class MuonOptimizer(torch.optim.AdamW):
             scale = math.sqrt(max(1.0, shape[-2] / shape[-1]))
             torch._foreach_mul_(ones, 1 - group["lr"] * group["weight_decay"])
             torch._foreach_add_(ones, list(steps.to(ones[0].dtype).unbind()), alpha=-group["lr"] * scale)
+
+    def _rows(self, group: dict[str, Any], table: Tensor, gradient: Tensor) -> None:
+        """AdamW on the rows that a step has met; the others wait, their averages too."""
+        state = self._counted(table, "exp_avg", "exp_avg_sq")
+        rows, values, (first, second) = gradient.indices()[0], gradient.values(), self.config.betas
+        count = float(state["step"])
+        mean = state["exp_avg"][rows].lerp_(values, 1 - first)
+        square = state["exp_avg_sq"][rows].mul_(second).addcmul_(values, values, value=1 - second)
+        root = (square / (1 - second**count)).sqrt_().add_(self.config.eps)
+        new = table[rows].mul_(1 - group["lr"] * group["weight_decay"])
+        table[rows] = new.addcdiv_(mean, root, value=-group["lr"] / (1 - first**count))
+        state["exp_avg"][rows], state["exp_avg_sq"][rows] = mean, square
+
+    def _counted(self, one: Tensor, *averages: str) -> dict[str, Tensor]:
+        """Its state, one step older; at first its averages are zero."""
+        state: dict[str, Tensor] = self.state[one]
+        if not state:
+            state |= {name: torch.zeros_like(one) for name in averages} | {"step": torch.zeros(())}
+        state["step"] += 1
+        return state
 
 
 def orthogonal(x: Tensor, iterations: int) -> Tensor:
