@@ -2,17 +2,22 @@
 
 import json
 import math
+import os
 import statistics
 import subprocess
 import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+import torch
+
+import nanotx
 from nanotx.config import to_table
-from nanotx.device import machine_facts
+from nanotx.device import cores
 from nanotx.display import Display
 from nanotx.errors import ConfigError
 from nanotx.files import publish
+from nanotx.findings import processor
 from nanotx.flags import given, leading, parse
 from nanotx.folder import RunFolder, find_folder
 from nanotx.journal import Row
@@ -49,7 +54,7 @@ def run(words: list[str]) -> int:
     name = next(iter(leading(others)), "record")
     rest = others[len(leading(others)[:1]) :]
     folder = find_folder(flags.run, Path(name).stem, resume=False)
-    record = best(read_runs(Path(flags.records)), flags.target, machine_facts()) if flags.records else None
+    record = best(read_runs(Path(flags.records)), flags.target, machine()) if flags.records else None
     race = Race(flags.target, record)
     display = Display(aside=race.line)
     code = train([name, *rest, "--run", folder.path.as_posix()], display)
@@ -70,11 +75,17 @@ def split(words: list[str], own: set[str]) -> tuple[list[str], list[str]]:
     return mine, others
 
 
+def machine() -> dict[str, object]:
+    """What is raced on; only runs on the same compare."""
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
+    return {"cpu": processor(), "cores": cores(), "gpu": gpu}
+
+
 def finish(race: Race, folder: RunFolder, flags: Flags, display: Display) -> None:
     """Write down and say what became of it."""
     figures = json.loads(folder.summary.read_text(encoding="utf-8"))
     recipe = to_table(read_config(Recipe, folder.recipe))
-    outcome = race.outcome(figures, recipe, machine_facts())
+    outcome = race.outcome(figures, recipe, machine())
     publish(folder.path / "speedrun.json", json.dumps(outcome, indent=1, allow_nan=False) + "\n")
     if race.seconds is None:
         near = min(loss for _, loss in race.curve)
@@ -93,12 +104,14 @@ def several(flags: Flags, words: list[str]) -> int:
     seed = int(given(words).get("seed", [["1337"]])[0][0])
     words = [word for word, before in zip(words, ["", *words], strict=False) if "--seed" not in (word, before)]
     outcomes: list[Row] = []
+    here = Path(nanotx.__file__).resolve().parents[1]  # a checkout need not be installed
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(here), *sys.path])}
     base = find_folder(flags.run, Path(next(iter(leading(words)), "record")).stem, resume=False).path.as_posix()
     for one in range(seed, seed + flags.seeds):
         folder = f"{base}-{one}"
         command = [*words, "--seed", str(one), "--run", folder, "--target", repr(flags.target)]
         command += ["--records", flags.records] if flags.records else []
-        done = subprocess.run([sys.executable, "-m", "nanotx", "speedrun", *command], check=False)
+        done = subprocess.run([sys.executable, "-m", "nanotx", "speedrun", *command], env=environment, check=False)
         if done.returncode:
             return done.returncode
         outcomes.append(json.loads((Path(folder) / "speedrun.json").read_text(encoding="utf-8")))
