@@ -84,3 +84,12 @@ def test_a_head_tied_to_it_shares_the_rows_of_ids():
 def test_fields_out_of_range_are_refused(part, fields, match):
     with pytest.raises(ConfigError, match=match):
         part(**fields)
+
+
+def test_while_training_some_grams_are_left_out_whole():
+    module, ids = drawn(Ngrams(longest=2, dropout=0.5), 5, dim=4), torch.randint(5, (3, 50))
+    added = (module.train()(ids) - module.weight[ids]).detach()
+    whole = (module.eval()(ids) - module.weight[ids]).detach()
+    left = added.abs().amax(dim=-1) > 0
+    assert 0.3 < left.float().mean() < 0.7
+    torch.testing.assert_close(added[left], 2 * whole[left])

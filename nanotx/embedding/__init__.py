@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from nanotx.dropout import Dropout
 from nanotx.past import Past
 from nanotx.registry import Slot
 from nanotx.shapes import Stream, Tokens
@@ -41,8 +42,9 @@ class GramEmbedding(TokenEmbedding):
     gradient of a table holds only the rows that were met, of which a step meets few.
     """
 
-    def __init__(self, vocab_size: int, dim: int, longest: int, rows: int) -> None:
+    def __init__(self, vocab_size: int, dim: int, longest: int, rows: int, dropout: float = 0.0) -> None:
         super().__init__(vocab_size, dim)
+        self.dropout = Dropout(dropout)
         sizes = (min(rows, (vocab_size + 1) ** (length - 1) * vocab_size) for length in range(2, longest + 1))
         self.grams = nn.ParameterList(torch.zeros(size, dim) for size in sizes)
 
@@ -54,7 +56,8 @@ class GramEmbedding(TokenEmbedding):
         for distance, table in enumerate(self.grams, start=1):
             before = earlier[:, back - distance : back - distance + ids.shape[1]]
             gram, kinds = before * wrapped(kinds) + gram, kinds * (self.num_embeddings + 1)
-            x = x + F.embedding(gram if len(table) == kinds else hashed(gram, len(table)), table, sparse=self.sparse)
+            row = gram if len(table) == kinds else hashed(gram, len(table))
+            x = x + F.embedding(row, table, sparse=self.sparse) * self.dropout(x.new_ones(*ids.shape, 1))
         return x
 
 

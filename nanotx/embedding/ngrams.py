@@ -6,7 +6,7 @@ Source: Pagnoni et al. 2024, https://arxiv.org/abs/2412.09871, section 3.2.1, th
 
 from dataclasses import dataclass
 
-from nanotx.config import at_least
+from nanotx.config import at_least, share
 from nanotx.embedding import Embedding, GramEmbedding, TokenEmbedding
 from nanotx.errors import ConfigError
 
@@ -19,13 +19,15 @@ class Ngrams(Embedding):
     """A row for each id, and one for each of the n-grams that end with it, up to the longest."""
 
     longest: int = 3  # ids of the longest n-gram
+    dropout: float = 0.0  # the share of n-grams that are left out while training, each alone, as if never met
     rows: int = 2**14  # of each length's table at most; n-grams share rows where there are more of them
 
     def __post_init__(self) -> None:
         at_least(self, 2, "longest")
         at_least(self, 1, "rows")
+        share(self, "dropout")
         if self.longest > LONGEST:
             raise ConfigError(f"longest: expected a number up to {LONGEST}, got {self.longest}.")
 
     def build(self, vocab_size: int, dim: int) -> TokenEmbedding:
-        return GramEmbedding(vocab_size, dim, self.longest, self.rows)
+        return GramEmbedding(vocab_size, dim, self.longest, self.rows, self.dropout)
