@@ -1,13 +1,15 @@
 """What this machine is good at: where to run, in which numbers, on how many threads."""
 
+import math
 import os
-import shutil
 import time
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 
 from nanotx.errors import ConfigError
+from nanotx.linear import onednn_is_faster, product
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,43 +42,51 @@ def choose(device: str, dtype: str, threads: int) -> Machine:
         raise ConfigError("device: expected a CUDA GPU, and torch sees none; try --device cpu, or a torch with CUDA.")
     if device == "mps" and not torch.backends.mps.is_available():
         raise ConfigError("device: expected Apple's GPU, and torch sees none; try --device cpu.")
-    if dtype == "auto":
-        dtype = "bfloat16" if has_bfloat16(device) else "float32"
     if dtype == "float16" and device == "cpu":
         raise ConfigError("dtype: float16 does not train on a CPU; try --dtype bfloat16 or float32.")
     threads = threads or cores()
     torch.set_num_threads(threads)
+    if dtype == "auto":
+        dtype = "bfloat16" if has_bfloat16(device) else "float32"
     return Machine(device=torch.device(device), dtype=getattr(torch, dtype), threads=threads)
 
 
+@cache
 def has_bfloat16(device: str) -> bool:
-    """Whether the hardware itself multiplies in bfloat16; in software it is slower than float32."""
+    """Whether the hardware itself multiplies in bfloat16; in software it is slower than float32.
+
+    A processor may say so and torch not use it, so there a few products are timed as well, once in a process.
+    """
     if device == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    if device != "cpu" or not (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
+        return False
+    half, single = (
+        measured_peak(Machine(device=torch.device("cpu"), dtype=dtype, threads=1), size=512)
+        for dtype in (torch.bfloat16, torch.float32)
+    )
+    return half > single
 
 
 def cores() -> int:
-    """How many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """How many cores this process may use: those it may run on, or fewer where a cgroup grants less time."""
+    from nanotx.limits import quota  # a run that is told how many threads to take asks nobody
 
-
-def check_compiler(device: torch.device) -> None:
-    """Raise ConfigError where torch.compile would find no compiler for this device."""
-    if device.type == "cpu" and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++", "cl"))):
-        raise ConfigError("compile: expected a C++ compiler such as g++, and there is none; try --no-compile.")
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(affinity, math.ceil(quota() or affinity)))  # macOS and Windows have no affinity
 
 
 def measured_peak(machine: Machine, size: int = 1024, tries: int = 8) -> float:
     """Operations per second of the best of a few square matrix products, in the machine's dtype."""
-    a = torch.randn(size, size, device=machine.device, dtype=machine.dtype)
+    chance = torch.Generator(machine.device).manual_seed(0)  # a run's own chance is left alone
+    a = torch.randn(size, size, device=machine.device, dtype=machine.dtype, generator=chance)
+    onednn = machine.device.type == "cpu" and machine.dtype is torch.float32 and onednn_is_faster()
+    multiply = product if onednn else torch.mm
     best = float("inf")
     for _ in range(tries):
         synchronize(machine.device)
         start = time.perf_counter()
-        torch.mm(a, a)
+        multiply(a, a)
         synchronize(machine.device)
         best = min(best, time.perf_counter() - start)
     return 2 * size**3 / best

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain
 
+from nanotx.allocator import keep_memory
 from nanotx.corpus import Corpus, Unavailable
 from nanotx.course import rate
-from nanotx.device import choose, measured_peak
+from nanotx.device import Machine, choose, measured_peak
 from nanotx.display import Display
 from nanotx.errors import Diverged
 from nanotx.evaluate import Score, evaluate
@@ -15,6 +16,7 @@ from nanotx.files import publish
 from nanotx.folder import RunFolder
 from nanotx.journal import Journal, read
 from nanotx.layers import write_toml
+from nanotx.model import Transformer
 from nanotx.recipe import Recipe
 from nanotx.sample import Sampling
 from nanotx.save import save
@@ -24,6 +26,9 @@ from nanotx.texts import read_texts
 from nanotx.train import Looks, train
 from nanotx.trainer import Row, Trainer
 from nanotx.write import write
+
+SHORT = 10.0
+"""Seconds of arithmetic, at the machine's measured peak, below which no run is compiled."""
 
 
 class Session:
@@ -49,8 +54,10 @@ class Session:
             display.shout(f"{error}\n\nMeanwhile a play is learned that nanotx writes itself.", "No Shakespeare")
             recipe = replace(recipe, corpus=Corpus.find("playhouse")(validation=recipe.corpus.validation))
             self.texts = read_texts(recipe, codec)
-        self.recipe = recipe
+        keep_memory()
         model = recipe.model.build(self.texts.codec.vocab_size, recipe.seed)
+        self.peak = measured_peak(machine)
+        self.recipe = recipe = replace(recipe, compile=self.compiles(recipe, model, machine))
         self.trainer = Trainer(recipe, model, self.texts.windows, machine)
         if recipe.train.micro_batch == "auto":
             from nanotx.fitting import largest  # most runs know
@@ -73,7 +80,6 @@ class Session:
         if not self.texts.exams["val"].size:
             lost = "the tokenizer does not give the validation text back: <unk> is in it, or it takes another form."
             self.display.shout(f"{lost} Its loss is in nats per token, and compares with no other.", "No bits per byte")
-        peak = measured_peak(self.trainer.machine)
         journal = Journal(self.folder.metrics, progress.step)
         samples = [row["text"] for row in read(self.folder.metrics) if row["event"] == "sample"]
         try:
@@ -84,12 +90,27 @@ class Session:
                     if row["event"] == "sample":
                         samples.append(row["text"])
                         publish(self.folder.samples, "\n\n----\n\n".join(samples) + "\n")
-            figures = summarize(self.trainer, self.texts, peak)
+            figures = summarize(self.trainer, self.texts, self.peak)
             publish(self.folder.summary, json.dumps(figures, indent=1, allow_nan=False) + "\n")
             journal.write({"event": "end", "step": progress.step, "complete": figures["complete"]})
         finally:
             journal.close()
         return self.farewell(loads)
+
+    def compiles(self, recipe: Recipe, model: Transformer, machine: Machine) -> bool:
+        """Whether the blocks are compiled; where the recipe leaves it open, a run of some length has it said why.
+
+        Raises:
+            ConfigError: it was demanded and does not work.
+        """
+        tokens = recipe.train.steps * recipe.train.batch * recipe.model.context
+        if recipe.compile is False or (recipe.compile == "auto" and tokens * model.flops_per_token < SHORT * self.peak):
+            return False
+        from nanotx.compiling import settle  # short runs do not repay it
+
+        plan = settle("on" if recipe.compile is True else "auto", model, machine, tokens, self.peak)
+        self.display.say(f"compile {'on' if plan.on else 'off'}: {plan.reason}")
+        return plan.on
 
     def open(self) -> bool:
         """Make the folder, or take over what lies there; returns whether a checkpoint was found."""

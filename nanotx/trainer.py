@@ -65,8 +65,9 @@ class Trainer:
 
             self.averaged = averaging.Averaged(self.model, recipe.train.average)
         if recipe.compile is True:
-            for block in self.model.blocks:
-                block.compile()
+            from nanotx.compiling import compile_blocks  # short runs do not repay it
+
+            compile_blocks(self.model)
 
     def advance(self) -> Row:
         """Take one step.

@@ -20,16 +20,16 @@ PLAN = """
     12  recipes laws
     11  run
     10  session loaded
-     9  resume
-     8  train save summary scoring
-     7  trainer texts recipe_flags agreement exchange
-     6  recipe evaluate
+     9  resume writing
+     8  longer train save summary scoring sheets speculate
+     7  trainer texts recipe_flags agreement exchange together findings
+     6  recipe evaluate rolling compiling
      5  model optimizers display
      4  block write picture
-     3  attention ffn sample checkpoint course spans
-     2  norm position tokenizers corpus schedules data embedding flags layers
-     1  config text_files device linear past dropout journal folder door signals layout
-     0  registry shapes shelf files penalty scripts columns printable
+     3  attention ffn sample checkpoint course spans named_tokens
+     2  norm position tokenizers corpus schedules data embedding flags layers choosing past_kinds compiler rates
+     1  config text_files device past dropout journal folder door signals layout
+     0  registry shapes shelf files penalty averaging scripts columns curve printable stops linear limits allocator
     -1  nanotx errors
 """
 
