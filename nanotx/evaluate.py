@@ -1,7 +1,7 @@
 """Loss and bits per byte over a whole text, every token of it predicted once.
 
-The text is cut into windows of the context's length, side by side. The start id stands before the first token;
-the first token of each later window is predicted from the one before it alone, as in training.
+The text is cut into windows side by side, as long as the model's context unless told otherwise. The start id stands
+before the first token; the first token of each later window is predicted from the one before it alone, as in training.
 """
 
 import math
@@ -18,6 +18,9 @@ from torch.nn import functional as F
 from nanotx.device import Machine
 from nanotx.model import Transformer
 from nanotx.shapes import Tokens
+
+HELD = 2**24
+"""How many scores are held at once."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -53,23 +56,37 @@ class Score:
 
 
 @torch.inference_mode()
-def evaluate(model: Transformer, exam: Exam, machine: Machine) -> Score:
-    """Score the model on a text, dropout off."""
-    loss = sum(one.item() for one in cross_entropies(model, exam, machine, "sum")) / len(exam.ids)
+def evaluate(model: Transformer, exam: Exam, machine: Machine, context: int | None = None) -> Score:
+    """Score the model on a text, dropout off, in windows of a context's length; None for the model's own."""
+    loss = sum(one.item() for one in cross_entropies(model, exam, machine, "sum", context)) / len(exam.ids)
     rate = bits_per_byte(loss, len(exam.ids), exam.size) if exam.size else None
     return Score(loss=loss, bits_per_byte=rate)
 
 
 @torch.inference_mode()
-def cross_entropies(model: Transformer, exam: Exam, machine: Machine, reduction: str) -> list[Tensor]:
-    """In nats and in the order of the text: of each batch the sum, or without reduction ("none") all its tokens'."""
-    training, found = model.training, list[Tensor]()
+def cross_entropies(
+    model: Transformer, exam: Exam, machine: Machine, reduction: str, context: int | None = None
+) -> list[Tensor]:
+    """The losses of a text's tokens, in nats and in their order, a few at a time.
+
+    Args:
+        model: what is scored.
+        exam: what it is scored on.
+        machine: where it is.
+        reduction: "sum" for one number for each few tokens, "none" for one for every token.
+        context: how long a window is; None for as long as the model's own.
+    """
+    training, found, device = model.training, list[Tensor](), machine.device
+    context = context or model.context
+    many = 2**12 if device.type == "cpu" else 2**14  # tokens at once; on a CPU more no longer fit into its cache
+    few = max(1, HELD // model.vocab_size)
     model.eval()
-    rows = max(1, min(2**14, 2**24 // model.vocab_size) // model.context)
     with machine.autocast():
-        for x, y in exam.batches(model.context, rows):
-            scores = rearrange(model(x.to(machine.device)), "b t v -> b v t").float()
-            found.append(F.cross_entropy(scores, y.to(machine.device), reduction=reduction).double())
+        for x, y in exam.batches(context, max(1, many // context)):
+            stream = rearrange(model.stream(x.to(device)), "b t d -> (b t) d")
+            targets = rearrange(y.to(device), "b t -> (b t)")
+            for rows, wanted in zip(stream.split(few), targets.split(few), strict=True):
+                found.append(F.cross_entropy(model.scores(rows).float(), wanted, reduction=reduction).double())
     model.train(training)
     return found
 

@@ -62,7 +62,7 @@ def read_recipe(recipe: Recipe, words: Sequence[str], prog: str) -> tuple[Recipe
 def spelled(words: list[str]) -> list[str]:
     """The words with --compile and --no-compile, which need no value, in full."""
     full: list[str] = []
-    for word, after in zip(words, [*words[1:], "--"], strict=True):
+    for word, after in zip(words, [*words[1:], "--"], strict=False):
         bare = {"--compile": "--compile=True", "--no-compile": "--compile=False"}.get(word, word)
         full.append(word if word == "--compile" and not after.startswith("-") else bare)
     return full

@@ -6,6 +6,7 @@ The losses of a text's tokens fall to the scripts in which the tokens begin, so 
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nanotx.device import Machine
 from nanotx.evaluate import bits_per_byte, cross_entropies
@@ -40,20 +41,31 @@ class Account:
         return self.tokens / self.words if self.words else None
 
 
-def score_text(model: Transformer, codec: Codec, text: str, machine: Machine) -> tuple[Account, dict[str, Account]]:
-    """What a text costs a model, and what each script of it does.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Scored:
+    """What a text cost a model."""
+
+    whole: Account
+    scripts: dict[str, Account]  # what each script of it did, that of the most bytes first
+    nats: NDArray[np.float64]  # what each token did, in the order of the text
+
+
+def score_text(model: Transformer, codec: Codec, text: str, machine: Machine, context: int | None = None) -> Scored:
+    """What a text costs a model that reads it in windows of a length; None for as long as its context.
 
     Raises:
         TextError: the tokenizer does not hold this text, or its ids do not give it back.
     """
     paper = exam(codec, text)
     parts = shares(codec, text, paper.ids)
-    rows = [one.flatten().cpu().numpy() for one in cross_entropies(model, paper, machine, "none")]
-    nats = parts.sums(np.concatenate(rows))
+    rows = [one.cpu().numpy() for one in cross_entropies(model, paper, machine, "none", context)]
+    each = np.concatenate(rows)
+    nats = parts.sums(each)
     columns = (parts.sizes.tolist(), parts.words.tolist(), parts.tokens().tolist(), nats.tolist())
     by_script = {
         name: Account(size=size, words=words, tokens=tokens, nats=cost)
         for name, size, words, tokens, cost in zip(parts.names, *columns, strict=True)
     }
     sums = [sum(column) for column in columns]
-    return Account(size=sums[0], words=sums[1], tokens=sums[2], nats=float(sums[3])), by_script
+    whole = Account(size=sums[0], words=sums[1], tokens=sums[2], nats=float(sums[3]))
+    return Scored(whole=whole, scripts=by_script, nats=each)

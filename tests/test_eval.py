@@ -44,7 +44,8 @@ def test_the_losses_of_tokens_are_those_of_the_evaluation(ids):
 
 @given(text=LETTERS, codec=st.sampled_from([Byte().learn([]), BPE, Char().learn(["abé б漢한 ।\n."])]))
 def test_the_scripts_bits_add_up_to_the_texts(text, codec):
-    whole, parts = score_text(MODEL, codec, text, MACHINE)
+    scored = score_text(MODEL, codec, text, MACHINE)
+    whole, parts = scored.whole, scored.scripts
     exam = Exam(ids=codec.encode(text), start=codec.start, size=len(text.encode("utf-8")))
     score = evaluate(MODEL, exam, MACHINE)
     assert whole.loss == pytest.approx(score.loss, rel=1e-5)
@@ -60,7 +61,7 @@ def test_a_script_in_which_no_token_begins_has_no_loss():
     codec = Bpe(vocab_size=259, pattern=r"[\s\S]+").learn(["aбaбaбaбaб" * 9])
     text = "aб"
     assert len(codec.encode(text)) == 1
-    _, parts = score_text(MODEL, codec, text, MACHINE)
+    parts = score_text(MODEL, codec, text, MACHINE).scripts
     assert parts["Cyrillic"].loss is None and parts["Cyrillic"].bits_per_byte == 0.0
     assert parts["Latin"].tokens == 1
     assert Account(size=3, words=0, tokens=1, nats=1.0).fertility is None
@@ -114,7 +115,7 @@ def test_a_run_is_scored_on_a_file_and_by_an_earlier_checkpoint(trained, tmp_pat
     late = capsys.readouterr().out
     assert "step 4" in early and "step 6" in late and "; floor" not in late and "23 bytes" in late
     loaded = load(trained)
-    whole, _ = score_text(loaded.model, loaded.tokenizer, "Bonjour, Зоя! 小明", MACHINE)
+    whole = score_text(loaded.model, loaded.tokenizer, "Bonjour, Зоя! 小明", MACHINE).whole
     assert f"{whole.bits_per_byte:.4f} bits per byte" in late
     assert whole.bits_per_byte == pytest.approx(whole.nats / math.log(2) / 23)
 

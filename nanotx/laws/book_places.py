@@ -86,7 +86,7 @@ def distance(case: PlaceCase) -> None:
 
 
 def length(case: PlaceCase) -> None:
-    """Queries and keys keep their lengths."""
+    """Queries and keys keep their lengths, but for the gain that is stated."""
     place.lengths_kept(case.position(), case.q(), case.shift)
 
 
@@ -108,8 +108,9 @@ def beyond(case: PlaceCase) -> None:
 
 
 def others(idea: Any) -> list[Any]:
-    """Ideas that differ from one in a single number."""
-    numbers = {name: value for name, value in vars(idea).items() if type(value) in (int, float)}
+    """Ideas that differ from one in a single number; one that is none by default may tell nothing, and stays."""
+    usual = vars(type(idea)())
+    numbers = {name: value for name, value in vars(idea).items() if type(usual[name]) in (int, float)}
     found = []
     for name, value in numbers.items():
         with suppress(ConfigError):

@@ -59,7 +59,7 @@ def distance_alone(position: Positioning, q: Heads, k: Heads, shift: int, tolera
 
 @torch.no_grad()
 def lengths_kept(position: Positioning, q: Heads, shift: int, tolerance: float = 1e-4) -> None:
-    """Turning a query or a key does not change its length.
+    """Turning a query or a key does not change its length, but for the gain that the thing states.
 
     Args:
         position: the thing.
@@ -71,7 +71,8 @@ def lengths_kept(position: Positioning, q: Heads, shift: int, tolerance: float =
         LawBroken: whose length changed, and by how much.
     """
     for name, turned in zip(("queries", "keys"), position.turn(q, q, torch.arange(q.shape[-2]) + shift), strict=True):
-        same("lengths_kept", turned.norm(dim=-1), q.norm(dim=-1), tolerance, f"{name}, (row, head, position)")
+        wanted = position.gain * q.norm(dim=-1)
+        same("lengths_kept", turned.norm(dim=-1), wanted, tolerance, f"{name}, (row, head, position)")
 
 
 @torch.no_grad()

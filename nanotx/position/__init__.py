@@ -38,6 +38,9 @@ class Position(Slot, ABC, slot="position", package="nanotx.position"):
 class Positioning(nn.Module):
     """The thing. As it stands it knows no position at all."""
 
+    gain: float = 1.0
+    """By what `turn` multiplies the lengths of queries and of keys."""
+
     def embed(self, x: Stream, at: Times) -> Stream:
         """The embedded tokens, with what the part adds for their positions `at`."""
         return x

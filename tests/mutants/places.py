@@ -81,6 +81,13 @@ class Stretches(Turns):
         return 1.5 * q, 1.5 * k
 
 
+@position("gain_left_out", "length")
+class GainLeftOut(Turns):
+    """States a gain, and only turns."""
+
+    gain = 1.1
+
+
 @position("unmoved", "told")
 class Unmoved(Turns):
     """Turns by no angle at all."""
@@ -107,10 +114,10 @@ class Table(Positioning):
     def __init__(self, config, dim, context):
         super().__init__()
         self.context, self.learned = context, Learned().build(dim, 1, context)
-        self.gain = config.theta
+        self.scale = config.theta
 
     def embed(self, x, at):
-        return self.learned.embed(x, self.place(at)) * self.gain
+        return self.learned.embed(x, self.place(at)) * self.scale
 
 
 @position("begins_again", "beyond")

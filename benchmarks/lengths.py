@@ -1,0 +1,169 @@
+"""Which position reads on where its training ended: bits per byte in windows of 1x, 2x and 4x the trained length.
+
+    python benchmarks/lengths.py --device cpu --json benchmarks/results/lengths-cpu.json
+    python benchmarks/lengths.py --parts rope,mine --load mine.py --times 1,8
+
+One small model is trained with each position, on the same windows in the same order, from the same seed. Then each is
+scored on the whole validation text in windows of each length, the one with rope also with its rope stretched.
+"""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+from hardware import describe, machines
+from reporting import Row, Teller, open_json, telling, write_json
+from rich.console import Console
+
+from nanotx import columns
+from nanotx.attention.sdpa import Sdpa
+from nanotx.block.prenorm import PreNorm
+from nanotx.config import at_least, fields, to_table
+from nanotx.corpus import Corpus
+from nanotx.curve import spans
+from nanotx.device import Machine
+from nanotx.door import through
+from nanotx.errors import ConfigError
+from nanotx.evaluate import bits_per_byte, cross_entropies
+from nanotx.ffn.swiglu import SwiGlu
+from nanotx.flags import parse
+from nanotx.longer import extending, moved, read_position
+from nanotx.model import Model, Transformer
+from nanotx.optimizers.adamw import AdamW
+from nanotx.position import Position
+from nanotx.recipe import Recipe, Train
+from nanotx.registry import load_file
+from nanotx.schedules.cosine import Cosine
+from nanotx.texts import Texts, read_texts
+from nanotx.trainer import Trainer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flags:
+    """Trains a small model with each position, and scores it in longer windows than it learned with."""
+
+    device: str = "auto"  # cpu, cuda or mps
+    json: str = ""  # write the figures into this file
+    parts: str = ""  # positions to train with, separated by commas; all but the stretched ones, if none
+    stretched: str = "rope_linear,rope_ntk,rope_yarn"  # what then takes rope's place
+    times: str = "1,2,4"  # lengths of windows, in times of those learned with
+    corpus: str = "tiny_shakespeare"  # or another, by name
+    context: int = 64  # tokens of a window that is learned with
+    dim: int = 128  # width of the models
+    layers: int = 2  # of the models
+    steps: int = 300  # of training
+    batch: int = 32  # windows of a step
+    seed: int = 1337  # of weights and order
+    threads: int = 0  # processor threads; 0 for as many as there are cores
+    load: tuple[str, ...] = ()  # Python files of your own, with parts in them
+
+    def lengths(self) -> list[int]:
+        """Those of the windows, in tokens.
+
+        Raises:
+            ConfigError: there is none, or one is no whole number above 0.
+        """
+        words = [word.strip() for word in self.times.split(",")]
+        if not all(word.isdecimal() and int(word) for word in words):
+            raise ConfigError(f"times: expected whole numbers such as 1,2,4, got {self.times!r}.")
+        return [int(word) * self.context for word in words]
+
+
+def recipe_of(flags: Flags, part: str) -> Recipe:
+    """What is trained with one position."""
+    block = PreNorm(attention=Sdpa(heads=4), ffn=SwiGlu())
+    position = Position.find(part)()
+    size = Model(dim=flags.dim, layers=flags.layers, context=flags.context, position=position, block=block)
+    return Recipe(
+        corpus=Corpus.find(flags.corpus)(),
+        model=size,
+        optimizer=AdamW(lr=3e-3),
+        schedule=Cosine(warmup=min(30, flags.steps), final=0.05),
+        train=Train(steps=flags.steps, batch=flags.batch),
+        dtype="float32",
+        seed=flags.seed,
+    )
+
+
+def trained(recipe: Recipe, texts: Texts, machine: Machine) -> Transformer:
+    """The model, after its last step."""
+    model = recipe.model.build(texts.codec.vocab_size, recipe.seed)
+    trainer = Trainer(recipe, model, texts.windows, machine)
+    for _ in range(recipe.train.steps):
+        trainer.advance()
+    return model.eval()
+
+
+def score(model: Transformer, texts: Texts, machine: Machine, context: int, learned: int) -> Row:
+    """How well the whole validation text is predicted in windows of a length."""
+    exam = texts.exams["val"]
+    nats = np.concatenate([one.cpu().numpy() for one in cross_entropies(model, exam, machine, "none", context)])
+    loss = float(nats.mean())
+    table = to_table(model.config.position)
+    return {
+        "context": context,
+        "trained_context": learned,
+        "position": table,
+        "loss": loss,
+        "bits_per_byte": bits_per_byte(loss, len(exam.ids), exam.size),
+        "positions": [asdict(span) for span in spans(nats, context, learned)],
+    }
+
+
+def rows_of(flags: Flags, part: str, texts: Texts, machine: Machine, tell: Teller) -> Iterator[Row]:
+    """One position's rows, and where it is rope those of what takes its place."""
+    recipe = recipe_of(flags, part)
+    tell(f"training with {part}")
+    model = trained(recipe, texts, machine)
+    tell(f"scoring with {part}")
+    others = [name for name in flags.stretched.split(",") if name and part == "rope"]
+    reads_on = part in extending(recipe.model)
+    for name in (part, *others):
+        for context in flags.lengths():
+            row: Row = {"name": name, "trained_with": part, "device": machine.device.type, "dtype": "float32"}
+            words = [f"--position={name}"] if name != part else []
+            if reads_on or context <= flags.context:
+                position = read_position(recipe, context, words, "lengths.py")
+                row |= score(moved(model, context, position), texts, machine, context, flags.context)
+            else:
+                row |= {"context": context, "trained_context": flags.context, "loss": None, "bits_per_byte": None}
+            yield row | {"steps": flags.steps, "seed": flags.seed}
+
+
+def table(rows: list[Row], flags: Flags) -> list[list[str]]:
+    """A row for each position, a column for each length."""
+    cells = [["position", *(f"{length // flags.context}x, {length:,}" for length in flags.lengths())]]
+    for name in dict.fromkeys(row["name"] for row in rows):
+        figures = [row["bits_per_byte"] for row in rows if row["name"] == name]
+        cells.append([name, *("-" if one is None else f"{one:.4f}" for one in figures)])
+    return cells
+
+
+def main() -> int:
+    """Read the flags, train, score, show, write."""
+    flags = parse(Flags, sys.argv[1:], "lengths.py")
+    at_least(flags, 1, "context", "dim", "layers", "steps", "batch")
+    for file in flags.load:
+        load_file(file)
+    flags.lengths()
+    plain = [name for name in Position.names() if "factor" not in fields(Position.find(name))]
+    parts = [one.strip() for one in flags.parts.split(",")] if flags.parts else plain
+    (machine,) = machines(flags.device, flags.threads, dtypes=("float32",))
+    out, recipes = open_json(flags.json), [recipe_of(flags, part) for part in parts]
+    for recipe in recipes:
+        recipe.model.check(machine.device.type)
+    texts, about, rows = read_texts(replace(recipes[0], device="cpu")), describe([machine]), list[Row]()
+    with telling(total=2 * len(parts)) as tell:
+        for part in parts:
+            rows += rows_of(flags, part, texts, machine, tell)
+    write_json(out, about, rows)
+    words = f"{flags.layers} layers, {flags.dim} wide, {flags.steps} steps of {flags.batch} windows, seed {flags.seed}"
+    title = f"{flags.corpus}, bits per byte of the validation text, learned in windows of {flags.context}; {words}"
+    console = Console(highlight=False)
+    columns.show(console, title, table(rows, flags), console.is_terminal)
+    return 0
+
+
+if __name__ == "__main__":
+    through(main)

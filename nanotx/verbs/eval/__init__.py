@@ -1,0 +1,155 @@
+"""nanotx eval RUN [--text FILE] [--by-script] [--context N]: how well a run predicts a text, in bits per byte."""
+
+import dataclasses
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+from rich.console import Console
+from rich.text import Text
+
+from nanotx import checkpoint, columns
+from nanotx.config import at_least, to_table
+from nanotx.corpus.file import File
+from nanotx.curve import losses, spans
+from nanotx.device import choose
+from nanotx.errors import DataError, RunError
+from nanotx.files import publish
+from nanotx.flags import parse
+from nanotx.folder import RunFolder
+from nanotx.loaded import Loaded, load
+from nanotx.longer import moved, read_position
+from nanotx.picture import spark
+from nanotx.registry import load_file
+from nanotx.scoring import Scored, score_text
+from nanotx.verbs.eval._floors import known
+from nanotx.verbs.eval._tables import ALL, by_position, by_script, plain
+
+PROG = "nanotx eval"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Flags:
+    """Scores the whole validation text of a run's corpus, or a file: every byte once, whatever the tokenizer.
+
+    The text is cut into windows of the model's context, or of --context tokens, side by side. The first token of the
+    text is predicted from the recorded start alone, the first of each later window from the token before it alone, as
+    in training. By script, a token's loss falls to the stretch in which its first byte lies, so that the scripts'
+    losses add up to the whole.
+
+    Windows may be longer than those of the training: positions stay as they were, unless --position names others, as
+    rope_yarn for rope. One that stretches does so by --context / the run's, unless --position.factor says more.
+    """
+
+    folder: tyro.conf.Positional[str]  # the run's folder
+    text: str = ""  # a file, or a folder of them, instead of the validation text
+    context: int = 0  # tokens of a window; 0 for as many as the run had
+    position: str = ""  # how positions are known, if not as in the run; its fields too, as in --position.factor 4
+    by_script: bool = False  # and what each script of it costs
+    by_position: bool = False  # and what tokens cost by their position in the window
+    step: int | None = None  # of which checkpoint; without it the newest
+    json: str = ""  # write the figures into this file
+    device: Literal["run", "auto", "cpu", "cuda", "mps"] = "run"  # "run" is the one that the run had
+    dtype: Literal["run", "auto", "float32", "bfloat16", "float16"] = "run"  # likewise
+    threads: int = 0  # processor threads; 0 for as many as the run had
+    load: tuple[str, ...] = ()  # Python files of your own, with parts in them
+
+
+def run(words: list[str]) -> int:
+    """Score."""
+    others, of_position = apart(words)
+    flags = parse(Flags, others, PROG)
+    at_least(flags, 0, "context", "threads")
+    for file in flags.load:
+        load_file(file)
+    loaded = load(flags.folder, flags.step)
+    learned = loaded.recipe.model.context
+    context = flags.context or learned
+    named = [f"--position={flags.position}"] if flags.position else []
+    position = read_position(loaded.recipe, context, [*named, *of_position], PROG)
+    recipe = loaded.recipe
+    device = recipe.device if flags.device == "run" else flags.device
+    dtype = recipe.dtype if flags.dtype == "run" else flags.dtype
+    machine = choose(device, dtype, flags.threads or recipe.threads)
+    model = moved(loaded.model, context, position).to(machine.device)
+    name = flags.text or f"validation text of {recipe.corpus.part}"
+    text = File(path=flags.text).text() if flags.text else validation(loaded, RunFolder(Path(flags.folder)))
+    scored = score_text(model, loaded.tokenizer, text, machine, context)
+    floor, floors = (None, {}) if flags.text else known(recipe.corpus)
+    say(f"{flags.folder}, step {loaded.step}: {name}, {scored.whole.size:,} bytes")
+    table = to_table(model.config.position)
+    if (context, model.config.position) != (learned, recipe.model.position):
+        said = "".join(f", {key} {value:g}" for key, value in table.items() if key != "part")
+        say(f"windows of {context:,} tokens, {learned:,} in training; position {table['part']}{said}")
+    show(scored, floor, floors, flags, context, learned)
+    if flags.json:
+        head = {"run": flags.folder, "step": loaded.step, "text": name, "floor_bits_per_byte": floor}
+        head |= {"context": context, "trained_context": learned, "position": table}
+        write(flags.json, head | plain(scored, floors, context, learned))
+    return 0
+
+
+def apart(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The words, those on fields of the position (--position.factor 4) by themselves: which there are, a part says."""
+    others, mine, value = list[str](), list[str](), False
+    for word in words:
+        value = value and not word.startswith("--")
+        field = word.startswith("--position.")
+        (mine if field or value else others).append(word)
+        value = field and "=" not in word
+    return others, mine
+
+
+def say(line: str) -> None:
+    """A line that is not folded."""
+    Console(highlight=False).print(Text(line), soft_wrap=True)
+
+
+def show(
+    scored: Scored, floor: float | None, floors: dict[str, float], flags: Flags, context: int, learned: int
+) -> None:
+    """The figures, and the tables that were asked for."""
+    whole, console, terminal = scored.whole, Console(highlight=False), sys.stdout.isatty()
+    known_floor = "" if floor is None else f"; floor {floor:.4f}"
+    say(
+        f"loss {whole.loss:.4f} nats per token over {whole.tokens:,} tokens, "
+        f"{whole.bits_per_byte:.4f} bits per byte{known_floor}"
+    )
+    if flags.by_script:
+        rows = by_script(whole, scored.scripts, floors | ({} if floor is None else {ALL: floor}))
+        columns.show(console, "", rows, terminal)
+    if flags.by_position:
+        say(f"loss at positions 1 to {min(context, whole.tokens):,}: {spark(losses(scored.nats, context).tolist())}")
+        columns.show(console, "", by_position(spans(scored.nats, context, learned), learned), terminal)
+
+
+def validation(loaded: Loaded, folder: RunFolder) -> str:
+    """The validation text of a run's corpus.
+
+    Raises:
+        DataError: it cannot be had, or it is no longer the text that the run was trained on.
+    """
+    state = checkpoint.read_json(folder.checkpoints / f"step-{loaded.step}" / "trainer.json")
+    training, text = loaded.recipe.corpus.split()
+    if (found := hashlib.sha256((training + text).encode("utf-8")).hexdigest()) != state["corpus_sha256"]:
+        raise DataError(
+            f"{folder.path}: the run began with a corpus of SHA-256 {state['corpus_sha256'][:12]}..., and now it is "
+            f"{found[:12]}...; bring the old text back, or name a text by --text FILE."
+        )
+    return text
+
+
+def write(path: str, what: dict[str, Any]) -> None:
+    """Strict JSON.
+
+    Raises:
+        RunError: it cannot be written there.
+    """
+    try:
+        publish(Path(path), json.dumps(what, indent=1, allow_nan=False) + "\n")
+    except OSError as error:
+        raise RunError(f"--json {path}: cannot be written: {error.strerror}.") from None
