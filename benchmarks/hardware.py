@@ -1,9 +1,7 @@
 """What a benchmark runs on."""
 
 import platform
-import subprocess
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +10,7 @@ from timing import seconds
 import nanotx
 from nanotx.device import Machine, choose, cores, has_bfloat16, measured_peak
 from nanotx.errors import ConfigError, did_you_mean
+from nanotx.findings import processor
 from nanotx.linear import Linear
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -90,19 +89,6 @@ def peak(machine: Machine) -> float:
     with torch.no_grad():
         took = min(seconds(lambda: layer(x), 1, machine.device) for _ in range(8))
     return max(measured_peak(machine, size), 2 * size**3 / took)
-
-
-def processor() -> str:
-    """The processor's name, as the system tells it."""
-    listing = Path("/proc/cpuinfo")
-    if listing.is_file():
-        for line in listing.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    if platform.system() == "Darwin":
-        asked = ["sysctl", "-n", "machdep.cpu.brand_string"]
-        return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
-    return platform.processor() or platform.machine()
 
 
 def dtype_name(machine: Machine) -> str:

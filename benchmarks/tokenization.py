@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass, replace
 from importlib.metadata import distributions
 from pathlib import Path
 
-from hardware import processor
 from passages import ABOUT
 from reporting import Row, open_json, show_tokenizers, telling, write_json
 from tokenizer_sections import SECTIONS, Plan
@@ -23,6 +22,7 @@ import nanotx
 from nanotx.device import cores
 from nanotx.door import through
 from nanotx.errors import ConfigError, did_you_mean
+from nanotx.findings import processor
 from nanotx.flags import parse
 
 

@@ -16,6 +16,7 @@ nanotx: a transformer to watch, take apart, swap a part of, and train on the mac
   nanotx show RUN [flags]                 a run's course, on the terminal or as SVG
   nanotx eval RUN [flags]                 how well a run predicts a text, in bits per byte, by script too
   nanotx tokenizer DEED [flags]           a tokenizer: train|encode|decode|show|compare|import|export
+  nanotx speedrun [NAME] [flags]          how soon a recipe reaches a loss, beside the last record
   nanotx doctor [flags]                   what this machine is good at, what a run takes of it, and why
   nanotx laws [SLOT[/PART]] [flags]       try the laws on random cases of every part, or of one
 

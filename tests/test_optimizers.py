@@ -9,7 +9,7 @@ from torch import nn
 from nanotx.errors import ConfigError
 from nanotx.model import Model
 from nanotx.optimizers.adamw import AdamW
-from nanotx.optimizers.muon import Muon, orthogonal
+from nanotx.optimizers.muon import Muon, by_matrix, by_square, orthogonal
 from nanotx.schedules.trapezoid import Trapezoid
 
 
@@ -95,3 +95,12 @@ def test_rows_alone_are_stepped_as_adamw_steps_them():
     met = torch.zeros(9, dtype=torch.bool).index_fill(0, ids, True)
     assert torch.equal(sparse[~met], torch.ones(6, 3))  # they wait, where AdamW decays them
     assert not one.state[sparse]["exp_avg"][~met].any()
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 16), (2, 5, 40), (1, 32, 128)])
+@pytest.mark.parametrize("iterations", [1, 4, 5])
+def test_the_two_orders_of_newton_schulz_are_one_function(shape, iterations):
+    torch.manual_seed(0)
+    x = torch.randn(shape) * torch.logspace(0, -3, shape[1])[:, None]  # ill-conditioned
+    x /= torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True)
+    torch.testing.assert_close(by_square(x, iterations), by_matrix(x, iterations), atol=2e-3, rtol=2e-3)
