@@ -1,22 +1,14 @@
-"""The loss of a batch: cross-entropy in nats per token, and a term that keeps the scores' scale in bounds.
-
-Its scores may be made chunk by chunk, each one's gradient taken before the next is made, so that all of them are never
-held: at a vocabulary of fifty thousand they would be the largest thing in memory by far.
-"""
+"""The loss of a batch: cross-entropy in nats per token, and a term that keeps the scores' scale in bounds."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
-import torch
 from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from nanotx.shapes import Stream, Tokens
 
-Rows = Float[Tensor, "n d"]
 Score = Callable[[Tensor], Tensor]
 
 
@@ -38,7 +30,12 @@ def loss(
     if not 0 < chunk < len(rows):
         cross, z = sums(score(rows), wanted, z_loss)
         return (cross + z) / len(rows), cross.detach() / len(rows)
-    total, cross = Chunked.apply(rows, wanted, score, z_loss, chunk, *weights)  # type: ignore[no-untyped-call]
+    from nanotx.loss_chunks import Chunked  # small vocabularies need none
+
+    def losses(piece: Tensor, its: Tensor) -> tuple[Tensor, Tensor]:
+        return sums(score(piece), its, z_loss)
+
+    total, cross = Chunked.apply(rows, wanted, losses, chunk, *weights)  # type: ignore[no-untyped-call]
     return total / len(rows), cross / len(rows)
 
 
@@ -47,32 +44,3 @@ def sums(scores: Float[Tensor, "n v"], targets: Int[Tensor, " n"], z_loss: float
     scores = scores.float()
     cross = F.cross_entropy(scores, targets, reduction="sum")
     return cross, z_loss * scores.logsumexp(dim=-1).square().sum() if z_loss else cross.new_zeros(())
-
-
-class Chunked(torch.autograd.Function):
-    """The sums of all chunks; gradients are taken on the way, where the scores are still at hand."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, rows: Rows, targets: Tensor, score: Score, z_loss: float, chunk: int, *weights: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        total, plain = rows.new_zeros((), dtype=torch.float32), rows.new_zeros((), dtype=torch.float32)
-        gradient, learned = torch.empty_like(rows), [torch.zeros_like(one) for one in weights]
-        into = gradient.split(chunk)
-        for piece, wanted, place in zip(rows.split(chunk), targets.split(chunk), into, strict=True):
-            with torch.enable_grad():
-                leaf = piece.detach().requires_grad_()
-                cross, z = sums(score(leaf), wanted, z_loss)
-                found = torch.autograd.grad(cross + z, [leaf, *weights])
-            place.copy_(found[0])
-            torch._foreach_add_(learned, list(found[1:]))
-            total, plain = total + (cross + z).detach(), plain + cross.detach()
-        ctx.save_for_backward(gradient, *learned)
-        ctx.mark_non_differentiable(plain)
-        return total, plain
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, g: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        gradient, *learned = ctx.saved_tensors
-        return (gradient * g.to(gradient.dtype), None, None, None, None, *(one * g for one in learned))

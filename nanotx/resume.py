@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nanotx import checkpoint
+from nanotx import checkpoint, verified
 from nanotx.errors import DataError, RunError, TokenizerError
 from nanotx.folder import RunFolder
 from nanotx.layout import to_own
@@ -39,7 +39,7 @@ def go_on(trainer: Trainer, folder: RunFolder, texts: Texts, say: Callable[[str]
         RunError: the checkpoint is not one of this run, or of a newer nanotx.
         DataError: the corpus is no longer the one that the run began with.
     """
-    found, passed = checkpoint.newest(folder.checkpoints)
+    found, passed = verified.newest(folder.checkpoints)
     for reason in passed:
         say(f"passed over: {reason}")
     if found is None:
@@ -64,10 +64,10 @@ def restore(trainer: Trainer, path: Path, texts: Texts) -> None:
             f"{path}: the run began with a corpus of SHA-256 {state['corpus_sha256'][:12]}..., and now it is "
             f"{texts.sha256[:12]}...; bring the old text back, or begin a new run."
         )
-    averages = checkpoint.read_tensors(path / "optimizer.safetensors")
-    take_over(trainer, checkpoint.read_tensors(path / "model.safetensors"), averages, state["optimizer"])
+    averages = verified.read_tensors(path / "optimizer.safetensors")
+    take_over(trainer, verified.read_tensors(path / "model.safetensors"), averages, state["optimizer"])
     if trainer.averaged:
-        copy_in(trainer.averaged.averages, trainer.model, checkpoint.read_tensors(path / "average.safetensors"))
+        copy_in(trainer.averaged.averages, trainer.model, verified.read_tensors(path / "average.safetensors"))
     trainer.scaler.load_state_dict(state["scaler"])
     trainer.progress = Progress(**state["progress"])
 
@@ -78,7 +78,7 @@ def read_state(path: Path) -> dict[str, Any]:
     Raises:
         RunError: it is of another nanotx.
     """
-    state = checkpoint.read_json(path / "trainer.json")
+    state = verified.read_json(path / "trainer.json")
     if state.get("format") != FORMAT:
         raise RunError(f"{path}: format {state.get('format')!r}; this nanotx reads {FORMAT}.")
     return state

@@ -14,21 +14,22 @@ ROOT = Path(__file__).resolve().parent.parent
 # A file of nanotx/, or a folder with all that is in it, on its floor. The registry stands on floor 0 and raises
 # errors, so errors lie below, in the cellar, with the face of nanotx itself (its version, and when it started).
 PLAN = """
-    15  __main__
-    14  cli
-    13  verbs
+    16  __main__
+    15  cli
+    14  verbs
+    13  by_name
     12  recipes laws
     11  run
     10  session loaded
      9  resume writing
-     8  longer train save summary scoring sheets speculate
+     8  longer fitting train save summary scoring sheets speculate
      7  trainer texts recipe_flags agreement exchange together findings
-     6  recipe evaluate rolling compiling
+     6  recipe evaluate rolling compiled_reader compiling
      5  model optimizers display
-     4  block write picture
+     4  block write picture verified
      3  attention ffn sample checkpoint course spans named_tokens
-     2  norm position tokenizers corpus schedules data embedding flags layers choosing past_kinds compiler rates
-     1  config text_files device past dropout journal folder door signals layout
+     2  norm position tokenizers corpus schedules data embedding flags layers choosing past_kinds compiler rates race loss
+     1  config text_files device past dropout loss_chunks journal folder door signals layout
      0  registry shapes shelf files penalty averaging scripts columns curve printable stops linear limits allocator
     -1  nanotx errors
 """

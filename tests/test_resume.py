@@ -10,7 +10,7 @@ import torch
 from runs import finish, start, text, tiny
 from safetensors.torch import load_file
 
-from nanotx import checkpoint
+from nanotx import checkpoint, verified
 from nanotx.errors import RunError
 from nanotx.journal import Journal, read
 
@@ -112,9 +112,9 @@ def published(tmp_path):
 
 
 def test_a_checkpoint_that_is_whole_verifies_and_leaves_no_draft(tmp_path):
-    checkpoint.verify(published(tmp_path))
+    verified.verify(published(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["step-4"]
-    assert torch.equal(checkpoint.read_tensors(tmp_path / "step-4/w.safetensors")["w"], torch.arange(6.0))
+    assert torch.equal(verified.read_tensors(tmp_path / "step-4/w.safetensors")["w"], torch.arange(6.0))
 
 
 @pytest.mark.parametrize("name", ["a.txt", "w.safetensors", "MANIFEST.json"])
@@ -127,14 +127,14 @@ def test_any_harm_to_any_file_is_found(tmp_path, name, harm):
     if (name, harm) == ("MANIFEST.json", "cut"):
         return  # the last newline is no part of the manifest
     with pytest.raises(RunError, match=name if name != "a.txt" or harm == "remove" else "a.txt: the file is not"):
-        checkpoint.verify(file.parent)
+        verified.verify(file.parent)
 
 
 def test_a_manifest_cannot_name_a_file_elsewhere(tmp_path):
     folder = published(tmp_path)
     (folder / "MANIFEST.json").write_text('{"../x": {"bytes": 1, "sha256": ""}}', encoding="utf-8")
     with pytest.raises(RunError, match=r"names '\.\./x', which is no file of this folder"):
-        checkpoint.verify(folder)
+        verified.verify(folder)
 
 
 def test_a_disk_that_refuses_leaves_the_old_checkpoint_and_no_draft(tmp_path, monkeypatch):
@@ -146,7 +146,7 @@ def test_a_disk_that_refuses_leaves_the_old_checkpoint_and_no_draft(tmp_path, mo
     monkeypatch.setattr(checkpoint, "sync", full)
     with pytest.raises(RunError, match=r"the checkpoint cannot be written: .*space left.*earlier ones are untouched"):
         checkpoint.publish(folder, {"a.txt": "new"})
-    checkpoint.verify(folder)
+    verified.verify(folder)
     assert [path.name for path in tmp_path.iterdir()] == ["step-4"]
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 import nanotx
+from nanotx.by_name import start
 from nanotx.config import to_table
 from nanotx.device import cores
 from nanotx.display import Display
@@ -24,7 +25,6 @@ from nanotx.journal import Row
 from nanotx.layers import read_config
 from nanotx.race import PUBLISHED, SEEDS, Race, append_run, best, read_runs
 from nanotx.recipe import Recipe
-from nanotx.verbs.train import train
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,7 @@ def run(words: list[str]) -> int:
     record = best(read_runs(Path(flags.records)), flags.target, machine()) if flags.records else None
     race = Race(flags.target, record)
     display = Display(aside=race.line)
-    code = train([name, *rest, "--run", folder.path.as_posix()], display)
+    code = start([name, *rest, "--run", folder.path.as_posix()], display)
     if code == 0:
         finish(race, folder, flags, display)
     return code

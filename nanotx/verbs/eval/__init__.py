@@ -12,7 +12,7 @@ import tyro
 from rich.console import Console
 from rich.text import Text
 
-from nanotx import checkpoint, columns
+from nanotx import columns, verified
 from nanotx.config import at_least, to_table
 from nanotx.corpus.file import File
 from nanotx.curve import losses, spans
@@ -133,7 +133,7 @@ def validation(loaded: Loaded, folder: RunFolder) -> str:
     Raises:
         DataError: it cannot be had, or it is no longer the text that the run was trained on.
     """
-    state = checkpoint.read_json(folder.checkpoints / f"step-{loaded.step}" / "trainer.json")
+    state = verified.read_json(folder.checkpoints / f"step-{loaded.step}" / "trainer.json")
     training, text = loaded.recipe.corpus.split()
     if (found := hashlib.sha256((training + text).encode("utf-8")).hexdigest()) != state["corpus_sha256"]:
         raise DataError(
