@@ -118,16 +118,18 @@ class MuonOptimizer(torch.optim.AdamW):
             torch._foreach_add_(ones, list(steps.to(ones[0].dtype).unbind()), alpha=-group["lr"] * scale)
 
     def _rows(self, group: dict[str, Any], table: Tensor, gradient: Tensor) -> None:
-        """AdamW on the rows that a step has met; the others wait, their averages too."""
-        state = self._counted(table, "exp_avg", "exp_avg_sq")
-        rows, values, (first, second) = gradient.indices()[0], gradient.values(), self.config.betas
-        count = float(state["step"])
-        mean = state["exp_avg"][rows].lerp_(values, 1 - first)
+        """AdamW without momentum on the rows that a step has met; the others wait, their averages too.
+
+        A row that is met once would go on by its momentum in steps that do not meet it, some ten times as far as in
+        the first; here it goes all of that way at once, its mean square being as young.
+        """
+        state = self._counted(table, "exp_avg_sq")
+        rows, values, second = gradient.indices()[0], gradient.values(), self.config.betas[1]
         square = state["exp_avg_sq"][rows].mul_(second).addcmul_(values, values, value=1 - second)
-        root = (square / (1 - second**count)).sqrt_().add_(self.config.eps)
+        root = (square / (1 - second ** float(state["step"]))).sqrt_().add_(self.config.eps)
         new = table[rows].mul_(1 - group["lr"] * group["weight_decay"])
-        table[rows] = new.addcdiv_(mean, root, value=-group["lr"] / (1 - first**count))
-        state["exp_avg"][rows], state["exp_avg_sq"][rows] = mean, square
+        table[rows] = new.addcdiv_(values, root, value=-group["lr"])
+        state["exp_avg_sq"][rows] = square
 
     def _counted(self, one: Tensor, *averages: str) -> dict[str, Tensor]:
         """Its state, one step older; at first its averages are zero."""
