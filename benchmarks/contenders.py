@@ -1,62 +1,88 @@
-"""Three that take the same step: a recipe, the recipe with every bias that GPT-2 has, and Hugging Face's GPT-2.
+"""Who takes a training step of one and the same model, and how: ours, and other libraries', plain and at their best.
 
-The middle one is the same function as the last with the same weights to learn, so their losses must agree too.
+Plain is what nanoGPT does on a CPU: as written, in float32, dropout by the library. At its best is what this machine
+would do by itself: autocast to bfloat16 where the hardware multiplies in it, and compiled.
 """
 
-from collections.abc import Callable
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-import torch
-from reporting import PASS
-from rival import Rival, give_weights, gpt2, library, parts, same_function
-from timing import forget_peak
+from rival import Library, parts
+from rival_encoder import TorchEncoder
+from rival_gpt2 import Gpt2
+from rival_x import XTransformers
+from torch import nn
 
 from nanotx.config import from_table, to_table
 from nanotx.corpus import Corpus, Unavailable
-from nanotx.device import Machine, choose
-from nanotx.errors import ConfigError, LawBroken, did_you_mean
+from nanotx.dropout import Dropout
+from nanotx.errors import ConfigError, did_you_mean
 from nanotx.layers import merge, read_toml
 from nanotx.recipe import Recipe
-from nanotx.schedules.constant import Constant
 from nanotx.shelf import shelf
 from nanotx.texts import Texts, read_texts
-from nanotx.trainer import Trainer
 
-REFERENCE, OURS, BIASED = "transformers", "nanotx", "nanotx_with_biases"
-RIVALS = (OURS, BIASED, REFERENCE)
-BIASES = {
-    "norm": {"bias": True},
-    "block": {"norm": {"bias": True}, "attention": {"bias": True, "out_bias": True}, "ffn": {"bias": True}},
+LIBRARIES: dict[str, Library] = {one.name: one for one in (Gpt2(), XTransformers(), TorchEncoder())}
+REFERENCE = "nanotx_plain"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contender:
+    """A model's writing, and how it is run."""
+
+    library: str = ""  # of LIBRARIES; empty for ours
+    best: bool = False  # as the machine would by itself; else plain
+    attention: str = ""  # of ours; empty for the recipe's
+    usual: bool = True  # whether it runs where none are named
+
+
+CONTENDERS = {
+    REFERENCE: Contender(),
+    "nanotx": Contender(best=True),
+    "nanotx_blockwise": Contender(best=True, attention="blockwise"),
+    "transformers": Contender(library="transformers"),
+    "transformers_compiled": Contender(library="transformers", best=True),
+    "x_transformers": Contender(library="x_transformers"),
+    "x_transformers_compiled": Contender(library="x_transformers", best=True, usual=False),
+    "torch_encoder": Contender(library="torch_encoder"),
+    "torch_encoder_compiled": Contender(library="torch_encoder", best=True, usual=False),
 }
-LOGITS, LOSSES = 1e-4, 1e-3
-"""By how much the scores may differ, relative to the largest (or 1), and the losses of the first steps."""
-FIRST = 8
-"""How many batches are compared, and how many steps."""
-Advance = Callable[[], Any]
 
 
-def read_recipe(name: str, batch: int) -> Recipe:
-    """A recipe of the shelf, eager and in float32; a `batch` of 0 leaves its own.
+def chosen(names: str, peers: bool) -> list[str]:
+    """The contenders of these names, separated by commas, the reference always first; the usual ones for none.
+
+    Raises:
+        ConfigError: there is none of some name.
+    """
+    asked = [name.strip() for name in names.split(",")] if names else []
+    for name in asked:
+        if name not in (*CONTENDERS, "all"):
+            known = ", ".join((*CONTENDERS, "all"))
+            raise ConfigError(f"--contenders {name}: no such one.{did_you_mean(name, CONTENDERS)} Known: {known}.")
+    every = "all" in asked
+    return [
+        name
+        for name, one in CONTENDERS.items()
+        if name == REFERENCE or ((peers or not one.library) and (every or name in asked or (not asked and one.usual)))
+    ]
+
+
+def read_recipe(name: str, batch: int = 0, layers: int = 0) -> Recipe:
+    """A recipe of the shelf, or of a file, that is of GPT-2's kind; where `batch` or `layers` is 0 it keeps its own.
 
     Raises:
         ConfigError: there is none of this name, or it is no GPT-2.
     """
     known = sorted(path.stem for path in shelf("recipes").glob("*.toml"))
-    if name not in known:
+    file = Path(name) if name.endswith(".toml") else shelf("recipes") / f"{name}.toml"
+    if not file.is_file():
         raise ConfigError(f"--recipe {name}: no such recipe.{did_you_mean(name, known)} Known: {', '.join(known)}.")
-    table = merge(Recipe, to_table(Recipe()), read_toml(shelf("recipes") / f"{name}.toml"))
-    if batch:
-        table = merge(Recipe, table, {"train": {"batch": batch}})
-    recipe: Recipe = replace(from_table(Recipe, table), dtype="float32", compile=False)
+    table = merge(Recipe, to_table(Recipe()), read_toml(file))
+    changes = {"train": {"batch": batch} if batch else {}, "model": {"layers": layers} if layers else {}}
+    recipe: Recipe = from_table(Recipe, merge(Recipe, table, changes))
     parts(recipe)
     return recipe
-
-
-def biased(recipe: Recipe) -> Recipe:
-    """The recipe with every bias that GPT-2 has."""
-    changed: Recipe = from_table(Recipe, merge(Recipe, to_table(recipe), {"model": BIASES}))
-    return changed
 
 
 def texts_of(recipe: Recipe) -> Texts:
@@ -67,64 +93,18 @@ def texts_of(recipe: Recipe) -> Texts:
         return read_texts(replace(recipe, corpus=Corpus.find("playhouse")()))
 
 
-def contender(name: str, recipe: Recipe, texts: Texts, machine: Machine) -> Advance:
-    """What takes a step of one of the three, all from the same weights."""
-    recipe = biased(recipe) if name == BIASED else recipe
-    ours = recipe.model.build(texts.codec.vocab_size, recipe.seed)
-    if name != REFERENCE:
-        return Trainer(recipe, ours, texts.windows, machine).advance
-    theirs = gpt2(recipe, texts.codec.vocab_size)
-    give_weights(ours, theirs)
-    return Rival(recipe, theirs, texts.windows, machine).advance
+def with_attention(recipe: Recipe, attention: str) -> Recipe:
+    """The recipe with the same attention, written otherwise; as it is for no name."""
+    if not attention:
+        return recipe
+    changes = {"model": {"block": {"attention": attention}}}
+    changed: Recipe = from_table(Recipe, merge(Recipe, to_table(recipe), changes))
+    return changed
 
 
-def judge(name: str, recipe: Recipe, texts: Texts, machine: Machine) -> str:
-    """ "pass", or how it is another function than theirs, or learns otherwise."""
-    if name == REFERENCE:
-        return PASS
-    size, own = texts.codec.vocab_size, biased(recipe) if name == BIASED else recipe
-    ours, theirs = (one.to(machine.device) for one in (own.model.build(size), gpt2(recipe, size)))
-    try:
-        for case in range(FIRST):
-            torch.manual_seed(case)
-            same_function(ours, theirs, texts.windows.batch(case, recipe.train.batch)[0].to(machine.device), LOGITS)
-        if name == BIASED and not dropped(recipe):
-            same_losses(recipe, texts, machine)
-    except LawBroken as error:
-        return f"failed: {error}"
-    return PASS
-
-
-def dropped(recipe: Recipe) -> bool:
-    """Whether anything is dropped at random in a step; two implementations drop different things."""
-    block: Any = recipe.model.block
-    return bool(recipe.model.dropout or block.dropout or block.attention.dropout)
-
-
-def same_losses(recipe: Recipe, texts: Texts, machine: Machine) -> None:
-    """The first steps of both go the same way, at the full rate from the first on.
-
-    Raises:
-        LawBroken: the step after which they do not.
-    """
-    recipe = replace(recipe, schedule=Constant())
-    ours, theirs = (contender(name, recipe, texts, machine) for name in (BIASED, REFERENCE))
-    for step in range(FIRST):
-        one, other = ours()["loss"], theirs()
-        if not abs(one - other) <= LOSSES:
-            raise LawBroken(f"same_losses: after {step} steps, ours is {one:.6f} and theirs {other:.6f}.")
-
-
-def alone(name: str, recipe: Recipe, device: str, threads: int) -> None:
-    """Two steps of one, in a process that knows nothing yet; of none of them, all that comes before the first."""
-    machine, texts = choose(device, "float32", threads), texts_of(recipe)
-    library()
-    forget_peak()
-    if name:
-        twice(contender(name, recipe, texts, machine))
-
-
-def twice(advance: Advance) -> None:
-    """Two steps: the second one holds the optimizer's averages too."""
-    for _ in range(2):
-        advance()
+def drop_by_library(model: nn.Module) -> None:
+    """Put torch's own dropout where ours was."""
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, Dropout):
+                setattr(module, name, nn.Dropout(child.share))

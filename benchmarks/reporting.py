@@ -72,32 +72,6 @@ def telling(total: int) -> Iterator[Teller]:
         yield Teller(total, bar)
 
 
-def show(machine: Row, rows: Sequence[Row], about: str) -> None:
-    """The figures as a table; what broke a law is told below it, in full."""
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 160
-    console.print(Text(f"{machine['cpu']}, {machine['threads']} threads, torch {machine['torch']}"))
-    table = Table(caption=about, caption_justify="left")
-    for name in ("name", "device", "dtype", "shape", "pass"):
-        table.add_column(name)
-    for name in ("ms", "iqr", "tokens/s", "MB", "ratio", "laws"):
-        table.add_column(name, justify="right")
-    for row in rows:
-        figures = ((row[key], style) for key, style in FIGURES.items())
-        shape = f"{row['shape']} {row['batch']}x{row['time']}x{row['dim']} {row['heads']}h"
-        laws = Text(f"{row['cases']} cases" if row["laws"] == PASS else "failed", LAW_STYLE[row["laws"] == PASS])
-        cells = ("-" if one is None else format(one, style) for one, style in figures)
-        table.add_row(row["name"], row["device"], row["dtype"], shape, row["pass"], *cells, laws)
-    console.print(table)
-    for text in dict.fromkeys(f"{row['name']}: {row['laws']}" for row in rows if row["laws"] != PASS):
-        console.print(Text(text, "red"), soft_wrap=True)
-
-
-FIGURES = {"median_ms": ".3f", "iqr_ms": ".3f", "tokens_per_second": ",.0f", "memory_mb": ",.1f", "ratio": ".3f"}
-LAW_STYLE = {True: "green", False: "bold red"}
-
-
 def show_tokenizers(machine: Row, rows: Sequence[Row]) -> None:
     """The figures of `tokenization.py`; what broke a law, or gave other ids, is told below them."""
     console = Console(highlight=False)

@@ -1,20 +1,25 @@
 """A run taken up again: its model, its tokenizer and its recipe, ready to write."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
-from nanotx import checkpoint
-from nanotx.errors import RunError
+import torch
+
+from nanotx import checkpoint, verified
+from nanotx.errors import ConfigError, RunError
 from nanotx.folder import RunFolder
 from nanotx.layers import read_config
 from nanotx.model import Transformer
+from nanotx.named_tokens import biases, token_ids
 from nanotx.recipe import Recipe
 from nanotx.resume import check_tokenizer, load_weights, read_state
 from nanotx.sample import Sampling
 from nanotx.tokenizers import Codec
 from nanotx.tokenizers import load as load_tokenizer
 from nanotx.write import write
+from nanotx.writing import Writing
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -25,6 +30,7 @@ class Loaded:
     tokenizer: Codec
     recipe: Recipe
     step: int
+    folder: str  # as it was named
 
     def generate(
         self,
@@ -34,22 +40,103 @@ class Loaded:
         temperature: float = 0.8,
         top_k: int | None = None,
         top_p: float = 1.0,
+        min_p: float = 0.0,
+        typical: float = 1.0,
+        repetition_penalty: float = 1.0,
+        frequency_penalty: float = 0.0,
+        presence_penalty: float = 0.0,
+        banned: Sequence[str] = (),
+        bias: Mapping[str, float] = MappingProxyType({}),
         seed: int = 0,
-        stop: str = "",
+        stop: str | Sequence[str] = (),
     ) -> str:
-        """The text and what the model makes of it; the fields of `Sampling` say how.
+        """The text and what the model makes of it; the fields of `Sampling` say how, with tokens called by their text.
 
         Raises:
             TextError: the tokenizer cannot hold the text.
-            ConfigError: a field is out of range.
+            ConfigError: a field is out of range, or a token's text is no token.
         """
-        sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
-        return text + "".join(self.stream(text, max_new_tokens, sampling, stop))
+        sampling = Sampling(
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            typical=typical,
+            repetition_penalty=repetition_penalty,
+            frequency_penalty=frequency_penalty,
+            presence_penalty=presence_penalty,
+            banned=token_ids(self.tokenizer, banned, "banned"),
+            bias=biases(self.tokenizer, bias),
+            seed=seed,
+        )
+        stops = [stop] * bool(stop) if isinstance(stop, str) else stop
+        return text + "".join(self.stream(text, max_new_tokens, sampling, stops))
 
-    def stream(self, text: str, max_new_tokens: int, sampling: Sampling, stop: str = "") -> Iterator[str]:
+    def stream(self, text: str, max_new_tokens: int, sampling: Sampling, stops: Sequence[str] = ()) -> Iterator[str]:
         """What follows the text, piece by piece."""
-        device = next(self.model.parameters()).device
-        return write(self.model, self.tokenizer, text, max_new_tokens, sampling, stop, device)
+        return write(self.model, self.tokenizer, text, max_new_tokens, sampling, stops, self.device)
+
+    def writing(
+        self,
+        prompts: Sequence[str],
+        max_new_tokens: int,
+        sampling: Sampling,
+        stops: Sequence[str] = (),
+        *,
+        rolls: bool = False,
+        draft: "Loaded | None" = None,
+        draft_tokens: int = 4,
+        compiled: bool = False,
+    ) -> Writing:
+        """Texts to be written side by side, with the log-probability of each token; n samples of one are n times it.
+
+        Args:
+            prompts: what they go on from.
+            max_new_tokens: how many tokens each gets at most.
+            sampling: how they are chosen; text r has the seed of it plus r.
+            stops: each ends before the first of these that is written.
+            rolls: whether the past rolls beyond the context (`nanotx.rolling`) instead of being read anew.
+            draft: a smaller model that guesses ahead (`nanotx.speculate`); the texts are then written one by one.
+            draft_tokens: how many tokens it guesses at a time.
+            compiled: whether the reading of one more token is compiled first (`nanotx.compiled_reader`).
+
+        Raises:
+            ConfigError: the draft has another tokenizer, or what is asked for does not go together; says which.
+            TextError: the tokenizer cannot hold a prompt.
+        """
+        if draft is not None:
+            check_draft(self, draft)
+        return Writing(
+            model=self.model,
+            codec=self.tokenizer,
+            prompts=prompts,
+            max_new_tokens=max_new_tokens,
+            sampling=sampling,
+            stops=stops,
+            rolls=rolls,
+            draft=draft.model.to(next(self.model.parameters())) if draft is not None else None,
+            draft_tokens=draft_tokens,
+            compiled=compiled,
+            device=self.device,
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.model.parameters()).device
+
+
+def check_draft(loaded: Loaded, draft: Loaded) -> None:
+    """Raise ConfigError where two runs have not the same tokenizer: an id of one is then no id of the other."""
+    if draft.tokenizer.digest != loaded.tokenizer.digest:
+        one, other = (
+            f"{run.folder} has {run.tokenizer.part} of {run.tokenizer.vocab_size} ids ({run.tokenizer.digest[:12]}...)"
+            for run in (draft, loaded)
+        )
+        raise ConfigError(
+            f"draft: {one}, and {other}; a draft needs the same tokenizer: train it with "
+            f"--tokenizer {loaded.folder}/tokenizer.json."
+        )
 
 
 def load(folder: str | Path, step: int | None = None) -> Loaded:
@@ -62,19 +149,26 @@ def load(folder: str | Path, step: int | None = None) -> Loaded:
     run = RunFolder(Path(folder))
     if not run.recipe.is_file():
         raise RunError(f"{folder}: expected a run's folder, with a recipe.toml in it.")
-    found, passed = checkpoint.newest(run.checkpoints)
+    found, passed = verified.newest(run.checkpoints)
     if step is not None:
         found = checkpoint.steps(run.checkpoints).get(step)
         if found is None:
             raise RunError(
                 f"{folder}: no checkpoint of step {step}; it has {sorted(checkpoint.steps(run.checkpoints))}."
             )
-        checkpoint.verify(found)
+        verified.verify(found)
     if found is None:
         raise RunError(f"{folder}: no checkpoint can be read.{''.join(f' {reason}' for reason in passed)}")
     recipe: Recipe = read_config(Recipe, found / "recipe.toml")
     tokenizer = load_tokenizer(found / "tokenizer.json")
     check_tokenizer(found, read_state(found), tokenizer)
     model = recipe.model.build(tokenizer.vocab_size)
-    load_weights(model, checkpoint.read_tensors(found / "model.safetensors"))
-    return Loaded(model=model.eval(), tokenizer=tokenizer, recipe=recipe, step=int(found.name.removeprefix("step-")))
+    average = found / "average.safetensors"  # what the run was judged by, if it kept one
+    load_weights(model, verified.read_tensors(average if average.exists() else found / "model.safetensors"))
+    return Loaded(
+        model=model.eval(),
+        tokenizer=tokenizer,
+        recipe=recipe,
+        step=int(found.name.removeprefix("step-")),
+        folder=str(folder),
+    )

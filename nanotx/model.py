@@ -17,16 +17,14 @@ from nanotx.block.prenorm import PreNorm
 from nanotx.config import at_least, share
 from nanotx.dropout import Dropout
 from nanotx.embedding import Embedding
-from nanotx.embedding.tokens import Tokens as PlainEmbedding
 from nanotx.errors import ConfigError
 from nanotx.ffn import Sparse
 from nanotx.layout import to_own, to_shared
 from nanotx.linear import Linear
 from nanotx.norm import Norm
-from nanotx.norm.rms import Rms
 from nanotx.past import Past
 from nanotx.position import Position
-from nanotx.position.rope import Rope
+from nanotx.registry import usual
 from nanotx.sample import Sampling, generate
 from nanotx.shapes import Logits, Stream, Tokens
 
@@ -44,9 +42,9 @@ class Model:
     tied: bool = True  # whether the head's weights are the embedding's
     head_bias: bool = False  # in the head
     softcap: float = 0.0  # scores are bent to stay within this of zero; 0 leaves them as they are
-    embedding: Embedding = PlainEmbedding()
-    position: Position = Rope()
-    norm: Norm = Rms()  # after the last block
+    embedding: Embedding = usual(Embedding, "tokens")
+    position: Position = usual(Position, "rope")
+    norm: Norm = usual(Norm, "rms")  # after the last block
     block: Block | None = None  # every layer; prenorm where no `blocks` are given either
     blocks: tuple[Block, ...] = ()  # or a pattern, repeated over the layers
 
@@ -149,7 +147,7 @@ class Transformer(nn.Module):
         """The ids of the prompts and of what the model makes of them, a row each."""
         training = self.training
         self.eval()
-        drawn = generate(self, ids, sampling or Sampling())
+        drawn = generate(self, ids, sampling or Sampling(), new=max_new_tokens)
         ids = torch.stack([*ids.unbind(1), *(one for one, _ in zip(drawn, range(max_new_tokens), strict=False))], dim=1)
         self.train(training)
         return ids

@@ -5,9 +5,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nanotx.attention.sliding import Sliding
 from nanotx.block.prenorm import PreNorm
 from nanotx.block.shift import Shift
-from nanotx.attention.sliding import Sliding
 from nanotx.errors import ConfigError
 
 

@@ -142,8 +142,8 @@ class HeadedAttention(nn.Module, ABC):
 
 def times(x: Stream, past: Past | None) -> tuple[Times, KeyTimes]:
     """The positions of the stream's tokens, and those of all keys they may look at, past and present."""
-    length = past.length if past is not None else 0
-    at_k = torch.arange(length + x.shape[1], device=x.device)
+    length, gone = (past.length, past.gone) if past is not None else (0, 0)
+    at_k = torch.arange(gone, gone + length + x.shape[1], device=x.device)
     return at_k[length:], at_k
 
 

@@ -1,0 +1,152 @@
+"""nanotx sample RUN [flags]: let a run write."""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import tyro
+
+from nanotx.device import choose
+from nanotx.display import printable
+from nanotx.errors import ConfigError, DataError
+from nanotx.flags import parse
+from nanotx.loaded import Loaded, load
+from nanotx.named_tokens import biases, read_bias, token_ids
+from nanotx.registry import load_file
+from nanotx.sample import Sampling
+from nanotx.verbs.sample._telling import say, tell, write
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Flags:
+    """Prints the prompt and what the run's model makes of it, as it is written.
+
+    Several texts, from --prompts or --n-best, are written side by side and printed when all are done. What is said of
+    them goes to the standard error: the standard output holds the texts alone.
+    """
+
+    folder: tyro.conf.Positional[str]  # the run's folder
+    prompt: str = ""  # what to go on from; without it the recorded start
+    prompts: str = ""  # a file with a prompt a line, in UTF-8
+    max_new_tokens: int = 500  # how many tokens to write at most
+    temperature: float = 0.8  # 0 takes the best token always; lower is safer, higher is wilder
+    top_k: int | None = None  # choose among the k best tokens only
+    top_p: float = 1.0  # choose among the best tokens that together are this likely
+    min_p: float = 0.0  # choose among tokens at least this share as likely as the best one
+    typical: float = 1.0  # choose among the tokens nearest to the expected surprise that together are this likely
+    repetition_penalty: float = 1.0  # divide the scores of tokens of the text so far, multiply those below zero
+    frequency_penalty: float = 0.0  # take this off a token's score for each time that it was written
+    presence_penalty: float = 0.0  # take this off a token's score once it was written
+    ban: tuple[str, ...] = ()  # never write this token; may be repeated
+    bias: tuple[str, ...] = ()  # TOKEN=NUMBER: add this to the token's score; may be repeated
+    stop: tuple[str, ...] = ()  # end before this text; may be repeated
+    seed: int = 0  # another seed writes another text; of several texts, each has the next seed
+    n_best: int = 1  # write so many texts and print the likeliest first
+    log_probs: bool = False  # show how likely each token was to the model itself, before any of the above
+    beyond: Literal["reread", "roll"] = "reread"  # at the context's end: read its newer half anew, or drop its oldest
+    draft: str = ""  # the folder of a run with a smaller model, which guesses ahead
+    draft_tokens: int = 4  # how many tokens it guesses at a time
+    device: Literal["auto", "cpu", "cuda", "mps"] = "cpu"  # where it writes
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"  # of weights and past; half of it is half to read
+    threads: int = 0  # processor threads; 0 for as many as there are cores
+    compile: bool = False  # through torch.compile: half a minute the first time, and then up to twice as fast
+    json: str = ""  # write texts, tokens and figures into this file
+    step: int | None = None  # of which checkpoint; without it the newest
+    load: tuple[str, ...] = ()  # Python files of your own, with parts in them
+
+
+def run(words: list[str]) -> int:
+    """Write."""
+    left, said = take(words, ("ban", "bias", "stop"))
+    flags = parse(Flags, left, "nanotx sample")
+    flags = dataclasses.replace(flags, ban=said["ban"], bias=said["bias"], stop=said["stop"])
+    check(flags)
+    for file in flags.load:
+        load_file(file)
+    machine = choose(flags.device, "float32", flags.threads)
+    loaded = load(flags.folder, flags.step)
+    loaded.model.to(machine.device, getattr(torch, flags.dtype))
+    draft = load(flags.draft) if flags.draft else None
+    writing = loaded.writing(
+        [prompt for prompt in prompts(flags) for _ in range(flags.n_best)],
+        flags.max_new_tokens,
+        sampling(flags, loaded),
+        flags.stop,
+        rolls=flags.beyond == "roll",
+        draft=draft,
+        draft_tokens=flags.draft_tokens,
+        compiled=flags.compile,
+    )
+    clean = printable if sys.stdout.isatty() else str
+    if len(writing.sheets) == 1:
+        say(clean(flags.prompt if not flags.prompts else writing.prompts[0]))
+    for _, piece in writing:
+        if len(writing.sheets) == 1:
+            say(clean(piece))
+    sheets = tell(writing, flags.n_best, flags.log_probs)
+    if flags.json:
+        guesses = {"run": flags.draft, "drafted": writing.drafted, "accepted": writing.accepted}
+        how = {"stop": flags.stop, "beyond": flags.beyond, "dtype": flags.dtype, "draft": guesses if draft else None}
+        write(flags.json, {"run": flags.folder, "step": loaded.step, **how}, writing, sheets)
+    return 0
+
+
+def check(flags: Flags) -> None:
+    """Raise ConfigError where a number is out of range, or prompts come from two sides."""
+    for name, low in (("max_new_tokens", 0), ("n_best", 1), ("draft_tokens", 1)):
+        if getattr(flags, name) < low:
+            flag = name.replace("_", "-")
+            raise ConfigError(f"--{flag}: expected a number of at least {low}, got {getattr(flags, name)}.")
+    if flags.prompt and flags.prompts:
+        raise ConfigError("--prompts: expected --prompt or --prompts, got both; leave one out.")
+
+
+def take(words: Sequence[str], names: Sequence[str]) -> tuple[list[str], dict[str, tuple[str, ...]]]:
+    """Flags that may be repeated, one value each time, out of the words; and the words that are left.
+
+    Raises:
+        ConfigError: one has no value.
+    """
+    left, found = [], {name: list[str]() for name in names}
+    rest = iter(words)
+    for word in rest:
+        flag, equals, value = word.partition("=")
+        name = flag.removeprefix("--")
+        if not word.startswith("--") or name not in found:
+            left.append(word)
+            continue
+        one = value if equals else next(rest, None)
+        if one is None:
+            raise ConfigError(f"--{name}: expected a text behind it, got nothing.")
+        found[name].append(one)
+    return left, {name: tuple(values) for name, values in found.items()}
+
+
+def prompts(flags: Flags) -> list[str]:
+    """What to go on from.
+
+    Raises:
+        DataError: the file of prompts cannot be read, or there are none in it.
+    """
+    if not flags.prompts:
+        return [flags.prompt]
+    try:
+        lines = Path(flags.prompts).read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"--prompts {flags.prompts}: cannot be read as UTF-8: {error}.") from None
+    if lines == [""]:
+        raise DataError(f"--prompts {flags.prompts}: expected a prompt a line, got an empty file.")
+    return lines
+
+
+def sampling(flags: Flags, loaded: Loaded) -> Sampling:
+    """How tokens are chosen."""
+    values: dict[str, Any] = {
+        field.name: getattr(flags, field.name) for field in dataclasses.fields(Sampling) if hasattr(flags, field.name)
+    }
+    values["banned"] = token_ids(loaded.tokenizer, flags.ban, "--ban")
+    values["bias"] = biases(loaded.tokenizer, dict(map(read_bias, flags.bias)))
+    return Sampling(**values)

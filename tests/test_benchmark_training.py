@@ -1,0 +1,347 @@
+# ruff: noqa: F811  what a test asks for is a fixture that was imported
+"""The benchmark of training: who is equal before anything is timed, what is told of a race and of whole runs."""
+
+import json
+import math
+import statistics
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+# `tools` is the fixture of test_benchmarks: the benchmarks' own modules, forgotten afterwards.
+from test_benchmarks import command, tools  # noqa: F401
+
+from nanotx.errors import ConfigError, RunError
+
+TINY = """
+tokenizer = "char"
+corpus = { part = "playhouse", size = 20000 }
+[model]
+dim = 16
+layers = 1
+context = 16
+position = "learned"
+norm = { part = "layer", eps = 1e-5, bias = false }
+[model.block]
+part = "prenorm"
+norm = { part = "layer", eps = 1e-5, bias = false }
+attention = { part = "sdpa", heads = 2 }
+ffn = { part = "mlp" }
+[optimizer]
+part = "adamw"
+[train]
+steps = 5
+batch = 2
+eval_every = 2
+sample_tokens = 2
+"""
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """A recipe of GPT-2's kind that is learned at once."""
+    file = tmp_path / "tiny.toml"
+    file.write_text(TINY, encoding="utf-8")
+    return file
+
+
+def recipe_of(file, **changes):
+    from contenders import read_recipe
+
+    from nanotx.config import from_table, to_table
+    from nanotx.layers import merge
+    from nanotx.recipe import Recipe
+
+    return from_table(Recipe, merge(Recipe, to_table(read_recipe(str(file))), changes))
+
+
+# A race.
+
+
+def test_contenders_take_turns_and_learn_and_their_figures_follow_from_one_another(
+    command, tiny, tmp_path, monkeypatch, capsys
+):
+    out, peaks = tmp_path / "training.json", iter([1e11, 2e11])
+    monkeypatch.setattr("hardware.peak", lambda machine: next(peaks))
+    words = "--device cpu --threads 1 --rounds 3 --steps 1 --starts 0 --dropouts 0.2 --compile off --learn 2"
+    asked = ("--contenders", "torch_encoder", "--target", "9", "--recipe", tiny, "--json", out)
+    assert command("training", *words.split(), *asked) == 0
+    answer = json.loads(out.read_text(encoding="utf-8"), parse_constant=pytest.fail)
+    rows = {row["name"]: row for row in answer["rows"]}
+    assert list(rows) == ["nanotx_plain", "torch_encoder"]
+    for name, row in rows.items():
+        assert row["laws"] == "pass" and row["pass"] == "step" and row["rounds"] == 3, row
+        assert row["tokens_per_second"] == pytest.approx(2 * 16 / row["median_ms"] * 1e3)
+        assert row["mfu"] == pytest.approx(row["tokens_per_second"] * row["flops_per_token"] / 2e11)
+        assert row["start_seconds"] is None and row["compiled"] is False and row["compile_seconds"] is None
+        assert row["seeds"] == [1337, 1338] and row["val_loss"] == statistics.fmean(row["losses"])
+        assert row["val_loss_interval"] > 0 and row["losses"][0] != row["losses"][1]
+        assert row["reached"] == 2 and 0 < row["target_seconds"] <= row["train_seconds"], name
+        assert row["losses"] == pytest.approx(rows["nanotx_plain"]["losses"], abs=0.02)
+    assert rows["nanotx_plain"]["ratio"] == rows["nanotx_plain"]["speedup"] == 1
+    assert rows["torch_encoder"]["parameters"] == rows["nanotx_plain"]["parameters"]
+    shown = capsys.readouterr().out
+    assert "A step of tiny on cpu: 1 layers, 2x16x16, 2 heads, dropout 0.2" in shown and " to 9" in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "biases"),
+    [
+        *[(name, False) for name in ("transformers", "x_transformers", "torch_encoder", "nanotx", "nanotx_blockwise")],
+        *[(name, True) for name in ("transformers", "x_transformers", "torch_encoder")],
+    ],
+)
+def test_each_contender_is_the_reference_in_scores_losses_and_dropout(tools, tiny, name, biases):
+    from contenders import CONTENDERS, LIBRARIES
+    from rival import BIASES
+    from verdicts import judge
+
+    library = CONTENDERS[name].library
+    if library:
+        pytest.importorskip(LIBRARIES[library].package.replace("-", "_"))
+    said = judge(name, recipe_of(tiny, model=BIASES if biases else {}), (0.0, 0.2), "cpu", 1)
+    unlike = name == "x_transformers" and biases
+    assert said.startswith("failed: x_transformers: its norms have no biases") if unlike else said == "pass"
+
+
+@pytest.mark.parametrize(
+    ("says", "mutate"),
+    [
+        ("same_function: scores differ", lambda module: module.encoder.layers[0].linear1.register_forward_hook(louder)),
+        ("same_losses: after", lambda module: module.position.weight.register_hook(lambda slope: 0 * slope)),
+        ("same_dropout: what is dropped", lambda module: setattr(module.encoder.layers[0].dropout2, "p", 0.0)),
+        ("same_dropout: what is dropped", lambda module: setattr(module.encoder.layers[0].dropout, "p", 0.2)),
+        ("same_dropout: what is dropped", lambda module: setattr(module.encoder.layers[0].self_attn, "dropout", 0.0)),
+    ],
+)
+def test_one_that_computes_learns_or_drops_otherwise_is_told_so(tools, tiny, monkeypatch, says, mutate):
+    import rival_encoder
+    from verdicts import judge
+
+    honest = rival_encoder.TorchEncoder.build
+
+    def build(library, recipe, vocab_size):
+        module = honest(library, recipe, vocab_size)
+        if recipe.model.dropout or not says.startswith("same_dropout"):
+            mutate(module)
+        return module
+
+    monkeypatch.setattr(rival_encoder.TorchEncoder, "build", build)
+    assert judge("torch_encoder", recipe_of(tiny), (0.2,), "cpu", 1).startswith(f"failed: {says}")
+
+
+def louder(module, read, answer):
+    return 1.01 * answer
+
+
+@pytest.mark.parametrize("loss", [4.05, math.nan])
+def test_first_losses_far_from_the_references_are_no_pass(tools, loss):
+    from processes import Began
+    from racing import strangers
+
+    def began(*losses):
+        figures = {"dtype": "bfloat16", "compiled": True, "reason": "", "parameters": 1, "memory_mb": None}
+        return Began(losses=losses, first=1.0, later=1.0, **figures)
+
+    all_of_them = {"nanotx_plain": began(4.0, 3.9), "near": began(4.01, 3.91), "far": began(loss, 3.9)}
+    said = strangers(all_of_them, drops=False)
+    assert list(said) == ["far"] and "first losses are" in said["far"] and "more than 0.02" in said["far"]
+    assert list(strangers(all_of_them, drops=True)) == (["far"] if math.isnan(loss) else [])
+
+
+def test_one_that_cannot_begin_says_why_and_stops_no_other(tools, tiny):
+    from builds import Where
+    from processes import Order, Process
+
+    where = Where(device="cpu", threads=1, best="float61")
+    order = Order(name="nanotx", recipe=recipe_of(tiny), where=where, compiling="off")
+    with pytest.raises(RunError, match="AttributeError: module 'torch' has no attribute 'float61'"):
+        Process(order)
+
+
+def test_one_that_dies_on_its_way_is_named(tools, tiny):
+    from builds import Where
+    from processes import Order, Process
+
+    where = Where(device="cpu", threads=1, best="float32")
+    process = Process(Order(name="torch_encoder", recipe=recipe_of(tiny), where=where, compiling="off"))
+    process.process.kill()
+    process.process.join()
+    with pytest.raises(RunError, match=r"torch_encoder: (the process died|\[Errno)"):
+        process.ask("steps", 1)
+    process.end()
+
+
+def test_a_start_is_the_middle_of_several_and_ends_with_the_first_step(tools, tiny, monkeypatch, capsys):
+    import starting
+    from builds import Where, first_step
+
+    first_step(str(tiny), "nanotx", "cpu", "1", "float32")
+    assert capsys.readouterr().out == "done\n"
+    taken = iter([3.0, 1.0, 9.0, 1.0, 5.0, 2.0])
+    monkeypatch.setattr(starting, "start", lambda name, file, where: next(taken))
+    where = Where(device="cpu", threads=1, best="float32")
+    assert starting.start_all(["a", "b"], recipe_of(tiny), where, tries=3) == {"a": 5.0, "b": 1.0}
+    assert starting.start_all(["a", "b"], recipe_of(tiny), where, tries=0) == {}
+    monkeypatch.undo()
+    monkeypatch.setattr(sys, "executable", "false")
+    with pytest.raises(RunError, match="a: a process of its own ended with 1 before its first step"):
+        starting.start("a", tiny, where)
+
+
+def test_a_turn_is_filled_with_steps(tools):
+    from racing import steps_of_a_turn
+
+    assert [steps_of_a_turn(one) for one in (1e-9, 0.02, 0.25, 9.0)] == [50, 12, 1, 1]
+
+
+# Whole runs.
+
+
+def test_a_recipe_is_run_whole_from_before_its_process_starts(tools, tiny):
+    from watching import train
+    from whole_runs import Wanted, row_of
+
+    seen = train([str(tiny), "--seed", "7", "--device", "cpu", "--threads", "1"])
+    row = row_of(Wanted(recipe=str(tiny), target=1e-3), [seen], [], [7])
+    assert row["name"] == "tiny" and row["pass"] == "run" and row["seeds"] == [7] and row["steps"] == 5
+    assert row["val_loss"] == row["losses"][0] and row["val_loss_interval"] is None
+    assert 0 < row["train_seconds"] < row["wall_seconds"]
+    assert 0.5 < row["first_step_seconds"] < row["wall_seconds"]
+    assert row["reached"] == 0 and row["target_seconds"] is None and 1e-3 < row["nearest"] <= row["val_loss"]
+    assert row["tokens_per_second"] > 0 and 0 < row["mfu"] < 1
+
+
+def test_recipes_take_turns_seed_by_seed_and_each_is_started_without_compiling_as_well(tools, monkeypatch):
+    import whole_runs
+    from watching import Watched
+
+    asked, seen = [], Watched(rows=[(0.5, {"event": "step"})])
+
+    def train(words, until_first=False):
+        asked.append((words[0], words[2], until_first, "--no-compile" in words, "--threads" in words))
+        return seen
+
+    monkeypatch.setattr(whole_runs, "train", train)
+    monkeypatch.setattr(whole_runs, "row_of", lambda *of: of[1:])
+    wishes = [whole_runs.Wanted(recipe=name, target=None) for name in ("flash", "record")]
+    rows = whole_runs.run_all(wishes, [1, 2], ["--threads", "1"], lambda text: None)
+    runs = [(name, seed) for seed in "12" for name in ("flash", "record")]
+    assert asked == [(*run, first, first, True) for run in runs for first in (True, False)]
+    assert rows == [([seen, seen], [0.5, 0.5], [1, 2])] * 2
+
+
+def test_a_run_that_fails_says_with_what(tools, tmp_path):
+    from watching import watch
+
+    from nanotx.folder import RunFolder
+
+    folder, said = RunFolder(tmp_path / "run"), tmp_path / "said.txt"
+    with pytest.raises(RunError, match=r"ended with 1: ConfigError: it cannot be"):
+        watch([sys.executable, "-c", "raise SystemExit('first\\nConfigError: it cannot be')"], folder, said)
+    with pytest.raises(RunError, match=r"ended with 0: not a word"):
+        watch([sys.executable, "-c", ""], folder, said)
+
+
+def test_a_target_is_reached_at_the_first_evaluation_at_or_under_it(tools):
+    from watching import Watched
+    from whole_runs import Wanted, row_of
+
+    figures = {"device": "cpu", "dtype": "float32", "compiled": True, "threads": 1, "parameters": 9, "steps": 3}
+    figures |= {"tokens": 30, "peak_flops": 1e9, "bits_per_byte": 2.0, "train_seconds": 3.0, "mfu": 0.1}
+    figures |= {"tokens_per_second": 9.0}
+
+    def seen(*losses):
+        rows = [(1.0, {"event": "start", "tokens_per_step": 10})]
+        for step, loss in enumerate(losses, start=1):
+            rows.append((2.0 * step, {"event": "step", "tokens_per_second": 1.0 if step == 1 else 10.0}))
+            rows.append((2.0 * step + 1, {"event": "eval", "val_loss": loss}))
+        return Watched(seconds=9.0, peak=10**6, rows=rows, figures=figures | {"val_loss": losses[-1]})
+
+    row = row_of(Wanted(recipe="a", target=1.5), [seen(1.6, 1.5, 1.55), seen(1.4, 1.6, 1.45)], [0.5, 0.7], [1, 2])
+    assert row["reached"] == 2 and row["target_seconds"] == (5.0 + 3.0) / 2
+    assert row["val_loss"] == 1.5 and row["val_loss_interval"] == pytest.approx(12.7062 * 0.05, rel=1e-4)
+    assert row["compile_seconds"] == 9.0 and row["start_seconds"] == 0.6 and row["memory_mb"] == 1.0
+    row = row_of(Wanted(recipe="a", target=1.42), [seen(1.6, 1.5), seen(1.4, 1.6)], [], [1, 2])
+    assert row["reached"] == 1 and row["target_seconds"] is None and row["nearest"] == 1.4
+    assert row["start_seconds"] is None
+
+
+def test_a_journal_is_read_as_it_grows_and_half_a_line_is_left_for_later(tools, tmp_path):
+    from watching import Watched, take_rows
+
+    journal, seen = tmp_path / "metrics.jsonl", Watched()
+    assert take_rows(journal, 0, seen) == 0
+    journal.write_bytes(b'{"event": "start"}\n{"event": "st')
+    read = take_rows(journal, 0, seen)
+    assert [row for _, row in seen.rows] == [{"event": "start"}]
+    with journal.open("ab") as file:
+        file.write(b'ep"}\n')
+    seen.seconds = 2.0
+    take_rows(journal, read, seen)
+    assert seen.rows[1:] == [(2.0, {"event": "step"})] and seen.when("step") == 2.0 and seen.when("eval") is None
+
+
+# Intervals.
+
+
+@pytest.mark.parametrize(
+    ("freedom", "wanted"), [(1, 12.7062), (2, 4.30265), (3, 3.18245), (4, 2.77645), (9, 2.26216), (30, 2.04227)]
+)
+def test_students_t_is_that_of_the_printed_tables(tools, freedom, wanted):
+    from intervals import student
+
+    assert student(0.95, freedom) == pytest.approx(wanted, rel=1e-5)
+
+
+@given(st.lists(st.floats(-9, 9), min_size=2, max_size=9), st.floats(0.1, 9), st.floats(-9, 9))
+def test_an_interval_is_moved_and_scaled_with_its_figures(values, scale, shift):
+    half_width = interval_of()
+    moved = [scale * value + shift for value in values]
+    assert half_width(moved) == pytest.approx(scale * half_width(values), rel=1e-6, abs=1e-6)
+    assert half_width(values, 0.5) <= half_width(values, 0.95)
+    assert half_width(values[:1]) is None
+
+
+def interval_of():
+    import importlib.util
+
+    from test_benchmarks import BENCHMARKS
+
+    spec = importlib.util.spec_from_file_location("intervals_of_benchmarks", BENCHMARKS / "intervals.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.half_width
+
+
+# Bad input.
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("--contenders nanotxx", r"--contenders nanotxx: no such one. Did you mean 'nanotx'\? Known: nanotx_plain, "),
+        ("--recipes macbok", r"--recipes macbok: no such recipe. Did you mean 'macbook'\?"),
+        ("--recipes macbook --target 1.8,1.9", "--target: expected one loss, or one for each of 1 recipes, got 2"),
+        ("--recipes macbook --target -1", "--target: expected losses above 0 such as 1.4697, .* got '-1'"),
+        ("--no-peers --dropouts 0,1", "--dropouts: expected shares from 0 up to but not including 1, .* got '0,1'"),
+        ("--seeds 0", "--seeds: expected at least 1, got 0"),
+        ("--rounds 0", "--rounds 0: times no steps, and no --recipes are named"),
+        ("--recipe decoder_384", "model.block.*: GPT-2 has|model.head_bias: GPT-2 has none"),
+        ("--no-peers --device gpu", "device: expected cpu, cuda, mps"),
+    ],
+)
+def test_a_word_that_cannot_be_is_refused_before_anything_is_timed(command, words, says):
+    with pytest.raises(ConfigError, match=says):
+        command("training", *words.split())
+
+
+def test_ours_alone_need_no_other_library(tools):
+    from contenders import CONTENDERS, chosen
+
+    assert chosen("", peers=False) == ["nanotx_plain", "nanotx", "nanotx_blockwise"]
+    assert chosen("all", peers=True) == list(CONTENDERS)
+    assert chosen("torch_encoder", peers=True) == ["nanotx_plain", "torch_encoder"]
+    assert "transformers_compiled" in chosen("", peers=True)

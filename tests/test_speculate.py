@@ -1,0 +1,155 @@
+"""Speculation: the text of the model alone, greedy to the letter and by chance in distribution, whatever the draft."""
+
+import math
+from collections import Counter
+from dataclasses import replace
+from itertools import islice, product
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nanotx.attention.fused import Fused
+from nanotx.block.prenorm import PreNorm
+from nanotx.block.shift import Shift
+from nanotx.embedding.bigram import Bigram
+from nanotx.errors import ConfigError
+from nanotx.model import Model
+from nanotx.sample import Choice, Sampling, generate
+from nanotx.speculate import Speculation
+
+SIZE, LENGTH = 3, 3
+torch.manual_seed(0)
+TARGET, DRAFT = torch.randn(2, SIZE + 1, SIZE + 1, SIZE) * 1.2
+
+
+class Pairs:
+    """Scores by the last two tokens, out of a table; what was read before is asked of the past."""
+
+    context = 6
+
+    def __init__(self, table):
+        self.table = table
+
+    def __call__(self, ids, past=None):
+        known = torch.nn.functional.pad(ids + 1, (1, 0)) if past is None else None
+        if past is not None:
+            known = torch.cat([past.before(ids + 1), ids + 1], dim=1)
+            past.read(ids.shape[1])
+        return self.table[known[:, :-1], known[:, 1:]]
+
+    def next_scores(self, ids, past=None):
+        return self(ids, past)[:, -1]
+
+
+def exact(sampling, prompt):
+    """The probability of every text of so many tokens, by the model alone: its window is the sampler's."""
+    found = {}
+    for text in product(range(SIZE), repeat=LENGTH):
+        window, chance, choice = list(prompt), 1.0, Choice(sampling, [prompt])
+        for one in text:
+            chance *= float(choice.probabilities(Pairs(TARGET).next_scores(torch.tensor([window])))[0, one])
+            if choice.shaping is not None:
+                choice.shaping.note(torch.tensor([one]))
+            window = [*(window[3:] if len(window) == 6 else window), one]
+        found[text] = chance
+    return found
+
+
+def deviations(counts, chances):
+    """Pearson's chi-square, in deviations from its mean, over texts that are expected five times at least."""
+    total = sum(counts.values())
+    often = [text for text, chance in chances.items() if total * chance >= 5]
+    assert not any(counts[text] for text, chance in chances.items() if chance == 0)
+    pairs = [(counts[text], total * chances[text]) for text in often]
+    rest = total - sum(count for count, _ in pairs), total * (1 - sum(chances[text] for text in often))
+    pairs += [rest] if rest[1] > 1 else []
+    free = max(1, len(pairs) - 1)
+    return (sum((count - mean) ** 2 / mean for count, mean in pairs) - free) / math.sqrt(2 * free)
+
+
+def pairwise_deviations(ids, sampling):
+    """The same for each pair of tokens, of what follows it in one long text."""
+    choice, worst = Choice(sampling, [[0]]), 0.0
+    for pair in product(range(SIZE), repeat=2):
+        follow = Counter((ids[at],) for at in range(2, len(ids)) if (ids[at - 2], ids[at - 1]) == pair)
+        chances = choice.probabilities(Pairs(TARGET).next_scores(torch.tensor([pair])))[0].tolist()
+        if follow.total() > 20:
+            worst = max(worst, deviations(follow, {(one,): chance for one, chance in enumerate(chances)}))
+    return worst
+
+
+@pytest.mark.parametrize("knobs", [{}, {"temperature": 0.6, "top_k": 2}], ids=["plain", "top_k"])
+def test_what_is_speculated_is_distributed_as_what_the_model_draws(knobs):
+    sampling = Sampling(**{"temperature": 1.0, "seed": 1} | knobs)
+    both = Speculation(Pairs(TARGET), Pairs(DRAFT), [0, 1], sampling, tokens=3)  # beyond the context many times
+    assert pairwise_deviations([int(step.ids) for step in islice(both, 1200)], sampling) < 5
+    assert 0.1 < both.accepted / both.drafted < 0.9
+
+
+def test_whole_texts_are_too_where_chances_hang_on_all_that_was_said():
+    sampling, prompt, counts = (
+        Sampling(temperature=1.0, frequency_penalty=0.8, repetition_penalty=1.5),
+        [0, 2, 1],
+        Counter(),
+    )
+    chances = exact(sampling, prompt)
+    assert sum(chances.values()) == pytest.approx(1, abs=1e-5)
+    for seed in range(300):
+        both = Speculation(Pairs(TARGET), Pairs(DRAFT), prompt, replace(sampling, seed=seed), tokens=2)
+        counts[tuple(int(step.ids) for step in islice(both, LENGTH))] += 1
+    assert deviations(counts, chances) < 5 < deviations(counts, exact(Sampling(temperature=1.0), prompt))
+
+
+def test_the_test_would_see_a_draft_that_is_believed():
+    sampling = Sampling(temperature=1.0)
+    found = islice(generate(Pairs(DRAFT), torch.tensor([[0, 1]]), sampling), 1000)
+    assert pairwise_deviations([int(one) for one in found], sampling) > 20
+
+
+def small(seed, **fields):
+    """A model that looks back in every way there is."""
+    block = Shift(taps=2, block=PreNorm(attention=Fused(heads=2)))
+    model = Model(**{"dim": 8, "layers": 2, "context": 8, "block": block, "embedding": Bigram()} | fields).build(9)
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=0.4).add_(float(parameter.ndim == 1))
+    return model.eval()
+
+
+MODEL, OTHER = small(1), small(2, layers=1, context=5)
+
+
+@given(prompt=st.lists(st.integers(0, 8), min_size=1, max_size=12), tokens=st.integers(1, 6), knob=st.booleans())
+@settings(max_examples=5)
+def test_greedy_texts_are_the_models_own_also_beyond_the_context(prompt, tokens, knob):
+    sampling = Sampling(temperature=0.0, presence_penalty=1.5 * knob)
+    alone = [int(one) for one in islice(generate(MODEL, torch.tensor([prompt]), sampling), 16)]
+    for draft in (OTHER, MODEL):
+        both = Speculation(MODEL, draft, prompt, sampling, tokens)
+        assert [int(step.ids) for step in islice(both, 16)] == alone
+    assert both.accepted == both.drafted > 0  # a model agrees with itself
+
+
+def test_a_draft_of_a_context_of_one_will_do():
+    sampling = Sampling(temperature=0.0)
+    alone = [int(one) for one in islice(generate(MODEL, torch.tensor([[3]]), sampling), 12)]
+    both = Speculation(MODEL, small(4, context=1), [3], sampling)
+    assert [int(step.ids) for step in islice(both, 12)] == alone
+
+
+def test_scores_are_the_models_own():
+    both = Speculation(MODEL, OTHER, [1, 2], Sampling(temperature=1.0, top_k=3))
+    text = [1, 2]
+    for step in islice(both, 6):
+        with torch.no_grad():
+            want = MODEL.next_scores(torch.tensor([text]))
+        torch.testing.assert_close(step.scores, want, atol=1e-4, rtol=1e-4)
+        text.append(int(step.ids))
+
+
+def test_no_token_at_a_time_is_refused():
+    with pytest.raises(ConfigError, match="draft_tokens: expected a number of at least 1, got 0"):
+        Speculation(MODEL, OTHER, [1], Sampling(), tokens=0)

@@ -1,0 +1,240 @@
+"""Texts side by side: each row is what it is alone, ranked by what the model holds likely, up to its own stop."""
+
+import json
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from runs import text, tiny
+
+import nanotx
+from nanotx.cli import run as command
+from nanotx.errors import ConfigError, DataError, RunError
+from nanotx.model import Model
+from nanotx.sample import Sampling
+from nanotx.sheets import fill, ranked
+from nanotx.together import together
+from nanotx.tokenizers.byte import Byte
+from nanotx.tokenizers.char import Char
+from nanotx.writing import Writing
+
+MODEL = Model(dim=16, layers=2, context=8).build(12, seed=1).eval()
+CODEC = Char().learn(["abcdefghijkl"])
+HOW = [
+    {"temperature": 0.0},
+    {"temperature": 2.0, "top_p": 0.9},
+    {"temperature": 1.5, "repetition_penalty": 1.6, "frequency_penalty": 0.3},
+]
+
+
+def written(prompts, new, model=MODEL, **fields):
+    """The ids of each text."""
+    writing = Writing(
+        model=model, codec=CODEC, prompts=prompts, max_new_tokens=new, sampling=Sampling(**{"seed": 3} | fields)
+    )
+    for _ in writing:
+        pass
+    return [sheet.ids for sheet in writing.sheets]
+
+
+@given(prompts=st.lists(st.text("abcdefghijkl", max_size=14), min_size=1, max_size=4), how=st.sampled_from(HOW))
+@settings(max_examples=6)
+def test_a_row_is_what_it_is_alone_whatever_its_length_and_beyond_the_context(prompts, how):
+    alone = [written([prompt], 12, **{"seed": 3 + row} | how)[0] for row, prompt in enumerate(prompts)]
+    assert written(prompts, 12, **how) == alone
+
+
+def test_every_prompt_is_read_to_its_end_before_anything_is_drawn_for_it():
+    ids = [[1], [2, 3, 4, 5]]
+    found = together(MODEL, ids, Sampling(), new=4)
+    first = [next(found) for _ in range(4)]
+    assert [step.drawn for step in first] == [(0,), (0,), (0,), (0, 1)]
+    assert [int(step.ids[1]) for step in first[:3]] == [3, 4, 5]
+
+
+def test_log_probabilities_are_the_models_own_whatever_the_knobs():
+    writing = Writing(
+        model=MODEL,
+        codec=CODEC,
+        prompts=["abc", "f"],
+        max_new_tokens=4,
+        sampling=Sampling(temperature=3.0, top_k=5, bias=((2, 3.0),)),
+    )
+    pieces = list(writing)
+    for row, sheet in enumerate(writing.sheets):
+        assert sheet.text == "".join(piece for at, piece in pieces if at == row) == CODEC.decode(sheet.ids)
+        ids = CODEC.encode(sheet.prompt).tolist()
+        for one, found in zip(sheet.ids, sheet.log_probs, strict=True):
+            with torch.no_grad():
+                want = MODEL.next_scores(torch.tensor([ids])).log_softmax(-1)[0, one]
+            assert found == pytest.approx(float(want), abs=1e-4)
+            ids.append(one)
+        assert sheet.log_prob == pytest.approx(sum(sheet.log_probs)) and sheet.mean_log_prob == sheet.log_prob / 4
+
+
+def test_the_likeliest_come_first_by_their_mean():
+    writing = Writing(
+        model=MODEL, codec=CODEC, prompts=["ab"] * 6, max_new_tokens=5, sampling=Sampling(temperature=2.0)
+    )
+    list(writing)
+    order = [sheet.mean_log_prob for sheet in ranked(writing.sheets)]
+    assert order == sorted(order, reverse=True) and len({tuple(sheet.ids) for sheet in writing.sheets}) > 1
+
+
+def test_a_text_that_stopped_gets_no_more_and_the_others_go_on():
+    usual = written(["a", "bb"], 10, temperature=0.0)
+    stop = CODEC.decode(usual[0][3:5])
+    writing = Writing(
+        model=MODEL,
+        codec=CODEC,
+        prompts=["a", "bb"],
+        max_new_tokens=10,
+        sampling=Sampling(temperature=0.0),
+        stops=(stop, "zzz"),
+    )
+    list(writing)
+    for sheet, ids in zip(writing.sheets, usual, strict=True):
+        whole = CODEC.decode(ids)
+        assert sheet.text == whole.partition(stop)[0] and sheet.stopped == (stop in whole)
+        assert sheet.ids == ids[: len(sheet.ids)]
+    assert writing.sheets[0].stopped
+
+
+def test_half_a_character_at_the_end_is_told_as_such():
+    codec = Byte().learn([])
+    model = Model(dim=8, layers=1, context=8).build(256).eval()
+    sampling = Sampling(temperature=0.0, bias=((0xC3, 1e6),))
+    writing = Writing(model=model, codec=codec, prompts=["x"], max_new_tokens=1, sampling=sampling)
+    assert list(writing) == [(0, "\ufffd")]
+    assert list(fill([], together(model, [[1]], sampling, new=1))) == []
+
+
+# On the command line.
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A run."""
+    place = tmp_path_factory.mktemp("sample")
+    corpus = ["--corpus", "file", "--corpus.path", str(text(place / "text.txt"))]
+    assert command(["train", "shakespeare_char", *corpus, "--run", str(place / "run"), *tiny(position="none")]) == 0
+    return place / "run"
+
+
+def sampled(folder, capsys, *words):
+    """What a command prints, and what it says on the side."""
+    capsys.readouterr()
+    assert (
+        command(["sample", str(folder), *([] if "--max-new-tokens" in words else ["--max-new-tokens", "12"]), *words])
+        == 0
+    )
+    return capsys.readouterr()
+
+
+def test_the_standard_output_holds_the_texts_alone(folder, capsys, tmp_path):
+    (tmp_path / "prompts.txt").write_text("ab\n\ncde\n", encoding="utf-8")
+    words = ["--prompts", str(tmp_path / "prompts.txt"), "--seed", "5", "--json", str(tmp_path / "x.json")]
+    out, err = sampled(folder, capsys, *words)
+    loaded = nanotx.load(folder)
+    texts = [loaded.generate(one, max_new_tokens=12, seed=5 + row) for row, one in enumerate(["ab", "", "cde"])]
+    assert out == "\n".join(texts) + "\n"
+    assert [line.partition(":")[0] for line in err.splitlines()] == [f"{n} of 3, seed {4 + n}" for n in (1, 2, 3)]
+    told = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))
+    assert [one["prompt"] + one["text"] for one in told["texts"]] == texts
+    assert [one["seed"] for one in told["texts"]] == [5, 6, 7] and told["sampling"]["temperature"] == 0.8
+    for one in told["texts"]:
+        assert len(one["ids"]) == len(one["log_probs"]) == 12
+        assert one["log_prob"] == pytest.approx(math.fsum(one["log_probs"]))
+
+
+def test_n_samples_of_each_prompt_are_ranked_and_told_with_their_tokens(folder, capsys, tmp_path):
+    words = ["--prompt", "ab", "--n-best", "3", "--log-probs", "--temperature", "2", "--json", str(tmp_path / "x.json")]
+    out, err = sampled(folder, capsys, *words)
+    told = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))["texts"]
+    order = [one["mean_log_prob"] for one in told]
+    assert order == sorted(order, reverse=True) and {one["seed"] for one in told} == {0, 1, 2}
+    assert out == "".join(one["prompt"] + one["text"] + "\n" for one in told)
+    assert err.count("log-prob") == 3 and f"{told[0]['log_probs'][0]:.4f}" in err
+
+
+def test_knobs_reach_the_text(folder, capsys):
+    loaded = nanotx.load(folder)
+    plain = sampled(folder, capsys, "--prompt", "ab")[0]
+    for words, fields in [
+        (["--ban", "a", "--ban", " "], {"banned": ("a", " ")}),
+        (["--bias", "e=50"], {"bias": {"e": 50.0}}),
+        (["--min-p", "0.9"], {"min_p": 0.9}),
+        (["--typical", "0.1"], {"typical": 0.1}),
+        (
+            ["--repetition-penalty", "9", "--presence-penalty", "5"],
+            {"repetition_penalty": 9.0, "presence_penalty": 5.0},
+        ),
+        (["--frequency-penalty", "9"], {"frequency_penalty": 9.0}),
+        (["--top-k", "1"], {"top_k": 1}),
+    ]:
+        out = sampled(folder, capsys, "--prompt", "ab", *words)[0]
+        assert out == loaded.generate("ab", max_new_tokens=12, **fields) + "\n"
+        assert out != plain, words
+    stops = [plain[5:7], plain[8]]
+    out = sampled(folder, capsys, "--prompt", "ab", "--stop", stops[0], "--stop", stops[1])[0]
+    assert out == loaded.generate("ab", max_new_tokens=12, stop=stops) + "\n" and len(out) < len(plain)
+
+
+def test_a_draft_changes_no_greedy_text_and_is_told(folder, capsys, tmp_path):
+    plain = sampled(folder, capsys, "--temperature", "0", "--n-best", "2")[0]
+    words = ["--temperature", "0", "--n-best", "2", "--draft", str(folder), "--draft-tokens", "3"]
+    out, err = sampled(folder, capsys, *words, "--json", str(tmp_path / "x.json"))
+    assert out == plain and "guesses accepted" in err
+    draft = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))["draft"]
+    assert 0 < draft["accepted"] == draft["drafted"]  # it is its own twin
+
+
+def test_half_of_a_number_is_enough_to_write_with(folder, capsys):
+    words = ["--prompt", "ab", "--max-new-tokens", "20", "--threads", "1"]
+    texts = [sampled(folder, capsys, *words, "--dtype", dtype)[0] for dtype in ("bfloat16", "float16")]
+    assert all(text.startswith("ab") and len(text) == 23 for text in texts)
+
+
+def test_a_past_that_rolls_goes_on_beyond_the_context(folder, capsys):
+    assert len(sampled(folder, capsys, "--prompt", "ab", "--beyond", "roll", "--max-new-tokens", "40")[0]) == 43
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "match"),
+    [
+        (["--max-new-tokens", "-1"], ConfigError, "--max-new-tokens: expected a number of at least 0, got -1"),
+        (["--n-best", "0"], ConfigError, "--n-best: expected a number of at least 1, got 0"),
+        (["--draft-tokens", "0"], ConfigError, "--draft-tokens: expected a number of at least 1, got 0"),
+        (["--min-p", "1"], ConfigError, "min_p: expected a share from 0 up to but not including 1, got 1.0"),
+        (["--prompt", "a", "--prompts", "b"], ConfigError, "--prompts: expected --prompt or --prompts, got both"),
+        (["--prompts", "nowhere"], DataError, "--prompts nowhere: cannot be read"),
+        (["--ban", "abc"], ConfigError, "--ban: expected the text of one token, got 'abc', which is 3: 'a', 'b', 'c'"),
+        (["--bias", "a"], ConfigError, "--bias a: expected TOKEN=NUMBER such as e=-2.5"),
+        (["--bias", "a=x"], ConfigError, "--bias a=x: expected TOKEN=NUMBER"),
+        (["--bias", "a=nan"], ConfigError, "bias: expected a finite number for id 2, got nan"),
+        (["--stop"], ConfigError, "--stop: expected a text behind it, got nothing"),
+        (["--stop", ""], ConfigError, "stop: expected a text to end before, got an empty one"),
+        (["--json", "text.txt/x", "--max-new-tokens", "1"], RunError, "--json text.txt/x: cannot be written"),
+    ],
+)
+def test_what_cannot_be_is_told(folder, words, kind, match, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    with pytest.raises(kind, match=match):
+        command(["sample", str(folder), *words])
+
+
+def test_a_draft_with_another_tokenizer_is_refused_with_both_named(folder, tmp_path):
+    other = tmp_path / "other"
+    corpus = ["--corpus", "file", "--corpus.path", str(folder.parent / "text.txt"), "--tokenizer", "byte"]
+    assert command(["train", "shakespeare_char", *corpus, "--run", str(other), *tiny(train_steps=2)]) == 0
+    with pytest.raises(ConfigError, match=r"draft: \S+other has byte of 256 ids \(.*, and \S+run has char of 7 ids"):
+        command(["sample", str(folder), "--draft", str(other)])
+    for words, match in [
+        (["--draft", str(folder), "--beyond", "roll"], "beyond: a past that rolls takes nothing back"),
+        (["--compile", "--beyond", "roll"], "compile: a past that rolls lies elsewhere each time"),
+        (["--compile", "--draft", str(folder)], "compile: one token at a time is compiled, and with a draft"),
+    ]:
+        with pytest.raises(ConfigError, match=match):
+            command(["sample", str(folder), *words])
