@@ -11,7 +11,7 @@ from runs import ROOT
 
 from nanotx import laws
 from nanotx.attention import Attention
-from nanotx.block import Block
+from nanotx.block import Block, TwoBranches
 from nanotx.cli import run as nanotx_command
 from nanotx.config import from_table, to_table
 from nanotx.errors import ConfigError
@@ -24,6 +24,8 @@ from nanotx.recipes.shakespeare_char import recipe as shakespeare_char
 from nanotx.sample import Sampling
 
 DIM = 24
+BRANCHED = [name for name in Block.names() if issubclass(Block.find(name), TwoBranches)]
+"""Those of an attention and a feed-forward; the others wrap one of these."""
 
 
 def stream(seed=0, batch=2, time=5):
@@ -69,7 +71,7 @@ def test_what_a_sandwich_adds_does_not_grow_with_its_branch():
     torch.testing.assert_close(layer(x), before, atol=1e-2, rtol=1e-2)
 
 
-@pytest.mark.parametrize("block", Block.names())
+@pytest.mark.parametrize("block", BRANCHED)
 @pytest.mark.parametrize("ffn", Ffn.names())
 @given(time=st.integers(1, 9), seed=st.integers(0, 2**16), data=st.data())
 def test_a_block_takes_any_ffn(block, ffn, time, seed, data):
@@ -79,14 +81,14 @@ def test_a_block_takes_any_ffn(block, ffn, time, seed, data):
     laws.time_prefix(layer, x, cut=cut)
 
 
-@pytest.mark.parametrize("block", Block.names())
+@pytest.mark.parametrize("block", BRANCHED)
 def test_a_blocks_norm_is_the_one_that_is_named(block):
     layer = built(block, norm=Norm.find("layer")())
     assert not any(isinstance(module, torch.nn.RMSNorm) for module in layer.modules())
     assert any(isinstance(module, torch.nn.LayerNorm) for module in layer.modules())
 
 
-@pytest.mark.parametrize("block", Block.names())
+@pytest.mark.parametrize("block", BRANCHED)
 def test_dropout_falls_on_what_each_branch_adds(block):
     """With the other branch silent, what training changes is what the one adds."""
     for silent in ("attention", "ffn"):
@@ -101,7 +103,7 @@ def test_dropout_falls_on_what_each_branch_adds(block):
         torch.testing.assert_close(kept[~dropped], torch.full_like(kept[~dropped], 2.0), atol=0.02, rtol=0.02)
 
 
-@pytest.mark.parametrize("block", Block.names())
+@pytest.mark.parametrize("block", BRANCHED)
 def test_a_share_that_is_none_is_refused(block):
     with pytest.raises(ConfigError, match="dropout: expected a share"):
         Block.find(block)(dropout=1.0)

@@ -232,7 +232,9 @@ def test_a_compiler_is_really_tried_and_one_without_headers_is_told(tmp_path):
         assert trial.fault == "", trial
     script = tmp_path / "compiler.sh"
     text = "x.cpp:1:10: fatal error: Python.h: No such file or directory"
-    script.write_text(f'#!/bin/sh\n[ "$1" = --version ] && exec echo "g++ 12"\necho "{text}" >&2\nexit 1\n')
+    script.write_text(
+        f'#!/bin/sh\n[ "$1" = --version ] && exec echo "g++ 12"\necho "{text}" >&2\nexit 1\n', encoding="utf-8"
+    )
     script.chmod(0o755)
     torch._dynamo.reset()
     with pytest.MonkeyPatch.context() as patch, torch._inductor.config.patch({"cpp.cxx": (None, str(script))}):

@@ -104,6 +104,7 @@ def test_patterns_plain_indices_and_types_are_free(line):
 
 SELF_EVIDENT = {
     "nanotx/norm/none.py": "does nothing",
+    "nanotx/embedding/tokens.py": "a table",
     "nanotx/schedules/constant.py": "the number one",
     "nanotx/tokenizers/char.py": "numbers the characters",
     "nanotx/tokenizers/saved.py": "reads a file of ours",

@@ -84,7 +84,7 @@ def pairwise_deviations(ids, sampling):
 def test_what_is_speculated_is_distributed_as_what_the_model_draws(knobs):
     sampling = Sampling(**{"temperature": 1.0, "seed": 1} | knobs)
     both = Speculation(Pairs(TARGET), Pairs(DRAFT), [0, 1], sampling, tokens=3)  # beyond the context many times
-    assert pairwise_deviations([int(step.ids) for step in islice(both, 1200)], sampling) < 5
+    assert pairwise_deviations([int(step.ids) for step in islice(both, 800)], sampling) < 5
     assert 0.1 < both.accepted / both.drafted < 0.9
 
 
@@ -96,7 +96,7 @@ def test_whole_texts_are_too_where_chances_hang_on_all_that_was_said():
     )
     chances = exact(sampling, prompt)
     assert sum(chances.values()) == pytest.approx(1, abs=1e-5)
-    for seed in range(300):
+    for seed in range(200):
         both = Speculation(Pairs(TARGET), Pairs(DRAFT), prompt, replace(sampling, seed=seed), tokens=2)
         counts[tuple(int(step.ids) for step in islice(both, LENGTH))] += 1
     assert deviations(counts, chances) < 5 < deviations(counts, exact(Sampling(temperature=1.0), prompt))
@@ -123,7 +123,7 @@ MODEL, OTHER = small(1), small(2, layers=1, context=5)
 
 
 @given(prompt=st.lists(st.integers(0, 8), min_size=1, max_size=12), tokens=st.integers(1, 6), knob=st.booleans())
-@settings(max_examples=5)
+@settings(max_examples=3)
 def test_greedy_texts_are_the_models_own_also_beyond_the_context(prompt, tokens, knob):
     sampling = Sampling(temperature=0.0, presence_penalty=1.5 * knob)
     alone = [int(one) for one in islice(generate(MODEL, torch.tensor([prompt]), sampling), 16)]

@@ -25,17 +25,17 @@ recipe = Recipe(
     corpus=TinyShakespeare(),
     tokenizer=Char(),
     model=Model(
-        dim=256,
+        dim=192,
         layers=4,
         context=128,
-        embedding=Ngrams(longest=4, dropout=0.2),
+        embedding=Ngrams(longest=3, dropout=0.1),
         position=Rope(),
         norm=Rms(),
-        block=Shift(block=PreNorm(attention=Fused(heads=2, qk_norm=True), ffn=Relu2(), norm=Rms(), dropout=0.05)),
+        block=Shift(block=PreNorm(attention=Fused(heads=3, qk_norm=True), ffn=Relu2(), norm=Rms(), dropout=0.05)),
     ),
-    optimizer=Muon(lr=0.02, iterations=4, adamw_lr=4e-3),
+    optimizer=Muon(lr=0.02, iterations=4, adamw_lr=3e-3),
     schedule=Trapezoid(warmup=30, cooldown=0.7),
-    train=Train(steps=500, batch=16, eval_every=125, sample_every=250, checkpoint_every=250),
+    train=Train(steps=600, batch=16, eval_every=150, sample_every=300, checkpoint_every=300),
 )
 
 if __name__ == "__main__":

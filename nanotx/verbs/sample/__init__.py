@@ -52,7 +52,9 @@ class Flags:
     device: Literal["auto", "cpu", "cuda", "mps"] = "cpu"  # where it writes
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"  # of weights and past; half of it is half to read
     threads: int = 0  # processor threads; 0 for as many as there are cores
-    compile: bool = False  # through torch.compile: half a minute the first time, and then up to twice as fast
+    compile: bool = (
+        False  # through torch.compile: half a minute the first time, then faster, the more so the smaller the model
+    )
     json: str = ""  # write texts, tokens and figures into this file
     step: int | None = None  # of which checkpoint; without it the newest
     load: tuple[str, ...] = ()  # Python files of your own, with parts in them
