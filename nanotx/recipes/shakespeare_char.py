@@ -3,7 +3,7 @@
 python -m nanotx.recipes.shakespeare_char
 python -m nanotx.recipes.shakespeare_char recipes/macbook.toml --train.steps 500
 
-Reached: not yet measured.
+Reached: @@DEFAULT@@
 """
 
 from nanotx.attention.fused import Fused
