@@ -53,8 +53,7 @@ class Sizes:
         """A GPT-2 of these sizes, without biases."""
         norm = Layer(bias=False)
         block = PreNorm(attention=Sdpa(heads=self.heads), ffn=Mlp(), norm=norm)
-        where = {"context": self.context, "position": Learned()}
-        return Model(dim=self.dim, layers=self.layers, block=block, norm=norm, **where)
+        return Model(dim=self.dim, layers=self.layers, context=self.context, block=block, norm=norm, position=Learned())
 
 
 class Writers:
@@ -149,6 +148,6 @@ def learned(model: Transformer, windows: Windows, steps: int, device: torch.devi
         x, y = (one.to(device) for one in windows.batch(step, 8))
         loss = F.cross_entropy(rearrange(model(x), "b t v -> (b t) v"), rearrange(y, "b t -> (b t)"))
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
     return model.eval()
