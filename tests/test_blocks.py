@@ -20,8 +20,10 @@ from nanotx.layers import merge
 from nanotx.model import Model
 from nanotx.norm import Norm
 from nanotx.recipe import Recipe
+from nanotx.recipes.shakespeare_bpe import recipe as shakespeare_bpe
 from nanotx.recipes.shakespeare_char import recipe as shakespeare_char
 from nanotx.sample import Sampling
+from nanotx.tokenizers.char import Char
 
 DIM = 24
 BRANCHED = [name for name in Block.names() if issubclass(Block.find(name), TwoBranches)]
@@ -148,9 +150,10 @@ def small(window):
     return Model(dim=DIM, layers=3, context=20, blocks=(near, far))
 
 
-def test_alternating_is_the_main_recipe_but_for_its_blocks_whatever_it_is_laid_over(capsys):
+def test_alternating_is_the_recipe_of_pieces_but_for_blocks_and_tokens_whatever_it_is_laid_over(capsys):
     recipe = alternating(capsys)
-    assert recipe == replace(shakespeare_char, model=replace(shakespeare_char.model, block=None, blocks=NEAR_AND_FAR))
+    model = replace(shakespeare_bpe.model, block=None, blocks=NEAR_AND_FAR)
+    assert recipe == replace(shakespeare_bpe, tokenizer=Char(), model=model)
     parts = [block.attention.part for block in recipe.model.pattern()]
     assert parts == ["sliding", "fused", "sliding", "fused"]
     table = tomllib.loads((ROOT / "recipes" / "alternating.toml").read_text(encoding="utf-8"))
