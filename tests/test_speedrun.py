@@ -8,7 +8,7 @@ from runs import finish, start, text, tiny
 from nanotx.cli import run as nanotx_command
 from nanotx.errors import ConfigError, DataError
 from nanotx.race import Race, best, read_runs
-from nanotx.verbs.speedrun import split, verdict
+from nanotx.verbs.speedrun import first_seed, split, verdict
 
 MACHINE = {"cpu": "abacus", "cores": 2, "gpu": ""}
 FIGURES = {
@@ -93,11 +93,19 @@ def test_a_race_from_the_command_line(tmp_path):
     assert "The target 0.5 was not reached in" in out
 
 
+def test_the_first_of_several_seeds_is_the_one_that_is_named():
+    assert first_seed(["flash", "--seed", "7", "--train.steps", "3"]) == (7, ["flash", "--train.steps", "3"])
+    assert first_seed(["flash", "--seed=7", "--train.steps", "3"]) == (7, ["flash", "--train.steps", "3"])
+    assert first_seed(["flash"]) == (1337, ["flash"])
+
+
 @pytest.mark.parametrize(
     ("words", "match"),
     [
         (["--target", "0"], r"--target: expected a loss above 0 such as 1\.4697, got 0\.0"),
         (["--target", "nan"], "--target: expected a loss above 0"),
+        (["--seeds", "2", "--seed", "x"], "--seed: expected a whole number of at least 0, got 'x'"),
+        (["--seeds", "2", "--seed"], "--seed: expected a whole number of at least 0, got ''"),
         (["--seeds", "0"], "--seeds: expected a number of at least 1, got 0"),
         (["no_such_recipe"], "no such recipe"),
     ],

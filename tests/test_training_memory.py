@@ -77,6 +77,14 @@ def test_neither_chunks_nor_micro_batches_change_a_step_but_for_rounding():
             torch.testing.assert_close(weight, other_weights[name], atol=2e-3, rtol=1e-2)
 
 
+def test_tables_of_n_grams_learn_by_the_rows_that_a_step_has_met():
+    made = trainer()
+    made.advance()
+    states = {name: made.optimizer.state[one] for name, one in made.model.embedding.named_parameters()}
+    assert "exp_avg" in states["weight"]
+    assert states["grams.0"].keys() == {"exp_avg_sq", "step"}
+
+
 @pytest.mark.parametrize(("rows", "want"), [(1000, 4), (2.5, 2), (1.0, 1)])
 def test_the_largest_micro_batch_is_the_one_that_fits(monkeypatch, rows, want):
     made = trainer()

@@ -5,7 +5,8 @@ polynomial in matrix products alone (Newton-Schulz), so that directions which th
 fast as those it often takes. Matrices of equal shape take their products together.
 
 Which parameters: matrices, and stacks of matrices, but for those whose name says that they look up or give out tokens
-(`embedding`, `head`); these and all vectors go by AdamW with its own rate.
+(`embedding`, `head`); these and all vectors go by AdamW with its own rate. Where a
+gradient holds some rows of a table alone, these rows are stepped, without momentum, and the others wait.
 
 Sources: Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/, whose coefficients and scale these are; with
 the decoupled weight decay of Liu et al. 2025, https://arxiv.org/abs/2502.16982, section 2.2

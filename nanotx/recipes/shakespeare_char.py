@@ -1,4 +1,4 @@
-"""A character-level transformer on Tiny Shakespeare: about the best that a few minutes of a laptop's CPU buy.
+"""A character-level transformer on Tiny Shakespeare, sized for some minutes of a laptop's CPU.
 
 python -m nanotx.recipes.shakespeare_char
 python -m nanotx.recipes.shakespeare_char recipes/macbook.toml --train.steps 500

@@ -101,8 +101,7 @@ def finish(race: Race, folder: RunFolder, flags: Flags, display: Display) -> Non
 
 def several(flags: Flags, words: list[str]) -> int:
     """Run as many seeds as asked for, one after another, and say what they come to together."""
-    seed = int(given(words).get("seed", [["1337"]])[0][0])
-    words = [word for word, before in zip(words, ["", *words], strict=False) if "--seed" not in (word, before)]
+    seed, words = first_seed(words)
     outcomes: list[Row] = []
     here = Path(nanotx.__file__).resolve().parents[1]  # a checkout need not be installed
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(here), *sys.path])}
@@ -117,6 +116,22 @@ def several(flags: Flags, words: list[str]) -> int:
         outcomes.append(json.loads((Path(folder) / "speedrun.json").read_text(encoding="utf-8")))
     Display().say(verdict(outcomes, flags.target))
     return 0
+
+
+def first_seed(words: list[str]) -> tuple[int, list[str]]:
+    """The seed that is asked for, or else that of recipes, and the words without it.
+
+    Raises:
+        ConfigError: it is no whole number.
+    """
+    said = given(words).get("seed")
+    if said is None:
+        return Recipe().seed, words
+    value = " ".join(said[0])
+    if not value.isdecimal():
+        raise ConfigError(f"--seed: expected a whole number of at least 0, got {value!r}.")
+    at = next(index for index, word in enumerate(words) if word.partition("=")[0] == "--seed")
+    return int(value), words[:at] + words[at + (1 if "=" in words[at] else 2) :]
 
 
 def verdict(outcomes: list[Row], target: float) -> str:
