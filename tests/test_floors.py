@@ -29,7 +29,7 @@ PLAN = """
      4  block write picture verified
      3  attention ffn sample checkpoint loss course spans named_tokens
      2  norm position tokenizers corpus schedules data embedding flags layers choosing past_kinds compiler rates race
-     1  config text_files device past dropout loss_chunks journal folder door signals layout
+     1  config figures text_files device past dropout loss_chunks journal folder door signals layout
      0  registry shapes shelf files penalty averaging scripts columns curve printable stops linear limits allocator
     -1  nanotx errors
 """

@@ -2,10 +2,8 @@
 
 import contextlib
 import dataclasses
-import json
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from rich import box
 from rich.cells import set_cell_size
@@ -15,8 +13,8 @@ from rich.text import Text
 
 from nanotx.compiler import attempt
 from nanotx.device import choose, cores
-from nanotx.errors import ConfigError, RunError
-from nanotx.files import publish
+from nanotx.errors import ConfigError
+from nanotx.figures import write_figures
 from nanotx.findings import choices, facts
 from nanotx.flags import parse
 from nanotx.limits import memory
@@ -64,7 +62,7 @@ def run(words: list[str]) -> int:
         room, tried = memory(), dataclasses.asdict(trial) if trial else None
         counted = {"cores": cores(), "memory": dataclasses.asdict(room) if room else None}
         figures = {"machine": found, **counted, **chosen, "measured": measured, "compile": tried, "choices": made}
-        write(flags.json, figures)
+        write_figures(flags.json, figures)
     return 0
 
 
@@ -96,15 +94,3 @@ def show(console: Console, title: str, header: Sequence[str], rows: Rows) -> Non
     widths = [max(len(row[index]) for row in cells) for index in range(len(header))]
     lines = ["  ".join(map(set_cell_size, row, widths)).rstrip() for row in cells]
     console.print(Text("\n".join([title, *lines, ""])), soft_wrap=True)
-
-
-def write(path: str, what: dict[str, Any]) -> None:
-    """Strict JSON.
-
-    Raises:
-        RunError: it cannot be written there.
-    """
-    try:
-        publish(Path(path), json.dumps(what, indent=1, allow_nan=False) + "\n")
-    except OSError as error:
-        raise RunError(f"--json {path}: cannot be written: {error.strerror}.") from None

@@ -2,11 +2,10 @@
 
 import dataclasses
 import hashlib
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import tyro
 from rich.console import Console
@@ -17,8 +16,8 @@ from nanotx.config import at_least, to_table
 from nanotx.corpus.file import File
 from nanotx.curve import losses, spans
 from nanotx.device import choose
-from nanotx.errors import DataError, RunError
-from nanotx.files import publish
+from nanotx.errors import DataError
+from nanotx.figures import write_figures
 from nanotx.flags import parse
 from nanotx.folder import RunFolder
 from nanotx.loaded import Loaded, load
@@ -89,7 +88,7 @@ def run(words: list[str]) -> int:
     if flags.json:
         head = {"run": flags.folder, "step": loaded.step, "text": name, "floor_bits_per_byte": floor}
         head |= {"context": context, "trained_context": learned, "position": table}
-        write(flags.json, head | plain(scored, floors, context, learned))
+        write_figures(flags.json, head | plain(scored, floors, context, learned))
     return 0
 
 
@@ -141,15 +140,3 @@ def validation(loaded: Loaded, folder: RunFolder) -> str:
             f"{found[:12]}...; bring the old text back, or name a text by --text FILE."
         )
     return text
-
-
-def write(path: str, what: dict[str, Any]) -> None:
-    """Strict JSON.
-
-    Raises:
-        RunError: it cannot be written there.
-    """
-    try:
-        publish(Path(path), json.dumps(what, indent=1, allow_nan=False) + "\n")
-    except OSError as error:
-        raise RunError(f"--json {path}: cannot be written: {error.strerror}.") from None

@@ -1,10 +1,8 @@
 """What is said when texts were written: each with how likely it was, and all of it as JSON."""
 
 import dataclasses
-import json
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -12,8 +10,7 @@ from rich.text import Text
 
 from nanotx import columns
 from nanotx.display import printable
-from nanotx.errors import RunError
-from nanotx.files import publish
+from nanotx.figures import write_figures
 from nanotx.sheets import Sheet, ranked
 from nanotx.writing import Writing
 
@@ -88,8 +85,4 @@ def write(path: str, head: Mapping[str, Any], writing: Writing, sheets: Sequence
         }
         for sheet in sheets
     ]
-    what = {**head, "sampling": dataclasses.asdict(writing.sampling), "texts": texts}
-    try:
-        publish(Path(path), json.dumps(what, indent=1, allow_nan=False) + "\n")
-    except OSError as error:
-        raise RunError(f"--json {path}: cannot be written: {error.strerror}.") from None
+    write_figures(path, {**head, "sampling": dataclasses.asdict(writing.sampling), "texts": texts})
