@@ -38,7 +38,7 @@ def check_agreement(saved: Recipe, wished: Recipe) -> None:
     if differences:
         raise ConfigError(
             f"--resume: the run was begun otherwise: {'; '.join(differences)}. "
-            "Leave these out to go on with it, or begin a new run with another --run."
+            "Leave these out to go on with it, begin a new run with another --run, or go on otherwise by --changed."
         )
 
 

@@ -7,13 +7,15 @@ digests written last, then renamed. Tensors are safetensors, all else is text; n
 import hashlib
 import json
 import os
-import shutil
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from nanotx import disk
 from nanotx.errors import RunError
 
 MANIFEST = "MANIFEST.json"
@@ -24,58 +26,62 @@ def publish(folder: Path, files: dict[str, Content]) -> None:
     """Write a folder of texts and tensors so that it appears complete or not at all.
 
     Raises:
-        RunError: the disk refused; nothing is left under the folder's name.
+        RunError: the disk refused; nothing new is left under the folder's name.
     """
     draft = folder.with_name(f".{folder.name}.{os.getpid()}")
+    old = draft.with_suffix(".old")
     try:
-        shutil.rmtree(draft, ignore_errors=True)
-        draft.mkdir(parents=True)
+        disk.remove(draft)
+        disk.make(draft)
         for name, content in files.items():
-            if isinstance(content, str):
-                (draft / name).write_text(content, encoding="utf-8", newline="\n")
-            else:
-                save_file({key: tensor.contiguous() for key, tensor in content.items()}, draft / name, {"format": "pt"})
-            sync(draft / name)
+            disk.write(draft / name, content.encode("utf-8") if isinstance(content, str) else in_tensors(content))
+            disk.sync(draft / name)
         manifest = {name: {"bytes": (draft / name).stat().st_size, "sha256": digest(draft / name)} for name in files}
-        (draft / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-        sync(draft / MANIFEST)
-        sync(draft)
-        if folder.exists():
-            shutil.rmtree(folder)
-        draft.rename(folder)
-        sync(folder.parent)
+        disk.write(draft / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode("utf-8"))
+        disk.sync(draft / MANIFEST)
+        disk.sync(draft)
+        if folder.exists():  # one that did not verify, and was passed over
+            disk.rename(folder, old)
+        disk.rename(draft, folder)
+        disk.sync(folder.parent)
+        disk.remove(old)
     except (OSError, SafetensorError) as error:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise RunError(f"{folder}: the checkpoint cannot be written: {error}; earlier ones are untouched.") from None
+        with suppress(OSError):
+            disk.remove(draft)
+        raise RunError(
+            f"{folder}: the checkpoint cannot be written: {error}; earlier ones are untouched. "
+            "Make room, or mend the folder, and go on by --resume."
+        ) from None
+
+
+def in_tensors(content: dict[str, Tensor]) -> disk.Content:
+    """What writes tensors as safetensors."""
+    return partial(save_file, {key: tensor.contiguous() for key, tensor in content.items()}, metadata={"format": "pt"})
 
 
 def steps(folder: Path) -> dict[int, Path]:
     """The published checkpoints of a run's folder by step, the newest first; no claim that they verify."""
     found = {path.name.removeprefix("step-"): path for path in folder.glob("step-*")}
-    return dict(sorted(((int(step), path) for step, path in found.items() if step.isdecimal()), reverse=True))
+    known = ((int(step), path) for step, path in found.items() if step.isdecimal() and step.isascii())
+    return dict(sorted(known, reverse=True))
 
 
-def prune(folder: Path, keep: int, best: int) -> None:
-    """Remove all but the `keep` newest checkpoints and the one of step `best`, and drafts of the dead."""
-    for step, path in list(steps(folder).items())[keep:]:
-        if step != best:
-            shutil.rmtree(path, ignore_errors=True)
-    for draft in folder.glob(".step-*"):
-        shutil.rmtree(draft, ignore_errors=True)
+def prune(folder: Path, keep: int, best: int, newest: int) -> None:
+    """Remove what is no longer needed: a disk that refuses only keeps more.
+
+    Args:
+        folder: where checkpoints are.
+        keep: how many stay, counted back from the newest.
+        best: the step of one that stays.
+        newest: the step just saved; what is of a later one did not verify, and stays to be looked at.
+    """
+    done = [path for step, path in steps(folder).items() if step <= newest]
+    for path in [one for one in done[keep:] if one.name != f"step-{best}"] + [*folder.glob(".step-*")]:
+        with suppress(OSError):
+            disk.remove(path)
 
 
 def digest(file: Path) -> str:
     """SHA-256 of a file."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def sync(path: Path) -> None:
-    """Flush a file, or a folder's list of names where the system knows how, to the disk."""
-    if path.is_dir() and os.name == "nt":  # Windows opens no folders
-        return
-    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

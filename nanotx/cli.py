@@ -15,6 +15,9 @@ nanotx: a transformer to watch, take apart, swap a part of, and train on the mac
   nanotx sample RUN [flags]               let a run write
   nanotx show RUN [flags]                 a run's course, on the terminal or as SVG
   nanotx eval RUN [flags]                 how well a run predicts a text, in bits per byte, by script too
+  nanotx verify RUN [flags]               whether a run's folder can be believed
+  nanotx replay RUN --step N [flags]      a step of a run taken again to the bit, and what it did
+  nanotx diff RUN RUN [flags]             the first step and tensor in which two runs differ by a bit
   nanotx tokenizer DEED [flags]           a tokenizer: train|encode|decode|show|compare|import|export
   nanotx speedrun [NAME] [flags]          how soon a recipe reaches a loss, beside the last record
   nanotx doctor [flags]                   what this machine is good at, what a run takes of it, and why

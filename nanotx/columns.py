@@ -9,10 +9,10 @@ from rich.table import Table
 from rich.text import Text
 
 Cells = Sequence[Sequence[str]]
-"""A header and rows, all of one length; the first column stands to the left, the others to the right."""
+"""A header and rows, all of one length; the first columns stand to the left, the others to the right."""
 
 
-def show(console: Console, title: str, cells: Cells, terminal: bool, loud: tuple[str, ...] = ()) -> None:
+def show(console: Console, title: str, cells: Cells, terminal: bool, loud: tuple[str, ...] = (), left: int = 1) -> None:
     """Print a table.
 
     Args:
@@ -21,29 +21,31 @@ def show(console: Console, title: str, cells: Cells, terminal: bool, loud: tuple
         cells: what it holds.
         terminal: whether it is drawn.
         loud: a cell that ends so is not to be missed.
+        left: how many columns stand to the left.
     """
     if terminal:
-        console.print(drawn(title, cells, loud))
+        console.print(drawn(title, cells, loud, left))
     else:
-        console.print(Text("\n".join([*([title] if title else []), *plain(cells), ""])), soft_wrap=True)
+        console.print(Text("\n".join([*([title] if title else []), *plain(cells, left), ""])), soft_wrap=True)
 
 
-def drawn(title: str, cells: Cells, loud: tuple[str, ...] = ()) -> Table:
+def drawn(title: str, cells: Cells, loud: tuple[str, ...] = (), left: int = 1) -> Table:
     """With lines."""
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1))
     for index, name in enumerate(cells[0]):
-        table.add_column(name, justify="right" if index else "left", overflow="fold", no_wrap=not index)
+        table.add_column(name, justify="left" if index < left else "right", overflow="fold", no_wrap=not index)
     for row in cells[1:]:
         table.add_row(*(Text(cell, "yellow" if loud and cell.endswith(loud) else "") for cell in row))
     return table
 
 
-def plain(cells: Cells) -> list[str]:
+def plain(cells: Cells, left: int = 1) -> list[str]:
     """In columns parted by two blanks."""
     widths = [max(cell_len(row[index]) for row in cells) for index in range(len(cells[0]))]
     lines = []
     for row in cells:
         pads = [" " * (width - cell_len(cell)) for width, cell in zip(widths, row, strict=True)]
-        figures = [pad + cell for pad, cell in zip(pads[1:], row[1:], strict=True)]
-        lines.append("  ".join([row[0] + pads[0], *figures]).rstrip())
+        words = [cell + pad for pad, cell in zip(pads[:left], row[:left], strict=True)]
+        figures = [pad + cell for pad, cell in zip(pads[left:], row[left:], strict=True)]
+        lines.append("  ".join([*words, *figures]).rstrip())
     return lines

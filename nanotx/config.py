@@ -4,6 +4,7 @@ import dataclasses
 import math
 import re
 import types
+from reprlib import repr as brief
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from nanotx.errors import ConfigError, UnknownPart, did_you_mean
@@ -13,6 +14,8 @@ Table = dict[str, Any]
 T = TypeVar("T")
 UNIONS = (Union, types.UnionType)
 """What `int | None` is, and `int | Literal["auto"]`, a number or a word; a field is no other union."""
+WHOLE = 2**63
+"""Whole numbers stay below it, as in TOML and in tensors."""
 
 
 # Ranges: what a config knows by itself, said in its __post_init__.
@@ -22,8 +25,17 @@ def at_least(config: object, low: int | float, *names: str) -> None:
     """Raise ConfigError unless each of the named fields is a number of at least `low` (or None)."""
     for name in names:
         value = getattr(config, name)
-        if value is not None and not (math.isfinite(value) and value >= low):
-            raise ConfigError(f"{name}: expected a number of at least {low:g}, got {value!r}.")
+        if value is not None and not low <= value < (WHOLE if isinstance(value, int) else math.inf):
+            more = " and below 2**63" * (value >= WHOLE)
+            raise ConfigError(f"{name}: expected a number of at least {low:g}{more}, got {brief(value)}.")
+
+
+def at_most(config: object, high: int | float, *names: str) -> None:
+    """Raise ConfigError where one of the named fields is a number beyond `high`, which is beyond any use."""
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and value > high:
+            raise ConfigError(f"{name}: expected a number of at most {high:,}, got {brief(value)}.")
 
 
 def share(config: object, *names: str) -> None:
@@ -92,8 +104,8 @@ def from_table(kind: Any, table: Any, where: str = "", default: Any = None) -> A
     if get_origin(kind) is Literal:
         if table not in get_args(kind):
             known = ", ".join(map(repr, get_args(kind)))
-            near = did_you_mean(str(table), map(str, get_args(kind)))
-            raise ConfigError(f"{where}: expected one of {known}, got {table!r}.{near}")
+            near = did_you_mean(brief(table).strip("'"), map(str, get_args(kind)))
+            raise ConfigError(f"{where}: expected one of {known}, got {brief(table)}.{near}")
         return table
     if get_origin(kind) is tuple:
         return _tuple(kind, table, where, default)
@@ -107,7 +119,7 @@ def from_table(kind: Any, table: Any, where: str = "", default: Any = None) -> A
 
 def _build(kind: Any, table: Any, where: str) -> Any:
     if not isinstance(table, dict):
-        raise ConfigError(f"{where}: expected a table, got {type(table).__name__} {table!r}.")
+        raise ConfigError(f"{where}: expected a table, got {type(table).__name__} {brief(table)}.")
     known = fields(kind)
     values = {}
     for key, item in table.items():
@@ -132,7 +144,7 @@ def part_of(slot: Any, table: Any, where: str) -> tuple[Any, Table]:
     if not isinstance(table, dict) or not isinstance(table.get("part"), str):
         raise ConfigError(
             f'{where}: expected the name of a part such as "{slot.names()[0]}", or a table with `part`, '
-            f"got {type(table).__name__} {table!r}."
+            f"got {type(table).__name__} {brief(table)}."
         )
     try:
         part = slot.find(table["part"])
@@ -144,24 +156,26 @@ def part_of(slot: Any, table: Any, where: str) -> tuple[Any, Table]:
 def _tuple(kind: Any, table: Any, where: str, default: Any) -> tuple[Any, ...]:
     kinds = get_args(kind)
     if not isinstance(table, (list, tuple)):
-        raise ConfigError(f"{where}: expected a list, got {type(table).__name__} {table!r}.")
+        raise ConfigError(f"{where}: expected a list, got {type(table).__name__} {brief(table)}.")
     if kinds[-1] is Ellipsis:
         kinds = (kinds[0],) * len(table)
     if len(kinds) != len(table):
-        raise ConfigError(f"{where}: expected {len(kinds)} values such as {default!r}, got {table!r}.")
+        raise ConfigError(f"{where}: expected {len(kinds)} values such as {default!r}, got {brief(table)}.")
     return tuple(
         from_table(one, item, f"{where}[{index}]") for index, (one, item) in enumerate(zip(kinds, table, strict=True))
     )
 
 
 def _scalar(kind: Any, item: Any, where: str, default: Any) -> Any:
-    if kind is float and type(item) is int:
+    if kind is float and type(item) is int and abs(item) < WHOLE:
         item = float(item)
     if type(item) is not kind:
         example = f" such as {default!r}" if type(default) is kind and default != "" else ""
-        raise ConfigError(f"{where}: expected {kind.__name__}{example}, got {type(item).__name__} {item!r}.")
+        raise ConfigError(f"{where}: expected {kind.__name__}{example}, got {type(item).__name__} {brief(item)}.")
     if kind is float and not math.isfinite(item):
         raise ConfigError(f"{where}: expected a finite number, got {item!r}.")
+    if kind is int and not -WHOLE <= item < WHOLE:
+        raise ConfigError(f"{where}: expected a whole number of at most 64 bits, got one of {item.bit_length()}.")
     return item
 
 

@@ -1,5 +1,7 @@
 """A run's course, as far as the rows of its journal have told it."""
 
+import math
+
 from nanotx.journal import Row
 
 
@@ -13,7 +15,7 @@ class Course:
         self.sample: Row = {}
         self.evals: list[Row] = []
         self.losses: list[float] = []
-        self.speed = 0.0
+        self.speed, self.warning = 0.0, ""
 
     def take(self, row: Row) -> None:
         """Take in what happened."""
@@ -23,17 +25,21 @@ class Course:
             self.floor = row.get("floor")
         elif event == "step":
             self.step = row
-            self.losses.append(row["loss"])
+            if row["loss"] is not None and math.isfinite(row["loss"]):
+                self.losses.append(row["loss"])
             speed = row["tokens_per_second"]
             self.speed = 0.95 * self.speed + 0.05 * speed if self.speed else speed
         elif event == "eval":
-            self.evals.append(row)
+            if row["val_loss"] is not None and row["train_loss"] is not None:
+                self.evals.append(row)
+        elif event == "warning":
+            self.warning = row["text"]
         elif event == "sample":
             self.sample = row
 
     def status(self) -> str:
         """The newest step in words: the mean loss of the last few, and how long it will take."""
-        last = self.losses[-20:]
+        last = self.losses[-20:] or [math.nan]
         left = (self.steps - self.step["step"]) * self.tokens / self.speed if self.speed else 0.0
         return f"loss {sum(last) / len(last):.3f}  {self.speed:,.0f} tokens/s  {clock(left)} left"
 

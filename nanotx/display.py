@@ -1,8 +1,10 @@
 """A run as one sees it: a live picture on a terminal, plain lines anywhere else; fed by the rows of its journal."""
 
+import sys
 import time
 import unicodedata
 from collections.abc import Callable
+from typing import IO, cast
 
 from rich.console import Console, RenderableType
 from rich.live import Live
@@ -11,6 +13,7 @@ from rich.text import Text
 
 from nanotx.course import Course, gap, rate
 from nanotx.journal import Row
+from nanotx.outlet import Outlet
 
 PAUSE = 5.0  # seconds between two plain lines of steps
 
@@ -21,7 +24,7 @@ class Display:
     def __init__(self, console: Console | None = None, aside: Callable[[Row], str] | None = None) -> None:
         """With `aside`, what it makes of a row is told as well, where it makes anything of it."""
         self.aside, self.said = aside, ""
-        self.console = console or Console(highlight=False)
+        self.console = console or Console(highlight=False, file=cast(IO[str], Outlet(sys.stdout)))
         self.course = Course()
         self.spoke = 0.0  # when the last plain line of a step was printed
         self.live: Live | None = None
@@ -45,7 +48,7 @@ class Display:
                 self.say(self.said)
 
     def __enter__(self) -> "Display":
-        if self.console.is_terminal:
+        if self.console.is_terminal and not self.console.is_dumb_terminal:
             self.live = Live(get_renderable=self.picture, console=self.console, refresh_per_second=4)
             self.live.start()
         return self
@@ -78,6 +81,8 @@ class Display:
             )
         elif event == "sample":
             self.say(f"--- step {row['step']} writes:\n{row['text'].strip()}\n---")
+        elif event == "warning":
+            self.say(row["text"])
 
 
 def printable(text: str) -> str:

@@ -35,17 +35,24 @@ def drop(x: Tensor, share: float) -> Tensor:
     if x.device.type != "cpu":
         return F.dropout(x, share)
     lost = min(max(round(share * LEVELS), 1), LEVELS - 1)
-    kept = (random_bytes(x) >= lost).to(x.dtype)
+    kept = (torch.ops.nanotx.random_bytes(x.detach()) >= lost).to(x.dtype)
     return x * (kept * (LEVELS / (LEVELS - lost)))
 
 
-@torch.library.custom_op("nanotx::random_bytes", mutates_args=(), tags=(torch.Tag.nondeterministic_seeded,))
+# Defined piece by piece: what `custom_op` makes imports torch's compiler when it first runs.
+OPERATION = "nanotx::random_bytes"
+torch.library.define(OPERATION, "(Tensor like) -> Tensor", tags=(torch.Tag.nondeterministic_seeded,))
+
+
 def random_bytes(like: Tensor) -> Tensor:
     """A random byte for each number of a tensor; one operation also where the code around it is compiled."""
     words = torch.empty(-(-like.numel() // 8), dtype=torch.int64, device=like.device).random_(-(2**63), None)
     return words.view(torch.uint8)[: like.numel()].reshape(like.shape)
 
 
-@random_bytes.register_fake
+torch.library.impl(OPERATION, "CPU", random_bytes)
+
+
+@torch.library.register_fake(OPERATION)
 def _(like: Tensor) -> Tensor:
     return torch.empty(like.shape, dtype=torch.uint8, device=like.device)

@@ -5,7 +5,7 @@ before the first token; the first token of each later window is predicted from t
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,16 +56,30 @@ class Score:
 
 
 @torch.inference_mode()
-def evaluate(model: Transformer, exam: Exam, machine: Machine, context: int | None = None) -> Score:
-    """Score the model on a text, dropout off, in windows of a context's length; None for the model's own."""
-    loss = sum(one.item() for one in cross_entropies(model, exam, machine, "sum", context)) / len(exam.ids)
+def evaluate(
+    model: Transformer,
+    exam: Exam,
+    machine: Machine,
+    context: int | None = None,
+    breath: Callable[[], None] = lambda: None,
+) -> Score:
+    """Score the model on a text, dropout off, in windows of a context's length; None for the model's own.
+
+    Between two batches of windows `breath` is called, which may raise to end it.
+    """
+    loss = sum(one.item() for one in cross_entropies(model, exam, machine, "sum", context, breath)) / len(exam.ids)
     rate = bits_per_byte(loss, len(exam.ids), exam.size) if exam.size else None
     return Score(loss=loss, bits_per_byte=rate)
 
 
 @torch.inference_mode()
 def cross_entropies(
-    model: Transformer, exam: Exam, machine: Machine, reduction: str, context: int | None = None
+    model: Transformer,
+    exam: Exam,
+    machine: Machine,
+    reduction: str,
+    context: int | None = None,
+    breath: Callable[[], None] = lambda: None,
 ) -> list[Tensor]:
     """The losses of a text's tokens, in nats and in their order, a few at a time.
 
@@ -75,19 +89,23 @@ def cross_entropies(
         machine: where it is.
         reduction: "sum" for one number for each few tokens, "none" for one for every token.
         context: how long a window is; None for as long as the model's own.
+        breath: called between two batches of windows; may raise to end it, and the model is as it was.
     """
     training, found, device = model.training, list[Tensor](), machine.device
     context = context or model.context
     many = 2**12 if device.type == "cpu" else 2**14  # tokens at once; on a CPU more no longer fit into its cache
     few = max(1, HELD // model.vocab_size)
     model.eval()
-    with machine.autocast():
-        for x, y in exam.batches(context, max(1, many // context)):
-            stream = rearrange(model.stream(x.to(device)), "b t d -> (b t) d")
-            targets = rearrange(y.to(device), "b t -> (b t)")
-            for rows, wanted in zip(stream.split(few), targets.split(few), strict=True):
-                found.append(F.cross_entropy(model.scores(rows).float(), wanted, reduction=reduction).double())
-    model.train(training)
+    try:
+        with machine.autocast():
+            for x, y in exam.batches(context, max(1, many // context)):
+                breath()
+                stream = rearrange(model.stream(x.to(device)), "b t d -> (b t) d")
+                targets = rearrange(y.to(device), "b t -> (b t)")
+                for rows, wanted in zip(stream.split(few), targets.split(few), strict=True):
+                    found.append(F.cross_entropy(model.scores(rows).float(), wanted, reduction=reduction).double())
+    finally:
+        model.train(training)
     return found
 
 

@@ -1,19 +1,24 @@
 """Files that no reader ever sees half of."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
+
+from nanotx import disk
 
 
 def publish(path: Path, content: str | bytes) -> None:
-    """Write a text, in UTF-8, or bytes under a draft's name beside the file, then rename it.
+    """Write a text, in UTF-8, or bytes under a draft's name beside the file, flush it, then rename it.
 
     Raises:
         OSError: the disk refused; the file is as it was, and no draft is left.
     """
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        draft.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
-        draft.replace(path)
+        disk.write(draft, content.encode("utf-8") if isinstance(content, str) else content)
+        disk.sync(draft)
+        disk.rename(draft, path)
     except OSError:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):
+            disk.remove(draft)
         raise

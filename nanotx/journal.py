@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,35 @@ from nanotx.files import publish
 
 Row = dict[str, Any]
 
+LOOKS = ("eval", "sample")
+Number = int | float | None
+FIELDS: dict[str, dict[str, Any]] = {
+    "start": {"steps": int, "tokens_per_step": int, "title": str, "floor": Number},
+    "step": {"loss": Number, "grad_norm": Number, "lr": Number, "tokens_per_second": int | float},
+    "eval": {"train_loss": Number, "val_loss": Number, "bits_per_byte": Number},
+    "sample": {"text": str},
+    "warning": {"text": str},
+    "end": {},
+}
+FIELDS["resume"] = FIELDS["start"]
+
 
 class Journal:
     """A file that rows are appended to; each is on its way to the disk when `write` returns."""
 
-    def __init__(self, path: Path, step: int) -> None:
-        """Open the file; rows of steps after `step`, and a last line that was torn, are cut away."""
-        kept = [json.dumps(row) + "\n" for row in read(path) if row.get("step", 0) <= step]
+    def __init__(self, path: Path, step: int, owed: bool = False) -> None:
+        """Open the file; what is said of steps after `step`, and a last line that was torn, are cut away.
+
+        Args:
+            path: where it lies.
+            step: the last one that stays.
+            owed: whether the looks at this step are to be taken again.
+        """
+        kept = [
+            json.dumps(row) + "\n"
+            for row in read(path)
+            if row["step"] <= step and not (owed and row["step"] == step and row["event"] in LOOKS)
+        ]
         publish(path, "".join(kept))
         self._stream = path.open("a", encoding="utf-8", newline="\n")
 
@@ -27,6 +50,10 @@ class Journal:
             row = row | dict.fromkeys(wild) | {"nonfinite": wild}
         self._stream.write(json.dumps(row, allow_nan=False) + "\n")
         self._stream.flush()
+
+    def sync(self) -> None:
+        """Return when all rows are on the disk."""
+        os.fsync(self._stream.fileno())
 
     def close(self) -> None:
         """Write nothing more."""
@@ -41,7 +68,16 @@ def read(path: Path) -> Iterator[Row]:
         for line in lines:
             try:
                 row = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 return
-            if line.endswith("\n") and isinstance(row, dict):
-                yield row
+            if not (line.endswith("\n") and sound(row)):
+                return
+            yield row
+
+
+def sound(row: Any) -> bool:
+    """Whether a row holds what its readers rely on, each of its kind; numbers that were not finite are null."""
+    if not isinstance(row, dict) or row.get("event") not in FIELDS:
+        return False
+    wanted = FIELDS[row["event"]] | {"step": int}
+    return all(isinstance(row.get(key), kind) and not isinstance(row[key], bool) for key, kind in wanted.items())

@@ -1,7 +1,6 @@
 """Layers of a recipe (its defaults, TOML files, flags): plain tables, merged, and built once, whole."""
 
 import dataclasses
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -53,16 +52,9 @@ def read_toml(path: Path) -> Table:
     Raises:
         ConfigError: the file is missing, is no text, or is no TOML; says which and where.
     """
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}.") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(
-            f"{path}: expected UTF-8, got byte 0x{error.object[error.start]:02x} at offset {error.start}."
-        ) from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: this is not TOML: {error}.") from None
+    from nanotx.toml_file import read  # many runs read none
+
+    return read(path)
 
 
 def read_config(kind: Any, path: Path) -> Any:

@@ -14,7 +14,7 @@ from nanotx.layers import read_config
 from nanotx.model import Transformer
 from nanotx.named_tokens import biases, token_ids
 from nanotx.recipe import Recipe
-from nanotx.resume import check_tokenizer, load_weights, read_state
+from nanotx.resume import check_size, check_tokenizer, load_weights, read_state
 from nanotx.sample import Sampling
 from nanotx.tokenizers import Codec
 from nanotx.tokenizers import load as load_tokenizer
@@ -149,7 +149,7 @@ def load(folder: str | Path, step: int | None = None) -> Loaded:
     run = RunFolder(Path(folder))
     if not run.recipe.is_file():
         raise RunError(f"{folder}: expected a run's folder, with a recipe.toml in it.")
-    found, passed = verified.newest(run.checkpoints)
+    found, passed = (None, []) if step is not None else verified.newest(run.checkpoints)
     if step is not None:
         found = checkpoint.steps(run.checkpoints).get(step)
         if found is None:
@@ -162,9 +162,11 @@ def load(folder: str | Path, step: int | None = None) -> Loaded:
     recipe: Recipe = read_config(Recipe, found / "recipe.toml")
     tokenizer = load_tokenizer(found / "tokenizer.json")
     check_tokenizer(found, read_state(found), tokenizer)
+    # What the run was judged by is the average of its weights, if it kept one.
+    weights = found / ("average.safetensors" if recipe.train.average else "model.safetensors")
+    check_size(weights, recipe.model.outline(tokenizer.vocab_size))  # before memory is taken
     model = recipe.model.build(tokenizer.vocab_size)
-    average = found / "average.safetensors"  # what the run was judged by, if it kept one
-    load_weights(model, verified.read_tensors(average if average.exists() else found / "model.safetensors"))
+    load_weights(model, verified.read_tensors(weights))
     return Loaded(
         model=model.eval(),
         tokenizer=tokenizer,

@@ -2,19 +2,21 @@
 
 import hashlib
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
 
 from nanotx.attention import Attention
 from nanotx.block import Block
 from nanotx.block.prenorm import PreNorm
-from nanotx.config import at_least, share
+from nanotx.config import at_least, at_most, share
 from nanotx.dropout import Dropout
 from nanotx.embedding import Embedding
 from nanotx.errors import ConfigError
@@ -27,6 +29,9 @@ from nanotx.position import Position
 from nanotx.registry import usual
 from nanotx.sample import Sampling, generate
 from nanotx.shapes import Logits, Stream, Tokens
+
+MANY = 2**26
+"""Numbers of a model that are held against the memory there is before any is taken."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +55,11 @@ class Model:
 
     def __post_init__(self) -> None:
         at_least(self, 1, "dim", "layers", "context")
+        at_most(self, 2**20, "dim")
+        at_most(self, 10_000, "layers")
+        at_most(self, 2**31, "context")
         at_least(self, 0, "softcap")
+        at_most(self, 1_000_000, "softcap")
         share(self, "dropout")
         if self.block is not None and self.blocks:
             raise ConfigError("blocks: expected either block or blocks, got both; leave one out.")
@@ -70,20 +79,54 @@ class Model:
         """Raise ConfigError where the parts do not fit one another, or do not train here; takes no memory."""
         for attention in self.attentions():
             attention.check_device(device)
-        with torch.device("meta"):
-            Transformer(self, vocab_size=1)
+        self.check_size(vocab_size=1)
+
+    def check_size(self, vocab_size: int) -> None:
+        """Raise ConfigError where the parts do not fit one another, or surely not into this machine's memory."""
+        kinds = min(self.layers, len(self.blocks) or 1)
+        outline = replace(self, layers=kinds).outline(vocab_size)  # that of thousands of layers would take seconds
+        whole, layers = (
+            sum(one.numel() for one in [*part.parameters(), *part.buffers()]) for part in (outline, outline.blocks)
+        )
+        if (numbers := whole + layers * (self.layers - kinds) // kinds) > MANY:
+            from nanotx.room import check_room  # fewer fit anywhere
+
+            sizes = f"dim={self.dim}, layers={self.layers}, context={self.context}, or {vocab_size:,} tokens"
+            check_room(f"model: {numbers:,} numbers", 4 * numbers, f"less than {sizes}, or smaller parts")
+
+    def outline(self, vocab_size: int) -> "Transformer":
+        """The module without any memory behind its weights.
+
+        Raises:
+            ConfigError: the parts do not fit one another; says which and what would.
+        """
+        with torch.device("meta"), Undrawn():
+            return Transformer(self, vocab_size)
 
     def build(self, vocab_size: int, seed: int = 0) -> "Transformer":
         """The module, its weights drawn from `seed`.
 
         Raises:
-            ConfigError: the parts do not fit one another; says which and what would.
+            ConfigError: the parts do not fit one another, or into memory; says which and what would.
         """
+        self.check_size(vocab_size)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = Transformer(self, vocab_size)
             draw_weights(model, seed)
         return model
+
+
+class Undrawn(TorchFunctionMode):
+    """Within, no initial weights are drawn: where there is no memory, torch imports its compiler to draw nothing."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", "") == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
 
 
 class Transformer(nn.Module):

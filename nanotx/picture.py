@@ -23,8 +23,8 @@ def picture(course: Course, said: str = "") -> RenderableType:
         parts += [row, Text(course.status()), Text(spark(course.losses), "cyan", no_wrap=True, overflow="crop")]
     if course.evals:
         parts.append(evaluations(course))
-    if said:
-        parts.append(Text(said, "yellow"))
+    for line in filter(None, (course.warning, said)):
+        parts.append(Text(line, "yellow"))
     if course.sample:
         text, title = Text(course.sample["text"].strip(), overflow="fold"), f"step {course.sample['step']} writes"
         parts.append(Panel(text, title=title, title_align="left", border_style="dim"))

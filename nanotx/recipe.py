@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from nanotx.config import at_least, divisors, share
+from nanotx.config import at_least, at_most, divisors, share
 from nanotx.corpus import Corpus
 from nanotx.errors import ConfigError
 from nanotx.model import Model
@@ -28,6 +28,9 @@ class Train:
     z_loss: float = 0.0  # weight of the squared log of the scores' partition function
     average: float = 0.0  # decay of the weights' running average, which is scored and sampled; 0 for none
     clip: float = 1.0  # the gradient's norm is cut to this; 0 for never
+    nonfinite: Literal["stop", "skip"] = (
+        "stop"  # what to do where a loss or gradient is no number: end, or go on without it
+    )
     eval_every: int = 250  # steps; 0 for only at the end
     sample_every: int = 500  # steps; 0 for only at the end
     sample_tokens: int = 300  # length of these samples
@@ -36,6 +39,7 @@ class Train:
     def __post_init__(self) -> None:
         at_least(self, 1, "steps", "batch", "accumulate", "sample_tokens")
         at_least(self, 0, "clip", "eval_every", "sample_every", "checkpoint_every", "loss_chunk", "z_loss")
+        at_most(self, 2**24, "batch", "sample_tokens")
         share(self, "average")
         if self.micro_batch:
             self._check_micro_batch()
@@ -74,3 +78,4 @@ class Recipe:
 
     def __post_init__(self) -> None:
         at_least(self, 0, "seed", "threads")
+        at_most(self, 1024, "threads")

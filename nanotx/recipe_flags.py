@@ -25,15 +25,26 @@ class Options:
 
     run: str = ""  # the folder of the results; without it runs/<recipe>-<n>
     resume: bool = False  # go on from the newest checkpoint
+    changed: bool = False  # go on although recipe, corpus or tokenizer is not what the run began with
+    detect_anomaly: bool = False  # where a number is not finite, name the operation that made it
     print_config: bool = False  # show the whole recipe as TOML, and do nothing
     load: tuple[str, ...] = ()  # Python files of your own, with parts in them
 
 
 def read_options(words: Sequence[str]) -> Options:
-    """The options alone, before the recipe is known."""
+    """The options alone, before the recipe is known.
+
+    Raises:
+        ConfigError: --run or --load names nothing.
+    """
     found = {name: [word for one in values for word in one] for name, values in given(words).items()}
+    for name, example in (("run", "a folder such as runs/mine"), ("load", "a Python file such as mine.py")):
+        if name in found and not all(found[name] or [""]):
+            raise ConfigError(f"--{name}: expected {example}, got nothing.")
     files, run = tuple(found.get("load", ())), "".join(found.get("run", ())[:1])
-    return Options(run=run, resume="resume" in found, print_config="print_config" in found, load=files)
+    spoken = {word.replace("-", "_") for word in words if word.startswith("--")}
+    said = {name: f"__{name}" in spoken for name in ("resume", "changed", "detect_anomaly", "print_config")}
+    return Options(run=run, load=files, **said)
 
 
 def read_recipe(recipe: Recipe, words: Sequence[str], prog: str) -> tuple[Recipe, set[str]]:

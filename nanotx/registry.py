@@ -13,9 +13,10 @@ from collections.abc import Callable
 from dataclasses import field
 from importlib.metadata import entry_points
 from pathlib import Path
+from traceback import walk_tb
 from typing import Any, ClassVar, TypeVar
 
-from nanotx.errors import ConfigError, UnknownPart, did_you_mean
+from nanotx.errors import ConfigError, NanotxError, UnknownPart, did_you_mean
 
 T = TypeVar("T", bound=type)
 
@@ -112,7 +113,7 @@ def load_file(path: str | Path) -> None:
     """Import a file of the user's own, once, so that the parts it registers can be found.
 
     Raises:
-        ConfigError: there is no such file, or it is not Python.
+        ConfigError: there is no such file, it is not Python, or it raises; says at which line.
     """
     file = Path(path).resolve()
     name = f"nanotx_loaded_{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"
@@ -129,4 +130,8 @@ def load_file(path: str | Path) -> None:
         del sys.modules[name]
         if isinstance(error, ImportError | SyntaxError):
             raise ConfigError(f"--load {path}: cannot be imported: {error}.") from error
+        if isinstance(error, Exception | SystemExit) and not isinstance(error, NanotxError):
+            lines = [line for frame, line in walk_tb(error.__traceback__) if frame.f_code.co_filename == str(file)]
+            where = f"line {lines[-1]} raises" if lines else "it raises"
+            raise ConfigError(f"--load {path}: {where} {type(error).__name__}: {error}; mend the file.") from error
         raise

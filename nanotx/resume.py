@@ -1,12 +1,14 @@
 """Going on: a trainer, or a model alone, takes over what a checkpoint kept."""
 
+import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nanotx import checkpoint, verified
 from nanotx.errors import DataError, RunError, TokenizerError
@@ -18,22 +20,38 @@ from nanotx.texts import Texts
 from nanotx.tokenizers import Codec, load
 from nanotx.trainer import Progress, Row, Trainer
 
+STATE = {"progress": dict, "optimizer": dict, "scaler": dict, "corpus_sha256": str, "tokenizer": dict}
+TOKENIZER = {"part": str, "sha256": str}
+PROGRESS = {
+    field.name: type(field.default_factory() if callable(field.default_factory) else field.default)
+    for field in fields(Progress)
+}
 
-def tokenizer_of(folder: RunFolder) -> Codec:
+
+def tokenizer_of(folder: RunFolder, changed: bool = False) -> Codec:
     """A run's tokenizer, which is that of its newest checkpoint, before any text is read with it.
 
     Raises:
-        TokenizerError: it cannot be read, or is another one.
+        TokenizerError: it cannot be read, or is another one, and nobody said that it may be `changed`.
     """
     codec = load(folder.tokenizer)
+    if changed:
+        return codec
     for path in list(checkpoint.steps(folder.checkpoints).values())[:1]:
         with suppress(RunError, KeyError):  # a checkpoint that cannot be read is passed over later, and said to be
             check_tokenizer(path, read_state(path), codec)
     return codec
 
 
-def go_on(trainer: Trainer, folder: RunFolder, texts: Texts, say: Callable[[str], None]) -> bool:
+def go_on(trainer: Trainer, folder: RunFolder, texts: Texts, say: Callable[[str], None], changed: bool = False) -> bool:
     """Take over the newest checkpoint of a run's folder that verifies; returns whether there is one.
+
+    Args:
+        trainer: what takes it over.
+        folder: of the run.
+        texts: what it goes on with.
+        say: what to do with a line for whoever looks on.
+        changed: whether another corpus or tokenizer will do.
 
     Raises:
         RunError: the checkpoint is not one of this run, or of a newer nanotx.
@@ -45,12 +63,12 @@ def go_on(trainer: Trainer, folder: RunFolder, texts: Texts, say: Callable[[str]
     if found is None:
         say(f"{folder.path}: there is no checkpoint to go on from, so it begins at step 0.")
         return False
-    restore(trainer, found, texts)
+    restore(trainer, found, texts, changed)
     say(f"{folder.path}: goes on from step {trainer.progress.step}.")
     return True
 
 
-def restore(trainer: Trainer, path: Path, texts: Texts) -> None:
+def restore(trainer: Trainer, path: Path, texts: Texts, changed: bool = False) -> None:
     """Take over a checkpoint that verified.
 
     Raises:
@@ -58,18 +76,37 @@ def restore(trainer: Trainer, path: Path, texts: Texts) -> None:
         DataError: the corpus is no longer the one that the run began with.
     """
     state = read_state(path)
-    check_tokenizer(path, state, texts.codec)
-    if state["corpus_sha256"] != texts.sha256:
-        raise DataError(
-            f"{path}: the run began with a corpus of SHA-256 {state['corpus_sha256'][:12]}..., and now it is "
-            f"{texts.sha256[:12]}...; bring the old text back, or begin a new run."
-        )
+    if not changed:
+        check_tokenizer(path, state, texts.codec)
+        check_corpus(path, state, texts)
+    check_size(path / "model.safetensors", trainer.model)
     averages = verified.read_tensors(path / "optimizer.safetensors")
     take_over(trainer, verified.read_tensors(path / "model.safetensors"), averages, state["optimizer"])
     if trainer.averaged:
         copy_in(trainer.averaged.averages, trainer.model, verified.read_tensors(path / "average.safetensors"))
-    trainer.scaler.load_state_dict(state["scaler"])
+    if trainer.scaler.is_enabled() and state["scaler"]:
+        trainer.scaler.load_state_dict(state["scaler"])
     trainer.progress = Progress(**state["progress"])
+
+
+def check_corpus(path: Path, state: dict[str, Any], texts: Texts) -> None:
+    """Raise DataError unless the corpus is the one that a checkpoint learned from."""
+    if state["corpus_sha256"] != texts.sha256:
+        said = f"{state['corpus_size']:,} characters and " if "corpus_size" in state else ""
+        raise DataError(
+            f"{path}: the run began with a corpus of {said}SHA-256 {state['corpus_sha256'][:12]}..., and now it is "
+            f"{texts.size:,} characters and {texts.sha256[:12]}...; bring the old text back, begin a new run, or go on "
+            "with this one by --changed."
+        )
+
+
+def check_size(file: Path, model: nn.Module) -> None:
+    """Raise RunError unless a file holds as many numbers as a model, which may be one without memory."""
+    found, wanted = verified.count(file), sum(one.numel() for one in model.parameters())
+    if found != wanted:
+        raise RunError(
+            f"{file}: {found:,} numbers, and the model of its recipe has {wanted:,}; they are not of one run."
+        )
 
 
 def read_state(path: Path) -> dict[str, Any]:
@@ -78,10 +115,34 @@ def read_state(path: Path) -> dict[str, Any]:
     Raises:
         RunError: it is of another nanotx.
     """
-    state = verified.read_json(path / "trainer.json")
+    file = path / "trainer.json"
+    state = verified.read_json(file)
     if state.get("format") != FORMAT:
-        raise RunError(f"{path}: format {state.get('format')!r}; this nanotx reads {FORMAT}.")
+        raise RunError(
+            f"{path}: format {state.get('format')!r}; this nanotx reads {FORMAT}. A newer one may read it: upgrade."
+        )
+    for name, kind in STATE.items():
+        if not isinstance(state.get(name), kind):
+            raise RunError(f"{file}: {name}: expected {kind.__name__}, got {state.get(name)!r:.60}.")
+    tables = [("progress", state["progress"], PROGRESS), ("tokenizer", state["tokenizer"], TOKENIZER)]
+    for name, table, kinds in [*tables, ("optimizer", state["optimizer"], dict.fromkeys(state["optimizer"], float))]:
+        for key, item in table.items():
+            if key not in kinds or not fits(item, kinds[key]):
+                raise RunError(f"{file}: {name}.{key}: {item!r:.60} is nothing that nanotx writes there.")
+    for name in TOKENIZER.keys() - state["tokenizer"].keys():
+        raise RunError(f"{file}: tokenizer.{name} is missing.")
+    if f"step-{state['progress'].get('step')}" != path.name:
+        raise RunError(f"{file}: it is of step {state['progress'].get('step')}, in a folder called {path.name}.")
     return state
+
+
+def fits(item: Any, kind: type) -> bool:
+    """Whether a value of JSON is one of a kind; a whole number is a number, and none is below zero or without end."""
+    if kind is dict:
+        return isinstance(item, dict) and all(fits(one, float) or one is None for one in item.values())
+    if kind in (int, float) and not isinstance(item, bool):
+        return isinstance(item, int if kind is int else int | float) and 0 <= item < math.inf
+    return isinstance(item, kind)
 
 
 def check_tokenizer(path: Path, state: dict[str, Any], codec: Codec) -> None:
@@ -95,7 +156,7 @@ def check_tokenizer(path: Path, state: dict[str, Any], codec: Codec) -> None:
         raise TokenizerError(
             f"{path}: trained with the tokenizer {said['part']} of digest {said['sha256'][:12]}..., and this is "
             f"{here['part']} of {here['sha256'][:12]}...: the same ids would be other texts. Bring the old one back, "
-            "or begin a new run."
+            "or begin a new run. Where it is meant, --changed goes on all the same."
         )
 
 
@@ -112,12 +173,15 @@ def take_over(
     for path, tensor in averages.items():
         name, _, key = path.rpartition("/")
         keys.setdefault(key, {})[name] = tensor
-    by_key = {key: to_own(trainer.model, tensors) for key, tensors in keys.items()}
-    names = {parameter: name for name, parameter in trainer.model.named_parameters()}
+    parameters = dict(trainer.model.named_parameters())
+    by_key = {key: own(trainer.model, tensors) for key, tensors in keys.items()}
+    names = {parameter: name for name, parameter in parameters.items()}
     order = [names[parameter] for group in trainer.optimizer.param_groups for parameter in group["params"]]
     state: dict[int, Row] = {}
     for index, name in enumerate(order):
         found = {key: tensors[name].clone() for key, tensors in by_key.items() if name in tensors}
+        for key, tensor in found.items():
+            check_shape(f"{name}/{key}", parameters[name], tensor)
         if found:
             state[index] = found | {key: torch.tensor(value) for key, value in numbers.items()}
     trainer.optimizer.load_state_dict({"state": state, "param_groups": trainer.optimizer.state_dict()["param_groups"]})
@@ -139,14 +203,28 @@ def copy_in(ours: Mapping[str, Tensor], model: Transformer, weights: dict[str, T
     Raises:
         RunError: names or shapes are not this model's; says which.
     """
-    try:
-        theirs = to_own(model, weights)
-    except (RuntimeError, KeyError) as error:
-        raise RunError(f"weights: they do not fit this model: {error}.") from None
+    theirs = own(model, weights)
     for name in sorted(ours.keys() ^ theirs.keys()):
         raise RunError(f"weights: {name!r} is {'missing' if name in ours else 'not of this model'}.")
     for name, parameter in ours.items():
-        if parameter.shape != theirs[name].shape:
-            want, got = tuple(parameter.shape), tuple(theirs[name].shape)
-            raise RunError(f"weights: {name!r} has shape {got}; this model wants {want}.")
+        check_shape(name, parameter, theirs[name])
         parameter.copy_(theirs[name])
+
+
+def own(model: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of the shared layout in a model's own.
+
+    Raises:
+        RunError: they are not those of this model.
+    """
+    try:
+        return to_own(model, tensors)
+    except (RuntimeError, KeyError, ValueError) as error:
+        raise RunError(f"weights: they do not fit this model: {error}.") from None
+
+
+def check_shape(name: str, wanted: Tensor, found: Tensor) -> None:
+    """Raise RunError unless a tensor has the shape and the kind of numbers of another."""
+    if wanted.shape != found.shape or not found.is_floating_point():
+        want, got = tuple(wanted.shape), tuple(found.shape)
+        raise RunError(f"weights: {name!r} has shape {got}; this model wants {want}.")

@@ -46,12 +46,18 @@ def run(recipe: Recipe, argv: list[str], name: str, display: Display | None = No
         from nanotx.agreement import check_agreement, settled  # a run that begins has nothing to agree with
 
         recipe = settled(saved, recipe)
-        check_agreement(saved, recipe)
+        if not options.changed:
+            check_agreement(saved, recipe)
     elif options.resume:
         display.say(f"{folder.path}: there is no run to go on with, so this one begins at step 0.")
     with listening() as stop:
         may_fall_back = "corpus" not in named and saved is None
         try:
-            return Session(recipe, folder, display, stop, may_fall_back).go(name, options.load)
-        except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
-            raise RunError(f"{folder.path}: cannot be written: {error}; try another --run.") from error
+            return Session(recipe, folder, display, stop, may_fall_back, options).go(name)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise RunError(
+                f"{folder.path}: cannot be written: {error}; what was saved before is there. "
+                "Make room, or mend the folder, and go on by --resume; or try another --run."
+            ) from error

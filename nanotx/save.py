@@ -1,13 +1,17 @@
 """What a checkpoint keeps of a run, so that it can go on as if it had never been stopped."""
 
 import json
+import math
 from dataclasses import asdict
 
+import torch
+
 from nanotx import checkpoint
+from nanotx.errors import Diverged
 from nanotx.folder import RunFolder
 from nanotx.layers import write_toml
 from nanotx.texts import Texts
-from nanotx.trainer import Trainer
+from nanotx.trainer import Row, Trainer
 
 KEEP = 2
 FORMAT = 2
@@ -16,20 +20,27 @@ FORMAT = 2
 def save(trainer: Trainer, folder: RunFolder, texts: Texts) -> None:
     """Publish a checkpoint of this step, and remove those that are no longer needed."""
     averages, numbers = trainer.averages()
-    progress = trainer.progress
+    weights, progress = trainer.weights(), trainer.progress
+    for name, weight in weights.items():
+        if not torch.isfinite(weight).all():
+            raise Diverged(
+                f"step {progress.step}: the weights of {name} are not finite, and are not saved; what was saved before "
+                f"is. Try a lower --optimizer.lr than {trainer.recipe.optimizer.lr:g}."
+            )
     state = {
         "format": FORMAT,
-        "progress": asdict(progress) | {"earlier": progress.wall_seconds},
+        "progress": asdict(progress) | {"earlier": progress.wall_seconds, "scores": strict(progress.scores)},
         "optimizer": numbers,
         "scaler": trainer.scaler.state_dict(),
         "corpus_sha256": texts.sha256,
+        "corpus_size": texts.size,
         "tokenizer": {"part": texts.codec.part, "sha256": texts.codec.digest},
     }
     average = {"average.safetensors": trainer.judged_weights()} if trainer.averaged else {}
     checkpoint.publish(
         folder.checkpoints / f"step-{progress.step}",
         {
-            "model.safetensors": trainer.weights(),
+            "model.safetensors": weights,
             "optimizer.safetensors": averages,
             **average,
             "trainer.json": json.dumps(state, indent=1) + "\n",
@@ -37,4 +48,10 @@ def save(trainer: Trainer, folder: RunFolder, texts: Texts) -> None:
             "tokenizer.json": folder.tokenizer.read_text(encoding="utf-8"),
         },
     )
-    checkpoint.prune(folder.checkpoints, keep=KEEP, best=progress.best.get("step", progress.step))
+    best = progress.best.get("step", progress.step)
+    checkpoint.prune(folder.checkpoints, keep=KEEP, best=best, newest=progress.step)
+
+
+def strict(row: Row) -> Row:
+    """A row as JSON can hold it: a number that is not finite is null."""
+    return {key: None if isinstance(item, float) and not math.isfinite(item) else item for key, item in row.items()}

@@ -10,14 +10,16 @@ from nanotx.corpus import Corpus, Unavailable
 from nanotx.course import rate
 from nanotx.device import Machine, choose, measured_peak
 from nanotx.display import Display
-from nanotx.errors import Diverged
+from nanotx.errors import ConfigError, Diverged
 from nanotx.evaluate import Score, evaluate
 from nanotx.files import publish
 from nanotx.folder import RunFolder
 from nanotx.journal import Journal, read
 from nanotx.layers import write_toml
+from nanotx.lock import locked
 from nanotx.model import Transformer
 from nanotx.recipe import Recipe
+from nanotx.recipe_flags import Options
 from nanotx.sample import Sampling
 from nanotx.save import save
 from nanotx.signals import Stop
@@ -34,9 +36,11 @@ SHORT = 10.0
 class Session:
     """One process's work on a run."""
 
-    def __init__(self, recipe: Recipe, folder: RunFolder, display: Display, stop: Stop, may_fall_back: bool) -> None:
+    def __init__(
+        self, recipe: Recipe, folder: RunFolder, display: Display, stop: Stop, may_fall_back: bool, options: Options
+    ) -> None:
         """Prepare all there is before the folder is touched, so that a mistake leaves nothing behind."""
-        self.folder, self.display, self.stop = folder, display, stop
+        self.folder, self.display, self.stop, self.options = folder, display, stop, options
         machine = choose(recipe.device, recipe.dtype, recipe.threads)
         found: Row = {"device": machine.device.type, "dtype": machine.dtype_name, "threads": machine.threads}
         recipe = replace(recipe, **found)
@@ -45,7 +49,7 @@ class Session:
         if folder.tokenizer.exists():
             from nanotx.resume import tokenizer_of  # a run that begins has none
 
-            codec = tokenizer_of(folder)
+            codec = tokenizer_of(folder, options.changed)
         try:
             self.texts = read_texts(recipe, codec)
         except Unavailable as error:
@@ -59,34 +63,37 @@ class Session:
         self.peak = measured_peak(machine)
         self.recipe = recipe = replace(recipe, compile=self.compiles(recipe, model, machine))
         self.trainer = Trainer(recipe, model, self.texts.windows, machine)
+        self.trainer.detect = options.detect_anomaly
         if recipe.train.micro_batch == "auto":
             from nanotx.fitting import largest  # most runs know
 
             found_fit = replace(recipe.train, micro_batch=largest(self.trainer))
             self.recipe = self.trainer.recipe = replace(recipe, train=found_fit)
 
-    def go(self, name: str, loads: tuple[str, ...] = ()) -> int:
-        """Train to the end, or until told to stop; returns the exit code.
+    def go(self, name: str) -> int:
+        """Train to the end, or until told to stop; returns the exit code."""
+        self.folder.path.mkdir(parents=True, exist_ok=True)
+        with locked(self.folder.path):
+            return self.work(name)
 
-        Args:
-            name: what the run is called.
-            loads: the user's own files, which the commands that are told at the end need as well.
-        """
+    def work(self, name: str) -> int:
+        """As `go`, where nobody else works on the run."""
         resumed = self.open()
         progress = self.trainer.progress
-        if progress.step >= self.recipe.train.steps:
+        if progress.step >= self.recipe.train.steps and not progress.owed:
             self.display.say(f"{self.folder.path}: the run is complete at step {progress.step}; nothing is left to do.")
-            return self.farewell(loads)
+            return self.farewell()
         if not self.texts.exams["val"].size:
             lost = "the tokenizer does not give the validation text back: <unk> is in it, or it takes another form."
             self.display.shout(f"{lost} Its loss is in nats per token, and compares with no other.", "No bits per byte")
-        journal = Journal(self.folder.metrics, progress.step)
+        journal = self.journal = Journal(self.folder.metrics, progress.step, progress.owed)
         samples = [row["text"] for row in read(self.folder.metrics) if row["event"] == "sample"]
         try:
             with self.display:
                 for row in chain([self.first(name, resumed)], self.rows()):
-                    journal.write(row)
-                    self.display.show(row)
+                    journal.write({key: item for key, item in row.items() if key != "raised"})
+                    if not row.get("raised"):
+                        self.display.show(row)
                     if row["event"] == "sample":
                         samples.append(row["text"])
                         publish(self.folder.samples, "\n\n----\n\n".join(samples) + "\n")
@@ -95,7 +102,7 @@ class Session:
             journal.write({"event": "end", "step": progress.step, "complete": figures["complete"]})
         finally:
             journal.close()
-        return self.farewell(loads)
+        return self.farewell()
 
     def compiles(self, recipe: Recipe, model: Transformer, machine: Machine) -> bool:
         """Whether the blocks are compiled; where the recipe leaves it open, a run of some length has it said why.
@@ -118,8 +125,9 @@ class Session:
         if self.folder.exists:
             from nanotx.resume import go_on  # a run that begins takes nothing over
 
-            resumed = go_on(self.trainer, self.folder, self.texts, self.display.say)
-        self.folder.path.mkdir(parents=True, exist_ok=True)
+            if not self.options.resume:  # another process was here first
+                raise ConfigError(f"--run {self.folder.path}: something lies there already: choose another.")
+            resumed = go_on(self.trainer, self.folder, self.texts, self.display.say, self.options.changed)
         publish(self.folder.recipe, write_toml(self.recipe))
         if not self.folder.tokenizer.exists():
             self.texts.codec.save(self.folder.tokenizer)
@@ -143,32 +151,39 @@ class Session:
         try:
             yield from train(self.trainer, looks)
         except Diverged as error:
-            yield {"event": "warning", "step": self.trainer.progress.step, "text": str(error)}
+            yield {"event": "warning", "step": self.trainer.progress.step, "text": str(error), "raised": True}
             raise
 
     def scores(self) -> dict[str, Score]:
         """How well both texts are predicted now."""
         model, machine = self.trainer.model, self.trainer.machine
         with self.trainer.judged():
-            return {name: evaluate(model, exam, machine) for name, exam in self.texts.exams.items()}
+            exams = self.texts.exams.items()
+            return {name: evaluate(model, exam, machine, breath=self.stop.check) for name, exam in exams}
 
     def sample(self, step: int) -> str:
         """What the model writes now, from the start id on."""
         model, machine = self.trainer.model.eval(), self.trainer.machine
         length, sampling = self.recipe.train.sample_tokens, Sampling(seed=step)
-        with self.trainer.judged():
-            text = "".join(write(model, self.texts.codec, "", length, sampling, device=machine.device))
-        model.train()
-        return text
+        try:
+            with self.trainer.judged():
+                pieces = []
+                for piece in write(model, self.texts.codec, "", length, sampling, device=machine.device):
+                    self.stop.check()
+                    pieces.append(piece)
+        finally:
+            model.train()
+        return "".join(pieces)
 
     def save(self) -> None:
-        """Publish a checkpoint."""
+        """Publish a checkpoint; what is written of the steps before it is on the disk first."""
+        self.journal.sync()
         save(self.trainer, self.folder, self.texts)
 
-    def farewell(self, loads: tuple[str, ...]) -> int:
+    def farewell(self) -> int:
         """Say what was reached and how to go on; the last line is a command."""
         scores, folder = self.trainer.progress.scores, self.folder.path.as_posix()
-        own = "".join(f" --load {file}" for file in loads)
+        own = "".join(f" --load {file}" for file in self.options.load)
         if self.stop():
             self.display.say(f"Stopped at step {self.trainer.progress.step}, and saved. To go on:")
             self.display.say(f"nanotx train {folder}/recipe.toml --run {folder} --resume{own}")

@@ -6,6 +6,10 @@ from contextlib import contextmanager
 from types import FrameType
 
 
+class Interrupted(Exception):
+    """Somebody asked for an end while something longer was at work."""
+
+
 class Stop:
     """Whether somebody asked for an end, and by which signal."""
 
@@ -14,6 +18,11 @@ class Stop:
 
     def __call__(self) -> bool:
         return self.signal != 0
+
+    def check(self) -> None:
+        """Raise Interrupted where somebody asked."""
+        if self.signal:
+            raise Interrupted
 
     @property
     def exit_code(self) -> int:
@@ -34,7 +43,7 @@ def listening() -> Iterator[Stop]:
     before = {}
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
         number = getattr(signal, name, None)
-        if number is not None:
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup wants it unheard
             try:
                 before[number] = signal.signal(number, stop.hear)
             except ValueError:  # not the main thread

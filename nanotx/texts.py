@@ -4,10 +4,13 @@ import hashlib
 from dataclasses import dataclass
 
 from nanotx.data import Windows
-from nanotx.errors import TextError
+from nanotx.errors import DataError, TextError
 from nanotx.evaluate import Exam
 from nanotx.recipe import Recipe
 from nanotx.tokenizers import Codec
+
+MANY = 2**26
+"""Numbers of a step that are held against the memory there is."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -18,6 +21,7 @@ class Texts:
     windows: Windows  # of the training text
     exams: dict[str, Exam]  # train: the first of it, as long as the validation text; val: all of that
     sha256: str  # of the whole text in UTF-8
+    size: int  # of it, in characters
     floor: float | None  # bits per byte of the validation text under the process that wrote it, if that is known
 
 
@@ -31,6 +35,7 @@ def read_texts(recipe: Recipe, codec: Codec | None = None) -> Texts:
     Raises:
         DataError: the text cannot be had, or is too short.
         TextError: the validation text holds what training did not teach the tokenizer.
+        ConfigError: a step would surely fill this machine's memory.
     """
     training, validation = recipe.corpus.split()
     codec = codec or recipe.tokenizer.learn([training])
@@ -39,16 +44,30 @@ def read_texts(recipe: Recipe, codec: Codec | None = None) -> Texts:
         exams = {"train": exam(codec, training[: len(validation)]), "val": exam(codec, validation)}
     except TextError as error:
         raise TextError(f"validation text, of which training saw nothing: {error}") from None
+    plan, model = recipe.train, recipe.model
+    windows = Windows(ids=ids, context=model.context, seed=recipe.seed)
+    if plan.batch * model.context * model.dim > MANY:
+        from nanotx.room import check_step  # smaller steps fit anywhere
+
+        rows = 1 if plan.micro_batch == "auto" else plan.batch // plan.parts
+        check_step(plan.batch, rows, model.context, model.dim * model.layers if recipe.device == "cpu" else 0)
     return Texts(
         codec=codec,
-        windows=Windows(ids=ids, context=recipe.model.context, seed=recipe.seed),
+        windows=windows,
         exams=exams,
         floor=recipe.corpus.floor(),
+        size=len(training) + len(validation),
         sha256=hashlib.sha256((training + validation).encode("utf-8")).hexdigest(),
     )
 
 
 def exam(codec: Codec, text: str) -> Exam:
-    """A text to be scored on."""
+    """A text to be scored on.
+
+    Raises:
+        DataError: there is nothing in it to score.
+    """
     ids, data = codec.encode(text), text.encode("utf-8")
+    if not len(ids):
+        raise DataError(f"{codec.part}: makes no tokens of a text of {len(text)} characters; try a longer one.")
     return Exam(ids=ids, start=codec.start, size=len(data) if codec.decode_bytes(ids) == data else 0)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from nanotx.evaluate import Score
+from nanotx.signals import Interrupted
 from nanotx.trainer import Progress, Row, Trainer
 
 
@@ -21,25 +22,40 @@ class Looks:
 def train(trainer: Trainer, looks: Looks) -> Iterator[Row]:
     """Run the recipe to its end, or until told to stop; yields a row for each thing that happens.
 
-    At one step the evaluation comes first, then the sample, then the checkpoint, which holds both.
+    At one step the evaluation comes first, then the sample, then the checkpoint, which holds both. Told to stop
+    while it is evaluated, the step is saved at once, and owes its evaluation to whoever goes on.
     """
-    plan, progress = trainer.recipe.train, trainer.progress
-    while progress.step < plan.steps:
-        yield trainer.advance()
-        step, stopping = progress.step, looks.stop()
-        last = step == plan.steps
+    progress, plan = trainer.progress, trainer.recipe.train
+    if progress.owed:
+        yield from look(trainer, looks)
+    while progress.step < plan.steps and not looks.stop():
+        row = trainer.advance()
+        warning = row.pop("warning", "")
+        progress.owed = True
+        yield row
+        if warning:
+            yield {"event": "warning", "step": progress.step, "text": warning}
+        yield from look(trainer, looks)
 
-        def due(every: int, step: int = step, last: bool = last) -> bool:
-            return last or (every > 0 and step % every == 0)
 
+def look(trainer: Trainer, looks: Looks) -> Iterator[Row]:
+    """What follows a step: as far as it is due, an evaluation, a sample and a checkpoint."""
+    progress, plan = trainer.progress, trainer.recipe.train
+    step, last = progress.step, progress.step == plan.steps
+
+    def due(every: int) -> bool:
+        return last or (every > 0 and step % every == 0)
+
+    try:
         if due(plan.eval_every):
             yield evaluation(progress, looks.scores())
         if due(plan.sample_every):
             yield {"event": "sample", "step": step, "text": looks.sample(step)}
-        if due(plan.checkpoint_every) or stopping:
-            looks.save()
-        if stopping:
-            return
+        progress.owed = False
+    except Interrupted:
+        pass
+    if due(plan.checkpoint_every) or looks.stop():
+        looks.save()
 
 
 def evaluation(progress: Progress, scores: dict[str, Score]) -> Row:

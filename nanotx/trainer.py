@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 """A line of metrics.jsonl: what happened (`event`), at which `step`, and its numbers."""
 
+SPIKE = 5.0
+"""How many times its usual norm a gradient has to have to be spoken of."""
+
 
 @dataclass(kw_only=True)
 class Progress:
@@ -40,11 +43,22 @@ class Progress:
     earlier: float = 0.0  # wall-clock seconds of the processes before this one
     scores: Row = field(default_factory=dict)  # the last evaluation
     best: Row = field(default_factory=dict)  # the one with the lowest validation loss
+    owed: bool = False  # whether this step's evaluation, sample and checkpoint are still to come
+    usual_norm: float = 0.0  # of the gradient, over some fifty steps
 
     @property
     def wall_seconds(self) -> float:
         """Since the start of the process, and in all processes before it."""
         return self.earlier + time.perf_counter() - nanotx.started
+
+    def spike(self, norm: float) -> str:
+        """Take note of a gradient's norm; what to say of it where it is far from the usual."""
+        if not math.isfinite(norm):  # float16 meets such now and then, and passes over them
+            return ""
+        usual, self.usual_norm = self.usual_norm, 0.98 * (self.usual_norm or norm) + 0.02 * norm
+        if self.step < 20 or norm <= SPIKE * usual:
+            return ""
+        return f"step {self.step}: the gradient's norm is {norm:.3g}, and usually {usual:.3g}."
 
 
 class Trainer:
@@ -57,6 +71,7 @@ class Trainer:
         self.optimizer = recipe.optimizer.build(self.model.named_parameters())
         self.scaler = torch.amp.GradScaler(machine.device.type, enabled=machine.dtype is torch.float16)
         self.progress = Progress()
+        self.detect = False  # whether the operation is named that makes a number which is not finite
         self.model.embedding.sparse = recipe.optimizer.takes_sparse
         self.model.recompute = recipe.train.recompute
         self.averaged: Averaged | None = None
@@ -70,15 +85,34 @@ class Trainer:
             compile_blocks(self.model)
 
     def advance(self) -> Row:
-        """Take one step.
+        """Take one step; what should be known of it beside its numbers stands in the row under `warning`.
 
         Raises:
-            Diverged: the gradient is no longer finite; the weights are still those before the step.
+            Diverged: a number is no longer finite; the weights are still those before the step.
         """
-        began, step, plan = time.perf_counter(), self.progress.step, self.recipe.train
-        factor = self.recipe.schedule.factor(step, plan.steps)
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["base_lr"] * factor
+        began, step = time.perf_counter(), self.progress.step
+        numbers = self.gradient()
+        loss, norm = numbers["loss"], numbers["grad_norm"]
+        if not math.isfinite(loss + (0.0 if self.scaler.is_enabled() else norm)):
+            warning, lr = self.refuse(**numbers), 0.0
+        else:
+            warning, lr = self.progress.spike(norm), self.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        seconds = time.perf_counter() - began
+        if self.averaged:
+            self.averaged.take(step + 1)
+        self.progress.step += 1
+        self.progress.train_seconds += seconds
+        speed = self.recipe.train.batch * self.model.context / seconds
+        numbers |= {"lr": lr, "tokens_per_second": speed}
+        return {"event": "step", "step": step + 1, **numbers} | ({"warning": warning} if warning else {})
+
+    def gradient(self) -> dict[str, float]:
+        """Leave the gradient of this step in the parameters, cut to its limit; returns loss and gradient's norm.
+
+        What is drawn in it is drawn from seed and step alone, so it may be asked for again.
+        """
+        step, plan = self.progress.step, self.recipe.train
         torch.manual_seed(step_seed(self.recipe.seed, step))
         try:
             loss = self.backward(*self.windows.batch(step, plan.batch))
@@ -91,23 +125,38 @@ class Trainer:
             ) from None
         self.scaler.unscale_(self.optimizer)
         norm = clip(self.model.parameters(), plan.clip or math.inf)
-        numbers = {"loss": loss.item(), "grad_norm": norm.item()}
-        if not math.isfinite(numbers["loss"] + (0.0 if self.scaler.is_enabled() else numbers["grad_norm"])):
-            raise Diverged(
-                f"step {step}: the loss is {numbers['loss']:g} and the gradient's norm {numbers['grad_norm']:g}; "
-                f"the step was not taken. Try a lower --optimizer.lr than {self.recipe.optimizer.lr:g}."
-            )
+        return {"loss": loss.item(), "grad_norm": norm.item()}
+
+    def refuse(self, loss: float, grad_norm: float) -> str:
+        """What to say of a step whose loss or gradient is not finite, and which is not taken.
+
+        Raises:
+            Diverged: the recipe has the run end there.
+        """
+        from nanotx.numerics import listed, report  # most runs have none
+
+        step, plan = self.progress.step, self.recipe.train
+        starts = listed(self.windows.starts(step, plan.batch).tolist())
+        said = (
+            f"step {step}: the loss is {loss:g} and the gradient's norm {grad_norm:g}; the step was not taken. "
+            f"{report(self.model, self.gradient, detect=self.detect)} "
+            f"Its windows of {self.model.context} tokens begin at token {starts} of the training text."
+        )
+        if plan.nonfinite == "skip":
+            return said
+        raise Diverged(
+            f"{said} Try a lower --optimizer.lr than {self.recipe.optimizer.lr:g}, "
+            "or --train.nonfinite skip, which goes on without such steps."
+        )
+
+    def update(self) -> float:
+        """Move the weights as the gradient says, as far as the schedule allows; returns the learning rate."""
+        factor = self.recipe.schedule.factor(self.progress.step, self.recipe.train.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["base_lr"] * factor
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
-        seconds = time.perf_counter() - began
-        if self.averaged:
-            self.averaged.take(step + 1)
-        self.progress.step += 1
-        self.progress.train_seconds += seconds
-        speed = plan.batch * self.model.context / seconds
-        numbers |= {"lr": self.optimizer.param_groups[0]["lr"], "tokens_per_second": speed}
-        return {"event": "step", "step": step + 1, **numbers}
+        return float(self.optimizer.param_groups[0]["lr"])
 
     def backward(self, x: Tensor, y: Tensor) -> Tensor:
         """Add the gradient of the mean loss over a step's windows, micro-batch by micro-batch; returns the loss.

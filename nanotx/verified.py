@@ -1,44 +1,91 @@
-"""Reading checkpoints: a folder is believed only when every digest agrees."""
+"""Reading checkpoints: a folder is believed only when every digest agrees, and may be a stranger's."""
 
 import json
+import stat
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
 from nanotx.checkpoint import MANIFEST, digest, steps
 from nanotx.errors import RunError
 
+NEEDED = {"model.safetensors", "optimizer.safetensors", "trainer.json", "recipe.toml", "tokenizer.json"}
+"""What every checkpoint holds."""
 
-def verify(folder: Path) -> None:
-    """Raise RunError unless the folder holds just what its manifest says, bit for bit."""
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        for name, said in manifest.items():
-            file = folder / name
-            if Path(name).name != name:
-                raise RunError(f"{folder}: {MANIFEST} names {name!r}, which is no file of this folder.")
-            if file.stat().st_size != said["bytes"] or digest(file) != said["sha256"]:
-                raise RunError(f"{file}: the file is not the one that was saved (size or SHA-256 differ).")
-    except OSError as error:
-        raise RunError(f"{folder}: {error.strerror}: {error.filename}.") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise RunError(f"{folder}: {MANIFEST} is not one that nanotx wrote.") from None
+TEXT = 2**26
+"""The most bytes that a text of a checkpoint may have."""
 
 
-def newest(folder: Path) -> tuple[Path | None, list[str]]:
+def verify(folder: Path, needed: set[str] = NEEDED) -> set[str]:
+    """The names of a folder's files, which are just what its manifest says, bit for bit.
+
+    Raises:
+        RunError: they are not, or there are not all that are needed; says which.
+    """
+    manifest = read_json(folder / MANIFEST)
+    for name, said in manifest.items():
+        file = folder / name
+        if Path(name).name != name or name in (".", "..") or "\\" in name or ":" in name:
+            raise RunError(f"{folder}: {MANIFEST} names {name!r}, which is no file of this folder.")
+        if not (isinstance(said, dict) and isinstance(said.get("bytes"), int) and isinstance(said.get("sha256"), str)):
+            raise RunError(f"{folder}: {MANIFEST} is not one that nanotx wrote: {name!r} lacks its size or SHA-256.")
+        if size(file) != said["bytes"] or digest(file) != said["sha256"]:
+            raise RunError(f"{file}: the file is not the one that was saved (size or SHA-256 differ).")
+    for name in sorted(needed - manifest.keys()):
+        raise RunError(f"{folder}: {MANIFEST} is not one that nanotx wrote: {name!r} is missing.")
+    return set(manifest)
+
+
+def newest(folder: Path, needed: set[str] = NEEDED) -> tuple[Path | None, list[str]]:
     """The newest checkpoint that verifies, and why each newer one was passed over."""
     passed = []
     for path in steps(folder).values():
         try:
-            verify(path)
+            verify(path, needed)
         except RunError as error:
             passed.append(str(error))
         else:
             return path, passed
     return None, passed
+
+
+def size(file: Path) -> int:
+    """How many bytes a plain file has.
+
+    Raises:
+        RunError: it is missing, or it is no plain file (a link may lead anywhere, a pipe never ends).
+    """
+    try:
+        found = file.lstat()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise RunError(f"{file}: cannot be read: {reason}.") from None
+    if not stat.S_ISREG(found.st_mode):
+        raise RunError(f"{file}: expected a plain file, got a link, a folder or a device.")
+    return found.st_size
+
+
+def count(file: Path) -> int:
+    """How many numbers the tensors of a safetensors file hold together, by its header; no tensor is read.
+
+    Raises:
+        RunError: the file is missing or is not one.
+    """
+    size(file)
+    total = 0
+    try:
+        with safe_open(file, "pt") as opened:
+            for name in opened.keys():  # noqa: SIM118  it is no dict
+                one = 1
+                for side in opened.get_slice(name).get_shape():
+                    one *= side
+                total += one
+    except (OSError, SafetensorError) as error:
+        raise RunError(f"{file}: cannot be read as safetensors: {error}.") from None
+    return total
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:
@@ -47,9 +94,10 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
     Raises:
         RunError: the file is missing or is not one.
     """
+    size(file)
     try:
         return load_file(file)
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, KeyError, ValueError) as error:  # a type of numbers that torch has not
         raise RunError(f"{file}: cannot be read as safetensors: {error}.") from None
 
 
@@ -57,13 +105,15 @@ def read_json(file: Path) -> dict[str, Any]:
     """The table of a JSON file.
 
     Raises:
-        RunError: the file is missing or holds no table.
+        RunError: the file is missing, is larger than any that nanotx writes, or holds no table.
     """
+    if size(file) > TEXT:
+        raise RunError(f"{file}: {size(file):,} bytes; nanotx writes no such file of more than {TEXT:,}.")
     try:
         table = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise RunError(f"{file}: cannot be read: {error.strerror}.") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RunError(f"{file}: this is not JSON: {error}.") from None
     if not isinstance(table, dict):
         raise RunError(f"{file}: expected a table, got {type(table).__name__}.")

@@ -17,10 +17,10 @@ PLAN = """
     16  __main__
     15  cli
     14  verbs
-    13  by_name
+    13  by_name selftest
     12  recipes laws
-    11  run
-    10  session loaded
+    11  run retaken
+    10  session loaded recorded
      9  resume writing
      8  longer fitting train save summary scoring sheets speculate
      7  trainer texts recipe_flags agreement exchange together findings
@@ -29,9 +29,11 @@ PLAN = """
      4  block write picture verified
      3  attention ffn sample checkpoint loss course spans named_tokens
      2  norm position tokenizers corpus schedules data embedding flags layers choosing past_kinds compiler rates race
-     1  config figures text_files device past dropout loss_chunks journal folder door signals layout
-     0  registry shapes shelf files penalty averaging scripts columns curve printable stops linear limits allocator
-    -1  nanotx errors
+     1  config figures outlet text_files device past dropout loss_chunks numerics lock journal folder door signals layout
+     1  room
+     0  registry shapes shelf files penalty averaging scripts columns curve printable stops linear limits allocator outlet
+     0  toml_file
+    -1  nanotx errors disk
 """
 
 # The laws are a house in the house: their files have floors of their own.

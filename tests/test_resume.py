@@ -10,7 +10,7 @@ import torch
 from runs import finish, start, text, tiny
 from safetensors.torch import load_file
 
-from nanotx import checkpoint, verified
+from nanotx import checkpoint, disk, verified
 from nanotx.errors import RunError
 from nanotx.journal import Journal, read
 
@@ -112,7 +112,7 @@ def published(tmp_path):
 
 
 def test_a_checkpoint_that_is_whole_verifies_and_leaves_no_draft(tmp_path):
-    verified.verify(published(tmp_path))
+    verified.verify(published(tmp_path), set())
     assert [path.name for path in tmp_path.iterdir()] == ["step-4"]
     assert torch.equal(verified.read_tensors(tmp_path / "step-4/w.safetensors")["w"], torch.arange(6.0))
 
@@ -127,14 +127,14 @@ def test_any_harm_to_any_file_is_found(tmp_path, name, harm):
     if (name, harm) == ("MANIFEST.json", "cut"):
         return  # the last newline is no part of the manifest
     with pytest.raises(RunError, match=name if name != "a.txt" or harm == "remove" else "a.txt: the file is not"):
-        verified.verify(file.parent)
+        verified.verify(file.parent, set())
 
 
 def test_a_manifest_cannot_name_a_file_elsewhere(tmp_path):
     folder = published(tmp_path)
     (folder / "MANIFEST.json").write_text('{"../x": {"bytes": 1, "sha256": ""}}', encoding="utf-8")
     with pytest.raises(RunError, match=r"names '\.\./x', which is no file of this folder"):
-        verified.verify(folder)
+        verified.verify(folder, set())
 
 
 def test_a_disk_that_refuses_leaves_the_old_checkpoint_and_no_draft(tmp_path, monkeypatch):
@@ -143,10 +143,10 @@ def test_a_disk_that_refuses_leaves_the_old_checkpoint_and_no_draft(tmp_path, mo
     def full(path):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "sync", full)
+    monkeypatch.setattr(disk, "sync", full)
     with pytest.raises(RunError, match=r"the checkpoint cannot be written: .*space left.*earlier ones are untouched"):
         checkpoint.publish(folder, {"a.txt": "new"})
-    verified.verify(folder)
+    verified.verify(folder, set())
     assert [path.name for path in tmp_path.iterdir()] == ["step-4"]
 
 
@@ -154,17 +154,15 @@ def test_the_newest_two_and_the_best_are_kept(tmp_path):
     for step in (2, 4, 6, 8, 10):
         (tmp_path / f"step-{step}").mkdir()
     (tmp_path / ".step-12.99").mkdir()
-    checkpoint.prune(tmp_path, keep=2, best=4)
+    checkpoint.prune(tmp_path, keep=2, best=4, newest=10)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-10", "step-4", "step-8"]
 
 
 def test_a_journal_drops_what_was_torn_or_undone(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    path.write_text('{"event": "step", "step": 1}\n{"event": "step", "step": 2}\n{"event": "st', encoding="utf-8")
+    first = {"event": "step", "step": 1, "loss": 2.0, "grad_norm": 1.0, "lr": 0.1, "tokens_per_second": 9.0}
+    path.write_text("".join(json.dumps(first | {"step": step}) + "\n" for step in (1, 2)) + '{"ev', encoding="utf-8")
     journal = Journal(path, step=1)
-    journal.write({"event": "step", "step": 2, "loss": float("nan")})
+    journal.write(first | {"step": 2, "loss": float("nan")})
     journal.close()
-    assert list(read(path)) == [
-        {"event": "step", "step": 1},
-        {"event": "step", "step": 2, "loss": None, "nonfinite": ["loss"]},
-    ]
+    assert list(read(path)) == [first, first | {"step": 2, "loss": None, "nonfinite": ["loss"]}]

@@ -14,7 +14,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from nanotx.config import at_least, divisors, share
+from nanotx.config import at_least, at_most, divisors, share
 from nanotx.errors import ConfigError
 from nanotx.linear import Linear
 from nanotx.norm.rms import Rms
@@ -75,6 +75,7 @@ class Headed(Attention):
 
     def __post_init__(self) -> None:
         at_least(self, 1, "heads")
+        at_most(self, 4096, "heads")
         share(self, "dropout")
 
     @property

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from nanotx.attention import Attention
 from nanotx.block import Block
-from nanotx.config import at_least
+from nanotx.config import at_least, at_most
 from nanotx.past import Past
 from nanotx.position import NOWHERE, Positioning
 from nanotx.registry import usual
@@ -29,6 +29,7 @@ class Shift(Block):
 
     def __post_init__(self) -> None:
         at_least(self, 1, "taps")
+        at_most(self, 1024, "taps")
 
     @property
     def attentions(self) -> tuple[Attention, ...]:

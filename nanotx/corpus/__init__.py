@@ -41,7 +41,8 @@ class Corpus(Slot, ABC, slot="corpus", package="nanotx.corpus"):
         if not 0 < cut < len(text):
             raise DataError(
                 f"corpus {self.part}: {len(text)} characters with validation={self.validation:g} leave "
-                f"{cut} to train on and {len(text) - cut} to validate on; both need some."
+                f"{cut} to train on and {len(text) - cut} to validate on; both need some: try "
+                "--corpus.validation 0.1, or a longer text."
             )
         return text[:cut], text[cut:]
 

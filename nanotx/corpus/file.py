@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nanotx.corpus import Corpus
-from nanotx.errors import DataError, did_you_mean
+from nanotx.errors import ConfigError, DataError, did_you_mean
+
+LARGE = 1 << 28  # bytes of a file that are held against the memory there is before they are read
 
 
 @Corpus.register("file")
@@ -46,6 +48,8 @@ class File(Corpus):
             if not seen:
                 raise DataError(f"corpus file: {self.path}: this folder holds no file that is not hidden.")
             return sorted(seen, key=inside.__getitem__)
+        if path.exists() or "\0" in self.path:
+            raise DataError(f"corpus file: {self.path!r}: expected a file or a folder, got a pipe or a device.")
         if not glob.has_magic(self.path):
             raise DataError(f"corpus file: {self.path}: there is no such file or folder.{_neighbour(path)}")
         # Path.glob would enter what is hidden and take no absolute pattern.
@@ -56,6 +60,8 @@ class File(Corpus):
 
 
 def _read(path: Path) -> str:
+    if (size := path.stat().st_size) > LARGE:
+        _check_room(path, size)
     data = path.read_bytes()
     try:
         return data.decode("utf-8").removeprefix("\ufeff")
@@ -65,6 +71,15 @@ def _read(path: Path) -> str:
             f"at offset {error.start}; save it as UTF-8, "
             "or name the text files alone with a glob such as '*.txt'."
         ) from None
+
+
+def _check_room(path: Path, size: int) -> None:
+    from nanotx.room import check_room  # most texts are small
+
+    try:
+        check_room(f"corpus file: {path}: its bytes and its characters", 2 * size, "a part of it")
+    except ConfigError as error:
+        raise DataError(str(error)) from None
 
 
 def _neighbour(path: Path) -> str:

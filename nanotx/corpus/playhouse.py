@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from nanotx.config import at_least
+from nanotx.config import at_least, at_most
 from nanotx.corpus import Corpus
 from nanotx.corpus._grammar import Grammar
 
@@ -29,6 +29,7 @@ class Playhouse(Corpus):
         super().__post_init__()
         at_least(self, 0, "seed")
         at_least(self, 1, "size")
+        at_most(self, 1_000_000_000, "size")
 
     def text(self) -> str:
         """The plays, one after another."""

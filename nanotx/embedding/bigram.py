@@ -7,7 +7,7 @@ Sources: Svenstrup et al. 2017, Hash Embeddings, https://arxiv.org/abs/1709.0393
 
 from dataclasses import dataclass
 
-from nanotx.config import at_least
+from nanotx.config import at_least, at_most
 from nanotx.embedding import Embedding, GramEmbedding, TokenEmbedding
 
 
@@ -20,6 +20,7 @@ class Bigram(Embedding):
 
     def __post_init__(self) -> None:
         at_least(self, 1, "rows")
+        at_most(self, 2**31, "rows")
 
     def build(self, vocab_size: int, dim: int) -> TokenEmbedding:
         return GramEmbedding(vocab_size, dim, 2, self.rows)

@@ -6,7 +6,7 @@ Source: Pagnoni et al. 2024, https://arxiv.org/abs/2412.09871, section 3.2.1, th
 
 from dataclasses import dataclass
 
-from nanotx.config import at_least, share
+from nanotx.config import at_least, at_most, share
 from nanotx.embedding import Embedding, GramEmbedding, TokenEmbedding
 from nanotx.errors import ConfigError
 
@@ -25,6 +25,7 @@ class Ngrams(Embedding):
     def __post_init__(self) -> None:
         at_least(self, 2, "longest")
         at_least(self, 1, "rows")
+        at_most(self, 2**31, "rows")
         share(self, "dropout")
         if self.longest > LONGEST:
             raise ConfigError(f"longest: expected a number up to {LONGEST}, got {self.longest}.")

@@ -68,6 +68,8 @@ def read_merges(path: Path) -> list[list[str]]:
     Raises:
         TokenizerError: it cannot be read, or a line is no pair.
     """
+    if path.exists() and not path.is_file():
+        raise TokenizerError(f"{path}: no merges can be read here: expected a file, got a folder, a pipe or a device.")
     try:
         with path.open("rb") as file:
             data = file.read(LARGEST + 1)

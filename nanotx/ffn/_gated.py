@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from einops import rearrange
 from torch import Tensor, nn
 
-from nanotx.config import at_least
+from nanotx.config import at_least, at_most
 from nanotx.ffn import Ffn
 from nanotx.linear import Linear
 from nanotx.shapes import Stream
@@ -21,6 +21,7 @@ class Gated(Ffn):
 
     def __post_init__(self) -> None:
         at_least(self, 1, "width")
+        at_most(self, 2**24, "width")
 
 
 class GatedFfn(nn.Module, ABC):

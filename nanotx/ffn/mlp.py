@@ -11,7 +11,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nanotx.config import at_least
+from nanotx.config import at_least, at_most
 from nanotx.ffn import Ffn
 from nanotx.linear import Linear
 from nanotx.shapes import Stream
@@ -28,6 +28,7 @@ class Mlp(Ffn):
 
     def __post_init__(self) -> None:
         at_least(self, 1, "width")
+        at_most(self, 2**24, "width")
 
     def build(self, dim: int) -> nn.Module:
         return MlpFfn(self, dim)

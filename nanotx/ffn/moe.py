@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nanotx.config import at_least
+from nanotx.config import at_least, at_most
 from nanotx.errors import ConfigError
 from nanotx.ffn import Ffn, Sparse
 from nanotx.layout import OwnLayout, Tensors
@@ -55,6 +55,8 @@ class MixtureOfExperts(Ffn):
     def __post_init__(self) -> None:
         at_least(self, 1, "experts", "chosen", "width")
         at_least(self, 0, "balance")
+        at_most(self, 4096, "experts")
+        at_most(self, 2**24, "width")
         if self.chosen > self.experts:
             raise ConfigError(f"chosen: expected at most experts={self.experts}, got {self.chosen}; have more experts.")
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import nn
 from torch.nn import functional as F
 
-from nanotx.config import at_least
+from nanotx.config import at_least, at_most
 from nanotx.ffn import Ffn
 from nanotx.linear import Linear
 from nanotx.shapes import Stream
@@ -24,6 +24,7 @@ class Relu2(Ffn):
 
     def __post_init__(self) -> None:
         at_least(self, 1, "width")
+        at_most(self, 2**24, "width")
 
     def build(self, dim: int) -> nn.Module:
         return Relu2Ffn(self, dim)

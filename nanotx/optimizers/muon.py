@@ -21,10 +21,11 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from nanotx.config import at_least, share
+from nanotx.config import at_least, at_most, share
 from nanotx.device import has_bfloat16
 from nanotx.errors import ConfigError
 from nanotx.optimizers import Named, Optimizer
+from nanotx.optimizers._light import LightAdamW
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 OTHERS = ("embedding", "head")
@@ -47,7 +48,9 @@ class Muon(Optimizer):
 
     def __post_init__(self) -> None:
         at_least(self, 0, "lr", "weight_decay", "adamw_lr", "eps")
+        at_most(self, 1_000_000, "lr", "weight_decay", "adamw_lr", "eps")
         at_least(self, 1, "iterations")
+        at_most(self, 100, "iterations")
         share(self, "momentum")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ConfigError(f"betas: expected two shares from 0 up to but not including 1, got {self.betas!r}.")
@@ -70,7 +73,7 @@ class Muon(Optimizer):
         )
 
 
-class MuonOptimizer(torch.optim.AdamW):
+class MuonOptimizer(LightAdamW):
     """The thing: `momentum` is kept for each matrix; the library's AdamW has the rest, in one kernel."""
 
     def __init__(self, groups: list[dict[str, Any]], config: Muon) -> None:

@@ -44,7 +44,7 @@ def rates(part: str, theta: float, dim: int, heads: int) -> Rates:
     if width % 2:
         fit = [n for n in divisors(dim) if (dim // n) % 2 == 0]
         raise ConfigError(f"{part}: heads of width {width} have no pairs of axes; try heads from {fit}.")
-    return theta ** -(torch.arange(0, width, 2) / width)
+    return theta ** -(torch.arange(0, width, 2, device="cpu") / width)
 
 
 def _turned(x: Turned, cos: Float[Tensor, "t f"], sin: Float[Tensor, "t f"]) -> Turned:

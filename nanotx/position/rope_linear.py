@@ -6,7 +6,7 @@ Source: Chen et al. 2023, https://arxiv.org/abs/2306.15595, equation 4, where L'
 
 from dataclasses import dataclass
 
-from nanotx.config import at_least
+from nanotx.config import at_least, at_most
 from nanotx.position import Position, Positioning
 from nanotx.position._rotary import RotaryPosition, rates
 
@@ -21,6 +21,7 @@ class RopeLinear(Position):
 
     def __post_init__(self) -> None:
         at_least(self, 1, "theta", "factor")
+        at_most(self, 1_000_000, "factor")
 
     def build(self, dim: int, heads: int, context: int) -> Positioning:
         return RotaryPosition(rates(self.part, self.theta, dim, heads) / self.factor)

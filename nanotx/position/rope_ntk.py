@@ -7,7 +7,7 @@ Source: bloc97, as definition 1 in Peng et al. 2023, https://arxiv.org/abs/2309.
 
 from dataclasses import dataclass
 
-from nanotx.config import at_least
+from nanotx.config import at_least, at_most
 from nanotx.position import Position, Positioning
 from nanotx.position._rotary import RotaryPosition, rates
 
@@ -22,6 +22,7 @@ class RopeNtk(Position):
 
     def __post_init__(self) -> None:
         at_least(self, 1, "theta", "factor")
+        at_most(self, 1_000_000, "factor")
 
     def build(self, dim: int, heads: int, context: int) -> Positioning:
         width = dim // heads

@@ -10,7 +10,7 @@ Llama) and section 3.4. The ramp runs over turns, as in the paper, where publish
 import math
 from dataclasses import dataclass
 
-from nanotx.config import at_least
+from nanotx.config import at_least, at_most
 from nanotx.position import Position, Positioning
 from nanotx.position._rotary import RotaryPosition, rates
 
@@ -29,6 +29,7 @@ class RopeYarn(Position):
 
     def __post_init__(self) -> None:
         at_least(self, 1, "theta", "factor", "original")
+        at_most(self, 1_000_000, "factor")
 
     def build(self, dim: int, heads: int, context: int) -> Positioning:
         rate = rates(self.part, self.theta, dim, heads)

@@ -58,6 +58,7 @@ def learn_merges(pieces: Mapping[bytes, int], wanted: int, least: int = 1) -> li
         least: how often a pair must occur to be merged.
     """
     ids, weights = in_a_row(pieces)
+    wanted = min(wanted, len(ids))  # each merge takes a place at least
     places = np.arange(len(ids), dtype=np.int32)
     zeros = (np.zeros(size, np.int32) for size in (len(ids), BYTES**2, BYTES + wanted, BYTES + wanted))
     rows: list[Any] = [ids, weights, places - 1, places + 1, *zeros]

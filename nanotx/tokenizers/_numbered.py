@@ -6,7 +6,7 @@ from reprlib import repr as brief
 from nanotx.errors import TextError, TokenizerError
 from nanotx.tokenizers._specials import check_specials
 
-LARGEST = 1 << 24  # a stranger's id must not fill the memory
+MOST = 1 << 24  # ids; a stranger's must not fill the memory
 
 
 def by_id(
@@ -30,8 +30,8 @@ def by_id(
         raise TokenizerError(f"{part}: {len(ids)} ids for {len(tokens)} tokens; expected one each, or none.")
     numbers = [*(ids or range(len(tokens))), *specials.values()]
     for number in numbers:
-        if type(number) is not int or not 0 <= number < LARGEST:
-            raise TokenizerError(f"{part}: id {brief(number)}: expected a whole number from 0 to {LARGEST - 1}.")
+        if type(number) is not int or not 0 <= number < MOST:
+            raise TokenizerError(f"{part}: id {brief(number)}: expected a whole number from 0 to {MOST - 1}.")
     table: list[bytes | None] = [None] * (max(numbers, default=-1) + 1)
     for number, token in zip(numbers, [*tokens, *(name.encode("utf-8") for name in specials)], strict=True):
         if table[number] is not None:

@@ -6,6 +6,7 @@ from reprlib import repr as brief
 from typing import Any
 
 from nanotx.errors import TokenizerError
+from nanotx.tokenizers._sniff import check_plain
 from nanotx.tokenizers._storage import VERSION, Origin, Table, digest, exactly
 
 LARGEST = 1 << 24  # bytes; a stranger's file must not fill the memory
@@ -27,7 +28,11 @@ def read_file(path: Path) -> tuple[str, Table, Origin | None]:
     if not isinstance(part, str):
         raise TokenizerError(f"{path}: part: expected the name of a tokenizer, got {brief(part)}.")
     said, origin, _ = (table.pop(key, None) for key in ("sha256", "learned_from", "made_with"))
-    if said != (found := digest(part, table)):
+    try:
+        found = digest(part, table)
+    except RecursionError:
+        raise TokenizerError(f"{path}: tables in tables without end; no tokenizer of ours is.") from None
+    if said != found:
         raise TokenizerError(
             f"{path}: the digest does not fit: the file says sha256 {brief(said)}, and holds {found}; it was edited or "
             "damaged since it was saved. Try an earlier copy, or train it again."
@@ -42,6 +47,7 @@ def read_file(path: Path) -> tuple[str, Table, Origin | None]:
 
 def _parse(path: Path) -> Any:
     try:
+        check_plain(path)
         with path.open("rb") as file:
             data = file.read(LARGEST + 1)
         if len(data) > LARGEST:

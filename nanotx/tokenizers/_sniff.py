@@ -1,5 +1,6 @@
 """Whose a tokenizer's file is: ours, or that of a library, which has a part that reads it."""
 
+import errno
 import json
 from pathlib import Path
 
@@ -13,6 +14,7 @@ def kind_of(path: str | Path) -> str:
     if file.suffix == ".tiktoken":
         return "tiktoken"
     try:
+        check_plain(file)
         with file.open("rb") as opened:
             head = opened.read(HEAD)
             if b'"nanotx"' in head:
@@ -22,3 +24,9 @@ def kind_of(path: str | Path) -> str:
         return "saved"  # which says what is wrong with it
     foreign = isinstance(found, dict) and "nanotx" not in found and isinstance(found.get("model"), dict)
     return "huggingface" if foreign else "saved"
+
+
+def check_plain(path: Path) -> None:
+    """Raise OSError where reading a file may never end; what is missing or a folder says so when it is opened."""
+    if "\0" in str(path) or (path.exists() and not (path.is_file() or path.is_dir())):
+        raise OSError(errno.EINVAL, "expected a plain file, got a pipe, a socket, a device or a NUL in the name")

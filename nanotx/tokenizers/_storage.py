@@ -66,6 +66,8 @@ def write_file(path: Path, part: str, table: Table, origin: Origin | None) -> No
     Raises:
         TokenizerError: it cannot be written there.
     """
+    if path.is_dir():
+        raise TokenizerError(f"{path}: no tokenizer can be written here: Is a directory.")
     header: Table = {"nanotx": "tokenizer", "version": VERSION, "part": part, "sha256": digest(part, table)}
     header["made_with"] = {"nanotx": __version__, "regex": version("regex"), "unicode": unicodedata.unidata_version}
     if origin is not None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from nanotx.config import at_least
+from nanotx.config import at_least, at_most
 from nanotx.errors import ConfigError, TokenizerError
 from nanotx.tokenizers import Codec, Ids, Tokenizer, exactly, utf8
 from nanotx.tokenizers._compiled import TEXT, Loops, loops
@@ -23,7 +23,7 @@ from nanotx.tokenizers._engine import Engine
 from nanotx.tokenizers._learning import count_pieces, learn_merges
 from nanotx.tokenizers._memory import Memory, of_parts, of_pieces
 from nanotx.tokenizers._merging import Pair, tokens_of
-from nanotx.tokenizers._numbered import by_id, joined
+from nanotx.tokenizers._numbered import MOST, by_id, joined
 from nanotx.tokenizers._patterns import NAMED, name_of, source_of
 from nanotx.tokenizers._specials import check_specials, lessons, numbered, uncut
 from nanotx.tokenizers._splitting import Splitter
@@ -46,6 +46,7 @@ class Bpe(Tokenizer):
     def __post_init__(self) -> None:
         check_specials(self.specials)
         at_least(self, 256 + len(self.specials), "vocab_size")
+        at_most(self, MOST, "vocab_size")
         at_least(self, 1, "min_frequency")
         source_of(self.pattern)
 

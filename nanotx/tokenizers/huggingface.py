@@ -17,16 +17,16 @@ from typing import Any
 
 import numpy as np
 
-from nanotx.config import at_least
+from nanotx.config import at_least, at_most
 from nanotx.errors import ConfigError, TextError, TokenizerError
 from nanotx.printable import from_printable
 from nanotx.tokenizers import Codec, Ids, Tokenizer, exactly, utf8
 from nanotx.tokenizers._by_library import learn_bpe
 from nanotx.tokenizers._described import check_sound, kinds_of
 from nanotx.tokenizers._libraries import missing, tried
-from nanotx.tokenizers._numbered import by_id, joined
+from nanotx.tokenizers._numbered import MOST, by_id, joined
 from nanotx.tokenizers._patterns import source_of
-from nanotx.tokenizers._sniff import LARGEST
+from nanotx.tokenizers._sniff import LARGEST, check_plain
 from nanotx.tokenizers._specials import check_specials
 
 
@@ -45,6 +45,7 @@ class Huggingface(Tokenizer):
     def __post_init__(self) -> None:
         check_specials(self.specials)
         at_least(self, 256 + len(self.specials), "vocab_size")
+        at_most(self, MOST, "vocab_size")
         at_least(self, 1, "min_frequency")
         source_of(self.pattern)
 
@@ -160,6 +161,7 @@ def read_json(path: Path) -> dict[str, Any]:
         TokenizerError: it cannot be read, or is none.
     """
     try:
+        check_plain(path)
         with path.open("rb") as file:
             data = file.read(LARGEST + 1)
         if len(data) > LARGEST:

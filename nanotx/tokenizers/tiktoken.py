@@ -24,7 +24,7 @@ from nanotx.tokenizers._libraries import missing, tried
 from nanotx.tokenizers._numbered import by_id, joined
 from nanotx.tokenizers._patterns import NAMED, source_of
 from nanotx.tokenizers._published import KNOWN, Published
-from nanotx.tokenizers._sniff import LARGEST
+from nanotx.tokenizers._sniff import LARGEST, check_plain
 
 
 @Tokenizer.register("tiktoken")
@@ -176,6 +176,7 @@ def read_ranks(path: Path) -> dict[bytes, int]:
         TokenizerError: it cannot be read, or is none; says which line.
     """
     try:
+        check_plain(path)
         with path.open("rb") as file:
             data = file.read(LARGEST + 1)
     except OSError as error:

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from nanotx.config import at_least
+from nanotx.config import at_least, at_most
 from nanotx.errors import ConfigError, TextError, TokenizerError
 from nanotx.tokenizers import UNKNOWN, Codec, Ids, Tokenizer, exactly, utf8
-from nanotx.tokenizers._numbered import by_id, joined
+from nanotx.tokenizers._numbered import MOST, by_id, joined
 from nanotx.tokenizers._sizes import check_least, check_most
 from nanotx.tokenizers._specials import check_specials, lessons, numbered, uncut
 from nanotx.tokenizers._words import WORDS, check_tokens, count_words, cut
@@ -37,6 +37,7 @@ class Word(Tokenizer):
     def __post_init__(self) -> None:
         check_specials(self.specials)
         at_least(self, 1 + len(numbered(0, self.specials, self.unknown)), "vocab_size")
+        at_most(self, MOST, "vocab_size")
         at_least(self, 1, "min_frequency")
 
     @property

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nanotx.compiler import attempt
+from nanotx.config import at_most
 from nanotx.device import choose, cores
 from nanotx.errors import ConfigError
 from nanotx.figures import write_figures
@@ -42,6 +43,7 @@ def run(words: list[str]) -> int:
     flags = parse(Flags, words, "nanotx doctor")
     if flags.threads < 0:
         raise ConfigError(f"--threads: expected a number of at least 0, got {flags.threads}.")
+    at_most(flags, 1024, "threads")
     machine = choose(flags.device, flags.dtype, flags.threads)
     with waiting("looking"):
         found = facts()

@@ -1,11 +1,9 @@
 """nanotx laws [SLOT[/PART]...]: try the laws on random cases of every part, or of some."""
 
-import json
 import multiprocessing
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -16,7 +14,7 @@ from rich.text import Text
 
 from nanotx.device import choose, cores
 from nanotx.errors import ConfigError
-from nanotx.files import publish
+from nanotx.figures import write_figures
 from nanotx.flags import parse
 from nanotx.laws.book import LAWS, laws_on, part_of, parts
 from nanotx.laws.law import Where
@@ -51,8 +49,9 @@ def run(words: list[str]) -> int:
     """Try, show, write; 1 where a law is broken."""
     flags = parse(Flags, words, "nanotx laws")
     flags = Flags(**vars(flags) | {"load": read_options(words).load})
-    if flags.examples < 1:
-        raise ConfigError(f"--examples: expected a number of at least 1, got {flags.examples}.")
+    for name, low in (("examples", 1), ("jobs", 0)):
+        if getattr(flags, name) < low:
+            raise ConfigError(f"--{name}: expected a number of at least {low}, got {getattr(flags, name)}.")
     choose(flags.device, flags.dtype, 1)
     prepare(flags.load)
     names = list(dict.fromkeys(name for word in flags.names or tuple(LAWS) for name in parts(word)))
@@ -71,7 +70,7 @@ def run(words: list[str]) -> int:
     if flags.json:
         rows = [asdict(verdict) | {"passed": verdict.passed} for verdict in verdicts]
         setting = {"device": flags.device, "dtype": flags.dtype, "seed": flags.seed, "examples": flags.examples}
-        publish(Path(flags.json), json.dumps({**setting, "verdicts": rows}, indent=1, allow_nan=False) + "\n")
+        write_figures(flags.json, {**setting, "verdicts": rows})
     broken = sum(bool(verdict.broken) for verdict in verdicts)
     cases = sum(verdict.cases for verdict in verdicts)
     skipped = sum(bool(verdict.skipped) for verdict in verdicts)

@@ -8,12 +8,13 @@ from pathlib import Path
 import tyro
 from rich.console import Console, RenderableType
 
+from nanotx.config import at_least, at_most
 from nanotx.display import Display
 from nanotx.errors import RunError
 from nanotx.files import publish
 from nanotx.flags import parse
 from nanotx.folder import RunFolder
-from nanotx.journal import Row, read
+from nanotx.journal import read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,23 +29,38 @@ class Flags:
 def run(words: list[str]) -> int:
     """Draw."""
     flags = parse(Flags, words, "nanotx show")
-    rows = list(read(RunFolder(Path(flags.folder)).metrics))
-    if not rows:
-        raise RunError(f"{flags.folder}: expected a run's folder, with a metrics.jsonl in it.")
+    at_least(flags, 20, "width")
+    at_most(flags, 1000, "width")
+    picture = replay(flags.folder)
     if flags.svg:
         console = Console(record=True, width=flags.width, file=io.StringIO())
-        console.print(replay(rows))
+        console.print(picture)
         svg = console.export_svg(title="nanotx")
         fetched = r"@font-face \{.*?\}\s*"  # a picture should need no network
-        publish(Path(flags.svg), re.sub(fetched, "", svg, flags=re.DOTALL))
+        try:
+            publish(Path(flags.svg), re.sub(fetched, "", svg, flags=re.DOTALL))
+        except OSError as error:
+            raise RunError(f"--svg {flags.svg}: cannot be written: {error.strerror}.") from None
     else:
-        Console().print(replay(rows))
+        Console().print(picture)
     return 0
 
 
-def replay(rows: list[Row]) -> RenderableType:
-    """The last picture of a run, drawn from the rows of its journal."""
-    display = Display(Console(file=io.StringIO()))
-    for row in rows:
-        display.show(row)
-    return display.picture()
+def replay(folder: str) -> RenderableType:
+    """The last picture of a run, drawn from its journal.
+
+    Raises:
+        RunError: there is none, or it holds numbers that no run has.
+    """
+    file, display = RunFolder(Path(folder)).metrics, Display(Console(file=io.StringIO()))
+    try:
+        for row in (rows := list(read(file))):
+            display.show(row)
+        picture = display.picture()
+    except OSError as error:
+        raise RunError(f"{file}: cannot be read: {error.strerror}.") from None
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # anyone may have written it
+        raise RunError(f"{file}: this is no journal of a run: {error}.") from None
+    if not rows:
+        raise RunError(f"{folder}: expected a run's folder, with a metrics.jsonl in it.")
+    return picture

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from nanotx import columns, verified
-from nanotx.config import at_least, to_table
+from nanotx.config import at_least, at_most, to_table
 from nanotx.corpus.file import File
 from nanotx.curve import losses, spans
 from nanotx.device import choose
@@ -63,6 +63,8 @@ def run(words: list[str]) -> int:
     others, of_position = apart(words)
     flags = parse(Flags, others, PROG)
     at_least(flags, 0, "context", "threads")
+    at_most(flags, 2**31, "context")
+    at_most(flags, 1024, "threads")
     for file in flags.load:
         load_file(file)
     loaded = load(flags.folder, flags.step)

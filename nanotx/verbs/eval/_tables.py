@@ -19,7 +19,7 @@ def by_script(whole: Account, parts: Mapping[str, Account], floors: Mapping[str,
             "-" if figure is None else f"{figure:.4f}"
             for figure in (one.fertility, one.loss, one.bits_per_byte, floors.get(name))
         )
-        share = f"{one.nats / whole.nats:.1%}"
+        share = f"{one.nats / whole.nats if whole.nats else 0.0:.1%}"
         cells.append([name, f"{one.size:,}", f"{one.tokens:,}", fertility, loss, share, rate, floor])
     return cells if floors else [row[:-1] for row in cells]
 

@@ -19,6 +19,20 @@ from nanotx.registry import load_file
 from nanotx.sample import Sampling
 from nanotx.verbs.sample._telling import say, tell, write
 
+MOST = 10**6
+"""Of a number that changes scores; larger ones are beyond float32, or as good as a ban."""
+RANGES = {
+    "max_new_tokens": (0, 10**9),
+    "n_best": (1, 10_000),
+    "draft_tokens": (1, 1000),
+    "threads": (0, 1024),
+    "temperature": (0, MOST),
+    "repetition_penalty": (0, MOST),
+    "frequency_penalty": (-MOST, MOST),
+    "presence_penalty": (-MOST, MOST),
+}
+"""From the least to the most that is of any use."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Flags:
@@ -98,10 +112,12 @@ def run(words: list[str]) -> int:
 
 def check(flags: Flags) -> None:
     """Raise ConfigError where a number is out of range, or prompts come from two sides."""
-    for name, low in (("max_new_tokens", 0), ("n_best", 1), ("draft_tokens", 1)):
-        if getattr(flags, name) < low:
-            flag = name.replace("_", "-")
-            raise ConfigError(f"--{flag}: expected a number of at least {low}, got {getattr(flags, name)}.")
+    for name, (low, high) in RANGES.items():
+        value, flag = getattr(flags, name), name.replace("_", "-")
+        if not value >= low:
+            raise ConfigError(f"--{flag}: expected a number of at least {low}, got {value}.")
+        if value > high:
+            raise ConfigError(f"--{flag}: expected a number of at most {high:,}, got {value}.")
     if flags.prompt and flags.prompts:
         raise ConfigError("--prompts: expected --prompt or --prompts, got both; leave one out.")
 
@@ -150,5 +166,9 @@ def sampling(flags: Flags, loaded: Loaded) -> Sampling:
         field.name: getattr(flags, field.name) for field in dataclasses.fields(Sampling) if hasattr(flags, field.name)
     }
     values["banned"] = token_ids(loaded.tokenizer, flags.ban, "--ban")
-    values["bias"] = biases(loaded.tokenizer, dict(map(read_bias, flags.bias)))
+    pairs = [read_bias(word) for word in flags.bias]
+    for text, value in pairs:
+        if abs(value) > MOST:
+            raise ConfigError(f"--bias {text}: expected a number from {-MOST} to {MOST}, got {value}.")
+    values["bias"] = biases(loaded.tokenizer, dict(pairs))
     return Sampling(**values)

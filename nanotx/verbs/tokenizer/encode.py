@@ -11,10 +11,9 @@ from tyro.conf import Positional
 
 from nanotx.errors import ConfigError
 from nanotx.flags import parse
-from nanotx.text_files import files_of
 from nanotx.tokenizers import Codec, Ids, load
 from nanotx.tokenizers.unigram import UnigramCodec
-from nanotx.verbs.tokenizer._input import text_of
+from nanotx.verbs.tokenizer._input import plain_files, text_of
 from nanotx.verbs.tokenizer._progress import bar
 
 
@@ -64,12 +63,14 @@ def drawn(codec: Codec, text: str, said: Flags) -> Ids:
 
 def to_file(codec: Codec, said: Flags) -> int:
     """Write a token file."""
-    if not said.files or said.special or said.alpha is not None or said.processes < 1:
+    if not said.files or said.special or said.alpha is not None or not 1 <= said.processes <= 1024:
         raise ConfigError(
-            "nanotx tokenizer encode: --out takes files, at least one process, and neither --special nor --alpha: "
+            "nanotx tokenizer encode: --out takes files, from 1 to 1024 processes, and neither --special nor --alpha: "
             "what is in a text is ordinary there, and --separator NAME stands behind each."
         )
-    files, out = files_of(said.files), Path(said.out)
+    files, out = plain_files(said.files), Path(said.out)
+    if out.is_dir():
+        raise ConfigError(f"--out {said.out}: expected a file to write, got a folder.")
     with bar(files) as shown:
         count = codec.encode_to_file(
             files, out, separator=said.separator, errors=said.errors, processes=said.processes, watch=shown.at

@@ -14,9 +14,10 @@ from nanotx.config import from_table
 from nanotx.errors import ConfigError
 from nanotx.flags import given, leading, parse, rows
 from nanotx.registry import load_file
-from nanotx.text_files import BLOCK, files_of
+from nanotx.text_files import BLOCK
 from nanotx.tokenizers import Codec, Origin, Tokenizer
 from nanotx.verbs.tokenizer._corpus import NONE, corpus_of, corpus_rows
+from nanotx.verbs.tokenizer._input import plain_files
 from nanotx.verbs.tokenizer._progress import bar
 
 
@@ -60,7 +61,7 @@ def from_corpus(idea: Tokenizer, said: Any) -> tuple[Codec, str, str]:
 
 def from_files(idea: Tokenizer, said: Any) -> tuple[Codec, str, str]:
     """Learned from files, each a text of its own, read block by block; with their names and SHA-256."""
-    files = files_of(said.files)
+    files = plain_files(said.files)
     with bar(files) as shown:
         codec = idea.learn(shown.reading(files, said.errors, idea.cuts))
     digest = hashlib.sha256()

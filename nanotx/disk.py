@@ -1,0 +1,46 @@
+"""Every change that a save makes on the disk, a function each: whoever wants to stand between two of them can."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+Content = bytes | Callable[[Path], None]
+"""What a file is to hold, or what writes it where it is told."""
+
+
+def make(folder: Path) -> None:
+    """Make a folder that is not there, and those above it."""
+    folder.mkdir(parents=True)
+
+
+def write(file: Path, content: Content) -> None:
+    """Write a file whole."""
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    else:
+        content(file)
+
+
+def sync(path: Path) -> None:
+    """Flush a file, or a folder's list of names where the system knows how, to the disk."""
+    if path.is_dir() and os.name == "nt":  # Windows opens no folders
+        return
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def rename(old: Path, new: Path) -> None:
+    """Give a file or folder another name; a file of that name is replaced at once, and is never half there."""
+    old.replace(new)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with all that is in it; what is not there already is no fault."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,59 @@
+"""A stream that may be lost: what cannot be shown is not shown, and the work goes on."""
+
+import os
+import select
+from typing import Any
+
+PIECE = 1024
+"""Characters written at once: a pipe with room takes as many in UTF-8 without making us wait."""
+
+PATIENCE = 1.0
+"""Seconds that a reader who does not read holds us up, once."""
+
+
+class Outlet:
+    """Writes on to a stream, for as long as somebody takes what is written."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream, self.patience, self.gone = stream, PATIENCE, False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def write(self, text: str) -> int:
+        """Write as much as is taken; a reader who has left is left alone."""
+        try:
+            for start in range(0, len(text), PIECE):
+                if self.gone or not self.ready():
+                    break
+                self.stream.write(text[start : start + PIECE])
+                self.stream.flush()
+        except (OSError, ValueError):
+            self.leave()
+        return len(text)
+
+    def flush(self) -> None:
+        """Nothing waits here."""
+
+    def isatty(self) -> bool:
+        """Whether a person may be looking."""
+        return not self.gone and self.stream.isatty()
+
+    def ready(self) -> bool:
+        """Whether a piece can be written without waiting, or nobody can tell."""
+        try:
+            _, ready, _ = select.select([], [self.stream.fileno()], [], self.patience)
+        except (OSError, ValueError):  # no file of the system's; on Windows, no socket
+            return True
+        self.patience = PATIENCE if ready else 0.0
+        return bool(ready)
+
+    def leave(self) -> None:
+        """Write into nothing from now on, so that what is still in the stream harms nobody at the end."""
+        self.gone = True
+        try:
+            nothing = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nothing, self.stream.fileno())
+            os.close(nothing)
+        except (OSError, ValueError):
+            return

@@ -1,0 +1,106 @@
+"""In what two runs differ, in words and as plain values."""
+
+import sys
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from nanotx import columns
+from nanotx.recorded import Record
+from nanotx.retaken import NUMBERS, strict
+from nanotx.verbs.diff._recipes import corpora, recipes, tokenizers
+from nanotx.verbs.diff._walk import Found, Parting
+
+LONGEST = 60
+"""Characters of a recipe's value in the table."""
+
+
+def say(line: str) -> None:
+    """A line that is not folded."""
+    Console(highlight=False).print(Text(line), soft_wrap=True)
+
+
+def tell_recipes(one: Record, other: Record) -> None:
+    """In what they were told otherwise."""
+    differing = recipes(one, other)
+    if differing:
+        cells = [("recipe", one.name, other.name)]
+        cells += [(key, cell(mine), cell(theirs)) for key, (mine, theirs) in differing.items()]
+        columns.show(Console(highlight=False), "", cells, sys.stdout.isatty())
+    else:
+        say("recipes: the same")
+    for name, (mine, theirs) in (("corpora", corpora(one, other)), ("tokenizers", tokenizers(one, other))):
+        short = [f"{digest[:12]}..." for digest in (mine, theirs)]
+        say(f"{name}: {f'the same, SHA-256 {short[0]}' if mine == theirs else f'SHA-256 {short[0]} and {short[1]}'}")
+
+
+def cell(value: Any) -> str:
+    """A recipe's value, in short."""
+    text = "-" if value is None else str(value)
+    return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
+
+
+def tell_course(one: Record, other: Record, found: Found) -> None:
+    """Where they part, as they are recorded and as they are taken again."""
+    names = (one.name, other.name)
+    if found.journal is None:
+        say(f"metrics.jsonl: the same losses and gradient norms up to step {found.last}")
+    else:
+        rows = [record.steps.get(found.journal, {}) for record in (one, other)]
+        say(f"metrics.jsonl: they differ first at step {found.journal}: {beside(rows)}")
+    for step, why in found.saved.items():
+        say(f"checkpoints of step {step}: they differ as they were saved: {why}")
+    if found.begin:
+        say(f"checkpoints of step {found.begin}: no bit differs")
+    origin = f"from the checkpoints of step {found.begin}" if found.begin else "from the initial weights"
+    for name, strayed in zip(names, found.strayed, strict=True):
+        if strayed:
+            say(f"{name}, taken again {origin}: step {strayed} gave other numbers than its metrics.jsonl holds")
+        elif found.end > found.begin:
+            say(f"{name}, taken again {origin}: up to step {found.end} the numbers of its metrics.jsonl, to the bit")
+    if found.parting:
+        tell_parting(found.parting)
+    else:
+        say(f"No bit of the weights differs up to step {found.last}.")
+
+
+def tell_parting(parting: Parting) -> None:
+    """The step, the tensor, the numbers."""
+    if parting.rows:
+        say(f"step {parting.step}: {beside(parting.rows)}")
+        say(f"After step {parting.step} they differ, first in {parting.difference}.")
+    else:
+        say(f"Before any step they differ, first in {parting.difference}.")
+
+
+def beside(rows: Any) -> str:
+    """The numbers of a step of both."""
+    return ", ".join(
+        f"{name} {rows[0].get(key)!r} and {rows[1].get(key)!r}"
+        for key, name in zip(NUMBERS, ("loss", "gradient norm"), strict=True)
+    )
+
+
+def plain(one: Record, other: Record, found: Found) -> dict[str, Any]:
+    """All of it, as JSON holds it."""
+    parting, first = found.parting, None
+    if parting:
+        numbers = {key: [strict(row[key]) for row in parting.rows or ()] for key in NUMBERS}
+        first = {"step": parting.step, **numbers} | {
+            key: strict(one) for key, one in asdict(parting.difference).items()
+        }
+    return {
+        "runs": [one.name, other.name],
+        "equal": found.equal,
+        "recipe": {key: list(values) for key, values in recipes(one, other).items()},
+        "corpus_sha256": corpora(one, other),
+        "tokenizer_sha256": tokenizers(one, other),
+        "journal_step": found.journal,
+        "checkpoints": found.saved,
+        "from_step": found.begin,
+        "last_step": found.end,
+        "strayed": found.strayed,
+        "first": first,
+    }

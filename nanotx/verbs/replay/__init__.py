@@ -1,0 +1,130 @@
+"""nanotx replay RUN --step N: a step of a run taken again, to the bit, and looked at."""
+
+import dataclasses
+import sys
+from typing import Any, Literal
+
+import tyro
+from rich.console import Console
+from rich.text import Text
+
+from nanotx import columns
+from nanotx.config import at_least
+from nanotx.display import printable
+from nanotx.figures import write_figures
+from nanotx.flags import parse
+from nanotx.recipe_flags import read_options
+from nanotx.recorded import Record
+from nanotx.registry import load_file
+from nanotx.retaken import NUMBERS, Retaken, counting, same, strict
+from nanotx.verbs.replay._observed import Change, Observed, Window, by_layer, observe
+
+SHOWN = 4
+"""Windows in the table; a file of --json holds them all."""
+
+WIDTH = 72
+"""Characters of a window's text in the table."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Flags:
+    """Takes a step of a run again and shows what it learned from, its loss and gradient, and what it did to each layer.
+
+    The steps before it are taken again from the newest checkpoint, or from the initial weights. On the machine of the
+    run, with the same torch, all numbers are those that were: loss and gradient norm are held against metrics.jsonl.
+    """
+
+    folder: tyro.conf.Positional[str]  # the run's folder
+    step: int  # which; numbered as in metrics.jsonl, the first is 1
+    by: Literal["layer", "parameter"] = "layer"  # what the rows of the table of weights are
+    json: str = ""  # write all figures into this file
+    load: tuple[str, ...] = ()  # Python files of your own, with parts in them
+
+
+def run(words: list[str]) -> int:
+    """Take the step again, tell."""
+    flags = parse(Flags, words, "nanotx replay")
+    at_least(flags, 1, "step")
+    for file in read_options(words).load:
+        load_file(file)
+    record = Record(flags.folder)
+    record.check(flags.step)
+    begin = record.newest(flags.step - 1)
+    for reason in record.passed:
+        say(f"passed over: {reason}")
+    retaken = Retaken(record, begin)
+    with counting(flags.step) as tell:
+        retaken.go_to(flags.step - 1, tell)
+        tell(flags.step)
+        retaken.ready()
+        observed = observe(retaken.trainer, retaken.stretch.codec)
+    origin = f"the checkpoint of step {begin}" if begin else "the initial weights"
+    say(f"{flags.folder}, step {flags.step} of {record.last} recorded, taken again from {origin}")
+    if retaken.strayed:
+        say(
+            f"step {retaken.strayed} already gave other numbers than metrics.jsonl holds: the run had another machine, "
+            "torch, nanotx or text, and what follows is not to the bit what it did"
+        )
+    recorded = record.steps[flags.step]
+    show(observed, recorded, flags.by, retaken.trainer.recipe.train.clip)
+    if flags.json:
+        head = {"run": flags.folder, "step": flags.step, "from_step": begin, "strayed": retaken.strayed}
+        write_figures(flags.json, head | plain(observed, recorded))
+    return 0
+
+
+def say(line: str) -> None:
+    """A line that is not folded."""
+    Console(highlight=False).print(Text(line), soft_wrap=True)
+
+
+def show(observed: Observed, recorded: dict[str, Any], by: str, clip: float) -> None:
+    """The tables."""
+    console, terminal = Console(highlight=False), sys.stdout.isatty()
+    cells = [("", "now", "recorded", "")]
+    for key, name in zip(NUMBERS, ("loss", "gradient norm"), strict=True):
+        now, then = getattr(observed, key), recorded.get(key)
+        cells.append((name, f"{now!r}", f"{then!r}", "the same bits" if same(now, then) else "other bits"))
+    columns.show(console, "", cells, terminal, ("other bits",))
+    cut = f"; the gradient was cut to a norm of {clip:g}" if 0 < clip < observed.grad_norm else ""
+    say(f"learning rate {observed.lr:.4g}{cut}\n")
+    few = observed.windows[:SHOWN]
+    title = f"It learned from {len(observed.windows)} windows" + (
+        f", of which the first {SHOWN}" * (few != observed.windows)
+    )
+    columns.show(console, title, [("text", "begins at token", "loss"), *map(window_cells, few)], terminal)
+    changes = by_layer(observed.changes) if by == "layer" else observed.changes
+    header = (by, "numbers", "weight norm", "gradient norm", "update norm", "update/weight")
+    columns.show(console, "What it did", [header, *map(change_cells, changes)], terminal)
+
+
+def window_cells(window: Window) -> tuple[str, str, str]:
+    """A window as a row."""
+    text = printable(window.text).replace("\n", "\\n").replace("\t", "\\t")
+    text = text if len(text) <= WIDTH else text[: WIDTH - 3] + "..."
+    return text, f"{window.token:,}", f"{window.loss:.4f}"
+
+
+def change_cells(change: Change) -> tuple[str, ...]:
+    """A change as a row."""
+    ratio = "-" if change.ratio is None else f"{change.ratio:.2e}"
+    norms = (f"{norm:.4g}" for norm in (change.weight, change.gradient, change.update))
+    return change.name, f"{change.numbers:,}", *norms, ratio
+
+
+def plain(observed: Observed, recorded: dict[str, Any]) -> dict[str, Any]:
+    """All figures, as JSON holds them; what is not finite is null."""
+    equal = {key: same(getattr(observed, key), recorded.get(key)) for key in NUMBERS}
+    return {
+        **{key: strict(getattr(observed, key)) for key in (*NUMBERS, "lr")},
+        "recorded": {key: recorded.get(key) for key in (*NUMBERS, "lr")},
+        "bit_equal": all(equal.values()),
+        "windows": [row_of(window) for window in observed.windows],
+        "layers": [row_of(change) | {"ratio": strict(change.ratio)} for change in by_layer(observed.changes)],
+        "parameters": [row_of(change) | {"ratio": strict(change.ratio)} for change in observed.changes],
+    }
+
+
+def row_of(one: Window | Change) -> dict[str, Any]:
+    """A dataclass as plain values."""
+    return {key: strict(value) for key, value in dataclasses.asdict(one).items()}

@@ -1,0 +1,84 @@
+"""nanotx verify RUN: whether a run's folder can be believed."""
+
+import dataclasses
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import tyro
+from rich.console import Console
+from rich.text import Text
+
+from nanotx import checkpoint, columns
+from nanotx.config import at_least
+from nanotx.errors import RunError
+from nanotx.figures import write_figures
+from nanotx.flags import parse
+from nanotx.folder import RunFolder
+from nanotx.recipe_flags import read_options
+from nanotx.registry import load_file
+from nanotx.verbs.verify._check import Check
+from nanotx.verbs.verify._evaluation import Wish, reproduced
+from nanotx.verbs.verify._files import of_checkpoint, of_recipe, of_tokenizer
+from nanotx.verbs.verify._journal import of_journal
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Flags:
+    """Checks a run's folder: its recipe, its tokenizer, its journal, and of each checkpoint files, weights, tokenizer.
+
+    The newest sound checkpoint whose step was evaluated is evaluated again. On the device, in the dtype and on the
+    threads of the run, and on its machine, the validation loss is the recorded one to the last bit; elsewhere it may
+    be a little apart, and how much is told.
+
+    Leaves with 0 where every check holds, and with 4 where one fails or could not be made.
+    """
+
+    folder: tyro.conf.Positional[str]  # the run's folder
+    json: str = ""  # write the checks into this file
+    device: Literal["run", "auto", "cpu", "cuda", "mps"] = "run"  # of the evaluation; "run" is the one that the run had
+    dtype: Literal["run", "auto", "float32", "bfloat16", "float16"] = "run"  # likewise
+    threads: int = 0  # processor threads; 0 for as many as the run had
+    load: tuple[str, ...] = ()  # Python files of your own, with parts in them
+
+
+def run(words: list[str]) -> int:
+    """Check."""
+    flags = parse(Flags, words, "nanotx verify")
+    at_least(flags, 0, "threads")
+    for file in read_options(words).load:
+        load_file(file)
+    folder = RunFolder(Path(flags.folder))
+    if not folder.recipe.exists():
+        raise RunError(f"{flags.folder}: expected a run's folder, with a recipe.toml in it.")
+    checks = list(checked(folder, Wish(device=flags.device, dtype=flags.dtype, threads=flags.threads)))
+    count = Counter(check.result for check in checks)
+    console = Console(highlight=False)
+    cells = [("check", "result", "detail"), *((check.name, check.result, check.detail) for check in checks)]
+    columns.show(console, "", cells, sys.stdout.isatty(), ("fails", "not made"), left=3)
+    sound = count["holds"] == len(checks)
+    told = ", ".join(f"{number} {result}" for result, number in count.items() if result != "holds")
+    verdict = f"all {len(checks)} checks hold" if sound else f"of {len(checks)} checks {told}"
+    console.print(Text(f"{flags.folder}: {verdict}."), soft_wrap=True)
+    if flags.json:
+        write_figures(flags.json, {"run": flags.folder, "sound": sound, "checks": [check.plain() for check in checks]})
+    return 0 if sound else RunError.exit_code
+
+
+def checked(folder: RunFolder, wish: Wish) -> Iterator[Check]:
+    """Every check of a run's folder, in order."""
+    yield of_recipe(folder)
+    tokenizer, codec = of_tokenizer(folder)
+    yield tokenizer
+    paths = checkpoint.steps(folder.checkpoints).values()
+    if not paths:
+        yield Check(name="checkpoints", result="fails", detail=f"{folder.checkpoints}: there is none")
+    sound: list[Path] = []
+    for path in paths:
+        checks = list(of_checkpoint(path, None if sound else codec))
+        yield from checks
+        sound += [path] if {check.result for check in checks} == {"holds"} else []
+    yield of_journal(folder, newest=max(checkpoint.steps(folder.checkpoints), default=0))
+    yield reproduced(folder, sound, wish)

@@ -1,0 +1,109 @@
+"""Whether the validation loss that a run recorded comes again."""
+
+import hashlib
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from nanotx.device import Machine, choose
+from nanotx.errors import ConfigError, DataError
+from nanotx.evaluate import evaluate
+from nanotx.folder import RunFolder
+from nanotx.journal import read
+from nanotx.layers import read_config
+from nanotx.recipe import Recipe
+from nanotx.resume import read_state
+from nanotx.texts import exam
+from nanotx.tokenizers import load
+from nanotx.verbs.verify._check import Check, Result
+from nanotx.verbs.verify._files import judged
+
+NAME = "validation loss"
+TOLERANCES = {"float32": 1e-4, "bfloat16": 1e-2, "float16": 1e-2}
+"""How far apart, in nats per token, a loss in such numbers may come out where it is computed in another order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """Where to evaluate; "run", and 0 threads, for where the run did."""
+
+    device: str
+    dtype: str
+    threads: int
+
+    def machine(self, recipe: Recipe) -> Machine:
+        """The one that is meant.
+
+        Raises:
+            ConfigError: it is not there.
+        """
+        device = recipe.device if self.device == "run" else self.device
+        dtype = recipe.dtype if self.dtype == "run" else self.dtype
+        return choose(device, dtype, self.threads or recipe.threads)
+
+
+def reproduced(folder: RunFolder, sound: list[Path], wish: Wish) -> Check:
+    """Evaluate the newest of some checkpoints whose step was evaluated, and compare.
+
+    Args:
+        folder: the run's.
+        sound: its checkpoints that can be believed, the newest first.
+        wish: where to.
+    """
+    losses = {f"step-{row['step']}": row["val_loss"] for row in read(folder.metrics) if row.get("event") == "eval"}
+    path = next((path for path in sound if losses.get(path.name) is not None), None)
+    if path is None:
+        return Check(name=NAME, result="not made", detail="no sound checkpoint is of a step that was evaluated")
+    recipe: Recipe = read_config(Recipe, path / "recipe.toml")
+    try:
+        text, machine = validation(path, recipe), wish.machine(recipe)
+        codec = load(path / "tokenizer.json")
+        now = evaluate(judged(path, codec).to(machine.device), exam(codec, text), machine).loss
+    except (DataError, ConfigError) as error:
+        return Check(name=NAME, result="not made", detail=str(error))
+    return compared(path.name, losses[path.name], now, machine, recipe)
+
+
+def validation(path: Path, recipe: Recipe) -> str:
+    """The validation text that a checkpoint's run was evaluated on.
+
+    Raises:
+        DataError: it cannot be had, or is another one now.
+    """
+    training, text = recipe.corpus.split()
+    said, found = read_state(path)["corpus_sha256"], hashlib.sha256((training + text).encode("utf-8")).hexdigest()
+    if said != found:
+        raise DataError(f"the run's corpus had SHA-256 {said[:12]}..., and now it is {found[:12]}...")
+    return text
+
+
+def compared(name: str, recorded: float, now: float, machine: Machine, recipe: Recipe) -> Check:
+    """The check of a loss beside the recorded one."""
+    apart, tolerance = abs(now - recorded), max(TOLERANCES[machine.dtype_name], TOLERANCES[recipe.dtype])
+    here = (machine.device.type, machine.dtype_name, machine.threads)
+    there = (recipe.device, recipe.dtype, recipe.threads)
+    if now == recorded:
+        said = f"{now:.6f} again, equal to the last bit"
+    elif apart <= tolerance:
+        where = "the same device, dtype and threads, so a machine or a torch that is another"
+        where = where if here == there else f"{told(*here)}, and the run had {told(*there)}"
+        said = f"{now:.6f}, {apart:.1e} from the recorded one and within {tolerance:g}: {where}"
+    else:
+        said = (
+            f"{now:.6f}, and {recorded:.6f} is recorded: {apart:.1e} apart, more than {tolerance:g}, on {told(*here)}"
+        )
+    figures = {
+        "step": int(name.removeprefix("step-")),
+        "recorded": recorded,
+        "now": now if math.isfinite(now) else None,
+        "bit_equal": now == recorded,
+        "tolerance": tolerance,
+        "same_settings": here == there,
+    }
+    result: Result = "holds" if apart <= tolerance else "fails"
+    return Check(name=NAME, result=result, detail=f"{name}: {said}", figures=figures)
+
+
+def told(device: str, dtype: str, threads: int) -> str:
+    """A machine in words."""
+    return f"{device} {dtype}, {threads} thread{'s' * (threads > 1)}"
