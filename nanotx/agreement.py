@@ -9,7 +9,7 @@ from nanotx.config import to_table
 from nanotx.errors import ConfigError
 from nanotx.recipe import Recipe
 
-FREE = {"device", "dtype", "threads", "compile"} | {
+FREE = {"device", "dtype", "threads", "compile", "deterministic"} | {
     f"train.{name}" for name in ("steps", "eval_every", "sample_every", "sample_tokens", "checkpoint_every")
 }
 

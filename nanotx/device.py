@@ -51,6 +51,16 @@ def choose(device: str, dtype: str, threads: int) -> Machine:
     return Machine(device=torch.device(device), dtype=getattr(torch, dtype), threads=threads)
 
 
+def repeat_exactly(device: torch.device) -> None:
+    """Have a GPU give the same bits again; a CPU does so anyway, at the same number of threads.
+
+    Torch then refuses what it cannot repeat. Source: https://docs.pytorch.org/docs/stable/notes/randomness.html
+    """
+    if device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS is first used
+        torch.use_deterministic_algorithms(True)
+
+
 @cache
 def has_bfloat16(device: str) -> bool:
     """Whether the hardware itself multiplies in bfloat16; in software it is slower than float32.

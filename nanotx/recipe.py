@@ -75,6 +75,7 @@ class Recipe:
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of the mathematics; weights stay float32
     threads: int = 0  # processor threads; 0 for as many as there are cores
     compile: bool | Literal["auto"] = "auto"  # through torch.compile, block by block; auto where it pays
+    deterministic: bool = False  # on CUDA, only operations that give the same bits again; a CPU has no others
 
     def __post_init__(self) -> None:
         at_least(self, 0, "seed", "threads")

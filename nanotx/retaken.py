@@ -15,7 +15,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from nanotx.compiler import attempt
-from nanotx.device import choose
+from nanotx.device import choose, repeat_exactly
 from nanotx.errors import ConfigError, RunError
 from nanotx.journal import Row
 from nanotx.recorded import Record
@@ -61,6 +61,8 @@ class Retaken:
         except ConfigError as error:
             had, why = f"{recipe.device} in {recipe.dtype}", str(error).partition(";")[0]
             raise RunError(f"{self.record.name}: its bits are those of {had}, which is not to be had: {why}.") from None
+        if recipe.deterministic:
+            repeat_exactly(machine.device)
         if recipe.compile is True and (trial := attempt(machine.device)).fault:
             raise RunError(f"{self.record.name}: the run was compiled, and here {trial}.")
         model = recipe.model.build(texts.codec.vocab_size, recipe.seed)

@@ -8,7 +8,7 @@ from itertools import chain
 from nanotx.allocator import keep_memory
 from nanotx.corpus import Corpus, Unavailable
 from nanotx.course import rate
-from nanotx.device import Machine, choose, measured_peak
+from nanotx.device import Machine, choose, measured_peak, repeat_exactly
 from nanotx.display import Display
 from nanotx.errors import ConfigError, Diverged
 from nanotx.evaluate import Score, evaluate
@@ -44,6 +44,8 @@ class Session:
         machine = choose(recipe.device, recipe.dtype, recipe.threads)
         found: Row = {"device": machine.device.type, "dtype": machine.dtype_name, "threads": machine.threads}
         recipe = replace(recipe, **found)
+        if recipe.deterministic:
+            repeat_exactly(machine.device)
         recipe.model.check(machine.device.type)
         codec = None
         if folder.tokenizer.exists():
@@ -80,7 +82,7 @@ class Session:
         """As `go`, where nobody else works on the run."""
         resumed = self.open()
         progress = self.trainer.progress
-        if progress.step >= self.recipe.train.steps and not progress.owed:
+        if progress.step >= self.recipe.train.steps and not progress.owed and self.told():
             self.display.say(f"{self.folder.path}: the run is complete at step {progress.step}; nothing is left to do.")
             return self.farewell()
         if not self.texts.exams["val"].size:
@@ -103,6 +105,14 @@ class Session:
         finally:
             journal.close()
         return self.farewell()
+
+    def told(self) -> bool:
+        """Whether the figures that lie there are those of this step; a kill may have come before they were written."""
+        try:
+            figures = json.loads(self.folder.summary.read_text(encoding="utf-8"))
+            return bool(figures["steps"] == self.trainer.progress.step)
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
 
     def compiles(self, recipe: Recipe, model: Transformer, machine: Machine) -> bool:
         """Whether the blocks are compiled; where the recipe leaves it open, a run of some length has it said why.
@@ -185,10 +195,11 @@ class Session:
         scores, folder = self.trainer.progress.scores, self.folder.path.as_posix()
         own = "".join(f" --load {file}" for file in self.options.load)
         if self.stop():
-            self.display.say(f"Stopped at step {self.trainer.progress.step}, and saved. To go on:")
+            step = self.trainer.progress.step
+            self.display.say(f"Stopped at step {step}, and saved. To go on:" if step else "Stopped. To begin again:")
             self.display.say(f"nanotx train {folder}/recipe.toml --run {folder} --resume{own}")
             return self.stop.exit_code
-        if scores:
+        if scores.get("val_loss") is not None:
             self.display.say(f"validation loss {scores['val_loss']:.4f}, bits per byte {rate(scores['bits_per_byte'])}")
         self.display.say("Sample from it:")
         self.display.say(f"nanotx sample {folder}{own}")

@@ -12,7 +12,9 @@ from pathlib import Path
 
 METHODS = multiprocessing.get_all_start_methods()
 processes = multiprocessing.get_context("forkserver" if "forkserver" in METHODS else "spawn")
-PRELOADED = ["nanotx.selftest.preloaded"]
+PRELOADED = ["nanotx.run", "nanotx.resume", "nanotx.loaded"]
+
+"""What is imported once for all children that are forked."""
 
 Meddle = Callable[[], None]
 """What a child does before anything else; it is sent there, so it is a function of a module, or a partial of one."""
@@ -48,6 +50,7 @@ class Child:
         self.said.mkdir()
         self.process = processes.Process(target=work, args=(list(words), folder, self.said, meddle, memory))
         self.process.start()
+        self.pid = self.process.pid
 
     @property
     def alive(self) -> bool:

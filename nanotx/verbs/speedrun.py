@@ -16,7 +16,7 @@ from nanotx.by_name import start
 from nanotx.config import to_table
 from nanotx.device import cores
 from nanotx.display import Display
-from nanotx.errors import ConfigError
+from nanotx.errors import ConfigError, DataError
 from nanotx.files import publish
 from nanotx.findings import processor
 from nanotx.flags import given, leading, parse
@@ -54,13 +54,25 @@ def run(words: list[str]) -> int:
     name = next(iter(leading(others)), "record")
     rest = others[len(leading(others)[:1]) :]
     folder = find_folder(flags.run, Path(name).stem, resume=False)
-    record = best(read_runs(Path(flags.records)), flags.target, machine()) if flags.records else None
+    record = best(known(flags.records), flags.target, machine()) if flags.records else None
     race = Race(flags.target, record)
     display = Display(aside=race.line)
     code = start([name, *rest, "--run", folder.path.as_posix()], display)
     if code == 0:
         finish(race, folder, flags, display)
     return code
+
+
+def known(records: str) -> list[Row]:
+    """The runs that were written down.
+
+    Raises:
+        DataError: the file cannot be read, or a line of it is no run.
+    """
+    try:
+        return read_runs(Path(records))
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"--records {records}: cannot be read: {error}; name another file.") from None
 
 
 def split(words: list[str], own: set[str]) -> tuple[list[str], list[str]]:

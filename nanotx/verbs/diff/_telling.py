@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from nanotx import columns
+from nanotx.display import printable
 from nanotx.recorded import Record
 from nanotx.retaken import NUMBERS, strict
 from nanotx.verbs.diff._recipes import corpora, recipes, tokenizers
@@ -19,7 +20,7 @@ LONGEST = 60
 
 def say(line: str) -> None:
     """A line that is not folded."""
-    Console(highlight=False).print(Text(line), soft_wrap=True)
+    Console(highlight=False).print(Text(printable(line)), soft_wrap=True)
 
 
 def tell_recipes(one: Record, other: Record) -> None:
@@ -38,7 +39,7 @@ def tell_recipes(one: Record, other: Record) -> None:
 
 def cell(value: Any) -> str:
     """A recipe's value, in short."""
-    text = "-" if value is None else str(value)
+    text = "-" if value is None else printable(str(value))
     return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
 
 

@@ -75,7 +75,7 @@ def run(words: list[str]) -> int:
 
 def say(line: str) -> None:
     """A line that is not folded."""
-    Console(highlight=False).print(Text(line), soft_wrap=True)
+    Console(highlight=False).print(Text(printable(line)), soft_wrap=True)
 
 
 def show(observed: Observed, recorded: dict[str, Any], by: str, clip: float) -> None:

@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import dataclass
+from reprlib import repr as brief
 from typing import Annotated
 
 import tyro
@@ -11,6 +12,8 @@ from nanotx.errors import TextError
 from nanotx.flags import parse
 from nanotx.tokenizers import load
 from nanotx.verbs.tokenizer._input import text_of
+
+LONGEST = 40  # digits; no id has so many
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +29,8 @@ def run(words: list[str]) -> int:
     said = parse(Flags, words, "nanotx tokenizer decode")
     found = text_of(said.file).split()
     for word in found:
-        if not word.isdecimal():
-            raise TextError(f"nanotx tokenizer decode: expected ids as decimal numbers, got {word!r}.")
+        if not word.isdecimal() or len(word) > LONGEST:
+            raise TextError(f"nanotx tokenizer decode: expected ids as decimal numbers, got {brief(word)}.")
     sys.stdout.buffer.write(load(said.tokenizer).decode_bytes([int(word) for word in found]))
     sys.stdout.buffer.flush()
     return 0

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from nanotx import checkpoint, columns
 from nanotx.config import at_least
+from nanotx.display import printable
 from nanotx.errors import RunError
 from nanotx.figures import write_figures
 from nanotx.flags import parse
@@ -56,7 +57,7 @@ def run(words: list[str]) -> int:
     checks = list(checked(folder, Wish(device=flags.device, dtype=flags.dtype, threads=flags.threads)))
     count = Counter(check.result for check in checks)
     console = Console(highlight=False)
-    cells = [("check", "result", "detail"), *((check.name, check.result, check.detail) for check in checks)]
+    cells = [("check", "result", "detail"), *((check.name, check.result, printable(check.detail)) for check in checks)]
     columns.show(console, "", cells, sys.stdout.isatty(), ("fails", "not made"), left=3)
     sound = count["holds"] == len(checks)
     told = ", ".join(f"{number} {result}" for result, number in count.items() if result != "holds")

@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from nanotx.device import Machine, choose
+from nanotx.device import Machine, choose, repeat_exactly
 from nanotx.errors import ConfigError, DataError
 from nanotx.evaluate import evaluate
 from nanotx.folder import RunFolder
@@ -57,6 +57,8 @@ def reproduced(folder: RunFolder, sound: list[Path], wish: Wish) -> Check:
     recipe: Recipe = read_config(Recipe, path / "recipe.toml")
     try:
         text, machine = validation(path, recipe), wish.machine(recipe)
+        if recipe.deterministic:
+            repeat_exactly(machine.device)
         codec = load(path / "tokenizer.json")
         now = evaluate(judged(path, codec).to(machine.device), exam(codec, text), machine).loss
     except (DataError, ConfigError) as error:

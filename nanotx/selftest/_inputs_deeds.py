@@ -1,0 +1,150 @@
+"""Deeds that cannot be done with a tokenizer, and runs that cannot have it."""
+
+from nanotx.selftest._bad import Bad, having
+from nanotx.selftest._inputs_tokenizers import BYTE, saved
+from nanotx.selftest._tiny import training
+
+# What stands behind `nanotx tokenizer`, how it ends, and what is said; mine.json knows four letters, byte.json all.
+DEEDS = [
+    (
+        "an export to nowhere",
+        "export mine.json x --to tikton",
+        2,
+        r"--to tikton: no such format\. Did you mean 'tiktoken'\?",
+    ),
+    (
+        "an export of letters as ranks",
+        "export mine.json x --to tiktoken",
+        3,
+        r"char: a file of ranks holds byte-level tokens alone; .* Try --to",
+    ),
+    ("an import of nothing", "import nowhere.json", 3, r"nowhere\.json: no tokenizer can be read here: No such file"),
+    ("an import of ours", "import mine.json", 3, r"mine\.json: this is a tokenizer of nanotx already"),
+    ("ids into a folder", "encode byte.json text.txt --out .", 2, r"--out \.: expected a file to write, got a folder"),
+    (
+        "processes without end",
+        "encode byte.json text.txt --out x --processes 1000000",
+        2,
+        r"--out takes files, from 1 to 1024 processes",
+    ),
+    (
+        "a separator that is none",
+        "encode byte.json text.txt --out x --separator <a>",
+        2,
+        r"'<a>' is no special of this tokenizer; it has: none",
+    ),
+    (
+        "a special that is none",
+        "encode byte.json text.txt --special <a>",
+        3,
+        r"byte: '<a>' is no special of this tokenizer\. It has: none",
+    ),
+    (
+        "ways to cut that there are not",
+        "encode byte.json text.txt --alpha 1",
+        2,
+        r"--alpha draws one of the ways in which a unigram .* Leave --alpha out",
+    ),
+    (
+        "letters that were not learned",
+        "encode mine.json text.txt",
+        3,
+        r"char: .* at offset \d+ is not in the alphabet of 4; try --tokenizer byte",
+    ),
+    ("a text that is missing", "encode byte.json nowhere.txt", 3, r"nowhere\.txt: cannot be read: No such file"),
+    ("a text that is a folder", "encode byte.json .", 3, r"\.: cannot be read: Is a directory"),
+    (
+        "a tokenizer on no shelf",
+        "encode shakespeare_chr text.txt",
+        3,
+        r"there is no such file\. Did you mean 'shakespeare_char'\? On the shelf",
+    ),
+    (
+        "a picture of no kind",
+        "compare text.txt --tokenizers byte --picture x.gif",
+        2,
+        r"--picture x\.gif: expected a name that ends in \.svg",
+    ),
+    (
+        "figures into a file",
+        "compare text.txt --tokenizers byte --json text.txt/x",
+        4,
+        r"--json text\.txt/x: cannot be written: ",
+    ),
+    (
+        "a comparison of what there is not",
+        "compare text.txt --tokenizers bpe:x",
+        2,
+        r"--tokenizers bpe:x: bpe has no field 'x'.* It has: vocab_size",
+    ),
+    (
+        "a comparison of nothing",
+        "compare text.txt --tokenizers ,",
+        2,
+        r"--tokenizers: expected some such as char,byte,bpe:512, got none",
+    ),
+    (
+        "a comparison without rounds",
+        "compare text.txt --rounds 0",
+        2,
+        r"rounds: expected a number of at least 1, got 0",
+    ),
+    (
+        "fewer tokens to show than none",
+        "show byte.json text.txt --limit -1",
+        2,
+        r"limit: expected a number of at least 0, got -1",
+    ),
+    (
+        "a page into a folder that is not there",
+        "show byte.json text.txt --html no/where.html",
+        4,
+        r"--html no/where\.html: cannot be written",
+    ),
+]
+
+# What stands behind a run that would take a second, how it ends, and what is said.
+RUNS = [
+    (
+        "a huge vocabulary",
+        f"bpe --tokenizer.vocab-size {10**12}",
+        2,
+        r"tokenizer\.vocab_size: expected a number of at most 16,777,216",
+    ),
+    (
+        "a large vocabulary",
+        "bpe --tokenizer.vocab-size 5000",
+        3,
+        r"bpe: vocab_size=5000 cannot be reached: .*; try --tokenizer\.vocab-size \d+",
+    ),
+    ("a tokenizer saved nowhere", "saved", 2, r"saved: path is empty; expected a file or a name on the shelf"),
+    ("a tokenizer that is missing", "nowhere.json", 3, r"nowhere\.json: there is no such file\..* On the shelf: "),
+    (
+        "a tokenizer that is none",
+        "shakespear_char",
+        2,
+        r"Did you mean 'shakespeare_char'\? A path ends in \.json or \.tiktoken",
+    ),
+    (
+        "a tokenizer of other letters",
+        "mine.json",
+        3,
+        r"char: '.*' \(U\+[0-9A-F]{4}\) at offset \d+ is not in the alphabet of 4; try",
+    ),
+    (
+        "an encoding that is none",
+        "tiktoken --tokenizer.encoding gpt9",
+        3,
+        r"tiktoken: (no encoding named 'gpt9'|the library is not installed)",
+    ),
+]
+
+
+def deeds() -> list[Bad]:
+    """All of them."""
+    files = having({"mine.json": saved(), "byte.json": BYTE})
+    rows = [(name, ("tokenizer", *said.split()), code, says) for name, said, code, says in DEEDS]
+    rows += [
+        (f"a run with {name}", training("--tokenizer", *said.split()), code, says) for name, said, code, says in RUNS
+    ]
+    return [Bad(name=name, words=words, code=code, says=says, prepare=files) for name, words, code, says in rows]

@@ -1,0 +1,155 @@
+"""Words that cannot be: verbs, recipes, flags and parts that are not there, values that are missing or too many."""
+
+from nanotx.selftest._bad import Bad, Prepare, having
+from nanotx.selftest._tiny import training
+
+LOADED = {
+    "broken": b"def half(:\n",
+    "raising": b"import math\n\n\nsize = 1 / 0\n",
+    "leaving": b"import sys\n\nsys.exit(3)\n",
+    "binary": b"\x00\xff\xfe",
+    "taking": b"from nanotx.norm import Norm\n\n\n@Norm.register('rms')\nclass Mine(Norm):\n    pass\n",
+}
+"""Files of somebody's own that cannot be loaded."""
+
+# What is typed behind nanotx, and what is said.
+WORDS = [
+    ("no verb", "", r"nanotx train NAME\|FILE\.toml"),
+    ("a verb that is none", "trian", r"nanotx trian: no such verb\. Did you mean 'train'\? Known: .*sample"),
+    ("a flag for a verb", "--train", r"nanotx --train: no such verb.*Known: "),
+    ("no recipe", "train", r"nanotx train: expected a recipe first: .* or a file such as mine\.toml"),
+    ("a recipe that is none", "train shakespeare_chr", r"no such recipe\. Did you mean 'shakespeare_char'\? Known: "),
+    ("a recipe that is no TOML by name", "train text.txt", r"no such recipe\..* a file's name ends in \.toml"),
+    ("a path for a recipe", "train ../../etc/passwd", r"no such recipe\..*Known: .* a file's name ends in \.toml"),
+    ("a deed that is none", "tokenizer trian", r"nanotx tokenizer trian: no such deed\. Did you mean 'train'\?"),
+    (
+        "laws of a slot that is none",
+        "laws atention",
+        r"atention: no laws for a slot 'atention'\. Did you mean 'attention'",
+    ),
+    ("laws of a part that is none", "laws attention/sdpaa", r"no part named 'sdpaa'\. Did you mean 'sdpa'\?"),
+    ("laws without examples", "laws norm/rms --examples 0", r"--examples: expected a number of at least 1, got 0"),
+    ("laws by fewer jobs than none", "laws norm --jobs -1", r"--jobs: expected a number of at least 0, got -1"),
+    ("doctor without threads", "doctor --threads -1", r"--threads: expected a number of at least 0, got -1"),
+    ("doctor of many threads", "doctor --threads 1000000", r"threads: expected a number of at most 1,024, got 1000000"),
+    ("a race to nowhere", "speedrun --target nan", r"--target: expected a loss above 0 such as 1\.\d+, got nan"),
+    ("a race without seeds", "speedrun --seeds 0", r"--seeds: expected a number of at least 1, got 0"),
+    ("a race with a seed that is none", "speedrun --seeds 2 --seed x", r"--seed: expected a whole number .* got 'x'"),
+]
+
+# What is typed behind a run that would take a second, and what is said.
+FLAGS = [
+    ("an unknown flag", "--atention fused", r"--atention: no such flag\. Did you mean '--attention'\? .* --help"),
+    (
+        "an unknown field",
+        "--attention.haeds 3",
+        r"fused has no field 'haeds'\. Did you mean '--attention\.heads'\? It has:",
+    ),
+    (
+        "a field of nothing",
+        "--atention.heads 3",
+        r"--atention\.heads: no such flag\. Did you mean '--attention\.heads'\?",
+    ),
+    ("a flag given twice", "--seed 1", r"--seed: given 2 times, with 5 and 1; give it once"),
+    ("a flag given twice, once with =", "--seed=1", r"--seed: given 2 times, with 5 and 1; give it once"),
+    ("a flag given twice, once with _", "--train.eval_every 1", r"--train\.eval-every: given 2 times, with 3 and 1"),
+    ("a flag without a value", "--optimizer.lr", r"--optimizer\.lr.*[Ee]xpected"),
+    ("a flag with an empty value", "--optimizer.lr=", r"--optimizer\.lr.*float"),
+    ("a slot without a name", "--attention", r"--attention: expected one name of blockwise, .* sliding, got \[\]"),
+    (
+        "a slot with two names",
+        "--attention sdpa fused",
+        r"--attention: expected one name of blockwise, .* got \['sdpa', 'fused'\]",
+    ),
+    (
+        "a part that is none",
+        "--attention fussed",
+        r"--attention: .*no part named 'fussed'\. Did you mean 'fused'\? Known:",
+    ),
+    ("a part that hides", "--attention _kernel", r"--attention: .*no part named '_kernel'.*Known: .*brought by --load"),
+    ("a part by a path", "--norm ../rms", r"--norm: .*no part named '\.\./rms'.* Known: layer, none, rms"),
+    ("a stray word", "stray", r"'stray': nothing is known to do with this word\. .* --help shows what is"),
+    ("a dash alone", "-x", r"'-x': nothing is known to do with this word|-x"),
+    ("a flag without a name", "--=3", r"no such flag.*All are shown by --help"),
+    ("load of nothing", "--load", r"--load: expected a Python file such as mine\.py, got nothing"),
+    ("load of a missing file", "--load nowhere.py", r"--load nowhere\.py: expected a Python file such as mine\.py"),
+    ("load of a folder", "--load .", r"--load \.: expected a Python file such as mine\.py"),
+    ("load of a text", "--load text.txt", r"--load text\.txt: expected a Python file such as mine\.py"),
+    ("load of a broken file", "--load broken.py", r"--load broken\.py: cannot be imported: .*line 1"),
+    (
+        "load of a raising file",
+        "--load raising.py",
+        r"--load raising\.py: line 4 raises ZeroDivisionError: .*; mend the file",
+    ),
+    (
+        "load of a file that ends",
+        "--load leaving.py",
+        r"--load leaving\.py: line 3 raises SystemExit: 3; mend the file",
+    ),
+    ("load of a file that is none", "--load binary.py", r"--load binary\.py: .*(cannot be imported|raises)"),
+    (
+        "load of a part that is there",
+        "--load taking.py",
+        r"registers 'rms', a name that nanotx\.norm\.rms\.Rms has already; choose another",
+    ),
+    (
+        "rope where it does not fit",
+        "--position rope_ntk --position.factor 1e300",
+        r"position\.factor: expected a number of at most 1,000,000",
+    ),
+    (
+        "a position without scores to add to",
+        "--attention linear --position alibi",
+        r"linear: has no scores for position 'alibi' .*; try rope or none",
+    ),
+    (
+        "dropout where there is none",
+        "--attention linear --attention.dropout 0.1",
+        r"attention\.dropout: linear never holds its weights.*; try 0\.0",
+    ),
+    (
+        "more experts for a token than there are",
+        "--ffn moe --ffn.chosen 9",
+        r"ffn\.chosen: expected at most experts=4, got 9; have more experts",
+    ),
+    ("a world of experts", "--ffn moe --ffn.experts 1000000000", r"ffn\.experts: expected a number of at most 4,096"),
+    (
+        "heads that groups do not share",
+        "--attention gqa --attention.groups 3",
+        r"gqa: heads=2 cannot share groups=3; try groups from \[1, 2\]",
+    ),
+    (
+        "two sizes of a micro-batch",
+        "--train.accumulate 2 --train.micro-batch 1",
+        r"micro_batch: expected it or accumulate, got both \(2\); leave one out",
+    ),
+]
+
+# Where the results are to lie, and what is said, with which code.
+FOLDERS = [
+    ("a run without a name", "", 2, r"--run: expected a folder such as runs/mine, got nothing"),
+    ("a run in the folder above", "..", 2, r"--run \.\.: something lies there already: .* --resume, or choose another"),
+    ("a run in this folder", ".", 2, r"--run \.: something lies there already: .* or choose another"),
+    (
+        "a run in the place of a file",
+        "text.txt",
+        2,
+        r"--run text\.txt: something lies there already: .* choose another",
+    ),
+    ("a run in a file", "text.txt/run", 4, r"text\.txt/run: cannot be written: .*try another --run"),
+    ("a run of a name too long", "x" * 300, 4, r"x: cannot be written: .*File name too long.*try another --run"),
+    ("a run some folders below", "a/b/../c", 0, r"nanotx sample a/b/\.\./c|nanotx sample a/"),
+]
+
+
+def flags() -> list[Bad]:
+    """All of them."""
+    mine: Prepare = having({f"{name}.py": text for name, text in LOADED.items()})
+    found = [Bad(name=name, words=tuple(said.split()), code=2, says=says, prepare=mine) for name, said, says in WORDS]
+    found += [
+        Bad(name=name, words=training(*said.split()), code=2, says=says, prepare=mine) for name, said, says in FLAGS
+    ]
+    for name, folder, code, says in FOLDERS:
+        words = tuple(folder if word == "run" else word for word in training())
+        found.append(Bad(name=name, words=words, code=code, says=says, prepare=mine))
+    return found

@@ -1,0 +1,119 @@
+"""Folders that are no run, and runs that are broken: sampled, shown, raced against."""
+
+from nanotx.selftest._bad import Bad
+from nanotx.selftest._changed import Change, broken, put, ran, saying, without
+
+# What is changed in a run, what is typed, how it ends, and what is said.
+OF_RUNS: list[tuple[str, Change, str, int, str]] = [
+    ("a sample of nothing", dict, "sample nowhere", 4, r"nowhere: expected a run's folder, with a recipe\.toml in it"),
+    (
+        "a sample of a file",
+        dict,
+        "sample text.txt",
+        4,
+        r"text\.txt: expected a run's folder, with a recipe\.toml in it",
+    ),
+    ("a sample of an empty folder", dict, "sample empty", 4, r"empty: expected a run's folder, with a recipe\.toml"),
+    ("a sample without a run", dict, "sample", 2, r"folder|RUN|FOLDER"),
+    ("a sample of two runs", dict, "sample run other", 2, r"'other': nothing is known to do with this word"),
+    ("a sample without checkpoints", without("checkpoints"), "sample run", 4, r"run: no checkpoint can be read"),
+    (
+        "a sample of broken checkpoints",
+        broken,
+        "sample run",
+        4,
+        r"run: no checkpoint can be read\. .*step-6.* \(size or SHA-256 differ\)",
+    ),
+    ("a sample of a missing step", dict, "sample run --step 3", 4, r"run: no checkpoint of step 3; it has \[4, 6\]"),
+    (
+        "a sample of a step below zero",
+        dict,
+        "sample run --step -1",
+        4,
+        r"run: no checkpoint of step -1; it has \[4, 6\]",
+    ),
+    (
+        "a sample of a broken step",
+        broken,
+        "sample run --step 4",
+        4,
+        r"step-4/model\.safetensors: the file is not the one that was saved",
+    ),
+    ("a sample of a newer nanotx", saying("format", 99), "sample run", 4, r"format 99; this nanotx reads \d"),
+    (
+        "a sample of a format that is none",
+        saying("format", None),
+        "sample run",
+        4,
+        r"format None; this nanotx reads \d",
+    ),
+    (
+        "a sample of another tokenizer",
+        saying("tokenizer", {"part": "byte", "sha256": "0" * 64}),
+        "sample run",
+        3,
+        r"trained with the tokenizer byte of digest 0{12}\.\.\., and this is char",
+    ),
+    ("a sample of a checkpoint without a tokenizer", saying("tokenizer", None), "sample run", 4, r"step-6.*tokenizer"),
+    (
+        "an older checkpoint where the newest is broken",
+        saying("format", 2, mend=False),
+        "sample run --max-new-tokens 1",
+        0,
+        r".",
+    ),
+    ("a show of nothing", dict, "show nowhere", 4, r"nowhere: expected a run's folder, with a metrics\.jsonl in it"),
+    ("a show of a file", dict, "show text.txt", 4, r"text\.txt: expected a run's folder, with a metrics\.jsonl in it"),
+    (
+        "a show of a journal that is none",
+        put("metrics.jsonl", b"[1]\n"),
+        "show run",
+        4,
+        r"run: expected a run's folder",
+    ),
+    ("a show of a deep journal", put("metrics.jsonl", b"[" * 100_000), "show run", 4, r"run: expected a run's folder"),
+    ("a show in the place of a folder", dict, "show run --svg empty", 4, r"--svg empty: cannot be written: "),
+    (
+        "a show in a folder that is not there",
+        dict,
+        "show run --svg no/where.svg",
+        4,
+        r"--svg no/where\.svg: cannot be written: No such",
+    ),
+    (
+        "a show of no width",
+        dict,
+        "show run --svg x.svg --width 0",
+        2,
+        r"width: expected a number of at least 20, got 0",
+    ),
+    (
+        "a show of any width",
+        dict,
+        f"show run --svg x.svg --width {10**9}",
+        2,
+        r"width: expected a number of at most 1,000, got",
+    ),
+    (
+        "a race against a folder",
+        dict,
+        "speedrun shakespeare_char --records empty",
+        3,
+        r"--records empty: cannot be read: ",
+    ),
+    (
+        "a race against no runs",
+        dict,
+        "speedrun shakespeare_char --records text.txt",
+        3,
+        r"--records text\.txt: line 1 is no run of a speedrun",
+    ),
+]
+
+
+def runs() -> list[Bad]:
+    """All of them."""
+    return [
+        Bad(name=name, words=tuple(said.split()), code=code, says=says, prepare=ran(change))
+        for name, change, said, code, says in OF_RUNS
+    ]

@@ -1,0 +1,155 @@
+"""Prompts, knobs and drafts that cannot be, of a run that is sound."""
+
+from nanotx.selftest._bad import Bad
+from nanotx.selftest._changed import ran
+from nanotx.selftest._tiny import LETTERS
+
+# What stands behind `nanotx sample run`, how it ends, and what is said.
+SAMPLES: list[tuple[str, tuple[str, ...], int, str]] = [
+    (
+        "a prompt of other letters",
+        ("--prompt", "abZ"),
+        3,
+        r"char: 'Z' \(U\+005A\) at offset 2 is not in the alphabet of 7; try",
+    ),
+    (
+        "a prompt of bytes that are no text",
+        ("--prompt", "ab\udcff"),
+        3,
+        r"char: lone surrogate U\+DCFF at offset 2 is no character; try",
+    ),
+    ("a prompt longer than the context", ("--prompt", LETTERS * 7000, "--max-new-tokens", "3"), 0, r"[a-e]"),
+    ("an empty prompt", ("--prompt", "", "--max-new-tokens", "3"), 0, r""),
+    ("a prompt without a value", ("--prompt",), 2, r"--prompt.*[Ee]xpected"),
+    ("a prompt that begins with a dash", ("--prompt", "-abc"), 2, r"--prompt|-abc"),
+    (
+        "prompts that are missing",
+        ("--prompts", "nowhere.txt"),
+        3,
+        r"--prompts nowhere\.txt: cannot be read as UTF-8: .*No such file",
+    ),
+    ("prompts in a folder", ("--prompts", "empty"), 3, r"--prompts empty: cannot be read as UTF-8: .*Is a directory"),
+    (
+        "a prompt and prompts",
+        ("--prompt", "a", "--prompts", "text.txt"),
+        2,
+        r"--prompts: expected --prompt or --prompts, got both; leave one out",
+    ),
+    (
+        "fewer tokens than none",
+        ("--max-new-tokens", "-1"),
+        2,
+        r"--max-new-tokens: expected a number of at least 0, got -1",
+    ),
+    (
+        "tokens without end",
+        ("--max-new-tokens", str(10**12)),
+        2,
+        r"--max-new-tokens: expected a number of at most 1,000,000,000",
+    ),
+    ("half a token", ("--max-new-tokens", "1.5"), 2, r"--max-new-tokens.*(invalid|int)"),
+    ("cold below zero", ("--temperature", "-1"), 2, r"--temperature: expected a number of at least 0, got -1"),
+    ("no temperature", ("--temperature", "nan"), 2, r"--temperature: expected a number of at least 0, got nan"),
+    (
+        "heat without end",
+        ("--temperature", "inf"),
+        2,
+        r"--temperature: expected a number of at most 1,000,000, got inf",
+    ),
+    ("cold near zero", ("--temperature", "1e-300", "--max-new-tokens", "3"), 0, r"[a-e \n]"),
+    ("a word for a temperature", ("--temperature", "warm"), 2, r"--temperature.*float"),
+    ("a choice of none", ("--top-k", "0"), 2, r"top_k: expected a number of at least 1, got 0"),
+    ("a choice of more than there are", ("--top-k", str(10**12), "--max-new-tokens", "3"), 0, r""),
+    ("no share", ("--top-p", "0"), 2, r"top_p: expected a share above 0 and up to 1, got 0"),
+    ("two shares", ("--top-p", "2"), 2, r"top_p: expected a share above 0 and up to 1, got 2"),
+    ("a share that is none", ("--top-p", "nan"), 2, r"top_p: expected a share above 0 and up to 1, got nan"),
+    ("a least share of all", ("--min-p", "1"), 2, r"min_p: expected a share from 0 up to but not including 1"),
+    ("nothing typical", ("--typical", "0"), 2, r"typical: expected a share above 0 and up to 1"),
+    ("a penalty of nothing", ("--repetition-penalty", "0"), 2, r"repetition_penalty: expected a finite number above 0"),
+    (
+        "a penalty without end",
+        ("--frequency-penalty", "inf"),
+        2,
+        r"--frequency-penalty: expected a number of at most 1,000,000",
+    ),
+    ("a seed below zero", ("--seed", "-1"), 2, r"seed: expected a number of at least 0, got -1"),
+    (
+        "a seed without end",
+        ("--seed", str(10**30)),
+        2,
+        r"seed: expected a number of at least 0 and below 2\*\*63, got 10",
+    ),
+    ("fewer threads than none", ("--threads", "-1"), 2, r"--threads: expected a number of at least 0, got -1"),
+    ("threads without end", ("--threads", str(10**9)), 2, r"--threads: expected a number of at most 1,024"),
+    ("the best of none", ("--n-best", "0"), 2, r"--n-best: expected a number of at least 1, got 0"),
+    ("the best of all", ("--n-best", str(10**12)), 2, r"--n-best: expected a number of at most 10,000"),
+    (
+        "a ban on two tokens",
+        ("--ban", "ab"),
+        2,
+        r"--ban: expected the text of one token, got 'ab', which is 2: 'a', 'b'",
+    ),
+    ("a ban on another letter", ("--ban", "Z"), 3, r"char: 'Z' \(U\+005A\) at offset 0 is not in the alphabet of 7"),
+    (
+        "a ban on all",
+        tuple(word for one in "abcde \n" for word in ("--ban", one)),
+        2,
+        r"banned: expected to leave one of 7 ids at least",
+    ),
+    ("a ban on nothing", ("--ban",), 2, r"--ban: expected a text behind it, got nothing"),
+    ("a bias without a number", ("--bias", "a=x"), 2, r"--bias a=x: expected TOKEN=NUMBER such as e=-2\.5"),
+    ("a bias of no number", ("--bias", "a=nan"), 2, r"bias: expected a finite number for id \d+, got nan; ban it"),
+    (
+        "a bias without end",
+        ("--bias", "a=1e300"),
+        2,
+        r"--bias a: expected a number from -1000000 to 1000000, got 1e\+300",
+    ),
+    ("a stop before everything", ("--stop", ""), 2, r"stop: expected a text to end before, got an empty one"),
+    ("a draft of nothing", ("--draft", "nowhere"), 4, r"nowhere: expected a run's folder, with a recipe\.toml in it"),
+    (
+        "a draft with another tokenizer",
+        ("--draft", "other"),
+        2,
+        r"draft: other has byte of 256 ids .*, and run has char of 7 .*; a draft needs the same tokenizer",
+    ),
+    (
+        "a draft of no tokens",
+        ("--draft", "run", "--draft-tokens", "0"),
+        2,
+        r"--draft-tokens: expected a number of at least 1, got 0",
+    ),
+    (
+        "a draft that rolls",
+        ("--draft", "run", "--beyond", "roll"),
+        2,
+        r"beyond: a past that rolls takes nothing back, .*; try reread",
+    ),
+    (
+        "a draft that is compiled",
+        ("--draft", "run", "--compile"),
+        2,
+        r"compile: one token at a time is compiled, .*; drop one",
+    ),
+    ("a past that does what it likes", ("--beyond", "forget"), 2, r"--beyond.*reread.*roll"),
+    ("a device that is none", ("--device", "tpu"), 2, r"--device.*auto.*cpu.*cuda.*mps"),
+    ("numbers of no kind", ("--dtype", "int8"), 2, r"--dtype.*float32.*bfloat16"),
+    (
+        "figures into a folder that is not there",
+        ("--max-new-tokens", "1", "--json", "no/where.json"),
+        4,
+        r"--json no/where\.json: cannot be written: No such",
+    ),
+    ("figures into a folder", ("--max-new-tokens", "1", "--json", "empty"), 4, r"--json empty: cannot be written: "),
+    ("figures into this folder", ("--max-new-tokens", "1", "--json", "."), 4, r"--json \.: cannot be written: "),
+    ("an unknown knob", ("--temprature", "1"), 2, r"--temprature: no such flag\. Did you mean '--temperature'\?"),
+    ("a knob given twice", ("--seed", "1", "--seed", "2"), 2, r"--seed: given 2 times, with 1 and 2; give it once"),
+]
+
+
+def samples() -> list[Bad]:
+    """All of them."""
+    return [
+        Bad(name=f"sampling with {name}", words=("sample", "run", *words), code=code, says=says, prepare=ran())
+        for name, words, code, says in SAMPLES
+    ]

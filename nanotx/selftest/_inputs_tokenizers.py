@@ -1,0 +1,117 @@
+"""Files that are said to hold a tokenizer, or ids, and do not."""
+
+import hashlib
+import json
+from typing import Any
+
+from nanotx.selftest._bad import Bad, a_socket, having, hidden, pipe, posix, unprivileged
+from nanotx.selftest._tiny import training
+
+# What stands in mine.json, and what is said where it is opened.
+OPENED: list[tuple[str, bytes, str]] = [
+    ("empty", b"", r"mine\.json: this is not a tokenizer in JSON"),
+    ("binary", bytes(range(256)), r"mine\.json: this is not a tokenizer in JSON: .*utf-8"),
+    ("a list", b"[1, 2]", r'mine\.json: expected a tokenizer that nanotx saved \("nanotx": "tokenizer"\)'),
+    ("of another kind", b'{"model": 3}', r"mine\.json: expected a tokenizer that nanotx saved"),
+    ("of another library", b'{"model": {}}', r"mine\.json: huggingface: the library cannot read this tokenizer"),
+    ("deep", b"[" * 100_000, r"mine\.json: this is not a tokenizer in JSON: .*recursion"),
+    ("full of digits", b'{"version": 1' + b"0" * 5000 + b"}", r"mine\.json: this is not a tokenizer in JSON: .*digits"),
+    ("larger than any", b" " * (1 << 24) + b"{}", r"mine\.json: this is larger than 16777216 bytes; no tokenizer"),
+]
+
+
+def digest(part: object, table: dict[str, Any]) -> str:
+    """What a tokenizer's file is known by."""
+    return hashlib.sha256(json.dumps([part, table], sort_keys=True).encode("ascii")).hexdigest()
+
+
+def saved(**others: Any) -> bytes:
+    """A tokenizer's file, some of it otherwise, with a digest that fits."""
+    table = {"nfc": False, "specials": {}, "alphabet": " abc"} | others
+    header = {name: table.pop(name, usual) for name, usual in (("version", 2), ("part", "char"), ("sha256", ""))}
+    header["sha256"] = header["sha256"] or digest(header["part"], table)
+    return json.dumps({"nanotx": "tokenizer", **header, **table}).encode("ascii")
+
+
+BYTE = json.dumps({"nanotx": "tokenizer", "version": 2, "part": "byte", "sha256": digest("byte", {})}).encode("ascii")
+
+
+OPENED += [
+    ("of a newer nanotx", saved(version=3), r"mine\.json: format version 3; this nanotx reads 2"),
+    ("of a version beyond numbers", saved(version=1e999), r"mine\.json: format version inf; this nanotx reads 2"),
+    ("of a part that is none", saved(part="chars"), r"mine\.json: .*no part named 'chars'\. Did you mean 'char'\?"),
+    ("of a part that is a path", saved(part="../char"), r"mine\.json: .*no part named '\.\./char'.*Known: "),
+    ("of no part", saved(part=3), r"mine\.json: part: expected the name of a tokenizer, got 3"),
+    (
+        "edited",
+        saved(sha256="0" * 64),
+        r"mine\.json: the digest does not fit: .* Try an earlier copy, or train it again",
+    ),
+    ("without letters", saved(alphabet=""), r"mine\.json: char: an empty text has no alphabet"),
+    (
+        "of letters out of order",
+        saved(alphabet="ba"),
+        r"mine\.json: char: alphabet: expected each character once, in order",
+    ),
+    ("of half a letter", saved(alphabet="\ud800"), r"mine\.json: char: lone surrogate U\+D800 at offset 0"),
+    ("of a number for letters", saved(alphabet=3), r"mine\.json: char: alphabet: expected str, got 3"),
+    (
+        "with a key too many",
+        saved(size=3),
+        r"mine\.json: char: 'size' is no key here; expected nfc, specials, alphabet",
+    ),
+    (
+        "of huge specials",
+        saved(specials={"<a>": 10**30}),
+        r"mine\.json: char: specials: expected the ids from 4 on, got",
+    ),
+    ("that was learned nowhere", saved(learned_from=3), r"mine\.json: learned_from: expected a table, got 3"),
+]
+
+IDS = [
+    ("no numbers", "1 x 3", r"nanotx tokenizer decode: expected ids as decimal numbers, got 'x'"),
+    ("numbers below zero", "1 -2", r"expected ids as decimal numbers, got '-2'"),
+    (
+        "numbers beyond the vocabulary",
+        "1 256",
+        r"byte: id 256 at index 1 is out of range; expected a whole number from 0 to 255",
+    ),
+    (
+        "numbers beyond all",
+        f"1 {10**30}",
+        r"byte: id 10+ at index 1 is out of range; expected a whole number from 0 to 255",
+    ),
+    ("numbers of too many digits", "9" * 5000, r"decode: .*(digits|out of range)"),
+]
+
+
+# In the place of a file: what it is, how it is made, whether it can be, and what is said.
+ODD = "no tokenizer can be read here: expected a plain file, got a pipe, a socket, a device"
+PLACES = [
+    ("a pipe", pipe("mine.json"), posix, ODD),
+    ("a socket", a_socket("mine.json"), posix, ODD),
+    ("a folder", having({"mine.json/x": b""}), lambda: True, "no tokenizer can be read here: Is a directory"),
+    ("missing", having(), lambda: True, r"there is no such file\. .*On the shelf: "),
+    ("a secret", hidden("mine.json"), unprivileged, "no tokenizer can be read here: Permission denied"),
+]
+
+
+def tokenizers() -> list[Bad]:
+    """All of them."""
+    opening, found = ("tokenizer", "encode", "mine.json", "text.txt"), list[Bad]()
+    for name, data, says in OPENED:
+        prepare = having({"mine.json": data})
+        found.append(Bad(name=f"a tokenizer's file {name}", words=opening, code=3, says=says, prepare=prepare))
+    for name, ids, says in IDS:
+        words, prepare = ("tokenizer", "decode", "byte.json", "ids.txt"), having({"byte.json": BYTE}, ids=ids)
+        found.append(Bad(name=f"ids that are {name}", words=words, code=3, says=says, prepare=prepare))
+    for name, prepare, possible, says in PLACES:
+        title, says = f"a tokenizer's file that is {name}", rf"mine\.json: {says}"
+        found.append(Bad(name=title, words=opening, code=3, says=says, prepare=prepare, possible=possible))
+    ranks, words = (
+        r"mine\.tiktoken: no file of ranks can be read here: expected a plain",
+        ("--tokenizer", "mine.tiktoken"),
+    )
+    prepare = pipe("mine.tiktoken")
+    last = Bad(name="a pipe for ranks", words=training(*words), code=3, says=ranks, prepare=prepare, possible=posix)
+    return [*found, last]
