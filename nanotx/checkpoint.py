@@ -44,6 +44,7 @@ def publish(folder: Path, files: dict[str, Content]) -> None:
             disk.rename(folder, old)
         disk.rename(draft, folder)
         disk.sync(folder.parent)
+        disk.sync(folder.parent.parent)
         disk.remove(old)
     except (OSError, SafetensorError) as error:
         with suppress(OSError):

@@ -18,6 +18,7 @@ def publish(path: Path, content: str | bytes) -> None:
         disk.write(draft, content.encode("utf-8") if isinstance(content, str) else content)
         disk.sync(draft)
         disk.rename(draft, path)
+        disk.sync(path.parent)
     except OSError:
         with suppress(OSError):
             disk.remove(draft)

@@ -5,6 +5,7 @@ weight: so it can be taken again under observation, and nobody pays for that bef
 """
 
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
@@ -34,7 +35,8 @@ def report(model: nn.Module, retake: Callable[[], object], *, detect: bool) -> s
     model.zero_grad(set_to_none=True)
     operations = Operations()
     eager, looking = torch.compiler.set_stance("force_eager"), operations if detect else nullcontext()
-    with eager, watching(model) as seen, looking:
+    with eager, watching(model) as seen, looking, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch says of a hook on an embedding that nothing is sent back through it
         retake()
     where = f"It arose {seen[0]}." if seen else "No module gave it: it arose in the loss or in the sum of gradients."
     which = f"Not finite: the gradient of {listed(names) or 'nothing, the loss alone'}. {where}"

@@ -102,8 +102,10 @@ def pick_parts(recipe: Recipe, said: Said) -> Recipe:
         values = waiting.pop(slot.slot)[0]
         if len(values) != 1:
             raise ConfigError(f"--{slot.slot}: expected one name of {', '.join(slot.names())}, got {values}.")
+        filled: list[Place] = []  # a part that wraps another of its slot is replaced with what it wraps
         for place, one in found:
-            if one.family is slot:
+            if one.family is slot and not any(place[: len(outer)] == outer for outer in filled):
+                filled.append(place)
                 table = merge_part(slot, to_table(one), values[0], f"--{slot.slot}")
                 recipe = put(recipe, place, from_table(slot, table, f"--{slot.slot}"))
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain
 
+from nanotx import disk
 from nanotx.allocator import keep_memory
 from nanotx.corpus import Corpus, Unavailable
 from nanotx.course import rate
@@ -139,6 +140,7 @@ class Session:
                 raise ConfigError(f"--run {self.folder.path}: something lies there already: choose another.")
             resumed = go_on(self.trainer, self.folder, self.texts, self.display.say, self.options.changed)
         publish(self.folder.recipe, write_toml(self.recipe))
+        disk.sync(self.folder.path.parent)
         if not self.folder.tokenizer.exists():
             self.texts.codec.save(self.folder.tokenizer)
         return resumed

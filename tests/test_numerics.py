@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_train import TEXTS, trainer
 
@@ -120,6 +120,7 @@ def test_a_gradient_far_larger_than_the_usual_ones_is_spoken_of():
     assert progress.spike(100 * SPIKE).startswith("step 39: the gradient's norm is 500, and usually 1.")
 
 
+@settings(max_examples=max(8, settings().max_examples // 4))
 @given(
     eval_every=st.integers(0, 4),
     sample_every=st.integers(0, 4),

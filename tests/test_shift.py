@@ -43,3 +43,13 @@ def test_its_weights_are_vectors_so_that_no_optimizer_takes_them_for_a_map():
 def test_a_shift_without_taps_is_refused():
     with pytest.raises(ConfigError, match="taps: expected a number of at least 1, got 0"):
         Shift(taps=0)
+
+
+def test_a_block_that_is_named_takes_the_place_of_the_wrapper_and_of_what_it_wraps():
+    from nanotx.recipe_flags import read_recipe
+    from nanotx.recipes.shakespeare_char import recipe
+
+    named, _ = read_recipe(recipe, ["--block", "parallel", "--block.dropout", "0.3"], "nanotx")
+    assert named.model.block.part == "parallel" and named.model.block.dropout == 0.3
+    again, _ = read_recipe(recipe, ["--block", "shift"], "nanotx")
+    assert again == recipe

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import runpy
+import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -73,10 +74,9 @@ class Child:
         if late:
             self.process.kill()
             self.process.join()
-        out, err = ((self.said / name).read_text("utf-8", "replace") for name in ("out", "err"))
-        for name in ("out", "err"):
-            (self.said / name).unlink()
-        self.said.rmdir()
+        files = [self.said / name for name in ("out", "err")]  # one that was killed at once has none
+        out, err = (file.read_text("utf-8", "replace") if file.exists() else "" for file in files)
+        shutil.rmtree(self.said, ignore_errors=True)
         code = None if late else self.process.exitcode
         self.process.close()
         return Ended(code=code, out=out, err=err, seconds=time.monotonic() - self.began)

@@ -21,7 +21,7 @@ def count(log: Path) -> None:
 
     def between(number: int, name: str, paths: tuple[Path, ...]) -> None:
         with log.open("a", encoding="utf-8") as lines:
-            lines.write(f"{name} {paths[-1].name}\n")
+            lines.write(f"{name} {paths[-1].name.replace(str(os.getpid()), 'draft')}\n")
 
     watch(between)
 

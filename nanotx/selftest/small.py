@@ -12,7 +12,7 @@ from nanotx import checkpoint, verified
 from nanotx.folder import RunFolder
 from nanotx.journal import read
 from nanotx.selftest import Broken
-from nanotx.selftest.child import Child, Ended, Meddle
+from nanotx.selftest.child import Child, Ended, Meddle, run
 
 STEPS, EVERY = 24, 4
 """How many steps a run has, and after how many it saves."""
@@ -105,6 +105,7 @@ def undisturbed(kind: str) -> State:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "whole"
         folder.mkdir()
+        run(["--version"], folder)  # whatever starts all children has started then
         ended = begin(kind, folder).finish()
         if ended.code != 0:
             raise Broken(f"a run that nobody disturbed ended with {ended.code}: {tail(ended)}")

@@ -48,8 +48,9 @@ def search(one: Record, other: Record, last: int) -> Found:
         DataError: a corpus cannot be had.
     """
     begin, saved = common(one, other, last)
-    end, parting, strayed = begin, None, (None, None)
-    if begin < last:
+    end, parting = begin, None
+    strayed: tuple[int | None, int | None] = None, None
+    if begin < last:  # or there is nothing to take again
         mine, theirs = Retaken(one, begin), Retaken(other, begin)
         with counting(last) as tell:
             parting = walk(mine, theirs, last, tell)

@@ -89,13 +89,12 @@ def show(observed: Observed, recorded: dict[str, Any], by: str, clip: float) -> 
     cut = f"; the gradient was cut to a norm of {clip:g}" if 0 < clip < observed.grad_norm else ""
     say(f"learning rate {observed.lr:.4g}{cut}\n")
     few = observed.windows[:SHOWN]
-    title = f"It learned from {len(observed.windows)} windows" + (
-        f", of which the first {SHOWN}" * (few != observed.windows)
-    )
+    more = f"; the first {SHOWN}" if len(few) < len(observed.windows) else ""
+    title = f"It learned from {len(observed.windows)} windows of the training text{more}:"
     columns.show(console, title, [("text", "begins at token", "loss"), *map(window_cells, few)], terminal)
     changes = by_layer(observed.changes) if by == "layer" else observed.changes
     header = (by, "numbers", "weight norm", "gradient norm", "update norm", "update/weight")
-    columns.show(console, "What it did", [header, *map(change_cells, changes)], terminal)
+    columns.show(console, "What it did:", [header, *map(change_cells, changes)], terminal)
 
 
 def window_cells(window: Window) -> tuple[str, str, str]:
