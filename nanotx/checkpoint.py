@@ -19,6 +19,7 @@ from nanotx import disk
 from nanotx.errors import RunError
 
 MANIFEST = "MANIFEST.json"
+FORMAT = 2
 Content = str | dict[str, Tensor]
 
 

@@ -2,7 +2,6 @@
 
 import sys
 import time
-import unicodedata
 from collections.abc import Callable
 from typing import IO, cast
 
@@ -12,6 +11,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from nanotx.course import Course, gap, rate
+from nanotx.harmless import printable
 from nanotx.journal import Row
 from nanotx.outlet import Outlet
 
@@ -83,8 +83,3 @@ class Display:
             self.say(f"--- step {row['step']} writes:\n{row['text'].strip()}\n---")
         elif event == "warning":
             self.say(row["text"])
-
-
-def printable(text: str) -> str:
-    """A text that cannot command a terminal: control characters but newline and tab become U+FFFD."""
-    return "".join("\ufffd" if unicodedata.category(c) == "Cc" and c not in "\n\t" else c for c in text)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from nanotx.errors import NanotxError
+from nanotx.harmless import printable
 
 
 def through(main: Callable[[], int]) -> NoReturn:
@@ -17,7 +18,7 @@ def through(main: Callable[[], int]) -> NoReturn:
         code = main()
         sys.stdout.flush()
     except NanotxError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201
+        print(printable(f"{type(error).__name__}: {error}"), file=sys.stderr)  # noqa: T201
         code = error.exit_code
     except KeyboardInterrupt:
         code = 130

@@ -53,6 +53,6 @@ def random_bytes(like: Tensor) -> Tensor:
 torch.library.impl(OPERATION, "CPU", random_bytes)
 
 
-@torch.library.register_fake(OPERATION)
+@torch.library.register_fake(OPERATION)  # type: ignore[untyped-decorator]
 def _(like: Tensor) -> Tensor:
     return torch.empty(like.shape, dtype=torch.uint8, device=like.device)

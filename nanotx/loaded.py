@@ -14,10 +14,11 @@ from nanotx.layers import read_config
 from nanotx.model import Transformer
 from nanotx.named_tokens import biases, token_ids
 from nanotx.recipe import Recipe
-from nanotx.resume import check_size, check_tokenizer, load_weights, read_state
+from nanotx.resume import check_size, check_tokenizer, load_weights
 from nanotx.sample import Sampling
 from nanotx.tokenizers import Codec
 from nanotx.tokenizers import load as load_tokenizer
+from nanotx.trainer_json import read_state
 from nanotx.write import write
 from nanotx.writing import Writing
 

@@ -89,7 +89,7 @@ class Operations(TorchDispatchMode):
     """Within, the first operation is noted that makes NaN or infinity of what had none; masks are minus infinity."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.first = ""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

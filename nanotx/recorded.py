@@ -12,9 +12,10 @@ from nanotx.folder import RunFolder
 from nanotx.journal import Row, read
 from nanotx.layers import read_config
 from nanotx.recipe import Recipe
-from nanotx.resume import read_state, tokenizer_of
+from nanotx.resume import tokenizer_of
 from nanotx.texts import Texts, read_texts
 from nanotx.tokenizers import Codec, load
+from nanotx.trainer_json import read_state
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

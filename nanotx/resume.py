@@ -1,9 +1,7 @@
 """Going on: a trainer, or a model alone, takes over what a checkpoint kept."""
 
-import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +13,10 @@ from nanotx.errors import DataError, RunError, TokenizerError
 from nanotx.folder import RunFolder
 from nanotx.layout import to_own
 from nanotx.model import Transformer
-from nanotx.save import FORMAT
 from nanotx.texts import Texts
 from nanotx.tokenizers import Codec, load
 from nanotx.trainer import Progress, Row, Trainer
-
-STATE = {"progress": dict, "optimizer": dict, "scaler": dict, "corpus_sha256": str, "tokenizer": dict}
-TOKENIZER = {"part": str, "sha256": str}
-PROGRESS = {
-    field.name: type(field.default_factory() if callable(field.default_factory) else field.default)
-    for field in fields(Progress)
-}
+from nanotx.trainer_json import read_state
 
 
 def tokenizer_of(folder: RunFolder, changed: bool = False) -> Codec:
@@ -107,42 +98,6 @@ def check_size(file: Path, model: nn.Module) -> None:
         raise RunError(
             f"{file}: {found:,} numbers, and the model of its recipe has {wanted:,}; they are not of one run."
         )
-
-
-def read_state(path: Path) -> dict[str, Any]:
-    """What a checkpoint says of itself.
-
-    Raises:
-        RunError: it is of another nanotx.
-    """
-    file = path / "trainer.json"
-    state = verified.read_json(file)
-    if state.get("format") != FORMAT:
-        raise RunError(
-            f"{path}: format {state.get('format')!r}; this nanotx reads {FORMAT}. A newer one may read it: upgrade."
-        )
-    for name, kind in STATE.items():
-        if not isinstance(state.get(name), kind):
-            raise RunError(f"{file}: {name}: expected {kind.__name__}, got {state.get(name)!r:.60}.")
-    tables = [("progress", state["progress"], PROGRESS), ("tokenizer", state["tokenizer"], TOKENIZER)]
-    for name, table, kinds in [*tables, ("optimizer", state["optimizer"], dict.fromkeys(state["optimizer"], float))]:
-        for key, item in table.items():
-            if key not in kinds or not fits(item, kinds[key]):
-                raise RunError(f"{file}: {name}.{key}: {item!r:.60} is nothing that nanotx writes there.")
-    for name in TOKENIZER.keys() - state["tokenizer"].keys():
-        raise RunError(f"{file}: tokenizer.{name} is missing.")
-    if f"step-{state['progress'].get('step')}" != path.name:
-        raise RunError(f"{file}: it is of step {state['progress'].get('step')}, in a folder called {path.name}.")
-    return state
-
-
-def fits(item: Any, kind: type) -> bool:
-    """Whether a value of JSON is one of a kind; a whole number is a number, and none is below zero or without end."""
-    if kind is dict:
-        return isinstance(item, dict) and all(fits(one, float) or one is None for one in item.values())
-    if kind in (int, float) and not isinstance(item, bool):
-        return isinstance(item, int if kind is int else int | float) and 0 <= item < math.inf
-    return isinstance(item, kind)
 
 
 def check_tokenizer(path: Path, state: dict[str, Any], codec: Codec) -> None:

@@ -14,7 +14,6 @@ from nanotx.texts import Texts
 from nanotx.trainer import Row, Trainer
 
 KEEP = 2
-FORMAT = 2
 
 
 def save(trainer: Trainer, folder: RunFolder, texts: Texts) -> None:
@@ -28,7 +27,7 @@ def save(trainer: Trainer, folder: RunFolder, texts: Texts) -> None:
                 f"is. Try a lower --optimizer.lr than {trainer.recipe.optimizer.lr:g}."
             )
     state = {
-        "format": FORMAT,
+        "format": checkpoint.FORMAT,
         "progress": asdict(progress) | {"earlier": progress.wall_seconds, "scores": strict(progress.scores)},
         "optimizer": numbers,
         "scaler": trainer.scaler.state_dict(),

@@ -146,23 +146,23 @@ def test_one_weight_that_is_changed_by_a_bit_is_named_with_its_step(train):
 
 def test_checkpoints_and_journals_that_differ_are_told_though_the_steps_taken_again_do_not(train, copied, diff):
     """What a run did elsewhere, or what was done to it, is not what it does here."""
-    checkpoint = copied / "checkpoints/step-8"
-    tensors = load_file(checkpoint / "model.safetensors")
-    tensors["norm.weight"][0] += 0.5
-    save_file(tensors, checkpoint / "model.safetensors")
-    data, manifest = (checkpoint / "model.safetensors").read_bytes(), checkpoint / "MANIFEST.json"
-    told = json.loads(manifest.read_text(encoding="utf-8"))
-    told["model.safetensors"] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    manifest.write_text(json.dumps(told), encoding="utf-8")
+    for step, file, name in ((8, "model", "norm.weight"), (4, "optimizer", "norm.weight/exp_avg")):
+        checkpoint = copied / f"checkpoints/step-{step}"
+        tensors = load_file(checkpoint / f"{file}.safetensors")
+        tensors[name][0] += 0.5
+        save_file(tensors, checkpoint / f"{file}.safetensors")
+        seal(checkpoint, f"{file}.safetensors")
     code, found, out = diff(train(), copied)
-    assert code == 4 and found["first"] is None and found["from_step"] == 4
-    assert "model.safetensors: norm.weight: 1 of 16 numbers, by at most 0.5" in found["checkpoints"]["8"]
+    assert code == 4 and found["first"] is None and found["from_step"] == 0
+    assert found["checkpoints"]["8"].startswith("model.safetensors: norm.weight: 1 of 16 numbers, by at most 0.5")
+    assert found["checkpoints"]["4"].startswith("optimizer.safetensors: norm.weight/exp_avg: 1 of 16 numbers")
 
-    shutil.rmtree(checkpoint)
+    shutil.rmtree(copied / "checkpoints")
+    shutil.copytree(train() / "checkpoints/step-4", copied / "checkpoints/step-4")
     rows = [json.loads(line) for line in (copied / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     for row in rows:
         if row["event"] == "step" and row["step"] >= 6:
-            row["loss"] = math.nextafter(row["loss"], 9)
+            row["grad_norm"] = math.nextafter(row["grad_norm"], 9)
     (copied / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     code, found, out = diff(train(), copied)
     assert code == 4 and found["first"] is None and found["journal_step"] == 6 and found["strayed"] == [None, 6]
@@ -170,6 +170,14 @@ def test_checkpoints_and_journals_that_differ_are_told_though_the_steps_taken_ag
     assert f"{copied}, taken again from the checkpoints of step 4: step 6 gave other numbers than its metrics" in out
     code, found, out = diff(train(), copied, "--step", "5")
     assert code == 0 and found["last_step"] == 5
+
+
+def seal(checkpoint, name):
+    """Make the manifest true again, as if what was changed had been saved so."""
+    data, manifest = (checkpoint / name).read_bytes(), checkpoint / "MANIFEST.json"
+    told = json.loads(manifest.read_text(encoding="utf-8"))
+    told[name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    manifest.write_text(json.dumps(told), encoding="utf-8")
 
 
 def test_models_of_other_shapes_are_told_at_once(train, monkeypatch):

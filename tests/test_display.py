@@ -9,7 +9,8 @@ from rich.console import Console
 
 from nanotx.cli import run as nanotx_command
 from nanotx.course import clock
-from nanotx.display import Display, printable
+from nanotx.display import Display
+from nanotx.harmless import printable
 from nanotx.journal import Journal
 from nanotx.picture import spark
 

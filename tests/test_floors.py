@@ -22,17 +22,16 @@ PLAN = """
     11  run retaken
     10  session loaded recorded
      9  resume writing
-     8  longer fitting train save summary scoring sheets speculate
+     8  longer fitting train save summary scoring sheets speculate trainer_json
      7  trainer texts recipe_flags agreement exchange together findings
      6  recipe evaluate rolling compiled_reader compiling
      5  model optimizers display
      4  block write picture verified
      3  attention ffn sample checkpoint loss course spans named_tokens
      2  norm position tokenizers corpus schedules data embedding flags layers choosing past_kinds compiler rates race
-     1  config figures outlet text_files device past dropout loss_chunks numerics lock journal folder door signals layout
-     1  room
-     0  registry shapes shelf files penalty averaging scripts columns curve printable stops linear limits allocator outlet
-     0  toml_file
+     1  config figures text_files device past dropout loss_chunks numerics lock journal folder door signals layout room
+     0  registry shapes shelf files penalty averaging scripts columns curve printable stops linear limits allocator
+     0  harmless outlet toml_file
     -1  nanotx errors disk
 """
 

@@ -198,7 +198,7 @@ def test_a_run_that_is_stopped_while_it_is_scored_saves_at_once_and_owes_the_sco
 
 
 def test_a_strangers_numbers_are_refused_by_name(tmp_path):
-    from nanotx.resume import read_state
+    from nanotx.trainer_json import read_state
 
     folder = tmp_path / "step-3"
     folder.mkdir()

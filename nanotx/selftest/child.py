@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 METHODS = multiprocessing.get_all_start_methods()
-processes = multiprocessing.get_context("forkserver" if "forkserver" in METHODS else "spawn")
+processes: Any = multiprocessing.get_context("forkserver" if "forkserver" in METHODS else "spawn")
 PRELOADED = ["nanotx.run", "nanotx.resume", "nanotx.loaded"]
 
 """What is imported once for all children that are forked."""

@@ -146,9 +146,9 @@ def small_files(limit: int) -> None:
 
 def term_in_evaluation(k: int) -> None:
     """Somebody asks for an end while the k-th text is scored."""
-    import nanotx.session
+    from nanotx import session
 
-    inner, done = nanotx.session.evaluate, [0]
+    inner, done = vars(session)["evaluate"], [0]
 
     def outer(*given: Any, **named: Any) -> Any:
         done[0] += 1
@@ -156,7 +156,7 @@ def term_in_evaluation(k: int) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
         return inner(*given, **named)
 
-    nanotx.session.evaluate = outer
+    vars(session)["evaluate"] = outer
 
 
 def nobody_reads() -> None:
@@ -214,4 +214,4 @@ def spoil_step(k: int) -> None:
         lowered, cross = inner(trainer, *given)
         return (lowered * math.nan, cross * math.nan) if trainer.progress.step == k else (lowered, cross)
 
-    Trainer.losses = losses  # type: ignore[method-assign]
+    type.__setattr__(Trainer, "losses", losses)

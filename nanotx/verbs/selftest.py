@@ -41,7 +41,7 @@ class Flags:
     json: str = ""  # write what was found into this file
 
 
-QUICK = {"kills": 5, "saves": 12, "files": 300}
+QUICK: dict[str, Any] = {"kills": 5, "saves": 12, "files": 300}
 KINDS: dict[str, Callable[[Flags], list[Case]]] = {
     "save": lambda flags: the("saves").cases(flags.seed, flags.saves or None),
     "kill": lambda flags: the("kills").cases(flags.seed, flags.kills),

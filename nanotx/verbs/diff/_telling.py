@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from nanotx import columns
-from nanotx.display import printable
+from nanotx.harmless import printable
 from nanotx.recorded import Record
 from nanotx.retaken import NUMBERS, strict
 from nanotx.verbs.diff._recipes import corpora, recipes, tokenizers

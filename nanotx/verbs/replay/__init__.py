@@ -10,9 +10,9 @@ from rich.text import Text
 
 from nanotx import columns
 from nanotx.config import at_least
-from nanotx.display import printable
 from nanotx.figures import write_figures
 from nanotx.flags import parse
+from nanotx.harmless import printable
 from nanotx.recipe_flags import read_options
 from nanotx.recorded import Record
 from nanotx.registry import load_file

@@ -10,9 +10,9 @@ import torch
 import tyro
 
 from nanotx.device import choose
-from nanotx.display import printable
 from nanotx.errors import ConfigError, DataError
 from nanotx.flags import parse
+from nanotx.harmless import printable
 from nanotx.loaded import Loaded, load
 from nanotx.named_tokens import biases, read_bias, token_ids
 from nanotx.registry import load_file

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.text import Text
 
 from nanotx import columns
-from nanotx.display import printable
 from nanotx.figures import write_figures
+from nanotx.harmless import printable
 from nanotx.sheets import Sheet, ranked
 from nanotx.writing import Writing
 

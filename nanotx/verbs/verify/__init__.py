@@ -13,11 +13,11 @@ from rich.text import Text
 
 from nanotx import checkpoint, columns
 from nanotx.config import at_least
-from nanotx.display import printable
 from nanotx.errors import RunError
 from nanotx.figures import write_figures
 from nanotx.flags import parse
 from nanotx.folder import RunFolder
+from nanotx.harmless import printable
 from nanotx.recipe_flags import read_options
 from nanotx.registry import load_file
 from nanotx.verbs.verify._check import Check

@@ -12,9 +12,9 @@ from nanotx.folder import RunFolder
 from nanotx.journal import read
 from nanotx.layers import read_config
 from nanotx.recipe import Recipe
-from nanotx.resume import read_state
 from nanotx.texts import exam
 from nanotx.tokenizers import load
+from nanotx.trainer_json import read_state
 from nanotx.verbs.verify._check import Check, Result
 from nanotx.verbs.verify._files import judged
 

@@ -9,8 +9,9 @@ from nanotx.folder import RunFolder
 from nanotx.layers import read_config
 from nanotx.model import Transformer
 from nanotx.recipe import Recipe
-from nanotx.resume import check_size, check_tokenizer, load_weights, read_state
+from nanotx.resume import check_size, check_tokenizer, load_weights
 from nanotx.tokenizers import Codec, load
+from nanotx.trainer_json import read_state
 from nanotx.verbs.verify._check import Check, attempt
 from nanotx.verified import read_tensors, verify
 
