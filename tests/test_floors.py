@@ -47,6 +47,21 @@ LAWS = """
     1  law values weights config corpora text stretches picture
 """
 
+# So are the files of the self-test.
+SELFTEST = """
+    8  inputs fuzz
+    7  _inputs_deeds
+    6  _inputs_evals _inputs_flags _inputs_learning _inputs_numbers _inputs_resumed _inputs_runs _inputs_sampling
+    6  _inputs_texts _inputs_tokenizers _inputs_toml _mutants
+    5  _changed _recipe_texts damage faults kills saves
+    4  _bad _damage
+    3  _tiny _reading _hostile
+    2  small
+    1  child meddle
+    0  selftest
+"""
+HOUSES = {"laws": LAWS, "selftest": SELFTEST}
+
 Floors = dict[str, int]
 Import = tuple[str, int]  # the full name of a module, and the line in which it is imported
 
@@ -122,8 +137,8 @@ def fault(house: House, known: Floors, module: str, other: str) -> str:
     """What is wrong with an import of `other` by `module`; empty where nothing is."""
     here, there = unit_of(module), unit_of(other)
     hidden = other.rpartition(".")[2].startswith("_")
-    if here == there == "laws" and not house.is_face(module):
-        return fault_in_laws(module.rpartition(".")[2], other.rpartition(".")[2])
+    if here == there and here in HOUSES and not house.is_face(module):
+        return fault_inside(here, module.rpartition(".")[2], other.rpartition(".")[2])
     if here == there:
         gathers = house.is_face(module) and module not in {name for name, _ in house.imports(other)}
         if house.is_face(other) or hidden or gathers:
@@ -140,14 +155,15 @@ def fault(house: House, known: Floors, module: str, other: str) -> str:
     return ""
 
 
-def fault_in_laws(here: str, there: str) -> str:
-    """What is wrong with an import of one file of the laws by another."""
-    known = floors(LAWS)
+def fault_inside(inner: str, here: str, there: str) -> str:
+    """What is wrong with an import of one file by another of the same house in the house."""
+    known = floors(HOUSES[inner])
     missing = {here, there} - known.keys()
     if missing:
-        return f"laws.{missing.pop()} has no floor yet: give it one in LAWS of {Path(__file__).name}"
+        return f"{inner}.{missing.pop()} has no floor yet: give it one in {inner.upper()} of {Path(__file__).name}"
     if known[there] >= known[here]:
-        return f"laws.{here} (floor {known[here]}) imports laws.{there} (floor {known[there]}); imports point down"
+        heights = f"{inner}.{here} (floor {known[here]}) imports {inner}.{there} (floor {known[there]})"
+        return f"{heights}; imports point down"
     return ""
 
 
