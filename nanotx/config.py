@@ -139,14 +139,13 @@ def _build(kind: Any, table: Any, where: str) -> Any:
 
 def part_of(slot: Any, table: Any, where: str) -> tuple[Any, Table]:
     """The part that the value of a slot names, and the rest of its table."""
-    if isinstance(table, str):
-        table = slot.table(table)
-    if not isinstance(table, dict) or not isinstance(table.get("part"), str):
+    if not isinstance(table, str) and not (isinstance(table, dict) and isinstance(table.get("part"), str)):
         raise ConfigError(
             f'{where}: expected the name of a part such as "{slot.names()[0]}", or a table with `part`, '
             f"got {type(table).__name__} {brief(table)}."
         )
     try:
+        table = slot.table(table) if isinstance(table, str) else table
         part = slot.find(table["part"])
     except UnknownPart as error:
         raise UnknownPart(f"{where}: {error}") from None

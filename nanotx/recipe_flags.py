@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from nanotx.config import fields, from_table, inner, to_table
+from nanotx.config import Table, fields, from_table, inner, to_table
 from nanotx.errors import ConfigError
 from nanotx.flags import Said, face, given, leading, nearest, parse, pick, rows
 from nanotx.layers import merge, merge_part, read_toml
@@ -66,7 +66,8 @@ def read_recipe(recipe: Recipe, words: Sequence[str], prog: str) -> tuple[Recipe
         named |= set(layer)
     flags = spelled(list(words)[len(files) :])
     said = given(flags)
-    recipe = set_fields(pick_parts(from_table(Recipe, table), said), flags, said, prog)
+    recipe, kept = pick_parts(from_table(Recipe, table), said)
+    recipe = set_fields(recipe, kept, flags, said, prog)
     return recipe, named | {name.split(".")[0] for name in said}
 
 
@@ -91,13 +92,17 @@ def places(value: Any, at: Place = ()) -> Iterator[tuple[str, Place, Any]]:
                 yield from places(one, place)
 
 
-def pick_parts(recipe: Recipe, said: Said) -> Recipe:
-    """The recipe with each slot that was named filled by its new part, outer slots first."""
-    waiting = dict(said)
+def pick_parts(recipe: Recipe, said: Said) -> tuple[Recipe, dict[Place, Table]]:
+    """The recipe with each slot that was named filled by its new part, outer slots first.
+
+    A part that cannot be with the plain fields that it takes over stands there without them; they are given as well,
+    because flags may yet change them.
+    """
+    waiting, kept = dict(said), dict[Place, Table]()
     while True:
         found = [(place, one) for group, place, one in places(recipe) if group in waiting and isinstance(one, Slot)]
         if not found:
-            return recipe
+            return recipe, kept
         slot = found[0][1].family
         values = waiting.pop(slot.slot)[0]
         if len(values) != 1:
@@ -107,10 +112,15 @@ def pick_parts(recipe: Recipe, said: Said) -> Recipe:
             if one.family is slot and not any(place[: len(outer)] == outer for outer in filled):
                 filled.append(place)
                 table = merge_part(slot, to_table(one), values[0], f"--{slot.slot}")
-                recipe = put(recipe, place, from_table(slot, table, f"--{slot.slot}"))
+                try:
+                    recipe = put(recipe, place, from_table(slot, table, f"--{slot.slot}"))
+                except ConfigError:
+                    inside = {key: item for key, item in table.items() if key == "part" or isinstance(item, dict)}
+                    recipe = put(recipe, place, from_table(slot, inside, f"--{slot.slot}"))
+                    kept[place] = {key: item for key, item in table.items() if key not in inside}
 
 
-def set_fields(recipe: Recipe, words: list[str], said: Said, prog: str) -> Recipe:
+def set_fields(recipe: Recipe, kept: dict[Place, Table], words: list[str], said: Said, prog: str) -> Recipe:
     """The recipe with the fields that flags gave, outer configs first, each config changed once."""
     parsed = read_all(recipe, words, prog)
     groups = {group for group, _, _ in places(recipe)}
@@ -118,7 +128,7 @@ def set_fields(recipe: Recipe, words: list[str], said: Said, prog: str) -> Recip
         mine = getattr(parsed, group) if group else parsed
         asked = [name for name in fields(type(one)) if (f"{group}.{name}" if group else name) in said]
         changes = {name: getattr(mine, name) for name in asked if group or name not in groups}
-        if changes:
+        if changes := kept.get(place, {}) | changes:
             where = ".".join(map(str, place))
             recipe = put(recipe, place, from_table(type(one), to_table(one) | changes, where))
     return recipe

@@ -171,7 +171,7 @@ def test_a_step_across_a_stop_is_taken_as_each_process_took_it(sound, tmp_path, 
     shutil.copy(sound.parent / "text.txt", tmp_path / "text.txt")
     folder = tmp_path / "longer"
     train(folder, *DROPOUT, train_checkpoint_every=3)
-    more = ["--train.steps", "9", "--attention", "per_head"]
+    more = ["--train.steps", "9", "--attention", "per_head", "--changed", "--seed", "9"]
     assert run(["train", "shakespeare_char", "--run", str(folder), "--resume", *more]) == 0
     record = Record(str(folder))
     assert [(one.begin, one.recipe.train.steps) for one in record.stretches] == [(0, 6), (6, 9)]

@@ -116,13 +116,22 @@ FLAGS = [
     (
         "heads that groups do not share",
         "--attention gqa --attention.groups 3",
-        r"gqa: heads=2 cannot share groups=3; try groups from \[1, 2\]",
+        r"attention: gqa: heads=2 cannot share groups=3; try groups from \[1, 2\]",
     ),
     (
         "two sizes of a micro-batch",
         "--train.accumulate 2 --train.micro-batch 1",
         r"micro_batch: expected it or accumulate, got both \(2\); leave one out",
     ),
+]
+
+# What is typed behind such a run that looks odd and is fine, and what is shown of its recipe.
+TAKEN = [
+    ("groups that share other heads", "--attention gqa --attention.groups 1", r'part = "gqa" heads = 2 .*groups = 1'),
+    ("no resuming", "--no-resume", r"seed = 5"),
+    ("numbers with underlines", "--schedule.warmup 1_0", r"warmup = 10"),
+    ("compiling without a word", "--compile", r"compile = true"),
+    ("no compiling without a word", "--no-compile", r"compile = false"),
 ]
 
 # Where the results are to lie, and what is said, with which code.
@@ -149,6 +158,9 @@ def flags() -> list[Bad]:
     found += [
         Bad(name=name, words=training(*said.split()), code=2, says=says, prepare=mine) for name, said, says in FLAGS
     ]
+    for name, said, says in TAKEN:
+        words = training(*said.split(), "--print-config")
+        found.append(Bad(name=name, words=words, code=0, says=says, prepare=mine))
     for name, folder, code, says in FOLDERS:
         words = tuple(folder if word == "run" else word for word in training())
         found.append(Bad(name=name, words=words, code=code, says=says, prepare=mine))

@@ -5,7 +5,7 @@ from dataclasses import replace
 from nanotx.selftest._bad import Bad, Prepare, a_socket, having, hidden, pipe, posix, unprivileged
 from nanotx.selftest._tiny import LETTERS, Files, training
 
-LINE = "To be, or not to be, that is the question.\n"
+LINE = "to be or not to be, to be or not to be"
 SHORT = r"data: a text of \d+ tokens has no window of model\.context=\d+ .*; try --model\.context \d+ or a longer text"
 
 FULL = (

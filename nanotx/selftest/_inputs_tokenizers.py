@@ -29,8 +29,9 @@ def saved(**others: Any) -> bytes:
     """A tokenizer's file, some of it otherwise, with a digest that fits."""
     table = {"nfc": False, "specials": {}, "alphabet": " abc"} | others
     header = {name: table.pop(name, usual) for name, usual in (("version", 2), ("part", "char"), ("sha256", ""))}
+    origin = {"learned_from": table.pop("learned_from")} if "learned_from" in table else {}
     header["sha256"] = header["sha256"] or digest(header["part"], table)
-    return json.dumps({"nanotx": "tokenizer", **header, **table}).encode("ascii")
+    return json.dumps({"nanotx": "tokenizer", **header, **origin, **table}).encode("ascii")
 
 
 BYTE = json.dumps({"nanotx": "tokenizer", "version": 2, "part": "byte", "sha256": digest("byte", {})}).encode("ascii")
@@ -81,7 +82,7 @@ IDS = [
         f"1 {10**30}",
         r"byte: id 10+ at index 1 is out of range; expected a whole number from 0 to 255",
     ),
-    ("numbers of too many digits", "9" * 5000, r"decode: .*(digits|out of range)"),
+    ("numbers of too many digits", "9" * 5000, r"decode: expected ids as decimal numbers, got '9+\.\.\.9+'"),
 ]
 
 

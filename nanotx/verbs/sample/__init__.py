@@ -21,6 +21,8 @@ from nanotx.verbs.sample._telling import say, tell, write
 
 MOST = 10**6
 """Of a number that changes scores; larger ones are beyond float32, or as good as a ban."""
+FAINT = 1e-37
+"""A temperature below which float32 knows no difference from none."""
 RANGES = {
     "max_new_tokens": (0, 10**9),
     "n_best": (1, 10_000),
@@ -165,6 +167,7 @@ def sampling(flags: Flags, loaded: Loaded) -> Sampling:
     values: dict[str, Any] = {
         field.name: getattr(flags, field.name) for field in dataclasses.fields(Sampling) if hasattr(flags, field.name)
     }
+    values["temperature"] = flags.temperature if flags.temperature >= FAINT else 0.0
     values["banned"] = token_ids(loaded.tokenizer, flags.ban, "--ban")
     pairs = [read_bias(word) for word in flags.bias]
     for text, value in pairs:
