@@ -4,6 +4,7 @@ import dataclasses
 import math
 import re
 import types
+from functools import cache
 from reprlib import repr as brief
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -54,8 +55,9 @@ def divisors(number: int) -> list[int]:
 # Values to tables and back.
 
 
+@cache
 def fields(kind: Any) -> dict[str, Any]:
-    """A config's fields and their types, in the order they are written."""
+    """A config's fields and their types, in the order they are written; one table for all who ask."""
     hints = get_type_hints(kind)
     return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
 

@@ -13,7 +13,7 @@ def publish(path: Path, content: str | bytes) -> None:
     Raises:
         OSError: the disk refused; the file is as it was, and no draft is left.
     """
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft = path.parent / f".{path.name}.{os.getpid()}"
     try:
         disk.write(draft, content.encode("utf-8") if isinstance(content, str) else content)
         disk.sync(draft)

@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import re
 from collections.abc import Callable, Collection, Sequence
+from functools import cache
 from typing import Annotated, Any, TypeVar, get_args
 
 import tyro
@@ -74,8 +75,9 @@ def names(kind: Any) -> set[str]:
     """The dotted names of a dataclass's flags."""
     found = set()
     for field in dataclasses.fields(kind):
-        if isinstance(field.type, type) and dataclasses.is_dataclass(field.type):
-            found |= {f"{field.name}.{name}" for name in names(field.type)}
+        inside, *_ = get_args(field.type) or (field.type,)  # a group may be annotated with its help
+        if isinstance(inside, type) and dataclasses.is_dataclass(inside):
+            found |= {f"{field.name}.{name}" for name in names(inside)}
         else:
             found.add(field.name.removeprefix(PICK))
     return found
@@ -113,6 +115,7 @@ def rows(ones: Sequence[Any]) -> list[Row]:
     return list(found.values())
 
 
+@cache
 def comments(kind: type) -> dict[str, str]:
     """The comment behind each field of a config: what the field means."""
     found: dict[str, str] = {}

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from nanotx.errors import ConfigError
+from nanotx.errors import ConfigError, RunError
 
 
 class RunFolder:
@@ -29,10 +29,15 @@ def find_folder(named: str, name: str, resume: bool) -> RunFolder:
 
     Raises:
         ConfigError: a run lies there already, and nobody asked to go on with it.
+        RunError: the system can have no folder of this name.
     """
     if named:
         folder = RunFolder(Path(named))
-        if folder.exists and not (resume and folder.recipe.exists()):
+        try:
+            there, is_run = folder.exists, folder.recipe.exists()
+        except OSError as error:
+            raise RunError(f"{named}: cannot be written: {error.strerror}; try another --run.") from None
+        if there and not (resume and is_run):
             hint = (
                 "that is no run; choose another folder" if resume else "go on with a run by --resume, or choose another"
             )

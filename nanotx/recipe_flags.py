@@ -7,7 +7,9 @@ First the parts are picked by name (`--attention per_head`), then the fields of 
 import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import tyro
 
 from nanotx.config import Table, fields, from_table, inner, to_table
 from nanotx.errors import ConfigError
@@ -144,7 +146,7 @@ def read_all(recipe: Recipe, words: list[str], prog: str) -> Any:
         if isinstance(ones[0], Slot):
             columns.append(pick(group, ones[0].names(), ones[0].part))
         kind = face(ones)
-        columns.append((group, kind, kind()))
+        columns.append((group, Annotated[kind, tyro.conf.arg(help=kind.__doc__)], kind()))  # or tyro would look for it
     columns += [*rows([recipe]), *rows([Options()])]
 
     has = {group: sorted(row[0] for row in rows(ones)) for group, ones in groups.items()}

@@ -11,6 +11,7 @@ import pkgutil
 import sys
 from collections.abc import Callable
 from dataclasses import field
+from functools import lru_cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from traceback import walk_tb
@@ -60,7 +61,7 @@ class Slot:
     @classmethod
     def names(cls) -> list[str]:
         """Every name that `find` answers to, sorted; imports none of them."""
-        plugged = {entry.name for entry in entry_points(group=cls.package)}
+        plugged = {entry.name for entry in installed(tuple(sys.path)).select(group=cls.package)}
         return sorted({*cls.registered, *cls.shipped(), *plugged})
 
     @classmethod
@@ -72,7 +73,8 @@ class Slot:
             ConfigError: its file or entry point cannot be imported.
         """
         if name not in cls.registered:
-            plugged = {} if name in cls.shipped() else {entry.name: entry for entry in entry_points(group=cls.package)}
+            offered = () if name in cls.shipped() else installed(tuple(sys.path)).select(group=cls.package)
+            plugged = {entry.name: entry for entry in offered}
             faults = (ImportError, AttributeError, SyntaxError) if plugged else ImportError
             try:
                 if name in cls.shipped():
@@ -98,6 +100,12 @@ class Slot:
         """The names of the parts that come with the package."""
         folder = importlib.import_module(cls.package).__path__
         return {module.name for module in pkgutil.iter_modules(folder) if not module.name.startswith("_")}
+
+
+@lru_cache(maxsize=1)
+def installed(path: tuple[str, ...]) -> Any:
+    """What packages on a search path offer; looked for once, for that takes longer than reading all the flags."""
+    return entry_points()
 
 
 def usual(slot: type[Slot], name: str) -> Any:

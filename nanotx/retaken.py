@@ -8,7 +8,6 @@ run settled of these stands in its recipes, and torch is told so again.
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from rich.console import Console
@@ -104,13 +103,8 @@ def handed_over(before: Trainer, after: Trainer) -> Trainer:
 
 
 def same(now: float, recorded: float | None) -> bool:
-    """Whether a number is the one that a journal holds, to the last bit."""
-    return bool(strict(now) == recorded)
-
-
-def strict(value: Any) -> Any:
-    """A value as a journal holds it: a number that is not finite, of which strict JSON knows none, is None."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    """Whether a number is the one that a journal holds, to the last bit; what is not finite stands there as null."""
+    return recorded == (now if math.isfinite(now) else None)
 
 
 def weights(trainer: Trainer) -> dict[str, Tensor]:

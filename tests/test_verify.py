@@ -69,9 +69,8 @@ def test_a_sound_run_holds_in_every_check_and_its_loss_comes_again_to_the_last_b
     code, checks, out = verify(sound)
     assert code == 0 and others(checks) == {"holds"}
     wanted = [f"step-{step} {what}" for step in (6, 4) for what in ("files", "weights", "tokenizer")]
-    assert list(checks)[2:-2] == wanted
-    assert list(checks)[:2] == ["recipe.toml", "tokenizer.json"]
-    assert list(checks)[-2:] == ["metrics.jsonl", "validation loss"]
+    last = ["metrics.jsonl", "summary.json", "validation loss"]
+    assert list(checks) == ["recipe.toml", "tokenizer.json", *wanted, *last]
     loss = checks["validation loss"]
     assert loss["bit_equal"] and loss["now"] == loss["recorded"] and loss["step"] == 6 and loss["same_settings"]
     assert "equal to the last bit" in out and f"{sound}: all {len(checks)} checks hold." in out
@@ -200,6 +199,18 @@ def test_a_journal_that_is_not_whole_or_not_in_order_is_told_by_its_line(folder,
     assert re.search(said, checks["metrics.jsonl"]["detail"])
 
 
+@pytest.mark.parametrize(("key", "value"), [("val_loss", 1.0), ("steps", 5), ("steps", 7), ("steps", "six")])
+def test_figures_that_are_not_those_of_the_journal_are_told(folder, verify, key, value):
+    figures = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    (folder / "summary.json").write_text(json.dumps(figures | {key: value}), encoding="utf-8")
+    code, checks, _ = verify(folder)
+    assert code == 4 and checks["summary.json"]["result"] == "fails" and others(checks, "summary.json") == {"holds"}
+    assert f"{'val_loss' if value == 5 else key}" in checks["summary.json"]["detail"]
+    (folder / "summary.json").unlink()
+    code, checks, _ = verify(folder)
+    assert code == 0 and "summary.json" not in checks
+
+
 def test_a_journal_that_goes_on_after_a_stop_is_in_order(folder, verify):
     words = ["train", str(folder / "recipe.toml"), "--run", str(folder), "--resume", "--train.steps", "8"]
     assert run(words) == 0
@@ -208,11 +219,13 @@ def test_a_journal_that_goes_on_after_a_stop_is_in_order(folder, verify):
 
 
 def recorded(folder, change):
-    """Change the validation loss that is recorded of step 6."""
+    """Change the validation loss that is recorded of step 6, in the journal and in the figures."""
+    figures = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     for row in rows:
         if row["event"] == "eval" and row["step"] == 6:
-            row["val_loss"] += change
+            figures["val_loss"] = row["val_loss"] = row["val_loss"] + change
+    (folder / "summary.json").write_text(json.dumps(figures), encoding="utf-8")
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 

@@ -99,8 +99,9 @@ def work(kind: str, seed: int, numbers: range, folder: Path, report: Path, sound
     starve(MEMORY)
     with report.open("a", encoding="ascii") as said:
         for number in numbers:
-            print(json.dumps({"number": number}), file=said, flush=True)
-            print(json.dumps(attempt(kind, seed, number, folder / "one", sound)), file=said, flush=True)
+            for row in ({"number": number}, attempt(kind, seed, number, folder / "one", sound)):
+                said.write(json.dumps(row) + "\n")
+                said.flush()
 
 
 def attempt(kind: str, seed: int, number: int, folder: Path, sound: Files) -> dict[str, object]:

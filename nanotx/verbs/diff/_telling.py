@@ -10,7 +10,8 @@ from rich.text import Text
 from nanotx import columns
 from nanotx.harmless import printable
 from nanotx.recorded import Record
-from nanotx.retaken import NUMBERS, strict
+from nanotx.retaken import NUMBERS
+from nanotx.save import strict
 from nanotx.verbs.diff._recipes import corpora, recipes, tokenizers
 from nanotx.verbs.diff._walk import Found, Parting
 
@@ -88,10 +89,9 @@ def plain(one: Record, other: Record, found: Found) -> dict[str, Any]:
     """All of it, as JSON holds it."""
     parting, first = found.parting, None
     if parting:
-        numbers = {key: [strict(row[key]) for row in parting.rows or ()] for key in NUMBERS}
-        first = {"step": parting.step, **numbers} | {
-            key: strict(one) for key, one in asdict(parting.difference).items()
-        }
+        rows = [strict(row) for row in parting.rows or ()]
+        numbers = {key: [row[key] for row in rows] for key in NUMBERS}
+        first = {"step": parting.step, **numbers, **strict(asdict(parting.difference))}
     return {
         "runs": [one.name, other.name],
         "equal": found.equal,

@@ -109,8 +109,8 @@ def unlike(one: Record, other: Record, step: int) -> str:
 
 def journals(one: Record, other: Record, last: int) -> int | None:
     """The first step up to a last one whose loss or gradient norm differ as they are recorded; None if none does."""
-    for step in range(1, last + 1):
+    for step in sorted(one.steps.keys() | other.steps.keys()):
         rows = [record.steps.get(step, {}) for record in (one, other)]
-        if any(rows[0].get(key) != rows[1].get(key) for key in NUMBERS):
+        if step <= last and any(rows[0].get(key) != rows[1].get(key) for key in NUMBERS):
             return step
     return None

@@ -16,7 +16,8 @@ from nanotx.harmless import printable
 from nanotx.recipe_flags import read_options
 from nanotx.recorded import Record
 from nanotx.registry import load_file
-from nanotx.retaken import NUMBERS, Retaken, counting, same, strict
+from nanotx.retaken import NUMBERS, Retaken, counting, same
+from nanotx.save import strict
 from nanotx.verbs.replay._observed import Change, Observed, Window, by_layer, observe
 
 SHOWN = 4
@@ -112,18 +113,18 @@ def change_cells(change: Change) -> tuple[str, ...]:
 
 
 def plain(observed: Observed, recorded: dict[str, Any]) -> dict[str, Any]:
-    """All figures, as JSON holds them; what is not finite is null."""
-    equal = {key: same(getattr(observed, key), recorded.get(key)) for key in NUMBERS}
+    """All figures, as JSON holds them."""
+    told = (*NUMBERS, "lr")
     return {
-        **{key: strict(getattr(observed, key)) for key in (*NUMBERS, "lr")},
-        "recorded": {key: recorded.get(key) for key in (*NUMBERS, "lr")},
-        "bit_equal": all(equal.values()),
-        "windows": [row_of(window) for window in observed.windows],
-        "layers": [row_of(change) | {"ratio": strict(change.ratio)} for change in by_layer(observed.changes)],
-        "parameters": [row_of(change) | {"ratio": strict(change.ratio)} for change in observed.changes],
+        **strict({key: getattr(observed, key) for key in told}),
+        "recorded": strict({key: recorded.get(key) for key in told}),
+        "bit_equal": all(same(getattr(observed, key), recorded.get(key)) for key in NUMBERS),
+        "windows": [strict(dataclasses.asdict(window)) for window in observed.windows],
+        "layers": [row_of(change) for change in by_layer(observed.changes)],
+        "parameters": [row_of(change) for change in observed.changes],
     }
 
 
-def row_of(one: Window | Change) -> dict[str, Any]:
-    """A dataclass as plain values."""
-    return {key: strict(value) for key, value in dataclasses.asdict(one).items()}
+def row_of(change: Change) -> dict[str, Any]:
+    """A change as plain values."""
+    return strict(dataclasses.asdict(change) | {"ratio": change.ratio})

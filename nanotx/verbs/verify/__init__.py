@@ -24,11 +24,12 @@ from nanotx.verbs.verify._check import Check
 from nanotx.verbs.verify._evaluation import Wish, reproduced
 from nanotx.verbs.verify._files import of_checkpoint, of_recipe, of_tokenizer
 from nanotx.verbs.verify._journal import of_journal
+from nanotx.verbs.verify._summary import of_summary
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Flags:
-    """Checks a run's folder: its recipe, its tokenizer, its journal, and of each checkpoint files, weights, tokenizer.
+    """Checks a run's folder: recipe, tokenizer, journal and figures, and of each checkpoint files, weights, tokenizer.
 
     The newest sound checkpoint whose step was evaluated is evaluated again. On the device, in the dtype and on the
     threads of the run, and on its machine, the validation loss is the recorded one to the last bit; elsewhere it may
@@ -82,4 +83,6 @@ def checked(folder: RunFolder, wish: Wish) -> Iterator[Check]:
         yield from checks
         sound += [path] if {check.result for check in checks} == {"holds"} else []
     yield of_journal(folder, newest=max(checkpoint.steps(folder.checkpoints), default=0))
+    if folder.summary.exists():  # a run that was killed has none
+        yield of_summary(folder)
     yield reproduced(folder, sound, wish)

@@ -1,7 +1,6 @@
 """Whether the validation loss that a run recorded comes again."""
 
 import hashlib
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from nanotx.folder import RunFolder
 from nanotx.journal import read
 from nanotx.layers import read_config
 from nanotx.recipe import Recipe
+from nanotx.save import strict
 from nanotx.texts import exam
 from nanotx.tokenizers import load
 from nanotx.trainer_json import read_state
@@ -97,13 +97,13 @@ def compared(name: str, recorded: float, now: float, machine: Machine, recipe: R
     figures = {
         "step": int(name.removeprefix("step-")),
         "recorded": recorded,
-        "now": now if math.isfinite(now) else None,
+        "now": now,
         "bit_equal": now == recorded,
         "tolerance": tolerance,
         "same_settings": here == there,
     }
     result: Result = "holds" if apart <= tolerance else "fails"
-    return Check(name=NAME, result=result, detail=f"{name}: {said}", figures=figures)
+    return Check(name=NAME, result=result, detail=f"{name}: {said}", figures=strict(figures))
 
 
 def told(device: str, dtype: str, threads: int) -> str:
