@@ -99,7 +99,7 @@ def work(words: list[str], folder: Path, said: Path, meddle: Meddle | None, memo
         starve(memory)
     if meddle is not None:
         meddle()
-    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115, PTH123  of what it now is
+    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115  of what it now is
     sys.argv = ["nanotx", *words]
     runpy.run_module("nanotx", run_name="__main__", alter_sys=True)
 
