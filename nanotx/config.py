@@ -55,9 +55,13 @@ def divisors(number: int) -> list[int]:
 # Values to tables and back.
 
 
-@cache
 def fields(kind: Any) -> dict[str, Any]:
     """A config's fields and their types, in the order they are written; one table for all who ask."""
+    return _fields(kind)
+
+
+@cache
+def _fields(kind: Any) -> dict[str, Any]:
     hints = get_type_hints(kind)
     return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
 

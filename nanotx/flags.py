@@ -115,9 +115,13 @@ def rows(ones: Sequence[Any]) -> list[Row]:
     return list(found.values())
 
 
-@cache
 def comments(kind: type) -> dict[str, str]:
-    """The comment behind each field of a config: what the field means."""
+    """The comment behind each field of a config: what the field means; a source is read once."""
+    return _comments(kind)
+
+
+@cache
+def _comments(kind: type) -> dict[str, str]:
     found: dict[str, str] = {}
     for base in reversed(kind.__mro__):
         if dataclasses.is_dataclass(base):

@@ -80,4 +80,6 @@ def sound(row: Any) -> bool:
     if not isinstance(row, dict) or row.get("event") not in FIELDS:
         return False
     wanted = FIELDS[row["event"]] | {"step": int}
-    return all(isinstance(row.get(key), kind) and not isinstance(row[key], bool) for key, kind in wanted.items())
+    return all(
+        key in row and isinstance(row[key], kind) and not isinstance(row[key], bool) for key, kind in wanted.items()
+    )

@@ -135,14 +135,19 @@ class Trainer:
         """
         from nanotx.numerics import listed, report  # most runs have none
 
+        def again() -> None:
+            self.scaler.update()  # one gradient of float16 a time
+            self.gradient()
+
         step, plan = self.progress.step, self.recipe.train
         starts = listed(self.windows.starts(step, plan.batch).tolist())
         said = (
             f"step {step}: the loss is {loss:g} and the gradient's norm {grad_norm:g}; the step was not taken. "
-            f"{report(self.model, self.gradient, detect=self.detect)} "
+            f"{report(self.model, again, detect=self.detect)} "
             f"Its windows of {self.model.context} tokens begin at token {starts} of the training text."
         )
         if plan.nonfinite == "skip":
+            self.scaler.update()
             return said
         raise Diverged(
             f"{said} Try a lower --optimizer.lr than {self.recipe.optimizer.lr:g}, "

@@ -109,10 +109,8 @@ def tokenizers() -> list[Bad]:
     for name, prepare, possible, says in PLACES:
         title, says = f"a tokenizer's file that is {name}", rf"mine\.json: {says}"
         found.append(Bad(name=title, words=opening, code=3, says=says, prepare=prepare, possible=possible))
-    ranks, words = (
-        r"mine\.tiktoken: no file of ranks can be read here: expected a plain",
-        ("--tokenizer", "mine.tiktoken"),
-    )
+    ranks = r"mine\.tiktoken: no file of ranks can be read here: expected a plain"
+    named = ("--tokenizer", "mine.tiktoken")
     prepare = pipe("mine.tiktoken")
-    last = Bad(name="a pipe for ranks", words=training(*words), code=3, says=ranks, prepare=prepare, possible=posix)
+    last = Bad(name="a pipe for ranks", words=training(*named), code=3, says=ranks, prepare=prepare, possible=posix)
     return [*found, last]
