@@ -38,7 +38,7 @@ class Flags:
 
     device: str = "auto"  # cpu, cuda or mps
     json: str = ""  # write the figures into this file
-    recipes: str = "flash,macbook,record,baby_gpt"  # of the shelf, or files, separated by commas
+    recipes: str = "flash,macbook,record"  # of the shelf, or files, separated by commas
     every: int = 0  # steps between two saves; 0 for the default of every recipe
     turns: int = 7  # how often it steps and saves
     threads: int = 0  # processor threads; 0 for as many as there are cores

@@ -77,7 +77,7 @@ def read(path: Path) -> Iterator[Row]:
 
 def sound(row: Any) -> bool:
     """Whether a row holds what its readers rely on, each of its kind; numbers that were not finite are null."""
-    if not isinstance(row, dict) or row.get("event") not in FIELDS:
+    if not isinstance(row, dict) or not isinstance(row.get("event"), str) or row["event"] not in FIELDS:
         return False
     wanted = FIELDS[row["event"]] | {"step": int}
     return all(

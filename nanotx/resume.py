@@ -139,7 +139,11 @@ def take_over(
             check_shape(f"{name}/{key}", parameters[name], tensor)
         if found:
             state[index] = found | {key: torch.tensor(value) for key, value in numbers.items()}
-    trainer.optimizer.load_state_dict({"state": state, "param_groups": trainer.optimizer.state_dict()["param_groups"]})
+    groups = trainer.optimizer.state_dict()["param_groups"]
+    try:
+        trainer.optimizer.load_state_dict({"state": state, "param_groups": groups})
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise RunError(f"optimizer: what was saved of it does not fit this one: {error!r}.") from None
 
 
 @torch.no_grad()

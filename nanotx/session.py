@@ -11,7 +11,7 @@ from nanotx.corpus import Corpus, Unavailable
 from nanotx.course import rate
 from nanotx.device import Machine, choose, measured_peak, repeat_exactly
 from nanotx.display import Display
-from nanotx.errors import ConfigError, Diverged
+from nanotx.errors import ConfigError, Diverged, RunError, TokenizerError
 from nanotx.evaluate import Score, evaluate
 from nanotx.files import publish
 from nanotx.folder import RunFolder
@@ -142,7 +142,10 @@ class Session:
         publish(self.folder.recipe, write_toml(self.recipe))
         disk.sync(self.folder.path.parent)
         if not self.folder.tokenizer.exists():
-            self.texts.codec.save(self.folder.tokenizer)
+            try:
+                self.texts.codec.save(self.folder.tokenizer)
+            except TokenizerError as error:  # the disk refused
+                raise RunError(f"{error} Make room, or mend the folder, and go on by --resume.") from None
         return resumed
 
     def first(self, name: str, resumed: bool) -> Row:

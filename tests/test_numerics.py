@@ -12,7 +12,9 @@ from test_train import TEXTS, trainer
 from nanotx.errors import Diverged, RunError
 from nanotx.evaluate import evaluate
 from nanotx.folder import RunFolder
+from nanotx.journal import read
 from nanotx.numerics import Operations, report
+from nanotx.resume import take_over
 from nanotx.sample import Sampling
 from nanotx.save import save
 from nanotx.signals import Interrupted
@@ -223,3 +225,19 @@ def test_a_strangers_numbers_are_refused_by_name(tmp_path):
         (found / "trainer.json").write_text(sound.replace(old, new), encoding="utf-8")
         with pytest.raises(RunError, match=says):
             read_state(found)
+
+
+@pytest.mark.parametrize(
+    "row", ['{"event": ["step"]}', '{"event": {}}', '{"event": "eval", "step": 1}', '{"event": "step", "step": true}']
+)
+def test_a_row_of_a_journal_that_nobody_wrote_ends_the_reading(tmp_path, row):
+    (tmp_path / "metrics.jsonl").write_text(f'{{"event": "end", "step": 3}}\n{row}\n', encoding="utf-8")
+    assert [one["step"] for one in read(tmp_path / "metrics.jsonl")] == [3]
+
+
+def test_an_optimizers_state_without_its_count_is_refused():
+    one, other = trainer(), trainer()
+    one.advance()
+    averages, numbers = one.averages()
+    with pytest.raises(RunError, match="optimizer: what was saved of it does not fit this one: KeyError"):
+        take_over(other, one.weights(), averages, {key: item for key, item in numbers.items() if key != "step"})
