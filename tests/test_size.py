@@ -10,7 +10,7 @@ import tokenize
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-EVENING = 3260  # lines of code; docs/decisions/files_beyond_the_plan.md says why it is no longer 2,500
+EVENING = 3300  # lines of code; docs/decisions/files_beyond_the_plan.md says why it is no longer 2,500
 PAGE = 180  # lines of code; with its docstrings such a file fills three screens or four
 
 # Runs a module as `python -m` does, with the words given, and tells which modules are there when it ends.
