@@ -78,9 +78,13 @@ def prune(folder: Path, keep: int, best: int, newest: int) -> None:
         newest: the step just saved; what is of a later one did not verify, and stays to be looked at.
     """
     done = [path for step, path in steps(folder).items() if step <= newest]
-    for path in [one for one in done[keep:] if one.name != f"step-{best}"] + [*folder.glob(".step-*")]:
+    doomed = [one for one in done[keep:] if one.name != f"step-{best}"]
+    for path in [*folder.glob(".step-*"), *doomed]:
         with suppress(OSError):
-            disk.remove(path)
+            draft = path.with_name(f".{path.name.removeprefix('.')}")  # no half of one is left under its name
+            if draft != path:
+                disk.rename(path, draft)
+            disk.remove(draft)
 
 
 def digest(file: Path) -> str:

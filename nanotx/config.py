@@ -179,8 +179,6 @@ def _scalar(kind: Any, item: Any, where: str, default: Any) -> Any:
         raise ConfigError(f"{where}: expected {kind.__name__}{example}, got {type(item).__name__} {brief(item)}.")
     if kind is float and not math.isfinite(item):
         raise ConfigError(f"{where}: expected a finite number, got {item!r}.")
-    if kind is int and not -WHOLE <= item < WHOLE:
-        raise ConfigError(f"{where}: expected a whole number of at most 64 bits, got one of {item.bit_length()}.")
     return item
 
 

@@ -31,7 +31,7 @@ from nanotx.sample import Sampling, generate
 from nanotx.shapes import Logits, Stream, Tokens
 
 MANY = 2**26
-"""Numbers of a model that are held against the memory there is before any is taken."""
+"""Weights that are held against the memory there is before any is taken."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,14 +85,12 @@ class Model:
         """Raise ConfigError where the parts do not fit one another, or surely not into this machine's memory."""
         kinds = min(self.layers, len(self.blocks) or 1)
         outline = replace(self, layers=kinds).outline(vocab_size)  # that of thousands of layers would take seconds
-        whole, layers = (
-            sum(one.numel() for one in [*part.parameters(), *part.buffers()]) for part in (outline, outline.blocks)
-        )
-        if (numbers := whole + layers * (self.layers - kinds) // kinds) > MANY:
+        inside = sum(one.numel() for one in outline.blocks.parameters())
+        if (numbers := outline.parameter_count + inside * (self.layers - kinds) // kinds) > MANY:
             from nanotx.room import check_room  # fewer fit anywhere
 
             sizes = f"dim={self.dim}, layers={self.layers}, context={self.context}, or {vocab_size:,} tokens"
-            check_room(f"model: {numbers:,} numbers", 4 * numbers, f"less than {sizes}, or smaller parts")
+            check_room(f"model: {numbers:,} weights", 4 * numbers, f"less than {sizes}, or smaller parts")
 
     def outline(self, vocab_size: int) -> "Transformer":
         """The module without any memory behind its weights.

@@ -40,9 +40,10 @@ def read_options(words: Sequence[str]) -> Options:
         ConfigError: --run or --load names nothing.
     """
     found = {name: [word for one in values for word in one] for name, values in given(words).items()}
-    for name, example in (("run", "a folder such as runs/mine"), ("load", "a Python file such as mine.py")):
-        if name in found and not all(found[name] or [""]):
-            raise ConfigError(f"--{name}: expected {example}, got nothing.")
+    for name in [one for one in ("run", "load") if one in found and not all(found[one] or [""])]:
+        raise ConfigError(
+            f"--{name}: expected a path such as {'mine.py' if name == 'load' else 'runs/mine'}, got nothing."
+        )
     files, run = tuple(found.get("load", ())), "".join(found.get("run", ())[:1])
     spoken = {word.replace("-", "_") for word in words if word.startswith("--")}
     said = {name: f"__{name}" in spoken for name in ("resume", "changed", "detect_anomaly", "print_config")}

@@ -73,9 +73,8 @@ class Slot:
             ConfigError: its file or entry point cannot be imported.
         """
         if name not in cls.registered:
-            offered = () if name in cls.shipped() else installed(tuple(sys.path)).select(group=cls.package)
-            plugged = {entry.name: entry for entry in offered}
-            faults = (ImportError, AttributeError, SyntaxError) if plugged else ImportError
+            plugged = {entry.name: entry for entry in installed(tuple(sys.path)).select(group=cls.package)}
+            faults = ImportError if name in cls.shipped() else (ImportError, AttributeError, SyntaxError)
             try:
                 if name in cls.shipped():
                     importlib.import_module(f"{cls.package}.{name}")

@@ -3,6 +3,8 @@
 What is counted is the least that there will be, so nothing that fits is refused.
 """
 
+from typing import Any
+
 from nanotx.errors import ConfigError
 from nanotx.limits import memory
 
@@ -25,16 +27,17 @@ def check_room(what: str, size: int, remedy: str) -> None:
         )
 
 
-def check_step(batch: int, rows: int, context: int, kept: int) -> None:
+def check_step(plan: Any, model: Any, device: str) -> None:
     """Raise ConfigError where a training step takes more memory than there is.
 
     Args:
-        batch: its windows.
-        rows: how many of them go through the model at once.
-        context: tokens of a window.
-        kept: numbers that a token leaves behind in each of the layers for the way back; 0 on another device's memory.
+        plan: the recipe's `train`.
+        model: the recipe's `model`.
+        device: where it trains; what the model leaves behind elsewhere takes none of this memory.
     """
-    ids = 2 * 8 * batch * (context + 1)  # where each token stands, and which it is
-    stream = 2 * rows * context * kept  # in bfloat16, as small as there is
-    remedy = f"a smaller --train.batch than {batch}" if ids > stream else f"a smaller --train.micro-batch than {rows}"
-    check_room(f"train: {batch:,} windows of {context:,} tokens a step", ids + stream, remedy)
+    rows = 1 if plan.micro_batch == "auto" else plan.batch // plan.parts
+    ids = 2 * 8 * plan.batch * (model.context + 1)  # where each token stands, and which it is
+    stream = 2 * rows * model.context * model.dim * model.layers * (device == "cpu")  # in bfloat16, the least there is
+    remedy = f"--train.batch than {plan.batch}" if ids > stream else f"--train.micro-batch than {rows}"
+    what = f"train: {plan.batch:,} windows of {model.context:,} tokens a step"
+    check_room(what, ids + stream, f"a smaller {remedy}")

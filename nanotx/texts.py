@@ -44,13 +44,11 @@ def read_texts(recipe: Recipe, codec: Codec | None = None) -> Texts:
         exams = {"train": exam(codec, training[: len(validation)]), "val": exam(codec, validation)}
     except TextError as error:
         raise TextError(f"validation text, of which training saw nothing: {error}") from None
-    plan, model = recipe.train, recipe.model
-    windows = Windows(ids=ids, context=model.context, seed=recipe.seed)
-    if plan.batch * model.context * model.dim > MANY:
+    windows = Windows(ids=ids, context=recipe.model.context, seed=recipe.seed)
+    if recipe.train.batch * recipe.model.context * recipe.model.dim > MANY:
         from nanotx.room import check_step  # smaller steps fit anywhere
 
-        rows = 1 if plan.micro_batch == "auto" else plan.batch // plan.parts
-        check_step(plan.batch, rows, model.context, model.dim * model.layers if recipe.device == "cpu" else 0)
+        check_step(recipe.train, recipe.model, recipe.device)
     return Texts(
         codec=codec,
         windows=windows,

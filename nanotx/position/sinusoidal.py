@@ -12,6 +12,7 @@ from einops import einsum, rearrange
 from nanotx.config import at_least
 from nanotx.errors import ConfigError
 from nanotx.position import Position, Positioning
+from nanotx.room import check_room
 from nanotx.shapes import Stream, Times
 
 
@@ -28,6 +29,7 @@ class Sinusoidal(Position):
     def build(self, dim: int, heads: int, context: int) -> Positioning:
         if dim % 2:
             raise ConfigError(f"sinusoidal: dim={dim} is odd, and sines and cosines share it; try {dim + 1}.")
+        check_room(f"sinusoidal: waves for context={context}", 4 * dim * context, "a shorter one, or rope")
         return SinusoidalPosition(self.theta, dim, context)
 
 

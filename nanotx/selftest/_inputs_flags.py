@@ -71,7 +71,7 @@ FLAGS = [
     ("a stray word", "stray", r"'stray': nothing is known to do with this word\. .* --help shows what is"),
     ("a dash alone", "-x", r"'-x': nothing is known to do with this word|-x"),
     ("a flag without a name", "--=3", r"no such flag.*All are shown by --help"),
-    ("load of nothing", "--load", r"--load: expected a Python file such as mine\.py, got nothing"),
+    ("load of nothing", "--load", r"--load: expected a path such as mine\.py, got nothing"),
     ("load of a missing file", "--load nowhere.py", r"--load nowhere\.py: expected a Python file such as mine\.py"),
     ("load of a folder", "--load .", r"--load \.: expected a Python file such as mine\.py"),
     ("load of a text", "--load text.txt", r"--load text\.txt: expected a Python file such as mine\.py"),
@@ -136,7 +136,7 @@ TAKEN = [
 
 # Where the results are to lie, and what is said, with which code.
 FOLDERS = [
-    ("a run without a name", "", 2, r"--run: expected a folder such as runs/mine, got nothing"),
+    ("a run without a name", "", 2, r"--run: expected a path such as runs/mine, got nothing"),
     ("a run in the folder above", "..", 2, r"--run \.\.: something lies there already: .* --resume, or choose another"),
     ("a run in this folder", ".", 2, r"--run \.: something lies there already: .* or choose another"),
     (

@@ -8,7 +8,7 @@ from nanotx.selftest._tiny import training
 HUGE, ENDLESS = str(10**12), str(10**30)
 POSITIVE = "expected a number of at least 1, got"
 FINITE = "expected a finite number, got"
-LONG = r"expected a whole number of at most 64 bits, got one of 100"
+LONG = r"expected a number of at least [01] and below 2\*\*63, got 10{30}"
 SHARE = "expected a share from 0 up to but not including 1, got"
 WHOLE = r"invalid|int"  # what tyro says of a word that is no number
 GPU = "mps" if sys.platform != "darwin" else "cuda"
@@ -53,7 +53,7 @@ NUMBERS = [
     ("model.dim", "16.5", rf"--model\.dim.*({WHOLE})"),
     ("model.dim", "10**9", rf"--model\.dim.*({WHOLE})"),
     ("model.dim", str(10**9), r"model\.dim: expected a number of at most 1,048,576, got 1000000000"),
-    ("model.dim", "1048576", r"model: [\d,]+ numbers take at least [\d,.]+ GiB, and .* are free; try less than dim="),
+    ("model.dim", "1048576", r"model: [\d,]+ weights take at least [\d,.]+ GiB, and .* are free; try less than dim="),
     ("model.dim", ENDLESS, rf"model\.dim: {LONG}"),
     ("model.layers", "0", rf"model\.layers: {POSITIVE} 0"),
     ("model.layers", str(10**9), r"model\.layers: expected a number of at most 10,000, got 1000000000"),
