@@ -386,6 +386,7 @@ with torch.no_grad():
 """
 
 
+@pytest.mark.slow
 def test_attentions_are_traced_whole_and_stay_themselves_and_flex_makes_no_noise():
     # In a process of its own: what checks annotations here cannot be traced.
     done = subprocess.run([sys.executable, "-c", TRACED], capture_output=True, encoding="utf-8", check=False, cwd=ROOT)

@@ -451,6 +451,7 @@ def test_no_benchmark_bears_the_name_of_a_package():
     assert not taken & {file.stem for file in BENCHMARKS.glob("*.py")}
 
 
+@pytest.mark.slow
 def test_tokenizers_are_timed_beside_others_that_give_the_same_ids(tmp_path):
     file = tmp_path / "figures.json"
     words = ["--quick", "--sections", "learn,encode", "--texts", "shakespeare", "--json", str(file)]

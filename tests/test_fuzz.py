@@ -16,7 +16,7 @@ from nanotx.selftest._damage import of_bytes, of_json, of_lines, of_tensors
 from nanotx.selftest._mutants import KINDS, Kind, write
 from nanotx.tokenizers import _opening
 
-COUNTS = {"recipes": 120, "runs": 100, "tokenizers": 150}
+COUNTS = {"recipes": 80, "runs": 70, "tokenizers": 100}
 FORKS = "fork" in multiprocessing.get_all_start_methods() and hasattr(signal, "SIGALRM")
 
 

@@ -81,6 +81,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(words, says):
     assert says in done.stderr and done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_the_author_of_a_part_tests_it_in_two_lines(tmp_path):
     (tmp_path / "test_mine.py").write_text(
         "from nanotx.laws.testing import laws_of\n"
