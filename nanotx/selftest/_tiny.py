@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -56,7 +57,7 @@ def lying(folder: Path) -> dict[str, bytes]:
     """The plain files in a folder, but for what Python compiled and for a run's lock."""
     found = {file.relative_to(folder): file for file in sorted(folder.rglob("*")) if file.is_file()}
     ours = {name: file for name, file in found.items() if "__pycache__" not in name.parts and name.name != ".lock"}
-    return {name.as_posix(): file.read_bytes() for name, file in ours.items()}
+    return {name.as_posix(): file.read_bytes() if os.access(file, os.R_OK) else b"" for name, file in ours.items()}
 
 
 def mended(files: Files) -> dict[str, bytes]:
