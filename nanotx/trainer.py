@@ -21,6 +21,7 @@ from nanotx.errors import ConfigError, Diverged
 from nanotx.layout import to_shared
 from nanotx.loss import loss
 from nanotx.model import Transformer
+from nanotx.pace import Paced
 from nanotx.penalty import Penalised
 from nanotx.recipe import Recipe
 
@@ -68,6 +69,7 @@ class Trainer:
         self.recipe, self.windows, self.machine = recipe, windows, machine
         self.model = model.to(machine.device).train()
         self.penalised = [module for module in self.model.modules() if isinstance(module, Penalised)]
+        self.paced = [module for module in self.model.modules() if isinstance(module, Paced)]
         self.optimizer = recipe.optimizer.build(self.model.named_parameters())
         self.scaler = torch.amp.GradScaler(machine.device.type, enabled=machine.dtype is torch.float16)
         self.progress = Progress()
@@ -114,6 +116,8 @@ class Trainer:
         """
         step, plan = self.progress.step, self.recipe.train
         torch.manual_seed(step_seed(self.recipe.seed, step))
+        for module in self.paced:
+            module.pace(step, plan.steps)
         try:
             loss = self.backward(*self.windows.batch(step, plan.batch))
         except torch.OutOfMemoryError:

@@ -208,7 +208,7 @@ from nanotx.sample import Sampling, generate
 
 torch.set_num_threads(1)
 compile, nanotx.compiled_reader.attempt = torch.compile, lambda device: Trial(fault="", remedy="", seconds=0.0)
-torch.compile = lambda function, **how: compile(function, backend="eager", **how)  # what it makes of lengths is the same
+torch.compile = lambda function, **how: compile(function, backend="eager", **how)  # lengths are the same to it
 model = Model(dim=8, layers=1, context=6, block=Shift()).build(9).eval()
 reader = nanotx.compiled_reader.CompiledReader(model)
 def same(prompts, new):

@@ -5,11 +5,19 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nanotx.attention.fused import Fused
+from nanotx.block.prenorm import PreNorm
+from nanotx.corpus.playhouse import Playhouse
+from nanotx.device import choose
 from nanotx.embedding.bigram import Bigram
 from nanotx.embedding.ngrams import Ngrams
 from nanotx.errors import ConfigError
 from nanotx.model import Model
+from nanotx.optimizers.muon import Muon
 from nanotx.past import Past
+from nanotx.recipe import Recipe, Train
+from nanotx.texts import read_texts
+from nanotx.trainer import Trainer
 
 
 def drawn(idea, vocab_size, dim=3):
@@ -79,6 +87,7 @@ def test_a_head_tied_to_it_shares_the_rows_of_ids():
         (Bigram, {"rows": 0}, "rows: expected a number of at least 1, got 0"),
         (Ngrams, {"longest": 1}, "longest: expected a number of at least 2, got 1"),
         (Ngrams, {"longest": 9}, "longest: expected a number up to 8, got 9"),
+        (Ngrams, {"renewals": -1}, "renewals: expected a number of at least 0, got -1"),
     ],
 )
 def test_fields_out_of_range_are_refused(part, fields, match):
@@ -93,3 +102,35 @@ def test_while_training_some_grams_are_left_out_whole():
     left = added.abs().amax(dim=-1) > 0
     assert 0.3 < left.float().mean() < 0.7
     torch.testing.assert_close(added[left], 2 * whole[left])
+
+
+def test_tables_of_what_is_longer_than_a_pair_begin_anew_at_equal_distances():
+    module = drawn(Ngrams(longest=4, renewals=2), 5)
+    for step in range(10):
+        module.pace(step, 10)
+        zero = [not bool(table.any()) for table in module.grams]
+        assert zero == ([False, True, True] if step in (3, 7) else [False] * 3), step
+        with torch.no_grad():
+            for table in module.grams:
+                table += 1
+
+
+def test_while_it_learns_what_a_table_knew_before_is_gone_and_the_rest_stays():
+    texts = read_texts(Recipe(corpus=Playhouse(size=5_000), model=Model(context=8)))
+    block = PreNorm(attention=Fused(heads=1))
+    model = Model(dim=8, layers=1, context=8, embedding=Ngrams(longest=3, rows=50, renewals=1), block=block)
+    recipe = Recipe(model=model, optimizer=Muon(), train=Train(steps=6, batch=40))
+    trainer = Trainer(recipe, model.build(texts.codec.vocab_size), texts.windows, choose("cpu", "float32", 1))
+    pairs, triples = trainer.model.embedding.grams
+    for _ in range(3):
+        trainer.advance()
+    before, known = triples.detach().clone(), int(pairs.detach().any(dim=-1).sum())
+    met = before.any(dim=-1)
+    trainer.progress.step = 2  # a step that is taken again
+    trainer.gradient()
+    assert torch.equal(triples, before)
+    trainer.progress.step = 3
+    trainer.gradient()
+    assert met.any()
+    assert not triples.any()
+    assert int(pairs.detach().any(dim=-1).sum()) == known

@@ -30,7 +30,7 @@ PLAN = """
      3  attention ffn sample checkpoint loss course spans named_tokens
      2  norm position tokenizers corpus schedules data embedding flags layers choosing past_kinds compiler rates race
      1  config figures text_files device past dropout loss_chunks numerics lock journal folder door signals layout room
-     0  registry shapes shelf files penalty averaging scripts columns curve printable stops linear limits allocator
+     0  registry shapes shelf files penalty pace averaging scripts columns curve printable stops linear limits allocator
      0  harmless outlet toml_file
     -1  nanotx errors disk
 """

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from nanotx.dropout import Dropout
+from nanotx.pace import Paced
 from nanotx.past import Past
 from nanotx.registry import Slot
 from nanotx.shapes import Stream, Tokens
@@ -34,19 +35,29 @@ class TokenEmbedding(nn.Embedding):
         return super().forward(ids)
 
 
-class GramEmbedding(TokenEmbedding):
+class GramEmbedding(TokenEmbedding, Paced):
     """The row of an id, and those of the pair, the triple and so on that it makes with the ids before it.
 
     Where there are more of these than rows, they share rows by a hash. Before the first id stands nothing, which makes
-    pairs of its own. Tables begin at zero, so that what was never met in training adds nothing. With `sparse` the
-    gradient of a table holds only the rows that were met, of which a step meets few.
+    pairs of its own. Tables begin at zero, so that what was never met in training adds nothing, and those of what is
+    longer than a pair may do so again in the midst of a run. With `sparse` the gradient of a table holds only the rows
+    that were met, of which a step meets few.
     """
 
-    def __init__(self, vocab_size: int, dim: int, longest: int, rows: int, dropout: float = 0.0) -> None:
+    def __init__(
+        self, vocab_size: int, dim: int, longest: int, rows: int, dropout: float = 0.0, renewals: int = 0
+    ) -> None:
         super().__init__(vocab_size, dim)
-        self.dropout = Dropout(dropout)
+        self.dropout, self.renewals = Dropout(dropout), renewals
         sizes = (min(rows, (vocab_size + 1) ** (length - 1) * vocab_size) for length in range(2, longest + 1))
         self.grams = nn.ParameterList(torch.zeros(size, dim) for size in sizes)
+
+    @torch.no_grad()
+    def pace(self, step: int, steps: int) -> None:
+        """Have the tables begin anew, if it is time."""
+        if step in {round(steps * part / (self.renewals + 1)) for part in range(1, self.renewals + 1)}:
+            for table in list(self.grams)[1:]:
+                table.zero_()
 
     def forward(self, ids: Tokens, past: Past | None = None) -> Stream:
         x = super().forward(ids)

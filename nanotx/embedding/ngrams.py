@@ -20,15 +20,18 @@ class Ngrams(Embedding):
 
     longest: int = 3  # ids of the longest n-gram
     dropout: float = 0.0  # the share of n-grams that are left out while training, each alone, as if never met
+    renewals: int = 0  # how often in a run, at equal distances, the tables of those longer than pairs begin anew
     rows: int = 2**14  # of each length's table at most; n-grams share rows where there are more of them
 
     def __post_init__(self) -> None:
         at_least(self, 2, "longest")
         at_least(self, 1, "rows")
+        at_least(self, 0, "renewals")
+        at_most(self, 1000, "renewals")
         at_most(self, 2**31, "rows")
         share(self, "dropout")
         if self.longest > LONGEST:
             raise ConfigError(f"longest: expected a number up to {LONGEST}, got {self.longest}.")
 
     def build(self, vocab_size: int, dim: int) -> TokenEmbedding:
-        return GramEmbedding(vocab_size, dim, self.longest, self.rows, self.dropout)
+        return GramEmbedding(vocab_size, dim, self.longest, self.rows, self.dropout, self.renewals)

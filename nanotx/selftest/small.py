@@ -35,7 +35,12 @@ COMMON = {
     "threads": 1,
 }
 OTHERS: dict[str, dict[str, object]] = {
-    "char, muon, n-grams left out": {"embedding.dropout": 0.2, "embedding.rows": 64, "seed": 5},
+    "char, muon, n-grams left out": {
+        "embedding.dropout": 0.2,
+        "embedding.rows": 64,
+        "embedding.renewals": 3,
+        "seed": 5,
+    },
     "bpe, adamw, dropout, averaged": {
         "tokenizer": "bpe",
         "tokenizer.vocab-size": 270,
