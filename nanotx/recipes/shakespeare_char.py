@@ -26,17 +26,17 @@ recipe = Recipe(
     corpus=TinyShakespeare(),
     tokenizer=Char(),
     model=Model(
-        dim=192,
-        layers=4,
-        context=128,
-        embedding=Ngrams(longest=3, dropout=0.1),
+        dim=96,
+        layers=3,
+        context=256,
+        embedding=Ngrams(longest=6, rows=2**16, renewals=1),  # 245 steps read the text once
         position=Rope(),
         norm=Rms(),
-        block=Shift(block=PreNorm(attention=Fused(heads=3, qk_norm=True), ffn=Relu2(), norm=Rms(), dropout=0.05)),
+        block=Shift(block=PreNorm(attention=Fused(heads=2, qk_norm=True), ffn=Relu2(), norm=Rms(), dropout=0.05)),
     ),
-    optimizer=Muon(lr=0.02, iterations=4, adamw_lr=3e-3),
+    optimizer=Muon(lr=0.01, iterations=4, weight_decay=0.0, adamw_lr=6e-2, eps=1e-4),
     schedule=Trapezoid(warmup=30, cooldown=0.7),
-    train=Train(steps=600, batch=16, eval_every=150, sample_every=300, checkpoint_every=300),
+    train=Train(steps=490, batch=16, eval_every=245, sample_every=245, checkpoint_every=245),
 )
 
 if __name__ == "__main__":
