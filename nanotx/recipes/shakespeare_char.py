@@ -3,8 +3,8 @@
 python -m nanotx.recipes.shakespeare_char
 python -m nanotx.recipes.shakespeare_char recipes/macbook.toml --train.steps 500
 
-Reached: validation loss 1.5667, 2.2603 bits per byte, after 600 of 600 steps; 377 s of training on one thread, float32,
-on a machine that did other things as well.
+Reached: validation loss 1.4492, 2.0908 bits per byte, after 490 of 490 steps;
+121 s of training, 136 s from the start of the process to the last evaluation.
 """
 
 from nanotx.attention.fused import Fused
