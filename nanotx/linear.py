@@ -1,7 +1,6 @@
-"""A linear map, `nn.Linear` in every way, that takes the faster way of multiplying on AMD's processors.
+"""A linear map, `nn.Linear` in every way, that takes the faster of torch's two libraries on AMD's processors.
 
-In float32 torch calls MKL, which there leaves AVX-512 alone; oneDNN, which torch holds too, uses it. And MKL there
-shares out the product of a few rows between its threads only where the long side comes first.
+In float32 torch calls MKL, which there leaves AVX-512 alone; oneDNN, which torch holds too, uses it.
 """
 
 from functools import cache
@@ -15,28 +14,15 @@ from torch.nn import functional as F
 
 FEW = 32
 """Rows below which oneDNN's preparations cost more than they spare, as when sampling."""
-MANY = 257
-"""Rows from which MKL shares out its products either way."""
-
-
-@cache
-def amd() -> bool:
-    """Whether this is a processor of AMD's, as far as can be told: Linux alone lists it."""
-    listing = Path("/proc/cpuinfo")
-    return listing.is_file() and "AuthenticAMD" in listing.read_text(encoding="utf-8", errors="replace")
 
 
 @cache
 def onednn_is_faster() -> bool:
     """Whether this is an AMD processor with AVX-512, and torch can be told to use oneDNN."""
+    listing = Path("/proc/cpuinfo")  # Linux alone has it
+    amd = listing.is_file() and "AuthenticAMD" in listing.read_text(encoding="utf-8", errors="replace")
     wide = torch.backends.cpu.get_cpu_capability() == "AVX512"
-    return amd() and wide and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-
-
-@cache
-def long_side_first() -> bool:
-    """Whether W x^T is faster than x W^T for few rows of x: by MKL on an AMD processor."""
-    return amd() and torch.backends.mkl.is_available()
+    return amd and wide and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -70,16 +56,8 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         plain = x.dtype is torch.float32 and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
-        if plain and not torch.compiler.is_compiling():
-            rows = x.numel() // self.in_features
-            if rows >= FEW and onednn_is_faster():
-                y: Tensor = Product.apply(x, self.weight, self.bias)  # type: ignore[no-untyped-call]
-                return y
-            if 1 < rows < MANY and not torch.is_grad_enabled() and long_side_first():
-                return self.turned(x)
+        many = x.numel() >= FEW * self.in_features
+        if plain and many and not torch.compiler.is_compiling() and onednn_is_faster():
+            y: Tensor = Product.apply(x, self.weight, self.bias)  # type: ignore[no-untyped-call]
+            return y
         return F.linear(x, self.weight, self.bias)
-
-    def turned(self, x: Tensor) -> Tensor:
-        """The same as (W x^T)^T; its numbers lie in another order than usual."""
-        y = torch.mm(self.weight, x.flatten(0, -2).t()).t()
-        return (y if self.bias is None else y + self.bias).unflatten(0, x.shape[:-1])

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from nanotx import linear
-from nanotx.linear import FEW, MANY, Linear
+from nanotx.linear import FEW, Linear
 
 
 @pytest.fixture
@@ -57,31 +57,3 @@ def test_few_rows_other_numbers_and_autocast_take_the_usual_way(onednn):
     assert not onednn
     layer(torch.randn(FEW, 3))
     assert onednn
-
-
-@given(rows=st.sampled_from([(2,), (1, 3), (2, 1, 4), (256,), (MANY,)]),
-       sizes=st.tuples(st.integers(1, 9), st.integers(1, 9)), bias=st.booleans(), strided=st.booleans(),
-       seed=st.integers(0, 2**16))  # fmt: skip
-def same_for_few(rows, sizes, bias, strided, seed):
-    torch.manual_seed(seed)
-    layer = Linear(*sizes, bias=bias)
-    x = torch.randn(sizes[0], *rows).movedim(0, -1) if strided else torch.randn(*rows, sizes[0])
-    with torch.no_grad():
-        torch.testing.assert_close(layer(x), nn.functional.linear(x, layer.weight, layer.bias), atol=1e-5, rtol=1e-5)
-
-
-def test_a_few_rows_come_out_the_same_with_the_long_side_first(monkeypatch):
-    calls, turned = [], Linear.turned
-    monkeypatch.setattr(linear, "onednn_is_faster", lambda: False)
-    monkeypatch.setattr(linear, "long_side_first", lambda: True)
-    monkeypatch.setattr(Linear, "turned", lambda *words: calls.append(1) or turned(*words))
-    same_for_few()
-    assert calls
-    calls.clear()
-    layer = Linear(3, 3)
-    layer(torch.randn(9, 3))  # learns: its gradients go the usual way
-    with torch.no_grad():
-        layer(torch.randn(1, 3))
-        layer(torch.randn(MANY, 3))
-        layer(torch.randn(0, 3))
-    assert not calls

@@ -349,7 +349,7 @@ def test_a_character_that_only_the_validation_text_holds_is_reported_before_the_
     [
         (["train", "shakespeare_char", "--train.steps", "10k"], 2, "--train.steps"),
         (["train", "shakespeare_char", "--ffn", "mlp", "--ffn.activation", "tanh"], 2, "--ffn.activation"),
-        (["train", "shakespeare_char", "--model.dim", "7"], 2, "heads=3 do not divide dim=7"),
+        (["train", "shakespeare_char", "--model.dim", "7"], 2, "heads=2 do not divide dim=7"),
         (["sample", "nowhere"], 4, "RunError: nowhere"),
         (["tokenizer", "decode", "shakespeare_char", "nowhere"], 3, "DataError: nowhere"),
         ([], 2, ""),

@@ -177,7 +177,7 @@ def recipe_told_otherwise(folder: Path) -> Finding:
     copied(folder)
     told = [*words(KIND, optimizer_lr=0.5), "--run", "run", "--resume"]
     ended = Child(told, folder).finish()
-    if ended.code != 2 or "optimizer.lr was 0.02, not 0.5" not in ended.err or "--changed" not in ended.err:
+    if ended.code != 2 or "optimizer.lr was 0.01, not 0.5" not in ended.err or "--changed" not in ended.err:
         raise Broken(f"it ended with {ended.code}: {tail(ended)}")
     resume(KIND, folder, train_eval_every=5, train_steps=20)
     rows = [row["step"] for row in read(folder / "run" / "metrics.jsonl") if row["event"] == "step"]
