@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, settings
 
 slow = [HealthCheck.too_slow]
 settings.register_profile("dev", max_examples=30, deadline=None, suppress_health_check=slow)
-settings.register_profile("ci", max_examples=20, deadline=None, derandomize=True, suppress_health_check=slow)
+settings.register_profile("ci", max_examples=12, deadline=None, derandomize=True, suppress_health_check=slow)
 settings.register_profile("deep", max_examples=1000, deadline=None, suppress_health_check=slow)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
 

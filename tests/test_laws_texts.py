@@ -93,6 +93,7 @@ def test_a_case_of_names_puts_them_between_pieces_that_are_accepted():
     assert Named(idea=Byte(), between=(0,)).joined == "<|endoftext|>" and Named(idea=Byte()).chosen == [[], []]
 
 
+@pytest.mark.slow
 def test_among_the_drawn_texts_is_all_that_ever_went_wrong():
     met = set()
 

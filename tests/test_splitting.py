@@ -130,6 +130,7 @@ assert "_engines" in vars(codec) and ids == [codec.encode(one).tolist() for one 
 """
 
 
+@pytest.mark.slow
 def test_the_compiled_loops_learn_what_the_interpreted_ones_learn():
     pytest.importorskip("numba", reason="the extra `fast` is not installed")
     # In a process of its own: what beartype has wrapped cannot be compiled.

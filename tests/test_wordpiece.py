@@ -226,6 +226,7 @@ def test_nothing_is_learned_across_texts_or_specials():
         WordPiece(vocab_size=20, specials=("<|x|>",)).learn(["ab<|x|>cd", "ab", "cd"] * 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("letters", ["a" * 100_000, "abcde" * 20_000, " " * 100_000, "." * 20_000, "é\u0301" * 20_000])
 def test_a_long_piece_is_learned_and_encoded(letters):
     codec = WordPiece(vocab_size=30, score="gain").learn([letters, "all sorts of words"])
