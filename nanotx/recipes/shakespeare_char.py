@@ -4,7 +4,7 @@ python -m nanotx.recipes.shakespeare_char
 python -m nanotx.recipes.shakespeare_char recipes/macbook.toml --train.steps 500
 
 Reached: validation loss 1.4492, 2.0908 bits per byte, after 490 of 490 steps;
-121 s of training, 136 s from the start of the process to the last evaluation.
+121 s of training, 136 s from the start of the process to the last evaluation; seeds 1338 and 1339: 1.4609 and 1.4460.
 """
 
 from nanotx.attention.fused import Fused
