@@ -1,7 +1,6 @@
-"""What the README says is so: its first lines, its attention in one file, its commands, its tree."""
+"""What the README says is so: its first lines, its attention in one file, its commands."""
 
 import re
-import subprocess
 import sys
 
 import pytest
@@ -66,23 +65,6 @@ def test_every_recipe_command_of_the_readme_is_understood(monkeypatch, sigmoid, 
         asked = [str(sigmoid) if word == "sigmoid.py" else word for word in words.split()]
         assert nanotx_command(["train", name, *asked, "--print-config"]) == 0
         assert 'part = "tiny_shakespeare"' in capsys.readouterr().out
-
-
-def test_the_tree_in_the_readme_names_what_is_there_and_no_more():
-    """Every file of the package and every top-level file or folder stands in the tree, and nothing else does."""
-    (tree,) = [block for kind, block in BLOCKS if kind == "text" and "nanotx/" in block]
-    told = set(re.findall(r"([\w.]+(?:\.py|\.md|\.txt|\.toml)|[\w.]+/)(?=\s|$)", tree))
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
-    files = [name for name in listed if name.startswith("nanotx/") and name.endswith(".py")]
-    if not files:
-        pytest.skip("this is no checkout with git")
-    direct = {name.split("/")[1] for name in files if name.count("/") == 1}
-    folders = {name.split("/")[1] + "/" for name in files if name.count("/") > 1}
-    missing = (direct | folders) - told - {"__init__.py", "__main__.py"}
-    assert not missing, f"the README's tree lacks {sorted(missing)}"
-    gone = {name for name in told if not any(("/" + one + "/").endswith("/" + name.rstrip("/") + "/")
-            or f"/{name.rstrip('/')}/" in f"/{one}/" for one in listed)}  # fmt: skip
-    assert not gone, f"the README's tree tells of {sorted(gone)}, which are not there"
 
 
 def test_python_in_the_readme_compiles():
