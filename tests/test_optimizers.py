@@ -104,3 +104,21 @@ def test_the_two_orders_of_newton_schulz_are_one_function(shape, iterations):
     x = torch.randn(shape) * torch.logspace(0, -3, shape[1])[:, None]  # ill-conditioned
     x /= torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True)
     torch.testing.assert_close(by_square(x, iterations), by_matrix(x, iterations), atol=2e-3, rtol=2e-3)
+
+
+@pytest.mark.parametrize("idea", [Muon(), AdamW()], ids=["muon", "adamw"])
+def test_an_optimizer_in_float16_does_not_move_where_a_gradient_overflowed(idea):
+    shapes = {"blocks.0.to_out.weight": (4, 4), "embedding.weight": (5, 4), "norm.weight": (4,)}
+    named = {name: nn.Parameter(torch.ones(shape)) for name, shape in shapes.items()}
+    optimizer, scaler = idea.build(named.items()), torch.amp.GradScaler("cpu", init_scale=4.0)
+    for overflowed, factor in ((True, 0.5), (False, 0.5)):
+        scaler.scale(sum(one.sum() for one in named.values())).backward()
+        if overflowed:
+            named["norm.weight"].grad[0] = math.inf
+        scaler.unscale_(optimizer)
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+        assert all(bool((one == 1).all()) for one in named.values()) == overflowed
+        assert all(bool(one.isfinite().all()) for one in named.values())
+        assert scaler.get_scale() == 4.0 * factor

@@ -79,6 +79,8 @@ class MuonOptimizer(LightAdamW):
     def __init__(self, groups: list[dict[str, Any]], config: Muon) -> None:
         fused = all(one.device.type in {"cpu", "cuda"} for group in groups for _, one in group["params"])
         super().__init__(groups, betas=config.betas, eps=config.eps, fused=fused)
+        # Only the library's kernel looks for a gradient that overflowed, so a scaler has to pass over the whole step.
+        self._step_supports_amp_scaling = False
         self.config = config
 
     @torch.no_grad()
