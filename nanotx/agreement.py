@@ -10,7 +10,8 @@ from nanotx.errors import ConfigError
 from nanotx.recipe import Recipe
 
 FREE = {"device", "dtype", "threads", "compile", "deterministic"} | {
-    f"train.{name}" for name in ("steps", "eval_every", "sample_every", "sample_tokens", "checkpoint_every")
+    f"train.{name}"
+    for name in ("steps", "eval_every", "eval_tokens", "sample_every", "sample_tokens", "checkpoint_every")
 }
 
 

@@ -54,6 +54,20 @@ def gap(row: Row) -> float:
     return float(row["val_loss"] - row["train_loss"])
 
 
+def error(row: Row) -> str:
+    """The standard error of the validation loss, where it is known."""
+    return "" if row.get("val_stderr") is None else f" ± {row['val_stderr']:.4f}"
+
+
+def extent(row: Row) -> str:
+    """How many tokens of the validation text an evaluation read, where that was recorded."""
+    if row.get("val_tokens") is None:
+        return ""
+    return (
+        f"  (all {row['val_tokens']:,} tokens)" if not row.get("eval_tokens") else f"  ({row['val_tokens']:,} tokens)"
+    )
+
+
 def clock(seconds: float) -> str:
     """Seconds as hours, minutes and seconds."""
     minutes, rest = divmod(round(seconds), 60)

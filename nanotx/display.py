@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.panel import Panel
 from rich.text import Text
 
-from nanotx.course import Course, gap, rate
+from nanotx.course import Course, error, extent, gap, rate
 from nanotx.harmless import printable
 from nanotx.journal import Row
 from nanotx.outlet import Outlet
@@ -75,9 +75,9 @@ class Display:
         elif event == "eval":
             floor = "" if course.floor is None else f"  floor {course.floor:.4f}"
             self.say(
-                f"step {row['step']}/{course.steps}  validation loss {row['val_loss']:.4f}  "
+                f"step {row['step']}/{course.steps}  validation loss {row['val_loss']:.4f}{error(row)}  "
                 f"training loss {row['train_loss']:.4f}  gap {gap(row):+.4f}  "
-                f"bits per byte {rate(row['bits_per_byte'])}{floor}"
+                f"bits per byte {rate(row['bits_per_byte'])}{floor}{extent(row)}"
             )
         elif event == "sample":
             self.say(f"--- step {row['step']} writes:\n{row['text'].strip()}\n---")

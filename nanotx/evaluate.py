@@ -1,12 +1,14 @@
-"""Loss and bits per byte over a whole text, every token of it predicted once.
+"""Loss and bits per byte over a text, every token of it predicted once, or over windows spread evenly over it.
 
-The text is cut into windows side by side, as long as the model's context unless told otherwise. The start id stands
-before the first token; the first token of each later window is predicted from the one before it alone, as in training.
+A text that is read whole is cut into windows side by side, as long as the model's context unless told otherwise. The
+start id stands before the first token; the first token of each later window is predicted from the one before it alone,
+as in training. Of a text that is not read whole, each window is predicted in the same way, from the token before it.
 """
 
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 import torch
@@ -29,17 +31,43 @@ class Exam:
 
     ids: NDArray[np.integer]
     start: int  # the id that stands before the first
-    size: int  # of the text, in UTF-8 bytes; 0 where the ids do not give the text back
+    size: int  # of what is scored, in UTF-8 bytes; 0 where the ids do not give the text back
+    windows: tuple[NDArray[np.integer], ...] = ()  # what is read in place of `ids`, each after one token that is given
+    asked: int = 0  # about how many tokens of the text the windows were to have; 0 where all are read
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens are scored."""
+        return sum(len(window) - 1 for window in self.windows) if self.windows else len(self.ids)
 
     def batches(self, context: int, rows: int) -> Iterator[tuple[Tokens, Tokens]]:
-        """Windows side by side, `rows` at a time; what is left over comes last, as a shorter one."""
-        ids = torch.from_numpy(np.concatenate([[self.start], self.ids]).astype(np.int64))
-        whole = len(self.ids) // context * context
-        x, y = (rearrange(ids[first : first + whole], "(b t) -> b t", t=context) for first in (0, 1))
-        if whole:
-            yield from zip(x.split(rows), y.split(rows), strict=True)
-        if whole < len(self.ids):
-            yield rearrange(ids[whole:-1], "t -> 1 t"), rearrange(ids[whole + 1 :], "t -> 1 t")
+        """Windows side by side, `rows` at a time; what is left over comes last, as a shorter one.
+
+        Windows that were picked from a text are no longer than the context that they were picked for.
+        """
+        if self.windows:
+            yield from self._picked(rows)
+            return
+        for first in range(0, len(self.ids) // context * context, rows * context):
+            end = min(first + rows * context, len(self.ids) // context * context)
+            x, y = self._between(first, end)
+            yield rearrange(x, "(b t) -> b t", t=context), rearrange(y, "(b t) -> b t", t=context)
+        if rest := len(self.ids) % context:
+            x, y = self._between(len(self.ids) - rest, len(self.ids))
+            yield rearrange(x, "t -> 1 t"), rearrange(y, "t -> 1 t")
+
+    def _between(self, first: int, end: int) -> tuple[Tensor, Tensor]:
+        """The tokens from `first` to `end`, each after the one before it."""
+        before = self.ids[first - 1 : first] if first else np.array([self.start])
+        ids = torch.from_numpy(np.concatenate([before, self.ids[first:end]]).astype(np.int64))
+        return ids[:-1], ids[1:]
+
+    def _picked(self, rows: int) -> Iterator[tuple[Tokens, Tokens]]:
+        for _, group in groupby(sorted(self.windows, key=len, reverse=True), key=len):
+            alike = list(group)
+            for first in range(0, len(alike), rows):
+                ids = torch.from_numpy(np.stack(alike[first : first + rows]).astype(np.int64))
+                yield ids[:, :-1], ids[:, 1:]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +76,9 @@ class Score:
 
     loss: float  # nats per token
     bits_per_byte: float | None  # None where the ids do not give the text back, so that no number would be fair
+    tokens: int = 0  # how many the mean is taken over
+    stderr: float | None = None  # standard error of the loss, its windows taken as drawn at random; None for one window
+    asked: int = 0  # as of the exam
 
     @property
     def perplexity(self) -> float:
@@ -67,9 +98,40 @@ def evaluate(
 
     Between two batches of windows `breath` is called, which may raise to end it.
     """
-    loss = sum(one.item() for one in cross_entropies(model, exam, machine, "sum", context, breath)) / len(exam.ids)
-    rate = bits_per_byte(loss, len(exam.ids), exam.size) if exam.size else None
-    return Score(loss=loss, bits_per_byte=rate)
+    spread = Spread()
+    loss = (
+        sum(one.item() for one in cross_entropies(model, exam, machine, "sum", context, breath, spread)) / exam.tokens
+    )
+    rate = bits_per_byte(loss, exam.tokens, exam.size) if exam.size else None
+    return Score(loss=loss, bits_per_byte=rate, tokens=exam.tokens, stderr=spread.stderr(loss), asked=exam.asked)
+
+
+class Spread:
+    """How far apart the windows' losses lie, kept as a few sums."""
+
+    def __init__(self) -> None:
+        self.windows = self.tokens = 0
+        self.squares = self.crossed = self.lengths = 0.0
+
+    def take(self, nats: Tensor) -> None:
+        """Take in the losses of some windows, a row each."""
+        rows, length = nats.shape
+        sums = nats.cpu().double().sum(1)
+        self.windows += rows
+        self.tokens += rows * length
+        self.squares += float(sums @ sums)
+        self.crossed += length * float(sums.sum())
+        self.lengths += rows * float(length) ** 2
+
+    def stderr(self, mean: float) -> float | None:
+        """The standard error of the mean loss of a token, as if the windows had been drawn at random; None of one.
+
+        Source: Cochran 1977, Sampling Techniques, equation 2.39: a ratio of sums over windows, of all there are endless
+        """
+        if self.windows < 2:
+            return None
+        squares = self.squares - 2 * mean * self.crossed + mean**2 * self.lengths
+        return math.sqrt(max(0.0, squares) * self.windows / (self.windows - 1)) / self.tokens
 
 
 @torch.inference_mode()
@@ -80,6 +142,7 @@ def cross_entropies(
     reduction: str,
     context: int | None = None,
     breath: Callable[[], None] = lambda: None,
+    spread: Spread | None = None,
 ) -> list[Tensor]:
     """The losses of a text's tokens, in nats and in their order, a few at a time.
 
@@ -90,6 +153,7 @@ def cross_entropies(
         reduction: "sum" for one number for each few tokens, "none" for one for every token.
         context: how long a window is; None for as long as the model's own.
         breath: called between two batches of windows; may raise to end it, and the model is as it was.
+        spread: takes in the losses of the windows.
     """
     training, found, device = model.training, list[Tensor](), machine.device
     context = context or model.context
@@ -102,8 +166,14 @@ def cross_entropies(
                 breath()
                 stream = rearrange(model.stream(x.to(device)), "b t d -> (b t) d")
                 targets = rearrange(y.to(device), "b t -> (b t)")
+                nats = list[Tensor]()
                 for rows, wanted in zip(stream.split(few), targets.split(few), strict=True):
-                    found.append(F.cross_entropy(model.scores(rows).float(), wanted, reduction=reduction).double())
+                    chances = F.log_softmax(model.scores(rows).float(), dim=1)
+                    found.append(F.nll_loss(chances, wanted, reduction=reduction).double())
+                    if spread:
+                        nats.append(F.nll_loss(chances, wanted, reduction="none"))
+                if spread:
+                    spread.take(rearrange(torch.cat(nats), "(b t) -> b t", t=x.shape[1]))
     finally:
         model.train(training)
     return found

@@ -8,7 +8,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from nanotx.course import Course, gap, rate
+from nanotx.course import Course, error, gap, rate
 
 BARS = "▁▂▃▄▅▆▇█"
 
@@ -36,12 +36,15 @@ def evaluations(course: Course) -> Table:
     table = Table(box=None, padding=(0, 2), header_style="dim")
     for name in ("step", "training loss", "validation loss", "gap", "bits per byte"):
         table.add_column(name, justify="right", no_wrap=True)
+    if told := any(row.get("val_stderr") is not None for row in course.evals):
+        table.add_column("±", justify="right")
     if course.floor is not None:
         table.add_column("floor", justify="right")
     best = min(row["val_loss"] for row in course.evals)
     for row in course.evals[-6:]:
         cells = [f"{row['step']:,}", f"{row['train_loss']:.4f}", f"{row['val_loss']:.4f}", f"{gap(row):+.4f}"]
-        cells += [rate(row["bits_per_byte"]), *([] if course.floor is None else [rate(course.floor)])]
+        cells += [rate(row["bits_per_byte"]), *([error(row).removeprefix(" ± ")] if told else [])]
+        cells += [] if course.floor is None else [rate(course.floor)]
         table.add_row(*cells, style="bold green" if row["val_loss"] == best else "")
     return table
 

@@ -32,6 +32,7 @@ class Train:
         "stop"  # what to do where a loss or gradient is no number: end, or go on without it
     )
     eval_every: int = 250  # steps; 0 for only at the end
+    eval_tokens: int | Literal["auto"] = "auto"  # read of each text, evenly spread; 0 for all; auto for at most 200,000
     sample_every: int = 500  # steps; 0 for only at the end
     sample_tokens: int = 300  # length of these samples
     checkpoint_every: int = 500  # steps; 0 for only at the end
@@ -41,6 +42,8 @@ class Train:
         at_least(self, 0, "clip", "eval_every", "sample_every", "checkpoint_every", "loss_chunk", "z_loss")
         at_most(self, 2**24, "batch", "sample_tokens")
         share(self, "average")
+        if self.eval_tokens != "auto":
+            at_least(self, 0, "eval_tokens")
         if self.micro_batch:
             self._check_micro_batch()
         if self.batch % self.accumulate:

@@ -8,7 +8,7 @@ from itertools import chain
 from nanotx import disk
 from nanotx.allocator import keep_memory
 from nanotx.corpus import Corpus, Unavailable
-from nanotx.course import rate
+from nanotx.course import error, extent, rate
 from nanotx.device import Machine, choose, measured_peak, repeat_exactly
 from nanotx.display import Display
 from nanotx.errors import ConfigError, Diverged, RunError, TokenizerError
@@ -139,6 +139,10 @@ class Session:
             if not self.options.resume:  # another process was here first
                 raise ConfigError(f"--run {self.folder.path}: something lies there already: choose another.")
             resumed = go_on(self.trainer, self.folder, self.texts, self.display.say, self.options.changed)
+            before, now = self.trainer.progress.scores.get("eval_tokens", 0), self.texts.exams["val"].asked
+            if self.trainer.progress.scores and before != now:
+                said = [f"{count:,} tokens" if count else "all" for count in (now, before)]
+                self.display.say(f"evaluations read {said[0]} of each text from here on, and {said[1]} before.")
         publish(self.folder.recipe, write_toml(self.recipe))
         disk.sync(self.folder.path.parent)
         if not self.folder.tokenizer.exists():
@@ -205,7 +209,11 @@ class Session:
             self.display.say(f"nanotx train {folder}/recipe.toml --run {folder} --resume{own}")
             return self.stop.exit_code
         if scores.get("val_loss") is not None:
-            self.display.say(f"validation loss {scores['val_loss']:.4f}, bits per byte {rate(scores['bits_per_byte'])}")
+            part = "; nanotx eval reads all" if scores.get("eval_tokens") else ""
+            self.display.say(
+                f"validation loss {scores['val_loss']:.4f}{error(scores)}, bits per byte "
+                f"{rate(scores['bits_per_byte'])}{extent(scores)}{part}"
+            )
         self.display.say("Sample from it:")
         self.display.say(f"nanotx sample {folder}{own}")
         return 0

@@ -24,6 +24,7 @@ def summarize(trainer: Trainer, texts: Texts, peak: float) -> Figures:
         "steps": progress.step,
         "parameters": trainer.model.parameter_count,
         **{key: progress.scores.get(key) for key in ("train_loss", "val_loss", "bits_per_byte", "perplexity")},
+        **{key: progress.scores.get(key) for key in ("val_stderr", "val_tokens", "train_tokens", "eval_tokens")},
         **({} if texts.floor is None else {"floor_bits_per_byte": texts.floor}),
         "best_step": progress.best.get("step"),
         "best_val_loss": progress.best.get("val_loss"),

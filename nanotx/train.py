@@ -67,8 +67,13 @@ def evaluation(progress: Progress, scores: dict[str, Score]) -> Row:
         "train_bits_per_byte": training.bits_per_byte,
         "bits_per_byte": validation.bits_per_byte,
         "perplexity": validation.perplexity,
+        "val_stderr": validation.stderr,
+        "val_tokens": validation.tokens,
+        "train_tokens": training.tokens,
+        "eval_tokens": validation.asked,
         "wall_seconds": progress.wall_seconds,
     }
-    if validation.loss < progress.best.get("val_loss", math.inf):
-        progress.best = {"step": progress.step, "val_loss": validation.loss}
+    best = progress.best if progress.best.get("eval_tokens", 0) == validation.asked else {}  # of the same windows
+    if validation.loss < best.get("val_loss", math.inf):
+        progress.best = {"step": progress.step, "val_loss": validation.loss, "eval_tokens": validation.asked}
     return {"event": "eval", "step": progress.step, **progress.scores}

@@ -1,7 +1,6 @@
 """nanotx eval RUN [--text FILE] [--by-script] [--context N]: how well a run predicts a text, in bits per byte."""
 
 import dataclasses
-import hashlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +24,7 @@ from nanotx.longer import moved, read_position
 from nanotx.picture import spark
 from nanotx.registry import load_file
 from nanotx.scoring import Scored, score_text
+from nanotx.texts import sha256
 from nanotx.verbs.eval._floors import known
 from nanotx.verbs.eval._tables import ALL, by_position, by_script, plain
 
@@ -136,7 +136,7 @@ def validation(loaded: Loaded, folder: RunFolder) -> str:
     """
     state = verified.read_json(folder.checkpoints / f"step-{loaded.step}" / "trainer.json")
     training, text = loaded.recipe.corpus.split()
-    if (found := hashlib.sha256((training + text).encode("utf-8")).hexdigest()) != state["corpus_sha256"]:
+    if (found := sha256(training, text)) != state["corpus_sha256"]:
         raise DataError(
             f"{folder.path}: the run began with a corpus of SHA-256 {state['corpus_sha256'][:12]}..., and now it is "
             f"{found[:12]}...; bring the old text back, or name a text by --text FILE."

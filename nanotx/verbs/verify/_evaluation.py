@@ -1,6 +1,5 @@
 """Whether the validation loss that a run recorded comes again."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,11 +7,11 @@ from nanotx.device import Machine, choose, repeat_exactly
 from nanotx.errors import ConfigError, DataError
 from nanotx.evaluate import evaluate
 from nanotx.folder import RunFolder
-from nanotx.journal import read
+from nanotx.journal import Row, read
 from nanotx.layers import read_config
 from nanotx.recipe import Recipe
 from nanotx.save import strict
-from nanotx.texts import exam
+from nanotx.texts import exam, sha256
 from nanotx.tokenizers import load
 from nanotx.trainer_json import read_state
 from nanotx.verbs.verify._check import Check, Result
@@ -50,7 +49,8 @@ def reproduced(folder: RunFolder, sound: list[Path], wish: Wish) -> Check:
         sound: its checkpoints that can be believed, the newest first.
         wish: where to.
     """
-    losses = {f"step-{row['step']}": row["val_loss"] for row in read(folder.metrics) if row.get("event") == "eval"}
+    rows = {f"step-{row['step']}": row for row in read(folder.metrics) if row.get("event") == "eval"}
+    losses = {name: row["val_loss"] for name, row in rows.items()}
     path = next((path for path in sound if losses.get(path.name) is not None), None)
     if path is None:
         return Check(name=NAME, result="not made", detail="no sound checkpoint is of a step that was evaluated")
@@ -60,10 +60,23 @@ def reproduced(folder: RunFolder, sound: list[Path], wish: Wish) -> Check:
         if recipe.deterministic:
             repeat_exactly(machine.device)
         codec = load(path / "tokenizer.json")
-        now = evaluate(judged(path, codec).to(machine.device), exam(codec, text), machine).loss
+        paper = exam(codec, text, asked(rows[path.name], text), recipe.model.context)
+        now = evaluate(judged(path, codec).to(machine.device), paper, machine).loss
     except (DataError, ConfigError) as error:
         return Check(name=NAME, result="not made", detail=str(error))
     return compared(path.name, losses[path.name], now, machine, recipe)
+
+
+def asked(row: Row, text: str) -> int:
+    """How many tokens of a text an evaluation was to read; 0 for all, as before there was a choice.
+
+    Raises:
+        DataError: the row holds no such number.
+    """
+    count = row.get("eval_tokens", 0)
+    if not isinstance(count, int) or not 0 <= count <= 4 * len(text):
+        raise DataError(f"metrics.jsonl: eval_tokens: expected how many tokens were read, got {count!r:.60}.")
+    return count
 
 
 def validation(path: Path, recipe: Recipe) -> str:
@@ -73,7 +86,7 @@ def validation(path: Path, recipe: Recipe) -> str:
         DataError: it cannot be had, or is another one now.
     """
     training, text = recipe.corpus.split()
-    said, found = read_state(path)["corpus_sha256"], hashlib.sha256((training + text).encode("utf-8")).hexdigest()
+    said, found = read_state(path)["corpus_sha256"], sha256(training, text)
     if said != found:
         raise DataError(f"the run's corpus had SHA-256 {said[:12]}..., and now it is {found[:12]}...")
     return text
