@@ -4,12 +4,14 @@ Plain is what nanoGPT does on a CPU: as written, in float32, dropout by the libr
 would do by itself: autocast to bfloat16 where the hardware multiplies in it, and compiled.
 """
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rival import Library, parts
 from rival_encoder import TorchEncoder
 from rival_gpt2 import Gpt2
+from rival_nanogpt import CHECKOUT, NanoGpt
 from rival_x import XTransformers
 from torch import nn
 
@@ -22,7 +24,7 @@ from nanotx.recipe import Recipe
 from nanotx.shelf import shelf
 from nanotx.texts import Texts, read_texts
 
-LIBRARIES: dict[str, Library] = {one.name: one for one in (Gpt2(), XTransformers(), TorchEncoder())}
+LIBRARIES: dict[str, Library] = {one.name: one for one in (Gpt2(), XTransformers(), TorchEncoder(), NanoGpt())}
 REFERENCE = "nanotx_plain"
 
 
@@ -46,6 +48,8 @@ CONTENDERS = {
     "x_transformers_compiled": Contender(library="x_transformers", best=True, usual=False),
     "torch_encoder": Contender(library="torch_encoder"),
     "torch_encoder_compiled": Contender(library="torch_encoder", best=True, usual=False),
+    "nanogpt": Contender(library="nanogpt", usual=False),
+    "nanogpt_compiled": Contender(library="nanogpt", best=True, usual=False),
 }
 
 
@@ -60,12 +64,10 @@ def chosen(names: str, peers: bool) -> list[str]:
         if name not in (*CONTENDERS, "all"):
             known = ", ".join((*CONTENDERS, "all"))
             raise ConfigError(f"--contenders {name}: no such one.{did_you_mean(name, CONTENDERS)} Known: {known}.")
-    every = "all" in asked
-    return [
-        name
-        for name, one in CONTENDERS.items()
-        if name == REFERENCE or ((peers or not one.library) and (every or name in asked or (not asked and one.usual)))
-    ]
+    at_hand = [name for name, one in CONTENDERS.items() if one.library != NanoGpt.name or os.environ.get(CHECKOUT)]
+    usual = [name for name, one in CONTENDERS.items() if one.usual]
+    wanted = {REFERENCE, *(asked or usual), *(at_hand if "all" in asked else ())}
+    return [name for name, one in CONTENDERS.items() if name in wanted and (peers or not one.library)]
 
 
 def read_recipe(name: str, batch: int = 0, layers: int = 0) -> Recipe:

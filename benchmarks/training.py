@@ -7,6 +7,7 @@
 First each contender is shown to be the reference's equal. Then all take turns, each in a process of its own.
 """
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from hardware import describe, machines
 from race_rows import About, rows_of
 from racing import Found, Plan, race
 from reporting import Row, open_json, telling, write_json
+from rival_nanogpt import CHECKOUT
 from training_tables import show
 from whole_runs import Wanted, loss_of, run_all, wanted
 
@@ -51,6 +53,7 @@ class Flags:
     seeds: int = 3  # of each of them, from 1337 on
     target: str = ""  # the validation loss that is waited for; or one for each of the recipes, separated by commas
     threads: int = 0  # processor threads; 0 for as many as there are cores
+    nanogpt: str = ""  # a checkout of nanoGPT, for the contenders nanogpt and nanogpt_compiled
 
     def check(self) -> None:
         """Raise ConfigError where a number cannot be."""
@@ -137,6 +140,8 @@ def main() -> int:
     """Read the flags, measure, show, write."""
     flags = parse(Flags, sys.argv[1:], "training.py")
     flags.check()
+    if flags.nanogpt:
+        os.environ[CHECKOUT] = str(Path(flags.nanogpt).resolve())
     recipe, wishes = read_recipe(flags.recipe, flags.batch, flags.layers), wanted(flags.recipes, flags.target)
     plain = machines(flags.device, flags.threads, dtypes=("float32",))
     best = [choose(one.device.type, "auto", flags.threads) for one in plain]

@@ -69,7 +69,9 @@ State = dict[str, Any]
 def words(kind: str, **others: object) -> list[str]:
     """What is typed behind `nanotx` for a run of a kind; `train_steps=9` is `--train.steps 9`."""
     flags = COMMON | OTHERS[kind] | {name.replace("_", ".", 1).replace("_", "-"): one for name, one in others.items()}
-    return ["train", "shakespeare_char", *(word for name, one in flags.items() for word in (f"--{name}", str(one)))]
+    words = [word for name, one in flags.items() for word in (f"--{name}", str(one))]
+    exactly = [] if flags["device"] == "cpu" else ["--deterministic"]  # a CPU repeats its bits anyway
+    return ["train", "shakespeare_char", *words, *exactly]
 
 
 def text(folder: Path) -> None:
@@ -105,13 +107,13 @@ def tail(ended: Ended) -> str:
 
 
 @cache
-def undisturbed(kind: str) -> State:
+def undisturbed(kind: str, device: str = "cpu") -> State:
     """What a run of a kind comes to that nobody disturbs, and how many seconds it takes."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "whole"
         folder.mkdir()
         run(["--version"], folder)  # whatever starts all children has started then
-        ended = begin(kind, folder).finish()
+        ended = begin(kind, folder, device=device).finish()
         if ended.code != 0:
             raise Broken(f"a run that nobody disturbed ended with {ended.code}: {tail(ended)}")
         return state(folder / "run") | {"seconds": ended.seconds}
@@ -139,9 +141,9 @@ def strip(row: State) -> State:
     return {key: one for key, one in row.items() if key not in TIMES}
 
 
-def same(kind: str, run: Path) -> None:
+def same(kind: str, run: Path, device: str = "cpu") -> None:
     """Raise Broken unless a run has come to the very bits of the one that nobody disturbed."""
-    whole, here = undisturbed(kind), state(run)
+    whole, here = undisturbed(kind, device), state(run)
     for key, one in here.items():
         if one != whole[key]:
             raise Broken(f"{key} differs from that of the run that was never disturbed: {first(one, whole[key])}")

@@ -7,13 +7,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.text import Text
 
 from nanotx import columns
 from nanotx.config import at_least
+from nanotx.device import choose
 from nanotx.errors import ConfigError, did_you_mean
 from nanotx.figures import write_figures
 from nanotx.flags import parse
@@ -32,6 +33,7 @@ class Flags:
 
     only: str = ""  # kinds of cases, separated by commas; without it all
     case: str = ""  # only cases with this in their names
+    device: Literal["cpu", "cuda", "mps"] = "cpu"  # where the runs train that are killed
     seed: int = 0  # of kills, refusals and damage; the same seed does the same harm
     kills: int = 50  # how many runs are killed
     saves: int = 0  # how many failures of a disk are tried; 0 for all there are
@@ -44,7 +46,7 @@ class Flags:
 QUICK: dict[str, Any] = {"kills": 5, "saves": 12, "files": 300}
 KINDS: dict[str, Callable[[Flags], list[Case]]] = {
     "save": lambda flags: the("saves").cases(flags.seed, flags.saves or None),
-    "kill": lambda flags: the("kills").cases(flags.seed, flags.kills),
+    "kill": lambda flags: the("kills").cases(flags.seed, flags.kills, flags.device),
     "fault": lambda flags: the("faults").cases(flags.seed),
     "damage": lambda flags: the("damage").cases(flags.seed),
     "input": lambda flags: the("inputs").cases(flags.seed),
@@ -56,6 +58,7 @@ def run(words: list[str]) -> int:
     """Do harm, and tell."""
     flags = parse(Flags, words, "nanotx selftest")
     at_least(flags, 0, "seed", "kills", "saves", "files")
+    choose(flags.device, "float32", 1)
     if flags.quick:
         flags = dataclasses.replace(flags, **QUICK)
     kinds = [word for word in flags.only.split(",") if word] or list(KINDS)

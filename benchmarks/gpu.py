@@ -1,0 +1,363 @@
+"""All that is worth measuring when a GPU is at hand for minutes: the most valuable first, and nothing lost.
+
+    python benchmarks/gpu.py --minutes 8 --out results
+    python benchmarks/gpu.py --minutes 8 --out results --skip-done     # takes up what was not begun or cut off
+    python benchmarks/gpu.py --minutes 3 --out results --device cpu --quick    # does it work?
+    python benchmarks/gpu.py --publish results/gpu-cuda-0123456789ab.json      # into benchmarks/results/*-cuda.json
+
+Each job runs in a process of its own and has its own limit. One file holds all results of one commit on one device;
+it is replaced after every job, so that it is whole JSON whenever this program or the machine is stopped.
+"""
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from gpu_jobs import HERE, JOBS, Job, Place
+from reporting import Row
+
+from nanotx.door import through
+from nanotx.errors import ConfigError, NanotxError, RunError, did_you_mean
+from nanotx.files import publish
+from nanotx.flags import parse
+
+ROOT = HERE.parent
+LEAST = 5.0
+"""Seconds that are left at least when a job begins: Python and torch need some to start."""
+TAIL = 4000
+"""Characters of a job's output that are kept."""
+PUBLISHED = ("device", "attn", "layers", "training", "peers", "sampling")
+"""Jobs whose figures are files of `benchmarks/results`."""
+BENEATH = {
+    "tyro": ("docstring-parser", "typeguard", "typing-extensions"),
+    "jaxtyping": ("wadler-lindig",),
+    "rich": ("markdown-it-py", "mdurl", "pygments"),
+    "matplotlib": ("contourpy", "cycler", "fonttools", "kiwisolver", "packaging", "pillow", "pyparsing"),
+}
+"""What some packages need themselves, so that a list of wheels is complete."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flags:
+    """Measures on one device, job after job, for so many minutes."""
+
+    minutes: float = 8.0  # after which nothing begins and what is running is cut off
+    out: str = "results"  # the folder of the results
+    device: str = "cuda"  # cuda, cuda:N or cpu
+    only: tuple[str, ...] = ()  # jobs; all where none is given
+    skip_done: bool = False  # leave out what this commit has done on this device
+    quick: bool = False  # tiny sizes: only to see that every job works
+    nanogpt: str = ""  # a checkout of nanoGPT, whose own model takes part in the comparison
+    publish: str = ""  # a file of results: write its figures into benchmarks/results, and measure nothing
+
+
+def main() -> int:
+    """Check, measure, say what came of it; 1 where a job failed."""
+    flags = parse(Flags, sys.argv[1:], "gpu.py")
+    if flags.publish:
+        return publish_figures(Path(flags.publish))
+    if not flags.minutes > 0:
+        raise ConfigError(f"--minutes: expected a number above 0, got {flags.minutes:g}.")
+    jobs = chosen(flags.only)
+    check_packages()
+    device, environment = check_device(flags.device)
+    check_data(jobs, flags.quick)
+    book = Book(Path(flags.out), device, flags.quick)
+    with interruptible():
+        return measure(flags, device, environment, jobs, book)
+
+
+def chosen(names: tuple[str, ...]) -> list[Job]:
+    """The jobs of these names in their order, all for none.
+
+    Raises:
+        ConfigError: there is no job of some name.
+    """
+    known = [job.name for job in JOBS]
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"--only {name}: no such job.{did_you_mean(name, known)} Known: {', '.join(known)}.")
+    return [job for job in JOBS if not names or job.name in names]
+
+
+# What has to be there before a minute is spent.
+
+
+def check_packages() -> None:
+    """Raise ConfigError where packages are missing or too old, with what to fetch."""
+    table = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    pins = (line.strip() for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines())
+    pinned = dict(line.split("==") for line in pins if line and not line.startswith("#"))
+    missing: list[str] = []
+    for wish in table["project"]["dependencies"]:
+        found = re.match(r"([\w-]+)\s*(?:>=\s*([\d.]+))?", wish)
+        assert found is not None, wish
+        name, least = found.groups()
+        have = version(name)
+        if have is None or (least and numbers(have) < numbers(least)):
+            missing.append(f"{name}=={pinned.get(name, least)}" + (f" (found {have})" if have else ""))
+            missing += [f"{one} (needed by {name})" for one in BENEATH.get(name, ()) if version(one) is None]
+    if missing:
+        raise ConfigError(f"gpu.py: these packages are missing; bring their wheels: {', '.join(missing)}.")
+
+
+def version(name: str) -> str | None:
+    """The installed version of a package; None where there is none."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """The leading numbers of a version."""
+    found = re.match(r"\d+(\.\d+)*", text)
+    return tuple(int(one) for one in found[0].split(".")) if found else ()
+
+
+def check_device(name: str) -> tuple[str, dict[str, str]]:
+    """The device's kind, and the environment in which it is the only one of that kind.
+
+    Raises:
+        ConfigError: torch cannot use it; says why.
+    """
+    import torch  # after the packages were looked at
+
+    kind, _, index = name.partition(":")
+    if kind == "cpu" and not index:
+        return kind, {}
+    if kind != "cuda" or (index and not index.isdecimal()):
+        raise ConfigError(f"--device: expected cuda, cuda:N or cpu, got {name!r}.")
+    if not torch.cuda.is_available():
+        built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built without CUDA"
+        raise ConfigError(
+            f"--device {name}: torch {torch.__version__} ({built}) can use no GPU here; look at nvidia-smi: a driver "
+            "older than that CUDA needs another torch. Or try --device cpu --quick."
+        )
+    count = torch.cuda.device_count()
+    if index and int(index) >= count:
+        raise ConfigError(f"--device {name}: there are {count} GPUs here, cuda:0 to cuda:{count - 1}.")
+    return kind, {"CUDA_VISIBLE_DEVICES": index} if index else {}
+
+
+def check_data(jobs: list[Job], quick: bool) -> None:
+    """Raise NanotxError where a whole run would find no Tiny Shakespeare."""
+    if not quick and any(job.minutes and job.command.__qualname__.startswith("training.") for job in jobs):
+        from nanotx.corpus.tiny_shakespeare import TinyShakespeare  # after the packages were looked at
+
+        try:
+            TinyShakespeare().text()
+        except NanotxError as error:
+            raise type(error)(f"gpu.py: {error} Set NANOTX_DATA to the folder that holds it.") from None
+
+
+# Results.
+
+
+class Book:
+    """The results of one commit on one device: a file that is whole at any moment."""
+
+    def __init__(self, folder: Path, device: str, quick: bool) -> None:
+        """Open it; what is there already is kept.
+
+        Raises:
+            RunError: it cannot be written, or holds something else.
+        """
+        self.commit = commit()
+        self.path = folder / f"gpu-{device}-{self.commit}{'-quick' if quick else ''}.json"
+        self.rows: dict[str, Row] = {}
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if self.path.exists():
+                table = json.loads(self.path.read_text(encoding="utf-8"))
+                self.rows = {row["name"]: row for row in table["rows"]}
+            self.write()
+        except OSError as error:
+            raise RunError(f"--out {folder}: cannot be written: {error.strerror}; choose another folder.") from None
+        except (ValueError, KeyError, TypeError):
+            raise RunError(f"{self.path}: holds no results of this program; move it away.") from None
+
+    def put(self, row: Row) -> str:
+        """Keep a row; returns what went wrong in writing it, and keeps it for the next time."""
+        self.rows[row["name"]] = row
+        try:
+            self.write()
+        except OSError as error:
+            return f"{self.path}: {error.strerror}; will be tried again after the next job"
+        return ""
+
+    def write(self) -> None:
+        """Replace the file."""
+        machine = (self.rows.get("device", {}).get("result") or {}).get("machine")
+        order = [job.name for job in JOBS]
+        rows = sorted(self.rows.values(), key=lambda row: order.index(row["name"]) if row["name"] in order else 99)
+        publish(self.path, json.dumps({"commit": self.commit, "machine": machine, "rows": rows}, indent=1) + "\n")
+
+
+def commit() -> str:
+    """The commit of this checkout, marked where files were changed; a digest of the sources where there is no git."""
+    try:
+        ask = ["git", "-C", str(ROOT)]
+        head = subprocess.run([*ask, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout
+        changed = subprocess.run([*ask, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True)
+        return head[:12] + ("-changed" if changed.stdout.strip() else "")
+    except (OSError, subprocess.CalledProcessError):
+        whole = hashlib.sha256()
+        for file in sorted([*ROOT.glob("nanotx/**/*.py"), *ROOT.glob("benchmarks/*.py"), *ROOT.glob("recipes/*.toml")]):
+            whole.update(file.relative_to(ROOT).as_posix().encode() + file.read_bytes())
+        return f"tree-{whole.hexdigest()[:12]}"
+
+
+# Measuring.
+
+
+class Stopped(Exception):
+    """A signal asked this program to end."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Within, SIGTERM, SIGINT and SIGHUP raise Stopped; what is under way is then written down."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Stopped(number)
+
+    names = (getattr(signal, name, None) for name in ("SIGTERM", "SIGINT", "SIGHUP"))
+    before = {number: signal.signal(number, stop) for number in names if number is not None}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def measure(flags: Flags, device: str, environment: dict[str, str], jobs: list[Job], book: Book) -> int:
+    """Do the jobs until the minutes are up; returns the exit code."""
+    began, failed, unwritten = time.monotonic(), 0, ""
+    deadline = began + 60 * flags.minutes
+    print(f"{book.path}: {len(jobs)} jobs, {flags.minutes:g} minutes", flush=True)
+    for index, job in enumerate(jobs):
+        if flags.skip_done and book.rows.get(job.name, {}).get("status") == "done":
+            print(f"{job.name:16} done before", flush=True)
+            continue
+        left = deadline - time.monotonic()
+        if left < LEAST:
+            for later in jobs[index:]:
+                if book.rows.get(later.name, {}).get("status") not in ("done", "cut off"):
+                    unwritten = book.put({"name": later.name, "status": "not begun", "reason": "the minutes were up"})
+            print(f"the minutes are up before {job.name}; go on with --skip-done", flush=True)
+            break
+        try:
+            row = attempt(job, flags, device, environment, min(left, 60 * job.minutes))
+        except Stopped as stop:
+            book.put({"name": job.name, "status": "cut off", "reason": f"signal {stop.number} ended the program"})
+            print(f"{job.name:16} cut off by signal {stop.number}; go on with --skip-done", flush=True)
+            return 128 + stop.number
+        unwritten = book.put(row | {"commit": book.commit, "device": device})
+        failed += row["status"] == "failed"
+        print(f"{job.name:16} {row['status']:8} {row['seconds']:6.1f} s  {row['reason'] or ''}", flush=True)
+        if unwritten:
+            print(unwritten, flush=True)
+    if unwritten:
+        raise RunError(f"{unwritten.partition(';')[0]}; the last results are not written.")
+    return 1 if failed else 0
+
+
+def attempt(job: Job, flags: Flags, device: str, environment: dict[str, str], limit: float) -> Row:
+    """Run a job for at most so many seconds; returns its row, whatever came of it."""
+    with tempfile.TemporaryDirectory(prefix="nanotx-gpu-", ignore_cleanup_errors=True) as name:
+        place = Place(device=device, quick=flags.quick, scratch=Path(name), nanogpt=flags.nanogpt)
+        log, began = place.scratch / "log.txt", time.monotonic()
+        status, reason = run(job.command(place), environment, log, limit)
+        try:
+            result = job.result(place)
+        except (KeyError, TypeError, IndexError) as error:  # a benchmark that was cut off in the midst of its figures
+            result, reason = None, f"{reason or 'its figures cannot be read'}: {type(error).__name__} {error}"
+        if status == "done" and result is None:
+            status, reason = "failed", "it ended well and wrote no figures"
+        return {
+            "name": job.name,
+            "about": job.about,
+            "status": status,
+            "reason": reason or None,
+            "seconds": round(time.monotonic() - began, 2),
+            "result": result,
+            "log": log.read_text(encoding="utf-8", errors="replace")[-TAIL:],
+        }
+
+
+def run(command: list[str], environment: dict[str, str], log: Path, limit: float) -> tuple[str, str]:
+    """Run a command in a process group of its own; returns its status and the reason."""
+    paths = (str(ROOT), os.environ.get("PYTHONPATH", ""))
+    whole = os.environ | environment | {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONUNBUFFERED": "1"}
+    with log.open("w", encoding="utf-8") as out:
+        child = subprocess.Popen(
+            command, cwd=ROOT, env=whole, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
+        )
+        try:
+            code = child.wait(timeout=limit)
+        except subprocess.TimeoutExpired:
+            return "cut off", f"its {limit:.0f} seconds were up"
+        finally:
+            end(child)
+    if code == 0:
+        return "done", ""
+    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    return "failed", f"exit code {code}: {lines[-1].strip()[:300] if lines else 'no output'}"
+
+
+def end(child: subprocess.Popen[bytes]) -> None:
+    """Leave nothing of a job running, its children included."""
+    with contextlib.suppress(OSError):
+        if hasattr(os, "killpg"):
+            os.killpg(child.pid, signal.SIGKILL)
+        else:
+            child.kill()
+    child.wait()
+
+
+# Publishing.
+
+
+def publish_figures(file: Path) -> int:
+    """Write the figures of a results file where the README's tables come from."""
+    try:
+        table: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        rows = {row["name"]: row for row in table["rows"] if row["status"] == "done"}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"--publish {file}: cannot be read as results of this program: {error}.") from None
+    kind = file.name.split("-")[1] if file.name.startswith("gpu-") else "cuda"
+    for name in PUBLISHED:
+        if name in rows:
+            write(HERE / "results" / f"{name}-{kind}.json", rows[name]["result"])
+    runs = [{"name": name, **row["result"]} for name, row in rows.items() if "evals" in (row["result"] or {})]
+    if runs:
+        write(HERE / "results" / f"runs-{kind}.json", {"machine": table["machine"], "rows": runs})
+    return 0
+
+
+def write(file: Path, table: dict[str, Any]) -> None:
+    """Write a file of figures, and say so."""
+    publish(file, json.dumps(table, indent=1) + "\n")
+    print(file.relative_to(ROOT))
+
+
+if __name__ == "__main__":
+    through(main)
