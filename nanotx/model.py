@@ -20,6 +20,7 @@ from nanotx.config import at_least, at_most, share
 from nanotx.dropout import Dropout
 from nanotx.embedding import Embedding
 from nanotx.errors import ConfigError
+from nanotx.exact import Exact
 from nanotx.ffn import Sparse
 from nanotx.layout import to_own, to_shared
 from nanotx.linear import Linear
@@ -127,8 +128,8 @@ class Undrawn(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-class Transformer(nn.Module):
-    """The model as a module: ids to logits."""
+class Transformer(Exact):
+    """The model as a module: ids to logits. Cast to half the bits, its weights are, and its constants keep theirs."""
 
     def __init__(self, config: Model, vocab_size: int) -> None:
         super().__init__()

@@ -11,6 +11,7 @@ from nanotx.laws.equality import equivalent as equivalent
 from nanotx.laws.numbers import compile_agrees as compile_agrees
 from nanotx.laws.numbers import finite as finite
 from nanotx.laws.numbers import keeps_scale as keeps_scale
+from nanotx.laws.numbers import near_cast as near_cast
 from nanotx.laws.numbers import near_in as near_in
 from nanotx.laws.numbers import state_is_all as state_is_all
 from nanotx.laws.place import distance_alone as distance_alone
@@ -18,6 +19,7 @@ from nanotx.laws.place import lengths_kept as lengths_kept
 from nanotx.laws.place import no_place_twice as no_place_twice
 from nanotx.laws.place import placed_alike as placed_alike
 from nanotx.laws.place import places_differ as places_differ
+from nanotx.laws.place import places_kept as places_kept
 from nanotx.laws.place import stays_itself as stays_itself
 from nanotx.laws.text import lossless as lossless
 from nanotx.laws.time import causal as causal

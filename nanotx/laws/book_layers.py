@@ -1,6 +1,7 @@
 """The laws of layers: of attention, block, ffn and norm, each on random parts, sizes, weights and inputs."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,6 +17,9 @@ from nanotx.position import Position
 from nanotx.position.none import NoPosition
 
 # Random cases.
+
+LONG = 320
+"""Positions of a long text."""
 
 Draw = Callable[[type[Any], Where], st.SearchStrategy[LayerCase]]
 
@@ -66,6 +70,11 @@ def writings(part: type[Any], where: Where) -> st.SearchStrategy[LayerCase]:
 def broad(part: type[Any], where: Where) -> st.SearchStrategy[LayerCase]:
     """Inputs of scale 1 for broad heads, in which no single rounding weighs much."""
     return layers(part, where, st.just(1.0), widths=(16, 24))
+
+
+def long(part: type[Any], where: Where) -> st.SearchStrategy[LayerCase]:
+    """One text beyond position 256, the last up to which bfloat16 can count."""
+    return broad(part, where).map(lambda case: replace(case, batch=1, time=LONG))
 
 
 def read(part: type[Any], where: Where) -> st.SearchStrategy[LayerCase]:
@@ -155,6 +164,12 @@ def near(case: LayerCase) -> None:
     numbers.near_in(case.layer(), case.x(), torch.bfloat16)
 
 
+def cast(case: LayerCase) -> None:
+    """Cast to half the bits, it stays near itself at every position of a long text."""
+    for dtype in (torch.bfloat16, torch.float16):
+        numbers.near_cast(case.layer(), case.x(), dtype)
+
+
 def state(case: LayerCase) -> None:
     """The state is all there is to a layer."""
     numbers.state_is_all(case.layer(), case.layer(shift=1), case.x(), case.tolerance)
@@ -187,6 +202,7 @@ def same_as_another(part: type[Any]) -> bool:
     return named or part.writes is not Attention.writes
 
 
+CAST = law("cast", long, cast, most=10)
 ROWS = law("rows", plain, rows)
 TIME = (
     law("causal", extreme, causal),
@@ -210,13 +226,15 @@ LAWS = {
         law("window", plain, window, fits=has_reach),
         law("same", writings, one_function, fits=same_as_another),
         *NUMBERS,
+        CAST,
     ),
-    "block": (ROWS, *TIME, *NUMBERS),
-    "ffn": (ALONE, *NUMBERS),
+    "block": (ROWS, *TIME, *NUMBERS, CAST),
+    "ffn": (ALONE, *NUMBERS, CAST),
     "norm": (
         ALONE,
         law("felt", plain, own_place),
         law("scale", plain, keeps_scale, fits=lambda part: part.scale_free),
         *NUMBERS,
+        CAST,
     ),
 }

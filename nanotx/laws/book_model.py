@@ -1,7 +1,7 @@
 """The laws of the whole model, on random parts, sizes, weights and ids."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -21,6 +21,8 @@ from nanotx.shapes import Logits, Stream, Tokens
 
 TOLERANCES = {"cpu": 1e-5, "cuda": 1e-4, "mps": 1e-4}
 """By how much scores may differ, relative to the largest (or 1)."""
+LONG = 320
+"""Positions of a long text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +112,13 @@ def models(draw: Drawn, part: type[Model], where: Where) -> ModelCase:
     )
 
 
+def long(part: type[Model], where: Where) -> st.SearchStrategy[ModelCase]:
+    """One text beyond position 256, the last up to which bfloat16 can count, in a model with room for it."""
+    return models(part, where).map(
+        lambda case: replace(case, batch=1, time=LONG, lengths=(), idea=replace(case.idea, context=LONG))
+    )
+
+
 def rows(case: ModelCase) -> None:
     """Rows of a batch do not feel one another."""
     values.rows(case.model(), case.ids(), case.seed + 1, case.tolerance)
@@ -140,6 +149,12 @@ def cache(case: ModelCase) -> None:
     equality.cache_agrees(case.model(), case.ids(), case.cuts, case.tolerance, case.lengths)
 
 
+def cast(case: ModelCase) -> None:
+    """Cast to half the bits, it stays near itself at every position of a long text."""
+    for dtype in (torch.bfloat16, torch.float16):
+        numbers.near_cast(case.model(), case.ids(), dtype)
+
+
 def state(case: ModelCase) -> None:
     """The state is all there is to a model."""
     numbers.state_is_all(case.model(), case.model(shift=1), case.ids(), case.tolerance)
@@ -161,9 +176,9 @@ def stream(case: ModelCase) -> Stream:
     return x.to(case.device)
 
 
-def law(name: str, check: Callable[[ModelCase], None], **more: Any) -> Law:
+def law(name: str, check: Callable[[ModelCase], None], draw: Any = models, **more: Any) -> Law:
     """A law that is shown on models."""
-    return Law(name=name, about=says(check), case=ModelCase, draw=models, check=check, **more)
+    return Law(name=name, about=says(check), case=ModelCase, draw=draw, check=check, **more)
 
 
 LAWS = {
@@ -177,5 +192,6 @@ LAWS = {
         law("state", state),
         law("finite", finite),
         law("compiled", compiled, on_request=True),
+        law("cast", cast, long, most=20),
     )
 }

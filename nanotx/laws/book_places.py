@@ -17,6 +17,9 @@ from nanotx.laws.strategies import Drawn, batches, ideas, seeds, times
 from nanotx.position import Positioning
 from nanotx.shapes import Stream
 
+CONTEXTS = (258, 513, 2050, 9000, 40_000, 140_000)
+"""bfloat16 counts to 256, float16 to 2,048, and has no number beyond 65,504."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PlaceCase(Case):
@@ -75,6 +78,13 @@ def two_or_more(part: type[Any], where: Where) -> st.SearchStrategy[PlaceCase]:
     return places(part, where, least=2)
 
 
+def long(part: type[Any], where: Where) -> st.SearchStrategy[PlaceCase]:
+    """One text of any length, many beyond the positions that half the bits can count."""
+    contexts = times | st.sampled_from(CONTEXTS)
+    case = st.builds(PlaceCase, idea=ideas(part), heads=st.integers(1, 3), width=st.just(4), time=contexts, seed=seeds)
+    return case  # type: ignore[no-any-return]
+
+
 def alike(case: PlaceCase) -> None:
     """A token at its place is treated alike, whatever stands beside it."""
     place.placed_alike(case.position(), case.x(), case.q(), case.start)
@@ -107,6 +117,12 @@ def beyond(case: PlaceCase) -> None:
     place.no_place_twice(case.position(), case.x()[:, :1], case.time)
 
 
+def cast(case: PlaceCase) -> None:
+    """Cast to half the bits, it leaves every token where it stood, up to the end of any context."""
+    for dtype in (torch.bfloat16, torch.float16):
+        place.places_kept(case.position(), case.x(), case.q(), dtype)
+
+
 def others(idea: Any) -> list[Any]:
     """Ideas that differ from one in a single number; one that is none by default may tell nothing, and stays."""
     usual = vars(type(idea)())
@@ -136,5 +152,6 @@ LAWS = {
         law("told", told, two_or_more, fits=lambda part: part.part != "none"),
         law("itself", itself, two_or_more, fits=has_numbers),
         law("beyond", beyond),
+        law("cast", cast, long, most=20),
     )
 }

@@ -61,6 +61,7 @@ class Law:
     fits: Callable[[type[Any]], bool] = lambda part: True
     on_device: bool = True  # whether the device matters to it
     on_request: bool = False  # whether it is asked only by name, because it is slow
+    most: int | None = None  # cases at most, where each of them is large and covers much
 
 
 def says(check: Callable[[Any], None]) -> str:

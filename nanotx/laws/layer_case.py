@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from nanotx.attention import Attention
 from nanotx.block import Block
 from nanotx.config import fields
+from nanotx.exact import Exact
 from nanotx.laws.law import Case
 from nanotx.laws.weights import redrawn
 from nanotx.past import Past
@@ -83,7 +84,7 @@ def attentions_of(idea: Any) -> tuple[Attention, ...]:
     return (idea,) if isinstance(idea, Attention) else idea.attentions if isinstance(idea, Block) else ()
 
 
-class Placed(nn.Module):
+class Placed(Exact):
     """A layer as training runs it: told where its tokens stand, its mathematics in a format of its own."""
 
     def __init__(self, layer: nn.Module, position: Positioning, reads: bool, device: str, dtype: str) -> None:

@@ -1,8 +1,10 @@
 """Laws of numbers: gradients stay finite, a smaller format stays near, what is saved is all there is."""
 
+import copy
 from typing import Any
 
 import torch
+from einops import reduce
 from torch import Tensor, nn
 
 from nanotx.errors import LawBroken
@@ -58,6 +60,43 @@ def near_in(layer: nn.Module, x: Tensor, dtype: torch.dtype, tolerance: float = 
             name = str(dtype).removeprefix("torch.")
             raise LawBroken(
                 f"near_in: {what} in {name} differ by {away:.3g} of their length, more than {room * tolerance:g}."
+            )
+
+
+def near_cast(
+    layer: nn.Module, x: Tensor, dtype: torch.dtype, tolerance: float = 0.05, growth: float = 3.0, stretch: int = 64
+) -> None:
+    """Cast to a smaller format, weights and all, a module stays near itself at every position, late ones as early ones.
+
+    At each position the difference is measured beside the length of what is wanted. Of each stretch of positions the
+    middle one counts, as in `near_in`. A stretch is also held to the first one: an error that grows with the position
+    is one of places, not of rounding.
+
+    Args:
+        layer: a module of a stream or of ids, as it is in a model; nothing random in it.
+        x: its input, of ordinary scale, several stretches long.
+        dtype: the smaller format.
+        tolerance: how long the middle difference of a stretch may be.
+        growth: how many times that of the first stretch it may be.
+        stretch: how many positions are looked at together.
+
+    Raises:
+        LawBroken: at which positions it differs, and by how much.
+    """
+    cast = copy.deepcopy(layer).to(dtype)
+    with torch.no_grad():
+        want = layer(x).double()
+        got = cast(x.to(dtype) if x.is_floating_point() else x).double()
+    lengths = want.norm(dim=-1).clamp(min=1e-6)
+    away = reduce((got - want).norm(dim=-1) / lengths, "b t -> t", "max")
+    middles = [float(one.median()) for one in away.split(stretch)]
+    limit = min(tolerance, growth * max(middles[0], torch.finfo(dtype).eps / 2))
+    for index, middle in enumerate(middles):
+        if not middle <= (limit if index else tolerance):
+            first, last = index * stretch, min((index + 1) * stretch, x.shape[1]) - 1
+            raise LawBroken(
+                f"near_cast: in {str(dtype).removeprefix('torch.')} the outputs at positions {first} to {last} differ "
+                f"by {middle:.3g} of their length, more than {limit:.3g}; at the first {stretch} by {middles[0]:.3g}."
             )
 
 

@@ -1,7 +1,9 @@
 """Laws of positions: what they add or turn is a function of where a token stands, and of nothing else."""
 
+import copy
+
 import torch
-from einops import einsum
+from einops import einsum, reduce
 from jaxtyping import Float
 from torch import Tensor
 
@@ -132,6 +134,44 @@ def no_place_twice(position: Positioning, x: Stream, context: int) -> None:
     for at in range(context):
         if not torch.equal(beyond, x) and torch.equal(beyond, position.embed(x, torch.tensor([at]))):
             raise LawBroken(f"no_place_twice: position {context}, beyond a context of {context}, is given place {at}.")
+
+
+@torch.no_grad()
+def places_kept(position: Positioning, x: Stream, q: Heads, dtype: torch.dtype, queries: int = 8) -> None:
+    """Cast to a smaller format, a position gives every token the place that it had, up to rounding once.
+
+    Args:
+        position: the thing.
+        x: a stream, of as many positions as are looked at.
+        q: queries of the same positions; keys are the same.
+        dtype: the smaller format.
+        queries: how many positions, evenly spread and the last among them, are asked for their bias.
+
+    Raises:
+        LawBroken: the first position that is elsewhere, in what, and by how much.
+    """
+    cast, name = copy.deepcopy(position).to(dtype), str(dtype).removeprefix("torch.")
+    x, q, at = x.to(dtype), q.to(dtype), torch.arange(x.shape[1])
+    asked = at.flip(0)[:: max(1, len(at) // queries)]
+    some = {
+        "the embedding": (cast.embed(x, at), position.embed(x.float(), at)),
+        "queries": (cast.turn(q, q, at)[0], position.turn(q.float(), q.float(), at)[0]),
+        "keys": (cast.turn(q, q, at)[1], position.turn(q.float(), q.float(), at)[1]),
+        "the bias": (cast.bias(asked, at), position.bias(asked, at)),
+    }
+    for what, (got, want) in some.items():
+        if got is None or want is None:
+            continue
+        beside = want.double().abs() if what == "the bias" else want.double().norm(dim=-1, keepdim=True)
+        away = ((got.double() - want.double()).abs() / beside.clamp(min=1)).nan_to_num(torch.inf)
+        places = reduce(away, "... t k -> t k" if what != "the bias" else "h t s -> s t", "max").amax(dim=-1)
+        far = (places > 4 * torch.finfo(dtype).eps).nonzero()
+        if len(far):
+            first = int(far[0])
+            raise LawBroken(
+                f"places_kept: in {name}, {what} at position {first} differ by {places[first]:.3g} of their size, at "
+                f"{len(far):,} of {len(at):,} positions by more than {4 * torch.finfo(dtype).eps:.3g}."
+            )
 
 
 def scores(position: Positioning, q: Heads, k: Heads, at: Tensor) -> Tensor:

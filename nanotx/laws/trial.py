@@ -47,7 +47,7 @@ def attempt(law: Law, part: type[Any], examples: int = EXAMPLES, where: Where | 
     Args:
         law: the law.
         part: the class of the idea.
-        examples: how many cases.
+        examples: how many cases; fewer where the law needs no more.
         where: the device, and the format of the mathematics; None is the CPU, in float32.
         start: another number, other cases.
     """
@@ -57,7 +57,7 @@ def attempt(law: Law, part: type[Any], examples: int = EXAMPLES, where: Where | 
 
     @seed(start)
     @settings(
-        max_examples=examples,
+        max_examples=min(examples, law.most or examples),
         deadline=None,
         database=None,
         suppress_health_check=list(HealthCheck),

@@ -8,8 +8,9 @@ from abc import ABC, abstractmethod
 from typing import ClassVar
 
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
+from nanotx.exact import Exact
 from nanotx.registry import Slot
 from nanotx.shapes import KeyTimes, Stream, Times
 
@@ -35,8 +36,8 @@ class Position(Slot, ABC, slot="position", package="nanotx.position"):
         """
 
 
-class Positioning(nn.Module):
-    """The thing. As it stands it knows no position at all."""
+class Positioning(Exact):
+    """The thing. As it stands it knows no position at all. Its buffers keep their digits when a model is cast."""
 
     gain: float = 1.0
     """By what `turn` multiplies the lengths of queries and of keys."""

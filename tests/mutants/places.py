@@ -136,6 +136,55 @@ class Stops(Table):
         return at.clamp(max=self.context - 1)
 
 
+class FromRates(Positioning):
+    """Rotary, from rates that it is given at each call."""
+
+    def turned(self, x, at, rates):
+        angle = rearrange(at.type_as(rates), "t -> t 1") * rates
+        left, right = x.chunk(2, dim=-1)
+        turned = [left * angle.cos() - right * angle.sin(), right * angle.cos() + left * angle.sin()]
+        return torch.cat(turned, dim=-1).type_as(x)
+
+
+@position("rates_as_weights", "cast")
+class RatesAsWeights(FromRates):
+    """Keeps its rates as a weight that is not learned: cast with the others, position 257 is position 256."""
+
+    def __init__(self, config, dim, context):
+        super().__init__()
+        self.theta, self.log_theta = config.theta, nn.Parameter(torch.tensor(config.theta).log(), requires_grad=False)
+
+    def turn(self, q, k, at):
+        rates = (-self.log_theta * torch.arange(0, q.shape[-1], 2) / q.shape[-1]).exp().to(self.log_theta.dtype)
+        return self.turned(q, at, rates), self.turned(k, at, rates)
+
+
+@position("angles_as_queries", "cast")
+class AnglesAsQueries(FromRates):
+    """Works out its angles in the format of the queries."""
+
+    def __init__(self, config, dim, context):
+        super().__init__()
+        self.config = config
+
+    def turn(self, q, k, at):
+        rates = (self.config.theta ** -(torch.arange(0, q.shape[-1], 2) / q.shape[-1])).type_as(q)
+        return self.turned(q, at, rates), self.turned(k, at, rates)
+
+
+@position("small_bias", "cast")
+class SmallBias(Turns):
+    """A penalty on distance whose slope is a weight: in float16 there is no distance beyond 65,504."""
+
+    def __init__(self, config, dim, context):
+        super().__init__(config, dim, context)
+        self.slope = nn.Parameter(torch.tensor(0.01 / config.theta), requires_grad=False)
+
+    def bias(self, at_q, at_k):
+        distance = rearrange(at_q, "t -> 1 t 1") - rearrange(at_k, "s -> 1 1 s")
+        return -self.slope * distance
+
+
 def norm(name, law):
     """Registers a norm whose module is the class that is decorated."""
 

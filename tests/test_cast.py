@@ -1,0 +1,128 @@
+"""A model that is cast to half the bits: its weights are rounded, and where its tokens stand is not."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from nanotx.attention import Attention
+from nanotx.block import Block
+from nanotx.device import choose
+from nanotx.loaded import Loaded
+from nanotx.model import Model
+from nanotx.position import Position
+from nanotx.recipe import Recipe
+from nanotx.sample import Sampling
+from nanotx.scoring import score_text
+from nanotx.tokenizers.char import Char
+
+HALVES = (torch.bfloat16, torch.float16)
+
+
+def loud(position, attention="sdpa", context=512):
+    """A model whose attention decides much: all of its matrices are ten times larger than when training begins."""
+    block = Block.find("prenorm")(attention=Attention.find(attention)(heads=2))
+    model = Model(dim=24, layers=1, context=context, position=Position.find(position)(), block=block).build(20).eval()
+    with torch.no_grad():
+        for one in model.parameters():
+            one *= 10.0 if one.ndim > 1 else 1.0
+    return model
+
+
+@torch.no_grad()
+def away(model, dtype, time):
+    """By how much the scores of a model that is cast differ, beside their length; the middle of each 64 positions."""
+    ids = torch.randint(20, (1, time), generator=torch.Generator().manual_seed(0))
+    wanted = model(ids).double()
+    lengths = wanted.norm(dim=-1)
+    differences = (model.to(dtype)(ids).double() - wanted).norm(dim=-1) / lengths
+    return [float(one.median()) for one in differences[0].split(64)]
+
+
+@pytest.mark.parametrize("dtype", HALVES, ids=str)
+@pytest.mark.parametrize("position", Position.names())
+def test_a_model_cast_to_half_the_bits_is_as_near_itself_late_in_its_context_as_early(position, dtype):
+    middles = away(loud(position), dtype, 512)
+    assert max(middles) < 2 * middles[0] < 0.05
+
+
+@pytest.mark.parametrize("attention", ["per_head", "linear", "online", "sliding"])
+def test_an_attention_cast_to_bfloat16_knows_late_positions_apart(attention):
+    middles = away(loud("rope", attention), torch.bfloat16, 512)
+    assert max(middles) < 2 * middles[0] < 0.05
+
+
+def test_a_long_context_in_float16_ends_as_well_as_it_begins():
+    middles = away(loud("rope", context=9000), torch.float16, 9000)
+    assert max(middles[-8:]) < 2 * max(middles[:8])
+
+
+@pytest.mark.parametrize("dtype", HALVES, ids=str)
+@pytest.mark.parametrize("position", ["rope", "rope_linear", "rope_ntk", "rope_yarn"])
+def test_rotary_positions_of_a_model_that_was_cast_turn_as_before(position, dtype):
+    context = 70_000
+    module = Position.find(position)().build(16, 2, context)
+    q, at = torch.randn(1, 2, 5, 8).to(dtype), torch.tensor([0, 256, 257, 2049, context - 1])
+    wanted = module.turn(q.float(), q.float(), at)[0]
+    got = module.to(dtype).turn(q, q, at)[0]
+    assert got.dtype is dtype
+    torch.testing.assert_close(got.float(), wanted, atol=0.05 if dtype is torch.bfloat16 else 0.01, rtol=0)
+
+
+def test_slopes_of_alibi_have_a_distance_beyond_the_largest_number_of_float16():
+    bias = (
+        Position.find("alibi")().build(24, 3, 8).half().bias(torch.tensor([70_000]), torch.tensor([0, 69_999, 70_000]))
+    )
+    assert bias.isfinite().all() and bias[0, 0, 2] == 0
+    torch.testing.assert_close(bias[:, 0, 0], 70_000 * bias[:, 0, 1])
+
+
+class Constants(nn.Module):
+    """What parts of somebody else may keep: a mask, complex rates, counts, nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mask", torch.full((3, 3), -1e30).triu(1))
+        self.register_buffer("rates", torch.polar(torch.ones(4), 0.123 * torch.arange(4.0)), persistent=False)
+        self.register_buffer("count", torch.arange(5))
+        self.register_buffer("nothing", None)
+        self.inner = nn.BatchNorm1d(2)
+
+
+@pytest.mark.parametrize("dtype", [*HALVES, torch.float32, torch.float64], ids=str)
+def test_whatever_a_part_keeps_as_a_buffer_comes_through_a_cast_unrounded(dtype):
+    model = loud("none")
+    model.blocks.append(Constants())
+    before = {name: one.clone() for name, one in model.named_buffers()}
+    model.to(dtype)
+    assert all(one.dtype is dtype for one in model.parameters())
+    after = dict(model.named_buffers())
+    assert len(after) >= 6 and all(torch.equal(after[name], one) for name, one in before.items())
+
+
+def test_a_model_cast_to_half_and_back_has_the_constants_that_it_had():
+    model = loud("rope_yarn")
+    wanted = model.position.turn(torch.ones(1, 12), torch.ones(1, 12), torch.tensor([400]))[0]
+    got = model.half().float().position.turn(torch.ones(1, 12), torch.ones(1, 12), torch.tensor([400]))[0]
+    assert torch.equal(got, wanted)
+
+
+def test_what_sample_says_of_its_tokens_in_bfloat16_is_what_eval_says_of_them_late_ones_too():
+    codec = Char().learn(["abcdefghijklmnopqrst"])
+    model = loud("rope", "sdpa")
+    model.vocab_size, model.head.weight.data = codec.vocab_size, model.head.weight[: codec.vocab_size].data
+    run = Loaded(model=model, tokenizer=codec, recipe=Recipe(), step=0, folder="none")
+
+    def apart(dtype):
+        """Between the two, of each token; in the middle of those from 0 to 250, and of those from 260 on."""
+        run.model.to(dtype)
+        writing = run.writing([""], 340, Sampling(temperature=1.0))
+        text = "".join(piece for _, piece in writing)
+        said = -np.array(writing.sheets[0].log_probs)
+        scored = score_text(run.model.float(), codec, text, choose("cpu", str(dtype).removeprefix("torch."), 1)).nats
+        differences = abs(said - scored)
+        return np.median(differences[:250]), np.median(differences[260:])
+
+    assert max(apart(torch.float32)) < 1e-4
+    early, late = apart(torch.bfloat16)
+    assert late < 2 * early < 0.2
