@@ -5,7 +5,6 @@ tokens are left out, by top-k, top-p, min-p and typical in this order, each by t
 before it left.
 """
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
@@ -15,11 +14,12 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from nanotx.config import at_least, share
 from nanotx.errors import ConfigError
 
 Scores = Float[Tensor, "b v"]
 Counts = Int[Tensor, "b v"]
+FINITE = (torch.finfo(torch.float32).min, torch.finfo(torch.float32).max)
+"""What a score of the model is kept within while it is changed; no change makes an infinite score of a finite one."""
 
 
 @runtime_checkable
@@ -63,23 +63,6 @@ class Knobs(Protocol):
         """Ids, and what is added to the score of each."""
 
 
-def check(knobs: Knobs) -> None:
-    """Raise ConfigError where a knob is out of its range; says which, what it is, and what it may be."""
-    at_least(knobs, 1, "top_k")
-    share(knobs, "min_p")
-    for name in ("top_p", "typical"):
-        if not 0 < getattr(knobs, name) <= 1:
-            raise ConfigError(f"{name}: expected a share above 0 and up to 1, got {getattr(knobs, name)!r}.")
-    if not 0 < knobs.repetition_penalty < math.inf:
-        raise ConfigError(f"repetition_penalty: expected a finite number above 0, got {knobs.repetition_penalty!r}.")
-    for name in ("frequency_penalty", "presence_penalty"):
-        if not math.isfinite(getattr(knobs, name)):
-            raise ConfigError(f"{name}: expected a finite number, got {getattr(knobs, name)!r}.")
-    for one, value in knobs.bias:
-        if not math.isfinite(value):
-            raise ConfigError(f"bias: expected a finite number for id {one}, got {value!r}; ban it to leave it out.")
-
-
 class Shaping:
     """The knobs at work, with what they need to know of each row's text."""
 
@@ -110,7 +93,8 @@ class Shaping:
         if knobs.repetition_penalty != 1:
             met = [prompt | +drawn for prompt, drawn in zip(self.prompted, self.drawn, strict=True)]
             seen = table(met, size).to(scores.device) > 0
-            scores = repelled(scores, seen, knobs.repetition_penalty)
+            bounded = repelled(scores, seen, knobs.repetition_penalty).clamp(*FINITE)
+            scores = torch.where(scores.isfinite(), bounded, scores)
         if knobs.frequency_penalty or knobs.presence_penalty:
             drawn = table(self.drawn, size).to(scores.device)
             scores = scores - knobs.frequency_penalty * drawn - knobs.presence_penalty * (drawn > 0)

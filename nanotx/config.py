@@ -5,6 +5,7 @@ import math
 import re
 import types
 from functools import cache
+from numbers import Integral, Real
 from reprlib import repr as brief
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -39,12 +40,38 @@ def at_most(config: object, high: int | float, *names: str) -> None:
             raise ConfigError(f"{name}: expected a number of at most {high:,}, got {brief(value)}.")
 
 
+def is_number(what: str, value: object, whole: bool = False) -> None:
+    """Raise ConfigError unless a value is a number, of Python or NumPy, a whole one where asked; a bool is none."""
+    if isinstance(value, bool) or not isinstance(value, Integral if whole else Real):
+        kind = "whole number" if whole else "number"
+        raise ConfigError(f"{what}: expected a {kind}, got {type(value).__name__} {brief(value)}.")
+
+
+def in_range(what: str, value: Any, low: int | float, high: int | float, whole: bool = False) -> None:
+    """Raise ConfigError unless a value is a number from `low` to `high`.
+
+    Args:
+        what: the name of the value, which the error begins with.
+        value: what came, perhaps straight from a caller in Python.
+        low: the least that it may be.
+        high: the most that it may be.
+        whole: whether it has to be a whole number.
+    """
+    is_number(what, value, whole)
+    if not value >= low:  # NaN is not
+        raise ConfigError(f"{what}: expected a number of at least {low:,}, got {brief(value)}.")
+    if whole and value > high == WHOLE - 1:
+        raise ConfigError(f"{what}: expected a number of at least {low:,} and below 2**63, got {brief(value)}.")
+    if value > high:
+        raise ConfigError(f"{what}: expected a number of at most {high:,}, got {brief(value)}.")
+
+
 def share(config: object, *names: str) -> None:
     """Raise ConfigError unless each of the named fields lies in [0, 1)."""
     for name in names:
         value = getattr(config, name)
         if not 0 <= value < 1:
-            raise ConfigError(f"{name}: expected a share from 0 up to but not including 1, got {value!r}.")
+            raise ConfigError(f"{name}: expected a share from 0 up to but not including 1, got {brief(value)}.")
 
 
 def divisors(number: int) -> list[int]:

@@ -28,7 +28,7 @@ from nanotx.norm import Norm
 from nanotx.past import Past
 from nanotx.position import Position
 from nanotx.registry import usual
-from nanotx.sample import Sampling, generate
+from nanotx.sample import Sampling, check_length, generate
 from nanotx.shapes import Logits, Stream, Tokens
 
 MANY = 2**26
@@ -187,6 +187,7 @@ class Transformer(Exact):
     @torch.inference_mode()
     def generate(self, ids: Tokens, max_new_tokens: int, sampling: Sampling | None = None) -> Int[Tensor, "b grown"]:
         """The ids of the prompts and of what the model makes of them, a row each."""
+        check_length(max_new_tokens)
         training = self.training
         self.eval()
         drawn = generate(self, ids, sampling or Sampling(), new=max_new_tokens)

@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Iterable, Mapping
 
 from nanotx.errors import ConfigError
+from nanotx.sample import check_bias
 from nanotx.tokenizers import Codec
 
 
@@ -29,7 +30,14 @@ def token_ids(codec: Codec, texts: Iterable[str], knob: str) -> tuple[int, ...]:
 
 
 def biases(codec: Codec, values: Mapping[str, float]) -> tuple[tuple[int, float], ...]:
-    """The ids of tokens called by their texts, each with its value."""
+    """The ids of tokens called by their texts, each with its value.
+
+    Raises:
+        ConfigError: a text is no token, or a value is out of range; says which.
+        TextError: the tokenizer cannot hold a text.
+    """
+    for text, value in values.items():
+        check_bias(repr(text), value)
     return tuple((token_id(codec, text, "bias"), value) for text, value in values.items())
 
 

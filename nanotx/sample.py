@@ -5,6 +5,7 @@ Beyond the context: when it is full, its newer half is read anew, and sampling g
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from reprlib import repr as brief
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -13,13 +14,28 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from nanotx.config import at_least
-from nanotx.errors import Diverged
+from nanotx.config import WHOLE, in_range, is_number, share
+from nanotx.errors import ConfigError, Diverged
 from nanotx.past import Past
 from nanotx.shapes import Tokens
 
 Scores = Float[Tensor, "b v"]
 Drawn = Int[Tensor, " b"]
+
+MOST = 1_000_000
+"""Of a number that changes scores; a larger one does what a ban or the likeliest token does already."""
+RANGES: dict[str, tuple[int | float, int | float]] = {
+    "temperature": (0, MOST),
+    "repetition_penalty": (1 / MOST, MOST),
+    "frequency_penalty": (-MOST, MOST),
+    "presence_penalty": (-MOST, MOST),
+    "bias": (-MOST, MOST),
+    "max_new_tokens": (0, 10**9),
+    "draft_tokens": (1, 1000),
+}
+"""From the least to the most of each number, for Python and for the command line."""
+COLDEST = 1e-37
+"""A temperature below it takes the best token always, as 0 does: float32 cannot divide by it."""
 
 
 @runtime_checkable
@@ -51,17 +67,47 @@ class Sampling:
     seed: int = 0  # of the first row's random numbers; each row after it has the next seed
 
     def __post_init__(self) -> None:
-        at_least(self, 0, "temperature", "seed")
-        if not self.plain:
-            from nanotx.choosing import check  # most samples are plain
-
-            check(self)
+        for name in ("temperature", "repetition_penalty", "frequency_penalty", "presence_penalty"):
+            in_range(name, getattr(self, name), *RANGES[name])
+        for name in ("top_p", "min_p", "typical"):
+            is_number(name, getattr(self, name))
+        share(self, "min_p")
+        for name in ("top_p", "typical"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ConfigError(f"{name}: expected a share above 0 and up to 1, got {brief(getattr(self, name))}.")
+        if self.top_k is not None:
+            in_range("top_k", self.top_k, 1, WHOLE - 1, whole=True)
+        in_range("seed", self.seed, 0, WHOLE - 1, whole=True)
+        for one in self.banned:
+            is_number("banned", one, whole=True)
+        for one, value in self.bias:
+            is_number("bias", one, whole=True)
+            check_bias(f"id {one}", value)
 
     @property
     def plain(self) -> bool:
         """Whether nothing but the temperature changes the chances."""
         others = (field for field in fields(self) if field.name not in ("temperature", "seed"))
         return all(getattr(self, field.name) == field.default for field in others)
+
+
+def check_bias(token: str, value: float) -> None:
+    """Raise ConfigError where what is to be added to a token's score is out of range; the token is told as it came."""
+    try:
+        in_range(f"bias: {token}", value, *RANGES["bias"])
+    except ConfigError as error:
+        raise ConfigError(f"{str(error).removesuffix('.')}; ban a token to leave it out.") from None
+
+
+def check_length(max_new_tokens: int) -> None:
+    """Raise ConfigError where so many tokens cannot be written."""
+    in_range("max_new_tokens", max_new_tokens, *RANGES["max_new_tokens"], whole=True)
+
+
+def check_seeds(sampling: Sampling, rows: int) -> None:
+    """Raise ConfigError where there are not as many seeds as rows, of which each has the next one."""
+    if rows > 1:
+        in_range(f"seed: that of the last of {rows} texts", int(sampling.seed) + rows - 1, 0, WHOLE - 1, whole=True)
 
 
 def generate(
@@ -110,7 +156,8 @@ class Choice:
 
     def __init__(self, sampling: Sampling, prompts: Sequence[Sequence[int]]) -> None:
         self.sampling, self.shaping = sampling, None
-        self.generators = [torch.Generator().manual_seed(sampling.seed + row) for row in range(len(prompts))]
+        check_seeds(sampling, len(prompts))
+        self.generators = [torch.Generator().manual_seed(int(sampling.seed) + row) for row in range(len(prompts))]
         if not sampling.plain:
             from nanotx.choosing import Shaping
 
@@ -125,11 +172,12 @@ class Choice:
 
     def probabilities(self, scores: Scores) -> Scores:
         """Of each id, after all knobs; those that were left out have none."""
-        scores = scores.float() if self.shaping is None else self.shaping.changed(scores.float())
-        scores = scores - scores.amax(dim=-1, keepdim=True)
-        if scores.isnan().any():
+        scores = scores.float()
+        if not scores.amax(dim=-1).isfinite().all():  # NaN, infinity, or minus infinity for all
             raise Diverged("sample: the model's scores are not numbers; sample from an earlier checkpoint by --step.")
-        if self.sampling.temperature == 0:
+        scores = scores if self.shaping is None else self.shaping.changed(scores)
+        scores = scores - scores.amax(dim=-1, keepdim=True)
+        if self.sampling.temperature < COLDEST:
             return F.one_hot(scores.argmax(dim=-1), scores.shape[-1]).float()
         scores = scores / self.sampling.temperature
         return (scores if self.shaping is None else self.shaping.limited(scores)).softmax(dim=-1)

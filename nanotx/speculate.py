@@ -17,10 +17,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from nanotx.errors import ConfigError
+from nanotx.config import in_range
 from nanotx.past import Past
 from nanotx.past_kinds import Undoable
-from nanotx.sample import Choice, Reader, Sampling, Scores, pick
+from nanotx.sample import RANGES, Choice, Reader, Sampling, Scores, pick
 from nanotx.shapes import Logits, Tokens
 from nanotx.together import Step
 
@@ -82,7 +82,7 @@ class Speculation:
         device: where both models are; None is the CPU.
 
     Raises:
-        ConfigError: no token would be drafted.
+        ConfigError: no token would be drafted, or too many.
     """
 
     def __init__(
@@ -94,8 +94,7 @@ class Speculation:
         tokens: int = 4,
         device: torch.device | None = None,
     ) -> None:
-        if tokens < 1:
-            raise ConfigError(f"draft_tokens: expected a number of at least 1, got {tokens}.")
+        in_range("draft_tokens", tokens, *RANGES["draft_tokens"], whole=True)
         self.choice, self.tokens, self.device = Choice(sampling, [prompt]), tokens, device
         self.model, self.draft = (Window(one, prompt, tokens, device) for one in (model, draft))
         self.drafted = self.accepted = 0

@@ -6,7 +6,7 @@ from itertools import islice
 import torch
 from einops import rearrange
 
-from nanotx.sample import Drawn, Reader, Sampling, generate
+from nanotx.sample import Drawn, Reader, Sampling, check_length, generate
 from nanotx.tokenizers import Codec, StreamingDecoder
 
 
@@ -31,8 +31,10 @@ def write(
         device: where the model is; None is the CPU.
 
     Raises:
+        ConfigError: there cannot be so many tokens, or a stop is empty.
         TextError: the tokenizer cannot hold the prompt.
     """
+    check_length(max_new_tokens)
     ids = rearrange(torch.tensor(prompt_ids(codec, prompt), device=device), "t -> 1 t")
     pieces = spelled(islice(generate(model, ids, sampling, new=max_new_tokens), max_new_tokens), codec)
     if stops:

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from nanotx.compiled_reader import CompiledReader
+from nanotx.config import in_range
 from nanotx.errors import ConfigError
 from nanotx.model import Transformer
-from nanotx.sample import Sampling
+from nanotx.sample import RANGES, Sampling, check_length, check_seeds
 from nanotx.sheets import Sheet, fill
 from nanotx.speculate import Scorer, Speculation
 from nanotx.together import together
@@ -21,7 +22,8 @@ class Writing:
     """What is to be written, and by whom; going through it writes, and gives the number of a text and its next piece.
 
     Raises:
-        ConfigError: these cannot be together: a past that rolls, a draft, a model that is compiled.
+        ConfigError: a number is out of range, or these cannot be together: a past that rolls, a draft, a model that
+            is compiled.
         TextError: the tokenizer cannot hold a prompt.
     """
 
@@ -40,6 +42,9 @@ class Writing:
     accepted: int = field(default=0, init=False)  # of these
 
     def __post_init__(self) -> None:
+        check_length(self.max_new_tokens)
+        in_range("draft_tokens", self.draft_tokens, *RANGES["draft_tokens"], whole=True)
+        check_seeds(self.sampling, len(self.prompts))
         if self.draft is not None and self.rolls:
             raise ConfigError("beyond: a past that rolls takes nothing back, and a draft needs that; try reread.")
         if self.compiled and self.rolls:

@@ -193,10 +193,13 @@ def test_greedy_texts_heed_bans_biases_and_penalties():
         ({"min_p": -0.1}, r"min_p: expected a share from 0 up to but not including 1, got -0\.1"),
         ({"typical": 0.0}, r"typical: expected a share above 0 and up to 1, got 0\.0"),
         ({"typical": float("nan")}, "typical: expected a share above 0 and up to 1, got nan"),
-        ({"repetition_penalty": 0.0}, r"repetition_penalty: expected a finite number above 0, got 0\.0"),
-        ({"frequency_penalty": float("inf")}, "frequency_penalty: expected a finite number, got inf"),
-        ({"presence_penalty": float("nan")}, "presence_penalty: expected a finite number, got nan"),
-        ({"bias": ((1, float("-inf")),)}, "bias: expected a finite number for id 1, got -inf; ban it to leave it out"),
+        ({"repetition_penalty": 0.0}, r"repetition_penalty: expected a number of at least 1e-06, got 0\.0"),
+        ({"frequency_penalty": float("inf")}, "frequency_penalty: expected a number of at most 1,000,000, got inf"),
+        ({"presence_penalty": float("nan")}, "presence_penalty: expected a number of at least -1,000,000, got nan"),
+        (
+            {"bias": ((1, float("-inf")),)},
+            "bias: id 1: expected a number of at least -1,000,000, got -inf; ban a token",
+        ),
         ({"seed": -1}, "seed: expected a number of at least 0, got -1"),
     ],
 )

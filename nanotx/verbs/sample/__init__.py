@@ -2,13 +2,16 @@
 
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import tyro
 
+from nanotx import sample
+from nanotx.config import in_range
 from nanotx.device import choose
 from nanotx.errors import ConfigError, DataError
 from nanotx.flags import parse
@@ -19,21 +22,12 @@ from nanotx.registry import load_file
 from nanotx.sample import Sampling
 from nanotx.verbs.sample._telling import say, tell, write
 
-MOST = 10**6
-"""Of a number that changes scores; larger ones are beyond float32, or as good as a ban."""
-FAINT = 1e-37
-"""A temperature below which float32 knows no difference from none."""
-RANGES = {
-    "max_new_tokens": (0, 10**9),
-    "n_best": (1, 10_000),
-    "draft_tokens": (1, 1000),
-    "threads": (0, 1024),
-    "temperature": (0, MOST),
-    "repetition_penalty": (0, MOST),
-    "frequency_penalty": (-MOST, MOST),
-    "presence_penalty": (-MOST, MOST),
+RANGES = {"n_best": (1, 10_000), "threads": (0, 1024)} | {
+    name: sample.RANGES[name] for name in ("max_new_tokens", "draft_tokens")
 }
-"""From the least to the most that is of any use."""
+"""From the least to the most of each whole number that is no field of `Sampling`."""
+NAMED = {"banned": "ban"}
+"""Flags that are called otherwise than in Python."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,6 +76,7 @@ def run(words: list[str]) -> int:
     flags = parse(Flags, left, "nanotx sample")
     flags = dataclasses.replace(flags, ban=said["ban"], bias=said["bias"], stop=said["stop"])
     check(flags)
+    how = sampling(flags)
     for file in flags.load:
         load_file(file)
     machine = choose(flags.device, "float32", flags.threads)
@@ -91,7 +86,7 @@ def run(words: list[str]) -> int:
     writing = loaded.writing(
         [prompt for prompt in prompts(flags) for _ in range(flags.n_best)],
         flags.max_new_tokens,
-        sampling(flags, loaded),
+        named_in(loaded, flags, how),
         flags.stop,
         rolls=flags.beyond == "roll",
         draft=draft,
@@ -107,19 +102,15 @@ def run(words: list[str]) -> int:
     sheets = tell(writing, flags.n_best, flags.log_probs)
     if flags.json:
         guesses = {"run": flags.draft, "drafted": writing.drafted, "accepted": writing.accepted}
-        how = {"stop": flags.stop, "beyond": flags.beyond, "dtype": flags.dtype, "draft": guesses if draft else None}
-        write(flags.json, {"run": flags.folder, "step": loaded.step, **how}, writing, sheets)
+        asked = {"stop": flags.stop, "beyond": flags.beyond, "dtype": flags.dtype, "draft": guesses if draft else None}
+        write(flags.json, {"run": flags.folder, "step": loaded.step, **asked}, writing, sheets)
     return 0
 
 
 def check(flags: Flags) -> None:
     """Raise ConfigError where a number is out of range, or prompts come from two sides."""
     for name, (low, high) in RANGES.items():
-        value, flag = getattr(flags, name), name.replace("_", "-")
-        if not value >= low:
-            raise ConfigError(f"--{flag}: expected a number of at least {low}, got {value}.")
-        if value > high:
-            raise ConfigError(f"--{flag}: expected a number of at most {high:,}, got {value}.")
+        in_range(f"--{name.replace('_', '-')}", getattr(flags, name), low, high, whole=True)
     if flags.prompt and flags.prompts:
         raise ConfigError("--prompts: expected --prompt or --prompts, got both; leave one out.")
 
@@ -162,16 +153,36 @@ def prompts(flags: Flags) -> list[str]:
     return lines
 
 
-def sampling(flags: Flags, loaded: Loaded) -> Sampling:
-    """How tokens are chosen."""
-    values: dict[str, Any] = {
-        field.name: getattr(flags, field.name) for field in dataclasses.fields(Sampling) if hasattr(flags, field.name)
-    }
-    values["temperature"] = flags.temperature if flags.temperature >= FAINT else 0.0
-    values["banned"] = token_ids(loaded.tokenizer, flags.ban, "--ban")
-    pairs = [read_bias(word) for word in flags.bias]
-    for text, value in pairs:
-        if abs(value) > MOST:
-            raise ConfigError(f"--bias {text}: expected a number from {-MOST} to {MOST}, got {value}.")
-    values["bias"] = biases(loaded.tokenizer, dict(pairs))
-    return Sampling(**values)
+def sampling(flags: Flags) -> Sampling:
+    """How tokens are chosen, but for tokens that are called by their text.
+
+    Raises:
+        ConfigError: a number is out of range; says which flag's.
+    """
+    given = [field.name for field in dataclasses.fields(Sampling) if field.name not in ("banned", "bias")]
+    with flags_named():
+        return Sampling(**{name: getattr(flags, name) for name in given})
+
+
+def named_in(loaded: Loaded, flags: Flags, how: Sampling) -> Sampling:
+    """The same with the tokens that are banned or biased, by the ids that a run's tokenizer gives them.
+
+    Raises:
+        ConfigError: a text is no token, or what is to be added to its score is out of range; says which flag's.
+        TextError: the tokenizer cannot hold a text.
+    """
+    pairs = dict(read_bias(word) for word in flags.bias)
+    with flags_named():
+        banned = token_ids(loaded.tokenizer, flags.ban, "banned")
+        return dataclasses.replace(how, banned=banned, bias=biases(loaded.tokenizer, pairs))
+
+
+@contextmanager
+def flags_named() -> Iterator[None]:
+    """Within, an error that begins with a field of `Sampling` begins with its flag."""
+    try:
+        yield
+    except ConfigError as error:
+        field, colon, rest = str(error).partition(":")
+        flag = NAMED.get(field, field).replace("_", "-")
+        raise type(error)(f"--{flag}{colon}{rest}") from None
