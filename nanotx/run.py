@@ -1,6 +1,7 @@
 """From a command line to a run."""
 
 import sys
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from nanotx.recipe import Recipe
 from nanotx.recipe_flags import read_options, read_recipe
 from nanotx.registry import load_file
 from nanotx.session import Session
-from nanotx.signals import listening
+from nanotx.signals import Interrupted, listening
 
 
 def main(recipe: Recipe) -> None:
@@ -50,7 +51,7 @@ def run(recipe: Recipe, argv: list[str], name: str, display: Display | None = No
             check_agreement(saved, recipe)
     elif options.resume:
         display.say(f"{folder.path}: there is no run to go on with, so this one begins at step 0.")
-    with listening() as stop:
+    with suppress(Interrupted), listening() as stop:
         may_fall_back = "corpus" not in named and saved is None
         try:
             return Session(recipe, folder, display, stop, may_fall_back, options).go(name)
@@ -61,3 +62,5 @@ def run(recipe: Recipe, argv: list[str], name: str, display: Display | None = No
                 f"{folder.path}: cannot be written: {error}; what was saved before is there. "
                 "Make room, or mend the folder, and go on by --resume; or try another --run."
             ) from error
+    display.say(f"{folder.path}: stopped before anything was changed.")
+    return stop.exit_code

@@ -47,8 +47,13 @@ def save(trainer: Trainer, folder: RunFolder, texts: Texts) -> None:
             "tokenizer.json": folder.tokenizer.read_text(encoding="utf-8"),
         },
     )
-    best = progress.best.get("step", progress.step)
-    checkpoint.prune(folder.checkpoints, keep=KEEP, best=best, newest=progress.step)
+    prune(trainer, folder, progress.step)
+
+
+def prune(trainer: Trainer, folder: RunFolder, newest: int) -> None:
+    """Keep the newest checkpoints and the one of the best evaluation so far; `newest` is the step of the last one."""
+    best = trainer.progress.best.get("step", newest)
+    checkpoint.prune(folder.checkpoints, keep=KEEP, best=best, newest=newest)
 
 
 def strict(row: Row) -> Row:

@@ -22,7 +22,7 @@ from nanotx.model import Transformer
 from nanotx.recipe import Recipe
 from nanotx.recipe_flags import Options
 from nanotx.sample import Sampling
-from nanotx.save import save
+from nanotx.save import prune, save
 from nanotx.signals import Stop
 from nanotx.summary import summarize, title
 from nanotx.texts import read_texts
@@ -67,6 +67,7 @@ class Session:
         self.recipe = recipe = replace(recipe, compile=self.compiles(recipe, model, machine))
         self.trainer = Trainer(recipe, model, self.texts.windows, machine)
         self.trainer.detect = options.detect_anomaly
+        self.saved = 0  # the step of the newest checkpoint
         if recipe.train.micro_batch == "auto":
             from nanotx.fitting import largest  # most runs know
 
@@ -81,10 +82,13 @@ class Session:
 
     def work(self, name: str) -> int:
         """As `go`, where nobody else works on the run."""
+        self.stop.working = True
         resumed = self.open()
         progress = self.trainer.progress
-        if progress.step >= self.recipe.train.steps and not progress.owed and self.told():
+        self.saved = progress.step
+        if progress.step >= self.recipe.train.steps and (figures := self.complete_figures()) is not None:
             self.display.say(f"{self.folder.path}: the run is complete at step {progress.step}; nothing is left to do.")
+            progress.owed, progress.scores = False, figures
             return self.farewell()
         if not self.texts.exams["val"].size:
             lost = "the tokenizer does not give the validation text back: <unk> is in it, or it takes another form."
@@ -100,6 +104,8 @@ class Session:
                     if row["event"] == "sample":
                         samples.append(row["text"])
                         publish(self.folder.samples, "\n\n----\n\n".join(samples) + "\n")
+            if self.saved:
+                prune(self.trainer, self.folder, self.saved)  # the last evaluation came after it, and may be the best
             figures = summarize(self.trainer, self.texts, self.peak)
             publish(self.folder.summary, json.dumps(figures, indent=1, allow_nan=False) + "\n")
             journal.write({"event": "end", "step": progress.step, "complete": figures["complete"]})
@@ -107,13 +113,18 @@ class Session:
             journal.close()
         return self.farewell()
 
-    def told(self) -> bool:
-        """Whether the figures that lie there are those of this step; a kill may have come before they were written."""
+    def complete_figures(self) -> Row | None:
+        """The figures of this step, where the run came to its end; a kill may have come before they were written.
+
+        The last checkpoint owes the last evaluation and sample: only figures that call the run complete tell that they
+        were made.
+        """
         try:
-            figures = json.loads(self.folder.summary.read_text(encoding="utf-8"))
-            return bool(figures["steps"] == self.trainer.progress.step)
-        except (OSError, ValueError, KeyError, TypeError):
-            return False
+            figures: Row = json.loads(self.folder.summary.read_text(encoding="utf-8"))
+            done = figures["complete"] is True and figures["steps"] == self.trainer.progress.step
+            return figures if done and {"val_loss", "bits_per_byte"} <= figures.keys() else None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
 
     def compiles(self, recipe: Recipe, model: Transformer, machine: Machine) -> bool:
         """Whether the blocks are compiled; where the recipe leaves it open, a run of some length has it said why.
@@ -166,7 +177,13 @@ class Session:
 
     def rows(self) -> Iterator[Row]:
         """What happens while it trains; a divergence is written down before it is raised."""
-        looks = Looks(scores=self.scores, sample=self.sample, save=self.save, stop=self.stop)
+        looks = Looks(
+            scores=self.scores,
+            sample=self.sample,
+            save=self.save,
+            stop=self.stop,
+            save_requested=lambda: self.stop.save_requested,
+        )
         try:
             yield from train(self.trainer, looks)
         except Diverged as error:
@@ -178,7 +195,7 @@ class Session:
         model, machine = self.trainer.model, self.trainer.machine
         with self.trainer.judged():
             exams = self.texts.exams.items()
-            return {name: evaluate(model, exam, machine, breath=self.stop.check) for name, exam in exams}
+            return {name: evaluate(model, exam, machine, breath=self.breath) for name, exam in exams}
 
     def sample(self, step: int) -> str:
         """What the model writes now, from the start id on."""
@@ -188,23 +205,31 @@ class Session:
             with self.trainer.judged():
                 pieces = []
                 for piece in write(model, self.texts.codec, "", length, sampling, device=machine.device):
-                    self.stop.check()
+                    self.breath()
                     pieces.append(piece)
         finally:
             model.train()
         return "".join(pieces)
 
+    def breath(self) -> None:
+        """Between two pieces of longer work: raise Interrupted where an end was asked for, or a save not yet made."""
+        if self.saved == self.trainer.progress.step:
+            self.stop.save_requested = False
+        self.stop.check()
+
     def save(self) -> None:
         """Publish a checkpoint; what is written of the steps before it is on the disk first."""
+        self.stop.save_requested = False
         self.journal.sync()
         save(self.trainer, self.folder, self.texts)
+        self.saved = self.trainer.progress.step
 
     def farewell(self) -> int:
         """Say what was reached and how to go on; the last line is a command."""
         scores, folder = self.trainer.progress.scores, self.folder.path.as_posix()
         own = "".join(f" --load {file}" for file in self.options.load)
-        if self.stop():
-            step = self.trainer.progress.step
+        step = self.trainer.progress.step
+        if self.stop() and (step < self.recipe.train.steps or self.trainer.progress.owed):
             self.display.say(f"Stopped at step {step}, and saved. To go on:" if step else "Stopped. To begin again:")
             self.display.say(f"nanotx train {folder}/recipe.toml --run {folder} --resume{own}")
             return self.stop.exit_code

@@ -20,7 +20,7 @@ def summarize(trainer: Trainer, texts: Texts, peak: float) -> Figures:
     tokens = progress.step * recipe.train.batch * recipe.model.context
     speed = tokens / progress.train_seconds if progress.train_seconds else 0.0
     return {
-        "complete": progress.step >= recipe.train.steps,
+        "complete": progress.step >= recipe.train.steps and not progress.owed,
         "steps": progress.step,
         "parameters": trainer.model.parameter_count,
         **{key: progress.scores.get(key) for key in ("train_loss", "val_loss", "bits_per_byte", "perplexity")},

@@ -1,8 +1,13 @@
 """A run that takes a second, for the tests of whole runs."""
 
+import os
 import random
+import runpy
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -54,3 +59,68 @@ def finish(child: subprocess.Popen[str]) -> tuple[int, str, str]:
     """Its exit code, its output, and what it said on the side."""
     out, err = child.communicate(timeout=120)
     return child.returncode, out, err
+
+
+class Forked:
+    """`nanotx WORDS...` in a fork of this process, which has imported everything already; POSIX only."""
+
+    def __init__(self, *words: str, cwd: Path, before: Callable[[], object] = lambda: None) -> None:
+        """Start it; `before` is what it does first."""
+        import nanotx.run  # noqa: F401  so that the child need not
+
+        self.said = cwd / f".said.{time.monotonic_ns()}"
+        self.code: int | None = None
+        self.pid = os.fork()
+        if self.pid == 0:
+            code = 1
+            try:
+                out = os.open(self.said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+                for number in (1, 2):
+                    os.dup2(out, number)
+                sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+                sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+                os.chdir(cwd)
+                sys.argv = ["nanotx", *words]
+                before()
+                runpy.run_module("nanotx", run_name="__main__", alter_sys=True)
+            except SystemExit as end:
+                code = end.code if isinstance(end.code, int) else 1
+            except BaseException:
+                import traceback
+
+                traceback.print_exc()
+            finally:
+                for stream in (sys.stdout, sys.stderr):
+                    if stream is not None:
+                        stream.flush()
+                os._exit(code)
+
+    def send(self, *numbers: int) -> None:
+        """Send it signals, as long as it has not been waited for."""
+        for number in numbers:
+            if self.code is None:
+                os.kill(self.pid, number)
+
+    def until(self, look: Callable[[], object], seconds: float = 60.0) -> None:
+        """Wait until something is seen."""
+        deadline = time.monotonic() + seconds
+        while not look():
+            if os.waitpid(self.pid, os.WNOHANG) != (0, 0) or time.monotonic() > deadline:
+                raise AssertionError(f"it ended, or nothing came: {self.text()}")
+            time.sleep(0.005)
+
+    def text(self) -> str:
+        """All it has printed so far."""
+        return self.said.read_text(encoding="utf-8", errors="replace") if self.said.exists() else ""
+
+    def finish(self, seconds: float = 60.0) -> tuple[int, str]:
+        """Its exit code, below zero where a signal ended it, and what it printed; killed after so many seconds."""
+        deadline = time.monotonic() + seconds
+        while True:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.code = os.waitstatus_to_exitcode(status)
+                return self.code, self.text()
+            if time.monotonic() > deadline:
+                os.kill(self.pid, signal.SIGKILL)
+            time.sleep(0.005)
