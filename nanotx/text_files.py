@@ -1,38 +1,155 @@
-"""Texts in files of any size, read in blocks that end where a tokenizer may be cut.
+"""Which files a text is read from, and texts of any size, read in blocks that end where a tokenizer may be cut.
+
+Of a folder all is read, to its depths and through links, but what is hidden, and but for the folders of runs: what a
+run wrote is never what it learns from. What cannot be read is refused by name and never left out. A byte-order mark at
+the beginning of a text is dropped, wherever the text comes from.
 
 A *cut* is the place between an ASCII letter and the space or new line behind it: a tokenizer with `cuts` gives
 the two sides, encoded one by one, the ids of the whole.
 """
 
+import fnmatch
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from nanotx.errors import DataError
 
+MARK = "\ufeff"
+"""The byte-order mark, which says that a text is Unicode and is no part of it."""
+
+REPLACE = "or read U+FFFD there with --errors replace"
+"""What else may be done about a text that is not UTF-8, where a command has that flag."""
+
+WRITTEN = {"tokenizer.json", "metrics.jsonl", "checkpoints", "summary.json"}
+"""What a run writes beside its recipe.toml."""
+
 BLOCK = 1 << 22  # bytes read at once
 CUT = re.compile(rb"[A-Za-z](?=[ \n])")
 
 
 def files_of(names: Iterable[str | Path]) -> list[Path]:
-    """The files that are meant: each as it is, and of a folder all in it, to its depths, but for what is hidden.
+    """The files that are meant: each as it is, and of a folder all in it, but for what is hidden or a run.
 
     Raises:
-        DataError: there is no such file, or none in the folder.
+        DataError: there is no such file, or none in the folder, or a part of the folder cannot be read.
     """
     found: list[Path] = []
     for name in map(Path, names):
         inside = [name]
         if name.is_dir():
-            below = {file: file.relative_to(name).parts for file in name.rglob("*") if file.is_file()}
-            seen = [file for file, parts in below.items() if not any(part.startswith(".") for part in parts)]
-            inside = sorted(seen, key=below.__getitem__)
+            inside = files_in(name)
         elif not name.exists():
             raise DataError(f"{name}: cannot be read: there is no such file or folder.")
-        if not inside:
-            raise DataError(f"{name}: this folder holds no file that is not hidden.")
         found += inside
     return found
+
+
+def files_in(folder: Path) -> list[Path]:
+    """The files of a folder, to its depths and in the order of the names, but for what is hidden or a run.
+
+    Raises:
+        DataError: there is none, or a part of the folder cannot be read.
+    """
+    found = sorted(readable(matching(folder, ["**"])), key=lambda path: path.relative_to(folder).parts)
+    if not found:
+        if is_run(folder):
+            raise DataError(f"{folder}: this folder is a run, and what a run wrote is never read as text.")
+        raise DataError(f"{folder}: this folder holds no file that is not hidden or of a run.")
+    return found
+
+
+def files_like(pattern: str) -> list[Path]:
+    """The files that match a glob, in the order of their paths; `**` is any number of folders.
+
+    Raises:
+        DataError: a part of a folder in which is looked cannot be read.
+    """
+    parts = Path(pattern).parts
+    fixed = next((index for index, part in enumerate(parts) if MAGIC.search(part)), len(parts))
+    return sorted(set(readable(matching(Path(*parts[:fixed]), list(parts[fixed:])))))
+
+
+def readable(paths: Iterator[Path]) -> list[Path]:
+    """The paths, or a DataError for the one at which the system refuses."""
+    try:
+        return list(paths)
+    except OSError as error:
+        raise DataError(f"{error.filename}: cannot be read: {error.strerror}.") from None
+
+
+MAGIC = re.compile(r"[*?\[]")
+
+
+def matching(folder: Path, parts: list[str], above: tuple[tuple[int, int], ...] = ()) -> Iterator[Path]:
+    """The files in a folder whose places match the parts of a pattern, as `glob.glob` understands them.
+
+    Args:
+        folder: where to look; one that is a run has none.
+        parts: of the pattern; `**` is any number of folders and, at the end, all that is in them.
+        above: the folders that lead here, by device and number, so that links in a circle are noticed.
+
+    Raises:
+        DataError: a folder cannot be read, a link leads nowhere or in a circle, or what is there is no file.
+    """
+    if not parts or is_run(folder):
+        return
+    part, rest = parts[0], parts[1:]
+    if part == "**" and rest:
+        yield from matching(folder, rest, above)
+    above = above or (number(folder),) if folder.is_dir() else above
+    for path in listed(folder) if MAGIC.search(part) else [folder / part]:
+        hidden = path.name.startswith(".") and not part.startswith(".")
+        if hidden or not (part == "**" or part == path.name or fnmatch.fnmatch(path.name, part)):
+            continue
+        if path.is_dir():
+            here = number(path)
+            leads_up = path.is_symlink() and folder.resolve().is_relative_to(path.resolve())
+            if here in above or leads_up:
+                raise DataError(f"{path}: cannot be read: this link leads back to a folder that it is in; remove it.")
+            yield from matching(path, parts if part == "**" else rest, (*above, here))
+        elif part == "**" and rest:
+            continue  # what is behind `**` was looked for in this folder already
+        elif not rest and (MAGIC.search(part) or path.exists()):
+            check_file(path)
+            yield path
+
+
+def number(folder: Path) -> tuple[int, int]:
+    """What tells a folder from all others, by whatever path it is reached."""
+    stat = folder.stat()
+    return stat.st_dev, stat.st_ino
+
+
+def listed(folder: Path) -> list[Path]:
+    """What is in a folder, in the order of the names; nothing where there is no such folder.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        return sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise DataError(
+            f"{folder}: this folder cannot be read: {error.strerror}; give yourself the permission, or name the files "
+            "that are meant by a glob such as 'texts/*.txt'."
+        ) from None
+
+
+def check_file(path: Path) -> None:
+    """Raise DataError where a path that is no folder is no plain file either."""
+    if path.is_file():
+        return
+    what = "a link that leads nowhere" if path.is_symlink() and not path.exists() else "a pipe, a socket or a device"
+    raise DataError(f"{path}: expected a file or a folder, got {what}; remove it, or name the files by a glob.")
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is that of a run of ours, perhaps one that was killed as it began."""
+    names = {path.name for path in listed(folder) if not path.name.startswith(".")}
+    return "recipe.toml" in names and (names == {"recipe.toml"} or not names.isdisjoint(WRITTEN))
 
 
 def blocks(path: Path, *, cuts: bool = True, errors: str = "strict", start: int = 0) -> Iterator[tuple[str, int]]:
@@ -57,8 +174,8 @@ def blocks(path: Path, *, cuts: bool = True, errors: str = "strict", start: int 
                 if end:
                     yield decoded(held[:end], str(path), errors, start), start + end
                     held, start = held[end:], start + end
-            if held:
-                yield decoded(held, str(path), errors, start), start + len(held)
+            if held and (text := decoded(held, str(path), errors, start)):
+                yield text, start + len(held)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}.") from None
 
@@ -74,22 +191,46 @@ def _last_cut(data: bytes, fresh: int) -> int:
         step *= 8
 
 
-def decoded(data: bytes, where: str, errors: str = "strict", offset: int = 0) -> str:
-    """Bytes as text.
+def decoded(data: bytes, where: str, errors: str = "strict", offset: int = 0, remedy: str = REPLACE) -> str:
+    """Bytes as text; a byte-order mark at its very beginning is dropped.
 
     Args:
         data: the bytes,
-        where: and whose they are,
+        where: and whose they are, a file's path perhaps,
         errors: see `blocks`.
         offset: of the first byte.
+        remedy: what may be done in place of saving the text as UTF-8.
 
     Raises:
-        DataError: they are not UTF-8; says at which offset.
+        DataError: they are not UTF-8; says at which offset, and in which line.
     """
     try:
-        return data.decode("utf-8", errors)
+        text = data.decode("utf-8", errors)
     except UnicodeDecodeError as error:
+        before = data[: error.start] if not offset else _head(where, offset) + data[: error.start]
+        utf16 = data.startswith((b"\xff\xfe", b"\xfe\xff")) and not offset
         raise DataError(
             f"{where}: expected UTF-8, got byte 0x{data[error.start]:02x} at offset {offset + error.start}; "
-            "save it as UTF-8, or read U+FFFD there with --errors replace."
+            f"save it as UTF-8, {remedy}. It is in line {before.count(10) + 1:,}"
+            f"{', and the file looks like UTF-16' if utf16 else ''}."
         ) from None
+    return text if offset else text.removeprefix(MARK)
+
+
+def _head(where: str, size: int) -> bytes:
+    """What a file begins with; read again only where an error has to tell a line."""
+    with Path(where).open("rb") as file:
+        return file.read(size)
+
+
+def read_text(path: Path, remedy: str = REPLACE, errors: str = "strict") -> str:
+    """The text of a file.
+
+    Raises:
+        DataError: it cannot be read, or is not UTF-8; says in which line.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}.") from None
+    return decoded(data, str(path), errors, remedy=remedy)

@@ -1,12 +1,17 @@
 """A text of the user's own: a file, a folder with all that is in it, or a glob."""
 
 import glob
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from nanotx.corpus import Corpus
 from nanotx.errors import ConfigError, DataError, did_you_mean
+from nanotx.text_files import files_in, files_like, read_text
 
+S = TypeVar("S")
+T = TypeVar("T")
 LARGE = 1 << 28  # bytes of a file that are held against the memory there is before they are read
 
 
@@ -15,8 +20,9 @@ LARGE = 1 << 28  # bytes of a file that are held against the memory there is bef
 class File(Corpus):
     """UTF-8 text as it stands, line endings included.
 
-    A folder is read to its depths, without what is hidden, in the order of the names. Several files become
-    one text: each but the last is given a newline at its end where it has none. A byte-order mark is dropped.
+    A folder is read to its depths, without what is hidden and without the folders of runs, in the order of the names;
+    what cannot be read is refused. Several files become one text: each but the last is given a newline at its end
+    where it has none. A byte-order mark is dropped.
     """
 
     path: str = ""  # my.txt, a folder, or a glob such as "books/**/*.txt"
@@ -25,7 +31,8 @@ class File(Corpus):
         """The whole text.
 
         Raises:
-            DataError: there is no such file, none in the folder or glob, one is not UTF-8, or all are empty.
+            DataError: there is no such file, none in the folder or glob, one cannot be read or is not UTF-8, or all are
+                empty.
         """
         if not self.path:
             raise DataError("corpus file: path is empty; give --corpus.path my.txt")
@@ -43,34 +50,32 @@ class File(Corpus):
         if path.is_file():
             return [path]
         if path.is_dir():
-            inside = {file: file.relative_to(path).parts for file in path.rglob("*") if file.is_file()}
-            seen = [file for file, parts in inside.items() if not any(part.startswith(".") for part in parts)]
-            if not seen:
-                raise DataError(f"corpus file: {self.path}: this folder holds no file that is not hidden.")
-            return sorted(seen, key=inside.__getitem__)
+            return _named(files_in, path)
         if path.exists() or "\0" in self.path:
             raise DataError(f"corpus file: {self.path!r}: expected a file or a folder, got a pipe or a device.")
         if not glob.has_magic(self.path):
             raise DataError(f"corpus file: {self.path}: there is no such file or folder.{_neighbour(path)}")
-        # Path.glob would enter what is hidden and take no absolute pattern.
-        found = sorted(Path(name) for name in glob.glob(self.path, recursive=True) if Path(name).is_file())  # noqa: PTH207
+        found = _named(files_like, self.path)
         if not found:
-            raise DataError(f"corpus file: {self.path}: no file matches; try a shorter pattern.")
+            raise DataError(
+                f"corpus file: {self.path}: no file matches; try a shorter pattern. What is hidden and the folders of "
+                "runs are left out."
+            )
         return found
 
 
 def _read(path: Path) -> str:
     if (size := path.stat().st_size) > LARGE:
         _check_room(path, size)
-    data = path.read_bytes()
+    return _named(lambda path: read_text(path, "or name the text files alone with a glob such as '*.txt'"), path)
+
+
+def _named(read: Callable[[S], T], what: S) -> T:
+    """What is read, or an error that says for whom."""
     try:
-        return data.decode("utf-8").removeprefix("\ufeff")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"corpus file: {path}: expected UTF-8, got byte 0x{data[error.start]:02x} "
-            f"at offset {error.start}; save it as UTF-8, "
-            "or name the text files alone with a glob such as '*.txt'."
-        ) from None
+        return read(what)
+    except DataError as error:
+        raise DataError(f"corpus file: {error}") from None
 
 
 def _check_room(path: Path, size: int) -> None:

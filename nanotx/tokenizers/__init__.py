@@ -11,6 +11,7 @@ from typing import Any
 
 from nanotx.registry import Slot
 from nanotx.shelf import shelf
+from nanotx.tokenizers._codec import INSTEAD as INSTEAD
 from nanotx.tokenizers._codec import UNKNOWN as UNKNOWN
 from nanotx.tokenizers._codec import Codec as Codec
 from nanotx.tokenizers._codec import Ids as Ids

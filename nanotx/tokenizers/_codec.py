@@ -20,6 +20,10 @@ UNKNOWN = "<unk>"
 """The name of what cannot be encoded, where a tokenizer is told to take it."""
 
 
+INSTEAD = "leave it out, or train with the tokenizer byte, which holds any text, or with the field unknown = true"
+"""What to do about a character that a tokenizer lacks, whatever command or program the text was given to."""
+
+
 def utf8(part: str, text: str, at: int = 0) -> bytes:
     """The UTF-8 bytes of a text, which begins at offset `at` of another; `part` is the tokenizer that asks.
 

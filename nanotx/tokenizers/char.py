@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanotx.errors import TextError, TokenizerError
-from nanotx.tokenizers import UNKNOWN, Codec, Ids, Tokenizer, composed, exactly, utf8
+from nanotx.tokenizers import INSTEAD, UNKNOWN, Codec, Ids, Tokenizer, composed, exactly, utf8
 
 CHUNK = 1 << 16  # characters looked up at once: few enough to stay in the processor's cache
 NONE = -1
@@ -122,5 +122,5 @@ class CharCodec(Codec):
         one = text[offset]
         raise TextError(
             f"char: {one!r} (U+{ord(one):04X}) at offset {offset} is not in the alphabet of "
-            f"{len(self.alphabet)}; try --tokenizer byte, which holds any text, or --tokenizer.unknown."
+            f"{len(self.alphabet)}; {INSTEAD}."
         )

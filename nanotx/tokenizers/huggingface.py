@@ -112,7 +112,8 @@ class HuggingfaceCodec(Codec):
             at = bisect_left(sizes, True, key=lambda size: self._refuses(text[:size])) - 1
             raise TextError(
                 f"huggingface: {text[at]!r} (U+{ord(text[at]):04X}) at offset {at}: up to there the library takes this "
-                f"text. {error} Try a tokenizer.json with an unknown token, or --tokenizer byte, which holds any text."
+                f"text. {error} Leave it out, or train with a tokenizer.json that has an unknown "
+                "token, or with the tokenizer byte, which holds any text."
             ) from None
 
     def decode_bytes(self, ids: Iterable[Any]) -> bytes:

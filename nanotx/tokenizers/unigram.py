@@ -17,7 +17,7 @@ import numpy as np
 
 from nanotx.config import at_least, at_most
 from nanotx.errors import ConfigError, TextError, TokenizerError
-from nanotx.tokenizers import UNKNOWN, Codec, Ids, Tokenizer, composed, exactly, utf8
+from nanotx.tokenizers import INSTEAD, UNKNOWN, Codec, Ids, Tokenizer, composed, exactly, utf8
 from nanotx.tokenizers._lattice import Lattice
 from nanotx.tokenizers._numbered import MOST, by_id, joined
 from nanotx.tokenizers._pruning import learn_scores
@@ -188,6 +188,5 @@ class UnigramCodec(Codec):
             utf8(self.part, text[at], at)  # half a character has an error of its own
             raise TextError(
                 f"unigram: {text[at]!r} (U+{ord(text[at]):04X}) at offset {at} is none of the "
-                f"{len(self._lattice.letters)} characters that were learned; try --tokenizer byte, which holds any "
-                "text, or --tokenizer.unknown."
+                f"{len(self._lattice.letters)} characters that were learned; {INSTEAD}."
             )

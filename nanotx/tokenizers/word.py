@@ -16,7 +16,7 @@ import numpy as np
 
 from nanotx.config import at_least, at_most
 from nanotx.errors import ConfigError, TextError, TokenizerError
-from nanotx.tokenizers import UNKNOWN, Codec, Ids, Tokenizer, exactly, utf8
+from nanotx.tokenizers import INSTEAD, UNKNOWN, Codec, Ids, Tokenizer, exactly, utf8
 from nanotx.tokenizers._numbered import MOST, by_id, joined
 from nanotx.tokenizers._sizes import check_least, check_most
 from nanotx.tokenizers._specials import check_specials, lessons, numbered, uncut
@@ -138,5 +138,5 @@ class WordCodec(Codec):
         utf8(self.part, piece, offset)  # half a character has an error of its own
         return TextError(
             f"word: {brief(piece)}, which begins with {piece[0]!r} (U+{ord(piece[0]):04X}) at offset {offset}, is none "
-            f"of the {len(self.words)} words; try --tokenizer.unknown, or --tokenizer byte, which holds any text."
+            f"of the {len(self.words)} words; {INSTEAD}."
         )

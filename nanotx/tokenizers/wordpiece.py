@@ -18,7 +18,7 @@ import numpy as np
 
 from nanotx.config import at_least, at_most
 from nanotx.errors import ConfigError, TextError, TokenizerError
-from nanotx.tokenizers import UNKNOWN, Codec, Ids, Tokenizer, exactly, utf8
+from nanotx.tokenizers import INSTEAD, UNKNOWN, Codec, Ids, Tokenizer, exactly, utf8
 from nanotx.tokenizers._greedy import Greedy, read_written, written
 from nanotx.tokenizers._likelihood import Token, alphabet_of, learn_tokens
 from nanotx.tokenizers._numbered import MOST, by_id, joined
@@ -151,5 +151,5 @@ class WordPieceCodec(Codec):
         utf8(self.part, piece[at], offset + at)  # half a character has an error of its own
         return TextError(
             f"wordpiece: {piece[at]!r} (U+{ord(piece[at]):04X}) at offset {offset + at}, in {brief(piece)}, is "
-            f"beyond the {len(self.tokens)} tokens; try --tokenizer byte, which holds any text, or --tokenizer.unknown."
+            f"beyond the {len(self.tokens)} tokens; {INSTEAD}."
         )

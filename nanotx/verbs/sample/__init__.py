@@ -13,13 +13,15 @@ import tyro
 from nanotx import sample
 from nanotx.config import in_range
 from nanotx.device import choose
-from nanotx.errors import ConfigError, DataError
+from nanotx.errors import ConfigError, DataError, TextError
 from nanotx.flags import parse
 from nanotx.harmless import printable
 from nanotx.loaded import Loaded, load
 from nanotx.named_tokens import biases, read_bias, token_ids
 from nanotx.registry import load_file
 from nanotx.sample import Sampling
+from nanotx.text_files import read_text
+from nanotx.tokenizers import Codec
 from nanotx.verbs.sample._telling import say, tell, write
 
 RANGES = {"n_best": (1, 10_000), "threads": (0, 1024)} | {
@@ -84,7 +86,7 @@ def run(words: list[str]) -> int:
     loaded.model.to(machine.device, getattr(torch, flags.dtype))
     draft = load(flags.draft) if flags.draft else None
     writing = loaded.writing(
-        [prompt for prompt in prompts(flags) for _ in range(flags.n_best)],
+        [prompt for prompt in prompts(flags, loaded.tokenizer) for _ in range(flags.n_best)],
         flags.max_new_tokens,
         named_in(loaded, flags, how),
         flags.stop,
@@ -136,20 +138,27 @@ def take(words: Sequence[str], names: Sequence[str]) -> tuple[list[str], dict[st
     return left, {name: tuple(values) for name, values in found.items()}
 
 
-def prompts(flags: Flags) -> list[str]:
+def prompts(flags: Flags, codec: Codec) -> list[str]:
     """What to go on from.
 
     Raises:
         DataError: the file of prompts cannot be read, or there are none in it.
+        TextError: the tokenizer cannot hold one of them; says in which line.
     """
     if not flags.prompts:
         return [flags.prompt]
     try:
-        lines = Path(flags.prompts).read_text(encoding="utf-8").removesuffix("\n").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"--prompts {flags.prompts}: cannot be read as UTF-8: {error}.") from None
+        text = read_text(Path(flags.prompts), "or leave that line out")
+    except DataError as error:
+        raise DataError(f"--prompts {error}") from None
+    lines = text.removesuffix("\n").split("\n")
     if lines == [""]:
         raise DataError(f"--prompts {flags.prompts}: expected a prompt a line, got an empty file.")
+    for number, line in enumerate(lines, start=1):
+        try:
+            codec.encode(line)
+        except TextError as error:
+            raise TextError(f"--prompts {flags.prompts}: line {number:,}: {error}") from None
     return lines
 
 

@@ -1,11 +1,13 @@
 """What the deeds are given: a tokenizer, a file or standard input, and UTF-8 in it."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from nanotx.errors import DataError
+from nanotx import text_files
+from nanotx.errors import DataError, TextError
 from nanotx.text_files import decoded, files_of
+from nanotx.tokenizers import Codec, Ids
 
 
 def text_of(file: str, errors: str = "strict") -> str:
@@ -19,10 +21,24 @@ def read_text(file: str, errors: str = "strict") -> str:
     Raises:
         DataError: it cannot be read, or is not UTF-8.
     """
+    return text_files.read_text(Path(file), errors=errors)
+
+
+def encoded(codec: Codec, text: str, where: str, allowed_special: Collection[str] = ()) -> Ids:
+    """The ids of a text.
+
+    Raises:
+        TextError: the tokenizer cannot hold it; says in which line of what, where one line by itself shows it.
+    """
     try:
-        return decoded(Path(file).read_bytes(), file, errors)
-    except OSError as error:
-        raise DataError(f"{file}: cannot be read: {error.strerror}.") from None
+        return codec.encode(text, allowed_special)
+    except TextError as error:
+        for number, line in enumerate(text.splitlines(keepends=True), start=1):
+            try:
+                codec.encode(line, allowed_special)
+            except TextError as of_line:
+                raise TextError(f"{where}: line {number:,}: {of_line}") from None
+        raise TextError(f"{where}: {error}") from None
 
 
 def plain_files(names: Iterable[str]) -> list[Path]:

@@ -13,7 +13,7 @@ from nanotx.errors import ConfigError
 from nanotx.flags import parse
 from nanotx.tokenizers import Codec, Ids, load
 from nanotx.tokenizers.unigram import UnigramCodec
-from nanotx.verbs.tokenizer._input import plain_files, text_of
+from nanotx.verbs.tokenizer._input import encoded, plain_files, text_of
 from nanotx.verbs.tokenizer._progress import bar
 
 
@@ -46,7 +46,8 @@ def run(words: list[str]) -> int:
         raise ConfigError("nanotx tokenizer encode: --separator and --processes are for a token file; add --out PATH.")
     for file in said.files or [""]:
         text = text_of(file, said.errors)
-        ids = codec.encode(text, allowed_special=said.special) if said.alpha is None else drawn(codec, text, said)
+        where = file or "standard input"
+        ids = encoded(codec, text, where, said.special) if said.alpha is None else drawn(codec, text, said)
         sys.stdout.write(" ".join(map(str, ids.tolist())) + "\n")
     return 0
 
