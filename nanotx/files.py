@@ -23,3 +23,25 @@ def publish(path: Path, content: str | bytes) -> None:
         with suppress(OSError):
             disk.remove(draft)
         raise
+
+
+def blank(file: Path) -> bool:
+    """Whether a file is missing or holds nothing: no bytes, or zeros alone, as a power cut may leave it."""
+    try:
+        if not file.is_file():
+            return not file.exists() and not file.is_symlink()
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                if block.strip(b"\0"):
+                    return False
+    except OSError:
+        return False  # whoever reads it says why it cannot be read
+    return True
+
+
+def free(path: Path) -> Path:
+    """The first name `<path>-<n>` that nothing bears."""
+    number = 1
+    while (found := path.with_name(f"{path.name}-{number}")).exists() or found.is_symlink():
+        number += 1
+    return found

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from nanotx.files import publish
+from nanotx.files import free, publish
 
 Row = dict[str, Any]
 
@@ -19,6 +19,8 @@ FIELDS: dict[str, dict[str, Any]] = {
     "eval": {"train_loss": Number, "val_loss": Number, "bits_per_byte": Number},
     "sample": {"text": str},
     "warning": {"text": str},
+    "checkpoint": {},
+    "changed": {"recipe_sha256": str, "changes": dict},
     "end": {},
 }
 FIELDS["resume"] = FIELDS["start"]
@@ -30,26 +32,74 @@ class Journal:
     def __init__(self, path: Path, step: int, owed: bool = False) -> None:
         """Open the file; what is said of steps after `step`, and a last line that was torn, are cut away.
 
+        Lines in its middle that are no rows are left out, and the file with them is set aside first.
+
         Args:
             path: where it lies.
             step: the last one that stays.
             owed: whether the looks at this step are to be taken again.
         """
+        rows, damaged = read_all(path)
         kept = [
             json.dumps(row) + "\n"
-            for row in read(path)
+            for row in rows
             if row["step"] <= step and not (owed and row["step"] == step and row["event"] in LOOKS)
         ]
-        publish(path, "".join(kept))
-        self._stream = path.open("a", encoding="utf-8", newline="\n")
+        self.path = path
+        self.notes: list[str] = []
+        """What the user should know of the file as it was found."""
+        if damaged:
+            aside = copy_aside(path)
+            lines = f"line{'s' * (len(damaged) > 1)} {', '.join(map(str, damaged[:9]))}{', ...' * (len(damaged) > 9)}"
+            self.notes.append(f"{path}: {lines} cannot be read; all other rows are kept, and {aside} is the old file.")
+        last = max((row["step"] for row in rows if row["event"] == "step"), default=0)
+        if last < step:
+            self.notes.append(
+                f"{path}: {f'ends at step {last}' if rows else 'missing or empty'}, and the checkpoint is of step "
+                f"{step}: the rows between are lost."
+            )
+        self._open("".join(kept))
+
+    def _open(self, content: str) -> None:
+        publish(self.path, content)
+        self._stream = self.path.open("a+", encoding="utf-8", newline="\n")
+        self._size = os.fstat(self._stream.fileno()).st_size
+
+    def restore(self) -> str:
+        """Write the file again where it was deleted or replaced since it was opened; what to say of that, or nothing.
+
+        Another file in its place is set aside first.
+        """
+        open_file = os.fstat(self._stream.fileno())
+        if open_file.st_size < self._size:
+            lost, self._size = self._size - open_file.st_size, open_file.st_size
+            return f"{self.path}: cut while the run was training; {lost:,} bytes of rows are lost."
+        try:
+            found = self.path.stat()
+        except FileNotFoundError:
+            if not self.path.parent.is_dir():
+                return ""  # the run's folder is gone, and the next checkpoint reports that
+            said = "deleted while the run was training"
+        else:
+            if (found.st_dev, found.st_ino) == (open_file.st_dev, open_file.st_ino):
+                return ""
+            aside = copy_aside(self.path)
+            said = f"replaced while the run was training, by a file that is now {aside}"
+        self._stream.seek(0)
+        content = self._stream.read()
+        self._stream.close()
+        self._open(content)
+        return f"{self.path}: {said}; its rows are written again."
 
     def write(self, row: Row) -> None:
         """Append a row; numbers that are not finite become null and are named under `nonfinite`."""
         wild = [key for key, value in row.items() if isinstance(value, float) and not math.isfinite(value)]
         if wild:
             row = row | dict.fromkeys(wild) | {"nonfinite": wild}
-        self._stream.write(json.dumps(row, allow_nan=False) + "\n")
+        line = json.dumps(row, allow_nan=False) + "\n"
+        self._stream.write(line)
         self._stream.flush()
+        self._size += len(line)  # it is ASCII
 
     def sync(self) -> None:
         """Return when all rows are on the disk."""
@@ -61,18 +111,45 @@ class Journal:
 
 
 def read(path: Path) -> Iterator[Row]:
-    """The rows of a journal, up to the first line that is not whole."""
-    if not path.exists():
-        return
-    with path.open(encoding="utf-8", newline="\n", errors="replace") as lines:
-        for line in lines:
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError):
-                return
-            if not (line.endswith("\n") and sound(row)):
-                return
+    """The rows of a journal; lines that are no rows are passed over."""
+    for line in lines_of(path):
+        if (row := row_of(line)) is not None:
             yield row
+
+
+def read_all(path: Path) -> tuple[list[Row], list[int]]:
+    """The rows of a journal, and the numbers of the lines that are no rows, but for a last one that was torn."""
+    rows, damaged = list[Row](), list[int]()
+    for number, line in enumerate(lines_of(path), start=1):
+        row = row_of(line)
+        if row is not None:
+            rows.append(row)
+        elif line.endswith("\n"):
+            damaged.append(number)
+    return rows, damaged
+
+
+def lines_of(path: Path) -> Iterator[str]:
+    """The lines of a journal, with their ends; none where there is no file."""
+    if path.exists():
+        with path.open(encoding="utf-8", newline="\n", errors="replace") as lines:
+            yield from lines
+
+
+def row_of(line: str) -> Row | None:
+    """The row of a line; None where it is not whole."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return row if line.endswith("\n") and sound(row) else None
+
+
+def copy_aside(path: Path) -> Path:
+    """Copy a file to the first free name `<path>-<n>` beside it, flushed; returns that."""
+    aside = free(path)
+    publish(aside, path.read_bytes())
+    return aside
 
 
 def sound(row: Any) -> bool:

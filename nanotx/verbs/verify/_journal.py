@@ -1,11 +1,10 @@
 """A run's journal: every line whole, every step there, in order."""
 
-import json
 from pathlib import Path
 
 from nanotx.errors import RunError
 from nanotx.folder import RunFolder
-from nanotx.journal import Row, sound
+from nanotx.journal import Row, row_of
 from nanotx.verbs.verify._check import Check, attempt
 
 
@@ -39,17 +38,10 @@ def rows_of(path: Path) -> tuple[list[Row], bool]:
     torn = bool(rows) and rows[-1] is None
     for number, row in enumerate(rows[: len(rows) - torn], start=1):
         if row is None:
-            raise RunError(f"{path}: line {number} of {len(lines)} is no row; --resume forgets it and all after it.")
+            raise RunError(
+                f"{path}: line {number} of {len(lines)} is no row; --resume leaves it out and sets a copy aside."
+            )
     return [row for row in rows if row is not None], torn
-
-
-def row_of(line: str) -> Row | None:
-    """The row of a line; None where it is not whole."""
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return row if line.endswith("\n") and sound(row) else None
 
 
 def in_order(path: Path, rows: list[Row]) -> int:
