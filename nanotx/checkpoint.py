@@ -4,14 +4,17 @@ A folder is written under a temporary name, each file flushed to the disk, a man
 digests written last, then renamed. Tensors are safetensors, all else is text; nothing in it is ever executed.
 """
 
+import errno
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from safetensors import SafetensorError
+import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -37,6 +40,7 @@ def publish(folder: Path, files: dict[str, Content]) -> None:
         for name, content in files.items():
             disk.write(draft / name, content.encode("utf-8") if isinstance(content, str) else in_tensors(content))
             disk.sync(draft / name)
+            check_written(draft / name, content)
         manifest = {name: {"bytes": (draft / name).stat().st_size, "sha256": digest(draft / name)} for name in files}
         disk.write(draft / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode("utf-8"))
         disk.sync(draft / MANIFEST)
@@ -56,29 +60,67 @@ def publish(folder: Path, files: dict[str, Content]) -> None:
         ) from None
 
 
+def check_written(file: Path, content: Content) -> None:
+    """Raise OSError unless a file, read back, holds what was to be written, bit for bit."""
+    if isinstance(content, str):
+        same = file.read_bytes() == content.encode("utf-8")
+    else:
+        with safe_open(file, "pt") as opened:
+            same = set(opened.keys()) == content.keys() and all(
+                bits(opened.get_tensor(name)).equal(bits(tensor)) for name, tensor in content.items()
+            )
+    if not same:
+        raise OSError(errno.EIO, "what was read back is not what was written", str(file))
+
+
+def bits(tensor: Tensor) -> Tensor:
+    """The bytes of a tensor, on the CPU."""
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+
+
 def in_tensors(content: dict[str, Tensor]) -> disk.Content:
     """What writes tensors as safetensors."""
     return partial(save_file, {key: tensor.contiguous() for key, tensor in content.items()}, metadata={"format": "pt"})
 
 
 def steps(folder: Path) -> dict[int, Path]:
-    """The published checkpoints of a run's folder by step, the newest first; no claim that they verify."""
-    found = {path.name.removeprefix("step-"): path for path in folder.glob("step-*")}
+    """The published checkpoints of a run's folder by step, the newest first; no claim that they verify.
+
+    Raises:
+        RunError: the folder is there and cannot be read, or it is a link that leads nowhere.
+    """
+    try:
+        names = [path.name for path in folder.iterdir()]
+    except FileNotFoundError:
+        if folder.is_symlink():
+            raise RunError(
+                f"{folder}: a link to {str(folder.readlink())!r}, which is not there; bring it back."
+            ) from None
+        names = []
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise RunError(f"{folder}: cannot be read: {reason}; make it a folder that can be listed.") from None
+    found = {name.removeprefix("step-"): folder / name for name in names if name.startswith("step-")}
     known = ((int(step), path) for step, path in found.items() if step.isdecimal() and step.isascii())
     return dict(sorted(known, reverse=True))
 
 
-def prune(folder: Path, keep: int, best: int, newest: int) -> None:
+def prune(folder: Path, keep: int, best: int, newest: int, sound: Callable[[Path], bool] = Path.is_dir) -> None:
     """Remove what is no longer needed: a disk that refuses only keeps more.
 
     Args:
         folder: where checkpoints are.
-        keep: how many stay, counted back from the newest.
+        keep: how many that are sound stay, counted back from the newest.
         best: the step of one that stays.
         newest: the step just saved; what is of a later one did not verify, and stays to be looked at.
+        sound: whether a checkpoint, read back, is what was saved; one that is not counts for nothing.
     """
-    done = [path for step, path in steps(folder).items() if step <= newest]
-    doomed = [one for one in done[keep:] if one.name != f"step-{best}"]
+    held, doomed = 0, list[Path]()
+    for path in [path for step, path in steps(folder).items() if step <= newest]:
+        if held == keep:
+            doomed += [path] if path.name != f"step-{best}" else []
+        else:
+            held += sound(path)
     for path in [*folder.glob(".step-*"), *doomed]:
         with suppress(OSError):
             draft = path.with_name(f".{path.name.removeprefix('.')}")  # no half of one is left under its name

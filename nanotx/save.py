@@ -12,12 +12,17 @@ from nanotx.folder import RunFolder
 from nanotx.layers import write_toml
 from nanotx.texts import Texts
 from nanotx.trainer import Row, Trainer
+from nanotx.verified import Proven
 
 KEEP = 2
 
 
-def save(trainer: Trainer, folder: RunFolder, texts: Texts) -> None:
-    """Publish a checkpoint of this step, and remove those that are no longer needed."""
+def save(trainer: Trainer, folder: RunFolder, texts: Texts, proven: Proven | None = None) -> None:
+    """Publish a checkpoint of this step, and remove those that are no longer needed.
+
+    All that it holds comes from memory, not from the run's folder. Of the others, those are counted that verify;
+    `proven` remembers which do.
+    """
     averages, numbers = trainer.averages()
     weights, progress = trainer.weights(), trainer.progress
     for name, weight in weights.items():
@@ -36,24 +41,26 @@ def save(trainer: Trainer, folder: RunFolder, texts: Texts) -> None:
         "tokenizer": {"part": texts.codec.part, "sha256": texts.codec.digest},
     }
     average = {"average.safetensors": trainer.judged_weights()} if trainer.averaged else {}
+    sound, path = proven or Proven(), folder.checkpoints / f"step-{progress.step}"
     checkpoint.publish(
-        folder.checkpoints / f"step-{progress.step}",
+        path,
         {
             "model.safetensors": weights,
             "optimizer.safetensors": averages,
             **average,
             "trainer.json": json.dumps(state, indent=1) + "\n",
             "recipe.toml": write_toml(trainer.recipe),
-            "tokenizer.json": folder.tokenizer.read_text(encoding="utf-8"),
+            "tokenizer.json": texts.codec.to_json(),
         },
     )
-    prune(trainer, folder, progress.step)
+    sound.add(path)
+    prune(trainer, folder, progress.step, sound)
 
 
-def prune(trainer: Trainer, folder: RunFolder, newest: int) -> None:
+def prune(trainer: Trainer, folder: RunFolder, newest: int, proven: Proven | None = None) -> None:
     """Keep the newest checkpoints and the one of the best evaluation so far; `newest` is the step of the last one."""
     best = trainer.progress.best.get("step", newest)
-    checkpoint.prune(folder.checkpoints, keep=KEEP, best=best, newest=newest)
+    checkpoint.prune(folder.checkpoints, keep=KEEP, best=best, newest=newest, sound=proven or Proven())
 
 
 def strict(row: Row) -> Row:

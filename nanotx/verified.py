@@ -52,6 +52,33 @@ def newest(folder: Path, needed: set[str] = NEEDED) -> tuple[Path | None, list[s
     return None, passed
 
 
+class Proven:
+    """Checkpoints that this process has read back and found to hold; one whose files changed since is read again."""
+
+    def __init__(self) -> None:
+        self._known: dict[Path, list[tuple[str, int, int, int]]] = {}
+
+    def add(self, path: Path) -> None:
+        """Take note of a checkpoint that was read back just now."""
+        self._known[path] = _marks(path)
+
+    def __call__(self, path: Path) -> bool:
+        """Whether a checkpoint verifies."""
+        try:
+            if self._known.get(path) != _marks(path):
+                verify(path)
+                self._known[path] = _marks(path)
+        except (RunError, OSError):
+            return False
+        return True
+
+
+def _marks(folder: Path) -> list[tuple[str, int, int, int]]:
+    """What changes when a file of a folder does: its size, time and number on the disk."""
+    stats = {path.name: path.lstat() for path in folder.iterdir()}
+    return sorted((name, one.st_size, one.st_mtime_ns, one.st_ino) for name, one in stats.items())
+
+
 def size(file: Path) -> int:
     """How many bytes a plain file has.
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanotx.errors import TextError
-from nanotx.tokenizers._storage import Origin, digest, write_file
+from nanotx.tokenizers._storage import Origin, digest, text_of, write_file
 
 Ids = NDArray[np.integer[Any]]
 Same = TypeVar("Same", bound="Codec")
@@ -166,7 +166,11 @@ class Codec(ABC):
         Raises:
             TokenizerError: it cannot be written there.
         """
-        write_file(Path(path), self.part, self.table(), self.origin)
+        write_file(Path(path), self.to_json())
+
+    def to_json(self) -> str:
+        """The text of the file that `save` writes."""
+        return text_of(self.part, self.table(), self.origin)
 
     def check_ids(self, ids: Iterable[Any]) -> Ids:
         """The ids as an array, each of them in range.

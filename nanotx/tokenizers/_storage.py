@@ -60,7 +60,16 @@ def digest(part: str, table: Table) -> str:
     return hashlib.sha256(whole.encode("ascii")).hexdigest()
 
 
-def write_file(path: Path, part: str, table: Table, origin: Origin | None) -> None:
+def text_of(part: str, table: Table, origin: Origin | None) -> str:
+    """The text of a tokenizer's file."""
+    header: Table = {"nanotx": "tokenizer", "version": VERSION, "part": part, "sha256": digest(part, table)}
+    header["made_with"] = {"nanotx": __version__, "regex": version("regex"), "unicode": unicodedata.unidata_version}
+    if origin is not None:
+        header["learned_from"] = asdict(origin)
+    return _lay_out(header | table)
+
+
+def write_file(path: Path, text: str) -> None:
     """Write a tokenizer's file under a draft's name, then rename it.
 
     Raises:
@@ -68,12 +77,8 @@ def write_file(path: Path, part: str, table: Table, origin: Origin | None) -> No
     """
     if path.is_dir():
         raise TokenizerError(f"{path}: no tokenizer can be written here: Is a directory.")
-    header: Table = {"nanotx": "tokenizer", "version": VERSION, "part": part, "sha256": digest(part, table)}
-    header["made_with"] = {"nanotx": __version__, "regex": version("regex"), "unicode": unicodedata.unidata_version}
-    if origin is not None:
-        header["learned_from"] = asdict(origin)
     try:
-        publish(path, _lay_out(header | table))
+        publish(path, text)
     except OSError as error:
         raise TokenizerError(f"{path}: no tokenizer can be written here: {error.strerror}.") from None
 
