@@ -28,19 +28,35 @@ def check_agreement(saved: Recipe, wished: Recipe) -> None:
     Free to change: a longer `train.steps`, how often it is looked at, the machine, and among attentions that are
     one function, the writing, with the fields that one writing alone has.
     """
-    old, new = dict(leaves(to_table(saved))), dict(leaves(to_table(wished)))
-    differences = []
-    for key in sorted(old.keys() | new.keys()):
-        was, wish = old.get(key), new.get(key)
-        if was != wish and key not in FREE and not is_writing(key, old, new):
-            differences.append(f"{key} was {was!r}, not {wish!r}")
-    if wished.train.steps < saved.train.steps:
-        differences.append(f"train.steps was {saved.train.steps}, and {wished.train.steps} is fewer")
-    if differences:
+    found = [*differences(saved, wished), *fewer_steps(saved, wished)]
+    if found:
         raise ConfigError(
-            f"--resume: the run was begun otherwise: {'; '.join(differences)}. "
+            f"--resume: the run was begun otherwise: {'; '.join(found)}. "
             "Leave these out to go on with it, begin a new run with another --run, or go on otherwise by --changed."
         )
+
+
+def differences(saved: Recipe, wished: Recipe) -> list[str]:
+    """In what two recipes differ that a resumed run may not change, a phrase for each."""
+    old, new = dict(leaves(to_table(saved))), dict(leaves(to_table(wished)))
+    return [
+        f"{key} was {was!r}, not {wish!r}"
+        for key, was, wish in changes(saved, wished)
+        if key not in FREE and not is_writing(key, old, new)
+    ]
+
+
+def fewer_steps(saved: Recipe, wished: Recipe) -> list[str]:
+    """The same, of a run that is to end earlier."""
+    fewer = wished.train.steps < saved.train.steps
+    return [f"train.steps was {saved.train.steps}, and {wished.train.steps} is fewer"] * fewer
+
+
+def changes(saved: Recipe, wished: Recipe) -> list[tuple[str, Any, Any]]:
+    """Every field in which two recipes differ, by its dotted name, with its two values; None where it is not there."""
+    old, new = dict(leaves(to_table(saved))), dict(leaves(to_table(wished)))
+    keys = sorted(old.keys() | new.keys())
+    return [(key, old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)]
 
 
 def is_writing(key: str, old: dict[str, Any], new: dict[str, Any]) -> bool:

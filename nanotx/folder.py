@@ -18,6 +18,18 @@ class RunFolder:
         self.summary = path / "summary.json"  # its figures
 
     @property
+    def files(self) -> list[Path]:
+        """All that a run writes there, what is most of it first."""
+        own = [self.checkpoints, self.metrics, self.samples, self.summary, self.tokenizer, self.recipe]
+        return [*own, self.path / "speedrun.json", self.path / "report.html"]
+
+    @property
+    def is_run(self) -> bool:
+        """Whether what lies there is a run, or what is left of one."""
+        own = (self.recipe, self.metrics, self.checkpoints)
+        return any(path.exists() or path.is_symlink() for path in own)
+
+    @property
     def exists(self) -> bool:
         """Whether anything lies there, drafts of the dead left out."""
         names = [path.name for path in self.path.iterdir()] if self.path.is_dir() else [self.path.name]
@@ -25,7 +37,7 @@ class RunFolder:
 
 
 def find_folder(named: str, name: str, resume: bool) -> RunFolder:
-    """The folder for a run: the one named; or the newest `runs/<name>-<n>` to resume; or the next such.
+    """The folder for a run: the one named; or the newest `runs/<name>-<n>` to resume or restart; or the next such.
 
     Raises:
         ConfigError: a run lies there already, and nobody asked to go on with it.
@@ -34,7 +46,7 @@ def find_folder(named: str, name: str, resume: bool) -> RunFolder:
     if named:
         folder = RunFolder(Path(named))
         try:
-            there, is_run = folder.exists, folder.recipe.exists()
+            there, is_run = folder.exists, folder.is_run
         except OSError as error:
             raise RunError(f"{named}: cannot be written: {error.strerror}; try another --run.") from None
         if there and not (resume and is_run):

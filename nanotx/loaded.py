@@ -148,7 +148,7 @@ def load(folder: str | Path, step: int | None = None) -> Loaded:
         UnknownPart: its recipe names a part that has to be supplied by --load FILE.py.
     """
     run = RunFolder(Path(folder))
-    if not run.recipe.is_file():
+    if not run.is_run:
         raise RunError(f"{folder}: expected a run's folder, with a recipe.toml in it.")
     found, passed = (None, []) if step is not None else verified.newest(run.checkpoints)
     if step is not None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from nanotx import checkpoint, verified
 from nanotx.errors import DataError, RunError
+from nanotx.files import blank
 from nanotx.folder import RunFolder
 from nanotx.journal import Row, read
 from nanotx.layers import read_config
@@ -40,14 +41,16 @@ class Record:
             TokenizerError: its tokenizer cannot be read, or is not the one that its newest checkpoint was trained with.
         """
         self.name, self.folder = folder, RunFolder(Path(folder))
-        if not self.folder.recipe.is_file():
+        if not self.folder.is_run:
             raise RunError(f"{folder}: expected a run's folder, with a recipe.toml in it.")
-        self.recipe: Recipe = read_config(Recipe, self.folder.recipe)
+        self.checkpoints, self.passed = believed(self.folder)
+        copies = [path / self.folder.recipe.name for path in self.checkpoints.values()]
+        of_run = copies[0] if copies and blank(self.folder.recipe) else self.folder.recipe
+        self.recipe: Recipe = read_config(Recipe, of_run)
         self.codec = tokenizer_of(self.folder)
         rows = list(read(self.folder.metrics))
         self.steps: dict[int, Row] = {row["step"]: row for row in rows if row["event"] == "step"}
         self.begun: dict[int, int] = {row["step"]: row["steps"] for row in rows if row["event"] in ("start", "resume")}
-        self.checkpoints, self.passed = believed(self.folder)
         self._texts: dict[object, Texts] = {}
 
     @property

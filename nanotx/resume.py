@@ -10,9 +10,11 @@ from torch import Tensor, nn
 
 from nanotx import checkpoint, verified
 from nanotx.errors import DataError, RunError, TokenizerError
+from nanotx.files import blank
 from nanotx.folder import RunFolder
 from nanotx.layout import to_own
 from nanotx.model import Transformer
+from nanotx.survey import Survey
 from nanotx.texts import Texts
 from nanotx.tokenizers import Codec, load
 from nanotx.trainer import Progress, Row, Trainer
@@ -22,10 +24,21 @@ from nanotx.trainer_json import read_state
 def tokenizer_of(folder: RunFolder, changed: bool = False) -> Codec:
     """A run's tokenizer, which is that of its newest checkpoint, before any text is read with it.
 
+    Where its file is missing or empty, it is read from the copy that the newest checkpoint holds.
+
     Raises:
         TokenizerError: it cannot be read, or is another one, and nobody said that it may be `changed`.
     """
-    codec = load(folder.tokenizer)
+    if blank(folder.tokenizer) and (found := verified.newest(folder.checkpoints)[0]):
+        return load(found / folder.tokenizer.name)
+    try:
+        codec = load(folder.tokenizer)
+    except TokenizerError as error:
+        found, _ = verified.newest(folder.checkpoints)
+        if found is None:
+            raise
+        hint = f"A copy that verifies is {found / folder.tokenizer.name}: put it in its place."
+        raise type(error)(f"{error} {hint}") from None
     if changed:
         return codec
     for path in list(checkpoint.steps(folder.checkpoints).values())[:1]:
@@ -34,7 +47,9 @@ def tokenizer_of(folder: RunFolder, changed: bool = False) -> Codec:
     return codec
 
 
-def go_on(trainer: Trainer, folder: RunFolder, texts: Texts, say: Callable[[str], None], changed: bool = False) -> bool:
+def go_on(
+    trainer: Trainer, folder: RunFolder, texts: Texts, say: Callable[[str], None], found: Survey, changed: bool = False
+) -> bool:
     """Take over the newest checkpoint of a run's folder that verifies; returns whether there is one.
 
     Args:
@@ -42,19 +57,21 @@ def go_on(trainer: Trainer, folder: RunFolder, texts: Texts, say: Callable[[str]
         folder: of the run.
         texts: what it goes on with.
         say: what to do with a line for whoever looks on.
+        found: what lies in the folder.
         changed: whether another corpus or tokenizer will do.
 
     Raises:
         RunError: the checkpoint is not one of this run, or of a newer nanotx.
         DataError: the corpus is no longer the one that the run began with.
     """
-    found, passed = verified.newest(folder.checkpoints)
-    for reason in passed:
+    if found.steps != list(checkpoint.steps(folder.checkpoints)):
+        raise RunError(f"{folder.path}: another process has trained this run on by now; resume it again.")
+    for reason in found.skipped:
         say(f"passed over: {reason}")
-    if found is None:
+    if found.checkpoint is None:
         say(f"{folder.path}: there is no checkpoint to go on from, so it begins at step 0.")
         return False
-    restore(trainer, found, texts, changed)
+    restore(trainer, found.checkpoint, texts, changed)
     say(f"{folder.path}: goes on from step {trainer.progress.step}.")
     return True
 

@@ -10,12 +10,13 @@ from nanotx.door import through
 from nanotx.errors import RunError
 from nanotx.flags import leading
 from nanotx.folder import find_folder
-from nanotx.layers import read_config, write_toml
+from nanotx.layers import write_toml
 from nanotx.recipe import Recipe
 from nanotx.recipe_flags import read_options, read_recipe
 from nanotx.registry import load_file
 from nanotx.session import Session
 from nanotx.signals import Interrupted, listening
+from nanotx.survey import Survey, recipe_left, survey
 
 
 def main(recipe: Recipe) -> None:
@@ -34,10 +35,13 @@ def run(recipe: Recipe, argv: list[str], name: str, display: Display | None = No
     for file in options.load:
         load_file(file)
     name = Path(leading(argv)[-1]).stem if leading(argv) else name
-    folder = find_folder(options.run, name, options.resume)
-    saved = None
-    if options.resume and folder.recipe.exists():
-        saved = read_config(Recipe, folder.recipe)
+    folder = find_folder(options.run, name, options.resume or options.restart)
+    found = Survey()
+    if options.restart:
+        recipe = (recipe_left(folder) or recipe) if options.resume else recipe
+    elif options.resume:
+        found = survey(folder, options.changed)
+    saved = found.recipe
     recipe, named = read_recipe(saved or recipe, argv, prog=name)
     if options.print_config:
         sys.stdout.write(write_toml(recipe))
@@ -49,12 +53,12 @@ def run(recipe: Recipe, argv: list[str], name: str, display: Display | None = No
         recipe = settled(saved, recipe)
         if not options.changed:
             check_agreement(saved, recipe)
-    elif options.resume:
+    elif options.resume and not options.restart:
         display.say(f"{folder.path}: there is no run to go on with, so this one begins at step 0.")
     with suppress(Interrupted), listening() as stop:
         may_fall_back = "corpus" not in named and saved is None
         try:
-            return Session(recipe, folder, display, stop, may_fall_back, options).go(name)
+            return Session(recipe, folder, display, stop, may_fall_back, options, found).go(name)
         except BrokenPipeError:
             raise
         except OSError as error:

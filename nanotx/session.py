@@ -13,9 +13,9 @@ from nanotx.device import Machine, choose, measured_peak, repeat_exactly
 from nanotx.display import Display
 from nanotx.errors import ConfigError, Diverged, RunError, TokenizerError
 from nanotx.evaluate import Score, evaluate
-from nanotx.files import publish
+from nanotx.files import blank, publish
 from nanotx.folder import RunFolder
-from nanotx.journal import Journal, read
+from nanotx.journal import Journal, copy_aside, read
 from nanotx.layers import write_toml
 from nanotx.lock import locked
 from nanotx.model import Transformer
@@ -25,10 +25,15 @@ from nanotx.sample import Sampling
 from nanotx.save import prune, save
 from nanotx.signals import Stop
 from nanotx.summary import summarize, title
+from nanotx.survey import Survey, set_aside
 from nanotx.texts import read_texts
 from nanotx.train import Looks, train
 from nanotx.trainer import Row, Trainer
+from nanotx.verified import Proven
 from nanotx.write import write
+
+BETWEEN = "\n\n----\n\n"
+"""What stands between two texts of samples.txt."""
 
 SHORT = 10.0
 """Seconds of arithmetic, at the machine's measured peak, below which no run is compiled."""
@@ -38,21 +43,31 @@ class Session:
     """One process's work on a run."""
 
     def __init__(
-        self, recipe: Recipe, folder: RunFolder, display: Display, stop: Stop, may_fall_back: bool, options: Options
+        self,
+        recipe: Recipe,
+        folder: RunFolder,
+        display: Display,
+        stop: Stop,
+        may_fall_back: bool,
+        options: Options,
+        found: Survey,
     ) -> None:
         """Prepare all there is before the folder is touched, so that a mistake leaves nothing behind."""
         self.folder, self.display, self.stop, self.options = folder, display, stop, options
+        self.found, self.proven = found, Proven()
         machine = choose(recipe.device, recipe.dtype, recipe.threads)
-        found: Row = {"device": machine.device.type, "dtype": machine.dtype_name, "threads": machine.threads}
-        recipe = replace(recipe, **found)
+        machine_fields: Row = {"device": machine.device.type, "dtype": machine.dtype_name, "threads": machine.threads}
+        recipe = replace(recipe, **machine_fields)
         if recipe.deterministic:
             repeat_exactly(machine.device)
         recipe.model.check(machine.device.type)
         codec = None
-        if folder.tokenizer.exists():
+        if options.resume and not options.restart and (found.checkpoint or not blank(folder.tokenizer)):
             from nanotx.resume import tokenizer_of  # a run that begins has none
 
             codec = tokenizer_of(folder, options.changed)
+            if blank(folder.tokenizer):
+                found.notes.append(f"{folder.tokenizer}: missing or empty; restored from {found.checkpoint}.")
         try:
             self.texts = read_texts(recipe, codec)
         except Unavailable as error:
@@ -93,25 +108,49 @@ class Session:
         if not self.texts.exams["val"].size:
             lost = "the tokenizer does not give the validation text back: <unk> is in it, or it takes another form."
             self.display.shout(f"{lost} Its loss is in nats per token, and compares with no other.", "No bits per byte")
+        notes = [*self.found.notes, *self.keep_samples()]
         journal = self.journal = Journal(self.folder.metrics, progress.step, progress.owed)
         samples = [row["text"] for row in read(self.folder.metrics) if row["event"] == "sample"]
         try:
             with self.display:
-                for row in chain([self.first(name, resumed)], self.rows()):
-                    journal.write({key: item for key, item in row.items() if key != "raised"})
-                    if not row.get("raised"):
-                        self.display.show(row)
+                warnings = [self.warning(text) for text in [*notes, *journal.notes]]
+                for row in chain([self.first(name, resumed)], warnings, self.rows()):
+                    self.record(row)
                     if row["event"] == "sample":
                         samples.append(row["text"])
-                        publish(self.folder.samples, "\n\n----\n\n".join(samples) + "\n")
+                        publish(self.folder.samples, BETWEEN.join(samples) + "\n")
             if self.saved:
-                prune(self.trainer, self.folder, self.saved)  # the last evaluation came after it, and may be the best
+                # the last evaluation came after it, and may be the best
+                prune(self.trainer, self.folder, self.saved, self.proven)
             figures = summarize(self.trainer, self.texts, self.peak)
             publish(self.folder.summary, json.dumps(figures, indent=1, allow_nan=False) + "\n")
-            journal.write({"event": "end", "step": progress.step, "complete": figures["complete"]})
+            self.record({"event": "end", "step": progress.step, "complete": figures["complete"]})
         finally:
             journal.close()
         return self.farewell()
+
+    def record(self, row: Row) -> None:
+        """Write a row into the journal, which is written again if somebody removed it, and show it."""
+        said = self.journal.restore()
+        self.journal.write({key: item for key, item in row.items() if key != "raised"})
+        if not row.get("raised"):
+            self.display.show(row)
+        if said:
+            self.record(self.warning(said))
+
+    def warning(self, text: str) -> Row:
+        """A row that tells the user something of this step."""
+        return {"event": "warning", "step": self.trainer.progress.step, "text": text}
+
+    def keep_samples(self) -> list[str]:
+        """Set a copy of samples.txt aside where the journal has lost some of its texts; what to say of that."""
+        path = self.folder.samples
+        if not path.is_file():
+            return []
+        texts = [row["text"] for row in read(self.folder.metrics) if row["event"] == "sample"]
+        if BETWEEN.join(texts).encode("utf-8").startswith(path.read_bytes().removesuffix(b"\n")):
+            return []
+        return [f"{path}: holds texts that {self.folder.metrics.name} does not; a copy is {copy_aside(path)}."]
 
     def complete_figures(self) -> Row | None:
         """The figures of this step, where the run came to its end; a kill may have come before they were written.
@@ -144,19 +183,21 @@ class Session:
     def open(self) -> bool:
         """Make the folder, or take over what lies there; returns whether a checkpoint was found."""
         resumed = False
-        if self.folder.exists:
+        if self.options.restart and (aside := set_aside(self.folder)):
+            self.display.say(f"{self.folder.path}: begins anew at step 0; what was there is now in {aside}.")
+        elif self.folder.exists:
             from nanotx.resume import go_on  # a run that begins takes nothing over
 
             if not self.options.resume:  # another process was here first
                 raise ConfigError(f"--run {self.folder.path}: something lies there already: choose another.")
-            resumed = go_on(self.trainer, self.folder, self.texts, self.display.say, self.options.changed)
+            resumed = go_on(self.trainer, self.folder, self.texts, self.display.say, self.found, self.options.changed)
             before, now = self.trainer.progress.scores.get("eval_tokens", 0), self.texts.exams["val"].asked
             if self.trainer.progress.scores and before != now:
                 said = [f"{count:,} tokens" if count else "all" for count in (now, before)]
                 self.display.say(f"evaluations read {said[0]} of each text from here on, and {said[1]} before.")
         publish(self.folder.recipe, write_toml(self.recipe))
         disk.sync(self.folder.path.parent)
-        if not self.folder.tokenizer.exists():
+        if blank(self.folder.tokenizer):
             try:
                 self.texts.codec.save(self.folder.tokenizer)
             except TokenizerError as error:  # the disk refused
@@ -187,7 +228,7 @@ class Session:
         try:
             yield from train(self.trainer, looks)
         except Diverged as error:
-            yield {"event": "warning", "step": self.trainer.progress.step, "text": str(error), "raised": True}
+            yield self.warning(str(error)) | {"raised": True}
             raise
 
     def scores(self) -> dict[str, Score]:
@@ -221,8 +262,9 @@ class Session:
         """Publish a checkpoint; what is written of the steps before it is on the disk first."""
         self.stop.save_requested = False
         self.journal.sync()
-        save(self.trainer, self.folder, self.texts)
+        save(self.trainer, self.folder, self.texts, self.proven)
         self.saved = self.trainer.progress.step
+        self.journal.write({"event": "checkpoint", "step": self.saved})
 
     def farewell(self) -> int:
         """Say what was reached and how to go on; the last line is a command."""

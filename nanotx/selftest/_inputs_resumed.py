@@ -1,7 +1,7 @@
 """Runs that are to go on, and cannot, or not so."""
 
 from nanotx.selftest._bad import Bad
-from nanotx.selftest._changed import Change, exchanged, put, ran, saying, without
+from nanotx.selftest._changed import Change, exchanged, put, ran, saying
 from nanotx.selftest._tiny import training
 
 # What is changed in a run, what is typed, how it ends, and what is said.
@@ -29,7 +29,7 @@ RESUMED: list[tuple[str, Change, tuple[str, ...], int, str]] = [
     ),
     (
         "a folder resumed that is no run",
-        without("recipe.toml"),
+        lambda files: {"notes.txt": b"mine"},
         training("--resume"),
         2,
         r"--run run: something lies there already: that is no run; choose another",

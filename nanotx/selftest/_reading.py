@@ -21,6 +21,7 @@ from nanotx.recipe import Recipe
 from nanotx.recipe_flags import read_options, read_recipe
 from nanotx.resume import go_on, tokenizer_of
 from nanotx.selftest import Broken
+from nanotx.survey import survey
 from nanotx.texts import read_texts
 from nanotx.tokenizers import load as load_tokenizer
 from nanotx.trainer import Trainer
@@ -81,7 +82,7 @@ def resume(folder: Path) -> None:
     texts = read_texts(here, codec)
     model = here.model.build(codec.vocab_size, here.seed)
     trainer = Trainer(here, model, texts.windows, choose("cpu", "float32", 1))
-    go_on(trainer, run, texts, lambda line: None)
+    go_on(trainer, run, texts, lambda line: None, survey(run))
     list(read(run.metrics))
 
 

@@ -106,15 +106,21 @@ def spoilt(file: str, how: str, seed: str, folder: Path) -> Finding:
 
 
 def all_spoilt(folder: Path) -> Finding:
-    """There is nothing to go on from, so the run begins anew, and says so."""
+    """There is nothing to resume from: that is refused, and --restart begins anew and sets the old files aside."""
     copied(folder)
     for path in checkpoint.steps(folder / "run" / "checkpoints").values():
         harm(path / "model.safetensors", "zeros", "")
-    ended = resume(KIND, folder)
-    if "begins at step 0" not in ended.out:
+    ended = Child([*words(KIND), "--run", "run", "--resume"], folder).finish()
+    if ended.code != 4 or "--restart" not in ended.err or "Traceback" in ended.err:
+        raise Broken(f"it ended with {ended.code}: {tail(ended)}")
+    old = sorted(path.name for path in (folder / "run" / "checkpoints").iterdir())
+    ended = resume(KIND, folder, "--restart")
+    if "begins anew at step 0" not in ended.out:
         raise Broken("it does not say that it begins anew")
+    if old != sorted(path.name for path in (folder / "run" / "aside-1" / "checkpoints").iterdir()):
+        raise Broken("the old checkpoints were not set aside")
     same(KIND, folder / "run")
-    return Finding(happened="begins at step 0; equal")
+    return Finding(happened="refused; begins anew with --restart; equal")
 
 
 def torn(folder: Path) -> Finding:

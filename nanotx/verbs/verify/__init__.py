@@ -53,7 +53,7 @@ def run(words: list[str]) -> int:
     for file in read_options(words).load:
         load_file(file)
     folder = RunFolder(Path(flags.folder))
-    if not folder.recipe.exists():
+    if not folder.is_run:
         raise RunError(f"{flags.folder}: expected a run's folder, with a recipe.toml in it.")
     checks = list(checked(folder, Wish(device=flags.device, dtype=flags.dtype, threads=flags.threads)))
     count = Counter(check.result for check in checks)

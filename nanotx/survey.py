@@ -1,0 +1,160 @@
+"""What a run's folder holds before a process resumes it: rows, checkpoints, its recipe; and what is missing.
+
+Nothing is changed here. A resume that cannot continue from what lies there is refused before it writes a byte.
+"""
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nanotx import checkpoint, disk, verified
+from nanotx.agreement import differences, fewer_steps
+from nanotx.errors import ConfigError, RunError, UnknownPart
+from nanotx.files import blank, free
+from nanotx.folder import RunFolder
+from nanotx.journal import Row, read
+from nanotx.layers import read_config
+from nanotx.recipe import Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Survey:
+    """What lies in a run's folder."""
+
+    steps: list[int] = field(default_factory=list)  # of all its checkpoints
+    checkpoint: Path | None = None  # the newest that verifies
+    skipped: list[str] = field(default_factory=list)  # why each newer one does not
+    recipe: Recipe | None = None  # of the run
+    before: Recipe | None = None  # of the checkpoint, where it is another one
+    notes: list[str] = field(default_factory=list)  # what the user should know
+
+
+def survey(folder: RunFolder, changed: bool = False) -> Survey:
+    """Look at a folder before its run is resumed.
+
+    Args:
+        folder: of the run.
+        changed: accept a recipe.toml that was edited by hand.
+
+    Raises:
+        RunError: rows exist that no checkpoint explains, or the checkpoints cannot be read; says what is missing.
+        ConfigError: its recipe.toml is damaged, or another one than the checkpoint was trained by; says what to do.
+    """
+    if not folder.is_run:
+        return Survey()
+    steps = list(checkpoint.steps(folder.checkpoints))
+    found, skipped = verified.newest(folder.checkpoints)
+    if found is None:
+        check_explained(folder, skipped)
+        left: Recipe | None = None if blank(folder.recipe) else read_config(Recipe, folder.recipe)
+        return Survey(steps=steps, skipped=skipped, recipe=left)
+    recipe, notes = recipe_of(folder, found)
+    before: Recipe = read_config(Recipe, found / "recipe.toml")
+    if not changed:
+        check_edits(folder, found, before, recipe)
+    return Survey(steps=steps, checkpoint=found, skipped=skipped, recipe=recipe, before=before, notes=notes)
+
+
+def recipe_of(folder: RunFolder, found: Path) -> tuple[Recipe, list[str]]:
+    """A run's recipe, from its checkpoint's copy where the file itself is blank; and what to say of that.
+
+    Raises:
+        ConfigError: the file is damaged, and may hold what the user wrote; says where its copy is.
+    """
+    copy = found / folder.recipe.name
+    if blank(folder.recipe):
+        return read_config(Recipe, copy), [f"{folder.recipe}: missing or empty; restored from its copy {copy}."]
+    try:
+        return read_config(Recipe, folder.recipe), []
+    except ConfigError as error:
+        hint = f"A copy that verifies is {copy}: put it in its place, or mend the file."
+        raise type(error)(f"{error} {hint}") from None
+
+
+def recipe_left(folder: RunFolder) -> Recipe | None:
+    """The recipe of a run that is to begin anew: its own, or else the copy of its newest checkpoint; None without both.
+
+    Raises:
+        ConfigError: it is damaged, and there is no copy.
+    """
+    found, _ = verified.newest(folder.checkpoints)
+    if found is not None:
+        return recipe_of(folder, found)[0]
+    return None if blank(folder.recipe) else read_config(Recipe, folder.recipe)
+
+
+def check_edits(folder: RunFolder, found: Path, before: Recipe, recipe: Recipe) -> None:
+    """Raise ConfigError where recipe.toml is another one than the checkpoint's, and no process of nanotx wrote it."""
+    edits = [*differences(before, recipe), *fewer_steps(before, recipe)]
+    if not edits or is_recorded(folder):
+        return
+    raise ConfigError(
+        f"{folder.recipe}: edited since the run was trained by it: {'; '.join(edits)}. Its copy in the checkpoint is "
+        f"{found / folder.recipe.name}: put that back to resume the run as it was, or train on by the edited one "
+        "with --changed."
+    )
+
+
+def is_recorded(folder: RunFolder) -> bool:
+    """Whether the journal records that a process of nanotx changed the recipe to the one that lies there."""
+    digests = [row["recipe_sha256"] for row in read(folder.metrics) if row["event"] == "changed"]
+    return digests[-1:] == [recipe_digest(folder.recipe.read_bytes())]
+
+
+def recipe_digest(text: bytes) -> str:
+    """SHA-256 of a recipe.toml."""
+    return hashlib.sha256(text).hexdigest()
+
+
+def check_explained(folder: RunFolder, skipped: list[str]) -> None:
+    """Check that a run without a checkpoint never had one, so that to begin at step 0 loses nothing.
+
+    Raises:
+        RunError: it had one; says what is missing and what to try.
+    """
+    rows = list(read(folder.metrics))
+    last = max((row["step"] for row in rows), default=0)
+    signs = [f"its newest {len(skipped)} cannot be used: {' '.join(skipped)}"] if skipped else []
+    if had_checkpoint(folder, rows, last):
+        signs.append(f"{folder.metrics} records {last:,} steps and a checkpoint")
+    signs += [
+        f"{file} is of a run that was saved"
+        for file in (folder.summary, folder.samples)
+        if file.exists() and not any(row["event"] in ("start", "resume") for row in rows)
+    ]
+    if not signs:
+        return
+    raise RunError(
+        f"{folder.path}: there is no checkpoint in {folder.checkpoints} that explains what lies there: "
+        f"{'; '.join(signs)}. Bring the checkpoints back and resume; or begin anew at step 0 with --restart, which "
+        "sets the old files aside and deletes none."
+    )
+
+
+def had_checkpoint(folder: RunFolder, rows: list[Row], last: int) -> bool:
+    """Whether rows exist that a run records only once it has saved a checkpoint."""
+    if any(row["event"] in ("checkpoint", "end") or (row["event"] == "resume" and row["step"]) for row in rows):
+        return True
+    if not last:
+        return False
+    try:  # a run of an older nanotx records no checkpoints; the step after one was due is taken when it is saved
+        plan = read_config(Recipe, folder.recipe).train
+    except UnknownPart:
+        raise
+    except ConfigError:
+        return True
+    return last > min(plan.checkpoint_every or plan.steps, plan.steps)
+
+
+def set_aside(folder: RunFolder) -> Path | None:
+    """Move a run's files into a new numbered folder beside them, and delete none; returns it, if there were any."""
+    names = [path for path in folder.files if path.exists() or path.is_symlink()]
+    if not names:
+        return None
+    aside = free(folder.path / "aside")
+    disk.make(aside)
+    for path in names:  # the checkpoints come first: a run that was half moved is refused, not trained on
+        disk.rename(path, aside / path.name)
+    disk.sync(aside)
+    disk.sync(folder.path)
+    return aside

@@ -1,0 +1,401 @@
+"""What a user had in a run's folder, the user still has, whatever became of it during the run or between two."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from runs import text, tiny
+from safetensors.torch import load_file
+
+import nanotx
+from nanotx.cli import run as nanotx_command
+from nanotx.errors import ConfigError, RunError, TokenizerError
+from nanotx.trainer import Trainer
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A complete run of six steps, with checkpoints of steps 4 and 6."""
+    home = tmp_path_factory.mktemp("home")
+    text(home / "text.txt")
+    corpus = ["--corpus", "file", "--corpus.path", str(home / "text.txt")]
+    assert nanotx_command(["train", "shakespeare_char", *corpus, "--run", str(home / "run"), *tiny()]) == 0
+    return home / "run"
+
+
+@pytest.fixture
+def folder(trained, tmp_path, monkeypatch):
+    """A copy of it."""
+    monkeypatch.chdir(tmp_path)
+    return shutil.copytree(trained, tmp_path / "run")
+
+
+def train(folder, *words):
+    return nanotx_command(["train", "shakespeare_char", "--run", str(folder), *words])
+
+
+def resume(folder, *words, steps=8):
+    return train(folder, "--resume", "--train.steps", str(steps), *words)
+
+
+def rows(folder, *events):
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [row for row in map(json.loads, lines) if row["event"] in events]
+
+
+def contents(folder):
+    """Every file of a folder, by name, but for those of the lock."""
+    files = [path for path in Path(folder).rglob("*") if path.is_file()]
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in files if path.name not in (".lock", ".owner")
+    }
+
+
+def weights(folder):
+    return load_file(folder / "checkpoints/step-8/model.safetensors")
+
+
+def equal(folder, other):
+    one, two = weights(folder), weights(other)
+    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+@pytest.fixture(scope="module")
+def longer(trained, tmp_path_factory):
+    """The same run of eight steps, which nobody disturbed."""
+    folder = shutil.copytree(trained, tmp_path_factory.mktemp("longer") / "run")
+    assert resume(folder) == 0
+    return folder
+
+
+def moved(folder):
+    shutil.move(folder / "checkpoints", folder.parent / "away")
+
+
+def dangling(folder):
+    moved(folder)
+    (folder / "checkpoints").symlink_to(folder.parent / "nowhere")
+
+
+def a_file(folder):
+    moved(folder)
+    (folder / "checkpoints").write_text("", encoding="utf-8")
+
+
+def without_manifests(folder):
+    for path in (folder / "checkpoints").glob("*/MANIFEST.json"):
+        path.unlink()
+
+
+def damaged(folder):
+    for path in (folder / "checkpoints").glob("*/model.safetensors"):
+        path.write_bytes(path.read_bytes()[:-1])
+
+
+def moved_and_no_journal(folder):
+    moved(folder)
+    (folder / "metrics.jsonl").unlink()
+
+
+def moved_and_no_recipe(folder):
+    moved(folder)
+    (folder / "recipe.toml").unlink()
+
+
+def killed_and_moved(folder):
+    """As a run that was killed after its step 5 leaves it; its checkpoints are elsewhere."""
+    moved(folder)
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [line for line in lines if json.loads(line)["step"] <= 5]
+    (folder / "metrics.jsonl").write_text("".join(kept), encoding="utf-8")
+    (folder / "summary.json").unlink()
+
+
+def of_an_older_nanotx(folder):
+    """The same, of a nanotx that did not record its checkpoints."""
+    killed_and_moved(folder)
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [line for line in lines if json.loads(line)["event"] != "checkpoint"]
+    (folder / "metrics.jsonl").write_text("".join(kept), encoding="utf-8")
+
+
+UNSEEN = [
+    (moved, "records 6 steps and a checkpoint"),
+    (dangling, "a link to .*nowhere', which is not there"),
+    (a_file, "checkpoints: cannot be read"),
+    (without_manifests, "MANIFEST.json"),
+    (damaged, "model.safetensors: the file is not the one that was saved"),
+    (moved_and_no_journal, "summary.json is of a run that was saved"),
+    (moved_and_no_recipe, "records 6 steps and a checkpoint"),
+    (killed_and_moved, "records 5 steps and a checkpoint"),
+    (of_an_older_nanotx, "records 5 steps and a checkpoint"),
+]
+
+
+@pytest.mark.parametrize(("harm", "missing"), UNSEEN, ids=[harm.__name__ for harm, _ in UNSEEN])
+def test_a_run_whose_checkpoints_are_out_of_sight_is_not_resumed_and_nothing_changes(folder, harm, missing):
+    harm(folder)
+    before = contents(folder)
+    with pytest.raises(RunError, match=missing) as caught:
+        resume(folder)
+    assert caught.value.exit_code == 4
+    assert contents(folder) == before
+
+
+def test_a_checkpoint_folder_that_cannot_be_listed_is_reported_by_every_reader(folder, monkeypatch):
+    listed = Path.iterdir
+
+    def closed(path):
+        if path.name == "checkpoints":
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(Path, "iterdir", closed)
+    before = contents(folder)
+    for words in (["sample"], ["eval"], ["verify"], ["replay", "--step", "2"]):
+        with pytest.raises(RunError, match=r"checkpoints: cannot be read: Permission denied"):
+            nanotx_command([words[0], str(folder), *words[1:]])
+    with pytest.raises(RunError, match=r"checkpoints: cannot be read: Permission denied"):
+        resume(folder)
+    assert contents(folder) == before
+
+
+def test_restart_sets_the_old_files_aside_and_deletes_none(folder, capsys):
+    damaged(folder)
+    before = contents(folder)
+    (folder / "notes.txt").write_text("mine", encoding="utf-8")
+    assert resume(folder, "--restart") == 0
+    assert "begins anew at step 0; what was there is now in" in capsys.readouterr().out
+    assert contents(folder / "aside-1") == before
+    assert (folder / "notes.txt").read_text(encoding="utf-8") == "mine"
+    assert [row["step"] for row in rows(folder, "step")] == list(range(1, 9))
+    assert nanotx.load(folder).recipe.model.dim == 16  # the run's own recipe
+    assert resume(folder, "--restart") == 0
+    assert nanotx.load(folder / "aside-2").step == 8 and contents(folder / "aside-1") == before
+
+
+def test_restart_without_resume_begins_the_recipe_that_is_named(folder):
+    corpus = ["--corpus", "file", "--corpus.path", str(text(folder.parent / "text.txt"))]
+    assert train(folder, "--restart", *corpus, *tiny(model_dim=32)) == 0
+    assert nanotx.load(folder).recipe.model.dim == 32
+    assert nanotx.load(folder / "aside-1").recipe.model.dim == 16
+
+
+def test_restart_refuses_a_folder_that_is_no_run(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thing.txt").touch()
+    with pytest.raises(ConfigError, match="something lies there already"):
+        train(tmp_path / "mine", "--restart", *tiny())
+    assert list(contents(tmp_path)) == ["mine/thing.txt"]
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_begins_at_step_0_and_says_so(folder, capsys):
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [line for line in lines if json.loads(line)["step"] <= 2 and json.loads(line)["event"] != "checkpoint"]
+    (folder / "metrics.jsonl").write_text("".join(kept), encoding="utf-8")
+    shutil.rmtree(folder / "checkpoints")
+    for name in ("summary.json", "samples.txt"):
+        (folder / name).unlink()
+    assert resume(folder) == 0
+    assert "begins at step 0" in capsys.readouterr().out
+    assert [row["step"] for row in rows(folder, "step")] == list(range(1, 9))
+
+
+def test_a_resume_where_no_rows_are_begins_at_step_0_and_says_so(folder, capsys):
+    for path in folder.glob("*"):
+        if path.name not in ("recipe.toml", "tokenizer.json"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert resume(folder) == 0
+    assert "begins at step 0" in capsys.readouterr().out
+
+
+# The run's own files change.
+
+
+def at_step(monkeypatch, step, deed):
+    """Have something happen while a run trains, before it takes a step."""
+    before = Trainer.advance
+
+    def advance(self):
+        if self.progress.step == step - 1:
+            deed()
+        return before(self)
+
+    monkeypatch.setattr(Trainer, "advance", advance)
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, lambda path: path.write_bytes(b""), lambda path: path.write_text("{}")])
+def test_a_tokenizer_that_is_spoilt_in_mid_run_spoils_no_checkpoint(folder, longer, monkeypatch, harm):
+    at_step(monkeypatch, 7, lambda: harm(folder / "tokenizer.json"))
+    assert resume(folder) == 0
+    assert equal(folder, longer)
+    assert nanotx.load(folder).generate("ab", max_new_tokens=3).startswith("ab")
+    for path in (folder / "checkpoints").iterdir():
+        assert (path / "tokenizer.json").read_bytes() == (longer / "tokenizer.json").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["recipe.toml", "tokenizer.json"])
+@pytest.mark.parametrize(
+    "harm", [Path.unlink, lambda path: path.write_bytes(b""), lambda path: path.write_bytes(bytes(99))]
+)
+def test_a_file_that_is_missing_or_blank_is_restored_from_its_copy_in_the_checkpoint(
+    folder, longer, name, harm, capsys
+):
+    harm(folder / name)
+    assert nanotx.load(folder).step == 6
+    assert nanotx_command(["replay", str(folder), "--step", "5"]) == 0
+    assert resume(folder) == 0
+    assert f"{name}: missing or empty; restored from" in capsys.readouterr().out
+    assert (folder / name).read_bytes() == (longer / name).read_bytes() and equal(folder, longer)
+    assert any(name in row["text"] for row in rows(folder, "warning"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "kind"), [("recipe.toml", "seed = ", ConfigError), ("tokenizer.json", "{}", TokenizerError)]
+)
+def test_a_file_that_is_damaged_is_refused_and_its_copy_is_offered(folder, name, content, kind):
+    (folder / name).write_text(content, encoding="utf-8")
+    before = contents(folder)
+    with pytest.raises(kind, match=f"A copy that verifies is .*step-6/{name}"):
+        resume(folder)
+    assert contents(folder) == before
+
+
+def edit(folder, old, new):
+    file = folder / "recipe.toml"
+    said = file.read_text(encoding="utf-8")
+    assert old in said
+    file.write_text(said.replace(old, new, 1), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("lr = 0.01", "lr = 0.5", r"optimizer\.lr was 0\.01, not 0\.5"),
+        ("seed = 5", "seed = 6", "seed was 5, not 6"),
+        ("steps = 6", "steps = 4", "train.steps was 6, and 4 is fewer"),
+        ("batch = 2", "batch = 4", "train.batch was 2, not 4"),
+    ],
+)
+def test_a_recipe_that_was_edited_by_hand_is_refused_with_what_was_edited(folder, old, new, said):
+    edit(folder, old, new)
+    before = contents(folder)
+    with pytest.raises(ConfigError, match=f"edited since the run was trained by it: {said}.*--changed"):
+        train(folder, "--resume")
+    assert contents(folder) == before
+    if "steps" not in old:
+        assert resume(folder, "--changed") == 0
+        assert resume(folder, steps=9) == 0  # the checkpoint holds the edited one by now
+
+
+def test_an_edit_of_what_a_resume_may_change_is_taken(folder):
+    edit(folder, "steps = 6", "steps = 8")
+    assert train(folder, "--resume") == 0
+    assert nanotx.load(folder).step == 8
+
+
+def test_a_journal_that_is_deleted_in_mid_run_is_written_again_and_the_run_says_so(folder, monkeypatch, capsys):
+    at_step(monkeypatch, 8, (folder / "metrics.jsonl").unlink)
+    assert resume(folder) == 0
+    assert [row["step"] for row in rows(folder, "step")] == list(range(1, 9))
+    assert "metrics.jsonl: deleted while the run was training; its rows are written again" in capsys.readouterr().out
+    assert nanotx_command(["verify", str(folder)]) == 0
+
+
+def test_a_journal_that_is_replaced_in_mid_run_is_kept_and_written_again(folder, monkeypatch):
+    def replace():
+        (folder / "other").write_text("mine\n", encoding="utf-8")
+        (folder / "other").replace(folder / "metrics.jsonl")
+
+    at_step(monkeypatch, 8, replace)
+    assert resume(folder) == 0
+    assert [row["step"] for row in rows(folder, "step")] == list(range(1, 9))
+    assert (folder / "metrics.jsonl-1").read_text(encoding="utf-8") == "mine\n"
+
+
+def test_a_journal_that_is_cut_in_mid_run_is_reported(folder, monkeypatch, capsys):
+    at_step(monkeypatch, 8, lambda: (folder / "metrics.jsonl").write_text("", encoding="utf-8"))
+    assert resume(folder) == 0
+    assert "metrics.jsonl: cut while the run was training" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("garbage", [b"garbage\n", b"\0\0\0\n", b'{"event": "step", "step": "x"}\n', b"\xff\xfe\n"])
+def test_a_garbage_line_in_a_journal_costs_no_other_row_and_no_sample(folder, capsys, garbage):
+    lines = (folder / "metrics.jsonl").read_bytes().splitlines(keepends=True)
+    spoilt = b"".join([*lines[:3], garbage, *lines[3:]])
+    (folder / "metrics.jsonl").write_bytes(spoilt)
+    samples = (folder / "samples.txt").read_text(encoding="utf-8")
+    assert nanotx_command(["show", str(folder)]) == 0
+    assert resume(folder) == 0
+    assert "line 4 cannot be read; all other rows are kept" in capsys.readouterr().out
+    assert [row["step"] for row in rows(folder, "step")] == list(range(1, 9))
+    assert (folder / "metrics.jsonl-1").read_bytes() == spoilt
+    assert (folder / "samples.txt").read_text(encoding="utf-8").startswith(samples.removesuffix("\n"))
+    assert nanotx_command(["verify", str(folder)]) == 0
+
+
+def test_a_journal_that_is_missing_before_a_resume_is_reported_and_the_samples_are_kept(folder, longer, capsys):
+    (folder / "metrics.jsonl").unlink()
+    samples = (folder / "samples.txt").read_bytes()
+    assert resume(folder) == 0
+    out = capsys.readouterr().out
+    assert "metrics.jsonl: missing or empty, and the checkpoint is of step 6" in out
+    assert (folder / "samples.txt-1").read_bytes() == samples
+    assert equal(folder, longer)
+
+
+# Checkpoints that are kept.
+
+
+def flip(file):
+    data = bytearray(file.read_bytes())
+    data[-3] ^= 1
+    file.write_bytes(data)
+
+
+def sound(folder):
+    """The steps of the checkpoints from which one can sample."""
+    steps = sorted(int(path.name.removeprefix("step-")) for path in (folder / "checkpoints").glob("step-*"))
+    return [step for step in steps if not fails(folder, step)]
+
+
+def fails(folder, step):
+    try:
+        nanotx.load(folder, step)
+    except RunError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("when", ["before", "while"])
+def test_two_sound_checkpoints_are_kept_beside_a_broken_one(folder, monkeypatch, when):
+    broken = folder / "checkpoints/step-6/optimizer.safetensors"
+    if when == "before":
+        flip(broken)
+    else:
+        at_step(monkeypatch, 7, lambda: flip(broken))
+    best = json.loads((folder / "checkpoints/step-6/trainer.json").read_text(encoding="utf-8"))["progress"]["best"]
+    assert resume(folder, "--train.checkpoint-every", "7", steps=7) == 0
+    assert {4, 7} <= set(sound(folder)) and best["step"] in (3, 6)
+    assert broken.exists()  # to be looked at
+    assert resume(folder, "--train.checkpoint-every", "8", steps=8) == 0
+    assert {7, 8} <= set(sound(folder))
+
+
+def test_a_checkpoint_that_reads_back_otherwise_than_it_was_written_is_not_published(folder, monkeypatch):
+    from nanotx import disk
+
+    write = disk.write
+
+    def spoil(file, content):
+        write(file, content)
+        if file.name == "model.safetensors":
+            flip(file)
+
+    monkeypatch.setattr(disk, "write", spoil)
+    with pytest.raises(RunError, match=r"what was read back is not what was written.*earlier ones are untouched"):
+        resume(folder)
+    monkeypatch.undo()
+    assert sound(folder) == [4, 6]
