@@ -21,6 +21,15 @@ from nanotx.laws.place import placed_alike as placed_alike
 from nanotx.laws.place import places_differ as places_differ
 from nanotx.laws.place import places_kept as places_kept
 from nanotx.laws.place import stays_itself as stays_itself
+from nanotx.laws.sampling import capped as capped
+from nanotx.laws.sampling import chances as chances
+from nanotx.laws.sampling import chances_as_written as chances_as_written
+from nanotx.laws.sampling import likeliest as likeliest
+from nanotx.laws.sampling import read_ids as read_ids
+from nanotx.laws.sampling import samples_as_written as samples_as_written
+from nanotx.laws.sampling import stopped as stopped
+from nanotx.laws.sampling import stops_as_written as stops_as_written
+from nanotx.laws.sampling import streams_as_decoded as streams_as_decoded
 from nanotx.laws.text import lossless as lossless
 from nanotx.laws.time import causal as causal
 from nanotx.laws.time import felt as felt

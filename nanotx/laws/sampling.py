@@ -1,0 +1,249 @@
+"""Sampling, written out plainly: loops over lists of floats, which the sampler has to equal on any knobs and texts.
+
+`chances` is the whole chain from a model's logits to the probabilities of the next token, in the documented order;
+`read_ids` is what a model reads of a text, also beyond its context; `stopped` and `likeliest` are stop texts and
+n-best. The laws below hold the sampler against them.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+
+import torch
+
+from nanotx.errors import LawBroken
+from nanotx.model import Transformer
+from nanotx.sample import COLDEST, Sampling
+from nanotx.tokenizers import Codec
+
+NEAR = 1e-4
+"""What probabilities, which the sampler computes in float32, may differ by."""
+
+
+# The chain.
+
+
+def chances(logits: Sequence[float], prompt: Sequence[int], drawn: Sequence[int], knobs: Sampling) -> list[float]:
+    """The probability of each id to come next: biases, penalties, bans; temperature; top-k, top-p, min-p, typical.
+
+    Args:
+        logits: the model's, a number for each id.
+        prompt: the ids that the text began with, all of them.
+        drawn: the ids that were drawn since.
+        knobs: how to choose.
+    """
+    scores = list(logits)
+    for one, value in knobs.bias:
+        scores[one] += value
+    for one in set(prompt) | set(drawn):  # the prompt counts here, and only here
+        scores[one] = (
+            scores[one] / knobs.repetition_penalty if scores[one] > 0 else scores[one] * knobs.repetition_penalty
+        )
+    for one in set(drawn):
+        scores[one] -= knobs.frequency_penalty * list(drawn).count(one)
+        scores[one] -= knobs.presence_penalty
+    for one in knobs.banned:
+        scores[one] = -math.inf
+    if knobs.temperature < COLDEST:
+        best = scores.index(max(scores))  # of equal ones the first
+        return [float(one == best) for one in range(len(scores))]
+    scores = [score / knobs.temperature for score in scores]
+
+    kept = [one for one in range(len(scores)) if scores[one] > -math.inf]
+    if knobs.top_k is not None:
+        kept = sorted(kept, key=lambda one: (-scores[one], one))[: knobs.top_k]
+    if knobs.top_p < 1:
+        p = softmax(scores, kept)
+        kept = until_reached(sorted(kept, key=lambda one: (-p[one], one)), p, knobs.top_p)
+    if knobs.min_p > 0:
+        p = softmax(scores, kept)
+        kept = [one for one in kept if p[one] >= knobs.min_p * max(p)]
+    if knobs.typical < 1:
+        p = softmax(scores, kept)
+        entropy = -sum(p[one] * math.log(p[one]) for one in kept if p[one] > 0)
+        kept = [one for one in kept if p[one] > 0]
+        kept = until_reached(sorted(kept, key=lambda one: (abs(-math.log(p[one]) - entropy), one)), p, knobs.typical)
+    return softmax(scores, kept)
+
+
+def softmax(scores: Sequence[float], kept: Sequence[int]) -> list[float]:
+    """The probabilities of the ids that are kept, among themselves; all others have none."""
+    highest = max(scores[one] for one in kept)
+    grown = [math.exp(score - highest) if one in kept else 0.0 for one, score in enumerate(scores)]
+    return [one / sum(grown) for one in grown]
+
+
+def until_reached(order: Sequence[int], p: Sequence[float], share: float) -> list[int]:
+    """The first ids of an order, one at least, until their probabilities sum to the share."""
+    taken: list[int] = []
+    for one in order:
+        taken.append(one)
+        if sum(p[other] for other in taken) >= share:
+            break
+    return taken
+
+
+def read_ids(prompt: Sequence[int], drawn: Sequence[int], context: int) -> list[int]:
+    """What is read for the next token: the newest ids of the prompt; when the context is full, its newer half stays."""
+    window = list(prompt)[-context:]
+    for one in drawn:
+        if len(window) == context:
+            window = window[len(window) - context // 2 :]
+        window.append(one)
+    return window
+
+
+def capped(logits: Iterable[float], cap: float) -> list[float]:
+    """Logits within a soft cap; 0 is none."""
+    return [cap * math.tanh(one / cap) for one in logits] if cap else list(logits)
+
+
+# Texts.
+
+
+def stopped(text: str, stops: Sequence[str]) -> tuple[str, bool]:
+    """A whole text up to its first stop, and whether there is one.
+
+    The first is the one that is complete first; of two that are complete at once, the longer.
+    """
+    for end in range(1, len(text) + 1):
+        ending = [stop for stop in stops if text[:end].endswith(stop)]
+        if ending:
+            return text[: end - max(map(len, ending))], True
+    return text, False
+
+
+def likeliest(log_probs: Sequence[Sequence[float]]) -> list[int]:
+    """The numbers of texts, the likeliest first by the mean log-probability of its tokens; of equal ones the first."""
+    means = [sum(one) / len(one) if one else 0.0 for one in log_probs]
+    return sorted(range(len(means)), key=lambda number: (-means[number], number))
+
+
+# The laws.
+
+
+def samples_as_written(model: Transformer, prompts: Sequence[Sequence[int]], knobs: Sampling, new: int) -> int:
+    """Texts sampled side by side are, id by id, what the plain chain gives for each of them alone, without a cache.
+
+    Row r draws by the seed of `knobs` plus r, a share of [0, 1) in float64 for each token; the id is the first at which
+    the sum of probabilities passes it. Returns how many ids were compared: where a share, or a border of a knob, lies
+    closer than float32 can tell, the id is taken as it comes.
+
+    Raises:
+        LawBroken: an id, or a probability, is another; says which.
+    """
+    from nanotx import together as sampler  # looked up when it is called, as a mutant of it is planted
+
+    steps = sampler.together(model, prompts, knobs, new)
+    drawn: list[list[int]] = [[] for _ in prompts]
+    shares = [torch.Generator().manual_seed(knobs.seed + row) for row in range(len(prompts))]
+    compared = 0
+    while min(map(len, drawn)) < new:
+        step = next(steps)
+        for row in step.drawn:
+            if len(drawn[row]) == new:
+                continue
+            ids = read_ids(prompts[row], drawn[row], model.context)
+            with torch.inference_mode():
+                raw = model.head(model.stream(torch.tensor([ids])))[0, -1].tolist()
+            wanted = chances(capped(raw, model.config.softcap), prompts[row], drawn[row], knobs)
+            share = float(torch.rand(1, dtype=torch.float64, generator=shares[row]))
+            found = int(step.ids[row])
+            if not on_a_border(raw, prompts[row], drawn[row], knobs, model.config.softcap):
+                compared += 1
+                if found not in picked(wanted, share):
+                    raise LawBroken(
+                        f"samples_as_written: row {row} of {len(prompts)}, token {len(drawn[row])}: got id {found} of "
+                        f"probability {wanted[found]:.4g}, expected {sorted(picked(wanted, share))} by a share of "
+                        f"{share:.6f}; {knobs}, read {ids}."
+                    )
+            drawn[row].append(found)
+    return compared
+
+
+def chances_as_written(
+    logits: Sequence[Sequence[float]], prompts: Sequence[Sequence[int]], drawn: Sequence[Sequence[int]], knobs: Sampling
+) -> bool:
+    """The sampler's probabilities of rows of logits are those of the plain chain; returns whether they were compared.
+
+    Args:
+        logits: a row for each text.
+        prompts: what each text began with.
+        drawn: what was drawn since, the same number of ids in each.
+        knobs: how to choose.
+
+    Raises:
+        LawBroken: a probability is another; says which.
+    """
+    from nanotx import sample as sampler  # looked up when it is called, as a mutant of it is planted
+
+    choice = sampler.Choice(knobs, prompts)
+    for ids in zip(*drawn, strict=True):
+        if choice.shaping is not None:
+            choice.shaping.note(torch.tensor(ids))
+    found = choice.probabilities(torch.tensor(logits))
+    rows = list(zip(logits, prompts, drawn, strict=True))
+    if any(on_a_border(*row, knobs) for row in rows):
+        return False
+    for number, (row, p) in enumerate(zip(rows, found.tolist(), strict=True)):
+        wanted = chances(*row, knobs)
+        worst = max(range(len(p)), key=lambda one: abs(p[one] - wanted[one]))
+        if not math.isclose(p[worst], wanted[worst], abs_tol=NEAR) or any(
+            (a > 0) > (b > 0) for a, b in zip(p, wanted, strict=True)
+        ):
+            raise LawBroken(
+                f"chances_as_written: row {number}: id {worst} has probability {p[worst]:.6g}, expected "
+                f"{wanted[worst]:.6g}; {knobs}, prompt {row[1]}, drawn {row[2]}."
+            )
+    return True
+
+
+def on_a_border(
+    logits: Sequence[float], prompt: Sequence[int], drawn: Sequence[int], knobs: Sampling, cap: float = 0.0
+) -> bool:
+    """Whether other ids would be kept by the plain chain if its logits were as inexact as float32 makes them."""
+    supports = set()
+    for sign in (0, 1, -1):
+        moved = [one + sign * NEAR * math.cos(7.0 * number) for number, one in enumerate(logits)]
+        p = chances(capped(moved, cap), prompt, drawn, knobs)
+        supports.add(tuple(one > 1e-9 for one in p))
+    return len(supports) > 1
+
+
+def picked(p: Sequence[float], share: float) -> set[int]:
+    """The id at which the sum of probabilities passes a share, and those that float32 may take for it."""
+    found, below = set(), 0.0
+    for one, chance in enumerate(p):
+        if chance > 0 and below - NEAR <= share * sum(p) < below + chance + NEAR:
+            found.add(one)
+        below += chance
+    return found
+
+
+def stops_as_written(pieces: Sequence[str], stops: Sequence[str]) -> None:
+    """A text that comes in pieces ends where the whole text, searched at once, has its first stop.
+
+    Raises:
+        LawBroken: it does not; says where.
+    """
+    from nanotx import stops as gates  # looked up when it is called, as a mutant of it is planted
+
+    found, wanted = "".join(gates.until(pieces, stops)), stopped("".join(pieces), stops)[0]
+    if found != wanted:
+        raise LawBroken(f"stops_as_written: {pieces!r} with stops {stops!r}: got {found!r}, expected {wanted!r}.")
+
+
+def streams_as_decoded(codec: Codec, ids: Sequence[int]) -> None:
+    """The text of ids that come one by one is that of all of them decoded at once.
+
+    Raises:
+        LawBroken: it is not.
+    """
+    from nanotx import write as writer  # looked up when it is called, as a mutant of it is planted
+
+    def one_by_one() -> Iterator[torch.Tensor]:
+        for one in ids:
+            yield torch.tensor([one])
+
+    found, wanted = "".join(writer.spelled(one_by_one(), codec)), codec.decode(list(ids))
+    if found != wanted:
+        raise LawBroken(f"streams_as_decoded: ids {list(ids)}: got {found!r}, expected {wanted!r}.")

@@ -1,0 +1,333 @@
+"""The sampler is, id by id, the plain chain of its laws; and each law catches the bugs that are planted here."""
+
+import json
+import random
+from collections import Counter
+from contextlib import contextmanager
+
+import pytest
+import torch
+from runs import text, tiny
+
+import nanotx.choosing
+import nanotx.sample
+import nanotx.sheets
+import nanotx.stops
+import nanotx.together
+import nanotx.verbs.sample._telling
+import nanotx.write
+from nanotx import laws
+from nanotx.cli import run as command
+from nanotx.errors import LawBroken
+from nanotx.model import Model, Transformer
+from nanotx.sample import Choice, Sampling
+from nanotx.tokenizers.byte import Byte
+from nanotx.tokenizers.char import Char
+from nanotx.writing import Writing
+
+SIZE, CONTEXT = 9, 6
+CASES = 40
+
+
+def model(seed, softcap=0.0):
+    """A small model with decided opinions."""
+    made = Model(dim=8, layers=1, context=CONTEXT, softcap=softcap).build(SIZE, seed=seed).eval()
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.mul_(8.0 if parameter.ndim > 1 else 1.0)
+    return made
+
+
+def knobs(draw, seed=None):
+    """Some knobs turned, the others not."""
+    fields = {
+        "temperature": draw.choice([0.0, 1e-46, 0.3, 0.8, 1.0, 2.5]),
+        "top_k": draw.randint(1, SIZE + 2),
+        "top_p": draw.uniform(0.05, 1.0),
+        "min_p": draw.uniform(0.0, 0.6),
+        "typical": draw.uniform(0.05, 1.0),
+        "repetition_penalty": draw.uniform(0.5, 3.0),
+        "frequency_penalty": draw.uniform(-1.0, 1.5),
+        "presence_penalty": draw.uniform(-1.0, 1.5),
+        "banned": tuple(draw.sample(range(SIZE), draw.randint(0, 3))),
+        "bias": tuple((draw.randrange(SIZE), draw.uniform(-4, 4)) for _ in range(draw.randint(0, 3))),
+    }
+    turned = draw.sample(sorted(fields), draw.choice([1, 2, 3, 10]))
+    return Sampling(seed=draw.randrange(99) if seed is None else seed, **{name: fields[name] for name in turned})
+
+
+def ids(draw, least, most):
+    return [draw.randrange(SIZE) for _ in range(draw.randint(least, most))]
+
+
+def chances_of(case):
+    """Random logits, prompts and histories."""
+    draw, rows = random.Random(f"chances {case}"), 3
+    logits = [[draw.choice([draw.gauss(0, 2), float(draw.randint(-2, 2))]) for _ in range(SIZE)] for _ in range(rows)]
+    said = draw.randint(0, 6)
+    drawn = [[draw.randrange(SIZE) for _ in range(said)] for _ in range(rows)]
+    return laws.chances_as_written(logits, [ids(draw, 1, 8) for _ in range(rows)], drawn, knobs(draw))
+
+
+def samples_of(case):
+    """Prompts up to three times the context, alone and side by side, soft-capped or not."""
+    draw = random.Random(f"samples {case}")
+    made = model(case, softcap=draw.choice([0.0, 1.5]))
+    prompts = [ids(draw, 1, 3 * CONTEXT) for _ in range(draw.randint(1, 3))]
+    return laws.samples_as_written(made, prompts, knobs(draw), new=draw.randint(1, 9))
+
+
+def stops_of(case):
+    """Texts of two letters, cut anywhere, with stops that overlap."""
+    draw = random.Random(f"stops {case}")
+    pieces = ["".join(draw.choice("ab") for _ in range(draw.randint(0, 4))) for _ in range(draw.randint(0, 8))]
+    stops = ["".join(draw.choice("ab") for _ in range(draw.randint(1, 5))) for _ in range(draw.randint(0, 3))]
+    laws.stops_as_written(pieces, stops)
+
+
+def streams_of(case):
+    """Bytes that are text, and bytes that are none."""
+    draw = random.Random(f"streams {case}")
+    some = [*"aä€😀\ufffd".encode(), 0x80, 0xC3, 0xE2, 0xF0, 0xFF]
+    laws.streams_as_decoded(Byte().learn([]), [draw.choice(some) for _ in range(draw.randint(0, 12))])
+    laws.streams_as_decoded(Char().learn(["abcdefghi"]), ids(draw, 0, 12))
+
+
+def texts_of(case):
+    """What is written from prompts: of the length asked for, as decoded, up to the first stop, the same twice."""
+    draw = random.Random(f"texts {case}")
+    made, codec = model(case), Char().learn(["abcdefghi"])
+    prompts = ["".join(draw.choice("abcdefghi") for _ in range(draw.randint(0, 9))) for _ in range(3)]
+    new, how = draw.randint(0, 12), Sampling(temperature=2.0, seed=case)
+
+    def written(prompts, how, stops=()):
+        writing = Writing(model=made, codec=codec, prompts=prompts, max_new_tokens=new, sampling=how, stops=stops)
+        pieces = list(writing)
+        for row, sheet in enumerate(writing.sheets):
+            assert sheet.text == "".join(piece for at, piece in pieces if at == row)
+        return writing.sheets
+
+    whole = written(prompts, how)
+    assert [len(sheet.ids) for sheet in whole] == [new] * 3
+    assert [sheet.text for sheet in whole] == [codec.decode(sheet.ids) for sheet in whole]
+    assert [sheet.ids for sheet in written(prompts, how)] == [sheet.ids for sheet in whole]
+    for row, sheet in enumerate(whole):
+        alone = Sampling(temperature=2.0, seed=case + row)
+        assert written([prompts[row]], alone)[0].ids == sheet.ids
+        stream = nanotx.write.write(made, codec, prompts[row], new, alone)
+        assert "".join(stream) == sheet.text
+    stops = ["".join(draw.choice("abcdefghi") for _ in range(draw.randint(1, 2))) for _ in range(3)]
+    for sheet, full in zip(written(prompts, how, stops), whole, strict=True):
+        assert (sheet.text, sheet.stopped) == laws.stopped(full.text, stops)
+        assert sheet.ids == full.ids[: len(sheet.ids)]
+        before, ended = laws.stopped(codec.decode(sheet.ids[:-1]), stops)
+        assert not ended and before == codec.decode(sheet.ids[:-1])  # no id is drawn after the stop
+
+
+# The laws hold.
+
+
+def test_probabilities_are_those_of_the_plain_chain():
+    assert sum(chances_of(case) for case in range(5 * CASES)) > 4 * CASES  # few lie on a border
+
+
+def test_ids_are_those_of_the_plain_chain_alone_and_side_by_side():
+    assert sum(samples_of(case) for case in range(CASES)) > 5 * CASES
+
+
+def test_a_text_ends_where_the_whole_text_has_its_first_stop():
+    for case in range(20 * CASES):
+        stops_of(case)
+
+
+def test_a_text_that_comes_id_by_id_is_that_of_all_of_them():
+    for case in range(5 * CASES):
+        streams_of(case)
+
+
+def test_texts_are_as_long_as_asked_for_and_the_same_alone_side_by_side_and_twice():
+    for case in range(8):
+        texts_of(case)
+
+
+@pytest.mark.parametrize("prompt", [CONTEXT - 1, CONTEXT, CONTEXT + 1, 5 * CONTEXT])
+def test_of_a_long_prompt_the_newest_tokens_are_read(prompt):
+    draw = random.Random(prompt)
+    text = [draw.randrange(SIZE) for _ in range(prompt)]
+    others = [(one + 1) % SIZE for one in text]
+    one = nanotx.together.together(model(1), [text, others[:-CONTEXT] + text[-CONTEXT:]], Sampling(temperature=0.0), 9)
+    for _ in range(max(0, CONTEXT - prompt) + 9):
+        step = next(one)
+        assert step.ids[0] == step.ids[1]
+    assert laws.read_ids(text, [], CONTEXT) == text[-CONTEXT:]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A run."""
+    place = tmp_path_factory.mktemp("laws")
+    corpus = ["--corpus", "file", "--corpus.path", str(text(place / "text.txt"))]
+    assert command(["train", "shakespeare_char", *corpus, "--run", str(place / "run"), *tiny()]) == 0
+    return place / "run"
+
+
+def n_best(folder, tmp_path):
+    """Texts of several lengths are printed by the mean log-probability of their tokens."""
+    words = [
+        "--n-best",
+        "8",
+        "--stop",
+        "a",
+        "--temperature",
+        "3",
+        "--max-new-tokens",
+        "9",
+        "--json",
+        str(tmp_path / "x"),
+    ]
+    assert command(["sample", str(folder), *words]) == 0
+    texts = json.loads((tmp_path / "x").read_text(encoding="utf-8"))["texts"]
+    assert len({len(one["ids"]) for one in texts}) > 2
+    assert laws.likeliest([one["log_probs"] for one in texts]) == list(range(8))
+    assert sorted(one["seed"] for one in texts) == list(range(8))
+
+
+def test_n_best_texts_come_by_the_mean_of_their_tokens(folder, tmp_path):
+    n_best(folder, tmp_path)
+    assert laws.likeliest([[-1.0, -1.0], [-1.5], [], [-1.0], [-0.2, -0.6]]) == [2, 4, 0, 3, 1]
+
+
+def test_equally_likely_texts_stay_in_order(folder):
+    loaded = nanotx.load(folder)
+    writing = loaded.writing(["a"] * 3, 4, Sampling(temperature=0.0))
+    list(writing)
+    found = nanotx.sheets.ranked(writing.sheets)
+    assert all(one is other for one, other in zip(found, writing.sheets, strict=True))
+
+
+def test_sampling_is_that_of_the_plain_chain_after_a_draft_too():
+    made, draft = model(3), model(4)
+    for prompt in ("a", "abcdefghi" * 2):
+        texts = []
+        for drafted in (None, draft):
+            how = Sampling(temperature=0.0, repetition_penalty=1.3)
+            codec = Char().learn(["abcdefghi"])
+            texts.append(
+                list(Writing(model=made, codec=codec, prompts=[prompt], max_new_tokens=15, sampling=how, draft=drafted))
+            )
+        assert "".join(piece for _, piece in texts[0]) == "".join(piece for _, piece in texts[1])
+
+
+# Bugs, each planted in the sampler; the law named beside it catches it within as many cases as are tried above.
+
+CHANGED, LIMITED = nanotx.choosing.Shaping.changed, nanotx.choosing.Shaping.limited
+NUCLEUS, TOGETHER, PUSH = nanotx.choosing.nucleus, nanotx.together.together, nanotx.stops.Stops.push
+INIT, FEED, SHAPING = Choice.__init__, nanotx.sample.Reading.feed, nanotx.choosing.Shaping.__init__
+
+
+def one_too_few(p, share):
+    kept = NUCLEUS(p, share)
+    order = p.masked_fill(~kept, 2.0).argmin(dim=-1, keepdim=True)
+    return kept.scatter(-1, order, kept.sum(dim=-1, keepdim=True) < 2)
+
+
+def shared(self, sampling, prompts):
+    INIT(self, sampling, prompts)
+    self.generators = self.generators[:1] * len(prompts)
+
+
+def oldest(made, prompts, *rest, **named):
+    return TOGETHER(made, [one[: made.context] for one in prompts], *rest, **named)
+
+
+def left_in(self, piece):
+    held, out = self.held, PUSH(self, piece)
+    return held + piece if self.found else out
+
+
+def feed_a_token_more(self, drawn):
+    context, full = self.model.context, self.window.shape[1] == self.model.context
+    FEED(self, drawn)
+    if full and context > 2:
+        self.window = self.unread = self.window[:, 1:]
+
+
+def prompt_counted(self, some, prompts):
+    SHAPING(self, some, prompts)
+    self.drawn = [Counter(prompt) for prompt in prompts]
+
+
+BUGS = {
+    "penalties after the temperature": (
+        chances_of,
+        (nanotx.choosing.Shaping, "changed", lambda self, scores: scores),
+        (nanotx.choosing.Shaping, "limited", lambda self, scores: LIMITED(self, CHANGED(self, scores))),
+    ),
+    "top-p keeps one too few": (chances_of, (nanotx.choosing, "nucleus", one_too_few)),
+    "top-p keeps one too many": (
+        chances_of,
+        (nanotx.choosing, "nucleus", lambda p, share: NUCLEUS(p, min(1.0, share + 0.2))),
+    ),
+    "top-k keeps one too many": (
+        chances_of,
+        (nanotx.choosing, "best", lambda scores, count, best=nanotx.choosing.best: best(scores, count + 1)),
+    ),
+    "the repetition penalty divides what is below zero": (
+        chances_of,
+        (nanotx.choosing, "repelled", lambda scores, seen, by: torch.where(seen, scores / by, scores)),
+    ),
+    "the repetition penalty does not count the prompt": (
+        chances_of,
+        (nanotx.choosing, "repelled", lambda scores, seen, by: scores),
+    ),
+    "typical keeps the least surprising": (
+        chances_of,
+        (nanotx.choosing, "typical", lambda p, share: nanotx.choosing.fewest(p, -p, share)),
+    ),
+    "min-p is a share of all": (chances_of, (nanotx.choosing, "likely", lambda p, share: p >= share)),
+    "presence is counted": (
+        chances_of,
+        (nanotx.choosing, "table", lambda rows, size, table=nanotx.choosing.table: table(rows, size).clamp(max=1)),
+    ),
+    "frequency and presence count the prompt": (chances_of, (nanotx.choosing.Shaping, "__init__", prompt_counted)),
+    "nothing is noted": (samples_of, (nanotx.choosing.Shaping, "note", lambda self, drawn: None)),
+    "the soft cap is left out": (
+        samples_of,
+        (Transformer, "next_scores", lambda self, some, past=None: self.head(self.stream(some, past)[:, -1])),
+    ),
+    "the oldest tokens of a long prompt are read": (samples_of, (nanotx.together, "together", oldest)),
+    "beyond the context a token less is kept": (samples_of, (nanotx.sample.Reading, "feed", feed_a_token_more)),
+    "rows share a generator": (samples_of, (Choice, "__init__", shared)),
+    "a row that waits uses up its chance": (samples_of, (nanotx.together, "begin_anew", lambda choice, row: None)),
+    "a stop is left in the text": (stops_of, (nanotx.stops.Stops, "push", left_in)),
+    "nothing is held back": (stops_of, (nanotx.stops, "overlap", lambda text, stop: 0)),
+    "what is held back is lost": (stops_of, (nanotx.stops.Stops, "end", lambda self: "")),
+    "half a character is lost": (streams_of, (nanotx.write.StreamingDecoder, "end", lambda self: "")),
+    "a token more than asked for": (
+        texts_of,
+        (nanotx.sheets.Sheet, "done", property(lambda self: self.stopped or len(self.ids) > self.limit)),
+    ),
+}
+
+
+@contextmanager
+def planted(*changes):
+    """Within, attributes are otherwise."""
+    with pytest.MonkeyPatch.context() as patch:
+        for owner, name, value in changes:
+            patch.setattr(owner, name, value)
+        yield
+
+
+@pytest.mark.parametrize("name", BUGS)
+def test_a_planted_bug_breaks_its_law(name):
+    law, *changes = BUGS[name]
+    with planted(*changes), pytest.raises((LawBroken, AssertionError)):
+        for case in range(5 * CASES):
+            law(case)
+
+
+def test_n_best_ranked_by_the_sum_is_caught(folder, tmp_path):
+    by_sum = lambda sheets: sorted(sheets, key=lambda sheet: sheet.log_prob, reverse=True)  # noqa: E731
+    with planted((nanotx.verbs.sample._telling, "ranked", by_sum)), pytest.raises(AssertionError):
+        n_best(folder, tmp_path)
