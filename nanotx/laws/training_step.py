@@ -1,0 +1,299 @@
+"""One training step, written out from top to bottom, and the law that the trainer takes it to the bit.
+
+Whoever asks what exactly happens in a step reads `training_step`: its loops are plain, its state is a dictionary, and
+it shares nothing with the trainer but the model, the text, the schedule and PyTorch's kernels.
+"""
+
+import math
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nanotx.data import Windows
+from nanotx.errors import ConfigError, LawBroken
+from nanotx.model import Transformer
+from nanotx.optimizers.adamw import AdamW
+from nanotx.optimizers.muon import Muon, orthogonal
+from nanotx.pace import Paced
+from nanotx.penalty import Penalised
+from nanotx.recipe import Recipe
+from nanotx.trainer import Trainer
+
+State = dict[str, Any]
+Tensors = dict[str, Tensor]
+
+
+def initial_state(model: Transformer) -> State:
+    """What a step changes beside the weights, as it is before the first one."""
+    return {
+        "optimizer": {name: {} for name, _ in model.named_parameters()},  # steps taken, and moving averages
+        "ema": {name: weight.detach().clone() for name, weight in model.named_parameters()},
+        "loss_scale": 65536.0,  # in float16 the loss is multiplied by it, so that small gradients do not vanish
+        "clean_steps": 0,  # in float16: steps since an overflow, or since the scale grew
+    }
+
+
+def training_step(
+    recipe: Recipe, model: Transformer, windows: Windows, step: int, state: State, dtype: torch.dtype
+) -> dict[str, float]:
+    """Take one step on the CPU: change the weights and the state in place, and return what is reported of it.
+
+    Args:
+        recipe: what is trained and how, by AdamW or Muon.
+        model: in training mode.
+        windows: the training text.
+        step: how many steps were taken before.
+        state: as `initial_state`, or the step before, left it.
+        dtype: of the mathematics; the weights stay float32.
+
+    Raises:
+        ConfigError: the optimizer is another.
+    """
+    if not isinstance(recipe.optimizer, AdamW | Muon):
+        raise ConfigError(f"optimizer {recipe.optimizer.part}: a step is written out for adamw and muon alone.")
+    train, weights = recipe.train, dict(model.named_parameters())  # a tied weight is listed once
+    scale = state["loss_scale"] if dtype is torch.float16 else 1.0
+
+    # Whatever is random in a step is drawn from one seed, micro-batch after micro-batch.
+    torch.manual_seed(dropout_seed(recipe.seed, step))
+    for module in model.modules():
+        if isinstance(module, Paced):
+            module.pace(step, train.steps)
+
+    # The gradient is the mean of those of the micro-batches, which are the batch's rows in order.
+    x, y = windows.batch(step, train.batch)
+    rows = int(train.micro_batch) or train.batch // train.accumulate
+    count, loss, gradients = train.batch // rows, torch.zeros(()), Tensors()
+    for first in range(0, train.batch, rows):
+        part = slice(first, first + rows)
+        cross_entropy, found = micro_batch(recipe, model, x[part], y[part], scale, count, dtype)
+        loss = loss + cross_entropy / count
+        for name, gradient in found.items():
+            gradients[name] = gradients[name] + gradient if name in gradients else gradient
+
+    # Of a table whose gradient is sparse, only the rows that were met count.
+    met = {name: gradient.coalesce().indices()[0] for name, gradient in gradients.items() if gradient.is_sparse}
+    gradients |= {name: gradients[name].coalesce().values() for name in met}
+
+    # The scale is divided out; then the norm is taken, and reported; then the gradient is clipped.
+    gradients = {name: gradient / scale for name, gradient in gradients.items()}
+    overflow = not all(bool(gradient.isfinite().all()) for gradient in gradients.values())
+    norm = torch.stack([gradient.norm() for gradient in gradients.values()]).norm()
+    if train.clip:
+        shrink = (train.clip / (norm + 1e-6)).clamp(max=1.0)
+        gradients = {name: gradient * shrink for name, gradient in gradients.items()}
+
+    # The first step has the schedule's factor of step 0. In float16 a step that overflowed moves nothing.
+    factor = recipe.schedule.factor(step, train.steps)
+    if not overflow:
+        optimize(recipe.optimizer, weights, gradients, met, factor, state["optimizer"])
+
+    # In float16 the scale is halved by an overflow, and doubled by 2000 steps without one.
+    state["clean_steps"] = 0 if overflow else state["clean_steps"] + 1
+    if overflow or state["clean_steps"] == 2000:
+        state["loss_scale"], state["clean_steps"] = state["loss_scale"] * (0.5 if overflow else 2.0), 0
+
+    # The average keeps the share `decay` of itself; while few steps are taken, less.
+    decay = min(train.average, (step + 1) / (step + 10))
+    for name, weight in weights.items():
+        state["ema"][name] = torch.lerp(state["ema"][name], weight.detach(), 1 - decay)
+    return {"loss": loss.item(), "grad_norm": norm.item(), "lr": recipe.optimizer.lr * factor}
+
+
+def micro_batch(
+    recipe: Recipe, model: Transformer, x: Tensor, y: Tensor, scale: float, count: int, dtype: torch.dtype
+) -> tuple[Tensor, Tensors]:
+    """The mean cross-entropy of a micro-batch, and the gradient of a `count`-th of all that it lowers, scaled.
+
+    It lowers the cross-entropy, the z-loss and the modules' penalties; it reports the cross-entropy alone.
+    """
+    weights, targets, chunk = dict(model.named_parameters()), y.flatten(), recipe.train.loss_chunk
+    head = {name: one for name, one in weights.items() if any(one is mine for mine in model.head.parameters())}
+    learned, at_hidden = {name: torch.zeros_like(one) for name, one in head.items()}, list[Tensor]()
+    with torch.autocast("cpu", dtype=dtype, enabled=dtype is not torch.float32):
+        hidden = model.stream(x).flatten(0, 1)
+        penalty = sum(module.penalty() for module in model.modules() if isinstance(module, Penalised))
+        whole = not 0 < chunk < len(hidden)
+        if whole:
+            cross_entropy, z_loss = token_losses(recipe, model, hidden, targets)
+            lowered = (cross_entropy + z_loss) / len(targets) + penalty
+        else:  # the gradient at the hidden states, and of the head, chunk by chunk
+            cross_entropy = torch.zeros(())
+            for piece, wanted in zip(hidden.detach().split(chunk), targets.split(chunk), strict=True):
+                leaf = piece.detach().requires_grad_()
+                cross, z_loss = token_losses(recipe, model, leaf, wanted)
+                found = torch.autograd.grad(cross + z_loss, [leaf, *head.values()])
+                cross_entropy = cross_entropy + cross.detach()
+                at_hidden.append(found[0])
+                learned = {name: learned[name] + one for name, one in zip(head, found[1:], strict=True)}
+    reported = cross_entropy.detach() / len(targets)
+    if whole:
+        return reported, slopes([lowered / count * scale], weights)
+    part = torch.tensor(scale) / count
+    share = part / len(targets)  # of one token
+    roots = {hidden: torch.cat(at_hidden) * share.to(hidden.dtype)} | ({penalty: part} if penalty else {})
+    gradients = slopes([*roots], weights, [*roots.values()])
+    for name, one in learned.items():
+        gradients[name] = one * share + gradients[name] if name in gradients else one * share
+    return reported, gradients
+
+
+def token_losses(recipe: Recipe, model: Transformer, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """The cross-entropy of some tokens and their z-loss, each summed."""
+    logits = model.scores(hidden).float()
+    z_loss = recipe.train.z_loss * logits.logsumexp(dim=-1).square().sum() if recipe.train.z_loss else torch.zeros(())
+    return F.cross_entropy(logits, targets, reduction="sum"), z_loss
+
+
+def slopes(of: list[Tensor], weights: dict[str, nn.Parameter], cotangents: list[Tensor] | None = None) -> Tensors:
+    """The gradients of the weights, by name; a weight that has none is left out."""
+    found = torch.autograd.grad(of, list(weights.values()), cotangents, allow_unused=True)
+    pairs = zip(weights, found, strict=True)
+    return {name: one if one.is_sparse else one.contiguous() for name, one in pairs if one is not None}
+
+
+@torch.no_grad()
+def optimize(
+    optimizer: AdamW | Muon,
+    weights: dict[str, nn.Parameter],
+    gradients: Tensors,
+    met: Tensors,
+    factor: float,
+    state: dict[str, Tensors],
+) -> None:
+    """Move the weights: by AdamW; with Muon, matrices that neither look up nor score tokens by its rule.
+
+    Args:
+        optimizer: AdamW or Muon.
+        weights: by name.
+        gradients: of those that have one; of a table in `met`, of the rows that were met alone.
+        met: which rows.
+        factor: the schedule's.
+        state: the moving averages, by the weights' names.
+    """
+    matrices: dict[torch.Size, list[str]] = {}  # by shape, because Muon multiplies those of one shape at once
+    for name, gradient in gradients.items():
+        weight, moments, table = weights[name], state[name], {"embedding", "head"} & set(name.split("."))
+        moments["step"] = moments.get("step", torch.zeros(())) + 1
+        decay = optimizer.weight_decay if weight.ndim >= 2 else 0.0  # norms and biases do not decay
+        if isinstance(optimizer, Muon) and weight.ndim >= 2 and not table:
+            matrices.setdefault(weight.shape, []).append(name)
+        elif isinstance(optimizer, Muon) and name in met:
+            rows_step(optimizer, weight, gradient, met[name], moments, optimizer.adamw_lr * factor)
+        else:
+            lr = (optimizer.adamw_lr if isinstance(optimizer, Muon) else optimizer.lr) * factor
+            adamw_step(weight, gradient, moments, lr, optimizer.betas, optimizer.eps, decay)
+    for names in matrices.values():
+        assert isinstance(optimizer, Muon)
+        orthogonal_steps(optimizer, names, weights, gradients, state, optimizer.lr * factor)
+
+
+def adamw_step(
+    weight: Tensor, gradient: Tensor, moments: Tensors, lr: float, betas: tuple[float, float], eps: float, decay: float
+) -> None:
+    """Algorithm 2 of https://arxiv.org/abs/1711.05101, by PyTorch's kernel, which rounds in an order of its own.
+
+    With t steps taken, in this order::
+
+        weight -= lr * decay * weight
+        mean += (1 - betas[0]) * (gradient - mean)
+        square += (1 - betas[1]) * (gradient**2 - square)
+        weight -= lr * (mean / (1 - betas[0]**t)) / (sqrt(square / (1 - betas[1]**t)) + eps)
+    """
+    for key in ("mean", "square"):
+        moments.setdefault(key, torch.zeros_like(weight))
+    torch._fused_adamw_(
+        [weight],
+        [gradient],
+        [moments["mean"]],
+        [moments["square"]],
+        [],
+        [moments["step"]],
+        lr=lr,
+        beta1=betas[0],
+        beta2=betas[1],
+        weight_decay=decay,
+        eps=eps,
+        amsgrad=False,
+        maximize=False,
+    )
+
+
+def orthogonal_steps(
+    optimizer: Muon,
+    names: list[str],
+    weights: dict[str, nn.Parameter],
+    gradients: Tensors,
+    state: dict[str, Tensors],
+    lr: float,
+) -> None:
+    """Muon, https://kellerjordan.github.io/posts/muon/: the direction is the momentum, made orthogonal."""
+    ahead = []
+    for name in names:
+        before, gradient = state[name].get("momentum", torch.zeros_like(weights[name])), gradients[name]
+        state[name]["momentum"] = torch.lerp(before, gradient, 1 - optimizer.momentum)
+        ahead.append(torch.lerp(gradient, state[name]["momentum"], optimizer.momentum))
+    directions = orthogonal(torch.stack(ahead), optimizer.iterations).float()
+    for name, direction in zip(names, directions, strict=True):
+        height, width = direction.shape[-2:]
+        weights[name].mul_(1 - lr * optimizer.weight_decay)
+        weights[name].sub_(direction, alpha=lr * math.sqrt(max(1.0, height / width)))
+
+
+def rows_step(optimizer: Muon, table: Tensor, gradient: Tensor, rows: Tensor, moments: Tensors, lr: float) -> None:
+    """AdamW without its mean, on the rows of a table that were met; the others wait."""
+    second, step = optimizer.betas[1], float(moments["step"])
+    moments.setdefault("square", torch.zeros_like(table))
+    square = moments["square"][rows].mul_(second).addcmul_(gradient, gradient, value=1 - second)
+    moments["square"][rows] = square
+    root = (square / (1 - second**step)).sqrt() + optimizer.eps
+    table[rows] = (table[rows] * (1 - lr * optimizer.weight_decay)).addcdiv_(gradient, root, value=-lr)
+
+
+def dropout_seed(seed: int, step: int) -> int:
+    """The seed of all that is random in a step: SplitMix64 (doi:10.1145/2660193.2660195) of both numbers."""
+    z = (step + 2**63 + seed * 0xD1342543DE82EF95 + 0x9E3779B97F4A7C15) % 2**64
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EB % 2**64
+    return (z ^ (z >> 31)) >> 1
+
+
+def trains_as_written(trainer: Trainer, steps: int) -> None:
+    """A trainer takes its first steps exactly as `training_step` does: reports, weights, average and loss scale.
+
+    Args:
+        trainer: on the CPU, before its first step; it takes the steps.
+        steps: how many.
+
+    Raises:
+        LawBroken: at which step what differs, and by how much.
+    """
+    recipe, model, dtype = trainer.recipe, deepcopy(trainer.model), trainer.machine.dtype
+    model.recompute, model.embedding.sparse = False, isinstance(recipe.optimizer, Muon)
+    state = initial_state(model)
+    if dtype is torch.float16:
+        saved = trainer.scaler.state_dict()
+        state["loss_scale"], state["clean_steps"] = saved["scale"], saved["_growth_tracker"]
+    for step in range(steps):
+        row, wanted = trainer.advance(), training_step(recipe, model, trainer.windows, step, state, dtype)
+        if dtype is torch.float16:
+            row |= {"loss_scale": trainer.scaler.get_scale()}
+            wanted |= {"loss_scale": state["loss_scale"]}
+        for key, value in wanted.items():
+            if row[key] != value and not (math.isnan(row[key]) and math.isnan(value)):
+                raise LawBroken(f"step: of step {step + 1}, {key} is {row[key]!r}, and as written {value!r}.")
+        with trainer.judged():
+            averages = {name: one.detach().clone() for name, one in trainer.model.named_parameters()}
+        learned = (dict(trainer.model.named_parameters()), dict(model.named_parameters()))
+        pairs: dict[str, tuple[Any, Any]] = {"weight": learned}
+        pairs |= {"average": (averages, state["ema"])} if recipe.train.average else {}
+        for kind, (found, written) in pairs.items():
+            for name, one in found.items():
+                if not torch.equal(one, written[name]):
+                    away = float((one.detach() - written[name].detach()).abs().max())
+                    raise LawBroken(
+                        f"step: after step {step + 1} the {kind} {name} differs by {away:.3g} from the written."
+                    )
