@@ -69,6 +69,7 @@ class Shaping:
     def __init__(self, knobs: Knobs, prompts: Sequence[Sequence[int]]) -> None:
         self.knobs, self.prompted = knobs, [dict.fromkeys(prompt, 1) for prompt in prompts]
         self.drawn: list[Counter[int]] = [Counter() for _ in prompts]  # in each row, how often each id
+        self.size = 0  # of the vocabulary that the ids were checked against
 
     def note(self, ids: Int[Tensor, " b"]) -> None:
         """Count what was drawn."""
@@ -86,7 +87,9 @@ class Shaping:
             ConfigError: a banned or biased id is none of the vocabulary, or all ids are banned.
         """
         knobs, size = self.knobs, scores.shape[-1]
-        self.check_ids(size)
+        if size != self.size:
+            self.check_ids(size)
+            self.size = size
         if knobs.bias:
             ids, values = (torch.tensor(one, device=scores.device) for one in zip(*knobs.bias, strict=True))
             scores = scores.index_add(-1, ids, rearrange(values.float(), "n -> 1 n").expand(len(scores), -1))

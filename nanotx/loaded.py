@@ -168,6 +168,7 @@ def load(folder: str | Path, step: int | None = None) -> Loaded:
     check_size(weights, recipe.model.outline(tokenizer.vocab_size))  # before memory is taken
     model = recipe.model.build(tokenizer.vocab_size)
     load_weights(model, verified.read_tensors(weights))
+    model.undefined_ids = tokenizer.undefined_ids
     return Loaded(
         model=model.eval(),
         tokenizer=tokenizer,

@@ -144,6 +144,7 @@ class Transformer(Exact):
         self.blocks = nn.ModuleList(block.build(config.dim) for block in config.pattern())
         self.position = position.build(config.dim, min(heads), config.context)
         self.norm = config.norm.build(config.dim)
+        self.undefined_ids: tuple[int, ...] = ()  # of the tokenizer that it writes for: `generate` never draws them
         self.recompute = False  # whether training computes what is inside a block again for its backward pass
         self.head = Linear(config.dim, vocab_size, bias=config.head_bias)
         if config.tied:
@@ -190,7 +191,8 @@ class Transformer(Exact):
         check_length(max_new_tokens)
         training = self.training
         self.eval()
-        drawn = generate(self, ids, sampling or Sampling(), new=max_new_tokens)
+        sampling = (sampling or Sampling()).without(self.undefined_ids)
+        drawn = generate(self, ids, sampling, new=max_new_tokens)
         ids = torch.stack([*ids.unbind(1), *(one for one, _ in zip(drawn, range(max_new_tokens), strict=False))], dim=1)
         self.train(training)
         return ids

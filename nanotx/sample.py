@@ -3,8 +3,8 @@
 Beyond the context: when it is full, its newer half is read anew, and sampling goes on from there.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 from reprlib import repr as brief
 from typing import Protocol, runtime_checkable
 
@@ -83,6 +83,11 @@ class Sampling:
         for one, value in self.bias:
             is_number("bias", one, whole=True)
             check_bias(f"id {one}", value)
+
+    def without(self, ids: Collection[int]) -> "Sampling":
+        """The same with more ids that are never drawn, such as those that stand for nothing in a tokenizer."""
+        more = sorted(set(ids) - set(self.banned))
+        return replace(self, banned=(*self.banned, *more)) if more else self
 
     @property
     def plain(self) -> bool:

@@ -36,7 +36,8 @@ def write(
     """
     check_length(max_new_tokens)
     ids = rearrange(torch.tensor(prompt_ids(codec, prompt), device=device), "t -> 1 t")
-    pieces = spelled(islice(generate(model, ids, sampling, new=max_new_tokens), max_new_tokens), codec)
+    drawn = generate(model, ids, sampling.without(codec.undefined_ids), new=max_new_tokens)
+    pieces = spelled(islice(drawn, max_new_tokens), codec)
     if stops:
         from nanotx.stops import until  # most texts go on to their end
 

@@ -51,6 +51,7 @@ class Writing:
             raise ConfigError("compile: a past that rolls lies elsewhere each time; try reread, or no --compile.")
         if self.compiled and self.draft is not None:
             raise ConfigError("compile: one token at a time is compiled, and with a draft several are read; drop one.")
+        self.sampling = self.sampling.without(self.codec.undefined_ids)
         self.ids = [prompt_ids(self.codec, prompt) for prompt in self.prompts]
         self.sheets = [Sheet(self.codec, prompt, self.max_new_tokens, self.stops) for prompt in self.prompts]
 

@@ -4,6 +4,7 @@ import copy
 import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -62,6 +63,17 @@ class Codec(ABC):
 
     cuts: bool = False
     """Whether a text may be cut between an ASCII letter and a blank behind it, and each side encoded by itself."""
+
+    _tokens: tuple[bytes | None, ...] = ()
+    """The bytes of each id, where they are listed; None for an id that stands for nothing."""
+
+    @cached_property
+    def undefined_ids(self) -> tuple[int, ...]:
+        """The ids below vocab_size that stand for nothing: decoding refuses them, and sampling never draws them.
+
+        Only a vocabulary that came from elsewhere has such gaps: cl100k_base has 16.
+        """
+        return tuple(one for one, token in enumerate(self._tokens) if token is None)
 
     @abstractmethod
     def ordinary(self, text: str) -> Ids:
