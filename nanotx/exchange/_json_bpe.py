@@ -1,8 +1,8 @@
 """Byte-level BPE in a tokenizer.json, and the bytes alone, which are a BPE without merges.
 
 The ids stand in the vocabulary and are no matter of the merges' order. Merges are pairs; older files have each as one
-text with a space, which is the same. `ignore_merges`, by which a piece that is a token is taken whole, changes nothing
-where each token is made by its own merges, which is checked.
+text with a space, which is the same. `ignore_merges`, by which a piece that is in the vocabulary is taken whole,
+changes nothing where each token is made by its own merges, which is checked, and no other name there can be a piece.
 """
 
 from collections.abc import Sequence
@@ -13,8 +13,10 @@ from nanotx.exchange._byte_level import codec_of, regex_of
 from nanotx.exchange._pipeline import Table, kept, normal_form, only, pipeline, refused, specials_of, split, steps
 from nanotx.exchange._portable import check_portable
 from nanotx.exchange._ranks import merges_of
-from nanotx.printable import CHARACTERS, to_printable
+from nanotx.printable import CHARACTERS, from_printable, to_printable
 from nanotx.tokenizers import Codec
+from nanotx.tokenizers._patterns import name_of
+from nanotx.tokenizers._splitting import Splitter
 from nanotx.tokenizers.bpe import BpeCodec
 from nanotx.tokenizers.byte import ByteCodec
 
@@ -81,12 +83,33 @@ def read(table: Table) -> Codec:
     only("decoder", table["decoder"], "decoders", flags | {"type": ("ByteLevel",)})
     codec = codec_of("model", model["vocab"], model["merges"], specials, source, normal_form(table["normalizer"]))
     if model["ignore_merges"]:
+        for name in codec.specials:
+            if name in model["vocab"] and may_be_piece(source, name):
+                raise refused("model", f"ignore_merges=True takes {name!r} whole in a text, and no merge makes it")
         tokens = [codec.decode_bytes([one]) for one in codec.ids or range(256 + len(codec.merges))]
         if merges_of("model: ignore_merges", tokens[256:]) != list(codec.merges):
             raise refused("model", "ignore_merges=True takes tokens whole that the merges make otherwise")
     if source == WHOLE and codec == BpeCodec((), WHOLE):
         return ByteCodec()
     return codec
+
+
+def may_be_piece(source: str, name: str) -> bool:
+    """Whether a name, written as tokens are, may stand in a text as a piece.
+
+    Where a regex looks nowhere beyond its match, what is a piece beside other text is one alone. The named patterns
+    look ahead after white space only.
+    """
+    if not set(name) <= set(CHARACTERS.values()):
+        return False  # no bytes are written so
+    try:
+        text = from_printable(name).decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    looks = "(?=" in source or "(?!" in source
+    if looks and (name_of(source) == "own" or text.isspace()):
+        return True
+    return Splitter(source).pieces(text) == [text]
 
 
 def regex_before(table: Any) -> str:
