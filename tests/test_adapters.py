@@ -245,8 +245,10 @@ def test_an_empty_namespace_is_no_library(monkeypatch, tmp_path):
 def test_what_the_library_cannot_is_an_error_of_ours(ranks):
     with pytest.raises(TokenizerError, match="does not say where a text is cut, and this one is none of OpenAI's"):
         Tiktoken(path=str(ranks)).learn([])
-    with pytest.raises(TextError, match="gives up on this text of 0 characters; try nanotx tokenizer import"):
-        Tiktoken(path=str(ranks), pattern="a*").learn([])  # at an empty match the library panics
+    with pytest.raises(ConfigError, match="pattern: the regex 'a\\*' may match the empty text"):
+        Tiktoken(path=str(ranks), pattern="a*")  # at an empty match the library panics
+    with pytest.raises(TextError, match="gives up on this text of 2 characters; try nanotx tokenizer import"):
+        TiktokenCodec("empty", "a*", RANKS.ranks).encode("xa")
     with pytest.raises(TextError, match="the library gives up on this text of 1000000 characters"):
         Tiktoken(path=str(ranks), pattern="gpt4").learn([]).encode(" " * 1_000_000)
     with pytest.raises(TokenizerError, match="is no regex for the library"):

@@ -7,12 +7,12 @@ Sources: gpt2, https://github.com/openai/gpt-2/blob/master/src/encoder.py; gpt4 
 https://github.com/openai/tiktoken/blob/main/tiktoken_ext/openai_public.py
 """
 
-import math
 import re
 
 import regex
 
 from nanotx.errors import ConfigError, did_you_mean
+from nanotx.tokenizers._bounded import check_calls, check_matches, check_size
 
 NAMED = {
     "gpt2": r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+""",
@@ -28,15 +28,13 @@ ASCII = {
     .replace(r"\s", r"[\t-\r ]")
     for name, source in NAMED.items()
 }
-LONGEST = 1000  # characters of a regex
-REPEATS = 10_000  # `(?:a{1000}){1000}` is unrolled when it is compiled, and a third such brace fills the memory
 
 
 def source_of(pattern: str) -> str:
     """The regex that a name stands for; a regex of the user's own stands for itself.
 
     Raises:
-        ConfigError: it is neither.
+        ConfigError: it is neither, or it may match the empty text, or take memory without bound.
     """
     if pattern in NAMED:
         return NAMED[pattern]
@@ -47,6 +45,7 @@ def source_of(pattern: str) -> str:
             r"or a regex of your own such as '\s?\w+|(?s:.)'."
         )
     compile_source(pattern)
+    check_matches(pattern)
     return pattern
 
 
@@ -59,14 +58,10 @@ def compile_source(source: str) -> "regex.Pattern[str]":
     """A regex in the syntax of the `regex` module, ready to be asked.
 
     Raises:
-        ConfigError: this is no regex, or one too large to compile.
+        ConfigError: this is no regex, or one too large to compile, or one that calls itself.
     """
-    least = [int(count or 0) for count in re.findall(r"\{\s*(\d*)\s*(?:,\s*\d*\s*)?\}", source)]
-    if len(source) > LONGEST or math.prod(max(count, 1) for count in least) > REPEATS:
-        raise ConfigError(
-            f"pattern: expected a regex of at most {LONGEST} characters and {REPEATS} repeats "
-            f"(braces multiplied), got {len(source)} characters: {source[:40]!r}."
-        )
+    check_size(source)
+    check_calls(source)
     try:
         return regex.compile(source)
     except Exception as error:  # the module raises more kinds of error than it documents

@@ -91,6 +91,11 @@ class Splitter:
                 f"bpe: the pattern {self.source!r} needs more than {patience:.0f} seconds for a text of "
                 f"{len(text)} characters; try one without nested repeats, such as gpt4."
             ) from None
+        except MemoryError:  # the module keeps a gigabyte of places to go back to, and no more
+            raise TokenizerError(
+                f"bpe: the pattern {self.source!r} needs too much memory for a text of {len(text)} characters; try one "
+                "without repeats of groups, such as gpt4."
+            ) from None
 
     def _walk(self, text: str, patience: float) -> Iterator[str]:
         """The pieces and the gaps between them, whichever way the regex walks."""

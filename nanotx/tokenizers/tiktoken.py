@@ -17,9 +17,11 @@ from reprlib import repr as brief
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nanotx.errors import ConfigError, TextError, TokenizerError, did_you_mean
 from nanotx.tokenizers import Codec, Ids, Tokenizer, exactly, utf8
+from nanotx.tokenizers._bounded import check_calls
 from nanotx.tokenizers._libraries import missing, tried
 from nanotx.tokenizers._numbered import by_id, joined
 from nanotx.tokenizers._patterns import NAMED, source_of
@@ -67,7 +69,7 @@ class TiktokenCodec(Codec):
 
     Raises:
         TokenizerError: a rank or a special that cannot be.
-        ConfigError: a special's name is none.
+        ConfigError: a special's name is none, or the regex calls itself.
     """
 
     part = "tiktoken"
@@ -79,6 +81,7 @@ class TiktokenCodec(Codec):
     _tokens: tuple[bytes | None, ...] = field(init=False, repr=False)  # by id
 
     def __post_init__(self) -> None:
+        check_calls(self.source)
         missing = [value for value in range(256) if bytes([value]) not in self.ranks]
         if missing:
             raise TokenizerError(f"tiktoken: the byte 0x{missing[0]:02x} has no rank; expected one for each byte.")
@@ -88,14 +91,21 @@ class TiktokenCodec(Codec):
 
     def ordinary(self, text: str) -> Ids:
         """The library's ids; see `Codec.ordinary`."""
-        utf8(self.part, text)
+        data = utf8(self.part, text)
         encoding = self._encoding
         gave_up = (
             f"tiktoken: the library gives up on this text of {len(text)} characters; try nanotx tokenizer import, "
             "whose tokenizers take any text. It says"
         )
         with tried(gave_up, TextError):
-            return np.array(encoding.encode_to_numpy(text, disallowed_special=()), np.int32)
+            ids = np.array(encoding.encode_to_numpy(text, disallowed_special=()), np.int32)
+        if int(self._lengths[ids].sum()) != len(data):
+            raise TextError(
+                f"tiktoken: the pattern {self.source[:60]!r} leaves a part of this text of {len(text)} characters "
+                "unmatched, and the library would drop it; expected one that matches every character: (?s:.) behind a "
+                "last | takes what is left, one by one."
+            )
+        return ids
 
     def decode_bytes(self, ids: Iterable[Any]) -> bytes:
         """The tokens' bytes, joined; see `Codec.decode_bytes`."""
@@ -104,6 +114,11 @@ class TiktokenCodec(Codec):
     def table(self) -> dict[str, Any]:
         """The ranks, as the lines of a file of ranks."""
         return {"name": self.name, "regex": self.source, "specials": dict(self.specials), "ranks": lines_of(self.ranks)}
+
+    @cached_property
+    def _lengths(self) -> NDArray[np.int64]:
+        """How many bytes each id stands for."""
+        return np.array([len(token or b"") for token in self._tokens], np.int64)
 
     @cached_property
     def _encoding(self) -> Any:

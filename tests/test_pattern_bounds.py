@@ -1,0 +1,131 @@
+"""A regex of one's own has bounds, in memory and time, and loses nothing of a text: or it is refused by its name."""
+
+import base64
+import json
+
+import pytest
+import regex
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from signing import signed
+
+from nanotx.cli import run
+from nanotx.errors import ConfigError, TextError, TokenizerError
+from nanotx.tokenizers import Tokenizer, load
+
+ENDLESS = [
+    "(?R)?a|(?s:.)",
+    "(?0)?a|.",
+    "(a)(?1)?|.",
+    r"(?P<x>a)(?&x)|.",
+    r"(?P<x>a)(?P>x)|.",
+    r"(?(1)a|b)(c)",
+    "(?+1)(a)",
+]
+EMPTY = [
+    "(?=a)",
+    "a*",
+    "|a",
+    r"\b",
+    "a{0,3}",
+    "(?:a|b*)",
+    "(a?)(b?)",
+    "^|$",
+    r"(a?)\1",
+    "()",
+    "(?<!a)",
+    "[ab]{0}",
+    "(?i)",
+]
+UNKNOWN = [r"a\Kb|.", "(?:abc){e<=3}", "(?x) a * ", "(?|a|b)", "(*FAIL)|a", "a(*SKIP)b|.", "(?V1)[a&&b]"]
+SOUND = [
+    r"\s?\w+|(?s:.)",
+    "[]a]+|[^]]",
+    "(?i)ab|(?-i:c)",
+    "(?P<n>a)(?P=n)?",
+    "(?#x)a",
+    r"\{a\}",
+    "(?>ab)++|c{1,3}?",
+    "(?<=a)b|.",
+]
+
+
+@pytest.fixture
+def ranks(tmp_path):
+    """A file of ranks in which each byte has one."""
+    path = tmp_path / "bytes.tiktoken"
+    lines = (f"{base64.b64encode(bytes([value])).decode('ascii')} {value}\n" for value in range(256))
+    path.write_text("".join(lines), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("pattern", [*ENDLESS, *EMPTY, *UNKNOWN])
+def test_a_pattern_without_bound_or_that_may_match_nothing_is_refused_wherever_one_is_taken(pattern, ranks, tmp_path):
+    for part in ("bpe", "tiktoken", "huggingface"):
+        with pytest.raises(ConfigError, match=r"^pattern: ") as caught:
+            Tokenizer.find(part)(pattern=pattern)
+        assert "expected" in str(caught.value) or "Try" in str(caught.value)
+    with pytest.raises(ConfigError, match=r"^pattern: "):
+        run(["tokenizer", "import", str(ranks), "--pattern", pattern, "--out", str(tmp_path / "x.json")])
+    assert not (tmp_path / "x.json").exists()
+
+
+@pytest.mark.parametrize("pattern", SOUND)
+def test_a_sound_pattern_is_taken(pattern):
+    assert Tokenizer.find("bpe")(pattern=pattern).pattern == pattern
+
+
+def resaved(path, **changes):
+    """A tokenizer's file in which something was changed, and which was signed again."""
+    table = json.loads(path.read_text(encoding="utf-8")) | changes
+    path.write_text(json.dumps(signed(table)), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("pattern", ["(?R)?a|(?s:.)", "(?P<x>a)(?&x)|.", "a" * 2000])
+def test_a_pattern_without_bound_in_a_tokenizers_file_is_refused(pattern, ranks, tmp_path):
+    Tokenizer.find("bpe")(vocab_size=256).learn([]).save(tmp_path / "bpe.json")
+    Tokenizer.find("tiktoken")(path=str(ranks), pattern="gpt2").learn([]).save(tmp_path / "tiktoken.json")
+    resaved(tmp_path / "bpe.json", pattern="own", regex=pattern)
+    with pytest.raises(TokenizerError, match=r"bpe.json: bpe: pattern: "):
+        load(tmp_path / "bpe.json")
+    if len(pattern) < 100:
+        with pytest.raises(TokenizerError, match=r"tiktoken.json: tiktoken: pattern: "):
+            load(resaved(tmp_path / "tiktoken.json", regex=pattern))
+
+
+def test_a_pattern_that_leaves_text_out_loses_nothing_in_silence(ranks, tmp_path):
+    pytest.importorskip("tiktoken")
+    Tokenizer.find("tiktoken")(path=str(ranks), pattern="gpt2").learn([]).save(tmp_path / "x.json")
+    codec = load(resaved(tmp_path / "x.json", regex="a+"))
+    assert codec.decode(codec.encode("aaa")) == "aaa"
+    with pytest.raises(TextError, match=r"tiktoken: the pattern 'a\+' leaves a part of this text of 3 characters"):
+        codec.encode("aba")
+
+
+ATOMS = ["a", "b", ".", r"\w", "[ab]", "[^a]", r"\b", "^", "(?=a)", r"\p{L}", "\\."]
+
+
+@st.composite
+def patterns(draw, depth=3):
+    if not depth or draw(st.booleans()):
+        return draw(st.sampled_from(ATOMS)) + draw(st.sampled_from(["", "", "*", "+", "?", "{2}", "{0,2}", "*?", "++"]))
+    left, right = draw(patterns(depth - 1)), draw(patterns(depth - 1))
+    return draw(st.sampled_from(["{}{}", "{}|{}", "(?:{})?{}", "({}|{})+", "(?>{}){}", "(?!{}){}"])).format(left, right)
+
+
+@given(pattern=patterns(), text=st.text("ab .\n", max_size=12))
+@settings(max_examples=300, deadline=None)
+def test_a_pattern_that_is_taken_matches_nothing_that_is_empty(pattern, text):
+    try:
+        Tokenizer.find("bpe")(pattern=pattern)
+    except ConfigError:
+        return
+    assert all(match.end() > match.start() for match in regex.finditer(pattern, text))
+
+
+@pytest.mark.slow
+def test_a_pattern_that_needs_too_much_memory_is_an_error_of_ours():
+    codec = Tokenizer.find("bpe")(vocab_size=256, pattern="(?:(a)|(b))+|(?s:.)").learn([])
+    with pytest.raises(TokenizerError, match="needs too much memory for a text of 4000000 characters"):
+        codec.encode("ab" * 2_000_000)
