@@ -18,6 +18,7 @@ from nanotx.exchange._outcome import Exported, Imported
 from nanotx.exchange._pipeline import Table, check_after, kept, refused
 from nanotx.files import publish
 from nanotx.tokenizers import UNKNOWN, Codec
+from nanotx.tokenizers._described import settled
 from nanotx.tokenizers.bpe import BpeCodec
 from nanotx.tokenizers.byte import ByteCodec
 from nanotx.tokenizers.char import CharCodec
@@ -72,7 +73,7 @@ def described(codec: Codec) -> Table:
         TokenizerError: there is none.
     """
     if isinstance(codec, HuggingfaceCodec):
-        return dict(codec.described)
+        return settled(codec.described)
     if isinstance(codec, BpeCodec):
         return _json_bpe.write_bpe(codec)
     if isinstance(codec, ByteCodec):

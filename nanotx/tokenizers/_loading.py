@@ -33,7 +33,8 @@ def open_codec(path: str | Path) -> Codec:
     file = shelf("tokenizers") / f"{path}.json" if str(path) in stored() else Path(path)
     if (kind := kind_of(file)) != "saved":
         part: Any = Tokenizer.find(kind)
-        codec: Codec = part(path=str(file)).learn(())
+        looked_at = {"lossy": True} if kind == "huggingface" else {}  # training asks for it; looking does not
+        codec: Codec = part(path=str(file), **looked_at).learn(())
         return codec
     try:
         name, table, origin = read_file(file)

@@ -2,7 +2,8 @@
 
 With a path, nothing is learned: what a run stores is the file's content whole. Without one, the library learns a
 byte-level BPE, of which every text has ids. Ordinary text never becomes a special id, and what a file says about
-cutting texts off, filling them up or putting special ids around them is not done.
+dropout, cutting texts off, filling them up, blanks beside an added token or special ids around a text is not done. A
+file whose steps lose text is refused by the step's name, unless `lossy` takes it.
 
 Source: https://github.com/huggingface/tokenizers
 """
@@ -22,7 +23,7 @@ from nanotx.errors import ConfigError, TextError, TokenizerError
 from nanotx.printable import from_printable
 from nanotx.tokenizers import Codec, Ids, Tokenizer, exactly, utf8
 from nanotx.tokenizers._by_library import learn_bpe
-from nanotx.tokenizers._described import check_sound, kinds_of
+from nanotx.tokenizers._described import check_regexes, check_sound, kinds_of, losses, settled
 from nanotx.tokenizers._libraries import missing, tried
 from nanotx.tokenizers._numbered import MOST, by_id, joined
 from nanotx.tokenizers._patterns import source_of
@@ -35,7 +36,8 @@ from nanotx.tokenizers._specials import check_specials
 class Huggingface(Tokenizer):
     """A `tokenizer.json`; or a byte-level BPE that the library learns, as large as the texts allow."""
 
-    path: str = ""  # a tokenizer.json; with it the other fields are not used
+    path: str = ""  # a tokenizer.json; with it the other fields are not used, but for `lossy`
+    lossy: bool = False  # takes a tokenizer.json that loses text, such as one that lowers case
     vocab_size: int = 512  # at most: the 256 bytes, the merges, the specials
     pattern: str = "gpt4"  # "gpt2", "gpt4" (cl100k), or a regex of your own, in the library's syntax too
     min_frequency: int = 1  # how often a pair must occur to be merged
@@ -54,14 +56,21 @@ class Huggingface(Tokenizer):
 
         Raises:
             TextError: a text holds a lone surrogate.
-            TokenizerError: there is no such file, it is none, or the library is not installed.
+            TokenizerError: there is no such file, it is none, it loses text and nobody said that it may, or the library
+                is not installed.
         """
         if self.path:
-            described = read_json(Path(self.path))
+            described = settled(read_json(Path(self.path)))
             try:
-                return HuggingfaceCodec(described)
+                codec = HuggingfaceCodec(described)
             except (TokenizerError, ConfigError) as error:
                 raise TokenizerError(f"{self.path}: {error}") from None
+            if not self.lossy and (lost := losses(described)):
+                raise TokenizerError(
+                    f"{self.path}: {lost[0]}: this loses text, which its ids do not give back; expected a tokenizer "
+                    "that keeps every text. --tokenizer.lossy takes it all the same, without bits per byte."
+                )
+            return codec
         source = source_of(self.pattern)
         return HuggingfaceCodec(learn_bpe(texts, source, self.vocab_size, self.min_frequency, self.specials, self.nfc))
 
@@ -147,10 +156,9 @@ class HuggingfaceCodec(Codec):
         except ImportError:
             raise missing("tokenizers") from None
         check_sound(self.described)
+        check_regexes(self.described)
         with tried("huggingface: the library cannot read this tokenizer"):
-            library = Library.from_str(json.dumps(self.described))
-            library.no_truncation()
-            library.no_padding()
+            library = Library.from_str(json.dumps(settled(self.described)))
             library.encode_special_tokens = True
         return library
 
