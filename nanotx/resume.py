@@ -17,7 +17,7 @@ from nanotx.model import Transformer
 from nanotx.survey import Survey
 from nanotx.texts import Texts
 from nanotx.tokenizers import Codec, load
-from nanotx.trainer import Progress, Row, Trainer
+from nanotx.trainer import Progress, Row, Trainer, is_count
 from nanotx.trainer_json import read_state
 
 
@@ -141,11 +141,15 @@ def take_over(
         RunError: names or shapes are not this model's; says which.
     """
     load_weights(trainer.model, weights)
+    parameters = dict(trainer.model.named_parameters())
     keys: dict[str, dict[str, Tensor]] = {}
+    counts: dict[str, dict[str, Tensor]] = {}
     for path, tensor in averages.items():
         name, _, key = path.rpartition("/")
-        keys.setdefault(key, {})[name] = tensor
-    parameters = dict(trainer.model.named_parameters())
+        if name in parameters and is_count(key, tensor, parameters[name]):
+            counts.setdefault(name, {})[key] = tensor.clone()
+        else:
+            keys.setdefault(key, {})[name] = tensor
     by_key = {key: own(trainer.model, tensors) for key, tensors in keys.items()}
     names = {parameter: name for name, parameter in parameters.items()}
     order = [names[parameter] for group in trainer.optimizer.param_groups for parameter in group["params"]]
@@ -154,8 +158,8 @@ def take_over(
         found = {key: tensors[name].clone() for key, tensors in by_key.items() if name in tensors}
         for key, tensor in found.items():
             check_shape(f"{name}/{key}", parameters[name], tensor)
-        if found:
-            state[index] = found | {key: torch.tensor(value) for key, value in numbers.items()}
+        if found or name in counts:
+            state[index] = found | {key: torch.tensor(value) for key, value in numbers.items()} | counts.get(name, {})
     groups = trainer.optimizer.state_dict()["param_groups"]
     try:
         trainer.optimizer.load_state_dict({"state": state, "param_groups": groups})

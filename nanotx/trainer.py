@@ -203,19 +203,34 @@ class Trainer:
         return to_shared(self.model, dict(self.averaged.averages)) if self.averaged else self.weights()
 
     def averages(self) -> tuple[dict[str, Tensor], dict[str, float]]:
-        """The optimizer's state: tensors under `<parameter>/<key>`, and the numbers that all parameters share."""
+        """The optimizer's state: tensors under `<parameter>/<key>`, and the numbers that all parameters share.
+
+        A number that is not the same for all, such as the steps of a parameter that had no gradient in some of them, is
+        a tensor of no dimensions under each parameter's own name.
+        """
         tensors: dict[str, Tensor] = {}
         numbers: dict[str, float] = {}
-        names: dict[Tensor, str] = {parameter: name for name, parameter in self.model.named_parameters()}
-        state = self.optimizer.state
+        parameters, state = dict(self.model.named_parameters()), self.optimizer.state
         for key in sorted({key for one in state.values() for key in one}):
-            values = {names[parameter]: one[key] for parameter, one in state.items() if key in one}
-            if all(isinstance(value, Tensor) and value.ndim for value in values.values()):
-                shared = to_shared(self.model, values)
-                tensors |= {f"{name}/{key}": tensor for name, tensor in shared.items()}
-            else:
-                numbers[key] = float(next(iter(values.values())))
+            values = {name: state[one][key] for name, one in parameters.items() if key in state.get(one, {})}
+            counts = {
+                name: torch.as_tensor(one) for name, one in values.items() if is_count(key, one, parameters[name])
+            }
+            if len(counts) == len(values) and len({float(one) for one in counts.values()}) == 1:
+                numbers[key] = float(next(iter(counts.values())))
+                continue
+            shared = to_shared(self.model, {name: one for name, one in values.items() if name not in counts})
+            tensors |= {f"{name}/{key}": tensor for name, tensor in (shared | counts).items()}
         return tensors, numbers
+
+
+def is_count(key: str, value: object, parameter: Tensor) -> bool:
+    """Whether a value of an optimizer's state is a number about a parameter, rather than shaped as the parameter is.
+
+    Of a parameter with no dimensions the key alone can tell: `step`, as the library calls it, is the number.
+    """
+    plain = not isinstance(value, Tensor) or value.ndim == 0
+    return plain and (key == "step" or parameter.ndim > 0)
 
 
 def clip(parameters: Iterable[nn.Parameter], limit: float) -> Tensor:
