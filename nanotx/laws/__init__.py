@@ -6,6 +6,8 @@ benchmark times only what obeys them.
 
 from nanotx.laws.book import LAWS as LAWS
 from nanotx.laws.config import config_round_trip as config_round_trip
+from nanotx.laws.durability import disk_record as disk_record
+from nanotx.laws.durability import durable as durable
 from nanotx.laws.equality import cache_agrees as cache_agrees
 from nanotx.laws.equality import equivalent as equivalent
 from nanotx.laws.numbers import compile_agrees as compile_agrees
