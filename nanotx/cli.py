@@ -12,6 +12,7 @@ USAGE = """\
 nanotx: a transformer to watch, take apart, swap a part of, and train on the machine at hand
 
   nanotx train NAME|FILE.toml [flags]     run a recipe, of the package or of the shelf
+  nanotx resume RUN [--train.steps N]     continue a run, or train it further
   nanotx sample RUN [flags]               let a run write
   nanotx show RUN [flags]                 a run's course, on the terminal or as SVG
   nanotx eval RUN [flags]                 how well a run predicts a text, in bits per byte, by script too

@@ -9,11 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from nanotx import checkpoint, verified
-from nanotx.errors import DataError, RunError, TokenizerError
+from nanotx.agreement import differences
+from nanotx.errors import ConfigError, DataError, NanotxError, RunError, TokenizerError
 from nanotx.files import blank
 from nanotx.folder import RunFolder
+from nanotx.layers import read_config
 from nanotx.layout import to_own
 from nanotx.model import Transformer
+from nanotx.recipe import Recipe
 from nanotx.survey import Survey
 from nanotx.texts import Texts
 from nanotx.tokenizers import Codec, load
@@ -72,6 +75,8 @@ def go_on(
         say(f"{folder.path}: there is no checkpoint to go on from, so it begins at step 0.")
         return False
     restore(trainer, found.checkpoint, texts, changed)
+    if changed and found.before and differences(found.before, trainer.recipe):
+        try_step(trainer, found.checkpoint, texts)
     say(f"{folder.path}: goes on from step {trainer.progress.step}.")
     return True
 
@@ -86,24 +91,53 @@ def restore(trainer: Trainer, path: Path, texts: Texts, changed: bool = False) -
     state = read_state(path)
     if not changed:
         check_tokenizer(path, state, texts.codec)
-        check_corpus(path, state, texts)
+        check_corpus(path, state, texts.sha256, texts.size)
     check_size(path / "model.safetensors", trainer.model)
     averages = verified.read_tensors(path / "optimizer.safetensors")
-    take_over(trainer, verified.read_tensors(path / "model.safetensors"), averages, state["optimizer"])
+    before: Recipe = read_config(Recipe, path / "recipe.toml")
+    same = before.optimizer.part == trainer.recipe.optimizer.part
+    weights = verified.read_tensors(path / "model.safetensors")
+    take_over(trainer, weights, averages if same else {}, state["optimizer"] if same else {})
     if trainer.averaged:
-        copy_in(trainer.averaged.averages, trainer.model, verified.read_tensors(path / "average.safetensors"))
+        judged = verified.read_tensors(path / "average.safetensors") if before.train.average else weights
+        copy_in(trainer.averaged.averages, trainer.model, judged)
     if trainer.scaler.is_enabled() and state["scaler"]:
         trainer.scaler.load_state_dict(state["scaler"])
     trainer.progress = Progress(**state["progress"])
 
 
-def check_corpus(path: Path, state: dict[str, Any], texts: Texts) -> None:
+def try_step(trainer: Trainer, path: Path, texts: Texts) -> None:
+    """Take the first step of a recipe that was changed, and take it back; nothing is written.
+
+    Args:
+        trainer: stands at the checkpoint.
+        path: of the checkpoint.
+        texts: what it trains on.
+
+    Raises:
+        ConfigError: it cannot be taken; says why.
+    """
+    scaler = trainer.scaler.state_dict()
+    try:
+        trainer.advance()
+    except NanotxError:
+        raise
+    except Exception as error:  # of any part, which may be the user's own
+        raise ConfigError(
+            f"--changed: the first step of the changed recipe fails: {error!r}; nothing was written."
+        ) from error
+    if trainer.scaler.is_enabled():
+        trainer.scaler.load_state_dict(scaler)
+    restore(trainer, path, texts, changed=True)
+
+
+def check_corpus(path: Path, state: dict[str, Any], digest: str, size: int) -> None:
     """Raise DataError unless the corpus is the one that a checkpoint learned from."""
-    if state["corpus_sha256"] != texts.sha256:
+    if state["corpus_sha256"] != digest:
         said = f"{state['corpus_size']:,} characters and " if "corpus_size" in state else ""
         raise DataError(
             f"{path}: the run began with a corpus of {said}SHA-256 {state['corpus_sha256'][:12]}..., and now it is "
-            f"{texts.size:,} characters and {texts.sha256[:12]}...; bring the old text back, begin a new run, or go on "
+            f"{size:,} characters and {digest[:12]}...; bring the old text back, begin a new run, or go on "
             "with this one by --changed."
         )
 
@@ -135,7 +169,7 @@ def check_tokenizer(path: Path, state: dict[str, Any], codec: Codec) -> None:
 def take_over(
     trainer: Trainer, weights: dict[str, Tensor], averages: dict[str, Tensor], numbers: dict[str, float]
 ) -> None:
-    """Go on from what `Trainer.weights` and `Trainer.averages` gave.
+    """Go on from what `Trainer.weights` and `Trainer.averages` gave; without averages, the optimizer begins anew.
 
     Raises:
         RunError: names or shapes are not this model's; says which.

@@ -93,7 +93,8 @@ class Retaken:
 
 def handed_over(before: Trainer, after: Trainer) -> Trainer:
     """The second trainer, which goes on where the first one is, as it would by a checkpoint."""
-    take_over(after, before.weights(), *before.averages())
+    same = before.recipe.optimizer.part == after.recipe.optimizer.part
+    take_over(after, before.weights(), *(before.averages() if same else ({}, {})))
     if after.averaged:
         copy_in(after.averaged.averages, after.model, before.judged_weights())
     if after.scaler.is_enabled() and before.scaler.is_enabled():

@@ -5,6 +5,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+from nanotx.agreement import changes
 from nanotx.display import Display
 from nanotx.door import through
 from nanotx.errors import RunError
@@ -42,11 +43,16 @@ def run(recipe: Recipe, argv: list[str], name: str, display: Display | None = No
     elif options.resume:
         found = survey(folder, options.changed)
     saved = found.recipe
+    unheeded: list[str] = []
+    if saved and not options.changed:
+        argv, unheeded = without_files(saved, argv, name)
     recipe, named = read_recipe(saved or recipe, argv, prog=name)
     if options.print_config:
         sys.stdout.write(write_toml(recipe))
         return 0
     display = display or Display()
+    for line in unheeded:
+        display.say(line)
     if saved:
         from nanotx.agreement import check_agreement, settled  # a run that begins has nothing to agree with
 
@@ -68,3 +74,16 @@ def run(recipe: Recipe, argv: list[str], name: str, display: Display | None = No
             ) from error
     display.say(f"{folder.path}: stopped before anything was changed.")
     return stop.exit_code
+
+
+def without_files(saved: Recipe, argv: list[str], name: str) -> tuple[list[str], list[str]]:
+    """A command line of a resume without its files of TOML, which name the run's recipe but change nothing.
+
+    The run may have been begun with flags besides, so it is compared with today's flags alone. And what to say of the
+    fields that a file holds otherwise.
+    """
+    files = leading(argv)
+    recipe, _ = read_recipe(saved, files, prog=name)
+    found = [f"{key} {now!r}, and the run has {was!r}" for key, was, now in changes(saved, recipe)]
+    said = f"{' '.join(files)}: not heeded, as the run's own recipe counts: {'; '.join(found)}."
+    return argv[len(files) :], [said] if found else []

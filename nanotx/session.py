@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import chain
 
 from nanotx import disk
 from nanotx.allocator import keep_memory
@@ -15,6 +14,7 @@ from nanotx.errors import ConfigError, Diverged, RunError, TokenizerError
 from nanotx.evaluate import Score, evaluate
 from nanotx.files import blank, publish
 from nanotx.folder import RunFolder
+from nanotx.harmless import quoted
 from nanotx.journal import Journal, copy_aside, read
 from nanotx.layers import write_toml
 from nanotx.lock import locked
@@ -27,6 +27,7 @@ from nanotx.signals import Stop
 from nanotx.summary import summarize, title
 from nanotx.survey import Survey, set_aside
 from nanotx.texts import read_texts
+from nanotx.tokenizers import Codec
 from nanotx.train import Looks, train
 from nanotx.trainer import Row, Trainer
 from nanotx.verified import Proven
@@ -61,15 +62,9 @@ class Session:
         if recipe.deterministic:
             repeat_exactly(machine.device)
         recipe.model.check(machine.device.type)
-        codec = None
-        if options.resume and not options.restart and (found.checkpoint or not blank(folder.tokenizer)):
-            from nanotx.resume import tokenizer_of  # a run that begins has none
-
-            codec = tokenizer_of(folder, options.changed)
-            if blank(folder.tokenizer):
-                found.notes.append(f"{folder.tokenizer}: missing or empty; restored from {found.checkpoint}.")
+        codec = self.tokenizer(recipe)
         try:
-            self.texts = read_texts(recipe, codec)
+            self.texts = read_texts(recipe, codec, self.check_corpus)
         except Unavailable as error:
             if not may_fall_back:
                 raise
@@ -89,6 +84,28 @@ class Session:
             found_fit = replace(recipe.train, micro_batch=largest(self.trainer))
             self.recipe = self.trainer.recipe = replace(recipe, train=found_fit)
 
+    def tokenizer(self, recipe: Recipe) -> Codec | None:
+        """The tokenizer of a run that is resumed; None where it is to be trained."""
+        folder, found, options = self.folder, self.found, self.options
+        if not options.resume or options.restart or (found.checkpoint is None and blank(folder.tokenizer)):
+            return None
+        if found.before and found.before.tokenizer != recipe.tokenizer:
+            return None  # --changed: another one
+        from nanotx.resume import tokenizer_of  # a run that begins has none
+
+        codec = tokenizer_of(folder, options.changed)
+        if blank(folder.tokenizer):
+            found.notes.append(f"{folder.tokenizer}: missing or empty; restored from {found.checkpoint}.")
+        return codec
+
+    def check_corpus(self, digest: str, size: int) -> None:
+        """Raise DataError where a run is resumed on another text than it was trained on, before that is encoded."""
+        if self.found.checkpoint and not self.options.changed:
+            from nanotx.resume import check_corpus  # a run that begins takes any
+            from nanotx.trainer_json import read_state
+
+            check_corpus(self.found.checkpoint, read_state(self.found.checkpoint), digest, size)
+
     def go(self, name: str) -> int:
         """Train to the end, or until told to stop; returns the exit code."""
         self.folder.path.mkdir(parents=True, exist_ok=True)
@@ -104,17 +121,28 @@ class Session:
         if progress.step >= self.recipe.train.steps and (figures := self.complete_figures()) is not None:
             self.display.say(f"{self.folder.path}: the run is complete at step {progress.step}; nothing is left to do.")
             progress.owed, progress.scores = False, figures
+            for note in self.found.notes:  # a file was missing
+                self.display.say(note)
+                self.settle()
             return self.farewell()
         if not self.texts.exams["val"].size:
             lost = "the tokenizer does not give the validation text back: <unk> is in it, or it takes another form."
             self.display.shout(f"{lost} Its loss is in nats per token, and compares with no other.", "No bits per byte")
+        changed = self.changed()
+        if not changed:
+            self.settle()
         notes = [*self.found.notes, *self.keep_samples()]
         journal = self.journal = Journal(self.folder.metrics, progress.step, progress.owed)
         samples = [row["text"] for row in read(self.folder.metrics) if row["event"] == "sample"]
         try:
             with self.display:
                 warnings = [self.warning(text) for text in [*notes, *journal.notes]]
-                for row in chain([self.first(name, resumed)], warnings, self.rows()):
+                for row in [self.first(name, resumed), *changed, *warnings]:
+                    self.record(row)
+                if changed:  # recorded before recipe.toml says so
+                    journal.sync()
+                    self.settle()
+                for row in self.rows():
                     self.record(row)
                     if row["event"] == "sample":
                         samples.append(row["text"])
@@ -195,14 +223,47 @@ class Session:
             if self.trainer.progress.scores and before != now:
                 said = [f"{count:,} tokens" if count else "all" for count in (now, before)]
                 self.display.say(f"evaluations read {said[0]} of each text from here on, and {said[1]} before.")
+        return resumed
+
+    def settle(self) -> None:
+        """Write the recipe and the tokenizer into the run's folder."""
         publish(self.folder.recipe, write_toml(self.recipe))
         disk.sync(self.folder.path.parent)
-        if blank(self.folder.tokenizer):
+        other = self.found.before is not None and self.found.before.tokenizer != self.recipe.tokenizer
+        if blank(self.folder.tokenizer) or other:
             try:
                 self.texts.codec.save(self.folder.tokenizer)
             except TokenizerError as error:  # the disk refused
                 raise RunError(f"{error} Make room, or mend the folder, and go on by --resume.") from None
-        return resumed
+
+    def changed(self) -> list[Row]:
+        """The row of what differs from the recipe of the checkpoint, if anything does; and say what."""
+        before, step = self.found.before, self.trainer.progress.step
+        if before is None or before == self.recipe:
+            return []
+        from nanotx.agreement import changes  # a run that begins changes nothing
+        from nanotx.survey import recipe_digest
+
+        found = {key: [was, now] for key, was, now in changes(before, self.recipe)}
+        said = "; ".join(f"{key} {was} -> {now}" for key, (was, now) in found.items())
+        self.display.say(f"{self.folder.path}: changed from step {step} on: {said}.")
+        if before.optimizer.part != self.recipe.optimizer.part:
+            parts = self.recipe.optimizer.part, before.optimizer.part
+            self.display.say(f"optimizer {parts[0]} begins with no state: that of {parts[1]} is left out.")
+        if before.train.steps != self.recipe.train.steps:
+            self.display.say(self.stretched(before))
+        digest = recipe_digest(write_toml(self.recipe).encode("utf-8"))
+        return [{"event": "changed", "step": step, "changes": found, "recipe_sha256": digest}]
+
+    def stretched(self, before: Recipe) -> str:
+        """What another number of steps does to the learning rate."""
+        old, new, step = before.train.steps, self.recipe.train.steps, self.trainer.progress.step
+        was = before.schedule.factor(max(step - 1, 0), old)
+        now = self.recipe.schedule.factor(step, new)
+        return (
+            f"schedule {self.recipe.schedule.part}: for {new:,} steps, no longer {old:,}: the learning rate was "
+            f"{was:.3g} of its full value at step {step:,}, and is {now:.3g} of it at step {step + 1:,}."
+        )
 
     def first(self, name: str, resumed: bool) -> Row:
         """The row that opens a process's part of the journal."""
@@ -268,12 +329,15 @@ class Session:
 
     def farewell(self) -> int:
         """Say what was reached and how to go on; the last line is a command."""
-        scores, folder = self.trainer.progress.scores, self.folder.path.as_posix()
-        own = "".join(f" --load {file}" for file in self.options.load)
+        scores, folder = self.trainer.progress.scores, quoted(self.folder.path)
+        own = "".join(f" --load {quoted(file)}" for file in self.options.load)
         step = self.trainer.progress.step
         if self.stop() and (step < self.recipe.train.steps or self.trainer.progress.owed):
-            self.display.say(f"Stopped at step {step}, and saved. To go on:" if step else "Stopped. To begin again:")
-            self.display.say(f"nanotx train {folder}/recipe.toml --run {folder} --resume{own}")
+            told = f"Stopped at step {step}, and saved. To continue, or to sample from it:"
+            self.display.say(told if step else "Stopped. To begin again:")
+            self.display.say(f"nanotx resume {folder}{own}")
+            if step:
+                self.display.say(f"nanotx sample {folder}{own}")
             return self.stop.exit_code
         if scores.get("val_loss") is not None:
             part = "; nanotx eval reads all" if scores.get("eval_tokens") else ""
@@ -281,6 +345,7 @@ class Session:
                 f"validation loss {scores['val_loss']:.4f}{error(scores)}, bits per byte "
                 f"{rate(scores['bits_per_byte'])}{extent(scores)}{part}"
             )
-        self.display.say("Sample from it:")
+        self.display.say("To train it further, or to sample from it:")
+        self.display.say(f"nanotx resume {folder} --train.steps {2 * self.recipe.train.steps}{own}")
         self.display.say(f"nanotx sample {folder}{own}")
         return 0

@@ -1,6 +1,7 @@
 """The texts of a run, cut, tokenized, and ready to learn from and to be scored on."""
 
 import hashlib
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -36,12 +37,15 @@ class Texts:
     floor: float | None  # bits per byte of the validation text under the process that wrote it, if that is known
 
 
-def read_texts(recipe: Recipe, codec: Codec | None = None) -> Texts:
+def read_texts(
+    recipe: Recipe, codec: Codec | None = None, check: Callable[[str, int], None] = lambda digest, size: None
+) -> Texts:
     """Read a recipe's corpus, cut it, and let its tokenizer learn from the training part alone.
 
     Args:
         recipe: whose corpus, tokenizer, context and seed are meant.
         codec: the tokenizer of a run that goes on; nothing is learned anew.
+        check: called with the text's SHA-256 and its characters before anything is encoded; may raise.
 
     Raises:
         DataError: the text cannot be had, or is too short.
@@ -49,6 +53,8 @@ def read_texts(recipe: Recipe, codec: Codec | None = None) -> Texts:
         ConfigError: a step would surely fill this machine's memory.
     """
     training, validation = recipe.corpus.split()
+    size, digest = len(training) + len(validation), sha256(training, validation)
+    check(digest, size)
     codec = codec or recipe.tokenizer.learn([training])
     ids = codec.encode(training)
     exams = exams_of(codec, training, validation, recipe.model.context, recipe.train)
@@ -57,14 +63,7 @@ def read_texts(recipe: Recipe, codec: Codec | None = None) -> Texts:
         from nanotx.room import check_step  # smaller steps fit anywhere
 
         check_step(recipe.train, recipe.model, recipe.device)
-    return Texts(
-        codec=codec,
-        windows=windows,
-        exams=exams,
-        floor=recipe.corpus.floor(),
-        size=len(training) + len(validation),
-        sha256=sha256(training, validation),
-    )
+    return Texts(codec=codec, windows=windows, exams=exams, floor=recipe.corpus.floor(), size=size, sha256=digest)
 
 
 def sha256(*texts: str) -> str:

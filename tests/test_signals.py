@@ -102,7 +102,8 @@ def test_signals_that_come_together_end_a_run_that_has_saved_its_last_step(train
     assert code in {128 + number for number in numbers}, said  # of two at one moment the system chooses
     done = [row["step"] for row in rows(tmp_path / "run", "step")]
     assert max(done, default=0) == max(checkpoints(tmp_path / "run"), default=0)
-    assert said.splitlines()[-1] == "nanotx train run/recipe.toml --run run --resume"
+    assert said.splitlines()[-1] == "nanotx sample run"
+    assert said.splitlines()[-2] == "nanotx resume run"
 
 
 def test_a_run_stopped_again_and_again_at_any_moment_comes_to_the_same_bits(train, tmp_path):
@@ -198,25 +199,19 @@ def test_a_signal_before_anything_is_written_ends_at_once_and_leaves_nothing(tra
 
 
 def test_a_signal_while_a_run_is_taken_up_again_leaves_it_as_it_was(train, tmp_path):
-    words = [*SLOWLY, "0"]
+    words, slower = [*SLOWLY, "0"], ["--ffn.build-seconds", "0.5", "--resume", "--changed"]
     assert train(*words, train_steps=4, train_checkpoint_every=2).finish()[0] == 0
-    (tmp_path / "run/recipe.toml").write_text(
-        (tmp_path / "run/recipe.toml")
-        .read_text(encoding="utf-8")
-        .replace("build_seconds = 0.0", "build_seconds = 0.5"),
-        encoding="utf-8",
-    )
 
     def files():
         return {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
 
     before = files()
-    child = train(*words, "--ffn.build-seconds", "0.5", "--resume", train_steps=8, train_checkpoint_every=2)
+    child = train(*words, *slower, train_steps=8, train_checkpoint_every=2)
     child.until((tmp_path / "building").exists)
     child.send(signal.SIGHUP)
     assert child.finish()[0] == 129
     assert files() == before
-    child = train(*words, "--ffn.build-seconds", "0.5", "--resume", train_steps=8, train_checkpoint_every=2)
+    child = train(*words, *slower, train_steps=8, train_checkpoint_every=2)
     assert child.finish()[0] == 0
     assert checkpoints(tmp_path / "run")[-1] == 8
 
