@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 from itertools import pairwise
@@ -16,7 +17,7 @@ from nanotx import text_files
 from nanotx.errors import ConfigError, DataError, TextError, TokenizerError
 from nanotx.laws.texts import PRIMER, texts
 from nanotx.text_files import blocks, files_of
-from nanotx.tokenizers import _crew, _token_file
+from nanotx.tokenizers import _crew, _token_file, load
 from nanotx.tokenizers._crew import Crew, encode_batch
 from nanotx.tokenizers._token_file import open_tokens
 from nanotx.tokenizers.bpe import Bpe
@@ -252,3 +253,70 @@ def test_the_deed_writes_a_token_file_and_prints_ids(tmp_path):
     ]:
         done = deed(*words)
         assert done.returncode in (2, 3) and message in " ".join(done.stderr.split()) and "Traceback" not in done.stderr
+
+
+def token_file(path, codec, ids):
+    """A token file of a tokenizer, with these ids whatever they are."""
+    codec.encode_to_file([written(path.parent, PRIMER[: len(ids)])], path)
+    whole = path.read_bytes()
+    head = whole[:16] + len(ids).to_bytes(8, "little") + whole[24:64]
+    path.write_bytes(head + np.array(ids, "<u2").tobytes())
+    return path
+
+
+def test_a_token_file_with_an_id_beyond_its_vocabulary_is_refused_when_it_is_opened(tmp_path):
+    codec = CODECS["byte"]
+    assert codec.open_tokens(token_file(tmp_path / "x.bin", codec, [0, 255])).tolist() == [0, 255]
+    with pytest.raises(DataError, match=r"x.bin: id 256 at index 2 is beyond the vocabulary of 256"):
+        codec.open_tokens(token_file(tmp_path / "x.bin", codec, [7, 255, 256, 3]))
+    with pytest.raises(DataError, match="id 65535 at index 0"):
+        open_tokens(token_file(tmp_path / "x.bin", codec, [65535]))
+    data = (tmp_path / "x.bin").read_bytes()
+    (tmp_path / "x.bin").write_bytes(data[:24] + (70000).to_bytes(8, "little") + data[32:])
+    with pytest.raises(DataError, match="says that there are 70000 ids, and its tokenizer has 256"):
+        codec.open_tokens(tmp_path / "x.bin")
+
+
+def test_a_token_file_that_is_cut_off_or_changed_while_it_is_open_is_an_error(tmp_path):
+    codec, path = CODECS["byte"], tmp_path / "x.bin"
+    count = 100_000
+    ids = codec.open_tokens(token_file(path, codec, [one % 256 for one in range(count)]))
+    assert ids[5] == 5 and ids[-1] == (count - 1) % 256
+    with path.open("r+b") as file:
+        file.truncate(64 + 2 * 10)
+    assert ids[:10].tolist() == list(range(10))
+    for at in (10, -1, slice(5, 20), slice(None), np.array([[3, 4], [70_000, 70_001]])):
+        with pytest.raises(DataError, match=r"x.bin: expected 100000 ids, and it ends after \d+"):
+            ids[at]
+    path.write_bytes(path.read_bytes()[:64] + b"\xff" * 2 * count)
+    with pytest.raises(DataError, match="id 65535 at index 500 is beyond the vocabulary"):
+        ids[500:600]
+
+
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_the_ids_of_a_token_file_are_taken_as_those_of_an_array(tmp_path_factory, data):
+    codec, numbers = CODECS["byte"], data.draw(st.lists(st.integers(0, 255), min_size=1, max_size=50))
+    ids = codec.open_tokens(token_file(tmp_path_factory.mktemp("x") / "x.bin", codec, numbers))
+    array, place = np.array(numbers, np.uint16), st.integers(-len(numbers), len(numbers) - 1)
+    assert len(ids) == len(array) and ids.shape == array.shape and np.array_equal(np.asarray(ids), array)
+    edge = st.none() | st.integers(-60, 60)
+    at = slice(data.draw(edge), data.draw(edge), data.draw(st.sampled_from([None, 1, 2, 7, -1, -3])))
+    assert ids[at].tolist() == array[at].tolist() and ids[data.draw(place)] in numbers
+    rows = np.array(data.draw(st.lists(st.tuples(place, place, place), max_size=5)), np.int64).reshape(-1, 3)
+    assert np.array_equal(ids[rows], array[rows]) and np.array_equal(ids[rows[:, 0]], array[rows[:, 0]])
+    assert np.array_equal(ids[array > 9], array[array > 9])
+    with pytest.raises(IndexError):
+        ids[len(numbers)]
+    assert pickle.loads(pickle.dumps(ids)).tolist() == numbers
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with names")
+@pytest.mark.parametrize("name", ["x.json", "x.tiktoken", "x.bin"])
+def test_a_pipe_or_a_device_is_no_tokenizers_file(name, tmp_path):
+    os.mkfifo(tmp_path / name)
+    (tmp_path / "zero").mkdir()
+    (tmp_path / "zero" / name).symlink_to("/dev/zero")
+    for path in (tmp_path / name, tmp_path / "zero" / name):
+        with pytest.raises((TokenizerError, DataError), match="expected a plain file, got a pipe, a socket, a device"):
+            CODECS["byte"].open_tokens(path) if name == "x.bin" else load(path)

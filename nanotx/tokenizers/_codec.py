@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from nanotx.errors import TextError
 from nanotx.tokenizers._storage import Origin, digest, text_of, write_file
+from nanotx.tokenizers._stored_ids import StoredIds
 
 Ids = NDArray[np.integer[Any]]
 Same = TypeVar("Same", bound="Codec")
@@ -121,11 +122,11 @@ class Codec(ABC):
 
         return encode_to_file(self, files, out, **how)
 
-    def open_tokens(self, path: Path) -> Ids:
-        """The ids of a token file that this tokenizer made, not read before they are looked at.
+    def open_tokens(self, path: Path) -> StoredIds:
+        """The ids of a token file that this tokenizer made; they stay in the file, and are read when asked for.
 
         Raises:
-            DataError: there is none, or it is not whole.
+            DataError: there is none, it is not whole, or an id in it is beyond the vocabulary or stands for nothing.
             TokenizerError: another tokenizer made it.
         """
         from nanotx.tokenizers._token_file import open_tokens

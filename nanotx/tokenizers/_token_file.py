@@ -12,7 +12,7 @@ import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 
@@ -21,6 +21,8 @@ from nanotx.files import publish
 from nanotx.text_files import blocks
 from nanotx.tokenizers import Codec, Ids
 from nanotx.tokenizers._crew import Crew
+from nanotx.tokenizers._sniff import check_plain
+from nanotx.tokenizers._stored_ids import StoredIds
 
 MAGIC = b"nanotxid"
 VERSION = 1
@@ -32,7 +34,7 @@ OFTEN = 1 << 24  # ids between two notes of how far it got
 class TokenFile:
     """A token file that was opened."""
 
-    ids: Ids  # not read before they are looked at
+    ids: StoredIds  # read from the file when they are looked at
     vocab_size: int
     digest: str  # of the tokenizer
 
@@ -105,13 +107,14 @@ def encode_to_file(
 
 
 def open_tokens(path: Path, codec: Codec | None = None) -> TokenFile:
-    """A token file, its ids mapped into memory, to be read only.
+    """A token file, each of whose ids was looked at once; they stay in the file, and are read when they are asked for.
 
     Raises:
-        DataError: there is none, or it is not whole.
+        DataError: there is none, it is not whole, or an id in it is beyond the vocabulary or stands for nothing.
         TokenizerError: another tokenizer than `codec` made it.
     """
     try:
+        check_plain(path)
         with path.open("rb") as stream:
             head = stream.read(HEADER.size)
         size = path.stat().st_size
@@ -131,7 +134,13 @@ def open_tokens(path: Path, codec: Codec | None = None) -> TokenFile:
             f"{path}: made by the tokenizer of digest {digest.hex()[:12]}..., and this one is {codec.part} of "
             f"{codec.digest[:12]}...; encode the texts again."
         )
-    ids: Any = np.memmap(path, f"<u{width}", "r", HEADER.size, (count,)) if count else np.empty(0, f"<u{width}")
+    if codec is not None and codec.vocab_size != vocab_size:
+        raise DataError(
+            f"{path}: says that there are {vocab_size} ids, and its tokenizer has {codec.vocab_size}; it was damaged "
+            "since it was made; encode the texts again."
+        )
+    ids = StoredIds(path, HEADER.size, width, count, vocab_size)
+    ids.check(codec.undefined_ids if codec is not None else ())
     return TokenFile(ids=ids, vocab_size=vocab_size, digest=digest.hex())
 
 
