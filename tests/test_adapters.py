@@ -99,10 +99,28 @@ def test_a_stream_of_ids_that_depend_on_each_other_is_what_all_of_them_are(kind,
     codec = READ[kind]
     text = data.draw(texts)
     any_ids = st.lists(st.integers(0, codec.vocab_size - 1), max_size=20)
-    ids = data.draw(st.just(codec.encode(text).tolist()) | (st.nothing() if kind == "llama" else any_ids))
+    ids = data.draw(st.just(codec.encode(text).tolist()) | any_ids)
+    if kind == "llama" and data.draw(st.booleans()):  # bytes of characters, some of them cut off
+        cut = data.draw(st.binary(max_size=3)) + text.encode("utf-8")[: data.draw(st.integers(0, 20))]
+        ids += [codec.described["model"]["vocab"][f"<0x{value:02X}>"] for value in cut]
     stream = StreamingDecoder(codec)
     for _ in range(2):  # an ended stream begins anew
         assert "".join(map(stream.push, ids)) + stream.end() == codec.decode(ids)
+
+
+def test_bytes_that_the_library_decodes_together_are_streamed_together():
+    codec = READ["llama"]
+    vocab = codec.described["model"]["vocab"]
+    ids = [vocab[f"<0x{value:02X}>"] for value in "\u6f22\u5b57".encode()]
+    for more, whole in (
+        ([vocab["<0xE4>"]], "\ufffd" * 7),
+        ([], "\u6f22\u5b57"),
+        ([vocab["<0xE4>"], vocab["s"]], "\ufffd" * 7 + "s"),
+        ([vocab["s"], vocab["<0xE4>"]], "\u6f22\u5b57s\ufffd"),
+        ([vocab["s"], vocab["<0xC3>"], vocab["<0xA9>"]], "\u6f22\u5b57s\xe9"),
+    ):
+        stream = StreamingDecoder(codec)
+        assert "".join(map(stream.push, [*ids, *more])) + stream.end() == codec.decode([*ids, *more]) == whole
 
 
 def test_what_is_lost_is_known():

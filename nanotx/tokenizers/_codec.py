@@ -149,6 +149,10 @@ class Codec(ABC):
     def table(self) -> dict[str, Any]:
         """What `Tokenizer.read` needs, as plain values for JSON."""
 
+    def unsettled(self, one: int) -> bool:
+        """Whether what an id stands for may hang on the id that follows, so that a stream waits for it."""
+        return False
+
     def decode(self, ids: Iterable[Any]) -> str:
         """The text of the ids; bytes that are no UTF-8 become U+FFFD."""
         return self.decode_bytes(ids).decode("utf-8", errors="replace")

@@ -6,7 +6,10 @@ BROKEN = "\N{REPLACEMENT CHARACTER}"
 
 
 class Together:
-    """As `StreamingDecoder`: each id is decoded after those that were handed out last."""
+    """As `StreamingDecoder`: each id is decoded after those that were handed out last.
+
+    Bytes that a library decodes together, all of them or none (ByteFallback), are held back until their row has ended.
+    """
 
     def __init__(self, codec: Codec) -> None:
         self.codec = codec
@@ -17,6 +20,8 @@ class Together:
         """See `StreamingDecoder.push`."""
         self.codec.check_ids([one])
         self._held.append(one)
+        if self.codec.unsettled(one):
+            return ""
         new = self._new()
         if not new or new.endswith(BROKEN):
             return ""

@@ -9,6 +9,7 @@ Source: https://github.com/huggingface/tokenizers
 """
 
 import json
+import re
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -23,12 +24,15 @@ from nanotx.errors import ConfigError, TextError, TokenizerError
 from nanotx.printable import from_printable
 from nanotx.tokenizers import Codec, Ids, Tokenizer, exactly, utf8
 from nanotx.tokenizers._by_library import learn_bpe
-from nanotx.tokenizers._described import check_regexes, check_sound, kinds_of, losses, settled
+from nanotx.tokenizers._described import check_regexes, check_sound, kinds_of, losses, parts_of, settled
 from nanotx.tokenizers._libraries import missing, tried
 from nanotx.tokenizers._numbered import MOST, by_id, joined
 from nanotx.tokenizers._patterns import source_of
 from nanotx.tokenizers._sniff import LARGEST, check_plain
 from nanotx.tokenizers._specials import check_specials
+
+BYTE = re.compile(r"<0x[+\dA-Fa-f][\dA-Fa-f]>", re.ASCII)
+"""How a byte is written that stands for a part of a character; the library takes a plus for a digit."""
 
 
 @Tokenizer.register("huggingface")
@@ -134,6 +138,10 @@ class HuggingfaceCodec(Codec):
         with tried("huggingface: the library cannot decode these ids", TextError):
             return str(self._library.decode(numbers, skip_special_tokens=False)).encode("utf-8")
 
+    def unsettled(self, one: int) -> bool:
+        """Whether it is a byte that a ByteFallback decodes with those beside it; see `Codec.unsettled`."""
+        return one in self._bytes
+
     def table(self) -> dict[str, Any]:
         """The tokenizer.json, whole."""
         return {"tokenizer": dict(self.described)}
@@ -148,6 +156,13 @@ class HuggingfaceCodec(Codec):
         except TextError:
             return True
         return False
+
+    @cached_property
+    def _bytes(self) -> frozenset[int]:
+        if "ByteFallback" not in (part.get("type") for part in parts_of(self.described.get("decoder"), "decoders")):
+            return frozenset()
+        words = self._library.get_vocab(with_added_tokens=True).items()
+        return frozenset(one for word, one in words if BYTE.fullmatch(word))
 
     @cached_property
     def _library(self) -> Any:
