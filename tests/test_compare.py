@@ -246,10 +246,10 @@ def test_where_every_tokenizer_fails_the_exit_code_says_so(capsys):
     assert "bpe:40000: TokenizerError: bpe: vocab_size=40000 cannot be reached" in capsys.readouterr().out
 
 
-def test_a_comparison_imports_no_torch():
+def test_a_comparison_imports_neither_torch_nor_without_a_picture_matplotlib():
     code = (
-        "import sys; from nanotx.cli import run; "
-        f"code = run(['tokenizer', 'compare', *{[*SMALL, *TWO]!r}]); assert 'torch' not in sys.modules; sys.exit(code)"
+        f"import sys; from nanotx.cli import run; code = run(['tokenizer', 'compare', *{[*SMALL, *TWO]!r}]); "
+        "assert not {'torch', 'matplotlib'} & set(sys.modules); sys.exit(code)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stderr

@@ -651,6 +651,21 @@ def test_a_tokenizer_goes_out_and_comes_back_by_the_verb(tmp_path, monkeypatch, 
 
 
 @pytest.mark.parametrize(
+    ("to", "path"),
+    [("huggingface", "a/b/x.json"), ("huggingface", "a/b"), ("tiktoken", "a/b/x.tiktoken"), ("tiktoken", "x.tiktoken")],
+)
+def test_an_export_makes_the_folder_that_it_writes_to(tmp_path, monkeypatch, to, path):
+    monkeypatch.chdir(tmp_path)
+    CODECS["bpe"].save("mine.json")
+    CODECS["char"].save("letters.json")
+    assert run(["tokenizer", "export", "mine.json", "--to", to, path]) == 0
+    assert Path(path).exists()
+    with pytest.raises(NanotxError):  # and none where nothing can be written
+        run(["tokenizer", "export", "letters.json", "--to", "tiktoken", "c/d/x.tiktoken"])
+    assert not Path("c").exists()
+
+
+@pytest.mark.parametrize(
     ("words", "code", "said"),
     [
         ("export mine.json --to hugingface out", 2, "--to hugingface: no such format. Did you mean 'huggingface'"),

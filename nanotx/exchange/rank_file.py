@@ -71,7 +71,9 @@ def write(codec: Codec, path: Path) -> Exported:
     """
     if path.is_dir():
         raise TokenizerError(f"{path}: this is a folder; expected a file to write, such as {path / 'my.tiktoken'}.")
-    publish(path, "\n".join([*lines_of(ranks_of(codec)), ""]))
+    text = "\n".join([*lines_of(ranks_of(codec)), ""])  # or an error, before a folder is made
+    path.parent.mkdir(parents=True, exist_ok=True)
+    publish(path, text)
     if not isinstance(codec, BpeCodec):
         return Exported(files=(path,))
     specials = f", and its specials are {dict(codec.specials)}" if codec.specials else ""

@@ -94,6 +94,7 @@ def write(codec: Codec, path: Path) -> Exported:
     """Write a tokenizer.json: a file, or in a folder, beside its config; see `write_tokenizer`."""
     text = as_text(described(codec))
     if path.suffix == ".json" and not path.is_dir():
+        path.parent.mkdir(parents=True, exist_ok=True)
         publish(path, text)
         return Exported(files=(path,))
     path.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ from nanotx.config import at_least
 from nanotx.errors import TokenizerError
 from nanotx.flags import given, parse, rows
 from nanotx.registry import load_file
-from nanotx.verbs.tokenizer import _plot, _table
+from nanotx.verbs.tokenizer import _table
 from nanotx.verbs.tokenizer._contestants import Cut, contestants, split
 from nanotx.verbs.tokenizer._corpus import corpus_rows
 from nanotx.verbs.tokenizer._machine import writable, write_json
@@ -44,6 +44,8 @@ def run(words: list[str]) -> int:
     flags, files, said = _read(words)
     ideas = contestants(flags.tokenizers)
     if flags.picture:
+        from nanotx.verbs.tokenizer import _plot  # it imports matplotlib, which takes a second
+
         _plot.check(flags.picture)
     json_file, picture = writable(flags.json, "--json"), writable(flags.picture, "--picture")
     name, training, validation = split(said, files)
