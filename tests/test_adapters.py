@@ -123,6 +123,48 @@ def test_bytes_that_the_library_decodes_together_are_streamed_together():
         assert "".join(map(stream.push, [*ids, *more])) + stream.end() == codec.decode([*ids, *more]) == whole
 
 
+WORDS = [
+    "a",
+    "b</w>",
+    " ",
+    "##c",
+    ".",
+    "\u2581d",
+    " not",
+    "'s",
+    "\ufffd",
+    "|",
+    "<pad>",
+    "  ",
+    "\xe9",
+    "n't",
+    "<0x41>",
+    "<0xE4>",
+]
+DECODERS = [
+    {"type": "BPEDecoder", "suffix": "</w>"},
+    {"type": "WordPiece", "prefix": "##", "cleanup": True},
+    {"type": "CTC", "pad_token": "<pad>", "word_delimiter_token": "|", "cleanup": True},
+    {"type": "Sequence", "decoders": [{"type": "Fuse"}, {"type": "Strip", "content": " ", "start": 1, "stop": 2}]},
+    {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "always", "split": True},
+    {"type": "ByteFallback"},
+]
+
+
+@pytest.mark.parametrize("decoder", DECODERS, ids=lambda decoder: decoder["type"])
+@given(ids=st.lists(st.integers(0, len(WORDS) - 1), max_size=9))
+def test_a_stream_through_any_decoder_is_what_all_ids_are(decoder, ids):
+    table = dict.fromkeys(["normalizer", "pre_tokenizer", "post_processor", "truncation", "padding"])
+    model = {"type": "WordLevel", "vocab": {word: one for one, word in enumerate(WORDS)}, "unk_token": "a"}
+    codec = HuggingfaceCodec(table | {"version": "1.0", "added_tokens": [], "decoder": decoder, "model": model})
+    try:
+        whole = codec.decode(ids)
+    except TextError:  # the library panics
+        return
+    stream = StreamingDecoder(codec)
+    assert "".join(map(stream.push, ids)) + stream.end() == whole
+
+
 def test_what_is_lost_is_known():
     assert not READ["bert"].keeps("But, soft!") and READ["bert"].keeps("but")
     assert READ["llama"].keeps("But, soft!\n\u6f22") and not READ["t5"].keeps("\u6f22\u6f22\u017f")

@@ -6,7 +6,11 @@ from nanotx.tokenizers._codec import Codec
 
 
 class StreamingDecoder:
-    """Turns ids into text as they come; all that it hands out, joined, is `codec.decode` of all ids."""
+    """Turns ids into text as they come; all that it hands out, joined, is `codec.decode` of all ids.
+
+    The one exception is a tokenizer.json whose decoder replaces text across ids, so that what was handed out is changed
+    by what follows: a Fuse and then a Replace of more than one character.
+    """
 
     def __init__(self, codec: Codec) -> None:
         self.codec = codec

@@ -133,7 +133,7 @@ class HuggingfaceCodec(Codec):
         """The tokens' bytes, joined, where the decoder is byte-level; else the library's text, in UTF-8."""
         numbers: list[int] = self.check_ids(ids).tolist()
         exact = joined(self.part, self._tokens, numbers)  # an id that stands for nothing is refused
-        if self.apart:
+        if self.apart or not numbers:  # a decoder may panic where there is nothing
             return exact
         with tried("huggingface: the library cannot decode these ids", TextError):
             return str(self._library.decode(numbers, skip_special_tokens=False)).encode("utf-8")
