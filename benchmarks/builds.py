@@ -93,7 +93,7 @@ def build_ours(who: Contender, recipe: Recipe, texts: Texts, machine: Machine, c
 
     def restart(seed: int) -> None:
         share_weights(recipe.model.build(size, seed), model)
-        trainer.recipe, trainer.windows = replace(trainer.recipe, seed=seed), replace(texts.windows, seed=seed)
+        trainer.recipe, trainer.windows = replace(trainer.recipe, seed=seed), replace(trainer.windows, seed=seed)
         trainer.progress = Progress()
         trainer.optimizer.state.clear()
 

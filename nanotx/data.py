@@ -6,16 +6,24 @@ one integer.
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
+from einops import rearrange
 from numpy.typing import NDArray
+from torch import Tensor
 
 from nanotx.errors import DataError
 from nanotx.shapes import Tokens
 
 Order = NDArray[np.int64]
+
+HELD = 2**30
+"""Bytes of ids that are kept on an accelerator whole, so that a step copies nothing but where its windows begin."""
+
+
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -25,6 +33,7 @@ class Windows:
     ids: NDArray[np.integer]
     context: int
     seed: int
+    device: torch.device = CPU  # where batches are
 
     def __post_init__(self) -> None:
         if len(self.ids) <= self.context:
@@ -52,9 +61,18 @@ class Windows:
 
     def batch(self, step: int, batch: int) -> tuple[Tokens, Tokens]:
         """The inputs of a step, and for each its next token."""
-        rows = np.add.outer(self.starts(step, batch), np.arange(self.context + 1))
-        ids = torch.from_numpy(self.ids[rows].astype(np.int64))
+        starts = self.starts(step, batch)
+        if self.device == CPU or 4 * len(self.ids) > HELD:
+            rows = np.add.outer(starts, np.arange(self.context + 1))
+            ids = torch.from_numpy(self.ids[rows].astype(np.int64)).to(self.device)
+        else:
+            first = rearrange(torch.from_numpy(starts).to(self.device), "b -> b 1")
+            ids = self._held[first + torch.arange(self.context + 1, device=self.device)].long()
         return ids[:, :-1], ids[:, 1:]
+
+    @cached_property
+    def _held(self) -> Tensor:
+        return torch.from_numpy(self.ids.astype(np.int32)).to(self.device)
 
 
 @lru_cache(maxsize=2)

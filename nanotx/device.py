@@ -102,6 +102,33 @@ def measured_peak(machine: Machine, size: int = 1024, tries: int = 8) -> float:
     return 2 * size**3 / best
 
 
+PUBLISHED = {
+    "H100 PCIe": {"bfloat16": 756e12, "float16": 756e12, "float32": 51e12},
+    "H100 NVL": {"bfloat16": 835e12, "float16": 835e12, "float32": 60e12},
+    "H100": {"bfloat16": 989e12, "float16": 989e12, "float32": 67e12},
+    "H200": {"bfloat16": 989e12, "float16": 989e12, "float32": 67e12},
+    "A100": {"bfloat16": 312e12, "float16": 312e12, "float32": 19.5e12},
+    "A10": {"bfloat16": 125e12, "float16": 125e12, "float32": 31.2e12},
+    "L40S": {"bfloat16": 362e12, "float16": 362e12, "float32": 91.6e12},
+    "L4": {"bfloat16": 121e12, "float16": 121e12, "float32": 30.3e12},
+    "V100": {"float16": 125e12, "float32": 15.7e12},
+    "T4": {"float16": 65e12, "float32": 8.1e12},
+    "RTX 4090": {"bfloat16": 165.2e12, "float16": 165.2e12, "float32": 82.6e12},
+    "RTX 3090": {"bfloat16": 71e12, "float16": 71e12, "float32": 35.6e12},
+}
+"""Peak operations per second of dense products that accumulate in float32, as NVIDIA's datasheets give them."""
+
+
+def peak_flops(machine: Machine) -> float:
+    """The operations per second that MFU is a share of: a known GPU's published peak, otherwise the measured one."""
+    if machine.device.type == "cuda":
+        words = torch.cuda.get_device_name(machine.device).replace("-", " ").split()
+        for name, peaks in PUBLISHED.items():
+            if set(name.split()) <= set(words) and machine.dtype_name in peaks:
+                return peaks[machine.dtype_name]
+    return measured_peak(machine)
+
+
 def synchronize(device: torch.device) -> None:
     """Wait until the device has done all it was told."""
     if device.type != "cpu":

@@ -8,7 +8,7 @@ from nanotx import disk
 from nanotx.allocator import keep_memory
 from nanotx.corpus import Corpus, Unavailable
 from nanotx.course import error, extent, rate
-from nanotx.device import Machine, choose, measured_peak, repeat_exactly
+from nanotx.device import Machine, choose, peak_flops, repeat_exactly
 from nanotx.display import Display
 from nanotx.errors import ConfigError, Diverged, RunError, TokenizerError
 from nanotx.evaluate import Score, evaluate
@@ -73,7 +73,7 @@ class Session:
             self.texts = read_texts(recipe, codec)
         keep_memory()
         model = recipe.model.build(self.texts.codec.vocab_size, recipe.seed)
-        self.peak = measured_peak(machine)
+        self.peak = peak_flops(machine)
         self.recipe = recipe = replace(recipe, compile=self.compiles(recipe, model, machine))
         self.trainer = Trainer(recipe, model, self.texts.windows, machine)
         self.trainer.detect = options.detect_anomaly

@@ -4,6 +4,8 @@ import importlib.metadata
 import platform
 from typing import Any
 
+import torch
+
 import nanotx
 from nanotx.device import Machine
 from nanotx.model import Transformer
@@ -56,8 +58,10 @@ def versions() -> dict[str, str]:
 
 def title(name: str, recipe: Recipe, model: Transformer, texts: Texts, machine: Machine) -> str:
     """A run in one line."""
+    single = machine.device.type == "cuda" and machine.dtype_name == "float32"
+    tf32 = f" (TF32 {'on' if torch.backends.cuda.matmul.allow_tf32 else 'off'})" if single else ""
     return (
         f"{name}: {model.parameter_count / 1e6:.2f} M parameters on {recipe.corpus.part}, "
         f"{recipe.tokenizer.part} of {texts.codec.vocab_size}, {machine.device.type} "
-        f"{machine.dtype_name}, {machine.threads} thread{'s' * (machine.threads > 1)}"
+        f"{machine.dtype_name}{tf32}, {machine.threads} thread{'s' * (machine.threads > 1)}"
     )

@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -66,7 +66,8 @@ class Trainer:
     """All that changes while a model learns, and the step that changes it."""
 
     def __init__(self, recipe: Recipe, model: Transformer, windows: Windows, machine: Machine) -> None:
-        self.recipe, self.windows, self.machine = recipe, windows, machine
+        self.recipe, self.machine = recipe, machine
+        self.windows = replace(windows, device=machine.device)
         self.model = model.to(machine.device).train()
         self.penalised = [module for module in self.model.modules() if isinstance(module, Penalised)]
         self.paced = [module for module in self.model.modules() if isinstance(module, Paced)]
@@ -129,7 +130,8 @@ class Trainer:
             ) from None
         self.scaler.unscale_(self.optimizer)
         norm = clip(self.model.parameters(), plan.clip or math.inf)
-        return {"loss": loss.item(), "grad_norm": norm.item()}
+        loss_value, norm_value = torch.stack([loss, norm]).tolist()  # the one time in a step that a GPU is waited for
+        return {"loss": loss_value, "grad_norm": norm_value}
 
     def refuse(self, loss: float, grad_norm: float) -> str:
         """What to say of a step whose loss or gradient is not finite, and which is not taken.
@@ -172,10 +174,10 @@ class Trainer:
 
         Penalties are each micro-batch's own, and add to the gradient alone.
         """
-        device, parts = self.machine.device, self.recipe.train.parts
-        total = torch.zeros((), device=device)
+        parts = self.recipe.train.parts
+        total = torch.zeros((), device=self.machine.device)
         for inputs, targets in zip(x.chunk(parts), y.chunk(parts), strict=True):
-            lowered, cross = self.losses(inputs.to(device), targets.to(device))
+            lowered, cross = self.losses(inputs, targets)
             self.scaler.scale(lowered / parts).backward()
             total += cross / parts
         return total

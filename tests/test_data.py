@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -62,3 +63,14 @@ def test_a_text_shorter_than_the_context_is_refused_with_what_to_try():
         DataError, match=r"a text of 8 tokens has no window of model\.context=8 .* try --model\.context 2"
     ):
         Windows(ids=np.arange(8), context=8, seed=0)
+
+
+@given(
+    text=st.tuples(st.integers(1, 12), st.integers(2, 90)), seed=seeds, step=st.integers(0, 20), batch=st.integers(1, 5)
+)
+def test_batches_gathered_where_an_accelerator_keeps_the_ids_are_those_gathered_by_numpy(text, seed, step, batch):
+    ids = np.arange(sum(text), dtype=np.uint16)
+    plain = Windows(ids=ids, context=text[0], seed=seed)
+    there = Windows(ids=ids, context=text[0], seed=seed, device=torch.device("cpu", 0))  # not the plain "cpu"
+    for one, other in zip(plain.batch(step, batch), there.batch(step, batch), strict=True):
+        assert one.equal(other) and one.dtype == other.dtype == torch.long

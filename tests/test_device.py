@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from nanotx.allocator import keep_memory, planned
 from nanotx.block.prenorm import PreNorm
 from nanotx.compiler import Trial, attempt, told
 from nanotx.compiling import ENOUGH, advice, settle
-from nanotx.device import Machine, choose, cores, has_bfloat16, measured_peak
+from nanotx.device import Machine, choose, cores, has_bfloat16, measured_peak, peak_flops
 from nanotx.errors import ConfigError
 from nanotx.ffn import Ffn
 from nanotx.limits import Memory, memory, quota
@@ -144,6 +145,28 @@ def test_bfloat16_is_taken_where_it_is_listed_and_faster(monkeypatch, listed, ha
     monkeypatch.setattr(device, "has_bfloat16", has_bfloat16.__wrapped__)
     assert choose("cpu", "auto", 1).dtype is (torch.bfloat16 if want else torch.float32)
     assert choose("cpu", "bfloat16", 1).dtype is torch.bfloat16  # wished for, it is done all the same
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "want"),
+    [
+        ("NVIDIA H100 80GB HBM3", "bfloat16", 989e12),
+        ("NVIDIA H100 PCIe", "bfloat16", 756e12),
+        ("NVIDIA H200", "float32", 67e12),
+        ("NVIDIA A100-SXM4-80GB", "float16", 312e12),
+        ("NVIDIA L40S", "bfloat16", 362e12),
+        ("NVIDIA L4", "bfloat16", 121e12),
+        ("NVIDIA GeForce RTX 4090", "bfloat16", 165.2e12),
+        ("Tesla T4", "bfloat16", 5.0),  # it has none, so what was measured counts
+        ("NVIDIA A10G", "bfloat16", 5.0),  # another GPU than the A10
+    ],
+)
+def test_mfu_is_a_share_of_a_known_gpus_published_peak_or_of_the_measured_one(monkeypatch, name, dtype, want):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda which: name)
+    monkeypatch.setattr(device, "measured_peak", lambda machine: 5.0)
+    machine = Machine(device=torch.device("cuda"), dtype=getattr(torch, dtype), threads=1)
+    assert peak_flops(machine) == want
+    assert peak_flops(replace(machine, device=torch.device("cpu"))) == 5.0
 
 
 def test_to_measure_draws_nothing_from_a_run_s_chance():
