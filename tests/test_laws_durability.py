@@ -71,6 +71,31 @@ def test_a_checkpoint_set_aside_is_kept_until_its_successor_is_flushed(copied):
     assert laws.durable(recorded(copied, "--resume")) >= 4
 
 
+def test_a_run_begun_anew_sets_aside_what_lay_there_and_writes_no_file_under_its_final_name(copied):
+    assert laws.durable(recorded(copied, "--restart")) >= 8
+
+
+COMMANDS = {
+    "sample": lambda run, out: ["sample", run, "--max-new-tokens", "2", "--json", f"{out}/x.json"],
+    "show": lambda run, out: ["show", run, "--svg", f"{out}/x.svg"],
+    "eval": lambda run, out: ["eval", run, "--json", f"{out}/x.json"],
+    "tokenizer encode": lambda run, out: [
+        *("tokenizer", "encode", f"{run}/tokenizer.json", str(WHERE["corpus"]), "--out", f"{out}/x.ids")
+    ],
+    "tokenizer train": lambda run, out: ["tokenizer", "train", "char", str(WHERE["corpus"]), "--out", f"{out}/x.json"],
+    "tokenizer export": lambda run, out: [
+        *("tokenizer", "export", f"{run}/tokenizer.json", "--to", "huggingface", f"{out}/x.json")
+    ],
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_what_a_command_writes_is_flushed_before_it_is_published(name, place, tmp_path):
+    with laws.disk_record(tmp_path) as record:
+        assert command(COMMANDS[name](str(place / "run"), tmp_path)) == 0
+    assert laws.durable(record) == 1
+
+
 # Bugs, planted where a run writes.
 
 SYNC, SAVE = nanotx.disk.sync, nanotx.session.save

@@ -39,7 +39,7 @@ class DiskRecord:
     """What a process did to a run's folder."""
 
     folder: Path
-    begun: dict[Key, State]  # what lay there before
+    begun: dict[Path, State]  # what lay there before
     events: list[Event] = field(default_factory=list)
 
 
@@ -63,14 +63,15 @@ def disk_record(folder: Path) -> Iterator[DiskRecord]:
     Args:
         folder: the run's, which need not be there yet.
     """
-    begun = {state[0]: state for state in states_in(folder).values()} if folder.exists() else {}
+    lay = states_in(folder) if folder.exists() else {}
+    begun = {folder.absolute() / name: state for name, state in lay.items()}
     record = DiskRecord(folder=folder, begun=begun)
     events = record.events
     fsync, replace, rename = os.fsync, os.replace, os.rename
 
-    def flushing(handle: Any) -> None:
-        fsync(handle)
-        events.append(Event(state=state_of(os.fstat(handle))))
+    def flushing(fd: Any) -> None:
+        fsync(fd)
+        events.append(Event(state=state_of(os.fstat(fd))))
 
     def renaming(how: Any) -> Any:
         def renamed(old: Any, new: Any, **where: Any) -> None:
@@ -103,15 +104,16 @@ def durable(record: DiskRecord) -> int:
 
     Every file is flushed as it is before the rename that publishes it; the folder in which the new name stands is
     flushed before anything else is renamed; of a checkpoint, the manifest is flushed after all other files, the folder
-    after the manifest, and the journal, as it is, before the rename. Names that begin with a dot publish nothing. What
-    lies in the folder at the end was published so, or lay there before, and was not written to since; only the journal
-    is appended to. Returns how many publications there were.
+    after the manifest, and the journal, as it is, before the rename. A name that begins with a dot publishes nothing,
+    and what was published before may be moved. What lies in the folder at the end was published so or lay there before,
+    and was not written to since; only the journal is appended to. Returns how many publications there were.
 
     Raises:
         LawBroken: one was otherwise; says which.
     """
     flushed: dict[State, int] = {}
-    published = dict(record.begun)
+    named = set(record.begun)
+    published = {state[0]: state for state in record.begun.values()}
     waiting: dict[Key, Path] = {}
     count = 0
     for at, event in enumerate(record.events):
@@ -121,11 +123,12 @@ def durable(record: DiskRecord) -> int:
             continue
         for earlier in waiting.values():
             raise LawBroken(f"durable: {earlier} was published, and its folder not flushed before {event.new} came.")
-        if event.new.name.startswith("."):
+        published |= {state[0]: state for state in event.inside.values()}
+        if event.new.name.startswith(".") or event.old in named:  # a temporary name, or what is only moved
             continue
         count += 1
+        named.add(event.new)
         waiting[event.parent] = event.new
-        published |= {state[0]: state for state in event.inside.values()}
         for name, state in event.inside.items():
             if state not in flushed:
                 raise LawBroken(f"durable: {event.new}: {name} was not flushed, as it is, before the rename.")

@@ -16,6 +16,7 @@ from typing import IO
 
 import numpy as np
 
+from nanotx import disk
 from nanotx.errors import ConfigError, DataError, TokenizerError
 from nanotx.files import publish
 from nanotx.text_files import blocks
@@ -99,7 +100,8 @@ def encode_to_file(
             stream.seek(0)
             stream.write(HEADER.pack(MAGIC, VERSION, width, place.count, codec.vocab_size, bytes.fromhex(codec.digest)))
             _sync(stream)
-        draft.replace(out)
+        disk.rename(draft, out)
+        disk.sync(out.parent)
         note.unlink(missing_ok=True)
     except OSError as error:
         raise DataError(f"{error.filename or out}: no token file can be made: {error.strerror}.") from None
