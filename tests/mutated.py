@@ -4,7 +4,7 @@ import inspect
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import reduce
+from functools import cached_property, reduce
 from importlib import import_module
 from typing import Any
 
@@ -12,8 +12,16 @@ from typing import Any
 def function(place: str) -> Any:
     """The function at `module:Class.method`, under whatever decorates it."""
     module, _, path = place.partition(":")
-    found = reduce(getattr, path.split("."), import_module(module))
-    return inspect.unwrap(found.fget if isinstance(found, property) else found)
+    return plain(reduce(getattr, path.split("."), import_module(module)))
+
+
+def plain(found: Any) -> Any:
+    """A function without what decorates it; of a property, the one that gives its value."""
+    if isinstance(found, property):
+        found = found.fget
+    elif isinstance(found, cached_property):
+        found = found.func
+    return inspect.unwrap(found)
 
 
 @contextmanager
@@ -29,7 +37,7 @@ def mutated(place: str, old: str, new: str) -> Iterator[None]:
     around = f"def around({', '.join(right.co_freevars)}):\n{{}}\n    return {target.__name__}"  # for super()
     source = around.format(textwrap.indent(source.replace(old, new), "    "))
     exec(compile(source, right.co_filename, "exec"), names)
-    target.__code__ = inspect.unwrap(names["around"](*right.co_freevars)).__code__
+    target.__code__ = plain(names["around"](*right.co_freevars)).__code__
     try:
         yield
     finally:

@@ -1,6 +1,7 @@
 """Bugs of a training step, a line of the code each, and a recipe whose steps differ by it from those written out.
 
-They are planted by `mutated`: in the function, `old` is replaced by `new`.
+They are planted by `mutated`: in the function, `old` is replaced by `new`. Those of `RUN` are seen by a check of what a
+run reports, in test_figures.py.
 """
 
 CATCHES: dict[str, str] = {}
@@ -208,4 +209,174 @@ STEP: dict[str, tuple[str, str, str, str]] = {
         "began, step = time.perf_counter(), self.progress.step\n    self.averaged.take(step + 1)\n",
     ),
     "the mathematics stay float32": ("bfloat16", f"{TRAINER}.losses", "with self.machine.autocast():", "if True:"),
+}
+
+EVALUATE, SUMMARY, PROGRESS = "nanotx.evaluate", "nanotx.summary:summarize", "nanotx.trainer:Progress"
+BEST = 'if validation.loss < best.get("val_loss", math.inf):\n        progress.best = {'
+LAST_EVAL = '"wall_seconds": progress.wall_seconds,'
+
+RUN: dict[str, tuple[str, str, str, str]] = {
+    # name: (check, function, old, new)
+    "the schedule is asked for the next step": (
+        "rates",
+        f"{TRAINER}.update",
+        "(self.progress.step,",
+        "(self.progress.step + 1,",
+    ),
+    "a row has the rate of the step after it": (
+        "rates",
+        f"{TRAINER}.update",
+        'param_groups[0]["lr"]',
+        'param_groups[0]["base_lr"]',
+    ),
+    "the best step is that of the lowest training loss": (
+        "best",
+        "nanotx.train:evaluation",
+        BEST,
+        'if training.loss < best.get("train_loss", math.inf):\n        progress.best = {"train_loss": training.loss, ',
+    ),
+    "the best step is the first": (
+        "best",
+        "nanotx.train:evaluation",
+        BEST,
+        "if not progress.best:\n        progress.best = {",
+    ),
+    "the best step is the last": ("best", "nanotx.train:evaluation", BEST, "if True:\n        progress.best = {"),
+    "the best step is that of the highest loss": (
+        "best",
+        "nanotx.train:evaluation",
+        BEST,
+        BEST.replace("<", ">").replace("math.inf", "0"),
+    ),
+    "the checkpoint of the best step is not kept": (
+        "best",
+        "nanotx.checkpoint:prune",
+        'f"step-{best}"',
+        'f"step-{newest}"',
+    ),
+    "the weights are scored and not their average": (
+        "losses",
+        "nanotx.session:Session.scores",
+        "with self.trainer.judged():",
+        "if True:",
+    ),
+    "the texts are swapped": (
+        "losses",
+        "nanotx.train:evaluation",
+        'scores["train"], scores["val"]',
+        'scores["val"], scores["train"]',
+    ),
+    "dropout is on while a text is scored": ("losses", f"{EVALUATE}:cross_entropies", "model.eval()", "model.train()"),
+    "the last tokens of a text are not scored": (
+        "losses",
+        f"{EVALUATE}:Exam.batches",
+        "if rest := len(self.ids) % context:",
+        "if rest := 0:",
+    ),
+    "the loss is a mean over windows": (
+        "losses",
+        f"{EVALUATE}:evaluate",
+        "breath, spread)) / exam.tokens",
+        "breath, spread)) / (spread.windows * model.context)",
+    ),
+    "bits are nats": ("losses", f"{EVALUATE}:bits_per_byte", "loss / math.log(2)", "loss"),
+    "bits are of a token": ("losses", f"{EVALUATE}:bits_per_byte", "* tokens / size", ""),
+    "bytes are characters": ("losses", "nanotx.texts:exam", "size=len(data)", "size=len(text)"),
+    "perplexity is a power of two": ("losses", f"{EVALUATE}:Score.perplexity", "math.exp(", "math.exp2("),
+    "perplexity is that of the training text": (
+        "losses",
+        "nanotx.train:evaluation",
+        "validation.perplexity",
+        "training.perplexity",
+    ),
+    "the standard error is that of a window": ("losses", f"{EVALUATE}:Spread.stderr", ") / self.tokens", ")"),
+    "a complete run is called incomplete": (
+        "counts",
+        SUMMARY,
+        "progress.step >= recipe.train.steps and not progress.owed",
+        "progress.step > recipe.train.steps",
+    ),
+    "tokens are those of a micro-batch": (
+        "counts",
+        SUMMARY,
+        "progress.step * recipe.train.batch",
+        "progress.step * recipe.train.batch // recipe.train.parts",
+    ),
+    "tokens are windows": ("counts", SUMMARY, "recipe.train.batch * recipe.model.context", "recipe.train.batch"),
+    "a tied weight counts twice": (
+        "counts",
+        "nanotx.model:Transformer.parameter_count",
+        "for parameter in self.parameters())",
+        "for _, parameter in self.named_parameters(remove_duplicate=False))",
+    ),
+    "operations are those of the forward pass": (
+        "counts",
+        "nanotx.model:Transformer.flops_per_token",
+        "6 * maps",
+        "2 * maps",
+    ),
+    "the share of the peak is of one thread less": (
+        "counts",
+        SUMMARY,
+        "flops_per_token / peak",
+        "flops_per_token / (2 * peak)",
+    ),
+    "a row's tokens a second are windows": (
+        "clocks",
+        f"{TRAINER}.advance",
+        "self.recipe.train.batch * self.model.context",
+        "self.recipe.train.batch",
+    ),
+    "seconds of training are those of the last step": (
+        "clocks",
+        f"{TRAINER}.advance",
+        "train_seconds += seconds",
+        "train_seconds = seconds",
+    ),
+    "the clock of the run starts with its first step": (
+        "clocks",
+        f"{PROGRESS}.wall_seconds",
+        "self.earlier + time.perf_counter() - nanotx.started",
+        "self.train_seconds",
+    ),
+    "the digest is that of the training text": (
+        "names",
+        "nanotx.texts:sha256",
+        "for text in texts:",
+        "for text in texts[:1]:",
+    ),
+}
+
+RESUMED: dict[str, tuple[str, str, str, str]] = {
+    "seconds of training before a stop are lost": (
+        "clocks",
+        "nanotx.resume:restore",
+        'Progress(**state["progress"])',
+        'Progress(**state["progress"] | {"train_seconds": 0.0})',
+    ),
+    "seconds before a stop are lost": (
+        "clocks",
+        "nanotx.resume:restore",
+        'Progress(**state["progress"])',
+        'Progress(**state["progress"] | {"earlier": 0.0})',
+    ),
+    "the best step before a stop is forgotten": (
+        "best",
+        "nanotx.resume:restore",
+        'Progress(**state["progress"])',
+        'Progress(**state["progress"] | {"best": {}})',
+    ),
+    "a resumed run reads the text from its beginning": (
+        "steps",
+        f"{TRAINER}.gradient",
+        "self.windows.batch(step,",
+        "self.windows.batch(step % 5,",
+    ),
+    "a resumed average is the weights": (
+        "steps",
+        "nanotx.resume:restore",
+        'path / "average.safetensors"',
+        'path / "model.safetensors"',
+    ),
+    "a resumed optimizer has no averages": ("steps", "nanotx.resume:take_over", '{"state": state,', '{"state": {},'),
 }
