@@ -206,3 +206,17 @@ def test_the_operations_of_a_short_reach_are_counted_as_such():
     difference = small(window=5).build(11).flops_per_token - small(window=4).build(11).flops_per_token
     assert difference == 12 * DIM * 2  # two of the three layers look at one position more
     assert small(window=20).build(11).flops_per_token == small(window=99).build(11).flops_per_token
+
+
+def test_the_parallel_block_drops_as_all_other_blocks_do():
+    block = Block.find("parallel")(dropout=0.3).build(DIM).train()
+    x = stream()
+    with torch.no_grad():
+        block.attention.to_out.weight.zero_()  # so that the feed-forward alone is added
+        added = block(x) - x
+        whole = block.eval()(x) - x
+    kept = (added / whole)[added.abs() > 1e-6]
+    assert 0 < len(kept) < whole.numel()
+    torch.testing.assert_close(
+        kept, torch.full_like(kept, 256 / (256 - 77)), rtol=1e-3, atol=0
+    )  # 77 of 256 are dropped

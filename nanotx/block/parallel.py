@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from nanotx.block import Block, TwoBranches
+from nanotx.dropout import Dropout
 from nanotx.past import Past
 from nanotx.position import NOWHERE, Positioning
 from nanotx.shapes import Stream
@@ -32,7 +33,7 @@ class ParallelBlock(nn.Module):
         self.norm = config.norm.build(dim)
         self.attention = config.attention.build(dim)
         self.ffn = config.ffn.build(dim)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, x: Stream, position: Positioning = NOWHERE, past: Past | None = None) -> Stream:
         y = self.norm(x)
