@@ -12,7 +12,8 @@ from nanotx.errors import LawBroken
 from nanotx.laws import equality, numbers, values
 from nanotx.laws.law import Case, Law, Where, says
 from nanotx.laws.strategies import Drawn, batches, cuts, ideas, seeds, times
-from nanotx.laws.weights import redrawn
+from nanotx.laws.weights import redrawn, seeded
+from nanotx.model import Undrawn
 from nanotx.shapes import Tokens
 
 
@@ -32,8 +33,7 @@ class EmbeddingCase(Case):
 
     def module(self, shift: int = 0) -> TokenEmbedding:
         """The embedding, with weights of its own seed."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed + shift)
+        with seeded(self.seed + shift):
             module: TokenEmbedding = self.idea.build(self.vocab_size, self.dim)
         redrawn(module, self.seed + shift)
         return module.to(self.device).eval()
@@ -44,7 +44,7 @@ class EmbeddingCase(Case):
         return torch.randint(self.vocab_size, (self.batch, self.time), generator=generator).to(self.device)
 
     def fits(self) -> None:
-        with torch.device("meta"):
+        with torch.device("meta"), Undrawn():
             self.idea.build(self.vocab_size, self.dim)
 
 

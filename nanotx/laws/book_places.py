@@ -14,6 +14,8 @@ from nanotx.errors import ConfigError
 from nanotx.laws import place
 from nanotx.laws.law import Case, Law, Where, says
 from nanotx.laws.strategies import Drawn, batches, ideas, seeds, times
+from nanotx.laws.weights import seeded
+from nanotx.model import Undrawn
 from nanotx.position import Positioning
 from nanotx.shapes import Stream
 
@@ -35,13 +37,12 @@ class PlaceCase(Case):
 
     def position(self, idea: Any = None) -> Positioning:
         """The thing, its table (if it has one) drawn from the seed."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
+        with seeded(self.seed):
             built: Positioning = (idea or self.idea).build(self.heads * self.width, self.heads, self.time)
         return built.eval()
 
     def fits(self) -> None:
-        with torch.device("meta"):
+        with torch.device("meta"), Undrawn():
             self.idea.build(self.heads * self.width, self.heads, self.time)
 
     def x(self) -> Stream:

@@ -2,6 +2,7 @@
 
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from nanotx.block import Block
 from nanotx.config import fields
 from nanotx.exact import Exact
 from nanotx.laws.law import Case
-from nanotx.laws.weights import redrawn
+from nanotx.laws.weights import redrawn, seeded
 from nanotx.past import Past
 from nanotx.position import Position, Positioning
 from nanotx.position.none import NoPosition
@@ -46,9 +47,16 @@ class LayerCase(Case):
         Raises:
             ConfigError: the parts do not fit one another.
         """
-        idea = self.idea if idea is None else idea
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed + shift)
+        return self.first if idea is None and not shift else self.another(self.idea if idea is None else idea, shift)
+
+    @cached_property
+    def first(self) -> nn.Module:
+        """The layer as it is asked for most; whether the case fits is found by building it, which is not done twice."""
+        return self.another(self.idea, 0)
+
+    def another(self, idea: Any, shift: int) -> nn.Module:
+        """A layer of its own."""
+        with seeded(self.seed + shift):
             layer = redrawn(idea.build(self.dim), self.seed + shift)
             placed = Placed(layer, self.place(idea), isinstance(idea, Attention | Block), self.device, self.dtype)
         return placed.to(self.device).eval()
@@ -69,9 +77,7 @@ class LayerCase(Case):
     def fits(self) -> None:
         for attention in attentions_of(self.idea):
             attention.check_device(self.device)
-        with torch.device("meta"):
-            self.place(self.idea)
-            self.idea.build(self.dim)
+        assert self.first
 
     @property
     def tolerance(self) -> float:

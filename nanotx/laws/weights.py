@@ -1,9 +1,20 @@
 """Weights for laws: drawn so that none is special, or shared between two writings of one function."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import nn
 
 from nanotx.layout import to_own, to_shared
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Within, torch draws on the CPU as after `manual_seed`, which takes a picture of the stack for each CUDA."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
 
 
 @torch.no_grad()
