@@ -2,6 +2,7 @@
 
 import importlib
 import pkgutil
+import sys
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -14,11 +15,23 @@ from nanotx.run import run as run_recipe
 from nanotx.shelf import shelf
 
 GROUP = "nanotx.recipes"
+USAGE = """\
+nanotx train NAME|FILE.toml [FILE.toml ...] [flags]
+
+Runs a recipe: one of these, or one of your own in a file. Files that follow change it, and flags change both.
+
+{names}
+
+nanotx train NAME --help shows every flag that a recipe has. nanotx train NAME --print-config prints it as TOML.
+"""
 
 
 def start(words: list[str], display: Display | None = None) -> int:
     """Run the recipe that the words name, shown by a display of one's own or by the usual one."""
     name = next(iter(leading(words)), "")
+    if not name and {"-h", "--help"} & set(words):
+        sys.stdout.write(USAGE.format(names="\n".join(f"  {name}" for name in known())))
+        return 0
     if not name:
         raise ConfigError(f"nanotx train: expected a recipe first: {', '.join(known())}, or a file such as mine.toml.")
     if Path(name).suffix == ".toml":

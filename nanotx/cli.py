@@ -23,6 +23,7 @@ nanotx: a transformer to watch, take apart, swap a part of, and train on the mac
   nanotx speedrun [NAME] [flags]          how soon a recipe reaches a loss, beside the last record
   nanotx doctor [flags]                   what this machine is good at, what a run takes of it, and why
   nanotx laws [SLOT[/PART]] [flags]       try the laws on random cases of every part, or of one
+  nanotx selftest [--quick] [flags]       kill runs, fail their disks, spoil their files, and see what is kept
 
 Each verb explains itself: nanotx VERB --help. Every recipe is also python -m nanotx.recipes.NAME.
 """

@@ -8,12 +8,23 @@ from typing import NoReturn
 from nanotx.errors import NanotxError
 from nanotx.harmless import printable
 
+WIDEST = 100_000
+"""Columns or lines beyond which a terminal is none."""
+
+
+def size(text: str) -> int:
+    """A number that an environment variable holds; 0 where it holds none."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else 0
+
 
 def through(main: Callable[[], int]) -> NoReturn:
     """Run a program and leave with its exit code; only a bug of ours shows a traceback."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal that cannot show a character shows another
             stream.reconfigure(errors="replace")
+    for name in ("COLUMNS", "LINES"):  # the size of the terminal, as rich takes it; 0 columns would show nothing
+        if not 0 < size(os.environ.get(name, "80")) <= WIDEST:
+            del os.environ[name]
     try:
         code = main()
         sys.stdout.flush()

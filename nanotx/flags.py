@@ -1,11 +1,14 @@
 """Flags: a dataclass, spelled on the command line through tyro; none is written by hand."""
 
+import ast
 import dataclasses
 import inspect
-import re
+import io
+import textwrap
+import tokenize
 from collections.abc import Callable, Collection, Sequence
 from functools import cache
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import tyro
 
@@ -30,7 +33,8 @@ def parse(kind: type[T], words: Sequence[str], prog: str, unknown: Callable[[str
         ConfigError: an unknown flag, one given twice, or a word too many.
         SystemExit: help was asked for, or a value cannot be read; tyro says which.
     """
-    known, said = names(kind), given(words)
+    known, words = names(kind), joined(words, texts(kind), names(kind))
+    said = given(words)
     for flag, values in said.items():
         if flag not in {*known, "help"}:
             say = unknown(flag) if unknown else f"no such flag.{nearest(flag, known)}"
@@ -42,6 +46,37 @@ def parse(kind: type[T], words: Sequence[str], prog: str, unknown: Callable[[str
     if left:
         raise ConfigError(f"{left[0]!r}: nothing is known to do with this word. {prog} --help shows what is.")
     return parsed
+
+
+def joined(words: Sequence[str], ours: Collection[str], known: Collection[str]) -> list[str]:
+    """The words, with a text that begins with a hyphen joined to its flag: `--prompt=-x`, in place of `--prompt -x`.
+
+    Args:
+        words: what was typed.
+        ours: the flags whose value is a text.
+        known: all flags; a text that is one of them is taken for it, unless it is typed behind `=`.
+    """
+    found: list[str] = []
+    for word in words:
+        flag = found[-1][2:].replace("-", "_") if found and found[-1].startswith("--") else ""
+        other = word == "-h" or bool(set(given([word])) & {*known, "help"})
+        if flag in ours and word.startswith("-") and not other:
+            found[-1] += f"={word}"
+        else:
+            found.append(word)
+    return found
+
+
+def texts(kind: Any, at: str = "") -> set[str]:
+    """The dotted names of a dataclass's flags whose value is a text."""
+    found = set()
+    for field in dataclasses.fields(kind):
+        inside, *_ = get_args(field.type) or (field.type,)  # annotated with its help, perhaps
+        if isinstance(inside, type) and dataclasses.is_dataclass(inside):
+            found |= texts(inside, f"{at}{field.name}.")
+        elif inside is str and get_origin(field.type) in (None, Annotated):
+            found.add(at + field.name.removeprefix(PICK))
+    return found
 
 
 def given(words: Sequence[str]) -> Said:
@@ -116,7 +151,7 @@ def rows(ones: Sequence[Any]) -> list[Row]:
 
 
 def comments(kind: type) -> dict[str, str]:
-    """The comment behind each field of a config: what the field means; a source is read once."""
+    """The comment behind each field of a config, on whichever of its lines: what the field means; read once."""
     return _comments(kind)
 
 
@@ -125,6 +160,19 @@ def _comments(kind: type) -> dict[str, str]:
     found: dict[str, str] = {}
     for base in reversed(kind.__mro__):
         if dataclasses.is_dataclass(base):
-            source = inspect.getsource(base)
-            found |= dict(re.findall(r"^    (\w+): [^#\n]*#\s*(.+)$", source, flags=re.MULTILINE))
+            found |= commented(textwrap.dedent(inspect.getsource(base)))
+    return found
+
+
+def commented(source: str) -> dict[str, str]:
+    """The fields of a class, and the first comment in the lines of each."""
+    (kind,) = ast.parse(source).body
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    texts = {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}
+    found = {}
+    for line in kind.body if isinstance(kind, ast.ClassDef) else []:
+        if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name):
+            span = range(line.lineno, (line.end_lineno or line.lineno) + 1)
+            if about := next((texts[number] for number in span if number in texts), ""):
+                found[line.target.id] = about
     return found

@@ -74,7 +74,7 @@ class Recipe:
     schedule: Schedule = usual(Schedule, "cosine")
     train: Train = Train()
     seed: int = 1337  # of the weights, the order of the data and dropout
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # where it runs; auto for the best that this machine has
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of the mathematics; weights stay float32
     threads: int = 0  # processor threads; 0 for as many as there are cores
     compile: bool | Literal["auto"] = "auto"  # through torch.compile, block by block; auto where it pays

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from nanotx import disk
 from nanotx.allocator import keep_memory
+from nanotx.config import fields
 from nanotx.corpus import Corpus, Unavailable
 from nanotx.course import error, extent, rate
 from nanotx.device import Machine, choose, peak_flops, repeat_exactly
@@ -23,6 +24,7 @@ from nanotx.recipe import Recipe
 from nanotx.recipe_flags import Options
 from nanotx.sample import Sampling
 from nanotx.save import prune, save
+from nanotx.schedules import Schedule
 from nanotx.signals import Stop
 from nanotx.summary import summarize, title
 from nanotx.survey import Survey, set_aside
@@ -128,6 +130,8 @@ class Session:
         if not self.texts.exams["val"].size:
             lost = "the tokenizer does not give the validation text back: <unk> is in it, or it takes another form."
             self.display.shout(f"{lost} Its loss is in nats per token, and compares with no other.", "No bits per byte")
+        if warning := never_risen(self.recipe.schedule, self.recipe.train.steps):
+            self.display.say(warning)
         changed = self.changed()
         if not changed:
             self.settle()
@@ -349,3 +353,14 @@ class Session:
         self.display.say(f"nanotx resume {folder} --train.steps {2 * self.recipe.train.steps}{own}")
         self.display.say(f"nanotx sample {folder}{own}")
         return 0
+
+
+def never_risen(schedule: Schedule, steps: int) -> str:
+    """What to say of a schedule whose warm-up is longer than the run, so that its learning rate is never reached."""
+    best = max(schedule.factor(step, steps) for step in range(0, steps, max(1, steps // 1000)))
+    if "warmup" not in fields(type(schedule)) or best > 0.99:
+        return ""
+    return (
+        f"warning: schedule {schedule.part}: its warm-up is too long for {steps:,} steps: the learning rate comes to "
+        f"at most {best:.2g} times optimizer.lr; try a shorter --schedule.warmup, or more --train.steps."
+    )

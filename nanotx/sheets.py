@@ -39,7 +39,7 @@ class Sheet:
     @property
     def log_prob(self) -> float:
         """Of all ids drawn, in nats."""
-        return sum(self.log_probs)
+        return sum(self.log_probs, 0.0)
 
     @property
     def mean_log_prob(self) -> float:

@@ -24,10 +24,8 @@ def read_state(path: Path) -> dict[str, Any]:
     """
     file = path / "trainer.json"
     state = verified.read_json(file)
-    if state.get("format") != FORMAT:
-        raise RunError(
-            f"{path}: format {state.get('format')!r:.60}; this nanotx reads {FORMAT}. A newer one may read it: upgrade."
-        )
+    if (found := state.get("format")) != FORMAT:
+        raise RunError(f"{path}: format {found!r:.60}; this nanotx reads {FORMAT}. {advice(found)}")
     for name, kind in TABLES.items():
         if not isinstance(state.get(name), kind):
             raise RunError(f"{file}: {name}: expected {kind.__name__}, got {state.get(name)!r:.60}.")
@@ -39,6 +37,18 @@ def read_state(path: Path) -> dict[str, Any]:
     if f"step-{state['progress'].get('step')}" != path.name:
         raise RunError(f"{file}: it is of step {state['progress'].get('step')}, in a folder called {path.name}.")
     return state
+
+
+def advice(found: Any) -> str:
+    """What to do about a checkpoint of another format."""
+    if not isinstance(found, int) or isinstance(found, bool) or found < 1:
+        return "No nanotx writes such a format: take another checkpoint, by --step N."
+    if found > FORMAT:
+        return "A newer nanotx wrote it and reads it: upgrade."
+    return (
+        "An older nanotx wrote it: go on with that one (its version is in the run's summary.json, under versions), or "
+        "train the run's recipe.toml anew with this one."
+    )
 
 
 def check_table(file: Path, name: str, table: dict[str, Any], kinds: Kinds) -> None:

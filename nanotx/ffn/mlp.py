@@ -23,7 +23,7 @@ class Mlp(Ffn):
     """Two maps with a bend between them."""
 
     width: int | None = None  # of the hidden layer; None is 4 * dim
-    activation: Literal["relu", "gelu"] = "gelu"
+    activation: Literal["relu", "gelu"] = "gelu"  # the function between the two maps
     bias: bool = False  # in both maps
 
     def __post_init__(self) -> None:

@@ -31,8 +31,8 @@ class Flags:
     Nothing is changed. With --device, --dtype or --threads it tells of a run to which the same is said.
     """
 
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # which is looked at; auto for all that there are
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of the mathematics
     threads: int = 0  # processor threads; 0 for as many as there are cores
     compile: bool = True  # try it, which takes most of the time
     json: str = ""  # write the findings into this file

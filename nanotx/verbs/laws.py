@@ -37,7 +37,7 @@ class Flags:
     names: tyro.conf.Positional[tuple[str, ...]] = ()  # SLOT, or SLOT/PART; all where none is given
     examples: int = EXAMPLES  # cases of each law
     seed: int = 0  # another number, other cases
-    device: Literal["cpu", "cuda", "mps"] = "cpu"
+    device: Literal["cpu", "cuda", "mps"] = "cpu"  # where the laws are tried
     dtype: Literal["float32", "bfloat16"] = "float32"  # of the mathematics
     compile: bool = False  # ask the law of compilation too, which is slow
     show: bool = False  # draw who feels whom

@@ -52,8 +52,8 @@ class Flags:
     by_position: bool = False  # and what tokens cost by their position in the window
     step: int | None = None  # of which checkpoint; without it the newest
     json: str = ""  # write the figures into this file
-    device: Literal["run", "auto", "cpu", "cuda", "mps"] = "run"  # "run" is the one that the run had
-    dtype: Literal["run", "auto", "float32", "bfloat16", "float16"] = "run"  # likewise
+    device: Literal["auto", "run", "cpu", "cuda", "mps"] = "auto"  # auto for the best here; run for that of the run
+    dtype: Literal["run", "auto", "float32", "bfloat16", "float16"] = "run"  # of the mathematics; run for the run's
     threads: int = 0  # processor threads; 0 for as many as the run had
     load: tuple[str, ...] = ()  # Python files of your own, with parts in them
 

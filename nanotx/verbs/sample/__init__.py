@@ -61,12 +61,10 @@ class Flags:
     beyond: Literal["reread", "roll"] = "reread"  # at the context's end: read its newer half anew, or drop its oldest
     draft: str = ""  # the folder of a run with a smaller model, which guesses ahead
     draft_tokens: int = 4  # how many tokens it guesses at a time
-    device: Literal["auto", "cpu", "cuda", "mps"] = "cpu"  # where it writes
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # where it runs; auto for the best that this machine has
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"  # of weights and past; half of it is half to read
     threads: int = 0  # processor threads; 0 for as many as there are cores
-    compile: bool = (
-        False  # through torch.compile: half a minute the first time, then faster, the more so the smaller the model
-    )
+    compile: bool = False  # through torch.compile: half a minute at first, then faster, small models the most
     json: str = ""  # write texts, tokens and figures into this file
     step: int | None = None  # of which checkpoint; without it the newest
     load: tuple[str, ...] = ()  # Python files of your own, with parts in them

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from nanotx.config import from_table
-from nanotx.errors import ConfigError
+from nanotx.errors import ConfigError, TokenizerError
 from nanotx.flags import given, leading, parse, rows
 from nanotx.registry import load_file
 from nanotx.text_files import BLOCK
@@ -46,7 +46,10 @@ def run(words: list[str]) -> int:
         raise ConfigError("nanotx tokenizer train: expected files, or --corpus NAME, and one of the two only.")
     fields = {name: getattr(said, name) for name, _, _ in rows([part()])}
     idea: Tokenizer = from_table(Tokenizer, {"part": kind} | fields, "tokenizer")
-    codec, corpus_name, digest = from_files(idea, said) if said.files else from_corpus(idea, said)
+    try:
+        codec, corpus_name, digest = from_files(idea, said) if said.files else from_corpus(idea, said)
+    except TokenizerError as error:  # a recipe's flags are named there, which are ours without their group
+        raise TokenizerError(str(error).replace("--tokenizer.", "--")) from None
     command = shlex.join(["nanotx", "tokenizer", "train", *words])
     codec.with_origin(Origin(corpus=corpus_name, sha256=digest, command=command)).save(Path(said.out))
     sys.stdout.write(f"{said.out}: {kind}, {codec.vocab_size} ids\n")
