@@ -162,7 +162,7 @@ def test_char_learns_the_sorted_characters(several):
 def test_char_says_which_character_it_does_not_know():
     codec = Char().learn(["abc"])
     expected = (
-        r"char: 'z' \(U\+007A\) at offset 2 is not in the alphabet of 3; leave it out, or train with the tokenizer byte"
+        r"char: 'z' \(U\+007A\) at offset 2 is not in the alphabet of 3; try without it, or train with the tokenizer byte"
     )
     with pytest.raises(TextError, match=expected):
         codec.encode("abzy")

@@ -88,7 +88,7 @@ def test_the_words_of_a_text_give_it_back():
 
 def test_an_unknown_word_is_refused_where_it_begins():
     codec = Word(vocab_size=4).learn(["to be, to"])
-    expected = r"word: 'bee', which begins with 'b' \(U\+0062\) at offset 3, is none of the 4 words; leave it out"
+    expected = r"word: 'bee', which begins with 'b' \(U\+0062\) at offset 3, is none of the 4 words; try without it"
     with pytest.raises(TextError, match=expected):
         codec.encode("to bee, \ud800")
     with pytest.raises(TextError, match=r"word: lone surrogate U\+D800 at offset 3 is no character"):

@@ -170,7 +170,7 @@ def test_a_word_with_an_unknown_character_is_unk_as_a_whole_or_refused_there():
     with pytest.raises(TextError, match=r"wordpiece: lone surrogate U\+D800 at offset 2"):
         codec.encode("x.\ud800")
     codec = WordPiece(vocab_size=11).learn(["abc ab."])
-    expected = r"wordpiece: 'x' \(U\+0078\) at offset 4, in 'axb', is beyond the 11 tokens; leave it out"
+    expected = r"wordpiece: 'x' \(U\+0078\) at offset 4, in 'axb', is beyond the 11 tokens; try without it"
     with pytest.raises(TextError, match=expected):
         codec.encode("ab axb")
     with pytest.raises(TextError, match=r"lone surrogate U\+D800 at offset 2"):

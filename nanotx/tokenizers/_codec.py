@@ -22,7 +22,7 @@ UNKNOWN = "<unk>"
 """The name of what cannot be encoded, where a tokenizer is told to take it."""
 
 
-INSTEAD = "leave it out, or train with the tokenizer byte, which holds any text, or with the field unknown = true"
+INSTEAD = "try without it, or train with the tokenizer byte, which holds any text, or with the field unknown = true"
 """What to do about a character that a tokenizer lacks, whatever command or program the text was given to."""
 
 

@@ -125,7 +125,7 @@ class HuggingfaceCodec(Codec):
             at = bisect_left(sizes, True, key=lambda size: self._refuses(text[:size])) - 1
             raise TextError(
                 f"huggingface: {text[at]!r} (U+{ord(text[at]):04X}) at offset {at}: up to there the library takes this "
-                f"text. {error} Leave it out, or train with a tokenizer.json that has an unknown "
+                f"text. {error} Try without it, or train with a tokenizer.json that has an unknown "
                 "token, or with the tokenizer byte, which holds any text."
             ) from None
 
