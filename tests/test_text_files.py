@@ -231,7 +231,10 @@ def test_a_mark_of_prompts_is_dropped(reached: Path, capsys) -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"abc\nazb\n", r"p\.txt: line 2: char: 'z' \(U\+007A\) at offset 1 is not in the alphabet of 7; try without it"),
+        (
+            b"abc\nazb\n",
+            r"p\.txt: line 2: char: 'z' \(U\+007A\) at offset 1 is not in the alphabet of 7; try without it",
+        ),
         (MARK + b"abc\nde\ncaf\xe9\n", r"p\.txt: expected UTF-8, got byte 0xe9 at offset 13; .*line 3"),
         (b"ab\n" + MARK + b"c\n", r"line 2: char: .*U\+FEFF"),
         ("abc\n".encode("utf-16"), r"line 1, and the file looks like UTF-16"),
