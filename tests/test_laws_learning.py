@@ -17,8 +17,8 @@ from nanotx.laws.book_config import CONFIG
 from nanotx.laws.book_learning import LAWS, Data
 from nanotx.laws.config import config_round_trip
 from nanotx.laws.law import Where
-from nanotx.laws.learning import descends, grouped, pure, resumes, still, total
-from nanotx.laws.windows import next_token, once, ordered, shuffled_anew
+from nanotx.laws.learning import descends, grouped, idle, pure, resumes, still, total
+from nanotx.laws.windows import ends_reached, next_token, once, ordered, shuffled_anew
 from nanotx.model import Model
 from nanotx.optimizers import Optimizer
 from nanotx.optimizers.adamw import AdamW
@@ -113,7 +113,10 @@ def gradients(steps):
 
 def test_each_law_of_optimizers_says_what_broke_it():
     with planted("learning"):
-        named = {name: Optimizer.find(f"mutant_{name}")() for name in ("no_base", "decays_all", "climbs", "elsewhere")}
+        named = {
+            name: Optimizer.find(f"mutant_{name}")()
+            for name in ("no_base", "decays_all", "climbs", "decays_by_base", "elsewhere")
+        }
         with pytest.raises(LawBroken, match="groups: base_lr of group 1 is None; expected a number of at least 0"):
             grouped(named["no_base"], parameters())
         with pytest.raises(LawBroken, match=r"still: with no gradient, a\.bias moved by .*; its weight_decay is 0\."):
@@ -121,6 +124,8 @@ def test_each_law_of_optimizers_says_what_broke_it():
         targets = {name: torch.full_like(one, 9.0) for name, one in parameters().items()}
         with pytest.raises(LawBroken, match=r"descends: step 1 took the loss of a\.weight from .* to"):
             descends(named["climbs"], parameters(), targets, steps=2, rate=0.1)
+        with pytest.raises(LawBroken, match=r"idle: at a rate of 0, a\.weight moved by"):
+            idle(named["decays_by_base"], parameters(), gradients(2))
         with pytest.raises(LawBroken, match=r"resumes: 3 steps, and as many stopped after 1, differ in a\.weight by"):
             resumes(named["elsewhere"], parameters(), gradients(3), cut=1)
         resumes(named["elsewhere"], parameters(), gradients(3), cut=3)  # nothing comes after the stop
@@ -208,6 +213,12 @@ def test_each_law_of_the_data_says_what_broke_it():
         ("in_line", lambda one: shuffled_anew(one, 3, 9), "fresh: epoch 0 goes through the text from its beginning"),
         ("one_cut", lambda one: shuffled_anew(one, 3, 9), "fresh: 3 epochs are cut at 0, all of them"),
         ("no_seed", lambda one: shuffled_anew(one, 8, 9), "fresh: seeds 1 and 9 have one order"),
+        (
+            "without_end",
+            lambda one: ends_reached(one, 99),
+            r"ends: in 99 epochs of windows of 4, of 76 tokens .* \[75\]",
+        ),
+        ("without_begin", lambda one: ends_reached(one, 99), r"those at \[1\] are no target"),
     ]
     for name, law, message in cases:
         law(windows(76))
@@ -252,3 +263,12 @@ def test_a_last_window_without_a_next_token_breaks_the_law():
 
     with pytest.raises(LawBroken, match="once: the last window of epoch 0 has no next token in a text of 24"):
         once(TooFar(ids=np.arange(24), context=4, seed=1), 2, 1)
+
+
+@given(length=st.integers(5, 40), seed=st.integers(0, 99))
+def test_the_last_token_of_a_text_of_whole_windows_is_a_target_in_some_epoch(length, seed):
+    text = Windows(ids=np.arange(length), context=4, seed=seed)
+    ends_reached(text, 99)
+    targets = {one for epoch in range(99) for one in text.batch(epoch, text.per_epoch)[1].flatten().tolist()}
+    assert length - 1 in targets or (length > 8 and length % 4)
+    assert targets == set(range(1, max(targets) + 1)) and len(targets) > length - 5

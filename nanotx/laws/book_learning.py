@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from nanotx.config import fields
 from nanotx.data import Windows
 from nanotx.laws.law import Case, Law, Where
-from nanotx.laws.learning import Parameters, descends, grouped, pure, resumes, still, total
+from nanotx.laws.learning import Parameters, descends, grouped, idle, pure, resumes, still, total
 from nanotx.laws.strategies import Drawn, ideas, seeds
 from nanotx.laws.texts import changed
-from nanotx.laws.windows import next_token, once, ordered, shuffled_anew
+from nanotx.laws.windows import ends_reached, next_token, once, ordered, shuffled_anew
 from nanotx.optimizers import Optimizer
 from nanotx.schedules import Schedule
 
@@ -175,6 +175,13 @@ LAWS: dict[str, tuple[Law, ...]] = {
             check=lambda case: descends(case.idea, case.parameters(0.1), case.targets(), case.steps, rate=0.01),
         ),
         Law(
+            name="idle",
+            about="at a learning rate of zero nothing moves, whatever the gradient",
+            case=Lesson,
+            draw=draw_lesson,
+            check=lambda case: idle(case.idea, case.parameters(), case.gradients()),
+        ),
+        Law(
             name="resumes",
             about="stopped, saved and loaded it goes on to the bit as if it had not been",
             case=Lesson,
@@ -210,6 +217,13 @@ LAWS: dict[str, tuple[Law, ...]] = {
             case=Reading,
             draw=lambda part, where: draw_reading(part, where, many=True),
             check=lambda case: shuffled_anew(case.idea.build(), 12, case.idea.seed + case.other),
+        ),
+        Law(
+            name="ends",
+            about="over its epochs every token is a target, to both ends of the text",
+            case=Reading,
+            draw=draw_reading,
+            check=lambda case: ends_reached(case.idea.build(), 20 * case.idea.context),
         ),
     ),
 }

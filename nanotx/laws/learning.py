@@ -115,6 +115,28 @@ def still(idea: Optimizer, parameters: Parameters) -> None:
             raise LawBroken(f"still: with no gradient, {name} moved by {moved:.3g}; its weight_decay is {decay:g}.")
 
 
+def idle(idea: Optimizer, parameters: Parameters, gradients: Gradients) -> None:
+    """At a learning rate of zero, which a schedule may give at any step, nothing moves, and nothing decays.
+
+    Args:
+        idea: the optimizer's.
+        parameters: by name; they are changed.
+        gradients: of some steps, all but the first of which are taken at zero.
+
+    Raises:
+        LawBroken: which parameter moved, and by how much.
+    """
+    optimizer = idea.build(parameters.items())
+    step(optimizer, parameters, gradients[0])
+    before = copies(parameters)
+    for gradient in gradients:
+        step(optimizer, parameters, gradient, rate=0.0)
+    for name, one in parameters.items():
+        if not torch.equal(one, before[name]):
+            moved = float((one.detach() - before[name].detach()).abs().nan_to_num(nan=math.inf).max())
+            raise LawBroken(f"idle: at a rate of 0, {name} moved by {moved:.3g}.")
+
+
 def descends(idea: Optimizer, parameters: Parameters, targets: dict[str, Tensor], steps: int, rate: float) -> None:
     """From a fresh start, at a small rate, each step brings every parameter nearer to where a convex loss is least.
 

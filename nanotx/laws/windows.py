@@ -63,6 +63,30 @@ def once(windows: Windows, batch: int, epochs: int) -> None:
             raise LawBroken(f"once: the last window of epoch {epoch} has no next token in a text of {length}.")
 
 
+def ends_reached(windows: Windows, epochs: int) -> None:
+    """Over many epochs every token is a target but the first, and but what is left after the last whole window.
+
+    An epoch leaves less than two windows out, at the text's ends, and which tokens these are is drawn anew: so the
+    second token is a target in some epochs, and so is the last of as many tokens as make whole windows. Of a text that
+    is shorter than two windows, the very last is.
+
+    Args:
+        windows: the text as training examples.
+        epochs: how many are looked at; so many that every first cut is drawn.
+
+    Raises:
+        LawBroken: which tokens are never a target.
+    """
+    context, length = windows.context, len(windows.ids)
+    starts = np.unique(windows.starts(0, epochs * windows.per_epoch))
+    targets = set(np.add.outer(starts, np.arange(1, context + 1)).ravel().tolist())
+    end = length if length < 2 * context else length - length % context
+    if missed := [place for place in range(1, end) if place not in targets]:
+        raise LawBroken(
+            f"ends: in {epochs} epochs of windows of {context}, of {length} tokens those at {missed} are no target."
+        )
+
+
 def ordered(windows: Windows, steps: Sequence[int], batch: int) -> None:
     """The windows stand in one order, of which the rows of a step are the next ones, whatever the batch.
 

@@ -259,6 +259,21 @@ def turns_back(self, parameters):
     return TurnsBack(groups(parameters, self))
 
 
+class DecaysByBase(Plain):
+    def step(self):
+        for group in self.param_groups:
+            for index, one in enumerate(group["params"]):
+                if one.grad is not None:
+                    one.data.mul_(1 - group["base_lr"] * group["weight_decay"])
+                    one.data.sub_(group["lr"] * self.direction(group, one, index))
+
+
+@optimizer("decays_by_base", "idle")
+def decays_by_base(self, parameters):
+    """Decays by the full rate, whatever the schedule says."""
+    return DecaysByBase(groups(parameters, self))
+
+
 class Elsewhere(Plain):
     def __init__(self, groups):
         super().__init__(groups)
@@ -463,6 +478,24 @@ class InLine(Changed):
 
     def place(self, n):
         return n % self.per_epoch * self.context
+
+
+@data("without_end", "ends")
+class WithoutEnd(Changed):
+    """Keeps a token for the last target, and then another one."""
+
+    def cut(self, epoch):
+        slack = max(1, min(self.context, len(self.ids) - self.per_epoch * self.context) - 1)
+        return int(mix(np.array([epoch], dtype=np.uint64), self.seed)[0] % np.uint64(slack))
+
+
+@data("without_begin", "ends")
+class WithoutBegin(Changed):
+    """Never cuts the text where it begins, but where it must."""
+
+    def cut(self, epoch):
+        slack = min(self.context, len(self.ids) - self.per_epoch * self.context)
+        return min(slack - 1, 1 + super().cut(epoch))
 
 
 # Configs.
