@@ -8,6 +8,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -23,6 +24,8 @@ from nanotx.errors import RunError
 
 MANIFEST = "MANIFEST.json"
 FORMAT = 2
+MOST_ALLOCATED = 2**30
+"""Bytes that a probe takes at most; some disks have to write them."""
 Content = str | dict[str, Tensor]
 
 
@@ -56,8 +59,68 @@ def publish(folder: Path, files: dict[str, Content]) -> None:
             disk.remove(draft)
         raise RunError(
             f"{folder}: the checkpoint cannot be written: {error}; earlier ones are untouched. "
-            "Make room, or mend the folder, and go on by --resume."
+            f"{room(folder.parent, sum(map(length, files.values())))} Make room, or mend the folder."
         ) from None
+
+
+def length(content: Content) -> int:
+    """The bytes of a text or of tensors, at least."""
+    return len(content.encode("utf-8")) if isinstance(content, str) else sum(one.nbytes for one in content.values())
+
+
+def room(folder: Path, needed: int) -> str:
+    """How many bytes a checkpoint needs and how many are free, and which older ones could be removed."""
+    said = f"It needs {needed:,} bytes"
+    there = next((path for path in (folder, *folder.parents) if path.exists()), None)
+    with suppress(OSError):
+        said += f", and {shutil.disk_usage(there or '.').free:,} are free there"
+    with suppress(OSError, RunError):
+        older = list(steps(folder).values())[1:]
+        sizes = [sum(file.lstat().st_size for file in path.iterdir()) for path in older]
+        if older:
+            said += f"; older checkpoints hold {sum(sizes):,}: {', '.join(path.name for path in older)}"
+    return f"{said}."
+
+
+def probe(folder: Path, needed: int) -> None:
+    """Check that a checkpoint could be written, before any step is taken.
+
+    Args:
+        folder: where checkpoints are to be; it need not exist yet.
+        needed: the bytes of one of them, at least.
+
+    Raises:
+        RunError: the folder cannot be written, or its disk has not so many bytes.
+    """
+    draft = (folder if folder.exists() else folder.parent) / f".step-probe.{os.getpid()}"
+    try:
+        disk.write(draft, partial(allocate, size=needed))
+        disk.sync(draft)
+    except OSError as error:
+        raise RunError(
+            f"{folder}: no checkpoint could be written there: {error.strerror or error}. {room(folder, needed)} "
+            "Nothing was trained; make room, mend the folder, or try another --run."
+        ) from None
+    finally:
+        with suppress(OSError):
+            disk.remove(draft)
+
+
+def allocate(file: Path, size: int) -> None:
+    """Have the disk give a file so many bytes, or 4,096 where it cannot without writing them.
+
+    Raises:
+        OSError: it has not so many, or this user may not have them.
+    """
+    with file.open("wb") as stream:
+        stream.write(bytes(min(size, 4096)))
+        stream.flush()
+        if hasattr(os, "posix_fallocate"):
+            try:
+                os.posix_fallocate(stream.fileno(), 0, min(size, MOST_ALLOCATED))
+            except OSError as error:
+                if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+                    raise
 
 
 def check_written(file: Path, content: Content) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,11 +16,15 @@ def make(folder: Path) -> None:
 
 
 def write(file: Path, content: Content) -> None:
-    """Write a file whole."""
+    """Write a file whole; who may read it, the system's rules for new files say (the umask), whoever writes it."""
     if isinstance(content, bytes):
         file.write_bytes(content)
-    else:
-        content(file)
+        return
+    file.touch()
+    mode = stat.S_IMODE(file.stat().st_mode)
+    content(file)  # the library that writes tensors would let none but the owner read them
+    if stat.S_IMODE(file.stat().st_mode) != mode:
+        file.chmod(mode)
 
 
 def sync(path: Path) -> None:

@@ -4,6 +4,7 @@ import json
 import math
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ class Journal:
             if row["step"] <= step and not (owed and row["step"] == step and row["event"] in LOOKS)
         ]
         self.path = path
+        self._pending: list[str] = []  # rows that are still to be written
         self.notes: list[str] = []
         """What the user should know of the file as it was found."""
         if damaged:
@@ -60,17 +62,23 @@ class Journal:
             )
         self._open("".join(kept))
 
-    def _open(self, content: str) -> None:
+    def _open(self, content: str | bytes) -> None:
         publish(self.path, content)
-        self._stream = self.path.open("a+", encoding="utf-8", newline="\n")
-        self._size = os.fstat(self._stream.fileno()).st_size
+        self._file = self.path.open("a+b", buffering=0)
+        self._size = os.fstat(self._file.fileno()).st_size
 
     def restore(self) -> str:
         """Write the file again where it was deleted or replaced since it was opened; what to say of that, or nothing.
 
-        Another file in its place is set aside first.
+        Another file in its place is set aside first. Where the disk refuses, it is tried again at the next row.
         """
-        open_file = os.fstat(self._stream.fileno())
+        try:
+            return self._restore()
+        except OSError:
+            return ""
+
+    def _restore(self) -> str:
+        open_file = os.fstat(self._file.fileno())
         if open_file.st_size < self._size:
             lost, self._size = self._size - open_file.st_size, open_file.st_size
             return f"{self.path}: cut while the run was training; {lost:,} bytes of rows are lost."
@@ -85,29 +93,45 @@ class Journal:
                 return ""
             aside = copy_aside(self.path)
             said = f"replaced while the run was training, by a file that is now {aside}"
-        self._stream.seek(0)
-        content = self._stream.read()
-        self._stream.close()
-        self._open(content)
+        old = self._file
+        old.seek(0)
+        self._open(old.read())
+        old.close()
         return f"{self.path}: {said}; its rows are written again."
 
-    def write(self, row: Row) -> None:
-        """Append a row; numbers that are not finite become null and are named under `nonfinite`."""
+    def write(self, row: Row) -> OSError | None:
+        """Append a row; numbers that are not finite become null and are named under `nonfinite`.
+
+        Returns why it cannot be written, if it cannot; it is then kept, and written before the next one.
+        """
         wild = [key for key, value in row.items() if isinstance(value, float) and not math.isfinite(value)]
         if wild:
             row = row | dict.fromkeys(wild) | {"nonfinite": wild}
-        line = json.dumps(row, allow_nan=False) + "\n"
-        self._stream.write(line)
-        self._stream.flush()
-        self._size += len(line)  # it is ASCII
+        self._pending.append(json.dumps(row, allow_nan=False) + "\n")
+        return self.flush()
+
+    def flush(self) -> OSError | None:
+        """Write all rows that are kept; returns why they cannot be written, if they cannot."""
+        data = memoryview("".join(self._pending).encode("ascii"))
+        try:
+            written = 0
+            while written < len(data):
+                written += self._file.write(data[written:]) or 0
+        except OSError as error:
+            with suppress(OSError):
+                self._file.truncate(self._size)  # no half of a row is left
+            return error
+        self._pending.clear()
+        self._size += len(data)
+        return None
 
     def sync(self) -> None:
-        """Return when all rows are on the disk."""
-        os.fsync(self._stream.fileno())
+        """Return when all rows that could be written are on the disk."""
+        os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Write nothing more."""
-        self._stream.close()
+        self._file.close()
 
 
 def read(path: Path) -> Iterator[Row]:

@@ -3,8 +3,9 @@
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
-from nanotx import disk
+from nanotx import checkpoint, disk
 from nanotx.allocator import keep_memory
 from nanotx.config import fields
 from nanotx.corpus import Corpus, Unavailable
@@ -80,6 +81,8 @@ class Session:
         self.trainer = Trainer(recipe, model, self.texts.windows, machine)
         self.trainer.detect = options.detect_anomaly
         self.saved = 0  # the step of the newest checkpoint
+        self.samples: list[str] = []  # every text that the run has written
+        self.unwritten: set[Path] = set()  # files that lack what could not be written
         if recipe.train.micro_batch == "auto":
             from nanotx.fitting import largest  # most runs know
 
@@ -117,6 +120,7 @@ class Session:
     def work(self, name: str) -> int:
         """As `go`, where nobody else works on the run."""
         self.stop.working = True
+        checkpoint.probe(self.folder.checkpoints, self.checkpoint_size)
         resumed = self.open()
         progress = self.trainer.progress
         self.saved = progress.step
@@ -137,7 +141,7 @@ class Session:
             self.settle()
         notes = [*self.found.notes, *self.keep_samples()]
         journal = self.journal = Journal(self.folder.metrics, progress.step, progress.owed)
-        samples = [row["text"] for row in read(self.folder.metrics) if row["event"] == "sample"]
+        self.samples = [row["text"] for row in read(self.folder.metrics) if row["event"] == "sample"]
         try:
             with self.display:
                 warnings = [self.warning(text) for text in [*notes, *journal.notes]]
@@ -149,14 +153,21 @@ class Session:
                 for row in self.rows():
                     self.record(row)
                     if row["event"] == "sample":
-                        samples.append(row["text"])
-                        publish(self.folder.samples, BETWEEN.join(samples) + "\n")
+                        self.samples.append(row["text"])
+                        self.write_samples()
+            if self.unwritten:  # the disk is asked once more, and the run ends where it still refuses
+                if self.folder.samples in self.unwritten:
+                    publish(self.folder.samples, in_one(self.samples))
+                if error := journal.flush():
+                    raise error
             if self.saved:
                 # the last evaluation came after it, and may be the best
                 prune(self.trainer, self.folder, self.saved, self.proven)
             figures = summarize(self.trainer, self.texts, self.peak)
             publish(self.folder.summary, json.dumps(figures, indent=1, allow_nan=False) + "\n")
             self.record({"event": "end", "step": progress.step, "complete": figures["complete"]})
+            if error := journal.flush():
+                raise error
         finally:
             journal.close()
         return self.farewell()
@@ -164,11 +175,41 @@ class Session:
     def record(self, row: Row) -> None:
         """Write a row into the journal, which is written again if somebody removed it, and show it."""
         said = self.journal.restore()
-        self.journal.write({key: item for key, item in row.items() if key != "raised"})
+        error = self.journal.write({key: item for key, item in row.items() if key != "raised"})
         if not row.get("raised"):
             self.display.show(row)
         if said:
             self.record(self.warning(said))
+        self.note_written(self.folder.metrics, error)
+
+    def write_samples(self) -> None:
+        """Publish all texts so far."""
+        error = None
+        try:
+            publish(self.folder.samples, in_one(self.samples))
+        except OSError as refused:
+            error = refused
+        self.note_written(self.folder.samples, error)
+
+    def note_written(self, path: Path, error: OSError | None) -> None:
+        """Warn where a file cannot be written, once until it can be again: memory holds what it lacks."""
+        if error is None:
+            self.unwritten.discard(path)
+        elif path not in self.unwritten:
+            self.unwritten.add(path)
+            self.record(
+                self.warning(
+                    f"step {self.trainer.progress.step}: {path}: cannot be written: {error.strerror or error}. "
+                    f"{checkpoint.room(self.folder.checkpoints, self.checkpoint_size)} Training continues; what the "
+                    "file lacks is kept in memory, and written as soon as the disk takes it."
+                )
+            )
+
+    @property
+    def checkpoint_size(self) -> int:
+        """The bytes that a checkpoint takes at least: the weights, and their average if there is one."""
+        size = sum(one.nbytes for one in self.trainer.model.parameters())
+        return size * 2 if self.trainer.averaged else size
 
     def warning(self, text: str) -> Row:
         """A row that tells the user something of this step."""
@@ -180,7 +221,7 @@ class Session:
         if not path.is_file():
             return []
         texts = [row["text"] for row in read(self.folder.metrics) if row["event"] == "sample"]
-        if BETWEEN.join(texts).encode("utf-8").startswith(path.read_bytes().removesuffix(b"\n")):
+        if in_one(texts).startswith(path.read_bytes().removesuffix(b"\n")):
             return []
         return [f"{path}: holds texts that {self.folder.metrics.name} does not; a copy is {copy_aside(path)}."]
 
@@ -326,7 +367,10 @@ class Session:
     def save(self) -> None:
         """Publish a checkpoint; what is written of the steps before it is on the disk first."""
         self.stop.save_requested = False
-        self.journal.sync()
+        try:
+            self.journal.sync()
+        except OSError as error:
+            raise RunError(f"{self.folder.metrics}: cannot be flushed: {error.strerror or error}.") from None
         save(self.trainer, self.folder, self.texts, self.proven)
         self.saved = self.trainer.progress.step
         self.journal.write({"event": "checkpoint", "step": self.saved})
@@ -364,3 +408,8 @@ def never_risen(schedule: Schedule, steps: int) -> str:
         f"warning: schedule {schedule.part}: its warm-up is too long for {steps:,} steps: the learning rate comes to "
         f"at most {best:.2g} times optimizer.lr; try a shorter --schedule.warmup, or more --train.steps."
     )
+
+
+def in_one(samples: list[str]) -> bytes:
+    """The content of samples.txt; half a character that a foreign tokenizer gave is a question mark."""
+    return (BETWEEN.join(samples) + "\n").encode("utf-8", "replace")

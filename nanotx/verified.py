@@ -32,11 +32,23 @@ def verify(folder: Path, needed: set[str] = NEEDED) -> set[str]:
             raise RunError(f"{folder}: {MANIFEST} names {name!r}, which is no file of this folder.")
         if not (isinstance(said, dict) and isinstance(said.get("bytes"), int) and isinstance(said.get("sha256"), str)):
             raise RunError(f"{folder}: {MANIFEST} is not one that nanotx wrote: {name!r} lacks its size or SHA-256.")
-        if size(file) != said["bytes"] or digest(file) != said["sha256"]:
+        if size(file) != said["bytes"] or read_digest(file) != said["sha256"]:
             raise RunError(f"{file}: the file is not the one that was saved (size or SHA-256 differ).")
     for name in sorted(needed - manifest.keys()):
         raise RunError(f"{folder}: {MANIFEST} is not one that nanotx wrote: {name!r} is missing.")
     return set(manifest)
+
+
+def read_digest(file: Path) -> str:
+    """SHA-256 of a file.
+
+    Raises:
+        RunError: it cannot be read.
+    """
+    try:
+        return digest(file)
+    except OSError as error:
+        raise RunError(f"{file}: cannot be read: {error.strerror}.") from None
 
 
 def newest(folder: Path, needed: set[str] = NEEDED) -> tuple[Path | None, list[str]]:
