@@ -221,7 +221,7 @@ class Session:
         if not path.is_file():
             return []
         texts = [row["text"] for row in read(self.folder.metrics) if row["event"] == "sample"]
-        if in_one(texts).startswith(path.read_bytes().removesuffix(b"\n")):
+        if in_one(texts).encode("utf-8").startswith(path.read_bytes().removesuffix(b"\n")):
             return []
         return [f"{path}: holds texts that {self.folder.metrics.name} does not; a copy is {copy_aside(path)}."]
 
@@ -410,6 +410,6 @@ def never_risen(schedule: Schedule, steps: int) -> str:
     )
 
 
-def in_one(samples: list[str]) -> bytes:
+def in_one(samples: list[str]) -> str:
     """The content of samples.txt; half a character that a foreign tokenizer gave is a question mark."""
-    return (BETWEEN.join(samples) + "\n").encode("utf-8", "replace")
+    return (BETWEEN.join(samples) + "\n").encode("utf-8", "replace").decode("utf-8")
