@@ -36,4 +36,22 @@ def through(main: Callable[[], int]) -> NoReturn:
     except BrokenPipeError:  # whoever read our output has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 141
+    except Exception as error:  # a part from elsewhere may raise anything
+        code = blamed(error)
     raise SystemExit(code)
+
+
+def blamed(error: Exception) -> int:
+    """The exit code of an error that a part from elsewhere raised, which is told without a traceback; else it is ours.
+
+    Raises:
+        Exception: the error itself, where no such part had to do with it.
+    """
+    if "nanotx.registry" not in sys.modules:
+        raise error
+    from nanotx.foreign import blame  # torch is there already, or no part was used
+
+    if (told := blame(error)) is None:
+        raise error
+    print(printable(f"{type(told).__name__}: {told} Correct the file and try again."), file=sys.stderr)  # noqa: T201
+    return told.exit_code

@@ -17,7 +17,7 @@ class Exact(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:  # what `to` and `half` come down to
         inside = list(self.modules()) if recurse else [self]
         before = [(module._buffers, dict(module._buffers)) for module in inside]
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for buffers, kept in before:
             for name, old in kept.items():
                 new = buffers[name]

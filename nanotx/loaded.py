@@ -10,6 +10,7 @@ import torch
 from nanotx import checkpoint, verified
 from nanotx.errors import ConfigError, RunError
 from nanotx.folder import RunFolder
+from nanotx.foreign import check_foreign
 from nanotx.layers import read_config
 from nanotx.model import Transformer
 from nanotx.named_tokens import biases, token_ids
@@ -161,6 +162,7 @@ def load(folder: str | Path, step: int | None = None) -> Loaded:
     if found is None:
         raise RunError(f"{folder}: no checkpoint can be read.{''.join(f' {reason}' for reason in passed)}")
     recipe: Recipe = read_config(Recipe, found / "recipe.toml")
+    check_foreign(recipe.model)
     tokenizer = load_tokenizer(found / "tokenizer.json")
     check_tokenizer(found, read_state(found), tokenizer)
     # What the run was judged by is the average of its weights, if it kept one.

@@ -10,7 +10,7 @@ import importlib.util
 import pkgutil
 import sys
 from collections.abc import Callable
-from dataclasses import field
+from dataclasses import MISSING, field, fields, is_dataclass
 from functools import lru_cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -20,6 +20,8 @@ from typing import Any, ClassVar, TypeVar
 from nanotx.errors import ConfigError, NanotxError, UnknownPart, did_you_mean
 
 T = TypeVar("T", bound=type)
+LOADED = "nanotx_loaded_"
+"""How the names of modules begin that were brought by --load."""
 
 
 class Slot:
@@ -51,6 +53,11 @@ class Slot:
                 raise ConfigError(
                     f"{cls.package}: {part.__module__} registers {name!r}, a name that "
                     f"{known.__module__}.{known.__qualname__} has already; choose another."
+                )
+            if is_foreign(part) and name in cls.shipped():
+                raise ConfigError(
+                    f"{cls.package}: {file_of(part) or part.__module__} registers {name!r}, the name of a part that "
+                    "comes with nanotx; choose another."
                 )
             part.part = name  # type: ignore[attr-defined]
             cls.registered[name] = part
@@ -87,7 +94,29 @@ class Slot:
                 f"{cls.package}: no part named {name!r}.{did_you_mean(name, cls.names())} "
                 f"Known: {', '.join(cls.names())}. A file of your own is brought by --load FILE.py."
             )
+        if is_foreign(cls.registered[name]):
+            cls.check(cls.registered[name])
         return cls.registered[name]
+
+    @classmethod
+    def check(cls, part: type[Any]) -> None:
+        """Raise ConfigError unless a part from elsewhere can be made without arguments and has its slot's methods."""
+        abstract = getattr(part, "__abstractmethods__", ())
+        missing = [one.name for one in fields(part) if no_default(one)] if is_dataclass(part) else []
+        wrong = (
+            f"expected a class derived from {cls.family.__name__}"
+            if not issubclass(part, cls.family)
+            else f"expected the methods {', '.join(sorted(abstract))}, and has none of the name"
+            if abstract
+            else "expected a dataclass: put @dataclass(frozen=True, kw_only=True) above the class"
+            if not is_dataclass(part)
+            else f"expected a default for every field; {', '.join(missing)} has none"
+            if missing
+            else ""
+        )
+        if wrong:
+            where = f"{cls.slot} {part.part!r} ({file_of(part) or part.__module__})"
+            raise ConfigError(f"{where}: {part.__name__}: {wrong}.")
 
     @classmethod
     def table(cls, name: str) -> dict[str, Any]:
@@ -99,6 +128,22 @@ class Slot:
         """The names of the parts that come with the package."""
         folder = importlib.import_module(cls.package).__path__
         return {module.name for module in pkgutil.iter_modules(folder) if not module.name.startswith("_")}
+
+
+def is_foreign(part: type[Any]) -> bool:
+    """Whether a part of one of our slots does not come with the package."""
+    ours = getattr(part, "package", "nanotx").partition(".")[0] == "nanotx"
+    return ours and part.__module__.partition(".")[0] != "nanotx"
+
+
+def file_of(part: type[Any]) -> str:
+    """The file that a part is from; empty where that is unknown."""
+    return str(getattr(sys.modules.get(part.__module__), "__file__", None) or "")
+
+
+def no_default(one: Any) -> bool:
+    """Whether a dataclass's field has to be given."""
+    return one.default is MISSING and one.default_factory is MISSING and bool(one.init)
 
 
 @lru_cache(maxsize=1)
@@ -123,7 +168,7 @@ def load_file(path: str | Path) -> None:
         ConfigError: there is no such file, it is not Python, or it raises; says at which line.
     """
     file = Path(path).resolve()
-    name = f"nanotx_loaded_{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"
+    name = f"{LOADED}{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"
     if name in sys.modules:
         return
     spec = importlib.util.spec_from_file_location(name, file)

@@ -12,10 +12,11 @@ from nanotx.corpus import Corpus, Unavailable
 from nanotx.course import error, extent, rate
 from nanotx.device import Machine, choose, peak_flops, repeat_exactly
 from nanotx.display import Display
-from nanotx.errors import ConfigError, Diverged, RunError, TokenizerError
+from nanotx.errors import ConfigError, Diverged, NanotxError, RunError, TokenizerError
 from nanotx.evaluate import Score, evaluate
 from nanotx.files import blank, publish
 from nanotx.folder import RunFolder
+from nanotx.foreign import blame, check_foreign
 from nanotx.harmless import quoted
 from nanotx.journal import Journal, copy_aside, read
 from nanotx.layers import write_toml
@@ -59,11 +60,13 @@ class Session:
         """Prepare all there is before the folder is touched, so that a mistake leaves nothing behind."""
         self.folder, self.display, self.stop, self.options = folder, display, stop, options
         self.found, self.proven = found, Proven()
+        self.barren = False  # whether the run failed before its first step, and leaves nothing
         machine = choose(recipe.device, recipe.dtype, recipe.threads)
         machine_fields: Row = {"device": machine.device.type, "dtype": machine.dtype_name, "threads": machine.threads}
         recipe = replace(recipe, **machine_fields)
         if recipe.deterministic:
             repeat_exactly(machine.device)
+        check_foreign(recipe, machine.device.type)
         recipe.model.check(machine.device.type)
         codec = self.tokenizer(recipe)
         try:
@@ -170,6 +173,9 @@ class Session:
                 raise error
         finally:
             journal.close()
+            if self.barren:
+                for file in (self.folder.metrics, self.folder.tokenizer, self.folder.recipe):
+                    file.unlink(missing_ok=True)
         return self.farewell()
 
     def record(self, row: Row) -> None:
@@ -336,6 +342,25 @@ class Session:
         except Diverged as error:
             yield self.warning(str(error)) | {"raised": True}
             raise
+        except NanotxError:
+            raise
+        except Exception as error:  # a part from elsewhere may raise anything
+            if (told := blame(error)) is None:
+                raise
+            raise ConfigError(f"{told} {self.rescue()}") from error
+
+    def rescue(self) -> str:
+        """Save what was learned before a part failed, or clear a folder that holds nothing; what to say of it."""
+        step, folder = self.trainer.progress.step, self.folder.path
+        if not step and not self.options.resume:
+            self.barren = True
+            return f"Nothing was learned yet, and nothing is left in {folder}. Correct the file and try again."
+        if self.trainer.settled and step > self.saved:
+            try:
+                self.save()
+            except RunError as error:
+                return f"The last checkpoint is of step {self.saved}, and no newer one can be written: {error}"
+        return f"The last checkpoint is of step {self.saved}. Correct the file and go on with --resume."
 
     def scores(self) -> dict[str, Score]:
         """How well both texts are predicted now."""

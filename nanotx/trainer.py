@@ -74,6 +74,7 @@ class Trainer:
         self.optimizer = recipe.optimizer.build(self.model.named_parameters())
         self.scaler = torch.amp.GradScaler(machine.device.type, enabled=machine.dtype is torch.float16)
         self.progress = Progress()
+        self.settled = True  # whether weights and averages are those of the progress; not so in the midst of a change
         self.detect = False  # whether the operation is named that makes a number which is not finite
         self.model.embedding.sparse = recipe.optimizer.takes_sparse
         self.model.recompute = recipe.train.recompute
@@ -99,12 +100,14 @@ class Trainer:
         if not math.isfinite(loss + (0.0 if self.scaler.is_enabled() else norm)):
             warning, lr = self.refuse(**numbers), 0.0
         else:
+            self.settled = False
             warning, lr = self.progress.spike(norm), self.update()
         self.optimizer.zero_grad(set_to_none=True)
         seconds = time.perf_counter() - began
         if self.averaged:
             self.averaged.take(step + 1)
         self.progress.step += 1
+        self.settled = True
         self.progress.train_seconds += seconds
         speed = self.recipe.train.batch * self.model.context / seconds
         numbers |= {"lr": lr, "tokens_per_second": speed}

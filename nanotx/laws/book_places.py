@@ -83,7 +83,7 @@ def long(part: type[Any], where: Where) -> st.SearchStrategy[PlaceCase]:
     """One text of any length, many beyond the positions that half the bits can count."""
     contexts = times | st.sampled_from(CONTEXTS)
     case = st.builds(PlaceCase, idea=ideas(part), heads=st.integers(1, 3), width=st.just(4), time=contexts, seed=seeds)
-    return case  # type: ignore[no-any-return]
+    return case
 
 
 def alike(case: PlaceCase) -> None:

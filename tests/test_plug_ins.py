@@ -1,0 +1,281 @@
+"""A part of one's own that is wrong is named with its file in one message, and does not block the next try."""
+
+import itertools
+import json
+
+import pytest
+from runs import finish, start, text, tiny
+
+from nanotx.cli import run
+from nanotx.errors import ConfigError, UnknownPart
+from nanotx.laws.book import SLOTS
+
+ATTENTION = """
+from dataclasses import dataclass
+import torch
+from torch import nn
+from nanotx.attention import Attention
+
+class Mine(nn.Module):
+    def __init__(self, dim):
+        super().__init__()
+        self.map = nn.Linear(dim, dim)
+        self.steps = 0
+
+    def forward({signature}):
+        self.steps += self.training
+        {body}
+
+@Attention.register("{name}")
+@dataclass(frozen=True, kw_only=True)
+class MyAttention(Attention):
+    {build}
+"""
+BUILD = "def build(self, dim): return Mine(dim)"
+FORWARD = "self, x, position=None, past=None"
+number = itertools.count()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_of_mine_stays():
+    yield
+    for slot in SLOTS.values():
+        for name in [name for name in slot.registered if name.startswith("mine_")]:
+            del slot.registered[name]
+
+
+@pytest.fixture
+def train(tmp_path, monkeypatch):
+    """Trains in a folder of its own with a file of parts; another text of the file each time is another file."""
+    monkeypatch.chdir(tmp_path)
+    corpus = ["--corpus", "file", "--corpus.path", str(text(tmp_path / "letters.txt"))]
+
+    def go(source, *words, **sizes):
+        file = tmp_path / f"mine{next(number)}.py"
+        file.write_text(source, encoding="utf-8")
+        shape = tiny(**sizes)
+        at = shape.index("--attention.heads")
+        return file, lambda *more: run(
+            [
+                "train",
+                "nanogpt_64",
+                "--load",
+                str(file),
+                *corpus,
+                *shape[:at],
+                *shape[at + 2 :],
+                "--run",
+                "r",
+                *words,
+                *more,
+            ]
+        )
+
+    return go
+
+
+def attention(name, body="return self.map(x)", build=BUILD, signature=FORWARD):
+    return ATTENTION.format(name=name, body=body, build=build, signature=signature)
+
+
+WRONG = {
+    "another shape": (
+        {"body": "return self.map(x)[..., :3]"},
+        r"forward returned a tensor of float32 of shape \(2, 5, 3\); expected .*\(2, 5, 16\)",
+    ),
+    "one dimension less": ({"body": "return self.map(x)[0]"}, r"forward returned .*shape \(5, 16\)"),
+    "None": ({"body": "self.map(x)"}, r"forward returned None; expected a tensor"),
+    "whole numbers": ({"body": "return self.map(x).long()"}, r"forward returned a tensor of int64"),
+    "a tuple": ({"body": "return self.map(x), None"}, r"forward returned a tuple"),
+    "raises": ({"body": "raise ValueError('no rows')"}, r"line 15 raises ValueError: no rows"),
+    "uses what is not there": ({"body": "return self.mpa(x)"}, r"line 15 raises AttributeError: .*mpa"),
+    "fails with a past": (
+        {"body": "return self.map(x) + (0 if past is None else past.keys)"},
+        r"line 15 raises AttributeError",
+    ),
+    "another signature": (
+        {"signature": "self, x, y, z, w"},
+        r"TypeError: .*forward\(\) missing 1 required positional argument: 'w'",
+    ),
+    "a build of another signature": (
+        {"build": "def build(self): return Mine(16)"},
+        r"TypeError: .*build\(\) takes 1 positional argument but 2 were given",
+    ),
+    "a build that gives nothing": (
+        {"build": "def build(self, dim): Mine(dim)"},
+        r"build returned None; expected an nn.Module",
+    ),
+    "a build that raises": (
+        {"build": "def build(self, dim): return Mine(dim / 0)"},
+        r"line 20 raises ZeroDivisionError",
+    ),
+    "no build": ({"build": "pass"}, r"MyAttention: expected the methods build, and has none of the name"),
+    "a field without a default": (
+        {"build": "width: int\n    " + BUILD},
+        r"expected a default for every field; width has none",
+    ),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_wrong_attention_is_named_with_its_file_and_the_next_try_is_free(train, tmp_path, wrong):
+    fields, said = WRONG[wrong]
+    name = "mine_" + wrong.replace(" ", "_")
+    file, go = train(attention(name, **fields), "--attention", name)
+    with pytest.raises(ConfigError, match=said) as told:
+        go()
+    assert name in str(told.value) and str(file) in str(told.value)
+    assert not (tmp_path / "r").exists()
+
+
+def test_an_attention_that_is_right_trains_samples_and_is_tried_without_a_change_of_bits(train, tmp_path):
+    _, go = train(attention("mine_right"), "--attention", "mine_right")
+    assert go() == 0
+    assert json.loads((tmp_path / "r/summary.json").read_text(encoding="utf-8"))["complete"] is True
+
+
+OTHERS = {
+    "norm": (
+        "Norm",
+        "nanotx.norm",
+        "def build(self, dim): return nn.Identity(1).register_forward_hook",
+        r"build returned a method",
+    ),
+    "ffn": (
+        "Ffn",
+        "nanotx.ffn",
+        "def build(self, dim): return nn.Linear(dim, dim + 1)",
+        r"forward returned .*\(2, 5, 17\)",
+    ),
+    "block": (
+        "Block",
+        "nanotx.block",
+        "def build(self, dim): return nn.Linear(dim, dim)",
+        r"TypeError: .*positional arguments",
+    ),
+    "embedding": (
+        "Embedding",
+        "nanotx.embedding",
+        "def build(self, vocab_size, dim): return nn.Linear(dim, dim)",
+        r"using it raises|positional",
+    ),
+    "position": (
+        "Position",
+        "nanotx.position",
+        "def build(self, dim, heads, context): return nn.Identity()",
+        r"expected a Positioning",
+    ),
+    "optimizer": (
+        "Optimizer",
+        "nanotx.optimizers",
+        "lr: float = 1.0\n    def build(self, parameters): return None",
+        r"build returned None; expected a torch.optim",
+    ),
+    "schedule": (
+        "Schedule",
+        "nanotx.schedules",
+        "def factor(self, step, steps): return None",
+        r"factor\(0, 3\) returned None",
+    ),
+}
+
+
+@pytest.mark.parametrize("slot", OTHERS)
+def test_a_wrong_part_of_any_other_slot_is_named_with_its_file(train, tmp_path, slot):
+    family, package, body, said = OTHERS[slot]
+    source = f"""
+from dataclasses import dataclass
+from torch import nn
+from {package} import {family}
+
+@{family}.register("mine_{slot}")
+@dataclass(frozen=True, kw_only=True)
+class Mine{family}({family}):
+    {body}
+"""
+    file, go = train(source, f"--{slot}", f"mine_{slot}")
+    with pytest.raises(ConfigError, match=said) as told:
+        go()
+    assert f"mine_{slot}" in str(told.value) and str(file) in str(told.value)
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize(
+    ("base", "said"),
+    [("Norm", "expected a dataclass: put @dataclass"), ("object", "expected a class derived from Norm")],
+)
+def test_a_class_that_is_no_dataclass_and_one_of_no_slot_are_named(train, base, said):
+    name = f"mine_{base.lower()}"
+    head = f"from nanotx.norm import Norm\nfrom torch import nn\n@Norm.register('{name}')\n"
+    _, go = train(f"{head}class Odd({base}):\n    def build(self, dim): return nn.Identity()\n", "--norm", name)
+    with pytest.raises(ConfigError, match=rf"norm '{name}'.*Odd: {said}"):
+        go()
+
+
+def test_a_part_that_fails_in_the_midst_of_a_run_costs_no_step_of_it(train, tmp_path):
+    body = "\n        ".join(["if self.steps > 3: raise RuntimeError('worn out')", "return self.map(x)"])
+    sizes = {"train_eval_every": 0, "train_sample_every": 0, "train_checkpoint_every": 0}
+    file, go = train(attention("mine_tires", body), "--attention", "mine_tires", **sizes)
+    with pytest.raises(ConfigError, match=r"mine_tires.*line 15 raises RuntimeError: worn out.*--resume") as told:
+        go()
+    assert str(file) in str(told.value)
+    (saved,) = (tmp_path / "r/checkpoints").glob("step-*")
+    file.write_text(file.read_text(encoding="utf-8").replace("> 3", "> 99"), encoding="utf-8")
+    code, out, errors = finish(start(*resume_words(file), cwd=tmp_path))
+    assert code == 0, errors
+    assert f"step {saved.name.removeprefix('step-')}" in out
+    assert json.loads((tmp_path / "r/summary.json").read_text(encoding="utf-8"))["complete"] is True
+
+
+def resume_words(file):
+    return ["train", "r/recipe.toml", "--run", "r", "--resume", "--load", str(file)]
+
+
+def test_a_part_that_fails_in_its_first_step_leaves_a_folder_that_can_be_used(train, tmp_path):
+    body = "\n        ".join(["if x.shape[1] > 6: raise RuntimeError('too long')", "return self.map(x)"])
+    _, go = train(attention("mine_short", body), "--attention", "mine_short")
+    with pytest.raises(ConfigError, match=r"mine_short.*too long.*Correct the file and try again"):
+        go()
+    _, go = train(attention("mine_longer"), "--attention", "mine_longer")
+    assert go() == 0
+
+
+def test_a_part_that_fails_in_sampling_is_named_without_a_traceback(train, tmp_path):
+    file, go = train(attention("mine_later"), "--attention", "mine_later")
+    assert go() == 0
+    broken = file.read_text(encoding="utf-8").replace(
+        "return self.map(x)", "return [][x.shape[0] - 1] if x.shape[1] < 3 else self.map(x)"
+    )
+    file.write_text(broken, encoding="utf-8")
+    code, _, errors = finish(start("sample", "r", "--load", str(file), "--max-new-tokens", "9", cwd=tmp_path))
+    assert code == 2 and "Traceback" not in errors
+    assert "mine_later" in errors and str(file) in errors and "IndexError" in errors
+
+
+@pytest.mark.parametrize(
+    ("slot", "part"),
+    [("attention", "flex"), ("attention", "sdpa"), ("norm", "rms"), ("position", "learned"), ("schedule", "trapezoid")],
+)
+def test_no_file_replaces_a_shipped_part_even_where_it_was_not_yet_imported(train, tmp_path, slot, part):
+    family = SLOTS[slot]
+    kept = family.registered.pop(part, None)
+    source = f'''
+from {family.__module__} import {family.__name__}
+
+@{family.__name__}.register("{part}")
+class Mine({family.__name__}):
+    pass
+'''
+    file, go = train(source)
+    with pytest.raises(ConfigError, match=rf"registers '{part}', the name of a part that comes with nanotx") as told:
+        go()
+    assert str(file) in str(told.value)
+    if kept:
+        family.registered[part] = kept
+    assert family.find(part).__module__.startswith("nanotx.")
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_name_that_nobody_has_is_still_told_as_one():
+    with pytest.raises(UnknownPart, match="no part named 'mine_nowhere'"):
+        SLOTS["norm"].find("mine_nowhere")
