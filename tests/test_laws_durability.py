@@ -6,11 +6,10 @@ import signal
 from contextlib import contextmanager
 
 import pytest
+from mutants.durability import BUGS
 from runs import text, tiny
 
 import nanotx
-import nanotx.disk
-import nanotx.journal
 import nanotx.session
 import nanotx.verified
 from nanotx import laws
@@ -36,7 +35,6 @@ def words(place, name="run", **fields):
 
 def recorded(place, *more, **fields):
     """The record of such a run."""
-    WHERE["run"] = place / "run"
     with laws.disk_record(place / "run") as record:
         assert command([*words(place, **fields), *more]) == 0
     return record
@@ -98,73 +96,7 @@ def test_what_a_command_writes_is_flushed_before_it_is_published(name, place, tm
 
 # Bugs, planted where a run writes.
 
-SYNC, SAVE = nanotx.disk.sync, nanotx.session.save
-
-
-def manifest_first(path, held=[]):  # noqa: B006  it holds what is not flushed yet
-    if not path.parent.name.startswith(".step-"):
-        for one in sorted(held, key=lambda one: one.name != "MANIFEST.json"):
-            SYNC(one)
-        held.clear()
-        return SYNC(path)
-    return held.append(path)
-
-
-def late_row(*rest, **named):
-    journal = SESSIONS[-1].journal
-    journal.write({"event": "warning", "step": 1, "text": "late"})
-    return SAVE(*rest, **named)
-
-
-SESSIONS = []
-WORK = nanotx.session.Session.work
-
-
-def seen(self, name):
-    SESSIONS.append(self)
-    return WORK(self, name)
-
-
-BUGS = {
-    "files are renamed before they are flushed": (
-        "not flushed, as it is, before the rename",
-        (nanotx.disk, "sync", lambda path: SYNC(path) if path.is_dir() else None),
-    ),
-    "a checkpoint's folder is not flushed": (
-        r"step-1: \. was not flushed",
-        (nanotx.disk, "sync", lambda path: None if path.name.startswith(".step-") else SYNC(path)),
-    ),
-    "the folder above is not flushed": (
-        "its folder not flushed before",
-        (nanotx.disk, "sync", lambda path: None if path.name == "checkpoints" else SYNC(path)),
-    ),
-    "the run's folder is not flushed": (
-        "its folder not flushed before",
-        (nanotx.disk, "sync", lambda path: None if path.name == "run" else SYNC(path)),
-    ),
-    "a manifest is flushed first": ("flushed after MANIFEST.json", (nanotx.disk, "sync", manifest_first)),
-    "the journal is not flushed before a checkpoint": (
-        "before metrics.jsonl, to which it refers, was flushed",
-        (nanotx.journal.Journal, "sync", lambda self: None),
-    ),
-    "the journal is flushed, and then a row is written": (
-        "before metrics.jsonl, to which it refers, was flushed",
-        (nanotx.session.Session, "work", seen),
-        (nanotx.session, "save", late_row),
-    ),
-    "a summary is written under its final name": (
-        "summary.json was written under its final name",
-        (nanotx.session, "publish", lambda path, content: path.write_text(content, encoding="utf-8")),
-    ),
-    "a file is written to after it was published": (
-        "recipe.toml was written to after it was published",
-        (
-            nanotx.session,
-            "summarize",
-            lambda *rest: (WHERE["run"] / "recipe.toml").open("a").write("#\n") and {"complete": 1},
-        ),
-    ),
-}
+SAVE = nanotx.session.save
 
 
 @contextmanager

@@ -2,11 +2,11 @@
 
 import json
 import random
-from collections import Counter
 from contextlib import contextmanager
 
 import pytest
 import torch
+from mutants.sampling import BUGS
 from runs import text, tiny
 
 import nanotx.choosing
@@ -19,8 +19,8 @@ import nanotx.write
 from nanotx import laws
 from nanotx.cli import run as command
 from nanotx.errors import LawBroken
-from nanotx.model import Model, Transformer
-from nanotx.sample import Choice, Sampling
+from nanotx.model import Model
+from nanotx.sample import Sampling
 from nanotx.tokenizers.byte import Byte
 from nanotx.tokenizers.char import Char
 from nanotx.writing import Writing
@@ -220,95 +220,6 @@ def test_sampling_is_that_of_the_plain_chain_after_a_draft_too():
 
 # Bugs, each planted in the sampler; the law named beside it catches it within as many cases as are tried above.
 
-CHANGED, LIMITED = nanotx.choosing.Shaping.changed, nanotx.choosing.Shaping.limited
-NUCLEUS, TOGETHER, PUSH = nanotx.choosing.nucleus, nanotx.together.together, nanotx.stops.Stops.push
-INIT, FEED, SHAPING = Choice.__init__, nanotx.sample.Reading.feed, nanotx.choosing.Shaping.__init__
-
-
-def one_too_few(p, share):
-    kept = NUCLEUS(p, share)
-    order = p.masked_fill(~kept, 2.0).argmin(dim=-1, keepdim=True)
-    return kept.scatter(-1, order, kept.sum(dim=-1, keepdim=True) < 2)
-
-
-def shared(self, sampling, prompts):
-    INIT(self, sampling, prompts)
-    self.generators = self.generators[:1] * len(prompts)
-
-
-def oldest(made, prompts, *rest, **named):
-    return TOGETHER(made, [one[: made.context] for one in prompts], *rest, **named)
-
-
-def left_in(self, piece):
-    held, out = self.held, PUSH(self, piece)
-    return held + piece if self.found else out
-
-
-def feed_a_token_more(self, drawn):
-    context, full = self.model.context, self.window.shape[1] == self.model.context
-    FEED(self, drawn)
-    if full and context > 2:
-        self.window = self.unread = self.window[:, 1:]
-
-
-def prompt_counted(self, some, prompts):
-    SHAPING(self, some, prompts)
-    self.drawn = [Counter(prompt) for prompt in prompts]
-
-
-BUGS = {
-    "penalties after the temperature": (
-        chances_of,
-        (nanotx.choosing.Shaping, "changed", lambda self, scores: scores),
-        (nanotx.choosing.Shaping, "limited", lambda self, scores: LIMITED(self, CHANGED(self, scores))),
-    ),
-    "top-p keeps one too few": (chances_of, (nanotx.choosing, "nucleus", one_too_few)),
-    "top-p keeps one too many": (
-        chances_of,
-        (nanotx.choosing, "nucleus", lambda p, share: NUCLEUS(p, min(1.0, share + 0.2))),
-    ),
-    "top-k keeps one too many": (
-        chances_of,
-        (nanotx.choosing, "best", lambda scores, count, best=nanotx.choosing.best: best(scores, count + 1)),
-    ),
-    "the repetition penalty divides what is below zero": (
-        chances_of,
-        (nanotx.choosing, "repelled", lambda scores, seen, by: torch.where(seen, scores / by, scores)),
-    ),
-    "the repetition penalty does not count the prompt": (
-        chances_of,
-        (nanotx.choosing, "repelled", lambda scores, seen, by: scores),
-    ),
-    "typical keeps the least surprising": (
-        chances_of,
-        (nanotx.choosing, "typical", lambda p, share: nanotx.choosing.fewest(p, -p, share)),
-    ),
-    "min-p is a share of all": (chances_of, (nanotx.choosing, "likely", lambda p, share: p >= share)),
-    "presence is counted": (
-        chances_of,
-        (nanotx.choosing, "table", lambda rows, size, table=nanotx.choosing.table: table(rows, size).clamp(max=1)),
-    ),
-    "frequency and presence count the prompt": (chances_of, (nanotx.choosing.Shaping, "__init__", prompt_counted)),
-    "nothing is noted": (samples_of, (nanotx.choosing.Shaping, "note", lambda self, drawn: None)),
-    "the soft cap is left out": (
-        samples_of,
-        (Transformer, "next_scores", lambda self, some, past=None: self.head(self.stream(some, past)[:, -1])),
-    ),
-    "the oldest tokens of a long prompt are read": (samples_of, (nanotx.together, "together", oldest)),
-    "beyond the context a token less is kept": (samples_of, (nanotx.sample.Reading, "feed", feed_a_token_more)),
-    "rows share a generator": (samples_of, (Choice, "__init__", shared)),
-    "a row that waits uses up its chance": (samples_of, (nanotx.together, "begin_anew", lambda choice, row: None)),
-    "a stop is left in the text": (stops_of, (nanotx.stops.Stops, "push", left_in)),
-    "nothing is held back": (stops_of, (nanotx.stops, "overlap", lambda text, stop: 0)),
-    "what is held back is lost": (stops_of, (nanotx.stops.Stops, "end", lambda self: "")),
-    "half a character is lost": (streams_of, (nanotx.write.StreamingDecoder, "end", lambda self: "")),
-    "a token more than asked for": (
-        texts_of,
-        (nanotx.sheets.Sheet, "done", property(lambda self: self.stopped or len(self.ids) > self.limit)),
-    ),
-}
-
 
 @contextmanager
 def planted(*changes):
@@ -322,9 +233,10 @@ def planted(*changes):
 @pytest.mark.parametrize("name", BUGS)
 def test_a_planted_bug_breaks_its_law(name):
     law, *changes = BUGS[name]
+    case_of = globals()[law]
     with planted(*changes), pytest.raises((LawBroken, AssertionError)):
         for case in range(5 * CASES):
-            law(case)
+            case_of(case)
 
 
 def test_n_best_ranked_by_the_sum_is_caught(folder, tmp_path):

@@ -203,7 +203,7 @@ def on_a_border(
     """Whether other ids would be kept by the plain chain if its logits were as inexact as float32 makes them."""
     supports = set()
     for sign in (0, 1, -1):
-        moved = [one + sign * NEAR * math.cos(7.0 * number) for number, one in enumerate(logits)]
+        moved = [one + sign * NEAR * math.cos(7.0 * one) for one in logits]  # equal ones stay equal
         p = chances(capped(moved, cap), prompt, drawn, knobs)
         supports.add(tuple(one > 1e-9 for one in p))
     return len(supports) > 1

@@ -1,0 +1,78 @@
+"""Bugs of what a run writes to the disk, each planted by changing an attribute, and what the law of durability says."""
+
+import nanotx.disk
+import nanotx.journal
+import nanotx.session
+
+CATCHES: dict[str, str] = {}
+"""None of them is a part."""
+
+SYNC, SAVE, PUBLISH = nanotx.disk.sync, nanotx.session.save, nanotx.session.publish
+
+
+def manifest_first(path, held=[]):  # noqa: B006  it holds what is not flushed yet
+    if not path.parent.name.startswith(".step-"):
+        for one in sorted(held, key=lambda one: one.name != "MANIFEST.json"):
+            SYNC(one)
+        held.clear()
+        return SYNC(path)
+    return held.append(path)
+
+
+def late_row(*rest, **named):
+    journal = SESSIONS[-1].journal
+    journal.write({"event": "warning", "step": 1, "text": "late"})
+    return SAVE(*rest, **named)
+
+
+SESSIONS = []
+WORK = nanotx.session.Session.work
+
+
+def seen(self, name):
+    SESSIONS.append(self)
+    return WORK(self, name)
+
+
+def written_to_later(path, content):
+    PUBLISH(path, content)
+    with path.open("a", encoding="utf-8") as file:
+        file.write("\n")
+
+
+BUGS = {
+    "files are renamed before they are flushed": (
+        "not flushed, as it is, before the rename",
+        (nanotx.disk, "sync", lambda path: SYNC(path) if path.is_dir() else None),
+    ),
+    "a checkpoint's folder is not flushed": (
+        r"step-1: \. was not flushed",
+        (nanotx.disk, "sync", lambda path: None if path.name.startswith(".step-") else SYNC(path)),
+    ),
+    "the folder above is not flushed": (
+        "its folder not flushed before",
+        (nanotx.disk, "sync", lambda path: None if path.name == "checkpoints" else SYNC(path)),
+    ),
+    "the run's folder is not flushed": (
+        "its folder not flushed before",
+        (nanotx.disk, "sync", lambda path: None if path.name == "run" else SYNC(path)),
+    ),
+    "a manifest is flushed first": ("flushed after MANIFEST.json", (nanotx.disk, "sync", manifest_first)),
+    "the journal is not flushed before a checkpoint": (
+        "before metrics.jsonl, to which it refers, was flushed",
+        (nanotx.journal.Journal, "sync", lambda self: None),
+    ),
+    "the journal is flushed, and then a row is written": (
+        "before metrics.jsonl, to which it refers, was flushed",
+        (nanotx.session.Session, "work", seen),
+        (nanotx.session, "save", late_row),
+    ),
+    "a summary is written under its final name": (
+        "summary.json was written under its final name",
+        (nanotx.session, "publish", lambda path, content: path.write_text(content, encoding="utf-8")),
+    ),
+    "a file is written to after it was published": (
+        r"\w+\.\w+ was written to after it was published",
+        (nanotx.session, "publish", written_to_later),
+    ),
+}
