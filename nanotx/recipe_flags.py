@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from nanotx.config import Table, fields, from_table, inner, to_table
+from nanotx.config import Table, fields, from_table, inner, part_of, to_table
 from nanotx.errors import ConfigError
 from nanotx.flags import Said, face, given, leading, nearest, parse, pick, rows
 from nanotx.layers import merge, merge_part, read_toml
@@ -58,9 +58,18 @@ def read_recipe(recipe: Recipe, words: Sequence[str], prog: str) -> tuple[Recipe
         ConfigError: a flag, key or value that cannot be; says what would.
         SystemExit: help was asked for, or a flag's value cannot be read.
     """
-    files = leading(words)
-    table, named = to_table(recipe), set()
-    for file in files:
+    recipe, named = with_files(recipe, words)
+    flags = spelled(list(words)[len(leading(words)) :])
+    said = given(flags)
+    recipe, kept = pick_parts(recipe, said)
+    recipe = set_fields(recipe, kept, flags, said, prog)
+    return recipe, named | {name.split(".")[0] for name in said}
+
+
+def with_files(recipe: Recipe, words: Sequence[str]) -> tuple[Recipe, set[str]]:
+    """The recipe with the TOML files laid over it that stand before the flags, and which of its fields they named."""
+    table, named = to_table(recipe), set[str]()
+    for file in leading(words):
         layer = read_toml(Path(file))
         try:
             table = merge(Recipe, table, layer)
@@ -68,11 +77,72 @@ def read_recipe(recipe: Recipe, words: Sequence[str], prog: str) -> tuple[Recipe
         except ConfigError as error:
             raise type(error)(f"{file}: {error}") from None
         named |= set(layer)
-    flags = spelled(list(words)[len(files) :])
-    said = given(flags)
-    recipe, kept = pick_parts(from_table(Recipe, table), said)
-    recipe = set_fields(recipe, kept, flags, said, prog)
-    return recipe, named | {name.split(".")[0] for name in said}
+    return from_table(Recipe, table), named
+
+
+def swaps(recipe: Recipe, words: Sequence[str], final: Recipe) -> list[str]:
+    """What a swap of parts by flags changed beside the parts that were named, a line a field; often nothing.
+
+    Args:
+        recipe: before files and flags.
+        words: the files and flags.
+        final: what `read_recipe` made of them.
+    """
+    before, _ = with_files(recipe, words)
+    said = given(spelled(list(words)[len(leading(words)) :]))
+    return [f"swapped: {line}" for line in differences(before, final, said, "", False)]
+
+
+def differences(old: Any, new: Any, said: Said, at: str, swapped: bool) -> Iterator[str]:
+    """Fields in which a config differs from what stood in its place, those left out that flags gave."""
+    if isinstance(old, Slot) and type(old) is not type(new):
+        swapped = True
+        outer_old, outer_new = wraps(type(old)), wraps(type(new))
+        yield f"{at}: {old.part} -> {new.part}"
+        if outer_new and not outer_old:
+            yield from own_fields(new, said, at, "new, {}")
+            yield from differences(old, getattr(new, outer_new), said, f"{at}.{outer_new}", swapped)
+            return
+        if outer_old and not outer_new:
+            yield from own_fields(old, said, at, "gone, was {}")
+            inside = getattr(old, outer_old)
+            if type(inside) is type(new):
+                yield from differences(inside, new, said, at, swapped)
+                return
+            old = inside
+    group = new.slot if isinstance(new, Slot) else at.rpartition(".")[2]
+    for name in {**fields(type(old)), **fields(type(new))}:
+        where, missing = f"{at}.{name}" if at else name, object()
+        was, now = (getattr(one, name) if name in fields(type(one)) else missing for one in (old, new))
+        if was == now or ((f"{group}.{name}" if at else name) in said and not isinstance(now, Slot)):
+            continue
+        ones = [(was, now)]
+        if isinstance(was, tuple) and isinstance(now, tuple) and len(was) == len(now):
+            ones = list(zip(was, now, strict=True))
+        if all(dataclasses.is_dataclass(one) for pair in ones for one in pair):
+            for index, (one, other) in enumerate(ones):
+                yield from differences(one, other, said, f"{where}.{index}" if len(ones) > 1 else where, swapped)
+        elif swapped:
+            gone, added = now is missing, was is missing
+            yield f"{where}: " + (
+                f"gone, was {shown(was)}"
+                if gone
+                else f"new, {shown(now)}"
+                if added
+                else f"{shown(was)} -> {shown(now)}"
+            )
+
+
+def own_fields(one: Any, said: Said, at: str, how: str) -> Iterator[str]:
+    """The plain fields of a part that wraps another."""
+    for name in fields(type(one)):
+        if name != wraps(type(one)) and f"{one.slot}.{name}" not in said:
+            yield f"{at}.{name}: {how.format(shown(getattr(one, name)))}"
+
+
+def shown(value: Any) -> str:
+    """A value of a field, in a few characters: of a part its name."""
+    return value.part if isinstance(value, Slot) else repr(value)
 
 
 def spelled(words: list[str]) -> list[str]:
@@ -115,13 +185,34 @@ def pick_parts(recipe: Recipe, said: Said) -> tuple[Recipe, dict[Place, Table]]:
         for place, one in found:
             if one.family is slot and not any(place[: len(outer)] == outer for outer in filled):
                 filled.append(place)
-                table = merge_part(slot, to_table(one), values[0], f"--{slot.slot}")
+                table = handed_on(slot, one, values[0])
                 try:
                     recipe = put(recipe, place, from_table(slot, table, f"--{slot.slot}"))
                 except ConfigError:
                     inside = {key: item for key, item in table.items() if key == "part" or isinstance(item, dict)}
                     recipe = put(recipe, place, from_table(slot, inside, f"--{slot.slot}"))
                     kept[place] = {key: item for key, item in table.items() if key not in inside}
+
+
+def handed_on(slot: type[Slot], old: Any, name: str) -> Table:
+    """The table of the part that takes the place of another, with all of the old one that has a place in it.
+
+    A part that wraps one of its own slot, such as `shift`, wraps the old part whole. Where such a part goes, what it
+    wrapped is handed on in its place.
+    """
+    where, new = f"--{slot.slot}", part_of(slot, name, f"--{slot.slot}")[0]
+    outer_old, outer_new = wraps(type(old)), wraps(new)
+    if outer_new and not outer_old:
+        over = {"part": name, outer_new: to_table(old)}
+        return dict(merge_part(slot, to_table(old), over, where))
+    if outer_old and not outer_new:
+        old = getattr(old, outer_old)
+    return dict(merge_part(slot, to_table(old), name, where))
+
+
+def wraps(part: type[Any]) -> str:
+    """The field of a part that holds another part of its own slot; empty where it has none."""
+    return next((name for name, kind in fields(part).items() if inner(kind) is part.family), "")
 
 
 def set_fields(recipe: Recipe, kept: dict[Place, Table], words: list[str], said: Said, prog: str) -> Recipe:

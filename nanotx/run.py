@@ -13,7 +13,7 @@ from nanotx.flags import leading
 from nanotx.folder import find_folder
 from nanotx.layers import write_toml
 from nanotx.recipe import Recipe
-from nanotx.recipe_flags import read_options, read_recipe
+from nanotx.recipe_flags import read_options, read_recipe, swaps
 from nanotx.registry import load_file
 from nanotx.session import Session
 from nanotx.signals import Interrupted, listening
@@ -46,12 +46,13 @@ def run(recipe: Recipe, argv: list[str], name: str, display: Display | None = No
     unheeded: list[str] = []
     if saved and not options.changed:
         argv, unheeded = without_files(saved, argv, name)
-    recipe, named = read_recipe(saved or recipe, argv, prog=name)
+    base = saved or recipe
+    recipe, named = read_recipe(base, argv, prog=name)
     if options.print_config:
         sys.stdout.write(write_toml(recipe))
         return 0
     display = display or Display()
-    for line in unheeded:
+    for line in [*unheeded, *swaps(base, argv, recipe)]:
         display.say(line)
     if saved:
         from nanotx.agreement import check_agreement, settled  # a run that begins has nothing to agree with
