@@ -78,7 +78,7 @@ def test_every_flag_of_every_recipe_has_a_sentence(recipe: str, capsys, monkeypa
 @pytest.mark.parametrize("command", [*sorted({*COMMANDS} - {"train", "tokenizer"}), *DEEDS, *KINDS])
 def test_every_flag_of_every_command_has_a_sentence(command: str, capsys, monkeypatch) -> None:
     text = helped(command, capsys, monkeypatch)
-    assert "usage:" in text and unexplained(text) == []
+    assert f"nanotx {command}" in text and unexplained(text) == []
 
 
 def test_a_flag_without_a_sentence_would_be_noticed() -> None:
