@@ -37,7 +37,9 @@ EMPTY = [
     "[ab]{0}",
     "(?i)",
 ]
-UNKNOWN = [r"a\Kb|.", "(?:abc){e<=3}", "(?x) a * ", "(?|a|b)", "(*FAIL)|a", "a(*SKIP)b|.", "(?V1)[a&&b]"]
+LARGE = ["(?:" + "(?:[a-z]|x)" * 80 + "){10000}", "(?:" + "ab|cd|" * 50 + "e){900}", "(?i:" + r"\p{L}" * 99 + "){9999}"]
+LARGE += ["(?:" * 150 + "a" + ")+" * 150, "(?:" * 30 + "a" + "){2,}" * 14 + ")" * 16, "(" * 40 + "a" + "){1,2}" * 40]
+UNKNOWN = [r"a\Kb|.", "(?:abc){e<=3}", "(?x) a * ", "(?|a|b)", "(*FAIL)|a", "a(*SKIP)b|.", "(?V1)[a&&b]", "(?ix:a )b"]
 SOUND = [
     r"\s?\w+|(?s:.)",
     "[]a]+|[^]]",
@@ -59,7 +61,7 @@ def ranks(tmp_path):
     return path
 
 
-@pytest.mark.parametrize("pattern", [*ENDLESS, *EMPTY, *UNKNOWN])
+@pytest.mark.parametrize("pattern", [*ENDLESS, *EMPTY, *LARGE, *UNKNOWN])
 def test_a_pattern_without_bound_or_that_may_match_nothing_is_refused_wherever_one_is_taken(pattern, ranks, tmp_path):
     for part in ("bpe", "tiktoken", "huggingface"):
         with pytest.raises(ConfigError, match=r"^pattern: ") as caught:

@@ -12,6 +12,7 @@ from nanotx.errors import ConfigError
 
 LONGEST = 1000  # characters of a regex
 REPEATS = 10_000  # `(?:a{1000}){1000}` is unrolled when it is compiled, and a third such brace fills the memory
+WRITTEN_OUT = 200_000  # characters with all repeats unrolled, each of which may take 500 bytes
 CALLS = re.compile(r"\(\?(?:R\)|[+-]?\d+\)|&|P>)|\\g(?:<|\{|')")
 SET = re.compile(r"\[\^?\]?(?:\\.|\[:\^?\w+:\]|[^\]\\])*\]", re.DOTALL)
 ESCAPE = re.compile(
@@ -21,6 +22,7 @@ ESCAPE = re.compile(
 OPEN = re.compile(r"\((?:\?(?:(?P<ahead><?[=!])|[:>]|P?<[^\W\d]\w*>|(?P<flags>[aimrsu]*(?:-[ims]+)?)(?P<end>[:)])))?")
 COMMENT = re.compile(r"\(\?#[^)]*\)")
 BACK = re.compile(r"\(\?P=\w+\)")
+FLAGS = re.compile(r"\(\?[A-Za-z01]*(?:-[A-Za-z]*)?(?=[:)])")
 REPEAT = re.compile(r"(?:[*?+]|\{\s*(?P<least>\d*)\s*(?:,\s*\d*\s*)?\})[?+]?")
 NOTHING = "bBAZzmM"  # escapes that match a place
 REFUSED = "KGL"
@@ -38,6 +40,43 @@ def check_size(source: str, longest: int = LONGEST) -> None:
             f"pattern: expected a regex of at most {longest} characters and {REPEATS} repeats "
             f"(braces multiplied), got {len(source)} characters: {source[:40]!r}."
         )
+    if written_out(source) > WRITTEN_OUT:
+        raise ConfigError(
+            f"pattern: {source[:60]!r}: with its repeats written out, as it is compiled, this is longer than "
+            f"{WRITTEN_OUT} characters; expected fewer repeats of repeats."
+        )
+
+
+def written_out(source: str) -> int:
+    """About how long a regex is with its repeats unrolled: what is repeated stands as often as it must, and once."""
+    total, last, outer, at = 0, 0, list[int](), 0
+    while at < len(source):
+        one, repeat = source[at], REPEAT.match(source, at) if last else None
+        if repeat:
+            least = int(repeat["least"] or 0) if one == "{" else int(one == "+")
+            total, last, at = total + least * last, (least + 1) * last, repeat.end()
+            continue
+        if one == "(":
+            outer.append(total)
+            total, last, at = 0, 0, at + 1
+            continue
+        if one == ")" and outer:
+            total, last, at = total + outer.pop() + 1, total + 1, at + 1
+            continue
+        found = SET.match(source, at) if one == "[" else None
+        total, last, at = total + 1, int(one != "|"), found.end() if found else at + (2 if one == "\\" else 1)
+    return total + sum(outer)
+
+
+def check_flags(source: str) -> None:
+    """Refuse flags by which a regex is read otherwise than here: `x`, white space left out, and `V1`, sets within sets.
+
+    Raises:
+        ConfigError: there is one; says where.
+    """
+    for found in FLAGS.finditer(source):
+        if "x" in found[0] or "V1" in found[0]:
+            raise _unknown(source, found.start())
 
 
 def check_calls(source: str) -> None:

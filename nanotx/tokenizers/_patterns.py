@@ -12,7 +12,7 @@ import re
 import regex
 
 from nanotx.errors import ConfigError, did_you_mean
-from nanotx.tokenizers._bounded import check_calls, check_matches, check_size
+from nanotx.tokenizers._bounded import check_calls, check_flags, check_matches, check_size
 
 NAMED = {
     "gpt2": r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+""",
@@ -62,6 +62,7 @@ def compile_source(source: str) -> "regex.Pattern[str]":
     """
     check_size(source)
     check_calls(source)
+    check_flags(source)
     try:
         return regex.compile(source)
     except Exception as error:  # the module raises more kinds of error than it documents
