@@ -30,8 +30,7 @@ class Course:
             speed = row["tokens_per_second"]
             self.speed = 0.95 * self.speed + 0.05 * speed if self.speed else speed
         elif event == "eval":
-            if row["val_loss"] is not None and row["train_loss"] is not None:
-                self.evals.append(row)
+            self.evals.append(readable(row))
         elif event == "warning":
             self.warning = row["text"]
         elif event == "sample":
@@ -42,6 +41,12 @@ class Course:
         last = self.losses[-20:] or [math.nan]
         left = (self.steps - self.step["step"]) * self.tokens / self.speed if self.speed else 0.0
         return f"loss {sum(last) / len(last):.3f}  {self.speed:,.0f} tokens/s  {clock(left)} left"
+
+
+def readable(row: Row) -> Row:
+    """An evaluation as it was before it became JSON, which holds NaN and infinity as null and names them."""
+    lost = {"train_loss", "val_loss", *row.get("nonfinite", [])}
+    return row | {key: math.nan for key in lost if row.get(key, 0.0) is None}
 
 
 def rate(bits: float | None) -> str:

@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.panel import Panel
 from rich.text import Text
 
-from nanotx.course import Course, error, extent, gap, rate
+from nanotx.course import Course, error, extent, gap, rate, readable
 from nanotx.harmless import printable
 from nanotx.journal import Row
 from nanotx.outlet import Outlet
@@ -73,6 +73,7 @@ class Display:
             self.spoke = time.monotonic()
             self.say(f"step {row['step']}/{course.steps}  {course.status()}")
         elif event == "eval":
+            row = readable(row)
             floor = "" if course.floor is None else f"  floor {course.floor:.4f}"
             self.say(
                 f"step {row['step']}/{course.steps}  validation loss {row['val_loss']:.4f}{error(row)}  "

@@ -1,5 +1,6 @@
 """A run's course on one screen: the live picture of a terminal, and what `nanotx show` draws again."""
 
+import math
 from itertools import pairwise
 
 from rich.console import Group, RenderableType
@@ -40,7 +41,7 @@ def evaluations(course: Course) -> Table:
         table.add_column("±", justify="right")
     if course.floor is not None:
         table.add_column("floor", justify="right")
-    best = min(row["val_loss"] for row in course.evals)
+    best = min((row["val_loss"] for row in course.evals if math.isfinite(row["val_loss"])), default=None)
     for row in course.evals[-6:]:
         cells = [f"{row['step']:,}", f"{row['train_loss']:.4f}", f"{row['val_loss']:.4f}", f"{gap(row):+.4f}"]
         cells += [rate(row["bits_per_byte"]), *([error(row).removeprefix(" ± ")] if told else [])]

@@ -6,6 +6,7 @@ target; its time is their median. One lucky seed is none.
 
 import hashlib
 import json
+import math
 import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -47,7 +48,8 @@ class Race:
         if row["event"] != "eval":
             return ""
         seconds, loss = row["wall_seconds"], row["val_loss"]
-        self.curve.append((seconds, loss))
+        if math.isfinite(loss):
+            self.curve.append((seconds, loss))
         said = f"{seconds:.1f} s: {loss:.4f}, {loss - self.target:+.4f} from {self.target:g}"
         if self.target == PUBLISHED[0]:
             said += f" ({PUBLISHED[2]}: {PUBLISHED[1]:.0f} s)"

@@ -412,6 +412,8 @@ class Session:
             if step:
                 self.display.say(f"nanotx sample {folder}{own}")
             return self.stop.exit_code
+        if skipped := self.trainer.progress.skipped:
+            self.display.say(f"{skipped:,} of {step:,} steps were skipped: their loss or gradient was not finite.")
         if scores.get("val_loss") is not None:
             part = "; nanotx eval reads all" if scores.get("eval_tokens") else ""
             self.display.say(

@@ -1,6 +1,7 @@
 """summary.json: the figures of a run, complete enough to compare it with others."""
 
 import importlib.metadata
+import math
 import platform
 from typing import Any
 
@@ -17,13 +18,17 @@ Figures = dict[str, Any]
 
 
 def summarize(trainer: Trainer, texts: Texts, peak: float) -> Figures:
-    """The figures of a run so far; `peak` is the machine's measured best, in operations a second."""
+    """The figures of a run so far; `peak` is the machine's measured best, in operations a second.
+
+    A number that is not finite is None, as JSON has none.
+    """
     recipe, progress, machine = trainer.recipe, trainer.progress, trainer.machine
     tokens = progress.step * recipe.train.batch * recipe.model.context
     speed = tokens / progress.train_seconds if progress.train_seconds else 0.0
-    return {
+    figures = {
         "complete": progress.step >= recipe.train.steps and not progress.owed,
         "steps": progress.step,
+        "skipped_steps": progress.skipped,
         "parameters": trainer.model.parameter_count,
         **{key: progress.scores.get(key) for key in ("train_loss", "val_loss", "bits_per_byte", "perplexity")},
         **{key: progress.scores.get(key) for key in ("val_stderr", "val_tokens", "train_tokens", "eval_tokens")},
@@ -48,6 +53,7 @@ def summarize(trainer: Trainer, texts: Texts, peak: float) -> Figures:
         "vocab_size": texts.codec.vocab_size,
         "versions": versions(),
     }
+    return {key: None if isinstance(one, float) and not math.isfinite(one) else one for key, one in figures.items()}
 
 
 def versions() -> dict[str, str]:

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 """A line of metrics.jsonl: what happened (`event`), at which `step`, and its numbers."""
 
+SKIPS = 10
+"""So many steps in a row whose loss or gradient is not finite are no accident of their text: the run has diverged."""
+
 SPIKE = 5.0
 """How many times its usual norm a gradient has to have to be spoken of."""
 
@@ -46,6 +49,8 @@ class Progress:
     best: Row = field(default_factory=dict)  # the one with the lowest validation loss
     owed: bool = False  # whether this step's evaluation, sample and checkpoint are still to come
     usual_norm: float = 0.0  # of the gradient, over some fifty steps
+    skipped: int = 0  # steps that were not taken, because their loss or gradient was not finite
+    skipped_in_row: int = 0  # of these the last ones, with no other step between
 
     @property
     def wall_seconds(self) -> float:
@@ -99,8 +104,11 @@ class Trainer:
         loss, norm = numbers["loss"], numbers["grad_norm"]
         if not math.isfinite(loss + (0.0 if self.scaler.is_enabled() else norm)):
             warning, lr = self.refuse(**numbers), 0.0
+            self.progress.skipped += 1
+            self.progress.skipped_in_row += 1
         else:
             self.settled = False
+            self.progress.skipped_in_row = 0
             warning, lr = self.progress.spike(norm), self.update()
         self.optimizer.zero_grad(set_to_none=True)
         seconds = time.perf_counter() - began
@@ -140,9 +148,9 @@ class Trainer:
         """What to say of a step whose loss or gradient is not finite, and which is not taken.
 
         Raises:
-            Diverged: the recipe has the run end there.
+            Diverged: the recipe has the run end there, or no later step can do better.
         """
-        from nanotx.numerics import listed, report  # most runs have none
+        from nanotx.numerics import finite, listed, report  # most runs have none
 
         def again() -> None:
             self.scaler.update()  # one gradient of float16 a time
@@ -156,8 +164,14 @@ class Trainer:
             f"Its windows of {self.model.context} tokens begin at token {starts} of the training text."
         )
         if plan.nonfinite == "skip":
-            self.scaler.update()
-            return said
+            in_row = self.progress.skipped_in_row + 1
+            if in_row < SKIPS and all(map(finite, self.model.parameters())):
+                self.scaler.update()
+                return said
+            raise Diverged(
+                f"{said} Steps skipped in a row: {in_row}, and in all: {self.progress.skipped + 1}. "
+                f"Try a lower --optimizer.lr than {self.recipe.optimizer.lr:g}."
+            )
         raise Diverged(
             f"{said} Try a lower --optimizer.lr than {self.recipe.optimizer.lr:g}, "
             "or --train.nonfinite skip, which goes on without such steps."

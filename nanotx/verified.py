@@ -5,6 +5,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
@@ -14,6 +15,9 @@ from nanotx.errors import RunError
 
 NEEDED = {"model.safetensors", "optimizer.safetensors", "trainer.json", "recipe.toml", "tokenizer.json"}
 """What every checkpoint holds."""
+
+WEIGHTS = ("model.safetensors", "average.safetensors")
+"""Files whose numbers are all finite."""
 
 TEXT = 2**26
 """The most bytes that a text of a checkpoint may have."""
@@ -131,13 +135,22 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file.
 
     Raises:
-        RunError: the file is missing or is not one.
+        RunError: the file is missing or is not one, or holds weights that are NaN or infinity.
     """
     size(file)
     try:
-        return load_file(file)
+        tensors = load_file(file)
     except (OSError, SafetensorError, KeyError, ValueError) as error:  # a type of numbers that torch has not
         raise RunError(f"{file}: cannot be read as safetensors: {error}.") from None
+    if file.name in WEIGHTS:
+        for name, tensor in tensors.items():
+            if not torch.isfinite(tensor).all():
+                raise RunError(
+                    f"{file}: the weights of {name} are not finite: {int((~torch.isfinite(tensor)).sum()):,} of "
+                    f"{tensor.numel():,} numbers are NaN or infinity, though the digest is right. Nanotx saves no such "
+                    "weights; try an earlier checkpoint by --step."
+                )
+    return tensors
 
 
 def read_json(file: Path) -> dict[str, Any]:
