@@ -21,6 +21,7 @@ from torch import Tensor
 
 from nanotx import disk
 from nanotx.errors import RunError
+from nanotx.files import is_left
 
 MANIFEST = "MANIFEST.json"
 FORMAT = 2
@@ -184,12 +185,24 @@ def prune(folder: Path, keep: int, best: int, newest: int, sound: Callable[[Path
             doomed += [path] if path.name != f"step-{best}" else []
         else:
             held += sound(path)
-    for path in [*folder.glob(".step-*"), *doomed]:
+    for path in [*drafts(folder), *doomed]:
         with suppress(OSError):
             draft = path.with_name(f".{path.name.removeprefix('.')}")  # no half of one is left under its name
             if draft != path:
                 disk.rename(path, draft)
             disk.remove(draft)
+
+
+def drafts(folder: Path) -> list[Path]:
+    """What processes that are dead left of writing checkpoints."""
+    return [path for path in folder.glob(".step-*") if is_left(path)]
+
+
+def clear_drafts(folder: Path) -> None:
+    """Remove what processes that are dead left of writing checkpoints; a disk that refuses only keeps more."""
+    for path in drafts(folder):
+        with suppress(OSError):
+            disk.remove(path)
 
 
 def digest(file: Path) -> str:

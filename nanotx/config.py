@@ -204,6 +204,11 @@ def _scalar(kind: Any, item: Any, where: str, default: Any) -> Any:
     if type(item) is not kind:
         example = f" such as {default!r}" if type(default) is kind and default != "" else ""
         raise ConfigError(f"{where}: expected {kind.__name__}{example}, got {type(item).__name__} {brief(item)}.")
+    if kind is str and not item.isascii():
+        try:
+            item.encode("utf-8")
+        except UnicodeEncodeError:
+            raise ConfigError(f"{where}: expected text in UTF-8, got {item!a:.80}.") from None
     if kind is float and not math.isfinite(item):
         raise ConfigError(f"{where}: expected a finite number, got {item!r}.")
     return item

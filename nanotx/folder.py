@@ -9,6 +9,15 @@ class RunFolder:
     """The names of things in a run's folder."""
 
     def __init__(self, path: Path) -> None:
+        """Name them.
+
+        Raises:
+            RunError: the folder's name is no UTF-8, which neither weights nor recipes can be written under.
+        """
+        try:
+            str(path).encode("utf-8")
+        except UnicodeEncodeError:
+            raise RunError(f"{str(path)!a}: this name is not UTF-8; give the run's folder one that is.") from None
         self.path = path
         self.recipe = path / "recipe.toml"  # the resolved recipe
         self.tokenizer = path / "tokenizer.json"  # what it learned

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -33,6 +34,7 @@ class Loaded:
     recipe: Recipe
     step: int
     folder: str  # as it was named
+    corpus_sha256: str = ""  # of the text that it was trained on
 
     def generate(
         self,
@@ -151,6 +153,11 @@ def load(folder: str | Path, step: int | None = None) -> Loaded:
     run = RunFolder(Path(folder))
     if not run.is_run:
         raise RunError(f"{folder}: expected a run's folder, with a recipe.toml in it.")
+    return verified.while_saved(partial(read_loaded, run, str(folder), step), run.checkpoints)
+
+
+def read_loaded(run: RunFolder, folder: str, step: int | None) -> Loaded:
+    """As `load`, of a run whose checkpoints stay where they are meanwhile."""
     found, passed = (None, []) if step is not None else verified.newest(run.checkpoints)
     if step is not None:
         found = checkpoint.steps(run.checkpoints).get(step)
@@ -164,7 +171,8 @@ def load(folder: str | Path, step: int | None = None) -> Loaded:
     recipe: Recipe = read_config(Recipe, found / "recipe.toml")
     check_foreign(recipe.model)
     tokenizer = load_tokenizer(found / "tokenizer.json")
-    check_tokenizer(found, read_state(found), tokenizer)
+    state = read_state(found)
+    check_tokenizer(found, state, tokenizer)
     # What the run was judged by is the average of its weights, if it kept one.
     weights = found / ("average.safetensors" if recipe.train.average else "model.safetensors")
     check_size(weights, recipe.model.outline(tokenizer.vocab_size))  # before memory is taken
@@ -176,5 +184,6 @@ def load(folder: str | Path, step: int | None = None) -> Loaded:
         tokenizer=tokenizer,
         recipe=recipe,
         step=int(found.name.removeprefix("step-")),
-        folder=str(folder),
+        folder=folder,
+        corpus_sha256=state["corpus_sha256"],
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from nanotx import checkpoint, disk
 from nanotx.allocator import keep_memory
+from nanotx.checkpoint import clear_drafts
 from nanotx.config import fields
 from nanotx.corpus import Corpus, Unavailable
 from nanotx.course import error, extent, rate
@@ -14,7 +15,7 @@ from nanotx.device import Machine, choose, peak_flops, repeat_exactly
 from nanotx.display import Display
 from nanotx.errors import ConfigError, Diverged, NanotxError, RunError, TokenizerError
 from nanotx.evaluate import Score, evaluate
-from nanotx.files import blank, publish
+from nanotx.files import blank, clear, publish
 from nanotx.folder import RunFolder
 from nanotx.foreign import blame, check_foreign
 from nanotx.harmless import quoted
@@ -278,6 +279,9 @@ class Session:
 
     def settle(self) -> None:
         """Write the recipe and the tokenizer into the run's folder."""
+        clear_drafts(self.folder.checkpoints)
+        for path in (*self.folder.files, self.folder.path / ".owner"):
+            clear(path, age=0.0)
         publish(self.folder.recipe, write_toml(self.recipe))
         disk.sync(self.folder.path.parent)
         other = self.found.before is not None and self.found.before.tokenizer != self.recipe.tokenizer

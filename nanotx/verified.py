@@ -2,8 +2,9 @@
 
 import json
 import stat
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -11,7 +12,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from nanotx.checkpoint import MANIFEST, digest, steps
-from nanotx.errors import RunError
+from nanotx.errors import NanotxError, RunError
+
+T = TypeVar("T")
 
 NEEDED = {"model.safetensors", "optimizer.safetensors", "trainer.json", "recipe.toml", "tokenizer.json"}
 """What every checkpoint holds."""
@@ -62,10 +65,30 @@ def newest(folder: Path, needed: set[str] = NEEDED) -> tuple[Path | None, list[s
         try:
             verify(path, needed)
         except RunError as error:
+            if not path.exists():  # a process that trains the run has removed it since, and saved a newer one
+                return newest(folder, needed)
             passed.append(str(error))
         else:
             return path, passed
     return None, passed
+
+
+def while_saved(read: Callable[[], T], *folders: Path) -> T:
+    """What a function reads of runs' checkpoints, which other processes may save and remove meanwhile.
+
+    Where it fails and the checkpoints are no longer those that were there, it is called again.
+
+    Args:
+        read: may be called several times.
+        folders: where the checkpoints are.
+    """
+    while True:
+        before = [[*steps(folder)] for folder in folders]
+        try:
+            return read()
+        except (NanotxError, OSError):
+            if before == [[*steps(folder)] for folder in folders]:
+                raise
 
 
 class Proven:

@@ -137,7 +137,7 @@ def torn(folder: Path) -> Finding:
 def draft(folder: Path) -> Finding:
     """It is cleared away."""
     newest = copied(folder)
-    stale = newest.with_name(".step-99.12345")
+    stale = newest.with_name(f".step-99.{2**22 + 1}")
     shutil.copytree(newest, stale)
     gone = lost(folder / "run")
     resume(KIND, folder)

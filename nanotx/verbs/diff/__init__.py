@@ -1,6 +1,8 @@
 """nanotx diff RUN RUN [--step N]: the first step, and the first tensor, in which two runs differ by a bit."""
 
 import dataclasses
+from functools import partial
+from pathlib import Path
 
 import tyro
 
@@ -8,12 +10,14 @@ from nanotx.config import at_least
 from nanotx.errors import RunError
 from nanotx.figures import write_figures
 from nanotx.flags import parse
+from nanotx.folder import RunFolder
 from nanotx.recipe_flags import read_options
 from nanotx.recorded import Record
 from nanotx.registry import load_file
 from nanotx.verbs.diff._recipes import check_shapes
 from nanotx.verbs.diff._telling import plain, say, tell_course, tell_recipes
-from nanotx.verbs.diff._walk import search
+from nanotx.verbs.diff._walk import Found, search
+from nanotx.verified import while_saved
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,15 +43,28 @@ def run(words: list[str]) -> int:
     at_least(flags, 1, "step")
     for file in read_options(words).load:
         load_file(file)
-    one, other = (Record(folder) for folder in flags.runs)
+    folders = [RunFolder(Path(folder)).checkpoints for folder in flags.runs]
+    one, other = while_saved(partial(opened, flags), *folders)
     for record in (one, other):
         record.check(flags.step or 1)
         for reason in record.passed:
             say(f"passed over: {reason}")
     tell_recipes(one, other)
     check_shapes(one, other)
-    found = search(one, other, flags.step or min(one.last, other.last))
+    last = flags.step or min(one.last, other.last)
+
+    def look() -> Found:
+        held = all(path.exists() for record in (one, other) for path in record.checkpoints.values())
+        return search(*((one, other) if held else opened(flags)), last)
+
+    found = while_saved(look, *folders)
     tell_course(one, other, found)
     if flags.json:
         write_figures(flags.json, plain(one, other, found))
     return 0 if found.equal else RunError.exit_code
+
+
+def opened(flags: Flags) -> tuple[Record, Record]:
+    """Both runs, read."""
+    one, other = (Record(folder) for folder in flags.runs)
+    return one, other

@@ -10,7 +10,7 @@ import tyro
 from rich.console import Console
 from rich.text import Text
 
-from nanotx import columns, verified
+from nanotx import columns
 from nanotx.config import at_least, at_most, to_table
 from nanotx.corpus.file import File
 from nanotx.curve import losses, spans
@@ -134,11 +134,10 @@ def validation(loaded: Loaded, folder: RunFolder) -> str:
     Raises:
         DataError: it cannot be had, or it is no longer the text that the run was trained on.
     """
-    state = verified.read_json(folder.checkpoints / f"step-{loaded.step}" / "trainer.json")
     training, text = loaded.recipe.corpus.split()
-    if (found := sha256(training, text)) != state["corpus_sha256"]:
+    if (found := sha256(training, text)) != loaded.corpus_sha256:
         raise DataError(
-            f"{folder.path}: the run began with a corpus of SHA-256 {state['corpus_sha256'][:12]}..., and now it is "
+            f"{folder.path}: the run began with a corpus of SHA-256 {loaded.corpus_sha256[:12]}..., and now it is "
             f"{found[:12]}...; bring the old text back, or name a text by --text FILE."
         )
     return text

@@ -2,6 +2,8 @@
 
 import dataclasses
 import sys
+from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import tyro
@@ -12,6 +14,7 @@ from nanotx import columns
 from nanotx.config import at_least
 from nanotx.figures import write_figures
 from nanotx.flags import parse
+from nanotx.folder import RunFolder
 from nanotx.harmless import printable
 from nanotx.recipe_flags import read_options
 from nanotx.recorded import Record
@@ -19,6 +22,7 @@ from nanotx.registry import load_file
 from nanotx.retaken import NUMBERS, Retaken, counting, same
 from nanotx.save import strict
 from nanotx.verbs.replay._observed import Change, Observed, Window, by_layer, observe
+from nanotx.verified import while_saved
 
 SHOWN = 4
 """Windows in the table; a file of --json holds them all."""
@@ -48,12 +52,9 @@ def run(words: list[str]) -> int:
     at_least(flags, 1, "step")
     for file in read_options(words).load:
         load_file(file)
-    record = Record(flags.folder)
-    record.check(flags.step)
-    begin = record.newest(flags.step - 1)
+    record, begin, retaken = while_saved(partial(opened, flags), RunFolder(Path(flags.folder)).checkpoints)
     for reason in record.passed:
         say(f"passed over: {reason}")
-    retaken = Retaken(record, begin)
     with counting(flags.step) as tell:
         retaken.go_to(flags.step - 1, tell)
         tell(flags.step)
@@ -72,6 +73,14 @@ def run(words: list[str]) -> int:
         head = {"run": flags.folder, "step": flags.step, "from_step": begin, "strayed": retaken.strayed}
         write_figures(flags.json, head | plain(observed, recorded))
     return 0
+
+
+def opened(flags: Flags) -> tuple[Record, int, Retaken]:
+    """The run, the step of the checkpoint before the one that is asked for, and a trainer that stands there."""
+    record = Record(flags.folder)
+    record.check(flags.step)
+    begin = record.newest(flags.step - 1)
+    return record, begin, Retaken(record, begin)
 
 
 def say(line: str) -> None:

@@ -13,12 +13,13 @@ from rich.text import Text
 
 from nanotx import checkpoint, columns
 from nanotx.config import at_least
-from nanotx.errors import RunError
+from nanotx.errors import NanotxError, RunError
 from nanotx.figures import write_figures
 from nanotx.flags import parse
 from nanotx.folder import RunFolder
 from nanotx.harmless import printable
 from nanotx.recipe_flags import read_options
+from nanotx.recorded import believed
 from nanotx.registry import load_file
 from nanotx.verbs.verify._check import Check
 from nanotx.verbs.verify._evaluation import Wish, reproduced
@@ -74,15 +75,32 @@ def checked(folder: RunFolder, wish: Wish) -> Iterator[Check]:
     yield of_recipe(folder)
     tokenizer, codec = of_tokenizer(folder)
     yield tokenizer
-    paths = checkpoint.steps(folder.checkpoints).values()
+    paths, sound, seen = checkpoint.steps(folder.checkpoints), list[Path](), set[Path]()
     if not paths:
         yield Check(name="checkpoints", result="fails", detail=f"{folder.checkpoints}: there is none")
-    sound: list[Path] = []
-    for path in paths:
-        checks = list(of_checkpoint(path, None if sound else codec))
+    while left := [path for path in paths.values() if path not in seen]:
+        seen.add(left[0])
+        checks = list(of_checkpoint(left[0], None if sound else codec))
+        if not left[0].exists():  # removed since by a process that trains the run, which has saved a newer one
+            paths = checkpoint.steps(folder.checkpoints)
+            continue
         yield from checks
-        sound += [path] if {check.result for check in checks} == {"holds"} else []
+        sound += [left[0]] if {check.result for check in checks} == {"holds"} else []
     yield of_journal(folder, newest=max(checkpoint.steps(folder.checkpoints), default=0))
     if folder.summary.exists():  # a run that was killed has none
         yield of_summary(folder)
-    yield reproduced(folder, sound, wish)
+    yield evaluated(folder, sound, wish)
+
+
+def evaluated(folder: RunFolder, sound: list[Path], wish: Wish) -> Check:
+    """As `reproduced`, from a checkpoint that is not removed meanwhile by a process that trains the run."""
+    while True:
+        try:
+            check = reproduced(folder, sound, wish)
+        except (NanotxError, OSError):
+            if all(path.exists() for path in sound):
+                raise
+        else:
+            if check.result == "holds" or all(path.exists() for path in sound):
+                return check
+        sound = list(believed(folder)[0].values())
