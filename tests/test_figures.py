@@ -8,10 +8,10 @@ import random
 import shutil
 import signal
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 import torch
@@ -28,7 +28,6 @@ from nanotx.laws.training_step import initial_state, training_step
 from nanotx.layers import read_toml
 from nanotx.layout import to_own, to_shared
 from nanotx.recipe import Recipe
-from nanotx.schedules import Schedule
 from nanotx.tokenizers import load
 
 RECIPE = """
@@ -58,6 +57,7 @@ path = "text.txt"
 STEPS, BATCH, CONTEXT, EVERY = 15, 4, 8, 3
 FLAGS = {"batch": BATCH, "steps": STEPS, "accumulate": 2, "average": 0.5, "z_loss": 0.01, "sample_every": 0}
 LOOKS = {"eval_every": EVERY, "checkpoint_every": EVERY, "sample_tokens": 4}
+MUON = ["--optimizer", "muon", "--embedding", "ngrams", "--embedding.rows", "64", "--embedding.renewals", "2"]
 
 
 def text():
@@ -74,7 +74,9 @@ def train(folder, *words, **flags):
     before = Path.cwd()
     os.chdir(folder)
     try:
-        settings = {f"train_{name}": value for name, value in (FLAGS | LOOKS | flags).items()}
+        settings = {
+            name if name == "dtype" else f"train_{name}": item for name, item in (FLAGS | LOOKS | flags).items()
+        }
         return nanotx_command(["train", "mine.toml", "--run", "run", *tiny(**settings), *words])
     finally:
         os.chdir(before)
@@ -140,10 +142,11 @@ def steps(left):
     """Loss, norm and learning rate of every step, and the weights and averages at the end, are those written out."""
     windows = Windows(ids=left.codec.encode(left.texts[0]), context=CONTEXT, seed=5)
     model = left.recipe.model.build(left.codec.vocab_size, 5).train()
-    state, rows = initial_state(model), left.events("step")
+    state, rows, dtype = initial_state(model), left.events("step"), getattr(torch, left.recipe.dtype)
+    model.embedding.sparse = left.recipe.optimizer.takes_sparse
     assert [row["step"] for row in rows] == list(range(1, left.summary["steps"] + 1))
     for row in rows:
-        wanted = training_step(left.recipe, model, windows, row["step"] - 1, state, torch.float32)
+        wanted = training_step(left.recipe, model, windows, row["step"] - 1, state, dtype)
         assert {key: row[key] for key in wanted} == wanted, row
     for name, tensors in (("model", dict(model.named_parameters())), ("average", state["ema"])):
         wanted = to_shared(model, {key: tensor.detach() for key, tensor in tensors.items()})
@@ -221,7 +224,24 @@ def names(left):
     }
 
 
-CHECKS = {check.__name__: check for check in (steps, rates, losses, best, counts, clocks, names)}
+def loaded(left):
+    """What is loaded from the folder has the averaged weights, and scores the validation text as the run did."""
+    model = nanotx.load(left.folder).model
+    found, wanted = to_shared(model, dict(model.named_parameters())), left.tensors("average")
+    assert all(torch.equal(found[name], tensor) for name, tensor in wanted.items())
+    figures = left.folder / "eval.json"
+    shown = left.folder / "validation.txt"
+    shown.write_text(left.texts[1], encoding="utf-8", newline="")
+    assert (
+        nanotx_command(["eval", str(left.folder), "--text", str(shown), "--json", str(figures), "--device", "run"]) == 0
+    )
+    scored = json.loads(figures.read_text(encoding="utf-8"))
+    assert scored["loss"] == pytest.approx(left.summary["val_loss"], rel=1e-6)
+    assert scored["bits_per_byte"] == pytest.approx(left.summary["bits_per_byte"], rel=1e-6)
+    assert (scored["tokens"], scored["bytes"]) == (left.summary["val_tokens"], len(left.texts[1].encode("utf-8")))
+
+
+CHECKS = {check.__name__: check for check in (steps, rates, losses, best, counts, clocks, names, loaded)}
 
 
 def now():
@@ -241,6 +261,20 @@ def test_a_figure_is_one_that_can_be_had_another_way(left, name):
     CHECKS[name](left)
 
 
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({"accumulate": 1, "micro_batch": "auto"}, []),
+        ({"dtype": "bfloat16", "loss_chunk": 3, "clip": 0}, ["--train.recompute"]),
+        ({}, MUON),
+    ],
+    ids=["micro_batch", "bfloat16", "muon"],
+)
+def test_a_whole_run_takes_the_steps_that_are_written_out(flags, words, tmp_path, quick_peak):
+    assert train(tmp_path, *words, **{"steps": 4, "eval_every": 0, "checkpoint_every": 0}, **flags) == 0
+    steps(Left(tmp_path / "run"))
+
+
 @pytest.fixture(scope="module")
 def quick_peak():
     """The machine's peak by one product, which is enough where it does not matter."""
@@ -254,44 +288,33 @@ def test_a_bug_in_a_figure_is_seen_in_what_a_run_leaves(bug, tmp_path, quick_pea
     short = {} if check == "best" else {"steps": 5, "eval_every": 3, "checkpoint_every": 0}
     with mutated(place, old, new):
         assert train(tmp_path, **short) == 0
-    with pytest.raises((AssertionError, FileNotFoundError)):
+    planted = mutated(place, old, new) if check == "loaded" else nullcontext()
+    with planted, pytest.raises((AssertionError, FileNotFoundError)):
         CHECKS[check](Left(tmp_path / "run", most=now()))
 
 
 # A run that is stopped, and continues.
 
 
-@dataclass(frozen=True, kw_only=True)
-class Stopping(Schedule):
-    """Asks for an end in the tenth step, once."""
-
-    armed: ClassVar[list[bool]] = [True]
-
-    def factor(self, step, steps):
-        if step == 9 and self.armed:
-            self.armed.pop()
-            signal.raise_signal(signal.SIGTERM)
-        return 1.0
-
-
-STOPPING = ["--schedule", "stopping"]
+STOP = ("nanotx.trainer:Trainer.advance", "numbers = self.gradient()")
+ASKED = "numbers = self.gradient()\n    if step == 9:\n        __import__('signal').raise_signal(15)"
+"""In the tenth step somebody asks for an end."""
 
 
 @pytest.fixture(scope="module")
 def stopped(quick_peak, tmp_path_factory):
-    """A folder with a run that was stopped; the schedule has its name for as long as the tests take."""
-    Schedule.register("stopping")(Stopping)
+    """A folder with a run that was stopped."""
     folder = tmp_path_factory.mktemp("stopped")
-    assert train(folder, *STOPPING) == 128 + signal.SIGTERM
-    yield folder
-    del Schedule.registered["stopping"]
+    with mutated(*STOP, ASKED):
+        assert train(folder) == 128 + signal.SIGTERM
+    return folder
 
 
 def resumed(stopped, folder):
     """What the run has left when it was resumed in a copy of its folder."""
     shutil.copytree(stopped, folder, dirs_exist_ok=True)
     least = Left(folder / "run").events("eval")[-1]["wall_seconds"] + now()
-    assert train(folder, *STOPPING, "--resume") == 0
+    assert train(folder, "--resume") == 0
     return Left(folder / "run", least=least)
 
 
@@ -300,7 +323,7 @@ def test_the_figures_of_a_run_that_was_stopped_and_resumed_are_those_of_all_its_
     assert first.summary["complete"] is False and first.summary["steps"] == 10
     assert first.summary["best_step"] == last.summary["best_step"] < 10
     counts(first)
-    for check in (steps, losses, best, counts, clocks, names):
+    for check in (steps, rates, losses, best, counts, clocks, names):
         check(last)
 
 
@@ -311,3 +334,10 @@ def test_a_bug_in_resuming_is_seen_in_what_a_run_leaves(bug, stopped, tmp_path):
         left = resumed(stopped, tmp_path)
     with pytest.raises(AssertionError):
         CHECKS[check](left)
+
+
+def test_muon_resumes_where_the_steps_that_are_written_out_would_be(quick_peak, tmp_path):
+    with mutated(*STOP, ASKED):
+        assert train(tmp_path, *MUON) == 128 + signal.SIGTERM
+    assert train(tmp_path, *MUON, "--resume") == 0
+    steps(Left(tmp_path / "run"))

@@ -296,6 +296,12 @@ RUN: dict[str, tuple[str, str, str, str]] = {
         "progress.step >= recipe.train.steps and not progress.owed",
         "progress.step > recipe.train.steps",
     ),
+    "what is loaded is not the average": (
+        "loaded",
+        "nanotx.loaded:load",
+        "if recipe.train.average else",
+        "if False else",
+    ),
     "tokens are those of a micro-batch": (
         "counts",
         SUMMARY,
