@@ -133,7 +133,7 @@ def check_explained(folder: RunFolder, skipped: list[str]) -> None:
 
 def had_checkpoint(folder: RunFolder, rows: list[Row], last: int) -> bool:
     """Whether rows exist that a run records only once it has saved a checkpoint."""
-    if any(row["event"] in ("checkpoint", "end") or (row["event"] == "resume" and row["step"]) for row in rows):
+    if any(row["event"] == "checkpoint" or (row["event"] in ("end", "resume") and row["step"]) for row in rows):
         return True
     if not last:
         return False

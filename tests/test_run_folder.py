@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from safetensors.torch import load_file
 import nanotx
 from nanotx.cli import run as nanotx_command
 from nanotx.errors import ConfigError, RunError, TokenizerError
+from nanotx.session import Session
 from nanotx.trainer import Trainer
 
 
@@ -399,3 +401,21 @@ def test_a_checkpoint_that_reads_back_otherwise_than_it_was_written_is_not_publi
         resume(folder)
     monkeypatch.undo()
     assert sound(folder) == [4, 6]
+
+
+def test_a_run_that_was_stopped_before_its_first_step_begins_again_as_its_last_line_says(tmp_path, monkeypatch, capsys):
+    first = Session.first
+
+    def asked(self, *given):
+        signal.raise_signal(signal.SIGTERM)
+        return first(self, *given)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Session, "first", asked)
+    corpus = ["--corpus", "file", "--corpus.path", str(text(tmp_path / "text.txt"))]
+    assert nanotx_command(["train", "shakespeare_char", *corpus, "--run", "run", *tiny()]) == 128 + signal.SIGTERM
+    assert "nanotx resume run" in capsys.readouterr().out and not rows(tmp_path / "run", "step")
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert nanotx_command(["resume", "run"]) == 0
+    assert [row["step"] for row in rows(tmp_path / "run", "step")] == [1, 2, 3, 4, 5, 6]
