@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from nanotx.errors import NanotxError
+from nanotx.errors import MemoryFull, NanotxError, is_memory_full
 from nanotx.harmless import printable
 
 WIDEST = 100_000
@@ -19,6 +19,7 @@ def size(text: str) -> int:
 
 def through(main: Callable[[], int]) -> NoReturn:
     """Run a program and leave with its exit code; only a bug of ours shows a traceback."""
+    open_streams()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal that cannot show a character shows another
             stream.reconfigure(errors="replace")
@@ -37,8 +38,29 @@ def through(main: Callable[[], int]) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 141
     except Exception as error:  # a part from elsewhere may raise anything
-        code = blamed(error)
+        code = full(error) if is_memory_full(error) else blamed(error)
     raise SystemExit(code)
+
+
+def open_streams() -> None:
+    """Open what the shell has closed (`>&-`) on nothing, so that no file of ours is taken for the standard output."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            nothing = os.open(os.devnull, os.O_RDWR)
+            if nothing != number:
+                os.dup2(nothing, number)
+                os.close(nothing)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "r" if number == 0 else "w", encoding="utf-8", closefd=False))  # noqa: SIM115
+
+
+def full(error: Exception) -> int:
+    """The exit code of an error that says that memory could not be had, which is printed without a traceback."""
+    said = f"MemoryFull: memory is full: {error!s:.300}; try less at a time, or a smaller model or text."
+    print(printable(said), file=sys.stderr)  # noqa: T201
+    return MemoryFull.exit_code
 
 
 def blamed(error: Exception) -> int:

@@ -40,6 +40,10 @@ class RunError(NanotxError):
     exit_code = 4
 
 
+class MemoryFull(RunError):
+    """Memory that does not suffice for what was asked for."""
+
+
 class Diverged(NanotxError):
     """A loss or gradient that is no longer a finite number."""
 
@@ -48,6 +52,14 @@ class Diverged(NanotxError):
 
 class LawBroken(NanotxError, AssertionError):
     """A part that does not do what every part of its slot must."""
+
+
+def is_memory_full(error: BaseException) -> bool:
+    """Whether an error says that memory could not be had: Python's own, an accelerator's, or torch's on a CPU."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    said = ("can't allocate memory", "not enough memory", "Cannot allocate memory", "out of memory")
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in said)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nanotx.config import fields, inner
-from nanotx.errors import ConfigError, NanotxError
+from nanotx.errors import ConfigError, NanotxError, is_memory_full
 from nanotx.model import Model
 from nanotx.past import Past
 from nanotx.position import NOWHERE, Positioning
@@ -147,6 +147,8 @@ def named(part: type[Any]) -> Iterator[None]:
     except NanotxError:
         raise
     except Exception as error:  # a part may be anyone's, and raise anything
+        if is_memory_full(error):
+            raise
         raise ConfigError(f"{title(part)}{line_of(error, file_of(part))} {in_words(error)}.") from error
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from nanotx.agreement import changes
 from nanotx.display import Display
 from nanotx.door import through
-from nanotx.errors import RunError
+from nanotx.errors import MemoryFull, RunError, is_memory_full
 from nanotx.flags import leading
 from nanotx.folder import find_folder
 from nanotx.layers import write_toml
@@ -68,6 +68,13 @@ def run(recipe: Recipe, argv: list[str], name: str, display: Display | None = No
             return Session(recipe, folder, display, stop, may_fall_back, options, found).go(name)
         except BrokenPipeError:
             raise
+        except (MemoryError, RuntimeError) as error:
+            if not is_memory_full(error):
+                raise
+            raise MemoryFull(
+                f"{folder.path}: memory is full: {error!s:.300}; what was saved before is there. "
+                "Try a smaller --train.batch, --model.dim or --model.context."
+            ) from None
         except OSError as error:
             raise RunError(
                 f"{folder.path}: cannot be written: {error}; what was saved before is there. "

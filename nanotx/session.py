@@ -13,7 +13,7 @@ from nanotx.corpus import Corpus, Unavailable
 from nanotx.course import error, extent, rate
 from nanotx.device import Machine, choose, peak_flops, repeat_exactly
 from nanotx.display import Display
-from nanotx.errors import ConfigError, Diverged, NanotxError, RunError, TokenizerError
+from nanotx.errors import ConfigError, Diverged, MemoryFull, NanotxError, RunError, TokenizerError
 from nanotx.evaluate import Score, evaluate
 from nanotx.files import blank, clear, publish
 from nanotx.folder import RunFolder
@@ -346,6 +346,8 @@ class Session:
         except Diverged as error:
             yield self.warning(str(error)) | {"raised": True}
             raise
+        except MemoryFull as error:
+            raise MemoryFull(f"{error} The last checkpoint is of step {self.saved}; go on with --resume.") from None
         except NanotxError:
             raise
         except Exception as error:  # a part from elsewhere may raise anything

@@ -5,7 +5,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from nanotx.errors import RunError
+from nanotx.errors import MemoryFull, RunError
 from nanotx.evaluate import Score
 from nanotx.signals import EndAtOnce, Interrupted
 from nanotx.trainer import Progress, Row, Trainer
@@ -57,6 +57,7 @@ def train(trainer: Trainer, looks: Looks) -> Iterator[Row]:
 
     Raises:
         Diverged: a number is no longer finite.
+        MemoryFull: a step does not fit into memory; those before it are saved.
         RunError: the last checkpoint could not be written.
     """
     progress, plan = trainer.progress, trainer.recipe.train
@@ -64,7 +65,12 @@ def train(trainer: Trainer, looks: Looks) -> Iterator[Row]:
     if progress.owed:
         yield from look(trainer, looks, saves)
     while progress.step < plan.steps and not looks.stop():
-        row = trainer.advance()
+        try:
+            row = trainer.advance()
+        except MemoryFull:
+            if trainer.settled:  # no weight was moved
+                yield from saves.save()
+            raise
         said = row.pop("warning", "")
         progress.owed = due(trainer, plan.eval_every) or due(trainer, plan.sample_every)
         yield row

@@ -6,8 +6,8 @@ from a checkpoint is the run it would have been, whatever else happened between 
 
 import math
 import time
-from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 import nanotx
 from nanotx.data import Windows, step_seed
 from nanotx.device import Machine
-from nanotx.errors import ConfigError, Diverged
+from nanotx.errors import Diverged, MemoryFull, is_memory_full
 from nanotx.layout import to_shared
 from nanotx.loss import loss
 from nanotx.model import Transformer
@@ -109,7 +109,8 @@ class Trainer:
         else:
             self.settled = False
             self.progress.skipped_in_row = 0
-            warning, lr = self.progress.spike(norm), self.update()
+            with self.memory_checked():
+                warning, lr = self.progress.spike(norm), self.update()
         self.optimizer.zero_grad(set_to_none=True)
         seconds = time.perf_counter() - began
         if self.averaged:
@@ -130,19 +131,36 @@ class Trainer:
         torch.manual_seed(step_seed(self.recipe.seed, step))
         for module in self.paced:
             module.pace(step, plan.steps)
-        try:
+        with self.memory_checked():
             loss = self.backward(*self.windows.batch(step, plan.batch))
-        except torch.OutOfMemoryError:
-            few = plan.batch // plan.parts
-            raise ConfigError(
-                f"step {step}: the accelerator's memory is full with {few} windows at a time; halve them by "
-                f"--train.micro-batch {max(1, few // 2)} (or auto), which changes nothing else; "
-                "or try --train.recompute."
-            ) from None
-        self.scaler.unscale_(self.optimizer)
-        norm = clip(self.model.parameters(), plan.clip or math.inf)
+            self.scaler.unscale_(self.optimizer)
+            norm = clip(self.model.parameters(), plan.clip or math.inf)
         loss_value, norm_value = torch.stack([loss, norm]).tolist()  # the one time in a step that a GPU is waited for
         return {"loss": loss_value, "grad_norm": norm_value}
+
+    @contextmanager
+    def memory_checked(self) -> Iterator[None]:
+        """Within, memory that cannot be had is a message with a remedy, and what the step took of it is given back.
+
+        Raises:
+            MemoryFull: it cannot be had.
+        """
+        full = False
+        try:
+            yield
+        except (MemoryError, RuntimeError) as error:
+            if not is_memory_full(error):
+                raise
+            full = True
+        if full:  # out here, where the error that held the step's tensors is gone
+            self.optimizer.zero_grad(set_to_none=True)
+            plan = self.recipe.train
+            few = plan.batch // plan.parts
+            raise MemoryFull(
+                f"step {self.progress.step}: memory is full with {few} windows at a time; halve them by "
+                f"--train.micro-batch {max(1, few // 2)} (or auto), which changes nothing else; "
+                "or try --train.recompute."
+            )
 
     def refuse(self, loss: float, grad_norm: float) -> str:
         """What to say of a step whose loss or gradient is not finite, and which is not taken.

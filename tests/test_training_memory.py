@@ -12,7 +12,7 @@ from nanotx.block.shift import Shift
 from nanotx.corpus.playhouse import Playhouse
 from nanotx.device import choose
 from nanotx.embedding.ngrams import Ngrams
-from nanotx.errors import ConfigError
+from nanotx.errors import ConfigError, RunError
 from nanotx.folder import RunFolder
 from nanotx.loaded import load
 from nanotx.model import Model
@@ -108,7 +108,7 @@ def test_a_full_accelerator_says_what_to_halve(monkeypatch):
         raise torch.OutOfMemoryError
 
     monkeypatch.setattr(made, "losses", full)
-    with pytest.raises(ConfigError, match=r"memory is full with 4 windows .* --train\.micro-batch 2 \(or auto\)"):
+    with pytest.raises(RunError, match=r"memory is full with 4 windows .* --train\.micro-batch 2 \(or auto\)"):
         made.advance()
 
 
