@@ -124,8 +124,11 @@ class Session:
     def work(self, name: str) -> int:
         """As `go`, where nobody else works on the run."""
         self.stop.working = True
-        checkpoint.probe(self.folder.checkpoints, self.checkpoint_size)
+        if not self.options.restart:  # which sets aside what may stand in the way, a link that leads nowhere
+            checkpoint.probe(self.folder.checkpoints, self.checkpoint_size)
         resumed = self.open()
+        if self.options.restart:
+            checkpoint.probe(self.folder.checkpoints, self.checkpoint_size)
         progress = self.trainer.progress
         self.saved = progress.step
         if progress.step >= self.recipe.train.steps and (figures := self.complete_figures()) is not None:

@@ -77,7 +77,10 @@ def recipe_left(folder: RunFolder) -> Recipe | None:
     Raises:
         ConfigError: it is damaged, and there is no copy.
     """
-    found, _ = verified.newest(folder.checkpoints)
+    try:
+        found, _ = verified.newest(folder.checkpoints)
+    except RunError:  # what stands in their place is set aside
+        found = None
     if found is not None:
         return recipe_of(folder, found)[0]
     return None if blank(folder.recipe) else read_config(Recipe, folder.recipe)

@@ -178,6 +178,16 @@ def test_restart_sets_the_old_files_aside_and_deletes_none(folder, capsys):
     assert nanotx.load(folder / "aside-2").step == 8 and contents(folder / "aside-1") == before
 
 
+@pytest.mark.parametrize("harm", [dangling, a_file, moved_and_no_recipe])
+def test_restart_begins_anew_whatever_stands_in_the_way(folder, trained, harm):
+    harm(folder)
+    words = (
+        [] if harm is not moved_and_no_recipe else ["--corpus", "file", "--corpus.path", str(text(Path("text.txt")))]
+    )
+    assert train(folder, "--resume", "--restart", *words, *tiny()) == 0
+    assert nanotx.load(folder).step == 6 and (folder / "aside-1/metrics.jsonl").exists()
+
+
 def test_restart_without_resume_begins_the_recipe_that_is_named(folder):
     corpus = ["--corpus", "file", "--corpus.path", str(text(folder.parent / "text.txt"))]
     assert train(folder, "--restart", *corpus, *tiny(model_dim=32)) == 0
