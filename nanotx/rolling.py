@@ -7,17 +7,13 @@ for, and no default. It makes sense only where a score depends on the distance o
 place in the text, since places beyond the context were never met: with rope, alibi or no position at all.
 """
 
-import torch
-from einops import einsum, rearrange
+from einops import rearrange
 
 from nanotx.errors import ConfigError
 from nanotx.model import Transformer
 from nanotx.past_kinds import Rolling
 from nanotx.sample import Drawn, Reader, Scores
 from nanotx.shapes import Tokens
-
-TRIED = 4
-"""Tokens by which it is found out whether positions are relative."""
 
 
 class RollingReading:
@@ -31,8 +27,8 @@ class RollingReading:
         """
         if isinstance(model, Transformer) and not relative(model):
             raise ConfigError(
-                f"beyond: a past cannot roll with position {model.config.position.part!r}, for which no place in a "
-                f"text is the same as another; try reread, or a model with rope, alibi or none."
+                f"beyond: a past cannot roll with position {model.config.position.part!r}, which does not state "
+                "`relative`, that scores depend on distances alone; try reread, or a model with rope, alibi or none."
             )
         self.model, self.unread, self.past = model, ids[:, -model.context :], Rolling(model.context)
 
@@ -45,20 +41,6 @@ class RollingReading:
         self.unread = rearrange(ids, "b -> b 1")
 
 
-@torch.inference_mode()
 def relative(model: Transformer) -> bool:
-    """Whether all tokens can move on together, beyond the context, and no score changes; found out by moving some."""
-    position, device = model.position, next(model.parameters()).device
-    heads = next((one.heads for one in model.config.attentions()), 1)
-    stream = torch.randn(1, TRIED, model.config.dim, device=device)
-    q, k = torch.randn(2, 1, heads, TRIED, model.config.dim // heads, device=device)
-    here = torch.arange(TRIED, device=device)
-    seen = []
-    for at in (here, here + model.context):
-        try:
-            embedded, (q_at, k_at), bias = position.embed(stream, at), position.turn(q, k, at), position.bias(at, at)
-        except IndexError:  # there is no such place
-            return False
-        scores = einsum(q_at, k_at, "b h t k, b h s k -> b h t s")
-        seen.append([embedded, scores if bias is None else scores + bias])
-    return all(torch.allclose(one, other, atol=1e-3) for one, other in zip(*seen, strict=True))
+    """Whether all tokens can move on together, beyond the context, and no score changes; the position states it."""
+    return model.config.position.relative

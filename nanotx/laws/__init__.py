@@ -16,7 +16,9 @@ from nanotx.laws.numbers import keeps_scale as keeps_scale
 from nanotx.laws.numbers import near_cast as near_cast
 from nanotx.laws.numbers import near_in as near_in
 from nanotx.laws.numbers import state_is_all as state_is_all
+from nanotx.laws.place import bias_stated as bias_stated
 from nanotx.laws.place import distance_alone as distance_alone
+from nanotx.laws.place import far_alike as far_alike
 from nanotx.laws.place import lengths_kept as lengths_kept
 from nanotx.laws.place import no_place_twice as no_place_twice
 from nanotx.laws.place import placed_alike as placed_alike

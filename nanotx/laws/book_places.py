@@ -86,6 +86,12 @@ def long(part: type[Any], where: Where) -> st.SearchStrategy[PlaceCase]:
     return case
 
 
+def far(part: type[Any], where: Where) -> st.SearchStrategy[PlaceCase]:
+    """Texts that are moved by any distance, beyond any context too."""
+    moved = st.sampled_from(CONTEXTS) | st.integers(0, max(CONTEXTS))
+    return st.builds(lambda case, shift: replace(case, shift=shift), places(part, where), moved)
+
+
 def alike(case: PlaceCase) -> None:
     """A token at its place is treated alike, whatever stands beside it."""
     place.placed_alike(case.position(), case.x(), case.q(), case.start)
@@ -124,6 +130,16 @@ def cast(case: PlaceCase) -> None:
         place.places_kept(case.position(), case.x(), case.q(), dtype)
 
 
+def relative(case: PlaceCase) -> None:
+    """Where it states that it is relative, tokens that move on together stay as they were, however far."""
+    place.far_alike(case.position(), case.x(), case.q(), case.q(shift=1), case.shift)
+
+
+def biased(case: PlaceCase) -> None:
+    """It adds to the scores where it states so, and nowhere else."""
+    place.bias_stated(case.position(), case.idea.biased, torch.arange(case.time))
+
+
 def others(idea: Any) -> list[Any]:
     """Ideas that differ from one in a single number; one that is none by default may tell nothing, and stays."""
     usual = vars(type(idea)())
@@ -154,5 +170,7 @@ LAWS = {
         law("itself", itself, two_or_more, fits=has_numbers),
         law("beyond", beyond),
         law("cast", cast, long, most=20),
+        law("biased", biased, most=10),
+        law("relative", relative, far, fits=lambda part: part.relative),
     )
 }

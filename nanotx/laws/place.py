@@ -137,6 +137,42 @@ def no_place_twice(position: Positioning, x: Stream, context: int) -> None:
 
 
 @torch.no_grad()
+def far_alike(position: Positioning, x: Stream, q: Heads, k: Heads, shift: int) -> None:
+    """Where a position states that it is relative, tokens that move on together stay as they were, however far.
+
+    Args:
+        position: the thing.
+        x: a stream.
+        q: queries of the same positions.
+        k: keys of the same positions.
+        shift: by how many positions all are moved, beyond the context too.
+
+    Raises:
+        LawBroken: what differs, and by how much; or that there is no such place.
+    """
+    at, what = torch.arange(x.shape[1]), f"{shift} positions on"
+    tolerance = 1e-3 + 8 * shift * 2**-24  # an angle has 24 binary digits, of which the whole turns take some
+    try:
+        same("far_alike", position.embed(x, at + shift), position.embed(x, at), tolerance, f"embedding {what}")
+        near, far = (scores(position, q, k, at + moved) for moved in (0, shift))
+    except IndexError:
+        raise LawBroken(f"far_alike: it states `relative`, and has no place {what}.") from None
+    same("far_alike", far, near, tolerance, f"scores {what}, (row, head, query, key)")
+
+
+@torch.no_grad()
+def bias_stated(position: Positioning, biased: bool, at: Tensor) -> None:
+    """A position adds to the scores where it states `biased`, and nowhere else.
+
+    Raises:
+        LawBroken: which of the two is not so.
+    """
+    adds = position.bias(at, at) is not None
+    if adds != biased:
+        raise LawBroken(f"bias_stated: it states biased = {biased}, and {'adds' if adds else 'never adds'} to scores.")
+
+
+@torch.no_grad()
 def places_kept(position: Positioning, x: Stream, q: Heads, dtype: torch.dtype, queries: int = 8) -> None:
     """Cast to a smaller format, a position gives every token the place that it had, up to rounding once.
 

@@ -21,6 +21,7 @@ class Position(Slot, ABC, slot="position", package="nanotx.position"):
     """The slot: where a token stands. A part is a frozen dataclass that builds a `Positioning`."""
 
     biased: ClassVar[bool] = False  # whether it adds to the scores
+    relative: ClassVar[bool] = False  # whether all depends on distances alone, at any place in a text of any length
 
     @abstractmethod
     def build(self, dim: int, heads: int, context: int) -> "Positioning":

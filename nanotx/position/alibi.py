@@ -23,6 +23,7 @@ class Alibi(Position):
     """A penalty on distance."""
 
     biased: ClassVar[bool] = True
+    relative: ClassVar[bool] = True
 
     def build(self, dim: int, heads: int, context: int) -> Positioning:
         return AlibiPosition(heads)

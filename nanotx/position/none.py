@@ -4,6 +4,7 @@ Source: Haviv et al. 2022, https://arxiv.org/abs/2203.16634
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from nanotx.position import Position, Positioning
 
@@ -12,6 +13,8 @@ from nanotx.position import Position, Positioning
 @dataclass(frozen=True, kw_only=True)
 class NoPosition(Position):
     """No position at all."""
+
+    relative: ClassVar[bool] = True
 
     def build(self, dim: int, heads: int, context: int) -> Positioning:
         return Positioning()

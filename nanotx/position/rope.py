@@ -6,6 +6,7 @@ axis is paired with the one half a head away, as in GPT-NeoX and Llama.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from nanotx.config import at_least
 from nanotx.position import Position, Positioning
@@ -16,6 +17,8 @@ from nanotx.position._rotary import RotaryPosition, rates
 @dataclass(frozen=True, kw_only=True)
 class Rope(Position):
     """Queries and keys turned by their position."""
+
+    relative: ClassVar[bool] = True
 
     theta: float = 10_000.0  # the slowest pair turns once in about 2 pi theta positions
 

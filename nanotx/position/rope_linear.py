@@ -5,6 +5,7 @@ Source: Chen et al. 2023, https://arxiv.org/abs/2306.15595, equation 4, where L'
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from nanotx.config import at_least, at_most
 from nanotx.position import Position, Positioning
@@ -15,6 +16,8 @@ from nanotx.position._rotary import RotaryPosition, rates
 @dataclass(frozen=True, kw_only=True)
 class RopeLinear(Position):
     """Rope, each position divided by a factor."""
+
+    relative: ClassVar[bool] = True
 
     theta: float = 10_000.0  # as of rope
     factor: float = 2.0  # how many times longer texts are than those that the model learned with as rope

@@ -6,6 +6,7 @@ Source: bloc97, as definition 1 in Peng et al. 2023, https://arxiv.org/abs/2309.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from nanotx.config import at_least, at_most
 from nanotx.position import Position, Positioning
@@ -16,6 +17,8 @@ from nanotx.position._rotary import RotaryPosition, rates
 @dataclass(frozen=True, kw_only=True)
 class RopeNtk(Position):
     """Rope, slow pairs slowed by up to a factor, through its base."""
+
+    relative: ClassVar[bool] = True
 
     theta: float = 10_000.0  # as of rope; the base is this times factor^(k / (k - 2)) for heads k wide
     factor: float = 2.0  # how many times longer texts are than those that the model learned with as rope

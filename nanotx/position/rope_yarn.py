@@ -9,6 +9,7 @@ Llama) and section 3.4. The ramp runs over turns, as in the paper, where publish
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 from nanotx.config import at_least, at_most
 from nanotx.position import Position, Positioning
@@ -22,6 +23,8 @@ SLOW, FAST = 1.0, 32.0
 @dataclass(frozen=True, kw_only=True)
 class RopeYarn(Position):
     """Rope, each pair slowed by up to a factor, and scores sharpened."""
+
+    relative: ClassVar[bool] = True
 
     theta: float = 10_000.0  # as of rope
     factor: float = 2.0  # how many times longer texts are than those that the model learned with as rope

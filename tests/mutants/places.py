@@ -22,14 +22,17 @@ class Turning:
     theta: float = 10_000.0
 
 
-def position(name, law):
-    """Registers a position whose thing is the class that is decorated, built from its idea, dim and context."""
+def position(name, law, **marks):
+    """Registers a position whose thing is the class that is decorated, built from its idea, dim and context.
+
+    `marks` are class variables of the idea.
+    """
 
     def enter(thing):
         def build(self, dim, heads, context):
             return thing(self, dim, context)
 
-        idea = type(f"Mutant_{name}", (Turning, Position), {"build": build, "__doc__": thing.__doc__})
+        idea = type(f"Mutant_{name}", (Turning, Position), {"build": build, "__doc__": thing.__doc__, **marks})
         Position.register(f"mutant_{name}")(dataclass(frozen=True, kw_only=True)(idea))
         CATCHES[f"position/mutant_{name}"] = law
         return thing
@@ -183,6 +186,26 @@ class SmallBias(Turns):
     def bias(self, at_q, at_k):
         distance = rearrange(at_q, "t -> 1 t 1") - rearrange(at_k, "s -> 1 1 s")
         return -self.slope * distance
+
+
+@position("unstated_bias", "biased")
+class UnstatedBias(Turns):
+    """Adds a penalty on distance, and does not say so."""
+
+    def bias(self, at_q, at_k):
+        return -0.01 * (rearrange(at_q, "t -> 1 t 1") - rearrange(at_k, "s -> 1 1 s"))
+
+
+@position("table_called_relative", "relative", relative=True)
+class TableCalledRelative(Table):
+    """States that it is relative, and adds a row of a table."""
+
+    def __init__(self, config, dim, context):
+        super().__init__(config, dim, context)
+        self.scale = 1 + config.theta / 1e6
+
+    def place(self, at):
+        return at
 
 
 def norm(name, law):

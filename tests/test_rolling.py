@@ -1,0 +1,50 @@
+"""Whether a past can roll is stated by the position, proven by a law, and the same at any context and any time."""
+
+import pytest
+import torch
+
+from nanotx.attention import Attention
+from nanotx.block import Block
+from nanotx.errors import ConfigError
+from nanotx.model import Model
+from nanotx.position import Position
+from nanotx.sample import Sampling
+from nanotx.together import together
+
+RELATIVE = {"alibi", "none", "rope", "rope_linear", "rope_ntk", "rope_yarn"}
+
+
+def model(position, context):
+    block = Block.find("prenorm")(attention=Attention.find("sliding")(heads=2, window=8))
+    return Model(dim=32, layers=1, context=context, position=Position.find(position)(), block=block).build(9).eval()
+
+
+def begun(position, context, seed=0):
+    torch.manual_seed(seed)
+    return together(model(position, context), [[1, 2, 3]], Sampling(), new=2, rolls=True)
+
+
+@pytest.mark.parametrize("context", [4, 64, 8192, 32_768, 131_072])
+@pytest.mark.parametrize("position", sorted(RELATIVE))
+def test_a_past_rolls_with_a_relative_position_at_any_context(position, context):
+    for seed in range(8):
+        assert len(next(begun(position, context, seed)).ids) == 1
+
+
+@pytest.mark.parametrize("position", sorted(set(Position.names()) - RELATIVE))
+def test_a_past_never_rolls_with_a_position_that_does_not_state_that_it_is_relative(position):
+    for context in (4, 64, 2048):
+        with pytest.raises(
+            ConfigError, match=rf"beyond: a past cannot roll with position '{position}', .*`relative`.*try reread"
+        ):
+            next(begun(position, context))
+
+
+def test_the_chance_of_the_process_is_not_touched_by_the_question():
+    torch.manual_seed(3)
+    wanted = torch.rand(2)
+    torch.manual_seed(3)
+    built = model("rope", 64)
+    torch.manual_seed(3)
+    next(together(built, [[1, 2]], Sampling(), new=2, rolls=True))
+    assert torch.equal(torch.rand(2), wanted)
