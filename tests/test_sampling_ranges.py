@@ -50,7 +50,21 @@ def folder(tmp_path_factory):
     """A run."""
     place = tmp_path_factory.mktemp("ranges")
     corpus = ["--corpus", "file", "--corpus.path", str(text(place / "text.txt"))]
-    assert command(["train", "shakespeare_char", *corpus, "--run", str(place / "run"), *tiny()]) == 0
+    assert (
+        command(
+            [
+                "train",
+                "shakespeare_char",
+                *corpus,
+                "--run",
+                str(place / "run"),
+                "--embedding",
+                "tokens",
+                *tiny(train_steps=2),
+            ]
+        )
+        == 0
+    )
     return place / "run"
 
 
@@ -119,9 +133,9 @@ def test_the_ends_of_a_range_are_sampled_from(name, loaded):
 
 
 def test_a_temperature_too_small_to_divide_by_takes_the_best_as_zero_does(loaded):
-    best = loaded.generate("ab", temperature=0.0, max_new_tokens=20)
-    for temperature in (1e-46, 1e-40, 1e-38, 5e-324, 1e-300):
-        assert loaded.generate("ab", temperature=temperature, max_new_tokens=20) == best
+    best = loaded.generate("ab", temperature=0.0, max_new_tokens=8)
+    for temperature in (1e-46, 1e-38, 1e-300):
+        assert loaded.generate("ab", temperature=temperature, max_new_tokens=8) == best
 
 
 def test_a_temperature_too_small_to_divide_by_is_drafted_with(loaded):
