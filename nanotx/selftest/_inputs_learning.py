@@ -29,7 +29,7 @@ LEARNING = [
         "of more pairs than there are",
         "bpe text.txt --vocab-size 9000",
         3,
-        r"bpe: vocab_size=9000 cannot be reached: these texts allow \d+; try --tokenizer\.vocab-size \d+, or more text",
+        r"bpe: vocab_size=9000 cannot be reached: these texts allow \d+; try --vocab-size \d+, or more text",
     ),
     (
         "of more pairs than there can be",
