@@ -8,7 +8,7 @@ from figures import Compiled, Measured, label, rows_of
 from jobs import Job, Plan
 from kernels import Kernels, kernels
 from lawful import Judgement, at_shape, by_the_book, told
-from passes import BOTH, PASSES, Run, Task, compiled, memory, ready
+from passes import PASSES, Run, Task, compiled, memory, ready
 from reporting import PASS, Row, Teller
 from timing import take_turns
 
@@ -58,7 +58,7 @@ class Comparison:
         said = self.book[job.slot, name, job.machine]
         if not said.timed:
             return said
-        laws, cases = at_shape(job.slot, name, job.shape, job.machine, trains=said.laws == PASS)
+        laws, cases = at_shape(job.slot, name, job.shape, job.machine)
         if laws == PASS:
             return dataclasses.replace(said, cases=said.cases + cases)
         return dataclasses.replace(said, laws=laws, passed=max(0, said.passed - 1))
@@ -66,7 +66,7 @@ class Comparison:
     def one_way(self, job: Job, way: str, judged: Mapping[str, Judgement]) -> list[Row]:
         """One pass of every part that may be timed; rows of the others have no figures."""
         self.tell(f"{way}: {job.where}")
-        may = [name for name, said in judged.items() if said.laws == PASS or (said.timed and way != BOTH)]
+        may = [name for name, said in judged.items() if said.timed]
         tasks = {name: Task(slot=job.slot, name=name, shape=job.shape, way=way) for name in may}
         runs = {label(name): ready(task, job.machine) for name, task in tasks.items()}
         compiler = self.compile(job, tasks, runs) if self.plan.compiling else {}
