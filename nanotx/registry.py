@@ -34,6 +34,7 @@ class Slot:
     family: ClassVar[type["Slot"]]
     package: ClassVar[str]
     part: ClassVar[str] = ""
+    cost_only: ClassVar[tuple[str, ...]] = ()  # fields that change time or memory, and no value that comes out
     registered: ClassVar[dict[str, type[Any]]]
 
     def __init_subclass__(cls, slot: str = "", package: str = "") -> None:

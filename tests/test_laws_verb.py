@@ -108,3 +108,20 @@ def test_a_terminal_too_narrow_for_the_table_gets_a_line_a_part():
     assert "law11" in shown[160] and "✗9" in shown[160]
     assert "breaks law3" in shown[60] and "law11" not in shown[60]
     assert all(len(line) <= 60 for line in shown[60].splitlines())
+
+
+def test_a_law_that_is_not_asked_of_a_part_is_named_with_the_reason(tmp_path):
+    out = tmp_path / "laws.json"
+    done = nanotx("attention/fused", "norm/none", "--examples", "1", "--json", str(out))
+    assert done.returncode == 0, done.stderr
+    assert "window is not asked of attention/fused: it looks back all the way." in done.stdout
+    assert "field_matters is not asked of norm/none: it has no fields." in done.stdout
+    told = json.loads(out.read_text(encoding="utf-8"))["not_asked"]
+    assert {"law": "window", "parts": ["attention/fused"], "reason": "it looks back all the way"} in told
+
+
+def test_an_attention_that_ignores_its_dropout_breaks_field_matters():
+    done = nanotx("attention/mutant_drops_nothing", "--load", MUTANTS, "--examples", "5")
+    assert done.returncode == 1, done.stderr
+    assert "breaks field_matters: field_matters: dropout=0.0 and dropout=0.5" in done.stdout
+    assert "cost_only" in done.stdout

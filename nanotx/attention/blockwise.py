@@ -25,6 +25,7 @@ class Blockwise(Headed):
     """Blocks of queries, each with the keys up to its own end."""
 
     function: ClassVar[str] = SOFTMAX
+    cost_only: ClassVar[tuple[str, ...]] = ("block",)
 
     block: int = 128  # how many queries are read for at once
 

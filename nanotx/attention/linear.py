@@ -36,6 +36,7 @@ class LinearKernel(Headed):
     """Features in place of the softmax; no weights are ever dropped."""
 
     takes_bias: ClassVar[bool] = False
+    cost_only: ClassVar[tuple[str, ...]] = ("chunk",)
 
     chunk: int = 64  # how many positions are read at once
 

@@ -28,6 +28,7 @@ class Online(Headed):
     """A running maximum, a running sum and a running answer."""
 
     function: ClassVar[str] = SOFTMAX
+    cost_only: ClassVar[tuple[str, ...]] = ("block",)
 
     block: int = 128  # how many keys are read at once
 

@@ -7,6 +7,7 @@ Source: Beltagy et al. 2020, https://arxiv.org/abs/2004.05150, section 3.1
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from einops import rearrange, repeat
@@ -22,6 +23,8 @@ from nanotx.shapes import Keys, Queries, Seen, Values
 @dataclass(frozen=True, kw_only=True)
 class Sliding(Headed):
     """A window that moves along with the query."""
+
+    cost_only: ClassVar[tuple[str, ...]] = ("block",)
 
     window: int = 128  # how many positions a query looks at, its own included
     block: int = 128  # how many queries are read for at once

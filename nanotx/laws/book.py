@@ -1,5 +1,6 @@
 """The book of laws: which hold for every part of a slot, in the order in which they are tried."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from nanotx.attention import Attention
@@ -65,6 +66,16 @@ def laws_on(name: str, on_request: bool = False) -> list[Law]:
     """The laws that are asked of slot/part, in order; those that are slow only on request."""
     part = part_of(name)
     return [law for law in LAWS[name.partition("/")[0]] if law.fits(part) and (on_request or not law.on_request)]
+
+
+def unasked(names: Iterable[str], on_request: bool = False) -> dict[tuple[str, str], list[str]]:
+    """The laws of a slot that are not asked of some of its parts, with the reason, and the parts, as slot/part."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for name in names:
+        for law in LAWS[name.partition("/")[0]]:
+            if not law.fits(part_of(name)) and (on_request or not law.on_request):
+                found.setdefault((law.name, law.unless), []).append(name)
+    return found
 
 
 def title(part: type[Any]) -> str:

@@ -1,15 +1,18 @@
 """The laws of embeddings, on random parts, sizes, weights and ids."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from hypothesis import strategies as st
+from torch import Tensor
 
+from nanotx.config import fields
 from nanotx.embedding import TokenEmbedding
 from nanotx.errors import LawBroken
 from nanotx.laws import equality, numbers, values
+from nanotx.laws.fields import come_of, fields_matter, gets_gradient
 from nanotx.laws.law import Case, Law, Where, says
 from nanotx.laws.strategies import Drawn, batches, cuts, ideas, seeds, times
 from nanotx.laws.weights import redrawn, seeded
@@ -107,6 +110,30 @@ def finite(case: EmbeddingCase) -> None:
     numbers.finite(case.module(), case.ids(), case.seed)
 
 
+def gradient(case: EmbeddingCase) -> None:
+    """Every parameter of an ordinary case gets a gradient."""
+    long = replace(case, time=24)  # longer than any n-gram
+    module = long.module().train()
+    with seeded(case.seed):
+        gets_gradient([(module, module(long.ids()))])
+
+
+def matter(case: EmbeddingCase) -> None:
+    """Every field changes something, dropout in training, or the part says that it changes the cost alone."""
+    long, default = replace(case, time=24), replace(case, time=24, vocab_size=20)
+
+    def come(case: EmbeddingCase, idea: Any) -> dict[str, Tensor]:
+        one = replace(case, idea=idea)
+        return come_of(one.module(), one.ids(), seed=case.seed)
+
+    fields_matter(case.idea, lambda idea: come(long, idea), lambda idea: come(default, idea))
+
+
+def has_fields(part: type[Any]) -> bool:
+    """Whether a part declares any field."""
+    return bool(fields(part))
+
+
 def compiled(case: EmbeddingCase) -> None:
     """Compiled, it is the same function."""
     numbers.compile_agrees(case.module(), case.ids(), 1e-4, case.seed)
@@ -126,6 +153,8 @@ LAWS = {
         law("tied", tied),
         law("state", state),
         law("finite", finite),
+        law("gets_gradient", gradient),
+        law("field_matters", matter, fits=has_fields, unless="it has no fields", most=10),
         law("compiled", compiled, on_request=True),
     )
 }

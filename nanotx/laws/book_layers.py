@@ -1,18 +1,22 @@
 """The laws of layers: of attention, block, ffn and norm, each on random parts, sizes, weights and inputs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 from hypothesis import strategies as st
+from torch import Tensor, nn
 
 from nanotx.attention import Attention
+from nanotx.block import Block
+from nanotx.config import fields
 from nanotx.laws import equality, numbers, time, values
+from nanotx.laws.fields import TRIES, come_of, fields_matter, gets_gradient, rows_met
 from nanotx.laws.law import Law, Where, says
 from nanotx.laws.layer_case import LayerCase, attentions_of, reach_of, written_out
 from nanotx.laws.strategies import Drawn, any_of, batches, cuts, ideas, ordinary, scales, seeds, times
-from nanotx.laws.weights import share_weights
+from nanotx.laws.weights import seeded, share_weights
 from nanotx.position import Position
 from nanotx.position.none import NoPosition
 
@@ -75,6 +79,23 @@ def broad(part: type[Any], where: Where) -> st.SearchStrategy[LayerCase]:
 def long(part: type[Any], where: Where) -> st.SearchStrategy[LayerCase]:
     """One text beyond position 256, the last up to which bfloat16 can count."""
     return broad(part, where).map(lambda case: replace(case, batch=1, time=LONG))
+
+
+def several(part: type[Any], where: Where) -> st.SearchStrategy[LayerCase]:
+    """Texts of many positions, in layers that have something to choose: no window of one, and no lone expert."""
+    cases = layers(part, where, st.just(1.0)).map(lambda case: replace(case, time=max(case.time, 16), batch=1))
+    return cases.filter(lambda case: all(one.reach != 1 for one in attentions_of(case.idea)) and not lone(case.idea))
+
+
+def lone(idea: Any) -> bool:
+    """Whether there is a router in it with a single expert, which is always chosen and teaches the router nothing."""
+    ffn = getattr(idea, "ffn", idea)
+    return getattr(ffn, "experts", 0) == 1 or (isinstance(idea, Block) and lone(getattr(idea, "block", None)))
+
+
+def some(part: type[Any], where: Where) -> st.SearchStrategy[LayerCase]:
+    """Texts of 24 positions."""
+    return layers(part, where, st.just(1.0)).map(lambda case: replace(case, time=24, batch=1))
 
 
 def read(part: type[Any], where: Where) -> st.SearchStrategy[LayerCase]:
@@ -180,6 +201,45 @@ def finite(case: LayerCase) -> None:
     numbers.finite(case.layer(), case.x(), case.seed)
 
 
+def gradient(case: LayerCase) -> None:
+    """Every parameter of an ordinary case gets a gradient."""
+
+    def passes() -> Iterator[tuple[nn.Module, Tensor]]:
+        for index in range(TRIES):
+            again = replace(case, seed=case.seed + index)
+            yield trained(again)
+
+    gets_gradient(passes(), lambda: rows_met(*trained(usual(case))))
+
+
+def trained(case: LayerCase) -> tuple[nn.Module, Tensor]:
+    """The layer, and its outputs while it trains."""
+    placed = case.layer().train()
+    with seeded(case.seed):
+        return placed.get_submodule("layer"), placed(case.x())
+
+
+def usual(case: LayerCase) -> LayerCase:
+    """The part's default idea, at a width that many numbers of heads divide."""
+    idea = type(case.idea)()
+    attentions = attentions_of(idea)
+    return replace(case, idea=idea, dim=12 * (attentions[0].heads if attentions else 2), position=NoPosition())
+
+
+def matter(case: LayerCase) -> None:
+    """Every field changes something, dropout in training, or the part says that it changes the cost alone."""
+    default = usual(case)
+    fields_matter(
+        case.idea, lambda idea: come(replace(case, idea=idea)), lambda idea: come(replace(default, idea=idea))
+    )
+
+
+def come(case: LayerCase) -> Mapping[str, Tensor]:
+    """What comes of a layer, for an input of ordinary scale, and for one so small that what is added to it counts."""
+    case.fits()
+    return come_of(case.layer(), case.x(), case.x(1e-3), seed=case.seed)
+
+
 def compiled(case: LayerCase) -> None:
     """Compiled, it is the same function."""
     numbers.compile_agrees(case.layer(), case.x(), 10 * case.tolerance, case.seed)
@@ -193,6 +253,11 @@ def law(name: str, draw: Draw, check: Callable[[LayerCase], None], **more: Any) 
 def has_reach(part: type[Any]) -> bool:
     """Whether a part looks back only so far."""
     return part().reach is not None
+
+
+def has_fields(part: type[Any]) -> bool:
+    """Whether a part declares any field."""
+    return bool(fields(part))
 
 
 def same_as_another(part: type[Any]) -> bool:
@@ -215,6 +280,8 @@ NUMBERS = (
     law("near", broad, near),
     law("state", plain, state),
     law("finite", any_scale, finite),
+    law("gets_gradient", several, gradient),
+    law("field_matters", some, matter, fits=has_fields, unless="it has no fields", most=10),
     law("compiled", plain, compiled, on_request=True),
 )
 ALONE = law("alone", plain, alone)
@@ -223,8 +290,8 @@ LAWS = {
     "attention": (
         ROWS,
         *TIME,
-        law("window", plain, window, fits=has_reach),
-        law("same", writings, one_function, fits=same_as_another),
+        law("window", plain, window, fits=has_reach, unless="it looks back all the way"),
+        law("same", writings, one_function, fits=same_as_another, unless="it is a function of its own"),
         *NUMBERS,
         CAST,
     ),
@@ -233,7 +300,7 @@ LAWS = {
     "norm": (
         ALONE,
         law("felt", plain, own_place),
-        law("scale", plain, keeps_scale, fits=lambda part: part.scale_free),
+        law("scale", plain, keeps_scale, fits=lambda part: part.scale_free, unless="it keeps the scale"),
         *NUMBERS,
         CAST,
     ),

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -10,12 +11,13 @@ from hypothesis import strategies as st
 from jaxtyping import Float
 from torch import Tensor
 
+from nanotx.config import fields
 from nanotx.errors import ConfigError
 from nanotx.laws import place
+from nanotx.laws.fields import fields_matter, gets_gradient
 from nanotx.laws.law import Case, Law, Where, says
 from nanotx.laws.strategies import Drawn, batches, ideas, seeds, times
 from nanotx.laws.weights import seeded
-from nanotx.model import Undrawn
 from nanotx.position import Positioning
 from nanotx.shapes import Stream
 
@@ -37,13 +39,21 @@ class PlaceCase(Case):
 
     def position(self, idea: Any = None) -> Positioning:
         """The thing, its table (if it has one) drawn from the seed."""
+        return self.first if idea is None else self.another(idea)
+
+    @cached_property
+    def first(self) -> Positioning:
+        """The thing as it is asked for most; whether the case fits is found by building it, which is not done twice."""
+        return self.another(self.idea)
+
+    def another(self, idea: Any) -> Positioning:
+        """A thing of its own."""
         with seeded(self.seed):
-            built: Positioning = (idea or self.idea).build(self.heads * self.width, self.heads, self.time)
+            built: Positioning = idea.build(self.heads * self.width, self.heads, self.time)
         return built.eval()
 
     def fits(self) -> None:
-        with torch.device("meta"), Undrawn():
-            self.idea.build(self.heads * self.width, self.heads, self.time)
+        assert self.first
 
     def x(self) -> Stream:
         """A stream."""
@@ -140,6 +150,39 @@ def biased(case: PlaceCase) -> None:
     place.bias_stated(case.position(), case.idea.biased, torch.arange(case.time))
 
 
+def gradient(case: PlaceCase) -> None:
+    """Every parameter of an ordinary case gets a gradient."""
+    position, at = case.position(), torch.arange(case.time)
+    bias = position.bias(at, at)
+    told = [
+        position.embed(case.x(), at),
+        *position.turn(case.q(), case.q(shift=1), at),
+        *([] if bias is None else [bias]),
+    ]
+    gets_gradient([(position, torch.cat([one.flatten() for one in told]))])
+
+
+def matter(case: PlaceCase) -> None:
+    """Every field changes something, or the part says that it changes the cost alone."""
+    default = replace(case, heads=2, width=8, time=24)
+    fields_matter(case.idea, lambda idea: come(case, idea), lambda idea: come(default, idea))
+
+
+def come(case: PlaceCase, idea: Any) -> dict[str, Tensor]:
+    """All that a position does to a text."""
+    position, at = case.position(idea), torch.arange(case.time)
+    q, k = position.turn(case.q(), case.q(shift=1), at)
+    bias = position.bias(at, at)
+    return {"embedding": position.embed(case.x(), at), "queries": q, "keys": k} | (
+        {} if bias is None else {"bias": bias}
+    )
+
+
+def has_fields(part: type[Any]) -> bool:
+    """Whether a part declares any field."""
+    return bool(fields(part))
+
+
 def others(idea: Any) -> list[Any]:
     """Ideas that differ from one in a single number; one that is none by default may tell nothing, and stays."""
     usual = vars(type(idea)())
@@ -166,11 +209,13 @@ LAWS = {
         law("alike", alike),
         law("distance", distance),
         law("length", length),
-        law("told", told, two_or_more, fits=lambda part: part.part != "none"),
-        law("itself", itself, two_or_more, fits=has_numbers),
+        law("told", told, two_or_more, fits=lambda part: part.part != "none", unless="it tells nothing"),
+        law("itself", itself, two_or_more, fits=has_numbers, unless="it has no number"),
         law("beyond", beyond),
         law("cast", cast, long, most=20),
         law("biased", biased, most=10),
-        law("relative", relative, far, fits=lambda part: part.relative),
+        law("relative", relative, far, fits=lambda part: part.relative, unless="it states places of its own"),
+        law("gets_gradient", gradient),
+        law("field_matters", matter, two_or_more, fits=has_fields, unless="it has no fields", most=10),
     )
 }

@@ -185,6 +185,7 @@ LAWS: dict[str, tuple[Law, ...]] = {
             check=Play.check,
             # What is fetched may be out of reach, and this one is checked by its digest whenever it is read.
             fits=lambda part: part is not TinyShakespeare,
+            unless="it is checked by its digest whenever it is read",
         ),
     ),
 }

@@ -17,7 +17,7 @@ from nanotx.device import choose, cores
 from nanotx.errors import ConfigError
 from nanotx.figures import write_figures
 from nanotx.flags import parse
-from nanotx.laws.book import LAWS, laws_on, part_of, parts
+from nanotx.laws.book import LAWS, laws_on, part_of, parts, unasked
 from nanotx.laws.law import Where
 from nanotx.laws.picture import picture
 from nanotx.laws.portrait import portrait
@@ -62,6 +62,9 @@ def run(words: list[str]) -> int:
     verdicts = list(watched(tried(flags, names), sum(len(laws_on(name, flags.compile)) for name in names)))
     verdicts.sort(key=lambda verdict: names.index(verdict.part))
     console.print(tables(verdicts, console))
+    left_out = unasked(names, flags.compile)
+    for (law, reason), those in left_out.items():
+        console.print(Text(f"· {law} is not asked of {', '.join(those)}: {reason}.", "dim"), soft_wrap=True)
     for verdict in verdicts:
         if verdict.broken:
             console.print(Text(f"\n{verdict.part} breaks {verdict.law}: {verdict.broken}", "red"), soft_wrap=True)
@@ -70,8 +73,9 @@ def run(words: list[str]) -> int:
         show(console, names, verdicts, flags)
     if flags.json:
         rows = [asdict(verdict) | {"passed": verdict.passed} for verdict in verdicts]
+        not_asked = [{"law": law, "parts": those, "reason": reason} for (law, reason), those in left_out.items()]
         setting = {"device": flags.device, "dtype": flags.dtype, "seed": flags.seed, "examples": flags.examples}
-        write_figures(flags.json, {**setting, "verdicts": rows})
+        write_figures(flags.json, {**setting, "verdicts": rows, "not_asked": not_asked})
     broken = sum(bool(verdict.broken) for verdict in verdicts)
     cases = sum(verdict.cases for verdict in verdicts)
     skipped = sum(bool(verdict.skipped) for verdict in verdicts)

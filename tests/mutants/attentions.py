@@ -13,6 +13,7 @@ from einops import einsum, rearrange, reduce
 from torch.nn import functional as F
 
 from nanotx.attention import SOFTMAX, Attention, Headed, HeadedAttention, seen, times
+from nanotx.dropout import drop
 
 CATCHES: dict[str, str] = {}
 """For each mutant the law that catches it, and that all before it let pass."""
@@ -336,6 +337,43 @@ class DetachedKeys(WrittenOut):
 
     def attend(self, q, k, v, bias):
         return super().attend(q, k.detach(), v, bias)
+
+
+# What is declared.
+
+
+class Dropping(WrittenOut):
+    """Right in everything, dropout too."""
+
+    def weights(self, scores):
+        return drop(super().weights(scores), self.dropout)
+
+
+@mutant("unheard_weight", "gets_gradient")
+class UnheardWeight(Dropping):
+    """Has a weight that nothing reads."""
+
+    def __init__(self, config, dim):
+        super().__init__(config, dim)
+        self.gate = torch.nn.Parameter(torch.ones(dim))
+
+
+@mutant("keys_that_do_not_learn", "gets_gradient")
+class KeysThatDoNotLearn(Dropping):
+    """No gradient reaches the keys, a third of a weight of which the rest learns."""
+
+    def attend(self, q, k, v, bias):
+        return super().attend(q, k.detach(), v, bias)
+
+
+@mutant("drops_nothing", "field_matters")
+class DropsNothing(WrittenOut):
+    """Takes a dropout, and drops nothing."""
+
+
+@mutant("heads_for_nothing", "field_matters", cost_only=("heads",))
+class HeadsForNothing(Dropping):
+    """Says that heads are a matter of cost, and computes something else with each number of them."""
 
 
 # Numbers.

@@ -244,6 +244,20 @@ class Timid(nn.Module):
         return x / (1 + reduce(x.square(), "b t d -> b t 1", "mean")).sqrt()
 
 
+@Norm.register("mutant_eps_unread")
+@dataclass(frozen=True, kw_only=True)
+class EpsUnread(Norm):
+    """Declares an eps, and adds another."""
+
+    eps: float = 1e-5
+
+    def build(self, dim):
+        return nn.RMSNorm(dim, eps=1e-5)
+
+
+CATCHES["norm/mutant_eps_unread"] = "field_matters"
+
+
 @norm("no_eps", "finite")
 class NoEps(nn.Module):
     """Divides by what may be zero."""
