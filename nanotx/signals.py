@@ -20,8 +20,11 @@ DELIBERATE = 0.5
 """Seconds between two Ctrl-C from which on the second one ends the process at once."""
 
 
-class Interrupted(Exception):
-    """A longer task is to be abandoned, because an end or a checkpoint was asked for."""
+class Interrupted(BaseException):
+    """A longer task is to be abandoned, because an end or a checkpoint was asked for.
+
+    As KeyboardInterrupt it is no Exception, so that nobody who catches those takes it for a fault of a part.
+    """
 
 
 class EndAtOnce(SystemExit):
