@@ -33,8 +33,8 @@ STEP: dict[str, tuple[str, str, str, str]] = {
     "the gradient is clipped before it is unscaled": (
         "float16",
         f"{TRAINER}.gradient",
-        "self.scaler.unscale_(self.optimizer)\n    norm = clip(self.model.parameters(), plan.clip or math.inf)",
-        "norm = clip(self.model.parameters(), plan.clip or math.inf)\n    self.scaler.unscale_(self.optimizer)",
+        "self.scaler.unscale_(self.optimizer)",
+        "clip(self.model.parameters(), plan.clip or math.inf); self.scaler.unscale_(self.optimizer)",
     ),
     "the gradient is never unscaled": (
         "float16",
@@ -83,8 +83,8 @@ STEP: dict[str, tuple[str, str, str, str]] = {
     "every micro-batch has the same dropout": (
         "plain",
         f"{TRAINER}.losses",
-        "with self.machine.autocast():",
-        f"{SEED}\n    with self.machine.autocast():",
+        "model, plan = self.model, self.recipe.train",
+        f"{SEED}; model, plan = self.model, self.recipe.train",
     ),
     "the blocks are computed again with other dropout": (
         "recompute",
@@ -205,8 +205,8 @@ STEP: dict[str, tuple[str, str, str, str]] = {
     "the average is taken before the step": (
         "plain",
         f"{TRAINER}.advance",
-        "began, step = time.perf_counter(), self.progress.step\n",
-        "began, step = time.perf_counter(), self.progress.step\n    self.averaged.take(step + 1)\n",
+        "began, step = time.perf_counter(), self.progress.step",
+        "began, step = time.perf_counter(), self.progress.step; self.averaged.take(step + 1)",
     ),
     "the mathematics stay float32": ("bfloat16", f"{TRAINER}.losses", "with self.machine.autocast():", "if True:"),
 }
@@ -298,7 +298,7 @@ RUN: dict[str, tuple[str, str, str, str]] = {
     ),
     "what is loaded is not the average": (
         "loaded",
-        "nanotx.loaded:load",
+        "nanotx.loaded:read_loaded",
         "if recipe.train.average else",
         "if False else",
     ),
