@@ -34,11 +34,11 @@ def picture(course: Course, said: str = "") -> RenderableType:
 
 def evaluations(course: Course) -> Table:
     """The newest evaluations; the best validation loss stands out."""
-    table = Table(box=None, padding=(0, 2), header_style="dim")
+    table = Table(box=None, padding=(0, 1), header_style="dim")
     for name in ("step", "training loss", "validation loss", "gap", "bits per byte"):
         table.add_column(name, justify="right", no_wrap=True)
     if told := any(row.get("val_stderr") is not None for row in course.evals):
-        table.add_column("±", justify="right")
+        table.add_column("±", justify="right", no_wrap=True)
     if course.floor is not None:
         table.add_column("floor", justify="right")
     best = min((row["val_loss"] for row in course.evals if math.isfinite(row["val_loss"])), default=None)
