@@ -21,7 +21,7 @@ from torch import Tensor
 
 from nanotx import disk
 from nanotx.errors import RunError
-from nanotx.files import is_left
+from nanotx.files import is_left, open_plain
 
 MANIFEST = "MANIFEST.json"
 FORMAT = 2
@@ -207,5 +207,5 @@ def clear_drafts(folder: Path) -> None:
 
 def digest(file: Path) -> str:
     """SHA-256 of a file."""
-    with file.open("rb") as stream:
+    with open_plain(file) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

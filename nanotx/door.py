@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from nanotx.errors import MemoryFull, NanotxError, is_memory_full
+from nanotx.errors import MemoryFull, NanotxError, RunError, is_memory_full
 from nanotx.harmless import printable
 
 WIDEST = 100_000
@@ -35,20 +35,52 @@ def through(main: Callable[[], int]) -> NoReturn:
     except KeyboardInterrupt:
         code = 130
     except BrokenPipeError:  # whoever read our output has left
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        leave_stdout()
         code = 141
     except Exception as error:  # a part from elsewhere may raise anything
-        code = full(error) if is_memory_full(error) else blamed(error)
+        if isinstance(error, OSError) and error.filename is None and (refused := stdout_error()):
+            leave_stdout()
+            code = lost(refused)
+        else:
+            code = full(error) if is_memory_full(error) else blamed(error)
     raise SystemExit(code)
 
 
+def leave_stdout() -> None:
+    """Have what is still to be written to the standard output go nowhere, so that the end of the process is quiet."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def stdout_error() -> OSError | None:
+    """Why the standard output cannot be written; None where it can.
+
+    It is asked once more, after an error that names no file: without a buffer nothing tells it from another.
+    """
+    try:
+        sys.stdout.write("\n")
+        sys.stdout.flush()
+    except OSError as error:
+        return error
+    return None
+
+
+def lost(refused: OSError) -> int:
+    """The exit code where what was to be printed is lost, which is said without a traceback."""
+    said = f"RunError: the standard output cannot be written: {refused.strerror}; redirect it to a file, or to "
+    print(printable(f"{said}{os.devnull} if nothing of it is wanted."), file=sys.stderr)  # noqa: T201
+    return RunError.exit_code
+
+
 def open_streams() -> None:
-    """Open what the shell has closed (`>&-`) on nothing, so that no file of ours is taken for the standard output."""
+    """Open what the shell has closed (`>&-`) on nothing, so that no file of ours is taken for the standard output.
+
+    A standard output that was closed still refuses what is written to it: what is asked for would be lost in silence.
+    """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)
         except OSError:
-            nothing = os.open(os.devnull, os.O_RDWR)
+            nothing = os.open(os.devnull, os.O_RDONLY if name == "stdout" else os.O_RDWR)
             if nothing != number:
                 os.dup2(nothing, number)
                 os.close(nothing)

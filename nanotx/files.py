@@ -1,11 +1,82 @@
-"""Files that no reader ever sees half of."""
+"""Files that no reader ever sees half of, and the one way in which files are read that anyone may have put there."""
 
+import errno
+import io
 import os
+import stat
 import time
 from contextlib import suppress
+from io import BufferedReader
 from pathlib import Path
 
 from nanotx import disk
+from nanotx.limits import memory
+
+LARGE = 1 << 26
+"""Bytes of a file that are compared with the free memory before they are read."""
+
+
+def open_plain(path: Path) -> BufferedReader:
+    """Open a file to read its bytes, if it is a plain one; never waits, whatever the name stands for.
+
+    A link is followed, but only to a plain file: a pipe, a socket and a device have no end, and may block.
+
+    Raises:
+        OSError: it is missing, is no plain file, or cannot be read.
+    """
+    if "\0" in str(path):
+        raise OSError(errno.EINVAL, "there is a NUL in its name", str(path))
+    check_plain(path.stat().st_mode, path)  # first, because opening a device may already do something
+    file = io.open(path, "rb", opener=open_at_once)  # noqa: SIM115, UP020  the caller closes it; a test may replace it
+    try:
+        check_plain(os.fstat(file.fileno()).st_mode, path)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def open_at_once(path: str, flags: int) -> int:
+    """Open a file as the system does; a pipe that took its name meanwhile does not make us wait."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def check_plain(mode: int, path: Path) -> None:
+    """Raise OSError unless a file's mode is that of a plain file."""
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "expected a plain file, got a pipe, a socket or a device", str(path))
+
+
+def read_plain(path: Path, most: int | None = None) -> bytes:
+    """The bytes of a plain file.
+
+    Args:
+        path: it may be anything, see `open_plain`.
+        most: the most bytes that it may have; without it, as many as there is memory for.
+
+    Raises:
+        OSError: it is missing, is no plain file, is too large, or cannot be read.
+    """
+    with open_plain(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        check_length(path, size, most)
+        data = file.read(size + 1 if most is None else most + 1)
+        if data is None:
+            raise BlockingIOError(errno.EAGAIN, "it has nothing to read yet", str(path))
+        if most is not None:  # the system's own files tell no size, and others may have grown
+            check_length(path, len(data), most)
+        return data
+
+
+def check_length(path: Path, size: int, most: int | None = None) -> None:
+    """Raise OSError where a file has more bytes than it may have, or than there is memory for."""
+    if most is not None and size > most:
+        raise OSError(errno.EFBIG, f"{size:,} bytes or more, and expected at most {most:,}", str(path))
+    found = memory() if most is None and size > LARGE else None
+    if found is not None and size > found.available:
+        raise OSError(errno.ENOMEM, f"{size:,} bytes, and only {found.available:,} bytes of memory are free", str(path))
 
 
 def publish(path: Path, content: str | bytes) -> None:
@@ -66,7 +137,9 @@ def blank(file: Path) -> bool:
     try:
         if not file.is_file():
             return not file.exists() and not file.is_symlink()
-        with file.open("rb") as stream:
+        with open_plain(file) as stream:
+            if os.fstat(stream.fileno()).st_size > LARGE:  # no file of ours
+                return False
             while block := stream.read(1 << 20):
                 if block.strip(b"\0"):
                     return False

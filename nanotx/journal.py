@@ -8,9 +8,21 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from nanotx.files import free, publish
+from nanotx.config import WHOLE
+from nanotx.errors import RunError
+from nanotx.files import LARGE, free, open_plain, publish, read_plain
+from nanotx.limits import memory
 
 Row = dict[str, Any]
+
+LONGEST = 1 << 26
+"""Bytes of a line; the longest rows hold a sample."""
+
+SPREAD = 6
+"""Bytes of memory that a byte of a journal takes as rows, at least."""
+
+COUNTED = ("step", "steps", "tokens_per_step")
+"""Numbers of a row that are not below zero."""
 
 LOOKS = ("eval", "sample")
 Number = int | float | None
@@ -154,25 +166,64 @@ def read_all(path: Path) -> tuple[list[Row], list[int]]:
 
 
 def lines_of(path: Path) -> Iterator[str]:
-    """The lines of a journal, with their ends; none where there is no file."""
-    if path.exists():
-        with path.open(encoding="utf-8", newline="\n", errors="replace") as lines:
-            yield from lines
+    """The lines of a journal, with their ends; none where there is no file.
+
+    A line that is longer than any row is an empty one: nobody can use it, and it is not held in memory. What is
+    appended meanwhile is left for another time, so that reading ends.
+
+    Raises:
+        RunError: it cannot be read, is no plain file, or holds more rows than there is memory for.
+    """
+    try:
+        stream = open_plain(path)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read: {error.strerror}.") from None
+    with stream:
+        left = os.fstat(stream.fileno()).st_size
+        check_rows(path, left)
+        try:
+            while left > 0 and (line := stream.readline(min(left, LONGEST))):
+                left -= len(line)
+                if len(line) < LONGEST or line.endswith(b"\n"):
+                    yield line.decode("utf-8", "replace")
+                    continue
+                while left > 0 and not line.endswith(b"\n") and (line := stream.readline(min(left, LONGEST))):
+                    left -= len(line)
+                yield "\n"
+        except OSError as error:
+            raise RunError(f"{path}: cannot be read: {error.strerror}.") from None
+
+
+def check_rows(path: Path, size: int) -> None:
+    """Raise RunError where the rows of a journal of so many bytes would surely fill the memory."""
+    found = memory() if size > LARGE else None
+    if found is not None and size * SPREAD > found.available:
+        raise RunError(
+            f"{path}: {size:,} bytes, whose rows take {size * SPREAD:,} bytes of memory or more, and "
+            f"{found.available:,} are free; try a machine with more memory."
+        )
 
 
 def row_of(line: str) -> Row | None:
-    """The row of a line; None where it is not whole."""
+    """The row of a line; None where it is not whole, or holds a number that is none in JSON."""
     try:
-        row = json.loads(line)
+        row = json.loads(line, parse_constant=no_number)
     except (ValueError, RecursionError):
         return None
     return row if line.endswith("\n") and sound(row) else None
 
 
+def no_number(word: str) -> float:
+    """Raise ValueError for NaN, Infinity or -Infinity, which strict JSON does not have."""
+    raise ValueError(f"{word} is no number of JSON")
+
+
 def copy_aside(path: Path) -> Path:
     """Copy a file to the first free name `<path>-<n>` beside it, flushed; returns that."""
     aside = free(path)
-    publish(aside, path.read_bytes())
+    publish(aside, read_plain(path))
     return aside
 
 
@@ -183,4 +234,11 @@ def sound(row: Any) -> bool:
     wanted = FIELDS[row["event"]] | {"step": int}
     return all(
         key in row and isinstance(row[key], kind) and not isinstance(row[key], bool) for key, kind in wanted.items()
-    )
+    ) and all(in_bounds(key, item) for key, item in row.items() if isinstance(item, int | float))
+
+
+def in_bounds(key: str, number: int | float) -> bool:
+    """Whether a number of a row is one that a run may have: finite, of 64 bits if it is whole, no step below zero."""
+    if isinstance(number, float):
+        return math.isfinite(number)
+    return -WHOLE < number < WHOLE and (number >= 0 or key not in COUNTED)

@@ -175,7 +175,7 @@ def read_loaded(run: RunFolder, folder: str, step: int | None) -> Loaded:
     check_tokenizer(found, state, tokenizer)
     # What the run was judged by is the average of its weights, if it kept one.
     weights = found / ("average.safetensors" if recipe.train.average else "model.safetensors")
-    check_size(weights, recipe.model.outline(tokenizer.vocab_size))  # before memory is taken
+    check_size(weights, recipe.model.size(tokenizer.vocab_size).parameters)  # before memory is taken
     model = recipe.model.build(tokenizer.vocab_size)
     load_weights(model, verified.read_tensors(weights))
     model.undefined_ids = tokenizer.undefined_ids

@@ -13,7 +13,18 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from nanotx.errors import RunError
-from nanotx.files import publish
+from nanotx.files import publish, read_plain
+
+LONGEST = 1 << 12
+"""Bytes of what a process writes of itself, at most."""
+
+
+def owner_of(file: Path) -> str:
+    """What the process that works on a run wrote of itself; of one whose file cannot be read, only that it is one."""
+    try:
+        return read_plain(file, LONGEST).decode("utf-8", "replace")
+    except OSError:
+        return "another process"
 
 
 @contextmanager
@@ -28,7 +39,7 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        name = owner.read_text(encoding="utf-8") if owner.exists() else "another process"
+        name = owner_of(owner)
         raise RunError(f"{folder}: {name} works on this run; wait for it, end it, or choose another --run.") from None
     except NotImplementedError:  # a disk of another machine, perhaps, that knows no locks
         yield

@@ -2,7 +2,8 @@
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar
@@ -10,6 +11,7 @@ from typing import Any, ClassVar
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_module_registration_hook
 from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
 
@@ -31,8 +33,26 @@ from nanotx.registry import usual
 from nanotx.sample import Sampling, check_length, generate
 from nanotx.shapes import Logits, Stream, Tokens
 
-MANY = 2**26
-"""Weights that are held against the memory there is before any is taken."""
+MANY = 2**28
+"""Bytes that are compared with the free memory before any is taken."""
+
+MODULES = 2**18
+"""The most modules that a model may have: 10,000 layers with twice as many in each as ours have."""
+
+OUTLINED = 2**15
+"""The most of them in one period of the layers' pattern, which is built without memory to be counted."""
+
+MODULE = 2**10
+"""Bytes that a module takes beside its numbers, at least."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """How large a model is, all its layers counted."""
+
+    parameters: int  # numbers that are learned; tied ones count once
+    bytes: int  # of these, of constants that the model keeps, and of the modules themselves
+    modules: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,21 +104,44 @@ class Model:
 
     def check_size(self, vocab_size: int) -> None:
         """Raise ConfigError where the parts do not fit one another, or surely not into this machine's memory."""
-        kinds = min(self.layers, len(self.blocks) or 1)
-        outline = replace(self, layers=kinds).outline(vocab_size)  # that of thousands of layers would take seconds
-        inside = sum(one.numel() for one in outline.blocks.parameters())
-        if (numbers := outline.parameter_count + inside * (self.layers - kinds) // kinds) > MANY:
-            from nanotx.room import check_room  # fewer fit anywhere
+        size = self.size(vocab_size)
+        if size.bytes > MANY:
+            from nanotx.room import check_room  # smaller ones fit anywhere
 
             sizes = f"dim={self.dim}, layers={self.layers}, context={self.context}, or {vocab_size:,} tokens"
-            check_room(f"model: {numbers:,} weights", 4 * numbers, f"less than {sizes}, or smaller parts")
+            what = f"model: {size.parameters:,} weights in {size.modules:,} modules"
+            check_room(what, size.bytes, f"less than {sizes}, or smaller parts")
+
+    def size(self, vocab_size: int) -> Size:
+        """How large the model is, added up from one layer of each kind: nothing is built that takes memory or long.
+
+        Raises:
+            ConfigError: the parts do not fit one another, or there are more of them than any model has.
+        """
+        kinds = min(self.layers, len(self.blocks) or 1)
+        with counted(OUTLINED, f"blocks: one period of their pattern of {kinds:,} has more than {OUTLINED:,} modules"):
+            outline = replace(self, layers=kinds)._outline(vocab_size)
+        whole = measured(outline)
+        for index, block in enumerate(outline.blocks):
+            more, one = len(range(index, self.layers, kinds)) - 1, measured(block)
+            whole = Size(**{name: value + more * getattr(one, name) for name, value in vars(whole).items()})
+        if whole.modules > MODULES:
+            raise ConfigError(
+                f"model: {self.layers:,} layers have {whole.modules:,} modules in all, and at most {MODULES:,} are "
+                "built; try fewer layers, or fewer experts in each."
+            )
+        return whole
 
     def outline(self, vocab_size: int) -> "Transformer":
         """The module without any memory behind its weights.
 
         Raises:
-            ConfigError: the parts do not fit one another; says which and what would.
+            ConfigError: the parts do not fit one another, or there are too many of them; says which and what would.
         """
+        self.size(vocab_size)
+        return self._outline(vocab_size)
+
+    def _outline(self, vocab_size: int) -> "Transformer":
         with torch.device("meta"), Undrawn():
             return Transformer(self, vocab_size)
 
@@ -114,6 +157,36 @@ class Model:
             model = Transformer(self, vocab_size)
             draw_weights(model, seed)
         return model
+
+
+def measured(module: nn.Module) -> Size:
+    """How large a module is, with all that is in it."""
+    parameters, modules = list(module.parameters()), sum(1 for _ in module.modules())
+    data = sum(tensor.numel() * tensor.element_size() for tensor in [*parameters, *module.buffers()])
+    numbers = sum(tensor.numel() for tensor in parameters)
+    return Size(parameters=numbers, bytes=data + MODULE * modules, modules=modules)
+
+
+@contextmanager
+def counted(most: int, what: str) -> Iterator[None]:
+    """Within, no more than so many modules are put into one another.
+
+    Raises:
+        ConfigError: more are; `what` says of what.
+    """
+    count = 0
+
+    def count_one(parent: nn.Module, name: str, child: nn.Module | None) -> None:
+        nonlocal count
+        count += 1
+        if count > most:
+            raise ConfigError(f"{what}; try fewer or smaller parts.")
+
+    hook = register_module_module_registration_hook(count_one)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 class Undrawn(TorchFunctionMode):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from nanotx.errors import DataError, RunError
+from nanotx.files import read_plain
 from nanotx.journal import Row
 
 SEEDS = 3
@@ -105,11 +106,15 @@ def read_runs(path: Path) -> list[Row]:
     runs: list[Row] = []
     if not path.exists():
         return runs
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    try:
+        lines = read_plain(path).splitlines()
+    except OSError as error:
+        raise DataError(f"--records {path}: cannot be read: {error.strerror}.") from None
+    for number, line in enumerate(lines, start=1):
         try:
             run = json.loads(line)
             _ = [run[key] for key in ("target", "reached", "seconds", "seed", "curve", "machine", "recipe_sha256")]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise DataError(f"--records {path}: line {number} is no run of a speedrun.") from None
         runs.append(run)
     return runs

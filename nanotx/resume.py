@@ -92,7 +92,7 @@ def restore(trainer: Trainer, path: Path, texts: Texts, changed: bool = False) -
     if not changed:
         check_tokenizer(path, state, texts.codec)
         check_corpus(path, state, texts.sha256, texts.size)
-    check_size(path / "model.safetensors", trainer.model)
+    check_size(path / "model.safetensors", trainer.model.parameter_count)
     averages = verified.read_tensors(path / "optimizer.safetensors")
     before: Recipe = read_config(Recipe, path / "recipe.toml")
     same = before.optimizer.part == trainer.recipe.optimizer.part
@@ -142,9 +142,9 @@ def check_corpus(path: Path, state: dict[str, Any], digest: str, size: int) -> N
         )
 
 
-def check_size(file: Path, model: nn.Module) -> None:
-    """Raise RunError unless a file holds as many numbers as a model, which may be one without memory."""
-    found, wanted = verified.count(file), sum(one.numel() for one in model.parameters())
+def check_size(file: Path, wanted: int) -> None:
+    """Raise RunError unless the header of a file tells of as many numbers as a model has."""
+    found = verified.count(file)
     if found != wanted:
         raise RunError(
             f"{file}: {found:,} numbers, and the model of its recipe has {wanted:,}; they are not of one run."

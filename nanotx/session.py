@@ -15,7 +15,7 @@ from nanotx.device import Machine, choose, peak_flops, repeat_exactly
 from nanotx.display import Display
 from nanotx.errors import ConfigError, Diverged, MemoryFull, NanotxError, RunError, TokenizerError
 from nanotx.evaluate import Score, evaluate
-from nanotx.files import blank, clear, publish
+from nanotx.files import blank, clear, publish, read_plain
 from nanotx.folder import RunFolder
 from nanotx.foreign import blame, check_foreign
 from nanotx.harmless import quoted
@@ -35,7 +35,7 @@ from nanotx.texts import read_texts
 from nanotx.tokenizers import Codec
 from nanotx.train import Looks, train
 from nanotx.trainer import Row, Trainer
-from nanotx.verified import Proven
+from nanotx.verified import TEXT, Proven
 from nanotx.write import write
 
 BETWEEN = "\n\n----\n\n"
@@ -228,10 +228,14 @@ class Session:
     def keep_samples(self) -> list[str]:
         """Set a copy of samples.txt aside where the journal has lost some of its texts; what to say of that."""
         path = self.folder.samples
-        if not path.is_file():
+        if not path.exists():
             return []
         texts = [row["text"] for row in read(self.folder.metrics) if row["event"] == "sample"]
-        if in_one(texts).encode("utf-8").startswith(path.read_bytes().removesuffix(b"\n")):
+        try:
+            known = in_one(texts).encode("utf-8").startswith(read_plain(path).removesuffix(b"\n"))
+        except OSError as error:
+            raise RunError(f"{path}: cannot be read: {error.strerror}; move it away, and resume again.") from None
+        if known:
             return []
         return [f"{path}: holds texts that {self.folder.metrics.name} does not; a copy is {copy_aside(path)}."]
 
@@ -242,10 +246,10 @@ class Session:
         were made.
         """
         try:
-            figures: Row = json.loads(self.folder.summary.read_text(encoding="utf-8"))
+            figures: Row = json.loads(read_plain(self.folder.summary, TEXT))
             done = figures["complete"] is True and figures["steps"] == self.trainer.progress.step
             return figures if done and {"val_loss", "bits_per_byte"} <= figures.keys() else None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
 
     def compiles(self, recipe: Recipe, model: Transformer, machine: Machine) -> bool:

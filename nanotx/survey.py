@@ -10,7 +10,7 @@ from pathlib import Path
 from nanotx import checkpoint, disk, verified
 from nanotx.agreement import differences, fewer_steps
 from nanotx.errors import ConfigError, RunError, UnknownPart
-from nanotx.files import blank, free
+from nanotx.files import blank, free, read_plain
 from nanotx.folder import RunFolder
 from nanotx.journal import Row, read
 from nanotx.layers import read_config
@@ -101,7 +101,7 @@ def check_edits(folder: RunFolder, found: Path, before: Recipe, recipe: Recipe) 
 def is_recorded(folder: RunFolder) -> bool:
     """Whether the journal records that a process of nanotx changed the recipe to the one that lies there."""
     digests = [row["recipe_sha256"] for row in read(folder.metrics) if row["event"] == "changed"]
-    return digests[-1:] == [recipe_digest(folder.recipe.read_bytes())]
+    return digests[-1:] == [recipe_digest(read_plain(folder.recipe))]
 
 
 def recipe_digest(text: bytes) -> str:

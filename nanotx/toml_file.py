@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nanotx.errors import ConfigError
+from nanotx.files import open_plain
 
 LARGEST = 1 << 17  # bytes; the longest recipes have some thousands
 DOTS = 256  # in a line
@@ -39,9 +40,7 @@ def read(path: Path) -> dict[str, Any]:
 
 def text_of(path: Path) -> str:
     """The text of a plain file, its line ends made alike."""
-    if path.exists() and not (path.is_file() or path.is_dir()):
-        raise ConfigError("expected a file of TOML, got a pipe, a socket or a device.")
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         data = file.read(LARGEST + 1)
     if len(data) > LARGEST or max(line.count(b".") for line in data.split(b"\n")) > DOTS:
         raise ConfigError(f"expected at most {LARGEST:,} bytes, and {DOTS} dots in a line; this is no recipe.")

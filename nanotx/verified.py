@@ -12,7 +12,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from nanotx.checkpoint import MANIFEST, digest, steps
+from nanotx.config import WHOLE
 from nanotx.errors import NanotxError, RunError
+from nanotx.files import read_plain
+from nanotx.limits import memory
 
 T = TypeVar("T")
 
@@ -22,8 +25,8 @@ NEEDED = {"model.safetensors", "optimizer.safetensors", "trainer.json", "recipe.
 WEIGHTS = ("model.safetensors", "average.safetensors")
 """Files whose numbers are all finite."""
 
-TEXT = 2**26
-"""The most bytes that a text of a checkpoint may have."""
+TEXT = 2**20
+"""The most bytes that a table in JSON of a run may have; ours have some thousands."""
 
 
 def verify(folder: Path, needed: set[str] = NEEDED) -> set[str]:
@@ -33,13 +36,17 @@ def verify(folder: Path, needed: set[str] = NEEDED) -> set[str]:
         RunError: they are not, or there are not all that are needed; says which.
     """
     manifest = read_json(folder / MANIFEST)
+    found = memory()
+    most = found.limit if found is not None else WHOLE
     for name, said in manifest.items():
         file = folder / name
         if Path(name).name != name or name in (".", "..") or "\\" in name or ":" in name:
             raise RunError(f"{folder}: {MANIFEST} names {name!r}, which is no file of this folder.")
         if not (isinstance(said, dict) and isinstance(said.get("bytes"), int) and isinstance(said.get("sha256"), str)):
             raise RunError(f"{folder}: {MANIFEST} is not one that nanotx wrote: {name!r} lacks its size or SHA-256.")
-        if size(file) != said["bytes"] or read_digest(file) != said["sha256"]:
+        if (there := size(file)) > most:
+            raise RunError(f"{file}: {there:,} bytes, and this machine has {most:,} of memory; nothing could read it.")
+        if there != said["bytes"] or read_digest(file) != said["sha256"]:
             raise RunError(f"{file}: the file is not the one that was saved (size or SHA-256 differ).")
     for name in sorted(needed - manifest.keys()):
         raise RunError(f"{folder}: {MANIFEST} is not one that nanotx wrote: {name!r} is missing.")
@@ -158,21 +165,27 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file.
 
     Raises:
-        RunError: the file is missing or is not one, or holds weights that are NaN or infinity.
+        RunError: the file is missing or is not one, or holds weights that are NaN or infinity, or NaN elsewhere.
     """
     size(file)
     try:
         tensors = load_file(file)
     except (OSError, SafetensorError, KeyError, ValueError) as error:  # a type of numbers that torch has not
         raise RunError(f"{file}: cannot be read as safetensors: {error}.") from None
-    if file.name in WEIGHTS:
-        for name, tensor in tensors.items():
-            if not torch.isfinite(tensor).all():
-                raise RunError(
-                    f"{file}: the weights of {name} are not finite: {int((~torch.isfinite(tensor)).sum()):,} of "
-                    f"{tensor.numel():,} numbers are NaN or infinity, though the digest is right. Nanotx saves no such "
-                    "weights; try an earlier checkpoint by --step."
-                )
+    for name, tensor in tensors.items():
+        tensor = tensor.float() if tensor.dtype.itemsize == 1 else tensor  # of these torch knows too little
+        if file.name not in WEIGHTS and tensor.isnan().any():
+            raise RunError(
+                f"{file}: {name} is not a number in {int(tensor.isnan().sum()):,} of {tensor.numel():,} places, though "
+                "the digest is right. Nanotx saves no such state of an optimizer; resume from an earlier checkpoint: "
+                f"move {file.parent} out of its folder."
+            )
+        if file.name in WEIGHTS and not torch.isfinite(tensor).all():
+            raise RunError(
+                f"{file}: the weights of {name} are not finite: {int((~torch.isfinite(tensor)).sum()):,} of "
+                f"{tensor.numel():,} numbers are NaN or infinity, though the digest is right. Nanotx saves no such "
+                "weights; try an earlier checkpoint by --step."
+            )
     return tensors
 
 
@@ -185,7 +198,7 @@ def read_json(file: Path) -> dict[str, Any]:
     if size(file) > TEXT:
         raise RunError(f"{file}: {size(file):,} bytes; nanotx writes no such file of more than {TEXT:,}.")
     try:
-        table = json.loads(file.read_text(encoding="utf-8"))
+        table = json.loads(read_plain(file, TEXT).decode("utf-8"))
     except OSError as error:
         raise RunError(f"{file}: cannot be read: {error.strerror}.") from None
     except (ValueError, RecursionError) as error:

@@ -10,6 +10,7 @@ from pathlib import Path
 from nanotx.corpus import Corpus, Unavailable
 from nanotx.corpus._source import Source
 from nanotx.errors import DataError
+from nanotx.files import read_plain
 
 SOURCE = Source(
     url="https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",
@@ -43,7 +44,7 @@ def _given() -> bytes:
         return b""
     path = Path(folder) / PLACE
     try:
-        data = path.read_bytes()
+        data = read_plain(path, 2 * SOURCE.size)
     except (FileNotFoundError, NotADirectoryError):
         return b""
     except OSError as error:
@@ -60,7 +61,7 @@ def _given() -> bytes:
 def _cached() -> bytes:
     """The file fetched by an earlier run; empty where there is none, or it is damaged."""
     try:
-        data = _cache().read_bytes()
+        data = read_plain(_cache(), 2 * SOURCE.size)
     except OSError:
         return b""
     return b"" if SOURCE.fault(data) else data

@@ -13,6 +13,7 @@ from pathlib import Path
 from nanotx.errors import TokenizerError
 from nanotx.exchange._byte_level import codec_of, regex_of
 from nanotx.exchange._outcome import Imported
+from nanotx.files import open_plain, read_plain
 from nanotx.tokenizers.huggingface import read_json
 
 PAIRS = {"encoder.json": "vocab.bpe", "vocab.json": "merges.txt"}
@@ -52,7 +53,7 @@ def read(vocabulary: Path, merges: Path, pattern: str = "") -> Imported:
     """
     vocab, lines = read_json(vocabulary), read_merges(merges)
     codec = codec_of(str(vocabulary), vocab, lines, {}, regex_of(pattern or "gpt2"))
-    digests = tuple(hashlib.sha256(file.read_bytes()).hexdigest() for file in (vocabulary, merges))
+    digests = tuple(hashlib.sha256(read_plain(file, LARGEST)).hexdigest() for file in (vocabulary, merges))
     if digests == PUBLISHED:
         return Imported(codec=codec, notes=("these are GPT-2's files, as published",))
     told = "" if pattern else "; nothing in them says where a text is cut, and GPT-2's pattern was taken"
@@ -68,10 +69,8 @@ def read_merges(path: Path) -> list[list[str]]:
     Raises:
         TokenizerError: it cannot be read, or a line is no pair.
     """
-    if path.exists() and not path.is_file():
-        raise TokenizerError(f"{path}: no merges can be read here: expected a file, got a folder, a pipe or a device.")
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             data = file.read(LARGEST + 1)
         text = data.decode("utf-8")
     except OSError as error:

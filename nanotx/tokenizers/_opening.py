@@ -6,7 +6,7 @@ from reprlib import repr as brief
 from typing import Any
 
 from nanotx.errors import TokenizerError
-from nanotx.tokenizers._sniff import check_plain
+from nanotx.files import open_plain
 from nanotx.tokenizers._storage import VERSION, Origin, Table, digest, exactly
 
 LARGEST = 1 << 24  # bytes; a stranger's file must not fill the memory
@@ -47,8 +47,7 @@ def read_file(path: Path) -> tuple[str, Table, Origin | None]:
 
 def _parse(path: Path) -> Any:
     try:
-        check_plain(path)
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             data = file.read(LARGEST + 1)
         if len(data) > LARGEST:
             raise TokenizerError(f"{path}: this is larger than {LARGEST} bytes; no tokenizer of ours is.")

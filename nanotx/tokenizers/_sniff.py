@@ -1,8 +1,9 @@
 """Whose a tokenizer's file is: ours, or that of a library, which has a part that reads it."""
 
-import errno
 import json
 from pathlib import Path
+
+from nanotx.files import open_plain
 
 LARGEST = 1 << 24  # bytes; a stranger's file must not fill the memory
 HEAD = 200  # bytes in which a file of ours says that it is one
@@ -14,8 +15,7 @@ def kind_of(path: str | Path) -> str:
     if file.suffix == ".tiktoken":
         return "tiktoken"
     try:
-        check_plain(file)
-        with file.open("rb") as opened:
+        with open_plain(file) as opened:
             head = opened.read(HEAD)
             if b'"nanotx"' in head:
                 return "saved"
@@ -24,9 +24,3 @@ def kind_of(path: str | Path) -> str:
         return "saved"  # which says what is wrong with it
     foreign = isinstance(found, dict) and "nanotx" not in found and isinstance(found.get("model"), dict)
     return "huggingface" if foreign else "saved"
-
-
-def check_plain(path: Path) -> None:
-    """Raise OSError where reading a file may never end; what is missing or a folder says so when it is opened."""
-    if "\0" in str(path) or (path.exists() and not (path.is_file() or path.is_dir())):
-        raise OSError(errno.EINVAL, "expected a plain file, got a pipe, a socket, a device or a NUL in the name")

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanotx.errors import DataError
+from nanotx.files import open_plain
 
 Row = NDArray[np.integer[Any]]
 BLOCK = 1 << 22  # ids that are checked at once
@@ -37,7 +38,7 @@ class StoredIds:
         self.dtype: np.dtype[Any] = np.dtype(f"<u{width}")
         self.shape, self.size, self.ndim = (count,), count, 1
         try:
-            self._stream = path.open("rb", buffering=0)
+            self._stream = open_plain(path).detach()
         except OSError as error:
             raise DataError(f"{path}: no token file can be read here: {error.strerror}.") from None
 

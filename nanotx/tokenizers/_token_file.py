@@ -18,17 +18,17 @@ import numpy as np
 
 from nanotx import disk
 from nanotx.errors import ConfigError, DataError, TokenizerError
-from nanotx.files import publish
+from nanotx.files import open_plain, publish, read_plain
 from nanotx.text_files import blocks
 from nanotx.tokenizers import Codec, Ids
 from nanotx.tokenizers._crew import Crew
-from nanotx.tokenizers._sniff import check_plain
 from nanotx.tokenizers._stored_ids import StoredIds
 
 MAGIC = b"nanotxid"
 VERSION = 1
 HEADER = struct.Struct("<8sIIQQ32s")
 OFTEN = 1 << 24  # ids between two notes of how far it got
+NOTE = 1 << 16  # bytes of such a note, at most
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -116,10 +116,9 @@ def open_tokens(path: Path, codec: Codec | None = None) -> TokenFile:
         TokenizerError: another tokenizer than `codec` made it.
     """
     try:
-        check_plain(path)
-        with path.open("rb") as stream:
+        with open_plain(path) as stream:
             head = stream.read(HEADER.size)
-        size = path.stat().st_size
+            size = os.fstat(stream.fileno()).st_size
     except OSError as error:
         raise DataError(f"{path}: no token file can be read here: {error.strerror}.") from None
     if len(head) < HEADER.size or not head.startswith(MAGIC):
@@ -176,11 +175,11 @@ def _apart(pairs: Iterator[tuple[str, int]]) -> tuple[Iterator[str], list[int]]:
 def _found(note: Path, draft: Path, job: str, width: int) -> Place:
     """How far the same work got before; the beginning where nothing fits."""
     try:
-        said = json.loads(note.read_text(encoding="utf-8"))
+        said = json.loads(read_plain(note, NOTE))
         place = Place(**{name: int(said[name]) for name in ("file", "offset", "count")})
         if said["job"] == job and draft.stat().st_size >= HEADER.size + place.count * width:
             return place
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         pass
     return Place()
 

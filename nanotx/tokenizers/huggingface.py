@@ -21,6 +21,7 @@ import numpy as np
 
 from nanotx.config import at_least, at_most
 from nanotx.errors import ConfigError, TextError, TokenizerError
+from nanotx.files import open_plain
 from nanotx.printable import from_printable
 from nanotx.tokenizers import Codec, Ids, Tokenizer, exactly, utf8
 from nanotx.tokenizers._by_library import learn_bpe
@@ -28,7 +29,7 @@ from nanotx.tokenizers._described import check_regexes, check_sound, kinds_of, l
 from nanotx.tokenizers._libraries import missing, tried
 from nanotx.tokenizers._numbered import MOST, by_id, joined
 from nanotx.tokenizers._patterns import source_of
-from nanotx.tokenizers._sniff import LARGEST, check_plain
+from nanotx.tokenizers._sniff import LARGEST
 from nanotx.tokenizers._specials import check_specials
 
 BYTE = re.compile(r"<0x[+\dA-Fa-f][\dA-Fa-f]>", re.ASCII)
@@ -185,8 +186,7 @@ def read_json(path: Path) -> dict[str, Any]:
         TokenizerError: it cannot be read, or is none.
     """
     try:
-        check_plain(path)
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             data = file.read(LARGEST + 1)
         if len(data) > LARGEST:
             raise TokenizerError(f"{path}: this is larger than {LARGEST} bytes; no tokenizer that nanotx keeps is.")

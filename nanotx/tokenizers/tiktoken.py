@@ -20,13 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanotx.errors import ConfigError, TextError, TokenizerError, did_you_mean
+from nanotx.files import open_plain, read_plain
 from nanotx.tokenizers import Codec, Ids, Tokenizer, exactly, utf8
 from nanotx.tokenizers._bounded import check_calls
 from nanotx.tokenizers._libraries import missing, tried
 from nanotx.tokenizers._numbered import by_id, joined
 from nanotx.tokenizers._patterns import NAMED, source_of
 from nanotx.tokenizers._published import KNOWN, Published
-from nanotx.tokenizers._sniff import LARGEST, check_plain
+from nanotx.tokenizers._sniff import LARGEST
 
 
 @Tokenizer.register("tiktoken")
@@ -191,8 +192,7 @@ def read_ranks(path: Path) -> dict[bytes, int]:
         TokenizerError: it cannot be read, or is none; says which line.
     """
     try:
-        check_plain(path)
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             data = file.read(LARGEST + 1)
     except OSError as error:
         raise TokenizerError(f"{path}: no file of ranks can be read here: {error.strerror}.") from None
@@ -203,7 +203,7 @@ def read_ranks(path: Path) -> dict[bytes, int]:
 
 def published(path: Path) -> Published | None:
     """What is known of a file of ranks that OpenAI published; None where it is another."""
-    return KNOWN.get(hashlib.sha256(path.read_bytes()).hexdigest())
+    return KNOWN.get(hashlib.sha256(read_plain(path, LARGEST)).hexdigest())
 
 
 def ranks_of(where: str, lines: Iterable[bytes]) -> dict[bytes, int]:

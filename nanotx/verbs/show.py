@@ -54,13 +54,13 @@ def replay(folder: str) -> RenderableType:
     """
     file, display = RunFolder(Path(folder)).metrics, Display(Console(file=io.StringIO()))
     try:
-        for row in (rows := list(read(file))):
+        empty = True
+        for row in read(file):
             display.show(row)
+            empty = False
         picture = display.picture()
-    except OSError as error:
-        raise RunError(f"{file}: cannot be read: {error.strerror}.") from None
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # anyone may have written it
         raise RunError(f"{file}: this is no journal of a run: {error}.") from None
-    if not rows:
+    if empty:
         raise RunError(f"{folder}: expected a run's folder, with a metrics.jsonl in it.")
     return picture

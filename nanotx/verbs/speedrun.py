@@ -17,7 +17,7 @@ from nanotx.config import to_table
 from nanotx.device import cores
 from nanotx.display import Display
 from nanotx.errors import ConfigError, DataError
-from nanotx.files import publish
+from nanotx.files import publish, read_plain
 from nanotx.findings import processor
 from nanotx.flags import given, leading, parse
 from nanotx.folder import RunFolder, find_folder
@@ -25,6 +25,7 @@ from nanotx.journal import Row
 from nanotx.layers import read_config
 from nanotx.race import PUBLISHED, SEEDS, Race, append_run, best, read_runs
 from nanotx.recipe import Recipe
+from nanotx.verified import TEXT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +96,7 @@ def machine() -> dict[str, object]:
 
 def finish(race: Race, folder: RunFolder, flags: Flags, display: Display) -> None:
     """Write down and say what became of it."""
-    figures = json.loads(folder.summary.read_text(encoding="utf-8"))
+    figures = json.loads(read_plain(folder.summary, TEXT))
     recipe = to_table(read_config(Recipe, folder.recipe))
     outcome = race.outcome(figures, recipe, machine())
     publish(folder.path / "speedrun.json", json.dumps(outcome, indent=1, allow_nan=False) + "\n")
@@ -125,7 +126,7 @@ def several(flags: Flags, words: list[str]) -> int:
         done = subprocess.run([sys.executable, "-m", "nanotx", "speedrun", *command], env=environment, check=False)
         if done.returncode:
             return done.returncode
-        outcomes.append(json.loads((Path(folder) / "speedrun.json").read_text(encoding="utf-8")))
+        outcomes.append(json.loads(read_plain(Path(folder) / "speedrun.json", TEXT)))
     Display().say(verdict(outcomes, flags.target))
     return 0
 

@@ -12,6 +12,7 @@ import tyro
 
 from nanotx.config import from_table
 from nanotx.errors import ConfigError, TokenizerError
+from nanotx.files import open_plain
 from nanotx.flags import given, leading, parse, rows
 from nanotx.registry import load_file
 from nanotx.text_files import BLOCK
@@ -69,7 +70,7 @@ def from_files(idea: Tokenizer, said: Any) -> tuple[Codec, str, str]:
         codec = idea.learn(shown.reading(files, said.errors, idea.cuts))
     digest = hashlib.sha256()
     for file in files:
-        with file.open("rb") as stream:
+        with open_plain(file) as stream:
             while data := stream.read(BLOCK):
                 digest.update(data)
     return codec, " ".join(Path(name).name for name in said.files), digest.hexdigest()

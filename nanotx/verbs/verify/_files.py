@@ -73,7 +73,7 @@ def judged(path: Path, codec: Codec) -> Transformer:
     """The model of a checkpoint as the run evaluated it: by the average of its weights, if it kept one."""
     recipe: Recipe = read_config(Recipe, path / "recipe.toml")
     file = path / ("average.safetensors" if recipe.train.average else "model.safetensors")
-    check_size(file, recipe.model.outline(codec.vocab_size))  # before memory is taken
+    check_size(file, recipe.model.size(codec.vocab_size).parameters)  # before memory is taken
     model = recipe.model.build(codec.vocab_size)
     load_weights(model, read_tensors(file))
     return model

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from nanotx.errors import RunError
 from nanotx.folder import RunFolder
-from nanotx.journal import Row, row_of
+from nanotx.journal import Row, lines_of, row_of
 from nanotx.verbs.verify._check import Check, attempt
 
 
@@ -29,17 +29,14 @@ def rows_of(path: Path) -> tuple[list[Row], bool]:
     Raises:
         RunError: it cannot be read, or a line before the last is no row.
     """
-    try:
-        with path.open(encoding="utf-8", newline="\n", errors="replace") as stream:
-            lines = list(stream)
-    except OSError as error:
-        raise RunError(f"{path}: cannot be read: {error.strerror}.") from None
-    rows = [row_of(line) for line in lines]
+    if not path.exists():
+        raise RunError(f"{path}: cannot be read: No such file or directory.")
+    rows = [row_of(line) for line in lines_of(path)]
     torn = bool(rows) and rows[-1] is None
     for number, row in enumerate(rows[: len(rows) - torn], start=1):
         if row is None:
             raise RunError(
-                f"{path}: line {number} of {len(lines)} is no row; --resume leaves it out and sets a copy aside."
+                f"{path}: line {number} of {len(rows)} is no row; --resume leaves it out and sets a copy aside."
             )
     return [row for row in rows if row is not None], torn
 
