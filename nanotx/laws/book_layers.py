@@ -38,7 +38,7 @@ def layers(
     widths: Sequence[int] = (4, 6, 8),
     read: bool = False,
 ) -> LayerCase:
-    """A layer of this part, its heads so wide; with `read`, also a cut, pieces and lengths of rows."""
+    """A layer of this part, its heads so wide; with `read`, also a cut, pieces, lengths of rows, and another scale."""
     idea = draw(ideas(part))
     attentions = attentions_of(idea)
     heads = attentions[0].heads if attentions else draw(st.integers(1, 2))
@@ -51,6 +51,7 @@ def layers(
         time=length,
         seed=draw(seeds),
         scale=draw(inputs),
+        extreme=draw(scales | st.just(0.0)) if read else 1.0,
         padding=draw(st.sampled_from([0.0, 1.0, 1e4])) if read else 0.0,
         cut=draw(st.integers(0, length - 1)) if read else 0,
         cuts=draw(cuts(length)) if read else (),
@@ -61,9 +62,9 @@ def layers(
     )
 
 
-def plain(part: type[Any], where: Where) -> st.SearchStrategy[LayerCase]:
-    """Inputs of ordinary scale."""
-    return layers(part, where)
+def texts(part: type[Any], where: Where) -> st.SearchStrategy[LayerCase]:
+    """Inputs of ordinary scale and of any, and how they are cut: most laws are shown on the same cases."""
+    return layers(part, where, read=True)
 
 
 def writings(part: type[Any], where: Where) -> st.SearchStrategy[LayerCase]:
@@ -98,26 +99,6 @@ def some(part: type[Any], where: Where) -> st.SearchStrategy[LayerCase]:
     return layers(part, where, st.just(1.0)).map(lambda case: replace(case, time=24, batch=1))
 
 
-def read(part: type[Any], where: Where) -> st.SearchStrategy[LayerCase]:
-    """Inputs of ordinary scale, and how they are cut."""
-    return layers(part, where, read=True)
-
-
-def extreme(part: type[Any], where: Where) -> st.SearchStrategy[LayerCase]:
-    """Inputs from tiny to huge."""
-    return layers(part, where, scales)
-
-
-def extreme_read(part: type[Any], where: Where) -> st.SearchStrategy[LayerCase]:
-    """Inputs from tiny to huge, and how they are cut."""
-    return layers(part, where, scales, read=True)
-
-
-def any_scale(part: type[Any], where: Where) -> st.SearchStrategy[LayerCase]:
-    """Inputs from tiny to huge, and those of zeros."""
-    return layers(part, where, scales | st.just(0.0))
-
-
 # The laws.
 
 
@@ -128,7 +109,7 @@ def rows(case: LayerCase) -> None:
 
 def causal(case: LayerCase) -> None:
     """No output feels a later input, at any scale."""
-    time.causal(case.layer(), case.x(), seed=case.seed, alive=False)
+    time.causal(case.layer(), case.x(case.extreme), seed=case.seed, alive=False)
 
 
 def felt(case: LayerCase) -> None:
@@ -143,7 +124,7 @@ def prefix(case: LayerCase) -> None:
 
 def padding(case: LayerCase) -> None:
     """What a text is padded with on its right changes nothing."""
-    values.right_padding(case.layer(), case.x(), case.x(case.padding, shift=1), case.tolerance)
+    values.right_padding(case.layer(), case.x(case.extreme), case.x(case.padding, shift=1), case.tolerance)
 
 
 def cache(case: LayerCase) -> None:
@@ -198,7 +179,7 @@ def state(case: LayerCase) -> None:
 
 def finite(case: LayerCase) -> None:
     """Outputs and gradients are finite, at any scale and at zero."""
-    numbers.finite(case.layer(), case.x(), case.seed)
+    numbers.finite(case.layer(), case.x(case.extreme), case.seed)
 
 
 def gradient(case: LayerCase) -> None:
@@ -268,29 +249,29 @@ def same_as_another(part: type[Any]) -> bool:
 
 
 CAST = law("cast", long, cast, most=10)
-ROWS = law("rows", plain, rows)
+ROWS = law("rows", texts, rows)
 TIME = (
-    law("causal", extreme, causal),
-    law("felt", plain, felt),
-    law("prefix", read, prefix),
-    law("padding", extreme_read, padding),
-    law("cache", read, cache),
+    law("causal", texts, causal),
+    law("felt", texts, felt),
+    law("prefix", texts, prefix),
+    law("padding", texts, padding),
+    law("cache", texts, cache),
 )
 NUMBERS = (
     law("near", broad, near),
-    law("state", plain, state),
-    law("finite", any_scale, finite),
+    law("state", texts, state),
+    law("finite", texts, finite),
     law("gets_gradient", several, gradient),
     law("field_matters", some, matter, fits=has_fields, unless="it has no fields", most=10),
-    law("compiled", plain, compiled, on_request=True),
+    law("compiled", texts, compiled, on_request=True),
 )
-ALONE = law("alone", plain, alone)
+ALONE = law("alone", texts, alone)
 
 LAWS = {
     "attention": (
         ROWS,
         *TIME,
-        law("window", plain, window, fits=has_reach, unless="it looks back all the way"),
+        law("window", texts, window, fits=has_reach, unless="it looks back all the way"),
         law("same", writings, one_function, fits=same_as_another, unless="it is a function of its own"),
         *NUMBERS,
         CAST,
@@ -299,8 +280,8 @@ LAWS = {
     "ffn": (ALONE, *NUMBERS, CAST),
     "norm": (
         ALONE,
-        law("felt", plain, own_place),
-        law("scale", plain, keeps_scale, fits=lambda part: part.scale_free, unless="it keeps the scale"),
+        law("felt", texts, own_place),
+        law("scale", texts, keeps_scale, fits=lambda part: part.scale_free, unless="it keeps the scale"),
         *NUMBERS,
         CAST,
     ),

@@ -32,7 +32,8 @@ class LayerCase(Case):
     batch: int = 1
     time: int = 1
     seed: int = 0  # of the weights and of the input
-    scale: float = 1.0  # of the input; 0 is an input of zeros
+    scale: float = 1.0  # of the input
+    extreme: float = 1.0  # of the input where a law holds at any scale; 0 is an input of zeros
     padding: float = 0.0  # scale of what a text is padded with
     cut: int = 0  # a position
     cuts: tuple[int, ...] = ()  # where the pieces but the first begin

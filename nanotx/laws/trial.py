@@ -1,8 +1,9 @@
 """A law on trial: tried on random cases of a part until one breaks it, which is then made as small as can be."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, Verbosity, given, reject, seed, settings
@@ -55,29 +56,14 @@ def attempt(law: Law, part: type[Any], examples: int = EXAMPLES, where: Where | 
     if law.on_device and where.device not in getattr(part, "trains_on", (where.device,)):
         return Verdict(part=title(part), law=law.name, skipped=f"not on {where.device}")
 
-    @seed(start)
-    @settings(
-        max_examples=min(examples, law.most or examples),
-        deadline=None,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-        phases=(Phase.generate, Phase.shrink),
-        report_multiple_bugs=False,
-        verbosity=Verbosity.quiet,
-    )
-    @given(case=law.draw(part, where))
-    def try_all(case: Case) -> None:
+    def check(case: Case) -> None:
         nonlocal tried, last
-        try:
-            case.fits()
-        except ConfigError:
-            reject()
         last, tried = case, tried + 1
         law.check(case)
 
     began, broken, skipped = time.perf_counter(), "", ""
     try:
-        try_all()
+        on_random_cases(law, part, examples, where, start, check)
     except LawBroken as error:
         broken = str(error)
     except Unsatisfiable:
@@ -90,6 +76,95 @@ def attempt(law: Law, part: type[Any], examples: int = EXAMPLES, where: Where | 
     seconds = time.perf_counter() - began
     told = {"broken": broken, "skipped": skipped}
     return Verdict(part=title(part), law=law.name, cases=tried, seconds=seconds, case=case, **told)
+
+
+def attempt_all(
+    laws: Sequence[Law], part: type[Any], examples: int = EXAMPLES, where: Where | None = None, start: int = 0
+) -> list[Verdict]:
+    """Try several laws on a part; those that are shown on the same random cases share each of them.
+
+    The cases of a law are the ones that `attempt` tries it on. Where one is broken, it is tried by itself, so that the
+    case that breaks it is made as small as can be.
+
+    Args:
+        laws: any laws of the part's slot.
+        part, examples, where, start: as for `attempt`.
+
+    Returns:
+        A verdict for each, in the order of the laws.
+    """
+    where, verdicts = where or Where(), dict[str, Verdict]()
+    for _, alike in groupby(sorted(laws, key=cases_of), key=cases_of):
+        together = list(alike)
+        if len(together) > 1 and where.device in getattr(part, "trains_on", (where.device,)):
+            verdicts |= together_on(together, part, examples, where, start)
+    return [verdicts.get(law.name) or attempt(law, part, examples, where, start) for law in laws]
+
+
+def cases_of(law: Law) -> tuple[int, int]:
+    """What is equal for laws that are shown on the same random cases."""
+    return id(law.draw), law.most or 0
+
+
+def together_on(laws: Sequence[Law], part: type[Any], examples: int, where: Where, start: int) -> dict[str, Verdict]:
+    """The verdicts on those of some laws, by name, that hold on every case of one row of random cases."""
+    seconds, broken, tried = dict.fromkeys((law.name for law in laws), 0.0), set[str](), 0
+
+    def check(case: Case) -> None:
+        nonlocal tried
+        tried += 1
+        for law in laws:
+            if law.name not in broken:
+                began = time.perf_counter()
+                try:
+                    law.check(case)
+                except Exception:  # whatever a part may raise; it is tried again by itself, and told then
+                    broken.add(law.name)
+                seconds[law.name] += time.perf_counter() - began
+
+    began = time.perf_counter()
+    try:
+        on_random_cases(laws[0], part, examples, where, start, check)
+    except Exception:  # no case fits, or none can be drawn: likewise
+        return {}
+    drawing = (time.perf_counter() - began - sum(seconds.values())) / len(laws)
+    return {
+        law.name: Verdict(part=title(part), law=law.name, cases=tried, seconds=seconds[law.name] + drawing)
+        for law in laws
+        if law.name not in broken
+    }
+
+
+def on_random_cases(
+    law: Law, part: type[Any], examples: int, where: Where, start: int, check: Callable[[Case], None]
+) -> None:
+    """Check random cases of a law; where one raises, smaller ones that raise are looked for, and the smallest raises.
+
+    Args:
+        law: whose cases they are.
+        part, examples, where, start: as for `attempt`.
+        check: called with each case that fits the part.
+    """
+
+    @seed(start)
+    @settings(
+        max_examples=min(examples, law.most or examples),
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+        phases=(Phase.generate, Phase.shrink),
+        report_multiple_bugs=False,
+        verbosity=Verbosity.quiet,
+    )
+    @given(case=law.draw(part, where))
+    def try_all(case: Case) -> None:
+        try:
+            case.fits()
+        except ConfigError:
+            reject()
+        check(case)
+
+    try_all()
 
 
 def in_words(error: Exception) -> str:

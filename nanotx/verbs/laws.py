@@ -5,6 +5,7 @@ import multiprocessing
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from itertools import chain
 from typing import Any, Literal
 
 import torch
@@ -22,7 +23,7 @@ from nanotx.laws.law import Where
 from nanotx.laws.picture import picture
 from nanotx.laws.portrait import portrait
 from nanotx.laws.report import tables
-from nanotx.laws.trial import EXAMPLES, Verdict, attempt
+from nanotx.laws.trial import EXAMPLES, Verdict, attempt_all
 from nanotx.recipe_flags import read_options
 from nanotx.registry import load_file
 
@@ -86,15 +87,14 @@ def run(words: list[str]) -> int:
 
 def tried(flags: Flags, names: list[str]) -> Iterator[Verdict]:
     """Every law of every part, in processes side by side where there are many."""
-    jobs = [(name, law.name, flags) for name in names for law in laws_on(name, flags.compile)]
+    jobs = [(name, flags) for name in names]
     count = flags.jobs or cores()
-    if len(jobs) < FEW or count == 1 or flags.device != "cpu":
-        yield from map(try_one, jobs)
+    if sum(len(laws_on(name)) for name in names) < FEW or count == 1 or flags.device != "cpu":
+        yield from chain.from_iterable(map(try_part, jobs))
         return
-    jobs.sort(key=lambda job: list(LAWS).index(job[0].partition("/")[0]), reverse=True)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(count, mp_context=context, initializer=prepare, initargs=(flags.load,)) as pool:
-        yield from pool.map(try_one, jobs)
+        yield from chain.from_iterable(pool.map(try_part, jobs))
 
 
 def prepare(load: tuple[str, ...]) -> None:
@@ -105,11 +105,11 @@ def prepare(load: tuple[str, ...]) -> None:
     gc.freeze()  # what is imported stays; to look through it again and again takes a twentieth of the time
 
 
-def try_one(job: tuple[str, str, Flags]) -> Verdict:
-    """One law on one part."""
-    name, law, flags = job
-    (found,) = (one for one in laws_on(name, on_request=True) if one.name == law)
-    return attempt(found, part_of(name), flags.examples, Where(device=flags.device, dtype=flags.dtype), flags.seed)
+def try_part(job: tuple[str, Flags]) -> list[Verdict]:
+    """Every law of one part."""
+    name, flags = job
+    where = Where(device=flags.device, dtype=flags.dtype)
+    return attempt_all(laws_on(name, flags.compile), part_of(name), flags.examples, where, flags.seed)
 
 
 def watched(verdicts: Iterable[Verdict], count: int) -> Iterator[Verdict]:
