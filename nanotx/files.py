@@ -46,7 +46,7 @@ def check_plain(mode: int, path: Path) -> None:
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not stat.S_ISREG(mode):
-        raise OSError(errno.EINVAL, "expected a plain file, got a pipe, a socket or a device", str(path))
+        raise OSError(errno.EINVAL, "expected a plain file, got a pipe, a socket, a device or the like", str(path))
 
 
 def read_plain(path: Path, most: int | None = None) -> bytes:

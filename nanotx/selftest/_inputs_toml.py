@@ -134,7 +134,7 @@ def recipes() -> list[Bad]:
         shown("nothing, because it is missing", having(), 2, r"mine\.toml: cannot be read: No such file"),
         shown("nothing, because it is a folder", having({"mine.toml/x": b""}), 2, r"mine\.toml: cannot be read: "),
     ]
-    odd = r"mine\.toml: expected a file of TOML, got a pipe, a socket or a device"
+    odd = r"mine\.toml: cannot be read: expected a plain file, got a pipe, a socket, a device"
     found += [replace(shown(f"nothing, because it is a {name}", write, 2, odd), possible=posix) for name, write in ODD]
     denied = shown("nothing, because nobody may read it", hidden("mine.toml"), 2, r"mine\.toml: cannot be read: Perm")
     return [*found, replace(denied, possible=unprivileged)]
