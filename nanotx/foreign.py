@@ -2,11 +2,12 @@
 
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from traceback import walk_tb
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -17,6 +18,7 @@ from nanotx.past import Past
 from nanotx.position import NOWHERE, Positioning
 from nanotx.recipe import Recipe
 from nanotx.registry import LOADED, Slot, file_of, is_foreign
+from nanotx.tokenizers import Codec, Tokenizer, composed
 
 TEXTS, TIME, IDS = 2, 5, 3
 """The size of the input on which a part is tried."""
@@ -68,6 +70,8 @@ def described(found: object) -> str:
     """A value, in a few words."""
     if isinstance(found, Tensor):
         return f"a tensor of {str(found.dtype).removeprefix('torch.')} of shape {tuple(found.shape)}"
+    if isinstance(found, np.ndarray):
+        return f"an array of {found.dtype} of shape {found.shape}"
     return "None" if found is None else f"a {type(found).__name__}"
 
 
@@ -136,7 +140,29 @@ TRIALS: dict[str, Callable[[Told, Any, Model], None]] = {
     "optimizer": try_optimizer,
     "schedule": try_schedule,
 }
-"""How a part of each slot is tried; corpora and tokenizers are used before a run has a folder."""
+"""How a part of each slot is tried; corpora and tokenizers are used before a run has a folder, and checked there."""
+
+
+def learn(tokenizer: Tokenizer, texts: Iterable[str], sample: str = "") -> Codec:
+    """What a tokenizer from elsewhere learns from texts, tried on a sample; see `Tokenizer.learn_checked`."""
+    told = Told(tokenizer, "tokenizer")
+    with named(type(tokenizer)):
+        codec = tokenizer.learn(texts)
+        told.wanted(isinstance(codec, Codec), f"learn returned {described(codec)}", "a Codec")
+        size = codec.vocab_size
+        right = isinstance(size, int) and size > 0
+        told.wanted(right, f"its codec has vocab_size={size!r}", "a whole number of at least 1")
+        _ = codec.digest  # its table becomes JSON
+        ids = codec.ordinary(composed(sample) if codec.nfc else sample)
+        right = isinstance(ids, np.ndarray) and ids.ndim == 1 and np.issubdtype(ids.dtype, np.integer)
+        told.wanted(right, f"ordinary returned {described(ids)}", "an array of whole numbers, with one axis")
+        low, high = (int(ids.min()), int(ids.max())) if len(ids) else (0, 0)
+        told.wanted(
+            low >= 0 and high < size, f"ordinary returned ids from {low} to {high}", f"ids from 0 to {size - 1}"
+        )
+        back = codec.decode_bytes(ids)
+        told.wanted(isinstance(back, bytes), f"decode_bytes returned {described(back)}", "bytes")
+    return codec
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import pytest
 from runs import finish, start, text, tiny
 
 from nanotx.cli import run
-from nanotx.errors import ConfigError, UnknownPart
+from nanotx.errors import ConfigError, DataError, UnknownPart
 from nanotx.laws.book import SLOTS
 
 ATTENTION = """
@@ -279,3 +279,91 @@ class Mine({family.__name__}):
 def test_a_name_that_nobody_has_is_still_told_as_one():
     with pytest.raises(UnknownPart, match="no part named 'mine_nowhere'"):
         SLOTS["norm"].find("mine_nowhere")
+
+
+CORPUS = """
+from dataclasses import dataclass
+from nanotx.corpus import Corpus
+
+@Corpus.register("{name}")
+@dataclass(frozen=True, kw_only=True)
+class Mine(Corpus):
+    def text(self):
+        {body}
+"""
+TEXTS = {
+    "bytes": ("return b'abc' * 999", ConfigError, r"text\(\) returned bytes; expected str"),
+    "none": ("pass", ConfigError, r"text\(\) returned NoneType; expected str"),
+    "half": (r"return 'ab\ud800' * 999", DataError, r"lone surrogate U\+D800 at offset 2"),
+    "disk": ("raise OSError('no such drive')", DataError, "cannot be read: no such drive"),
+}
+
+
+@pytest.mark.parametrize("wrong", TEXTS)
+def test_a_corpus_that_returns_no_text_is_named_with_its_file(tmp_path, wrong):
+    body, kind, said = TEXTS[wrong]
+    name, file = f"mine_{wrong}", tmp_path / f"{wrong}.py"
+    file.write_text(CORPUS.format(name=name, body=body), encoding="utf-8")
+    words = ["train", "nanogpt_64", "--load", str(file), "--corpus", name, "--run", str(tmp_path / "r"), *tiny()]
+    with pytest.raises(kind, match=said) as told:
+        run(words)
+    assert name in str(told.value) and str(file) in str(told.value)
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_corpus_of_bytes_breaks_a_law(tmp_path, capsys):
+    file = tmp_path / "raw.py"
+    file.write_text(CORPUS.format(name="mine_raw", body="return b'abc' * 999"), encoding="utf-8")
+    assert run(["laws", "corpus/mine_raw", "--load", str(file), "--examples", "2", "--jobs", "1"]) == 1
+    assert "text() returned bytes; expected str" in capsys.readouterr().out
+
+
+TOKENIZER = """
+from dataclasses import dataclass
+import numpy as np
+from nanotx.tokenizers import Codec, Tokenizer
+
+@Tokenizer.register("{name}")
+@dataclass(frozen=True, kw_only=True)
+class Mine(Tokenizer):
+    def learn(self, texts): return {learn}
+    @classmethod
+    def read(cls, table): return MineCodec()
+
+@dataclass(frozen=True, eq=False)
+class MineCodec(Codec):
+    part = "{name}"
+    vocab_size = {size}
+    def ordinary(self, text): return {ids}
+    def decode_bytes(self, ids): return {back}
+    def table(self): return {table}
+"""
+RIGHT = {
+    "learn": "MineCodec()",
+    "size": "256",
+    "ids": "np.frombuffer(text.encode(), np.uint8).astype(np.int32)",
+    "back": "bytes(int(one) for one in ids)",
+    "table": "{}",
+}
+CODECS = {
+    "none": ("learn", "None", "learn returned None; expected a Codec"),
+    "list": ("ids", "list(text.encode())", "ordinary returned a list; expected an array of whole numbers"),
+    "floats": ("ids", "np.zeros(len(text))", "ordinary returned an array of float64"),
+    "small": ("size", "50", r"ordinary returned ids from \d+ to \d+; expected ids from 0 to 49"),
+    "below": ("ids", "np.full(3, -1)", "ordinary returned ids from -1 to -1"),
+    "empty": ("size", "0", "vocab_size=0; expected a whole number of at least 1"),
+    "broken": ("size", "256.0", "vocab_size=256.0; expected a whole number"),
+    "text": ("back", "'abc'", "decode_bytes returned a str; expected bytes"),
+    "table": ("table", "{'x': object()}", "TypeError: Object of type object is not JSON"),
+}
+
+
+@pytest.mark.parametrize("wrong", CODECS)
+def test_a_tokenizer_whose_codec_is_none_is_named_with_its_file(train, tmp_path, wrong):
+    field, value, said = CODECS[wrong]
+    name = f"mine_{wrong}"
+    file, go = train(TOKENIZER.format(name=name, **RIGHT | {field: value}), "--tokenizer", name)
+    with pytest.raises(ConfigError, match=said) as told:
+        go()
+    assert name in str(told.value) and str(file) in str(told.value)
+    assert not (tmp_path / "r").exists()

@@ -4,8 +4,11 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from nanotx.config import share
-from nanotx.errors import DataError
-from nanotx.registry import Slot
+from nanotx.errors import ConfigError, DataError
+from nanotx.registry import Slot, file_of, is_foreign
+
+BLOCK = 2**18
+"""Characters that are looked at together."""
 
 
 class Unavailable(DataError):
@@ -35,8 +38,9 @@ class Corpus(Slot, ABC, slot="corpus", package="nanotx.corpus"):
 
         Raises:
             DataError: one of the two would be empty, or there is no text.
+            ConfigError: a corpus of one's own returns something else than a text.
         """
-        text = self.text()
+        text = self.checked()
         cut = len(text) - round(len(text) * self.validation)
         if not 0 < cut < len(text):
             raise DataError(
@@ -45,6 +49,32 @@ class Corpus(Slot, ABC, slot="corpus", package="nanotx.corpus"):
                 "--corpus.validation 0.1, or a longer text."
             )
         return text[:cut], text[cut:]
+
+    def checked(self) -> str:
+        """The whole text, if it is one: a part from elsewhere may return and raise anything.
+
+        Raises:
+            DataError: it cannot be read, or holds half a character.
+            ConfigError: it is no text.
+        """
+        where = f"corpus {self.part}" + (f" ({file_of(type(self))})" if is_foreign(type(self)) else "")
+        try:
+            text = self.text()
+        except OSError as error:
+            raise DataError(f"{where}: cannot be read: {error}; mend it, or try another --corpus.") from error
+        if not isinstance(text, str):
+            raise ConfigError(
+                f"{where}: text() returned {type(text).__name__}; expected str. Correct the file and try again."
+            )
+        for at in range(0, len(text), BLOCK):
+            try:
+                text[at : at + BLOCK].encode("utf-8")
+            except UnicodeEncodeError as error:
+                raise DataError(
+                    f"{where}: lone surrogate U+{ord(text[at + error.start]):04X} at offset {at + error.start} is no "
+                    "character; try text.encode('utf-8', 'replace').decode('utf-8')."
+                ) from None
+        return text
 
     def floor(self) -> float | None:
         """The bits per byte of the validation text under the process that wrote it; None if nobody knows."""

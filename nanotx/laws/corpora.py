@@ -17,6 +17,8 @@ def splits(corpus: Corpus) -> None:
         LawBroken: what was lost, shared by both, or of another size.
     """
     text = corpus.text()
+    if not isinstance(text, str):
+        raise LawBroken(f"split: text() returned {type(text).__name__}; expected str.")
     wanted = round(len(text) * corpus.validation)
     try:
         training, validation = corpus.split()

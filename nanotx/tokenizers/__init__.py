@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from nanotx.registry import Slot
+from nanotx.registry import Slot, is_foreign
 from nanotx.shelf import shelf
 from nanotx.tokenizers._codec import INSTEAD as INSTEAD
 from nanotx.tokenizers._codec import UNKNOWN as UNKNOWN
@@ -34,6 +34,19 @@ class Tokenizer(Slot, ABC, slot="tokenizer", package="nanotx.tokenizers"):
         Raises:
             TokenizerError: these texts cannot teach what the config asks for.
         """
+
+    def learn_checked(self, texts: Iterable[str], sample: str = "") -> Codec:
+        """What `learn` returns; of a part from elsewhere it is checked, on a sample of text, that it can be used.
+
+        Raises:
+            TokenizerError: these texts cannot teach what the config asks for.
+            ConfigError: a part from elsewhere raises, or returns no codec; says which and where.
+        """
+        if not is_foreign(type(self)):
+            return self.learn(texts)
+        from nanotx.foreign import learn  # it brings torch, which tokenizers do without
+
+        return learn(self, texts, sample)
 
     @classmethod
     @abstractmethod

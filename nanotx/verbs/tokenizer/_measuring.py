@@ -41,7 +41,7 @@ def measure(one: Contestant, training: str, validation: str, rounds: int) -> Row
     row |= dict.fromkeys((*unknown, *RATES, *SPEEDS, "scripts"))
     try:
         began = time.perf_counter()
-        codec = one.idea.learn([training])
+        codec = one.idea.learn_checked([training], validation)
         seconds = time.perf_counter() - began
         row |= {"part": codec.part, "vocab_size": codec.vocab_size, "digest": codec.digest}
         row["train_seconds"] = None if one.idea.part != codec.part else seconds  # what is only read learns nothing
