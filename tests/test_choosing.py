@@ -219,3 +219,13 @@ def test_knobs_out_of_range_are_refused(fields, match):
 def test_ids_that_are_none_are_refused(fields, match):
     with pytest.raises(ConfigError, match=match):
         Choice(Sampling(**fields), [PROMPT]).draw(torch.tensor([SCORES]))
+
+
+def test_a_guess_that_was_thrown_away_leaves_a_token_of_the_prompt_penalised():
+    scores, sampling = torch.tensor([SCORES]), Sampling(repetition_penalty=2.0, temperature=1.0)
+    before = Choice(sampling, [PROMPT]).probabilities(scores)
+    choice = Choice(sampling, [PROMPT])
+    for guess in (0, 4, 2):  # two of the prompt, and one that is not
+        choice.shaping.note(torch.tensor([guess]))
+    choice.shaping.forget([0, 4, 2])
+    assert choice.probabilities(scores).equal(before)

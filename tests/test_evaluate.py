@@ -42,8 +42,9 @@ def test_dropout_is_off_while_scoring_and_the_model_is_left_as_it_was():
     model = Model(dim=8, layers=1, context=5, dropout=0.9).build(7)
     exam = Exam(ids=np.arange(20) % 7, start=0, size=20)
     assert evaluate(model.train(), exam, MACHINE) == evaluate(model.eval(), exam, MACHINE)
-    evaluate(model.train(), exam, MACHINE)
-    assert model.training
+    for training in (True, False):
+        evaluate(model.train(training), exam, MACHINE)
+        assert model.training is training
 
 
 def test_bits_per_byte_of_a_coin_a_byte_is_one():

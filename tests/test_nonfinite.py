@@ -70,6 +70,13 @@ def test_a_run_that_skips_ten_steps_in_a_row_has_diverged_resumed_or_not(train, 
         train(*WILD, "--resume", train_steps=20, train_checkpoint_every=4)
 
 
+def test_a_good_step_ends_a_row_of_skipped_ones(train, tmp_path, capsys):
+    now_and_then = PART.replace("self.step >= 1", "self.step % 2")
+    (tmp_path / "wild.py").write_text(now_and_then, encoding="utf-8")
+    assert train(*WILD, train_steps=26) == 0
+    assert "13 of 26 steps were skipped" in capsys.readouterr().out
+
+
 def test_a_run_that_skips_nothing_says_so_in_its_summary_alone(train, tmp_path, capsys):
     assert train("--train.nonfinite", "skip") == 0
     assert "skipped" not in capsys.readouterr().out

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 import nanotx
 from nanotx.cli import run as nanotx_command
-from nanotx.errors import ConfigError, DataError, NanotxError, RunError
+from nanotx.errors import ConfigError, DataError, NanotxError, RunError, TextError
 from nanotx.layers import read_toml
 
 
@@ -202,3 +202,33 @@ def test_a_changed_run_that_is_killed_before_its_next_checkpoint_is_resumed_as_i
     (folder / "metrics.jsonl").write_text("".join(kept), encoding="utf-8")
     assert nanotx_command(["resume", str(folder)]) == 0
     assert nanotx.load(folder).recipe.seed == 8
+
+
+def test_texts_written_after_the_checkpoint_stand_once_in_samples_after_a_resume(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text(tmp_path / "text.txt")
+    words = ["--corpus", "file", "--corpus.path", "text.txt", "--run", "run"]
+    assert nanotx_command(["train", "macbook", *words, *tiny(train_sample_every=1, train_checkpoint_every=2)]) == 0
+    run = tmp_path / "run"
+    whole = (run / "samples.txt").read_text(encoding="utf-8")
+    shutil.rmtree(run / "checkpoints" / "step-6")
+    assert nanotx_command(["resume", "run"]) == 0
+    assert (run / "samples.txt").read_text(encoding="utf-8") == whole
+
+
+@pytest.mark.parametrize("words", [["--tokenizer", "bpe", "--tokenizer.vocab-size", "260"], ["--tokenizer", "char"]])
+def test_a_tokenizer_learns_nothing_from_the_validation_text(tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    training = "ab cd abcd dcba " * 60
+    files = []
+    for name, validation in {"one": "ab cd " * 16, "other": "dcba bb aa" * 10}.items():
+        (tmp_path / f"{name}.txt").write_text(training + validation[:96], encoding="utf-8")
+        flags = ["--corpus", "file", "--corpus.path", f"{name}.txt", "--run", name, *tiny(train_steps=1)]
+        assert nanotx_command(["train", "macbook", *flags, *words]) == 0
+        files.append(json.loads((tmp_path / name / "tokenizer.json").read_text(encoding="utf-8"))["sha256"])
+    assert files[0] == files[1]
+    (tmp_path / "new.txt").write_text(training + "ab cd zz" * 12, encoding="utf-8")
+    flags = ["--corpus", "file", "--corpus.path", "new.txt", "--run", "new", *tiny(train_steps=1)]
+    if words[1] == "char":
+        with pytest.raises(TextError, match="validation text"):
+            nanotx_command(["train", "macbook", *flags, *words])

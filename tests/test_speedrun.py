@@ -55,6 +55,7 @@ def test_a_run_is_told_beside_the_target_and_the_record():
     assert race.line({"event": "step"}) == ""
     assert race.line(evaluation(3.0, 2.0)) == "3.0 s: 2.0000, +0.5000 from 1.5; the record had shown nothing yet"
     assert race.line(evaluation(7.0, 1.8)).endswith("; the record stood at 1.9000")
+    assert race.line(evaluation(12.0, 1.7)).endswith("; the record stood at 1.4500")
     assert "(nanoGPT's baby GPT on one A100: 180 s)" in Race(1.4697, None).line(evaluation(1.0, 2.0))
 
 

@@ -159,6 +159,16 @@ def test_n_samples_of_each_prompt_are_ranked_and_told_with_their_tokens(folder, 
     assert err.count("log-prob") == 3 and f"{told[0]['log_probs'][0]:.4f}" in err
 
 
+def test_n_samples_of_several_prompts_are_ranked_prompt_by_prompt(folder, capsys, tmp_path):
+    (tmp_path / "prompts.txt").write_text("ab\ncde\n", encoding="utf-8")
+    words = ["--prompts", str(tmp_path / "prompts.txt"), "--n-best", "2", "--temperature", "2"]
+    sampled(folder, capsys, *words, "--json", str(tmp_path / "x.json"))
+    told = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))["texts"]
+    assert [one["prompt"] for one in told] == ["ab", "ab", "cde", "cde"]
+    assert [{one["seed"] for one in told[first : first + 2]} for first in (0, 2)] == [{0, 1}, {2, 3}]
+    assert all(told[first]["mean_log_prob"] >= told[first + 1]["mean_log_prob"] for first in (0, 2))
+
+
 def test_knobs_reach_the_text(folder, capsys):
     loaded = nanotx.load(folder)
     plain = sampled(folder, capsys, "--prompt", "ab")[0]
