@@ -37,6 +37,10 @@ def through(main: Callable[[], int]) -> NoReturn:
     except BrokenPipeError:  # whoever read our output has left
         leave_stdout()
         code = 141
+    except SystemExit as error:  # --help raises it, and its code stands; a part from elsewhere has failed by it
+        if "nanotx.foreign" not in sys.modules:
+            raise
+        code = blamed(error)
     except Exception as error:  # a part from elsewhere may raise anything
         if isinstance(error, OSError) and error.filename is None and (refused := stdout_error()):
             leave_stdout()
@@ -88,18 +92,18 @@ def open_streams() -> None:
             setattr(sys, name, open(number, "r" if number == 0 else "w", encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
-def full(error: Exception) -> int:
+def full(error: BaseException) -> int:
     """The exit code of an error that says that memory could not be had, which is printed without a traceback."""
     said = f"MemoryFull: memory is full: {error!s:.300}; try less at a time, or a smaller model or text."
     print(printable(said), file=sys.stderr)  # noqa: T201
     return MemoryFull.exit_code
 
 
-def blamed(error: Exception) -> int:
+def blamed(error: BaseException) -> int:
     """The exit code of an error that a part from elsewhere raised, which is told without a traceback; else it is ours.
 
     Raises:
-        Exception: the error itself, where no such part had to do with it.
+        BaseException: the error itself, where no such part had to do with it.
     """
     if "nanotx.registry" not in sys.modules:
         raise error

@@ -172,7 +172,7 @@ def named(part: type[Any]) -> Iterator[None]:
         yield
     except NanotxError:
         raise
-    except Exception as error:  # a part may be anyone's, and raise anything
+    except (Exception, SystemExit) as error:  # a part may be anyone's, and raise anything
         if is_memory_full(error):
             raise
         raise ConfigError(f"{title(part)}{line_of(error, file_of(part))} {in_words(error)}.") from error

@@ -357,7 +357,7 @@ class Session:
             raise MemoryFull(f"{error} The last checkpoint is of step {self.saved}; go on with --resume.") from None
         except NanotxError:
             raise
-        except Exception as error:  # a part from elsewhere may raise anything
+        except (Exception, SystemExit) as error:  # a part from elsewhere may raise anything
             if (told := blame(error)) is None:
                 raise
             raise ConfigError(f"{told} {self.rescue()}") from error

@@ -367,3 +367,42 @@ def test_a_tokenizer_whose_codec_is_none_is_named_with_its_file(train, tmp_path,
         go()
     assert name in str(told.value) and str(file) in str(told.value)
     assert not (tmp_path / "r").exists()
+
+
+FFN = """
+from dataclasses import dataclass
+import sys
+from torch import nn
+from nanotx.ffn import Ffn
+
+@Ffn.register("{name}")
+@dataclass(frozen=True, kw_only=True)
+class Mine(Ffn):
+    def build(self, dim): return MineFfn(dim)
+
+class MineFfn(nn.Module):
+    def __init__(self, dim):
+        super().__init__()
+        self.map = nn.Linear(dim, dim)
+
+    def forward(self, x):
+        {body}
+"""
+
+
+def test_a_part_that_ends_the_process_has_failed_in_training_and_in_every_law(train, tmp_path):
+    file, go = train(FFN.format(name="mine_ends", body="sys.exit(0)"), "--ffn", "mine_ends")
+    with pytest.raises(ConfigError, match=r"mine_ends.*line 18 raises SystemExit: 0"):
+        go()
+    assert not (tmp_path / "r").exists()
+    code, out, _ = finish(
+        start("laws", "ffn/mine_ends", "--load", str(file), "--examples", "2", "--jobs", "1", cwd=tmp_path)
+    )
+    assert code == 1 and "SystemExit: 0" in out
+
+
+def test_a_part_that_ends_the_process_later_costs_no_step_and_no_exit_code_of_success(train, tmp_path):
+    body = "sys.exit(0) if x.shape[1] > 6 else None; return self.map(x)"
+    _, go = train(FFN.format(name="mine_quits", body=body), "--ffn", "mine_quits")
+    with pytest.raises(ConfigError, match=r"mine_quits.*raises SystemExit: 0"):
+        go()

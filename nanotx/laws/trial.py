@@ -68,7 +68,7 @@ def attempt(law: Law, part: type[Any], examples: int = EXAMPLES, where: Where | 
         broken = str(error)
     except Unsatisfiable:
         skipped = "no case fits"
-    except Exception as error:  # a part may be anyone's, and one that cannot run must not stop the others
+    except (Exception, SystemExit) as error:  # a part may be anyone's, and one that fails must not stop the others
         if last is None:
             raise
         broken = in_words(error.exceptions[0] if isinstance(error, ExceptionGroup) else error)
@@ -118,14 +118,14 @@ def together_on(laws: Sequence[Law], part: type[Any], examples: int, where: Wher
                 began = time.perf_counter()
                 try:
                     law.check(case)
-                except Exception:  # whatever a part may raise; it is tried again by itself, and told then
+                except (Exception, SystemExit):  # whatever a part may raise; it is tried again by itself, and told then
                     broken.add(law.name)
                 seconds[law.name] += time.perf_counter() - began
 
     began = time.perf_counter()
     try:
         on_random_cases(laws[0], part, examples, where, start, check)
-    except Exception:  # no case fits, or none can be drawn: likewise
+    except (Exception, SystemExit):  # no case fits, or none can be drawn: likewise
         return {}
     drawing = (time.perf_counter() - began - sum(seconds.values())) / len(laws)
     return {
@@ -167,7 +167,7 @@ def on_random_cases(
     try_all()
 
 
-def in_words(error: Exception) -> str:
+def in_words(error: BaseException) -> str:
     """What a part raised, in a line; a law that is broken only now and then comes this way too."""
     said = str(error).strip().partition("\n")[0]
     return said if isinstance(error, LawBroken) else f"{type(error).__name__}: {said}"
