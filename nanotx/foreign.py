@@ -64,6 +64,8 @@ class Told:
         """Raise ConfigError unless what a method returned is a tensor of floating-point numbers of this shape."""
         right = isinstance(found, Tensor) and tuple(found.shape) == shape and found.is_floating_point()
         self.wanted(right, f"{what} returned {described(found)}", f"a tensor of floats of shape {shape}")
+        narrow = isinstance(found, Tensor) and found.dtype != torch.float64  # which would widen all that comes after
+        self.wanted(narrow, f"{what} returned {described(found)}", "a tensor of float32, as it was given")
 
 
 def described(found: object) -> str:

@@ -406,3 +406,12 @@ def test_a_part_that_ends_the_process_later_costs_no_step_and_no_exit_code_of_su
     _, go = train(FFN.format(name="mine_quits", body=body), "--ffn", "mine_quits")
     with pytest.raises(ConfigError, match=r"mine_quits.*raises SystemExit: 0"):
         go()
+
+
+def test_a_layer_that_widens_numbers_is_named_before_a_run_begins(train, tmp_path):
+    file, go = train(FFN.format(name="mine_wide", body="return self.map(x).double()"), "--ffn", "mine_wide")
+    with pytest.raises(
+        ConfigError, match=r"mine_wide.*forward returned a tensor of float64.*expected .*float32"
+    ) as told:
+        go()
+    assert str(file) in str(told.value) and not (tmp_path / "r").exists()
