@@ -104,6 +104,9 @@ class Slot:
         """Raise ConfigError unless a part from elsewhere can be made without arguments and has its slot's methods."""
         abstract = getattr(part, "__abstractmethods__", ())
         missing = [one.name for one in fields(part) if no_default(one)] if is_dataclass(part) else []
+        changing = (
+            [] if missing or abstract or not is_dataclass(part) else [one for one in fields(part) if changes(one)]
+        )
         wrong = (
             f"expected a class derived from {cls.family.__name__}"
             if not issubclass(part, cls.family)
@@ -113,6 +116,9 @@ class Slot:
             if not is_dataclass(part)
             else f"expected a default for every field; {', '.join(missing)} has none"
             if missing
+            else f"{changing[0].name}: expected a default that cannot be changed, such as a tuple, got a "
+            f"{type(default_of(changing[0])).__name__}"
+            if changing
             else ""
         )
         if wrong:
@@ -140,6 +146,16 @@ def is_foreign(part: type[Any]) -> bool:
 def file_of(part: type[Any]) -> str:
     """The file that a part is from; empty where that is unknown."""
     return str(getattr(sys.modules.get(part.__module__), "__file__", None) or "")
+
+
+def default_of(one: Any) -> Any:
+    """The value that a dataclass's field has where none is given."""
+    return one.default if one.default is not MISSING else one.default_factory()
+
+
+def changes(one: Any) -> bool:
+    """Whether the default of a dataclass's field is a value that can be changed, such as a list."""
+    return bool(one.init) and type(default_of(one)).__hash__ is None
 
 
 def no_default(one: Any) -> bool:

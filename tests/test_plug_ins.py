@@ -415,3 +415,14 @@ def test_a_layer_that_widens_numbers_is_named_before_a_run_begins(train, tmp_pat
     ) as told:
         go()
     assert str(file) in str(told.value) and not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize("kind", ["list", "dict", "set"])
+def test_a_default_that_can_be_changed_is_refused_with_its_field(train, tmp_path, kind):
+    source = FFN.format(name=f"mine_{kind}", body="return self.map(x)")
+    source = source.replace("import dataclass", "import dataclass, field")
+    source = source.replace("    def build", f"    sizes: {kind} = field(default_factory={kind})\n    def build")
+    file, go = train(source, "--ffn", f"mine_{kind}")
+    with pytest.raises(ConfigError, match=rf"sizes: expected a default that cannot be changed.*got a {kind}") as told:
+        go()
+    assert str(file) in str(told.value)
