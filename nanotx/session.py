@@ -355,6 +355,8 @@ class Session:
             raise
         except MemoryFull as error:
             raise MemoryFull(f"{error} The last checkpoint is of step {self.saved}; go on with --resume.") from None
+        except ConfigError as error:
+            raise ConfigError(f"{error} {self.rescue()}") from error
         except NanotxError:
             raise
         except (Exception, SystemExit) as error:  # a part from elsewhere may raise anything

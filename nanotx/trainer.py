@@ -17,7 +17,7 @@ from torch import Tensor, nn
 import nanotx
 from nanotx.data import Windows, step_seed
 from nanotx.device import Machine
-from nanotx.errors import Diverged, MemoryFull, is_memory_full
+from nanotx.errors import ConfigError, Diverged, MemoryFull, is_memory_full
 from nanotx.layout import to_shared
 from nanotx.loss import loss
 from nanotx.model import Transformer
@@ -98,8 +98,9 @@ class Trainer:
 
         Raises:
             Diverged: a number is no longer finite; the weights are still those before the step.
+            ConfigError: the schedule's factor is not finite; likewise.
         """
-        began, step = time.perf_counter(), self.progress.step
+        began, step, factor = time.perf_counter(), self.progress.step, self.factor()
         numbers = self.gradient()
         loss, norm = numbers["loss"], numbers["grad_norm"]
         if not math.isfinite(loss + (0.0 if self.scaler.is_enabled() else norm)):
@@ -110,7 +111,7 @@ class Trainer:
             self.settled = False
             self.progress.skipped_in_row = 0
             with self.memory_checked():
-                warning, lr = self.progress.spike(norm), self.update()
+                warning, lr = self.progress.spike(norm), self.update(factor)
         self.optimizer.zero_grad(set_to_none=True)
         seconds = time.perf_counter() - began
         if self.averaged:
@@ -195,9 +196,25 @@ class Trainer:
             "or --train.nonfinite skip, which goes on without such steps."
         )
 
-    def update(self) -> float:
-        """Move the weights as the gradient says, as far as the schedule allows; returns the learning rate."""
-        factor = self.recipe.schedule.factor(self.progress.step, self.recipe.train.steps)
+    def factor(self) -> float:
+        """What the schedule makes of the learning rate in this step.
+
+        Raises:
+            ConfigError: it is not finite, and would make every weight no number.
+        """
+        schedule, steps = self.recipe.schedule, self.recipe.train.steps
+        factor = schedule.factor(self.progress.step, steps)
+        if not math.isfinite(factor):
+            from nanotx.foreign import title  # no schedule of the house comes here
+
+            raise ConfigError(
+                f"{title(type(schedule))}: factor({self.progress.step}, {steps}) returned {factor!r}; expected a "
+                "finite number, so the step was not taken."
+            )
+        return factor
+
+    def update(self, factor: float) -> float:
+        """Move the weights as the gradient says, as far as the schedule's factor allows; returns the learning rate."""
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
         self.scaler.step(self.optimizer)

@@ -4,7 +4,9 @@ import itertools
 import json
 
 import pytest
+import torch
 from runs import finish, start, text, tiny
+from safetensors.torch import load_file
 
 from nanotx.cli import run
 from nanotx.errors import ConfigError, DataError, UnknownPart
@@ -426,3 +428,28 @@ def test_a_default_that_can_be_changed_is_refused_with_its_field(train, tmp_path
     with pytest.raises(ConfigError, match=rf"sizes: expected a default that cannot be changed.*got a {kind}") as told:
         go()
     assert str(file) in str(told.value)
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_a_factor_that_is_not_finite_late_in_a_run_moves_no_weight(train, tmp_path, value):
+    name = f"mine_late_{value.removeprefix('-')}_{len(value)}"
+    file, go = train(
+        f"""
+from dataclasses import dataclass
+from nanotx.schedules import Schedule
+
+@Schedule.register("{name}")
+@dataclass(frozen=True, kw_only=True)
+class Mine(Schedule):
+    def factor(self, step, steps): return float("{value}") if step == 4 else 1.0
+""",
+        "--schedule",
+        name,
+        train_checkpoint_every=0,
+    )
+    with pytest.raises(ConfigError, match=rf"{name}.*factor\(4, \d+\) returned {value}") as told:
+        go()
+    assert str(file) in str(told.value) and "--resume" in str(told.value)
+    (saved,) = (tmp_path / "r/checkpoints").glob("step-*")
+    assert saved.name == "step-4"
+    assert all(torch.isfinite(one).all() for one in load_file(saved / "model.safetensors").values())

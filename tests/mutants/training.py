@@ -14,15 +14,15 @@ STEP: dict[str, tuple[str, str, str, str]] = {
     # name: (recipe, function, old, new)
     "the schedule is asked for the next step": (
         "plain",
-        f"{TRAINER}.update",
+        f"{TRAINER}.factor",
         "factor(self.progress.step,",
         "factor(self.progress.step + 1,",
     ),
     "the schedule is asked for a run that is one step shorter": (
         "plain",
-        f"{TRAINER}.update",
-        "self.recipe.train.steps)",
-        "self.recipe.train.steps - 1)",
+        f"{TRAINER}.factor",
+        "self.recipe.train.steps",
+        "self.recipe.train.steps - 1",
     ),
     "all groups have the rate of the matrices": (
         "muon",
