@@ -100,7 +100,8 @@ class Trainer:
             Diverged: a number is no longer finite; the weights are still those before the step.
             ConfigError: the schedule's factor is not finite; likewise.
         """
-        began, step, factor = time.perf_counter(), self.progress.step, self.factor()
+        began, step = time.perf_counter(), self.progress.step
+        self.factor()  # raises here, before anything has changed
         numbers = self.gradient()
         loss, norm = numbers["loss"], numbers["grad_norm"]
         if not math.isfinite(loss + (0.0 if self.scaler.is_enabled() else norm)):
@@ -111,7 +112,7 @@ class Trainer:
             self.settled = False
             self.progress.skipped_in_row = 0
             with self.memory_checked():
-                warning, lr = self.progress.spike(norm), self.update(factor)
+                warning, lr = self.progress.spike(norm), self.update()
         self.optimizer.zero_grad(set_to_none=True)
         seconds = time.perf_counter() - began
         if self.averaged:
@@ -213,8 +214,9 @@ class Trainer:
             )
         return factor
 
-    def update(self, factor: float) -> float:
-        """Move the weights as the gradient says, as far as the schedule's factor allows; returns the learning rate."""
+    def update(self) -> float:
+        """Move the weights as the gradient says, as far as the schedule allows; returns the learning rate."""
+        factor = self.factor()
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
         self.scaler.step(self.optimizer)
