@@ -11,6 +11,7 @@ from rich.console import Console, RenderableType
 from nanotx.config import at_least, at_most
 from nanotx.display import Display
 from nanotx.errors import RunError
+from nanotx.figures import check_output
 from nanotx.files import publish
 from nanotx.flags import parse
 from nanotx.folder import RunFolder
@@ -31,6 +32,8 @@ def run(words: list[str]) -> int:
     flags = parse(Flags, words, "nanotx show")
     at_least(flags, 20, "width")
     at_most(flags, 1000, "width")
+    if flags.svg:
+        check_output(flags.svg, "--svg")
     picture = replay(flags.folder)
     if flags.svg:
         console = Console(record=True, width=flags.width, file=io.StringIO())

@@ -9,6 +9,7 @@ from typing import Any
 
 import nanotx
 from nanotx.errors import RunError
+from nanotx.figures import check_output
 from nanotx.files import publish
 
 
@@ -37,10 +38,12 @@ def writable(path: str, flag: str) -> Path | None:
     """A file that can be written, known before minutes are spent on what goes into it; None for no name.
 
     Raises:
+        ConfigError: a file of a run's own lies there.
         RunError: it cannot be written.
     """
     if not path:
         return None
+    check_output(path, flag)
     file = Path(path)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

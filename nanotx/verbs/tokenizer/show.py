@@ -14,6 +14,7 @@ from rich.text import Text
 
 from nanotx.config import at_least
 from nanotx.errors import ConfigError, RunError
+from nanotx.figures import check_output
 from nanotx.files import publish
 from nanotx.flags import given, parse
 from nanotx.tokenizers import UNKNOWN, Codec, Ids, load, utf8
@@ -62,6 +63,7 @@ def run(words: list[str]) -> int:
         notes.append(f"The first {flags.limit:,} of {len(ids):,} tokens are shown; --limit 0 shows all.")
     name = visible(os.fsencode(flags.tokenizer))
     if flags.html:
+        check_output(flags.html, "--html")
         try:
             publish(Path(flags.html), page(f"Tokens of {name}", facts, notes, shown, flags.ids))
         except OSError as error:
