@@ -58,8 +58,10 @@ class Loaded:
 
         Raises:
             TextError: the tokenizer cannot hold the text.
-            ConfigError: a field is out of range, or a token's text is no token.
+            ConfigError: a field is out of range, a token's text is no token, or the text is something else.
         """
+        if not isinstance(text, str):
+            raise ConfigError(f"text: expected a str, got {type(text).__name__}; several prompts are given one by one.")
         sampling = Sampling(
             temperature=temperature,
             top_k=top_k,

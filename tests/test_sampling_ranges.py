@@ -188,3 +188,18 @@ def test_every_way_to_write_refuses_a_length_that_cannot_be(value):
 def test_a_draft_of_so_many_tokens_is_refused(value, loaded):
     with pytest.raises(ConfigError, match=r"^draft_tokens: expected a "):
         loaded.writing(["a"], 1, Sampling(), draft=loaded, draft_tokens=value)
+
+
+def test_a_prompt_that_is_no_text_is_refused_in_words(folder):
+    script = f"""
+import nanotx
+loaded = nanotx.load({str(folder)!r})
+for text in (["a", "b"], b"a", None, 5):
+    try:
+        loaded.generate(text, max_new_tokens=1)
+    except nanotx.errors.ConfigError as error:
+        assert f"text: expected a str, got {{type(text).__name__}}" in str(error)
+    else:
+        raise AssertionError(text)
+"""  # in a process of its own, where types are not checked as in these tests
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
