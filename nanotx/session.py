@@ -118,7 +118,7 @@ class Session:
     def go(self, name: str) -> int:
         """Train to the end, or until told to stop; returns the exit code."""
         self.folder.path.mkdir(parents=True, exist_ok=True)
-        with locked(self.folder.path):
+        with locked(self.folder.path) as self.check_place:
             return self.work(name)
 
     def work(self, name: str) -> int:
@@ -184,6 +184,7 @@ class Session:
 
     def record(self, row: Row) -> None:
         """Write a row into the journal, which is written again if somebody removed it, and show it."""
+        self.check_place()
         said = self.journal.restore()
         error = self.journal.write({key: item for key, item in row.items() if key != "raised"})
         if not row.get("raised"):
@@ -407,6 +408,7 @@ class Session:
     def save(self) -> None:
         """Publish a checkpoint; what is written of the steps before it is on the disk first."""
         self.stop.save_requested = False
+        self.check_place()
         try:
             self.journal.sync()
         except OSError as error:
