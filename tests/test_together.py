@@ -198,6 +198,17 @@ def test_a_draft_changes_no_greedy_text_and_is_told(folder, capsys, tmp_path):
     assert 0 < draft["accepted"] == draft["drafted"]  # it is its own twin
 
 
+def test_each_text_with_a_draft_is_the_one_that_its_own_seed_gives(folder, capsys, tmp_path):
+    def texts(*words):
+        words = ["--prompt", "ab", "--temperature", "2", "--draft", str(folder), *words]
+        sampled(folder, capsys, *words, "--json", str(tmp_path / "x.json"))
+        return json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))["texts"]
+
+    together = {one["seed"]: one["ids"] for one in texts("--seed", "3", "--n-best", "3")}
+    assert together == {seed: texts("--seed", str(seed))[0]["ids"] for seed in (3, 4, 5)}
+    assert len(set(map(tuple, together.values()))) == 3
+
+
 def test_half_of_a_number_is_enough_to_write_with(folder, capsys):
     words = ["--prompt", "ab", "--max-new-tokens", "20", "--threads", "1"]
     texts = [sampled(folder, capsys, *words, "--dtype", dtype)[0] for dtype in ("bfloat16", "float16")]
