@@ -19,7 +19,8 @@ def brought(name: str) -> tuple[ModuleType, dict[str, Any]]:
     """A file of mutants, imported once, and its parts by slot/name; they are taken out again."""
     file = MUTANTS / f"{name}.py"
     load_file(file)
-    (module,) = (one for one in sys.modules.values() if getattr(one, "__file__", None) == str(file))
+    named = (one for name, one in sys.modules.items() if not name.startswith("mutants."))  # tests import some by name
+    (module,) = (one for one in named if getattr(one, "__file__", None) == str(file))
     parts = {}
     for title in module.CATCHES:
         slot, _, part = title.partition("/")

@@ -175,10 +175,10 @@ def test_a_twin_that_is_not_one_is_not_timed(tools, monkeypatch):
     from nanotx.device import choose
 
     machine = choose("cpu", "float32", 1)
-    assert at_shape("ffn", "raw_mlp", QUICK["quick"], machine, trains=True) == ("pass", 2)
+    assert at_shape("ffn", "raw_mlp", QUICK["quick"], machine) == ("pass", 2)
     other = layer_references.RawSwiGluFfn.forward
     monkeypatch.setattr(layer_references.RawSwiGluFfn, "forward", lambda layer, x: 2 * other(layer, x))
-    verdict, _ = at_shape("ffn", "raw_swiglu", QUICK["quick"], machine, trains=True)
+    verdict, _ = at_shape("ffn", "raw_swiglu", QUICK["quick"], machine)
     assert verdict.startswith("failed: equivalent: outputs: at")
 
 

@@ -71,8 +71,10 @@ def test_an_evaluation_reads_a_short_text_whole(tmp_path: Path, capsys) -> None:
     assert "(all 90 tokens)" in capsys.readouterr().out
 
 
-def test_tiny_shakespeare_is_read_whole() -> None:
-    exams = read_texts(Recipe(tokenizer=Char())).exams
+def test_a_text_as_long_as_tiny_shakespeare_is_read_whole(tmp_path: Path) -> None:
+    path = tmp_path / "t.txt"
+    path.write_text(("To be, or not to be: that is the question.\n" * 26_000)[:1_115_394], encoding="utf-8")
+    exams = read_texts(Recipe(tokenizer=Char(), corpus=File(path=str(path)))).exams
     assert exams["val"].tokens == exams["val"].size == 111_539 == exams["train"].tokens
 
 

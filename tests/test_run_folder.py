@@ -238,7 +238,9 @@ def at_step(monkeypatch, step, deed):
     monkeypatch.setattr(Trainer, "advance", advance)
 
 
-@pytest.mark.parametrize("harm", [Path.unlink, lambda path: path.write_bytes(b""), lambda path: path.write_text("{}")])
+@pytest.mark.parametrize(
+    "harm", [Path.unlink, lambda path: path.write_bytes(b""), lambda path: path.write_bytes(b"{}")]
+)
 def test_a_tokenizer_that_is_spoilt_in_mid_run_spoils_no_checkpoint(folder, longer, monkeypatch, harm):
     at_step(monkeypatch, 7, lambda: harm(folder / "tokenizer.json"))
     assert resume(folder) == 0

@@ -1,5 +1,6 @@
 """nanotx resume RUN [--train.steps N] [flags]: continue a run from its newest checkpoint that verifies."""
 
+import sys
 from pathlib import Path
 
 from nanotx.errors import ConfigError, RunError
@@ -24,7 +25,7 @@ def run(words: list[str]) -> int:
     """Continue."""
     folders = leading(words)
     if (not folders and {"help"} & given(words).keys()) or "-h" in words:
-        print(HELP, end="")  # noqa: T201
+        sys.stdout.write(HELP)
         return 0
     if len(folders) != 1:
         raise ConfigError(f"nanotx resume: expected one run's folder first, got {' '.join(folders) or 'none'}.")

@@ -219,9 +219,9 @@ RUN: dict[str, tuple[str, str, str, str]] = {
     # name: (check, function, old, new)
     "the schedule is asked for the next step": (
         "rates",
-        f"{TRAINER}.update",
-        "(self.progress.step,",
-        "(self.progress.step + 1,",
+        f"{TRAINER}.factor",
+        "factor(self.progress.step,",
+        "factor(self.progress.step + 1,",
     ),
     "a row has the rate of the step after it": (
         "rates",
