@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from einops import rearrange
 from rival import Library, Named, has_biases, parts
+from rival_gpt2 import their_name
 from torch import Tensor, nn
 
 from nanotx.errors import ConfigError
@@ -15,18 +16,6 @@ from nanotx.recipe import Recipe
 
 CHECKOUT = "NANOGPT"
 """The variable that names the checkout: every contender lives in a process of its own, which inherits it."""
-INNER = {
-    "attention_norm.": "ln_1.",
-    "ffn_norm.": "ln_2.",
-    "attention.to_qkv.": "attn.c_attn.",
-    "attention.to_out.": "attn.c_proj.",
-    "ffn.to_hidden.": "mlp.c_fc.",
-    "ffn.to_out.": "mlp.c_proj.",
-    "blocks.": "transformer.h.",
-    "embedding.": "transformer.wte.",
-    "position.table.": "transformer.wpe.",
-}
-"""Ours and theirs; the last norm is `transformer.ln_f.`, the head `lm_head.`."""
 
 
 class NanoGpt(Library):
@@ -66,15 +55,6 @@ class NanoGpt(Library):
 
     def learns(self, recipe: Recipe) -> Recipe:
         return recipe
-
-
-def their_name(name: str) -> str:
-    """What a parameter of ours is called there."""
-    if name.startswith(("norm.", "head.")):
-        return name.replace("norm.", "transformer.ln_f.").replace("head.", "lm_head.")
-    for ours, theirs in INNER.items():
-        name = name.replace(ours, theirs)
-    return name
 
 
 class AllLogits(nn.Module):
