@@ -129,10 +129,13 @@ def check_written(file: Path, content: Content) -> None:
     if isinstance(content, str):
         same = file.read_bytes() == content.encode("utf-8")
     else:
-        with safe_open(file, "pt") as opened:
-            same = set(opened.keys()) == content.keys() and all(
-                bits(opened.get_tensor(name)).equal(bits(tensor)) for name, tensor in content.items()
-            )
+        try:
+            with safe_open(file, "pt") as opened:
+                same = set(opened.keys()) == content.keys() and all(
+                    bits(opened.get_tensor(name)).equal(bits(tensor)) for name, tensor in content.items()
+                )
+        except RuntimeError as error:  # what the library makes of a system's refusal, such as too many open files
+            raise OSError(errno.EIO, str(error), str(file)) from None
     if not same:
         raise OSError(errno.EIO, "what was read back is not what was written", str(file))
 

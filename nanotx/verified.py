@@ -156,7 +156,7 @@ def count(file: Path) -> int:
                 for side in opened.get_slice(name).get_shape():
                     one *= side
                 total += one
-    except (OSError, SafetensorError) as error:
+    except (OSError, RuntimeError, SafetensorError) as error:
         raise RunError(f"{file}: cannot be read as safetensors: {error}.") from None
     return total
 
@@ -170,7 +170,7 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
     size(file)
     try:
         tensors = load_file(file)
-    except (OSError, SafetensorError, KeyError, ValueError) as error:  # a type of numbers that torch has not
+    except (OSError, RuntimeError, SafetensorError, KeyError, ValueError) as error:  # also numbers that torch has not
         raise RunError(f"{file}: cannot be read as safetensors: {error}.") from None
     for name, tensor in tensors.items():
         tensor = tensor.float() if tensor.dtype.itemsize == 1 else tensor  # of these torch knows too little

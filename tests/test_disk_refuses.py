@@ -261,3 +261,18 @@ def test_samples_that_the_disk_refuses_once_are_all_there_at_the_end(train, tmp_
     assert (tmp_path / "run/samples.txt").read_bytes() == (tmp_path / "whole/samples.txt").read_bytes()
     (warning,) = rows(tmp_path / "run", "warning")
     assert "samples.txt: cannot be written: " in warning["text"]
+
+
+def test_a_library_that_cannot_open_a_file_is_a_disk_that_refuses(train, tmp_path, monkeypatch, capsys):
+    def refuses(*_):
+        raise RuntimeError("Too many open files (os error 24)")
+
+    assert train(train_steps=2) == 0
+    with monkeypatch.context() as patched:
+        patched.setattr("nanotx.verified.load_file", refuses)
+        with pytest.raises(RunError, match=r"model.safetensors: cannot be read as safetensors: Too many open files"):
+            nanotx(["sample", "run"])
+    monkeypatch.setattr("nanotx.checkpoint.safe_open", refuses)
+    with pytest.raises(RunError, match="Too many open files"):
+        train("--resume", train_steps=4)
+    assert "Training continues" in capsys.readouterr().out

@@ -431,3 +431,17 @@ def test_a_run_that_was_stopped_before_its_first_step_begins_again_as_its_last_l
     monkeypatch.chdir(tmp_path)
     assert nanotx_command(["resume", "run"]) == 0
     assert [row["step"] for row in rows(tmp_path / "run", "step")] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("left", [lambda path: None, lambda path: (path / "recipe.toml").unlink()])
+def test_a_resume_without_any_recipe_is_refused_and_begins_no_run_of_its_own(folder, left):
+    for path in folder.iterdir():
+        if path.name != "checkpoints":
+            path.unlink()
+    for path in (folder / "checkpoints").iterdir():
+        left(path)
+        (path / "model.safetensors").write_bytes(b"")
+    before = contents(folder)
+    with pytest.raises(RunError, match=r"recipe.toml: missing or empty, and no checkpoint .* holds a copy"):
+        nanotx_command(["resume", str(folder)])
+    assert contents(folder) == before

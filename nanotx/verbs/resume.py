@@ -4,10 +4,12 @@ import sys
 from pathlib import Path
 
 from nanotx.errors import ConfigError, RunError
+from nanotx.files import blank
 from nanotx.flags import given, leading
 from nanotx.folder import RunFolder
 from nanotx.recipe import Recipe
 from nanotx.run import run as run_recipe
+from nanotx.survey import recipe_left
 
 HELP = """\
 nanotx resume RUN [--train.steps N] [flags]
@@ -35,5 +37,10 @@ def run(words: list[str]) -> int:
     folder = RunFolder(Path(folders[0]))
     if not folder.is_run:
         raise RunError(f"{folders[0]}: expected a run's folder, with a recipe.toml in it; begin one by nanotx train.")
+    if blank(folder.recipe) and recipe_left(folder) is None:
+        raise RunError(
+            f"{folder.recipe}: missing or empty, and no checkpoint in {folder.checkpoints} verifies and holds a copy; "
+            "bring one of them back."
+        )
     name = folder.path.resolve().name
     return run_recipe(Recipe(), [*words[1:], f"--run={folders[0]}", "--resume"], name)
