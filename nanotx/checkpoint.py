@@ -21,12 +21,14 @@ from torch import Tensor
 
 from nanotx import disk
 from nanotx.errors import RunError
-from nanotx.files import is_left, open_plain
+from nanotx.files import free, is_left, open_plain, read_plain
 
 MANIFEST = "MANIFEST.json"
 FORMAT = 2
 MOST_ALLOCATED = 2**30
 """Bytes that a probe takes at most; some disks have to write them."""
+MOST_LISTED = 2**20
+"""Bytes of a manifest at most; ours have less than a thousand."""
 Content = str | dict[str, Tensor]
 
 
@@ -49,8 +51,9 @@ def publish(folder: Path, files: dict[str, Content]) -> None:
         disk.write(draft / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode("utf-8"))
         disk.sync(draft / MANIFEST)
         disk.sync(draft)
-        if folder.exists():  # one that did not verify, and was passed over
-            disk.rename(folder, old)
+        if folder.exists() or folder.is_symlink():  # one that did not verify and was passed over, or is saved again
+            own = holds_only(folder, {MANIFEST, *files} | listed(folder))
+            disk.rename(folder, old if own else free(folder))
         disk.rename(draft, folder)
         disk.sync(folder.parent)
         disk.sync(folder.parent.parent)
@@ -169,11 +172,13 @@ def steps(folder: Path) -> dict[int, Path]:
         raise RunError(f"{folder}: cannot be read: {reason}; make it a folder that can be listed.") from None
     found = {name.removeprefix("step-"): folder / name for name in names if name.startswith("step-")}
     known = ((int(step), path) for step, path in found.items() if step.isdecimal() and step.isascii())
-    return dict(sorted(known, reverse=True))
+    return {step: path for step, path in sorted(known, reverse=True) if path.name == f"step-{step}"}
 
 
-def prune(folder: Path, keep: int, best: int, newest: int, sound: Callable[[Path], bool] = Path.is_dir) -> None:
+def prune(folder: Path, keep: int, best: int, newest: int, sound: Callable[[Path], bool] = Path.is_dir) -> list[Path]:
     """Remove what is no longer needed: a disk that refuses only keeps more.
+
+    Returns what is no longer needed and stays all the same, because it holds more than nanotx saved there.
 
     Args:
         folder: where checkpoints are.
@@ -182,10 +187,11 @@ def prune(folder: Path, keep: int, best: int, newest: int, sound: Callable[[Path
         newest: the step just saved; what is of a later one did not verify, and stays to be looked at.
         sound: whether a checkpoint, read back, is what was saved; one that is not counts for nothing.
     """
-    held, doomed = 0, list[Path]()
+    held, doomed, foreign = 0, list[Path](), list[Path]()
     for path in [path for step, path in steps(folder).items() if step <= newest]:
         if held == keep:
-            doomed += [path] if path.name != f"step-{best}" else []
+            if path.name != f"step-{best}":
+                (doomed if is_published(path) else foreign).append(path)
         else:
             held += sound(path)
     for path in [*drafts(folder), *doomed]:
@@ -194,6 +200,33 @@ def prune(folder: Path, keep: int, best: int, newest: int, sound: Callable[[Path
             if draft != path:
                 disk.rename(path, draft)
             disk.remove(draft)
+    return foreign
+
+
+def is_published(folder: Path) -> bool:
+    """Whether something is a folder that `publish` wrote, to which nobody has added anything since."""
+    names = listed(folder)
+    return MANIFEST in names and holds_only(folder, names)
+
+
+def listed(folder: Path) -> set[str]:
+    """The names of the files that a checkpoint's manifest lists, and its own; none where it cannot be read."""
+    try:
+        manifest = json.loads(read_plain(folder / MANIFEST, MOST_LISTED))
+    except (OSError, ValueError, RecursionError):
+        return set()
+    return {MANIFEST, *manifest} if isinstance(manifest, dict) else set()
+
+
+def holds_only(folder: Path, names: set[str]) -> bool:
+    """Whether something is a folder, and all that it holds are plain files of these names."""
+    try:
+        if folder.is_symlink():
+            return False
+        with os.scandir(folder) as entries:
+            return all(entry.name in names and entry.is_file(follow_symlinks=False) for entry in entries)
+    except OSError:
+        return False
 
 
 def drafts(folder: Path) -> list[Path]:

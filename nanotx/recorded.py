@@ -119,7 +119,7 @@ def believed(folder: RunFolder) -> tuple[dict[int, Path], list[str]]:
         try:
             verified.verify(path)
         except RunError as error:
-            if not path.exists():  # removed since by a process that trains the run
+            if not (path.exists() or path.is_symlink()):  # a process that trains the run has removed it since
                 return believed(folder)
             passed.append(str(error))
         else:

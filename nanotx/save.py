@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import asdict
+from pathlib import Path
 
 import torch
 
@@ -17,11 +18,11 @@ from nanotx.verified import Proven
 KEEP = 2
 
 
-def save(trainer: Trainer, folder: RunFolder, texts: Texts, proven: Proven | None = None) -> None:
+def save(trainer: Trainer, folder: RunFolder, texts: Texts, proven: Proven | None = None) -> list[Path]:
     """Publish a checkpoint of this step, and remove those that are no longer needed.
 
     All that it holds comes from memory, not from the run's folder. Of the others, those are counted that verify;
-    `proven` remembers which do.
+    `proven` remembers which do. Returns those that stay only because they hold more than was saved.
     """
     averages, numbers = trainer.averages()
     weights, progress = trainer.weights(), trainer.progress
@@ -54,13 +55,16 @@ def save(trainer: Trainer, folder: RunFolder, texts: Texts, proven: Proven | Non
         },
     )
     sound.add(path)
-    prune(trainer, folder, progress.step, sound)
+    return prune(trainer, folder, progress.step, sound)
 
 
-def prune(trainer: Trainer, folder: RunFolder, newest: int, proven: Proven | None = None) -> None:
-    """Keep the newest checkpoints and the one of the best evaluation so far; `newest` is the step of the last one."""
+def prune(trainer: Trainer, folder: RunFolder, newest: int, proven: Proven | None = None) -> list[Path]:
+    """Keep the newest checkpoints and the one of the best evaluation so far; `newest` is the step of the last one.
+
+    Returns those that stay only because they hold more than was saved.
+    """
     best = trainer.progress.best.get("step", newest)
-    checkpoint.prune(folder.checkpoints, keep=KEEP, best=best, newest=newest, sound=proven or Proven())
+    return checkpoint.prune(folder.checkpoints, keep=KEEP, best=best, newest=newest, sound=proven or Proven())
 
 
 def strict(row: Row) -> Row:

@@ -86,6 +86,7 @@ class Session:
         self.trainer.detect = options.detect_anomaly
         self.saved = 0  # the step of the newest checkpoint
         self.samples: list[str] = []  # every text that the run has written
+        self.kept: set[Path] = set()  # old checkpoints that stay because they hold more than was saved
         self.unwritten: set[Path] = set()  # files that lack what could not be written
         if recipe.train.micro_batch == "auto":
             from nanotx.fitting import largest  # most runs know
@@ -169,7 +170,7 @@ class Session:
                     raise error
             if self.saved:
                 # the last evaluation came after it, and may be the best
-                prune(self.trainer, self.folder, self.saved, self.proven)
+                self.note_kept(prune(self.trainer, self.folder, self.saved, self.proven))
             figures = summarize(self.trainer, self.texts, self.peak)
             publish(self.folder.summary, json.dumps(figures, indent=1, allow_nan=False) + "\n")
             self.record({"event": "end", "step": progress.step, "complete": figures["complete"]})
@@ -413,9 +414,23 @@ class Session:
             self.journal.sync()
         except OSError as error:
             raise RunError(f"{self.folder.metrics}: cannot be flushed: {error.strerror or error}.") from None
-        save(self.trainer, self.folder, self.texts, self.proven)
+        kept = save(self.trainer, self.folder, self.texts, self.proven)
         self.saved = self.trainer.progress.step
         self.journal.write({"event": "checkpoint", "step": self.saved})
+        self.note_kept(kept)
+
+    def note_kept(self, paths: list[Path]) -> None:
+        """Warn once of each old checkpoint that is not removed, because it holds more than nanotx saved there."""
+        new = [path for path in paths if path not in self.kept]
+        self.kept.update(new)
+        if new:
+            names = ", ".join(path.name for path in new)
+            self.record(
+                self.warning(
+                    f"{self.folder.checkpoints}: {names}: no longer needed, and not removed: not what nanotx saved "
+                    "there, or files of yours are beside it. Remove it yourself, or move it elsewhere."
+                )
+            )
 
     def farewell(self) -> int:
         """Say what was reached and how to go on; the last line is a command."""

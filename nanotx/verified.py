@@ -72,7 +72,7 @@ def newest(folder: Path, needed: set[str] = NEEDED) -> tuple[Path | None, list[s
         try:
             verify(path, needed)
         except RunError as error:
-            if not path.exists():  # a process that trains the run has removed it since, and saved a newer one
+            if not (path.exists() or path.is_symlink()):  # a process that trains the run has removed it since
                 return newest(folder, needed)
             passed.append(str(error))
         else:

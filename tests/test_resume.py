@@ -60,7 +60,7 @@ def test_a_disk_that_refuses_leaves_the_old_checkpoint_and_no_draft(tmp_path, mo
 
 def test_the_newest_two_and_the_best_are_kept(tmp_path):
     for step in (2, 4, 6, 8, 10):
-        (tmp_path / f"step-{step}").mkdir()
+        checkpoint.publish(tmp_path / f"step-{step}", {"a.txt": "a"})
     (tmp_path / f".step-12.{DEAD}").mkdir()
     checkpoint.prune(tmp_path, keep=2, best=4, newest=10)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-10", "step-4", "step-8"]

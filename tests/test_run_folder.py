@@ -371,7 +371,8 @@ def flip(file):
 
 def sound(folder):
     """The steps of the checkpoints from which one can sample."""
-    steps = sorted(int(path.name.removeprefix("step-")) for path in (folder / "checkpoints").glob("step-*"))
+    names = [path.name.removeprefix("step-") for path in (folder / "checkpoints").glob("step-*")]
+    steps = sorted(int(name) for name in names if name.isdecimal())
     return [step for step in steps if not fails(folder, step)]
 
 
@@ -445,3 +446,49 @@ def test_a_resume_without_any_recipe_is_refused_and_begins_no_run_of_its_own(fol
     with pytest.raises(RunError, match=r"recipe.toml: missing or empty, and no checkpoint .* holds a copy"):
         nanotx_command(["resume", str(folder)])
     assert contents(folder) == before
+
+
+def test_what_a_user_put_among_the_checkpoints_is_not_pruned(folder):
+    place, away = folder / "checkpoints", folder.parent / "away"
+    shutil.copytree(place / "step-4", place / "step-004")
+    shutil.copytree(place / "step-4", away)
+    (place / "step-1").symlink_to(away, target_is_directory=True)
+    (place / "step-2").mkdir()
+    (place / "step-2/mine.txt").write_text("mine", encoding="utf-8")
+    (place / "step-0").write_text("mine", encoding="utf-8")
+    shutil.copytree(place / "step-4", place / "step-5")
+    (place / "step-5/plots").mkdir()
+    (place / "step-4/notes.txt").write_text("mine", encoding="utf-8")
+    before = contents(place)
+    assert resume(folder, steps=12) == 0
+    after = contents(place)
+    assert {name: after.get(name) for name in before if not name.startswith("step-6")} == {
+        name: content for name, content in before.items() if not name.startswith("step-6")
+    }
+    assert (place / "step-1").is_symlink() and (place / "step-5/plots").is_dir() and contents(away)
+    assert not (place / "step-8").exists() and {10, 12} <= set(sound(folder))
+    kept = [row["text"] for row in rows(folder, "warning") if "not removed" in row["text"]]
+    assert len(kept) == 1 and "step-5, step-4, step-2, step-1, step-0: " in kept[0]
+
+
+@pytest.mark.parametrize("kind", ["a file", "a folder", "a link", "a checkpoint with notes"])
+def test_what_a_user_put_under_a_checkpoints_name_is_moved_before_that_one_is_saved(folder, kind):
+    place = folder / "checkpoints/step-8"
+    mine = place.parent / "step-8-1"
+    if kind == "a file":
+        place.write_text("mine", encoding="utf-8")
+    elif kind == "a link":
+        place.symlink_to(folder.parent / "nowhere")
+    else:
+        if kind == "a folder":
+            place.mkdir()
+        else:
+            shutil.copytree(place.parent / "step-6", place)
+            flip(place / "model.safetensors")
+        (place / "notes.txt").write_text("mine", encoding="utf-8")
+    assert resume(folder) == 0
+    assert 8 in sound(folder)
+    if kind == "a link":
+        assert mine.is_symlink()
+    else:
+        assert (mine if kind == "a file" else mine / "notes.txt").read_text(encoding="utf-8") == "mine"

@@ -81,7 +81,7 @@ def checked(folder: RunFolder, wish: Wish) -> Iterator[Check]:
     while left := [path for path in paths.values() if path not in seen]:
         seen.add(left[0])
         checks = list(of_checkpoint(left[0], None if sound else codec))
-        if not left[0].exists():  # removed since by a process that trains the run, which has saved a newer one
+        if not (left[0].exists() or left[0].is_symlink()):  # removed since by a process that trains the run
             paths = checkpoint.steps(folder.checkpoints)
             continue
         yield from checks
