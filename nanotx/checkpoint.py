@@ -28,7 +28,7 @@ FORMAT = 2
 MOST_ALLOCATED = 2**30
 """Bytes that a probe takes at most; some disks have to write them."""
 MOST_LISTED = 2**20
-"""Bytes of a manifest at most; ours have less than a thousand."""
+"""Bytes of a manifest or a trainer.json at most; ours have some thousands."""
 Content = str | dict[str, Tensor]
 
 
@@ -52,7 +52,7 @@ def publish(folder: Path, files: dict[str, Content]) -> None:
         disk.sync(draft / MANIFEST)
         disk.sync(draft)
         if folder.exists() or folder.is_symlink():  # one that did not verify and was passed over, or is saved again
-            own = holds_only(folder, {MANIFEST, *files} | listed(folder))
+            own = other_step(folder) is None and holds_only(folder, {MANIFEST, *files} | listed(folder))
             disk.rename(folder, old if own else free(folder))
         disk.rename(draft, folder)
         disk.sync(folder.parent)
@@ -157,6 +157,15 @@ def steps(folder: Path) -> dict[int, Path]:
     """The published checkpoints of a run's folder by step, the newest first; no claim that they verify.
 
     Raises:
+        RunError: as `numbered`.
+    """
+    return {step: path for step, path in numbered(folder) if path.name == f"step-{step}"}
+
+
+def numbered(folder: Path) -> list[tuple[int, Path]]:
+    """As `steps`, with those beside them whose names nanotx does not write, such as `step-007`.
+
+    Raises:
         RunError: the folder is there and cannot be read, or it is a link that leads nowhere.
     """
     try:
@@ -172,7 +181,7 @@ def steps(folder: Path) -> dict[int, Path]:
         raise RunError(f"{folder}: cannot be read: {reason}; make it a folder that can be listed.") from None
     found = {name.removeprefix("step-"): folder / name for name in names if name.startswith("step-")}
     known = ((int(step), path) for step, path in found.items() if step.isdecimal() and step.isascii())
-    return {step: path for step, path in sorted(known, reverse=True) if path.name == f"step-{step}"}
+    return sorted(known, reverse=True)
 
 
 def prune(folder: Path, keep: int, best: int, newest: int, sound: Callable[[Path], bool] = Path.is_dir) -> list[Path]:
@@ -206,7 +215,16 @@ def prune(folder: Path, keep: int, best: int, newest: int, sound: Callable[[Path
 def is_published(folder: Path) -> bool:
     """Whether something is a folder that `publish` wrote, to which nobody has added anything since."""
     names = listed(folder)
-    return MANIFEST in names and holds_only(folder, names)
+    return MANIFEST in names and other_step(folder) is None and holds_only(folder, names)
+
+
+def other_step(folder: Path) -> int | None:
+    """The step of which a checkpoint says that it is, where that is not the one in its folder's name."""
+    try:
+        step = json.loads(read_plain(folder / "trainer.json", MOST_LISTED))["progress"]["step"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return step if isinstance(step, int) and folder.name != f"step-{step}" else None
 
 
 def listed(folder: Path) -> set[str]:

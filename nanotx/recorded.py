@@ -115,7 +115,10 @@ class Record:
 def believed(folder: RunFolder) -> tuple[dict[int, Path], list[str]]:
     """A run's checkpoints that verify, by step, the newest first; and why each other one is passed over."""
     found, passed = {}, []
-    for step, path in checkpoint.steps(folder.checkpoints).items():
+    for step, path in checkpoint.numbered(folder.checkpoints):
+        if reason := verified.misnamed(step, path):
+            passed.append(reason)
+            continue
         try:
             verified.verify(path)
         except RunError as error:

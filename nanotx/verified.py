@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from nanotx.checkpoint import MANIFEST, digest, steps
+from nanotx.checkpoint import MANIFEST, digest, numbered, other_step, steps
 from nanotx.config import WHOLE
 from nanotx.errors import NanotxError, RunError
 from nanotx.files import read_plain
@@ -30,7 +30,7 @@ TEXT = 2**20
 
 
 def verify(folder: Path, needed: set[str] = NEEDED) -> set[str]:
-    """The names of a folder's files, which are just what its manifest says, bit for bit.
+    """The names of a folder's files, which are just what its manifest says, bit for bit, and of the step of its name.
 
     Raises:
         RunError: they are not, or there are not all that are needed; says which.
@@ -50,7 +50,16 @@ def verify(folder: Path, needed: set[str] = NEEDED) -> set[str]:
             raise RunError(f"{file}: the file is not the one that was saved (size or SHA-256 differ).")
     for name in sorted(needed - manifest.keys()):
         raise RunError(f"{folder}: {MANIFEST} is not one that nanotx wrote: {name!r} is missing.")
+    if "trainer.json" in needed and (step := other_step(folder)) is not None:
+        raise RunError(f"{folder}: it is the checkpoint of step {step}; call it step-{step}, or move it elsewhere.")
     return set(manifest)
+
+
+def misnamed(step: int, path: Path) -> str:
+    """Why a checkpoint's folder is passed over for its name alone; empty where nothing is wrong with that."""
+    if path.name == f"step-{step}":
+        return ""
+    return f"{path}: nanotx calls no checkpoint so; call it step-{step} if it is of that step, or move it elsewhere."
 
 
 def read_digest(file: Path) -> str:
@@ -68,7 +77,10 @@ def read_digest(file: Path) -> str:
 def newest(folder: Path, needed: set[str] = NEEDED) -> tuple[Path | None, list[str]]:
     """The newest checkpoint that verifies, and why each newer one was passed over."""
     passed = []
-    for path in steps(folder).values():
+    for step, path in numbered(folder):
+        if reason := misnamed(step, path):
+            passed.append(reason)
+            continue
         try:
             verify(path, needed)
         except RunError as error:

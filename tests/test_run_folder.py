@@ -492,3 +492,42 @@ def test_what_a_user_put_under_a_checkpoints_name_is_moved_before_that_one_is_sa
         assert mine.is_symlink()
     else:
         assert (mine if kind == "a file" else mine / "notes.txt").read_text(encoding="utf-8") == "mine"
+
+
+LONG = "1" + "0" * 31
+
+
+@pytest.mark.parametrize("name", [f"step-{LONG}", f"step-{2**63}", "step-7", "step-007", "step-06", "step-1e3"])
+def test_a_copy_of_a_checkpoint_under_another_name_is_passed_over_with_a_word(folder, longer, capsys, name):
+    copy = folder / "checkpoints" / name
+    shutil.copytree(folder / "checkpoints/step-6", copy)
+    before = contents(copy)
+    assert nanotx.load(folder).step == 6
+    assert nanotx_command(["sample", str(folder), "--max-new-tokens", "2"]) == 0
+    assert nanotx_command(["replay", str(folder), "--step", "6"]) == 0
+    capsys.readouterr()
+    assert resume(folder) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert (f"passed over: {copy}: " in out) == (name not in ("step-06", "step-1e3")), out
+    assert contents(copy) == before and equal(folder, longer)
+
+
+@pytest.mark.parametrize(("name", "wanted"), [("step-007", "call it step-7"), ("step-9", "call it step-6")])
+def test_a_run_with_a_misnamed_checkpoint_alone_is_refused_with_its_right_name(folder, name, wanted):
+    (folder / "checkpoints/step-6").rename(folder / "checkpoints" / name)
+    shutil.rmtree(folder / "checkpoints/step-4")
+    for path in (folder / "checkpoints").glob("step-[0-5]"):
+        shutil.rmtree(path)
+    before = contents(folder)
+    for command in (nanotx.load, resume):
+        with pytest.raises(RunError, match=wanted):
+            command(folder)
+    assert contents(folder) == before
+
+
+def test_a_checkpoint_copied_to_another_step_by_hand_is_still_there_when_that_step_is_saved(folder):
+    mine = folder / "checkpoints/step-8"
+    shutil.copytree(folder / "checkpoints/step-6", mine)
+    before = contents(mine)
+    assert resume(folder) == 0
+    assert 8 in sound(folder) and contents(mine.with_name("step-8-1")) == before
