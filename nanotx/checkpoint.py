@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from nanotx import disk
+from nanotx.config import WHOLE
 from nanotx.errors import RunError
 from nanotx.files import free, is_left, open_plain, read_plain
 
@@ -224,7 +225,9 @@ def other_step(folder: Path) -> int | None:
         step = json.loads(read_plain(folder / "trainer.json", MOST_LISTED))["progress"]["step"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
-    return step if isinstance(step, int) and folder.name != f"step-{step}" else None
+    if not isinstance(step, int) or isinstance(step, bool) or not 0 <= step < WHOLE:  # nanotx writes no such step
+        return None
+    return step if folder.name != f"step-{step}" else None
 
 
 def listed(folder: Path) -> set[str]:
