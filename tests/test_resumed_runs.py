@@ -10,6 +10,7 @@ from runs import text, tiny
 from safetensors.torch import load_file
 
 import nanotx
+from nanotx.attention import Attention
 from nanotx.cli import run as nanotx_command
 from nanotx.errors import ConfigError, DataError, NanotxError, RunError, TextError
 from nanotx.layers import read_toml
@@ -232,3 +233,14 @@ def test_a_tokenizer_learns_nothing_from_the_validation_text(tmp_path, monkeypat
     if words[1] == "char":
         with pytest.raises(TextError, match="validation text"):
             nanotx_command(["train", "macbook", *flags, *words])
+
+
+def test_an_attention_that_is_a_function_of_its_own_is_no_writing_of_another(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text(tmp_path / "text.txt")
+    own = [name for name in Attention.names() if not Attention.find(name).function]
+    assert len(own) >= 2
+    words = ["train", "macbook", "--corpus", "file", "--corpus.path", "text.txt", "--run", "run", *tiny()]
+    assert nanotx_command([*words, "--attention", own[0]]) == 0
+    with pytest.raises(ConfigError, match=r"attention\.part"):
+        nanotx_command([*words, "--resume", "--attention", own[1]])

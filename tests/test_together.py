@@ -189,6 +189,14 @@ def test_knobs_reach_the_text(folder, capsys):
     assert out == loaded.generate("ab", max_new_tokens=12, stop=stops) + "\n" and len(out) < len(plain)
 
 
+def test_a_stop_that_is_one_text_is_not_taken_apart(folder):
+    loaded = nanotx.load(folder)
+    text = loaded.generate("ab", max_new_tokens=24)
+    for at in range(2, len(text) - 1):
+        stop = text[at : at + 2]
+        assert loaded.generate("ab", max_new_tokens=24, stop=stop) == text[: text.index(stop, 2)]
+
+
 def test_a_draft_changes_no_greedy_text_and_is_told(folder, capsys, tmp_path):
     plain = sampled(folder, capsys, "--temperature", "0", "--n-best", "2")[0]
     words = ["--temperature", "0", "--n-best", "2", "--draft", str(folder), "--draft-tokens", "3"]
