@@ -7,6 +7,7 @@ from typing import NoReturn
 
 from nanotx.errors import MemoryFull, NanotxError, RunError, is_memory_full
 from nanotx.harmless import printable
+from nanotx.signals import EndAtOnce
 
 WIDEST = 100_000
 """Columns or lines beyond which a terminal is none."""
@@ -37,6 +38,8 @@ def through(main: Callable[[], int]) -> NoReturn:
     except BrokenPipeError:  # whoever read our output has left
         leave_stdout()
         code = 141
+    except EndAtOnce as error:
+        code = error.code
     except SystemExit as error:  # --help raises it, and its code stands; a part from elsewhere has failed by it
         if "nanotx.foreign" not in sys.modules:
             raise

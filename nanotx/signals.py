@@ -27,8 +27,12 @@ class Interrupted(BaseException):
     """
 
 
-class EndAtOnce(SystemExit):
-    """A second, deliberate Ctrl-C."""
+class EndAtOnce(BaseException):
+    """A second, deliberate Ctrl-C; no SystemExit, which a part from elsewhere may raise, and is blamed for."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code  # what the process leaves with
 
 
 class Stop:

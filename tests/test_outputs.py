@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from runs import tiny
+from runs import text, tiny
 
 from nanotx.cli import run
 from nanotx.errors import ConfigError
@@ -14,8 +14,9 @@ pytestmark = pytest.mark.usefixtures("capsys")
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of a few steps."""
-    folder = tmp_path_factory.mktemp("outputs") / "a_run"
-    assert run(["train", "macbook", *tiny(), "--run", str(folder)]) == 0
+    home = tmp_path_factory.mktemp("outputs")
+    folder, corpus = home / "a_run", ["--corpus", "file", "--corpus.path", str(text(home / "text.txt"))]
+    assert run(["train", "macbook", *corpus, *tiny(), "--run", str(folder)]) == 0
     return folder
 
 

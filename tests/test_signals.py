@@ -99,7 +99,8 @@ def test_signals_that_come_together_end_a_run_that_has_saved_its_last_step(train
         child.send(number)
         time.sleep(draw.choice([0.0, 0.001, 0.01]))
     code, said = child.finish()
-    assert code in {128 + number for number in numbers}, said  # of two at one moment the system chooses
+    ends = {128 + number for number in numbers} | {-number for number in numbers}  # one may come after all is saved
+    assert code in ends, said
     done = [row["step"] for row in rows(tmp_path / "run", "step")]
     assert max(done, default=0) == max(checkpoints(tmp_path / "run"), default=0)
     assert "nanotx resume run" in said.splitlines()[-2:]

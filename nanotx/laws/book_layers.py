@@ -109,7 +109,7 @@ def rows(case: LayerCase) -> None:
 
 def causal(case: LayerCase) -> None:
     """No output feels a later input, at any scale."""
-    time.causal(case.layer(), case.x(case.extreme), seed=case.seed, alive=False)
+    time.causal(case.layer(), case.x(case.extreme or 1.0), seed=case.seed, alive=False)
 
 
 def felt(case: LayerCase) -> None:
@@ -124,7 +124,7 @@ def prefix(case: LayerCase) -> None:
 
 def padding(case: LayerCase) -> None:
     """What a text is padded with on its right changes nothing."""
-    values.right_padding(case.layer(), case.x(case.extreme), case.x(case.padding, shift=1), case.tolerance)
+    values.right_padding(case.layer(), case.x(case.extreme or 1.0), case.x(case.padding, shift=1), case.tolerance)
 
 
 def cache(case: LayerCase) -> None:

@@ -53,7 +53,7 @@ NUMBERS = [
     ("model.dim", "16.5", rf"--model\.dim.*({WHOLE})"),
     ("model.dim", "10**9", rf"--model\.dim.*({WHOLE})"),
     ("model.dim", str(10**9), r"model\.dim: expected a number of at most 1,048,576, got 1000000000"),
-    ("model.dim", "1048576", r"model: [\d,]+ weights take at least [\d,.]+ GiB, and .* are free; try less than dim="),
+    ("model.dim", "1048576", r"model: [\d,]+ weights .*take at least [\d,.]+ GiB, and .* are free; try less than dim="),
     ("model.dim", ENDLESS, rf"model\.dim: {LONG}"),
     ("model.layers", "0", rf"model\.layers: {POSITIVE} 0"),
     ("model.layers", str(10**9), r"model\.layers: expected a number of at most 10,000, got 1000000000"),

@@ -56,6 +56,8 @@ def replay(folder: str) -> RenderableType:
         RunError: there is none, or it holds numbers that no run has.
     """
     file, display = RunFolder(Path(folder)).metrics, Display(Console(file=io.StringIO()))
+    if not Path(folder).is_dir():
+        raise RunError(f"{folder}: expected a run's folder, with a metrics.jsonl in it.")
     try:
         empty = True
         for row in read(file):
