@@ -78,6 +78,7 @@ def test_what_the_minutes_do_not_allow_is_not_begun_and_is_taken_up_by_the_next_
     assert {name for name, row in results(tmp_path).items() if row["status"] == "done"} == {"a", "b", "c"}
 
 
+@pytest.mark.slow
 def test_killed_at_any_of_twenty_moments_the_file_is_whole_and_the_next_call_ends_the_work(tmp_path):
     draw, finished = random.Random(16), 0
     for moment in range(20):

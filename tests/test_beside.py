@@ -60,6 +60,7 @@ def test_what_a_killed_process_left_of_another_file_is_removed_when_that_is_writ
     assert sorted(path.name for path in tmp_path.glob(".*json*")) == sorted([*names[1:], f".out.json.{DEAD + 1}"])
 
 
+@pytest.mark.slow
 def test_readers_beside_a_run_that_saves_every_step_never_fail(words, tmp_path):
     flags = tiny(train_checkpoint_every=1, train_steps=100_000, train_eval_every=4, train_sample_every=0)
     child = start(*words[: -len(flags)], *flags, cwd=tmp_path)

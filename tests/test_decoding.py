@@ -225,6 +225,7 @@ print(found["stats"]["unique_graphs"], sum(found["graph_break"].values()))
 """
 
 
+@pytest.mark.slow
 def test_a_compiled_reading_writes_the_same_whatever_the_prompt_and_is_compiled_once():
     # In a process of its own, where no annotation is checked: what checks them would be compiled too.
     done = subprocess.run(

@@ -135,6 +135,7 @@ def test_no_more_is_encoded_of_a_longer_text(tmp_path: Path, monkeypatch) -> Non
         assert sum(seen) - len(found.windows.ids) < 700_000  # what is learned from is encoded whole
 
 
+@pytest.mark.slow
 def test_a_part_of_the_text_gives_the_loss_of_all_of_it_within_its_standard_error(tmp_path: Path) -> None:
     write(tmp_path / "t.txt")
     flags = {"train_eval_every": 0, "train_sample_every": 0, "train_steps": 40}

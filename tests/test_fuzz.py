@@ -84,6 +84,7 @@ def evil(folder):
         raise SystemExit(1)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not FORKS, reason="what is planted here is seen in a forked process alone")
 def test_what_raises_hangs_dies_or_takes_memory_is_found_and_kept(tmp_path, monkeypatch):
     monkeypatch.setitem(KINDS, "planted", Kind(name="planted", sound=dict, write=note, readings=(evil,)))

@@ -122,6 +122,7 @@ def test_a_gradient_far_larger_than_the_usual_ones_is_spoken_of():
     assert progress.spike(100 * SPIKE).startswith("step 39: the gradient's norm is 500, and usually 1.")
 
 
+@pytest.mark.slow
 @settings(max_examples=max(8, settings().max_examples // 4))
 @given(
     eval_every=st.integers(0, 4),

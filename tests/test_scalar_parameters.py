@@ -56,6 +56,7 @@ def gain(tmp_path_factory):
     return str(file)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [

@@ -106,6 +106,7 @@ def test_signals_that_come_together_end_a_run_that_has_saved_its_last_step(train
     assert "nanotx resume run" in said.splitlines()[-2:]
 
 
+@pytest.mark.slow
 def test_a_run_stopped_again_and_again_at_any_moment_comes_to_the_same_bits(train, tmp_path):
     assert train(run="whole", **LONG).finish()[0] == 0
     draw = random.Random(3)

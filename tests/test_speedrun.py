@@ -73,6 +73,7 @@ def test_its_own_words_are_told_from_the_recipes():
     assert others == ["flash", "--train.steps", "5", "--load", "y"]
 
 
+@pytest.mark.slow
 def test_a_race_from_the_command_line(tmp_path):
     text(tmp_path / "text.txt")
     words = ["--corpus", "file", "--corpus.path", "text.txt", *tiny(), "--records", "records.jsonl", "--run", "run"]
