@@ -74,3 +74,18 @@ def test_a_journal_drops_what_was_torn_or_undone(tmp_path):
     journal.write(first | {"step": 2, "loss": float("nan")})
     journal.close()
     assert list(read(path)) == [first, first | {"step": 2, "loss": None, "nonfinite": ["loss"]}]
+
+
+@pytest.mark.parametrize("owed", [False, True])
+def test_the_looks_at_a_checkpoints_step_are_cut_from_the_journal_only_where_they_are_owed(tmp_path, owed):
+    path, loss = tmp_path / "metrics.jsonl", {"train_loss": 1.0, "val_loss": 1.0, "bits_per_byte": 1.0}
+    numbers = {"loss": 1.0, "grad_norm": 1.0, "lr": 1.0, "tokens_per_second": 1.0}
+    written = Journal(path, step=0)
+    for step in (1, 2):
+        written.write({"event": "step", "step": step, **numbers})
+        written.write({"event": "eval", "step": step, **loss})
+        written.write({"event": "sample", "step": step, "text": "a"})
+    written.close()
+    Journal(path, step=2, owed=owed).close()
+    looks = [(row["event"], row["step"]) for row in read(path) if row["event"] != "step"]
+    assert looks == [("eval", 1), ("sample", 1), *([] if owed else [("eval", 2), ("sample", 2)])]

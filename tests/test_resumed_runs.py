@@ -14,6 +14,7 @@ from nanotx.attention import Attention
 from nanotx.cli import run as nanotx_command
 from nanotx.errors import ConfigError, DataError, NanotxError, RunError, TextError
 from nanotx.layers import read_toml
+from nanotx.verified import Proven
 
 
 @pytest.fixture(scope="module")
@@ -244,3 +245,24 @@ def test_an_attention_that_is_a_function_of_its_own_is_no_writing_of_another(tmp
     assert nanotx_command([*words, "--attention", own[0]]) == 0
     with pytest.raises(ConfigError, match=r"attention\.part"):
         nanotx_command([*words, "--resume", "--attention", own[1]])
+
+
+def test_a_checkpoint_keeps_the_wall_clock_seconds_of_all_processes_before_it(folder):
+    def earlier(step):
+        return json.loads((folder / f"checkpoints/step-{step}/trainer.json").read_text(encoding="utf-8"))["progress"]
+
+    first = earlier(6)["earlier"]
+    assert first > 0
+    assert nanotx_command(["resume", str(folder), "--train.steps", "8"]) == 0
+    assert earlier(8)["earlier"] > first
+
+
+def test_a_checkpoint_that_was_changed_in_place_is_not_taken_as_proven(folder):
+    weights = folder / "checkpoints" / "step-4" / "model.safetensors"
+    proven = Proven()
+    assert proven(weights.parent)
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    with weights.open("r+b") as file:  # the same file, as long as before
+        file.write(data)
+    assert not proven(weights.parent)
