@@ -66,6 +66,8 @@ def recipe_of(folder: RunFolder, found: Path) -> tuple[Recipe, list[str]]:
         return read_config(Recipe, copy), [f"{folder.recipe}: missing or empty; restored from its copy {copy}."]
     try:
         return read_config(Recipe, folder.recipe), []
+    except UnknownPart:  # its copy names the same part; the error says how to bring it
+        raise
     except ConfigError as error:
         hint = f"A copy that verifies is {copy}: put it in its place, or mend the file."
         raise type(error)(f"{error} {hint}") from None
