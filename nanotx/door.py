@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from nanotx.errors import MemoryFull, NanotxError, RunError, is_memory_full
 from nanotx.harmless import printable
-from nanotx.signals import EndAtOnce
+from nanotx.signals import EndAtOnce, process_ends
 
 WIDEST = 100_000
 """Columns or lines beyond which a terminal is none."""
@@ -20,6 +20,7 @@ def size(text: str) -> int:
 
 def through(main: Callable[[], int]) -> NoReturn:
     """Run a program and leave with its exit code; only a bug of ours shows a traceback."""
+    process_ends.set(True)
     open_streams()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal that cannot show a character shows another

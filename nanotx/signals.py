@@ -4,10 +4,13 @@ A logout, a shutdown or a batch system sends several signals of different kinds,
 pending none of them ends the process. Only a person can want that, by another Ctrl-C half a second later or more.
 """
 
+import atexit
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from functools import partial
 from types import FrameType
 
 STOPS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGXCPU", "SIGBREAK")
@@ -18,6 +21,10 @@ SAVES = ("SIGUSR1", "SIGUSR2")
 
 DELIBERATE = 0.5
 """Seconds between two Ctrl-C from which on the second one ends the process at once."""
+
+
+process_ends: ContextVar[bool] = ContextVar("process_ends", default=False)
+"""Whether the process ends with the command that runs in it; a caller from Python wants its own handlers back."""
 
 
 class Interrupted(BaseException):
@@ -81,7 +88,11 @@ class Stop:
 
 @contextmanager
 def listening() -> Iterator[Stop]:
-    """Within, signals are noted by a `Stop`; outside the main thread nothing is changed."""
+    """Within, signals are noted by a `Stop`; outside the main thread nothing is changed.
+
+    Where the process ends with this command, the handlers of a run that was stopped stay until then, and those of a
+    checkpoint always: a signal of the same burst that comes after the save must not change the exit code.
+    """
     stop = Stop()
     before = {}
     for name in (*STOPS, *SAVES):
@@ -95,8 +106,18 @@ def listening() -> Iterator[Stop]:
         with warned_of_cpu_limit():
             yield stop
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        stop.working = True  # nothing is left that a signal could interrupt
+        held = {number for number in before if process_ends.get() and (stop() or signal.Signals(number).name in SAVES)}
+        for number in before.keys() - held:
+            signal.signal(number, before[number])
+        if held:
+            atexit.register(partial(ignore, held))  # Python gives its handlers back before the process has ended
+
+
+def ignore(numbers: Iterable[int]) -> None:
+    """Ignore signals from here on."""
+    for number in numbers:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager
