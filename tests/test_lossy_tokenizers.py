@@ -137,6 +137,53 @@ def test_a_lossy_tokenizer_trains_where_it_was_asked_for(changed, tmp_path, caps
     assert run(["train", "shakespeare_char", *words, "--tokenizer.lossy"]) == 0
 
 
+@pytest.mark.parametrize("change", [{"normalizer": {"type": "Lowercase"}}, {"pre_tokenizer": None}])
+def test_encode_refuses_a_lossy_tokenizer_unless_it_is_asked_for(changed, tmp_path, capsys, change):
+    file, texts = changed(**change), text(tmp_path / "a.txt")
+    step = "normalizer: Lowercase" if "normalizer" in change else "model: BPE without unk_token"
+    for more in ([], ["--out", str(tmp_path / "a.ids")]):
+        words = ["tokenizer", "encode", str(file), str(texts), *more]
+        with pytest.raises(TokenizerError, match=f"{step}.*this loses text.* --lossy takes it"):
+            run(words)
+        assert not capsys.readouterr().out and not (tmp_path / "a.ids").exists()
+        assert run([*words, "--lossy"]) == 0
+        assert capsys.readouterr().out
+    assert (tmp_path / "a.ids").exists()
+
+
+def test_show_says_that_a_tokenizer_loses_text(changed, tmp_path, capsys):
+    file = changed(normalizer={"type": "Lowercase"})
+    assert run(["tokenizer", "show", str(file), "--text", "abc"]) == 0
+    said = capsys.readouterr()
+    assert "loses text" in said.err and "normalizer: Lowercase" in said.err and "--tokenizer.lossy" in said.err
+    assert len(said.out.splitlines()) and "loses" not in said.out
+    page = tmp_path / "page.html"
+    assert run(["tokenizer", "show", str(file), "--text", "abc", "--html", str(page)]) == 0
+    assert "normalizer: Lowercase" in page.read_text(encoding="utf-8")
+    assert run(["tokenizer", "show", str(changed()), "--text", "abc"]) == 0
+    assert not capsys.readouterr().err
+
+
+def test_compare_names_its_own_remedy_for_a_lossy_tokenizer(changed, tmp_path, capsys):
+    file, texts = changed(normalizer={"type": "Lowercase"}), text(tmp_path / "a.txt")
+    words = ["tokenizer", "compare", str(texts), "--rounds", "1", "--tokenizers"]
+    assert run([*words, str(file)]) == 3
+    assert f"{file}:lossy takes it" in "".join(capsys.readouterr().out.split("\n"))
+    assert run([*words, f"{file}:lossy"]) == 0
+
+
+def test_import_refuses_a_lossy_tokenizer(changed, tmp_path):
+    for change in ({"normalizer": {"type": "Lowercase"}}, {"pre_tokenizer": None}):
+        with pytest.raises(TokenizerError):
+            run(["tokenizer", "import", str(changed(**change)), "--out", str(tmp_path / "mine.json")])
+    assert not (tmp_path / "mine.json").exists()
+
+
+def test_a_lossy_file_read_as_a_saved_tokenizer_is_refused_for_training(changed):
+    with pytest.raises(TokenizerError, match=r"--tokenizer huggingface --tokenizer.lossy"):
+        Tokenizer.find("saved")(path=str(changed(normalizer={"type": "Lowercase"}))).learn([])
+
+
 def test_a_regex_in_a_foreign_file_that_calls_itself_is_refused(changed):
     for pattern in (r"(?R)?a|[\s\S]", r"\g<0>?a|[\s\S]", r"(?<x>a)\g'x'"):
         cut = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}

@@ -70,12 +70,16 @@ def stored() -> list[str]:
     return sorted(path.stem for path in shelf("tokenizers").glob("*.json"))
 
 
-def load(path: str | Path) -> Codec:
+def load(path: str | Path, lossy: bool = True) -> Codec:
     """Read any tokenizer that `Codec.save` wrote: a name on the shelf, or else a path; or that of a library's file.
 
+    Args:
+        path: the name or the path.
+        lossy: whether a library's file may lose text, as one that lowers case does.
+
     Raises:
-        TokenizerError: there is no such file, or it is not one of ours; says which.
+        TokenizerError: there is no such file, it is not one of ours, or it loses text and may not; says which.
     """
     from nanotx.tokenizers._loading import open_codec  # what is learned here is not opened
 
-    return open_codec(path)
+    return open_codec(path, lossy)

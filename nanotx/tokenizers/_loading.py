@@ -24,17 +24,17 @@ def table_of(name: str) -> dict[str, Any]:
     return {"part": name}
 
 
-def open_codec(path: str | Path) -> Codec:
+def open_codec(path: str | Path, lossy: bool = True) -> Codec:
     """The codec of a file; see `nanotx.tokenizers.load`.
 
     Raises:
-        TokenizerError: there is no such file, or it is not one of ours; says which.
+        TokenizerError: there is no such file, it is not one of ours, or it loses text and may not; says which.
     """
     file = shelf("tokenizers") / f"{path}.json" if str(path) in stored() else Path(path)
     if (kind := kind_of(file)) != "saved":
         part: Any = Tokenizer.find(kind)
-        looked_at = {"lossy": True} if kind == "huggingface" else {}  # training asks for it; looking does not
-        codec: Codec = part(path=str(file), **looked_at).learn(())
+        options = {"lossy": lossy} if kind == "huggingface" else {}
+        codec: Codec = part(path=str(file), **options).learn(())
         return codec
     try:
         name, table, origin = read_file(file)

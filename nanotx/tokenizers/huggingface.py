@@ -70,7 +70,7 @@ class Huggingface(Tokenizer):
                 codec = HuggingfaceCodec(described)
             except (TokenizerError, ConfigError) as error:
                 raise TokenizerError(f"{self.path}: {error}") from None
-            if not self.lossy and (lost := losses(described)):
+            if not self.lossy and (lost := codec.losses):
                 raise TokenizerError(
                     f"{self.path}: {lost[0]}: this loses text, which its ids do not give back; expected a tokenizer "
                     "that keeps every text. --tokenizer.lossy takes it all the same, without bits per byte."
@@ -138,6 +138,11 @@ class HuggingfaceCodec(Codec):
             return exact
         with tried("huggingface: the library cannot decode these ids", TextError):
             return str(self._library.decode(numbers, skip_special_tokens=False)).encode("utf-8")
+
+    @property
+    def losses(self) -> list[str]:
+        """The steps that lose text, whatever the text; training takes them only if `Huggingface.lossy` is set."""
+        return losses(self.described)
 
     def unsettled(self, one: int) -> bool:
         """Whether it is a byte that a ByteFallback decodes with those beside it; see `Codec.unsettled`."""

@@ -20,14 +20,17 @@ class Saved(Tokenizer):
 
         Raises:
             ConfigError: no path was given.
-            TokenizerError: there is no such file, or it is not one of ours.
+            TokenizerError: there is no such file, it is not one of ours, or it is a library's and loses text.
         """
         if not self.path:
             raise ConfigError(
                 "saved: path is empty; expected a file or a name on the shelf "
                 f"({', '.join(stored())}); try --tokenizer.path my.json."
             )
-        return load(self.path)
+        try:
+            return load(self.path, lossy=False)
+        except TokenizerError as error:  # names the flag of another part
+            raise TokenizerError(str(error).replace("--tokenizer.", "--tokenizer huggingface --tokenizer.")) from None
 
     @classmethod
     def read(cls, table: dict[str, Any]) -> Codec:

@@ -48,7 +48,8 @@ def measure(one: Contestant, training: str, validation: str, rounds: int) -> Row
         ids = codec.encode(validation)
         return row | counts(codec, validation, ids, row["words"]) | speeds(codec, validation, ids, rounds)
     except NanotxError as error:
-        return row | {"error": f"{type(error).__name__}: {error}"}
+        said = str(error).replace("--tokenizer.lossy", f"{one.name}:lossy")  # names the flag of a recipe
+        return row | {"error": f"{type(error).__name__}: {said}"}
 
 
 def counts(codec: Codec, text: str, ids: Ids, words: int) -> Row:

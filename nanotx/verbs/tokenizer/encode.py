@@ -9,7 +9,7 @@ import numpy as np
 import tyro
 from tyro.conf import Positional
 
-from nanotx.errors import ConfigError
+from nanotx.errors import ConfigError, TokenizerError
 from nanotx.flags import parse
 from nanotx.tokenizers import Codec, Ids, load
 from nanotx.tokenizers.unigram import UnigramCodec
@@ -33,13 +33,17 @@ class Flags:
     ] = "strict"
     out: Annotated[str, tyro.conf.arg(help="a token file to write; killed, the same command goes on")] = ""
     separator: Annotated[str, tyro.conf.arg(help="a special put behind each text of the token file")] = ""
+    lossy: Annotated[bool, tyro.conf.arg(help="take a tokenizer.json that loses text, as one that lowers case")] = False
     processes: Annotated[int, tyro.conf.arg(help="how many encode a token file")] = 1
 
 
 def run(words: list[str]) -> int:
     """Encode."""
     said = parse(Flags, words, "nanotx tokenizer encode")
-    codec = load(said.tokenizer)
+    try:
+        codec = load(said.tokenizer, lossy=said.lossy)
+    except TokenizerError as error:  # names the flag of a recipe, which is ours without its group
+        raise TokenizerError(str(error).replace("--tokenizer.lossy", "--lossy")) from None
     if said.out:
         return to_file(codec, said)
     if said.separator or said.processes != 1:

@@ -18,6 +18,7 @@ from nanotx.figures import check_output
 from nanotx.files import publish
 from nanotx.flags import given, parse
 from nanotx.tokenizers import UNKNOWN, Codec, Ids, load, utf8
+from nanotx.tokenizers.huggingface import HuggingfaceCodec
 from nanotx.verbs.tokenizer._input import text_of
 from nanotx.verbs.tokenizer._page import page
 from nanotx.verbs.tokenizer._visible import Token, tokens, visible
@@ -55,6 +56,8 @@ def run(words: list[str]) -> int:
     facts, notes = about(codec, text, ids)
     shown = tokens(codec, ids.tolist())
     if not flags.html and not sys.stdout.isatty():
+        for note in notes:
+            sys.stderr.write(f"{note}\n")
         for token in shown:
             sys.stdout.write(f"{token.number}\t{token.data.hex()}\t{token.shown}\n")
         return 0
@@ -84,6 +87,8 @@ def about(codec: Codec, text: str, ids: Ids) -> tuple[list[tuple[str, str]], lis
         (f"ids of {codec.part}", f"{codec.vocab_size:,}"),
     ]
     notes = []
+    if isinstance(codec, HuggingfaceCodec) and codec.losses:
+        notes.append(f"This tokenizer loses text ({codec.losses[0]}); training takes it only with --tokenizer.lossy.")
     if codec.decode_bytes(ids) != data:
         lost = int((ids == codec.specials[UNKNOWN]).sum()) if UNKNOWN in codec.specials else 0
         why = f"{lost:,} tokens are {UNKNOWN}, and what they stood for is lost" if lost else "it was normalised first"
