@@ -8,6 +8,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
@@ -30,6 +31,8 @@ MOST_ALLOCATED = 2**30
 """Bytes that a probe takes at most; some disks have to write them."""
 MOST_LISTED = 2**20
 """Bytes of a manifest or a trainer.json at most; ours have some thousands."""
+UNNUMBERED = re.compile(r"\.step-[0-9]+(\.old)?")
+"""What a kill leaves of a removed checkpoint, or of a replaced one in an older nanotx; the run's lock guards it."""
 Content = str | dict[str, Tensor]
 
 
@@ -40,7 +43,7 @@ def publish(folder: Path, files: dict[str, Content]) -> None:
         RunError: the disk refused; nothing new is left under the folder's name.
     """
     draft = folder.with_name(f".{folder.name}.{os.getpid()}")
-    old = draft.with_suffix(".old")
+    old = draft.with_name(f"{draft.name}.old")
     try:
         disk.remove(draft)
         disk.make(draft)
@@ -204,7 +207,7 @@ def prune(folder: Path, keep: int, best: int, newest: int, sound: Callable[[Path
                 (doomed if is_published(path) else foreign).append(path)
         else:
             held += sound(path)
-    for path in [*drafts(folder), *doomed]:
+    for path in [*drafts(folder, sound), *doomed]:
         with suppress(OSError):
             draft = path.with_name(f".{path.name.removeprefix('.')}")  # no half of one is left under its name
             if draft != path:
@@ -250,14 +253,26 @@ def holds_only(folder: Path, names: set[str]) -> bool:
         return False
 
 
-def drafts(folder: Path) -> list[Path]:
-    """What processes that are dead left of writing checkpoints."""
-    return [path for path in folder.glob(".step-*") if is_left(path)]
+def drafts(folder: Path, sound: Callable[[Path], bool] = Path.is_dir) -> list[Path]:
+    """What processes that are dead left of writing, replacing and removing checkpoints, and of probing the disk.
+
+    Args:
+        folder: where checkpoints are, or the run's own folder, in which they are yet to be made.
+        sound: whether a checkpoint is what was saved; what a save replaced stays until its successor is.
+    """
+    found = []
+    for path in folder.glob(".step-*"):
+        step = UNNUMBERED.fullmatch(path.name)
+        if not (step or is_left(path)):
+            continue
+        if not path.name.endswith(".old") or sound(folder / path.name.removeprefix(".").partition(".")[0]):
+            found.append(path)
+    return found
 
 
-def clear_drafts(folder: Path) -> None:
+def clear_drafts(*folders: Path, sound: Callable[[Path], bool] = Path.is_dir) -> None:
     """Remove what processes that are dead left of writing checkpoints; a disk that refuses only keeps more."""
-    for path in drafts(folder):
+    for path in [path for folder in folders for path in drafts(folder, sound)]:
         with suppress(OSError):
             disk.remove(path)
 

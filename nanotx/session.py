@@ -130,6 +130,7 @@ class Session:
         resumed = self.open()
         if self.options.restart:
             checkpoint.probe(self.folder.checkpoints, self.checkpoint_size)
+        self.clear_left()
         progress = self.trainer.progress
         self.saved = progress.step
         if progress.step >= self.recipe.train.steps and (figures := self.complete_figures()) is not None:
@@ -286,11 +287,14 @@ class Session:
                 self.display.say(f"evaluations read {said[0]} of each text from here on, and {said[1]} before.")
         return resumed
 
-    def settle(self) -> None:
-        """Write the recipe and the tokenizer into the run's folder."""
-        clear_drafts(self.folder.checkpoints)
+    def clear_left(self) -> None:
+        """Remove what killed processes left of writing the run's files and checkpoints."""
+        clear_drafts(self.folder.path, self.folder.checkpoints, sound=self.proven)
         for path in (*self.folder.files, self.folder.path / ".owner"):
             clear(path, age=0.0)
+
+    def settle(self) -> None:
+        """Write the recipe and the tokenizer into the run's folder."""
         publish(self.folder.recipe, write_toml(self.recipe))
         disk.sync(self.folder.path.parent)
         other = self.found.before is not None and self.found.before.tokenizer != self.recipe.tokenizer

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from runs import finish, start, text, tiny
+from runs import Forked, finish, start, text, tiny
 
 import nanotx
 from nanotx.cli import run as nanotx_command
@@ -47,6 +47,59 @@ def test_what_killed_processes_left_is_removed_when_a_run_is_resumed_and_nothing
     assert nanotx_command(["resume", "run", "--train.steps", "8"]) == 0
     assert [name for name in left if (run / name).exists()] == []
     assert [name for name in others if not (run / name).exists()] == []
+
+
+def test_checkpoints_that_a_kill_left_half_replaced_removed_or_probed_are_removed_at_the_next_resume(words, sleeper):
+    assert nanotx_command(words) == 0
+    run, old = Path("run"), [f".step-6.{DEAD}.old", ".step-6.old", ".step-2"]
+    left = [run / "checkpoints" / name for name in old]
+    for path in left:
+        shutil.copytree(run / "checkpoints/step-6", path)
+    left += [run / f".step-probe.{DEAD}", run / f"checkpoints/.step-probe.{DEAD}"]
+    others = [run / f".step-probe.{sleeper}", run / f"checkpoints/.step-probe.{sleeper}"]
+    for path in [*left[3:], *others]:
+        path.write_bytes(b"")
+    for steps in ("6", "8"):  # a run that is complete, and one that trains on
+        assert nanotx_command(["resume", "run", "--train.steps", steps]) == 0
+        assert [path for path in left if path.exists()] == []
+        assert [path for path in others if not path.exists()] == []
+        left[-1].write_bytes(b"")
+
+
+@pytest.mark.parametrize("name", [f".step-6.{DEAD}.old", ".step-6.old"])
+def test_a_replaced_checkpoint_stays_until_the_one_of_its_step_is_sound(words, name):
+    assert nanotx_command(words) == 0
+    checkpoints = Path("run/checkpoints")
+    (checkpoints / "step-6").rename(checkpoints / name)
+    assert nanotx_command(["resume", "run", "--train.steps", "5", "--changed"]) == 0
+    assert (checkpoints / name / "model.safetensors").exists()
+    assert nanotx_command(["resume", "run", "--train.steps", "8", "--changed"]) == 0
+    assert not (checkpoints / name).exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork")
+def test_a_run_killed_between_two_renames_leaves_nothing_behind_once_it_is_resumed(words):
+    assert nanotx_command(words) == 0
+    checkpoints = Path("run/checkpoints")
+    (checkpoints / "step-6/model.safetensors").write_bytes(b"damaged")
+
+    def die_after_a_rename():
+        from nanotx import disk
+
+        rename = disk.rename
+
+        def kill(old, new):
+            rename(old, new)
+            if new.name.endswith(".old"):
+                os._exit(9)
+
+        disk.rename = kill
+
+    child = Forked("resume", "run", cwd=Path.cwd(), before=die_after_a_rename)
+    assert child.finish()[0] == 9
+    assert [path.name for path in checkpoints.glob(".step-6*.old")]
+    assert nanotx_command(["resume", "run"]) == 0
+    assert sorted(path.name for path in checkpoints.iterdir()) == ["step-4", "step-6"]
 
 
 def test_what_a_killed_process_left_of_another_file_is_removed_when_that_is_written_again(words, sleeper, tmp_path):
