@@ -453,3 +453,56 @@ class Mine(Schedule):
     (saved,) = (tmp_path / "r/checkpoints").glob("step-*")
     assert saved.name == "step-4"
     assert all(torch.isfinite(one).all() for one in load_file(saved / "model.safetensors").values())
+
+
+IGNORES = {
+    "schedule": (
+        """
+from nanotx.schedules import Schedule
+
+@Schedule.register("mine_lazy_schedule")
+@dataclass(frozen=True, kw_only=True)
+class Mine(Schedule):
+    warmup: int = 10
+    power: float = 2.0
+
+    def factor(self, step, steps): return min(1.0, (step + 1) / (self.warmup + 1))
+""",
+        "field_matters: power=2.0",
+    ),
+    "optimizer": (
+        """
+import torch
+from nanotx.optimizers import Optimizer
+
+@Optimizer.register("mine_lazy_optimizer")
+@dataclass(frozen=True, kw_only=True)
+class Mine(Optimizer):
+    lr: float = 0.01
+    momentum: float = 0.9
+
+    def build(self, parameters):
+        learning = [one for _, one in parameters if one.requires_grad]
+        return torch.optim.SGD([{"params": learning, "base_lr": self.lr, "weight_decay": 0.0}], lr=self.lr)
+""",
+        "field_matters: momentum=0.9",
+    ),
+}
+
+
+@pytest.mark.parametrize("slot", IGNORES)
+def test_a_part_that_ignores_a_field_breaks_a_law_unless_it_says_that_the_field_is_of_cost_alone(
+    tmp_path, capsys, slot
+):
+    source, said = IGNORES[slot]
+    field = said.split()[1].partition("=")[0]
+    words = ["--examples", "3", "--jobs", "1"]
+    for stated, code in ((False, 1), (True, 0)):
+        name = f"mine_lazy_{slot}" + "_and_says_so" * stated
+        text = source.replace(f"mine_lazy_{slot}", name)
+        if stated:
+            text = text.replace("class Mine", "class Stated").replace("):\n", f"):\n    cost_only = ({field!r},)\n", 1)
+        file = tmp_path / f"{name}.py"
+        file.write_text("from dataclasses import dataclass\n" + text, encoding="utf-8")
+        assert run(["laws", f"{slot}/{name}", "--load", str(file), *words]) == code
+        assert (said in capsys.readouterr().out) is not stated

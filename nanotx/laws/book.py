@@ -69,12 +69,22 @@ def laws_on(name: str, on_request: bool = False) -> list[Law]:
 
 
 def unasked(names: Iterable[str], on_request: bool = False) -> dict[tuple[str, str], list[str]]:
-    """The laws of a slot that are not asked of some of its parts, with the reason, and the parts, as slot/part."""
+    """The laws of a slot that are not asked of some of its parts, or of a field of one, with the reason; and the parts.
+
+    Returns:
+        The names of the parts, as slot/part, by the law, or `law of field`, and the reason.
+    """
     found: dict[tuple[str, str], list[str]] = {}
     for name in names:
         for law in LAWS[name.partition("/")[0]]:
-            if not law.fits(part_of(name)) and (on_request or not law.on_request):
+            part = part_of(name)
+            if law.on_request and not on_request:
+                continue
+            if not law.fits(part):
                 found.setdefault((law.name, law.unless), []).append(name)
+                continue
+            for field, reason in law.left_out(part).items():
+                found.setdefault((f"{law.name} of {field}", reason), []).append(name)
     return found
 
 

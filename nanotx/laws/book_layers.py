@@ -10,9 +10,8 @@ from torch import Tensor, nn
 
 from nanotx.attention import Attention
 from nanotx.block import Block
-from nanotx.config import fields
 from nanotx.laws import equality, numbers, time, values
-from nanotx.laws.fields import TRIES, come_of, fields_matter, gets_gradient, rows_met
+from nanotx.laws.fields import TRIES, come_of, fields_matter, gets_gradient, has_fields, rows_met, untried
 from nanotx.laws.law import Law, Where, says
 from nanotx.laws.layer_case import LayerCase, attentions_of, reach_of, written_out
 from nanotx.laws.strategies import Drawn, any_of, batches, cuts, ideas, ordinary, scales, seeds, times
@@ -236,11 +235,6 @@ def has_reach(part: type[Any]) -> bool:
     return part().reach is not None
 
 
-def has_fields(part: type[Any]) -> bool:
-    """Whether a part declares any field."""
-    return bool(fields(part))
-
-
 def same_as_another(part: type[Any]) -> bool:
     """Whether a part says that it is, at times, the same function as another."""
     others = (Attention.find(name) for name in Attention.names() if name != part.part)
@@ -262,7 +256,7 @@ NUMBERS = (
     law("state", texts, state),
     law("finite", texts, finite),
     law("gets_gradient", several, gradient),
-    law("field_matters", some, matter, fits=has_fields, unless="it has no fields", most=10),
+    law("field_matters", some, matter, fits=has_fields, unless="it has no fields", left_out=untried, most=10),
     law("compiled", texts, compiled, on_request=True),
 )
 ALONE = law("alone", texts, alone)

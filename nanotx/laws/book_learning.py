@@ -1,6 +1,6 @@
 """The laws of schedules, optimizers and data, and the cases on which they are shown."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from nanotx.config import fields
 from nanotx.data import Windows
-from nanotx.laws.law import Case, Law, Where
-from nanotx.laws.learning import Parameters, descends, grouped, idle, pure, resumes, still, total
+from nanotx.laws.fields import fields_matter, has_fields, untried
+from nanotx.laws.law import Case, Law, Where, says
+from nanotx.laws.learning import Parameters, descends, factors, grouped, idle, learned, pure, resumes, still, total
 from nanotx.laws.strategies import Drawn, ideas, seeds
 from nanotx.laws.texts import changed
 from nanotx.laws.windows import ends_reached, next_token, once, ordered, shuffled_anew
@@ -135,6 +136,23 @@ def draw_reading(draw: Drawn, part: type[Any], where: Where, many: bool = False)
     return Reading(idea=idea, batch=draw(st.integers(1, 7)), steps=steps, other=draw(st.integers(1, 9)))
 
 
+# Fields.
+
+RUNS = (40, 400)
+"""Lengths of runs, shorter and longer than any warm-up that is usual."""
+
+
+def matter_of_schedule(case: Course) -> None:
+    """Every field changes the factor of some step."""
+    fields_matter(case.idea, lambda idea: factors(idea, (*RUNS, case.steps)))
+
+
+def matter_of_optimizer(case: Lesson) -> None:
+    """Every field changes what some steps make of the parameters."""
+    longer = replace(case, steps=4)
+    fields_matter(case.idea, lambda idea: learned(idea, longer.parameters(), longer.gradients()))
+
+
 LAWS: dict[str, tuple[Law, ...]] = {
     "schedule": (
         Law(
@@ -150,6 +168,17 @@ LAWS: dict[str, tuple[Law, ...]] = {
             case=Course,
             draw=draw_course,
             check=lambda case: pure(case.idea, (*case.at, *range(min(case.steps, 12))), case.steps, case.other),
+        ),
+        Law(
+            name="field_matters",
+            about=says(matter_of_schedule),
+            case=Course,
+            draw=draw_course,
+            check=matter_of_schedule,
+            fits=has_fields,
+            unless="it has no fields",
+            left_out=untried,
+            most=10,
         ),
     ),
     "optimizer": (
@@ -187,6 +216,17 @@ LAWS: dict[str, tuple[Law, ...]] = {
             case=Lesson,
             draw=draw_lesson,
             check=lambda case: resumes(case.idea, case.parameters(), case.gradients(), case.cut),
+        ),
+        Law(
+            name="field_matters",
+            about=says(matter_of_optimizer),
+            case=Lesson,
+            draw=draw_lesson,
+            check=matter_of_optimizer,
+            fits=has_fields,
+            unless="it has no fields",
+            left_out=untried,
+            most=5,
         ),
     ),
     "data": (

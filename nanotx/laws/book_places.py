@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 from jaxtyping import Float
 from torch import Tensor
 
-from nanotx.config import fields
 from nanotx.errors import ConfigError
 from nanotx.laws import place
-from nanotx.laws.fields import fields_matter, gets_gradient
+from nanotx.laws.fields import fields_matter, gets_gradient, has_fields, untried
 from nanotx.laws.law import Case, Law, Where, says
 from nanotx.laws.strategies import Drawn, batches, ideas, seeds, times
 from nanotx.laws.weights import seeded
@@ -178,11 +177,6 @@ def come(case: PlaceCase, idea: Any) -> dict[str, Tensor]:
     )
 
 
-def has_fields(part: type[Any]) -> bool:
-    """Whether a part declares any field."""
-    return bool(fields(part))
-
-
 def others(idea: Any) -> list[Any]:
     """Ideas that differ from one in a single number; one that is none by default may tell nothing, and stays."""
     usual = vars(type(idea)())
@@ -216,6 +210,8 @@ LAWS = {
         law("biased", biased, most=10),
         law("relative", relative, far, fits=lambda part: part.relative, unless="it states places of its own"),
         law("gets_gradient", gradient),
-        law("field_matters", matter, two_or_more, fits=has_fields, unless="it has no fields", most=10),
+        law(
+            "field_matters", matter, two_or_more, fits=has_fields, unless="it has no fields", left_out=untried, most=10
+        ),
     )
 }

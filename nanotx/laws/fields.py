@@ -1,8 +1,9 @@
 """Laws of what a part declares: every parameter gets a gradient, and every field changes something."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, Literal, get_args, get_origin
 
 import torch
@@ -13,6 +14,7 @@ from nanotx.errors import ConfigError, LawBroken
 from nanotx.laws.values import cotangent
 from nanotx.pace import Paced
 from nanotx.penalty import Penalised
+from nanotx.registry import Slot
 
 Outcome = Mapping[str, Tensor]
 """What comes of a config, by name; `state` names and shapes are names too."""
@@ -75,7 +77,19 @@ def rows_met(module: nn.Module, y: Tensor, seed: int = 0) -> dict[str, Tensor]:
 # Fields.
 
 
-def fields_matter(idea: Any, outcome: Callable[[Any], Outcome], usual: Callable[[Any], Outcome]) -> None:
+def has_fields(part: type[Any]) -> bool:
+    """Whether a part declares any field."""
+    return bool(fields(part))
+
+
+def fields_matter(
+    idea: Any,
+    outcome: Callable[[Any], Outcome],
+    usual: Callable[[Any], Outcome] | None = None,
+    *,
+    default: Any = None,
+    changes: Callable[[Any, str], dict[str, list[Any]]] | None = None,
+) -> None:
     """Every field of a config changes something; those that its part names under `cost_only` change no value.
 
     A field of which nothing hangs here, as heads in a window of one position, may matter in the default config
@@ -83,62 +97,97 @@ def fields_matter(idea: Any, outcome: Callable[[Any], Outcome], usual: Callable[
 
     Args:
         idea: the config.
-        outcome: what comes of a config like it: names and shapes of the state, values in evaluation and in training.
+        outcome: what comes of a config like it: names and shapes of the state, values in evaluation and in training;
+            ConfigError where there can be none.
         usual: the same for configs like the default one.
+        default: the default config, where it is not what a part is without arguments.
+        changes: other values of a field, as `other_choices` has them.
 
     Raises:
         LawBroken: which field changes nothing, with which values; or changes a value against its part's word.
     """
-    default = type(idea)()
+    changes = changes or other_choices
+    bases = [Base(idea, outcome), Base(type(idea)() if default is None else default, usual or outcome)]
     for name in fields(type(idea)):
-        if name in idea.cost_only:
-            costs_alone(idea, name, outcome)
+        if isinstance(idea, Slot) and name in idea.cost_only:
+            costs_alone(bases[0], name, changes)
             continue
-        asked = False
-        for base, come in ((idea, outcome), (default, usual)):
-            others = Others(base, name, come)
-            if any(differ(others.want, got) for got in others):
-                break
-            asked = asked or bool(others.tried)
-        else:
-            if asked:
-                tried = ", ".join(map(repr, others.tried))
-                raise LawBroken(
-                    f"field_matters: {name}={getattr(default, name)!r} and {name}={tried} come out alike, while "
-                    f"training too; use the field, refuse the value in __post_init__, or name it in `cost_only`."
-                )
+        for choice in changes(idea, name):
+            matters(bases, name, choice, changes)
 
 
-def costs_alone(idea: Any, name: str, outcome: Callable[[Any], Outcome]) -> None:
+def matters(
+    bases: Sequence["Base"], name: str, choice: str, changes: Callable[[Any, str], dict[str, list[Any]]]
+) -> None:
+    """Raise LawBroken where no other value of a field, or of one place in it, changes anything in any of the bases."""
+    alike: tuple[Any, list[Any]] | None = None
+    for base in bases:
+        tried = []
+        for value, got in base.others(name, changes(base.idea, name).get(choice, [])):
+            tried.append(value)
+            if differ(base.come, got):
+                return
+        alike = (getattr(base.idea, name), tried) if tried else alike
+    if alike is not None:
+        value, tried = alike
+        raise LawBroken(
+            f"field_matters: {name}={value!r} and {name}={', '.join(map(repr, tried))} come out alike, while "
+            f"training too; use the field, refuse the value in __post_init__, or name it in `cost_only`."
+        )
+
+
+def costs_alone(base: "Base", name: str, changes: Callable[[Any, str], dict[str, list[Any]]]) -> None:
     """Raise LawBroken where a field that is to change no value changes one."""
-    others = Others(idea, name, outcome)
-    for got in others:
-        shared = {key: one for key, one in got.items() if not key.startswith("training")}
-        if differ({key: one for key, one in others.want.items() if key in shared}, shared, tolerance=1e-3):
-            values = f"{getattr(idea, name)!r} and {others.tried[-1]!r}"
-            raise LawBroken(f"field_matters: {name} is named in `cost_only`, and {values} come out otherwise.")
+    for values in changes(base.idea, name).values():
+        for value, got in base.others(name, values):
+            shared = {key: one for key, one in got.items() if not key.startswith("training")}
+            if differ({key: one for key, one in base.come.items() if key in shared}, shared, tolerance=1e-3):
+                both = f"{getattr(base.idea, name)!r} and {value!r}"
+                raise LawBroken(f"field_matters: {name} is named in `cost_only`, and {both} come out otherwise.")
 
 
-class Others:
-    """What comes of a config with other values of a field, one after another; what is refused is left out."""
+class Base:
+    """A config, and what comes of it and of others like it; where it is refused, of none."""
 
-    def __init__(self, idea: Any, name: str, outcome: Callable[[Any], Outcome]) -> None:
-        self.idea, self.name, self.outcome = idea, name, outcome
-        self.tried: list[Any] = []
-        self.want: Outcome = {}
+    def __init__(self, idea: Any, outcome: Callable[[Any], Outcome]) -> None:
+        self.idea, self.outcome = idea, outcome
 
-    def __iter__(self) -> Iterator[Outcome]:
+    @cached_property
+    def come(self) -> Outcome:
+        """What comes of the config itself; nothing where it is refused."""
         with suppress(ConfigError):
-            self.want = self.outcome(self.idea)
-        for value in (
-            other_values(fields(type(self.idea))[self.name], getattr(self.idea, self.name)) if self.want else ()
-        ):
+            return self.outcome(self.idea)
+        return {}
+
+    def others(self, name: str, values: Iterable[Any]) -> Iterator[tuple[Any, Outcome]]:
+        """Other values of a field, and what comes of each; what is refused is left out."""
+        for value in values if self.come else ():
             try:
-                got = self.outcome(replace(self.idea, **{self.name: value}))
+                got = self.outcome(replace(self.idea, **{name: value}))
             except ConfigError:
                 continue
-            self.tried.append(value)
-            yield got
+            yield value, got
+
+
+def other_choices(idea: Any, name: str) -> dict[str, list[Any]]:
+    """Other values of a field of a config, by what they change: the field, or one place of several in it."""
+    kind, value = fields(type(idea))[name], getattr(idea, name)
+    if get_origin(kind) is tuple and Ellipsis not in get_args(kind):
+        return {
+            f"{name}[{at}]": [(*value[:at], one, *value[at + 1 :]) for one in other_values(inside, value[at])]
+            for at, inside in enumerate(get_args(kind))
+        }
+    return {name: other_values(kind, value)}
+
+
+def untried(part: type[Any], changes: Callable[[Any, str], dict[str, list[Any]]] = other_choices) -> dict[str, str]:
+    """The fields of a part of which no other value is known, and the reason."""
+    idea = part()
+    return {
+        name: "no other value of it is known"
+        for name in fields(part)
+        if not any(changes(idea, name).values()) and not (isinstance(idea, Slot) and name in idea.cost_only)
+    }
 
 
 def other_values(kind: Any, value: Any) -> list[Any]:
@@ -150,6 +199,8 @@ def other_values(kind: Any, value: Any) -> list[Any]:
         found = [kind.find(name)() for name in sorted(kind.shipped())]
     elif get_origin(kind) is Literal:
         found = list(get_args(kind))
+    elif get_origin(kind) is tuple and Ellipsis in get_args(kind):
+        found = [(), *((one,) for one in other_values(get_args(kind)[0], None))]
     elif kind is bool:
         found = [False, True]
     elif kind is int:

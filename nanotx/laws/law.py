@@ -60,6 +60,7 @@ class Law:
     check: Callable[[Any], None]  # of one case; raises LawBroken
     fits: Callable[[type[Any]], bool] = lambda part: True
     unless: str = ""  # why it is not asked of the others
+    left_out: Callable[[type[Any]], dict[str, str]] = lambda part: {}  # fields that it is not asked of, and why
     on_device: bool = True  # whether the device matters to it
     on_request: bool = False  # whether it is asked only by name, because it is slow
     most: int | None = None  # cases at most, where each of them is large and covers much

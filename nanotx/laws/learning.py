@@ -63,6 +63,14 @@ def pure(schedule: Schedule, at: Sequence[int], steps: int, other: int) -> None:
             raise LawBroken(f"pure: the factor of step {step} of {steps} is {one!r}, and asked again {another!r}.")
 
 
+def factors(schedule: Schedule, runs: Sequence[int]) -> dict[str, Tensor]:
+    """The factors of all steps of runs of some lengths, by a name for each run."""
+    return {
+        f"{steps} steps": torch.tensor([schedule.factor(step, steps) for step in range(steps)], dtype=torch.double)
+        for steps in runs
+    }
+
+
 # Optimizers.
 
 
@@ -198,6 +206,15 @@ def resumes(idea: Optimizer, parameters: Parameters, gradients: Gradients, cut: 
             raise LawBroken(
                 f"resumes: {len(gradients)} steps, and as many stopped after {cut}, differ in {name} by {moved:.3g}."
             )
+
+
+def learned(idea: Optimizer, parameters: Parameters, gradients: Gradients) -> dict[str, Tensor]:
+    """What the steps of some gradients make of parameters, by name; these stay as they are."""
+    changed = copies(parameters)
+    optimizer = idea.build(changed.items())
+    for count, gradient in enumerate(gradients):
+        step(optimizer, changed, gradient, count)
+    return {name: one.detach().double() for name, one in changed.items()}
 
 
 def step(

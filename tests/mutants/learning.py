@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from nanotx.data import Windows, mix, shuffled
+from nanotx.errors import ConfigError
 from nanotx.laws.book_learning import Data
 from nanotx.optimizers import Optimizer
 from nanotx.schedules import Schedule
@@ -106,6 +107,18 @@ class Noise(Schedule):
 
     def factor(self, step, steps):
         return 1.0 + random.SystemRandom().random() / 100
+
+
+@schedule("no_final", "field_matters")
+class NoFinal(Schedule):
+    """Takes a factor for the end, and falls to a tenth whatever it is."""
+
+    warmup: int = 20
+    final: float = 0.1
+
+    def factor(self, step, steps):
+        rise, done = min(1.0, (step + 1) / (self.warmup + 1)), min(1.0, step / steps)
+        return rise * (1 - 0.9 * done)
 
 
 # Optimizers.
@@ -327,6 +340,27 @@ def factored(self, parameters):
     return Factored(groups(parameters, self))
 
 
+@Optimizer.register("mutant_one_beta")
+@dataclass(frozen=True, kw_only=True)
+class OneBeta(Optimizer):
+    """Takes two decays, and uses the first for the square too."""
+
+    lr: float = 1e-2
+    betas: tuple[float, float] = (0.9, 0.99)
+
+    def __post_init__(self):
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ConfigError(f"betas: expected two shares, got {self.betas}.")
+
+    def build(self, parameters):
+        learning = [one for _, one in parameters if one.requires_grad]
+        group = {"params": learning, "base_lr": self.lr, "weight_decay": 0.0}
+        return torch.optim.AdamW([group], lr=self.lr, betas=(self.betas[0], self.betas[0]))
+
+
+CATCHES["optimizer/mutant_one_beta"] = "field_matters"
+
+
 # Data.
 
 
@@ -508,7 +542,7 @@ class NothingByDefault(Schedule):
     warmup: int | None = 5
 
     def factor(self, step, steps):
-        return 1.0
+        return 1.0 if self.warmup is None else 0.5 + 0.5 / (1 + abs(self.warmup))
 
 
 @schedule("rounds", "config")
