@@ -12,6 +12,7 @@ from nanotx.agreement import differences, fewer_steps
 from nanotx.errors import ConfigError, RunError, UnknownPart
 from nanotx.files import blank, free, read_plain
 from nanotx.folder import RunFolder
+from nanotx.harmless import quoted
 from nanotx.journal import Row, read
 from nanotx.layers import read_config
 from nanotx.recipe import Recipe
@@ -37,12 +38,14 @@ def survey(folder: RunFolder, changed: bool = False) -> Survey:
         changed: accept a recipe.toml that was edited by hand.
 
     Raises:
-        RunError: rows exist that no checkpoint explains, or the checkpoints cannot be read; says what is missing.
+        RunError: rows exist that no checkpoint explains, or the checkpoints cannot be read, or they are in another
+            folder that a link names; says what is missing.
         ConfigError: its recipe.toml is damaged, or another one than the checkpoint was trained by; says what to do.
     """
     if not folder.is_run:
         return Survey()
     steps = list(checkpoint.steps(folder.checkpoints))
+    check_own(folder)
     found, skipped = verified.newest(folder.checkpoints)
     if found is None:
         check_explained(folder, skipped)
@@ -53,6 +56,18 @@ def survey(folder: RunFolder, changed: bool = False) -> Survey:
     if not changed:
         check_edits(folder, found, before, recipe)
     return Survey(steps=steps, checkpoint=found, skipped=skipped, recipe=recipe, before=before, notes=notes)
+
+
+def check_own(folder: RunFolder) -> None:
+    """Raise RunError where the checkpoints are a link: another run, of which this is a copy, may need what is there."""
+    place = folder.checkpoints.resolve()
+    if folder.checkpoints.exists() and place.parent != folder.path.resolve():
+        here, there = quoted(folder.checkpoints), quoted(place)
+        raise RunError(
+            f"{folder.checkpoints}: a link to {place}, which may belong to another run; resuming would remove "
+            f"checkpoints there. Give this run its own: rm {here} && cp -a {there} {here}; or keep the whole run "
+            "elsewhere and link its folder. Reading (sample, eval, verify, show) works as it is."
+        )
 
 
 def recipe_of(folder: RunFolder, found: Path) -> tuple[Recipe, list[str]]:

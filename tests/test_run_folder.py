@@ -3,6 +3,7 @@
 import json
 import shutil
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -469,6 +470,40 @@ def test_what_a_user_put_among_the_checkpoints_is_not_pruned(folder):
     assert not (place / "step-8").exists() and {10, 12} <= set(sound(folder))
     kept = [row["text"] for row in rows(folder, "warning") if "not removed" in row["text"]]
     assert len(kept) == 1 and "step-5, step-4, step-2, step-1, step-0: " in kept[0]
+
+
+def test_a_copied_run_whose_checkpoints_are_a_link_changes_nothing_through_it(folder, tmp_path):
+    away, copy = tmp_path / "away", tmp_path / "a copy"
+    shutil.move(folder / "checkpoints", away)
+    (folder / "checkpoints").symlink_to(away, target_is_directory=True)
+    shutil.copytree(folder, copy, symlinks=True)
+    before = contents(away)
+    for place in (folder, copy):
+        for flags in ([], ["--changed"], ["--train.steps", "12"]):
+            with pytest.raises(RunError, match=r"checkpoints: a link to .*away.*cp -a") as error:
+                nanotx_command(["resume", str(place), *flags])
+            assert error.value.exit_code == 4
+    for words in (["sample", str(copy), "--max-new-tokens", "2"], ["eval", str(copy)], ["verify", str(copy)]):
+        assert nanotx_command(words) == 0
+    assert contents(away) == before
+    remedy = str(error.value).partition("its own: ")[2].partition("; or")[0]
+    subprocess.run(remedy, shell=True, check=True)
+    assert resume(copy, steps=12) == 0
+    assert contents(away) == before
+
+
+def test_a_run_whose_whole_folder_is_a_link_is_resumed(folder, tmp_path):
+    (tmp_path / "link").symlink_to(folder, target_is_directory=True)
+    assert resume(tmp_path / "link") == 0
+
+
+def test_a_run_whose_checkpoints_are_a_link_restarts_without_changing_what_it_names(folder, tmp_path):
+    away = tmp_path / "away"
+    shutil.move(folder / "checkpoints", away)
+    (folder / "checkpoints").symlink_to(away, target_is_directory=True)
+    before = contents(away)
+    assert nanotx_command(["resume", str(folder), "--restart"]) == 0
+    assert contents(away) == before and not (folder / "checkpoints").is_symlink()
 
 
 @pytest.mark.parametrize("kind", ["a file", "a folder", "a link", "a checkpoint with notes"])
