@@ -487,6 +487,20 @@ class Mine(Optimizer):
 """,
         "field_matters: momentum=0.9",
     ),
+    "corpus": (
+        """
+from nanotx.corpus import Corpus
+
+@Corpus.register("mine_lazy_corpus")
+@dataclass(frozen=True, kw_only=True)
+class Mine(Corpus):
+    size: int = 500
+    repeat: bool = False
+
+    def text(self): return ("To be, or not to be.\\n" * self.size)[: self.size]
+""",
+        "field_matters: repeat=False",
+    ),
 }
 
 

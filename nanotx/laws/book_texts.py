@@ -4,16 +4,21 @@ import dataclasses
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import torch
 from hypothesis import strategies as st
+from torch import Tensor
 
 from nanotx.config import fields
 from nanotx.corpus import Corpus
 from nanotx.corpus.tiny_shakespeare import TinyShakespeare
-from nanotx.errors import LawBroken, TextError
+from nanotx.errors import ConfigError, DataError, LawBroken, TextError
 from nanotx.laws.corpora import splits
 from nanotx.laws.elsewhere import learns_elsewhere
-from nanotx.laws.law import Case, Law, Where
+from nanotx.laws.fields import fields_matter, other_choices, untried
+from nanotx.laws.law import Case, Law, Where, says
 from nanotx.laws.lesson_case import (
     Filed,
     Lesson,
@@ -110,6 +115,72 @@ def draw_play(draw: Drawn, part: type[Corpus], where: Where) -> Play:
     return Play(idea=idea, text="." + draw(texts()) if "path" in fields(part) else PRIMER)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Choice(Play):
+    """A corpus of which other values of its fields are tried; for a path there are two files."""
+
+    def usual(self) -> Any:
+        """The default config, of a small size."""
+        idea = type(self.idea)()
+        return changed(idea, size=SMALL) if "size" in fields(type(idea)) else idea
+
+    def fits(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            both_texts(at_path(self.usual(), self.files(Path(folder))[0]))
+
+    def check(self) -> None:
+        """Every field changes the training text or the validation text."""
+        with tempfile.TemporaryDirectory() as folder:
+            one, other = self.files(Path(folder))
+
+            def choices(idea: Any, name: str) -> dict[str, list[Any]]:
+                return {name: [other]} if name == "path" else other_choices(idea, name)
+
+            idea, usual = at_path(self.idea, one), at_path(self.usual(), one)
+            fields_matter(idea, both_texts, default=usual, changes=choices)
+
+    def files(self, folder: Path) -> tuple[str, str]:
+        """Two texts, each in a file of the folder."""
+        for name, text in (("one.txt", PRIMER + self.text), ("other.txt", PRIMER.upper() + self.text)):
+            Path(folder, name).write_bytes(text.encode("utf-8"))
+        return str(folder / "one.txt"), str(folder / "other.txt")
+
+
+SMALL = 2000
+"""Characters of a corpus that has a size."""
+
+
+def at_path(idea: Any, path: str) -> Any:
+    """The corpus, reading this file where it has a path."""
+    return dataclasses.replace(idea, path=path) if "path" in fields(type(idea)) else idea
+
+
+def both_texts(idea: Any) -> dict[str, Tensor]:
+    """The code points of the training and of the validation text.
+
+    Raises:
+        ConfigError: there are no two texts of this corpus.
+    """
+    try:
+        both = idea.split()
+    except DataError as error:
+        raise ConfigError(str(error)) from None
+    return {
+        name: torch.from_numpy(np.frombuffer(text.encode("utf-32-le"), np.uint32).astype(np.int64))
+        for name, text in zip(("training", "validation"), both, strict=True)
+    }
+
+
+def untried_of_corpus(part: type[Any]) -> dict[str, str]:
+    """The fields of which no other value is known."""
+    return {name: reason for name, reason in untried(part).items() if name != "path"}
+
+
+def draw_choice(part: type[Corpus], where: Where) -> st.SearchStrategy[Choice]:
+    """Any corpus of a small size."""
+    return draw_play(part, where).map(lambda play: Choice(idea=play.idea, text=play.text))
+
+
 LAWS: dict[str, tuple[Law, ...]] = {
     "tokenizer": (
         Law(
@@ -186,6 +257,17 @@ LAWS: dict[str, tuple[Law, ...]] = {
             # What is fetched may be out of reach, and this one is checked by its digest whenever it is read.
             fits=lambda part: part is not TinyShakespeare,
             unless="it is checked by its digest whenever it is read",
+        ),
+        Law(
+            name="field_matters",
+            about=says(Choice.check),
+            case=Choice,
+            draw=draw_choice,
+            check=Choice.check,
+            fits=lambda part: part is not TinyShakespeare,
+            unless="it is checked by its digest whenever it is read",
+            left_out=untried_of_corpus,
+            most=3,
         ),
     ),
 }

@@ -71,3 +71,14 @@ class FixedShare(Corpus):
     def split(self):
         text = self.text()
         return text[: len(text) * 9 // 10], text[len(text) * 9 // 10 :]
+
+
+@mutant("same_play", "field_matters")
+class SamePlay(Corpus):
+    """Takes a seed, and writes the same play for any."""
+
+    size: int = 9
+    seed: int = 1
+
+    def text(self):
+        return "0123456789" * self.size
