@@ -81,47 +81,82 @@ def with_files(recipe: Recipe, words: Sequence[str]) -> tuple[Recipe, set[str]]:
 
 
 def swaps(recipe: Recipe, words: Sequence[str], final: Recipe) -> list[str]:
-    """What a swap of parts by flags changed beside the parts that were named, a line a field; often nothing.
+    """What a swap of parts changed besides the parts and fields that were named, a line per field; often nothing.
+
+    Each file is compared with what it was laid over, then the flags with all of that. A first file over the defaults,
+    which are no recipe yet, is the recipe itself.
 
     Args:
         recipe: before files and flags.
         words: the files and flags.
         final: what `read_recipe` made of them.
     """
-    before, _ = with_files(recipe, words)
-    said = given(spelled(list(words)[len(leading(words)) :]))
-    return [f"swapped: {line}" for line in differences(before, final, said, "", False)]
+    files, lines = leading(words), list[str]()
+    whole = 1 if recipe == Recipe() else 0
+    before, _ = with_files(recipe, files[:whole])
+    for file in files[whole:]:
+        after, _ = with_files(before, [file])
+        lines += differences(before, after, Named(places=frozenset(paths(read_toml(Path(file))))), "", False)
+        before = after
+    flags = frozenset(given(spelled(list(words)[len(files) :])))
+    lines += differences(before, final, Named(flags=flags), "", False)
+    return [f"swapped: {line}" for line in lines]
 
 
-def differences(old: Any, new: Any, said: Said, at: str, swapped: bool) -> Iterator[str]:
-    """Fields in which a config differs from what stood in its place, those left out that flags gave."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Named:
+    """The fields that a file or flags name, of which nothing has to be printed."""
+
+    flags: frozenset[str] = frozenset()  # such as `ffn.width`, wherever that slot is
+    places: frozenset[str] = frozenset()  # such as `model.block.ffn.width`
+
+    def has(self, flag: str, place: str) -> bool:
+        """Whether a field is among them."""
+        return flag in self.flags or place in self.places
+
+
+def paths(table: Table, at: str = "") -> Iterator[str]:
+    """The dotted places of the plain values in a table of a recipe, tables in a list by number."""
+    for key, item in table.items():
+        where = f"{at}.{key}" if at else key
+        if isinstance(item, dict):
+            yield from paths(item, where)
+        elif isinstance(item, list) and item and all(isinstance(one, dict) for one in item):
+            for index, one in enumerate(item):
+                yield from paths(one, f"{where}.{index}" if len(item) > 1 else where)
+        else:
+            yield where
+
+
+def differences(old: Any, new: Any, named: Named, at: str, swapped: bool) -> Iterator[str]:
+    """Fields in which a config differs from what stood in its place, those left out that were named."""
     if isinstance(old, Slot) and type(old) is not type(new):
         swapped = True
         outer_old, outer_new = wraps(type(old)), wraps(type(new))
         yield f"{at}: {old.part} -> {new.part}"
         if outer_new and not outer_old:
-            yield from own_fields(new, said, at, "new, {}")
-            yield from differences(old, getattr(new, outer_new), said, f"{at}.{outer_new}", swapped)
+            yield from own_fields(new, named, at, "new, {}")
+            yield from differences(old, getattr(new, outer_new), named, f"{at}.{outer_new}", swapped)
             return
         if outer_old and not outer_new:
-            yield from own_fields(old, said, at, "gone, was {}")
+            yield from own_fields(old, named, at, "gone, was {}")
             inside = getattr(old, outer_old)
             if type(inside) is type(new):
-                yield from differences(inside, new, said, at, swapped)
+                yield from differences(inside, new, named, at, swapped)
                 return
             old = inside
     group = new.slot if isinstance(new, Slot) else at.rpartition(".")[2]
     for name in {**fields(type(old)), **fields(type(new))}:
         where, missing = f"{at}.{name}" if at else name, object()
         was, now = (getattr(one, name) if name in fields(type(one)) else missing for one in (old, new))
-        if was == now or ((f"{group}.{name}" if at else name) in said and not isinstance(now, Slot)):
+        if was == now or (named.has(f"{group}.{name}" if at else name, where) and not isinstance(now, Slot)):
             continue
         ones = [(was, now)]
         if isinstance(was, tuple) and isinstance(now, tuple) and len(was) == len(now):
             ones = list(zip(was, now, strict=True))
         if all(dataclasses.is_dataclass(one) for pair in ones for one in pair):
             for index, (one, other) in enumerate(ones):
-                yield from differences(one, other, said, f"{where}.{index}" if len(ones) > 1 else where, swapped)
+                yield from differences(one, other, named, f"{where}.{index}" if len(ones) > 1 else where, swapped)
         elif swapped:
             gone, added = now is missing, was is missing
             yield f"{where}: " + (
@@ -133,10 +168,10 @@ def differences(old: Any, new: Any, said: Said, at: str, swapped: bool) -> Itera
             )
 
 
-def own_fields(one: Any, said: Said, at: str, how: str) -> Iterator[str]:
+def own_fields(one: Any, named: Named, at: str, how: str) -> Iterator[str]:
     """The plain fields of a part that wraps another."""
     for name in fields(type(one)):
-        if name != wraps(type(one)) and f"{one.slot}.{name}" not in said:
+        if name != wraps(type(one)) and not named.has(f"{one.slot}.{name}", f"{at}.{name}"):
             yield f"{at}.{name}: {how.format(shown(getattr(one, name)))}"
 
 

@@ -96,3 +96,62 @@ def test_a_run_prints_what_a_swap_changed_and_no_run_without_one_does(tmp_path, 
     assert not any(word in line for line in lines for word in ("optimizer.lr", "momentum", "ffn", "norm:", "attention"))
     saved = read_config(Recipe, tmp_path / "swapped/recipe.toml")
     assert saved.model.block.block.ffn == read_config(Recipe, tmp_path / "plain/recipe.toml").model.block.ffn
+
+
+def printed(capsys):
+    return {
+        line for line in capsys.readouterr().out.splitlines() if line.startswith("swapped: ") and "corpus" not in line
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "optimizer", "field", "schedule"),
+    [("shakespeare_char", "adamw", "eps", "constant"), ("macbook", "muon", "momentum", "trapezoid")],
+)
+def test_a_swap_in_a_file_is_printed_as_one_by_flags_is(
+    tmp_path, monkeypatch, capsys, name, optimizer, field, schedule
+):
+    monkeypatch.chdir(tmp_path)
+    corpus = ["--corpus", "file", "--corpus.path", str(text(tmp_path / "letters.txt"))]
+    sizes = tiny(train_steps=1, train_eval_every=0, train_sample_every=0)
+    (tmp_path / "swap.toml").write_text(
+        f'optimizer = {{ part = "{optimizer}", {field} = 0.9 }}\nschedule = "{schedule}"\n', encoding="utf-8"
+    )
+    flags = ["--optimizer", optimizer, f"--optimizer.{field}", "0.9", "--schedule", schedule]
+    assert run(["train", name, *corpus, *sizes, *flags, "--run", "by_flags"]) == 0
+    by_flags = printed(capsys)
+    assert run(["train", name, "swap.toml", *corpus, *sizes, "--run", "by_file"]) == 0
+    assert printed(capsys) == by_flags
+    assert len(by_flags) > 2 and not any(f"optimizer.{field}" in line for line in by_flags)
+    assert read_config(Recipe, tmp_path / "by_file/recipe.toml") == read_config(
+        Recipe, tmp_path / "by_flags/recipe.toml"
+    )
+
+
+def swapped(tmp_path, base, content, *flags):
+    file = tmp_path / "swap.toml"
+    file.write_text(content, encoding="utf-8")
+    words = [str(file), *flags]
+    return swaps(base, words, read_recipe(base, words, "nanotx")[0])
+
+
+def test_a_field_that_a_file_names_is_not_printed_and_the_same_field_elsewhere_is(tmp_path):
+    lines = swapped(tmp_path, MACBOOK, '[model]\nnorm = "rms"\n[model.block]\nnorm = { part = "rms", eps = 1e-3 }\n')
+    assert "swapped: model.norm: layer -> rms" in lines and "swapped: model.block.norm: layer -> rms" in lines
+    assert not any("model.block.norm.eps" in line for line in lines)
+    assert any("model.norm.bias: gone" in line for line in lines)
+
+
+def test_a_file_that_swaps_no_part_prints_nothing_and_a_flag_after_it_is_compared_with_it(tmp_path):
+    assert swapped(tmp_path, MACBOOK, "[model.block.ffn]\nwidth = 77\n") == []
+    lines = swapped(tmp_path, MACBOOK, "[model.block.ffn]\nactivation = 'relu'\n", "--ffn", "swiglu")
+    assert "swapped: model.block.ffn.activation: gone, was 'relu'" in lines
+
+
+def test_the_file_that_is_the_recipe_prints_nothing_and_the_next_one_does(tmp_path):
+    mine = tmp_path / "mine.toml"
+    mine.write_text('[model.block]\nffn = "swiglu"\n', encoding="utf-8")
+    words = [str(ROOT / "recipes/macbook.toml"), str(mine)]
+    assert swaps(Recipe(), words[:1], read_recipe(Recipe(), words[:1], "nanotx")[0]) == []
+    lines = swaps(Recipe(), words, read_recipe(Recipe(), words, "nanotx")[0])
+    assert "swapped: model.block.ffn: mlp -> swiglu" in lines
