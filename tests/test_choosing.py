@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nanotx.choosing import best, likely, nucleus, repelled, typical
@@ -219,6 +219,20 @@ def test_knobs_out_of_range_are_refused(fields, match):
 def test_ids_that_are_none_are_refused(fields, match):
     with pytest.raises(ConfigError, match=match):
         Choice(Sampling(**fields), [PROMPT]).draw(torch.tensor([SCORES]))
+
+
+@given(banned=st.lists(st.integers(0, 5), max_size=14))
+@example(banned=[0, 0, 1, 2, 3, 3])
+@example(banned=[0, 1, 2, 3, 4, 5, 0])
+def test_banned_ids_are_a_set_whatever_their_order_and_however_often_each_is_named(banned):
+    def chances(ids):
+        return Choice(Sampling(banned=tuple(ids)), [PROMPT]).probabilities(torch.tensor([SCORES]))
+
+    if len(set(banned)) < 6:
+        assert chances(banned).equal(chances(sorted(set(banned))))
+    else:
+        with pytest.raises(ConfigError, match="banned: expected to leave one of 6 ids at least, got all of them"):
+            chances(banned)
 
 
 def test_a_guess_that_was_thrown_away_leaves_a_token_of_the_prompt_penalised():
