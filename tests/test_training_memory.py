@@ -101,14 +101,27 @@ def test_where_not_one_window_fits_it_says_what_to_halve(monkeypatch):
         fitting.largest(trainer())
 
 
-def test_a_full_accelerator_says_what_to_halve(monkeypatch):
-    made = trainer()
+@pytest.mark.parametrize(
+    ("plan", "held", "fewer"),
+    [
+        ({}, 4, 2),
+        ({"micro_batch": 2}, 2, 1),
+        ({"accumulate": 2}, 2, 1),
+        ({"batch": 12, "micro_batch": 4}, 4, 2),
+        ({"batch": 12, "accumulate": 2}, 6, 3),
+        ({"batch": 6, "micro_batch": 3}, 3, 1),
+    ],
+)
+def test_a_full_accelerator_says_how_many_windows_it_held_at_a_time_and_half_of_them(monkeypatch, plan, held, fewer):
+    made = trainer(**plan)
 
     def full(*_):
         raise torch.OutOfMemoryError
 
     monkeypatch.setattr(made, "losses", full)
-    with pytest.raises(RunError, match=r"memory is full with 4 windows .* --train\.micro-batch 2 \(or auto\)"):
+    with pytest.raises(
+        RunError, match=rf"memory is full with {held} windows .* --train\.micro-batch {fewer} \(or auto\)"
+    ):
         made.advance()
 
 
