@@ -172,6 +172,22 @@ def test_checkpoints_and_journals_that_differ_are_told_though_the_steps_taken_ag
     assert code == 0 and found["last_step"] == 5
 
 
+@pytest.mark.parametrize("last", [1, 4, 5, 7, 8])
+def test_diff_up_to_a_step_neither_begins_from_nor_reports_a_checkpoint_beyond_it(train, copied, diff, last):
+    begin = max(step for step in (0, 4, 8) if step <= last)
+    code, found, out = diff(train(), copied, "--step", str(last))
+    assert (code, found["from_step"], found["last_step"], found["checkpoints"]) == (0, begin, last, {})
+    assert f"up to step {last}" in out
+    for checkpoint in (copied / "checkpoints").glob("step-*"):
+        tensors = load_file(checkpoint / "optimizer.safetensors")
+        tensors["norm.weight/exp_avg"][0] += 0.5
+        save_file(tensors, checkpoint / "optimizer.safetensors")
+        seal(checkpoint, "optimizer.safetensors")
+    code, found, _ = diff(train(), copied, "--step", str(last))
+    told = {str(step) for step in (4, 8) if step <= last}
+    assert (code, found["from_step"], found["checkpoints"].keys()) == (4 if told else 0, 0, told)
+
+
 def seal(checkpoint, name):
     """Make the manifest true again, as if what was changed had been saved so."""
     data, manifest = (checkpoint / name).read_bytes(), checkpoint / "MANIFEST.json"
