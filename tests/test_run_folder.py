@@ -319,6 +319,43 @@ def test_a_journal_that_is_deleted_in_mid_run_is_written_again_and_the_run_says_
     assert nanotx_command(["verify", str(folder)]) == 0
 
 
+@pytest.mark.parametrize("name", [".lock", ".owner"])
+def test_a_file_of_the_lock_that_is_deleted_in_mid_run_costs_the_run_nothing(folder, longer, monkeypatch, capsys, name):
+    at_step(monkeypatch, 8, (folder / name).unlink)
+    assert resume(folder) == 0
+    assert "moved" not in capsys.readouterr().out
+    assert equal(folder, longer) and [row["step"] for row in rows(folder, "end")] == [6, 8]
+    assert nanotx_command(["verify", str(folder)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("at", "words"),
+    [(0, ["nanotx resume run"]), (3, ["nanotx resume run", "nanotx sample run"]), (6, None)],
+    ids=["stopped before the first step", "stopped", "complete"],
+)
+def test_every_command_that_a_run_prints_brings_the_users_own_files(tmp_path, monkeypatch, capsys, at, words):
+    first = Session.first
+
+    def asked(self, *given):
+        signal.raise_signal(signal.SIGTERM)
+        return first(self, *given)
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("one.py", "a two.py"):
+        (tmp_path / name).write_text("", encoding="utf-8")
+    if at == 0:
+        monkeypatch.setattr(Session, "first", asked)
+    elif at < 6:
+        at_step(monkeypatch, at, lambda: signal.raise_signal(signal.SIGTERM))
+    corpus = ["--corpus", "file", "--corpus.path", str(text(tmp_path / "text.txt"))]
+    loads = ["--load", "one.py", "--load", "a two.py"]
+    code = nanotx_command(["train", "shakespeare_char", *corpus, "--run", "run", *tiny(), *loads])
+    assert code == (0 if words is None else 128 + signal.SIGTERM)
+    words = words or ["nanotx resume run --train.steps 12", "nanotx sample run"]
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("nanotx ")]
+    assert told == [f"{line} --load one.py --load 'a two.py'" for line in words]
+
+
 def test_a_journal_that_is_replaced_in_mid_run_is_kept_and_written_again(folder, monkeypatch):
     def replace():
         (folder / "other").write_text("mine\n", encoding="utf-8")
