@@ -149,6 +149,37 @@ def test_the_standard_output_holds_the_texts_alone(folder, capsys, tmp_path):
         assert one["log_prob"] == pytest.approx(math.fsum(one["log_probs"]))
 
 
+@pytest.fixture(scope="module")
+def bytes_folder(tmp_path_factory):
+    """A run whose tokenizer holds any text."""
+    place = tmp_path_factory.mktemp("bytes")
+    corpus = ["--corpus", "file", "--corpus.path", str(text(place / "text.txt")), "--tokenizer", "byte"]
+    assert command(["train", "shakespeare_char", *corpus, "--run", str(place / "run"), *tiny(train_steps=1)]) == 0
+    return place / "run"
+
+
+@pytest.mark.parametrize(
+    ("content", "prompts"),
+    [
+        ("a\nb", ["a", "b"]),
+        ("a\nb\n", ["a", "b"]),
+        ("a\nb\n\n", ["a", "b", ""]),
+        ("\n\na", ["", "", "a"]),
+        (" a \n\tb\n", [" a ", "\tb"]),
+        *((f"a{end}b\nc\n", [f"a{end}b", "c"]) for end in "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"),
+        ("\x0c\n", ["\x0c"]),
+    ],
+)
+def test_a_file_of_prompts_has_one_in_each_line_to_the_letter_and_newline_alone_ends_a_line(
+    bytes_folder, capsys, tmp_path, content, prompts
+):
+    (tmp_path / "prompts.txt").write_bytes(content.encode("utf-8"))
+    words = ["--prompts", str(tmp_path / "prompts.txt"), "--max-new-tokens", "1", "--json", str(tmp_path / "x.json")]
+    sampled(bytes_folder, capsys, *words)
+    told = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))
+    assert [one["prompt"] for one in told["texts"]] == prompts
+
+
 def test_n_samples_of_each_prompt_are_ranked_and_told_with_their_tokens(folder, capsys, tmp_path):
     words = ["--prompt", "ab", "--n-best", "3", "--log-probs", "--temperature", "2", "--json", str(tmp_path / "x.json")]
     out, err = sampled(folder, capsys, *words)
