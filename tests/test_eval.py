@@ -106,6 +106,30 @@ def test_a_run_is_scored_on_its_validation_text_as_its_summary_says(trained, tmp
     assert {line.split()[0] for line in lines[3:-2]} == told["scripts"].keys()
 
 
+def test_the_table_by_script_holds_the_figures_of_the_json_in_every_column(trained, tmp_path, capsys):
+    assert run(["eval", str(trained), "--by-script", "--json", str(tmp_path / "x.json")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    told = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))
+    header = next(line for line in lines if line.startswith("script "))
+    names = ("bytes", "tokens", "tokens/word", "loss", "share of bits", "bits/byte", "floor")
+    assert [header.index(name) for name in names] == sorted(header.index(name) for name in names)
+    rows = {line.split()[0]: line.split()[-7:] for line in lines[lines.index(header) + 1 :] if line.strip()}
+    assert len(told["scripts"]) > 1 and rows.keys() == {*told["scripts"], "all"}
+    for name, part in {**told["scripts"], "all": told}.items():
+        rates = [part[key] for key in ("fertility", "loss")]
+        floor = part["floor_bits_per_byte"]
+        assert rows[name] == [
+            f"{part['bytes']:,}",
+            f"{part['tokens']:,}",
+            *("-" if one is None else f"{one:.4f}" for one in rates),
+            f"{part['nats'] / told['nats']:.1%}",
+            f"{part['bits_per_byte']:.4f}",
+            f"{floor:.4f}",
+        ]
+    # In this text bits and bytes are shared out otherwise, so that one cannot stand for the other.
+    assert any(rows[name][4] != f"{part['bytes'] / told['bytes']:.1%}" for name, part in told["scripts"].items())
+
+
 def test_a_run_is_scored_on_a_file_and_by_an_earlier_checkpoint(trained, tmp_path, capsys):
     (tmp_path / "text.txt").write_text("Bonjour, Зоя! 小明", encoding="utf-8")
     words = ["eval", str(trained), "--text", str(tmp_path / "text.txt")]
