@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 import nanotx
+from nanotx.config import divisors
 from nanotx.data import Windows, step_seed
 from nanotx.device import Machine
 from nanotx.errors import ConfigError, Diverged, MemoryFull, is_memory_full
@@ -156,13 +157,19 @@ class Trainer:
             full = True
         if full:  # out here, where the error that held the step's tensors is gone
             self.optimizer.zero_grad(set_to_none=True)
-            plan = self.recipe.train
-            few = plan.batch // plan.parts
-            raise MemoryFull(
-                f"step {self.progress.step}: memory is full with {few} windows at a time; halve them by "
-                f"--train.micro-batch {max(1, few // 2)} (or auto), which changes nothing else; "
-                "or try --train.recompute."
-            )
+            raise MemoryFull(f"step {self.progress.step}: memory is full with {self.less_memory()}.")
+
+    def less_memory(self) -> str:
+        """How many windows are held at a time, and flags that take less memory, each of them valid for this recipe."""
+        plan = self.recipe.train
+        held = plan.batch // plan.parts
+        fewer = max((count for count in divisors(plan.batch) if count <= held / 2), default=0)
+        more = (
+            f"accumulate {plan.batch // fewer}" if fewer and plan.accumulate > 1 else f"micro-batch {fewer} (or auto)"
+        )
+        parts = f"take fewer by --train.{more}, which changes nothing else; or " if fewer else ""
+        others = "a smaller --model.context" if plan.recompute else "--train.recompute"
+        return f"{held} window{'s' * (held > 1)} at a time; {parts}try {others}"
 
     def refuse(self, loss: float, grad_norm: float) -> str:
         """What to say of a step whose loss or gradient is not finite, and which is not taken.

@@ -1,5 +1,6 @@
 """What spares memory and time in training, and changes nothing else; and what a run keeps of it."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -102,27 +103,35 @@ def test_where_not_one_window_fits_it_says_what_to_halve(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("plan", "held", "fewer"),
+    ("plan", "message"),
     [
-        ({}, 4, 2),
-        ({"micro_batch": 2}, 2, 1),
-        ({"accumulate": 2}, 2, 1),
-        ({"batch": 12, "micro_batch": 4}, 4, 2),
-        ({"batch": 12, "accumulate": 2}, 6, 3),
-        ({"batch": 6, "micro_batch": 3}, 3, 1),
+        ({}, r"4 windows at a time; .* --train\.micro-batch 2 \(or auto\).*--train\.recompute"),
+        ({"micro_batch": 2}, r"2 windows at a time; .* --train\.micro-batch 1 \(or auto\)"),
+        ({"micro_batch": 1}, r"1 window at a time; try --train\.recompute\.$"),
+        ({"micro_batch": 1, "recompute": True}, r"1 window at a time; try a smaller --model\.context\.$"),
+        ({"batch": 12, "micro_batch": 4}, r"4 windows at a time; .* --train\.micro-batch 2 "),
+        ({"batch": 9}, r"9 windows at a time; .* --train\.micro-batch 3 "),
+        ({"batch": 5}, r"5 windows at a time; .* --train\.micro-batch 1 "),
+        ({"accumulate": 2}, r"2 windows at a time; .* --train\.accumulate 4,"),
+        ({"batch": 12, "accumulate": 2}, r"6 windows at a time; .* --train\.accumulate 4,"),
+        ({"accumulate": 4}, r"1 window at a time; try --train\.recompute\.$"),
     ],
 )
-def test_a_full_accelerator_says_how_many_windows_it_held_at_a_time_and_half_of_them(monkeypatch, plan, held, fewer):
+def test_a_full_accelerator_says_how_many_windows_it_held_and_a_remedy_that_the_recipe_takes(
+    monkeypatch, plan, message
+):
     made = trainer(**plan)
 
     def full(*_):
         raise torch.OutOfMemoryError
 
     monkeypatch.setattr(made, "losses", full)
-    with pytest.raises(
-        RunError, match=rf"memory is full with {held} windows .* --train\.micro-batch {fewer} \(or auto\)"
-    ):
+    with pytest.raises(RunError, match=f"memory is full with {message}") as caught:
         made.advance()
+    before = made.recipe.train
+    for name, value in re.findall(r"--train\.(micro-batch|accumulate) (\d+)", str(caught.value)):
+        smaller = replace(before, **{name.replace("-", "_"): int(value)})
+        assert smaller.batch // smaller.parts <= before.batch // before.parts / 2
 
 
 @pytest.mark.parametrize(
