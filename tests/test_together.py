@@ -164,6 +164,8 @@ def bytes_folder(tmp_path_factory):
         ("a\nb", ["a", "b"]),
         ("a\nb\n", ["a", "b"]),
         ("a\nb\n\n", ["a", "b", ""]),
+        ("\n", [""]),
+        ("\n\n", ["", ""]),
         ("\n\na", ["", "", "a"]),
         (" a \n\tb\n", [" a ", "\tb"]),
         *((f"a{end}b\nc\n", [f"a{end}b", "c"]) for end in "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"),

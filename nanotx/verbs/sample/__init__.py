@@ -149,9 +149,9 @@ def prompts(flags: Flags, codec: Codec) -> list[str]:
         text = read_text(Path(flags.prompts), "or leave that line out")
     except DataError as error:
         raise DataError(f"--prompts {error}") from None
-    lines = text.removesuffix("\n").split("\n")
-    if lines == [""]:
+    if not text:
         raise DataError(f"--prompts {flags.prompts}: expected a prompt a line, got an empty file.")
+    lines = text.removesuffix("\n").split("\n")
     for number, line in enumerate(lines, start=1):
         try:
             codec.encode(line)
