@@ -8,7 +8,8 @@ import textwrap
 import tokenize
 from collections.abc import Callable, Collection, Sequence
 from functools import cache
-from typing import Annotated, Any, TypeVar, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import tyro
 
@@ -33,15 +34,21 @@ def parse(kind: type[T], words: Sequence[str], prog: str, unknown: Callable[[str
         ConfigError: an unknown flag, one given twice, or a word too many.
         SystemExit: help was asked for, or a value cannot be read; tyro says which.
     """
-    known, words = names(kind), joined(words, texts(kind), names(kind))
+    types = typed(kind)
+    known = set(types)
+    words = joined(words, {flag for flag, (one, _) in types.items() if one is str}, known)
     said = given(words)
     for flag, values in said.items():
         if flag not in {*known, "help"}:
             say = unknown(flag) if unknown else f"no such flag.{nearest(flag, known)}"
             raise ConfigError(f"--{flag.replace('_', '-')}: {say} All are shown by --help.")
         if len(values) > 1 and flag != "load":
-            twice = " and ".join(" ".join(one) or "nothing" for one in values)
+            several = flag in types and get_origin(types[flag][0]) is tuple
+            shown = [" ".join(one if several else one[:1]) or "nothing" for one in values]
+            twice = " and ".join(repr(one) if " " in one else one for one in shown)
             raise ConfigError(f"--{flag.replace('_', '-')}: given {len(values)} times, with {twice}; give it once.")
+        if flag in types and values[0]:
+            check_number(flag, *types[flag], values[0][0])
     parsed, left = tyro.cli(kind, args=list(words), prog=prog, return_unknown_args=True)
     if left:
         raise ConfigError(f"{left[0]!r}: nothing is known to do with this word. {prog} --help shows what is.")
@@ -67,16 +74,24 @@ def joined(words: Sequence[str], ours: Collection[str], known: Collection[str]) 
     return found
 
 
-def texts(kind: Any, at: str = "") -> set[str]:
-    """The dotted names of a dataclass's flags whose value is a text."""
-    found = set()
-    for field in dataclasses.fields(kind):
-        inside, *_ = get_args(field.type) or (field.type,)  # annotated with its help, perhaps
-        if isinstance(inside, type) and dataclasses.is_dataclass(inside):
-            found |= texts(inside, f"{at}{field.name}.")
-        elif inside is str and get_origin(field.type) in (None, Annotated):
-            found.add(at + field.name.removeprefix(PICK))
-    return found
+def check_number(flag: str, kind: Any, about: str, word: str) -> None:
+    """Check the value of a flag that takes a number or one of some words, where tyro lists exceptions.
+
+    Raises:
+        ConfigError: it is neither; says what the flag means.
+    """
+    options = get_args(kind) if get_origin(kind) in (Union, UnionType) else ()
+    numbers = [one for one in options if one in (int, float)]
+    words = [str(word) for one in options for word in (get_args(one) if one is not NoneType else ["None"])]
+    if len(numbers) != 1 or word in words:
+        return
+    try:
+        numbers[0](word)
+    except ValueError:
+        number = "a whole number" if numbers[0] is int else "a number"
+        wanted = " or ".join([number, *words])
+        meaning = f" ({about})" if about else ""
+        raise ConfigError(f"--{flag.replace('_', '-')}: expected {wanted}, got {word!r}{meaning}.") from None
 
 
 def given(words: Sequence[str]) -> Said:
@@ -106,15 +121,17 @@ def nearest(flag: str, known: Collection[str]) -> str:
     return did_you_mean(flag, known).replace("_", "-").replace("'", "'--", 1)
 
 
-def names(kind: Any) -> set[str]:
-    """The dotted names of a dataclass's flags."""
-    found = set()
+def typed(kind: Any, at: str = "") -> dict[str, tuple[Any, str]]:
+    """The dotted names of a dataclass's flags, each with its type and what its help says."""
+    found: dict[str, tuple[Any, str]] = {}
     for field in dataclasses.fields(kind):
-        inside, *_ = get_args(field.type) or (field.type,)  # a group may be annotated with its help
+        annotated = get_origin(field.type) is Annotated  # with its help, perhaps
+        inside, *extra = get_args(field.type) if annotated else (field.type,)
         if isinstance(inside, type) and dataclasses.is_dataclass(inside):
-            found |= {f"{field.name}.{name}" for name in names(inside)}
+            found |= typed(inside, f"{at}{field.name}.")
         else:
-            found.add(field.name.removeprefix(PICK))
+            about = next((one.help for one in extra if getattr(one, "help", None)), "")
+            found[at + field.name.removeprefix(PICK)] = (inside, about)
     return found
 
 

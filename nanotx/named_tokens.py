@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Iterable, Mapping
 
-from nanotx.errors import ConfigError
+from nanotx.errors import ConfigError, TextError
 from nanotx.sample import check_bias
 from nanotx.tokenizers import Codec
 
@@ -17,7 +17,10 @@ def token_id(codec: Codec, text: str, knob: str) -> int:
     """
     if text in codec.specials:
         return codec.specials[text]
-    ids = codec.encode(text).tolist()
+    try:
+        ids = codec.encode(text).tolist()
+    except TextError as error:
+        raise TextError(f"{knob}: {error}") from None
     if len(ids) != 1:
         parts = ", ".join(repr(codec.decode([one])) for one in ids) or "none"
         raise ConfigError(f"{knob}: expected the text of one token, got {text!r}, which is {len(ids)}: {parts}.")

@@ -42,8 +42,10 @@ class Train:
         at_least(self, 0, "clip", "eval_every", "sample_every", "checkpoint_every", "loss_chunk", "z_loss")
         at_most(self, 2**24, "batch", "sample_tokens")
         share(self, "average")
-        if self.eval_tokens != "auto":
-            at_least(self, 0, "eval_tokens")
+        if self.eval_tokens != "auto" and self.eval_tokens < 0:
+            raise ConfigError(
+                f"eval_tokens: expected a number of at least 0, or 'auto', got {self.eval_tokens}; 0 reads all."
+            )
         if self.micro_batch:
             self._check_micro_batch()
         if self.batch % self.accumulate:

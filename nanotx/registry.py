@@ -73,13 +73,18 @@ class Slot:
         return sorted({*cls.registered, *cls.shipped(), *plugged})
 
     @classmethod
-    def find(cls, name: str) -> type[Any]:
+    def find(cls, name: object) -> type[Any]:
         """The part of this name, imported now if it was not yet.
 
         Raises:
-            UnknownPart: no part bears the name.
+            UnknownPart: no part bears the name, or it is no text.
             ConfigError: its file or entry point cannot be imported.
         """
+        if not isinstance(name, str):
+            raise UnknownPart(
+                f"{cls.package}: expected the name of a part such as {cls.names()[0]!r}, got "
+                f"{type(name).__name__} {name!r:.80}. Known: {', '.join(cls.names())}."
+            )
         if name not in cls.registered:
             plugged = {entry.name: entry for entry in installed(tuple(sys.path)).select(group=cls.package)}
             faults = ImportError if name in cls.shipped() else (ImportError, AttributeError, SyntaxError)
@@ -126,7 +131,7 @@ class Slot:
             raise ConfigError(f"{where}: {part.__name__}: {wrong}.")
 
     @classmethod
-    def table(cls, name: str) -> dict[str, Any]:
+    def table(cls, name: object) -> dict[str, Any]:
         """The config table that a bare name stands for; a slot may read more out of it, such as a path."""
         return {"part": name}
 

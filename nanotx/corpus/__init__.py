@@ -43,10 +43,12 @@ class Corpus(Slot, ABC, slot="corpus", package="nanotx.corpus"):
         text = self.checked()
         cut = len(text) - round(len(text) * self.validation)
         if not 0 < cut < len(text):
+            size = len(text)
+            shares = [share for share in (0.1, 0.5) if 0 < round(size * share) < size]
             raise DataError(
-                f"corpus {self.part}: {len(text)} characters with validation={self.validation:g} leave "
-                f"{cut} to train on and {len(text) - cut} to validate on; both need some: try "
-                "--corpus.validation 0.1, or a longer text."
+                f"corpus {self.part}: {size} character{'s' * (size != 1)} with validation={self.validation:g} leave "
+                f"{cut} to train on and {size - cut} to validate on; both need some: try "
+                f"{f'--corpus.validation {shares[0]:g}, or ' if shares else ''}a longer text."
             )
         return text[:cut], text[cut:]
 

@@ -58,7 +58,7 @@ class Tokenizer(Slot, ABC, slot="tokenizer", package="nanotx.tokenizers"):
         """
 
     @classmethod
-    def table(cls, name: str) -> dict[str, Any]:
+    def table(cls, name: object) -> dict[str, Any]:
         """A part's name; or else a tokenizer on the shelf or a path to one, which is the part `saved`."""
         from nanotx.tokenizers._loading import table_of  # a recipe in Python names none
 

@@ -10,15 +10,17 @@ from nanotx.tokenizers._opening import read_file
 from nanotx.tokenizers._sniff import kind_of
 
 
-def table_of(name: str) -> dict[str, Any]:
+def table_of(name: object) -> dict[str, Any]:
     """The table that a name stands for; see `Tokenizer.table`."""
     if name in Tokenizer.names():
         return {"part": name}
-    if name in stored() or Path(name).suffix in {".json", ".tiktoken"}:
+    if isinstance(name, str) and (name in stored() or Path(name).suffix in {".json", ".tiktoken"}):
         return {"part": kind_of(name), "path": name}
     try:
         Tokenizer.find(name)
     except UnknownPart as error:
+        if not isinstance(name, str):
+            raise
         on_shelf = f"On the shelf: {', '.join(stored())}.{did_you_mean(name, stored())}"
         raise UnknownPart(f"{error} {on_shelf} A path ends in .json or .tiktoken.") from None
     return {"part": name}

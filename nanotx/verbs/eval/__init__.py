@@ -15,7 +15,7 @@ from nanotx.config import at_least, at_most, to_table
 from nanotx.corpus.file import File
 from nanotx.curve import losses, spans
 from nanotx.device import choose
-from nanotx.errors import DataError
+from nanotx.errors import DataError, TextError
 from nanotx.figures import write_figures
 from nanotx.flags import parse
 from nanotx.folder import RunFolder
@@ -27,6 +27,7 @@ from nanotx.scoring import Scored, score_text
 from nanotx.texts import sha256
 from nanotx.verbs.eval._floors import known
 from nanotx.verbs.eval._tables import ALL, by_position, by_script, plain
+from nanotx.verbs.tokenizer._input import encoded
 
 PROG = "nanotx eval"
 
@@ -78,8 +79,12 @@ def run(words: list[str]) -> int:
     machine = choose(device, dtype, flags.threads or recipe.threads)
     model = moved(loaded.model, context, position).to(machine.device)
     name = flags.text or f"validation text of {recipe.corpus.part}"
-    text = File(path=flags.text).text() if flags.text else validation(loaded, RunFolder(Path(flags.folder)))
-    scored = score_text(model, loaded.tokenizer, text, machine, context)
+    text = read(flags.text) if flags.text else validation(loaded, RunFolder(Path(flags.folder)))
+    try:
+        scored = score_text(model, loaded.tokenizer, text, machine, context)
+    except TextError:
+        encoded(loaded.tokenizer, text, f"--text {flags.text}" if flags.text else name)  # says where
+        raise
     floor, floors = (None, {}) if flags.text else known(recipe.corpus)
     say(f"{flags.folder}, step {loaded.step}: {name}, {scored.whole.size:,} bytes")
     table = to_table(model.config.position)
@@ -126,6 +131,18 @@ def show(
     if flags.by_position:
         say(f"loss at positions 1 to {min(context, whole.tokens):,}: {spark(losses(scored.nats, context).tolist())}")
         columns.show(console, "", by_position(spans(scored.nats, context, learned), learned), terminal)
+
+
+def read(path: str) -> str:
+    """The text of a file, or of a folder of them.
+
+    Raises:
+        DataError: it cannot be read, or there is no text in it.
+    """
+    try:
+        return File(path=path).text()
+    except DataError as error:
+        raise DataError(f"--text {str(error).removeprefix('corpus file: ')}") from None
 
 
 def validation(loaded: Loaded, folder: RunFolder) -> str:

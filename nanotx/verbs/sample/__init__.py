@@ -141,9 +141,13 @@ def prompts(flags: Flags, codec: Codec) -> list[str]:
 
     Raises:
         DataError: the file of prompts cannot be read, or there are none in it.
-        TextError: the tokenizer cannot hold one of them; says in which line.
+        TextError: the tokenizer cannot hold one of them; says of which flag, or in which line.
     """
     if not flags.prompts:
+        try:
+            codec.encode(flags.prompt)
+        except TextError as error:
+            raise TextError(f"--prompt: {error}") from None
         return [flags.prompt]
     try:
         text = read_text(Path(flags.prompts), "or leave that line out")
@@ -189,7 +193,7 @@ def flags_named() -> Iterator[None]:
     """Within, an error that begins with a field of `Sampling` begins with its flag."""
     try:
         yield
-    except ConfigError as error:
+    except (ConfigError, TextError) as error:
         field, colon, rest = str(error).partition(":")
         flag = NAMED.get(field, field).replace("_", "-")
         raise type(error)(f"--{flag}{colon}{rest}") from None
