@@ -16,15 +16,15 @@ FILES = {file.stem: brought(file.stem)[0] for file in sorted(MUTANTS.glob("*.py"
 CATCHES = {name: law for module in FILES.values() for name, law in module.CATCHES.items()}
 FEW = 12
 """Cases of the laws that a mutant is to pass."""
-DATA = FILES["learning"].DATA
+SINGLE = FILES["learning"].DATA | FILES["models"].SINGLE
 """Mutants that are no parts of a slot."""
 
 
 @pytest.mark.parametrize(("name", "law"), CATCHES.items())
 def test_a_mutant_breaks_its_law_and_none_before_it(name, law):
     with planted(next(stem for stem, module in FILES.items() if name in module.CATCHES)):
-        part = DATA.get(name) or part_of(name)
-        wanted = laws_on("data" if name in DATA else name)
+        part = SINGLE.get(name) or part_of(name)
+        wanted = laws_on(name.partition("/")[0] if name in SINGLE else name)
         for one in wanted:
             verdict = attempt(one, part, EXAMPLES if one.name == law else FEW)
             if verdict.broken:

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -10,7 +11,9 @@ from safetensors.torch import load_file
 
 from nanotx.cli import run
 from nanotx.errors import ConfigError, DataError, UnknownPart
-from nanotx.laws.book import SLOTS
+from nanotx.laws.book import SLOTS, laws_on
+from nanotx.laws.trial import attempt
+from nanotx.model import Model
 
 ATTENTION = """
 from dataclasses import dataclass
@@ -520,3 +523,12 @@ def test_a_part_that_ignores_a_field_breaks_a_law_unless_it_says_that_the_field_
         file.write_text("from dataclasses import dataclass\n" + text, encoding="utf-8")
         assert run(["laws", f"{slot}/{name}", "--load", str(file), *words]) == code
         assert (said in capsys.readouterr().out) is not stated
+
+
+def test_a_model_of_ones_own_that_ignores_a_field_breaks_a_law():
+    @dataclass(frozen=True, kw_only=True)
+    class Mine(Model):
+        gain: float = 1.0
+
+    law = next(law for law in laws_on("model") if law.name == "field_matters")
+    assert attempt(law, Mine, 1).broken.startswith("field_matters: gain=1.0 and gain=10.0, 0.1")

@@ -9,11 +9,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from nanotx.attention import Attention
-from nanotx.block import Block
 from nanotx.laws import equality, numbers, time, values
 from nanotx.laws.fields import TRIES, come_of, fields_matter, gets_gradient, has_fields, rows_met, untried
 from nanotx.laws.law import Law, Where, says
-from nanotx.laws.layer_case import LayerCase, attentions_of, reach_of, written_out
+from nanotx.laws.layer_case import LayerCase, attentions_of, lone, reach_of, written_out
 from nanotx.laws.strategies import Drawn, any_of, batches, cuts, ideas, ordinary, scales, seeds, times
 from nanotx.laws.weights import seeded, share_weights
 from nanotx.position import Position
@@ -85,12 +84,6 @@ def several(part: type[Any], where: Where) -> st.SearchStrategy[LayerCase]:
     """Texts of many positions, in layers that have something to choose: no window of one, and no lone expert."""
     cases = layers(part, where, st.just(1.0)).map(lambda case: replace(case, time=max(case.time, 16), batch=1))
     return cases.filter(lambda case: all(one.reach != 1 for one in attentions_of(case.idea)) and not lone(case.idea))
-
-
-def lone(idea: Any) -> bool:
-    """Whether there is a router in it with a single expert, which is always chosen and teaches the router nothing."""
-    ffn = getattr(idea, "ffn", idea)
-    return getattr(ffn, "experts", 0) == 1 or (isinstance(idea, Block) and lone(getattr(idea, "block", None)))
 
 
 def some(part: type[Any], where: Where) -> st.SearchStrategy[LayerCase]:

@@ -1,6 +1,6 @@
 """The laws of the whole model, on random parts, sizes, weights and ids."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -11,10 +11,13 @@ from torch import Tensor, nn
 
 from nanotx.block import Block, farthest
 from nanotx.embedding import Embedding
+from nanotx.errors import ConfigError
 from nanotx.laws import equality, numbers, time, values
+from nanotx.laws.fields import TRIES, come_of, fields_matter, gets_gradient, untried
 from nanotx.laws.law import Case, Law, Where, says
+from nanotx.laws.layer_case import lone
 from nanotx.laws.strategies import Drawn, any_of, batches, cuts, seeds, times
-from nanotx.laws.weights import redrawn
+from nanotx.laws.weights import redrawn, seeded
 from nanotx.model import Model, Transformer
 from nanotx.norm import Norm
 from nanotx.position import Position
@@ -24,6 +27,8 @@ TOLERANCES = {"cpu": 1e-5, "cuda": 1e-4, "mps": 1e-4}
 """By how much scores may differ, relative to the largest (or 1)."""
 LONG = 320
 """Positions of a long text."""
+SOME = 24
+"""Positions of one that is long enough for every part to be heard."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +136,16 @@ def long(part: type[Model], where: Where) -> st.SearchStrategy[ModelCase]:
     )
 
 
+def several(part: type[Model], where: Where) -> st.SearchStrategy[ModelCase]:
+    """One text of many tokens in models that have something to choose: no window of one, and no lone expert."""
+    cases = models(part, where).map(
+        lambda case: replace(case, vocab_size=20, batch=1, time=SOME, lengths=(), idea=replace(case.idea, context=SOME))
+    )
+    return cases.filter(
+        lambda case: not any(map(lone, case.idea.pattern())) and all(one.reach != 1 for one in case.idea.attentions())
+    )
+
+
 def rows(case: ModelCase) -> None:
     """Rows of a batch do not feel one another."""
     values.rows(case.model(), case.ids(), case.seed + 1, case.tolerance)
@@ -177,6 +192,35 @@ def finite(case: ModelCase) -> None:
     numbers.finite(case.model(), case.ids(), case.seed)
 
 
+def gradient(case: ModelCase) -> None:
+    """Every parameter of an ordinary model gets a gradient, with the weights it begins with or with others."""
+
+    def passes() -> Iterator[tuple[nn.Module, Tensor]]:
+        for index in range(TRIES):
+            again = replace(case, seed=case.seed + index)
+            model = again.idea.build(again.vocab_size, again.seed)
+            model = (redrawn(model, again.seed) if index % 2 else model).to(case.device).train()
+            with seeded(again.seed):
+                yield model, model(again.ids())
+
+    gets_gradient(passes())
+
+
+def matter(case: ModelCase) -> None:
+    """Every field changes the state, the scores, or how long a text may be."""
+    usual = replace(type(case.idea)(), dim=24, layers=1, context=case.time)
+    fields_matter(case.idea, lambda idea: come(replace(case, idea=idea)), default=usual)
+
+
+def come(case: ModelCase) -> Mapping[str, Tensor]:
+    """What comes of a model for a text, which may be too long for it."""
+    model = case.model()
+    try:
+        return come_of(model, case.ids(), seed=case.seed)
+    except ConfigError:
+        return {f"{case.time} tokens are refused": torch.zeros(0)}
+
+
 def compiled(case: ModelCase) -> None:
     """Compiled, it is the same function."""
     numbers.compile_agrees(case.model(), case.ids(), 10 * case.tolerance, case.seed)
@@ -203,6 +247,8 @@ LAWS = {
         law("cache", cache),
         law("state", state),
         law("finite", finite),
+        law("gets_gradient", gradient, several, most=10),
+        law("field_matters", matter, several, left_out=untried, most=3),
         law("compiled", compiled, on_request=True),
         law("cast", cast, long, most=20),
     )

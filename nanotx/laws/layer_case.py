@@ -91,6 +91,12 @@ def attentions_of(idea: Any) -> tuple[Attention, ...]:
     return (idea,) if isinstance(idea, Attention) else idea.attentions if isinstance(idea, Block) else ()
 
 
+def lone(idea: Any) -> bool:
+    """Whether there is a router in it with a single expert, which is always chosen and teaches the router nothing."""
+    ffn = getattr(idea, "ffn", idea)
+    return getattr(ffn, "experts", 0) == 1 or (isinstance(idea, Block) and lone(getattr(idea, "block", None)))
+
+
 class Placed(Exact):
     """A layer as training runs it: told where its tokens stand, its mathematics in a format of its own."""
 

@@ -1,0 +1,51 @@
+"""Whole models that are wrong in one way each, however right their parts are. See tokenizers.py."""
+
+from dataclasses import dataclass
+
+from torch.nn import functional as F
+
+from nanotx.dropout import Dropout
+from nanotx.model import Model
+
+CATCHES: dict[str, str] = {}
+"""For each mutant the law that catches it, and that all before it let pass."""
+
+SINGLE: dict[str, type] = {}
+"""The mutants, which fill no slot."""
+
+
+def mutant(name, law):
+    """A model that is wrong after the function that is decorated."""
+
+    def enter(change):
+        def build(self, vocab_size, seed=0):
+            model = Model.build(self, vocab_size, seed)
+            change(model)
+            return model
+
+        body = {"build": build, "__doc__": change.__doc__}
+        SINGLE[f"model/mutant_{name}"] = dataclass(frozen=True, kw_only=True)(type(f"Mutant_{name}", (Model,), body))
+        CATCHES[f"model/mutant_{name}"] = law
+        return change
+
+    return enter
+
+
+@mutant("bias_that_does_not_learn", "gets_gradient")
+def bias_that_does_not_learn(model):
+    """Adds the head's bias to the scores, and sends no gradient to it."""
+    head = model.head
+    if head.bias is not None:
+        head.forward = lambda x: F.linear(x, head.weight, head.bias.detach())
+
+
+@mutant("whole_embedding", "field_matters")
+def whole_embedding(model):
+    """Takes a dropout, and drops nothing of the embedding."""
+    model.dropout = Dropout(0.0)
+
+
+@mutant("any_length", "field_matters")
+def any_length(model):
+    """Reads texts of any length, whatever the context is."""
+    model.__class__ = type("AnyLength", (type(model),), {"context": 1 << 20})
