@@ -13,9 +13,9 @@ EVALS: list[tuple[str, Change, str, int, str]] = [
         put("recipe.toml", b""),
         "eval run --text nowhere.txt",
         3,
-        r"corpus file: nowhere\.txt: there is no such",
+        r"--text nowhere\.txt: there is no such",
     ),
-    ("an eval of an empty folder", dict, "eval run --text empty", 3, r"corpus file: empty: this folder holds no file"),
+    ("an eval of an empty folder", dict, "eval run --text empty", 3, r"--text empty: this folder holds no file"),
     (
         "an eval of other letters",
         dict,

@@ -18,7 +18,7 @@ FILES: list[tuple[str, Files, str, int, str]] = [
     ("a text of another name", {}, "txet.txt", 3, r"there is no such file or folder\. Did you mean 'text\.txt'\?"),
     ("an empty text", {"x.txt": b""}, "x.txt", 3, r"corpus file: x\.txt: there is no text in it"),
     ("a byte-order mark alone", {"x.txt": b"\xef\xbb\xbf"}, "x.txt", 3, r"corpus file: x\.txt: there is no text in it"),
-    ("a text of one letter", {"x.txt": b"a"}, "x.txt", 3, r"corpus file: 1 characters .* leave 1 to train on and 0 to"),
+    ("a text of one letter", {"x.txt": b"a"}, "x.txt", 3, r"corpus file: 1 character .* leave 1 to train on and 0 to"),
     ("a text shorter than a window", {"x.txt": b"abc abc"}, "x.txt", 3, SHORT),
     (
         "a text in Latin-1",
