@@ -53,7 +53,7 @@ class Told:
     """What to say of a part that is wrong."""
 
     def __init__(self, part: Any, where: str) -> None:
-        self.part, self.where = type(part), where
+        self.part, self.where = part if isinstance(part, type) else type(part), where
 
     def wanted(self, right: bool, came: object, wish: str) -> None:
         """Raise ConfigError unless it is right."""
@@ -150,21 +150,36 @@ def learn(tokenizer: Tokenizer, texts: Iterable[str], sample: str = "") -> Codec
     told = Told(tokenizer, "tokenizer")
     with named(type(tokenizer)):
         codec = tokenizer.learn(texts)
-        told.wanted(isinstance(codec, Codec), f"learn returned {described(codec)}", "a Codec")
-        size = codec.vocab_size
-        right = isinstance(size, int) and size > 0
-        told.wanted(right, f"its codec has vocab_size={size!r}", "a whole number of at least 1")
-        _ = codec.digest  # its table becomes JSON
-        ids = codec.ordinary(composed(sample) if codec.nfc else sample)
-        right = isinstance(ids, np.ndarray) and ids.ndim == 1 and np.issubdtype(ids.dtype, np.integer)
-        told.wanted(right, f"ordinary returned {described(ids)}", "an array of whole numbers, with one axis")
-        low, high = (int(ids.min()), int(ids.max())) if len(ids) else (0, 0)
-        told.wanted(
-            low >= 0 and high < size, f"ordinary returned ids from {low} to {high}", f"ids from 0 to {size - 1}"
-        )
-        back = codec.decode_bytes(ids)
-        told.wanted(isinstance(back, bytes), f"decode_bytes returned {described(back)}", "bytes")
+        check_codec(told, codec, "learn", sample)
     return codec
+
+
+def read(part: type[Any], table: dict[str, Any]) -> Codec:
+    """The codec that a tokenizer from elsewhere reads from a table, tried on an empty text; see `Tokenizer.read`.
+
+    Raises:
+        ConfigError: it raises, or returns no codec that can be used; says which and where.
+    """
+    with named(part):
+        codec: Codec = part.read(table)
+        check_codec(Told(part, "tokenizer"), codec, "read", "")
+    return codec
+
+
+def check_codec(told: Told, codec: Any, method: str, sample: str) -> None:
+    """Raise ConfigError unless what a method of a tokenizer from elsewhere returned is a codec that can be used."""
+    told.wanted(isinstance(codec, Codec), f"{method} returned {described(codec)}", "a Codec")
+    size = codec.vocab_size
+    right = isinstance(size, int) and size > 0
+    told.wanted(right, f"its codec has vocab_size={size!r}", "a whole number of at least 1")
+    _ = codec.digest  # its table becomes JSON, without NaN or infinity
+    ids = codec.ordinary(composed(sample) if codec.nfc else sample)
+    right = isinstance(ids, np.ndarray) and ids.ndim == 1 and np.issubdtype(ids.dtype, np.integer)
+    told.wanted(right, f"ordinary returned {described(ids)}", "an array of whole numbers, with one axis")
+    low, high = (int(ids.min()), int(ids.max())) if len(ids) else (0, 0)
+    told.wanted(low >= 0 and high < size, f"ordinary returned ids from {low} to {high}", f"ids from 0 to {size - 1}")
+    back = codec.decode_bytes(ids)
+    told.wanted(isinstance(back, bytes), f"decode_bytes returned {described(back)}", "bytes")
 
 
 @contextmanager

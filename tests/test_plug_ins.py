@@ -1,7 +1,9 @@
 """A part of one's own that is wrong is named with its file in one message, and does not block the next try."""
 
+import hashlib
 import itertools
 import json
+import re
 from dataclasses import dataclass
 
 import pytest
@@ -10,10 +12,11 @@ from runs import finish, start, text, tiny
 from safetensors.torch import load_file
 
 from nanotx.cli import run
-from nanotx.errors import ConfigError, DataError, UnknownPart
+from nanotx.errors import ConfigError, DataError, TokenizerError, UnknownPart
 from nanotx.laws.book import SLOTS, laws_on
 from nanotx.laws.trial import attempt
 from nanotx.model import Model
+from nanotx.tokenizers import load
 
 ATTENTION = """
 from dataclasses import dataclass
@@ -360,6 +363,8 @@ CODECS = {
     "broken": ("size", "256.0", "vocab_size=256.0; expected a whole number"),
     "text": ("back", "'abc'", "decode_bytes returned a str; expected bytes"),
     "table": ("table", "{'x': object()}", "TypeError: Object of type object is not JSON"),
+    "nan": ("table", "{'scores': [0.0, float('nan')]}", "ValueError: Out of range float values"),
+    "infinite": ("table", "{'scores': [0.0, float('-inf')]}", "ValueError: Out of range float values"),
 }
 
 
@@ -372,6 +377,44 @@ def test_a_tokenizer_whose_codec_is_none_is_named_with_its_file(train, tmp_path,
         go()
     assert name in str(told.value) and str(file) in str(told.value)
     assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("return None", "read returned None; expected a Codec"),
+        ("raise KeyError('scores')", "raises KeyError: 'scores'"),
+        ("return type('Late', (MineCodec,), {'vocab_size': 0})()", "vocab_size=0; expected a whole number"),
+        ("return type('Late', (MineCodec,), {'table': lambda self: {'x': float('nan')}})()", "Out of range float"),
+    ],
+)
+def test_a_tokenizer_that_reads_back_no_codec_is_named_when_its_run_is_resumed(train, tmp_path, body, said):
+    name = f"mine_back{next(number)}"
+    file, go = train(TOKENIZER.format(name=name, **RIGHT), "--tokenizer", name)
+    assert go() == 0
+    file.write_text(file.read_text(encoding="utf-8").replace("return MineCodec()\n\n", f"{body}\n\n"), encoding="utf-8")
+    other = file.with_name(f"other_{file.name}")
+    file.rename(other)
+    for slot in SLOTS.values():
+        slot.registered.pop(name, None)
+    with pytest.raises(TokenizerError, match=said) as told:
+        run(["resume", "r", "--load", str(other), "--train.steps", "9"])
+    assert name in str(told.value) and "tokenizer.json" in str(told.value) and str(other) in str(told.value)
+
+
+@pytest.mark.parametrize("number_in_it", ["NaN", "-Infinity", "1e999"])
+def test_a_tokenizer_file_with_a_number_that_is_not_finite_is_refused(train, tmp_path, number_in_it):
+    name = f"mine_scores{next(number)}"
+    _, go = train(TOKENIZER.format(name=name, **RIGHT | {"table": "{'scores': [0.0, -1.5]}"}), "--tokenizer", name)
+    assert go() == 0
+    saved = tmp_path / "r/tokenizer.json"
+    content = saved.read_text(encoding="utf-8")
+    table = {"scores": [0.0, float(number_in_it.replace("Infinity", "inf"))]}
+    found = hashlib.sha256(json.dumps([name, table], sort_keys=True).encode("ascii")).hexdigest()
+    content = re.sub(r'"sha256": "[0-9a-f]{64}"', f'"sha256": "{found}"', content.replace("-1.5", number_in_it))
+    saved.write_text(content, encoding="utf-8")
+    with pytest.raises(TokenizerError, match=r"tokenizer\.json: a number in it is NaN or infinity"):
+        load(saved)
 
 
 FFN = """

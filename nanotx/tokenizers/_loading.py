@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from nanotx.errors import ConfigError, TokenizerError, UnknownPart, did_you_mean
+from nanotx.registry import is_foreign
 from nanotx.shelf import shelf
 from nanotx.tokenizers import Codec, Tokenizer, stored
 from nanotx.tokenizers._opening import read_file
@@ -34,9 +35,9 @@ def open_codec(path: str | Path, lossy: bool = True) -> Codec:
     """
     file = shelf("tokenizers") / f"{path}.json" if str(path) in stored() else Path(path)
     if (kind := kind_of(file)) != "saved":
-        part: Any = Tokenizer.find(kind)
+        adapter: Any = Tokenizer.find(kind)
         options = {"lossy": lossy} if kind == "huggingface" else {}
-        codec: Codec = part(path=str(file), **options).learn(())
+        codec: Codec = adapter(path=str(file), **options).learn(())
         return codec
     try:
         name, table, origin = read_file(file)
@@ -44,7 +45,13 @@ def open_codec(path: str | Path, lossy: bool = True) -> Codec:
         near = did_you_mean(str(path), stored())
         raise TokenizerError(f"{file}: there is no such file.{near} On the shelf: {', '.join(stored())}.") from None
     try:
-        codec = Tokenizer.find(name).read(table)
+        part = Tokenizer.find(name)
+        if is_foreign(part):
+            from nanotx.foreign import read  # it brings torch, which tokenizers do without
+
+            codec = read(part, table)
+        else:
+            codec = part.read(table)
     except (TokenizerError, ConfigError) as error:
         raise TokenizerError(f"{file}: {error}") from None
     return codec if origin is None else codec.with_origin(origin)

@@ -32,6 +32,10 @@ def read_file(path: Path) -> tuple[str, Table, Origin | None]:
         found = digest(part, table)
     except RecursionError:
         raise TokenizerError(f"{path}: tables in tables without end; no tokenizer of ours is.") from None
+    except ValueError:
+        raise TokenizerError(
+            f"{path}: a number in it is NaN or infinity; no tokenizer that nanotx saves has one."
+        ) from None
     if said != found:
         raise TokenizerError(
             f"{path}: the digest does not fit: the file says sha256 {brief(said)}, and holds {found}; it was edited or "

@@ -55,8 +55,12 @@ def _named(kind: Any) -> str:
 
 
 def digest(part: str, table: Table) -> str:
-    """SHA-256 of a part's name and its table, whatever the order of the keys and the layout of the file."""
-    whole = json.dumps([part, table], sort_keys=True)
+    """SHA-256 of a part's name and its table, whatever the order of the keys and the layout of the file.
+
+    Raises:
+        ValueError: a number in the table is NaN or infinity, which JSON does not have.
+    """
+    whole = json.dumps([part, table], sort_keys=True, allow_nan=False)
     return hashlib.sha256(whole.encode("ascii")).hexdigest()
 
 
