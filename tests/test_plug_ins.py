@@ -547,6 +547,31 @@ class Mine(Corpus):
 """,
         "field_matters: repeat=False",
     ),
+    "tokenizer": (
+        """
+import numpy as np
+from nanotx.tokenizers import Codec, Tokenizer, exactly, utf8
+
+@Tokenizer.register("mine_lazy_tokenizer")
+@dataclass(frozen=True, kw_only=True)
+class Mine(Tokenizer):
+    merges: int = 8
+
+    def learn(self, texts): return MineCodec()
+    @classmethod
+    def read(cls, table): return exactly("mine_lazy_tokenizer", table, {}) or MineCodec()
+
+@dataclass(frozen=True, eq=False)
+class MineCodec(Codec):
+    part = "mine_lazy_tokenizer"
+    vocab_size = 256
+    def ordinary(self, text):
+        return np.frombuffer(utf8(self.part, text), np.uint8).astype(np.int32)
+    def decode_bytes(self, ids): return self.check_ids(ids).astype(np.uint8).tobytes()
+    def table(self): return {}
+""",
+        "field_matters: merges=8",
+    ),
 }
 
 
@@ -561,7 +586,9 @@ def test_a_part_that_ignores_a_field_breaks_a_law_unless_it_says_that_the_field_
         name = f"mine_lazy_{slot}" + "_and_says_so" * stated
         text = source.replace(f"mine_lazy_{slot}", name)
         if stated:
-            text = text.replace("class Mine", "class Stated").replace("):\n", f"):\n    cost_only = ({field!r},)\n", 1)
+            text = text.replace("class Mine(", "class Stated(").replace(
+                "):\n", f"):\n    cost_only = ({field!r},)\n", 1
+            )
         file = tmp_path / f"{name}.py"
         file.write_text("from dataclasses import dataclass\n" + text, encoding="utf-8")
         assert run(["laws", f"{slot}/{name}", "--load", str(file), *words]) == code

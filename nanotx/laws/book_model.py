@@ -209,7 +209,7 @@ def gradient(case: ModelCase) -> None:
 def matter(case: ModelCase) -> None:
     """Every field changes the state, the scores, or how long a text may be."""
     usual = replace(type(case.idea)(), dim=24, layers=1, context=case.time)
-    fields_matter(case.idea, lambda idea: come(replace(case, idea=idea)), default=usual)
+    fields_matter(case.idea, lambda idea: come(replace(case, idea=idea)), defaults=[usual])
 
 
 def come(case: ModelCase) -> Mapping[str, Tensor]:

@@ -15,9 +15,10 @@ from nanotx.config import fields
 from nanotx.corpus import Corpus
 from nanotx.corpus.tiny_shakespeare import TinyShakespeare
 from nanotx.errors import ConfigError, DataError, LawBroken, TextError
+from nanotx.laws import tokenizer_fields
 from nanotx.laws.corpora import splits
 from nanotx.laws.elsewhere import learns_elsewhere
-from nanotx.laws.fields import fields_matter, other_choices, untried
+from nanotx.laws.fields import fields_matter, has_fields, other_choices, untried
 from nanotx.laws.law import Case, Law, Where, says
 from nanotx.laws.lesson_case import (
     Filed,
@@ -137,7 +138,7 @@ class Choice(Play):
                 return {name: [other]} if name == "path" else other_choices(idea, name)
 
             idea, usual = at_path(self.idea, one), at_path(self.usual(), one)
-            fields_matter(idea, both_texts, default=usual, changes=choices)
+            fields_matter(idea, both_texts, defaults=[usual], changes=choices)
 
     def files(self, folder: Path) -> tuple[str, str]:
         """Two texts, each in a file of the folder."""
@@ -245,6 +246,17 @@ LAWS: dict[str, tuple[Law, ...]] = {
             case=Filed,
             draw=draw_filed,
             check=lambda case: own_digest(case.codec, case.path),
+        ),
+        Law(
+            name="field_matters",
+            about=says(tokenizer_fields.Choice.check),
+            case=tokenizer_fields.Choice,
+            draw=tokenizer_fields.draw_choice,
+            check=tokenizer_fields.Choice.check,
+            fits=has_fields,
+            unless="it has no fields",
+            left_out=tokenizer_fields.untried_of_tokenizer,
+            most=3,
         ),
     ),
     "corpus": (

@@ -87,7 +87,7 @@ def fields_matter(
     outcome: Callable[[Any], Outcome],
     usual: Callable[[Any], Outcome] | None = None,
     *,
-    default: Any = None,
+    defaults: Sequence[Any] = (),
     changes: Callable[[Any, str], dict[str, list[Any]]] | None = None,
 ) -> None:
     """Every field of a config changes something; those that its part names under `cost_only` change no value.
@@ -100,14 +100,14 @@ def fields_matter(
         outcome: what comes of a config like it: names and shapes of the state, values in evaluation and in training;
             ConfigError where there can be none.
         usual: the same for configs like the default one.
-        default: the default config, where it is not what a part is without arguments.
+        defaults: the default config, where it is not what a part is without arguments, or several.
         changes: other values of a field, as `other_choices` has them.
 
     Raises:
         LawBroken: which field changes nothing, with which values; or changes a value against its part's word.
     """
     changes = changes or other_choices
-    bases = [Base(idea, outcome), Base(type(idea)() if default is None else default, usual or outcome)]
+    bases = [Base(idea, outcome), *(Base(one, usual or outcome) for one in defaults or [type(idea)()])]
     for name in fields(type(idea)):
         if isinstance(idea, Slot) and name in idea.cost_only:
             costs_alone(bases[0], name, changes)

@@ -51,6 +51,9 @@ TROUBLE = (
 )
 """What has gone wrong in somebody's tokenizer."""
 
+PATTERNS = ("gpt4", "gpt2", r"\s?\w+|(?s:.)")
+"""Where a text may be cut: two names, and a regex of one's own."""
+
 EDGES = ("", "", "", " ", "\n", "\ufeff", "\u0301")
 """What goes wrong at the beginning or the end of a text."""
 
@@ -85,22 +88,34 @@ def lessons(draw: Drawn, part: type[Tokenizer]) -> tuple[Tokenizer, tuple[str, .
         idea = dataclasses.replace(idea, path=rank_file())
     taught = (PRIMER, *draw(st.lists(texts(), max_size=2)))
     if "pattern" in fields(part):
-        idea = changed(idea, pattern=draw(st.sampled_from(["gpt4", "gpt2", r"\s?\w+|(?s:.)"])))
-    more = draw(st.integers(0, SMALL))
+        idea = changed(idea, pattern=draw(st.sampled_from(PATTERNS)))
+    sized = able(idea, taught, draw(st.integers(0, SMALL)))
+    assume(sized is not None)
+    return sized, taught
+
+
+def able(idea: Any, taught: Sequence[str], more: int) -> Any:
+    """An idea like this one that these texts can teach, its ids some more than the fewest; None where there is none.
+
+    Args:
+        idea: the tokenizer's.
+        taught: the texts.
+        more: how many ids beyond the fewest it has.
+    """
+    part: type[Tokenizer] = type(idea)
     for one in (idea, changed(idea, min_frequency=1)) if "min_frequency" in fields(part) else (idea,):
         for sized in sizes(one, taught, fewest(part) + others(one), more) if "vocab_size" in fields(part) else (one,):
             if teaches(sized, taught):
-                return sized, taught
-    assume(False)
-    raise AssertionError
+                return sized
+    return None
 
 
-@lru_cache(maxsize=1)
-def rank_file() -> str:
+@lru_cache(maxsize=2)
+def rank_file(more: int = SMALL) -> str:
     """A small file of ranks, which lies there until this process ends."""
     folder = Path(tempfile.mkdtemp())
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    codec = Bpe(vocab_size=256 + SMALL).learn([PRIMER])
+    codec = Bpe(vocab_size=256 + more).learn([PRIMER])
     ranks = {codec.decode_bytes([one]): one for one in range(codec.vocab_size)}
     (folder / "small.tiktoken").write_text("\n".join(lines_of(ranks)), encoding="ascii")
     return str(folder / "small.tiktoken")

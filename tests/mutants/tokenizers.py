@@ -584,3 +584,38 @@ class SizeAlone(Letters):
     @property
     def digest(self):
         return f"{self.vocab_size:064x}"
+
+
+class FormUnread(Bytes):
+    """Keeps what was asked for in its file, and never puts a text into that form."""
+
+    part = "mutant_form_unread"
+
+    def __init__(self, composing):
+        self.composing = composing
+
+    @classmethod
+    def told(cls, table):
+        exactly(cls.part, table, {"composing": bool})
+        return cls(table["composing"])
+
+    def table(self):
+        return {"composing": self.composing}
+
+
+@Tokenizer.register("mutant_form_unread")
+@dataclass(frozen=True, kw_only=True)
+class FormUnreadIdea(Tokenizer):
+    """Takes a normal form, which no text is ever put into."""
+
+    composing: bool = False
+
+    def learn(self, texts):
+        return FormUnread(self.composing)
+
+    @classmethod
+    def read(cls, table):
+        return FormUnread.told(table)
+
+
+CATCHES["tokenizer/mutant_form_unread"] = "field_matters"

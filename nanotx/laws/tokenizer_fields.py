@@ -1,0 +1,130 @@
+"""The law of a tokenizer's fields: each changes what is learned, what a text's ids are, or what is refused."""
+
+import atexit
+import dataclasses
+import hashlib
+import json
+import shutil
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from hypothesis import assume
+from hypothesis import strategies as st
+from torch import Tensor
+
+from nanotx.config import fields
+from nanotx.errors import TextError, TokenizerError
+from nanotx.laws.fields import fields_matter, other_choices, untried
+from nanotx.laws.law import Case, Where
+from nanotx.laws.strategies import Drawn, ideas
+from nanotx.laws.texts import PATTERNS, PRIMER, able, learned, rank_file
+from nanotx.tokenizers import Tokenizer, stored
+from nanotx.tokenizers.huggingface import Huggingface
+from nanotx.tokenizers.saved import Saved
+from nanotx.tokenizers.tiktoken import Tiktoken
+
+TAUGHT = (PRIMER, PRIMER, "Cafe\u0301, cafe\u0301; it's 1234 o'clock, 1234567 1234567 <|a|>.\n")
+"""What is learned from: words that are rare and words that are not, an accent apart from its letter, a special."""
+READ = (PRIMER, "cafe\u0301 \u00e9", "Zounds! \u4e16\u754c", "sun's <|a|> 1234567")
+"""What is read then: some of it was never met."""
+NAMES: tuple[tuple[str, ...], ...] = (("<|a|>",), ("<|endoftext|>", "<|a|>"), ())
+"""Values of a field for names of specials."""
+LEARNED = 80
+"""Ids beyond the fewest."""
+MANY = 2000
+"""Ids whose bytes are looked at."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Choice(Case):
+    """A tokenizer that can be learned from `TAUGHT`, and of which other values of its fields are tried."""
+
+    def check(self) -> None:
+        """Every field changes the vocabulary, the ids of a text, or what is refused."""
+        usual = [able(one, TAUGHT, LEARNED) for one in plain(type(self.idea))]
+        usual = [one for one in usual if one is not None]
+        fields_matter(self.idea, learns, defaults=usual, changes=choices)
+
+
+@st.composite
+def draw_choice(draw: Drawn, part: type[Tokenizer], where: Where) -> Choice:
+    """Any tokenizer, its vocabulary of a size that the texts allow."""
+    usual = plain(part)[0]
+    named = {name: getattr(usual, name) for name, kind in fields(part).items() if kind is str}
+    idea = able(dataclasses.replace(draw(ideas(part)), **named), TAUGHT, draw(st.integers(1, LEARNED)))
+    assume(idea is not None)
+    return Choice(idea=idea)
+
+
+def plain(part: type[Tokenizer]) -> list[Any]:
+    """A part's default config, that of a part which reads a file with one; and others, if a field needs them."""
+    if part is Saved:
+        return [Saved(path=stored()[0])]
+    if part is Tiktoken:
+        return [Tiktoken(path=rank_file(), pattern="gpt4")]
+    if part is Huggingface:
+        return [Huggingface(), Huggingface(path=lossy_file(), lossy=True)]
+    return [part()]
+
+
+def choices(idea: Any, name: str) -> dict[str, list[Any]]:
+    """Other values of a field of a tokenizer."""
+    value = getattr(idea, name)
+    known: dict[str, list[Any]] = {
+        "vocab_size": [value + more for more in (1, -1, 5, -5) if name == "vocab_size" and value + more > 0],
+        "pattern": list(PATTERNS),
+        "specials": list(NAMES),
+        "path": paths(type(idea)) if name == "path" else [],
+    }
+    return {name: [one for one in known[name] if one != value]} if name in known else other_choices(idea, name)
+
+
+def untried_of_tokenizer(part: type[Any]) -> dict[str, str]:
+    """The fields of which no other value can be tried, and why."""
+    fetched = {"encoding": "another would have to be fetched"} if part is Tiktoken else {}
+    return untried(part, choices) | fetched
+
+
+def paths(part: type[Any]) -> list[str]:
+    """Files that a part reads; of one that is anybody's, none is known."""
+    if part is Saved:
+        return stored()[:2]
+    if part is Tiktoken:
+        return [rank_file(), rank_file(more=8)]
+    return [lossy_file(lossy=False)] if part is Huggingface else []
+
+
+def learns(idea: Tokenizer) -> dict[str, Tensor]:
+    """What a tokenizer learns from `TAUGHT`, and what it makes of the texts of `READ`."""
+    try:
+        codec = learned(idea, TAUGHT)
+    except TokenizerError:
+        return {"these texts are refused": torch.zeros(0)}
+    gaps = set(codec.undefined_ids)
+    tokens = [b"" if one in gaps else codec.decode_bytes([one]) for one in range(min(codec.vocab_size, MANY))]
+    digest = hashlib.sha256(repr((codec.vocab_size, sorted(codec.specials.items()), tokens)).encode()).hexdigest()
+    come = {f"vocabulary {digest}": torch.zeros(0)}
+    for index, text in enumerate(READ):
+        try:
+            come[f"ids {index}"] = torch.from_numpy(codec.encode(text, [*codec.specials]).astype(np.int64))
+        except TextError:
+            come[f"text {index} is refused"] = torch.zeros(0)
+    return come
+
+
+@lru_cache(maxsize=2)
+def lossy_file(lossy: bool = True) -> str:
+    """A small tokenizer.json that makes letters small, or one that does not; empty where the library is missing."""
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    try:
+        described = dict(Huggingface(vocab_size=300).learn(TAUGHT).described)
+    except TokenizerError:
+        return ""
+    described["normalizer"] = {"type": "Lowercase"} if lossy else None
+    (folder / "tokenizer.json").write_text(json.dumps(described), encoding="utf-8")
+    return str(folder / "tokenizer.json")
