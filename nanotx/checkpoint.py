@@ -23,7 +23,7 @@ from torch import Tensor
 from nanotx import disk
 from nanotx.config import WHOLE
 from nanotx.errors import RunError
-from nanotx.files import free, is_left, open_plain, read_plain
+from nanotx.files import DESKTOP, free, is_left, open_plain, read_plain
 
 MANIFEST = "MANIFEST.json"
 FORMAT = 2
@@ -243,12 +243,15 @@ def listed(folder: Path) -> set[str]:
 
 
 def holds_only(folder: Path, names: set[str]) -> bool:
-    """Whether something is a folder, and all that it holds are plain files of these names."""
+    """Whether something is a folder, and all that it holds are plain files of these names, or of a file manager."""
     try:
         if folder.is_symlink():
             return False
         with os.scandir(folder) as entries:
-            return all(entry.name in names and entry.is_file(follow_symlinks=False) for entry in entries)
+            return all(
+                (entry.name in names or entry.name in DESKTOP) and entry.is_file(follow_symlinks=False)
+                for entry in entries
+            )
     except OSError:
         return False
 

@@ -16,6 +16,10 @@ LARGE = 1 << 26
 """Bytes of a file that are compared with the free memory before they are read."""
 
 
+DESKTOP = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
+"""Files that the file managers of macOS and Windows put into folders that somebody looks at."""
+
+
 def open_plain(path: Path) -> BufferedReader:
     """Open a file to read its bytes, if it is a plain one; never waits, whatever the name stands for.
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from nanotx.errors import ConfigError, RunError
+from nanotx.files import DESKTOP
 
 
 class RunFolder:
@@ -40,9 +41,9 @@ class RunFolder:
 
     @property
     def exists(self) -> bool:
-        """Whether anything lies there, drafts of the dead left out."""
+        """Whether anything lies there, drafts of the dead and files of file managers left out."""
         names = [path.name for path in self.path.iterdir()] if self.path.is_dir() else [self.path.name]
-        return self.path.exists() and any(not name.startswith(".") for name in names)
+        return self.path.exists() and any(not name.startswith(".") and name not in DESKTOP for name in names)
 
 
 def find_folder(named: str, name: str, resume: bool) -> RunFolder:

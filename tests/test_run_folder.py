@@ -509,6 +509,36 @@ def test_what_a_user_put_among_the_checkpoints_is_not_pruned(folder):
     assert len(kept) == 1 and "step-5, step-4, step-2, step-1, step-0: " in kept[0]
 
 
+@pytest.mark.parametrize("name", [".DS_Store", "Thumbs.db", "desktop.ini"])
+def test_a_file_of_a_file_manager_does_not_keep_a_checkpoint(folder, name):
+    place = folder / "checkpoints"
+    for step in (4, 6):
+        (place / f"step-{step}" / name).write_bytes(b"\0")
+    (place / name).write_bytes(b"\0")
+    assert nanotx_command(["verify", str(folder)]) == 0
+    assert resume(folder, steps=12) == 0
+    assert not (place / "step-4").exists() and {10, 12} <= set(sound(folder))
+    assert not [row for row in rows(folder, "warning") if "not removed" in row["text"]]
+    assert (place / name).exists()
+
+
+@pytest.mark.parametrize("name", [".DS_Store", "desktop.ini"])
+def test_a_folder_of_the_name_of_a_file_managers_file_keeps_a_checkpoint(folder, name):
+    place = folder / "checkpoints/step-4"
+    (place / name).mkdir()
+    (place / name / "mine.txt").write_text("mine", encoding="utf-8")
+    assert resume(folder, steps=12) == 0
+    assert (place / name / "mine.txt").read_text(encoding="utf-8") == "mine"
+
+
+def test_a_run_begins_in_a_folder_that_holds_only_files_of_a_file_manager(folder, tmp_path):
+    for name in (".DS_Store", "Thumbs.db", "desktop.ini"):
+        (tmp_path / "new").mkdir(exist_ok=True)
+        (tmp_path / "new" / name).write_bytes(b"\0")
+    corpus = ["--corpus", "playhouse", "--corpus.size", "4000", "--tokenizer", "byte"]
+    assert train(tmp_path / "new", *corpus, *tiny(train_steps=1)) == 0
+
+
 def test_a_copied_run_whose_checkpoints_are_a_link_changes_nothing_through_it(folder, tmp_path):
     away, copy = tmp_path / "away", tmp_path / "a copy"
     shutil.move(folder / "checkpoints", away)
