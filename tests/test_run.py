@@ -61,6 +61,21 @@ def test_a_run_leaves_a_folder_that_is_complete(play, capsys):
     assert capsys.readouterr().out.splitlines()[-1] == "nanotx sample run"
 
 
+@pytest.mark.parametrize(
+    ("evaluated", "sampled", "saved"), [(0, 0, 0), (4, 0, 7), (0, 7, 4), (7, 4, 0), (6, 1, 6)], ids=str
+)
+def test_looks_and_checkpoints_come_every_so_many_steps_and_all_of_them_at_the_last(play, evaluated, sampled, saved):
+    code, folder = play(train_eval_every=evaluated, train_sample_every=sampled, train_checkpoint_every=saved)
+    assert code == 0
+    for event, every in {"eval": evaluated, "sample": sampled, "checkpoint": saved}.items():
+        wanted = [step for step in range(1, 7) if step == 6 or (every and step % every == 0)]
+        assert [row["step"] for row in rows(folder, event)] == wanted, event
+    assert nanotx.load(folder).step == 6
+    last = rows(folder, "sample")[-1]["text"]
+    assert (folder / "samples.txt").read_text(encoding="utf-8").endswith(last + "\n")
+    assert json.loads((folder / "summary.json").read_text(encoding="utf-8"))["val_loss"] is not None
+
+
 def test_a_run_is_loaded_and_writes(play):
     _, folder = play()
     loaded = nanotx.load(folder)
