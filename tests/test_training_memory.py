@@ -188,3 +188,30 @@ def test_a_run_goes_on_with_all_of_its_state_and_is_sampled_by_its_average(tmp_p
     assert after(one)[0] == after(other)[0]
     assert equal(one.weights(), other.weights())
     assert equal(one.judged_weights(), other.judged_weights())
+
+
+@pytest.mark.parametrize("missed", [(1,), (0, 2), (0, 1, 2)], ids=str)
+@pytest.mark.parametrize("name", ["norm.weight", "blocks.1.block.attention.to_out.weight", "embedding.weight"])
+def test_a_weight_that_had_no_gradient_in_some_steps_is_resumed_with_a_count_of_its_own(tmp_path, name, missed):
+    def made():
+        one = trainer()
+        gradient = one.gradient
+
+        def partly():
+            numbers = gradient()
+            if one.progress.step in missed:
+                one.model.get_parameter(name).grad = None
+            return numbers
+
+        one.gradient = partly
+        return one
+
+    folder, one, other = RunFolder(tmp_path), made(), made()
+    after(one)
+    save(one, folder, TEXTS)
+    restore(other, folder.checkpoints / "step-3", TEXTS)
+    for step in (4, 5):
+        assert one.advance()["loss"] == other.advance()["loss"]
+        assert equal(one.weights(), other.weights()), step
+    mine, theirs = one.averages(), other.averages()
+    assert mine[1] == theirs[1] and equal(mine[0], theirs[0])
