@@ -196,6 +196,36 @@ def test_the_first_step_that_is_tried_changes_no_bit_of_a_changed_run(folder, tm
     assert nanotx_command(["replay", str(folder), "--step", "8"]) == 0
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--optimizer.lr", "0.02"],
+        ["--optimizer", "muon"],
+        ["--block.dropout", "0.3", "--seed", "8"],
+        ["--train.batch", "4", "--schedule", "constant"],
+    ],
+    ids=" ".join,
+)
+def test_steps_after_a_change_are_those_from_the_checkpoint_as_if_none_had_been_tried(folder, tmp_path, words):
+    assert nanotx_command(["resume", str(folder), "--train.steps", "8", "--changed", *words]) == 0
+    for step in ("7", "8"):  # nothing is tried before a replay
+        assert nanotx_command(["replay", str(folder), "--step", step, "--json", str(tmp_path / "x.json")]) == 0
+        told = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))
+        assert (told["from_step"], told["strayed"], told["bit_equal"]) == (6, None, True), step
+
+
+def test_an_average_that_begins_by_a_change_begins_from_the_weights_of_the_checkpoint(folder):
+    words = ["--train.steps", "7", "--changed", "--train.average", "0.9", "--optimizer.lr", "0.02"]
+    assert nanotx_command(["resume", str(folder), *words]) == 0
+    before = load_file(folder / "checkpoints/step-6/model.safetensors")
+    after, average = (load_file(folder / f"checkpoints/step-7/{name}.safetensors") for name in ("model", "average"))
+    decay = 7 / (7 + 9)
+    assert average.keys() == before.keys() == after.keys()
+    for name, one in average.items():
+        torch.testing.assert_close(one, before[name] * decay + after[name] * (1 - decay), rtol=5e-7, atol=1e-8)
+    assert any(not torch.allclose(before[name], after[name], rtol=0, atol=1e-5) for name in before)
+
+
 def test_a_changed_run_that_is_killed_before_its_next_checkpoint_is_resumed_as_it_was_changed(folder):
     assert nanotx_command(["resume", str(folder), "--train.steps", "8", "--changed", "--seed", "8"]) == 0
     shutil.rmtree(folder / "checkpoints/step-8")
