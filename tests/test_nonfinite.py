@@ -113,6 +113,7 @@ def poison(run, value, file="model.safetensors", step=6):
         (float("nan"), "model.safetensors", []),
         (float("-inf"), "model.safetensors", []),
         (float("nan"), "average.safetensors", ["--train.average", "0.9"]),
+        (float("inf"), "average.safetensors", ["--train.average", "0.9"]),
     ],
 )
 def test_weights_that_are_nan_with_right_digests_are_reported_by_every_command(
