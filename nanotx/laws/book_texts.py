@@ -52,6 +52,8 @@ from nanotx.laws.texts import PRIMER, changed, texts
 
 def check_lossless(case: Lesson) -> None:
     """Nothing is lost of the texts that were learned from, which are accepted, and of any other that is."""
+    if (asked := getattr(case.idea, "nfc", case.codec.nfc)) != case.codec.nfc:
+        raise LawBroken(f"lossless: nfc={asked} was asked for, and what was learned has nfc={case.codec.nfc}.")
     for text in case.taught:
         try:
             lossless(case.codec, text, case.names)
@@ -67,7 +69,10 @@ def check_learn(case: Lesson) -> None:
 
 
 def check_specials(case: Named) -> None:
-    """Some names are allowed, and then the others."""
+    """Every name that was asked for is one; some names are allowed, and then the others."""
+    missing = [name for name in getattr(case.idea, "specials", ()) if name not in case.codec.specials]
+    if missing:
+        raise LawBroken(f"specials: {missing[0]!r} was asked for, and is no special of {case.codec!r}.")
     for allowed in case.chosen:
         specials_by_name(case.codec, case.joined, allowed, case.stranger)
 

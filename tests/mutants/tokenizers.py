@@ -586,6 +586,54 @@ class SizeAlone(Letters):
         return f"{self.vocab_size:064x}"
 
 
+class NoNames(Bytes):
+    """Takes names of specials, and gives none of them an id."""
+
+    part = "mutant_no_names"
+
+
+@Tokenizer.register("mutant_no_names")
+@dataclass(frozen=True, kw_only=True)
+class NoNamesIdea(Tokenizer):
+    """Takes names of specials, and gives none of them an id."""
+
+    specials: tuple[str, ...] = ()
+
+    def learn(self, texts):
+        return NoNames()
+
+    @classmethod
+    def read(cls, table):
+        return NoNames.told(table)
+
+
+CATCHES["tokenizer/mutant_no_names"] = "specials"
+
+
+class FormHalf(Bytes):
+    """Learns from texts in a normal form, and does not put those into it that it reads."""
+
+    part = "mutant_form_half"
+
+
+@Tokenizer.register("mutant_form_half")
+@dataclass(frozen=True, kw_only=True)
+class FormHalfIdea(Tokenizer):
+    """Learns from texts in a normal form, and does not put those into it that it reads."""
+
+    nfc: bool = False
+
+    def learn(self, texts):
+        return FormHalf()
+
+    @classmethod
+    def read(cls, table):
+        return FormHalf.told(table)
+
+
+CATCHES["tokenizer/mutant_form_half"] = "lossless"
+
+
 class FormUnread(Bytes):
     """Keeps what was asked for in its file, and never puts a text into that form."""
 
