@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,11 +19,18 @@ from nanotx.verified import Proven
 KEEP = 2
 
 
-def save(trainer: Trainer, folder: RunFolder, texts: Texts, proven: Proven | None = None) -> list[Path]:
+def save(
+    trainer: Trainer,
+    folder: RunFolder,
+    texts: Texts,
+    proven: Proven | None = None,
+    check_place: Callable[[], None] = lambda: None,
+) -> list[Path]:
     """Publish a checkpoint of this step, and remove those that are no longer needed.
 
     All that it holds comes from memory, not from the run's folder. Of the others, those are counted that verify;
-    `proven` remembers which do. Returns those that stay only because they hold more than was saved.
+    `proven` remembers which do. Before any is removed, `check_place` raises where the folder is another run's by now.
+    Returns those that stay only because they hold more than was saved.
     """
     averages, numbers = trainer.averages()
     weights, progress = trainer.weights(), trainer.progress
@@ -54,6 +62,7 @@ def save(trainer: Trainer, folder: RunFolder, texts: Texts, proven: Proven | Non
             "tokenizer.json": texts.codec.to_json(),
         },
     )
+    check_place()
     sound.add(path)
     return prune(trainer, folder, progress.step, sound)
 

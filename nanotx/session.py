@@ -418,7 +418,7 @@ class Session:
             self.journal.sync()
         except OSError as error:
             raise RunError(f"{self.folder.metrics}: cannot be flushed: {error.strerror or error}.") from None
-        kept = save(self.trainer, self.folder, self.texts, self.proven)
+        kept = save(self.trainer, self.folder, self.texts, self.proven, self.check_place)
         self.saved = self.trainer.progress.step
         self.journal.write({"event": "checkpoint", "step": self.saved})
         self.note_kept(kept)

@@ -12,6 +12,7 @@ from runs import text, tiny
 from safetensors.torch import load_file
 
 import nanotx
+from nanotx import checkpoint
 from nanotx.cli import run as nanotx_command
 from nanotx.errors import ConfigError, RunError, TokenizerError
 from nanotx.session import Session
@@ -317,6 +318,25 @@ def test_a_journal_that_is_deleted_in_mid_run_is_written_again_and_the_run_says_
     assert [row["step"] for row in rows(folder, "step")] == list(range(1, 9))
     assert "metrics.jsonl: deleted while the run was training; its rows are written again" in capsys.readouterr().out
     assert nanotx_command(["verify", str(folder)]) == 0
+
+
+def test_a_run_that_is_moved_as_soon_as_a_checkpoint_is_there_prunes_nothing_of_the_run_that_took_its_name(
+    folder, longer, trained, tmp_path, monkeypatch
+):
+    other = shutil.copytree(longer, tmp_path / "other")
+    shutil.copytree(trained / "checkpoints/step-4", other / "checkpoints/step-4", dirs_exist_ok=True)
+    publish = checkpoint.publish
+
+    def then_move(path, files):
+        publish(path, files)
+        folder.rename(tmp_path / "moved")
+        shutil.copytree(other, folder)
+
+    monkeypatch.setattr(checkpoint, "publish", then_move)
+    with pytest.raises(RunError, match="this run's folder was moved or removed"):
+        resume(folder)
+    assert contents(folder) == contents(other)
+    assert (tmp_path / "moved/checkpoints/step-8").is_dir()
 
 
 @pytest.mark.parametrize("name", [".lock", ".owner"])
