@@ -112,10 +112,13 @@ def test_a_terminal_too_narrow_for_the_table_gets_a_line_a_part():
 
 def test_a_law_that_is_not_asked_of_a_part_is_named_with_the_reason(tmp_path):
     out = tmp_path / "laws.json"
-    done = nanotx("attention/fused", "norm/none", "--examples", "1", "--json", str(out))
+    names = ("attention/fused", "norm/none", "tokenizer/tiktoken")
+    done = nanotx(*names, "--examples", "1", "--jobs", "1", "--json", str(out))
     assert done.returncode == 0, done.stderr
     assert "window is not asked of attention/fused: it looks back all the way." in done.stdout
     assert "field_matters is not asked of norm/none: it has no fields." in done.stdout
+    fetched = "field_matters of encoding is not asked of tokenizer/tiktoken: another would have to be fetched."
+    assert fetched in done.stdout
     told = json.loads(out.read_text(encoding="utf-8"))["not_asked"]
     assert {"law": "window", "parts": ["attention/fused"], "reason": "it looks back all the way"} in told
 
