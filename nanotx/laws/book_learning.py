@@ -149,7 +149,7 @@ def matter_of_schedule(case: Course) -> None:
 
 def matter_of_optimizer(case: Lesson) -> None:
     """Every field changes what some steps make of the parameters."""
-    longer = replace(case, steps=4)
+    longer = replace(case, steps=4, frozen=())
     fields_matter(case.idea, lambda idea: learned(idea, longer.parameters(), longer.gradients()))
 
 
