@@ -7,7 +7,7 @@ python benchmarks/attn.py --merge attn-cpu.json attn-cuda.json
 
 from workbench import Flags, read, run
 
-from nanotx.door import through
+from nanotx.cli.entry import through
 
 
 def main() -> int:

@@ -4,7 +4,7 @@ import torch
 from timing import seconds
 from torch import nn
 
-from nanotx.model import Transformer
+from nanotx.nn.transformer import Transformer
 
 SIZE = 2**28
 """Bytes of what is read to measure: more than any cache holds."""

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from references import TorchMha
 from torch import Tensor, nn
 
-from nanotx.attention import Attention, seen
-from nanotx.block import Block
-from nanotx.layout import OwnLayout, Tensors
-from nanotx.past import Past
-from nanotx.position import NOWHERE, Positioning
-from nanotx.shapes import Stream
+from nanotx.nn.attention import Attention, seen
+from nanotx.nn.block import Block
+from nanotx.nn.canonical import OwnLayout, Tensors
+from nanotx.nn.kv_cache import Past
+from nanotx.nn.position import NOWHERE, Positioning
+from nanotx.nn.shapes import Stream
 
 
 @Block.register("torch_encoder")

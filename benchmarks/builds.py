@@ -10,15 +10,15 @@ from rival import Library, give_weights
 from rival_loop import Loop
 from torch import nn
 
-from nanotx.allocator import keep_memory
-from nanotx.compiling import settle
-from nanotx.config import from_table
-from nanotx.device import Machine, choose, measured_peak
+from nanotx.config.schema import from_table
+from nanotx.config.toml import read_toml
+from nanotx.hardware.device import Machine, choose, measured_peak
+from nanotx.hardware.memory import keep_memory
 from nanotx.laws.weights import share_weights
-from nanotx.layers import read_toml
 from nanotx.recipe import Recipe
-from nanotx.texts import Texts
-from nanotx.trainer import Progress, Trainer
+from nanotx.training.compile import settle
+from nanotx.training.dataset import Texts
+from nanotx.training.trainer import Progress, Trainer
 
 Compile = Literal["auto", "on", "off"]
 

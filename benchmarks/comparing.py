@@ -12,7 +12,7 @@ from passes import PASSES, Run, Task, compiled, memory, ready
 from reporting import PASS, Row, Teller
 from timing import take_turns
 
-from nanotx.device import Machine
+from nanotx.hardware.device import Machine
 
 Book = Mapping[tuple[str, str, Machine], Judgement]
 """What the laws say, by slot, part and machine, on small random cases."""

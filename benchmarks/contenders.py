@@ -15,14 +15,14 @@ from rival_nanogpt import CHECKOUT, NanoGpt
 from rival_x import XTransformers
 from torch import nn
 
-from nanotx.config import from_table, to_table
-from nanotx.corpus import Corpus, Unavailable
-from nanotx.dropout import Dropout
+from nanotx.config.presets import shelf
+from nanotx.config.schema import from_table, to_table
+from nanotx.config.toml import merge, read_toml
+from nanotx.data.corpus import Corpus, Unavailable
 from nanotx.errors import ConfigError, did_you_mean
-from nanotx.layers import merge, read_toml
+from nanotx.nn.dropout import Dropout
 from nanotx.recipe import Recipe
-from nanotx.shelf import shelf
-from nanotx.texts import Texts, read_texts
+from nanotx.training.dataset import Texts, read_texts
 
 LIBRARIES: dict[str, Library] = {one.name: one for one in (Gpt2(), XTransformers(), TorchEncoder(), NanoGpt())}
 REFERENCE = "nanotx_plain"

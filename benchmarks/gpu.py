@@ -30,10 +30,10 @@ from typing import Any
 from gpu_jobs import HERE, JOBS, Job, Place
 from reporting import Row
 
-from nanotx.door import through
+from nanotx.cli.entry import through
+from nanotx.config.flags import parse
 from nanotx.errors import ConfigError, NanotxError, RunError, did_you_mean
 from nanotx.files import publish
-from nanotx.flags import parse
 
 ROOT = HERE.parent
 LEAST = 5.0
@@ -157,7 +157,7 @@ def check_device(name: str) -> tuple[str, dict[str, str]]:
 def check_data(jobs: list[Job], quick: bool) -> None:
     """Raise NanotxError where a whole run would find no Tiny Shakespeare."""
     if not quick and any(job.minutes and job.command.__qualname__.startswith("training.") for job in jobs):
-        from nanotx.corpus.tiny_shakespeare import TinyShakespeare  # after the packages were looked at
+        from nanotx.data.corpus.tiny_shakespeare import TinyShakespeare  # after the packages were looked at
 
         try:
             TinyShakespeare().text()

@@ -8,10 +8,10 @@ import torch
 from timing import seconds
 
 import nanotx
-from nanotx.device import Machine, choose, cores, has_bfloat16, measured_peak
 from nanotx.errors import ConfigError, did_you_mean
-from nanotx.findings import processor
-from nanotx.linear import Linear
+from nanotx.hardware.device import Machine, choose, cores, has_bfloat16, measured_peak
+from nanotx.hardware.report import processor
+from nanotx.nn.linear import Linear
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 

@@ -5,7 +5,7 @@ import dataclasses
 from passes import PASSES
 from sizes import Shape
 
-from nanotx.device import Machine
+from nanotx.hardware.device import Machine
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

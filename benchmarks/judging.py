@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from nanotx.data import Windows
-from nanotx.device import Machine
+from nanotx.data.batches import Windows
 from nanotx.errors import LawBroken
+from nanotx.hardware.device import Machine
+from nanotx.optim.schedules.constant import Constant
 from nanotx.recipe import Recipe
-from nanotx.schedules.constant import Constant
 
 LOGITS, LOSSES, NOISE = 1e-4, 1e-3, 0.04
 """By how much may differ: scores, relative to the largest (or 1); losses of first steps; the variance by dropout."""

@@ -16,8 +16,8 @@ from subjects import SUBJECTS, Subject
 from torch import Tensor, nn
 
 from nanotx import laws
-from nanotx.device import Machine
 from nanotx.errors import LawBroken
+from nanotx.hardware.device import Machine
 from nanotx.laws.book import LAWS
 from nanotx.laws.equality import Outcome, alike, outcome
 from nanotx.laws.law import Where
@@ -25,9 +25,9 @@ from nanotx.laws.layer_case import COARSE, TOLERANCES
 from nanotx.laws.trial import attempt
 from nanotx.laws.values import alone
 from nanotx.laws.weights import share_weights
-from nanotx.layout import to_shared
-from nanotx.past import Past
-from nanotx.shapes import Stream
+from nanotx.nn.canonical import to_shared
+from nanotx.nn.kv_cache import Past
+from nanotx.nn.shapes import Stream
 
 ELSEWHERE = "not on "
 

@@ -11,11 +11,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nanotx.ffn import Ffn
-from nanotx.linear import Linear
-from nanotx.norm import Norm
-from nanotx.position import Position, Positioning, Turned
-from nanotx.shapes import Stream, Times
+from nanotx.nn.ffn import Ffn
+from nanotx.nn.linear import Linear
+from nanotx.nn.norm import Norm
+from nanotx.nn.position import Position, Positioning
+from nanotx.nn.position.base import Turned
+from nanotx.nn.shapes import Stream, Times
 
 
 @Ffn.register("raw_mlp")

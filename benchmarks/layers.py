@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from workbench import Flags, read, run
 
-from nanotx.door import through
+from nanotx.cli.entry import through
 from nanotx.errors import ConfigError, did_you_mean
 
 SLOTS = ("ffn", "block", "norm", "position")

@@ -7,8 +7,8 @@ from timing import seconds
 from torch import nn
 from torch.nn import functional as F
 
-from nanotx.device import Machine
-from nanotx.evaluate import Exam
+from nanotx.evaluation.loss import Exam
+from nanotx.hardware.device import Machine
 
 MANY = 2**12
 """Tokens that are scored at once."""
@@ -36,7 +36,7 @@ class Learner:
 
 @torch.inference_mode()
 def validation_loss(model: nn.Module, exam: Exam, context: int, machine: Machine) -> float:
-    """Nats per token over the whole text in windows side by side, as `nanotx.evaluate` has it, of any module."""
+    """Nats per token over the whole text in windows side by side, as `nanotx.evaluation.loss` has it, of any module."""
     total = 0.0
     model.eval()
     with machine.autocast():

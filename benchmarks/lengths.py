@@ -16,27 +16,27 @@ from hardware import describe, machines
 from reporting import Row, Teller, open_json, telling, write_json
 from rich.console import Console
 
-from nanotx import columns
-from nanotx.attention.sdpa import Sdpa
-from nanotx.block.prenorm import PreNorm
-from nanotx.config import at_least, fields, to_table
-from nanotx.corpus import Corpus
-from nanotx.curve import spans
-from nanotx.device import Machine
-from nanotx.door import through
+from nanotx.cli import tables
+from nanotx.cli.entry import through
+from nanotx.config.flags import parse
+from nanotx.config.registry import load_file
+from nanotx.config.schema import at_least, fields, to_table
+from nanotx.data.corpus import Corpus
 from nanotx.errors import ConfigError
-from nanotx.evaluate import bits_per_byte, cross_entropies
-from nanotx.ffn.swiglu import SwiGlu
-from nanotx.flags import parse
-from nanotx.longer import extending, moved, read_position
-from nanotx.model import Model, Transformer
-from nanotx.optimizers.adamw import AdamW
-from nanotx.position import Position
+from nanotx.evaluation.by_position import spans
+from nanotx.evaluation.longer_contexts import extending, moved, read_position
+from nanotx.evaluation.loss import bits_per_byte, cross_entropies
+from nanotx.hardware.device import Machine
+from nanotx.nn.attention.sdpa import Sdpa
+from nanotx.nn.block.prenorm import PreNorm
+from nanotx.nn.ffn.swiglu import SwiGlu
+from nanotx.nn.position import Position
+from nanotx.nn.transformer import Model, Transformer
+from nanotx.optim.adamw import AdamW
+from nanotx.optim.schedules.cosine import Cosine
 from nanotx.recipe import Recipe, Train
-from nanotx.registry import load_file
-from nanotx.schedules.cosine import Cosine
-from nanotx.texts import Texts, read_texts
-from nanotx.trainer import Trainer
+from nanotx.training.dataset import Texts, read_texts
+from nanotx.training.trainer import Trainer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +161,7 @@ def main() -> int:
     words = f"{flags.layers} layers, {flags.dim} wide, {flags.steps} steps of {flags.batch} windows, seed {flags.seed}"
     title = f"{flags.corpus}, bits per byte of the validation text, learned in windows of {flags.context}; {words}"
     console = Console(highlight=False)
-    columns.show(console, title, table(rows, flags), console.is_terminal)
+    tables.show(console, title, table(rows, flags), console.is_terminal)
     return 0
 
 

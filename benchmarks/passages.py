@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
-from nanotx.corpus.playhouse import Playhouse
-from nanotx.corpus.tiny_shakespeare import TinyShakespeare
+from nanotx.data.corpus.playhouse import Playhouse
+from nanotx.data.corpus.tiny_shakespeare import TinyShakespeare
 
 ENDINGS = {".py", ".pyi", ".md", ".rst", ".txt", ".h", ".hpp", ".json", ".html", ".js"}
 LARGEST = 2_000_000  # bytes of a file; larger ones are tables

@@ -12,9 +12,9 @@ from sizes import Shape
 from timing import forget_peak, megabytes, peak_in_child, peak_on_cuda
 from torch import nn
 
-from nanotx.device import Machine, choose, synchronize
+from nanotx.config.registry import load_file
+from nanotx.hardware.device import Machine, choose, synchronize
 from nanotx.laws.values import same
-from nanotx.registry import load_file
 
 FORWARD, BOTH = "forward", "forward+backward"
 PASSES = (FORWARD, BOTH)

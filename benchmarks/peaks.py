@@ -16,11 +16,11 @@ from reporting import Row, open_json, write_json
 from rich.console import Console
 from timing import seconds
 
-from nanotx import columns
-from nanotx.config import at_least
-from nanotx.device import choose
-from nanotx.door import through
-from nanotx.flags import parse
+from nanotx.cli import tables
+from nanotx.cli.entry import through
+from nanotx.config.flags import parse
+from nanotx.config.schema import at_least
+from nanotx.hardware.device import choose
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +105,7 @@ def main() -> int:
     for row in rows:
         flops = row.get("flops_per_second")
         table.append([row["name"], row["device"], f"{flops / 1e12:.2f} TFLOP" if flops else giga(row)])
-    columns.show(console, machine["gpu"] or machine["cpu"], table, console.is_terminal)
+    tables.show(console, machine["gpu"] or machine["cpu"], table, console.is_terminal)
     write_json(out, machine, rows)
     return 0
 

@@ -10,13 +10,13 @@ from typing import ClassVar
 from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from nanotx.attention import SOFTMAX, Attention, seen
 from nanotx.errors import ConfigError
-from nanotx.layout import OwnLayout, Tensors
-from nanotx.linear import Linear
-from nanotx.past import Past
-from nanotx.position import NOWHERE, Position, Positioning
-from nanotx.shapes import Stream
+from nanotx.nn.attention import SOFTMAX, Attention, seen
+from nanotx.nn.canonical import OwnLayout, Tensors
+from nanotx.nn.kv_cache import Past
+from nanotx.nn.linear import Linear
+from nanotx.nn.position import NOWHERE, Position, Positioning
+from nanotx.nn.shapes import Stream
 
 NAMES = ("raw_torch", "torch_mha")
 

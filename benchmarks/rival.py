@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nanotx.attention import SOFTMAX, Attention
-from nanotx.block.prenorm import PreNorm
-from nanotx.config import from_table, to_table
+from nanotx.config.schema import from_table, to_table
+from nanotx.config.toml import merge
 from nanotx.errors import ConfigError
-from nanotx.layers import merge
-from nanotx.layout import to_shared
+from nanotx.nn.attention import SOFTMAX, Attention
+from nanotx.nn.block.prenorm import PreNorm
+from nanotx.nn.canonical import to_shared
 from nanotx.recipe import Recipe
 
 Named = dict[str, Tensor]

@@ -8,8 +8,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nanotx.data import Windows, step_seed
-from nanotx.device import Machine
+from nanotx.data.batches import Windows, step_seed
+from nanotx.hardware.device import Machine
 from nanotx.recipe import Recipe
 
 

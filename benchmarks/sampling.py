@@ -18,11 +18,11 @@ from sampling_table import show
 from timing import Times, ratio, spread, take_turns
 from writers import CACHED, MANY, PROMPTS, SPECULATIVE, THEIRS, UNCACHED, WARM, Sizes, Writers
 
-from nanotx.config import at_least
-from nanotx.device import Machine
-from nanotx.door import through
+from nanotx.cli.entry import through
+from nanotx.config.flags import parse
+from nanotx.config.schema import at_least
 from nanotx.errors import ConfigError
-from nanotx.flags import parse
+from nanotx.hardware.device import Machine
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,17 +19,18 @@ from hardware import describe, machines
 from reporting import Row, open_json, telling, write_json
 from rich.console import Console
 
-from nanotx import checkpoint, columns
-from nanotx.config import at_least, from_table, to_table
-from nanotx.device import Machine
-from nanotx.door import through
-from nanotx.flags import parse
-from nanotx.folder import RunFolder
-from nanotx.layers import merge, read_toml
+from nanotx.cli import tables
+from nanotx.cli.entry import through
+from nanotx.config.flags import parse
+from nanotx.config.presets import shelf
+from nanotx.config.schema import at_least, from_table, to_table
+from nanotx.config.toml import merge, read_toml
+from nanotx.hardware.device import Machine
 from nanotx.recipe import Recipe, Train
-from nanotx.save import save
-from nanotx.shelf import shelf
-from nanotx.trainer import Trainer
+from nanotx.runs import checkpoint
+from nanotx.runs.folder import RunFolder
+from nanotx.runs.trainer_state import save
+from nanotx.training.trainer import Trainer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +114,7 @@ def main() -> int:
             tell(f"saving {name}")
             rows.append(row_of(name, flags, machine, Path(folder)))
     console = Console(highlight=False)
-    columns.show(console, "", table(rows), console.is_terminal)
+    tables.show(console, "", table(rows), console.is_terminal)
     write_json(out, describe([machine]), rows)
     return 0
 

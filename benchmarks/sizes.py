@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nanotx.device import Machine
 from nanotx.errors import ConfigError, did_you_mean
+from nanotx.hardware.device import Machine
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from builds import Where
 
+from nanotx.config.toml import write_toml
 from nanotx.errors import RunError
-from nanotx.layers import write_toml
 from nanotx.recipe import Recipe
 
 HERE = Path(__file__).resolve().parent

@@ -10,16 +10,16 @@ import references
 from sizes import Shape, attention_operations, block_operations, ffn_operations
 from torch import Tensor, nn
 
-from nanotx.attention import SOFTMAX, Attention, times
-from nanotx.attention.sdpa import Sdpa
-from nanotx.block import Block
-from nanotx.ffn import Ffn
-from nanotx.ffn.mlp import Mlp
-from nanotx.norm import Norm
-from nanotx.norm.layer import Layer
-from nanotx.past import Past
-from nanotx.position import Position, Positioning
-from nanotx.shapes import Stream
+from nanotx.nn.attention import SOFTMAX, Attention, times
+from nanotx.nn.attention.sdpa import Sdpa
+from nanotx.nn.block import Block
+from nanotx.nn.ffn import Ffn
+from nanotx.nn.ffn.mlp import Mlp
+from nanotx.nn.kv_cache import Past
+from nanotx.nn.norm import Norm
+from nanotx.nn.norm.layer import Layer
+from nanotx.nn.position import Position, Positioning
+from nanotx.nn.shapes import Stream
 
 Setting = Callable[[type[Any], Shape], nn.Module]
 """From a part to a module for this shape, with nothing random in it."""

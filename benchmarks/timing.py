@@ -20,7 +20,7 @@ from typing import ParamSpec
 
 import torch
 
-from nanotx.device import synchronize
+from nanotx.hardware.device import synchronize
 
 P = ParamSpec("P")
 Times = dict[str, list[float]]

@@ -19,11 +19,11 @@ from reporting import Row, open_json, show_tokenizers, telling, write_json
 from tokenizer_sections import SECTIONS, Plan
 
 import nanotx
-from nanotx.device import cores
-from nanotx.door import through
+from nanotx.cli.entry import through
+from nanotx.config.flags import parse
 from nanotx.errors import ConfigError, did_you_mean
-from nanotx.findings import processor
-from nanotx.flags import parse
+from nanotx.hardware.device import cores
+from nanotx.hardware.report import processor
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from nanotx.exchange.rank_file import ranks_of
-from nanotx.exchange.tokenizer_json import as_text, described
-from nanotx.tokenizers._compiled import loops
-from nanotx.tokenizers._patterns import NAMED
 from nanotx.tokenizers.bpe import Bpe, BpeCodec
+from nanotx.tokenizers.bpe.compiled import loops
+from nanotx.tokenizers.convert.rank_file import ranks_of
+from nanotx.tokenizers.convert.tokenizer_json import as_text, described
+from nanotx.tokenizers.regexes import NAMED
 
 PATTERN = "gpt4"
 Ids = Any  # a row of whole numbers: a list or an array

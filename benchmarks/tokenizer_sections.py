@@ -15,17 +15,17 @@ from reporting import PASS, Row, Teller
 from timing import FEWEST, Times, megabytes, peak_in_child, ratio, seconds, spread, take_turns
 from tokenizer_rivals import PATTERN, Rival, encoders, same_ids, trainers
 
-from nanotx.device import cores
+from nanotx.hardware.device import cores
 from nanotx.laws.book import LAWS
 from nanotx.laws.law import Where
 from nanotx.laws.trial import attempt
-from nanotx.tokenizers import Codec, Tokenizer, _compiled
-from nanotx.tokenizers._learning import count_pieces, learn_merges
-from nanotx.tokenizers._patterns import source_of
-from nanotx.tokenizers._splitting import Splitter
-from nanotx.tokenizers.bpe import Bpe, BpeCodec
+from nanotx.tokenizers import Codec, Tokenizer
+from nanotx.tokenizers.bpe import Bpe, BpeCodec, compiled
+from nanotx.tokenizers.bpe.splitting import Splitter
+from nanotx.tokenizers.bpe.training import count_pieces, learn_merges
 from nanotx.tokenizers.byte import Byte
 from nanotx.tokenizers.char import Char
+from nanotx.tokenizers.regexes import source_of
 
 CPU = torch.device("cpu")
 REFERENCE = {"learn": "rustbpe", "encode": "tiktoken", "all cores": "tiktoken"}
@@ -103,7 +103,7 @@ def figures(task: str, name: str, about: Row, times: Times) -> Row:
 def learning(plan: Plan, tell: Teller) -> list[Row]:
     """Byte-pair learning, to several sizes."""
     verdict, rows = judged(plan, "bpe"), list[Row]()
-    _compiled.loops(True)  # as the others were compiled before, too
+    compiled.loops(True)  # as the others were compiled before, too
     for text, size, texts in plan.passages():
         for vocab_size in plan.vocab_sizes if size < HUGE else plan.vocab_sizes[-1:]:
             vocab_size = min(vocab_size, possible(texts, vocab_size))
@@ -144,7 +144,7 @@ def encoding(plan: Plan, tell: Teller) -> list[Row]:
     """Encoding on one thread: cold, all that is remembered empty, and warm, after the same text."""
     verdict, rows, codec = judged(plan, "bpe"), list[Row](), vocabulary(plan)
     build = encoders(codec)
-    _compiled.loops(True)  # as the others were compiled before, too
+    compiled.loops(True)  # as the others were compiled before, too
     for text, size, texts in plan.passages():
         whole = "".join(texts)
         warm = {name: make() for name, make in build.items()}
@@ -184,7 +184,7 @@ def share_of_hits(codec: BpeCodec, text: str, warm: bool) -> float:
     """How many of the text's parts were remembered, of all."""
     fresh = BpeCodec(codec.merges, codec.source)
     memory: Any = fresh._memory
-    if fast := _compiled.loops(True):
+    if fast := compiled.loops(True):
         memory = fresh._engine(fast)
     for _ in range(1 + warm):
         before = memory.misses
@@ -210,7 +210,7 @@ def lookups(plan: Plan, tell: Teller) -> list[Row]:
 def all_cores(plan: Plan, tell: Teller) -> list[Row]:
     """Encoding of many texts on all cores, each tokenizer in its own way."""
     verdict, rows, codec, many = judged(plan, "bpe"), list[Row](), vocabulary(plan), cores()
-    _compiled.loops(True)  # as the others were compiled before, too
+    compiled.loops(True)  # as the others were compiled before, too
     for text, size, texts in plan.passages():
         rivals = {name: make() for name, make in encoders(codec).items()}
         tell(f"encode {size:.1f} MB of {text} on {many} cores")

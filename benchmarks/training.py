@@ -24,10 +24,10 @@ from rival_nanogpt import CHECKOUT
 from training_tables import show
 from whole_runs import Wanted, loss_of, run_all, wanted
 
-from nanotx.device import Machine, choose
-from nanotx.door import through
+from nanotx.cli.entry import through
+from nanotx.config.flags import parse
 from nanotx.errors import ConfigError
-from nanotx.flags import parse
+from nanotx.hardware.device import Machine, choose
 from nanotx.recipe import Recipe
 
 

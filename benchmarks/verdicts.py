@@ -6,11 +6,11 @@ from reporting import PASS
 from rival import give_weights, with_dropout
 from rival_loop import Loop
 
-from nanotx.device import Machine, choose
 from nanotx.errors import ConfigError, LawBroken
+from nanotx.hardware.device import Machine, choose
 from nanotx.laws.weights import share_weights
 from nanotx.recipe import Recipe
-from nanotx.texts import Texts
+from nanotx.training.dataset import Texts
 
 
 def judge(name: str, recipe: Recipe, dropouts: tuple[float, ...], device: str, threads: int) -> str:

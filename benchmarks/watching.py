@@ -14,7 +14,7 @@ from pathlib import Path
 from reporting import Row
 
 from nanotx.errors import RunError
-from nanotx.folder import RunFolder
+from nanotx.runs.folder import RunFolder
 
 ROOT = Path(__file__).resolve().parent.parent
 GRAIN = 0.01

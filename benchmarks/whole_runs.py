@@ -14,7 +14,7 @@ from race_rows import reaches
 from reporting import Row, Teller
 from watching import Watched, train
 
-from nanotx.by_name import known
+from nanotx.cli.run import known
 from nanotx.errors import ConfigError, did_you_mean
 
 

@@ -16,10 +16,10 @@ from sizes import QUICK, Shape, choose_shapes
 from subjects import SUBJECTS
 from tables import show
 
+from nanotx.config.flags import parse
+from nanotx.config.registry import load_file
 from nanotx.errors import ConfigError, did_you_mean
-from nanotx.flags import parse
-from nanotx.recipe_flags import read_options
-from nanotx.registry import load_file
+from nanotx.recipe import read_options
 
 PICTURES = (".svg", ".png")
 ABOUT = (

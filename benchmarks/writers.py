@@ -13,18 +13,19 @@ from rival_gpt2 import Gpt2
 from torch import Tensor
 from torch.nn import functional as F
 
-from nanotx.attention.sdpa import Sdpa
-from nanotx.block.prenorm import PreNorm
-from nanotx.compiled_reader import CompiledReader
-from nanotx.corpus.playhouse import Playhouse
-from nanotx.data import Windows
-from nanotx.ffn.mlp import Mlp
-from nanotx.model import Model, Transformer
-from nanotx.norm.layer import Layer
-from nanotx.position.learned import Learned
+from nanotx.data.batches import Windows
+from nanotx.data.corpus.playhouse import Playhouse
+from nanotx.generation import Sampling
+from nanotx.generation.compiled import CompiledReader
+from nanotx.generation.sampler import next_ids
+from nanotx.generation.speculative import Speculation
+from nanotx.nn.attention.sdpa import Sdpa
+from nanotx.nn.block.prenorm import PreNorm
+from nanotx.nn.ffn.mlp import Mlp
+from nanotx.nn.norm.layer import Layer
+from nanotx.nn.position.learned import Learned
+from nanotx.nn.transformer import Model, Transformer
 from nanotx.recipe import Recipe
-from nanotx.sample import Sampling, generate
-from nanotx.speculate import Speculation
 from nanotx.tokenizers.char import Char
 
 UNCACHED, CACHED, COMPILED, MANY, SPECULATIVE, THEIRS = (
@@ -90,15 +91,15 @@ class Writers:
 
     def uncached(self, ids: Tensor, new: int, how: Sampling) -> Tensor:
         """Everything read anew for every token."""
-        return joined(islice(generate(self.model, ids, how, cached=False), new))
+        return joined(islice(next_ids(self.model, ids, how, cached=False), new))
 
     def cached(self, ids: Tensor, new: int, how: Sampling) -> Tensor:
         """As it is by default."""
-        return joined(islice(generate(self.model, ids, how, new=new), new))
+        return joined(islice(next_ids(self.model, ids, how, new=new), new))
 
     def compiled(self, ids: Tensor, new: int, how: Sampling) -> Tensor:
         """With the reading of one more token compiled."""
-        return joined(islice(generate(self.reader, ids, how, new=new), new))
+        return joined(islice(next_ids(self.reader, ids, how, new=new), new))
 
     def speculative(self, ids: Tensor, new: int, how: Sampling) -> Tensor:
         """One text, with the draft's help."""

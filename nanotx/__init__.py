@@ -8,15 +8,19 @@ import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nanotx.loaded import load as load
+    from nanotx.generation import generate as generate
+    from nanotx.recipe import Recipe as Recipe
+    from nanotx.runs.load import load as load
 
+FROM = {"Recipe": "nanotx.recipe", "generate": "nanotx.generation", "load": "nanotx.runs.load"}
+PACKAGES = ("laws", "tokenizers")
 __version__ = "0.1.0"
 started = time.perf_counter()  # as near as Python lets us to the start of the process
 
 
 def __getattr__(name: str) -> Any:
-    if name == "load":
-        return importlib.import_module("nanotx.loaded").load
-    if name in {"tokenizers", "laws"}:
+    if name in FROM:
+        return getattr(importlib.import_module(FROM[name]), name)
+    if name in PACKAGES:
         return importlib.import_module(f"nanotx.{name}")
-    raise AttributeError(f"nanotx has no attribute {name!r}; it has: load, laws, tokenizers.")
+    raise AttributeError(f"nanotx has no attribute {name!r}; it has: {', '.join([*FROM, *PACKAGES])}.")

@@ -1,5 +1,5 @@
 """`python -m nanotx` is `nanotx`."""
 
-from nanotx.cli import main
+from nanotx.cli.main import main
 
 main()

@@ -1,7 +1,10 @@
-"""What can go wrong, by whose hand, and the exit code that says so."""
+"""Errors, their exit codes, and text that is safe to print on a terminal."""
 
 import difflib
+import shlex
+import unicodedata
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class NanotxError(Exception):
@@ -66,3 +69,23 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """The nearest known word as a sentence with a space before it; empty when nothing is near."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def printable(text: str) -> str:
+    """The text with U+FFFD for each control character but newline and tab, and for what turns the writing around."""
+    return "".join("\ufffd" if is_command(character) else character for character in text)
+
+
+def quoted(path: str | Path) -> str:
+    """A path as one word of a shell, and no flag."""
+    text = path.as_posix() if isinstance(path, Path) else path
+    return shlex.quote(f"./{text}" if text.startswith("-") else text)
+
+
+def is_command(character: str) -> bool:
+    """Whether a terminal takes a character for an order: control characters, and those that reorder what follows."""
+    kind = unicodedata.category(character)
+    return (kind == "Cc" and character not in "\n\t") or unicodedata.bidirectional(character) in TURNING
+
+
+TURNING = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")

@@ -10,7 +10,7 @@ from io import BufferedReader
 from pathlib import Path
 
 from nanotx import disk
-from nanotx.limits import memory
+from nanotx.hardware.limits import memory
 
 LARGE = 1 << 26
 """Bytes of a file that are compared with the free memory before they are read."""

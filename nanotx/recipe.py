@@ -1,15 +1,25 @@
-"""A recipe: a whole run as one value."""
+"""A recipe: a whole run as one value, read from defaults, TOML files and flags.
 
+The tree of configs is the tree of flags. First the parts are chosen by name (`--attention per_head`), then the
+fields of the chosen parts are read (`--attention.heads 6`). `--attention`, `--ffn` and `--norm` reach every block."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from nanotx.config import at_least, at_most, divisors, share
-from nanotx.corpus import Corpus
+import tyro
+
+from nanotx.config.flags import Said, face, given, leading, nearest, parse, pick, rows
+from nanotx.config.registry import Slot, usual
+from nanotx.config.schema import Table, at_least, at_most, divisors, fields, from_table, inner, part_of, share, to_table
+from nanotx.config.toml import merge, merge_part, read_toml
+from nanotx.data.corpus import Corpus
 from nanotx.errors import ConfigError
-from nanotx.model import Model
-from nanotx.optimizers import Optimizer
-from nanotx.registry import usual
-from nanotx.schedules import Schedule
+from nanotx.nn.transformer import Model
+from nanotx.optim import Optimizer
+from nanotx.optim.schedules import Schedule
 from nanotx.tokenizers import Tokenizer
 
 
@@ -85,3 +95,290 @@ class Recipe:
     def __post_init__(self) -> None:
         at_least(self, 0, "seed", "threads")
         at_most(self, 1024, "threads")
+
+
+Place = tuple[str | int, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """What is said of a run and not of its recipe."""
+
+    run: str = ""  # the folder of the results; without it runs/<recipe>-<n>
+    resume: bool = False  # go on from the newest checkpoint
+    restart: bool = False  # begin anew in the run's folder; what lies there is set aside, not deleted
+    changed: bool = False  # go on although recipe, corpus or tokenizer is not what the run began with
+    detect_anomaly: bool = False  # where a number is not finite, name the operation that made it
+    print_config: bool = False  # show the whole recipe as TOML, and do nothing
+    load: tuple[str, ...] = ()  # Python files of your own, with parts in them
+
+
+def read_options(words: Sequence[str]) -> Options:
+    """The options alone, before the recipe is known.
+
+    Raises:
+        ConfigError: --run or --load names nothing.
+    """
+    found = {name: [word for one in values for word in one] for name, values in given(words).items()}
+    for name in [one for one in ("run", "load") if one in found and not all(found[one] or [""])]:
+        raise ConfigError(
+            f"--{name}: expected a path such as {'mine.py' if name == 'load' else 'runs/mine'}, got nothing."
+        )
+    files, run = tuple(found.get("load", ())), "".join(found.get("run", ())[:1])
+    spoken = {word.replace("-", "_") for word in words if word.startswith("--")}
+    said = {name: f"__{name}" in spoken for name in ("resume", "restart", "changed", "detect_anomaly", "print_config")}
+    return Options(run=run, load=files, **said)
+
+
+def read_recipe(recipe: Recipe, words: Sequence[str], prog: str) -> tuple[Recipe, set[str]]:
+    """The recipe with TOML files and flags laid over it, and which of its fields they named.
+
+    Raises:
+        ConfigError: a flag, key or value that cannot be; says what would.
+        SystemExit: help was asked for, or a flag's value cannot be read.
+    """
+    recipe, named = with_files(recipe, words)
+    flags = spelled(list(words)[len(leading(words)) :])
+    said = given(flags)
+    recipe, kept = pick_parts(recipe, said)
+    recipe = set_fields(recipe, kept, flags, said, prog)
+    return recipe, named | {name.split(".")[0] for name in said}
+
+
+def with_files(recipe: Recipe, words: Sequence[str]) -> tuple[Recipe, set[str]]:
+    """The recipe with the TOML files laid over it that stand before the flags, and which of its fields they named."""
+    table, named = to_table(recipe), set[str]()
+    for file in leading(words):
+        layer = read_toml(Path(file))
+        try:
+            table = merge(Recipe, table, layer)
+            from_table(Recipe, table)
+        except ConfigError as error:
+            raise type(error)(f"{file}: {error}") from None
+        named |= set(layer)
+    return from_table(Recipe, table), named
+
+
+def swaps(recipe: Recipe, words: Sequence[str], final: Recipe) -> list[str]:
+    """What a swap of parts changed besides the parts and fields that were named, a line per field; often nothing.
+
+    Each file is compared with what it was laid over, then the flags with all of that. A first file over the defaults,
+    which are no recipe yet, is the recipe itself.
+
+    Args:
+        recipe: before files and flags.
+        words: the files and flags.
+        final: what `read_recipe` made of them.
+    """
+    files, lines = leading(words), list[str]()
+    whole = 1 if recipe == Recipe() else 0
+    before, _ = with_files(recipe, files[:whole])
+    for file in files[whole:]:
+        after, _ = with_files(before, [file])
+        lines += differences(before, after, Named(places=frozenset(paths(read_toml(Path(file))))), "", False)
+        before = after
+    flags = frozenset(given(spelled(list(words)[len(files) :])))
+    lines += differences(before, final, Named(flags=flags), "", False)
+    return [f"swapped: {line}" for line in lines]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Named:
+    """The fields that a file or flags name, of which nothing has to be printed."""
+
+    flags: frozenset[str] = frozenset()  # such as `ffn.width`, wherever that slot is
+    places: frozenset[str] = frozenset()  # such as `model.block.ffn.width`
+
+    def has(self, flag: str, place: str) -> bool:
+        """Whether a field is among them."""
+        return flag in self.flags or place in self.places
+
+
+def paths(table: Table, at: str = "") -> Iterator[str]:
+    """The dotted places of the plain values in a table of a recipe, tables in a list by number."""
+    for key, item in table.items():
+        where = f"{at}.{key}" if at else key
+        if isinstance(item, dict):
+            yield from paths(item, where)
+        elif isinstance(item, list) and item and all(isinstance(one, dict) for one in item):
+            for index, one in enumerate(item):
+                yield from paths(one, f"{where}.{index}" if len(item) > 1 else where)
+        else:
+            yield where
+
+
+def differences(old: Any, new: Any, named: Named, at: str, swapped: bool) -> Iterator[str]:
+    """Fields in which a config differs from what stood in its place, those left out that were named."""
+    if isinstance(old, Slot) and type(old) is not type(new):
+        swapped = True
+        outer_old, outer_new = wraps(type(old)), wraps(type(new))
+        yield f"{at}: {old.part} -> {new.part}"
+        if outer_new and not outer_old:
+            yield from own_fields(new, named, at, "new, {}")
+            yield from differences(old, getattr(new, outer_new), named, f"{at}.{outer_new}", swapped)
+            return
+        if outer_old and not outer_new:
+            yield from own_fields(old, named, at, "gone, was {}")
+            inside = getattr(old, outer_old)
+            if type(inside) is type(new):
+                yield from differences(inside, new, named, at, swapped)
+                return
+            old = inside
+    group = new.slot if isinstance(new, Slot) else at.rpartition(".")[2]
+    for name in {**fields(type(old)), **fields(type(new))}:
+        where, missing = f"{at}.{name}" if at else name, object()
+        was, now = (getattr(one, name) if name in fields(type(one)) else missing for one in (old, new))
+        if was == now or (named.has(f"{group}.{name}" if at else name, where) and not isinstance(now, Slot)):
+            continue
+        ones = [(was, now)]
+        if isinstance(was, tuple) and isinstance(now, tuple) and len(was) == len(now):
+            ones = list(zip(was, now, strict=True))
+        if all(dataclasses.is_dataclass(one) for pair in ones for one in pair):
+            for index, (one, other) in enumerate(ones):
+                yield from differences(one, other, named, f"{where}.{index}" if len(ones) > 1 else where, swapped)
+        elif swapped:
+            gone, added = now is missing, was is missing
+            yield f"{where}: " + (
+                f"gone, was {shown(was)}"
+                if gone
+                else f"new, {shown(now)}"
+                if added
+                else f"{shown(was)} -> {shown(now)}"
+            )
+
+
+def own_fields(one: Any, named: Named, at: str, how: str) -> Iterator[str]:
+    """The plain fields of a part that wraps another."""
+    for name in fields(type(one)):
+        if name != wraps(type(one)) and not named.has(f"{one.slot}.{name}", f"{at}.{name}"):
+            yield f"{at}.{name}: {how.format(shown(getattr(one, name)))}"
+
+
+def shown(value: Any) -> str:
+    """A value of a field, in a few characters: of a part its name."""
+    return value.part if isinstance(value, Slot) else repr(value)
+
+
+def spelled(words: list[str]) -> list[str]:
+    """The words with --compile and --no-compile, which need no value, in full."""
+    full: list[str] = []
+    for word, after in zip(words, [*words[1:], "--"], strict=False):
+        bare = {"--compile": "--compile=True", "--no-compile": "--compile=False"}.get(word, word)
+        full.append(word if word == "--compile" and not after.startswith("-") else bare)
+    return full
+
+
+def places(value: Any, at: Place = ()) -> Iterator[tuple[str, Place, Any]]:
+    """Every config in a recipe, outer ones first: its group of flags, where it stands, and itself."""
+    for name, kind in fields(type(value)).items():
+        item, kind = getattr(value, name), inner(kind)
+        several = isinstance(item, tuple) and any(isinstance(one, Slot) for one in item)
+        for index, one in enumerate(item) if several else [("", item)]:
+            if dataclasses.is_dataclass(one):
+                place = (*at, name, index) if several else (*at, name)
+                yield type(one).slot if isinstance(one, Slot) else name, place, one
+                yield from places(one, place)
+
+
+def pick_parts(recipe: Recipe, said: Said) -> tuple[Recipe, dict[Place, Table]]:
+    """The recipe with each slot that was named filled by its new part, outer slots first.
+
+    A part that cannot be with the plain fields that it takes over stands there without them; they are given as well,
+    because flags may yet change them.
+    """
+    waiting, kept = dict(said), dict[Place, Table]()
+    while True:
+        found = [(place, one) for group, place, one in places(recipe) if group in waiting and isinstance(one, Slot)]
+        if not found:
+            return recipe, kept
+        slot = found[0][1].family
+        values = waiting.pop(slot.slot)[0]
+        if len(values) != 1:
+            raise ConfigError(f"--{slot.slot}: expected one name of {', '.join(slot.names())}, got {values}.")
+        filled: list[Place] = []  # a part that wraps another of its slot is replaced with what it wraps
+        for place, one in found:
+            if one.family is slot and not any(place[: len(outer)] == outer for outer in filled):
+                filled.append(place)
+                table = handed_on(slot, one, values[0])
+                try:
+                    recipe = put(recipe, place, from_table(slot, table, f"--{slot.slot}"))
+                except ConfigError:
+                    inside = {key: item for key, item in table.items() if key == "part" or isinstance(item, dict)}
+                    recipe = put(recipe, place, from_table(slot, inside, f"--{slot.slot}"))
+                    kept[place] = {key: item for key, item in table.items() if key not in inside}
+
+
+def handed_on(slot: type[Slot], old: Any, name: str) -> Table:
+    """The table of the part that takes the place of another, with all of the old one that has a place in it.
+
+    A part that wraps one of its own slot, such as `shift`, wraps the old part whole. Where such a part goes, what it
+    wrapped is handed on in its place.
+    """
+    where, new = f"--{slot.slot}", part_of(slot, name, f"--{slot.slot}")[0]
+    outer_old, outer_new = wraps(type(old)), wraps(new)
+    if outer_new and not outer_old:
+        over = {"part": name, outer_new: to_table(old)}
+        return dict(merge_part(slot, to_table(old), over, where))
+    if outer_old and not outer_new:
+        old = getattr(old, outer_old)
+    return dict(merge_part(slot, to_table(old), name, where))
+
+
+def wraps(part: type[Any]) -> str:
+    """The field of a part that holds another part of its own slot; empty where it has none."""
+    return next((name for name, kind in fields(part).items() if inner(kind) is part.family), "")
+
+
+def set_fields(recipe: Recipe, kept: dict[Place, Table], words: list[str], said: Said, prog: str) -> Recipe:
+    """The recipe with the fields that flags gave, outer configs first, each config changed once."""
+    parsed = read_all(recipe, words, prog)
+    groups = {group for group, _, _ in places(recipe)}
+    for group, place, one in [("", (), recipe), *places(recipe)]:
+        mine = getattr(parsed, group) if group else parsed
+        asked = [name for name in fields(type(one)) if (f"{group}.{name}" if group else name) in said]
+        changes = {name: getattr(mine, name) for name in asked if group or name not in groups}
+        if changes := kept.get(place, {}) | changes:
+            where = ".".join(map(str, place))
+            recipe = put(recipe, place, from_table(type(one), to_table(one) | changes, where))
+    return recipe
+
+
+def read_all(recipe: Recipe, words: list[str], prog: str) -> Any:
+    """All flags that a recipe has, read at once; each group is a field of what is returned."""
+    groups: dict[str, list[Any]] = {}
+    for group, _, one in places(recipe):
+        groups.setdefault(group, []).append(one)
+    columns: list[Any] = []
+    for group, ones in groups.items():
+        if isinstance(ones[0], Slot):
+            columns.append(pick(group, ones[0].names(), ones[0].part))
+        kind = face(ones)
+        columns.append((group, Annotated[kind, tyro.conf.arg(help=kind.__doc__)], kind()))  # or tyro would look for it
+    columns += [*rows([recipe]), *rows([Options()])]
+
+    has = {group: sorted(row[0] for row in rows(ones)) for group, ones in groups.items()}
+
+    def unknown(flag: str) -> str:
+        group, _, field = flag.rpartition(".")
+        near = nearest(flag, [column[0] for column in columns] + [f"{one}.{name}" for one in has for name in has[one]])
+        if group not in has:
+            return f"no such flag.{near}"
+        who = getattr(groups[group][0], "part", group)
+        return f"{who} has no field {field!r}.{near} It has: {', '.join(has[group])}."
+
+    flags = dataclasses.make_dataclass("Flags", columns, frozen=True, kw_only=True)
+    flags.__doc__ = "Files of TOML come first, then flags; what is not given stays as the recipe has it."
+    return parse(flags, words, prog, unknown)
+
+
+def put(value: Any, place: Place, new: Any) -> Any:
+    """A config with another one standing at a place of it."""
+    if not place:
+        return new
+    name, rest = str(place[0]), place[1:]
+    item = getattr(value, name)
+    if rest and isinstance(rest[0], int):
+        items = list(item)
+        items[rest[0]] = put(items[rest[0]], rest[1:], new)
+        return dataclasses.replace(value, **{name: tuple(items)})
+    return dataclasses.replace(value, **{name: put(item, rest, new)})

@@ -7,10 +7,10 @@ from pathlib import Path
 from hypothesis import strategies as st
 
 from nanotx.laws.texts import PRIMER
-from nanotx.printable import to_printable
 from nanotx.tokenizers import Codec
 from nanotx.tokenizers.bpe import Bpe, BpeCodec
 from nanotx.tokenizers.byte import Byte
+from nanotx.tokenizers.byte_level import to_printable
 from nanotx.tokenizers.char import Char
 from nanotx.tokenizers.unigram import Unigram
 from nanotx.tokenizers.wordpiece import WordPiece

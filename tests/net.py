@@ -65,7 +65,10 @@ def record(only: list[str], out: Path) -> None:
     import torch
     from safetensors.torch import load_file
 
-    from nanotx.cli import run
+    try:
+        from nanotx.cli.main import run
+    except ModuleNotFoundError:  # a tree of before
+        from nanotx.cli import run
     from nanotx.tokenizers import load
 
     torch.set_num_threads(1)

@@ -8,8 +8,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from nanotx.config.registry import load_file
 from nanotx.laws.book import SLOTS
-from nanotx.registry import load_file
 
 MUTANTS = Path(__file__).resolve().parent / "mutants"
 

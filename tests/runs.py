@@ -44,7 +44,7 @@ def text(path: Path, size: int = 900) -> Path:
 
 def start(*words: str, cwd: Path) -> subprocess.Popen[str]:
     """A child process that runs nanotx with these words."""
-    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from nanotx.cli import main; main()"
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from nanotx.cli.main import main; main()"
     return subprocess.Popen(
         [sys.executable, "-c", code, *words],
         cwd=cwd,
@@ -66,7 +66,7 @@ class Forked:
 
     def __init__(self, *words: str, cwd: Path, before: Callable[[], object] = lambda: None) -> None:
         """Start it; `before` is what it does first."""
-        import nanotx.run  # noqa: F401  so that the child need not
+        import nanotx.cli.run  # noqa: F401  so that the child need not
 
         self.said = cwd / f".said.{time.monotonic_ns()}"
         self.code: int | None = None

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from nanotx.tokenizers._storage import digest
+from nanotx.tokenizers.storage import digest
 
 
 def signed(table: dict[str, Any]) -> dict[str, Any]:

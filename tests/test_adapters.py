@@ -14,14 +14,13 @@ from hypothesis import strategies as st
 from tiktoken_ext import openai_public
 
 from nanotx.errors import ConfigError, TextError, TokenizerError
-from nanotx.exchange import write_tokenizer
-from nanotx.exchange.tokenizer_json import described, understood
 from nanotx.tokenizers import StreamingDecoder, Tokenizer, load
-from nanotx.tokenizers._patterns import source_of
-from nanotx.tokenizers._published import KNOWN
-from nanotx.tokenizers._splitting import Splitter
-from nanotx.tokenizers.huggingface import Huggingface, HuggingfaceCodec
-from nanotx.tokenizers.tiktoken import Tiktoken, TiktokenCodec
+from nanotx.tokenizers.bpe.splitting import Splitter
+from nanotx.tokenizers.convert import write_tokenizer
+from nanotx.tokenizers.convert.tokenizer_json import described, understood
+from nanotx.tokenizers.huggingface.tokenizer import Huggingface, HuggingfaceCodec
+from nanotx.tokenizers.regexes import source_of
+from nanotx.tokenizers.tiktoken import KNOWN, Tiktoken, TiktokenCodec
 from tokenizers import Tokenizer as Library
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 

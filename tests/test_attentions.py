@@ -13,14 +13,14 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nanotx import laws
-from nanotx.attention import SOFTMAX, Attention
-from nanotx.attention.flex import causal_blocks
-from nanotx.attention.linear import LEAST, phi
-from nanotx.config import from_table
+from nanotx.config.schema import from_table
 from nanotx.errors import ConfigError
-from nanotx.layout import to_own
-from nanotx.model import Model
-from nanotx.position import NOWHERE, Position, Positioning
+from nanotx.nn.attention import SOFTMAX, Attention
+from nanotx.nn.attention.flex import causal_blocks
+from nanotx.nn.attention.linear import LEAST, phi
+from nanotx.nn.canonical import to_own
+from nanotx.nn.position import NOWHERE, Position, Positioning
+from nanotx.nn.transformer import Model
 
 ROOT = Path(__file__).parents[1]
 DIM = 24
@@ -369,7 +369,7 @@ import warnings
 
 import torch
 from nanotx import laws
-from nanotx.attention import Attention
+from nanotx.nn.attention import Attention
 
 fields = {"gqa": {}, "sliding": {"window": 4, "block": 4}, "blockwise": {"block": 4}, "linear": {"chunk": 4}}
 for name, sizes in (fields | {"online": {"block": 4}}).items():

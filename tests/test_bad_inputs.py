@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 
-from nanotx.cli import run as nanotx_command
+from nanotx.cli.main import run as nanotx_command
 from nanotx.errors import NanotxError
 from nanotx.selftest import Broken
 from nanotx.selftest._bad import MEMORY, Bad, attempt, having, judge
@@ -21,7 +21,15 @@ CATALOGUE = catalogue()
 @pytest.fixture(scope="module")
 def specimens():
     """The runs that some of the cases spoil; made, and all imported that answers, before anybody looks at the clock."""
-    for name in ("session", "loaded", "resume", "laws.book", "verbs.eval", "verbs.sample", "verbs.tokenizer.compare"):
+    for name in (
+        "runs.session",
+        "runs.load",
+        "runs.resume",
+        "laws.book",
+        "cli.commands.eval",
+        "cli.commands.sample",
+        "cli.commands.tokenizer.compare",
+    ):
         importlib.import_module(f"nanotx.{name}")
     specimen("char"), specimen("byte")
 

@@ -20,7 +20,7 @@ def command(monkeypatch):
     """The benchmark's main, called in this process with words."""
     pytest.importorskip("transformers")
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    monkeypatch.setattr("nanotx.device.cores", lambda: 1)
+    monkeypatch.setattr("nanotx.hardware.device.cores", lambda: 1)
 
     def call(words):
         monkeypatch.setattr(sys, "argv", ["sampling.py", *words.split()])

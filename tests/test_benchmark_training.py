@@ -50,8 +50,8 @@ def tiny(tmp_path):
 def recipe_of(file, **changes):
     from contenders import read_recipe
 
-    from nanotx.config import from_table, to_table
-    from nanotx.layers import merge
+    from nanotx.config.schema import from_table, to_table
+    from nanotx.config.toml import merge
     from nanotx.recipe import Recipe
 
     return from_table(Recipe, merge(Recipe, to_table(read_recipe(str(file))), changes))
@@ -242,7 +242,7 @@ def test_recipes_take_turns_seed_by_seed_and_each_is_started_without_compiling_a
 def test_a_run_that_fails_says_with_what(tools, tmp_path):
     from watching import watch
 
-    from nanotx.folder import RunFolder
+    from nanotx.runs.folder import RunFolder
 
     folder, said = RunFolder(tmp_path / "run"), tmp_path / "said.txt"
     with pytest.raises(RunError, match=r"ended with 1: ConfigError: it cannot be"):

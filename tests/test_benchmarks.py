@@ -22,9 +22,9 @@ laws_passed cases"""
 
 PEEK = """
 from dataclasses import dataclass
-from nanotx.attention import Attention
-from nanotx.attention.fused import Fused
-from nanotx.registry import Slot
+from nanotx.nn.attention import Attention
+from nanotx.nn.attention.fused import Fused
+from nanotx.config.registry import Slot
 from torch import nn
 
 
@@ -65,7 +65,7 @@ def benchmark(name, *words, **environment):
 def tools(monkeypatch):
     """The benchmarks' own modules, found as when a benchmark runs; what they register is forgotten afterwards."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    monkeypatch.setattr("nanotx.device.cores", lambda: 1)
+    monkeypatch.setattr("nanotx.hardware.device.cores", lambda: 1)
     import subjects
     import timing
 
@@ -172,7 +172,7 @@ def test_a_twin_that_is_not_one_is_not_timed(tools, monkeypatch):
     from lawful import at_shape
     from sizes import QUICK
 
-    from nanotx.device import choose
+    from nanotx.hardware.device import choose
 
     machine = choose("cpu", "float32", 1)
     assert at_shape("ffn", "raw_mlp", QUICK["quick"], machine) == ("pass", 2)
@@ -346,8 +346,8 @@ def test_operations_are_those_of_the_definition_counted_one_by_one(tools):
 def test_the_kernel_is_the_one_that_ran(tools):
     from kernels import kernels
 
-    from nanotx.attention.fused import Fused
-    from nanotx.attention.sdpa import Sdpa
+    from nanotx.nn.attention.fused import Fused
+    from nanotx.nn.attention.sdpa import Sdpa
 
     x = torch.randn(1, 4, 8, requires_grad=True)
 
@@ -434,7 +434,7 @@ def test_the_memory_of_the_librarys_kernel_grows_with_the_context_and_not_with_i
     from passes import FORWARD, Task, memory
     from sizes import Shape
 
-    from nanotx.device import choose
+    from nanotx.hardware.device import choose
 
     machine = choose("cpu", "float32", 1)
 

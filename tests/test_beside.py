@@ -12,7 +12,7 @@ import pytest
 from runs import Forked, finish, start, text, tiny
 
 import nanotx
-from nanotx.cli import run as nanotx_command
+from nanotx.cli.main import run as nanotx_command
 from nanotx.errors import ConfigError, RunError
 
 DEAD = 2**22 + 1

@@ -10,19 +10,19 @@ from hypothesis import strategies as st
 from runs import ROOT
 
 from nanotx import laws
-from nanotx.attention import Attention
-from nanotx.block import Block, TwoBranches
-from nanotx.cli import run as nanotx_command
-from nanotx.config import from_table, to_table
+from nanotx.cli.main import run as nanotx_command
+from nanotx.config.schema import from_table, to_table
+from nanotx.config.toml import merge
 from nanotx.errors import ConfigError
-from nanotx.ffn import Ffn
-from nanotx.layers import merge
-from nanotx.model import Model
-from nanotx.norm import Norm
+from nanotx.generation import Sampling, generate
+from nanotx.nn.attention import Attention
+from nanotx.nn.block import Block, TwoBranches
+from nanotx.nn.ffn import Ffn
+from nanotx.nn.norm import Norm
+from nanotx.nn.transformer import Model
 from nanotx.recipe import Recipe
 from nanotx.recipes.shakespeare_bpe import recipe as shakespeare_bpe
 from nanotx.recipes.shakespeare_char import recipe as shakespeare_char
-from nanotx.sample import Sampling
 from nanotx.tokenizers.char import Char
 
 DIM = 24
@@ -191,7 +191,7 @@ def test_a_model_that_alternates_writes_with_its_cache_what_it_would_write_witho
             parameter.mul_(8.0)  # so that the scores are far apart
         while ids.shape[1] < 18:
             ids = torch.cat([ids, model(ids)[:, -1:].argmax(dim=-1)], dim=1)
-    written = model.generate(ids[:, :5], max_new_tokens=13, sampling=Sampling(temperature=0.0))
+    written = generate(model, ids[:, :5], max_new_tokens=13, sampling=Sampling(temperature=0.0))
     assert written.tolist() == ids.tolist() and len(set(written[0, 5:].tolist())) > 1
 
 

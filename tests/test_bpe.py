@@ -13,12 +13,11 @@ from signing import signed
 
 from nanotx.errors import ConfigError, TokenizerError
 from nanotx.tokenizers import load
-from nanotx.tokenizers._learning import learn_merges
-from nanotx.tokenizers._memory import PIECES, SHORT, Memory
-from nanotx.tokenizers._merging import merge_long, merge_short
-from nanotx.tokenizers._patterns import NAMED
-from nanotx.tokenizers._splitting import Splitter
 from nanotx.tokenizers.bpe import Bpe, BpeCodec
+from nanotx.tokenizers.bpe.merging import PIECES, SHORT, Memory, merge_long, merge_short
+from nanotx.tokenizers.bpe.splitting import Splitter
+from nanotx.tokenizers.bpe.training import learn_merges
+from nanotx.tokenizers.regexes import NAMED
 
 LETTERS = str.maketrans("0123456789", "abcdefghij")
 few_letters = st.text("ab c\n1é", max_size=80)
@@ -193,7 +192,7 @@ def test_no_token_grows_beyond_its_limit():
 
 
 def test_the_memory_of_pieces_is_bounded(monkeypatch):
-    monkeypatch.setattr("nanotx.tokenizers._memory.PARTS", 10)
+    monkeypatch.setattr("nanotx.tokenizers.bpe.merging.PARTS", 10)
     codec = Bpe(vocab_size=257).learn(["aa"])
     text = " ".join(str(n).translate(LETTERS) for n in range(1000)) + " " + "a" * (SHORT + 1)
     assert codec.decode(codec.encode(text)) == text

@@ -5,15 +5,15 @@ import pytest
 import torch
 from torch import nn
 
-from nanotx.attention import Attention
-from nanotx.block import Block
-from nanotx.device import choose
-from nanotx.loaded import Loaded
-from nanotx.model import Model
-from nanotx.position import Position
+from nanotx.evaluation.by_script import score_text
+from nanotx.generation import Sampling
+from nanotx.hardware.device import choose
+from nanotx.nn.attention import Attention
+from nanotx.nn.block import Block
+from nanotx.nn.position import Position
+from nanotx.nn.transformer import Model
 from nanotx.recipe import Recipe
-from nanotx.sample import Sampling
-from nanotx.scoring import score_text
+from nanotx.runs.load import Loaded
 from nanotx.tokenizers.char import Char
 
 HALVES = (torch.bfloat16, torch.float16)

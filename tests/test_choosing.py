@@ -7,10 +7,10 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from nanotx.choosing import best, likely, nucleus, repelled, typical
 from nanotx.errors import ConfigError
-from nanotx.model import Model
-from nanotx.sample import Choice, Sampling, generate
+from nanotx.generation import Sampling
+from nanotx.generation.sampler import Choice, best, likely, next_ids, nucleus, repelled, typical
+from nanotx.nn.transformer import Model
 
 weights = st.lists(st.integers(1, 50), min_size=1, max_size=9)
 SCORES = [1.5, 0.2, -0.4, 0.9, -2.0, 1.1]
@@ -167,7 +167,7 @@ def test_greedy_texts_heed_bans_biases_and_penalties():
     model = Model(dim=16, layers=2, context=8).build(12, seed=1).eval()
 
     def written(**fields):
-        drawn = generate(model, torch.tensor([[1, 2]]), Sampling(temperature=0.0, **fields))
+        drawn = next_ids(model, torch.tensor([[1, 2]]), Sampling(temperature=0.0, **fields))
         return [int(one) for one, _ in zip(drawn, range(30), strict=False)]
 
     usual = written()

@@ -15,22 +15,22 @@ from pathlib import Path
 import pytest
 from runs import ROOT, tiny
 
-import nanotx.verbs
-from nanotx.attention import Attention
-from nanotx.block import Block
-from nanotx.cli import run
-from nanotx.corpus import Corpus
-from nanotx.embedding import Embedding
+import nanotx.cli.commands
+from nanotx.cli.main import run
+from nanotx.data.corpus import Corpus
 from nanotx.errors import NanotxError, RunError, TokenizerError
-from nanotx.ffn import Ffn
-from nanotx.norm import Norm
-from nanotx.optimizers import Optimizer
-from nanotx.position import Position
-from nanotx.schedules import Schedule
+from nanotx.nn.attention import Attention
+from nanotx.nn.block import Block
+from nanotx.nn.embedding import Embedding
+from nanotx.nn.ffn import Ffn
+from nanotx.nn.norm import Norm
+from nanotx.nn.position import Position
+from nanotx.optim import Optimizer
+from nanotx.optim.schedules import Schedule
 from nanotx.tokenizers import Tokenizer
 
 SLOTS = (Attention, Block, Corpus, Embedding, Ffn, Norm, Optimizer, Position, Schedule, Tokenizer)
-COMMANDS = [name.name for name in pkgutil.iter_modules(nanotx.verbs.__path__)]
+COMMANDS = [name.name for name in pkgutil.iter_modules(nanotx.cli.commands.__path__)]
 DEEDS = [f"tokenizer {name}" for name in ("encode", "decode", "show", "compare", "export", "import")]
 KINDS = [f"tokenizer train {name}" for name in Tokenizer.names() if name != "saved"]
 
@@ -188,7 +188,7 @@ def test_a_checkpoint_of_another_format_is_told_what_to_do(
 
 @pytest.mark.parametrize("columns", ["0", "00", "²", "-1", "wide", "99999999999999", "80"])
 def test_a_terminal_of_no_columns_is_printed_to(reached: Path, columns: str) -> None:
-    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from nanotx.cli import main; main()"
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from nanotx.cli.main import main; main()"
     env = os.environ | {"COLUMNS": columns, "LINES": columns}
     for words in (["show", "r"], ["eval", "r"]):
         done = subprocess.run(

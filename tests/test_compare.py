@@ -15,18 +15,20 @@ from hypothesis import strategies as st
 from rich.console import Console
 from runs import ROOT
 
-from nanotx import columns, scripts
-from nanotx.cli import run
-from nanotx.corpus.playhouse import Playhouse
+from nanotx.cli import tables
+from nanotx.cli.main import run
+from nanotx.cli.tokenizer import plot
+from nanotx.cli.tokenizer import tables as figures
+from nanotx.cli.tokenizer.contestants import contestants
+from nanotx.cli.tokenizer.measuring import RATES, SPEEDS, measure
+from nanotx.data.corpus.playhouse import Playhouse
 from nanotx.errors import ConfigError, DataError, RunError, TextError, UnknownPart
-from nanotx.spans import begins, lost, shares
+from nanotx.tokenizers import scripts
 from nanotx.tokenizers.bpe import Bpe
 from nanotx.tokenizers.byte import Byte
 from nanotx.tokenizers.char import Char
 from nanotx.tokenizers.saved import Saved
-from nanotx.verbs.tokenizer import _plot, _table
-from nanotx.verbs.tokenizer._contestants import contestants
-from nanotx.verbs.tokenizer._measuring import RATES, SPEEDS, measure
+from nanotx.tokenizers.scripts import begins, lost, shares
 
 VOICES = Playhouse(grammar="voices", size=20_000)
 TRAINING, VALIDATION = VOICES.split()
@@ -154,13 +156,13 @@ def test_what_loses_something_shows_how_much_and_no_rates():
     (row,) = rows_of("char:unknown", "abc", "abXbYé abc")
     assert row["lost_characters"] == 0.4 and not row["keeps"] and row["scripts"] is None
     assert all(row[rate] is None for rate in RATES)
-    assert [_table.rate(row, row[rate]) for rate in RATES] == ["40.00% lost"] * 3
+    assert [figures.rate(row, row[rate]) for rate in RATES] == ["40.00% lost"] * 3
     kept = rows_of("byte", "abc", "abXbYé ж")
-    assert _table.by_script([row, *kept], ["Latin"], "fertility") == [
+    assert figures.by_script([row, *kept], ["Latin"], "fertility") == [
         ["tokenizer", "Latin"], ["char:unknown", "lost"], ["byte", f"{8 / 1:.3f}"],
     ]  # fmt: skip
     (row,) = rows_of("char:nfc", "é", "e\u0301e\u0301")
-    assert not row["keeps"] and _table.rate(row, row["fertility"]) == "another text"
+    assert not row["keeps"] and figures.rate(row, row["fertility"]) == "another text"
 
 
 def test_what_fails_says_why_and_the_others_go_on():
@@ -248,7 +250,7 @@ def test_where_every_tokenizer_fails_the_exit_code_says_so(capsys):
 
 def test_a_comparison_imports_neither_torch_nor_without_a_picture_matplotlib():
     code = (
-        f"import sys; from nanotx.cli import run; code = run(['tokenizer', 'compare', *{[*SMALL, *TWO]!r}]); "
+        f"import sys; from nanotx.cli.main import run; code = run(['tokenizer', 'compare', *{[*SMALL, *TWO]!r}]); "
         "assert not {'torch', 'matplotlib'} & set(sys.modules); sys.exit(code)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
@@ -258,11 +260,11 @@ def test_a_comparison_imports_neither_torch_nor_without_a_picture_matplotlib():
 def test_a_picture_of_nothing_is_refused(tmp_path):
     rows = rows_of("char:unknown", "abc", "xyz")
     with pytest.raises(ConfigError, match="no tokenizer kept the whole text"):
-        _plot.draw(rows, "x", tmp_path / "x.svg")
+        plot.draw(rows, "x", tmp_path / "x.svg")
 
 
 def test_boxes_that_overlap_are_known_to():
-    boxes = [_plot.Box(x, y, 10.0, 10.0) for x, y in ((0.0, 0.0), (5.0, 9.0), (11.0, 0.0), (5.0, 11.0))]
+    boxes = [plot.Box(x, y, 10.0, 10.0) for x, y in ((0.0, 0.0), (5.0, 9.0), (11.0, 0.0), (5.0, 11.0))]
     meets = [[one.meets(other) for other in boxes] for one in boxes]
     assert meets == [[1, 1, 0, 0], [1, 1, 1, 1], [0, 1, 1, 0], [0, 1, 0, 1]]
 
@@ -274,9 +276,9 @@ def test_boxes_that_overlap_are_known_to():
 def test_columns_are_aligned_whatever_the_width_of_letters(cells):
     for terminal in (False, True):
         console = Console(file=io.StringIO(), width=80)
-        columns.show(console, "", cells, terminal)
+        tables.show(console, "", cells, terminal)
         for row in cells:
             for cell in row:
                 assert cell.strip() in console.file.getvalue()
-    lines = columns.plain(cells)
+    lines = tables.plain(cells)
     assert len(lines) == len(cells)

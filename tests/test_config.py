@@ -7,15 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanotx.attention.per_head import PerHead
-from nanotx.attention.sdpa import Sdpa
-from nanotx.block.postnorm import PostNorm
-from nanotx.block.prenorm import PreNorm
-from nanotx.config import at_least, from_table, share, to_table
+from nanotx.config.schema import at_least, from_table, share, to_table
+from nanotx.config.toml import merge, read_toml, write_toml
 from nanotx.errors import ConfigError, UnknownPart
-from nanotx.ffn.mlp import Mlp
-from nanotx.layers import merge, read_toml, write_toml
-from nanotx.model import Model
+from nanotx.nn.attention.per_head import PerHead
+from nanotx.nn.attention.sdpa import Sdpa
+from nanotx.nn.block.postnorm import PostNorm
+from nanotx.nn.block.prenorm import PreNorm
+from nanotx.nn.ffn.mlp import Mlp
+from nanotx.nn.transformer import Model
 from nanotx.recipe import Recipe, Train
 
 

@@ -17,15 +17,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanotx.config import from_table
-from nanotx.corpus import Corpus, Unavailable, _fetch, tiny_shakespeare
-from nanotx.corpus._factor import factored
-from nanotx.corpus._fetch import fetch, open_https, opener
-from nanotx.corpus._grammar import Grammar
-from nanotx.corpus._source import Source
-from nanotx.corpus.file import File
-from nanotx.corpus.playhouse import Playhouse
-from nanotx.corpus.tiny_shakespeare import TinyShakespeare
+from nanotx.config.schema import from_table
+from nanotx.data import download
+from nanotx.data.corpus import Corpus, Unavailable, tiny_shakespeare
+from nanotx.data.corpus.file import File
+from nanotx.data.corpus.playhouse import Playhouse
+from nanotx.data.corpus.playhouse.grammar import Grammar
+from nanotx.data.corpus.playhouse.rewriting import factored
+from nanotx.data.corpus.tiny_shakespeare import TinyShakespeare
+from nanotx.data.download import Source, fetch, open_https, opener
 from nanotx.errors import ConfigError, DataError
 
 # The slot.
@@ -265,7 +265,7 @@ def small(monkeypatch, tmp_path):
     monkeypatch.delenv("NANOTX_DATA", raising=False)
     monkeypatch.setattr(platformdirs, "user_cache_dir", lambda name: str(tmp_path / "cache"))
     monkeypatch.setattr(tiny_shakespeare, "SOURCE", PAYLOAD_SOURCE)
-    monkeypatch.setattr(_fetch, "open_https", unreachable)
+    monkeypatch.setattr(download, "open_https", unreachable)
     return tmp_path
 
 
@@ -277,15 +277,15 @@ def lay(folder, data):
 
 
 def test_tiny_shakespeare_is_fetched_once_and_kept(small, monkeypatch):
-    monkeypatch.setattr(_fetch, "open_https", giving(PAYLOAD))
+    monkeypatch.setattr(download, "open_https", giving(PAYLOAD))
     assert TinyShakespeare().text() == PAYLOAD.decode()
-    monkeypatch.setattr(_fetch, "open_https", unreachable)
+    monkeypatch.setattr(download, "open_https", unreachable)
     assert TinyShakespeare().text() == PAYLOAD.decode()
 
 
 def test_a_damaged_cache_is_fetched_anew(small, monkeypatch):
     path = lay(small / "cache", PAYLOAD[:50])
-    monkeypatch.setattr(_fetch, "open_https", giving(PAYLOAD))
+    monkeypatch.setattr(download, "open_https", giving(PAYLOAD))
     assert TinyShakespeare().text() == PAYLOAD.decode()
     assert path.read_bytes() == PAYLOAD
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanotx.data import Windows, shuffled, step_seed
+from nanotx.data.batches import Windows, shuffled, step_seed
 from nanotx.errors import DataError
 
 texts = st.tuples(st.integers(1, 9), st.integers(0, 60)).map(lambda pair: (pair[0], pair[0] + 1 + pair[1]))

@@ -8,22 +8,23 @@ from pathlib import Path
 import pytest
 import torch
 
-from nanotx.attention import Attention
-from nanotx.attention.fused import Fused
-from nanotx.attention.sliding import Sliding
-from nanotx.block import Block
-from nanotx.block.prenorm import PreNorm
-from nanotx.compiled_reader import CompiledReader
-from nanotx.compiler import Trial
-from nanotx.embedding import Embedding
 from nanotx.errors import ConfigError
-from nanotx.ffn import Ffn
-from nanotx.model import Model
-from nanotx.norm import Norm
-from nanotx.past_kinds import Undoable
-from nanotx.position import Position
-from nanotx.rolling import RollingReading, relative
-from nanotx.sample import Sampling, generate
+from nanotx.generation import Sampling
+from nanotx.generation.compiled import CompiledReader
+from nanotx.generation.rolling import RollingReading, relative
+from nanotx.generation.sampler import next_ids
+from nanotx.hardware.compiler import Trial
+from nanotx.nn.attention import Attention
+from nanotx.nn.attention.fused import Fused
+from nanotx.nn.attention.sliding import Sliding
+from nanotx.nn.block import Block
+from nanotx.nn.block.prenorm import PreNorm
+from nanotx.nn.embedding import Embedding
+from nanotx.nn.ffn import Ffn
+from nanotx.nn.kv_cache import Undoable
+from nanotx.nn.norm import Norm
+from nanotx.nn.position import Position
+from nanotx.nn.transformer import Model
 
 ROOT = Path(__file__).resolve().parent.parent
 CONTEXT, PROMPT = 5, [1, 2]
@@ -51,7 +52,7 @@ def built(blocks, position="rope", layers=2, context=CONTEXT, **fields):
 
 def greedy(model, count=8):
     """A text of which all but the prompt was written with a cache, and without chance."""
-    drawn = generate(model, torch.tensor([PROMPT]), Sampling(temperature=0.0))
+    drawn = next_ids(model, torch.tensor([PROMPT]), Sampling(temperature=0.0))
     return [*PROMPT, *(int(one) for one in islice(drawn, count))]
 
 
@@ -200,17 +201,18 @@ def test_what_is_taken_back_was_never_read():
 COMPILING = """
 import torch, torch._dynamo
 from itertools import islice
-import nanotx.compiled_reader
-from nanotx.block.shift import Shift
-from nanotx.compiler import Trial
-from nanotx.model import Model
-from nanotx.sample import Sampling, generate
+import nanotx.generation.compiled
+from nanotx.nn.block.shift import Shift
+from nanotx.hardware.compiler import Trial
+from nanotx.nn.transformer import Model
+from nanotx.generation import Sampling
+from nanotx.generation.sampler import next_ids
 
 torch.set_num_threads(1)
-compile, nanotx.compiled_reader.attempt = torch.compile, lambda device: Trial(fault="", remedy="", seconds=0.0)
+compile, nanotx.generation.compiled.attempt = torch.compile, lambda device: Trial(fault="", remedy="", seconds=0.0)
 torch.compile = lambda function, **how: compile(function, backend="eager", **how)  # lengths are the same to it
 model = Model(dim=8, layers=1, context=6, block=Shift()).build(9).eval()
-reader = nanotx.compiled_reader.CompiledReader(model)
+reader = nanotx.generation.compiled.CompiledReader(model)
 def same(prompts, new):
     ids, cold = torch.tensor(prompts), Sampling(temperature=0.0)
     texts = [torch.stack(list(islice(generate(one, ids, cold, new=new), new))) for one in (model, reader)]
@@ -237,7 +239,7 @@ def test_a_compiled_reading_writes_the_same_whatever_the_prompt_and_is_compiled_
 
 def test_where_nothing_can_be_compiled_it_says_why(monkeypatch):
     broken = Trial(fault="there is no C++ compiler", remedy="install g++", seconds=0.0)
-    monkeypatch.setattr("nanotx.compiled_reader.attempt", lambda device: broken)
+    monkeypatch.setattr("nanotx.generation.compiled.attempt", lambda device: broken)
     with pytest.raises(
         ConfigError, match=r"compile: there is no C\+\+ compiler; install g\+\+; or leave --compile out"
     ):

@@ -13,16 +13,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanotx import allocator, compiler, device
-from nanotx.allocator import keep_memory, planned
-from nanotx.block.prenorm import PreNorm
-from nanotx.compiler import Trial, attempt, told
-from nanotx.compiling import ENOUGH, advice, settle
-from nanotx.device import Machine, choose, cores, has_bfloat16, measured_peak, peak_flops
 from nanotx.errors import ConfigError
-from nanotx.ffn import Ffn
-from nanotx.limits import Memory, memory, quota
-from nanotx.model import Model, Transformer
+from nanotx.hardware import compiler, device
+from nanotx.hardware import memory as kept_memory
+from nanotx.hardware.compiler import ENOUGH, Trial, advice, attempt, told
+from nanotx.hardware.device import Machine, choose, cores, has_bfloat16, measured_peak, peak_flops
+from nanotx.hardware.limits import Memory, memory, quota
+from nanotx.hardware.memory import keep_memory, planned
+from nanotx.nn.block.prenorm import PreNorm
+from nanotx.nn.ffn import Ffn
+from nanotx.nn.transformer import Model, Transformer
+from nanotx.training.compile import settle
 
 ROOT = Path(__file__).resolve().parent.parent
 CPU = torch.device("cpu")
@@ -55,7 +56,7 @@ def kernel(system: Path, group: str, free: int = 8_000_000) -> Path:
 
 def test_one_core_makes_one_thread(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {5}, raising=False)
-    monkeypatch.setattr("nanotx.limits.quota", lambda: 3.0)
+    monkeypatch.setattr("nanotx.hardware.device.quota", lambda: 3.0)
     before = torch.get_num_threads()
     assert cores() == choose("cpu", "float32", 0).threads == torch.get_num_threads() == 1
     torch.set_num_threads(before)
@@ -64,14 +65,14 @@ def test_one_core_makes_one_thread(monkeypatch):
 @pytest.mark.parametrize(("granted", "want"), [(None, 6), (64.0, 6), (2.0, 2), (2.5, 3), (0.1, 1)])
 def test_no_more_threads_than_a_cgroup_grants_time_for(monkeypatch, granted, want):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
-    monkeypatch.setattr("nanotx.limits.quota", lambda: granted)
+    monkeypatch.setattr("nanotx.hardware.device.quota", lambda: granted)
     assert cores() == want
 
 
 def test_without_affinity_all_cores_count(monkeypatch):
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 7)
-    monkeypatch.setattr("nanotx.limits.quota", lambda: None)
+    monkeypatch.setattr("nanotx.hardware.device.quota", lambda: None)
     assert cores() == 7
 
 
@@ -200,22 +201,22 @@ def test_auto_compiles_what_repays_it(machine, seconds, has_compiler, onednn, re
 
 def test_a_compiler_that_fails_is_told_with_its_remedy(monkeypatch):
     broken = Trial(fault="/usr/bin/g++ fails: no licence", remedy="mend it", seconds=1.0)
-    monkeypatch.setattr("nanotx.compiling.attempt", lambda _: broken)
-    monkeypatch.setattr("nanotx.compiling.compiler", lambda: "/usr/bin/g++")
-    monkeypatch.setattr("nanotx.compiling.onednn_is_faster", lambda: False)
+    monkeypatch.setattr("nanotx.training.compile.attempt", lambda _: broken)
+    monkeypatch.setattr("nanotx.training.compile.compiler", lambda: "/usr/bin/g++")
+    monkeypatch.setattr("nanotx.training.compile.onednn_is_faster", lambda: False)
     with pytest.raises(ConfigError, match=r"compile: /usr/bin/g\+\+ fails: no licence; mend it; or try --no-compile"):
         settle("on", model(), on(), 1, peak=1.0)
     found = settle("auto", model(), on(), 10**12, peak=1e9)
     assert (found.on, found.reason.partition(";")[0]) == (False, broken.fault)
     assert not settle("off", model(), on(), 10**12, peak=1e9).on
-    monkeypatch.setattr("nanotx.compiling.attempt", lambda _: Trial(fault="", remedy="", seconds=1.0))
+    monkeypatch.setattr("nanotx.training.compile.attempt", lambda _: Trial(fault="", remedy="", seconds=1.0))
     assert settle("on", model(), on(), 1, peak=1.0).on
     assert settle("auto", model(), on(), 10**12, peak=1e9).on
     assert "experts read as many tokens" in settle("auto", model("moe"), on(), 10**12, peak=1e9).reason
 
 
 def test_a_short_run_tries_no_compiler(monkeypatch):
-    monkeypatch.setattr("nanotx.compiling.attempt", lambda _: pytest.fail("it was tried"))
+    monkeypatch.setattr("nanotx.training.compile.attempt", lambda _: pytest.fail("it was tried"))
     assert not settle("auto", model(), on(), 10**3, peak=1e9).on
 
 
@@ -270,12 +271,13 @@ def test_a_compiler_is_really_tried_and_one_without_headers_is_told(tmp_path):
 BLOCKS = """
 import copy
 import torch
-from nanotx.attention.sdpa import Sdpa
-from nanotx.block.prenorm import PreNorm
-from nanotx.compiling import compile_blocks
-from nanotx.ffn.mlp import Mlp
-from nanotx.model import Model
-from nanotx.position.learned import Learned
+from nanotx.nn.attention.sdpa import Sdpa
+from nanotx.nn.block.prenorm import PreNorm
+from nanotx.generation import generate
+from nanotx.training.compile import compile_blocks
+from nanotx.nn.ffn.mlp import Mlp
+from nanotx.nn.transformer import Model
+from nanotx.nn.position.learned import Learned
 from torch._dynamo.utils import counters
 
 pattern = tuple(PreNorm(attention=Sdpa(heads=2, bias=bias), ffn=Mlp()) for bias in (False, True))
@@ -297,7 +299,7 @@ traced = counters["stats"]["unique_graphs"]
 assert traced == 2, traced  # four blocks, two kinds
 with torch.inference_mode():
     assert torch.equal(quick.eval()(ids[:1, :5]), plain.eval()(ids[:1, :5]))
-assert torch.equal(quick.generate(ids[:, :3], 6), plain.generate(ids[:, :3], 6))
+assert torch.equal(generate(quick, ids[:, :3], 6), generate(plain, ids[:, :3], 6))
 twin = copy.deepcopy(quick).train()
 twin(ids[:1, :4]).sum().backward()
 assert counters["stats"]["unique_graphs"] == traced
@@ -338,7 +340,7 @@ def test_a_c_library_that_is_not_glibc_is_left_alone(monkeypatch):
 
 FAULTS = """
 import resource, sys
-from nanotx.allocator import keep_memory
+from nanotx.hardware.memory import keep_memory
 print(keep_memory().keeps)
 def touch(): b"x" * 50_000_000
 touch()
@@ -348,7 +350,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
-@pytest.mark.skipif(not allocator.libc(), reason="no glibc")
+@pytest.mark.skipif(not kept_memory.libc(), reason="no glibc")
 def test_memory_that_is_kept_is_not_asked_for_again():
     faults = {}
     for wish in ("keep", "system"):

@@ -10,12 +10,11 @@ import torch
 from runs import text, tiny
 from safetensors.torch import load_file, save_file
 
-from nanotx.cli import run
+from nanotx.cli.main import run
 from nanotx.errors import ConfigError, RunError
-from nanotx.recorded import Record
-from nanotx.retaken import Retaken, weights
-from nanotx.verbs.diff._bits import difference, misfit
-from nanotx.verbs.diff._walk import walk
+from nanotx.runs.diff import difference, misfit, walk
+from nanotx.runs.record import Record
+from nanotx.runs.replay import Retaken, weights
 
 
 @pytest.fixture(scope="module")
@@ -208,7 +207,7 @@ def test_models_of_other_shapes_are_told_at_once(train, monkeypatch):
     ]:
         monkeypatch.undo()
         other = train(*words, **flags)
-        monkeypatch.setattr("nanotx.recorded.read_texts", None)  # no text is read for that
+        monkeypatch.setattr("nanotx.runs.record.read_texts", None)  # no text is read for that
         with pytest.raises(RunError, match=rf"their models are not of one shape, so no step of .*: .*{said}") as caught:
             run(["diff", str(train()), str(other)])
         assert caught.value.exit_code == 4

@@ -14,7 +14,7 @@ import pytest
 from runs import text, tiny
 
 from nanotx import disk
-from nanotx.cli import run as nanotx
+from nanotx.cli.main import run as nanotx
 from nanotx.errors import NanotxError, RunError
 
 
@@ -111,7 +111,7 @@ if os.geteuid() == 0:  # root, without the two capabilities by which it reads wh
     data[0] &= 0xFFFFFFF9
     if libc.capset(header, data):
         sys.exit(77)
-from nanotx.cli import run
+from nanotx.cli.main import run
 for words in (["sample", "run", "--max-new-tokens", "3"], ["eval", "run"], ["verify", "run"], sys.argv[1:]):
     print("code", run(words))
 """
@@ -205,7 +205,7 @@ def test_a_disk_that_refuses_to_the_end_costs_no_step_before_it_and_exit_code_4(
 
 def full_journal(monkeypatch, size, until):
     """Have metrics.jsonl take no more than so many bytes, and half of the row that exceeds them."""
-    import nanotx.journal as journal  # the file of rows is no file of the seam: it is appended to
+    import nanotx.runs.metrics_log as journal  # the file of rows is no file of the seam: it is appended to
 
     inner = journal.Path.open
 
@@ -269,10 +269,10 @@ def test_a_library_that_cannot_open_a_file_is_a_disk_that_refuses(train, tmp_pat
 
     assert train(train_steps=2) == 0
     with monkeypatch.context() as patched:
-        patched.setattr("nanotx.verified.load_file", refuses)
+        patched.setattr("nanotx.runs.valid.load_file", refuses)
         with pytest.raises(RunError, match=r"model.safetensors: cannot be read as safetensors: Too many open files"):
             nanotx(["sample", "run"])
-    monkeypatch.setattr("nanotx.checkpoint.safe_open", refuses)
+    monkeypatch.setattr("nanotx.runs.checkpoint.safe_open", refuses)
     with pytest.raises(RunError, match="Too many open files"):
         train("--resume", train_steps=4)
     assert "Training continues" in capsys.readouterr().out

@@ -7,12 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from nanotx.cli import run as nanotx_command
-from nanotx.course import clock
-from nanotx.display import Display
-from nanotx.harmless import printable
-from nanotx.journal import Journal
-from nanotx.picture import spark
+from nanotx.cli.dashboard import Display, spark
+from nanotx.cli.main import run as nanotx_command
+from nanotx.errors import printable
+from nanotx.runs.history import clock
+from nanotx.runs.metrics_log import Journal
 
 START = {"event": "start", "step": 0, "steps": 4, "tokens_per_step": 10, "title": "a run", "floor": 1.25}
 SPEED = {"lr": 0.1, "grad_norm": 1.0, "tokens_per_second": 5.0}

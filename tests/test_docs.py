@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from nanotx.config import from_table, to_table
-from nanotx.layers import merge
+from nanotx.config.schema import from_table, to_table
+from nanotx.config.toml import merge
 from nanotx.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -187,7 +187,7 @@ def test_every_package_has_a_section_that_gives_its_reason():
 ABSENT = ("matplotlib", "hypothesis", "platformdirs", "transformers", "beartype", "pytest")
 TRAINING = """
 from nanotx.recipe import Recipe
-from nanotx.run import run
+from nanotx.cli.run import run
 
 words = "--corpus playhouse --corpus.size 3000 --tokenizer byte --model.dim 8 --model.layers 1 --model.context 8"
 words += " --train.steps 2 --train.batch 2 --train.sample-tokens 2 --device cpu --dtype float32 --threads 1 --run {run}"

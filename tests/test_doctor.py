@@ -7,21 +7,21 @@ import re
 import pytest
 import torch
 
-from nanotx import cli
-from nanotx.compiler import Trial
-from nanotx.device import Machine
+from nanotx.cli import main
+from nanotx.cli.commands import doctor
+from nanotx.cli.commands.doctor import Flags
 from nanotx.errors import ConfigError, RunError
-from nanotx.findings import GIB, choices, said
-from nanotx.limits import Memory
-from nanotx.verbs import doctor
-from nanotx.verbs.doctor import Flags
+from nanotx.hardware.compiler import Trial
+from nanotx.hardware.device import Machine
+from nanotx.hardware.limits import Memory
+from nanotx.hardware.report import GIB, choices, said
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """Small measurements, and no other process."""
     monkeypatch.setattr(doctor, "rates", lambda machine: {"float32": 2e9, "bfloat16": 1e9, "copy": 3e9})
-    monkeypatch.setattr("nanotx.findings.onednn", lambda: "AVX2")
+    monkeypatch.setattr("nanotx.hardware.report.onednn", lambda: "AVX2")
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
@@ -35,7 +35,7 @@ def choice(name: str, trial: Trial | None = None, flags: Flags | None = None, dt
 
 def test_the_doctor_tells_what_a_run_takes_and_how_to_have_it_otherwise(capsys, tmp_path):
     out = tmp_path / "doctor.json"
-    assert cli.run(["doctor", "--no-compile", "--threads", "1", "--device", "cpu", "--json", str(out)]) == 0
+    assert main.run(["doctor", "--no-compile", "--threads", "1", "--device", "cpu", "--json", str(out)]) == 0
     told, found = capsys.readouterr().out, json.loads(out.read_text(encoding="utf-8"))
     assert "float32 products   2.0 GFLOP/s" in told
     for one in found["choices"]:
@@ -51,24 +51,24 @@ def test_the_doctor_tells_what_a_run_takes_and_how_to_have_it_otherwise(capsys, 
 
 def test_wrong_flags_are_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"--thread: no such flag\. Did you mean '--threads'"):
-        cli.run(["doctor", "--thread", "1"])
+        main.run(["doctor", "--thread", "1"])
     with pytest.raises(ConfigError, match="--threads: expected a number of at least 0, got -1"):
-        cli.run(["doctor", "--threads", "-1"])
+        main.run(["doctor", "--threads", "-1"])
     with pytest.raises(RunError, match=r"--json .*none/x.json: cannot be written"):
-        cli.run(["doctor", "--no-compile", "--threads", "1", "--json", str(tmp_path / "none/x.json")])
+        main.run(["doctor", "--no-compile", "--threads", "1", "--json", str(tmp_path / "none/x.json")])
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_device_that_is_not_there_is_refused():
     with pytest.raises(ConfigError, match="expected a CUDA GPU"):
-        cli.run(["doctor", "--device", "cuda"])
+        main.run(["doctor", "--device", "cuda"])
 
 
 def test_one_core_and_a_small_group_are_told(monkeypatch, capsys):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
-    monkeypatch.setattr("nanotx.findings.quota", lambda: 0.5)
-    monkeypatch.setattr("nanotx.findings.memory", lambda: Memory(total=8 * GIB, limit=2 * GIB, available=GIB))
-    assert cli.run(["doctor", "--no-compile"]) == 0
+    monkeypatch.setattr("nanotx.hardware.report.quota", lambda: 0.5)
+    monkeypatch.setattr("nanotx.hardware.report.memory", lambda: Memory(total=8 * GIB, limit=2 * GIB, available=GIB))
+    assert main.run(["doctor", "--no-compile"]) == 0
     told = capsys.readouterr().out
     assert "1 for this process" in told
     assert "2.0 GiB of 8.0 (cgroup), 1.0 available" in told
@@ -78,13 +78,13 @@ def test_one_core_and_a_small_group_are_told(monkeypatch, capsys):
 
 def test_a_compiler_that_fails_is_told_and_is_no_failure_of_the_doctor(monkeypatch, capsys):
     monkeypatch.setattr(doctor, "attempt", lambda _: Trial(fault="g++ fails: boom", remedy="mend it", seconds=1.0))
-    assert cli.run(["doctor", "--threads", "1"]) == 0
+    assert main.run(["doctor", "--threads", "1"]) == 0
     assert re.search(r"no +g\+\+ fails: boom; mend it", capsys.readouterr().out)
 
 
 def test_reasons_follow_what_was_found(monkeypatch):
-    monkeypatch.setattr("nanotx.findings.compiler", lambda: "/usr/bin/g++")
-    monkeypatch.setattr("nanotx.findings.onednn_is_faster", lambda: False)
+    monkeypatch.setattr("nanotx.hardware.report.compiler", lambda: "/usr/bin/g++")
+    monkeypatch.setattr("nanotx.hardware.report.onednn_is_faster", lambda: False)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
     worked = Trial(fault="", remedy="", seconds=4.2)
     assert choice("compile", worked).choice == "long runs"
@@ -94,5 +94,5 @@ def test_reasons_follow_what_was_found(monkeypatch):
     assert "hardware has bfloat16" in choice("dtype", dtype=torch.bfloat16).reason
     assert choice("dtype", flags=Flags(dtype="float32")).reason == "as you say"
     assert choice("threads", flags=Flags(threads=1)).reason == "as you say"
-    monkeypatch.setattr("nanotx.findings.compiler", lambda: None)
+    monkeypatch.setattr("nanotx.hardware.report.compiler", lambda: None)
     assert (choice("compile").choice, choice("compile").reason.partition(";")[0]) == ("no", "there is no C++ compiler")

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanotx.dropout import Dropout, drop, random_bytes
+from nanotx.nn.dropout import Dropout, drop, random_bytes
 
 
 @given(share=st.sampled_from([0.001, 0.05, 0.1, 0.5, 0.9, 0.999]), seed=st.integers(0, 99))

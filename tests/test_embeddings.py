@@ -5,19 +5,19 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanotx.attention.fused import Fused
-from nanotx.block.prenorm import PreNorm
-from nanotx.corpus.playhouse import Playhouse
-from nanotx.device import choose
-from nanotx.embedding.bigram import Bigram
-from nanotx.embedding.ngrams import Ngrams
+from nanotx.data.corpus.playhouse import Playhouse
 from nanotx.errors import ConfigError
-from nanotx.model import Model
-from nanotx.optimizers.muon import Muon
-from nanotx.past import Past
+from nanotx.hardware.device import choose
+from nanotx.nn.attention.fused import Fused
+from nanotx.nn.block.prenorm import PreNorm
+from nanotx.nn.embedding.bigram import Bigram
+from nanotx.nn.embedding.ngrams import Ngrams
+from nanotx.nn.kv_cache import Past
+from nanotx.nn.transformer import Model
+from nanotx.optim.muon import Muon
 from nanotx.recipe import Recipe, Train
-from nanotx.texts import read_texts
-from nanotx.trainer import Trainer
+from nanotx.training.dataset import read_texts
+from nanotx.training.trainer import Trainer
 
 
 def drawn(idea, vocab_size, dim=3):

@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 from runs import tiny
 from torch.nn import functional as F
 
-from nanotx import load, scripts
-from nanotx.cli import run
-from nanotx.device import choose
+from nanotx.cli.main import run
 from nanotx.errors import ConfigError, DataError, RunError, TextError
-from nanotx.evaluate import Exam, cross_entropies, evaluate
-from nanotx.model import Model
-from nanotx.scoring import Account, score_text
+from nanotx.evaluation.by_script import Account, score_text
+from nanotx.evaluation.loss import Exam, cross_entropies, evaluate
+from nanotx.hardware.device import choose
+from nanotx.nn.transformer import Model
+from nanotx.runs.load import load
+from nanotx.tokenizers import scripts
 from nanotx.tokenizers.bpe import Bpe
 from nanotx.tokenizers.byte import Byte
 from nanotx.tokenizers.char import Char
@@ -163,7 +164,7 @@ def test_what_cannot_be_scored_is_told_why(trained, tmp_path):
 
 
 def test_a_run_whose_corpus_has_changed_is_not_scored_on_it(trained, monkeypatch):
-    from nanotx.corpus.playhouse import Playhouse
+    from nanotx.data.corpus.playhouse import Playhouse
 
     monkeypatch.setattr(Playhouse, "text", lambda self: "Other words. " * 99)
     with pytest.raises(DataError, match=r"the run began with a corpus of SHA-256 .* or name a text by --text FILE"):

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from runs import text, tiny
 
-from nanotx.cli import run
-from nanotx.corpus.file import File
+from nanotx.cli.main import run
+from nanotx.data.corpus.file import File
 from nanotx.errors import TextError
-from nanotx.evaluate import Exam
-from nanotx.model import Model
+from nanotx.evaluation.loss import Exam
+from nanotx.nn.transformer import Model
 from nanotx.recipe import Recipe, Train
-from nanotx.texts import read_texts
 from nanotx.tokenizers import Tokenizer
 from nanotx.tokenizers.byte import Byte
 from nanotx.tokenizers.char import Char
+from nanotx.training.dataset import read_texts
 
 LONG = 300_000  # characters of a text
 LINES = (
@@ -178,13 +178,13 @@ def test_a_letter_that_training_never_saw_is_refused_at_the_start_wherever_it_st
 
 def test_the_number_is_refused_where_it_is_none(tmp_path: Path) -> None:
     text(tmp_path / "t.txt")
-    with pytest.raises(Exception, match=r"eval_tokens: expected a number of at least 0, got -1"):
+    with pytest.raises(Exception, match=r"eval_tokens: expected a number of at least 0, or 'auto', got -1"):
         start(tmp_path / "r", "--train.eval-tokens", "-1")
 
 
 def test_the_standard_error_is_that_of_windows_drawn_at_random() -> None:
-    from nanotx.device import choose
-    from nanotx.evaluate import cross_entropies, evaluate
+    from nanotx.evaluation.loss import cross_entropies, evaluate
+    from nanotx.hardware.device import choose
 
     model, machine = Model(dim=16, layers=1, context=10).build(7).eval(), choose("cpu", "float32", 1)
     exam = Exam(ids=np.arange(1_000) * 5 % 7, start=0, size=1)

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from nanotx.device import choose
-from nanotx.evaluate import Exam, bits_per_byte, evaluate
-from nanotx.model import Model
+from nanotx.evaluation.loss import Exam, bits_per_byte, evaluate
+from nanotx.hardware.device import choose
+from nanotx.nn.transformer import Model
 
 MACHINE = choose("cpu", "float32", 1)
 MODEL = Model(dim=8, layers=1, context=5).build(7)

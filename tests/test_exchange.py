@@ -13,19 +13,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiktoken.load import data_gym_to_mergeable_bpe_ranks, load_tiktoken_bpe
 
-from nanotx.cli import run
+from nanotx.cli.main import run
 from nanotx.errors import ConfigError, NanotxError, TextError, TokenizerError
-from nanotx.exchange import read_tokenizer, write_tokenizer
-from nanotx.exchange._portable import check_portable
-from nanotx.exchange._ranks import merges_of
-from nanotx.exchange.tokenizer_json import as_text, described, understood
 from nanotx.tokenizers import load
-from nanotx.tokenizers._patterns import NAMED
-from nanotx.tokenizers._published import CL100K, O200K
-from nanotx.tokenizers._splitting import Splitter
 from nanotx.tokenizers.bpe import Bpe, BpeCodec
+from nanotx.tokenizers.bpe.splitting import Splitter
 from nanotx.tokenizers.char import Char
-from nanotx.tokenizers.tiktoken import Tiktoken
+from nanotx.tokenizers.convert import read_tokenizer, write_tokenizer
+from nanotx.tokenizers.convert.pipeline import check_portable
+from nanotx.tokenizers.convert.ranks import merges_of
+from nanotx.tokenizers.convert.tokenizer_json import as_text, described, understood
+from nanotx.tokenizers.regexes import NAMED
+from nanotx.tokenizers.tiktoken import CL100K, O200K, Tiktoken
 from nanotx.tokenizers.word import Word
 from nanotx.tokenizers.wordpiece import WordPiece
 from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
@@ -689,7 +688,8 @@ def test_what_the_verbs_cannot_do_they_say(tmp_path, monkeypatch, words, code, s
 
 
 def test_an_exchange_of_tokenizers_waits_for_no_torch():
-    code = "import sys, nanotx.exchange.tokenizer_json, nanotx.exchange.rank_file, nanotx.exchange.merges_file; "
+    names = ", ".join(f"nanotx.tokenizers.convert.{name}" for name in ("tokenizer_json", "rank_file", "merges_file"))
+    code = f"import sys, {names}; "
     code += "print([name for name in ('torch', 'tokenizers', 'tiktoken', 'transformers') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, encoding="utf-8", check=True)
     assert done.stdout.strip() == "[]"

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nanotx import laws
-from nanotx.block.prenorm import PreNorm
 from nanotx.errors import ConfigError
-from nanotx.ffn import Ffn
-from nanotx.ffn.moe import imbalance
-from nanotx.layout import to_own, to_shared
-from nanotx.model import Model, draw_weights
+from nanotx.nn.block.prenorm import PreNorm
+from nanotx.nn.canonical import to_own, to_shared
+from nanotx.nn.ffn import Ffn
+from nanotx.nn.ffn.moe import imbalance
+from nanotx.nn.transformer import Model, draw_weights
 
 DIM = 16
 MIXED = {"experts": 5, "chosen": 2, "width": 7}

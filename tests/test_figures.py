@@ -21,12 +21,12 @@ from runs import tiny
 from safetensors.torch import load_file
 
 import nanotx
-from nanotx.cli import run as nanotx_command
-from nanotx.config import from_table
-from nanotx.data import Windows
+from nanotx.cli.main import run as nanotx_command
+from nanotx.config.schema import from_table
+from nanotx.config.toml import read_toml
+from nanotx.data.batches import Windows
 from nanotx.laws.training_step import initial_state, training_step
-from nanotx.layers import read_toml
-from nanotx.layout import to_own, to_shared
+from nanotx.nn.canonical import to_own, to_shared
 from nanotx.recipe import Recipe
 from nanotx.tokenizers import load
 
@@ -278,7 +278,7 @@ def test_a_whole_run_takes_the_steps_that_are_written_out(flags, words, tmp_path
 @pytest.fixture(scope="module")
 def quick_peak():
     """The machine's peak by one product, which is enough where it does not matter."""
-    with mutated("nanotx.device:measured_peak", "range(tries)", "range(1)"):
+    with mutated("nanotx.hardware.device:measured_peak", "range(tries)", "range(1)"):
         yield
 
 
@@ -296,7 +296,7 @@ def test_a_bug_in_a_figure_is_seen_in_what_a_run_leaves(bug, tmp_path, quick_pea
 # A run that is stopped, and continues.
 
 
-STOP = ("nanotx.trainer:Trainer.advance", "numbers = self.gradient()")
+STOP = ("nanotx.training.trainer:Trainer.advance", "numbers = self.gradient()")
 ASKED = "numbers = self.gradient()\n    if step == 9:\n        __import__('signal').raise_signal(15)"
 """In the tenth step somebody asks for an end."""
 

@@ -10,11 +10,12 @@ from random import Random
 
 import pytest
 
-from nanotx import config, verified
+from nanotx.config import schema
+from nanotx.runs import valid
 from nanotx.selftest import Broken, fuzz
 from nanotx.selftest._damage import of_bytes, of_json, of_lines, of_tensors
 from nanotx.selftest._mutants import KINDS, Kind, write
-from nanotx.tokenizers import _opening
+from nanotx.tokenizers import loading
 
 COUNTS = {"recipes": 80, "runs": 70, "tokenizers": 100}
 FORKS = "fork" in multiprocessing.get_all_start_methods() and hasattr(signal, "SIGALRM")
@@ -43,9 +44,9 @@ def test_files_are_divided_into_cases():
 
 
 PLANTED = {
-    "recipes": (config, "_scalar", lambda kind, item, where, default: item),
-    "runs": (verified, "read_json", lambda file: json.loads(file.read_text(encoding="utf-8"))),
-    "tokenizers": (_opening, "_parse", lambda path: json.loads(path.read_text(encoding="utf-8"))),
+    "recipes": (schema, "_scalar", lambda kind, item, where, default: item),
+    "runs": (valid, "read_json", lambda file: json.loads(file.read_text(encoding="utf-8"))),
+    "tokenizers": (loading, "_parse", lambda path: json.loads(path.read_text(encoding="utf-8"))),
 }
 
 

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nanotx.errors import TokenizerError
-from nanotx.exchange import read_tokenizer
-from nanotx.printable import CHARACTERS
+from nanotx.tokenizers.byte_level import CHARACTERS
+from nanotx.tokenizers.convert import read_tokenizer
 
 tokenizers = pytest.importorskip("tokenizers")
 LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}

@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 from torch import nn
 
 from nanotx import laws
-from nanotx.attention import Attention
-from nanotx.block import Block
 from nanotx.errors import LawBroken
-from nanotx.ffn import Ffn
 from nanotx.laws.testing import laws_of
-from nanotx.model import Model
-from nanotx.optimizers import Optimizer
-from nanotx.position import NOWHERE
+from nanotx.nn.attention import Attention
+from nanotx.nn.block import Block
+from nanotx.nn.ffn import Ffn
+from nanotx.nn.position import NOWHERE
+from nanotx.nn.transformer import Model
+from nanotx.optim import Optimizer
 from nanotx.recipe import Recipe
 from nanotx.tokenizers import Tokenizer
 

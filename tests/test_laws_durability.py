@@ -10,10 +10,10 @@ from mutants.durability import BUGS
 from runs import text, tiny
 
 import nanotx
-import nanotx.session
-import nanotx.verified
+import nanotx.runs.session
+import nanotx.runs.valid
 from nanotx import laws
-from nanotx.cli import run as command
+from nanotx.cli.main import run as command
 from nanotx.errors import LawBroken, RunError
 
 
@@ -96,7 +96,7 @@ def test_what_a_command_writes_is_flushed_before_it_is_published(name, place, tm
 
 # Bugs, planted where a run writes.
 
-SAVE = nanotx.session.save
+SAVE = nanotx.runs.session.save
 
 
 @contextmanager
@@ -169,7 +169,7 @@ def test_a_replay_begins_at_no_damaged_checkpoint(copied):
 
 
 def test_a_checkpoint_asked_for_by_its_step_and_not_verified_is_caught(copied):
-    unverified = planted((nanotx.verified, "verify", lambda *rest: set()))
+    unverified = planted((nanotx.runs.valid, "verify", lambda *rest: set()))
     with unverified, pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
         asked_for_by_its_step(copied)
 
@@ -183,14 +183,14 @@ class Killed(BaseException):
 
 def killed_before_its_summary(place):
     """Nothing calls such a run complete, and to resume it makes it so, with the figures of one that was not killed."""
-    publish = nanotx.session.publish
+    publish = nanotx.runs.session.publish
 
     def killing(path, content):
         if path.name == "summary.json":
             raise Killed
         publish(path, content)
 
-    with planted((nanotx.session, "publish", killing)), pytest.raises(Killed):
+    with planted((nanotx.runs.session, "publish", killing)), pytest.raises(Killed):
         command(words(place, "killed"))
     run = place / "killed"
     assert not (run / "summary.json").exists()
@@ -215,7 +215,7 @@ def test_a_run_killed_before_its_summary_is_not_called_complete(place):
 def test_a_run_killed_before_its_summary_and_called_complete_is_caught(place, tmp_path):
     shutil.copytree(place / "run", tmp_path / "run")
     done = lambda self: {"steps": 3, "val_loss": 1.0, "bits_per_byte": 1.0}  # noqa: E731
-    with planted((nanotx.session.Session, "complete_figures", done)), pytest.raises(AssertionError):
+    with planted((nanotx.runs.session.Session, "complete_figures", done)), pytest.raises(AssertionError):
         killed_before_its_summary(tmp_path)
 
 
@@ -230,7 +230,7 @@ def test_a_run_that_a_signal_stopped_is_not_called_complete(tmp_path):
         signal.raise_signal(signal.SIGTERM)
         return SAVE(*rest, **named)
 
-    with planted((nanotx.session, "save", stopping)):
+    with planted((nanotx.runs.session, "save", stopping)):
         assert command(words(tmp_path)) == 128 + signal.SIGTERM
     figures = json.loads((tmp_path / "run" / "summary.json").read_text(encoding="utf-8"))
     assert (figures["steps"], figures["complete"]) == (1, False)

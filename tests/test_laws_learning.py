@@ -8,24 +8,24 @@ from hypothesis import strategies as st
 from planted import brought, planted
 from torch import nn
 
-from nanotx.config import fields, to_table
-from nanotx.data import Windows
+from nanotx.config.schema import fields, to_table
+from nanotx.data.batches import Windows
 from nanotx.errors import LawBroken
-from nanotx.laws import attempt
 from nanotx.laws.book import SLOTS
 from nanotx.laws.book_config import CONFIG
 from nanotx.laws.book_learning import LAWS, Data
 from nanotx.laws.config import config_round_trip
 from nanotx.laws.law import Where
 from nanotx.laws.learning import descends, grouped, idle, pure, resumes, still, total
+from nanotx.laws.trial import attempt
 from nanotx.laws.windows import ends_reached, next_token, once, ordered, shuffled_anew
-from nanotx.model import Model
-from nanotx.optimizers import Optimizer
-from nanotx.optimizers.adamw import AdamW
+from nanotx.nn.transformer import Model
+from nanotx.optim import Optimizer
+from nanotx.optim.adamw import AdamW
+from nanotx.optim.schedules import Schedule
+from nanotx.optim.schedules.constant import Constant
+from nanotx.optim.schedules.cosine import Cosine
 from nanotx.recipe import Recipe, Train
-from nanotx.schedules import Schedule
-from nanotx.schedules.constant import Constant
-from nanotx.schedules.cosine import Cosine
 
 BOOK = {slot: (*laws, CONFIG) for slot, laws in LAWS.items()}
 

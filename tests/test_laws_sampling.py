@@ -10,21 +10,20 @@ import torch
 from mutants.sampling import BUGS
 from runs import text, tiny
 
-import nanotx.choosing
-import nanotx.sample
-import nanotx.sheets
-import nanotx.stops
-import nanotx.together
-import nanotx.verbs.sample._telling
-import nanotx.write
+import nanotx.cli.commands.sample
+import nanotx.generation.completion
+import nanotx.generation.engine
+import nanotx.generation.sampler
+import nanotx.generation.stop_sequences
+import nanotx.generation.text
 from nanotx import laws
-from nanotx.cli import run as command
+from nanotx.cli.main import run as command
 from nanotx.errors import LawBroken
-from nanotx.model import Model
-from nanotx.sample import Sampling
+from nanotx.generation import Sampling
+from nanotx.generation.completion import Writing
+from nanotx.nn.transformer import Model
 from nanotx.tokenizers.byte import Byte
 from nanotx.tokenizers.char import Char
-from nanotx.writing import Writing
 
 SIZE, CONTEXT = 9, 6
 CASES = {"chances_of": 150, "samples_of": 24, "stops_of": 300, "streams_of": 150, "texts_of": 4}
@@ -119,7 +118,7 @@ def texts_of(case):
     for row, sheet in enumerate(whole):
         alone = Sampling(temperature=2.0, seed=case + row)
         assert written([prompts[row]], alone)[0].ids == sheet.ids
-        stream = nanotx.write.write(made, codec, prompts[row], new, alone)
+        stream = nanotx.generation.text.write(made, codec, prompts[row], new, alone)
         assert "".join(stream) == sheet.text
     stops = ["".join(draw.choice("abcdefghi") for _ in range(draw.randint(1, 2))) for _ in range(3)]
     for sheet, full in zip(written(prompts, how, stops), whole, strict=True):
@@ -160,7 +159,9 @@ def test_of_a_long_prompt_the_newest_tokens_are_read(prompt):
     draw = random.Random(prompt)
     text = [draw.randrange(SIZE) for _ in range(prompt)]
     others = [(one + 1) % SIZE for one in text]
-    one = nanotx.together.together(model(1), [text, others[:-CONTEXT] + text[-CONTEXT:]], Sampling(temperature=0.0), 9)
+    one = nanotx.generation.engine.together(
+        model(1), [text, others[:-CONTEXT] + text[-CONTEXT:]], Sampling(temperature=0.0), 9
+    )
     for _ in range(max(0, CONTEXT - prompt) + 9):
         step = next(one)
         assert step.ids[0] == step.ids[1]
@@ -220,7 +221,7 @@ def test_equally_likely_texts_stay_in_order(folder):
     loaded = nanotx.load(folder)
     writing = loaded.writing(["a"] * 3, 4, Sampling(temperature=0.0))
     list(writing)
-    found = nanotx.sheets.ranked(writing.sheets)
+    found = nanotx.generation.completion.ranked(writing.sheets)
     assert all(one is other for one, other in zip(found, writing.sheets, strict=True))
 
 
@@ -260,5 +261,5 @@ def test_a_planted_bug_breaks_its_law(name):
 
 def test_n_best_ranked_by_the_sum_is_caught(folder, tmp_path):
     by_sum = lambda sheets: sorted(sheets, key=lambda sheet: sheet.log_prob, reverse=True)  # noqa: E731
-    with planted((nanotx.verbs.sample._telling, "ranked", by_sum)), pytest.raises(AssertionError):
+    with planted((nanotx.cli.commands.sample, "ranked", by_sum)), pytest.raises(AssertionError):
         n_best(folder, tmp_path)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from planted import planted
 
-from nanotx.corpus import Corpus
+from nanotx.data.corpus import Corpus
 from nanotx.errors import LawBroken, TextError
 from nanotx.laws import elsewhere
 from nanotx.laws.book_texts import LAWS
@@ -30,7 +30,8 @@ from nanotx.laws.text import (
     streams,
 )
 from nanotx.laws.texts import PRIMER, TROUBLE, lessons, texts
-from nanotx.tokenizers import StreamingDecoder, Tokenizer, load, stored
+from nanotx.tokenizers import StreamingDecoder, Tokenizer, load
+from nanotx.tokenizers.base import stored
 from nanotx.tokenizers.bpe import Bpe
 from nanotx.tokenizers.byte import Byte
 from nanotx.tokenizers.char import Char
@@ -371,7 +372,7 @@ def test_a_digest_that_is_not_its_own_breaks_the_law(name, path, message):
 def test_a_changed_file_that_is_read_breaks_the_law_of_the_digest(monkeypatch):
     codec = Char().learn(["ab"])
     said = codec.digest
-    monkeypatch.setattr("nanotx.tokenizers._opening.digest", lambda part, table: said)
+    monkeypatch.setattr("nanotx.tokenizers.loading.digest", lambda part, table: said)
     with pytest.raises(
         LawBroken, match=r"digest: a file of .* in which 'alphabet' was changed from 'ab' to 'abx' is read"
     ):

@@ -5,15 +5,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanotx.attention import SOFTMAX, Attention
-from nanotx.block import Block
 from nanotx.errors import ConfigError
-from nanotx.ffn import Ffn
-from nanotx.layout import to_own, to_shared
-from nanotx.model import Model
-from nanotx.norm import Norm
-from nanotx.past import Past
-from nanotx.position import Position
+from nanotx.nn.attention import SOFTMAX, Attention
+from nanotx.nn.block import Block
+from nanotx.nn.canonical import to_own, to_shared
+from nanotx.nn.ffn import Ffn
+from nanotx.nn.kv_cache import Past
+from nanotx.nn.norm import Norm
+from nanotx.nn.position import Position
+from nanotx.nn.transformer import Model
 
 WRITINGS = [name for name in sorted(Attention.shipped()) if Attention.find(name).function == SOFTMAX]
 DIM = 24

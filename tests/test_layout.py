@@ -1,6 +1,7 @@
 """How the house is written: axes moved by patterns, a part a file, a source a part, every text opened as UTF-8."""
 
 import ast
+import importlib
 import importlib.util
 import re
 import subprocess
@@ -10,6 +11,8 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+
+from nanotx.config.registry import Slot
 
 ROOT = Path(__file__).resolve().parent.parent
 HOUSE = ROOT / "nanotx"
@@ -49,7 +52,7 @@ def moves(tree: ast.AST) -> Iterator[str]:
 
 
 def test_attention_ffn_and_block_move_axes_by_patterns_alone():
-    files = [file for folder in ("attention", "ffn", "block") for file in sorted((HOUSE / folder).glob("*.py"))]
+    files = [file for folder in ("attention", "ffn", "block") for file in sorted((HOUSE / "nn" / folder).glob("*.py"))]
     assert len(files) > 6
     assert {where(file): found for file in files if (found := list(moves(parsed(file))))} == {}
 
@@ -103,33 +106,40 @@ def test_patterns_plain_indices_and_types_are_free(line):
 # A part is a file of its own name, and says where it comes from.
 
 SELF_EVIDENT = {
-    "nanotx/norm/none.py": "does nothing",
-    "nanotx/embedding/tokens.py": "a table",
-    "nanotx/schedules/constant.py": "the number one",
+    "nanotx/nn/norm/none.py": "does nothing",
+    "nanotx/nn/embedding/tokens.py": "a table",
+    "nanotx/optim/schedules/constant.py": "the number one",
     "nanotx/tokenizers/char.py": "numbers the characters",
     "nanotx/tokenizers/saved.py": "reads a file of ours",
-    "nanotx/corpus/file.py": "reads a file of the user's",
-    "nanotx/corpus/playhouse.py": "an invention of this house",
+    "nanotx/data/corpus/file.py": "reads a file of the user's",
+    "nanotx/data/corpus/playhouse/corpus.py": "an invention of this house",
 }
 """Parts that no paper had to propose."""
 
 SOURCE = re.compile(r"Sources?: .|https?://|doi:|arXiv")
 
 
-def slots() -> list[Path]:
-    """The folders of parts: those whose face declares a slot."""
-    faces = sorted(HOUSE.glob("*/__init__.py"))
-    return [
-        face.parent
-        for face in faces
-        if any(
-            key.arg == "slot" for node in parsed(face).body if isinstance(node, ast.ClassDef) for key in node.keywords
-        )
-    ]
+def slots() -> list[type[Slot]]:
+    """The slots, each declared in its package's `base.py`."""
+    for base in sorted(HOUSE.rglob("base.py")):
+        importlib.import_module(".".join(base.relative_to(ROOT).with_suffix("").parts))
+    return sorted(
+        (slot for slot in Slot.__subclasses__() if slot.package.startswith("nanotx.")), key=lambda slot: slot.package
+    )
+
+
+def folder_of(slot: type[Slot]) -> Path:
+    return ROOT / Path(*slot.package.split("."))
 
 
 def parts() -> list[Path]:
-    return [file for slot in slots() for file in sorted(slot.glob("*.py")) if not file.stem.startswith("_")]
+    """The file of each part that comes with the package; of a part with several files, the one that registers it."""
+    found = []
+    for slot in slots():
+        for name in sorted(slot.shipped()):
+            file = Path(sys.modules[slot.find(name).__module__].__file__)
+            found.append(file)
+    return found
 
 
 def registered(tree: ast.Module) -> list[str]:
@@ -144,17 +154,34 @@ def registered(tree: ast.Module) -> list[str]:
 
 
 def test_every_slot_of_the_house_is_found():
-    known = {"attention", "block", "corpus", "ffn", "norm", "optimizers", "position", "schedules", "tokenizers"}
-    assert known <= {slot.name for slot in slots()}
+    known = {
+        "attention",
+        "block",
+        "corpus",
+        "embedding",
+        "ffn",
+        "norm",
+        "optimizer",
+        "position",
+        "schedule",
+        "tokenizer",
+    }
+    assert known == {slot.slot for slot in slots()}
 
 
-def test_a_part_has_the_name_of_its_file():
-    assert {where(file): names for file in parts() if (names := registered(parsed(file))) != [file.stem]} == {}
+def test_a_part_has_the_name_of_its_file_or_of_its_folder():
+    wrong = [where(file) for file in parts() if registered(parsed(file)) not in ([file.stem], [file.parent.name])]
+    assert wrong == []
 
 
-def test_what_is_no_file_of_a_part_registers_none():
-    faces = [file for slot in slots() for file in sorted(slot.glob("_*.py"))]
-    assert [where(file) for file in faces if registered(parsed(file))] == []
+def test_what_is_no_part_is_named_by_its_slot_and_registers_none():
+    for slot in slots():
+        names = {file.stem for file in folder_of(slot).glob("[!_]*.py")} | {
+            file.parent.name for file in folder_of(slot).glob("*/__init__.py")
+        }
+        assert set(slot.shared) | slot.shipped() == names, slot
+        files = [folder_of(slot) / f"{name}.py" for name in slot.shared]
+        assert [where(file) for file in files if file.exists() and registered(parsed(file))] == []
 
 
 def test_a_name_given_to_a_part_is_read():
@@ -172,7 +199,7 @@ def test_every_module_has_a_docstring():
     assert [where(file) for file in files if not ast.get_docstring(parsed(file))] == []
 
 
-# Texts are opened as UTF-8, and printed at the door alone.
+# Texts are opened as UTF-8, and printed by the entry point alone.
 
 
 def printed(tree: ast.AST) -> list[int]:
@@ -180,8 +207,8 @@ def printed(tree: ast.AST) -> list[int]:
     return [node.lineno for node in calls if isinstance(node.func, ast.Name) and node.func.id == "print"]
 
 
-def test_only_the_door_prints():
-    files = [file for file in sorted(HOUSE.rglob("*.py")) if file.name not in ("door.py", "cli.py")]
+def test_only_the_entry_point_prints():
+    files = [file for file in sorted(HOUSE.rglob("*.py")) if file.name not in ("entry.py", "main.py")]
     assert {where(file): lines for file in files if (lines := printed(parsed(file)))} == {}
 
 

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from nanotx import linear
-from nanotx.linear import FEW, Linear
+from nanotx.nn import linear
+from nanotx.nn.linear import FEW, Linear
 
 
 @pytest.fixture

@@ -8,15 +8,15 @@ import sys
 import pytest
 from runs import ROOT
 
+from nanotx.cli.console import Outlet
 from nanotx.errors import RunError
-from nanotx.lock import locked
-from nanotx.outlet import Outlet
+from nanotx.runs.folder import locked
 
 OTHER = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from nanotx.lock import locked
+from nanotx.runs.folder import locked
 with locked(Path(sys.argv[2])):
     print("held", flush=True)
     sys.stdin.read()

@@ -14,17 +14,17 @@ from hypothesis import strategies as st
 from runs import ROOT, tiny
 from torch.nn import functional as F
 
-from nanotx import load
-from nanotx.cli import run
-from nanotx.corpus import Corpus
-from nanotx.curve import losses, spans
-from nanotx.device import choose
+from nanotx.cli.main import run
+from nanotx.data.corpus import Corpus
 from nanotx.errors import ConfigError
-from nanotx.evaluate import Exam, evaluate
-from nanotx.longer import moved, read_position, settled
-from nanotx.model import Model
-from nanotx.position import Position
+from nanotx.evaluation.by_position import losses, spans
+from nanotx.evaluation.longer_contexts import moved, read_position, settled
+from nanotx.evaluation.loss import Exam, evaluate
+from nanotx.hardware.device import choose
+from nanotx.nn.position import Position
+from nanotx.nn.transformer import Model
 from nanotx.recipe import Recipe
+from nanotx.runs.load import load
 
 STRETCHED = ["rope_linear", "rope_ntk", "rope_yarn"]
 FORMULAS = ["alibi", "none", "rope", "sinusoidal", *STRETCHED]
@@ -191,7 +191,7 @@ def test_the_scores_of_a_few_tokens_are_held_at_once_however_long_the_window(mon
     one, held = moved(model(), 30, Rope()), list[int]()
     exam = Exam(ids=np.arange(30) % 11, start=0, size=9)
     whole = evaluate(one, exam, MACHINE).loss
-    monkeypatch.setattr("nanotx.evaluate.HELD", 45)
+    monkeypatch.setattr("nanotx.evaluation.loss.HELD", 45)
     one.head.register_forward_hook(lambda head, rows, scores: held.append(scores.numel()))
     assert evaluate(one, exam, MACHINE).loss == pytest.approx(whole, rel=1e-6)
     assert len(held) == 8 and max(held) == 44  # four tokens of eleven scores
@@ -278,7 +278,7 @@ def test_what_a_run_cannot_be_given_is_told(trained, tmp_path):
 
 MINE = '''
 from dataclasses import dataclass
-from nanotx.corpus import Corpus
+from nanotx.data.corpus import Corpus
 
 @Corpus.register("two_letters")
 @dataclass(frozen=True, kw_only=True)

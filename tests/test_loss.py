@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from nanotx.loss import loss
+from nanotx.training.loss import loss
 
 
 def case(seed, rows=2, time=7, dim=4, vocab=11):

@@ -6,10 +6,10 @@ import pytest
 from foreign import CODECS, LESSON
 from runs import text, tiny
 
-from nanotx.cli import run
+from nanotx.cli.main import run
 from nanotx.errors import ConfigError, TokenizerError
-from nanotx.exchange import write_tokenizer
 from nanotx.tokenizers import Tokenizer, load
+from nanotx.tokenizers.convert import write_tokenizer
 
 pytest.importorskip("tokenizers")
 TEXT = "".join(LESSON)

@@ -5,13 +5,12 @@ import re
 import pytest
 from runs import text, tiny
 
-from nanotx.attention import Attention
-from nanotx.block import Block
-from nanotx.cli import run
-from nanotx.corpus.file import File
+from nanotx.cli.main import run
+from nanotx.data.corpus.file import File
 from nanotx.errors import ConfigError, DataError, NanotxError, TextError, UnknownPart
-from nanotx.recipe import Recipe
-from nanotx.recipe_flags import read_recipe
+from nanotx.nn.attention import Attention
+from nanotx.nn.block import Block
+from nanotx.recipe import Recipe, read_recipe
 from nanotx.tokenizers import Tokenizer
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from runs import finish, start, tiny
 
-from nanotx.cli import run
+from nanotx.cli.main import run
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="this system cannot hold a process")

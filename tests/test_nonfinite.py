@@ -7,15 +7,15 @@ import pytest
 from runs import text, tiny
 from safetensors.torch import load_file, save_file
 
-from nanotx.cli import run as nanotx
+from nanotx.cli.main import run as nanotx
 from nanotx.errors import Diverged, RunError
-from nanotx.ffn import Ffn
+from nanotx.nn.ffn import Ffn
 
 PART = """
 from dataclasses import dataclass
 from torch import nn
-from nanotx.ffn import Ffn
-from nanotx.pace import Paced
+from nanotx.nn.ffn import Ffn
+from nanotx.nn.hooks import Paced
 
 @Ffn.register("wild")
 @dataclass(frozen=True, kw_only=True)

@@ -10,17 +10,17 @@ from hypothesis import strategies as st
 from test_train import TEXTS, trainer
 
 from nanotx.errors import Diverged, RunError
-from nanotx.evaluate import evaluate
-from nanotx.folder import RunFolder
-from nanotx.journal import read
-from nanotx.numerics import Operations, report
-from nanotx.resume import take_over
-from nanotx.sample import Sampling
-from nanotx.save import save
-from nanotx.signals import Interrupted
-from nanotx.train import Looks, train
-from nanotx.trainer import SPIKE, Progress
-from nanotx.write import write
+from nanotx.evaluation.loss import evaluate
+from nanotx.generation import Sampling
+from nanotx.generation.text import write
+from nanotx.runs.folder import RunFolder
+from nanotx.runs.metrics_log import read
+from nanotx.runs.resume import take_over
+from nanotx.runs.trainer_state import save
+from nanotx.training.loop import Looks, train
+from nanotx.training.nonfinite import Operations, report
+from nanotx.training.signals import Interrupted
+from nanotx.training.trainer import SPIKE, Progress
 
 
 def spoil(one, where="blocks.1.ffn"):
@@ -73,7 +73,7 @@ def test_the_operation_is_named_where_it_is_asked_for():
 
 
 def test_the_operation_is_placed_in_our_source():
-    from nanotx.loss import loss  # any operation of ours
+    from nanotx.training.loss import loss  # any operation of ours
 
     assert loss
     with Operations() as seen:
@@ -201,7 +201,7 @@ def test_a_run_that_is_stopped_while_it_is_scored_saves_at_once_and_owes_the_sco
 
 
 def test_a_strangers_numbers_are_refused_by_name(tmp_path):
-    from nanotx.trainer_json import read_state
+    from nanotx.runs.trainer_state import read_state
 
     folder = tmp_path / "step-3"
     folder.mkdir()

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from nanotx.errors import ConfigError
-from nanotx.model import Model
-from nanotx.optimizers.adamw import AdamW
-from nanotx.optimizers.muon import Muon, by_matrix, by_square, orthogonal
-from nanotx.schedules.trapezoid import Trapezoid
+from nanotx.nn.transformer import Model
+from nanotx.optim.adamw import AdamW
+from nanotx.optim.muon import Muon, by_matrix, by_square, orthogonal
+from nanotx.optim.schedules.trapezoid import Trapezoid
 
 
 @pytest.mark.parametrize("shape", [(3, 8, 8), (2, 12, 5), (2, 5, 12), (2, 3, 6, 4)])

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from runs import text, tiny
 
-from nanotx.cli import run
+from nanotx.cli.main import run
 from nanotx.errors import ConfigError
 
 pytestmark = pytest.mark.usefixtures("capsys")

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from signing import signed
 
-from nanotx.cli import run
+from nanotx.cli.main import run
 from nanotx.errors import ConfigError, TextError, TokenizerError
 from nanotx.tokenizers import Tokenizer, load
 

@@ -11,18 +11,18 @@ import torch
 from runs import finish, start, text, tiny
 from safetensors.torch import load_file
 
-from nanotx.cli import run
+from nanotx.cli.main import run
 from nanotx.errors import ConfigError, DataError, TokenizerError, UnknownPart
 from nanotx.laws.book import SLOTS, laws_on
 from nanotx.laws.trial import attempt
-from nanotx.model import Model
+from nanotx.nn.transformer import Model
 from nanotx.tokenizers import load
 
 ATTENTION = """
 from dataclasses import dataclass
 import torch
 from torch import nn
-from nanotx.attention import Attention
+from nanotx.nn.attention import Attention
 
 class Mine(nn.Module):
     def __init__(self, dim):
@@ -145,43 +145,43 @@ def test_an_attention_that_is_right_trains_samples_and_is_tried_without_a_change
 OTHERS = {
     "norm": (
         "Norm",
-        "nanotx.norm",
+        "nanotx.nn.norm",
         "def build(self, dim): return nn.Identity(1).register_forward_hook",
         r"build returned a method",
     ),
     "ffn": (
         "Ffn",
-        "nanotx.ffn",
+        "nanotx.nn.ffn",
         "def build(self, dim): return nn.Linear(dim, dim + 1)",
         r"forward returned .*\(2, 5, 17\)",
     ),
     "block": (
         "Block",
-        "nanotx.block",
+        "nanotx.nn.block",
         "def build(self, dim): return nn.Linear(dim, dim)",
         r"TypeError: .*positional arguments",
     ),
     "embedding": (
         "Embedding",
-        "nanotx.embedding",
+        "nanotx.nn.embedding",
         "def build(self, vocab_size, dim): return nn.Linear(dim, dim)",
         r"using it raises|positional",
     ),
     "position": (
         "Position",
-        "nanotx.position",
+        "nanotx.nn.position",
         "def build(self, dim, heads, context): return nn.Identity()",
         r"expected a Positioning",
     ),
     "optimizer": (
         "Optimizer",
-        "nanotx.optimizers",
+        "nanotx.optim",
         "lr: float = 1.0\n    def build(self, parameters): return None",
         r"build returned None; expected a torch.optim",
     ),
     "schedule": (
         "Schedule",
-        "nanotx.schedules",
+        "nanotx.optim.schedules",
         "def factor(self, step, steps): return None",
         r"factor\(0, 3\) returned None",
     ),
@@ -214,7 +214,7 @@ class Mine{family}({family}):
 )
 def test_a_class_that_is_no_dataclass_and_one_of_no_slot_are_named(train, base, said):
     name = f"mine_{base.lower()}"
-    head = f"from nanotx.norm import Norm\nfrom torch import nn\n@Norm.register('{name}')\n"
+    head = f"from nanotx.nn.norm import Norm\nfrom torch import nn\n@Norm.register('{name}')\n"
     _, go = train(f"{head}class Odd({base}):\n    def build(self, dim): return nn.Identity()\n", "--norm", name)
     with pytest.raises(ConfigError, match=rf"norm '{name}'.*Odd: {said}"):
         go()
@@ -291,7 +291,7 @@ def test_a_name_that_nobody_has_is_still_told_as_one():
 
 CORPUS = """
 from dataclasses import dataclass
-from nanotx.corpus import Corpus
+from nanotx.data.corpus import Corpus
 
 @Corpus.register("{name}")
 @dataclass(frozen=True, kw_only=True)
@@ -421,7 +421,7 @@ FFN = """
 from dataclasses import dataclass
 import sys
 from torch import nn
-from nanotx.ffn import Ffn
+from nanotx.nn.ffn import Ffn
 
 @Ffn.register("{name}")
 @dataclass(frozen=True, kw_only=True)
@@ -482,7 +482,7 @@ def test_a_factor_that_is_not_finite_late_in_a_run_moves_no_weight(train, tmp_pa
     file, go = train(
         f"""
 from dataclasses import dataclass
-from nanotx.schedules import Schedule
+from nanotx.optim.schedules import Schedule
 
 @Schedule.register("{name}")
 @dataclass(frozen=True, kw_only=True)
@@ -504,7 +504,7 @@ class Mine(Schedule):
 IGNORES = {
     "schedule": (
         """
-from nanotx.schedules import Schedule
+from nanotx.optim.schedules import Schedule
 
 @Schedule.register("mine_lazy_schedule")
 @dataclass(frozen=True, kw_only=True)
@@ -519,7 +519,7 @@ class Mine(Schedule):
     "optimizer": (
         """
 import torch
-from nanotx.optimizers import Optimizer
+from nanotx.optim import Optimizer
 
 @Optimizer.register("mine_lazy_optimizer")
 @dataclass(frozen=True, kw_only=True)
@@ -535,7 +535,7 @@ class Mine(Optimizer):
     ),
     "corpus": (
         """
-from nanotx.corpus import Corpus
+from nanotx.data.corpus import Corpus
 
 @Corpus.register("mine_lazy_corpus")
 @dataclass(frozen=True, kw_only=True)
@@ -550,7 +550,9 @@ class Mine(Corpus):
     "tokenizer": (
         """
 import numpy as np
-from nanotx.tokenizers import Codec, Tokenizer, exactly, utf8
+from nanotx.tokenizers import Codec, Tokenizer
+from nanotx.tokenizers.storage import exactly
+from nanotx.tokenizers.base import utf8
 
 @Tokenizer.register("mine_lazy_tokenizer")
 @dataclass(frozen=True, kw_only=True)

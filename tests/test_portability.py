@@ -54,10 +54,12 @@ builtins.__import__ = look
 # Trains two steps and goes on to the third, then tells what it saw of the system.
 TRIP = """
 import json
-from nanotx import checkpoint, device, signals
-from nanotx.loaded import load
+from nanotx.runs import checkpoint
+from nanotx.hardware import device
+from nanotx.training import signals
+from nanotx.runs.load import load
 from nanotx.recipe import Recipe
-from nanotx.run import run
+from nanotx.cli.run import run
 
 words = sys.argv[2:]
 assert run(Recipe(), [*words, "--train.steps", "2"], "first") == 0

@@ -6,12 +6,12 @@ import sys
 import pytest
 from runs import ROOT, tiny
 
-from nanotx.attention import Attention
-from nanotx.cli import run as nanotx_command
+from nanotx.cli.main import run as nanotx_command
+from nanotx.config.registry import load_file
 from nanotx.errors import ConfigError
 from nanotx.laws.book import laws_on
 from nanotx.laws.trial import attempt
-from nanotx.registry import load_file
+from nanotx.nn.attention import Attention
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)

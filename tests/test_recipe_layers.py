@@ -7,9 +7,9 @@ import pytest
 import tomli_w
 from runs import text, tiny
 
-import nanotx.recipe_flags
-import nanotx.run
-from nanotx.cli import run as command
+import nanotx.cli.run
+import nanotx.recipe
+from nanotx.cli.main import run as command
 from nanotx.errors import ConfigError
 
 # Keys that any recipe has, each with its flag and some values.
@@ -147,7 +147,7 @@ def test_a_run_goes_on_with_the_files_and_flags_it_was_begun_with(tmp_path, caps
 
 # Bugs, planted where layers are merged.
 
-MERGE, LEADING = nanotx.recipe_flags.merge, nanotx.recipe_flags.leading
+MERGE, LEADING = nanotx.recipe.merge, nanotx.recipe.leading
 
 
 def last_alone(monkeypatch):
@@ -158,31 +158,29 @@ def last_alone(monkeypatch):
         first.append(base)
         return MERGE(kind, first[0], over, where)
 
-    monkeypatch.setattr(nanotx.recipe_flags, "merge", merge)
+    monkeypatch.setattr(nanotx.recipe, "merge", merge)
 
 
 def first_wins(monkeypatch):
     """What an earlier file says stays."""
-    monkeypatch.setattr(
-        nanotx.recipe_flags, "merge", lambda kind, base, over: MERGE(kind, MERGE(kind, base, over), base)
-    )
+    monkeypatch.setattr(nanotx.recipe, "merge", lambda kind, base, over: MERGE(kind, MERGE(kind, base, over), base))
 
 
 def tables_replaced(monkeypatch):
     """A table in a file replaces the whole table below it."""
-    monkeypatch.setattr(nanotx.recipe_flags, "merge", lambda kind, base, over: base | over)
+    monkeypatch.setattr(nanotx.recipe, "merge", lambda kind, base, over: base | over)
 
 
 def backwards(monkeypatch):
     """Files are laid one on the other from the last to the first."""
-    monkeypatch.setattr(nanotx.recipe_flags, "leading", lambda words: LEADING(words)[::-1])
+    monkeypatch.setattr(nanotx.recipe, "leading", lambda words: LEADING(words)[::-1])
 
 
 def flags_unheard(monkeypatch):
     """Flags are read, and files win."""
-    set_fields = nanotx.recipe_flags.set_fields
+    set_fields = nanotx.recipe.set_fields
     monkeypatch.setattr(
-        nanotx.recipe_flags, "set_fields", lambda recipe, kept, *rest: (set_fields(recipe, kept, *rest), recipe)[1]
+        nanotx.recipe, "set_fields", lambda recipe, kept, *rest: (set_fields(recipe, kept, *rest), recipe)[1]
     )
 
 

@@ -10,20 +10,20 @@ from pathlib import Path
 
 import pytest
 
-from nanotx.attention import Attention
-from nanotx.block import Block
-from nanotx.config import from_table
-from nanotx.corpus import Corpus
+from nanotx.cli.run import run
+from nanotx.config.registry import load_file
+from nanotx.config.schema import from_table
+from nanotx.config.toml import read_toml
+from nanotx.data.corpus import Corpus
 from nanotx.errors import ConfigError, UnknownPart
-from nanotx.ffn import Ffn
-from nanotx.layers import read_toml
-from nanotx.norm import Norm
-from nanotx.optimizers import Optimizer
-from nanotx.position import Position
+from nanotx.nn.attention import Attention
+from nanotx.nn.block import Block
+from nanotx.nn.ffn import Ffn
+from nanotx.nn.norm import Norm
+from nanotx.nn.position import Position
+from nanotx.optim import Optimizer
+from nanotx.optim.schedules import Schedule
 from nanotx.recipe import Recipe
-from nanotx.registry import load_file
-from nanotx.run import run
-from nanotx.schedules import Schedule
 from nanotx.tokenizers import Tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -40,8 +40,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from nanotx.attention import Attention
-from nanotx.position import NOWHERE
+from nanotx.nn.attention import Attention
+from nanotx.nn.position import NOWHERE
 
 
 @Attention.register("{name}")
@@ -85,7 +85,7 @@ def toy(tmp_path, monkeypatch):
     package = f"toys_{tmp_path.name}"
     folder = tmp_path / package
     folder.mkdir()
-    face = f"from nanotx.registry import Slot\nclass Toy(Slot, slot='toy', package={package!r}): ...\n"
+    face = f"from nanotx.config.registry import Slot\nclass Toy(Slot, slot='toy', package={package!r}): ...\n"
     (folder / "__init__.py").write_text(face, encoding="utf-8")
     for name in ("red", "blue", "_hidden"):
         text = f"from {package} import Toy\n@Toy.register({name!r})\nclass Part(Toy): ...\n"
@@ -122,10 +122,9 @@ def test_names_are_sorted_and_leave_out_what_is_hidden(toy):
 
 @pytest.mark.parametrize("slot", SLOTS, ids=lambda slot: slot.slot)
 def test_each_slot_of_ours_names_its_files_and_finds_each(slot):
-    files = {file.stem for file in (ROOT / Path(*slot.package.split("."))).glob("[!_]*.py")}
-    assert files <= set(slot.names())
+    assert slot.shipped() <= set(slot.names())
     assert slot.names() == sorted(slot.names())
-    for name in files:
+    for name in slot.shipped():
         part = slot.find(name)
         assert issubclass(part, slot) and part.part == name
         assert part() == part()  # a part stands without being told anything
@@ -228,7 +227,9 @@ def test_a_loaded_part_may_not_take_the_name_of_one_of_ours(tmp_path):
     Attention.find("sdpa")
     mine = tmp_path / "mine.py"
     mine.write_text(PART.format(name="sdpa"), encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"registers 'sdpa', a name that nanotx\.attention\.sdpa\.Sdpa has already"):
+    with pytest.raises(
+        ConfigError, match=r"registers 'sdpa', a name that nanotx\.nn\.attention\.sdpa\.Sdpa has already"
+    ):
         load_file(mine)
 
 
@@ -277,8 +278,8 @@ hollow = nanotx_toys.mirror:Absent
 toy = nanotx_toys.recipe:recipe
 """
 RECIPE = """
-from nanotx.block.prenorm import PreNorm
-from nanotx.model import Model
+from nanotx.nn.block.prenorm import PreNorm
+from nanotx.nn.transformer import Model
 from nanotx.recipe import Recipe
 from nanotx_toys.mirror import Mirror
 
@@ -365,7 +366,7 @@ def test_a_plug_in_without_the_part_it_announced_is_an_error_of_config(installed
 
 
 def test_a_plugged_in_recipe_runs_by_its_name(installed, capsys):
-    from nanotx.verbs import train
+    from nanotx.cli.commands import train
 
     assert train.run(["toy", "--print-config"]) == 0
     assert 'part = "mirror"' in capsys.readouterr().out

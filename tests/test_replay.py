@@ -10,16 +10,16 @@ import torch
 from runs import text, tiny
 from safetensors.torch import load_file
 
-from nanotx.attention.fused import Fused
-from nanotx.attention.per_head import PerHead
-from nanotx.block.prenorm import PreNorm
-from nanotx.cli import run
+from nanotx.cli.main import run
 from nanotx.errors import ConfigError, DataError, RunError, UnknownPart
-from nanotx.layout import to_shared
-from nanotx.model import Model
-from nanotx.norm.none import NoNorm
-from nanotx.recorded import Record
-from nanotx.retaken import Retaken, in_order, same, weights
+from nanotx.nn.attention.fused import Fused
+from nanotx.nn.attention.per_head import PerHead
+from nanotx.nn.block.prenorm import PreNorm
+from nanotx.nn.canonical import to_shared
+from nanotx.nn.norm.none import NoNorm
+from nanotx.nn.transformer import Model
+from nanotx.runs.record import Record
+from nanotx.runs.replay import Retaken, in_order, same, weights
 
 DROPOUT = ["--block.dropout", "0.2", "--attention.dropout", "0.1", "--model.dropout", "0.1"]
 

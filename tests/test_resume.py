@@ -5,9 +5,10 @@ import json
 import pytest
 import torch
 
-from nanotx import checkpoint, disk, verified
+from nanotx import disk
 from nanotx.errors import RunError
-from nanotx.journal import Journal, read
+from nanotx.runs import checkpoint, valid
+from nanotx.runs.metrics_log import Journal, read
 
 DEAD = 2**22 + 1
 """The number of no process."""
@@ -20,9 +21,9 @@ def published(tmp_path):
 
 
 def test_a_checkpoint_that_is_whole_verifies_and_leaves_no_draft(tmp_path):
-    verified.verify(published(tmp_path), set())
+    valid.verify(published(tmp_path), set())
     assert [path.name for path in tmp_path.iterdir()] == ["step-4"]
-    assert torch.equal(verified.read_tensors(tmp_path / "step-4/w.safetensors")["w"], torch.arange(6.0))
+    assert torch.equal(valid.read_tensors(tmp_path / "step-4/w.safetensors")["w"], torch.arange(6.0))
 
 
 @pytest.mark.parametrize("name", ["a.txt", "w.safetensors", "MANIFEST.json"])
@@ -35,14 +36,14 @@ def test_any_harm_to_any_file_is_found(tmp_path, name, harm):
     if (name, harm) == ("MANIFEST.json", "cut"):
         return  # the last newline is no part of the manifest
     with pytest.raises(RunError, match=name if name != "a.txt" or harm == "remove" else "a.txt: the file is not"):
-        verified.verify(file.parent, set())
+        valid.verify(file.parent, set())
 
 
 def test_a_manifest_cannot_name_a_file_elsewhere(tmp_path):
     folder = published(tmp_path)
     (folder / "MANIFEST.json").write_text('{"../x": {"bytes": 1, "sha256": ""}}', encoding="utf-8")
     with pytest.raises(RunError, match=r"names '\.\./x', which is no file of this folder"):
-        verified.verify(folder, set())
+        valid.verify(folder, set())
 
 
 def test_a_disk_that_refuses_leaves_the_old_checkpoint_and_no_draft(tmp_path, monkeypatch):
@@ -54,7 +55,7 @@ def test_a_disk_that_refuses_leaves_the_old_checkpoint_and_no_draft(tmp_path, mo
     monkeypatch.setattr(disk, "sync", full)
     with pytest.raises(RunError, match=r"the checkpoint cannot be written: .*space left.*earlier ones are untouched"):
         checkpoint.publish(folder, {"a.txt": "new"})
-    verified.verify(folder, set())
+    valid.verify(folder, set())
     assert [path.name for path in tmp_path.iterdir()] == ["step-4"]
 
 

@@ -10,11 +10,11 @@ from runs import text, tiny
 from safetensors.torch import load_file
 
 import nanotx
-from nanotx.attention import Attention
-from nanotx.cli import run as nanotx_command
+from nanotx.cli.main import run as nanotx_command
+from nanotx.config.toml import read_toml
 from nanotx.errors import ConfigError, DataError, NanotxError, RunError, TextError
-from nanotx.layers import read_toml
-from nanotx.verified import Proven
+from nanotx.nn.attention import Attention
+from nanotx.runs.valid import Proven
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +175,7 @@ def test_a_change_is_made_or_is_refused_before_anything_is_written(folder, words
 
 
 def test_a_change_that_fails_at_its_first_step_leaves_the_run_as_it_was(folder, monkeypatch):
-    from nanotx.optimizers.muon import MuonOptimizer
+    from nanotx.optim.muon import MuonOptimizer
 
     def fails(self, closure=None):
         raise KeyError("momentum")

@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from nanotx.attention import Attention
-from nanotx.block import Block
 from nanotx.errors import ConfigError
-from nanotx.model import Model
-from nanotx.position import Position
-from nanotx.sample import Sampling
-from nanotx.together import together
+from nanotx.generation import Sampling
+from nanotx.generation.engine import together
+from nanotx.nn.attention import Attention
+from nanotx.nn.block import Block
+from nanotx.nn.position import Position
+from nanotx.nn.transformer import Model
 
 RELATIVE = {"alibi", "none", "rope", "rope_linear", "rope_ntk", "rope_yarn"}
 

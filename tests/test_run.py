@@ -11,10 +11,11 @@ import torch
 from runs import finish, start, text, tiny
 
 import nanotx
-from nanotx.cli import run as nanotx_command
-from nanotx.config import from_table
+from nanotx.cli.main import run as nanotx_command
+from nanotx.config.schema import from_table
+from nanotx.config.toml import read_toml, write_toml
 from nanotx.errors import ConfigError, DataError, RunError, TextError, TokenizerError
-from nanotx.layers import read_toml, write_toml
+from nanotx.generation import generate
 from nanotx.recipe import Recipe
 from nanotx.tokenizers import Tokenizer, load
 from nanotx.tokenizers.bpe import Bpe
@@ -84,7 +85,7 @@ def test_a_run_is_loaded_and_writes(play):
     assert text.startswith("abc") and len(text) == 23
     assert text == nanotx.load(folder).generate("abc", max_new_tokens=20, seed=1)
     assert len(loaded.generate(max_new_tokens=9, temperature=0.0)) == 9
-    ids = loaded.model.generate(torch.tensor([[1]]), max_new_tokens=5)
+    ids = generate(loaded.model, torch.tensor([[1]]), max_new_tokens=5)
     assert len(loaded.tokenizer.decode(ids[0].tolist())) == 6
 
 
@@ -257,8 +258,8 @@ def test_flags_reach_every_place_where_a_slot_stands(tmp_path, monkeypatch, caps
 
 
 def test_where_shakespeare_is_out_of_reach_a_play_is_learned_and_recorded(tmp_path, monkeypatch, capsys):
-    from nanotx.corpus import Unavailable
-    from nanotx.corpus.tiny_shakespeare import TinyShakespeare
+    from nanotx.data.corpus import Unavailable
+    from nanotx.data.corpus.tiny_shakespeare import TinyShakespeare
 
     def unreachable(self):
         raise Unavailable("corpus tiny_shakespeare: no network. Set NANOTX_DATA ...")

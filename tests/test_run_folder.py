@@ -12,11 +12,11 @@ from runs import text, tiny
 from safetensors.torch import load_file
 
 import nanotx
-from nanotx import checkpoint
-from nanotx.cli import run as nanotx_command
+from nanotx.cli.main import run as nanotx_command
 from nanotx.errors import ConfigError, RunError, TokenizerError
-from nanotx.session import Session
-from nanotx.trainer import Trainer
+from nanotx.runs import checkpoint
+from nanotx.runs.session import Session
+from nanotx.training.trainer import Trainer
 
 
 @pytest.fixture(scope="module")

@@ -8,20 +8,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nanotx.errors import ConfigError, Diverged, TextError
-from nanotx.model import Model
-from nanotx.past import Past
-from nanotx.sample import Choice, Reading, Sampling, generate, pick
-from nanotx.stops import overlap, until
+from nanotx.generation import Sampling, generate
+from nanotx.generation.sampler import Choice, Reading, next_ids, pick
+from nanotx.generation.stop_sequences import overlap, until
+from nanotx.generation.text import write
+from nanotx.nn.kv_cache import Past
+from nanotx.nn.transformer import Model
 from nanotx.tokenizers.byte import Byte
 from nanotx.tokenizers.char import Char
-from nanotx.write import write
 
 MODEL = Model(dim=16, layers=2, context=8).build(12, seed=1).eval()
 prompts = st.lists(st.integers(0, 11), min_size=1, max_size=20)
 
 
 def drawn(ids, count, cached=True, model=MODEL, **fields):
-    return [int(one) for one in islice(generate(model, torch.tensor([ids]), Sampling(**fields), cached), count)]
+    return [int(one) for one in islice(next_ids(model, torch.tensor([ids]), Sampling(**fields), cached), count)]
 
 
 @given(ids=prompts, seed=st.integers(0, 99), temperature=st.sampled_from([0.0, 0.7, 3.0]))
@@ -78,13 +79,13 @@ def test_a_seed_is_a_text_and_another_seed_another():
 @given(ids=st.lists(st.integers(0, 11), min_size=3, max_size=3), rows=st.integers(1, 4), seed=st.integers(0, 99))
 @settings(max_examples=6)
 def test_a_row_is_what_its_own_seed_gives_alone(ids, rows, seed):
-    found = generate(MODEL, torch.tensor([ids] * rows), Sampling(temperature=2.0, seed=seed))
+    found = next_ids(MODEL, torch.tensor([ids] * rows), Sampling(temperature=2.0, seed=seed))
     together = torch.stack(list(islice(found, 12)), dim=1).tolist()
     assert together == [drawn(ids, 12, temperature=2.0, seed=seed + row) for row in range(rows)]
 
 
 def test_calls_share_no_chance():
-    first = generate(MODEL, torch.tensor([[1]]), Sampling(temperature=3.0, seed=4))
+    first = next_ids(MODEL, torch.tensor([[1]]), Sampling(temperature=3.0, seed=4))
     begun = [int(next(first)) for _ in range(5)]
     drawn([1], 9, temperature=3.0, seed=9)
     torch.manual_seed(0)
@@ -118,9 +119,9 @@ def test_scores_that_are_no_numbers_are_told_and_not_drawn_from(bad, temperature
 
 def test_a_fresh_model_generates_from_the_library():
     model = Model(dim=64, layers=4, context=64).build(vocab_size=100)
-    ids = model.generate(torch.zeros(2, 1, dtype=torch.long), max_new_tokens=50)
+    ids = generate(model, torch.zeros(2, 1, dtype=torch.long), max_new_tokens=50)
     assert ids.shape == (2, 51) and ids.max() < 100
-    assert model.generate(ids, max_new_tokens=0).equal(ids)
+    assert generate(model, ids, max_new_tokens=0).equal(ids)
 
 
 def test_a_text_longer_than_the_context_is_refused_by_the_model_itself():

@@ -9,12 +9,13 @@ import torch
 from runs import ROOT, text, tiny
 
 import nanotx
-from nanotx.cli import run as command
+from nanotx.cli.main import run as command
 from nanotx.errors import ConfigError
-from nanotx.model import Model
-from nanotx.sample import Choice, Sampling
+from nanotx.generation import Sampling, generate
+from nanotx.generation.completion import Writing
+from nanotx.generation.sampler import Choice
+from nanotx.nn.transformer import Model
 from nanotx.tokenizers.byte import Byte
-from nanotx.writing import Writing
 
 NAN, INF = math.nan, math.inf
 REFUSED = {
@@ -179,7 +180,7 @@ def test_texts_side_by_side_have_a_seed_each_or_are_refused_before_any_is_writte
 def test_every_way_to_write_refuses_a_length_that_cannot_be(value):
     model = Model(dim=8, layers=1, context=8).build(256).eval()
     with pytest.raises(ConfigError, match=r"^max_new_tokens: expected a "):
-        model.generate(torch.zeros(1, 1, dtype=torch.long), value)
+        generate(model, torch.zeros(1, 1, dtype=torch.long), value)
     with pytest.raises(ConfigError, match=r"^max_new_tokens: expected a "):
         Writing(model=model, codec=Byte().learn([]), prompts=["a"], max_new_tokens=value, sampling=Sampling())
 

@@ -5,8 +5,8 @@ import torch
 from runs import finish, start, text, tiny
 from safetensors.torch import load_file
 
-from nanotx import load
-from nanotx.cli import run
+from nanotx.cli.main import run
+from nanotx.runs.load import load
 
 GAIN = '''
 """Norms with a learned number: one of no dimensions, and one that has a gradient in some steps alone."""
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from nanotx.norm import Norm
+from nanotx.nn.norm import Norm
 
 calls = 0
 

@@ -4,9 +4,9 @@ import random
 
 import pytest
 
-from nanotx import checkpoint
+from nanotx.cli.commands import selftest
+from nanotx.runs import checkpoint
 from nanotx.selftest import Broken, damage, faults, kills, saves, small
-from nanotx.verbs import selftest
 
 NAMES = [case.name for case in faults.cases(0)]
 

@@ -1,15 +1,17 @@
 """The shelves' tables are true: every file and every part stands there, with its command, its result and its code."""
 
 import re
+import sys
 import tomllib
+from pathlib import Path
 
 import pytest
 from runs import ROOT
 
 import nanotx.recipes
-from nanotx.cli import run as nanotx_command
-from nanotx.config import from_table, to_table
-from nanotx.layers import merge
+from nanotx.cli.main import run as nanotx_command
+from nanotx.config.schema import from_table, to_table
+from nanotx.config.toml import merge
 from nanotx.recipe import Recipe
 from nanotx.recipes.shakespeare_char import recipe as shakespeare_char
 from nanotx.tokenizers import Tokenizer, load
@@ -54,11 +56,17 @@ def test_a_recipe_in_python_stands_in_the_table_with_what_its_file_says(name):
     assert len(list((ROOT / "nanotx/recipes").glob("[a-z]*.py"))) == 2 and nanotx.recipes.__doc__
 
 
+def link(part: str) -> str:
+    """The link to a tokenizer's code, as it is in the table."""
+    file = Path(sys.modules[Tokenizer.find(part).__module__].__file__).relative_to(ROOT)
+    return f"[{part}.py](../{file.as_posix()})"
+
+
 @pytest.mark.parametrize("part", Tokenizer.names())
 def test_a_tokenizer_in_python_stands_in_the_table(part):
     about = (Tokenizer.find(part).__doc__ or "").partition("\n")[0]
     cells = row("tokenizers", part)
-    assert cells[1] == about and cells[4] == f"[{part}.py](../nanotx/tokenizers/{part}.py)"
+    assert cells[1] == about and cells[4] == link(part)
 
 
 @pytest.mark.parametrize("path", TOKENIZERS, ids=lambda path: path.stem)
@@ -68,9 +76,7 @@ def test_a_tokenizer_on_the_shelf_stands_in_the_table_and_says_how_it_was_made(p
     assert codec.origin is not None and codec.origin.command == f"nanotx tokenizer train {codec.part} --corpus " + (
         codec.origin.corpus + cells[2].partition(codec.origin.corpus)[2].strip("`")
     )
-    assert (
-        f"{codec.vocab_size} ids" in cells[3] and cells[4] == f"[{codec.part}.py](../nanotx/tokenizers/{codec.part}.py)"
-    )
+    assert f"{codec.vocab_size} ids" in cells[3] and cells[4] == link(codec.part)
 
 
 def test_the_seven_set_ups_are_there():

@@ -5,10 +5,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanotx.attention.sliding import Sliding
-from nanotx.block.prenorm import PreNorm
-from nanotx.block.shift import Shift
 from nanotx.errors import ConfigError
+from nanotx.nn.attention.sliding import Sliding
+from nanotx.nn.block.prenorm import PreNorm
+from nanotx.nn.block.shift import Shift
 
 
 @given(taps=st.integers(1, 3), time=st.integers(1, 6), seed=st.integers(0, 99))
@@ -46,7 +46,7 @@ def test_a_shift_without_taps_is_refused():
 
 
 def test_a_block_that_is_named_takes_the_place_of_the_wrapper_and_of_what_it_wraps():
-    from nanotx.recipe_flags import read_recipe
+    from nanotx.recipe import read_recipe
     from nanotx.recipes.shakespeare_char import recipe
 
     named, _ = read_recipe(recipe, ["--block", "parallel", "--block.dropout", "0.3"], "nanotx")

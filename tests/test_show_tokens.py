@@ -13,14 +13,13 @@ from rich.cells import cell_len
 from rich.console import Console
 from runs import finish, start
 
-from nanotx.cli import run
+from nanotx.cli.commands.tokenizer import show
+from nanotx.cli.main import run
+from nanotx.cli.tokenizer.page import page, tokens, visible
 from nanotx.errors import ConfigError, DataError, RunError, TextError
 from nanotx.tokenizers.bpe import Bpe
 from nanotx.tokenizers.byte import Byte
 from nanotx.tokenizers.char import Char
-from nanotx.verbs.tokenizer import show
-from nanotx.verbs.tokenizer._page import page
-from nanotx.verbs.tokenizer._visible import tokens, visible
 
 BYTES = Byte().learn([])
 SMALL = Bpe(vocab_size=262).learn(["to be or not to be " * 5])

@@ -14,7 +14,7 @@ import os, signal
 from dataclasses import dataclass
 from pathlib import Path
 from torch import nn
-from nanotx.ffn import Ffn
+from nanotx.nn.ffn import Ffn
 
 class PanicException(BaseException):
     """As pyo3 raises it: no Exception."""

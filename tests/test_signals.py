@@ -18,7 +18,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from torch import nn
-from nanotx.ffn import Ffn
+from nanotx.nn.ffn import Ffn
 
 @Ffn.register("slow")
 @dataclass(frozen=True, kw_only=True)
@@ -253,7 +253,7 @@ def test_a_signal_after_everything_is_saved_does_not_change_the_exit_code(tmp_pa
 
 
 def test_a_run_from_python_gives_the_handlers_back(tmp_path, monkeypatch):
-    from nanotx.cli import run
+    from nanotx.cli.main import run
 
     monkeypatch.chdir(tmp_path)
     text(tmp_path / "text.txt")

@@ -10,14 +10,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nanotx.attention.fused import Fused
-from nanotx.block.prenorm import PreNorm
-from nanotx.block.shift import Shift
-from nanotx.embedding.bigram import Bigram
 from nanotx.errors import ConfigError
-from nanotx.model import Model
-from nanotx.sample import Choice, Sampling, generate
-from nanotx.speculate import Speculation
+from nanotx.generation import Sampling
+from nanotx.generation.sampler import Choice, next_ids
+from nanotx.generation.speculative import Speculation
+from nanotx.nn.attention.fused import Fused
+from nanotx.nn.block.prenorm import PreNorm
+from nanotx.nn.block.shift import Shift
+from nanotx.nn.embedding.bigram import Bigram
+from nanotx.nn.transformer import Model
 
 SIZE, LENGTH = 3, 3
 torch.manual_seed(0)
@@ -104,7 +105,7 @@ def test_whole_texts_are_too_where_chances_hang_on_all_that_was_said():
 
 def test_the_test_would_see_a_draft_that_is_believed():
     sampling = Sampling(temperature=1.0)
-    found = islice(generate(Pairs(DRAFT), torch.tensor([[0, 1]]), sampling), 1000)
+    found = islice(next_ids(Pairs(DRAFT), torch.tensor([[0, 1]]), sampling), 1000)
     assert pairwise_deviations([int(one) for one in found], sampling) > 20
 
 
@@ -126,7 +127,7 @@ MODEL, OTHER = small(1), small(2, layers=1, context=5)
 @settings(max_examples=3)
 def test_greedy_texts_are_the_models_own_also_beyond_the_context(prompt, tokens, knob):
     sampling = Sampling(temperature=0.0, presence_penalty=1.5 * knob)
-    alone = [int(one) for one in islice(generate(MODEL, torch.tensor([prompt]), sampling), 16)]
+    alone = [int(one) for one in islice(next_ids(MODEL, torch.tensor([prompt]), sampling), 16)]
     for draft in (OTHER, MODEL):
         both = Speculation(MODEL, draft, prompt, sampling, tokens)
         assert [int(step.ids) for step in islice(both, 16)] == alone
@@ -135,7 +136,7 @@ def test_greedy_texts_are_the_models_own_also_beyond_the_context(prompt, tokens,
 
 def test_a_draft_of_a_context_of_one_will_do():
     sampling = Sampling(temperature=0.0)
-    alone = [int(one) for one in islice(generate(MODEL, torch.tensor([[3]]), sampling), 12)]
+    alone = [int(one) for one in islice(next_ids(MODEL, torch.tensor([[3]]), sampling), 12)]
     both = Speculation(MODEL, small(4, context=1), [3], sampling)
     assert [int(step.ids) for step in islice(both, 12)] == alone
 

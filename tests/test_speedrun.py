@@ -5,10 +5,10 @@ import json
 import pytest
 from runs import finish, start, text, tiny
 
-from nanotx.cli import run as nanotx_command
+from nanotx.cli.commands.speedrun import first_seed, split, verdict
+from nanotx.cli.main import run as nanotx_command
 from nanotx.errors import ConfigError, DataError
-from nanotx.race import Race, best, read_runs
-from nanotx.verbs.speedrun import first_seed, split, verdict
+from nanotx.runs.speedrun import Race, best, read_runs
 
 MACHINE = {"cpu": "abacus", "cores": 2, "gpu": ""}
 FIGURES = {

@@ -14,15 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nanotx.laws.texts import texts
-from nanotx.tokenizers import _engine, _splitting, _table
-from nanotx.tokenizers._counting import count, count_parts
-from nanotx.tokenizers._engine import Engine, ranks_of
-from nanotx.tokenizers._learning import in_a_row, learn_merges
-from nanotx.tokenizers._memory import of_parts, of_pieces
-from nanotx.tokenizers._merging import merge_piece
-from nanotx.tokenizers._patterns import ASCII, NAMED
-from nanotx.tokenizers._splitting import BLANKS, LETTERS, Splitter
-from nanotx.tokenizers.bpe import Bpe
+from nanotx.tokenizers.bpe import Bpe, compiled, splitting
+from nanotx.tokenizers.bpe.compiled import Engine, ranks_of
+from nanotx.tokenizers.bpe.merging import merge_piece, of_parts, of_pieces
+from nanotx.tokenizers.bpe.splitting import BLANKS, LETTERS, Splitter, count, count_parts
+from nanotx.tokenizers.bpe.training import in_a_row, learn_merges
+from nanotx.tokenizers.regexes import ASCII, NAMED
 
 ROOT = Path(__file__).resolve().parents[1]
 named = pytest.mark.parametrize("name", NAMED)
@@ -65,24 +62,24 @@ def test_a_text_in_words_is_cut_into_about_as_many_parts():
 
 def test_the_blanks_are_those_of_the_regex_module():
     everything = "".join(map(chr, range(0xD800))) + "".join(map(chr, range(0xE000, sys.maxunicode + 1)))
-    assert re.findall(rf"[{_splitting.BLANK}\r\n]", everything) == regex.findall(r"\s", everything)
+    assert re.findall(rf"[{splitting.BLANK}\r\n]", everything) == regex.findall(r"\s", everything)
 
 
 @named
 @given(text=texts() | nasty)
 def test_a_long_text_is_cut_into_blocks_that_have_its_pieces(name, text):
     splitter = Splitter(NAMED[name])
-    before, _splitting.BLOCK = _splitting.BLOCK, 3
+    before, splitting.BLOCK = splitting.BLOCK, 3
     try:
         blocks = list(splitter.blocks(text))
     finally:
-        _splitting.BLOCK = before
+        splitting.BLOCK = before
     assert "".join(blocks) == text
     assert [piece for block in blocks for piece in splitter.pieces(block)] == splitter.pieces(text)
 
 
 def test_blocks_end_where_a_letter_does(monkeypatch):
-    monkeypatch.setattr(_splitting, "BLOCK", 3)
+    monkeypatch.setattr(splitting, "BLOCK", 3)
     assert list(Splitter(NAMED["gpt4"]).blocks("to be or not to be")) == ["to be", " or", " not", " to", " be"]
     assert list(Splitter(NAMED["gpt4"]).blocks("1" * 9)) == ["1" * 9]
     assert list(Splitter("[a-z]+").blocks("to be or not")) == ["to be or not"]
@@ -98,11 +95,11 @@ AGREEMENT = """
 import random
 from collections import Counter
 from pathlib import Path
-from nanotx.tokenizers._compiled import _compiled, loops
-from nanotx.tokenizers._counting import count_parts
-from nanotx.tokenizers._learning import count_pieces, learn_merges
-from nanotx.tokenizers._patterns import NAMED
-from nanotx.tokenizers._splitting import Splitter
+from nanotx.tokenizers.bpe.compiled import _compiled, loops
+from nanotx.tokenizers.bpe.splitting import count_parts
+from nanotx.tokenizers.bpe.training import count_pieces, learn_merges
+from nanotx.tokenizers.regexes import NAMED
+from nanotx.tokenizers.bpe.splitting import Splitter
 from nanotx.tokenizers.bpe import BpeCodec
 
 rng = random.Random(0)
@@ -179,7 +176,7 @@ ODD = "aZ 1.\n\r\t\x0b\x1c'é\x85\xa0\u1680\u2003\u2010\u2028\u202f\u205f\u3000\
 @given(text=st.text(st.sampled_from(ODD), max_size=30))
 def test_a_seam_between_bytes_is_the_border_of_a_piece(name, text):
     data, splitter = np.frombuffer(text.encode("utf-8"), np.uint8), Splitter(NAMED[name])
-    ends = [at for at in range(1, len(data)) if _table.seam(data, at, _table.KINDS)]
+    ends = [at for at in range(1, len(data)) if compiled.seam(data, at, compiled.KINDS)]
     parts = [bytes(data[low:high]).decode("utf-8") for low, high in itertools.pairwise([0, *ends, len(data)])]
     assert [piece for part in parts for piece in splitter.pieces(part)] == splitter.pieces(text)
 
@@ -188,7 +185,7 @@ def test_every_blank_but_no_other_character_keeps_a_space_behind_it():
     for point in [*range(1, 0xD800), *range(0xE000, 0x11000)]:
         data = np.frombuffer(f"xx{chr(point)} y".encode(), np.uint8)
         blank = regex.fullmatch(r"\s", chr(point)) is not None
-        assert bool(_table.seam(data, len(data) - 2, _table.KINDS)) != blank, hex(point)
+        assert bool(compiled.seam(data, len(data) - 2, compiled.KINDS)) != blank, hex(point)
 
 
 MERGES = tuple(learn_merges({b"the": 5, b" then": 4, b"abab": 3, "é一".encode(): 2, b"aaaa": 2}, 12))
@@ -196,10 +193,10 @@ MERGES = tuple(learn_merges({b"the": 5, b" then": 4, b"abab": 3, "é一".encode(
 
 def engine(monkeypatch, **sizes):
     for name, size in sizes.items():
-        monkeypatch.setattr(_engine, name, size)
+        monkeypatch.setattr(compiled, name, size)
     splitter = Splitter(NAMED["gpt4"])
     slow = of_parts(splitter, of_pieces(MERGES))
-    fast = Engine(_table, splitter, MERGES)
+    fast = Engine(compiled, splitter, MERGES)
     return fast, lambda text: np.frombuffer(b"".join(map(slow.__getitem__, splitter.parts(text))), np.int32).tolist()
 
 
@@ -239,5 +236,5 @@ def test_a_piece_is_merged_in_rows_as_in_lists(piece):
     data = piece.encode("utf-8")
     ranks = ranks_of(MERGES, np.arange(256 + len(MERGES), dtype=np.int32))
     row, became = np.zeros(99, np.int32), np.zeros(99, np.int32)
-    size = _table.merge(np.frombuffer(data, np.uint8), 0, len(data), ranks, row, became)
+    size = compiled.merge(np.frombuffer(data, np.uint8), 0, len(data), ranks, row, became)
     assert row[:size].tolist() == merge_piece(data, {pair: 256 + index for index, pair in enumerate(MERGES)})

@@ -7,17 +7,17 @@ import sys
 import pytest
 from runs import text, tiny
 
-from nanotx.cli import run as nanotx
+from nanotx.cli.main import run as nanotx
 from nanotx.errors import RunError
-from nanotx.ffn import Ffn
+from nanotx.nn.ffn import Ffn
 
 PART = """
 import os
 from dataclasses import dataclass
 import torch
 from torch import nn
-from nanotx.ffn import Ffn
-from nanotx.pace import Paced
+from nanotx.nn.ffn import Ffn
+from nanotx.nn.hooks import Paced
 
 @Ffn.register("greedy")
 @dataclass(frozen=True, kw_only=True)

@@ -5,13 +5,12 @@ import dataclasses
 import pytest
 from runs import ROOT, text, tiny
 
-from nanotx.cli import run
-from nanotx.config import fields, to_table
-from nanotx.layers import read_config
-from nanotx.recipe import Recipe
-from nanotx.recipe_flags import read_recipe, swaps
+from nanotx.cli.main import run
+from nanotx.config.registry import Slot
+from nanotx.config.schema import fields, to_table
+from nanotx.config.toml import read_config
+from nanotx.recipe import Recipe, read_recipe, swaps
 from nanotx.recipes.shakespeare_char import recipe as shakespeare
-from nanotx.registry import Slot
 
 MACBOOK, _ = read_recipe(Recipe(), [str(ROOT / "recipes/macbook.toml")], "nanotx")
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from runs import tiny
 
-from nanotx.cli import run
-from nanotx.corpus.file import File
+from nanotx.cli.main import run
+from nanotx.data.corpus.file import File
 from nanotx.errors import DataError, TextError
 
 posix = pytest.mark.skipif(os.name != "posix", reason="permissions and links of POSIX")

@@ -10,15 +10,14 @@ from hypothesis import strategies as st
 from runs import text, tiny
 
 import nanotx
-from nanotx.cli import run as command
+from nanotx.cli.main import run as command
 from nanotx.errors import ConfigError, DataError, RunError
-from nanotx.model import Model
-from nanotx.sample import Sampling
-from nanotx.sheets import fill, ranked
-from nanotx.together import together
+from nanotx.generation import Sampling
+from nanotx.generation.completion import Writing, fill, ranked
+from nanotx.generation.engine import together
+from nanotx.nn.transformer import Model
 from nanotx.tokenizers.byte import Byte
 from nanotx.tokenizers.char import Char
-from nanotx.writing import Writing
 
 MODEL = Model(dim=16, layers=2, context=8).build(12, seed=1).eval()
 CODEC = Char().learn(["abcdefghijkl"])

@@ -13,16 +13,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nanotx import text_files
+from nanotx.data import text_files
+from nanotx.data.text_files import blocks, files_of
 from nanotx.errors import ConfigError, DataError, TextError, TokenizerError
 from nanotx.laws.texts import PRIMER, texts
-from nanotx.text_files import blocks, files_of
-from nanotx.tokenizers import _crew, _token_file, load
-from nanotx.tokenizers._crew import Crew, encode_batch
-from nanotx.tokenizers._token_file import open_tokens
+from nanotx.tokenizers import load, token_file, workers
 from nanotx.tokenizers.bpe import Bpe
 from nanotx.tokenizers.byte import Byte
 from nanotx.tokenizers.char import Char
+from nanotx.tokenizers.token_file import open_tokens
+from nanotx.tokenizers.workers import Crew, encode_batch
 
 ROOT = Path(__file__).resolve().parents[1]
 SPECIAL = "<|end|>"
@@ -39,8 +39,8 @@ reused = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @pytest.fixture
 def small(monkeypatch):
     monkeypatch.setattr(text_files, "BLOCK", 7)
-    monkeypatch.setattr(_crew, "TASK", 5)
-    monkeypatch.setattr(_crew, "ENOUGH", 10)
+    monkeypatch.setattr(workers, "TASK", 5)
+    monkeypatch.setattr(workers, "ENOUGH", 10)
 
 
 def written(tmp_path, text, name="text.txt"):
@@ -74,7 +74,7 @@ def test_a_tokenizer_with_cuts_gives_the_ids_of_the_whole_on_both_sides_of_one(t
     for codec in CODECS.values():
         if codec.cuts and codec.part != "char":
             parts = [
-                codec.encode(match) for match in _crew.CUT.sub(lambda found: found[0] + "\x00", text).split("\x00")
+                codec.encode(match) for match in workers.CUT.sub(lambda found: found[0] + "\x00", text).split("\x00")
             ]
             if "\x00" not in text:
                 assert np.concatenate(parts).tolist() == codec.encode(text).tolist()
@@ -154,7 +154,7 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("blocks_before", [1, 3, 5])
 def test_a_token_file_that_was_interrupted_goes_on_where_it_was(blocks_before, tmp_path, small, monkeypatch):
-    monkeypatch.setattr(_token_file, "OFTEN", 1)
+    monkeypatch.setattr(token_file, "OFTEN", 1)
     codec, out = CODECS["bpe"], tmp_path / "x.bin"
     files = [written(tmp_path, PRIMER, "a"), written(tmp_path, PRIMER[::-1], "b")]
     seen = []
@@ -178,7 +178,7 @@ def test_a_token_file_that_was_interrupted_goes_on_where_it_was(blocks_before, t
 
 
 def test_what_another_job_left_is_not_gone_on_with(tmp_path, small, monkeypatch):
-    monkeypatch.setattr(_token_file, "OFTEN", 1)
+    monkeypatch.setattr(token_file, "OFTEN", 1)
     codec, out, file = CODECS["bpe"], tmp_path / "x.bin", written(tmp_path, PRIMER)
 
     def kill(size):
@@ -255,7 +255,7 @@ def test_the_deed_writes_a_token_file_and_prints_ids(tmp_path):
         assert done.returncode in (2, 3) and message in " ".join(done.stderr.split()) and "Traceback" not in done.stderr
 
 
-def token_file(path, codec, ids):
+def written_file(path, codec, ids):
     """A token file of a tokenizer, with these ids whatever they are."""
     codec.encode_to_file([written(path.parent, PRIMER[: len(ids)])], path)
     whole = path.read_bytes()
@@ -266,11 +266,11 @@ def token_file(path, codec, ids):
 
 def test_a_token_file_with_an_id_beyond_its_vocabulary_is_refused_when_it_is_opened(tmp_path):
     codec = CODECS["byte"]
-    assert codec.open_tokens(token_file(tmp_path / "x.bin", codec, [0, 255])).tolist() == [0, 255]
+    assert codec.open_tokens(written_file(tmp_path / "x.bin", codec, [0, 255])).tolist() == [0, 255]
     with pytest.raises(DataError, match=r"x.bin: id 256 at index 2 is beyond the vocabulary of 256"):
-        codec.open_tokens(token_file(tmp_path / "x.bin", codec, [7, 255, 256, 3]))
+        codec.open_tokens(written_file(tmp_path / "x.bin", codec, [7, 255, 256, 3]))
     with pytest.raises(DataError, match="id 65535 at index 0"):
-        open_tokens(token_file(tmp_path / "x.bin", codec, [65535]))
+        open_tokens(written_file(tmp_path / "x.bin", codec, [65535]))
     data = (tmp_path / "x.bin").read_bytes()
     (tmp_path / "x.bin").write_bytes(data[:24] + (70000).to_bytes(8, "little") + data[32:])
     with pytest.raises(DataError, match="says that there are 70000 ids, and its tokenizer has 256"):
@@ -280,7 +280,7 @@ def test_a_token_file_with_an_id_beyond_its_vocabulary_is_refused_when_it_is_ope
 def test_a_token_file_that_is_cut_off_or_changed_while_it_is_open_is_an_error(tmp_path):
     codec, path = CODECS["byte"], tmp_path / "x.bin"
     count = 100_000
-    ids = codec.open_tokens(token_file(path, codec, [one % 256 for one in range(count)]))
+    ids = codec.open_tokens(written_file(path, codec, [one % 256 for one in range(count)]))
     assert ids[5] == 5 and ids[-1] == (count - 1) % 256
     with path.open("r+b") as file:
         file.truncate(64 + 2 * 10)
@@ -297,7 +297,7 @@ def test_a_token_file_that_is_cut_off_or_changed_while_it_is_open_is_an_error(tm
 @settings(max_examples=60, deadline=None)
 def test_the_ids_of_a_token_file_are_taken_as_those_of_an_array(tmp_path_factory, data):
     codec, numbers = CODECS["byte"], data.draw(st.lists(st.integers(0, 255), min_size=1, max_size=50))
-    ids = codec.open_tokens(token_file(tmp_path_factory.mktemp("x") / "x.bin", codec, numbers))
+    ids = codec.open_tokens(written_file(tmp_path_factory.mktemp("x") / "x.bin", codec, numbers))
     array, place = np.array(numbers, np.uint16), st.integers(-len(numbers), len(numbers) - 1)
     assert len(ids) == len(array) and ids.shape == array.shape and np.array_equal(np.asarray(ids), array)
     edge = st.none() | st.integers(-60, 60)

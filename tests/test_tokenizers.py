@@ -15,15 +15,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from signing import signed
 
-from nanotx.config import from_table, to_table
+from nanotx.config.presets import shelf
+from nanotx.config.schema import from_table, to_table
 from nanotx.errors import ConfigError, TextError, TokenizerError, UnknownPart
 from nanotx.laws.text import streams
-from nanotx.shelf import shelf
-from nanotx.tokenizers import Origin, StreamingDecoder, Tokenizer, load, stored
+from nanotx.tokenizers import StreamingDecoder, Tokenizer, load
+from nanotx.tokenizers.base import stored
 from nanotx.tokenizers.bpe import Bpe
 from nanotx.tokenizers.byte import Byte
 from nanotx.tokenizers.char import Char
 from nanotx.tokenizers.saved import Saved
+from nanotx.tokenizers.storage import Origin
 from nanotx.tokenizers.unigram import Unigram
 from nanotx.tokenizers.word import Word
 from nanotx.tokenizers.wordpiece import WordPiece
@@ -498,6 +500,6 @@ def test_a_file_cut_short_or_with_other_bytes_gives_a_tokenizer_error(data, tmp_
 def test_importing_the_tokenizers_does_not_import_torch():
     code = (
         "import sys, nanotx.tokenizers as t; [t.Tokenizer.find(n) for n in t.Tokenizer.names()]; "
-        "assert 'torch' not in sys.modules and 'nanotx.shapes' not in sys.modules"
+        "assert 'torch' not in sys.modules and 'nanotx.nn.shapes' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -10,24 +10,24 @@ import torch
 from runs import ROOT
 from torch.nn import functional as F
 
-from nanotx.attention import SOFTMAX, Attention
-from nanotx.block.prenorm import PreNorm
-from nanotx.corpus.playhouse import Playhouse
-from nanotx.device import choose
+from nanotx.data.corpus.playhouse import Playhouse
 from nanotx.errors import ConfigError, Diverged, RunError
-from nanotx.evaluate import evaluate
-from nanotx.ffn import Ffn
-from nanotx.layout import to_shared
-from nanotx.model import Model
-from nanotx.norm import Norm
-from nanotx.optimizers.adamw import AdamW
-from nanotx.position import Position
+from nanotx.evaluation.loss import evaluate
+from nanotx.hardware.device import choose
+from nanotx.nn.attention import SOFTMAX, Attention
+from nanotx.nn.block.prenorm import PreNorm
+from nanotx.nn.canonical import to_shared
+from nanotx.nn.ffn import Ffn
+from nanotx.nn.norm import Norm
+from nanotx.nn.position import Position
+from nanotx.nn.transformer import Model
+from nanotx.optim.adamw import AdamW
+from nanotx.optim.schedules.constant import Constant
+from nanotx.optim.schedules.cosine import Cosine
 from nanotx.recipe import Recipe, Train
-from nanotx.resume import load_weights, take_over
-from nanotx.schedules.constant import Constant
-from nanotx.schedules.cosine import Cosine
-from nanotx.texts import read_texts
-from nanotx.trainer import Trainer
+from nanotx.runs.resume import load_weights, take_over
+from nanotx.training.dataset import read_texts
+from nanotx.training.trainer import Trainer
 
 TEXTS = read_texts(Recipe(corpus=Playhouse(size=20_000), model=Model(context=16)))
 MACHINE = choose("cpu", "float32", 1)
@@ -133,14 +133,14 @@ def test_an_evaluation_knows_no_penalty():
 
 COMPILED = """
 import torch
-from nanotx.block.prenorm import PreNorm
-from nanotx.corpus.playhouse import Playhouse
-from nanotx.device import choose
-from nanotx.ffn.moe import MixtureOfExperts
-from nanotx.model import Model
+from nanotx.nn.block.prenorm import PreNorm
+from nanotx.data.corpus.playhouse import Playhouse
+from nanotx.hardware.device import choose
+from nanotx.nn.ffn.moe import MixtureOfExperts
+from nanotx.nn.transformer import Model
 from nanotx.recipe import Recipe
-from nanotx.texts import read_texts
-from nanotx.trainer import Trainer
+from nanotx.training.dataset import read_texts
+from nanotx.training.trainer import Trainer
 
 model = Model(dim=16, layers=1, context=16, block=PreNorm(ffn=MixtureOfExperts(balance=0.5)))
 recipe = Recipe(corpus=Playhouse(size=20_000), model=model)

@@ -6,24 +6,24 @@ from dataclasses import replace
 import pytest
 import torch
 
-from nanotx import fitting
-from nanotx.agreement import check_agreement, settled
-from nanotx.block.prenorm import PreNorm
-from nanotx.block.shift import Shift
-from nanotx.corpus.playhouse import Playhouse
-from nanotx.device import choose
-from nanotx.embedding.ngrams import Ngrams
+from nanotx.data.corpus.playhouse import Playhouse
 from nanotx.errors import ConfigError, RunError
-from nanotx.folder import RunFolder
-from nanotx.loaded import load
-from nanotx.model import Model
-from nanotx.optimizers.muon import Muon
+from nanotx.hardware.device import choose
+from nanotx.nn.block.prenorm import PreNorm
+from nanotx.nn.block.shift import Shift
+from nanotx.nn.embedding.ngrams import Ngrams
+from nanotx.nn.transformer import Model
+from nanotx.optim.muon import Muon
+from nanotx.optim.schedules.constant import Constant
 from nanotx.recipe import Recipe, Train
-from nanotx.resume import restore
-from nanotx.save import save
-from nanotx.schedules.constant import Constant
-from nanotx.texts import read_texts
-from nanotx.trainer import Trainer
+from nanotx.runs.folder import RunFolder
+from nanotx.runs.load import load
+from nanotx.runs.resume import restore
+from nanotx.runs.resume_check import check_agreement, settled
+from nanotx.runs.trainer_state import save
+from nanotx.training import auto_batch
+from nanotx.training.dataset import read_texts
+from nanotx.training.trainer import Trainer
 
 TEXTS = read_texts(Recipe(corpus=Playhouse(size=20_000), model=Model(context=16)))
 
@@ -66,7 +66,7 @@ def test_values_computed_again_are_the_same_dropout_included():
 
 
 def test_computed_again_means_not_kept():
-    assert fitting.left_behind(trainer(recompute=True), 2) < fitting.left_behind(trainer(), 2) / 2
+    assert auto_batch.left_behind(trainer(recompute=True), 2) < auto_batch.left_behind(trainer(), 2) / 2
 
 
 def test_neither_chunks_nor_micro_batches_change_a_step_but_for_rounding():
@@ -89,17 +89,17 @@ def test_tables_of_n_grams_learn_by_the_rows_that_a_step_has_met():
 @pytest.mark.parametrize(("rows", "want"), [(1000, 4), (2.5, 2), (1.0, 1)])
 def test_the_largest_micro_batch_is_the_one_that_fits(monkeypatch, rows, want):
     made = trainer()
-    row = fitting.left_behind(made, 2) - fitting.left_behind(made, 1)
-    monkeypatch.setattr(fitting, "available", lambda: int(rows * row / fitting.SHARE) + 1)
+    row = auto_batch.left_behind(made, 2) - auto_batch.left_behind(made, 1)
+    monkeypatch.setattr(auto_batch, "available", lambda: int(rows * row / auto_batch.SHARE) + 1)
     before = torch.random.get_rng_state()
-    assert fitting.largest(made) == want
+    assert auto_batch.largest(made) == want
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
 def test_where_not_one_window_fits_it_says_what_to_halve(monkeypatch):
-    monkeypatch.setattr(fitting, "available", lambda: 10)
+    monkeypatch.setattr(auto_batch, "available", lambda: 10)
     with pytest.raises(ConfigError, match=r"micro_batch: not even one window fits .* halve model\.context=16"):
-        fitting.largest(trainer())
+        auto_batch.largest(trainer())
 
 
 @pytest.mark.parametrize(

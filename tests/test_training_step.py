@@ -11,27 +11,27 @@ from hypothesis import strategies as st
 from mutants.training import STEP
 from mutated import mutated
 
-from nanotx.attention import Attention
-from nanotx.block import Block
-from nanotx.block.prenorm import PreNorm
-from nanotx.config import fields
-from nanotx.data import Windows, step_seed
-from nanotx.device import Machine
-from nanotx.embedding import Embedding
+from nanotx.config.schema import fields
+from nanotx.data.batches import Windows, step_seed
 from nanotx.errors import ConfigError, Diverged, LawBroken
-from nanotx.ffn import Ffn
+from nanotx.hardware.device import Machine
 from nanotx.laws.strategies import any_of
 from nanotx.laws.training_step import adamw_step, dropout_seed, training_step, trains_as_written
-from nanotx.model import Model
-from nanotx.norm import Norm
-from nanotx.optimizers import Optimizer
-from nanotx.optimizers.adamw import AdamW
-from nanotx.optimizers.muon import Muon
-from nanotx.position import Position
+from nanotx.nn.attention import Attention
+from nanotx.nn.block import Block
+from nanotx.nn.block.prenorm import PreNorm
+from nanotx.nn.embedding import Embedding
+from nanotx.nn.ffn import Ffn
+from nanotx.nn.norm import Norm
+from nanotx.nn.position import Position
+from nanotx.nn.transformer import Model
+from nanotx.optim import Optimizer
+from nanotx.optim.adamw import AdamW
+from nanotx.optim.muon import Muon
+from nanotx.optim.schedules import Schedule
+from nanotx.optim.schedules.cosine import Cosine
 from nanotx.recipe import Recipe, Train
-from nanotx.schedules import Schedule
-from nanotx.schedules.cosine import Cosine
-from nanotx.trainer import Trainer
+from nanotx.training.trainer import Trainer
 
 VOCAB = 11
 DTYPES = ("float32", "bfloat16", "float16")

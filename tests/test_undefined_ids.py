@@ -12,14 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from runs import text, tiny
 
-from nanotx.cli import run
+from nanotx.cli.main import run
 from nanotx.errors import ConfigError
-from nanotx.loaded import Loaded, load
-from nanotx.model import Model
-from nanotx.printable import to_printable
+from nanotx.generation import Sampling, generate
+from nanotx.nn.transformer import Model
 from nanotx.recipe import Recipe
-from nanotx.sample import Sampling
+from nanotx.runs.load import Loaded, load
 from nanotx.tokenizers import load as load_tokenizer
+from nanotx.tokenizers.byte_level import to_printable
 
 BYTES = [bytes([value]) for value in range(256)]
 MERGES = [(b"a", b"b"), (b"ab", b"c"), (b"d", b"e")]
@@ -145,7 +145,7 @@ def test_prompts_of_several_lengths_are_continued_without_ids_that_stand_for_not
 def test_generate_draws_no_id_that_stands_for_nothing(gapped):
     loaded = load(gapped)
     loaded.generate("ab", max_new_tokens=20, temperature=100.0)
-    grown = loaded.model.generate(torch.tensor([[0], [2]]), 20, Sampling(temperature=100.0))
+    grown = generate(loaded.model, torch.tensor([[0], [2]]), 20, Sampling(temperature=100.0))
     assert not set(grown.reshape(-1).tolist()) & set(undefined(gapped))
     loaded.tokenizer.decode(grown[0])
 

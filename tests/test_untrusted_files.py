@@ -16,15 +16,15 @@ from hypothesis import strategies as st
 from runs import text, tiny
 from safetensors.torch import load_file, save_file
 
-from nanotx import load
-from nanotx.block.prenorm import PreNorm
-from nanotx.block.sandwich import Sandwich
-from nanotx.cli import run
-from nanotx.embedding import Embedding
+from nanotx.cli.main import run
 from nanotx.errors import ConfigError, NanotxError, RunError
-from nanotx.ffn import Ffn
-from nanotx.model import Model
-from nanotx.position import Position
+from nanotx.nn.block.prenorm import PreNorm
+from nanotx.nn.block.sandwich import Sandwich
+from nanotx.nn.embedding import Embedding
+from nanotx.nn.ffn import Ffn
+from nanotx.nn.position import Position
+from nanotx.nn.transformer import Model
+from nanotx.runs.load import load
 
 POSIX = hasattr(os, "mkfifo") and hasattr(signal, "setitimer")
 pytestmark = pytest.mark.skipif(not POSIX, reason="this system has no pipes with names, or no timer to end a wait")

@@ -10,9 +10,9 @@ import torch
 from runs import text, tiny
 from safetensors.torch import load_file, save_file
 
-from nanotx import load
-from nanotx.cli import run
+from nanotx.cli.main import run
 from nanotx.errors import ConfigError, RunError, UnknownPart
+from nanotx.runs.load import load
 from nanotx.tokenizers.byte import Byte
 
 

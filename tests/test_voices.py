@@ -11,15 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_corpus import WEIGHTS, all_texts, finite_grammars
 
-from nanotx import scripts
-from nanotx.config import from_table, to_table
-from nanotx.corpus import Corpus
-from nanotx.corpus._factor import factored
-from nanotx.corpus._grammar import Grammar
-from nanotx.corpus._unrolled import unrolled
-from nanotx.corpus._voices import VOICES, the_voices
-from nanotx.corpus.playhouse import Playhouse
+from nanotx.config.schema import from_table, to_table
+from nanotx.data.corpus import Corpus
+from nanotx.data.corpus.playhouse import Playhouse
+from nanotx.data.corpus.playhouse.grammar import Grammar
+from nanotx.data.corpus.playhouse.rewriting import factored, unrolled
+from nanotx.data.corpus.playhouse.voices import VOICES, the_voices
 from nanotx.errors import ConfigError, DataError
+from nanotx.tokenizers import scripts
 
 VOICE = Playhouse(grammar="voices", size=200_000)
 TEXT = VOICE.text()

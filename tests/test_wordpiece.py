@@ -13,10 +13,10 @@ from signing import signed
 from nanotx.errors import ConfigError, TextError, TokenizerError
 from nanotx.laws.texts import PRIMER
 from nanotx.tokenizers import load
-from nanotx.tokenizers._greedy import read_written, written
-from nanotx.tokenizers._likelihood import LONGEST, SCORES, alphabet_of, learn_tokens
-from nanotx.tokenizers._words import WORDS, cut
 from nanotx.tokenizers.wordpiece import WordPiece, WordPieceCodec
+from nanotx.tokenizers.wordpiece.tokenizer import read_written, written
+from nanotx.tokenizers.wordpiece.training import LONGEST, SCORES, alphabet_of, learn_tokens
+from nanotx.tokenizers.words import WORDS, cut
 
 few_letters = st.text("ab c\n#1é", max_size=80)
 scores = st.sampled_from(sorted(SCORES))

@@ -3,22 +3,22 @@
 from collections.abc import Iterable
 from typing import Any
 
-from nanotx.attention import Attention
-from nanotx.block import Block
-from nanotx.corpus import Corpus
-from nanotx.embedding import Embedding
+from nanotx.config.registry import Slot
+from nanotx.data.corpus import Corpus
 from nanotx.errors import ConfigError, did_you_mean
-from nanotx.ffn import Ffn
 from nanotx.laws import book_embeddings, book_layers, book_learning, book_model, book_places, book_texts
 from nanotx.laws.book_config import CONFIG
 from nanotx.laws.book_learning import Data
 from nanotx.laws.law import Law
-from nanotx.model import Model
-from nanotx.norm import Norm
-from nanotx.optimizers import Optimizer
-from nanotx.position import Position
-from nanotx.registry import Slot
-from nanotx.schedules import Schedule
+from nanotx.nn.attention import Attention
+from nanotx.nn.block import Block
+from nanotx.nn.embedding import Embedding
+from nanotx.nn.ffn import Ffn
+from nanotx.nn.norm import Norm
+from nanotx.nn.position import Position
+from nanotx.nn.transformer import Model
+from nanotx.optim import Optimizer
+from nanotx.optim.schedules import Schedule
 from nanotx.tokenizers import Tokenizer
 
 BOOKS = (book_layers, book_embeddings, book_places, book_model, book_texts, book_learning)

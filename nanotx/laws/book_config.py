@@ -4,7 +4,7 @@ from typing import Any, get_args, get_origin
 
 from hypothesis import strategies as st
 
-from nanotx.config import fields, inner, is_slot
+from nanotx.config.schema import fields, inner, is_slot
 from nanotx.laws.config import config_round_trip
 from nanotx.laws.law import Case, Law, Where
 from nanotx.laws.strategies import Drawn, ideas

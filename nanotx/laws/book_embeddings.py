@@ -8,15 +8,15 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from nanotx.embedding import TokenEmbedding
 from nanotx.errors import LawBroken
 from nanotx.laws import equality, numbers, values
 from nanotx.laws.fields import come_of, fields_matter, gets_gradient, has_fields, untried
 from nanotx.laws.law import Case, Law, Where, says
 from nanotx.laws.strategies import Drawn, batches, cuts, ideas, seeds, times
 from nanotx.laws.weights import redrawn, seeded
-from nanotx.model import Undrawn
-from nanotx.shapes import Tokens
+from nanotx.nn.embedding import TokenEmbedding
+from nanotx.nn.shapes import Tokens
+from nanotx.nn.transformer import Undrawn
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,15 +8,15 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from nanotx.attention import Attention
 from nanotx.laws import equality, numbers, time, values
 from nanotx.laws.fields import TRIES, come_of, fields_matter, gets_gradient, has_fields, rows_met, untried
 from nanotx.laws.law import Law, Where, says
 from nanotx.laws.layer_case import LayerCase, attentions_of, lone, reach_of, written_out
 from nanotx.laws.strategies import Drawn, any_of, batches, cuts, ideas, ordinary, scales, seeds, times
 from nanotx.laws.weights import seeded, share_weights
-from nanotx.position import Position
-from nanotx.position.none import NoPosition
+from nanotx.nn.attention import Attention
+from nanotx.nn.position import Position
+from nanotx.nn.position.none import NoPosition
 
 # Random cases.
 

@@ -8,16 +8,16 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from nanotx.config import fields
-from nanotx.data import Windows
+from nanotx.config.schema import fields
+from nanotx.data.batches import Windows
 from nanotx.laws.fields import fields_matter, has_fields, untried
 from nanotx.laws.law import Case, Law, Where, says
 from nanotx.laws.learning import Parameters, descends, factors, grouped, idle, learned, pure, resumes, still, total
 from nanotx.laws.strategies import Drawn, ideas, seeds
 from nanotx.laws.texts import changed
 from nanotx.laws.windows import ends_reached, next_token, once, ordered, shuffled_anew
-from nanotx.optimizers import Optimizer
-from nanotx.schedules import Schedule
+from nanotx.optim import Optimizer
+from nanotx.optim.schedules import Schedule
 
 # Schedules.
 

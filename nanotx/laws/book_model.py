@@ -9,8 +9,6 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from nanotx.block import Block, farthest
-from nanotx.embedding import Embedding
 from nanotx.errors import ConfigError
 from nanotx.laws import equality, numbers, time, values
 from nanotx.laws.fields import TRIES, come_of, fields_matter, gets_gradient, untried
@@ -18,10 +16,13 @@ from nanotx.laws.law import Case, Law, Where, says
 from nanotx.laws.layer_case import lone
 from nanotx.laws.strategies import Drawn, any_of, batches, cuts, seeds, times
 from nanotx.laws.weights import redrawn, seeded
-from nanotx.model import Model, Transformer
-from nanotx.norm import Norm
-from nanotx.position import Position
-from nanotx.shapes import Logits, Stream, Tokens
+from nanotx.nn.block import Block
+from nanotx.nn.block.base import farthest
+from nanotx.nn.embedding import Embedding
+from nanotx.nn.norm import Norm
+from nanotx.nn.position import Position
+from nanotx.nn.shapes import Logits, Stream, Tokens
+from nanotx.nn.transformer import Model, Transformer
 
 TOLERANCES = {"cpu": 1e-5, "cuda": 1e-4, "mps": 1e-4}
 """By how much scores may differ, relative to the largest (or 1)."""

@@ -17,8 +17,8 @@ from nanotx.laws.fields import fields_matter, gets_gradient, has_fields, untried
 from nanotx.laws.law import Case, Law, Where, says
 from nanotx.laws.strategies import Drawn, batches, ideas, seeds, times
 from nanotx.laws.weights import seeded
-from nanotx.position import Positioning
-from nanotx.shapes import Stream
+from nanotx.nn.position import Positioning
+from nanotx.nn.shapes import Stream
 
 CONTEXTS = (258, 513, 2050, 9000, 40_000, 140_000)
 """bfloat16 counts to 256, float16 to 2,048, and has no number beyond 65,504."""

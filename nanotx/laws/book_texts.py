@@ -11,9 +11,9 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from nanotx.config import fields
-from nanotx.corpus import Corpus
-from nanotx.corpus.tiny_shakespeare import TinyShakespeare
+from nanotx.config.schema import fields
+from nanotx.data.corpus import Corpus
+from nanotx.data.corpus.tiny_shakespeare import TinyShakespeare
 from nanotx.errors import ConfigError, DataError, LawBroken, TextError
 from nanotx.laws import tokenizer_fields
 from nanotx.laws.corpora import splits

@@ -4,9 +4,9 @@ import json
 import tomllib
 from typing import Any
 
-from nanotx.config import from_table, to_table
+from nanotx.config.schema import from_table, to_table
+from nanotx.config.toml import write_toml
 from nanotx.errors import LawBroken
-from nanotx.layers import write_toml
 
 
 def config_round_trip(config: Any) -> None:

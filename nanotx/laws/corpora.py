@@ -1,6 +1,6 @@
 """The law of corpora: one text, cut in two, and nothing of it lost."""
 
-from nanotx.corpus import Corpus
+from nanotx.data.corpus import Corpus
 from nanotx.errors import DataError, LawBroken
 
 

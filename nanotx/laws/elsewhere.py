@@ -10,15 +10,15 @@ from functools import lru_cache
 from reprlib import repr as brief
 from typing import Any
 
-from nanotx.config import to_table
+from nanotx.config.schema import to_table
 from nanotx.errors import LawBroken
 from nanotx.tokenizers import Tokenizer
 
 CHILD = """
 import json, sys
 sys.path[:] = json.loads(sys.stdin.readline())
-from nanotx.config import from_table
-from nanotx.registry import load_file
+from nanotx.config.schema import from_table
+from nanotx.config.registry import load_file
 from nanotx.tokenizers import Tokenizer
 for line in sys.stdin:
     asked = json.loads(line)

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from nanotx.errors import LawBroken
 from nanotx.laws.values import cotangent, same
-from nanotx.layout import to_shared
-from nanotx.past import Past
+from nanotx.nn.canonical import to_shared
+from nanotx.nn.kv_cache import Past
 
 
 def cache_agrees(
@@ -42,7 +42,7 @@ def cache_agrees(
 def equivalent(one: nn.Module, other: nn.Module, x: Tensor, seed: int = 0, tolerance: float = 1e-4) -> None:
     """Two modules are one function: outputs agree, and the gradients of the input and of every parameter.
 
-    Weights are compared in the layout in which they are shared (`nanotx.layout`).
+    Weights are compared in the layout in which they are shared (`nanotx.nn.canonical`).
 
     Args:
         one: a module; nothing random in it.

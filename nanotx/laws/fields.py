@@ -9,12 +9,11 @@ from typing import Any, Literal, get_args, get_origin
 import torch
 from torch import Tensor, nn
 
-from nanotx.config import fields, inner, is_slot
+from nanotx.config.registry import Slot
+from nanotx.config.schema import fields, inner, is_slot
 from nanotx.errors import ConfigError, LawBroken
 from nanotx.laws.values import cotangent
-from nanotx.pace import Paced
-from nanotx.penalty import Penalised
-from nanotx.registry import Slot
+from nanotx.nn.hooks import Paced, Penalised
 
 Outcome = Mapping[str, Tensor]
 """What comes of a config, by name; `state` names and shapes are names too."""

@@ -6,8 +6,8 @@ from typing import Any, TypeVar
 
 from hypothesis.strategies import SearchStrategy
 
-from nanotx.config import Table, fields, from_table, to_table
-from nanotx.registry import Slot
+from nanotx.config.registry import Slot
+from nanotx.config.schema import Table, fields, from_table, to_table
 
 Some = TypeVar("Some", bound="Case")
 

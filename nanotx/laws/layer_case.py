@@ -8,16 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nanotx.attention import Attention
-from nanotx.block import Block
-from nanotx.config import fields
-from nanotx.exact import Exact
+from nanotx.config.schema import fields
 from nanotx.laws.law import Case
 from nanotx.laws.weights import redrawn, seeded
-from nanotx.past import Past
-from nanotx.position import Position, Positioning
-from nanotx.position.none import NoPosition
-from nanotx.shapes import Stream
+from nanotx.nn.attention import Attention
+from nanotx.nn.block import Block
+from nanotx.nn.exact import Exact
+from nanotx.nn.kv_cache import Past
+from nanotx.nn.position import Position, Positioning
+from nanotx.nn.position.none import NoPosition
+from nanotx.nn.shapes import Stream
 
 TOLERANCES = {("cpu", "float32"): 1e-5, ("cuda", "float32"): 1e-4, ("mps", "float32"): 1e-4}
 COARSE = 3e-2

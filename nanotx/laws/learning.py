@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer as TorchOptimizer
 
 from nanotx.errors import LawBroken
-from nanotx.optimizers import Optimizer
-from nanotx.schedules import Schedule
+from nanotx.optim import Optimizer
+from nanotx.optim.schedules import Schedule
 
 Parameters = dict[str, nn.Parameter]
 Gradients = Sequence[dict[str, Tensor]]

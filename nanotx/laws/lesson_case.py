@@ -10,7 +10,8 @@ from nanotx.laws.law import Case, Where
 from nanotx.laws.strategies import Drawn
 from nanotx.laws.stretches import between
 from nanotx.laws.texts import PRIMER, learned, lessons, texts
-from nanotx.tokenizers import UNKNOWN, Codec, Tokenizer, composed
+from nanotx.tokenizers import Codec, Tokenizer
+from nanotx.tokenizers.base import UNKNOWN, composed
 
 
 @dataclass(frozen=True, kw_only=True)

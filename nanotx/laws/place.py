@@ -9,8 +9,8 @@ from torch import Tensor
 
 from nanotx.errors import LawBroken
 from nanotx.laws.values import same
-from nanotx.position import Positioning
-from nanotx.shapes import Stream
+from nanotx.nn.position import Positioning
+from nanotx.nn.shapes import Stream
 
 Heads = Float[Tensor, "b h t k"]
 

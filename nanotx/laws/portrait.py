@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
-from nanotx.config import Table
+from nanotx.config.schema import Table
 from nanotx.laws.book import laws_on, part_of
 from nanotx.laws.book_model import ModelCase
 from nanotx.laws.layer_case import LayerCase, attentions_of

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 
 from nanotx.errors import LawBroken
-from nanotx.model import Transformer
-from nanotx.sample import COLDEST, Sampling
+from nanotx.generation import Sampling
+from nanotx.generation.sampler import COLDEST
+from nanotx.nn.transformer import Transformer
 from nanotx.tokenizers import Codec
 
 NEAR = 1e-4
@@ -131,7 +132,7 @@ def samples_as_written(model: Transformer, prompts: Sequence[Sequence[int]], kno
     Raises:
         LawBroken: an id, or a probability, is another; says which.
     """
-    from nanotx import together as sampler  # looked up when it is called, as a mutant of it is planted
+    from nanotx.generation import engine as sampler  # looked up when it is called, as a mutant of it is planted
 
     steps = sampler.together(model, prompts, knobs, new)
     drawn: list[list[int]] = [[] for _ in prompts]
@@ -174,7 +175,7 @@ def chances_as_written(
     Raises:
         LawBroken: a probability is another; says which.
     """
-    from nanotx import sample as sampler  # looked up when it is called, as a mutant of it is planted
+    from nanotx.generation import sampler  # looked up when it is called, as a mutant of it is planted
 
     choice = sampler.Choice(knobs, prompts)
     for ids in zip(*drawn, strict=True):
@@ -225,7 +226,7 @@ def stops_as_written(pieces: Sequence[str], stops: Sequence[str]) -> None:
     Raises:
         LawBroken: it does not; says where.
     """
-    from nanotx import stops as gates  # looked up when it is called, as a mutant of it is planted
+    from nanotx.generation import stop_sequences as gates  # looked up when it is called, as a mutant of it is planted
 
     found, wanted = "".join(gates.until(pieces, stops)), stopped("".join(pieces), stops)[0]
     if found != wanted:
@@ -238,7 +239,7 @@ def streams_as_decoded(codec: Codec, ids: Sequence[int]) -> None:
     Raises:
         LawBroken: it is not.
     """
-    from nanotx import write as writer  # looked up when it is called, as a mutant of it is planted
+    from nanotx.generation import text as writer  # looked up when it is called, as a mutant of it is planted
 
     def one_by_one() -> Iterator[torch.Tensor]:
         for one in ids:

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args, get_origin
 from hypothesis import assume
 from hypothesis import strategies as st
 
-from nanotx.config import fields, inner, is_slot
+from nanotx.config.schema import fields, inner, is_slot
 from nanotx.errors import ConfigError
 
 Drawn = Callable[[st.SearchStrategy[Any]], Any]

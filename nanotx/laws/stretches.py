@@ -4,7 +4,8 @@ import re
 from collections.abc import Collection, Sequence
 
 from nanotx.errors import LawBroken, TextError, TokenizerError
-from nanotx.tokenizers import UNKNOWN, Codec, Tokenizer, composed
+from nanotx.tokenizers import Codec, Tokenizer
+from nanotx.tokenizers.base import UNKNOWN, composed
 
 CUT = re.compile(r"(?<=[A-Za-z])(?=[ \n])")
 """Where a tokenizer with `cuts` may be cut."""

@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 import pytest
 from hypothesis import settings
 
+from nanotx.config.registry import load_file
 from nanotx.laws.book import laws_on, part_of, parts
 from nanotx.laws.law import Law
 from nanotx.laws.trial import attempt
-from nanotx.registry import load_file
 
 
 def laws_of(*names: str, load: Sequence[str] = ()) -> Callable[..., None]:

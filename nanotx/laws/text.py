@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from nanotx.errors import LawBroken, TextError, TokenizerError
-from nanotx.tokenizers import UNKNOWN, Codec, StreamingDecoder, Tokenizer, composed, load
+from nanotx.tokenizers import Codec, StreamingDecoder, Tokenizer, load
+from nanotx.tokenizers.base import UNKNOWN, composed
 
 PLACE = re.compile(r"\bat offset (\d+)\b")
 HEADER = {"nanotx", "version", "part", "sha256", "learned_from", "made_with"}

@@ -14,10 +14,11 @@ from typing import Any
 from hypothesis import assume
 from hypothesis import strategies as st
 
-from nanotx.config import fields
+from nanotx.config.schema import fields
 from nanotx.errors import ConfigError, TokenizerError
 from nanotx.laws.strategies import Drawn, ideas
-from nanotx.tokenizers import Codec, Tokenizer, stored
+from nanotx.tokenizers import Codec, Tokenizer
+from nanotx.tokenizers.base import stored
 from nanotx.tokenizers.bpe import Bpe
 from nanotx.tokenizers.saved import Saved
 from nanotx.tokenizers.tiktoken import Tiktoken, lines_of

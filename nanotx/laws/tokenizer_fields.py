@@ -16,13 +16,14 @@ from hypothesis import assume
 from hypothesis import strategies as st
 from torch import Tensor
 
-from nanotx.config import fields
+from nanotx.config.schema import fields
 from nanotx.errors import TextError, TokenizerError
 from nanotx.laws.fields import fields_matter, other_choices, untried
 from nanotx.laws.law import Case, Where
 from nanotx.laws.strategies import Drawn, ideas
 from nanotx.laws.texts import PATTERNS, PRIMER, able, learned, rank_file
-from nanotx.tokenizers import Tokenizer, stored
+from nanotx.tokenizers import Tokenizer
+from nanotx.tokenizers.base import stored
 from nanotx.tokenizers.huggingface import Huggingface
 from nanotx.tokenizers.saved import Saved
 from nanotx.tokenizers.tiktoken import Tiktoken

@@ -12,15 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nanotx.data import Windows
+from nanotx.data.batches import Windows
 from nanotx.errors import ConfigError, LawBroken
-from nanotx.model import Transformer
-from nanotx.optimizers.adamw import AdamW
-from nanotx.optimizers.muon import Muon, orthogonal
-from nanotx.pace import Paced
-from nanotx.penalty import Penalised
+from nanotx.nn.hooks import Paced, Penalised
+from nanotx.nn.transformer import Transformer
+from nanotx.optim.adamw import AdamW
+from nanotx.optim.muon import Muon, orthogonal
 from nanotx.recipe import Recipe
-from nanotx.trainer import Trainer
+from nanotx.training.trainer import Trainer
 
 State = dict[str, Any]
 Tensors = dict[str, Tensor]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from nanotx.data import Windows
+from nanotx.data.batches import Windows
 from nanotx.errors import LawBroken
 
 

@@ -6,17 +6,17 @@ python -m nanotx.recipes.shakespeare_bpe --tokenizer.vocab-size 1024
 Reached: validation loss 2.9101, 2.1065 bits per byte, after 1,200 of 1,200 steps; 84 s of training.
 """
 
-from nanotx.attention.fused import Fused
-from nanotx.block.prenorm import PreNorm
-from nanotx.corpus.tiny_shakespeare import TinyShakespeare
-from nanotx.ffn.swiglu import SwiGlu
-from nanotx.model import Model
-from nanotx.norm.rms import Rms
-from nanotx.optimizers.adamw import AdamW
-from nanotx.position.rope import Rope
+from nanotx.cli.run import main
+from nanotx.data.corpus.tiny_shakespeare import TinyShakespeare
+from nanotx.nn.attention.fused import Fused
+from nanotx.nn.block.prenorm import PreNorm
+from nanotx.nn.ffn.swiglu import SwiGlu
+from nanotx.nn.norm.rms import Rms
+from nanotx.nn.position.rope import Rope
+from nanotx.nn.transformer import Model
+from nanotx.optim.adamw import AdamW
+from nanotx.optim.schedules.cosine import Cosine
 from nanotx.recipe import Recipe, Train
-from nanotx.run import main
-from nanotx.schedules.cosine import Cosine
 from nanotx.tokenizers.bpe import Bpe
 
 recipe = Recipe(

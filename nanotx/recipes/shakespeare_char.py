@@ -7,19 +7,19 @@ Reached: validation loss 1.4492, 2.0908 bits per byte, after 490 of 490 steps;
 121 s of training, 136 s from the start of the process to the last evaluation; seeds 1338 and 1339: 1.4609 and 1.4460.
 """
 
-from nanotx.attention.fused import Fused
-from nanotx.block.prenorm import PreNorm
-from nanotx.block.shift import Shift
-from nanotx.corpus.tiny_shakespeare import TinyShakespeare
-from nanotx.embedding.ngrams import Ngrams
-from nanotx.ffn.relu2 import Relu2
-from nanotx.model import Model
-from nanotx.norm.rms import Rms
-from nanotx.optimizers.muon import Muon
-from nanotx.position.rope import Rope
+from nanotx.cli.run import main
+from nanotx.data.corpus.tiny_shakespeare import TinyShakespeare
+from nanotx.nn.attention.fused import Fused
+from nanotx.nn.block.prenorm import PreNorm
+from nanotx.nn.block.shift import Shift
+from nanotx.nn.embedding.ngrams import Ngrams
+from nanotx.nn.ffn.relu2 import Relu2
+from nanotx.nn.norm.rms import Rms
+from nanotx.nn.position.rope import Rope
+from nanotx.nn.transformer import Model
+from nanotx.optim.muon import Muon
+from nanotx.optim.schedules.trapezoid import Trapezoid
 from nanotx.recipe import Recipe, Train
-from nanotx.run import main
-from nanotx.schedules.trapezoid import Trapezoid
 from nanotx.tokenizers.char import Char
 
 recipe = Recipe(

@@ -8,7 +8,7 @@ LOADED = {
     "raising": b"import math\n\n\nsize = 1 / 0\n",
     "leaving": b"import sys\n\nsys.exit(3)\n",
     "binary": b"\x00\xff\xfe",
-    "taking": b"from nanotx.norm import Norm\n\n\n@Norm.register('rms')\nclass Mine(Norm):\n    pass\n",
+    "taking": b"from nanotx.nn.norm import Norm\n\n\n@Norm.register('rms')\nclass Mine(Norm):\n    pass\n",
 }
 """Files of somebody's own that cannot be loaded."""
 
@@ -90,7 +90,7 @@ FLAGS = [
     (
         "load of a part that is there",
         "--load taking.py",
-        r"registers 'rms', a name that nanotx\.norm\.rms\.Rms has already; choose another",
+        r"registers 'rms', a name that nanotx\.nn\.norm\.rms\.Rms has already; choose another",
     ),
     (
         "rope where it does not fit",

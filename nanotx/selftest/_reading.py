@@ -9,22 +9,21 @@ from contextlib import chdir
 from dataclasses import replace
 from pathlib import Path
 
-from nanotx.config import from_table
-from nanotx.corpus.file import File
-from nanotx.device import choose
+from nanotx.config.schema import from_table
+from nanotx.config.toml import read_config, write_toml
+from nanotx.data.corpus.file import File
 from nanotx.errors import NanotxError
-from nanotx.folder import RunFolder
-from nanotx.journal import read
-from nanotx.layers import read_config, write_toml
-from nanotx.loaded import load
-from nanotx.recipe import Recipe
-from nanotx.recipe_flags import read_options, read_recipe
-from nanotx.resume import go_on, tokenizer_of
+from nanotx.hardware.device import choose
+from nanotx.recipe import Recipe, read_options, read_recipe
+from nanotx.runs.folder import RunFolder
+from nanotx.runs.load import load
+from nanotx.runs.metrics_log import read
+from nanotx.runs.resume import go_on, tokenizer_of
+from nanotx.runs.resume_check import survey
 from nanotx.selftest import Broken
-from nanotx.survey import survey
-from nanotx.texts import read_texts
 from nanotx.tokenizers import load as load_tokenizer
-from nanotx.trainer import Trainer
+from nanotx.training.dataset import read_texts
+from nanotx.training.trainer import Trainer
 
 Reading = Callable[[Path], object]
 REFUSED = range(2, 6)

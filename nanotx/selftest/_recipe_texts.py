@@ -4,9 +4,8 @@ import dataclasses
 from random import Random
 from typing import Any, Literal, get_args, get_origin
 
-from nanotx.config import UNIONS, fields, inner, is_slot
-from nanotx.recipe import Recipe
-from nanotx.recipe_flags import places
+from nanotx.config.schema import UNIONS, fields, inner, is_slot
+from nanotx.recipe import Recipe, places
 from nanotx.selftest._damage import literal, of_bytes, of_lines
 from nanotx.selftest._hostile import misspelt, name, value
 

@@ -14,7 +14,7 @@ from typing import Any
 
 METHODS = multiprocessing.get_all_start_methods()
 processes: Any = multiprocessing.get_context("forkserver" if "forkserver" in METHODS else "spawn")
-PRELOADED = ["nanotx.run", "nanotx.resume", "nanotx.loaded"]
+PRELOADED = ["nanotx.cli.run", "nanotx.runs.resume", "nanotx.runs.load"]
 
 """What is imported once for all children that are forked."""
 

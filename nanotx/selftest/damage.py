@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterator
 from functools import cache, partial
 from pathlib import Path
 
-from nanotx import checkpoint, verified
-from nanotx.checkpoint import MANIFEST
-from nanotx.journal import read
+from nanotx.runs import checkpoint, valid
+from nanotx.runs.checkpoint import MANIFEST
+from nanotx.runs.metrics_log import read
 from nanotx.selftest import Broken, Case, Finding
 from nanotx.selftest.child import Child, run
 from nanotx.selftest.small import EVERY, KIND, begin, lost, resume, same, tail, until, words
 
-FILES = (*sorted(verified.NEEDED), MANIFEST)
+FILES = (*sorted(valid.NEEDED), MANIFEST)
 HARMS: dict[str, Callable[[bytes, random.Random], bytes | None]] = {
     "a bit flipped": lambda data, draw: flipped(data, draw.randrange(8 * len(data))),
     "cut short": lambda data, draw: data[: draw.randrange(len(data))],
@@ -89,7 +89,7 @@ def spoilt(file: str, how: str, seed: str, folder: Path) -> Finding:
     newest = copied(folder)
     harm(newest / file, how, seed)
     try:
-        verified.verify(newest)
+        valid.verify(newest)
     except Exception as error:
         reason = str(error)
     else:

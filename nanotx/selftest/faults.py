@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from nanotx import checkpoint, verified
-from nanotx.journal import read
+from nanotx.runs import checkpoint, valid
+from nanotx.runs.metrics_log import read
 from nanotx.selftest import Broken, Case, Finding, meddle
 from nanotx.selftest.child import Child, Ended, Meddle
 from nanotx.selftest.small import EVERY, KIND, STEPS, begin, lost, resume, same, tail, undisturbed, until, words
@@ -96,8 +96,8 @@ def stopped_in_evaluation(k: int, folder: Path) -> Finding:
     """It saves without having evaluated, and the evaluation is made up for."""
     ended = begin(KIND, folder, meddle=partial(meddle.term_in_evaluation, k)).finish()
     quiet(ended, 143)
-    newest, _ = verified.newest(folder / "run" / "checkpoints")
-    if newest is None or not verified.read_json(newest / "trainer.json")["progress"]["owed"]:
+    newest, _ = valid.newest(folder / "run" / "checkpoints")
+    if newest is None or not valid.read_json(newest / "trainer.json")["progress"]["owed"]:
         raise Broken("the checkpoint does not say that its evaluation is still to come")
     if gone := lost(folder / "run"):
         raise Broken(f"{gone} steps were lost, though it was asked to end")

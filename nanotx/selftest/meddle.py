@@ -146,7 +146,7 @@ def small_files(limit: int) -> None:
 
 def term_in_evaluation(k: int) -> None:
     """Somebody asks for an end while the k-th text is scored."""
-    from nanotx import session
+    from nanotx.runs import session
 
     inner, done = vars(session)["evaluate"], [0]
 
@@ -206,7 +206,7 @@ def terminal(columns: int, kind: str, closes: bool = False) -> None:
 
 def spoil_step(k: int) -> None:
     """The loss of a step is no number."""
-    from nanotx.trainer import Trainer
+    from nanotx.training.trainer import Trainer
 
     inner = Trainer.losses
 

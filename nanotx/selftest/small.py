@@ -8,9 +8,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from nanotx import checkpoint, verified
-from nanotx.folder import RunFolder
-from nanotx.journal import read
+from nanotx.runs import checkpoint, valid
+from nanotx.runs.folder import RunFolder
+from nanotx.runs.metrics_log import read
 from nanotx.selftest import Broken
 from nanotx.selftest.child import Child, Ended, Meddle, run
 
@@ -122,16 +122,16 @@ def undisturbed(kind: str, device: str = "cpu") -> State:
 def state(run: Path) -> State:
     """What a run has come to: its weights and averages, its numbers, its rows and its texts, but for times."""
     folder = RunFolder(run)
-    newest, passed = verified.newest(folder.checkpoints)
+    newest, passed = valid.newest(folder.checkpoints)
     if newest is None:
         raise Broken(f"no checkpoint verifies at the end: {passed}")
-    kept = verified.read_json(newest / "trainer.json")
+    kept = valid.read_json(newest / "trainer.json")
     tensors = {path.name: checkpoint.digest(path) for path in sorted(newest.glob("*.safetensors"))}
     rows = [strip(row) for row in read(folder.metrics) if row["event"] in ("step", "eval", "sample")]
     numbers = {key: kept[key] for key in ("optimizer", "scaler", "corpus_sha256", "tokenizer")}
     progress = {key: strip(one) if isinstance(one, dict) else one for key, one in strip(kept["progress"]).items()}
     texts = folder.samples.read_text(encoding="utf-8")
-    if not verified.read_json(folder.summary)["complete"]:
+    if not valid.read_json(folder.summary)["complete"]:
         raise Broken("summary.json does not say that the run is complete")
     return {"step": newest.name, "tensors": tensors, **numbers, "progress": progress, "rows": rows, "texts": texts}
 
@@ -164,7 +164,7 @@ def lost(run: Path) -> int:
     """How many steps that were done and written down have to be done again."""
     folder = RunFolder(run)
     done = max((row["step"] for row in read(folder.metrics) if row["event"] == "step"), default=0)
-    newest, _ = verified.newest(folder.checkpoints)
+    newest, _ = valid.newest(folder.checkpoints)
     return done - (int(newest.name.removeprefix("step-")) if newest else 0)
 
 

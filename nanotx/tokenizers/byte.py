@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from nanotx.tokenizers import Codec, Ids, Tokenizer, exactly, utf8
+from nanotx.tokenizers.base import Codec, Ids, Tokenizer, utf8
+from nanotx.tokenizers.storage import exactly
 
 
 @Tokenizer.register("byte")

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanotx.errors import TextError, TokenizerError
-from nanotx.tokenizers import INSTEAD, UNKNOWN, Codec, Ids, Tokenizer, composed, exactly, utf8
+from nanotx.tokenizers.base import INSTEAD, UNKNOWN, Codec, Ids, Tokenizer, composed, utf8
+from nanotx.tokenizers.storage import exactly
 
 CHUNK = 1 << 16  # characters looked up at once: few enough to stay in the processor's cache
 NONE = -1

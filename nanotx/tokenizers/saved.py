@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nanotx.errors import ConfigError, TokenizerError
-from nanotx.tokenizers import Codec, Tokenizer, load, stored
+from nanotx.tokenizers.base import Codec, Tokenizer, load, stored
 
 
 @Tokenizer.register("saved")

@@ -14,13 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from nanotx.config import at_least, at_most
+from nanotx.config.schema import at_least, at_most
 from nanotx.errors import ConfigError, TextError, TokenizerError
-from nanotx.tokenizers import INSTEAD, UNKNOWN, Codec, Ids, Tokenizer, exactly, utf8
-from nanotx.tokenizers._numbered import MOST, by_id, joined
-from nanotx.tokenizers._sizes import check_least, check_most
-from nanotx.tokenizers._specials import check_specials, lessons, numbered, uncut
-from nanotx.tokenizers._words import WORDS, check_tokens, count_words, cut
+from nanotx.tokenizers.base import INSTEAD, UNKNOWN, Codec, Ids, Tokenizer, utf8
+from nanotx.tokenizers.special_tokens import MOST, by_id, check_specials, joined, lessons, numbered, uncut
+from nanotx.tokenizers.storage import exactly
+from nanotx.tokenizers.words import WORDS, check_least, check_most, check_tokens, count_words, cut
 
 
 @Tokenizer.register("word")

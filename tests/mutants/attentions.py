@@ -12,8 +12,8 @@ import torch
 from einops import einsum, rearrange, reduce
 from torch.nn import functional as F
 
-from nanotx.attention import SOFTMAX, Attention, Headed, HeadedAttention, seen, times
-from nanotx.dropout import drop
+from nanotx.nn.attention import SOFTMAX, Attention, Headed, HeadedAttention, seen, times
+from nanotx.nn.dropout import drop
 
 CATCHES: dict[str, str] = {}
 """For each mutant the law that catches it, and that all before it let pass."""

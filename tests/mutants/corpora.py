@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from nanotx.corpus import Corpus
+from nanotx.data.corpus import Corpus
 
 CATCHES: dict[str, str] = {}
 """For each mutant the law that catches it, and that all before it let pass."""

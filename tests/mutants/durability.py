@@ -1,13 +1,13 @@
 """Bugs of what a run writes to the disk, each planted by changing an attribute, and what the law of durability says."""
 
 import nanotx.disk
-import nanotx.journal
-import nanotx.session
+import nanotx.runs.metrics_log
+import nanotx.runs.session
 
 CATCHES: dict[str, str] = {}
 """None of them is a part."""
 
-SYNC, SAVE, PUBLISH = nanotx.disk.sync, nanotx.session.save, nanotx.session.publish
+SYNC, SAVE, PUBLISH = nanotx.disk.sync, nanotx.runs.session.save, nanotx.runs.session.publish
 
 
 def manifest_first(path, held=[]):  # noqa: B006  it holds what is not flushed yet
@@ -26,7 +26,7 @@ def late_row(*rest, **named):
 
 
 SESSIONS = []
-WORK = nanotx.session.Session.work
+WORK = nanotx.runs.session.Session.work
 
 
 def seen(self, name):
@@ -60,19 +60,19 @@ BUGS = {
     "a manifest is flushed first": ("flushed after MANIFEST.json", (nanotx.disk, "sync", manifest_first)),
     "the journal is not flushed before a checkpoint": (
         "before metrics.jsonl, to which it refers, was flushed",
-        (nanotx.journal.Journal, "sync", lambda self: None),
+        (nanotx.runs.metrics_log.Journal, "sync", lambda self: None),
     ),
     "the journal is flushed, and then a row is written": (
         "before metrics.jsonl, to which it refers, was flushed",
-        (nanotx.session.Session, "work", seen),
-        (nanotx.session, "save", late_row),
+        (nanotx.runs.session.Session, "work", seen),
+        (nanotx.runs.session, "save", late_row),
     ),
     "a summary is written under its final name": (
         "summary.json was written under its final name",
-        (nanotx.session, "publish", lambda path, content: path.write_text(content, encoding="utf-8")),
+        (nanotx.runs.session, "publish", lambda path, content: path.write_text(content, encoding="utf-8")),
     ),
     "a file is written to after it was published": (
         r"\w+\.\w+ was written to after it was published",
-        (nanotx.session, "publish", written_to_later),
+        (nanotx.runs.session, "publish", written_to_later),
     ),
 }

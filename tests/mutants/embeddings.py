@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from nanotx.embedding import Embedding, TokenEmbedding
+from nanotx.nn.embedding import Embedding, TokenEmbedding
 
 CATCHES = {}
 """The first law that catches each."""

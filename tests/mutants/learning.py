@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from nanotx.data import Windows, mix, shuffled
+from nanotx.data.batches import Windows, mix, shuffled
 from nanotx.errors import ConfigError
 from nanotx.laws.book_learning import Data
-from nanotx.optimizers import Optimizer
-from nanotx.schedules import Schedule
+from nanotx.optim import Optimizer
+from nanotx.optim.schedules import Schedule
 
 CATCHES: dict[str, str] = {}
 """For each mutant the law that catches it, and that all before it let pass."""

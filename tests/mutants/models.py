@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from torch.nn import functional as F
 
-from nanotx.dropout import Dropout
-from nanotx.model import Model
+from nanotx.nn.dropout import Dropout
+from nanotx.nn.transformer import Model
 
 CATCHES: dict[str, str] = {}
 """For each mutant the law that catches it, and that all before it let pass."""

@@ -6,10 +6,10 @@ import torch
 from einops import rearrange, reduce
 from torch import nn
 
-from nanotx.norm import Norm
-from nanotx.position import Position, Positioning
-from nanotx.position.learned import Learned
-from nanotx.position.rope import Rope
+from nanotx.nn.norm import Norm
+from nanotx.nn.position import Position, Positioning
+from nanotx.nn.position.learned import Learned
+from nanotx.nn.position.rope import Rope
 
 CATCHES: dict[str, str] = {}
 """For each mutant the law that catches it, and that all before it let pass."""

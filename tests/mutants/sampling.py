@@ -8,22 +8,29 @@ from dataclasses import replace
 
 import torch
 
-import nanotx.choosing
-import nanotx.sample
-import nanotx.sheets
-import nanotx.stops
-import nanotx.together
-import nanotx.write
-from nanotx.model import Transformer
-from nanotx.sample import Choice
+import nanotx.generation.completion
+import nanotx.generation.engine
+import nanotx.generation.sampler
+import nanotx.generation.stop_sequences
+import nanotx.generation.text
+from nanotx.generation.sampler import Choice
+from nanotx.nn.transformer import Transformer
 
 CATCHES: dict[str, str] = {}
 """None of them is a part."""
 
-CHANGED, LIMITED = nanotx.choosing.Shaping.changed, nanotx.choosing.Shaping.limited
-NUCLEUS, TOGETHER, PUSH = nanotx.choosing.nucleus, nanotx.together.together, nanotx.stops.Stops.push
+CHANGED, LIMITED = nanotx.generation.sampler.Shaping.changed, nanotx.generation.sampler.Shaping.limited
+NUCLEUS, TOGETHER, PUSH = (
+    nanotx.generation.sampler.nucleus,
+    nanotx.generation.engine.together,
+    nanotx.generation.stop_sequences.Stops.push,
+)
 PROBABILITIES = Choice.probabilities
-INIT, FEED, SHAPING = Choice.__init__, nanotx.sample.Reading.feed, nanotx.choosing.Shaping.__init__
+INIT, FEED, SHAPING = (
+    Choice.__init__,
+    nanotx.generation.sampler.Reading.feed,
+    nanotx.generation.sampler.Shaping.__init__,
+)
 
 
 def one_too_few(p, share):
@@ -111,67 +118,87 @@ def named_first(self, piece):
 
 
 BUGS = {
-    "top-p comes before top-k": ("chances_of", (nanotx.choosing.Shaping, "limited", top_p_first)),
-    "typical comes before min-p": ("chances_of", (nanotx.choosing.Shaping, "limited", typical_first)),
+    "top-p comes before top-k": ("chances_of", (nanotx.generation.sampler.Shaping, "limited", top_p_first)),
+    "typical comes before min-p": ("chances_of", (nanotx.generation.sampler.Shaping, "limited", typical_first)),
     "bans are forgotten where a bias is given": (
         "chances_of",
-        (nanotx.choosing.Shaping, "changed", lambda self, scores: CHANGED(unbanned(self), scores)),
+        (nanotx.generation.sampler.Shaping, "changed", lambda self, scores: CHANGED(unbanned(self), scores)),
     ),
     "without chance the knobs are not asked": ("chances_of", (Choice, "probabilities", greedy_at_once)),
-    "of equally good ids the last is the best": ("chances_of", (nanotx.choosing, "best", last_of_equals)),
+    "of equally good ids the last is the best": ("chances_of", (nanotx.generation.sampler, "best", last_of_equals)),
     "the penalty counts of the prompt what is read of it": (
         "samples_of",
-        (nanotx.together, "Choice", lambda how, prompts: Choice(how, [prompt[-6:] for prompt in prompts])),
+        (nanotx.generation.engine, "Choice", lambda how, prompts: Choice(how, [prompt[-6:] for prompt in prompts])),
     ),
-    "a stop is looked for in each piece alone": ("stops_of", (nanotx.stops.Stops, "push", alone)),
-    "the stop that was named first is the first": ("stops_of", (nanotx.stops.Stops, "push", named_first)),
+    "a stop is looked for in each piece alone": ("stops_of", (nanotx.generation.stop_sequences.Stops, "push", alone)),
+    "the stop that was named first is the first": (
+        "stops_of",
+        (nanotx.generation.stop_sequences.Stops, "push", named_first),
+    ),
     "penalties after the temperature": (
         "chances_of",
-        (nanotx.choosing.Shaping, "changed", lambda self, scores: scores),
-        (nanotx.choosing.Shaping, "limited", lambda self, scores: LIMITED(self, CHANGED(self, scores))),
+        (nanotx.generation.sampler.Shaping, "changed", lambda self, scores: scores),
+        (nanotx.generation.sampler.Shaping, "limited", lambda self, scores: LIMITED(self, CHANGED(self, scores))),
     ),
-    "top-p keeps one too few": ("chances_of", (nanotx.choosing, "nucleus", one_too_few)),
+    "top-p keeps one too few": ("chances_of", (nanotx.generation.sampler, "nucleus", one_too_few)),
     "top-p keeps one too many": (
         "chances_of",
-        (nanotx.choosing, "nucleus", lambda p, share: NUCLEUS(p, min(1.0, share + 0.2))),
+        (nanotx.generation.sampler, "nucleus", lambda p, share: NUCLEUS(p, min(1.0, share + 0.2))),
     ),
     "top-k keeps one too many": (
         "chances_of",
-        (nanotx.choosing, "best", lambda scores, count, best=nanotx.choosing.best: best(scores, count + 1)),
+        (
+            nanotx.generation.sampler,
+            "best",
+            lambda scores, count, best=nanotx.generation.sampler.best: best(scores, count + 1),
+        ),
     ),
     "the repetition penalty divides what is below zero": (
         "chances_of",
-        (nanotx.choosing, "repelled", lambda scores, seen, by: torch.where(seen, scores / by, scores)),
+        (nanotx.generation.sampler, "repelled", lambda scores, seen, by: torch.where(seen, scores / by, scores)),
     ),
     "the repetition penalty does not count the prompt": (
         "chances_of",
-        (nanotx.choosing, "repelled", lambda scores, seen, by: scores),
+        (nanotx.generation.sampler, "repelled", lambda scores, seen, by: scores),
     ),
     "typical keeps the least surprising": (
         "chances_of",
-        (nanotx.choosing, "typical", lambda p, share: nanotx.choosing.fewest(p, -p, share)),
+        (nanotx.generation.sampler, "typical", lambda p, share: nanotx.generation.sampler.fewest(p, -p, share)),
     ),
-    "min-p is a share of all": ("chances_of", (nanotx.choosing, "likely", lambda p, share: p >= share)),
+    "min-p is a share of all": ("chances_of", (nanotx.generation.sampler, "likely", lambda p, share: p >= share)),
     "presence is counted": (
         "chances_of",
-        (nanotx.choosing, "table", lambda rows, size, table=nanotx.choosing.table: table(rows, size).clamp(max=1)),
+        (
+            nanotx.generation.sampler,
+            "table",
+            lambda rows, size, table=nanotx.generation.sampler.table: table(rows, size).clamp(max=1),
+        ),
     ),
-    "frequency and presence count the prompt": ("chances_of", (nanotx.choosing.Shaping, "__init__", prompt_counted)),
-    "nothing is noted": ("samples_of", (nanotx.choosing.Shaping, "note", lambda self, drawn: None)),
+    "frequency and presence count the prompt": (
+        "chances_of",
+        (nanotx.generation.sampler.Shaping, "__init__", prompt_counted),
+    ),
+    "nothing is noted": ("samples_of", (nanotx.generation.sampler.Shaping, "note", lambda self, drawn: None)),
     "the soft cap is left out": (
         "samples_of",
         (Transformer, "next_scores", lambda self, some, past=None: self.head(self.stream(some, past)[:, -1])),
     ),
-    "the oldest tokens of a long prompt are read": ("samples_of", (nanotx.together, "together", oldest)),
-    "beyond the context a token less is kept": ("samples_of", (nanotx.sample.Reading, "feed", feed_a_token_more)),
+    "the oldest tokens of a long prompt are read": ("samples_of", (nanotx.generation.engine, "together", oldest)),
+    "beyond the context a token less is kept": (
+        "samples_of",
+        (nanotx.generation.sampler.Reading, "feed", feed_a_token_more),
+    ),
     "rows share a generator": ("samples_of", (Choice, "__init__", shared)),
-    "a row that waits uses up its chance": ("samples_of", (nanotx.together, "begin_anew", lambda choice, row: None)),
-    "a stop is left in the text": ("stops_of", (nanotx.stops.Stops, "push", left_in)),
-    "nothing is held back": ("stops_of", (nanotx.stops, "overlap", lambda text, stop: 0)),
-    "what is held back is lost": ("stops_of", (nanotx.stops.Stops, "end", lambda self: "")),
-    "half a character is lost": ("streams_of", (nanotx.write.StreamingDecoder, "end", lambda self: "")),
+    "a row that waits uses up its chance": (
+        "samples_of",
+        (nanotx.generation.engine, "begin_anew", lambda choice, row: None),
+    ),
+    "a stop is left in the text": ("stops_of", (nanotx.generation.stop_sequences.Stops, "push", left_in)),
+    "nothing is held back": ("stops_of", (nanotx.generation.stop_sequences, "overlap", lambda text, stop: 0)),
+    "what is held back is lost": ("stops_of", (nanotx.generation.stop_sequences.Stops, "end", lambda self: "")),
+    "half a character is lost": ("streams_of", (nanotx.generation.text.StreamingDecoder, "end", lambda self: "")),
     "a token more than asked for": (
         "texts_of",
-        (nanotx.sheets.Sheet, "done", property(lambda self: self.stopped or len(self.ids) > self.limit)),
+        (nanotx.generation.completion.Sheet, "done", property(lambda self: self.stopped or len(self.ids) > self.limit)),
     ),
 }

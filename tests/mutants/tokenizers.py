@@ -15,7 +15,9 @@ from types import MappingProxyType
 import numpy as np
 
 from nanotx.errors import TextError
-from nanotx.tokenizers import Codec, Tokenizer, exactly, utf8
+from nanotx.tokenizers import Codec, Tokenizer
+from nanotx.tokenizers.base import utf8
+from nanotx.tokenizers.storage import exactly
 
 CATCHES: dict[str, str] = {}
 """For each mutant the law that catches it, and that all before it let pass."""

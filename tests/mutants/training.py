@@ -7,7 +7,7 @@ run reports, in test_figures.py.
 CATCHES: dict[str, str] = {}
 """None of them is a part."""
 
-TRAINER, ADAMW, MUON = "nanotx.trainer:Trainer", "nanotx.optimizers.adamw:AdamW", "nanotx.optimizers.muon:MuonOptimizer"
+TRAINER, ADAMW, MUON = "nanotx.training.trainer:Trainer", "nanotx.optim.adamw:AdamW", "nanotx.optim.muon:MuonOptimizer"
 SEED = "torch.manual_seed(step_seed(self.recipe.seed, self.progress.step))"
 
 STEP: dict[str, tuple[str, str, str, str]] = {
@@ -54,17 +54,17 @@ STEP: dict[str, tuple[str, str, str, str]] = {
         "_scaling = False",
         "_scaling = True",
     ),
-    "a small gradient is scaled up to the limit": ("loose", "nanotx.trainer:clip", ".clamp(max=1.0)", ""),
-    "nothing is clipped": ("plain", "nanotx.trainer:clip", "math.isfinite(limit)", "False"),
+    "a small gradient is scaled up to the limit": ("loose", "nanotx.training.trainer:clip", ".clamp(max=1.0)", ""),
+    "nothing is clipped": ("plain", "nanotx.training.trainer:clip", "math.isfinite(limit)", "False"),
     "the norm is reported after clipping": (
         "plain",
-        "nanotx.trainer:clip",
+        "nanotx.training.trainer:clip",
         "return norm",
         "return norm.clamp(max=limit)",
     ),
     "the norm is that of the largest gradient": (
         "plain",
-        "nanotx.trainer:clip",
+        "nanotx.training.trainer:clip",
         "torch.linalg.vector_norm(torch.stack(",
         "torch.amax(torch.stack(",
     ),
@@ -88,7 +88,7 @@ STEP: dict[str, tuple[str, str, str, str]] = {
     ),
     "the blocks are computed again with other dropout": (
         "recompute",
-        "nanotx.model:Transformer.stream",
+        "nanotx.nn.transformer:Transformer.stream",
         "use_reentrant=False",
         "use_reentrant=False, preserve_rng_state=False",
     ),
@@ -135,16 +135,16 @@ STEP: dict[str, tuple[str, str, str, str]] = {
         ", cross\n",
         ", cross + sum(module.penalty() for module in self.penalised)\n",
     ),
-    "the z-loss is left out": ("plain", "nanotx.loss:loss", "(cross + z) / len(rows)", "cross / len(rows)"),
+    "the z-loss is left out": ("plain", "nanotx.training.loss:loss", "(cross + z) / len(rows)", "cross / len(rows)"),
     "the reported loss holds the z-loss": (
         "plain",
-        "nanotx.loss:loss",
+        "nanotx.training.loss:loss",
         "cross.detach() / len",
         "(cross + z).detach() / len",
     ),
     "the head's gradient misses the loss's factor in chunks": (
         "chunks",
-        "nanotx.loss_chunks:Chunked.backward",
+        "nanotx.training.loss:Chunked.backward",
         "(one * g for one in learned)",
         "learned",
     ),
@@ -191,13 +191,13 @@ STEP: dict[str, tuple[str, str, str, str]] = {
     ),
     "the average's decay and its complement are swapped": (
         "plain",
-        "nanotx.averaging:Averaged.take",
+        "nanotx.training.ema:Averaged.take",
         "weights, 1 - decay",
         "weights, decay",
     ),
     "the average begins with the full decay": (
         "plain",
-        "nanotx.averaging:Averaged.take",
+        "nanotx.training.ema:Averaged.take",
         "min(self.decay, step / (step + 9))",
         "self.decay",
     ),
@@ -211,7 +211,11 @@ STEP: dict[str, tuple[str, str, str, str]] = {
     "the mathematics stay float32": ("bfloat16", f"{TRAINER}.losses", "with self.machine.autocast():", "if True:"),
 }
 
-EVALUATE, SUMMARY, PROGRESS = "nanotx.evaluate", "nanotx.summary:summarize", "nanotx.trainer:Progress"
+EVALUATE, SUMMARY, PROGRESS = (
+    "nanotx.evaluation.loss",
+    "nanotx.runs.summary:summarize",
+    "nanotx.training.trainer:Progress",
+)
 BEST = 'if validation.loss < best.get("val_loss", math.inf):\n        progress.best = {'
 LAST_EVAL = '"wall_seconds": progress.wall_seconds,'
 
@@ -231,38 +235,43 @@ RUN: dict[str, tuple[str, str, str, str]] = {
     ),
     "the best step is that of the lowest training loss": (
         "best",
-        "nanotx.train:evaluation",
+        "nanotx.training.loop:evaluation",
         BEST,
         'if training.loss < best.get("train_loss", math.inf):\n        progress.best = {"train_loss": training.loss, ',
     ),
     "the best step is the first": (
         "best",
-        "nanotx.train:evaluation",
+        "nanotx.training.loop:evaluation",
         BEST,
         "if not progress.best:\n        progress.best = {",
     ),
-    "the best step is the last": ("best", "nanotx.train:evaluation", BEST, "if True:\n        progress.best = {"),
+    "the best step is the last": (
+        "best",
+        "nanotx.training.loop:evaluation",
+        BEST,
+        "if True:\n        progress.best = {",
+    ),
     "the best step is that of the highest loss": (
         "best",
-        "nanotx.train:evaluation",
+        "nanotx.training.loop:evaluation",
         BEST,
         BEST.replace("<", ">").replace("math.inf", "0"),
     ),
     "the checkpoint of the best step is not kept": (
         "best",
-        "nanotx.checkpoint:prune",
+        "nanotx.runs.checkpoint:prune",
         'f"step-{best}"',
         'f"step-{newest}"',
     ),
     "the weights are scored and not their average": (
         "losses",
-        "nanotx.session:Session.scores",
+        "nanotx.runs.session:Session.scores",
         "with self.trainer.judged():",
         "if True:",
     ),
     "the texts are swapped": (
         "losses",
-        "nanotx.train:evaluation",
+        "nanotx.training.loop:evaluation",
         'scores["train"], scores["val"]',
         'scores["val"], scores["train"]',
     ),
@@ -281,11 +290,11 @@ RUN: dict[str, tuple[str, str, str, str]] = {
     ),
     "bits are nats": ("losses", f"{EVALUATE}:bits_per_byte", "loss / math.log(2)", "loss"),
     "bits are of a token": ("losses", f"{EVALUATE}:bits_per_byte", "* tokens / size", ""),
-    "bytes are characters": ("losses", "nanotx.texts:exam", "size=len(data)", "size=len(text)"),
+    "bytes are characters": ("losses", "nanotx.evaluation.texts:exam", "size=len(data)", "size=len(text)"),
     "perplexity is a power of two": ("losses", f"{EVALUATE}:Score.perplexity", "math.exp(", "math.exp2("),
     "perplexity is that of the training text": (
         "losses",
-        "nanotx.train:evaluation",
+        "nanotx.training.loop:evaluation",
         "validation.perplexity",
         "training.perplexity",
     ),
@@ -298,7 +307,7 @@ RUN: dict[str, tuple[str, str, str, str]] = {
     ),
     "what is loaded is not the average": (
         "loaded",
-        "nanotx.loaded:read_loaded",
+        "nanotx.runs.load:read_loaded",
         "if recipe.train.average else",
         "if False else",
     ),
@@ -311,13 +320,13 @@ RUN: dict[str, tuple[str, str, str, str]] = {
     "tokens are windows": ("counts", SUMMARY, "recipe.train.batch * recipe.model.context", "recipe.train.batch"),
     "a tied weight counts twice": (
         "counts",
-        "nanotx.model:Transformer.parameter_count",
+        "nanotx.nn.transformer:Transformer.parameter_count",
         "for parameter in self.parameters())",
         "for _, parameter in self.named_parameters(remove_duplicate=False))",
     ),
     "operations are those of the forward pass": (
         "counts",
-        "nanotx.model:Transformer.flops_per_token",
+        "nanotx.nn.transformer:Transformer.flops_per_token",
         "6 * maps",
         "2 * maps",
     ),
@@ -347,7 +356,7 @@ RUN: dict[str, tuple[str, str, str, str]] = {
     ),
     "the digest is that of the training text": (
         "names",
-        "nanotx.texts:sha256",
+        "nanotx.training.dataset:sha256",
         "for text in texts:",
         "for text in texts[:1]:",
     ),
@@ -356,19 +365,19 @@ RUN: dict[str, tuple[str, str, str, str]] = {
 RESUMED: dict[str, tuple[str, str, str, str]] = {
     "seconds of training before a stop are lost": (
         "clocks",
-        "nanotx.resume:restore",
+        "nanotx.runs.resume:restore",
         'Progress(**state["progress"])',
         'Progress(**state["progress"] | {"train_seconds": 0.0})',
     ),
     "seconds before a stop are lost": (
         "clocks",
-        "nanotx.resume:restore",
+        "nanotx.runs.resume:restore",
         'Progress(**state["progress"])',
         'Progress(**state["progress"] | {"earlier": 0.0})',
     ),
     "the best step before a stop is forgotten": (
         "best",
-        "nanotx.resume:restore",
+        "nanotx.runs.resume:restore",
         'Progress(**state["progress"])',
         'Progress(**state["progress"] | {"best": {}})',
     ),
@@ -380,9 +389,14 @@ RESUMED: dict[str, tuple[str, str, str, str]] = {
     ),
     "a resumed average is the weights": (
         "steps",
-        "nanotx.resume:restore",
+        "nanotx.runs.resume:restore",
         'path / "average.safetensors"',
         'path / "model.safetensors"',
     ),
-    "a resumed optimizer has no averages": ("steps", "nanotx.resume:take_over", '{"state": state,', '{"state": {},'),
+    "a resumed optimizer has no averages": (
+        "steps",
+        "nanotx.runs.resume:take_over",
+        '{"state": state,',
+        '{"state": {},',
+    ),
 }

@@ -1,0 +1,223 @@
+"""nanotx eval RUN [--text FILE] [--by-script] [--context N]: how well a run predicts a text, in bits per byte."""
+
+import dataclasses
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+from rich.console import Console
+from rich.text import Text
+
+from nanotx.cli import tables
+from nanotx.cli.console import write_figures
+from nanotx.cli.dashboard import spark
+from nanotx.cli.tokenizer.inputs import encoded
+from nanotx.config.flags import parse
+from nanotx.config.registry import load_file
+from nanotx.config.schema import at_least, at_most, to_table
+from nanotx.data.corpus import Corpus
+from nanotx.data.corpus.file import File
+from nanotx.data.corpus.playhouse import Playhouse
+from nanotx.errors import DataError, TextError
+from nanotx.evaluation.by_position import Span, losses, spans
+from nanotx.evaluation.by_script import Account, Scored, score_text
+from nanotx.evaluation.longer_contexts import moved, read_position
+from nanotx.hardware.device import choose
+from nanotx.runs.folder import RunFolder
+from nanotx.runs.load import Loaded, load
+from nanotx.tokenizers.scripts import stretches
+from nanotx.training.dataset import sha256
+
+PROG = "nanotx eval"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Flags:
+    """Scores the whole validation text of a run's corpus, or a file: every byte once, whatever the tokenizer.
+
+    The text is cut into windows of the model's context, or of --context tokens, side by side. The first token of the
+    text is predicted from the recorded start alone, the first of each later window from the token before it alone, as
+    in training. By script, a token's loss falls to the stretch in which its first byte lies, so that the scripts'
+    losses add up to the whole.
+
+    Windows may be longer than those of the training: positions stay as they were, unless --position names others, as
+    rope_yarn for rope. One that stretches does so by --context / the run's, unless --position.factor says more.
+    """
+
+    folder: tyro.conf.Positional[str]  # the run's folder
+    text: str = ""  # a file, or a folder of them, instead of the validation text
+    context: int = 0  # tokens of a window; 0 for as many as the run had
+    position: str = ""  # how positions are known, if not as in the run; its fields too, as in --position.factor 4
+    by_script: bool = False  # and what each script of it costs
+    by_position: bool = False  # and what tokens cost by their position in the window
+    step: int | None = None  # of which checkpoint; without it the newest
+    json: str = ""  # write the figures into this file
+    device: Literal["auto", "run", "cpu", "cuda", "mps"] = "auto"  # auto for the best here; run for that of the run
+    dtype: Literal["run", "auto", "float32", "bfloat16", "float16"] = "run"  # of the mathematics; run for the run's
+    threads: int = 0  # processor threads; 0 for as many as the run had
+    load: tuple[str, ...] = ()  # Python files of your own, with parts in them
+
+
+def run(words: list[str]) -> int:
+    """Score."""
+    others, of_position = apart(words)
+    flags = parse(Flags, others, PROG)
+    at_least(flags, 0, "context", "threads")
+    at_most(flags, 2**31, "context")
+    at_most(flags, 1024, "threads")
+    for file in flags.load:
+        load_file(file)
+    loaded = load(flags.folder, flags.step)
+    learned = loaded.recipe.model.context
+    context = flags.context or learned
+    named = [f"--position={flags.position}"] if flags.position else []
+    position = read_position(loaded.recipe, context, [*named, *of_position], PROG)
+    recipe = loaded.recipe
+    device = recipe.device if flags.device == "run" else flags.device
+    dtype = recipe.dtype if flags.dtype == "run" else flags.dtype
+    machine = choose(device, dtype, flags.threads or recipe.threads)
+    model = moved(loaded.model, context, position).to(machine.device)
+    name = flags.text or f"validation text of {recipe.corpus.part}"
+    text = read(flags.text) if flags.text else validation(loaded, RunFolder(Path(flags.folder)))
+    try:
+        scored = score_text(model, loaded.tokenizer, text, machine, context)
+    except TextError:
+        encoded(loaded.tokenizer, text, f"--text {flags.text}" if flags.text else name)  # says where
+        raise
+    floor, floors = (None, {}) if flags.text else known(recipe.corpus)
+    say(f"{flags.folder}, step {loaded.step}: {name}, {scored.whole.size:,} bytes")
+    table = to_table(model.config.position)
+    if (context, model.config.position) != (learned, recipe.model.position):
+        said = "".join(f", {key} {value:g}" for key, value in table.items() if key != "part")
+        say(f"windows of {context:,} tokens, {learned:,} in training; position {table['part']}{said}")
+    show(scored, floor, floors, flags, context, learned)
+    if flags.json:
+        head = {"run": flags.folder, "step": loaded.step, "text": name, "floor_bits_per_byte": floor}
+        head |= {"context": context, "trained_context": learned, "position": table}
+        write_figures(flags.json, head | plain(scored, floors, context, learned))
+    return 0
+
+
+def apart(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The words, those on fields of the position (--position.factor 4) by themselves: which there are, a part says."""
+    others, mine, value = list[str](), list[str](), False
+    for word in words:
+        value = value and not word.startswith("--")
+        field = word.startswith("--position.")
+        (mine if field or value else others).append(word)
+        value = field and "=" not in word
+    return others, mine
+
+
+def say(line: str) -> None:
+    """A line that is not folded."""
+    Console(highlight=False).print(Text(line), soft_wrap=True)
+
+
+def show(
+    scored: Scored, floor: float | None, floors: dict[str, float], flags: Flags, context: int, learned: int
+) -> None:
+    """The figures, and the tables that were asked for."""
+    whole, console, terminal = scored.whole, Console(highlight=False), sys.stdout.isatty()
+    known_floor = "" if floor is None else f"; floor {floor:.4f}"
+    say(
+        f"loss {whole.loss:.4f} nats per token over {whole.tokens:,} tokens, "
+        f"{whole.bits_per_byte:.4f} bits per byte{known_floor}"
+    )
+    if flags.by_script:
+        rows = by_script(whole, scored.scripts, floors | ({} if floor is None else {ALL: floor}))
+        tables.show(console, "", rows, terminal)
+    if flags.by_position:
+        say(f"loss at positions 1 to {min(context, whole.tokens):,}: {spark(losses(scored.nats, context).tolist())}")
+        tables.show(console, "", by_position(spans(scored.nats, context, learned), learned), terminal)
+
+
+def read(path: str) -> str:
+    """The text of a file, or of a folder of them.
+
+    Raises:
+        DataError: it cannot be read, or there is no text in it.
+    """
+    try:
+        return File(path=path).text()
+    except DataError as error:
+        raise DataError(f"--text {str(error).removeprefix('corpus file: ')}") from None
+
+
+def validation(loaded: Loaded, folder: RunFolder) -> str:
+    """The validation text of a run's corpus.
+
+    Raises:
+        DataError: it cannot be had, or it is no longer the text that the run was trained on.
+    """
+    training, text = loaded.recipe.corpus.split()
+    if (found := sha256(training, text)) != loaded.corpus_sha256:
+        raise DataError(
+            f"{folder.path}: the run began with a corpus of SHA-256 {loaded.corpus_sha256[:12]}..., and now it is "
+            f"{found[:12]}...; bring the old text back, or name a text by --text FILE."
+        )
+    return text
+
+
+def known(corpus: Corpus) -> tuple[float | None, dict[str, float]]:
+    """The bits per byte of the validation text to one who knows what wrote it, over all and by script, if anybody does.
+
+    Every byte of a text falls to a script here as it does in a score by script.
+    """
+    if not isinstance(corpus, Playhouse):  # no other knows it for each character
+        return corpus.floor(), {}
+    training, text = corpus.split()
+    bits, at = corpus.surprisal(training + text)[len(training) :], 0
+    sums: dict[str, tuple[float, int]] = {}
+    for script, stretch in stretches(text):
+        cost, size = sums.get(script, (0.0, 0))
+        here = float(bits[at : at + len(stretch)].sum())
+        sums[script] = cost + here, size + len(stretch.encode("utf-8"))
+        at += len(stretch)
+    floors = {script: cost / size for script, (cost, size) in sums.items()}
+    return float(bits.sum()) / len(text.encode("utf-8")), floors
+
+
+ALL = "all"
+"""What the row of the whole text is called, beside those of its scripts."""
+
+
+def by_script(whole: Account, parts: Mapping[str, Account], floors: Mapping[str, float]) -> list[list[str]]:
+    """A header, a row for each script, and one for all of them; the last column where a floor is known."""
+    cells = [["script", "bytes", "tokens", "tokens/word", "loss", "share of bits", "bits/byte", "floor"]]
+    for name, one in {**parts, ALL: whole}.items():
+        fertility, loss, rate, floor = (
+            "-" if figure is None else f"{figure:.4f}"
+            for figure in (one.fertility, one.loss, one.bits_per_byte, floors.get(name))
+        )
+        share = f"{one.nats / whole.nats if whole.nats else 0.0:.1%}"
+        cells.append([name, f"{one.size:,}", f"{one.tokens:,}", fertility, loss, share, rate, floor])
+    return cells if floors else [row[:-1] for row in cells]
+
+
+def figures(one: Account) -> dict[str, Any]:
+    """All of them, as plain values."""
+    rates = {"loss": one.loss, "bits_per_byte": one.bits_per_byte, "fertility": one.fertility}
+    return {"bytes": one.size, "words": one.words, "tokens": one.tokens, "nats": one.nats, **rates}
+
+
+def by_position(spans: Sequence[Span], learned: int) -> list[list[str]]:
+    """A header and a row for each span; those beyond the windows of the training say so."""
+    cells = [["position", "tokens", "loss", "in training"]]
+    for one in spans:
+        place = f"{one.first:,}" if one.first == one.last else f"{one.first:,}-{one.last:,}"
+        cells.append([place, f"{one.tokens:,}", f"{one.loss:.4f}", "yes" if one.last <= learned else "no"])
+    return cells
+
+
+def plain(scored: Scored, floors: Mapping[str, float], context: int, learned: int) -> dict[str, Any]:
+    """All figures, as JSON holds them."""
+    return figures(scored.whole) | {
+        "scripts": {
+            name: figures(part) | {"floor_bits_per_byte": floors.get(name)} for name, part in scored.scripts.items()
+        },
+        "positions": [dataclasses.asdict(span) for span in spans(scored.nats, context, learned)],
+        "loss_by_position": losses(scored.nats, context).tolist(),
+    }

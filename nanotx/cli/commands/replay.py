@@ -1,0 +1,138 @@
+"""nanotx replay RUN --step N: a step of a run taken again, to the bit, and looked at."""
+
+import dataclasses
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+from rich.console import Console
+from rich.text import Text
+
+from nanotx.cli import tables
+from nanotx.cli.console import write_figures
+from nanotx.config.flags import parse
+from nanotx.config.registry import load_file
+from nanotx.config.schema import at_least
+from nanotx.errors import printable
+from nanotx.recipe import read_options
+from nanotx.runs.folder import RunFolder
+from nanotx.runs.record import Record
+from nanotx.runs.replay import NUMBERS, Change, Observed, Retaken, Window, by_layer, counting, observe, same
+from nanotx.runs.trainer_state import strict
+from nanotx.runs.valid import while_saved
+
+SHOWN = 4
+"""Windows in the table; a file of --json holds them all."""
+
+WIDTH = 72
+"""Characters of a window's text in the table."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Flags:
+    """Takes a step of a run again and shows what it learned from, its loss and gradient, and what it did to each layer.
+
+    The steps before it are taken again from the newest checkpoint, or from the initial weights. On the machine of the
+    run, with the same torch, all numbers are those that were: loss and gradient norm are held against metrics.jsonl.
+    """
+
+    folder: tyro.conf.Positional[str]  # the run's folder
+    step: int  # which; numbered as in metrics.jsonl, the first is 1
+    by: Literal["layer", "parameter"] = "layer"  # what the rows of the table of weights are
+    json: str = ""  # write all figures into this file
+    load: tuple[str, ...] = ()  # Python files of your own, with parts in them
+
+
+def run(words: list[str]) -> int:
+    """Take the step again, tell."""
+    flags = parse(Flags, words, "nanotx replay")
+    at_least(flags, 1, "step")
+    for file in read_options(words).load:
+        load_file(file)
+    record, begin, retaken = while_saved(partial(opened, flags), RunFolder(Path(flags.folder)).checkpoints)
+    for reason in record.passed:
+        say(f"passed over: {reason}")
+    with counting(flags.step) as tell:
+        retaken.go_to(flags.step - 1, tell)
+        tell(flags.step)
+        retaken.ready()
+        observed = observe(retaken.trainer, retaken.stretch.codec)
+    origin = f"the checkpoint of step {begin}" if begin else "the initial weights"
+    say(f"{flags.folder}, step {flags.step} of {record.last} recorded, taken again from {origin}")
+    if retaken.strayed:
+        say(
+            f"step {retaken.strayed} already gave other numbers than metrics.jsonl holds: the run had another machine, "
+            "torch, nanotx or text, and what follows is not to the bit what it did"
+        )
+    recorded = record.steps[flags.step]
+    show(observed, recorded, flags.by, retaken.trainer.recipe.train.clip)
+    if flags.json:
+        head = {"run": flags.folder, "step": flags.step, "from_step": begin, "strayed": retaken.strayed}
+        write_figures(flags.json, head | plain(observed, recorded))
+    return 0
+
+
+def opened(flags: Flags) -> tuple[Record, int, Retaken]:
+    """The run, the step of the checkpoint before the one that is asked for, and a trainer that stands there."""
+    record = Record(flags.folder)
+    record.check(flags.step)
+    begin = record.newest(flags.step - 1)
+    return record, begin, Retaken(record, begin)
+
+
+def say(line: str) -> None:
+    """A line that is not folded."""
+    Console(highlight=False).print(Text(printable(line)), soft_wrap=True)
+
+
+def show(observed: Observed, recorded: dict[str, Any], by: str, clip: float) -> None:
+    """The tables."""
+    console, terminal = Console(highlight=False), sys.stdout.isatty()
+    cells = [("", "now", "recorded", "")]
+    for key, name in zip(NUMBERS, ("loss", "gradient norm"), strict=True):
+        now, then = getattr(observed, key), recorded.get(key)
+        cells.append((name, f"{now!r}", f"{then!r}", "the same bits" if same(now, then) else "other bits"))
+    tables.show(console, "", cells, terminal, ("other bits",))
+    cut = f"; the gradient was cut to a norm of {clip:g}" if 0 < clip < observed.grad_norm else ""
+    say(f"learning rate {observed.lr:.4g}{cut}\n")
+    few = observed.windows[:SHOWN]
+    more = f"; the first {SHOWN}" if len(few) < len(observed.windows) else ""
+    title = f"It learned from {len(observed.windows)} windows of the training text{more}:"
+    tables.show(console, title, [("text", "begins at token", "loss"), *map(window_cells, few)], terminal)
+    changes = by_layer(observed.changes) if by == "layer" else observed.changes
+    header = (by, "numbers", "weight norm", "gradient norm", "update norm", "update/weight")
+    tables.show(console, "What it did:", [header, *map(change_cells, changes)], terminal)
+
+
+def window_cells(window: Window) -> tuple[str, str, str]:
+    """A window as a row."""
+    text = printable(window.text).replace("\n", "\\n").replace("\t", "\\t")
+    text = text if len(text) <= WIDTH else text[: WIDTH - 3] + "..."
+    return text, f"{window.token:,}", f"{window.loss:.4f}"
+
+
+def change_cells(change: Change) -> tuple[str, ...]:
+    """A change as a row."""
+    ratio = "-" if change.ratio is None else f"{change.ratio:.2e}"
+    norms = (f"{norm:.4g}" for norm in (change.weight, change.gradient, change.update))
+    return change.name, f"{change.numbers:,}", *norms, ratio
+
+
+def plain(observed: Observed, recorded: dict[str, Any]) -> dict[str, Any]:
+    """All figures, as JSON holds them."""
+    told = (*NUMBERS, "lr")
+    return {
+        **strict({key: getattr(observed, key) for key in told}),
+        "recorded": strict({key: recorded.get(key) for key in told}),
+        "bit_equal": all(same(getattr(observed, key), recorded.get(key)) for key in NUMBERS),
+        "windows": [strict(dataclasses.asdict(window)) for window in observed.windows],
+        "layers": [row_of(change) for change in by_layer(observed.changes)],
+        "parameters": [row_of(change) for change in observed.changes],
+    }
+
+
+def row_of(change: Change) -> dict[str, Any]:
+    """A change as plain values."""
+    return strict(dataclasses.asdict(change) | {"ratio": change.ratio})

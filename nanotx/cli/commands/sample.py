@@ -1,0 +1,274 @@
+"""nanotx sample RUN [flags]: let a run write."""
+
+import dataclasses
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import tyro
+from rich.console import Console
+from rich.text import Text
+
+from nanotx.cli import tables
+from nanotx.cli.console import write_figures
+from nanotx.config.flags import parse
+from nanotx.config.registry import load_file
+from nanotx.config.schema import in_range
+from nanotx.data.text_files import read_text
+from nanotx.errors import ConfigError, DataError, TextError, printable
+from nanotx.generation import Sampling, sampler
+from nanotx.generation.completion import Sheet, Writing, ranked
+from nanotx.generation.text import biases, read_bias, token_ids
+from nanotx.hardware.device import choose
+from nanotx.runs.load import Loaded, load
+from nanotx.tokenizers import Codec
+
+RANGES = {"n_best": (1, 10_000), "threads": (0, 1024)} | {
+    name: sampler.RANGES[name] for name in ("max_new_tokens", "draft_tokens")
+}
+"""From the least to the most of each whole number that is no field of `Sampling`."""
+NAMED = {"banned": "ban"}
+"""Flags that are called otherwise than in Python."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Flags:
+    """Prints the prompt and what the run's model makes of it, as it is written.
+
+    Several texts, from --prompts or --n-best, are written side by side and printed when all are done. What is said of
+    them goes to the standard error: the standard output holds the texts alone.
+    """
+
+    folder: tyro.conf.Positional[str]  # the run's folder
+    prompt: str = ""  # what to go on from; without it the recorded start
+    prompts: str = ""  # a file with a prompt a line, in UTF-8
+    max_new_tokens: int = 500  # how many tokens to write at most
+    temperature: float = 0.8  # 0 takes the best token always; lower is safer, higher is wilder
+    top_k: int | None = None  # choose among the k best tokens only
+    top_p: float = 1.0  # choose among the best tokens that together are this likely
+    min_p: float = 0.0  # choose among tokens at least this share as likely as the best one
+    typical: float = 1.0  # choose among the tokens nearest to the expected surprise that together are this likely
+    repetition_penalty: float = 1.0  # divide the scores of tokens of the text so far, multiply those below zero
+    frequency_penalty: float = 0.0  # take this off a token's score for each time that it was written
+    presence_penalty: float = 0.0  # take this off a token's score once it was written
+    ban: tuple[str, ...] = ()  # never write this token; may be repeated
+    bias: tuple[str, ...] = ()  # TOKEN=NUMBER: add this to the token's score; may be repeated
+    stop: tuple[str, ...] = ()  # end before this text; may be repeated
+    seed: int = 0  # another seed writes another text; of several texts, each has the next seed
+    n_best: int = 1  # write so many texts and print the likeliest first
+    log_probs: bool = False  # show how likely each token was to the model itself, before any of the above
+    beyond: Literal["reread", "roll"] = "reread"  # at the context's end: read its newer half anew, or drop its oldest
+    draft: str = ""  # the folder of a run with a smaller model, which guesses ahead
+    draft_tokens: int = 4  # how many tokens it guesses at a time
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # where it runs; auto for the best that this machine has
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"  # of weights and past; half of it is half to read
+    threads: int = 0  # processor threads; 0 for as many as there are cores
+    compile: bool = False  # through torch.compile: half a minute at first, then faster, small models the most
+    json: str = ""  # write texts, tokens and figures into this file
+    step: int | None = None  # of which checkpoint; without it the newest
+    load: tuple[str, ...] = ()  # Python files of your own, with parts in them
+
+
+def run(words: list[str]) -> int:
+    """Write."""
+    left, said = take(words, ("ban", "bias", "stop"))
+    flags = parse(Flags, left, "nanotx sample")
+    flags = dataclasses.replace(flags, ban=said["ban"], bias=said["bias"], stop=said["stop"])
+    check(flags)
+    how = sampling(flags)
+    for file in flags.load:
+        load_file(file)
+    machine = choose(flags.device, "float32", flags.threads)
+    loaded = load(flags.folder, flags.step)
+    loaded.model.to(machine.device, getattr(torch, flags.dtype))
+    draft = load(flags.draft) if flags.draft else None
+    writing = loaded.writing(
+        [prompt for prompt in prompts(flags, loaded.tokenizer) for _ in range(flags.n_best)],
+        flags.max_new_tokens,
+        named_in(loaded, flags, how),
+        flags.stop,
+        rolls=flags.beyond == "roll",
+        draft=draft,
+        draft_tokens=flags.draft_tokens,
+        compiled=flags.compile,
+    )
+    clean = printable if sys.stdout.isatty() else str
+    if len(writing.sheets) == 1:
+        say(clean(flags.prompt if not flags.prompts else writing.prompts[0]))
+    for _, piece in writing:
+        if len(writing.sheets) == 1:
+            say(clean(piece))
+    sheets = tell(writing, flags.n_best, flags.log_probs)
+    if flags.json:
+        guesses = {"run": flags.draft, "drafted": writing.drafted, "accepted": writing.accepted}
+        asked = {"stop": flags.stop, "beyond": flags.beyond, "dtype": flags.dtype, "draft": guesses if draft else None}
+        write(flags.json, {"run": flags.folder, "step": loaded.step, **asked}, writing, sheets)
+    return 0
+
+
+def check(flags: Flags) -> None:
+    """Raise ConfigError where a number is out of range, or prompts come from two sides."""
+    for name, (low, high) in RANGES.items():
+        in_range(f"--{name.replace('_', '-')}", getattr(flags, name), low, high, whole=True)
+    if flags.prompt and flags.prompts:
+        raise ConfigError("--prompts: expected --prompt or --prompts, got both; leave one out.")
+
+
+def take(words: Sequence[str], names: Sequence[str]) -> tuple[list[str], dict[str, tuple[str, ...]]]:
+    """Flags that may be repeated, one value each time, out of the words; and the words that are left.
+
+    Raises:
+        ConfigError: one has no value.
+    """
+    left, found = [], {name: list[str]() for name in names}
+    rest = iter(words)
+    for word in rest:
+        flag, equals, value = word.partition("=")
+        name = flag.removeprefix("--")
+        if not word.startswith("--") or name not in found:
+            left.append(word)
+            continue
+        one = value if equals else next(rest, None)
+        if one is None:
+            raise ConfigError(f"--{name}: expected a text behind it, got nothing.")
+        found[name].append(one)
+    return left, {name: tuple(values) for name, values in found.items()}
+
+
+def prompts(flags: Flags, codec: Codec) -> list[str]:
+    """What to go on from.
+
+    Raises:
+        DataError: the file of prompts cannot be read, or there are none in it.
+        TextError: the tokenizer cannot hold one of them; says of which flag, or in which line.
+    """
+    if not flags.prompts:
+        try:
+            codec.encode(flags.prompt)
+        except TextError as error:
+            raise TextError(f"--prompt: {error}") from None
+        return [flags.prompt]
+    try:
+        text = read_text(Path(flags.prompts), "or leave that line out")
+    except DataError as error:
+        raise DataError(f"--prompts {error}") from None
+    if not text:
+        raise DataError(f"--prompts {flags.prompts}: expected a prompt a line, got an empty file.")
+    lines = text.removesuffix("\n").split("\n")
+    for number, line in enumerate(lines, start=1):
+        try:
+            codec.encode(line)
+        except TextError as error:
+            raise TextError(f"--prompts {flags.prompts}: line {number:,}: {error}") from None
+    return lines
+
+
+def sampling(flags: Flags) -> Sampling:
+    """How tokens are chosen, but for tokens that are called by their text.
+
+    Raises:
+        ConfigError: a number is out of range; says which flag's.
+    """
+    given = [field.name for field in dataclasses.fields(Sampling) if field.name not in ("banned", "bias")]
+    with flags_named():
+        return Sampling(**{name: getattr(flags, name) for name in given})
+
+
+def named_in(loaded: Loaded, flags: Flags, how: Sampling) -> Sampling:
+    """The same with the tokens that are banned or biased, by the ids that a run's tokenizer gives them.
+
+    Raises:
+        ConfigError: a text is no token, or what is to be added to its score is out of range; says which flag's.
+        TextError: the tokenizer cannot hold a text.
+    """
+    pairs = dict(read_bias(word) for word in flags.bias)
+    with flags_named():
+        banned = token_ids(loaded.tokenizer, flags.ban, "banned")
+        return dataclasses.replace(how, banned=banned, bias=biases(loaded.tokenizer, pairs))
+
+
+@contextmanager
+def flags_named() -> Iterator[None]:
+    """Within, an error that begins with a field of `Sampling` begins with its flag."""
+    try:
+        yield
+    except (ConfigError, TextError) as error:
+        field, colon, rest = str(error).partition(":")
+        flag = NAMED.get(field, field).replace("_", "-")
+        raise type(error)(f"--{flag}{colon}{rest}") from None
+
+
+def tell(writing: Writing, together: int, log_probs: bool) -> list[Sheet]:
+    """Print what was not printed while it was written; returns the texts in the order in which they stand.
+
+    Args:
+        writing: it is done.
+        together: how many texts of each prompt there are; the likeliest of them comes first.
+        log_probs: whether each token is listed.
+    """
+    groups = [writing.sheets[at : at + together] for at in range(0, len(writing.sheets), together)]
+    sheets = [sheet for group in groups for sheet in ranked(group)]
+    several, console = len(sheets) > 1, Console(stderr=True, highlight=False)
+    clean = printable if sys.stdout.isatty() else str
+    if not several:
+        say("\n")
+    for number, sheet in enumerate(sheets, start=1):
+        if several:
+            line = f"{number} of {len(sheets)}, seed {seed(writing, sheet)}: {measure(sheet)}"
+            console.print(Text(line), soft_wrap=True)
+            say(clean(sheet.prompt + sheet.text) + "\n")
+        if log_probs:
+            tables.show(console, "" if several else measure(sheet), table(writing, sheet), console.is_terminal)
+    if writing.drafted:
+        share = writing.accepted / writing.drafted
+        console.print(Text(f"draft: {share:.0%} of {writing.drafted} guesses accepted"), soft_wrap=True)
+    return sheets
+
+
+def say(text: str) -> None:
+    """On the standard output, at once."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def seed(writing: Writing, sheet: Sheet) -> int:
+    """What a text was drawn with."""
+    return writing.sampling.seed + writing.sheets.index(sheet)
+
+
+def measure(sheet: Sheet) -> str:
+    """How likely a text is, in words."""
+    end = "; stopped" if sheet.stopped else ""
+    return f"{sheet.log_prob:.3f} nats over {len(sheet.ids)} tokens, {sheet.mean_log_prob:.3f} a token{end}"
+
+
+def table(writing: Writing, sheet: Sheet) -> list[list[str]]:
+    """A row for each token."""
+    texts = (repr(writing.codec.decode([one])) for one in sheet.ids)
+    rows = zip(texts, sheet.ids, sheet.log_probs, strict=True)
+    return [["token", "id", "log-prob"], *([text, str(one), f"{chance:.4f}"] for text, one, chance in rows)]
+
+
+def write(path: str, head: Mapping[str, Any], writing: Writing, sheets: Sequence[Sheet]) -> None:
+    """Strict JSON, the texts in the order in which they are printed.
+
+    Raises:
+        RunError: it cannot be written there.
+    """
+    texts = [
+        {
+            "prompt": sheet.prompt,
+            "text": sheet.text,
+            "seed": seed(writing, sheet),
+            "ids": sheet.ids,
+            "log_probs": sheet.log_probs,
+            "log_prob": sheet.log_prob,
+            "mean_log_prob": sheet.mean_log_prob,
+            "stopped": sheet.stopped,
+        }
+        for sheet in sheets
+    ]
+    write_figures(path, {**head, "sampling": dataclasses.asdict(writing.sampling), "texts": texts})

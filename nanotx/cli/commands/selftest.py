@@ -1,0 +1,124 @@
+"""nanotx selftest [flags]: the promises of a run, put to the proof on this machine."""
+
+import dataclasses
+import importlib
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+from rich.text import Text
+
+from nanotx.cli import tables
+from nanotx.cli.console import write_figures
+from nanotx.config.flags import parse
+from nanotx.config.schema import at_least
+from nanotx.errors import ConfigError, did_you_mean
+from nanotx.hardware.device import choose
+from nanotx.selftest import Broken, Case
+
+Row = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Flags:
+    """Kills runs, fails their disks, spoils their files, mistypes their flags; nothing that was saved may be lost.
+
+    A line for each case: its verdict, the steps that had to be done again, what was done, and what came of it. Every
+    case works in a folder of its own that is gone afterwards. Where a promise is broken, the exit code is 1.
+    """
+
+    only: str = ""  # kinds of cases, separated by commas; without it all
+    case: str = ""  # only cases with this in their names
+    device: Literal["cpu", "cuda", "mps"] = "cpu"  # where the runs train that are killed
+    seed: int = 0  # of kills, refusals and damage; the same seed does the same harm
+    kills: int = 50  # how many runs are killed
+    saves: int = 0  # how many failures of a disk are tried; 0 for all there are
+    files: int = 10_000  # how many files, and how many lists of flags, are damaged and read
+    quick: bool = False  # some of everything, in some minutes
+    keep: str = ""  # leave the folders of cases that fail in this one
+    json: str = ""  # write what was found into this file
+
+
+QUICK: dict[str, Any] = {"kills": 5, "saves": 12, "files": 300}
+KINDS: dict[str, Callable[[Flags], list[Case]]] = {
+    "save": lambda flags: the("saves").cases(flags.seed, flags.saves or None),
+    "kill": lambda flags: the("kills").cases(flags.seed, flags.kills, flags.device),
+    "fault": lambda flags: the("faults").cases(flags.seed),
+    "damage": lambda flags: the("damage").cases(flags.seed),
+    "input": lambda flags: the("inputs").cases(flags.seed),
+    "fuzz": lambda flags: the("fuzz").cases(flags.seed, flags.files),
+}
+
+
+def run(words: list[str]) -> int:
+    """Do harm, and tell."""
+    flags = parse(Flags, words, "nanotx selftest")
+    at_least(flags, 0, "seed", "kills", "saves", "files")
+    choose(flags.device, "float32", 1)
+    if flags.quick:
+        flags = dataclasses.replace(flags, **QUICK)
+    kinds = [word for word in flags.only.split(",") if word] or list(KINDS)
+    for kind in kinds:
+        if kind not in KINDS:
+            raise ConfigError(f"--only {kind}: no such kind.{did_you_mean(kind, KINDS)} Known: {', '.join(KINDS)}.")
+    cases = [case for kind in kinds for case in KINDS[kind](flags) if flags.case in case.name]
+    if not cases:
+        raise ConfigError(f"--case {flags.case}: no case of {', '.join(kinds)} has this in its name.")
+    console, rows = Console(highlight=False), list[Row]()
+    for row in tried(cases, flags.keep):
+        rows.append(row)
+        say(console, row)
+    tables.show(console, "", totals(rows), console.is_terminal)
+    broken = [row["case"] for row in rows if not row["kept"]]
+    for name in broken:
+        console.print(Text(f"again: nanotx selftest --seed {flags.seed} --case '{name}'"), soft_wrap=True)
+    if flags.json:
+        write_figures(flags.json, {"seed": flags.seed, "cases": len(rows), "broken": len(broken), "rows": rows})
+    return 1 if broken else 0
+
+
+def the(name: str) -> Any:
+    """A catalogue of cases, imported when it is asked for."""
+    return importlib.import_module(f"nanotx.selftest.{name}")
+
+
+def tried(cases: list[Case], keep: str) -> Iterator[Row]:
+    """Each case, in an empty folder of its own, and what came of it."""
+    with tempfile.TemporaryDirectory(prefix="nanotx-selftest-") as name:
+        for number, case in enumerate(cases):
+            folder, began = Path(name) / str(number), time.perf_counter()
+            folder.mkdir()
+            row: Row = {"case": case.name, "happened": "", "lost": None, "kept": True}
+            try:
+                row |= dataclasses.asdict(case.run(folder))
+            except Exception as error:  # a bug of ours in one case keeps no other from being tried
+                kind = "" if isinstance(error, Broken) else f"{type(error).__name__}: "
+                row |= {"happened": f"{kind}{error}", "kept": False}
+                if keep:
+                    shutil.copytree(folder, Path(keep) / str(number), dirs_exist_ok=True)
+            yield row | {"seconds": time.perf_counter() - began}
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def say(console: Console, row: Row) -> None:
+    """A line on a case."""
+    verdict = "kept" if row["kept"] else "BROKEN"
+    lost = "" if row["lost"] is None else f"{row['lost']} steps lost"
+    line = f"{verdict:6}  {lost:12}  {row['case']}: {row['happened']}"
+    console.print(Text(line, "" if row["kept"] else "bold red"), soft_wrap=True)
+
+
+def totals(rows: list[Row]) -> list[list[str]]:
+    """A row for each kind."""
+    table = [["kind", "cases", "broken", "most steps lost", "seconds"]]
+    for kind in dict.fromkeys(row["case"].partition("/")[0] for row in rows):
+        mine = [row for row in rows if row["case"].startswith(f"{kind}/")]
+        lost = [row["lost"] for row in mine if row["lost"] is not None]
+        broken, seconds = sum(not row["kept"] for row in mine), sum(row["seconds"] for row in mine)
+        most = f"{max(lost)}" if lost else ""
+        table.append([kind, f"{len(mine):,}", f"{broken}", most, f"{seconds:.0f}"])
+    return table

@@ -1,0 +1,71 @@
+"""nanotx show RUN [--svg PATH]: a run's course, as its live picture last stood."""
+
+import io
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+from rich.console import Console, RenderableType
+
+from nanotx.cli.console import check_output
+from nanotx.cli.dashboard import Display
+from nanotx.config.flags import parse
+from nanotx.config.schema import at_least, at_most
+from nanotx.errors import RunError
+from nanotx.files import publish
+from nanotx.runs.folder import RunFolder
+from nanotx.runs.metrics_log import read
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flags:
+    """Draws the run's last picture again, from its journal."""
+
+    folder: tyro.conf.Positional[str]  # the run's folder
+    svg: str = ""  # draw it into this file, not on the terminal
+    width: int = 100  # of the picture in the file, in characters
+
+
+def run(words: list[str]) -> int:
+    """Draw."""
+    flags = parse(Flags, words, "nanotx show")
+    at_least(flags, 20, "width")
+    at_most(flags, 1000, "width")
+    if flags.svg:
+        check_output(flags.svg, "--svg")
+    picture = replay(flags.folder)
+    if flags.svg:
+        console = Console(record=True, width=flags.width, file=io.StringIO())
+        console.print(picture)
+        svg = console.export_svg(title="nanotx")
+        fetched = r"@font-face \{.*?\}\s*"  # a picture should need no network
+        try:
+            publish(Path(flags.svg), re.sub(fetched, "", svg, flags=re.DOTALL))
+        except OSError as error:
+            raise RunError(f"--svg {flags.svg}: cannot be written: {error.strerror}.") from None
+    else:
+        Console().print(picture)
+    return 0
+
+
+def replay(folder: str) -> RenderableType:
+    """The last picture of a run, drawn from its journal.
+
+    Raises:
+        RunError: there is none, or it holds numbers that no run has.
+    """
+    file, display = RunFolder(Path(folder)).metrics, Display(Console(file=io.StringIO()))
+    if not Path(folder).is_dir():
+        raise RunError(f"{folder}: expected a run's folder, with a metrics.jsonl in it.")
+    try:
+        empty = True
+        for row in read(file):
+            display.show(row)
+            empty = False
+        picture = display.picture()
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # anyone may have written it
+        raise RunError(f"{file}: this is no journal of a run: {error}.") from None
+    if empty:
+        raise RunError(f"{folder}: expected a run's folder, with a metrics.jsonl in it.")
+    return picture

@@ -1,0 +1,159 @@
+"""nanotx speedrun [NAME] [--target LOSS] [--seeds N] [--records PATH] [flags]: how soon a recipe reaches a loss."""
+
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import torch
+
+import nanotx
+from nanotx.cli.dashboard import Display
+from nanotx.cli.run import start
+from nanotx.config.flags import given, leading, parse
+from nanotx.config.schema import to_table
+from nanotx.config.toml import read_config
+from nanotx.errors import ConfigError, DataError
+from nanotx.files import publish, read_plain
+from nanotx.hardware.device import cores
+from nanotx.hardware.report import processor
+from nanotx.recipe import Recipe
+from nanotx.runs.folder import RunFolder, find_folder
+from nanotx.runs.metrics_log import Row
+from nanotx.runs.speedrun import PUBLISHED, SEEDS, Race, append_run, best, read_runs
+from nanotx.runs.valid import TEXT
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flags:
+    """Runs a recipe (of the shelf `record`, if none is named) against the clock, and tells when it reached the target.
+
+    The clock starts with the process. All other flags are the recipe's own, as in nanotx train.
+    """
+
+    target: float = PUBLISHED[0]  # the validation loss to reach, in nats per token
+    seeds: int = 1  # runs, each of another seed in a process of its own; three of one recipe make a record
+    records: str = ""  # add what became of each run to this file, a line each, and race against the best in it
+    run: str = ""  # the folder of the results; without it runs/<recipe>-<n>, and with several seeds -<seed> after it
+
+
+def run(words: list[str]) -> int:
+    """Race."""
+    own = {field.name for field in fields(Flags)}
+    mine, others = split(words, own)
+    flags = parse(Flags, mine, "nanotx speedrun")
+    if not (math.isfinite(flags.target) and flags.target > 0):
+        raise ConfigError(f"--target: expected a loss above 0 such as {PUBLISHED[0]}, got {flags.target!r}.")
+    if flags.seeds < 1:
+        raise ConfigError(f"--seeds: expected a number of at least 1, got {flags.seeds}.")
+    if flags.seeds > 1:
+        return several(flags, others)
+    name = next(iter(leading(others)), "record")
+    rest = others[len(leading(others)[:1]) :]
+    folder = find_folder(flags.run, Path(name).stem, resume=False)
+    record = best(known(flags.records), flags.target, machine()) if flags.records else None
+    race = Race(flags.target, record)
+    display = Display(aside=race.line)
+    code = start([name, *rest, "--run", folder.path.as_posix()], display)
+    if code == 0:
+        finish(race, folder, flags, display)
+    return code
+
+
+def known(records: str) -> list[Row]:
+    """The runs that were written down.
+
+    Raises:
+        DataError: the file cannot be read, or a line of it is no run.
+    """
+    try:
+        return read_runs(Path(records))
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"--records {records}: cannot be read: {error}; name another file.") from None
+
+
+def split(words: list[str], own: set[str]) -> tuple[list[str], list[str]]:
+    """Words of flags that are the race's own, and all others."""
+    mine: list[str] = []
+    others: list[str] = []
+    side = others
+    for word in words:
+        if word.startswith("--"):
+            side = mine if set(given([word])) <= own | {"help"} else others
+        side.append(word)
+    return mine, others
+
+
+def machine() -> dict[str, object]:
+    """What is raced on; only runs on the same compare."""
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
+    return {"cpu": processor(), "cores": cores(), "gpu": gpu}
+
+
+def finish(race: Race, folder: RunFolder, flags: Flags, display: Display) -> None:
+    """Write down and say what became of it."""
+    figures = json.loads(read_plain(folder.summary, TEXT))
+    recipe = to_table(read_config(Recipe, folder.recipe))
+    outcome = race.outcome(figures, recipe, machine())
+    publish(folder.path / "speedrun.json", json.dumps(outcome, indent=1, allow_nan=False) + "\n")
+    if race.seconds is None:
+        near = min(loss for _, loss in race.curve)
+        display.say(
+            f"The target {race.target:g} was not reached in {figures['wall_seconds']:.1f} s: it came to {near:.4f}, "
+            f"{near - race.target:.4f} above it."
+        )
+    else:
+        display.say(f"The target {race.target:g} was reached {race.seconds:.1f} s after the start of the process.")
+    if flags.records:
+        append_run(Path(flags.records), outcome)
+
+
+def several(flags: Flags, words: list[str]) -> int:
+    """Run as many seeds as asked for, one after another, and say what they come to together."""
+    seed, words = first_seed(words)
+    outcomes: list[Row] = []
+    here = Path(nanotx.__file__).resolve().parents[1]  # a checkout need not be installed
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(here), *sys.path])}
+    base = find_folder(flags.run, Path(next(iter(leading(words)), "record")).stem, resume=False).path.as_posix()
+    for one in range(seed, seed + flags.seeds):
+        folder = f"{base}-{one}"
+        command = [*words, "--seed", str(one), "--run", folder, "--target", repr(flags.target)]
+        command += ["--records", flags.records] if flags.records else []
+        done = subprocess.run([sys.executable, "-m", "nanotx", "speedrun", *command], env=environment, check=False)
+        if done.returncode:
+            return done.returncode
+        outcomes.append(json.loads(read_plain(Path(folder) / "speedrun.json", TEXT)))
+    Display().say(verdict(outcomes, flags.target))
+    return 0
+
+
+def first_seed(words: list[str]) -> tuple[int, list[str]]:
+    """The seed that is asked for, or else that of recipes, and the words without it.
+
+    Raises:
+        ConfigError: it is no whole number.
+    """
+    said = given(words).get("seed")
+    if said is None:
+        return Recipe().seed, words
+    value = " ".join(said[0])
+    if not value.isdecimal():
+        raise ConfigError(f"--seed: expected a whole number of at least 0, got {value!r}.")
+    at = next(index for index, word in enumerate(words) if word.partition("=")[0] == "--seed")
+    return int(value), words[:at] + words[at + (1 if "=" in words[at] else 2) :]
+
+
+def verdict(outcomes: list[Row], target: float) -> str:
+    """What several seeds come to together."""
+    losses = sorted(one["val_loss"] for one in outcomes)
+    told = f"{len(outcomes)} seeds: losses {', '.join(f'{loss:.4f}' for loss in losses)}"
+    times = [one["seconds"] for one in outcomes if one["reached"]]
+    if len(times) < len(outcomes):
+        return f"{told}; {len(times)} of them reached {target:g}, so it is no record."
+    middle = statistics.median(times)
+    few = "" if len(times) >= SEEDS else f" A record takes {SEEDS} seeds."
+    return f"{told}; all reached {target:g}, in {middle:.1f} s by the median.{few}"

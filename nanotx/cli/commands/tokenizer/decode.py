@@ -1,0 +1,36 @@
+"""nanotx tokenizer decode: the text of ids, byte for byte."""
+
+import sys
+from dataclasses import dataclass
+from reprlib import repr as brief
+from typing import Annotated
+
+import tyro
+from tyro.conf import Positional
+
+from nanotx.cli.tokenizer.inputs import text_of
+from nanotx.config.flags import parse
+from nanotx.errors import TextError
+from nanotx.tokenizers import load
+
+LONGEST = 40  # digits; no id has so many
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flags:
+    """Writes the text of ids, byte for byte."""
+
+    tokenizer: Annotated[Positional[str], tyro.conf.arg(help="a path, or a name on the shelf")]
+    file: Annotated[Positional[str], tyro.conf.arg(help="ids as decimal numbers; standard input where none is")] = ""
+
+
+def run(words: list[str]) -> int:
+    """Decode."""
+    said = parse(Flags, words, "nanotx tokenizer decode")
+    found = text_of(said.file).split()
+    for word in found:
+        if not word.isdecimal() or len(word) > LONGEST:
+            raise TextError(f"nanotx tokenizer decode: expected ids as decimal numbers, got {brief(word)}.")
+    sys.stdout.buffer.write(load(said.tokenizer).decode_bytes([int(word) for word in found]))
+    sys.stdout.buffer.flush()
+    return 0

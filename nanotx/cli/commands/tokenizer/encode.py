@@ -1,0 +1,86 @@
+"""nanotx tokenizer encode: the ids of a text, as decimal numbers, or of texts of any size, as a token file."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import tyro
+from tyro.conf import Positional
+
+from nanotx.cli.tokenizer.inputs import bar, encoded, plain_files, text_of
+from nanotx.config.flags import parse
+from nanotx.errors import ConfigError, TokenizerError
+from nanotx.tokenizers import Codec, load
+from nanotx.tokenizers.base import Ids
+from nanotx.tokenizers.unigram import UnigramCodec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flags:
+    """Prints the ids of a text, or of each text on a line; with --out, writes them into one token file."""
+
+    tokenizer: Annotated[Positional[str], tyro.conf.arg(help="a path, or a name on the shelf")]
+    files: Annotated[Positional[tuple[str, ...]], tyro.conf.arg(help="texts; standard input where there is none")] = ()
+    special: Annotated[tuple[str, ...], tyro.conf.arg(help="names that become their special ids in the text")] = ()
+    alpha: Annotated[
+        float | None, tyro.conf.arg(help="unigram alone: draw a way to cut the text; 0 draws all ways alike")
+    ] = None
+    seed: Annotated[int, tyro.conf.arg(help="of what is drawn")] = 0
+    errors: Annotated[
+        Literal["strict", "replace"], tyro.conf.arg(help="replace: read U+FFFD where there is no UTF-8")
+    ] = "strict"
+    out: Annotated[str, tyro.conf.arg(help="a token file to write; killed, the same command goes on")] = ""
+    separator: Annotated[str, tyro.conf.arg(help="a special put behind each text of the token file")] = ""
+    lossy: Annotated[bool, tyro.conf.arg(help="take a tokenizer.json that loses text, as one that lowers case")] = False
+    processes: Annotated[int, tyro.conf.arg(help="how many encode a token file")] = 1
+
+
+def run(words: list[str]) -> int:
+    """Encode."""
+    said = parse(Flags, words, "nanotx tokenizer encode")
+    try:
+        codec = load(said.tokenizer, lossy=said.lossy)
+    except TokenizerError as error:  # names the flag of a recipe, which is ours without its group
+        raise TokenizerError(str(error).replace("--tokenizer.lossy", "--lossy")) from None
+    if said.out:
+        return to_file(codec, said)
+    if said.separator or said.processes != 1:
+        raise ConfigError("nanotx tokenizer encode: --separator and --processes are for a token file; add --out PATH.")
+    for file in said.files or [""]:
+        text = text_of(file, said.errors)
+        where = file or "standard input"
+        ids = encoded(codec, text, where, said.special) if said.alpha is None else drawn(codec, text, said)
+        sys.stdout.write(" ".join(map(str, ids.tolist())) + "\n")
+    return 0
+
+
+def drawn(codec: Codec, text: str, said: Flags) -> Ids:
+    """The ids of a text, cut in a way that is drawn at random."""
+    if not isinstance(codec, UnigramCodec) or said.special or said.alpha is None or said.seed < 0:
+        raise ConfigError(
+            f"nanotx tokenizer encode: --alpha draws one of the ways in which a unigram tokenizer may cut a text, all "
+            f"of it ordinary, with a seed of at least 0; this one is {codec.part}. Leave --alpha out."
+        )
+    return codec.sample(text, np.random.default_rng(said.seed), said.alpha)
+
+
+def to_file(codec: Codec, said: Flags) -> int:
+    """Write a token file."""
+    if not said.files or said.special or said.alpha is not None or not 1 <= said.processes <= 1024:
+        raise ConfigError(
+            "nanotx tokenizer encode: --out takes files, from 1 to 1024 processes, and neither --special nor --alpha: "
+            "what is in a text is ordinary there, and --separator NAME stands behind each."
+        )
+    files, out = plain_files(said.files), Path(said.out)
+    if out.is_dir():
+        raise ConfigError(f"--out {said.out}: expected a file to write, got a folder.")
+    with bar(files) as shown:
+        count = codec.encode_to_file(
+            files, out, separator=said.separator, errors=said.errors, processes=said.processes, watch=shown.at
+        )
+    size = sum(file.stat().st_size for file in files)
+    rate = f", {size / count:.2f} bytes an id" if count else ""
+    sys.stdout.write(f"{out}: {count} ids of {size} bytes{rate}\n")
+    return 0

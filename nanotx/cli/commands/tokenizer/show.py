@@ -1,0 +1,149 @@
+"""nanotx tokenizer show: a text with its tokens in alternating colours, and their ids."""
+
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import tyro
+from rich.cells import cell_len, set_cell_size
+from rich.console import Console
+from rich.text import Text
+
+from nanotx.cli.console import check_output
+from nanotx.cli.tokenizer.inputs import text_of
+from nanotx.cli.tokenizer.page import Token, page, tokens, visible
+from nanotx.config.flags import given, parse
+from nanotx.config.schema import at_least
+from nanotx.errors import ConfigError, RunError
+from nanotx.files import publish
+from nanotx.tokenizers import Codec, load
+from nanotx.tokenizers.base import UNKNOWN, Ids, utf8
+from nanotx.tokenizers.huggingface import HuggingfaceCodec
+
+COLOURS = ("#a9cdf0", "#f5c9a9", "#b3e0b8", "#efb7d0", "#e9de94")
+INK = "#16161a"
+SPECIAL = "bold white on #b00020"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flags:
+    """Shows a text's tokens in colours with their ids; white space as · → ⏎, what has no shape as an escape.
+
+    Where the output is no terminal: a token a line, its id, its bytes in hexadecimal and itself, parted by tabs.
+    """
+
+    tokenizer: tyro.conf.Positional[str]  # a path, or a name on the shelf
+    file: tyro.conf.Positional[str] = ""  # a text; standard input where there is none
+    text: str = ""  # or the text itself
+    ids: bool = True  # with the ids below the tokens
+    html: str = ""  # write a page of its own into this file instead
+    limit: int = 2000  # show this many tokens on a terminal or a page, 0 for all; lines are never cut
+
+
+def run(words: list[str]) -> int:
+    """Show."""
+    flags = parse(Flags, words, "nanotx tokenizer show")
+    at_least(flags, 0, "limit")
+    said = "text" in given(words)
+    if said and flags.file:
+        raise ConfigError("nanotx tokenizer show: expected a file or --text, and one of the two only.")
+    codec = load(flags.tokenizer)
+    text = flags.text if said else text_of(flags.file)
+    ids = codec.encode(text)
+    facts, notes = about(codec, text, ids)
+    shown = tokens(codec, ids.tolist())
+    if not flags.html and not sys.stdout.isatty():
+        for note in notes:
+            sys.stderr.write(f"{note}\n")
+        for token in shown:
+            sys.stdout.write(f"{token.number}\t{token.data.hex()}\t{token.shown}\n")
+        return 0
+    if flags.limit and len(ids) > flags.limit:
+        shown = islice(shown, flags.limit)
+        notes.append(f"The first {flags.limit:,} of {len(ids):,} tokens are shown; --limit 0 shows all.")
+    name = visible(os.fsencode(flags.tokenizer))
+    if flags.html:
+        check_output(flags.html, "--html")
+        try:
+            publish(Path(flags.html), page(f"Tokens of {name}", facts, notes, shown, flags.ids))
+        except OSError as error:
+            raise RunError(f"--html {flags.html}: cannot be written: {error.strerror}.") from None
+        sys.stdout.write(f"{flags.html}: {facts[0][1]} tokens\n")
+        return 0
+    on_terminal(Console(highlight=False), facts, notes, shown, flags.ids)
+    return 0
+
+
+def about(codec: Codec, text: str, ids: Ids) -> tuple[list[tuple[str, str]], list[str]]:
+    """The counts of a text's tokens, each with its name, and what has to be said of them."""
+    data = utf8(codec.part, text)
+    facts = [
+        ("tokens", f"{len(ids):,}"),
+        ("bytes", f"{len(data):,}"),
+        ("bytes per token", f"{len(data) / len(ids):.2f}" if len(ids) else "none"),
+        (f"ids of {codec.part}", f"{codec.vocab_size:,}"),
+    ]
+    notes = []
+    if isinstance(codec, HuggingfaceCodec) and codec.losses:
+        notes.append(f"This tokenizer loses text ({codec.losses[0]}); training takes it only with --tokenizer.lossy.")
+    if codec.decode_bytes(ids) != data:
+        lost = int((ids == codec.specials[UNKNOWN]).sum()) if UNKNOWN in codec.specials else 0
+        why = f"{lost:,} tokens are {UNKNOWN}, and what they stood for is lost" if lost else "it was normalised first"
+        notes.append(f"The ids do not give this text back: {why}. Its bytes per token compare with no other's.")
+    return facts, notes
+
+
+def on_terminal(
+    console: Console, facts: list[tuple[str, str]], notes: list[str], shown: Iterable[Token], ids: bool
+) -> None:
+    """The counts, the tokens, and what has to be said of them."""
+    console.print(Text("   ").join(Text(f"{fact} ").append(name, "dim") for name, fact in facts))
+    console.print()
+    for line in numbered(console, shown) if ids else flowing(console, shown):
+        console.print(line, soft_wrap=True)
+    for note in notes:
+        console.print(Text(note, "bold yellow"))
+
+
+def coloured(index: int, token: Token, room: int) -> Text:
+    """A token in the colour of its turn, cut where it is wider than the room for it."""
+    style = SPECIAL if token.special else f"{INK} on {COLOURS[index % len(COLOURS)]}"
+    wide = cell_len(token.shown) > room
+    return Text(set_cell_size(token.shown, room - 1) + "…" if wide else token.shown, style)
+
+
+def numbered(console: Console, shown: Iterable[Token]) -> Iterator[Text]:
+    """Rows of tokens with their ids below them, each followed by an empty row."""
+    above, below = Text(), Text()
+    for index, token in enumerate(shown):
+        one, number = coloured(index, token, console.width), Text(str(token.number), "dim")
+        width = max(one.cell_len, number.cell_len)
+        if above.cell_len + width > console.width:
+            yield from (above, below, Text())
+            above, below = Text(), Text()
+        last = above.cell_len + width + 1 > console.width
+        for row, cell in ((above, one), (below, number)):
+            row.append_text(cell).append(" " * (width - cell.cell_len + (not last)))
+        if token.ends_line:
+            yield from (above, below, Text())
+            above, below = Text(), Text()
+    if above:
+        yield from (above, below, Text())
+
+
+def flowing(console: Console, shown: Iterable[Token]) -> Iterator[Text]:
+    """Rows of tokens side by side, as the text runs; without colours a bar stands between them."""
+    row, bar = Text(), "" if console.color_system and not console.no_color else "|"
+    for index, token in enumerate(shown):
+        one = coloured(index, token, console.width - len(bar))
+        if row.cell_len + one.cell_len + len(bar) > console.width:
+            yield row
+            row = Text()
+        row.append_text(one).append(bar)
+        if token.ends_line:
+            yield row
+            row = Text()
+    yield row

@@ -1,0 +1,102 @@
+"""nanotx verify RUN: whether a run's folder can be believed."""
+
+import dataclasses
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import tyro
+from rich.console import Console
+from rich.text import Text
+
+from nanotx.cli import tables
+from nanotx.cli.console import write_figures
+from nanotx.config.flags import parse
+from nanotx.config.registry import load_file
+from nanotx.config.schema import at_least
+from nanotx.errors import NanotxError, RunError, printable
+from nanotx.recipe import read_options
+from nanotx.runs import checkpoint
+from nanotx.runs.folder import RunFolder
+from nanotx.runs.record import believed
+from nanotx.runs.verify import Check, Wish, of_checkpoint, of_journal, of_recipe, of_summary, of_tokenizer, reproduced
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Flags:
+    """Checks a run's folder: recipe, tokenizer, journal and figures, and of each checkpoint files, weights, tokenizer.
+
+    The newest sound checkpoint whose step was evaluated is evaluated again. On the device, in the dtype and on the
+    threads of the run, and on its machine, the validation loss is the recorded one to the last bit; elsewhere it may
+    be a little apart, and how much is told.
+
+    Leaves with 0 where every check holds, and with 4 where one fails or could not be made.
+    """
+
+    folder: tyro.conf.Positional[str]  # the run's folder
+    json: str = ""  # write the checks into this file
+    device: Literal["run", "auto", "cpu", "cuda", "mps"] = "run"  # of the evaluation; "run" is the one that the run had
+    dtype: Literal["run", "auto", "float32", "bfloat16", "float16"] = "run"  # likewise
+    threads: int = 0  # processor threads; 0 for as many as the run had
+    load: tuple[str, ...] = ()  # Python files of your own, with parts in them
+
+
+def run(words: list[str]) -> int:
+    """Check."""
+    flags = parse(Flags, words, "nanotx verify")
+    at_least(flags, 0, "threads")
+    for file in read_options(words).load:
+        load_file(file)
+    folder = RunFolder(Path(flags.folder))
+    if not folder.is_run:
+        raise RunError(f"{flags.folder}: expected a run's folder, with a recipe.toml in it.")
+    checks = list(checked(folder, Wish(device=flags.device, dtype=flags.dtype, threads=flags.threads)))
+    count = Counter(check.result for check in checks)
+    console = Console(highlight=False)
+    cells = [("check", "result", "detail"), *((check.name, check.result, printable(check.detail)) for check in checks)]
+    tables.show(console, "", cells, sys.stdout.isatty(), ("fails", "not made"), left=3)
+    sound = count["holds"] == len(checks)
+    told = ", ".join(f"{number} {result}" for result, number in count.items() if result != "holds")
+    verdict = f"all {len(checks)} checks hold" if sound else f"of {len(checks)} checks {told}"
+    console.print(Text(f"{flags.folder}: {verdict}."), soft_wrap=True)
+    if flags.json:
+        write_figures(flags.json, {"run": flags.folder, "sound": sound, "checks": [check.plain() for check in checks]})
+    return 0 if sound else RunError.exit_code
+
+
+def checked(folder: RunFolder, wish: Wish) -> Iterator[Check]:
+    """Every check of a run's folder, in order."""
+    yield of_recipe(folder)
+    tokenizer, codec = of_tokenizer(folder)
+    yield tokenizer
+    paths, sound, seen = checkpoint.steps(folder.checkpoints), list[Path](), set[Path]()
+    if not paths:
+        yield Check(name="checkpoints", result="fails", detail=f"{folder.checkpoints}: there is none")
+    while left := [path for path in paths.values() if path not in seen]:
+        seen.add(left[0])
+        checks = list(of_checkpoint(left[0], None if sound else codec))
+        if not (left[0].exists() or left[0].is_symlink()):  # removed since by a process that trains the run
+            paths = checkpoint.steps(folder.checkpoints)
+            continue
+        yield from checks
+        sound += [left[0]] if {check.result for check in checks} == {"holds"} else []
+    yield of_journal(folder, newest=max(checkpoint.steps(folder.checkpoints), default=0))
+    if folder.summary.exists():  # a run that was killed has none
+        yield of_summary(folder)
+    yield evaluated(folder, sound, wish)
+
+
+def evaluated(folder: RunFolder, sound: list[Path], wish: Wish) -> Check:
+    """As `reproduced`, from a checkpoint that is not removed meanwhile by a process that trains the run."""
+    while True:
+        try:
+            check = reproduced(folder, sound, wish)
+        except (NanotxError, OSError):
+            if all(path.exists() for path in sound):
+                raise
+        else:
+            if check.result == "holds" or all(path.exists() for path in sound):
+                return check
+        sound = list(believed(folder)[0].values())

@@ -1,0 +1,139 @@
+"""The dashboard: a run as it is trained, live on a terminal and as plain lines elsewhere."""
+
+import math
+import sys
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from typing import IO, cast
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from nanotx.cli.console import Outlet
+from nanotx.errors import printable
+from nanotx.runs.history import Course, error, extent, gap, rate, readable
+from nanotx.runs.metrics_log import Row
+
+PAUSE = 5.0  # seconds between two plain lines of steps
+
+
+class Display:
+    """Shows rows as they come."""
+
+    def __init__(self, console: Console | None = None, aside: Callable[[Row], str] | None = None) -> None:
+        """With `aside`, what it makes of a row is told as well, where it makes anything of it."""
+        self.aside, self.said = aside, ""
+        self.console = console or Console(highlight=False, file=cast(IO[str], Outlet(sys.stdout)))
+        self.course = Course()
+        self.spoke = 0.0  # when the last plain line of a step was printed
+        self.live: Live | None = None
+
+    def say(self, text: str) -> None:
+        """A line of its own, above the picture."""
+        self.console.print(Text(printable(text)), soft_wrap=True)
+
+    def shout(self, text: str, title: str) -> None:
+        """A panel that cannot be missed."""
+        self.console.print(Panel(Text(text), title=title, border_style="bold yellow"))
+
+    def show(self, row: Row) -> None:
+        """Take in what happened."""
+        row = {key: printable(item) if isinstance(item, str) else item for key, item in row.items()}
+        self.course.take(row)
+        self.said = (self.aside(row) if self.aside else "") or self.said
+        if self.live is None:
+            self.plain(row)
+            if self.aside and row["event"] == "eval":
+                self.say(self.said)
+
+    def __enter__(self) -> "Display":
+        if self.console.is_terminal and not self.console.is_dumb_terminal:
+            self.live = Live(get_renderable=self.picture, console=self.console, refresh_per_second=4)
+            self.live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.live is not None:
+            self.live.stop()
+            self.live = None
+
+    def picture(self) -> RenderableType:
+        """Everything known, on one screen."""
+
+        return picture(self.course, self.said)
+
+    def plain(self, row: Row) -> None:
+        """One line, or a sample's several; steps only now and then."""
+        event, course = row["event"], self.course
+        if event in ("start", "resume"):
+            self.say(course.title)
+        elif event == "step" and time.monotonic() - self.spoke > PAUSE:
+            self.spoke = time.monotonic()
+            self.say(f"step {row['step']}/{course.steps}  {course.status()}")
+        elif event == "eval":
+            row = readable(row)
+            floor = "" if course.floor is None else f"  floor {course.floor:.4f}"
+            self.say(
+                f"step {row['step']}/{course.steps}  validation loss {row['val_loss']:.4f}{error(row)}  "
+                f"training loss {row['train_loss']:.4f}  gap {gap(row):+.4f}  "
+                f"bits per byte {rate(row['bits_per_byte'])}{floor}{extent(row)}"
+            )
+        elif event == "sample":
+            self.say(f"--- step {row['step']} writes:\n{row['text'].strip()}\n---")
+        elif event == "warning":
+            self.say(row["text"])
+
+
+BARS = "▁▂▃▄▅▆▇█"
+
+
+def picture(course: Course, said: str = "") -> RenderableType:
+    """Everything known, on one screen, and what else is said of it."""
+    parts: list[RenderableType] = [Text(course.title, "bold")]
+    if course.step:
+        done = course.step["step"]
+        row = Table.grid(padding=(0, 2))
+        row.add_row(f"step {done:,}/{course.steps:,}", ProgressBar(total=course.steps, completed=done, width=40))
+        parts += [row, Text(course.status()), Text(spark(course.losses), "cyan", no_wrap=True, overflow="crop")]
+    if course.evals:
+        parts.append(evaluations(course))
+    for line in filter(None, (course.warning, said)):
+        parts.append(Text(line, "yellow"))
+    if course.sample:
+        text, title = Text(course.sample["text"].strip(), overflow="fold"), f"step {course.sample['step']} writes"
+        parts.append(Panel(text, title=title, title_align="left", border_style="dim"))
+    return Group(*parts)
+
+
+def evaluations(course: Course) -> Table:
+    """The newest evaluations; the best validation loss stands out."""
+    table = Table(box=None, padding=(0, 1), header_style="dim")
+    for name in ("step", "training loss", "validation loss", "gap", "bits per byte"):
+        table.add_column(name, justify="right", no_wrap=True)
+    if told := any(row.get("val_stderr") is not None for row in course.evals):
+        table.add_column("±", justify="right", no_wrap=True)
+    if course.floor is not None:
+        table.add_column("floor", justify="right")
+    best = min((row["val_loss"] for row in course.evals if math.isfinite(row["val_loss"])), default=None)
+    for row in course.evals[-6:]:
+        cells = [f"{row['step']:,}", f"{row['train_loss']:.4f}", f"{row['val_loss']:.4f}", f"{gap(row):+.4f}"]
+        cells += [rate(row["bits_per_byte"]), *([error(row).removeprefix(" ± ")] if told else [])]
+        cells += [] if course.floor is None else [rate(course.floor)]
+        table.add_row(*cells, style="bold green" if row["val_loss"] == best else "")
+    return table
+
+
+def spark(losses: list[float], width: int = 72) -> str:
+    """A loss curve in one line of text: each bar the mean of an equal share of the steps."""
+    count = min(width, len(losses))
+    if count < 2:
+        return ""
+    edges = [index * len(losses) // count for index in range(count + 1)]
+    means = [sum(losses[a:b]) / (b - a) for a, b in pairwise(edges)]
+    low, high = min(means), max(means)
+    return "".join(BARS[round((mean - low) / (high - low or 1.0) * (len(BARS) - 1))] for mean in means)

@@ -1,0 +1,139 @@
+"""Run a recipe from the command line; recipes are found by name: ours, presets, plug-ins, files."""
+
+import importlib
+import pkgutil
+import sys
+from contextlib import suppress
+from functools import partial
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from nanotx.cli.dashboard import Display
+from nanotx.cli.entry import through
+from nanotx.config.flags import leading
+from nanotx.config.presets import shelf
+from nanotx.config.registry import load_file
+from nanotx.config.toml import write_toml
+from nanotx.errors import ConfigError, MemoryFull, RunError, did_you_mean, is_memory_full
+from nanotx.recipe import Recipe, read_options, read_recipe, swaps
+from nanotx.runs.folder import find_folder
+from nanotx.runs.resume_check import Survey, changes, check_agreement, recipe_left, settled, survey
+from nanotx.runs.session import Session
+from nanotx.training.signals import Interrupted, listening
+
+
+def main(recipe: Recipe) -> None:
+    """The door of every recipe: `python -m nanotx.recipes.<name> [FILE.toml ...] [flags]`."""
+    spec = sys.modules["__main__"].__spec__
+    through(partial(run, recipe, sys.argv[1:], name=spec.name.rpartition(".")[2] if spec else "recipe"))
+
+
+def run(recipe: Recipe, argv: list[str], name: str, display: Display | None = None) -> int:
+    """Run a recipe with what the command line says of it; returns the exit code.
+
+    Raises:
+        NanotxError: a mistake of the user's, of any kind.
+    """
+    options = read_options(argv)
+    for file in options.load:
+        load_file(file)
+    name = Path(leading(argv)[-1]).stem if leading(argv) else name
+    folder = find_folder(options.run, name, options.resume or options.restart)
+    found = Survey()
+    if options.restart:
+        recipe = (recipe_left(folder) or recipe) if options.resume else recipe
+    elif options.resume:
+        found = survey(folder, options.changed)
+    saved = found.recipe
+    unheeded: list[str] = []
+    if saved and not options.changed:
+        argv, unheeded = without_files(saved, argv, name)
+    base = saved or recipe
+    recipe, named = read_recipe(base, argv, prog=name)
+    if options.print_config:
+        sys.stdout.write(write_toml(recipe))
+        return 0
+    display = display or Display()
+    for line in [*unheeded, *swaps(base, argv, recipe)]:
+        display.say(line)
+    if saved:
+        recipe = settled(saved, recipe)
+        if not options.changed:
+            check_agreement(saved, recipe)
+    elif options.resume and not options.restart:
+        display.say(f"{folder.path}: there is no run to go on with, so this one begins at step 0.")
+    with suppress(Interrupted), listening() as stop:
+        may_fall_back = "corpus" not in named and saved is None
+        try:
+            return Session(recipe, folder, display, stop, may_fall_back, options, found).go(name)
+        except BrokenPipeError:
+            raise
+        except (MemoryError, RuntimeError) as error:
+            if not is_memory_full(error):
+                raise
+            raise MemoryFull(
+                f"{folder.path}: memory is full: {error!s:.300}; what was saved before is there. "
+                "Try a smaller --train.batch, --model.dim or --model.context."
+            ) from None
+        except OSError as error:
+            raise RunError(
+                f"{folder.path}: cannot be written: {error}; what was saved before is there. "
+                "Make room, or mend the folder, and go on by --resume; or try another --run."
+            ) from error
+    display.say(f"{folder.path}: stopped before anything was changed.")
+    return stop.exit_code
+
+
+def without_files(saved: Recipe, argv: list[str], name: str) -> tuple[list[str], list[str]]:
+    """A command line of a resume without its files of TOML, which name the run's recipe but change nothing.
+
+    The run may have been begun with flags besides, so it is compared with today's flags alone. And what to say of the
+    fields that a file holds otherwise.
+    """
+    files = leading(argv)
+    recipe, _ = read_recipe(saved, files, prog=name)
+    found = [f"{key} {now!r}, and the run has {was!r}" for key, was, now in changes(saved, recipe)]
+    said = f"{' '.join(files)}: not heeded, as the run's own recipe counts: {'; '.join(found)}."
+    return argv[len(files) :], [said] if found else []
+
+
+GROUP = "nanotx.recipes"
+USAGE = """\
+nanotx train NAME|FILE.toml [FILE.toml ...] [flags]
+
+Runs a recipe: one of these, or one of your own in a file. Files that follow change it, and flags change both.
+
+{names}
+
+nanotx train NAME --help shows every flag that a recipe has. nanotx train NAME --print-config prints it as TOML.
+"""
+
+
+def start(words: list[str], display: Display | None = None) -> int:
+    """Run the recipe that the words name, shown by a display of one's own or by the usual one."""
+    name = next(iter(leading(words)), "")
+    if not name and {"-h", "--help"} & set(words):
+        sys.stdout.write(USAGE.format(names="\n".join(f"  {name}" for name in known())))
+        return 0
+    if not name:
+        raise ConfigError(f"nanotx train: expected a recipe first: {', '.join(known())}, or a file such as mine.toml.")
+    if Path(name).suffix == ".toml":
+        return run(Recipe(), words, Path(name).stem, display)
+    if name in {module.name for module in pkgutil.iter_modules(importlib.import_module(GROUP).__path__)}:
+        return run(importlib.import_module(f"{GROUP}.{name}").recipe, words[1:], name, display)
+    for entry in entry_points(group=GROUP, name=name):
+        return run(entry.load(), words[1:], name, display)
+    on_shelf = shelf("recipes") / f"{name}.toml"
+    if on_shelf.is_file():
+        return run(Recipe(), [str(on_shelf), *words[1:]], name, display)
+    raise ConfigError(
+        f"nanotx train {name}: no such recipe.{did_you_mean(name, known())} Known: {', '.join(known())}; "
+        "a file's name ends in .toml."
+    )
+
+
+def known() -> list[str]:
+    """The names of recipes: the package's, the plugged-in ones, and the shelf's."""
+    modules = {module.name for module in pkgutil.iter_modules(importlib.import_module(GROUP).__path__)}
+    plugged = {entry.name for entry in entry_points(group=GROUP)}
+    return sorted(modules | plugged | {path.stem for path in shelf("recipes").glob("*.toml")})

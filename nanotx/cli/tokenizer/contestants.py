@@ -1,0 +1,161 @@
+"""Tokenizers to compare, each one word such as `bpe:4096`; the text they are measured on; and the machine.
+
+A word is a part, a name on the shelf, or a path; what follows it, parted by colons, are the part's fields: a bare
+number is `vocab_size`, a bare name is a switch that is turned on, all else is `field=value`.
+"""
+
+import json
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, get_origin
+
+import nanotx
+from nanotx.cli.console import check_output
+from nanotx.cli.tokenizer.inputs import NONE, corpus_of, read_text
+from nanotx.config.schema import fields, from_table
+from nanotx.data.corpus import Corpus
+from nanotx.errors import ConfigError, RunError, did_you_mean
+from nanotx.files import publish
+from nanotx.tokenizers import Tokenizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contestant:
+    """A tokenizer that has not learned yet."""
+
+    name: str
+    idea: Tokenizer
+
+
+def contestants(words: str) -> list[Contestant]:
+    """The tokenizers that words, parted by commas, stand for, each once.
+
+    Raises:
+        ConfigError: there is none, or one cannot be; says which and why.
+    """
+    names = list(dict.fromkeys(word.strip() for word in words.split(",") if word.strip()))
+    if not names:
+        raise ConfigError("--tokenizers: expected some such as char,byte,bpe:512, got none.")
+    return [Contestant(name=name, idea=_idea(name)) for name in names]
+
+
+def _idea(name: str) -> Tokenizer:
+    head, *rest = [name] if name.endswith((".json", ".tiktoken")) else name.split(":")
+    where = f"--tokenizers {name}"
+    try:
+        table = Tokenizer.table(head)
+    except ConfigError as error:
+        raise type(error)(f"{where}: {error}") from None
+    kinds = fields(Tokenizer.find(table["part"]))
+    for word in rest:
+        field, equals, value = ("vocab_size", "=", word) if word.isdecimal() else word.partition("=")
+        if field not in kinds:
+            near = did_you_mean(field, kinds)
+            raise ConfigError(f"{where}: {table['part']} has no field {field!r}.{near} It has: {', '.join(kinds)}.")
+        table[field] = _value(kinds[field], value) if equals else True
+    idea: Tokenizer = from_table(Tokenizer, table, where)
+    return idea
+
+
+def _value(kind: Any, word: str) -> Any:
+    """A word as a value of some type, or as it stands: a config says itself what it wants."""
+    if kind is bool:
+        return {"true": True, "false": False}.get(word, word)
+    if get_origin(kind) is tuple:
+        return word.split("+")
+    try:
+        return kind(word) if kind in (int, float) else word
+    except ValueError:
+        return word
+
+
+# The text.
+
+
+@dataclass(frozen=True, kw_only=True)
+class Files(Corpus):
+    """Files of the user's, one after another; no part, because no recipe names several."""
+
+    texts: tuple[str, ...] = ()
+
+    def text(self) -> str:
+        """The whole text."""
+        return "".join(text if text.endswith("\n") else text + "\n" for text in self.texts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """Where files are cut: the end is the validation part."""
+
+    validation: float = 0.1  # the share of the characters, at the end, that no tokenizer learns from
+
+
+def split(said: Any, files: Sequence[str], read: Callable[[str], str] = read_text) -> tuple[str, str, str]:
+    """What the text is called, the training part and the validation part.
+
+    Args:
+        said: the parsed flags, with the rows of `corpus_rows` among them.
+        files: or these files, of which the last tenth is the validation part unless another share is named.
+        read: gives a file's text.
+
+    Raises:
+        ConfigError: no text was named, or two.
+        DataError: it cannot be had, or is too short.
+    """
+    if (said.pick_corpus != NONE) == bool(files):
+        raise ConfigError("nanotx tokenizer compare: expected --corpus NAME, or files, and one of the two only.")
+    if files:
+        share = said.corpus.validation
+        return " ".join(files), *Files(validation=share, texts=tuple(map(read, files))).split()
+    return said.pick_corpus, *corpus_of(said).split()
+
+
+def machine() -> dict[str, Any]:
+    """The machine, as far as it bears on the figures."""
+    return {
+        "cpu": _processor(),
+        "threads": 1,
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("numpy", "regex")},
+        "nanotx": nanotx.__version__,
+    }
+
+
+def _processor() -> str:
+    listing = Path("/proc/cpuinfo")
+    if listing.is_file():
+        for line in listing.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def writable(path: str, flag: str) -> Path | None:
+    """A file that can be written, known before minutes are spent on what goes into it; None for no name.
+
+    Raises:
+        ConfigError: a file of a run's own lies there.
+        RunError: it cannot be written.
+    """
+    if not path:
+        return None
+    check_output(path, flag)
+    file = Path(path)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        new = not file.exists()
+        file.open("a", encoding="utf-8").close()
+        if new:
+            file.unlink()
+    except OSError as error:
+        raise RunError(f"{flag} {path}: cannot be written: {error.strerror}.") from None
+    return file
+
+
+def write_json(file: Path, head: dict[str, Any], rows: Sequence[dict[str, Any]]) -> None:
+    """Strict JSON: the machine and what else stands above, then the rows; what is not known is null."""
+    publish(file, json.dumps({"machine": machine(), **head, "rows": list(rows)}, indent=1, allow_nan=False) + "\n")

@@ -1,0 +1,126 @@
+"""What the tokenizer commands read: a tokenizer, files, standard input or a corpus; with a progress bar."""
+
+import sys
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+from nanotx.config.flags import Row, face, given, pick
+from nanotx.config.schema import fields, from_table
+from nanotx.data import text_files
+from nanotx.data.corpus import Corpus
+from nanotx.data.text_files import blocks, decoded, files_of
+from nanotx.errors import DataError, TextError
+from nanotx.tokenizers import Codec
+from nanotx.tokenizers.base import Ids
+
+
+def text_of(file: str, errors: str = "strict") -> str:
+    """The text of a file, or of standard input where there is none."""
+    return read_text(file, errors) if file else decoded(sys.stdin.buffer.read(), "standard input", errors)
+
+
+def read_text(file: str, errors: str = "strict") -> str:
+    """A file's text.
+
+    Raises:
+        DataError: it cannot be read, or is not UTF-8.
+    """
+    return text_files.read_text(Path(file), errors=errors)
+
+
+def encoded(codec: Codec, text: str, where: str, allowed_special: Collection[str] = ()) -> Ids:
+    """The ids of a text.
+
+    Raises:
+        TextError: the tokenizer cannot hold it; says in which line of what, where one line by itself shows it.
+    """
+    try:
+        return codec.encode(text, allowed_special)
+    except TextError as error:
+        for number, line in enumerate(text.splitlines(keepends=True), start=1):
+            try:
+                codec.encode(line, allowed_special)
+            except TextError as of_line:
+                raise TextError(f"{where}: line {number:,}: {of_line}") from None
+        raise TextError(f"{where}: {error}") from None
+
+
+def plain_files(names: Iterable[str]) -> list[Path]:
+    """The files that are meant, which are read more than once.
+
+    Raises:
+        DataError: one is not there, or is a pipe, a socket or a device, of which reading may never end.
+    """
+    files = files_of(names)
+    for file in files:
+        if not file.is_file():
+            raise DataError(f"{file}: expected a file or a folder, got a pipe, a socket or a device.")
+    return files
+
+
+NONE = "none"
+
+
+def corpus_rows(words: Sequence[str], without: Any = None) -> list[Row]:
+    """The flags that name a corpus and its fields.
+
+    Args:
+        words: what was typed; which corpus is meant is read from it.
+        without: has the fields that are meant where no corpus is named; None: there are none.
+    """
+    name = "".join(word for values in given(words).get("corpus", [])[:1] for word in values[:1])
+    one = Corpus.find(name)() if name else without
+    row = pick("corpus", Corpus.names(), NONE)
+    if one is None:
+        return [row]
+    kind = face([one])
+    return [row, ("corpus", kind, kind())]
+
+
+def corpus_of(said: Any) -> Corpus:
+    """The corpus that was named, with its fields."""
+    table = {name: getattr(said.corpus, name) for name in fields(Corpus.find(said.pick_corpus))}
+    found: Corpus = from_table(Corpus, {"part": said.pick_corpus} | table, "corpus")
+    return found
+
+
+class Bar:
+    """What `bar` gives."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self.progress = progress
+        self.task = progress.add_task("reading", total=total)
+
+    def at(self, done: int) -> None:
+        """So many bytes are done."""
+        self.progress.update(self.task, completed=done)
+
+    def now(self, what: str) -> None:
+        """Something else begins, of which nobody knows how long it takes."""
+        self.progress.update(self.task, description=what, total=None)
+
+    def reading(self, files: Iterable[Path], errors: str, cuts: bool) -> Iterator[str]:
+        """The texts of the files in blocks; when they are read, the learning is all that is left."""
+        before = 0
+        for file in files:
+            for text, end in blocks(file, cuts=cuts, errors=errors):
+                yield text
+                self.at(before + end)
+            before += file.stat().st_size
+        self.now("learning")
+
+
+@contextmanager
+def bar(files: Iterable[Path]) -> Iterator[Bar]:
+    """A bar as long as the files together."""
+    console = Console(stderr=True)
+    columns = [TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()]
+    with Progress(
+        *columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal
+    ) as progress:
+        yield Bar(progress, sum(file.stat().st_size for file in files))

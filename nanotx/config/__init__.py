@@ -1,0 +1,1 @@
+"""Configs: slots and their parts, dataclasses as tables, TOML, flags and presets."""

@@ -1,0 +1,195 @@
+"""Flags: a dataclass, spelled on the command line through tyro; none is written by hand."""
+
+import ast
+import dataclasses
+import inspect
+import io
+import textwrap
+import tokenize
+from collections.abc import Callable, Collection, Sequence
+from functools import cache
+from types import NoneType, UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+
+import tyro
+
+from nanotx.config.schema import fields, inner, is_slot
+from nanotx.errors import ConfigError, did_you_mean
+
+T = TypeVar("T")
+Said = dict[str, list[list[str]]]
+"""Each flag that was given, and its values each time it was given."""
+
+
+def parse(kind: type[T], words: Sequence[str], prog: str, unknown: Callable[[str], str] | None = None) -> T:
+    """A dataclass read from words.
+
+    Args:
+        kind: the dataclass; its fields are the flags, nested ones dotted.
+        words: what was typed.
+        prog: the command, for its help.
+        unknown: what to say of a flag that is none of the fields.
+
+    Raises:
+        ConfigError: an unknown flag, one given twice, or a word too many.
+        SystemExit: help was asked for, or a value cannot be read; tyro says which.
+    """
+    types = typed(kind)
+    known = set(types)
+    words = joined(words, {flag for flag, (one, _) in types.items() if one is str}, known)
+    said = given(words)
+    for flag, values in said.items():
+        if flag not in {*known, "help"}:
+            say = unknown(flag) if unknown else f"no such flag.{nearest(flag, known)}"
+            raise ConfigError(f"--{flag.replace('_', '-')}: {say} All are shown by --help.")
+        if len(values) > 1 and flag != "load":
+            several = flag in types and get_origin(types[flag][0]) is tuple
+            shown = [" ".join(one if several else one[:1]) or "nothing" for one in values]
+            twice = " and ".join(repr(one) if " " in one else one for one in shown)
+            raise ConfigError(f"--{flag.replace('_', '-')}: given {len(values)} times, with {twice}; give it once.")
+        if flag in types and values[0]:
+            check_number(flag, *types[flag], values[0][0])
+    parsed, left = tyro.cli(kind, args=list(words), prog=prog, return_unknown_args=True)
+    if left:
+        raise ConfigError(f"{left[0]!r}: nothing is known to do with this word. {prog} --help shows what is.")
+    return parsed
+
+
+def joined(words: Sequence[str], ours: Collection[str], known: Collection[str]) -> list[str]:
+    """The words, with a text that begins with a hyphen joined to its flag: `--prompt=-x`, in place of `--prompt -x`.
+
+    Args:
+        words: what was typed.
+        ours: the flags whose value is a text.
+        known: all flags; a text that is one of them is taken for it, unless it is typed behind `=`.
+    """
+    found: list[str] = []
+    for word in words:
+        flag = found[-1][2:].replace("-", "_") if found and found[-1].startswith("--") else ""
+        other = word == "-h" or bool(set(given([word])) & {*known, "help"})
+        if flag in ours and word.startswith("-") and not other:
+            found[-1] += f"={word}"
+        else:
+            found.append(word)
+    return found
+
+
+def check_number(flag: str, kind: Any, about: str, word: str) -> None:
+    """Check the value of a flag that takes a number or one of some words, where tyro lists exceptions.
+
+    Raises:
+        ConfigError: it is neither; says what the flag means.
+    """
+    options = get_args(kind) if get_origin(kind) in (Union, UnionType) else ()
+    numbers = [one for one in options if one in (int, float)]
+    words = [str(word) for one in options for word in (get_args(one) if one is not NoneType else ["None"])]
+    if len(numbers) != 1 or word in words:
+        return
+    try:
+        numbers[0](word)
+    except ValueError:
+        number = "a whole number" if numbers[0] is int else "a number"
+        wanted = " or ".join([number, *words])
+        meaning = f" ({about})" if about else ""
+        raise ConfigError(f"--{flag.replace('_', '-')}: expected {wanted}, got {word!r}{meaning}.") from None
+
+
+def given(words: Sequence[str]) -> Said:
+    """Each flag among the words, as a dotted name of fields, and its values each time it was given."""
+    found: Said = {}
+    values: list[str] = []
+    for word in words:
+        if word.startswith("--") and len(word) > 2:
+            flag, equals, value = word[2:].partition("=")
+            values = [value] if equals else []
+            head, _, last = flag.replace("-", "_").rpartition(".")
+            last = last.removeprefix("no_")
+            found.setdefault(f"{head}.{last}" if head else last, []).append(values)
+        else:
+            values.append(word)
+    return found
+
+
+def leading(words: Sequence[str]) -> list[str]:
+    """The words before the first flag."""
+    first = next((index for index, word in enumerate(words) if word.startswith("-")), len(words))
+    return list(words[:first])
+
+
+def nearest(flag: str, known: Collection[str]) -> str:
+    """The flag that was meant, perhaps, as a sentence."""
+    return did_you_mean(flag, known).replace("_", "-").replace("'", "'--", 1)
+
+
+def typed(kind: Any, at: str = "") -> dict[str, tuple[Any, str]]:
+    """The dotted names of a dataclass's flags, each with its type and what its help says."""
+    found: dict[str, tuple[Any, str]] = {}
+    for field in dataclasses.fields(kind):
+        annotated = get_origin(field.type) is Annotated  # with its help, perhaps
+        inside, *extra = get_args(field.type) if annotated else (field.type,)
+        if isinstance(inside, type) and dataclasses.is_dataclass(inside):
+            found |= typed(inside, f"{at}{field.name}.")
+        else:
+            about = next((one.help for one in extra if getattr(one, "help", None)), "")
+            found[at + field.name.removeprefix(PICK)] = (inside, about)
+    return found
+
+
+# Configs as flags.
+
+PICK = "pick_"
+Row = tuple[str, Any, Any]
+
+
+def pick(group: str, known: Collection[str], default: str) -> Row:
+    """A row for the flag that names a slot's part."""
+    about = tyro.conf.arg(name=group, help=f"the {group}: {', '.join(known)}", metavar="NAME")
+    return PICK + group, Annotated[str, about], default
+
+
+def face(ones: Sequence[Any]) -> type:
+    """A dataclass of the plain fields of some configs, the first one's values its defaults: no slots, no checks."""
+    kind = dataclasses.make_dataclass(type(ones[0]).__name__, rows(ones), frozen=True, kw_only=True)
+    kind.__doc__ = (type(ones[0]).__doc__ or "").partition("\n")[0]
+    return kind
+
+
+def rows(ones: Sequence[Any]) -> list[Row]:
+    """Name, type with its help, and default of each plain field of some configs."""
+    found: dict[str, Row] = {}
+    for one in ones:
+        about = comments(type(one))
+        for name, kind in fields(type(one)).items():
+            parts = (inner(kind), *get_args(inner(kind)))
+            if not any(is_slot(part) or dataclasses.is_dataclass(part) for part in parts):
+                annotated: Any = Annotated[kind, tyro.conf.arg(help=about.get(name, ""))]
+                found.setdefault(name, (name, annotated, getattr(one, name)))
+    return list(found.values())
+
+
+def comments(kind: type) -> dict[str, str]:
+    """The comment behind each field of a config, on whichever of its lines: what the field means; read once."""
+    return _comments(kind)
+
+
+@cache
+def _comments(kind: type) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for base in reversed(kind.__mro__):
+        if dataclasses.is_dataclass(base):
+            found |= commented(textwrap.dedent(inspect.getsource(base)))
+    return found
+
+
+def commented(source: str) -> dict[str, str]:
+    """The fields of a class, and the first comment in the lines of each."""
+    (kind,) = ast.parse(source).body
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    texts = {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}
+    found = {}
+    for line in kind.body if isinstance(kind, ast.ClassDef) else []:
+        if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name):
+            span = range(line.lineno, (line.end_lineno or line.lineno) + 1)
+            if about := next((texts[number] for number in span if number in texts), ""):
+                found[line.target.id] = about
+    return found

@@ -1,0 +1,224 @@
+"""A slot is a place where one of many parts fits; it finds its parts by name.
+
+A name is looked up among the parts already registered, then as a module of the slot's package, then as an entry point
+in the slot's group. Nothing is imported before it is asked for.
+"""
+
+import hashlib
+import importlib
+import importlib.util
+import pkgutil
+import sys
+from collections.abc import Callable
+from dataclasses import MISSING, field, fields, is_dataclass
+from functools import lru_cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from traceback import walk_tb
+from typing import Any, ClassVar, TypeVar
+
+from nanotx.errors import ConfigError, NanotxError, UnknownPart, did_you_mean
+
+T = TypeVar("T", bound=type)
+LOADED = "nanotx_loaded_"
+"""How the names of modules begin that were brought by --load."""
+
+
+class Slot:
+    """The base of every slot. A slot is never built; a part derives from its slot and is never derived from.
+
+    A slot is declared as `class Attention(Slot, slot="attention", package="nanotx.nn.attention")`. Each module of the
+    package is a part of the module's name, but for those that the parts share (`shared`), which are named there.
+    """
+
+    slot: ClassVar[str]
+    family: ClassVar[type["Slot"]]
+    package: ClassVar[str]
+    group: ClassVar[str]  # of its entry points
+    shared: ClassVar[tuple[str, ...]]  # modules of the package that are no parts
+    part: ClassVar[str] = ""
+    cost_only: ClassVar[tuple[str, ...]] = ()  # fields that change time or memory, and no value that comes out
+    registered: ClassVar[dict[str, type[Any]]]
+
+    def __init_subclass__(
+        cls, slot: str = "", package: str = "", group: str = "", shared: tuple[str, ...] = ("base",)
+    ) -> None:
+        super().__init_subclass__()
+        if slot:
+            cls.slot, cls.family, cls.package, cls.registered = slot, cls, package, {}
+            cls.group, cls.shared = group or package, shared
+        elif cls.__mro__[1].__dict__.get("part"):
+            raise TypeError(f"{cls.__name__}: a part is never subclassed; wrap {cls.__mro__[1].__name__} instead.")
+
+    @classmethod
+    def register(cls, name: str) -> Callable[[T], T]:
+        """The decorator that gives a part its name, which is also the name of its file."""
+
+        def enter(part: T) -> T:
+            known = cls.registered.get(name)
+            if known is not None and (known.__module__, known.__qualname__) != (part.__module__, part.__qualname__):
+                raise ConfigError(
+                    f"{cls.group}: {part.__module__} registers {name!r}, a name that "
+                    f"{known.__module__}.{known.__qualname__} has already; choose another."
+                )
+            if is_foreign(part) and name in cls.shipped():
+                raise ConfigError(
+                    f"{cls.group}: {file_of(part) or part.__module__} registers {name!r}, the name of a part that "
+                    "comes with nanotx; choose another."
+                )
+            part.part = name  # type: ignore[attr-defined]
+            cls.registered[name] = part
+            return part
+
+        return enter
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """Every name that `find` answers to, sorted; imports none of them."""
+        plugged = {entry.name for entry in installed(tuple(sys.path)).select(group=cls.group)}
+        return sorted({*cls.registered, *cls.shipped(), *plugged})
+
+    @classmethod
+    def find(cls, name: object) -> type[Any]:
+        """The part of this name, imported now if it was not yet.
+
+        Raises:
+            UnknownPart: no part bears the name, or it is no text.
+            ConfigError: its file or entry point cannot be imported.
+        """
+        if not isinstance(name, str):
+            raise UnknownPart(
+                f"{cls.group}: expected the name of a part such as {cls.names()[0]!r}, got "
+                f"{type(name).__name__} {name!r:.80}. Known: {', '.join(cls.names())}."
+            )
+        if name not in cls.registered:
+            plugged = {entry.name: entry for entry in installed(tuple(sys.path)).select(group=cls.group)}
+            module = cls.modules().get(name)
+            faults = ImportError if module else (ImportError, AttributeError, SyntaxError)
+            try:
+                if module:
+                    importlib.import_module(module)
+                elif name in plugged:
+                    cls.register(name)(plugged[name].load())
+            except faults as error:
+                raise ConfigError(f"{cls.group}: {name!r} cannot be imported: {error}.") from error
+        if name not in cls.registered:
+            raise UnknownPart(
+                f"{cls.group}: no part named {name!r}.{did_you_mean(name, cls.names())} "
+                f"Known: {', '.join(cls.names())}. A file of your own is brought by --load FILE.py."
+            )
+        if is_foreign(cls.registered[name]):
+            cls.check(cls.registered[name])
+        return cls.registered[name]
+
+    @classmethod
+    def check(cls, part: type[Any]) -> None:
+        """Raise ConfigError unless a part from elsewhere can be made without arguments and has its slot's methods."""
+        abstract = getattr(part, "__abstractmethods__", ())
+        missing = [one.name for one in fields(part) if no_default(one)] if is_dataclass(part) else []
+        changing = (
+            [] if missing or abstract or not is_dataclass(part) else [one for one in fields(part) if changes(one)]
+        )
+        wrong = (
+            f"expected a class derived from {cls.family.__name__}"
+            if not issubclass(part, cls.family)
+            else f"expected the methods {', '.join(sorted(abstract))}, and has none of the name"
+            if abstract
+            else "expected a dataclass: put @dataclass(frozen=True, kw_only=True) above the class"
+            if not is_dataclass(part)
+            else f"expected a default for every field; {', '.join(missing)} has none"
+            if missing
+            else f"{changing[0].name}: expected a default that cannot be changed, such as a tuple, got a "
+            f"{type(default_of(changing[0])).__name__}"
+            if changing
+            else ""
+        )
+        if wrong:
+            where = f"{cls.slot} {part.part!r} ({file_of(part) or part.__module__})"
+            raise ConfigError(f"{where}: {part.__name__}: {wrong}.")
+
+    @classmethod
+    def table(cls, name: object) -> dict[str, Any]:
+        """The config table that a bare name stands for; a slot may read more out of it, such as a path."""
+        return {"part": name}
+
+    @classmethod
+    def shipped(cls) -> set[str]:
+        """The names of the parts that come with the package."""
+        return set(cls.modules())
+
+    @classmethod
+    def modules(cls) -> dict[str, str]:
+        """The module of each part that comes with the package, by the part's name."""
+        folder = importlib.import_module(cls.package).__path__
+        names = (module.name for module in pkgutil.iter_modules(folder))
+        return {name: f"{cls.package}.{name}" for name in names if name not in cls.shared and not name.startswith("_")}
+
+
+def is_foreign(part: type[Any]) -> bool:
+    """Whether a part of one of our slots does not come with the package."""
+    ours = getattr(part, "package", "nanotx").partition(".")[0] == "nanotx"
+    return ours and part.__module__.partition(".")[0] != "nanotx"
+
+
+def file_of(part: type[Any]) -> str:
+    """The file that a part is from; empty where that is unknown."""
+    return str(getattr(sys.modules.get(part.__module__), "__file__", None) or "")
+
+
+def default_of(one: Any) -> Any:
+    """The value that a dataclass's field has where none is given."""
+    return one.default if one.default is not MISSING else one.default_factory()
+
+
+def changes(one: Any) -> bool:
+    """Whether the default of a dataclass's field is a value that can be changed, such as a list."""
+    return bool(one.init) and type(default_of(one)).__hash__ is None
+
+
+def no_default(one: Any) -> bool:
+    """Whether a dataclass's field has to be given."""
+    return one.default is MISSING and one.default_factory is MISSING and bool(one.init)
+
+
+@lru_cache(maxsize=1)
+def installed(path: tuple[str, ...]) -> Any:
+    """What packages on a search path offer; looked for once, for that takes longer than reading all the flags."""
+    return entry_points()
+
+
+def usual(slot: type[Slot], name: str) -> Any:
+    """The field of a config that has this part where no other is given; it is imported only then."""
+
+    def build() -> Any:
+        return slot.find(name)()
+
+    return field(default_factory=build)
+
+
+def load_file(path: str | Path) -> None:
+    """Import a file of the user's own, once, so that the parts it registers can be found.
+
+    Raises:
+        ConfigError: there is no such file, it is not Python, or it raises; says at which line.
+    """
+    file = Path(path).resolve()
+    name = f"{LOADED}{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"
+    if name in sys.modules:
+        return
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None or not file.is_file():
+        raise ConfigError(f"--load {path}: expected a Python file such as mine.py, and there is none here.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException as error:
+        del sys.modules[name]
+        if isinstance(error, ImportError | SyntaxError):
+            raise ConfigError(f"--load {path}: cannot be imported: {error}.") from error
+        if isinstance(error, Exception | SystemExit) and not isinstance(error, NanotxError):
+            lines = [line for frame, line in walk_tb(error.__traceback__) if frame.f_code.co_filename == str(file)]
+            where = f"line {lines[-1]} raises" if lines else "it raises"
+            raise ConfigError(f"--load {path}: {where} {type(error).__name__}: {error}; mend the file.") from error
+        raise

@@ -1,0 +1,130 @@
+"""Recipes as TOML: tables merged layer by layer (defaults, files, flags) and built once; untrusted files, bounded.
+
+Python's own reader of TOML is strict. What it does not bound is bounded here: how long it takes (with the square of the
+parts of a dotted key), how deep tables nest, and how many digits a whole number has.
+"""
+
+import dataclasses
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from nanotx.config.schema import Table, fields, from_table, inner, is_slot, join, part_of, to_table
+from nanotx.errors import ConfigError
+from nanotx.files import open_plain
+
+
+def merge(kind: Any, base: Table, over: Table, where: str = "") -> Table:
+    """The table `over` laid on `base`, both tables of a config of type `kind`.
+
+    Where a slot gets another part, the fields that the two share by name and type keep their values and the
+    others take the new part's defaults. A list replaces a list. A field named in `over` that excludes one of
+    `base` (`blocks` and `block`) is told by the config's `excludes`.
+    """
+    known = fields(kind)
+    merged = dict(base)
+    for key, item in over.items():
+        field, at = inner(known.get(key)), join(where, key)
+        for rival in getattr(kind, "excludes", {}).get(key, ()):
+            if rival not in over:
+                merged.pop(rival, None)
+        if is_slot(field):
+            merged[key] = merge_part(field, base.get(key), item, at)
+        elif dataclasses.is_dataclass(field) and isinstance(item, dict):
+            merged[key] = merge(field, base.get(key, {}), item, at)
+        else:
+            merged[key] = item
+    return merged
+
+
+def merge_part(slot: Any, base: Any, over: Any, where: str) -> Any:
+    """As `merge`, for the value of one slot: a name, or a table that may leave `part` out to keep it."""
+    if isinstance(over, dict) and "part" not in over and base is not None:
+        over = {"part": part_of(slot, base, where)[0].part, **over}
+    new, changes = part_of(slot, over, where)
+    if base is None:
+        return {"part": new.part, **changes}
+    old, kept = part_of(slot, base, where)
+    if new is not old:
+        kept = {key: item for key, item in kept.items() if fields(new).get(key) == fields(old).get(key)}
+    return {"part": new.part, **merge(new, kept, changes, where)}
+
+
+def read_toml(path: Path) -> Table:
+    """The table of a TOML file.
+
+    Raises:
+        ConfigError: the file is missing, is no text, or is no TOML; says which and where.
+    """
+
+    return read(path)
+
+
+def read_config(kind: Any, path: Path) -> Any:
+    """The config of type `kind` that a TOML file holds whole.
+
+    Raises:
+        ConfigError: it cannot be read, or holds no such config; says which file and where in it.
+    """
+    table = read_toml(path)
+    try:
+        return from_table(kind, table)
+    except ConfigError as error:
+        raise type(error)(f"{path}: {error}") from None
+
+
+def write_toml(config: Any) -> str:
+    """A config as TOML that `read_toml` and `from_table` turn back into an equal value."""
+    return tomli_w.dumps(to_table(config))
+
+
+LARGEST = 1 << 17  # bytes; the longest recipes have some thousands
+DOTS = 256  # in a line
+DEEPEST = 32  # tables and lists in one another
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The table of a TOML file.
+
+    Raises:
+        ConfigError: the file is missing, is no text, is no TOML, or is no recipe's; says which and where.
+    """
+    try:
+        table = tomllib.loads(text_of(path))
+        check(table)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{path}: expected UTF-8, got byte 0x{error.object[error.start]:02x} at offset {error.start}."
+        ) from None
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ConfigError(f"{path}: this is not TOML: {error}.") from None
+    except ValueError as error:  # ours, or one of Python's own limits
+        raise ConfigError(f"{path}: {error}") from None
+    return table
+
+
+def text_of(path: Path) -> str:
+    """The text of a plain file, its line ends made alike."""
+    with open_plain(path) as file:
+        data = file.read(LARGEST + 1)
+    if len(data) > LARGEST or max(line.count(b".") for line in data.split(b"\n")) > DOTS:
+        raise ConfigError(f"expected at most {LARGEST:,} bytes, and {DOTS} dots in a line; this is no recipe.")
+    return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def check(table: dict[str, Any]) -> None:
+    """Raise ConfigError where a table is deeper than any recipe, or a whole number longer than TOML's are."""
+    found: list[tuple[str, Any, int]] = [("", table, 0)]
+    for where, item, depth in found:  # grows while it is walked, so that no depth ends at Python's own limit
+        if depth > DEEPEST:
+            raise ConfigError(f"{where[1:40]}...: expected at most {DEEPEST} tables in one another, got more.")
+        if isinstance(item, dict):
+            found += [(f"{where}.{key}", one, depth + 1) for key, one in item.items()]
+        elif isinstance(item, list):
+            found += [(f"{where}[{index}]", one, depth + 1) for index, one in enumerate(item)]
+        elif isinstance(item, int) and item.bit_length() > 63:
+            raise ConfigError(f"{where[1:]}: expected a whole number of 64 bits, got one of {item.bit_length() + 1}.")

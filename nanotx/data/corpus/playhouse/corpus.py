@@ -1,0 +1,71 @@
+"""The playhouse: an endless play that nanotx writes itself, and whose entropy it therefore knows.
+
+A first run needs no network, and its loss curve has a floor drawn under it: no model can do better than the
+grammar that wrote the text, so "how close is this model to perfect?" has an answer in bits per byte.
+"""
+
+from dataclasses import dataclass
+from random import Random
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nanotx.config.schema import at_least, at_most
+from nanotx.data.corpus.base import Corpus
+from nanotx.data.corpus.playhouse.grammar import Grammar
+from nanotx.data.corpus.playhouse.play import the_play
+from nanotx.data.corpus.playhouse.voices import the_voices
+
+
+@Corpus.register("playhouse")
+@dataclass(frozen=True, kw_only=True)
+class Playhouse(Corpus):
+    """Plays from a grammar and a seed: of an older stage, all ASCII, or of voices in seven languages and scripts."""
+
+    grammar: Literal["stage", "voices"] = "stage"  # what writes: English verse, or small talk in seven scripts
+    seed: int = 1  # each writes other plays, the same on every machine
+    size: int = 1_000_000  # characters; the last play breaks off there
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(self, 0, "seed")
+        at_least(self, 1, "size")
+        at_most(self, 1_000_000_000, "size")
+
+    def text(self) -> str:
+        """The plays, one after another."""
+        pieces, size = list[str](), 0
+        for piece in self.writer().write(Random(self.seed).random):
+            pieces.append(piece)
+            size += len(piece)
+            if size >= self.size:
+                break
+        return "".join(pieces)[: self.size]
+
+    def writer(self) -> Grammar:
+        """The grammar that writes the plays; its `rate()` is the bits per character of all it could ever write."""
+        if self.grammar == "voices":  # the other grammar is not even imported
+            return the_voices()
+        return the_play()
+
+    def surprisal(self, text: str) -> NDArray[np.float64]:
+        """The bits that each character of a text costs one who knows the grammar and what came before.
+
+        Args:
+            text: begins as `text()` does, with a play's title or a scene's; may break off anywhere.
+
+        Raises:
+            DataError: the playhouse never writes this; says at which character.
+        """
+        return self.writer().surprisal(text)
+
+    def floor(self) -> float:
+        """The bits per byte of the validation text to one who knows the grammar and what precedes it.
+
+        No model is expected to do better. One that begins to read in the middle, as each window does, cannot
+        know how the scene and the play began, and stays a little above.
+        """
+        training, validation = self.split()
+        bits = self.surprisal(training + validation)[len(training) :]
+        return float(bits.sum()) / len(validation.encode("utf-8"))

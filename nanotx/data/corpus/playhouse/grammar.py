@@ -1,0 +1,290 @@
+"""A grammar with weights: it writes endless text, and knows to the bit how surprising each character was.
+
+A rule takes what is its own and what the rules that it calls take: x = own + calls x, a linear system. It is
+solved by writing each rule into those that call it, the last ones first; calls of itself sum to
+1 / (1 - calls). All terms are positive, so none is lost to another, and a rule that calls itself once or more
+has no end.
+
+Source: Soule 1974, Entropies of probabilistic grammars, Information and Control 25(1)
+
+A rule is a set of alternatives, of which one is chosen by weight. Where there are several, each begins with a
+character of its own: the next character says which was chosen, so a text can be read in one way only, and its
+surprisal is the sum of its choices.
+"""
+
+import math
+import re
+from bisect import bisect
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nanotx.errors import ConfigError, DataError, did_you_mean
+
+Rules = Mapping[str, Mapping[str, int]]  # a rule's name, to its alternatives and their weights
+Symbol = str | int  # a literal text, or the number of a rule
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Alternatives and their weights, ready to be written and read.
+
+    Raises:
+        ConfigError: there is no alternative, a weight is below 1, or one of several alternatives is
+            empty, begins with a rule, or begins as another does.
+    """
+
+    name: str
+    alternatives: tuple[tuple[Symbol, ...], ...]
+    weights: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if not self.alternatives:
+            raise ConfigError(f"grammar: rule {self.name!r} has no alternatives.")
+        for weight in self.weights:
+            if weight < 1:
+                raise ConfigError(f"grammar: rule {self.name!r}: expected a weight of 1 or more, got {weight}.")
+        if not all(self.alternatives):
+            raise ConfigError(f"grammar: rule {self.name!r} has an empty alternative; give it a character.")
+        if len(self.alternatives) > 1:
+            self._check_beginnings()
+
+    @cached_property
+    def sums(self) -> tuple[int, ...]:
+        """The running sums of the weights."""
+        return tuple(accumulate(self.weights))
+
+    @cached_property
+    def shares(self) -> tuple[float, ...]:
+        """The probability of each alternative."""
+        return tuple(weight / self.sums[-1] for weight in self.weights)
+
+    @cached_property
+    def bits(self) -> tuple[float, ...]:
+        """The surprisal of each alternative."""
+        return tuple(-math.log2(share) for share in self.shares)
+
+    @cached_property
+    def stacks(self) -> tuple[tuple[Symbol, ...], ...]:
+        """The alternatives, last symbol first, as a stack takes them."""
+        return tuple(symbols[::-1] for symbols in self.alternatives)
+
+    @cached_property
+    def begins(self) -> dict[str, int]:
+        """The first character of each alternative, to its number; empty where there is no choice."""
+        if len(self.alternatives) == 1:
+            return {}
+        return {
+            symbols[0][0]: number for number, symbols in enumerate(self.alternatives) if isinstance(symbols[0], str)
+        }
+
+    def _check_beginnings(self) -> None:
+        seen = set()
+        for symbols in self.alternatives:
+            if isinstance(symbols[0], int):
+                raise ConfigError(
+                    f"grammar: rule {self.name!r}: one of several alternatives begins with a rule; "
+                    "expected a character of its own, which says that it was chosen."
+                )
+            if symbols[0][0] in seen:
+                raise ConfigError(
+                    f"grammar: rule {self.name!r}: two alternatives begin with {symbols[0][0]!r}; "
+                    "write that character once and put what follows into a rule of its own."
+                )
+            seen.add(symbols[0][0])
+
+
+def read(rules: Rules) -> list[Rule]:
+    """The rules of a mapping, numbered in its order; in an alternative, `<name>` calls a rule.
+
+    Raises:
+        ConfigError: a rule is none, or is called by a name that none bears, or begins with itself.
+    """
+    numbers = {name: number for number, name in enumerate(rules)}
+    found = [
+        Rule(name, tuple(_symbols(name, text, numbers) for text in choices), tuple(choices.values()))
+        for name, choices in rules.items()
+    ]
+    for rule in found:
+        _check_progress(rule, found)
+    return found
+
+
+def _symbols(rule: str, text: str, numbers: Mapping[str, int]) -> tuple[Symbol, ...]:
+    """An alternative of a rule, cut into literal texts and the numbers of the rules it calls."""
+    symbols: list[Symbol] = []
+    for part in re.split(r"(<[^<>]*>)", text):
+        name = part[1:-1]
+        if not part.startswith("<"):
+            symbols += [part] if part else []
+        elif name in numbers:
+            symbols.append(numbers[name])
+        else:
+            raise ConfigError(
+                f"grammar: rule {rule!r} calls {part}, which is none of {len(numbers)} rules."
+                f"{did_you_mean(name, numbers)}"
+            )
+    return tuple(symbols)
+
+
+def _check_progress(rule: Rule, rules: list[Rule]) -> None:
+    """A rule that begins with itself would be opened for ever and never write a character."""
+    seen, at = set(), rule
+    while isinstance(first := at.alternatives[0][0], int):
+        if at.name in seen:
+            raise ConfigError(f"grammar: rule {rule.name!r} leads to {at.name!r}, which begins with itself.")
+        seen.add(at.name)
+        at = rules[first]
+
+
+def expected(rules: Sequence[Rule], start: int) -> tuple[float, float]:
+    """The expected bits of all choices in one writing of a rule, and its expected characters.
+
+    Raises:
+        ConfigError: the writing is not expected to end.
+    """
+    takes, calls = {start: _own(rules[start])}, {start: _calls(rules[start])}
+    callers: dict[int, set[int]] = defaultdict(set)
+    order = [start]
+    for number in order:  # grows while it is walked, until it holds every rule that the start may call
+        for child in calls[number]:
+            if child not in calls:
+                takes[child], calls[child] = _own(rules[child]), _calls(rules[child])
+                order.append(child)
+            callers[child].add(number)
+    for number in reversed(order):
+        again = calls[number].pop(number, 0.0)
+        if again > 1 - 1e-12:
+            raise ConfigError(
+                f"grammar: rule {rules[start].name!r} is not expected to end: {rules[number].name!r} "
+                f"comes again {again:g} times; weigh the alternatives that end it more."
+            )
+        takes[number] /= 1 - again
+        for caller in callers[number] - {number}:
+            times = calls[caller].pop(number)
+            takes[caller] += times * takes[number]
+            for child, share in calls[number].items():
+                calls[caller][child] += times * share / (1 - again)
+                callers[child].add(caller)
+        for child in calls[number]:
+            callers[child].discard(number)
+    bits, characters = takes[start]
+    return float(bits), float(characters)
+
+
+def _own(rule: Rule) -> NDArray[np.float64]:
+    """The expected bits and characters of a rule without those of the rules it calls."""
+    sizes = [sum(len(symbol) for symbol in symbols if isinstance(symbol, str)) for symbols in rule.alternatives]
+    return np.array([np.dot(rule.shares, rule.bits), np.dot(rule.shares, sizes)])
+
+
+def _calls(rule: Rule) -> dict[int, float]:
+    """How often a rule is expected to call each rule."""
+    calls: dict[int, float] = defaultdict(float)
+    for share, symbols in zip(rule.shares, rule.alternatives, strict=True):
+        for symbol in symbols:
+            if isinstance(symbol, int):
+                calls[symbol] += share
+    return calls
+
+
+class Grammar:
+    """Rules, and the one that it starts from again and again.
+
+    Args:
+        rules: a rule's name, its alternatives as texts in which `<name>` calls a rule, and their weights.
+        start: the name of the rule to start from.
+
+    Raises:
+        ConfigError: a rule could be read in two ways or not at all; says which and why.
+    """
+
+    def __init__(self, rules: Rules, start: str) -> None:
+        self.rules = read(rules)
+        self.numbers = {rule.name: number for number, rule in enumerate(self.rules)}
+        self.start = self._number(start)
+
+    def write(self, draw: Callable[[], float]) -> Iterator[str]:
+        """Endless text, in pieces.
+
+        Args:
+            draw: gives a number from [0, 1) for each choice; equal numbers make equal texts on every machine.
+        """
+        stack: list[Symbol] = []
+        while True:
+            symbol = stack.pop() if stack else self.start
+            if isinstance(symbol, str):
+                yield symbol
+                continue
+            rule = self.rules[symbol]
+            last = len(rule.sums) - 1
+            stack += rule.stacks[bisect(rule.sums, draw() * rule.sums[-1], hi=last) if last else 0]
+
+    def surprisal(self, text: str) -> NDArray[np.float64]:
+        """The bits that each character costs one who knows the grammar and what came before.
+
+        A choice is charged to the character that reveals it, the first of its alternative.
+
+        Args:
+            text: begins where the start does, and may break off anywhere.
+
+        Raises:
+            DataError: the grammar does not write this text; says at which character.
+        """
+        bits, at = np.zeros(len(text)), 0
+        stack: list[Symbol] = []
+        while at < len(text):
+            symbol = stack.pop() if stack else self.start
+            if isinstance(symbol, str):
+                if not text.startswith(symbol, at) and not symbol.startswith(text[at:]):
+                    self._refuse(text, at, symbol)
+                at += len(symbol)
+                continue
+            rule, chosen = self.rules[symbol], 0
+            if rule.begins:
+                if text[at] not in rule.begins:
+                    self._refuse(text, at, *rule.begins)
+                chosen = rule.begins[text[at]]
+                bits[at] = rule.bits[chosen]
+            stack += rule.stacks[chosen]
+        return bits
+
+    def entropy(self, rule: str = "") -> float:
+        """The expected bits of all the choices in one writing of a rule, the start where none is named.
+
+        Raises:
+            ConfigError: there is no such rule, or its writing is not expected to end.
+        """
+        return expected(self.rules, self._number(rule) if rule else self.start)[0]
+
+    def length(self, rule: str = "") -> float:
+        """The expected characters in one writing of a rule, the start where none is named.
+
+        Raises:
+            ConfigError: there is no such rule, or its writing is not expected to end.
+        """
+        return expected(self.rules, self._number(rule) if rule else self.start)[1]
+
+    def rate(self) -> float:
+        """The bits per character of the endless text: those of one start over its characters."""
+        bits, characters = expected(self.rules, self.start)
+        return bits / characters
+
+    def _number(self, name: str) -> int:
+        if name not in self.numbers:
+            raise ConfigError(f"grammar: there is no rule {name!r}.{did_you_mean(name, self.numbers)}")
+        return self.numbers[name]
+
+    def _refuse(self, text: str, at: int, *wanted: str) -> None:
+        if len(wanted) == 1:  # a literal: go to the first character that differs
+            same = next(index for index, letter in enumerate(wanted[0]) if text[at + index] != letter)
+            at, wanted = at + same, (wanted[0][same],)
+        raise DataError(
+            f"grammar: got {text[at]!r} (U+{ord(text[at]):04X}) at character {at}; "
+            f"expected {' or '.join(map(repr, wanted))}."
+        )

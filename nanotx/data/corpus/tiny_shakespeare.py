@@ -1,0 +1,85 @@
+"""Tiny Shakespeare: forty thousand lines of the plays in one file, the usual first text of small models.
+
+Source: Karpathy 2015, https://karpathy.github.io/2015/05/21/rnn-effectiveness/
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from nanotx.data.corpus.base import Corpus, Unavailable
+from nanotx.data.download import Source
+from nanotx.errors import DataError
+from nanotx.files import read_plain
+
+SOURCE = Source(
+    url="https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",
+    sha256="86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
+    size=1_115_394,
+)
+PLACE = Path("tinyshakespeare", "input.txt")  # in the folder NANOTX_DATA, and in the user's cache
+SECONDS = 5.0  # that a first run waits for it
+
+
+@Corpus.register("tiny_shakespeare")
+@dataclass(frozen=True, kw_only=True)
+class TinyShakespeare(Corpus):
+    """The text as it was published; fetched on first use, unless the folder NANOTX_DATA holds it."""
+
+    def text(self) -> str:
+        """The whole text.
+
+        Raises:
+            Unavailable: it is not on this machine and cannot be fetched; says what to try.
+            DataError: the file in NANOTX_DATA is another, or cannot be read.
+        """
+        data = _given() or _cached() or _fetched()
+        return data.decode("utf-8")
+
+
+def _given() -> bytes:
+    """The file in NANOTX_DATA; empty where the variable is not set or its folder has none."""
+    folder = os.environ.get("NANOTX_DATA", "")
+    if not folder:
+        return b""
+    path = Path(folder) / PLACE
+    try:
+        data = read_plain(path, 2 * SOURCE.size)
+    except (FileNotFoundError, NotADirectoryError):
+        return b""
+    except OSError as error:
+        raise DataError(f"corpus tiny_shakespeare: {path} (NANOTX_DATA): cannot be read: {error.strerror}.") from None
+    if fault := SOURCE.fault(data):
+        raise DataError(
+            f"corpus tiny_shakespeare: {path} (NANOTX_DATA): {fault}. "
+            f"Put the file of {SOURCE.url} there, unset NANOTX_DATA, "
+            f"or read yours with --corpus file --corpus.path {path}."
+        )
+    return data
+
+
+def _cached() -> bytes:
+    """The file fetched by an earlier run; empty where there is none, or it is damaged."""
+    try:
+        data = read_plain(_cache(), 2 * SOURCE.size)
+    except OSError:
+        return b""
+    return b"" if SOURCE.fault(data) else data
+
+
+def _fetched() -> bytes:
+    from nanotx.data import download  # once on a machine
+
+    try:
+        return download.fetch(SOURCE, _cache(), SECONDS, download.open_https)
+    except Unavailable as error:
+        raise Unavailable(
+            f"corpus tiny_shakespeare: {error}. Set NANOTX_DATA to a folder that holds {PLACE.as_posix()}, "
+            "or take --corpus playhouse, or --corpus file --corpus.path my.txt."
+        ) from error
+
+
+def _cache() -> Path:
+    from platformdirs import user_cache_dir
+
+    return Path(user_cache_dir("nanotx")) / PLACE

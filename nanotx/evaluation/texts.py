@@ -1,0 +1,185 @@
+"""Windows evenly spread over a text, to be scored in place of all of it.
+
+Each begins at a token somewhere in the text, as it would if the text were encoded whole: some characters before it are
+encoded with it. Only what is read is encoded, so that time and memory do not grow with the text.
+"""
+
+import re
+from bisect import bisect_left
+from collections.abc import Callable
+from contextlib import suppress
+
+from nanotx.errors import DataError, TextError
+from nanotx.evaluation.loss import Exam
+from nanotx.recipe import Train
+from nanotx.tokenizers.base import Codec, Ids
+
+BEFORE = 128
+"""Characters before a window among which is looked for a place where a text may be cut."""
+
+AFTER = 8
+"""Tokens behind a window that are encoded with it: the end of what is encoded may be cut otherwise than in the text."""
+
+CUT = re.compile(r"(?<=[A-Za-z])(?=[ \n])")
+
+
+def excerpts(codec: Codec, text: str, count: int, context: int) -> Exam:
+    """The windows of a text that are read in place of it; a pure function of what is given.
+
+    Args:
+        codec: what makes tokens of it.
+        text: all of it, of many more tokens than are read.
+        count: how many tokens are read in all.
+        context: how many a window has; a text that ends early, or a tokenizer of which a character's bytes cannot be
+            told apart, makes it shorter.
+
+    Raises:
+        DataError: there is nothing to score.
+    """
+    many = max(1, count // context)
+    windows, size, whole, rate = list[Ids](), 0, True, 4.0
+    for number in range(many):
+        at = number * len(text) // many
+        ids, bytes_, rate = window(codec, text, at, context, rate)
+        if len(ids) > 1:
+            windows.append(ids)
+            size += bytes_
+            whole &= bytes_ > 0
+    if not windows:
+        raise DataError(f"{codec.part}: makes no tokens of a text of {len(text)} characters; try a longer one.")
+    size *= whole
+    return Exam(ids=windows[0][:0], start=codec.start, size=size, windows=tuple(windows), asked=count)
+
+
+def window(codec: Codec, text: str, at: int, context: int, rate: float) -> tuple[Ids, int, float]:
+    """The window that begins at or after a character: its tokens, and the one before them.
+
+    Args:
+        codec: what makes tokens.
+        text: the whole text.
+        at: an offset in characters.
+        context: how many tokens it has.
+        rate: about how many characters a token has.
+
+    Returns:
+        Its ids; the bytes of all but the first, 0 where they cannot be known; and how many characters a token has.
+    """
+    near = CUT.search(text, max(0, at - BEFORE), at)
+    begin = near.start() if near else max(0, at - BEFORE // 4)
+    wanted = context + 1 + AFTER
+    while True:
+        end = at + round(rate * wanted)
+        cut = CUT.search(text, end, end + BEFORE)
+        piece = text[begin : cut.start() if cut else end]
+        ids = codec.encode(piece)
+        data = piece.encode("utf-8")
+        ahead = len(text[begin:at].encode("utf-8"))
+        size_of = measured(codec, ids)
+        first = bisect_left(range(len(ids) + 1), ahead, key=size_of)
+        if len(ids) - first >= wanted or end >= len(text):
+            break
+        rate *= 1.5
+    first = min(first, max(0, len(ids) - 2))
+    last = min(first + context + 1, len(ids))
+    found = max(1.0, len(piece) / max(1, len(ids)))
+    tail = next((end for end in range(last, max(first + 1, last - AFTER), -1) if told(codec, ids, end, data)), None)
+    head = next((end for end in range(first + 1, min(last, first + AFTER)) if told(codec, ids, end, data)), None)
+    if tail is None or head is None or head >= tail:
+        return ids[first:last], 0, found
+    return ids[head - 1 : tail], size_of(tail) - size_of(head), found
+
+
+def measured(codec: Codec, ids: Ids) -> Callable[[int], int]:
+    """How many bytes the first so many of some ids stand for."""
+    return lambda count: len(codec.decode_bytes(ids[:count]))
+
+
+def told(codec: Codec, ids: Ids, count: int, data: bytes) -> bool:
+    """Whether the first so many ids stand for a beginning of the bytes that they were made of."""
+    return data.startswith(codec.decode_bytes(ids[:count]))
+
+
+WHOLE = 200_000
+"""The most tokens of a text that an evaluation reads, unless the recipe says otherwise."""
+
+
+LEAST = 2**14
+"""The fewest that are read of a longer text: the standard error is then some hundredth of a nat."""
+
+
+BLOCK = 2**18
+"""Characters that are encoded together."""
+
+
+def exams_of(codec: Codec, training: str, validation: str, context: int, plan: Train) -> dict[str, Exam]:
+    """What the training and the validation text are scored on.
+
+    A validation text of few tokens is read whole, and as much of the beginning of the training text. Of a longer one
+    windows are read, as many of each text, evenly spread over all of it and the same each time.
+
+    Raises:
+        DataError: there is nothing to score.
+        TextError: the validation text holds what training did not teach the tokenizer.
+    """
+    limit = WHOLE if plan.eval_tokens == "auto" else plan.eval_tokens
+    texts = {"train": training, "val": validation}
+    with suppress(TextError):  # a piece of the text cannot be encoded by itself: then perhaps the whole can
+        if limit and not fits(codec, validation, limit):
+            check_known(codec, validation)
+            count = eval_tokens(plan, context)
+            return {name: exam(codec, text, count, context) for name, text in texts.items()}
+    try:
+        return {"train": exam(codec, training[: len(validation)]), "val": exam(codec, validation)}
+    except TextError as error:
+        raise TextError(f"validation text, of which training saw nothing: {error}") from None
+
+
+def eval_tokens(plan: Train, context: int) -> int:
+    """How many tokens of each text an evaluation reads where it does not read all.
+
+    Left to us, reading both texts costs a tenth of the training between two evaluations, taken to cost three times as
+    much a token, if that is no fewer than `LEAST` and no more than `WHOLE`. It is counted and not timed, so that the
+    same run reads the same windows on any machine.
+    """
+    if plan.eval_tokens != "auto":
+        return plan.eval_tokens
+    between = min(plan.eval_every or plan.steps, plan.steps) * plan.batch * context
+    return min(WHOLE, max(LEAST, between * 3 // 20))
+
+
+def fits(codec: Codec, text: str, limit: int) -> bool:
+    """Whether a text has at most so many tokens; no more of it is encoded than it takes to know."""
+    count = 0
+    for at in range(0, len(text), BLOCK):
+        count += len(codec.encode(text[at : at + BLOCK]))
+        if count > limit:
+            return False
+    return True
+
+
+def check_known(codec: Codec, text: str) -> None:
+    """Raise TextError where a text, of which only windows will be read, holds a character that no token holds."""
+    try:
+        codec.encode("".join(sorted(set(text))))
+    except TextError:
+        codec.encode(text)  # says where, or takes what its characters by themselves are not
+
+
+def exam(codec: Codec, text: str, count: int = 0, context: int = 0) -> Exam:
+    """A text to be scored on.
+
+    Args:
+        codec: what makes tokens of it.
+        text: all of it.
+        count: about how many of its tokens are read, in windows evenly spread over it; 0 for all.
+        context: tokens of such a window.
+
+    Raises:
+        DataError: there is nothing in it to score.
+    """
+    if count:
+        return excerpts(codec, text, count, context)
+    ids, data = codec.encode(text), text.encode("utf-8")
+    if not len(ids):
+        raise DataError(f"{codec.part}: makes no tokens of a text of {len(text)} characters; try a longer one.")
+    return Exam(ids=ids, start=codec.start, size=len(data) if codec.decode_bytes(ids) == data else 0)

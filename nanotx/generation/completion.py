@@ -1,0 +1,136 @@
+"""Completions: texts written from prompts, with their ids and how likely the model held each of them."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from einops import rearrange
+
+from nanotx.config.schema import in_range
+from nanotx.errors import ConfigError
+from nanotx.generation.compiled import CompiledReader
+from nanotx.generation.engine import Step, together
+from nanotx.generation.sampler import RANGES, Sampling, check_length, check_seeds
+from nanotx.generation.speculative import Scorer, Speculation
+from nanotx.generation.stop_sequences import Stops
+from nanotx.generation.text import prompt_ids
+from nanotx.nn.transformer import Transformer
+from nanotx.tokenizers import Codec, StreamingDecoder
+
+
+class Sheet:
+    """One text under way, and when it is done, what there is to know of it.
+
+    Args:
+        codec: the tokenizer.
+        prompt: what it goes on from.
+        limit: how many tokens are written at most.
+        stops: the text ends before the first of these that is written.
+    """
+
+    def __init__(self, codec: Codec, prompt: str, limit: int, stops: Sequence[str] = ()) -> None:
+        self.prompt, self.limit = prompt, limit
+        self.text = ""  # what follows the prompt
+        self.ids: list[int] = []  # all that was drawn, those of the stop too
+        self.log_probs: list[float] = []  # of each id, in nats, to the model itself, before any knob
+        self._decoder, self._stops = StreamingDecoder(codec), Stops(stops)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it ended at a stop."""
+        return self._stops.found
+
+    @property
+    def done(self) -> bool:
+        """Whether it takes no more."""
+        return self.stopped or len(self.ids) >= self.limit
+
+    @property
+    def log_prob(self) -> float:
+        """Of all ids drawn, in nats."""
+        return sum(self.log_probs, 0.0)
+
+    @property
+    def mean_log_prob(self) -> float:
+        """In nats per token; 0 where nothing was drawn."""
+        return self.log_prob / max(1, len(self.ids))
+
+    def add(self, one: int, log_prob: float) -> str:
+        """Take in an id; returns the text that it lets out."""
+        self.ids.append(one)
+        self.log_probs.append(log_prob)
+        piece = self._stops.push(self._decoder.push(one))
+        if self.done:
+            piece += self._stops.push(self._decoder.end()) + self._stops.end()
+        self.text += piece
+        return piece
+
+
+def fill(sheets: Sequence[Sheet], steps: Iterable[Step]) -> Iterator[tuple[int, str]]:
+    """Write until all are done: the number of a sheet and the text that follows there, as it comes."""
+    if all(sheet.done for sheet in sheets):
+        return
+    for step in steps:
+        chances = step.scores.float().log_softmax(dim=-1)
+        found = rearrange(chances.gather(-1, rearrange(step.ids, "b -> b 1")), "b 1 -> b").tolist()
+        for row, one in enumerate(step.ids.tolist()):
+            if row in step.drawn and not sheets[row].done:
+                yield row, sheets[row].add(one, found[row])
+        if all(sheet.done for sheet in sheets):
+            return
+
+
+def ranked(sheets: Iterable[Sheet]) -> list[Sheet]:
+    """The likeliest first, by the mean over their tokens, so that a short text has no advantage."""
+    return sorted(sheets, key=lambda sheet: sheet.mean_log_prob, reverse=True)
+
+
+@dataclass(kw_only=True, eq=False)
+class Writing:
+    """What is to be written, and by whom; going through it writes, and gives the number of a text and its next piece.
+
+    Raises:
+        ConfigError: a number is out of range, or these cannot be together: a past that rolls, a draft, a model that
+            is compiled.
+        TextError: the tokenizer cannot hold a prompt.
+    """
+
+    model: Transformer  # in evaluation mode
+    codec: Codec
+    prompts: Sequence[str]
+    max_new_tokens: int  # of each text
+    sampling: Sampling  # of the first text; each after it has the next seed
+    stops: Sequence[str] = ()
+    rolls: bool = False  # whether the past rolls beyond the context
+    draft: Scorer | None = None  # of the same tokenizer
+    draft_tokens: int = 4  # at a time
+    compiled: bool = False  # whether the reading of one more token is compiled first
+    device: torch.device | None = None  # where the models are; None is the CPU
+    drafted: int = field(default=0, init=False)  # tokens so far
+    accepted: int = field(default=0, init=False)  # of these
+
+    def __post_init__(self) -> None:
+        check_length(self.max_new_tokens)
+        in_range("draft_tokens", self.draft_tokens, *RANGES["draft_tokens"], whole=True)
+        check_seeds(self.sampling, len(self.prompts))
+        if self.draft is not None and self.rolls:
+            raise ConfigError("beyond: a past that rolls takes nothing back, and a draft needs that; try reread.")
+        if self.compiled and self.rolls:
+            raise ConfigError("compile: a past that rolls lies elsewhere each time; try reread, or no --compile.")
+        if self.compiled and self.draft is not None:
+            raise ConfigError("compile: one token at a time is compiled, and with a draft several are read; drop one.")
+        self.sampling = self.sampling.without(self.codec.undefined_ids)
+        self.ids = [prompt_ids(self.codec, prompt) for prompt in self.prompts]
+        self.sheets = [Sheet(self.codec, prompt, self.max_new_tokens, self.stops) for prompt in self.prompts]
+
+    def __iter__(self) -> Iterator[tuple[int, str]]:
+        if self.draft is None:
+            reader = CompiledReader(self.model) if self.compiled else self.model
+            steps = together(reader, self.ids, self.sampling, self.max_new_tokens, self.rolls, self.device)
+            yield from fill(self.sheets, steps)
+            return
+        for row, (sheet, ids) in enumerate(zip(self.sheets, self.ids, strict=True)):
+            sampling = replace(self.sampling, seed=self.sampling.seed + row)
+            both = Speculation(self.model, self.draft, ids, sampling, self.draft_tokens, self.device)
+            yield from ((row, piece) for _, piece in fill([sheet], both))
+            self.drafted, self.accepted = self.drafted + both.drafted, self.accepted + both.accepted

@@ -1,0 +1,46 @@
+"""A past that rolls: beyond the context its oldest token goes with each new one, and nothing is read anew.
+
+The rule: at every layer a token looks at the `context` tokens that end with it. That is the function of the same
+weights with `sliding` attention of that window, over the whole text. It is not the function of the newest `context`
+tokens alone, since what a deeper layer keeps of a token was made while older ones could still be seen. So it is asked
+for, and no default. It makes sense only where a score depends on the distance of two tokens and nothing on a token's
+place in the text, since places beyond the context were never met: with rope, alibi or no position at all.
+"""
+
+from einops import rearrange
+
+from nanotx.errors import ConfigError
+from nanotx.generation.sampler import Drawn, Reader, Scores
+from nanotx.nn.kv_cache import Rolling
+from nanotx.nn.shapes import Tokens
+from nanotx.nn.transformer import Transformer
+
+
+class RollingReading:
+    """Texts of one length that a model reads."""
+
+    def __init__(self, model: Reader, ids: Tokens) -> None:
+        """Begin with prompts, of which the newest `context` tokens are read.
+
+        Raises:
+            ConfigError: the model's positions are not relative.
+        """
+        if isinstance(model, Transformer) and not relative(model):
+            raise ConfigError(
+                f"beyond: a past cannot roll with position {model.config.position.part!r}, which does not state "
+                "`relative`, that scores depend on distances alone; try reread, or a model with rope, alibi or none."
+            )
+        self.model, self.unread, self.past = model, ids[:, -model.context :], Rolling(model.context)
+
+    def scores(self) -> Scores:
+        """Those of the next token."""
+        return self.model.next_scores(self.unread, self.past)
+
+    def feed(self, ids: Drawn) -> None:
+        """Take in the next token of each row."""
+        self.unread = rearrange(ids, "b -> b 1")
+
+
+def relative(model: Transformer) -> bool:
+    """Whether all tokens can move on together, beyond the context, and no score changes; the position states it."""
+    return model.config.position.relative

@@ -1,0 +1,394 @@
+"""The sampler: from logits to the next id, by temperature, penalties, top-k, top-p and other logits processors.
+
+Beyond the context: when it is full, its newer half is read anew, and sampling goes on from there.
+
+First scores are changed: biases, the penalties for what was said already, bans. Then the temperature divides them. Then
+tokens are left out, by top-k, top-p, min-p and typical in this order, each by the probabilities of those that the one
+before it left.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from reprlib import repr as brief
+from typing import Protocol, runtime_checkable
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from nanotx.config.schema import WHOLE, in_range, is_number, share
+from nanotx.errors import ConfigError, Diverged
+from nanotx.nn.kv_cache import Past
+from nanotx.nn.shapes import Tokens
+from nanotx.nn.transformer import Transformer
+
+Scores = Float[Tensor, "b v"]
+Drawn = Int[Tensor, " b"]
+
+MOST = 1_000_000
+"""Of a number that changes scores; a larger one does what a ban or the likeliest token does already."""
+RANGES: dict[str, tuple[int | float, int | float]] = {
+    "temperature": (0, MOST),
+    "repetition_penalty": (1 / MOST, MOST),
+    "frequency_penalty": (-MOST, MOST),
+    "presence_penalty": (-MOST, MOST),
+    "bias": (-MOST, MOST),
+    "max_new_tokens": (0, 10**9),
+    "draft_tokens": (1, 1000),
+}
+"""From the least to the most of each number, for Python and for the command line."""
+COLDEST = 1e-37
+"""A temperature below it takes the best token always, as 0 does: float32 cannot divide by it."""
+
+
+@runtime_checkable
+class Reader(Protocol):
+    """What the sampler needs of a model."""
+
+    @property
+    def context(self) -> int:
+        """How many tokens it can read at most."""
+
+    def next_scores(self, ids: Tokens, past: Past | None = None) -> Scores:
+        """Scores of the token after the last of `ids`, which follow what `past` has read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How the next token is chosen; in which order, `nanotx.generation.sampler` says."""
+
+    temperature: float = 0.8  # scores are divided by it; 0 takes the best token always
+    top_k: int | None = None  # keep only the k best tokens
+    top_p: float = 1.0  # keep the fewest best tokens whose probabilities reach this sum
+    min_p: float = 0.0  # keep the tokens that are at least this share as likely as the best one
+    typical: float = 1.0  # keep those whose surprise is nearest to the expected one, until they reach this sum
+    repetition_penalty: float = 1.0  # scores of tokens in the text so far are divided by it, those below 0 multiplied
+    frequency_penalty: float = 0.0  # taken off a token's score for each time that it was drawn
+    presence_penalty: float = 0.0  # taken off a token's score once it was drawn
+    banned: tuple[int, ...] = ()  # ids that are never drawn
+    bias: tuple[tuple[int, float], ...] = ()  # ids, and what is added to the score of each
+    seed: int = 0  # of the first row's random numbers; each row after it has the next seed
+
+    def __post_init__(self) -> None:
+        for name in ("temperature", "repetition_penalty", "frequency_penalty", "presence_penalty"):
+            in_range(name, getattr(self, name), *RANGES[name])
+        for name in ("top_p", "min_p", "typical"):
+            is_number(name, getattr(self, name))
+        share(self, "min_p")
+        for name in ("top_p", "typical"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ConfigError(f"{name}: expected a share above 0 and up to 1, got {brief(getattr(self, name))}.")
+        if self.top_k is not None:
+            in_range("top_k", self.top_k, 1, WHOLE - 1, whole=True)
+        in_range("seed", self.seed, 0, WHOLE - 1, whole=True)
+        for one in self.banned:
+            is_number("banned", one, whole=True)
+        for one, value in self.bias:
+            is_number("bias", one, whole=True)
+            check_bias(f"id {one}", value)
+
+    def without(self, ids: Collection[int]) -> "Sampling":
+        """The same with more ids that are never drawn, such as those that stand for nothing in a tokenizer."""
+        more = sorted(set(ids) - set(self.banned))
+        return replace(self, banned=(*self.banned, *more)) if more else self
+
+    @property
+    def plain(self) -> bool:
+        """Whether nothing but the temperature changes the chances."""
+        others = (field for field in fields(self) if field.name not in ("temperature", "seed"))
+        return all(getattr(self, field.name) == field.default for field in others)
+
+
+def check_bias(token: str, value: float) -> None:
+    """Raise ConfigError where what is to be added to a token's score is out of range; the token is told as it came."""
+    try:
+        in_range(f"bias: {token}", value, *RANGES["bias"])
+    except ConfigError as error:
+        raise ConfigError(f"{str(error).removesuffix('.')}; ban a token to leave it out.") from None
+
+
+def check_length(max_new_tokens: int) -> None:
+    """Raise ConfigError where so many tokens cannot be written."""
+    in_range("max_new_tokens", max_new_tokens, *RANGES["max_new_tokens"], whole=True)
+
+
+def check_seeds(sampling: Sampling, rows: int) -> None:
+    """Raise ConfigError where there are not as many seeds as rows, of which each has the next one."""
+    if rows > 1:
+        in_range(f"seed: that of the last of {rows} texts", int(sampling.seed) + rows - 1, 0, WHOLE - 1, whole=True)
+
+
+def generate(
+    model: Transformer, ids: Tokens, max_new_tokens: int, sampling: Sampling | None = None
+) -> Int[Tensor, "b grown"]:
+    """Return prompts and what a model makes of them, a row each.
+
+    Args:
+        model: the model; it is in evaluation mode meanwhile.
+        ids: the prompts, at least one token each.
+        max_new_tokens: how many ids are drawn for each.
+        sampling: how to choose; without it, as `Sampling()`.
+    """
+    check_length(max_new_tokens)
+    training = model.training
+    model.eval()
+    sampling = (sampling or Sampling()).without(model.undefined_ids)
+    drawn = next_ids(model, ids, sampling, new=max_new_tokens)
+    ids = torch.stack([*ids.unbind(1), *(row for row, _ in zip(drawn, range(max_new_tokens), strict=False))], dim=1)
+    model.train(training)
+    return ids
+
+
+def next_ids(
+    model: Reader, ids: Tokens, sampling: Sampling, cached: bool = True, new: int | None = None
+) -> Iterator[Drawn]:
+    """Draw one id after another for each row, without end.
+
+    Args:
+        model: what gives the scores.
+        ids: the prompts, at least one token each; only the newest `context` of them are read.
+        sampling: how to choose.
+        cached: whether to keep what was read; without it every token is read anew, to the same effect.
+        new: how many will be drawn, if that is known; no more room is then made.
+    """
+    reading, choice = Reading(model, ids, cached, new), Choice(sampling, ids.tolist())
+    while True:
+        with torch.inference_mode():
+            drawn = choice.draw(reading.scores())
+        yield drawn
+        reading.feed(drawn)
+
+
+class Reading:
+    """Texts of one length that a model reads, and the rule beyond its context."""
+
+    def __init__(self, model: Reader, ids: Tokens, cached: bool = True, new: int | None = None) -> None:
+        self.model, self.cached = model, cached
+        self.window = self.unread = ids[:, -model.context :]
+        self.past = Past(model.context if new is None else min(model.context, self.window.shape[1] + new))
+
+    def scores(self) -> Scores:
+        """Those of the next token."""
+        return self.model.next_scores(self.unread, self.past) if self.cached else self.model.next_scores(self.window)
+
+    def feed(self, ids: Drawn) -> None:
+        """Take in the next token of each row."""
+        context, self.unread = self.model.context, rearrange(ids, "b -> b 1")
+        if full := self.window.shape[1] == context:
+            self.window, self.past = self.window[:, context - context // 2 :], self.past.empty()
+        self.window = torch.cat([self.window, self.unread], dim=1)
+        self.unread = self.window if full else self.unread
+
+
+class Choice:
+    """How the next token of each row is chosen: by chance of the row's own, so that it does not hang on the others."""
+
+    def __init__(self, sampling: Sampling, prompts: Sequence[Sequence[int]]) -> None:
+        self.sampling, self.shaping = sampling, None
+        check_seeds(sampling, len(prompts))
+        self.generators = [torch.Generator().manual_seed(int(sampling.seed) + row) for row in range(len(prompts))]
+        if not sampling.plain:
+            self.shaping = Shaping(sampling, prompts)
+
+    def draw(self, scores: Scores) -> Drawn:
+        """One id for each row."""
+        ids = pick(self.probabilities(scores), self.generators)
+        if self.shaping is not None:
+            self.shaping.note(ids)
+        return ids
+
+    def probabilities(self, scores: Scores) -> Scores:
+        """Of each id, after all knobs; those that were left out have none."""
+        scores = scores.float()
+        if not scores.amax(dim=-1).isfinite().all():  # NaN, infinity, or minus infinity for all
+            raise Diverged("sample: the model's scores are not numbers; sample from an earlier checkpoint by --step.")
+        scores = scores if self.shaping is None else self.shaping.changed(scores)
+        scores = scores - scores.amax(dim=-1, keepdim=True)
+        if self.sampling.temperature < COLDEST:
+            return F.one_hot(scores.argmax(dim=-1), scores.shape[-1]).float()
+        scores = scores / self.sampling.temperature
+        return (scores if self.shaping is None else self.shaping.limited(scores)).softmax(dim=-1)
+
+
+def pick(weights: Scores, generators: Sequence[torch.Generator]) -> Drawn:
+    """An id for each row as often as its weight says: the first at which the sum of weights passes a random share."""
+    exact = weights.cpu() if weights.device.type == "mps" else weights  # Apple's GPU has no float64
+    reached = exact.double().cumsum(dim=-1)
+    shares = torch.stack([torch.rand(1, dtype=torch.float64, generator=one) for one in generators])
+    ids = torch.searchsorted(reached, shares.to(exact.device) * reached[:, -1:], right=True)
+    return ids[:, 0].to(weights.device)
+
+
+Counts = Int[Tensor, "b v"]
+FINITE = (torch.finfo(torch.float32).min, torch.finfo(torch.float32).max)
+"""What a score of the model is kept within while it is changed; no change makes an infinite score of a finite one."""
+
+
+@runtime_checkable
+class Knobs(Protocol):
+    """What may be set; `nanotx.generation.sampler.Sampling` says what each means."""
+
+    @property
+    def top_k(self) -> int | None:
+        """How many tokens are kept."""
+
+    @property
+    def top_p(self) -> float:
+        """The share that those kept reach together."""
+
+    @property
+    def min_p(self) -> float:
+        """The share of the best one's probability that each has at least."""
+
+    @property
+    def typical(self) -> float:
+        """The share that the typical ones reach together."""
+
+    @property
+    def repetition_penalty(self) -> float:
+        """On tokens of the text so far."""
+
+    @property
+    def frequency_penalty(self) -> float:
+        """On each time that a token was drawn."""
+
+    @property
+    def presence_penalty(self) -> float:
+        """On tokens that were drawn."""
+
+    @property
+    def banned(self) -> tuple[int, ...]:
+        """Ids that are never drawn."""
+
+    @property
+    def bias(self) -> tuple[tuple[int, float], ...]:
+        """Ids, and what is added to the score of each."""
+
+
+class Shaping:
+    """The knobs at work, with what they need to know of each row's text."""
+
+    def __init__(self, knobs: Knobs, prompts: Sequence[Sequence[int]]) -> None:
+        self.knobs, self.prompted = knobs, [dict.fromkeys(prompt, 1) for prompt in prompts]
+        self.drawn: list[Counter[int]] = [Counter() for _ in prompts]  # in each row, how often each id
+        self.size = 0  # of the vocabulary that the ids were checked against
+
+    def note(self, ids: Int[Tensor, " b"]) -> None:
+        """Count what was drawn."""
+        for drawn, one in zip(self.drawn, ids.tolist(), strict=True):
+            drawn[one] += 1
+
+    def forget(self, ids: Iterable[int], row: int = 0) -> None:
+        """Count no longer what was drawn in a row and will not stand there."""
+        self.drawn[row].subtract(ids)
+
+    def changed(self, scores: Scores) -> Scores:
+        """Before the temperature: biases, penalties, bans.
+
+        Raises:
+            ConfigError: a banned or biased id is none of the vocabulary, or all ids are banned.
+        """
+        knobs, size = self.knobs, scores.shape[-1]
+        if size != self.size:
+            self.check_ids(size)
+            self.size = size
+        if knobs.bias:
+            ids, values = (torch.tensor(one, device=scores.device) for one in zip(*knobs.bias, strict=True))
+            scores = scores.index_add(-1, ids, rearrange(values.float(), "n -> 1 n").expand(len(scores), -1))
+        if knobs.repetition_penalty != 1:
+            met = [prompt | +drawn for prompt, drawn in zip(self.prompted, self.drawn, strict=True)]
+            seen = table(met, size).to(scores.device) > 0
+            bounded = repelled(scores, seen, knobs.repetition_penalty).clamp(*FINITE)
+            scores = torch.where(scores.isfinite(), bounded, scores)
+        if knobs.frequency_penalty or knobs.presence_penalty:
+            drawn = table(self.drawn, size).to(scores.device)
+            scores = scores - knobs.frequency_penalty * drawn - knobs.presence_penalty * (drawn > 0)
+        if knobs.banned:
+            scores = scores.index_fill(-1, torch.tensor(knobs.banned, device=scores.device), -torch.inf)
+        return scores
+
+    def check_ids(self, size: int) -> None:
+        """Raise ConfigError where the knobs name ids that are none of so many, or leave none of them."""
+        for name, ids in {"banned": self.knobs.banned, "bias": tuple(one for one, _ in self.knobs.bias)}.items():
+            for one in ids:
+                if not 0 <= one < size:
+                    raise ConfigError(f"{name}: expected ids from 0 to {size - 1}, got {one}.")
+        if len(set(self.knobs.banned)) == size:
+            raise ConfigError(f"banned: expected to leave one of {size} ids at least, got all of them.")
+
+    def limited(self, scores: Scores) -> Scores:
+        """After the temperature: what is left of the tokens, the scores of all others at minus infinity."""
+        knobs = self.knobs
+        if knobs.top_k is not None and knobs.top_k < scores.shape[-1]:
+            scores = scores.masked_fill(~best(scores, knobs.top_k), -torch.inf)
+        if knobs.top_p < 1:
+            scores = scores.masked_fill(~nucleus(scores.softmax(dim=-1), knobs.top_p), -torch.inf)
+        if knobs.min_p > 0:
+            scores = scores.masked_fill(~likely(scores.softmax(dim=-1), knobs.min_p), -torch.inf)
+        if knobs.typical < 1:
+            scores = scores.masked_fill(~typical(scores.softmax(dim=-1), knobs.typical), -torch.inf)
+        return scores
+
+
+def table(rows: Sequence[Mapping[int, int]], size: int) -> Counts:
+    """How often each of so many ids stands in each row."""
+    counts = torch.zeros(len(rows), size, dtype=torch.long)
+    for row, found in enumerate(rows):
+        counts[row, list(found)] = torch.tensor(list(found.values()), dtype=torch.long)
+    return counts
+
+
+def repelled(scores: Scores, seen: Bool[Tensor, "b v"], penalty: float) -> Scores:
+    """Scores of tokens seen divided by the penalty, or multiplied where they are below zero.
+
+    Source: Keskar et al. 2019, CTRL, https://arxiv.org/abs/1909.05858, section 4.1. The paper divides all of them,
+    which raises those below zero; here no penalty above one raises any.
+    """
+    return torch.where(seen, torch.where(scores > 0, scores / penalty, scores * penalty), scores)
+
+
+def best(scores: Scores, count: int) -> Bool[Tensor, "b v"]:
+    """The `count` best of each row; of equal ones, those of the lower ids.
+
+    Source: Fan et al. 2018, https://arxiv.org/abs/1805.04833, section 5.4
+    """
+    order = scores.argsort(dim=-1, descending=True, stable=True)[:, :count]
+    return torch.zeros_like(scores, dtype=torch.bool).scatter(-1, order, True)
+
+
+def nucleus(probabilities: Scores, share: float) -> Bool[Tensor, "b v"]:
+    """The fewest best tokens whose probabilities reach the share, never none.
+
+    Source: Holtzman et al. 2019, https://arxiv.org/abs/1904.09751, section 3.1
+    """
+    return fewest(probabilities, -probabilities, share)
+
+
+def likely(probabilities: Scores, share: float) -> Bool[Tensor, "b v"]:
+    """The tokens that are at least this share as likely as the best one.
+
+    Source: Nguyen et al. 2024, https://arxiv.org/abs/2407.01082, section 3
+    """
+    return probabilities >= share * probabilities.amax(dim=-1, keepdim=True)
+
+
+def typical(probabilities: Scores, share: float) -> Bool[Tensor, "b v"]:
+    """The fewest tokens that reach the share, those first whose surprise is nearest to the expected one, never none.
+
+    Source: Meister et al. 2022, https://arxiv.org/abs/2202.00666, equation 10
+    """
+    surprise = -probabilities.log()
+    expected = torch.special.entr(probabilities).sum(dim=-1, keepdim=True)
+    return fewest(probabilities, (surprise - expected).abs(), share)
+
+
+def fewest(probabilities: Scores, keys: Scores, share: float) -> Bool[Tensor, "b v"]:
+    """The first tokens, by rising keys, whose probabilities reach the share, never none and none that is impossible."""
+    order = keys.argsort(dim=-1, stable=True)
+    ranked = probabilities.gather(-1, order)
+    kept = (ranked.cumsum(dim=-1) - ranked < share) & (ranked > 0)
+    kept = kept | (rearrange(torch.arange(kept.shape[-1], device=kept.device), "v -> 1 v") == 0)
+    return torch.zeros_like(kept).scatter(-1, order, kept)

@@ -1,0 +1,161 @@
+"""Speculative decoding: a small model drafts a few tokens, and a large one reads them all at once.
+
+A token that the draft drew with probability q, and that the model would draw with p, is kept with probability
+min(1, p / q). The first that is not kept is replaced by one drawn in proportion to max(0, p - q), and what was drafted
+behind it is thrown away; where all are kept, one more is drawn from the model. What comes out is distributed exactly
+as what the model alone draws, whatever the draft; without chance (temperature 0) it is the same text. p and q are
+probabilities after all knobs.
+
+The rule beyond the context is the sampler's: no token is scored with another window than there.
+Source: Leviathan et al. 2023, https://arxiv.org/abs/2211.17192, algorithm 1
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from nanotx.config.schema import in_range
+from nanotx.generation.engine import Step
+from nanotx.generation.sampler import RANGES, Choice, Reader, Sampling, Scores, pick
+from nanotx.nn.kv_cache import Past, Undoable
+from nanotx.nn.shapes import Logits, Tokens
+
+
+@runtime_checkable
+class Scorer(Reader, Protocol):
+    """A model that scores what follows each token, such as `nanotx.nn.transformer.Transformer`."""
+
+    def __call__(self, ids: Tokens, past: Past | None = None) -> Logits:
+        """Scores of what follows each of `ids`, which follow what `past` has read."""
+
+
+class Window:
+    """The end of a text, as one of the two models sees it."""
+
+    def __init__(self, model: Scorer, text: Sequence[int], undo: int, device: torch.device | None) -> None:
+        self.model, self.device = model, device
+        self.ids = list(text[-model.context :])
+        self.past = Undoable(model.context, undo)
+
+    @property
+    def room(self) -> int:
+        """How many tokens it has room for."""
+        return self.model.context - len(self.ids)
+
+    def scores(self, count: int) -> Scores:
+        """What follows each of the last `count` tokens; what was not read yet is read."""
+        unread = torch.tensor([self.ids[self.past.length :]], device=self.device)
+        if unread.shape[1] > count:  # a prompt, of which all scores might take much memory
+            self.model.next_scores(unread[:, :-count], self.past)
+        return self.model(unread[:, -count:], self.past)[0]
+
+    def add(self, one: int) -> None:
+        """Take in a token; where there is no room, its newer half is kept and read anew."""
+        if not self.room:
+            self.halve()
+        self.ids.append(one)
+
+    def halve(self) -> None:
+        """Keep the newer half."""
+        del self.ids[: self.model.context - self.model.context // 2]
+        self.past = self.past.empty()
+
+    def cut(self, tokens: int) -> None:
+        """Take back the newest tokens."""
+        del self.ids[len(self.ids) - tokens :]
+        self.past.rewind(max(0, self.past.length - len(self.ids)))
+
+
+class Speculation:
+    """One text, written by two models.
+
+    Args:
+        model: whose text it is, in evaluation mode.
+        draft: the small one, of the same vocabulary, in evaluation mode.
+        prompt: ids, one at least.
+        sampling: how to choose.
+        tokens: how many are drafted at a time.
+        device: where both models are; None is the CPU.
+
+    Raises:
+        ConfigError: no token would be drafted, or too many.
+    """
+
+    def __init__(
+        self,
+        model: Scorer,
+        draft: Scorer,
+        prompt: Sequence[int],
+        sampling: Sampling,
+        tokens: int = 4,
+        device: torch.device | None = None,
+    ) -> None:
+        in_range("draft_tokens", tokens, *RANGES["draft_tokens"], whole=True)
+        self.choice, self.tokens, self.device = Choice(sampling, [prompt]), tokens, device
+        self.model, self.draft = (Window(one, prompt, tokens, device) for one in (model, draft))
+        self.drafted = self.accepted = 0
+
+    def __iter__(self) -> Iterator[Step]:
+        """Token by token, without end."""
+        while True:
+            yield from self.round()
+
+    @torch.inference_mode()
+    def round(self) -> list[Step]:
+        """As many tokens as were accepted, and one more."""
+        guesses, chances = self.guess()
+        scores = self.model.scores(len(guesses) + 1)
+        self.drafted += len(guesses)
+        kept: list[Step] = []
+        for guess, chance, score in zip(guesses, chances, scores.split(1), strict=False):
+            wanted = self.choice.probabilities(score)
+            if self.share() * chance[0, guess] >= wanted[0, guess]:
+                break
+            kept.append(self.step(torch.tensor([guess], device=self.device), score))
+            self.accepted += 1
+        missed = len(guesses) - len(kept)
+        score = scores[len(kept) : len(kept) + 1]
+        wanted = self.choice.probabilities(score)
+        if missed:
+            rest = (wanted - chances[len(kept)]).clamp(min=0)
+            wanted = rest if rest.sum() > 0 else wanted  # the two may differ by rounding alone
+        last = self.step(pick(wanted, self.choice.generators), score)
+        for window in (self.model, self.draft):
+            window.cut(missed)
+            window.add(int(last.ids))
+        return [*kept, last]
+
+    def guess(self) -> tuple[list[int], list[Scores]]:
+        """What the draft says comes next, and the probabilities that it was drawn with; both models are told."""
+        count = min(self.tokens, self.model.room)
+        if count > self.draft.room:
+            self.draft.halve()
+        guesses: list[int] = []
+        chances: list[Scores] = []
+        for _ in range(min(count, self.draft.room) if self.draft.ids else 0):
+            chances.append(self.choice.probabilities(self.draft.scores(1)))
+            ids = pick(chances[-1], self.choice.generators)
+            self.note(ids)
+            guesses.append(int(ids))
+            self.draft.add(guesses[-1])
+            self.model.add(guesses[-1])
+        if self.choice.shaping is not None:
+            self.choice.shaping.forget(guesses)
+        return guesses, chances
+
+    def step(self, ids: Int[Tensor, "1"], score: Float[Tensor, "1 v"]) -> Step:
+        """A token that will stand."""
+        self.note(ids)
+        return Step(ids, score, (0,))
+
+    def note(self, ids: Int[Tensor, "1"]) -> None:
+        """Count it, where a knob wants to know."""
+        if self.choice.shaping is not None:
+            self.choice.shaping.note(ids)
+
+    def share(self) -> float:
+        """A random share, from 0 up to but not including 1."""
+        return float(torch.rand(1, dtype=torch.float64, generator=self.choice.generators[0]))

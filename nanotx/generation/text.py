@@ -1,0 +1,108 @@
+"""From text to text: encode a prompt, continue it token by token, and decode as the tokens come."""
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+
+import torch
+from einops import rearrange
+
+from nanotx.errors import ConfigError, TextError
+from nanotx.generation.sampler import Drawn, Reader, Sampling, check_bias, check_length, next_ids
+from nanotx.generation.stop_sequences import until
+from nanotx.tokenizers import Codec, StreamingDecoder
+
+
+def write(
+    model: Reader,
+    codec: Codec,
+    prompt: str,
+    max_new_tokens: int,
+    sampling: Sampling,
+    stops: Sequence[str] = (),
+    device: torch.device | None = None,
+) -> Iterator[str]:
+    """The continuation of a prompt, piece by piece as it is written.
+
+    Args:
+        model: what writes, in evaluation mode.
+        codec: its tokenizer.
+        prompt: what it goes on from; where it is empty, the start id stands in for it.
+        max_new_tokens: how many tokens to write at most.
+        sampling: how each is chosen.
+        stops: the text ends before the first of these that is written.
+        device: where the model is; None is the CPU.
+
+    Raises:
+        ConfigError: there cannot be so many tokens, or a stop is empty.
+        TextError: the tokenizer cannot hold the prompt.
+    """
+    check_length(max_new_tokens)
+    ids = rearrange(torch.tensor(prompt_ids(codec, prompt), device=device), "t -> 1 t")
+    drawn = next_ids(model, ids, sampling.without(codec.undefined_ids), new=max_new_tokens)
+    pieces = spelled(islice(drawn, max_new_tokens), codec)
+    if stops:
+        return until(pieces, stops)
+    return pieces
+
+
+def prompt_ids(codec: Codec, prompt: str) -> list[int]:
+    """What the model reads first."""
+    return codec.encode(prompt).tolist() or [codec.start]
+
+
+def spelled(drawn: Iterator[Drawn], codec: Codec) -> Iterator[str]:
+    """The text of ids, as they come."""
+    decoder = StreamingDecoder(codec)
+    for ids in drawn:
+        yield decoder.push(int(ids[0]))
+    yield decoder.end()
+
+
+def token_id(codec: Codec, text: str, knob: str) -> int:
+    """The id of the token that is this text, or of the special of this name.
+
+    Raises:
+        ConfigError: the text is no token, or several; says which.
+        TextError: the tokenizer cannot hold the text.
+    """
+    if text in codec.specials:
+        return codec.specials[text]
+    try:
+        ids = codec.encode(text).tolist()
+    except TextError as error:
+        raise TextError(f"{knob}: {error}") from None
+    if len(ids) != 1:
+        parts = ", ".join(repr(codec.decode([one])) for one in ids) or "none"
+        raise ConfigError(f"{knob}: expected the text of one token, got {text!r}, which is {len(ids)}: {parts}.")
+    return int(ids[0])
+
+
+def token_ids(codec: Codec, texts: Iterable[str], knob: str) -> tuple[int, ...]:
+    """The ids of tokens called by their texts."""
+    return tuple(token_id(codec, text, knob) for text in texts)
+
+
+def biases(codec: Codec, values: Mapping[str, float]) -> tuple[tuple[int, float], ...]:
+    """The ids of tokens called by their texts, each with its value.
+
+    Raises:
+        ConfigError: a text is no token, or a value is out of range; says which.
+        TextError: the tokenizer cannot hold a text.
+    """
+    for text, value in values.items():
+        check_bias(repr(text), value)
+    return tuple((token_id(codec, text, "bias"), value) for text, value in values.items())
+
+
+def read_bias(word: str) -> tuple[str, float]:
+    """A text and a number out of TEXT=NUMBER; the last = parts them.
+
+    Raises:
+        ConfigError: it is not of this form.
+    """
+    text, _, number = word.rpartition("=")
+    if text:
+        with contextlib.suppress(ValueError):
+            return text, float(number)
+    raise ConfigError(f"--bias {word}: expected TOKEN=NUMBER such as e=-2.5.")

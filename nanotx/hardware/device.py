@@ -1,0 +1,135 @@
+"""What this machine is good at: where to run, in which numbers, on how many threads."""
+
+import math
+import os
+import time
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+
+from nanotx.errors import ConfigError
+from nanotx.hardware.limits import quota
+from nanotx.hardware.onednn import onednn_is_faster, product
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """A choice that has been made."""
+
+    device: torch.device
+    dtype: torch.dtype
+    threads: int
+
+    @property
+    def dtype_name(self) -> str:
+        """As recipes spell it."""
+        return str(self.dtype).removeprefix("torch.")
+
+    def autocast(self) -> torch.autocast:
+        """The context in which a model runs; its weights stay float32."""
+        return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not torch.float32)
+
+
+def choose(device: str, dtype: str, threads: int) -> Machine:
+    """Settle what was left to "auto" (or 0) and tell torch.
+
+    Raises:
+        ConfigError: the machine does not have what was asked for.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device: expected a CUDA GPU, and torch sees none; try --device cpu, or a torch with CUDA.")
+    if device == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError("device: expected Apple's GPU, and torch sees none; try --device cpu.")
+    if dtype == "float16" and device == "cpu":
+        raise ConfigError("dtype: float16 does not train on a CPU; try --dtype bfloat16 or float32.")
+    threads = threads or cores()
+    torch.set_num_threads(threads)
+    if dtype == "auto":
+        dtype = "bfloat16" if has_bfloat16(device) else "float32"
+    return Machine(device=torch.device(device), dtype=getattr(torch, dtype), threads=threads)
+
+
+def repeat_exactly(device: torch.device) -> None:
+    """Have a GPU give the same bits again; a CPU does so anyway, at the same number of threads.
+
+    Torch then refuses what it cannot repeat. Source: https://docs.pytorch.org/docs/stable/notes/randomness.html
+    """
+    if device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS is first used
+        torch.use_deterministic_algorithms(True)
+
+
+@cache
+def has_bfloat16(device: str) -> bool:
+    """Whether the hardware itself multiplies in bfloat16; in software it is slower than float32.
+
+    A processor may say so and torch not use it, so there a few products are timed as well, once in a process.
+    """
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device != "cpu" or not (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
+        return False
+    half, single = (
+        measured_peak(Machine(device=torch.device("cpu"), dtype=dtype, threads=1), size=512)
+        for dtype in (torch.bfloat16, torch.float32)
+    )
+    return half > single
+
+
+def cores() -> int:
+    """How many cores this process may use: those it may run on, or fewer where a cgroup grants less time."""
+
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(affinity, math.ceil(quota() or affinity)))  # macOS and Windows have no affinity
+
+
+def measured_peak(machine: Machine, size: int = 1024, tries: int = 8) -> float:
+    """Operations per second of the best of a few square matrix products, in the machine's dtype."""
+    chance = torch.Generator(machine.device).manual_seed(0)  # a run's own chance is left alone
+    a = torch.randn(size, size, device=machine.device, dtype=machine.dtype, generator=chance)
+    onednn = machine.device.type == "cpu" and machine.dtype is torch.float32 and onednn_is_faster()
+    multiply = product if onednn else torch.mm
+    best = float("inf")
+    for _ in range(tries):
+        synchronize(machine.device)
+        start = time.perf_counter()
+        multiply(a, a)
+        synchronize(machine.device)
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best
+
+
+PUBLISHED = {
+    "H100 PCIe": {"bfloat16": 756e12, "float16": 756e12, "float32": 51e12},
+    "H100 NVL": {"bfloat16": 835e12, "float16": 835e12, "float32": 60e12},
+    "H100": {"bfloat16": 989e12, "float16": 989e12, "float32": 67e12},
+    "H200": {"bfloat16": 989e12, "float16": 989e12, "float32": 67e12},
+    "A100": {"bfloat16": 312e12, "float16": 312e12, "float32": 19.5e12},
+    "A10": {"bfloat16": 125e12, "float16": 125e12, "float32": 31.2e12},
+    "L40S": {"bfloat16": 362e12, "float16": 362e12, "float32": 91.6e12},
+    "L4": {"bfloat16": 121e12, "float16": 121e12, "float32": 30.3e12},
+    "V100": {"float16": 125e12, "float32": 15.7e12},
+    "T4": {"float16": 65e12, "float32": 8.1e12},
+    "RTX 4090": {"bfloat16": 165.2e12, "float16": 165.2e12, "float32": 82.6e12},
+    "RTX 3090": {"bfloat16": 71e12, "float16": 71e12, "float32": 35.6e12},
+}
+"""Peak operations per second of dense products that accumulate in float32, as NVIDIA's datasheets give them."""
+
+
+def peak_flops(machine: Machine) -> float:
+    """The operations per second that MFU is a share of: a known GPU's published peak, otherwise the measured one."""
+    if machine.device.type == "cuda":
+        words = torch.cuda.get_device_name(machine.device).replace("-", " ").split()
+        for name, peaks in PUBLISHED.items():
+            if set(name.split()) <= set(words) and machine.dtype_name in peaks:
+                return peaks[machine.dtype_name]
+    return measured_peak(machine)
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done all it was told."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)

@@ -1,0 +1,106 @@
+"""Memory: refuse what surely does not fit before it is allocated, and keep freed pages for the next step.
+
+What is counted is the least that there will be, so nothing that fits is refused.
+
+A training step takes and frees the same large tensors again and again. By default glibc asks the kernel for each of
+them anew and returns it after use; the kernel clears every page when it is first touched. Kept on the heap, the pages
+are there already. Source: mallopt(3); measured in docs/decisions/device.md.
+"""
+
+import ctypes
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nanotx.errors import ConfigError
+from nanotx.hardware.limits import memory
+
+GIB = 2**30
+
+
+def check_room(what: str, size: int, remedy: str) -> None:
+    """Raise ConfigError where something takes more bytes than this process can still have.
+
+    Args:
+        what: names it.
+        size: the bytes it takes at least.
+        remedy: what to try instead.
+    """
+    found = memory()  # None where the system does not say
+    if found is not None and size > found.available:
+        raise ConfigError(
+            f"{what} take at least {size / GIB:,.1f} GiB, and {found.available / GIB:,.1f} GiB of memory are free; "
+            f"try {remedy}."
+        )
+
+
+def check_step(plan: Any, model: Any, device: str) -> None:
+    """Raise ConfigError where a training step takes more memory than there is.
+
+    Args:
+        plan: the recipe's `train`.
+        model: the recipe's `model`.
+        device: where it trains; what the model leaves behind elsewhere takes none of this memory.
+    """
+    rows = 1 if plan.micro_batch == "auto" else plan.batch // plan.parts
+    ids = 2 * 8 * plan.batch * (model.context + 1)  # where each token stands, and which it is
+    stream = 2 * rows * model.context * model.dim * model.layers * (device == "cpu")  # in bfloat16, the least there is
+    remedy = f"--train.batch than {plan.batch}" if ids > stream else f"--train.micro-batch than {rows}"
+    what = f"train: {plan.batch:,} windows of {model.context:,} tokens a step"
+    check_room(what, ids + stream, f"a smaller {remedy}")
+
+
+SWITCH = "NANOTX_ALLOCATOR"
+"""The environment variable: `keep` (the default) or `system`."""
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # the names and numbers of malloc.h
+
+
+@dataclass(frozen=True, kw_only=True)
+class Allocation:
+    """Whether memory is kept, and why."""
+
+    keeps: bool
+    reason: str
+
+
+def keep_memory() -> Allocation:
+    """Have freed memory kept for the rest of the process, where that can be had; to call it again changes nothing.
+
+    Raises:
+        ConfigError: the environment variable says neither `keep` nor `system`.
+    """
+    plan = planned(os.environ, libc())
+    if plan.keeps and not all(set_option(option, value) for option, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, -1))):
+        return Allocation(keeps=False, reason="glibc refuses to be told")
+    return plan
+
+
+def planned(environment: Mapping[str, str], library: str) -> Allocation:
+    """What is to be done in such an environment, with such a C library."""
+    wish = environment.get(SWITCH, "keep")
+    if wish not in ("keep", "system"):
+        raise ConfigError(f"{SWITCH}: expected keep or system, got {wish!r}; unset it for keep.")
+    own = [name for name in environment if name.startswith("MALLOC_") or name in ("GLIBC_TUNABLES", "LD_PRELOAD")]
+    if wish == "system":
+        return Allocation(keeps=False, reason=f"{SWITCH}=system")
+    if not library.startswith("glibc"):
+        return Allocation(keeps=False, reason="only glibc's allocator can be told")
+    if own:
+        return Allocation(keeps=False, reason=f"{sorted(own)[0]} is set, so the choice is yours")
+    return Allocation(keeps=True, reason=f"{library}: freed memory is kept, so that no page is cleared twice")
+
+
+def libc() -> str:
+    """The C library and its version, as it names itself; empty where it is not glibc."""
+    try:
+        return os.confstr("CS_GNU_LIBC_VERSION") or ""
+    except (AttributeError, ValueError, OSError):  # Windows; macOS and musl
+        return ""
+
+
+def set_option(option: int, value: int) -> bool:
+    """Set one of the allocator's options; whether it was accepted."""
+    mallopt: Callable[[int, int], int] = ctypes.CDLL(None).mallopt
+    return mallopt(option, value) == 1

@@ -1,0 +1,22 @@
+"""oneDNN's product of matrices: on AMD processors with AVX-512 it is faster than MKL's in float32."""
+
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+
+@cache
+def onednn_is_faster() -> bool:
+    """Whether this is an AMD processor with AVX-512, and torch can be told to use oneDNN."""
+    listing = Path("/proc/cpuinfo")  # Linux alone has it
+    amd = listing.is_file() and "AuthenticAMD" in listing.read_text(encoding="utf-8", errors="replace")
+    wide = torch.backends.cpu.get_cpu_capability() == "AVX512"
+    return amd and wide and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x weight^T + bias, by oneDNN."""
+    y: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return y

@@ -1,0 +1,194 @@
+"""A report on this machine: processor, memory and GPU, and what a run takes of them; `nanotx doctor` prints it.
+
+A run asks for little of this; what a run takes by itself is decided where it always is, and told here.
+"""
+
+import os
+import platform
+import re
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import torch
+
+from nanotx.hardware.compiler import ENOUGH, Decision, Trial, advice, compiler, version
+from nanotx.hardware.device import Machine, cores, has_bfloat16, measured_peak, synchronize
+from nanotx.hardware.limits import Memory, memory, quota
+from nanotx.hardware.memory import SWITCH, libc, planned
+from nanotx.hardware.onednn import onednn_is_faster
+
+GIB = 2**30
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What a run takes where nobody says otherwise."""
+
+    name: str
+    choice: str
+    reason: str
+    override: str  # what to say to have it otherwise
+
+
+def processor() -> str:
+    """The processor's name, as the system tells it."""
+    listing = Path("/proc/cpuinfo")
+    if listing.is_file():
+        for line in listing.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    if platform.system() == "Darwin":
+        asked = ["sysctl", "-n", "machdep.cpu.brand_string"]
+        return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+    return platform.processor() or platform.machine()
+
+
+def facts() -> dict[str, str]:
+    """The machine and what is installed on it, in words."""
+    found, path = memory(), compiler()
+    gpus = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
+    return {
+        "processor": f"{processor()}, {platform.machine()}",
+        "cores": f"{cores()} for this process, of {os.cpu_count()}",
+        "memory": said(found) if found else "unknown",
+        "instructions": instructions(),
+        "GPU": "; ".join(f"{gpu.name}, {gpu.total_memory / GIB:.0f} GiB" for gpu in gpus) or gpu_of_apple() or "none",
+        "compiler": f"{path}: {version(path)}" if path else "none",
+        "torch": f"{torch.__version__}, Python {platform.python_version()}, {platform.system()} {libc()}".strip(),
+    }
+
+
+def said(found: Memory) -> str:
+    """Memory in words."""
+    bound = f"{found.limit / GIB:.1f} GiB of {found.total / GIB:.1f} (cgroup)" if found.bounded else ""
+    return f"{bound or f'{found.total / GIB:.1f} GiB'}, {found.available / GIB:.1f} available"
+
+
+def gpu_of_apple() -> str:
+    """Apple's, if torch sees it."""
+    return "Apple's (mps)" if torch.backends.mps.is_available() else ""
+
+
+def instructions() -> str:
+    """The sets that torch's own code and oneDNN's use, and those for bfloat16."""
+    sets = {"AVX512_BF16": torch.cpu._is_avx512_bf16_supported(), "AMX": torch.cpu._is_amx_tile_supported()}
+    half = " and ".join(name for name, there in sets.items() if there)
+    return f"torch {torch.backends.cpu.get_cpu_capability()}; oneDNN {onednn()}; for bfloat16 {half or 'none'}"
+
+
+def onednn() -> str:
+    """The set that oneDNN uses. It tells on standard output alone, so another process is asked."""
+    ask = "import torch; a = torch.ones(64, 64); torch.ops.mkldnn._linear_pointwise(a, a, None, 'none', [], '')"
+    environment = {**os.environ, "ONEDNN_VERBOSE": "1"}
+    command = [sys.executable, "-c", ask]
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    found = re.search(r"cpu,isa:(.*)", done.stdout)
+    return found[1].strip() if found else "unknown"
+
+
+@runtime_checkable
+class Wishes(Protocol):
+    """What a user says of the machine; "auto", or 0, leaves it to us."""
+
+    @property
+    def device(self) -> str:
+        """As in a recipe."""
+
+    @property
+    def dtype(self) -> str:
+        """Likewise."""
+
+    @property
+    def threads(self) -> int:
+        """Likewise."""
+
+
+def choices(wishes: Wishes, machine: Machine, trial: Trial | None) -> list[Choice]:
+    """What a run takes, and why.
+
+    Args:
+        wishes: what the user says.
+        machine: what `choose` makes of it.
+        trial: what came of compiling; None where it was not tried.
+    """
+    plan = planned(os.environ, libc())
+    return [
+        Choice(name="device", choice=machine.device.type, reason=why_device(wishes.device), override="--device"),
+        Choice(name="dtype", choice=machine.dtype_name, reason=why_dtype(machine, wishes.dtype), override="--dtype"),
+        Choice(name="threads", choice=str(machine.threads), reason=why_threads(wishes.threads), override="--threads"),
+        choice_of_compile(machine, trial),
+        Choice(name="allocator", choice="keep" if plan.keeps else "system", reason=plan.reason, override=SWITCH),
+    ]
+
+
+def why_device(wish: str) -> str:
+    """The reason for a device."""
+    if wish != "auto":
+        return "as you say"
+    return "torch sees a GPU" if torch.cuda.is_available() or gpu_of_apple() else "torch sees no GPU"
+
+
+def why_dtype(machine: Machine, wish: str) -> str:
+    """The reason for a dtype."""
+    if wish != "auto":
+        return "as you say"
+    if machine.dtype is torch.bfloat16:
+        return "the hardware has bfloat16, and products are faster in it"
+    listed = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    if machine.device.type == "cpu" and listed:
+        return "the processor lists bfloat16, and products are no faster in it"
+    return "bfloat16 would be computed in software here, and slowly" if machine.device.type == "cpu" else "the safe one"
+
+
+def why_threads(wish: int) -> str:
+    """The reason for a number of threads."""
+    if wish:
+        return "as you say"
+    granted = quota()
+    bound = f", and its cgroup grants the time of {granted:g}" if granted else ""
+    return f"cores that this process may run on{bound}"
+
+
+def choice_of_compile(machine: Machine, trial: Trial | None) -> Choice:
+    """What "auto" means here: for short runs, and for long ones."""
+    if trial is not None and trial.fault:
+        hint = Decision(on=False, reason=str(trial))
+    else:
+        hint = advice(machine, float("inf"), compiler() is not None, onednn_is_faster())
+    tried = "not tried" if trial is None else f"tried, and works: {trial.seconds:.1f} s for something small"
+    long = f"pays from some {ENOUGH[machine.dtype]:.0f} s of training on; {tried}"
+    choice = "long runs" if hint.on else "no"
+    return Choice(name="compile", choice=choice, reason=long if hint.on else hint.reason, override="--[no-]compile")
+
+
+def rates(machine: Machine) -> dict[str, float]:
+    """Measured: operations a second of products in each dtype, and bytes a second of a copy, read and written."""
+    found = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        one = Machine(device=machine.device, dtype=dtype, threads=machine.threads)
+        quick = machine.device.type == "cpu" and not (dtype is torch.float32 or has_bfloat16("cpu"))
+        size = 256 if quick else 1024 if machine.device.type == "cpu" else 8192  # in software one takes seconds
+        found[str(dtype).removeprefix("torch.")] = measured_peak(one, size)
+    return found | {"copy": bandwidth(machine)}
+
+
+def bandwidth(machine: Machine, size: int = 2**26, tries: int = 5) -> float:
+    """Bytes a second, read and written, of the best of a few copies of `size` float32 numbers, or of fewer."""
+    left = memory()
+    size = min(size, left.available // 64 if left else size)  # with the copy, an eighth of what is left
+    source = torch.zeros(size, device=machine.device)
+    target, best = torch.empty_like(source).fill_(1), float("inf")
+    for _ in range(tries):
+        synchronize(machine.device)
+        start = time.perf_counter()
+        target.copy_(source)
+        synchronize(machine.device)
+        best = min(best, time.perf_counter() - start)
+    return 2 * source.nbytes / best

@@ -1,0 +1,1 @@
+"""The transformer and its parts: embedding, position, attention, ffn, norm and block."""

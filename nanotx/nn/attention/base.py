@@ -1,0 +1,160 @@
+"""Attention: how a position reads from those before it.
+
+A part is a frozen dataclass; what it builds is called as `forward(x, position, past)`. What attentions share
+(projections to heads, position, past, merging) stands here once, in `HeadedAttention`; a part gives the
+mathematics alone, `attend`.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from nanotx.config.registry import Slot
+from nanotx.config.schema import at_least, at_most, divisors, share
+from nanotx.errors import ConfigError
+from nanotx.nn.kv_cache import Past
+from nanotx.nn.linear import Linear
+from nanotx.nn.norm.rms import Rms
+from nanotx.nn.position import NOWHERE, Position, Positioning
+from nanotx.nn.shapes import Keys, KeyTimes, Queries, Seen, Stream, Times, Values
+
+Bias = Float[Tensor, "h t s"]
+
+
+class Attention(
+    Slot, ABC, slot="attention", package="nanotx.nn.attention", group="nanotx.attention", shared=("base", "kernel")
+):
+    """The slot: a causal map from stream to stream in which positions read from one another."""
+
+    heads: int = 1
+    function: ClassVar[str] = ""  # parts that name the same one write it in several ways, and share their weights
+    trains_on: ClassVar[tuple[str, ...]] = ("cpu", "cuda", "mps")
+    takes_bias: ClassVar[bool] = True  # whether a position may add to its scores
+
+    @property
+    def reach(self) -> int | None:
+        """How many positions a query looks at, its own the last of them; None for all up to its own."""
+        return None
+
+    def writes(self, length: int) -> str:
+        """The function that it is for texts of at most this length; empty where it has one of its own."""
+        return self.function
+
+    def check_device(self, device: str) -> None:
+        """Raise ConfigError where it does not train on a kind of device."""
+        if device not in self.trains_on:
+            there = " or ".join(self.trains_on)
+            raise ConfigError(f"{self.part}: does not train on {device}, but on {there}; try --attention sdpa.")
+
+    def check_position(self, position: Position) -> None:
+        """Raise ConfigError where a position would add to scores that there are none of."""
+        if position.biased and not self.takes_bias:
+            raise ConfigError(f"{self.part}: has no scores for position {position.part!r} to add to; try rope or none.")
+
+    @abstractmethod
+    def build(self, dim: int) -> nn.Module:
+        """The module, for a stream of width `dim`: `forward(x, position=NOWHERE, past=None) -> x`.
+
+        Raises:
+            ConfigError: the part does not fit this width; says what would.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Headed(Attention):
+    """The fields of an attention whose heads share the width of the stream among them."""
+
+    heads: int = 4  # how many; each has dim // heads of the width
+    dropout: float = 0.0  # on the attention weights, while training
+    bias: bool = False  # in the projections to queries, keys and values
+    out_bias: bool = False  # in the projection back to the stream
+    qk_norm: bool = False  # whether queries and keys are normed (rms), which bounds the scores
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "heads")
+        at_most(self, 4096, "heads")
+        share(self, "dropout")
+
+    @property
+    def groups(self) -> int:
+        """How many keys and values there are at a position; heads share them evenly."""
+        return self.heads
+
+    def head_width(self, dim: int) -> int:
+        """The width of one head.
+
+        Raises:
+            ConfigError: the heads do not divide the width of the stream.
+        """
+        if dim % self.heads:
+            fit = divisors(dim)
+            raise ConfigError(f"{self.part}: heads={self.heads} do not divide dim={dim}; try heads from {fit}.")
+        return dim // self.heads
+
+    def head_norm(self, dim: int) -> nn.Module:
+        """What brings a head's queries, or its keys, to one scale.
+
+        Source: Henry et al. 2020, https://arxiv.org/abs/2010.04245; root mean square with learned weights, as in
+        OLMo 2, https://arxiv.org/abs/2501.00656, section 3.2, here for each head alone.
+        """
+        return Rms().build(self.head_width(dim)) if self.qk_norm else nn.Identity()
+
+
+class HeadedAttention(nn.Module, ABC):
+    """Everything about an attention but its mathematics. Its weights are the shared layout of all of them."""
+
+    def __init__(self, config: Headed, dim: int) -> None:
+        super().__init__()
+        self.config = config
+        self.to_qkv = Linear(dim, (config.heads + 2 * config.groups) * config.head_width(dim), bias=config.bias)
+        self.q_norm, self.k_norm = config.head_norm(dim), config.head_norm(dim)
+        self.to_out = Linear(dim, dim, bias=config.out_bias)
+
+    def forward(self, x: Stream, position: Positioning = NOWHERE, past: Past | None = None) -> Stream:
+        heads, groups = self.config.heads, self.config.groups
+        qkv = rearrange(self.to_qkv(x), "b t (n k) -> b t n k", n=heads + 2 * groups)
+        q, k, v = (rearrange(one, "b t n k -> b n t k") for one in qkv.split([heads, groups, groups], dim=2))
+        at, at_k = times(x, past)
+        q, k = position.turn(self.q_norm(q), self.k_norm(k), at)
+        if past is not None:
+            k, v = past.extend(k, v)
+        y = self.attend(q, k, v, position.bias(at, at_k))
+        return self.to_out(rearrange(y, "b h t k -> b t (h k)"))
+
+    @abstractmethod
+    def attend(self, q: Queries, k: Keys, v: Values, bias: Bias | None) -> Queries:
+        """What each query reads from the values of the keys up to its own; the last query stands at the last key.
+
+        Args:
+            q: queries, the newest positions of `k`.
+            k: keys of all positions so far, the oldest first; as many as there are groups.
+            v: their values.
+            bias: added to the scores, or None.
+        """
+
+    @property
+    def dropout(self) -> float:
+        """The share of attention weights dropped now: none unless training."""
+        return self.config.dropout if self.training else 0.0
+
+
+def times(x: Stream, past: Past | None) -> tuple[Times, KeyTimes]:
+    """The positions of the stream's tokens, and those of all keys they may look at, past and present."""
+    length, gone = (past.length, past.gone) if past is not None else (0, 0)
+    at_k = torch.arange(gone, gone + length + x.shape[1], device=x.device)
+    return at_k[length:], at_k
+
+
+def seen(t: int, s: int, device: torch.device) -> Seen:
+    """Which of `s` keys each of the last `t` positions may look at: those up to its own."""
+    at_k = torch.arange(s, device=device)
+    return rearrange(at_k[s - t :], "t -> t 1") >= rearrange(at_k, "s -> 1 s")
+
+
+SOFTMAX = "softmax(Q K^T / sqrt(k)) V"
+"""The function that most attentions write in their own way: a run trained with one goes on with another."""

@@ -1,0 +1,59 @@
+"""Attention in causal blocks: some queries at a time, and of the keys only those up to the last of them.
+
+The same function as `fused`, with most of the masked half left out: for T positions in blocks of B, the products
+are T (T + B) / 2 long instead of T^2. On a CPU it is the fastest to train.
+Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, equation 1
+"""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from einops import rearrange, repeat
+from torch import nn
+
+from nanotx.config.schema import at_least
+from nanotx.nn.attention.base import SOFTMAX, Attention, Bias, Headed, HeadedAttention, seen
+from nanotx.nn.dropout import drop
+from nanotx.nn.shapes import Keys, Queries, Values
+
+
+@Attention.register("blockwise")
+@dataclass(frozen=True, kw_only=True)
+class Blockwise(Headed):
+    """Blocks of queries, each with the keys up to its own end."""
+
+    function: ClassVar[str] = SOFTMAX
+    cost_only: ClassVar[tuple[str, ...]] = ("block",)
+
+    block: int = 128  # how many queries are read for at once
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(self, 1, "block")
+
+    def build(self, dim: int) -> nn.Module:
+        return BlockwiseAttention(self, dim)
+
+
+class BlockwiseAttention(HeadedAttention):
+    """The definition, block by block."""
+
+    config: Blockwise
+
+    def attend(self, q: Queries, k: Keys, v: Values, bias: Bias | None) -> Queries:
+        texts, end, read = q.shape[0], k.shape[2] - q.shape[2], []
+        q, k, v = (rearrange(x, "b h t k -> (b h) t k") for x in (q / math.sqrt(q.shape[-1]), k, v))
+        for index, rows in enumerate(q.split(self.config.block, dim=1)):
+            t, end = rows.shape[1], end + rows.shape[1]
+            added = rows.new_zeros(1, t, end)
+            if bias is not None:
+                start = index * self.config.block
+                added = repeat(bias[:, start : start + t, :end].type_as(rows), "h t s -> (b h) t s", b=texts)
+            added = added.masked_fill(~seen(t, end, q.device), -torch.inf)
+            keys = rearrange(k[:, :end], "n s k -> n k s")
+            scores = torch.baddbmm(added, rows, keys)  # the mask goes in with the product, at no cost
+            weights = drop(scores.softmax(dim=-1).type_as(v), self.dropout)
+            read.append(rearrange(torch.bmm(weights, v[:, :end]), "(b h) t k -> b t h k", b=texts))
+        return rearrange(torch.cat(read, dim=1), "b t h k -> b h t k")

@@ -1,0 +1,100 @@
+"""Attention through FlexAttention: the library writes a kernel for whatever mask and bias it is told.
+
+It trains on CUDA alone: elsewhere the library has no backward pass, and its forward pass, good for sampling, holds
+all the scores. On CUDA the kernel is compiled when it is first called.
+Source: Dong et al. 2024, https://arxiv.org/abs/2412.05496;
+https://docs.pytorch.org/docs/stable/nn.attention.flex_attention.html
+"""
+
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
+
+from nanotx.errors import ConfigError
+from nanotx.nn.attention.base import SOFTMAX, Attention, Bias, Headed, HeadedAttention
+from nanotx.nn.shapes import Keys, Queries, Values
+
+Added = Callable[..., Tensor]
+"""A score and where it stands, to another score."""
+KINDS = 64
+"""How many kernels are compiled; after the last, all scores are held, as elsewhere."""
+NARROWEST = 16
+"""The least width of a head that the kernel takes; narrower heads are filled up with zeros."""
+
+
+@Attention.register("flex")
+@dataclass(frozen=True, kw_only=True)
+class Flex(Headed):
+    """The library's kernel for masks and biases of any kind; none for dropout."""
+
+    function: ClassVar[str] = SOFTMAX
+    trains_on: ClassVar[tuple[str, ...]] = ("cuda",)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.dropout:
+            raise ConfigError(
+                f"dropout: flex has no kernel that drops a share of {self.dropout:g} of the weights; "
+                "try 0.0, --attention sdpa, or dropout in the block."
+            )
+
+    def build(self, dim: int) -> nn.Module:
+        return FlexAttention(self, dim)
+
+
+class FlexAttention(HeadedAttention):
+    """The same function as `SdpaAttention`."""
+
+    def attend(self, q: Queries, k: Keys, v: Values, bias: Bias | None) -> Queries:
+        width, scale = q.shape[-1], 1 / math.sqrt(q.shape[-1])
+        q, k = q.type_as(v), k.type_as(v)
+        if width < NARROWEST:
+            q, k, v = (F.pad(x, (0, NARROWEST - width)) for x in (q, k, v))
+        added = None if bias is None else adding(bias)
+        y = kernel(q.device)(q, k, v, added, causal_blocks(q.shape[2], k.shape[2], q.device), scale)
+        return y[..., :width]
+
+
+def adding(bias: Bias) -> Added:
+    """What the kernel does to a score."""
+    return lambda score, b, h, at_q, at_k: score + bias[h, at_q, at_k]
+
+
+@lru_cache(maxsize=8)
+def causal_blocks(t: int, s: int, device: torch.device) -> BlockMask:
+    """Which blocks of `s` keys the last `t` positions may look at; they serve every layer and every step."""
+    with torch.inference_mode(False):  # first made while sampling, they shall do for training too
+        # While sampling it grows; a number would be compiled into the kernel, each time anew.
+        old = torch.tensor(s - t, device=device) if s > t else 0
+        return create_block_mask(lambda b, h, at_q, at_k: at_q + old >= at_k, None, None, t, s, device)
+
+
+def kernel(device: torch.device) -> Callable[..., Tensor]:
+    """How the library is called: what surrounds it may be compiled already, or there may be nothing to compile to."""
+    if torch.compiler.is_compiling():
+        return flex_attention
+    return compiled() if device.type == "cuda" else plain
+
+
+@cache
+def compiled() -> Callable[..., Tensor]:
+    """The kernel; the library compiles it anew for each kind of head, bias and pass, more of them than it expects."""
+    patch = torch._dynamo.config.patch(recompile_limit=KINDS)
+    kernel: Callable[..., Tensor] = patch(torch.compile(flex_attention))
+    return kernel
+
+
+def plain(q: Queries, k: Keys, v: Values, added: Added | None, blocks: BlockMask, scale: float) -> Queries:
+    """The same with all scores held, and without the library's warning that they are."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "flex_attention called without torch.compile")
+        y: Tensor = flex_attention(q, k, v, added, blocks, scale)
+    return y

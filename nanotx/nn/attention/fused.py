@@ -1,0 +1,40 @@
+"""Attention with queries, keys and values projected at once, and its mathematics written out.
+
+softmax(Q K^T / sqrt(k)) V, with the future masked.
+Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, equation 1
+"""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from einops import einsum
+from torch import nn
+
+from nanotx.nn.attention.base import SOFTMAX, Attention, Bias, Headed, HeadedAttention, seen
+from nanotx.nn.dropout import drop
+from nanotx.nn.shapes import Keys, Queries, Values
+
+
+@Attention.register("fused")
+@dataclass(frozen=True, kw_only=True)
+class Fused(Headed):
+    """One projection for all heads, the mathematics written out; the fastest to train on a CPU in bfloat16."""
+
+    function: ClassVar[str] = SOFTMAX
+
+    def build(self, dim: int) -> nn.Module:
+        return FusedAttention(self, dim)
+
+
+class FusedAttention(HeadedAttention):
+    """The definition, line by line."""
+
+    def attend(self, q: Queries, k: Keys, v: Values, bias: Bias | None) -> Queries:
+        scores = einsum(q, k, "b h t k, b h s k -> b h t s") / math.sqrt(q.shape[-1])
+        if bias is not None:
+            scores = scores + bias
+        scores = scores.masked_fill(~seen(q.shape[2], k.shape[2], q.device), -torch.inf)
+        weights = drop(scores.softmax(dim=-1).type_as(v), self.dropout)
+        return einsum(weights, v, "b h t s, b h s k -> b h t k")

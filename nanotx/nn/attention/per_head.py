@@ -1,0 +1,97 @@
+"""Attention as one first meets it: a small module for one head, a list of them, a projection.
+
+The same function as `fused` and `sdpa`. Weights are shared between the three in the layout of those two:
+
+    to_qkv = all heads' to_q, one below the other, then all heads' to_k, then all heads' to_v
+
+Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, section 3.2
+"""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from einops import einsum, rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from nanotx.nn.attention.base import SOFTMAX, Attention, Headed, seen, times
+from nanotx.nn.canonical import OwnLayout, Tensors
+from nanotx.nn.dropout import drop
+from nanotx.nn.kv_cache import Past
+from nanotx.nn.linear import Linear
+from nanotx.nn.position import NOWHERE, Positioning
+from nanotx.nn.shapes import Stream
+
+Norms = tuple[nn.Module, nn.Module]
+"""Of queries and of keys; all heads share them."""
+
+
+@Attention.register("per_head")
+@dataclass(frozen=True, kw_only=True)
+class PerHead(Headed):
+    """One module a head: the slowest of the three, and the plainest."""
+
+    function: ClassVar[str] = SOFTMAX
+
+    def build(self, dim: int) -> nn.Module:
+        return PerHeadAttention(self, dim)
+
+
+class Head(nn.Module):
+    """One head of self-attention, the `index`-th."""
+
+    def __init__(self, config: PerHead, dim: int, index: int) -> None:
+        super().__init__()
+        self.config, self.index = config, index
+        self.to_q = Linear(dim, config.head_width(dim), bias=config.bias)
+        self.to_k = Linear(dim, config.head_width(dim), bias=config.bias)
+        self.to_v = Linear(dim, config.head_width(dim), bias=config.bias)
+
+    def forward(self, x: Stream, norms: Norms, position: Positioning, past: Past | None) -> Float[Tensor, "b t k"]:
+        q, k, v = norms[0](self.to_q(x)), norms[1](self.to_k(x)), self.to_v(x)
+        at, at_k = times(x, past)
+        q, k = position.turn(q, k, at)
+        if past is not None:
+            k, v = past.extend(k, v)
+        scores = einsum(q, k, "b t k, b s k -> b t s") / math.sqrt(q.shape[-1])
+        bias = position.bias(at, at_k)
+        if bias is not None:
+            scores = scores + bias[self.index]
+        scores = scores.masked_fill(~seen(q.shape[1], k.shape[1], x.device), -torch.inf)
+        weights = scores.softmax(dim=-1).type_as(v)
+        weights = drop(weights, self.config.dropout if self.training else 0.0)
+        return einsum(weights, v, "b t s, b s k -> b t k")
+
+
+class PerHeadAttention(OwnLayout):
+    """Several heads side by side, projected back to the stream."""
+
+    def __init__(self, config: PerHead, dim: int) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(Head(config, dim, index) for index in range(config.heads))
+        self.q_norm, self.k_norm = config.head_norm(dim), config.head_norm(dim)
+        self.to_out = Linear(dim, dim, bias=config.out_bias)
+
+    def forward(self, x: Stream, position: Positioning = NOWHERE, past: Past | None = None) -> Stream:
+        pasts = [past.child(index) if past is not None else None for index in range(len(self.heads))]
+        norms = (self.q_norm, self.k_norm)
+        read = [head(x, norms, position, one) for head, one in zip(self.heads, pasts, strict=True)]
+        return self.to_out(torch.cat(read, dim=-1))
+
+    def shared(self, own: Tensors) -> Tensors:
+        shared = {key: tensor for key, tensor in own.items() if not key.startswith("heads.")}
+        for kind in {key.split(".")[-1] for key in own if key.startswith("heads.")}:
+            parts = [own[f"heads.{head}.to_{one}.{kind}"] for one in "qkv" for head in range(len(self.heads))]
+            shared[f"to_qkv.{kind}"] = torch.cat(parts)
+        return shared
+
+    def own(self, shared: Tensors) -> Tensors:
+        own = {key: tensor for key, tensor in shared.items() if not key.startswith("to_qkv.")}
+        for key in shared.keys() - own.keys():
+            kind = key.removeprefix("to_qkv.")
+            parts = rearrange(shared[key], "(three h k) ... -> three h k ...", three=3, h=len(self.heads))
+            for one, heads in zip("qkv", parts, strict=True):
+                own |= {f"heads.{head}.to_{one}.{kind}": part for head, part in enumerate(heads)}
+        return own

@@ -1,0 +1,79 @@
+"""Sliding-window attention: a query reads from the last few positions alone, its own the last of them.
+
+Blocks of queries read from the blocks of keys that their windows touch, so work and memory grow with the time, not
+with its square. A `Past` keeps all keys; only those in the window are read.
+Source: Beltagy et al. 2020, https://arxiv.org/abs/2004.05150, section 3.1
+"""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from einops import rearrange, repeat
+from torch import nn
+
+from nanotx.config.schema import at_least
+from nanotx.nn.attention.base import SOFTMAX, Attention, Bias, Headed, HeadedAttention
+from nanotx.nn.dropout import drop
+from nanotx.nn.shapes import Keys, Queries, Seen, Values
+
+
+@Attention.register("sliding")
+@dataclass(frozen=True, kw_only=True)
+class Sliding(Headed):
+    """A window that moves along with the query."""
+
+    cost_only: ClassVar[tuple[str, ...]] = ("block",)
+
+    window: int = 128  # how many positions a query looks at, its own included
+    block: int = 128  # how many queries are read for at once
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(self, 1, "window", "block")
+
+    @property
+    def reach(self) -> int:
+        return self.window
+
+    def writes(self, length: int) -> str:
+        return SOFTMAX if length <= self.window else ""
+
+    def build(self, dim: int) -> nn.Module:
+        return SlidingAttention(self, dim)
+
+
+class SlidingAttention(HeadedAttention):
+    """The definition, block by block, with the keys that lie near."""
+
+    config: Sliding
+
+    def attend(self, q: Queries, k: Keys, v: Values, bias: Bias | None) -> Queries:
+        texts, window, block = q.shape[0], self.config.window, self.config.block
+        q, k, v = (rearrange(x, "b h t k -> (b h) t k") for x in (q / math.sqrt(q.shape[-1]), k, v))
+        start, end, read = 0, k.shape[1] - q.shape[1], []
+        blocks = q.split(block, dim=1)
+        sizes = [min(end, window - 1), *(rows.shape[1] for rows in blocks)]  # first what is read of the past
+        keys, values = (x[:, -sum(sizes) :].split(sizes, dim=1) for x in (k, v))
+        for index, rows in enumerate(blocks):
+            near = slice(max(0, index + 1 - math.ceil((window - 1) / block)), index + 2)
+            k, v = torch.cat(keys[near], dim=1), torch.cat(values[near], dim=1)
+            t, s, end = rows.shape[1], k.shape[1], end + rows.shape[1]
+            added = rows.new_zeros(1, t, s)
+            if bias is not None:
+                added = bias[:, start : start + t, end - s : end].type_as(rows)
+                added = repeat(added, "h t s -> (b h) t s", b=texts)
+            added = added.masked_fill(~in_window(t, s, window, q.device), -torch.inf)
+            scores = torch.baddbmm(added, rows, rearrange(k, "n s k -> n k s"))
+            weights = drop(scores.softmax(dim=-1).type_as(v), self.dropout)
+            read.append(rearrange(torch.bmm(weights, v), "(b h) t k -> b t h k", b=texts))
+            start += t
+        return rearrange(torch.cat(read, dim=1), "b t h k -> b h t k")
+
+
+def in_window(t: int, s: int, window: int, device: torch.device) -> Seen:
+    """Which of `s` keys each of the last `t` positions may look at: the last `window` up to its own."""
+    at_k = torch.arange(s, device=device)
+    distance = rearrange(at_k[s - t :], "t -> t 1") - rearrange(at_k, "s -> 1 s")
+    return (distance >= 0) & (distance < window)

@@ -1,0 +1,67 @@
+"""Blocks: one layer of the transformer, reading (attention) and then thinking (feed-forward)."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from torch import nn
+
+from nanotx.config.registry import Slot, usual
+from nanotx.config.schema import share
+from nanotx.nn.attention import Attention
+from nanotx.nn.dropout import Dropout
+from nanotx.nn.ffn import Ffn
+from nanotx.nn.norm import Norm
+
+
+class Block(Slot, ABC, slot="block", package="nanotx.nn.block", group="nanotx.block"):
+    """The slot: a layer of the model, called as `forward(x, position=NOWHERE, past=None) -> x`."""
+
+    @property
+    def attentions(self) -> tuple[Attention, ...]:
+        """Those in it; a position has to fit them."""
+        return ()
+
+    @property
+    def reach(self) -> int | None:
+        """How many positions one of its outputs looks at, its own the last of them; None for all up to its own."""
+        return farthest(attention.reach for attention in self.attentions)
+
+    @abstractmethod
+    def build(self, dim: int) -> nn.Module:
+        """The module, for a stream of width `dim`."""
+
+
+def farthest(reaches: Iterable[int | None]) -> int | None:
+    """The longest of several reaches; None where one of them has no end."""
+    found = list(reaches)
+    return None if None in found else max((reach or 0 for reach in found), default=None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TwoBranches(Block):
+    """The fields of a block with an attention and a feed-forward, each added to the stream."""
+
+    attention: Attention = usual(Attention, "fused")
+    ffn: Ffn = usual(Ffn, "swiglu")
+    norm: Norm = usual(Norm, "rms")
+    dropout: float = 0.0  # on what each branch adds to the stream, while training
+
+    def __post_init__(self) -> None:
+        share(self, "dropout")
+
+    @property
+    def attentions(self) -> tuple[Attention, ...]:
+        return (self.attention,)
+
+
+class TwoBranchesBlock(nn.Module):
+    """The modules of such a block; how they are put together is the part's to say."""
+
+    def __init__(self, config: TwoBranches, dim: int) -> None:
+        super().__init__()
+        self.attention_norm = config.norm.build(dim)
+        self.attention = config.attention.build(dim)
+        self.ffn_norm = config.norm.build(dim)
+        self.ffn = config.ffn.build(dim)
+        self.dropout = Dropout(config.dropout)

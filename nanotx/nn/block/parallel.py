@@ -1,0 +1,40 @@
+"""Attention and feed-forward read the same normed stream, side by side, and are added to it together.
+
+Half as many norms, and neither branch waits for the other.
+Source: Wang and Komatsuzaki 2021, GPT-J, https://github.com/kingoflolz/mesh-transformer-jax;
+Chowdhery et al. 2022, PaLM, https://arxiv.org/abs/2204.02311, section 2
+"""
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from nanotx.nn.block.base import Block, TwoBranches
+from nanotx.nn.dropout import Dropout
+from nanotx.nn.kv_cache import Past
+from nanotx.nn.position import NOWHERE, Positioning
+from nanotx.nn.shapes import Stream
+
+
+@Block.register("parallel")
+@dataclass(frozen=True, kw_only=True)
+class Parallel(TwoBranches):
+    """x + attention(norm(x)) + ffn(norm(x)), with one norm."""
+
+    def build(self, dim: int) -> nn.Module:
+        return ParallelBlock(self, dim)
+
+
+class ParallelBlock(nn.Module):
+    """x + attention(norm(x)) + ffn(norm(x)), with one norm."""
+
+    def __init__(self, config: Parallel, dim: int) -> None:
+        super().__init__()
+        self.norm = config.norm.build(dim)
+        self.attention = config.attention.build(dim)
+        self.ffn = config.ffn.build(dim)
+        self.dropout = Dropout(config.dropout)
+
+    def forward(self, x: Stream, position: Positioning = NOWHERE, past: Past | None = None) -> Stream:
+        y = self.norm(x)
+        return x + self.dropout(self.attention(y, position, past)) + self.dropout(self.ffn(y))

@@ -1,0 +1,30 @@
+"""The stream is normed after each branch is added, as in the first transformer.
+
+Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, section 3.1
+"""
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from nanotx.nn.block.base import Block, TwoBranches, TwoBranchesBlock
+from nanotx.nn.kv_cache import Past
+from nanotx.nn.position import NOWHERE, Positioning
+from nanotx.nn.shapes import Stream
+
+
+@Block.register("postnorm")
+@dataclass(frozen=True, kw_only=True)
+class PostNorm(TwoBranches):
+    """norm(x + branch(x)), twice."""
+
+    def build(self, dim: int) -> nn.Module:
+        return PostNormBlock(self, dim)
+
+
+class PostNormBlock(TwoBranchesBlock):
+    """norm(x + branch(x)), twice."""
+
+    def forward(self, x: Stream, position: Positioning = NOWHERE, past: Past | None = None) -> Stream:
+        x = self.attention_norm(x + self.dropout(self.attention(x, position, past)))
+        return self.ffn_norm(x + self.dropout(self.ffn(x)))

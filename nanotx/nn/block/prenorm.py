@@ -1,0 +1,31 @@
+"""Each branch reads the normed stream; the stream itself runs from end to end untouched.
+
+Source: Radford et al. 2019, Language Models are Unsupervised Multitask Learners, section 2.3;
+Xiong et al. 2020, https://arxiv.org/abs/2002.04745
+"""
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from nanotx.nn.block.base import Block, TwoBranches, TwoBranchesBlock
+from nanotx.nn.kv_cache import Past
+from nanotx.nn.position import NOWHERE, Positioning
+from nanotx.nn.shapes import Stream
+
+
+@Block.register("prenorm")
+@dataclass(frozen=True, kw_only=True)
+class PreNorm(TwoBranches):
+    """x + branch(norm(x)), twice."""
+
+    def build(self, dim: int) -> nn.Module:
+        return PreNormBlock(self, dim)
+
+
+class PreNormBlock(TwoBranchesBlock):
+    """x + branch(norm(x)), twice."""
+
+    def forward(self, x: Stream, position: Positioning = NOWHERE, past: Past | None = None) -> Stream:
+        x = x + self.dropout(self.attention(self.attention_norm(x), position, past))
+        return x + self.dropout(self.ffn(self.ffn_norm(x)))

@@ -1,0 +1,38 @@
+"""Each branch between two norms: one over what it reads, one over what it adds.
+
+However large a branch's answer grows, what is added to the stream stays of one size.
+Source: Ding et al. 2021, CogView, https://arxiv.org/abs/2105.13290, section 2.4;
+Gemma Team 2024, Gemma 2, https://arxiv.org/abs/2408.00118, section 2
+"""
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from nanotx.nn.block.base import Block, TwoBranches, TwoBranchesBlock
+from nanotx.nn.kv_cache import Past
+from nanotx.nn.position import NOWHERE, Positioning
+from nanotx.nn.shapes import Stream
+
+
+@Block.register("sandwich")
+@dataclass(frozen=True, kw_only=True)
+class Sandwich(TwoBranches):
+    """x + norm(branch(norm(x))), twice."""
+
+    def build(self, dim: int) -> nn.Module:
+        return SandwichBlock(self, dim)
+
+
+class SandwichBlock(TwoBranchesBlock):
+    """x + norm(branch(norm(x))), twice."""
+
+    def __init__(self, config: Sandwich, dim: int) -> None:
+        super().__init__(config, dim)
+        self.attention_out_norm = config.norm.build(dim)
+        self.ffn_out_norm = config.norm.build(dim)
+
+    def forward(self, x: Stream, position: Positioning = NOWHERE, past: Past | None = None) -> Stream:
+        read = self.attention(self.attention_norm(x), position, past)
+        x = x + self.dropout(self.attention_out_norm(read))
+        return x + self.dropout(self.ffn_out_norm(self.ffn(self.ffn_norm(x))))

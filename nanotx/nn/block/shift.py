@@ -1,0 +1,59 @@
+"""A block that reads the stream with a little of the position before mixed in: the cheapest look at one's neighbour.
+
+Each axis of the width has a weight of its own for it, so that some axes may carry what was and others what is.
+Source: Peng et al. 2023, RWKV, https://arxiv.org/abs/2305.13048, section 3.1.1, there on what each branch reads
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from nanotx.config.registry import usual
+from nanotx.config.schema import at_least, at_most
+from nanotx.nn.attention import Attention
+from nanotx.nn.block.base import Block
+from nanotx.nn.kv_cache import Past
+from nanotx.nn.position import NOWHERE, Positioning
+from nanotx.nn.shapes import Stream
+
+
+@Block.register("shift")
+@dataclass(frozen=True, kw_only=True)
+class Shift(Block):
+    """Another block, given x + weight * (x one position before), and so on for each tap."""
+
+    taps: int = 1  # how many positions before are mixed in
+    block: Block = usual(Block, "prenorm")  # what reads the mixture
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "taps")
+        at_most(self, 1024, "taps")
+
+    @property
+    def attentions(self) -> tuple[Attention, ...]:
+        return self.block.attentions
+
+    @property
+    def reach(self) -> int | None:
+        return None if self.block.reach is None else self.block.reach + self.taps
+
+    def build(self, dim: int) -> nn.Module:
+        return ShiftBlock(self, dim)
+
+
+class ShiftBlock(nn.Module):
+    """Weights begin at zero: at first it is the block alone."""
+
+    def __init__(self, config: Shift, dim: int) -> None:
+        super().__init__()
+        self.weights = nn.ParameterList(torch.zeros(dim) for _ in range(config.taps))
+        self.block = config.block.build(dim)
+
+    def forward(self, x: Stream, position: Positioning = NOWHERE, past: Past | None = None) -> Stream:
+        taps, length = len(self.weights), x.shape[1]
+        before = F.pad(x, (0, 0, taps, 0)) if past is None else torch.cat([past.before(x, taps), x], dim=1)
+        for back, weight in enumerate(self.weights, start=1):
+            x = torch.addcmul(x, before[:, taps - back : taps - back + length], weight.type_as(x))
+        return self.block(x, position, None if past is None else past.child(0))

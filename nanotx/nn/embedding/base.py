@@ -1,0 +1,82 @@
+"""Embeddings: how the ids of a text become the stream.
+
+The thing is an `nn.Embedding`, whose `weight` has a row for each id: a tied head shares it. What those share that look
+at the ids before stands here once, in `GramEmbedding`; a part says how far they look.
+"""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from nanotx.config.registry import Slot
+from nanotx.nn.dropout import Dropout
+from nanotx.nn.hooks import Paced
+from nanotx.nn.kv_cache import Past
+from nanotx.nn.shapes import Stream, Tokens
+
+GOLDEN = -0x61C8864680B583EB
+"""An odd number near 2^64 divided by the golden ratio, as int64: multiplied by it, near keys come to lie far apart."""
+
+
+class Embedding(Slot, ABC, slot="embedding", package="nanotx.nn.embedding", group="nanotx.embedding"):
+    """The slot: ids to stream."""
+
+    @abstractmethod
+    def build(self, vocab_size: int, dim: int) -> "TokenEmbedding":
+        """The module, for so many ids and a stream of width `dim`."""
+
+
+class TokenEmbedding(nn.Embedding):
+    """A row for each id, whatever stands before it."""
+
+    def forward(self, ids: Tokens, past: Past | None = None) -> Stream:
+        return super().forward(ids)
+
+
+class GramEmbedding(TokenEmbedding, Paced):
+    """The row of an id, and those of the pair, the triple and so on that it makes with the ids before it.
+
+    Where there are more of these than rows, they share rows by a hash. Before the first id stands nothing, which makes
+    pairs of its own. Tables begin at zero, so that what was never met in training adds nothing, and those of what is
+    longer than a pair may do so again in the midst of a run. With `sparse` the gradient of a table holds only the rows
+    that were met, of which a step meets few.
+    """
+
+    def __init__(
+        self, vocab_size: int, dim: int, longest: int, rows: int, dropout: float = 0.0, renewals: int = 0
+    ) -> None:
+        super().__init__(vocab_size, dim)
+        self.dropout, self.renewals = Dropout(dropout), renewals
+        sizes = (min(rows, (vocab_size + 1) ** (length - 1) * vocab_size) for length in range(2, longest + 1))
+        self.grams = nn.ParameterList(torch.zeros(size, dim) for size in sizes)
+
+    @torch.no_grad()
+    def pace(self, step: int, steps: int) -> None:
+        """Have the tables begin anew, if it is time."""
+        if step in {round(steps * part / (self.renewals + 1)) for part in range(1, self.renewals + 1)}:
+            for table in list(self.grams)[1:]:
+                table.zero_()
+
+    def forward(self, ids: Tokens, past: Past | None = None) -> Stream:
+        x = super().forward(ids)
+        back, known = len(self.grams), ids + 1  # so that 0 is left for nothing
+        earlier = F.pad(known, (back, 0)) if past is None else torch.cat([past.before(known, back), known], dim=1)
+        gram, kinds = ids, self.num_embeddings
+        for distance, table in enumerate(self.grams, start=1):
+            before = earlier[:, back - distance : back - distance + ids.shape[1]]
+            gram, kinds = before * wrapped(kinds) + gram, kinds * (self.num_embeddings + 1)
+            row = gram if len(table) == kinds else hashed(gram, len(table))
+            x = x + F.embedding(row, table, sparse=self.sparse) * self.dropout(x.new_ones(*ids.shape, 1))
+        return x
+
+
+def hashed(grams: Tokens, rows: int) -> Tokens:
+    """A row for each n-gram; near ones far apart."""
+    return (grams * GOLDEN >> 20) % rows
+
+
+def wrapped(number: int) -> int:
+    """What int64 makes of a number too large for it, as its products do by themselves."""
+    return (number + 2**63) % 2**64 - 2**63

@@ -1,0 +1,26 @@
+"""A row for each id, and one more for the pair that it makes with the id before it.
+
+What follows a pair of characters is the first thing that a model learns of a text, and attention takes long to find
+it; a table hands it over at the price of a look-up.
+Sources: Svenstrup et al. 2017, Hash Embeddings, https://arxiv.org/abs/1709.03933, here with one hash
+"""
+
+from dataclasses import dataclass
+
+from nanotx.config.schema import at_least, at_most
+from nanotx.nn.embedding.base import Embedding, GramEmbedding, TokenEmbedding
+
+
+@Embedding.register("bigram")
+@dataclass(frozen=True, kw_only=True)
+class Bigram(Embedding):
+    """A row for each id, and one for each pair of neighbours."""
+
+    rows: int = 2**15  # of the pairs' table at most; pairs share rows where there are more of them
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "rows")
+        at_most(self, 2**31, "rows")
+
+    def build(self, vocab_size: int, dim: int) -> TokenEmbedding:
+        return GramEmbedding(vocab_size, dim, 2, self.rows)

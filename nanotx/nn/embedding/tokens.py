@@ -1,0 +1,14 @@
+"""A row of weights for each id, and nothing else."""
+
+from dataclasses import dataclass
+
+from nanotx.nn.embedding.base import Embedding, TokenEmbedding
+
+
+@Embedding.register("tokens")
+@dataclass(frozen=True, kw_only=True)
+class Tokens(Embedding):
+    """A row for each id."""
+
+    def build(self, vocab_size: int, dim: int) -> TokenEmbedding:
+        return TokenEmbedding(vocab_size, dim)

@@ -1,0 +1,28 @@
+"""A hidden layer in two halves: one, through SiLU, gates the other.
+
+Source: Shazeer 2020, https://arxiv.org/abs/2002.05202, equation 6
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nanotx.nn.ffn.base import Ffn
+from nanotx.nn.ffn.gated import Gated, GatedFfn
+
+
+@Ffn.register("swiglu")
+@dataclass(frozen=True, kw_only=True)
+class SwiGlu(Gated):
+    """A hidden layer gated by its twin, through SiLU."""
+
+    def build(self, dim: int) -> nn.Module:
+        return SwiGluFfn(self, dim)
+
+
+class SwiGluFfn(GatedFfn):
+    """x times its own sigmoid opens the gate."""
+
+    def bend(self, gate: Tensor) -> Tensor:
+        return F.silu(gate)

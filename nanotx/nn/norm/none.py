@@ -1,0 +1,19 @@
+"""No norm: the stream as it is."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import nn
+
+from nanotx.nn.norm.base import Norm
+
+
+@Norm.register("none")
+@dataclass(frozen=True, kw_only=True)
+class NoNorm(Norm):
+    """The stream as it is."""
+
+    scale_free: ClassVar[bool] = False
+
+    def build(self, dim: int) -> nn.Module:
+        return nn.Identity()

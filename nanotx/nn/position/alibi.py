@@ -1,0 +1,54 @@
+"""Attention with linear biases: a score falls with the distance, in each head at a slope of its own.
+
+No table and nothing learned, so any length will do.
+Source: Press et al. 2022, https://arxiv.org/abs/2108.12409, section 3; slopes for a number of heads that is no power
+of two as in the authors' code
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
+
+from nanotx.nn.position.base import Position, Positioning
+from nanotx.nn.shapes import KeyTimes, Times
+
+
+@Position.register("alibi")
+@dataclass(frozen=True, kw_only=True)
+class Alibi(Position):
+    """A penalty on distance."""
+
+    biased: ClassVar[bool] = True
+    relative: ClassVar[bool] = True
+
+    def build(self, dim: int, heads: int, context: int) -> Positioning:
+        return AlibiPosition(heads)
+
+
+class AlibiPosition(Positioning):
+    """Zero for a query's own position, and a head's slope less for each step back."""
+
+    slopes: Tensor
+
+    def __init__(self, heads: int) -> None:
+        super().__init__()
+        self.register_buffer("slopes", torch.tensor(slopes(heads)), persistent=False)
+
+    def bias(self, at_q: Times, at_k: KeyTimes) -> Float[Tensor, "h t s"]:
+        distance = rearrange(at_q, "t -> t 1") - rearrange(at_k, "s -> 1 s")
+        return -rearrange(self.slopes, "h -> h 1 1") * distance
+
+
+def slopes(heads: int) -> list[float]:
+    """How much a step back costs each head: powers of 2 from 2^(-8 / heads) down to 2^-8, evenly apart.
+
+    Where `heads` is no power of two: the slopes of the next lower one, then every other slope of twice as many.
+    """
+    whole = 2 ** (heads.bit_length() - 1)
+    even = [2.0 ** (-8 * (head + 1) / whole) for head in range(whole)]
+    between = [2.0 ** (-4 * (head + 1) / whole) for head in range(0, 2 * whole, 2)]
+    return even + between[: heads - whole]

@@ -1,0 +1,31 @@
+"""A learned vector for each position, added to the embedded token.
+
+Source: Radford et al. 2018, Improving Language Understanding by Generative Pre-Training, section 3.1
+"""
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from nanotx.nn.position.base import Position, Positioning
+from nanotx.nn.shapes import Stream, Times
+
+
+@Position.register("learned")
+@dataclass(frozen=True, kw_only=True)
+class Learned(Position):
+    """A learned vector for each position."""
+
+    def build(self, dim: int, heads: int, context: int) -> Positioning:
+        return LearnedPosition(dim, context)
+
+
+class LearnedPosition(Positioning):
+    """A table with a row a position; a time beyond it is an IndexError."""
+
+    def __init__(self, dim: int, context: int) -> None:
+        super().__init__()
+        self.table = nn.Embedding(context, dim)
+
+    def embed(self, x: Stream, at: Times) -> Stream:
+        return x + self.table(at)

@@ -1,0 +1,20 @@
+"""No position: the causal mask alone tells the model what came before.
+
+Source: Haviv et al. 2022, https://arxiv.org/abs/2203.16634
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from nanotx.nn.position.base import Position, Positioning
+
+
+@Position.register("none")
+@dataclass(frozen=True, kw_only=True)
+class NoPosition(Position):
+    """No position at all."""
+
+    relative: ClassVar[bool] = True
+
+    def build(self, dim: int, heads: int, context: int) -> Positioning:
+        return Positioning()

@@ -1,0 +1,29 @@
+"""Rotary position: each pair of a head's axes is turned by an angle that grows with the position.
+
+The score of a query and a key then depends on their distance alone.
+Source: Su et al. 2021, https://arxiv.org/abs/2104.09864, equation 34. The paper pairs neighbouring axes; here an
+axis is paired with the one half a head away, as in GPT-NeoX and Llama.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from nanotx.config.schema import at_least
+from nanotx.nn.position.base import Position, Positioning
+from nanotx.nn.position.rotary import RotaryPosition, rates
+
+
+@Position.register("rope")
+@dataclass(frozen=True, kw_only=True)
+class Rope(Position):
+    """Queries and keys turned by their position."""
+
+    relative: ClassVar[bool] = True
+
+    theta: float = 10_000.0  # the slowest pair turns once in about 2 pi theta positions
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "theta")
+
+    def build(self, dim: int, heads: int, context: int) -> Positioning:
+        return RotaryPosition(rates(self.part, self.theta, dim, heads))

@@ -1,0 +1,30 @@
+"""Rotary position, all of it slower: a longer text is pressed into the angles that a shorter one was learned with.
+
+Position interpolation: no angle is new to the model, and neighbours are harder to tell apart.
+Source: Chen et al. 2023, https://arxiv.org/abs/2306.15595, equation 4, where L' / L is the factor
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from nanotx.config.schema import at_least, at_most
+from nanotx.nn.position.base import Position, Positioning
+from nanotx.nn.position.rotary import RotaryPosition, rates
+
+
+@Position.register("rope_linear")
+@dataclass(frozen=True, kw_only=True)
+class RopeLinear(Position):
+    """Rope, each position divided by a factor."""
+
+    relative: ClassVar[bool] = True
+
+    theta: float = 10_000.0  # as of rope
+    factor: float = 2.0  # how many times longer texts are than those that the model learned with as rope
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "theta", "factor")
+        at_most(self, 1_000_000, "factor")
+
+    def build(self, dim: int, heads: int, context: int) -> Positioning:
+        return RotaryPosition(rates(self.part, self.theta, dim, heads) / self.factor)

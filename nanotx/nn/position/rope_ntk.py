@@ -1,0 +1,33 @@
+"""Rotary position with a larger base: the slowest pair is slowed by the factor, the fastest not at all.
+
+NTK-aware interpolation: neighbours stay as far apart as they were, and what is slow has not turned further at the end
+of a longer text than it had at the end of a shorter one.
+Source: bloc97, as definition 1 in Peng et al. 2023, https://arxiv.org/abs/2309.00071, section 3.1
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from nanotx.config.schema import at_least, at_most
+from nanotx.nn.position.base import Position, Positioning
+from nanotx.nn.position.rotary import RotaryPosition, rates
+
+
+@Position.register("rope_ntk")
+@dataclass(frozen=True, kw_only=True)
+class RopeNtk(Position):
+    """Rope, slow pairs slowed by up to a factor, through its base."""
+
+    relative: ClassVar[bool] = True
+
+    theta: float = 10_000.0  # as of rope; the base is this times factor^(k / (k - 2)) for heads k wide
+    factor: float = 2.0  # how many times longer texts are than those that the model learned with as rope
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "theta", "factor")
+        at_most(self, 1_000_000, "factor")
+
+    def build(self, dim: int, heads: int, context: int) -> Positioning:
+        width = dim // heads
+        grown = self.factor ** (width / (width - 2)) if width > 2 else 1.0  # a single pair is the fastest
+        return RotaryPosition(rates(self.part, self.theta * grown, dim, heads))

@@ -1,0 +1,49 @@
+"""Fixed waves of many lengths, added to the embedded token.
+
+Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, section 3.5. The paper interleaves sines and
+cosines; here the first half of the width holds the sines: the same function up to the order of the axes.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from einops import einsum, rearrange
+
+from nanotx.config.schema import at_least
+from nanotx.errors import ConfigError
+from nanotx.hardware.memory import check_room
+from nanotx.nn.position.base import Position, Positioning
+from nanotx.nn.shapes import Stream, Times
+
+
+@Position.register("sinusoidal")
+@dataclass(frozen=True, kw_only=True)
+class Sinusoidal(Position):
+    """Fixed waves of many lengths."""
+
+    theta: float = 10_000.0  # the longest wave is 2 pi theta positions long
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "theta")
+
+    def build(self, dim: int, heads: int, context: int) -> Positioning:
+        if dim % 2:
+            raise ConfigError(f"sinusoidal: dim={dim} is odd, and sines and cosines share it; try {dim + 1}.")
+        check_room(f"sinusoidal: waves for context={context}", 4 * dim * context, "a shorter one, or rope")
+        return SinusoidalPosition(self.theta, dim, context)
+
+
+class SinusoidalPosition(Positioning):
+    """A table with a row a position; a time beyond it is an IndexError."""
+
+    table: torch.Tensor
+
+    def __init__(self, theta: float, dim: int, context: int) -> None:
+        super().__init__()
+        frequency = theta ** -(torch.arange(0, dim, 2) / dim)
+        angle = einsum(torch.arange(context).float(), frequency, "t, f -> t f")
+        table = rearrange([angle.sin(), angle.cos()], "two t f -> t (two f)")
+        self.register_buffer("table", table, persistent=False)
+
+    def embed(self, x: Stream, at: Times) -> Stream:
+        return x + self.table[at].type_as(x)

@@ -1,0 +1,306 @@
+"""The model: tokens are embedded, run through the blocks, normed, and scored against the vocabulary."""
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_module_registration_hook
+from torch.overrides import TorchFunctionMode
+from torch.utils.checkpoint import checkpoint
+
+from nanotx.config.registry import usual
+from nanotx.config.schema import at_least, at_most, share
+from nanotx.errors import ConfigError
+from nanotx.hardware.memory import check_room
+from nanotx.nn.attention import Attention
+from nanotx.nn.block import Block
+from nanotx.nn.block.prenorm import PreNorm
+from nanotx.nn.canonical import to_own, to_shared
+from nanotx.nn.dropout import Dropout
+from nanotx.nn.embedding import Embedding
+from nanotx.nn.exact import Exact
+from nanotx.nn.ffn import Sparse
+from nanotx.nn.kv_cache import Past
+from nanotx.nn.linear import Linear
+from nanotx.nn.norm import Norm
+from nanotx.nn.position import Position
+from nanotx.nn.shapes import Logits, Stream, Tokens
+
+MANY = 2**28
+"""Bytes that are compared with the free memory before any is taken."""
+
+MODULES = 2**18
+"""The most modules that a model may have: 10,000 layers with twice as many in each as ours have."""
+
+OUTLINED = 2**15
+"""The most of them in one period of the layers' pattern, which is built without memory to be counted."""
+
+MODULE = 2**10
+"""Bytes that a module takes beside its numbers, at least."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """How large a model is, all its layers counted."""
+
+    parameters: int  # numbers that are learned; tied ones count once
+    bytes: int  # of these, of constants that the model keeps, and of the modules themselves
+    modules: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A decoder-only transformer, as pure data."""
+
+    excludes: ClassVar[dict[str, tuple[str, ...]]] = {"block": ("blocks",), "blocks": ("block",)}
+
+    dim: int = 128  # width of the stream
+    layers: int = 4  # how many blocks
+    context: int = 64  # how many tokens are read at most
+    dropout: float = 0.0  # on the embedding, while training
+    tied: bool = True  # whether the head's weights are the embedding's
+    head_bias: bool = False  # in the head
+    softcap: float = 0.0  # scores are bent to stay within this of zero; 0 leaves them as they are
+    embedding: Embedding = usual(Embedding, "tokens")
+    position: Position = usual(Position, "rope")
+    norm: Norm = usual(Norm, "rms")  # after the last block
+    block: Block | None = None  # every layer; prenorm where no `blocks` are given either
+    blocks: tuple[Block, ...] = ()  # or a pattern, repeated over the layers
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "dim", "layers", "context")
+        at_most(self, 2**20, "dim")
+        at_most(self, 10_000, "layers")
+        at_most(self, 2**31, "context")
+        at_least(self, 0, "softcap")
+        at_most(self, 1_000_000, "softcap")
+        share(self, "dropout")
+        if self.block is not None and self.blocks:
+            raise ConfigError("blocks: expected either block or blocks, got both; leave one out.")
+        if self.block is None and not self.blocks:
+            object.__setattr__(self, "block", PreNorm())
+
+    def pattern(self) -> tuple[Block, ...]:
+        """The block of each layer."""
+        pattern = self.blocks or (self.block or PreNorm(),)
+        return tuple(pattern[layer % len(pattern)] for layer in range(self.layers))
+
+    def attentions(self) -> tuple[Attention, ...]:
+        """Those of all layers, in order."""
+        return tuple(attention for block in self.pattern() for attention in block.attentions)
+
+    def check(self, device: str = "cpu") -> None:
+        """Raise ConfigError where the parts do not fit one another, or do not train here; takes no memory."""
+        for attention in self.attentions():
+            attention.check_device(device)
+        self.check_size(vocab_size=1)
+
+    def check_size(self, vocab_size: int) -> None:
+        """Raise ConfigError where the parts do not fit one another, or surely not into this machine's memory."""
+        size = self.size(vocab_size)
+        if size.bytes > MANY:
+            sizes = f"dim={self.dim}, layers={self.layers}, context={self.context}, or {vocab_size:,} tokens"
+            what = f"model: {size.parameters:,} weights in {size.modules:,} modules"
+            check_room(what, size.bytes, f"less than {sizes}, or smaller parts")
+
+    def size(self, vocab_size: int) -> Size:
+        """How large the model is, added up from one layer of each kind: nothing is built that takes memory or long.
+
+        Raises:
+            ConfigError: the parts do not fit one another, or there are more of them than any model has.
+        """
+        kinds = min(self.layers, len(self.blocks) or 1)
+        with counted(OUTLINED, f"blocks: one period of their pattern of {kinds:,} has more than {OUTLINED:,} modules"):
+            outline = replace(self, layers=kinds)._outline(vocab_size)
+        whole = measured(outline)
+        for index, block in enumerate(outline.blocks):
+            more, one = len(range(index, self.layers, kinds)) - 1, measured(block)
+            whole = Size(**{name: value + more * getattr(one, name) for name, value in vars(whole).items()})
+        if whole.modules > MODULES:
+            raise ConfigError(
+                f"model: {self.layers:,} layers have {whole.modules:,} modules in all, and at most {MODULES:,} are "
+                "built; try fewer layers, or fewer experts in each."
+            )
+        return whole
+
+    def outline(self, vocab_size: int) -> "Transformer":
+        """The module without any memory behind its weights.
+
+        Raises:
+            ConfigError: the parts do not fit one another, or there are too many of them; says which and what would.
+        """
+        self.size(vocab_size)
+        return self._outline(vocab_size)
+
+    def _outline(self, vocab_size: int) -> "Transformer":
+        with torch.device("meta"), Undrawn():
+            return Transformer(self, vocab_size)
+
+    def build(self, vocab_size: int, seed: int = 0) -> "Transformer":
+        """The module, its weights drawn from `seed`.
+
+        Raises:
+            ConfigError: the parts do not fit one another, or into memory; says which and what would.
+        """
+        self.check_size(vocab_size)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = Transformer(self, vocab_size)
+            draw_weights(model, seed)
+        return model
+
+
+def measured(module: nn.Module) -> Size:
+    """How large a module is, with all that is in it."""
+    parameters, modules = list(module.parameters()), sum(1 for _ in module.modules())
+    data = sum(tensor.numel() * tensor.element_size() for tensor in [*parameters, *module.buffers()])
+    numbers = sum(tensor.numel() for tensor in parameters)
+    return Size(parameters=numbers, bytes=data + MODULE * modules, modules=modules)
+
+
+@contextmanager
+def counted(most: int, what: str) -> Iterator[None]:
+    """Within, no more than so many modules are put into one another.
+
+    Raises:
+        ConfigError: more are; `what` says of what.
+    """
+    count = 0
+
+    def count_one(parent: nn.Module, name: str, child: nn.Module | None) -> None:
+        nonlocal count
+        count += 1
+        if count > most:
+            raise ConfigError(f"{what}; try fewer or smaller parts.")
+
+    hook = register_module_module_registration_hook(count_one)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+class Undrawn(TorchFunctionMode):
+    """Within, no initial weights are drawn: where there is no memory, torch imports its compiler to draw nothing."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", "") == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
+
+
+class Transformer(Exact):
+    """The model as a module: ids to logits. Cast to half the bits, its weights are, and its constants keep theirs."""
+
+    def __init__(self, config: Model, vocab_size: int) -> None:
+        super().__init__()
+        position, heads = config.position, {attention.heads for attention in config.attentions()} or {1}
+        if len(heads) > 1 and position.part != "none":
+            raise ConfigError(f"model: blocks with heads {sorted(heads)} cannot share one position; give all as many.")
+        for attention in config.attentions():
+            attention.check_position(position)
+        self.config, self.vocab_size = config, vocab_size
+        self.embedding = config.embedding.build(vocab_size, config.dim)
+        self.dropout = Dropout(config.dropout)
+        self.blocks = nn.ModuleList(block.build(config.dim) for block in config.pattern())
+        self.position = position.build(config.dim, min(heads), config.context)
+        self.norm = config.norm.build(config.dim)
+        self.undefined_ids: tuple[int, ...] = ()  # of the tokenizer that it writes for: `generate` never draws them
+        self.recompute = False  # whether training computes what is inside a block again for its backward pass
+        self.head = Linear(config.dim, vocab_size, bias=config.head_bias)
+        if config.tied:
+            self.head.weight = self.embedding.weight
+
+    def forward(self, ids: Tokens, past: Past | None = None) -> Logits:
+        return self.scores(self.stream(ids, past))
+
+    def scores(self, x: Float[Tensor, "... d"]) -> Float[Tensor, "... v"]:
+        """What the head makes of the stream.
+
+        Source of the bend: Gemma Team 2024, https://arxiv.org/abs/2408.00118, section 2, logit soft-capping
+        """
+        scores, cap = self.head(x), self.config.softcap
+        return cap * torch.tanh(scores / cap) if cap else scores
+
+    def stream(self, ids: Tokens, past: Past | None = None) -> Stream:
+        """What the head reads: the stream after the last norm.
+
+        Raises:
+            ConfigError: past and ids together are longer than the context.
+        """
+        length = past.length if past is not None else 0
+        if length + ids.shape[1] > self.context:
+            raise ConfigError(f"model: {length + ids.shape[1]} tokens do not fit a context of {self.context}.")
+        at = torch.arange(length, length + ids.shape[1], device=ids.device)
+        x = self.dropout(self.position.embed(self.embedding(ids, past), at))
+        for layer, block in enumerate(self.blocks):
+            if self.recompute and self.training:
+                x = checkpoint(block, x, self.position, None, use_reentrant=False)
+            else:
+                x = block(x, self.position, past.child(layer) if past is not None else None)
+        if past is not None:
+            past.read(ids.shape[1])
+        return self.norm(x)
+
+    def next_scores(self, ids: Tokens, past: Past | None = None) -> Float[Tensor, "b v"]:
+        """Scores of the token after the last of `ids`."""
+        return self.scores(self.stream(ids, past)[:, -1])
+
+    @property
+    def context(self) -> int:
+        """How many tokens are read at most."""
+        return self.config.context
+
+    @cached_property
+    def parameter_count(self) -> int:
+        """How many numbers are learned; tied ones count once."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    @cached_property
+    def flops_per_token(self) -> int:
+        """Floating-point operations that training spends on a token: a multiplication and an addition are two.
+
+        Six for each weight of a matrix that the token meets, and 12 * dim * context for the two products of each
+        layer's attention, the masked half counted; a shorter reach takes the context's place. Source: Chowdhery et
+        al. 2022, https://arxiv.org/abs/2204.02311, appendix B.
+        """
+        maps = sum(module.weight.numel() for module in self.modules() if isinstance(module, nn.Linear))
+        maps -= sum(module.unmet for module in self.modules() if isinstance(module, Sparse))
+        keys = sum(min(attention.reach or self.context, self.context) for attention in self.config.attentions())
+        return 6 * maps + 12 * self.config.dim * keys
+
+
+@torch.no_grad()
+def draw_weights(model: nn.Module, seed: int) -> None:
+    """Initial weights by GPT-2's rule, each drawn from the seed and its name alone.
+
+    Linear and embedding weights are normal with deviation 0.02; those that write into the stream (`to_out`) are
+    divided by the root of their number; biases of linear maps are zero. Whatever else a part owns keeps what it
+    drew itself. Source: Radford et al. 2019, Language Models are Unsupervised Multitask Learners, section 2.3
+    """
+    drawn: dict[str, Tensor] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear) and module.bias is not None:
+            module.bias.zero_()
+        if isinstance(module, nn.Linear | nn.Embedding):
+            drawn[f"{name}.weight"] = module.weight
+    unique = dict(model.named_parameters())
+    drawn = to_shared(model, {name: unique[name] for name in drawn if name in unique})
+    residuals = sum(name.endswith("to_out.weight") for name in drawn)
+    for name, weight in drawn.items():
+        key = hashlib.sha256(f"{seed} {name}".encode()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(key[:8], "little") >> 1)
+        deviation = 0.02 / math.sqrt(residuals) if name.endswith("to_out.weight") else 0.02
+        drawn[name] = torch.empty(weight.shape).normal_(std=deviation, generator=generator)
+    for name, weight in to_own(model, drawn).items():
+        unique[name].copy_(weight)

@@ -1,0 +1,190 @@
+"""Muon: the momentum of a matrix, made orthogonal, is its step; everything else goes by AdamW.
+
+A step of gradient descent under the spectral norm: all the singular values of the momentum become about 1, by a
+polynomial in matrix products alone (Newton-Schulz), so that directions which the gradient seldom takes are learned as
+fast as those it often takes. Matrices of equal shape take their products together.
+
+Which parameters: matrices, and stacks of matrices, but for those whose name says that they look up or give out tokens
+(`embedding`, `head`); these and all vectors go by AdamW with its own rate. Where a
+gradient holds some rows of a table alone, these rows are stepped, without momentum, and the others wait.
+
+Sources: Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/, whose coefficients and scale these are; with
+the decoupled weight decay of Liu et al. 2025, https://arxiv.org/abs/2502.16982, section 2.2
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from nanotx.config.schema import at_least, at_most, share
+from nanotx.errors import ConfigError
+from nanotx.hardware.device import has_bfloat16
+from nanotx.optim.adamw import LightAdamW
+from nanotx.optim.base import Named, Optimizer
+
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+OTHERS = ("embedding", "head")
+
+
+@Optimizer.register("muon")
+@dataclass(frozen=True, kw_only=True)
+class Muon(Optimizer):
+    """Orthogonal steps for matrices, AdamW for the rest."""
+
+    takes_sparse: ClassVar[bool] = True
+
+    lr: float = 0.02  # of matrices, before the schedule's factor
+    momentum: float = 0.95  # decay of the average of a matrix' gradient
+    iterations: int = 5  # of Newton-Schulz
+    weight_decay: float = 0.1  # a step shrinks matrices, and what looks up or gives out tokens, by lr times this
+    adamw_lr: float = 3e-3  # of all others, before the schedule's factor
+    betas: tuple[float, float] = (0.9, 0.99)  # of all others: decay of the averages of the gradient and of its square
+    eps: float = 1e-8  # of all others: added to the root of the mean square
+
+    def __post_init__(self) -> None:
+        at_least(self, 0, "lr", "weight_decay", "adamw_lr", "eps")
+        at_most(self, 1_000_000, "lr", "weight_decay", "adamw_lr", "eps")
+        at_least(self, 1, "iterations")
+        at_most(self, 100, "iterations")
+        share(self, "momentum")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ConfigError(f"betas: expected two shares from 0 up to but not including 1, got {self.betas!r}.")
+
+    def build(self, parameters: Named) -> torch.optim.Optimizer:
+        groups: dict[str, list[tuple[str, torch.nn.Parameter]]] = {"matrices": [], "tables": [], "vectors": []}
+        for name, parameter in parameters:
+            if parameter.requires_grad:
+                table = any(other in name.split(".") for other in OTHERS)
+                groups["vectors" if parameter.ndim < 2 else "tables" if table else "matrices"].append((name, parameter))
+        rates = {"matrices": self.lr, "tables": self.adamw_lr, "vectors": self.adamw_lr}
+        decays = {"matrices": self.weight_decay, "tables": self.weight_decay, "vectors": 0.0}
+        return MuonOptimizer(
+            [
+                {"params": group, "kind": kind, "base_lr": rates[kind], "lr": rates[kind], "weight_decay": decays[kind]}
+                for kind, group in groups.items()
+                if group
+            ],
+            self,
+        )
+
+
+class MuonOptimizer(LightAdamW):
+    """The thing: `momentum` is kept for each matrix; the library's AdamW has the rest, in one kernel."""
+
+    def __init__(self, groups: list[dict[str, Any]], config: Muon) -> None:
+        fused = all(one.device.type in {"cpu", "cuda"} for group in groups for _, one in group["params"])
+        super().__init__(groups, betas=config.betas, eps=config.eps, fused=fused)
+        # Only the library's kernel looks for a gradient that overflowed, so a scaler has to pass over the whole step.
+        self._step_supports_amp_scaling = False
+        self.config = config
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Change the parameters by their gradients."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        done: dict[Tensor, Tensor] = {}
+        for group in self.param_groups:
+            live = {one: one.grad for one in group["params"] if one.grad is not None}
+            if group["kind"] == "matrices":
+                self._orthogonal(group, live)
+                done |= live
+            for one, gradient in live.items():
+                if gradient.is_sparse:
+                    self._rows(group, one, gradient.coalesce())
+                    done[one] = gradient
+        for one in done:
+            one.grad = None  # AdamW passes over what has no gradient
+        super().step()
+        for one, gradient in done.items():
+            one.grad = gradient
+        return loss
+
+    def _orthogonal(self, group: dict[str, Any], live: dict[Tensor, Tensor]) -> None:
+        alike: dict[tuple[torch.Size, torch.dtype], list[Tensor]] = {}
+        for one in live:
+            alike.setdefault((one.shape, one.dtype), []).append(one)
+            self._counted(one, "momentum")
+        beta = self.config.momentum
+        for (shape, _), ones in alike.items():
+            gradients = [live[one] for one in ones]
+            averages = [self.state[one]["momentum"] for one in ones]
+            torch._foreach_lerp_(averages, gradients, 1 - beta)
+            ahead = torch._foreach_lerp(gradients, averages, beta)  # Nesterov's look ahead
+            steps = orthogonal(torch.stack(list(ahead)), self.config.iterations)
+            scale = math.sqrt(max(1.0, shape[-2] / shape[-1]))
+            torch._foreach_mul_(ones, 1 - group["lr"] * group["weight_decay"])
+            torch._foreach_add_(ones, list(steps.to(ones[0].dtype).unbind()), alpha=-group["lr"] * scale)
+
+    def _rows(self, group: dict[str, Any], table: Tensor, gradient: Tensor) -> None:
+        """AdamW without momentum on the rows that a step has met; the others wait, their averages too.
+
+        A row that is met once would go on by its momentum in steps that do not meet it, some ten times as far as in
+        the first; here it goes all of that way at once, its mean square being as young.
+        """
+        state = self._counted(table, "exp_avg_sq")
+        rows, values, second = gradient.indices()[0], gradient.values(), self.config.betas[1]
+        square = state["exp_avg_sq"][rows].mul_(second).addcmul_(values, values, value=1 - second)
+        root = (square / (1 - second ** float(state["step"]))).sqrt_().add_(self.config.eps)
+        new = table[rows].mul_(1 - group["lr"] * group["weight_decay"])
+        table[rows] = new.addcdiv_(values, root, value=-group["lr"])
+        state["exp_avg_sq"][rows] = square
+
+    def _counted(self, one: Tensor, *averages: str) -> dict[str, Tensor]:
+        """Its state, one step older; at first its averages are zero."""
+        state: dict[str, Tensor] = self.state[one]
+        if not state:
+            state |= {name: torch.zeros_like(one) for name in averages} | {"step": torch.zeros(())}
+        state["step"] += 1
+        return state
+
+
+def orthogonal(x: Tensor, iterations: int) -> Tensor:
+    """Matrices with the singular vectors of those given, and singular values between about 0.7 and 1.2.
+
+    Args:
+        x: a matrix, or a stack of them, in the two last axes; one that is zero stays so.
+        iterations: of Newton-Schulz; five are enough for a ratio of a thousand between singular values.
+    """
+    dtype = torch.bfloat16 if has_bfloat16(x.device.type) else torch.float32
+    stacks, wide = x.shape, x.shape[-2] <= x.shape[-1]
+    x = x.to(dtype).reshape(-1, *x.shape[-2:])
+    x = x if wide else rearrange(x, "n i j -> n j i")
+    x = x / (torch.linalg.vector_norm(x.float(), dim=(-2, -1), keepdim=True) + 1e-7).to(dtype)
+    short = dtype is torch.float32 and x.shape[-1] >= 2 * x.shape[-2]
+    x = by_square(x, iterations) if short else by_matrix(x, iterations)
+    x = x if wide else rearrange(x, "n i j -> n j i")
+    return x.reshape(stacks)
+
+
+def by_matrix(x: Tensor, iterations: int) -> Tensor:
+    """x becomes (a + b S + c S^2) x, with S = x x^T, again and again."""
+    a, b, c = COEFFICIENTS
+    for _ in range(iterations):
+        square = torch.bmm(x, rearrange(x, "n i j -> n j i"))
+        x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=b, alpha=c), x, beta=a)
+    return x
+
+
+def by_square(x: Tensor, iterations: int) -> Tensor:
+    """The same, its factors multiplied with one another and at last with x: half the work where x is long.
+
+    All factors are polynomials of the first S, so they commute, and S goes on as S times the square of a factor. What
+    is rounded away grows faster than in the other order: for float32 alone.
+    """
+    a, b, c = COEFFICIENTS
+    square = torch.bmm(x, rearrange(x, "n i j -> n j i"))
+    product = one = torch.eye(x.shape[-2], device=x.device, dtype=x.dtype).expand_as(square)
+    for iteration in range(iterations):
+        factor = torch.baddbmm(square, square, square, beta=b, alpha=c) + a * one
+        product = torch.bmm(factor, product) if iteration else factor
+        if iteration < iterations - 1:
+            square = torch.bmm(factor, torch.bmm(factor, square))
+    return torch.bmm(product, x)

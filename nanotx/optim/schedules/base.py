@@ -1,0 +1,13 @@
+"""Schedules: how the learning rate changes over a run; a pure function of the step."""
+
+from abc import ABC, abstractmethod
+
+from nanotx.config.registry import Slot
+
+
+class Schedule(Slot, ABC, slot="schedule", package="nanotx.optim.schedules", group="nanotx.schedules"):
+    """The slot: a factor on the optimizer's learning rate for each step."""
+
+    @abstractmethod
+    def factor(self, step: int, steps: int) -> float:
+        """The factor for a step, counted from 0, of a run of so many steps."""

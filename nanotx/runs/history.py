@@ -1,0 +1,79 @@
+"""A run's course, as far as the rows of its journal have told it."""
+
+import math
+from nanotx.runs.metrics_log import Row
+
+
+class Course:
+    """What is known of a run by now."""
+
+    def __init__(self) -> None:
+        self.title, self.steps, self.tokens = "", 1, 0
+        self.floor: float | None = None
+        self.step: Row = {}
+        self.sample: Row = {}
+        self.evals: list[Row] = []
+        self.losses: list[float] = []
+        self.speed, self.warning = 0.0, ""
+
+    def take(self, row: Row) -> None:
+        """Take in what happened."""
+        event = row["event"]
+        if event in ("start", "resume"):
+            self.title, self.steps, self.tokens = row["title"], row["steps"], row["tokens_per_step"]
+            self.floor = row.get("floor")
+        elif event == "step":
+            self.step = row
+            if row["loss"] is not None and math.isfinite(row["loss"]):
+                self.losses.append(row["loss"])
+            speed = row["tokens_per_second"]
+            self.speed = 0.95 * self.speed + 0.05 * speed if self.speed else speed
+        elif event == "eval":
+            self.evals.append(readable(row))
+        elif event == "warning":
+            self.warning = row["text"]
+        elif event == "sample":
+            self.sample = row
+
+    def status(self) -> str:
+        """The newest step in words: the mean loss of the last few, and how long it will take."""
+        last = self.losses[-20:] or [math.nan]
+        left = (self.steps - self.step["step"]) * self.tokens / self.speed if self.speed else 0.0
+        return f"loss {sum(last) / len(last):.3f}  {self.speed:,.0f} tokens/s  {clock(left)} left"
+
+
+def readable(row: Row) -> Row:
+    """An evaluation as it was before it became JSON, which holds NaN and infinity as null and names them."""
+    lost = {"train_loss", "val_loss", *row.get("nonfinite", [])}
+    return row | {key: math.nan for key in lost if row.get(key, 0.0) is None}
+
+
+def rate(bits: float | None) -> str:
+    """Bits per byte, refused where the tokenizer does not give the text back."""
+    return "refused" if bits is None else f"{bits:.4f}"
+
+
+def gap(row: Row) -> float:
+    """How much worse the validation text is predicted than the training text, in nats per token."""
+    return float(row["val_loss"] - row["train_loss"])
+
+
+def error(row: Row) -> str:
+    """The standard error of the validation loss, where it is known."""
+    return "" if row.get("val_stderr") is None else f" ± {row['val_stderr']:.4f}"
+
+
+def extent(row: Row) -> str:
+    """How many tokens of the validation text an evaluation read, where that was recorded."""
+    if row.get("val_tokens") is None:
+        return ""
+    return (
+        f"  (all {row['val_tokens']:,} tokens)" if not row.get("eval_tokens") else f"  ({row['val_tokens']:,} tokens)"
+    )
+
+
+def clock(seconds: float) -> str:
+    """Seconds as hours, minutes and seconds."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

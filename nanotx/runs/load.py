@@ -1,0 +1,194 @@
+"""A run taken up again: its model, its tokenizer and its recipe, ready to write."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+import torch
+from nanotx.runs import checkpoint
+from nanotx.runs import valid
+from nanotx.errors import ConfigError
+from nanotx.errors import RunError
+from nanotx.runs.folder import RunFolder
+from nanotx.training.plugins import check_foreign
+from nanotx.config.toml import read_config
+from nanotx.nn.transformer import Transformer
+from nanotx.generation.text import biases
+from nanotx.generation.text import token_ids
+from nanotx.recipe import Recipe
+from nanotx.runs.resume import check_size
+from nanotx.runs.resume import check_tokenizer
+from nanotx.runs.resume import load_weights
+from nanotx.generation import Sampling
+from nanotx.tokenizers import Codec
+from nanotx.tokenizers import load as load_tokenizer
+from nanotx.runs.trainer_state import read_state
+from nanotx.generation.text import write
+from nanotx.generation.completion import Writing
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Loaded:
+    """What a run left."""
+
+    model: Transformer
+    tokenizer: Codec
+    recipe: Recipe
+    step: int
+    folder: str  # as it was named
+    corpus_sha256: str = ""  # of the text that it was trained on
+
+    def generate(
+        self,
+        text: str = "",
+        *,
+        max_new_tokens: int = 300,
+        temperature: float = 0.8,
+        top_k: int | None = None,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
+        typical: float = 1.0,
+        repetition_penalty: float = 1.0,
+        frequency_penalty: float = 0.0,
+        presence_penalty: float = 0.0,
+        banned: Sequence[str] = (),
+        bias: Mapping[str, float] = MappingProxyType({}),
+        seed: int = 0,
+        stop: str | Sequence[str] = (),
+    ) -> str:
+        """The text and what the model makes of it; the fields of `Sampling` say how, with tokens called by their text.
+
+        Raises:
+            TextError: the tokenizer cannot hold the text.
+            ConfigError: a field is out of range, a token's text is no token, or the text is something else.
+        """
+        if not isinstance(text, str):
+            raise ConfigError(f"text: expected a str, got {type(text).__name__}; several prompts are given one by one.")
+        sampling = Sampling(
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            typical=typical,
+            repetition_penalty=repetition_penalty,
+            frequency_penalty=frequency_penalty,
+            presence_penalty=presence_penalty,
+            banned=token_ids(self.tokenizer, banned, "banned"),
+            bias=biases(self.tokenizer, bias),
+            seed=seed,
+        )
+        stops = [stop] * bool(stop) if isinstance(stop, str) else stop
+        return text + "".join(self.stream(text, max_new_tokens, sampling, stops))
+
+    def stream(self, text: str, max_new_tokens: int, sampling: Sampling, stops: Sequence[str] = ()) -> Iterator[str]:
+        """What follows the text, piece by piece."""
+        return write(self.model, self.tokenizer, text, max_new_tokens, sampling, stops, self.device)
+
+    def writing(
+        self,
+        prompts: Sequence[str],
+        max_new_tokens: int,
+        sampling: Sampling,
+        stops: Sequence[str] = (),
+        *,
+        rolls: bool = False,
+        draft: "Loaded | None" = None,
+        draft_tokens: int = 4,
+        compiled: bool = False,
+    ) -> Writing:
+        """Texts to be written side by side, with the log-probability of each token; n samples of one are n times it.
+
+        Args:
+            prompts: what they go on from.
+            max_new_tokens: how many tokens each gets at most.
+            sampling: how they are chosen; text r has the seed of it plus r.
+            stops: each ends before the first of these that is written.
+            rolls: whether the past rolls beyond the context (`nanotx.generation.rolling`) instead of being read anew.
+            draft: a smaller model that guesses ahead (`nanotx.generation.speculative`); the texts are then written one by one.
+            draft_tokens: how many tokens it guesses at a time.
+            compiled: whether the reading of one more token is compiled first (`nanotx.generation.compiled`).
+
+        Raises:
+            ConfigError: the draft has another tokenizer, or what is asked for does not go together; says which.
+            TextError: the tokenizer cannot hold a prompt.
+        """
+        if draft is not None:
+            check_draft(self, draft)
+        return Writing(
+            model=self.model,
+            codec=self.tokenizer,
+            prompts=prompts,
+            max_new_tokens=max_new_tokens,
+            sampling=sampling,
+            stops=stops,
+            rolls=rolls,
+            draft=draft.model.to(next(self.model.parameters())) if draft is not None else None,
+            draft_tokens=draft_tokens,
+            compiled=compiled,
+            device=self.device,
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.model.parameters()).device
+
+
+def check_draft(loaded: Loaded, draft: Loaded) -> None:
+    """Raise ConfigError where two runs have not the same tokenizer: an id of one is then no id of the other."""
+    if draft.tokenizer.digest != loaded.tokenizer.digest:
+        one, other = (
+            f"{run.folder} has {run.tokenizer.part} of {run.tokenizer.vocab_size} ids ({run.tokenizer.digest[:12]}...)"
+            for run in (draft, loaded)
+        )
+        raise ConfigError(
+            f"draft: {one}, and {other}; a draft needs the same tokenizer: train it with "
+            f"--tokenizer {loaded.folder}/tokenizer.json."
+        )
+
+
+def load(folder: str | Path, step: int | None = None) -> Loaded:
+    """Read a run's model, on the CPU, from its newest checkpoint that verifies, or from that of a step.
+
+    Raises:
+        RunError: there is no run, no such checkpoint, or none that verifies; says which.
+        UnknownPart: its recipe names a part that has to be supplied by --load FILE.py.
+    """
+    run = RunFolder(Path(folder))
+    if not run.is_run:
+        raise RunError(f"{folder}: expected a run's folder, with a recipe.toml in it.")
+    return valid.while_saved(partial(read_loaded, run, str(folder), step), run.checkpoints)
+
+
+def read_loaded(run: RunFolder, folder: str, step: int | None) -> Loaded:
+    """As `load`, of a run whose checkpoints stay where they are meanwhile."""
+    found, passed = (None, []) if step is not None else valid.newest(run.checkpoints)
+    if step is not None:
+        found = checkpoint.steps(run.checkpoints).get(step)
+        if found is None:
+            raise RunError(
+                f"{folder}: no checkpoint of step {step}; it has {sorted(checkpoint.steps(run.checkpoints))}."
+            )
+        valid.verify(found)
+    if found is None:
+        raise RunError(f"{folder}: no checkpoint can be read.{''.join(f' {reason}' for reason in passed)}")
+    recipe: Recipe = read_config(Recipe, found / "recipe.toml")
+    check_foreign(recipe.model)
+    tokenizer = load_tokenizer(found / "tokenizer.json")
+    state = read_state(found)
+    check_tokenizer(found, state, tokenizer)
+    # What the run was judged by is the average of its weights, if it kept one.
+    weights = found / ("average.safetensors" if recipe.train.average else "model.safetensors")
+    check_size(weights, recipe.model.size(tokenizer.vocab_size).parameters)  # before memory is taken
+    model = recipe.model.build(tokenizer.vocab_size)
+    load_weights(model, valid.read_tensors(weights))
+    model.undefined_ids = tokenizer.undefined_ids
+    return Loaded(
+        model=model.eval(),
+        tokenizer=tokenizer,
+        recipe=recipe,
+        step=int(found.name.removeprefix("step-")),
+        folder=folder,
+        corpus_sha256=state["corpus_sha256"],
+    )

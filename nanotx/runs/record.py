@@ -1,0 +1,134 @@
+"""What a run's folder tells of its course: by which recipes its steps were taken, and from where they can be again."""
+
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from nanotx.runs import checkpoint
+from nanotx.runs import valid
+from nanotx.errors import DataError
+from nanotx.errors import RunError
+from nanotx.files import blank
+from nanotx.runs.folder import RunFolder
+from nanotx.runs.metrics_log import Row
+from nanotx.runs.metrics_log import read
+from nanotx.config.toml import read_config
+from nanotx.recipe import Recipe
+from nanotx.runs.resume import tokenizer_of
+from nanotx.training.dataset import Texts
+from nanotx.training.dataset import read_texts
+from nanotx.tokenizers import Codec
+from nanotx.tokenizers import load
+from nanotx.runs.trainer_state import read_state
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Stretch:
+    """The steps that one process took, and by what."""
+
+    begin: int  # how many were done before
+    recipe: Recipe
+    codec: Codec
+    corpus_sha256: str  # of its text, as a checkpoint of its own tells; empty where there is none
+
+
+class Record:
+    """A run's folder, read."""
+
+    def __init__(self, folder: str) -> None:
+        """Read what costs little; a corpus is read when it is asked for.
+
+        Raises:
+            RunError: there is no run.
+            UnknownPart: its recipe names a part that has to be supplied by --load FILE.py.
+            TokenizerError: its tokenizer cannot be read, or is not the one that its newest checkpoint was trained with.
+        """
+        self.name, self.folder = folder, RunFolder(Path(folder))
+        if not self.folder.is_run:
+            raise RunError(f"{folder}: expected a run's folder, with a recipe.toml in it.")
+        self.checkpoints, self.passed = believed(self.folder)
+        copies = [path / self.folder.recipe.name for path in self.checkpoints.values()]
+        of_run = copies[0] if copies and blank(self.folder.recipe) else self.folder.recipe
+        self.recipe: Recipe = read_config(Recipe, of_run)
+        self.codec = tokenizer_of(self.folder)
+        rows = list(read(self.folder.metrics))
+        self.steps: dict[int, Row] = {row["step"]: row for row in rows if row["event"] == "step"}
+        self.begun: dict[int, int] = {row["step"]: row["steps"] for row in rows if row["event"] in ("start", "resume")}
+        self._texts: dict[object, Texts] = {}
+
+    @property
+    def last(self) -> int:
+        """The last step that is recorded; 0 where none is."""
+        return max(self.steps, default=0)
+
+    def check(self, step: int) -> None:
+        """Raise RunError unless a step is recorded."""
+        if step not in self.steps:
+            known = f"{len(self.steps)} steps, the last of them {self.last}" if self.steps else "no step"
+            raise RunError(f"{self.name}: step {step} is not recorded; its metrics.jsonl holds {known}.")
+
+    def newest(self, step: int) -> int:
+        """The step of its newest checkpoint up to a step; 0, where its weights are drawn, if there is none."""
+        return next((one for one in self.checkpoints if one <= step), 0)
+
+    @cached_property
+    def stretches(self) -> list[Stretch]:
+        """The work of each of its processes, as far as the folder tells.
+
+        A run that goes on may be told of more steps, other threads, another writing of its attention; by --changed, of
+        anything. Each checkpoint holds the recipe and the tokenizer of the process that wrote it, and the journal how
+        many steps that one was to take. Of a process that left no checkpoint, the run's own recipe is taken.
+        """
+        found = []
+        for begin, end in pairwise([*sorted(self.begun or {0: self.recipe.train.steps}), math.inf]):
+            # The oldest one: that of the last step may have been saved anew by the process that came next.
+            paths = [path for step, path in self.checkpoints.items() if begin < step <= end][-1:]
+            recipe: Recipe = read_config(Recipe, paths[0] / "recipe.toml") if paths else self.recipe
+            steps = self.begun.get(int(begin), recipe.train.steps)
+            stretch = Stretch(
+                begin=int(begin),
+                recipe=replace(recipe, train=replace(recipe.train, steps=steps)),
+                codec=load(paths[0] / "tokenizer.json") if paths else self.codec,
+                corpus_sha256=read_state(paths[0])["corpus_sha256"] if paths else "",
+            )
+            found.append(stretch)
+        return found
+
+    def stretch_at(self, step: int) -> Stretch:
+        """The stretch in which a step was taken."""
+        return next((one for one in reversed(self.stretches) if one.begin < step), self.stretches[0])
+
+    def texts(self, stretch: Stretch) -> Texts:
+        """The corpus of a stretch, as it was; read once.
+
+        Raises:
+            DataError: it cannot be had, or is another one now.
+        """
+        recipe, codec = stretch.recipe, stretch.codec
+        key = (recipe.corpus, recipe.model.context, recipe.seed, codec.digest)
+        texts = self._texts[key] = self._texts.get(key) or read_texts(recipe, codec)
+        if stretch.corpus_sha256 not in ("", texts.sha256):
+            raise DataError(
+                f"{self.name}: the run learned from a corpus of SHA-256 {stretch.corpus_sha256[:12]}..., and now it is "
+                f"{texts.sha256[:12]}...; bring the old text back."
+            )
+        return texts
+
+
+def believed(folder: RunFolder) -> tuple[dict[int, Path], list[str]]:
+    """A run's checkpoints that verify, by step, the newest first; and why each other one is passed over."""
+    found, passed = {}, []
+    for step, path in checkpoint.numbered(folder.checkpoints):
+        if reason := valid.misnamed(step, path):
+            passed.append(reason)
+            continue
+        try:
+            valid.verify(path)
+        except RunError as error:
+            if not (path.exists() or path.is_symlink()):  # a process that trains the run has removed it since
+                return believed(folder)
+            passed.append(str(error))
+        else:
+            found[step] = path
+    return found, passed

@@ -1,0 +1,280 @@
+"""Replay: a trainer as the run had it at a step, to the bit, and a step taken under observation.
+
+Windows and dropout are functions of seed and step alone, so from a checkpoint, or from the initial weights, every step
+that follows can be taken again. Bits are those of one device, dtype, number of threads and version of torch: what the
+run settled of these stands in its recipes, and torch is told so again.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+from nanotx.hardware.compiler import attempt
+from nanotx.hardware.device import choose
+from nanotx.hardware.device import repeat_exactly
+from nanotx.errors import ConfigError
+from nanotx.errors import RunError
+from nanotx.runs.metrics_log import Row
+from nanotx.runs.record import Record
+from nanotx.runs.resume import copy_in
+from nanotx.runs.resume import restore
+from nanotx.runs.resume import take_over
+from nanotx.training.trainer import Trainer
+from collections.abc import Iterator
+from dataclasses import dataclass
+from torch import Tensor
+from torch.nn import functional as F
+from nanotx.nn.canonical import to_shared
+from nanotx.nn.transformer import Transformer
+from nanotx.tokenizers import Codec
+
+
+NUMBERS = ("loss", "grad_norm")
+"""What a journal's row of a step holds that feels every bit before it."""
+
+
+class Retaken:
+    """A trainer that takes a run's steps again."""
+
+    def __init__(self, record: Record, step: int) -> None:
+        """Stand where the run stood after a step.
+
+        Args:
+            record: whose steps are taken.
+            step: that of one of its checkpoints, or 0 for its initial weights.
+
+        Raises:
+            RunError: the checkpoint is of another nanotx, or this machine is of another kind.
+            DataError: its corpus cannot be had, or is another one now.
+        """
+        self.record = record
+        self.strayed: int | None = None  # the first step taken here whose numbers are not those that are recorded
+        self.stretch = record.stretch_at(step + 1)
+        self.trainer = self.build()
+        if step:
+            known = self.stretch.corpus_sha256 != ""  # its text is checked, and may be another than the checkpoint's
+            restore(self.trainer, record.checkpoints[step], record.texts(self.stretch), known)
+
+    @property
+    def step(self) -> int:
+        """How many steps are taken."""
+        return self.trainer.progress.step
+
+    def build(self) -> Trainer:
+        """A trainer as the stretch has it, at initial weights."""
+        recipe, texts = self.stretch.recipe, self.record.texts(self.stretch)
+        try:
+            machine = choose(recipe.device, recipe.dtype, recipe.threads)
+        except ConfigError as error:
+            had, why = f"{recipe.device} in {recipe.dtype}", str(error).partition(";")[0]
+            raise RunError(f"{self.record.name}: its bits are those of {had}, which is not to be had: {why}.") from None
+        if recipe.deterministic:
+            repeat_exactly(machine.device)
+        if recipe.compile is True and (trial := attempt(machine.device)).fault:
+            raise RunError(f"{self.record.name}: the run was compiled, and here {trial}.")
+        model = recipe.model.build(texts.codec.vocab_size, recipe.seed)
+        return Trainer(recipe, model, texts.windows, machine)
+
+    def ready(self) -> None:
+        """See to it that the next step is taken as the run took it: by its process' recipe, on as many threads."""
+        stretch = self.record.stretch_at(self.step + 1)
+        if stretch is not self.stretch:
+            self.stretch = stretch
+            self.trainer = handed_over(self.trainer, self.build())
+        torch.set_num_threads(self.trainer.machine.threads)
+
+    def advance(self) -> Row:
+        """Take the next step again; returns its row."""
+        self.ready()
+        row = self.trainer.advance()
+        recorded = self.record.steps.get(self.step)
+        if self.strayed is None and recorded and not all(same(row[key], recorded[key]) for key in NUMBERS):
+            self.strayed = self.step
+        return row
+
+    def go_to(self, step: int, breath: Callable[[int], None]) -> None:
+        """Take all steps up to and including one; `breath` is told of each."""
+        while self.step < step:
+            breath(self.step + 1)
+            self.advance()
+
+
+def handed_over(before: Trainer, after: Trainer) -> Trainer:
+    """The second trainer, which goes on where the first one is, as it would by a checkpoint."""
+    same = before.recipe.optimizer.part == after.recipe.optimizer.part
+    take_over(after, before.weights(), *(before.averages() if same else ({}, {})))
+    if after.averaged:
+        copy_in(after.averaged.averages, after.model, before.judged_weights())
+    if after.scaler.is_enabled() and before.scaler.is_enabled():
+        after.scaler.load_state_dict(before.scaler.state_dict())
+    after.progress = before.progress
+    return after
+
+
+def same(now: float, recorded: float | None) -> bool:
+    """Whether a number is the one that a journal holds, to the last bit; what is not finite stands there as null."""
+    return recorded == (now if math.isfinite(now) else None)
+
+
+def weights(trainer: Trainer) -> dict[str, Tensor]:
+    """A trainer's weights in the shared layout and the model's order."""
+    return in_order(trainer.model, trainer.weights())
+
+
+def in_order(model: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors in the shared layout, in the order of the model's parameters; those laid out otherwise stand at the
+    first parameter of their module."""
+    own = [name.split(".") for name, _ in model.named_parameters()]
+
+    def place(name: str) -> int:
+        words = name.split(".")
+        shared = [sum(1 for _ in alike(words, other)) for other in own]
+        return shared.index(max(shared))
+
+    return {name: tensors[name] for name in sorted(tensors, key=place)}
+
+
+def alike(one: list[str], other: list[str]) -> Iterator[str]:
+    """The words with which both begin."""
+    for mine, theirs in zip(one, other, strict=False):
+        if mine != theirs:
+            return
+        yield mine
+
+
+@contextmanager
+def counting(last: int) -> Iterator[Callable[[int], None]]:
+    """Within, the step that is told is shown on a terminal."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda step: None
+        return
+    with console.status("") as status:
+        yield lambda step: status.update(f"step {step} of {last}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """What a step learned from."""
+
+    token: int  # of the training text, at which it begins
+    loss: float  # mean cross-entropy in nats per token, dropout as it was drawn
+    text: str  # its tokens, and the one after them
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """What a step did to some weights; norms are over all their numbers."""
+
+    name: str
+    numbers: int
+    weight: float  # norm before the step
+    gradient: float  # norm, as the optimizer got it
+    update: float  # norm of what was added
+
+    @property
+    def ratio(self) -> float | None:
+        """How large the update is beside the weights; None where these are zero."""
+        return self.update / self.weight if self.weight else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observed:
+    """A step."""
+
+    loss: float
+    grad_norm: float  # before it was cut
+    lr: float
+    windows: list[Window]
+    changes: list[Change]  # of each parameter, in the model's order
+
+
+def observe(trainer: Trainer, codec: Codec) -> Observed:
+    """Take the next step, and look."""
+    step, plan = trainer.progress.step, trainer.recipe.train
+    before = {name: one.clone() for name, one in weights(trainer).items()}
+    with streams(trainer.model) as seen:
+        numbers = trainer.gradient()
+    losses = window_losses(trainer, seen)
+    starts = trainer.windows.starts(step, plan.batch).tolist()
+    texts = [codec.decode(trainer.windows.ids[start : start + trainer.model.context + 1].tolist()) for start in starts]
+    gradients = norms(gradient(trainer))
+    loss, norm = numbers["loss"], numbers["grad_norm"]
+    refused = not math.isfinite(loss) or (not math.isfinite(norm) and not trainer.scaler.is_enabled())
+    lr = 0.0 if refused else trainer.update()
+    after = weights(trainer)
+    updates = norms({name: after[name] - one for name, one in before.items()})
+    return Observed(
+        loss=loss,
+        grad_norm=norm,
+        lr=lr,
+        windows=[
+            Window(token=token, loss=loss, text=text) for token, loss, text in zip(starts, losses, texts, strict=True)
+        ],
+        changes=[
+            Change(name=name, numbers=before[name].numel(), weight=size, gradient=gradients[name], update=updates[name])
+            for name, size in norms(before).items()
+        ],
+    )
+
+
+@contextmanager
+def streams(model: Transformer) -> Iterator[list[Tensor]]:
+    """Within, what the head is given is kept, micro-batch by micro-batch."""
+    seen: list[Tensor] = []
+    hook = model.norm.register_forward_hook(lambda module, given, made: seen.append(made.detach()))
+    try:
+        yield seen
+    finally:
+        hook.remove()
+
+
+@torch.no_grad()
+def window_losses(trainer: Trainer, seen: list[Tensor]) -> list[float]:
+    """The loss of each window of a step, from what the head was given."""
+    plan, device = trainer.recipe.train, trainer.machine.device
+    _, y = trainer.windows.batch(trainer.progress.step, plan.batch)
+    found = []
+    with trainer.machine.autocast():
+        for streams, targets in zip(seen, y.chunk(plan.parts), strict=True):
+            for stream, wanted in zip(streams, targets.to(device), strict=True):
+                found.append(F.cross_entropy(trainer.model.scores(stream).float(), wanted).item())
+    return found
+
+
+def gradient(trainer: Trainer) -> dict[str, Tensor]:
+    """The gradient of each weight, in the shared layout and the model's order."""
+    named = trainer.model.named_parameters()
+    found = {name: torch.zeros_like(one) if one.grad is None else one.grad for name, one in named}
+    return in_order(trainer.model, to_shared(trainer.model, found))
+
+
+def norms(tensors: dict[str, Tensor]) -> dict[str, float]:
+    """The norm of each tensor."""
+    plain = {name: one.coalesce().values() if one.is_sparse else one for name, one in tensors.items()}
+    return {name: torch.linalg.vector_norm(one.detach().float()).item() for name, one in plain.items()}
+
+
+def by_layer(changes: list[Change]) -> list[Change]:
+    """The changes of each layer's parameters as one, in order: a block is a layer, and so is what stands outside."""
+    layers: dict[str, list[Change]] = {}
+    for change in changes:
+        layers.setdefault(layer_of(change.name), []).append(change)
+    return [
+        Change(
+            name=name,
+            numbers=sum(one.numbers for one in ones),
+            weight=math.hypot(*(one.weight for one in ones)),
+            gradient=math.hypot(*(one.gradient for one in ones)),
+            update=math.hypot(*(one.update for one in ones)),
+        )
+        for name, ones in layers.items()
+    ]
+
+
+def layer_of(name: str) -> str:
+    """The layer of a parameter: `blocks.3` of `blocks.3.ffn.to_out.weight`, else the first word."""
+    words = name.split(".")
+    return ".".join(words[: 2 if words[0] == "blocks" else 1])

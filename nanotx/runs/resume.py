@@ -1,0 +1,251 @@
+"""Going on: a trainer, or a model alone, takes over what a checkpoint kept."""
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+import torch
+from torch import Tensor, nn
+from nanotx.runs import checkpoint
+from nanotx.runs import valid
+from nanotx.runs.resume_check import differences
+from nanotx.errors import ConfigError
+from nanotx.errors import DataError
+from nanotx.errors import NanotxError
+from nanotx.errors import RunError
+from nanotx.errors import TokenizerError
+from nanotx.files import blank
+from nanotx.runs.folder import RunFolder
+from nanotx.config.toml import read_config
+from nanotx.nn.canonical import to_own
+from nanotx.nn.transformer import Transformer
+from nanotx.recipe import Recipe
+from nanotx.runs.resume_check import Survey
+from nanotx.training.dataset import Texts
+from nanotx.tokenizers import Codec
+from nanotx.tokenizers import load
+from nanotx.training.trainer import Progress
+from nanotx.training.trainer import Row
+from nanotx.training.trainer import Trainer
+from nanotx.training.trainer import is_count
+from nanotx.runs.trainer_state import read_state
+
+
+def tokenizer_of(folder: RunFolder, changed: bool = False) -> Codec:
+    """A run's tokenizer, which is that of its newest checkpoint, before any text is read with it.
+
+    Where its file is missing or empty, it is read from the copy that the newest checkpoint holds.
+
+    Raises:
+        TokenizerError: it cannot be read, or is another one, and nobody said that it may be `changed`.
+    """
+    if blank(folder.tokenizer) and (found := valid.newest(folder.checkpoints)[0]):
+        return load(found / folder.tokenizer.name)
+    try:
+        codec = load(folder.tokenizer)
+    except TokenizerError as error:
+        found, _ = valid.newest(folder.checkpoints)
+        if found is None:
+            raise
+        hint = f"A copy that verifies is {found / folder.tokenizer.name}: put it in its place."
+        raise type(error)(f"{error} {hint}") from None
+    if changed:
+        return codec
+    for path in list(checkpoint.steps(folder.checkpoints).values())[:1]:
+        with suppress(RunError, KeyError):  # a checkpoint that cannot be read is passed over later, and said to be
+            check_tokenizer(path, read_state(path), codec)
+    return codec
+
+
+def go_on(
+    trainer: Trainer, folder: RunFolder, texts: Texts, say: Callable[[str], None], found: Survey, changed: bool = False
+) -> bool:
+    """Take over the newest checkpoint of a run's folder that verifies; returns whether there is one.
+
+    Args:
+        trainer: what takes it over.
+        folder: of the run.
+        texts: what it goes on with.
+        say: what to do with a line for whoever looks on.
+        found: what lies in the folder.
+        changed: whether another corpus or tokenizer will do.
+
+    Raises:
+        RunError: the checkpoint is not one of this run, or of a newer nanotx.
+        DataError: the corpus is no longer the one that the run began with.
+    """
+    if found.steps != list(checkpoint.steps(folder.checkpoints)):
+        raise RunError(f"{folder.path}: another process has trained this run on by now; resume it again.")
+    for reason in found.skipped:
+        say(f"passed over: {reason}")
+    if found.checkpoint is None:
+        say(f"{folder.path}: there is no checkpoint to go on from, so it begins at step 0.")
+        return False
+    restore(trainer, found.checkpoint, texts, changed)
+    if changed and found.before and differences(found.before, trainer.recipe):
+        try_step(trainer, found.checkpoint, texts)
+    say(f"{folder.path}: goes on from step {trainer.progress.step}.")
+    return True
+
+
+def restore(trainer: Trainer, path: Path, texts: Texts, changed: bool = False) -> None:
+    """Take over a checkpoint that verified.
+
+    Raises:
+        RunError: it is not one of this run, or of a newer nanotx.
+        DataError: the corpus is no longer the one that the run began with.
+    """
+    state = read_state(path)
+    if not changed:
+        check_tokenizer(path, state, texts.codec)
+        check_corpus(path, state, texts.sha256, texts.size)
+    check_size(path / "model.safetensors", trainer.model.parameter_count)
+    averages = valid.read_tensors(path / "optimizer.safetensors")
+    before: Recipe = read_config(Recipe, path / "recipe.toml")
+    same = before.optimizer.part == trainer.recipe.optimizer.part
+    weights = valid.read_tensors(path / "model.safetensors")
+    take_over(trainer, weights, averages if same else {}, state["optimizer"] if same else {})
+    if trainer.averaged:
+        judged = valid.read_tensors(path / "average.safetensors") if before.train.average else weights
+        copy_in(trainer.averaged.averages, trainer.model, judged)
+    if trainer.scaler.is_enabled() and state["scaler"]:
+        trainer.scaler.load_state_dict(state["scaler"])
+    trainer.progress = Progress(**state["progress"])
+
+
+def try_step(trainer: Trainer, path: Path, texts: Texts) -> None:
+    """Take the first step of a recipe that was changed, and take it back; nothing is written.
+
+    Args:
+        trainer: stands at the checkpoint.
+        path: of the checkpoint.
+        texts: what it trains on.
+
+    Raises:
+        ConfigError: it cannot be taken; says why.
+    """
+    scaler = trainer.scaler.state_dict()
+    try:
+        trainer.advance()
+    except NanotxError:
+        raise
+    except Exception as error:  # of any part, which may be the user's own
+        raise ConfigError(
+            f"--changed: the first step of the changed recipe fails: {error!r}; nothing was written."
+        ) from error
+    if trainer.scaler.is_enabled():
+        trainer.scaler.load_state_dict(scaler)
+    restore(trainer, path, texts, changed=True)
+
+
+def check_corpus(path: Path, state: dict[str, Any], digest: str, size: int) -> None:
+    """Raise DataError unless the corpus is the one that a checkpoint learned from."""
+    if state["corpus_sha256"] != digest:
+        said = f"{state['corpus_size']:,} characters and " if "corpus_size" in state else ""
+        raise DataError(
+            f"{path}: the run began with a corpus of {said}SHA-256 {state['corpus_sha256'][:12]}..., and now it is "
+            f"{size:,} characters and {digest[:12]}...; bring the old text back, begin a new run, or go on "
+            "with this one by --changed."
+        )
+
+
+def check_size(file: Path, wanted: int) -> None:
+    """Raise RunError unless the header of a file tells of as many numbers as a model has."""
+    found = valid.count(file)
+    if found != wanted:
+        raise RunError(
+            f"{file}: {found:,} numbers, and the model of its recipe has {wanted:,}; they are not of one run."
+        )
+
+
+def check_tokenizer(path: Path, state: dict[str, Any], codec: Codec) -> None:
+    """Check that a checkpoint is read with the tokenizer that it was trained with.
+
+    Raises:
+        TokenizerError: it is another one, by name or by digest.
+    """
+    said, here = state["tokenizer"], {"part": codec.part, "sha256": codec.digest}
+    if said != here:
+        raise TokenizerError(
+            f"{path}: trained with the tokenizer {said['part']} of digest {said['sha256'][:12]}..., and this is "
+            f"{here['part']} of {here['sha256'][:12]}...: the same ids would be other texts. Bring the old one back, "
+            "or begin a new run. Where it is meant, --changed goes on all the same."
+        )
+
+
+def take_over(
+    trainer: Trainer, weights: dict[str, Tensor], averages: dict[str, Tensor], numbers: dict[str, float]
+) -> None:
+    """Go on from what `Trainer.weights` and `Trainer.averages` gave; without averages, the optimizer begins anew.
+
+    Raises:
+        RunError: names or shapes are not this model's; says which.
+    """
+    load_weights(trainer.model, weights)
+    parameters = dict(trainer.model.named_parameters())
+    keys: dict[str, dict[str, Tensor]] = {}
+    counts: dict[str, dict[str, Tensor]] = {}
+    for path, tensor in averages.items():
+        name, _, key = path.rpartition("/")
+        if name in parameters and is_count(key, tensor, parameters[name]):
+            counts.setdefault(name, {})[key] = tensor.clone()
+        else:
+            keys.setdefault(key, {})[name] = tensor
+    by_key = {key: own(trainer.model, tensors) for key, tensors in keys.items()}
+    names = {parameter: name for name, parameter in parameters.items()}
+    order = [names[parameter] for group in trainer.optimizer.param_groups for parameter in group["params"]]
+    state: dict[int, Row] = {}
+    for index, name in enumerate(order):
+        found = {key: tensors[name].clone() for key, tensors in by_key.items() if name in tensors}
+        for key, tensor in found.items():
+            check_shape(f"{name}/{key}", parameters[name], tensor)
+        if found or name in counts:
+            state[index] = found | {key: torch.tensor(value) for key, value in numbers.items()} | counts.get(name, {})
+    groups = trainer.optimizer.state_dict()["param_groups"]
+    try:
+        trainer.optimizer.load_state_dict({"state": state, "param_groups": groups})
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise RunError(f"optimizer: what was saved of it does not fit this one: {error!r}.") from None
+
+
+@torch.no_grad()
+def load_weights(model: Transformer, weights: dict[str, Tensor]) -> None:
+    """Copy weights in the shared layout into a model, none missing, none left over.
+
+    Raises:
+        RunError: names or shapes are not this model's; says which.
+    """
+    copy_in(dict(model.named_parameters()), model, weights)
+
+
+def copy_in(ours: Mapping[str, Tensor], model: Transformer, weights: dict[str, Tensor]) -> None:
+    """Copy weights in the shared layout of a model into tensors named as its own, none missing, none left over.
+
+    Raises:
+        RunError: names or shapes are not this model's; says which.
+    """
+    theirs = own(model, weights)
+    for name in sorted(ours.keys() ^ theirs.keys()):
+        raise RunError(f"weights: {name!r} is {'missing' if name in ours else 'not of this model'}.")
+    for name, parameter in ours.items():
+        check_shape(name, parameter, theirs[name])
+        parameter.copy_(theirs[name])
+
+
+def own(model: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of the shared layout in a model's own.
+
+    Raises:
+        RunError: they are not those of this model.
+    """
+    try:
+        return to_own(model, tensors)
+    except (RuntimeError, KeyError, ValueError) as error:
+        raise RunError(f"weights: they do not fit this model: {error}.") from None
+
+
+def check_shape(name: str, wanted: Tensor, found: Tensor) -> None:
+    """Raise RunError unless a tensor has the shape and the kind of numbers of another."""
+    if wanted.shape != found.shape or not found.is_floating_point():
+        want, got = tuple(wanted.shape), tuple(found.shape)
+        raise RunError(f"weights: {name!r} has shape {got}; this model wants {want}.")

@@ -1,0 +1,262 @@
+"""Before a run is resumed: what its folder holds, what is missing, and whether today's recipe agrees with it.
+
+Nothing is changed here. A resume that cannot continue from what lies there is refused before it writes a byte.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+from nanotx.nn.attention import Attention
+from nanotx.config.schema import to_table
+from nanotx.errors import ConfigError
+from nanotx.recipe import Recipe
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from nanotx.runs import checkpoint
+from nanotx import disk
+from nanotx.runs import valid
+from nanotx.errors import RunError
+from nanotx.errors import UnknownPart
+from nanotx.files import blank
+from nanotx.files import free
+from nanotx.files import read_plain
+from nanotx.runs.folder import RunFolder
+from nanotx.errors import quoted
+from nanotx.runs.metrics_log import Row
+from nanotx.runs.metrics_log import read
+from nanotx.config.toml import read_config
+
+
+FREE = {"device", "dtype", "threads", "compile", "deterministic"} | {
+    f"train.{name}"
+    for name in ("steps", "eval_every", "eval_tokens", "sample_every", "sample_tokens", "checkpoint_every")
+}
+
+
+def settled(saved: Recipe, wished: Recipe) -> Recipe:
+    """What is wished for, where it leaves to the machine what the run that lies there has settled already."""
+    micro = saved.train.micro_batch if wished.train.micro_batch == "auto" else wished.train.micro_batch
+    compiled = saved.compile if wished.compile == "auto" else wished.compile
+    return replace(wished, train=replace(wished.train, micro_batch=micro), compile=compiled)
+
+
+def check_agreement(saved: Recipe, wished: Recipe) -> None:
+    """Raise ConfigError where flags or files wish for another run than the one that lies there.
+
+    Free to change: a longer `train.steps`, how often it is looked at, the machine, and among attentions that are
+    one function, the writing, with the fields that one writing alone has.
+    """
+    found = [*differences(saved, wished), *fewer_steps(saved, wished)]
+    if found:
+        raise ConfigError(
+            f"--resume: the run was begun otherwise: {'; '.join(found)}. "
+            "Leave these out to go on with it, begin a new run with another --run, or go on otherwise by --changed."
+        )
+
+
+def differences(saved: Recipe, wished: Recipe) -> list[str]:
+    """In what two recipes differ that a resumed run may not change, a phrase for each."""
+    old, new = dict(leaves(to_table(saved))), dict(leaves(to_table(wished)))
+    return [
+        f"{key} was {was!r}, not {wish!r}"
+        for key, was, wish in changes(saved, wished)
+        if key not in FREE and not is_writing(key, old, new)
+    ]
+
+
+def fewer_steps(saved: Recipe, wished: Recipe) -> list[str]:
+    """The same, of a run that is to end earlier."""
+    fewer = wished.train.steps < saved.train.steps
+    return [f"train.steps was {saved.train.steps}, and {wished.train.steps} is fewer"] * fewer
+
+
+def changes(saved: Recipe, wished: Recipe) -> list[tuple[str, Any, Any]]:
+    """Every field in which two recipes differ, by its dotted name, with its two values; None where it is not there."""
+    old, new = dict(leaves(to_table(saved))), dict(leaves(to_table(wished)))
+    keys = sorted(old.keys() | new.keys())
+    return [(key, old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)]
+
+
+def is_writing(key: str, old: dict[str, Any], new: dict[str, Any]) -> bool:
+    """Whether a key that differs says only how an attention writes its function."""
+    place, _, field = key.rpartition(".")
+    parts = [leaves.get(f"{place}.part") for leaves in (old, new)]
+    if not place.endswith("attention") or None in parts or parts[0] == parts[1]:
+        return False
+    one, other = (Attention.find(str(part)).function for part in parts)
+    return one == other != "" and (field == "part" or None in (old.get(key), new.get(key)))
+
+
+def leaves(table: Any, at: str = "") -> Iterator[tuple[str, Any]]:
+    """The plain values of a table under dotted names."""
+    if isinstance(table, dict):
+        for key, item in table.items():
+            yield from leaves(item, f"{at}.{key}" if at else key)
+    elif isinstance(table, list) and any(isinstance(item, dict) for item in table):
+        for index, item in enumerate(table):
+            yield from leaves(item, f"{at}.{index}")
+    else:
+        yield at, table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Survey:
+    """What lies in a run's folder."""
+
+    steps: list[int] = field(default_factory=list)  # of all its checkpoints
+    checkpoint: Path | None = None  # the newest that verifies
+    skipped: list[str] = field(default_factory=list)  # why each newer one does not
+    recipe: Recipe | None = None  # of the run
+    before: Recipe | None = None  # of the checkpoint, where it is another one
+    notes: list[str] = field(default_factory=list)  # what the user should know
+
+
+def survey(folder: RunFolder, changed: bool = False) -> Survey:
+    """Look at a folder before its run is resumed.
+
+    Args:
+        folder: of the run.
+        changed: accept a recipe.toml that was edited by hand.
+
+    Raises:
+        RunError: rows exist that no checkpoint explains, or the checkpoints cannot be read, or they are in another
+            folder that a link names; says what is missing.
+        ConfigError: its recipe.toml is damaged, or another one than the checkpoint was trained by; says what to do.
+    """
+    if not folder.is_run:
+        return Survey()
+    steps = list(checkpoint.steps(folder.checkpoints))
+    check_own(folder)
+    found, skipped = valid.newest(folder.checkpoints)
+    if found is None:
+        check_explained(folder, skipped)
+        left: Recipe | None = None if blank(folder.recipe) else read_config(Recipe, folder.recipe)
+        return Survey(steps=steps, skipped=skipped, recipe=left)
+    recipe, notes = recipe_of(folder, found)
+    before: Recipe = read_config(Recipe, found / "recipe.toml")
+    if not changed:
+        check_edits(folder, found, before, recipe)
+    return Survey(steps=steps, checkpoint=found, skipped=skipped, recipe=recipe, before=before, notes=notes)
+
+
+def check_own(folder: RunFolder) -> None:
+    """Raise RunError where the checkpoints are a link: another run, of which this is a copy, may need what is there."""
+    place = folder.checkpoints.resolve()
+    if folder.checkpoints.exists() and place.parent != folder.path.resolve():
+        here, there = quoted(folder.checkpoints), quoted(place)
+        raise RunError(
+            f"{folder.checkpoints}: a link to {place}, which may belong to another run; resuming would remove "
+            f"checkpoints there. Give this run its own: rm {here} && cp -a {there} {here}; or keep the whole run "
+            "elsewhere and link its folder. Reading (sample, eval, verify, show) works as it is."
+        )
+
+
+def recipe_of(folder: RunFolder, found: Path) -> tuple[Recipe, list[str]]:
+    """A run's recipe, from its checkpoint's copy where the file itself is blank; and what to say of that.
+
+    Raises:
+        ConfigError: the file is damaged, and may hold what the user wrote; says where its copy is.
+    """
+    copy = found / folder.recipe.name
+    if blank(folder.recipe):
+        return read_config(Recipe, copy), [f"{folder.recipe}: missing or empty; restored from its copy {copy}."]
+    try:
+        return read_config(Recipe, folder.recipe), []
+    except UnknownPart:  # its copy names the same part; the error says how to bring it
+        raise
+    except ConfigError as error:
+        hint = f"A copy that verifies is {copy}: put it in its place, or mend the file."
+        raise type(error)(f"{error} {hint}") from None
+
+
+def recipe_left(folder: RunFolder) -> Recipe | None:
+    """The recipe of a run that is to begin anew: its own, or else the copy of its newest checkpoint; None without both.
+
+    Raises:
+        ConfigError: it is damaged, and there is no copy.
+    """
+    try:
+        found, _ = valid.newest(folder.checkpoints)
+    except RunError:  # what stands in their place is set aside
+        found = None
+    if found is not None:
+        return recipe_of(folder, found)[0]
+    return None if blank(folder.recipe) else read_config(Recipe, folder.recipe)
+
+
+def check_edits(folder: RunFolder, found: Path, before: Recipe, recipe: Recipe) -> None:
+    """Raise ConfigError where recipe.toml is another one than the checkpoint's, and no process of nanotx wrote it."""
+    edits = [*differences(before, recipe), *fewer_steps(before, recipe)]
+    if not edits or is_recorded(folder):
+        return
+    raise ConfigError(
+        f"{folder.recipe}: edited since the run was trained by it: {'; '.join(edits)}. Its copy in the checkpoint is "
+        f"{found / folder.recipe.name}: put that back to resume the run as it was, or train on by the edited one "
+        "with --changed."
+    )
+
+
+def is_recorded(folder: RunFolder) -> bool:
+    """Whether the journal records that a process of nanotx changed the recipe to the one that lies there."""
+    digests = [row["recipe_sha256"] for row in read(folder.metrics) if row["event"] == "changed"]
+    return digests[-1:] == [recipe_digest(read_plain(folder.recipe))]
+
+
+def recipe_digest(text: bytes) -> str:
+    """SHA-256 of a recipe.toml."""
+    return hashlib.sha256(text).hexdigest()
+
+
+def check_explained(folder: RunFolder, skipped: list[str]) -> None:
+    """Check that a run without a checkpoint never had one, so that to begin at step 0 loses nothing.
+
+    Raises:
+        RunError: it had one; says what is missing and what to try.
+    """
+    rows = list(read(folder.metrics))
+    last = max((row["step"] for row in rows), default=0)
+    signs = [f"its newest {len(skipped)} cannot be used: {' '.join(skipped)}"] if skipped else []
+    if had_checkpoint(folder, rows, last):
+        signs.append(f"{folder.metrics} records {last:,} steps and a checkpoint")
+    signs += [
+        f"{file} is of a run that was saved"
+        for file in (folder.summary, folder.samples)
+        if file.exists() and not any(row["event"] in ("start", "resume") for row in rows)
+    ]
+    if not signs:
+        return
+    raise RunError(
+        f"{folder.path}: there is no checkpoint in {folder.checkpoints} that explains what lies there: "
+        f"{'; '.join(signs)}. Bring the checkpoints back and resume; or begin anew at step 0 with --restart, which "
+        "sets the old files aside and deletes none."
+    )
+
+
+def had_checkpoint(folder: RunFolder, rows: list[Row], last: int) -> bool:
+    """Whether rows exist that a run records only once it has saved a checkpoint."""
+    if any(row["event"] == "checkpoint" or (row["event"] in ("end", "resume") and row["step"]) for row in rows):
+        return True
+    if not last:
+        return False
+    try:  # a run of an older nanotx records no checkpoints; the step after one was due is taken when it is saved
+        plan = read_config(Recipe, folder.recipe).train
+    except UnknownPart:
+        raise
+    except ConfigError:
+        return True
+    return last > min(plan.checkpoint_every or plan.steps, plan.steps)
+
+
+def set_aside(folder: RunFolder) -> Path | None:
+    """Move a run's files into a new numbered folder beside them, and delete none; returns it, if there were any."""
+    names = [path for path in folder.files if path.exists() or path.is_symlink()]
+    if not names:
+        return None
+    aside = free(folder.path / "aside")
+    disk.make(aside)
+    for path in names:  # the checkpoints come first: a run that was half moved is refused, not trained on
+        disk.rename(path, aside / path.name)
+    disk.sync(aside)
+    disk.sync(folder.path)
+    return aside

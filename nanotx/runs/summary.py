@@ -1,0 +1,72 @@
+"""summary.json: the figures of a run, complete enough to compare it with others."""
+
+import importlib.metadata
+import math
+import platform
+from typing import Any
+import torch
+import nanotx
+from nanotx.hardware.device import Machine
+from nanotx.nn.transformer import Transformer
+from nanotx.recipe import Recipe
+from nanotx.training.dataset import Texts
+from nanotx.training.trainer import Trainer
+
+
+Figures = dict[str, Any]
+
+
+def summarize(trainer: Trainer, texts: Texts, peak: float) -> Figures:
+    """The figures of a run so far; `peak` is the machine's measured best, in operations a second.
+
+    A number that is not finite is None, as JSON has none.
+    """
+    recipe, progress, machine = trainer.recipe, trainer.progress, trainer.machine
+    tokens = progress.step * recipe.train.batch * recipe.model.context
+    speed = tokens / progress.train_seconds if progress.train_seconds else 0.0
+    figures = {
+        "complete": progress.step >= recipe.train.steps and not progress.owed,
+        "steps": progress.step,
+        "skipped_steps": progress.skipped,
+        "parameters": trainer.model.parameter_count,
+        **{key: progress.scores.get(key) for key in ("train_loss", "val_loss", "bits_per_byte", "perplexity")},
+        **{key: progress.scores.get(key) for key in ("val_stderr", "val_tokens", "train_tokens", "eval_tokens")},
+        **({} if texts.floor is None else {"floor_bits_per_byte": texts.floor}),
+        "best_step": progress.best.get("step"),
+        "best_val_loss": progress.best.get("val_loss"),
+        "train_seconds": progress.train_seconds,
+        "wall_seconds": progress.scores.get("wall_seconds", progress.wall_seconds),
+        "tokens": tokens,
+        "tokens_per_second": speed,
+        "mfu": speed * trainer.model.flops_per_token / peak,
+        "peak_flops": peak,
+        "device": machine.device.type,
+        "dtype": machine.dtype_name,
+        "compiled": recipe.compile,
+        "threads": machine.threads,
+        "seed": recipe.seed,
+        "corpus": recipe.corpus.part,
+        "corpus_sha256": texts.sha256,
+        "tokenizer": recipe.tokenizer.part,
+        "tokenizer_sha256": texts.codec.digest,
+        "vocab_size": texts.codec.vocab_size,
+        "versions": versions(),
+    }
+    return {key: None if isinstance(one, float) and not math.isfinite(one) else one for key, one in figures.items()}
+
+
+def versions() -> dict[str, str]:
+    """What the figures were made with."""
+    found = {name: importlib.metadata.version(name) for name in ("torch", "numpy", "einops", "safetensors")}
+    return {"nanotx": nanotx.__version__, "python": platform.python_version(), **found}
+
+
+def title(name: str, recipe: Recipe, model: Transformer, texts: Texts, machine: Machine) -> str:
+    """A run in one line."""
+    single = machine.device.type == "cuda" and machine.dtype_name == "float32"
+    tf32 = f" (TF32 {'on' if torch.backends.cuda.matmul.allow_tf32 else 'off'})" if single else ""
+    return (
+        f"{name}: {model.parameter_count / 1e6:.2f} M parameters on {recipe.corpus.part}, "
+        f"{recipe.tokenizer.part} of {texts.codec.vocab_size}, {machine.device.type} "
+        f"{machine.dtype_name}{tf32}, {machine.threads} thread{'s' * (machine.threads > 1)}"
+    )

@@ -1,0 +1,180 @@
+"""The state of a trainer in a checkpoint: what is saved, and what is checked before it is used."""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+import torch
+from nanotx.runs import checkpoint
+from nanotx.errors import Diverged
+from nanotx.runs.folder import RunFolder
+from nanotx.config.toml import write_toml
+from nanotx.training.dataset import Texts
+from nanotx.training.trainer import Row
+from nanotx.training.trainer import Trainer
+from nanotx.runs.valid import Proven
+from typing import Any
+from nanotx.runs import valid
+from nanotx.runs.checkpoint import FORMAT
+from nanotx.config.schema import WHOLE
+from nanotx.errors import RunError
+from nanotx.training.trainer import Progress
+
+
+KEEP = 2
+
+
+def save(
+    trainer: Trainer,
+    folder: RunFolder,
+    texts: Texts,
+    proven: Proven | None = None,
+    check_place: Callable[[], None] = lambda: None,
+) -> list[Path]:
+    """Publish a checkpoint of this step, and remove those that are no longer needed.
+
+    All that it holds comes from memory, not from the run's folder. Of the others, those are counted that verify;
+    `proven` remembers which do. Before any is removed, `check_place` raises where the folder is another run's by now.
+    Returns those that stay only because they hold more than was saved.
+    """
+    averages, numbers = trainer.averages()
+    weights, progress = trainer.weights(), trainer.progress
+    for name, weight in weights.items():
+        if not torch.isfinite(weight).all():
+            raise Diverged(
+                f"step {progress.step}: the weights of {name} are not finite, and are not saved; what was saved before "
+                f"is. Try a lower --optimizer.lr than {trainer.recipe.optimizer.lr:g}."
+            )
+    state = {
+        "format": checkpoint.FORMAT,
+        "progress": asdict(progress) | {"earlier": progress.wall_seconds, "scores": strict(progress.scores)},
+        "optimizer": numbers,
+        "scaler": trainer.scaler.state_dict(),
+        "corpus_sha256": texts.sha256,
+        "corpus_size": texts.size,
+        "tokenizer": {"part": texts.codec.part, "sha256": texts.codec.digest},
+    }
+    average = {"average.safetensors": trainer.judged_weights()} if trainer.averaged else {}
+    sound, path = proven or Proven(), folder.checkpoints / f"step-{progress.step}"
+    checkpoint.publish(
+        path,
+        {
+            "model.safetensors": weights,
+            "optimizer.safetensors": averages,
+            **average,
+            "trainer.json": json.dumps(state, indent=1) + "\n",
+            "recipe.toml": write_toml(trainer.recipe),
+            "tokenizer.json": texts.codec.to_json(),
+        },
+    )
+    check_place()
+    sound.add(path)
+    return prune(trainer, folder, progress.step, sound)
+
+
+def prune(trainer: Trainer, folder: RunFolder, newest: int, proven: Proven | None = None) -> list[Path]:
+    """Keep the newest checkpoints and the one of the best evaluation so far; `newest` is the step of the last one.
+
+    Returns those that stay only because they hold more than was saved.
+    """
+    best = trainer.progress.best.get("step", newest)
+    return checkpoint.prune(folder.checkpoints, keep=KEEP, best=best, newest=newest, sound=proven or Proven())
+
+
+def strict(row: Row) -> Row:
+    """A row as JSON can hold it: a number that is not finite is null."""
+    return {key: None if isinstance(item, float) and not math.isfinite(item) else item for key, item in row.items()}
+
+
+Kinds = dict[str, type]
+
+TABLES: Kinds = {"progress": dict, "optimizer": dict, "scaler": dict, "corpus_sha256": str, "tokenizer": dict}
+TOKENIZER: Kinds = {"part": str, "sha256": str}
+SCALER = {"scale", "growth_factor", "backoff_factor", "growth_interval", "_growth_tracker"}
+"""What torch keeps of how losses in float16 are scaled; a run in other numbers keeps nothing."""
+
+WHOLE_IN_SCALER = {"growth_interval", "_growth_tracker"}
+
+SCORES = {"val_loss", "bits_per_byte"}
+"""What every evaluation has."""
+
+BEST: Kinds = {"step": int, "val_loss": float}
+"""What is kept of the best evaluation."""
+
+LARGEST_SCALE = 2.0**64
+"""Beyond it no gradient in float16 is finite."""
+
+PROGRESS: Kinds = {name: type(value) for name, value in vars(Progress()).items()}
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """What a checkpoint says of itself.
+
+    Raises:
+        RunError: it is of another nanotx, or of nobody's.
+    """
+    file = path / "trainer.json"
+    state = valid.read_json(file)
+    if (found := state.get("format")) != FORMAT:
+        raise RunError(f"{path}: format {found!r:.60}; this nanotx reads {FORMAT}. {advice(found)}")
+    for name, kind in TABLES.items():
+        if not isinstance(state.get(name), kind):
+            raise RunError(f"{file}: {name}: expected {kind.__name__}, got {state.get(name)!r:.60}.")
+    check_table(file, "progress", state["progress"], PROGRESS)
+    check_table(file, "tokenizer", state["tokenizer"], TOKENIZER)
+    check_table(file, "optimizer", state["optimizer"], dict.fromkeys(state["optimizer"], float))
+    check_scaler(file, state["scaler"])
+    if (scores := state["progress"].get("scores")) and (lacks := SCORES - scores.keys()):
+        raise RunError(f"{file}: progress.scores.{min(lacks)} is missing.")
+    best = state["progress"].get("best") or dict.fromkeys(BEST, 0)
+    if wrong := [name for name, kind in BEST.items() if not fits(best.get(name), kind)]:
+        raise RunError(f"{file}: progress.best.{wrong[0]}: expected a number, got {best.get(wrong[0])!r:.60}.")
+    for name in TOKENIZER.keys() - state["tokenizer"].keys():
+        raise RunError(f"{file}: tokenizer.{name} is missing.")
+    if f"step-{state['progress'].get('step')}" != path.name:
+        raise RunError(f"{file}: it is of step {state['progress'].get('step')}, in a folder called {path.name}.")
+    return state
+
+
+def advice(found: Any) -> str:
+    """What to do about a checkpoint of another format."""
+    if not isinstance(found, int) or isinstance(found, bool) or found < 1:
+        return "No nanotx writes such a format: take another checkpoint, by --step N."
+    if found > FORMAT:
+        return "A newer nanotx wrote it and reads it: upgrade."
+    return (
+        "An older nanotx wrote it: go on with that one (its version is in the run's summary.json, under versions), or "
+        "train the run's recipe.toml anew with this one."
+    )
+
+
+def check_scaler(file: Path, scaler: dict[str, Any]) -> None:
+    """Raise RunError unless a table is what torch keeps of how losses are scaled, or empty."""
+    check_table(file, "scaler", scaler, dict.fromkeys(SCALER, float) | dict.fromkeys(WHOLE_IN_SCALER, int))
+    if not scaler:
+        return
+    if lacks := SCALER - scaler.keys():
+        raise RunError(f"{file}: scaler.{min(lacks)} is missing.")
+    for name in ("scale", "growth_factor", "backoff_factor", "growth_interval"):
+        if not 0 < scaler[name] <= LARGEST_SCALE:
+            raise RunError(f"{file}: scaler.{name}: expected a number above 0 and up to 2**64, got {scaler[name]!r}.")
+
+
+def check_table(file: Path, name: str, table: dict[str, Any], kinds: Kinds) -> None:
+    """Raise RunError unless a table holds known keys alone, each with a value of its kind."""
+    for key, item in table.items():
+        if key not in kinds or not fits(item, kinds[key]):
+            raise RunError(f"{file}: {name}.{key:.60}: {item!r:.60} is nothing that nanotx writes there.")
+
+
+def fits(item: Any, kind: type) -> bool:
+    """Whether a value of JSON is one of a kind; whole numbers are below 2**63, and none is negative or infinite."""
+    if kind is dict:
+        return isinstance(item, dict) and all(fits(one, float) or one is None for one in item.values())
+    if kind in (int, float):
+        if isinstance(item, bool):
+            return False
+        whole = isinstance(item, int) and item < WHOLE
+        return (whole or (kind is float and isinstance(item, float))) and 0 <= item < math.inf
+    return isinstance(item, kind)

@@ -1,0 +1,320 @@
+"""Verify a run's folder: recipe, tokenizer, checkpoints, metrics log, summary, and the recorded validation loss."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+from nanotx.errors import NanotxError
+from nanotx.errors import UnknownPart
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from nanotx.runs.folder import RunFolder
+from nanotx.config.toml import read_config
+from nanotx.nn.transformer import Transformer
+from nanotx.recipe import Recipe
+from nanotx.runs.resume import check_size
+from nanotx.runs.resume import check_tokenizer
+from nanotx.runs.resume import load_weights
+from nanotx.tokenizers import Codec
+from nanotx.tokenizers import load
+from nanotx.runs.trainer_state import read_state
+from nanotx.runs.valid import read_tensors
+from nanotx.runs.valid import verify
+from nanotx.errors import RunError
+from nanotx.runs.metrics_log import Row
+from nanotx.runs.metrics_log import lines_of
+from nanotx.runs.metrics_log import row_of
+from nanotx.runs.metrics_log import read
+from nanotx.runs.valid import read_json
+from dataclasses import dataclass
+from nanotx.hardware.device import Machine
+from nanotx.hardware.device import choose
+from nanotx.hardware.device import repeat_exactly
+from nanotx.errors import ConfigError
+from nanotx.errors import DataError
+from nanotx.evaluation.loss import evaluate
+from nanotx.runs.trainer_state import strict
+from nanotx.evaluation.texts import exam
+from nanotx.training.dataset import sha256
+
+
+Result = Literal["holds", "fails", "not made"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """What was asked, whether it holds, and why."""
+
+    name: str
+    result: Result
+    detail: str
+    figures: dict[str, Any] = field(default_factory=dict)
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        table = asdict(self)
+        return table.pop("figures") | table
+
+
+def attempt(name: str, deed: Callable[[], str]) -> Check:
+    """A check that holds where a deed succeeds, which tells what it found, and fails by any error.
+
+    Raises:
+        UnknownPart: a recipe names a part that has to be supplied by --load FILE.py, so that nothing can be said of it.
+    """
+    try:
+        return Check(name=name, result="holds", detail=deed())
+    except UnknownPart:
+        raise
+    except NanotxError as error:
+        return Check(name=name, result="fails", detail=str(error))
+
+
+def of_recipe(folder: RunFolder) -> Check:
+    """Whether the run's recipe reads."""
+
+    def read() -> str:
+        recipe: Recipe = read_config(Recipe, folder.recipe)
+        return f"{recipe.corpus.part}, {recipe.tokenizer.part}, {recipe.train.steps:,} steps"
+
+    return attempt("recipe.toml", read)
+
+
+def of_tokenizer(folder: RunFolder) -> tuple[Check, Codec | None]:
+    """Whether the run's tokenizer reads; and the tokenizer, if it does."""
+    try:
+        codec = load(folder.tokenizer)
+    except NanotxError as error:
+        return Check(name="tokenizer.json", result="fails", detail=str(error)), None
+    return Check(name="tokenizer.json", result="holds", detail=named(codec)), codec
+
+
+def named(codec: Codec) -> str:
+    """A tokenizer in words."""
+    return f"{codec.part} of {codec.vocab_size:,} ids, digest {codec.digest[:12]}..."
+
+
+def of_checkpoint(path: Path, codec: Codec | None) -> Iterator[Check]:
+    """Whether a checkpoint's files are those that were saved, its weights fit, and its tokenizer is the right one.
+
+    Where a file is another one, nothing more is asked: what it holds is no longer what the run knew.
+
+    Args:
+        path: of the checkpoint.
+        codec: the run's tokenizer, if the checkpoint should have the same; by --changed an older one may have another.
+    """
+    files = attempt(f"{path.name} files", partial(whole, path))
+    yield files
+    if files.result == "holds":
+        yield attempt(f"{path.name} weights", partial(fitting, path))
+        yield attempt(f"{path.name} tokenizer", partial(agreeing, path, codec))
+
+
+def whole(path: Path) -> str:
+    """Raise RunError unless every digest agrees; names what was read."""
+    names = sorted(verify(path))
+    return f"{sum((path / name).stat().st_size for name in names):,} bytes by SHA-256: {', '.join(names)}"
+
+
+def fitting(path: Path) -> str:
+    """Raise NanotxError unless the weights, and their average if one is kept, load into the model of the recipe."""
+    model = judged(path, load(path / "tokenizer.json"))
+    load_weights(model, read_tensors(path / "model.safetensors"))
+    return f"{model.parameter_count:,} numbers load into the model of its recipe"
+
+
+def judged(path: Path, codec: Codec) -> Transformer:
+    """The model of a checkpoint as the run evaluated it: by the average of its weights, if it kept one."""
+    recipe: Recipe = read_config(Recipe, path / "recipe.toml")
+    file = path / ("average.safetensors" if recipe.train.average else "model.safetensors")
+    check_size(file, recipe.model.size(codec.vocab_size).parameters)  # before memory is taken
+    model = recipe.model.build(codec.vocab_size)
+    load_weights(model, read_tensors(file))
+    return model
+
+
+def agreeing(path: Path, codec: Codec | None) -> str:
+    """Raise NanotxError unless the checkpoint's tokenizer, and the run's if it is given, is that of its training."""
+    state = read_state(path)
+    check_tokenizer(path / "tokenizer.json", state, load(path / "tokenizer.json"))
+    if codec:
+        check_tokenizer(path.parent.parent / "tokenizer.json", state, codec)
+    return (
+        "its own and the run's are the one it was trained with" if codec else "its own is the one it was trained with"
+    )
+
+
+def of_journal(folder: RunFolder, newest: int) -> Check:
+    """Whether the journal reads, its steps follow one another, and it goes as far as the newest checkpoint's step."""
+
+    def read() -> str:
+        rows, torn = rows_of(folder.metrics)
+        last = in_order(folder.metrics, rows)
+        if last < newest:
+            raise RunError(f"{folder.metrics}: it ends at step {last}, and there is a checkpoint of step {newest}.")
+        evaluations = sum(row["event"] == "eval" for row in rows)
+        told = f"{len(rows):,} rows in order: {last:,} steps, {evaluations:,} evaluations"
+        return f"{told}; its last line is torn, and --resume cuts it away" if torn else told
+
+    return attempt("metrics.jsonl", read)
+
+
+def rows_of(path: Path) -> tuple[list[Row], bool]:
+    """The rows of a journal, and whether its last line is torn.
+
+    Raises:
+        RunError: it cannot be read, or a line before the last is no row.
+    """
+    if not path.exists():
+        raise RunError(f"{path}: cannot be read: No such file or directory.")
+    rows = [row_of(line) for line in lines_of(path)]
+    torn = bool(rows) and rows[-1] is None
+    for number, row in enumerate(rows[: len(rows) - torn], start=1):
+        if row is None:
+            raise RunError(
+                f"{path}: line {number} of {len(rows)} is no row; --resume leaves it out and sets a copy aside."
+            )
+    return [row for row in rows if row is not None], torn
+
+
+def in_order(path: Path, rows: list[Row]) -> int:
+    """The last step; each step stands behind the one before it, and what happened at a step behind its row.
+
+    Raises:
+        RunError: a step is missing, or a row stands elsewhere; says where.
+    """
+    last = 0
+    for number, row in enumerate(rows, start=1):
+        wanted = last + 1 if row["event"] == "step" else last
+        if row["step"] != wanted:
+            raise RunError(
+                f"{path}: line {number}: expected {row['event']!r} of step {wanted}, got that of step {row['step']!r}."
+            )
+        last = wanted
+    return last
+
+
+def of_summary(folder: RunFolder) -> Check:
+    """Whether the figures that lie there are those that the journal holds of their step."""
+
+    def compare() -> str:
+        told = read_json(folder.summary)
+        last = told.get("steps")
+        if not isinstance(last, int):
+            raise RunError(f"{folder.summary}: steps: expected a whole number, got {last!r:.60}.")
+        rows = [row for row in read(folder.metrics) if row["step"] <= last]
+        steps = sum(row["event"] == "step" for row in rows)
+        losses = [row["val_loss"] for row in rows if row["event"] == "eval"] or [None]
+        for key, recorded in (("steps", steps), ("val_loss", losses[-1])):
+            if told.get(key) != recorded:
+                raise RunError(f"{folder.summary}: {key} is {told.get(key)!r}, and metrics.jsonl holds {recorded!r}.")
+        return f"validation loss {losses[-1]!r} after {steps:,} steps, as in metrics.jsonl"
+
+    return attempt("summary.json", compare)
+
+
+NAME = "validation loss"
+TOLERANCES = {"float32": 1e-4, "bfloat16": 1e-2, "float16": 1e-2}
+"""How far apart, in nats per token, a loss in such numbers may come out where it is computed in another order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """Where to evaluate; "run", and 0 threads, for where the run did."""
+
+    device: str
+    dtype: str
+    threads: int
+
+    def machine(self, recipe: Recipe) -> Machine:
+        """The one that is meant.
+
+        Raises:
+            ConfigError: it is not there.
+        """
+        device = recipe.device if self.device == "run" else self.device
+        dtype = recipe.dtype if self.dtype == "run" else self.dtype
+        return choose(device, dtype, self.threads or recipe.threads)
+
+
+def reproduced(folder: RunFolder, sound: list[Path], wish: Wish) -> Check:
+    """Evaluate the newest of some checkpoints whose step was evaluated, and compare.
+
+    Args:
+        folder: the run's.
+        sound: its checkpoints that can be believed, the newest first.
+        wish: where to.
+    """
+    rows = {f"step-{row['step']}": row for row in read(folder.metrics) if row.get("event") == "eval"}
+    losses = {name: row["val_loss"] for name, row in rows.items()}
+    path = next((path for path in sound if losses.get(path.name) is not None), None)
+    if path is None:
+        return Check(name=NAME, result="not made", detail="no sound checkpoint is of a step that was evaluated")
+    recipe: Recipe = read_config(Recipe, path / "recipe.toml")
+    try:
+        text, machine = validation(path, recipe), wish.machine(recipe)
+        if recipe.deterministic:
+            repeat_exactly(machine.device)
+        codec = load(path / "tokenizer.json")
+        paper = exam(codec, text, asked(rows[path.name], text), recipe.model.context)
+        now = evaluate(judged(path, codec).to(machine.device), paper, machine).loss
+    except (DataError, ConfigError) as error:
+        return Check(name=NAME, result="not made", detail=str(error))
+    return compared(path.name, losses[path.name], now, machine, recipe)
+
+
+def asked(row: Row, text: str) -> int:
+    """How many tokens of a text an evaluation was to read; 0 for all, as before there was a choice.
+
+    Raises:
+        DataError: the row holds no such number.
+    """
+    count = row.get("eval_tokens", 0)
+    if not isinstance(count, int) or not 0 <= count <= 4 * len(text):
+        raise DataError(f"metrics.jsonl: eval_tokens: expected how many tokens were read, got {count!r:.60}.")
+    return count
+
+
+def validation(path: Path, recipe: Recipe) -> str:
+    """The validation text that a checkpoint's run was evaluated on.
+
+    Raises:
+        DataError: it cannot be had, or is another one now.
+    """
+    training, text = recipe.corpus.split()
+    said, found = read_state(path)["corpus_sha256"], sha256(training, text)
+    if said != found:
+        raise DataError(f"the run's corpus had SHA-256 {said[:12]}..., and now it is {found[:12]}...")
+    return text
+
+
+def compared(name: str, recorded: float, now: float, machine: Machine, recipe: Recipe) -> Check:
+    """The check of a loss beside the recorded one."""
+    apart, tolerance = abs(now - recorded), max(TOLERANCES[machine.dtype_name], TOLERANCES[recipe.dtype])
+    here = (machine.device.type, machine.dtype_name, machine.threads)
+    there = (recipe.device, recipe.dtype, recipe.threads)
+    if now == recorded:
+        said = f"{now:.6f} again, equal to the last bit"
+    elif apart <= tolerance:
+        where = "the same device, dtype and threads, so a machine or a torch that is another"
+        where = where if here == there else f"{told(*here)}, and the run had {told(*there)}"
+        said = f"{now:.6f}, {apart:.1e} from the recorded one and within {tolerance:g}: {where}"
+    else:
+        said = (
+            f"{now:.6f}, and {recorded:.6f} is recorded: {apart:.1e} apart, more than {tolerance:g}, on {told(*here)}"
+        )
+    figures = {
+        "step": int(name.removeprefix("step-")),
+        "recorded": recorded,
+        "now": now,
+        "bit_equal": now == recorded,
+        "tolerance": tolerance,
+        "same_settings": here == there,
+    }
+    result: Result = "holds" if apart <= tolerance else "fails"
+    return Check(name=NAME, result=result, detail=f"{name}: {said}", figures=strict(figures))
+
+
+def told(device: str, dtype: str, threads: int) -> str:
+    """A machine in words."""
+    return f"{device} {dtype}, {threads} thread{'s' * (threads > 1)}"

@@ -1,0 +1,346 @@
+"""The tokenizer slot, and what a trained tokenizer is: a value that turns a text into ids and ids into a text.
+
+The idea (`Bpe(vocab_size=512)`) stands in the recipe; `idea.learn(texts)` gives the thing, a `Codec`, which
+encodes, decodes, and is saved as one JSON file that `load` reads, whatever its kind.
+"""
+
+import copy
+import unicodedata
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nanotx.config.plugins import Told, described, named
+from nanotx.config.presets import shelf
+from nanotx.config.registry import Slot, is_foreign
+from nanotx.errors import TextError
+from nanotx.tokenizers.storage import Origin, digest, text_of, write_file
+from nanotx.tokenizers.stored_ids import StoredIds
+
+Ids = NDArray[np.integer[Any]]
+Same = TypeVar("Same", bound="Codec")
+UNKNOWN = "<unk>"
+"""The name of what cannot be encoded, where a tokenizer is told to take it."""
+
+
+INSTEAD = "try without it, or train with the tokenizer byte, which holds any text, or with the field unknown = true"
+"""What to do about a character that a tokenizer lacks, whatever command or program the text was given to."""
+
+
+def utf8(part: str, text: str, at: int = 0) -> bytes:
+    """The UTF-8 bytes of a text, which begins at offset `at` of another; `part` is the tokenizer that asks.
+
+    Raises:
+        TextError: the text holds a lone surrogate, which is half a character and has no bytes; says where.
+    """
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise TextError(
+            f"{part}: lone surrogate U+{ord(text[error.start]):04X} at offset {at + error.start} is no character; "
+            "try text.encode('utf-8', 'replace').decode('utf-8')."
+        ) from None
+
+
+def composed(text: str) -> str:
+    """The text in Unicode's normal form C: letters and their accents put together where they can be."""
+    return unicodedata.normalize("NFC", text)
+
+
+class Codec(ABC):
+    """The thing: a learned tokenizer, a value that does not change."""
+
+    part: str
+    """The name of the part that learned it."""
+    vocab_size: int
+    """How many ids there are: 0 to vocab_size - 1."""
+    origin: Origin | None = None
+    """Where it was learned, if that was recorded; two codecs may be equal and differ in this."""
+    specials: Mapping[str, int] = MappingProxyType({})
+    """Ids that no ordinary text becomes, by their names, such as `<|endoftext|>`."""
+    nfc: bool = False
+    """Whether a text is put into Unicode's normal form C before it is cut; ids then give that form back."""
+    apart: bool = True
+    """Whether each id stands for the same bytes whatever stands beside it, as in all that nanotx learns itself."""
+
+    cuts: bool = False
+    """Whether a text may be cut between an ASCII letter and a blank behind it, and each side encoded by itself."""
+
+    _tokens: tuple[bytes | None, ...] = ()
+    """The bytes of each id, where they are listed; None for an id that stands for nothing."""
+
+    @cached_property
+    def undefined_ids(self) -> tuple[int, ...]:
+        """The ids below vocab_size that stand for nothing: decoding refuses them, and sampling never draws them.
+
+        Only a vocabulary that came from elsewhere has such gaps: cl100k_base has 16.
+        """
+        return tuple(one for one, token in enumerate(self._tokens) if token is None)
+
+    @abstractmethod
+    def ordinary(self, text: str) -> Ids:
+        """The ids of a text that is all ordinary, as a new array of int32; what `encode` is made of.
+
+        Raises:
+            TextError: the text holds something this tokenizer cannot; says what and at which offset.
+        """
+
+    def encode(self, text: str, allowed_special: Collection[str] = ()) -> Ids:
+        """The ids of a text, as a new array of int32.
+
+        Args:
+            text: any; the name of a special id in it is ordinary text,
+            allowed_special: but for these names, which become their ids.
+
+        Raises:
+            TextError: the text holds something this tokenizer cannot; says what and at which offset. Or an allowed
+                name is not that of a special id.
+        """
+        text = composed(text) if self.nfc else text
+        if not allowed_special:
+            return self.ordinary(text)
+        from nanotx.tokenizers.special_tokens import encode_with  # most texts have none
+
+        return encode_with(self, text, allowed_special)
+
+    def encode_batch(self, texts: Sequence[str], processes: int = 0) -> list[Ids]:
+        """The ids of several texts, in several processes where there is enough to do.
+
+        Args:
+            texts: any.
+            processes: how many at most; 0: as many as there are processors.
+
+        Raises:
+            TextError: a text holds something this tokenizer cannot.
+        """
+        from nanotx.tokenizers.workers import encode_batch  # one text needs no crew
+
+        return encode_batch(self, texts, processes)
+
+    def encode_to_file(self, files: Sequence[Path], out: Path, **how: Any) -> int:
+        """Encode text files of any size into one token file; gives how many ids it has. See `_token_file.py`."""
+        from nanotx.tokenizers.token_file import encode_to_file
+
+        return encode_to_file(self, files, out, **how)
+
+    def open_tokens(self, path: Path) -> StoredIds:
+        """The ids of a token file that this tokenizer made; they stay in the file, and are read when asked for.
+
+        Raises:
+            DataError: there is none, it is not whole, or an id in it is beyond the vocabulary or stands for nothing.
+            TokenizerError: another tokenizer made it.
+        """
+        from nanotx.tokenizers.token_file import open_tokens
+
+        return open_tokens(path, self).ids
+
+    def keeps(self, text: str) -> bool:
+        """Whether the text's ids give the text back: without `<unk>`, and in the form it had."""
+        return self.decode_bytes(self.encode(text)) == utf8(self.part, text)
+
+    @abstractmethod
+    def decode_bytes(self, ids: Iterable[Any]) -> bytes:
+        """The exact UTF-8 bytes that the ids stand for, even where they break a character.
+
+        Raises:
+            TextError: an id is out of range, or no whole number.
+        """
+
+    @abstractmethod
+    def table(self) -> dict[str, Any]:
+        """What `Tokenizer.read` needs, as plain values for JSON."""
+
+    def unsettled(self, one: int) -> bool:
+        """Whether what an id stands for may hang on the id that follows, so that a stream waits for it."""
+        return False
+
+    def decode(self, ids: Iterable[Any]) -> str:
+        """The text of the ids; bytes that are no UTF-8 become U+FFFD."""
+        return self.decode_bytes(ids).decode("utf-8", errors="replace")
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what it is: equal for two codecs that are equal, wherever and by whom they were learned."""
+        return digest(self.part, self.table())
+
+    @property
+    def start(self) -> int:
+        """The id that stands before the first token of a text: the newline's, or 0 where there is none."""
+        try:
+            ids = self.encode("\n")
+        except TextError:
+            return 0
+        return int(ids[0]) if len(ids) == 1 else 0
+
+    def with_origin(self: Same, origin: Origin) -> Same:
+        """A copy that remembers where it was learned, and takes that along when it is saved."""
+        twin = copy.copy(self)
+        object.__setattr__(twin, "origin", origin)
+        return twin
+
+    def save(self, path: str | Path) -> None:
+        """Write one JSON file, by rename, so that no reader ever sees half of it.
+
+        Raises:
+            TokenizerError: it cannot be written there.
+        """
+        write_file(Path(path), self.to_json())
+
+    def to_json(self) -> str:
+        """The text of the file that `save` writes."""
+        return text_of(self.part, self.table(), self.origin)
+
+    def check_ids(self, ids: Iterable[Any]) -> Ids:
+        """The ids as an array, each of them in range.
+
+        Raises:
+            TextError: one of them is not; says which.
+        """
+        wanted = f"expected a whole number from 0 to {self.vocab_size - 1}"
+        try:  # what numpy can take as a whole (an array, a tensor) is not taken one by one
+            given = ids if hasattr(ids, "__array__") else list(ids)
+            array = np.asarray(given).reshape(-1)
+        except (TypeError, ValueError) as error:
+            raise TextError(f"{self.part}: these ids are no row of numbers ({error}); {wanted} each.") from None
+        if not array.size:
+            return array.astype(np.int64)
+        if array.dtype.kind in "iu" and array.min() >= 0 and array.max() < self.vocab_size:
+            return array
+        if array.dtype.kind not in "iu":  # numpy may have rounded what was given
+            array = np.asarray(given, dtype=object).reshape(-1)
+        for index, one in enumerate(array.tolist()):
+            if not isinstance(one, int | np.integer) or isinstance(one, bool) or not 0 <= one < self.vocab_size:
+                raise TextError(f"{self.part}: id {one!r} at index {index} is out of range; {wanted}.")
+        return array.astype(np.int64)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Codec) and type(other) is type(self) and other.table() == self.table()
+
+    def __hash__(self) -> int:
+        return hash((self.part, self.vocab_size))
+
+
+class Tokenizer(
+    Slot,
+    ABC,
+    slot="tokenizer",
+    package="nanotx.tokenizers",
+    shared=(
+        "base",
+        "byte_level",
+        "convert",
+        "libraries",
+        "loading",
+        "regexes",
+        "scripts",
+        "special_tokens",
+        "storage",
+        "stored_ids",
+        "streaming",
+        "token_file",
+        "words",
+        "workers",
+    ),
+):
+    """The slot: how text is cut into tokens. A part is a frozen dataclass that can learn a `Codec`."""
+
+    cuts = False  # whether what it learns is the same where a text is given in blocks that end at a letter's blank
+
+    @abstractmethod
+    def learn(self, texts: Iterable[str]) -> Codec:
+        """Learn from the training texts alone, deterministically.
+
+        Raises:
+            TokenizerError: these texts cannot teach what the config asks for.
+        """
+
+    def learn_checked(self, texts: Iterable[str], sample: str = "") -> Codec:
+        """What `learn` returns; of a part from elsewhere it is checked, on a sample of text, that it can be used.
+
+        Raises:
+            TokenizerError: these texts cannot teach what the config asks for.
+            ConfigError: a part from elsewhere raises, or returns no codec; says which and where.
+        """
+        if not is_foreign(type(self)):
+            return self.learn(texts)
+
+        return learn_checked(self, texts, sample)
+
+    @classmethod
+    @abstractmethod
+    def read(cls, table: dict[str, Any]) -> Codec:
+        """The codec that `Codec.table` described; the table comes from a file that anyone may have written.
+
+        Raises:
+            TokenizerError: the table is not one this part wrote.
+        """
+
+    @classmethod
+    def table(cls, name: object) -> dict[str, Any]:
+        """A part's name; or else a tokenizer on the shelf or a path to one, which is the part `saved`."""
+        from nanotx.tokenizers.loading import table_of  # a recipe in Python names none
+
+        return table_of(name)
+
+
+def stored() -> list[str]:
+    """The names of the tokenizers on the shelf, sorted."""
+    return sorted(path.stem for path in shelf("tokenizers").glob("*.json"))
+
+
+def load(path: str | Path, lossy: bool = True) -> Codec:
+    """Read any tokenizer that `Codec.save` wrote: a name on the shelf, or else a path; or that of a library's file.
+
+    Args:
+        path: the name or the path.
+        lossy: whether a library's file may lose text, as one that lowers case does.
+
+    Raises:
+        TokenizerError: there is no such file, it is not one of ours, or it loses text and may not; says which.
+    """
+    from nanotx.tokenizers.loading import open_codec  # what is learned here is not opened
+
+    return open_codec(path, lossy)
+
+
+def learn_checked(tokenizer: Tokenizer, texts: Iterable[str], sample: str = "") -> Codec:
+    """What a tokenizer from elsewhere learns from texts, tried on a sample; see `Tokenizer.learn_checked`."""
+    told = Told(tokenizer, "tokenizer")
+    with named(type(tokenizer)):
+        codec = tokenizer.learn(texts)
+        check_codec(told, codec, "learn", sample)
+    return codec
+
+
+def read_checked(part: type[Any], table: dict[str, Any]) -> Codec:
+    """The codec that a tokenizer from elsewhere reads from a table, tried on an empty text; see `Tokenizer.read`.
+
+    Raises:
+        ConfigError: it raises, or returns no codec that can be used; says which and where.
+    """
+    with named(part):
+        codec: Codec = part.read(table)
+        check_codec(Told(part, "tokenizer"), codec, "read", "")
+    return codec
+
+
+def check_codec(told: Told, codec: Any, method: str, sample: str) -> None:
+    """Raise ConfigError unless what a method of a tokenizer from elsewhere returned is a codec that can be used."""
+    told.wanted(isinstance(codec, Codec), f"{method} returned {described(codec)}", "a Codec")
+    size = codec.vocab_size
+    right = isinstance(size, int) and size > 0
+    told.wanted(right, f"its codec has vocab_size={size!r}", "a whole number of at least 1")
+    _ = codec.digest  # its table becomes JSON, without NaN or infinity
+    ids = codec.ordinary(composed(sample) if codec.nfc else sample)
+    right = isinstance(ids, np.ndarray) and ids.ndim == 1 and np.issubdtype(ids.dtype, np.integer)
+    told.wanted(right, f"ordinary returned {described(ids)}", "an array of whole numbers, with one axis")
+    low, high = (int(ids.min()), int(ids.max())) if len(ids) else (0, 0)
+    told.wanted(low >= 0 and high < size, f"ordinary returned ids from {low} to {high}", f"ids from 0 to {size - 1}")
+    back = codec.decode_bytes(ids)
+    told.wanted(isinstance(back, bytes), f"decode_bytes returned {described(back)}", "bytes")

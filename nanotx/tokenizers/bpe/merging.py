@@ -1,0 +1,132 @@
+"""Encode by merging: a piece of text becomes ids by the learned merges, the earliest first.
+
+A short piece is scanned again for each merge; a long one is a linked list with a heap of its pairs, which
+takes n log n where scanning takes n squared. Both give the same ids.
+"""
+
+import heapq
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from nanotx.errors import TokenizerError
+from nanotx.tokenizers.bpe.splitting import Splitter
+
+Pair = tuple[int, int]
+LONGEST = 256  # bytes of a token; published vocabularies end at 128, and without an end 40 merges fill the memory
+SHORT = 64  # bytes of a piece that is quicker to scan than to list
+BYTES = 256
+GONE = -1
+
+
+def tokens_of(merges: Sequence[Pair]) -> list[bytes]:
+    """The bytes of each id: the 256 single bytes, then the merges in order.
+
+    Raises:
+        TokenizerError: a merge is of ids that come later, or makes a token that is there or too long.
+    """
+    tokens = [bytes([value]) for value in range(BYTES)]
+    known = set(tokens)
+    for index, (left, right) in enumerate(merges):
+        if not (0 <= left < len(tokens) and 0 <= right < len(tokens)):
+            raise TokenizerError(
+                f"bpe: merge {index} is of {left} and {right}; expected ids from 0 to {len(tokens) - 1}."
+            )
+        token = tokens[left] + tokens[right]
+        if token in known:
+            raise TokenizerError(f"bpe: merge {index} makes {token!r}, which is a token already.")
+        if len(token) > LONGEST:
+            raise TokenizerError(f"bpe: merge {index} makes {len(token)} bytes; expected at most {LONGEST}.")
+        tokens.append(token)
+        known.add(token)
+    return tokens
+
+
+def merge_piece(piece: bytes, ranks: Mapping[Pair, int]) -> list[int]:
+    """The ids of a piece; `ranks` gives the id that each learned pair becomes."""
+    return (merge_short if len(piece) <= SHORT else merge_long)(piece, ranks)
+
+
+def merge_short(piece: bytes, ranks: Mapping[Pair, int]) -> list[int]:
+    """As `merge_piece`, by scanning: merge the earliest pair, the leftmost first, then look again."""
+    ids, none = list(piece), BYTES + len(ranks)
+    became = [ranks.get(pair, none) for pair in pairwise(ids)]  # what each pair of neighbours would be
+    while became:
+        new = min(became)
+        if new == none:
+            break
+        at = became.index(new)
+        ids[at : at + 2] = [new]
+        del became[at]
+        if at < len(became):
+            became[at] = ranks.get((new, ids[at + 1]), none)
+        if at:
+            became[at - 1] = ranks.get((ids[at - 1], new), none)
+    return ids
+
+
+def merge_long(piece: bytes, ranks: Mapping[Pair, int]) -> list[int]:
+    """As `merge_piece`, by a heap of rank and place in one number; entries whose pair is gone are skipped."""
+    ids, size = [*piece, GONE], len(piece)  # the last one is a wall
+    before, after = list(range(-1, size)), list(range(1, size + 2))
+    heap = [ranks[pair] * size + at for at, pair in enumerate(pairwise(piece)) if pair in ranks]
+    heapq.heapify(heap)
+    while heap:
+        rank, at = divmod(heapq.heappop(heap), size)
+        other = after[at]
+        if ids[at] == GONE or ranks.get((ids[at], ids[other])) != rank:
+            continue
+        ids[at], ids[other] = rank, GONE
+        following, previous = after[other], before[at]
+        after[at], before[following] = following, at
+        if (right := ranks.get((rank, ids[following]))) is not None:
+            heapq.heappush(heap, right * size + at)
+        if previous >= 0 and (left := ranks.get((ids[previous], rank))) is not None:
+            heapq.heappush(heap, left * size + previous)
+    return [one for one in ids if one != GONE]
+
+
+PIECES = 1 << 18  # entries of a young memory of them
+PARTS = 1 << 17
+
+
+class Memory(dict[str, bytes]):
+    """The ids, as the bytes of an int32 array, of the texts met before; of any other they are found by `encode`.
+
+    A memory that is full grows old, and a young one begins; of the old one is kept what is met again, and when
+    the young one is full, too, the rest is forgotten. So it is bounded, and what is frequent stays.
+    """
+
+    def __init__(self, encode: Callable[[str], bytes], most: int) -> None:
+        super().__init__()
+        self.encode, self.most = encode, most
+        self.old = dict[str, bytes]()
+        self.misses = 0  # how often `encode` was asked
+        self.seen = 0  # bytes of the texts
+
+    def __missing__(self, text: str) -> bytes:
+        ids = self.old.get(text)
+        if ids is None:
+            self.misses += 1
+            ids = self.encode(text)
+            if len(text) > SHORT:
+                return ids
+        if len(self) >= self.most:
+            self.old = dict(self)
+            self.clear()
+        self[text] = ids
+        return ids
+
+
+def of_pieces(merges: Sequence[Pair], numbers: Sequence[int] = ()) -> Memory:
+    """A memory of pieces, whose bytes are merged where they are new."""
+    ranks = {pair: BYTES + index for index, pair in enumerate(merges)}
+    ids = np.array(numbers, np.int32) if numbers else np.arange(BYTES + len(merges), dtype=np.int32)
+    return Memory(lambda piece: ids[merge_piece(piece.encode("utf-8"), ranks)].tobytes(), PIECES)
+
+
+def of_parts(splitter: Splitter, pieces: Memory) -> Memory:
+    """A memory of parts; one that is met for the first time is cut into its pieces."""
+    cut, find = splitter.pieces, pieces.__getitem__
+    return Memory(lambda part: b"".join(map(find, cut(part))), PARTS)

@@ -1,0 +1,186 @@
+"""Byte-level byte-pair encoding: the ids are the 256 bytes, then pairs of earlier ids, in the order learned.
+
+A text is cut into pieces by a pattern, each piece into its bytes, and the bytes are merged, the earliest
+learned pair first. Any text has ids, and they give it back exactly.
+
+Source: Sennrich et al. 2016, https://arxiv.org/abs/1508.07909; over bytes, Radford et al. 2019 (GPT-2).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from reprlib import repr as brief
+from typing import Any
+
+import numpy as np
+
+from nanotx.config.schema import at_least, at_most
+from nanotx.errors import ConfigError, TokenizerError
+from nanotx.tokenizers.base import Codec, Ids, Tokenizer, utf8
+from nanotx.tokenizers.bpe.compiled import TEXT, Engine, Loops, loops
+from nanotx.tokenizers.bpe.merging import Memory, Pair, of_parts, of_pieces, tokens_of
+from nanotx.tokenizers.bpe.splitting import Splitter
+from nanotx.tokenizers.bpe.training import count_pieces, learn_merges
+from nanotx.tokenizers.regexes import NAMED, name_of, source_of
+from nanotx.tokenizers.special_tokens import MOST, by_id, check_specials, joined, lessons, numbered, uncut
+from nanotx.tokenizers.storage import exactly
+from nanotx.tokenizers.workers import cores
+
+ALONE = 1 << 27  # characters that compiled loops encode while other processes begin to
+SHORT = 1 << 12  # bytes of a text that the interpreter encodes sooner than it would ask the compiled loops
+
+
+@Tokenizer.register("bpe")
+@dataclass(frozen=True, kw_only=True)
+class Bpe(Tokenizer):
+    """Learns vocab_size - 256 merges, less the specials; ties between pairs go to the smallest pair of ids."""
+
+    vocab_size: int = 512  # the 256 bytes, the merges, the specials
+    pattern: str = "gpt4"  # "gpt2", "gpt4" (cl100k), or a regex of your own
+    min_frequency: int = 1  # how often a pair must occur to be merged
+    specials: tuple[str, ...] = ()  # names such as <|endoftext|>: ids of their own, learned from by nobody
+    nfc: bool = False  # puts every text into Unicode's normal form C first
+
+    def __post_init__(self) -> None:
+        check_specials(self.specials)
+        at_least(self, 256 + len(self.specials), "vocab_size")
+        at_most(self, MOST, "vocab_size")
+        at_least(self, 1, "min_frequency")
+        source_of(self.pattern)
+
+    @property
+    def cuts(self) -> bool:  # type: ignore[override]
+        """Whether the pattern is a named one, and no special would be torn; see `Tokenizer.cuts`."""
+        return self.pattern in NAMED and uncut(self.specials)
+
+    def learn(self, texts: Iterable[str]) -> "BpeCodec":
+        """The most frequent pairs of the texts' pieces; what is kept of the texts is each piece once, and its count.
+
+        Raises:
+            TextError: a text holds a lone surrogate.
+            TokenizerError: the texts have too few pairs for this vocab_size, or the pattern leaves some of them out.
+        """
+        source = source_of(self.pattern)
+        pieces = count_pieces(lessons(texts, self.specials, self.nfc), Splitter(source, whole=True))
+        wanted = self.vocab_size - 256 - len(self.specials)
+        merges = learn_merges(pieces, wanted, self.min_frequency)
+        if len(merges) < wanted:
+            possible = 256 + len(merges) + len(self.specials)
+            often = "" if self.min_frequency == 1 else f" of min_frequency={self.min_frequency}"
+            raise TokenizerError(
+                f"bpe: vocab_size={self.vocab_size} cannot be reached: these texts allow {possible}{often}; "
+                f"try --tokenizer.vocab-size {possible}, or more text."
+            )
+        specials = numbered(256 + wanted, self.specials)
+        return BpeCodec(tuple(merges), source, specials=specials, nfc=self.nfc)
+
+    @classmethod
+    def read(cls, table: dict[str, Any]) -> "BpeCodec":
+        """The codec of a list of merges; see `Tokenizer.read`."""
+        kinds = {"vocab_size": int, "pattern": str, "regex": str}
+        exactly("bpe", table, kinds | {"nfc": bool, "specials": dict[str, int], "ids": list[int], "merges": list})
+        if name_of(table["regex"]) != table["pattern"]:
+            raise TokenizerError(
+                f"bpe: the regex is not that of the pattern {brief(table['pattern'])}; "
+                f"expected one of {', '.join(NAMED)} with its own, or 'own' with any other."
+            )
+        for index, pair in enumerate(table["merges"]):
+            if type(pair) is not list or [type(one) for one in pair] != [int, int]:
+                raise TokenizerError(f"bpe: merge {index}: expected a pair of ids, got {brief(pair)}.")
+        try:
+            codec = BpeCodec(
+                tuple((left, right) for left, right in table["merges"]),
+                table["regex"],
+                specials=table["specials"],
+                nfc=table["nfc"],
+                ids=tuple(table["ids"]),
+            )
+        except ConfigError as error:
+            raise TokenizerError(f"bpe: {error}") from None
+        if table["vocab_size"] != codec.vocab_size:
+            raise TokenizerError(
+                f"bpe: vocab_size={brief(table['vocab_size'])} does not fit {len(table['merges'])} merges and "
+                f"{len(codec.specials)} specials; expected {codec.vocab_size}."
+            )
+        return codec
+
+
+@dataclass(frozen=True, eq=False)
+class BpeCodec(Codec):
+    """The tokens are the 256 bytes, then what each merge makes; token number n has the id n, or the nth of `ids`.
+
+    A merge is a pair of token numbers. Only a tokenizer that came from elsewhere has `ids`.
+
+    Raises:
+        TokenizerError: a merge, an id or a special that cannot be.
+        ConfigError: the regex is none.
+    """
+
+    part = "bpe"
+    merges: tuple[Pair, ...] = field(repr=False)
+    source: str  # the regex whose matches are the pieces that no merge leaves
+    specials: Mapping[str, int] = field(default_factory=dict)
+    nfc: bool = False
+    ids: tuple[int, ...] = field(default=(), repr=False)
+    vocab_size: int = field(init=False)
+    _tokens: tuple[bytes | None, ...] = field(init=False, repr=False)  # by id
+    _splitter: Splitter = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        tokens = by_id(self.part, tokens_of(self.merges), self.ids, self.specials)
+        object.__setattr__(self, "vocab_size", len(tokens))
+        object.__setattr__(self, "_tokens", tokens)
+        object.__setattr__(self, "_splitter", Splitter(self.source))
+
+    def ordinary(self, text: str) -> Ids:
+        """The merged ids of each piece; see `Codec.ordinary`."""
+        data = utf8(self.part, text)
+        memory = self._memory
+        memory.seen += len(data)
+        if self.cuts and len(data) >= SHORT and (fast := loops(memory.seen >= TEXT)):
+            return self._engine(fast).encode(text, data)
+        found = map(memory.__getitem__, self._splitter.parts(text))
+        return np.frombuffer(bytearray().join(found), np.int32)
+
+    def decode_bytes(self, ids: Iterable[Any]) -> bytes:
+        """The tokens' bytes, joined; see `Codec.decode_bytes`."""
+        return joined(self.part, self._tokens, self.check_ids(ids).tolist())
+
+    def table(self) -> dict[str, Any]:
+        """The merges as pairs of tokens."""
+        return {
+            "vocab_size": self.vocab_size,
+            "pattern": name_of(self.source),
+            "regex": self.source,
+            "nfc": self.nfc,
+            "specials": dict(self.specials),
+            "ids": list(self.ids),
+            "merges": [list(pair) for pair in self.merges],
+        }
+
+    @property
+    def cuts(self) -> bool:  # type: ignore[override]
+        """Whether the pattern is a named one, whose pieces end there; see `Codec.cuts`."""
+        return self._splitter.name != "own"
+
+    def __getstate__(self) -> dict[str, Any]:
+        passing = {"_memory", "_engines"}  # what is remembered stays here
+        return {name: value for name, value in vars(self).items() if name not in passing}
+
+    def encode_batch(self, texts: Sequence[str], processes: int = 0) -> list[Ids]:
+        """As `Codec.encode_batch`; by compiled loops, another process is worth its start for very long texts alone."""
+        size = sum(map(len, texts))
+        if self.cuts and loops(size >= TEXT):
+            processes = min(processes or cores(), size // ALONE + 1)
+        return super().encode_batch(texts, processes)
+
+    def _engine(self, fast: Loops) -> Engine:
+        if "_engines" not in vars(self):
+            vars(self).pop("_memory", None)  # short texts begin another
+            object.__setattr__(self, "_engines", Engine(fast, self._splitter, self.merges, self.ids))
+        found: Engine = vars(self)["_engines"]
+        return found
+
+    @cached_property
+    def _memory(self) -> Memory:
+        return of_parts(self._splitter, of_pieces(self.merges, self.ids))

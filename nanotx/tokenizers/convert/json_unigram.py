@@ -1,0 +1,75 @@
+"""Unigram in a tokenizer.json: a list of tokens and their log-probabilities, in the order of their ids.
+
+Both cut a piece alike: places from the left, a token's score added to the best one where it begins, and at a tie the
+way that was there first. A character that is no token becomes `<unk>`, with those beside it, or an error where there
+is no `<unk>`; no other token competes with it, since each character of each token is a token.
+"""
+
+from reprlib import repr as brief
+from typing import Any
+
+from nanotx.errors import TokenizerError
+from nanotx.tokenizers.base import UNKNOWN, Codec
+from nanotx.tokenizers.convert.json_wordpiece import check_decoder, check_names
+from nanotx.tokenizers.convert.pipeline import Table, cut_by, kept, normal_form, pipeline, refused, specials_of, split
+from nanotx.tokenizers.unigram import Unigram, UnigramCodec
+
+FUSE = {"type": "Fuse"}
+
+
+def write_unigram(codec: UnigramCodec) -> Table:
+    """The tokenizer.json of a Unigram.
+
+    Raises:
+        TokenizerError: a special can stand in a text, where the library would find it, or some id stands for nothing.
+    """
+    source = codec.table()["regex"]
+    check_names(codec.part, source, codec.specials)
+    ids = codec.ids or tuple(range(len(codec.tokens)))
+    scored = {one: [token, score] for one, token, score in zip(ids, codec.tokens, codec.scores, strict=True)}
+    scored |= {one: [name, 0.0] for name, one in codec.specials.items()}
+    missing = [one for one in range(codec.vocab_size) if one not in scored]
+    if missing:
+        raise TokenizerError(f"unigram: the id {missing[0]} stands for nothing, and the library has no such ids.")
+    vocab = [scored[one] for one in range(codec.vocab_size)]
+    model = {"type": "Unigram", "unk_id": codec.specials.get(UNKNOWN), "vocab": vocab, "byte_fallback": False}
+    return pipeline(codec, model, split(source), FUSE)
+
+
+def read(table: Table) -> Codec:
+    """The codec of a tokenizer.json whose model is a Unigram.
+
+    Raises:
+        TokenizerError: it cuts a text otherwise, or does something that ours does not.
+    """
+    allowed = {"type": ("Unigram",), "unk_id": (), "vocab": (), "byte_fallback": (False,)}
+    model = kept("model", {"unk_id": None} | table["model"], allowed)
+    vocab = model["vocab"]
+    if type(vocab) is not list or not all(map(is_scored, vocab)):
+        raise TokenizerError(f"model: vocab: expected pairs of a token and its score, got {brief(vocab)}.")
+    check_decoder(table["decoder"], [[FUSE]])
+    numbers = {pair[0]: index for index, pair in enumerate(vocab)}
+    if len(numbers) < len(vocab):
+        raise refused("model", "vocab: a token is there twice")
+    specials = specials_of(table["added_tokens"], numbers)
+    unknown = model["unk_id"]
+    if unknown is not None:
+        if type(unknown) is not int or numbers.get(UNKNOWN) != unknown:
+            raise refused("model", f"unk_id={brief(unknown)}: expected null, or the id of {UNKNOWN}")
+        specials[UNKNOWN] = unknown
+    elif UNKNOWN in specials:
+        raise refused("added_tokens", f"{UNKNOWN} is a special, and unk_id is null")
+    source = cut_by(table["pre_tokenizer"])
+    pairs = [pair for pair in vocab if pair[0] not in specials]
+    ids = [numbers[token] for token, _ in pairs]
+    plain = ids == list(range(len(ids)))
+    found = {"nfc": normal_form(table["normalizer"]), "specials": specials, "ids": [] if plain else ids}
+    tokens, scores = [token for token, _ in pairs], [float(score) for _, score in pairs]
+    codec = Unigram.read({"regex": source, **found, "tokens": tokens, "scores": scores})
+    check_names("added_tokens", source, specials)
+    return codec
+
+
+def is_scored(pair: Any) -> bool:
+    """Whether it is a token and its score."""
+    return type(pair) is list and len(pair) == 2 and type(pair[0]) is str and type(pair[1]) in (int, float)

@@ -1,0 +1,220 @@
+r"""The pipeline around the model of a tokenizer.json: normalizer, pre-tokenizer, decoder, added tokens, regexes.
+
+A part of it is taken when it does what a codec of ours does; anything else is refused by its name.
+
+There `$` is the end of a line, `\w` knows no `²`, `{1,3}+` is no possessive repeat but a repeat of a repeat, and
+`(?i:ss)` matches `ß`. So only what is known to be one and the same passes: literals, categories such as `\p{L}`, `\s`,
+`\d`, classes, groups, lookaheads, repeats. What may match nothing at all does not pass either: how an empty match is
+walked over differs.
+
+Source: https://github.com/kkos/oniguruma/blob/master/doc/RE
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from reprlib import repr as brief
+from typing import Any
+
+from nanotx.errors import TokenizerError
+from nanotx.tokenizers.base import Codec
+
+Table = dict[str, Any]
+REMEDY = "Try --tokenizer huggingface --tokenizer.path, which does as the library does."
+FLAGS = {"single_word": False, "lstrip": False, "rstrip": False}
+
+
+def refused(where: str, what: str) -> TokenizerError:
+    """That something cannot be taken over exactly, and what can be done."""
+    return TokenizerError(f"{where}: {what}. {REMEDY}")
+
+
+def kept(where: str, table: Any, allowed: Mapping[str, Sequence[Any]]) -> Table:
+    """Check that a table has no keys but these, each with one of its allowed values.
+
+    The first of them stands where the key is missing. An empty row of values allows any.
+
+    Raises:
+        TokenizerError: it has; says which key, and its value.
+    """
+    if type(table) is not dict:
+        raise TokenizerError(f"{where}: expected a table, got {brief(table)}.")
+    for key, value in table.items():
+        if key not in allowed:
+            raise refused(where, f"{brief(key)}={brief(value)} is nothing that nanotx knows")
+        if allowed[key] and not any(type(value) is type(one) and value == one for one in allowed[key]):
+            wanted = " or ".join(map(repr, allowed[key]))
+            raise refused(where, f"{key}={brief(value)} is nothing that nanotx does; expected {wanted}")
+    for key, values in allowed.items():
+        if key not in table and not values:
+            raise TokenizerError(f"{where}: the key {key!r} is missing.")
+    return {key: values[0] for key, values in allowed.items() if values} | table
+
+
+def steps(where: str, table: Any, key: str) -> list[Table]:
+    """The parts of a step of the pipeline, in their order: none for null, those of a sequence, or the one."""
+    if table is None:
+        return []
+    parts = table.get(key) if type(table) is dict and table.get("type") == "Sequence" else [table]
+    if type(parts) is not list or not all(type(part) is dict for part in parts):
+        raise TokenizerError(f"{where}: expected tables with a type, got {brief(table)}.")
+    if any(part.get("type") == "Sequence" for part in parts):
+        raise refused(where, "a sequence within a sequence is nothing that nanotx knows")
+    return parts
+
+
+def only(where: str, table: Any, key: str, allowed: Mapping[str, Sequence[Any]]) -> Table:
+    """The one part of a step, which is checked as by `kept`.
+
+    Raises:
+        TokenizerError: there is none, or there are several, or it is another.
+    """
+    parts = steps(where, table, key)
+    if len(parts) != 1 or "type" not in parts[0]:
+        raise refused(where, f"expected one of the type {allowed['type'][0]}, got {brief(table)}")
+    return kept(where, parts[0], allowed)
+
+
+def normal_form(table: Any) -> bool:
+    """Whether a text is put into normal form C, the only thing that may be done to it.
+
+    Raises:
+        TokenizerError: something else is done to it.
+    """
+    parts = steps("normalizer", table, "normalizers")
+    for part in parts:
+        kept("normalizer", part, {"type": ("NFC",)})
+    return bool(parts)
+
+
+def check_after(table: Any) -> tuple[str, ...]:
+    """What is done to the ids of a text: nothing, or what nanotx leaves to others, of which there is a note."""
+    if table is None or (type(table) is dict and table.get("type") == "ByteLevel"):
+        return ()  # that one moves offsets alone
+    kind = brief(table.get("type")) if type(table) is dict else brief(table)
+    return (
+        f"its post_processor ({kind}) puts special ids around a text, which nanotx does not: the ids are those of "
+        "encode(text, add_special_tokens=False)",
+    )
+
+
+def specials_of(added: Any, vocab: Mapping[str, Any]) -> dict[str, int]:
+    """The names of the special tokens, with the ids that the library gives them.
+
+    It takes the id from the model's vocabulary where the name is there, and else the next one that is free, whatever
+    the file says; so a file that says another was edited.
+
+    Raises:
+        TokenizerError: one that also matches in ordinary text, or takes part of it along; or an id that was edited.
+    """
+    if type(added) is not list:
+        raise TokenizerError(f"added_tokens: expected a list, got {brief(added)}.")
+    flags: dict[str, Sequence[Any]] = {key: (value,) for key, value in FLAGS.items()}
+    allowed = {**flags, "id": (), "content": (), "normalized": (False, True), "special": (True,)}
+    names = dict[str, int]()
+    for index, token in enumerate(added):
+        where = f"added_tokens: number {index}"
+        kept(where, token, allowed)
+        name, said = token["content"], token["id"]
+        if type(name) is not str or type(said) is not int or name in names:
+            raise TokenizerError(f"{where}: expected a name and an id, each once, got {brief(name)} and {brief(said)}.")
+        following = max([len(vocab), *(one + 1 for one in names.values())])
+        given = vocab.get(name, following)
+        if given != said:
+            raise TokenizerError(
+                f"{where}: {brief(name)} has the id {said}, and the library would give it {brief(given)}."
+            )
+        names[name] = said
+    return names
+
+
+def pipeline(codec: Codec, model: Table, before: Table, decoder: Table) -> Table:
+    """A tokenizer.json.
+
+    Args:
+        codec: for its special tokens and its normal form.
+        model: the model.
+        before: the pre_tokenizer.
+        decoder: the decoder.
+    """
+    added = [
+        {"id": one, "content": name, **FLAGS, "normalized": False, "special": True}
+        for name, one in sorted(codec.specials.items(), key=lambda item: item[1])
+    ]
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": added,
+        "normalizer": {"type": "NFC"} if codec.nfc else None,
+        "pre_tokenizer": before,
+        "post_processor": None,
+        "decoder": decoder,
+        "model": model,
+    }
+
+
+def cut_by(table: Any) -> str:
+    """The regex of a pre_tokenizer that does nothing but cut by it, and keeps what it leaves.
+
+    Raises:
+        TokenizerError: it does something else.
+    """
+    parts = steps("pre_tokenizer", table, "pretokenizers")
+    pattern = parts[0].get("pattern") if len(parts) == 1 else None
+    source = pattern.get("Regex") if type(pattern) is dict else None
+    if type(source) is not str or parts != [split(source)]:
+        raise refused("pre_tokenizer", f"expected one Split by a regex, each match Isolated, got {brief(table)}")
+    return source
+
+
+def split(regex: str) -> Table:
+    """The pre_tokenizer that cuts by a regex, and keeps what it leaves."""
+    return {"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": False}
+
+
+LONGEST = 1000  # characters
+CATEGORY = r"[pP]\{[LMNPSZC][a-z]?\}"
+ESCAPE = rf"\\(?:{CATEGORY}|[sSdDrnt]|[^\w\s])"
+RANGE = rf"(?:{ESCAPE}|[^\\\[\]&|~-])(?:-(?:\\[^\w\s]|[^\\\[\]&|~-]))?"
+TOKEN = re.compile(
+    rf"(?P<set>\[\^?(?:{RANGE})+\]|{ESCAPE}|\.)"
+    r"|(?P<contractions>\(\?i:'s\|'t\|'re\|'ve\|'m\|'ll\|'d\)|'\(\?i:\[sdmt\]\|ll\|ve\|re\))"
+    r"|(?P<ahead>\(\?[=!])|(?P<open>\((?:\?[:>])?)(?!\?)|(?P<close>\))|(?P<bar>\|)"
+    r"|(?P<repeat>[*+?][?+]?|\{\d+(?:,\d*)?\}(?![?+*{]))"
+    r"|(?P<literal>[^\\\[\](){}^$.|*+?])"
+)
+ALIKE = {"set": "x", "contractions": "x", "ahead": "(?:", "open": "(?:", "bar": "|", "literal": "x"}
+
+
+def check_portable(where: str, source: str) -> None:
+    """Check that a regex cuts a text alike here and there.
+
+    Raises:
+        TokenizerError: something in it may not; says what.
+    """
+    if len(source) > LONGEST:
+        raise TokenizerError(f"{where}: expected a regex of at most {LONGEST} characters, got {len(source)}.")
+    at, length, groups = 0, list[str](), list[str]()
+    while at < len(source):
+        found = TOKEN.match(source, at)
+        if not found or found.lastgroup is None:
+            raise TokenizerError(
+                f"{where}: the regex {source[:60]!r}: {source[at : at + 12]!r} may mean one thing here and another in "
+                r"the library; expected literals, classes, \p{L} and its like, \s, \d, groups, lookaheads and repeats. "
+                "Try --tokenizer huggingface, which learns and cuts by the library."
+            )
+        kind = found.lastgroup
+        if kind in ("ahead", "open"):
+            groups.append(kind)
+        optional = kind == "close" and bool(groups) and groups.pop() == "ahead"  # what is ahead is not matched
+        length.append(")?" if optional else ALIKE.get(kind, found[0]))
+        at = found.end()
+    try:
+        empty = re.fullmatch("".join(length), "")
+    except (re.error, OverflowError, RecursionError) as error:
+        raise TokenizerError(f"{where}: {source[:60]!r} is no regex: {error}.") from None
+    if empty:
+        raise TokenizerError(
+            f"{where}: the regex {source[:60]!r} may match nothing at all, and how that is walked over differs in the "
+            "library; expected one whose matches have at least one character."
+        )

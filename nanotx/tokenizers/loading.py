@@ -1,0 +1,129 @@
+"""Load a tokenizer by name or path, whoever wrote the file: its size, form and digest are checked first."""
+
+import json
+from pathlib import Path
+from reprlib import repr as brief
+from typing import Any
+
+from nanotx.config.presets import shelf
+from nanotx.config.registry import is_foreign
+from nanotx.errors import ConfigError, TokenizerError, UnknownPart, did_you_mean
+from nanotx.files import open_plain
+from nanotx.tokenizers.base import Codec, Tokenizer, read_checked, stored
+from nanotx.tokenizers.storage import VERSION, Origin, Table, digest, exactly
+
+
+def table_of(name: object) -> dict[str, Any]:
+    """The table that a name stands for; see `Tokenizer.table`."""
+    if name in Tokenizer.names():
+        return {"part": name}
+    if isinstance(name, str) and (name in stored() or Path(name).suffix in {".json", ".tiktoken"}):
+        return {"part": kind_of(name), "path": name}
+    try:
+        Tokenizer.find(name)
+    except UnknownPart as error:
+        if not isinstance(name, str):
+            raise
+        on_shelf = f"On the shelf: {', '.join(stored())}.{did_you_mean(name, stored())}"
+        raise UnknownPart(f"{error} {on_shelf} A path ends in .json or .tiktoken.") from None
+    return {"part": name}
+
+
+def open_codec(path: str | Path, lossy: bool = True) -> Codec:
+    """The codec of a file; see `nanotx.tokenizers.base.load`.
+
+    Raises:
+        TokenizerError: there is no such file, it is not one of ours, or it loses text and may not; says which.
+    """
+    file = shelf("tokenizers") / f"{path}.json" if str(path) in stored() else Path(path)
+    if (kind := kind_of(file)) != "saved":
+        adapter: Any = Tokenizer.find(kind)
+        options = {"lossy": lossy} if kind == "huggingface" else {}
+        codec: Codec = adapter(path=str(file), **options).learn(())
+        return codec
+    try:
+        name, table, origin = read_file(file)
+    except FileNotFoundError:
+        near = did_you_mean(str(path), stored())
+        raise TokenizerError(f"{file}: there is no such file.{near} On the shelf: {', '.join(stored())}.") from None
+    try:
+        part = Tokenizer.find(name)
+        codec = read_checked(part, table) if is_foreign(part) else part.read(table)
+    except (TokenizerError, ConfigError) as error:
+        raise TokenizerError(f"{file}: {error}") from None
+    return codec if origin is None else codec.with_origin(origin)
+
+
+LARGEST = 1 << 24  # bytes; a stranger's file must not fill the memory
+
+
+def read_file(path: Path) -> tuple[str, Table, Origin | None]:
+    """The name of a tokenizer's part, the table it is read from, and its origin.
+
+    Raises:
+        FileNotFoundError: there is none.
+        TokenizerError: it cannot be read, or it is not one of ours; says which.
+    """
+    table = _parse(path)
+    if not isinstance(table, dict) or table.pop("nanotx", None) != "tokenizer":
+        raise TokenizerError(f'{path}: expected a tokenizer that nanotx saved ("nanotx": "tokenizer").')
+    version, part = table.pop("version", None), table.pop("part", None)
+    if type(version) is not int or version != VERSION:
+        raise TokenizerError(f"{path}: format version {brief(version)}; this nanotx reads {VERSION}.")
+    if not isinstance(part, str):
+        raise TokenizerError(f"{path}: part: expected the name of a tokenizer, got {brief(part)}.")
+    said, origin, _ = (table.pop(key, None) for key in ("sha256", "learned_from", "made_with"))
+    try:
+        found = digest(part, table)
+    except RecursionError:
+        raise TokenizerError(f"{path}: tables in tables without end; no tokenizer of ours is.") from None
+    except ValueError:
+        raise TokenizerError(
+            f"{path}: a number in it is NaN or infinity; no tokenizer that nanotx saves has one."
+        ) from None
+    if said != found:
+        raise TokenizerError(
+            f"{path}: the digest does not fit: the file says sha256 {brief(said)}, and holds {found}; it was edited or "
+            "damaged since it was saved. Try an earlier copy, or train it again."
+        )
+    if origin is None:
+        return part, table, None
+    if not isinstance(origin, dict):
+        raise TokenizerError(f"{path}: learned_from: expected a table, got {brief(origin)}.")
+    exactly(f"{path}: learned_from", origin, {"corpus": str, "sha256": str, "command": str})
+    return part, table, Origin(corpus=origin["corpus"], sha256=origin["sha256"], command=origin["command"])
+
+
+def _parse(path: Path) -> Any:
+    try:
+        with open_plain(path) as file:
+            data = file.read(LARGEST + 1)
+        if len(data) > LARGEST:
+            raise TokenizerError(f"{path}: this is larger than {LARGEST} bytes; no tokenizer of ours is.")
+        return json.loads(data.decode("utf-8"))
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise TokenizerError(f"{path}: no tokenizer can be read here: {error.strerror}.") from None
+    except (ValueError, RecursionError) as error:
+        raise TokenizerError(f"{path}: this is not a tokenizer in JSON: {error}.") from None
+
+
+HEAD = 200  # bytes in which a file of ours says that it is one
+
+
+def kind_of(path: str | Path) -> str:
+    """The part that reads a file: `saved` for ours, and for all of which nobody can say what it is."""
+    file = Path(path)
+    if file.suffix == ".tiktoken":
+        return "tiktoken"
+    try:
+        with open_plain(file) as opened:
+            head = opened.read(HEAD)
+            if b'"nanotx"' in head:
+                return "saved"
+            found = json.loads(head + opened.read(LARGEST))
+    except (OSError, ValueError, RecursionError):
+        return "saved"  # which says what is wrong with it
+    foreign = isinstance(found, dict) and "nanotx" not in found and isinstance(found.get("model"), dict)
+    return "huggingface" if foreign else "saved"

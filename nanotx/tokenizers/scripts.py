@@ -1,0 +1,147 @@
+"""Scripts (Latin, Cyrillic, Han, ...): the segments of a text, its words, and where its tokens are in it.
+
+What belongs to no script alone (white space, most punctuation and digits, accents that are marks of their own) goes
+with the script before it, at the beginning of a text with the one after it.
+
+Source: Unicode Standard Annex 24, Unicode script property, https://www.unicode.org/reports/tr24/
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import regex
+from numpy.typing import NDArray
+
+from nanotx.errors import TextError
+from nanotx.tokenizers.base import UNKNOWN, Codec, Ids, composed, utf8
+
+NAMES = """
+    Arabic Armenian Bengali Bopomofo Cherokee Coptic Cyrillic Devanagari Ethiopic Georgian Gothic Greek Gujarati
+    Gurmukhi Han Hangul Hebrew Hiragana Javanese Kannada Katakana Khmer Lao Latin Malayalam Mongolian Myanmar Oriya
+    Sinhala Syriac Tamil Telugu Thaana Thai Tibetan Tifinagh Yi"""
+OTHER = "Other"
+"""All other scripts together."""
+COMMON = "Common"
+"""The one stretch of a text that has no letters."""
+SHARED = r"\p{Script=Common}\p{Script=Inherited}\p{Script=Unknown}"
+ALONE = r"\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}"
+WORD = regex.compile(rf"(?V1)[{ALONE}]|[[\w\p{{M}}]--[{ALONE}]]+")
+
+
+def stretches(text: str) -> Iterator[tuple[str, str]]:
+    """The text in order, as scripts and stretches; joined, the stretches are the text."""
+    start, script = 0, COMMON
+    for match in _runs().finditer(text):
+        if match.lastgroup != script != COMMON:
+            yield script, text[start : match.start()]
+            start = match.start()
+        script = match.lastgroup or COMMON
+    if text:
+        yield script, text[start:]
+
+
+def words(text: str) -> int:
+    """How many words a text has: runs of letters, marks and digits, and each Chinese or Japanese letter by itself."""
+    return sum(1 for _ in WORD.finditer(text))
+
+
+@cache
+def _runs() -> "regex.Pattern[str]":
+    """Letters of one script and all that goes with them."""
+    known = "".join(rf"\p{{Script={name}}}" for name in NAMES.split())
+    runs = [rf"(?P<{name}>\p{{Script={name}}}[\p{{Script={name}}}{SHARED}]*)" for name in NAMES.split()]
+    return regex.compile("|".join([*runs, rf"(?P<{OTHER}>[^{known}{SHARED}][^{known}]*)"]))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Shares:
+    """What falls to each script of a text; the sums over the scripts are those of the text."""
+
+    names: tuple[str, ...]  # of the scripts, that of the most bytes first
+    sizes: NDArray[np.int64]  # UTF-8 bytes
+    words: NDArray[np.int64]
+    of_tokens: NDArray[np.intp]  # for each token, the place of its script among the names
+
+    def tokens(self) -> NDArray[np.int64]:
+        """How many tokens each script has."""
+        return np.bincount(self.of_tokens, minlength=len(self.names)).astype(np.int64)
+
+    def sums(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Over each script's tokens, the sum of what is given for every token."""
+        return np.bincount(self.of_tokens, weights=values, minlength=len(self.names)).astype(np.float64)
+
+
+def shares(codec: Codec, text: str, ids: Ids) -> Shares:
+    """What falls to each script of a text.
+
+    Args:
+        codec: a tokenizer.
+        text: any that has a character.
+        ids: its ids.
+
+    Raises:
+        TextError: the ids do not give the text back.
+    """
+    check_kept(codec, text, ids)
+    sizes, counts = dict[str, int](), dict[str, int]()
+    ends, owners = list[int](), list[str]()
+    for script, stretch in stretches(text):
+        size = len(stretch.encode("utf-8"))
+        ends.append(size + (ends[-1] if ends else 0))
+        owners.append(script)
+        sizes[script] = sizes.get(script, 0) + size
+        counts[script] = counts.get(script, 0) + words(stretch)
+    names = sorted(sizes, key=lambda name: (-sizes[name], name))
+    places = np.array([names.index(owner) for owner in owners], np.intp)
+    stretch_of = np.searchsorted(np.array(ends), begins(codec, ids, ends[-1]), side="right")
+    return Shares(
+        names=tuple(names),
+        sizes=np.array([sizes[name] for name in names], np.int64),
+        words=np.array([counts[name] for name in names], np.int64),
+        of_tokens=places[np.minimum(stretch_of, len(places) - 1)],  # an empty token may stand at the very end
+    )
+
+
+def begins(codec: Codec, ids: Ids, size: int) -> NDArray[np.int64]:
+    """The offset of each token's first byte in the bytes of all, of which there are `size`.
+
+    Raises:
+        TextError: a token alone stands for other bytes than among others.
+    """
+    different, which = np.unique(ids, return_inverse=True)
+    lengths = np.array([len(codec.decode_bytes([one])) for one in different.tolist()], np.int64)[which]
+    if int(lengths.sum()) != size:
+        raise TextError(
+            f"{codec.part}: the tokens, each by itself, stand for {int(lengths.sum()):,} bytes and together for "
+            f"{size:,}, so it cannot be said where each begins."
+        )
+    return np.cumsum(lengths) - lengths
+
+
+def check_kept(codec: Codec, text: str, ids: Ids) -> None:
+    """Refuse ids that do not give their text back: what is lost costs nothing, and bits per byte would be flattered.
+
+    Raises:
+        TextError: they do not; says what became of the text.
+    """
+    if codec.decode_bytes(ids) == utf8(codec.part, text):
+        return
+    if missing := lost(codec, text, ids):
+        raise TextError(
+            f"{codec.part}: {missing:,} of {len(text):,} characters of this text become {UNKNOWN} and are lost, so its "
+            "bits per byte cannot be known; try a tokenizer that holds any text, such as byte or bpe."
+        )
+    raise TextError(
+        f"{codec.part}: the ids give another text back, in normal form C perhaps, so the bits per byte of this one "
+        "cannot be known; try unicodedata.normalize('NFC', text) first."
+    )
+
+
+def lost(codec: Codec, text: str, ids: Ids) -> int:
+    """How many characters of a text its ids no longer hold."""
+    if UNKNOWN not in codec.specials:
+        return 0
+    kept = codec.decode(ids[ids != codec.specials[UNKNOWN]])
+    return max(0, len(composed(text) if codec.nfc else text) - len(kept))

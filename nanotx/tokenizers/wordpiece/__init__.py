@@ -1,0 +1,5 @@
+"""WordPiece: words in parts, the longest first."""
+
+from nanotx.tokenizers.wordpiece.tokenizer import WordPiece, WordPieceCodec
+
+__all__ = ["WordPiece", "WordPieceCodec"]

@@ -1,0 +1,213 @@
+"""WordPiece: words in parts learned by likelihood; from the left, the longest part that fits comes first.
+
+A token begins a piece (a word, a run of white space, a mark of punctuation) or goes on with one; the latter is written
+with `##` before it. No two tokens may be written alike: a text that itself begins with `##` begins no piece.
+Joined without `##`, the tokens are the text.
+
+Sources: Schuster & Nakajima 2012, https://research.google/pubs/pub37842/; `##` and the longest match, Devlin et al.
+2018, https://arxiv.org/abs/1810.04805, which loses white space where this does not.
+
+Source: Devlin et al. 2018, https://arxiv.org/abs/1810.04805, whose published code cuts so.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from reprlib import repr as brief
+from typing import Any, Literal
+
+import numpy as np
+
+from nanotx.config.schema import at_least, at_most
+from nanotx.errors import ConfigError, TextError, TokenizerError
+from nanotx.tokenizers.base import INSTEAD, UNKNOWN, Codec, Ids, Tokenizer, utf8
+from nanotx.tokenizers.special_tokens import MOST, by_id, check_specials, joined, lessons, numbered, uncut
+from nanotx.tokenizers.storage import exactly
+from nanotx.tokenizers.wordpiece.training import Token, alphabet_of, learn_tokens
+from nanotx.tokenizers.words import (
+    WORDS,
+    Memory,
+    check_least,
+    check_lengths,
+    check_most,
+    check_tokens,
+    count_words,
+    cut,
+)
+
+
+@Tokenizer.register("wordpiece")
+@dataclass(frozen=True, kw_only=True)
+class WordPiece(Tokenizer):
+    """Learns parts of words by likelihood, after each letter as a beginning and as a continuation of a word."""
+
+    vocab_size: int = 4096  # the letters twice, the merged parts, the specials
+    min_frequency: int = 1  # how often a pair must occur to be merged
+    score: Literal["gain", "ratio"] = "gain"  # which pair is next: for one occurrence of it, or for all the texts
+    specials: tuple[str, ...] = ()  # names such as <|endoftext|>: ids of their own, learned from by nobody
+    unknown: bool = False  # a word with any other character becomes <unk>, and is lost
+    nfc: bool = False  # puts every text into Unicode's normal form C first
+
+    def __post_init__(self) -> None:
+        check_specials(self.specials)
+        at_least(self, 1 + len(numbered(0, self.specials, self.unknown)), "vocab_size")
+        at_most(self, MOST, "vocab_size")
+        at_least(self, 1, "min_frequency")
+
+    @property
+    def cuts(self) -> bool:  # type: ignore[override]
+        """Whether no special would be torn; see `Tokenizer.cuts`."""
+        return uncut(self.specials)
+
+    def learn(self, texts: Iterable[str]) -> "WordPieceCodec":
+        """The alphabet and what likelihood makes of it; what is kept of the texts is each piece once, and its count.
+
+        Raises:
+            TextError: a text holds a lone surrogate.
+            TokenizerError: the texts are empty, have more letters than vocab_size, or too few pairs for it.
+        """
+        pieces = count_words("wordpiece", WORDS, lessons(texts, self.specials, self.nfc))
+        alphabet, others = alphabet_of(pieces), len(numbered(0, self.specials, self.unknown))
+        why = "for each character as a beginning and as a continuation"
+        check_least("wordpiece", self.vocab_size, len(alphabet) + others, why)
+        wanted = self.vocab_size - others
+        tokens = learn_tokens(pieces, alphabet, wanted, self.min_frequency, self.score)
+        check_most("wordpiece", self.vocab_size, len(tokens) + others, self.min_frequency)
+        specials = numbered(wanted, self.specials, self.unknown)
+        return WordPieceCodec(tuple(tokens), specials=specials, nfc=self.nfc)
+
+    @classmethod
+    def read(cls, table: dict[str, Any]) -> "WordPieceCodec":
+        """The codec of a list of tokens as they are written; see `Tokenizer.read`."""
+        kinds = {"regex": str, "nfc": bool, "specials": dict[str, int], "ids": list[int], "tokens": list[str]}
+        exactly("wordpiece", table, kinds)
+        if table["regex"] != WORDS:
+            raise TokenizerError(f"wordpiece: regex: expected {WORDS!r}, got {brief(table['regex'])}.")
+        try:
+            return WordPieceCodec(
+                tuple(map(read_written, table["tokens"])),
+                specials=table["specials"],
+                nfc=table["nfc"],
+                ids=tuple(table["ids"]),
+            )
+        except ConfigError as error:
+            raise TokenizerError(f"wordpiece: {error}") from None
+
+
+@dataclass(frozen=True, eq=False)
+class WordPieceCodec(Codec):
+    """Token number n has the id n, or the nth of `ids`; only a tokenizer that came from elsewhere has `ids`.
+
+    Raises:
+        TokenizerError: a token, an id or a special that cannot be.
+        ConfigError: a special's name is none.
+    """
+
+    part = "wordpiece"
+    cuts = True
+    tokens: tuple[Token, ...] = field(repr=False)  # each a text, and whether it begins a piece
+    specials: Mapping[str, int] = field(default_factory=dict)
+    nfc: bool = False
+    ids: tuple[int, ...] = field(default=(), repr=False)
+    vocab_size: int = field(init=False)
+    _tokens: tuple[bytes | None, ...] = field(init=False, repr=False)  # by id
+
+    def __post_init__(self) -> None:
+        check_tokens(self.part, map(written, self.tokens))
+        check_lengths(self.part, (len(text) for text, _ in self.tokens))
+        tokens = by_id(self.part, [text.encode("utf-8") for text, _ in self.tokens], self.ids, self.specials)
+        object.__setattr__(self, "vocab_size", len(tokens))
+        object.__setattr__(self, "_tokens", tokens)
+
+    def ordinary(self, text: str) -> Ids:
+        """The parts of each piece; see `Codec.ordinary`."""
+        if UNKNOWN in self.specials:
+            utf8(self.part, text)  # half a character is no unknown one
+        try:
+            found = map(self._memory.__getitem__, cut(WORDS, text))
+            return np.frombuffer(bytearray().join(found), np.int32)
+        except KeyError:
+            raise self._refusal(text) from None
+
+    def decode_bytes(self, ids: Iterable[Any]) -> bytes:
+        """The tokens' texts, joined; see `Codec.decode_bytes`."""
+        return joined(self.part, self._tokens, self.check_ids(ids).tolist())
+
+    def table(self) -> dict[str, Any]:
+        """The tokens as they are written: `##` before what goes on with a piece."""
+        return {
+            "regex": WORDS,
+            "nfc": self.nfc,
+            "specials": dict(self.specials),
+            "ids": list(self.ids),
+            "tokens": [written(token) for token in self.tokens],
+        }
+
+    @cached_property
+    def _memory(self) -> Memory:
+        ids = self.ids or range(len(self.tokens))
+        return Memory(Greedy(dict(zip(self.tokens, ids, strict=True)), self.specials.get(UNKNOWN)))
+
+    def _refusal(self, text: str) -> TextError:
+        """What is said of a text in which a piece has no tokens: the first character that none of them holds."""
+        offset, known = 0, set().union(*(token for token, _ in self.tokens))
+        for piece in cut(WORDS, text):
+            if not self._memory.knows(piece):
+                break
+            offset += len(piece)
+        foreign = next((at for at, letter in enumerate(piece) if letter not in known), 0)
+        at = foreign if not foreign or self._memory.knows(piece[:foreign]) else 0
+        utf8(self.part, piece[at], offset + at)  # half a character has an error of its own
+        return TextError(
+            f"wordpiece: {piece[at]!r} (U+{ord(piece[at]):04X}) at offset {offset + at}, in {brief(piece)}, is "
+            f"beyond the {len(self.tokens)} tokens; {INSTEAD}."
+        )
+
+
+MARK = "##"  # before a written token that goes on with a piece
+
+
+def written(token: Token) -> str:
+    """A token as a vocabulary writes it.
+
+    Raises:
+        TokenizerError: it is empty, or begins a piece and would be read as another that goes on with one.
+    """
+    text, begins = token
+    if not text:
+        raise TokenizerError("wordpiece: a token is empty; expected at least one character.")
+    if begins and text.startswith(MARK) and text != MARK:
+        raise TokenizerError(
+            f"wordpiece: the token {text[:40]!r} begins a piece, and is written as {text[2:42]!r} is that goes on with "
+            "one; expected tokens that can be told apart."
+        )
+    return text if begins else MARK + text
+
+
+def read_written(text: str) -> Token:
+    """The token that is written so."""
+    return (text, True) if text == MARK or not text.startswith(MARK) else (text.removeprefix(MARK), False)
+
+
+class Greedy:
+    """Cuts pieces into the ids of tokens; where that cannot be, into the one id of `<unk>`, if there is one."""
+
+    def __init__(self, ids: Mapping[Token, int], unknown: int | None) -> None:
+        self.beginning = {text: one for (text, begins), one in ids.items() if begins}
+        self.inside = {text: one for (text, begins), one in ids.items() if not begins}
+        self.longest = max(len(text) for text, _ in ids)
+        self.unknown = unknown
+
+    def __call__(self, piece: str) -> bytes | None:
+        """The ids, as the bytes of an int32 array; None where there are none."""
+        ids, at, known = list[int](), 0, self.beginning
+        while at < len(piece):
+            for end in range(min(at + self.longest, len(piece)), at, -1):
+                found = known.get(piece[at:end])
+                if found is not None:
+                    break
+            else:
+                return None if self.unknown is None else np.int32(self.unknown).tobytes()
+            ids.append(found)
+            at, known = end, self.inside
+        return np.array(ids, np.int32).tobytes()

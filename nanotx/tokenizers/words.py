@@ -1,0 +1,112 @@
+"""Cut a text into words before they become tokens, with a memory of frequent words.
+
+Both regexes match any character, and the longest run of a kind from where they stand: the pieces, joined, are the text.
+A word is a run of letters, marks, numbers and `_`. A run of white space is a piece of its own, so that nothing of it
+is lost.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from reprlib import repr as brief
+
+import regex
+
+from nanotx.errors import TokenizerError
+from nanotx.tokenizers.base import utf8
+
+WORDS = r"[\p{L}\p{M}\p{N}_]+|\s+|[^\p{L}\p{M}\p{N}_\s]"
+"""A word, a run of white space, or one other character; a text cut between two pieces is cut alike on both sides."""
+SPACED = r" ?[\p{L}\p{M}\p{N}_]+| ?[^\p{L}\p{M}\p{N}_\s]+|\s+(?= \S)|\s+"
+"""A word or a run of other characters with the one space before it, if there is one, or a run of other white space."""
+
+SHORT = 64  # characters of a piece that is worth remembering
+MEMORY = 1 << 16  # pieces remembered
+LONGEST = 256  # characters of a token in a file that anyone may have written
+
+_CUTS = {source: regex.compile(source) for source in (WORDS, SPACED)}
+
+
+def cut(source: str, text: str) -> list[str]:
+    """The text in pieces by one of the two regexes; joined, they are the text."""
+    pieces: list[str] = _CUTS[source].findall(text)
+    return pieces
+
+
+def count_words(part: str, source: str, texts: Iterable[str]) -> Counter[str]:
+    """How often each piece occurs in the texts; all that is kept of them.
+
+    Raises:
+        TextError: a text holds a lone surrogate.
+        TokenizerError: the texts are empty.
+    """
+    pieces = Counter[str]()
+    for text in texts:
+        utf8(part, text)
+        pieces.update(cut(source, text))
+    if not pieces:
+        raise TokenizerError(f"{part}: an empty text has no words; try a text with at least one character.")
+    return pieces
+
+
+def check_tokens(part: str, tokens: Iterable[str]) -> None:
+    """What a vocabulary must be: texts of whole characters, each once, at least one of them.
+
+    Raises:
+        TokenizerError: one of them is not; says which.
+    """
+    seen = set[str]()
+    for index, token in enumerate(tokens):
+        if not token or token in seen:
+            raise TokenizerError(f"{part}: token {index}: {brief(token)} is {'there twice' if token else 'empty'}.")
+        utf8(f"{part}: token {index}", token)
+        seen.add(token)
+    if not seen:
+        raise TokenizerError(f"{part}: expected at least one token, got none.")
+
+
+def check_lengths(part: str, lengths: Iterable[int]) -> None:
+    """Raise TokenizerError where a token that pieces are searched for is longer than LONGEST characters."""
+    for index, length in enumerate(lengths):
+        if length > LONGEST:
+            raise TokenizerError(f"{part}: token {index}: expected at most {LONGEST} characters, got {length}.")
+
+
+class Memory(dict[str, bytes]):
+    """The ids, as the bytes of an int32 array, of the pieces met before; a full memory forgets everything."""
+
+    def __init__(self, ids_of: Callable[[str], bytes | None]) -> None:
+        super().__init__()
+        self.ids_of = ids_of
+
+    def __missing__(self, piece: str) -> bytes:
+        ids = self.ids_of(piece)
+        if ids is None:
+            raise KeyError(piece)
+        if len(piece) <= SHORT:
+            if len(self) >= MEMORY:
+                self.clear()
+            self[piece] = ids
+        return ids
+
+    def knows(self, piece: str) -> bool:
+        """Whether the piece has ids."""
+        return piece in self or self.ids_of(piece) is not None
+
+
+def check_least(part: str, vocab_size: int, least: int, why: str) -> None:
+    """Raise TokenizerError where a vocabulary is smaller than the texts need."""
+    if vocab_size < least:
+        raise TokenizerError(
+            f"{part}: vocab_size={vocab_size} is too small: these texts need at least {least}, {why}; "
+            f"try --tokenizer.vocab-size {least}, or more."
+        )
+
+
+def check_most(part: str, vocab_size: int, most: int, min_frequency: int) -> None:
+    """Raise TokenizerError where a vocabulary is larger than the texts can teach."""
+    if vocab_size > most:
+        often = "" if min_frequency == 1 else f" of min_frequency={min_frequency}"
+        raise TokenizerError(
+            f"{part}: vocab_size={vocab_size} cannot be reached: these texts allow {most}{often}; "
+            f"try --tokenizer.vocab-size {most}, or more text."
+        )

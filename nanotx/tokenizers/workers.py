@@ -1,0 +1,173 @@
+"""Encoding in several processes, each an interpreter of its own that learns the tokenizer from its table.
+
+They are started as a command, not forked, so that no thread of this process is caught half-way, and not by
+multiprocessing, so that a script that has no `__main__` guard is not run again.
+"""
+
+import inspect
+import json
+import os
+import re
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import accumulate, pairwise
+from queue import SimpleQueue
+from typing import IO, Any
+
+import numpy as np
+
+from nanotx.config.registry import load_file
+from nanotx.errors import NanotxError, TextError
+from nanotx.tokenizers.base import Codec, Ids, Tokenizer, utf8
+
+TASK = 1 << 20  # characters given to a process at once
+ENOUGH = 1 << 24  # characters that are worth another process
+CUT = re.compile("[A-Za-z](?=[ \n])")
+CHILD = (
+    "import json, sys; sys.path[:] = json.loads(sys.stdin.buffer.readline());"
+    "from nanotx.tokenizers.workers import serve; serve(sys.stdin.buffer, sys.stdout.buffer)"
+)
+
+
+def cores() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def encode_batch(codec: Codec, texts: Sequence[str], processes: int = 0) -> list[Ids]:
+    """The ids of each text; see `Codec.encode_batch`."""
+    processes = min(processes or cores(), sum(map(len, texts)) // ENOUGH + 1)
+    if processes == 1:
+        return [codec.encode(text) for text in texts]
+    pieces = [list(stretches(text) if codec.cuts else [text]) for text in texts]
+    with Crew(codec, processes) as crew:
+        try:
+            rows = crew.encode(piece for one in pieces for piece in one)
+            return [np.concatenate([np.empty(0, np.int32), *(next(rows) for _ in one)]) for one in pieces]
+        except TextError:
+            for text in texts:  # says where, in the text as it was given
+                codec.encode(text)
+            raise
+
+
+def stretches(text: str) -> Iterator[str]:
+    """A text in stretches of about TASK characters that end at cuts; see `nanotx/data/text_files.py`."""
+    at = 0
+    while at < len(text):
+        found = CUT.search(text, at + TASK)
+        end = found.end() if found else len(text)
+        yield text[at:end]
+        at = end
+
+
+class Crew:
+    """Processes that encode texts, in order, as many at once as there are processes; one is this process itself."""
+
+    def __init__(self, codec: Codec, processes: int) -> None:
+        self.processes, self.codec = processes, codec
+        if processes == 1:  # this one
+            processes = 0
+        order = {"part": codec.part, "table": codec.table(), "file": inspect.getfile(type(codec))}
+        hello = f"{json.dumps(sys.path)}\n{json.dumps(order)}\n".encode()
+        self._children = [
+            subprocess.Popen([sys.executable, "-c", CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            for _ in range(processes)
+        ]
+        self._free: SimpleQueue[subprocess.Popen[bytes]] = SimpleQueue()
+        for child in self._children:
+            _writer(child).write(hello)
+            self._free.put(child)
+        self._threads = ThreadPoolExecutor(max(processes, 1))
+
+    def __enter__(self) -> "Crew":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._threads.shutdown(cancel_futures=True)
+        for child in self._children:
+            child.kill()
+            child.wait()
+            _writer(child).close()
+            _reader(child).close()
+
+    def encode(self, texts: Iterable[str]) -> Iterator[Ids]:
+        """The ids of each text, in order; of the texts no more are read than keep the processes busy.
+
+        Raises:
+            TextError: a text holds something that the tokenizer cannot.
+        """
+        if not self._children:
+            yield from map(self.codec.encode, texts)
+            return
+        waiting: deque[Future[list[Ids]]] = deque()
+        for task in _tasks(texts):
+            waiting.append(self._threads.submit(self._send, task))
+            if len(waiting) > 2 * self.processes:
+                yield from waiting.popleft().result()
+        while waiting:
+            yield from waiting.popleft().result()
+
+    def _send(self, task: list[str]) -> list[Ids]:
+        data = [utf8("encode_batch", text) for text in task]
+        child = self._free.get()
+        try:
+            _write(_writer(child), list(map(len, data)), b"".join(data))
+            sizes = json.loads(_reader(child).readline() or '"the process has ended"')
+            if isinstance(sizes, str):
+                raise TextError(sizes)
+            ids = np.frombuffer(bytearray(_reader(child).read(4 * sum(sizes))), np.int32)
+        finally:
+            self._free.put(child)
+        return [ids[low:high] for low, high in pairwise(accumulate(sizes, initial=0))]
+
+
+def serve(orders: IO[bytes], answers: IO[bytes]) -> None:
+    """What a child does until its standard input ends."""
+    order: dict[str, Any] = json.loads(orders.readline())
+    if order["part"] not in Tokenizer.names():
+        load_file(order["file"])
+    codec = Tokenizer.find(order["part"]).read(order["table"])
+    while line := orders.readline():
+        sizes = json.loads(line)
+        data = orders.read(sum(sizes))
+        try:
+            rows = [
+                codec.encode(data[low:high].decode("utf-8")) for low, high in pairwise(accumulate(sizes, initial=0))
+            ]
+        except NanotxError as error:
+            answers.write(json.dumps(str(error)).encode() + b"\n")
+        else:
+            _write(answers, list(map(len, rows)), b"".join(row.astype(np.int32).tobytes() for row in rows))
+        answers.flush()
+
+
+def _tasks(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Short texts together, so that each task is worth the way."""
+    task, size = list[str](), 0
+    for text in texts:
+        task.append(text)
+        size += len(text)
+        if size >= TASK:
+            yield task
+            task, size = [], 0
+    if task:
+        yield task
+
+
+def _write(stream: IO[bytes], sizes: list[int], data: bytes) -> None:
+    stream.write(json.dumps(sizes).encode() + b"\n")
+    stream.write(data)
+    stream.flush()
+
+
+def _writer(child: "subprocess.Popen[bytes]") -> IO[bytes]:
+    assert child.stdin is not None
+    return child.stdin
+
+
+def _reader(child: "subprocess.Popen[bytes]") -> IO[bytes]:
+    assert child.stdout is not None
+    return child.stdout

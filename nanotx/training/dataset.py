@@ -1,0 +1,67 @@
+"""The texts of a run, cut, tokenized, and ready to learn from and to be scored on."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from nanotx.data.batches import Windows
+from nanotx.evaluation.loss import Exam
+from nanotx.evaluation.texts import exams_of
+from nanotx.hardware.memory import check_step
+from nanotx.recipe import Recipe
+from nanotx.tokenizers import Codec
+
+MANY = 2**26
+"""Numbers of a step that are held against the memory there is."""
+
+
+BLOCK = 2**18
+"""Characters that are looked at together."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Texts:
+    """What a corpus gives a run."""
+
+    codec: Codec
+    windows: Windows  # of the training text
+    exams: dict[str, Exam]  # train and val, see `exams_of`
+    sha256: str  # of the whole text in UTF-8
+    size: int  # of it, in characters
+    floor: float | None  # bits per byte of the validation text under the process that wrote it, if that is known
+
+
+def read_texts(
+    recipe: Recipe, codec: Codec | None = None, check: Callable[[str, int], None] = lambda digest, size: None
+) -> Texts:
+    """Read a recipe's corpus, cut it, and let its tokenizer learn from the training part alone.
+
+    Args:
+        recipe: whose corpus, tokenizer, context and seed are meant.
+        codec: the tokenizer of a run that goes on; nothing is learned anew.
+        check: called with the text's SHA-256 and its characters before anything is encoded; may raise.
+
+    Raises:
+        DataError: the text cannot be had, or is too short.
+        TextError: the validation text holds what training did not teach the tokenizer.
+        ConfigError: a step would surely fill this machine's memory.
+    """
+    training, validation = recipe.corpus.split()
+    size, digest = len(training) + len(validation), sha256(training, validation)
+    check(digest, size)
+    codec = codec or recipe.tokenizer.learn_checked([training], training)
+    ids = codec.encode(training)
+    exams = exams_of(codec, training, validation, recipe.model.context, recipe.train)
+    windows = Windows(ids=ids, context=recipe.model.context, seed=recipe.seed)
+    if recipe.train.batch * recipe.model.context * recipe.model.dim > MANY:
+        check_step(recipe.train, recipe.model, recipe.device)
+    return Texts(codec=codec, windows=windows, exams=exams, floor=recipe.corpus.floor(), size=size, sha256=digest)
+
+
+def sha256(*texts: str) -> str:
+    """The digest of texts as one, in UTF-8, worked out piece by piece."""
+    digest = hashlib.sha256()
+    for text in texts:
+        for at in range(0, len(text), BLOCK):
+            digest.update(text[at : at + BLOCK].encode("utf-8"))
+    return digest.hexdigest()

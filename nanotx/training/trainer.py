@@ -1,0 +1,303 @@
+"""A model, its optimizer and its data: all that changes while it learns, and the step that changes it.
+
+Everything random in a step (its windows, its dropout) is a pure function of seed and step, so a run that goes on
+from a checkpoint is the run it would have been, whatever else happened between its steps.
+"""
+
+import math
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import nanotx
+from nanotx.config.plugins import title
+from nanotx.config.schema import divisors
+from nanotx.data.batches import Windows, step_seed
+from nanotx.errors import ConfigError, Diverged, MemoryFull, is_memory_full
+from nanotx.hardware.device import Machine
+from nanotx.nn.canonical import to_shared
+from nanotx.nn.hooks import Paced, Penalised
+from nanotx.nn.transformer import Transformer
+from nanotx.recipe import Recipe
+from nanotx.training import ema
+from nanotx.training.compile import compile_blocks
+from nanotx.training.ema import Averaged
+from nanotx.training.loss import loss
+from nanotx.training.nonfinite import finite, listed, report
+
+Row = dict[str, Any]
+"""A line of metrics.jsonl: what happened (`event`), at which `step`, and its numbers."""
+
+SKIPS = 10
+"""So many steps in a row whose loss or gradient is not finite are no accident of their text: the run has diverged."""
+
+SPIKE = 5.0
+"""How many times its usual norm a gradient has to have to be spoken of."""
+
+
+@dataclass(kw_only=True)
+class Progress:
+    """How far a run has come; the numbers of it that a checkpoint keeps beside the tensors."""
+
+    step: int = 0  # steps done
+    train_seconds: float = 0.0  # spent on steps
+    earlier: float = 0.0  # wall-clock seconds of the processes before this one
+    scores: Row = field(default_factory=dict)  # the last evaluation
+    best: Row = field(default_factory=dict)  # the one with the lowest validation loss
+    owed: bool = False  # whether this step's evaluation, sample and checkpoint are still to come
+    usual_norm: float = 0.0  # of the gradient, over some fifty steps
+    skipped: int = 0  # steps that were not taken, because their loss or gradient was not finite
+    skipped_in_row: int = 0  # of these the last ones, with no other step between
+
+    @property
+    def wall_seconds(self) -> float:
+        """Since the start of the process, and in all processes before it."""
+        return self.earlier + time.perf_counter() - nanotx.started
+
+    def spike(self, norm: float) -> str:
+        """Take note of a gradient's norm; what to say of it where it is far from the usual."""
+        if not math.isfinite(norm):  # float16 meets such now and then, and passes over them
+            return ""
+        usual, self.usual_norm = self.usual_norm, 0.98 * (self.usual_norm or norm) + 0.02 * norm
+        if self.step < 20 or norm <= SPIKE * usual:
+            return ""
+        return f"step {self.step}: the gradient's norm is {norm:.3g}, and usually {usual:.3g}."
+
+
+class Trainer:
+    """All that changes while a model learns, and the step that changes it."""
+
+    def __init__(self, recipe: Recipe, model: Transformer, windows: Windows, machine: Machine) -> None:
+        self.recipe, self.machine = recipe, machine
+        self.windows = replace(windows, device=machine.device)
+        self.model = model.to(machine.device).train()
+        self.penalised = [module for module in self.model.modules() if isinstance(module, Penalised)]
+        self.paced = [module for module in self.model.modules() if isinstance(module, Paced)]
+        self.optimizer = recipe.optimizer.build(self.model.named_parameters())
+        self.scaler = torch.amp.GradScaler(machine.device.type, enabled=machine.dtype is torch.float16)
+        self.progress = Progress()
+        self.settled = True  # whether weights and averages are those of the progress; not so in the midst of a change
+        self.detect = False  # whether the operation is named that makes a number which is not finite
+        self.model.embedding.sparse = recipe.optimizer.takes_sparse
+        self.model.recompute = recipe.train.recompute
+        self.averaged: Averaged | None = None
+        if recipe.train.average:
+            self.averaged = ema.Averaged(self.model, recipe.train.average)
+        if recipe.compile is True:
+            compile_blocks(self.model)
+
+    def advance(self) -> Row:
+        """Take one step; what should be known of it beside its numbers stands in the row under `warning`.
+
+        Raises:
+            Diverged: a number is no longer finite; the weights are still those before the step.
+            ConfigError: the schedule's factor is not finite; likewise.
+        """
+        began, step = time.perf_counter(), self.progress.step
+        self.factor()  # raises here, before anything has changed
+        numbers = self.gradient()
+        loss, norm = numbers["loss"], numbers["grad_norm"]
+        if not math.isfinite(loss + (0.0 if self.scaler.is_enabled() else norm)):
+            warning, lr = self.refuse(**numbers), 0.0
+            self.progress.skipped += 1
+            self.progress.skipped_in_row += 1
+        else:
+            self.settled = False
+            self.progress.skipped_in_row = 0
+            with self.memory_checked():
+                warning, lr = self.progress.spike(norm), self.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        seconds = time.perf_counter() - began
+        if self.averaged:
+            self.averaged.take(step + 1)
+        self.progress.step += 1
+        self.settled = True
+        self.progress.train_seconds += seconds
+        speed = self.recipe.train.batch * self.model.context / seconds
+        numbers |= {"lr": lr, "tokens_per_second": speed}
+        return {"event": "step", "step": step + 1, **numbers} | ({"warning": warning} if warning else {})
+
+    def gradient(self) -> dict[str, float]:
+        """Leave the gradient of this step in the parameters, cut to its limit; returns loss and gradient's norm.
+
+        What is drawn in it is drawn from seed and step alone, so it may be asked for again.
+        """
+        step, plan = self.progress.step, self.recipe.train
+        torch.manual_seed(step_seed(self.recipe.seed, step))
+        for module in self.paced:
+            module.pace(step, plan.steps)
+        with self.memory_checked():
+            loss = self.backward(*self.windows.batch(step, plan.batch))
+            self.scaler.unscale_(self.optimizer)
+            norm = clip(self.model.parameters(), plan.clip or math.inf)
+        loss_value, norm_value = torch.stack([loss, norm]).tolist()  # the one time in a step that a GPU is waited for
+        return {"loss": loss_value, "grad_norm": norm_value}
+
+    @contextmanager
+    def memory_checked(self) -> Iterator[None]:
+        """Within, memory that cannot be had is a message with a remedy, and what the step took of it is given back.
+
+        Raises:
+            MemoryFull: it cannot be had.
+        """
+        full = False
+        try:
+            yield
+        except (MemoryError, RuntimeError) as error:
+            if not is_memory_full(error):
+                raise
+            full = True
+        if full:  # out here, where the error that held the step's tensors is gone
+            self.optimizer.zero_grad(set_to_none=True)
+            raise MemoryFull(f"step {self.progress.step}: memory is full with {self.less_memory()}.")
+
+    def less_memory(self) -> str:
+        """How many windows are held at a time, and flags that take less memory, each of them valid for this recipe."""
+        plan = self.recipe.train
+        held = plan.batch // plan.parts
+        fewer = max((count for count in divisors(plan.batch) if count <= held / 2), default=0)
+        more = (
+            f"accumulate {plan.batch // fewer}" if fewer and plan.accumulate > 1 else f"micro-batch {fewer} (or auto)"
+        )
+        parts = f"take fewer by --train.{more}, which changes nothing else; or " if fewer else ""
+        others = "a smaller --model.context" if plan.recompute else "--train.recompute"
+        return f"{held} window{'s' * (held > 1)} at a time; {parts}try {others}"
+
+    def refuse(self, loss: float, grad_norm: float) -> str:
+        """What to say of a step whose loss or gradient is not finite, and which is not taken.
+
+        Raises:
+            Diverged: the recipe has the run end there, or no later step can do better.
+        """
+
+        def again() -> None:
+            self.scaler.update()  # one gradient of float16 a time
+            self.gradient()
+
+        step, plan = self.progress.step, self.recipe.train
+        starts = listed(self.windows.starts(step, plan.batch).tolist())
+        said = (
+            f"step {step}: the loss is {loss:g} and the gradient's norm {grad_norm:g}; the step was not taken. "
+            f"{report(self.model, again, detect=self.detect)} "
+            f"Its windows of {self.model.context} tokens begin at token {starts} of the training text."
+        )
+        if plan.nonfinite == "skip":
+            in_row = self.progress.skipped_in_row + 1
+            if in_row < SKIPS and all(map(finite, self.model.parameters())):
+                self.scaler.update()
+                return said
+            raise Diverged(
+                f"{said} Steps skipped in a row: {in_row}, and in all: {self.progress.skipped + 1}. "
+                f"Try a lower --optimizer.lr than {self.recipe.optimizer.lr:g}."
+            )
+        raise Diverged(
+            f"{said} Try a lower --optimizer.lr than {self.recipe.optimizer.lr:g}, "
+            "or --train.nonfinite skip, which goes on without such steps."
+        )
+
+    def factor(self) -> float:
+        """What the schedule makes of the learning rate in this step.
+
+        Raises:
+            ConfigError: it is not finite, and would make every weight no number.
+        """
+        schedule, steps = self.recipe.schedule, self.recipe.train.steps
+        factor = schedule.factor(self.progress.step, steps)
+        if not math.isfinite(factor):
+            raise ConfigError(
+                f"{title(type(schedule))}: factor({self.progress.step}, {steps}) returned {factor!r}; expected a "
+                "finite number, so the step was not taken."
+            )
+        return factor
+
+    def update(self) -> float:
+        """Move the weights as the gradient says, as far as the schedule allows; returns the learning rate."""
+        factor = self.factor()
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["base_lr"] * factor
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def backward(self, x: Tensor, y: Tensor) -> Tensor:
+        """Add the gradient of the mean loss over a step's windows, micro-batch by micro-batch; returns the loss.
+
+        Penalties are each micro-batch's own, and add to the gradient alone.
+        """
+        parts = self.recipe.train.parts
+        total = torch.zeros((), device=self.machine.device)
+        for inputs, targets in zip(x.chunk(parts), y.chunk(parts), strict=True):
+            lowered, cross = self.losses(inputs, targets)
+            self.scaler.scale(lowered / parts).backward()
+            total += cross / parts
+        return total
+
+    def losses(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """What a micro-batch lowers, and its cross-entropy alone."""
+        model, plan = self.model, self.recipe.train
+        with self.machine.autocast():
+            stream = model.stream(x)
+            lowered, cross = loss(model.scores, [*model.head.parameters()], stream, y, plan.z_loss, plan.loss_chunk)
+        return lowered + sum(module.penalty() for module in self.penalised), cross
+
+    def judged(self) -> AbstractContextManager[None]:
+        """The context in which the model is scored and sampled: its weights' average stands in it, if there is one."""
+        return self.averaged.inside() if self.averaged else nullcontext()
+
+    # What a checkpoint keeps, by name, in the shared layout.
+
+    def weights(self) -> dict[str, Tensor]:
+        """The model's weights; tied ones once."""
+        return to_shared(self.model, {name: one.detach() for name, one in self.model.named_parameters()})
+
+    def judged_weights(self) -> dict[str, Tensor]:
+        """The weights that are scored and sampled."""
+        return to_shared(self.model, dict(self.averaged.averages)) if self.averaged else self.weights()
+
+    def averages(self) -> tuple[dict[str, Tensor], dict[str, float]]:
+        """The optimizer's state: tensors under `<parameter>/<key>`, and the numbers that all parameters share.
+
+        A number that is not the same for all, such as the steps of a parameter that had no gradient in some of them, is
+        a tensor of no dimensions under each parameter's own name.
+        """
+        tensors: dict[str, Tensor] = {}
+        numbers: dict[str, float] = {}
+        parameters, state = dict(self.model.named_parameters()), self.optimizer.state
+        for key in sorted({key for one in state.values() for key in one}):
+            values = {name: state[one][key] for name, one in parameters.items() if key in state.get(one, {})}
+            counts = {
+                name: torch.as_tensor(one) for name, one in values.items() if is_count(key, one, parameters[name])
+            }
+            if len(counts) == len(values) and len({float(one) for one in counts.values()}) == 1:
+                numbers[key] = float(next(iter(counts.values())))
+                continue
+            shared = to_shared(self.model, {name: one for name, one in values.items() if name not in counts})
+            tensors |= {f"{name}/{key}": tensor for name, tensor in (shared | counts).items()}
+        return tensors, numbers
+
+
+def is_count(key: str, value: object, parameter: Tensor) -> bool:
+    """Whether a value of an optimizer's state is a number about a parameter, rather than shaped as the parameter is.
+
+    Of a parameter with no dimensions the key alone can tell: `step`, as the library calls it, is the number.
+    """
+    plain = not isinstance(value, Tensor) or value.ndim == 0
+    return plain and (key == "step" or parameter.ndim > 0)
+
+
+def clip(parameters: Iterable[nn.Parameter], limit: float) -> Tensor:
+    """Scale the gradients so that their norm is at most the limit; returns what it was."""
+    values = []
+    for one in parameters:
+        if one.grad is not None:
+            one.grad = one.grad.coalesce() if one.grad.is_sparse else one.grad
+            values.append(one.grad.values() if one.grad.is_sparse else one.grad)
+    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(values)))
+    if math.isfinite(limit):
+        torch._foreach_mul_(values, (limit / (norm + 1e-6)).clamp(max=1.0))
+    return norm

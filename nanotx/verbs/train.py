@@ -1,8 +1,0 @@
-"""nanotx train NAME|FILE.toml [FILE.toml ...] [flags]: run a recipe of the package, of the shelf, or of a file."""
-
-from nanotx.by_name import start
-
-
-def run(words: list[str]) -> int:
-    """Find the recipe and hand it the rest of the words."""
-    return start(words)
