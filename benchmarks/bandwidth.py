@@ -17,7 +17,7 @@ def measured_bandwidth(device: torch.device, tries: int = 12) -> float:
 
 
 def bytes_per_step(model: Transformer, batch: int, first: int, new: int) -> float:
-    """What reading one more token of each of so many texts reads on the average: weights once, each text's past.
+    """What reading one more token of each of so many texts reads on the average: weights once, each text's cache.
 
     Args:
         model: whose heads all have keys and values of their own.
@@ -31,5 +31,5 @@ def bytes_per_step(model: Transformer, batch: int, first: int, new: int) -> floa
         if not isinstance(module, nn.Embedding)
         for parameter in module.parameters(recurse=False)
     )
-    mean = first + (new - 1) / 2  # tokens in the past, the newest too
+    mean = first + (new - 1) / 2  # tokens in the cache, the newest too
     return weights + batch * mean * 2 * model.config.dim * len(model.blocks) * model.head.weight.itemsize

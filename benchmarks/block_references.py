@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from references import TorchMha
 from torch import Tensor, nn
 
-from nanotx.nn.attention import Attention, seen
+from nanotx.nn.attention import Attention, causal_mask
 from nanotx.nn.block import Block
 from nanotx.nn.canonical import OwnLayout, Tensors
-from nanotx.nn.kv_cache import Past
-from nanotx.nn.position import NOWHERE, Positioning
+from nanotx.nn.kv_cache import KVCache
+from nanotx.nn.position import NO_POSITION, PositionalEncoding
 from nanotx.nn.shapes import Stream
 
 
@@ -30,7 +30,7 @@ class TorchEncoder(Block):
 
 
 class TorchEncoderBlock(OwnLayout):
-    """The library's layer. It keeps no keys, so the past keeps inputs, and all are read again."""
+    """The library's layer. It keeps no keys, so the cache keeps inputs, and all are read again."""
 
     def __init__(self, heads: int, dim: int) -> None:
         super().__init__()
@@ -38,10 +38,10 @@ class TorchEncoderBlock(OwnLayout):
             dim, heads, 4 * dim, dropout=0.0, activation="gelu", batch_first=True, norm_first=True, bias=False
         )
 
-    def forward(self, x: Stream, position: Positioning = NOWHERE, past: Past | None = None) -> Stream:
-        known = x if past is None else past.extend(x, x)[0]
+    def forward(self, x: Stream, position: PositionalEncoding = NO_POSITION, cache: KVCache | None = None) -> Stream:
+        known = x if cache is None else cache.append(x, x)[0]
         length = known.shape[1]
-        y: Tensor = self.layer(known, src_mask=~seen(length, length, x.device), is_causal=True)
+        y: Tensor = self.layer(known, src_mask=~causal_mask(length, length, x.device), is_causal=True)
         return y[:, length - x.shape[1] :]
 
     def shared(self, own: Tensors) -> Tensors:

@@ -18,9 +18,9 @@ from nanotx.optim.schedules.constant import Constant
 from nanotx.recipe import Recipe
 
 LOGITS, LOSSES, NOISE = 1e-4, 1e-3, 0.04
-"""By how much may differ: scores, relative to the largest (or 1); losses of first steps; the variance by dropout."""
+"""By how much may differ: logits, relative to the largest (or 1); losses of first steps; the variance by dropout."""
 CASES, FIRST, DRAWS, TOKENS = 4, 6, 16, 2**12
-"""How many models are compared by their scores; how many steps by their losses; for a variance, draws and tokens."""
+"""How many models are compared by their logits; how many steps by their losses; for a variance, draws and tokens."""
 GAIN = 0.6
 """How much a map of drawn weights widens what it reads: with it, no place of dropout drowns in another's."""
 ROWS = 4
@@ -39,7 +39,7 @@ class Pair:
 
 @torch.no_grad()
 def same_function(pair: Pair, windows: Windows, machine: Machine, training: bool) -> None:
-    """With the same weights, both give the same scores; these weights are drawn anew, and far from small.
+    """With the same weights, both give the same logits; these weights are drawn anew, and far from small.
 
     Raises:
         LawBroken: by how much they differ.
@@ -49,7 +49,7 @@ def same_function(pair: Pair, windows: Windows, machine: Machine, training: bool
         want, got = (one.train(training)(ids) for one in (pair.ours, pair.theirs))
         difference, limit = (want - got).abs().max().item(), LOGITS * max(1.0, want.abs().max().item())
         if not difference <= limit:
-            raise LawBroken(f"same_function: scores differ by {difference:.3g}, more than {limit:.3g}.")
+            raise LawBroken(f"same_function: logits differ by {difference:.3g}, more than {limit:.3g}.")
 
 
 @torch.no_grad()
@@ -64,7 +64,7 @@ def scatter(pair: Pair, windows: Windows, machine: Machine, case: int, deviation
 
 @torch.no_grad()
 def same_dropout(pair: Pair, windows: Windows, machine: Machine) -> None:
-    """Both drop as much in as many places: what they drop scatters their scores equally far.
+    """Both drop as much in as many places: what they drop scatters their logits equally far.
 
     Raises:
         LawBroken: how far each is scattered.
@@ -73,13 +73,13 @@ def same_dropout(pair: Pair, windows: Windows, machine: Machine) -> None:
     ids = scatter(pair, windows, machine, 0, deviation=GAIN / math.sqrt(width))
     ours, theirs = (variance(one.train(), ids) for one in (pair.ours, pair.theirs))
     if not abs(ours - theirs) <= NOISE * max(ours, theirs):
-        raise LawBroken(f"same_dropout: what is dropped gives scores a variance of {ours:.3g}, theirs of {theirs:.3g}.")
+        raise LawBroken(f"same_dropout: what is dropped gives logits a variance of {ours:.3g}, theirs of {theirs:.3g}.")
 
 
 def variance(module: nn.Module, ids: Tensor) -> float:
-    """The mean over all scores of their variance over draws."""
-    scores = torch.stack([module(ids).float() for _ in range(max(DRAWS, TOKENS // ids.numel()))])
-    return scores.var(dim=0).mean().item()
+    """The mean over all logits of their variance over draws."""
+    logits = torch.stack([module(ids).float() for _ in range(max(DRAWS, TOKENS // ids.numel()))])
+    return logits.var(dim=0).mean().item()
 
 
 def same_losses(recipe: Recipe, start: Callable[[Recipe], tuple[Advance, Advance]]) -> None:

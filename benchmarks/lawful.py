@@ -26,7 +26,7 @@ from nanotx.laws.trial import attempt
 from nanotx.laws.values import alone
 from nanotx.laws.weights import share_weights
 from nanotx.nn.canonical import to_shared
-from nanotx.nn.kv_cache import Past
+from nanotx.nn.kv_cache import KVCache
 from nanotx.nn.shapes import Stream
 
 ELSEWHERE = "not on "
@@ -54,9 +54,9 @@ class Mixed(nn.Module):
         super().__init__()
         self.layer, self.machine = layer, machine
 
-    def forward(self, x: Stream, past: Past | None = None) -> Stream:
+    def forward(self, x: Stream, cache: KVCache | None = None) -> Stream:
         with self.machine.autocast():
-            y: Tensor = self.layer(x) if past is None else self.layer(x, past=past)
+            y: Tensor = self.layer(x) if cache is None else self.layer(x, cache=cache)
         return y
 
 

@@ -14,9 +14,9 @@ from torch.nn import functional as F
 from nanotx.nn.ffn import Ffn
 from nanotx.nn.linear import Linear
 from nanotx.nn.norm import Norm
-from nanotx.nn.position import Position, Positioning
-from nanotx.nn.position.base import Turned
-from nanotx.nn.shapes import Stream, Times
+from nanotx.nn.position import Position, PositionalEncoding
+from nanotx.nn.position.base import Rotated
+from nanotx.nn.shapes import Positions, Stream
 
 
 @Ffn.register("raw_mlp")
@@ -96,20 +96,20 @@ class RawRmsNorm(nn.Module):
 class RawRope(Position):
     """`rope`, its halves cut by `chunk`."""
 
-    def build(self, dim: int, heads: int, context: int) -> Positioning:
+    def build(self, dim: int, heads: int, context: int) -> PositionalEncoding:
         return RawRopePosition()
 
 
-class RawRopePosition(Positioning):
+class RawRopePosition(PositionalEncoding):
     """Turns heads of any even width, at any position."""
 
-    def turn(self, q: Turned, k: Turned, at: Times) -> tuple[Turned, Turned]:
+    def rotate(self, q: Rotated, k: Rotated, positions: Positions) -> tuple[Rotated, Rotated]:
         rate = 10_000.0 ** -(torch.arange(0, q.shape[-1], 2, device=q.device) / q.shape[-1])
-        angle = torch.outer(at.float(), rate)
-        return half_turned(q, angle), half_turned(k, angle)
+        angle = torch.outer(positions.float(), rate)
+        return half_rotated(q, angle), half_rotated(k, angle)
 
 
-def half_turned(x: Turned, angle: Float[Tensor, "t f"]) -> Turned:
+def half_rotated(x: Rotated, angle: Float[Tensor, "t f"]) -> Rotated:
     """Each axis of the first half, with its fellow of the second."""
     (left, right), cos, sin = x.chunk(2, dim=-1), angle.cos(), angle.sin()
     return torch.cat([left * cos - right * sin, right * cos + left * sin], dim=-1).type_as(x)

@@ -11,11 +11,11 @@ from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from nanotx.errors import ConfigError
-from nanotx.nn.attention import SOFTMAX, Attention, seen
+from nanotx.nn.attention import SOFTMAX, Attention, causal_mask
 from nanotx.nn.canonical import OwnLayout, Tensors
-from nanotx.nn.kv_cache import Past
+from nanotx.nn.kv_cache import KVCache
 from nanotx.nn.linear import Linear
-from nanotx.nn.position import NOWHERE, Position, Positioning
+from nanotx.nn.position import NO_POSITION, Position, PositionalEncoding
 from nanotx.nn.shapes import Stream
 
 NAMES = ("raw_torch", "torch_mha")
@@ -60,13 +60,13 @@ class RawTorchAttention(nn.Module):
         self.to_qkv = Linear(dim, 3 * dim, bias=False)
         self.to_out = Linear(dim, dim, bias=False)
 
-    def forward(self, x: Stream, position: Positioning = NOWHERE, past: Past | None = None) -> Stream:
+    def forward(self, x: Stream, position: PositionalEncoding = NO_POSITION, cache: KVCache | None = None) -> Stream:
         b, t, d = x.shape
         q, k, v = self.to_qkv(x).view(b, t, 3, self.heads, d // self.heads).unbind(2)
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
-        if past is not None:
-            k, v = past.extend(k, v)
-        mask = seen(t, k.shape[2], x.device) if 1 < t < k.shape[2] else None
+        if cache is not None:
+            k, v = cache.append(k, v)
+        mask = causal_mask(t, k.shape[2], x.device) if 1 < t < k.shape[2] else None
         y = scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=t == k.shape[2])
         return self.to_out(y.transpose(1, 2).reshape(b, t, d))
 
@@ -82,16 +82,16 @@ class TorchMha(Outside):
 
 
 class TorchMhaAttention(OwnLayout):
-    """The library's layer, told to look back only. It keeps no keys, so the past keeps inputs, read again each time."""
+    """The library's layer, told to look back only. It keeps no keys, so the cache keeps inputs, read again."""
 
     def __init__(self, heads: int, dim: int) -> None:
         super().__init__()
         self.layer = nn.MultiheadAttention(dim, heads, bias=False, batch_first=True)
 
-    def forward(self, x: Stream, position: Positioning = NOWHERE, past: Past | None = None) -> Stream:
-        known = x if past is None else past.extend(x, x)[0]
+    def forward(self, x: Stream, position: PositionalEncoding = NO_POSITION, cache: KVCache | None = None) -> Stream:
+        known = x if cache is None else cache.append(x, x)[0]
         t, s = x.shape[1], known.shape[1]
-        y, _ = self.layer(x, known, known, attn_mask=~seen(t, s, x.device), need_weights=False, is_causal=t == s)
+        y, _ = self.layer(x, known, known, attn_mask=~causal_mask(t, s, x.device), need_weights=False, is_causal=t == s)
         return y
 
     def shared(self, own: Tensors) -> Tensors:

@@ -1,7 +1,7 @@
 """Other libraries' writings of GPT-2, with the sizes of one of our recipes and its weights.
 
 Only their names, their layouts and their speed are theirs: `judging.py` shows that the same weights give the same
-scores before anything is timed. Biases that a library cannot leave out begin at zero, and learn.
+logits before anything is timed. Biases that a library cannot leave out begin at zero, and learn.
 """
 
 from abc import ABC, abstractmethod

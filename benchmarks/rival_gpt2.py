@@ -53,7 +53,7 @@ class Gpt2(Library):
             use_cache=False,
             attn_implementation="sdpa",
         )
-        return Scores(make_model(config))
+        return LogitsOnly(make_model(config))
 
     def laid_out(self, weights: Named) -> Named:
         laid = {}
@@ -76,7 +76,7 @@ def their_name(name: str) -> str:
     return name
 
 
-class Scores(nn.Module):
+class LogitsOnly(nn.Module):
     """Their model, which answers with the logits alone."""
 
     def __init__(self, model: Any) -> None:

@@ -39,6 +39,6 @@ COLUMNS = {
 }
 """The key of each, how it is written, and whether the table shows speeds where the rows hold times."""
 ABOUT = (
-    "x: how many times as fast. of memory: the bytes that a token needs, weights and past, as a share of what plain "
+    "x: how many times as fast. of memory: the bytes that a token needs, weights and cache, as a share of what plain "
     "reading reaches here. accepted: of the draft's guesses, at temperature 0.8 as all that is timed."
 )

@@ -10,15 +10,15 @@ import references
 from sizes import Shape, attention_operations, block_operations, ffn_operations
 from torch import Tensor, nn
 
-from nanotx.nn.attention import SOFTMAX, Attention, times
+from nanotx.nn.attention import SOFTMAX, Attention, positions
 from nanotx.nn.attention.sdpa import Sdpa
 from nanotx.nn.block import Block
 from nanotx.nn.ffn import Ffn
 from nanotx.nn.ffn.mlp import Mlp
-from nanotx.nn.kv_cache import Past
+from nanotx.nn.kv_cache import KVCache
 from nanotx.nn.norm import Norm
 from nanotx.nn.norm.layer import Layer
-from nanotx.nn.position import Position, Positioning
+from nanotx.nn.position import Position, PositionalEncoding
 from nanotx.nn.shapes import Stream
 
 Setting = Callable[[type[Any], Shape], nn.Module]
@@ -79,12 +79,12 @@ def position(part: type[Any], shape: Shape) -> nn.Module:
 class Standing(nn.Module):
     """A stream embedded, and read by an attention that knows where its tokens stand."""
 
-    def __init__(self, position: Positioning, attention: nn.Module) -> None:
+    def __init__(self, position: PositionalEncoding, attention: nn.Module) -> None:
         super().__init__()
         self.position, self.attention = position, attention
 
-    def forward(self, x: Stream, past: Past | None = None) -> Stream:
-        y: Tensor = self.attention(self.position.embed(x, times(x, past)[0]), self.position, past)
+    def forward(self, x: Stream, cache: KVCache | None = None) -> Stream:
+        y: Tensor = self.attention(self.position.embed(x, positions(x, cache)[0]), self.position, cache)
         return y
 
 

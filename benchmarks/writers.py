@@ -76,9 +76,9 @@ class Writers:
         self.model, self.draft = (
             learned(one.model().build(codec.vocab_size), windows, steps, device) for one in (sizes, small)
         )
-        scores = Gpt2().build(Recipe(model=sizes.model()), codec.vocab_size).to(device).eval()
-        give_weights(self.model, scores, Gpt2())
-        self.theirs: Any = scores.model
+        logits_only = Gpt2().build(Recipe(model=sizes.model()), codec.vocab_size).to(device).eval()
+        give_weights(self.model, logits_only, Gpt2())
+        self.theirs: Any = logits_only.model
         self.accepted: list[float] = []  # of each text, the share of guesses that were
 
     def ways(self, compiled: bool) -> dict[str, Write]:

@@ -33,7 +33,9 @@ class Train:
     micro_batch: int | Literal["auto"] = (
         0  # sequences of one; 0 as `accumulate` says, auto for as many as fit in memory
     )
-    recompute: bool = False  # blocks' inner values are not kept for the backward pass, but computed again: less memory
+    activation_checkpointing: bool = (
+        False  # blocks' inner values are not kept for the backward pass, but computed again: less memory
+    )
     loss_chunk: int = 0  # tokens whose scores are held at once; 0 for all of a micro-batch
     z_loss: float = 0.0  # weight of the squared log of the scores' partition function
     average: float = 0.0  # decay of the weights' running average, which is scored and sampled; 0 for none

@@ -11,6 +11,7 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -50,20 +51,22 @@ CASES: dict[str, tuple[str, str]] = {
     "optimizer/muon": ("macbook", "--optimizer muon"),
     "schedule/trapezoid": ("macbook", "--schedule trapezoid"),
     "accumulate": ("macbook", "--train.accumulate 2"),
-    "micro_batch": ("macbook", "--train.micro-batch 1 --train.recompute --train.loss-chunk 16"),
+    "micro_batch": ("macbook", "--train.micro-batch 1 --train.activation-checkpointing --train.loss-chunk 16"),
     "dropout": ("macbook", "--train.clip 0.5 --attention.dropout 0.2 --block.dropout 0.1 --model.dropout 0.1"),
     "average": ("macbook", "--train.average 0.9 --train.z-loss 0.01 --model.softcap 20"),
     "bfloat16": ("macbook", "--dtype bfloat16"),
 }
 
-# Flags that a later tree spells otherwise: old -> new, applied where the tree does not know the old one.
-RENAMED: dict[str, str] = {}
+# Flags and values by today's name, and what a tree calls them whose sources do not know the last word of it.
+RENAMED: dict[str, str] = {"--train.activation-checkpointing": "--train.recompute"}
 
 
 def record(only: list[str], out: Path) -> None:
     """Run the cases with the nanotx that this process imports, and write what came of each."""
     import torch
     from safetensors.torch import load_file
+
+    import nanotx
 
     try:
         from nanotx.cli.main import run
@@ -72,6 +75,7 @@ def record(only: list[str], out: Path) -> None:
     from nanotx.tokenizers import load
 
     torch.set_num_threads(1)
+    sources = "\n".join(path.read_text(encoding="utf-8") for path in Path(nanotx.__file__).parent.rglob("*.py"))
     results: dict[str, dict[str, Any]] = {}
     for name, (recipe, flags) in CASES.items():
         if only and not any(name.startswith(one) for one in only):
@@ -79,7 +83,7 @@ def record(only: list[str], out: Path) -> None:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "run")
             numbers = [] if "--dtype" in flags else ["--dtype", "float32"]
-            words = [RENAMED.get(word, word) for word in [*PLAIN.split(), *numbers, *flags.split()]]
+            words = [spelled(word, sources) for word in [*PLAIN.split(), *numbers, *flags.split()]]
             try:
                 code = run(["train", recipe, *words, "--run", str(path)])
             except Exception as error:
@@ -100,6 +104,12 @@ def record(only: list[str], out: Path) -> None:
                 found["ids"] = type(error).__name__
             results[name] = found
     out.write_text(json.dumps(results), encoding="utf-8")
+
+
+def spelled(word: str, sources: str) -> str:
+    """Return a flag or a value as a tree with these sources spells it."""
+    last = word.rpartition(".")[2].lstrip("-").replace("-", "_")
+    return word if re.search(rf"\b{re.escape(last)}\b", sources) else RENAMED.get(word, word)
 
 
 def results_of(tree: Path, only: list[str], out: Path) -> subprocess.Popen[bytes]:

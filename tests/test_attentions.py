@@ -19,7 +19,7 @@ from nanotx.nn.attention import SOFTMAX, Attention
 from nanotx.nn.attention.flex import causal_blocks
 from nanotx.nn.attention.linear import LEAST, phi
 from nanotx.nn.canonical import to_own
-from nanotx.nn.position import NOWHERE, Position, Positioning
+from nanotx.nn.position import NO_POSITION, Position, PositionalEncoding
 from nanotx.nn.transformer import Model
 
 ROOT = Path(__file__).parents[1]
@@ -36,15 +36,15 @@ placings = st.sampled_from(["none", "rope", "alibi", "table"])
 class Placed(nn.Module):
     """A layer that is told where its tokens stand."""
 
-    def __init__(self, layer, position=NOWHERE):
+    def __init__(self, layer, position=NO_POSITION):
         super().__init__()
         self.layer, self.position = layer, position
 
-    def forward(self, x, past=None):
-        return self.layer(x, self.position, past)
+    def forward(self, x, cache=None):
+        return self.layer(x, self.position, cache)
 
 
-class Table(Positioning):
+class Table(PositionalEncoding):
     """A bias with no pattern, so that none can be taken for it."""
 
     biased = True
@@ -53,8 +53,8 @@ class Table(Positioning):
         super().__init__()
         self.table = torch.randn(heads, 99, 99, generator=torch.Generator().manual_seed(heads)) * 3
 
-    def bias(self, at_q, at_k):
-        return self.table[:, at_q][:, :, at_k]
+    def bias(self, q_pos, k_pos):
+        return self.table[:, q_pos][:, :, k_pos]
 
 
 def attention(name, seed=0, **fields):
@@ -136,7 +136,7 @@ def test_an_attention_by_softmax_is_its_definition_computed_by_hand(name, batch,
     groups = data.draw(st.sampled_from([n for n in (1, 2, 4) if heads % n == 0])) if name == "gqa" else heads
     fields |= {"groups": groups} if name == "gqa" else {}
     layer, x = attention(name, seed, heads=heads, **fields).double(), stream(batch, time, seed).double()
-    place = position("table", heads) if biased else NOWHERE
+    place = position("table", heads) if biased else NO_POSITION
     want = by_hand(layer, x, heads, groups, softly(heads, fields.get("window"), place.table if biased else None))
     torch.testing.assert_close(layer(x, place), want, atol=1e-7, rtol=1e-6)
 
@@ -271,7 +271,7 @@ def test_a_window_feels_its_oldest_position_and_nothing_older(seed, data, window
     (gradient,) = torch.autograd.grad(layer(x)[:, at].square().sum(), x)
     felt = gradient.abs().amax(dim=(0, 2)) > 0
     assert felt.nonzero().flatten().tolist() == list(range(max(0, at - window + 1), at + 1))
-    assert layer.config.reach == window
+    assert layer.config.attention_window == window
 
 
 class Count(TorchDispatchMode):

@@ -42,7 +42,7 @@ def test_every_way_writes_the_same_text_and_is_timed_beside_the_others(command, 
         assert (row["bandwidth_share"] is None) == (name in ("uncached", "speculative"))
         assert (row["accepted"] is None) == (name != "speculative")
     assert rows["transformers"]["ratio"] == rows["cached"]["ratio_to_cached"] == 1
-    # One layer of 16: maps of 12 * 16^2 numbers, three norms, a head of 16 * v; and a past of 3.5 tokens on the mean.
+    # One layer of 16: maps of 12 * 16^2 numbers, three norms, a head of 16 * v; and a cache of 3.5 tokens on the mean.
     head = rows["cached"]["bytes_per_token"] / 4 - 12 * 16**2 - 3 * 16 - 3.5 * 2 * 16
     assert head % 16 == 0 and 20 < head / 16 < 200
     assert "transformers" in capsys.readouterr().out

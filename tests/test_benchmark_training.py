@@ -115,7 +115,7 @@ def test_each_contender_is_the_reference_in_scores_losses_and_dropout(tools, tin
 @pytest.mark.parametrize(
     ("says", "mutate"),
     [
-        ("same_function: scores differ", lambda module: module.encoder.layers[0].linear1.register_forward_hook(louder)),
+        ("same_function: logits differ", lambda module: module.encoder.layers[0].linear1.register_forward_hook(louder)),
         ("same_losses: after", lambda module: module.position.weight.register_hook(lambda slope: 0 * slope)),
         ("same_dropout: what is dropped", lambda module: setattr(module.encoder.layers[0].dropout2, "p", 0.0)),
         ("same_dropout: what is dropped", lambda module: setattr(module.encoder.layers[0].dropout, "p", 0.2)),

@@ -33,7 +33,7 @@ class Peeking(nn.Module):
         super().__init__()
         self.honest = Fused(heads=heads).build(dim)
 
-    def forward(self, x, position=None, past=None):
+    def forward(self, x, position=None, cache=None):
         return self.honest(x) + x.roll(-1, dims=1)
 
 

@@ -188,7 +188,7 @@ def test_a_model_that_alternates_writes_with_its_cache_what_it_would_write_witho
     ids = torch.tensor([[1, 2, 3, 4, 5]])
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.mul_(8.0)  # so that the scores are far apart
+            parameter.mul_(8.0)  # so that the logits are far apart
         while ids.shape[1] < 18:
             ids = torch.cat([ids, model(ids)[:, -1:].argmax(dim=-1)], dim=1)
     written = generate(model, ids[:, :5], max_new_tokens=13, sampling=Sampling(temperature=0.0))

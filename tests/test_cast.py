@@ -31,7 +31,7 @@ def loud(position, attention="sdpa", context=512):
 
 @torch.no_grad()
 def away(model, dtype, time):
-    """By how much the scores of a model that is cast differ, beside their length; the middle of each 64 positions."""
+    """By how much the logits of a model that is cast differ, beside their length; the middle of each 64 positions."""
     ids = torch.randint(20, (1, time), generator=torch.Generator().manual_seed(0))
     wanted = model(ids).double()
     lengths = wanted.norm(dim=-1)
@@ -63,8 +63,8 @@ def test_rotary_positions_of_a_model_that_was_cast_turn_as_before(position, dtyp
     context = 70_000
     module = Position.find(position)().build(16, 2, context)
     q, at = torch.randn(1, 2, 5, 8).to(dtype), torch.tensor([0, 256, 257, 2049, context - 1])
-    wanted = module.turn(q.float(), q.float(), at)[0]
-    got = module.to(dtype).turn(q, q, at)[0]
+    wanted = module.rotate(q.float(), q.float(), at)[0]
+    got = module.to(dtype).rotate(q, q, at)[0]
     assert got.dtype is dtype
     torch.testing.assert_close(got.float(), wanted, atol=0.05 if dtype is torch.bfloat16 else 0.01, rtol=0)
 
@@ -102,8 +102,8 @@ def test_whatever_a_part_keeps_as_a_buffer_comes_through_a_cast_unrounded(dtype)
 
 def test_a_model_cast_to_half_and_back_has_the_constants_that_it_had():
     model = loud("rope_yarn")
-    wanted = model.position.turn(torch.ones(1, 12), torch.ones(1, 12), torch.tensor([400]))[0]
-    got = model.half().float().position.turn(torch.ones(1, 12), torch.ones(1, 12), torch.tensor([400]))[0]
+    wanted = model.position.rotate(torch.ones(1, 12), torch.ones(1, 12), torch.tensor([400]))[0]
+    got = model.half().float().position.rotate(torch.ones(1, 12), torch.ones(1, 12), torch.tensor([400]))[0]
     assert torch.equal(got, wanted)
 
 

@@ -17,9 +17,9 @@ SCORES = [1.5, 0.2, -0.4, 0.9, -2.0, 1.1]
 PROMPT = [0, 0, 4]
 
 
-def softmax(scores):
-    top = max(scores)
-    grown = [math.exp(one - top) for one in scores]
+def softmax(logits):
+    top = max(logits)
+    grown = [math.exp(one - top) for one in logits]
     return [one / sum(grown) for one in grown]
 
 
@@ -44,10 +44,10 @@ def tabled(p):
 # What each leaves.
 
 
-@given(scores=st.lists(st.integers(-3, 3), min_size=1, max_size=9), count=st.integers(1, 12))
-def test_top_k_keeps_the_k_best_and_of_equal_ones_the_first(scores, count):
-    order = sorted(range(len(scores)), key=lambda one: (-scores[one], one))
-    assert best(torch.tensor([scores]).float(), count)[0].nonzero().flatten().tolist() == sorted(order[:count])
+@given(logits=st.lists(st.integers(-3, 3), min_size=1, max_size=9), count=st.integers(1, 12))
+def test_top_k_keeps_the_k_best_and_of_equal_ones_the_first(logits, count):
+    order = sorted(range(len(logits)), key=lambda one: (-logits[one], one))
+    assert best(torch.tensor([logits]).float(), count)[0].nonzero().flatten().tolist() == sorted(order[:count])
 
 
 @given(weights=weights, top_p=st.floats(0.01, 1.0))
@@ -87,12 +87,12 @@ def test_a_token_left_out_by_one_knob_is_taken_in_by_none():
         assert choose(p, 1.0)[0].tolist() == [False, True, True]
 
 
-@given(score=st.floats(-5, 5), penalty=st.floats(1, 4))
-def test_a_repetition_penalty_never_raises_what_was_said(score, penalty):
-    scores = torch.tensor([[score, score]])
-    changed = repelled(scores, torch.tensor([[True, False]]), penalty)[0]
-    assert changed[0] <= scores[0, 0] and changed[1] == scores[0, 1]
-    assert changed[0] == pytest.approx(score / penalty if score > 0 else score * penalty, abs=1e-5)
+@given(logit=st.floats(-5, 5), penalty=st.floats(1, 4))
+def test_a_repetition_penalty_never_raises_what_was_said(logit, penalty):
+    logits = torch.tensor([[logit, logit]])
+    changed = repelled(logits, torch.tensor([[True, False]]), penalty)[0]
+    assert changed[0] <= logits[0, 0] and changed[1] == logits[0, 1]
+    assert changed[0] == pytest.approx(logit / penalty if logit > 0 else logit * penalty, abs=1e-5)
 
 
 # How often each is drawn: 20,000 rows against the definition, written out by hand.
@@ -236,10 +236,10 @@ def test_banned_ids_are_a_set_whatever_their_order_and_however_often_each_is_nam
 
 
 def test_a_guess_that_was_thrown_away_leaves_a_token_of_the_prompt_penalised():
-    scores, sampling = torch.tensor([SCORES]), Sampling(repetition_penalty=2.0, temperature=1.0)
-    before = Choice(sampling, [PROMPT]).probabilities(scores)
+    logits, sampling = torch.tensor([SCORES]), Sampling(repetition_penalty=2.0, temperature=1.0)
+    before = Choice(sampling, [PROMPT]).probabilities(logits)
     choice = Choice(sampling, [PROMPT])
     for guess in (0, 4, 2):  # two of the prompt, and one that is not
         choice.shaping.note(torch.tensor([guess]))
     choice.shaping.forget([0, 4, 2])
-    assert choice.probabilities(scores).equal(before)
+    assert choice.probabilities(logits).equal(before)

@@ -1,4 +1,4 @@
-"""Every combination of parts writes the same text with a cache and without; a past that rolls is a sliding window."""
+"""Every combination of parts writes the same text with a cache and without; a cache that rolls is a sliding window."""
 
 import subprocess
 import sys
@@ -21,7 +21,7 @@ from nanotx.nn.block import Block
 from nanotx.nn.block.prenorm import PreNorm
 from nanotx.nn.embedding import Embedding
 from nanotx.nn.ffn import Ffn
-from nanotx.nn.kv_cache import Undoable
+from nanotx.nn.kv_cache import RewindableKVCache
 from nanotx.nn.norm import Norm
 from nanotx.nn.position import Position
 from nanotx.nn.transformer import Model
@@ -65,9 +65,9 @@ def read_anew(model, text):
     """
     start, at, best = 0, len(PROMPT), list(PROMPT)
     while at < len(text):
-        scores = model(torch.tensor([text[start : start + model.context]]))[0]
-        for after in range(at - start, len(scores) + 1):
-            best.append(int(scores[after - 1].argmax()))
+        logits = model(torch.tensor([text[start : start + model.context]]))[0]
+        for after in range(at - start, len(logits) + 1):
+            best.append(int(logits[after - 1].argmax()))
         at = start + model.context + 1
         start += model.context - model.context // 2
     return best[: len(text)]
@@ -119,15 +119,15 @@ def test_the_reading_without_a_cache_sees_a_wrong_text():
         assert wrong != read_anew(model, wrong)
 
 
-# A past that rolls.
+# A cache that rolls.
 
 
 def rolled(model, text):
-    """The scores after each token but the first few, read token by token with a past that rolls."""
+    """The logits after each token but the first few, read token by token with a cache that rolls."""
     reading, found = RollingReading(model, torch.tensor([text[:2]])), []
     with torch.inference_mode():
         for one in text[2:]:
-            found.append(reading.scores()[0])
+            found.append(reading.logits()[0])
             reading.feed(torch.tensor([one]))
     return torch.stack(found)
 
@@ -160,9 +160,9 @@ def test_a_past_that_rolls_stays_small():
     reading = RollingReading(model, torch.tensor([TEXT[:2]]))
     with torch.inference_mode():
         for _ in range(40):
-            reading.feed(reading.scores().argmax(-1))
-    kept = reading.past.child(0)
-    assert kept.length == reading.past.length == CONTEXT - 1 and kept.gone == 41 - kept.length
+            reading.feed(reading.logits().argmax(-1))
+    kept = reading.cache.layer(0)
+    assert kept.length == reading.cache.length == CONTEXT - 1 and kept.evicted == 41 - kept.length
     assert kept._keys.untyped_storage().nbytes() // (8 * 4) == CONTEXT + 1
 
 
@@ -171,28 +171,28 @@ def test_where_tokens_stand_at_places_a_past_cannot_roll():
     assert found == {"rope": True, "alibi": True, "none": True, "learned": False, "sinusoidal": False} | {
         name: found[name] for name in found.keys() - {"rope", "alibi", "none", "learned", "sinusoidal"}
     }
-    with pytest.raises(ConfigError, match=r"beyond: a past cannot roll with position 'learned', .* try reread"):
+    with pytest.raises(ConfigError, match=r"beyond: a cache cannot roll with position 'learned', .* try reread"):
         RollingReading(built(PreNorm(attention=Fused(heads=2)), "learned"), torch.tensor([[1]]))
 
 
-# A past that takes back.
+# A cache that takes back.
 
 
 def test_what_is_taken_back_was_never_read():
     ids = torch.tensor([TEXT[:9]])
     block = block_of("shift", Fused(heads=2))
     model = built(block, context=12, embedding=Embedding.find("ngrams")())
-    past = Undoable(room=12, undo=3)
+    cache = RewindableKVCache(capacity=12, undo=3)
     with torch.no_grad():
-        model(ids[:, :4], past)
+        model(ids[:, :4], cache)
         for wrong in (1, 2, 3):
             for one in range(wrong):
-                model(torch.tensor([[one]]), past)
-            past.rewind(wrong)
-        read = model(ids[:, 4:], past)
+                model(torch.tensor([[one]]), cache)
+            cache.rewind(wrong)
+        read = model(ids[:, 4:], cache)
         torch.testing.assert_close(read, model(ids)[:, 4:], atol=1e-5, rtol=1e-5)
-    with pytest.raises(ValueError, match="past: expected to take back at most undo=3 tokens, got 4"):
-        past.rewind(4)
+    with pytest.raises(ValueError, match="cache: expected to take back at most undo=3 tokens, got 4"):
+        cache.rewind(4)
 
 
 # Compiled.

@@ -12,7 +12,7 @@ from nanotx.nn.attention.fused import Fused
 from nanotx.nn.block.prenorm import PreNorm
 from nanotx.nn.embedding.bigram import Bigram
 from nanotx.nn.embedding.ngrams import Ngrams
-from nanotx.nn.kv_cache import Past
+from nanotx.nn.kv_cache import KVCache
 from nanotx.nn.transformer import Model
 from nanotx.optim.muon import Muon
 from nanotx.recipe import Recipe, Train
@@ -64,8 +64,8 @@ def test_tables_are_no_larger_than_there_are_grams():
 def test_a_large_vocabulary_and_long_grams_stay_within_int64():
     module = drawn(Ngrams(longest=8, rows=64), 100_000)
     ids = torch.randint(100_000, (2, 30))
-    past = Past()
-    pieces = torch.cat([module(ids[:, :13], past), module(ids[:, 13:], past)], dim=1)
+    cache = KVCache()
+    pieces = torch.cat([module(ids[:, :13], cache), module(ids[:, 13:], cache)], dim=1)
     torch.testing.assert_close(module(ids), pieces)
 
 

@@ -265,7 +265,7 @@ def test_a_figure_is_one_that_can_be_had_another_way(left, name):
     ("flags", "words"),
     [
         ({"accumulate": 1, "micro_batch": "auto"}, []),
-        ({"dtype": "bfloat16", "loss_chunk": 3, "clip": 0}, ["--train.recompute"]),
+        ({"dtype": "bfloat16", "loss_chunk": 3, "clip": 0}, ["--train.activation-checkpointing"]),
         ({}, MUON),
     ],
     ids=["micro_batch", "bfloat16", "muon"],

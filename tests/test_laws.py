@@ -14,7 +14,7 @@ from nanotx.laws.testing import laws_of
 from nanotx.nn.attention import Attention
 from nanotx.nn.block import Block
 from nanotx.nn.ffn import Ffn
-from nanotx.nn.position import NOWHERE
+from nanotx.nn.position import NO_POSITION
 from nanotx.nn.transformer import Model
 from nanotx.optim import Optimizer
 from nanotx.recipe import Recipe
@@ -50,7 +50,7 @@ def test_any_recipe_is_a_value_that_can_be_written_and_read(dim, lr, betas, widt
 
 
 class Peek(nn.Module):
-    def forward(self, x, past=None):
+    def forward(self, x, cache=None):
         return x + x.roll(-1, dims=1)
 
 
@@ -76,10 +76,10 @@ class SoftMask(nn.Module):
 
 
 class TopLeft(nn.Module):
-    """Masks a chunk after a past as if there were no past."""
+    """Masks a chunk after a cache as if there were no cache."""
 
-    def forward(self, x, position=NOWHERE, past=None):
-        k, v = past.extend(x, x) if past is not None else (x, x)
+    def forward(self, x, position=NO_POSITION, cache=None):
+        k, v = cache.append(x, x) if cache is not None else (x, x)
         y = nn.functional.scaled_dot_product_attention(x, k, v, is_causal=True)
         return y
 

@@ -10,7 +10,7 @@ from nanotx.nn.attention import SOFTMAX, Attention
 from nanotx.nn.block import Block
 from nanotx.nn.canonical import to_own, to_shared
 from nanotx.nn.ffn import Ffn
-from nanotx.nn.kv_cache import Past
+from nanotx.nn.kv_cache import KVCache
 from nanotx.nn.norm import Norm
 from nanotx.nn.position import Position
 from nanotx.nn.transformer import Model
@@ -109,7 +109,7 @@ def test_blocks_are_their_definitions():
 def test_rope_turns_each_pair_by_its_angle():
     rope = Position.find("rope")(theta=100.0).build(8, 2, 16)
     q = torch.randn(3, 4)
-    turned, _ = rope.turn(q, q, torch.arange(3))
+    turned, _ = rope.rotate(q, q, torch.arange(3))
     for t in range(3):
         for pair, frequency in enumerate((1.0, 0.1)):
             number = torch.complex(q[t, pair], q[t, pair + 2]) * torch.polar(
@@ -154,20 +154,20 @@ def test_one_seed_is_one_function_whichever_attention_is_named(name):
 
 
 def test_a_past_forgets_nothing_and_mixes_no_children():
-    past = Past()
+    cache = KVCache()
     first, second = torch.randn(1, 2, 3, 4), torch.randn(1, 2, 5, 4)
-    past.child(0).extend(first, first)
-    past.child(1).extend(second, second)
-    keys, _ = past.child(0).extend(second, second)
+    cache.layer(0).append(first, first)
+    cache.layer(1).append(second, second)
+    keys, _ = cache.layer(0).append(second, second)
     assert torch.equal(keys, torch.cat([first, second], dim=2))
-    assert (past.child(0).length, past.child(1).length, past.length) == (8, 5, 0)
+    assert (cache.layer(0).length, cache.layer(1).length, cache.length) == (8, 5, 0)
 
 
 def test_a_past_has_room_for_as_much_again_so_that_each_key_is_copied_a_few_times_only():
-    past, one = Past(), torch.randn(1, 2, 1, 4)
-    homes = [past.extend(one, one)[0].data_ptr() for _ in range(64)]
+    cache, one = KVCache(), torch.randn(1, 2, 1, 4)
+    homes = [cache.append(one, one)[0].data_ptr() for _ in range(64)]
     assert len(set(homes)) <= 7  # 64 tokens, doubled six times
-    assert past.length == 64
+    assert cache.length == 64
 
 
 @pytest.mark.parametrize("name", ["gqa", "sdpa"])

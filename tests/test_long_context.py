@@ -36,7 +36,7 @@ widths = st.sampled_from([4, 8, 32])
 
 def turned(position, q, at):
     """Queries of one head at positions."""
-    return position.build(q.shape[-1], 1, 8).turn(q, q, at)[0]
+    return position.build(q.shape[-1], 1, 8).rotate(q, q, at)[0]
 
 
 def by_rates(q, at, rates):
@@ -192,9 +192,9 @@ def test_the_scores_of_a_few_tokens_are_held_at_once_however_long_the_window(mon
     exam = Exam(ids=np.arange(30) % 11, start=0, size=9)
     whole = evaluate(one, exam, MACHINE).loss
     monkeypatch.setattr("nanotx.evaluation.loss.HELD", 45)
-    one.head.register_forward_hook(lambda head, rows, scores: held.append(scores.numel()))
+    one.head.register_forward_hook(lambda head, rows, logits: held.append(logits.numel()))
     assert evaluate(one, exam, MACHINE).loss == pytest.approx(whole, rel=1e-6)
-    assert len(held) == 8 and max(held) == 44  # four tokens of eleven scores
+    assert len(held) == 8 and max(held) == 44  # four tokens of eleven logits
 
 
 @given(nats=st.lists(st.floats(0, 9), min_size=1, max_size=90), context=st.integers(1, 40), learned=st.integers(1, 50))

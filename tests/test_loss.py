@@ -1,4 +1,4 @@
-"""The loss, in one piece and in chunks: one function, gradients too; and never more scores at once than it says."""
+"""The loss, in one piece and in chunks: one function, gradients too; and never more logits at once than it says."""
 
 import torch
 from hypothesis import given
@@ -19,12 +19,12 @@ def case(seed, rows=2, time=7, dim=4, vocab=11):
 def outcome(head, x, y, z_loss, chunk, cap):
     seen = []
 
-    def score(stream):
+    def head_of(stream):
         seen.append(len(stream) if stream.ndim == 2 else stream.shape[0] * stream.shape[1])
         return cap * torch.tanh(head(stream) / cap)
 
     weights = [*head.parameters()]
-    total, cross = loss(score, weights, x, y, z_loss, chunk)
+    total, cross = loss(head_of, weights, x, y, z_loss, chunk)
     return total, cross, torch.autograd.grad(3 * total, [x, *weights]), max(seen)
 
 
@@ -40,9 +40,9 @@ def test_in_chunks_the_loss_and_all_gradients_are_those_of_one_piece(seed, chunk
 def test_it_is_the_cross_entropy_and_the_squared_partition_function(seed):
     head, x, y = case(seed)
     total, cross, _, _ = outcome(head, x, y, 0.3, 0, 1e6)
-    scores = head(x).flatten(0, 1)
-    torch.testing.assert_close(cross, F.cross_entropy(scores, y.flatten()), atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(total - cross, 0.3 * scores.logsumexp(1).square().mean(), atol=1e-4, rtol=1e-4)
+    logits = head(x).flatten(0, 1)
+    torch.testing.assert_close(cross, F.cross_entropy(logits, y.flatten()), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(total - cross, 0.3 * logits.logsumexp(1).square().mean(), atol=1e-4, rtol=1e-4)
     assert not cross.requires_grad
 
 

@@ -40,7 +40,7 @@ class MyAttention(Attention):
     {build}
 """
 BUILD = "def build(self, dim): return Mine(dim)"
-FORWARD = "self, x, position=None, past=None"
+FORWARD = "self, x, position=None, cache=None"
 number = itertools.count()
 
 
@@ -97,8 +97,8 @@ WRONG = {
     "a tuple": ({"body": "return self.map(x), None"}, r"forward returned a tuple"),
     "raises": ({"body": "raise ValueError('no rows')"}, r"line 15 raises ValueError: no rows"),
     "uses what is not there": ({"body": "return self.mpa(x)"}, r"line 15 raises AttributeError: .*mpa"),
-    "fails with a past": (
-        {"body": "return self.map(x) + (0 if past is None else past.keys)"},
+    "fails with a cache": (
+        {"body": "return self.map(x) + (0 if cache is None else cache.keys)"},
         r"line 15 raises AttributeError",
     ),
     "another signature": (
@@ -171,7 +171,7 @@ OTHERS = {
         "Position",
         "nanotx.nn.position",
         "def build(self, dim, heads, context): return nn.Identity()",
-        r"expected a Positioning",
+        r"expected a PositionalEncoding",
     ),
     "optimizer": (
         "Optimizer",

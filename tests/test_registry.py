@@ -41,7 +41,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from nanotx.nn.attention import Attention
-from nanotx.nn.position import NOWHERE
+from nanotx.nn.position import NO_POSITION
 
 
 @Attention.register("{name}")
@@ -61,7 +61,7 @@ class MirrorAttention(nn.Module):
         super().__init__()
         self.to_out = nn.Linear(dim, dim, bias=config.bias)
 
-    def forward(self, x, position=NOWHERE, past=None):
+    def forward(self, x, position=NO_POSITION, cache=None):
         return self.to_out(x)
 '''
 

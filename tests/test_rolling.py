@@ -1,4 +1,4 @@
-"""Whether a past can roll is stated by the position, proven by a law, and the same at any context and any time."""
+"""Whether a cache can roll is stated by the position, proven by a law, and the same at any context and any time."""
 
 import pytest
 import torch
@@ -35,7 +35,7 @@ def test_a_past_rolls_with_a_relative_position_at_any_context(position, context)
 def test_a_past_never_rolls_with_a_position_that_does_not_state_that_it_is_relative(position):
     for context in (4, 64, 2048):
         with pytest.raises(
-            ConfigError, match=rf"beyond: a past cannot roll with position '{position}', .*`relative`.*try reread"
+            ConfigError, match=rf"beyond: a cache cannot roll with position '{position}', .*`relative`.*try reread"
         ):
             next(begun(position, context))
 

@@ -12,7 +12,7 @@ from nanotx.generation import Sampling, generate
 from nanotx.generation.sampler import Choice, Reading, next_ids, pick
 from nanotx.generation.stop_sequences import overlap, until
 from nanotx.generation.text import write
-from nanotx.nn.kv_cache import Past
+from nanotx.nn.kv_cache import KVCache
 from nanotx.nn.transformer import Model
 from nanotx.tokenizers.byte import Byte
 from nanotx.tokenizers.char import Char
@@ -37,7 +37,7 @@ def test_a_cache_changes_nothing_also_beyond_the_context(ids, seed, temperature)
 def test_beyond_the_context_the_newer_half_is_read_anew(ids):
     window, greedy = ids[-8:], []
     for _ in range(16):
-        best = int(MODEL.next_scores(torch.tensor([window])).argmax())
+        best = int(MODEL.next_logits(torch.tensor([window])).argmax())
         greedy.append(best)
         window = [*(window[4:] if len(window) == 8 else window), best]
     assert drawn(ids, 16, temperature=0.0) == greedy
@@ -55,20 +55,20 @@ def test_room_is_made_once_and_never_for_more_than_the_context(prompt, new, room
     homes, sizes = set(), set()
     with torch.inference_mode():
         while True:
-            scores = reading.scores()
-            homes |= {reading.past.child(layer)._keys.data_ptr() for layer in range(2)}
-            sizes |= {reading.past.child(layer)._keys.shape[2] for layer in range(2)}
-            if reading.past.length == room:
+            logits = reading.logits()
+            homes |= {reading.cache.layer(layer)._keys.data_ptr() for layer in range(2)}
+            sizes |= {reading.cache.layer(layer)._keys.shape[2] for layer in range(2)}
+            if reading.cache.length == room:
                 break
-            reading.feed(scores.argmax(-1))
+            reading.feed(logits.argmax(-1))
     assert sizes == {room} and len(homes) == 2
 
 
 def test_a_past_has_room_from_the_start_and_more_when_that_is_full():
-    past, one = Past(room=5), torch.randn(1, 2, 1, 4)
-    homes = [past.extend(one, one)[0].data_ptr() for _ in range(5)]
+    cache, one = KVCache(capacity=5), torch.randn(1, 2, 1, 4)
+    homes = [cache.append(one, one)[0].data_ptr() for _ in range(5)]
     assert len(set(homes)) == 1
-    assert past.extend(one, 2 * one)[1].equal(torch.cat([one] * 5 + [2 * one], dim=2)) and past.length == 6
+    assert cache.append(one, 2 * one)[1].equal(torch.cat([one] * 5 + [2 * one], dim=2)) and cache.length == 6
 
 
 def test_a_seed_is_a_text_and_another_seed_another():
@@ -93,8 +93,8 @@ def test_calls_share_no_chance():
 
 
 def test_a_probability_is_drawn_as_often_as_it_says():
-    scores = torch.tensor([[0.0, 1.0]]).expand(4000, 2)
-    share = Choice(Sampling(temperature=0.5), [[0]] * 4000).draw(scores).float().mean()
+    logits = torch.tensor([[0.0, 1.0]]).expand(4000, 2)
+    share = Choice(Sampling(temperature=0.5), [[0]] * 4000).draw(logits).float().mean()
     assert share == pytest.approx(torch.sigmoid(torch.tensor(2.0)).item(), abs=0.02)
 
 
@@ -112,8 +112,8 @@ def test_a_temperature_near_zero_is_greedy_and_no_overflow():
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_scores_that_are_no_numbers_are_told_and_not_drawn_from(bad, temperature):
-    with pytest.raises(Diverged, match="the model's scores are not numbers; sample from an earlier checkpoint by --st"):
+def test_logits_that_are_no_numbers_are_told_and_not_drawn_from(bad, temperature):
+    with pytest.raises(Diverged, match="the model's logits are not numbers; sample from an earlier checkpoint by --st"):
         Choice(Sampling(temperature=temperature), [[0]]).draw(torch.tensor([[0.0, bad]]))
 
 
@@ -127,10 +127,10 @@ def test_a_fresh_model_generates_from_the_library():
 def test_a_text_longer_than_the_context_is_refused_by_the_model_itself():
     with pytest.raises(ConfigError, match="model: 9 tokens do not fit a context of 8"):
         MODEL(torch.zeros(1, 9, dtype=torch.long))
-    past = Past()
-    MODEL(torch.zeros(1, 6, dtype=torch.long), past)
+    cache = KVCache()
+    MODEL(torch.zeros(1, 6, dtype=torch.long), cache)
     with pytest.raises(ConfigError, match="model: 9 tokens"):
-        MODEL(torch.zeros(1, 3, dtype=torch.long), past)
+        MODEL(torch.zeros(1, 3, dtype=torch.long), cache)
 
 
 # From text to text.
@@ -144,7 +144,7 @@ class Parrot:
     def __init__(self, text):
         self.bytes, self.said = text.encode("utf-8"), 0
 
-    def next_scores(self, ids, past=None):
+    def next_logits(self, ids, cache=None):
         self.said += 1
         return torch.nn.functional.one_hot(torch.tensor([self.bytes[self.said - 1]]), 256).float()
 

@@ -149,9 +149,9 @@ def test_a_temperature_too_small_to_divide_by_is_drafted_with(loaded):
 
 
 @pytest.mark.parametrize("penalty", [1e-6, 1e6])
-@pytest.mark.parametrize("score", [1e38, -1e38, 3.4e38, -3.4e38])
-def test_no_penalty_makes_an_infinite_score_of_a_finite_one(penalty, score):
-    scores = torch.tensor([[score, score, 0.0, -3.4e38]])
+@pytest.mark.parametrize("logit", [1e38, -1e38, 3.4e38, -3.4e38])
+def test_no_penalty_makes_an_infinite_logit_of_a_finite_one(penalty, logit):
+    logits = torch.tensor([[logit, logit, 0.0, -3.4e38]])
     for temperature in (0.0, 1e-30, 0.8, 1e6):
         knobs = Sampling(
             temperature=temperature, repetition_penalty=penalty, frequency_penalty=1e6, presence_penalty=-1e6,
@@ -159,8 +159,8 @@ def test_no_penalty_makes_an_infinite_score_of_a_finite_one(penalty, score):
         )  # fmt: skip
         choice = Choice(knobs, [[0, 1, 2, 3]])
         for _ in range(3):
-            assert int(choice.draw(scores)) in range(4)
-            assert choice.probabilities(scores).sum() == pytest.approx(1)
+            assert int(choice.draw(logits)) in range(4)
+            assert choice.probabilities(logits).sum() == pytest.approx(1)
 
 
 def test_texts_side_by_side_have_a_seed_each_or_are_refused_before_any_is_written(loaded, folder):

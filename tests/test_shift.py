@@ -32,8 +32,8 @@ def test_it_begins_as_the_block_that_it_wraps():
 
 
 def test_it_looks_as_many_positions_further_as_it_has_taps():
-    assert Shift().reach is None
-    assert Shift(taps=2, block=PreNorm(attention=Sliding(window=5))).reach == 7
+    assert Shift().attention_window is None
+    assert Shift(taps=2, block=PreNorm(attention=Sliding(window=5))).attention_window == 7
 
 
 def test_its_weights_are_vectors_so_that_no_optimizer_takes_them_for_a_map():

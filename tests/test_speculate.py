@@ -26,22 +26,22 @@ TARGET, DRAFT = torch.randn(2, SIZE + 1, SIZE + 1, SIZE) * 1.2
 
 
 class Pairs:
-    """Scores by the last two tokens, out of a table; what was read before is asked of the past."""
+    """Scores by the last two tokens, out of a table; what was read before is asked of the cache."""
 
     context = 6
 
     def __init__(self, table):
         self.table = table
 
-    def __call__(self, ids, past=None):
-        known = torch.nn.functional.pad(ids + 1, (1, 0)) if past is None else None
-        if past is not None:
-            known = torch.cat([past.before(ids + 1), ids + 1], dim=1)
-            past.read(ids.shape[1])
+    def __call__(self, ids, cache=None):
+        known = torch.nn.functional.pad(ids + 1, (1, 0)) if cache is None else None
+        if cache is not None:
+            known = torch.cat([cache.previous(ids + 1), ids + 1], dim=1)
+            cache.advance(ids.shape[1])
         return self.table[known[:, :-1], known[:, 1:]]
 
-    def next_scores(self, ids, past=None):
-        return self(ids, past)[:, -1]
+    def next_logits(self, ids, cache=None):
+        return self(ids, cache)[:, -1]
 
 
 def exact(sampling, prompt):
@@ -50,7 +50,7 @@ def exact(sampling, prompt):
     for text in product(range(SIZE), repeat=LENGTH):
         window, chance, choice = list(prompt), 1.0, Choice(sampling, [prompt])
         for one in text:
-            chance *= float(choice.probabilities(Pairs(TARGET).next_scores(torch.tensor([window])))[0, one])
+            chance *= float(choice.probabilities(Pairs(TARGET).next_logits(torch.tensor([window])))[0, one])
             if choice.shaping is not None:
                 choice.shaping.note(torch.tensor([one]))
             window = [*(window[3:] if len(window) == 6 else window), one]
@@ -75,7 +75,7 @@ def pairwise_deviations(ids, sampling):
     choice, worst = Choice(sampling, [[0]]), 0.0
     for pair in product(range(SIZE), repeat=2):
         follow = Counter((ids[at],) for at in range(2, len(ids)) if (ids[at - 2], ids[at - 1]) == pair)
-        chances = choice.probabilities(Pairs(TARGET).next_scores(torch.tensor([pair])))[0].tolist()
+        chances = choice.probabilities(Pairs(TARGET).next_logits(torch.tensor([pair])))[0].tolist()
         if follow.total() > 20:
             worst = max(worst, deviations(follow, {(one,): chance for one, chance in enumerate(chances)}))
     return worst
@@ -146,8 +146,8 @@ def test_scores_are_the_models_own():
     text = [1, 2]
     for step in islice(both, 6):
         with torch.no_grad():
-            want = MODEL.next_scores(torch.tensor([text]))
-        torch.testing.assert_close(step.scores, want, atol=1e-4, rtol=1e-4)
+            want = MODEL.next_logits(torch.tensor([text]))
+        torch.testing.assert_close(step.logits, want, atol=1e-4, rtol=1e-4)
         text.append(int(step.ids))
 
 

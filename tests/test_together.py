@@ -67,7 +67,7 @@ def test_log_probabilities_are_the_models_own_whatever_the_knobs():
         ids = CODEC.encode(sheet.prompt).tolist()
         for one, found in zip(sheet.ids, sheet.log_probs, strict=True):
             with torch.no_grad():
-                want = MODEL.next_scores(torch.tensor([ids])).log_softmax(-1)[0, one]
+                want = MODEL.next_logits(torch.tensor([ids])).log_softmax(-1)[0, one]
             assert found == pytest.approx(float(want), abs=1e-4)
             ids.append(one)
         assert sheet.log_prob == pytest.approx(sum(sheet.log_probs)) and sheet.mean_log_prob == sheet.log_prob / 4
@@ -290,8 +290,8 @@ def test_a_draft_with_another_tokenizer_is_refused_with_both_named(folder, tmp_p
     with pytest.raises(ConfigError, match=r"draft: \S+other has byte of 256 ids \(.*, and \S+run has char of 7 ids"):
         command(["sample", str(folder), "--draft", str(other)])
     for words, match in [
-        (["--draft", str(folder), "--beyond", "roll"], "beyond: a past that rolls takes nothing back"),
-        (["--compile", "--beyond", "roll"], "compile: a past that rolls lies elsewhere each time"),
+        (["--draft", str(folder), "--beyond", "roll"], "beyond: a cache that rolls takes nothing back"),
+        (["--compile", "--beyond", "roll"], "compile: a cache that rolls lies elsewhere each time"),
         (["--compile", "--draft", str(folder)], "compile: one token at a time is compiled, and with a draft"),
     ]:
         with pytest.raises(ConfigError, match=match):

@@ -60,13 +60,13 @@ def equal(one, other):
 
 
 def test_values_computed_again_are_the_same_dropout_included():
-    (losses, weights), (others, other_weights) = after(trainer()), after(trainer(recompute=True))
+    (losses, weights), (others, other_weights) = after(trainer()), after(trainer(activation_checkpointing=True))
     assert losses == others
     assert equal(weights, other_weights)
 
 
 def test_computed_again_means_not_kept():
-    assert auto_batch.left_behind(trainer(recompute=True), 2) < auto_batch.left_behind(trainer(), 2) / 2
+    assert auto_batch.left_behind(trainer(activation_checkpointing=True), 2) < auto_batch.left_behind(trainer(), 2) / 2
 
 
 def test_neither_chunks_nor_micro_batches_change_a_step_but_for_rounding():
@@ -105,16 +105,19 @@ def test_where_not_one_window_fits_it_says_what_to_halve(monkeypatch):
 @pytest.mark.parametrize(
     ("plan", "message"),
     [
-        ({}, r"4 windows at a time; .* --train\.micro-batch 2 \(or auto\).*--train\.recompute"),
+        ({}, r"4 windows at a time; .* --train\.micro-batch 2 \(or auto\).*--train\.activation-checkpointing"),
         ({"micro_batch": 2}, r"2 windows at a time; .* --train\.micro-batch 1 \(or auto\)"),
-        ({"micro_batch": 1}, r"1 window at a time; try --train\.recompute\.$"),
-        ({"micro_batch": 1, "recompute": True}, r"1 window at a time; try a smaller --model\.context\.$"),
+        ({"micro_batch": 1}, r"1 window at a time; try --train\.activation-checkpointing\.$"),
+        (
+            {"micro_batch": 1, "activation_checkpointing": True},
+            r"1 window at a time; try a smaller --model\.context\.$",
+        ),
         ({"batch": 12, "micro_batch": 4}, r"4 windows at a time; .* --train\.micro-batch 2 "),
         ({"batch": 9}, r"9 windows at a time; .* --train\.micro-batch 3 "),
         ({"batch": 5}, r"5 windows at a time; .* --train\.micro-batch 1 "),
         ({"accumulate": 2}, r"2 windows at a time; .* --train\.accumulate 4,"),
         ({"batch": 12, "accumulate": 2}, r"6 windows at a time; .* --train\.accumulate 4,"),
-        ({"accumulate": 4}, r"1 window at a time; try --train\.recompute\.$"),
+        ({"accumulate": 4}, r"1 window at a time; try --train\.activation-checkpointing\.$"),
     ],
 )
 def test_a_full_accelerator_says_how_many_windows_it_held_and_a_remedy_that_the_recipe_takes(

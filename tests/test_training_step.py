@@ -103,7 +103,7 @@ def recipes(draw):
     train = {
         "accumulate": draw(st.sampled_from([one for one in (1, 2, 3) if batch % one == 0])) if not micro else 1,
         "micro_batch": micro if batch % max(micro, 1) == 0 else 0,
-        "recompute": draw(st.booleans()),
+        "activation_checkpointing": draw(st.booleans()),
         "loss_chunk": draw(st.sampled_from([0, 0, 1, 3, 7, 99])),
         "z_loss": draw(st.sampled_from([0.0, 1e-3, 0.3])),
         "average": draw(st.sampled_from([0.0, 0.05, 0.3, 0.99])),
@@ -150,7 +150,7 @@ RECIPES = {
     "penalties": partial(trainer, replace(PLAIN, model=MOE)),
     "chunks": partial(trainer, replace(PLAIN, train=replace(TRAIN, loss_chunk=5))),
     "loose": partial(trainer, replace(PLAIN, train=replace(TRAIN, clip=100.0))),
-    "recompute": partial(trainer, replace(PLAIN, train=replace(TRAIN, recompute=True))),
+    "activation_checkpointing": partial(trainer, replace(PLAIN, train=replace(TRAIN, activation_checkpointing=True))),
     "muon": partial(trainer, WITH_MUON),
 }
 

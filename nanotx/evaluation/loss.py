@@ -22,7 +22,7 @@ from nanotx.nn.shapes import Tokens
 from nanotx.nn.transformer import Transformer
 
 HELD = 2**24
-"""How many scores are held at once."""
+"""How many logits are held at once."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -164,11 +164,11 @@ def cross_entropies(
         with machine.autocast():
             for x, y in exam.batches(context, max(1, many // context)):
                 breath()
-                stream = rearrange(model.stream(x.to(device)), "b t d -> (b t) d")
+                stream = rearrange(model.hidden_states(x.to(device)), "b t d -> (b t) d")
                 targets = rearrange(y.to(device), "b t -> (b t)")
                 nats = list[Tensor]()
                 for rows, wanted in zip(stream.split(few), targets.split(few), strict=True):
-                    chances = F.log_softmax(model.scores(rows).float(), dim=1)
+                    chances = F.log_softmax(model.logits(rows).float(), dim=1)
                     found.append(F.nll_loss(chances, wanted, reduction=reduction).double())
                     if spread:
                         nats.append(F.nll_loss(chances, wanted, reduction="none"))

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from nanotx.errors import ConfigError
 from nanotx.hardware.compiler import attempt
-from nanotx.nn.kv_cache import Past
+from nanotx.nn.kv_cache import KVCache
 from nanotx.nn.shapes import Tokens
 from nanotx.nn.transformer import Transformer
 
@@ -26,7 +26,7 @@ GROWING = r".*\.(length|gone)"
 
 def changing(guards: Sequence[Any]) -> list[bool]:
     """Which of the compiler's guards are asked at each token: those on it and on what was read, not on the model."""
-    return [guard.name.partition(".")[0] in ("", "ids", "past") for guard in guards]
+    return [guard.name.partition(".")[0] in ("", "ids", "cache") for guard in guards]
 
 
 class CompiledReader:
@@ -42,21 +42,21 @@ class CompiledReader:
             raise ConfigError(f"compile: {trial}; or leave --compile out.")
         self.model = model
         growing = torch.compiler.config.patch(dynamic_sources=GROWING)  # type: ignore[attr-defined]
-        self.step = growing(torch.compile(model.next_scores, options={"guard_filter_fn": changing}))
+        self.step = growing(torch.compile(model.next_logits, options={"guard_filter_fn": changing}))
 
     @property
     def context(self) -> int:
         """How many tokens are read at most."""
         return self.model.context
 
-    def next_scores(self, ids: Tokens, past: Past | None = None) -> Float[Tensor, "b v"]:
-        """Scores of the token after the last of `ids`."""
-        if past is None:
-            return self.model.next_scores(ids)
-        if not past.length:
+    def next_logits(self, ids: Tokens, cache: KVCache | None = None) -> Float[Tensor, "b v"]:
+        """Logits of the token after the last of `ids`."""
+        if cache is None:
+            return self.model.next_logits(ids)
+        if not cache.length:
             # The same for every text, and never quite full: another room, or a full one, would be compiled anew.
-            past.room = self.context + 1
-        if ids.shape[1] > 1 or past.length < 2:  # 0 and 1 are numbers that the compiler does take for granted
-            return self.model.next_scores(ids, past)
-        scores: Tensor = self.step(ids, past)
-        return scores
+            cache.capacity = self.context + 1
+        if ids.shape[1] > 1 or cache.length < 2:  # 0 and 1 are numbers that the compiler does take for granted
+            return self.model.next_logits(ids, cache)
+        logits: Tensor = self.step(ids, cache)
+        return logits

@@ -71,7 +71,7 @@ def fill(sheets: Sequence[Sheet], steps: Iterable[Step]) -> Iterator[tuple[int, 
     if all(sheet.done for sheet in sheets):
         return
     for step in steps:
-        chances = step.scores.float().log_softmax(dim=-1)
+        chances = step.logits.float().log_softmax(dim=-1)
         found = rearrange(chances.gather(-1, rearrange(step.ids, "b -> b 1")), "b 1 -> b").tolist()
         for row, one in enumerate(step.ids.tolist()):
             if row in step.drawn and not sheets[row].done:
@@ -90,7 +90,7 @@ class Writing:
     """What is to be written, and by whom; going through it writes, and gives the number of a text and its next piece.
 
     Raises:
-        ConfigError: a number is out of range, or these cannot be together: a past that rolls, a draft, a model that
+        ConfigError: a number is out of range, or these cannot be together: a cache that rolls, a draft, a model that
             is compiled.
         TextError: the tokenizer cannot hold a prompt.
     """
@@ -101,7 +101,7 @@ class Writing:
     max_new_tokens: int  # of each text
     sampling: Sampling  # of the first text; each after it has the next seed
     stops: Sequence[str] = ()
-    rolls: bool = False  # whether the past rolls beyond the context
+    rolls: bool = False  # whether the cache rolls beyond the context
     draft: Scorer | None = None  # of the same tokenizer
     draft_tokens: int = 4  # at a time
     compiled: bool = False  # whether the reading of one more token is compiled first
@@ -114,9 +114,9 @@ class Writing:
         in_range("draft_tokens", self.draft_tokens, *RANGES["draft_tokens"], whole=True)
         check_seeds(self.sampling, len(self.prompts))
         if self.draft is not None and self.rolls:
-            raise ConfigError("beyond: a past that rolls takes nothing back, and a draft needs that; try reread.")
+            raise ConfigError("beyond: a cache that rolls takes nothing back, and a draft needs that; try reread.")
         if self.compiled and self.rolls:
-            raise ConfigError("compile: a past that rolls lies elsewhere each time; try reread, or no --compile.")
+            raise ConfigError("compile: a cache that rolls lies elsewhere each time; try reread, or no --compile.")
         if self.compiled and self.draft is not None:
             raise ConfigError("compile: one token at a time is compiled, and with a draft several are read; drop one.")
         self.sampling = self.sampling.without(self.codec.undefined_ids)

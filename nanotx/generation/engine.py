@@ -12,14 +12,14 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import torch
 
 from nanotx.generation.rolling import RollingReading
-from nanotx.generation.sampler import Choice, Drawn, Reader, Reading, Sampling, Scores
+from nanotx.generation.sampler import Choice, Drawn, NextLogits, Reader, Reading, Sampling
 
 
 class Step(NamedTuple):
     """One more token of each row."""
 
     ids: Drawn
-    scores: Scores  # the model's own, before any knob
+    logits: NextLogits  # the model's own, before any knob
     drawn: tuple[int, ...]  # the rows whose token was drawn; those of the others are of their prompts
 
 
@@ -27,7 +27,7 @@ class Step(NamedTuple):
 class Source(Protocol):
     """Texts that are being read, such as a `Reading`."""
 
-    def scores(self) -> Scores:
+    def logits(self) -> NextLogits:
         """Those of the next token of each row."""
 
     def feed(self, ids: Drawn) -> None:
@@ -45,15 +45,15 @@ def together(
     """Draw one id after another for each prompt, without end.
 
     Args:
-        model: what gives the scores, in evaluation mode.
+        model: what gives the logits, in evaluation mode.
         prompts: ids, one at least in each; of long ones the newest `context` are read.
         sampling: how to choose.
         new: how many tokens each text will get.
-        rolls: whether the past rolls beyond the context, as `nanotx.generation.rolling` says.
+        rolls: whether the cache rolls beyond the context, as `nanotx.generation.rolling` says.
         device: where the model is; None is the CPU.
 
     Raises:
-        ConfigError: the past is to roll, and the model's positions forbid it.
+        ConfigError: the cache is to roll, and the model's positions forbid it.
     """
     texts = [list(prompt[-model.context :]) for prompt in prompts]
     lengths = [len(text) for text in texts]
@@ -69,13 +69,13 @@ def steps(reading: Source, texts: Sequence[Sequence[int]], choice: Choice) -> It
     at = min(map(len, texts))
     while True:
         with torch.inference_mode():
-            scores = reading.scores()
-            ids = choice.draw(scores)
+            logits = reading.logits()
+            ids = choice.draw(logits)
             waiting = [row for row, text in enumerate(texts) if at < len(text)]
             for row in waiting:
                 ids[row] = texts[row][at]
                 begin_anew(choice, row)
-        yield Step(ids, scores, tuple(row for row in range(len(texts)) if row not in waiting))
+        yield Step(ids, logits, tuple(row for row in range(len(texts)) if row not in waiting))
         reading.feed(ids)
         at += 1
 

@@ -1,17 +1,17 @@
-"""A past that rolls: beyond the context its oldest token goes with each new one, and nothing is read anew.
+"""A cache that rolls: beyond the context its oldest token goes with each new one, and nothing is read anew.
 
 The rule: at every layer a token looks at the `context` tokens that end with it. That is the function of the same
 weights with `sliding` attention of that window, over the whole text. It is not the function of the newest `context`
 tokens alone, since what a deeper layer keeps of a token was made while older ones could still be seen. So it is asked
-for, and no default. It makes sense only where a score depends on the distance of two tokens and nothing on a token's
+for, and no default. It makes sense only where a logit depends on the distance of two tokens and nothing on a token's
 place in the text, since places beyond the context were never met: with rope, alibi or no position at all.
 """
 
 from einops import rearrange
 
 from nanotx.errors import ConfigError
-from nanotx.generation.sampler import Drawn, Reader, Scores
-from nanotx.nn.kv_cache import Rolling
+from nanotx.generation.sampler import Drawn, NextLogits, Reader
+from nanotx.nn.kv_cache import RollingKVCache
 from nanotx.nn.shapes import Tokens
 from nanotx.nn.transformer import Transformer
 
@@ -27,14 +27,14 @@ class RollingReading:
         """
         if isinstance(model, Transformer) and not relative(model):
             raise ConfigError(
-                f"beyond: a past cannot roll with position {model.config.position.part!r}, which does not state "
-                "`relative`, that scores depend on distances alone; try reread, or a model with rope, alibi or none."
+                f"beyond: a cache cannot roll with position {model.config.position.part!r}, which does not state "
+                "`relative`, that logits depend on distances alone; try reread, or a model with rope, alibi or none."
             )
-        self.model, self.unread, self.past = model, ids[:, -model.context :], Rolling(model.context)
+        self.model, self.unread, self.cache = model, ids[:, -model.context :], RollingKVCache(model.context)
 
-    def scores(self) -> Scores:
+    def logits(self) -> NextLogits:
         """Those of the next token."""
-        return self.model.next_scores(self.unread, self.past)
+        return self.model.next_logits(self.unread, self.cache)
 
     def feed(self, ids: Drawn) -> None:
         """Take in the next token of each row."""
@@ -42,5 +42,5 @@ class RollingReading:
 
 
 def relative(model: Transformer) -> bool:
-    """Whether all tokens can move on together, beyond the context, and no score changes; the position states it."""
+    """Whether all tokens can move on together, beyond the context, and no logit changes; the position states it."""
     return model.config.position.relative

@@ -2,7 +2,7 @@
 
 Beyond the context: when it is full, its newer half is read anew, and sampling goes on from there.
 
-First scores are changed: biases, the penalties for what was said already, bans. Then the temperature divides them. Then
+First logits are changed: biases, the penalties for what was said already, bans. Then the temperature divides them. Then
 tokens are left out, by top-k, top-p, min-p and typical in this order, each by the probabilities of those that the one
 before it left.
 """
@@ -21,15 +21,15 @@ from torch.nn import functional as F
 
 from nanotx.config.schema import WHOLE, in_range, is_number, share
 from nanotx.errors import ConfigError, Diverged
-from nanotx.nn.kv_cache import Past
+from nanotx.nn.kv_cache import KVCache
 from nanotx.nn.shapes import Tokens
 from nanotx.nn.transformer import Transformer
 
-Scores = Float[Tensor, "b v"]
+NextLogits = Float[Tensor, "b v"]
 Drawn = Int[Tensor, " b"]
 
 MOST = 1_000_000
-"""Of a number that changes scores; a larger one does what a ban or the likeliest token does already."""
+"""Of a number that changes logits; a larger one does what a ban or the likeliest token does already."""
 RANGES: dict[str, tuple[int | float, int | float]] = {
     "temperature": (0, MOST),
     "repetition_penalty": (1 / MOST, MOST),
@@ -52,24 +52,24 @@ class Reader(Protocol):
     def context(self) -> int:
         """How many tokens it can read at most."""
 
-    def next_scores(self, ids: Tokens, past: Past | None = None) -> Scores:
-        """Scores of the token after the last of `ids`, which follow what `past` has read."""
+    def next_logits(self, ids: Tokens, cache: KVCache | None = None) -> NextLogits:
+        """Logits of the token after the last of `ids`, which follow what `cache` has read."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
     """How the next token is chosen; in which order, `nanotx.generation.sampler` says."""
 
-    temperature: float = 0.8  # scores are divided by it; 0 takes the best token always
+    temperature: float = 0.8  # logits are divided by it; 0 takes the best token always
     top_k: int | None = None  # keep only the k best tokens
     top_p: float = 1.0  # keep the fewest best tokens whose probabilities reach this sum
     min_p: float = 0.0  # keep the tokens that are at least this share as likely as the best one
     typical: float = 1.0  # keep those whose surprise is nearest to the expected one, until they reach this sum
-    repetition_penalty: float = 1.0  # scores of tokens in the text so far are divided by it, those below 0 multiplied
-    frequency_penalty: float = 0.0  # taken off a token's score for each time that it was drawn
-    presence_penalty: float = 0.0  # taken off a token's score once it was drawn
+    repetition_penalty: float = 1.0  # logits of tokens in the text so far are divided by it, those below 0 multiplied
+    frequency_penalty: float = 0.0  # taken off a token's logit for each time that it was drawn
+    presence_penalty: float = 0.0  # taken off a token's logit once it was drawn
     banned: tuple[int, ...] = ()  # ids that are never drawn
-    bias: tuple[tuple[int, float], ...] = ()  # ids, and what is added to the score of each
+    bias: tuple[tuple[int, float], ...] = ()  # ids, and what is added to the logit of each
     seed: int = 0  # of the first row's random numbers; each row after it has the next seed
 
     def __post_init__(self) -> None:
@@ -103,7 +103,7 @@ class Sampling:
 
 
 def check_bias(token: str, value: float) -> None:
-    """Raise ConfigError where what is to be added to a token's score is out of range; the token is told as it came."""
+    """Raise ConfigError where what is to be added to a token's logit is out of range; the token is told as it came."""
     try:
         in_range(f"bias: {token}", value, *RANGES["bias"])
     except ConfigError as error:
@@ -148,7 +148,7 @@ def next_ids(
     """Draw one id after another for each row, without end.
 
     Args:
-        model: what gives the scores.
+        model: what gives the logits.
         ids: the prompts, at least one token each; only the newest `context` of them are read.
         sampling: how to choose.
         cached: whether to keep what was read; without it every token is read anew, to the same effect.
@@ -157,7 +157,7 @@ def next_ids(
     reading, choice = Reading(model, ids, cached, new), Choice(sampling, ids.tolist())
     while True:
         with torch.inference_mode():
-            drawn = choice.draw(reading.scores())
+            drawn = choice.draw(reading.logits())
         yield drawn
         reading.feed(drawn)
 
@@ -168,17 +168,17 @@ class Reading:
     def __init__(self, model: Reader, ids: Tokens, cached: bool = True, new: int | None = None) -> None:
         self.model, self.cached = model, cached
         self.window = self.unread = ids[:, -model.context :]
-        self.past = Past(model.context if new is None else min(model.context, self.window.shape[1] + new))
+        self.cache = KVCache(model.context if new is None else min(model.context, self.window.shape[1] + new))
 
-    def scores(self) -> Scores:
+    def logits(self) -> NextLogits:
         """Those of the next token."""
-        return self.model.next_scores(self.unread, self.past) if self.cached else self.model.next_scores(self.window)
+        return self.model.next_logits(self.unread, self.cache) if self.cached else self.model.next_logits(self.window)
 
     def feed(self, ids: Drawn) -> None:
         """Take in the next token of each row."""
         context, self.unread = self.model.context, rearrange(ids, "b -> b 1")
         if full := self.window.shape[1] == context:
-            self.window, self.past = self.window[:, context - context // 2 :], self.past.empty()
+            self.window, self.cache = self.window[:, context - context // 2 :], self.cache.new_like()
         self.window = torch.cat([self.window, self.unread], dim=1)
         self.unread = self.window if full else self.unread
 
@@ -193,27 +193,27 @@ class Choice:
         if not sampling.plain:
             self.shaping = Shaping(sampling, prompts)
 
-    def draw(self, scores: Scores) -> Drawn:
+    def draw(self, logits: NextLogits) -> Drawn:
         """One id for each row."""
-        ids = pick(self.probabilities(scores), self.generators)
+        ids = pick(self.probabilities(logits), self.generators)
         if self.shaping is not None:
             self.shaping.note(ids)
         return ids
 
-    def probabilities(self, scores: Scores) -> Scores:
+    def probabilities(self, logits: NextLogits) -> NextLogits:
         """Of each id, after all knobs; those that were left out have none."""
-        scores = scores.float()
-        if not scores.amax(dim=-1).isfinite().all():  # NaN, infinity, or minus infinity for all
-            raise Diverged("sample: the model's scores are not numbers; sample from an earlier checkpoint by --step.")
-        scores = scores if self.shaping is None else self.shaping.changed(scores)
-        scores = scores - scores.amax(dim=-1, keepdim=True)
+        logits = logits.float()
+        if not logits.amax(dim=-1).isfinite().all():  # NaN, infinity, or minus infinity for all
+            raise Diverged("sample: the model's logits are not numbers; sample from an earlier checkpoint by --step.")
+        logits = logits if self.shaping is None else self.shaping.changed(logits)
+        logits = logits - logits.amax(dim=-1, keepdim=True)
         if self.sampling.temperature < COLDEST:
-            return F.one_hot(scores.argmax(dim=-1), scores.shape[-1]).float()
-        scores = scores / self.sampling.temperature
-        return (scores if self.shaping is None else self.shaping.limited(scores)).softmax(dim=-1)
+            return F.one_hot(logits.argmax(dim=-1), logits.shape[-1]).float()
+        logits = logits / self.sampling.temperature
+        return (logits if self.shaping is None else self.shaping.limited(logits)).softmax(dim=-1)
 
 
-def pick(weights: Scores, generators: Sequence[torch.Generator]) -> Drawn:
+def pick(weights: NextLogits, generators: Sequence[torch.Generator]) -> Drawn:
     """An id for each row as often as its weight says: the first at which the sum of weights passes a random share."""
     exact = weights.cpu() if weights.device.type == "mps" else weights  # Apple's GPU has no float64
     reached = exact.double().cumsum(dim=-1)
@@ -224,7 +224,7 @@ def pick(weights: Scores, generators: Sequence[torch.Generator]) -> Drawn:
 
 Counts = Int[Tensor, "b v"]
 FINITE = (torch.finfo(torch.float32).min, torch.finfo(torch.float32).max)
-"""What a score of the model is kept within while it is changed; no change makes an infinite score of a finite one."""
+"""What a logit of the model is kept within while it is changed; no change makes an infinite logit of a finite one."""
 
 
 @runtime_checkable
@@ -265,7 +265,7 @@ class Knobs(Protocol):
 
     @property
     def bias(self) -> tuple[tuple[int, float], ...]:
-        """Ids, and what is added to the score of each."""
+        """Ids, and what is added to the logit of each."""
 
 
 class Shaping:
@@ -285,30 +285,30 @@ class Shaping:
         """Count no longer what was drawn in a row and will not stand there."""
         self.drawn[row].subtract(ids)
 
-    def changed(self, scores: Scores) -> Scores:
+    def changed(self, logits: NextLogits) -> NextLogits:
         """Before the temperature: biases, penalties, bans.
 
         Raises:
             ConfigError: a banned or biased id is none of the vocabulary, or all ids are banned.
         """
-        knobs, size = self.knobs, scores.shape[-1]
+        knobs, size = self.knobs, logits.shape[-1]
         if size != self.size:
             self.check_ids(size)
             self.size = size
         if knobs.bias:
-            ids, values = (torch.tensor(one, device=scores.device) for one in zip(*knobs.bias, strict=True))
-            scores = scores.index_add(-1, ids, rearrange(values.float(), "n -> 1 n").expand(len(scores), -1))
+            ids, values = (torch.tensor(one, device=logits.device) for one in zip(*knobs.bias, strict=True))
+            logits = logits.index_add(-1, ids, rearrange(values.float(), "n -> 1 n").expand(len(logits), -1))
         if knobs.repetition_penalty != 1:
             met = [prompt | +drawn for prompt, drawn in zip(self.prompted, self.drawn, strict=True)]
-            seen = table(met, size).to(scores.device) > 0
-            bounded = repelled(scores, seen, knobs.repetition_penalty).clamp(*FINITE)
-            scores = torch.where(scores.isfinite(), bounded, scores)
+            seen = table(met, size).to(logits.device) > 0
+            bounded = repelled(logits, seen, knobs.repetition_penalty).clamp(*FINITE)
+            logits = torch.where(logits.isfinite(), bounded, logits)
         if knobs.frequency_penalty or knobs.presence_penalty:
-            drawn = table(self.drawn, size).to(scores.device)
-            scores = scores - knobs.frequency_penalty * drawn - knobs.presence_penalty * (drawn > 0)
+            drawn = table(self.drawn, size).to(logits.device)
+            logits = logits - knobs.frequency_penalty * drawn - knobs.presence_penalty * (drawn > 0)
         if knobs.banned:
-            scores = scores.index_fill(-1, torch.tensor(knobs.banned, device=scores.device), -torch.inf)
-        return scores
+            logits = logits.index_fill(-1, torch.tensor(knobs.banned, device=logits.device), -torch.inf)
+        return logits
 
     def check_ids(self, size: int) -> None:
         """Raise ConfigError where the knobs name ids that are none of so many, or leave none of them."""
@@ -319,18 +319,18 @@ class Shaping:
         if len(set(self.knobs.banned)) == size:
             raise ConfigError(f"banned: expected to leave one of {size} ids at least, got all of them.")
 
-    def limited(self, scores: Scores) -> Scores:
-        """After the temperature: what is left of the tokens, the scores of all others at minus infinity."""
+    def limited(self, logits: NextLogits) -> NextLogits:
+        """After the temperature: what is left of the tokens, the logits of all others at minus infinity."""
         knobs = self.knobs
-        if knobs.top_k is not None and knobs.top_k < scores.shape[-1]:
-            scores = scores.masked_fill(~best(scores, knobs.top_k), -torch.inf)
+        if knobs.top_k is not None and knobs.top_k < logits.shape[-1]:
+            logits = logits.masked_fill(~best(logits, knobs.top_k), -torch.inf)
         if knobs.top_p < 1:
-            scores = scores.masked_fill(~nucleus(scores.softmax(dim=-1), knobs.top_p), -torch.inf)
+            logits = logits.masked_fill(~nucleus(logits.softmax(dim=-1), knobs.top_p), -torch.inf)
         if knobs.min_p > 0:
-            scores = scores.masked_fill(~likely(scores.softmax(dim=-1), knobs.min_p), -torch.inf)
+            logits = logits.masked_fill(~likely(logits.softmax(dim=-1), knobs.min_p), -torch.inf)
         if knobs.typical < 1:
-            scores = scores.masked_fill(~typical(scores.softmax(dim=-1), knobs.typical), -torch.inf)
-        return scores
+            logits = logits.masked_fill(~typical(logits.softmax(dim=-1), knobs.typical), -torch.inf)
+        return logits
 
 
 def table(rows: Sequence[Mapping[int, int]], size: int) -> Counts:
@@ -341,25 +341,25 @@ def table(rows: Sequence[Mapping[int, int]], size: int) -> Counts:
     return counts
 
 
-def repelled(scores: Scores, seen: Bool[Tensor, "b v"], penalty: float) -> Scores:
-    """Scores of tokens seen divided by the penalty, or multiplied where they are below zero.
+def repelled(logits: NextLogits, seen: Bool[Tensor, "b v"], penalty: float) -> NextLogits:
+    """Logits of tokens seen divided by the penalty, or multiplied where they are below zero.
 
     Source: Keskar et al. 2019, CTRL, https://arxiv.org/abs/1909.05858, section 4.1. The paper divides all of them,
     which raises those below zero; here no penalty above one raises any.
     """
-    return torch.where(seen, torch.where(scores > 0, scores / penalty, scores * penalty), scores)
+    return torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
 
 
-def best(scores: Scores, count: int) -> Bool[Tensor, "b v"]:
+def best(logits: NextLogits, count: int) -> Bool[Tensor, "b v"]:
     """The `count` best of each row; of equal ones, those of the lower ids.
 
     Source: Fan et al. 2018, https://arxiv.org/abs/1805.04833, section 5.4
     """
-    order = scores.argsort(dim=-1, descending=True, stable=True)[:, :count]
-    return torch.zeros_like(scores, dtype=torch.bool).scatter(-1, order, True)
+    order = logits.argsort(dim=-1, descending=True, stable=True)[:, :count]
+    return torch.zeros_like(logits, dtype=torch.bool).scatter(-1, order, True)
 
 
-def nucleus(probabilities: Scores, share: float) -> Bool[Tensor, "b v"]:
+def nucleus(probabilities: NextLogits, share: float) -> Bool[Tensor, "b v"]:
     """The fewest best tokens whose probabilities reach the share, never none.
 
     Source: Holtzman et al. 2019, https://arxiv.org/abs/1904.09751, section 3.1
@@ -367,7 +367,7 @@ def nucleus(probabilities: Scores, share: float) -> Bool[Tensor, "b v"]:
     return fewest(probabilities, -probabilities, share)
 
 
-def likely(probabilities: Scores, share: float) -> Bool[Tensor, "b v"]:
+def likely(probabilities: NextLogits, share: float) -> Bool[Tensor, "b v"]:
     """The tokens that are at least this share as likely as the best one.
 
     Source: Nguyen et al. 2024, https://arxiv.org/abs/2407.01082, section 3
@@ -375,7 +375,7 @@ def likely(probabilities: Scores, share: float) -> Bool[Tensor, "b v"]:
     return probabilities >= share * probabilities.amax(dim=-1, keepdim=True)
 
 
-def typical(probabilities: Scores, share: float) -> Bool[Tensor, "b v"]:
+def typical(probabilities: NextLogits, share: float) -> Bool[Tensor, "b v"]:
     """The fewest tokens that reach the share, those first whose surprise is nearest to the expected one, never none.
 
     Source: Meister et al. 2022, https://arxiv.org/abs/2202.00666, equation 10
@@ -385,7 +385,7 @@ def typical(probabilities: Scores, share: float) -> Bool[Tensor, "b v"]:
     return fewest(probabilities, (surprise - expected).abs(), share)
 
 
-def fewest(probabilities: Scores, keys: Scores, share: float) -> Bool[Tensor, "b v"]:
+def fewest(probabilities: NextLogits, keys: NextLogits, share: float) -> Bool[Tensor, "b v"]:
     """The first tokens, by rising keys, whose probabilities reach the share, never none and none that is impossible."""
     order = keys.argsort(dim=-1, stable=True)
     ranked = probabilities.gather(-1, order)

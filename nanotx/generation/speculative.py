@@ -19,17 +19,17 @@ from torch import Tensor
 
 from nanotx.config.schema import in_range
 from nanotx.generation.engine import Step
-from nanotx.generation.sampler import RANGES, Choice, Reader, Sampling, Scores, pick
-from nanotx.nn.kv_cache import Past, Undoable
+from nanotx.generation.sampler import RANGES, Choice, NextLogits, Reader, Sampling, pick
+from nanotx.nn.kv_cache import KVCache, RewindableKVCache
 from nanotx.nn.shapes import Logits, Tokens
 
 
 @runtime_checkable
 class Scorer(Reader, Protocol):
-    """A model that scores what follows each token, such as `nanotx.nn.transformer.Transformer`."""
+    """A model that predicts what follows each token, such as `nanotx.nn.transformer.Transformer`."""
 
-    def __call__(self, ids: Tokens, past: Past | None = None) -> Logits:
-        """Scores of what follows each of `ids`, which follow what `past` has read."""
+    def __call__(self, ids: Tokens, cache: KVCache | None = None) -> Logits:
+        """Logits of what follows each of `ids`, which follow what `cache` has read."""
 
 
 class Window:
@@ -38,19 +38,19 @@ class Window:
     def __init__(self, model: Scorer, text: Sequence[int], undo: int, device: torch.device | None) -> None:
         self.model, self.device = model, device
         self.ids = list(text[-model.context :])
-        self.past = Undoable(model.context, undo)
+        self.cache = RewindableKVCache(model.context, undo)
 
     @property
     def room(self) -> int:
         """How many tokens it has room for."""
         return self.model.context - len(self.ids)
 
-    def scores(self, count: int) -> Scores:
+    def logits(self, count: int) -> NextLogits:
         """What follows each of the last `count` tokens; what was not read yet is read."""
-        unread = torch.tensor([self.ids[self.past.length :]], device=self.device)
-        if unread.shape[1] > count:  # a prompt, of which all scores might take much memory
-            self.model.next_scores(unread[:, :-count], self.past)
-        return self.model(unread[:, -count:], self.past)[0]
+        unread = torch.tensor([self.ids[self.cache.length :]], device=self.device)
+        if unread.shape[1] > count:  # a prompt, of which all logits might take much memory
+            self.model.next_logits(unread[:, :-count], self.cache)
+        return self.model(unread[:, -count:], self.cache)[0]
 
     def add(self, one: int) -> None:
         """Take in a token; where there is no room, its newer half is kept and read anew."""
@@ -61,12 +61,12 @@ class Window:
     def halve(self) -> None:
         """Keep the newer half."""
         del self.ids[: self.model.context - self.model.context // 2]
-        self.past = self.past.empty()
+        self.cache = self.cache.new_like()
 
     def cut(self, tokens: int) -> None:
         """Take back the newest tokens."""
         del self.ids[len(self.ids) - tokens :]
-        self.past.rewind(max(0, self.past.length - len(self.ids)))
+        self.cache.rewind(max(0, self.cache.length - len(self.ids)))
 
 
 class Speculation:
@@ -107,36 +107,36 @@ class Speculation:
     def round(self) -> list[Step]:
         """As many tokens as were accepted, and one more."""
         guesses, chances = self.guess()
-        scores = self.model.scores(len(guesses) + 1)
+        logits = self.model.logits(len(guesses) + 1)
         self.drafted += len(guesses)
         kept: list[Step] = []
-        for guess, chance, score in zip(guesses, chances, scores.split(1), strict=False):
-            wanted = self.choice.probabilities(score)
+        for guess, chance, logit in zip(guesses, chances, logits.split(1), strict=False):
+            wanted = self.choice.probabilities(logit)
             if self.share() * chance[0, guess] >= wanted[0, guess]:
                 break
-            kept.append(self.step(torch.tensor([guess], device=self.device), score))
+            kept.append(self.step(torch.tensor([guess], device=self.device), logit))
             self.accepted += 1
         missed = len(guesses) - len(kept)
-        score = scores[len(kept) : len(kept) + 1]
-        wanted = self.choice.probabilities(score)
+        logit = logits[len(kept) : len(kept) + 1]
+        wanted = self.choice.probabilities(logit)
         if missed:
             rest = (wanted - chances[len(kept)]).clamp(min=0)
             wanted = rest if rest.sum() > 0 else wanted  # the two may differ by rounding alone
-        last = self.step(pick(wanted, self.choice.generators), score)
+        last = self.step(pick(wanted, self.choice.generators), logit)
         for window in (self.model, self.draft):
             window.cut(missed)
             window.add(int(last.ids))
         return [*kept, last]
 
-    def guess(self) -> tuple[list[int], list[Scores]]:
+    def guess(self) -> tuple[list[int], list[NextLogits]]:
         """What the draft says comes next, and the probabilities that it was drawn with; both models are told."""
         count = min(self.tokens, self.model.room)
         if count > self.draft.room:
             self.draft.halve()
         guesses: list[int] = []
-        chances: list[Scores] = []
+        chances: list[NextLogits] = []
         for _ in range(min(count, self.draft.room) if self.draft.ids else 0):
-            chances.append(self.choice.probabilities(self.draft.scores(1)))
+            chances.append(self.choice.probabilities(self.draft.logits(1)))
             ids = pick(chances[-1], self.choice.generators)
             self.note(ids)
             guesses.append(int(ids))
@@ -146,10 +146,10 @@ class Speculation:
             self.choice.shaping.forget(guesses)
         return guesses, chances
 
-    def step(self, ids: Int[Tensor, "1"], score: Float[Tensor, "1 v"]) -> Step:
+    def step(self, ids: Int[Tensor, "1"], logit: Float[Tensor, "1 v"]) -> Step:
         """A token that will stand."""
         self.note(ids)
-        return Step(ids, score, (0,))
+        return Step(ids, logit, (0,))
 
     def note(self, ids: Int[Tensor, "1"]) -> None:
         """Count it, where a knob wants to know."""

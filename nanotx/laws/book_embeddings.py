@@ -84,7 +84,7 @@ def padding(case: EmbeddingCase) -> None:
 
 
 def cache(case: EmbeddingCase) -> None:
-    """Read in pieces with a past, a text gives what it gives at once."""
+    """Read in pieces with a cache, a text gives what it gives at once."""
     equality.cache_agrees(case.module(), case.ids(), case.cuts, lengths=case.lengths)
 
 

@@ -83,7 +83,9 @@ def long(part: type[Any], where: Where) -> st.SearchStrategy[LayerCase]:
 def several(part: type[Any], where: Where) -> st.SearchStrategy[LayerCase]:
     """Texts of many positions, in layers that have something to choose: no window of one, and no lone expert."""
     cases = layers(part, where, st.just(1.0)).map(lambda case: replace(case, time=max(case.time, 16), batch=1))
-    return cases.filter(lambda case: all(one.reach != 1 for one in attentions_of(case.idea)) and not lone(case.idea))
+    return cases.filter(
+        lambda case: all(one.attention_window != 1 for one in attentions_of(case.idea)) and not lone(case.idea)
+    )
 
 
 def some(part: type[Any], where: Where) -> st.SearchStrategy[LayerCase]:
@@ -120,7 +122,7 @@ def padding(case: LayerCase) -> None:
 
 
 def cache(case: LayerCase) -> None:
-    """Read in pieces with a past, a text gives what it gives at once."""
+    """Read in pieces with a cache, a text gives what it gives at once."""
     equality.cache_agrees(case.layer(), case.x(), case.cuts, case.tolerance, case.lengths)
 
 
@@ -145,7 +147,7 @@ def alone(case: LayerCase) -> None:
 
 def own_place(case: LayerCase) -> None:
     """A position feels itself."""
-    time.felt(case.layer(), case.x(), case.seed, reach=1)
+    time.felt(case.layer(), case.x(), case.seed, window=1)
 
 
 def keeps_scale(case: LayerCase) -> None:
@@ -225,7 +227,7 @@ def law(name: str, draw: Draw, check: Callable[[LayerCase], None], **more: Any) 
 
 def has_reach(part: type[Any]) -> bool:
     """Whether a part looks back only so far."""
-    return part().reach is not None
+    return part().attention_window is not None
 
 
 def same_as_another(part: type[Any]) -> bool:

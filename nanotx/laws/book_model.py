@@ -17,7 +17,7 @@ from nanotx.laws.layer_case import lone
 from nanotx.laws.strategies import Drawn, any_of, batches, cuts, seeds, times
 from nanotx.laws.weights import redrawn, seeded
 from nanotx.nn.block import Block
-from nanotx.nn.block.base import farthest
+from nanotx.nn.block.base import max_window
 from nanotx.nn.embedding import Embedding
 from nanotx.nn.norm import Norm
 from nanotx.nn.position import Position
@@ -25,7 +25,7 @@ from nanotx.nn.shapes import Logits, Stream, Tokens
 from nanotx.nn.transformer import Model, Transformer
 
 TOLERANCES = {"cpu": 1e-5, "cuda": 1e-4, "mps": 1e-4}
-"""By how much scores may differ, relative to the largest (or 1)."""
+"""By how much logits may differ, relative to the largest (or 1)."""
 LONG = 320
 """Positions of a long text."""
 SOME = 24
@@ -79,7 +79,7 @@ class ModelCase(Case):
 
     @property
     def tolerance(self) -> float:
-        """By how much scores may differ, relative to the largest (or 1)."""
+        """By how much logits may differ, relative to the largest (or 1)."""
         return TOLERANCES[self.device]
 
 
@@ -143,7 +143,9 @@ def several(part: type[Model], where: Where) -> st.SearchStrategy[ModelCase]:
         lambda case: replace(case, vocab_size=20, batch=1, time=SOME, lengths=(), idea=replace(case.idea, context=SOME))
     )
     return cases.filter(
-        lambda case: not any(map(lone, case.idea.pattern())) and all(one.reach != 1 for one in case.idea.attentions())
+        lambda case: (
+            not any(map(lone, case.idea.pattern())) and all(one.attention_window != 1 for one in case.idea.attentions())
+        )
     )
 
 
@@ -153,13 +155,15 @@ def rows(case: ModelCase) -> None:
 
 
 def causal(case: ModelCase) -> None:
-    """No scores feel a later token."""
+    """No logits feel a later token."""
     time.causal(FromStream(case.model()), stream(case), seed=case.seed, alive=False)
 
 
 def felt(case: ModelCase) -> None:
-    """Scores feel their own token, and their past."""
-    time.felt(FromStream(case.model()), stream(case), case.seed, farthest(b.reach for b in case.idea.pattern()))
+    """Logits feel their own token, and their past."""
+    time.felt(
+        FromStream(case.model()), stream(case), case.seed, max_window(b.attention_window for b in case.idea.pattern())
+    )
 
 
 def prefix(case: ModelCase) -> None:
@@ -173,7 +177,7 @@ def padding(case: ModelCase) -> None:
 
 
 def cache(case: ModelCase) -> None:
-    """Read in pieces with a past, a text gives what it gives at once."""
+    """Read in pieces with a cache, a text gives what it gives at once."""
     equality.cache_agrees(case.model(), case.ids(), case.cuts, case.tolerance, case.lengths)
 
 
@@ -189,7 +193,7 @@ def state(case: ModelCase) -> None:
 
 
 def finite(case: ModelCase) -> None:
-    """Scores and gradients are finite."""
+    """Logits and gradients are finite."""
     numbers.finite(case.model(), case.ids(), case.seed)
 
 
@@ -208,7 +212,7 @@ def gradient(case: ModelCase) -> None:
 
 
 def matter(case: ModelCase) -> None:
-    """Every field changes the state, the scores, or how long a text may be."""
+    """Every field changes the state, the logits, or how long a text may be."""
     usual = replace(type(case.idea)(), dim=24, layers=1, context=case.time)
     fields_matter(case.idea, lambda idea: come(replace(case, idea=idea)), defaults=[usual])
 

@@ -17,7 +17,7 @@ from nanotx.laws.fields import fields_matter, gets_gradient, has_fields, untried
 from nanotx.laws.law import Case, Law, Where, says
 from nanotx.laws.strategies import Drawn, batches, ideas, seeds, times
 from nanotx.laws.weights import seeded
-from nanotx.nn.position import Positioning
+from nanotx.nn.position import PositionalEncoding
 from nanotx.nn.shapes import Stream
 
 CONTEXTS = (258, 513, 2050, 9000, 40_000, 140_000)
@@ -36,19 +36,19 @@ class PlaceCase(Case):
     start: int = 0  # where the end of the text begins
     shift: int = 0  # how far all is moved
 
-    def position(self, idea: Any = None) -> Positioning:
+    def position(self, idea: Any = None) -> PositionalEncoding:
         """The thing, its table (if it has one) drawn from the seed."""
         return self.first if idea is None else self.another(idea)
 
     @cached_property
-    def first(self) -> Positioning:
+    def first(self) -> PositionalEncoding:
         """The thing as it is asked for most; whether the case fits is found by building it, which is not done twice."""
         return self.another(self.idea)
 
-    def another(self, idea: Any) -> Positioning:
+    def another(self, idea: Any) -> PositionalEncoding:
         """A thing of its own."""
         with seeded(self.seed):
-            built: Positioning = idea.build(self.heads * self.width, self.heads, self.time)
+            built: PositionalEncoding = idea.build(self.heads * self.width, self.heads, self.time)
         return built.eval()
 
     def fits(self) -> None:
@@ -112,7 +112,7 @@ def distance(case: PlaceCase) -> None:
 
 
 def length(case: PlaceCase) -> None:
-    """Queries and keys keep their lengths, but for the gain that is stated."""
+    """Queries and keys keep their lengths, but for the `attention_scale` that is stated."""
     place.lengths_kept(case.position(), case.q(), case.shift)
 
 
@@ -151,11 +151,11 @@ def biased(case: PlaceCase) -> None:
 
 def gradient(case: PlaceCase) -> None:
     """Every parameter of an ordinary case gets a gradient."""
-    position, at = case.position(), torch.arange(case.time)
-    bias = position.bias(at, at)
+    position, positions = case.position(), torch.arange(case.time)
+    bias = position.bias(positions, positions)
     told = [
-        position.embed(case.x(), at),
-        *position.turn(case.q(), case.q(shift=1), at),
+        position.embed(case.x(), positions),
+        *position.rotate(case.q(), case.q(shift=1), positions),
         *([] if bias is None else [bias]),
     ]
     gets_gradient([(position, torch.cat([one.flatten() for one in told]))])
@@ -169,10 +169,10 @@ def matter(case: PlaceCase) -> None:
 
 def come(case: PlaceCase, idea: Any) -> dict[str, Tensor]:
     """All that a position does to a text."""
-    position, at = case.position(idea), torch.arange(case.time)
-    q, k = position.turn(case.q(), case.q(shift=1), at)
-    bias = position.bias(at, at)
-    return {"embedding": position.embed(case.x(), at), "queries": q, "keys": k} | (
+    position, positions = case.position(idea), torch.arange(case.time)
+    q, k = position.rotate(case.q(), case.q(shift=1), positions)
+    bias = position.bias(positions, positions)
+    return {"embedding": position.embed(case.x(), positions), "queries": q, "keys": k} | (
         {} if bias is None else {"bias": bias}
     )
 

@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from nanotx.errors import LawBroken
 from nanotx.laws.values import cotangent, same
 from nanotx.nn.canonical import to_shared
-from nanotx.nn.kv_cache import Past
+from nanotx.nn.kv_cache import KVCache
 
 
 def cache_agrees(
     layer: nn.Module, x: Tensor, cuts: Sequence[int], tolerance: float = 1e-5, lengths: Sequence[int] = ()
 ) -> None:
-    """Read in pieces with a `Past`, a text gives what it gives at once.
+    """Read in pieces with a `KVCache`, a text gives what it gives at once.
 
     Args:
         layer: an attention, a block or a model; nothing random in it.
@@ -27,10 +27,10 @@ def cache_agrees(
     Raises:
         LawBroken: where the two differ, and by how much.
     """
-    past = Past()
+    cache = KVCache()
     edges = [0, *cuts, x.shape[1]]
     with torch.no_grad():
-        pieces = [layer(x[:, start:end], past=past) for start, end in pairwise(edges)]
+        pieces = [layer(x[:, start:end], cache=cache) for start, end in pairwise(edges)]
         whole = torch.cat(pieces, dim=1)
         if not lengths:
             return same("cache_agrees", whole, layer(x), tolerance, f"cuts {list(cuts)}")

@@ -14,8 +14,8 @@ from nanotx.laws.weights import redrawn, seeded
 from nanotx.nn.attention import Attention
 from nanotx.nn.block import Block
 from nanotx.nn.exact import Exact
-from nanotx.nn.kv_cache import Past
-from nanotx.nn.position import Position, Positioning
+from nanotx.nn.kv_cache import KVCache
+from nanotx.nn.position import Position, PositionalEncoding
 from nanotx.nn.position.none import NoPosition
 from nanotx.nn.shapes import Stream
 
@@ -62,7 +62,7 @@ class LayerCase(Case):
             placed = Placed(layer, self.place(idea), isinstance(idea, Attention | Block), self.device, self.dtype)
         return placed.to(self.device).eval()
 
-    def place(self, idea: Any) -> Positioning:
+    def place(self, idea: Any) -> PositionalEncoding:
         """Where the layer's tokens stand."""
         attentions = attentions_of(idea)
         for attention in attentions:
@@ -100,21 +100,21 @@ def lone(idea: Any) -> bool:
 class Placed(Exact):
     """A layer as training runs it: told where its tokens stand, its mathematics in a format of its own."""
 
-    def __init__(self, layer: nn.Module, position: Positioning, reads: bool, device: str, dtype: str) -> None:
+    def __init__(self, layer: nn.Module, position: PositionalEncoding, reads: bool, device: str, dtype: str) -> None:
         super().__init__()
         self.layer, self.position, self.reads = layer, position, reads
         self.device, self.dtype = device, getattr(torch, dtype)
 
-    def forward(self, x: Stream, past: Past | None = None) -> Stream:
+    def forward(self, x: Stream, cache: KVCache | None = None) -> Stream:
         mixed = torch.autocast(self.device, dtype=self.dtype) if self.dtype is not torch.float32 else nullcontext()
         with mixed:
-            y: Tensor = self.layer(x, self.position, past) if self.reads else self.layer(x)
+            y: Tensor = self.layer(x, self.position, cache) if self.reads else self.layer(x)
         return y
 
 
 def reach_of(idea: Any) -> int | None:
     """How far back a layer looks, where it looks back at all."""
-    return idea.reach if isinstance(idea, Attention | Block) else None
+    return idea.attention_window if isinstance(idea, Attention | Block) else None
 
 
 def written_out(idea: Attention, length: int) -> Attention:

@@ -9,14 +9,14 @@ from torch import Tensor
 
 from nanotx.errors import LawBroken
 from nanotx.laws.values import same
-from nanotx.nn.position import Positioning
+from nanotx.nn.position import PositionalEncoding
 from nanotx.nn.shapes import Stream
 
 Heads = Float[Tensor, "b h t k"]
 
 
 @torch.no_grad()
-def placed_alike(position: Positioning, x: Stream, q: Heads, start: int, tolerance: float = 1e-5) -> None:
+def placed_alike(position: PositionalEncoding, x: Stream, q: Heads, start: int, tolerance: float = 1e-5) -> None:
     """A token at its place is treated alike, whatever stands beside it: in a whole text, or in the end of one.
 
     Args:
@@ -29,19 +29,28 @@ def placed_alike(position: Positioning, x: Stream, q: Heads, start: int, toleran
     Raises:
         LawBroken: what is treated otherwise: the embedding, queries, keys, or the bias.
     """
-    at = torch.arange(x.shape[1])
-    end = at[start:]
-    same("placed_alike", position.embed(x[:, start:], end), position.embed(x, at)[:, start:], tolerance, "embedding")
-    whole, part = position.turn(q, q.flip(-1), at), position.turn(q[..., start:, :], q.flip(-1)[..., start:, :], end)
+    positions = torch.arange(x.shape[1])
+    end = positions[start:]
+    same(
+        "placed_alike",
+        position.embed(x[:, start:], end),
+        position.embed(x, positions)[:, start:],
+        tolerance,
+        "embedding",
+    )
+    whole, part = (
+        position.rotate(q, q.flip(-1), positions),
+        position.rotate(q[..., start:, :], q.flip(-1)[..., start:, :], end),
+    )
     for name, got, want in zip(("queries", "keys"), part, whole, strict=True):
         same("placed_alike", got, want[..., start:, :], tolerance, name)
-    biases = position.bias(end, at), position.bias(at, at)
+    biases = position.bias(end, positions), position.bias(positions, positions)
     if biases[0] is not None and biases[1] is not None:
         same("placed_alike", biases[0], biases[1][:, start:], tolerance, "bias")
 
 
 @torch.no_grad()
-def distance_alone(position: Positioning, q: Heads, k: Heads, shift: int, tolerance: float = 1e-3) -> None:
+def distance_alone(position: PositionalEncoding, q: Heads, k: Heads, shift: int, tolerance: float = 1e-3) -> None:
     """Scores of queries and keys depend on how far apart they stand, and not on where.
 
     Args:
@@ -54,14 +63,14 @@ def distance_alone(position: Positioning, q: Heads, k: Heads, shift: int, tolera
     Raises:
         LawBroken: which scores differ, and by how much.
     """
-    at = torch.arange(q.shape[-2])
-    near, far = (scores(position, q, k, at + moved) for moved in (0, shift))
+    positions = torch.arange(q.shape[-2])
+    near, far = (scores(position, q, k, positions + moved) for moved in (0, shift))
     same("distance_alone", far, near, tolerance, f"scores {shift} positions on, (row, head, query, key)")
 
 
 @torch.no_grad()
-def lengths_kept(position: Positioning, q: Heads, shift: int, tolerance: float = 1e-4) -> None:
-    """Turning a query or a key does not change its length, but for the gain that the thing states.
+def lengths_kept(position: PositionalEncoding, q: Heads, shift: int, tolerance: float = 1e-4) -> None:
+    """Turning a query or a key does not change its length, but for the `attention_scale` that the thing states.
 
     Args:
         position: the thing.
@@ -72,27 +81,29 @@ def lengths_kept(position: Positioning, q: Heads, shift: int, tolerance: float =
     Raises:
         LawBroken: whose length changed, and by how much.
     """
-    for name, turned in zip(("queries", "keys"), position.turn(q, q, torch.arange(q.shape[-2]) + shift), strict=True):
-        wanted = position.gain * q.norm(dim=-1)
+    for name, turned in zip(("queries", "keys"), position.rotate(q, q, torch.arange(q.shape[-2]) + shift), strict=True):
+        wanted = position.attention_scale * q.norm(dim=-1)
         same("lengths_kept", turned.norm(dim=-1), wanted, tolerance, f"{name}, (row, head, position)")
 
 
 @torch.no_grad()
-def places_differ(position: Positioning, x: Stream, q: Heads, k: Heads) -> None:
+def places_differ(position: PositionalEncoding, x: Stream, q: Heads, k: Heads) -> None:
     """Some token or score is changed by where it stands: a position that tells nothing is none.
 
     Raises:
         LawBroken: nothing is.
     """
-    at = torch.arange(x.shape[1])
-    embedded = not torch.equal(position.embed(x, at), x)
-    scored = not torch.allclose(scores(position, q, k, at), einsum(q, k, "b h t k, b h s k -> b h t s"))
+    positions = torch.arange(x.shape[1])
+    embedded = not torch.equal(position.embed(x, positions), x)
+    scored = not torch.allclose(scores(position, q, k, positions), einsum(q, k, "b h t k, b h s k -> b h t s"))
     if not embedded and not scored:
         raise LawBroken(f"places_differ: for {x.shape[1]} positions, neither an embedding nor a score is changed.")
 
 
 @torch.no_grad()
-def stays_itself(position: Positioning, other: Positioning, x: Stream, q: Heads, at: Tensor) -> None:
+def stays_itself(
+    position: PositionalEncoding, other: PositionalEncoding, x: Stream, q: Heads, positions: Tensor
+) -> None:
     """Another one of the same kind, with other fields, changes nothing of this one, and is not this one.
 
     A table kept for all of them, whose key forgets a field, gives one the other's.
@@ -102,13 +113,13 @@ def stays_itself(position: Positioning, other: Positioning, x: Stream, q: Heads,
         other: one whose idea differs in a field that tells where tokens stand.
         x: a stream.
         q: queries.
-        at: their positions.
+        positions: their positions.
 
     Raises:
         LawBroken: the two are treated as one.
     """
-    mine = position.embed(x, at), position.turn(q, q, at)[0], position.bias(at, at)
-    theirs = other.embed(x, at), other.turn(q, q, at)[0], other.bias(at, at)
+    mine = position.embed(x, positions), position.rotate(q, q, positions)[0], position.bias(positions, positions)
+    theirs = other.embed(x, positions), other.rotate(q, q, positions)[0], other.bias(positions, positions)
     if all(
         a is b or (a is not None and b is not None and torch.equal(a, b)) for a, b in zip(mine, theirs, strict=True)
     ):
@@ -116,7 +127,7 @@ def stays_itself(position: Positioning, other: Positioning, x: Stream, q: Heads,
 
 
 @torch.no_grad()
-def no_place_twice(position: Positioning, x: Stream, context: int) -> None:
+def no_place_twice(position: PositionalEncoding, x: Stream, context: int) -> None:
     """A time beyond a table is refused with an IndexError, or is a place of its own; never that of another token.
 
     Args:
@@ -137,7 +148,7 @@ def no_place_twice(position: Positioning, x: Stream, context: int) -> None:
 
 
 @torch.no_grad()
-def far_alike(position: Positioning, x: Stream, q: Heads, k: Heads, shift: int) -> None:
+def far_alike(position: PositionalEncoding, x: Stream, q: Heads, k: Heads, shift: int) -> None:
     """Where a position states that it is relative, tokens that move on together stay as they were, however far.
 
     Args:
@@ -150,30 +161,36 @@ def far_alike(position: Positioning, x: Stream, q: Heads, k: Heads, shift: int) 
     Raises:
         LawBroken: what differs, and by how much; or that there is no such place.
     """
-    at, what = torch.arange(x.shape[1]), f"{shift} positions on"
+    positions, what = torch.arange(x.shape[1]), f"{shift} positions on"
     tolerance = 1e-3 + 8 * shift * 2**-24  # an angle has 24 binary digits, of which the whole turns take some
     try:
-        same("far_alike", position.embed(x, at + shift), position.embed(x, at), tolerance, f"embedding {what}")
-        near, far = (scores(position, q, k, at + moved) for moved in (0, shift))
+        same(
+            "far_alike",
+            position.embed(x, positions + shift),
+            position.embed(x, positions),
+            tolerance,
+            f"embedding {what}",
+        )
+        near, far = (scores(position, q, k, positions + moved) for moved in (0, shift))
     except IndexError:
         raise LawBroken(f"far_alike: it states `relative`, and has no place {what}.") from None
     same("far_alike", far, near, tolerance, f"scores {what}, (row, head, query, key)")
 
 
 @torch.no_grad()
-def bias_stated(position: Positioning, biased: bool, at: Tensor) -> None:
+def bias_stated(position: PositionalEncoding, biased: bool, positions: Tensor) -> None:
     """A position adds to the scores where it states `biased`, and nowhere else.
 
     Raises:
         LawBroken: which of the two is not so.
     """
-    adds = position.bias(at, at) is not None
+    adds = position.bias(positions, positions) is not None
     if adds != biased:
         raise LawBroken(f"bias_stated: it states biased = {biased}, and {'adds' if adds else 'never adds'} to scores.")
 
 
 @torch.no_grad()
-def places_kept(position: Positioning, x: Stream, q: Heads, dtype: torch.dtype, queries: int = 8) -> None:
+def places_kept(position: PositionalEncoding, x: Stream, q: Heads, dtype: torch.dtype, queries: int = 8) -> None:
     """Cast to a smaller format, a position gives every token the place that it had, up to rounding once.
 
     Args:
@@ -187,13 +204,13 @@ def places_kept(position: Positioning, x: Stream, q: Heads, dtype: torch.dtype, 
         LawBroken: the first position that is elsewhere, in what, and by how much.
     """
     cast, name = copy.deepcopy(position).to(dtype), str(dtype).removeprefix("torch.")
-    x, q, at = x.to(dtype), q.to(dtype), torch.arange(x.shape[1])
-    asked = at.flip(0)[:: max(1, len(at) // queries)]
+    x, q, positions = x.to(dtype), q.to(dtype), torch.arange(x.shape[1])
+    asked = positions.flip(0)[:: max(1, len(positions) // queries)]
     some = {
-        "the embedding": (cast.embed(x, at), position.embed(x.float(), at)),
-        "queries": (cast.turn(q, q, at)[0], position.turn(q.float(), q.float(), at)[0]),
-        "keys": (cast.turn(q, q, at)[1], position.turn(q.float(), q.float(), at)[1]),
-        "the bias": (cast.bias(asked, at), position.bias(asked, at)),
+        "the embedding": (cast.embed(x, positions), position.embed(x.float(), positions)),
+        "queries": (cast.rotate(q, q, positions)[0], position.rotate(q.float(), q.float(), positions)[0]),
+        "keys": (cast.rotate(q, q, positions)[1], position.rotate(q.float(), q.float(), positions)[1]),
+        "the bias": (cast.bias(asked, positions), position.bias(asked, positions)),
     }
     for what, (got, want) in some.items():
         if got is None or want is None:
@@ -206,13 +223,13 @@ def places_kept(position: Positioning, x: Stream, q: Heads, dtype: torch.dtype, 
             first = int(far[0])
             raise LawBroken(
                 f"places_kept: in {name}, {what} at position {first} differ by {places[first]:.3g} of their size, at "
-                f"{len(far):,} of {len(at):,} positions by more than {4 * torch.finfo(dtype).eps:.3g}."
+                f"{len(far):,} of {len(positions):,} positions by more than {4 * torch.finfo(dtype).eps:.3g}."
             )
 
 
-def scores(position: Positioning, q: Heads, k: Heads, at: Tensor) -> Tensor:
+def scores(position: PositionalEncoding, q: Heads, k: Heads, positions: Tensor) -> Tensor:
     """Of each query with each key, turned and biased as an attention does."""
-    turned_q, turned_k = position.turn(q, k, at)
-    bias = position.bias(at, at)
+    turned_q, turned_k = position.rotate(q, k, positions)
+    bias = position.bias(positions, positions)
     products = einsum(turned_q, turned_k, "b h t k, b h s k -> b h t s")
     return products if bias is None else products + bias

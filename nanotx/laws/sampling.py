@@ -32,44 +32,44 @@ def chances(logits: Sequence[float], prompt: Sequence[int], drawn: Sequence[int]
         drawn: the ids that were drawn since.
         knobs: how to choose.
     """
-    scores = list(logits)
+    adjusted = list(logits)
     for one, value in knobs.bias:
-        scores[one] += value
+        adjusted[one] += value
     for one in set(prompt) | set(drawn):  # the prompt counts here, and only here
-        scores[one] = (
-            scores[one] / knobs.repetition_penalty if scores[one] > 0 else scores[one] * knobs.repetition_penalty
+        adjusted[one] = (
+            adjusted[one] / knobs.repetition_penalty if adjusted[one] > 0 else adjusted[one] * knobs.repetition_penalty
         )
     for one in set(drawn):
-        scores[one] -= knobs.frequency_penalty * list(drawn).count(one)
-        scores[one] -= knobs.presence_penalty
+        adjusted[one] -= knobs.frequency_penalty * list(drawn).count(one)
+        adjusted[one] -= knobs.presence_penalty
     for one in knobs.banned:
-        scores[one] = -math.inf
+        adjusted[one] = -math.inf
     if knobs.temperature < COLDEST:
-        best = scores.index(max(scores))  # of equal ones the first
-        return [float(one == best) for one in range(len(scores))]
-    scores = [score / knobs.temperature for score in scores]
+        best = adjusted.index(max(adjusted))  # of equal ones the first
+        return [float(one == best) for one in range(len(adjusted))]
+    adjusted = [logit / knobs.temperature for logit in adjusted]
 
-    kept = [one for one in range(len(scores)) if scores[one] > -math.inf]
+    kept = [one for one in range(len(adjusted)) if adjusted[one] > -math.inf]
     if knobs.top_k is not None:
-        kept = sorted(kept, key=lambda one: (-scores[one], one))[: knobs.top_k]
+        kept = sorted(kept, key=lambda one: (-adjusted[one], one))[: knobs.top_k]
     if knobs.top_p < 1:
-        p = softmax(scores, kept)
+        p = softmax(adjusted, kept)
         kept = until_reached(sorted(kept, key=lambda one: (-p[one], one)), p, knobs.top_p)
     if knobs.min_p > 0:
-        p = softmax(scores, kept)
+        p = softmax(adjusted, kept)
         kept = [one for one in kept if p[one] >= knobs.min_p * max(p)]
     if knobs.typical < 1:
-        p = softmax(scores, kept)
+        p = softmax(adjusted, kept)
         entropy = -sum(p[one] * math.log(p[one]) for one in kept if p[one] > 0)
         kept = [one for one in kept if p[one] > 0]
         kept = until_reached(sorted(kept, key=lambda one: (abs(-math.log(p[one]) - entropy), one)), p, knobs.typical)
-    return softmax(scores, kept)
+    return softmax(adjusted, kept)
 
 
-def softmax(scores: Sequence[float], kept: Sequence[int]) -> list[float]:
+def softmax(logits: Sequence[float], kept: Sequence[int]) -> list[float]:
     """The probabilities of the ids that are kept, among themselves; all others have none."""
-    highest = max(scores[one] for one in kept)
-    grown = [math.exp(score - highest) if one in kept else 0.0 for one, score in enumerate(scores)]
+    highest = max(logits[one] for one in kept)
+    grown = [math.exp(logit - highest) if one in kept else 0.0 for one, logit in enumerate(logits)]
     return [one / sum(grown) for one in grown]
 
 
@@ -145,7 +145,7 @@ def samples_as_written(model: Transformer, prompts: Sequence[Sequence[int]], kno
                 continue
             ids = read_ids(prompts[row], drawn[row], model.context)
             with torch.inference_mode():
-                raw = model.head(model.stream(torch.tensor([ids])))[0, -1].tolist()
+                raw = model.head(model.hidden_states(torch.tensor([ids])))[0, -1].tolist()
             wanted = chances(capped(raw, model.config.softcap), prompts[row], drawn[row], knobs)
             share = float(torch.rand(1, dtype=torch.float64, generator=shares[row]))
             found = int(step.ids[row])

@@ -52,14 +52,14 @@ def causal(
             )
 
 
-def felt(layer: Layer, x: Tensor, seed: int = 0, reach: int | None = None) -> None:
+def felt(layer: Layer, x: Tensor, seed: int = 0, window: int | None = None) -> None:
     """Every output feels its own input, and some earlier one; a layer that reads nothing breaks no law of time.
 
     Args:
         layer: from `b t d` to `b t d`, with nothing random in it.
         x: an input of ordinary scale; a saturated softmax may ignore much.
         seed: of the cotangent.
-        reach: how many positions an output looks at, its own the last of them; None for all of them. With a reach of
+        window: how many positions an output looks at, its own the last of them; None for all of them. With a window of
             one no past is asked for.
 
     Raises:
@@ -69,26 +69,26 @@ def felt(layer: Layer, x: Tensor, seed: int = 0, reach: int | None = None) -> No
     for position, row in enumerate(influence(layer, x, seed, alone=True)):
         if not row[position] > 0:
             raise LawBroken(f"felt: output {position} does not feel its own position; {told}.")
-        if position and reach != 1 and not row[:position].max() > 0:
+        if position and window != 1 and not row[:position].max() > 0:
             raise LawBroken(f"felt: output {position} feels nothing of its past; {told}.")
 
 
-def window(layer: Layer, x: Tensor, reach: int, seed: int = 0, tolerance: float = 0.0) -> None:
+def window(layer: Layer, x: Tensor, width: int, seed: int = 0, tolerance: float = 0.0) -> None:
     """An output feels the oldest position of its window, and nothing older.
 
     Args:
         layer: from `b t d` to `b t d`, with nothing random in it.
         x: an input of ordinary scale.
-        reach: how many positions an output looks at, its own the last of them.
+        width: how many positions an output looks at, its own the last of them.
         seed: of the cotangent.
         tolerance: the greatest gradient that counts as none.
 
     Raises:
         LawBroken: which output feels what is too old, or not the oldest.
     """
-    told = f"reach {reach}, input of shape {tuple(x.shape)}, seed {seed}"
+    told = f"window {width}, input of shape {tuple(x.shape)}, seed {seed}"
     for position, row in enumerate(influence(layer, x, seed, alone=True)):
-        oldest = position - reach + 1
+        oldest = position - width + 1
         leaking = ~(row[: max(0, oldest)] <= tolerance)
         if leaking.any():
             older = int(leaking.int().argmax())

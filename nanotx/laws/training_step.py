@@ -113,7 +113,7 @@ def micro_batch(
     head = {name: one for name, one in weights.items() if any(one is mine for mine in model.head.parameters())}
     learned, at_hidden = {name: torch.zeros_like(one) for name, one in head.items()}, list[Tensor]()
     with torch.autocast("cpu", dtype=dtype, enabled=dtype is not torch.float32):
-        hidden = model.stream(x).flatten(0, 1)
+        hidden = model.hidden_states(x).flatten(0, 1)
         penalty = sum(module.penalty() for module in model.modules() if isinstance(module, Penalised))
         whole = not 0 < chunk < len(hidden)
         if whole:
@@ -142,7 +142,7 @@ def micro_batch(
 
 def token_losses(recipe: Recipe, model: Transformer, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """The cross-entropy of some tokens and their z-loss, each summed."""
-    logits = model.scores(hidden).float()
+    logits = model.logits(hidden).float()
     z_loss = recipe.train.z_loss * logits.logsumexp(dim=-1).square().sum() if recipe.train.z_loss else torch.zeros(())
     return F.cross_entropy(logits, targets, reduction="sum"), z_loss
 
@@ -271,7 +271,7 @@ def trains_as_written(trainer: Trainer, steps: int) -> None:
         LawBroken: at which step what differs, and by how much.
     """
     recipe, model, dtype = trainer.recipe, deepcopy(trainer.model), trainer.machine.dtype
-    model.recompute, model.embedding.sparse = False, isinstance(recipe.optimizer, Muon)
+    model.activation_checkpointing, model.embedding.sparse = False, isinstance(recipe.optimizer, Muon)
     state = initial_state(model)
     if dtype is torch.float16:
         saved = trainer.scaler.state_dict()

@@ -28,10 +28,10 @@ class Product(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        rows, seen = g.flatten(0, -2), x.flatten(0, -2)
+        rows, inputs = g.flatten(0, -2), x.flatten(0, -2)
         return (
             product(g, weight.t()) if ctx.needs_input_grad[0] else None,
-            product(rows.t(), seen.t()) if ctx.needs_input_grad[1] else None,
+            product(rows.t(), inputs.t()) if ctx.needs_input_grad[1] else None,
             rows.sum(0) if ctx.needs_input_grad[2] else None,
         )
 

@@ -14,13 +14,13 @@ Stream = Float[Tensor, "b t d"]
 Logits = Float[Tensor, "b t v"]
 """For each position, a score for every token of the vocabulary."""
 
-Times = Int[Tensor, " t"]
+Positions = Int[Tensor, " t"]
 """Positions of queries, counted from the first token of the text."""
-KeyTimes = Int[Tensor, " s"]
+KeyPositions = Int[Tensor, " s"]
 """Positions of keys."""
 Queries = Float[Tensor, "b h t k"]
 Keys = Float[Tensor, "b g s k"]
 Values = Float[Tensor, "b g s k"]
 Scores = Float[Tensor, "b h t s"]
-Seen = Bool[Tensor, "t s"]
+Mask = Bool[Tensor, "t s"]
 """True where a query may look at a key."""

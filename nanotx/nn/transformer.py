@@ -27,7 +27,7 @@ from nanotx.nn.dropout import Dropout
 from nanotx.nn.embedding import Embedding
 from nanotx.nn.exact import Exact
 from nanotx.nn.ffn import Sparse
-from nanotx.nn.kv_cache import Past
+from nanotx.nn.kv_cache import KVCache
 from nanotx.nn.linear import Linear
 from nanotx.nn.norm import Norm
 from nanotx.nn.position import Position
@@ -216,45 +216,47 @@ class Transformer(Exact):
         self.position = position.build(config.dim, min(heads), config.context)
         self.norm = config.norm.build(config.dim)
         self.undefined_ids: tuple[int, ...] = ()  # of the tokenizer that it writes for: `generate` never draws them
-        self.recompute = False  # whether training computes what is inside a block again for its backward pass
+        self.activation_checkpointing = (
+            False  # whether training computes what is inside a block again for its backward pass
+        )
         self.head = Linear(config.dim, vocab_size, bias=config.head_bias)
         if config.tied:
             self.head.weight = self.embedding.weight
 
-    def forward(self, ids: Tokens, past: Past | None = None) -> Logits:
-        return self.scores(self.stream(ids, past))
+    def forward(self, ids: Tokens, cache: KVCache | None = None) -> Logits:
+        return self.logits(self.hidden_states(ids, cache))
 
-    def scores(self, x: Float[Tensor, "... d"]) -> Float[Tensor, "... v"]:
+    def logits(self, x: Float[Tensor, "... d"]) -> Float[Tensor, "... v"]:
         """What the head makes of the stream.
 
         Source of the bend: Gemma Team 2024, https://arxiv.org/abs/2408.00118, section 2, logit soft-capping
         """
-        scores, cap = self.head(x), self.config.softcap
-        return cap * torch.tanh(scores / cap) if cap else scores
+        logits, cap = self.head(x), self.config.softcap
+        return cap * torch.tanh(logits / cap) if cap else logits
 
-    def stream(self, ids: Tokens, past: Past | None = None) -> Stream:
+    def hidden_states(self, ids: Tokens, cache: KVCache | None = None) -> Stream:
         """What the head reads: the stream after the last norm.
 
         Raises:
-            ConfigError: past and ids together are longer than the context.
+            ConfigError: cache and ids together are longer than the context.
         """
-        length = past.length if past is not None else 0
+        length = cache.length if cache is not None else 0
         if length + ids.shape[1] > self.context:
             raise ConfigError(f"model: {length + ids.shape[1]} tokens do not fit a context of {self.context}.")
-        at = torch.arange(length, length + ids.shape[1], device=ids.device)
-        x = self.dropout(self.position.embed(self.embedding(ids, past), at))
+        positions = torch.arange(length, length + ids.shape[1], device=ids.device)
+        x = self.dropout(self.position.embed(self.embedding(ids, cache), positions))
         for layer, block in enumerate(self.blocks):
-            if self.recompute and self.training:
+            if self.activation_checkpointing and self.training:
                 x = checkpoint(block, x, self.position, None, use_reentrant=False)
             else:
-                x = block(x, self.position, past.child(layer) if past is not None else None)
-        if past is not None:
-            past.read(ids.shape[1])
+                x = block(x, self.position, cache.layer(layer) if cache is not None else None)
+        if cache is not None:
+            cache.advance(ids.shape[1])
         return self.norm(x)
 
-    def next_scores(self, ids: Tokens, past: Past | None = None) -> Float[Tensor, "b v"]:
+    def next_logits(self, ids: Tokens, cache: KVCache | None = None) -> Float[Tensor, "b v"]:
         """Scores of the token after the last of `ids`."""
-        return self.scores(self.stream(ids, past)[:, -1])
+        return self.logits(self.hidden_states(ids, cache)[:, -1])
 
     @property
     def context(self) -> int:
@@ -276,7 +278,9 @@ class Transformer(Exact):
         """
         maps = sum(module.weight.numel() for module in self.modules() if isinstance(module, nn.Linear))
         maps -= sum(module.unmet for module in self.modules() if isinstance(module, Sparse))
-        keys = sum(min(attention.reach or self.context, self.context) for attention in self.config.attentions())
+        keys = sum(
+            min(attention.attention_window or self.context, self.context) for attention in self.config.attentions()
+        )
         return 6 * maps + 12 * self.config.dim * keys
 
 

@@ -104,7 +104,7 @@ class Loaded:
             max_new_tokens: how many tokens each gets at most.
             sampling: how they are chosen; text r has the seed of it plus r.
             stops: each ends before the first of these that is written.
-            rolls: whether the past rolls beyond the context (`nanotx.generation.rolling`) instead of being read anew.
+            rolls: whether the cache rolls beyond the context (`nanotx.generation.rolling`) instead of being read anew.
             draft: a smaller model that guesses ahead (`nanotx.generation.speculative`); the texts are then written one by one.
             draft_tokens: how many tokens it guesses at a time.
             compiled: whether the reading of one more token is compiled first (`nanotx.generation.compiled`).

@@ -240,7 +240,7 @@ def window_losses(trainer: Trainer, seen: list[Tensor]) -> list[float]:
     with trainer.machine.autocast():
         for streams, targets in zip(seen, y.chunk(plan.parts), strict=True):
             for stream, wanted in zip(streams, targets.to(device), strict=True):
-                found.append(F.cross_entropy(trainer.model.scores(stream).float(), wanted).item())
+                found.append(F.cross_entropy(trainer.model.logits(stream).float(), wanted).item())
     return found
 
 

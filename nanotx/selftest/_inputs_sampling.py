@@ -133,7 +133,7 @@ SAMPLES: list[tuple[str, tuple[str, ...], int, str]] = [
         "a draft that rolls",
         ("--draft", "run", "--beyond", "roll"),
         2,
-        r"beyond: a past that rolls takes nothing back, .*; try reread",
+        r"beyond: a cache that rolls takes nothing back, .*; try reread",
     ),
     (
         "a draft that is compiled",
@@ -141,7 +141,7 @@ SAMPLES: list[tuple[str, tuple[str, ...], int, str]] = [
         2,
         r"compile: one token at a time is compiled, .*; drop one",
     ),
-    ("a past that does what it likes", ("--beyond", "forget"), 2, r"--beyond.*reread.*roll"),
+    ("a cache that does what it likes", ("--beyond", "forget"), 2, r"--beyond.*reread.*roll"),
     ("a device that is none", ("--device", "tpu"), 2, r"--device.*auto.*cpu.*cuda.*mps"),
     ("numbers of no kind", ("--dtype", "int8"), 2, r"--dtype.*float32.*bfloat16"),
     (

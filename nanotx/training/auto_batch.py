@@ -34,7 +34,7 @@ def largest(trainer: Trainer) -> int:
         raise ConfigError(
             "train.micro_batch: not even one window fits into memory; "
             f"halve model.context={trainer.model.context} or model.dim={trainer.model.config.dim}, "
-            "or try --train.recompute."
+            "or try --train.activation-checkpointing."
         )
     return fit
 

@@ -1,6 +1,6 @@
 """Blocks compiled one by one: equal ones share one compiled code, so a deep model compiles as fast as a shallow one.
 
-Only learning is compiled: with gradients, without a past, and one shape. Evaluation and sampling come in other shapes,
+Only learning is compiled: with gradients, without a cache, and one shape. Evaluation and sampling come in other shapes,
 each of which would be compiled anew; they run the same modules as they are written.
 """
 
@@ -15,8 +15,8 @@ from nanotx.hardware.compiler import Decision, advice, attempt, compiler, prepar
 from nanotx.hardware.device import Machine
 from nanotx.hardware.onednn import onednn_is_faster
 from nanotx.nn.ffn import Sparse
-from nanotx.nn.kv_cache import Past
-from nanotx.nn.position import NOWHERE, Positioning
+from nanotx.nn.kv_cache import KVCache
+from nanotx.nn.position import NO_POSITION, PositionalEncoding
 from nanotx.nn.shapes import Stream
 from nanotx.nn.transformer import Transformer
 
@@ -67,10 +67,10 @@ class Learning:
     def __init__(self, block: nn.Module, compiled: Callable[..., Any]) -> None:
         self.block, self.compiled = block, compiled
 
-    def __call__(self, x: Stream, position: Positioning = NOWHERE, past: Past | None = None) -> Stream:
-        if self.block.training and past is None and torch.is_grad_enabled():
-            return self.compiled(x, position, past)
-        return self.block._call_impl(x, position, past)  # what nn.Module calls where nothing is compiled
+    def __call__(self, x: Stream, position: PositionalEncoding = NO_POSITION, cache: KVCache | None = None) -> Stream:
+        if self.block.training and cache is None and torch.is_grad_enabled():
+            return self.compiled(x, position, cache)
+        return self.block._call_impl(x, position, cache)  # what nn.Module calls where nothing is compiled
 
 
 def compile_blocks(model: Transformer, backend: str = "inductor") -> None:

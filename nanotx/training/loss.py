@@ -1,6 +1,6 @@
 """The loss: cross-entropy in nats per token and the z-loss, over all logits at once or chunk by chunk.
 
-Each chunk's gradient is taken before the next chunk is made. At a vocabulary of fifty thousand the scores of a batch
+Each chunk's gradient is taken before the next chunk is made. At a vocabulary of fifty thousand the logits of a batch
 would be the largest thing in memory by far.
 """
 
@@ -16,40 +16,40 @@ from torch.nn import functional as F
 
 from nanotx.nn.shapes import Stream, Tokens
 
-Score = Callable[[Tensor], Tensor]
+Head = Callable[[Tensor], Tensor]
 
 
 def loss(
-    score: Score, weights: Sequence[Tensor], x: Stream, targets: Tokens, z_loss: float = 0.0, chunk: int = 0
+    head: Head, weights: Sequence[Tensor], x: Stream, targets: Tokens, z_loss: float = 0.0, chunk: int = 0
 ) -> tuple[Tensor, Tensor]:
     """What training lowers, and the cross-entropy alone, which has no gradient.
 
     Args:
-        score: the head, from a stream to scores.
+        head: the head, from a stream to logits.
         weights: what it learns.
         x: the stream that it reads.
         targets: the token that comes next at each place.
-        z_loss: weight of the mean squared logarithm of the scores' partition function, which keeps them near
+        z_loss: weight of the mean squared logarithm of the logits' partition function, which keeps them near
             normalised. Source: Chowdhery et al. 2022, https://arxiv.org/abs/2204.02311, section 5
-        chunk: how many tokens' scores are held at once; 0 for all.
+        chunk: how many tokens' logits are held at once; 0 for all.
     """
     rows, wanted = rearrange(x, "b t d -> (b t) d"), rearrange(targets, "b t -> (b t)")
     if not 0 < chunk < len(rows):
-        cross, z = sums(score(rows), wanted, z_loss)
+        cross, z = sums(head(rows), wanted, z_loss)
         return (cross + z) / len(rows), cross.detach() / len(rows)
 
     def losses(piece: Tensor, its: Tensor) -> tuple[Tensor, Tensor]:
-        return sums(score(piece), its, z_loss)
+        return sums(head(piece), its, z_loss)
 
     total, cross = Chunked.apply(rows, wanted, losses, chunk, *weights)  # type: ignore[no-untyped-call]
     return total / len(rows), cross / len(rows)
 
 
-def sums(scores: Float[Tensor, "n v"], targets: Int[Tensor, " n"], z_loss: float) -> tuple[Tensor, Tensor]:
+def sums(logits: Float[Tensor, "n v"], targets: Int[Tensor, " n"], z_loss: float) -> tuple[Tensor, Tensor]:
     """The cross-entropy of some tokens, and their z-loss, each summed."""
-    scores = scores.float()
-    cross = F.cross_entropy(scores, targets, reduction="sum")
-    return cross, z_loss * scores.logsumexp(dim=-1).square().sum() if z_loss else cross.new_zeros(())
+    logits = logits.float()
+    cross = F.cross_entropy(logits, targets, reduction="sum")
+    return cross, z_loss * logits.logsumexp(dim=-1).square().sum() if z_loss else cross.new_zeros(())
 
 
 Rows = Float[Tensor, "n d"]
@@ -58,7 +58,7 @@ Losses = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 class Chunked(torch.autograd.Function):
-    """The sums of all chunks; gradients are taken on the way, where the scores are still at hand."""
+    """The sums of all chunks; gradients are taken on the way, where the logits are still at hand."""
 
     @staticmethod
     def forward(

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from nanotx.config.plugins import Told, described, named
 from nanotx.config.registry import Slot, is_foreign
 from nanotx.config.schema import fields, inner
-from nanotx.nn.kv_cache import Past
-from nanotx.nn.position import NOWHERE, Positioning
+from nanotx.nn.kv_cache import KVCache
+from nanotx.nn.position import NO_POSITION, PositionalEncoding
 from nanotx.nn.transformer import Model
 from nanotx.recipe import Recipe
 
@@ -54,16 +54,16 @@ def slots(config: Any, at: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def try_layer(told: Told, part: Any, model: Model) -> None:
-    """An attention, a block, a norm or a feed-forward layer: from stream to stream, with a past where it takes one."""
+    """An attention, a block, a norm or a feed-forward layer: from stream to stream, with a cache where it takes one."""
     layer, shape = part.build(model.dim), (TEXTS, TIME, model.dim)
     told.wanted(isinstance(layer, nn.Module), f"build returned {described(layer)}", "an nn.Module")
     reads = part.slot in {"attention", "block"}
     check_tensor(
-        told, layer(torch.randn(shape), NOWHERE, None) if reads else layer(torch.randn(shape)), shape, "forward"
+        told, layer(torch.randn(shape), NO_POSITION, None) if reads else layer(torch.randn(shape)), shape, "forward"
     )
     if reads:
         with torch.no_grad():
-            check_tensor(told, layer.eval()(torch.randn(shape), NOWHERE, Past()), shape, "forward with a past")
+            check_tensor(told, layer.eval()(torch.randn(shape), NO_POSITION, KVCache()), shape, "forward with a cache")
 
 
 def try_embedding(told: Told, part: Any, model: Model) -> None:
@@ -79,14 +79,20 @@ def try_position(told: Told, part: Any, model: Model) -> None:
     """What is added to the stream, turned, and added to the scores."""
     heads = min((attention.heads for attention in model.attentions()), default=1)
     position, time = part.build(model.dim, heads, model.context), min(TIME, model.context)
-    told.wanted(isinstance(position, Positioning), f"build returned {described(position)}", "a Positioning")
-    x, q, at = torch.randn(1, time, model.dim), torch.randn(1, heads, time, model.dim // heads), torch.arange(time)
-    check_tensor(told, position.embed(x, at), tuple(x.shape), "embed")
-    turned = position.turn(q, q, at)
-    told.wanted(isinstance(turned, tuple) and len(turned) == 2, f"turn returned {described(turned)}", "two tensors")
+    told.wanted(
+        isinstance(position, PositionalEncoding), f"build returned {described(position)}", "a PositionalEncoding"
+    )
+    x, q, positions = (
+        torch.randn(1, time, model.dim),
+        torch.randn(1, heads, time, model.dim // heads),
+        torch.arange(time),
+    )
+    check_tensor(told, position.embed(x, positions), tuple(x.shape), "embed")
+    turned = position.rotate(q, q, positions)
+    told.wanted(isinstance(turned, tuple) and len(turned) == 2, f"rotate returned {described(turned)}", "two tensors")
     for one in turned:
-        check_tensor(told, one, tuple(q.shape), "turn")
-    if (bias := position.bias(at, at)) is not None:
+        check_tensor(told, one, tuple(q.shape), "rotate")
+    if (bias := position.bias(positions, positions)) is not None:
         check_tensor(told, bias, (heads, time, time), "bias")
 
 

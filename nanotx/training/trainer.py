@@ -84,7 +84,7 @@ class Trainer:
         self.settled = True  # whether weights and averages are those of the progress; not so in the midst of a change
         self.detect = False  # whether the operation is named that makes a number which is not finite
         self.model.embedding.sparse = recipe.optimizer.takes_sparse
-        self.model.recompute = recipe.train.recompute
+        self.model.activation_checkpointing = recipe.train.activation_checkpointing
         self.averaged: Averaged | None = None
         if recipe.train.average:
             self.averaged = ema.Averaged(self.model, recipe.train.average)
@@ -165,7 +165,7 @@ class Trainer:
             f"accumulate {plan.batch // fewer}" if fewer and plan.accumulate > 1 else f"micro-batch {fewer} (or auto)"
         )
         parts = f"take fewer by --train.{more}, which changes nothing else; or " if fewer else ""
-        others = "a smaller --model.context" if plan.recompute else "--train.recompute"
+        others = "a smaller --model.context" if plan.activation_checkpointing else "--train.activation-checkpointing"
         return f"{held} window{'s' * (held > 1)} at a time; {parts}try {others}"
 
     def refuse(self, loss: float, grad_norm: float) -> str:
@@ -241,8 +241,8 @@ class Trainer:
         """What a micro-batch lowers, and its cross-entropy alone."""
         model, plan = self.model, self.recipe.train
         with self.machine.autocast():
-            stream = model.stream(x)
-            lowered, cross = loss(model.scores, [*model.head.parameters()], stream, y, plan.z_loss, plan.loss_chunk)
+            stream = model.hidden_states(x)
+            lowered, cross = loss(model.logits, [*model.head.parameters()], stream, y, plan.z_loss, plan.loss_chunk)
         return lowered + sum(module.penalty() for module in self.penalised), cross
 
     def judged(self) -> AbstractContextManager[None]:

@@ -12,7 +12,7 @@ import torch
 from einops import einsum, rearrange, reduce
 from torch.nn import functional as F
 
-from nanotx.nn.attention import SOFTMAX, Attention, Headed, HeadedAttention, seen, times
+from nanotx.nn.attention import SOFTMAX, Attention, Headed, HeadedAttention, causal_mask, positions
 from nanotx.nn.dropout import drop
 
 CATCHES: dict[str, str] = {}
@@ -46,7 +46,7 @@ class WrittenOut(HeadedAttention):
         return scores.masked_fill(~self.mask(*scores.shape[-2:]), -torch.inf).softmax(dim=-1)
 
     def mask(self, t, s):
-        return seen(t, s, torch.device("cpu"))
+        return causal_mask(t, s, torch.device("cpu"))
 
 
 def distances(t, s):
@@ -62,8 +62,8 @@ def distances(t, s):
 class BatchMean(WrittenOut):
     """Adds the mean over the batch, as a batch norm does."""
 
-    def forward(self, x, position=None, past=None):
-        return super().forward(x, position, past) + 0.1 * reduce(x, "b t d -> 1 t d", "mean")
+    def forward(self, x, position=None, cache=None):
+        return super().forward(x, position, cache) + 0.1 * reduce(x, "b t d -> 1 t d", "mean")
 
 
 @mutant("first_row", "rows")
@@ -113,8 +113,8 @@ class Multiplied(WrittenOut):
 class TimeMean(WrittenOut):
     """Subtracts a mean over the whole text."""
 
-    def forward(self, x, position=None, past=None):
-        return super().forward(x, position, past) - 1e-3 * reduce(x, "b t d -> b 1 d", "mean")
+    def forward(self, x, position=None, cache=None):
+        return super().forward(x, position, cache) - 1e-3 * reduce(x, "b t d -> b 1 d", "mean")
 
 
 def leaks_at_multiples(n):
@@ -188,37 +188,37 @@ class DeafLater(WrittenOut):
 class Hint(WrittenOut):
     """Feels the mean of the whole text through a path that no gradient takes."""
 
-    def forward(self, x, position=None, past=None):
-        return super().forward(x, position, past) + 0.1 * reduce(x.detach(), "b t d -> b 1 d", "mean")
+    def forward(self, x, position=None, cache=None):
+        return super().forward(x, position, cache) + 0.1 * reduce(x.detach(), "b t d -> b 1 d", "mean")
 
 
 @mutant("counts", "prefix")
 class Counts(WrittenOut):
     """Scales by how long the text is: the model learns where it will end."""
 
-    def forward(self, x, position=None, past=None):
-        return super().forward(x, position, past) * (1 + math.log(x.shape[1]) / 10)
+    def forward(self, x, position=None, cache=None):
+        return super().forward(x, position, cache) * (1 + math.log(x.shape[1]) / 10)
 
 
 @mutant("end_of_text", "padding")
 class EndOfText(WrittenOut):
     """Looks ahead for a padded place, and says that it comes."""
 
-    def forward(self, x, position=None, past=None):
+    def forward(self, x, position=None, cache=None):
         empty = (x == 0).all(dim=-1, keepdim=True).to(x)
-        return super().forward(x, position, past) + empty.roll(-1, dims=1)
+        return super().forward(x, position, cache) + empty.roll(-1, dims=1)
 
 
 @mutant("loudest", "padding")
 class Loudest(WrittenOut):
     """Turns all down by the loudest number of the text, if that is very loud."""
 
-    def forward(self, x, position=None, past=None):
+    def forward(self, x, position=None, cache=None):
         loud = (reduce(x.detach().abs(), "b t d -> b 1 1", "max") / 1e3).clamp(min=1)
-        return super().forward(x, position, past) / loud
+        return super().forward(x, position, cache) / loud
 
 
-# The past, cached.
+# The cache.
 
 
 @mutant("forgetful", "cache")
@@ -240,7 +240,7 @@ class TopLeft(WrittenOut):
 
 @mutant("open_chunk", "cache")
 class OpenChunk(WrittenOut):
-    """A chunk after a past takes no mask, which is right for a chunk of one."""
+    """A chunk after a cache takes no mask, which is right for a chunk of one."""
 
     def mask(self, t, s):
         return super().mask(t, s) if t == s else torch.ones(t, s, dtype=torch.bool)
@@ -248,21 +248,21 @@ class OpenChunk(WrittenOut):
 
 @mutant("turned_anew", "cache")
 class TurnedAnew(HeadedAttention):
-    """With a past, queries and keys are turned as if the chunk were the beginning."""
+    """With a cache, queries and keys are turned as if the chunk were the beginning."""
 
-    def forward(self, x, position, past=None):
+    def forward(self, x, position, cache=None):
         heads = self.config.heads
         q, k, v = rearrange(self.to_qkv(x), "b t (n h k) -> n b h t k", n=3, h=heads)
-        at, at_k = times(x, past)
-        q, k = position.turn(self.q_norm(q), self.k_norm(k), torch.arange(x.shape[1]))
-        if past is not None:
-            k, v = past.extend(k, v)
-        y = self.attend(q, k, v, position.bias(at, at_k))
+        q_pos, k_pos = positions(x, cache)
+        q, k = position.rotate(self.q_norm(q), self.k_norm(k), torch.arange(x.shape[1]))
+        if cache is not None:
+            k, v = cache.append(k, v)
+        y = self.attend(q, k, v, position.bias(q_pos, k_pos))
         return self.to_out(rearrange(y, "b h t k -> b t (h k)"))
 
     def attend(self, q, k, v, bias):
         mask = torch.zeros(q.shape[2], k.shape[2]) if bias is None else bias
-        mask = mask.masked_fill(~seen(q.shape[2], k.shape[2], q.device), -torch.inf)
+        mask = mask.masked_fill(~causal_mask(q.shape[2], k.shape[2], q.device), -torch.inf)
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
 
@@ -273,7 +273,7 @@ class Windowed(WrittenOut):
     """A query sees the last few positions, its own included."""
 
     def mask(self, t, s):
-        return super().mask(t, s) & (distances(t, s) < self.config.reach)
+        return super().mask(t, s) & (distances(t, s) < self.config.attention_window)
 
 
 def reach_of_five(self):
@@ -281,7 +281,7 @@ def reach_of_five(self):
     return 5
 
 
-narrow = {"reach": property(reach_of_five)}
+narrow = {"attention_window": property(reach_of_five)}
 
 
 @mutant("window_when_cached", "cache", **narrow)
@@ -297,7 +297,7 @@ class TooWide(WrittenOut):
     """The window is one too wide."""
 
     def mask(self, t, s):
-        return super().mask(t, s) & (distances(t, s) <= self.config.reach)
+        return super().mask(t, s) & (distances(t, s) <= self.config.attention_window)
 
 
 @mutant("window_too_narrow", "window", **narrow)
@@ -305,7 +305,7 @@ class TooNarrow(WrittenOut):
     """The window is one too narrow."""
 
     def mask(self, t, s):
-        return super().mask(t, s) & (distances(t, s) < self.config.reach - 1)
+        return super().mask(t, s) & (distances(t, s) < self.config.attention_window - 1)
 
 
 # One function in several writings.
@@ -396,8 +396,8 @@ class HiddenWeight(WrittenOut):
         super().__init__(config, dim)
         self.gain = 1 + torch.rand(dim)
 
-    def forward(self, x, position=None, past=None):
-        return super().forward(x, position, past) * self.gain
+    def forward(self, x, position=None, cache=None):
+        return super().forward(x, position, cache) * self.gain
 
 
 @mutant("length_of_nothing", "finite")

@@ -35,9 +35,9 @@ class Pairs(TokenEmbedding):
         super().__init__(vocab_size, dim)
         self.pairs = nn.Embedding((vocab_size + 1) * vocab_size, dim)
 
-    def forward(self, ids, past=None):
+    def forward(self, ids, cache=None):
         known = ids + 1
-        earlier = F.pad(known, (1, 0)) if past is None else torch.cat([past.before(known), known], dim=1)
+        earlier = F.pad(known, (1, 0)) if cache is None else torch.cat([cache.previous(known), known], dim=1)
         return self.weight[ids] + self.pairs(earlier[:, :-1] * self.num_embeddings + ids)
 
 
@@ -45,7 +45,7 @@ class Pairs(TokenEmbedding):
 class PairsForget(Pairs):
     """Pairs across a cut of the text are lost."""
 
-    def forward(self, ids, past=None):
+    def forward(self, ids, cache=None):
         return super().forward(ids)
 
 
@@ -53,7 +53,7 @@ class PairsForget(Pairs):
 class PairsPeek(Pairs):
     """An id is paired with the one after it."""
 
-    def forward(self, ids, past=None):
+    def forward(self, ids, cache=None):
         return self.weight[ids] + self.pairs(F.pad(ids[:, 1:] + 1, (0, 1)) * self.num_embeddings + ids)
 
 
@@ -61,5 +61,5 @@ class PairsPeek(Pairs):
 class RowsTurnedAbout(TokenEmbedding):
     """The last row is that of the first id."""
 
-    def forward(self, ids, past=None):
+    def forward(self, ids, cache=None):
         return super().forward(self.num_embeddings - 1 - ids)

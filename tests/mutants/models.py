@@ -33,7 +33,7 @@ def mutant(name, law):
 
 @mutant("bias_that_does_not_learn", "gets_gradient")
 def bias_that_does_not_learn(model):
-    """Adds the head's bias to the scores, and sends no gradient to it."""
+    """Adds the head's bias to the logits, and sends no gradient to it."""
     head = model.head
     if head.bias is not None:
         head.forward = lambda x: F.linear(x, head.weight, head.bias.detach())

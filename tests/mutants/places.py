@@ -7,7 +7,7 @@ from einops import rearrange, reduce
 from torch import nn
 
 from nanotx.nn.norm import Norm
-from nanotx.nn.position import Position, Positioning
+from nanotx.nn.position import Position, PositionalEncoding
 from nanotx.nn.position.learned import Learned
 from nanotx.nn.position.rope import Rope
 
@@ -40,63 +40,63 @@ def position(name, law, **marks):
     return enter
 
 
-class Turns(Positioning):
+class Turns(PositionalEncoding):
     """Rotary, with room for mistakes."""
 
     def __init__(self, config, dim, context):
         super().__init__()
         self.config = config
 
-    def turn(self, q, k, at):
-        return Rope(theta=self.config.theta).build(q.shape[-1], 1, 1).turn(q, k, at)
+    def rotate(self, q, k, positions):
+        return Rope(theta=self.config.theta).build(q.shape[-1], 1, 1).rotate(q, k, positions)
 
 
 @position("from_its_own_start", "alike")
 class FromItsOwnStart(Turns):
     """Counts from the first token that it is shown."""
 
-    def turn(self, q, k, at):
-        return super().turn(q, k, at - at[:1])
+    def rotate(self, q, k, positions):
+        return super().rotate(q, k, positions - positions[:1])
 
 
 @position("queries_alone", "distance")
 class QueriesAlone(Turns):
     """Turns queries and forgets the keys."""
 
-    def turn(self, q, k, at):
-        return super().turn(q, k, at)[0], k
+    def rotate(self, q, k, positions):
+        return super().rotate(q, k, positions)[0], k
 
 
 @position("grows", "distance")
 class Grows(Turns):
     """Adds to the scores by where a query stands."""
 
-    def bias(self, at_q, at_k):
-        return rearrange(at_q.float() / 100, "t -> 1 t 1") * rearrange(at_k.float() / 100, "s -> 1 1 s")
+    def bias(self, q_pos, k_pos):
+        return rearrange(q_pos.float() / 100, "t -> 1 t 1") * rearrange(k_pos.float() / 100, "s -> 1 1 s")
 
 
 @position("stretches", "length")
 class Stretches(Turns):
     """Turns, and makes all longer."""
 
-    def turn(self, q, k, at):
-        q, k = super().turn(q, k, at)
+    def rotate(self, q, k, positions):
+        q, k = super().rotate(q, k, positions)
         return 1.5 * q, 1.5 * k
 
 
 @position("gain_left_out", "length")
 class GainLeftOut(Turns):
-    """States a gain, and only turns."""
+    """States an `attention_scale`, and only turns."""
 
-    gain = 1.1
+    attention_scale = 1.1
 
 
 @position("unmoved", "told")
 class Unmoved(Turns):
     """Turns by no angle at all."""
 
-    def turn(self, q, k, at):
-        return super().turn(q, k, 0 * at)
+    def rotate(self, q, k, positions):
+        return super().rotate(q, k, 0 * positions)
 
 
 TABLES: dict[int, float] = {}
@@ -106,12 +106,12 @@ TABLES: dict[int, float] = {}
 class SharedTable(Turns):
     """Keeps one table for all, by their width, and forgets the base."""
 
-    def turn(self, q, k, at):
+    def rotate(self, q, k, positions):
         theta = TABLES.setdefault(q.shape[-1], self.config.theta)
-        return Rope(theta=theta).build(q.shape[-1], 1, 1).turn(q, k, at)
+        return Rope(theta=theta).build(q.shape[-1], 1, 1).rotate(q, k, positions)
 
 
-class Table(Positioning):
+class Table(PositionalEncoding):
     """A row a position, with room for mistakes."""
 
     def __init__(self, config, dim, context):
@@ -119,31 +119,31 @@ class Table(Positioning):
         self.context, self.learned = context, Learned().build(dim, 1, context)
         self.scale = config.theta
 
-    def embed(self, x, at):
-        return self.learned.embed(x, self.place(at)) * self.scale
+    def embed(self, x, positions):
+        return self.learned.embed(x, self.place(positions)) * self.scale
 
 
 @position("begins_again", "beyond")
 class BeginsAgain(Table):
     """Beyond its table, begins again."""
 
-    def place(self, at):
-        return at % self.context
+    def place(self, positions):
+        return positions % self.context
 
 
 @position("stops", "beyond")
 class Stops(Table):
     """Beyond its table, stays at the last place."""
 
-    def place(self, at):
-        return at.clamp(max=self.context - 1)
+    def place(self, positions):
+        return positions.clamp(max=self.context - 1)
 
 
-class FromRates(Positioning):
+class FromRates(PositionalEncoding):
     """Rotary, from rates that it is given at each call."""
 
-    def turned(self, x, at, rates):
-        angle = rearrange(at.type_as(rates), "t -> t 1") * rates
+    def turned(self, x, positions, rates):
+        angle = rearrange(positions.type_as(rates), "t -> t 1") * rates
         left, right = x.chunk(2, dim=-1)
         turned = [left * angle.cos() - right * angle.sin(), right * angle.cos() + left * angle.sin()]
         return torch.cat(turned, dim=-1).type_as(x)
@@ -157,9 +157,9 @@ class RatesAsWeights(FromRates):
         super().__init__()
         self.theta, self.log_theta = config.theta, nn.Parameter(torch.tensor(config.theta).log(), requires_grad=False)
 
-    def turn(self, q, k, at):
+    def rotate(self, q, k, positions):
         rates = (-self.log_theta * torch.arange(0, q.shape[-1], 2) / q.shape[-1]).exp().to(self.log_theta.dtype)
-        return self.turned(q, at, rates), self.turned(k, at, rates)
+        return self.turned(q, positions, rates), self.turned(k, positions, rates)
 
 
 @position("angles_as_queries", "cast")
@@ -170,9 +170,9 @@ class AnglesAsQueries(FromRates):
         super().__init__()
         self.config = config
 
-    def turn(self, q, k, at):
+    def rotate(self, q, k, positions):
         rates = (self.config.theta ** -(torch.arange(0, q.shape[-1], 2) / q.shape[-1])).type_as(q)
-        return self.turned(q, at, rates), self.turned(k, at, rates)
+        return self.turned(q, positions, rates), self.turned(k, positions, rates)
 
 
 @position("small_bias", "cast")
@@ -183,8 +183,8 @@ class SmallBias(Turns):
         super().__init__(config, dim, context)
         self.slope = nn.Parameter(torch.tensor(0.01 / config.theta), requires_grad=False)
 
-    def bias(self, at_q, at_k):
-        distance = rearrange(at_q, "t -> 1 t 1") - rearrange(at_k, "s -> 1 1 s")
+    def bias(self, q_pos, k_pos):
+        distance = rearrange(q_pos, "t -> 1 t 1") - rearrange(k_pos, "s -> 1 1 s")
         return -self.slope * distance
 
 
@@ -192,8 +192,8 @@ class SmallBias(Turns):
 class UnstatedBias(Turns):
     """Adds a penalty on distance, and does not say so."""
 
-    def bias(self, at_q, at_k):
-        return -0.01 * (rearrange(at_q, "t -> 1 t 1") - rearrange(at_k, "s -> 1 1 s"))
+    def bias(self, q_pos, k_pos):
+        return -0.01 * (rearrange(q_pos, "t -> 1 t 1") - rearrange(k_pos, "s -> 1 1 s"))
 
 
 @position("table_called_relative", "relative", relative=True)
@@ -204,8 +204,8 @@ class TableCalledRelative(Table):
         super().__init__(config, dim, context)
         self.scale = 1 + config.theta / 1e6
 
-    def place(self, at):
-        return at
+    def place(self, positions):
+        return positions
 
 
 def norm(name, law):

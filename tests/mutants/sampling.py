@@ -68,14 +68,14 @@ def prompt_counted(self, some, prompts):
 def in_order(*names):
     """Knobs after the temperature, in another order."""
 
-    def limited(self, scores):
+    def limited(self, logits):
         usual, self.knobs = self.knobs, self.knobs
         none = {"top_k": None, "top_p": 1.0, "min_p": 0.0, "typical": 1.0}
         for name in names:
             self.knobs = replace(usual, **{other: value for other, value in none.items() if other != name})
-            scores = LIMITED(self, scores)
+            logits = LIMITED(self, logits)
         self.knobs = usual
-        return scores
+        return logits
 
     return limited
 
@@ -90,15 +90,15 @@ def unbanned(self):
     return self
 
 
-def greedy_at_once(self, scores):
+def greedy_at_once(self, logits):
     if self.sampling.temperature == 0:
-        return torch.nn.functional.one_hot(scores.argmax(dim=-1), scores.shape[-1]).float()
-    return PROBABILITIES(self, scores)
+        return torch.nn.functional.one_hot(logits.argmax(dim=-1), logits.shape[-1]).float()
+    return PROBABILITIES(self, logits)
 
 
-def last_of_equals(scores, count):
-    order = scores.flip(-1).argsort(dim=-1, descending=True, stable=True)[:, :count]
-    return torch.zeros_like(scores, dtype=torch.bool).scatter(-1, scores.shape[-1] - 1 - order, True)
+def last_of_equals(logits, count):
+    order = logits.flip(-1).argsort(dim=-1, descending=True, stable=True)[:, :count]
+    return torch.zeros_like(logits, dtype=torch.bool).scatter(-1, logits.shape[-1] - 1 - order, True)
 
 
 def alone(self, piece):
@@ -122,7 +122,7 @@ BUGS = {
     "typical comes before min-p": ("chances_of", (nanotx.generation.sampler.Shaping, "limited", typical_first)),
     "bans are forgotten where a bias is given": (
         "chances_of",
-        (nanotx.generation.sampler.Shaping, "changed", lambda self, scores: CHANGED(unbanned(self), scores)),
+        (nanotx.generation.sampler.Shaping, "changed", lambda self, logits: CHANGED(unbanned(self), logits)),
     ),
     "without chance the knobs are not asked": ("chances_of", (Choice, "probabilities", greedy_at_once)),
     "of equally good ids the last is the best": ("chances_of", (nanotx.generation.sampler, "best", last_of_equals)),
@@ -137,8 +137,8 @@ BUGS = {
     ),
     "penalties after the temperature": (
         "chances_of",
-        (nanotx.generation.sampler.Shaping, "changed", lambda self, scores: scores),
-        (nanotx.generation.sampler.Shaping, "limited", lambda self, scores: LIMITED(self, CHANGED(self, scores))),
+        (nanotx.generation.sampler.Shaping, "changed", lambda self, logits: logits),
+        (nanotx.generation.sampler.Shaping, "limited", lambda self, logits: LIMITED(self, CHANGED(self, logits))),
     ),
     "top-p keeps one too few": ("chances_of", (nanotx.generation.sampler, "nucleus", one_too_few)),
     "top-p keeps one too many": (
@@ -150,16 +150,16 @@ BUGS = {
         (
             nanotx.generation.sampler,
             "best",
-            lambda scores, count, best=nanotx.generation.sampler.best: best(scores, count + 1),
+            lambda logits, count, best=nanotx.generation.sampler.best: best(logits, count + 1),
         ),
     ),
     "the repetition penalty divides what is below zero": (
         "chances_of",
-        (nanotx.generation.sampler, "repelled", lambda scores, seen, by: torch.where(seen, scores / by, scores)),
+        (nanotx.generation.sampler, "repelled", lambda logits, seen, by: torch.where(seen, logits / by, logits)),
     ),
     "the repetition penalty does not count the prompt": (
         "chances_of",
-        (nanotx.generation.sampler, "repelled", lambda scores, seen, by: scores),
+        (nanotx.generation.sampler, "repelled", lambda logits, seen, by: logits),
     ),
     "typical keeps the least surprising": (
         "chances_of",
@@ -181,7 +181,7 @@ BUGS = {
     "nothing is noted": ("samples_of", (nanotx.generation.sampler.Shaping, "note", lambda self, drawn: None)),
     "the soft cap is left out": (
         "samples_of",
-        (Transformer, "next_scores", lambda self, some, past=None: self.head(self.stream(some, past)[:, -1])),
+        (Transformer, "next_logits", lambda self, some, cache=None: self.head(self.hidden_states(some, cache)[:, -1])),
     ),
     "the oldest tokens of a long prompt are read": ("samples_of", (nanotx.generation.engine, "together", oldest)),
     "beyond the context a token less is kept": (

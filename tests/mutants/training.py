@@ -87,8 +87,8 @@ STEP: dict[str, tuple[str, str, str, str]] = {
         f"{SEED}; model, plan = self.model, self.recipe.train",
     ),
     "the blocks are computed again with other dropout": (
-        "recompute",
-        "nanotx.nn.transformer:Transformer.stream",
+        "activation_checkpointing",
+        "nanotx.nn.transformer:Transformer.hidden_states",
         "use_reentrant=False",
         "use_reentrant=False, preserve_rng_state=False",
     ),

@@ -51,11 +51,11 @@ class Flags:
     top_p: float = 1.0  # choose among the best tokens that together are this likely
     min_p: float = 0.0  # choose among tokens at least this share as likely as the best one
     typical: float = 1.0  # choose among the tokens nearest to the expected surprise that together are this likely
-    repetition_penalty: float = 1.0  # divide the scores of tokens of the text so far, multiply those below zero
-    frequency_penalty: float = 0.0  # take this off a token's score for each time that it was written
-    presence_penalty: float = 0.0  # take this off a token's score once it was written
+    repetition_penalty: float = 1.0  # divide the logits of tokens of the text so far, multiply those below zero
+    frequency_penalty: float = 0.0  # take this off a token's logit for each time that it was written
+    presence_penalty: float = 0.0  # take this off a token's logit once it was written
     ban: tuple[str, ...] = ()  # never write this token; may be repeated
-    bias: tuple[str, ...] = ()  # TOKEN=NUMBER: add this to the token's score; may be repeated
+    bias: tuple[str, ...] = ()  # TOKEN=NUMBER: add this to the token's logit; may be repeated
     stop: tuple[str, ...] = ()  # end before this text; may be repeated
     seed: int = 0  # another seed writes another text; of several texts, each has the next seed
     n_best: int = 1  # write so many texts and print the likeliest first
@@ -64,7 +64,7 @@ class Flags:
     draft: str = ""  # the folder of a run with a smaller model, which guesses ahead
     draft_tokens: int = 4  # how many tokens it guesses at a time
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # where it runs; auto for the best that this machine has
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"  # of weights and past; half of it is half to read
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"  # of weights and cache; half of it is half to read
     threads: int = 0  # processor threads; 0 for as many as there are cores
     compile: bool = False  # through torch.compile: half a minute at first, then faster, small models the most
     json: str = ""  # write texts, tokens and figures into this file
@@ -181,7 +181,7 @@ def named_in(loaded: Loaded, flags: Flags, how: Sampling) -> Sampling:
     """The same with the tokens that are banned or biased, by the ids that a run's tokenizer gives them.
 
     Raises:
-        ConfigError: a text is no token, or what is to be added to its score is out of range; says which flag's.
+        ConfigError: a text is no token, or what is to be added to its logit is out of range; says which flag's.
         TextError: the tokenizer cannot hold a text.
     """
     pairs = dict(read_bias(word) for word in flags.bias)

@@ -1,7 +1,7 @@
 """Attention: how a position reads from those before it.
 
-A part is a frozen dataclass; what it builds is called as `forward(x, position, past)`. What attentions share
-(projections to heads, position, past, merging) stands here once, in `HeadedAttention`; a part gives the
+A part is a frozen dataclass; what it builds is called as `forward(x, position, cache)`. What attentions share
+(projections to heads, position, cache, merging) stands here once, in `HeadedAttention`; a part gives the
 mathematics alone, `attend`.
 """
 
@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from nanotx.config.registry import Slot
 from nanotx.config.schema import at_least, at_most, divisors, share
 from nanotx.errors import ConfigError
-from nanotx.nn.kv_cache import Past
+from nanotx.nn.kv_cache import KVCache
 from nanotx.nn.linear import Linear
 from nanotx.nn.norm.rms import Rms
-from nanotx.nn.position import NOWHERE, Position, Positioning
-from nanotx.nn.shapes import Keys, KeyTimes, Queries, Seen, Stream, Times, Values
+from nanotx.nn.position import NO_POSITION, Position, PositionalEncoding
+from nanotx.nn.shapes import KeyPositions, Keys, Mask, Positions, Queries, Stream, Values
 
 Bias = Float[Tensor, "h t s"]
 
@@ -37,7 +37,7 @@ class Attention(
     takes_bias: ClassVar[bool] = True  # whether a position may add to its scores
 
     @property
-    def reach(self) -> int | None:
+    def attention_window(self) -> int | None:
         """How many positions a query looks at, its own the last of them; None for all up to its own."""
         return None
 
@@ -58,7 +58,7 @@ class Attention(
 
     @abstractmethod
     def build(self, dim: int) -> nn.Module:
-        """The module, for a stream of width `dim`: `forward(x, position=NOWHERE, past=None) -> x`.
+        """The module, for a stream of width `dim`: `forward(x, position=NO_POSITION, cache=None) -> x`.
 
         Raises:
             ConfigError: the part does not fit this width; says what would.
@@ -115,15 +115,15 @@ class HeadedAttention(nn.Module, ABC):
         self.q_norm, self.k_norm = config.head_norm(dim), config.head_norm(dim)
         self.to_out = Linear(dim, dim, bias=config.out_bias)
 
-    def forward(self, x: Stream, position: Positioning = NOWHERE, past: Past | None = None) -> Stream:
+    def forward(self, x: Stream, position: PositionalEncoding = NO_POSITION, cache: KVCache | None = None) -> Stream:
         heads, groups = self.config.heads, self.config.groups
         qkv = rearrange(self.to_qkv(x), "b t (n k) -> b t n k", n=heads + 2 * groups)
         q, k, v = (rearrange(one, "b t n k -> b n t k") for one in qkv.split([heads, groups, groups], dim=2))
-        at, at_k = times(x, past)
-        q, k = position.turn(self.q_norm(q), self.k_norm(k), at)
-        if past is not None:
-            k, v = past.extend(k, v)
-        y = self.attend(q, k, v, position.bias(at, at_k))
+        q_pos, k_pos = positions(x, cache)
+        q, k = position.rotate(self.q_norm(q), self.k_norm(k), q_pos)
+        if cache is not None:
+            k, v = cache.append(k, v)
+        y = self.attend(q, k, v, position.bias(q_pos, k_pos))
         return self.to_out(rearrange(y, "b h t k -> b t (h k)"))
 
     @abstractmethod
@@ -143,17 +143,17 @@ class HeadedAttention(nn.Module, ABC):
         return self.config.dropout if self.training else 0.0
 
 
-def times(x: Stream, past: Past | None) -> tuple[Times, KeyTimes]:
-    """The positions of the stream's tokens, and those of all keys they may look at, past and present."""
-    length, gone = (past.length, past.gone) if past is not None else (0, 0)
-    at_k = torch.arange(gone, gone + length + x.shape[1], device=x.device)
-    return at_k[length:], at_k
+def positions(x: Stream, cache: KVCache | None) -> tuple[Positions, KeyPositions]:
+    """Return the positions of the stream's tokens, and those of all keys, cached and new."""
+    length, evicted = (cache.length, cache.evicted) if cache is not None else (0, 0)
+    k_pos = torch.arange(evicted, evicted + length + x.shape[1], device=x.device)
+    return k_pos[length:], k_pos
 
 
-def seen(t: int, s: int, device: torch.device) -> Seen:
+def causal_mask(t: int, s: int, device: torch.device) -> Mask:
     """Which of `s` keys each of the last `t` positions may look at: those up to its own."""
-    at_k = torch.arange(s, device=device)
-    return rearrange(at_k[s - t :], "t -> t 1") >= rearrange(at_k, "s -> 1 s")
+    k_pos = torch.arange(s, device=device)
+    return rearrange(k_pos[s - t :], "t -> t 1") >= rearrange(k_pos, "s -> 1 s")
 
 
 SOFTMAX = "softmax(Q K^T / sqrt(k)) V"

@@ -14,7 +14,7 @@ from einops import rearrange, repeat
 from torch import nn
 
 from nanotx.config.schema import at_least
-from nanotx.nn.attention.base import SOFTMAX, Attention, Bias, Headed, HeadedAttention, seen
+from nanotx.nn.attention.base import SOFTMAX, Attention, Bias, Headed, HeadedAttention, causal_mask
 from nanotx.nn.dropout import drop
 from nanotx.nn.shapes import Keys, Queries, Values
 
@@ -51,7 +51,7 @@ class BlockwiseAttention(HeadedAttention):
             if bias is not None:
                 start = index * self.config.block
                 added = repeat(bias[:, start : start + t, :end].type_as(rows), "h t s -> (b h) t s", b=texts)
-            added = added.masked_fill(~seen(t, end, q.device), -torch.inf)
+            added = added.masked_fill(~causal_mask(t, end, q.device), -torch.inf)
             keys = rearrange(k[:, :end], "n s k -> n k s")
             scores = torch.baddbmm(added, rows, keys)  # the mask goes in with the product, at no cost
             weights = drop(scores.softmax(dim=-1).type_as(v), self.dropout)

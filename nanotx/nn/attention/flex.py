@@ -65,7 +65,7 @@ class FlexAttention(HeadedAttention):
 
 def adding(bias: Bias) -> Added:
     """What the kernel does to a score."""
-    return lambda score, b, h, at_q, at_k: score + bias[h, at_q, at_k]
+    return lambda score, b, h, q_index, k_index: score + bias[h, q_index, k_index]
 
 
 @lru_cache(maxsize=8)
@@ -74,7 +74,7 @@ def causal_blocks(t: int, s: int, device: torch.device) -> BlockMask:
     with torch.inference_mode(False):  # first made while sampling, they shall do for training too
         # While sampling it grows; a number would be compiled into the kernel, each time anew.
         old = torch.tensor(s - t, device=device) if s > t else 0
-        return create_block_mask(lambda b, h, at_q, at_k: at_q + old >= at_k, None, None, t, s, device)
+        return create_block_mask(lambda b, h, q_index, k_index: q_index + old >= k_index, None, None, t, s, device)
 
 
 def kernel(device: torch.device) -> Callable[..., Tensor]:

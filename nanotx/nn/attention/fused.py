@@ -12,7 +12,7 @@ import torch
 from einops import einsum
 from torch import nn
 
-from nanotx.nn.attention.base import SOFTMAX, Attention, Bias, Headed, HeadedAttention, seen
+from nanotx.nn.attention.base import SOFTMAX, Attention, Bias, Headed, HeadedAttention, causal_mask
 from nanotx.nn.dropout import drop
 from nanotx.nn.shapes import Keys, Queries, Values
 
@@ -35,6 +35,6 @@ class FusedAttention(HeadedAttention):
         scores = einsum(q, k, "b h t k, b h s k -> b h t s") / math.sqrt(q.shape[-1])
         if bias is not None:
             scores = scores + bias
-        scores = scores.masked_fill(~seen(q.shape[2], k.shape[2], q.device), -torch.inf)
+        scores = scores.masked_fill(~causal_mask(q.shape[2], k.shape[2], q.device), -torch.inf)
         weights = drop(scores.softmax(dim=-1).type_as(v), self.dropout)
         return einsum(weights, v, "b h t s, b h s k -> b h t k")

@@ -1,4 +1,4 @@
-"""Grouped-query attention: heads share the keys and values of a few groups, so that a past takes less memory.
+"""Grouped-query attention: heads share the keys and values of a few groups, so that a cache takes less memory.
 
 groups = heads is `sdpa`; groups = 1 is multi-query attention. Neighbouring heads share a group.
 Source: Ainslie et al. 2023, https://arxiv.org/abs/2305.13245, section 2.2

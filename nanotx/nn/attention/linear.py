@@ -5,7 +5,7 @@
 What all keys so far hold is then one matrix a head, the sum of phi(k_s) v_s^T, whatever their number: time and
 memory grow with the length of the text. Within a chunk the weights are written out; across chunks they go through
 that matrix. There are no scores that a position could add to; one that turns queries and keys does so before phi.
-A `Past` keeps keys and values, as for every attention, and the matrix is made anew from them.
+A `KVCache` keeps keys and values, as for every attention, and the matrix is made anew from them.
 Source: Katharopoulos et al. 2020, https://arxiv.org/abs/2006.16236, equations 7 and 9; in chunks as in Hua et al.
 2022, https://arxiv.org/abs/2202.10447, section 3.2
 """

@@ -17,7 +17,7 @@ from einops import einsum
 from torch import nn
 
 from nanotx.config.schema import at_least
-from nanotx.nn.attention.base import SOFTMAX, Attention, Bias, Headed, HeadedAttention, seen
+from nanotx.nn.attention.base import SOFTMAX, Attention, Bias, Headed, HeadedAttention, causal_mask
 from nanotx.nn.dropout import drop
 from nanotx.nn.shapes import Keys, Queries, Values
 
@@ -47,7 +47,7 @@ class OnlineAttention(HeadedAttention):
 
     def attend(self, q: Queries, k: Keys, v: Values, bias: Bias | None) -> Queries:
         exact = torch.promote_types(q.dtype, torch.float32)
-        allowed = seen(q.shape[2], k.shape[2], q.device)
+        allowed = causal_mask(q.shape[2], k.shape[2], q.device)
         largest = q.new_full((*q.shape[:3], 1), -torch.inf, dtype=exact)
         total, answer = torch.zeros_like(largest), torch.zeros_like(q, dtype=exact)
         q = q / math.sqrt(q.shape[-1])

@@ -16,12 +16,12 @@ from einops import einsum, rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from nanotx.nn.attention.base import SOFTMAX, Attention, Headed, seen, times
+from nanotx.nn.attention.base import SOFTMAX, Attention, Headed, causal_mask, positions
 from nanotx.nn.canonical import OwnLayout, Tensors
 from nanotx.nn.dropout import drop
-from nanotx.nn.kv_cache import Past
+from nanotx.nn.kv_cache import KVCache
 from nanotx.nn.linear import Linear
-from nanotx.nn.position import NOWHERE, Positioning
+from nanotx.nn.position import NO_POSITION, PositionalEncoding
 from nanotx.nn.shapes import Stream
 
 Norms = tuple[nn.Module, nn.Module]
@@ -49,17 +49,19 @@ class Head(nn.Module):
         self.to_k = Linear(dim, config.head_width(dim), bias=config.bias)
         self.to_v = Linear(dim, config.head_width(dim), bias=config.bias)
 
-    def forward(self, x: Stream, norms: Norms, position: Positioning, past: Past | None) -> Float[Tensor, "b t k"]:
+    def forward(
+        self, x: Stream, norms: Norms, position: PositionalEncoding, cache: KVCache | None
+    ) -> Float[Tensor, "b t k"]:
         q, k, v = norms[0](self.to_q(x)), norms[1](self.to_k(x)), self.to_v(x)
-        at, at_k = times(x, past)
-        q, k = position.turn(q, k, at)
-        if past is not None:
-            k, v = past.extend(k, v)
+        q_pos, k_pos = positions(x, cache)
+        q, k = position.rotate(q, k, q_pos)
+        if cache is not None:
+            k, v = cache.append(k, v)
         scores = einsum(q, k, "b t k, b s k -> b t s") / math.sqrt(q.shape[-1])
-        bias = position.bias(at, at_k)
+        bias = position.bias(q_pos, k_pos)
         if bias is not None:
             scores = scores + bias[self.index]
-        scores = scores.masked_fill(~seen(q.shape[1], k.shape[1], x.device), -torch.inf)
+        scores = scores.masked_fill(~causal_mask(q.shape[1], k.shape[1], x.device), -torch.inf)
         weights = scores.softmax(dim=-1).type_as(v)
         weights = drop(weights, self.config.dropout if self.training else 0.0)
         return einsum(weights, v, "b t s, b s k -> b t k")
@@ -74,10 +76,10 @@ class PerHeadAttention(OwnLayout):
         self.q_norm, self.k_norm = config.head_norm(dim), config.head_norm(dim)
         self.to_out = Linear(dim, dim, bias=config.out_bias)
 
-    def forward(self, x: Stream, position: Positioning = NOWHERE, past: Past | None = None) -> Stream:
-        pasts = [past.child(index) if past is not None else None for index in range(len(self.heads))]
+    def forward(self, x: Stream, position: PositionalEncoding = NO_POSITION, cache: KVCache | None = None) -> Stream:
+        caches = [cache.layer(index) if cache is not None else None for index in range(len(self.heads))]
         norms = (self.q_norm, self.k_norm)
-        read = [head(x, norms, position, one) for head, one in zip(self.heads, pasts, strict=True)]
+        read = [head(x, norms, position, one) for head, one in zip(self.heads, caches, strict=True)]
         return self.to_out(torch.cat(read, dim=-1))
 
     def shared(self, own: Tensors) -> Tensors:

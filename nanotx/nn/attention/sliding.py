@@ -1,7 +1,7 @@
 """Sliding-window attention: a query reads from the last few positions alone, its own the last of them.
 
 Blocks of queries read from the blocks of keys that their windows touch, so work and memory grow with the time, not
-with its square. A `Past` keeps all keys; only those in the window are read.
+with its square. A `KVCache` keeps all keys; only those in the window are read.
 Source: Beltagy et al. 2020, https://arxiv.org/abs/2004.05150, section 3.1
 """
 
@@ -16,7 +16,7 @@ from torch import nn
 from nanotx.config.schema import at_least
 from nanotx.nn.attention.base import SOFTMAX, Attention, Bias, Headed, HeadedAttention
 from nanotx.nn.dropout import drop
-from nanotx.nn.shapes import Keys, Queries, Seen, Values
+from nanotx.nn.shapes import Keys, Mask, Queries, Values
 
 
 @Attention.register("sliding")
@@ -34,7 +34,7 @@ class Sliding(Headed):
         at_least(self, 1, "window", "block")
 
     @property
-    def reach(self) -> int:
+    def attention_window(self) -> int:
         return self.window
 
     def writes(self, length: int) -> str:
@@ -54,7 +54,7 @@ class SlidingAttention(HeadedAttention):
         q, k, v = (rearrange(x, "b h t k -> (b h) t k") for x in (q / math.sqrt(q.shape[-1]), k, v))
         start, end, read = 0, k.shape[1] - q.shape[1], []
         blocks = q.split(block, dim=1)
-        sizes = [min(end, window - 1), *(rows.shape[1] for rows in blocks)]  # first what is read of the past
+        sizes = [min(end, window - 1), *(rows.shape[1] for rows in blocks)]  # first what is read of the cache
         keys, values = (x[:, -sum(sizes) :].split(sizes, dim=1) for x in (k, v))
         for index, rows in enumerate(blocks):
             near = slice(max(0, index + 1 - math.ceil((window - 1) / block)), index + 2)
@@ -72,8 +72,8 @@ class SlidingAttention(HeadedAttention):
         return rearrange(torch.cat(read, dim=1), "b t h k -> b h t k")
 
 
-def in_window(t: int, s: int, window: int, device: torch.device) -> Seen:
+def in_window(t: int, s: int, window: int, device: torch.device) -> Mask:
     """Which of `s` keys each of the last `t` positions may look at: the last `window` up to its own."""
-    at_k = torch.arange(s, device=device)
-    distance = rearrange(at_k[s - t :], "t -> t 1") - rearrange(at_k, "s -> 1 s")
+    k_pos = torch.arange(s, device=device)
+    distance = rearrange(k_pos[s - t :], "t -> t 1") - rearrange(k_pos, "s -> 1 s")
     return (distance >= 0) & (distance < window)

@@ -15,7 +15,7 @@ from nanotx.nn.norm import Norm
 
 
 class Block(Slot, ABC, slot="block", package="nanotx.nn.block", group="nanotx.block"):
-    """The slot: a layer of the model, called as `forward(x, position=NOWHERE, past=None) -> x`."""
+    """The slot: a layer of the model, called as `forward(x, position=NO_POSITION, cache=None) -> x`."""
 
     @property
     def attentions(self) -> tuple[Attention, ...]:
@@ -23,19 +23,19 @@ class Block(Slot, ABC, slot="block", package="nanotx.nn.block", group="nanotx.bl
         return ()
 
     @property
-    def reach(self) -> int | None:
+    def attention_window(self) -> int | None:
         """How many positions one of its outputs looks at, its own the last of them; None for all up to its own."""
-        return farthest(attention.reach for attention in self.attentions)
+        return max_window(attention.attention_window for attention in self.attentions)
 
     @abstractmethod
     def build(self, dim: int) -> nn.Module:
         """The module, for a stream of width `dim`."""
 
 
-def farthest(reaches: Iterable[int | None]) -> int | None:
-    """The longest of several reaches; None where one of them has no end."""
-    found = list(reaches)
-    return None if None in found else max((reach or 0 for reach in found), default=None)
+def max_window(windows: Iterable[int | None]) -> int | None:
+    """Return the longest of several attention windows; None where one of them has no end."""
+    windows = list(windows)
+    return None if None in windows else max((window or 0 for window in windows), default=None)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,8 +11,8 @@ from torch import nn
 
 from nanotx.nn.block.base import Block, TwoBranches
 from nanotx.nn.dropout import Dropout
-from nanotx.nn.kv_cache import Past
-from nanotx.nn.position import NOWHERE, Positioning
+from nanotx.nn.kv_cache import KVCache
+from nanotx.nn.position import NO_POSITION, PositionalEncoding
 from nanotx.nn.shapes import Stream
 
 
@@ -35,6 +35,6 @@ class ParallelBlock(nn.Module):
         self.ffn = config.ffn.build(dim)
         self.dropout = Dropout(config.dropout)
 
-    def forward(self, x: Stream, position: Positioning = NOWHERE, past: Past | None = None) -> Stream:
+    def forward(self, x: Stream, position: PositionalEncoding = NO_POSITION, cache: KVCache | None = None) -> Stream:
         y = self.norm(x)
-        return x + self.dropout(self.attention(y, position, past)) + self.dropout(self.ffn(y))
+        return x + self.dropout(self.attention(y, position, cache)) + self.dropout(self.ffn(y))

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from torch import nn
 
 from nanotx.nn.block.base import Block, TwoBranches, TwoBranchesBlock
-from nanotx.nn.kv_cache import Past
-from nanotx.nn.position import NOWHERE, Positioning
+from nanotx.nn.kv_cache import KVCache
+from nanotx.nn.position import NO_POSITION, PositionalEncoding
 from nanotx.nn.shapes import Stream
 
 
@@ -25,6 +25,6 @@ class PostNorm(TwoBranches):
 class PostNormBlock(TwoBranchesBlock):
     """norm(x + branch(x)), twice."""
 
-    def forward(self, x: Stream, position: Positioning = NOWHERE, past: Past | None = None) -> Stream:
-        x = self.attention_norm(x + self.dropout(self.attention(x, position, past)))
+    def forward(self, x: Stream, position: PositionalEncoding = NO_POSITION, cache: KVCache | None = None) -> Stream:
+        x = self.attention_norm(x + self.dropout(self.attention(x, position, cache)))
         return self.ffn_norm(x + self.dropout(self.ffn(x)))

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from torch import nn
 
 from nanotx.nn.block.base import Block, TwoBranches, TwoBranchesBlock
-from nanotx.nn.kv_cache import Past
-from nanotx.nn.position import NOWHERE, Positioning
+from nanotx.nn.kv_cache import KVCache
+from nanotx.nn.position import NO_POSITION, PositionalEncoding
 from nanotx.nn.shapes import Stream
 
 
@@ -26,6 +26,6 @@ class PreNorm(TwoBranches):
 class PreNormBlock(TwoBranchesBlock):
     """x + branch(norm(x)), twice."""
 
-    def forward(self, x: Stream, position: Positioning = NOWHERE, past: Past | None = None) -> Stream:
-        x = x + self.dropout(self.attention(self.attention_norm(x), position, past))
+    def forward(self, x: Stream, position: PositionalEncoding = NO_POSITION, cache: KVCache | None = None) -> Stream:
+        x = x + self.dropout(self.attention(self.attention_norm(x), position, cache))
         return x + self.dropout(self.ffn(self.ffn_norm(x)))

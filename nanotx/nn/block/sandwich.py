@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from torch import nn
 
 from nanotx.nn.block.base import Block, TwoBranches, TwoBranchesBlock
-from nanotx.nn.kv_cache import Past
-from nanotx.nn.position import NOWHERE, Positioning
+from nanotx.nn.kv_cache import KVCache
+from nanotx.nn.position import NO_POSITION, PositionalEncoding
 from nanotx.nn.shapes import Stream
 
 
@@ -32,7 +32,7 @@ class SandwichBlock(TwoBranchesBlock):
         self.attention_out_norm = config.norm.build(dim)
         self.ffn_out_norm = config.norm.build(dim)
 
-    def forward(self, x: Stream, position: Positioning = NOWHERE, past: Past | None = None) -> Stream:
-        read = self.attention(self.attention_norm(x), position, past)
+    def forward(self, x: Stream, position: PositionalEncoding = NO_POSITION, cache: KVCache | None = None) -> Stream:
+        read = self.attention(self.attention_norm(x), position, cache)
         x = x + self.dropout(self.attention_out_norm(read))
         return x + self.dropout(self.ffn_out_norm(self.ffn(self.ffn_norm(x))))

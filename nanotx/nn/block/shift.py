@@ -14,8 +14,8 @@ from nanotx.config.registry import usual
 from nanotx.config.schema import at_least, at_most
 from nanotx.nn.attention import Attention
 from nanotx.nn.block.base import Block
-from nanotx.nn.kv_cache import Past
-from nanotx.nn.position import NOWHERE, Positioning
+from nanotx.nn.kv_cache import KVCache
+from nanotx.nn.position import NO_POSITION, PositionalEncoding
 from nanotx.nn.shapes import Stream
 
 
@@ -36,8 +36,8 @@ class Shift(Block):
         return self.block.attentions
 
     @property
-    def reach(self) -> int | None:
-        return None if self.block.reach is None else self.block.reach + self.taps
+    def attention_window(self) -> int | None:
+        return None if self.block.attention_window is None else self.block.attention_window + self.taps
 
     def build(self, dim: int) -> nn.Module:
         return ShiftBlock(self, dim)
@@ -51,9 +51,9 @@ class ShiftBlock(nn.Module):
         self.weights = nn.ParameterList(torch.zeros(dim) for _ in range(config.taps))
         self.block = config.block.build(dim)
 
-    def forward(self, x: Stream, position: Positioning = NOWHERE, past: Past | None = None) -> Stream:
+    def forward(self, x: Stream, position: PositionalEncoding = NO_POSITION, cache: KVCache | None = None) -> Stream:
         taps, length = len(self.weights), x.shape[1]
-        before = F.pad(x, (0, 0, taps, 0)) if past is None else torch.cat([past.before(x, taps), x], dim=1)
+        before = F.pad(x, (0, 0, taps, 0)) if cache is None else torch.cat([cache.previous(x, taps), x], dim=1)
         for back, weight in enumerate(self.weights, start=1):
             x = torch.addcmul(x, before[:, taps - back : taps - back + length], weight.type_as(x))
-        return self.block(x, position, None if past is None else past.child(0))
+        return self.block(x, position, None if cache is None else cache.layer(0))

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from nanotx.config.registry import Slot
 from nanotx.nn.dropout import Dropout
 from nanotx.nn.hooks import Paced
-from nanotx.nn.kv_cache import Past
+from nanotx.nn.kv_cache import KVCache
 from nanotx.nn.shapes import Stream, Tokens
 
 GOLDEN = -0x61C8864680B583EB
@@ -31,7 +31,7 @@ class Embedding(Slot, ABC, slot="embedding", package="nanotx.nn.embedding", grou
 class TokenEmbedding(nn.Embedding):
     """A row for each id, whatever stands before it."""
 
-    def forward(self, ids: Tokens, past: Past | None = None) -> Stream:
+    def forward(self, ids: Tokens, cache: KVCache | None = None) -> Stream:
         return super().forward(ids)
 
 
@@ -59,10 +59,10 @@ class GramEmbedding(TokenEmbedding, Paced):
             for table in list(self.grams)[1:]:
                 table.zero_()
 
-    def forward(self, ids: Tokens, past: Past | None = None) -> Stream:
+    def forward(self, ids: Tokens, cache: KVCache | None = None) -> Stream:
         x = super().forward(ids)
         back, known = len(self.grams), ids + 1  # so that 0 is left for nothing
-        earlier = F.pad(known, (back, 0)) if past is None else torch.cat([past.before(known, back), known], dim=1)
+        earlier = F.pad(known, (back, 0)) if cache is None else torch.cat([cache.previous(known, back), known], dim=1)
         gram, kinds = ids, self.num_embeddings
         for distance, table in enumerate(self.grams, start=1):
             before = earlier[:, back - distance : back - distance + ids.shape[1]]

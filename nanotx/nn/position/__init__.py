@@ -1,5 +1,5 @@
 """Positions: how a model knows where in the text a token is."""
 
-from nanotx.nn.position.base import NOWHERE, Position, Positioning
+from nanotx.nn.position.base import NO_POSITION, Position, PositionalEncoding
 
-__all__ = ["NOWHERE", "Position", "Positioning"]
+__all__ = ["NO_POSITION", "Position", "PositionalEncoding"]

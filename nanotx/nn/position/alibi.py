@@ -13,8 +13,8 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from nanotx.nn.position.base import Position, Positioning
-from nanotx.nn.shapes import KeyTimes, Times
+from nanotx.nn.position.base import Position, PositionalEncoding
+from nanotx.nn.shapes import KeyPositions, Positions
 
 
 @Position.register("alibi")
@@ -25,11 +25,11 @@ class Alibi(Position):
     biased: ClassVar[bool] = True
     relative: ClassVar[bool] = True
 
-    def build(self, dim: int, heads: int, context: int) -> Positioning:
+    def build(self, dim: int, heads: int, context: int) -> PositionalEncoding:
         return AlibiPosition(heads)
 
 
-class AlibiPosition(Positioning):
+class AlibiPosition(PositionalEncoding):
     """Zero for a query's own position, and a head's slope less for each step back."""
 
     slopes: Tensor
@@ -38,8 +38,8 @@ class AlibiPosition(Positioning):
         super().__init__()
         self.register_buffer("slopes", torch.tensor(slopes(heads)), persistent=False)
 
-    def bias(self, at_q: Times, at_k: KeyTimes) -> Float[Tensor, "h t s"]:
-        distance = rearrange(at_q, "t -> t 1") - rearrange(at_k, "s -> 1 s")
+    def bias(self, q_pos: Positions, k_pos: KeyPositions) -> Float[Tensor, "h t s"]:
+        distance = rearrange(q_pos, "t -> t 1") - rearrange(k_pos, "s -> 1 s")
         return -rearrange(self.slopes, "h -> h 1 1") * distance
 
 

@@ -1,6 +1,6 @@
 """Positions: how a model knows where in the text a token stands.
 
-One for the whole model. The model calls `embed`; each attention calls `turn` and `bias`. Each does nothing
+One for the whole model. The model calls `embed`; each attention calls `rotate` and `bias`. Each does nothing
 unless the part says otherwise.
 """
 
@@ -12,26 +12,26 @@ from torch import Tensor
 
 from nanotx.config.registry import Slot
 from nanotx.nn.exact import Exact
-from nanotx.nn.shapes import KeyTimes, Stream, Times
+from nanotx.nn.shapes import KeyPositions, Positions, Stream
 
-Turned = Float[Tensor, "... t k"]
+Rotated = Float[Tensor, "... t k"]
 
 
 class Position(
     Slot, ABC, slot="position", package="nanotx.nn.position", group="nanotx.position", shared=("base", "rotary")
 ):
-    """The slot: where a token stands. A part is a frozen dataclass that builds a `Positioning`."""
+    """The slot: where a token stands. A part is a frozen dataclass that builds a `PositionalEncoding`."""
 
     biased: ClassVar[bool] = False  # whether it adds to the scores
     relative: ClassVar[bool] = False  # whether all depends on distances alone, at any place in a text of any length
 
     @abstractmethod
-    def build(self, dim: int, heads: int, context: int) -> "Positioning":
+    def build(self, dim: int, heads: int, context: int) -> "PositionalEncoding":
         """The module.
 
         Args:
             dim: width of the stream.
-            heads: how many heads share it, hence dim // heads is the width that `turn` sees.
+            heads: how many heads share it, hence dim // heads is the width that `rotate` sees.
             context: how many positions there are.
 
         Raises:
@@ -39,24 +39,24 @@ class Position(
         """
 
 
-class Positioning(Exact):
+class PositionalEncoding(Exact):
     """The thing. As it stands it knows no position at all. Its buffers keep their digits when a model is cast."""
 
-    gain: float = 1.0
-    """By what `turn` multiplies the lengths of queries and of keys."""
+    attention_scale: float = 1.0
+    """By what `rotate` multiplies the lengths of queries and of keys."""
 
-    def embed(self, x: Stream, at: Times) -> Stream:
-        """The embedded tokens, with what the part adds for their positions `at`."""
+    def embed(self, x: Stream, positions: Positions) -> Stream:
+        """The embedded tokens, with what the part adds for their `positions`."""
         return x
 
-    def turn(self, q: Turned, k: Turned, at: Times) -> tuple[Turned, Turned]:
-        """Queries and keys of the tokens at positions `at`, turned by them."""
+    def rotate(self, q: Rotated, k: Rotated, positions: Positions) -> tuple[Rotated, Rotated]:
+        """Queries and keys of the tokens at `positions`, turned by them."""
         return q, k
 
-    def bias(self, at_q: Times, at_k: KeyTimes) -> Float[Tensor, "h t s"] | None:
+    def bias(self, q_pos: Positions, k_pos: KeyPositions) -> Float[Tensor, "h t s"] | None:
         """What is added to the scores of each head, or None for nothing."""
         return None
 
 
-NOWHERE = Positioning()
+NO_POSITION = PositionalEncoding()
 """What an attention is given when nobody tells it where its tokens stand."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from nanotx.nn.position.base import Position, Positioning
-from nanotx.nn.shapes import Stream, Times
+from nanotx.nn.position.base import Position, PositionalEncoding
+from nanotx.nn.shapes import Positions, Stream
 
 
 @Position.register("learned")
@@ -16,16 +16,16 @@ from nanotx.nn.shapes import Stream, Times
 class Learned(Position):
     """A learned vector for each position."""
 
-    def build(self, dim: int, heads: int, context: int) -> Positioning:
+    def build(self, dim: int, heads: int, context: int) -> PositionalEncoding:
         return LearnedPosition(dim, context)
 
 
-class LearnedPosition(Positioning):
+class LearnedPosition(PositionalEncoding):
     """A table with a row a position; a time beyond it is an IndexError."""
 
     def __init__(self, dim: int, context: int) -> None:
         super().__init__()
         self.table = nn.Embedding(context, dim)
 
-    def embed(self, x: Stream, at: Times) -> Stream:
-        return x + self.table(at)
+    def embed(self, x: Stream, positions: Positions) -> Stream:
+        return x + self.table(positions)

@@ -6,7 +6,7 @@ Source: Haviv et al. 2022, https://arxiv.org/abs/2203.16634
 from dataclasses import dataclass
 from typing import ClassVar
 
-from nanotx.nn.position.base import Position, Positioning
+from nanotx.nn.position.base import Position, PositionalEncoding
 
 
 @Position.register("none")
@@ -16,5 +16,5 @@ class NoPosition(Position):
 
     relative: ClassVar[bool] = True
 
-    def build(self, dim: int, heads: int, context: int) -> Positioning:
-        return Positioning()
+    def build(self, dim: int, heads: int, context: int) -> PositionalEncoding:
+        return PositionalEncoding()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from nanotx.config.schema import at_least
-from nanotx.nn.position.base import Position, Positioning
+from nanotx.nn.position.base import Position, PositionalEncoding
 from nanotx.nn.position.rotary import RotaryPosition, rates
 
 
@@ -25,5 +25,5 @@ class Rope(Position):
     def __post_init__(self) -> None:
         at_least(self, 1, "theta")
 
-    def build(self, dim: int, heads: int, context: int) -> Positioning:
+    def build(self, dim: int, heads: int, context: int) -> PositionalEncoding:
         return RotaryPosition(rates(self.part, self.theta, dim, heads))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from nanotx.config.schema import at_least, at_most
-from nanotx.nn.position.base import Position, Positioning
+from nanotx.nn.position.base import Position, PositionalEncoding
 from nanotx.nn.position.rotary import RotaryPosition, rates
 
 
@@ -26,5 +26,5 @@ class RopeLinear(Position):
         at_least(self, 1, "theta", "factor")
         at_most(self, 1_000_000, "factor")
 
-    def build(self, dim: int, heads: int, context: int) -> Positioning:
+    def build(self, dim: int, heads: int, context: int) -> PositionalEncoding:
         return RotaryPosition(rates(self.part, self.theta, dim, heads) / self.factor)

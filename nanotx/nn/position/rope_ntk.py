@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from nanotx.config.schema import at_least, at_most
-from nanotx.nn.position.base import Position, Positioning
+from nanotx.nn.position.base import Position, PositionalEncoding
 from nanotx.nn.position.rotary import RotaryPosition, rates
 
 
@@ -27,7 +27,7 @@ class RopeNtk(Position):
         at_least(self, 1, "theta", "factor")
         at_most(self, 1_000_000, "factor")
 
-    def build(self, dim: int, heads: int, context: int) -> Positioning:
+    def build(self, dim: int, heads: int, context: int) -> PositionalEncoding:
         width = dim // heads
         grown = self.factor ** (width / (width - 2)) if width > 2 else 1.0  # a single pair is the fastest
         return RotaryPosition(rates(self.part, self.theta * grown, dim, heads))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from nanotx.config.schema import at_least, at_most
-from nanotx.nn.position.base import Position, Positioning
+from nanotx.nn.position.base import Position, PositionalEncoding
 from nanotx.nn.position.rotary import RotaryPosition, rates
 
 SLOW, FAST = 1.0, 32.0
@@ -34,8 +34,10 @@ class RopeYarn(Position):
         at_least(self, 1, "theta", "factor", "original")
         at_most(self, 1_000_000, "factor")
 
-    def build(self, dim: int, heads: int, context: int) -> Positioning:
+    def build(self, dim: int, heads: int, context: int) -> PositionalEncoding:
         rate = rates(self.part, self.theta, dim, heads)
         turns = rate * (self.original or context / self.factor) / (2 * math.pi)
         kept = ((turns - SLOW) / (FAST - SLOW)).clamp(0, 1)
-        return RotaryPosition((1 - kept) * rate / self.factor + kept * rate, gain=0.1 * math.log(self.factor) + 1)
+        return RotaryPosition(
+            (1 - kept) * rate / self.factor + kept * rate, attention_scale=0.1 * math.log(self.factor) + 1
+        )

@@ -11,27 +11,27 @@ from torch import Tensor
 
 from nanotx.config.schema import divisors
 from nanotx.errors import ConfigError
-from nanotx.nn.position.base import Positioning, Turned
-from nanotx.nn.shapes import Times
+from nanotx.nn.position.base import PositionalEncoding, Rotated
+from nanotx.nn.shapes import Positions
 
 Rates = Float[Tensor, " f"]
 """By how many radians each pair of axes is turned from one position to the next, the fastest pair first."""
 
 
-class RotaryPosition(Positioning):
+class RotaryPosition(PositionalEncoding):
     """Turns heads by rates of its own, at any position; an axis is paired with the one half a head away."""
 
     rates: Tensor
 
-    def __init__(self, rates: Rates, gain: float = 1.0) -> None:
+    def __init__(self, rates: Rates, attention_scale: float = 1.0) -> None:
         super().__init__()
-        self.gain = gain
+        self.attention_scale = attention_scale
         self.register_buffer("rates", rates, persistent=False)
 
-    def turn(self, q: Turned, k: Turned, at: Times) -> tuple[Turned, Turned]:
-        angle = rearrange(at, "t -> t 1") * self.rates
-        cos, sin = self.gain * angle.cos(), self.gain * angle.sin()
-        return _turned(q, cos, sin), _turned(k, cos, sin)
+    def rotate(self, q: Rotated, k: Rotated, positions: Positions) -> tuple[Rotated, Rotated]:
+        angle = rearrange(positions, "t -> t 1") * self.rates
+        cos, sin = self.attention_scale * angle.cos(), self.attention_scale * angle.sin()
+        return _rotated(q, cos, sin), _rotated(k, cos, sin)
 
 
 def rates(part: str, theta: float, dim: int, heads: int) -> Rates:
@@ -47,6 +47,6 @@ def rates(part: str, theta: float, dim: int, heads: int) -> Rates:
     return theta ** -(torch.arange(0, width, 2, device="cpu") / width)
 
 
-def _turned(x: Turned, cos: Float[Tensor, "t f"], sin: Float[Tensor, "t f"]) -> Turned:
+def _rotated(x: Rotated, cos: Float[Tensor, "t f"], sin: Float[Tensor, "t f"]) -> Rotated:
     left, right = rearrange(x, "... t (two f) -> two ... t f", two=2)
     return torch.cat([left * cos - right * sin, right * cos + left * sin], dim=-1).type_as(x)

@@ -12,8 +12,8 @@ from einops import einsum, rearrange
 from nanotx.config.schema import at_least
 from nanotx.errors import ConfigError
 from nanotx.hardware.memory import check_room
-from nanotx.nn.position.base import Position, Positioning
-from nanotx.nn.shapes import Stream, Times
+from nanotx.nn.position.base import Position, PositionalEncoding
+from nanotx.nn.shapes import Positions, Stream
 
 
 @Position.register("sinusoidal")
@@ -26,14 +26,14 @@ class Sinusoidal(Position):
     def __post_init__(self) -> None:
         at_least(self, 1, "theta")
 
-    def build(self, dim: int, heads: int, context: int) -> Positioning:
+    def build(self, dim: int, heads: int, context: int) -> PositionalEncoding:
         if dim % 2:
             raise ConfigError(f"sinusoidal: dim={dim} is odd, and sines and cosines share it; try {dim + 1}.")
         check_room(f"sinusoidal: waves for context={context}", 4 * dim * context, "a shorter one, or rope")
         return SinusoidalPosition(self.theta, dim, context)
 
 
-class SinusoidalPosition(Positioning):
+class SinusoidalPosition(PositionalEncoding):
     """A table with a row a position; a time beyond it is an IndexError."""
 
     table: torch.Tensor
@@ -45,5 +45,5 @@ class SinusoidalPosition(Positioning):
         table = rearrange([angle.sin(), angle.cos()], "two t f -> t (two f)")
         self.register_buffer("table", table, persistent=False)
 
-    def embed(self, x: Stream, at: Times) -> Stream:
-        return x + self.table[at].type_as(x)
+    def embed(self, x: Stream, positions: Positions) -> Stream:
+        return x + self.table[positions].type_as(x)
