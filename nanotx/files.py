@@ -10,6 +10,7 @@ from io import BufferedReader
 from pathlib import Path
 
 from nanotx import disk
+from nanotx.errors import did_you_mean
 from nanotx.hardware.limits import memory
 
 LARGE = 1 << 26
@@ -158,3 +159,12 @@ def free(path: Path) -> Path:
     while (found := path.with_name(f"{path.name}-{number}")).exists() or found.is_symlink():
         number += 1
     return found
+
+
+def similar_file(path: Path) -> str:
+    """Return the file beside a missing one whose name was probably meant, as a sentence; empty if there is none."""
+    try:
+        names = [near.name for near in path.parent.iterdir()]
+    except OSError:
+        return ""
+    return did_you_mean(path.name, names)

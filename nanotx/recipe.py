@@ -179,8 +179,9 @@ def swaps(recipe: Recipe, words: Sequence[str], final: Recipe) -> list[str]:
         after, _ = with_files(before, [file])
         lines += differences(before, after, Named(places=frozenset(paths(read_toml(Path(file))))), "", False)
         before = after
-    flags = frozenset(given(spelled(list(words)[len(files) :])))
-    lines += differences(before, final, Named(flags=flags), "", False)
+    flags = set(given(spelled(list(words)[len(files) :])))
+    flags |= {f"{flag}.path" for flag in flags}  # a corpus or a tokenizer may be named by its path
+    lines += differences(before, final, Named(flags=frozenset(flags)), "", False)
     return [f"swapped: {line}" for line in lines]
 
 

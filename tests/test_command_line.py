@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from itertools import zip_longest
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from runs import ROOT, tiny
 import nanotx.cli.commands
 from nanotx.cli.main import run
 from nanotx.data.corpus import Corpus
-from nanotx.errors import NanotxError, RunError, TokenizerError
+from nanotx.errors import ConfigError, DataError, NanotxError, RunError, TokenizerError, UnknownPart
 from nanotx.nn.attention import Attention
 from nanotx.nn.block import Block
 from nanotx.nn.embedding import Embedding
@@ -218,3 +219,63 @@ def test_a_warm_up_longer_than_the_run_is_a_warning(
     corpus = ["--corpus", "file", "--corpus.path", str(reached / "t.txt"), "--run", str(tmp_path / "r")]
     assert run(["train", "nanogpt_64", *tiny(), *corpus, *words.split()]) == 0
     assert ("its warm-up is too long" in capsys.readouterr().out) == warned
+
+
+# A text of one's own is named by its path; what was probably meant is named in full.
+
+
+@pytest.mark.parametrize("name", ["diary.txt", "texts", "texts/*.txt", "./texts"])
+def test_a_corpus_is_named_by_a_path_as_well_as_by_a_part(tmp_path, monkeypatch, capsys, name):
+    monkeypatch.chdir(tmp_path)
+    for path in (tmp_path / "diary.txt", tmp_path / "texts" / "a.txt"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("Today it rained, and tomorrow it will rain again.\n" * 40, encoding="utf-8")
+    words = ["--corpus", name, "--print-config"]
+    assert run(["train", "macbook", *words]) == 0
+    printed = tomllib.loads(capsys.readouterr().out)
+    assert printed["corpus"] == {"part": "file", "path": name, "validation": 0.1}
+    assert run(["train", "macbook", *tiny(), "--corpus", name, "--run", "r"]) == 0
+    assert "swapped: corpus.path" not in capsys.readouterr().out
+
+
+def test_a_corpus_that_is_neither_a_part_nor_a_path_is_refused_with_what_it_could_be(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "diary.txt").touch()
+    with pytest.raises(UnknownPart, match=r"'tiny_shakespear'.*Did you mean 'tiny_shakespeare'.*named by its path"):
+        run(["train", "macbook", "--corpus", "tiny_shakespear"])
+    with pytest.raises(DataError, match=r"diry\.txt: there is no such file or folder\. Did you mean 'diary\.txt'"):
+        run(["train", "macbook", "--corpus", "diry.txt"])
+    (tmp_path / "mine.toml").touch()
+    with pytest.raises(ConfigError, match=r"mime\.toml: there is no such file\. Did you mean 'mine\.toml'"):
+        run(["train", "mime.toml"])
+    with pytest.raises(ConfigError, match=r"none/of/it\.toml: there is no such file\.$"):
+        run(["train", "macbook", "none/of/it.toml"])
+
+
+@pytest.mark.parametrize(
+    ("flag", "meant"),
+    [
+        ("--heads", "'--attention.heads'"),
+        ("--dim", "'--model.dim'"),
+        ("--steps", "'--train.steps'"),
+        ("--lr", "'--optimizer.lr'"),
+        ("--dropout", "'--attention.dropout' or '--block.dropout' or '--model.dropout'"),
+        ("--train.dim", "'--model.dim'"),
+        ("--ofset", "'--seed'|All are shown"),
+    ],
+)
+def test_a_flag_without_its_slot_is_answered_with_the_flag_in_full(flag, meant):
+    with pytest.raises(ConfigError, match=rf"{flag}: .*({meant})"):
+        run(["train", "nanogpt_64", flag, "4"])
+
+
+@pytest.mark.parametrize("size", ["2", "16"])
+def test_several_processes_are_refused_by_name(monkeypatch, size):
+    monkeypatch.setenv("WORLD_SIZE", size)
+    with pytest.raises(ConfigError, match=rf"WORLD_SIZE={size}: .*several processes.*without torchrun"):
+        run(["train", "macbook"])
+
+
+def test_one_process_under_a_launcher_is_a_run_as_any_other(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert run(["train", "macbook", *tiny(), "--corpus", "playhouse", "--run", str(tmp_path / "r")]) == 0

@@ -244,6 +244,7 @@ def test_a_part_that_fails_in_its_first_step_leaves_a_folder_that_can_be_used(tr
     _, go = train(attention("mine_short", body), "--attention", "mine_short")
     with pytest.raises(ConfigError, match=r"mine_short.*too long.*Correct the file and try again"):
         go()
+    assert not (tmp_path / "r").exists()
     _, go = train(attention("mine_longer"), "--attention", "mine_longer")
     assert go() == 0
 

@@ -1,6 +1,7 @@
 """Run a recipe from the command line; recipes are found by name: ours, presets, plug-ins, files."""
 
 import importlib
+import os
 import pkgutil
 import sys
 from contextlib import suppress
@@ -34,6 +35,11 @@ def run(recipe: Recipe, argv: list[str], name: str, display: Display | None = No
     Raises:
         NanotxError: a mistake of the user's, of any kind.
     """
+    if os.environ.get("WORLD_SIZE", "1") not in ("", "1"):  # as torchrun sets it
+        raise ConfigError(
+            f"WORLD_SIZE={os.environ['WORLD_SIZE']}: training in several processes is not supported yet; "
+            "start one process, without torchrun."
+        )
     options = read_options(argv)
     for file in options.load:
         load_file(file)

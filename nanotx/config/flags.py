@@ -117,8 +117,12 @@ def leading(words: Sequence[str]) -> list[str]:
 
 
 def nearest(flag: str, known: Collection[str]) -> str:
-    """The flag that was meant, perhaps, as a sentence."""
-    return did_you_mean(flag, known).replace("_", "-").replace("'", "'--", 1)
+    """Return the flag that was probably meant as a sentence: one with the same last word, or else a similar one."""
+    same = [name for name in known if name.rpartition(".")[2] == flag.rpartition(".")[2]]
+    if not same:
+        return did_you_mean(flag, known).replace("_", "-").replace("'", "'--", 1)
+    names = sorted(same, key=lambda name: (name.count("."), name))[:3]
+    return f" Did you mean {' or '.join(repr('--' + name.replace('_', '-')) for name in names)}?"
 
 
 def typed(kind: Any, at: str = "") -> dict[str, tuple[Any, str]]:

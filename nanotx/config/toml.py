@@ -13,7 +13,7 @@ import tomli_w
 
 from nanotx.config.schema import Table, fields, from_table, inner, is_slot, join, part_of, to_table
 from nanotx.errors import ConfigError
-from nanotx.files import open_plain
+from nanotx.files import open_plain, similar_file
 
 
 def merge(kind: Any, base: Table, over: Table, where: str = "") -> Table:
@@ -94,6 +94,8 @@ def read(path: Path) -> dict[str, Any]:
     try:
         table = tomllib.loads(text_of(path))
         check(table)
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such file.{similar_file(path)}") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError as error:

@@ -7,6 +7,7 @@ from pathlib import Path
 from nanotx.errors import ConfigError
 from nanotx.errors import RunError
 from nanotx.files import DESKTOP
+from contextlib import suppress
 import os
 import platform
 from collections.abc import Callable, Iterator
@@ -55,6 +56,14 @@ class RunFolder:
         """Whether anything lies there, drafts of the dead and files of file managers left out."""
         names = [path.name for path in self.path.iterdir()] if self.path.is_dir() else [self.path.name]
         return self.path.exists() and any(not name.startswith(".") and name not in DESKTOP for name in names)
+
+    def remove_empty(self) -> None:
+        """Remove the folder if it holds nothing but the lock and an empty folder of checkpoints."""
+        with suppress(OSError):
+            (self.path / ".lock").unlink(missing_ok=True)
+            if self.checkpoints.is_dir() and not self.checkpoints.is_symlink():
+                self.checkpoints.rmdir()
+            self.path.rmdir()
 
 
 def find_folder(named: str, name: str, resume: bool) -> RunFolder:

@@ -164,9 +164,14 @@ class Session:
 
     def go(self, name: str) -> int:
         """Train to the end, or until told to stop; returns the exit code."""
+        new = not self.folder.path.exists()
         self.folder.path.mkdir(parents=True, exist_ok=True)
-        with locked(self.folder.path) as self.check_place:
-            return self.work(name)
+        try:
+            with locked(self.folder.path) as self.check_place:
+                return self.work(name)
+        finally:
+            if new and self.barren:
+                self.folder.remove_empty()
 
     def work(self, name: str) -> int:
         """As `go`, where nobody else works on the run."""

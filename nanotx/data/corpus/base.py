@@ -1,11 +1,15 @@
 """Corpora: where a text comes from, and which part of it is kept for validation."""
 
+import glob
+import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from nanotx.config.registry import Slot, file_of, is_foreign
 from nanotx.config.schema import share
-from nanotx.errors import ConfigError, DataError
+from nanotx.errors import ConfigError, DataError, UnknownPart
 
 BLOCK = 2**18
 """Characters that are looked at together."""
@@ -23,6 +27,23 @@ class Corpus(Slot, ABC, slot="corpus", package="nanotx.data.corpus", group="nano
 
     def __post_init__(self) -> None:
         share(self, "validation")
+
+    @classmethod
+    def table(cls, name: object) -> dict[str, Any]:
+        """The config table of a part's name, or of the path of a text, a folder or a glob: that of the part `file`.
+
+        Raises:
+            UnknownPart: it is neither; says what it could have been.
+        """
+        if name in cls.names() or not isinstance(name, str):
+            return {"part": name}
+        if Path(name).suffix or {"/", os.sep} & set(name) or glob.has_magic(name) or os.path.lexists(name):
+            return {"part": "file", "path": name}
+        try:
+            cls.find(name)
+        except UnknownPart as error:
+            raise UnknownPart(f"{error} A text of your own is named by its path, and none is here.") from None
+        return {"part": name}
 
     @abstractmethod
     def text(self) -> str:

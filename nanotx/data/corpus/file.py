@@ -8,7 +8,8 @@ from typing import TypeVar
 
 from nanotx.data.corpus.base import Corpus
 from nanotx.data.text_files import files_in, files_like, read_text
-from nanotx.errors import ConfigError, DataError, did_you_mean
+from nanotx.errors import ConfigError, DataError
+from nanotx.files import similar_file
 from nanotx.hardware.memory import check_room
 
 S = TypeVar("S")
@@ -55,7 +56,7 @@ class File(Corpus):
         if path.exists() or "\0" in self.path:
             raise DataError(f"corpus file: {self.path!r}: expected a file or a folder, got a pipe or a device.")
         if not glob.has_magic(self.path):
-            raise DataError(f"corpus file: {self.path}: there is no such file or folder.{_neighbour(path)}")
+            raise DataError(f"corpus file: {self.path}: there is no such file or folder.{similar_file(path)}")
         found = _named(files_like, self.path)
         if not found:
             raise DataError(
@@ -84,8 +85,3 @@ def _check_room(path: Path, size: int) -> None:
         check_room(f"corpus file: {path}: its bytes and its characters", 2 * size, "a part of it")
     except ConfigError as error:
         raise DataError(str(error)) from None
-
-
-def _neighbour(path: Path) -> str:
-    names = [near.name for near in path.parent.iterdir()] if path.parent.is_dir() else []
-    return did_you_mean(path.name, names)
