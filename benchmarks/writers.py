@@ -16,9 +16,9 @@ from torch.nn import functional as F
 from nanotx.data.batches import Windows
 from nanotx.data.corpus.playhouse import Playhouse
 from nanotx.generation import Sampling
-from nanotx.generation.compiled import CompiledReader
+from nanotx.generation.compiled import CompiledModel
 from nanotx.generation.sampler import next_ids
-from nanotx.generation.speculative import Speculation
+from nanotx.generation.speculative import SpeculativeDecoder
 from nanotx.nn.attention.sdpa import Sdpa
 from nanotx.nn.block.prenorm import PreNorm
 from nanotx.nn.ffn.mlp import Mlp
@@ -85,25 +85,25 @@ class Writers:
         """All, by name."""
         found: dict[str, Write] = {UNCACHED: self.uncached, CACHED: self.cached}
         if compiled:
-            self.reader = CompiledReader(self.model)
+            self.reader = CompiledModel(self.model)
             found[COMPILED] = self.compiled
         return found | {MANY: self.cached, SPECULATIVE: self.speculative, THEIRS: self.transformers}
 
     def uncached(self, ids: Tensor, new: int, how: Sampling) -> Tensor:
         """Everything read anew for every token."""
-        return joined(islice(next_ids(self.model, ids, how, cached=False), new))
+        return joined(islice(next_ids(self.model, ids, how, use_cache=False), new))
 
     def cached(self, ids: Tensor, new: int, how: Sampling) -> Tensor:
         """As it is by default."""
-        return joined(islice(next_ids(self.model, ids, how, new=new), new))
+        return joined(islice(next_ids(self.model, ids, how, max_new_tokens=new), new))
 
     def compiled(self, ids: Tensor, new: int, how: Sampling) -> Tensor:
         """With the reading of one more token compiled."""
-        return joined(islice(next_ids(self.reader, ids, how, new=new), new))
+        return joined(islice(next_ids(self.reader, ids, how, max_new_tokens=new), new))
 
     def speculative(self, ids: Tensor, new: int, how: Sampling) -> Tensor:
         """One text, with the draft's help."""
-        both = Speculation(self.model, self.draft, ids[0].tolist(), how, self.guesses, self.device)
+        both = SpeculativeDecoder(self.model, self.draft, ids[0].tolist(), how, self.guesses, self.device)
         found = joined(step.ids for step in islice(both, new))
         self.accepted.append(both.accepted / max(1, both.drafted))
         return found

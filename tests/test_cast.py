@@ -116,9 +116,9 @@ def test_what_sample_says_of_its_tokens_in_bfloat16_is_what_eval_says_of_them_la
     def apart(dtype):
         """Between the two, of each token; in the middle of those from 0 to 250, and of those from 260 on."""
         run.model.to(dtype)
-        writing = run.writing([""], 340, Sampling(temperature=1.0))
-        text = "".join(piece for _, piece in writing)
-        said = -np.array(writing.sheets[0].log_probs)
+        generation = run.generation([""], 340, Sampling(temperature=1.0))
+        text = "".join(piece for _, piece in generation)
+        said = -np.array(generation.completions[0].log_probs)
         scored = score_text(run.model.float(), codec, text, choose("cpu", str(dtype).removeprefix("torch."), 1)).nats
         differences = abs(said - scored)
         return np.median(differences[:250]), np.median(differences[260:])

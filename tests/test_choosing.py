@@ -1,4 +1,4 @@
-"""The knobs: each leaves what its definition says, draws as often as it says, and refuses what it cannot be."""
+"""Logits processors: each leaves what its definition says, draws as often as it says, and refuses what it cannot be."""
 
 import math
 
@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 
 from nanotx.errors import ConfigError
 from nanotx.generation import Sampling
-from nanotx.generation.sampler import Choice, best, likely, next_ids, nucleus, repelled, typical
+from nanotx.generation.sampler import (
+    Sampler,
+    min_p_mask,
+    next_ids,
+    penalize_repetition,
+    top_k_mask,
+    top_p_mask,
+    typical_mask,
+)
 from nanotx.nn.transformer import Model
 
 weights = st.lists(st.integers(1, 50), min_size=1, max_size=9)
@@ -47,13 +55,13 @@ def tabled(p):
 @given(logits=st.lists(st.integers(-3, 3), min_size=1, max_size=9), count=st.integers(1, 12))
 def test_top_k_keeps_the_k_best_and_of_equal_ones_the_first(logits, count):
     order = sorted(range(len(logits)), key=lambda one: (-logits[one], one))
-    assert best(torch.tensor([logits]).float(), count)[0].nonzero().flatten().tolist() == sorted(order[:count])
+    assert top_k_mask(torch.tensor([logits]).float(), count)[0].nonzero().flatten().tolist() == sorted(order[:count])
 
 
 @given(weights=weights, top_p=st.floats(0.01, 1.0))
 def test_the_nucleus_is_the_fewest_best_that_reach_the_share(weights, top_p):
     p = torch.tensor([weights], dtype=torch.float64) / sum(weights)
-    inside = nucleus(p, top_p)[0]
+    inside = top_p_mask(p, top_p)[0]
     chosen = p[0][inside]
     assert len(chosen) >= 1 and (inside.all() or chosen.min() >= p[0][~inside].max())
     assert chosen.sum() >= top_p - 1e-9 and chosen.sum() - chosen.min() < top_p + 1e-9
@@ -62,13 +70,13 @@ def test_the_nucleus_is_the_fewest_best_that_reach_the_share(weights, top_p):
 @given(weights=weights, share=st.floats(0.0, 0.99))
 def test_min_p_keeps_what_is_at_least_a_share_as_likely_as_the_best(weights, share):
     p = [one / sum(weights) for one in weights]
-    assert likely(tabled(p), share)[0].tolist() == [one >= share * max(p) for one in p]
+    assert min_p_mask(tabled(p), share)[0].tolist() == [one >= share * max(p) for one in p]
 
 
 @given(weights=weights, share=st.floats(0.01, 1.0))
 def test_typical_tokens_are_those_nearest_to_the_entropy_that_reach_the_share(weights, share):
     p = tabled([one / sum(weights) for one in weights])
-    inside = typical(p, share)[0]
+    inside = typical_mask(p, share)[0]
     entropy = -sum(one * math.log(one) for one in p[0].tolist())
     distance = (-p[0].log() - entropy).abs()
     assert inside.any() and (inside.all() or distance[inside].max() <= distance[~inside].min() + 1e-9)
@@ -78,19 +86,19 @@ def test_typical_tokens_are_those_nearest_to_the_entropy_that_reach_the_share(we
 
 def test_typical_may_leave_out_the_best_token():
     p = [0.4, *[0.05] * 12]  # an entropy of 2.16 nats; a surprise of 0.92, and twelve of 3.00, which are nearer
-    assert typical(tabled(p), 0.52)[0].tolist() == [False, *[True] * 11, False]
+    assert typical_mask(tabled(p), 0.52)[0].tolist() == [False, *[True] * 11, False]
 
 
-def test_a_token_left_out_by_one_knob_is_taken_in_by_none():
+def test_a_token_masked_by_one_processor_stays_masked():
     p = torch.tensor([[0.0, 0.7, 0.3]])
-    for choose in (nucleus, typical):
+    for choose in (top_p_mask, typical_mask):
         assert choose(p, 1.0)[0].tolist() == [False, True, True]
 
 
 @given(logit=st.floats(-5, 5), penalty=st.floats(1, 4))
 def test_a_repetition_penalty_never_raises_what_was_said(logit, penalty):
     logits = torch.tensor([[logit, logit]])
-    changed = repelled(logits, torch.tensor([[True, False]]), penalty)[0]
+    changed = penalize_repetition(logits, torch.tensor([[True, False]]), penalty)[0]
     assert changed[0] <= logits[0, 0] and changed[1] == logits[0, 1]
     assert changed[0] == pytest.approx(logit / penalty if logit > 0 else logit * penalty, abs=1e-5)
 
@@ -99,7 +107,7 @@ def test_a_repetition_penalty_never_raises_what_was_said(logit, penalty):
 
 
 def by_hand(name):
-    """The knob, and the exact distribution under it."""
+    """The field, and the exact distribution under it."""
     p = softmax(SCORES)
     ranked = sorted(range(6), key=lambda one: -p[one])
     entropy = -sum(one * math.log(one) for one in p)
@@ -114,14 +122,14 @@ def by_hand(name):
         "min_p": ({"min_p": 0.3}, kept(p, [one for one in range(6) if p[one] >= 0.3 * max(p)])),
         "typical": ({"typical": 0.5}, kept(p, reaching(p, by_surprise, 0.5))),
         "repetition_penalty": ({"repetition_penalty": 1.8}, softmax(seen)),
-        "banned": ({"banned": (0, 5)}, kept(p, [1, 2, 3, 4])),
+        "banned_tokens": ({"banned_tokens": (0, 5)}, kept(p, [1, 2, 3, 4])),
         "bias": ({"bias": ((2, 2.5), (3, -1.0))}, softmax(biased)),
         "in order": ({"temperature": 1.7, "top_k": 4, "top_p": 0.6}, ordered(hot, ranked)),
     }[name]
 
 
 def ordered(hot, ranked):
-    """First the temperature, then the four best, then the nucleus of what they are among themselves."""
+    """First the temperature, then the four best, then top-p among these."""
     four = kept(hot, ranked[:4])
     return kept(four, reaching(four, ranked, 0.6))
 
@@ -135,15 +143,15 @@ def surprise(counts, chances):
     return (sum((count - mean) ** 2 / mean for count, mean in pairs) - free) / math.sqrt(2 * free)
 
 
-KNOBS = ["temperature", "top_k", "top_p", "min_p", "typical", "repetition_penalty", "banned", "bias"]
+FIELDS = ["temperature", "top_k", "top_p", "min_p", "typical", "repetition_penalty", "banned_tokens", "bias"]
 
 
-@pytest.mark.parametrize("name", [*KNOBS, "in order"])
-def test_a_knob_draws_as_often_as_its_definition_says(name):
+@pytest.mark.parametrize("name", [*FIELDS, "in order"])
+def test_a_processor_draws_as_often_as_its_definition_says(name):
     fields, chances = by_hand(name)
     rows = 20_000
-    choice = Choice(Sampling(**{"temperature": 1.0, "seed": 7} | fields), [PROMPT] * rows)
-    ids = choice.draw(torch.tensor([SCORES]).expand(rows, -1))
+    sampler = Sampler(Sampling(**{"temperature": 1.0, "seed": 7} | fields), [PROMPT] * rows)
+    ids = sampler.draw(torch.tensor([SCORES]).expand(rows, -1))
     counts = torch.bincount(ids, minlength=6).tolist()
     assert surprise(counts, chances) < 5
     assert surprise(counts, softmax(SCORES)) > 5 if all(chances) else 0.0 in chances  # the test would see it missing
@@ -152,10 +160,10 @@ def test_a_knob_draws_as_often_as_its_definition_says(name):
 def test_frequency_and_presence_count_what_was_drawn_and_not_the_prompt():
     rows, said = 20_000, [3, 3, 1]
     sampling = Sampling(temperature=1.0, frequency_penalty=0.4, presence_penalty=0.7)
-    choice = Choice(sampling, [PROMPT] * rows)
+    sampler = Sampler(sampling, [PROMPT] * rows)
     for one in said:
-        choice.shaping.note(torch.full((rows,), one))
-    counts = torch.bincount(choice.draw(torch.tensor([SCORES]).expand(rows, -1)), minlength=6).tolist()
+        sampler.processors.record(torch.full((rows,), one))
+    counts = torch.bincount(sampler.draw(torch.tensor([SCORES]).expand(rows, -1)), minlength=6).tolist()
     changed = [one - 0.4 * said.count(at) - 0.7 * (at in said) for at, one in enumerate(SCORES)]
     assert surprise(counts, softmax(changed)) < 5 < surprise(counts, softmax(SCORES))
 
@@ -171,7 +179,7 @@ def test_greedy_texts_heed_bans_biases_and_penalties():
         return [int(one) for one, _ in zip(drawn, range(30), strict=False)]
 
     usual = written()
-    assert usual[0] not in written(banned=(usual[0],))
+    assert usual[0] not in written(banned_tokens=(usual[0],))
     assert written(bias=((5, 1e4),)) == [5] * 30
     assert len(set(written(presence_penalty=1e4)[:12])) == 12  # each once, before any comes again
     assert len(set(written(frequency_penalty=1e4)[12:24])) == 12  # and each twice
@@ -203,7 +211,7 @@ def test_greedy_texts_heed_bans_biases_and_penalties():
         ({"seed": -1}, "seed: expected a number of at least 0, got -1"),
     ],
 )
-def test_knobs_out_of_range_are_refused(fields, match):
+def test_fields_out_of_range_are_refused(fields, match):
     with pytest.raises(ConfigError, match=match):
         Sampling(**fields)
 
@@ -211,14 +219,14 @@ def test_knobs_out_of_range_are_refused(fields, match):
 @pytest.mark.parametrize(
     ("fields", "match"),
     [
-        ({"banned": (6,)}, "banned: expected ids from 0 to 5, got 6"),
+        ({"banned_tokens": (6,)}, "banned_tokens: expected ids from 0 to 5, got 6"),
         ({"bias": ((-1, 1.0),)}, "bias: expected ids from 0 to 5, got -1"),
-        ({"banned": tuple(range(6))}, "banned: expected to leave one of 6 ids at least, got all of them"),
+        ({"banned_tokens": tuple(range(6))}, "banned_tokens: expected to leave one of 6 ids at least"),
     ],
 )
 def test_ids_that_are_none_are_refused(fields, match):
     with pytest.raises(ConfigError, match=match):
-        Choice(Sampling(**fields), [PROMPT]).draw(torch.tensor([SCORES]))
+        Sampler(Sampling(**fields), [PROMPT]).draw(torch.tensor([SCORES]))
 
 
 @given(banned=st.lists(st.integers(0, 5), max_size=14))
@@ -226,20 +234,20 @@ def test_ids_that_are_none_are_refused(fields, match):
 @example(banned=[0, 1, 2, 3, 4, 5, 0])
 def test_banned_ids_are_a_set_whatever_their_order_and_however_often_each_is_named(banned):
     def chances(ids):
-        return Choice(Sampling(banned=tuple(ids)), [PROMPT]).probabilities(torch.tensor([SCORES]))
+        return Sampler(Sampling(banned_tokens=tuple(ids)), [PROMPT]).probabilities(torch.tensor([SCORES]))
 
     if len(set(banned)) < 6:
         assert chances(banned).equal(chances(sorted(set(banned))))
     else:
-        with pytest.raises(ConfigError, match="banned: expected to leave one of 6 ids at least, got all of them"):
+        with pytest.raises(ConfigError, match="banned_tokens: expected to leave one of 6 ids at least"):
             chances(banned)
 
 
 def test_a_guess_that_was_thrown_away_leaves_a_token_of_the_prompt_penalised():
     logits, sampling = torch.tensor([SCORES]), Sampling(repetition_penalty=2.0, temperature=1.0)
-    before = Choice(sampling, [PROMPT]).probabilities(logits)
-    choice = Choice(sampling, [PROMPT])
+    before = Sampler(sampling, [PROMPT]).probabilities(logits)
+    sampler = Sampler(sampling, [PROMPT])
     for guess in (0, 4, 2):  # two of the prompt, and one that is not
-        choice.shaping.note(torch.tensor([guess]))
-    choice.shaping.forget([0, 4, 2])
-    assert choice.probabilities(logits).equal(before)
+        sampler.processors.record(torch.tensor([guess]))
+    sampler.processors.forget([0, 4, 2])
+    assert sampler.probabilities(logits).equal(before)

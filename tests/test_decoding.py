@@ -10,8 +10,8 @@ import torch
 
 from nanotx.errors import ConfigError
 from nanotx.generation import Sampling
-from nanotx.generation.compiled import CompiledReader
-from nanotx.generation.rolling import RollingReading, relative
+from nanotx.generation.compiled import CompiledModel
+from nanotx.generation.rolling import RollingDecodeState, is_relative
 from nanotx.generation.sampler import next_ids
 from nanotx.hardware.compiler import Trial
 from nanotx.nn.attention import Attention
@@ -124,11 +124,11 @@ def test_the_reading_without_a_cache_sees_a_wrong_text():
 
 def rolled(model, text):
     """The logits after each token but the first few, read token by token with a cache that rolls."""
-    reading, found = RollingReading(model, torch.tensor([text[:2]])), []
+    state, found = RollingDecodeState(model, torch.tensor([text[:2]])), []
     with torch.inference_mode():
         for one in text[2:]:
-            found.append(reading.logits()[0])
-            reading.feed(torch.tensor([one]))
+            found.append(state.next_logits()[0])
+            state.append(torch.tensor([one]))
     return torch.stack(found)
 
 
@@ -157,22 +157,22 @@ def test_with_one_layer_it_is_the_newest_tokens_read_anew_and_with_two_it_is_not
 
 def test_a_past_that_rolls_stays_small():
     model = built(PreNorm(attention=Fused(heads=2)))
-    reading = RollingReading(model, torch.tensor([TEXT[:2]]))
+    state = RollingDecodeState(model, torch.tensor([TEXT[:2]]))
     with torch.inference_mode():
         for _ in range(40):
-            reading.feed(reading.logits().argmax(-1))
-    kept = reading.cache.layer(0)
-    assert kept.length == reading.cache.length == CONTEXT - 1 and kept.evicted == 41 - kept.length
+            state.append(state.next_logits().argmax(-1))
+    kept = state.cache.layer(0)
+    assert kept.length == state.cache.length == CONTEXT - 1 and kept.evicted == 41 - kept.length
     assert kept._keys.untyped_storage().nbytes() // (8 * 4) == CONTEXT + 1
 
 
 def test_where_tokens_stand_at_places_a_past_cannot_roll():
-    found = {name: relative(built(PreNorm(attention=Fused(heads=2)), name)) for name in Position.names()}
+    found = {name: is_relative(built(PreNorm(attention=Fused(heads=2)), name)) for name in Position.names()}
     assert found == {"rope": True, "alibi": True, "none": True, "learned": False, "sinusoidal": False} | {
         name: found[name] for name in found.keys() - {"rope", "alibi", "none", "learned", "sinusoidal"}
     }
-    with pytest.raises(ConfigError, match=r"beyond: a cache cannot roll with position 'learned', .* try reread"):
-        RollingReading(built(PreNorm(attention=Fused(heads=2)), "learned"), torch.tensor([[1]]))
+    with pytest.raises(ConfigError, match=r"overflow: the cache cannot roll with position 'learned', .* try recompute"):
+        RollingDecodeState(built(PreNorm(attention=Fused(heads=2)), "learned"), torch.tensor([[1]]))
 
 
 # A cache that takes back.
@@ -212,10 +212,10 @@ torch.set_num_threads(1)
 compile, nanotx.generation.compiled.attempt = torch.compile, lambda device: Trial(fault="", remedy="", seconds=0.0)
 torch.compile = lambda function, **how: compile(function, backend="eager", **how)  # lengths are the same to it
 model = Model(dim=8, layers=1, context=6, block=Shift()).build(9).eval()
-reader = nanotx.generation.compiled.CompiledReader(model)
+reader = nanotx.generation.compiled.CompiledModel(model)
 def same(prompts, new):
     ids, cold = torch.tensor(prompts), Sampling(temperature=0.0)
-    texts = [torch.stack(list(islice(generate(one, ids, cold, new=new), new))) for one in (model, reader)]
+    texts = [torch.stack(list(islice(next_ids(one, ids, cold, max_new_tokens=new), new))) for one in (model, reader)]
     assert texts[0].equal(texts[1]), prompts
 for prompt, new in (([1], 11), ([1, 2, 3], 9), ([4] * 9, 3)):
     same([prompt], new)
@@ -243,4 +243,4 @@ def test_where_nothing_can_be_compiled_it_says_why(monkeypatch):
     with pytest.raises(
         ConfigError, match=r"compile: there is no C\+\+ compiler; install g\+\+; or leave --compile out"
     ):
-        CompiledReader(built(PreNorm(attention=Fused(heads=2))))
+        CompiledModel(built(PreNorm(attention=Fused(heads=2))))

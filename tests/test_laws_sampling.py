@@ -20,7 +20,7 @@ from nanotx import laws
 from nanotx.cli.main import run as command
 from nanotx.errors import LawBroken
 from nanotx.generation import Sampling
-from nanotx.generation.completion import Writing
+from nanotx.generation.completion import Generation
 from nanotx.nn.transformer import Model
 from nanotx.tokenizers.byte import Byte
 from nanotx.tokenizers.char import Char
@@ -39,8 +39,8 @@ def model(seed, softcap=0.0):
     return made
 
 
-def knobs(draw, seed=None):
-    """Some knobs turned, the others not."""
+def random_sampling(draw, seed=None):
+    """A sampling config with some random fields, the others at their defaults."""
     fields = {
         "temperature": draw.choice([0.0, 1e-46, 0.3, 0.8, 1.0, 2.5]),
         "top_k": draw.randint(1, SIZE + 2),
@@ -50,7 +50,7 @@ def knobs(draw, seed=None):
         "repetition_penalty": draw.uniform(0.5, 3.0),
         "frequency_penalty": draw.uniform(-1.0, 1.5),
         "presence_penalty": draw.uniform(-1.0, 1.5),
-        "banned": tuple(draw.sample(range(SIZE), draw.randint(0, 3))),
+        "banned_tokens": tuple(draw.sample(range(SIZE), draw.randint(0, 3))),
         "bias": tuple((draw.randrange(SIZE), draw.uniform(-4, 4)) for _ in range(draw.randint(0, 3))),
     }
     turned = draw.sample(sorted(fields), draw.choice([1, 2, 3, 10]))
@@ -67,7 +67,9 @@ def chances_of(case):
     logits = [[draw.choice([draw.gauss(0, 2), float(draw.randint(-2, 2))]) for _ in range(SIZE)] for _ in range(rows)]
     said = draw.randint(0, 6)
     drawn = [[draw.randrange(SIZE) for _ in range(said)] for _ in range(rows)]
-    return laws.chances_as_written(logits, [ids(draw, 1, 8) for _ in range(rows)], drawn, knobs(draw))
+    return laws.probabilities_match_reference(
+        logits, [ids(draw, 1, 8) for _ in range(rows)], drawn, random_sampling(draw)
+    )
 
 
 def samples_of(case):
@@ -75,10 +77,10 @@ def samples_of(case):
     draw = random.Random(f"samples {case}")
     made = model(case, softcap=draw.choice([0.0, 1.5]))
     prompts = [ids(draw, 1, 3 * CONTEXT) for _ in range(draw.randint(1, 3))]
-    how = knobs(draw)
+    how = random_sampling(draw)
     if draw.random() < 0.5:
         how = replace(how, repetition_penalty=3.0, temperature=0.0)
-    return laws.samples_as_written(made, prompts, how, new=draw.randint(1, 9))
+    return laws.samples_match_reference(made, prompts, how, new=draw.randint(1, 9))
 
 
 def stops_of(case):
@@ -86,15 +88,15 @@ def stops_of(case):
     draw = random.Random(f"stops {case}")
     pieces = ["".join(draw.choice("ab") for _ in range(draw.randint(0, 4))) for _ in range(draw.randint(0, 8))]
     stops = ["".join(draw.choice("ab") for _ in range(draw.randint(1, 5))) for _ in range(draw.randint(0, 3))]
-    laws.stops_as_written(pieces, stops)
+    laws.stops_match_reference(pieces, stops)
 
 
 def streams_of(case):
     """Bytes that are text, and bytes that are none."""
     draw = random.Random(f"streams {case}")
     some = [*"aä€😀\ufffd".encode(), 0x80, 0xC3, 0xE2, 0xF0, 0xFF]
-    laws.streams_as_decoded(Byte().learn([]), [draw.choice(some) for _ in range(draw.randint(0, 12))])
-    laws.streams_as_decoded(Char().learn(["abcdefghi"]), ids(draw, 0, 12))
+    laws.stream_matches_decode(Byte().learn([]), [draw.choice(some) for _ in range(draw.randint(0, 12))])
+    laws.stream_matches_decode(Char().learn(["abcdefghi"]), ids(draw, 0, 12))
 
 
 def texts_of(case):
@@ -105,27 +107,27 @@ def texts_of(case):
     new, how = draw.randint(0, 12), Sampling(temperature=2.0, seed=case)
 
     def written(prompts, how, stops=()):
-        writing = Writing(model=made, codec=codec, prompts=prompts, max_new_tokens=new, sampling=how, stops=stops)
-        pieces = list(writing)
-        for row, sheet in enumerate(writing.sheets):
-            assert sheet.text == "".join(piece for at, piece in pieces if at == row)
-        return writing.sheets
+        generation = Generation(model=made, codec=codec, prompts=prompts, max_new_tokens=new, sampling=how, stops=stops)
+        pieces = list(generation)
+        for row, completion in enumerate(generation.completions):
+            assert completion.text == "".join(piece for at, piece in pieces if at == row)
+        return generation.completions
 
     whole = written(prompts, how)
-    assert [len(sheet.ids) for sheet in whole] == [new] * 3
-    assert [sheet.text for sheet in whole] == [codec.decode(sheet.ids) for sheet in whole]
-    assert [sheet.ids for sheet in written(prompts, how)] == [sheet.ids for sheet in whole]
-    for row, sheet in enumerate(whole):
+    assert [len(completion.ids) for completion in whole] == [new] * 3
+    assert [completion.text for completion in whole] == [codec.decode(completion.ids) for completion in whole]
+    assert [completion.ids for completion in written(prompts, how)] == [completion.ids for completion in whole]
+    for row, completion in enumerate(whole):
         alone = Sampling(temperature=2.0, seed=case + row)
-        assert written([prompts[row]], alone)[0].ids == sheet.ids
-        stream = nanotx.generation.text.write(made, codec, prompts[row], new, alone)
-        assert "".join(stream) == sheet.text
+        assert written([prompts[row]], alone)[0].ids == completion.ids
+        stream = nanotx.generation.text.stream_text(made, codec, prompts[row], new, alone)
+        assert "".join(stream) == completion.text
     stops = ["".join(draw.choice("abcdefghi") for _ in range(draw.randint(1, 2))) for _ in range(3)]
-    for sheet, full in zip(written(prompts, how, stops), whole, strict=True):
-        assert (sheet.text, sheet.stopped) == laws.stopped(full.text, stops)
-        assert sheet.ids == full.ids[: len(sheet.ids)]
-        before, ended = laws.stopped(codec.decode(sheet.ids[:-1]), stops)
-        assert not ended and before == codec.decode(sheet.ids[:-1])  # no id is drawn after the stop
+    for completion, full in zip(written(prompts, how, stops), whole, strict=True):
+        assert (completion.text, completion.stopped) == laws.reference_stop(full.text, stops)
+        assert completion.ids == full.ids[: len(completion.ids)]
+        before, ended = laws.reference_stop(codec.decode(completion.ids[:-1]), stops)
+        assert not ended and before == codec.decode(completion.ids[:-1])  # no id is drawn after the stop
 
 
 # The laws hold.
@@ -159,13 +161,13 @@ def test_of_a_long_prompt_the_newest_tokens_are_read(prompt):
     draw = random.Random(prompt)
     text = [draw.randrange(SIZE) for _ in range(prompt)]
     others = [(one + 1) % SIZE for one in text]
-    one = nanotx.generation.engine.together(
+    one = nanotx.generation.engine.generate_batch(
         model(1), [text, others[:-CONTEXT] + text[-CONTEXT:]], Sampling(temperature=0.0), 9
     )
     for _ in range(max(0, CONTEXT - prompt) + 9):
         step = next(one)
         assert step.ids[0] == step.ids[1]
-    assert laws.read_ids(text, [], CONTEXT) == text[-CONTEXT:]
+    assert laws.reference_window(text, [], CONTEXT) == text[-CONTEXT:]
 
 
 @pytest.fixture(scope="module")
@@ -191,10 +193,10 @@ def folder(tmp_path_factory):
     return place / "run"
 
 
-def n_best(folder, tmp_path):
+def best_of(folder, tmp_path):
     """Texts of several lengths are printed by the mean log-probability of their tokens."""
     words = [
-        "--n-best",
+        "--best-of",
         "8",
         "--stop",
         "a",
@@ -208,21 +210,21 @@ def n_best(folder, tmp_path):
     assert command(["sample", str(folder), *words]) == 0
     texts = json.loads((tmp_path / "x").read_text(encoding="utf-8"))["texts"]
     assert len({len(one["ids"]) for one in texts}) > 2
-    assert laws.likeliest([one["log_probs"] for one in texts]) == list(range(8))
+    assert laws.reference_ranking([one["log_probs"] for one in texts]) == list(range(8))
     assert sorted(one["seed"] for one in texts) == list(range(8))
 
 
-def test_n_best_texts_come_by_the_mean_of_their_tokens(folder, tmp_path):
-    n_best(folder, tmp_path)
-    assert laws.likeliest([[-1.0, -1.0], [-1.5], [], [-1.0], [-0.2, -0.6]]) == [2, 4, 0, 3, 1]
+def test_best_of_texts_come_by_the_mean_of_their_tokens(folder, tmp_path):
+    best_of(folder, tmp_path)
+    assert laws.reference_ranking([[-1.0, -1.0], [-1.5], [], [-1.0], [-0.2, -0.6]]) == [2, 4, 0, 3, 1]
 
 
 def test_equally_likely_texts_stay_in_order(folder):
     loaded = nanotx.load(folder)
-    writing = loaded.writing(["a"] * 3, 4, Sampling(temperature=0.0))
-    list(writing)
-    found = nanotx.generation.completion.ranked(writing.sheets)
-    assert all(one is other for one, other in zip(found, writing.sheets, strict=True))
+    generation = loaded.generation(["a"] * 3, 4, Sampling(temperature=0.0))
+    list(generation)
+    found = nanotx.generation.completion.rank(generation.completions)
+    assert all(one is other for one, other in zip(found, generation.completions, strict=True))
 
 
 def test_sampling_is_that_of_the_plain_chain_after_a_draft_too():
@@ -233,7 +235,11 @@ def test_sampling_is_that_of_the_plain_chain_after_a_draft_too():
             how = Sampling(temperature=0.0, repetition_penalty=1.3)
             codec = Char().learn(["abcdefghi"])
             texts.append(
-                list(Writing(model=made, codec=codec, prompts=[prompt], max_new_tokens=9, sampling=how, draft=drafted))
+                list(
+                    Generation(
+                        model=made, codec=codec, prompts=[prompt], max_new_tokens=9, sampling=how, draft_model=drafted
+                    )
+                )
             )
         assert "".join(piece for _, piece in texts[0]) == "".join(piece for _, piece in texts[1])
 
@@ -259,7 +265,7 @@ def test_a_planted_bug_breaks_its_law(name):
             case_of(case)
 
 
-def test_n_best_ranked_by_the_sum_is_caught(folder, tmp_path):
-    by_sum = lambda sheets: sorted(sheets, key=lambda sheet: sheet.log_prob, reverse=True)  # noqa: E731
-    with planted((nanotx.cli.commands.sample, "ranked", by_sum)), pytest.raises(AssertionError):
-        n_best(folder, tmp_path)
+def test_best_of_ranked_by_the_sum_is_caught(folder, tmp_path):
+    by_sum = lambda texts: sorted(texts, key=lambda text: text.log_prob, reverse=True)  # noqa: E731
+    with planted((nanotx.cli.commands.sample, "rank", by_sum)), pytest.raises(AssertionError):
+        best_of(folder, tmp_path)

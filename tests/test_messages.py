@@ -24,7 +24,7 @@ def trained(tmp_path_factory):
     return str(home / "run")
 
 
-@pytest.mark.parametrize(("flag", "value"), [("prompt", "aZ"), ("ban", "Z"), ("bias", "Z=1")])
+@pytest.mark.parametrize(("flag", "value"), [("prompt", "aZ"), ("banned-tokens", "Z"), ("bias", "Z=1")])
 def test_a_character_outside_the_alphabet_is_refused_with_the_flag_that_brought_it(trained, flag, value):
     with pytest.raises(TextError, match=rf"^--{flag}: .*'Z' \(U\+005A\).*try without it, or train with") as error:
         run(["sample", trained, "--max-new-tokens", "2", f"--{flag}", value])

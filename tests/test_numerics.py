@@ -12,7 +12,7 @@ from test_train import TEXTS, trainer
 from nanotx.errors import Diverged, RunError
 from nanotx.evaluation.loss import evaluate
 from nanotx.generation import Sampling
-from nanotx.generation.text import write
+from nanotx.generation.text import stream_text
 from nanotx.runs.folder import RunFolder
 from nanotx.runs.metrics_log import read
 from nanotx.runs.resume import take_over
@@ -147,7 +147,7 @@ def test_however_a_run_is_looked_at_it_comes_to_the_same_bits(
         return {name: evaluate(model, SHORT[name], watched.machine) for name in SHORT}
 
     def sample(step):
-        text = "".join(write(model.eval(), TEXTS.codec, "", sample_tokens, Sampling(seed=step)))
+        text = "".join(stream_text(model.eval(), TEXTS.codec, "", sample_tokens, Sampling(seed=step)))
         model.train()
         return text
 

@@ -5,7 +5,7 @@ import torch
 
 from nanotx.errors import ConfigError
 from nanotx.generation import Sampling
-from nanotx.generation.engine import together
+from nanotx.generation.engine import generate_batch
 from nanotx.nn.attention import Attention
 from nanotx.nn.block import Block
 from nanotx.nn.position import Position
@@ -21,7 +21,7 @@ def model(position, context):
 
 def begun(position, context, seed=0):
     torch.manual_seed(seed)
-    return together(model(position, context), [[1, 2, 3]], Sampling(), new=2, rolls=True)
+    return generate_batch(model(position, context), [[1, 2, 3]], Sampling(), max_new_tokens=2, rolling=True)
 
 
 @pytest.mark.parametrize("context", [4, 64, 8192, 32_768, 131_072])
@@ -35,7 +35,8 @@ def test_a_past_rolls_with_a_relative_position_at_any_context(position, context)
 def test_a_past_never_rolls_with_a_position_that_does_not_state_that_it_is_relative(position):
     for context in (4, 64, 2048):
         with pytest.raises(
-            ConfigError, match=rf"beyond: a cache cannot roll with position '{position}', .*`relative`.*try reread"
+            ConfigError,
+            match=rf"overflow: the cache cannot roll with position '{position}', .*`relative`.*try recompute",
         ):
             next(begun(position, context))
 
@@ -46,5 +47,5 @@ def test_the_chance_of_the_process_is_not_touched_by_the_question():
     torch.manual_seed(3)
     built = model("rope", 64)
     torch.manual_seed(3)
-    next(together(built, [[1, 2]], Sampling(), new=2, rolls=True))
+    next(generate_batch(built, [[1, 2]], Sampling(), max_new_tokens=2, rolling=True))
     assert torch.equal(torch.rand(2), wanted)

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from nanotx.errors import ConfigError, Diverged, TextError
 from nanotx.generation import Sampling, generate
-from nanotx.generation.sampler import Choice, Reading, next_ids, pick
+from nanotx.generation.sampler import DecodeState, Sampler, draw, next_ids
 from nanotx.generation.stop_sequences import overlap, until
-from nanotx.generation.text import write
+from nanotx.generation.text import stream_text
 from nanotx.nn.kv_cache import KVCache
 from nanotx.nn.transformer import Model
 from nanotx.tokenizers.byte import Byte
@@ -21,15 +21,15 @@ MODEL = Model(dim=16, layers=2, context=8).build(12, seed=1).eval()
 prompts = st.lists(st.integers(0, 11), min_size=1, max_size=20)
 
 
-def drawn(ids, count, cached=True, model=MODEL, **fields):
-    return [int(one) for one in islice(next_ids(model, torch.tensor([ids]), Sampling(**fields), cached), count)]
+def drawn(ids, count, use_cache=True, model=MODEL, **fields):
+    return [int(one) for one in islice(next_ids(model, torch.tensor([ids]), Sampling(**fields), use_cache), count)]
 
 
 @given(ids=prompts, seed=st.integers(0, 99), temperature=st.sampled_from([0.0, 0.7, 3.0]))
 @settings(max_examples=8)
 def test_a_cache_changes_nothing_also_beyond_the_context(ids, seed, temperature):
     with_cache = drawn(ids, 16, temperature=temperature, seed=seed)
-    assert with_cache == drawn(ids, 16, cached=False, temperature=temperature, seed=seed)
+    assert with_cache == drawn(ids, 16, use_cache=False, temperature=temperature, seed=seed)
 
 
 @given(ids=prompts)
@@ -46,21 +46,21 @@ def test_beyond_the_context_the_newer_half_is_read_anew(ids):
 @pytest.mark.parametrize("context", [1, 2, 3])
 def test_a_context_of_next_to_nothing_will_do(context):
     model = Model(dim=8, layers=1, context=context).build(5, seed=1).eval()
-    assert drawn([1, 2], 9, model=model) == drawn([1, 2], 9, model=model, cached=False)
+    assert drawn([1, 2], 9, model=model) == drawn([1, 2], 9, model=model, use_cache=False)
 
 
 @pytest.mark.parametrize(("prompt", "new", "room"), [(3, 4, 7), (3, 40, 8), (30, 2, 8), (3, None, 8)])
 def test_room_is_made_once_and_never_for_more_than_the_context(prompt, new, room):
-    reading = Reading(MODEL, torch.zeros(1, prompt, dtype=torch.long), new=new)
+    state = DecodeState(MODEL, torch.zeros(1, prompt, dtype=torch.long), max_new_tokens=new)
     homes, sizes = set(), set()
     with torch.inference_mode():
         while True:
-            logits = reading.logits()
-            homes |= {reading.cache.layer(layer)._keys.data_ptr() for layer in range(2)}
-            sizes |= {reading.cache.layer(layer)._keys.shape[2] for layer in range(2)}
-            if reading.cache.length == room:
+            logits = state.next_logits()
+            homes |= {state.cache.layer(layer)._keys.data_ptr() for layer in range(2)}
+            sizes |= {state.cache.layer(layer)._keys.shape[2] for layer in range(2)}
+            if state.cache.length == room:
                 break
-            reading.feed(logits.argmax(-1))
+            state.append(logits.argmax(-1))
     assert sizes == {room} and len(homes) == 2
 
 
@@ -94,7 +94,7 @@ def test_calls_share_no_chance():
 
 def test_a_probability_is_drawn_as_often_as_it_says():
     logits = torch.tensor([[0.0, 1.0]]).expand(4000, 2)
-    share = Choice(Sampling(temperature=0.5), [[0]] * 4000).draw(logits).float().mean()
+    share = Sampler(Sampling(temperature=0.5), [[0]] * 4000).draw(logits).float().mean()
     assert share == pytest.approx(torch.sigmoid(torch.tensor(2.0)).item(), abs=0.02)
 
 
@@ -102,7 +102,7 @@ def test_a_probability_is_drawn_as_often_as_it_says():
     weights=st.lists(st.sampled_from([0.0, 1e-30, 0.3, 5.0]), min_size=1, max_size=7).filter(any), seed=st.integers(0)
 )
 def test_what_weighs_nothing_is_never_picked(weights, seed):
-    one = int(pick(torch.tensor([weights]), [torch.Generator().manual_seed(seed % 2**63)]))
+    one = int(draw(torch.tensor([weights]), [torch.Generator().manual_seed(seed % 2**63)]))
     assert weights[one] > 0
 
 
@@ -114,7 +114,7 @@ def test_a_temperature_near_zero_is_greedy_and_no_overflow():
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_logits_that_are_no_numbers_are_told_and_not_drawn_from(bad, temperature):
     with pytest.raises(Diverged, match="the model's logits are not numbers; sample from an earlier checkpoint by --st"):
-        Choice(Sampling(temperature=temperature), [[0]]).draw(torch.tensor([[0.0, bad]]))
+        Sampler(Sampling(temperature=temperature), [[0]]).draw(torch.tensor([[0.0, bad]]))
 
 
 def test_a_fresh_model_generates_from_the_library():
@@ -162,7 +162,7 @@ def until_the_first(text, stops):
 def test_a_text_ends_before_its_first_stop_wherever_tokens_end_and_loses_nothing_else(text, stops):
     codec, size = Byte().learn([]), len(text.encode())
     parrot = Parrot(text)
-    pieces = list(write(parrot, codec, "x", size, Sampling(temperature=0.0), stops))
+    pieces = list(stream_text(parrot, codec, "x", size, Sampling(temperature=0.0), stops))
     assert "".join(pieces) == until_the_first(text, stops)
     assert parrot.said <= size and all(piece.encode("utf-8") is not None for piece in pieces)
 
@@ -184,9 +184,9 @@ def test_the_overlap_is_what_may_become_the_stop(text, stop):
 
 def test_an_empty_stop_is_refused():
     with pytest.raises(ConfigError, match="stop: expected a text to end before, got an empty one"):
-        list(write(MODEL, Byte().learn([]), "x", 1, Sampling(), ["a", ""]))
+        list(stream_text(MODEL, Byte().learn([]), "x", 1, Sampling(), ["a", ""]))
 
 
 def test_a_prompt_with_an_unknown_character_is_refused():
     with pytest.raises(TextError, match=r"char: 'z' \(U\+007A\) at offset 1 is not in the alphabet of 3"):
-        list(write(MODEL, Char().learn(["abc"]), "az", 3, Sampling()))
+        list(stream_text(MODEL, Char().learn(["abc"]), "az", 3, Sampling()))

@@ -12,8 +12,8 @@ import nanotx
 from nanotx.cli.main import run as command
 from nanotx.errors import ConfigError
 from nanotx.generation import Sampling, generate
-from nanotx.generation.completion import Writing
-from nanotx.generation.sampler import Choice
+from nanotx.generation.completion import Generation
+from nanotx.generation.sampler import Sampler
 from nanotx.nn.transformer import Model
 from nanotx.tokenizers.byte import Byte
 
@@ -43,7 +43,7 @@ TAKEN = {
     "max_new_tokens": [0, 1, 9],
 }
 NEITHER = ["True", "False", "None", "'1'", "[1]", "1j"]
-"""No numbers, whatever the knob; None is the default of `top_k`."""
+"""No numbers, whatever the field; None is the default of `top_k`."""
 
 
 @pytest.fixture(scope="module")
@@ -143,8 +143,8 @@ def test_a_temperature_too_small_to_divide_by_is_drafted_with(loaded):
     sampling = Sampling(temperature=1e-46)
     texts = []
     for draft in (None, loaded):
-        writing = loaded.writing(["ab"], 12, sampling, draft=draft)
-        texts.append("".join(piece for _, piece in writing))
+        generation = loaded.generation(["ab"], 12, sampling, draft_model=draft)
+        texts.append("".join(piece for _, piece in generation))
     assert texts[0] == texts[1] == loaded.generate("ab", temperature=0.0, max_new_tokens=12)[2:]
 
 
@@ -153,27 +153,27 @@ def test_a_temperature_too_small_to_divide_by_is_drafted_with(loaded):
 def test_no_penalty_makes_an_infinite_logit_of_a_finite_one(penalty, logit):
     logits = torch.tensor([[logit, logit, 0.0, -3.4e38]])
     for temperature in (0.0, 1e-30, 0.8, 1e6):
-        knobs = Sampling(
+        sampling = Sampling(
             temperature=temperature, repetition_penalty=penalty, frequency_penalty=1e6, presence_penalty=-1e6,
             bias=((0, 1e6), (3, -1e6)), top_p=0.9, min_p=0.1, typical=0.9,
         )  # fmt: skip
-        choice = Choice(knobs, [[0, 1, 2, 3]])
+        sampler = Sampler(sampling, [[0, 1, 2, 3]])
         for _ in range(3):
-            assert int(choice.draw(logits)) in range(4)
-            assert choice.probabilities(logits).sum() == pytest.approx(1)
+            assert int(sampler.draw(logits)) in range(4)
+            assert sampler.probabilities(logits).sum() == pytest.approx(1)
 
 
 def test_texts_side_by_side_have_a_seed_each_or_are_refused_before_any_is_written(loaded, folder):
     last = 2**63 - 1
     many = Sampling(seed=last - 1)
-    assert len(dict(loaded.writing(["a", "b"], 1, many))) == 2
+    assert len(dict(loaded.generation(["a", "b"], 1, many))) == 2
     for draft in (None, loaded):
         with pytest.raises(
             ConfigError, match=r"^seed: that of the last of 3 texts: expected .* below 2\*\*63, got 92233"
         ):
-            loaded.writing(["a", "b", "c"], 1, many, draft=draft)
+            loaded.generation(["a", "b", "c"], 1, many, draft_model=draft)
     with pytest.raises(ConfigError, match=r"^seed: that of the last of 3 texts: expected"):
-        command(["sample", str(folder), "--seed", str(last), "--n-best", "3"])
+        command(["sample", str(folder), "--seed", str(last), "--best-of", "3"])
 
 
 @pytest.mark.parametrize("value", [-1, 10**9 + 1])
@@ -182,13 +182,13 @@ def test_every_way_to_write_refuses_a_length_that_cannot_be(value):
     with pytest.raises(ConfigError, match=r"^max_new_tokens: expected a "):
         generate(model, torch.zeros(1, 1, dtype=torch.long), value)
     with pytest.raises(ConfigError, match=r"^max_new_tokens: expected a "):
-        Writing(model=model, codec=Byte().learn([]), prompts=["a"], max_new_tokens=value, sampling=Sampling())
+        Generation(model=model, codec=Byte().learn([]), prompts=["a"], max_new_tokens=value, sampling=Sampling())
 
 
 @pytest.mark.parametrize("value", [0, -1, 1001])
 def test_a_draft_of_so_many_tokens_is_refused(value, loaded):
     with pytest.raises(ConfigError, match=r"^draft_tokens: expected a "):
-        loaded.writing(["a"], 1, Sampling(), draft=loaded, draft_tokens=value)
+        loaded.generation(["a"], 1, Sampling(), draft_model=loaded, draft_tokens=value)
 
 
 def test_a_prompt_that_is_no_text_is_refused_in_words(folder):

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from nanotx.errors import ConfigError
 from nanotx.generation import Sampling
-from nanotx.generation.sampler import Choice, next_ids
-from nanotx.generation.speculative import Speculation
+from nanotx.generation.sampler import Sampler, next_ids
+from nanotx.generation.speculative import SpeculativeDecoder
 from nanotx.nn.attention.fused import Fused
 from nanotx.nn.block.prenorm import PreNorm
 from nanotx.nn.block.shift import Shift
@@ -48,11 +48,11 @@ def exact(sampling, prompt):
     """The probability of every text of so many tokens, by the model alone: its window is the sampler's."""
     found = {}
     for text in product(range(SIZE), repeat=LENGTH):
-        window, chance, choice = list(prompt), 1.0, Choice(sampling, [prompt])
+        window, chance, sampler = list(prompt), 1.0, Sampler(sampling, [prompt])
         for one in text:
-            chance *= float(choice.probabilities(Pairs(TARGET).next_logits(torch.tensor([window])))[0, one])
-            if choice.shaping is not None:
-                choice.shaping.note(torch.tensor([one]))
+            chance *= float(sampler.probabilities(Pairs(TARGET).next_logits(torch.tensor([window])))[0, one])
+            if sampler.processors is not None:
+                sampler.processors.record(torch.tensor([one]))
             window = [*(window[3:] if len(window) == 6 else window), one]
         found[text] = chance
     return found
@@ -72,19 +72,19 @@ def deviations(counts, chances):
 
 def pairwise_deviations(ids, sampling):
     """The same for each pair of tokens, of what follows it in one long text."""
-    choice, worst = Choice(sampling, [[0]]), 0.0
+    sampler, worst = Sampler(sampling, [[0]]), 0.0
     for pair in product(range(SIZE), repeat=2):
         follow = Counter((ids[at],) for at in range(2, len(ids)) if (ids[at - 2], ids[at - 1]) == pair)
-        chances = choice.probabilities(Pairs(TARGET).next_logits(torch.tensor([pair])))[0].tolist()
+        chances = sampler.probabilities(Pairs(TARGET).next_logits(torch.tensor([pair])))[0].tolist()
         if follow.total() > 20:
             worst = max(worst, deviations(follow, {(one,): chance for one, chance in enumerate(chances)}))
     return worst
 
 
-@pytest.mark.parametrize("knobs", [{}, {"temperature": 0.6, "top_k": 2}], ids=["plain", "top_k"])
-def test_what_is_speculated_is_distributed_as_what_the_model_draws(knobs):
-    sampling = Sampling(**{"temperature": 1.0, "seed": 1} | knobs)
-    both = Speculation(Pairs(TARGET), Pairs(DRAFT), [0, 1], sampling, tokens=3)  # beyond the context many times
+@pytest.mark.parametrize("fields", [{}, {"temperature": 0.6, "top_k": 2}], ids=["plain", "top_k"])
+def test_what_is_speculated_is_distributed_as_what_the_model_draws(fields):
+    sampling = Sampling(**{"temperature": 1.0, "seed": 1} | fields)
+    both = SpeculativeDecoder(Pairs(TARGET), Pairs(DRAFT), [0, 1], sampling, tokens=3)  # beyond the context many times
     assert pairwise_deviations([int(step.ids) for step in islice(both, 800)], sampling) < 5
     assert 0.1 < both.accepted / both.drafted < 0.9
 
@@ -98,7 +98,7 @@ def test_whole_texts_are_too_where_chances_hang_on_all_that_was_said():
     chances = exact(sampling, prompt)
     assert sum(chances.values()) == pytest.approx(1, abs=1e-5)
     for seed in range(200):
-        both = Speculation(Pairs(TARGET), Pairs(DRAFT), prompt, replace(sampling, seed=seed), tokens=2)
+        both = SpeculativeDecoder(Pairs(TARGET), Pairs(DRAFT), prompt, replace(sampling, seed=seed), tokens=2)
         counts[tuple(int(step.ids) for step in islice(both, LENGTH))] += 1
     assert deviations(counts, chances) < 5 < deviations(counts, exact(Sampling(temperature=1.0), prompt))
 
@@ -123,13 +123,13 @@ def small(seed, **fields):
 MODEL, OTHER = small(1), small(2, layers=1, context=5)
 
 
-@given(prompt=st.lists(st.integers(0, 8), min_size=1, max_size=12), tokens=st.integers(1, 6), knob=st.booleans())
+@given(prompt=st.lists(st.integers(0, 8), min_size=1, max_size=12), tokens=st.integers(1, 6), penalized=st.booleans())
 @settings(max_examples=3)
-def test_greedy_texts_are_the_models_own_also_beyond_the_context(prompt, tokens, knob):
-    sampling = Sampling(temperature=0.0, presence_penalty=1.5 * knob)
+def test_greedy_texts_are_the_models_own_also_beyond_the_context(prompt, tokens, penalized):
+    sampling = Sampling(temperature=0.0, presence_penalty=1.5 * penalized)
     alone = [int(one) for one in islice(next_ids(MODEL, torch.tensor([prompt]), sampling), 16)]
     for draft in (OTHER, MODEL):
-        both = Speculation(MODEL, draft, prompt, sampling, tokens)
+        both = SpeculativeDecoder(MODEL, draft, prompt, sampling, tokens)
         assert [int(step.ids) for step in islice(both, 16)] == alone
     assert both.accepted == both.drafted > 0  # a model agrees with itself
 
@@ -137,12 +137,12 @@ def test_greedy_texts_are_the_models_own_also_beyond_the_context(prompt, tokens,
 def test_a_draft_of_a_context_of_one_will_do():
     sampling = Sampling(temperature=0.0)
     alone = [int(one) for one in islice(next_ids(MODEL, torch.tensor([[3]]), sampling), 12)]
-    both = Speculation(MODEL, small(4, context=1), [3], sampling)
+    both = SpeculativeDecoder(MODEL, small(4, context=1), [3], sampling)
     assert [int(step.ids) for step in islice(both, 12)] == alone
 
 
 def test_scores_are_the_models_own():
-    both = Speculation(MODEL, OTHER, [1, 2], Sampling(temperature=1.0, top_k=3))
+    both = SpeculativeDecoder(MODEL, OTHER, [1, 2], Sampling(temperature=1.0, top_k=3))
     text = [1, 2]
     for step in islice(both, 6):
         with torch.no_grad():
@@ -153,4 +153,4 @@ def test_scores_are_the_models_own():
 
 def test_no_token_at_a_time_is_refused():
     with pytest.raises(ConfigError, match="draft_tokens: expected a number of at least 1, got 0"):
-        Speculation(MODEL, OTHER, [1], Sampling(), tokens=0)
+        SpeculativeDecoder(MODEL, OTHER, [1], Sampling(), tokens=0)

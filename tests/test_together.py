@@ -13,8 +13,8 @@ import nanotx
 from nanotx.cli.main import run as command
 from nanotx.errors import ConfigError, DataError, RunError
 from nanotx.generation import Sampling
-from nanotx.generation.completion import Writing, fill, ranked
-from nanotx.generation.engine import together
+from nanotx.generation.completion import Generation, complete, rank
+from nanotx.generation.engine import generate_batch
 from nanotx.nn.transformer import Model
 from nanotx.tokenizers.byte import Byte
 from nanotx.tokenizers.char import Char
@@ -30,12 +30,12 @@ HOW = [
 
 def written(prompts, new, model=MODEL, **fields):
     """The ids of each text."""
-    writing = Writing(
+    generation = Generation(
         model=model, codec=CODEC, prompts=prompts, max_new_tokens=new, sampling=Sampling(**{"seed": 3} | fields)
     )
-    for _ in writing:
+    for _ in generation:
         pass
-    return [sheet.ids for sheet in writing.sheets]
+    return [completion.ids for completion in generation.completions]
 
 
 @given(prompts=st.lists(st.text("abcdefghijkl", max_size=14), min_size=1, max_size=4), how=st.sampled_from(HOW))
@@ -47,45 +47,47 @@ def test_a_row_is_what_it_is_alone_whatever_its_length_and_beyond_the_context(pr
 
 def test_every_prompt_is_read_to_its_end_before_anything_is_drawn_for_it():
     ids = [[1], [2, 3, 4, 5]]
-    found = together(MODEL, ids, Sampling(), new=4)
+    found = generate_batch(MODEL, ids, Sampling(), max_new_tokens=4)
     first = [next(found) for _ in range(4)]
     assert [step.drawn for step in first] == [(0,), (0,), (0,), (0, 1)]
     assert [int(step.ids[1]) for step in first[:3]] == [3, 4, 5]
 
 
 def test_log_probabilities_are_the_models_own_whatever_the_knobs():
-    writing = Writing(
+    generation = Generation(
         model=MODEL,
         codec=CODEC,
         prompts=["abc", "f"],
         max_new_tokens=4,
         sampling=Sampling(temperature=3.0, top_k=5, bias=((2, 3.0),)),
     )
-    pieces = list(writing)
-    for row, sheet in enumerate(writing.sheets):
-        assert sheet.text == "".join(piece for at, piece in pieces if at == row) == CODEC.decode(sheet.ids)
-        ids = CODEC.encode(sheet.prompt).tolist()
-        for one, found in zip(sheet.ids, sheet.log_probs, strict=True):
+    pieces = list(generation)
+    for row, completion in enumerate(generation.completions):
+        assert completion.text == "".join(piece for at, piece in pieces if at == row) == CODEC.decode(completion.ids)
+        ids = CODEC.encode(completion.prompt).tolist()
+        for one, found in zip(completion.ids, completion.log_probs, strict=True):
             with torch.no_grad():
                 want = MODEL.next_logits(torch.tensor([ids])).log_softmax(-1)[0, one]
             assert found == pytest.approx(float(want), abs=1e-4)
             ids.append(one)
-        assert sheet.log_prob == pytest.approx(sum(sheet.log_probs)) and sheet.mean_log_prob == sheet.log_prob / 4
+        assert completion.log_prob == pytest.approx(sum(completion.log_probs))
+        assert completion.mean_log_prob == completion.log_prob / 4
 
 
 def test_the_likeliest_come_first_by_their_mean():
-    writing = Writing(
+    generation = Generation(
         model=MODEL, codec=CODEC, prompts=["ab"] * 6, max_new_tokens=5, sampling=Sampling(temperature=2.0)
     )
-    list(writing)
-    order = [sheet.mean_log_prob for sheet in ranked(writing.sheets)]
-    assert order == sorted(order, reverse=True) and len({tuple(sheet.ids) for sheet in writing.sheets}) > 1
+    list(generation)
+    order = [completion.mean_log_prob for completion in rank(generation.completions)]
+    assert order == sorted(order, reverse=True)
+    assert len({tuple(completion.ids) for completion in generation.completions}) > 1
 
 
 def test_a_text_that_stopped_gets_no_more_and_the_others_go_on():
     usual = written(["a", "bb"], 10, temperature=0.0)
     stop = CODEC.decode(usual[0][3:5])
-    writing = Writing(
+    generation = Generation(
         model=MODEL,
         codec=CODEC,
         prompts=["a", "bb"],
@@ -93,21 +95,21 @@ def test_a_text_that_stopped_gets_no_more_and_the_others_go_on():
         sampling=Sampling(temperature=0.0),
         stops=(stop, "zzz"),
     )
-    list(writing)
-    for sheet, ids in zip(writing.sheets, usual, strict=True):
+    list(generation)
+    for completion, ids in zip(generation.completions, usual, strict=True):
         whole = CODEC.decode(ids)
-        assert sheet.text == whole.partition(stop)[0] and sheet.stopped == (stop in whole)
-        assert sheet.ids == ids[: len(sheet.ids)]
-    assert writing.sheets[0].stopped
+        assert completion.text == whole.partition(stop)[0] and completion.stopped == (stop in whole)
+        assert completion.ids == ids[: len(completion.ids)]
+    assert generation.completions[0].stopped
 
 
 def test_half_a_character_at_the_end_is_told_as_such():
     codec = Byte().learn([])
     model = Model(dim=8, layers=1, context=8).build(256).eval()
     sampling = Sampling(temperature=0.0, bias=((0xC3, 1e6),))
-    writing = Writing(model=model, codec=codec, prompts=["x"], max_new_tokens=1, sampling=sampling)
-    assert list(writing) == [(0, "\ufffd")]
-    assert list(fill([], together(model, [[1]], sampling, new=1))) == []
+    generation = Generation(model=model, codec=codec, prompts=["x"], max_new_tokens=1, sampling=sampling)
+    assert list(generation) == [(0, "\ufffd")]
+    assert list(complete([], generate_batch(model, [[1]], sampling, max_new_tokens=1))) == []
 
 
 # On the command line.
@@ -182,7 +184,17 @@ def test_a_file_of_prompts_has_one_in_each_line_to_the_letter_and_newline_alone_
 
 
 def test_n_samples_of_each_prompt_are_ranked_and_told_with_their_tokens(folder, capsys, tmp_path):
-    words = ["--prompt", "ab", "--n-best", "3", "--log-probs", "--temperature", "2", "--json", str(tmp_path / "x.json")]
+    words = [
+        "--prompt",
+        "ab",
+        "--best-of",
+        "3",
+        "--log-probs",
+        "--temperature",
+        "2",
+        "--json",
+        str(tmp_path / "x.json"),
+    ]
     out, err = sampled(folder, capsys, *words)
     told = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))["texts"]
     order = [one["mean_log_prob"] for one in told]
@@ -193,7 +205,7 @@ def test_n_samples_of_each_prompt_are_ranked_and_told_with_their_tokens(folder, 
 
 def test_n_samples_of_several_prompts_are_ranked_prompt_by_prompt(folder, capsys, tmp_path):
     (tmp_path / "prompts.txt").write_text("ab\ncde\n", encoding="utf-8")
-    words = ["--prompts", str(tmp_path / "prompts.txt"), "--n-best", "2", "--temperature", "2"]
+    words = ["--prompts", str(tmp_path / "prompts.txt"), "--best-of", "2", "--temperature", "2"]
     sampled(folder, capsys, *words, "--json", str(tmp_path / "x.json"))
     told = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))["texts"]
     assert [one["prompt"] for one in told] == ["ab", "ab", "cde", "cde"]
@@ -201,11 +213,14 @@ def test_n_samples_of_several_prompts_are_ranked_prompt_by_prompt(folder, capsys
     assert all(told[first]["mean_log_prob"] >= told[first + 1]["mean_log_prob"] for first in (0, 2))
 
 
-def test_knobs_reach_the_text(folder, capsys):
+def test_sampling_flags_reach_the_text(folder, capsys):
     loaded = nanotx.load(folder)
     plain = sampled(folder, capsys, "--prompt", "ab")[0]
     for words, fields in [
-        (["--ban", "a", "--ban", " ", "--min-p", "0.5"], {"banned": ("a", " "), "min_p": 0.5}),
+        (
+            ["--banned-tokens", "a", "--banned-tokens", " ", "--min-p", "0.5"],
+            {"banned_tokens": ("a", " "), "min_p": 0.5},
+        ),
         (["--bias", "e=2", "--typical", "0.3"], {"bias": {"e": 2.0}, "typical": 0.3}),
         (
             ["--repetition-penalty", "9", "--presence-penalty", "5"],
@@ -230,21 +245,21 @@ def test_a_stop_that_is_one_text_is_not_taken_apart(folder):
 
 
 def test_a_draft_changes_no_greedy_text_and_is_told(folder, capsys, tmp_path):
-    plain = sampled(folder, capsys, "--temperature", "0", "--n-best", "2")[0]
-    words = ["--temperature", "0", "--n-best", "2", "--draft", str(folder), "--draft-tokens", "3"]
+    plain = sampled(folder, capsys, "--temperature", "0", "--best-of", "2")[0]
+    words = ["--temperature", "0", "--best-of", "2", "--draft-model", str(folder), "--draft-tokens", "3"]
     out, err = sampled(folder, capsys, *words, "--json", str(tmp_path / "x.json"))
-    assert out == plain and "guesses accepted" in err
-    draft = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))["draft"]
+    assert out == plain and "draft tokens accepted" in err
+    draft = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))["draft_model"]
     assert 0 < draft["accepted"] == draft["drafted"]  # it is its own twin
 
 
 def test_each_text_with_a_draft_is_the_one_that_its_own_seed_gives(folder, capsys, tmp_path):
     def texts(*words):
-        words = ["--prompt", "ab", "--temperature", "2", "--draft", str(folder), *words]
+        words = ["--prompt", "ab", "--temperature", "2", "--draft-model", str(folder), *words]
         sampled(folder, capsys, *words, "--json", str(tmp_path / "x.json"))
         return json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))["texts"]
 
-    together = {one["seed"]: one["ids"] for one in texts("--seed", "3", "--n-best", "3")}
+    together = {one["seed"]: one["ids"] for one in texts("--seed", "3", "--best-of", "3")}
     assert together == {seed: texts("--seed", str(seed))[0]["ids"] for seed in (3, 4, 5)}
     assert len(set(map(tuple, together.values()))) == 3
 
@@ -256,23 +271,27 @@ def test_half_of_a_number_is_enough_to_write_with(folder, capsys):
 
 
 def test_a_past_that_rolls_goes_on_beyond_the_context(folder, capsys):
-    assert len(sampled(folder, capsys, "--prompt", "ab", "--beyond", "roll", "--max-new-tokens", "40")[0]) == 43
+    assert len(sampled(folder, capsys, "--prompt", "ab", "--overflow", "rolling", "--max-new-tokens", "40")[0]) == 43
 
 
 @pytest.mark.parametrize(
     ("words", "kind", "match"),
     [
         (["--max-new-tokens", "-1"], ConfigError, "--max-new-tokens: expected a number of at least 0, got -1"),
-        (["--n-best", "0"], ConfigError, "--n-best: expected a number of at least 1, got 0"),
+        (["--best-of", "0"], ConfigError, "--best-of: expected a number of at least 1, got 0"),
         (["--draft-tokens", "0"], ConfigError, "--draft-tokens: expected a number of at least 1, got 0"),
         (["--min-p", "1"], ConfigError, "--min-p: expected a share from 0 up to but not including 1, got 1.0"),
         (["--prompt", "a", "--prompts", "b"], ConfigError, "--prompts: expected --prompt or --prompts, got both"),
         (["--prompts", "nowhere"], DataError, "--prompts nowhere: cannot be read"),
-        (["--ban", "abc"], ConfigError, "--ban: expected the text of one token, got 'abc', which is 3: 'a', 'b', 'c'"),
+        (
+            ["--banned-tokens", "abc"],
+            ConfigError,
+            "--banned-tokens: expected the text of one token, got 'abc', which is 3: 'a', 'b', 'c'",
+        ),
         (["--bias", "a"], ConfigError, "--bias a: expected TOKEN=NUMBER such as e=-2.5"),
         (["--bias", "a=x"], ConfigError, "--bias a=x: expected TOKEN=NUMBER"),
         (["--bias", "a=nan"], ConfigError, "--bias: 'a': expected a number of at least -1,000,000, got nan; ban"),
-        (["--stop"], ConfigError, "--stop: expected a text behind it, got nothing"),
+        (["--stop"], ConfigError, "--stop: expected a text after it, got nothing"),
         (["--stop", ""], ConfigError, "stop: expected a text to end before, got an empty one"),
         (["--json", "text.txt/x", "--max-new-tokens", "1"], RunError, "--json text.txt/x: cannot be written"),
     ],
@@ -287,12 +306,17 @@ def test_a_draft_with_another_tokenizer_is_refused_with_both_named(folder, tmp_p
     other = tmp_path / "other"
     corpus = ["--corpus", "file", "--corpus.path", str(folder.parent / "text.txt"), "--tokenizer", "byte"]
     assert command(["train", "shakespeare_char", *corpus, "--run", str(other), *tiny(train_steps=2)]) == 0
-    with pytest.raises(ConfigError, match=r"draft: \S+other has byte of 256 ids \(.*, and \S+run has char of 7 ids"):
-        command(["sample", str(folder), "--draft", str(other)])
+    with pytest.raises(
+        ConfigError, match=r"draft_model: \S+other has byte of 256 ids \(.*, and \S+run has char of 7 ids"
+    ):
+        command(["sample", str(folder), "--draft-model", str(other)])
     for words, match in [
-        (["--draft", str(folder), "--beyond", "roll"], "beyond: a cache that rolls takes nothing back"),
-        (["--compile", "--beyond", "roll"], "compile: a cache that rolls lies elsewhere each time"),
-        (["--compile", "--draft", str(folder)], "compile: one token at a time is compiled, and with a draft"),
+        (["--draft-model", str(folder), "--overflow", "rolling"], "overflow: a rolling cache cannot be rewound"),
+        (["--compile", "--overflow", "rolling"], "compile: a rolling cache moves in memory"),
+        (
+            ["--compile", "--draft-model", str(folder)],
+            "compile: only single-token steps are compiled, and a draft model",
+        ),
     ]:
         with pytest.raises(ConfigError, match=match):
             command(["sample", str(folder), *words])

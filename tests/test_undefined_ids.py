@@ -106,10 +106,10 @@ def undefined(folder):
     [
         ("--temperature", "1000"),
         ("--temperature", "0"),
-        ("--n-best", "3", "--prompt", "abc de"),
-        ("--draft", "RUN", "--temperature", "100"),
+        ("--best-of", "3", "--prompt", "abc de"),
+        ("--draft-model", "RUN", "--temperature", "100"),
         ("--top-k", "350", "--temperature", "100"),
-        ("--ban", "a", "--bias", "b=-3", "--repetition-penalty", "2", "--temperature", "100"),
+        ("--banned-tokens", "a", "--bias", "b=-3", "--repetition-penalty", "2", "--temperature", "100"),
         ("--typical", "0.9", "--min-p", "0.001", "--top-p", "0.99", "--temperature", "100"),
     ],
 )
@@ -135,10 +135,10 @@ def test_a_sample_holds_no_id_without_bytes(gapped, flags, tmp_path):
 
 def test_prompts_of_several_lengths_are_continued_without_ids_that_stand_for_nothing(gapped):
     loaded = load(gapped)
-    writing = loaded.writing(["a", "abcde " * 4, ""], 20, Sampling(temperature=100.0))
-    for _ in writing:
+    generation = loaded.generation(["a", "abcde " * 4, ""], 20, Sampling(temperature=100.0))
+    for _ in generation:
         pass
-    drawn = {one for sheet in writing.sheets for one in sheet.ids}
+    drawn = {one for completion in generation.completions for one in completion.ids}
     assert len(drawn) > 20 and not drawn & set(undefined(gapped))
 
 
@@ -153,9 +153,9 @@ def test_generate_draws_no_id_that_stands_for_nothing(gapped):
 def test_a_ban_on_all_that_the_tokenizer_has_is_refused(gapped):
     loaded = load(gapped)
     every = tuple(set(range(loaded.tokenizer.vocab_size)) - set(undefined(gapped)))
-    with pytest.raises(ConfigError, match="banned: expected to leave one of"):
-        list(loaded.stream("a", 3, Sampling(banned=every)))
-    assert "".join(loaded.stream("a", 3, Sampling(banned=every[1:]))) == loaded.tokenizer.decode([every[0]]) * 3
+    with pytest.raises(ConfigError, match="banned_tokens: expected to leave one of"):
+        list(loaded.stream("a", 3, Sampling(banned_tokens=every)))
+    assert "".join(loaded.stream("a", 3, Sampling(banned_tokens=every[1:]))) == loaded.tokenizer.decode([every[0]]) * 3
 
 
 @pytest.mark.slow
@@ -191,10 +191,10 @@ def test_no_vocabulary_with_gaps_has_an_id_drawn_that_stands_for_nothing(tmp_pat
     loaded = Loaded(model=model, tokenizer=codec, recipe=Recipe(), step=0, folder="")
     seed = data.draw(st.integers(0, 1000))
     loaded.generate(max_new_tokens=20, temperature=data.draw(st.sampled_from([0.0, 1.0, 1e5])), seed=seed)
-    writing = loaded.writing(["a", "abcd"], 20, Sampling(temperature=1e5, seed=seed))
-    for _ in writing:
+    generation = loaded.generation(["a", "abcd"], 20, Sampling(temperature=1e5, seed=seed))
+    for _ in generation:
         pass
-    assert {one for sheet in writing.sheets for one in sheet.ids} <= taken
+    assert {one for completion in generation.completions for one in completion.ids} <= taken
 
 
 def test_a_tokenizer_without_gaps_is_sampled_from_as_before(tmp_path):

@@ -20,16 +20,16 @@ from nanotx.nn.kv_cache import KVCache
 from nanotx.nn.shapes import Tokens
 from nanotx.nn.transformer import Transformer
 
-GROWING = r".*\.(length|gone)"
+DYNAMIC_SOURCES = r".*\.(length|gone)"
 """What differs from token to token: a number that the compiled code is not to take for granted."""
 
 
-def changing(guards: Sequence[Any]) -> list[bool]:
+def dynamic_guards(guards: Sequence[Any]) -> list[bool]:
     """Which of the compiler's guards are asked at each token: those on it and on what was read, not on the model."""
     return [guard.name.partition(".")[0] in ("", "ids", "cache") for guard in guards]
 
 
-class CompiledReader:
+class CompiledModel:
     """A `Reader`: the model itself, but faster from its third token on.
 
     Raises:
@@ -41,8 +41,8 @@ class CompiledReader:
         if trial.fault:
             raise ConfigError(f"compile: {trial}; or leave --compile out.")
         self.model = model
-        growing = torch.compiler.config.patch(dynamic_sources=GROWING)  # type: ignore[attr-defined]
-        self.step = growing(torch.compile(model.next_logits, options={"guard_filter_fn": changing}))
+        growing = torch.compiler.config.patch(dynamic_sources=DYNAMIC_SOURCES)  # type: ignore[attr-defined]
+        self.step = growing(torch.compile(model.next_logits, options={"guard_filter_fn": dynamic_guards}))
 
     @property
     def context(self) -> int:

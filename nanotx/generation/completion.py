@@ -8,17 +8,17 @@ from einops import rearrange
 
 from nanotx.config.schema import in_range
 from nanotx.errors import ConfigError
-from nanotx.generation.compiled import CompiledReader
-from nanotx.generation.engine import Step, together
-from nanotx.generation.sampler import RANGES, Sampling, check_length, check_seeds
-from nanotx.generation.speculative import Scorer, Speculation
-from nanotx.generation.stop_sequences import Stops
+from nanotx.generation.compiled import CompiledModel
+from nanotx.generation.engine import Step, generate_batch
+from nanotx.generation.sampler import RANGES, Sampling, check_max_new_tokens, check_seeds
+from nanotx.generation.speculative import SequenceModel, SpeculativeDecoder
+from nanotx.generation.stop_sequences import StopSequences
 from nanotx.generation.text import prompt_ids
 from nanotx.nn.transformer import Transformer
 from nanotx.tokenizers import Codec, StreamingDecoder
 
 
-class Sheet:
+class Completion:
     """One text under way, and when it is done, what there is to know of it.
 
     Args:
@@ -32,8 +32,8 @@ class Sheet:
         self.prompt, self.limit = prompt, limit
         self.text = ""  # what follows the prompt
         self.ids: list[int] = []  # all that was drawn, those of the stop too
-        self.log_probs: list[float] = []  # of each id, in nats, to the model itself, before any knob
-        self._decoder, self._stops = StreamingDecoder(codec), Stops(stops)
+        self.log_probs: list[float] = []  # of each id, in nats, to the model itself, before any logits processor
+        self._decoder, self._stops = StreamingDecoder(codec), StopSequences(stops)
 
     @property
     def stopped(self) -> bool:
@@ -66,27 +66,27 @@ class Sheet:
         return piece
 
 
-def fill(sheets: Sequence[Sheet], steps: Iterable[Step]) -> Iterator[tuple[int, str]]:
-    """Write until all are done: the number of a sheet and the text that follows there, as it comes."""
-    if all(sheet.done for sheet in sheets):
+def complete(completions: Sequence[Completion], steps: Iterable[Step]) -> Iterator[tuple[int, str]]:
+    """Write until all are done: the index of a completion and the text that follows there, as it comes."""
+    if all(completion.done for completion in completions):
         return
     for step in steps:
         chances = step.logits.float().log_softmax(dim=-1)
         found = rearrange(chances.gather(-1, rearrange(step.ids, "b -> b 1")), "b 1 -> b").tolist()
         for row, one in enumerate(step.ids.tolist()):
-            if row in step.drawn and not sheets[row].done:
-                yield row, sheets[row].add(one, found[row])
-        if all(sheet.done for sheet in sheets):
+            if row in step.drawn and not completions[row].done:
+                yield row, completions[row].add(one, found[row])
+        if all(completion.done for completion in completions):
             return
 
 
-def ranked(sheets: Iterable[Sheet]) -> list[Sheet]:
+def rank(completions: Iterable[Completion]) -> list[Completion]:
     """The likeliest first, by the mean over their tokens, so that a short text has no advantage."""
-    return sorted(sheets, key=lambda sheet: sheet.mean_log_prob, reverse=True)
+    return sorted(completions, key=lambda completion: completion.mean_log_prob, reverse=True)
 
 
 @dataclass(kw_only=True, eq=False)
-class Writing:
+class Generation:
     """What is to be written, and by whom; going through it writes, and gives the number of a text and its next piece.
 
     Raises:
@@ -101,8 +101,8 @@ class Writing:
     max_new_tokens: int  # of each text
     sampling: Sampling  # of the first text; each after it has the next seed
     stops: Sequence[str] = ()
-    rolls: bool = False  # whether the cache rolls beyond the context
-    draft: Scorer | None = None  # of the same tokenizer
+    rolling: bool = False  # whether the cache rolls beyond the context
+    draft_model: SequenceModel | None = None  # of the same tokenizer
     draft_tokens: int = 4  # at a time
     compiled: bool = False  # whether the reading of one more token is compiled first
     device: torch.device | None = None  # where the models are; None is the CPU
@@ -110,27 +110,33 @@ class Writing:
     accepted: int = field(default=0, init=False)  # of these
 
     def __post_init__(self) -> None:
-        check_length(self.max_new_tokens)
+        check_max_new_tokens(self.max_new_tokens)
         in_range("draft_tokens", self.draft_tokens, *RANGES["draft_tokens"], whole=True)
         check_seeds(self.sampling, len(self.prompts))
-        if self.draft is not None and self.rolls:
-            raise ConfigError("beyond: a cache that rolls takes nothing back, and a draft needs that; try reread.")
-        if self.compiled and self.rolls:
-            raise ConfigError("compile: a cache that rolls lies elsewhere each time; try reread, or no --compile.")
-        if self.compiled and self.draft is not None:
-            raise ConfigError("compile: one token at a time is compiled, and with a draft several are read; drop one.")
-        self.sampling = self.sampling.without(self.codec.undefined_ids)
+        if self.draft_model is not None and self.rolling:
+            raise ConfigError(
+                "overflow: a rolling cache cannot be rewound, and a draft model needs that; try recompute."
+            )
+        if self.compiled and self.rolling:
+            raise ConfigError(
+                "compile: a rolling cache moves in memory; try overflow recompute, or leave --compile out."
+            )
+        if self.compiled and self.draft_model is not None:
+            raise ConfigError(
+                "compile: only single-token steps are compiled, and a draft model needs longer ones; drop one."
+            )
+        self.sampling = self.sampling.with_banned(self.codec.undefined_ids)
         self.ids = [prompt_ids(self.codec, prompt) for prompt in self.prompts]
-        self.sheets = [Sheet(self.codec, prompt, self.max_new_tokens, self.stops) for prompt in self.prompts]
+        self.completions = [Completion(self.codec, prompt, self.max_new_tokens, self.stops) for prompt in self.prompts]
 
     def __iter__(self) -> Iterator[tuple[int, str]]:
-        if self.draft is None:
-            reader = CompiledReader(self.model) if self.compiled else self.model
-            steps = together(reader, self.ids, self.sampling, self.max_new_tokens, self.rolls, self.device)
-            yield from fill(self.sheets, steps)
+        if self.draft_model is None:
+            reader = CompiledModel(self.model) if self.compiled else self.model
+            steps = generate_batch(reader, self.ids, self.sampling, self.max_new_tokens, self.rolling, self.device)
+            yield from complete(self.completions, steps)
             return
-        for row, (sheet, ids) in enumerate(zip(self.sheets, self.ids, strict=True)):
+        for row, (completion, ids) in enumerate(zip(self.completions, self.ids, strict=True)):
             sampling = replace(self.sampling, seed=self.sampling.seed + row)
-            both = Speculation(self.model, self.draft, ids, sampling, self.draft_tokens, self.device)
-            yield from ((row, piece) for _, piece in fill([sheet], both))
+            both = SpeculativeDecoder(self.model, self.draft_model, ids, sampling, self.draft_tokens, self.device)
+            yield from ((row, piece) for _, piece in complete([completion], both))
             self.drafted, self.accepted = self.drafted + both.drafted, self.accepted + both.accepted

@@ -7,39 +7,28 @@ s is what the seed s + r gives alone.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 import torch
 
-from nanotx.generation.rolling import RollingReading
-from nanotx.generation.sampler import Choice, Drawn, NextLogits, Reader, Reading, Sampling
+from nanotx.generation.rolling import RollingDecodeState
+from nanotx.generation.sampler import DecodeState, LanguageModel, NextIds, NextLogits, Sampler, Sampling
 
 
 class Step(NamedTuple):
     """One more token of each row."""
 
-    ids: Drawn
-    logits: NextLogits  # the model's own, before any knob
+    ids: NextIds
+    logits: NextLogits  # the model's own, before any logits processor
     drawn: tuple[int, ...]  # the rows whose token was drawn; those of the others are of their prompts
 
 
-@runtime_checkable
-class Source(Protocol):
-    """Texts that are being read, such as a `Reading`."""
-
-    def logits(self) -> NextLogits:
-        """Those of the next token of each row."""
-
-    def feed(self, ids: Drawn) -> None:
-        """Take in the next token of each row."""
-
-
-def together(
-    model: Reader,
+def generate_batch(
+    model: LanguageModel,
     prompts: Sequence[Sequence[int]],
     sampling: Sampling,
-    new: int,
-    rolls: bool = False,
+    max_new_tokens: int,
+    rolling: bool = False,
     device: torch.device | None = None,
 ) -> Iterator[Step]:
     """Draw one id after another for each prompt, without end.
@@ -58,30 +47,29 @@ def together(
     texts = [list(prompt[-model.context :]) for prompt in prompts]
     lengths = [len(text) for text in texts]
     ids = torch.tensor([text[: min(lengths)] for text in texts], device=device)
-    reading: Source = Reading(model, ids, new=max(lengths) - min(lengths) + new)
-    if rolls:
-        reading = RollingReading(model, ids)
-    return steps(reading, texts, Choice(sampling, prompts))
+    steps = max(lengths) - min(lengths) + max_new_tokens
+    state = RollingDecodeState(model, ids) if rolling else DecodeState(model, ids, max_new_tokens=steps)
+    return decode(state, texts, Sampler(sampling, prompts))
 
 
-def steps(reading: Source, texts: Sequence[Sequence[int]], choice: Choice) -> Iterator[Step]:
+def decode(state: DecodeState | RollingDecodeState, texts: Sequence[Sequence[int]], sampler: Sampler) -> Iterator[Step]:
     """Go on from texts of which as much was read as the shortest has."""
     at = min(map(len, texts))
     while True:
         with torch.inference_mode():
-            logits = reading.logits()
-            ids = choice.draw(logits)
+            logits = state.next_logits()
+            ids = sampler.draw(logits)
             waiting = [row for row, text in enumerate(texts) if at < len(text)]
             for row in waiting:
                 ids[row] = texts[row][at]
-                begin_anew(choice, row)
+                reset_row(sampler, row)
         yield Step(ids, logits, tuple(row for row in range(len(texts)) if row not in waiting))
-        reading.feed(ids)
+        state.append(ids)
         at += 1
 
 
-def begin_anew(choice: Choice, row: int) -> None:
+def reset_row(sampler: Sampler, row: int) -> None:
     """Nothing was drawn yet in this row."""
-    choice.generators[row].manual_seed(choice.sampling.seed + row)
-    if choice.shaping is not None:
-        choice.shaping.drawn[row].clear()
+    sampler.generators[row].manual_seed(sampler.sampling.seed + row)
+    if sampler.processors is not None:
+        sampler.processors.drawn[row].clear()

@@ -10,37 +10,37 @@ place in the text, since places beyond the context were never met: with rope, al
 from einops import rearrange
 
 from nanotx.errors import ConfigError
-from nanotx.generation.sampler import Drawn, NextLogits, Reader
+from nanotx.generation.sampler import LanguageModel, NextIds, NextLogits
 from nanotx.nn.kv_cache import RollingKVCache
 from nanotx.nn.shapes import Tokens
 from nanotx.nn.transformer import Transformer
 
 
-class RollingReading:
+class RollingDecodeState:
     """Texts of one length that a model reads."""
 
-    def __init__(self, model: Reader, ids: Tokens) -> None:
+    def __init__(self, model: LanguageModel, ids: Tokens) -> None:
         """Begin with prompts, of which the newest `context` tokens are read.
 
         Raises:
             ConfigError: the model's positions are not relative.
         """
-        if isinstance(model, Transformer) and not relative(model):
+        if isinstance(model, Transformer) and not is_relative(model):
             raise ConfigError(
-                f"beyond: a cache cannot roll with position {model.config.position.part!r}, which does not state "
-                "`relative`, that logits depend on distances alone; try reread, or a model with rope, alibi or none."
+                f"overflow: the cache cannot roll with position {model.config.position.part!r}, which is not "
+                "`relative`: scores depend on absolute positions; try recompute, or a model with rope, alibi or none."
             )
-        self.model, self.unread, self.cache = model, ids[:, -model.context :], RollingKVCache(model.context)
+        self.model, self.pending, self.cache = model, ids[:, -model.context :], RollingKVCache(model.context)
 
-    def logits(self) -> NextLogits:
+    def next_logits(self) -> NextLogits:
         """Those of the next token."""
-        return self.model.next_logits(self.unread, self.cache)
+        return self.model.next_logits(self.pending, self.cache)
 
-    def feed(self, ids: Drawn) -> None:
+    def append(self, ids: NextIds) -> None:
         """Take in the next token of each row."""
-        self.unread = rearrange(ids, "b -> b 1")
+        self.pending = rearrange(ids, "b -> b 1")
 
 
-def relative(model: Transformer) -> bool:
+def is_relative(model: Transformer) -> bool:
     """Whether all tokens can move on together, beyond the context, and no logit changes; the position states it."""
     return model.config.position.relative

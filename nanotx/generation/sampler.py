@@ -26,26 +26,26 @@ from nanotx.nn.shapes import Tokens
 from nanotx.nn.transformer import Transformer
 
 NextLogits = Float[Tensor, "b v"]
-Drawn = Int[Tensor, " b"]
+NextIds = Int[Tensor, " b"]
 
-MOST = 1_000_000
+MAX_ADJUSTMENT = 1_000_000
 """Of a number that changes logits; a larger one does what a ban or the likeliest token does already."""
 RANGES: dict[str, tuple[int | float, int | float]] = {
-    "temperature": (0, MOST),
-    "repetition_penalty": (1 / MOST, MOST),
-    "frequency_penalty": (-MOST, MOST),
-    "presence_penalty": (-MOST, MOST),
-    "bias": (-MOST, MOST),
+    "temperature": (0, MAX_ADJUSTMENT),
+    "repetition_penalty": (1 / MAX_ADJUSTMENT, MAX_ADJUSTMENT),
+    "frequency_penalty": (-MAX_ADJUSTMENT, MAX_ADJUSTMENT),
+    "presence_penalty": (-MAX_ADJUSTMENT, MAX_ADJUSTMENT),
+    "bias": (-MAX_ADJUSTMENT, MAX_ADJUSTMENT),
     "max_new_tokens": (0, 10**9),
     "draft_tokens": (1, 1000),
 }
 """From the least to the most of each number, for Python and for the command line."""
-COLDEST = 1e-37
+MIN_TEMPERATURE = 1e-37
 """A temperature below it takes the best token always, as 0 does: float32 cannot divide by it."""
 
 
 @runtime_checkable
-class Reader(Protocol):
+class LanguageModel(Protocol):
     """What the sampler needs of a model."""
 
     @property
@@ -68,7 +68,7 @@ class Sampling:
     repetition_penalty: float = 1.0  # logits of tokens in the text so far are divided by it, those below 0 multiplied
     frequency_penalty: float = 0.0  # taken off a token's logit for each time that it was drawn
     presence_penalty: float = 0.0  # taken off a token's logit once it was drawn
-    banned: tuple[int, ...] = ()  # ids that are never drawn
+    banned_tokens: tuple[int, ...] = ()  # ids that are never drawn
     bias: tuple[tuple[int, float], ...] = ()  # ids, and what is added to the logit of each
     seed: int = 0  # of the first row's random numbers; each row after it has the next seed
 
@@ -84,19 +84,19 @@ class Sampling:
         if self.top_k is not None:
             in_range("top_k", self.top_k, 1, WHOLE - 1, whole=True)
         in_range("seed", self.seed, 0, WHOLE - 1, whole=True)
-        for one in self.banned:
-            is_number("banned", one, whole=True)
+        for one in self.banned_tokens:
+            is_number("banned_tokens", one, whole=True)
         for one, value in self.bias:
             is_number("bias", one, whole=True)
             check_bias(f"id {one}", value)
 
-    def without(self, ids: Collection[int]) -> "Sampling":
+    def with_banned(self, ids: Collection[int]) -> "Sampling":
         """The same with more ids that are never drawn, such as those that stand for nothing in a tokenizer."""
-        more = sorted(set(ids) - set(self.banned))
-        return replace(self, banned=(*self.banned, *more)) if more else self
+        more = sorted(set(ids) - set(self.banned_tokens))
+        return replace(self, banned_tokens=(*self.banned_tokens, *more)) if more else self
 
     @property
-    def plain(self) -> bool:
+    def temperature_only(self) -> bool:
         """Whether nothing but the temperature changes the chances."""
         others = (field for field in fields(self) if field.name not in ("temperature", "seed"))
         return all(getattr(self, field.name) == field.default for field in others)
@@ -110,7 +110,7 @@ def check_bias(token: str, value: float) -> None:
         raise ConfigError(f"{str(error).removesuffix('.')}; ban a token to leave it out.") from None
 
 
-def check_length(max_new_tokens: int) -> None:
+def check_max_new_tokens(max_new_tokens: int) -> None:
     """Raise ConfigError where so many tokens cannot be written."""
     in_range("max_new_tokens", max_new_tokens, *RANGES["max_new_tokens"], whole=True)
 
@@ -132,19 +132,19 @@ def generate(
         max_new_tokens: how many ids are drawn for each.
         sampling: how to choose; without it, as `Sampling()`.
     """
-    check_length(max_new_tokens)
+    check_max_new_tokens(max_new_tokens)
     training = model.training
     model.eval()
-    sampling = (sampling or Sampling()).without(model.undefined_ids)
-    drawn = next_ids(model, ids, sampling, new=max_new_tokens)
+    sampling = (sampling or Sampling()).with_banned(model.undefined_ids)
+    drawn = next_ids(model, ids, sampling, max_new_tokens=max_new_tokens)
     ids = torch.stack([*ids.unbind(1), *(row for row, _ in zip(drawn, range(max_new_tokens), strict=False))], dim=1)
     model.train(training)
     return ids
 
 
 def next_ids(
-    model: Reader, ids: Tokens, sampling: Sampling, cached: bool = True, new: int | None = None
-) -> Iterator[Drawn]:
+    model: LanguageModel, ids: Tokens, sampling: Sampling, use_cache: bool = True, max_new_tokens: int | None = None
+) -> Iterator[NextIds]:
     """Draw one id after another for each row, without end.
 
     Args:
@@ -154,66 +154,71 @@ def next_ids(
         cached: whether to keep what was read; without it every token is read anew, to the same effect.
         new: how many will be drawn, if that is known; no more room is then made.
     """
-    reading, choice = Reading(model, ids, cached, new), Choice(sampling, ids.tolist())
+    state, sampler = DecodeState(model, ids, use_cache, max_new_tokens), Sampler(sampling, ids.tolist())
     while True:
         with torch.inference_mode():
-            drawn = choice.draw(reading.logits())
+            drawn = sampler.draw(state.next_logits())
         yield drawn
-        reading.feed(drawn)
+        state.append(drawn)
 
 
-class Reading:
+class DecodeState:
     """Texts of one length that a model reads, and the rule beyond its context."""
 
-    def __init__(self, model: Reader, ids: Tokens, cached: bool = True, new: int | None = None) -> None:
-        self.model, self.cached = model, cached
-        self.window = self.unread = ids[:, -model.context :]
-        self.cache = KVCache(model.context if new is None else min(model.context, self.window.shape[1] + new))
+    def __init__(
+        self, model: LanguageModel, ids: Tokens, use_cache: bool = True, max_new_tokens: int | None = None
+    ) -> None:
+        self.model, self.use_cache = model, use_cache
+        self.window = self.pending = ids[:, -model.context :]
+        longest = model.context if max_new_tokens is None else self.window.shape[1] + max_new_tokens
+        self.cache = KVCache(min(model.context, longest))
 
-    def logits(self) -> NextLogits:
+    def next_logits(self) -> NextLogits:
         """Those of the next token."""
-        return self.model.next_logits(self.unread, self.cache) if self.cached else self.model.next_logits(self.window)
+        if not self.use_cache:
+            return self.model.next_logits(self.window)
+        return self.model.next_logits(self.pending, self.cache)
 
-    def feed(self, ids: Drawn) -> None:
+    def append(self, ids: NextIds) -> None:
         """Take in the next token of each row."""
-        context, self.unread = self.model.context, rearrange(ids, "b -> b 1")
+        context, self.pending = self.model.context, rearrange(ids, "b -> b 1")
         if full := self.window.shape[1] == context:
             self.window, self.cache = self.window[:, context - context // 2 :], self.cache.new_like()
-        self.window = torch.cat([self.window, self.unread], dim=1)
-        self.unread = self.window if full else self.unread
+        self.window = torch.cat([self.window, self.pending], dim=1)
+        self.pending = self.window if full else self.pending
 
 
-class Choice:
+class Sampler:
     """How the next token of each row is chosen: by chance of the row's own, so that it does not hang on the others."""
 
     def __init__(self, sampling: Sampling, prompts: Sequence[Sequence[int]]) -> None:
-        self.sampling, self.shaping = sampling, None
+        self.sampling, self.processors = sampling, None
         check_seeds(sampling, len(prompts))
         self.generators = [torch.Generator().manual_seed(int(sampling.seed) + row) for row in range(len(prompts))]
-        if not sampling.plain:
-            self.shaping = Shaping(sampling, prompts)
+        if not sampling.temperature_only:
+            self.processors = LogitsProcessors(sampling, prompts)
 
-    def draw(self, logits: NextLogits) -> Drawn:
+    def draw(self, logits: NextLogits) -> NextIds:
         """One id for each row."""
-        ids = pick(self.probabilities(logits), self.generators)
-        if self.shaping is not None:
-            self.shaping.note(ids)
+        ids = draw(self.probabilities(logits), self.generators)
+        if self.processors is not None:
+            self.processors.record(ids)
         return ids
 
     def probabilities(self, logits: NextLogits) -> NextLogits:
-        """Of each id, after all knobs; those that were left out have none."""
+        """Return the probability of each id after all logits processors; a masked id has 0."""
         logits = logits.float()
         if not logits.amax(dim=-1).isfinite().all():  # NaN, infinity, or minus infinity for all
             raise Diverged("sample: the model's logits are not numbers; sample from an earlier checkpoint by --step.")
-        logits = logits if self.shaping is None else self.shaping.changed(logits)
+        logits = logits if self.processors is None else self.processors.adjust(logits)
         logits = logits - logits.amax(dim=-1, keepdim=True)
-        if self.sampling.temperature < COLDEST:
+        if self.sampling.temperature < MIN_TEMPERATURE:
             return F.one_hot(logits.argmax(dim=-1), logits.shape[-1]).float()
         logits = logits / self.sampling.temperature
-        return (logits if self.shaping is None else self.shaping.limited(logits)).softmax(dim=-1)
+        return (logits if self.processors is None else self.processors.truncate(logits)).softmax(dim=-1)
 
 
-def pick(weights: NextLogits, generators: Sequence[torch.Generator]) -> Drawn:
+def draw(weights: NextLogits, generators: Sequence[torch.Generator]) -> NextIds:
     """An id for each row as often as its weight says: the first at which the sum of weights passes a random share."""
     exact = weights.cpu() if weights.device.type == "mps" else weights  # Apple's GPU has no float64
     reached = exact.double().cumsum(dim=-1)
@@ -223,60 +228,19 @@ def pick(weights: NextLogits, generators: Sequence[torch.Generator]) -> Drawn:
 
 
 Counts = Int[Tensor, "b v"]
-FINITE = (torch.finfo(torch.float32).min, torch.finfo(torch.float32).max)
+FLOAT32_RANGE = (torch.finfo(torch.float32).min, torch.finfo(torch.float32).max)
 """What a logit of the model is kept within while it is changed; no change makes an infinite logit of a finite one."""
 
 
-@runtime_checkable
-class Knobs(Protocol):
-    """What may be set; `nanotx.generation.sampler.Sampling` says what each means."""
+class LogitsProcessors:
+    """The logits processors of a sampling config, with the token counts of each row."""
 
-    @property
-    def top_k(self) -> int | None:
-        """How many tokens are kept."""
-
-    @property
-    def top_p(self) -> float:
-        """The share that those kept reach together."""
-
-    @property
-    def min_p(self) -> float:
-        """The share of the best one's probability that each has at least."""
-
-    @property
-    def typical(self) -> float:
-        """The share that the typical ones reach together."""
-
-    @property
-    def repetition_penalty(self) -> float:
-        """On tokens of the text so far."""
-
-    @property
-    def frequency_penalty(self) -> float:
-        """On each time that a token was drawn."""
-
-    @property
-    def presence_penalty(self) -> float:
-        """On tokens that were drawn."""
-
-    @property
-    def banned(self) -> tuple[int, ...]:
-        """Ids that are never drawn."""
-
-    @property
-    def bias(self) -> tuple[tuple[int, float], ...]:
-        """Ids, and what is added to the logit of each."""
-
-
-class Shaping:
-    """The knobs at work, with what they need to know of each row's text."""
-
-    def __init__(self, knobs: Knobs, prompts: Sequence[Sequence[int]]) -> None:
-        self.knobs, self.prompted = knobs, [dict.fromkeys(prompt, 1) for prompt in prompts]
+    def __init__(self, sampling: Sampling, prompts: Sequence[Sequence[int]]) -> None:
+        self.sampling, self.prompted = sampling, [dict.fromkeys(prompt, 1) for prompt in prompts]
         self.drawn: list[Counter[int]] = [Counter() for _ in prompts]  # in each row, how often each id
         self.size = 0  # of the vocabulary that the ids were checked against
 
-    def note(self, ids: Int[Tensor, " b"]) -> None:
+    def record(self, ids: Int[Tensor, " b"]) -> None:
         """Count what was drawn."""
         for drawn, one in zip(self.drawn, ids.tolist(), strict=True):
             drawn[one] += 1
@@ -285,55 +249,56 @@ class Shaping:
         """Count no longer what was drawn in a row and will not stand there."""
         self.drawn[row].subtract(ids)
 
-    def changed(self, logits: NextLogits) -> NextLogits:
+    def adjust(self, logits: NextLogits) -> NextLogits:
         """Before the temperature: biases, penalties, bans.
 
         Raises:
             ConfigError: a banned or biased id is none of the vocabulary, or all ids are banned.
         """
-        knobs, size = self.knobs, logits.shape[-1]
+        sampling, size = self.sampling, logits.shape[-1]
         if size != self.size:
             self.check_ids(size)
             self.size = size
-        if knobs.bias:
-            ids, values = (torch.tensor(one, device=logits.device) for one in zip(*knobs.bias, strict=True))
+        if sampling.bias:
+            ids, values = (torch.tensor(one, device=logits.device) for one in zip(*sampling.bias, strict=True))
             logits = logits.index_add(-1, ids, rearrange(values.float(), "n -> 1 n").expand(len(logits), -1))
-        if knobs.repetition_penalty != 1:
+        if sampling.repetition_penalty != 1:
             met = [prompt | +drawn for prompt, drawn in zip(self.prompted, self.drawn, strict=True)]
-            seen = table(met, size).to(logits.device) > 0
-            bounded = repelled(logits, seen, knobs.repetition_penalty).clamp(*FINITE)
+            seen = token_counts(met, size).to(logits.device) > 0
+            bounded = penalize_repetition(logits, seen, sampling.repetition_penalty).clamp(*FLOAT32_RANGE)
             logits = torch.where(logits.isfinite(), bounded, logits)
-        if knobs.frequency_penalty or knobs.presence_penalty:
-            drawn = table(self.drawn, size).to(logits.device)
-            logits = logits - knobs.frequency_penalty * drawn - knobs.presence_penalty * (drawn > 0)
-        if knobs.banned:
-            logits = logits.index_fill(-1, torch.tensor(knobs.banned, device=logits.device), -torch.inf)
+        if sampling.frequency_penalty or sampling.presence_penalty:
+            drawn = token_counts(self.drawn, size).to(logits.device)
+            logits = logits - sampling.frequency_penalty * drawn - sampling.presence_penalty * (drawn > 0)
+        if sampling.banned_tokens:
+            logits = logits.index_fill(-1, torch.tensor(sampling.banned_tokens, device=logits.device), -torch.inf)
         return logits
 
     def check_ids(self, size: int) -> None:
-        """Raise ConfigError where the knobs name ids that are none of so many, or leave none of them."""
-        for name, ids in {"banned": self.knobs.banned, "bias": tuple(one for one, _ in self.knobs.bias)}.items():
+        """Raise ConfigError for an id outside the vocabulary, or if every id is banned."""
+        biased = tuple(token for token, _ in self.sampling.bias)
+        for name, ids in {"banned_tokens": self.sampling.banned_tokens, "bias": biased}.items():
             for one in ids:
                 if not 0 <= one < size:
                     raise ConfigError(f"{name}: expected ids from 0 to {size - 1}, got {one}.")
-        if len(set(self.knobs.banned)) == size:
-            raise ConfigError(f"banned: expected to leave one of {size} ids at least, got all of them.")
+        if len(set(self.sampling.banned_tokens)) == size:
+            raise ConfigError(f"banned_tokens: expected to leave one of {size} ids at least, got all of them.")
 
-    def limited(self, logits: NextLogits) -> NextLogits:
+    def truncate(self, logits: NextLogits) -> NextLogits:
         """After the temperature: what is left of the tokens, the logits of all others at minus infinity."""
-        knobs = self.knobs
-        if knobs.top_k is not None and knobs.top_k < logits.shape[-1]:
-            logits = logits.masked_fill(~best(logits, knobs.top_k), -torch.inf)
-        if knobs.top_p < 1:
-            logits = logits.masked_fill(~nucleus(logits.softmax(dim=-1), knobs.top_p), -torch.inf)
-        if knobs.min_p > 0:
-            logits = logits.masked_fill(~likely(logits.softmax(dim=-1), knobs.min_p), -torch.inf)
-        if knobs.typical < 1:
-            logits = logits.masked_fill(~typical(logits.softmax(dim=-1), knobs.typical), -torch.inf)
+        sampling = self.sampling
+        if sampling.top_k is not None and sampling.top_k < logits.shape[-1]:
+            logits = logits.masked_fill(~top_k_mask(logits, sampling.top_k), -torch.inf)
+        if sampling.top_p < 1:
+            logits = logits.masked_fill(~top_p_mask(logits.softmax(dim=-1), sampling.top_p), -torch.inf)
+        if sampling.min_p > 0:
+            logits = logits.masked_fill(~min_p_mask(logits.softmax(dim=-1), sampling.min_p), -torch.inf)
+        if sampling.typical < 1:
+            logits = logits.masked_fill(~typical_mask(logits.softmax(dim=-1), sampling.typical), -torch.inf)
         return logits
 
 
-def table(rows: Sequence[Mapping[int, int]], size: int) -> Counts:
+def token_counts(rows: Sequence[Mapping[int, int]], size: int) -> Counts:
     """How often each of so many ids stands in each row."""
     counts = torch.zeros(len(rows), size, dtype=torch.long)
     for row, found in enumerate(rows):
@@ -341,7 +306,7 @@ def table(rows: Sequence[Mapping[int, int]], size: int) -> Counts:
     return counts
 
 
-def repelled(logits: NextLogits, seen: Bool[Tensor, "b v"], penalty: float) -> NextLogits:
+def penalize_repetition(logits: NextLogits, seen: Bool[Tensor, "b v"], penalty: float) -> NextLogits:
     """Logits of tokens seen divided by the penalty, or multiplied where they are below zero.
 
     Source: Keskar et al. 2019, CTRL, https://arxiv.org/abs/1909.05858, section 4.1. The paper divides all of them,
@@ -350,7 +315,7 @@ def repelled(logits: NextLogits, seen: Bool[Tensor, "b v"], penalty: float) -> N
     return torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
 
 
-def best(logits: NextLogits, count: int) -> Bool[Tensor, "b v"]:
+def top_k_mask(logits: NextLogits, count: int) -> Bool[Tensor, "b v"]:
     """The `count` best of each row; of equal ones, those of the lower ids.
 
     Source: Fan et al. 2018, https://arxiv.org/abs/1805.04833, section 5.4
@@ -359,15 +324,15 @@ def best(logits: NextLogits, count: int) -> Bool[Tensor, "b v"]:
     return torch.zeros_like(logits, dtype=torch.bool).scatter(-1, order, True)
 
 
-def nucleus(probabilities: NextLogits, share: float) -> Bool[Tensor, "b v"]:
+def top_p_mask(probabilities: NextLogits, share: float) -> Bool[Tensor, "b v"]:
     """The fewest best tokens whose probabilities reach the share, never none.
 
     Source: Holtzman et al. 2019, https://arxiv.org/abs/1904.09751, section 3.1
     """
-    return fewest(probabilities, -probabilities, share)
+    return cumulative_mask(probabilities, -probabilities, share)
 
 
-def likely(probabilities: NextLogits, share: float) -> Bool[Tensor, "b v"]:
+def min_p_mask(probabilities: NextLogits, share: float) -> Bool[Tensor, "b v"]:
     """The tokens that are at least this share as likely as the best one.
 
     Source: Nguyen et al. 2024, https://arxiv.org/abs/2407.01082, section 3
@@ -375,17 +340,17 @@ def likely(probabilities: NextLogits, share: float) -> Bool[Tensor, "b v"]:
     return probabilities >= share * probabilities.amax(dim=-1, keepdim=True)
 
 
-def typical(probabilities: NextLogits, share: float) -> Bool[Tensor, "b v"]:
+def typical_mask(probabilities: NextLogits, share: float) -> Bool[Tensor, "b v"]:
     """The fewest tokens that reach the share, those first whose surprise is nearest to the expected one, never none.
 
     Source: Meister et al. 2022, https://arxiv.org/abs/2202.00666, equation 10
     """
     surprise = -probabilities.log()
     expected = torch.special.entr(probabilities).sum(dim=-1, keepdim=True)
-    return fewest(probabilities, (surprise - expected).abs(), share)
+    return cumulative_mask(probabilities, (surprise - expected).abs(), share)
 
 
-def fewest(probabilities: NextLogits, keys: NextLogits, share: float) -> Bool[Tensor, "b v"]:
+def cumulative_mask(probabilities: NextLogits, keys: NextLogits, share: float) -> Bool[Tensor, "b v"]:
     """The first tokens, by rising keys, whose probabilities reach the share, never none and none that is impossible."""
     order = keys.argsort(dim=-1, stable=True)
     ranked = probabilities.gather(-1, order)

@@ -4,7 +4,7 @@ A token that the draft drew with probability q, and that the model would draw wi
 min(1, p / q). The first that is not kept is replaced by one drawn in proportion to max(0, p - q), and what was drafted
 behind it is thrown away; where all are kept, one more is drawn from the model. What comes out is distributed exactly
 as what the model alone draws, whatever the draft; without chance (temperature 0) it is the same text. p and q are
-probabilities after all knobs.
+probabilities after all logits processors.
 
 The rule beyond the context is the sampler's: no token is scored with another window than there.
 Source: Leviathan et al. 2023, https://arxiv.org/abs/2211.17192, algorithm 1
@@ -19,13 +19,13 @@ from torch import Tensor
 
 from nanotx.config.schema import in_range
 from nanotx.generation.engine import Step
-from nanotx.generation.sampler import RANGES, Choice, NextLogits, Reader, Sampling, pick
+from nanotx.generation.sampler import RANGES, LanguageModel, NextLogits, Sampler, Sampling, draw
 from nanotx.nn.kv_cache import KVCache, RewindableKVCache
 from nanotx.nn.shapes import Logits, Tokens
 
 
 @runtime_checkable
-class Scorer(Reader, Protocol):
+class SequenceModel(LanguageModel, Protocol):
     """A model that predicts what follows each token, such as `nanotx.nn.transformer.Transformer`."""
 
     def __call__(self, ids: Tokens, cache: KVCache | None = None) -> Logits:
@@ -35,7 +35,7 @@ class Scorer(Reader, Protocol):
 class Window:
     """The end of a text, as one of the two models sees it."""
 
-    def __init__(self, model: Scorer, text: Sequence[int], undo: int, device: torch.device | None) -> None:
+    def __init__(self, model: SequenceModel, text: Sequence[int], undo: int, device: torch.device | None) -> None:
         self.model, self.device = model, device
         self.ids = list(text[-model.context :])
         self.cache = RewindableKVCache(model.context, undo)
@@ -47,10 +47,10 @@ class Window:
 
     def logits(self, count: int) -> NextLogits:
         """What follows each of the last `count` tokens; what was not read yet is read."""
-        unread = torch.tensor([self.ids[self.cache.length :]], device=self.device)
-        if unread.shape[1] > count:  # a prompt, of which all logits might take much memory
-            self.model.next_logits(unread[:, :-count], self.cache)
-        return self.model(unread[:, -count:], self.cache)[0]
+        pending = torch.tensor([self.ids[self.cache.length :]], device=self.device)
+        if pending.shape[1] > count:  # a prompt, of which all logits might take much memory
+            self.model.next_logits(pending[:, :-count], self.cache)
+        return self.model(pending[:, -count:], self.cache)[0]
 
     def add(self, one: int) -> None:
         """Take in a token; where there is no room, its newer half is kept and read anew."""
@@ -69,7 +69,7 @@ class Window:
         self.cache.rewind(max(0, self.cache.length - len(self.ids)))
 
 
-class Speculation:
+class SpeculativeDecoder:
     """One text, written by two models.
 
     Args:
@@ -86,15 +86,15 @@ class Speculation:
 
     def __init__(
         self,
-        model: Scorer,
-        draft: Scorer,
+        model: SequenceModel,
+        draft: SequenceModel,
         prompt: Sequence[int],
         sampling: Sampling,
         tokens: int = 4,
         device: torch.device | None = None,
     ) -> None:
         in_range("draft_tokens", tokens, *RANGES["draft_tokens"], whole=True)
-        self.choice, self.tokens, self.device = Choice(sampling, [prompt]), tokens, device
+        self.sampler, self.tokens, self.device = Sampler(sampling, [prompt]), tokens, device
         self.model, self.draft = (Window(one, prompt, tokens, device) for one in (model, draft))
         self.drafted = self.accepted = 0
 
@@ -111,18 +111,18 @@ class Speculation:
         self.drafted += len(guesses)
         kept: list[Step] = []
         for guess, chance, logit in zip(guesses, chances, logits.split(1), strict=False):
-            wanted = self.choice.probabilities(logit)
+            wanted = self.sampler.probabilities(logit)
             if self.share() * chance[0, guess] >= wanted[0, guess]:
                 break
             kept.append(self.step(torch.tensor([guess], device=self.device), logit))
             self.accepted += 1
         missed = len(guesses) - len(kept)
         logit = logits[len(kept) : len(kept) + 1]
-        wanted = self.choice.probabilities(logit)
+        wanted = self.sampler.probabilities(logit)
         if missed:
             rest = (wanted - chances[len(kept)]).clamp(min=0)
             wanted = rest if rest.sum() > 0 else wanted  # the two may differ by rounding alone
-        last = self.step(pick(wanted, self.choice.generators), logit)
+        last = self.step(draw(wanted, self.sampler.generators), logit)
         for window in (self.model, self.draft):
             window.cut(missed)
             window.add(int(last.ids))
@@ -136,26 +136,26 @@ class Speculation:
         guesses: list[int] = []
         chances: list[NextLogits] = []
         for _ in range(min(count, self.draft.room) if self.draft.ids else 0):
-            chances.append(self.choice.probabilities(self.draft.logits(1)))
-            ids = pick(chances[-1], self.choice.generators)
-            self.note(ids)
+            chances.append(self.sampler.probabilities(self.draft.logits(1)))
+            ids = draw(chances[-1], self.sampler.generators)
+            self.record(ids)
             guesses.append(int(ids))
             self.draft.add(guesses[-1])
             self.model.add(guesses[-1])
-        if self.choice.shaping is not None:
-            self.choice.shaping.forget(guesses)
+        if self.sampler.processors is not None:
+            self.sampler.processors.forget(guesses)
         return guesses, chances
 
     def step(self, ids: Int[Tensor, "1"], logit: Float[Tensor, "1 v"]) -> Step:
         """A token that will stand."""
-        self.note(ids)
+        self.record(ids)
         return Step(ids, logit, (0,))
 
-    def note(self, ids: Int[Tensor, "1"]) -> None:
-        """Count it, where a knob wants to know."""
-        if self.choice.shaping is not None:
-            self.choice.shaping.note(ids)
+    def record(self, ids: Int[Tensor, "1"]) -> None:
+        """Record a token for the penalties."""
+        if self.sampler.processors is not None:
+            self.sampler.processors.record(ids)
 
     def share(self) -> float:
         """A random share, from 0 up to but not including 1."""
-        return float(torch.rand(1, dtype=torch.float64, generator=self.choice.generators[0]))
+        return float(torch.rand(1, dtype=torch.float64, generator=self.sampler.generators[0]))

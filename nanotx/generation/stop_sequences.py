@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from nanotx.errors import ConfigError
 
 
-class Stops:
+class StopSequences:
     """Hands out a text as it comes, but for an end of it that may yet turn out to be the beginning of a stop.
 
     The first stop is the one that is complete first; of two at once, the longer.
@@ -41,7 +41,7 @@ class Stops:
 
 def until(pieces: Iterable[str], stops: Sequence[str]) -> Iterator[str]:
     """The pieces of a text, up to the first stop; nothing is asked for after it."""
-    gate = Stops(stops)
+    gate = StopSequences(stops)
     for piece in pieces:
         yield gate.push(piece)
         if gate.found:

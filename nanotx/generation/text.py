@@ -8,13 +8,13 @@ import torch
 from einops import rearrange
 
 from nanotx.errors import ConfigError, TextError
-from nanotx.generation.sampler import Drawn, Reader, Sampling, check_bias, check_length, next_ids
+from nanotx.generation.sampler import LanguageModel, NextIds, Sampling, check_bias, check_max_new_tokens, next_ids
 from nanotx.generation.stop_sequences import until
 from nanotx.tokenizers import Codec, StreamingDecoder
 
 
-def write(
-    model: Reader,
+def stream_text(
+    model: LanguageModel,
     codec: Codec,
     prompt: str,
     max_new_tokens: int,
@@ -37,10 +37,10 @@ def write(
         ConfigError: there cannot be so many tokens, or a stop is empty.
         TextError: the tokenizer cannot hold the prompt.
     """
-    check_length(max_new_tokens)
+    check_max_new_tokens(max_new_tokens)
     ids = rearrange(torch.tensor(prompt_ids(codec, prompt), device=device), "t -> 1 t")
-    drawn = next_ids(model, ids, sampling.without(codec.undefined_ids), new=max_new_tokens)
-    pieces = spelled(islice(drawn, max_new_tokens), codec)
+    drawn = next_ids(model, ids, sampling.with_banned(codec.undefined_ids), max_new_tokens=max_new_tokens)
+    pieces = decode_stream(islice(drawn, max_new_tokens), codec)
     if stops:
         return until(pieces, stops)
     return pieces
@@ -51,7 +51,7 @@ def prompt_ids(codec: Codec, prompt: str) -> list[int]:
     return codec.encode(prompt).tolist() or [codec.start]
 
 
-def spelled(drawn: Iterator[Drawn], codec: Codec) -> Iterator[str]:
+def decode_stream(drawn: Iterator[NextIds], codec: Codec) -> Iterator[str]:
     """The text of ids, as they come."""
     decoder = StreamingDecoder(codec)
     for ids in drawn:
@@ -59,7 +59,7 @@ def spelled(drawn: Iterator[Drawn], codec: Codec) -> Iterator[str]:
     yield decoder.end()
 
 
-def token_id(codec: Codec, text: str, knob: str) -> int:
+def token_id(codec: Codec, text: str, field: str) -> int:
     """The id of the token that is this text, or of the special of this name.
 
     Raises:
@@ -71,19 +71,19 @@ def token_id(codec: Codec, text: str, knob: str) -> int:
     try:
         ids = codec.encode(text).tolist()
     except TextError as error:
-        raise TextError(f"{knob}: {error}") from None
+        raise TextError(f"{field}: {error}") from None
     if len(ids) != 1:
         parts = ", ".join(repr(codec.decode([one])) for one in ids) or "none"
-        raise ConfigError(f"{knob}: expected the text of one token, got {text!r}, which is {len(ids)}: {parts}.")
+        raise ConfigError(f"{field}: expected the text of one token, got {text!r}, which is {len(ids)}: {parts}.")
     return int(ids[0])
 
 
-def token_ids(codec: Codec, texts: Iterable[str], knob: str) -> tuple[int, ...]:
+def token_ids(codec: Codec, texts: Iterable[str], field: str) -> tuple[int, ...]:
     """The ids of tokens called by their texts."""
-    return tuple(token_id(codec, text, knob) for text in texts)
+    return tuple(token_id(codec, text, field) for text in texts)
 
 
-def biases(codec: Codec, values: Mapping[str, float]) -> tuple[tuple[int, float], ...]:
+def bias_by_id(codec: Codec, values: Mapping[str, float]) -> tuple[tuple[int, float], ...]:
     """The ids of tokens called by their texts, each with its value.
 
     Raises:
@@ -95,7 +95,7 @@ def biases(codec: Codec, values: Mapping[str, float]) -> tuple[tuple[int, float]
     return tuple((token_id(codec, text, "bias"), value) for text, value in values.items())
 
 
-def read_bias(word: str) -> tuple[str, float]:
+def parse_bias(word: str) -> tuple[str, float]:
     """A text and a number out of TEXT=NUMBER; the last = parts them.
 
     Raises:

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from typing import Any
+from collections.abc import Callable
 from nanotx.runs.resume_check import leaves
 from nanotx.config.schema import to_table
 from nanotx.errors import RunError
 from nanotx.nn.canonical import to_shared
 from nanotx.runs.record import Record
-from collections.abc import Callable
 from nanotx.runs import valid
 from nanotx.runs.metrics_log import Row
 from nanotx.runs.replay import NUMBERS

@@ -4,9 +4,6 @@ The system itself holds the lock, and lets go of it however the process ends: no
 """
 
 from pathlib import Path
-from nanotx.errors import ConfigError
-from nanotx.errors import RunError
-from nanotx.files import DESKTOP
 from contextlib import suppress
 import os
 import platform
@@ -14,6 +11,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from filelock import FileLock, Timeout
+from nanotx.errors import ConfigError
+from nanotx.errors import RunError
+from nanotx.files import DESKTOP
 from nanotx.files import publish
 from nanotx.files import read_plain
 

@@ -14,7 +14,7 @@ from nanotx.runs.folder import RunFolder
 from nanotx.training.plugins import check_foreign
 from nanotx.config.toml import read_config
 from nanotx.nn.transformer import Transformer
-from nanotx.generation.text import biases
+from nanotx.generation.text import bias_by_id
 from nanotx.generation.text import token_ids
 from nanotx.recipe import Recipe
 from nanotx.runs.resume import check_size
@@ -24,8 +24,8 @@ from nanotx.generation import Sampling
 from nanotx.tokenizers import Codec
 from nanotx.tokenizers import load as load_tokenizer
 from nanotx.runs.trainer_state import read_state
-from nanotx.generation.text import write
-from nanotx.generation.completion import Writing
+from nanotx.generation.text import stream_text
+from nanotx.generation.completion import Generation
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -52,7 +52,7 @@ class Loaded:
         repetition_penalty: float = 1.0,
         frequency_penalty: float = 0.0,
         presence_penalty: float = 0.0,
-        banned: Sequence[str] = (),
+        banned_tokens: Sequence[str] = (),
         bias: Mapping[str, float] = MappingProxyType({}),
         seed: int = 0,
         stop: str | Sequence[str] = (),
@@ -74,8 +74,8 @@ class Loaded:
             repetition_penalty=repetition_penalty,
             frequency_penalty=frequency_penalty,
             presence_penalty=presence_penalty,
-            banned=token_ids(self.tokenizer, banned, "banned"),
-            bias=biases(self.tokenizer, bias),
+            banned_tokens=token_ids(self.tokenizer, banned_tokens, "banned_tokens"),
+            bias=bias_by_id(self.tokenizer, bias),
             seed=seed,
         )
         stops = [stop] * bool(stop) if isinstance(stop, str) else stop
@@ -83,20 +83,20 @@ class Loaded:
 
     def stream(self, text: str, max_new_tokens: int, sampling: Sampling, stops: Sequence[str] = ()) -> Iterator[str]:
         """What follows the text, piece by piece."""
-        return write(self.model, self.tokenizer, text, max_new_tokens, sampling, stops, self.device)
+        return stream_text(self.model, self.tokenizer, text, max_new_tokens, sampling, stops, self.device)
 
-    def writing(
+    def generation(
         self,
         prompts: Sequence[str],
         max_new_tokens: int,
         sampling: Sampling,
         stops: Sequence[str] = (),
         *,
-        rolls: bool = False,
-        draft: "Loaded | None" = None,
+        rolling: bool = False,
+        draft_model: "Loaded | None" = None,
         draft_tokens: int = 4,
         compiled: bool = False,
-    ) -> Writing:
+    ) -> Generation:
         """Texts to be written side by side, with the log-probability of each token; n samples of one are n times it.
 
         Args:
@@ -104,8 +104,8 @@ class Loaded:
             max_new_tokens: how many tokens each gets at most.
             sampling: how they are chosen; text r has the seed of it plus r.
             stops: each ends before the first of these that is written.
-            rolls: whether the cache rolls beyond the context (`nanotx.generation.rolling`) instead of being read anew.
-            draft: a smaller model that guesses ahead (`nanotx.generation.speculative`); the texts are then written one by one.
+            rolling: keep a rolling cache beyond the context (`nanotx.generation.rolling`) instead of recomputing it.
+            draft_model: a smaller model that guesses ahead (`nanotx.generation.speculative`); the texts are then written one by one.
             draft_tokens: how many tokens it guesses at a time.
             compiled: whether the reading of one more token is compiled first (`nanotx.generation.compiled`).
 
@@ -113,17 +113,17 @@ class Loaded:
             ConfigError: the draft has another tokenizer, or what is asked for does not go together; says which.
             TextError: the tokenizer cannot hold a prompt.
         """
-        if draft is not None:
-            check_draft(self, draft)
-        return Writing(
+        if draft_model is not None:
+            check_draft(self, draft_model)
+        return Generation(
             model=self.model,
             codec=self.tokenizer,
             prompts=prompts,
             max_new_tokens=max_new_tokens,
             sampling=sampling,
             stops=stops,
-            rolls=rolls,
-            draft=draft.model.to(next(self.model.parameters())) if draft is not None else None,
+            rolling=rolling,
+            draft_model=draft_model.model.to(next(self.model.parameters())) if draft_model is not None else None,
             draft_tokens=draft_tokens,
             compiled=compiled,
             device=self.device,
@@ -135,15 +135,15 @@ class Loaded:
         return next(self.model.parameters()).device
 
 
-def check_draft(loaded: Loaded, draft: Loaded) -> None:
+def check_draft(loaded: Loaded, draft_model: Loaded) -> None:
     """Raise ConfigError where two runs have not the same tokenizer: an id of one is then no id of the other."""
-    if draft.tokenizer.digest != loaded.tokenizer.digest:
+    if draft_model.tokenizer.digest != loaded.tokenizer.digest:
         one, other = (
             f"{run.folder} has {run.tokenizer.part} of {run.tokenizer.vocab_size} ids ({run.tokenizer.digest[:12]}...)"
-            for run in (draft, loaded)
+            for run in (draft_model, loaded)
         )
         raise ConfigError(
-            f"draft: {one}, and {other}; a draft needs the same tokenizer: train it with "
+            f"draft_model: {one}, and {other}; a draft model needs the same tokenizer: train it with "
             f"--tokenizer {loaded.folder}/tokenizer.json."
         )
 

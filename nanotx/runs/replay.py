@@ -11,6 +11,10 @@ from contextlib import contextmanager
 import torch
 from rich.console import Console
 from torch import Tensor, nn
+from collections.abc import Iterator
+from dataclasses import dataclass
+from torch import Tensor
+from torch.nn import functional as F
 from nanotx.hardware.compiler import attempt
 from nanotx.hardware.device import choose
 from nanotx.hardware.device import repeat_exactly
@@ -22,10 +26,6 @@ from nanotx.runs.resume import copy_in
 from nanotx.runs.resume import restore
 from nanotx.runs.resume import take_over
 from nanotx.training.trainer import Trainer
-from collections.abc import Iterator
-from dataclasses import dataclass
-from torch import Tensor
-from torch.nn import functional as F
 from nanotx.nn.canonical import to_shared
 from nanotx.nn.transformer import Transformer
 from nanotx.tokenizers import Codec

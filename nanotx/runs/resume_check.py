@@ -6,13 +6,13 @@ Nothing is changed here. A resume that cannot continue from what lies there is r
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
 from nanotx.nn.attention import Attention
 from nanotx.config.schema import to_table
 from nanotx.errors import ConfigError
 from nanotx.recipe import Recipe
-import hashlib
-from dataclasses import dataclass, field
-from pathlib import Path
 from nanotx.runs import checkpoint
 from nanotx import disk
 from nanotx.runs import valid

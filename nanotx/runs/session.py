@@ -1,6 +1,10 @@
 """One process's work on a run: from a recipe to a folder complete enough to go on from and to be believed."""
 
 import json
+from typing import Any, Protocol, runtime_checkable
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from nanotx.training.auto_batch import largest
 from nanotx.runs.resume import tokenizer_of
 from nanotx.runs.resume import check_corpus
@@ -9,10 +13,6 @@ from nanotx.training.compile import settle
 from nanotx.runs.resume import go_on
 from nanotx.runs.resume_check import changes
 from nanotx.runs.resume_check import recipe_digest
-from typing import Any, Protocol, runtime_checkable
-from collections.abc import Iterator
-from dataclasses import replace
-from pathlib import Path
 from nanotx.runs import checkpoint
 from nanotx import disk
 from nanotx.hardware.memory import keep_memory
@@ -68,7 +68,7 @@ from nanotx.training.trainer import Row
 from nanotx.training.trainer import Trainer
 from nanotx.runs.valid import TEXT
 from nanotx.runs.valid import Proven
-from nanotx.generation.text import write
+from nanotx.generation.text import stream_text
 
 
 BETWEEN = "\n\n----\n\n"
@@ -441,7 +441,7 @@ class Session:
         try:
             with self.trainer.judged():
                 pieces = []
-                for piece in write(model, self.texts.codec, "", length, sampling, device=machine.device):
+                for piece in stream_text(model, self.texts.codec, "", length, sampling, device=machine.device):
                     self.breath()
                     pieces.append(piece)
         finally:

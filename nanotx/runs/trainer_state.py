@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 import torch
+from typing import Any
 from nanotx.runs import checkpoint
 from nanotx.errors import Diverged
 from nanotx.runs.folder import RunFolder
@@ -14,7 +15,6 @@ from nanotx.training.dataset import Texts
 from nanotx.training.trainer import Row
 from nanotx.training.trainer import Trainer
 from nanotx.runs.valid import Proven
-from typing import Any
 from nanotx.runs import valid
 from nanotx.runs.checkpoint import FORMAT
 from nanotx.config.schema import WHOLE

@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
-from nanotx.errors import NanotxError
-from nanotx.errors import UnknownPart
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from dataclasses import dataclass
+from nanotx.errors import NanotxError
+from nanotx.errors import UnknownPart
 from nanotx.runs.folder import RunFolder
 from nanotx.config.toml import read_config
 from nanotx.nn.transformer import Transformer
@@ -26,7 +27,6 @@ from nanotx.runs.metrics_log import lines_of
 from nanotx.runs.metrics_log import row_of
 from nanotx.runs.metrics_log import read
 from nanotx.runs.valid import read_json
-from dataclasses import dataclass
 from nanotx.hardware.device import Machine
 from nanotx.hardware.device import choose
 from nanotx.hardware.device import repeat_exactly

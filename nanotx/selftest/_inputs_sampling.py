@@ -1,4 +1,4 @@
-"""Prompts, knobs and drafts that cannot be, of a run that is sound."""
+"""Invalid prompts, sampling flags and draft models, for a valid run."""
 
 from nanotx.selftest._bad import Bad
 from nanotx.selftest._changed import ran
@@ -86,22 +86,27 @@ SAMPLES: list[tuple[str, tuple[str, ...], int, str]] = [
     ),
     ("fewer threads than none", ("--threads", "-1"), 2, r"--threads: expected a number of at least 0, got -1"),
     ("threads without end", ("--threads", str(10**9)), 2, r"--threads: expected a number of at most 1,024"),
-    ("the best of none", ("--n-best", "0"), 2, r"--n-best: expected a number of at least 1, got 0"),
-    ("the best of all", ("--n-best", str(10**12)), 2, r"--n-best: expected a number of at most 10,000"),
+    ("the best of none", ("--best-of", "0"), 2, r"--best-of: expected a number of at least 1, got 0"),
+    ("the best of all", ("--best-of", str(10**12)), 2, r"--best-of: expected a number of at most 10,000"),
     (
         "a ban on two tokens",
-        ("--ban", "ab"),
+        ("--banned-tokens", "ab"),
         2,
-        r"--ban: expected the text of one token, got 'ab', which is 2: 'a', 'b'",
+        r"--banned-tokens: expected the text of one token, got 'ab', which is 2: 'a', 'b'",
     ),
-    ("a ban on another letter", ("--ban", "Z"), 3, r"char: 'Z' \(U\+005A\) at offset 0 is not in the alphabet of 7"),
+    (
+        "a ban on another character",
+        ("--banned-tokens", "Z"),
+        3,
+        r"char: 'Z' \(U\+005A\) at offset 0 is not in the alphabet of 7",
+    ),
     (
         "a ban on all",
-        tuple(word for one in "abcde \n" for word in ("--ban", one)),
+        tuple(word for one in "abcde \n" for word in ("--banned-tokens", one)),
         2,
-        r"banned: expected to leave one of 7 ids at least",
+        r"banned_tokens: expected to leave one of 7 ids at least",
     ),
-    ("a ban on nothing", ("--ban",), 2, r"--ban: expected a text behind it, got nothing"),
+    ("a ban on nothing", ("--banned-tokens",), 2, r"--banned-tokens: expected a text after it, got nothing"),
     ("a bias without a number", ("--bias", "a=x"), 2, r"--bias a=x: expected TOKEN=NUMBER such as e=-2\.5"),
     (
         "a bias of no number",
@@ -116,32 +121,37 @@ SAMPLES: list[tuple[str, tuple[str, ...], int, str]] = [
         r"--bias: 'a': expected a number of at most 1,000,000, got 1e\+300",
     ),
     ("a stop before everything", ("--stop", ""), 2, r"stop: expected a text to end before, got an empty one"),
-    ("a draft of nothing", ("--draft", "nowhere"), 4, r"nowhere: expected a run's folder, with a recipe\.toml in it"),
+    (
+        "a draft of nothing",
+        ("--draft-model", "nowhere"),
+        4,
+        r"nowhere: expected a run's folder, with a recipe\.toml in it",
+    ),
     (
         "a draft with another tokenizer",
-        ("--draft", "other"),
+        ("--draft-model", "other"),
         2,
-        r"draft: other has byte of 256 ids .*, and run has char of 7 .*; a draft needs the same tokenizer",
+        r"draft_model: other has byte of 256 ids .*, and run has char of 7 .*; a draft model needs the same tokenizer",
     ),
     (
         "a draft of no tokens",
-        ("--draft", "run", "--draft-tokens", "0"),
+        ("--draft-model", "run", "--draft-tokens", "0"),
         2,
         r"--draft-tokens: expected a number of at least 1, got 0",
     ),
     (
         "a draft that rolls",
-        ("--draft", "run", "--beyond", "roll"),
+        ("--draft-model", "run", "--overflow", "rolling"),
         2,
-        r"beyond: a cache that rolls takes nothing back, .*; try reread",
+        r"overflow: a rolling cache cannot be rewound, .*; try recompute",
     ),
     (
         "a draft that is compiled",
-        ("--draft", "run", "--compile"),
+        ("--draft-model", "run", "--compile"),
         2,
-        r"compile: one token at a time is compiled, .*; drop one",
+        r"compile: only single-token steps are compiled, .*; drop one",
     ),
-    ("a cache that does what it likes", ("--beyond", "forget"), 2, r"--beyond.*reread.*roll"),
+    ("a cache that does what it likes", ("--overflow", "forget"), 2, r"--overflow.*recompute.*rolling"),
     ("a device that is none", ("--device", "tpu"), 2, r"--device.*auto.*cpu.*cuda.*mps"),
     ("numbers of no kind", ("--dtype", "int8"), 2, r"--dtype.*float32.*bfloat16"),
     (
@@ -152,8 +162,8 @@ SAMPLES: list[tuple[str, tuple[str, ...], int, str]] = [
     ),
     ("figures into a folder", ("--max-new-tokens", "1", "--json", "empty"), 4, r"--json empty: cannot be written: "),
     ("figures into this folder", ("--max-new-tokens", "1", "--json", "."), 4, r"--json \.: cannot be written: "),
-    ("an unknown knob", ("--temprature", "1"), 2, r"--temprature: no such flag\. Did you mean '--temperature'\?"),
-    ("a knob given twice", ("--seed", "1", "--seed", "2"), 2, r"--seed: given 2 times, with 1 and 2; give it once"),
+    ("an unknown flag", ("--temprature", "1"), 2, r"--temprature: no such flag\. Did you mean '--temperature'\?"),
+    ("a flag given twice", ("--seed", "1", "--seed", "2"), 2, r"--seed: given 2 times, with 1 and 2; give it once"),
 ]
 
 

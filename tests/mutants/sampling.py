@@ -13,28 +13,31 @@ import nanotx.generation.engine
 import nanotx.generation.sampler
 import nanotx.generation.stop_sequences
 import nanotx.generation.text
-from nanotx.generation.sampler import Choice
+from nanotx.generation.sampler import Sampler
 from nanotx.nn.transformer import Transformer
 
 CATCHES: dict[str, str] = {}
 """None of them is a part."""
 
-CHANGED, LIMITED = nanotx.generation.sampler.Shaping.changed, nanotx.generation.sampler.Shaping.limited
-NUCLEUS, TOGETHER, PUSH = (
-    nanotx.generation.sampler.nucleus,
-    nanotx.generation.engine.together,
-    nanotx.generation.stop_sequences.Stops.push,
+ADJUST, TRUNCATE = (
+    nanotx.generation.sampler.LogitsProcessors.adjust,
+    nanotx.generation.sampler.LogitsProcessors.truncate,
 )
-PROBABILITIES = Choice.probabilities
-INIT, FEED, SHAPING = (
-    Choice.__init__,
-    nanotx.generation.sampler.Reading.feed,
-    nanotx.generation.sampler.Shaping.__init__,
+TOP_P_MASK, GENERATE_BATCH, PUSH = (
+    nanotx.generation.sampler.top_p_mask,
+    nanotx.generation.engine.generate_batch,
+    nanotx.generation.stop_sequences.StopSequences.push,
+)
+PROBABILITIES = Sampler.probabilities
+INIT, APPEND, PROCESSORS = (
+    Sampler.__init__,
+    nanotx.generation.sampler.DecodeState.append,
+    nanotx.generation.sampler.LogitsProcessors.__init__,
 )
 
 
 def one_too_few(p, share):
-    kept = NUCLEUS(p, share)
+    kept = TOP_P_MASK(p, share)
     order = p.masked_fill(~kept, 2.0).argmin(dim=-1, keepdim=True)
     return kept.scatter(-1, order, kept.sum(dim=-1, keepdim=True) < 2)
 
@@ -45,7 +48,7 @@ def shared(self, sampling, prompts):
 
 
 def oldest(made, prompts, *rest, **named):
-    return TOGETHER(made, [one[: made.context] for one in prompts], *rest, **named)
+    return GENERATE_BATCH(made, [one[: made.context] for one in prompts], *rest, **named)
 
 
 def left_in(self, piece):
@@ -53,31 +56,31 @@ def left_in(self, piece):
     return held + piece if self.found else out
 
 
-def feed_a_token_more(self, drawn):
+def append_with_a_shorter_window(self, drawn):
     context, full = self.model.context, self.window.shape[1] == self.model.context
-    FEED(self, drawn)
+    APPEND(self, drawn)
     if full and context > 2:
-        self.window = self.unread = self.window[:, 1:]
+        self.window = self.pending = self.window[:, 1:]
 
 
 def prompt_counted(self, some, prompts):
-    SHAPING(self, some, prompts)
+    PROCESSORS(self, some, prompts)
     self.drawn = [Counter(prompt) for prompt in prompts]
 
 
 def in_order(*names):
-    """Knobs after the temperature, in another order."""
+    """The truncations after the temperature, in another order."""
 
-    def limited(self, logits):
-        usual, self.knobs = self.knobs, self.knobs
+    def truncate(self, logits):
+        usual, self.sampling = self.sampling, self.sampling
         none = {"top_k": None, "top_p": 1.0, "min_p": 0.0, "typical": 1.0}
         for name in names:
-            self.knobs = replace(usual, **{other: value for other, value in none.items() if other != name})
-            logits = LIMITED(self, logits)
-        self.knobs = usual
+            self.sampling = replace(usual, **{other: value for other, value in none.items() if other != name})
+            logits = TRUNCATE(self, logits)
+        self.sampling = usual
         return logits
 
-    return limited
+    return truncate
 
 
 top_p_first = in_order("top_p", "top_k", "min_p", "typical")
@@ -85,8 +88,8 @@ typical_first = in_order("top_k", "top_p", "typical", "min_p")
 
 
 def unbanned(self):
-    if self.knobs.bias and self.knobs.banned:
-        self.knobs = replace(self.knobs, banned=())
+    if self.sampling.bias and self.sampling.banned_tokens:
+        self.sampling = replace(self.sampling, banned_tokens=())
     return self
 
 
@@ -118,87 +121,115 @@ def named_first(self, piece):
 
 
 BUGS = {
-    "top-p comes before top-k": ("chances_of", (nanotx.generation.sampler.Shaping, "limited", top_p_first)),
-    "typical comes before min-p": ("chances_of", (nanotx.generation.sampler.Shaping, "limited", typical_first)),
+    "top-p comes before top-k": ("chances_of", (nanotx.generation.sampler.LogitsProcessors, "truncate", top_p_first)),
+    "typical comes before min-p": (
+        "chances_of",
+        (nanotx.generation.sampler.LogitsProcessors, "truncate", typical_first),
+    ),
     "bans are forgotten where a bias is given": (
         "chances_of",
-        (nanotx.generation.sampler.Shaping, "changed", lambda self, logits: CHANGED(unbanned(self), logits)),
+        (nanotx.generation.sampler.LogitsProcessors, "adjust", lambda self, logits: ADJUST(unbanned(self), logits)),
     ),
-    "without chance the knobs are not asked": ("chances_of", (Choice, "probabilities", greedy_at_once)),
-    "of equally good ids the last is the best": ("chances_of", (nanotx.generation.sampler, "best", last_of_equals)),
+    "greedy decoding skips the processors": ("chances_of", (Sampler, "probabilities", greedy_at_once)),
+    "of equally good ids the last is the best": (
+        "chances_of",
+        (nanotx.generation.sampler, "top_k_mask", last_of_equals),
+    ),
     "the penalty counts of the prompt what is read of it": (
         "samples_of",
-        (nanotx.generation.engine, "Choice", lambda how, prompts: Choice(how, [prompt[-6:] for prompt in prompts])),
+        (nanotx.generation.engine, "Sampler", lambda how, prompts: Sampler(how, [prompt[-6:] for prompt in prompts])),
     ),
-    "a stop is looked for in each piece alone": ("stops_of", (nanotx.generation.stop_sequences.Stops, "push", alone)),
+    "a stop is searched for in each piece alone": (
+        "stops_of",
+        (nanotx.generation.stop_sequences.StopSequences, "push", alone),
+    ),
     "the stop that was named first is the first": (
         "stops_of",
-        (nanotx.generation.stop_sequences.Stops, "push", named_first),
+        (nanotx.generation.stop_sequences.StopSequences, "push", named_first),
     ),
     "penalties after the temperature": (
         "chances_of",
-        (nanotx.generation.sampler.Shaping, "changed", lambda self, logits: logits),
-        (nanotx.generation.sampler.Shaping, "limited", lambda self, logits: LIMITED(self, CHANGED(self, logits))),
+        (nanotx.generation.sampler.LogitsProcessors, "adjust", lambda self, logits: logits),
+        (
+            nanotx.generation.sampler.LogitsProcessors,
+            "truncate",
+            lambda self, logits: TRUNCATE(self, ADJUST(self, logits)),
+        ),
     ),
-    "top-p keeps one too few": ("chances_of", (nanotx.generation.sampler, "nucleus", one_too_few)),
+    "top-p keeps one too few": ("chances_of", (nanotx.generation.sampler, "top_p_mask", one_too_few)),
     "top-p keeps one too many": (
         "chances_of",
-        (nanotx.generation.sampler, "nucleus", lambda p, share: NUCLEUS(p, min(1.0, share + 0.2))),
+        (nanotx.generation.sampler, "top_p_mask", lambda p, share: TOP_P_MASK(p, min(1.0, share + 0.2))),
     ),
     "top-k keeps one too many": (
         "chances_of",
         (
             nanotx.generation.sampler,
-            "best",
-            lambda logits, count, best=nanotx.generation.sampler.best: best(logits, count + 1),
+            "top_k_mask",
+            lambda logits, count, best=nanotx.generation.sampler.top_k_mask: best(logits, count + 1),
         ),
     ),
     "the repetition penalty divides what is below zero": (
         "chances_of",
-        (nanotx.generation.sampler, "repelled", lambda logits, seen, by: torch.where(seen, logits / by, logits)),
+        (
+            nanotx.generation.sampler,
+            "penalize_repetition",
+            lambda logits, seen, by: torch.where(seen, logits / by, logits),
+        ),
     ),
     "the repetition penalty does not count the prompt": (
         "chances_of",
-        (nanotx.generation.sampler, "repelled", lambda logits, seen, by: logits),
+        (nanotx.generation.sampler, "penalize_repetition", lambda logits, seen, by: logits),
     ),
     "typical keeps the least surprising": (
         "chances_of",
-        (nanotx.generation.sampler, "typical", lambda p, share: nanotx.generation.sampler.fewest(p, -p, share)),
+        (
+            nanotx.generation.sampler,
+            "typical_mask",
+            lambda p, share: nanotx.generation.sampler.cumulative_mask(p, -p, share),
+        ),
     ),
-    "min-p is a share of all": ("chances_of", (nanotx.generation.sampler, "likely", lambda p, share: p >= share)),
+    "min-p is a share of all": ("chances_of", (nanotx.generation.sampler, "min_p_mask", lambda p, share: p >= share)),
     "presence is counted": (
         "chances_of",
         (
             nanotx.generation.sampler,
-            "table",
-            lambda rows, size, table=nanotx.generation.sampler.table: table(rows, size).clamp(max=1),
+            "token_counts",
+            lambda rows, size, table=nanotx.generation.sampler.token_counts: table(rows, size).clamp(max=1),
         ),
     ),
     "frequency and presence count the prompt": (
         "chances_of",
-        (nanotx.generation.sampler.Shaping, "__init__", prompt_counted),
+        (nanotx.generation.sampler.LogitsProcessors, "__init__", prompt_counted),
     ),
-    "nothing is noted": ("samples_of", (nanotx.generation.sampler.Shaping, "note", lambda self, drawn: None)),
+    "nothing is noted": (
+        "samples_of",
+        (nanotx.generation.sampler.LogitsProcessors, "record", lambda self, drawn: None),
+    ),
     "the soft cap is left out": (
         "samples_of",
         (Transformer, "next_logits", lambda self, some, cache=None: self.head(self.hidden_states(some, cache)[:, -1])),
     ),
-    "the oldest tokens of a long prompt are read": ("samples_of", (nanotx.generation.engine, "together", oldest)),
+    "the oldest tokens of a long prompt are read": ("samples_of", (nanotx.generation.engine, "generate_batch", oldest)),
     "beyond the context a token less is kept": (
         "samples_of",
-        (nanotx.generation.sampler.Reading, "feed", feed_a_token_more),
+        (nanotx.generation.sampler.DecodeState, "append", append_with_a_shorter_window),
     ),
-    "rows share a generator": ("samples_of", (Choice, "__init__", shared)),
-    "a row that waits uses up its chance": (
+    "rows share a generator": ("samples_of", (Sampler, "__init__", shared)),
+    "a row inside its prompt uses up its random numbers": (
         "samples_of",
-        (nanotx.generation.engine, "begin_anew", lambda choice, row: None),
+        (nanotx.generation.engine, "reset_row", lambda sampler, row: None),
     ),
-    "a stop is left in the text": ("stops_of", (nanotx.generation.stop_sequences.Stops, "push", left_in)),
+    "a stop is left in the text": ("stops_of", (nanotx.generation.stop_sequences.StopSequences, "push", left_in)),
     "nothing is held back": ("stops_of", (nanotx.generation.stop_sequences, "overlap", lambda text, stop: 0)),
-    "what is held back is lost": ("stops_of", (nanotx.generation.stop_sequences.Stops, "end", lambda self: "")),
+    "what is held back is lost": ("stops_of", (nanotx.generation.stop_sequences.StopSequences, "end", lambda self: "")),
     "half a character is lost": ("streams_of", (nanotx.generation.text.StreamingDecoder, "end", lambda self: "")),
     "a token more than asked for": (
         "texts_of",
-        (nanotx.generation.completion.Sheet, "done", property(lambda self: self.stopped or len(self.ids) > self.limit)),
+        (
+            nanotx.generation.completion.Completion,
+            "done",
+            property(lambda self: self.stopped or len(self.ids) > self.limit),
+        ),
     ),
 }

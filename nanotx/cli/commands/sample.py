@@ -20,25 +20,23 @@ from nanotx.config.schema import in_range
 from nanotx.data.text_files import read_text
 from nanotx.errors import ConfigError, DataError, TextError, printable
 from nanotx.generation import Sampling, sampler
-from nanotx.generation.completion import Sheet, Writing, ranked
-from nanotx.generation.text import biases, read_bias, token_ids
+from nanotx.generation.completion import Completion, Generation, rank
+from nanotx.generation.text import bias_by_id, parse_bias, token_ids
 from nanotx.hardware.device import choose
 from nanotx.runs.load import Loaded, load
 from nanotx.tokenizers import Codec
 
-RANGES = {"n_best": (1, 10_000), "threads": (0, 1024)} | {
+RANGES = {"best_of": (1, 10_000), "threads": (0, 1024)} | {
     name: sampler.RANGES[name] for name in ("max_new_tokens", "draft_tokens")
 }
 """From the least to the most of each whole number that is no field of `Sampling`."""
-NAMED = {"banned": "ban"}
-"""Flags that are called otherwise than in Python."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Flags:
     """Prints the prompt and what the run's model makes of it, as it is written.
 
-    Several texts, from --prompts or --n-best, are written side by side and printed when all are done. What is said of
+    Several texts, from --prompts or --best-of, are written side by side and printed when all are done. What is said of
     them goes to the standard error: the standard output holds the texts alone.
     """
 
@@ -54,15 +52,17 @@ class Flags:
     repetition_penalty: float = 1.0  # divide the logits of tokens of the text so far, multiply those below zero
     frequency_penalty: float = 0.0  # take this off a token's logit for each time that it was written
     presence_penalty: float = 0.0  # take this off a token's logit once it was written
-    ban: tuple[str, ...] = ()  # never write this token; may be repeated
+    banned_tokens: tuple[str, ...] = ()  # never generate this token; repeatable
     bias: tuple[str, ...] = ()  # TOKEN=NUMBER: add this to the token's logit; may be repeated
     stop: tuple[str, ...] = ()  # end before this text; may be repeated
     seed: int = 0  # another seed writes another text; of several texts, each has the next seed
-    n_best: int = 1  # write so many texts and print the likeliest first
+    best_of: int = 1  # generate this many texts per prompt and print the most likely first
     log_probs: bool = False  # show how likely each token was to the model itself, before any of the above
-    beyond: Literal["reread", "roll"] = "reread"  # at the context's end: read its newer half anew, or drop its oldest
-    draft: str = ""  # the folder of a run with a smaller model, which guesses ahead
-    draft_tokens: int = 4  # how many tokens it guesses at a time
+    overflow: Literal["recompute", "rolling"] = (
+        "recompute"  # full context: recompute its newer half, or drop its oldest
+    )
+    draft_model: str = ""  # run folder of a smaller model, for speculative decoding
+    draft_tokens: int = 4  # tokens drafted per round
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # where it runs; auto for the best that this machine has
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"  # of weights and cache; half of it is half to read
     threads: int = 0  # processor threads; 0 for as many as there are cores
@@ -74,9 +74,9 @@ class Flags:
 
 def run(words: list[str]) -> int:
     """Write."""
-    left, said = take(words, ("ban", "bias", "stop"))
+    left, said = take(words, ("banned_tokens", "bias", "stop"))
     flags = parse(Flags, left, "nanotx sample")
-    flags = dataclasses.replace(flags, ban=said["ban"], bias=said["bias"], stop=said["stop"])
+    flags = dataclasses.replace(flags, banned_tokens=said["banned_tokens"], bias=said["bias"], stop=said["stop"])
     check(flags)
     how = sampling(flags)
     for file in flags.load:
@@ -84,28 +84,33 @@ def run(words: list[str]) -> int:
     machine = choose(flags.device, "float32", flags.threads)
     loaded = load(flags.folder, flags.step)
     loaded.model.to(machine.device, getattr(torch, flags.dtype))
-    draft = load(flags.draft) if flags.draft else None
-    writing = loaded.writing(
-        [prompt for prompt in prompts(flags, loaded.tokenizer) for _ in range(flags.n_best)],
+    draft = load(flags.draft_model) if flags.draft_model else None
+    generation = loaded.generation(
+        [prompt for prompt in prompts(flags, loaded.tokenizer) for _ in range(flags.best_of)],
         flags.max_new_tokens,
         named_in(loaded, flags, how),
         flags.stop,
-        rolls=flags.beyond == "roll",
-        draft=draft,
+        rolling=flags.overflow == "rolling",
+        draft_model=draft,
         draft_tokens=flags.draft_tokens,
         compiled=flags.compile,
     )
     clean = printable if sys.stdout.isatty() else str
-    if len(writing.sheets) == 1:
-        say(clean(flags.prompt if not flags.prompts else writing.prompts[0]))
-    for _, piece in writing:
-        if len(writing.sheets) == 1:
+    if len(generation.completions) == 1:
+        say(clean(flags.prompt if not flags.prompts else generation.prompts[0]))
+    for _, piece in generation:
+        if len(generation.completions) == 1:
             say(clean(piece))
-    sheets = tell(writing, flags.n_best, flags.log_probs)
+    completions = tell(generation, flags.best_of, flags.log_probs)
     if flags.json:
-        guesses = {"run": flags.draft, "drafted": writing.drafted, "accepted": writing.accepted}
-        asked = {"stop": flags.stop, "beyond": flags.beyond, "dtype": flags.dtype, "draft": guesses if draft else None}
-        write(flags.json, {"run": flags.folder, "step": loaded.step, **asked}, writing, sheets)
+        drafts = {"run": flags.draft_model, "drafted": generation.drafted, "accepted": generation.accepted}
+        asked = {
+            "stop": flags.stop,
+            "overflow": flags.overflow,
+            "dtype": flags.dtype,
+            "draft_model": drafts if draft else None,
+        }
+        write(flags.json, {"run": flags.folder, "step": loaded.step, **asked}, generation, completions)
     return 0
 
 
@@ -127,13 +132,13 @@ def take(words: Sequence[str], names: Sequence[str]) -> tuple[list[str], dict[st
     rest = iter(words)
     for word in rest:
         flag, equals, value = word.partition("=")
-        name = flag.removeprefix("--")
+        name = flag.removeprefix("--").replace("-", "_")
         if not word.startswith("--") or name not in found:
             left.append(word)
             continue
         one = value if equals else next(rest, None)
         if one is None:
-            raise ConfigError(f"--{name}: expected a text behind it, got nothing.")
+            raise ConfigError(f"{flag}: expected a text after it, got nothing.")
         found[name].append(one)
     return left, {name: tuple(values) for name, values in found.items()}
 
@@ -172,7 +177,7 @@ def sampling(flags: Flags) -> Sampling:
     Raises:
         ConfigError: a number is out of range; says which flag's.
     """
-    given = [field.name for field in dataclasses.fields(Sampling) if field.name not in ("banned", "bias")]
+    given = [field.name for field in dataclasses.fields(Sampling) if field.name not in ("banned_tokens", "bias")]
     with flags_named():
         return Sampling(**{name: getattr(flags, name) for name in given})
 
@@ -184,10 +189,10 @@ def named_in(loaded: Loaded, flags: Flags, how: Sampling) -> Sampling:
         ConfigError: a text is no token, or what is to be added to its logit is out of range; says which flag's.
         TextError: the tokenizer cannot hold a text.
     """
-    pairs = dict(read_bias(word) for word in flags.bias)
+    pairs = dict(parse_bias(word) for word in flags.bias)
     with flags_named():
-        banned = token_ids(loaded.tokenizer, flags.ban, "banned")
-        return dataclasses.replace(how, banned=banned, bias=biases(loaded.tokenizer, pairs))
+        banned = token_ids(loaded.tokenizer, flags.banned_tokens, "banned_tokens")
+        return dataclasses.replace(how, banned_tokens=banned, bias=bias_by_id(loaded.tokenizer, pairs))
 
 
 @contextmanager
@@ -197,11 +202,11 @@ def flags_named() -> Iterator[None]:
         yield
     except (ConfigError, TextError) as error:
         field, colon, rest = str(error).partition(":")
-        flag = NAMED.get(field, field).replace("_", "-")
+        flag = field.replace("_", "-")
         raise type(error)(f"--{flag}{colon}{rest}") from None
 
 
-def tell(writing: Writing, together: int, log_probs: bool) -> list[Sheet]:
+def tell(generation: Generation, together: int, log_probs: bool) -> list[Completion]:
     """Print what was not printed while it was written; returns the texts in the order in which they stand.
 
     Args:
@@ -209,23 +214,24 @@ def tell(writing: Writing, together: int, log_probs: bool) -> list[Sheet]:
         together: how many texts of each prompt there are; the likeliest of them comes first.
         log_probs: whether each token is listed.
     """
-    groups = [writing.sheets[at : at + together] for at in range(0, len(writing.sheets), together)]
-    sheets = [sheet for group in groups for sheet in ranked(group)]
-    several, console = len(sheets) > 1, Console(stderr=True, highlight=False)
+    groups = [generation.completions[at : at + together] for at in range(0, len(generation.completions), together)]
+    completions = [completion for group in groups for completion in rank(group)]
+    several, console = len(completions) > 1, Console(stderr=True, highlight=False)
     clean = printable if sys.stdout.isatty() else str
     if not several:
         say("\n")
-    for number, sheet in enumerate(sheets, start=1):
+    for number, completion in enumerate(completions, start=1):
         if several:
-            line = f"{number} of {len(sheets)}, seed {seed(writing, sheet)}: {measure(sheet)}"
+            line = f"{number} of {len(completions)}, seed {seed(generation, completion)}: {measure(completion)}"
             console.print(Text(line), soft_wrap=True)
-            say(clean(sheet.prompt + sheet.text) + "\n")
+            say(clean(completion.prompt + completion.text) + "\n")
         if log_probs:
-            tables.show(console, "" if several else measure(sheet), table(writing, sheet), console.is_terminal)
-    if writing.drafted:
-        share = writing.accepted / writing.drafted
-        console.print(Text(f"draft: {share:.0%} of {writing.drafted} guesses accepted"), soft_wrap=True)
-    return sheets
+            title = "" if several else measure(completion)
+            tables.show(console, title, table(generation, completion), console.is_terminal)
+    if generation.drafted:
+        share = generation.accepted / generation.drafted
+        console.print(Text(f"draft: {share:.0%} of {generation.drafted} draft tokens accepted"), soft_wrap=True)
+    return completions
 
 
 def say(text: str) -> None:
@@ -234,25 +240,28 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-def seed(writing: Writing, sheet: Sheet) -> int:
+def seed(generation: Generation, completion: Completion) -> int:
     """What a text was drawn with."""
-    return writing.sampling.seed + writing.sheets.index(sheet)
+    return generation.sampling.seed + generation.completions.index(completion)
 
 
-def measure(sheet: Sheet) -> str:
+def measure(completion: Completion) -> str:
     """How likely a text is, in words."""
-    end = "; stopped" if sheet.stopped else ""
-    return f"{sheet.log_prob:.3f} nats over {len(sheet.ids)} tokens, {sheet.mean_log_prob:.3f} a token{end}"
+    end = "; stopped" if completion.stopped else ""
+    return (
+        f"{completion.log_prob:.3f} nats over {len(completion.ids)} tokens, "
+        f"{completion.mean_log_prob:.3f} per token{end}"
+    )
 
 
-def table(writing: Writing, sheet: Sheet) -> list[list[str]]:
+def table(generation: Generation, completion: Completion) -> list[list[str]]:
     """A row for each token."""
-    texts = (repr(writing.codec.decode([one])) for one in sheet.ids)
-    rows = zip(texts, sheet.ids, sheet.log_probs, strict=True)
+    texts = (repr(generation.codec.decode([one])) for one in completion.ids)
+    rows = zip(texts, completion.ids, completion.log_probs, strict=True)
     return [["token", "id", "log-prob"], *([text, str(one), f"{chance:.4f}"] for text, one, chance in rows)]
 
 
-def write(path: str, head: Mapping[str, Any], writing: Writing, sheets: Sequence[Sheet]) -> None:
+def write(path: str, head: Mapping[str, Any], generation: Generation, completions: Sequence[Completion]) -> None:
     """Strict JSON, the texts in the order in which they are printed.
 
     Raises:
@@ -260,15 +269,15 @@ def write(path: str, head: Mapping[str, Any], writing: Writing, sheets: Sequence
     """
     texts = [
         {
-            "prompt": sheet.prompt,
-            "text": sheet.text,
-            "seed": seed(writing, sheet),
-            "ids": sheet.ids,
-            "log_probs": sheet.log_probs,
-            "log_prob": sheet.log_prob,
-            "mean_log_prob": sheet.mean_log_prob,
-            "stopped": sheet.stopped,
+            "prompt": completion.prompt,
+            "text": completion.text,
+            "seed": seed(generation, completion),
+            "ids": completion.ids,
+            "log_probs": completion.log_probs,
+            "log_prob": completion.log_prob,
+            "mean_log_prob": completion.mean_log_prob,
+            "stopped": completion.stopped,
         }
-        for sheet in sheets
+        for completion in completions
     ]
-    write_figures(path, {**head, "sampling": dataclasses.asdict(writing.sampling), "texts": texts})
+    write_figures(path, {**head, "sampling": dataclasses.asdict(generation.sampling), "texts": texts})
