@@ -321,7 +321,7 @@ def test_mistakes_about_files_and_folders_are_answered(play, tmp_path, monkeypat
         ),
         (["train", "nanogpt64"], ConfigError, 2, r"no such recipe\. Did you mean 'nanogpt_64'\?"),
         (["train"], ConfigError, 2, "expected a recipe first"),
-        (["train", "nowhere.toml"], ConfigError, 2, r"nowhere\.toml: cannot be read: No such file"),
+        (["train", "nowhere.toml"], ConfigError, 2, r"nowhere\.toml: there is no such file"),
         (["sample", "nowhere"], RunError, 4, "expected a run's folder"),
         (["smaple", "x"], ConfigError, 2, r"no such verb\. Did you mean 'sample'\?"),
         (["tokenizer", "learn"], ConfigError, 2, "no such deed"),

@@ -131,7 +131,7 @@ def recipes() -> list[Bad]:
     files = [(name, text.encode("utf-8"), 2, says) for name, text, says in TABLES] + BYTES
     found = [shown(name, having({"mine.toml": data}), code, says) for name, data, code, says in files]
     found += [
-        shown("nothing, because it is missing", having(), 2, r"mine\.toml: cannot be read: No such file"),
+        shown("nothing, because it is missing", having(), 2, r"mine\.toml: there is no such file"),
         shown("nothing, because it is a folder", having({"mine.toml/x": b""}), 2, r"mine\.toml: cannot be read: "),
     ]
     odd = r"mine\.toml: cannot be read: expected a plain file, got a pipe, a socket, a device"
