@@ -83,7 +83,7 @@ def build_ours(who: Contender, recipe: Recipe, texts: Texts, machine: Machine, c
     model = recipe.model.build(size, recipe.seed)
     if who.best:
         keep_memory()
-        tokens = recipe.train.steps * recipe.train.batch * recipe.model.context
+        tokens = recipe.train.steps * recipe.train.batch_size * recipe.model.context
         decision = settle(compiling, model, machine, tokens, measured_peak(machine))
         on, reason = decision.on, decision.reason
     else:

@@ -81,7 +81,7 @@ def read_recipe(name: str, batch: int = 0, layers: int = 0) -> Recipe:
     if not file.is_file():
         raise ConfigError(f"--recipe {name}: no such recipe.{did_you_mean(name, known)} Known: {', '.join(known)}.")
     table = merge(Recipe, to_table(Recipe()), read_toml(file))
-    changes = {"train": {"batch": batch} if batch else {}, "model": {"layers": layers} if layers else {}}
+    changes = {"train": {"batch_size": batch} if batch else {}, "model": {"layers": layers} if layers else {}}
     recipe: Recipe = from_table(Recipe, merge(Recipe, table, changes))
     parts(recipe)
     return recipe

@@ -113,7 +113,7 @@ def verdicts(place: Place) -> Row | None:
 
 
 TINY = (
-    "--corpus playhouse --corpus.size 40000 --train.steps 4 --train.batch 2 --train.eval-every 2 "
+    "--corpus playhouse --corpus.size 40000 --train.steps 4 --train.batch-size 2 --train.eval-every 2 "
     "--train.sample-tokens 20 --model.layers 1 --model.context 32"
 )
 

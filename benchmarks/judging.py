@@ -92,7 +92,7 @@ def same_losses(recipe: Recipe, start: Callable[[Recipe], tuple[Advance, Advance
     Raises:
         LawBroken: the step after which they do not.
     """
-    plan = replace(recipe.train, batch=min(recipe.train.batch, ROWS))
+    plan = replace(recipe.train, batch_size=min(recipe.train.batch_size, ROWS))
     ours, theirs = start(replace(recipe, schedule=Constant(), train=plan))
     for step in range(FIRST):
         one, other = ours(), theirs()

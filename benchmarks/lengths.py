@@ -80,7 +80,7 @@ def recipe_of(flags: Flags, part: str) -> Recipe:
         model=size,
         optimizer=AdamW(lr=3e-3),
         schedule=Cosine(warmup=min(30, flags.steps), final=0.05),
-        train=Train(steps=flags.steps, batch=flags.batch, eval_tokens=0),
+        train=Train(steps=flags.steps, batch_size=flags.batch, eval_tokens=0),
         dtype="float32",
         seed=flags.seed,
     )

@@ -39,7 +39,7 @@ def rows_of(about: About, names: tuple[str, ...], found: Found) -> list[Row]:
 
 def row_of(name: str, about: About, found: Found) -> Row:
     """The figures of one contender."""
-    model, batch, began = about.recipe.model, about.recipe.train.batch, found.began.get(name)
+    model, batch, began = about.recipe.model, about.recipe.train.batch_size, found.began.get(name)
     own: Any = model.attentions()[0]
     who = CONTENDERS[name]
     return {
@@ -72,7 +72,7 @@ def speeds(name: str, about: About, found: Found) -> Row:
     """How long a step takes, and what follows from it."""
     taken, began = found.times.get(name), found.began.get(name)
     middle = statistics.median(taken) if taken else None
-    speed = middle and about.recipe.train.batch * about.recipe.model.context / middle
+    speed = middle and about.recipe.train.batch_size * about.recipe.model.context / middle
     peak = about.peaks[f"{about.device} {began.dtype}"] if began else None
     return {
         "median_ms": middle and 1e3 * middle,

@@ -41,12 +41,12 @@ class Loop:
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
         torch.manual_seed(step_seed(self.recipe.seed, self.step))
-        x, y = (one.to(device) for one in self.windows.batch(self.step, plan.batch))
+        x, y = (one.to(device) for one in self.windows.batch(self.step, plan.batch_size))
         self.optimizer.zero_grad(set_to_none=True)
         with self.machine.autocast():
             loss = self.loss_of(x, y)
         torch.autograd.backward(loss)
-        nn.utils.clip_grad_norm_(self.model.parameters(), plan.clip or math.inf)
+        nn.utils.clip_grad_norm_(self.model.parameters(), plan.grad_clip or math.inf)
         self.optimizer.step()
         self.step += 1
         return loss.item()

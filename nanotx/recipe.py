@@ -28,20 +28,20 @@ class Train:
     """How long a model learns, and how often it is looked at."""
 
     steps: int = 2000  # how many
-    batch: int = 12  # sequences of one step, over all its micro-batches
-    accumulate: int = 1  # micro-batches of one step, one after another
-    micro_batch: int | Literal["auto"] = (
-        0  # sequences of one; 0 as `accumulate` says, auto for as many as fit in memory
+    batch_size: int = 12  # sequences of one step, over all its micro-batches
+    grad_accum_steps: int = 1  # micro-batches of one step, one after another
+    micro_batch_size: int | Literal["auto"] = (
+        0  # sequences of one; 0 as `grad_accum_steps` says, auto for as many as fit in memory
     )
     activation_checkpointing: bool = (
         False  # blocks' inner values are not kept for the backward pass, but computed again: less memory
     )
-    loss_chunk: int = 0  # tokens whose scores are held at once; 0 for all of a micro-batch
+    loss_chunk_size: int = 0  # tokens whose scores are held at once; 0 for all of a micro-batch
     z_loss: float = 0.0  # weight of the squared log of the scores' partition function
-    average: float = 0.0  # decay of the weights' running average, which is scored and sampled; 0 for none
-    clip: float = 1.0  # the gradient's norm is cut to this; 0 for never
-    nonfinite: Literal["stop", "skip"] = (
-        "stop"  # what to do where a loss or gradient is no number: end, or go on without it
+    ema_decay: float = 0.0  # decay of the weights' running average, which is scored and sampled; 0 for none
+    grad_clip: float = 1.0  # the gradient's norm is cut to this; 0 for never
+    on_nonfinite: Literal["raise", "skip"] = (
+        "raise"  # what to do where a loss or gradient is NaN or infinite: raise an error, or skip the step
     )
     eval_every: int = 250  # steps; 0 for only at the end
     eval_tokens: int | Literal["auto"] = "auto"  # read of each text, evenly spread; 0 for all; auto for at most 200,000
@@ -50,31 +50,39 @@ class Train:
     checkpoint_every: int = 500  # steps; 0 for only at the end
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "steps", "batch", "accumulate", "sample_tokens")
-        at_least(self, 0, "clip", "eval_every", "sample_every", "checkpoint_every", "loss_chunk", "z_loss")
-        at_most(self, 2**24, "batch", "sample_tokens")
-        share(self, "average")
+        at_least(self, 1, "steps", "batch_size", "grad_accum_steps", "sample_tokens")
+        at_least(self, 0, "grad_clip", "eval_every", "sample_every", "checkpoint_every", "loss_chunk_size", "z_loss")
+        at_most(self, 2**24, "batch_size", "sample_tokens")
+        share(self, "ema_decay")
         if self.eval_tokens != "auto" and self.eval_tokens < 0:
             raise ConfigError(
                 f"eval_tokens: expected a number of at least 0, or 'auto', got {self.eval_tokens}; 0 reads all."
             )
-        if self.micro_batch:
+        if self.micro_batch_size:
             self._check_micro_batch()
-        if self.batch % self.accumulate:
-            fit = divisors(self.batch)
-            raise ConfigError(f"accumulate: {self.accumulate} does not divide batch={self.batch}; try one of {fit}.")
+        if self.batch_size % self.grad_accum_steps:
+            fit = divisors(self.batch_size)
+            raise ConfigError(
+                f"grad_accum_steps: {self.grad_accum_steps} does not divide batch_size={self.batch_size}; "
+                f"try one of {fit}."
+            )
 
     @property
-    def parts(self) -> int:
+    def num_micro_batches(self) -> int:
         """How many micro-batches a step has."""
-        return self.batch // int(self.micro_batch) if self.micro_batch else self.accumulate
+        return self.batch_size // int(self.micro_batch_size) if self.micro_batch_size else self.grad_accum_steps
 
     def _check_micro_batch(self) -> None:
-        if self.accumulate != 1:
-            raise ConfigError(f"micro_batch: expected it or accumulate, got both ({self.accumulate}); leave one out.")
-        if self.micro_batch != "auto" and (self.micro_batch < 0 or self.batch % self.micro_batch):
-            fit = divisors(self.batch)
-            raise ConfigError(f"micro_batch: {self.micro_batch} does not divide batch={self.batch}; try one of {fit}.")
+        if self.grad_accum_steps != 1:
+            raise ConfigError(
+                f"micro_batch_size: expected it or grad_accum_steps, got both ({self.grad_accum_steps}); leave one out."
+            )
+        if self.micro_batch_size != "auto" and (self.micro_batch_size < 0 or self.batch_size % self.micro_batch_size):
+            fit = divisors(self.batch_size)
+            raise ConfigError(
+                f"micro_batch_size: {self.micro_batch_size} does not divide batch_size={self.batch_size}; "
+                f"try one of {fit}."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

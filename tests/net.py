@@ -24,7 +24,7 @@ NASTY = "To be,\tor\n\n not  'tis?! caf\u00e9 \u4f60\u597d \U0001f642 \u0301a\u2
 
 PLAIN = (
     "--corpus playhouse --corpus.size 30000 --model.dim 32 --model.layers 2 --model.context 32 --attention.heads 2 "
-    "--train.steps 20 --train.batch 4 --train.eval-every 10 --train.sample-every 20 --train.sample-tokens 60 "
+    "--train.steps 20 --train.batch-size 4 --train.eval-every 10 --train.sample-every 20 --train.sample-tokens 60 "
     "--train.checkpoint-every 0 --device cpu --threads 1 --no-compile --seed 7"
 )
 
@@ -49,16 +49,28 @@ CASES: dict[str, tuple[str, str]] = {
         for name in ("bpe", "word --tokenizer.unknown", "wordpiece", "unigram")
     },
     "optimizer/muon": ("macbook", "--optimizer muon"),
-    "schedule/trapezoid": ("macbook", "--schedule trapezoid"),
-    "accumulate": ("macbook", "--train.accumulate 2"),
-    "micro_batch": ("macbook", "--train.micro-batch 1 --train.activation-checkpointing --train.loss-chunk 16"),
-    "dropout": ("macbook", "--train.clip 0.5 --attention.dropout 0.2 --block.dropout 0.1 --model.dropout 0.1"),
-    "average": ("macbook", "--train.average 0.9 --train.z-loss 0.01 --model.softcap 20"),
+    "schedule/wsd": ("macbook", "--schedule wsd"),
+    "accumulate": ("macbook", "--train.grad-accum-steps 2"),
+    "micro_batch": (
+        "macbook",
+        "--train.micro-batch-size 1 --train.activation-checkpointing --train.loss-chunk-size 16",
+    ),
+    "dropout": ("macbook", "--train.grad-clip 0.5 --attention.dropout 0.2 --block.dropout 0.1 --model.dropout 0.1"),
+    "average": ("macbook", "--train.ema-decay 0.9 --train.z-loss 0.01 --model.softcap 20"),
     "bfloat16": ("macbook", "--dtype bfloat16"),
 }
 
 # Flags and values by today's name, and what a tree calls them whose sources do not know the last word of it.
-RENAMED: dict[str, str] = {"--train.activation-checkpointing": "--train.recompute"}
+RENAMED: dict[str, str] = {
+    "--train.batch-size": "--train.batch",
+    "--train.grad-accum-steps": "--train.accumulate",
+    "--train.micro-batch-size": "--train.micro-batch",
+    "--train.grad-clip": "--train.clip",
+    "--train.ema-decay": "--train.average",
+    "--train.loss-chunk-size": "--train.loss-chunk",
+    "wsd": "trapezoid",
+    "--train.activation-checkpointing": "--train.recompute",
+}
 
 
 def record(only: list[str], out: Path) -> None:
@@ -97,7 +109,9 @@ def record(only: list[str], out: Path) -> None:
             for file in sorted(path.glob("checkpoints/step-20/*.safetensors")):
                 for key, tensor in sorted(load_file(file).items()):
                     bits = hashlib.sha256(tensor.contiguous().view(torch.uint8).numpy().tobytes()).hexdigest()[:16]
-                    found[f"{file.name} {key}"] = f"{tensor.dtype} {list(tensor.shape)} {bits}"
+                    found[f"{file.name.replace('average', 'ema')} {key}"] = (
+                        f"{tensor.dtype} {list(tensor.shape)} {bits}"
+                    )
             try:
                 found["ids"] = load(path / "tokenizer.json").encode(NASTY).tolist()
             except Exception as error:

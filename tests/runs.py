@@ -16,7 +16,7 @@ FLAGS = {
     "model.layers": "1",
     "model.context": "8",
     "attention.heads": "2",
-    "train.batch": "2",
+    "train.batch-size": "2",
     "train.steps": "6",
     "train.eval-every": "3",
     "train.sample-every": "3",

@@ -33,7 +33,7 @@ ffn = { part = "mlp" }
 part = "adamw"
 [train]
 steps = 5
-batch = 2
+batch_size = 2
 eval_every = 2
 sample_tokens = 2
 """

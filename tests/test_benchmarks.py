@@ -324,7 +324,7 @@ def test_a_recipe_is_compared_with_gpt2_where_it_is_one(tools, name):
     except ConfigError as error:
         assert "GPT-2 has" in str(error) and name not in {"macbook", "baby_gpt"}
     else:
-        assert (recipe.train.batch, recipe.model.layers) == (4, 1)
+        assert (recipe.train.batch_size, recipe.model.layers) == (4, 1)
         assert parts(recipe)[0].part == "prenorm"
 
 

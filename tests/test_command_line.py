@@ -67,7 +67,7 @@ PARTS = [
 @pytest.mark.parametrize("parts", PARTS)
 def test_every_flag_of_every_part_has_a_sentence(parts: str, capsys, monkeypatch) -> None:
     text = helped(f"train nanogpt_64 {parts}", capsys, monkeypatch)
-    assert "--train.micro-batch" in text and unexplained(text) == []
+    assert "--train.micro-batch-size" in text and unexplained(text) == []
 
 
 @pytest.mark.parametrize("recipe", ["shakespeare_char", "shakespeare_bpe", "macbook", "record", "best", "alternating"])
@@ -83,8 +83,10 @@ def test_every_flag_of_every_command_has_a_sentence(command: str, capsys, monkey
 
 
 def test_a_flag_without_a_sentence_would_be_noticed() -> None:
-    text = "  --train.micro-batch INT|{auto}\n             (default: 0)\n  --seed INT     of what is drawn (default: 0)"
-    assert unexplained(text) == ["--train.micro-batch INT|{auto}"]
+    text = (
+        "  --train.micro-batch-size INT|{auto}\n         (default: 0)\n  --seed INT     of what is drawn (default: 0)"
+    )
+    assert unexplained(text) == ["--train.micro-batch-size INT|{auto}"]
 
 
 def test_the_front_door_names_every_command(capsys) -> None:
@@ -166,7 +168,7 @@ def test_a_message_of_tokenizer_train_names_the_flags_that_it_has(reached: Path)
 
 
 @pytest.mark.parametrize(
-    ("said", "advice"), [(1, "older nanotx wrote it: go on with that one"), (99, "upgrade"), (None, "--step N")]
+    ("said", "advice"), [(2, "older nanotx wrote it: continue with that version"), (99, "upgrade"), (None, "--step N")]
 )
 def test_a_checkpoint_of_another_format_is_told_what_to_do(
     reached: Path, tmp_path: Path, said: object, advice: str
@@ -182,6 +184,26 @@ def test_a_checkpoint_of_another_format_is_told_what_to_do(
     with pytest.raises(RunError, match=re.escape(f"format {said!r}")) as caught:
         run(["sample", str(tmp_path / "r")])
     assert advice in str(caught.value) and ("upgrade" in str(caught.value)) == (said == 99)
+
+
+@pytest.mark.parametrize("words", [["sample"], ["resume"], ["verify"], ["replay", "--step", "1"], ["eval"]])
+def test_a_run_folder_of_an_older_format_is_refused(reached: Path, tmp_path: Path, words: list[str], capsys) -> None:
+    shutil.copytree(reached / "r", tmp_path / "r")
+    for file in (tmp_path / "r").rglob("recipe.toml"):
+        text = file.read_text(encoding="utf-8")
+        assert "batch_size = " in text
+        file.write_text(text.replace("batch_size = ", "batch = "), encoding="utf-8")
+        data = file.read_bytes()
+        if (manifest := file.parent / "MANIFEST.json").exists():
+            entry = {"recipe.toml": {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}}
+            listed = json.loads(manifest.read_text(encoding="utf-8")) | entry
+            manifest.write_text(json.dumps(listed), encoding="utf-8")
+    try:
+        assert run([words[0], str(tmp_path / "r"), *words[1:]]) == 4
+        told = capsys.readouterr().out
+    except RunError as error:
+        told = str(error)
+    assert "recipe.toml: format 2; this nanotx reads 3. An older nanotx wrote it" in told
 
 
 # A terminal's size from the environment.
@@ -208,8 +230,8 @@ def test_a_terminal_of_no_columns_is_printed_to(reached: Path, columns: str) -> 
         ("--schedule cosine --schedule.warmup 6", True),
         ("--schedule cosine --schedule.warmup 3", False),
         ("--schedule cosine --schedule.warmup 0", False),
-        ("--schedule trapezoid --schedule.warmup 50", True),
-        ("--schedule trapezoid --schedule.warmup 2", False),
+        ("--schedule wsd --schedule.warmup 50", True),
+        ("--schedule wsd --schedule.warmup 2", False),
         ("--schedule constant", False),
     ],
 )

@@ -32,7 +32,7 @@ def test_an_unknown_key_is_named_with_its_place_and_its_neighbour():
 def test_a_wrong_type_is_named_with_an_example():
     refused({"train": {"steps": "10k"}}, r"train\.steps: expected int such as 2000, got str '10k'\.")
     refused({"train": {"steps": True}}, r"train\.steps: expected int such as 2000, got bool True")
-    refused({"train": {"clip": float("nan")}}, r"train\.clip: expected a finite number, got nan")
+    refused({"train": {"grad_clip": float("nan")}}, r"train\.grad_clip: expected a finite number, got nan")
     refused({"optimizer": {"part": "adamw", "betas": [0.9]}}, r"optimizer\.betas: expected 2 values such as")
     refused({"optimizer": {"part": "adamw", "betas": 0.9}}, r"optimizer\.betas: expected a list, got float")
     refused({"model": 3}, r"model: expected a table, got int 3")
@@ -48,7 +48,8 @@ def test_a_value_out_of_range_is_named_with_its_place():
         {"model": {"dropout": 1.0}}, r"^model\.dropout: expected a share from 0 up to but not including 1, got 1\.0"
     )
     refused(
-        {"train": {"batch": 12, "accumulate": 5}}, r"^train\.accumulate: 5 does not divide batch=12; try one of \[1, "
+        {"train": {"batch_size": 12, "grad_accum_steps": 5}},
+        r"^train\.grad_accum_steps: 5 does not divide batch_size=12; try one of \[1, ",
     )
     refused({"schedule": {"part": "cosine", "final": 2.0}}, r"^schedule\.final: expected a factor from 0 to 1")
     refused({"optimizer": {"part": "adamw", "betas": [0.9, 1.0]}}, r"^optimizer\.betas: expected two shares")

@@ -137,7 +137,7 @@ def test_a_user_without_permission_is_answered_by_every_command(train, tmp_path)
 def test_all_files_of_a_run_may_be_read_by_whom_the_umask_lets(train, tmp_path, mask):
     before = os.umask(mask)
     try:
-        assert train("--train.average", "0.9") == 0
+        assert train("--train.ema-decay", "0.9") == 0
     finally:
         os.umask(before)
     files = [path for path in (tmp_path / "run").rglob("*") if path.is_file() and not path.name.startswith(".")]

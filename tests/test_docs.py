@@ -190,7 +190,8 @@ from nanotx.recipe import Recipe
 from nanotx.cli.run import run
 
 words = "--corpus playhouse --corpus.size 3000 --tokenizer byte --model.dim 8 --model.layers 1 --model.context 8"
-words += " --train.steps 2 --train.batch 2 --train.sample-tokens 2 --device cpu --dtype float32 --threads 1 --run {run}"
+words += " --train.steps 2 --train.batch-size 2 --train.sample-tokens 2"
+words += " --device cpu --dtype float32 --threads 1 --run {run}"
 assert run(Recipe(), words.split(), name="tiny") == 0
 """
 

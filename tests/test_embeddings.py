@@ -119,7 +119,7 @@ def test_while_it_learns_what_a_table_knew_before_is_gone_and_the_rest_stays():
     texts = read_texts(Recipe(corpus=Playhouse(size=5_000), model=Model(context=8)))
     block = PreNorm(attention=Fused(heads=1))
     model = Model(dim=8, layers=1, context=8, embedding=Ngrams(longest=3, rows=50, renewals=1), block=block)
-    recipe = Recipe(model=model, optimizer=Muon(), train=Train(steps=6, batch=40))
+    recipe = Recipe(model=model, optimizer=Muon(), train=Train(steps=6, batch_size=40))
     trainer = Trainer(recipe, model.build(texts.codec.vocab_size), texts.windows, choose("cpu", "float32", 1))
     pairs, triples = trainer.model.embedding.grams
     for _ in range(3):

@@ -55,7 +55,14 @@ part = "file"
 path = "text.txt"
 """
 STEPS, BATCH, CONTEXT, EVERY = 15, 4, 8, 3
-FLAGS = {"batch": BATCH, "steps": STEPS, "accumulate": 2, "average": 0.5, "z_loss": 0.01, "sample_every": 0}
+FLAGS = {
+    "batch_size": BATCH,
+    "steps": STEPS,
+    "grad_accum_steps": 2,
+    "ema_decay": 0.5,
+    "z_loss": 0.01,
+    "sample_every": 0,
+}
 LOOKS = {"eval_every": EVERY, "checkpoint_every": EVERY, "sample_tokens": 4}
 MUON = ["--optimizer", "muon", "--embedding", "ngrams", "--embedding.rows", "64", "--embedding.renewals", "2"]
 
@@ -122,7 +129,7 @@ class Left:
     def nats(self, text):
         """What each window of a text costs a model of the averaged weights, and its tokens; float64 from logits on."""
         model = self.recipe.model.build(self.codec.vocab_size).eval()
-        weights = to_own(model, self.tensors("average"))
+        weights = to_own(model, self.tensors("ema"))
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 parameter.copy_(weights[name])
@@ -148,7 +155,7 @@ def steps(left):
     for row in rows:
         wanted = training_step(left.recipe, model, windows, row["step"] - 1, state, dtype)
         assert {key: row[key] for key in wanted} == wanted, row
-    for name, tensors in (("model", dict(model.named_parameters())), ("average", state["ema"])):
+    for name, tensors in (("model", dict(model.named_parameters())), ("ema", state["ema"])):
         wanted = to_shared(model, {key: tensor.detach() for key, tensor in tensors.items()})
         assert all(torch.equal(tensor, wanted[key]) for key, tensor in left.tensors(name).items()), name
 
@@ -227,7 +234,7 @@ def names(left):
 def loaded(left):
     """What is loaded from the folder has the averaged weights, and scores the validation text as the run did."""
     model = nanotx.load(left.folder).model
-    found, wanted = to_shared(model, dict(model.named_parameters())), left.tensors("average")
+    found, wanted = to_shared(model, dict(model.named_parameters())), left.tensors("ema")
     assert all(torch.equal(found[name], tensor) for name, tensor in wanted.items())
     figures = left.folder / "eval.json"
     shown = left.folder / "validation.txt"
@@ -264,11 +271,11 @@ def test_a_figure_is_one_that_can_be_had_another_way(left, name):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ({"accumulate": 1, "micro_batch": "auto"}, []),
-        ({"dtype": "bfloat16", "loss_chunk": 3, "clip": 0}, ["--train.activation-checkpointing"]),
+        ({"grad_accum_steps": 1, "micro_batch_size": "auto"}, []),
+        ({"dtype": "bfloat16", "loss_chunk_size": 3, "grad_clip": 0}, ["--train.activation-checkpointing"]),
         ({}, MUON),
     ],
-    ids=["micro_batch", "bfloat16", "muon"],
+    ids=["micro_batch_size", "bfloat16", "muon"],
 )
 def test_a_whole_run_takes_the_steps_that_are_written_out(flags, words, tmp_path, quick_peak):
     assert train(tmp_path, *words, **{"steps": 4, "eval_every": 0, "checkpoint_every": 0}, **flags) == 0

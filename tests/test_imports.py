@@ -31,7 +31,7 @@ def modules_of(*words: str) -> set[str]:
 def test_a_run_imports_no_laws_and_no_plots(tmp_path):
     text = tmp_path / "text.txt"
     text.write_text("".join(chr(32 + (i * i + i // 7) % 90) for i in range(600)) * 2, encoding="utf-8")
-    words = "--model.dim 16 --model.layers 1 --model.context 8 --attention.heads 2 --train.steps 1 --train.batch 2"
+    words = "--model.dim 16 --model.layers 1 --model.context 8 --attention.heads 2 --train.steps 1 --train.batch-size 2"
     words += " --train.sample-tokens 5 --device cpu --dtype float32 --threads 1 --corpus file"
     named = modules_of(
         "nanotx.recipes.shakespeare_char", *words.split(), "--corpus.path", str(text), "--run", str(tmp_path / "run")

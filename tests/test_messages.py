@@ -32,11 +32,11 @@ def test_a_character_outside_the_alphabet_is_refused_with_the_flag_that_brought_
 
 
 @pytest.mark.parametrize("value", ["all", "half", "1.5", "Auto", "", "none"])
-@pytest.mark.parametrize("flag", ["eval-tokens", "micro-batch"])
+@pytest.mark.parametrize("flag", ["eval-tokens", "micro-batch-size"])
 def test_a_word_for_a_number_that_may_be_auto_is_refused_with_what_the_flag_means(flag, value):
     with pytest.raises(ConfigError, match=rf"--train\.{flag}: expected a whole number or auto, got '{value}'") as error:
         read_recipe(Recipe(), [f"--train.{flag}={value}"], "nanotx")
-    assert re.search(r"; 0 (for all|as `accumulate` says)", str(error.value)) and "auto for" in str(error.value)
+    assert re.search(r"; 0 (for all|as `grad_accum_steps` says)", str(error.value)) and "auto for" in str(error.value)
 
 
 @pytest.mark.parametrize(("value", "read"), [("auto", "auto"), ("0", 0), ("64", 64)])

@@ -34,7 +34,7 @@ class WildModule(Paced):
     def forward(self, x):
         return self.inner(x) * (float("nan") if self.step >= 1 else 1.0)
 """
-WILD = ["--load", "wild.py", "--ffn", "wild", "--train.nonfinite", "skip"]
+WILD = ["--load", "wild.py", "--ffn", "wild", "--train.on-nonfinite", "skip"]
 """After the first step every loss is NaN, and the weights are finite."""
 
 
@@ -78,7 +78,7 @@ def test_a_good_step_ends_a_row_of_skipped_ones(train, tmp_path, capsys):
 
 
 def test_a_run_that_skips_nothing_says_so_in_its_summary_alone(train, tmp_path, capsys):
-    assert train("--train.nonfinite", "skip") == 0
+    assert train("--train.on-nonfinite", "skip") == 0
     assert "skipped" not in capsys.readouterr().out
     assert json.loads((tmp_path / "run/summary.json").read_text(encoding="utf-8"))["skipped_steps"] == 0
 
@@ -112,8 +112,8 @@ def poison(run, value, file="model.safetensors", step=6):
     [
         (float("nan"), "model.safetensors", []),
         (float("-inf"), "model.safetensors", []),
-        (float("nan"), "average.safetensors", ["--train.average", "0.9"]),
-        (float("inf"), "average.safetensors", ["--train.average", "0.9"]),
+        (float("nan"), "ema.safetensors", ["--train.ema-decay", "0.9"]),
+        (float("inf"), "ema.safetensors", ["--train.ema-decay", "0.9"]),
     ],
 )
 def test_weights_that_are_nan_with_right_digests_are_reported_by_every_command(

@@ -92,7 +92,7 @@ def test_weights_that_are_not_finite_are_named_as_such():
 
 
 def test_a_step_may_be_skipped_and_the_next_is_taken():
-    one, other = trainer(nonfinite="skip"), trainer()
+    one, other = trainer(on_nonfinite="skip"), trainer()
     hook = spoil(one)
     before = {name: tensor.clone() for name, tensor in one.weights().items()}
     row = one.advance()
@@ -219,7 +219,7 @@ def test_a_strangers_numbers_are_refused_by_name(tmp_path):
         ('"step": 3', '"stride": 3', r"progress\.stride: 3 is nothing"),
         ('"train_seconds": 0.0', '"train_seconds": 1e999', r"progress\.train_seconds: inf is nothing"),
         ('"owed": false', '"owed": 7', r"progress\.owed: 7 is nothing"),
-        ('"format": 2', '"format": 3', "format 3; this nanotx reads 2"),
+        ('"format": 3', '"format": 4', "format 4; this nanotx reads 3"),
         ('"optimizer": {}', '"optimizer": []', "optimizer: expected dict, got "),
     ):
         assert old in sound, old

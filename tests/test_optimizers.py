@@ -1,4 +1,4 @@
-"""Muon against its definition, and trapezoids against theirs."""
+"""Muon against its definition, and the schedule `wsd` against its own."""
 
 import math
 
@@ -10,7 +10,7 @@ from nanotx.errors import ConfigError
 from nanotx.nn.transformer import Model
 from nanotx.optim.adamw import AdamW
 from nanotx.optim.muon import Muon, by_matrix, by_square, orthogonal
-from nanotx.optim.schedules.trapezoid import Trapezoid
+from nanotx.optim.schedules.wsd import Wsd
 
 
 @pytest.mark.parametrize("shape", [(3, 8, 8), (2, 12, 5), (2, 5, 12), (2, 3, 6, 4)])
@@ -68,14 +68,14 @@ def test_a_muon_that_cannot_be_is_refused(fields, message):
         Muon(**fields)
 
 
-def test_a_trapezoid_rises_stays_and_falls_to_its_end():
-    schedule = Trapezoid(warmup=3, cooldown=0.5, final=0.2)
+def test_wsd_rises_stays_and_falls_to_its_end():
+    schedule = Wsd(warmup=3, decay=0.5, final=0.2)
     found = [schedule.factor(step, 10) for step in range(11)]
     assert found == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1, 0.84, 0.68, 0.52, 0.36, 0.2])
-    assert Trapezoid(warmup=0, cooldown=0.0).factor(9, 10) == 1.0
-    for name in ("cooldown", "final"):
+    assert Wsd(warmup=0, decay=0.0).factor(9, 10) == 1.0
+    for name in ("decay", "final"):
         with pytest.raises(ConfigError, match=f"{name}: expected a number from 0 to 1, got 2.0"):
-            Trapezoid(**{name: 2.0})
+            Wsd(**{name: 2.0})
 
 
 def test_rows_alone_are_stepped_by_their_own_mean_square_and_the_others_wait():

@@ -73,7 +73,7 @@ print(json.dumps({
 }))
 """
 TINY = """
-    --model.dim 16 --model.layers 1 --model.context 8 --attention.heads 2 --train.batch 2 --train.sample-tokens 5
+    --model.dim 16 --model.layers 1 --model.context 8 --attention.heads 2 --train.batch-size 2 --train.sample-tokens 5
     --corpus playhouse --corpus.size 4000 --tokenizer byte --device cpu --dtype float32
 """
 

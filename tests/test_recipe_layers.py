@@ -19,7 +19,7 @@ KEYS = {
     ("model", "context"): ("--model.context", [16, 24, 32]),
     ("model", "softcap"): ("--model.softcap", [0.5, 20.0]),
     ("train", "steps"): ("--train.steps", [7, 8, 9]),
-    ("train", "batch"): ("--train.batch", [1, 2, 3]),
+    ("train", "batch_size"): ("--train.batch-size", [1, 2, 3]),
     ("train", "eval_every"): ("--train.eval-every", [0, 5]),
     ("optimizer", "lr"): ("--optimizer.lr", [0.001, 0.02, 0.3]),
     ("corpus", "validation"): ("--corpus.validation", [0.1, 0.25]),

@@ -29,7 +29,7 @@ from nanotx.tokenizers import Tokenizer
 ROOT = Path(__file__).resolve().parent.parent
 SLOTS = [Attention, Block, Corpus, Ffn, Norm, Optimizer, Position, Schedule, Tokenizer]
 TINY = shlex.split("""
-    --model.dim 16 --model.layers 1 --model.context 8 --train.steps 2 --train.batch 2 --train.sample-tokens 5
+    --model.dim 16 --model.layers 1 --model.context 8 --train.steps 2 --train.batch-size 2 --train.sample-tokens 5
     --corpus playhouse --corpus.size 4000 --tokenizer byte --device cpu --dtype float32 --threads 1
 """)
 

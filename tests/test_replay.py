@@ -34,8 +34,8 @@ def sound(tmp_path_factory):
     """A run of 10 steps with all that is random, and checkpoints of steps 8, 10 and perhaps 4."""
     folder = tmp_path_factory.mktemp("replay")
     text(folder / "text.txt")
-    plan = {"train_steps": 10, "train_checkpoint_every": 4, "train_eval_every": 4, "train_batch": 4}
-    train(folder / "run", *DROPOUT, "--train.accumulate", "2", "--train.average", "0.9", **plan)
+    plan = {"train_steps": 10, "train_checkpoint_every": 4, "train_eval_every": 4, "train_batch_size": 4}
+    train(folder / "run", *DROPOUT, "--train.grad-accum-steps", "2", "--train.ema-decay", "0.9", **plan)
     return folder / "run"
 
 
@@ -87,7 +87,7 @@ def test_the_steps_after_a_checkpoint_end_in_the_next_one_to_the_bit(sound):
         for file, now in [
             ("model", retaken.trainer.weights()),
             ("optimizer", retaken.trainer.averages()[0]),
-            ("average", retaken.trainer.judged_weights()),
+            ("ema", retaken.trainer.judged_weights()),
         ]:
             then = load_file(saved / f"{file}.safetensors")
             assert now.keys() == then.keys() and all(torch.equal(now[name], one) for name, one in then.items())
@@ -224,8 +224,8 @@ def test_what_cannot_be_taken_again_is_told_why(folder, tmp_path, monkeypatch):
     (folder / "recipe.toml").write_text(recipe, encoding="utf-8")
 
     for checkpoint in (folder / "checkpoints").iterdir():
-        change(checkpoint, "trainer.json", '"format": 2', '"format": 1')
-    with pytest.raises(RunError, match="format 1; this nanotx reads 2"):
+        change(checkpoint, "trainer.json", '"format": 3', '"format": 1')
+    with pytest.raises(RunError, match="format 1; this nanotx reads 3"):
         run(["replay", str(folder), "--step", "9"])
     shutil.rmtree(folder / "checkpoints")
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)

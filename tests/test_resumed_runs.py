@@ -151,10 +151,10 @@ def test_another_optimizer_begins_with_no_state_and_the_change_is_a_row_of_the_j
 @pytest.mark.parametrize(
     "words",
     [
-        ["--train.average", "0.9"],
-        ["--schedule", "trapezoid"],
+        ["--train.ema-decay", "0.9"],
+        ["--schedule", "wsd"],
         ["--optimizer.lr", "0.5", "--seed", "8"],
-        ["--train.batch", "4"],
+        ["--train.batch-size", "4"],
         ["--embedding", "bigram"],
         ["--model.dim", "32"],
         ["--tokenizer", "byte"],
@@ -202,7 +202,7 @@ def test_the_first_step_that_is_tried_changes_no_bit_of_a_changed_run(folder, tm
         ["--optimizer.lr", "0.02"],
         ["--optimizer", "muon"],
         ["--block.dropout", "0.3", "--seed", "8"],
-        ["--train.batch", "4", "--schedule", "constant"],
+        ["--train.batch-size", "4", "--schedule", "constant"],
     ],
     ids=" ".join,
 )
@@ -215,10 +215,10 @@ def test_steps_after_a_change_are_those_from_the_checkpoint_as_if_none_had_been_
 
 
 def test_an_average_that_begins_by_a_change_begins_from_the_weights_of_the_checkpoint(folder):
-    words = ["--train.steps", "7", "--changed", "--train.average", "0.9", "--optimizer.lr", "0.02"]
+    words = ["--train.steps", "7", "--changed", "--train.ema-decay", "0.9", "--optimizer.lr", "0.02"]
     assert nanotx_command(["resume", str(folder), *words]) == 0
     before = load_file(folder / "checkpoints/step-6/model.safetensors")
-    after, average = (load_file(folder / f"checkpoints/step-7/{name}.safetensors") for name in ("model", "average"))
+    after, average = (load_file(folder / f"checkpoints/step-7/{name}.safetensors") for name in ("model", "ema"))
     decay = 7 / (7 + 9)
     assert average.keys() == before.keys() == after.keys()
     for name, one in average.items():

@@ -284,7 +284,7 @@ MISTAKES = [
     (["--attention.heads=3"], ConfigError, r"--attention\.heads: given 2 times, with 2 and 3"),
     (["stray"], ConfigError, r"'stray': nothing is known to do with this word"),
     (["--norm.eps", "nan"], ConfigError, r"norm\.eps: expected a finite number, got nan"),
-    (["--train.accumulate", "4"], ConfigError, r"train\.accumulate: 4 does not divide batch=2; try one of \[1, 2\]"),
+    (["--train.grad-accum-steps", "4"], ConfigError, r"train\.grad_accum_steps: 4 does not divide batch_size=2"),
     (["--tokenizer", "shakespear_char"], ConfigError, r"Did you mean 'shakespeare_char'\?"),
     (["--tokenizer", "nowhere.json"], TokenizerError, r"nowhere\.json"),
     (["--load", "nowhere.py"], ConfigError, r"--load nowhere\.py: expected a Python file"),

@@ -292,7 +292,7 @@ def edit(folder, old, new):
         ("lr = 0.01", "lr = 0.5", r"optimizer\.lr was 0\.01, not 0\.5"),
         ("seed = 5", "seed = 6", "seed was 5, not 6"),
         ("steps = 6", "steps = 4", "train.steps was 6, and 4 is fewer"),
-        ("batch = 2", "batch = 4", "train.batch was 2, not 4"),
+        ("batch_size = 2", "batch_size = 4", "train.batch_size was 2, not 4"),
     ],
 )
 def test_a_recipe_that_was_edited_by_hand_is_refused_with_what_was_edited(folder, old, new, said):

@@ -62,7 +62,7 @@ def gain(tmp_path_factory):
     [
         "--optimizer adamw",
         "--optimizer muon",
-        "--optimizer muon --embedding bigram --train.average 0.9",
+        "--optimizer muon --embedding bigram --train.ema-decay 0.9",
         "--optimizer adamw --norm.sometimes",
         "--optimizer muon --norm.sometimes --norm.dims 1",
     ],

@@ -107,7 +107,7 @@ def test_a_set_up_has_its_published_sizes(name, sizes, capsys):
     recipe = from_table(Recipe, tomllib.loads(capsys.readouterr().out))
     model, block = recipe.model, recipe.model.block
     assert sizes == (
-        recipe.train.batch, model.context, model.dim, block.attention.heads, model.layers, model.dropout,
+        recipe.train.batch_size, model.context, model.dim, block.attention.heads, model.layers, model.dropout,
         recipe.optimizer.lr, recipe.train.steps,
     )  # fmt: skip
     assert block.dropout == block.attention.dropout == model.dropout

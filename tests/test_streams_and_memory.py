@@ -66,7 +66,7 @@ def test_a_step_that_does_not_fit_into_memory_saves_those_before_it(train, tmp_p
     assert train(run="whole") == 0
     monkeypatch.setenv("GREEDY", "5")
     with pytest.raises(
-        RunError, match=r"step 5: memory is full with 2 .*--train\.micro-batch 1 .* is of step 5"
+        RunError, match=r"step 5: memory is full with 2 .*--train\.micro-batch-size 1 .* is of step 5"
     ) as caught:
         train(train_checkpoint_every=0)
     assert caught.value.exit_code == 4
@@ -80,7 +80,7 @@ def test_a_step_that_does_not_fit_into_memory_saves_those_before_it(train, tmp_p
 
 def test_a_model_that_does_not_fit_into_memory_is_a_message_and_leaves_nothing(train, tmp_path, monkeypatch):
     monkeypatch.setenv("GREEDY", "build")
-    with pytest.raises(RunError, match=r"memory is full: .*smaller --train\.batch") as caught:
+    with pytest.raises(RunError, match=r"memory is full: .*smaller --train\.batch-size") as caught:
         train()
     assert caught.value.exit_code == 4 and not (tmp_path / "run").exists()
 

@@ -105,7 +105,7 @@ def printed(capsys):
 
 @pytest.mark.parametrize(
     ("name", "optimizer", "field", "schedule"),
-    [("shakespeare_char", "adamw", "eps", "constant"), ("macbook", "muon", "momentum", "trapezoid")],
+    [("shakespeare_char", "adamw", "eps", "constant"), ("macbook", "muon", "momentum", "wsd")],
 )
 def test_a_swap_in_a_file_is_printed_as_one_by_flags_is(
     tmp_path, monkeypatch, capsys, name, optimizer, field, schedule

@@ -42,7 +42,7 @@ def trainer(attention="sdpa", dropout=0.0, weights=None, ffn="swiglu", machine=M
     recipe = Recipe(
         model=Model(dim=16, layers=2, context=16, dropout=dropout, block=block),
         schedule=Constant(),
-        train=Train(**{"steps": 50, "batch": 4} | plan),
+        train=Train(**{"steps": 50, "batch_size": 4} | plan),
     )
     model = recipe.model.build(TEXTS.codec.vocab_size, recipe.seed)
     made = Trainer(recipe, model, TEXTS.windows, machine)
@@ -73,7 +73,7 @@ def test_the_writings_of_one_attention_learn_the_same_for_fifty_steps():
 
 
 def test_micro_batches_make_the_same_step():
-    whole, parts = trainer(), trainer(accumulate=4)
+    whole, parts = trainer(), trainer(grad_accum_steps=4)
     assert whole.advance()["loss"] == pytest.approx(parts.advance()["loss"], rel=1e-5)
     for name, tensor in whole.weights().items():
         torch.testing.assert_close(parts.weights()[name], tensor, atol=1e-4, rtol=1e-4)
@@ -104,14 +104,14 @@ def by_hand(one, batch, parts=1, penalised=True):
 @pytest.mark.parametrize("machine", DTYPES.values(), ids=DTYPES)
 @pytest.mark.parametrize("parts", [1, 2])
 def test_a_penalty_is_in_the_gradient_of_each_micro_batch_and_never_in_the_loss_that_is_told(machine, parts):
-    one, other = (trainer(ffn=EVEN, machine=machine, accumulate=parts) for _ in range(2))
+    one, other = (trainer(ffn=EVEN, machine=machine, grad_accum_steps=parts) for _ in range(2))
     batch = TEXTS.windows.batch(0, 4)
     told = one.backward(*batch).item()
     loss, wanted = by_hand(other, batch, parts)
     assert told == pytest.approx(loss, rel=1e-6)
     for name, slope in slopes(one).items():
         torch.testing.assert_close(slope, wanted[name], msg=name)
-    free = trainer(ffn=replace(EVEN, balance=0.0), machine=machine, accumulate=parts)
+    free = trainer(ffn=replace(EVEN, balance=0.0), machine=machine, grad_accum_steps=parts)
     assert free.backward(*batch).item() == pytest.approx(told, rel=1e-6)
     router = "blocks.0.ffn.router.weight"
     assert not torch.allclose(slopes(free)[router], wanted[router], rtol=0.1)

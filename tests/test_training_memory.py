@@ -42,7 +42,7 @@ def trainer(dropout=0.1, **plan):
         ),
         optimizer=Muon(),
         schedule=Constant(),
-        train=Train(**{"steps": 50, "batch": 4, "z_loss": 1e-4} | plan),
+        train=Train(**{"steps": 50, "batch_size": 4, "z_loss": 1e-4} | plan),
         compile=False,
     )
     model = recipe.model.build(TEXTS.codec.vocab_size, recipe.seed)
@@ -71,7 +71,7 @@ def test_computed_again_means_not_kept():
 
 def test_neither_chunks_nor_micro_batches_change_a_step_but_for_rounding():
     losses, weights = after(trainer(dropout=0.0))
-    for plan in ({"loss_chunk": 7}, {"micro_batch": 1}, {"accumulate": 2}):
+    for plan in ({"loss_chunk_size": 7}, {"micro_batch_size": 1}, {"grad_accum_steps": 2}):
         others, other_weights = after(trainer(dropout=0.0, **plan))
         assert losses == pytest.approx(others, abs=1e-5)
         for name, weight in weights.items():
@@ -98,26 +98,26 @@ def test_the_largest_micro_batch_is_the_one_that_fits(monkeypatch, rows, want):
 
 def test_where_not_one_window_fits_it_says_what_to_halve(monkeypatch):
     monkeypatch.setattr(auto_batch, "available", lambda: 10)
-    with pytest.raises(ConfigError, match=r"micro_batch: not even one window fits .* halve model\.context=16"):
+    with pytest.raises(ConfigError, match=r"micro_batch_size: not even one window fits .* halve model\.context=16"):
         auto_batch.largest(trainer())
 
 
 @pytest.mark.parametrize(
     ("plan", "message"),
     [
-        ({}, r"4 windows at a time; .* --train\.micro-batch 2 \(or auto\).*--train\.activation-checkpointing"),
-        ({"micro_batch": 2}, r"2 windows at a time; .* --train\.micro-batch 1 \(or auto\)"),
-        ({"micro_batch": 1}, r"1 window at a time; try --train\.activation-checkpointing\.$"),
+        ({}, r"4 windows at a time; .* --train\.micro-batch-size 2 \(or auto\).*--train\.activation-checkpointing"),
+        ({"micro_batch_size": 2}, r"2 windows at a time; .* --train\.micro-batch-size 1 \(or auto\)"),
+        ({"micro_batch_size": 1}, r"1 window at a time; try --train\.activation-checkpointing\.$"),
         (
-            {"micro_batch": 1, "activation_checkpointing": True},
+            {"micro_batch_size": 1, "activation_checkpointing": True},
             r"1 window at a time; try a smaller --model\.context\.$",
         ),
-        ({"batch": 12, "micro_batch": 4}, r"4 windows at a time; .* --train\.micro-batch 2 "),
-        ({"batch": 9}, r"9 windows at a time; .* --train\.micro-batch 3 "),
-        ({"batch": 5}, r"5 windows at a time; .* --train\.micro-batch 1 "),
-        ({"accumulate": 2}, r"2 windows at a time; .* --train\.accumulate 4,"),
-        ({"batch": 12, "accumulate": 2}, r"6 windows at a time; .* --train\.accumulate 4,"),
-        ({"accumulate": 4}, r"1 window at a time; try --train\.activation-checkpointing\.$"),
+        ({"batch_size": 12, "micro_batch_size": 4}, r"4 windows at a time; .* --train\.micro-batch-size 2 "),
+        ({"batch_size": 9}, r"9 windows at a time; .* --train\.micro-batch-size 3 "),
+        ({"batch_size": 5}, r"5 windows at a time; .* --train\.micro-batch-size 1 "),
+        ({"grad_accum_steps": 2}, r"2 windows at a time; .* --train\.grad-accum-steps 4,"),
+        ({"batch_size": 12, "grad_accum_steps": 2}, r"6 windows at a time; .* --train\.grad-accum-steps 4,"),
+        ({"grad_accum_steps": 4}, r"1 window at a time; try --train\.activation-checkpointing\.$"),
     ],
 )
 def test_a_full_accelerator_says_how_many_windows_it_held_and_a_remedy_that_the_recipe_takes(
@@ -132,36 +132,36 @@ def test_a_full_accelerator_says_how_many_windows_it_held_and_a_remedy_that_the_
     with pytest.raises(RunError, match=f"memory is full with {message}") as caught:
         made.advance()
     before = made.recipe.train
-    for name, value in re.findall(r"--train\.(micro-batch|accumulate) (\d+)", str(caught.value)):
+    for name, value in re.findall(r"--train\.(micro-batch-size|grad-accum-steps) (\d+)", str(caught.value)):
         smaller = replace(before, **{name.replace("-", "_"): int(value)})
-        assert smaller.batch // smaller.parts <= before.batch // before.parts / 2
+        assert smaller.batch_size // smaller.num_micro_batches <= before.batch_size // before.num_micro_batches / 2
 
 
 @pytest.mark.parametrize(
     ("plan", "match"),
     [
-        ({"micro_batch": 3}, r"micro_batch: 3 does not divide batch=4; try one of \[1, 2, 4\]"),
-        ({"micro_batch": -1}, "micro_batch: -1 does not divide"),
-        ({"micro_batch": "auto", "accumulate": 2}, "expected it or accumulate, got both"),
-        ({"average": 1.0}, "average: expected a share"),
-        ({"loss_chunk": -1}, "loss_chunk: expected a number of at least 0"),
+        ({"micro_batch_size": 3}, r"micro_batch_size: 3 does not divide batch_size=4; try one of \[1, 2, 4\]"),
+        ({"micro_batch_size": -1}, "micro_batch_size: -1 does not divide"),
+        ({"micro_batch_size": "auto", "grad_accum_steps": 2}, "expected it or grad_accum_steps, got both"),
+        ({"ema_decay": 1.0}, "ema_decay: expected a share"),
+        ({"loss_chunk_size": -1}, "loss_chunk_size: expected a number of at least 0"),
         ({"z_loss": -0.1}, "z_loss: expected a number of at least 0"),
     ],
 )
 def test_plans_that_cannot_be_are_refused(plan, match):
     with pytest.raises(ConfigError, match=match):
-        Train(**{"batch": 4} | plan)
+        Train(**{"batch_size": 4} | plan)
 
 
 def test_what_a_run_settled_stays_when_it_is_left_to_the_machine_again():
-    saved = Recipe(train=Train(batch=4, micro_batch=2), compile=False)
-    wished = replace(saved, train=Train(batch=4, micro_batch="auto"), compile="auto")
+    saved = Recipe(train=Train(batch_size=4, micro_batch_size=2), compile=False)
+    wished = replace(saved, train=Train(batch_size=4, micro_batch_size="auto"), compile="auto")
     assert settled(saved, wished) == saved
     check_agreement(saved, settled(saved, wished))
 
 
 def test_the_average_of_the_weights_stands_in_the_model_while_it_is_judged():
-    made = trainer(average=0.9)
+    made = trainer(ema_decay=0.9)
     weights, slow = [], None
     for step in range(1, 5):
         made.advance()
@@ -179,14 +179,14 @@ def test_the_average_of_the_weights_stands_in_the_model_while_it_is_judged():
 
 def test_a_run_goes_on_with_all_of_its_state_and_is_sampled_by_its_average(tmp_path):
     folder = RunFolder(tmp_path)
-    one = trainer(average=0.9)
+    one = trainer(ema_decay=0.9)
     after(one)
     TEXTS.codec.save(folder.tokenizer)
     save(one, folder, TEXTS)
     folder.recipe.write_text((folder.checkpoints / "step-3/recipe.toml").read_text(encoding="utf-8"), encoding="utf-8")
     loaded = load(tmp_path)
     assert equal(dict(loaded.model.named_parameters()), one.judged_weights())
-    other = trainer(average=0.9)
+    other = trainer(ema_decay=0.9)
     restore(other, folder.checkpoints / "step-3", TEXTS)
     assert after(one)[0] == after(other)[0]
     assert equal(one.weights(), other.weights())

@@ -101,19 +101,19 @@ def recipes(draw):
         assume(False)
     batch, micro = draw(st.sampled_from([1, 2, 4, 6])), draw(st.sampled_from([0, 0, 1, 2]))
     train = {
-        "accumulate": draw(st.sampled_from([one for one in (1, 2, 3) if batch % one == 0])) if not micro else 1,
-        "micro_batch": micro if batch % max(micro, 1) == 0 else 0,
+        "grad_accum_steps": draw(st.sampled_from([one for one in (1, 2, 3) if batch % one == 0])) if not micro else 1,
+        "micro_batch_size": micro if batch % max(micro, 1) == 0 else 0,
         "activation_checkpointing": draw(st.booleans()),
-        "loss_chunk": draw(st.sampled_from([0, 0, 1, 3, 7, 99])),
+        "loss_chunk_size": draw(st.sampled_from([0, 0, 1, 3, 7, 99])),
         "z_loss": draw(st.sampled_from([0.0, 1e-3, 0.3])),
-        "average": draw(st.sampled_from([0.0, 0.05, 0.3, 0.99])),
-        "clip": draw(st.sampled_from([0.0, 0.01, 1.0, 100.0])),
+        "ema_decay": draw(st.sampled_from([0.0, 0.05, 0.3, 0.99])),
+        "grad_clip": draw(st.sampled_from([0.0, 0.01, 1.0, 100.0])),
     }
     return Recipe(
         model=model,
         optimizer=draw(optimizers()),
         schedule=draw(any_of(Schedule)),
-        train=Train(steps=draw(st.integers(3, 9)), batch=batch, **train),
+        train=Train(steps=draw(st.integers(3, 9)), batch_size=batch, **train),
         seed=draw(st.integers(0, 2**62)),
     )
 
@@ -133,7 +133,7 @@ MODEL = Model(
     dim=16, layers=1, context=6, dropout=0.2, norm=Norm.find("layer")(), block=PreNorm(attention=PART, dropout=0.3)
 )
 ADAMW = AdamW(lr=0.02, betas=(0.5, 0.9), weight_decay=0.5, eps=1e-3)
-TRAIN = Train(steps=4, batch=4, accumulate=2, clip=1.0, z_loss=0.1, average=0.3)
+TRAIN = Train(steps=4, batch_size=4, grad_accum_steps=2, grad_clip=1.0, z_loss=0.1, ema_decay=0.3)
 PLAIN = Recipe(model=MODEL, optimizer=ADAMW, schedule=Cosine(warmup=2), train=TRAIN, seed=3)
 GRAMS = Embedding.find("ngrams")(longest=3, rows=64, renewals=2, dropout=0.2)
 MOE = replace(MODEL, block=PreNorm(attention=PART, ffn=Ffn.find("moe")(experts=4, balance=0.5)))
@@ -148,8 +148,8 @@ RECIPES = {
     "float16": partial(trainer, PLAIN, dtype="float16", clean=1998),
     "float16 muon": partial(trainer, WITH_MUON, dtype="float16", scale=2.0**50),
     "penalties": partial(trainer, replace(PLAIN, model=MOE)),
-    "chunks": partial(trainer, replace(PLAIN, train=replace(TRAIN, loss_chunk=5))),
-    "loose": partial(trainer, replace(PLAIN, train=replace(TRAIN, clip=100.0))),
+    "chunks": partial(trainer, replace(PLAIN, train=replace(TRAIN, loss_chunk_size=5))),
+    "loose": partial(trainer, replace(PLAIN, train=replace(TRAIN, grad_clip=100.0))),
     "activation_checkpointing": partial(trainer, replace(PLAIN, train=replace(TRAIN, activation_checkpointing=True))),
     "muon": partial(trainer, WITH_MUON),
 }

@@ -21,7 +21,7 @@ def sound(tmp_path_factory):
     """A run that nobody touched, with checkpoints of steps 4 and 6, and evaluations at 3 and 6."""
     folder = tmp_path_factory.mktemp("verify")
     path = str(text(folder / "text.txt"))
-    words = ["--corpus", "file", "--corpus.path", path, "--train.average", "0.9"]
+    words = ["--corpus", "file", "--corpus.path", path, "--train.ema-decay", "0.9"]
     assert run(["train", "shakespeare_char", "--run", str(folder / "run"), *tiny(), *words]) == 0
     return folder / "run"
 
@@ -74,7 +74,7 @@ def test_a_sound_run_holds_in_every_check_and_its_loss_comes_again_to_the_last_b
     loss = checks["validation loss"]
     assert loss["bit_equal"] and loss["now"] == loss["recorded"] and loss["step"] == 6 and loss["same_settings"]
     assert "equal to the last bit" in out and f"{sound}: all {len(checks)} checks hold." in out
-    assert "average.safetensors" in checks["step-6 files"]["detail"]
+    assert "ema.safetensors" in checks["step-6 files"]["detail"]
     assert "6 steps, 2 evaluations" in checks["metrics.jsonl"]["detail"] and "torn" not in out
     assert out.splitlines()[0].split() == ["check", "result", "detail"]
 
@@ -119,8 +119,8 @@ def test_weights_that_do_not_fit_the_recipe_are_told(folder, verify):
 
 def test_the_average_that_the_run_was_judged_by_is_checked_too(folder, verify):
     checkpoint = folder / "checkpoints/step-6"
-    weights = load_file(checkpoint / "average.safetensors")
-    save_file({name: one * 1.5 for name, one in weights.items()}, checkpoint / "average.safetensors")
+    weights = load_file(checkpoint / "ema.safetensors")
+    save_file({name: one * 1.5 for name, one in weights.items()}, checkpoint / "ema.safetensors")
     seal(checkpoint)
     code, checks, _ = verify(folder)
     assert (
@@ -154,10 +154,10 @@ def test_a_tokenizer_that_was_exchanged_is_found_in_the_run_and_in_a_checkpoint(
 
 def test_a_checkpoint_of_another_format_is_told(folder, verify):
     state = folder / "checkpoints/step-6/trainer.json"
-    state.write_text(state.read_text(encoding="utf-8").replace('"format": 2', '"format": 1'), encoding="utf-8")
+    state.write_text(state.read_text(encoding="utf-8").replace('"format": 3', '"format": 1'), encoding="utf-8")
     seal(state.parent)
     code, checks, _ = verify(folder)
-    assert code == 4 and "format 1; this nanotx reads 2" in checks["step-6 tokenizer"]["detail"]
+    assert code == 4 and "format 1; this nanotx reads 3" in checks["step-6 tokenizer"]["detail"]
 
 
 def test_a_torn_last_line_is_told_and_is_no_fault(folder, verify):

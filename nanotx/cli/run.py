@@ -79,7 +79,7 @@ def run(recipe: Recipe, argv: list[str], name: str, display: Display | None = No
                 raise
             raise MemoryFull(
                 f"{folder.path}: memory is full: {error!s:.300}; what was saved before is there. "
-                "Try a smaller --train.batch, --model.dim or --model.context."
+                "Try a smaller --train.batch-size, --model.dim or --model.context."
             ) from None
         except OSError as error:
             raise RunError(

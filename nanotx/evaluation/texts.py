@@ -143,7 +143,7 @@ def eval_tokens(plan: Train, context: int) -> int:
     """
     if plan.eval_tokens != "auto":
         return plan.eval_tokens
-    between = min(plan.eval_every or plan.steps, plan.steps) * plan.batch * context
+    between = min(plan.eval_every or plan.steps, plan.steps) * plan.batch_size * context
     return min(WHOLE, max(LEAST, between * 3 // 20))
 
 

@@ -43,11 +43,11 @@ def check_step(plan: Any, model: Any, device: str) -> None:
         model: the recipe's `model`.
         device: where it trains; what the model leaves behind elsewhere takes none of this memory.
     """
-    rows = 1 if plan.micro_batch == "auto" else plan.batch // plan.parts
-    ids = 2 * 8 * plan.batch * (model.context + 1)  # where each token stands, and which it is
+    rows = 1 if plan.micro_batch_size == "auto" else plan.batch_size // plan.num_micro_batches
+    ids = 2 * 8 * plan.batch_size * (model.context + 1)  # where each token stands, and which it is
     stream = 2 * rows * model.context * model.dim * model.layers * (device == "cpu")  # in bfloat16, the least there is
-    remedy = f"--train.batch than {plan.batch}" if ids > stream else f"--train.micro-batch than {rows}"
-    what = f"train: {plan.batch:,} windows of {model.context:,} tokens a step"
+    remedy = f"--train.batch-size than {plan.batch_size}" if ids > stream else f"--train.micro-batch-size than {rows}"
+    what = f"train: {plan.batch_size:,} windows of {model.context:,} tokens a step"
     check_room(what, ids + stream, f"a smaller {remedy}")
 
 

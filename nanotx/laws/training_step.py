@@ -63,10 +63,10 @@ def training_step(
             module.pace(step, train.steps)
 
     # The gradient is the mean of those of the micro-batches, which are the batch's rows in order.
-    x, y = windows.batch(step, train.batch)
-    rows = int(train.micro_batch) or train.batch // train.accumulate
-    count, loss, gradients = train.batch // rows, torch.zeros(()), Tensors()
-    for first in range(0, train.batch, rows):
+    x, y = windows.batch(step, train.batch_size)
+    rows = int(train.micro_batch_size) or train.batch_size // train.grad_accum_steps
+    count, loss, gradients = train.batch_size // rows, torch.zeros(()), Tensors()
+    for first in range(0, train.batch_size, rows):
         part = slice(first, first + rows)
         cross_entropy, found = micro_batch(recipe, model, x[part], y[part], scale, count, dtype)
         loss = loss + cross_entropy / count
@@ -81,8 +81,8 @@ def training_step(
     gradients = {name: gradient / scale for name, gradient in gradients.items()}
     overflow = not all(bool(gradient.isfinite().all()) for gradient in gradients.values())
     norm = torch.stack([gradient.norm() for gradient in gradients.values()]).norm()
-    if train.clip:
-        shrink = (train.clip / (norm + 1e-6)).clamp(max=1.0)
+    if train.grad_clip:
+        shrink = (train.grad_clip / (norm + 1e-6)).clamp(max=1.0)
         gradients = {name: gradient * shrink for name, gradient in gradients.items()}
 
     # The first step has the schedule's factor of step 0. In float16 a step that overflowed moves nothing.
@@ -96,7 +96,7 @@ def training_step(
         state["loss_scale"], state["clean_steps"] = state["loss_scale"] * (0.5 if overflow else 2.0), 0
 
     # The average keeps the share `decay` of itself; while few steps are taken, less.
-    decay = min(train.average, (step + 1) / (step + 10))
+    decay = min(train.ema_decay, (step + 1) / (step + 10))
     for name, weight in weights.items():
         state["ema"][name] = torch.lerp(state["ema"][name], weight.detach(), 1 - decay)
     return {"loss": loss.item(), "grad_norm": norm.item(), "lr": recipe.optimizer.lr * factor}
@@ -109,7 +109,7 @@ def micro_batch(
 
     It lowers the cross-entropy, the z-loss and the modules' penalties; it reports the cross-entropy alone.
     """
-    weights, targets, chunk = dict(model.named_parameters()), y.flatten(), recipe.train.loss_chunk
+    weights, targets, chunk = dict(model.named_parameters()), y.flatten(), recipe.train.loss_chunk_size
     head = {name: one for name, one in weights.items() if any(one is mine for mine in model.head.parameters())}
     learned, at_hidden = {name: torch.zeros_like(one) for name, one in head.items()}, list[Tensor]()
     with torch.autocast("cpu", dtype=dtype, enabled=dtype is not torch.float32):
@@ -288,7 +288,7 @@ def trains_as_written(trainer: Trainer, steps: int) -> None:
             averages = {name: one.detach().clone() for name, one in trainer.model.named_parameters()}
         learned = (dict(trainer.model.named_parameters()), dict(model.named_parameters()))
         pairs: dict[str, tuple[Any, Any]] = {"weight": learned}
-        pairs |= {"average": (averages, state["ema"])} if recipe.train.average else {}
+        pairs |= {"ema": (averages, state["ema"])} if recipe.train.ema_decay else {}
         for kind, (found, written) in pairs.items():
             for name, one in found.items():
                 if not torch.equal(one, written[name]):

@@ -32,7 +32,7 @@ recipe = Recipe(
     ),
     optimizer=AdamW(lr=3e-3),
     schedule=Cosine(warmup=50, final=0.05),
-    train=Train(steps=1200, batch=16, eval_every=200, sample_every=200, checkpoint_every=400),
+    train=Train(steps=1200, batch_size=16, eval_every=200, sample_every=200, checkpoint_every=400),
 )
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from nanotx.nn.norm.rms import Rms
 from nanotx.nn.position.rope import Rope
 from nanotx.nn.transformer import Model
 from nanotx.optim.muon import Muon
-from nanotx.optim.schedules.trapezoid import Trapezoid
+from nanotx.optim.schedules.wsd import Wsd
 from nanotx.recipe import Recipe, Train
 from nanotx.tokenizers.char import Char
 
@@ -35,8 +35,8 @@ recipe = Recipe(
         block=Shift(block=PreNorm(attention=Fused(heads=2, qk_norm=True), ffn=Relu2(), norm=Rms(), dropout=0.05)),
     ),
     optimizer=Muon(lr=0.01, iterations=4, weight_decay=0.0, adamw_lr=6e-2, eps=1e-4),
-    schedule=Trapezoid(warmup=30, cooldown=0.7),
-    train=Train(steps=490, batch=16, eval_every=245, sample_every=245, checkpoint_every=245),
+    schedule=Wsd(warmup=30, decay=0.7),
+    train=Train(steps=490, batch_size=16, eval_every=245, sample_every=245, checkpoint_every=245),
 )
 
 if __name__ == "__main__":

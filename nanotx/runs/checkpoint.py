@@ -29,7 +29,6 @@ from nanotx.files import read_plain
 
 
 MANIFEST = "MANIFEST.json"
-FORMAT = 2
 MOST_ALLOCATED = 2**30
 """Bytes that a probe takes at most; some disks have to write them."""
 MOST_LISTED = 2**20

@@ -109,7 +109,7 @@ def tokenizers(one: Record, other: Record) -> tuple[str, str]:
     return one.codec.digest, other.codec.digest
 
 
-FILES = ("model.safetensors", "optimizer.safetensors", "average.safetensors")
+FILES = ("model.safetensors", "optimizer.safetensors", "ema.safetensors")
 """Of a checkpoint: what steps change."""
 
 

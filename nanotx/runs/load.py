@@ -12,7 +12,7 @@ from nanotx.errors import ConfigError
 from nanotx.errors import RunError
 from nanotx.runs.folder import RunFolder
 from nanotx.training.plugins import check_foreign
-from nanotx.config.toml import read_config
+from nanotx.runs.formats import read_saved_recipe
 from nanotx.nn.transformer import Transformer
 from nanotx.generation.text import bias_by_id
 from nanotx.generation.text import token_ids
@@ -173,13 +173,13 @@ def read_loaded(run: RunFolder, folder: str, step: int | None) -> Loaded:
         valid.verify(found)
     if found is None:
         raise RunError(f"{folder}: no checkpoint can be read.{''.join(f' {reason}' for reason in passed)}")
-    recipe: Recipe = read_config(Recipe, found / "recipe.toml")
+    recipe = read_saved_recipe(found / "recipe.toml")
     check_foreign(recipe.model)
     tokenizer = load_tokenizer(found / "tokenizer.json")
     state = read_state(found)
     check_tokenizer(found, state, tokenizer)
     # What the run was judged by is the average of its weights, if it kept one.
-    weights = found / ("average.safetensors" if recipe.train.average else "model.safetensors")
+    weights = found / ("ema.safetensors" if recipe.train.ema_decay else "model.safetensors")
     check_size(weights, recipe.model.size(tokenizer.vocab_size).parameters)  # before memory is taken
     model = recipe.model.build(tokenizer.vocab_size)
     load_weights(model, valid.read_tensors(weights))

@@ -13,7 +13,7 @@ from nanotx.files import blank
 from nanotx.runs.folder import RunFolder
 from nanotx.runs.metrics_log import Row
 from nanotx.runs.metrics_log import read
-from nanotx.config.toml import read_config
+from nanotx.runs.formats import read_saved_recipe
 from nanotx.recipe import Recipe
 from nanotx.runs.resume import tokenizer_of
 from nanotx.training.dataset import Texts
@@ -50,7 +50,7 @@ class Record:
         self.checkpoints, self.passed = believed(self.folder)
         copies = [path / self.folder.recipe.name for path in self.checkpoints.values()]
         of_run = copies[0] if copies and blank(self.folder.recipe) else self.folder.recipe
-        self.recipe: Recipe = read_config(Recipe, of_run)
+        self.recipe = read_saved_recipe(of_run)
         self.codec = tokenizer_of(self.folder)
         rows = list(read(self.folder.metrics))
         self.steps: dict[int, Row] = {row["step"]: row for row in rows if row["event"] == "step"}
@@ -84,7 +84,7 @@ class Record:
         for begin, end in pairwise([*sorted(self.begun or {0: self.recipe.train.steps}), math.inf]):
             # The oldest one: that of the last step may have been saved anew by the process that came next.
             paths = [path for step, path in self.checkpoints.items() if begin < step <= end][-1:]
-            recipe: Recipe = read_config(Recipe, paths[0] / "recipe.toml") if paths else self.recipe
+            recipe = read_saved_recipe(paths[0] / "recipe.toml") if paths else self.recipe
             steps = self.begun.get(int(begin), recipe.train.steps)
             stretch = Stretch(
                 begin=int(begin),

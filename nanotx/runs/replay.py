@@ -198,7 +198,7 @@ def observe(trainer: Trainer, codec: Codec) -> Observed:
     with streams(trainer.model) as seen:
         numbers = trainer.gradient()
     losses = window_losses(trainer, seen)
-    starts = trainer.windows.starts(step, plan.batch).tolist()
+    starts = trainer.windows.starts(step, plan.batch_size).tolist()
     texts = [codec.decode(trainer.windows.ids[start : start + trainer.model.context + 1].tolist()) for start in starts]
     gradients = norms(gradient(trainer))
     loss, norm = numbers["loss"], numbers["grad_norm"]
@@ -235,10 +235,10 @@ def streams(model: Transformer) -> Iterator[list[Tensor]]:
 def window_losses(trainer: Trainer, seen: list[Tensor]) -> list[float]:
     """The loss of each window of a step, from what the head was given."""
     plan, device = trainer.recipe.train, trainer.machine.device
-    _, y = trainer.windows.batch(trainer.progress.step, plan.batch)
+    _, y = trainer.windows.batch(trainer.progress.step, plan.batch_size)
     found = []
     with trainer.machine.autocast():
-        for streams, targets in zip(seen, y.chunk(plan.parts), strict=True):
+        for streams, targets in zip(seen, y.chunk(plan.num_micro_batches), strict=True):
             for stream, wanted in zip(streams, targets.to(device), strict=True):
                 found.append(F.cross_entropy(trainer.model.logits(stream).float(), wanted).item())
     return found

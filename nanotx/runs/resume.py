@@ -16,7 +16,7 @@ from nanotx.errors import RunError
 from nanotx.errors import TokenizerError
 from nanotx.files import blank
 from nanotx.runs.folder import RunFolder
-from nanotx.config.toml import read_config
+from nanotx.runs.formats import read_saved_recipe
 from nanotx.nn.canonical import to_own
 from nanotx.nn.transformer import Transformer
 from nanotx.recipe import Recipe
@@ -101,12 +101,12 @@ def restore(trainer: Trainer, path: Path, texts: Texts, changed: bool = False) -
         check_corpus(path, state, texts.sha256, texts.size)
     check_size(path / "model.safetensors", trainer.model.parameter_count)
     averages = valid.read_tensors(path / "optimizer.safetensors")
-    before: Recipe = read_config(Recipe, path / "recipe.toml")
+    before = read_saved_recipe(path / "recipe.toml")
     same = before.optimizer.part == trainer.recipe.optimizer.part
     weights = valid.read_tensors(path / "model.safetensors")
     take_over(trainer, weights, averages if same else {}, state["optimizer"] if same else {})
     if trainer.averaged:
-        judged = valid.read_tensors(path / "average.safetensors") if before.train.average else weights
+        judged = valid.read_tensors(path / "ema.safetensors") if before.train.ema_decay else weights
         copy_in(trainer.averaged.averages, trainer.model, judged)
     if trainer.scaler.is_enabled() and state["scaler"]:
         trainer.scaler.load_state_dict(state["scaler"])

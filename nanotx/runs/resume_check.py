@@ -25,7 +25,7 @@ from nanotx.runs.folder import RunFolder
 from nanotx.errors import quoted
 from nanotx.runs.metrics_log import Row
 from nanotx.runs.metrics_log import read
-from nanotx.config.toml import read_config
+from nanotx.runs.formats import read_saved_recipe
 
 
 FREE = {"device", "dtype", "threads", "compile", "deterministic"} | {
@@ -36,9 +36,9 @@ FREE = {"device", "dtype", "threads", "compile", "deterministic"} | {
 
 def settled(saved: Recipe, wished: Recipe) -> Recipe:
     """What is wished for, where it leaves to the machine what the run that lies there has settled already."""
-    micro = saved.train.micro_batch if wished.train.micro_batch == "auto" else wished.train.micro_batch
+    micro = saved.train.micro_batch_size if wished.train.micro_batch_size == "auto" else wished.train.micro_batch_size
     compiled = saved.compile if wished.compile == "auto" else wished.compile
-    return replace(wished, train=replace(wished.train, micro_batch=micro), compile=compiled)
+    return replace(wished, train=replace(wished.train, micro_batch_size=micro), compile=compiled)
 
 
 def check_agreement(saved: Recipe, wished: Recipe) -> None:
@@ -131,10 +131,10 @@ def survey(folder: RunFolder, changed: bool = False) -> Survey:
     found, skipped = valid.newest(folder.checkpoints)
     if found is None:
         check_explained(folder, skipped)
-        left: Recipe | None = None if blank(folder.recipe) else read_config(Recipe, folder.recipe)
+        left: Recipe | None = None if blank(folder.recipe) else read_saved_recipe(folder.recipe)
         return Survey(steps=steps, skipped=skipped, recipe=left)
     recipe, notes = recipe_of(folder, found)
-    before: Recipe = read_config(Recipe, found / "recipe.toml")
+    before = read_saved_recipe(found / "recipe.toml")
     if not changed:
         check_edits(folder, found, before, recipe)
     return Survey(steps=steps, checkpoint=found, skipped=skipped, recipe=recipe, before=before, notes=notes)
@@ -160,9 +160,9 @@ def recipe_of(folder: RunFolder, found: Path) -> tuple[Recipe, list[str]]:
     """
     copy = found / folder.recipe.name
     if blank(folder.recipe):
-        return read_config(Recipe, copy), [f"{folder.recipe}: missing or empty; restored from its copy {copy}."]
+        return read_saved_recipe(copy), [f"{folder.recipe}: missing or empty; restored from its copy {copy}."]
     try:
-        return read_config(Recipe, folder.recipe), []
+        return read_saved_recipe(folder.recipe), []
     except UnknownPart:  # its copy names the same part; the error says how to bring it
         raise
     except ConfigError as error:
@@ -182,7 +182,7 @@ def recipe_left(folder: RunFolder) -> Recipe | None:
         found = None
     if found is not None:
         return recipe_of(folder, found)[0]
-    return None if blank(folder.recipe) else read_config(Recipe, folder.recipe)
+    return None if blank(folder.recipe) else read_saved_recipe(folder.recipe)
 
 
 def check_edits(folder: RunFolder, found: Path, before: Recipe, recipe: Recipe) -> None:
@@ -240,7 +240,7 @@ def had_checkpoint(folder: RunFolder, rows: list[Row], last: int) -> bool:
     if not last:
         return False
     try:  # a run of an older nanotx records no checkpoints; the step after one was due is taken when it is saved
-        plan = read_config(Recipe, folder.recipe).train
+        plan = read_saved_recipe(folder.recipe).train
     except UnknownPart:
         raise
     except ConfigError:

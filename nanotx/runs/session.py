@@ -141,8 +141,8 @@ class Session:
         self.samples: list[str] = []  # every text that the run has written
         self.kept: set[Path] = set()  # old checkpoints that stay because they hold more than was saved
         self.unwritten: set[Path] = set()  # files that lack what could not be written
-        if recipe.train.micro_batch == "auto":
-            found_fit = replace(recipe.train, micro_batch=largest(self.trainer))
+        if recipe.train.micro_batch_size == "auto":
+            found_fit = replace(recipe.train, micro_batch_size=largest(self.trainer))
             self.recipe = self.trainer.recipe = replace(recipe, train=found_fit)
 
     def tokenizer(self, recipe: Recipe) -> Codec | None:
@@ -312,7 +312,7 @@ class Session:
         Raises:
             ConfigError: it was demanded and does not work.
         """
-        tokens = recipe.train.steps * recipe.train.batch * recipe.model.context
+        tokens = recipe.train.steps * recipe.train.batch_size * recipe.model.context
         if recipe.compile is False or (recipe.compile == "auto" and tokens * model.flops_per_token < SHORT * self.peak):
             return False
         plan = settle("on" if recipe.compile is True else "auto", model, machine, tokens, self.peak)
@@ -384,7 +384,7 @@ class Session:
             "event": "resume" if resumed else "start",
             "step": self.trainer.progress.step,
             "steps": recipe.train.steps,
-            "tokens_per_step": recipe.train.batch * recipe.model.context,
+            "tokens_per_step": recipe.train.batch_size * recipe.model.context,
             "title": title(name, recipe, self.trainer.model, self.texts, machine),
             "floor": self.texts.floor,
         }

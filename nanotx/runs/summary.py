@@ -22,7 +22,7 @@ def summarize(trainer: Trainer, texts: Texts, peak: float) -> Figures:
     A number that is not finite is None, as JSON has none.
     """
     recipe, progress, machine = trainer.recipe, trainer.progress, trainer.machine
-    tokens = progress.step * recipe.train.batch * recipe.model.context
+    tokens = progress.step * recipe.train.batch_size * recipe.model.context
     speed = tokens / progress.train_seconds if progress.train_seconds else 0.0
     figures = {
         "complete": progress.step >= recipe.train.steps and not progress.owed,

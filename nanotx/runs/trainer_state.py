@@ -16,7 +16,7 @@ from nanotx.training.trainer import Row
 from nanotx.training.trainer import Trainer
 from nanotx.runs.valid import Proven
 from nanotx.runs import valid
-from nanotx.runs.checkpoint import FORMAT
+from nanotx.runs.formats import FORMAT, check_format
 from nanotx.config.schema import WHOLE
 from nanotx.errors import RunError
 from nanotx.training.trainer import Progress
@@ -47,7 +47,7 @@ def save(
                 f"is. Try a lower --optimizer.lr than {trainer.recipe.optimizer.lr:g}."
             )
     state = {
-        "format": checkpoint.FORMAT,
+        "format": FORMAT,
         "progress": asdict(progress) | {"earlier": progress.wall_seconds, "scores": strict(progress.scores)},
         "optimizer": numbers,
         "scaler": trainer.scaler.state_dict(),
@@ -55,7 +55,7 @@ def save(
         "corpus_size": texts.size,
         "tokenizer": {"part": texts.codec.part, "sha256": texts.codec.digest},
     }
-    average = {"average.safetensors": trainer.judged_weights()} if trainer.averaged else {}
+    average = {"ema.safetensors": trainer.judged_weights()} if trainer.averaged else {}
     sound, path = proven or Proven(), folder.checkpoints / f"step-{progress.step}"
     checkpoint.publish(
         path,
@@ -116,8 +116,7 @@ def read_state(path: Path) -> dict[str, Any]:
     """
     file = path / "trainer.json"
     state = valid.read_json(file)
-    if (found := state.get("format")) != FORMAT:
-        raise RunError(f"{path}: format {found!r:.60}; this nanotx reads {FORMAT}. {advice(found)}")
+    check_format(path, state.get("format"))
     for name, kind in TABLES.items():
         if not isinstance(state.get(name), kind):
             raise RunError(f"{file}: {name}: expected {kind.__name__}, got {state.get(name)!r:.60}.")
@@ -135,18 +134,6 @@ def read_state(path: Path) -> dict[str, Any]:
     if f"step-{state['progress'].get('step')}" != path.name:
         raise RunError(f"{file}: it is of step {state['progress'].get('step')}, in a folder called {path.name}.")
     return state
-
-
-def advice(found: Any) -> str:
-    """What to do about a checkpoint of another format."""
-    if not isinstance(found, int) or isinstance(found, bool) or found < 1:
-        return "No nanotx writes such a format: take another checkpoint, by --step N."
-    if found > FORMAT:
-        return "A newer nanotx wrote it and reads it: upgrade."
-    return (
-        "An older nanotx wrote it: go on with that one (its version is in the run's summary.json, under versions), or "
-        "train the run's recipe.toml anew with this one."
-    )
 
 
 def check_scaler(file: Path, scaler: dict[str, Any]) -> None:

@@ -26,7 +26,7 @@ T = TypeVar("T")
 NEEDED = {"model.safetensors", "optimizer.safetensors", "trainer.json", "recipe.toml", "tokenizer.json"}
 """What every checkpoint holds."""
 
-WEIGHTS = ("model.safetensors", "average.safetensors")
+WEIGHTS = ("model.safetensors", "ema.safetensors")
 """Files whose numbers are all finite."""
 
 TEXT = 2**20

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from nanotx.errors import NanotxError
 from nanotx.errors import UnknownPart
 from nanotx.runs.folder import RunFolder
-from nanotx.config.toml import read_config
+from nanotx.runs.formats import read_saved_recipe
 from nanotx.nn.transformer import Transformer
 from nanotx.recipe import Recipe
 from nanotx.runs.resume import check_size
@@ -74,7 +74,7 @@ def of_recipe(folder: RunFolder) -> Check:
     """Whether the run's recipe reads."""
 
     def read() -> str:
-        recipe: Recipe = read_config(Recipe, folder.recipe)
+        recipe = read_saved_recipe(folder.recipe)
         return f"{recipe.corpus.part}, {recipe.tokenizer.part}, {recipe.train.steps:,} steps"
 
     return attempt("recipe.toml", read)
@@ -125,8 +125,8 @@ def fitting(path: Path) -> str:
 
 def judged(path: Path, codec: Codec) -> Transformer:
     """The model of a checkpoint as the run evaluated it: by the average of its weights, if it kept one."""
-    recipe: Recipe = read_config(Recipe, path / "recipe.toml")
-    file = path / ("average.safetensors" if recipe.train.average else "model.safetensors")
+    recipe = read_saved_recipe(path / "recipe.toml")
+    file = path / ("ema.safetensors" if recipe.train.ema_decay else "model.safetensors")
     check_size(file, recipe.model.size(codec.vocab_size).parameters)  # before memory is taken
     model = recipe.model.build(codec.vocab_size)
     load_weights(model, read_tensors(file))
@@ -250,7 +250,7 @@ def reproduced(folder: RunFolder, sound: list[Path], wish: Wish) -> Check:
     path = next((path for path in sound if losses.get(path.name) is not None), None)
     if path is None:
         return Check(name=NAME, result="not made", detail="no sound checkpoint is of a step that was evaluated")
-    recipe: Recipe = read_config(Recipe, path / "recipe.toml")
+    recipe = read_saved_recipe(path / "recipe.toml")
     try:
         text, machine = validation(path, recipe), wish.machine(recipe)
         if recipe.deterministic:

@@ -120,8 +120,8 @@ FLAGS = [
     ),
     (
         "two sizes of a micro-batch",
-        "--train.accumulate 2 --train.micro-batch 1",
-        r"micro_batch: expected it or accumulate, got both \(2\); leave one out",
+        "--train.grad-accum-steps 2 --train.micro-batch-size 1",
+        r"micro_batch_size: expected it or grad_accum_steps, got both \(2\); leave one out",
     ),
 ]
 

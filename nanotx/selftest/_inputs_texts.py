@@ -9,7 +9,8 @@ LINE = "to be or not to be, to be or not to be"
 SHORT = r"data: a text of \d+ tokens has no window of model\.context=\d+ .*; try --model\.context \d+ or a longer text"
 
 FULL = (
-    r"train: 16,777,216 windows of 8 tokens a step take at least .* are free; try a smaller --train\.micro-batch than"
+    r"train: 16,777,216 windows of 8 tokens a step take at least .* are free; "
+    r"try a smaller --train\.micro-batch-size than"
 )
 
 # What lies in the folder beside a usual text, where the corpus is said to lie, how it ends, and what is said.
@@ -82,8 +83,8 @@ def texts() -> list[Bad]:
             r"validation=0\.9999 leave 0 to train on .* a longer text",
             corpus_validation=0.9999,
         ),
-        sized("steps larger than the memory", 2, FULL, train_batch=2**24, model_dim=1024, model_layers=64),
-        sized("a batch larger than the data", 0, "nanotx sample run", train_batch=300),
+        sized("steps larger than the memory", 2, FULL, train_batch_size=2**24, model_dim=1024, model_layers=64),
+        sized("a batch larger than the data", 0, "nanotx sample run", train_batch_size=300),
         replace(sized("one line", 3, SHORT, model_context=64), prepare=having({"text.txt": LINE.encode()})),
     ]
     odd: list[tuple[str, Prepare]] = [("pipe", pipe("x.txt")), ("socket", a_socket("x.txt"))]

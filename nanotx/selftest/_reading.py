@@ -10,12 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from nanotx.config.schema import from_table
-from nanotx.config.toml import read_config, write_toml
+from nanotx.config.toml import write_toml
 from nanotx.data.corpus.file import File
 from nanotx.errors import NanotxError
 from nanotx.hardware.device import choose
 from nanotx.recipe import Recipe, read_options, read_recipe
 from nanotx.runs.folder import RunFolder
+from nanotx.runs.formats import read_saved_recipe
 from nanotx.runs.load import load
 from nanotx.runs.metrics_log import read
 from nanotx.runs.resume import go_on, tokenizer_of
@@ -74,7 +75,7 @@ def show(folder: Path) -> None:
 def resume(folder: Path) -> None:
     """All that is read before the run's first new step; its text is the one it began with, and no other is fetched."""
     run = RunFolder(folder / "run")
-    saved: Recipe = read_config(Recipe, run.recipe)
+    saved = read_saved_recipe(run.recipe)
     codec = tokenizer_of(run)
     corpus = File(path=str(folder / "text.txt"), validation=saved.corpus.validation)
     here = replace(saved, corpus=corpus, device="cpu", dtype="float32", threads=1, compile=False)

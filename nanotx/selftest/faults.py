@@ -45,7 +45,7 @@ def every(seed: int) -> Iterator[tuple[str, Callable[[Path], Finding]]]:
     yield "a clock that jumps an hour to and fro", partial(undisturbed_by, partial(meddle.clock_jumps, 3600.0))
     yield "checkpoints deleted while it runs", partial(deleted, "run/checkpoints")
     yield "the run's folder deleted while it runs", partial(deleted, "run")
-    yield "a loss that is no number: it stops", partial(diverged, "stop")
+    yield "a loss of NaN: it stops", partial(diverged, "raise")
     yield "a loss that is no number: it goes on", partial(diverged, "skip")
 
 
@@ -153,8 +153,8 @@ def deleted(name: str, folder: Path) -> Finding:
 def diverged(policy: str, folder: Path) -> Finding:
     """The run ends before the step, whose place is told, or goes on without it; what was saved before is sound."""
     step = 2 * EVERY + 1
-    ended = begin(KIND, folder, meddle=partial(meddle.spoil_step, step), train_nonfinite=policy).finish()
-    quiet(ended, 5 if policy == "stop" else 0)
+    ended = begin(KIND, folder, meddle=partial(meddle.spoil_step, step), train_on_nonfinite=policy).finish()
+    quiet(ended, 5 if policy == "raise" else 0)
     if f"step {step}: the loss is nan" not in ended.out + ended.err:
         raise Broken(f"the step was not named: {tail(ended)}")
     if policy == "skip":
@@ -163,6 +163,6 @@ def diverged(policy: str, folder: Path) -> Finding:
             raise Broken("the journal does not tell of the step that was left out")
         return Finding(happened="went on without it")
     gone = lost(folder / "run")
-    resume(KIND, folder, train_nonfinite=policy)
+    resume(KIND, folder, train_on_nonfinite=policy)
     same(KIND, folder / "run")
     return Finding(happened="ended; equal after --resume without the fault", lost=gone)

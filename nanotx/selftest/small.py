@@ -24,7 +24,7 @@ COMMON = {
     "model.layers": 1,
     "model.context": 8,
     "attention.heads": 2,
-    "train.batch": 2,
+    "train.batch-size": 2,
     "train.steps": STEPS,
     "train.eval-every": 6,
     "train.sample-every": 5,
@@ -48,7 +48,7 @@ OTHERS: dict[str, dict[str, object]] = {
         "block": "prenorm",
         "optimizer": "adamw",
         "block.dropout": 0.2,
-        "train.average": 0.9,
+        "train.ema-decay": 0.9,
     },
     "byte, adamw, no dropout": {
         "tokenizer": "byte",
@@ -58,7 +58,7 @@ OTHERS: dict[str, dict[str, object]] = {
         "attention": "gqa",
         "optimizer": "adamw",
         "schedule": "constant",
-        "train.accumulate": 2,
+        "train.grad-accum-steps": 2,
     },
 }
 KIND = next(iter(OTHERS))

@@ -22,7 +22,7 @@ def largest(trainer: Trainer) -> int:
     Raises:
         ConfigError: not even one window fits.
     """
-    batch = trainer.recipe.train.batch
+    batch = trainer.recipe.train.batch_size
     sizes = [batch // parts for parts in divisors(batch)]
     if trainer.machine.device.type == "cpu":
         room = SHARE * available()
@@ -32,7 +32,7 @@ def largest(trainer: Trainer) -> int:
         fit = next((size for size in sizes if tried(trainer, size)), 0)
     if not fit:
         raise ConfigError(
-            "train.micro_batch: not even one window fits into memory; "
+            "train.micro_batch_size: not even one window fits into memory; "
             f"halve model.context={trainer.model.context} or model.dim={trainer.model.config.dim}, "
             "or try --train.activation-checkpointing."
         )
@@ -47,7 +47,9 @@ def available() -> int:
     """
     found = memory()
     if found is None:
-        raise ConfigError("train.micro_batch: this system does not tell what memory is free; give a number for auto.")
+        raise ConfigError(
+            "train.micro_batch_size: this system does not tell what memory is free; give a number for auto."
+        )
     return found.available
 
 

@@ -53,7 +53,7 @@ def read_texts(
     ids = codec.encode(training)
     exams = exams_of(codec, training, validation, recipe.model.context, recipe.train)
     windows = Windows(ids=ids, context=recipe.model.context, seed=recipe.seed)
-    if recipe.train.batch * recipe.model.context * recipe.model.dim > MANY:
+    if recipe.train.batch_size * recipe.model.context * recipe.model.dim > MANY:
         check_step(recipe.train, recipe.model, recipe.device)
     return Texts(codec=codec, windows=windows, exams=exams, floor=recipe.corpus.floor(), size=size, sha256=digest)
 

@@ -86,8 +86,8 @@ class Trainer:
         self.model.embedding.sparse = recipe.optimizer.takes_sparse
         self.model.activation_checkpointing = recipe.train.activation_checkpointing
         self.averaged: Averaged | None = None
-        if recipe.train.average:
-            self.averaged = ema.Averaged(self.model, recipe.train.average)
+        if recipe.train.ema_decay:
+            self.averaged = ema.Averaged(self.model, recipe.train.ema_decay)
         if recipe.compile is True:
             compile_blocks(self.model)
 
@@ -118,7 +118,7 @@ class Trainer:
         self.progress.step += 1
         self.settled = True
         self.progress.train_seconds += seconds
-        speed = self.recipe.train.batch * self.model.context / seconds
+        speed = self.recipe.train.batch_size * self.model.context / seconds
         numbers |= {"lr": lr, "tokens_per_second": speed}
         return {"event": "step", "step": step + 1, **numbers} | ({"warning": warning} if warning else {})
 
@@ -132,9 +132,9 @@ class Trainer:
         for module in self.paced:
             module.pace(step, plan.steps)
         with self.memory_checked():
-            loss = self.backward(*self.windows.batch(step, plan.batch))
+            loss = self.backward(*self.windows.batch(step, plan.batch_size))
             self.scaler.unscale_(self.optimizer)
-            norm = clip(self.model.parameters(), plan.clip or math.inf)
+            norm = clip(self.model.parameters(), plan.grad_clip or math.inf)
         loss_value, norm_value = torch.stack([loss, norm]).tolist()  # the one time in a step that a GPU is waited for
         return {"loss": loss_value, "grad_norm": norm_value}
 
@@ -159,10 +159,12 @@ class Trainer:
     def less_memory(self) -> str:
         """How many windows are held at a time, and flags that take less memory, each of them valid for this recipe."""
         plan = self.recipe.train
-        held = plan.batch // plan.parts
-        fewer = max((count for count in divisors(plan.batch) if count <= held / 2), default=0)
+        held = plan.batch_size // plan.num_micro_batches
+        fewer = max((count for count in divisors(plan.batch_size) if count <= held / 2), default=0)
         more = (
-            f"accumulate {plan.batch // fewer}" if fewer and plan.accumulate > 1 else f"micro-batch {fewer} (or auto)"
+            f"grad-accum-steps {plan.batch_size // fewer}"
+            if fewer and plan.grad_accum_steps > 1
+            else f"micro-batch-size {fewer} (or auto)"
         )
         parts = f"take fewer by --train.{more}, which changes nothing else; or " if fewer else ""
         others = "a smaller --model.context" if plan.activation_checkpointing else "--train.activation-checkpointing"
@@ -180,13 +182,13 @@ class Trainer:
             self.gradient()
 
         step, plan = self.progress.step, self.recipe.train
-        starts = listed(self.windows.starts(step, plan.batch).tolist())
+        starts = listed(self.windows.starts(step, plan.batch_size).tolist())
         said = (
             f"step {step}: the loss is {loss:g} and the gradient's norm {grad_norm:g}; the step was not taken. "
             f"{report(self.model, again, detect=self.detect)} "
             f"Its windows of {self.model.context} tokens begin at token {starts} of the training text."
         )
-        if plan.nonfinite == "skip":
+        if plan.on_nonfinite == "skip":
             in_row = self.progress.skipped_in_row + 1
             if in_row < SKIPS and all(map(finite, self.model.parameters())):
                 self.scaler.update()
@@ -197,7 +199,7 @@ class Trainer:
             )
         raise Diverged(
             f"{said} Try a lower --optimizer.lr than {self.recipe.optimizer.lr:g}, "
-            "or --train.nonfinite skip, which goes on without such steps."
+            "or --train.on-nonfinite skip, which continues without such steps."
         )
 
     def factor(self) -> float:
@@ -229,7 +231,7 @@ class Trainer:
 
         Penalties are each micro-batch's own, and add to the gradient alone.
         """
-        parts = self.recipe.train.parts
+        parts = self.recipe.train.num_micro_batches
         total = torch.zeros((), device=self.machine.device)
         for inputs, targets in zip(x.chunk(parts), y.chunk(parts), strict=True):
             lowered, cross = self.losses(inputs, targets)
@@ -242,7 +244,9 @@ class Trainer:
         model, plan = self.model, self.recipe.train
         with self.machine.autocast():
             stream = model.hidden_states(x)
-            lowered, cross = loss(model.logits, [*model.head.parameters()], stream, y, plan.z_loss, plan.loss_chunk)
+            lowered, cross = loss(
+                model.logits, [*model.head.parameters()], stream, y, plan.z_loss, plan.loss_chunk_size
+            )
         return lowered + sum(module.penalty() for module in self.penalised), cross
 
     def judged(self) -> AbstractContextManager[None]:

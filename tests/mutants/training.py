@@ -34,7 +34,7 @@ STEP: dict[str, tuple[str, str, str, str]] = {
         "float16",
         f"{TRAINER}.gradient",
         "self.scaler.unscale_(self.optimizer)",
-        "clip(self.model.parameters(), plan.clip or math.inf); self.scaler.unscale_(self.optimizer)",
+        "clip(self.model.parameters(), plan.grad_clip or math.inf); self.scaler.unscale_(self.optimizer)",
     ),
     "the gradient is never unscaled": (
         "float16",
@@ -308,16 +308,21 @@ RUN: dict[str, tuple[str, str, str, str]] = {
     "what is loaded is not the average": (
         "loaded",
         "nanotx.runs.load:read_loaded",
-        "if recipe.train.average else",
+        "if recipe.train.ema_decay else",
         "if False else",
     ),
     "tokens are those of a micro-batch": (
         "counts",
         SUMMARY,
-        "progress.step * recipe.train.batch",
-        "progress.step * recipe.train.batch // recipe.train.parts",
+        "progress.step * recipe.train.batch_size",
+        "progress.step * recipe.train.batch_size // recipe.train.num_micro_batches",
     ),
-    "tokens are windows": ("counts", SUMMARY, "recipe.train.batch * recipe.model.context", "recipe.train.batch"),
+    "tokens are windows": (
+        "counts",
+        SUMMARY,
+        "recipe.train.batch_size * recipe.model.context",
+        "recipe.train.batch_size",
+    ),
     "a tied weight counts twice": (
         "counts",
         "nanotx.nn.transformer:Transformer.parameter_count",
@@ -339,8 +344,8 @@ RUN: dict[str, tuple[str, str, str, str]] = {
     "a row's tokens a second are windows": (
         "clocks",
         f"{TRAINER}.advance",
-        "self.recipe.train.batch * self.model.context",
-        "self.recipe.train.batch",
+        "self.recipe.train.batch_size * self.model.context",
+        "self.recipe.train.batch_size",
     ),
     "seconds of training are those of the last step": (
         "clocks",
@@ -390,7 +395,7 @@ RESUMED: dict[str, tuple[str, str, str, str]] = {
     "a resumed average is the weights": (
         "steps",
         "nanotx.runs.resume:restore",
-        'path / "average.safetensors"',
+        'path / "ema.safetensors"',
         'path / "model.safetensors"',
     ),
     "a resumed optimizer has no averages": (

@@ -67,7 +67,7 @@ def run(words: list[str]) -> int:
             "torch, nanotx or text, and what follows is not to the bit what it did"
         )
     recorded = record.steps[flags.step]
-    show(observed, recorded, flags.by, retaken.trainer.recipe.train.clip)
+    show(observed, recorded, flags.by, retaken.trainer.recipe.train.grad_clip)
     if flags.json:
         head = {"run": flags.folder, "step": flags.step, "from_step": begin, "strayed": retaken.strayed}
         write_figures(flags.json, head | plain(observed, recorded))

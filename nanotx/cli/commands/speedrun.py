@@ -16,13 +16,13 @@ from nanotx.cli.dashboard import Display
 from nanotx.cli.run import start
 from nanotx.config.flags import given, leading, parse
 from nanotx.config.schema import to_table
-from nanotx.config.toml import read_config
 from nanotx.errors import ConfigError, DataError
 from nanotx.files import publish, read_plain
 from nanotx.hardware.device import cores
 from nanotx.hardware.report import processor
 from nanotx.recipe import Recipe
 from nanotx.runs.folder import RunFolder, find_folder
+from nanotx.runs.formats import read_saved_recipe
 from nanotx.runs.metrics_log import Row
 from nanotx.runs.speedrun import PUBLISHED, SEEDS, Race, append_run, best, read_runs
 from nanotx.runs.valid import TEXT
@@ -97,7 +97,7 @@ def machine() -> dict[str, object]:
 def finish(race: Race, folder: RunFolder, flags: Flags, display: Display) -> None:
     """Write down and say what became of it."""
     figures = json.loads(read_plain(folder.summary, TEXT))
-    recipe = to_table(read_config(Recipe, folder.recipe))
+    recipe = to_table(read_saved_recipe(folder.recipe))
     outcome = race.outcome(figures, recipe, machine())
     publish(folder.path / "speedrun.json", json.dumps(outcome, indent=1, allow_nan=False) + "\n")
     if race.seconds is None:

@@ -1,6 +1,6 @@
-"""A learning rate that rises in a line, stays, and falls in a line: how long the fall takes is a share of the run.
+"""Warmup, stable, decay (WSD): the learning rate rises linearly, stays, and falls linearly over the last part of a run.
 
-Source: Hägele et al. 2024, https://arxiv.org/abs/2405.18392, section 2, with a linear cooldown
+Source: Hägele et al. 2024, https://arxiv.org/abs/2405.18392, section 2, with its linear cooldown
 """
 
 from dataclasses import dataclass
@@ -10,23 +10,23 @@ from nanotx.errors import ConfigError
 from nanotx.optim.schedules.base import Schedule
 
 
-@Schedule.register("trapezoid")
+@Schedule.register("wsd")
 @dataclass(frozen=True, kw_only=True)
-class Trapezoid(Schedule):
-    """Up over `warmup` steps, level, down to `final` over the last `cooldown` of the run."""
+class Wsd(Schedule):
+    """Linear warmup, a constant rate, and a linear decay to `final`."""
 
     warmup: int = 30  # steps
-    cooldown: float = 0.5  # the share of the run, at its end, in which it falls
+    decay: float = 0.5  # the fraction of the run, at its end, over which the rate falls
     final: float = 0.0  # the factor at the end
 
     def __post_init__(self) -> None:
         at_least(self, 0, "warmup")
-        for name in ("cooldown", "final"):
+        for name in ("decay", "final"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name}: expected a number from 0 to 1, got {getattr(self, name)!r}.")
 
     def factor(self, step: int, steps: int) -> float:
         rise = (step + 1) / (self.warmup + 1)
-        fall = (steps - step) / (self.cooldown * steps) if self.cooldown * steps else float(step < steps)
+        fall = (steps - step) / (self.decay * steps) if self.decay * steps else float(step < steps)
         level = max(0.0, min(1.0, fall))
         return min(1.0, rise) * (self.final + (1 - self.final) * level)
