@@ -14,19 +14,16 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
 from nanotx import disk
 from nanotx.config.schema import WHOLE
 from nanotx.errors import RunError
-from nanotx.files import DESKTOP
-from nanotx.files import free
-from nanotx.files import is_left
-from nanotx.files import open_plain
-from nanotx.files import read_plain
-
+from nanotx.files import DESKTOP, free, is_left, open_plain, read_plain
 
 MANIFEST = "MANIFEST.json"
 MOST_ALLOCATED = 2**30

@@ -1,23 +1,20 @@
 """Compare two runs: recipes, texts, tokenizers, and step by step the first tensor in which a bit differs."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
+
 import torch
 from torch import Tensor
-from typing import Any
-from collections.abc import Callable
-from nanotx.runs.resume_check import leaves
+
 from nanotx.config.schema import to_table
 from nanotx.errors import RunError
 from nanotx.nn.canonical import to_shared
-from nanotx.runs.record import Record
 from nanotx.runs import valid
 from nanotx.runs.metrics_log import Row
-from nanotx.runs.replay import NUMBERS
-from nanotx.runs.replay import Retaken
-from nanotx.runs.replay import counting
-from nanotx.runs.replay import weights
-
+from nanotx.runs.record import Record
+from nanotx.runs.replay import NUMBERS, Retaken, counting, weights
+from nanotx.runs.resume_check import leaves
 
 WORDS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 """By how many bytes a number has: a whole number of as many."""

@@ -3,19 +3,17 @@
 The system itself holds the lock, and lets go of it however the process ends: nothing is left to clear away.
 """
 
-from pathlib import Path
-from contextlib import suppress
 import os
 import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from pathlib import Path
+
 from filelock import FileLock, Timeout
-from nanotx.errors import ConfigError
-from nanotx.errors import RunError
-from nanotx.files import DESKTOP
-from nanotx.files import publish
-from nanotx.files import read_plain
+
+from nanotx.errors import ConfigError, RunError
+from nanotx.files import DESKTOP, publish, read_plain
 
 
 class RunFolder:

@@ -1,6 +1,7 @@
 """A run's course, as far as the rows of its journal have told it."""
 
 import math
+
 from nanotx.runs.metrics_log import Row
 
 

@@ -5,27 +5,23 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
+
 import torch
-from nanotx.runs import checkpoint
-from nanotx.runs import valid
-from nanotx.errors import ConfigError
-from nanotx.errors import RunError
-from nanotx.runs.folder import RunFolder
-from nanotx.training.plugins import check_foreign
-from nanotx.runs.formats import read_saved_recipe
-from nanotx.nn.transformer import Transformer
-from nanotx.generation.text import bias_by_id
-from nanotx.generation.text import token_ids
-from nanotx.recipe import Recipe
-from nanotx.runs.resume import check_size
-from nanotx.runs.resume import check_tokenizer
-from nanotx.runs.resume import load_weights
+
+from nanotx.errors import ConfigError, RunError
 from nanotx.generation import Sampling
+from nanotx.generation.completion import Generation
+from nanotx.generation.text import bias_by_id, stream_text, token_ids
+from nanotx.nn.transformer import Transformer
+from nanotx.recipe import Recipe
+from nanotx.runs import checkpoint, valid
+from nanotx.runs.folder import RunFolder
+from nanotx.runs.formats import read_saved_recipe
+from nanotx.runs.resume import check_size, check_tokenizer, load_weights
+from nanotx.runs.trainer_state import read_state
 from nanotx.tokenizers import Codec
 from nanotx.tokenizers import load as load_tokenizer
-from nanotx.runs.trainer_state import read_state
-from nanotx.generation.text import stream_text
-from nanotx.generation.completion import Generation
+from nanotx.training.plugins import check_foreign
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -105,7 +101,8 @@ class Loaded:
             sampling: how they are chosen; text r has the seed of it plus r.
             stops: each ends before the first of these that is written.
             rolling: keep a rolling cache beyond the context (`nanotx.generation.rolling`) instead of recomputing it.
-            draft_model: a smaller model that guesses ahead (`nanotx.generation.speculative`); the texts are then written one by one.
+            draft_model: a smaller model that guesses ahead (`nanotx.generation.speculative`);
+                texts are then generated one by one.
             draft_tokens: how many tokens it guesses at a time.
             compiled: whether the reading of one more token is compiled first (`nanotx.generation.compiled`).
 

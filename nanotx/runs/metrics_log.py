@@ -7,15 +7,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
 from nanotx.config.schema import WHOLE
 from nanotx.errors import RunError
-from nanotx.files import LARGE
-from nanotx.files import free
-from nanotx.files import open_plain
-from nanotx.files import publish
-from nanotx.files import read_plain
+from nanotx.files import LARGE, free, open_plain, publish, read_plain
 from nanotx.hardware.limits import memory
-
 
 Row = dict[str, Any]
 

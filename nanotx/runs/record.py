@@ -5,22 +5,18 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from nanotx.runs import checkpoint
-from nanotx.runs import valid
-from nanotx.errors import DataError
-from nanotx.errors import RunError
+
+from nanotx.errors import DataError, RunError
 from nanotx.files import blank
-from nanotx.runs.folder import RunFolder
-from nanotx.runs.metrics_log import Row
-from nanotx.runs.metrics_log import read
-from nanotx.runs.formats import read_saved_recipe
 from nanotx.recipe import Recipe
+from nanotx.runs import checkpoint, valid
+from nanotx.runs.folder import RunFolder
+from nanotx.runs.formats import read_saved_recipe
+from nanotx.runs.metrics_log import Row, read
 from nanotx.runs.resume import tokenizer_of
-from nanotx.training.dataset import Texts
-from nanotx.training.dataset import read_texts
-from nanotx.tokenizers import Codec
-from nanotx.tokenizers import load
 from nanotx.runs.trainer_state import read_state
+from nanotx.tokenizers import Codec, load
+from nanotx.training.dataset import Texts, read_texts
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -8,28 +8,23 @@ run settled of these stands in its recipes, and torch is told so again.
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+
 import torch
 from rich.console import Console
 from torch import Tensor, nn
-from collections.abc import Iterator
-from dataclasses import dataclass
-from torch import Tensor
 from torch.nn import functional as F
+
+from nanotx.errors import ConfigError, RunError
 from nanotx.hardware.compiler import attempt
-from nanotx.hardware.device import choose
-from nanotx.hardware.device import repeat_exactly
-from nanotx.errors import ConfigError
-from nanotx.errors import RunError
-from nanotx.runs.metrics_log import Row
-from nanotx.runs.record import Record
-from nanotx.runs.resume import copy_in
-from nanotx.runs.resume import restore
-from nanotx.runs.resume import take_over
-from nanotx.training.trainer import Trainer
+from nanotx.hardware.device import choose, repeat_exactly
 from nanotx.nn.canonical import to_shared
 from nanotx.nn.transformer import Transformer
+from nanotx.runs.metrics_log import Row
+from nanotx.runs.record import Record
+from nanotx.runs.resume import copy_in, restore, take_over
 from nanotx.tokenizers import Codec
-
+from nanotx.training.trainer import Trainer
 
 NUMBERS = ("loss", "grad_norm")
 """What a journal's row of a step holds that feels every bit before it."""

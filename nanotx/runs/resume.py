@@ -4,31 +4,22 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
 import torch
 from torch import Tensor, nn
-from nanotx.runs import checkpoint
-from nanotx.runs import valid
-from nanotx.runs.resume_check import differences
-from nanotx.errors import ConfigError
-from nanotx.errors import DataError
-from nanotx.errors import NanotxError
-from nanotx.errors import RunError
-from nanotx.errors import TokenizerError
+
+from nanotx.errors import ConfigError, DataError, NanotxError, RunError, TokenizerError
 from nanotx.files import blank
-from nanotx.runs.folder import RunFolder
-from nanotx.runs.formats import read_saved_recipe
 from nanotx.nn.canonical import to_own
 from nanotx.nn.transformer import Transformer
-from nanotx.recipe import Recipe
-from nanotx.runs.resume_check import Survey
-from nanotx.training.dataset import Texts
-from nanotx.tokenizers import Codec
-from nanotx.tokenizers import load
-from nanotx.training.trainer import Progress
-from nanotx.training.trainer import Row
-from nanotx.training.trainer import Trainer
-from nanotx.training.trainer import is_count
+from nanotx.runs import checkpoint, valid
+from nanotx.runs.folder import RunFolder
+from nanotx.runs.formats import read_saved_recipe
+from nanotx.runs.resume_check import Survey, differences
 from nanotx.runs.trainer_state import read_state
+from nanotx.tokenizers import Codec, load
+from nanotx.training.dataset import Texts
+from nanotx.training.trainer import Progress, Row, Trainer, is_count
 
 
 def tokenizer_of(folder: RunFolder, changed: bool = False) -> Codec:

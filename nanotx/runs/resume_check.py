@@ -3,30 +3,22 @@
 Nothing is changed here. A resume that cannot continue from what lies there is refused before it writes a byte.
 """
 
-from collections.abc import Iterator
-from dataclasses import replace
-from typing import Any
 import hashlib
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from nanotx.nn.attention import Attention
-from nanotx.config.schema import to_table
-from nanotx.errors import ConfigError
-from nanotx.recipe import Recipe
-from nanotx.runs import checkpoint
-from nanotx import disk
-from nanotx.runs import valid
-from nanotx.errors import RunError
-from nanotx.errors import UnknownPart
-from nanotx.files import blank
-from nanotx.files import free
-from nanotx.files import read_plain
-from nanotx.runs.folder import RunFolder
-from nanotx.errors import quoted
-from nanotx.runs.metrics_log import Row
-from nanotx.runs.metrics_log import read
-from nanotx.runs.formats import read_saved_recipe
+from typing import Any
 
+from nanotx import disk
+from nanotx.config.schema import to_table
+from nanotx.errors import ConfigError, RunError, UnknownPart, quoted
+from nanotx.files import blank, free, read_plain
+from nanotx.nn.attention import Attention
+from nanotx.recipe import Recipe
+from nanotx.runs import checkpoint, valid
+from nanotx.runs.folder import RunFolder
+from nanotx.runs.formats import read_saved_recipe
+from nanotx.runs.metrics_log import Row, read
 
 FREE = {"device", "dtype", "threads", "compile", "deterministic"} | {
     f"train.{name}"

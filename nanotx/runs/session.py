@@ -1,75 +1,44 @@
 """One process's work on a run: from a recipe to a folder complete enough to go on from and to be believed."""
 
 import json
-from typing import Any, Protocol, runtime_checkable
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from nanotx.training.auto_batch import largest
-from nanotx.runs.resume import tokenizer_of
-from nanotx.runs.resume import check_corpus
-from nanotx.runs.trainer_state import read_state
-from nanotx.training.compile import settle
-from nanotx.runs.resume import go_on
-from nanotx.runs.resume_check import changes
-from nanotx.runs.resume_check import recipe_digest
-from nanotx.runs import checkpoint
-from nanotx import disk
-from nanotx.hardware.memory import keep_memory
-from nanotx.runs.checkpoint import clear_drafts
-from nanotx.config.schema import fields
-from nanotx.data.corpus import Corpus
-from nanotx.data.corpus import Unavailable
-from nanotx.runs.history import error
-from nanotx.runs.history import extent
-from nanotx.runs.history import rate
-from nanotx.hardware.device import Machine
-from nanotx.hardware.device import choose
-from nanotx.hardware.device import peak_flops
-from nanotx.hardware.device import repeat_exactly
-from nanotx.errors import ConfigError
-from nanotx.errors import Diverged
-from nanotx.errors import MemoryFull
-from nanotx.errors import NanotxError
-from nanotx.errors import RunError
-from nanotx.errors import TokenizerError
-from nanotx.evaluation.loss import Score
-from nanotx.evaluation.loss import evaluate
-from nanotx.files import blank
-from nanotx.files import clear
-from nanotx.files import publish
-from nanotx.files import read_plain
-from nanotx.runs.folder import RunFolder
-from nanotx.config.plugins import blame
-from nanotx.training.plugins import check_foreign
-from nanotx.errors import quoted
-from nanotx.runs.metrics_log import Journal
-from nanotx.runs.metrics_log import copy_aside
-from nanotx.runs.metrics_log import read
-from nanotx.config.toml import write_toml
-from nanotx.runs.folder import locked
-from nanotx.nn.transformer import Transformer
-from nanotx.recipe import Recipe
-from nanotx.recipe import Options
-from nanotx.generation import Sampling
-from nanotx.runs.trainer_state import prune
-from nanotx.runs.trainer_state import save
-from nanotx.optim.schedules import Schedule
-from nanotx.training.signals import Stop
-from nanotx.runs.summary import summarize
-from nanotx.runs.summary import title
-from nanotx.runs.resume_check import Survey
-from nanotx.runs.resume_check import set_aside
-from nanotx.training.dataset import read_texts
-from nanotx.tokenizers import Codec
-from nanotx.training.loop import Looks
-from nanotx.training.loop import train
-from nanotx.training.trainer import Row
-from nanotx.training.trainer import Trainer
-from nanotx.runs.valid import TEXT
-from nanotx.runs.valid import Proven
-from nanotx.generation.text import stream_text
+from typing import Any, Protocol, runtime_checkable
 
+from nanotx import disk
+from nanotx.config.plugins import blame
+from nanotx.config.schema import fields
+from nanotx.config.toml import write_toml
+from nanotx.data.corpus import Corpus, Unavailable
+from nanotx.errors import ConfigError, Diverged, MemoryFull, NanotxError, RunError, TokenizerError, quoted
+from nanotx.evaluation.loss import Score, evaluate
+from nanotx.files import blank, clear, publish, read_plain
+from nanotx.generation import Sampling
+from nanotx.generation.text import stream_text
+from nanotx.hardware.device import Machine, choose, peak_flops, repeat_exactly
+from nanotx.hardware.memory import keep_memory
+from nanotx.nn.transformer import Transformer
+from nanotx.optim.schedules import Schedule
+from nanotx.recipe import Options, Recipe
+from nanotx.runs import checkpoint
+from nanotx.runs.checkpoint import clear_drafts
+from nanotx.runs.folder import RunFolder, locked
+from nanotx.runs.history import error, extent, rate
+from nanotx.runs.metrics_log import Journal, copy_aside, read
+from nanotx.runs.resume import check_corpus, go_on, tokenizer_of
+from nanotx.runs.resume_check import Survey, changes, recipe_digest, set_aside
+from nanotx.runs.summary import summarize, title
+from nanotx.runs.trainer_state import prune, read_state, save
+from nanotx.runs.valid import TEXT, Proven
+from nanotx.tokenizers import Codec
+from nanotx.training.auto_batch import largest
+from nanotx.training.compile import settle
+from nanotx.training.dataset import read_texts
+from nanotx.training.loop import Looks, train
+from nanotx.training.plugins import check_foreign
+from nanotx.training.signals import Stop
+from nanotx.training.trainer import Row, Trainer
 
 BETWEEN = "\n\n----\n\n"
 """What stands between two texts of samples.txt."""

@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
-from nanotx.errors import DataError
-from nanotx.errors import RunError
+
+from nanotx.errors import DataError, RunError
 from nanotx.files import read_plain
 from nanotx.runs.metrics_log import Row
-
 
 SEEDS = 3
 PUBLISHED = (1.4697, 180.0, "nanoGPT's baby GPT on one A100")

@@ -4,14 +4,15 @@ import importlib.metadata
 import math
 import platform
 from typing import Any
+
 import torch
+
 import nanotx
 from nanotx.hardware.device import Machine
 from nanotx.nn.transformer import Transformer
 from nanotx.recipe import Recipe
 from nanotx.training.dataset import Texts
 from nanotx.training.trainer import Trainer
-
 
 Figures = dict[str, Any]
 

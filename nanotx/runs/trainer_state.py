@@ -5,22 +5,19 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-import torch
 from typing import Any
-from nanotx.runs import checkpoint
-from nanotx.errors import Diverged
-from nanotx.runs.folder import RunFolder
-from nanotx.config.toml import write_toml
-from nanotx.training.dataset import Texts
-from nanotx.training.trainer import Row
-from nanotx.training.trainer import Trainer
-from nanotx.runs.valid import Proven
-from nanotx.runs import valid
-from nanotx.runs.formats import FORMAT, check_format
-from nanotx.config.schema import WHOLE
-from nanotx.errors import RunError
-from nanotx.training.trainer import Progress
 
+import torch
+
+from nanotx.config.schema import WHOLE
+from nanotx.config.toml import write_toml
+from nanotx.errors import Diverged, RunError
+from nanotx.runs import checkpoint, valid
+from nanotx.runs.folder import RunFolder
+from nanotx.runs.formats import FORMAT, check_format
+from nanotx.runs.valid import Proven
+from nanotx.training.dataset import Texts
+from nanotx.training.trainer import Progress, Row, Trainer
 
 KEEP = 2
 

@@ -5,21 +5,17 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
+
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
-from nanotx.runs.checkpoint import MANIFEST
-from nanotx.runs.checkpoint import digest
-from nanotx.runs.checkpoint import numbered
-from nanotx.runs.checkpoint import other_step
-from nanotx.runs.checkpoint import steps
+
 from nanotx.config.schema import WHOLE
-from nanotx.errors import NanotxError
-from nanotx.errors import RunError
+from nanotx.errors import NanotxError, RunError
 from nanotx.files import read_plain
 from nanotx.hardware.limits import memory
-
+from nanotx.runs.checkpoint import MANIFEST, digest, numbered, other_step, steps
 
 T = TypeVar("T")
 

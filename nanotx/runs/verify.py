@@ -1,42 +1,25 @@
 """Verify a run's folder: recipe, tokenizer, checkpoints, metrics log, summary, and the recorded validation loss."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from dataclasses import dataclass
-from nanotx.errors import NanotxError
-from nanotx.errors import UnknownPart
-from nanotx.runs.folder import RunFolder
-from nanotx.runs.formats import read_saved_recipe
+from typing import Any, Literal
+
+from nanotx.errors import ConfigError, DataError, NanotxError, RunError, UnknownPart
+from nanotx.evaluation.loss import evaluate
+from nanotx.evaluation.texts import exam
+from nanotx.hardware.device import Machine, choose, repeat_exactly
 from nanotx.nn.transformer import Transformer
 from nanotx.recipe import Recipe
-from nanotx.runs.resume import check_size
-from nanotx.runs.resume import check_tokenizer
-from nanotx.runs.resume import load_weights
-from nanotx.tokenizers import Codec
-from nanotx.tokenizers import load
-from nanotx.runs.trainer_state import read_state
-from nanotx.runs.valid import read_tensors
-from nanotx.runs.valid import verify
-from nanotx.errors import RunError
-from nanotx.runs.metrics_log import Row
-from nanotx.runs.metrics_log import lines_of
-from nanotx.runs.metrics_log import row_of
-from nanotx.runs.metrics_log import read
-from nanotx.runs.valid import read_json
-from nanotx.hardware.device import Machine
-from nanotx.hardware.device import choose
-from nanotx.hardware.device import repeat_exactly
-from nanotx.errors import ConfigError
-from nanotx.errors import DataError
-from nanotx.evaluation.loss import evaluate
-from nanotx.runs.trainer_state import strict
-from nanotx.evaluation.texts import exam
+from nanotx.runs.folder import RunFolder
+from nanotx.runs.formats import read_saved_recipe
+from nanotx.runs.metrics_log import Row, lines_of, read, row_of
+from nanotx.runs.resume import check_size, check_tokenizer, load_weights
+from nanotx.runs.trainer_state import read_state, strict
+from nanotx.runs.valid import read_json, read_tensors, verify
+from nanotx.tokenizers import Codec, load
 from nanotx.training.dataset import sha256
-
 
 Result = Literal["holds", "fails", "not made"]
 

@@ -1,0 +1,1 @@
+"""Run folders: checkpoints, the metrics log, resuming, verification and replay."""
