@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from nanotx.nn.attention import Attention, causal_mask
 from nanotx.nn.block import Block
-from nanotx.nn.canonical import OwnLayout, Tensors
+from nanotx.nn.canonical import CustomLayout, Tensors
 from nanotx.nn.kv_cache import KVCache
 from nanotx.nn.position import NO_POSITION, PositionalEncoding
 from nanotx.nn.shapes import Stream
@@ -29,7 +29,7 @@ class TorchEncoder(Block):
         return TorchEncoderBlock(self.heads, dim)
 
 
-class TorchEncoderBlock(OwnLayout):
+class TorchEncoderBlock(CustomLayout):
     """The library's layer. It keeps no keys, so the cache keeps inputs, and all are read again."""
 
     def __init__(self, heads: int, dim: int) -> None:
@@ -44,11 +44,11 @@ class TorchEncoderBlock(OwnLayout):
         y: Tensor = self.layer(known, src_mask=~causal_mask(length, length, x.device), is_causal=True)
         return y[:, length - x.shape[1] :]
 
-    def shared(self, own: Tensors) -> Tensors:
-        return {THEIRS.get(name, name): tensor for name, tensor in own.items()}
+    def to_canonical(self, tensors: Tensors) -> Tensors:
+        return {THEIRS.get(name, name): tensor for name, tensor in tensors.items()}
 
-    def own(self, shared: Tensors) -> Tensors:
-        return {OURS.get(name, name): tensor for name, tensor in shared.items()}
+    def from_canonical(self, canonical: Tensors) -> Tensors:
+        return {OURS.get(name, name): tensor for name, tensor in canonical.items()}
 
 
 THEIRS = {

@@ -30,7 +30,7 @@ REFERENCE = "nanotx_plain"
 
 @dataclass(frozen=True, kw_only=True)
 class Contender:
-    """A model's writing, and how it is run."""
+    """A model's implementation, and how it is run."""
 
     library: str = ""  # of LIBRARIES; empty for ours
     best: bool = False  # as the machine would by itself; else plain

@@ -243,7 +243,7 @@ JOBS = (
         about="feed-forwards, blocks, norms, positions",
         minutes=2.0,
         command=benchmark(
-            "layers.py", "--shapes baby,1k --rounds 7 --seconds 1 --cases 2", "--quick --slots norm --parts rms"
+            "layers.py", "--shapes baby,1k --rounds 7 --seconds 1 --cases 2", "--quick --slots norm --parts rmsnorm"
         ),
         result=figures,
     ),

@@ -1,4 +1,4 @@
-"""Whether two writings of a model are one function, learn alike, and drop alike: shown before they are timed.
+"""Whether two implementations of a model are one function, learn alike, and drop alike: shown before they are timed.
 
 All of it in float32 and as written, at the recipe's sizes and on a few of its windows. What autocast and compiling
 make of it is seen where it is timed: the first losses have to be the reference's.

@@ -15,8 +15,8 @@ KERNELS = {"flash": "flash", "efficient": "efficient", "cudnn": "cudnn", "overri
 def kernels(run: Callable[[], object]) -> Kernels:
     """Those that ran; none where the library's attention was not asked for.
 
-    "math" is none of the fast ones: the library's own writing of the definition, which holds all the weights, and has
-    no kernel of its own backward.
+    "math" is none of the fast ones: the library's own implementation of the definition, which holds all the weights,
+    and has no kernel of its own backward.
     """
     with silenced(), profile(activities=[ProfilerActivity.CPU]) as seen:
         run()

@@ -25,7 +25,7 @@ from nanotx.laws.layer_case import COARSE, TOLERANCES
 from nanotx.laws.trial import attempt
 from nanotx.laws.values import alone
 from nanotx.laws.weights import share_weights
-from nanotx.nn.canonical import to_shared
+from nanotx.nn.canonical import to_canonical
 from nanotx.nn.kv_cache import KVCache
 from nanotx.nn.shapes import Stream
 
@@ -138,7 +138,7 @@ def as_its_twin(slot: str, name: str, shape: Shape, machine: Machine) -> None:
         one = build(slot, name, shape, machine).eval()
         share_weights(reference, one)
         y, gradients = outcome(one, x)
-        alike("equivalent", (y, to_shared(one, gradients)), want, 10 * tolerance(machine))
+        alike("equivalent", (y, to_canonical(one, gradients)), want, 10 * tolerance(machine))
 
 
 @lru_cache(maxsize=2)
@@ -150,7 +150,7 @@ def example_of(slot: str, name: str, shape: Shape, machine: Machine) -> tuple[nn
         y, gradients = outcome(layer, x)
     except torch.OutOfMemoryError:
         return None
-    return layer, x, (y, to_shared(layer, gradients))
+    return layer, x, (y, to_canonical(layer, gradients))
 
 
 def tolerance(machine: Machine) -> float:

@@ -41,20 +41,20 @@ class RawSwiGlu(Ffn):
 class RawSwiGluFfn(nn.Module):
     """A hidden layer gated by its twin."""
 
-    def __init__(self, dim: int, width: int) -> None:
+    def __init__(self, dim: int, hidden_dim: int) -> None:
         super().__init__()
-        self.to_hidden = Linear(dim, 2 * width, bias=False)
-        self.to_out = Linear(width, dim, bias=False)
+        self.to_hidden = Linear(dim, 2 * hidden_dim, bias=False)
+        self.to_out = Linear(hidden_dim, dim, bias=False)
 
     def forward(self, x: Stream) -> Stream:
         gate, hidden = self.to_hidden(x).chunk(2, dim=-1)
         return self.to_out(F.silu(gate) * hidden)
 
 
-@Norm.register("raw_layer")
+@Norm.register("raw_layernorm")
 @dataclass(frozen=True, kw_only=True)
 class RawLayer(Norm):
-    """`layer`, by the library's function."""
+    """`layernorm`, by the library's function."""
 
     def build(self, dim: int) -> nn.Module:
         return RawLayerNorm(dim)
@@ -71,10 +71,10 @@ class RawLayerNorm(nn.Module):
         return F.layer_norm(x, self.weight.shape, self.weight, self.bias)
 
 
-@Norm.register("raw_rms")
+@Norm.register("raw_rmsnorm")
 @dataclass(frozen=True, kw_only=True)
 class RawRms(Norm):
-    """`rms`, written out."""
+    """`rmsnorm`, written out."""
 
     def build(self, dim: int) -> nn.Module:
         return RawRmsNorm(dim)

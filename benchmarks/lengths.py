@@ -20,7 +20,7 @@ from nanotx.cli import tables
 from nanotx.cli.entry import through
 from nanotx.config.flags import parse
 from nanotx.config.registry import load_file
-from nanotx.config.schema import at_least, fields, to_table
+from nanotx.config.schema import check_min, fields, to_table
 from nanotx.data.corpus import Corpus
 from nanotx.errors import ConfigError
 from nanotx.evaluation.by_position import spans
@@ -143,7 +143,7 @@ def table(rows: list[Row], flags: Flags) -> list[list[str]]:
 def main() -> int:
     """Read the flags, train, score, show, write."""
     flags = parse(Flags, sys.argv[1:], "lengths.py")
-    at_least(flags, 1, "context", "dim", "layers", "steps", "batch")
+    check_min(flags, 1, "context", "dim", "layers", "steps", "batch")
     for file in flags.load:
         load_file(file)
     flags.lengths()

@@ -19,7 +19,7 @@ from timing import seconds
 from nanotx.cli import tables
 from nanotx.cli.entry import through
 from nanotx.config.flags import parse
-from nanotx.config.schema import at_least
+from nanotx.config.schema import check_min
 from nanotx.hardware.device import choose
 
 
@@ -96,8 +96,8 @@ def measure(flags: Flags) -> tuple[dict[str, Any], list[Row]]:
 def main() -> int:
     """Read the flags, measure, show, write."""
     flags = parse(Flags, sys.argv[1:], "peaks.py")
-    at_least(flags, 1, "tries")
-    at_least(flags, 0, "size", "threads")
+    check_min(flags, 1, "tries")
+    check_min(flags, 0, "size", "threads")
     out = open_json(flags.json)
     machine, rows = measure(flags)
     console = Console(highlight=False)

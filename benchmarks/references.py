@@ -12,7 +12,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from nanotx.errors import ConfigError
 from nanotx.nn.attention import SOFTMAX, Attention, causal_mask
-from nanotx.nn.canonical import OwnLayout, Tensors
+from nanotx.nn.canonical import CustomLayout, Tensors
 from nanotx.nn.kv_cache import KVCache
 from nanotx.nn.linear import Linear
 from nanotx.nn.position import NO_POSITION, Position, PositionalEncoding
@@ -25,8 +25,8 @@ NAMES = ("raw_torch", "torch_mha")
 class Outside(Attention):
     """The fields of an attention that knows of no position."""
 
-    function: ClassVar[str] = SOFTMAX
-    takes_bias: ClassVar[bool] = False
+    equivalent_to: ClassVar[str] = SOFTMAX
+    supports_bias: ClassVar[bool] = False
     heads: int = 4  # how many; each has dim // heads of the width
 
     def check_position(self, position: Position) -> None:
@@ -81,7 +81,7 @@ class TorchMha(Outside):
         return TorchMhaAttention(self.heads, dim)
 
 
-class TorchMhaAttention(OwnLayout):
+class TorchMhaAttention(CustomLayout):
     """The library's layer, told to look back only. It keeps no keys, so the cache keeps inputs, read again."""
 
     def __init__(self, heads: int, dim: int) -> None:
@@ -94,11 +94,11 @@ class TorchMhaAttention(OwnLayout):
         y, _ = self.layer(x, known, known, attn_mask=~causal_mask(t, s, x.device), need_weights=False, is_causal=t == s)
         return y
 
-    def shared(self, own: Tensors) -> Tensors:
-        return {THEIRS.get(name, name): tensor for name, tensor in own.items()}
+    def to_canonical(self, tensors: Tensors) -> Tensors:
+        return {THEIRS.get(name, name): tensor for name, tensor in tensors.items()}
 
-    def own(self, shared: Tensors) -> Tensors:
-        return {OURS.get(name, name): tensor for name, tensor in shared.items()}
+    def from_canonical(self, canonical: Tensors) -> Tensors:
+        return {OURS.get(name, name): tensor for name, tensor in canonical.items()}
 
 
 THEIRS = {"layer.in_proj_weight": "to_qkv.weight", "layer.out_proj.weight": "to_out.weight"}

@@ -1,4 +1,4 @@
-"""Other libraries' writings of GPT-2, with the sizes of one of our recipes and its weights.
+"""Other libraries' implementations of GPT-2, with the sizes of one of our recipes and its weights.
 
 Only their names, their layouts and their speed are theirs: `judging.py` shows that the same weights give the same
 logits before anything is timed. Biases that a library cannot leave out begin at zero, and learn.
@@ -15,7 +15,7 @@ from nanotx.config.toml import merge
 from nanotx.errors import ConfigError
 from nanotx.nn.attention import SOFTMAX, Attention
 from nanotx.nn.block.prenorm import PreNorm
-from nanotx.nn.canonical import to_shared
+from nanotx.nn.canonical import to_canonical
 from nanotx.recipe import Recipe
 
 Named = dict[str, Tensor]
@@ -61,7 +61,7 @@ class Library(ABC):
 @torch.no_grad()
 def give_weights(ours: nn.Module, theirs: nn.Module, library: Library) -> None:
     """Copy our weights into their module; biases that we have not become zeros."""
-    named = library.laid_out(to_shared(ours, dict(ours.named_parameters())))
+    named = library.laid_out(to_canonical(ours, dict(ours.named_parameters())))
     for name, parameter in theirs.named_parameters():
         weight = named.pop(name, None)
         if weight is None:
@@ -111,9 +111,9 @@ def parts(recipe: Recipe) -> tuple[Any, Any]:
         "model.position": (model.position, "learned"),
         "model.embedding": (model.embedding, "tokens"),
     }
-    wanted |= {"model.norm": (model.norm, "layer"), "optimizer": (recipe.optimizer, "adamw")}
+    wanted |= {"model.norm": (model.norm, "layernorm"), "optimizer": (recipe.optimizer, "adamw")}
     if isinstance(block, PreNorm):
-        wanted |= {"model.block.norm": (block.norm, "layer"), "model.block.ffn": (block.ffn, "mlp")}
+        wanted |= {"model.block.norm": (block.norm, "layernorm"), "model.block.ffn": (block.ffn, "mlp")}
         wanted["model.block.attention"] = (block.attention, *written(SOFTMAX))
     for field, (part, *names) in wanted.items():
         if part is None or part.part not in names:
@@ -132,4 +132,4 @@ def parts(recipe: Recipe) -> tuple[Any, Any]:
 
 def written(function: str) -> list[str]:
     """The attentions that write this function."""
-    return [name for name in Attention.names() if Attention.find(name).function == function]
+    return [name for name in Attention.names() if Attention.find(name).equivalent_to == function]

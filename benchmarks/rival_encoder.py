@@ -54,7 +54,7 @@ class Encoder(nn.Module):
         layer = nn.TransformerEncoderLayer(
             model.dim,
             block.attention.heads,
-            4 * model.dim if block.ffn.width is None else block.ffn.width,
+            4 * model.dim if block.ffn.hidden_dim is None else block.ffn.hidden_dim,
             dropout=block.dropout,
             activation=block.ffn.activation,
             layer_norm_eps=block.norm.eps,

@@ -41,7 +41,7 @@ class Gpt2(Library):
             n_embd=model.dim,
             n_layer=model.layers,
             n_head=block.attention.heads,
-            n_inner=block.ffn.width,
+            n_inner=block.ffn.hidden_dim,
             activation_function=block.ffn.activation,
             layer_norm_epsilon=norm.eps,
             embd_pdrop=model.dropout,

@@ -43,7 +43,7 @@ class XTransformers(Library):
             norm_add_unit_offset=False,
             attn_dropout=block.attention.dropout,
             attn_sublayer_dropout=block.dropout,
-            ff_mult=4 if block.ffn.width is None else block.ffn.width / model.dim,
+            ff_mult=4 if block.ffn.hidden_dim is None else block.ffn.hidden_dim / model.dim,
             ff_custom_activation={"gelu": nn.GELU(), "relu": nn.ReLU()}[block.ffn.activation],
             ff_no_bias=True,
             ff_sublayer_dropout=block.dropout,

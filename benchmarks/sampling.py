@@ -20,7 +20,7 @@ from writers import CACHED, MANY, PROMPTS, SPECULATIVE, THEIRS, UNCACHED, WARM, 
 
 from nanotx.cli.entry import through
 from nanotx.config.flags import parse
-from nanotx.config.schema import at_least
+from nanotx.config.schema import check_min
 from nanotx.errors import ConfigError
 from nanotx.hardware.device import Machine
 
@@ -48,8 +48,8 @@ class Flags:
 
 def check(flags: Flags) -> None:
     """Raise ConfigError where a number is out of range, or a text does not fit the context."""
-    at_least(flags, 1, "tokens", "batch", "rounds", "draft_tokens")
-    at_least(flags, 0, "learn")
+    check_min(flags, 1, "tokens", "batch", "rounds", "draft_tokens")
+    check_min(flags, 0, "learn")
     longest = flags.tokens + 1
     if max(longest, max(PROMPTS) + 1) > flags.context:
         raise ConfigError(f"context: expected room for a text of {longest} tokens, got {flags.context}; try fewer.")

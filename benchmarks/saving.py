@@ -23,7 +23,7 @@ from nanotx.cli import tables
 from nanotx.cli.entry import through
 from nanotx.config.flags import parse
 from nanotx.config.presets import shelf
-from nanotx.config.schema import at_least, from_table, to_table
+from nanotx.config.schema import check_min, from_table, to_table
 from nanotx.config.toml import merge, read_toml
 from nanotx.hardware.device import Machine
 from nanotx.recipe import Recipe, Train
@@ -105,8 +105,8 @@ def table(rows: list[Row]) -> list[list[str]]:
 def main() -> int:
     """Read the flags, step and save, show, write."""
     flags = parse(Flags, sys.argv[1:], "saving.py")
-    at_least(flags, 0, "every")
-    at_least(flags, 2, "turns")
+    check_min(flags, 0, "every")
+    check_min(flags, 2, "turns")
     (machine,) = machines(flags.device, flags.threads, ("float32",))[:1]
     out, names, rows = open_json(flags.json), flags.recipes.split(","), list[Row]()
     with telling(total=len(names)) as tell, tempfile.TemporaryDirectory() as folder:

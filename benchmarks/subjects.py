@@ -17,7 +17,7 @@ from nanotx.nn.ffn import Ffn
 from nanotx.nn.ffn.mlp import Mlp
 from nanotx.nn.kv_cache import KVCache
 from nanotx.nn.norm import Norm
-from nanotx.nn.norm.layer import Layer
+from nanotx.nn.norm.layernorm import LayerNorm
 from nanotx.nn.position import Position, PositionalEncoding
 from nanotx.nn.shapes import Stream
 
@@ -38,7 +38,7 @@ class Subject:
 
     def twin(self, name: str) -> str | None:
         """The part that is the same function as this one, weights and all; None for none, or for itself."""
-        written_out = getattr(self.slot.find(name), "function", "") == SOFTMAX and name != "fused"
+        written_out = getattr(self.slot.find(name), "equivalent_to", "") == SOFTMAX and name != "fused"
         return "fused" if written_out else self.twins.get(name)
 
     def build(self, name: str, shape: Shape) -> nn.Module:
@@ -66,7 +66,7 @@ def alone(part: type[Any], shape: Shape) -> nn.Module:
 
 def block(part: type[Any], shape: Shape) -> nn.Module:
     """Around what GPT-2 has, without biases."""
-    parts = {"attention": Sdpa(heads=shape.heads), "ffn": Mlp(), "norm": Layer(bias=False)}
+    parts = {"attention": Sdpa(heads=shape.heads), "ffn": Mlp(), "norm": LayerNorm(bias=False)}
     layer: nn.Module = with_fields(part, heads=shape.heads, dropout=0.0, **parts).build(shape.dim)
     return layer
 
@@ -114,8 +114,8 @@ SUBJECTS = {
     "norm": Subject(
         slot=Norm,
         setting=alone,
-        references=("layer", "raw_layer", "raw_rms"),
-        twins={"raw_layer": "layer", "raw_rms": "rms"},
+        references=("layernorm", "raw_layernorm", "raw_rmsnorm"),
+        twins={"raw_layernorm": "layernorm", "raw_rmsnorm": "rmsnorm"},
         reads=False,
     ),
     "position": Subject(

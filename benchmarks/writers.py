@@ -22,7 +22,7 @@ from nanotx.generation.speculative import SpeculativeDecoder
 from nanotx.nn.attention.sdpa import Sdpa
 from nanotx.nn.block.prenorm import PreNorm
 from nanotx.nn.ffn.mlp import Mlp
-from nanotx.nn.norm.layer import Layer
+from nanotx.nn.norm.layernorm import LayerNorm
 from nanotx.nn.position.learned import Learned
 from nanotx.nn.transformer import Model, Transformer
 from nanotx.recipe import Recipe
@@ -52,7 +52,7 @@ class Sizes:
 
     def model(self) -> Model:
         """A GPT-2 of these sizes, without biases."""
-        norm = Layer(bias=False)
+        norm = LayerNorm(bias=False)
         block = PreNorm(attention=Sdpa(heads=self.heads), ffn=Mlp(), norm=norm)
         return Model(dim=self.dim, layers=self.layers, context=self.context, block=block, norm=norm, position=Learned())
 

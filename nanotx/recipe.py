@@ -12,8 +12,19 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from nanotx.config.flags import Said, face, given, leading, nearest, parse, pick, rows
-from nanotx.config.registry import Slot, usual
-from nanotx.config.schema import Table, at_least, at_most, divisors, fields, from_table, inner, part_of, share, to_table
+from nanotx.config.registry import Slot, default_part
+from nanotx.config.schema import (
+    Table,
+    check_fraction,
+    check_max,
+    check_min,
+    divisors,
+    fields,
+    from_table,
+    inner,
+    part_of,
+    to_table,
+)
 from nanotx.config.toml import merge, merge_part, read_toml
 from nanotx.data.corpus import Corpus
 from nanotx.errors import ConfigError
@@ -50,10 +61,10 @@ class Train:
     checkpoint_every: int = 500  # steps; 0 for only at the end
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "steps", "batch_size", "grad_accum_steps", "sample_tokens")
-        at_least(self, 0, "grad_clip", "eval_every", "sample_every", "checkpoint_every", "loss_chunk_size", "z_loss")
-        at_most(self, 2**24, "batch_size", "sample_tokens")
-        share(self, "ema_decay")
+        check_min(self, 1, "steps", "batch_size", "grad_accum_steps", "sample_tokens")
+        check_min(self, 0, "grad_clip", "eval_every", "sample_every", "checkpoint_every", "loss_chunk_size", "z_loss")
+        check_max(self, 2**24, "batch_size", "sample_tokens")
+        check_fraction(self, "ema_decay")
         if self.eval_tokens != "auto" and self.eval_tokens < 0:
             raise ConfigError(
                 f"eval_tokens: expected a number of at least 0, or 'auto', got {self.eval_tokens}; 0 reads all."
@@ -89,11 +100,11 @@ class Train:
 class Recipe:
     """Corpus, tokenizer, model, training, and the machine they run on."""
 
-    corpus: Corpus = usual(Corpus, "tiny_shakespeare")
-    tokenizer: Tokenizer = usual(Tokenizer, "char")
+    corpus: Corpus = default_part(Corpus, "tiny_shakespeare")
+    tokenizer: Tokenizer = default_part(Tokenizer, "char")
     model: Model = Model()
-    optimizer: Optimizer = usual(Optimizer, "adamw")
-    schedule: Schedule = usual(Schedule, "cosine")
+    optimizer: Optimizer = default_part(Optimizer, "adamw")
+    schedule: Schedule = default_part(Schedule, "cosine")
     train: Train = Train()
     seed: int = 1337  # of the weights, the order of the data and dropout
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # where it runs; auto for the best that this machine has
@@ -103,8 +114,8 @@ class Recipe:
     deterministic: bool = False  # on CUDA, only operations that give the same bits again; a CPU has no others
 
     def __post_init__(self) -> None:
-        at_least(self, 0, "seed", "threads")
-        at_most(self, 1024, "threads")
+        check_min(self, 0, "seed", "threads")
+        check_max(self, 1024, "threads")
 
 
 Place = tuple[str | int, ...]
@@ -197,8 +208,8 @@ def swaps(recipe: Recipe, words: Sequence[str], final: Recipe) -> list[str]:
 class Named:
     """The fields that a file or flags name, of which nothing has to be printed."""
 
-    flags: frozenset[str] = frozenset()  # such as `ffn.width`, wherever that slot is
-    places: frozenset[str] = frozenset()  # such as `model.block.ffn.width`
+    flags: frozenset[str] = frozenset()  # such as `ffn.hidden_dim`, wherever that slot is
+    places: frozenset[str] = frozenset()  # such as `model.block.ffn.hidden_dim`
 
     def has(self, flag: str, place: str) -> bool:
         """Whether a field is among them."""
@@ -322,8 +333,8 @@ def pick_parts(recipe: Recipe, said: Said) -> tuple[Recipe, dict[Place, Table]]:
 def handed_on(slot: type[Slot], old: Any, name: str) -> Table:
     """The table of the part that takes the place of another, with all of the old one that has a place in it.
 
-    A part that wraps one of its own slot, such as `shift`, wraps the old part whole. Where such a part goes, what it
-    wrapped is handed on in its place.
+    A part that wraps one of its own slot, such as `token_shift`, wraps the old part whole. Where such a part goes,
+    what it wrapped is handed on in its place.
     """
     where, new = f"--{slot.slot}", part_of(slot, name, f"--{slot.slot}")[0]
     outer_old, outer_new = wraps(type(old)), wraps(new)

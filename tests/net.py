@@ -34,7 +34,7 @@ CASES: dict[str, tuple[str, str]] = {
     "shakespeare_bpe": ("shakespeare_bpe", ""),
     **{
         f"attention/{name}": ("macbook", f"--attention {name}")
-        for name in ("per_head", "fused", "sdpa", "blockwise", "online", "gqa", "sliding", "linear")
+        for name in ("per_head", "fused", "sdpa", "blockwise", "online_softmax", "gqa", "sliding_window", "linear")
     },
     **{
         f"position/{name}": ("macbook", f"--position {name}")
@@ -62,6 +62,15 @@ CASES: dict[str, tuple[str, str]] = {
 
 # Flags and values by today's name, and what a tree calls them whose sources do not know the last word of it.
 RENAMED: dict[str, str] = {
+    "layernorm": "layer",
+    "rmsnorm": "rms",
+    "online_softmax": "online",
+    "sliding_window": "sliding",
+    "token_shift": "shift",
+    "--attention.kv-heads": "--attention.groups",
+    "--embedding.max-n": "--embedding.longest",
+    "--embedding.buckets": "--embedding.rows",
+    "--embedding.resets": "--embedding.renewals",
     "--train.batch-size": "--train.batch",
     "--train.grad-accum-steps": "--train.accumulate",
     "--train.micro-batch-size": "--train.micro-batch",

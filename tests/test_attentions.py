@@ -18,13 +18,13 @@ from nanotx.errors import ConfigError
 from nanotx.nn.attention import SOFTMAX, Attention
 from nanotx.nn.attention.flex import causal_blocks
 from nanotx.nn.attention.linear import LEAST, phi
-from nanotx.nn.canonical import to_own
+from nanotx.nn.canonical import from_canonical
 from nanotx.nn.position import NO_POSITION, Position, PositionalEncoding
 from nanotx.nn.transformer import Model
 
 ROOT = Path(__file__).parents[1]
 DIM = 24
-WRITINGS = [name for name in Attention.names() if Attention.find(name).function == SOFTMAX]
+EQUIVALENTS = [name for name in Attention.names() if Attention.find(name).equivalent_to == SOFTMAX]
 small = st.integers(1, 8)
 seeds = st.integers(0, 2**16)
 sizes = {"batch": st.integers(1, 3), "time": st.integers(1, 80), "seed": seeds}
@@ -63,9 +63,9 @@ def attention(name, seed=0, **fields):
 
 
 def same_weights(name, one, **fields):
-    """Another writing of `one`, with its weights."""
+    """Another implementation of `one`, with its weights."""
     other = attention(name, 1, **fields)
-    other.load_state_dict(to_own(other, dict(one.named_parameters())))
+    other.load_state_dict(from_canonical(other, dict(one.named_parameters())))
     return other
 
 
@@ -79,9 +79,14 @@ def stream(batch, time, seed, scale=1.0):
 
 def small_fields(name, draw):
     """A part's own sizes, drawn so small that short texts cross them."""
-    own = {"blockwise": ["block"], "online": ["block"], "sliding": ["window", "block"], "linear": ["chunk"]}
+    own = {
+        "blockwise": ["block"],
+        "online_softmax": ["block"],
+        "sliding_window": ["window", "block"],
+        "linear": ["chunk"],
+    }
     fields = {field: draw(small) for field in own.get(name, [])}
-    return fields | ({"groups": draw(st.sampled_from([1, 2, 4]))} if name == "gqa" else {})
+    return fields | ({"kv_heads": draw(st.sampled_from([1, 2, 4]))} if name == "gqa" else {})
 
 
 def cuts(data, time):
@@ -91,15 +96,15 @@ def cuts(data, time):
 # The definitions, by hand.
 
 
-def by_hand(layer, x, heads, groups, weigh):
+def by_hand(layer, x, heads, kv_heads, weigh):
     """What a layer should make of a stream: for each query, `weigh(h, t, q, keys)` gives the weight of each key."""
     width = DIM // heads
     y = torch.zeros_like(x)
     for b in range(x.shape[0]):
         rows = (x[b] @ layer.to_qkv.weight.T).split(width, dim=1)
         for h in range(heads):
-            group = h * groups // heads
-            q, k, v = rows[h], rows[heads + group], rows[heads + groups + group]
+            group = h * kv_heads // heads
+            q, k, v = rows[h], rows[heads + group], rows[heads + kv_heads + group]
             for t in range(x.shape[1]):
                 weights = weigh(h, t, q[t], k[: t + 1])
                 y[b, t, h * width : (h + 1) * width] = sum(w * v[s] for s, w in enumerate(weights))
@@ -129,15 +134,15 @@ def by_features(h, t, q, keys):
     return [one / sum(products) for one in products]
 
 
-@pytest.mark.parametrize("name", ["blockwise", "online", "gqa", "sliding"])
+@pytest.mark.parametrize("name", ["blockwise", "online_softmax", "gqa", "sliding_window"])
 @given(**short, data=st.data(), heads=st.sampled_from([1, 2, 4]), biased=st.booleans())
 def test_an_attention_by_softmax_is_its_definition_computed_by_hand(name, batch, time, seed, data, heads, biased):
     fields = small_fields(name, data.draw)
-    groups = data.draw(st.sampled_from([n for n in (1, 2, 4) if heads % n == 0])) if name == "gqa" else heads
-    fields |= {"groups": groups} if name == "gqa" else {}
+    kv_heads = data.draw(st.sampled_from([n for n in (1, 2, 4) if heads % n == 0])) if name == "gqa" else heads
+    fields |= {"kv_heads": kv_heads} if name == "gqa" else {}
     layer, x = attention(name, seed, heads=heads, **fields).double(), stream(batch, time, seed).double()
     place = position("table", heads) if biased else NO_POSITION
-    want = by_hand(layer, x, heads, groups, softly(heads, fields.get("window"), place.table if biased else None))
+    want = by_hand(layer, x, heads, kv_heads, softly(heads, fields.get("window"), place.table if biased else None))
     torch.testing.assert_close(layer(x, place), want, atol=1e-7, rtol=1e-6)
 
 
@@ -160,25 +165,25 @@ def test_linear_is_its_definition_computed_by_hand(batch, time, seed, chunk, hea
 @given(**sizes, place=placings, qk_norm=st.booleans())
 def test_gqa_with_as_many_groups_as_heads_is_sdpa(batch, time, seed, place, qk_norm):
     one = attention("sdpa", seed, qk_norm=qk_norm)
-    other = same_weights("gqa", one, groups=4, qk_norm=qk_norm)
+    other = same_weights("gqa", one, kv_heads=4, qk_norm=qk_norm)
     laws.equivalent(Placed(one, position(place)), Placed(other, position(place)), stream(batch, time, seed))
 
 
-@given(**sizes, groups=st.sampled_from([1, 2]))
-def test_gqa_is_sdpa_with_the_rows_of_its_keys_and_values_repeated(batch, time, seed, groups):
-    few, all_, x = attention("gqa", seed, groups=groups), attention("sdpa"), stream(batch, time, seed)
-    width, shared = DIM // 4, 4 // groups
+@given(**sizes, kv_heads=st.sampled_from([1, 2]))
+def test_gqa_is_sdpa_with_the_rows_of_its_keys_and_values_repeated(batch, time, seed, kv_heads):
+    few, all_, x = attention("gqa", seed, kv_heads=kv_heads), attention("sdpa"), stream(batch, time, seed)
+    width, shared = DIM // 4, 4 // kv_heads
 
-    def repeated(rows):  # of all heads, from those of the groups
-        return rows.unflatten(0, (groups, 1, width)).expand(-1, shared, -1, -1).flatten(0, 2)
+    def repeated(rows):  # of all heads, from those of the kv_heads
+        return rows.unflatten(0, (kv_heads, 1, width)).expand(-1, shared, -1, -1).flatten(0, 2)
 
-    q, k, v = few.to_qkv.weight.detach().split([DIM, groups * width, groups * width])
+    q, k, v = few.to_qkv.weight.detach().split([DIM, kv_heads * width, kv_heads * width])
     all_.to_qkv.weight.data = torch.cat([q, repeated(k), repeated(v)])
     all_.to_out.weight.data = few.to_out.weight.detach()
     (y, gradients), (want, wanted) = (outcome(layer, x, seed) for layer in (few, all_))
     torch.testing.assert_close(y, want)
     q, *kv = wanted["to_qkv.weight"].split(DIM)
-    summed = [rows.unflatten(0, (groups, shared, width)).sum(1).flatten(0, 1) for rows in kv]
+    summed = [rows.unflatten(0, (kv_heads, shared, width)).sum(1).flatten(0, 1) for rows in kv]
     close(gradients["to_qkv.weight"], torch.cat([q, *summed]))
     close(gradients["to_out.weight"], wanted["to_out.weight"])
     close(gradients["x"], wanted["x"])
@@ -199,11 +204,11 @@ def close(got, want):
 def test_a_window_over_the_whole_text_is_sdpa(batch, time, seed, data, place, qk_norm):
     one = attention("sdpa", seed, qk_norm=qk_norm)
     window = data.draw(st.integers(time, 100))
-    other = same_weights("sliding", one, window=window, block=data.draw(small), qk_norm=qk_norm)
+    other = same_weights("sliding_window", one, window=window, block=data.draw(small), qk_norm=qk_norm)
     laws.equivalent(Placed(one, position(place)), Placed(other, position(place)), stream(batch, time, seed))
 
 
-@pytest.mark.parametrize("name", sorted({*WRITINGS} - {"flex"}))
+@pytest.mark.parametrize("name", sorted({*EQUIVALENTS} - {"flex"}))
 @given(**sizes, data=st.data(), place=placings, qk_norm=st.booleans())
 def test_writings_of_the_softmax_agree_at_any_block_and_position(name, batch, time, seed, data, place, qk_norm):
     one = attention("fused", seed, bias=True, out_bias=True, qk_norm=qk_norm)
@@ -248,14 +253,14 @@ def test_a_norm_of_queries_and_keys_bounds_the_scores(name, seed, scale):
 @given(**sizes, data=st.data(), place=placings)
 def test_small_blocks_windows_and_chunks_read_in_pieces_what_they_read_at_once(name, batch, time, seed, data, place):
     layer = attention(name, seed, **small_fields(name, data.draw))
-    place = place if Attention.find(name).takes_bias else "rope"
+    place = place if Attention.find(name).supports_bias else "rope"
     laws.cache_agrees(Placed(layer, position(place)), stream(batch, time, seed), cuts(data, time))
 
 
 @pytest.mark.parametrize("name", [name for name in Attention.names() if "cpu" in Attention.find(name).trains_on])
 @given(**sizes, data=st.data(), place=placings, scale=scales)
 def test_no_gradient_of_the_future_at_any_scale(name, batch, time, seed, data, place, scale):
-    place = place if Attention.find(name).takes_bias else "rope"
+    place = place if Attention.find(name).supports_bias else "rope"
     layer = Placed(attention(name, seed, **small_fields(name, data.draw)), position(place))
     x, cut = stream(batch, time, seed, scale).requires_grad_(), data.draw(st.integers(0, time - 1))
     y = layer(x)[:, : cut + 1]
@@ -266,7 +271,7 @@ def test_no_gradient_of_the_future_at_any_scale(name, batch, time, seed, data, p
 
 @given(seed=seeds, data=st.data(), window=small, block=small, time=st.integers(1, 40))
 def test_a_window_feels_its_oldest_position_and_nothing_older(seed, data, window, block, time):
-    layer, x = attention("sliding", seed, window=window, block=block), stream(1, time, seed).requires_grad_()
+    layer, x = attention("sliding_window", seed, window=window, block=block), stream(1, time, seed).requires_grad_()
     at = data.draw(st.integers(0, time - 1))
     (gradient,) = torch.autograd.grad(layer(x)[:, at].square().sum(), x)
     felt = gradient.abs().amax(dim=(0, 2)) > 0
@@ -299,7 +304,7 @@ def growth(layer):
 
 def test_the_work_and_memory_of_a_window_grow_with_the_text_and_not_with_its_square():
     fields = {"window": 20, "block": 16}
-    assert max(growth(attention("sliding", **fields))) < 4.2
+    assert max(growth(attention("sliding_window", **fields))) < 4.2
     assert max(growth(attention("linear", chunk=16))) < 4.2
     assert min(growth(attention("fused"))) > 10
 
@@ -328,14 +333,14 @@ def test_bfloat16_stays_near_float32(name, batch, time, seed, data):
     torch.testing.assert_close(got.float(), want, rtol=0, atol=0.03 * max(1.0, float(want.abs().max())))
 
 
-@pytest.mark.parametrize("name", ["blockwise", "online", "sliding", "gqa", "fused", "sdpa"])
+@pytest.mark.parametrize("name", ["blockwise", "online_softmax", "sliding_window", "gqa", "fused", "sdpa"])
 def test_dropout_drops_weights_after_the_softmax_and_keeps_their_sum_in_the_mean(name):
     layer = attention(name, dropout=0.5).train()
     ones = torch.ones(64, 4, 6, 6)
-    groups = ones[:, : layer.config.groups]
-    alone = layer.attend(ones[:, :, :1], groups[:, :, :1], groups[:, :, :1], None)
+    kv_heads = ones[:, : layer.config.kv_heads]
+    alone = layer.attend(ones[:, :, :1], kv_heads[:, :, :1], kv_heads[:, :, :1], None)
     assert set(alone.unique().tolist()) == {0.0, 2.0}
-    assert abs(float(layer.attend(ones, groups, groups, None).mean()) - 1) < 0.1
+    assert abs(float(layer.attend(ones, kv_heads, kv_heads, None).mean()) - 1) < 0.1
 
 
 def test_features_are_those_of_the_paper_and_keep_what_is_small_in_bfloat16():
@@ -353,7 +358,7 @@ def test_a_linear_query_whose_weights_all_vanish_reads_nothing():
 
 
 def test_online_bears_a_block_that_a_bias_hides_altogether():
-    layer, x = attention("online", block=2), stream(1, 6, 0)
+    layer, x = attention("online_softmax", block=2), stream(1, 6, 0)
     q = k = v = x[:, None].expand(1, 4, 6, DIM)[..., :6]
     bias = torch.zeros(4, 6, 6)
     bias[:, 3:, :3] = -torch.inf
@@ -371,8 +376,8 @@ import torch
 from nanotx import laws
 from nanotx.nn.attention import Attention
 
-fields = {"gqa": {}, "sliding": {"window": 4, "block": 4}, "blockwise": {"block": 4}, "linear": {"chunk": 4}}
-for name, sizes in (fields | {"online": {"block": 4}}).items():
+fields = {"gqa": {}, "sliding_window": {"window": 4, "block": 4}, "blockwise": {"block": 4}, "linear": {"chunk": 4}}
+for name, sizes in (fields | {"online_softmax": {"block": 4}}).items():
     layer, x = Attention.find(name)(**sizes).build(24), torch.randn(2, 9, 24)
     traced = copy.deepcopy(layer)
     traced.compile(backend="eager", fullgraph=True)
@@ -449,13 +454,13 @@ def test_the_blocks_of_flex_made_while_sampling_serve_training_too():
 @pytest.mark.parametrize(
     ("name", "fields", "message"),
     [
-        ("gqa", {"groups": 3}, r"gqa: heads=4 cannot share groups=3; try groups from \[1, 2, 4\]"),
-        ("gqa", {"heads": 6, "groups": 4}, r"gqa: heads=6 cannot share groups=4; try groups from \[1, 2, 3, 6\]"),
-        ("gqa", {"groups": 0}, "groups: expected a number of at least 1, got 0"),
-        ("sliding", {"window": 0}, "window: expected a number of at least 1, got 0"),
-        ("sliding", {"block": 0}, "block: expected a number of at least 1, got 0"),
+        ("gqa", {"kv_heads": 3}, r"gqa: heads=4 cannot share kv_heads=3; try kv_heads from \[1, 2, 4\]"),
+        ("gqa", {"heads": 6, "kv_heads": 4}, r"gqa: heads=6 cannot share kv_heads=4; try kv_heads from \[1, 2, 3, 6\]"),
+        ("gqa", {"kv_heads": 0}, "kv_heads: expected a number of at least 1, got 0"),
+        ("sliding_window", {"window": 0}, "window: expected a number of at least 1, got 0"),
+        ("sliding_window", {"block": 0}, "block: expected a number of at least 1, got 0"),
         ("blockwise", {"block": 0}, "block: expected a number of at least 1, got 0"),
-        ("online", {"block": -1}, "block: expected a number of at least 1, got -1"),
+        ("online_softmax", {"block": -1}, "block: expected a number of at least 1, got -1"),
         ("linear", {"chunk": 0}, "chunk: expected a number of at least 1, got 0"),
         ("linear", {"dropout": 0.1}, r"dropout: linear .* a share of 0\.1 of them; try 0\.0, or dropout in the block"),
         ("flex", {"dropout": 0.1}, r"dropout: flex .* a share of 0\.1 of the weights; try 0\.0, --attention sdpa"),
@@ -475,7 +480,7 @@ def test_what_all_attentions_refuse_each_refuses(name, fields):
 
 def test_a_field_of_a_recipe_that_does_not_fit_is_named_by_its_place():
     with pytest.raises(ConfigError, match=r"block\.attention\.window: expected a number of at least 1, got 0"):
-        from_table(Attention, {"part": "sliding", "window": 0}, "block.attention")
+        from_table(Attention, {"part": "sliding_window", "window": 0}, "block.attention")
 
 
 def test_linear_refuses_a_bias_when_the_model_is_built_and_when_it_is_called():

@@ -23,10 +23,10 @@ dim = 16
 layers = 1
 context = 16
 position = "learned"
-norm = { part = "layer", eps = 1e-5, bias = false }
+norm = { part = "layernorm", eps = 1e-5, bias = false }
 [model.block]
 part = "prenorm"
-norm = { part = "layer", eps = 1e-5, bias = false }
+norm = { part = "layernorm", eps = 1e-5, bias = false }
 attention = { part = "sdpa", heads = 2 }
 ffn = { part = "mlp" }
 [optimizer]

@@ -156,7 +156,8 @@ def test_a_part_that_does_not_train_on_a_device_is_told_so_and_never_passes(comm
 
 
 def test_the_layers_from_outside_obey_the_laws_and_are_what_they_stand_for(command, tmp_path, capsys):
-    names = "mlp,raw_mlp,swiglu,raw_swiglu,prenorm,torch_encoder,layer,raw_layer,rms,raw_rms,none,rope,raw_rope"
+    names = "mlp,raw_mlp,swiglu,raw_swiglu,prenorm,torch_encoder,layernorm,raw_layernorm,rmsnorm,raw_rmsnorm,none,rope"
+    names += ",raw_rope"
     out = tmp_path / "layers.json"
     command("layers", "--quick", "--device", "cpu", "--dtype", "float32", "--parts", names, "--json", out)
     rows = json.loads(out.read_text(encoding="utf-8"))["rows"]

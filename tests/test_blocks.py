@@ -85,7 +85,7 @@ def test_a_block_takes_any_ffn(block, ffn, time, seed, data):
 
 @pytest.mark.parametrize("block", BRANCHED)
 def test_a_blocks_norm_is_the_one_that_is_named(block):
-    layer = built(block, norm=Norm.find("layer")())
+    layer = built(block, norm=Norm.find("layernorm")())
     assert not any(isinstance(module, torch.nn.RMSNorm) for module in layer.modules())
     assert any(isinstance(module, torch.nn.LayerNorm) for module in layer.modules())
 
@@ -132,7 +132,7 @@ def test_the_maps_into_the_stream_are_drawn_smaller(block):
 
 NEAR_AND_FAR = tuple(
     Block.find("prenorm")(attention=Attention.find(name)(heads=4, **fields))
-    for name, fields in (("sliding", {"window": 32, "block": 32}), ("fused", {}))
+    for name, fields in (("sliding_window", {"window": 32, "block": 32}), ("fused", {}))
 )
 
 
@@ -145,7 +145,7 @@ def small(window):
     """Three layers: the last few positions, all, the last few."""
     near, far = (
         Block.find("prenorm")(attention=Attention.find(name)(heads=2, **fields))
-        for name, fields in (("sliding", {"window": window, "block": 4}), ("fused", {}))
+        for name, fields in (("sliding_window", {"window": window, "block": 4}), ("fused", {}))
     )
     return Model(dim=DIM, layers=3, context=20, blocks=(near, far))
 
@@ -155,7 +155,7 @@ def test_alternating_is_the_recipe_of_pieces_but_for_blocks_and_tokens_whatever_
     model = replace(shakespeare_bpe.model, block=None, blocks=NEAR_AND_FAR)
     assert recipe == replace(shakespeare_bpe, tokenizer=Char(), model=model)
     parts = [block.attention.part for block in recipe.model.pattern()]
-    assert parts == ["sliding", "fused", "sliding", "fused"]
+    assert parts == ["sliding_window", "fused", "sliding_window", "fused"]
     table = tomllib.loads((ROOT / "recipes" / "alternating.toml").read_text(encoding="utf-8"))
     assert from_table(Recipe, merge(Recipe, to_table(shakespeare_char), table)) == recipe
 
@@ -163,8 +163,8 @@ def test_alternating_is_the_recipe_of_pieces_but_for_blocks_and_tokens_whatever_
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ("--attention sliding --attention.window 16", [("sliding", 16), ("sliding", 16)]),
-        ("--attention.window 16", [("sliding", 16), ("fused", None)]),
+        ("--attention sliding_window --attention.window 16", [("sliding_window", 16), ("sliding_window", 16)]),
+        ("--attention.window 16", [("sliding_window", 16), ("fused", None)]),
         ("--attention sdpa", [("sdpa", None), ("sdpa", None)]),
     ],
 )

@@ -46,7 +46,7 @@ def test_a_model_cast_to_half_the_bits_is_as_near_itself_late_in_its_context_as_
     assert max(middles) < 2 * middles[0] < 0.05
 
 
-@pytest.mark.parametrize("attention", ["per_head", "linear", "online", "sliding"])
+@pytest.mark.parametrize("attention", ["per_head", "linear", "online_softmax", "sliding_window"])
 def test_an_attention_cast_to_bfloat16_knows_late_positions_apart(attention):
     middles = away(loud("rope", attention), torch.bfloat16, 512)
     assert max(middles) < 2 * middles[0] < 0.05

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanotx.config.schema import at_least, from_table, share, to_table
+from nanotx.config.schema import check_fraction, check_min, from_table, to_table
 from nanotx.config.toml import merge, read_toml, write_toml
 from nanotx.errors import ConfigError, UnknownPart
 from nanotx.nn.attention.per_head import PerHead
@@ -72,7 +72,7 @@ def test_a_whole_number_is_a_fine_float():
 
 def test_a_part_that_is_swapped_keeps_the_fields_that_the_two_share():
     base = to_table(
-        Recipe(model=Model(block=PreNorm(attention=Sdpa(heads=8, bias=True), ffn=Mlp(width=99), dropout=0.5)))
+        Recipe(model=Model(block=PreNorm(attention=Sdpa(heads=8, bias=True), ffn=Mlp(hidden_dim=99), dropout=0.5)))
     )
     table = merge(Recipe, base, {"model": {"block": {"attention": "per_head"}}})
     assert from_table(Recipe, table).model.block.attention == PerHead(heads=8, bias=True)
@@ -80,7 +80,7 @@ def test_a_part_that_is_swapped_keeps_the_fields_that_the_two_share():
     block = from_table(Recipe, table).model.block
     assert isinstance(block, PostNorm) and block.attention.heads == 8 and block.dropout == 0.5
     table = merge(Recipe, base, {"model": {"block": {"ffn": {"part": "swiglu", "bias": True}}}})
-    assert from_table(Recipe, table).model.block.ffn.width == 99
+    assert from_table(Recipe, table).model.block.ffn.hidden_dim == 99
     table = merge(Recipe, base, {"schedule": "constant"})
     assert to_table(from_table(Recipe, table).schedule) == {"part": "constant"}
 
@@ -145,8 +145,8 @@ def test_a_range_holds_for_python_too():
         rest: float = 0.0
 
         def __post_init__(self):
-            at_least(self, 1, "count")
-            share(self, "rest")
+            check_min(self, 1, "count")
+            check_fraction(self, "rest")
 
     Ranges(count=1, rest=0.99)
     for fields, match in [({"count": 0}, "count"), ({"rest": 1.0}, "rest"), ({"rest": float("nan")}, "rest")]:

@@ -16,7 +16,7 @@ from nanotx.generation.sampler import next_ids
 from nanotx.hardware.compiler import Trial
 from nanotx.nn.attention import Attention
 from nanotx.nn.attention.fused import Fused
-from nanotx.nn.attention.sliding import Sliding
+from nanotx.nn.attention.sliding_window import SlidingWindow
 from nanotx.nn.block import Block
 from nanotx.nn.block.prenorm import PreNorm
 from nanotx.nn.embedding import Embedding
@@ -83,9 +83,9 @@ EVERY = {*product(Attention.names(), KINDS), *product(["fused"], Position.names(
 @pytest.mark.parametrize(("attention", "position"), sorted(EVERY))
 def test_greedy_texts_with_a_cache_are_those_without_in_every_block(attention, position):
     kind = Attention.find(attention)
-    fields = {"window": 3} if attention == "sliding" else {}
+    fields = {"window": 3} if attention == "sliding_window" else {}
     blocks = tuple(block_of(name, kind(heads=2, **fields)) for name in Block.names())
-    if Position.find(position).biased and not kind.takes_bias:
+    if Position.find(position).adds_bias and not kind.supports_bias:
         with pytest.raises(ConfigError, match=f"{attention}: has no scores for position '{position}' to add to"):
             built(blocks, position)
         return
@@ -95,7 +95,7 @@ def test_greedy_texts_with_a_cache_are_those_without_in_every_block(attention, p
 
 
 @pytest.mark.parametrize("embedding", Embedding.names())
-@pytest.mark.parametrize("block", ["prenorm", "shift"])
+@pytest.mark.parametrize("block", ["prenorm", "token_shift"])
 def test_greedy_texts_with_a_cache_are_those_without_for_every_embedding(embedding, block):
     model = built(block_of(block, Fused(heads=2)), embedding=Embedding.find(embedding)())
     text = greedy(model, 14)
@@ -136,10 +136,10 @@ TEXT = [(3 * one + one * one // 5) % 9 for one in range(24)]
 
 
 @pytest.mark.parametrize(("attention", "position"), list(product(["sdpa", "blockwise"], ["rope", "alibi", "none"])))
-@pytest.mark.parametrize("block", ["prenorm", "shift"])
+@pytest.mark.parametrize("block", ["prenorm", "token_shift"])
 def test_a_past_that_rolls_is_a_sliding_window_over_the_whole_text(attention, position, block):
     model = built(block_of(block, Attention.find(attention)(heads=2)), position)
-    window = built(block_of(block, Sliding(heads=2, window=CONTEXT)), position, context=len(TEXT))
+    window = built(block_of(block, SlidingWindow(heads=2, window=CONTEXT)), position, context=len(TEXT))
     with torch.no_grad():
         whole = window(torch.tensor([TEXT]))[0, 1:-1]
     torch.testing.assert_close(rolled(model, TEXT), whole, atol=1e-4, rtol=1e-4)
@@ -180,7 +180,7 @@ def test_where_tokens_stand_at_places_a_past_cannot_roll():
 
 def test_what_is_taken_back_was_never_read():
     ids = torch.tensor([TEXT[:9]])
-    block = block_of("shift", Fused(heads=2))
+    block = block_of("token_shift", Fused(heads=2))
     model = built(block, context=12, embedding=Embedding.find("ngrams")())
     cache = RewindableKVCache(capacity=12, undo=3)
     with torch.no_grad():
@@ -202,7 +202,7 @@ COMPILING = """
 import torch, torch._dynamo
 from itertools import islice
 import nanotx.generation.compiled
-from nanotx.nn.block.shift import Shift
+from nanotx.nn.block.token_shift import TokenShift
 from nanotx.hardware.compiler import Trial
 from nanotx.nn.transformer import Model
 from nanotx.generation import Sampling
@@ -211,7 +211,7 @@ from nanotx.generation.sampler import next_ids
 torch.set_num_threads(1)
 compile, nanotx.generation.compiled.attempt = torch.compile, lambda device: Trial(fault="", remedy="", seconds=0.0)
 torch.compile = lambda function, **how: compile(function, backend="eager", **how)  # lengths are the same to it
-model = Model(dim=8, layers=1, context=6, block=Shift()).build(9).eval()
+model = Model(dim=8, layers=1, context=6, block=TokenShift()).build(9).eval()
 reader = nanotx.generation.compiled.CompiledModel(model)
 def same(prompts, new):
     ids, cold = torch.tensor(prompts), Sampling(temperature=0.0)

@@ -29,13 +29,13 @@ def drawn(idea, vocab_size, dim=3):
     return module
 
 
-@given(ids=st.lists(st.integers(0, 4), min_size=1, max_size=9), longest=st.integers(2, 3))
-def test_with_room_for_all_each_gram_has_a_row_of_its_own(ids, longest):
-    module = drawn(Ngrams(longest=longest, rows=10_000), 5)
+@given(ids=st.lists(st.integers(0, 4), min_size=1, max_size=9), max_n=st.integers(2, 3))
+def test_with_room_for_all_each_gram_has_a_row_of_its_own(ids, max_n):
+    module = drawn(Ngrams(max_n=max_n, buckets=10_000), 5)
     got, nothing = module(torch.tensor([ids]))[0], -1
-    padded = [nothing] * longest + ids
+    padded = [nothing] * max_n + ids
     for place in range(len(ids)):
-        here = longest + place
+        here = max_n + place
         want, row, kinds = module.weight[ids[place]], ids[place], 5
         for back, table in enumerate(module.grams, start=1):
             row, kinds = row + kinds * (padded[here - back] + 1), kinds * 6
@@ -45,7 +45,7 @@ def test_with_room_for_all_each_gram_has_a_row_of_its_own(ids, longest):
 
 @given(st.lists(st.integers(0, 4), min_size=2, max_size=9, unique=True))
 def test_a_bigram_is_ngrams_up_to_two(ids):
-    one, other = drawn(Bigram(rows=7), 5), drawn(Ngrams(longest=2, rows=7), 5)
+    one, other = drawn(Bigram(buckets=7), 5), drawn(Ngrams(max_n=2, buckets=7), 5)
     assert torch.equal(one(torch.tensor([ids])), other(torch.tensor([ids])))
 
 
@@ -56,13 +56,13 @@ def test_an_unmet_gram_adds_nothing():
 
 
 def test_tables_are_no_larger_than_there_are_grams():
-    sizes = [len(table) for table in Ngrams(longest=4, rows=500).build(3, 2).grams]
+    sizes = [len(table) for table in Ngrams(max_n=4, buckets=500).build(3, 2).grams]
     assert sizes == [4 * 3, 16 * 3, 64 * 3]
-    assert [len(table) for table in Ngrams(longest=4, rows=20).build(3, 2).grams] == [12, 20, 20]
+    assert [len(table) for table in Ngrams(max_n=4, buckets=20).build(3, 2).grams] == [12, 20, 20]
 
 
 def test_a_large_vocabulary_and_long_grams_stay_within_int64():
-    module = drawn(Ngrams(longest=8, rows=64), 100_000)
+    module = drawn(Ngrams(max_n=8, buckets=64), 100_000)
     ids = torch.randint(100_000, (2, 30))
     cache = KVCache()
     pieces = torch.cat([module(ids[:, :13], cache), module(ids[:, 13:], cache)], dim=1)
@@ -70,7 +70,7 @@ def test_a_large_vocabulary_and_long_grams_stay_within_int64():
 
 
 def test_hashed_grams_spread_over_their_rows():
-    module = drawn(Ngrams(longest=3, rows=64), 30, dim=1)
+    module = drawn(Ngrams(max_n=3, buckets=64), 30, dim=1)
     ids = torch.randint(30, (1, 5000), generator=torch.Generator().manual_seed(1))
     apart = (module(ids) - module.weight[ids]).unique().numel()
     assert apart > 2000  # of 64 x 64 sums
@@ -84,10 +84,10 @@ def test_a_head_tied_to_it_shares_the_rows_of_ids():
 @pytest.mark.parametrize(
     ("part", "fields", "match"),
     [
-        (Bigram, {"rows": 0}, "rows: expected a number of at least 1, got 0"),
-        (Ngrams, {"longest": 1}, "longest: expected a number of at least 2, got 1"),
-        (Ngrams, {"longest": 9}, "longest: expected a number up to 8, got 9"),
-        (Ngrams, {"renewals": -1}, "renewals: expected a number of at least 0, got -1"),
+        (Bigram, {"buckets": 0}, "buckets: expected a number of at least 1, got 0"),
+        (Ngrams, {"max_n": 1}, "max_n: expected a number of at least 2, got 1"),
+        (Ngrams, {"max_n": 9}, "max_n: expected a number up to 8, got 9"),
+        (Ngrams, {"resets": -1}, "resets: expected a number of at least 0, got -1"),
     ],
 )
 def test_fields_out_of_range_are_refused(part, fields, match):
@@ -96,7 +96,7 @@ def test_fields_out_of_range_are_refused(part, fields, match):
 
 
 def test_while_training_some_grams_are_left_out_whole():
-    module, ids = drawn(Ngrams(longest=2, dropout=0.5), 5, dim=4), torch.randint(5, (3, 50))
+    module, ids = drawn(Ngrams(max_n=2, dropout=0.5), 5, dim=4), torch.randint(5, (3, 50))
     added = (module.train()(ids) - module.weight[ids]).detach()
     whole = (module.eval()(ids) - module.weight[ids]).detach()
     left = added.abs().amax(dim=-1) > 0
@@ -105,9 +105,9 @@ def test_while_training_some_grams_are_left_out_whole():
 
 
 def test_tables_of_what_is_longer_than_a_pair_begin_anew_at_equal_distances():
-    module = drawn(Ngrams(longest=4, renewals=2), 5)
+    module = drawn(Ngrams(max_n=4, resets=2), 5)
     for step in range(10):
-        module.pace(step, 10)
+        module.on_step(step, 10)
         zero = [not bool(table.any()) for table in module.grams]
         assert zero == ([False, True, True] if step in (3, 7) else [False] * 3), step
         with torch.no_grad():
@@ -118,7 +118,7 @@ def test_tables_of_what_is_longer_than_a_pair_begin_anew_at_equal_distances():
 def test_while_it_learns_what_a_table_knew_before_is_gone_and_the_rest_stays():
     texts = read_texts(Recipe(corpus=Playhouse(size=5_000), model=Model(context=8)))
     block = PreNorm(attention=Fused(heads=1))
-    model = Model(dim=8, layers=1, context=8, embedding=Ngrams(longest=3, rows=50, renewals=1), block=block)
+    model = Model(dim=8, layers=1, context=8, embedding=Ngrams(max_n=3, buckets=50, resets=1), block=block)
     recipe = Recipe(model=model, optimizer=Muon(), train=Train(steps=6, batch_size=40))
     trainer = Trainer(recipe, model.build(texts.codec.vocab_size), texts.windows, choose("cpu", "float32", 1))
     pairs, triples = trainer.model.embedding.grams

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from nanotx import laws
 from nanotx.errors import ConfigError
 from nanotx.nn.block.prenorm import PreNorm
-from nanotx.nn.canonical import to_own, to_shared
+from nanotx.nn.canonical import from_canonical, to_canonical
 from nanotx.nn.ffn import Ffn
 from nanotx.nn.ffn.moe import imbalance
 from nanotx.nn.transformer import Model, draw_weights
 
 DIM = 16
-MIXED = {"experts": 5, "chosen": 2, "width": 7}
+MIXED = {"experts": 5, "top_k": 2, "hidden_dim": 7}
 
 
 def stream(seed=0, batch=2, time=6):
@@ -54,29 +54,29 @@ def test_geglu_is_its_definition(bias):
 
 @pytest.mark.parametrize("name", ["mlp", "relu2", "swiglu", "geglu", "moe"])
 def test_a_width_that_is_none_is_refused_where_it_stands(name):
-    with pytest.raises(ConfigError, match="width: expected a number of at least 1, got 0"):
-        Ffn.find(name)(width=0)
+    with pytest.raises(ConfigError, match="hidden_dim: expected a number of at least 1, got 0"):
+        Ffn.find(name)(hidden_dim=0)
 
 
 @pytest.mark.parametrize("name", ["mlp", "relu2", "swiglu", "geglu"])
 def test_a_width_that_is_given_is_the_hidden_layers(name):
-    assert built(name, width=5).to_out.in_features == 5
+    assert built(name, hidden_dim=5).to_out.in_features == 5
 
 
 # The mixture.
 
 
 @pytest.mark.parametrize("bias", [False, True])
-@given(chosen=st.integers(1, 5), seed=st.integers(0, 2**16))
-def test_the_mixture_is_its_definition(bias, chosen, seed):
-    layer, x = built("moe", seed, **MIXED | {"chosen": chosen}, bias=bias), stream(seed)
+@given(top_k=st.integers(1, 5), seed=st.integers(0, 2**16))
+def test_the_mixture_is_its_definition(bias, top_k, seed):
+    layer, x = built("moe", seed, **MIXED | {"top_k": top_k}, bias=bias), stream(seed)
     want = torch.zeros_like(x)
     for b in range(x.shape[0]):
         for t in range(x.shape[1]):
             token = x[b, t]
             scores = [(row @ token).item() for row in layer.router.weight]
             p = torch.tensor(scores).exp() / torch.tensor(scores).exp().sum()
-            for index in sorted(range(5), key=lambda one: scores[one])[-chosen:]:
+            for index in sorted(range(5), key=lambda one: scores[one])[-top_k:]:
                 want[b, t] += p[index] * layer.experts[index](token[None])[0]
     torch.testing.assert_close(layer(x), want)
 
@@ -90,7 +90,7 @@ def test_an_expert_is_its_definition():
 
 
 def test_where_all_are_chosen_and_alike_the_mixture_is_one_expert():
-    layer, x = built("moe", **MIXED | {"chosen": 5}), stream()
+    layer, x = built("moe", **MIXED | {"top_k": 5}), stream()
     for expert in layer.experts:
         expert.load_state_dict(layer.experts[0].state_dict())
     torch.testing.assert_close(layer(x), torch.stack([layer.experts[0](row) for row in x]))
@@ -98,8 +98,8 @@ def test_where_all_are_chosen_and_alike_the_mixture_is_one_expert():
 
 def test_the_experts_that_are_chosen_do_the_work_of_an_mlp():
     one = built("moe").experts[0].to_hidden
-    assert built("moe").config.chosen * one.out_features == 4 * DIM
-    assert built("moe", chosen=3).experts[0].to_hidden.out_features == 22
+    assert built("moe").config.top_k * one.out_features == 4 * DIM
+    assert built("moe", top_k=3).experts[0].to_hidden.out_features == 22
 
 
 def test_only_the_chosen_experts_and_the_router_have_a_gradient():
@@ -114,7 +114,7 @@ def test_only_the_chosen_experts_and_the_router_have_a_gradient():
 
 
 def test_a_router_that_chooses_one_learns_from_what_it_chose():
-    layer = built("moe", chosen=1).eval()
+    layer = built("moe", top_k=1).eval()
     layer(stream()).sum().backward()
     assert layer.router.weight.grad.abs().sum() > 0
 
@@ -137,30 +137,30 @@ def test_the_mixture_in_bfloat16_is_near_the_one_in_float32():
     torch.testing.assert_close(near, layer(x), atol=0.02, rtol=0.05)
 
 
-@pytest.mark.parametrize("fields", [{"experts": 3, "chosen": 4}, {"chosen": 5}])
+@pytest.mark.parametrize("fields", [{"experts": 3, "top_k": 4}, {"top_k": 5}])
 def test_more_chosen_than_there_are_is_refused(fields):
-    with pytest.raises(ConfigError, match=r"chosen: expected at most experts=\d, got \d; have more experts"):
+    with pytest.raises(ConfigError, match=r"top_k: expected at most experts=\d, got \d; have more experts"):
         Ffn.find("moe")(**fields)
 
 
 def test_a_balance_below_zero_is_refused():
-    with pytest.raises(ConfigError, match="balance: expected a number of at least 0"):
-        Ffn.find("moe")(balance=-0.1)
+    with pytest.raises(ConfigError, match="aux_loss_weight: expected a number of at least 0"):
+        Ffn.find("moe")(aux_loss_weight=-0.1)
 
 
 # Its load.
 
 
-@given(chosen=st.integers(1, 5), seed=st.integers(0, 2**16))
-def test_the_penalty_is_the_papers_formula(chosen, seed):
-    layer, x = built("moe", seed, **MIXED | {"chosen": chosen}, balance=0.3), stream(seed)
+@given(top_k=st.integers(1, 5), seed=st.integers(0, 2**16))
+def test_the_penalty_is_the_papers_formula(top_k, seed):
+    layer, x = built("moe", seed, **MIXED | {"top_k": top_k}, aux_loss_weight=0.3), stream(seed)
     layer(x)
     p, choice = layer.route(x.reshape(-1, DIM))
     want = 0.0
     for expert in range(5):
-        share = sum(bool(one[expert]) for one in choice) / (len(choice) * chosen)
+        share = sum(bool(one[expert]) for one in choice) / (len(choice) * top_k)
         want += share * sum(one[expert].item() for one in p) / len(p)
-    assert layer.penalty().item() == pytest.approx(0.3 * 5 * want, rel=1e-5)
+    assert layer.aux_loss().item() == pytest.approx(0.3 * 5 * want, rel=1e-5)
 
 
 def test_an_even_load_costs_one_and_one_that_is_all_on_one_side_as_many_as_there_are_experts():
@@ -172,27 +172,27 @@ def test_an_even_load_costs_one_and_one_that_is_all_on_one_side_as_many_as_there
 
 def test_only_training_owes_anything():
     layer = built("moe")
-    assert layer.penalty().item() == 0.0
+    assert layer.aux_loss().item() == 0.0
     layer(stream())
-    assert layer.penalty().item() > 0 and layer.penalty().requires_grad
+    assert layer.aux_loss().item() > 0 and layer.aux_loss().requires_grad
     layer.eval()(stream())
-    assert layer.penalty().item() == 0.0 and not layer.penalty().requires_grad
+    assert layer.aux_loss().item() == 0.0 and not layer.aux_loss().requires_grad
     copy.deepcopy(layer)  # which a tensor with a history would forbid
 
 
 def test_the_balance_lowers_the_imbalance_of_a_biased_router():
     torch.manual_seed(0)
-    layer, x = built("moe", experts=4, chosen=1, balance=1.0), stream(batch=8) + 1.0
+    layer, x = built("moe", experts=4, top_k=1, aux_loss_weight=1.0), stream(batch=8) + 1.0
     with torch.no_grad():
         layer.router.weight[2] += 0.2  # everybody's favourite
     optimizer = torch.optim.SGD([layer.router.weight], lr=0.1)
     owed = []
     for _ in range(30):
         layer(x)
-        layer.penalty().backward()
+        layer.aux_loss().backward()
         optimizer.step()
         optimizer.zero_grad()
-        owed.append(layer.penalty().item())
+        owed.append(layer.aux_loss().item())
     assert owed[0] > 2.0 and owed[-1] < 1.1
     loads = layer.route(x.reshape(-1, DIM))[1].float().mean(dim=0)
     assert loads.max() < 0.5
@@ -205,10 +205,10 @@ def test_the_balance_lowers_the_imbalance_of_a_biased_router():
 def test_the_experts_side_by_side_are_one_wide_mlp(bias):
     layer, x = built("moe", **MIXED, bias=bias), stream()[0]
     weights = dict(layer.named_parameters())
-    shared = to_shared(layer, weights)
+    shared = to_canonical(layer, weights)
     names = ["router.weight", "to_hidden.weight", "to_out.weight"]
     assert sorted(shared) == sorted([*names, *(["to_hidden.bias", "to_out.bias"] if bias else [])])
-    back = to_own(layer, shared)
+    back = from_canonical(layer, shared)
     assert back.keys() == weights.keys() and all(torch.equal(back[name], weights[name]) for name in weights)
     hidden = torch.nn.functional.gelu(x @ shared["to_hidden.weight"].T + shared.get("to_hidden.bias", torch.zeros(())))
     answers = sum(expert(x) for expert in layer.experts)
@@ -217,7 +217,7 @@ def test_the_experts_side_by_side_are_one_wide_mlp(bias):
 
 
 def test_the_mixture_counts_as_one_map_into_the_stream_and_each_expert_is_drawn_anew():
-    block = PreNorm(ffn=Ffn.find("moe")(experts=4, width=32))
+    block = PreNorm(ffn=Ffn.find("moe")(experts=4, hidden_dim=32))
     model = Model(dim=64, layers=2, context=8, block=block).build(11, seed=3)
     experts = model.blocks[1].ffn.experts
     for expert in experts:
@@ -242,12 +242,12 @@ def test_one_seed_draws_the_same_ffn_again(name):
 
 def test_the_operations_of_experts_that_a_token_does_not_meet_are_not_counted():
     def flops(**fields):
-        block = PreNorm(ffn=Ffn.find("moe")(width=5, **fields))
+        block = PreNorm(ffn=Ffn.find("moe")(hidden_dim=5, **fields))
         return Model(dim=DIM, layers=2, context=8, block=block).build(11).flops_per_token
 
     expert, router = 6 * 2 * 2 * DIM * 5, 6 * 2 * DIM
     assert flops(experts=6) - flops(experts=5) == router
-    assert flops(experts=6, chosen=3) - flops(experts=6) == expert
+    assert flops(experts=6, top_k=3) - flops(experts=6) == expert
 
 
 @pytest.mark.parametrize("name", ["relu2", "geglu", "moe"])

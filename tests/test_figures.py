@@ -26,16 +26,16 @@ from nanotx.config.schema import from_table
 from nanotx.config.toml import read_toml
 from nanotx.data.batches import Windows
 from nanotx.laws.training_step import initial_state, training_step
-from nanotx.nn.canonical import to_own, to_shared
+from nanotx.nn.canonical import from_canonical, to_canonical
 from nanotx.recipe import Recipe
 from nanotx.tokenizers import load
 
 RECIPE = """
 [model]
-norm = "layer"
+norm = "layernorm"
 [model.block]
 part = "prenorm"
-norm = "layer"
+norm = "layernorm"
 attention = "sdpa"
 ffn = "mlp"
 dropout = 0.1
@@ -64,7 +64,7 @@ FLAGS = {
     "sample_every": 0,
 }
 LOOKS = {"eval_every": EVERY, "checkpoint_every": EVERY, "sample_tokens": 4}
-MUON = ["--optimizer", "muon", "--embedding", "ngrams", "--embedding.rows", "64", "--embedding.renewals", "2"]
+MUON = ["--optimizer", "muon", "--embedding", "ngrams", "--embedding.buckets", "64", "--embedding.resets", "2"]
 
 
 def text():
@@ -129,7 +129,7 @@ class Left:
     def nats(self, text):
         """What each window of a text costs a model of the averaged weights, and its tokens; float64 from logits on."""
         model = self.recipe.model.build(self.codec.vocab_size).eval()
-        weights = to_own(model, self.tensors("ema"))
+        weights = from_canonical(model, self.tensors("ema"))
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 parameter.copy_(weights[name])
@@ -156,7 +156,7 @@ def steps(left):
         wanted = training_step(left.recipe, model, windows, row["step"] - 1, state, dtype)
         assert {key: row[key] for key in wanted} == wanted, row
     for name, tensors in (("model", dict(model.named_parameters())), ("ema", state["ema"])):
-        wanted = to_shared(model, {key: tensor.detach() for key, tensor in tensors.items()})
+        wanted = to_canonical(model, {key: tensor.detach() for key, tensor in tensors.items()})
         assert all(torch.equal(tensor, wanted[key]) for key, tensor in left.tensors(name).items()), name
 
 
@@ -234,7 +234,7 @@ def names(left):
 def loaded(left):
     """What is loaded from the folder has the averaged weights, and scores the validation text as the run did."""
     model = nanotx.load(left.folder).model
-    found, wanted = to_shared(model, dict(model.named_parameters())), left.tensors("ema")
+    found, wanted = to_canonical(model, dict(model.named_parameters())), left.tensors("ema")
     assert all(torch.equal(found[name], tensor) for name, tensor in wanted.items())
     figures = left.folder / "eval.json"
     shown = left.folder / "validation.txt"

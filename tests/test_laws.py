@@ -39,11 +39,11 @@ def stream(batch, time, seed):
     dim=st.integers(1, 999),
     lr=st.floats(0, 1, allow_subnormal=True),
     betas=st.tuples(st.floats(0, 0.999), st.floats(0, 0.999)),
-    width=st.none() | st.integers(1, 99),
+    hidden_dim=st.none() | st.integers(1, 99),
     parts=st.tuples(st.sampled_from(["fused", "per_head", "sdpa"]), st.sampled_from(["mlp", "swiglu"])),
 )
-def test_any_recipe_is_a_value_that_can_be_written_and_read(dim, lr, betas, width, parts):
-    block = Block.find("postnorm")(attention=Attention.find(parts[0])(), ffn=Ffn.find(parts[1])(width=width))
+def test_any_recipe_is_a_value_that_can_be_written_and_read(dim, lr, betas, hidden_dim, parts):
+    block = Block.find("postnorm")(attention=Attention.find(parts[0])(), ffn=Ffn.find(parts[1])(hidden_dim=hidden_dim))
     optimizer = Optimizer.find("adamw")(lr=lr, betas=betas)
     for model in (Model(dim=dim, block=block), Model(dim=dim, blocks=(block, Block.find("prenorm")()))):
         laws.config_round_trip(Recipe(model=model, optimizer=optimizer))

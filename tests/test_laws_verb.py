@@ -26,7 +26,7 @@ def nanotx(*words, **environment):
 
 def test_parts_that_are_right_pass_and_one_that_cannot_train_here_does_not(tmp_path):
     out = tmp_path / "laws.json"
-    done = nanotx("norm/rms", "attention/flex", "--examples", "5", "--json", str(out))
+    done = nanotx("norm/rmsnorm", "attention/flex", "--examples", "5", "--json", str(out))
     assert done.returncode == 0, done.stderr
     assert "all hold" in done.stdout
     assert "not on cpu" in done.stdout
@@ -35,7 +35,7 @@ def test_parts_that_are_right_pass_and_one_that_cannot_train_here_does_not(tmp_p
     by_part = {}
     for verdict in told["verdicts"]:
         by_part.setdefault(verdict["part"], []).append(verdict)
-    assert all(verdict["passed"] and verdict["cases"] == 5 for verdict in by_part["norm/rms"])
+    assert all(verdict["passed"] and verdict["cases"] == 5 for verdict in by_part["norm/rmsnorm"])
     flex = {verdict["law"]: verdict for verdict in by_part["attention/flex"]}
     assert not flex["causal"]["passed"] and flex["causal"]["skipped"] == "not on cpu" and flex["causal"]["cases"] == 0
 

@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 from nanotx.errors import ConfigError
 from nanotx.nn.attention import SOFTMAX, Attention
 from nanotx.nn.block import Block
-from nanotx.nn.canonical import to_own, to_shared
+from nanotx.nn.canonical import from_canonical, to_canonical
 from nanotx.nn.ffn import Ffn
 from nanotx.nn.kv_cache import KVCache
 from nanotx.nn.norm import Norm
 from nanotx.nn.position import Position
 from nanotx.nn.transformer import Model
 
-WRITINGS = [name for name in sorted(Attention.shipped()) if Attention.find(name).function == SOFTMAX]
+EQUIVALENTS = [name for name in sorted(Attention.shipped()) if Attention.find(name).equivalent_to == SOFTMAX]
 DIM = 24
 sizes = {"batch": st.integers(1, 3), "time": st.integers(1, 12), "seed": st.integers(0, 2**16)}
 
@@ -53,18 +53,18 @@ def test_dropout_on_the_weights_changes_training_and_nothing_else(name):
     assert not torch.allclose(layer.train()(x), layer(x))
 
 
-@pytest.mark.parametrize("name", sorted(Attention.shipped() - {"gqa"}))  # 5 heads share no 2 groups
+@pytest.mark.parametrize("name", sorted(Attention.shipped() - {"gqa"}))  # 5 heads cannot share 2 kv_heads
 def test_heads_that_do_not_divide_the_width_are_refused_with_those_that_do(name):
     with pytest.raises(ConfigError, match=rf"{name}: heads=5 do not divide dim=24; try heads from \[1, 2, 3, 4, 6"):
         Attention.find(name)(heads=5).build(24)
 
 
-@pytest.mark.parametrize("name", WRITINGS)
+@pytest.mark.parametrize("name", EQUIVALENTS)
 def test_the_shared_layout_and_back_is_no_change(name):
     layer = attention(name, 1, bias=True, out_bias=True)
     weights = dict(layer.named_parameters())
-    assert sorted(to_shared(layer, weights)) == ["to_out.bias", "to_out.weight", "to_qkv.bias", "to_qkv.weight"]
-    back = to_own(layer, to_shared(layer, weights))
+    assert sorted(to_canonical(layer, weights)) == ["to_out.bias", "to_out.weight", "to_qkv.bias", "to_qkv.weight"]
+    back = from_canonical(layer, to_canonical(layer, weights))
     assert back.keys() == weights.keys()
     assert all(torch.equal(back[key], weights[key]) for key in weights)
 
@@ -74,9 +74,9 @@ def test_norms_are_their_definitions(batch, time, seed):
     x = stream(batch, time, seed)
     centred = x - x.mean(-1, keepdim=True)
     layer = centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt()
-    torch.testing.assert_close(Norm.find("layer")().build(DIM)(x), layer)
+    torch.testing.assert_close(Norm.find("layernorm")().build(DIM)(x), layer)
     rms = x / (x.square().mean(-1, keepdim=True) + 1e-6).sqrt()
-    torch.testing.assert_close(Norm.find("rms")().build(DIM)(x), rms)
+    torch.testing.assert_close(Norm.find("rmsnorm")().build(DIM)(x), rms)
     assert Norm.find("none")().build(DIM)(x) is x
 
 
@@ -140,7 +140,7 @@ def test_positions_refuse_sizes_that_do_not_fit():
         Position.find("rope")().build(12, 4, 8)
 
 
-@pytest.mark.parametrize("name", WRITINGS)
+@pytest.mark.parametrize("name", EQUIVALENTS)
 @torch.no_grad()
 def test_one_seed_is_one_function_whichever_attention_is_named(name):
     ids = torch.arange(12)[None]
@@ -183,10 +183,10 @@ def test_a_wave_shorter_than_any_is_refused(name):
 
 
 def test_an_attention_says_when_it_is_the_softmax_of_all():
-    sliding, gqa = Attention.find("sliding")(window=5), Attention.find("gqa")
-    assert [sliding.writes(length) for length in (4, 5, 6)] == [SOFTMAX, SOFTMAX, ""]
-    assert [gqa(heads=4, groups=groups).writes(9) for groups in (4, 2)] == [SOFTMAX, ""]
-    assert Attention.find("linear")().writes(1) == ""
+    sliding, gqa = Attention.find("sliding_window")(window=5), Attention.find("gqa")
+    assert [sliding.equivalent_at(length) for length in (4, 5, 6)] == [SOFTMAX, SOFTMAX, ""]
+    assert [gqa(heads=4, kv_heads=kv_heads).equivalent_at(9) for kv_heads in (4, 2)] == [SOFTMAX, ""]
+    assert Attention.find("linear")().equivalent_at(1) == ""
 
 
 @pytest.mark.parametrize("slot", [Attention, Block, Ffn, Norm, Position])

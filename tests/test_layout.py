@@ -185,8 +185,8 @@ def test_what_is_no_part_is_named_by_its_slot_and_registers_none():
 
 
 def test_a_name_given_to_a_part_is_read():
-    text = "@Norm.register('rms')\n@dataclass(frozen=True)\nclass Rms(Norm): ...\n@final\nclass Other: ..."
-    assert registered(ast.parse(text)) == ["rms"]
+    text = "@Norm.register('rmsnorm')\n@dataclass(frozen=True)\nclass RmsNorm(Norm): ...\n@final\nclass Other: ..."
+    assert registered(ast.parse(text)) == ["rmsnorm"]
 
 
 def test_a_part_cites_its_source_or_needs_none():

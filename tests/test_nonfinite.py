@@ -15,7 +15,7 @@ PART = """
 from dataclasses import dataclass
 from torch import nn
 from nanotx.nn.ffn import Ffn
-from nanotx.nn.hooks import Paced
+from nanotx.nn.hooks import OnStepModule
 
 @Ffn.register("wild")
 @dataclass(frozen=True, kw_only=True)
@@ -23,12 +23,12 @@ class Wild(Ffn):
     def build(self, dim: int) -> nn.Module:
         return WildModule(dim)
 
-class WildModule(Paced):
+class WildModule(OnStepModule):
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.inner, self.step = nn.Linear(dim, dim), 0
 
-    def pace(self, step: int, steps: int) -> None:
+    def on_step(self, step: int, steps: int) -> None:
         self.step = step
 
     def forward(self, x):

@@ -263,7 +263,7 @@ def test_a_part_that_fails_in_sampling_is_named_without_a_traceback(train, tmp_p
 
 @pytest.mark.parametrize(
     ("slot", "part"),
-    [("attention", "flex"), ("attention", "sdpa"), ("norm", "rms"), ("position", "learned"), ("schedule", "wsd")],
+    [("attention", "flex"), ("attention", "sdpa"), ("norm", "rmsnorm"), ("position", "learned"), ("schedule", "wsd")],
 )
 def test_no_file_replaces_a_shipped_part_even_where_it_was_not_yet_imported(train, tmp_path, slot, part):
     family = SLOTS[slot]

@@ -15,7 +15,7 @@ from nanotx.errors import ConfigError, DataError, RunError, UnknownPart
 from nanotx.nn.attention.fused import Fused
 from nanotx.nn.attention.per_head import PerHead
 from nanotx.nn.block.prenorm import PreNorm
-from nanotx.nn.canonical import to_shared
+from nanotx.nn.canonical import to_canonical
 from nanotx.nn.norm.none import NoNorm
 from nanotx.nn.transformer import Model
 from nanotx.runs.record import Record
@@ -167,7 +167,7 @@ def test_a_run_without_any_checkpoint_is_taken_again_from_its_initial_weights(fo
 
 
 def test_a_step_across_a_stop_is_taken_as_each_process_took_it(sound, tmp_path, replay):
-    """A longer run has another rate from its stop on, and another writing of attention has other last bits."""
+    """A longer run has another rate from its stop on, and another implementation of attention has other last bits."""
     shutil.copy(sound.parent / "text.txt", tmp_path / "text.txt")
     folder = tmp_path / "longer"
     train(folder, *DROPOUT, train_checkpoint_every=3)
@@ -192,7 +192,7 @@ def test_weights_laid_out_otherwise_keep_the_models_order():
         block = PreNorm(attention=part(heads=2))
         model = Model(dim=8, layers=2, context=4, block=block, norm=NoNorm()).build(5)
         own = dict(model.named_parameters())
-        shared = to_shared(model, own)
+        shared = to_canonical(model, own)
         assert (list(shared) == list(own)) == (part is Fused)  # or there is nothing to put in order
         orders.append(list(in_order(model, shared)))
     assert orders[0] == orders[1]
@@ -218,7 +218,7 @@ def test_what_cannot_be_taken_again_is_told_why(folder, tmp_path, monkeypatch):
             run(["replay", *words])
 
     recipe = (folder / "recipe.toml").read_text(encoding="utf-8")
-    (folder / "recipe.toml").write_text(recipe.replace('part = "rms"', 'part = "mine"'), encoding="utf-8")
+    (folder / "recipe.toml").write_text(recipe.replace('part = "rmsnorm"', 'part = "mine"'), encoding="utf-8")
     with pytest.raises(UnknownPart, match=r"no part named 'mine'.*brought by --load FILE\.py"):
         run(["replay", str(folder), "--step", "9"])
     (folder / "recipe.toml").write_text(recipe, encoding="utf-8")

@@ -269,7 +269,7 @@ def test_a_tokenizer_learns_nothing_from_the_validation_text(tmp_path, monkeypat
 def test_an_attention_that_is_a_function_of_its_own_is_no_writing_of_another(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text(tmp_path / "text.txt")
-    own = [name for name in Attention.names() if not Attention.find(name).function]
+    own = [name for name in Attention.names() if not Attention.find(name).equivalent_to]
     assert len(own) >= 2
     words = ["train", "macbook", "--corpus", "file", "--corpus.path", "text.txt", "--run", "run", *tiny()]
     assert nanotx_command([*words, "--attention", own[0]]) == 0

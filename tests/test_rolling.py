@@ -15,7 +15,7 @@ RELATIVE = {"alibi", "none", "rope", "rope_linear", "rope_ntk", "rope_yarn"}
 
 
 def model(position, context):
-    block = Block.find("prenorm")(attention=Attention.find("sliding")(heads=2, window=8))
+    block = Block.find("prenorm")(attention=Attention.find("sliding_window")(heads=2, window=8))
     return Model(dim=32, layers=1, context=context, position=Position.find(position)(), block=block).build(9).eval()
 
 

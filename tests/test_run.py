@@ -245,11 +245,11 @@ def test_flags_reach_every_place_where_a_slot_stands(tmp_path, monkeypatch, caps
     pattern = '[[model.blocks]]\npart = "prenorm"\nattention = "sdpa"\n[[model.blocks]]\npart = "postnorm"\n'
     (tmp_path / "pattern.toml").write_text(pattern, encoding="utf-8")
     words = ["train", "pattern.toml", "--print-config", "--attention", "fused", "--attention.heads", "2"]
-    assert nanotx_command([*words, "--norm", "rms", "--ffn.bias", "--train.steps=7", "--corpus", "playhouse"]) == 0
+    assert nanotx_command([*words, "--norm", "rmsnorm", "--ffn.bias", "--train.steps=7", "--corpus", "playhouse"]) == 0
     recipe = from_table(Recipe, tomllib.loads(capsys.readouterr().out))
     assert [block.attention.part for block in recipe.model.blocks] == ["fused", "fused"]
     assert {block.attention.heads for block in recipe.model.blocks} == {2}
-    assert {block.norm.part for block in recipe.model.blocks} == {recipe.model.norm.part} == {"rms"}
+    assert {block.norm.part for block in recipe.model.blocks} == {recipe.model.norm.part} == {"rmsnorm"}
     assert {block.ffn.bias for block in recipe.model.blocks} == {True}
     assert recipe.train.steps == 7 and recipe.corpus.part == "playhouse"
     (tmp_path / "again.toml").write_text(write_toml(recipe), encoding="utf-8")
@@ -279,7 +279,7 @@ MISTAKES = [
     (["--attention.haeds", "3"], ConfigError, r"fused has no field 'haeds'\. Did you mean '--attention\.heads'\?"),
     (["--atention", "fused"], ConfigError, r"--atention: no such flag\. Did you mean '--attention'\?"),
     (["--attention", "fussed"], ConfigError, r"--attention: .*no part named 'fussed'\. Did you mean 'fused'\?"),
-    (["--attention"], ConfigError, r"--attention: expected one name of blockwise, flex, .* sliding, got \[\]"),
+    (["--attention"], ConfigError, r"--attention: expected one name of blockwise, flex, .* sliding_window, got \[\]"),
     (["--seed", "1"], ConfigError, r"--seed: given 2 times, with 5 and 1; give it once"),
     (["--attention.heads=3"], ConfigError, r"--attention\.heads: given 2 times, with 2 and 3"),
     (["stray"], ConfigError, r"'stray': nothing is known to do with this word"),

@@ -16,7 +16,7 @@ from nanotx.generation.sampler import Sampler, next_ids
 from nanotx.generation.speculative import SpeculativeDecoder
 from nanotx.nn.attention.fused import Fused
 from nanotx.nn.block.prenorm import PreNorm
-from nanotx.nn.block.shift import Shift
+from nanotx.nn.block.token_shift import TokenShift
 from nanotx.nn.embedding.bigram import Bigram
 from nanotx.nn.transformer import Model
 
@@ -111,7 +111,7 @@ def test_the_test_would_see_a_draft_that_is_believed():
 
 def small(seed, **fields):
     """A model that looks back in every way there is."""
-    block = Shift(taps=2, block=PreNorm(attention=Fused(heads=2)))
+    block = TokenShift(shifts=2, block=PreNorm(attention=Fused(heads=2)))
     model = Model(**{"dim": 8, "layers": 2, "context": 8, "block": block, "embedding": Bigram()} | fields).build(9)
     torch.manual_seed(seed)
     with torch.no_grad():

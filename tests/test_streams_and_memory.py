@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 from nanotx.nn.ffn import Ffn
-from nanotx.nn.hooks import Paced
+from nanotx.nn.hooks import OnStepModule
 
 @Ffn.register("greedy")
 @dataclass(frozen=True, kw_only=True)
@@ -27,12 +27,12 @@ class Greedy(Ffn):
             torch.empty(2**55)
         return GreedyModule(dim)
 
-class GreedyModule(Paced):
+class GreedyModule(OnStepModule):
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.inner, self.step = nn.Linear(dim, dim), 0
 
-    def pace(self, step: int, steps: int) -> None:
+    def on_step(self, step: int, steps: int) -> None:
         self.step = step
 
     def forward(self, x):

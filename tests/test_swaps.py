@@ -20,8 +20,8 @@ def block(name, base=MACBOOK, *words):
 
 
 def test_a_wrapper_takes_the_block_that_was_there_whole():
-    assert block("shift").block == MACBOOK.model.block
-    assert block("shift", shakespeare) == shakespeare.model.block
+    assert block("token_shift").block == MACBOOK.model.block
+    assert block("token_shift", shakespeare) == shakespeare.model.block
 
 
 @pytest.mark.parametrize("name", ["prenorm", "postnorm", "parallel", "sandwich"])
@@ -32,7 +32,7 @@ def test_a_block_in_place_of_a_wrapper_has_the_parts_that_were_inside(name):
 
 
 def test_a_part_named_beside_a_wrapper_goes_inside_it():
-    new = block("shift", MACBOOK, "--ffn", "relu2", "--attention.dropout", "0.25")
+    new = block("token_shift", MACBOOK, "--ffn", "relu2", "--attention.dropout", "0.25")
     inside = MACBOOK.model.block
     assert (new.block.ffn.part, new.block.norm) == ("relu2", inside.norm)
     assert new.block.attention == dataclasses.replace(inside.attention, dropout=0.25)
@@ -85,11 +85,23 @@ def test_a_run_prints_what_a_swap_changed_and_no_run_without_one_does(tmp_path, 
     plain = capsys.readouterr().out
     assert not [line for line in plain.splitlines() if line.startswith("swapped: ") and "corpus" not in line]
     assert (
-        run([*command, "--run", "swapped", "--block", "shift", "--optimizer", "muon", "--optimizer.momentum", "0.9"])
+        run(
+            [
+                *command,
+                "--run",
+                "swapped",
+                "--block",
+                "token_shift",
+                "--optimizer",
+                "muon",
+                "--optimizer.momentum",
+                "0.9",
+            ]
+        )
         == 0
     )
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("swapped: ")]
-    assert "swapped: model.block: prenorm -> shift" in lines and "swapped: model.block.taps: new, 1" in lines
+    assert "swapped: model.block: prenorm -> token_shift" in lines and "swapped: model.block.shifts: new, 1" in lines
     assert "swapped: optimizer: adamw -> muon" in lines
     assert any(line.startswith("swapped: optimizer.iterations: new, ") for line in lines)
     assert not any(word in line for line in lines for word in ("optimizer.lr", "momentum", "ffn", "norm:", "attention"))
@@ -135,8 +147,13 @@ def swapped(tmp_path, base, content, *flags):
 
 
 def test_a_field_that_a_file_names_is_not_printed_and_the_same_field_elsewhere_is(tmp_path):
-    lines = swapped(tmp_path, MACBOOK, '[model]\nnorm = "rms"\n[model.block]\nnorm = { part = "rms", eps = 1e-3 }\n')
-    assert "swapped: model.norm: layer -> rms" in lines and "swapped: model.block.norm: layer -> rms" in lines
+    lines = swapped(
+        tmp_path, MACBOOK, '[model]\nnorm = "rmsnorm"\n[model.block]\nnorm = { part = "rmsnorm", eps = 1e-3 }\n'
+    )
+    assert (
+        "swapped: model.norm: layernorm -> rmsnorm" in lines
+        and "swapped: model.block.norm: layernorm -> rmsnorm" in lines
+    )
     assert not any("model.block.norm.eps" in line for line in lines)
     assert any("model.norm.bias: gone" in line for line in lines)
 

@@ -16,7 +16,7 @@ from nanotx.evaluation.loss import evaluate
 from nanotx.hardware.device import choose
 from nanotx.nn.attention import SOFTMAX, Attention
 from nanotx.nn.block.prenorm import PreNorm
-from nanotx.nn.canonical import to_shared
+from nanotx.nn.canonical import to_canonical
 from nanotx.nn.ffn import Ffn
 from nanotx.nn.norm import Norm
 from nanotx.nn.position import Position
@@ -33,7 +33,7 @@ TEXTS = read_texts(Recipe(corpus=Playhouse(size=20_000), model=Model(context=16)
 MACHINE = choose("cpu", "float32", 1)
 
 KNOWN = {name: Attention.find(name) for name in Attention.names()}
-WRITINGS = [name for name, part in KNOWN.items() if part.function == SOFTMAX and "cpu" in part.trains_on]
+EQUIVALENTS = [name for name, part in KNOWN.items() if part.equivalent_to == SOFTMAX and "cpu" in part.trains_on]
 
 
 def trainer(attention="sdpa", dropout=0.0, weights=None, ffn="swiglu", machine=MACHINE, **plan):
@@ -60,7 +60,7 @@ def test_a_few_steps_lower_the_loss():
 def test_the_writings_of_one_attention_learn_the_same_for_fifty_steps():
     """From the weights of one loaded into the others: losses to 1e-4, outputs to 1e-5 before the first step."""
     weights = trainer("per_head").weights()
-    trainers = [trainer(name, weights=weights) for name in WRITINGS]
+    trainers = [trainer(name, weights=weights) for name in EQUIVALENTS]
     x, _ = TEXTS.windows.batch(0, 4)
     outputs = [one.model.eval()(x) for one in trainers]
     losses = []
@@ -81,7 +81,7 @@ def test_micro_batches_make_the_same_step():
 
 # Penalties: a module's own terms in what training lowers.
 
-EVEN = Ffn.find("moe")(balance=0.5)
+EVEN = Ffn.find("moe")(aux_loss_weight=0.5)
 DTYPES = {"float32": MACHINE, "bfloat16": choose("cpu", "bfloat16", 1)}
 
 
@@ -95,7 +95,7 @@ def by_hand(one, batch, parts=1, penalised=True):
     for x, y in zip(*(half.chunk(parts) for half in batch), strict=True):
         with one.machine.autocast():
             loss = F.cross_entropy(one.model(x).flatten(0, 1), y.flatten())
-        owed = sum(block.ffn.penalty() for block in one.model.blocks) if penalised else 0.0
+        owed = sum(block.ffn.aux_loss() for block in one.model.blocks) if penalised else 0.0
         ((loss + owed) / parts).backward()
         told += loss.item() / parts
     return told, slopes(one)
@@ -111,7 +111,7 @@ def test_a_penalty_is_in_the_gradient_of_each_micro_batch_and_never_in_the_loss_
     assert told == pytest.approx(loss, rel=1e-6)
     for name, slope in slopes(one).items():
         torch.testing.assert_close(slope, wanted[name], msg=name)
-    free = trainer(ffn=replace(EVEN, balance=0.0), machine=machine, grad_accum_steps=parts)
+    free = trainer(ffn=replace(EVEN, aux_loss_weight=0.0), machine=machine, grad_accum_steps=parts)
     assert free.backward(*batch).item() == pytest.approx(told, rel=1e-6)
     router = "blocks.0.ffn.router.weight"
     assert not torch.allclose(slopes(free)[router], wanted[router], rtol=0.1)
@@ -126,9 +126,9 @@ def test_a_model_without_penalties_has_the_gradient_of_its_loss_to_the_last_bit(
 
 
 def test_an_evaluation_knows_no_penalty():
-    one, free = trainer(ffn=EVEN), trainer(ffn=replace(EVEN, balance=0.0))
+    one, free = trainer(ffn=EVEN), trainer(ffn=replace(EVEN, aux_loss_weight=0.0))
     assert evaluate(one.model, TEXTS.exams["val"], MACHINE) == evaluate(free.model, TEXTS.exams["val"], MACHINE)
-    assert one.model.blocks[0].ffn.penalty().item() == 0.0
+    assert one.model.blocks[0].ffn.aux_loss().item() == 0.0
 
 
 COMPILED = """
@@ -142,7 +142,7 @@ from nanotx.recipe import Recipe
 from nanotx.training.dataset import read_texts
 from nanotx.training.trainer import Trainer
 
-model = Model(dim=16, layers=1, context=16, block=PreNorm(ffn=MixtureOfExperts(balance=0.5)))
+model = Model(dim=16, layers=1, context=16, block=PreNorm(ffn=MixtureOfExperts(aux_loss_weight=0.5)))
 recipe = Recipe(corpus=Playhouse(size=20_000), model=model)
 texts, machine = read_texts(recipe), choose("cpu", "float32", 1)
 plain, compiled = (Trainer(recipe, model.build(texts.codec.vocab_size), texts.windows, machine) for _ in range(2))
@@ -180,7 +180,7 @@ def test_a_step_with_dropout_is_a_function_of_seed_and_step_alone():
     assert plain.advance()["loss"] != trainer(dropout=0.3).advance()["loss"]
 
 
-@pytest.mark.parametrize("other", WRITINGS)
+@pytest.mark.parametrize("other", EQUIVALENTS)
 def test_what_one_attention_has_learned_another_goes_on_with(other):
     one = trainer("per_head")
     for _ in range(3):
@@ -233,7 +233,7 @@ def test_the_cosine_rises_then_falls_to_its_end():
 
 def test_initial_weights_follow_the_rule():
     model = Model(dim=64, layers=8, context=16).build(50, seed=3)
-    weights = to_shared(model, dict(model.named_parameters()))
+    weights = to_canonical(model, dict(model.named_parameters()))
     for name, weight in weights.items():
         if name.endswith("to_out.weight"):
             assert weight.std().item() == pytest.approx(0.02 / 16**0.5, rel=0.1)
@@ -245,8 +245,8 @@ def test_initial_weights_follow_the_rule():
 
 
 def test_parameters_and_operations_are_counted_by_hand():
-    parts = PreNorm(ffn=Ffn.find("mlp")(), norm=Norm.find("layer")())
-    position, norm = Position.find("learned")(), Norm.find("layer")()
+    parts = PreNorm(ffn=Ffn.find("mlp")(), norm=Norm.find("layernorm")())
+    position, norm = Position.find("learned")(), Norm.find("layernorm")()
     model = Model(dim=8, layers=3, context=5, position=position, norm=norm, block=parts).build(11)
     block = 4 * 8 * 8 + 2 * 8 * 32 + 2 * 2 * 8
     assert model.parameter_count == 11 * 8 + 5 * 8 + 3 * block + 2 * 8

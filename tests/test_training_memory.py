@@ -10,7 +10,7 @@ from nanotx.data.corpus.playhouse import Playhouse
 from nanotx.errors import ConfigError, RunError
 from nanotx.hardware.device import choose
 from nanotx.nn.block.prenorm import PreNorm
-from nanotx.nn.block.shift import Shift
+from nanotx.nn.block.token_shift import TokenShift
 from nanotx.nn.embedding.ngrams import Ngrams
 from nanotx.nn.transformer import Model
 from nanotx.optim.muon import Muon
@@ -37,8 +37,8 @@ def trainer(dropout=0.1, **plan):
             layers=2,
             context=16,
             softcap=10.0,
-            embedding=Ngrams(longest=3, rows=100),
-            block=Shift(block=PreNorm(dropout=dropout)),
+            embedding=Ngrams(max_n=3, buckets=100),
+            block=TokenShift(block=PreNorm(dropout=dropout)),
         ),
         optimizer=Muon(),
         schedule=Constant(),

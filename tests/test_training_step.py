@@ -49,7 +49,7 @@ def trainer(recipe, dtype="float32", scale=65536.0, clean=0, vocab=VOCAB):
 
 
 ATTENTIONS = [part for part in map(Attention.find, Attention.names()) if "cpu" in part.trains_on]
-SMALL = {"groups": 1, "window": 3, "block": 2, "chunk": 2}
+SMALL = {"kv_heads": 1, "window": 3, "block": 2, "chunk": 2}
 """Fields of some attentions."""
 shares = st.sampled_from([0.0, 0.3])
 
@@ -63,7 +63,7 @@ def blocks(draw):
     attention = part(heads=draw(st.sampled_from([1, 2, 4])), dropout=dropout, bias=draw(st.booleans()), **small)
     inside = {"attention": attention, "ffn": draw(any_of(Ffn)), "norm": draw(any_of(Norm)), "dropout": draw(shares)}
     block = Block.find(draw(st.sampled_from(["prenorm", "postnorm", "sandwich", "parallel"])))(**inside)
-    return draw(st.sampled_from([block, block, Block.find("shift")(block=block)]))
+    return draw(st.sampled_from([block, block, Block.find("token_shift")(block=block)]))
 
 
 @st.composite
@@ -130,13 +130,13 @@ def test_a_trainer_takes_the_steps_that_are_written_out_to_the_bit(recipe, dtype
 
 PART = Attention.find("sdpa")(heads=2, dropout=0.3, bias=True)
 MODEL = Model(
-    dim=16, layers=1, context=6, dropout=0.2, norm=Norm.find("layer")(), block=PreNorm(attention=PART, dropout=0.3)
+    dim=16, layers=1, context=6, dropout=0.2, norm=Norm.find("layernorm")(), block=PreNorm(attention=PART, dropout=0.3)
 )
 ADAMW = AdamW(lr=0.02, betas=(0.5, 0.9), weight_decay=0.5, eps=1e-3)
 TRAIN = Train(steps=4, batch_size=4, grad_accum_steps=2, grad_clip=1.0, z_loss=0.1, ema_decay=0.3)
 PLAIN = Recipe(model=MODEL, optimizer=ADAMW, schedule=Cosine(warmup=2), train=TRAIN, seed=3)
-GRAMS = Embedding.find("ngrams")(longest=3, rows=64, renewals=2, dropout=0.2)
-MOE = replace(MODEL, block=PreNorm(attention=PART, ffn=Ffn.find("moe")(experts=4, balance=0.5)))
+GRAMS = Embedding.find("ngrams")(max_n=3, buckets=64, resets=2, dropout=0.2)
+MOE = replace(MODEL, block=PreNorm(attention=PART, ffn=Ffn.find("moe")(experts=4, aux_loss_weight=0.5)))
 WITH_MUON = replace(
     PLAIN,
     model=replace(MODEL, embedding=GRAMS, tied=False),

@@ -148,7 +148,7 @@ GREEDY = {
     "layers": "layers = 10000\ndim = 4096\n",
     "positions": "context = 2147483648\nposition = 'learned'\n",
     "waves": "context = 2147483648\nposition = 'sinusoidal'\n",
-    "n-grams": "embedding = {part = 'ngrams', longest = 8, rows = 2147483648}\n",
+    "n-grams": "embedding = {part = 'ngrams', max_n = 8, buckets = 2147483648}\n",
     "a wide layer": "dim = 1048576\n[model.block]\npart = 'prenorm'\nffn = {part = 'mlp', width = 16777216}\n",
     "a long pattern": "layers = 10000\nblocks = ["
     + ", ".join(f"{{part='prenorm', ffn={{part='moe', experts={4096 - n}, chosen=1}}}}" for n in range(500))

@@ -187,7 +187,7 @@ def installed(path: tuple[str, ...]) -> Any:
     return entry_points()
 
 
-def usual(slot: type[Slot], name: str) -> Any:
+def default_part(slot: type[Slot], name: str) -> Any:
     """The field of a config that has this part where no other is given; it is imported only then."""
 
     def build() -> Any:

@@ -23,7 +23,7 @@ WHOLE = 2**63
 # Ranges: what a config knows by itself, said in its __post_init__.
 
 
-def at_least(config: object, low: int | float, *names: str) -> None:
+def check_min(config: object, low: int | float, *names: str) -> None:
     """Raise ConfigError unless each of the named fields is a number of at least `low` (or None)."""
     for name in names:
         value = getattr(config, name)
@@ -32,7 +32,7 @@ def at_least(config: object, low: int | float, *names: str) -> None:
             raise ConfigError(f"{name}: expected a number of at least {low:g}{more}, got {brief(value)}.")
 
 
-def at_most(config: object, high: int | float, *names: str) -> None:
+def check_max(config: object, high: int | float, *names: str) -> None:
     """Raise ConfigError where one of the named fields is a number beyond `high`, which is beyond any use."""
     for name in names:
         value = getattr(config, name)
@@ -66,7 +66,7 @@ def in_range(what: str, value: Any, low: int | float, high: int | float, whole: 
         raise ConfigError(f"{what}: expected a number of at most {high:,}, got {brief(value)}.")
 
 
-def share(config: object, *names: str) -> None:
+def check_fraction(config: object, *names: str) -> None:
     """Raise ConfigError unless each of the named fields lies in [0, 1)."""
     for name in names:
         value = getattr(config, name)

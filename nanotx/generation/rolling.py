@@ -1,10 +1,10 @@
 """A cache that rolls: beyond the context its oldest token goes with each new one, and nothing is read anew.
 
 The rule: at every layer a token looks at the `context` tokens that end with it. That is the function of the same
-weights with `sliding` attention of that window, over the whole text. It is not the function of the newest `context`
-tokens alone, since what a deeper layer keeps of a token was made while older ones could still be seen. So it is asked
-for, and no default. It makes sense only where a logit depends on the distance of two tokens and nothing on a token's
-place in the text, since places beyond the context were never met: with rope, alibi or no position at all.
+weights with `sliding_window` attention of that window, over the whole text. It is not the function of the newest
+`context` tokens alone, since what a deeper layer keeps of a token was made while older ones could still be seen. So it
+is asked for, and no default. It makes sense only where a logit depends on the distance of two tokens and nothing on a
+token's place in the text, since places beyond the context were never met: with rope, alibi or no position at all.
 """
 
 from einops import rearrange

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from nanotx.config.schema import WHOLE, in_range, is_number, share
+from nanotx.config.schema import WHOLE, check_fraction, in_range, is_number
 from nanotx.errors import ConfigError, Diverged
 from nanotx.nn.kv_cache import KVCache
 from nanotx.nn.shapes import Tokens
@@ -77,7 +77,7 @@ class Sampling:
             in_range(name, getattr(self, name), *RANGES[name])
         for name in ("top_p", "min_p", "typical"):
             is_number(name, getattr(self, name))
-        share(self, "min_p")
+        check_fraction(self, "min_p")
         for name in ("top_p", "typical"):
             if not 0 < getattr(self, name) <= 1:
                 raise ConfigError(f"{name}: expected a share above 0 and up to 1, got {brief(getattr(self, name))}.")

@@ -16,7 +16,7 @@ from nanotx.laws.strategies import Drawn, batches, cuts, ideas, seeds, times
 from nanotx.laws.weights import redrawn, seeded
 from nanotx.nn.embedding import TokenEmbedding
 from nanotx.nn.shapes import Tokens
-from nanotx.nn.transformer import Undrawn
+from nanotx.nn.transformer import SkipInit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class EmbeddingCase(Case):
         return torch.randint(self.vocab_size, (self.batch, self.time), generator=generator).to(self.device)
 
     def fits(self) -> None:
-        with torch.device("meta"), Undrawn():
+        with torch.device("meta"), SkipInit():
             self.idea.build(self.vocab_size, self.dim)
 
 

@@ -65,9 +65,9 @@ def texts(part: type[Any], where: Where) -> st.SearchStrategy[LayerCase]:
     return layers(part, where, read=True)
 
 
-def writings(part: type[Any], where: Where) -> st.SearchStrategy[LayerCase]:
+def equivalents(part: type[Any], where: Where) -> st.SearchStrategy[LayerCase]:
     """Ideas, and lengths of text, for which a part is the same function as another."""
-    return layers(part, where).filter(lambda case: bool(case.idea.writes(case.time)))
+    return layers(part, where).filter(lambda case: bool(case.idea.equivalent_at(case.time)))
 
 
 def broad(part: type[Any], where: Where) -> st.SearchStrategy[LayerCase]:
@@ -134,7 +134,7 @@ def window(case: LayerCase) -> None:
 
 
 def one_function(case: LayerCase) -> None:
-    """A writing of a function is that function, gradients too."""
+    """An implementation of a function is that function, gradients too."""
     one, plain = case.layer(), case.layer(written_out(case.idea, case.time), shift=1)
     share_weights(plain, one)
     equality.equivalent(one, plain, case.x(), case.seed, 10 * case.tolerance)
@@ -233,8 +233,8 @@ def has_reach(part: type[Any]) -> bool:
 def same_as_another(part: type[Any]) -> bool:
     """Whether a part says that it is, at times, the same function as another."""
     others = (Attention.find(name) for name in Attention.names() if name != part.part)
-    named = any(other.function == part.function for other in others if part.function)
-    return named or part.writes is not Attention.writes
+    named = any(other.equivalent_to == part.equivalent_to for other in others if part.equivalent_to)
+    return named or part.equivalent_at is not Attention.equivalent_at
 
 
 CAST = law("cast", long, cast, most=10)
@@ -261,7 +261,7 @@ LAWS = {
         ROWS,
         *TIME,
         law("window", texts, window, fits=has_reach, unless="it looks back all the way"),
-        law("same", writings, one_function, fits=same_as_another, unless="it is a function of its own"),
+        law("same", equivalents, one_function, fits=same_as_another, unless="it is a function of its own"),
         *NUMBERS,
         CAST,
     ),

@@ -146,7 +146,7 @@ def relative(case: PlaceCase) -> None:
 
 def biased(case: PlaceCase) -> None:
     """It adds to the scores where it states so, and nowhere else."""
-    place.bias_stated(case.position(), case.idea.biased, torch.arange(case.time))
+    place.bias_stated(case.position(), case.idea.adds_bias, torch.arange(case.time))
 
 
 def gradient(case: PlaceCase) -> None:

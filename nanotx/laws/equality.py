@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from nanotx.errors import LawBroken
 from nanotx.laws.values import cotangent, same
-from nanotx.nn.canonical import to_shared
+from nanotx.nn.canonical import to_canonical
 from nanotx.nn.kv_cache import KVCache
 
 
@@ -55,7 +55,7 @@ def equivalent(one: nn.Module, other: nn.Module, x: Tensor, seed: int = 0, toler
         LawBroken: what differs, and by how much.
     """
     (y, gradients), (other_y, other_gradients) = (outcome(module, x, seed) for module in (one, other))
-    alike("equivalent", (y, to_shared(one, gradients)), (other_y, to_shared(other, other_gradients)), tolerance)
+    alike("equivalent", (y, to_canonical(one, gradients)), (other_y, to_canonical(other, other_gradients)), tolerance)
 
 
 Outcome = tuple[Tensor, Mapping[str, Tensor]]

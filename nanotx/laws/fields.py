@@ -13,7 +13,7 @@ from nanotx.config.registry import Slot
 from nanotx.config.schema import fields, inner, is_slot
 from nanotx.errors import ConfigError, LawBroken
 from nanotx.laws.values import cotangent
-from nanotx.nn.hooks import Paced, Penalised
+from nanotx.nn.hooks import AuxLossModule, OnStepModule
 
 Outcome = Mapping[str, Tensor]
 """What comes of a config, by name; `state` names and shapes are names too."""
@@ -235,10 +235,10 @@ def come_of(module: nn.Module, *inputs: Tensor, seed: int = 0) -> dict[str, Tens
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         come["training"] = module.train()(inputs[0]).double()
-        owed = [one.penalty().double() for one in module.modules() if isinstance(one, Penalised)]
+        owed = [one.aux_loss().double() for one in module.modules() if isinstance(one, AuxLossModule)]
     come["training, beside the loss"] = torch.stack(owed).sum() if owed else torch.zeros(())
     for one in module.modules():
-        if isinstance(one, Paced):
-            one.pace(1, 2)
+        if isinstance(one, OnStepModule):
+            one.on_step(1, 2)
     come["training, half of it done"] = module.eval()(inputs[0]).double()
     return come

@@ -120,7 +120,7 @@ def reach_of(idea: Any) -> int | None:
 def written_out(idea: Attention, length: int) -> Attention:
     """Another part that is the same function for texts of this length, the plainest that names it."""
     names = [name for name in ("fused", "per_head", *Attention.names()) if name != idea.part]
-    other = next(other for other in map(Attention.find, names) if other.function == idea.writes(length))
+    other = next(other for other in map(Attention.find, names) if other.equivalent_to == idea.equivalent_at(length))
     shared = fields(other).keys() & fields(type(idea)).keys()
     plain: Attention = other(**{name: getattr(idea, name) for name in shared})
     return plain

@@ -178,15 +178,17 @@ def far_alike(position: PositionalEncoding, x: Stream, q: Heads, k: Heads, shift
 
 
 @torch.no_grad()
-def bias_stated(position: PositionalEncoding, biased: bool, positions: Tensor) -> None:
-    """A position adds to the scores where it states `biased`, and nowhere else.
+def bias_stated(position: PositionalEncoding, adds_bias: bool, positions: Tensor) -> None:
+    """A position adds to the scores where it states `adds_bias`, and nowhere else.
 
     Raises:
         LawBroken: which of the two is not so.
     """
     adds = position.bias(positions, positions) is not None
-    if adds != biased:
-        raise LawBroken(f"bias_stated: it states biased = {biased}, and {'adds' if adds else 'never adds'} to scores.")
+    if adds != adds_bias:
+        raise LawBroken(
+            f"bias_stated: it states adds_bias = {adds_bias}, and {'adds' if adds else 'never adds'} to scores."
+        )
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from nanotx.data.batches import Windows
 from nanotx.errors import ConfigError, LawBroken
-from nanotx.nn.hooks import Paced, Penalised
+from nanotx.nn.hooks import AuxLossModule, OnStepModule
 from nanotx.nn.transformer import Transformer
 from nanotx.optim.adamw import AdamW
 from nanotx.optim.muon import Muon, orthogonal
@@ -59,8 +59,8 @@ def training_step(
     # Whatever is random in a step is drawn from one seed, micro-batch after micro-batch.
     torch.manual_seed(dropout_seed(recipe.seed, step))
     for module in model.modules():
-        if isinstance(module, Paced):
-            module.pace(step, train.steps)
+        if isinstance(module, OnStepModule):
+            module.on_step(step, train.steps)
 
     # The gradient is the mean of those of the micro-batches, which are the batch's rows in order.
     x, y = windows.batch(step, train.batch_size)
@@ -114,7 +114,7 @@ def micro_batch(
     learned, at_hidden = {name: torch.zeros_like(one) for name, one in head.items()}, list[Tensor]()
     with torch.autocast("cpu", dtype=dtype, enabled=dtype is not torch.float32):
         hidden = model.hidden_states(x).flatten(0, 1)
-        penalty = sum(module.penalty() for module in model.modules() if isinstance(module, Penalised))
+        penalty = sum(module.aux_loss() for module in model.modules() if isinstance(module, AuxLossModule))
         whole = not 0 < chunk < len(hidden)
         if whole:
             cross_entropy, z_loss = token_losses(recipe, model, hidden, targets)

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from nanotx.nn.canonical import to_own, to_shared
+from nanotx.nn.canonical import from_canonical, to_canonical
 
 
 @contextmanager
@@ -29,7 +29,7 @@ def redrawn(layer: nn.Module, seed: int) -> nn.Module:
 
 @torch.no_grad()
 def share_weights(source: nn.Module, target: nn.Module) -> None:
-    """Copy the weights of one writing of a function into another, by the layout they share (`nanotx.nn.canonical`)."""
-    weights = to_own(target, to_shared(source, dict(source.named_parameters())))
+    """Copy the weights of one implementation of a function into another (`nanotx.nn.canonical`)."""
+    weights = from_canonical(target, to_canonical(source, dict(source.named_parameters())))
     for name, parameter in target.named_parameters():
         parameter.copy_(weights[name])

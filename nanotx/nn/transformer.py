@@ -15,14 +15,14 @@ from torch.nn.modules.module import register_module_module_registration_hook
 from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
 
-from nanotx.config.registry import usual
-from nanotx.config.schema import at_least, at_most, share
+from nanotx.config.registry import default_part
+from nanotx.config.schema import check_fraction, check_max, check_min
 from nanotx.errors import ConfigError
 from nanotx.hardware.memory import check_room
 from nanotx.nn.attention import Attention
 from nanotx.nn.block import Block
 from nanotx.nn.block.prenorm import PreNorm
-from nanotx.nn.canonical import to_own, to_shared
+from nanotx.nn.canonical import from_canonical, to_canonical
 from nanotx.nn.dropout import Dropout
 from nanotx.nn.embedding import Embedding
 from nanotx.nn.exact import Exact
@@ -33,16 +33,16 @@ from nanotx.nn.norm import Norm
 from nanotx.nn.position import Position
 from nanotx.nn.shapes import Logits, Stream, Tokens
 
-MANY = 2**28
+CHECKED_BYTES = 2**28
 """Bytes that are compared with the free memory before any is taken."""
 
-MODULES = 2**18
+MAX_MODULES = 2**18
 """The most modules that a model may have: 10,000 layers with twice as many in each as ours have."""
 
-OUTLINED = 2**15
+MAX_PERIOD_MODULES = 2**15
 """The most of them in one period of the layers' pattern, which is built without memory to be counted."""
 
-MODULE = 2**10
+MODULE_BYTES = 2**10
 """Bytes that a module takes beside its numbers, at least."""
 
 
@@ -68,20 +68,20 @@ class Model:
     tied: bool = True  # whether the head's weights are the embedding's
     head_bias: bool = False  # in the head
     softcap: float = 0.0  # scores are bent to stay within this of zero; 0 leaves them as they are
-    embedding: Embedding = usual(Embedding, "tokens")
-    position: Position = usual(Position, "rope")
-    norm: Norm = usual(Norm, "rms")  # after the last block
+    embedding: Embedding = default_part(Embedding, "tokens")
+    position: Position = default_part(Position, "rope")
+    norm: Norm = default_part(Norm, "rmsnorm")  # after the last block
     block: Block | None = None  # every layer; prenorm where no `blocks` are given either
     blocks: tuple[Block, ...] = ()  # or a pattern, repeated over the layers
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "dim", "layers", "context")
-        at_most(self, 2**20, "dim")
-        at_most(self, 10_000, "layers")
-        at_most(self, 2**31, "context")
-        at_least(self, 0, "softcap")
-        at_most(self, 1_000_000, "softcap")
-        share(self, "dropout")
+        check_min(self, 1, "dim", "layers", "context")
+        check_max(self, 2**20, "dim")
+        check_max(self, 10_000, "layers")
+        check_max(self, 2**31, "context")
+        check_min(self, 0, "softcap")
+        check_max(self, 1_000_000, "softcap")
+        check_fraction(self, "dropout")
         if self.block is not None and self.blocks:
             raise ConfigError("blocks: expected either block or blocks, got both; leave one out.")
         if self.block is None and not self.blocks:
@@ -105,7 +105,7 @@ class Model:
     def check_size(self, vocab_size: int) -> None:
         """Raise ConfigError where the parts do not fit one another, or surely not into this machine's memory."""
         size = self.size(vocab_size)
-        if size.bytes > MANY:
+        if size.bytes > CHECKED_BYTES:
             sizes = f"dim={self.dim}, layers={self.layers}, context={self.context}, or {vocab_size:,} tokens"
             what = f"model: {size.parameters:,} weights in {size.modules:,} modules"
             check_room(what, size.bytes, f"less than {sizes}, or smaller parts")
@@ -117,30 +117,33 @@ class Model:
             ConfigError: the parts do not fit one another, or there are more of them than any model has.
         """
         kinds = min(self.layers, len(self.blocks) or 1)
-        with counted(OUTLINED, f"blocks: one period of their pattern of {kinds:,} has more than {OUTLINED:,} modules"):
-            outline = replace(self, layers=kinds)._outline(vocab_size)
-        whole = measured(outline)
-        for index, block in enumerate(outline.blocks):
+        with counted(
+            MAX_PERIOD_MODULES,
+            f"blocks: one period of their pattern of {kinds:,} has more than {MAX_PERIOD_MODULES:,} modules",
+        ):
+            meta_model = replace(self, layers=kinds)._build_meta(vocab_size)
+        whole = measured(meta_model)
+        for index, block in enumerate(meta_model.blocks):
             more, one = len(range(index, self.layers, kinds)) - 1, measured(block)
             whole = Size(**{name: value + more * getattr(one, name) for name, value in vars(whole).items()})
-        if whole.modules > MODULES:
+        if whole.modules > MAX_MODULES:
             raise ConfigError(
-                f"model: {self.layers:,} layers have {whole.modules:,} modules in all, and at most {MODULES:,} are "
+                f"model: {self.layers:,} layers have {whole.modules:,} modules in all, and at most {MAX_MODULES:,} are "
                 "built; try fewer layers, or fewer experts in each."
             )
         return whole
 
-    def outline(self, vocab_size: int) -> "Transformer":
+    def build_meta(self, vocab_size: int) -> "Transformer":
         """The module without any memory behind its weights.
 
         Raises:
             ConfigError: the parts do not fit one another, or there are too many of them; says which and what would.
         """
         self.size(vocab_size)
-        return self._outline(vocab_size)
+        return self._build_meta(vocab_size)
 
-    def _outline(self, vocab_size: int) -> "Transformer":
-        with torch.device("meta"), Undrawn():
+    def _build_meta(self, vocab_size: int) -> "Transformer":
+        with torch.device("meta"), SkipInit():
             return Transformer(self, vocab_size)
 
     def build(self, vocab_size: int, seed: int = 0) -> "Transformer":
@@ -162,7 +165,7 @@ def measured(module: nn.Module) -> Size:
     parameters, modules = list(module.parameters()), sum(1 for _ in module.modules())
     data = sum(tensor.numel() * tensor.element_size() for tensor in [*parameters, *module.buffers()])
     numbers = sum(tensor.numel() for tensor in parameters)
-    return Size(parameters=numbers, bytes=data + MODULE * modules, modules=modules)
+    return Size(parameters=numbers, bytes=data + MODULE_BYTES * modules, modules=modules)
 
 
 @contextmanager
@@ -187,7 +190,7 @@ def counted(most: int, what: str) -> Iterator[None]:
         hook.remove()
 
 
-class Undrawn(TorchFunctionMode):
+class SkipInit(TorchFunctionMode):
     """Within, no initial weights are drawn: where there is no memory, torch imports its compiler to draw nothing."""
 
     def __torch_function__(
@@ -277,11 +280,9 @@ class Transformer(Exact):
         al. 2022, https://arxiv.org/abs/2204.02311, appendix B.
         """
         maps = sum(module.weight.numel() for module in self.modules() if isinstance(module, nn.Linear))
-        maps -= sum(module.unmet for module in self.modules() if isinstance(module, Sparse))
-        keys = sum(
-            min(attention.attention_window or self.context, self.context) for attention in self.config.attentions()
-        )
-        return 6 * maps + 12 * self.config.dim * keys
+        maps -= sum(module.inactive_params for module in self.modules() if isinstance(module, Sparse))
+        windows = [attention.attention_window or self.context for attention in self.config.attentions()]
+        return 6 * maps + 12 * self.config.dim * sum(min(window, self.context) for window in windows)
 
 
 @torch.no_grad()
@@ -299,12 +300,12 @@ def draw_weights(model: nn.Module, seed: int) -> None:
         if isinstance(module, nn.Linear | nn.Embedding):
             drawn[f"{name}.weight"] = module.weight
     unique = dict(model.named_parameters())
-    drawn = to_shared(model, {name: unique[name] for name in drawn if name in unique})
+    drawn = to_canonical(model, {name: unique[name] for name in drawn if name in unique})
     residuals = sum(name.endswith("to_out.weight") for name in drawn)
     for name, weight in drawn.items():
         key = hashlib.sha256(f"{seed} {name}".encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(key[:8], "little") >> 1)
         deviation = 0.02 / math.sqrt(residuals) if name.endswith("to_out.weight") else 0.02
         drawn[name] = torch.empty(weight.shape).normal_(std=deviation, generator=generator)
-    for name, weight in to_own(model, drawn).items():
+    for name, weight in from_canonical(model, drawn).items():
         unique[name].copy_(weight)

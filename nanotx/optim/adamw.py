@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from nanotx.config.schema import at_least, at_most
+from nanotx.config.schema import check_max, check_min
 from nanotx.errors import ConfigError
 from nanotx.optim.base import Named, Optimizer
 
@@ -28,8 +28,8 @@ class AdamW(Optimizer):
     eps: float = 1e-8  # added to the root of the mean square
 
     def __post_init__(self) -> None:
-        at_least(self, 0, "lr", "weight_decay", "eps")
-        at_most(self, 1_000_000, "lr", "weight_decay", "eps")
+        check_min(self, 0, "lr", "weight_decay", "eps")
+        check_max(self, 1_000_000, "lr", "weight_decay", "eps")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ConfigError(f"betas: expected two shares from 0 up to but not including 1, got {self.betas!r}.")
 

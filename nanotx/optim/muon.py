@@ -21,7 +21,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from nanotx.config.schema import at_least, at_most, share
+from nanotx.config.schema import check_fraction, check_max, check_min
 from nanotx.errors import ConfigError
 from nanotx.hardware.device import has_bfloat16
 from nanotx.optim.adamw import LightAdamW
@@ -47,11 +47,11 @@ class Muon(Optimizer):
     eps: float = 1e-8  # of all others: added to the root of the mean square
 
     def __post_init__(self) -> None:
-        at_least(self, 0, "lr", "weight_decay", "adamw_lr", "eps")
-        at_most(self, 1_000_000, "lr", "weight_decay", "adamw_lr", "eps")
-        at_least(self, 1, "iterations")
-        at_most(self, 100, "iterations")
-        share(self, "momentum")
+        check_min(self, 0, "lr", "weight_decay", "adamw_lr", "eps")
+        check_max(self, 1_000_000, "lr", "weight_decay", "adamw_lr", "eps")
+        check_min(self, 1, "iterations")
+        check_max(self, 100, "iterations")
+        check_fraction(self, "momentum")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ConfigError(f"betas: expected two shares from 0 up to but not including 1, got {self.betas!r}.")
 

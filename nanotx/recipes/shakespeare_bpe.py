@@ -11,7 +11,7 @@ from nanotx.data.corpus.tiny_shakespeare import TinyShakespeare
 from nanotx.nn.attention.fused import Fused
 from nanotx.nn.block.prenorm import PreNorm
 from nanotx.nn.ffn.swiglu import SwiGlu
-from nanotx.nn.norm.rms import Rms
+from nanotx.nn.norm.rmsnorm import RmsNorm
 from nanotx.nn.position.rope import Rope
 from nanotx.nn.transformer import Model
 from nanotx.optim.adamw import AdamW
@@ -27,8 +27,8 @@ recipe = Recipe(
         layers=4,
         context=128,
         position=Rope(),
-        norm=Rms(),
-        block=PreNorm(attention=Fused(heads=4), ffn=SwiGlu(), norm=Rms()),
+        norm=RmsNorm(),
+        block=PreNorm(attention=Fused(heads=4), ffn=SwiGlu(), norm=RmsNorm()),
     ),
     optimizer=AdamW(lr=3e-3),
     schedule=Cosine(warmup=50, final=0.05),

@@ -11,10 +11,10 @@ from nanotx.cli.run import main
 from nanotx.data.corpus.tiny_shakespeare import TinyShakespeare
 from nanotx.nn.attention.fused import Fused
 from nanotx.nn.block.prenorm import PreNorm
-from nanotx.nn.block.shift import Shift
+from nanotx.nn.block.token_shift import TokenShift
 from nanotx.nn.embedding.ngrams import Ngrams
 from nanotx.nn.ffn.relu2 import Relu2
-from nanotx.nn.norm.rms import Rms
+from nanotx.nn.norm.rmsnorm import RmsNorm
 from nanotx.nn.position.rope import Rope
 from nanotx.nn.transformer import Model
 from nanotx.optim.muon import Muon
@@ -29,10 +29,12 @@ recipe = Recipe(
         dim=96,
         layers=3,
         context=256,
-        embedding=Ngrams(longest=6, rows=2**16, renewals=1),  # 245 steps read the text once
+        embedding=Ngrams(max_n=6, buckets=2**16, resets=1),  # 245 steps read the text once
         position=Rope(),
-        norm=Rms(),
-        block=Shift(block=PreNorm(attention=Fused(heads=2, qk_norm=True), ffn=Relu2(), norm=Rms(), dropout=0.05)),
+        norm=RmsNorm(),
+        block=TokenShift(
+            block=PreNorm(attention=Fused(heads=2, qk_norm=True), ffn=Relu2(), norm=RmsNorm(), dropout=0.05)
+        ),
     ),
     optimizer=Muon(lr=0.01, iterations=4, weight_decay=0.0, adamw_lr=6e-2, eps=1e-4),
     schedule=Wsd(warmup=30, decay=0.7),

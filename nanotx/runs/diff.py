@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nanotx.config.schema import to_table
 from nanotx.errors import RunError
-from nanotx.nn.canonical import to_shared
+from nanotx.nn.canonical import to_canonical
 from nanotx.runs import valid
 from nanotx.runs.metrics_log import Row
 from nanotx.runs.record import Record
@@ -89,9 +89,9 @@ def check_shapes(one: Record, other: Record) -> None:
 
 
 def shapes(record: Record) -> Tensors:
-    """A run's weights in the shared layout, without numbers."""
-    model = record.recipe.model.outline(record.codec.vocab_size)
-    return to_shared(model, dict(model.named_parameters()))
+    """A run's weights in the canonical layout, without numbers."""
+    model = record.recipe.model.build_meta(record.codec.vocab_size)
+    return to_canonical(model, dict(model.named_parameters()))
 
 
 def corpora(one: Record, other: Record) -> tuple[str, str]:

@@ -72,9 +72,10 @@ class Record:
     def stretches(self) -> list[Stretch]:
         """The work of each of its processes, as far as the folder tells.
 
-        A run that goes on may be told of more steps, other threads, another writing of its attention; by --changed, of
-        anything. Each checkpoint holds the recipe and the tokenizer of the process that wrote it, and the journal how
-        many steps that one was to take. Of a process that left no checkpoint, the run's own recipe is taken.
+        A resumed run may have more steps, other threads or another implementation of its attention, and with
+        --allow-mismatch any other change. Each checkpoint holds the recipe and the tokenizer of the process that wrote
+        it, and the journal how many steps that process was to take. Of a process that left no checkpoint, the run's own
+        recipe is taken.
         """
         found = []
         for begin, end in pairwise([*sorted(self.begun or {0: self.recipe.train.steps}), math.inf]):

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from nanotx.errors import ConfigError, RunError
 from nanotx.hardware.compiler import attempt
 from nanotx.hardware.device import choose, repeat_exactly
-from nanotx.nn.canonical import to_shared
+from nanotx.nn.canonical import to_canonical
 from nanotx.nn.transformer import Transformer
 from nanotx.runs.metrics_log import Row
 from nanotx.runs.record import Record
@@ -114,12 +114,12 @@ def same(now: float, recorded: float | None) -> bool:
 
 
 def weights(trainer: Trainer) -> dict[str, Tensor]:
-    """A trainer's weights in the shared layout and the model's order."""
+    """A trainer's weights in the canonical layout and the model's order."""
     return in_order(trainer.model, trainer.weights())
 
 
 def in_order(model: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors in the shared layout, in the order of the model's parameters; those laid out otherwise stand at the
+    """Tensors in the canonical layout, in the order of the model's parameters; those laid out otherwise stand at the
     first parameter of their module."""
     own = [name.split(".") for name, _ in model.named_parameters()]
 
@@ -240,10 +240,10 @@ def window_losses(trainer: Trainer, seen: list[Tensor]) -> list[float]:
 
 
 def gradient(trainer: Trainer) -> dict[str, Tensor]:
-    """The gradient of each weight, in the shared layout and the model's order."""
+    """The gradient of each weight, in the canonical layout and the model's order."""
     named = trainer.model.named_parameters()
     found = {name: torch.zeros_like(one) if one.grad is None else one.grad for name, one in named}
-    return in_order(trainer.model, to_shared(trainer.model, found))
+    return in_order(trainer.model, to_canonical(trainer.model, found))
 
 
 def norms(tensors: dict[str, Tensor]) -> dict[str, float]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from nanotx.errors import ConfigError, DataError, NanotxError, RunError, TokenizerError
 from nanotx.files import blank
-from nanotx.nn.canonical import to_own
+from nanotx.nn.canonical import from_canonical
 from nanotx.nn.transformer import Transformer
 from nanotx.runs import checkpoint, valid
 from nanotx.runs.folder import RunFolder
@@ -201,7 +201,7 @@ def take_over(
 
 @torch.no_grad()
 def load_weights(model: Transformer, weights: dict[str, Tensor]) -> None:
-    """Copy weights in the shared layout into a model, none missing, none left over.
+    """Copy weights in the canonical layout into a model, none missing, none left over.
 
     Raises:
         RunError: names or shapes are not this model's; says which.
@@ -210,7 +210,7 @@ def load_weights(model: Transformer, weights: dict[str, Tensor]) -> None:
 
 
 def copy_in(ours: Mapping[str, Tensor], model: Transformer, weights: dict[str, Tensor]) -> None:
-    """Copy weights in the shared layout of a model into tensors named as its own, none missing, none left over.
+    """Copy weights in the canonical layout of a model into tensors named as its own, none missing, none left over.
 
     Raises:
         RunError: names or shapes are not this model's; says which.
@@ -224,13 +224,13 @@ def copy_in(ours: Mapping[str, Tensor], model: Transformer, weights: dict[str, T
 
 
 def own(model: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of the shared layout in a model's own.
+    """Tensors of the canonical layout in a model's own.
 
     Raises:
         RunError: they are not those of this model.
     """
     try:
-        return to_own(model, tensors)
+        return from_canonical(model, tensors)
     except (RuntimeError, KeyError, ValueError) as error:
         raise RunError(f"weights: they do not fit this model: {error}.") from None
 

@@ -37,7 +37,7 @@ def check_agreement(saved: Recipe, wished: Recipe) -> None:
     """Raise ConfigError where flags or files wish for another run than the one that lies there.
 
     Free to change: a longer `train.steps`, how often it is looked at, the machine, and among attentions that are
-    one function, the writing, with the fields that one writing alone has.
+    one function, the implementation, with the fields that one implementation alone has.
     """
     found = [*differences(saved, wished), *fewer_steps(saved, wished)]
     if found:
@@ -76,7 +76,7 @@ def is_writing(key: str, old: dict[str, Any], new: dict[str, Any]) -> bool:
     parts = [leaves.get(f"{place}.part") for leaves in (old, new)]
     if not place.endswith("attention") or None in parts or parts[0] == parts[1]:
         return False
-    one, other = (Attention.find(str(part)).function for part in parts)
+    one, other = (Attention.find(str(part)).equivalent_to for part in parts)
     return one == other != "" and (field == "part" or None in (old.get(key), new.get(key)))
 
 

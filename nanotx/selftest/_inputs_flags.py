@@ -8,7 +8,7 @@ LOADED = {
     "raising": b"import math\n\n\nsize = 1 / 0\n",
     "leaving": b"import sys\n\nsys.exit(3)\n",
     "binary": b"\x00\xff\xfe",
-    "taking": b"from nanotx.nn.norm import Norm\n\n\n@Norm.register('rms')\nclass Mine(Norm):\n    pass\n",
+    "taking": b"from nanotx.nn.norm import Norm\n\n\n@Norm.register('rmsnorm')\nclass Mine(Norm):\n    pass\n",
 }
 """Files of somebody's own that cannot be loaded."""
 
@@ -28,7 +28,7 @@ WORDS = [
         r"atention: no laws for a slot 'atention'\. Did you mean 'attention'",
     ),
     ("laws of a part that is none", "laws attention/sdpaa", r"no part named 'sdpaa'\. Did you mean 'sdpa'\?"),
-    ("laws without examples", "laws norm/rms --examples 0", r"--examples: expected a number of at least 1, got 0"),
+    ("laws without examples", "laws norm/rmsnorm --examples 0", r"--examples: expected a number of at least 1, got 0"),
     ("laws by fewer jobs than none", "laws norm --jobs -1", r"--jobs: expected a number of at least 0, got -1"),
     ("doctor without threads", "doctor --threads -1", r"--threads: expected a number of at least 0, got -1"),
     ("doctor of many threads", "doctor --threads 1000000", r"threads: expected a number of at most 1,024, got 1000000"),
@@ -55,7 +55,11 @@ FLAGS = [
     ("a flag given twice, once with _", "--train.eval_every 1", r"--train\.eval-every: given 2 times, with 3 and 1"),
     ("a flag without a value", "--optimizer.lr", r"--optimizer\.lr.*[Ee]xpected"),
     ("a flag with an empty value", "--optimizer.lr=", r"--optimizer\.lr.*float"),
-    ("a slot without a name", "--attention", r"--attention: expected one name of blockwise, .* sliding, got \[\]"),
+    (
+        "a slot without a name",
+        "--attention",
+        r"--attention: expected one name of blockwise, .* sliding_window, got \[\]",
+    ),
     (
         "a slot with two names",
         "--attention sdpa fused",
@@ -67,7 +71,11 @@ FLAGS = [
         r"--attention: .*no part named 'fussed'\. Did you mean 'fused'\? Known:",
     ),
     ("a part that hides", "--attention _kernel", r"--attention: .*no part named '_kernel'.*Known: .*brought by --load"),
-    ("a part by a path", "--norm ../rms", r"--norm: .*no part named '\.\./rms'.* Known: layer, none, rms"),
+    (
+        "a part by a path",
+        "--norm ../rmsnorm",
+        r"--norm: .*no part named '\.\./rmsnorm'.* Known: layernorm, none, rmsnorm",
+    ),
     ("a stray word", "stray", r"'stray': nothing is known to do with this word\. .* --help shows what is"),
     ("a dash alone", "-x", r"'-x': nothing is known to do with this word|-x"),
     ("a flag without a name", "--=3", r"no such flag.*All are shown by --help"),
@@ -90,7 +98,7 @@ FLAGS = [
     (
         "load of a part that is there",
         "--load taking.py",
-        r"registers 'rms', a name that nanotx\.nn\.norm\.rms\.Rms has already; choose another",
+        r"registers 'rmsnorm', a name that nanotx\.nn\.norm\.rmsnorm\.RmsNorm has already; choose another",
     ),
     (
         "rope where it does not fit",
@@ -109,14 +117,14 @@ FLAGS = [
     ),
     (
         "more experts for a token than there are",
-        "--ffn moe --ffn.chosen 9",
-        r"ffn\.chosen: expected at most experts=4, got 9; have more experts",
+        "--ffn moe --ffn.top_k 9",
+        r"ffn\.top_k: expected at most experts=4, got 9; have more experts",
     ),
     ("a world of experts", "--ffn moe --ffn.experts 1000000000", r"ffn\.experts: expected a number of at most 4,096"),
     (
-        "heads that groups do not share",
-        "--attention gqa --attention.groups 3",
-        r"attention: gqa: heads=2 cannot share groups=3; try groups from \[1, 2\]",
+        "heads that kv_heads does not divide",
+        "--attention gqa --attention.kv_heads 3",
+        r"attention: gqa: heads=2 cannot share kv_heads=3; try kv_heads from \[1, 2\]",
     ),
     (
         "two sizes of a micro-batch",
@@ -127,7 +135,11 @@ FLAGS = [
 
 # What is typed behind such a run that looks odd and is fine, and what is shown of its recipe.
 TAKEN = [
-    ("groups that share other heads", "--attention gqa --attention.groups 1", r'part = "gqa" heads = 2 .*groups = 1'),
+    (
+        "kv_heads that divides other heads",
+        "--attention gqa --attention.kv_heads 1",
+        r'part = "gqa" heads = 2 .*kv_heads = 1',
+    ),
     ("no resuming", "--no-resume", r"seed = 5"),
     ("numbers with underlines", "--schedule.warmup 1_0", r"warmup = 10"),
     ("compiling without a word", "--compile", r"compile = true"),

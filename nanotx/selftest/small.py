@@ -37,8 +37,8 @@ COMMON = {
 OTHERS: dict[str, dict[str, object]] = {
     "char, muon, n-grams left out": {
         "embedding.dropout": 0.2,
-        "embedding.rows": 64,
-        "embedding.renewals": 3,
+        "embedding.buckets": 64,
+        "embedding.resets": 3,
         "seed": 5,
     },
     "bpe, adamw, dropout, averaged": {

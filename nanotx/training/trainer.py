@@ -20,8 +20,8 @@ from nanotx.config.schema import divisors
 from nanotx.data.batches import Windows, step_seed
 from nanotx.errors import ConfigError, Diverged, MemoryFull, is_memory_full
 from nanotx.hardware.device import Machine
-from nanotx.nn.canonical import to_shared
-from nanotx.nn.hooks import Paced, Penalised
+from nanotx.nn.canonical import to_canonical
+from nanotx.nn.hooks import AuxLossModule, OnStepModule
 from nanotx.nn.transformer import Transformer
 from nanotx.recipe import Recipe
 from nanotx.training import ema
@@ -76,8 +76,8 @@ class Trainer:
         self.recipe, self.machine = recipe, machine
         self.windows = replace(windows, device=machine.device)
         self.model = model.to(machine.device).train()
-        self.penalised = [module for module in self.model.modules() if isinstance(module, Penalised)]
-        self.paced = [module for module in self.model.modules() if isinstance(module, Paced)]
+        self.aux_loss_modules = [module for module in self.model.modules() if isinstance(module, AuxLossModule)]
+        self.on_step_modules = [module for module in self.model.modules() if isinstance(module, OnStepModule)]
         self.optimizer = recipe.optimizer.build(self.model.named_parameters())
         self.scaler = torch.amp.GradScaler(machine.device.type, enabled=machine.dtype is torch.float16)
         self.progress = Progress()
@@ -129,8 +129,8 @@ class Trainer:
         """
         step, plan = self.progress.step, self.recipe.train
         torch.manual_seed(step_seed(self.recipe.seed, step))
-        for module in self.paced:
-            module.pace(step, plan.steps)
+        for module in self.on_step_modules:
+            module.on_step(step, plan.steps)
         with self.memory_checked():
             loss = self.backward(*self.windows.batch(step, plan.batch_size))
             self.scaler.unscale_(self.optimizer)
@@ -247,21 +247,21 @@ class Trainer:
             lowered, cross = loss(
                 model.logits, [*model.head.parameters()], stream, y, plan.z_loss, plan.loss_chunk_size
             )
-        return lowered + sum(module.penalty() for module in self.penalised), cross
+        return lowered + sum(module.aux_loss() for module in self.aux_loss_modules), cross
 
     def judged(self) -> AbstractContextManager[None]:
         """The context in which the model is scored and sampled: its weights' average stands in it, if there is one."""
         return self.averaged.inside() if self.averaged else nullcontext()
 
-    # What a checkpoint keeps, by name, in the shared layout.
+    # What a checkpoint keeps, by name, in the canonical layout.
 
     def weights(self) -> dict[str, Tensor]:
         """The model's weights; tied ones once."""
-        return to_shared(self.model, {name: one.detach() for name, one in self.model.named_parameters()})
+        return to_canonical(self.model, {name: one.detach() for name, one in self.model.named_parameters()})
 
     def judged_weights(self) -> dict[str, Tensor]:
         """The weights that are scored and sampled."""
-        return to_shared(self.model, dict(self.averaged.averages)) if self.averaged else self.weights()
+        return to_canonical(self.model, dict(self.averaged.averages)) if self.averaged else self.weights()
 
     def averages(self) -> tuple[dict[str, Tensor], dict[str, float]]:
         """The optimizer's state: tensors under `<parameter>/<key>`, and the numbers that all parameters share.
@@ -280,7 +280,7 @@ class Trainer:
             if len(counts) == len(values) and len({float(one) for one in counts.values()}) == 1:
                 numbers[key] = float(next(iter(counts.values())))
                 continue
-            shared = to_shared(self.model, {name: one for name, one in values.items() if name not in counts})
+            shared = to_canonical(self.model, {name: one for name, one in values.items() if name not in counts})
             tensors |= {f"{name}/{key}": tensor for name, tensor in (shared | counts).items()}
         return tensors, numbers
 

@@ -12,7 +12,7 @@ import torch
 from einops import einsum, rearrange, reduce
 from torch.nn import functional as F
 
-from nanotx.nn.attention import SOFTMAX, Attention, Headed, HeadedAttention, causal_mask, positions
+from nanotx.nn.attention import SOFTMAX, Attention, MultiHead, MultiHeadAttention, causal_mask, positions
 from nanotx.nn.dropout import drop
 
 CATCHES: dict[str, str] = {}
@@ -26,7 +26,7 @@ def mutant(name, law, **marks):
         def build(self, dim):
             return module(self, dim)
 
-        idea = type(f"Mutant_{name}", (Headed,), {"build": build, "__doc__": module.__doc__, **marks})
+        idea = type(f"Mutant_{name}", (MultiHead,), {"build": build, "__doc__": module.__doc__, **marks})
         Attention.register(f"mutant_{name}")(dataclass(frozen=True, kw_only=True)(idea))
         CATCHES[f"attention/mutant_{name}"] = law
         return module
@@ -34,7 +34,7 @@ def mutant(name, law, **marks):
     return enter
 
 
-class WrittenOut(HeadedAttention):
+class WrittenOut(MultiHeadAttention):
     """softmax(Q K^T / sqrt(k)) V, in steps that a mutant may change."""
 
     def attend(self, q, k, v, bias):
@@ -247,7 +247,7 @@ class OpenChunk(WrittenOut):
 
 
 @mutant("turned_anew", "cache")
-class TurnedAnew(HeadedAttention):
+class TurnedAnew(MultiHeadAttention):
     """With a cache, queries and keys are turned as if the chunk were the beginning."""
 
     def forward(self, x, position, cache=None):
@@ -308,9 +308,9 @@ class TooNarrow(WrittenOut):
         return super().mask(t, s) & (distances(t, s) < self.config.attention_window - 1)
 
 
-# One function in several writings.
+# One function in several implementations.
 
-claims = {"function": SOFTMAX}
+claims = {"equivalent_to": SOFTMAX}
 
 
 @mutant("swapped_axes", "same", **claims)

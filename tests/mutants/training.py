@@ -126,14 +126,14 @@ STEP: dict[str, tuple[str, str, str, str]] = {
     "penalties are left out": (
         "penalties",
         f"{TRAINER}.losses",
-        "lowered + sum(module.penalty() for module in self.penalised)",
+        "lowered + sum(module.aux_loss() for module in self.aux_loss_modules)",
         "lowered",
     ),
     "the reported loss holds the penalties": (
         "penalties",
         f"{TRAINER}.losses",
         ", cross\n",
-        ", cross + sum(module.penalty() for module in self.penalised)\n",
+        ", cross + sum(module.aux_loss() for module in self.aux_loss_modules)\n",
     ),
     "the z-loss is left out": ("plain", "nanotx.training.loss:loss", "(cross + z) / len(rows)", "cross / len(rows)"),
     "the reported loss holds the z-loss": (
@@ -183,11 +183,11 @@ STEP: dict[str, tuple[str, str, str, str]] = {
         '(1 - second ** float(state["step"]))',
         "(1 - second)",
     ),
-    "the tables never begin anew": (
+    "the tables are never reset": (
         "muon",
         f"{TRAINER}.gradient",
-        "module.pace(step, plan.steps)",
-        "module.pace(0, plan.steps)",
+        "module.on_step(step, plan.steps)",
+        "module.on_step(0, plan.steps)",
     ),
     "the average's decay and its complement are swapped": (
         "plain",

@@ -15,7 +15,7 @@ from nanotx.cli import tables
 from nanotx.cli.console import write_figures
 from nanotx.config.flags import parse
 from nanotx.config.registry import load_file
-from nanotx.config.schema import at_least
+from nanotx.config.schema import check_min
 from nanotx.errors import RunError, printable
 from nanotx.recipe import read_options
 from nanotx.runs.diff import Found, Parting, check_shapes, corpora, recipes, search, tokenizers
@@ -46,7 +46,7 @@ class Flags:
 def run(words: list[str]) -> int:
     """Compare."""
     flags = parse(Flags, words, "nanotx diff")
-    at_least(flags, 1, "step")
+    check_min(flags, 1, "step")
     for file in read_options(words).load:
         load_file(file)
     folders = [RunFolder(Path(folder)).checkpoints for folder in flags.runs]

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from nanotx.cli.console import write_figures
 from nanotx.config.flags import parse
-from nanotx.config.schema import at_most
+from nanotx.config.schema import check_max
 from nanotx.errors import ConfigError
 from nanotx.hardware.compiler import attempt
 from nanotx.hardware.device import choose, cores
@@ -42,7 +42,7 @@ def run(words: list[str]) -> int:
     flags = parse(Flags, words, "nanotx doctor")
     if flags.threads < 0:
         raise ConfigError(f"--threads: expected a number of at least 0, got {flags.threads}.")
-    at_most(flags, 1024, "threads")
+    check_max(flags, 1024, "threads")
     machine = choose(flags.device, flags.dtype, flags.threads)
     with waiting("looking"):
         found = facts()

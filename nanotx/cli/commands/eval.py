@@ -16,7 +16,7 @@ from nanotx.cli.dashboard import spark
 from nanotx.cli.tokenizer.inputs import encoded
 from nanotx.config.flags import parse
 from nanotx.config.registry import load_file
-from nanotx.config.schema import at_least, at_most, to_table
+from nanotx.config.schema import check_max, check_min, to_table
 from nanotx.data.corpus import Corpus
 from nanotx.data.corpus.file import File
 from nanotx.data.corpus.playhouse import Playhouse
@@ -64,9 +64,9 @@ def run(words: list[str]) -> int:
     """Score."""
     others, of_position = apart(words)
     flags = parse(Flags, others, PROG)
-    at_least(flags, 0, "context", "threads")
-    at_most(flags, 2**31, "context")
-    at_most(flags, 1024, "threads")
+    check_min(flags, 0, "context", "threads")
+    check_max(flags, 2**31, "context")
+    check_max(flags, 1024, "threads")
     for file in flags.load:
         load_file(file)
     loaded = load(flags.folder, flags.step)

@@ -14,7 +14,7 @@ from nanotx.cli import tables
 from nanotx.cli.console import write_figures
 from nanotx.config.flags import parse
 from nanotx.config.registry import load_file
-from nanotx.config.schema import at_least
+from nanotx.config.schema import check_min
 from nanotx.errors import printable
 from nanotx.recipe import read_options
 from nanotx.runs.folder import RunFolder
@@ -48,7 +48,7 @@ class Flags:
 def run(words: list[str]) -> int:
     """Take the step again, tell."""
     flags = parse(Flags, words, "nanotx replay")
-    at_least(flags, 1, "step")
+    check_min(flags, 1, "step")
     for file in read_options(words).load:
         load_file(file)
     record, begin, retaken = while_saved(partial(opened, flags), RunFolder(Path(flags.folder)).checkpoints)

@@ -15,7 +15,7 @@ from rich.text import Text
 from nanotx.cli import tables
 from nanotx.cli.console import write_figures
 from nanotx.config.flags import parse
-from nanotx.config.schema import at_least
+from nanotx.config.schema import check_min
 from nanotx.errors import ConfigError, did_you_mean
 from nanotx.hardware.device import choose
 from nanotx.selftest import Broken, Case
@@ -57,7 +57,7 @@ KINDS: dict[str, Callable[[Flags], list[Case]]] = {
 def run(words: list[str]) -> int:
     """Do harm, and tell."""
     flags = parse(Flags, words, "nanotx selftest")
-    at_least(flags, 0, "seed", "kills", "saves", "files")
+    check_min(flags, 0, "seed", "kills", "saves", "files")
     choose(flags.device, "float32", 1)
     if flags.quick:
         flags = dataclasses.replace(flags, **QUICK)

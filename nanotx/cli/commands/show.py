@@ -11,7 +11,7 @@ from rich.console import Console, RenderableType
 from nanotx.cli.console import check_output
 from nanotx.cli.dashboard import Display
 from nanotx.config.flags import parse
-from nanotx.config.schema import at_least, at_most
+from nanotx.config.schema import check_max, check_min
 from nanotx.errors import RunError
 from nanotx.files import publish
 from nanotx.runs.folder import RunFolder
@@ -30,8 +30,8 @@ class Flags:
 def run(words: list[str]) -> int:
     """Draw."""
     flags = parse(Flags, words, "nanotx show")
-    at_least(flags, 20, "width")
-    at_most(flags, 1000, "width")
+    check_min(flags, 20, "width")
+    check_max(flags, 1000, "width")
     if flags.svg:
         check_output(flags.svg, "--svg")
     picture = replay(flags.folder)

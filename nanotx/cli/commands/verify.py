@@ -15,7 +15,7 @@ from nanotx.cli import tables
 from nanotx.cli.console import write_figures
 from nanotx.config.flags import parse
 from nanotx.config.registry import load_file
-from nanotx.config.schema import at_least
+from nanotx.config.schema import check_min
 from nanotx.errors import NanotxError, RunError, printable
 from nanotx.recipe import read_options
 from nanotx.runs import checkpoint
@@ -46,7 +46,7 @@ class Flags:
 def run(words: list[str]) -> int:
     """Check."""
     flags = parse(Flags, words, "nanotx verify")
-    at_least(flags, 0, "threads")
+    check_min(flags, 0, "threads")
     for file in read_options(words).load:
         load_file(file)
     folder = RunFolder(Path(flags.folder))

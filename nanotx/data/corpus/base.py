@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nanotx.config.registry import Slot, file_of, is_foreign
-from nanotx.config.schema import share
+from nanotx.config.schema import check_fraction
 from nanotx.errors import ConfigError, DataError, UnknownPart
 
 BLOCK = 2**18
@@ -26,7 +26,7 @@ class Corpus(Slot, ABC, slot="corpus", package="nanotx.data.corpus", group="nano
     validation: float = 0.1  # the share of the characters, at the end, that no training sees
 
     def __post_init__(self) -> None:
-        share(self, "validation")
+        check_fraction(self, "validation")
 
     @classmethod
     def table(cls, name: object) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Attention: how a position reads from those before it.
 
 A part is a frozen dataclass; what it builds is called as `forward(x, position, cache)`. What attentions share
-(projections to heads, position, cache, merging) stands here once, in `HeadedAttention`; a part gives the
+(projections to heads, position, cache, merging) stands here once, in `MultiHeadAttention`; a part gives the
 mathematics alone, `attend`.
 """
 
@@ -15,11 +15,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from nanotx.config.registry import Slot
-from nanotx.config.schema import at_least, at_most, divisors, share
+from nanotx.config.schema import check_fraction, check_max, check_min, divisors
 from nanotx.errors import ConfigError
 from nanotx.nn.kv_cache import KVCache
 from nanotx.nn.linear import Linear
-from nanotx.nn.norm.rms import Rms
+from nanotx.nn.norm.rmsnorm import RmsNorm
 from nanotx.nn.position import NO_POSITION, Position, PositionalEncoding
 from nanotx.nn.shapes import KeyPositions, Keys, Mask, Positions, Queries, Stream, Values
 
@@ -32,18 +32,18 @@ class Attention(
     """The slot: a causal map from stream to stream in which positions read from one another."""
 
     heads: int = 1
-    function: ClassVar[str] = ""  # parts that name the same one write it in several ways, and share their weights
+    equivalent_to: ClassVar[str] = ""  # parts that name the same one write it in several ways, and share their weights
     trains_on: ClassVar[tuple[str, ...]] = ("cpu", "cuda", "mps")
-    takes_bias: ClassVar[bool] = True  # whether a position may add to its scores
+    supports_bias: ClassVar[bool] = True  # whether a position may add to its scores
 
     @property
     def attention_window(self) -> int | None:
         """How many positions a query looks at, its own the last of them; None for all up to its own."""
         return None
 
-    def writes(self, length: int) -> str:
+    def equivalent_at(self, length: int) -> str:
         """The function that it is for texts of at most this length; empty where it has one of its own."""
-        return self.function
+        return self.equivalent_to
 
     def check_device(self, device: str) -> None:
         """Raise ConfigError where it does not train on a kind of device."""
@@ -53,7 +53,7 @@ class Attention(
 
     def check_position(self, position: Position) -> None:
         """Raise ConfigError where a position would add to scores that there are none of."""
-        if position.biased and not self.takes_bias:
+        if position.adds_bias and not self.supports_bias:
             raise ConfigError(f"{self.part}: has no scores for position {position.part!r} to add to; try rope or none.")
 
     @abstractmethod
@@ -66,22 +66,22 @@ class Attention(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Headed(Attention):
+class MultiHead(Attention):
     """The fields of an attention whose heads share the width of the stream among them."""
 
     heads: int = 4  # how many; each has dim // heads of the width
     dropout: float = 0.0  # on the attention weights, while training
     bias: bool = False  # in the projections to queries, keys and values
     out_bias: bool = False  # in the projection back to the stream
-    qk_norm: bool = False  # whether queries and keys are normed (rms), which bounds the scores
+    qk_norm: bool = False  # whether queries and keys are normed (rmsnorm), which bounds the scores
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "heads")
-        at_most(self, 4096, "heads")
-        share(self, "dropout")
+        check_min(self, 1, "heads")
+        check_max(self, 4096, "heads")
+        check_fraction(self, "dropout")
 
     @property
-    def groups(self) -> int:
+    def kv_heads(self) -> int:
         """How many keys and values there are at a position; heads share them evenly."""
         return self.heads
 
@@ -102,23 +102,23 @@ class Headed(Attention):
         Source: Henry et al. 2020, https://arxiv.org/abs/2010.04245; root mean square with learned weights, as in
         OLMo 2, https://arxiv.org/abs/2501.00656, section 3.2, here for each head alone.
         """
-        return Rms().build(self.head_width(dim)) if self.qk_norm else nn.Identity()
+        return RmsNorm().build(self.head_width(dim)) if self.qk_norm else nn.Identity()
 
 
-class HeadedAttention(nn.Module, ABC):
-    """Everything about an attention but its mathematics. Its weights are the shared layout of all of them."""
+class MultiHeadAttention(nn.Module, ABC):
+    """Everything about an attention but its mathematics. Its weights are the canonical layout of all of them."""
 
-    def __init__(self, config: Headed, dim: int) -> None:
+    def __init__(self, config: MultiHead, dim: int) -> None:
         super().__init__()
         self.config = config
-        self.to_qkv = Linear(dim, (config.heads + 2 * config.groups) * config.head_width(dim), bias=config.bias)
+        self.to_qkv = Linear(dim, (config.heads + 2 * config.kv_heads) * config.head_width(dim), bias=config.bias)
         self.q_norm, self.k_norm = config.head_norm(dim), config.head_norm(dim)
         self.to_out = Linear(dim, dim, bias=config.out_bias)
 
     def forward(self, x: Stream, position: PositionalEncoding = NO_POSITION, cache: KVCache | None = None) -> Stream:
-        heads, groups = self.config.heads, self.config.groups
-        qkv = rearrange(self.to_qkv(x), "b t (n k) -> b t n k", n=heads + 2 * groups)
-        q, k, v = (rearrange(one, "b t n k -> b n t k") for one in qkv.split([heads, groups, groups], dim=2))
+        heads, kv_heads = self.config.heads, self.config.kv_heads
+        qkv = rearrange(self.to_qkv(x), "b t (n k) -> b t n k", n=heads + 2 * kv_heads)
+        q, k, v = (rearrange(one, "b t n k -> b n t k") for one in qkv.split([heads, kv_heads, kv_heads], dim=2))
         q_pos, k_pos = positions(x, cache)
         q, k = position.rotate(self.q_norm(q), self.k_norm(k), q_pos)
         if cache is not None:
@@ -132,7 +132,7 @@ class HeadedAttention(nn.Module, ABC):
 
         Args:
             q: queries, the newest positions of `k`.
-            k: keys of all positions so far, the oldest first; as many as there are groups.
+            k: keys of all positions so far, the oldest first; as many as `kv_heads`.
             v: their values.
             bias: added to the scores, or None.
         """

@@ -13,31 +13,31 @@ import torch
 from einops import rearrange, repeat
 from torch import nn
 
-from nanotx.config.schema import at_least
-from nanotx.nn.attention.base import SOFTMAX, Attention, Bias, Headed, HeadedAttention, causal_mask
+from nanotx.config.schema import check_min
+from nanotx.nn.attention.base import SOFTMAX, Attention, Bias, MultiHead, MultiHeadAttention, causal_mask
 from nanotx.nn.dropout import drop
 from nanotx.nn.shapes import Keys, Queries, Values
 
 
 @Attention.register("blockwise")
 @dataclass(frozen=True, kw_only=True)
-class Blockwise(Headed):
+class Blockwise(MultiHead):
     """Blocks of queries, each with the keys up to its own end."""
 
-    function: ClassVar[str] = SOFTMAX
+    equivalent_to: ClassVar[str] = SOFTMAX
     cost_only: ClassVar[tuple[str, ...]] = ("block",)
 
     block: int = 128  # how many queries are read for at once
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(self, 1, "block")
+        check_min(self, 1, "block")
 
     def build(self, dim: int) -> nn.Module:
         return BlockwiseAttention(self, dim)
 
 
-class BlockwiseAttention(HeadedAttention):
+class BlockwiseAttention(MultiHeadAttention):
     """The definition, block by block."""
 
     config: Blockwise

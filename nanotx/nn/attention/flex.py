@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
 from nanotx.errors import ConfigError
-from nanotx.nn.attention.base import SOFTMAX, Attention, Bias, Headed, HeadedAttention
+from nanotx.nn.attention.base import SOFTMAX, Attention, Bias, MultiHead, MultiHeadAttention
 from nanotx.nn.shapes import Keys, Queries, Values
 
 Added = Callable[..., Tensor]
@@ -32,10 +32,10 @@ NARROWEST = 16
 
 @Attention.register("flex")
 @dataclass(frozen=True, kw_only=True)
-class Flex(Headed):
+class Flex(MultiHead):
     """The library's kernel for masks and biases of any kind; none for dropout."""
 
-    function: ClassVar[str] = SOFTMAX
+    equivalent_to: ClassVar[str] = SOFTMAX
     trains_on: ClassVar[tuple[str, ...]] = ("cuda",)
 
     def __post_init__(self) -> None:
@@ -50,7 +50,7 @@ class Flex(Headed):
         return FlexAttention(self, dim)
 
 
-class FlexAttention(HeadedAttention):
+class FlexAttention(MultiHeadAttention):
     """The same function as `SdpaAttention`."""
 
     def attend(self, q: Queries, k: Keys, v: Values, bias: Bias | None) -> Queries:

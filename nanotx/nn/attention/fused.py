@@ -12,23 +12,23 @@ import torch
 from einops import einsum
 from torch import nn
 
-from nanotx.nn.attention.base import SOFTMAX, Attention, Bias, Headed, HeadedAttention, causal_mask
+from nanotx.nn.attention.base import SOFTMAX, Attention, Bias, MultiHead, MultiHeadAttention, causal_mask
 from nanotx.nn.dropout import drop
 from nanotx.nn.shapes import Keys, Queries, Values
 
 
 @Attention.register("fused")
 @dataclass(frozen=True, kw_only=True)
-class Fused(Headed):
+class Fused(MultiHead):
     """One projection for all heads, the mathematics written out; the fastest to train on a CPU in bfloat16."""
 
-    function: ClassVar[str] = SOFTMAX
+    equivalent_to: ClassVar[str] = SOFTMAX
 
     def build(self, dim: int) -> nn.Module:
         return FusedAttention(self, dim)
 
 
-class FusedAttention(HeadedAttention):
+class FusedAttention(MultiHeadAttention):
     """The definition, line by line."""
 
     def attend(self, q: Queries, k: Keys, v: Values, bias: Bias | None) -> Queries:

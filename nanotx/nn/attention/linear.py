@@ -19,9 +19,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nanotx.config.schema import at_least
+from nanotx.config.schema import check_min
 from nanotx.errors import ConfigError
-from nanotx.nn.attention.base import Attention, Bias, Headed, HeadedAttention
+from nanotx.nn.attention.base import Attention, Bias, MultiHead, MultiHeadAttention
 from nanotx.nn.shapes import Keys, Queries, Values
 
 Features = Float[Tensor, "n s k"]
@@ -32,17 +32,17 @@ LEAST = 1e-12
 
 @Attention.register("linear")
 @dataclass(frozen=True, kw_only=True)
-class LinearKernel(Headed):
+class LinearKernel(MultiHead):
     """Features in place of the softmax; no weights are ever dropped."""
 
-    takes_bias: ClassVar[bool] = False
+    supports_bias: ClassVar[bool] = False
     cost_only: ClassVar[tuple[str, ...]] = ("chunk",)
 
     chunk: int = 64  # how many positions are read at once
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(self, 1, "chunk")
+        check_min(self, 1, "chunk")
         if self.dropout:
             raise ConfigError(
                 f"dropout: linear never holds its weights, so it cannot drop a share of {self.dropout:g} of them; "
@@ -53,7 +53,7 @@ class LinearKernel(Headed):
         return LinearKernelAttention(self, dim)
 
 
-class LinearKernelAttention(HeadedAttention):
+class LinearKernelAttention(MultiHeadAttention):
     """Chunk by chunk: the weights within it, and what all chunks before it hold."""
 
     config: LinearKernel

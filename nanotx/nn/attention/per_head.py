@@ -16,8 +16,8 @@ from einops import einsum, rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from nanotx.nn.attention.base import SOFTMAX, Attention, Headed, causal_mask, positions
-from nanotx.nn.canonical import OwnLayout, Tensors
+from nanotx.nn.attention.base import SOFTMAX, Attention, MultiHead, causal_mask, positions
+from nanotx.nn.canonical import CustomLayout, Tensors
 from nanotx.nn.dropout import drop
 from nanotx.nn.kv_cache import KVCache
 from nanotx.nn.linear import Linear
@@ -30,10 +30,10 @@ Norms = tuple[nn.Module, nn.Module]
 
 @Attention.register("per_head")
 @dataclass(frozen=True, kw_only=True)
-class PerHead(Headed):
+class PerHead(MultiHead):
     """One module a head: the slowest of the three, and the plainest."""
 
-    function: ClassVar[str] = SOFTMAX
+    equivalent_to: ClassVar[str] = SOFTMAX
 
     def build(self, dim: int) -> nn.Module:
         return PerHeadAttention(self, dim)
@@ -67,7 +67,7 @@ class Head(nn.Module):
         return einsum(weights, v, "b t s, b s k -> b t k")
 
 
-class PerHeadAttention(OwnLayout):
+class PerHeadAttention(CustomLayout):
     """Several heads side by side, projected back to the stream."""
 
     def __init__(self, config: PerHead, dim: int) -> None:
@@ -82,18 +82,18 @@ class PerHeadAttention(OwnLayout):
         read = [head(x, norms, position, one) for head, one in zip(self.heads, caches, strict=True)]
         return self.to_out(torch.cat(read, dim=-1))
 
-    def shared(self, own: Tensors) -> Tensors:
-        shared = {key: tensor for key, tensor in own.items() if not key.startswith("heads.")}
-        for kind in {key.split(".")[-1] for key in own if key.startswith("heads.")}:
-            parts = [own[f"heads.{head}.to_{one}.{kind}"] for one in "qkv" for head in range(len(self.heads))]
-            shared[f"to_qkv.{kind}"] = torch.cat(parts)
-        return shared
+    def to_canonical(self, tensors: Tensors) -> Tensors:
+        canonical = {key: tensor for key, tensor in tensors.items() if not key.startswith("heads.")}
+        for kind in {key.split(".")[-1] for key in tensors if key.startswith("heads.")}:
+            parts = [tensors[f"heads.{head}.to_{one}.{kind}"] for one in "qkv" for head in range(len(self.heads))]
+            canonical[f"to_qkv.{kind}"] = torch.cat(parts)
+        return canonical
 
-    def own(self, shared: Tensors) -> Tensors:
-        own = {key: tensor for key, tensor in shared.items() if not key.startswith("to_qkv.")}
-        for key in shared.keys() - own.keys():
+    def from_canonical(self, canonical: Tensors) -> Tensors:
+        tensors = {key: tensor for key, tensor in canonical.items() if not key.startswith("to_qkv.")}
+        for key in canonical.keys() - tensors.keys():
             kind = key.removeprefix("to_qkv.")
-            parts = rearrange(shared[key], "(three h k) ... -> three h k ...", three=3, h=len(self.heads))
+            parts = rearrange(canonical[key], "(three h k) ... -> three h k ...", three=3, h=len(self.heads))
             for one, heads in zip("qkv", parts, strict=True):
-                own |= {f"heads.{head}.to_{one}.{kind}": part for head, part in enumerate(heads)}
-        return own
+                tensors |= {f"heads.{head}.to_{one}.{kind}": part for head, part in enumerate(heads)}
+        return tensors

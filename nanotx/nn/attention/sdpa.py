@@ -8,23 +8,23 @@ from typing import ClassVar
 
 from torch import nn
 
-from nanotx.nn.attention.base import SOFTMAX, Attention, Bias, Headed, HeadedAttention
+from nanotx.nn.attention.base import SOFTMAX, Attention, Bias, MultiHead, MultiHeadAttention
 from nanotx.nn.attention.kernel import kernel
 from nanotx.nn.shapes import Keys, Queries, Values
 
 
 @Attention.register("sdpa")
 @dataclass(frozen=True, kw_only=True)
-class Sdpa(Headed):
+class Sdpa(MultiHead):
     """One projection for all heads, the library's kernel; memory grows with the time, not with its square."""
 
-    function: ClassVar[str] = SOFTMAX
+    equivalent_to: ClassVar[str] = SOFTMAX
 
     def build(self, dim: int) -> nn.Module:
         return SdpaAttention(self, dim)
 
 
-class SdpaAttention(HeadedAttention):
+class SdpaAttention(MultiHeadAttention):
     """The same function as `FusedAttention`."""
 
     def attend(self, q: Queries, k: Keys, v: Values, bias: Bias | None) -> Queries:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from nanotx.config.registry import Slot, usual
-from nanotx.config.schema import share
+from nanotx.config.registry import Slot, default_part
+from nanotx.config.schema import check_fraction
 from nanotx.nn.attention import Attention
 from nanotx.nn.dropout import Dropout
 from nanotx.nn.ffn import Ffn
@@ -42,13 +42,13 @@ def max_window(windows: Iterable[int | None]) -> int | None:
 class TwoBranches(Block):
     """The fields of a block with an attention and a feed-forward, each added to the stream."""
 
-    attention: Attention = usual(Attention, "fused")
-    ffn: Ffn = usual(Ffn, "swiglu")
-    norm: Norm = usual(Norm, "rms")
+    attention: Attention = default_part(Attention, "fused")
+    ffn: Ffn = default_part(Ffn, "swiglu")
+    norm: Norm = default_part(Norm, "rmsnorm")
     dropout: float = 0.0  # on what each branch adds to the stream, while training
 
     def __post_init__(self) -> None:
-        share(self, "dropout")
+        check_fraction(self, "dropout")
 
     @property
     def attentions(self) -> tuple[Attention, ...]:

@@ -1,7 +1,7 @@
 """Embeddings: how the ids of a text become the stream.
 
 The thing is an `nn.Embedding`, whose `weight` has a row for each id: a tied head shares it. What those share that look
-at the ids before stands here once, in `GramEmbedding`; a part says how far they look.
+at the ids before stands here once, in `NgramEmbedding`; a part says how far they look.
 """
 
 from abc import ABC, abstractmethod
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from nanotx.config.registry import Slot
 from nanotx.nn.dropout import Dropout
-from nanotx.nn.hooks import Paced
+from nanotx.nn.hooks import OnStepModule
 from nanotx.nn.kv_cache import KVCache
 from nanotx.nn.shapes import Stream, Tokens
 
@@ -35,27 +35,27 @@ class TokenEmbedding(nn.Embedding):
         return super().forward(ids)
 
 
-class GramEmbedding(TokenEmbedding, Paced):
+class NgramEmbedding(TokenEmbedding, OnStepModule):
     """The row of an id, and those of the pair, the triple and so on that it makes with the ids before it.
 
-    Where there are more of these than rows, they share rows by a hash. Before the first id stands nothing, which makes
+    Where these outnumber the buckets, they share buckets by a hash. "No id" comes before the first id, and makes
     pairs of its own. Tables begin at zero, so that what was never met in training adds nothing, and those of what is
     longer than a pair may do so again in the midst of a run. With `sparse` the gradient of a table holds only the rows
     that were met, of which a step meets few.
     """
 
     def __init__(
-        self, vocab_size: int, dim: int, longest: int, rows: int, dropout: float = 0.0, renewals: int = 0
+        self, vocab_size: int, dim: int, max_n: int, buckets: int, dropout: float = 0.0, resets: int = 0
     ) -> None:
         super().__init__(vocab_size, dim)
-        self.dropout, self.renewals = Dropout(dropout), renewals
-        sizes = (min(rows, (vocab_size + 1) ** (length - 1) * vocab_size) for length in range(2, longest + 1))
+        self.dropout, self.resets = Dropout(dropout), resets
+        sizes = (min(buckets, (vocab_size + 1) ** (length - 1) * vocab_size) for length in range(2, max_n + 1))
         self.grams = nn.ParameterList(torch.zeros(size, dim) for size in sizes)
 
     @torch.no_grad()
-    def pace(self, step: int, steps: int) -> None:
-        """Have the tables begin anew, if it is time."""
-        if step in {round(steps * part / (self.renewals + 1)) for part in range(1, self.renewals + 1)}:
+    def on_step(self, step: int, steps: int) -> None:
+        """Reset the tables of n-grams longer than pairs, if it is time."""
+        if step in {round(steps * part / (self.resets + 1)) for part in range(1, self.resets + 1)}:
             for table in list(self.grams)[1:]:
                 table.zero_()
 
@@ -72,9 +72,9 @@ class GramEmbedding(TokenEmbedding, Paced):
         return x
 
 
-def hashed(grams: Tokens, rows: int) -> Tokens:
+def hashed(grams: Tokens, buckets: int) -> Tokens:
     """A row for each n-gram; near ones far apart."""
-    return (grams * GOLDEN >> 20) % rows
+    return (grams * GOLDEN >> 20) % buckets
 
 
 def wrapped(number: int) -> int:

@@ -7,8 +7,8 @@ Sources: Svenstrup et al. 2017, Hash Embeddings, https://arxiv.org/abs/1709.0393
 
 from dataclasses import dataclass
 
-from nanotx.config.schema import at_least, at_most
-from nanotx.nn.embedding.base import Embedding, GramEmbedding, TokenEmbedding
+from nanotx.config.schema import check_max, check_min
+from nanotx.nn.embedding.base import Embedding, NgramEmbedding, TokenEmbedding
 
 
 @Embedding.register("bigram")
@@ -16,11 +16,11 @@ from nanotx.nn.embedding.base import Embedding, GramEmbedding, TokenEmbedding
 class Bigram(Embedding):
     """A row for each id, and one for each pair of neighbours."""
 
-    rows: int = 2**15  # of the pairs' table at most; pairs share rows where there are more of them
+    buckets: int = 2**15  # of the pairs' table at most; pairs share buckets where there are more of them
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "rows")
-        at_most(self, 2**31, "rows")
+        check_min(self, 1, "buckets")
+        check_max(self, 2**31, "buckets")
 
     def build(self, vocab_size: int, dim: int) -> TokenEmbedding:
-        return GramEmbedding(vocab_size, dim, 2, self.rows)
+        return NgramEmbedding(vocab_size, dim, 2, self.buckets)

@@ -20,5 +20,5 @@ class Sparse(nn.Module, ABC):
 
     @property
     @abstractmethod
-    def unmet(self) -> int:
+    def inactive_params(self) -> int:
         """How many weights of its linear maps a token does not meet."""

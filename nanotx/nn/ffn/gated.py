@@ -1,4 +1,4 @@
-"""What gated feed-forwards share; a part gives the bend of its gate alone."""
+"""What gated feed-forwards share; a part gives the activation of its gate alone."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from einops import rearrange
 from torch import Tensor, nn
 
-from nanotx.config.schema import at_least, at_most
+from nanotx.config.schema import check_max, check_min
 from nanotx.nn.ffn.base import Ffn
 from nanotx.nn.linear import Linear
 from nanotx.nn.shapes import Stream
@@ -16,12 +16,12 @@ from nanotx.nn.shapes import Stream
 class Gated(Ffn):
     """The fields of a hidden layer gated by its twin."""
 
-    width: int | None = None  # of the hidden layer; None is 8/3 * dim rounded up to a multiple of 8
+    hidden_dim: int | None = None  # of the hidden layer; None is 8/3 * dim rounded up to a multiple of 8
     bias: bool = False  # in both maps
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "width")
-        at_most(self, 2**24, "width")
+        check_min(self, 1, "hidden_dim")
+        check_max(self, 2**24, "hidden_dim")
 
 
 class GatedFfn(nn.Module, ABC):
@@ -29,14 +29,14 @@ class GatedFfn(nn.Module, ABC):
 
     def __init__(self, config: Gated, dim: int) -> None:
         super().__init__()
-        width = -(-dim // 3) * 8 if config.width is None else config.width
-        self.to_hidden = Linear(dim, 2 * width, bias=config.bias)
-        self.to_out = Linear(width, dim, bias=config.bias)
+        hidden_dim = -(-dim // 3) * 8 if config.hidden_dim is None else config.hidden_dim
+        self.to_hidden = Linear(dim, 2 * hidden_dim, bias=config.bias)
+        self.to_out = Linear(hidden_dim, dim, bias=config.bias)
 
     def forward(self, x: Stream) -> Stream:
         gate, hidden = rearrange(self.to_hidden(x), "b t (two f) -> two b t f", two=2)
-        return self.to_out(self.bend(gate) * hidden)
+        return self.to_out(self.activation(gate) * hidden)
 
     @abstractmethod
-    def bend(self, gate: Tensor) -> Tensor:
+    def activation(self, gate: Tensor) -> Tensor:
         """How far each gate is open."""

@@ -24,5 +24,5 @@ class GeGlu(Gated):
 class GeGluFfn(GatedFfn):
     """x times the share of a normal distribution below it opens the gate."""
 
-    def bend(self, gate: Tensor) -> Tensor:
+    def activation(self, gate: Tensor) -> Tensor:
         return F.gelu(gate)

@@ -1,4 +1,4 @@
-"""Two maps with a bend between them.
+"""Two maps with an activation between them.
 
 Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, equation 2 (relu);
 Hendrycks and Gimpel 2016, https://arxiv.org/abs/1606.08415 (gelu, the exact one)
@@ -11,7 +11,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nanotx.config.schema import at_least, at_most
+from nanotx.config.schema import check_max, check_min
 from nanotx.nn.ffn.base import Ffn
 from nanotx.nn.linear import Linear
 from nanotx.nn.shapes import Stream
@@ -20,15 +20,15 @@ from nanotx.nn.shapes import Stream
 @Ffn.register("mlp")
 @dataclass(frozen=True, kw_only=True)
 class Mlp(Ffn):
-    """Two maps with a bend between them."""
+    """Two maps with an activation between them."""
 
-    width: int | None = None  # of the hidden layer; None is 4 * dim
+    hidden_dim: int | None = None  # of the hidden layer; None is 4 * dim
     activation: Literal["relu", "gelu"] = "gelu"  # the function between the two maps
     bias: bool = False  # in both maps
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "width")
-        at_most(self, 2**24, "width")
+        check_min(self, 1, "hidden_dim")
+        check_max(self, 2**24, "hidden_dim")
 
     def build(self, dim: int) -> nn.Module:
         return MlpFfn(self, dim)
@@ -39,10 +39,10 @@ class MlpFfn(nn.Module):
 
     def __init__(self, config: Mlp, dim: int) -> None:
         super().__init__()
-        width = 4 * dim if config.width is None else config.width
-        self.bend: Callable[[Tensor], Tensor] = getattr(F, config.activation)
-        self.to_hidden = Linear(dim, width, bias=config.bias)
-        self.to_out = Linear(width, dim, bias=config.bias)
+        hidden_dim = 4 * dim if config.hidden_dim is None else config.hidden_dim
+        self.activation: Callable[[Tensor], Tensor] = getattr(F, config.activation)
+        self.to_hidden = Linear(dim, hidden_dim, bias=config.bias)
+        self.to_out = Linear(hidden_dim, dim, bias=config.bias)
 
     def forward(self, x: Stream) -> Stream:
-        return self.to_out(self.bend(self.to_hidden(x)))
+        return self.to_out(self.activation(self.to_hidden(x)))

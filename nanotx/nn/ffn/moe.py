@@ -4,7 +4,7 @@ y = sum of p_i E_i(x) over the chosen experts i, those of the greatest p = softm
 to one, so that the router learns where a single expert is chosen too. No expert is ever full and no token goes
 without, so what becomes of a token depends on no other.
 
-In the shared layout the experts are one wide `mlp`: their hidden layers stand side by side.
+In the canonical layout the experts are one wide `mlp`: their hidden layers stand side by side.
 
 Source: Shazeer et al. 2017, https://arxiv.org/abs/1701.06538, equation 1;
 Fedus et al. 2021, Switch Transformers, https://arxiv.org/abs/2101.03961, equations 1, 2 and 4 to 6
@@ -18,11 +18,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nanotx.config.schema import at_least, at_most
+from nanotx.config.schema import check_max, check_min
 from nanotx.errors import ConfigError
-from nanotx.nn.canonical import OwnLayout, Tensors
+from nanotx.nn.canonical import CustomLayout, Tensors
 from nanotx.nn.ffn.base import Ffn, Sparse
-from nanotx.nn.hooks import Penalised
+from nanotx.nn.hooks import AuxLossModule
 from nanotx.nn.linear import Linear
 from nanotx.nn.shapes import Stream
 
@@ -32,13 +32,13 @@ Probabilities = Float[Tensor, "n e"]
 """For each of n positions, how much each of e experts is its expert."""
 Choice = Bool[Tensor, "n e"]
 """True where an expert is chosen."""
-SHARED = {
+CANONICAL = {
     "to_hidden.weight": ("f d", "(e f) d"),
     "to_hidden.bias": ("f", "(e f)"),
     "to_out.weight": ("d f", "d (e f)"),
     "to_out.bias": ("d", "(e d)"),
 }
-"""The axes of an expert's weights, and of all experts' in the shared layout."""
+"""The axes of an expert's weights, and of all experts' in the canonical layout."""
 
 
 @Ffn.register("moe")
@@ -47,18 +47,18 @@ class MixtureOfExperts(Ffn):
     """Small experts, of which each token meets a few."""
 
     experts: int = 4  # how many there are
-    chosen: int = 2  # how many of them a token meets
-    width: int | None = None  # of an expert's hidden layer; None is 4 * dim / chosen, rounded up
-    balance: float = 0.01  # weight of the penalty on an uneven load
+    top_k: int = 2  # how many of them a token meets
+    hidden_dim: int | None = None  # of an expert's hidden layer; None is 4 * dim / top_k, rounded up
+    aux_loss_weight: float = 0.01  # weight of the penalty on an uneven load
     bias: bool = False  # in both maps of an expert
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "experts", "chosen", "width")
-        at_least(self, 0, "balance")
-        at_most(self, 4096, "experts")
-        at_most(self, 2**24, "width")
-        if self.chosen > self.experts:
-            raise ConfigError(f"chosen: expected at most experts={self.experts}, got {self.chosen}; have more experts.")
+        check_min(self, 1, "experts", "top_k", "hidden_dim")
+        check_min(self, 0, "aux_loss_weight")
+        check_max(self, 4096, "experts")
+        check_max(self, 2**24, "hidden_dim")
+        if self.top_k > self.experts:
+            raise ConfigError(f"top_k: expected at most experts={self.experts}, got {self.top_k}; have more experts.")
 
     def build(self, dim: int) -> nn.Module:
         return MixtureOfExpertsFfn(self, dim)
@@ -69,15 +69,15 @@ class Expert(nn.Module):
 
     def __init__(self, config: MixtureOfExperts, dim: int) -> None:
         super().__init__()
-        width = -(-4 * dim // config.chosen) if config.width is None else config.width
-        self.to_hidden = Linear(dim, width, bias=config.bias)
-        self.to_out = Linear(width, dim, bias=config.bias)
+        hidden_dim = -(-4 * dim // config.top_k) if config.hidden_dim is None else config.hidden_dim
+        self.to_hidden = Linear(dim, hidden_dim, bias=config.bias)
+        self.to_out = Linear(hidden_dim, dim, bias=config.bias)
 
     def forward(self, x: Rows) -> Rows:
         return self.to_out(F.gelu(self.to_hidden(x)))
 
 
-class MixtureOfExpertsFfn(OwnLayout, Penalised, Sparse):
+class MixtureOfExpertsFfn(CustomLayout, AuxLossModule, Sparse):
     """A router, and experts that read what it gives them."""
 
     def __init__(self, config: MixtureOfExperts, dim: int) -> None:
@@ -85,7 +85,7 @@ class MixtureOfExpertsFfn(OwnLayout, Penalised, Sparse):
         self.config = config
         self.router = Linear(dim, config.experts, bias=False)
         self.experts = nn.ModuleList(Expert(config, dim) for _ in range(config.experts))
-        self.owed = torch.zeros(())
+        self.last_aux_loss = torch.zeros(())
 
     def forward(self, x: Stream) -> Stream:
         rows = rearrange(x, "b t d -> (b t) d")
@@ -95,39 +95,42 @@ class MixtureOfExpertsFfn(OwnLayout, Penalised, Sparse):
             (mine,) = choice[:, index].nonzero(as_tuple=True)
             weight = rearrange(probabilities[mine, index], "n -> n 1")
             y = y.index_add(0, mine, (weight * expert(rows[mine])).type_as(y))
-        self.owed = self.config.balance * imbalance(probabilities, choice) if self.training else torch.zeros(())
+        self.last_aux_loss = (
+            self.config.aux_loss_weight * imbalance(probabilities, choice) if self.training else torch.zeros(())
+        )
         return rearrange(y, "(b t) d -> b t d", b=x.shape[0])
 
     def route(self, rows: Rows) -> tuple[Probabilities, Choice]:
         """Who is asked; in float32 whatever the dtype of the mathematics, so that it does not hang on rounding."""
         with torch.autocast(rows.device.type, enabled=False):
-            scores = F.linear(rows.float(), self.router.weight.float())
-        nobody = torch.zeros_like(scores, dtype=torch.bool)
-        return scores.softmax(dim=-1), nobody.scatter(-1, scores.topk(self.config.chosen).indices, True)
+            router_logits = F.linear(rows.float(), self.router.weight.float())
+        choice = torch.zeros_like(router_logits, dtype=torch.bool)
+        choice = choice.scatter(-1, router_logits.topk(self.config.top_k).indices, True)
+        return router_logits.softmax(dim=-1), choice
 
-    def penalty(self) -> Tensor:
-        return self.owed
+    def aux_loss(self) -> Tensor:
+        return self.last_aux_loss
 
     @property
-    def unmet(self) -> int:
+    def inactive_params(self) -> int:
         one = sum(layer.weight.numel() for layer in self.experts[0].modules() if isinstance(layer, nn.Linear))
-        return one * (self.config.experts - self.config.chosen)
+        return one * (self.config.experts - self.config.top_k)
 
-    def shared(self, own: Tensors) -> Tensors:
-        shared = {key: tensor for key, tensor in own.items() if not key.startswith("experts.")}
-        for name, (one, every) in SHARED.items():
-            if f"experts.0.{name}" in own:
-                parts = [own[f"experts.{index}.{name}"] for index in range(self.config.experts)]
-                shared[name] = rearrange(parts, f"e {one} -> {every}")
-        return shared
+    def to_canonical(self, tensors: Tensors) -> Tensors:
+        canonical = {key: tensor for key, tensor in tensors.items() if not key.startswith("experts.")}
+        for name, (one, every) in CANONICAL.items():
+            if f"experts.0.{name}" in tensors:
+                parts = [tensors[f"experts.{index}.{name}"] for index in range(self.config.experts)]
+                canonical[name] = rearrange(parts, f"e {one} -> {every}")
+        return canonical
 
-    def own(self, shared: Tensors) -> Tensors:
-        own = {key: tensor for key, tensor in shared.items() if key not in SHARED}
-        for name in shared.keys() - own.keys():
-            one, every = SHARED[name]
-            parts = rearrange(shared[name], f"{every} -> e {one}", e=self.config.experts)
-            own |= {f"experts.{index}.{name}": part for index, part in enumerate(parts)}
-        return own
+    def from_canonical(self, canonical: Tensors) -> Tensors:
+        tensors = {key: tensor for key, tensor in canonical.items() if key not in CANONICAL}
+        for name in canonical.keys() - tensors.keys():
+            one, every = CANONICAL[name]
+            parts = rearrange(canonical[name], f"{every} -> e {one}", e=self.config.experts)
+            tensors |= {f"experts.{index}.{name}": part for index, part in enumerate(parts)}
+        return tensors
 
 
 def imbalance(probabilities: Probabilities, choice: Choice) -> Float[Tensor, ""]:
@@ -136,5 +139,5 @@ def imbalance(probabilities: Probabilities, choice: Choice) -> Float[Tensor, ""]
     Each expert's share of the choices times its mean probability, summed, times the number of experts. Only the
     probabilities have a gradient. Where the paper chooses one expert for a token, a token's choices share its vote.
     """
-    votes, wishes = choice.float().mean(dim=0), probabilities.mean(dim=0)
-    return choice.shape[1] * einsum(votes / votes.sum(), wishes, "e, e ->")
+    load, importance = choice.float().mean(dim=0), probabilities.mean(dim=0)
+    return choice.shape[1] * einsum(load / load.sum(), importance, "e, e ->")

@@ -24,5 +24,5 @@ class SwiGlu(Gated):
 class SwiGluFfn(GatedFfn):
     """x times its own sigmoid opens the gate."""
 
-    def bend(self, gate: Tensor) -> Tensor:
+    def activation(self, gate: Tensor) -> Tensor:
         return F.silu(gate)

@@ -22,7 +22,7 @@ from nanotx.nn.shapes import KeyPositions, Positions
 class Alibi(Position):
     """A penalty on distance."""
 
-    biased: ClassVar[bool] = True
+    adds_bias: ClassVar[bool] = True
     relative: ClassVar[bool] = True
 
     def build(self, dim: int, heads: int, context: int) -> PositionalEncoding:

@@ -22,7 +22,7 @@ class Position(
 ):
     """The slot: where a token stands. A part is a frozen dataclass that builds a `PositionalEncoding`."""
 
-    biased: ClassVar[bool] = False  # whether it adds to the scores
+    adds_bias: ClassVar[bool] = False  # whether it adds to the scores
     relative: ClassVar[bool] = False  # whether all depends on distances alone, at any place in a text of any length
 
     @abstractmethod

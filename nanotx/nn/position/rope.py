@@ -8,7 +8,7 @@ axis is paired with the one half a head away, as in GPT-NeoX and Llama.
 from dataclasses import dataclass
 from typing import ClassVar
 
-from nanotx.config.schema import at_least
+from nanotx.config.schema import check_min
 from nanotx.nn.position.base import Position, PositionalEncoding
 from nanotx.nn.position.rotary import RotaryPosition, rates
 
@@ -23,7 +23,7 @@ class Rope(Position):
     theta: float = 10_000.0  # the slowest pair turns once in about 2 pi theta positions
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "theta")
+        check_min(self, 1, "theta")
 
     def build(self, dim: int, heads: int, context: int) -> PositionalEncoding:
         return RotaryPosition(rates(self.part, self.theta, dim, heads))

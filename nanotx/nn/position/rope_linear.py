@@ -7,7 +7,7 @@ Source: Chen et al. 2023, https://arxiv.org/abs/2306.15595, equation 4, where L'
 from dataclasses import dataclass
 from typing import ClassVar
 
-from nanotx.config.schema import at_least, at_most
+from nanotx.config.schema import check_max, check_min
 from nanotx.nn.position.base import Position, PositionalEncoding
 from nanotx.nn.position.rotary import RotaryPosition, rates
 
@@ -23,8 +23,8 @@ class RopeLinear(Position):
     factor: float = 2.0  # how many times longer texts are than those that the model learned with as rope
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "theta", "factor")
-        at_most(self, 1_000_000, "factor")
+        check_min(self, 1, "theta", "factor")
+        check_max(self, 1_000_000, "factor")
 
     def build(self, dim: int, heads: int, context: int) -> PositionalEncoding:
         return RotaryPosition(rates(self.part, self.theta, dim, heads) / self.factor)

@@ -8,7 +8,7 @@ Source: bloc97, as definition 1 in Peng et al. 2023, https://arxiv.org/abs/2309.
 from dataclasses import dataclass
 from typing import ClassVar
 
-from nanotx.config.schema import at_least, at_most
+from nanotx.config.schema import check_max, check_min
 from nanotx.nn.position.base import Position, PositionalEncoding
 from nanotx.nn.position.rotary import RotaryPosition, rates
 
@@ -24,8 +24,8 @@ class RopeNtk(Position):
     factor: float = 2.0  # how many times longer texts are than those that the model learned with as rope
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "theta", "factor")
-        at_most(self, 1_000_000, "factor")
+        check_min(self, 1, "theta", "factor")
+        check_max(self, 1_000_000, "factor")
 
     def build(self, dim: int, heads: int, context: int) -> PositionalEncoding:
         width = dim // heads

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from nanotx.config.schema import at_least, at_most
+from nanotx.config.schema import check_max, check_min
 from nanotx.nn.position.base import Position, PositionalEncoding
 from nanotx.nn.position.rotary import RotaryPosition, rates
 
@@ -31,8 +31,8 @@ class RopeYarn(Position):
     original: int | None = None  # length of those, in tokens; without it the context divided by the factor
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "theta", "factor", "original")
-        at_most(self, 1_000_000, "factor")
+        check_min(self, 1, "theta", "factor", "original")
+        check_max(self, 1_000_000, "factor")
 
     def build(self, dim: int, heads: int, context: int) -> PositionalEncoding:
         rate = rates(self.part, self.theta, dim, heads)

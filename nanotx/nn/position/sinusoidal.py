@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from einops import einsum, rearrange
 
-from nanotx.config.schema import at_least
+from nanotx.config.schema import check_min
 from nanotx.errors import ConfigError
 from nanotx.hardware.memory import check_room
 from nanotx.nn.position.base import Position, PositionalEncoding
@@ -24,7 +24,7 @@ class Sinusoidal(Position):
     theta: float = 10_000.0  # the longest wave is 2 pi theta positions long
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "theta")
+        check_min(self, 1, "theta")
 
     def build(self, dim: int, heads: int, context: int) -> PositionalEncoding:
         if dim % 2:

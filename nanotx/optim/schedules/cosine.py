@@ -6,7 +6,7 @@ Source: Loshchilov and Hutter 2016, https://arxiv.org/abs/1608.03983, equation 5
 import math
 from dataclasses import dataclass
 
-from nanotx.config.schema import at_least
+from nanotx.config.schema import check_min
 from nanotx.errors import ConfigError
 from nanotx.optim.schedules.base import Schedule
 
@@ -20,7 +20,7 @@ class Cosine(Schedule):
     final: float = 0.1  # the factor at the end
 
     def __post_init__(self) -> None:
-        at_least(self, 0, "warmup")
+        check_min(self, 0, "warmup")
         if not 0 <= self.final <= 1:
             raise ConfigError(f"final: expected a factor from 0 to 1, got {self.final!r}.")
 

@@ -5,7 +5,7 @@ Source: Hägele et al. 2024, https://arxiv.org/abs/2405.18392, section 2, with i
 
 from dataclasses import dataclass
 
-from nanotx.config.schema import at_least
+from nanotx.config.schema import check_min
 from nanotx.errors import ConfigError
 from nanotx.optim.schedules.base import Schedule
 
@@ -20,7 +20,7 @@ class Wsd(Schedule):
     final: float = 0.0  # the factor at the end
 
     def __post_init__(self) -> None:
-        at_least(self, 0, "warmup")
+        check_min(self, 0, "warmup")
         for name in ("decay", "final"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name}: expected a number from 0 to 1, got {getattr(self, name)!r}.")

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from nanotx.config.schema import at_least, at_most
+from nanotx.config.schema import check_max, check_min
 from nanotx.errors import ConfigError, TokenizerError
 from nanotx.tokenizers.base import Codec, Ids, Tokenizer, utf8
 from nanotx.tokenizers.bpe.compiled import TEXT, Engine, Loops, loops
@@ -43,9 +43,9 @@ class Bpe(Tokenizer):
 
     def __post_init__(self) -> None:
         check_specials(self.specials)
-        at_least(self, 256 + len(self.specials), "vocab_size")
-        at_most(self, MOST, "vocab_size")
-        at_least(self, 1, "min_frequency")
+        check_min(self, 256 + len(self.specials), "vocab_size")
+        check_max(self, MOST, "vocab_size")
+        check_min(self, 1, "min_frequency")
         source_of(self.pattern)
 
     @property

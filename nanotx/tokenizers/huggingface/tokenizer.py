@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from nanotx.config.schema import at_least, at_most
+from nanotx.config.schema import check_max, check_min
 from nanotx.errors import ConfigError, TextError, TokenizerError
 from nanotx.files import open_plain
 from nanotx.tokenizers.base import Codec, Ids, Tokenizer, utf8
@@ -50,9 +50,9 @@ class Huggingface(Tokenizer):
 
     def __post_init__(self) -> None:
         check_specials(self.specials)
-        at_least(self, 256 + len(self.specials), "vocab_size")
-        at_most(self, MOST, "vocab_size")
-        at_least(self, 1, "min_frequency")
+        check_min(self, 256 + len(self.specials), "vocab_size")
+        check_max(self, MOST, "vocab_size")
+        check_min(self, 1, "min_frequency")
         source_of(self.pattern)
 
     def learn(self, texts: Iterable[str]) -> "HuggingfaceCodec":

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from nanotx.config.schema import at_least, at_most
+from nanotx.config.schema import check_max, check_min
 from nanotx.errors import ConfigError, TextError, TokenizerError
 from nanotx.tokenizers.base import INSTEAD, UNKNOWN, Codec, Ids, Tokenizer, utf8
 from nanotx.tokenizers.special_tokens import MOST, by_id, check_specials, joined, lessons, numbered, uncut
@@ -50,9 +50,9 @@ class WordPiece(Tokenizer):
 
     def __post_init__(self) -> None:
         check_specials(self.specials)
-        at_least(self, 1 + len(numbered(0, self.specials, self.unknown)), "vocab_size")
-        at_most(self, MOST, "vocab_size")
-        at_least(self, 1, "min_frequency")
+        check_min(self, 1 + len(numbered(0, self.specials, self.unknown)), "vocab_size")
+        check_max(self, MOST, "vocab_size")
+        check_min(self, 1, "min_frequency")
 
     @property
     def cuts(self) -> bool:  # type: ignore[override]

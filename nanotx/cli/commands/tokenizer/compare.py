@@ -15,7 +15,7 @@ from nanotx.cli.tokenizer.inputs import corpus_rows
 from nanotx.cli.tokenizer.measuring import Row, measure
 from nanotx.config.flags import given, parse, rows
 from nanotx.config.registry import load_file
-from nanotx.config.schema import at_least
+from nanotx.config.schema import check_min
 from nanotx.errors import TokenizerError
 
 ABOUT = """Each learns from the training part alone and is measured on the whole validation part.
@@ -75,5 +75,5 @@ def _read(words: list[str]) -> tuple[Flags, tuple[str, ...], Any]:
     kind.__doc__ = ABOUT
     said: Any = parse(kind, words, "nanotx tokenizer compare")
     flags = Flags(**{name: getattr(said, name) for name, _, _ in own})
-    at_least(flags, 1, "rounds")
+    check_min(flags, 1, "rounds")
     return flags, said.files, said

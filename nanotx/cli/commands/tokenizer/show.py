@@ -16,7 +16,7 @@ from nanotx.cli.console import check_output
 from nanotx.cli.tokenizer.inputs import text_of
 from nanotx.cli.tokenizer.page import Token, page, tokens, visible
 from nanotx.config.flags import given, parse
-from nanotx.config.schema import at_least
+from nanotx.config.schema import check_min
 from nanotx.errors import ConfigError, RunError
 from nanotx.files import publish
 from nanotx.tokenizers import Codec, load
@@ -46,7 +46,7 @@ class Flags:
 def run(words: list[str]) -> int:
     """Show."""
     flags = parse(Flags, words, "nanotx tokenizer show")
-    at_least(flags, 0, "limit")
+    check_min(flags, 0, "limit")
     said = "text" in given(words)
     if said and flags.file:
         raise ConfigError("nanotx tokenizer show: expected a file or --text, and one of the two only.")

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from nanotx.config.schema import at_least, at_most
+from nanotx.config.schema import check_max, check_min
 from nanotx.data.corpus.base import Corpus
 from nanotx.data.corpus.playhouse.grammar import Grammar
 from nanotx.data.corpus.playhouse.play import the_play
@@ -29,9 +29,9 @@ class Playhouse(Corpus):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(self, 0, "seed")
-        at_least(self, 1, "size")
-        at_most(self, 1_000_000_000, "size")
+        check_min(self, 0, "seed")
+        check_min(self, 1, "size")
+        check_max(self, 1_000_000_000, "size")
 
     def text(self) -> str:
         """The plays, one after another."""

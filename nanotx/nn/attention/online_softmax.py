@@ -16,34 +16,34 @@ import torch
 from einops import einsum
 from torch import nn
 
-from nanotx.config.schema import at_least
-from nanotx.nn.attention.base import SOFTMAX, Attention, Bias, Headed, HeadedAttention, causal_mask
+from nanotx.config.schema import check_min
+from nanotx.nn.attention.base import SOFTMAX, Attention, Bias, MultiHead, MultiHeadAttention, causal_mask
 from nanotx.nn.dropout import drop
 from nanotx.nn.shapes import Keys, Queries, Values
 
 
-@Attention.register("online")
+@Attention.register("online_softmax")
 @dataclass(frozen=True, kw_only=True)
-class Online(Headed):
+class OnlineSoftmax(MultiHead):
     """A running maximum, a running sum and a running answer."""
 
-    function: ClassVar[str] = SOFTMAX
+    equivalent_to: ClassVar[str] = SOFTMAX
     cost_only: ClassVar[tuple[str, ...]] = ("block",)
 
     block: int = 128  # how many keys are read at once
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(self, 1, "block")
+        check_min(self, 1, "block")
 
     def build(self, dim: int) -> nn.Module:
-        return OnlineAttention(self, dim)
+        return OnlineSoftmaxAttention(self, dim)
 
 
-class OnlineAttention(HeadedAttention):
+class OnlineSoftmaxAttention(MultiHeadAttention):
     """The same function as `FusedAttention`, without ever holding all the scores."""
 
-    config: Online
+    config: OnlineSoftmax
 
     def attend(self, q: Queries, k: Keys, v: Values, bias: Bias | None) -> Queries:
         exact = torch.promote_types(q.dtype, torch.float32)

@@ -7,20 +7,20 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from nanotx.config.schema import at_least
+from nanotx.config.schema import check_min
 from nanotx.nn.norm.base import Norm
 
 
-@Norm.register("layer")
+@Norm.register("layernorm")
 @dataclass(frozen=True, kw_only=True)
-class Layer(Norm):
+class LayerNorm(Norm):
     """Layer normalisation."""
 
     eps: float = 1e-5  # added to the variance
     bias: bool = True  # whether to shift as well as to scale
 
     def __post_init__(self) -> None:
-        at_least(self, 0, "eps")
+        check_min(self, 0, "eps")
 
     def build(self, dim: int) -> nn.Module:
         return nn.LayerNorm(dim, eps=self.eps, bias=self.bias)

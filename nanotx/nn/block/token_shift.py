@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from nanotx.config.registry import usual
-from nanotx.config.schema import at_least, at_most
+from nanotx.config.registry import default_part
+from nanotx.config.schema import check_max, check_min
 from nanotx.nn.attention import Attention
 from nanotx.nn.block.base import Block
 from nanotx.nn.kv_cache import KVCache
@@ -19,17 +19,17 @@ from nanotx.nn.position import NO_POSITION, PositionalEncoding
 from nanotx.nn.shapes import Stream
 
 
-@Block.register("shift")
+@Block.register("token_shift")
 @dataclass(frozen=True, kw_only=True)
-class Shift(Block):
-    """Another block, given x + weight * (x one position before), and so on for each tap."""
+class TokenShift(Block):
+    """Another block, given x + weight * (x one position before), and so on for each shift."""
 
-    taps: int = 1  # how many positions before are mixed in
-    block: Block = usual(Block, "prenorm")  # what reads the mixture
+    shifts: int = 1  # how many positions before are mixed in
+    block: Block = default_part(Block, "prenorm")  # what reads the mixture
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "taps")
-        at_most(self, 1024, "taps")
+        check_min(self, 1, "shifts")
+        check_max(self, 1024, "shifts")
 
     @property
     def attentions(self) -> tuple[Attention, ...]:
@@ -37,23 +37,23 @@ class Shift(Block):
 
     @property
     def attention_window(self) -> int | None:
-        return None if self.block.attention_window is None else self.block.attention_window + self.taps
+        return None if self.block.attention_window is None else self.block.attention_window + self.shifts
 
     def build(self, dim: int) -> nn.Module:
-        return ShiftBlock(self, dim)
+        return TokenShiftBlock(self, dim)
 
 
-class ShiftBlock(nn.Module):
+class TokenShiftBlock(nn.Module):
     """Weights begin at zero: at first it is the block alone."""
 
-    def __init__(self, config: Shift, dim: int) -> None:
+    def __init__(self, config: TokenShift, dim: int) -> None:
         super().__init__()
-        self.weights = nn.ParameterList(torch.zeros(dim) for _ in range(config.taps))
+        self.weights = nn.ParameterList(torch.zeros(dim) for _ in range(config.shifts))
         self.block = config.block.build(dim)
 
     def forward(self, x: Stream, position: PositionalEncoding = NO_POSITION, cache: KVCache | None = None) -> Stream:
-        taps, length = len(self.weights), x.shape[1]
-        before = F.pad(x, (0, 0, taps, 0)) if cache is None else torch.cat([cache.previous(x, taps), x], dim=1)
+        shifts, length = len(self.weights), x.shape[1]
+        before = F.pad(x, (0, 0, shifts, 0)) if cache is None else torch.cat([cache.previous(x, shifts), x], dim=1)
         for back, weight in enumerate(self.weights, start=1):
-            x = torch.addcmul(x, before[:, taps - back : taps - back + length], weight.type_as(x))
+            x = torch.addcmul(x, before[:, shifts - back : shifts - back + length], weight.type_as(x))
         return self.block(x, position, None if cache is None else cache.layer(0))

@@ -13,15 +13,15 @@ import torch
 from einops import rearrange, repeat
 from torch import nn
 
-from nanotx.config.schema import at_least
-from nanotx.nn.attention.base import SOFTMAX, Attention, Bias, Headed, HeadedAttention
+from nanotx.config.schema import check_min
+from nanotx.nn.attention.base import SOFTMAX, Attention, Bias, MultiHead, MultiHeadAttention
 from nanotx.nn.dropout import drop
 from nanotx.nn.shapes import Keys, Mask, Queries, Values
 
 
-@Attention.register("sliding")
+@Attention.register("sliding_window")
 @dataclass(frozen=True, kw_only=True)
-class Sliding(Headed):
+class SlidingWindow(MultiHead):
     """A window that moves along with the query."""
 
     cost_only: ClassVar[tuple[str, ...]] = ("block",)
@@ -31,23 +31,23 @@ class Sliding(Headed):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(self, 1, "window", "block")
+        check_min(self, 1, "window", "block")
 
     @property
     def attention_window(self) -> int:
         return self.window
 
-    def writes(self, length: int) -> str:
+    def equivalent_at(self, length: int) -> str:
         return SOFTMAX if length <= self.window else ""
 
     def build(self, dim: int) -> nn.Module:
-        return SlidingAttention(self, dim)
+        return SlidingWindowAttention(self, dim)
 
 
-class SlidingAttention(HeadedAttention):
+class SlidingWindowAttention(MultiHeadAttention):
     """The definition, block by block, with the keys that lie near."""
 
-    config: Sliding
+    config: SlidingWindow
 
     def attend(self, q: Queries, k: Keys, v: Values, bias: Bias | None) -> Queries:
         texts, window, block = q.shape[0], self.config.window, self.config.block

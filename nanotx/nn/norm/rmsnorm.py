@@ -9,28 +9,28 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nanotx.config.schema import at_least
+from nanotx.config.schema import check_min
 from nanotx.nn.norm.base import Norm
 
 Normed = Float[Tensor, "... d"]
 """A stream, or the queries or keys of heads."""
 
 
-@Norm.register("rms")
+@Norm.register("rmsnorm")
 @dataclass(frozen=True, kw_only=True)
-class Rms(Norm):
+class RmsNorm(Norm):
     """Root-mean-square normalisation."""
 
     eps: float = 1e-6  # added to the mean square
 
     def __post_init__(self) -> None:
-        at_least(self, 0, "eps")
+        check_min(self, 0, "eps")
 
     def build(self, dim: int) -> nn.Module:
-        return RmsNorm(dim, eps=self.eps)
+        return RmsNormLayer(dim, eps=self.eps)
 
 
-class RmsNorm(nn.RMSNorm):
+class RmsNormLayer(nn.RMSNorm):
     """The library's, quick too where the stream comes in another format than the weights have."""
 
     def forward(self, x: Normed) -> Normed:
