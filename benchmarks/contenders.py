@@ -15,7 +15,7 @@ from rival_nanogpt import CHECKOUT, NanoGpt
 from rival_x import XTransformers
 from torch import nn
 
-from nanotx.config.presets import shelf
+from nanotx.config.presets import presets
 from nanotx.config.schema import from_table, to_table
 from nanotx.config.toml import merge, read_toml
 from nanotx.data.corpus import Corpus, Unavailable
@@ -71,13 +71,13 @@ def chosen(names: str, peers: bool) -> list[str]:
 
 
 def read_recipe(name: str, batch: int = 0, layers: int = 0) -> Recipe:
-    """A recipe of the shelf, or of a file, that is of GPT-2's kind; where `batch` or `layers` is 0 it keeps its own.
+    """A preset recipe, or one of a file, that is of GPT-2's kind; where `batch` or `layers` is 0 it keeps its own.
 
     Raises:
         ConfigError: there is none of this name, or it is no GPT-2.
     """
-    known = sorted(path.stem for path in shelf("recipes").glob("*.toml"))
-    file = Path(name) if name.endswith(".toml") else shelf("recipes") / f"{name}.toml"
+    known = sorted(path.stem for path in presets("recipes").glob("*.toml"))
+    file = Path(name) if name.endswith(".toml") else presets("recipes") / f"{name}.toml"
     if not file.is_file():
         raise ConfigError(f"--recipe {name}: no such recipe.{did_you_mean(name, known)} Known: {', '.join(known)}.")
     table = merge(Recipe, to_table(Recipe()), read_toml(file))

@@ -23,7 +23,7 @@ from nanotx.config.registry import load_file
 from nanotx.config.schema import check_min, fields, to_table
 from nanotx.data.corpus import Corpus
 from nanotx.errors import ConfigError
-from nanotx.evaluation.by_position import spans
+from nanotx.evaluation.by_position import position_segments
 from nanotx.evaluation.longer_contexts import extending, moved, read_position
 from nanotx.evaluation.loss import bits_per_byte, cross_entropies
 from nanotx.hardware.device import Machine
@@ -107,7 +107,7 @@ def score(model: Transformer, texts: Texts, machine: Machine, context: int, lear
         "position": table,
         "loss": loss,
         "bits_per_byte": bits_per_byte(loss, len(exam.ids), exam.size),
-        "positions": [asdict(span) for span in spans(nats, context, learned)],
+        "positions": [asdict(span) for span in position_segments(nats, context, learned)],
     }
 
 

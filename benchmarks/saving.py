@@ -22,7 +22,7 @@ from rich.console import Console
 from nanotx.cli import tables
 from nanotx.cli.entry import through
 from nanotx.config.flags import parse
-from nanotx.config.presets import shelf
+from nanotx.config.presets import presets
 from nanotx.config.schema import check_min, from_table, to_table
 from nanotx.config.toml import merge, read_toml
 from nanotx.hardware.device import Machine
@@ -39,19 +39,19 @@ class Flags:
 
     device: str = "auto"  # cpu, cuda or mps
     json: str = ""  # write the figures into this file
-    recipes: str = "flash,macbook,record"  # of the shelf, or files, separated by commas
+    recipes: str = "flash,macbook,record"  # presets, or files, separated by commas
     every: int = 0  # steps between two saves; 0 for the default of every recipe
     turns: int = 7  # how often it steps and saves
     threads: int = 0  # processor threads; 0 for as many as there are cores
 
 
 def recipe_of(name: str) -> Recipe:
-    """A recipe of the shelf, or of a file.
+    """A preset recipe, or one of a file.
 
     Raises:
         ConfigError: there is none of this name.
     """
-    file = Path(name) if name.endswith(".toml") else shelf("recipes") / f"{name}.toml"
+    file = Path(name) if name.endswith(".toml") else presets("recipes") / f"{name}.toml"
     recipe: Recipe = from_table(Recipe, merge(Recipe, to_table(Recipe()), read_toml(file)))
     return replace(recipe, dtype="float32", compile=False)
 

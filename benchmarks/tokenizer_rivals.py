@@ -49,7 +49,7 @@ def _nanotx(codec: BpeCodec) -> Rival:
     fresh._memory  # noqa: B018  the tables, as the others have theirs when they are built
     if fast := loops(False):
         fresh._engine(fast)
-    return Rival(encode=fresh.ordinary, batch=fresh.encode_batch)
+    return Rival(encode=fresh.encode_ordinary, batch=fresh.encode_batch)
 
 
 def _tiktoken(tiktoken: Any, source: str, ranks: dict[bytes, int]) -> Rival:
@@ -90,7 +90,7 @@ def trainers(texts: list[str], vocab_size: int) -> dict[str, Callable[[], list[b
 
 
 def _nanotx_learns(texts: list[str], vocab_size: int) -> list[bytes]:
-    tokens = Bpe(vocab_size=vocab_size, pattern=PATTERN).learn(texts)._tokens
+    tokens = Bpe(vocab_size=vocab_size, pattern=PATTERN).train(texts)._tokens
     return [token for token in tokens if token is not None]
 
 

@@ -136,8 +136,8 @@ def possible(texts: list[str], vocab_size: int) -> int:
 def vocabulary(plan: Plan) -> BpeCodec:
     """The tokenizer that all encode with."""
     if plan.quick:
-        return Bpe(vocab_size=300).learn([documents("shakespeare", 1)[0][:50_000]])
-    return Bpe(vocab_size=VOCAB_SIZE).learn(documents("ascii", LESSON))
+        return Bpe(vocab_size=300).train([documents("shakespeare", 1)[0][:50_000]])
+    return Bpe(vocab_size=VOCAB_SIZE).train(documents("ascii", LESSON))
 
 
 def encoding(plan: Plan, tell: Teller) -> list[Row]:
@@ -188,7 +188,7 @@ def share_of_hits(codec: BpeCodec, text: str, warm: bool) -> float:
         memory = fresh._engine(fast)
     for _ in range(1 + warm):
         before = memory.misses
-        fresh.ordinary(text)
+        fresh.encode_ordinary(text)
     parts = memory.parts // (1 + warm) if fast else len(fresh._splitter.parts(text))
     return float(1 - (memory.misses - before) / max(parts, 1))
 
@@ -198,7 +198,7 @@ def lookups(plan: Plan, tell: Teller) -> list[Row]:
     text = documents("shakespeare", 1)[0]
     whole = text[:50_000] if plan.quick else text * (100_000_000 // len(text))
     rows = []
-    kinds: dict[str, Codec] = {"char": Char().learn([text]), "byte": Byte().learn([])}
+    kinds: dict[str, Codec] = {"char": Char().train([text]), "byte": Byte().train([])}
     for name, codec in kinds.items():
         tell(f"look up by {name}")
         about: Row = {"text": "shakespeare, again and again", "megabytes": len(whole) / 1e6, "tokens": len(whole)}

@@ -37,7 +37,7 @@ class Flags:
 
     device: str = "auto"  # cpu, cuda, mps, or several: cpu,cuda
     json: str = ""  # write the figures into this file
-    recipe: str = "macbook"  # of the shelf, or a file; one of GPT-2's kind, whose step is timed
+    recipe: str = "macbook"  # presets, or a file; one of GPT-2's kind, whose step is timed
     batch: int = 0  # sequences of a step; 0 for as many as the recipe has
     layers: int = 0  # of the model; 0 for as many as the recipe has
     dropouts: str = "0,0.2"  # shares dropped, wherever GPT-2 drops; all is timed with each
@@ -49,7 +49,7 @@ class Flags:
     steps: int = 0  # of one turn; 0 for as many as take a quarter of a second
     starts: int = 2  # how often each is started from nothing, to see how long its first step is in coming
     learn: int = 0  # seeds with which each contender learns the recipe to its end; 0 for none
-    recipes: str = ""  # of the shelf, or files, to be trained whole, separated by commas
+    recipes: str = ""  # presets, or files, to be trained whole, separated by commas
     seeds: int = 3  # of each of them, from 1337 on
     target: str = ""  # the validation loss that is waited for; or one for each of the recipes, separated by commas
     threads: int = 0  # processor threads; 0 for as many as there are cores

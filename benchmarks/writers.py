@@ -70,7 +70,7 @@ class Writers:
 
     def __init__(self, sizes: Sizes, small: Sizes, steps: int, device: torch.device, guesses: int) -> None:
         text, _ = Playhouse(size=200_000).split()
-        codec = Char().learn([text])
+        codec = Char().train([text])
         self.device, self.vocab_size, self.guesses = device, codec.vocab_size, guesses
         windows = Windows(ids=codec.encode(text), context=min(128, sizes.context, small.context), seed=0)
         self.model, self.draft = (

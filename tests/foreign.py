@@ -45,28 +45,28 @@ familiar = st.text(st.sampled_from(LETTERS)) | st.sampled_from([PRIMER, " " * 70
 known = st.lists(familiar, max_size=5).map("".join)
 
 CODECS: dict[str, Codec] = {
-    "byte": Byte().learn([]),
-    "char": Char().learn(LESSON),
-    "char with <unk>": Char(unknown=True, nfc=True).learn(LESSON),
-    "bpe": Bpe(vocab_size=330, specials=(END, "[x]")).learn(LESSON),
-    "bpe of gpt2 with nfc": Bpe(vocab_size=330, pattern="gpt2", nfc=True).learn(LESSON),
-    "bpe of its own": Bpe(vocab_size=300, pattern=r" ?[^\s\d]{1,4}|\d|\s+?").learn(LESSON),
-    "bpe that leaves digits out": BpeCodec(Bpe(vocab_size=300).learn(LESSON).merges, r" ?[^\s\d]{1,4}|\d(?!\d)|\s+?"),
-    "wordpiece": WordPiece(vocab_size=135, specials=(END, "[x]"), unknown=True).learn(LESSON),
-    "wordpiece without <unk>": WordPiece(vocab_size=130).learn(LESSON),
-    "unigram": Unigram(vocab_size=160, specials=(END, "[x]"), unknown=True).learn(LESSON),
-    "unigram without <unk>": Unigram(vocab_size=150, nfc=True).learn(LESSON),
+    "byte": Byte().train([]),
+    "char": Char().train(LESSON),
+    "char with <unk>": Char(unknown=True, nfc=True).train(LESSON),
+    "bpe": Bpe(vocab_size=330, special_tokens=(END, "[x]")).train(LESSON),
+    "bpe of gpt2 with nfc": Bpe(vocab_size=330, pattern="gpt2", nfc=True).train(LESSON),
+    "bpe of its own": Bpe(vocab_size=300, pattern=r" ?[^\s\d]{1,4}|\d|\s+?").train(LESSON),
+    "bpe that leaves digits out": BpeCodec(Bpe(vocab_size=300).train(LESSON).merges, r" ?[^\s\d]{1,4}|\d(?!\d)|\s+?"),
+    "wordpiece": WordPiece(vocab_size=135, special_tokens=(END, "[x]"), unknown=True).train(LESSON),
+    "wordpiece without <unk>": WordPiece(vocab_size=130).train(LESSON),
+    "unigram": Unigram(vocab_size=160, special_tokens=(END, "[x]"), unknown=True).train(LESSON),
+    "unigram without <unk>": Unigram(vocab_size=150, nfc=True).train(LESSON),
 }
 
 
 def texts_for(codec: Codec) -> st.SearchStrategy[str]:
     """Any text; or of known characters, where there is nothing that others could become."""
-    return texts if codec.part in ("byte", "bpe") or "<unk>" in codec.specials else known
+    return texts if codec.part in ("byte", "bpe") or "<unk>" in codec.special_tokens else known
 
 
 def small_gpt2(folder: Path, vocabulary: str = "encoder.json", merges: str = "vocab.bpe") -> Path:
     """A pair of files such as GPT-2's, of a small tokenizer, in which an id is no byte's value."""
-    codec = Bpe(vocab_size=330, pattern="gpt2").learn(LESSON)
+    codec = Bpe(vocab_size=330, pattern="gpt2").train(LESSON)
     words = [to_printable(codec.decode_bytes([one])) for one in range(codec.vocab_size)]
     ordered = [*sorted(words[:256]), *words[256:], END]
     lines = ["#version: 0.2", *(f"{words[left]} {words[right]}" for left, right in codec.merges), ""]

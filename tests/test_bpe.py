@@ -122,18 +122,18 @@ def test_long_pieces_of_few_letters_merge_alike_and_as_slowly(seed):
 def test_as_many_merges_are_learned_as_are_wanted_however_many():
     dice = random.Random(0)
     text = "".join(dice.choice("abcdefgh ") for _ in range(20_000))
-    assert Bpe(vocab_size=256 + 300).learn([text]).vocab_size == 256 + 300
+    assert Bpe(vocab_size=256 + 300).train([text]).vocab_size == 256 + 300
 
 
 @given(st.lists(st.text("abc ", max_size=30)))
 def test_learning_is_deterministic_and_blind_to_the_order_of_texts(several):
-    def learn(texts):
+    def train(texts):
         try:
-            return Bpe(vocab_size=262).learn(texts)
+            return Bpe(vocab_size=262).train(texts)
         except TokenizerError as error:
             return str(error)
 
-    assert learn(several) == learn(iter(several)) == learn(several[::-1])
+    assert train(several) == train(iter(several)) == train(several[::-1])
 
 
 @given(
@@ -147,7 +147,7 @@ def test_the_pieces_of_any_pattern_joined_are_the_text(text, pattern):
 def test_what_a_pattern_leaves_out_is_a_piece_of_its_own():
     assert Splitter("[a-z]+").pieces("ab, cd!") == ["ab", ", ", "cd", "!"]
     assert Splitter("(a)b").pieces("xabab") == ["x", "ab", "ab"]
-    codec = Bpe(vocab_size=257, pattern="[a-z]+").learn(["ab"])
+    codec = Bpe(vocab_size=257, pattern="[a-z]+").train(["ab"])
     assert codec.encode("ab, ab").tolist() == [256, 44, 32, 256]
 
 
@@ -175,25 +175,25 @@ def test_the_named_patterns_cut_as_published():
 )
 def test_a_pattern_that_leaves_out_what_there_is_to_learn_from_is_refused_with_an_example(pattern, text, message):
     with pytest.raises(TokenizerError, match=message):
-        Bpe(vocab_size=256, pattern=pattern).learn([text])
+        Bpe(vocab_size=256, pattern=pattern).train([text])
 
 
 @pytest.mark.parametrize("letters", ["a" * 20_000, "abcde" * 4_000, " " * 20_000, "\n " * 10_000, "é" * 20_000])
 def test_a_long_run_without_a_border_is_learned_and_encoded(letters):
-    codec = Bpe(vocab_size=260).learn([letters])
+    codec = Bpe(vocab_size=260).train([letters])
     ids = codec.encode(letters + "x" + letters)
     assert codec.decode(ids) == letters + "x" + letters and len(ids) < 20_002
 
 
 def test_no_token_grows_beyond_its_limit():
     with pytest.raises(TokenizerError, match="bpe: vocab_size=300 cannot be reached: these texts allow 264;"):
-        Bpe(vocab_size=300).learn(["a" * 1024])
-    assert max(map(len, Bpe(vocab_size=264).learn(["a" * 1024])._tokens)) == 256
+        Bpe(vocab_size=300).train(["a" * 1024])
+    assert max(map(len, Bpe(vocab_size=264).train(["a" * 1024])._tokens)) == 256
 
 
 def test_the_memory_of_pieces_is_bounded(monkeypatch):
     monkeypatch.setattr("nanotx.tokenizers.bpe.merging.PARTS", 10)
-    codec = Bpe(vocab_size=257).learn(["aa"])
+    codec = Bpe(vocab_size=257).train(["aa"])
     text = " ".join(str(n).translate(LETTERS) for n in range(1000)) + " " + "a" * (SHORT + 1)
     assert codec.decode(codec.encode(text)) == text
     memory = codec._memory
@@ -211,9 +211,9 @@ def test_what_is_met_again_outlives_the_memory_it_was_in():
 
 def test_a_vocabulary_that_cannot_be_reached_is_refused_with_the_one_that_can():
     with pytest.raises(TokenizerError, match=r"these texts allow 258; try --tokenizer.vocab-size 258, or more"):
-        Bpe(vocab_size=300).learn(["abc"])
-    assert Bpe(vocab_size=258).learn(["abc"]).vocab_size == 258
-    assert Bpe(vocab_size=256).learn([]).vocab_size == 256
+        Bpe(vocab_size=300).train(["abc"])
+    assert Bpe(vocab_size=258).train(["abc"]).vocab_size == 258
+    assert Bpe(vocab_size=256).train([]).vocab_size == 256
 
 
 @pytest.mark.parametrize(
@@ -260,7 +260,7 @@ def test_a_pattern_that_takes_forever_is_stopped(monkeypatch):
         ({"merges": [[97, 98], [99, 2**70]]}, f"bpe: merge 1 is of 99 and {2**70}; expected ids from 0 to 256"),
         ({"merges": [[97, 98], [99, -(2**70)]]}, f"bpe: merge 1 is of 99 and -{2**70}; expected ids from 0 to 256"),
         ({"merges": [[97, 98], [97, 98]]}, "bpe: merge 1 makes b'ab', which is a token already"),
-        ({"merges": [[97, 98]]}, "bpe: vocab_size=258 does not fit 1 merges and 0 specials; expected 257"),
+        ({"merges": [[97, 98]]}, "bpe: vocab_size=258 does not fit 1 merges and 0 special tokens; expected 257"),
         ({"vocab_size": 258.0}, "bpe: vocab_size: expected int, got 258.0"),
         ({"regex": "("}, r"bpe: pattern: '\(' is no regex"),
         ({"regex": NAMED["gpt2"]}, "bpe: the regex is not that of the pattern 'own'; expected one of gpt2, gpt4"),
@@ -268,14 +268,14 @@ def test_a_pattern_that_takes_forever_is_stopped(monkeypatch):
         ({"ids": [*range(257), 256]}, "bpe: id 256 is given to b'ab' and to b'abc'"),
         ({"ids": [*range(257), 1 << 24]}, r"bpe: id 16777216: expected a whole number from 0 to 16777215"),
         ({"ids": ["a"]}, r"bpe: ids: expected list\[int\], got \['a'\]"),
-        ({"specials": {"<x>": 5}}, "bpe: id 5 is given to b'.x05' and to b'<x>'"),
-        ({"specials": {"": 258}}, "bpe: specials: '': expected names of 1 to 256 whole characters"),
+        ({"special_tokens": {"<x>": 5}}, "bpe: id 5 is given to b'.x05' and to b'<x>'"),
+        ({"special_tokens": {"": 258}}, "bpe: special_tokens: '': expected names of 1 to 256 whole characters"),
         ({"nfc": 1}, "bpe: nfc: expected bool, got 1"),
     ],
 )
 def test_a_file_with_a_flaw_is_refused(changes, message, tmp_path):
     path = tmp_path / "mine.json"
-    Bpe(vocab_size=258, pattern="[a-z]+").learn(["abcabc"]).save(path)
+    Bpe(vocab_size=258, pattern="[a-z]+").train(["abcabc"]).save(path)
     table = json.loads(path.read_text(encoding="utf-8")) | changes
     path.write_text(json.dumps(signed(table)), encoding="utf-8")
     with pytest.raises(TokenizerError, match=message):
@@ -284,16 +284,16 @@ def test_a_file_with_a_flaw_is_refused(changes, message, tmp_path):
 
 def test_a_file_whose_tokens_double_is_refused_before_they_fill_the_memory(tmp_path):
     path, merges = tmp_path / "bomb.json", [[97, 97], *([256 + n, 256 + n] for n in range(60))]
-    codec = Bpe(vocab_size=256).learn([])
-    table = {"nanotx": "tokenizer", "version": 2, "part": "bpe", **codec.table()}
+    codec = Bpe(vocab_size=256).train([])
+    table = {"nanotx": "tokenizer", "version": 3, "part": "bpe", **codec.to_dict()}
     path.write_text(json.dumps(signed(table | {"merges": merges, "vocab_size": 256 + len(merges)})), encoding="utf-8")
     with pytest.raises(TokenizerError, match="bpe: merge 8 makes 512 bytes; expected at most 256"):
         load(path)
 
 
 def test_a_file_learned_under_another_regex_module_is_the_same_tokenizer(tmp_path):
-    codec, path = Bpe(vocab_size=257).learn(["abab"]), tmp_path / "old.json"
+    codec, path = Bpe(vocab_size=257).train(["abab"]), tmp_path / "old.json"
     codec.save(path)
     table = json.loads(path.read_text(encoding="utf-8")) | {"made_with": {"regex": "2019.01"}}
     path.write_text(json.dumps(signed(table)), encoding="utf-8")
-    assert load(path) == codec != Bpe(vocab_size=257, pattern="gpt2").learn(["abab"])
+    assert load(path) == codec != Bpe(vocab_size=257, pattern="gpt2").train(["abab"])

@@ -108,7 +108,7 @@ def test_a_model_cast_to_half_and_back_has_the_constants_that_it_had():
 
 
 def test_what_sample_says_of_its_tokens_in_bfloat16_is_what_eval_says_of_them_late_ones_too():
-    codec = Char().learn(["abcdefghijklmnopqrst"])
+    codec = Char().train(["abcdefghijklmnopqrst"])
     model = loud("rope", "sdpa")
     model.vocab_size, model.head.weight.data = codec.vocab_size, model.head.weight[: codec.vocab_size].data
     run = Loaded(model=model, tokenizer=codec, recipe=Recipe(), step=0, folder="none")

@@ -28,12 +28,12 @@ from nanotx.tokenizers.bpe import Bpe
 from nanotx.tokenizers.byte import Byte
 from nanotx.tokenizers.char import Char
 from nanotx.tokenizers.saved import Saved
-from nanotx.tokenizers.scripts import begins, lost, shares
+from nanotx.tokenizers.scripts import lost_characters, script_breakdown, token_offsets
 
 VOICES = Playhouse(grammar="voices", size=20_000)
 TRAINING, VALIDATION = VOICES.split()
 LETTERS = st.text(st.sampled_from("abé б漢한 ।\n."), min_size=1, max_size=40)
-CODECS = [Byte().learn([]), Bpe(vocab_size=266).learn(["aé 漢 б漢한 " * 9]), Char().learn(["abé б漢한 ।\n."])]
+CODECS = [Byte().train([]), Bpe(vocab_size=266).train(["aé 漢 б漢한 " * 9]), Char().train(["abé б漢한 ।\n."])]
 
 
 def rows_of(words, training=TRAINING, validation=VALIDATION):
@@ -46,8 +46,8 @@ def rows_of(words, training=TRAINING, validation=VALIDATION):
 @given(text=LETTERS, codec=st.sampled_from(CODECS))
 def test_a_token_falls_to_the_script_in_which_its_first_byte_lies(text, codec):
     ids = codec.encode(text)
-    owner = [script for script, stretch in scripts.stretches(text) for _ in stretch.encode("utf-8")]
-    parts = shares(codec, text, ids)
+    owner = [script for script, segment in scripts.script_segments(text) for _ in segment.encode("utf-8")]
+    parts = script_breakdown(codec, text, ids)
     at, wanted = 0, []
     for one in ids.tolist():
         wanted.append(owner[at])
@@ -61,24 +61,24 @@ def test_a_token_falls_to_the_script_in_which_its_first_byte_lies(text, codec):
 
 @given(text=LETTERS)
 def test_a_text_that_is_not_kept_falls_to_no_script(text):
-    codec = Char(unknown=True).learn(["ab "])
+    codec = Char(unknown=True).train(["ab "])
     ids = codec.encode(text)
     away = sum(letter not in "ab " for letter in text)
-    assert lost(codec, text, ids) == away
+    assert lost_characters(codec, text, ids) == away
     if away:
         with pytest.raises(TextError, match=f"{away} of {len(text)} characters of this text become <unk> and are lost"):
-            shares(codec, text, ids)
+            script_breakdown(codec, text, ids)
     else:
-        shares(codec, text, ids)
+        script_breakdown(codec, text, ids)
 
 
 def test_a_text_in_another_form_falls_to_no_script():
-    codec = Char(nfc=True).learn(["é"])
-    assert lost(codec, "e\u0301", codec.encode("e\u0301")) == 0
+    codec = Char(nfc=True).train(["é"])
+    assert lost_characters(codec, "e\u0301", codec.encode("e\u0301")) == 0
     with pytest.raises(TextError, match="the ids give another text back, in normal form C perhaps"):
-        shares(codec, "e\u0301", codec.encode("e\u0301"))
+        script_breakdown(codec, "e\u0301", codec.encode("e\u0301"))
     with pytest.raises(TextError, match="each by itself, stand for 2 bytes and together for 3"):
-        begins(codec, codec.encode("é"), 3)
+        token_offsets(codec, codec.encode("é"), 3)
 
 
 # Who is compared.
@@ -93,7 +93,7 @@ def test_a_word_is_a_part_and_its_fields():
         "bpe:300:pattern=gpt2:nfc": Bpe(vocab_size=300, pattern="gpt2", nfc=True),
         "char:unknown": Char(unknown=True),
     }
-    assert contestants("bpe:nfc=false:specials=<a>+<b>")[0].idea == Bpe(nfc=False, specials=("<a>", "<b>"))
+    assert contestants("bpe:nfc=false:special_tokens=<a>+<b>")[0].idea == Bpe(nfc=False, special_tokens=("<a>", "<b>"))
     assert contestants("shakespeare_bpe_512")[0].idea == Saved(path="shakespeare_bpe_512")
     assert contestants("C:/x.json")[0].idea == Saved(path="C:/x.json")
     assert len(contestants("byte,byte")) == 1
@@ -130,7 +130,7 @@ def test_the_figures_are_those_that_one_counts_by_hand():
 @pytest.mark.parametrize("words", ["char", "byte", "bpe:400"])
 def test_rates_are_counts_over_the_whole_validation_text(words):
     (row,) = rows_of(words, TRAINING + VALIDATION)
-    codec = contestants(words)[0].idea.learn([TRAINING + VALIDATION])
+    codec = contestants(words)[0].idea.train([TRAINING + VALIDATION])
     ids = codec.encode(VALIDATION)
     size = len(VALIDATION.encode("utf-8"))
     assert row["error"] is None and row["digest"] == codec.digest and row["vocab_size"] == codec.vocab_size
@@ -154,7 +154,7 @@ def test_it_is_learned_on_the_training_text_alone():
 
 def test_what_loses_something_shows_how_much_and_no_rates():
     (row,) = rows_of("char:unknown", "abc", "abXbYé abc")
-    assert row["lost_characters"] == 0.4 and not row["keeps"] and row["scripts"] is None
+    assert row["lost_characters"] == 0.4 and not row["round_trips"] and row["scripts"] is None
     assert all(row[rate] is None for rate in RATES)
     assert [figures.rate(row, row[rate]) for rate in RATES] == ["40.00% lost"] * 3
     kept = rows_of("byte", "abc", "abXbYé ж")
@@ -162,7 +162,7 @@ def test_what_loses_something_shows_how_much_and_no_rates():
         ["tokenizer", "Latin"], ["char:unknown", "lost"], ["byte", f"{8 / 1:.3f}"],
     ]  # fmt: skip
     (row,) = rows_of("char:nfc", "é", "e\u0301e\u0301")
-    assert not row["keeps"] and figures.rate(row, row["fertility"]) == "another text"
+    assert not row["round_trips"] and figures.rate(row, row["fertility"]) == "another text"
 
 
 def test_what_fails_says_why_and_the_others_go_on():

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from nanotx.cli.main import run
 from nanotx.errors import ConfigError, DataError, RunError, TextError
-from nanotx.evaluation.by_script import Account, score_text
+from nanotx.evaluation.by_script import SegmentScore, score_text
 from nanotx.evaluation.loss import Exam, cross_entropies, evaluate
 from nanotx.hardware.device import choose
 from nanotx.nn.transformer import Model
@@ -26,7 +26,7 @@ from nanotx.tokenizers.char import Char
 
 MACHINE = choose("cpu", "float32", 1)
 MODEL = Model(dim=8, layers=1, context=5).build(300)
-BPE = Bpe(vocab_size=266).learn(["aé 漢 б漢한 " * 9])
+BPE = Bpe(vocab_size=266).train(["aé 漢 б漢한 " * 9])
 LETTERS = st.text(st.sampled_from("abé б漢한 ।\n."), min_size=1, max_size=60)
 
 
@@ -43,7 +43,7 @@ def test_the_losses_of_tokens_are_those_of_the_evaluation(ids):
         assert each[first : first + 5].tolist() == pytest.approx(wanted.tolist(), rel=1e-4)
 
 
-@given(text=LETTERS, codec=st.sampled_from([Byte().learn([]), BPE, Char().learn(["abé б漢한 ।\n."])]))
+@given(text=LETTERS, codec=st.sampled_from([Byte().train([]), BPE, Char().train(["abé б漢한 ।\n."])]))
 def test_the_scripts_bits_add_up_to_the_texts(text, codec):
     scored = score_text(MODEL, codec, text, MACHINE)
     whole, parts = scored.whole, scored.scripts
@@ -51,7 +51,7 @@ def test_the_scripts_bits_add_up_to_the_texts(text, codec):
     score = evaluate(MODEL, exam, MACHINE)
     assert whole.loss == pytest.approx(score.loss, rel=1e-5)
     assert whole.bits_per_byte == pytest.approx(score.bits_per_byte, rel=1e-5)
-    assert parts.keys() == {script for script, _ in scripts.stretches(text)}
+    assert parts.keys() == {script for script, _ in scripts.script_segments(text)}
     for field in ("size", "words", "tokens", "nats"):
         assert sum(getattr(part, field) for part in parts.values()) == pytest.approx(getattr(whole, field))
     bits = sum(part.bits_per_byte * part.size for part in parts.values())
@@ -59,20 +59,20 @@ def test_the_scripts_bits_add_up_to_the_texts(text, codec):
 
 
 def test_a_script_in_which_no_token_begins_has_no_loss():
-    codec = Bpe(vocab_size=259, pattern=r"[\s\S]+").learn(["aбaбaбaбaб" * 9])
+    codec = Bpe(vocab_size=259, pattern=r"[\s\S]+").train(["aбaбaбaбaб" * 9])
     text = "aб"
     assert len(codec.encode(text)) == 1
     parts = score_text(MODEL, codec, text, MACHINE).scripts
     assert parts["Cyrillic"].loss is None and parts["Cyrillic"].bits_per_byte == 0.0
     assert parts["Latin"].tokens == 1
-    assert Account(size=3, words=0, tokens=1, nats=1.0).fertility is None
+    assert SegmentScore(size=3, words=0, tokens=1, nats=1.0).fertility is None
 
 
 def test_what_is_lost_is_not_scored():
     with pytest.raises(TextError, match="1 of 3 characters of this text become <unk> and are lost, so its bits per"):
-        score_text(MODEL, Char(unknown=True).learn(["ab"]), "axb", MACHINE)
+        score_text(MODEL, Char(unknown=True).train(["ab"]), "axb", MACHINE)
     with pytest.raises(TextError, match="the ids give another text back, in normal form C perhaps"):
-        score_text(MODEL, Char(nfc=True).learn(["é"]), "e\u0301", MACHINE)
+        score_text(MODEL, Char(nfc=True).train(["é"]), "e\u0301", MACHINE)
 
 
 # Of a run.

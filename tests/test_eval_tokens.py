@@ -125,7 +125,7 @@ def test_tokens_of_a_window_are_those_of_the_whole_text(tmp_path: Path) -> None:
 
 
 def test_no_more_is_encoded_of_a_longer_text(tmp_path: Path, monkeypatch) -> None:
-    codec = Byte().learn(["a"])
+    codec = Byte().train(["a"])
     seen = []
     encode = type(codec).encode
     monkeypatch.setattr(type(codec), "encode", lambda self, text: seen.append(len(text)) or encode(self, text))

@@ -33,8 +33,8 @@ from tokenizers import Tokenizer as Library
 ROOT = Path(__file__).resolve().parent.parent
 kinds = pytest.mark.parametrize("kind", CODECS)
 OWN = r" ?[^\s\d]{1,4}|\d(?!\d)|\s+?"
-WORDS = WordPiece(vocab_size=2).learn(["a"]).table()["regex"]
-SPACED = CODECS["unigram"].table()["regex"]
+WORDS = WordPiece(vocab_size=2).train(["a"]).to_dict()["regex"]
+SPACED = CODECS["unigram"].to_dict()["regex"]
 
 
 def library(table):
@@ -77,7 +77,7 @@ def test_a_folder_says_what_transformers_has_to_know(kind, tmp_path):
     assert config.pop("tokenizer_class") == "PreTrainedTokenizerFast"
     assert config.pop("clean_up_tokenization_spaces") is False
     names = {"eos_token": END, "unk_token": "<unk>"}
-    assert config == {key: name for key, name in names.items() if name in codec.specials}
+    assert config == {key: name for key, name in names.items() if name in codec.special_tokens}
     (file,) = write_tokenizer(codec, "huggingface", tmp_path / "alone.json").files
     assert file == tmp_path / "alone.json" and len(list(tmp_path.iterdir())) == 3  # no config beside a file
 
@@ -98,7 +98,7 @@ def test_transformers_opens_what_we_write_beside_a_config_of_gpt2(kind, tmp_path
 
 def test_a_special_is_found_in_a_text_where_both_are_asked_to():
     for kind, codec in CODECS.items():
-        if END not in codec.specials:
+        if END not in codec.special_tokens:
             continue
         opened = Library.from_str(as_text(described(codec)))
         text = f"But{END}soft[x]{END}"
@@ -124,23 +124,25 @@ ALPHABET = pre_tokenizers.ByteLevel.alphabet()
 NAMES = ["<unk>", END]
 
 
-def learned_bpe(before, specials):
+def learned_bpe(before, special_tokens):
     trainer = trainers.BpeTrainer(
-        vocab_size=330, initial_alphabet=ALPHABET, special_tokens=specials, show_progress=False
+        vocab_size=330, initial_alphabet=ALPHABET, special_tokens=special_tokens, show_progress=False
     )
     return learned(models.BPE(), trainer, before, decoders.ByteLevel())
 
 
-def learned_wordpiece(specials):
+def learned_wordpiece(special_tokens):
     model = models.WordPiece(unk_token="<unk>", max_input_chars_per_word=1 << 30)
-    trainer = trainers.WordPieceTrainer(vocab_size=160, special_tokens=specials, show_progress=False)
+    trainer = trainers.WordPieceTrainer(vocab_size=160, special_tokens=special_tokens, show_progress=False)
     back = decoders.Sequence([decoders.Replace("##", ""), decoders.Fuse()])
     return learned(model, trainer, by_regex(WORDS), back)
 
 
-def learned_unigram(specials):
-    unknown = "<unk>" if specials else None
-    trainer = trainers.UnigramTrainer(vocab_size=150, special_tokens=specials, unk_token=unknown, show_progress=False)
+def learned_unigram(special_tokens):
+    unknown = "<unk>" if special_tokens else None
+    trainer = trainers.UnigramTrainer(
+        vocab_size=150, special_tokens=special_tokens, unk_token=unknown, show_progress=False
+    )
     return learned(models.Unigram(), trainer, by_regex(SPACED), decoders.Fuse())
 
 
@@ -200,7 +202,7 @@ def test_a_file_of_ranks_gives_tiktoken_the_same_ids_and_us_the_same_merges(kind
     pattern = codec.source if isinstance(codec, BpeCodec) else r"[\s\S]+"
     assert bool(done.notes) == isinstance(codec, BpeCodec)
     opened = tiktoken.Encoding("my", pat_str=pattern, mergeable_ranks=load_tiktoken_bpe(str(file)), special_tokens={})
-    found = read_tokenizer(file, "gpt4" if kind == "bpe" else pattern, tuple(codec.specials))
+    found = read_tokenizer(file, "gpt4" if kind == "bpe" else pattern, tuple(codec.special_tokens))
     assert "taken as told" in found.notes[0]
     if kind != "byte":
         assert found.codec == codec
@@ -216,10 +218,10 @@ def test_a_file_of_ranks_gives_tiktoken_the_same_ids_and_us_the_same_merges(kind
 
 @given(lesson=st.lists(texts, min_size=1), size=st.integers(0, 60), pattern=st.sampled_from(["gpt2", "gpt4"]))
 def test_merges_are_recovered_from_ranks_exactly(lesson, size, pattern):
-    codec = Bpe(vocab_size=256, pattern=pattern).learn(lesson)
+    codec = Bpe(vocab_size=256, pattern=pattern).train(lesson)
     for smaller in range(size, 0, -7):
         try:
-            codec = Bpe(vocab_size=256 + smaller, pattern=pattern).learn(lesson)
+            codec = Bpe(vocab_size=256 + smaller, pattern=pattern).train(lesson)
             break
         except TokenizerError:
             continue
@@ -302,9 +304,9 @@ def test_gpt2s_files_give_tiktokens_ids(folder, tmp_path):
     codec = found.codec
     ranks = data_gym_to_mergeable_bpe_ranks(str(folder / "vocab.bpe"), str(folder / "encoder.json"))
     opened = tiktoken.Encoding(
-        "gpt2", pat_str=NAMED["gpt2"], mergeable_ranks=ranks, special_tokens=dict(codec.specials)
+        "gpt2", pat_str=NAMED["gpt2"], mergeable_ranks=ranks, special_tokens=dict(codec.special_tokens)
     )
-    assert codec.specials == {END: codec.vocab_size - 1} and codec.vocab_size == opened.n_vocab
+    assert codec.special_tokens == {END: codec.vocab_size - 1} and codec.vocab_size == opened.n_vocab
     assert codec.ids[ord("!")] == 0 and codec.ids[0] == 188  # an id is no byte's value
     assert ("as published" if published else "these are not the files that were published") in found.notes[0]
     written = library(described(codec))
@@ -323,21 +325,23 @@ def test_gpt2s_files_give_tiktokens_ids(folder, tmp_path):
     if published:  # the file of ranks that OpenAI published, to the byte
         again = read_tokenizer(file)
         assert again.codec == codec and again.notes == ("this is r50k_base, as published",)
-        assert Tiktoken(path=str(file)).learn([]).specials == codec.specials
-        with pytest.raises(ConfigError, match="this is r50k_base, whose pattern and specials are known"):
+        assert Tiktoken(path=str(file)).train([]).special_tokens == codec.special_tokens
+        with pytest.raises(ConfigError, match="this is r50k_base, whose pattern and special tokens are known"):
             read_tokenizer(file, "gpt4")
 
 
 def test_a_pair_may_have_hugging_faces_names_and_another_pattern(tmp_path):
     small_gpt2(tmp_path, "vocab.json", "merges.txt")
     found = read_tokenizer(tmp_path, "gpt4")
-    assert found.codec.table()["pattern"] == "gpt4" and "GPT-2's pattern was taken" not in found.notes[0]
+    assert found.codec.to_dict()["pattern"] == "gpt4" and "GPT-2's pattern was taken" not in found.notes[0]
     for name in ("vocab.json", "merges.txt"):
         again = read_tokenizer(tmp_path / name)
         assert "GPT-2's pattern was taken" in again.notes[0]
-        assert again.codec == BpeCodec(found.codec.merges, NAMED["gpt2"], found.codec.specials, ids=found.codec.ids)
+        assert again.codec == BpeCodec(
+            found.codec.merges, NAMED["gpt2"], found.codec.special_tokens, ids=found.codec.ids
+        )
     with pytest.raises(ConfigError, match="names its special tokens itself"):
-        read_tokenizer(tmp_path, specials=["<x>"])
+        read_tokenizer(tmp_path, special_tokens=["<x>"])
     (tmp_path / "merges.txt").unlink()
     with pytest.raises(TokenizerError, match=r"merges.txt: no merges can be read here: No such file"):
         read_tokenizer(tmp_path)
@@ -461,7 +465,7 @@ def test_what_changes_no_id_is_taken():
     level = put(
         put(table, "post_processor", LEVEL), "normalizer", {"type": "Sequence", "normalizers": [{"type": "NFC"}]}
     )
-    assert understood(level).codec == BpeCodec(codec.merges, codec.source, codec.specials, nfc=True)
+    assert understood(level).codec == BpeCodec(codec.merges, codec.source, codec.special_tokens, nfc=True)
 
 
 def test_tokens_taken_whole_that_their_merges_do_not_make_are_refused():
@@ -480,12 +484,12 @@ def test_two_ways_to_make_a_token_are_refused():
 
 def test_a_special_that_the_library_would_take_for_a_token_is_not_written():
     with pytest.raises(TokenizerError, match="bpe: the special 'Ġ' is written as a token of this tokenizer is"):
-        described(Bpe(vocab_size=257, specials=("Ġ",)).learn([]))
+        described(Bpe(vocab_size=257, special_tokens=("Ġ",)).train([]))
     for name in ("soft", "##t", "  "):
         with pytest.raises(TokenizerError, match=f"wordpiece: the special '{name}' can stand in a text as a piece"):
-            described(WordPiece(vocab_size=60, specials=(name,)).learn(LESSON[:1]))
+            described(WordPiece(vocab_size=60, special_tokens=(name,)).train(LESSON[:1]))
     with pytest.raises(TokenizerError, match=r"word: no tokenizer\.json is known that gives its ids"):
-        described(Word(vocab_size=4, unknown=True).learn(["a b"]))
+        described(Word(vocab_size=4, unknown=True).train(["a b"]))
 
 
 @pytest.mark.parametrize(
@@ -519,9 +523,9 @@ def places(table, above=()):
 
 WRONG = [None, True, -1, 3, 1 << 40, 0.5, "", "a", "Ġ", "\ud800", "(", [], [[]], [1, 2], {}, {"type": "Fuse"}, {"a": 1}]
 SMALL = {
-    "char": described(Char(unknown=True).learn(["abc"])),
-    "bpe": described(Bpe(vocab_size=259, specials=(END,)).learn(["abcabab"])),
-    "wordpiece": described(WordPiece(vocab_size=9, specials=(END,), unknown=True).learn(["abcabab"])),
+    "char": described(Char(unknown=True).train(["abc"])),
+    "bpe": described(Bpe(vocab_size=259, special_tokens=(END,)).train(["abcabab"])),
+    "wordpiece": described(WordPiece(vocab_size=9, special_tokens=(END,), unknown=True).train(["abcabab"])),
     "unigram": described(CODECS["unigram"]),
 }
 PLACES = {kind: list(places(table)) for kind, table in SMALL.items()}
@@ -639,14 +643,14 @@ def test_a_tokenizer_goes_out_and_comes_back_by_the_verb(tmp_path, monkeypatch, 
     assert capsys.readouterr().out.startswith("back.json: bpe, 330 ids\n")
     assert run(["tokenizer", "export", "back.json", "my.tiktoken", "--to", "tiktoken"]) == 0
     assert "a file of ranks does not say where a text is cut: by" in capsys.readouterr().out
-    told = ["--pattern", "gpt4", "--specials", *codec.specials]
+    told = ["--pattern", "gpt4", "--special-tokens", *codec.special_tokens]
     assert run(["tokenizer", "import", "my.tiktoken", "--out", "again.json", *told]) == 0
     assert load("again.json") == codec
     small_gpt2(tmp_path)
     capsys.readouterr()
     assert run(["tokenizer", "import", "encoder.json", "--out", "gpt2.json"]) == 0
     assert "encoder.json: these are not the files that were published with GPT-2" in capsys.readouterr().out
-    assert load("gpt2.json").specials == {END: 330}
+    assert load("gpt2.json").special_tokens == {END: 330}
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,7 @@ def test_the_law_of_equivalence_catches_a_gradient_that_is_lost():
 
 
 def test_the_law_of_tokenizers_catches_a_lost_letter():
-    codec = Tokenizer.find("byte")().learn([])
+    codec = Tokenizer.find("byte")().train([])
 
     class Forgetful(type(codec)):
         def encode(self, text):

@@ -95,14 +95,14 @@ def streams_of(case):
     """Bytes that are text, and bytes that are none."""
     draw = random.Random(f"streams {case}")
     some = [*"aä€😀\ufffd".encode(), 0x80, 0xC3, 0xE2, 0xF0, 0xFF]
-    laws.stream_matches_decode(Byte().learn([]), [draw.choice(some) for _ in range(draw.randint(0, 12))])
-    laws.stream_matches_decode(Char().learn(["abcdefghi"]), ids(draw, 0, 12))
+    laws.stream_matches_decode(Byte().train([]), [draw.choice(some) for _ in range(draw.randint(0, 12))])
+    laws.stream_matches_decode(Char().train(["abcdefghi"]), ids(draw, 0, 12))
 
 
 def texts_of(case):
     """What is written from prompts: of the length asked for, as decoded, up to the first stop, the same twice."""
     draw = random.Random(f"texts {case}")
-    made, codec = model(case), Char().learn(["abcdefghi"])
+    made, codec = model(case), Char().train(["abcdefghi"])
     prompts = ["".join(draw.choice("abcdefghi") for _ in range(draw.randint(0, 9))) for _ in range(3)]
     new, how = draw.randint(0, 12), Sampling(temperature=2.0, seed=case)
 
@@ -233,7 +233,7 @@ def test_sampling_is_that_of_the_plain_chain_after_a_draft_too():
         texts = []
         for drafted in (None, draft):
             how = Sampling(temperature=0.0, repetition_penalty=1.3)
-            codec = Char().learn(["abcdefghi"])
+            codec = Char().train(["abcdefghi"])
             texts.append(
                 list(
                     Generation(

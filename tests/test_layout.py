@@ -300,18 +300,18 @@ def test_a_benchmark_that_hides_a_package_is_caught(tmp_path, name):
     assert shadows(tmp_path) == [name.removesuffix(".py")]
 
 
-@pytest.mark.parametrize("shelf", ["tokenizers", "recipes"])
-def test_a_shelf_holds_data_and_no_package(shelf):
-    files = [path for path in (ROOT / shelf).rglob("*") if path.is_file()]
+@pytest.mark.parametrize("folder", ["tokenizers", "recipes"])
+def test_a_shelf_holds_data_and_no_package(folder):
+    files = [path for path in (ROOT / folder).rglob("*") if path.is_file()]
     assert files
     assert [where(file) for file in files if file.suffix not in (".json", ".toml", ".md")] == []
 
 
-@pytest.mark.parametrize("shelf", ["tokenizers", "recipes"])
-def test_a_shelf_is_no_module_to_those_who_start_python_in_the_checkout(shelf):
-    code = f"try:\n    import {shelf} as one\nexcept ImportError:\n    print(None)\nelse:\n    print(one.__file__)"
+@pytest.mark.parametrize("folder", ["tokenizers", "recipes"])
+def test_a_shelf_is_no_module_to_those_who_start_python_in_the_checkout(folder):
+    code = f"try:\n    import {folder} as one\nexcept ImportError:\n    print(None)\nelse:\n    print(one.__file__)"
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=True)
     file = done.stdout.strip()
     assert file == "None" or ROOT not in Path(file).parents
-    assert importlib.util.find_spec(f"nanotx.{shelf}") is not None  # the package of that name is in the house
+    assert importlib.util.find_spec(f"nanotx.{folder}") is not None  # the package of that name is in the house

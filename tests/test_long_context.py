@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from nanotx.cli.main import run
 from nanotx.data.corpus import Corpus
 from nanotx.errors import ConfigError
-from nanotx.evaluation.by_position import losses, spans
+from nanotx.evaluation.by_position import losses, position_segments
 from nanotx.evaluation.longer_contexts import moved, read_position, settled
 from nanotx.evaluation.loss import Exam, evaluate
 from nanotx.hardware.device import choose
@@ -199,7 +199,7 @@ def test_the_scores_of_a_few_tokens_are_held_at_once_however_long_the_window(mon
 
 @given(nats=st.lists(st.floats(0, 9), min_size=1, max_size=90), context=st.integers(1, 40), learned=st.integers(1, 50))
 def test_spans_double_and_part_the_window_and_their_losses_add_up_to_the_texts(nats, context, learned):
-    found = spans(np.array(nats), context, learned)
+    found = position_segments(np.array(nats), context, learned)
     end = min(context, len(nats))
     assert [one.first for one in found] == [1, *(one.last + 1 for one in found[:-1])] and found[-1].last == end
     assert all(one.last - one.first + 1 <= max(1, one.first - 1) for one in found)

@@ -36,7 +36,7 @@ def changed(tmp_path):
 
 
 def learned(file, **fields):
-    return Tokenizer.find("huggingface")(path=str(file), **fields).learn([])
+    return Tokenizer.find("huggingface")(path=str(file), **fields).train([])
 
 
 TRUNCATION = {"direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0}
@@ -70,8 +70,8 @@ def test_what_makes_ids_random_or_cuts_a_text_off_is_switched_off(changed, chang
 
 def test_a_run_of_old_whose_tokenizer_has_dropout_encodes_alike_each_time(changed, tmp_path):
     described = json.loads(changed(model__dropout=0.3).read_text(encoding="utf-8"))
-    codec = Tokenizer.find("huggingface").read({"tokenizer": described})
-    assert codec.table()["tokenizer"] == described  # and its digest is what it was
+    codec = Tokenizer.find("huggingface").from_dict({"tokenizer": described})
+    assert codec.to_dict()["tokenizer"] == described  # and its digest is what it was
     assert len({tuple(codec.encode(TEXT).tolist()) for _ in range(4)}) == 1
 
 
@@ -181,7 +181,7 @@ def test_import_refuses_a_lossy_tokenizer(changed, tmp_path):
 
 def test_a_lossy_file_read_as_a_saved_tokenizer_is_refused_for_training(changed):
     with pytest.raises(TokenizerError, match=r"--tokenizer huggingface --tokenizer.lossy"):
-        Tokenizer.find("saved")(path=str(changed(normalizer={"type": "Lowercase"}))).learn([])
+        Tokenizer.find("saved")(path=str(changed(normalizer={"type": "Lowercase"}))).train([])
 
 
 def test_a_regex_in_a_foreign_file_that_calls_itself_is_refused(changed):

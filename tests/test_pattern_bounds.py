@@ -86,8 +86,8 @@ def resaved(path, **changes):
 
 @pytest.mark.parametrize("pattern", ["(?R)?a|(?s:.)", "(?P<x>a)(?&x)|.", "a" * 2000])
 def test_a_pattern_without_bound_in_a_tokenizers_file_is_refused(pattern, ranks, tmp_path):
-    Tokenizer.find("bpe")(vocab_size=256).learn([]).save(tmp_path / "bpe.json")
-    Tokenizer.find("tiktoken")(path=str(ranks), pattern="gpt2").learn([]).save(tmp_path / "tiktoken.json")
+    Tokenizer.find("bpe")(vocab_size=256).train([]).save(tmp_path / "bpe.json")
+    Tokenizer.find("tiktoken")(path=str(ranks), pattern="gpt2").train([]).save(tmp_path / "tiktoken.json")
     resaved(tmp_path / "bpe.json", pattern="own", regex=pattern)
     with pytest.raises(TokenizerError, match=r"bpe.json: bpe: pattern: "):
         load(tmp_path / "bpe.json")
@@ -98,7 +98,7 @@ def test_a_pattern_without_bound_in_a_tokenizers_file_is_refused(pattern, ranks,
 
 def test_a_pattern_that_leaves_text_out_loses_nothing_in_silence(ranks, tmp_path):
     pytest.importorskip("tiktoken")
-    Tokenizer.find("tiktoken")(path=str(ranks), pattern="gpt2").learn([]).save(tmp_path / "x.json")
+    Tokenizer.find("tiktoken")(path=str(ranks), pattern="gpt2").train([]).save(tmp_path / "x.json")
     codec = load(resaved(tmp_path / "x.json", regex="a+"))
     assert codec.decode(codec.encode("aaa")) == "aaa"
     with pytest.raises(TextError, match=r"tiktoken: the pattern 'a\+' leaves a part of this text of 3 characters"):
@@ -128,6 +128,6 @@ def test_a_pattern_that_is_taken_matches_nothing_that_is_empty(pattern, text):
 
 @pytest.mark.slow
 def test_a_pattern_that_needs_too_much_memory_is_an_error_of_ours():
-    codec = Tokenizer.find("bpe")(vocab_size=256, pattern="(?:(a)|(b))+|(?s:.)").learn([])
+    codec = Tokenizer.find("bpe")(vocab_size=256, pattern="(?:(a)|(b))+|(?s:.)").train([])
     with pytest.raises(TokenizerError, match="needs too much memory for a text of 4000000 characters"):
         codec.encode("ab" * 2_000_000)

@@ -335,31 +335,31 @@ from nanotx.tokenizers import Codec, Tokenizer
 @Tokenizer.register("{name}")
 @dataclass(frozen=True, kw_only=True)
 class Mine(Tokenizer):
-    def learn(self, texts): return {learn}
+    def train(self, texts): return {train}
     @classmethod
-    def read(cls, table): return MineCodec()
+    def from_dict(cls, table): return MineCodec()
 
 @dataclass(frozen=True, eq=False)
 class MineCodec(Codec):
     part = "{name}"
     vocab_size = {size}
-    def ordinary(self, text): return {ids}
+    def encode_ordinary(self, text): return {ids}
     def decode_bytes(self, ids): return {back}
-    def table(self): return {table}
+    def to_dict(self): return {table}
 """
 RIGHT = {
-    "learn": "MineCodec()",
+    "train": "MineCodec()",
     "size": "256",
     "ids": "np.frombuffer(text.encode(), np.uint8).astype(np.int32)",
     "back": "bytes(int(one) for one in ids)",
     "table": "{}",
 }
 CODECS = {
-    "none": ("learn", "None", "learn returned None; expected a Codec"),
-    "list": ("ids", "list(text.encode())", "ordinary returned a list; expected an array of whole numbers"),
-    "floats": ("ids", "np.zeros(len(text))", "ordinary returned an array of float64"),
-    "small": ("size", "50", r"ordinary returned ids from \d+ to \d+; expected ids from 0 to 49"),
-    "below": ("ids", "np.full(3, -1)", "ordinary returned ids from -1 to -1"),
+    "none": ("train", "None", "train returned None; expected a Codec"),
+    "list": ("ids", "list(text.encode())", "encode_ordinary returned a list; expected an array of whole numbers"),
+    "floats": ("ids", "np.zeros(len(text))", "encode_ordinary returned an array of float64"),
+    "small": ("size", "50", r"encode_ordinary returned ids from \d+ to \d+; expected ids from 0 to 49"),
+    "below": ("ids", "np.full(3, -1)", "encode_ordinary returned ids from -1 to -1"),
     "empty": ("size", "0", "vocab_size=0; expected a whole number of at least 1"),
     "broken": ("size", "256.0", "vocab_size=256.0; expected a whole number"),
     "text": ("back", "'abc'", "decode_bytes returned a str; expected bytes"),
@@ -383,10 +383,10 @@ def test_a_tokenizer_whose_codec_is_none_is_named_with_its_file(train, tmp_path,
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        ("return None", "read returned None; expected a Codec"),
+        ("return None", "from_dict returned None; expected a Codec"),
         ("raise KeyError('scores')", "raises KeyError: 'scores'"),
         ("return type('Late', (MineCodec,), {'vocab_size': 0})()", "vocab_size=0; expected a whole number"),
-        ("return type('Late', (MineCodec,), {'table': lambda self: {'x': float('nan')}})()", "Out of range float"),
+        ("return type('Late', (MineCodec,), {'to_dict': lambda self: {'x': float('nan')}})()", "Out of range float"),
     ],
 )
 def test_a_tokenizer_that_reads_back_no_codec_is_named_when_its_run_is_resumed(train, tmp_path, body, said):
@@ -560,18 +560,18 @@ from nanotx.tokenizers.base import utf8
 class Mine(Tokenizer):
     merges: int = 8
 
-    def learn(self, texts): return MineCodec()
+    def train(self, texts): return MineCodec()
     @classmethod
-    def read(cls, table): return exactly("mine_lazy_tokenizer", table, {}) or MineCodec()
+    def from_dict(cls, table): return exactly("mine_lazy_tokenizer", table, {}) or MineCodec()
 
 @dataclass(frozen=True, eq=False)
 class MineCodec(Codec):
     part = "mine_lazy_tokenizer"
     vocab_size = 256
-    def ordinary(self, text):
+    def encode_ordinary(self, text):
         return np.frombuffer(utf8(self.part, text), np.uint8).astype(np.int32)
     def decode_bytes(self, ids): return self.check_ids(ids).astype(np.uint8).tobytes()
-    def table(self): return {}
+    def to_dict(self): return {}
 """,
         "field_matters: merges=8",
     ),

@@ -141,7 +141,7 @@ OTHERS = [
 @pytest.mark.parametrize(("words", "idea", "was", "now"), OTHERS)
 def test_a_tokenizer_that_was_exchanged_is_refused_by_name_and_digest(play, tmp_path, words, idea, was, now):
     _, folder = play(*words)
-    old, other = load(folder / "tokenizer.json"), idea.learn([(tmp_path / "text.txt").read_text(encoding="utf-8")])
+    old, other = load(folder / "tokenizer.json"), idea.train([(tmp_path / "text.txt").read_text(encoding="utf-8")])
     said = (
         f"step-6: trained with the tokenizer {was} of digest {old.digest[:12]}..., and this is {now} of "
         f"{other.digest[:12]}...: the same ids would be other texts. Bring the old one back, or begin a new run."
@@ -176,7 +176,7 @@ def exchange(checkpoint, codec):
 def test_a_tokenizer_that_was_exchanged_in_a_checkpoint_alone_is_no_checkpoint(play):
     _, folder = play()
     for step in (4, 6):
-        Byte().learn([]).save(folder / f"checkpoints/step-{step}/tokenizer.json")
+        Byte().train([]).save(folder / f"checkpoints/step-{step}/tokenizer.json")
     with pytest.raises(RunError, match=r"no checkpoint can be read\..*tokenizer\.json: the file is not the one that"):
         nanotx.load(folder)
 

@@ -160,7 +160,7 @@ def until_the_first(text, stops):
 
 @given(text=st.text("abé", min_size=1, max_size=30), stops=st.lists(st.text("abé", min_size=1, max_size=4), max_size=3))
 def test_a_text_ends_before_its_first_stop_wherever_tokens_end_and_loses_nothing_else(text, stops):
-    codec, size = Byte().learn([]), len(text.encode())
+    codec, size = Byte().train([]), len(text.encode())
     parrot = Parrot(text)
     pieces = list(stream_text(parrot, codec, "x", size, Sampling(temperature=0.0), stops))
     assert "".join(pieces) == until_the_first(text, stops)
@@ -184,9 +184,9 @@ def test_the_overlap_is_what_may_become_the_stop(text, stop):
 
 def test_an_empty_stop_is_refused():
     with pytest.raises(ConfigError, match="stop: expected a text to end before, got an empty one"):
-        list(stream_text(MODEL, Byte().learn([]), "x", 1, Sampling(), ["a", ""]))
+        list(stream_text(MODEL, Byte().train([]), "x", 1, Sampling(), ["a", ""]))
 
 
 def test_a_prompt_with_an_unknown_character_is_refused():
     with pytest.raises(TextError, match=r"char: 'z' \(U\+007A\) at offset 1 is not in the alphabet of 3"):
-        list(stream_text(MODEL, Char().learn(["abc"]), "az", 3, Sampling()))
+        list(stream_text(MODEL, Char().train(["abc"]), "az", 3, Sampling()))

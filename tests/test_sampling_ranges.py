@@ -182,7 +182,7 @@ def test_every_way_to_write_refuses_a_length_that_cannot_be(value):
     with pytest.raises(ConfigError, match=r"^max_new_tokens: expected a "):
         generate(model, torch.zeros(1, 1, dtype=torch.long), value)
     with pytest.raises(ConfigError, match=r"^max_new_tokens: expected a "):
-        Generation(model=model, codec=Byte().learn([]), prompts=["a"], max_new_tokens=value, sampling=Sampling())
+        Generation(model=model, codec=Byte().train([]), prompts=["a"], max_new_tokens=value, sampling=Sampling())
 
 
 @pytest.mark.parametrize("value", [0, -1, 1001])

@@ -21,11 +21,11 @@ TOKENIZERS = sorted((ROOT / "tokenizers").glob("*.json"))
 SET_UPS = {"baby_gpt", "decoder_384", "deep_64", "macbook", "micropgpt", "my_gpt", "nanogpt_64"}
 
 
-def row(shelf, name):
-    """The cells of the row about `name` in a shelf's table."""
-    table = (ROOT / shelf / "README.md").read_text(encoding="utf-8")
+def row(folder, name):
+    """The cells of the row about `name` in a folder's table."""
+    table = (ROOT / folder / "README.md").read_text(encoding="utf-8")
     found = [line for line in table.splitlines() if re.match(rf"\| \[?`{name}`", line)]
-    assert len(found) == 1, f"{shelf}/README.md: expected one row that begins with `{name}`, got {len(found)}"
+    assert len(found) == 1, f"{folder}/README.md: expected one row that begins with `{name}`, got {len(found)}"
     return [cell.strip() for cell in found[0].strip("|").split("|")]
 
 
@@ -40,7 +40,7 @@ def told(text):
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_a_recipe_on_the_shelf_stands_in_the_table_with_what_its_file_says(path):
+def test_a_recipe_among_the_presets_stands_in_the_table_with_what_its_file_says(path):
     about, reached = told(path.read_text(encoding="utf-8"))
     assert row("recipes", path.stem)[1:] == [
         about, f"`nanotx train {path.stem}`", reached, "[recipe.py](../nanotx/recipe.py)",
@@ -70,7 +70,7 @@ def test_a_tokenizer_in_python_stands_in_the_table(part):
 
 
 @pytest.mark.parametrize("path", TOKENIZERS, ids=lambda path: path.stem)
-def test_a_tokenizer_on_the_shelf_stands_in_the_table_and_says_how_it_was_made(path):
+def test_a_tokenizer_among_the_presets_stands_in_the_table_and_says_how_it_was_made(path):
     codec = load(path)
     cells = row("tokenizers", path.stem)
     assert codec.origin is not None and codec.origin.command == f"nanotx tokenizer train {codec.part} --corpus " + (

@@ -21,8 +21,8 @@ from nanotx.tokenizers.bpe import Bpe
 from nanotx.tokenizers.byte import Byte
 from nanotx.tokenizers.char import Char
 
-BYTES = Byte().learn([])
-SMALL = Bpe(vocab_size=262).learn(["to be or not to be " * 5])
+BYTES = Byte().train([])
+SMALL = Bpe(vocab_size=262).train(["to be or not to be " * 5])
 TEXTS = st.text(max_size=60)
 NASTY = "a \t\r\n\x00\x1b[31m\x7f\x85\xa0\u2028\u202e\u200d\U000e0001\u0301é漢😀<script>&\"'\\"
 
@@ -130,16 +130,16 @@ def test_without_colours_a_bar_parts_the_tokens():
 
 
 def test_a_token_wider_than_the_terminal_is_cut():
-    codec = Bpe(vocab_size=260).learn(["a" * 64])
+    codec = Bpe(vocab_size=260).train(["a" * 64])
     rows = plain(drawn(terminal(10), codec, "a" * 64)).split("\n")
     assert "aaaaaaaaa…" in rows
 
 
 def test_unknown_letters_and_normal_forms_are_told():
-    codec = Char(unknown=True, nfc=True).learn(["abc"])
+    codec = Char(unknown=True, nfc=True).train(["abc"])
     told = plain(drawn(terminal(120), codec, "aXbXc"))
     assert "<unk>" in told and "2 tokens are <unk>, and what they stood for is lost" in told
-    told = plain(drawn(terminal(120), Char(nfc=True).learn(["é"]), "e\u0301"))
+    told = plain(drawn(terminal(120), Char(nfc=True).train(["é"]), "e\u0301"))
     assert "do not give this text back: it was normalised first" in told
 
 

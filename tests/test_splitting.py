@@ -145,7 +145,7 @@ def test_pieces_stand_in_a_row_between_walls():
 
 
 def test_what_was_met_before_is_not_cut_again():
-    codec = Bpe(vocab_size=257).learn(["aa"])
+    codec = Bpe(vocab_size=257).train(["aa"])
     codec.encode("to be, to be")
     memory = codec._memory
     assert sorted(memory) == ["", " be", ", to", "to"] and memory.misses == 4
@@ -154,14 +154,14 @@ def test_what_was_met_before_is_not_cut_again():
 
 
 def test_what_is_rarer_than_asked_is_not_merged():
-    assert Bpe(vocab_size=257, min_frequency=2).learn(["ab ab cd"]).vocab_size == 257
+    assert Bpe(vocab_size=257, min_frequency=2).train(["ab ab cd"]).vocab_size == 257
     assert learn_merges({b"ab": 2, b"cd": 1}, 5, 2) == [(97, 98)]
 
 
 def test_nothing_is_learned_across_a_special_or_the_end_of_a_text():
-    idea = Bpe(vocab_size=258, specials=("<|x|>",))
-    codec = idea.learn(["ab<|x|>ab", "ba"])
-    assert codec.merges == ((97, 98),) and codec.specials == {"<|x|>": 257}
+    idea = Bpe(vocab_size=258, special_tokens=("<|x|>",))
+    codec = idea.train(["ab<|x|>ab", "ba"])
+    assert codec.merges == ((97, 98),) and codec.special_tokens == {"<|x|>": 257}
     assert codec.encode("ab<|x|>", allowed_special={"<|x|>"}).tolist() == [256, 257]
     assert 257 not in codec.encode("ab<|x|>").tolist()
     assert codec.decode([256, 257]) == "ab<|x|>"

@@ -20,7 +20,7 @@ from nanotx.tokenizers.byte import Byte
 from nanotx.tokenizers.char import Char
 
 MODEL = Model(dim=16, layers=2, context=8).build(12, seed=1).eval()
-CODEC = Char().learn(["abcdefghijkl"])
+CODEC = Char().train(["abcdefghijkl"])
 HOW = [
     {"temperature": 0.0},
     {"temperature": 2.0, "top_p": 0.9},
@@ -104,7 +104,7 @@ def test_a_text_that_stopped_gets_no_more_and_the_others_go_on():
 
 
 def test_half_a_character_at_the_end_is_told_as_such():
-    codec = Byte().learn([])
+    codec = Byte().train([])
     model = Model(dim=8, layers=1, context=8).build(256).eval()
     sampling = Sampling(temperature=0.0, bias=((0xC3, 1e6),))
     generation = Generation(model=model, codec=codec, prompts=["x"], max_new_tokens=1, sampling=sampling)

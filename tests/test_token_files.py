@@ -22,15 +22,15 @@ from nanotx.tokenizers.bpe import Bpe
 from nanotx.tokenizers.byte import Byte
 from nanotx.tokenizers.char import Char
 from nanotx.tokenizers.token_file import open_tokens
-from nanotx.tokenizers.workers import Crew, encode_batch
+from nanotx.tokenizers.workers import WorkerPool, encode_batch
 
 ROOT = Path(__file__).resolve().parents[1]
 SPECIAL = "<|end|>"
 CODECS = {
-    "bpe": Bpe(vocab_size=300, specials=(SPECIAL,)).learn([PRIMER]),
-    "own": Bpe(vocab_size=280, pattern=r"\s?\w+|(?s:.)").learn([PRIMER]),
-    "byte": Byte().learn([]),
-    "char": Char().learn([PRIMER, "é€"]),
+    "bpe": Bpe(vocab_size=300, special_tokens=(SPECIAL,)).train([PRIMER]),
+    "own": Bpe(vocab_size=280, pattern=r"\s?\w+|(?s:.)").train([PRIMER]),
+    "byte": Byte().train([]),
+    "char": Char().train([PRIMER, "é€"]),
 }
 codecs = pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
 reused = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -39,8 +39,8 @@ reused = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @pytest.fixture
 def small(monkeypatch):
     monkeypatch.setattr(text_files, "BLOCK", 7)
-    monkeypatch.setattr(workers, "TASK", 5)
-    monkeypatch.setattr(workers, "ENOUGH", 10)
+    monkeypatch.setattr(workers, "TASK_CHARACTERS", 5)
+    monkeypatch.setattr(workers, "CHARACTERS_PER_WORKER", 10)
 
 
 def written(tmp_path, text, name="text.txt"):
@@ -66,15 +66,16 @@ def test_the_blocks_of_a_file_are_its_text_and_end_at_cuts(text, size, tmp_path)
         assert one[-1].isascii() and one[-1].isalpha() and other[0] in " \n"
         assert text.encode("utf-8")[:end].endswith(one.encode("utf-8"))
     text = text.removeprefix("\ufeff")
-    assert [one for one, _ in blocks(path, cuts=False)] == ([text] if text else [])
+    assert [one for one, _ in blocks(path, splittable=False)] == ([text] if text else [])
 
 
 @given(text=texts() | st.text("ab \n.é1'", max_size=40))
 def test_a_tokenizer_with_cuts_gives_the_ids_of_the_whole_on_both_sides_of_one(text):
     for codec in CODECS.values():
-        if codec.cuts and codec.part != "char":
+        if codec.splittable and codec.part != "char":
             parts = [
-                codec.encode(match) for match in workers.CUT.sub(lambda found: found[0] + "\x00", text).split("\x00")
+                codec.encode(match)
+                for match in workers.SPLIT_POINT.sub(lambda found: found[0] + "\x00", text).split("\x00")
             ]
             if "\x00" not in text:
                 assert np.concatenate(parts).tolist() == codec.encode(text).tolist()
@@ -106,21 +107,21 @@ def test_a_folder_is_all_that_is_in_it_but_what_is_hidden(tmp_path):
 
 
 @codecs
-def test_a_crew_encodes_as_one_does(codec, small):
+def test_a_worker_pool_encodes_as_one_does(codec, small):
     several = [PRIMER, "", "to be", PRIMER * 3, "é€"[: codec.part in ("bpe", "byte", "char") and 2]]
-    with Crew(codec, 2) as crew:
-        rows = list(crew.encode(several))
-        again = list(crew.encode(iter(several)))
+    with WorkerPool(codec, 2) as pool:
+        rows = list(pool.encode(several))
+        again = list(pool.encode(iter(several)))
     alone = [codec.encode(text) for text in several]
     for found in (rows, again, encode_batch(codec, several, 2), codec.encode_batch(several, 1)):
         assert [ids.tolist() for ids in found] == [ids.tolist() for ids in alone]
         assert all(ids.dtype == np.int32 and ids.flags.writeable for ids in found)
 
 
-def test_a_crew_says_what_a_text_holds_and_where(small):
+def test_a_worker_pool_says_what_a_text_holds_and_where(small):
     text = PRIMER * 2 + "z\u2028"
     with pytest.raises(TextError, match=rf"at offset {text.index(chr(0x2028))} is not in the alphabet"):
-        encode_batch(Char().learn([PRIMER + "z"]), [PRIMER, text], 2)
+        encode_batch(Char().train([PRIMER + "z"]), [PRIMER, text], 2)
     with pytest.raises(TextError, match="lone surrogate"):
         encode_batch(CODECS["byte"], [PRIMER, PRIMER + "\ud800"], 2)
 
@@ -129,12 +130,12 @@ def test_a_crew_says_what_a_text_holds_and_where(small):
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_token_file_holds_the_ids_of_the_texts(codec, processes, tmp_path, small):
     files = [written(tmp_path, PRIMER * 2, "a.txt"), written(tmp_path, "", "b.txt"), written(tmp_path, "to be\n", "c")]
-    separator = SPECIAL if codec.specials else ""
+    separator = SPECIAL if codec.special_tokens else ""
     done = []
     count = codec.encode_to_file(files, tmp_path / "x.bin", separator=separator, processes=processes, watch=done.append)
     ids = codec.open_tokens(tmp_path / "x.bin")
     each = [codec.encode(file.read_text(encoding="utf-8")).tolist() for file in files]
-    end = [codec.specials[separator]] if separator else []
+    end = [codec.special_tokens[separator]] if separator else []
     assert ids.tolist() == [one for row in each for one in [*row, *end]] and len(ids) == count
     assert ids.dtype == np.uint16 and open_tokens(tmp_path / "x.bin").vocab_size == codec.vocab_size
     assert done == sorted(done) and done[-1] == sum(file.stat().st_size for file in files)
@@ -142,7 +143,7 @@ def test_a_token_file_holds_the_ids_of_the_texts(codec, processes, tmp_path, sma
 
 
 def test_many_ids_take_four_bytes(tmp_path):
-    codec = Char().learn([chr(point) for point in range(0x10000, 0x20000 + 10)])
+    codec = Char().train([chr(point) for point in range(0x10000, 0x20000 + 10)])
     codec.encode_to_file([written(tmp_path, "\U00010000\U00020001")], tmp_path / "x.bin")
     ids = codec.open_tokens(tmp_path / "x.bin")
     assert ids.dtype == np.uint32 and ids.tolist() == [0, 65537]
@@ -245,7 +246,7 @@ def test_the_deed_writes_a_token_file_and_prints_ids(tmp_path):
     assert done.stdout == f"{out}: {count} ids of {size} bytes, {size / count:.2f} bytes an id\n", done.stderr
     assert deed(file).stdout == " ".join(map(str, CODECS["bpe"].encode(PRIMER).tolist())) + "\n"
     written(tmp_path, SPECIAL, "s.txt")
-    assert deed(tmp_path / "s.txt", "--special", SPECIAL).stdout == f"{CODECS['bpe'].specials[SPECIAL]}\n"
+    assert deed(tmp_path / "s.txt", "--special", SPECIAL).stdout == f"{CODECS['bpe'].special_tokens[SPECIAL]}\n"
     for words, message in [
         (("--out", out), "--out takes files"),
         ((file, "--separator", SPECIAL), "are for a token file; add --out PATH"),

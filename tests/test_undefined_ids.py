@@ -185,7 +185,7 @@ def test_no_vocabulary_with_gaps_has_an_id_drawn_that_stands_for_nothing(tmp_pat
         assert run(["tokenizer", "import", str(path), "--out", str(folder / "own.json")]) == 0
         path = folder / "own.json"
     codec = load_tokenizer(path)
-    taken = {*ids.values(), *codec.specials.values()}
+    taken = {*ids.values(), *codec.special_tokens.values()}
     assert set(codec.undefined_ids) == set(range(codec.vocab_size)) - taken
     model = Model(dim=16, layers=1, context=8).build(codec.vocab_size).eval()
     loaded = Loaded(model=model, tokenizer=codec, recipe=Recipe(), step=0, folder="")

@@ -129,7 +129,7 @@ def test_the_average_that_the_run_was_judged_by_is_checked_too(folder, verify):
 
 
 def test_a_tokenizer_that_was_exchanged_is_found_in_the_run_and_in_a_checkpoint(folder, verify):
-    other = Byte().learn([])
+    other = Byte().train([])
     old = (folder / "tokenizer.json").read_bytes()
     other.save(folder / "tokenizer.json")
     code, checks, _ = verify(folder)

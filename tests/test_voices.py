@@ -76,7 +76,7 @@ def test_the_text_is_in_normal_form_c_and_holds_letters_that_have_another_form()
 def test_each_scene_is_in_one_script_and_every_script_fills_its_share():
     filled = dict.fromkeys(VOICES, 0)
     for scene in regex.split(r"\n\n(?=\S+[^\n:：]*\n\n)", TEXT):
-        (script, *others) = {script for script, _ in scripts.stretches(scene)}
+        (script, *others) = {script for script, _ in scripts.script_segments(scene)}
         assert others == [], scene
         filled[script] += len(scene.encode("utf-8"))
     size = len(TEXT.encode("utf-8"))
@@ -102,8 +102,8 @@ def test_two_talk_in_turn_and_call_each_other_by_name():
 
 def test_digits_and_stops_are_those_of_the_script():
     joined = dict.fromkeys(VOICES, "")
-    for script, stretch in scripts.stretches(TEXT):
-        joined[script] += stretch
+    for script, segment in scripts.script_segments(TEXT):
+        joined[script] += segment
     for script, marks in {"Devanagari": "।०१२", "Arabic": "؟،٣٤٥", "Han": "。，？二三", "Greek": ";12"}.items():
         assert set(marks) <= set(joined[script])
         assert all(set(marks) & set(joined[other]) <= set("123;,") for other in joined if other != script)
@@ -161,15 +161,15 @@ def test_a_text_of_the_stage_is_none_of_the_voices():
 
 @given(text=st.text(st.sampled_from("aé 1бαक।3漢かア한ا٣،\u0301.\n😀ᚠ"), max_size=40) | st.text(max_size=40))
 def test_stretches_join_to_the_text_and_differ_from_their_neighbours(text):
-    found = list(scripts.stretches(text))
-    assert "".join(stretch for _, stretch in found) == text
+    found = list(scripts.script_segments(text))
+    assert "".join(segment for _, segment in found) == text
     assert all(one[0] != other[0] for one, other in pairwise(found))
-    assert all(stretch for _, stretch in found)
+    assert all(segment for _, segment in found)
     known = {*scripts.NAMES.split(), scripts.OTHER}
     assert [script for script, _ in found if script not in known] in ([], [scripts.COMMON])
     assert scripts.COMMON not in [script for script, _ in found] or len(found) == 1
-    for script, stretch in found:
-        for letter in stretch:
+    for script, segment in found:
+        for letter in segment:
             if script in scripts.NAMES.split() and not regex.match(rf"[{scripts.SHARED}]", letter):
                 assert regex.match(rf"\p{{Script={script}}}", letter)
 
@@ -186,7 +186,7 @@ def test_stretches_join_to_the_text_and_differ_from_their_neighbours(text):
     }.items(),
 )
 def test_what_belongs_to_no_script_goes_with_the_script_before_it(text, found):
-    assert list(scripts.stretches(text)) == found
+    assert list(scripts.script_segments(text)) == found
 
 
 @pytest.mark.parametrize(

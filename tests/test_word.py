@@ -69,25 +69,27 @@ def test_the_vocabulary_is_the_most_frequent_words(several, size, least):
     often = sorted((word for word in counts if counts[word] >= least), key=lambda word: (-counts[word], word))
     if len(often) < size:
         with pytest.raises(TokenizerError, match=rf"an empty text|these texts allow {len(often) + 1}\b"):
-            idea.learn(several)
+            idea.train(several)
         return
-    codec = idea.learn(iter(several))
-    assert list(codec.words) == often[:size] and codec.specials == {"<unk>": size} and codec.vocab_size == size + 1
-    assert codec == idea.learn(reversed(several))
+    codec = idea.train(iter(several))
+    assert (
+        list(codec.words) == often[:size] and codec.special_tokens == {"<unk>": size} and codec.vocab_size == size + 1
+    )
+    assert codec == idea.train(reversed(several))
     text = "".join(several)
     known = [word if word in codec.words else "<unk>" for word in slow_words(text)]
     assert codec.decode(codec.encode(text)) == "".join(known) and len(codec.encode(text)) == len(known)
 
 
 def test_the_words_of_a_text_give_it_back():
-    codec = Word(vocab_size=len(set(cut(WORDS, TROUBLE)))).learn([TROUBLE])
+    codec = Word(vocab_size=len(set(cut(WORDS, TROUBLE)))).train([TROUBLE])
     ids = codec.encode(TROUBLE * 2)
     assert codec.decode(ids) == TROUBLE * 2 and ids.dtype == "int32" and ids.flags.writeable
     assert codec.encode("").tolist() == []
 
 
 def test_an_unknown_word_is_refused_where_it_begins():
-    codec = Word(vocab_size=4).learn(["to be, to"])
+    codec = Word(vocab_size=4).train(["to be, to"])
     expected = r"word: 'bee', which begins with 'b' \(U\+0062\) at offset 3, is none of the 4 words; try without it"
     with pytest.raises(TextError, match=expected):
         codec.encode("to bee, \ud800")
@@ -98,8 +100,8 @@ def test_an_unknown_word_is_refused_where_it_begins():
 
 
 def test_an_unknown_word_becomes_unk_and_half_a_character_does_not():
-    codec = Word(vocab_size=5, unknown=True).learn(["to be, to"])
-    assert codec.decode(codec.encode("to bee,\n")) == "to <unk>,<unk>" and not codec.keeps("bee")
+    codec = Word(vocab_size=5, unknown=True).train(["to be, to"])
+    assert codec.decode(codec.encode("to bee,\n")) == "to <unk>,<unk>" and not codec.round_trips("bee")
     assert codec.encode("<unk>").tolist() == [4, 4, 4] and codec.encode("<unk>", {"<unk>"}).tolist() == [4]
     with pytest.raises(TextError, match=r"word: lone surrogate U\+D800 at offset 4"):
         codec.encode("bee \ud800")
@@ -109,30 +111,30 @@ def test_without_unk_every_word_is_learned_or_the_size_that_holds_all_is_told():
     with pytest.raises(
         TokenizerError, match=r"word: vocab_size=3 is too small: these texts need at least 4, a word each"
     ):
-        Word(vocab_size=3).learn(["to be, to"])
+        Word(vocab_size=3).train(["to be, to"])
     with pytest.raises(
         TokenizerError, match=r"cannot be reached: these texts allow 4; try --tokenizer.vocab-size 4, or"
     ):
-        Word(vocab_size=5).learn(["to be, to"])
+        Word(vocab_size=5).train(["to be, to"])
     with pytest.raises(
         TokenizerError, match=r"min_frequency=2 leaves out 2 of the 4 words .* --tokenizer.min-frequency 1"
     ):
-        Word(vocab_size=4, min_frequency=2).learn(["to be, to"])
+        Word(vocab_size=4, min_frequency=2).train(["to be, to"])
     with pytest.raises(TokenizerError, match=r"these texts allow 3 of min_frequency=2; try --tokenizer.vocab-size 3"):
-        Word(vocab_size=5, min_frequency=2, unknown=True).learn(["to be, to"])
+        Word(vocab_size=5, min_frequency=2, unknown=True).train(["to be, to"])
     with pytest.raises(TokenizerError, match="word: an empty text has no words"):
-        Word().learn(["", ""])
+        Word().train(["", ""])
     with pytest.raises(TextError, match=r"word: lone surrogate U\+DFFF at offset 3"):
-        Word().learn(["bad\udfff"])
+        Word().train(["bad\udfff"])
 
 
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
         ({"vocab_size": 0}, "vocab_size: expected a number of at least 1, got 0"),
-        ({"vocab_size": 2, "unknown": True, "specials": ("<|x|>",)}, "at least 3, got 2"),
+        ({"vocab_size": 2, "unknown": True, "special_tokens": ("<|x|>",)}, "at least 3, got 2"),
         ({"min_frequency": 0}, "min_frequency: expected a number of at least 1"),
-        ({"specials": ("",)}, "specials: ''"),
+        ({"special_tokens": ("",)}, "special_tokens: ''"),
     ],
 )
 def test_a_word_tokenizer_that_cannot_be_is_refused(fields, message):
@@ -141,20 +143,20 @@ def test_a_word_tokenizer_that_cannot_be_is_refused(fields, message):
 
 
 def test_no_word_is_learned_across_a_special_and_the_special_has_an_id_of_its_own():
-    codec = Word(vocab_size=5, specials=("<|x|>",), unknown=True).learn(["to<|x|>day", " "])
-    assert set(codec.words) == {"to", "day", " "} and codec.specials == {"<|x|>": 3, "<unk>": 4}
+    codec = Word(vocab_size=5, special_tokens=("<|x|>",), unknown=True).train(["to<|x|>day", " "])
+    assert set(codec.words) == {"to", "day", " "} and codec.special_tokens == {"<|x|>": 3, "<unk>": 4}
     assert codec.decode(codec.encode("to<|x|>day", {"<|x|>"})) == "to<|x|>day"
 
 
 def test_normal_form_c_is_put_on_before_words_are_cut():
-    codec = Word(vocab_size=1, nfc=True).learn(["e\u0301"])
+    codec = Word(vocab_size=1, nfc=True).train(["e\u0301"])
     assert codec.words == ("é",) and codec.decode(codec.encode("e\u0301")) == "é"
 
 
 def test_a_word_of_100_000_letters_is_a_word():
-    codec = Word(vocab_size=2, unknown=True).learn(["ab"])
+    codec = Word(vocab_size=2, unknown=True).train(["ab"])
     assert codec.encode("ab" * 50_000 + "." * 100_000).tolist() == [1] * 100_001
-    long = Word(vocab_size=2).learn(["ab" * 50_000 + " "])
+    long = Word(vocab_size=2).train(["ab" * 50_000 + " "])
     assert long.decode(long.encode("ab" * 50_000)) == "ab" * 50_000
 
 
@@ -177,13 +179,13 @@ def test_the_memory_of_pieces_is_bounded_and_knows_what_it_cannot_hold(monkeypat
         ({"words": ["a", "\ud800"]}, r"word: token 1: lone surrogate U\+D800"),
         ({"words": ["a", 1]}, r"word: words: expected list\[str\]"),
         ({"regex": "a"}, "word: regex: expected '.*, got 'a'"),
-        ({"specials": {"<unk>": 0}}, "word: id 0 is given to b' ' and to b'<unk>'"),
-        ({"specials": {"": 2}}, "word: specials: ''"),
+        ({"special_tokens": {"<unk>": 0}}, "word: id 0 is given to b' ' and to b'<unk>'"),
+        ({"special_tokens": {"": 2}}, "word: special_tokens: ''"),
     ],
 )
 def test_a_file_with_a_flaw_is_refused(changes, message, tmp_path):
     path = tmp_path / "mine.json"
-    Word(vocab_size=2).learn(["a a "]).save(path)
+    Word(vocab_size=2).train(["a a "]).save(path)
     table = json.loads(path.read_text(encoding="utf-8")) | changes
     path.write_text(json.dumps(signed(table)), encoding="utf-8")
     with pytest.raises(TokenizerError, match=message):

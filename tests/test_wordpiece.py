@@ -119,7 +119,7 @@ def test_encoding_takes_the_longest_that_fits_each_time(learned, text, more, sco
 @example(learned="e\u0301\x00\x85\u2028\U0001f469\u200d\U0001f680", data=None)
 def test_any_text_of_the_characters_that_were_learned_has_ids(learned, data):
     alphabet = alphabet_of(Counter(cut(WORDS, learned)))
-    codec = WordPiece(vocab_size=len(alphabet)).learn([learned])
+    codec = WordPiece(vocab_size=len(alphabet)).train([learned])
     assert codec.tokens == tuple(alphabet)
     text = learned[::-1] * 2 if data is None else data.draw(st.text(learned))
     assert codec.decode(codec.encode(text)) == text
@@ -130,14 +130,14 @@ def test_marks_of_punctuation_do_not_go_on_with_anything():
 
 
 def test_a_word_is_its_beginning_and_its_continuations():
-    codec = WordPiece(vocab_size=26, score="gain").learn(["unaffable unable able affable\n"] * 3)
+    codec = WordPiece(vocab_size=26, score="gain").train(["unaffable unable able affable\n"] * 3)
     assert [written(codec.tokens[one]) for one in codec.encode("unable  able")] == [
         "un", "##able", " ", "## ", "able",
     ]  # fmt: skip
 
 
 def test_a_literal_mark_is_text():
-    codec = WordPiece(vocab_size=8).learn(["ab ## #a ###b##"])
+    codec = WordPiece(vocab_size=8).train(["ab ## #a ###b##"])
     for text in ("##a", "a##a", "## a", "#a#", "###"):
         assert codec.decode(codec.encode(text)) == text
     assert codec.encode("##a").tolist() != codec.encode("aa").tolist()[1:]
@@ -164,12 +164,12 @@ def test_a_codec_of_tokens_that_are_written_alike_is_refused():
 
 
 def test_a_word_with_an_unknown_character_is_unk_as_a_whole_or_refused_there():
-    codec = WordPiece(vocab_size=12, unknown=True).learn(["abc ab."])
+    codec = WordPiece(vocab_size=12, unknown=True).train(["abc ab."])
     assert codec.decode(codec.encode("ab axb  ab")) == "ab <unk>  ab"
-    assert codec.encode("éé").tolist() == [codec.specials["<unk>"]] and not codec.keeps("x")
+    assert codec.encode("éé").tolist() == [codec.special_tokens["<unk>"]] and not codec.round_trips("x")
     with pytest.raises(TextError, match=r"wordpiece: lone surrogate U\+D800 at offset 2"):
         codec.encode("x.\ud800")
-    codec = WordPiece(vocab_size=11).learn(["abc ab."])
+    codec = WordPiece(vocab_size=11).train(["abc ab."])
     expected = r"wordpiece: 'x' \(U\+0078\) at offset 4, in 'axb', is beyond the 11 tokens; try without it"
     with pytest.raises(TextError, match=expected):
         codec.encode("ab axb")
@@ -191,54 +191,54 @@ def test_a_vocabulary_from_elsewhere_refuses_a_word_that_it_cannot_make():
 def test_sizes_that_cannot_be_are_told_with_those_that_can():
     text = ["ab abc."]
     with pytest.raises(TokenizerError, match=r"vocab_size=8 is too small: these texts need at least 9, for each char"):
-        WordPiece(vocab_size=8).learn(text)
+        WordPiece(vocab_size=8).train(text)
     with pytest.raises(
         TokenizerError, match=r"cannot be reached: these texts allow 11; try --tokenizer.vocab-size 11,"
     ):
-        WordPiece(vocab_size=12).learn(text)
+        WordPiece(vocab_size=12).train(text)
     with pytest.raises(TokenizerError, match=r"these texts allow 12 of min_frequency=2"):
-        WordPiece(vocab_size=13, min_frequency=2, unknown=True, specials=("<|x|>",)).learn(text)
+        WordPiece(vocab_size=13, min_frequency=2, unknown=True, special_tokens=("<|x|>",)).train(text)
     for size in (9, 10, 11):
-        assert WordPiece(vocab_size=size).learn(text).vocab_size == size
+        assert WordPiece(vocab_size=size).train(text).vocab_size == size
     with pytest.raises(TokenizerError, match="wordpiece: an empty text has no words"):
-        WordPiece().learn(iter([]))
+        WordPiece().train(iter([]))
     with pytest.raises(TextError, match=r"wordpiece: lone surrogate U\+D800 at offset 1"):
-        WordPiece().learn(["a\ud800"])
+        WordPiece().train(["a\ud800"])
     with pytest.raises(ConfigError, match="vocab_size: expected a number of at least 2, got 1"):
         WordPiece(vocab_size=1, unknown=True)
 
 
 @given(several=st.lists(st.text("abc ", max_size=30)), score=scores)
 def test_learning_is_blind_to_the_order_of_texts_and_reads_them_once(several, score):
-    def learn(texts):
+    def train(texts):
         try:
-            return WordPiece(vocab_size=12, score=score).learn(texts)
+            return WordPiece(vocab_size=12, score=score).train(texts)
         except TokenizerError as error:
             return str(error)
 
-    assert learn(several) == learn(one for one in several) == learn(several[::-1])
+    assert train(several) == train(one for one in several) == train(several[::-1])
 
 
 def test_nothing_is_learned_across_texts_or_specials():
-    codec = WordPiece(vocab_size=9, specials=("<|x|>",)).learn(["ab<|x|>cd", "ab", "cd"] * 2)
-    assert [token for token, _ in codec.tokens[8:]] == [] and codec.specials == {"<|x|>": 8}
+    codec = WordPiece(vocab_size=9, special_tokens=("<|x|>",)).train(["ab<|x|>cd", "ab", "cd"] * 2)
+    assert [token for token, _ in codec.tokens[8:]] == [] and codec.special_tokens == {"<|x|>": 8}
     with pytest.raises(TokenizerError, match="these texts allow 11"):
-        WordPiece(vocab_size=20, specials=("<|x|>",)).learn(["ab<|x|>cd", "ab", "cd"] * 2)
+        WordPiece(vocab_size=20, special_tokens=("<|x|>",)).train(["ab<|x|>cd", "ab", "cd"] * 2)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("letters", ["a" * 100_000, "abcde" * 20_000, " " * 100_000, "." * 20_000, "é\u0301" * 20_000])
 def test_a_long_piece_is_learned_and_encoded(letters):
-    codec = WordPiece(vocab_size=30, score="gain").learn([letters, "all sorts of words"])
+    codec = WordPiece(vocab_size=30, score="gain").train([letters, "all sorts of words"])
     ids = codec.encode(letters)
     assert codec.decode(ids) == letters and (len(ids) < 0.6 * len(letters) or letters[0] == ".")
 
 
 def test_no_token_grows_beyond_its_limit():
     with pytest.raises(TokenizerError, match=r"these texts allow (\d+)") as caught:
-        WordPiece(vocab_size=1000).learn(["a" * 1000])
+        WordPiece(vocab_size=1000).train(["a" * 1000])
     most = int(str(caught.value).split("allow ")[1].split(";")[0])
-    codec = WordPiece(vocab_size=most).learn(["a" * 1000])
+    codec = WordPiece(vocab_size=most).train(["a" * 1000])
     assert LONGEST // 2 < max(len(text) for text, _ in codec.tokens) <= LONGEST
 
 
@@ -252,14 +252,14 @@ def test_no_token_grows_beyond_its_limit():
         ({"tokens": ["\udfff"]}, r"wordpiece: token 0: lone surrogate U\+DFFF"),
         ({"regex": "."}, r"wordpiece: regex: expected .*, got '\.'"),
         ({"ids": [1]}, "wordpiece: 1 ids for 2 tokens; expected one each, or none"),
-        ({"specials": {"<unk>": 1}}, "wordpiece: id 1 is given to b'a' and to b'<unk>'"),
-        ({"specials": {"": 2}}, "wordpiece: specials: ''"),
+        ({"special_tokens": {"<unk>": 1}}, "wordpiece: id 1 is given to b'a' and to b'<unk>'"),
+        ({"special_tokens": {"": 2}}, "wordpiece: special_tokens: ''"),
         ({"nfc": 1}, "wordpiece: nfc: expected bool"),
     ],
 )
 def test_a_file_with_a_flaw_is_refused(changes, message, tmp_path):
     path = tmp_path / "mine.json"
-    WordPiece(vocab_size=2).learn(["aaa"]).save(path)
+    WordPiece(vocab_size=2).train(["aaa"]).save(path)
     table = json.loads(path.read_text(encoding="utf-8")) | changes
     path.write_text(json.dumps(signed(table)), encoding="utf-8")
     with pytest.raises(TokenizerError, match=message):

@@ -11,7 +11,7 @@ from nanotx.errors import ConfigError, did_you_mean
 USAGE = """\
 nanotx: a transformer to watch, take apart, swap a part of, and train on the machine at hand
 
-  nanotx train NAME|FILE.toml [flags]     run a recipe, of the package or of the shelf
+  nanotx train NAME|FILE.toml [flags]     run a recipe, of the package or a preset
   nanotx resume RUN [--train.steps N]     continue a run, or train it further
   nanotx sample RUN [flags]               let a run write
   nanotx show RUN [flags]                 a run's course, on the terminal or as SVG

@@ -12,7 +12,7 @@ from pathlib import Path
 from nanotx.cli.dashboard import Display
 from nanotx.cli.entry import through
 from nanotx.config.flags import leading
-from nanotx.config.presets import shelf
+from nanotx.config.presets import presets
 from nanotx.config.registry import load_file
 from nanotx.config.toml import write_toml
 from nanotx.errors import ConfigError, MemoryFull, RunError, did_you_mean, is_memory_full
@@ -129,9 +129,9 @@ def start(words: list[str], display: Display | None = None) -> int:
         return run(importlib.import_module(f"{GROUP}.{name}").recipe, words[1:], name, display)
     for entry in entry_points(group=GROUP, name=name):
         return run(entry.load(), words[1:], name, display)
-    on_shelf = shelf("recipes") / f"{name}.toml"
-    if on_shelf.is_file():
-        return run(Recipe(), [str(on_shelf), *words[1:]], name, display)
+    preset = presets("recipes") / f"{name}.toml"
+    if preset.is_file():
+        return run(Recipe(), [str(preset), *words[1:]], name, display)
     raise ConfigError(
         f"nanotx train {name}: no such recipe.{did_you_mean(name, known())} Known: {', '.join(known())}; "
         "a file's name ends in .toml."
@@ -139,7 +139,7 @@ def start(words: list[str], display: Display | None = None) -> int:
 
 
 def known() -> list[str]:
-    """The names of recipes: the package's, the plugged-in ones, and the shelf's."""
+    """The names of recipes: the package's, the plugged-in ones, and the presets."""
     modules = {module.name for module in pkgutil.iter_modules(importlib.import_module(GROUP).__path__)}
     plugged = {entry.name for entry in entry_points(group=GROUP)}
-    return sorted(modules | plugged | {path.stem for path in shelf("recipes").glob("*.toml")})
+    return sorted(modules | plugged | {path.stem for path in presets("recipes").glob("*.toml")})

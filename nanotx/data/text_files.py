@@ -4,7 +4,7 @@ Of a folder all is read, to its depths and through links, but what is hidden, an
 run wrote is never what it learns from. What cannot be read is refused by name and never left out. A byte-order mark at
 the beginning of a text is dropped, wherever the text comes from.
 
-A *cut* is the place between an ASCII letter and the space or new line behind it: a tokenizer with `cuts` gives
+A *cut* is the place between an ASCII letter and the space or new line behind it: a tokenizer with `splittable` gives
 the two sides, encoded one by one, the ids of the whole.
 """
 
@@ -153,12 +153,12 @@ def is_run(folder: Path) -> bool:
     return "recipe.toml" in names and (names == {"recipe.toml"} or not names.isdisjoint(WRITTEN))
 
 
-def blocks(path: Path, *, cuts: bool = True, errors: str = "strict", start: int = 0) -> Iterator[tuple[str, int]]:
+def blocks(path: Path, *, splittable: bool = True, errors: str = "strict", start: int = 0) -> Iterator[tuple[str, int]]:
     """The text of a file in blocks, each with the offset in bytes of what follows it.
 
     Args:
         path: the file.
-        cuts: end a block at any cut; otherwise the file is one block, however large.
+        splittable: end a block at any cut; otherwise the file is one block, however large.
         errors: "strict", or "replace" to read U+FFFD where there is no UTF-8.
         start: an offset that came with a block.
 
@@ -169,9 +169,9 @@ def blocks(path: Path, *, cuts: bool = True, errors: str = "strict", start: int 
         with open_plain(path) as file:
             file.seek(start)
             held = b""
-            while data := file.read(BLOCK if cuts else -1):
+            while data := file.read(BLOCK if splittable else -1):
                 held += data
-                end = _last_cut(held, len(held) - len(data)) if cuts else len(held)
+                end = _last_cut(held, len(held) - len(data)) if splittable else len(held)
                 if end:
                     yield decoded(held[:end], str(path), errors, start), start + end
                     held, start = held[end:], start + end

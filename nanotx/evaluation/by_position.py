@@ -11,7 +11,7 @@ Nats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Span:
+class PositionSegment:
     """Neighbouring positions of all windows; the first of a window is 1, for one token is read before it is told."""
 
     first: int
@@ -26,7 +26,7 @@ def losses(nats: Nats, context: int) -> Nats:
     return np.bincount(at, weights=nats) / np.bincount(at)
 
 
-def spans(nats: Nats, context: int, learned: int) -> list[Span]:
+def position_segments(nats: Nats, context: int, learned: int) -> list[PositionSegment]:
     """The mean loss over spans that double in length; one ends at the length that the model learned with.
 
     Args:
@@ -37,8 +37,8 @@ def spans(nats: Nats, context: int, learned: int) -> list[Span]:
     end = min(context, len(nats))
     doubling = {2**power for power in range(end.bit_length())}
     edges = sorted({0, end, *(edge for edge in {*doubling, learned} if edge < end)})
-    at, found = np.arange(len(nats)) % context, list[Span]()
+    at, found = np.arange(len(nats)) % context, list[PositionSegment]()
     for before, last in pairwise(edges):
         here = nats[(at >= before) & (at < last)]
-        found.append(Span(first=before + 1, last=last, tokens=len(here), loss=float(here.mean())))
+        found.append(PositionSegment(first=before + 1, last=last, tokens=len(here), loss=float(here.mean())))
     return found

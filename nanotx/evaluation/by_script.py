@@ -13,11 +13,11 @@ from nanotx.evaluation.texts import exam
 from nanotx.hardware.device import Machine
 from nanotx.nn.transformer import Transformer
 from nanotx.tokenizers import Codec
-from nanotx.tokenizers.scripts import shares
+from nanotx.tokenizers.scripts import script_breakdown
 
 
 @dataclass(frozen=True, kw_only=True)
-class Account:
+class SegmentScore:
     """What a text, or one script's share of it, cost."""
 
     size: int  # UTF-8 bytes
@@ -42,30 +42,30 @@ class Account:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Scored:
+class TextScore:
     """What a text cost a model."""
 
-    whole: Account
-    scripts: dict[str, Account]  # what each script of it did, that of the most bytes first
+    whole: SegmentScore
+    scripts: dict[str, SegmentScore]  # what each script of it did, that of the most bytes first
     nats: NDArray[np.float64]  # what each token did, in the order of the text
 
 
-def score_text(model: Transformer, codec: Codec, text: str, machine: Machine, context: int | None = None) -> Scored:
+def score_text(model: Transformer, codec: Codec, text: str, machine: Machine, context: int | None = None) -> TextScore:
     """What a text costs a model that reads it in windows of a length; None for as long as its context.
 
     Raises:
         TextError: the tokenizer does not hold this text, or its ids do not give it back.
     """
     paper = exam(codec, text)
-    parts = shares(codec, text, paper.ids)
+    parts = script_breakdown(codec, text, paper.ids)
     rows = [one.cpu().numpy() for one in cross_entropies(model, paper, machine, "none", context)]
     each = np.concatenate(rows)
     nats = parts.sums(each)
     columns = (parts.sizes.tolist(), parts.words.tolist(), parts.tokens().tolist(), nats.tolist())
     by_script = {
-        name: Account(size=size, words=words, tokens=tokens, nats=cost)
+        name: SegmentScore(size=size, words=words, tokens=tokens, nats=cost)
         for name, size, words, tokens, cost in zip(parts.names, *columns, strict=True)
     }
     sums = [sum(column) for column in columns]
-    whole = Account(size=sums[0], words=sums[1], tokens=sums[2], nats=float(sums[3]))
-    return Scored(whole=whole, scripts=by_script, nats=each)
+    whole = SegmentScore(size=sums[0], words=sums[1], tokens=sums[2], nats=float(sums[3]))
+    return TextScore(whole=whole, scripts=by_script, nats=each)

@@ -66,8 +66,8 @@ def token_id(codec: Codec, text: str, field: str) -> int:
         ConfigError: the text is no token, or several; says which.
         TextError: the tokenizer cannot hold the text.
     """
-    if text in codec.specials:
-        return codec.specials[text]
+    if text in codec.special_tokens:
+        return codec.special_tokens[text]
     try:
         ids = codec.encode(text).tolist()
     except TextError as error:

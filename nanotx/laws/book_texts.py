@@ -34,7 +34,7 @@ from nanotx.laws.lesson_case import (
     draw_row,
 )
 from nanotx.laws.strategies import Drawn, ideas
-from nanotx.laws.stretches import cut_anywhere, learns_in_blocks, specials_by_name
+from nanotx.laws.stretches import cut_anywhere, learns_in_blocks, special_tokens_by_name
 from nanotx.laws.text import (
     exact_bytes,
     learns_alike,
@@ -70,11 +70,11 @@ def check_learn(case: Lesson) -> None:
 
 def check_specials(case: Named) -> None:
     """Every name that was asked for is one; some names are allowed, and then the others."""
-    missing = [name for name in getattr(case.idea, "specials", ()) if name not in case.codec.specials]
+    missing = [name for name in getattr(case.idea, "special_tokens", ()) if name not in case.codec.special_tokens]
     if missing:
-        raise LawBroken(f"specials: {missing[0]!r} was asked for, and is no special of {case.codec!r}.")
+        raise LawBroken(f"special_tokens: {missing[0]!r} was asked for, and is no special of {case.codec!r}.")
     for allowed in case.chosen:
-        specials_by_name(case.codec, case.joined, allowed, case.stranger)
+        special_tokens_by_name(case.codec, case.joined, allowed, case.stranger)
 
 
 def check_cut(case: Lesson) -> None:
@@ -232,7 +232,7 @@ LAWS: dict[str, tuple[Law, ...]] = {
             check=check_refuses,
         ),
         Law(
-            name="specials",
+            name="special_tokens",
             about="the name of a special becomes its id where it is allowed, and nowhere else",
             case=Named,
             draw=draw_named,

@@ -25,7 +25,7 @@ for line in sys.stdin:
     try:
         if asked["idea"]["part"] not in Tokenizer.names():
             load_file(asked["file"])
-        told = {"table": from_table(Tokenizer, asked["idea"]).learn(asked["texts"]).table()}
+        told = {"table": from_table(Tokenizer, asked["idea"]).train(asked["texts"]).to_dict()}
     except Exception as error:
         told = {"error": f"{type(error).__name__}: {error}"}
     print(json.dumps(told), flush=True)
@@ -42,9 +42,9 @@ def learns_elsewhere(idea: Tokenizer, texts: Sequence[str]) -> None:
     Raises:
         LawBroken: what was learned there.
     """
-    here = json.loads(json.dumps(idea.learn(texts).table()))
+    here = json.loads(json.dumps(idea.train(texts).to_dict()))
     there = _ask(
-        {"idea": to_table(idea), "file": inspect.getfile(inspect.unwrap(type(idea).learn)), "texts": list(texts)}
+        {"idea": to_table(idea), "file": inspect.getfile(inspect.unwrap(type(idea).train)), "texts": list(texts)}
     )
     if there != {"table": here}:
         raise LawBroken(

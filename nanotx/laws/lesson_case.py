@@ -11,7 +11,7 @@ from nanotx.laws.strategies import Drawn
 from nanotx.laws.stretches import between
 from nanotx.laws.texts import PRIMER, learned, lessons, texts
 from nanotx.tokenizers import Codec, Tokenizer
-from nanotx.tokenizers.base import UNKNOWN, composed
+from nanotx.tokenizers.base import UNKNOWN, normalize_nfc
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ class Lesson(Case):
     @property
     def names(self) -> list[str]:
         """What was not learned from, where it stands in a text."""
-        return [name for name in self.codec.specials if name != UNKNOWN]
+        return [name for name in self.codec.special_tokens if name != UNKNOWN]
 
     @property
     def accepted(self) -> str:
@@ -37,11 +37,11 @@ class Lesson(Case):
         return self.held(self.text)
 
     def held(self, text: str) -> str:
-        """The text; where it is refused, the longest stretch between specials of the last that was learned from."""
+        """The text; where it is refused, the longest segment between special tokens of the last training text."""
         try:
             self.codec.encode(text)
         except TextError:
-            last = composed(self.taught[-1]) if self.codec.nfc else self.taught[-1]
+            last = normalize_nfc(self.taught[-1]) if self.codec.nfc else self.taught[-1]
             return max((one for one, name in between(last, self.names) if not name), key=len)
         return text
 
@@ -62,7 +62,7 @@ class Row(Lesson):
 
 @dataclass(frozen=True, kw_only=True)
 class Named(Lesson):
-    """The same, and names of specials put into a text."""
+    """The same, and names of special tokens put into a text."""
 
     pieces: tuple[str, ...] = ("",)
     between: tuple[int, ...] = ()  # after each piece a name, modulo how many there are
@@ -71,20 +71,20 @@ class Named(Lesson):
     @property
     def joined(self) -> str:
         """The pieces, where they are accepted, and names between them."""
-        names = [*self.codec.specials] or ["<|endoftext|>"]
+        names = [*self.codec.special_tokens] or ["<|endoftext|>"]
         put = [names[one % len(names)] for one in self.between]
         return "".join(self.held(piece) + name for piece, name in zip_longest(self.pieces, put, fillvalue=""))
 
     @property
     def chosen(self) -> list[list[str]]:
         """The names that are allowed, and then the others alone."""
-        bits = [(self.allowed >> index & 1, name) for index, name in enumerate(self.codec.specials)]
+        bits = [(self.allowed >> index & 1, name) for index, name in enumerate(self.codec.special_tokens)]
         return [[name for bit, name in bits if bit == wanted] for wanted in (1, 0)]
 
     @property
     def stranger(self) -> str:
         """A name that is none."""
-        return max(self.codec.specials, key=len, default="<|endoftext|>") + "|"
+        return max(self.codec.special_tokens, key=len, default="<|endoftext|>") + "|"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,17 +1,17 @@
-"""Laws of tokenizers and the stretches of a text: the names of specials and what stands between them, and cuts."""
+"""Laws of tokenizers and the segments of a text: special tokens, the text between them, and split points."""
 
 import re
 from collections.abc import Collection, Sequence
 
 from nanotx.errors import LawBroken, TextError, TokenizerError
 from nanotx.tokenizers import Codec, Tokenizer
-from nanotx.tokenizers.base import UNKNOWN, composed
+from nanotx.tokenizers.base import UNKNOWN, normalize_nfc
 
 CUT = re.compile(r"(?<=[A-Za-z])(?=[ \n])")
-"""Where a tokenizer with `cuts` may be cut."""
+"""Where a tokenizer with `splittable` may be cut."""
 
 
-def specials_by_name(codec: Codec, text: str, allowed: Collection[str], stranger: str) -> None:
+def special_tokens_by_name(codec: Codec, text: str, allowed: Collection[str], stranger: str) -> None:
     """The name of a special in a text is ordinary text; where it is allowed, it becomes its id, and is decoded from it.
 
     What stands between the allowed names is encoded as if it stood alone. Of two names that begin at one place, the
@@ -19,53 +19,55 @@ def specials_by_name(codec: Codec, text: str, allowed: Collection[str], stranger
 
     Args:
         codec: the tokenizer.
-        text: any; in it may be names of specials.
+        text: any; in it may be names of special tokens.
         allowed: some of these names.
         stranger: the name of no special of this tokenizer.
 
     Raises:
         LawBroken: what a name became instead, or that the stranger is allowed.
     """
-    names, form = {one: name for name, one in codec.specials.items()}, composed(text) if codec.nfc else text
+    names, form = {one: name for name, one in codec.special_tokens.items()}, normalize_nfc(text) if codec.nfc else text
     for one, name in names.items():
         if codec.decode_bytes([one]) != name.encode("utf-8"):
-            raise LawBroken(f"specials: id {one} of {name!r} is decoded as {codec.decode_bytes([one])!r}.")
+            raise LawBroken(f"special_tokens: id {one} of {name!r} is decoded as {codec.decode_bytes([one])!r}.")
     for one in encoded(codec, text) or ():
         if one in names and names[one] != UNKNOWN:
-            raise LawBroken(f"specials: {text!r} became, with no name allowed, id {one} of {names[one]!r}.")
-    parts = [[codec.specials[one]] if name else encoded(codec, one) for one, name in between(form, allowed)]
+            raise LawBroken(f"special_tokens: {text!r} became, with no name allowed, id {one} of {names[one]!r}.")
+    parts = [[codec.special_tokens[one]] if name else encoded(codec, one) for one, name in between(form, allowed)]
     wanted = None if None in parts else [one for part in parts for one in part or ()]
     found = encoded(codec, text, allowed)
     if found != wanted:
         raise LawBroken(
-            f"specials: {text!r}, with {list(allowed)} allowed, became {found}; expected {wanted}, "
+            f"special_tokens: {text!r}, with {list(allowed)} allowed, became {found}; expected {wanted}, "
             f"of {between(form, allowed)}."
         )
-    lost = UNKNOWN in codec.specials and any(codec.specials[UNKNOWN] in (part or ()) for part in parts)
+    lost = UNKNOWN in codec.special_tokens and any(codec.special_tokens[UNKNOWN] in (part or ()) for part in parts)
     if found is not None and not lost and codec.decode(found) != form:
         raise LawBroken(
-            f"specials: {text!r}, with {list(allowed)} allowed, became {found}, which is {codec.decode(found)!r}."
+            f"special_tokens: {text!r}, with {list(allowed)} allowed, became {found}, which is {codec.decode(found)!r}."
         )
     try:
         codec.encode("" if found is None else text, allowed_special=[*allowed, stranger])
     except TextError as error:
         if repr(stranger) in str(error):
             return
-        raise LawBroken(f"specials: {stranger!r} is the name of no special, and what is said is: {error}") from None
-    raise LawBroken(f"specials: {stranger!r} is the name of no special, and is allowed; there are {names}.")
+        raise LawBroken(
+            f"special_tokens: {stranger!r} is the name of no special, and what is said is: {error}"
+        ) from None
+    raise LawBroken(f"special_tokens: {stranger!r} is the name of no special, and is allowed; there are {names}.")
 
 
 def cut_anywhere(codec: Codec, text: str) -> None:
     """Where the tokenizer says that a text may be cut, the ids of both sides, joined, are those of the whole.
 
     Args:
-        codec: the tokenizer; one without `cuts` may do as it likes.
+        codec: the tokenizer; one without `splittable` may do as it likes.
         text: any.
 
     Raises:
         LawBroken: where the text was cut, and what the sides are.
     """
-    whole = encoded(codec, text) if codec.cuts else None
+    whole = encoded(codec, text) if codec.splittable else None
     if whole is None:
         return
     for cut in CUT.finditer(text):
@@ -79,22 +81,22 @@ def learns_in_blocks(idea: Tokenizer, texts: Sequence[str]) -> None:
     """Where an idea says that it may, it learns from texts in blocks, cut wherever they may be, what the texts teach.
 
     Args:
-        idea: what learns; one without `cuts` may do as it likes.
+        idea: what learns; one without `splittable` may do as it likes.
         texts: that can teach it.
 
     Raises:
         LawBroken: what the blocks teach.
     """
-    if not idea.cuts:
+    if not idea.splittable:
         return
     blocks = [block for text in texts for block in CUT.split(text)]
-    whole = idea.learn(texts)
+    whole = idea.train(texts)
     try:
-        found = idea.learn(blocks)
+        found = idea.train(blocks)
     except TokenizerError as error:
         raise LawBroken(f"cut: {list(texts)} taught {whole!r}, and in the blocks {blocks} nothing: {error}") from None
     if found != whole:
-        raise LawBroken(f"cut: {list(texts)} taught {whole.table()}, and in the blocks {blocks} {found.table()}.")
+        raise LawBroken(f"cut: {list(texts)} taught {whole.to_dict()}, and in the blocks {blocks} {found.to_dict()}.")
 
 
 def between(text: str, names: Collection[str]) -> list[tuple[str, bool]]:

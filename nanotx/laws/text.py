@@ -14,7 +14,7 @@ import numpy as np
 
 from nanotx.errors import LawBroken, TextError, TokenizerError
 from nanotx.tokenizers import Codec, StreamingDecoder, Tokenizer, load
-from nanotx.tokenizers.base import UNKNOWN, composed
+from nanotx.tokenizers.base import UNKNOWN, normalize_nfc
 
 PLACE = re.compile(r"\bat offset (\d+)\b")
 HEADER = {"nanotx", "version", "part", "sha256", "learned_from", "made_with"}
@@ -30,7 +30,7 @@ def lossless(codec: Codec, text: str, allowed: Collection[str] = ()) -> None:
     Args:
         codec: the tokenizer.
         text: one that it accepts,
-        allowed: where these names of specials may become their ids.
+        allowed: where these names of special tokens may become their ids.
 
     Raises:
         LawBroken: what came back instead, or which id is out of range.
@@ -42,9 +42,9 @@ def lossless(codec: Codec, text: str, allowed: Collection[str] = ()) -> None:
     for index, one in enumerate(listed):
         if not 0 <= one < codec.vocab_size:
             raise LawBroken(f"lossless: id {one} at index {index} is not below vocab_size {codec.vocab_size}.")
-    if codec.specials.get(UNKNOWN) in listed:
+    if codec.special_tokens.get(UNKNOWN) in listed:
         return
-    form = composed(text) if codec.nfc else text
+    form = normalize_nfc(text) if codec.nfc else text
     if codec.decode_bytes(listed) != form.encode("utf-8"):
         raise LawBroken(f"lossless: {text!r} came back as the bytes {codec.decode_bytes(listed)!r}.")
     if codec.decode(listed) != form:
@@ -204,11 +204,11 @@ def learns_alike(idea: Tokenizer, texts: Sequence[str], others: Sequence[str]) -
     Raises:
         LawBroken: what was learned the second time.
     """
-    first = idea.learn(texts)
+    first = idea.train(texts)
     with suppress(TokenizerError):  # they may be too little to learn from
-        idea.learn(others)
-    second = idea.learn(one for one in texts)  # a stream can be read once
-    if first != second or first.table() != second.table():
+        idea.train(others)
+    second = idea.train(one for one in texts)  # a stream can be read once
+    if first != second or first.to_dict() != second.to_dict():
         raise LawBroken(f"learn: {brief(list(texts))} taught {first!r}, and another time {second!r}.")
 
 
@@ -224,7 +224,7 @@ def refuses_text(codec: Codec, text: str) -> None:
     Raises:
         LawBroken: what was accepted, or what was said instead.
     """
-    text = composed(text) if codec.nfc else text  # where offsets are counted
+    text = normalize_nfc(text) if codec.nfc else text  # where offsets are counted
     told = _refusal(codec, text)
     if told is None:
         half = next((at for at, one in enumerate(text) if 0xD800 <= ord(one) < 0xE000), None)

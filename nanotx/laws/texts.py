@@ -18,13 +18,13 @@ from nanotx.config.schema import fields
 from nanotx.errors import ConfigError, TokenizerError
 from nanotx.laws.strategies import Drawn, ideas
 from nanotx.tokenizers import Codec, Tokenizer
-from nanotx.tokenizers.base import stored
+from nanotx.tokenizers.base import preset_names
 from nanotx.tokenizers.bpe import Bpe
 from nanotx.tokenizers.saved import Saved
 from nanotx.tokenizers.tiktoken import Tiktoken, lines_of
 
 PRIMER = "But, soft! what light through yonder window breaks?\nIt is the east, and Juliet is the sun.\n"
-"""Learned first, always: enough to teach a small vocabulary, in characters that every tokenizer on the shelf holds."""
+"""Learned first, always: enough to teach a small vocabulary, in characters that every preset tokenizer holds."""
 
 SMALL = 32
 """How many ids beyond the fewest a drawn tokenizer has at most."""
@@ -83,8 +83,8 @@ def texts(draw: Drawn, longest: int = 16) -> str:
 def lessons(draw: Drawn, part: type[Tokenizer]) -> tuple[Tokenizer, tuple[str, ...]]:
     """A tokenizer's idea, of few ids, and texts that can teach it."""
     idea = draw(ideas(part))
-    if part is Saved:  # it reads the shelf, and no text
-        return dataclasses.replace(idea, path=draw(st.sampled_from(stored()))), (PRIMER,)
+    if part is Saved:  # it reads the presets, and no text
+        return dataclasses.replace(idea, path=draw(st.sampled_from(preset_names()))), (PRIMER,)
     if part is Tiktoken:  # it reads a file of ranks, and no text
         idea = dataclasses.replace(idea, path=rank_file())
     taught = (PRIMER, *draw(st.lists(texts(), max_size=2)))
@@ -116,7 +116,7 @@ def rank_file(more: int = SMALL) -> str:
     """A small file of ranks, which lies there until this process ends."""
     folder = Path(tempfile.mkdtemp())
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    codec = Bpe(vocab_size=256 + more).learn([PRIMER])
+    codec = Bpe(vocab_size=256 + more).train([PRIMER])
     ranks = {codec.decode_bytes([one]): one for one in range(codec.vocab_size)}
     (folder / "small.tiktoken").write_text("\n".join(lines_of(ranks)), encoding="ascii")
     return str(folder / "small.tiktoken")
@@ -140,9 +140,9 @@ def fewest(part: type[Any]) -> int:
 
 
 def others(idea: Any) -> int:
-    """How many ids an idea needs beside those of its tokens: for its specials, and for `<unk>`."""
+    """How many ids an idea needs beside those of its tokens: for its special tokens, and for `<unk>`."""
     values = {name: getattr(idea, name) for name in fields(type(idea))}
-    return len(values.get("specials", ())) + values.get("unknown", False)
+    return len(values.get("special_tokens", ())) + values.get("unknown", False)
 
 
 def teaches(idea: Tokenizer, taught: Sequence[str]) -> bool:
@@ -179,4 +179,4 @@ def proposed(idea: Tokenizer, taught: Sequence[str]) -> list[int]:
 @lru_cache(maxsize=64)
 def learned(idea: Tokenizer, taught: tuple[str, ...]) -> Codec:
     """What an idea learns from texts; remembered, so that drawing a case and trying it learn once."""
-    return idea.learn(taught)
+    return idea.train(taught)

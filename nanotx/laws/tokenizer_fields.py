@@ -23,7 +23,7 @@ from nanotx.laws.law import Case, Where
 from nanotx.laws.strategies import Drawn, ideas
 from nanotx.laws.texts import PATTERNS, PRIMER, able, learned, rank_file
 from nanotx.tokenizers import Tokenizer
-from nanotx.tokenizers.base import stored
+from nanotx.tokenizers.base import preset_names
 from nanotx.tokenizers.huggingface import Huggingface
 from nanotx.tokenizers.saved import Saved
 from nanotx.tokenizers.tiktoken import Tiktoken
@@ -33,7 +33,7 @@ TAUGHT = (PRIMER, PRIMER, "Cafe\u0301, cafe\u0301; it's 1234 o'clock, 1234567 12
 READ = (PRIMER, "cafe\u0301 \u00e9", "Zounds! \u4e16\u754c", "sun's <|a|> 1234567")
 """What is read then: some of it was never met."""
 NAMES: tuple[tuple[str, ...], ...] = (("<|a|>",), ("<|endoftext|>", "<|a|>"), ())
-"""Values of a field for names of specials."""
+"""Values of a field for names of special tokens."""
 LEARNED = 80
 """Ids beyond the fewest."""
 MANY = 2000
@@ -64,7 +64,7 @@ def draw_choice(draw: Drawn, part: type[Tokenizer], where: Where) -> Choice:
 def plain(part: type[Tokenizer]) -> list[Any]:
     """A part's default config, that of a part which reads a file with one; and others, if a field needs them."""
     if part is Saved:
-        return [Saved(path=stored()[0])]
+        return [Saved(path=preset_names()[0])]
     if part is Tiktoken:
         return [Tiktoken(path=rank_file(), pattern="gpt4")]
     if part is Huggingface:
@@ -78,7 +78,7 @@ def choices(idea: Any, name: str) -> dict[str, list[Any]]:
     known: dict[str, list[Any]] = {
         "vocab_size": [value + more for more in (1, -1, 5, -5) if name == "vocab_size" and value + more > 0],
         "pattern": list(PATTERNS),
-        "specials": list(NAMES),
+        "special_tokens": list(NAMES),
         "path": paths(type(idea)) if name == "path" else [],
     }
     return {name: [one for one in known[name] if one != value]} if name in known else other_choices(idea, name)
@@ -93,7 +93,7 @@ def untried_of_tokenizer(part: type[Any]) -> dict[str, str]:
 def paths(part: type[Any]) -> list[str]:
     """Files that a part reads; of one that is anybody's, none is known."""
     if part is Saved:
-        return stored()[:2]
+        return preset_names()[:2]
     if part is Tiktoken:
         return [rank_file(), rank_file(more=8)]
     return [lossy_file(lossy=False)] if part is Huggingface else []
@@ -107,11 +107,11 @@ def learns(idea: Tokenizer) -> dict[str, Tensor]:
         return {"these texts are refused": torch.zeros(0)}
     gaps = set(codec.undefined_ids)
     tokens = [b"" if one in gaps else codec.decode_bytes([one]) for one in range(min(codec.vocab_size, MANY))]
-    digest = hashlib.sha256(repr((codec.vocab_size, sorted(codec.specials.items()), tokens)).encode()).hexdigest()
+    digest = hashlib.sha256(repr((codec.vocab_size, sorted(codec.special_tokens.items()), tokens)).encode()).hexdigest()
     come = {f"vocabulary {digest}": torch.zeros(0)}
     for index, text in enumerate(READ):
         try:
-            come[f"ids {index}"] = torch.from_numpy(codec.encode(text, [*codec.specials]).astype(np.int64))
+            come[f"ids {index}"] = torch.from_numpy(codec.encode(text, [*codec.special_tokens]).astype(np.int64))
         except TextError:
             come[f"text {index} is refused"] = torch.zeros(0)
     return come
@@ -123,7 +123,7 @@ def lossy_file(lossy: bool = True) -> str:
     folder = Path(tempfile.mkdtemp())
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     try:
-        described = dict(Huggingface(vocab_size=300).learn(TAUGHT).described)
+        described = dict(Huggingface(vocab_size=300).train(TAUGHT).described)
     except TokenizerError:
         return ""
     described["normalizer"] = {"type": "Lowercase"} if lossy else None

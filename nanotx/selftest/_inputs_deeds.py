@@ -54,10 +54,10 @@ DEEDS = [
     ("a text that is missing", "encode byte.json nowhere.txt", 3, r"nowhere\.txt: cannot be read: No such file"),
     ("a text that is a folder", "encode byte.json .", 3, r"\.: cannot be read: Is a directory"),
     (
-        "a tokenizer on no shelf",
+        "an unknown preset tokenizer",
         "encode shakespeare_chr text.txt",
         3,
-        r"there is no such file\. Did you mean 'shakespeare_char'\? On the shelf",
+        r"there is no such file\. Did you mean 'shakespeare_char'\? Presets",
     ),
     (
         "a picture of no kind",
@@ -117,8 +117,8 @@ RUNS = [
         3,
         r"bpe: vocab_size=5000 cannot be reached: .*; try --tokenizer\.vocab-size \d+",
     ),
-    ("a tokenizer saved nowhere", "saved", 2, r"saved: path is empty; expected a file or a name on the shelf"),
-    ("a tokenizer that is missing", "nowhere.json", 3, r"nowhere\.json: there is no such file\..* On the shelf: "),
+    ("a tokenizer saved nowhere", "saved", 2, r"saved: path is empty; expected a file or the name of a preset"),
+    ("a tokenizer that is missing", "nowhere.json", 3, r"nowhere\.json: there is no such file\..* Presets: "),
     (
         "a tokenizer that is none",
         "shakespear_char",

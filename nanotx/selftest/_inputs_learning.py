@@ -96,9 +96,9 @@ LEARNING = [
     ),
     (
         "with a special twice",
-        "bpe text.txt --specials <a> <a>",
+        "bpe text.txt --special-tokens <a> <a>",
         2,
-        r"specials: '<a>': expected names of 1 to 256 whole characters, each once",
+        r"special_tokens: '<a>': expected names of 1 to 256 whole characters, each once",
     ),
     ("into a folder", "byte text.txt --out .", 3, r"\.: no tokenizer can be written here: Is a directory"),
     (

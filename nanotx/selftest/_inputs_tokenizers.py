@@ -27,19 +27,19 @@ def digest(part: object, table: dict[str, Any]) -> str:
 
 def saved(**others: Any) -> bytes:
     """A tokenizer's file, some of it otherwise, with a digest that fits."""
-    table = {"nfc": False, "specials": {}, "alphabet": " abc"} | others
+    table = {"nfc": False, "special_tokens": {}, "alphabet": " abc"} | others
     header = {name: table.pop(name, usual) for name, usual in (("version", 2), ("part", "char"), ("sha256", ""))}
     origin = {"learned_from": table.pop("learned_from")} if "learned_from" in table else {}
     header["sha256"] = header["sha256"] or digest(header["part"], table)
     return json.dumps({"nanotx": "tokenizer", **header, **origin, **table}).encode("ascii")
 
 
-BYTE = json.dumps({"nanotx": "tokenizer", "version": 2, "part": "byte", "sha256": digest("byte", {})}).encode("ascii")
+BYTE = json.dumps({"nanotx": "tokenizer", "version": 3, "part": "byte", "sha256": digest("byte", {})}).encode("ascii")
 
 
 OPENED += [
-    ("of a newer nanotx", saved(version=3), r"mine\.json: format version 3; this nanotx reads 2"),
-    ("of a version beyond numbers", saved(version=1e999), r"mine\.json: format version inf; this nanotx reads 2"),
+    ("of a newer nanotx", saved(version=4), r"mine\.json: format version 4; this nanotx reads 3"),
+    ("of a version beyond numbers", saved(version=1e999), r"mine\.json: format version inf; this nanotx reads 3"),
     ("of a part that is none", saved(part="chars"), r"mine\.json: .*no part named 'chars'\. Did you mean 'char'\?"),
     ("of a part that is a path", saved(part="../char"), r"mine\.json: .*no part named '\.\./char'.*Known: "),
     ("of no part", saved(part=3), r"mine\.json: part: expected the name of a tokenizer, got 3"),
@@ -59,12 +59,12 @@ OPENED += [
     (
         "with a key too many",
         saved(size=3),
-        r"mine\.json: char: 'size' is no key here; expected nfc, specials, alphabet",
+        r"mine\.json: char: 'size' is no key here; expected nfc, special_tokens, alphabet",
     ),
     (
-        "of huge specials",
-        saved(specials={"<a>": 10**30}),
-        r"mine\.json: char: specials: expected the ids from 4 on, got",
+        "of huge special tokens",
+        saved(special_tokens={"<a>": 10**30}),
+        r"mine\.json: char: special_tokens: expected the ids from 4 on, got",
     ),
     ("that was learned nowhere", saved(learned_from=3), r"mine\.json: learned_from: expected a table, got 3"),
 ]
@@ -92,7 +92,7 @@ PLACES = [
     ("a pipe", pipe("mine.json"), posix, ODD),
     ("a socket", a_socket("mine.json"), posix, ODD),
     ("a folder", having({"mine.json/x": b""}), lambda: True, "no tokenizer can be read here: Is a directory"),
-    ("missing", having(), lambda: True, r"there is no such file\. .*On the shelf: "),
+    ("missing", having(), lambda: True, r"there is no such file\. .*Presets: "),
     ("a secret", hidden("mine.json"), unprivileged, "no tokenizer can be read here: Permission denied"),
 ]
 

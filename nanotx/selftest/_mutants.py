@@ -107,7 +107,7 @@ def learned() -> Files:
         small.text(Path(place))
         words = Path(place, "text.txt").read_text(encoding="utf-8")
         for name, fields in LEARNED.items():
-            Tokenizer.find(name)(**fields).learn([words]).save(Path(place, "x.json"))
+            Tokenizer.find(name)(**fields).train([words]).save(Path(place, "x.json"))
             found[name] = Path(place, "x.json").read_bytes()
     return found
 

@@ -1,6 +1,6 @@
 """The tokenizer slot, and what a trained tokenizer is: a value that turns a text into ids and ids into a text.
 
-The idea (`Bpe(vocab_size=512)`) stands in the recipe; `idea.learn(texts)` gives the thing, a `Codec`, which
+The idea (`Bpe(vocab_size=512)`) stands in the recipe; `config.train(texts)` gives the thing, a `Codec`, which
 encodes, decodes, and is saved as one JSON file that `load` reads, whatever its kind.
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanotx.config.plugins import Told, described, named
-from nanotx.config.presets import shelf
+from nanotx.config.presets import presets
 from nanotx.config.registry import Slot, is_foreign
 from nanotx.errors import TextError
 from nanotx.tokenizers.storage import Origin, digest, text_of, write_file
@@ -29,7 +29,7 @@ UNKNOWN = "<unk>"
 """The name of what cannot be encoded, where a tokenizer is told to take it."""
 
 
-INSTEAD = "try without it, or train with the tokenizer byte, which holds any text, or with the field unknown = true"
+REMEDY = "try without it, or train with the tokenizer byte, which holds any text, or with the field unknown = true"
 """What to do about a character that a tokenizer lacks, whatever command or program the text was given to."""
 
 
@@ -48,7 +48,7 @@ def utf8(part: str, text: str, at: int = 0) -> bytes:
         ) from None
 
 
-def composed(text: str) -> str:
+def normalize_nfc(text: str) -> str:
     """The text in Unicode's normal form C: letters and their accents put together where they can be."""
     return unicodedata.normalize("NFC", text)
 
@@ -62,14 +62,14 @@ class Codec(ABC):
     """How many ids there are: 0 to vocab_size - 1."""
     origin: Origin | None = None
     """Where it was learned, if that was recorded; two codecs may be equal and differ in this."""
-    specials: Mapping[str, int] = MappingProxyType({})
+    special_tokens: Mapping[str, int] = MappingProxyType({})
     """Ids that no ordinary text becomes, by their names, such as `<|endoftext|>`."""
     nfc: bool = False
     """Whether a text is put into Unicode's normal form C before it is cut; ids then give that form back."""
-    apart: bool = True
+    decodes_independently: bool = True
     """Whether each id stands for the same bytes whatever stands beside it, as in all that nanotx learns itself."""
 
-    cuts: bool = False
+    splittable: bool = False
     """Whether a text may be cut between an ASCII letter and a blank behind it, and each side encoded by itself."""
 
     _tokens: tuple[bytes | None, ...] = ()
@@ -84,7 +84,7 @@ class Codec(ABC):
         return tuple(one for one, token in enumerate(self._tokens) if token is None)
 
     @abstractmethod
-    def ordinary(self, text: str) -> Ids:
+    def encode_ordinary(self, text: str) -> Ids:
         """The ids of a text that is all ordinary, as a new array of int32; what `encode` is made of.
 
         Raises:
@@ -102,12 +102,12 @@ class Codec(ABC):
             TextError: the text holds something this tokenizer cannot; says what and at which offset. Or an allowed
                 name is not that of a special id.
         """
-        text = composed(text) if self.nfc else text
+        text = normalize_nfc(text) if self.nfc else text
         if not allowed_special:
-            return self.ordinary(text)
-        from nanotx.tokenizers.special_tokens import encode_with  # most texts have none
+            return self.encode_ordinary(text)
+        from nanotx.tokenizers.special_tokens import encode_with_special_tokens  # most texts have none
 
-        return encode_with(self, text, allowed_special)
+        return encode_with_special_tokens(self, text, allowed_special)
 
     def encode_batch(self, texts: Sequence[str], processes: int = 0) -> list[Ids]:
         """The ids of several texts, in several processes where there is enough to do.
@@ -119,7 +119,7 @@ class Codec(ABC):
         Raises:
             TextError: a text holds something this tokenizer cannot.
         """
-        from nanotx.tokenizers.workers import encode_batch  # one text needs no crew
+        from nanotx.tokenizers.workers import encode_batch  # a single text needs no workers
 
         return encode_batch(self, texts, processes)
 
@@ -140,7 +140,7 @@ class Codec(ABC):
 
         return open_tokens(path, self).ids
 
-    def keeps(self, text: str) -> bool:
+    def round_trips(self, text: str) -> bool:
         """Whether the text's ids give the text back: without `<unk>`, and in the form it had."""
         return self.decode_bytes(self.encode(text)) == utf8(self.part, text)
 
@@ -153,10 +153,10 @@ class Codec(ABC):
         """
 
     @abstractmethod
-    def table(self) -> dict[str, Any]:
-        """What `Tokenizer.read` needs, as plain values for JSON."""
+    def to_dict(self) -> dict[str, Any]:
+        """What `Tokenizer.from_dict` needs, as plain values for JSON."""
 
-    def unsettled(self, one: int) -> bool:
+    def needs_lookahead(self, one: int) -> bool:
         """Whether what an id stands for may hang on the id that follows, so that a stream waits for it."""
         return False
 
@@ -167,7 +167,7 @@ class Codec(ABC):
     @property
     def digest(self) -> str:
         """SHA-256 of what it is: equal for two codecs that are equal, wherever and by whom they were learned."""
-        return digest(self.part, self.table())
+        return digest(self.part, self.to_dict())
 
     @property
     def start(self) -> int:
@@ -194,7 +194,7 @@ class Codec(ABC):
 
     def to_json(self) -> str:
         """The text of the file that `save` writes."""
-        return text_of(self.part, self.table(), self.origin)
+        return text_of(self.part, self.to_dict(), self.origin)
 
     def check_ids(self, ids: Iterable[Any]) -> Ids:
         """The ids as an array, each of them in range.
@@ -220,7 +220,7 @@ class Codec(ABC):
         return array.astype(np.int64)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Codec) and type(other) is type(self) and other.table() == self.table()
+        return isinstance(other, Codec) and type(other) is type(self) and other.to_dict() == self.to_dict()
 
     def __hash__(self) -> int:
         return hash((self.part, self.vocab_size))
@@ -250,32 +250,34 @@ class Tokenizer(
 ):
     """The slot: how text is cut into tokens. A part is a frozen dataclass that can learn a `Codec`."""
 
-    cuts = False  # whether what it learns is the same where a text is given in blocks that end at a letter's blank
+    splittable = (
+        False  # whether what it learns is the same where a text is given in blocks that end at a letter's blank
+    )
 
     @abstractmethod
-    def learn(self, texts: Iterable[str]) -> Codec:
+    def train(self, texts: Iterable[str]) -> Codec:
         """Learn from the training texts alone, deterministically.
 
         Raises:
             TokenizerError: these texts cannot teach what the config asks for.
         """
 
-    def learn_checked(self, texts: Iterable[str], sample: str = "") -> Codec:
-        """What `learn` returns; of a part from elsewhere it is checked, on a sample of text, that it can be used.
+    def train_checked(self, texts: Iterable[str], sample: str = "") -> Codec:
+        """What `train` returns; of a part from elsewhere it is checked, on a sample of text, that it can be used.
 
         Raises:
             TokenizerError: these texts cannot teach what the config asks for.
             ConfigError: a part from elsewhere raises, or returns no codec; says which and where.
         """
         if not is_foreign(type(self)):
-            return self.learn(texts)
+            return self.train(texts)
 
-        return learn_checked(self, texts, sample)
+        return train_checked(self, texts, sample)
 
     @classmethod
     @abstractmethod
-    def read(cls, table: dict[str, Any]) -> Codec:
-        """The codec that `Codec.table` described; the table comes from a file that anyone may have written.
+    def from_dict(cls, table: dict[str, Any]) -> Codec:
+        """The codec that `Codec.to_dict` described; the table comes from a file that anyone may have written.
 
         Raises:
             TokenizerError: the table is not one this part wrote.
@@ -283,19 +285,19 @@ class Tokenizer(
 
     @classmethod
     def table(cls, name: object) -> dict[str, Any]:
-        """A part's name; or else a tokenizer on the shelf or a path to one, which is the part `saved`."""
-        from nanotx.tokenizers.loading import table_of  # a recipe in Python names none
+        """A part's name; or else a preset tokenizer or a path to one, which is the part `saved`."""
+        from nanotx.tokenizers.loading import config_table  # a recipe in Python names none
 
-        return table_of(name)
+        return config_table(name)
 
 
-def stored() -> list[str]:
-    """The names of the tokenizers on the shelf, sorted."""
-    return sorted(path.stem for path in shelf("tokenizers").glob("*.json"))
+def preset_names() -> list[str]:
+    """The names of the preset tokenizers, sorted."""
+    return sorted(path.stem for path in presets("tokenizers").glob("*.json"))
 
 
 def load(path: str | Path, lossy: bool = True) -> Codec:
-    """Read any tokenizer that `Codec.save` wrote: a name on the shelf, or else a path; or that of a library's file.
+    """Read any tokenizer that `Codec.save` wrote: preset name, or else a path; or that of a library's file.
 
     Args:
         path: the name or the path.
@@ -304,29 +306,29 @@ def load(path: str | Path, lossy: bool = True) -> Codec:
     Raises:
         TokenizerError: there is no such file, it is not one of ours, or it loses text and may not; says which.
     """
-    from nanotx.tokenizers.loading import open_codec  # what is learned here is not opened
+    from nanotx.tokenizers.loading import load_codec  # what is learned here is not opened
 
-    return open_codec(path, lossy)
+    return load_codec(path, lossy)
 
 
-def learn_checked(tokenizer: Tokenizer, texts: Iterable[str], sample: str = "") -> Codec:
-    """What a tokenizer from elsewhere learns from texts, tried on a sample; see `Tokenizer.learn_checked`."""
+def train_checked(tokenizer: Tokenizer, texts: Iterable[str], sample: str = "") -> Codec:
+    """What a tokenizer from elsewhere learns from texts, tried on a sample; see `Tokenizer.train_checked`."""
     told = Told(tokenizer, "tokenizer")
     with named(type(tokenizer)):
-        codec = tokenizer.learn(texts)
-        check_codec(told, codec, "learn", sample)
+        codec = tokenizer.train(texts)
+        check_codec(told, codec, "train", sample)
     return codec
 
 
-def read_checked(part: type[Any], table: dict[str, Any]) -> Codec:
-    """The codec that a tokenizer from elsewhere reads from a table, tried on an empty text; see `Tokenizer.read`.
+def from_dict_checked(part: type[Any], table: dict[str, Any]) -> Codec:
+    """The codec that a tokenizer from elsewhere reads from a table, tried on an empty text; see `Tokenizer.from_dict`.
 
     Raises:
         ConfigError: it raises, or returns no codec that can be used; says which and where.
     """
     with named(part):
-        codec: Codec = part.read(table)
-        check_codec(Told(part, "tokenizer"), codec, "read", "")
+        codec: Codec = part.from_dict(table)
+        check_codec(Told(part, "tokenizer"), codec, "from_dict", "")
     return codec
 
 
@@ -337,10 +339,12 @@ def check_codec(told: Told, codec: Any, method: str, sample: str) -> None:
     right = isinstance(size, int) and size > 0
     told.wanted(right, f"its codec has vocab_size={size!r}", "a whole number of at least 1")
     _ = codec.digest  # its table becomes JSON, without NaN or infinity
-    ids = codec.ordinary(composed(sample) if codec.nfc else sample)
+    ids = codec.encode_ordinary(normalize_nfc(sample) if codec.nfc else sample)
     right = isinstance(ids, np.ndarray) and ids.ndim == 1 and np.issubdtype(ids.dtype, np.integer)
-    told.wanted(right, f"ordinary returned {described(ids)}", "an array of whole numbers, with one axis")
+    told.wanted(right, f"encode_ordinary returned {described(ids)}", "an array of whole numbers, with one axis")
     low, high = (int(ids.min()), int(ids.max())) if len(ids) else (0, 0)
-    told.wanted(low >= 0 and high < size, f"ordinary returned ids from {low} to {high}", f"ids from 0 to {size - 1}")
+    told.wanted(
+        low >= 0 and high < size, f"encode_ordinary returned ids from {low} to {high}", f"ids from 0 to {size - 1}"
+    )
     back = codec.decode_bytes(ids)
     told.wanted(isinstance(back, bytes), f"decode_bytes returned {described(back)}", "bytes")

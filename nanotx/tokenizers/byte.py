@@ -18,15 +18,15 @@ from nanotx.tokenizers.storage import exactly
 class Byte(Tokenizer):
     """Needs no training: the 256 bytes are the same for every text."""
 
-    cuts = True
+    splittable = True
 
-    def learn(self, texts: Iterable[str]) -> "ByteCodec":
+    def train(self, texts: Iterable[str]) -> "ByteCodec":
         """The one codec of bytes; the texts are not read."""
         return ByteCodec()
 
     @classmethod
-    def read(cls, table: dict[str, Any]) -> "ByteCodec":
-        """The one codec of bytes, whose table is empty; see `Tokenizer.read`."""
+    def from_dict(cls, table: dict[str, Any]) -> "ByteCodec":
+        """The one codec of bytes, whose table is empty; see `Tokenizer.from_dict`."""
         exactly("byte", table, {})
         return ByteCodec()
 
@@ -36,17 +36,17 @@ class ByteCodec(Codec):
     """The id of a byte is its value."""
 
     part = "byte"
-    cuts = True
+    splittable = True
     vocab_size = 256
 
-    def ordinary(self, text: str) -> Ids:
-        """The bytes of the text; see `Codec.ordinary`."""
+    def encode_ordinary(self, text: str) -> Ids:
+        """The bytes of the text; see `Codec.encode_ordinary`."""
         return np.frombuffer(utf8(self.part, text), np.uint8).astype(np.int32)
 
     def decode_bytes(self, ids: Iterable[Any]) -> bytes:
         """The ids as bytes; see `Codec.decode_bytes`."""
         return self.check_ids(ids).astype(np.uint8).tobytes()
 
-    def table(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Nothing: all codecs of bytes are one."""
         return {}

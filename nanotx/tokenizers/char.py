@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanotx.errors import TextError, TokenizerError
-from nanotx.tokenizers.base import INSTEAD, UNKNOWN, Codec, Ids, Tokenizer, composed, utf8
+from nanotx.tokenizers.base import REMEDY, UNKNOWN, Codec, Ids, Tokenizer, normalize_nfc, utf8
 from nanotx.tokenizers.storage import exactly
 
 CHUNK = 1 << 16  # characters looked up at once: few enough to stay in the processor's cache
@@ -23,11 +23,11 @@ NONE = -1
 class Char(Tokenizer):
     """Learns which characters there are; a text with any other cannot be encoded, but as `<unk>`."""
 
-    cuts = True
+    splittable = True
     unknown: bool = False  # any other character becomes <unk>, and is lost
     nfc: bool = False  # puts every text into Unicode's normal form C first
 
-    def learn(self, texts: Iterable[str]) -> "CharCodec":
+    def train(self, texts: Iterable[str]) -> "CharCodec":
         """The alphabet of the texts.
 
         Raises:
@@ -37,14 +37,14 @@ class Char(Tokenizer):
         letters: set[str] = set()
         for text in texts:
             utf8("char", text)
-            letters.update(composed(text) if self.nfc else text)
-        specials = {UNKNOWN: len(letters)} if self.unknown else {}
-        return CharCodec("".join(sorted(letters)), specials=specials, nfc=self.nfc)
+            letters.update(normalize_nfc(text) if self.nfc else text)
+        special_tokens = {UNKNOWN: len(letters)} if self.unknown else {}
+        return CharCodec("".join(sorted(letters)), special_tokens=special_tokens, nfc=self.nfc)
 
     @classmethod
-    def read(cls, table: dict[str, Any]) -> "CharCodec":
-        """The codec of an alphabet; see `Tokenizer.read`."""
-        exactly("char", table, {"nfc": bool, "specials": dict[str, int], "alphabet": str})
+    def from_dict(cls, table: dict[str, Any]) -> "CharCodec":
+        """The codec of an alphabet; see `Tokenizer.from_dict`."""
+        exactly("char", table, {"nfc": bool, "special_tokens": dict[str, int], "alphabet": str})
         alphabet = table["alphabet"]
         utf8("char", alphabet)
         for index, (one, another) in enumerate(pairwise(alphabet)):
@@ -53,7 +53,7 @@ class Char(Tokenizer):
                     f"char: alphabet: expected each character once, in order of code point, "
                     f"got {one!r} before {another!r} at offset {index}."
                 )
-        return CharCodec(alphabet, specials=table["specials"], nfc=table["nfc"])
+        return CharCodec(alphabet, special_tokens=table["special_tokens"], nfc=table["nfc"])
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,24 +61,25 @@ class CharCodec(Codec):
     """The id of a character is its place in the alphabet."""
 
     part = "char"
-    cuts = True
+    splittable = True
     alphabet: str
-    specials: Mapping[str, int] = field(default_factory=dict)
+    special_tokens: Mapping[str, int] = field(default_factory=dict)
     nfc: bool = False
     vocab_size: int = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not self.alphabet:
             raise TokenizerError("char: an empty text has no alphabet; try a text with at least one character.")
-        size = len(self.alphabet) + len(self.specials)
-        if sorted(self.specials.values()) != list(range(len(self.alphabet), size)):
+        size = len(self.alphabet) + len(self.special_tokens)
+        if sorted(self.special_tokens.values()) != list(range(len(self.alphabet), size)):
             raise TokenizerError(
-                f"char: specials: expected the ids from {len(self.alphabet)} on, got {brief(dict(self.specials))}."
+                f"char: special_tokens: expected the ids from {len(self.alphabet)} on, got "
+                f"{brief(dict(self.special_tokens))}."
             )
         object.__setattr__(self, "vocab_size", size)
 
-    def ordinary(self, text: str) -> Ids:
-        """The places of the characters; see `Codec.ordinary`."""
+    def encode_ordinary(self, text: str) -> Ids:
+        """The places of the characters; see `Codec.encode_ordinary`."""
         ids = np.empty(len(text), np.int32)
         for at in range(0, len(text), CHUNK):
             chunk = text[at : at + CHUNK].encode("utf-32-le", errors="surrogatepass")
@@ -91,15 +92,15 @@ class CharCodec(Codec):
     def decode_bytes(self, ids: Iterable[Any]) -> bytes:
         """The characters at these places, in UTF-8; see `Codec.decode_bytes`."""
         places = self.check_ids(ids)
-        if self.specials and places.size and places.max() >= len(self.alphabet):
-            names = {one: name for name, one in self.specials.items()}
+        if self.special_tokens and places.size and places.max() >= len(self.alphabet):
+            names = {one: name for name, one in self.special_tokens.items()}
             return "".join(names.get(one) or self.alphabet[one] for one in places.tolist()).encode("utf-8")
         points: NDArray[np.uint32] = self._points[places]
         return points.tobytes().decode("utf-32-le").encode("utf-8")
 
-    def table(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The alphabet, in order."""
-        return {"nfc": self.nfc, "specials": dict(self.specials), "alphabet": self.alphabet}
+        return {"nfc": self.nfc, "special_tokens": dict(self.special_tokens), "alphabet": self.alphabet}
 
     @cached_property
     def _points(self) -> NDArray[np.uint32]:
@@ -114,14 +115,14 @@ class CharCodec(Codec):
 
     def _unknown(self, text: str, at: int, found: NDArray[np.int32]) -> None:
         """Put `<unk>` where characters from offset `at` on were not found, or else refuse the first of them."""
-        if UNKNOWN in self.specials:
+        if UNKNOWN in self.special_tokens:
             utf8(self.part, text[at : at + len(found)], at)
-            found[found == NONE] = self.specials[UNKNOWN]
+            found[found == NONE] = self.special_tokens[UNKNOWN]
             return
         offset = at + int(found.argmin())
         utf8(self.part, text[offset], offset)  # half a character has an error of its own
         one = text[offset]
         raise TextError(
             f"char: {one!r} (U+{ord(one):04X}) at offset {offset} is not in the alphabet of "
-            f"{len(self.alphabet)}; {INSTEAD}."
+            f"{len(self.alphabet)}; {REMEDY}."
         )

@@ -7,7 +7,7 @@ from nanotx.errors import NanotxError, TokenizerError
 
 
 @contextmanager
-def tried(where: str, kind: type[TokenizerError] = TokenizerError) -> Iterator[None]:
+def library_errors(where: str, kind: type[TokenizerError] = TokenizerError) -> Iterator[None]:
     """Whatever the library raises inside becomes an error of ours; a panic of Rust's is no `Exception`.
 
     Raises:
@@ -24,6 +24,6 @@ def tried(where: str, kind: type[TokenizerError] = TokenizerError) -> Iterator[N
         raise kind(f"{where}: {said}.") from None
 
 
-def missing(library: str) -> TokenizerError:
+def not_installed(library: str) -> TokenizerError:
     """What is said where a library is not installed."""
     return TokenizerError(f"{library}: the library is not installed; try pip install -c constraints.txt {library}.")

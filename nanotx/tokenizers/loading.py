@@ -5,50 +5,50 @@ from pathlib import Path
 from reprlib import repr as brief
 from typing import Any
 
-from nanotx.config.presets import shelf
+from nanotx.config.presets import presets
 from nanotx.config.registry import is_foreign
 from nanotx.errors import ConfigError, TokenizerError, UnknownPart, did_you_mean
 from nanotx.files import open_plain
-from nanotx.tokenizers.base import Codec, Tokenizer, read_checked, stored
+from nanotx.tokenizers.base import Codec, Tokenizer, from_dict_checked, preset_names
 from nanotx.tokenizers.storage import VERSION, Origin, Table, digest, exactly
 
 
-def table_of(name: object) -> dict[str, Any]:
+def config_table(name: object) -> dict[str, Any]:
     """The table that a name stands for; see `Tokenizer.table`."""
     if name in Tokenizer.names():
         return {"part": name}
-    if isinstance(name, str) and (name in stored() or Path(name).suffix in {".json", ".tiktoken"}):
-        return {"part": kind_of(name), "path": name}
+    if isinstance(name, str) and (name in preset_names() or Path(name).suffix in {".json", ".tiktoken"}):
+        return {"part": part_of_file(name), "path": name}
     try:
         Tokenizer.find(name)
     except UnknownPart as error:
         if not isinstance(name, str):
             raise
-        on_shelf = f"On the shelf: {', '.join(stored())}.{did_you_mean(name, stored())}"
-        raise UnknownPart(f"{error} {on_shelf} A path ends in .json or .tiktoken.") from None
+        preset = f"Presets: {', '.join(preset_names())}.{did_you_mean(name, preset_names())}"
+        raise UnknownPart(f"{error} {preset} A path ends in .json or .tiktoken.") from None
     return {"part": name}
 
 
-def open_codec(path: str | Path, lossy: bool = True) -> Codec:
+def load_codec(path: str | Path, lossy: bool = True) -> Codec:
     """The codec of a file; see `nanotx.tokenizers.base.load`.
 
     Raises:
         TokenizerError: there is no such file, it is not one of ours, or it loses text and may not; says which.
     """
-    file = shelf("tokenizers") / f"{path}.json" if str(path) in stored() else Path(path)
-    if (kind := kind_of(file)) != "saved":
+    file = presets("tokenizers") / f"{path}.json" if str(path) in preset_names() else Path(path)
+    if (kind := part_of_file(file)) != "saved":
         adapter: Any = Tokenizer.find(kind)
         options = {"lossy": lossy} if kind == "huggingface" else {}
-        codec: Codec = adapter(path=str(file), **options).learn(())
+        codec: Codec = adapter(path=str(file), **options).train(())
         return codec
     try:
         name, table, origin = read_file(file)
     except FileNotFoundError:
-        near = did_you_mean(str(path), stored())
-        raise TokenizerError(f"{file}: there is no such file.{near} On the shelf: {', '.join(stored())}.") from None
+        near = did_you_mean(str(path), preset_names())
+        raise TokenizerError(f"{file}: there is no such file.{near} Presets: {', '.join(preset_names())}.") from None
     try:
         part = Tokenizer.find(name)
-        codec = read_checked(part, table) if is_foreign(part) else part.read(table)
+        codec = from_dict_checked(part, table) if is_foreign(part) else part.from_dict(table)
     except (TokenizerError, ConfigError) as error:
         raise TokenizerError(f"{file}: {error}") from None
     return codec if origin is None else codec.with_origin(origin)
@@ -112,7 +112,7 @@ def _parse(path: Path) -> Any:
 HEAD = 200  # bytes in which a file of ours says that it is one
 
 
-def kind_of(path: str | Path) -> str:
+def part_of_file(path: str | Path) -> str:
     """The part that reads a file: `saved` for ours, and for all of which nobody can say what it is."""
     file = Path(path)
     if file.suffix == ".tiktoken":

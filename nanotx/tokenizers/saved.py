@@ -1,11 +1,11 @@
-"""A tokenizer that was learned before and lies in a file, on the shelf or anywhere."""
+"""A tokenizer that was learned before and lies in a file, a preset or any other."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from nanotx.errors import ConfigError, TokenizerError
-from nanotx.tokenizers.base import Codec, Tokenizer, load, stored
+from nanotx.tokenizers.base import Codec, Tokenizer, load, preset_names
 
 
 @Tokenizer.register("saved")
@@ -13,9 +13,9 @@ from nanotx.tokenizers.base import Codec, Tokenizer, load, stored
 class Saved(Tokenizer):
     """Learns nothing: the texts are not read, and what comes is the file's codec, whatever its kind."""
 
-    path: str = ""  # a file, or a name on the shelf
+    path: str = ""  # a file, or the name of a preset
 
-    def learn(self, texts: Iterable[str]) -> Codec:
+    def train(self, texts: Iterable[str]) -> Codec:
         """The codec of the file; the texts are not read.
 
         Raises:
@@ -24,8 +24,8 @@ class Saved(Tokenizer):
         """
         if not self.path:
             raise ConfigError(
-                "saved: path is empty; expected a file or a name on the shelf "
-                f"({', '.join(stored())}); try --tokenizer.path my.json."
+                "saved: path is empty; expected a file or the name of a preset "
+                f"({', '.join(preset_names())}); try --tokenizer.path my.json."
             )
         try:
             return load(self.path, lossy=False)
@@ -33,7 +33,7 @@ class Saved(Tokenizer):
             raise TokenizerError(str(error).replace("--tokenizer.", "--tokenizer huggingface --tokenizer.")) from None
 
     @classmethod
-    def read(cls, table: dict[str, Any]) -> Codec:
+    def from_dict(cls, table: dict[str, Any]) -> Codec:
         """Never: a codec is saved under the name of the part that learned it.
 
         Raises:

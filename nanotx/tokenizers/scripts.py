@@ -15,7 +15,7 @@ import regex
 from numpy.typing import NDArray
 
 from nanotx.errors import TextError
-from nanotx.tokenizers.base import UNKNOWN, Codec, Ids, composed, utf8
+from nanotx.tokenizers.base import UNKNOWN, Codec, Ids, normalize_nfc, utf8
 
 NAMES = """
     Arabic Armenian Bengali Bopomofo Cherokee Coptic Cyrillic Devanagari Ethiopic Georgian Gothic Greek Gujarati
@@ -30,7 +30,7 @@ ALONE = r"\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}"
 WORD = regex.compile(rf"(?V1)[{ALONE}]|[[\w\p{{M}}]--[{ALONE}]]+")
 
 
-def stretches(text: str) -> Iterator[tuple[str, str]]:
+def script_segments(text: str) -> Iterator[tuple[str, str]]:
     """The text in order, as scripts and stretches; joined, the stretches are the text."""
     start, script = 0, COMMON
     for match in _runs().finditer(text):
@@ -56,7 +56,7 @@ def _runs() -> "regex.Pattern[str]":
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Shares:
+class ScriptBreakdown:
     """What falls to each script of a text; the sums over the scripts are those of the text."""
 
     names: tuple[str, ...]  # of the scripts, that of the most bytes first
@@ -73,7 +73,7 @@ class Shares:
         return np.bincount(self.of_tokens, weights=values, minlength=len(self.names)).astype(np.float64)
 
 
-def shares(codec: Codec, text: str, ids: Ids) -> Shares:
+def script_breakdown(codec: Codec, text: str, ids: Ids) -> ScriptBreakdown:
     """What falls to each script of a text.
 
     Args:
@@ -84,27 +84,27 @@ def shares(codec: Codec, text: str, ids: Ids) -> Shares:
     Raises:
         TextError: the ids do not give the text back.
     """
-    check_kept(codec, text, ids)
+    check_round_trip(codec, text, ids)
     sizes, counts = dict[str, int](), dict[str, int]()
     ends, owners = list[int](), list[str]()
-    for script, stretch in stretches(text):
-        size = len(stretch.encode("utf-8"))
+    for script, segment in script_segments(text):
+        size = len(segment.encode("utf-8"))
         ends.append(size + (ends[-1] if ends else 0))
         owners.append(script)
         sizes[script] = sizes.get(script, 0) + size
-        counts[script] = counts.get(script, 0) + words(stretch)
+        counts[script] = counts.get(script, 0) + words(segment)
     names = sorted(sizes, key=lambda name: (-sizes[name], name))
     places = np.array([names.index(owner) for owner in owners], np.intp)
-    stretch_of = np.searchsorted(np.array(ends), begins(codec, ids, ends[-1]), side="right")
-    return Shares(
+    segment_of = np.searchsorted(np.array(ends), token_offsets(codec, ids, ends[-1]), side="right")
+    return ScriptBreakdown(
         names=tuple(names),
         sizes=np.array([sizes[name] for name in names], np.int64),
         words=np.array([counts[name] for name in names], np.int64),
-        of_tokens=places[np.minimum(stretch_of, len(places) - 1)],  # an empty token may stand at the very end
+        of_tokens=places[np.minimum(segment_of, len(places) - 1)],  # an empty token may stand at the very end
     )
 
 
-def begins(codec: Codec, ids: Ids, size: int) -> NDArray[np.int64]:
+def token_offsets(codec: Codec, ids: Ids, size: int) -> NDArray[np.int64]:
     """The offset of each token's first byte in the bytes of all, of which there are `size`.
 
     Raises:
@@ -120,7 +120,7 @@ def begins(codec: Codec, ids: Ids, size: int) -> NDArray[np.int64]:
     return np.cumsum(lengths) - lengths
 
 
-def check_kept(codec: Codec, text: str, ids: Ids) -> None:
+def check_round_trip(codec: Codec, text: str, ids: Ids) -> None:
     """Refuse ids that do not give their text back: what is lost costs nothing, and bits per byte would be flattered.
 
     Raises:
@@ -128,7 +128,7 @@ def check_kept(codec: Codec, text: str, ids: Ids) -> None:
     """
     if codec.decode_bytes(ids) == utf8(codec.part, text):
         return
-    if missing := lost(codec, text, ids):
+    if missing := lost_characters(codec, text, ids):
         raise TextError(
             f"{codec.part}: {missing:,} of {len(text):,} characters of this text become {UNKNOWN} and are lost, so its "
             "bits per byte cannot be known; try a tokenizer that holds any text, such as byte or bpe."
@@ -139,9 +139,9 @@ def check_kept(codec: Codec, text: str, ids: Ids) -> None:
     )
 
 
-def lost(codec: Codec, text: str, ids: Ids) -> int:
+def lost_characters(codec: Codec, text: str, ids: Ids) -> int:
     """How many characters of a text its ids no longer hold."""
-    if UNKNOWN not in codec.specials:
+    if UNKNOWN not in codec.special_tokens:
         return 0
-    kept = codec.decode(ids[ids != codec.specials[UNKNOWN]])
-    return max(0, len(composed(text) if codec.nfc else text) - len(kept))
+    kept = codec.decode(ids[ids != codec.special_tokens[UNKNOWN]])
+    return max(0, len(normalize_nfc(text) if codec.nfc else text) - len(kept))

@@ -17,7 +17,7 @@ from nanotx import __version__
 from nanotx.errors import TokenizerError
 from nanotx.files import publish
 
-VERSION = 2
+VERSION = 3
 
 Table = dict[str, Any]
 

@@ -16,8 +16,8 @@ class StreamingDecoder:
     def __init__(self, codec: Codec) -> None:
         self.codec = codec
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
-        if not codec.apart:
-            together = Together(codec)
+        if not codec.decodes_independently:
+            together = ContextualDecoder(codec)
             self.push, self.end = together.push, together.end  # type: ignore[method-assign]
 
     def push(self, one: int) -> str:
@@ -40,7 +40,7 @@ class StreamingDecoder:
 BROKEN = "\N{REPLACEMENT CHARACTER}"
 
 
-class Together:
+class ContextualDecoder:
     """As `StreamingDecoder`: each id is decoded after those that were handed out last.
 
     Bytes that a library decodes together, all of them or none (ByteFallback), are held back until their row has ended;
@@ -57,7 +57,7 @@ class Together:
         """See `StreamingDecoder.push`."""
         self.codec.check_ids([one])
         self._held.append(one)
-        if self.codec.unsettled(one):
+        if self.codec.needs_lookahead(one):
             return ""
         try:
             text = self.codec.decode([*self._last, *self._held])

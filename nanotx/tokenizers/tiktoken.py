@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from nanotx.errors import ConfigError, TextError, TokenizerError, did_you_mean
 from nanotx.files import open_plain, read_plain
 from nanotx.tokenizers.base import Codec, Ids, Tokenizer, utf8
-from nanotx.tokenizers.libraries import missing, tried
+from nanotx.tokenizers.libraries import library_errors, not_installed
 from nanotx.tokenizers.loading import LARGEST
 from nanotx.tokenizers.regexes import NAMED, check_calls, source_of
-from nanotx.tokenizers.special_tokens import by_id, joined
+from nanotx.tokenizers.special_tokens import join_bytes, tokens_by_id
 from nanotx.tokenizers.storage import exactly
 
 END = "<|endoftext|>"
@@ -51,7 +51,7 @@ class Published:
 
     name: str
     pattern: str  # a name or a regex
-    specials: Mapping[str, int]
+    special_tokens: Mapping[str, int]
 
 
 MIDDLE = {"<|fim_prefix|>": 100258, "<|fim_middle|>": 100259, "<|fim_suffix|>": 100260}
@@ -80,7 +80,7 @@ class Tiktoken(Tokenizer):
         if self.pattern:
             source_of(self.pattern)
 
-    def learn(self, texts: Iterable[str]) -> "TiktokenCodec":
+    def train(self, texts: Iterable[str]) -> "TiktokenCodec":
         """The encoding; the texts are not read.
 
         Raises:
@@ -91,12 +91,12 @@ class Tiktoken(Tokenizer):
         return codec
 
     @classmethod
-    def read(cls, table: dict[str, Any]) -> "TiktokenCodec":
-        """The codec of a list of ranks; see `Tokenizer.read`."""
-        exactly("tiktoken", table, {"name": str, "regex": str, "specials": dict[str, int], "ranks": list[str]})
+    def from_dict(cls, table: dict[str, Any]) -> "TiktokenCodec":
+        """The codec of a list of ranks; see `Tokenizer.from_dict`."""
+        exactly("tiktoken", table, {"name": str, "regex": str, "special_tokens": dict[str, int], "ranks": list[str]})
         ranks = ranks_of("tiktoken: ranks", (line.encode("utf-8", "replace") for line in table["ranks"]))
         try:
-            return TiktokenCodec(table["name"], table["regex"], ranks, table["specials"])
+            return TiktokenCodec(table["name"], table["regex"], ranks, table["special_tokens"])
         except ConfigError as error:
             raise TokenizerError(f"tiktoken: {error}") from None
 
@@ -114,7 +114,7 @@ class TiktokenCodec(Codec):
     name: str
     source: str  # the regex, in the library's syntax
     ranks: Mapping[bytes, int] = field(repr=False)
-    specials: Mapping[str, int] = field(default_factory=dict)
+    special_tokens: Mapping[str, int] = field(default_factory=dict)
     vocab_size: int = field(init=False)
     _tokens: tuple[bytes | None, ...] = field(init=False, repr=False)  # by id
 
@@ -123,19 +123,19 @@ class TiktokenCodec(Codec):
         missing = [value for value in range(256) if bytes([value]) not in self.ranks]
         if missing:
             raise TokenizerError(f"tiktoken: the byte 0x{missing[0]:02x} has no rank; expected one for each byte.")
-        tokens = by_id(self.part, tuple(self.ranks), tuple(self.ranks.values()), self.specials)
+        tokens = tokens_by_id(self.part, tuple(self.ranks), tuple(self.ranks.values()), self.special_tokens)
         object.__setattr__(self, "vocab_size", len(tokens))
         object.__setattr__(self, "_tokens", tokens)
 
-    def ordinary(self, text: str) -> Ids:
-        """The library's ids; see `Codec.ordinary`."""
+    def encode_ordinary(self, text: str) -> Ids:
+        """The library's ids; see `Codec.encode_ordinary`."""
         data = utf8(self.part, text)
         encoding = self._encoding
         gave_up = (
             f"tiktoken: the library gives up on this text of {len(text)} characters; try nanotx tokenizer import, "
             "whose tokenizers take any text. It says"
         )
-        with tried(gave_up, TextError):
+        with library_errors(gave_up, TextError):
             ids = np.array(encoding.encode_to_numpy(text, disallowed_special=()), np.int32)
         if int(self._lengths[ids].sum()) != len(data):
             raise TextError(
@@ -147,11 +147,16 @@ class TiktokenCodec(Codec):
 
     def decode_bytes(self, ids: Iterable[Any]) -> bytes:
         """The tokens' bytes, joined; see `Codec.decode_bytes`."""
-        return joined(self.part, self._tokens, self.check_ids(ids).tolist())
+        return join_bytes(self.part, self._tokens, self.check_ids(ids).tolist())
 
-    def table(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The ranks, as the lines of a file of ranks."""
-        return {"name": self.name, "regex": self.source, "specials": dict(self.specials), "ranks": lines_of(self.ranks)}
+        return {
+            "name": self.name,
+            "regex": self.source,
+            "special_tokens": dict(self.special_tokens),
+            "ranks": lines_of(self.ranks),
+        }
 
     @cached_property
     def _lengths(self) -> NDArray[np.int64]:
@@ -163,20 +168,20 @@ class TiktokenCodec(Codec):
         try:
             from tiktoken import Encoding
         except ImportError:
-            raise missing("tiktoken") from None
-        with tried(f"tiktoken: {self.source[:40]!r} is no regex for the library"):
+            raise not_installed("tiktoken") from None
+        with library_errors(f"tiktoken: {self.source[:40]!r} is no regex for the library"):
             return Encoding(self.name, pat_str=self.source, mergeable_ranks=dict(self.ranks), special_tokens={})
 
 
 def filed(path: Path, pattern: str) -> TiktokenCodec:
-    """The encoding in a file of ranks; where it is OpenAI's own, its pattern and its specials are known.
+    """The encoding in a file of ranks; where it is OpenAI's own, its pattern and its special tokens are known.
 
     Raises:
         TokenizerError: it is none, or nobody says where a text is cut.
     """
     ranks, known = read_ranks(path), published(path)
     if known and not pattern:
-        return TiktokenCodec(known.name, source_of(known.pattern), ranks, known.specials)
+        return TiktokenCodec(known.name, source_of(known.pattern), ranks, known.special_tokens)
     if not pattern:
         raise TokenizerError(
             f"{path}: a file of ranks does not say where a text is cut, and this one is none of OpenAI's; "
@@ -200,7 +205,7 @@ def fetched(name: str) -> TiktokenCodec:
     try:
         from tiktoken import get_encoding, list_encoding_names
     except ImportError:
-        raise missing("tiktoken") from None
+        raise not_installed("tiktoken") from None
     known = list_encoding_names()
     if name not in known:
         raise TokenizerError(
@@ -214,9 +219,9 @@ def fetched(name: str) -> TiktokenCodec:
             f"tiktoken: the encoding {name!r} cannot be fetched: {said}. Try a file of it: --tokenizer.path "
             f"{name}.tiktoken; or set TIKTOKEN_CACHE_DIR to a folder in which the library has it."
         ) from None
-    specials = {special: encoding.encode_single_token(special) for special in sorted(encoding.special_tokens_set)}
+    special_tokens = {special: encoding.encode_single_token(special) for special in sorted(encoding.special_tokens_set)}
     ranks = {token: encoding.encode_single_token(token) for token in encoding.token_byte_values()}
-    return TiktokenCodec(name, encoding._pat_str, ranks, specials)
+    return TiktokenCodec(name, encoding._pat_str, ranks, special_tokens)
 
 
 # A file of ranks: a token a line, its bytes in base64, a space, its rank.

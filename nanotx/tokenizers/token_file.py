@@ -22,7 +22,7 @@ from nanotx.errors import ConfigError, DataError, TokenizerError
 from nanotx.files import open_plain, publish, read_plain
 from nanotx.tokenizers.base import Codec, Ids
 from nanotx.tokenizers.stored_ids import StoredIds
-from nanotx.tokenizers.workers import Crew
+from nanotx.tokenizers.workers import WorkerPool
 
 MAGIC = b"nanotxid"
 VERSION = 1
@@ -63,7 +63,7 @@ def encode_to_file(
 
     Args:
         codec: the tokenizer.
-        files: UTF-8 texts; read in blocks where `codec.cuts`, otherwise each as a whole.
+        files: UTF-8 texts; read in blocks where `codec.splittable`, otherwise each as a whole.
         out: the token file.
         separator: the name of a special id that is put behind each text file; none where it is empty.
         errors: "strict", or "replace" to read U+FFFD where there is no UTF-8.
@@ -75,8 +75,8 @@ def encode_to_file(
         TextError: a text holds what the tokenizer cannot.
         ConfigError: the separator is no special of this tokenizer.
     """
-    if separator and separator not in codec.specials:
-        known = ", ".join(codec.specials) or "none"
+    if separator and separator not in codec.special_tokens:
+        known = ", ".join(codec.special_tokens) or "none"
         raise ConfigError(f"separator: {separator!r} is no special of this tokenizer; it has: {known}.")
     width = 2 if codec.vocab_size <= 1 << 16 else 4
     draft, note = out.with_name(f"{out.name}.part"), out.with_name(f"{out.name}.part.json")
@@ -86,11 +86,11 @@ def encode_to_file(
         begun = place = _found(note, draft, job, width)
         if not begun.count:
             draft.write_bytes(b"")
-        with draft.open("r+b") as stream, Crew(codec, processes) as crew:
+        with draft.open("r+b") as stream, WorkerPool(codec, processes) as pool:
             stream.truncate(HEADER.size + begun.count * width)
             stream.seek(HEADER.size + begun.count * width)
             last = begun.count
-            for ids, place in _rows(codec, crew, files, separator, errors, begun):
+            for ids, place in _rows(codec, pool, files, separator, errors, begun):
                 stream.write(ids.astype(f"<u{width}").tobytes())
                 watch(sum(size for _, size, _ in sizes[: place.file]) + place.offset)
                 if place.count - last >= OFTEN:
@@ -146,14 +146,14 @@ def open_tokens(path: Path, codec: Codec | None = None) -> TokenFile:
 
 
 def _rows(
-    codec: Codec, crew: Crew, files: Sequence[Path], separator: str, errors: str, place: Place
+    codec: Codec, pool: WorkerPool, files: Sequence[Path], separator: str, errors: str, place: Place
 ) -> Iterator[tuple[Ids, Place]]:
     """The ids of each block, and how far the token file is with them."""
-    end = np.array([codec.specials[separator]] if separator else [], np.int32)
+    end = np.array([codec.special_tokens[separator]] if separator else [], np.int32)
     for index in range(place.file, len(files)):
         start = place.offset if index == place.file else 0
-        texts, ends = _apart(blocks(files[index], cuts=codec.cuts, errors=errors, start=start))
-        for ids in crew.encode(texts):
+        texts, ends = _apart(blocks(files[index], splittable=codec.splittable, errors=errors, start=start))
+        for ids in pool.encode(texts):
             place = Place(file=index, offset=ends.pop(0), count=place.count + len(ids))
             yield ids, place
         place = Place(file=index + 1, offset=0, count=place.count + len(end))

@@ -16,8 +16,16 @@ import numpy as np
 
 from nanotx.config.schema import check_max, check_min
 from nanotx.errors import ConfigError, TextError, TokenizerError
-from nanotx.tokenizers.base import INSTEAD, UNKNOWN, Codec, Ids, Tokenizer, utf8
-from nanotx.tokenizers.special_tokens import MOST, by_id, check_specials, joined, lessons, numbered, uncut
+from nanotx.tokenizers.base import REMEDY, UNKNOWN, Codec, Ids, Tokenizer, utf8
+from nanotx.tokenizers.special_tokens import (
+    MAX_IDS,
+    assign_ids,
+    check_special_tokens,
+    join_bytes,
+    never_split,
+    tokens_by_id,
+    training_segments,
+)
 from nanotx.tokenizers.storage import exactly
 from nanotx.tokenizers.words import WORDS, check_least, check_most, check_tokens, count_words, cut
 
@@ -27,34 +35,34 @@ from nanotx.tokenizers.words import WORDS, check_least, check_most, check_tokens
 class Word(Tokenizer):
     """Learns the most frequent words; ties go to the smaller by code points. A text with any other needs `<unk>`."""
 
-    vocab_size: int = 4096  # the words, the specials
+    vocab_size: int = 4096  # the words, the special tokens
     min_frequency: int = 1  # how often a word must occur
-    specials: tuple[str, ...] = ()  # names such as <|endoftext|>: ids of their own, learned from by nobody
+    special_tokens: tuple[str, ...] = ()  # names such as <|endoftext|>: ids of their own, learned from by nobody
     unknown: bool = False  # any other word becomes <unk>, and is lost
     nfc: bool = False  # puts every text into Unicode's normal form C first
 
     def __post_init__(self) -> None:
-        check_specials(self.specials)
-        check_min(self, 1 + len(numbered(0, self.specials, self.unknown)), "vocab_size")
-        check_max(self, MOST, "vocab_size")
+        check_special_tokens(self.special_tokens)
+        check_min(self, 1 + len(assign_ids(0, self.special_tokens, self.unknown)), "vocab_size")
+        check_max(self, MAX_IDS, "vocab_size")
         check_min(self, 1, "min_frequency")
 
     @property
-    def cuts(self) -> bool:  # type: ignore[override]
-        """Whether no special would be torn; see `Tokenizer.cuts`."""
-        return uncut(self.specials)
+    def splittable(self) -> bool:  # type: ignore[override]
+        """Whether no special would be torn; see `Tokenizer.splittable`."""
+        return never_split(self.special_tokens)
 
-    def learn(self, texts: Iterable[str]) -> "WordCodec":
+    def train(self, texts: Iterable[str]) -> "WordCodec":
         """The most frequent words. Without `<unk>` they must be all, or the texts themselves could not be encoded.
 
         Raises:
             TextError: a text holds a lone surrogate.
             TokenizerError: the texts are empty, or have fewer words or more; says how many.
         """
-        counts = count_words("word", WORDS, lessons(texts, self.specials, self.nfc))
+        counts = count_words("word", WORDS, training_segments(texts, self.special_tokens, self.nfc))
         kept = [word for word in sorted(counts) if counts[word] >= self.min_frequency]
         kept.sort(key=counts.__getitem__, reverse=True)  # stable: words of one count stay in order
-        wanted = self.vocab_size - len(numbered(0, self.specials, self.unknown))
+        wanted = self.vocab_size - len(assign_ids(0, self.special_tokens, self.unknown))
         if not self.unknown:
             if len(kept) < len(counts):
                 raise TokenizerError(
@@ -65,17 +73,17 @@ class Word(Tokenizer):
             why = f"a word each, or --tokenizer.unknown, which makes the others {UNKNOWN}"
             check_least("word", self.vocab_size, self.vocab_size - wanted + len(kept), why)
         check_most("word", self.vocab_size, self.vocab_size - wanted + len(kept), self.min_frequency)
-        specials = numbered(wanted, self.specials, self.unknown)
-        return WordCodec(tuple(kept[:wanted]), specials=specials, nfc=self.nfc)
+        special_tokens = assign_ids(wanted, self.special_tokens, self.unknown)
+        return WordCodec(tuple(kept[:wanted]), special_tokens=special_tokens, nfc=self.nfc)
 
     @classmethod
-    def read(cls, table: dict[str, Any]) -> "WordCodec":
-        """The codec of a list of words; see `Tokenizer.read`."""
-        exactly("word", table, {"regex": str, "nfc": bool, "specials": dict[str, int], "words": list[str]})
+    def from_dict(cls, table: dict[str, Any]) -> "WordCodec":
+        """The codec of a list of words; see `Tokenizer.from_dict`."""
+        exactly("word", table, {"regex": str, "nfc": bool, "special_tokens": dict[str, int], "words": list[str]})
         if table["regex"] != WORDS:
             raise TokenizerError(f"word: regex: expected {WORDS!r}, got {brief(table['regex'])}.")
         try:
-            return WordCodec(tuple(table["words"]), specials=table["specials"], nfc=table["nfc"])
+            return WordCodec(tuple(table["words"]), special_tokens=table["special_tokens"], nfc=table["nfc"])
         except ConfigError as error:
             raise TokenizerError(f"word: {error}") from None
 
@@ -90,25 +98,25 @@ class WordCodec(Codec):
     """
 
     part = "word"
-    cuts = True
+    splittable = True
     words: tuple[str, ...] = field(repr=False)
-    specials: Mapping[str, int] = field(default_factory=dict)
+    special_tokens: Mapping[str, int] = field(default_factory=dict)
     nfc: bool = False
     vocab_size: int = field(init=False)
     _tokens: tuple[bytes | None, ...] = field(init=False, repr=False)  # by id
 
     def __post_init__(self) -> None:
         check_tokens(self.part, self.words)
-        tokens = by_id(self.part, [word.encode("utf-8") for word in self.words], (), self.specials)
+        tokens = tokens_by_id(self.part, [word.encode("utf-8") for word in self.words], (), self.special_tokens)
         object.__setattr__(self, "vocab_size", len(tokens))
         object.__setattr__(self, "_tokens", tokens)
 
-    def ordinary(self, text: str) -> Ids:
-        """The places of the words; see `Codec.ordinary`."""
+    def encode_ordinary(self, text: str) -> Ids:
+        """The places of the words; see `Codec.encode_ordinary`."""
         places, pieces = self._places, cut(WORDS, text)
-        if UNKNOWN in self.specials:
+        if UNKNOWN in self.special_tokens:
             utf8(self.part, text)
-            unknown = self.specials[UNKNOWN]
+            unknown = self.special_tokens[UNKNOWN]
             return np.array([places.get(piece, unknown) for piece in pieces], np.int32)
         try:
             return np.array([places[piece] for piece in pieces], np.int32)
@@ -117,11 +125,11 @@ class WordCodec(Codec):
 
     def decode_bytes(self, ids: Iterable[Any]) -> bytes:
         """The words, joined; see `Codec.decode_bytes`."""
-        return joined(self.part, self._tokens, self.check_ids(ids).tolist())
+        return join_bytes(self.part, self._tokens, self.check_ids(ids).tolist())
 
-    def table(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The words, the most frequent first."""
-        return {"regex": WORDS, "nfc": self.nfc, "specials": dict(self.specials), "words": list(self.words)}
+        return {"regex": WORDS, "nfc": self.nfc, "special_tokens": dict(self.special_tokens), "words": list(self.words)}
 
     @cached_property
     def _places(self) -> dict[str, int]:
@@ -137,5 +145,5 @@ class WordCodec(Codec):
         utf8(self.part, piece, offset)  # half a character has an error of its own
         return TextError(
             f"word: {brief(piece)}, which begins with {piece[0]!r} (U+{ord(piece[0]):04X}) at offset {offset}, is none "
-            f"of the {len(self.words)} words; {INSTEAD}."
+            f"of the {len(self.words)} words; {REMEDY}."
         )

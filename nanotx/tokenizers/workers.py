@@ -23,29 +23,29 @@ from nanotx.config.registry import load_file
 from nanotx.errors import NanotxError, TextError
 from nanotx.tokenizers.base import Codec, Ids, Tokenizer, utf8
 
-TASK = 1 << 20  # characters given to a process at once
-ENOUGH = 1 << 24  # characters that are worth another process
-CUT = re.compile("[A-Za-z](?=[ \n])")
+TASK_CHARACTERS = 1 << 20  # characters given to a process at once
+CHARACTERS_PER_WORKER = 1 << 24  # characters that are worth another process
+SPLIT_POINT = re.compile("[A-Za-z](?=[ \n])")
 CHILD = (
     "import json, sys; sys.path[:] = json.loads(sys.stdin.buffer.readline());"
     "from nanotx.tokenizers.workers import serve; serve(sys.stdin.buffer, sys.stdout.buffer)"
 )
 
 
-def cores() -> int:
+def available_cpus() -> int:
     """How many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def encode_batch(codec: Codec, texts: Sequence[str], processes: int = 0) -> list[Ids]:
     """The ids of each text; see `Codec.encode_batch`."""
-    processes = min(processes or cores(), sum(map(len, texts)) // ENOUGH + 1)
+    processes = min(processes or available_cpus(), sum(map(len, texts)) // CHARACTERS_PER_WORKER + 1)
     if processes == 1:
         return [codec.encode(text) for text in texts]
-    pieces = [list(stretches(text) if codec.cuts else [text]) for text in texts]
-    with Crew(codec, processes) as crew:
+    pieces = [list(segments(text) if codec.splittable else [text]) for text in texts]
+    with WorkerPool(codec, processes) as pool:
         try:
-            rows = crew.encode(piece for one in pieces for piece in one)
+            rows = pool.encode(piece for one in pieces for piece in one)
             return [np.concatenate([np.empty(0, np.int32), *(next(rows) for _ in one)]) for one in pieces]
         except TextError:
             for text in texts:  # says where, in the text as it was given
@@ -53,24 +53,24 @@ def encode_batch(codec: Codec, texts: Sequence[str], processes: int = 0) -> list
             raise
 
 
-def stretches(text: str) -> Iterator[str]:
+def segments(text: str) -> Iterator[str]:
     """A text in stretches of about TASK characters that end at cuts; see `nanotx/data/text_files.py`."""
     at = 0
     while at < len(text):
-        found = CUT.search(text, at + TASK)
+        found = SPLIT_POINT.search(text, at + TASK_CHARACTERS)
         end = found.end() if found else len(text)
         yield text[at:end]
         at = end
 
 
-class Crew:
+class WorkerPool:
     """Processes that encode texts, in order, as many at once as there are processes; one is this process itself."""
 
     def __init__(self, codec: Codec, processes: int) -> None:
         self.processes, self.codec = processes, codec
         if processes == 1:  # this one
             processes = 0
-        order = {"part": codec.part, "table": codec.table(), "file": inspect.getfile(type(codec))}
+        order = {"part": codec.part, "table": codec.to_dict(), "file": inspect.getfile(type(codec))}
         hello = f"{json.dumps(sys.path)}\n{json.dumps(order)}\n".encode()
         self._children = [
             subprocess.Popen([sys.executable, "-c", CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -82,7 +82,7 @@ class Crew:
             self._free.put(child)
         self._threads = ThreadPoolExecutor(max(processes, 1))
 
-    def __enter__(self) -> "Crew":
+    def __enter__(self) -> "WorkerPool":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -129,7 +129,7 @@ def serve(orders: IO[bytes], answers: IO[bytes]) -> None:
     order: dict[str, Any] = json.loads(orders.readline())
     if order["part"] not in Tokenizer.names():
         load_file(order["file"])
-    codec = Tokenizer.find(order["part"]).read(order["table"])
+    codec = Tokenizer.find(order["part"]).from_dict(order["table"])
     while line := orders.readline():
         sizes = json.loads(line)
         data = orders.read(sum(sizes))
@@ -150,7 +150,7 @@ def _tasks(texts: Iterable[str]) -> Iterator[list[str]]:
     for text in texts:
         task.append(text)
         size += len(text)
-        if size >= TASK:
+        if size >= TASK_CHARACTERS:
             yield task
             task, size = [], 0
     if task:

@@ -49,7 +49,7 @@ def read_texts(
     training, validation = recipe.corpus.split()
     size, digest = len(training) + len(validation), sha256(training, validation)
     check(digest, size)
-    codec = codec or recipe.tokenizer.learn_checked([training], training)
+    codec = codec or recipe.tokenizer.train_checked([training], training)
     ids = codec.encode(training)
     exams = exams_of(codec, training, validation, recipe.model.context, recipe.train)
     windows = Windows(ids=ids, context=recipe.model.context, seed=recipe.seed)

@@ -27,13 +27,18 @@ def mutant(name, law):
     """Registers a tokenizer whose thing is the class that is decorated."""
 
     def enter(codec):
-        def learn(self, texts):
+        def train(self, texts):
             return codec.taught(texts)
 
-        def read(cls, table):
+        def from_dict(cls, table):
             return codec.told(table)
 
-        body = {"learn": learn, "read": classmethod(read), "cuts": codec.cuts, "__doc__": codec.__doc__}
+        body = {
+            "train": train,
+            "from_dict": classmethod(from_dict),
+            "splittable": codec.splittable,
+            "__doc__": codec.__doc__,
+        }
         Tokenizer.register(f"mutant_{name}")(
             dataclass(frozen=True, kw_only=True)(type(f"Mutant_{name}", (Tokenizer,), body))
         )
@@ -58,7 +63,7 @@ class Bytes(Codec):
         exactly(cls.part, table, {})
         return cls()
 
-    def ordinary(self, text):
+    def encode_ordinary(self, text):
         return np.frombuffer(utf8(self.part, self.before(text)), np.uint8).astype(np.int32)
 
     def before(self, text):
@@ -67,7 +72,7 @@ class Bytes(Codec):
     def decode_bytes(self, ids):
         return bytes(self.check_ids(ids).tolist())
 
-    def table(self):
+    def to_dict(self):
         return {}
 
 
@@ -86,7 +91,7 @@ class Letters(Codec):
         exactly(cls.part, table, {"alphabet": str})
         return cls(table["alphabet"])
 
-    def ordinary(self, text):
+    def encode_ordinary(self, text):
         self.check(text)
         return np.array([self.alphabet.index(one) for one in text], np.int32)
 
@@ -98,7 +103,7 @@ class Letters(Codec):
     def decode_bytes(self, ids):
         return "".join(self.alphabet[one] for one in self.check_ids(ids).tolist()).encode("utf-8")
 
-    def table(self):
+    def to_dict(self):
         return {"alphabet": self.alphabet}
 
 
@@ -192,16 +197,16 @@ class FirstLetters(Bytes):
     def __init__(self):
         self.memory = {}
 
-    def ordinary(self, text):
-        return self.memory.setdefault(text[:8], super().ordinary(text)).copy()
+    def encode_ordinary(self, text):
+        return self.memory.setdefault(text[:8], super().encode_ordinary(text)).copy()
 
 
 @mutant("top", "lossless")
 class Top(Letters):
     """Counts its ids from one."""
 
-    def ordinary(self, text):
-        return super().ordinary(text) + 1
+    def encode_ordinary(self, text):
+        return super().encode_ordinary(text) + 1
 
     def decode_bytes(self, ids):
         return super().decode_bytes([one - 1 for one in ids])
@@ -267,7 +272,7 @@ class Escaped(Bytes):
 class BlankEnds(Letters):
     """Is saved without the blank letters at the ends of the alphabet."""
 
-    def table(self):
+    def to_dict(self):
         return {"alphabet": self.alphabet.strip()}
 
 
@@ -287,8 +292,8 @@ class ShiftedCodec(Bytes):
     def __init__(self, shift=0):
         self.shift = shift
 
-    def ordinary(self, text):
-        return (super().ordinary(text) + self.shift) % 256
+    def encode_ordinary(self, text):
+        return (super().encode_ordinary(text) + self.shift) % 256
 
     def decode_bytes(self, ids):
         return bytes((one - self.shift) % 256 for one in self.check_ids(ids).tolist())
@@ -301,14 +306,14 @@ class ForgottenField(Tokenizer):
 
     shift: int = 0
 
-    def learn(self, texts):
+    def train(self, texts):
         codec = ShiftedCodec(self.shift)
         codec.part = self.part
         return codec
 
     @classmethod
-    def read(cls, table):
-        return cls().learn([])
+    def from_dict(cls, table):
+        return cls().train([])
 
 
 CATCHES["tokenizer/mutant_forgotten_field"] = "saved"
@@ -373,7 +378,7 @@ class HalfReplaced(Bytes):
 class HalfPassed(Bytes):
     """Gives half a character bytes, which no other program reads."""
 
-    def ordinary(self, text):
+    def encode_ordinary(self, text):
         return np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8).astype(np.int32)
 
 
@@ -391,9 +396,9 @@ class Nowhere(Letters):
 class CountsBytes(Bytes):
     """Says at which byte half a character is, not at which character."""
 
-    def ordinary(self, text):
+    def encode_ordinary(self, text):
         try:
-            return super().ordinary(text)
+            return super().encode_ordinary(text)
         except TextError as error:
             offset = int(re.search(r"offset (\d+)", str(error))[1])
             raise TextError(
@@ -446,46 +451,48 @@ class Ended(Bytes):
     """A token a byte, and one that says that a text has ended, with a longer one beside it."""
 
     vocab_size = 258
-    specials = MappingProxyType({"<|end|>": 256, "<|end|>!": 257})
+    special_tokens = MappingProxyType({"<|end|>": 256, "<|end|>!": 257})
 
     def decode_bytes(self, ids):
-        names = {one: name.encode() for name, one in self.specials.items()}
+        names = {one: name.encode() for name, one in self.special_tokens.items()}
         return b"".join(names.get(one) or bytes([one]) for one in self.check_ids(ids).tolist())
 
 
-@mutant("reads_names", "specials")
+@mutant("reads_names", "special_tokens")
 class ReadsNames(Ended):
     """Gives an ordinary text that ends with the name of a special the special's id."""
 
-    def ordinary(self, text):
+    def encode_ordinary(self, text):
         if not text.endswith("<|end|>"):
-            return super().ordinary(text)
-        return np.append(super().ordinary(text.removesuffix("<|end|>")), np.int32(256))
+            return super().encode_ordinary(text)
+        return np.append(super().encode_ordinary(text.removesuffix("<|end|>")), np.int32(256))
 
 
-@mutant("first_name", "specials")
+@mutant("first_name", "special_tokens")
 class FirstName(Ended):
     """Of two names that begin at one place, takes the one that was registered first."""
 
     def encode(self, text, allowed_special=()):
         rows = [np.empty(0, np.int32)]
-        names = "|".join(re.escape(name) for name in self.specials if name in allowed_special)
+        names = "|".join(re.escape(name) for name in self.special_tokens if name in allowed_special)
         for one in (
             re.split(f"({names})", text) if names and super().encode("", allowed_special) is not None else [text]
         ):
-            rows.append(np.array([self.specials[one]], np.int32) if one in allowed_special else self.ordinary(one))
+            rows.append(
+                np.array([self.special_tokens[one]], np.int32) if one in allowed_special else self.encode_ordinary(one)
+            )
         return np.concatenate(rows)
 
 
-@mutant("any_name", "specials")
+@mutant("any_name", "special_tokens")
 class AnyName(Ended):
     """Passes over the name of a special that there is not."""
 
     def encode(self, text, allowed_special=()):
-        return super().encode(text, [name for name in allowed_special if name in self.specials])
+        return super().encode(text, [name for name in allowed_special if name in self.special_tokens])
 
 
-@mutant("strips_behind", "specials")
+@mutant("strips_behind", "special_tokens")
 class StripsBehind(Ended):
     """Drops the blanks behind a special."""
 
@@ -495,13 +502,13 @@ class StripsBehind(Ended):
         return super().encode(text, allowed_special)
 
 
-@mutant("every_name", "specials")
+@mutant("every_name", "special_tokens")
 class EveryName(Ended):
     """Takes all names for allowed where one is."""
 
     def encode(self, text, allowed_special=()):
         super().encode("", allowed_special)
-        return super().encode(text, self.specials if allowed_special else ())
+        return super().encode(text, self.special_tokens if allowed_special else ())
 
 
 # A cut is felt.
@@ -511,10 +518,10 @@ class EveryName(Ended):
 class BlankBehind(Bytes):
     """Has a token for `e` and the blank behind it, and says that a text may be cut between the two."""
 
-    vocab_size, cuts = 257, True
+    vocab_size, splittable = 257, True
 
-    def ordinary(self, text):
-        ids, found = super().ordinary(text).tolist(), []
+    def encode_ordinary(self, text):
+        ids, found = super().encode_ordinary(text).tolist(), []
         for one in ids:
             if one == 32 and found[-1:] == [101]:
                 found[-1] = 256
@@ -530,10 +537,10 @@ class BlankBehind(Bytes):
 class FirstBlank(Bytes):
     """Has a second id for a blank with which a text begins, and says that a text may be cut before one."""
 
-    vocab_size, cuts = 257, True
+    vocab_size, splittable = 257, True
 
-    def ordinary(self, text):
-        ids = super().ordinary(text)
+    def encode_ordinary(self, text):
+        ids = super().encode_ordinary(text)
         ids[:1][ids[:1] == 32] = 256
         return ids
 
@@ -545,7 +552,7 @@ class FirstBlank(Bytes):
 class CountsTexts(Letters):
     """Numbers its letters by how many texts they occur in, and says that it may be given blocks of them."""
 
-    cuts = True
+    splittable = True
 
     @classmethod
     def taught(cls, texts):
@@ -565,8 +572,8 @@ class HalfRead(Letters):
         exactly(cls.part, table, {"alphabet": str, "size": int})
         return cls(table["alphabet"])
 
-    def table(self):
-        return super().table() | {"size": self.vocab_size}
+    def to_dict(self):
+        return super().to_dict() | {"size": self.vocab_size}
 
 
 @mutant("sorted_again", "digest")
@@ -589,7 +596,7 @@ class SizeAlone(Letters):
 
 
 class NoNames(Bytes):
-    """Takes names of specials, and gives none of them an id."""
+    """Takes names of special tokens, and gives none of them an id."""
 
     part = "mutant_no_names"
 
@@ -597,19 +604,19 @@ class NoNames(Bytes):
 @Tokenizer.register("mutant_no_names")
 @dataclass(frozen=True, kw_only=True)
 class NoNamesIdea(Tokenizer):
-    """Takes names of specials, and gives none of them an id."""
+    """Takes names of special tokens, and gives none of them an id."""
 
-    specials: tuple[str, ...] = ()
+    special_tokens: tuple[str, ...] = ()
 
-    def learn(self, texts):
+    def train(self, texts):
         return NoNames()
 
     @classmethod
-    def read(cls, table):
+    def from_dict(cls, table):
         return NoNames.told(table)
 
 
-CATCHES["tokenizer/mutant_no_names"] = "specials"
+CATCHES["tokenizer/mutant_no_names"] = "special_tokens"
 
 
 class FormHalf(Bytes):
@@ -625,11 +632,11 @@ class FormHalfIdea(Tokenizer):
 
     nfc: bool = False
 
-    def learn(self, texts):
+    def train(self, texts):
         return FormHalf()
 
     @classmethod
-    def read(cls, table):
+    def from_dict(cls, table):
         return FormHalf.told(table)
 
 
@@ -649,7 +656,7 @@ class FormUnread(Bytes):
         exactly(cls.part, table, {"composing": bool})
         return cls(table["composing"])
 
-    def table(self):
+    def to_dict(self):
         return {"composing": self.composing}
 
 
@@ -660,11 +667,11 @@ class FormUnreadIdea(Tokenizer):
 
     composing: bool = False
 
-    def learn(self, texts):
+    def train(self, texts):
         return FormUnread(self.composing)
 
     @classmethod
-    def read(cls, table):
+    def from_dict(cls, table):
         return FormUnread.told(table)
 
 

@@ -21,13 +21,13 @@ from nanotx.data.corpus import Corpus
 from nanotx.data.corpus.file import File
 from nanotx.data.corpus.playhouse import Playhouse
 from nanotx.errors import DataError, TextError
-from nanotx.evaluation.by_position import Span, losses, spans
-from nanotx.evaluation.by_script import Account, Scored, score_text
+from nanotx.evaluation.by_position import PositionSegment, losses, position_segments
+from nanotx.evaluation.by_script import SegmentScore, TextScore, score_text
 from nanotx.evaluation.longer_contexts import moved, read_position
 from nanotx.hardware.device import choose
 from nanotx.runs.folder import RunFolder
 from nanotx.runs.load import Loaded, load
-from nanotx.tokenizers.scripts import stretches
+from nanotx.tokenizers.scripts import script_segments
 from nanotx.training.dataset import sha256
 
 PROG = "nanotx eval"
@@ -117,7 +117,7 @@ def say(line: str) -> None:
 
 
 def show(
-    scored: Scored, floor: float | None, floors: dict[str, float], flags: Flags, context: int, learned: int
+    scored: TextScore, floor: float | None, floors: dict[str, float], flags: Flags, context: int, learned: int
 ) -> None:
     """The figures, and the tables that were asked for."""
     whole, console, terminal = scored.whole, Console(highlight=False), sys.stdout.isatty()
@@ -131,7 +131,7 @@ def show(
         tables.show(console, "", rows, terminal)
     if flags.by_position:
         say(f"loss at positions 1 to {min(context, whole.tokens):,}: {spark(losses(scored.nats, context).tolist())}")
-        tables.show(console, "", by_position(spans(scored.nats, context, learned), learned), terminal)
+        tables.show(console, "", by_position(position_segments(scored.nats, context, learned), learned), terminal)
 
 
 def read(path: str) -> str:
@@ -171,11 +171,11 @@ def known(corpus: Corpus) -> tuple[float | None, dict[str, float]]:
     training, text = corpus.split()
     bits, at = corpus.surprisal(training + text)[len(training) :], 0
     sums: dict[str, tuple[float, int]] = {}
-    for script, stretch in stretches(text):
+    for script, segment in script_segments(text):
         cost, size = sums.get(script, (0.0, 0))
-        here = float(bits[at : at + len(stretch)].sum())
-        sums[script] = cost + here, size + len(stretch.encode("utf-8"))
-        at += len(stretch)
+        here = float(bits[at : at + len(segment)].sum())
+        sums[script] = cost + here, size + len(segment.encode("utf-8"))
+        at += len(segment)
     floors = {script: cost / size for script, (cost, size) in sums.items()}
     return float(bits.sum()) / len(text.encode("utf-8")), floors
 
@@ -184,7 +184,7 @@ ALL = "all"
 """What the row of the whole text is called, beside those of its scripts."""
 
 
-def by_script(whole: Account, parts: Mapping[str, Account], floors: Mapping[str, float]) -> list[list[str]]:
+def by_script(whole: SegmentScore, parts: Mapping[str, SegmentScore], floors: Mapping[str, float]) -> list[list[str]]:
     """A header, a row for each script, and one for all of them; the last column where a floor is known."""
     cells = [["script", "bytes", "tokens", "tokens/word", "loss", "share of bits", "bits/byte", "floor"]]
     for name, one in {**parts, ALL: whole}.items():
@@ -197,13 +197,13 @@ def by_script(whole: Account, parts: Mapping[str, Account], floors: Mapping[str,
     return cells if floors else [row[:-1] for row in cells]
 
 
-def figures(one: Account) -> dict[str, Any]:
+def figures(one: SegmentScore) -> dict[str, Any]:
     """All of them, as plain values."""
     rates = {"loss": one.loss, "bits_per_byte": one.bits_per_byte, "fertility": one.fertility}
     return {"bytes": one.size, "words": one.words, "tokens": one.tokens, "nats": one.nats, **rates}
 
 
-def by_position(spans: Sequence[Span], learned: int) -> list[list[str]]:
+def by_position(spans: Sequence[PositionSegment], learned: int) -> list[list[str]]:
     """A header and a row for each span; those beyond the windows of the training say so."""
     cells = [["position", "tokens", "loss", "in training"]]
     for one in spans:
@@ -212,12 +212,12 @@ def by_position(spans: Sequence[Span], learned: int) -> list[list[str]]:
     return cells
 
 
-def plain(scored: Scored, floors: Mapping[str, float], context: int, learned: int) -> dict[str, Any]:
+def plain(scored: TextScore, floors: Mapping[str, float], context: int, learned: int) -> dict[str, Any]:
     """All figures, as JSON holds them."""
     return figures(scored.whole) | {
         "scripts": {
             name: figures(part) | {"floor_bits_per_byte": floors.get(name)} for name, part in scored.scripts.items()
         },
-        "positions": [dataclasses.asdict(span) for span in spans(scored.nats, context, learned)],
+        "positions": [dataclasses.asdict(span) for span in position_segments(scored.nats, context, learned)],
         "loss_by_position": losses(scored.nats, context).tolist(),
     }

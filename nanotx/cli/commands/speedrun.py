@@ -30,7 +30,7 @@ from nanotx.runs.valid import TEXT
 
 @dataclass(frozen=True, kw_only=True)
 class Flags:
-    """Runs a recipe (of the shelf `record`, if none is named) against the clock, and tells when it reached the target.
+    """Runs a recipe (the preset `record`, if none is named) against the clock, and tells when it reached the target.
 
     The clock starts with the process. All other flags are the recipe's own, as in nanotx train.
     """

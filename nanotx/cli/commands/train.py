@@ -1,4 +1,4 @@
-"""nanotx train NAME|FILE.toml [FILE.toml ...] [flags]: run a recipe of the package, of the shelf, or of a file."""
+"""nanotx train NAME|FILE.toml [FILE.toml ...] [flags]: run a recipe of the package, a preset, or a file."""
 
 from nanotx.cli.run import start
 

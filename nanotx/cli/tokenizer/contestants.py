@@ -1,6 +1,6 @@
 """Tokenizers to compare, each one word such as `bpe:4096`; the text they are measured on; and the machine.
 
-A word is a part, a name on the shelf, or a path; what follows it, parted by colons, are the part's fields: a bare
+A word is a part, preset name, or a path; what follows it, parted by colons, are the part's fields: a bare
 number is `vocab_size`, a bare name is a switch that is turned on, all else is `field=value`.
 """
 

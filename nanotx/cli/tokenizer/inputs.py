@@ -104,11 +104,11 @@ class Bar:
         """Something else begins, of which nobody knows how long it takes."""
         self.progress.update(self.task, description=what, total=None)
 
-    def reading(self, files: Iterable[Path], errors: str, cuts: bool) -> Iterator[str]:
+    def reading(self, files: Iterable[Path], errors: str, splittable: bool) -> Iterator[str]:
         """The texts of the files in blocks; when they are read, the learning is all that is left."""
         before = 0
         for file in files:
-            for text, end in blocks(file, cuts=cuts, errors=errors):
+            for text, end in blocks(file, splittable=splittable, errors=errors):
                 yield text
                 self.at(before + end)
             before += file.stat().st_size

@@ -16,7 +16,7 @@ from nanotx.cli.tokenizer.contestants import Contestant
 from nanotx.errors import NanotxError
 from nanotx.tokenizers import Codec, Tokenizer, scripts
 from nanotx.tokenizers.base import Ids
-from nanotx.tokenizers.scripts import lost, shares
+from nanotx.tokenizers.scripts import lost_characters, script_breakdown
 
 Row = dict[str, Any]
 LEAST = 0.02
@@ -37,11 +37,11 @@ def measure(one: Contestant, training: str, validation: str, rounds: int) -> Row
     data = len(validation.encode("utf-8"))
     row: Row = {"name": one.name, "part": one.idea.part, "error": None, "bytes": data, "characters": len(validation)}
     row |= {"words": scripts.words(validation)}
-    unknown = ("vocab_size", "digest", "train_seconds", "tokens", "keeps", "lost_characters", "vocabulary_used")
+    unknown = ("vocab_size", "digest", "train_seconds", "tokens", "round_trips", "lost_characters", "vocabulary_used")
     row |= dict.fromkeys((*unknown, *RATES, *SPEEDS, "scripts"))
     try:
         began = time.perf_counter()
-        codec = one.idea.learn_checked([training], validation)
+        codec = one.idea.train_checked([training], validation)
         seconds = time.perf_counter() - began
         row |= {"part": codec.part, "vocab_size": codec.vocab_size, "digest": codec.digest}
         row["train_seconds"] = None if one.idea.part != codec.part else seconds  # what is only read learns nothing
@@ -58,13 +58,13 @@ def counts(codec: Codec, text: str, ids: Ids, words: int) -> Row:
     row: Row = {
         "tokens": len(ids),
         "vocabulary_used": len(np.unique(ids)) / codec.vocab_size,
-        "lost_characters": lost(codec, text, ids) / len(text),
-        "keeps": codec.decode_bytes(ids) == text.encode("utf-8"),
+        "lost_characters": lost_characters(codec, text, ids) / len(text),
+        "round_trips": codec.decode_bytes(ids) == text.encode("utf-8"),
     }
-    if not row["keeps"]:
+    if not row["round_trips"]:
         return row
     row |= dict(zip(RATES, (size / len(ids), len(text) / len(ids), len(ids) / words if words else None), strict=True))
-    parts = shares(codec, text, ids)
+    parts = script_breakdown(codec, text, ids)
     each = zip(parts.names, parts.sizes.tolist(), parts.words.tolist(), parts.tokens().tolist(), strict=True)
     row["scripts"] = {
         name: {
@@ -82,10 +82,10 @@ def counts(codec: Codec, text: str, ids: Ids, words: int) -> Row:
 def speeds(codec: Codec, text: str, ids: Ids, rounds: int) -> Row:
     """Millions of bytes a second, one thread: cold is the first encoding by a codec just read, warm a later one."""
     megabytes = len(text.encode("utf-8")) / 1e6
-    table = codec.table()
+    table = codec.to_dict()
     cold = []
     for _ in range(rounds):
-        fresh = Tokenizer.find(codec.part).read(table)
+        fresh = Tokenizer.find(codec.part).from_dict(table)
         cold.append(_seconds(lambda one=fresh: one.encode(text), 1))  # type: ignore[misc]
     warm = _median(lambda: codec.encode(text), rounds)
     back = _median(lambda: codec.decode_bytes(ids), rounds)

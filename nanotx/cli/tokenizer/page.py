@@ -40,11 +40,11 @@ class Token:
 def tokens(codec: Codec, ids: Iterable[int]) -> Iterator[Token]:
     """The tokens of ids, one after another."""
     known: dict[int, Token] = {}
-    specials = set(codec.specials.values())
+    special_tokens = set(codec.special_tokens.values())
     for number in ids:
         if number not in known:
             data = codec.decode_bytes([number])
-            known[number] = Token(number=number, data=data, shown=visible(data), special=number in specials)
+            known[number] = Token(number=number, data=data, shown=visible(data), special=number in special_tokens)
         yield known[number]
 
 

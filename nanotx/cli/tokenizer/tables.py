@@ -83,7 +83,7 @@ def rate(row: Row, figure: int | float | None) -> str:
         return "failed"
     if row["lost_characters"]:
         return f"{row['lost_characters']:.2%} lost"
-    return _figure(figure, ".3f") if row["keeps"] else "another text"
+    return _figure(figure, ".3f") if row["round_trips"] else "another text"
 
 
 def _figure(value: int | float | None, style: str) -> str:

@@ -22,9 +22,17 @@ from nanotx.tokenizers.bpe.merging import Memory, Pair, of_parts, of_pieces, tok
 from nanotx.tokenizers.bpe.splitting import Splitter
 from nanotx.tokenizers.bpe.training import count_pieces, learn_merges
 from nanotx.tokenizers.regexes import NAMED, name_of, source_of
-from nanotx.tokenizers.special_tokens import MOST, by_id, check_specials, joined, lessons, numbered, uncut
+from nanotx.tokenizers.special_tokens import (
+    MAX_IDS,
+    assign_ids,
+    check_special_tokens,
+    join_bytes,
+    never_split,
+    tokens_by_id,
+    training_segments,
+)
 from nanotx.tokenizers.storage import exactly
-from nanotx.tokenizers.workers import cores
+from nanotx.tokenizers.workers import available_cpus
 
 ALONE = 1 << 27  # characters that compiled loops encode while other processes begin to
 SHORT = 1 << 12  # bytes of a text that the interpreter encodes sooner than it would ask the compiled loops
@@ -33,27 +41,27 @@ SHORT = 1 << 12  # bytes of a text that the interpreter encodes sooner than it w
 @Tokenizer.register("bpe")
 @dataclass(frozen=True, kw_only=True)
 class Bpe(Tokenizer):
-    """Learns vocab_size - 256 merges, less the specials; ties between pairs go to the smallest pair of ids."""
+    """Learns vocab_size - 256 merges, less the special tokens; ties between pairs go to the smallest pair of ids."""
 
-    vocab_size: int = 512  # the 256 bytes, the merges, the specials
+    vocab_size: int = 512  # the 256 bytes, the merges, the special tokens
     pattern: str = "gpt4"  # "gpt2", "gpt4" (cl100k), or a regex of your own
     min_frequency: int = 1  # how often a pair must occur to be merged
-    specials: tuple[str, ...] = ()  # names such as <|endoftext|>: ids of their own, learned from by nobody
+    special_tokens: tuple[str, ...] = ()  # names such as <|endoftext|>: ids of their own, learned from by nobody
     nfc: bool = False  # puts every text into Unicode's normal form C first
 
     def __post_init__(self) -> None:
-        check_specials(self.specials)
-        check_min(self, 256 + len(self.specials), "vocab_size")
-        check_max(self, MOST, "vocab_size")
+        check_special_tokens(self.special_tokens)
+        check_min(self, 256 + len(self.special_tokens), "vocab_size")
+        check_max(self, MAX_IDS, "vocab_size")
         check_min(self, 1, "min_frequency")
         source_of(self.pattern)
 
     @property
-    def cuts(self) -> bool:  # type: ignore[override]
-        """Whether the pattern is a named one, and no special would be torn; see `Tokenizer.cuts`."""
-        return self.pattern in NAMED and uncut(self.specials)
+    def splittable(self) -> bool:  # type: ignore[override]
+        """Whether the pattern is a named one, and no special would be torn; see `Tokenizer.splittable`."""
+        return self.pattern in NAMED and never_split(self.special_tokens)
 
-    def learn(self, texts: Iterable[str]) -> "BpeCodec":
+    def train(self, texts: Iterable[str]) -> "BpeCodec":
         """The most frequent pairs of the texts' pieces; what is kept of the texts is each piece once, and its count.
 
         Raises:
@@ -61,24 +69,24 @@ class Bpe(Tokenizer):
             TokenizerError: the texts have too few pairs for this vocab_size, or the pattern leaves some of them out.
         """
         source = source_of(self.pattern)
-        pieces = count_pieces(lessons(texts, self.specials, self.nfc), Splitter(source, whole=True))
-        wanted = self.vocab_size - 256 - len(self.specials)
+        pieces = count_pieces(training_segments(texts, self.special_tokens, self.nfc), Splitter(source, whole=True))
+        wanted = self.vocab_size - 256 - len(self.special_tokens)
         merges = learn_merges(pieces, wanted, self.min_frequency)
         if len(merges) < wanted:
-            possible = 256 + len(merges) + len(self.specials)
+            possible = 256 + len(merges) + len(self.special_tokens)
             often = "" if self.min_frequency == 1 else f" of min_frequency={self.min_frequency}"
             raise TokenizerError(
                 f"bpe: vocab_size={self.vocab_size} cannot be reached: these texts allow {possible}{often}; "
                 f"try --tokenizer.vocab-size {possible}, or more text."
             )
-        specials = numbered(256 + wanted, self.specials)
-        return BpeCodec(tuple(merges), source, specials=specials, nfc=self.nfc)
+        special_tokens = assign_ids(256 + wanted, self.special_tokens)
+        return BpeCodec(tuple(merges), source, special_tokens=special_tokens, nfc=self.nfc)
 
     @classmethod
-    def read(cls, table: dict[str, Any]) -> "BpeCodec":
-        """The codec of a list of merges; see `Tokenizer.read`."""
+    def from_dict(cls, table: dict[str, Any]) -> "BpeCodec":
+        """The codec of a list of merges; see `Tokenizer.from_dict`."""
         kinds = {"vocab_size": int, "pattern": str, "regex": str}
-        exactly("bpe", table, kinds | {"nfc": bool, "specials": dict[str, int], "ids": list[int], "merges": list})
+        exactly("bpe", table, kinds | {"nfc": bool, "special_tokens": dict[str, int], "ids": list[int], "merges": list})
         if name_of(table["regex"]) != table["pattern"]:
             raise TokenizerError(
                 f"bpe: the regex is not that of the pattern {brief(table['pattern'])}; "
@@ -91,7 +99,7 @@ class Bpe(Tokenizer):
             codec = BpeCodec(
                 tuple((left, right) for left, right in table["merges"]),
                 table["regex"],
-                specials=table["specials"],
+                special_tokens=table["special_tokens"],
                 nfc=table["nfc"],
                 ids=tuple(table["ids"]),
             )
@@ -100,7 +108,7 @@ class Bpe(Tokenizer):
         if table["vocab_size"] != codec.vocab_size:
             raise TokenizerError(
                 f"bpe: vocab_size={brief(table['vocab_size'])} does not fit {len(table['merges'])} merges and "
-                f"{len(codec.specials)} specials; expected {codec.vocab_size}."
+                f"{len(codec.special_tokens)} special tokens; expected {codec.vocab_size}."
             )
         return codec
 
@@ -119,7 +127,7 @@ class BpeCodec(Codec):
     part = "bpe"
     merges: tuple[Pair, ...] = field(repr=False)
     source: str  # the regex whose matches are the pieces that no merge leaves
-    specials: Mapping[str, int] = field(default_factory=dict)
+    special_tokens: Mapping[str, int] = field(default_factory=dict)
     nfc: bool = False
     ids: tuple[int, ...] = field(default=(), repr=False)
     vocab_size: int = field(init=False)
@@ -127,40 +135,40 @@ class BpeCodec(Codec):
     _splitter: Splitter = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        tokens = by_id(self.part, tokens_of(self.merges), self.ids, self.specials)
+        tokens = tokens_by_id(self.part, tokens_of(self.merges), self.ids, self.special_tokens)
         object.__setattr__(self, "vocab_size", len(tokens))
         object.__setattr__(self, "_tokens", tokens)
         object.__setattr__(self, "_splitter", Splitter(self.source))
 
-    def ordinary(self, text: str) -> Ids:
-        """The merged ids of each piece; see `Codec.ordinary`."""
+    def encode_ordinary(self, text: str) -> Ids:
+        """The merged ids of each piece; see `Codec.encode_ordinary`."""
         data = utf8(self.part, text)
         memory = self._memory
         memory.seen += len(data)
-        if self.cuts and len(data) >= SHORT and (fast := loops(memory.seen >= TEXT)):
+        if self.splittable and len(data) >= SHORT and (fast := loops(memory.seen >= TEXT)):
             return self._engine(fast).encode(text, data)
         found = map(memory.__getitem__, self._splitter.parts(text))
         return np.frombuffer(bytearray().join(found), np.int32)
 
     def decode_bytes(self, ids: Iterable[Any]) -> bytes:
         """The tokens' bytes, joined; see `Codec.decode_bytes`."""
-        return joined(self.part, self._tokens, self.check_ids(ids).tolist())
+        return join_bytes(self.part, self._tokens, self.check_ids(ids).tolist())
 
-    def table(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The merges as pairs of tokens."""
         return {
             "vocab_size": self.vocab_size,
             "pattern": name_of(self.source),
             "regex": self.source,
             "nfc": self.nfc,
-            "specials": dict(self.specials),
+            "special_tokens": dict(self.special_tokens),
             "ids": list(self.ids),
             "merges": [list(pair) for pair in self.merges],
         }
 
     @property
-    def cuts(self) -> bool:  # type: ignore[override]
-        """Whether the pattern is a named one, whose pieces end there; see `Codec.cuts`."""
+    def splittable(self) -> bool:  # type: ignore[override]
+        """Whether the pattern is a named one, whose pieces end there; see `Codec.splittable`."""
         return self._splitter.name != "own"
 
     def __getstate__(self) -> dict[str, Any]:
@@ -170,8 +178,8 @@ class BpeCodec(Codec):
     def encode_batch(self, texts: Sequence[str], processes: int = 0) -> list[Ids]:
         """As `Codec.encode_batch`; by compiled loops, another process is worth its start for very long texts alone."""
         size = sum(map(len, texts))
-        if self.cuts and loops(size >= TEXT):
-            processes = min(processes or cores(), size // ALONE + 1)
+        if self.splittable and loops(size >= TEXT):
+            processes = min(processes or available_cpus(), size // ALONE + 1)
         return super().encode_batch(texts, processes)
 
     def _engine(self, fast: Loops) -> Engine:

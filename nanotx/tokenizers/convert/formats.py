@@ -30,18 +30,18 @@ class Exported:
 FORMATS = ("huggingface", "tiktoken")
 
 
-def read_tokenizer(path: Path, pattern: str = "", specials: Sequence[str] = ()) -> Imported:
+def read_tokenizer(path: Path, pattern: str = "", special_tokens: Sequence[str] = ()) -> Imported:
     """The tokenizer in a file, or in a folder of files, that another library wrote.
 
     Args:
         path: a `tokenizer.json`, a `.tiktoken` file, one of a pair `encoder.json` and `vocab.bpe` (or `vocab.json` and
             `merges.txt`), or a folder with these.
         pattern: where a text is cut: "gpt2", "gpt4", or a regex; only for files that do not say it.
-        specials: names of special ids after all others; only for files that do not say them.
+        special_tokens: names of special ids after all others; only for files that do not say them.
 
     Raises:
         TokenizerError: it cannot be read, or not exactly; says which file, where in it, and what to try.
-        ConfigError: the file itself says what the pattern or the specials are.
+        ConfigError: the file itself says what the pattern or the special tokens are.
     """
     from nanotx.tokenizers.convert import merges_file, rank_file, tokenizer_json
 
@@ -51,9 +51,9 @@ def read_tokenizer(path: Path, pattern: str = "", specials: Sequence[str] = ()) 
     elif path.is_dir():
         path = path / "tokenizer.json"
     if path.suffix == ".tiktoken":
-        return rank_file.read(path, pattern, specials)
-    if specials:
-        raise ConfigError(f"{path}: names its special tokens itself; leave out --specials.")
+        return rank_file.read(path, pattern, special_tokens)
+    if special_tokens:
+        raise ConfigError(f"{path}: names its special tokens itself; leave out --special-tokens.")
     if pair := merges_file.pair_of(path):
         return merges_file.read(*pair, pattern)
     if pattern:

@@ -24,7 +24,7 @@ from nanotx.tokenizers.convert.pipeline import (
     only,
     pipeline,
     refused,
-    specials_of,
+    special_tokens_of,
     split,
     steps,
 )
@@ -69,13 +69,13 @@ def write_byte(codec: ByteCodec) -> Table:
 
 
 def _model(vocab: dict[str, int], codec: Codec, merges: list[list[str]]) -> Table:
-    for name in codec.specials:
+    for name in codec.special_tokens:
         if name in vocab:
             raise TokenizerError(
                 f"{codec.part}: the special {name!r} is written as a token of this tokenizer is, and a tokenizer.json "
                 "cannot tell them apart; expected a name such as '<|endoftext|>'."
             )
-    whole = dict(sorted((vocab | dict(codec.specials)).items(), key=lambda item: item[1]))
+    whole = dict(sorted((vocab | dict(codec.special_tokens)).items(), key=lambda item: item[1]))
     return {key: values[0] if values else None for key, values in MODEL.items()} | {"vocab": whole, "merges": merges}
 
 
@@ -88,13 +88,13 @@ def read(table: Table) -> Codec:
     model = kept("model", table["model"], MODEL)
     if type(model["vocab"]) is not dict or type(model["merges"]) is not list:
         raise TokenizerError("model: expected a table of tokens and a list of merges.")
-    specials = specials_of(table["added_tokens"], model["vocab"])
+    special_tokens = special_tokens_of(table["added_tokens"], model["vocab"])
     source = regex_before(table["pre_tokenizer"])
     flags: dict[str, Sequence[Any]] = dict.fromkeys(list(LEVEL)[1:], (True, False))  # of encoding alone
     only("decoder", table["decoder"], "decoders", flags | {"type": ("ByteLevel",)})
-    codec = codec_of("model", model["vocab"], model["merges"], specials, source, normal_form(table["normalizer"]))
+    codec = codec_of("model", model["vocab"], model["merges"], special_tokens, source, normal_form(table["normalizer"]))
     if model["ignore_merges"]:
-        for name in codec.specials:
+        for name in codec.special_tokens:
             if name in model["vocab"] and may_be_piece(source, name):
                 raise refused("model", f"ignore_merges=True takes {name!r} whole in a text, and no merge makes it")
         tokens = [codec.decode_bytes([one]) for one in codec.ids or range(256 + len(codec.merges))]
@@ -160,7 +160,7 @@ def codec_of(
     where: str,
     vocab: Mapping[str, Any],
     merges: Sequence[Any],
-    specials: Mapping[str, int],
+    special_tokens: Mapping[str, int],
     source: str,
     nfc: bool = False,
 ) -> BpeCodec:
@@ -170,7 +170,7 @@ def codec_of(
         where: the file, for errors.
         vocab: each token in printable characters, and its id.
         merges: pairs of tokens.
-        specials: names and their ids. What is in the vocabulary and written as `<...>` is one too.
+        special_tokens: names and their ids. What is in the vocabulary and written as `<...>` is one too.
         source: the regex whose matches are the pieces that no merge leaves.
         nfc: whether a text is put into normal form C.
 
@@ -202,7 +202,7 @@ def codec_of(
             )
         pairs.append((numbers[left], numbers[right]))
         numbers[left + right] = 256 + index
-    others = {word: one for word, one in vocab.items() if word not in numbers and word not in specials}
+    others = {word: one for word, one in vocab.items() if word not in numbers and word not in special_tokens}
     for word in others:
         if not (word.startswith("<") and word.endswith(">")):
             raise TokenizerError(
@@ -211,7 +211,7 @@ def codec_of(
             )
     ids = [vocab[word] for word in numbers]
     plain = ids == list(range(len(ids)))
-    named = dict(sorted((dict(specials) | others).items(), key=lambda item: item[1]))
+    named = dict(sorted((dict(special_tokens) | others).items(), key=lambda item: item[1]))
     try:
         return BpeCodec(tuple(pairs), source, named, nfc, ids=() if plain else tuple(ids))
     except (ConfigError, TokenizerError) as error:
@@ -236,4 +236,4 @@ def regex_of(pattern: str) -> str:
     Raises:
         ConfigError: it is neither.
     """
-    return Bpe(vocab_size=256, pattern=pattern).learn([]).source
+    return Bpe(vocab_size=256, pattern=pattern).train([]).source

@@ -17,7 +17,7 @@ from nanotx.tokenizers.convert.pipeline import (
     only,
     pipeline,
     refused,
-    specials_of,
+    special_tokens_of,
     split,
 )
 
@@ -26,7 +26,7 @@ EACH = r"[\s\S]"
 
 def write_char(codec: CharCodec) -> Table:
     """The tokenizer.json of an alphabet."""
-    vocab = {character: index for index, character in enumerate(codec.alphabet)} | dict(codec.specials)
+    vocab = {character: index for index, character in enumerate(codec.alphabet)} | dict(codec.special_tokens)
     model = {"type": "WordLevel", "vocab": vocab, "unk_token": UNKNOWN}
     return pipeline(codec, model, split(EACH), {"type": "Fuse"})
 
@@ -45,7 +45,7 @@ def read(table: Table) -> Codec:
     if type(vocab) is not dict or not all(type(one) is int for one in vocab.values()):
         raise TokenizerError(f"model: vocab: expected characters and their ids, got {brief(vocab)}.")
     unknown = {UNKNOWN: vocab[UNKNOWN]} if UNKNOWN in vocab else {}
-    extra = specials_of(table["added_tokens"], vocab).keys() - unknown.keys()
+    extra = special_tokens_of(table["added_tokens"], vocab).keys() - unknown.keys()
     if extra:
         raise refused("added_tokens", f"{brief(sorted(extra))}: a tokenizer of characters has no special but {UNKNOWN}")
     letters = sorted((one, word) for word, one in vocab.items() if word not in unknown)
@@ -55,4 +55,4 @@ def read(table: Table) -> Codec:
     if len(alphabet) != len(letters) or list(alphabet) != sorted(alphabet):
         raise refused("model", "vocab: expected single characters, their ids in the order of their code points")
     nfc = normal_form(table["normalizer"])
-    return Char.read({"nfc": nfc, "specials": unknown, "alphabet": alphabet})
+    return Char.from_dict({"nfc": nfc, "special_tokens": unknown, "alphabet": alphabet})

@@ -11,7 +11,16 @@ from typing import Any
 from nanotx.errors import TokenizerError
 from nanotx.tokenizers.base import UNKNOWN, Codec
 from nanotx.tokenizers.convert.json_wordpiece import check_decoder, check_names
-from nanotx.tokenizers.convert.pipeline import Table, cut_by, kept, normal_form, pipeline, refused, specials_of, split
+from nanotx.tokenizers.convert.pipeline import (
+    Table,
+    cut_by,
+    kept,
+    normal_form,
+    pipeline,
+    refused,
+    special_tokens_of,
+    split,
+)
 from nanotx.tokenizers.unigram import Unigram, UnigramCodec
 
 FUSE = {"type": "Fuse"}
@@ -23,16 +32,16 @@ def write_unigram(codec: UnigramCodec) -> Table:
     Raises:
         TokenizerError: a special can stand in a text, where the library would find it, or some id stands for nothing.
     """
-    source = codec.table()["regex"]
-    check_names(codec.part, source, codec.specials)
+    source = codec.to_dict()["regex"]
+    check_names(codec.part, source, codec.special_tokens)
     ids = codec.ids or tuple(range(len(codec.tokens)))
     scored = {one: [token, score] for one, token, score in zip(ids, codec.tokens, codec.scores, strict=True)}
-    scored |= {one: [name, 0.0] for name, one in codec.specials.items()}
+    scored |= {one: [name, 0.0] for name, one in codec.special_tokens.items()}
     missing = [one for one in range(codec.vocab_size) if one not in scored]
     if missing:
         raise TokenizerError(f"unigram: the id {missing[0]} stands for nothing, and the library has no such ids.")
     vocab = [scored[one] for one in range(codec.vocab_size)]
-    model = {"type": "Unigram", "unk_id": codec.specials.get(UNKNOWN), "vocab": vocab, "byte_fallback": False}
+    model = {"type": "Unigram", "unk_id": codec.special_tokens.get(UNKNOWN), "vocab": vocab, "byte_fallback": False}
     return pipeline(codec, model, split(source), FUSE)
 
 
@@ -51,22 +60,22 @@ def read(table: Table) -> Codec:
     numbers = {pair[0]: index for index, pair in enumerate(vocab)}
     if len(numbers) < len(vocab):
         raise refused("model", "vocab: a token is there twice")
-    specials = specials_of(table["added_tokens"], numbers)
+    special_tokens = special_tokens_of(table["added_tokens"], numbers)
     unknown = model["unk_id"]
     if unknown is not None:
         if type(unknown) is not int or numbers.get(UNKNOWN) != unknown:
             raise refused("model", f"unk_id={brief(unknown)}: expected null, or the id of {UNKNOWN}")
-        specials[UNKNOWN] = unknown
-    elif UNKNOWN in specials:
+        special_tokens[UNKNOWN] = unknown
+    elif UNKNOWN in special_tokens:
         raise refused("added_tokens", f"{UNKNOWN} is a special, and unk_id is null")
     source = cut_by(table["pre_tokenizer"])
-    pairs = [pair for pair in vocab if pair[0] not in specials]
+    pairs = [pair for pair in vocab if pair[0] not in special_tokens]
     ids = [numbers[token] for token, _ in pairs]
     plain = ids == list(range(len(ids)))
-    found = {"nfc": normal_form(table["normalizer"]), "specials": specials, "ids": [] if plain else ids}
+    found = {"nfc": normal_form(table["normalizer"]), "special_tokens": special_tokens, "ids": [] if plain else ids}
     tokens, scores = [token for token, _ in pairs], [float(score) for _, score in pairs]
-    codec = Unigram.read({"regex": source, **found, "tokens": tokens, "scores": scores})
-    check_names("added_tokens", source, specials)
+    codec = Unigram.from_dict({"regex": source, **found, "tokens": tokens, "scores": scores})
+    check_names("added_tokens", source, special_tokens)
     return codec
 
 

@@ -20,7 +20,7 @@ from nanotx.tokenizers.convert.pipeline import (
     normal_form,
     pipeline,
     refused,
-    specials_of,
+    special_tokens_of,
     split,
     steps,
 )
@@ -37,10 +37,10 @@ def write_wordpiece(codec: WordPieceCodec) -> Table:
     Raises:
         TokenizerError: a special is a word, which the library would find in a text.
     """
-    table = codec.table()
-    check_names(codec.part, table["regex"], codec.specials)
+    table = codec.to_dict()
+    check_names(codec.part, table["regex"], codec.special_tokens)
     ids = codec.ids or tuple(range(len(codec.tokens)))
-    vocab = dict(zip(table["tokens"], ids, strict=True)) | dict(codec.specials)
+    vocab = dict(zip(table["tokens"], ids, strict=True)) | dict(codec.special_tokens)
     model = {
         "type": "WordPiece",
         "unk_token": UNKNOWN,
@@ -65,16 +65,16 @@ def read(table: Table) -> Codec:
     if type(vocab) is not dict:
         raise TokenizerError(f"model: vocab: expected tokens and their ids, got {brief(vocab)}.")
     check_decoder(table["decoder"], [DECODERS])
-    specials = specials_of(table["added_tokens"], vocab)
+    special_tokens = special_tokens_of(table["added_tokens"], vocab)
     if UNKNOWN in vocab:
-        specials[UNKNOWN] = vocab[UNKNOWN]
+        special_tokens[UNKNOWN] = vocab[UNKNOWN]
     source = cut_by(table["pre_tokenizer"])
-    words = [word for word in vocab if word not in specials]
+    words = [word for word in vocab if word not in special_tokens]
     ids = [vocab[word] for word in words]
     plain = ids == list(range(len(ids)))
-    found = {"nfc": normal_form(table["normalizer"]), "specials": specials, "ids": [] if plain else ids}
-    codec = WordPiece.read({"regex": source, **found, "tokens": words})
-    check_names("added_tokens", source, specials)
+    found = {"nfc": normal_form(table["normalizer"]), "special_tokens": special_tokens, "ids": [] if plain else ids}
+    codec = WordPiece.from_dict({"regex": source, **found, "tokens": words})
+    check_names("added_tokens", source, special_tokens)
     return codec
 
 

@@ -97,7 +97,7 @@ def check_after(table: Any) -> tuple[str, ...]:
     )
 
 
-def specials_of(added: Any, vocab: Mapping[str, Any]) -> dict[str, int]:
+def special_tokens_of(added: Any, vocab: Mapping[str, Any]) -> dict[str, int]:
     """The names of the special tokens, with the ids that the library gives them.
 
     It takes the id from the model's vocabulary where the name is there, and else the next one that is free, whatever
@@ -138,7 +138,7 @@ def pipeline(codec: Codec, model: Table, before: Table, decoder: Table) -> Table
     """
     added = [
         {"id": one, "content": name, **FLAGS, "normalized": False, "special": True}
-        for name, one in sorted(codec.specials.items(), key=lambda item: item[1])
+        for name, one in sorted(codec.special_tokens.items(), key=lambda item: item[1])
     ]
     return {
         "version": "1.0",

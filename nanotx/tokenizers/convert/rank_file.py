@@ -1,6 +1,6 @@
 """A file of ranks, `*.tiktoken`: a token a line, its bytes in base64, a space, its rank, which is its id.
 
-There are no merges in it, and no pattern and no special tokens. Merges are recovered exactly; pattern and specials are
+It has no merges, no pattern and no special tokens. Merges are recovered exactly; pattern and special tokens are
 known for the files that OpenAI published, by their digests, and have to be told for any other.
 
 Source: https://github.com/openai/tiktoken/blob/main/tiktoken/load.py
@@ -21,7 +21,7 @@ from nanotx.tokenizers.convert.ranks import merges_of
 from nanotx.tokenizers.tiktoken import lines_of, published, read_ranks
 
 
-def read(path: Path, pattern: str = "", specials: Sequence[str] = ()) -> Imported:
+def read(path: Path, pattern: str = "", special_tokens: Sequence[str] = ()) -> Imported:
     """The byte-level BPE of a file of ranks; see `read_tokenizer`.
 
     Raises:
@@ -29,21 +29,27 @@ def read(path: Path, pattern: str = "", specials: Sequence[str] = ()) -> Importe
     """
     ranks = read_ranks(path)
     found = published(path)
-    if found and (pattern or specials):
-        raise ConfigError(f"{path}: this is {found.name}, whose pattern and specials are known; leave the flags out.")
+    if found and (pattern or special_tokens):
+        raise ConfigError(
+            f"{path}: this is {found.name}, whose pattern and special tokens are known; leave the flags out."
+        )
     if not found and not pattern:
         raise TokenizerError(
             f"{path}: a file of ranks does not say where a text is cut, and this one is none of OpenAI's; "
             r"try --pattern gpt4, --pattern gpt2, or the regex it was learned with, such as --pattern '\s?\p{L}+'."
         )
     after = max(ranks.values(), default=0) + 1
-    names = found.specials if found else {name: after + index for index, name in enumerate(dict.fromkeys(specials))}
+    names = (
+        found.special_tokens
+        if found
+        else {name: after + index for index, name in enumerate(dict.fromkeys(special_tokens))}
+    )
     codec = codec_of(str(path), ranks, found.pattern if found else pattern, names)
     note = f"this is {found.name}, as published" if found else "the file says nothing of its pattern: taken as told"
     return Imported(codec=codec, notes=(note,))
 
 
-def codec_of(where: str, ranks: Mapping[bytes, int], pattern: str, specials: Mapping[str, int]) -> BpeCodec:
+def codec_of(where: str, ranks: Mapping[bytes, int], pattern: str, special_tokens: Mapping[str, int]) -> BpeCodec:
     """The byte-level BPE whose tokens have these ranks.
 
     Raises:
@@ -60,7 +66,7 @@ def codec_of(where: str, ranks: Mapping[bytes, int], pattern: str, specials: Map
     ids = [ranks[bytes([value])] for value in range(256)] + [ranks[token] for token in tokens]
     merges = merges_of(where, tokens)
     plain = ids == list(range(len(ids)))
-    return BpeCodec(tuple(merges), regex_of(pattern), specials, ids=() if plain else tuple(ids))
+    return BpeCodec(tuple(merges), regex_of(pattern), special_tokens, ids=() if plain else tuple(ids))
 
 
 def write(codec: Codec, path: Path) -> Exported:
@@ -76,8 +82,8 @@ def write(codec: Codec, path: Path) -> Exported:
     publish(path, text)
     if not isinstance(codec, BpeCodec):
         return Exported(files=(path,))
-    specials = f", and its specials are {dict(codec.specials)}" if codec.specials else ""
-    said = f"a file of ranks does not say where a text is cut: by {codec.source!r}{specials}"
+    special_tokens = f", and its special tokens are {dict(codec.special_tokens)}" if codec.special_tokens else ""
+    said = f"a file of ranks does not say where a text is cut: by {codec.source!r}{special_tokens}"
     return Exported(files=(path,), notes=(said,))
 
 

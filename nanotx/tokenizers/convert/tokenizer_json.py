@@ -106,7 +106,7 @@ def write(codec: Codec, path: Path) -> Exported:
 
 def config(codec: Codec) -> Table:
     """What transformers has to know: which class reads it, and that it shall clean nothing up."""
-    named = {key: name for key, name in (("eos_token", END), ("unk_token", UNKNOWN)) if name in codec.specials}
+    named = {key: name for key, name in (("eos_token", END), ("unk_token", UNKNOWN)) if name in codec.special_tokens}
     return {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False} | named
 
 

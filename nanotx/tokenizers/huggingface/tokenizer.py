@@ -25,10 +25,10 @@ from nanotx.files import open_plain
 from nanotx.tokenizers.base import Codec, Ids, Tokenizer, utf8
 from nanotx.tokenizers.byte_level import from_printable
 from nanotx.tokenizers.huggingface.file_checks import check_regexes, check_sound, kinds_of, losses, parts_of, settled
-from nanotx.tokenizers.libraries import missing, tried
+from nanotx.tokenizers.libraries import library_errors, not_installed
 from nanotx.tokenizers.loading import LARGEST
 from nanotx.tokenizers.regexes import source_of
-from nanotx.tokenizers.special_tokens import MOST, by_id, check_specials, joined, lessons
+from nanotx.tokenizers.special_tokens import MAX_IDS, check_special_tokens, join_bytes, tokens_by_id, training_segments
 from nanotx.tokenizers.storage import exactly
 
 BYTE = re.compile(r"<0x[+\dA-Fa-f][\dA-Fa-f]>", re.ASCII)
@@ -42,20 +42,20 @@ class Huggingface(Tokenizer):
 
     path: str = ""  # a tokenizer.json; with it the other fields are not used, but for `lossy`
     lossy: bool = False  # takes a tokenizer.json that loses text, such as one that lowers case
-    vocab_size: int = 512  # at most: the 256 bytes, the merges, the specials
+    vocab_size: int = 512  # at most: the 256 bytes, the merges, the special tokens
     pattern: str = "gpt4"  # "gpt2", "gpt4" (cl100k), or a regex of your own, in the library's syntax too
     min_frequency: int = 1  # how often a pair must occur to be merged
-    specials: tuple[str, ...] = ()  # names such as <|endoftext|>: ids of their own, learned from by nobody
+    special_tokens: tuple[str, ...] = ()  # names such as <|endoftext|>: ids of their own, learned from by nobody
     nfc: bool = False  # puts every text into Unicode's normal form C first
 
     def __post_init__(self) -> None:
-        check_specials(self.specials)
-        check_min(self, 256 + len(self.specials), "vocab_size")
-        check_max(self, MOST, "vocab_size")
+        check_special_tokens(self.special_tokens)
+        check_min(self, 256 + len(self.special_tokens), "vocab_size")
+        check_max(self, MAX_IDS, "vocab_size")
         check_min(self, 1, "min_frequency")
         source_of(self.pattern)
 
-    def learn(self, texts: Iterable[str]) -> "HuggingfaceCodec":
+    def train(self, texts: Iterable[str]) -> "HuggingfaceCodec":
         """The file's tokenizer, for which the texts are not read; or what the library learns from them.
 
         Raises:
@@ -76,11 +76,13 @@ class Huggingface(Tokenizer):
                 )
             return codec
         source = source_of(self.pattern)
-        return HuggingfaceCodec(learn_bpe(texts, source, self.vocab_size, self.min_frequency, self.specials, self.nfc))
+        return HuggingfaceCodec(
+            learn_bpe(texts, source, self.vocab_size, self.min_frequency, self.special_tokens, self.nfc)
+        )
 
     @classmethod
-    def read(cls, table: dict[str, Any]) -> "HuggingfaceCodec":
-        """The codec of a whole tokenizer.json; see `Tokenizer.read`."""
+    def from_dict(cls, table: dict[str, Any]) -> "HuggingfaceCodec":
+        """The codec of a whole tokenizer.json; see `Tokenizer.from_dict`."""
         exactly("huggingface", table, {"tokenizer": dict})
         return HuggingfaceCodec(table["tokenizer"])
 
@@ -95,28 +97,30 @@ class HuggingfaceCodec(Codec):
 
     part = "huggingface"
     described: Mapping[str, Any] = field(repr=False)
-    specials: Mapping[str, int] = field(init=False)
+    special_tokens: Mapping[str, int] = field(init=False)
     nfc: bool = field(init=False)
     vocab_size: int = field(init=False)
-    apart: bool = field(init=False)  # whether the decoder is byte-level
+    decodes_independently: bool = field(init=False)  # whether the decoder is byte-level
     _tokens: tuple[bytes | None, ...] = field(init=False, repr=False)  # by id; exact where it is
 
     def __post_init__(self) -> None:
         library = self._library
         added = {token.content: (one, token.special) for one, token in library.get_added_tokens_decoder().items()}
-        specials = {name: one for name, (one, special) in added.items() if special}
+        special_tokens = {name: one for name, (one, special) in added.items() if special}
         found = [(name.encode("utf-8"), one) for name, (one, special) in added.items() if not special]
         words = library.get_vocab(with_added_tokens=False).items()
         found += [(from_printable(word), one) for word, one in words if word not in added]
-        tokens = by_id(self.part, [token for token, _ in found], [one for _, one in found], specials)
-        object.__setattr__(self, "specials", dict(sorted(specials.items(), key=lambda item: item[1])))
+        tokens = tokens_by_id(self.part, [token for token, _ in found], [one for _, one in found], special_tokens)
+        object.__setattr__(self, "special_tokens", dict(sorted(special_tokens.items(), key=lambda item: item[1])))
         object.__setattr__(self, "nfc", kinds_of(self.described, "normalizer", "normalizers") == ["NFC"])
         object.__setattr__(self, "vocab_size", len(tokens))
-        object.__setattr__(self, "apart", kinds_of(self.described, "decoder", "decoders") == ["ByteLevel"])
+        object.__setattr__(
+            self, "decodes_independently", kinds_of(self.described, "decoder", "decoders") == ["ByteLevel"]
+        )
         object.__setattr__(self, "_tokens", tokens)
 
-    def ordinary(self, text: str) -> Ids:
-        """The library's ids; see `Codec.ordinary`."""
+    def encode_ordinary(self, text: str) -> Ids:
+        """The library's ids; see `Codec.encode_ordinary`."""
         utf8(self.part, text)
         try:
             return self._encoded(text)
@@ -132,10 +136,10 @@ class HuggingfaceCodec(Codec):
     def decode_bytes(self, ids: Iterable[Any]) -> bytes:
         """The tokens' bytes, joined, where the decoder is byte-level; else the library's text, in UTF-8."""
         numbers: list[int] = self.check_ids(ids).tolist()
-        exact = joined(self.part, self._tokens, numbers)  # an id that stands for nothing is refused
-        if self.apart or not numbers:  # a decoder may panic where there is nothing
+        exact = join_bytes(self.part, self._tokens, numbers)  # an id that stands for nothing is refused
+        if self.decodes_independently or not numbers:  # a decoder may panic where there is nothing
             return exact
-        with tried("huggingface: the library cannot decode these ids", TextError):
+        with library_errors("huggingface: the library cannot decode these ids", TextError):
             return str(self._library.decode(numbers, skip_special_tokens=False)).encode("utf-8")
 
     @property
@@ -143,16 +147,16 @@ class HuggingfaceCodec(Codec):
         """The steps that lose text, whatever the text; training takes them only if `Huggingface.lossy` is set."""
         return losses(self.described)
 
-    def unsettled(self, one: int) -> bool:
+    def needs_lookahead(self, one: int) -> bool:
         """Whether it is a byte that a ByteFallback decodes with those beside it; see `Codec.unsettled`."""
         return one in self._bytes
 
-    def table(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The tokenizer.json, whole."""
         return {"tokenizer": dict(self.described)}
 
     def _encoded(self, text: str) -> Ids:
-        with tried("The library", TextError):
+        with library_errors("The library", TextError):
             return np.array(self._library.encode(text, add_special_tokens=False).ids, np.int32)
 
     def _refuses(self, text: str) -> bool:
@@ -174,10 +178,10 @@ class HuggingfaceCodec(Codec):
         try:
             from tokenizers import Tokenizer as Library
         except ImportError:
-            raise missing("tokenizers") from None
+            raise not_installed("tokenizers") from None
         check_sound(self.described)
         check_regexes(self.described)
-        with tried("huggingface: the library cannot read this tokenizer"):
+        with library_errors("huggingface: the library cannot read this tokenizer"):
             library = Library.from_str(json.dumps(settled(self.described)))
             library.encode_special_tokens = True
         return library
@@ -209,7 +213,7 @@ def _no_number(word: str) -> Any:
 
 
 def learn_bpe(
-    texts: Iterable[str], source: str, vocab_size: int, min_frequency: int, specials: Sequence[str], nfc: bool
+    texts: Iterable[str], source: str, vocab_size: int, min_frequency: int, special_tokens: Sequence[str], nfc: bool
 ) -> dict[str, Any]:
     """A byte-level BPE, learned by the library, as a tokenizer.json.
 
@@ -218,7 +222,7 @@ def learn_bpe(
         source: the regex whose matches are the pieces that no merge leaves.
         vocab_size: how many ids there are at most.
         min_frequency: how often a pair must occur to be merged.
-        specials: names of ids that nothing is learned from.
+        special_tokens: names of ids that nothing is learned from.
         nfc: whether every text is put into normal form C first.
 
     Raises:
@@ -229,8 +233,8 @@ def learn_bpe(
         from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
         from tokenizers import Tokenizer as Library
     except ImportError:
-        raise missing("tokenizers") from None
-    with tried("huggingface: the library cannot learn"):
+        raise not_installed("tokenizers") from None
+    with library_errors("huggingface: the library cannot learn"):
         library = Library(models.BPE())
         if nfc:
             library.normalizer = normalizers.NFC()
@@ -239,19 +243,19 @@ def learn_bpe(
         library.pre_tokenizer = pre_tokenizers.Sequence([cut, level])
         library.decoder = decoders.ByteLevel()
         trainer = trainers.BpeTrainer(
-            vocab_size=vocab_size - len(specials),
+            vocab_size=vocab_size - len(special_tokens),
             min_frequency=min_frequency,
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,
         )
-        library.train_from_iterator((_whole(text) for text in lessons(texts, specials)), trainer)
-        taken = [name for name in specials if library.token_to_id(name) is not None]
+        library.train_from_iterator((_whole(text) for text in training_segments(texts, special_tokens)), trainer)
+        taken = [name for name in special_tokens if library.token_to_id(name) is not None]
         if taken:
             raise TokenizerError(
                 f"huggingface: the special {taken[0]!r} is written as a token is that the library learned, and it "
                 "would not tell them apart; expected a name such as '<|endoftext|>'."
             )
-        library.add_special_tokens(list(specials))
+        library.add_special_tokens(list(special_tokens))
         described: dict[str, Any] = json.loads(library.to_str())
     return described
 

@@ -17,8 +17,16 @@ import numpy as np
 
 from nanotx.config.schema import check_max, check_min
 from nanotx.errors import ConfigError, TextError, TokenizerError
-from nanotx.tokenizers.base import INSTEAD, UNKNOWN, Codec, Ids, Tokenizer, composed, utf8
-from nanotx.tokenizers.special_tokens import MOST, by_id, check_specials, joined, lessons, numbered, uncut
+from nanotx.tokenizers.base import REMEDY, UNKNOWN, Codec, Ids, Tokenizer, normalize_nfc, utf8
+from nanotx.tokenizers.special_tokens import (
+    MAX_IDS,
+    assign_ids,
+    check_special_tokens,
+    join_bytes,
+    never_split,
+    tokens_by_id,
+    training_segments,
+)
 from nanotx.tokenizers.storage import exactly
 from nanotx.tokenizers.unigram.lattice import Lattice
 from nanotx.tokenizers.unigram.training import learn_scores
@@ -41,43 +49,43 @@ LARGEST = 1e6  # of a score, either way: a stranger's must not overflow
 class Unigram(Tokenizer):
     """Learns each token's probability, and which tokens to keep; every character of the texts is one of them."""
 
-    vocab_size: int = 4096  # the characters, the substrings kept, the specials
+    vocab_size: int = 4096  # the characters, the substrings kept, the special tokens
     min_frequency: int = 1  # how often a substring must occur to be a token
-    specials: tuple[str, ...] = ()  # names such as <|endoftext|>: ids of their own, learned from by nobody
+    special_tokens: tuple[str, ...] = ()  # names such as <|endoftext|>: ids of their own, learned from by nobody
     unknown: bool = False  # a run of any other characters becomes <unk>, and is lost
     nfc: bool = False  # puts every text into Unicode's normal form C first
 
     def __post_init__(self) -> None:
-        check_specials(self.specials)
-        check_min(self, 1 + len(numbered(0, self.specials, self.unknown)), "vocab_size")
-        check_max(self, MOST, "vocab_size")
+        check_special_tokens(self.special_tokens)
+        check_min(self, 1 + len(assign_ids(0, self.special_tokens, self.unknown)), "vocab_size")
+        check_max(self, MAX_IDS, "vocab_size")
         check_min(self, 1, "min_frequency")
 
     @property
-    def cuts(self) -> bool:  # type: ignore[override]
-        """Whether no special would be torn; see `Tokenizer.cuts`."""
-        return uncut(self.specials)
+    def splittable(self) -> bool:  # type: ignore[override]
+        """Whether no special would be torn; see `Tokenizer.splittable`."""
+        return never_split(self.special_tokens)
 
-    def learn(self, texts: Iterable[str]) -> "UnigramCodec":
+    def train(self, texts: Iterable[str]) -> "UnigramCodec":
         """The tokens by which the texts are likeliest; what is kept of the texts is each piece once, and its count.
 
         Raises:
             TextError: a text holds a lone surrogate.
             TokenizerError: the texts are empty, have more characters than vocab_size, or too few substrings for it.
         """
-        pieces = count_words("unigram", SPACED, lessons(texts, self.specials, self.nfc))
-        others, letters = len(numbered(0, self.specials, self.unknown)), len(set("".join(pieces)))
+        pieces = count_words("unigram", SPACED, training_segments(texts, self.special_tokens, self.nfc))
+        others, letters = len(assign_ids(0, self.special_tokens, self.unknown)), len(set("".join(pieces)))
         check_least("unigram", self.vocab_size, letters + others, "for each character")
         wanted = self.vocab_size - others
         scores, possible = learn_scores(pieces, wanted, self.min_frequency)
         check_most("unigram", self.vocab_size, possible + others, self.min_frequency)
-        specials = numbered(wanted, self.specials, self.unknown)
-        return UnigramCodec(tuple(scores), tuple(scores.values()), specials=specials, nfc=self.nfc)
+        special_tokens = assign_ids(wanted, self.special_tokens, self.unknown)
+        return UnigramCodec(tuple(scores), tuple(scores.values()), special_tokens=special_tokens, nfc=self.nfc)
 
     @classmethod
-    def read(cls, table: dict[str, Any]) -> "UnigramCodec":
-        """The codec of a list of tokens and one of their scores; see `Tokenizer.read`."""
-        kinds = {"regex": str, "nfc": bool, "specials": dict[str, int], "ids": list[int]}
+    def from_dict(cls, table: dict[str, Any]) -> "UnigramCodec":
+        """The codec of a list of tokens and one of their scores; see `Tokenizer.from_dict`."""
+        kinds = {"regex": str, "nfc": bool, "special_tokens": dict[str, int], "ids": list[int]}
         exactly("unigram", table, {**kinds, "tokens": list[str], "scores": list[float]})
         if table["regex"] != SPACED:
             raise TokenizerError(f"unigram: regex: expected {SPACED!r}, got {brief(table['regex'])}.")
@@ -85,7 +93,7 @@ class Unigram(Tokenizer):
             return UnigramCodec(
                 tuple(table["tokens"]),
                 tuple(table["scores"]),
-                specials=table["specials"],
+                special_tokens=table["special_tokens"],
                 nfc=table["nfc"],
                 ids=tuple(table["ids"]),
             )
@@ -103,10 +111,10 @@ class UnigramCodec(Codec):
     """
 
     part = "unigram"
-    cuts = True
+    splittable = True
     tokens: tuple[str, ...] = field(repr=False)
     scores: tuple[float, ...] = field(repr=False)  # their log-probabilities
-    specials: Mapping[str, int] = field(default_factory=dict)
+    special_tokens: Mapping[str, int] = field(default_factory=dict)
     nfc: bool = False
     ids: tuple[int, ...] = field(default=(), repr=False)
     vocab_size: int = field(init=False)
@@ -130,12 +138,14 @@ class UnigramCodec(Codec):
                 raise TokenizerError(
                     f"unigram: score {index}: expected a number from {-LARGEST:g} to {LARGEST:g}, got {score!r}."
                 )
-        tokens = by_id(self.part, [token.encode("utf-8") for token in self.tokens], self.ids, self.specials)
+        tokens = tokens_by_id(
+            self.part, [token.encode("utf-8") for token in self.tokens], self.ids, self.special_tokens
+        )
         object.__setattr__(self, "vocab_size", len(tokens))
         object.__setattr__(self, "_tokens", tokens)
 
-    def ordinary(self, text: str) -> Ids:
-        """The likeliest tokens of each piece; see `Codec.ordinary`."""
+    def encode_ordinary(self, text: str) -> Ids:
+        """The likeliest tokens of each piece; see `Codec.encode_ordinary`."""
         self._check(text)
         found = map(self._memory.__getitem__, cut(SPACED, text))
         return np.frombuffer(bytearray().join(found), np.int32)
@@ -158,21 +168,21 @@ class UnigramCodec(Codec):
             raise ConfigError(f"unigram: alpha: expected a number of at least 0, got {alpha!r}.")
         if self.nfc:
             utf8(self.part, text)
-        text = composed(text) if self.nfc else text
+        text = normalize_nfc(text) if self.nfc else text
         self._check(text)
         drawn = (self._lattice.sample(piece, dice, alpha) for piece in cut(SPACED, text))
         return np.frombuffer(bytearray().join(drawn), np.int32)
 
     def decode_bytes(self, ids: Iterable[Any]) -> bytes:
         """The tokens, joined; see `Codec.decode_bytes`."""
-        return joined(self.part, self._tokens, self.check_ids(ids).tolist())
+        return join_bytes(self.part, self._tokens, self.check_ids(ids).tolist())
 
-    def table(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The tokens, the likeliest first, and their log-probabilities."""
         return {
             "regex": SPACED,
             "nfc": self.nfc,
-            "specials": dict(self.specials),
+            "special_tokens": dict(self.special_tokens),
             "ids": list(self.ids),
             "tokens": list(self.tokens),
             "scores": list(self.scores),
@@ -181,7 +191,7 @@ class UnigramCodec(Codec):
     @cached_property
     def _lattice(self) -> Lattice:
         found = zip(self.scores, self.ids or range(len(self.tokens)), strict=True)
-        return Lattice(dict(zip(self.tokens, found, strict=True)), self.specials.get(UNKNOWN))
+        return Lattice(dict(zip(self.tokens, found, strict=True)), self.special_tokens.get(UNKNOWN))
 
     @cached_property
     def _memory(self) -> Memory:
@@ -189,12 +199,12 @@ class UnigramCodec(Codec):
 
     def _check(self, text: str) -> None:
         """Refuse a text with half a character, or with one that is no token where there is no `<unk>`."""
-        if UNKNOWN in self.specials:
+        if UNKNOWN in self.special_tokens:
             utf8(self.part, text)
         elif not self._lattice.letters.issuperset(text):
             at = next(at for at, letter in enumerate(text) if letter not in self._lattice.letters)
             utf8(self.part, text[at], at)  # half a character has an error of its own
             raise TextError(
                 f"unigram: {text[at]!r} (U+{ord(text[at]):04X}) at offset {at} is none of the "
-                f"{len(self._lattice.letters)} characters that were learned; {INSTEAD}."
+                f"{len(self._lattice.letters)} characters that were learned; {REMEDY}."
             )

@@ -167,8 +167,8 @@ def stretched(pieces: Mapping[str, int]) -> dict[str, int]:
     found = dict[str, int]()
     for piece, count in pieces.items():
         for at in range(0, len(piece), STRETCH):
-            stretch = piece[at : at + STRETCH]
-            found[stretch] = found.get(stretch, 0) + count
+            segment = piece[at : at + STRETCH]
+            found[segment] = found.get(segment, 0) + count
     return found
 
 

@@ -20,8 +20,16 @@ import numpy as np
 
 from nanotx.config.schema import check_max, check_min
 from nanotx.errors import ConfigError, TextError, TokenizerError
-from nanotx.tokenizers.base import INSTEAD, UNKNOWN, Codec, Ids, Tokenizer, utf8
-from nanotx.tokenizers.special_tokens import MOST, by_id, check_specials, joined, lessons, numbered, uncut
+from nanotx.tokenizers.base import REMEDY, UNKNOWN, Codec, Ids, Tokenizer, utf8
+from nanotx.tokenizers.special_tokens import (
+    MAX_IDS,
+    assign_ids,
+    check_special_tokens,
+    join_bytes,
+    never_split,
+    tokens_by_id,
+    training_segments,
+)
 from nanotx.tokenizers.storage import exactly
 from nanotx.tokenizers.wordpiece.training import Token, alphabet_of, learn_tokens
 from nanotx.tokenizers.words import (
@@ -41,52 +49,52 @@ from nanotx.tokenizers.words import (
 class WordPiece(Tokenizer):
     """Learns parts of words by likelihood, after each letter as a beginning and as a continuation of a word."""
 
-    vocab_size: int = 4096  # the letters twice, the merged parts, the specials
+    vocab_size: int = 4096  # the letters twice, the merged parts, the special tokens
     min_frequency: int = 1  # how often a pair must occur to be merged
     score: Literal["gain", "ratio"] = "gain"  # which pair is next: for one occurrence of it, or for all the texts
-    specials: tuple[str, ...] = ()  # names such as <|endoftext|>: ids of their own, learned from by nobody
+    special_tokens: tuple[str, ...] = ()  # names such as <|endoftext|>: ids of their own, learned from by nobody
     unknown: bool = False  # a word with any other character becomes <unk>, and is lost
     nfc: bool = False  # puts every text into Unicode's normal form C first
 
     def __post_init__(self) -> None:
-        check_specials(self.specials)
-        check_min(self, 1 + len(numbered(0, self.specials, self.unknown)), "vocab_size")
-        check_max(self, MOST, "vocab_size")
+        check_special_tokens(self.special_tokens)
+        check_min(self, 1 + len(assign_ids(0, self.special_tokens, self.unknown)), "vocab_size")
+        check_max(self, MAX_IDS, "vocab_size")
         check_min(self, 1, "min_frequency")
 
     @property
-    def cuts(self) -> bool:  # type: ignore[override]
-        """Whether no special would be torn; see `Tokenizer.cuts`."""
-        return uncut(self.specials)
+    def splittable(self) -> bool:  # type: ignore[override]
+        """Whether no special would be torn; see `Tokenizer.splittable`."""
+        return never_split(self.special_tokens)
 
-    def learn(self, texts: Iterable[str]) -> "WordPieceCodec":
+    def train(self, texts: Iterable[str]) -> "WordPieceCodec":
         """The alphabet and what likelihood makes of it; what is kept of the texts is each piece once, and its count.
 
         Raises:
             TextError: a text holds a lone surrogate.
             TokenizerError: the texts are empty, have more letters than vocab_size, or too few pairs for it.
         """
-        pieces = count_words("wordpiece", WORDS, lessons(texts, self.specials, self.nfc))
-        alphabet, others = alphabet_of(pieces), len(numbered(0, self.specials, self.unknown))
+        pieces = count_words("wordpiece", WORDS, training_segments(texts, self.special_tokens, self.nfc))
+        alphabet, others = alphabet_of(pieces), len(assign_ids(0, self.special_tokens, self.unknown))
         why = "for each character as a beginning and as a continuation"
         check_least("wordpiece", self.vocab_size, len(alphabet) + others, why)
         wanted = self.vocab_size - others
         tokens = learn_tokens(pieces, alphabet, wanted, self.min_frequency, self.score)
         check_most("wordpiece", self.vocab_size, len(tokens) + others, self.min_frequency)
-        specials = numbered(wanted, self.specials, self.unknown)
-        return WordPieceCodec(tuple(tokens), specials=specials, nfc=self.nfc)
+        special_tokens = assign_ids(wanted, self.special_tokens, self.unknown)
+        return WordPieceCodec(tuple(tokens), special_tokens=special_tokens, nfc=self.nfc)
 
     @classmethod
-    def read(cls, table: dict[str, Any]) -> "WordPieceCodec":
-        """The codec of a list of tokens as they are written; see `Tokenizer.read`."""
-        kinds = {"regex": str, "nfc": bool, "specials": dict[str, int], "ids": list[int], "tokens": list[str]}
+    def from_dict(cls, table: dict[str, Any]) -> "WordPieceCodec":
+        """The codec of a list of tokens as they are written; see `Tokenizer.from_dict`."""
+        kinds = {"regex": str, "nfc": bool, "special_tokens": dict[str, int], "ids": list[int], "tokens": list[str]}
         exactly("wordpiece", table, kinds)
         if table["regex"] != WORDS:
             raise TokenizerError(f"wordpiece: regex: expected {WORDS!r}, got {brief(table['regex'])}.")
         try:
             return WordPieceCodec(
                 tuple(map(read_written, table["tokens"])),
-                specials=table["specials"],
+                special_tokens=table["special_tokens"],
                 nfc=table["nfc"],
                 ids=tuple(table["ids"]),
             )
@@ -104,9 +112,9 @@ class WordPieceCodec(Codec):
     """
 
     part = "wordpiece"
-    cuts = True
+    splittable = True
     tokens: tuple[Token, ...] = field(repr=False)  # each a text, and whether it begins a piece
-    specials: Mapping[str, int] = field(default_factory=dict)
+    special_tokens: Mapping[str, int] = field(default_factory=dict)
     nfc: bool = False
     ids: tuple[int, ...] = field(default=(), repr=False)
     vocab_size: int = field(init=False)
@@ -115,13 +123,15 @@ class WordPieceCodec(Codec):
     def __post_init__(self) -> None:
         check_tokens(self.part, map(written, self.tokens))
         check_lengths(self.part, (len(text) for text, _ in self.tokens))
-        tokens = by_id(self.part, [text.encode("utf-8") for text, _ in self.tokens], self.ids, self.specials)
+        tokens = tokens_by_id(
+            self.part, [text.encode("utf-8") for text, _ in self.tokens], self.ids, self.special_tokens
+        )
         object.__setattr__(self, "vocab_size", len(tokens))
         object.__setattr__(self, "_tokens", tokens)
 
-    def ordinary(self, text: str) -> Ids:
-        """The parts of each piece; see `Codec.ordinary`."""
-        if UNKNOWN in self.specials:
+    def encode_ordinary(self, text: str) -> Ids:
+        """The parts of each piece; see `Codec.encode_ordinary`."""
+        if UNKNOWN in self.special_tokens:
             utf8(self.part, text)  # half a character is no unknown one
         try:
             found = map(self._memory.__getitem__, cut(WORDS, text))
@@ -131,14 +141,14 @@ class WordPieceCodec(Codec):
 
     def decode_bytes(self, ids: Iterable[Any]) -> bytes:
         """The tokens' texts, joined; see `Codec.decode_bytes`."""
-        return joined(self.part, self._tokens, self.check_ids(ids).tolist())
+        return join_bytes(self.part, self._tokens, self.check_ids(ids).tolist())
 
-    def table(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The tokens as they are written: `##` before what goes on with a piece."""
         return {
             "regex": WORDS,
             "nfc": self.nfc,
-            "specials": dict(self.specials),
+            "special_tokens": dict(self.special_tokens),
             "ids": list(self.ids),
             "tokens": [written(token) for token in self.tokens],
         }
@@ -146,7 +156,7 @@ class WordPieceCodec(Codec):
     @cached_property
     def _memory(self) -> Memory:
         ids = self.ids or range(len(self.tokens))
-        return Memory(Greedy(dict(zip(self.tokens, ids, strict=True)), self.specials.get(UNKNOWN)))
+        return Memory(Greedy(dict(zip(self.tokens, ids, strict=True)), self.special_tokens.get(UNKNOWN)))
 
     def _refusal(self, text: str) -> TextError:
         """What is said of a text in which a piece has no tokens: the first character that none of them holds."""
@@ -160,7 +170,7 @@ class WordPieceCodec(Codec):
         utf8(self.part, piece[at], offset + at)  # half a character has an error of its own
         return TextError(
             f"wordpiece: {piece[at]!r} (U+{ord(piece[at]):04X}) at offset {offset + at}, in {brief(piece)}, is "
-            f"beyond the {len(self.tokens)} tokens; {INSTEAD}."
+            f"beyond the {len(self.tokens)} tokens; {REMEDY}."
         )
 
 

@@ -17,9 +17,9 @@ nanotx tokenizer decode TOKENIZER [FILE]     ids back to text, byte for byte
 nanotx tokenizer show TOKENIZER [FILE] [--text TEXT] [--html PATH]     its tokens in colours, with their ids
 nanotx tokenizer compare --corpus NAME|FILE... [--tokenizers char,byte,bpe:512,...] [--json PATH] [--picture PATH]
 nanotx tokenizer export TOKENIZER --to huggingface|tiktoken PATH     the same ids by another library
-nanotx tokenizer import PATH [--out PATH] [--pattern NAME] [--specials NAME...]     and back
+nanotx tokenizer import PATH [--out PATH] [--pattern NAME] [--special-tokens NAME...]     and back
 
-KIND is one of {kinds}; TOKENIZER a path, or a name on the shelf.
+KIND is one of {kinds}; TOKENIZER a path, or the name of a preset.
 """
 
 

@@ -20,7 +20,7 @@ from nanotx.errors import TokenizerError
 
 ABOUT = """Each learns from the training part alone and is measured on the whole validation part.
 
-A tokenizer is a part, a name on the shelf or a path; after colons its fields: bpe:4096, char:unknown,
+A tokenizer is a part, preset name or a path; after colons its fields: bpe:4096, char:unknown,
 bpe:512:pattern=gpt2. Fertility is tokens per word, all tokens counted; a word is a run of letters, marks and digits, or
 one Chinese or Japanese letter. A token falls to the script of the stretch in which its first byte lies. Speeds are
 medians on one thread: cold by a codec just read, warm (encode MB/s) by one that has met the text. One that loses

@@ -20,7 +20,7 @@ LONGEST = 40  # digits; no id has so many
 class Flags:
     """Writes the text of ids, byte for byte."""
 
-    tokenizer: Annotated[Positional[str], tyro.conf.arg(help="a path, or a name on the shelf")]
+    tokenizer: Annotated[Positional[str], tyro.conf.arg(help="a path, or the name of a preset")]
     file: Annotated[Positional[str], tyro.conf.arg(help="ids as decimal numbers; standard input where none is")] = ""
 
 

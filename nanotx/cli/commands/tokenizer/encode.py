@@ -21,7 +21,7 @@ from nanotx.tokenizers.unigram import UnigramCodec
 class Flags:
     """Prints the ids of a text, or of each text on a line; with --out, writes them into one token file."""
 
-    tokenizer: Annotated[Positional[str], tyro.conf.arg(help="a path, or a name on the shelf")]
+    tokenizer: Annotated[Positional[str], tyro.conf.arg(help="a path, or the name of a preset")]
     files: Annotated[Positional[tuple[str, ...]], tyro.conf.arg(help="texts; standard input where there is none")] = ()
     special: Annotated[tuple[str, ...], tyro.conf.arg(help="names that become their special ids in the text")] = ()
     alpha: Annotated[

@@ -15,7 +15,7 @@ from nanotx.tokenizers.convert import write_tokenizer
 class Flags:
     """Writes a tokenizer in another library's format, with the same ids for any text; or says why there is none."""
 
-    tokenizer: tyro.conf.Positional[str]  # a path, or a name on the shelf
+    tokenizer: tyro.conf.Positional[str]  # a path, or the name of a preset
     path: tyro.conf.Positional[str]  # a file; or for huggingface a folder
     to: str = field()  # huggingface or tiktoken
 

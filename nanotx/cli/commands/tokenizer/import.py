@@ -18,13 +18,13 @@ class Flags:
     path: tyro.conf.Positional[str]  # tokenizer.json, *.tiktoken, encoder.json and vocab.bpe, or a folder with these
     out: str = "imported.json"  # where the tokenizer is written
     pattern: str = ""  # where a text is cut, if the file does not say it: gpt2, gpt4, or a regex
-    specials: tuple[str, ...] = ()  # names of special ids after all others, if the file does not say them
+    special_tokens: tuple[str, ...] = ()  # names of special ids after all others, if the file does not say them
 
 
 def run(words: list[str]) -> int:
     """Another library's tokenizer as one of ours."""
     said = parse(Flags, words, "nanotx tokenizer import")
-    found = read_tokenizer(Path(said.path), said.pattern, said.specials)
+    found = read_tokenizer(Path(said.path), said.pattern, said.special_tokens)
     found.codec.save(Path(said.out))
     for note in found.notes:
         sys.stdout.write(f"{said.path}: {note}\n")

@@ -35,7 +35,7 @@ class Flags:
     Where the output is no terminal: a token a line, its id, its bytes in hexadecimal and itself, parted by tabs.
     """
 
-    tokenizer: tyro.conf.Positional[str]  # a path, or a name on the shelf
+    tokenizer: tyro.conf.Positional[str]  # a path, or the name of a preset
     file: tyro.conf.Positional[str] = ""  # a text; standard input where there is none
     text: str = ""  # or the text itself
     ids: bool = True  # with the ids below the tokens
@@ -90,7 +90,7 @@ def about(codec: Codec, text: str, ids: Ids) -> tuple[list[tuple[str, str]], lis
     if isinstance(codec, HuggingfaceCodec) and codec.losses:
         notes.append(f"This tokenizer loses text ({codec.losses[0]}); training takes it only with --tokenizer.lossy.")
     if codec.decode_bytes(ids) != data:
-        lost = int((ids == codec.specials[UNKNOWN]).sum()) if UNKNOWN in codec.specials else 0
+        lost = int((ids == codec.special_tokens[UNKNOWN]).sum()) if UNKNOWN in codec.special_tokens else 0
         why = f"{lost:,} tokens are {UNKNOWN}, and what they stood for is lost" if lost else "it was normalised first"
         notes.append(f"The ids do not give this text back: {why}. Its bytes per token compare with no other's.")
     return facts, notes

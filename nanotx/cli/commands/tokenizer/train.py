@@ -59,7 +59,7 @@ def run(words: list[str]) -> int:
 def from_corpus(idea: Tokenizer, said: Any) -> tuple[Codec, str, str]:
     """Learned from the training part of a corpus; with its name and the SHA-256 of the whole of it."""
     training, validation = corpus_of(said).split()
-    codec = idea.learn_checked([training], validation)
+    codec = idea.train_checked([training], validation)
     return codec, said.pick_corpus, hashlib.sha256((training + validation).encode("utf-8")).hexdigest()
 
 
@@ -67,7 +67,7 @@ def from_files(idea: Tokenizer, said: Any) -> tuple[Codec, str, str]:
     """Learned from files, each a text of its own, read block by block; with their names and SHA-256."""
     files = plain_files(said.files)
     with bar(files) as shown:
-        codec = idea.learn_checked(shown.reading(files, said.errors, idea.cuts))
+        codec = idea.train_checked(shown.reading(files, said.errors, idea.splittable))
     digest = hashlib.sha256()
     for file in files:
         with open_plain(file) as stream:
