@@ -21,7 +21,7 @@ from nanotx.nn.shapes import Tokens
 from nanotx.nn.transformer import Transformer
 
 DYNAMIC_SOURCES = r".*\.(length|gone)"
-"""What differs from token to token: a number that the compiled code is not to take for granted."""
+"""Integers that change at every token, which the compiler must treat as dynamic."""
 
 
 def dynamic_guards(guards: Sequence[Any]) -> list[bool]:
@@ -46,11 +46,11 @@ class CompiledModel:
 
     @property
     def context(self) -> int:
-        """How many tokens are read at most."""
+        """Return the maximal number of tokens of a window."""
         return self.model.context
 
     def next_logits(self, ids: Tokens, cache: KVCache | None = None) -> Float[Tensor, "b v"]:
-        """Logits of the token after the last of `ids`."""
+        """Return the logits of the token after the last of `ids`."""
         if cache is None:
             return self.model.next_logits(ids)
         if not cache.length:

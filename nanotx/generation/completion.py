@@ -1,4 +1,4 @@
-"""Completions: texts written from prompts, with their ids and how likely the model held each of them."""
+"""Completions: the generated text of each prompt, its ids and their log-probabilities."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,7 +19,7 @@ from nanotx.tokenizers import Codec, StreamingDecoder
 
 
 class Completion:
-    """One text under way, and when it is done, what there is to know of it.
+    """One generated text, complete or in progress.
 
     Args:
         codec: the tokenizer.
@@ -37,26 +37,26 @@ class Completion:
 
     @property
     def stopped(self) -> bool:
-        """Whether it ended at a stop."""
+        """Return whether the text ended at a stop sequence."""
         return self._stops.found
 
     @property
     def done(self) -> bool:
-        """Whether it takes no more."""
+        """Return whether the text is complete."""
         return self.stopped or len(self.ids) >= self.limit
 
     @property
     def log_prob(self) -> float:
-        """Of all ids drawn, in nats."""
+        """Return the sum of the log-probabilities of all sampled ids, in nats."""
         return sum(self.log_probs, 0.0)
 
     @property
     def mean_log_prob(self) -> float:
-        """In nats per token; 0 where nothing was drawn."""
+        """Return the mean log-probability, in nats per token; 0 for an empty completion."""
         return self.log_prob / max(1, len(self.ids))
 
     def add(self, one: int, log_prob: float) -> str:
-        """Take in an id; returns the text that it lets out."""
+        """Append an id; return the text that became final."""
         self.ids.append(one)
         self.log_probs.append(log_prob)
         piece = self._stops.push(self._decoder.push(one))
@@ -67,7 +67,7 @@ class Completion:
 
 
 def complete(completions: Sequence[Completion], steps: Iterable[Step]) -> Iterator[tuple[int, str]]:
-    """Write until all are done: the index of a completion and the text that follows there, as it comes."""
+    """Run the steps until every completion is done; yield (index of the completion, new text) as it comes."""
     if all(completion.done for completion in completions):
         return
     for step in steps:
@@ -81,13 +81,13 @@ def complete(completions: Sequence[Completion], steps: Iterable[Step]) -> Iterat
 
 
 def rank(completions: Iterable[Completion]) -> list[Completion]:
-    """The likeliest first, by the mean over their tokens, so that a short text has no advantage."""
+    """Sort completions by falling mean log-probability; the mean gives short texts no advantage."""
     return sorted(completions, key=lambda completion: completion.mean_log_prob, reverse=True)
 
 
 @dataclass(kw_only=True, eq=False)
 class Generation:
-    """What is to be written, and by whom; going through it writes, and gives the number of a text and its next piece.
+    """A batch of completions; iterating over it generates them and yields (index of the completion, new text).
 
     Raises:
         ConfigError: a number is out of range, or these cannot be together: a cache that rolls, a draft, a model that
@@ -99,15 +99,15 @@ class Generation:
     codec: Codec
     prompts: Sequence[str]
     max_new_tokens: int  # of each text
-    sampling: Sampling  # of the first text; each after it has the next seed
+    sampling: Sampling  # the seed is that of the first text; text r uses seed + r
     stops: Sequence[str] = ()
-    rolling: bool = False  # whether the cache rolls beyond the context
-    draft_model: SequenceModel | None = None  # of the same tokenizer
-    draft_tokens: int = 4  # at a time
-    compiled: bool = False  # whether the reading of one more token is compiled first
-    device: torch.device | None = None  # where the models are; None is the CPU
-    drafted: int = field(default=0, init=False)  # tokens so far
-    accepted: int = field(default=0, init=False)  # of these
+    rolling: bool = False  # use a rolling cache beyond the context
+    draft_model: SequenceModel | None = None  # must have the same tokenizer
+    draft_tokens: int = 4  # drafted per round
+    compiled: bool = False  # compile the single-token step first
+    device: torch.device | None = None  # of the models; None is the CPU
+    drafted: int = field(default=0, init=False)  # draft tokens so far
+    accepted: int = field(default=0, init=False)  # draft tokens that the model accepted
 
     def __post_init__(self) -> None:
         check_max_new_tokens(self.max_new_tokens)

@@ -1,4 +1,4 @@
-"""Several texts sampled side by side, whatever the lengths of their prompts.
+"""Batched generation, for prompts of any lengths, without padding.
 
 As much of every prompt as the shortest has is read at once. Then each row gets a token a step: a row whose prompt goes
 on gets what stands there, any other what is drawn. So no row holds a blank, every row stands where it would stand
@@ -16,11 +16,11 @@ from nanotx.generation.sampler import DecodeState, LanguageModel, NextIds, NextL
 
 
 class Step(NamedTuple):
-    """One more token of each row."""
+    """The next token of each row."""
 
     ids: NextIds
     logits: NextLogits  # the model's own, before any logits processor
-    drawn: tuple[int, ...]  # the rows whose token was drawn; those of the others are of their prompts
+    drawn: tuple[int, ...]  # rows whose token was sampled; the other rows are still inside their prompts
 
 
 def generate_batch(
@@ -31,7 +31,7 @@ def generate_batch(
     rolling: bool = False,
     device: torch.device | None = None,
 ) -> Iterator[Step]:
-    """Draw one id after another for each prompt, without end.
+    """Yield one token per prompt and step, without end.
 
     Args:
         model: what gives the logits, in evaluation mode.
@@ -53,7 +53,7 @@ def generate_batch(
 
 
 def decode(state: DecodeState | RollingDecodeState, texts: Sequence[Sequence[int]], sampler: Sampler) -> Iterator[Step]:
-    """Go on from texts of which as much was read as the shortest has."""
+    """Yield steps, from a state that has read every text up to the length of the shortest."""
     at = min(map(len, texts))
     while True:
         with torch.inference_mode():
@@ -69,7 +69,7 @@ def decode(state: DecodeState | RollingDecodeState, texts: Sequence[Sequence[int
 
 
 def reset_row(sampler: Sampler, row: int) -> None:
-    """Nothing was drawn yet in this row."""
+    """Reset a row's random generator and token counts, as if nothing had been sampled in it."""
     sampler.generators[row].manual_seed(sampler.sampling.seed + row)
     if sampler.processors is not None:
         sampler.processors.drawn[row].clear()

@@ -17,10 +17,10 @@ from nanotx.nn.transformer import Transformer
 
 
 class RollingDecodeState:
-    """Texts of one length that a model reads."""
+    """Decode state with a rolling KV cache: each token attends to the newest `context` tokens."""
 
     def __init__(self, model: LanguageModel, ids: Tokens) -> None:
-        """Begin with prompts, of which the newest `context` tokens are read.
+        """Start with prompts, of which the newest `context` tokens are read.
 
         Raises:
             ConfigError: the model's positions are not relative.
@@ -33,11 +33,11 @@ class RollingDecodeState:
         self.model, self.pending, self.cache = model, ids[:, -model.context :], RollingKVCache(model.context)
 
     def next_logits(self) -> NextLogits:
-        """Those of the next token."""
+        """Return the logits of the next token of each row."""
         return self.model.next_logits(self.pending, self.cache)
 
     def append(self, ids: NextIds) -> None:
-        """Take in the next token of each row."""
+        """Append the next token of each row."""
         self.pending = rearrange(ids, "b -> b 1")
 
 

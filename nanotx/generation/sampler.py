@@ -1,6 +1,6 @@
 """The sampler: from logits to the next id, by temperature, penalties, top-k, top-p and other logits processors.
 
-Beyond the context: when it is full, its newer half is read anew, and sampling goes on from there.
+Beyond the context: when it is full, its newer half is recomputed as a new window, and sampling continues.
 
 First logits are changed: biases, the penalties for what was said already, bans. Then the temperature divides them. Then
 tokens are left out, by top-k, top-p, min-p and typical in this order, each by the probabilities of those that the one
@@ -46,11 +46,11 @@ MIN_TEMPERATURE = 1e-37
 
 @runtime_checkable
 class LanguageModel(Protocol):
-    """What the sampler needs of a model."""
+    """The interface of a model that the sampler uses."""
 
     @property
     def context(self) -> int:
-        """How many tokens it can read at most."""
+        """Return the maximal number of tokens of a window."""
 
     def next_logits(self, ids: Tokens, cache: KVCache | None = None) -> NextLogits:
         """Logits of the token after the last of `ids`, which follow what `cache` has read."""
@@ -58,7 +58,7 @@ class LanguageModel(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How the next token is chosen; in which order, `nanotx.generation.sampler` says."""
+    """Sampling config; the module docstring states the order of the logits processors."""
 
     temperature: float = 0.8  # logits are divided by it; 0 takes the best token always
     top_k: int | None = None  # keep only the k best tokens
@@ -91,13 +91,13 @@ class Sampling:
             check_bias(f"id {one}", value)
 
     def with_banned(self, ids: Collection[int]) -> "Sampling":
-        """The same with more ids that are never drawn, such as those that stand for nothing in a tokenizer."""
+        """Return a copy that also bans these ids, such as the undefined ids of a tokenizer."""
         more = sorted(set(ids) - set(self.banned_tokens))
         return replace(self, banned_tokens=(*self.banned_tokens, *more)) if more else self
 
     @property
     def temperature_only(self) -> bool:
-        """Whether nothing but the temperature changes the chances."""
+        """Return whether no logits processor but the temperature is active."""
         others = (field for field in fields(self) if field.name not in ("temperature", "seed"))
         return all(getattr(self, field.name) == field.default for field in others)
 
@@ -111,12 +111,12 @@ def check_bias(token: str, value: float) -> None:
 
 
 def check_max_new_tokens(max_new_tokens: int) -> None:
-    """Raise ConfigError where so many tokens cannot be written."""
+    """Raise ConfigError if max_new_tokens is out of range."""
     in_range("max_new_tokens", max_new_tokens, *RANGES["max_new_tokens"], whole=True)
 
 
 def check_seeds(sampling: Sampling, rows: int) -> None:
-    """Raise ConfigError where there are not as many seeds as rows, of which each has the next one."""
+    """Raise ConfigError if the seed of the last row, seed + rows - 1, is out of range."""
     if rows > 1:
         in_range(f"seed: that of the last of {rows} texts", int(sampling.seed) + rows - 1, 0, WHOLE - 1, whole=True)
 
@@ -124,13 +124,13 @@ def check_seeds(sampling: Sampling, rows: int) -> None:
 def generate(
     model: Transformer, ids: Tokens, max_new_tokens: int, sampling: Sampling | None = None
 ) -> Int[Tensor, "b grown"]:
-    """Return prompts and what a model makes of them, a row each.
+    """Return prompts with their generated continuations, one per row.
 
     Args:
-        model: the model; it is in evaluation mode meanwhile.
+        model: the model; it is switched to evaluation mode during the call.
         ids: the prompts, at least one token each.
-        max_new_tokens: how many ids are drawn for each.
-        sampling: how to choose; without it, as `Sampling()`.
+        max_new_tokens: the number of ids to sample per row.
+        sampling: the sampling config; the default is `Sampling()`.
     """
     check_max_new_tokens(max_new_tokens)
     training = model.training
@@ -145,7 +145,7 @@ def generate(
 def next_ids(
     model: LanguageModel, ids: Tokens, sampling: Sampling, use_cache: bool = True, max_new_tokens: int | None = None
 ) -> Iterator[NextIds]:
-    """Draw one id after another for each row, without end.
+    """Yield the next id of each row, without end.
 
     Args:
         model: what gives the logits.
@@ -163,7 +163,7 @@ def next_ids(
 
 
 class DecodeState:
-    """Texts of one length that a model reads, and the rule beyond its context."""
+    """Decode state of a batch of texts of one length: the window, its KV cache, and the tokens not yet read."""
 
     def __init__(
         self, model: LanguageModel, ids: Tokens, use_cache: bool = True, max_new_tokens: int | None = None
@@ -174,13 +174,13 @@ class DecodeState:
         self.cache = KVCache(min(model.context, longest))
 
     def next_logits(self) -> NextLogits:
-        """Those of the next token."""
+        """Return the logits of the next token of each row."""
         if not self.use_cache:
             return self.model.next_logits(self.window)
         return self.model.next_logits(self.pending, self.cache)
 
     def append(self, ids: NextIds) -> None:
-        """Take in the next token of each row."""
+        """Append the next token of each row."""
         context, self.pending = self.model.context, rearrange(ids, "b -> b 1")
         if full := self.window.shape[1] == context:
             self.window, self.cache = self.window[:, context - context // 2 :], self.cache.new_like()
@@ -189,7 +189,7 @@ class DecodeState:
 
 
 class Sampler:
-    """How the next token of each row is chosen: by chance of the row's own, so that it does not hang on the others."""
+    """Sample the next token of each row, with a random generator per row, so that rows are independent."""
 
     def __init__(self, sampling: Sampling, prompts: Sequence[Sequence[int]]) -> None:
         self.sampling, self.processors = sampling, None
@@ -199,7 +199,7 @@ class Sampler:
             self.processors = LogitsProcessors(sampling, prompts)
 
     def draw(self, logits: NextLogits) -> NextIds:
-        """One id for each row."""
+        """Sample one id per row."""
         ids = draw(self.probabilities(logits), self.generators)
         if self.processors is not None:
             self.processors.record(ids)
@@ -219,7 +219,7 @@ class Sampler:
 
 
 def draw(weights: NextLogits, generators: Sequence[torch.Generator]) -> NextIds:
-    """An id for each row as often as its weight says: the first at which the sum of weights passes a random share."""
+    """Sample one id per row in proportion to its weight, by inverse transform sampling in float64."""
     exact = weights.cpu() if weights.device.type == "mps" else weights  # Apple's GPU has no float64
     reached = exact.double().cumsum(dim=-1)
     shares = torch.stack([torch.rand(1, dtype=torch.float64, generator=one) for one in generators])
@@ -241,19 +241,19 @@ class LogitsProcessors:
         self.size = 0  # of the vocabulary that the ids were checked against
 
     def record(self, ids: Int[Tensor, " b"]) -> None:
-        """Count what was drawn."""
+        """Count the sampled ids."""
         for drawn, one in zip(self.drawn, ids.tolist(), strict=True):
             drawn[one] += 1
 
     def forget(self, ids: Iterable[int], row: int = 0) -> None:
-        """Count no longer what was drawn in a row and will not stand there."""
+        """Subtract rejected draft tokens of a row from its counts."""
         self.drawn[row].subtract(ids)
 
     def adjust(self, logits: NextLogits) -> NextLogits:
-        """Before the temperature: biases, penalties, bans.
+        """Apply the processors before the temperature: biases, penalties, bans.
 
         Raises:
-            ConfigError: a banned or biased id is none of the vocabulary, or all ids are banned.
+            ConfigError: a banned or biased id is outside the vocabulary, or all ids are banned.
         """
         sampling, size = self.sampling, logits.shape[-1]
         if size != self.size:
@@ -285,7 +285,7 @@ class LogitsProcessors:
             raise ConfigError(f"banned_tokens: expected to leave one of {size} ids at least, got all of them.")
 
     def truncate(self, logits: NextLogits) -> NextLogits:
-        """After the temperature: what is left of the tokens, the logits of all others at minus infinity."""
+        """Apply the processors after the temperature; the logits of masked tokens are minus infinity."""
         sampling = self.sampling
         if sampling.top_k is not None and sampling.top_k < logits.shape[-1]:
             logits = logits.masked_fill(~top_k_mask(logits, sampling.top_k), -torch.inf)
@@ -299,7 +299,7 @@ class LogitsProcessors:
 
 
 def token_counts(rows: Sequence[Mapping[int, int]], size: int) -> Counts:
-    """How often each of so many ids stands in each row."""
+    """Return the count of each id in each row."""
     counts = torch.zeros(len(rows), size, dtype=torch.long)
     for row, found in enumerate(rows):
         counts[row, list(found)] = torch.tensor(list(found.values()), dtype=torch.long)
@@ -307,7 +307,7 @@ def token_counts(rows: Sequence[Mapping[int, int]], size: int) -> Counts:
 
 
 def penalize_repetition(logits: NextLogits, seen: Bool[Tensor, "b v"], penalty: float) -> NextLogits:
-    """Logits of tokens seen divided by the penalty, or multiplied where they are below zero.
+    """Return logits, with those of seen tokens divided by the penalty, or multiplied if negative.
 
     Source: Keskar et al. 2019, CTRL, https://arxiv.org/abs/1909.05858, section 4.1. The paper divides all of them,
     which raises those below zero; here no penalty above one raises any.
@@ -316,7 +316,7 @@ def penalize_repetition(logits: NextLogits, seen: Bool[Tensor, "b v"], penalty: 
 
 
 def top_k_mask(logits: NextLogits, count: int) -> Bool[Tensor, "b v"]:
-    """The `count` best of each row; of equal ones, those of the lower ids.
+    """Mask of the `count` largest logits of each row; ties go to the lower ids.
 
     Source: Fan et al. 2018, https://arxiv.org/abs/1805.04833, section 5.4
     """
@@ -325,7 +325,7 @@ def top_k_mask(logits: NextLogits, count: int) -> Bool[Tensor, "b v"]:
 
 
 def top_p_mask(probabilities: NextLogits, share: float) -> Bool[Tensor, "b v"]:
-    """The fewest best tokens whose probabilities reach the share, never none.
+    """Mask of the smallest set of most probable tokens whose probabilities sum to `share`; never empty.
 
     Source: Holtzman et al. 2019, https://arxiv.org/abs/1904.09751, section 3.1
     """
@@ -333,7 +333,7 @@ def top_p_mask(probabilities: NextLogits, share: float) -> Bool[Tensor, "b v"]:
 
 
 def min_p_mask(probabilities: NextLogits, share: float) -> Bool[Tensor, "b v"]:
-    """The tokens that are at least this share as likely as the best one.
+    """Mask of the tokens whose probability is at least `share` times the largest one.
 
     Source: Nguyen et al. 2024, https://arxiv.org/abs/2407.01082, section 3
     """
@@ -341,7 +341,7 @@ def min_p_mask(probabilities: NextLogits, share: float) -> Bool[Tensor, "b v"]:
 
 
 def typical_mask(probabilities: NextLogits, share: float) -> Bool[Tensor, "b v"]:
-    """The fewest tokens that reach the share, those first whose surprise is nearest to the expected one, never none.
+    """Mask of the smallest set that sums to `share`, by distance of surprisal from entropy; never empty.
 
     Source: Meister et al. 2022, https://arxiv.org/abs/2202.00666, equation 10
     """
@@ -351,7 +351,7 @@ def typical_mask(probabilities: NextLogits, share: float) -> Bool[Tensor, "b v"]
 
 
 def cumulative_mask(probabilities: NextLogits, keys: NextLogits, share: float) -> Bool[Tensor, "b v"]:
-    """The first tokens, by rising keys, whose probabilities reach the share, never none and none that is impossible."""
+    """Mask of the first tokens by rising keys that sum to `share`; at least one, and none of probability 0."""
     order = keys.argsort(dim=-1, stable=True)
     ranked = probabilities.gather(-1, order)
     kept = (ranked.cumsum(dim=-1) - ranked < share) & (ranked > 0)

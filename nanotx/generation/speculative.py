@@ -1,4 +1,4 @@
-"""Speculative decoding: a small model drafts a few tokens, and a large one reads them all at once.
+"""Speculative decoding: a small draft model proposes a few tokens, and the model checks them in one pass.
 
 A token that the draft drew with probability q, and that the model would draw with p, is kept with probability
 min(1, p / q). The first that is not kept is replaced by one drawn in proportion to max(0, p - q), and what was drafted
@@ -33,7 +33,7 @@ class SequenceModel(LanguageModel, Protocol):
 
 
 class Window:
-    """The end of a text, as one of the two models sees it."""
+    """The window of a text that one of the two models has in its context."""
 
     def __init__(self, model: SequenceModel, text: Sequence[int], undo: int, device: torch.device | None) -> None:
         self.model, self.device = model, device
@@ -42,18 +42,18 @@ class Window:
 
     @property
     def room(self) -> int:
-        """How many tokens it has room for."""
+        """Return how many more tokens fit."""
         return self.model.context - len(self.ids)
 
     def logits(self, count: int) -> NextLogits:
-        """What follows each of the last `count` tokens; what was not read yet is read."""
+        """Return the logits after each of the last `count` tokens; read the pending ones first."""
         pending = torch.tensor([self.ids[self.cache.length :]], device=self.device)
         if pending.shape[1] > count:  # a prompt, of which all logits might take much memory
             self.model.next_logits(pending[:, :-count], self.cache)
         return self.model(pending[:, -count:], self.cache)[0]
 
     def add(self, one: int) -> None:
-        """Take in a token; where there is no room, its newer half is kept and read anew."""
+        """Append a token; a full window keeps its newer half, which is recomputed."""
         if not self.room:
             self.halve()
         self.ids.append(one)
@@ -64,13 +64,13 @@ class Window:
         self.cache = self.cache.new_like()
 
     def cut(self, tokens: int) -> None:
-        """Take back the newest tokens."""
+        """Remove the newest tokens."""
         del self.ids[len(self.ids) - tokens :]
         self.cache.rewind(max(0, self.cache.length - len(self.ids)))
 
 
 class SpeculativeDecoder:
-    """One text, written by two models.
+    """Generate one text with a model and a draft model.
 
     Args:
         model: whose text it is, in evaluation mode.
@@ -99,13 +99,13 @@ class SpeculativeDecoder:
         self.drafted = self.accepted = 0
 
     def __iter__(self) -> Iterator[Step]:
-        """Token by token, without end."""
+        """Yield tokens without end."""
         while True:
             yield from self.round()
 
     @torch.inference_mode()
     def round(self) -> list[Step]:
-        """As many tokens as were accepted, and one more."""
+        """Run one round; return the accepted draft tokens and one more token."""
         guesses, chances = self.guess()
         logits = self.model.logits(len(guesses) + 1)
         self.drafted += len(guesses)
@@ -129,7 +129,7 @@ class SpeculativeDecoder:
         return [*kept, last]
 
     def guess(self) -> tuple[list[int], list[NextLogits]]:
-        """What the draft says comes next, and the probabilities that it was drawn with; both models are told."""
+        """Sample draft tokens, append them to both windows, and return them with their probabilities."""
         count = min(self.tokens, self.model.room)
         if count > self.draft.room:
             self.draft.halve()
@@ -147,7 +147,7 @@ class SpeculativeDecoder:
         return guesses, chances
 
     def step(self, ids: Int[Tensor, "1"], logit: Float[Tensor, "1 v"]) -> Step:
-        """A token that will stand."""
+        """Record an accepted token and return its step."""
         self.record(ids)
         return Step(ids, logit, (0,))
 
@@ -157,5 +157,5 @@ class SpeculativeDecoder:
             self.sampler.processors.record(ids)
 
     def share(self) -> float:
-        """A random share, from 0 up to but not including 1."""
+        """Return a random number in [0, 1)."""
         return float(torch.rand(1, dtype=torch.float64, generator=self.sampler.generators[0]))

@@ -1,4 +1,4 @@
-"""Texts that end before the first of some stops, wherever the borders of tokens lie."""
+"""Stop sequences: end a text before the first of them, across token boundaries."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -6,9 +6,9 @@ from nanotx.errors import ConfigError
 
 
 class StopSequences:
-    """Hands out a text as it comes, but for an end of it that may yet turn out to be the beginning of a stop.
+    """Incremental search: hold back the end of a text that may be the beginning of a stop sequence.
 
-    The first stop is the one that is complete first; of two at once, the longer.
+    The stop that completes first wins; of two that complete at once, the longer.
 
     Args:
         stops: none of them empty.
@@ -19,11 +19,11 @@ class StopSequences:
 
     def __init__(self, stops: Sequence[str]) -> None:
         if "" in stops:
-            raise ConfigError("stop: expected a text to end before, got an empty one, which stands everywhere.")
+            raise ConfigError("stop: expected a text to end before, got an empty one.")
         self.stops, self.held, self.found = stops, "", False
 
     def push(self, text: str) -> str:
-        """What can be handed out, now that this came too; nothing once a stop was found."""
+        """Append text; return what is final. Return an empty text after a stop was found."""
         if self.found:
             return ""
         text = self.held + text
@@ -34,13 +34,13 @@ class StopSequences:
         return text[:cut]
 
     def end(self) -> str:
-        """What was held back, when nothing comes any more."""
+        """Return the text that was held back, at the end of the input."""
         held, self.held = self.held, ""
         return held
 
 
 def until(pieces: Iterable[str], stops: Sequence[str]) -> Iterator[str]:
-    """The pieces of a text, up to the first stop; nothing is asked for after it."""
+    """Yield the pieces of a text up to the first stop; read no piece after it."""
     gate = StopSequences(stops)
     for piece in pieces:
         yield gate.push(piece)
@@ -50,5 +50,5 @@ def until(pieces: Iterable[str], stops: Sequence[str]) -> Iterator[str]:
 
 
 def overlap(text: str, stop: str) -> int:
-    """How many of the text's last characters are the beginning of `stop`."""
+    """Return the length of the longest suffix of `text` that is a prefix of `stop`."""
     return next((n for n in range(min(len(text), len(stop)), 0, -1) if text.endswith(stop[:n])), 0)

@@ -22,19 +22,19 @@ def stream_text(
     stops: Sequence[str] = (),
     device: torch.device | None = None,
 ) -> Iterator[str]:
-    """The continuation of a prompt, piece by piece as it is written.
+    """Yield the continuation of a prompt, piece by piece.
 
     Args:
-        model: what writes, in evaluation mode.
+        model: the model, in evaluation mode.
         codec: its tokenizer.
-        prompt: what it goes on from; where it is empty, the start id stands in for it.
-        max_new_tokens: how many tokens to write at most.
-        sampling: how each is chosen.
-        stops: the text ends before the first of these that is written.
+        prompt: the text to continue; an empty one is replaced by the start id.
+        max_new_tokens: the maximal number of tokens to generate.
+        sampling: the sampling config.
+        stops: stop sequences; the text ends before the first of them.
         device: where the model is; None is the CPU.
 
     Raises:
-        ConfigError: there cannot be so many tokens, or a stop is empty.
+        ConfigError: max_new_tokens is out of range, or a stop is empty.
         TextError: the tokenizer cannot hold the prompt.
     """
     check_max_new_tokens(max_new_tokens)
@@ -47,12 +47,12 @@ def stream_text(
 
 
 def prompt_ids(codec: Codec, prompt: str) -> list[int]:
-    """What the model reads first."""
+    """Return the ids of a prompt; an empty prompt is the start id."""
     return codec.encode(prompt).tolist() or [codec.start]
 
 
 def decode_stream(drawn: Iterator[NextIds], codec: Codec) -> Iterator[str]:
-    """The text of ids, as they come."""
+    """Yield the decoded text of a stream of ids."""
     decoder = StreamingDecoder(codec)
     for ids in drawn:
         yield decoder.push(int(ids[0]))
@@ -60,10 +60,10 @@ def decode_stream(drawn: Iterator[NextIds], codec: Codec) -> Iterator[str]:
 
 
 def token_id(codec: Codec, text: str, field: str) -> int:
-    """The id of the token that is this text, or of the special of this name.
+    """Return the id of the token with this text, or of the special token with this name.
 
     Raises:
-        ConfigError: the text is no token, or several; says which.
+        ConfigError: the text is not exactly one token.
         TextError: the tokenizer cannot hold the text.
     """
     if text in codec.special_tokens:
@@ -79,12 +79,12 @@ def token_id(codec: Codec, text: str, field: str) -> int:
 
 
 def token_ids(codec: Codec, texts: Iterable[str], field: str) -> tuple[int, ...]:
-    """The ids of tokens called by their texts."""
+    """Return the ids of tokens given by their texts."""
     return tuple(token_id(codec, text, field) for text in texts)
 
 
 def bias_by_id(codec: Codec, values: Mapping[str, float]) -> tuple[tuple[int, float], ...]:
-    """The ids of tokens called by their texts, each with its value.
+    """Return (id, value) pairs of tokens given by their texts.
 
     Raises:
         ConfigError: a text is no token, or a value is out of range; says which.
@@ -96,7 +96,7 @@ def bias_by_id(codec: Codec, values: Mapping[str, float]) -> tuple[tuple[int, fl
 
 
 def parse_bias(word: str) -> tuple[str, float]:
-    """A text and a number out of TEXT=NUMBER; the last = parts them.
+    """Parse TEXT=NUMBER; the last = separates them.
 
     Raises:
         ConfigError: it is not of this form.

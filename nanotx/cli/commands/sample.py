@@ -1,4 +1,4 @@
-"""nanotx sample RUN [flags]: let a run write."""
+"""nanotx sample RUN [flags]: generate text with the model of a run."""
 
 import dataclasses
 import sys
