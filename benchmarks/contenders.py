@@ -109,4 +109,4 @@ def drop_by_library(model: nn.Module) -> None:
     for module in list(model.modules()):
         for name, child in module.named_children():
             if isinstance(child, Dropout):
-                setattr(module, name, nn.Dropout(child.share))
+                setattr(module, name, nn.Dropout(child.fraction))

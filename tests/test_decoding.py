@@ -191,7 +191,7 @@ def test_what_is_taken_back_was_never_read():
             cache.rewind(wrong)
         read = model(ids[:, 4:], cache)
         torch.testing.assert_close(read, model(ids)[:, 4:], atol=1e-5, rtol=1e-5)
-    with pytest.raises(ValueError, match="cache: expected to take back at most undo=3 tokens, got 4"):
+    with pytest.raises(ValueError, match="cache: expected to rewind at most undo=3 tokens, got 4"):
         cache.rewind(4)
 
 

@@ -136,7 +136,9 @@ def test_a_position_with_a_table_refuses_a_time_beyond_it(name):
 def test_positions_refuse_sizes_that_do_not_fit():
     with pytest.raises(ConfigError, match=r"sinusoidal: dim=7 is odd.* try 8"):
         Position.find("sinusoidal")().build(7, 1, 8)
-    with pytest.raises(ConfigError, match=r"rope: heads of width 3 have no pairs of axes; try heads from \[1, 2, 3, 6"):
+    with pytest.raises(
+        ConfigError, match=r"rope: heads of width 3 have no pairs of channels; try heads from \[1, 2, 3, 6"
+    ):
         Position.find("rope")().build(12, 4, 8)
 
 

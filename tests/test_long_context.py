@@ -94,7 +94,9 @@ def test_a_head_of_one_pair_has_nothing_that_ntk_could_slow():
 def test_what_cannot_be_stretched_is_refused(name):
     with pytest.raises(ConfigError, match=r"factor: expected a number of at least 1, got 0\.5"):
         Position.find(name)(factor=0.5)
-    with pytest.raises(ConfigError, match=rf"{name}: heads of width 3 have no pairs of axes; try heads from \[1, 2"):
+    with pytest.raises(
+        ConfigError, match=rf"{name}: heads of width 3 have no pairs of channels; try heads from \[1, 2"
+    ):
         Position.find(name)().build(12, 4, 8)
 
 

@@ -1,8 +1,8 @@
-"""Canonical state dict: the layout in which equivalent implementations of one function share their weights.
+"""Canonical layout: the state dict in which equivalent implementations of one function share their weights.
 
-A module whose weights are laid out in its own way says how to turn them into the canonical layout and back.
-Weights are drawn, saved and compared in the canonical layout, so that one seed gives one function whichever
-writing is named, and a run trained with one goes on with another.
+A module that stores its weights in a layout of its own converts them to the canonical layout and back. Weights are
+drawn, saved and compared in the canonical layout, so that a seed gives the same function in every implementation, and
+a run trained with one implementation can be resumed with another.
 """
 
 from abc import ABC, abstractmethod
@@ -14,33 +14,35 @@ Tensors = dict[str, Tensor]
 
 
 class CustomLayout(nn.Module, ABC):
-    """A module with a layout of its own; names are relative to the module."""
+    """A module with a layout of its own; parameter names are relative to the module."""
 
     @abstractmethod
     def to_canonical(self, tensors: Tensors) -> Tensors:
-        """Tensors named and shaped as this module's parameters, in the canonical layout."""
+        """Convert tensors named and shaped as this module's parameters to the canonical layout."""
 
     @abstractmethod
     def from_canonical(self, canonical: Tensors) -> Tensors:
-        """The inverse of `to_canonical`."""
+        """Convert tensors from the canonical layout to this module's own: the inverse of `to_canonical`."""
 
 
 def to_canonical(model: nn.Module, tensors: Tensors) -> Tensors:
-    """Tensors named as the model's parameters (weights, or an optimizer's averages), in the canonical layout."""
+    """Convert tensors named as the model's parameters (weights, or optimizer state) to the canonical layout."""
     return _map(model, tensors, lambda module: module.to_canonical)
 
 
 def from_canonical(model: nn.Module, tensors: Tensors) -> Tensors:
-    """The inverse of `to_canonical`."""
+    """Convert tensors from the canonical layout to the model's own: the inverse of `to_canonical`."""
     return _map(model, tensors, lambda module: module.from_canonical)
 
 
-def _map(model: nn.Module, tensors: Tensors, side: Callable[[CustomLayout], Callable[[Tensors], Tensors]]) -> Tensors:
+def _map(
+    model: nn.Module, tensors: Tensors, direction: Callable[[CustomLayout], Callable[[Tensors], Tensors]]
+) -> Tensors:
     tensors = dict(tensors)
     for name, module in model.named_modules():
         if isinstance(module, CustomLayout):
             prefix = f"{name}." if name else ""
             local = {key.removeprefix(prefix): tensors.pop(key) for key in list(tensors) if key.startswith(prefix)}
             if local:
-                tensors |= {prefix + key: tensor for key, tensor in side(module)(local).items()}
+                tensors |= {prefix + key: tensor for key, tensor in direction(module)(local).items()}
     return tensors

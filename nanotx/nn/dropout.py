@@ -1,6 +1,6 @@
-"""Dropout that costs almost nothing on a CPU: a random byte decides over a number, eight bytes to each draw.
+"""Dropout that costs almost nothing on a CPU: one random byte decides about each element, eight bytes per draw.
 
-The bytes are torch's own, from its default generator, so a step that is seeded drops the same numbers again.
+The bytes come from PyTorch's default generator, so that a seeded step drops the same elements again.
 Source: Srivastava et al. 2014, https://jmlr.org/papers/v15/srivastava14a.html, scaled while training
 """
 
@@ -12,40 +12,40 @@ LEVELS = 256
 
 
 class Dropout(nn.Module):
-    """While training, zeroes a share of the numbers and scales the rest up, so that their mean stays."""
+    """Zero a fraction of the elements during training, and scale up the rest so that their mean is kept."""
 
-    def __init__(self, share: float) -> None:
+    def __init__(self, fraction: float) -> None:
         super().__init__()
-        self.share = share
+        self.fraction = fraction
 
     def forward(self, x: Tensor) -> Tensor:
-        return drop(x, self.share) if self.training else x
+        return drop(x, self.fraction) if self.training else x
 
 
-def drop(x: Tensor, share: float) -> Tensor:
-    """Zero about this share of the numbers, and scale the rest up.
+def drop(x: Tensor, fraction: float) -> Tensor:
+    """Zero about `fraction` of the elements, and scale up the rest.
 
     Args:
-        x: any tensor of floating-point numbers.
-        share: how many are zeroed, from 0 up to but not including 1; on a CPU it is rounded to a 256th, to one at
-            least and to 255 at most, and the scale is that of the rounded share.
+        x: any floating-point tensor.
+        fraction: which fraction to zero, in [0, 1); on a CPU it is rounded to a multiple of 1/256, from 1/256 to
+            255/256, and the rest is scaled by the rounded fraction.
     """
-    if not share:
+    if not fraction:
         return x
     if x.device.type != "cpu":
-        return F.dropout(x, share)
-    lost = min(max(round(share * LEVELS), 1), LEVELS - 1)
-    kept = (torch.ops.nanotx.random_bytes(x.detach()) >= lost).to(x.dtype)
-    return x * (kept * (LEVELS / (LEVELS - lost)))
+        return F.dropout(x, fraction)
+    dropped = min(max(round(fraction * LEVELS), 1), LEVELS - 1)
+    kept = (torch.ops.nanotx.random_bytes(x.detach()) >= dropped).to(x.dtype)
+    return x * (kept * (LEVELS / (LEVELS - dropped)))
 
 
-# Defined piece by piece: what `custom_op` makes imports torch's compiler when it first runs.
+# Defined step by step, because an operation made by `custom_op` imports PyTorch's compiler at its first call.
 OPERATION = "nanotx::random_bytes"
 torch.library.define(OPERATION, "(Tensor like) -> Tensor", tags=(torch.Tag.nondeterministic_seeded,))
 
 
 def random_bytes(like: Tensor) -> Tensor:
-    """A random byte for each number of a tensor; one operation also where the code around it is compiled."""
+    """Return a random byte for each element of a tensor; it stays one operation inside compiled code."""
     words = torch.empty(-(-like.numel() // 8), dtype=torch.int64, device=like.device).random_(-(2**63), None)
     return words.view(torch.uint8)[: like.numel()].reshape(like.shape)
 

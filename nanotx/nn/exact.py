@@ -1,7 +1,7 @@
-"""Constants stay exact: a model that is cast to half the bits casts its weights, and no constant.
+"""Keep constants exact: casting a model to a 16-bit dtype casts its weights, and none of its constants.
 
-A constant that a module keeps as a buffer (rates of turning, slopes, tables, masks of minus infinity) is multiplied by
-positions, or added to scores; in bfloat16, with its 8 digits, positions 256 and 257 would be one.
+A constant that a module keeps as a buffer (rotation frequencies, slopes, tables) is multiplied by positions or added
+to scores; in bfloat16, with 8 significant bits, positions 256 and 257 would be the same.
 """
 
 from collections.abc import Callable
@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 
 class Exact(nn.Module):
-    """A module in which no buffer, its own or of a module inside, loses digits when it is cast."""
+    """A module whose buffers, and those of its submodules, keep their precision when the module is cast."""
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:  # what `to` and `half` come down to
-        inside = list(self.modules()) if recurse else [self]
-        before = [(module._buffers, dict(module._buffers)) for module in inside]
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:  # called by `to` and `half`
+        modules = list(self.modules()) if recurse else [self]
+        before = [(module._buffers, dict(module._buffers)) for module in modules]
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        for buffers, kept in before:
-            for name, old in kept.items():
+        for buffers, originals in before:
+            for name, old in originals.items():
                 new = buffers[name]
                 if old is not None and new is not None and torch.promote_types(old.dtype, new.dtype) != new.dtype:
                     buffers[name] = old.to(new.device)

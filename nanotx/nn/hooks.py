@@ -1,4 +1,4 @@
-"""What a module may ask of training: an auxiliary loss, and to be called at each step."""
+"""Hooks of training that a module may implement: an auxiliary loss, and a call at each step."""
 
 from abc import ABC, abstractmethod
 
@@ -6,16 +6,16 @@ from torch import Tensor, nn
 
 
 class OnStepModule(nn.Module, ABC):
-    """A module that is told where a run is before each of its steps, and may change itself by that alone."""
+    """A module that is called before each training step, and may change itself as a function of the step."""
 
     @abstractmethod
     def on_step(self, step: int, steps: int) -> None:
-        """Take note that `step` of the run's `steps` are done; told twice, it does no more than told once."""
+        """Handle that `step` of the run's `steps` are done; calling it twice has the effect of calling it once."""
 
 
 class AuxLossModule(nn.Module, ABC):
-    """A module with a term of its own in what training lowers; the loss that is told never holds it."""
+    """A module that adds a term to the training objective; the reported loss never includes it."""
 
     @abstractmethod
     def aux_loss(self) -> Tensor:
-        """What its last pass owes, in nats per token; zero after a pass that was not training."""
+        """Return the auxiliary loss of the last pass, in nats per token; zero after a pass in evaluation mode."""

@@ -1,7 +1,7 @@
-"""The KV cache: keys and values already read, kept outside the attention's mathematics.
+"""The KV cache: keys and values of the tokens so far, kept outside the attention's mathematics.
 
-A `KVCache` is a tree with the shape of the model: the model's node counts the tokens read, and each layer (and
-each head, where heads are modules) keeps its keys and values in a child.
+A `KVCache` is a tree with the shape of the model: the root counts the tokens, and each layer (and each head, where
+heads are modules) keeps its keys and values in a cache of its own.
 """
 
 import torch
@@ -13,18 +13,18 @@ All = Float[Tensor, "... s k"]
 
 
 class KVCache:
-    """What one module has read of one batch of texts; empty at first, and grown by reading, not by training.
+    """Cache of one module for one batch of texts; empty at first, and filled in evaluation, not in training.
 
     Args:
         capacity: how many tokens to reserve memory for; beyond these it is doubled whenever it is full.
     """
 
     evicted = 0
-    """How many tokens, older than all that it keeps, it has let go."""
+    """How many tokens, older than all cached ones, have been evicted."""
 
     def __init__(self, capacity: int = 0) -> None:
         self.capacity = capacity
-        self.length = 0  # how many tokens it keeps
+        self.length = 0  # how many tokens are cached
         self._layers: dict[int, KVCache] = {}
         self._keys: Tensor | None = None
         self._values: Tensor | None = None
@@ -41,11 +41,11 @@ class KVCache:
         return KVCache(self.capacity)
 
     def advance(self, tokens: int) -> None:
-        """Count tokens whose keys and values it keeps, or its layers do."""
+        """Count tokens whose keys and values are cached here or in the layers."""
         self.length += tokens
 
     def append(self, keys: New, values: New) -> tuple[All, All]:
-        """Append new keys and values; returns all of them, the oldest first, as views that do not last."""
+        """Append new keys and values; return all of them, oldest first, as views valid until the next call."""
         start, end = self.length, self.length + keys.shape[-2]
         if self._keys is None or self._values is None or self._keys.shape[-2] < end:
             capacity = self.capacity if end <= self.capacity else 2 * end
@@ -59,11 +59,11 @@ class KVCache:
         return both
 
     def previous(self, x: Tensor, count: int = 1) -> Tensor:
-        """The `count` positions before those of `x` on its second axis, zeros where there were none; `x` is kept."""
+        """Return the `count` positions before `x` on its second axis, zeros before the first; remember `x`."""
         blank = x.new_zeros((x.shape[0], count, *x.shape[2:]))
         known = blank if self._newest is None else self._newest
         newest = torch.cat([known, x], dim=1)[:, -count:]
-        self._newest = newest.clone(memory_format=torch.contiguous_format)  # a view would hold all that was read
+        self._newest = newest.clone(memory_format=torch.contiguous_format)  # a view would keep the whole tensor alive
         return known
 
 
@@ -76,9 +76,9 @@ def _reallocated(old: Tensor | None, new: Tensor, kept: int, capacity: int) -> T
 
 
 class RollingKVCache(KVCache):
-    """A cache of bounded size without end: the next token looks at `window` tokens, itself the last of them.
+    """A KV cache of bounded size for texts of any length: the next token attends to `window` tokens, itself included.
 
-    What it holds beyond that is a quarter, in which new keys are put down until all that is kept moves to a new place.
+    A quarter more is reserved, so that the kept keys are copied once per quarter window and not at every token.
     """
 
     def __init__(self, window: int) -> None:
@@ -98,7 +98,7 @@ class RollingKVCache(KVCache):
 
 
 class RewindableKVCache(KVCache):
-    """A cache whose newest tokens, up to `undo` of them, can be taken back."""
+    """A KV cache whose newest tokens, up to `undo` of them, can be removed again."""
 
     def __init__(self, capacity: int, undo: int) -> None:
         super().__init__(capacity)
@@ -114,14 +114,14 @@ class RewindableKVCache(KVCache):
         return known[:, -count:]
 
     def rewind(self, tokens: int) -> None:
-        """Take back the newest tokens, as if they had never been read.
+        """Remove the newest tokens, as if they had never been appended.
 
         Raises:
-            ValueError: they are more than can be taken back.
+            ValueError: `tokens` is more than `undo`.
         """
         if tokens > self.undo:
-            raise ValueError(f"cache: expected to take back at most undo={self.undo} tokens, got {tokens}.")
-        self.length = max(0, self.length - tokens)  # nothing is counted where only `previous` is asked
+            raise ValueError(f"cache: expected to rewind at most undo={self.undo} tokens, got {tokens}.")
+        self.length = max(0, self.length - tokens)  # it stays 0 in a cache where only `previous` is called
         if self._newest is not None:
             self._newest = self._newest[:, : self._newest.shape[1] - tokens]
         for layer in self._layers.values():

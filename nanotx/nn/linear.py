@@ -1,6 +1,6 @@
-"""A linear map, `nn.Linear` in every way, that takes the faster of torch's two libraries on AMD's processors.
+"""`nn.Linear`, computed by the faster of PyTorch's two matrix libraries on AMD processors.
 
-In float32 torch calls MKL, which there leaves AVX-512 alone; oneDNN, which torch holds too, uses it.
+In float32 PyTorch calls MKL, which does not use AVX-512 on them; oneDNN, which PyTorch also includes, does.
 """
 
 from typing import Any
@@ -13,11 +13,11 @@ from torch.nn import functional as F
 from nanotx.hardware.onednn import onednn_is_faster, product
 
 FEW = 32
-"""Rows below which oneDNN's preparations cost more than they spare, as when sampling."""
+"""Rows below which oneDNN's setup costs more than it saves, as when sampling."""
 
 
 class Product(torch.autograd.Function):
-    """`product`, and its gradients, which are products too."""
+    """`product` with its gradients, which are products too."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -37,7 +37,7 @@ class Product(torch.autograd.Function):
 
 
 class Linear(nn.Linear):
-    """`nn.Linear`."""
+    """`nn.Linear`, through oneDNN where that is faster."""
 
     def forward(self, x: Tensor) -> Tensor:
         plain = x.dtype is torch.float32 and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")

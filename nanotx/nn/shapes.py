@@ -8,14 +8,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 Tokens = Int[Tensor, "b t"]
-"""Ids of tokens."""
+"""Token ids."""
 Stream = Float[Tensor, "b t d"]
-"""What every block reads and writes."""
+"""The residual stream, which every block reads and writes."""
 Logits = Float[Tensor, "b t v"]
-"""For each position, a score for every token of the vocabulary."""
+"""Unnormalised log-probabilities of the next token, for each position."""
 
 Positions = Int[Tensor, " t"]
-"""Positions of queries, counted from the first token of the text."""
+"""Positions of tokens, or of their queries, counted from the first token of the text."""
 KeyPositions = Int[Tensor, " s"]
 """Positions of keys."""
 Queries = Float[Tensor, "b h t k"]
@@ -23,4 +23,4 @@ Keys = Float[Tensor, "b g s k"]
 Values = Float[Tensor, "b g s k"]
 Scores = Float[Tensor, "b h t s"]
 Mask = Bool[Tensor, "t s"]
-"""True where a query may look at a key."""
+"""True where a query may attend to a key."""

@@ -1,4 +1,4 @@
-"""The model: tokens are embedded, run through the blocks, normed, and scored against the vocabulary."""
+"""The model: embedding, blocks, final norm and head, from token ids to logits."""
 
 import hashlib
 import math
@@ -34,45 +34,45 @@ from nanotx.nn.position import Position
 from nanotx.nn.shapes import Logits, Stream, Tokens
 
 CHECKED_BYTES = 2**28
-"""Bytes that are compared with the free memory before any is taken."""
+"""Size in bytes from which a model is compared with the free memory before it is built."""
 
 MAX_MODULES = 2**18
-"""The most modules that a model may have: 10,000 layers with twice as many in each as ours have."""
+"""Maximum number of modules of a model: 10,000 layers, each with twice the modules of our blocks."""
 
 MAX_PERIOD_MODULES = 2**15
-"""The most of them in one period of the layers' pattern, which is built without memory to be counted."""
+"""Maximum number of modules in one period of the pattern of blocks, which is built on the meta device to be counted."""
 
 MODULE_BYTES = 2**10
-"""Bytes that a module takes beside its numbers, at least."""
+"""Minimum memory of a module in addition to its tensors, in bytes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """How large a model is, all its layers counted."""
+    """Size of a model with all its layers."""
 
-    parameters: int  # numbers that are learned; tied ones count once
-    bytes: int  # of these, of constants that the model keeps, and of the modules themselves
+    parameters: int  # trainable numbers; tied ones count once
+    bytes: int  # of parameters, buffers and the modules themselves
     modules: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """A decoder-only transformer, as pure data."""
+    """Config of a decoder-only transformer."""
 
     excludes: ClassVar[dict[str, tuple[str, ...]]] = {"block": ("blocks",), "blocks": ("block",)}
 
     dim: int = 128  # width of the stream
-    layers: int = 4  # how many blocks
-    context: int = 64  # how many tokens are read at most
-    dropout: float = 0.0  # on the embedding, while training
-    tied: bool = True  # whether the head's weights are the embedding's
+    layers: int = 4  # number of blocks
+    context: int = 64  # maximum number of tokens
+    dropout: float = 0.0  # on the embedding, in training
+    tied: bool = True  # the head shares the weights of the embedding
     head_bias: bool = False  # in the head
-    softcap: float = 0.0  # scores are bent to stay within this of zero; 0 leaves them as they are
+    softcap: float = 0.0  # soft-capping of logits at plus and minus this; 0 for none
     embedding: Embedding = default_part(Embedding, "tokens")
     position: Position = default_part(Position, "rope")
     norm: Norm = default_part(Norm, "rmsnorm")  # after the last block
-    block: Block | None = None  # every layer; prenorm where no `blocks` are given either
-    blocks: tuple[Block, ...] = ()  # or a pattern, repeated over the layers
+    block: Block | None = None  # of every layer; prenorm if `blocks` is empty too
+    blocks: tuple[Block, ...] = ()  # or a pattern that is repeated over the layers
 
     def __post_init__(self) -> None:
         check_min(self, 1, "dim", "layers", "context")
@@ -88,22 +88,22 @@ class Model:
             object.__setattr__(self, "block", PreNorm())
 
     def pattern(self) -> tuple[Block, ...]:
-        """The block of each layer."""
+        """Return the block of each layer."""
         pattern = self.blocks or (self.block or PreNorm(),)
         return tuple(pattern[layer % len(pattern)] for layer in range(self.layers))
 
     def attentions(self) -> tuple[Attention, ...]:
-        """Those of all layers, in order."""
+        """Return the attentions of all layers, in order."""
         return tuple(attention for block in self.pattern() for attention in block.attentions)
 
     def check(self, device: str = "cpu") -> None:
-        """Raise ConfigError where the parts do not fit one another, or do not train here; takes no memory."""
+        """Raise ConfigError if the parts do not fit together, or cannot be trained on the device; takes no memory."""
         for attention in self.attentions():
             attention.check_device(device)
         self.check_size(vocab_size=1)
 
     def check_size(self, vocab_size: int) -> None:
-        """Raise ConfigError where the parts do not fit one another, or surely not into this machine's memory."""
+        """Raise ConfigError if the parts do not fit together, or the model does not fit into memory."""
         size = self.size(vocab_size)
         if size.bytes > CHECKED_BYTES:
             sizes = f"dim={self.dim}, layers={self.layers}, context={self.context}, or {vocab_size:,} tokens"
@@ -111,10 +111,10 @@ class Model:
             check_room(what, size.bytes, f"less than {sizes}, or smaller parts")
 
     def size(self, vocab_size: int) -> Size:
-        """How large the model is, added up from one layer of each kind: nothing is built that takes memory or long.
+        """Return the size of the model, computed from one period of its blocks on the meta device.
 
         Raises:
-            ConfigError: the parts do not fit one another, or there are more of them than any model has.
+            ConfigError: the parts do not fit together, or there are too many modules.
         """
         kinds = min(self.layers, len(self.blocks) or 1)
         with counted(
@@ -124,8 +124,8 @@ class Model:
             meta_model = replace(self, layers=kinds)._build_meta(vocab_size)
         whole = measured(meta_model)
         for index, block in enumerate(meta_model.blocks):
-            more, one = len(range(index, self.layers, kinds)) - 1, measured(block)
-            whole = Size(**{name: value + more * getattr(one, name) for name, value in vars(whole).items()})
+            more, block_size = len(range(index, self.layers, kinds)) - 1, measured(block)
+            whole = Size(**{name: value + more * getattr(block_size, name) for name, value in vars(whole).items()})
         if whole.modules > MAX_MODULES:
             raise ConfigError(
                 f"model: {self.layers:,} layers have {whole.modules:,} modules in all, and at most {MAX_MODULES:,} are "
@@ -134,10 +134,10 @@ class Model:
         return whole
 
     def build_meta(self, vocab_size: int) -> "Transformer":
-        """The module without any memory behind its weights.
+        """Build the module on the meta device, without memory for its weights.
 
         Raises:
-            ConfigError: the parts do not fit one another, or there are too many of them; says which and what would.
+            ConfigError: the parts do not fit together, or there are too many modules.
         """
         self.size(vocab_size)
         return self._build_meta(vocab_size)
@@ -147,10 +147,10 @@ class Model:
             return Transformer(self, vocab_size)
 
     def build(self, vocab_size: int, seed: int = 0) -> "Transformer":
-        """The module, its weights drawn from `seed`.
+        """Build the module, with weights initialised from `seed`.
 
         Raises:
-            ConfigError: the parts do not fit one another, or into memory; says which and what would.
+            ConfigError: the parts do not fit together, or the model does not fit into memory.
         """
         self.check_size(vocab_size)
         with torch.random.fork_rng(devices=[]):
@@ -161,7 +161,7 @@ class Model:
 
 
 def measured(module: nn.Module) -> Size:
-    """How large a module is, with all that is in it."""
+    """Return the size of a module with all its submodules."""
     parameters, modules = list(module.parameters()), sum(1 for _ in module.modules())
     data = sum(tensor.numel() * tensor.element_size() for tensor in [*parameters, *module.buffers()])
     numbers = sum(tensor.numel() for tensor in parameters)
@@ -170,10 +170,10 @@ def measured(module: nn.Module) -> Size:
 
 @contextmanager
 def counted(most: int, what: str) -> Iterator[None]:
-    """Within, no more than so many modules are put into one another.
+    """Context in which at most `most` submodules may be registered.
 
     Raises:
-        ConfigError: more are; `what` says of what.
+        ConfigError: there are more; the message begins with `what`.
     """
     count = 0
 
@@ -191,7 +191,7 @@ def counted(most: int, what: str) -> Iterator[None]:
 
 
 class SkipInit(TorchFunctionMode):
-    """Within, no initial weights are drawn: where there is no memory, torch imports its compiler to draw nothing."""
+    """Context without initialisation of weights: on the meta device PyTorch would import its compiler for it."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -203,7 +203,7 @@ class SkipInit(TorchFunctionMode):
 
 
 class Transformer(Exact):
-    """The model as a module: ids to logits. Cast to half the bits, its weights are, and its constants keep theirs."""
+    """The module of the model, from ids to logits. Casting it changes the dtype of weights, but not of constants."""
 
     def __init__(self, config: Model, vocab_size: int) -> None:
         super().__init__()
@@ -218,10 +218,8 @@ class Transformer(Exact):
         self.blocks = nn.ModuleList(block.build(config.dim) for block in config.pattern())
         self.position = position.build(config.dim, min(heads), config.context)
         self.norm = config.norm.build(config.dim)
-        self.undefined_ids: tuple[int, ...] = ()  # of the tokenizer that it writes for: `generate` never draws them
-        self.activation_checkpointing = (
-            False  # whether training computes what is inside a block again for its backward pass
-        )
+        self.undefined_ids: tuple[int, ...] = ()  # ids that the tokenizer does not define: `generate` never draws them
+        self.activation_checkpointing = False  # recompute the blocks in the backward pass
         self.head = Linear(config.dim, vocab_size, bias=config.head_bias)
         if config.tied:
             self.head.weight = self.embedding.weight
@@ -230,18 +228,18 @@ class Transformer(Exact):
         return self.logits(self.hidden_states(ids, cache))
 
     def logits(self, x: Float[Tensor, "... d"]) -> Float[Tensor, "... v"]:
-        """What the head makes of the stream.
+        """Return the logits of a stream, soft-capped if `softcap` is set.
 
-        Source of the bend: Gemma Team 2024, https://arxiv.org/abs/2408.00118, section 2, logit soft-capping
+        Source of soft-capping: Gemma Team 2024, https://arxiv.org/abs/2408.00118, section 2, logit soft-capping
         """
         logits, cap = self.head(x), self.config.softcap
         return cap * torch.tanh(logits / cap) if cap else logits
 
     def hidden_states(self, ids: Tokens, cache: KVCache | None = None) -> Stream:
-        """What the head reads: the stream after the last norm.
+        """Return the residual stream after the final norm, which the head reads.
 
         Raises:
-            ConfigError: cache and ids together are longer than the context.
+            ConfigError: cached tokens and ids together are longer than the context.
         """
         length = cache.length if cache is not None else 0
         if length + ids.shape[1] > self.context:
@@ -258,26 +256,26 @@ class Transformer(Exact):
         return self.norm(x)
 
     def next_logits(self, ids: Tokens, cache: KVCache | None = None) -> Float[Tensor, "b v"]:
-        """Scores of the token after the last of `ids`."""
+        """Return the logits of the token after `ids`."""
         return self.logits(self.hidden_states(ids, cache)[:, -1])
 
     @property
     def context(self) -> int:
-        """How many tokens are read at most."""
+        """Maximum number of tokens."""
         return self.config.context
 
     @cached_property
     def parameter_count(self) -> int:
-        """How many numbers are learned; tied ones count once."""
+        """Number of trainable parameters; tied ones count once."""
         return sum(parameter.numel() for parameter in self.parameters())
 
     @cached_property
     def flops_per_token(self) -> int:
-        """Floating-point operations that training spends on a token: a multiplication and an addition are two.
+        """Floating-point operations per token in training; a multiplication and an addition count as two.
 
-        Six for each weight of a matrix that the token meets, and 12 * dim * context for the two products of each
-        layer's attention, the masked half counted; a shorter reach takes the context's place. Source: Chowdhery et
-        al. 2022, https://arxiv.org/abs/2204.02311, appendix B.
+        Six for each weight of a matrix that the token uses, and 12 * dim * context for the two products of each
+        layer's attention, with the masked half; a shorter attention window replaces the context.
+        Source: Chowdhery et al. 2022, https://arxiv.org/abs/2204.02311, appendix B
         """
         maps = sum(module.weight.numel() for module in self.modules() if isinstance(module, nn.Linear))
         maps -= sum(module.inactive_params for module in self.modules() if isinstance(module, Sparse))
@@ -287,11 +285,13 @@ class Transformer(Exact):
 
 @torch.no_grad()
 def draw_weights(model: nn.Module, seed: int) -> None:
-    """Initial weights by GPT-2's rule, each drawn from the seed and its name alone.
+    """Initialise the weights by GPT-2's rule, each from the seed and its name alone.
 
-    Linear and embedding weights are normal with deviation 0.02; those that write into the stream (`to_out`) are
-    divided by the root of their number; biases of linear maps are zero. Whatever else a part owns keeps what it
-    drew itself. Source: Radford et al. 2019, Language Models are Unsupervised Multitask Learners, section 2.3
+    Linear and embedding weights are normal with standard deviation 0.02; those of projections back to the stream
+    (`to_out`) are divided by the square root of their number; biases of linear maps are zero. Other parameters keep
+    the values that their parts initialised.
+
+    Source: Radford et al. 2019, Language Models are Unsupervised Multitask Learners, section 2.3
     """
     drawn: dict[str, Tensor] = {}
     for name, module in model.named_modules():

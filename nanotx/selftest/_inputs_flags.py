@@ -113,7 +113,7 @@ FLAGS = [
     (
         "dropout where there is none",
         "--attention linear --attention.dropout 0.1",
-        r"attention\.dropout: linear never holds its weights.*; try 0\.0",
+        r"attention\.dropout: linear never computes its weights.*; try 0\.0",
     ),
     (
         "more experts for a token than there are",

@@ -67,7 +67,7 @@ NUMBERS = [
     ("block.shifts", str(10**9), r"block\.shifts: expected a number of at most 1,024"),
     ("attention.heads", "0", rf"attention\.heads: {POSITIVE} 0"),
     ("attention.heads", "3", r"fused: heads=3 do not divide dim=16; try heads from \[1, 2, 4, 8, 16\]"),
-    ("attention.heads", "16", r"rope: heads of width 1 have no pairs of axes; try heads from \[1, 2, 4, 8\]"),
+    ("attention.heads", "16", r"rope: heads of width 1 have no pairs of channels; try heads from \[1, 2, 4, 8\]"),
     ("attention.heads", str(10**9), r"attention\.heads: expected a number of at most 4,096"),
     ("attention.dropout", "1.5", rf"attention\.dropout: {SHARE} 1\.5"),
     ("ffn.hidden_dim", "0", rf"ffn\.hidden_dim: {POSITIVE} 0"),

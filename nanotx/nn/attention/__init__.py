@@ -1,4 +1,4 @@
-"""Attention: how a position reads from those before it."""
+"""Attention: how a position attends to those before it."""
 
 from nanotx.nn.attention.base import SOFTMAX, Attention, Bias, MultiHead, MultiHeadAttention, causal_mask, positions
 

@@ -1,8 +1,7 @@
-"""Attention: how a position reads from those before it.
+"""Attention: how a position attends to those before it.
 
-A part is a frozen dataclass; what it builds is called as `forward(x, position, cache)`. What attentions share
-(projections to heads, position, cache, merging) stands here once, in `MultiHeadAttention`; a part gives the
-mathematics alone, `attend`.
+A part is a frozen dataclass; the module it builds is called as `forward(x, position, cache)`. What attentions share
+(projections to heads, position, cache, merging) is in `MultiHeadAttention`; a part adds only the mathematics, `attend`.
 """
 
 from abc import ABC, abstractmethod
@@ -29,51 +28,51 @@ Bias = Float[Tensor, "h t s"]
 class Attention(
     Slot, ABC, slot="attention", package="nanotx.nn.attention", group="nanotx.attention", shared=("base", "kernel")
 ):
-    """The slot: a causal map from stream to stream in which positions read from one another."""
+    """The attention slot: a causal map from stream to stream in which positions attend to one another."""
 
     heads: int = 1
-    equivalent_to: ClassVar[str] = ""  # parts that name the same one write it in several ways, and share their weights
+    equivalent_to: ClassVar[str] = ""  # parts with the same name are equivalent, and share weights
     trains_on: ClassVar[tuple[str, ...]] = ("cpu", "cuda", "mps")
-    supports_bias: ClassVar[bool] = True  # whether a position may add to its scores
+    supports_bias: ClassVar[bool] = True  # whether a position may add a bias to its scores
 
     @property
     def attention_window(self) -> int | None:
-        """How many positions a query looks at, its own the last of them; None for all up to its own."""
+        """Number of positions that a query attends to, up to and including its own; None for all of them."""
         return None
 
     def equivalent_at(self, length: int) -> str:
-        """The function that it is for texts of at most this length; empty where it has one of its own."""
+        """Return the name of the function that it computes for texts up to this length; empty if no other part does."""
         return self.equivalent_to
 
     def check_device(self, device: str) -> None:
-        """Raise ConfigError where it does not train on a kind of device."""
+        """Raise ConfigError if it cannot be trained on this type of device."""
         if device not in self.trains_on:
             there = " or ".join(self.trains_on)
             raise ConfigError(f"{self.part}: does not train on {device}, but on {there}; try --attention sdpa.")
 
     def check_position(self, position: Position) -> None:
-        """Raise ConfigError where a position would add to scores that there are none of."""
+        """Raise ConfigError if the position adds a bias to scores, and this attention computes no scores."""
         if position.adds_bias and not self.supports_bias:
             raise ConfigError(f"{self.part}: has no scores for position {position.part!r} to add to; try rope or none.")
 
     @abstractmethod
     def build(self, dim: int) -> nn.Module:
-        """The module, for a stream of width `dim`: `forward(x, position=NO_POSITION, cache=None) -> x`.
+        """Build the module for a stream of width `dim`: `forward(x, position=NO_POSITION, cache=None) -> x`.
 
         Raises:
-            ConfigError: the part does not fit this width; says what would.
+            ConfigError: the part does not fit this width; the message names widths that it fits.
         """
 
 
 @dataclass(frozen=True, kw_only=True)
 class MultiHead(Attention):
-    """The fields of an attention whose heads share the width of the stream among them."""
+    """Fields of an attention whose heads divide the width of the stream among them."""
 
-    heads: int = 4  # how many; each has dim // heads of the width
+    heads: int = 4  # number of heads, each dim // heads wide
     dropout: float = 0.0  # on the attention weights, while training
     bias: bool = False  # in the projections to queries, keys and values
     out_bias: bool = False  # in the projection back to the stream
-    qk_norm: bool = False  # whether queries and keys are normed (rmsnorm), which bounds the scores
+    qk_norm: bool = False  # normalise queries and keys by rmsnorm, which bounds the scores
 
     def __post_init__(self) -> None:
         check_min(self, 1, "heads")
@@ -82,11 +81,11 @@ class MultiHead(Attention):
 
     @property
     def kv_heads(self) -> int:
-        """How many keys and values there are at a position; heads share them evenly."""
+        """Number of key and value heads; query heads share them evenly."""
         return self.heads
 
     def head_width(self, dim: int) -> int:
-        """The width of one head.
+        """Return the width of one head.
 
         Raises:
             ConfigError: the heads do not divide the width of the stream.
@@ -97,16 +96,16 @@ class MultiHead(Attention):
         return dim // self.heads
 
     def head_norm(self, dim: int) -> nn.Module:
-        """What brings a head's queries, or its keys, to one scale.
+        """Build the norm of the queries, or of the keys, of each head.
 
         Source: Henry et al. 2020, https://arxiv.org/abs/2010.04245; root mean square with learned weights, as in
-        OLMo 2, https://arxiv.org/abs/2501.00656, section 3.2, here for each head alone.
+        OLMo 2, https://arxiv.org/abs/2501.00656, section 3.2, here per head.
         """
         return RmsNorm().build(self.head_width(dim)) if self.qk_norm else nn.Identity()
 
 
 class MultiHeadAttention(nn.Module, ABC):
-    """Everything about an attention but its mathematics. Its weights are the canonical layout of all of them."""
+    """Everything about an attention but its mathematics. Its weights are in the canonical layout."""
 
     def __init__(self, config: MultiHead, dim: int) -> None:
         super().__init__()
@@ -128,18 +127,18 @@ class MultiHeadAttention(nn.Module, ABC):
 
     @abstractmethod
     def attend(self, q: Queries, k: Keys, v: Values, bias: Bias | None) -> Queries:
-        """What each query reads from the values of the keys up to its own; the last query stands at the last key.
+        """Return the attention output of each query; the last query has the position of the last key.
 
         Args:
-            q: queries, the newest positions of `k`.
-            k: keys of all positions so far, the oldest first; as many as `kv_heads`.
-            v: their values.
-            bias: added to the scores, or None.
+            q: queries of the newest positions.
+            k: keys of all positions so far, oldest first, with `kv_heads` heads.
+            v: values of the same positions.
+            bias: what to add to the scores, or None.
         """
 
     @property
     def dropout(self) -> float:
-        """The share of attention weights dropped now: none unless training."""
+        """Dropout probability of the attention weights; 0 in evaluation mode."""
         return self.config.dropout if self.training else 0.0
 
 
@@ -151,10 +150,10 @@ def positions(x: Stream, cache: KVCache | None) -> tuple[Positions, KeyPositions
 
 
 def causal_mask(t: int, s: int, device: torch.device) -> Mask:
-    """Which of `s` keys each of the last `t` positions may look at: those up to its own."""
+    """Return which of `s` keys each of the last `t` positions may attend to: those up to its own."""
     k_pos = torch.arange(s, device=device)
     return rearrange(k_pos[s - t :], "t -> t 1") >= rearrange(k_pos, "s -> 1 s")
 
 
 SOFTMAX = "softmax(Q K^T / sqrt(k)) V"
-"""The function that most attentions write in their own way: a run trained with one goes on with another."""
+"""The function that most attentions compute: a run trained with one of them can be resumed with another."""

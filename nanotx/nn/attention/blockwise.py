@@ -1,7 +1,7 @@
-"""Attention in causal blocks: some queries at a time, and of the keys only those up to the last of them.
+"""Attention in causal blocks of queries, each with the keys up to the end of the block.
 
-The same function as `fused`, with most of the masked half left out: for T positions in blocks of B, the products
-are T (T + B) / 2 long instead of T^2. On a CPU it is the fastest to train.
+Equivalent to `fused`, without most of the masked half: for T positions in blocks of B, T (T + B) / 2 scores are
+computed instead of T^2. On a CPU it is the fastest to train.
 Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, equation 1
 """
 
@@ -22,12 +22,12 @@ from nanotx.nn.shapes import Keys, Queries, Values
 @Attention.register("blockwise")
 @dataclass(frozen=True, kw_only=True)
 class Blockwise(MultiHead):
-    """Blocks of queries, each with the keys up to its own end."""
+    """Exact attention in blocks of queries, skipping the keys that the causal mask would hide."""
 
     equivalent_to: ClassVar[str] = SOFTMAX
     cost_only: ClassVar[tuple[str, ...]] = ("block",)
 
-    block: int = 128  # how many queries are read for at once
+    block: int = 128  # queries per block
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -38,7 +38,7 @@ class Blockwise(MultiHead):
 
 
 class BlockwiseAttention(MultiHeadAttention):
-    """The definition, block by block."""
+    """softmax(Q K^T / sqrt(k)) V, block by block."""
 
     config: Blockwise
 
@@ -53,7 +53,7 @@ class BlockwiseAttention(MultiHeadAttention):
                 added = repeat(bias[:, start : start + t, :end].type_as(rows), "h t s -> (b h) t s", b=texts)
             added = added.masked_fill(~causal_mask(t, end, q.device), -torch.inf)
             keys = rearrange(k[:, :end], "n s k -> n k s")
-            scores = torch.baddbmm(added, rows, keys)  # the mask goes in with the product, at no cost
+            scores = torch.baddbmm(added, rows, keys)  # the mask is added by the product, at no cost
             weights = drop(scores.softmax(dim=-1).type_as(v), self.dropout)
             read.append(rearrange(torch.bmm(weights, v[:, :end]), "(b h) t k -> b t h k", b=texts))
         return rearrange(torch.cat(read, dim=1), "b t h k -> b h t k")

@@ -1,7 +1,7 @@
-"""Attention through FlexAttention: the library writes a kernel for whatever mask and bias it is told.
+"""Attention through PyTorch's FlexAttention, which generates a kernel for any mask and bias.
 
-It trains on CUDA alone: elsewhere the library has no backward pass, and its forward pass, good for sampling, holds
-all the scores. On CUDA the kernel is compiled when it is first called.
+It trains on CUDA only: elsewhere it has no backward pass, and its forward pass, good for sampling, materialises all
+the scores. On CUDA the kernel is compiled at its first call.
 Source: Dong et al. 2024, https://arxiv.org/abs/2412.05496;
 https://docs.pytorch.org/docs/stable/nn.attention.flex_attention.html
 """
@@ -23,17 +23,17 @@ from nanotx.nn.attention.base import SOFTMAX, Attention, Bias, MultiHead, MultiH
 from nanotx.nn.shapes import Keys, Queries, Values
 
 Added = Callable[..., Tensor]
-"""A score and where it stands, to another score."""
+"""From a score and its indices to the changed score."""
 KINDS = 64
-"""How many kernels are compiled; after the last, all scores are held, as elsewhere."""
+"""Maximum number of compiled kernels; beyond it all scores are materialised, as on other devices."""
 NARROWEST = 16
-"""The least width of a head that the kernel takes; narrower heads are filled up with zeros."""
+"""Minimum width of a head in the kernel; narrower heads are padded with zeros."""
 
 
 @Attention.register("flex")
 @dataclass(frozen=True, kw_only=True)
 class Flex(MultiHead):
-    """The library's kernel for masks and biases of any kind; none for dropout."""
+    """PyTorch's kernel for masks and biases of any kind; it has no dropout."""
 
     equivalent_to: ClassVar[str] = SOFTMAX
     trains_on: ClassVar[tuple[str, ...]] = ("cuda",)
@@ -51,7 +51,7 @@ class Flex(MultiHead):
 
 
 class FlexAttention(MultiHeadAttention):
-    """The same function as `SdpaAttention`."""
+    """Equivalent to `SdpaAttention`."""
 
     def attend(self, q: Queries, k: Keys, v: Values, bias: Bias | None) -> Queries:
         width, scale = q.shape[-1], 1 / math.sqrt(q.shape[-1])
@@ -64,21 +64,21 @@ class FlexAttention(MultiHeadAttention):
 
 
 def adding(bias: Bias) -> Added:
-    """What the kernel does to a score."""
+    """Return the function that adds the bias to a score."""
     return lambda score, b, h, q_index, k_index: score + bias[h, q_index, k_index]
 
 
 @lru_cache(maxsize=8)
 def causal_blocks(t: int, s: int, device: torch.device) -> BlockMask:
-    """Which blocks of `s` keys the last `t` positions may look at; they serve every layer and every step."""
-    with torch.inference_mode(False):  # first made while sampling, they shall do for training too
-        # While sampling it grows; a number would be compiled into the kernel, each time anew.
+    """Return the causal mask of the last `t` positions over `s` keys, in blocks; every layer and step shares it."""
+    with torch.inference_mode(False):  # made while sampling, it must also work in training
+        # It grows during sampling; as a number it would be a constant of the kernel, recompiled at each token.
         old = torch.tensor(s - t, device=device) if s > t else 0
         return create_block_mask(lambda b, h, q_index, k_index: q_index + old >= k_index, None, None, t, s, device)
 
 
 def kernel(device: torch.device) -> Callable[..., Tensor]:
-    """How the library is called: what surrounds it may be compiled already, or there may be nothing to compile to."""
+    """Return how to call FlexAttention: as it is inside compiled code, compiled on CUDA, plain elsewhere."""
     if torch.compiler.is_compiling():
         return flex_attention
     return compiled() if device.type == "cuda" else plain
@@ -86,14 +86,14 @@ def kernel(device: torch.device) -> Callable[..., Tensor]:
 
 @cache
 def compiled() -> Callable[..., Tensor]:
-    """The kernel; the library compiles it anew for each kind of head, bias and pass, more of them than it expects."""
+    """Return the compiled kernel; PyTorch recompiles it for each kind of head, bias and pass, beyond its own limit."""
     patch = torch._dynamo.config.patch(recompile_limit=KINDS)
     kernel: Callable[..., Tensor] = patch(torch.compile(flex_attention))
     return kernel
 
 
 def plain(q: Queries, k: Keys, v: Values, added: Added | None, blocks: BlockMask, scale: float) -> Queries:
-    """The same with all scores held, and without the library's warning that they are."""
+    """Call FlexAttention without compiling it, and without its warning about that."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "flex_attention called without torch.compile")
         y: Tensor = flex_attention(q, k, v, added, blocks, scale)

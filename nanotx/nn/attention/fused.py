@@ -1,6 +1,6 @@
-"""Attention with queries, keys and values projected at once, and its mathematics written out.
+"""Attention with one projection for queries, keys and values, and its mathematics written out.
 
-softmax(Q K^T / sqrt(k)) V, with the future masked.
+softmax(Q K^T / sqrt(k)) V, with a causal mask.
 Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, equation 1
 """
 
@@ -29,7 +29,7 @@ class Fused(MultiHead):
 
 
 class FusedAttention(MultiHeadAttention):
-    """The definition, line by line."""
+    """softmax(Q K^T / sqrt(k)) V, line by line."""
 
     def attend(self, q: Queries, k: Keys, v: Values, bias: Bias | None) -> Queries:
         scores = einsum(q, k, "b h t k, b h s k -> b h t s") / math.sqrt(q.shape[-1])

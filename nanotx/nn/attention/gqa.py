@@ -1,6 +1,6 @@
-"""Grouped-query attention: `heads` query heads share `kv_heads` key and value heads, so that a cache takes less memory.
+"""Grouped-query attention: `heads` query heads share `kv_heads` key and value heads, so that the KV cache is smaller.
 
-kv_heads = heads is `sdpa`; kv_heads = 1 is multi-query attention. Neighbouring heads share one.
+kv_heads = heads is `sdpa`; kv_heads = 1 is multi-query attention. Neighbouring query heads share a key and value head.
 Source: Ainslie et al. 2023, https://arxiv.org/abs/2305.13245, section 2.2
 """
 
@@ -18,9 +18,9 @@ from nanotx.nn.shapes import Keys, Queries, Values
 @Attention.register("gqa")
 @dataclass(frozen=True, kw_only=True)
 class GroupedQuery(MultiHead):
-    """The library's kernel, with fewer keys and values than heads."""
+    """PyTorch's kernel, with fewer key and value heads than query heads."""
 
-    kv_heads: int = 2  # how many keys and values at a position; they divide the heads
+    kv_heads: int = 2  # number of key and value heads; a divisor of heads
 
     def __post_init__(self) -> None:
         super().__post_init__()

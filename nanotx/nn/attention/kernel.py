@@ -1,4 +1,4 @@
-"""The library's kernel for attention, told which keys each query may look at.
+"""PyTorch's kernel for attention, with a causal mask that fits the KV cache.
 
 Source: Dao et al. 2022, FlashAttention, https://arxiv.org/abs/2205.14135;
 https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.scaled_dot_product_attention.html
@@ -12,10 +12,10 @@ from nanotx.nn.shapes import Keys, Queries, Values
 
 
 def kernel(q: Queries, k: Keys, v: Values, bias: Bias | None, dropout: float) -> Queries:
-    """What each query reads; heads share keys and values evenly where there are fewer of those.
+    """Return the attention output of each query; query heads share key and value heads evenly.
 
-    The library's own causal mask stands at the top left, which is right only where there is no cache: a single
-    query after a cache sees all keys and takes no mask, several take an explicit one.
+    PyTorch's causal mask is aligned to the top left, which is right only without a cache. After cached tokens a
+    single query attends to all keys and needs no mask, and several queries get an explicit one.
     """
     t, s = q.shape[2], k.shape[2]
     mask, causal, shared = None, False, q.shape[1] != k.shape[1]

@@ -1,9 +1,8 @@
-"""Attention in one walk over the keys, as flash attention takes it; to be read rather than to be fast.
+"""Attention in one pass over the keys by an online softmax, as in flash attention; written for clarity, not speed.
 
-A softmax divides by a sum over all keys, which is not known before the last of them. So three things are carried
-along for each query: the largest score so far, the sum of exp(score - largest), and the values weighed by the same.
-When a block of keys brings a larger score, what was carried is shrunk to the new measure. Never more than a block of
-scores is needed at a time.
+A softmax divides by a sum over all keys, which is known only after the last of them. So three running values are kept
+for each query: the largest score so far, the sum of exp(score - largest), and the values weighted by the same. When a
+block of keys has a larger score, the sum and the values are rescaled. Only one block of scores is in memory at a time.
 Source: Milakov & Gimelshein 2018, https://arxiv.org/abs/1805.02867, algorithm 3;
 Dao et al. 2022, https://arxiv.org/abs/2205.14135, algorithm 1, here with all queries in one block
 """
@@ -25,12 +24,12 @@ from nanotx.nn.shapes import Keys, Queries, Values
 @Attention.register("online_softmax")
 @dataclass(frozen=True, kw_only=True)
 class OnlineSoftmax(MultiHead):
-    """A running maximum, a running sum and a running answer."""
+    """Attention with a running maximum, a running sum and a running output."""
 
     equivalent_to: ClassVar[str] = SOFTMAX
     cost_only: ClassVar[tuple[str, ...]] = ("block",)
 
-    block: int = 128  # how many keys are read at once
+    block: int = 128  # keys per block
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -41,7 +40,7 @@ class OnlineSoftmax(MultiHead):
 
 
 class OnlineSoftmaxAttention(MultiHeadAttention):
-    """The same function as `FusedAttention`, without ever holding all the scores."""
+    """Equivalent to `FusedAttention`, without materialising all the scores."""
 
     config: OnlineSoftmax
 
@@ -49,22 +48,22 @@ class OnlineSoftmaxAttention(MultiHeadAttention):
         exact = torch.promote_types(q.dtype, torch.float32)
         allowed = causal_mask(q.shape[2], k.shape[2], q.device)
         largest = q.new_full((*q.shape[:3], 1), -torch.inf, dtype=exact)
-        total, answer = torch.zeros_like(largest), torch.zeros_like(q, dtype=exact)
+        total, output = torch.zeros_like(largest), torch.zeros_like(q, dtype=exact)
         q = q / math.sqrt(q.shape[-1])
         for start in range(0, k.shape[2], self.config.block):
-            here = slice(start, start + self.config.block)
-            scores = einsum(q, k[:, :, here], "b h t k, b h s k -> b h t s").to(exact)
+            block = slice(start, start + self.config.block)
+            scores = einsum(q, k[:, :, block], "b h t k, b h s k -> b h t s").to(exact)
             if bias is not None:
-                scores = scores + bias[:, :, here]
-            scores = scores.masked_fill(~allowed[:, here], -torch.inf)
+                scores = scores + bias[:, :, block]
+            scores = scores.masked_fill(~allowed[:, block], -torch.inf)
 
-            # The answer does not depend on what is subtracted, so no gradient goes that way.
-            before, largest = largest, torch.maximum(largest, scores.detach().amax(dim=-1, keepdim=True))
-            measure = largest.masked_fill(largest == -torch.inf, 0.0)  # nothing allowed yet: anything will do
-            shrink = (before - measure).exp()
-            weights = (scores - measure).exp()
+            # The output does not depend on the subtracted maximum, so it needs no gradient.
+            previous, largest = largest, torch.maximum(largest, scores.detach().amax(dim=-1, keepdim=True))
+            shift = largest.masked_fill(largest == -torch.inf, 0.0)  # no key allowed yet: any value will do
+            rescale = (previous - shift).exp()
+            weights = (scores - shift).exp()
 
-            total = total * shrink + weights.sum(dim=-1, keepdim=True)
+            total = total * rescale + weights.sum(dim=-1, keepdim=True)
             kept = drop(weights, self.dropout).type_as(v)
-            answer = answer * shrink + einsum(kept, v[:, :, here], "b h t s, b h s k -> b h t k")
-        return (answer / total).type_as(v)
+            output = output * rescale + einsum(kept, v[:, :, block], "b h t s, b h s k -> b h t k")
+        return (output / total).type_as(v)

@@ -1,8 +1,8 @@
-"""Attention as one first meets it: a small module for one head, a list of them, a projection.
+"""Multi-head attention as it is first taught: a module for one head, a list of heads, a projection.
 
-The same function as `fused` and `sdpa`. Weights are shared between the three in the layout of those two:
+Equivalent to `fused` and `sdpa`, whose layout of the weights is the canonical one:
 
-    to_qkv = all heads' to_q, one below the other, then all heads' to_k, then all heads' to_v
+    to_qkv = all heads' to_q, stacked as rows, then all heads' to_k, then all heads' to_v
 
 Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, section 3.2
 """
@@ -25,13 +25,13 @@ from nanotx.nn.position import NO_POSITION, PositionalEncoding
 from nanotx.nn.shapes import Stream
 
 Norms = tuple[nn.Module, nn.Module]
-"""Of queries and of keys; all heads share them."""
+"""Norms of queries and of keys; all heads share them."""
 
 
 @Attention.register("per_head")
 @dataclass(frozen=True, kw_only=True)
 class PerHead(MultiHead):
-    """One module a head: the slowest of the three, and the plainest."""
+    """One module per head: the slowest of the three, and the plainest."""
 
     equivalent_to: ClassVar[str] = SOFTMAX
 
@@ -40,7 +40,7 @@ class PerHead(MultiHead):
 
 
 class Head(nn.Module):
-    """One head of self-attention, the `index`-th."""
+    """The `index`-th head of self-attention."""
 
     def __init__(self, config: PerHead, dim: int, index: int) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class Head(nn.Module):
 
 
 class PerHeadAttention(CustomLayout):
-    """Several heads side by side, projected back to the stream."""
+    """Several heads, concatenated and projected back to the stream."""
 
     def __init__(self, config: PerHead, dim: int) -> None:
         super().__init__()
@@ -79,13 +79,13 @@ class PerHeadAttention(CustomLayout):
     def forward(self, x: Stream, position: PositionalEncoding = NO_POSITION, cache: KVCache | None = None) -> Stream:
         caches = [cache.layer(index) if cache is not None else None for index in range(len(self.heads))]
         norms = (self.q_norm, self.k_norm)
-        read = [head(x, norms, position, one) for head, one in zip(self.heads, caches, strict=True)]
-        return self.to_out(torch.cat(read, dim=-1))
+        outputs = [head(x, norms, position, cache) for head, cache in zip(self.heads, caches, strict=True)]
+        return self.to_out(torch.cat(outputs, dim=-1))
 
     def to_canonical(self, tensors: Tensors) -> Tensors:
         canonical = {key: tensor for key, tensor in tensors.items() if not key.startswith("heads.")}
         for kind in {key.split(".")[-1] for key in tensors if key.startswith("heads.")}:
-            parts = [tensors[f"heads.{head}.to_{one}.{kind}"] for one in "qkv" for head in range(len(self.heads))]
+            parts = [tensors[f"heads.{head}.to_{name}.{kind}"] for name in "qkv" for head in range(len(self.heads))]
             canonical[f"to_qkv.{kind}"] = torch.cat(parts)
         return canonical
 
@@ -94,6 +94,6 @@ class PerHeadAttention(CustomLayout):
         for key in canonical.keys() - tensors.keys():
             kind = key.removeprefix("to_qkv.")
             parts = rearrange(canonical[key], "(three h k) ... -> three h k ...", three=3, h=len(self.heads))
-            for one, heads in zip("qkv", parts, strict=True):
-                tensors |= {f"heads.{head}.to_{one}.{kind}": part for head, part in enumerate(heads)}
+            for name, heads in zip("qkv", parts, strict=True):
+                tensors |= {f"heads.{head}.to_{name}.{kind}": part for head, part in enumerate(heads)}
         return tensors

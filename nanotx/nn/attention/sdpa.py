@@ -1,4 +1,4 @@
-"""Attention through the library's kernel, which never holds all the weights at once.
+"""Attention through PyTorch's `scaled_dot_product_attention`, which never materialises all the weights.
 
 Source: Dao et al. 2022, FlashAttention, https://arxiv.org/abs/2205.14135
 """
@@ -16,7 +16,7 @@ from nanotx.nn.shapes import Keys, Queries, Values
 @Attention.register("sdpa")
 @dataclass(frozen=True, kw_only=True)
 class Sdpa(MultiHead):
-    """One projection for all heads, the library's kernel; memory grows with the time, not with its square."""
+    """One projection for all heads and PyTorch's kernel; memory is linear in the length of the text."""
 
     equivalent_to: ClassVar[str] = SOFTMAX
 
@@ -25,7 +25,7 @@ class Sdpa(MultiHead):
 
 
 class SdpaAttention(MultiHeadAttention):
-    """The same function as `FusedAttention`."""
+    """Equivalent to `FusedAttention`."""
 
     def attend(self, q: Queries, k: Keys, v: Values, bias: Bias | None) -> Queries:
         return kernel(q, k, v, bias, self.dropout)

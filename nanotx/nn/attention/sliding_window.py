@@ -1,7 +1,7 @@
-"""Sliding-window attention: a query reads from the last few positions alone, its own the last of them.
+"""Sliding-window attention: a query attends only to the last few positions, up to and including its own.
 
-Blocks of queries read from the blocks of keys that their windows touch, so work and memory grow with the time, not
-with its square. A `KVCache` keeps all keys; only those in the window are read.
+Blocks of queries attend to the blocks of keys that their windows touch, so that work and memory are linear in the
+length of the text. A `KVCache` keeps all keys; only those in the window are read.
 Source: Beltagy et al. 2020, https://arxiv.org/abs/2004.05150, section 3.1
 """
 
@@ -22,12 +22,12 @@ from nanotx.nn.shapes import Keys, Mask, Queries, Values
 @Attention.register("sliding_window")
 @dataclass(frozen=True, kw_only=True)
 class SlidingWindow(MultiHead):
-    """A window that moves along with the query."""
+    """Attention within a window that moves with the query."""
 
     cost_only: ClassVar[tuple[str, ...]] = ("block",)
 
-    window: int = 128  # how many positions a query looks at, its own included
-    block: int = 128  # how many queries are read for at once
+    window: int = 128  # positions that a query attends to, its own included
+    block: int = 128  # queries per block
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -45,16 +45,16 @@ class SlidingWindow(MultiHead):
 
 
 class SlidingWindowAttention(MultiHeadAttention):
-    """The definition, block by block, with the keys that lie near."""
+    """softmax(Q K^T / sqrt(k)) V, block by block, with the keys in reach of the window."""
 
     config: SlidingWindow
 
     def attend(self, q: Queries, k: Keys, v: Values, bias: Bias | None) -> Queries:
         texts, window, block = q.shape[0], self.config.window, self.config.block
         q, k, v = (rearrange(x, "b h t k -> (b h) t k") for x in (q / math.sqrt(q.shape[-1]), k, v))
-        start, end, read = 0, k.shape[1] - q.shape[1], []
+        start, end, outputs = 0, k.shape[1] - q.shape[1], []
         blocks = q.split(block, dim=1)
-        sizes = [min(end, window - 1), *(rows.shape[1] for rows in blocks)]  # first what is read of the cache
+        sizes = [min(end, window - 1), *(rows.shape[1] for rows in blocks)]  # cached keys first
         keys, values = (x[:, -sum(sizes) :].split(sizes, dim=1) for x in (k, v))
         for index, rows in enumerate(blocks):
             near = slice(max(0, index + 1 - math.ceil((window - 1) / block)), index + 2)
@@ -67,13 +67,13 @@ class SlidingWindowAttention(MultiHeadAttention):
             added = added.masked_fill(~in_window(t, s, window, q.device), -torch.inf)
             scores = torch.baddbmm(added, rows, rearrange(k, "n s k -> n k s"))
             weights = drop(scores.softmax(dim=-1).type_as(v), self.dropout)
-            read.append(rearrange(torch.bmm(weights, v), "(b h) t k -> b t h k", b=texts))
+            outputs.append(rearrange(torch.bmm(weights, v), "(b h) t k -> b t h k", b=texts))
             start += t
-        return rearrange(torch.cat(read, dim=1), "b t h k -> b h t k")
+        return rearrange(torch.cat(outputs, dim=1), "b t h k -> b h t k")
 
 
 def in_window(t: int, s: int, window: int, device: torch.device) -> Mask:
-    """Which of `s` keys each of the last `t` positions may look at: the last `window` up to its own."""
+    """Return which of `s` keys each of the last `t` positions may attend to: the last `window` up to its own."""
     k_pos = torch.arange(s, device=device)
     distance = rearrange(k_pos[s - t :], "t -> t 1") - rearrange(k_pos, "s -> 1 s")
     return (distance >= 0) & (distance < window)

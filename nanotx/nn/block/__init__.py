@@ -1,4 +1,4 @@
-"""Blocks: one layer of the transformer, attention and then feed-forward."""
+"""Blocks: one layer of the transformer, an attention and a feed-forward."""
 
 from nanotx.nn.block.base import Block, TwoBranches, TwoBranchesBlock
 

@@ -1,4 +1,4 @@
-"""Blocks: one layer of the transformer, reading (attention) and then thinking (feed-forward)."""
+"""Blocks: one layer of the transformer, an attention and a feed-forward with their norms."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -15,32 +15,32 @@ from nanotx.nn.norm import Norm
 
 
 class Block(Slot, ABC, slot="block", package="nanotx.nn.block", group="nanotx.block"):
-    """The slot: a layer of the model, called as `forward(x, position=NO_POSITION, cache=None) -> x`."""
+    """The block slot: a layer of the model, called as `forward(x, position=NO_POSITION, cache=None) -> x`."""
 
     @property
     def attentions(self) -> tuple[Attention, ...]:
-        """Those in it; a position has to fit them."""
+        """Attentions in the block; a position has to fit all of them."""
         return ()
 
     @property
     def attention_window(self) -> int | None:
-        """How many positions one of its outputs looks at, its own the last of them; None for all up to its own."""
+        """Number of positions that an output depends on, up to and including its own; None for all of them."""
         return max_window(attention.attention_window for attention in self.attentions)
 
     @abstractmethod
     def build(self, dim: int) -> nn.Module:
-        """The module, for a stream of width `dim`."""
+        """Build the module for a stream of width `dim`."""
 
 
 def max_window(windows: Iterable[int | None]) -> int | None:
-    """Return the longest of several attention windows; None where one of them has no end."""
+    """Return the longest of several attention windows; None if one of them is unlimited."""
     windows = list(windows)
     return None if None in windows else max((window or 0 for window in windows), default=None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TwoBranches(Block):
-    """The fields of a block with an attention and a feed-forward, each added to the stream."""
+    """Fields of a block with an attention and a feed-forward, each added to the stream."""
 
     attention: Attention = default_part(Attention, "fused")
     ffn: Ffn = default_part(Ffn, "swiglu")
@@ -56,7 +56,7 @@ class TwoBranches(Block):
 
 
 class TwoBranchesBlock(nn.Module):
-    """The modules of such a block; how they are put together is the part's to say."""
+    """Modules of a block with two branches; a part defines how `forward` combines them."""
 
     def __init__(self, config: TwoBranches, dim: int) -> None:
         super().__init__()

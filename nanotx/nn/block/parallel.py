@@ -1,6 +1,6 @@
-"""Attention and feed-forward read the same normed stream, side by side, and are added to it together.
+"""Attention and feed-forward in parallel: both read the same normed stream, and both outputs are added to it.
 
-Half as many norms, and neither branch waits for the other.
+It has half as many norms, and neither branch depends on the other.
 Source: Wang and Komatsuzaki 2021, GPT-J, https://github.com/kingoflolz/mesh-transformer-jax;
 Chowdhery et al. 2022, PaLM, https://arxiv.org/abs/2204.02311, section 2
 """

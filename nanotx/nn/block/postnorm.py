@@ -1,4 +1,4 @@
-"""The stream is normed after each branch is added, as in the first transformer.
+"""Post-norm: the stream is normed after each branch is added, as in the original transformer.
 
 Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, section 3.1
 """

@@ -1,4 +1,4 @@
-"""Each branch reads the normed stream; the stream itself runs from end to end untouched.
+"""Pre-norm: each branch reads the normed stream; the residual stream itself is never normed.
 
 Source: Radford et al. 2019, Language Models are Unsupervised Multitask Learners, section 2.3;
 Xiong et al. 2020, https://arxiv.org/abs/2002.04745

@@ -1,6 +1,6 @@
-"""Each branch between two norms: one over what it reads, one over what it adds.
+"""Sandwich norm: each branch is between two norms, of its input and of its output.
 
-However large a branch's answer grows, what is added to the stream stays of one size.
+However large the output of a branch grows, what is added to the stream has a bounded size.
 Source: Ding et al. 2021, CogView, https://arxiv.org/abs/2105.13290, section 2.4;
 Gemma Team 2024, Gemma 2, https://arxiv.org/abs/2408.00118, section 2
 """
@@ -33,6 +33,6 @@ class SandwichBlock(TwoBranchesBlock):
         self.ffn_out_norm = config.norm.build(dim)
 
     def forward(self, x: Stream, position: PositionalEncoding = NO_POSITION, cache: KVCache | None = None) -> Stream:
-        read = self.attention(self.attention_norm(x), position, cache)
-        x = x + self.dropout(self.attention_out_norm(read))
+        y = self.attention(self.attention_norm(x), position, cache)
+        x = x + self.dropout(self.attention_out_norm(y))
         return x + self.dropout(self.ffn_out_norm(self.ffn(self.ffn_norm(x))))

@@ -1,7 +1,7 @@
-"""A block that reads the stream with a little of the position before mixed in: the cheapest look at one's neighbour.
+"""Token shift: a block that reads the stream mixed with the positions before, at almost no cost.
 
-Each axis of the width has a weight of its own for it, so that some axes may carry what was and others what is.
-Source: Peng et al. 2023, RWKV, https://arxiv.org/abs/2305.13048, section 3.1.1, there on what each branch reads
+Each channel has a weight of its own, so that some carry the previous position and others the current one.
+Source: Peng et al. 2023, RWKV, https://arxiv.org/abs/2305.13048, section 3.1.1, there on the input of each branch
 """
 
 from dataclasses import dataclass
@@ -22,10 +22,10 @@ from nanotx.nn.shapes import Stream
 @Block.register("token_shift")
 @dataclass(frozen=True, kw_only=True)
 class TokenShift(Block):
-    """Another block, given x + weight * (x one position before), and so on for each shift."""
+    """Another block, applied to x + weight_1 * (x one position before) + weight_2 * (x two positions before) + ..."""
 
-    shifts: int = 1  # how many positions before are mixed in
-    block: Block = default_part(Block, "prenorm")  # what reads the mixture
+    shifts: int = 1  # how many previous positions are mixed in
+    block: Block = default_part(Block, "prenorm")  # the block that reads the mixture
 
     def __post_init__(self) -> None:
         check_min(self, 1, "shifts")
@@ -44,7 +44,7 @@ class TokenShift(Block):
 
 
 class TokenShiftBlock(nn.Module):
-    """Weights begin at zero: at first it is the block alone."""
+    """Weights are initialised to zero: at first it equals the inner block."""
 
     def __init__(self, config: TokenShift, dim: int) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class TokenShiftBlock(nn.Module):
 
     def forward(self, x: Stream, position: PositionalEncoding = NO_POSITION, cache: KVCache | None = None) -> Stream:
         shifts, length = len(self.weights), x.shape[1]
-        before = F.pad(x, (0, 0, shifts, 0)) if cache is None else torch.cat([cache.previous(x, shifts), x], dim=1)
+        previous = F.pad(x, (0, 0, shifts, 0)) if cache is None else torch.cat([cache.previous(x, shifts), x], dim=1)
         for back, weight in enumerate(self.weights, start=1):
-            x = torch.addcmul(x, before[:, shifts - back : shifts - back + length], weight.type_as(x))
+            x = torch.addcmul(x, previous[:, shifts - back : shifts - back + length], weight.type_as(x))
         return self.block(x, position, None if cache is None else cache.layer(0))

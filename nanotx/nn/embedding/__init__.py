@@ -1,4 +1,4 @@
-"""Embeddings: how the ids of a text become the stream."""
+"""Embeddings: from token ids to the residual stream."""
 
 from nanotx.nn.embedding.base import Embedding, NgramEmbedding, TokenEmbedding
 

@@ -1,7 +1,7 @@
-"""Embeddings: how the ids of a text become the stream.
+"""Embeddings: from token ids to the residual stream.
 
-The thing is an `nn.Embedding`, whose `weight` has a row for each id: a tied head shares it. What those share that look
-at the ids before stands here once, in `NgramEmbedding`; a part says how far they look.
+The module is an `nn.Embedding`, whose `weight` has a row for each id: a tied head shares it. What embeddings of n-grams
+share is in `NgramEmbedding`; a part defines their maximum length.
 """
 
 from abc import ABC, abstractmethod
@@ -17,31 +17,31 @@ from nanotx.nn.kv_cache import KVCache
 from nanotx.nn.shapes import Stream, Tokens
 
 GOLDEN = -0x61C8864680B583EB
-"""An odd number near 2^64 divided by the golden ratio, as int64: multiplied by it, near keys come to lie far apart."""
+"""An odd number near 2^64 divided by the golden ratio, as int64: multiplying by it spreads near keys far apart."""
 
 
 class Embedding(Slot, ABC, slot="embedding", package="nanotx.nn.embedding", group="nanotx.embedding"):
-    """The slot: ids to stream."""
+    """The embedding slot: from ids to stream."""
 
     @abstractmethod
     def build(self, vocab_size: int, dim: int) -> "TokenEmbedding":
-        """The module, for so many ids and a stream of width `dim`."""
+        """Build the module for `vocab_size` ids and a stream of width `dim`."""
 
 
 class TokenEmbedding(nn.Embedding):
-    """A row for each id, whatever stands before it."""
+    """A row for each id, whatever comes before it."""
 
     def forward(self, ids: Tokens, cache: KVCache | None = None) -> Stream:
         return super().forward(ids)
 
 
 class NgramEmbedding(TokenEmbedding, OnStepModule):
-    """The row of an id, and those of the pair, the triple and so on that it makes with the ids before it.
+    """The row of an id plus the rows of the pair, the triple and so on that end with it.
 
     Where these outnumber the buckets, they share buckets by a hash. "No id" comes before the first id, and makes
-    pairs of its own. Tables begin at zero, so that what was never met in training adds nothing, and those of what is
-    longer than a pair may do so again in the midst of a run. With `sparse` the gradient of a table holds only the rows
-    that were met, of which a step meets few.
+    pairs of its own. Tables are initialised to zero, so that an n-gram that training never met adds nothing; those of
+    n-grams longer than a pair may be reset to zero during a run. With `sparse` the gradient of a table has only the few
+    rows that a step met.
     """
 
     def __init__(
@@ -61,8 +61,10 @@ class NgramEmbedding(TokenEmbedding, OnStepModule):
 
     def forward(self, ids: Tokens, cache: KVCache | None = None) -> Stream:
         x = super().forward(ids)
-        back, known = len(self.grams), ids + 1  # so that 0 is left for nothing
-        earlier = F.pad(known, (back, 0)) if cache is None else torch.cat([cache.previous(known, back), known], dim=1)
+        back, shifted = len(self.grams), ids + 1  # so that 0 means "no id"
+        earlier = (
+            F.pad(shifted, (back, 0)) if cache is None else torch.cat([cache.previous(shifted, back), shifted], dim=1)
+        )
         gram, kinds = ids, self.num_embeddings
         for distance, table in enumerate(self.grams, start=1):
             before = earlier[:, back - distance : back - distance + ids.shape[1]]
@@ -73,10 +75,10 @@ class NgramEmbedding(TokenEmbedding, OnStepModule):
 
 
 def hashed(grams: Tokens, buckets: int) -> Tokens:
-    """A row for each n-gram; near ones far apart."""
+    """Return the bucket of each n-gram; near n-grams get distant buckets."""
     return (grams * GOLDEN >> 20) % buckets
 
 
 def wrapped(number: int) -> int:
-    """What int64 makes of a number too large for it, as its products do by themselves."""
+    """Wrap a number around as int64 does, as its products do by themselves."""
     return (number + 2**63) % 2**64 - 2**63

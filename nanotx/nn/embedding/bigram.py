@@ -1,8 +1,8 @@
-"""A row for each id, and one more for the pair that it makes with the id before it.
+"""A row for each id, and one for the pair that it makes with the id before it.
 
 What follows a pair of characters is the first thing that a model learns of a text, and attention takes long to find
-it; a table hands it over at the price of a look-up.
-Sources: Svenstrup et al. 2017, Hash Embeddings, https://arxiv.org/abs/1709.03933, here with one hash
+it; a table gives it for the cost of a look-up.
+Source: Svenstrup et al. 2017, Hash Embeddings, https://arxiv.org/abs/1709.03933, here with one hash function
 """
 
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ from nanotx.nn.embedding.base import Embedding, NgramEmbedding, TokenEmbedding
 @Embedding.register("bigram")
 @dataclass(frozen=True, kw_only=True)
 class Bigram(Embedding):
-    """A row for each id, and one for each pair of neighbours."""
+    """A row for each id, and one for each pair of consecutive ids."""
 
-    buckets: int = 2**15  # of the pairs' table at most; pairs share buckets where there are more of them
+    buckets: int = 2**15  # maximum rows of the table of pairs; where pairs outnumber them, they share buckets
 
     def __post_init__(self) -> None:
         check_min(self, 1, "buckets")

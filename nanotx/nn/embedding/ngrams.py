@@ -1,7 +1,7 @@
-"""A row for each id, and one for each pair, triple and so on that it ends: a table of n-grams inside the model.
+"""A row for each id, and one for each pair, triple and so on that end with it: tables of n-grams in the model.
 
-Characters say little alone; three of them say most of what a small model of characters learns in its first minutes.
-Source: Pagnoni et al. 2024, https://arxiv.org/abs/2412.09871, section 3.2.1, there from triples on, for bytes
+A single character says little; three of them say most of what a small model learns in its first minutes.
+Source: Pagnoni et al. 2024, https://arxiv.org/abs/2412.09871, section 3.2.1, where they begin with triples, of bytes
 """
 
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ MAX_N = 8
 @Embedding.register("ngrams")
 @dataclass(frozen=True, kw_only=True)
 class Ngrams(Embedding):
-    """A row for each id, and one for each of the n-grams that end with it, up to the longest."""
+    """A row for each id, and one for each of the n-grams that end with it, up to `max_n` ids."""
 
-    max_n: int = 3  # ids of the longest n-gram
-    dropout: float = 0.0  # the share of n-grams that are left out while training, each alone, as if never met
-    resets: int = 0  # how often in a run, at equal distances, the tables of those longer than pairs are reset to zero
-    buckets: int = 2**14  # of each length's table at most; n-grams share buckets where there are more of them
+    max_n: int = 3  # ids in the longest n-gram
+    dropout: float = 0.0  # the fraction of n-grams dropped in training, independently, as if never met
+    resets: int = 0  # how often in a run, evenly spaced, the tables longer than pairs are reset to zero
+    buckets: int = 2**14  # maximum rows of each table; where n-grams outnumber them, they share buckets
 
     def __post_init__(self) -> None:
         check_min(self, 2, "max_n")

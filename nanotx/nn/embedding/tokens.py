@@ -1,4 +1,4 @@
-"""A row of weights for each id, and nothing else."""
+"""The plain embedding: a row of weights for each id."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Feed-forward layers: what each position makes of what it has read."""
+"""Feed-forward layers, which act on each position separately."""
 
 from nanotx.nn.ffn.base import Ffn, Sparse
 

@@ -1,4 +1,4 @@
-"""Feed-forward layers: what each position makes of what it has read."""
+"""Feed-forward layers, which act on each position separately."""
 
 from abc import ABC, abstractmethod
 
@@ -8,17 +8,17 @@ from nanotx.config.registry import Slot
 
 
 class Ffn(Slot, ABC, slot="ffn", package="nanotx.nn.ffn", group="nanotx.ffn", shared=("base", "gated")):
-    """The slot: a map from stream to stream that acts on each position alone."""
+    """The ffn slot: a map from stream to stream that acts on each position separately."""
 
     @abstractmethod
     def build(self, dim: int) -> nn.Module:
-        """The module, for a stream of width `dim`."""
+        """Build the module for a stream of width `dim`."""
 
 
 class Sparse(nn.Module, ABC):
-    """A module of whose weights a token meets only some."""
+    """A module of which each token uses only a part of the weights."""
 
     @property
     @abstractmethod
     def inactive_params(self) -> int:
-        """How many weights of its linear maps a token does not meet."""
+        """Number of weights of its linear maps that a token does not use."""

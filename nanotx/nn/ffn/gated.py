@@ -1,4 +1,4 @@
-"""What gated feed-forwards share; a part gives the activation of its gate alone."""
+"""Gated feed-forwards; a part defines only the activation of the gate."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from nanotx.nn.shapes import Stream
 
 @dataclass(frozen=True, kw_only=True)
 class Gated(Ffn):
-    """The fields of a hidden layer gated by its twin."""
+    """Fields of a gated feed-forward."""
 
     hidden_dim: int | None = None  # of the hidden layer; None is 8/3 * dim rounded up to a multiple of 8
     bias: bool = False  # in both maps
@@ -25,7 +25,7 @@ class Gated(Ffn):
 
 
 class GatedFfn(nn.Module, ABC):
-    """A hidden layer in two halves, one of which gates the other; as many weights as an `mlp` four times as wide."""
+    """activation(x W) * (x V), projected back; by default it has as many weights as an `mlp` with 4 * dim."""
 
     def __init__(self, config: Gated, dim: int) -> None:
         super().__init__()
@@ -39,4 +39,4 @@ class GatedFfn(nn.Module, ABC):
 
     @abstractmethod
     def activation(self, gate: Tensor) -> Tensor:
-        """How far each gate is open."""
+        """Apply the activation to the gate."""

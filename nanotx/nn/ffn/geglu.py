@@ -1,4 +1,4 @@
-"""A hidden layer in two halves: one, through GELU, gates the other.
+"""Gated linear unit with GELU.
 
 Source: Shazeer 2020, https://arxiv.org/abs/2002.05202, equation 6
 """
@@ -15,14 +15,14 @@ from nanotx.nn.ffn.gated import Gated, GatedFfn
 @Ffn.register("geglu")
 @dataclass(frozen=True, kw_only=True)
 class GeGlu(Gated):
-    """A hidden layer gated by its twin, through GELU."""
+    """A hidden layer gated through GELU."""
 
     def build(self, dim: int) -> nn.Module:
         return GeGluFfn(self, dim)
 
 
 class GeGluFfn(GatedFfn):
-    """x times the share of a normal distribution below it opens the gate."""
+    """GELU(x W) * (x V), projected back."""
 
     def activation(self, gate: Tensor) -> Tensor:
         return F.gelu(gate)

@@ -1,4 +1,4 @@
-"""Two maps with an activation between them.
+"""The plain feed-forward: two linear maps with an activation between them.
 
 Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, equation 2 (relu);
 Hendrycks and Gimpel 2016, https://arxiv.org/abs/1606.08415 (gelu, the exact one)
@@ -20,10 +20,10 @@ from nanotx.nn.shapes import Stream
 @Ffn.register("mlp")
 @dataclass(frozen=True, kw_only=True)
 class Mlp(Ffn):
-    """Two maps with an activation between them."""
+    """Two linear maps with an activation between them."""
 
     hidden_dim: int | None = None  # of the hidden layer; None is 4 * dim
-    activation: Literal["relu", "gelu"] = "gelu"  # the function between the two maps
+    activation: Literal["relu", "gelu"] = "gelu"  # between the two maps
     bias: bool = False  # in both maps
 
     def __post_init__(self) -> None:
@@ -35,7 +35,7 @@ class Mlp(Ffn):
 
 
 class MlpFfn(nn.Module):
-    """Wide, bent, narrow."""
+    """activation(x W_1 + b_1) W_2 + b_2."""
 
     def __init__(self, config: Mlp, dim: int) -> None:
         super().__init__()

@@ -1,10 +1,10 @@
-"""A mixture of small experts: a router chooses a few for each token, and no other expert reads it.
+"""Mixture of experts: a router selects a few small experts for each token.
 
-y = sum of p_i E_i(x) over the chosen experts i, those of the greatest p = softmax(W x). The p_i are not made to sum
-to one, so that the router learns where a single expert is chosen too. No expert is ever full and no token goes
-without, so what becomes of a token depends on no other.
+y = sum of p_i E_i(x) over the `top_k` experts with the largest p = softmax(W x). The p_i are not renormalised to sum to
+one, so that the router also gets a gradient with `top_k` = 1. Experts have no capacity limit and no token is dropped,
+so that the output of a token does not depend on the others.
 
-In the canonical layout the experts are one wide `mlp`: their hidden layers stand side by side.
+In the canonical layout the experts are one wide `mlp`: their hidden layers are concatenated.
 
 Source: Shazeer et al. 2017, https://arxiv.org/abs/1701.06538, equation 1;
 Fedus et al. 2021, Switch Transformers, https://arxiv.org/abs/2101.03961, equations 1, 2 and 4 to 6
@@ -29,27 +29,27 @@ from nanotx.nn.shapes import Stream
 Rows = Float[Tensor, "n d"]
 """The stream at n positions, in any order."""
 Probabilities = Float[Tensor, "n e"]
-"""For each of n positions, how much each of e experts is its expert."""
+"""Router probabilities of e experts, for each of n positions."""
 Choice = Bool[Tensor, "n e"]
-"""True where an expert is chosen."""
+"""True where an expert is selected."""
 CANONICAL = {
     "to_hidden.weight": ("f d", "(e f) d"),
     "to_hidden.bias": ("f", "(e f)"),
     "to_out.weight": ("d f", "d (e f)"),
     "to_out.bias": ("d", "(e d)"),
 }
-"""The axes of an expert's weights, and of all experts' in the canonical layout."""
+"""Axes of the weights of one expert, and of all experts in the canonical layout."""
 
 
 @Ffn.register("moe")
 @dataclass(frozen=True, kw_only=True)
 class MixtureOfExperts(Ffn):
-    """Small experts, of which each token meets a few."""
+    """Small experts, of which each token uses a few."""
 
-    experts: int = 4  # how many there are
-    top_k: int = 2  # how many of them a token meets
+    experts: int = 4  # number of experts
+    top_k: int = 2  # number of experts per token
     hidden_dim: int | None = None  # of an expert's hidden layer; None is 4 * dim / top_k, rounded up
-    aux_loss_weight: float = 0.01  # weight of the penalty on an uneven load
+    aux_loss_weight: float = 0.01  # weight of the load-balancing loss
     bias: bool = False  # in both maps of an expert
 
     def __post_init__(self) -> None:
@@ -65,7 +65,7 @@ class MixtureOfExperts(Ffn):
 
 
 class Expert(nn.Module):
-    """Wide, bent, narrow."""
+    """One expert: a small `mlp` with GELU."""
 
     def __init__(self, config: MixtureOfExperts, dim: int) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class Expert(nn.Module):
 
 
 class MixtureOfExpertsFfn(CustomLayout, AuxLossModule, Sparse):
-    """A router, and experts that read what it gives them."""
+    """A router and its experts."""
 
     def __init__(self, config: MixtureOfExperts, dim: int) -> None:
         super().__init__()
@@ -92,16 +92,16 @@ class MixtureOfExpertsFfn(CustomLayout, AuxLossModule, Sparse):
         probabilities, choice = self.route(rows)
         y = torch.zeros_like(rows)
         for index, expert in enumerate(self.experts):
-            (mine,) = choice[:, index].nonzero(as_tuple=True)
-            weight = rearrange(probabilities[mine, index], "n -> n 1")
-            y = y.index_add(0, mine, (weight * expert(rows[mine])).type_as(y))
+            (chosen,) = choice[:, index].nonzero(as_tuple=True)
+            weight = rearrange(probabilities[chosen, index], "n -> n 1")
+            y = y.index_add(0, chosen, (weight * expert(rows[chosen])).type_as(y))
         self.last_aux_loss = (
             self.config.aux_loss_weight * imbalance(probabilities, choice) if self.training else torch.zeros(())
         )
         return rearrange(y, "(b t) d -> b t d", b=x.shape[0])
 
     def route(self, rows: Rows) -> tuple[Probabilities, Choice]:
-        """Who is asked; in float32 whatever the dtype of the mathematics, so that it does not hang on rounding."""
+        """Return the router probabilities and the selected experts, in float32 whatever the dtype."""
         with torch.autocast(rows.device.type, enabled=False):
             router_logits = F.linear(rows.float(), self.router.weight.float())
         choice = torch.zeros_like(router_logits, dtype=torch.bool)
@@ -113,31 +113,31 @@ class MixtureOfExpertsFfn(CustomLayout, AuxLossModule, Sparse):
 
     @property
     def inactive_params(self) -> int:
-        one = sum(layer.weight.numel() for layer in self.experts[0].modules() if isinstance(layer, nn.Linear))
-        return one * (self.config.experts - self.config.top_k)
+        expert = sum(layer.weight.numel() for layer in self.experts[0].modules() if isinstance(layer, nn.Linear))
+        return expert * (self.config.experts - self.config.top_k)
 
     def to_canonical(self, tensors: Tensors) -> Tensors:
         canonical = {key: tensor for key, tensor in tensors.items() if not key.startswith("experts.")}
-        for name, (one, every) in CANONICAL.items():
+        for name, (expert, every) in CANONICAL.items():
             if f"experts.0.{name}" in tensors:
                 parts = [tensors[f"experts.{index}.{name}"] for index in range(self.config.experts)]
-                canonical[name] = rearrange(parts, f"e {one} -> {every}")
+                canonical[name] = rearrange(parts, f"e {expert} -> {every}")
         return canonical
 
     def from_canonical(self, canonical: Tensors) -> Tensors:
         tensors = {key: tensor for key, tensor in canonical.items() if key not in CANONICAL}
         for name in canonical.keys() - tensors.keys():
-            one, every = CANONICAL[name]
-            parts = rearrange(canonical[name], f"{every} -> e {one}", e=self.config.experts)
+            expert, every = CANONICAL[name]
+            parts = rearrange(canonical[name], f"{every} -> e {expert}", e=self.config.experts)
             tensors |= {f"experts.{index}.{name}": part for index, part in enumerate(parts)}
         return tensors
 
 
 def imbalance(probabilities: Probabilities, choice: Choice) -> Float[Tensor, ""]:
-    """How uneven the load is: one where it is even, and as many as there are experts where one of them has it all.
+    """Return the load imbalance: 1 where the load is even, up to the number of experts where one of them has it all.
 
-    Each expert's share of the choices times its mean probability, summed, times the number of experts. Only the
-    probabilities have a gradient. Where the paper chooses one expert for a token, a token's choices share its vote.
+    It is the fraction of tokens of each expert times its mean probability, summed, times the number of experts. Only
+    the probabilities have a gradient. The paper selects one expert per token; here each of `top_k` counts 1 / `top_k`.
     """
     load, importance = choice.float().mean(dim=0), probabilities.mean(dim=0)
     return choice.shape[1] * einsum(load / load.sum(), importance, "e, e ->")

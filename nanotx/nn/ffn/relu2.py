@@ -1,4 +1,4 @@
-"""Two maps with a squared activation between them: zero below zero, and above it ever steeper.
+"""Two linear maps with a squared ReLU between them.
 
 Source: So et al. 2021, Primer, https://arxiv.org/abs/2109.08668
 """
@@ -17,7 +17,7 @@ from nanotx.nn.shapes import Stream
 @Ffn.register("relu2")
 @dataclass(frozen=True, kw_only=True)
 class Relu2(Ffn):
-    """Two maps with the square of a relu between them."""
+    """Two linear maps with a squared ReLU between them."""
 
     hidden_dim: int | None = None  # of the hidden layer; None is 4 * dim
     bias: bool = False  # in both maps
@@ -31,7 +31,7 @@ class Relu2(Ffn):
 
 
 class Relu2Ffn(nn.Module):
-    """Wide, bent, squared, narrow."""
+    """ReLU(x W_1 + b_1)^2 W_2 + b_2."""
 
     def __init__(self, config: Relu2, dim: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A hidden layer in two halves: one, through SiLU, gates the other.
+"""Gated linear unit with SiLU (Swish).
 
 Source: Shazeer 2020, https://arxiv.org/abs/2002.05202, equation 6
 """
@@ -15,14 +15,14 @@ from nanotx.nn.ffn.gated import Gated, GatedFfn
 @Ffn.register("swiglu")
 @dataclass(frozen=True, kw_only=True)
 class SwiGlu(Gated):
-    """A hidden layer gated by its twin, through SiLU."""
+    """A hidden layer gated through SiLU."""
 
     def build(self, dim: int) -> nn.Module:
         return SwiGluFfn(self, dim)
 
 
 class SwiGluFfn(GatedFfn):
-    """x times its own sigmoid opens the gate."""
+    """SiLU(x W) * (x V), projected back."""
 
     def activation(self, gate: Tensor) -> Tensor:
         return F.silu(gate)

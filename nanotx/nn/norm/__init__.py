@@ -1,4 +1,4 @@
-"""Norms: bring each position of the stream to one scale."""
+"""Norms, which normalise each position of the stream."""
 
 from nanotx.nn.norm.base import Norm
 

@@ -1,4 +1,4 @@
-"""Norms: what brings each position's stream back to one scale."""
+"""Norms, which normalise each position of the stream."""
 
 from abc import ABC, abstractmethod
 from typing import ClassVar
@@ -9,10 +9,10 @@ from nanotx.config.registry import Slot
 
 
 class Norm(Slot, ABC, slot="norm", package="nanotx.nn.norm", group="nanotx.norm"):
-    """The slot: a map from stream to stream that acts on each position alone."""
+    """The norm slot: a map from stream to stream that acts on each position separately."""
 
-    scale_free: ClassVar[bool] = True  # whether an input of another scale comes out the same
+    scale_free: ClassVar[bool] = True  # whether scaling the input leaves the output unchanged
 
     @abstractmethod
     def build(self, dim: int) -> nn.Module:
-        """The module, for a stream of width `dim`."""
+        """Build the module for a stream of width `dim`."""

@@ -17,7 +17,7 @@ class LayerNorm(Norm):
     """Layer normalisation."""
 
     eps: float = 1e-5  # added to the variance
-    bias: bool = True  # whether to shift as well as to scale
+    bias: bool = True  # add a learned bias
 
     def __post_init__(self) -> None:
         check_min(self, 0, "eps")

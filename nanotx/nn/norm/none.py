@@ -1,4 +1,4 @@
-"""No norm: the stream as it is."""
+"""No norm: the identity."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -11,7 +11,7 @@ from nanotx.nn.norm.base import Norm
 @Norm.register("none")
 @dataclass(frozen=True, kw_only=True)
 class NoNorm(Norm):
-    """The stream as it is."""
+    """The identity."""
 
     scale_free: ClassVar[bool] = False
 

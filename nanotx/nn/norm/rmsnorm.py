@@ -31,7 +31,7 @@ class RmsNorm(Norm):
 
 
 class RmsNormLayer(nn.RMSNorm):
-    """The library's, quick too where the stream comes in another format than the weights have."""
+    """PyTorch's RMSNorm, fast also where the stream and the weights have different dtypes."""
 
     def forward(self, x: Normed) -> Normed:
         return F.rms_norm(x, self.normalized_shape, self.weight.type_as(x), self.eps)

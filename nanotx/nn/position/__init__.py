@@ -1,4 +1,4 @@
-"""Positions: how a model knows where in the text a token is."""
+"""Positional encodings: how a model knows where in the text a token is."""
 
 from nanotx.nn.position.base import NO_POSITION, Position, PositionalEncoding
 

@@ -1,8 +1,8 @@
-"""Attention with linear biases: a score falls with the distance, in each head at a slope of its own.
+"""ALiBi, attention with linear biases: a score falls with the distance, with a slope per head.
 
-No table and nothing learned, so any length will do.
-Source: Press et al. 2022, https://arxiv.org/abs/2108.12409, section 3; slopes for a number of heads that is no power
-of two as in the authors' code
+It has no table and learns nothing, so texts may have any length.
+Source: Press et al. 2022, https://arxiv.org/abs/2108.12409, section 3; slopes for a number of heads that is not a
+power of two as in the authors' code
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from nanotx.nn.shapes import KeyPositions, Positions
 @Position.register("alibi")
 @dataclass(frozen=True, kw_only=True)
 class Alibi(Position):
-    """A penalty on distance."""
+    """A linear penalty on distance."""
 
     adds_bias: ClassVar[bool] = True
     relative: ClassVar[bool] = True
@@ -30,7 +30,7 @@ class Alibi(Position):
 
 
 class AlibiPosition(PositionalEncoding):
-    """Zero for a query's own position, and a head's slope less for each step back."""
+    """A bias of zero at the query's own position, lower by the slope of the head at each step back."""
 
     slopes: Tensor
 
@@ -44,9 +44,9 @@ class AlibiPosition(PositionalEncoding):
 
 
 def slopes(heads: int) -> list[float]:
-    """How much a step back costs each head: powers of 2 from 2^(-8 / heads) down to 2^-8, evenly apart.
+    """Return the slope of each head: powers of 2 with evenly spaced exponents, from 2^(-8 / heads) down to 2^-8.
 
-    Where `heads` is no power of two: the slopes of the next lower one, then every other slope of twice as many.
+    If `heads` is not a power of two: the slopes of the next lower one, then every other slope of twice as many.
     """
     whole = 2 ** (heads.bit_length() - 1)
     even = [2.0 ** (-8 * (head + 1) / whole) for head in range(whole)]

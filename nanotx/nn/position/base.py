@@ -1,7 +1,7 @@
-"""Positions: how a model knows where in the text a token stands.
+"""Positional encodings: how a model knows where in the text a token is.
 
-One for the whole model. The model calls `embed`; each attention calls `rotate` and `bias`. Each does nothing
-unless the part says otherwise.
+The whole model has one. The model calls `embed`; each attention calls `rotate` and `bias`. By default each of them does
+nothing.
 """
 
 from abc import ABC, abstractmethod
@@ -20,43 +20,43 @@ Rotated = Float[Tensor, "... t k"]
 class Position(
     Slot, ABC, slot="position", package="nanotx.nn.position", group="nanotx.position", shared=("base", "rotary")
 ):
-    """The slot: where a token stands. A part is a frozen dataclass that builds a `PositionalEncoding`."""
+    """The position slot. A part is a frozen dataclass that builds a `PositionalEncoding`."""
 
-    adds_bias: ClassVar[bool] = False  # whether it adds to the scores
-    relative: ClassVar[bool] = False  # whether all depends on distances alone, at any place in a text of any length
+    adds_bias: ClassVar[bool] = False  # whether it adds a bias to the scores
+    relative: ClassVar[bool] = False  # whether everything depends on distances only, at any position of any text
 
     @abstractmethod
     def build(self, dim: int, heads: int, context: int) -> "PositionalEncoding":
-        """The module.
+        """Build the module.
 
         Args:
             dim: width of the stream.
-            heads: how many heads share it, hence dim // heads is the width that `rotate` sees.
-            context: how many positions there are.
+            heads: number of heads; `rotate` gets queries and keys of width dim // heads.
+            context: maximum number of positions.
 
         Raises:
-            ConfigError: the part cannot honour these sizes.
+            ConfigError: the part does not support these sizes.
         """
 
 
 class PositionalEncoding(Exact):
-    """The thing. As it stands it knows no position at all. Its buffers keep their digits when a model is cast."""
+    """A positional encoding that encodes nothing; parts override its methods. Casting keeps its buffers exact."""
 
     attention_scale: float = 1.0
-    """By what `rotate` multiplies the lengths of queries and of keys."""
+    """Factor by which `rotate` scales queries and keys."""
 
     def embed(self, x: Stream, positions: Positions) -> Stream:
-        """The embedded tokens, with what the part adds for their `positions`."""
+        """Add the encoding of `positions` to the embedded tokens."""
         return x
 
     def rotate(self, q: Rotated, k: Rotated, positions: Positions) -> tuple[Rotated, Rotated]:
-        """Queries and keys of the tokens at `positions`, turned by them."""
+        """Rotate queries and keys by their `positions`."""
         return q, k
 
     def bias(self, q_pos: Positions, k_pos: KeyPositions) -> Float[Tensor, "h t s"] | None:
-        """What is added to the scores of each head, or None for nothing."""
+        """Return what to add to the scores of each head, or None for nothing."""
         return None
 
 
 NO_POSITION = PositionalEncoding()
-"""What an attention is given when nobody tells it where its tokens stand."""
+"""The default of attentions and blocks: no positional encoding."""

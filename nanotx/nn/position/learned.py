@@ -21,7 +21,7 @@ class Learned(Position):
 
 
 class LearnedPosition(PositionalEncoding):
-    """A table with a row a position; a time beyond it is an IndexError."""
+    """A table with a row per position; a position beyond it raises an IndexError."""
 
     def __init__(self, dim: int, context: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""No position: the causal mask alone tells the model what came before.
+"""No positional encoding: the model infers order from the causal mask alone.
 
 Source: Haviv et al. 2022, https://arxiv.org/abs/2203.16634
 """
@@ -12,7 +12,7 @@ from nanotx.nn.position.base import Position, PositionalEncoding
 @Position.register("none")
 @dataclass(frozen=True, kw_only=True)
 class NoPosition(Position):
-    """No position at all."""
+    """No positional encoding."""
 
     relative: ClassVar[bool] = True
 

@@ -1,8 +1,8 @@
-"""Rotary position: each pair of a head's axes is turned by an angle that grows with the position.
+"""Rotary position embedding: each pair of channels of a head is rotated by an angle proportional to the position.
 
-The score of a query and a key then depends on their distance alone.
-Source: Su et al. 2021, https://arxiv.org/abs/2104.09864, equation 34. The paper pairs neighbouring axes; here an
-axis is paired with the one half a head away, as in GPT-NeoX and Llama.
+The score of a query and a key then depends only on their distance.
+Source: Su et al. 2021, https://arxiv.org/abs/2104.09864, equation 34. The paper pairs neighbouring channels; here a
+channel is paired with the one half a head away, as in GPT-NeoX and Llama.
 """
 
 from dataclasses import dataclass
@@ -16,11 +16,11 @@ from nanotx.nn.position.rotary import RotaryPosition, rates
 @Position.register("rope")
 @dataclass(frozen=True, kw_only=True)
 class Rope(Position):
-    """Queries and keys turned by their position."""
+    """Queries and keys rotated by their position."""
 
     relative: ClassVar[bool] = True
 
-    theta: float = 10_000.0  # the slowest pair turns once in about 2 pi theta positions
+    theta: float = 10_000.0  # the slowest pair has a period of about 2 pi theta positions
 
     def __post_init__(self) -> None:
         check_min(self, 1, "theta")

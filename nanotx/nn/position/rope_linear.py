@@ -1,6 +1,6 @@
-"""Rotary position, all of it slower: a longer text is pressed into the angles that a shorter one was learned with.
+"""Rotary position with position interpolation: positions are divided by a factor, to the angles seen in training.
 
-Position interpolation: no angle is new to the model, and neighbours are harder to tell apart.
+No angle is new to the model, but neighbouring positions are harder to tell apart.
 Source: Chen et al. 2023, https://arxiv.org/abs/2306.15595, equation 4, where L' / L is the factor
 """
 
@@ -15,12 +15,12 @@ from nanotx.nn.position.rotary import RotaryPosition, rates
 @Position.register("rope_linear")
 @dataclass(frozen=True, kw_only=True)
 class RopeLinear(Position):
-    """Rope, each position divided by a factor."""
+    """Rope with each position divided by a factor."""
 
     relative: ClassVar[bool] = True
 
-    theta: float = 10_000.0  # as of rope
-    factor: float = 2.0  # how many times longer texts are than those that the model learned with as rope
+    theta: float = 10_000.0  # as in rope
+    factor: float = 2.0  # length of texts relative to those that the model was trained on with rope
 
     def __post_init__(self) -> None:
         check_min(self, 1, "theta", "factor")

@@ -1,7 +1,7 @@
 """Rotary position with a larger base: the slowest pair is slowed by the factor, the fastest not at all.
 
-NTK-aware interpolation: neighbours stay as far apart as they were, and what is slow has not turned further at the end
-of a longer text than it had at the end of a shorter one.
+NTK-aware interpolation: fast pairs still tell neighbours apart, and slow pairs have rotated no further at the end of a
+longer text than at the end of a shorter one.
 Source: bloc97, as definition 1 in Peng et al. 2023, https://arxiv.org/abs/2309.00071, section 3.1
 """
 
@@ -16,12 +16,12 @@ from nanotx.nn.position.rotary import RotaryPosition, rates
 @Position.register("rope_ntk")
 @dataclass(frozen=True, kw_only=True)
 class RopeNtk(Position):
-    """Rope, slow pairs slowed by up to a factor, through its base."""
+    """Rope with slow pairs slowed by up to a factor, through its base."""
 
     relative: ClassVar[bool] = True
 
-    theta: float = 10_000.0  # as of rope; the base is this times factor^(k / (k - 2)) for heads k wide
-    factor: float = 2.0  # how many times longer texts are than those that the model learned with as rope
+    theta: float = 10_000.0  # as in rope; the base is this times factor^(k / (k - 2)) for heads k wide
+    factor: float = 2.0  # length of texts relative to those that the model was trained on with rope
 
     def __post_init__(self) -> None:
         check_min(self, 1, "theta", "factor")

@@ -1,10 +1,10 @@
-"""Rotary position, each pair slowed as far as it can bear, and the scores a little larger.
+"""YaRN: rotary position with each pair slowed according to its frequency, and slightly larger scores.
 
-YaRN: a pair that has turned many times within the length that the model learned with tells neighbours apart, and is
-left alone; one that has not turned once there is slowed by the factor, so that it meets no new angle; those between
-are slowed in part. Softmax over more keys is flatter, which larger scores make up for.
+A pair that rotates many times within the length of training tells neighbours apart, and is kept; one that rotates less
+than once is slowed by the factor, so that it meets no new angle; those between are slowed in part. A softmax over
+more keys is flatter, which larger scores compensate.
 Source: Peng et al. 2023, https://arxiv.org/abs/2309.00071, section 3.2 (definition 2, with the bounds given there for
-Llama) and section 3.4. The ramp runs over turns, as in the paper, where published code has it run over the axes' index.
+Llama) and section 3.4. The ramp is over rotations, as in the paper, not over channels as in published code.
 """
 
 import math
@@ -16,19 +16,19 @@ from nanotx.nn.position.base import Position, PositionalEncoding
 from nanotx.nn.position.rotary import RotaryPosition, rates
 
 SLOW, FAST = 1.0, 32.0
-"""Turns within the original length: up to the first a pair is slowed wholly, from the second on not at all."""
+"""Rotations within the original length: up to SLOW a pair is slowed fully, from FAST on not at all."""
 
 
 @Position.register("rope_yarn")
 @dataclass(frozen=True, kw_only=True)
 class RopeYarn(Position):
-    """Rope, each pair slowed by up to a factor, and scores sharpened."""
+    """Rope with each pair slowed by up to a factor, and sharper scores."""
 
     relative: ClassVar[bool] = True
 
-    theta: float = 10_000.0  # as of rope
-    factor: float = 2.0  # how many times longer texts are than those that the model learned with as rope
-    original: int | None = None  # length of those, in tokens; without it the context divided by the factor
+    theta: float = 10_000.0  # as in rope
+    factor: float = 2.0  # length of texts relative to those that the model was trained on with rope
+    original: int | None = None  # length in training, in tokens; None is the context divided by the factor
 
     def __post_init__(self) -> None:
         check_min(self, 1, "theta", "factor", "original")

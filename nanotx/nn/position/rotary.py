@@ -1,7 +1,7 @@
-"""What rotary positions share: pairs of axes are turned, each by an angle that grows with the position at its own rate.
+"""Rotary positions: pairs of channels are rotated, each by an angle proportional to the position.
 
-The parts differ in the rates. These are taken once, when the module is built: a compiler would otherwise work them out
-anew for every head of every text, which took four times as long as the turning itself.
+The parts differ in the frequencies. They are computed once, when the module is built: compiled code would otherwise
+compute them for every head of every text, which took four times as long as the rotation itself.
 """
 
 import torch
@@ -15,11 +15,11 @@ from nanotx.nn.position.base import PositionalEncoding, Rotated
 from nanotx.nn.shapes import Positions
 
 Rates = Float[Tensor, " f"]
-"""By how many radians each pair of axes is turned from one position to the next, the fastest pair first."""
+"""Angle in radians by which each pair is rotated per position, the fastest pair first."""
 
 
 class RotaryPosition(PositionalEncoding):
-    """Turns heads by rates of its own, at any position; an axis is paired with the one half a head away."""
+    """Rotate heads at any position; a channel is paired with the one half a head away."""
 
     rates: Tensor
 
@@ -35,15 +35,15 @@ class RotaryPosition(PositionalEncoding):
 
 
 def rates(part: str, theta: float, dim: int, heads: int) -> Rates:
-    """Those of the paper: 1 for the first pair of a head, and from pair to pair smaller, towards 1 / theta.
+    """Return the frequencies of the paper: 1 for the first pair of a head, falling towards 1 / theta.
 
     Raises:
-        ConfigError: a head has no pairs of axes.
+        ConfigError: the width of a head is odd.
     """
     width = dim // heads
     if width % 2:
         fit = [n for n in divisors(dim) if (dim // n) % 2 == 0]
-        raise ConfigError(f"{part}: heads of width {width} have no pairs of axes; try heads from {fit}.")
+        raise ConfigError(f"{part}: heads of width {width} have no pairs of channels; try heads from {fit}.")
     return theta ** -(torch.arange(0, width, 2, device="cpu") / width)
 
 

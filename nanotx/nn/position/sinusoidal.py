@@ -1,7 +1,7 @@
-"""Fixed waves of many lengths, added to the embedded token.
+"""Sinusoidal encoding: fixed sines and cosines of many wavelengths, added to the embedded token.
 
 Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, section 3.5. The paper interleaves sines and
-cosines; here the first half of the width holds the sines: the same function up to the order of the axes.
+cosines; here the first half of the width holds the sines: the same function up to the order of the channels.
 """
 
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ from nanotx.nn.shapes import Positions, Stream
 @Position.register("sinusoidal")
 @dataclass(frozen=True, kw_only=True)
 class Sinusoidal(Position):
-    """Fixed waves of many lengths."""
+    """Fixed sines and cosines of many wavelengths."""
 
-    theta: float = 10_000.0  # the longest wave is 2 pi theta positions long
+    theta: float = 10_000.0  # the longest wavelength is 2 pi theta positions
 
     def __post_init__(self) -> None:
         check_min(self, 1, "theta")
@@ -34,7 +34,7 @@ class Sinusoidal(Position):
 
 
 class SinusoidalPosition(PositionalEncoding):
-    """A table with a row a position; a time beyond it is an IndexError."""
+    """A table with a row per position; a position beyond it raises an IndexError."""
 
     table: torch.Tensor
 
