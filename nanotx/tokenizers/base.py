@@ -1,4 +1,4 @@
-"""The tokenizer slot, and what a trained tokenizer is: a value that turns a text into ids and ids into a text.
+"""The tokenizer slot, and `Codec`: a trained tokenizer, an immutable value that encodes and decodes.
 
 The idea (`Bpe(vocab_size=512)`) stands in the recipe; `config.train(texts)` gives the thing, a `Codec`, which
 encodes, decodes, and is saved as one JSON file that `load` reads, whatever its kind.
@@ -26,18 +26,18 @@ from nanotx.tokenizers.stored_ids import StoredIds
 Ids = NDArray[np.integer[Any]]
 Same = TypeVar("Same", bound="Codec")
 UNKNOWN = "<unk>"
-"""The name of what cannot be encoded, where a tokenizer is told to take it."""
+"""The name of the unknown token, of tokenizers with the field `unknown`."""
 
 
 REMEDY = "try without it, or train with the tokenizer byte, which holds any text, or with the field unknown = true"
-"""What to do about a character that a tokenizer lacks, whatever command or program the text was given to."""
+"""The remedy that errors give for a character outside the vocabulary."""
 
 
 def utf8(part: str, text: str, at: int = 0) -> bytes:
-    """The UTF-8 bytes of a text, which begins at offset `at` of another; `part` is the tokenizer that asks.
+    """Return the UTF-8 bytes of a text.
 
     Raises:
-        TextError: the text holds a lone surrogate, which is half a character and has no bytes; says where.
+        TextError: the text holds a lone surrogate, which has no UTF-8 bytes; the offset counts from `at`.
     """
     try:
         return text.encode("utf-8")
@@ -49,54 +49,54 @@ def utf8(part: str, text: str, at: int = 0) -> bytes:
 
 
 def normalize_nfc(text: str) -> str:
-    """The text in Unicode's normal form C: letters and their accents put together where they can be."""
+    """Return the text in Unicode normalization form C (NFC)."""
     return unicodedata.normalize("NFC", text)
 
 
 class Codec(ABC):
-    """The thing: a learned tokenizer, a value that does not change."""
+    """A trained tokenizer, an immutable value."""
 
     part: str
-    """The name of the part that learned it."""
+    """The name of the part that trained it."""
     vocab_size: int
-    """How many ids there are: 0 to vocab_size - 1."""
+    """The number of ids: 0 to vocab_size - 1."""
     origin: Origin | None = None
-    """Where it was learned, if that was recorded; two codecs may be equal and differ in this."""
+    """A record of how it was trained, or None; it takes no part in equality."""
     special_tokens: Mapping[str, int] = MappingProxyType({})
-    """Ids that no ordinary text becomes, by their names, such as `<|endoftext|>`."""
+    """Special tokens: names such as `<|endoftext|>` and their ids, which ordinary text never encodes to."""
     nfc: bool = False
-    """Whether a text is put into Unicode's normal form C before it is cut; ids then give that form back."""
+    """Normalize text to NFC before encoding; decoding then returns that form."""
     decodes_independently: bool = True
-    """Whether each id stands for the same bytes whatever stands beside it, as in all that nanotx learns itself."""
+    """Each id decodes to the same bytes in any sequence; true for every tokenizer that nanotx trains."""
 
     splittable: bool = False
-    """Whether a text may be cut between an ASCII letter and a blank behind it, and each side encoded by itself."""
+    """A text may be split between an ASCII letter and the whitespace after it, and the sides encoded separately."""
 
     _tokens: tuple[bytes | None, ...] = ()
-    """The bytes of each id, where they are listed; None for an id that stands for nothing."""
+    """The bytes of each id, if the tokenizer lists them; None for an undefined id."""
 
     @cached_property
     def undefined_ids(self) -> tuple[int, ...]:
-        """The ids below vocab_size that stand for nothing: decoding refuses them, and sampling never draws them.
+        """Return the undefined ids below vocab_size: decoding refuses them, and sampling never draws them.
 
-        Only a vocabulary that came from elsewhere has such gaps: cl100k_base has 16.
+        Only imported vocabularies have such gaps: cl100k_base has 16.
         """
         return tuple(one for one, token in enumerate(self._tokens) if token is None)
 
     @abstractmethod
     def encode_ordinary(self, text: str) -> Ids:
-        """The ids of a text that is all ordinary, as a new array of int32; what `encode` is made of.
+        """Encode a text without special tokens; return a new array of int32.
 
         Raises:
             TextError: the text holds something this tokenizer cannot; says what and at which offset.
         """
 
     def encode(self, text: str, allowed_special: Collection[str] = ()) -> Ids:
-        """The ids of a text, as a new array of int32.
+        """Encode a text; return a new array of int32.
 
         Args:
-            text: any; the name of a special id in it is ordinary text,
-            allowed_special: but for these names, which become their ids.
+            text: any text; names of special tokens in it are ordinary text,
+            allowed_special: except these names, which become their ids.
 
         Raises:
             TextError: the text holds something this tokenizer cannot; says what and at which offset. Or an allowed
@@ -110,11 +110,11 @@ class Codec(ABC):
         return encode_with_special_tokens(self, text, allowed_special)
 
     def encode_batch(self, texts: Sequence[str], processes: int = 0) -> list[Ids]:
-        """The ids of several texts, in several processes where there is enough to do.
+        """Encode several texts, in several processes if there is enough work.
 
         Args:
-            texts: any.
-            processes: how many at most; 0: as many as there are processors.
+            texts: any texts.
+            processes: the maximal number of processes; 0 for one per CPU.
 
         Raises:
             TextError: a text holds something this tokenizer cannot.
@@ -124,13 +124,13 @@ class Codec(ABC):
         return encode_batch(self, texts, processes)
 
     def encode_to_file(self, files: Sequence[Path], out: Path, **how: Any) -> int:
-        """Encode text files of any size into one token file; gives how many ids it has. See `_token_file.py`."""
+        """Encode text files of any size into one token file; return its number of ids. See `token_file.py`."""
         from nanotx.tokenizers.token_file import encode_to_file
 
         return encode_to_file(self, files, out, **how)
 
     def open_tokens(self, path: Path) -> StoredIds:
-        """The ids of a token file that this tokenizer made; they stay in the file, and are read when asked for.
+        """Open a token file that this tokenizer made; the ids are read from the file on access.
 
         Raises:
             DataError: there is none, it is not whole, or an id in it is beyond the vocabulary or stands for nothing.
@@ -141,12 +141,12 @@ class Codec(ABC):
         return open_tokens(path, self).ids
 
     def round_trips(self, text: str) -> bool:
-        """Whether the text's ids give the text back: without `<unk>`, and in the form it had."""
+        """Return whether decoding the ids of a text returns exactly that text."""
         return self.decode_bytes(self.encode(text)) == utf8(self.part, text)
 
     @abstractmethod
     def decode_bytes(self, ids: Iterable[Any]) -> bytes:
-        """The exact UTF-8 bytes that the ids stand for, even where they break a character.
+        """Decode ids to their exact UTF-8 bytes, even if they split a character.
 
         Raises:
             TextError: an id is out of range, or no whole number.
@@ -154,24 +154,24 @@ class Codec(ABC):
 
     @abstractmethod
     def to_dict(self) -> dict[str, Any]:
-        """What `Tokenizer.from_dict` needs, as plain values for JSON."""
+        """Return the codec as plain values for JSON, which `Tokenizer.from_dict` reads."""
 
     def needs_lookahead(self, one: int) -> bool:
-        """Whether what an id stands for may hang on the id that follows, so that a stream waits for it."""
+        """Return whether the text of an id may depend on the next id, so that a stream must wait for it."""
         return False
 
     def decode(self, ids: Iterable[Any]) -> str:
-        """The text of the ids; bytes that are no UTF-8 become U+FFFD."""
+        """Decode ids to text; invalid UTF-8 becomes U+FFFD."""
         return self.decode_bytes(ids).decode("utf-8", errors="replace")
 
     @property
     def digest(self) -> str:
-        """SHA-256 of what it is: equal for two codecs that are equal, wherever and by whom they were learned."""
+        """Return the SHA-256 of the codec; equal codecs have equal digests."""
         return digest(self.part, self.to_dict())
 
     @property
     def start(self) -> int:
-        """The id that stands before the first token of a text: the newline's, or 0 where there is none."""
+        """Return the id that precedes the first token of a text: that of the newline, or 0 without one."""
         try:
             ids = self.encode("\n")
         except TextError:
@@ -179,13 +179,13 @@ class Codec(ABC):
         return int(ids[0]) if len(ids) == 1 else 0
 
     def with_origin(self: Same, origin: Origin) -> Same:
-        """A copy that remembers where it was learned, and takes that along when it is saved."""
+        """Return a copy with a record of its training, which `save` writes."""
         twin = copy.copy(self)
         object.__setattr__(twin, "origin", origin)
         return twin
 
     def save(self, path: str | Path) -> None:
-        """Write one JSON file, by rename, so that no reader ever sees half of it.
+        """Write one JSON file atomically.
 
         Raises:
             TokenizerError: it cannot be written there.
@@ -193,11 +193,11 @@ class Codec(ABC):
         write_file(Path(path), self.to_json())
 
     def to_json(self) -> str:
-        """The text of the file that `save` writes."""
+        """Return the text of the file that `save` writes."""
         return text_of(self.part, self.to_dict(), self.origin)
 
     def check_ids(self, ids: Iterable[Any]) -> Ids:
-        """The ids as an array, each of them in range.
+        """Return the ids as an array, after checking that each is in range.
 
         Raises:
             TextError: one of them is not; says which.
@@ -248,22 +248,20 @@ class Tokenizer(
         "workers",
     ),
 ):
-    """The slot: how text is cut into tokens. A part is a frozen dataclass that can learn a `Codec`."""
+    """The tokenizer slot. A part is a frozen dataclass whose `train` returns a `Codec`."""
 
-    splittable = (
-        False  # whether what it learns is the same where a text is given in blocks that end at a letter's blank
-    )
+    splittable = False  # training gives the same result on blocks that end between a letter and whitespace
 
     @abstractmethod
     def train(self, texts: Iterable[str]) -> Codec:
-        """Learn from the training texts alone, deterministically.
+        """Train on the training texts alone, deterministically.
 
         Raises:
             TokenizerError: these texts cannot teach what the config asks for.
         """
 
     def train_checked(self, texts: Iterable[str], sample: str = "") -> Codec:
-        """What `train` returns; of a part from elsewhere it is checked, on a sample of text, that it can be used.
+        """Train; check the codec of a plug-in part on a sample of text.
 
         Raises:
             TokenizerError: these texts cannot teach what the config asks for.
@@ -292,7 +290,7 @@ class Tokenizer(
 
 
 def preset_names() -> list[str]:
-    """The names of the preset tokenizers, sorted."""
+    """Return the names of the preset tokenizers, sorted."""
     return sorted(path.stem for path in presets("tokenizers").glob("*.json"))
 
 

@@ -21,7 +21,7 @@ class Byte(Tokenizer):
     splittable = True
 
     def train(self, texts: Iterable[str]) -> "ByteCodec":
-        """The one codec of bytes; the texts are not read."""
+        """Return the byte codec; the texts are not read."""
         return ByteCodec()
 
     @classmethod
@@ -40,13 +40,13 @@ class ByteCodec(Codec):
     vocab_size = 256
 
     def encode_ordinary(self, text: str) -> Ids:
-        """The bytes of the text; see `Codec.encode_ordinary`."""
+        """Return the bytes of the text; see `Codec.encode_ordinary`."""
         return np.frombuffer(utf8(self.part, text), np.uint8).astype(np.int32)
 
     def decode_bytes(self, ids: Iterable[Any]) -> bytes:
-        """The ids as bytes; see `Codec.decode_bytes`."""
+        """Return the ids as bytes; see `Codec.decode_bytes`."""
         return self.check_ids(ids).astype(np.uint8).tobytes()
 
     def to_dict(self) -> dict[str, Any]:
-        """Nothing: all codecs of bytes are one."""
+        """Return an empty table: there is only one byte codec."""
         return {}

@@ -1,4 +1,4 @@
-"""One token a character: the alphabet is the sorted characters of the training texts."""
+"""One token per character: the alphabet is the sorted characters of the training texts."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -28,18 +28,18 @@ class Char(Tokenizer):
     nfc: bool = False  # puts every text into Unicode's normal form C first
 
     def train(self, texts: Iterable[str]) -> "CharCodec":
-        """The alphabet of the texts.
+        """Return a codec with the alphabet of the texts.
 
         Raises:
             TextError: a text holds a lone surrogate.
             TokenizerError: the texts are empty.
         """
-        letters: set[str] = set()
+        characters: set[str] = set()
         for text in texts:
             utf8("char", text)
-            letters.update(normalize_nfc(text) if self.nfc else text)
-        special_tokens = {UNKNOWN: len(letters)} if self.unknown else {}
-        return CharCodec("".join(sorted(letters)), special_tokens=special_tokens, nfc=self.nfc)
+            characters.update(normalize_nfc(text) if self.nfc else text)
+        special_tokens = {UNKNOWN: len(characters)} if self.unknown else {}
+        return CharCodec("".join(sorted(characters)), special_tokens=special_tokens, nfc=self.nfc)
 
     @classmethod
     def from_dict(cls, table: dict[str, Any]) -> "CharCodec":
@@ -79,7 +79,7 @@ class CharCodec(Codec):
         object.__setattr__(self, "vocab_size", size)
 
     def encode_ordinary(self, text: str) -> Ids:
-        """The places of the characters; see `Codec.encode_ordinary`."""
+        """Return the index of each character in the alphabet; see `Codec.encode_ordinary`."""
         ids = np.empty(len(text), np.int32)
         for at in range(0, len(text), CHUNK):
             chunk = text[at : at + CHUNK].encode("utf-32-le", errors="surrogatepass")
@@ -90,7 +90,7 @@ class CharCodec(Codec):
         return ids
 
     def decode_bytes(self, ids: Iterable[Any]) -> bytes:
-        """The characters at these places, in UTF-8; see `Codec.decode_bytes`."""
+        """Return the characters with these ids, in UTF-8; see `Codec.decode_bytes`."""
         places = self.check_ids(ids)
         if self.special_tokens and places.size and places.max() >= len(self.alphabet):
             names = {one: name for name, one in self.special_tokens.items()}
@@ -99,7 +99,7 @@ class CharCodec(Codec):
         return points.tobytes().decode("utf-32-le").encode("utf-8")
 
     def to_dict(self) -> dict[str, Any]:
-        """The alphabet, in order."""
+        """Return the alphabet, in order."""
         return {"nfc": self.nfc, "special_tokens": dict(self.special_tokens), "alphabet": self.alphabet}
 
     @cached_property
@@ -120,7 +120,7 @@ class CharCodec(Codec):
             found[found == NONE] = self.special_tokens[UNKNOWN]
             return
         offset = at + int(found.argmin())
-        utf8(self.part, text[offset], offset)  # half a character has an error of its own
+        utf8(self.part, text[offset], offset)  # a lone surrogate has an error of its own
         one = text[offset]
         raise TextError(
             f"char: {one!r} (U+{ord(one):04X}) at offset {offset} is not in the alphabet of "

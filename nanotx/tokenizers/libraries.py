@@ -1,4 +1,4 @@
-"""Libraries that others wrote, in Rust: what they cannot do becomes an error of ours, with the place and the remedy."""
+"""Third-party tokenizer libraries: turn their errors into ours, with the place and the remedy."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from nanotx.errors import NanotxError, TokenizerError
 
 @contextmanager
 def library_errors(where: str, kind: type[TokenizerError] = TokenizerError) -> Iterator[None]:
-    """Whatever the library raises inside becomes an error of ours; a panic of Rust's is no `Exception`.
+    """Raise whatever the library raises as TokenizerError, Rust panics included.
 
     Raises:
         TokenizerError: it raised something.
@@ -25,5 +25,5 @@ def library_errors(where: str, kind: type[TokenizerError] = TokenizerError) -> I
 
 
 def not_installed(library: str) -> TokenizerError:
-    """What is said where a library is not installed."""
+    """Return the error for a library that is not installed."""
     return TokenizerError(f"{library}: the library is not installed; try pip install -c constraints.txt {library}.")

@@ -1,4 +1,4 @@
-"""A tokenizer that was learned before and lies in a file, a preset or any other."""
+"""A trained tokenizer from a file: a preset or any other path."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class Saved(Tokenizer):
 
     @classmethod
     def from_dict(cls, table: dict[str, Any]) -> Codec:
-        """Never: a codec is saved under the name of the part that learned it.
+        """Refuse: a codec is saved under the name of the part that trained it.
 
         Raises:
             TokenizerError: always.

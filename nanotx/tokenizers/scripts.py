@@ -22,16 +22,16 @@ NAMES = """
     Gurmukhi Han Hangul Hebrew Hiragana Javanese Kannada Katakana Khmer Lao Latin Malayalam Mongolian Myanmar Oriya
     Sinhala Syriac Tamil Telugu Thaana Thai Tibetan Tifinagh Yi"""
 OTHER = "Other"
-"""All other scripts together."""
+"""The name for all other scripts."""
 COMMON = "Common"
-"""The one stretch of a text that has no letters."""
+"""The script of a text without letters."""
 SHARED = r"\p{Script=Common}\p{Script=Inherited}\p{Script=Unknown}"
 ALONE = r"\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}"
 WORD = regex.compile(rf"(?V1)[{ALONE}]|[[\w\p{{M}}]--[{ALONE}]]+")
 
 
 def script_segments(text: str) -> Iterator[tuple[str, str]]:
-    """The text in order, as scripts and stretches; joined, the stretches are the text."""
+    """Split a text by script; yield (script, segment). Joined, the segments are the text."""
     start, script = 0, COMMON
     for match in _runs().finditer(text):
         if match.lastgroup != script != COMMON:
@@ -43,7 +43,7 @@ def script_segments(text: str) -> Iterator[tuple[str, str]]:
 
 
 def words(text: str) -> int:
-    """How many words a text has: runs of letters, marks and digits, and each Chinese or Japanese letter by itself."""
+    """Count words: runs of letters, marks and digits, and each Chinese or Japanese character."""
     return sum(1 for _ in WORD.finditer(text))
 
 
@@ -57,7 +57,7 @@ def _runs() -> "regex.Pattern[str]":
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ScriptBreakdown:
-    """What falls to each script of a text; the sums over the scripts are those of the text."""
+    """Per-script breakdown of a text; the sums over scripts are those of the text."""
 
     names: tuple[str, ...]  # of the scripts, that of the most bytes first
     sizes: NDArray[np.int64]  # UTF-8 bytes
@@ -65,16 +65,16 @@ class ScriptBreakdown:
     of_tokens: NDArray[np.intp]  # for each token, the place of its script among the names
 
     def tokens(self) -> NDArray[np.int64]:
-        """How many tokens each script has."""
+        """Return the number of tokens of each script."""
         return np.bincount(self.of_tokens, minlength=len(self.names)).astype(np.int64)
 
     def sums(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Over each script's tokens, the sum of what is given for every token."""
+        """Return the sum of per-token values over the tokens of each script."""
         return np.bincount(self.of_tokens, weights=values, minlength=len(self.names)).astype(np.float64)
 
 
 def script_breakdown(codec: Codec, text: str, ids: Ids) -> ScriptBreakdown:
-    """What falls to each script of a text.
+    """Return the per-script breakdown of a text.
 
     Args:
         codec: a tokenizer.
@@ -105,7 +105,7 @@ def script_breakdown(codec: Codec, text: str, ids: Ids) -> ScriptBreakdown:
 
 
 def token_offsets(codec: Codec, ids: Ids, size: int) -> NDArray[np.int64]:
-    """The offset of each token's first byte in the bytes of all, of which there are `size`.
+    """Return the byte offset of each token in a text of `size` bytes.
 
     Raises:
         TextError: a token alone stands for other bytes than among others.
@@ -140,7 +140,7 @@ def check_round_trip(codec: Codec, text: str, ids: Ids) -> None:
 
 
 def lost_characters(codec: Codec, text: str, ids: Ids) -> int:
-    """How many characters of a text its ids no longer hold."""
+    """Return how many characters of a text its ids lose."""
     if UNKNOWN not in codec.special_tokens:
         return 0
     kept = codec.decode(ids[ids != codec.special_tokens[UNKNOWN]])

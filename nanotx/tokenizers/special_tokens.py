@@ -14,10 +14,10 @@ SPLIT_POINT = re.compile("[A-Za-z][ \n]")
 
 
 def check_special_tokens(special_tokens: Collection[str]) -> None:
-    """Names that can be told apart.
+    """Check that names are unique and valid.
 
     Raises:
-        ConfigError: one is empty, too long, there twice, or holds half a character.
+        ConfigError: a name is empty, too long, repeated, or holds a lone surrogate.
     """
     seen = set[str]()
     for name in special_tokens:
@@ -30,14 +30,14 @@ def check_special_tokens(special_tokens: Collection[str]) -> None:
 
 
 def never_split(special_tokens: Collection[str]) -> bool:
-    """Whether a text's blocks hold these names whole, because none has a place inside where one may end."""
+    """Return whether no name contains a split point, so that every block of a text holds them whole."""
     return not any(map(SPLIT_POINT.search, special_tokens))
 
 
 def segments(text: str, special_tokens: Collection[str]) -> Iterator[tuple[str, bool]]:
-    """The text in order, as ordinary stretches, and the names of special tokens between them, of which it says so.
+    """Split a text at special tokens; yield (segment, whether it is a special token).
 
-    Where two names begin at one place, the longer one stands.
+    If two names match at one offset, the longer wins.
     """
     if not special_tokens:
         yield text, False
@@ -49,9 +49,9 @@ def segments(text: str, special_tokens: Collection[str]) -> Iterator[tuple[str, 
 
 
 def training_segments(texts: Iterable[str], special_tokens: Collection[str] = (), nfc: bool = False) -> Iterator[str]:
-    """What there is to learn from: the ordinary stretches of each text, in normal form C if that is asked for.
+    """Yield the text between special tokens, normalized to NFC if `nfc`.
 
-    As in encoding, the form comes first: the name of a special may be gone with it.
+    As in encoding, normalization comes first, and may remove the name of a special token.
     """
     for text in texts:
         for segment, special in segments(normalize_nfc(text) if nfc else text, special_tokens):
@@ -60,13 +60,13 @@ def training_segments(texts: Iterable[str], special_tokens: Collection[str] = ()
 
 
 def assign_ids(first: int, special_tokens: Sequence[str], unknown: bool = False) -> dict[str, int]:
-    """Ids for the special tokens, from `first` on, with `<unk>` after them if that is asked for."""
+    """Assign ids to special tokens from `first` on, with `<unk>` last if `unknown`."""
     names = dict.fromkeys([*special_tokens, UNKNOWN] if unknown else special_tokens)
     return {name: first + index for index, name in enumerate(names)}
 
 
 def encode_with_special_tokens(codec: Codec, text: str, allowed: Collection[str]) -> Ids:
-    """The ids of a text in which these names stand for their ids.
+    """Encode a text in which these names become their ids.
 
     Raises:
         TextError: a name is that of no special of this tokenizer, or the text holds something that it cannot.
@@ -83,13 +83,13 @@ def encode_with_special_tokens(codec: Codec, text: str, allowed: Collection[str]
     return np.concatenate([np.empty(0, np.int32), *rows])
 
 
-MAX_IDS = 1 << 24  # ids; a stranger's must not fill the memory
+MAX_IDS = 1 << 24  # bounds the memory that an untrusted file can take
 
 
 def tokens_by_id(
     part: str, tokens: Sequence[bytes], ids: Sequence[int] = (), special_tokens: Mapping[str, int] | None = None
 ) -> tuple[bytes | None, ...]:
-    """The bytes of every id from 0 to the largest; None where an id stands for nothing.
+    """Return the bytes of every id from 0 to the largest; None for an undefined id.
 
     Args:
         part: the tokenizer's name, for errors.
@@ -118,7 +118,7 @@ def tokens_by_id(
 
 
 def join_bytes(part: str, tokens: Sequence[bytes | None], ids: Sequence[int]) -> bytes:
-    """The bytes of ids that are in range.
+    """Return the joined bytes of ids that are in range.
 
     Raises:
         TextError: one of them stands for nothing.

@@ -21,7 +21,7 @@ class StreamingDecoder:
             self.push, self.end = together.push, together.end  # type: ignore[method-assign]
 
     def push(self, one: int) -> str:
-        """The text that this id completes; empty while a character is still unfinished.
+        """Append an id; return the text that it completes, empty inside a character.
 
         Raises:
             TextError: the id is out of range.
@@ -33,7 +33,7 @@ class StreamingDecoder:
         return text
 
     def end(self) -> str:
-        """What is left: U+FFFD for a character that was never finished. The next push begins a new text."""
+        """End the text; return U+FFFD for an incomplete character. The next push begins a new text."""
         return self._utf8.decode(b"", final=True)
 
 

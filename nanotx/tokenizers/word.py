@@ -1,4 +1,4 @@
-"""One token a word: the most frequent words, marks of punctuation and runs of white space of the training texts.
+"""One token per word: the most frequent words, marks of punctuation and runs of white space of the training texts.
 
 Joined, the tokens are the text. There is no end of words, so most texts but those learned from hold an unknown one.
 
@@ -136,13 +136,13 @@ class WordCodec(Codec):
         return {word: place for place, word in enumerate(self.words)}
 
     def _refusal(self, pieces: list[str]) -> TextError:
-        """What is said of a text in which a piece is no word."""
+        """Return the error for a text with an unknown word."""
         offset = 0
         for piece in pieces:
             if piece not in self._places:
                 break
             offset += len(piece)
-        utf8(self.part, piece, offset)  # half a character has an error of its own
+        utf8(self.part, piece, offset)  # a lone surrogate has an error of its own
         return TextError(
             f"word: {brief(piece)}, which begins with {piece[0]!r} (U+{ord(piece[0]):04X}) at offset {offset}, is none "
             f"of the {len(self.words)} words; {REMEDY}."

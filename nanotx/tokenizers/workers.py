@@ -1,4 +1,4 @@
-"""Encoding in several processes, each an interpreter of its own that learns the tokenizer from its table.
+"""A pool of worker processes that encode, each a new interpreter that reads the tokenizer from its table.
 
 They are started as a command, not forked, so that no thread of this process is caught half-way, and not by
 multiprocessing, so that a script that has no `__main__` guard is not run again.
@@ -23,8 +23,8 @@ from nanotx.config.registry import load_file
 from nanotx.errors import NanotxError, TextError
 from nanotx.tokenizers.base import Codec, Ids, Tokenizer, utf8
 
-TASK_CHARACTERS = 1 << 20  # characters given to a process at once
-CHARACTERS_PER_WORKER = 1 << 24  # characters that are worth another process
+TASK_CHARACTERS = 1 << 20  # characters per task
+CHARACTERS_PER_WORKER = 1 << 24  # characters that justify one more worker
 SPLIT_POINT = re.compile("[A-Za-z](?=[ \n])")
 CHILD = (
     "import json, sys; sys.path[:] = json.loads(sys.stdin.buffer.readline());"
@@ -33,12 +33,12 @@ CHILD = (
 
 
 def available_cpus() -> int:
-    """How many processors this process may use."""
+    """Return the number of CPUs that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def encode_batch(codec: Codec, texts: Sequence[str], processes: int = 0) -> list[Ids]:
-    """The ids of each text; see `Codec.encode_batch`."""
+    """Encode several texts; see `Codec.encode_batch`."""
     processes = min(processes or available_cpus(), sum(map(len, texts)) // CHARACTERS_PER_WORKER + 1)
     if processes == 1:
         return [codec.encode(text) for text in texts]
@@ -64,7 +64,7 @@ def segments(text: str) -> Iterator[str]:
 
 
 class WorkerPool:
-    """Processes that encode texts, in order, as many at once as there are processes; one is this process itself."""
+    """A pool of processes that encode texts in order; a pool of one is this process itself."""
 
     def __init__(self, codec: Codec, processes: int) -> None:
         self.processes, self.codec = processes, codec
@@ -94,7 +94,7 @@ class WorkerPool:
             _reader(child).close()
 
     def encode(self, texts: Iterable[str]) -> Iterator[Ids]:
-        """The ids of each text, in order; of the texts no more are read than keep the processes busy.
+        """Yield the ids of each text in order; read only as many texts as keep the workers busy.
 
         Raises:
             TextError: a text holds something that the tokenizer cannot.
@@ -125,7 +125,7 @@ class WorkerPool:
 
 
 def serve(orders: IO[bytes], answers: IO[bytes]) -> None:
-    """What a child does until its standard input ends."""
+    """Run a worker until its standard input ends."""
     order: dict[str, Any] = json.loads(orders.readline())
     if order["part"] not in Tokenizer.names():
         load_file(order["file"])
@@ -145,7 +145,7 @@ def serve(orders: IO[bytes], answers: IO[bytes]) -> None:
 
 
 def _tasks(texts: Iterable[str]) -> Iterator[list[str]]:
-    """Short texts together, so that each task is worth the way."""
+    """Group short texts into tasks of a useful size."""
     task, size = list[str](), 0
     for text in texts:
         task.append(text)
