@@ -17,7 +17,7 @@ from nanotx.hardware.memory import keep_memory
 from nanotx.laws.weights import share_weights
 from nanotx.recipe import Recipe
 from nanotx.training.compile import settle
-from nanotx.training.dataset import Texts
+from nanotx.training.dataset import Dataset
 from nanotx.training.trainer import Progress, Trainer
 
 Compile = Literal["auto", "on", "off"]
@@ -44,7 +44,7 @@ class Built:
     reason: str  # why it is compiled, or why not
 
 
-def build(name: str, recipe: Recipe, texts: Texts, where: Where, compiling: Compile) -> Built:
+def build(name: str, recipe: Recipe, texts: Dataset, where: Where, compiling: Compile) -> Built:
     """A contender with the weights that the recipe's seed draws.
 
     Raises:
@@ -57,7 +57,7 @@ def build(name: str, recipe: Recipe, texts: Texts, where: Where, compiling: Comp
     return build_theirs(LIBRARIES[who.library], recipe, texts, machine, who.best and compiling != "off")
 
 
-def build_theirs(library: Library, recipe: Recipe, texts: Texts, machine: Machine, compiled: bool) -> Built:
+def build_theirs(library: Library, recipe: Recipe, texts: Dataset, machine: Machine, compiled: bool) -> Built:
     """Another library's, compiled as a whole with its loss, or plain."""
     size = texts.codec.vocab_size
     theirs = library.build(recipe, size)
@@ -76,7 +76,7 @@ def build_theirs(library: Library, recipe: Recipe, texts: Texts, machine: Machin
     return Built(advance=loop.advance, restart=restart, model=theirs, machine=machine, compiled=compiled, reason=reason)
 
 
-def build_ours(who: Contender, recipe: Recipe, texts: Texts, machine: Machine, compiling: Compile) -> Built:
+def build_ours(who: Contender, recipe: Recipe, texts: Dataset, machine: Machine, compiling: Compile) -> Built:
     """Ours: plain, or as a run of the recipe would have it on this machine."""
     recipe = with_attention(recipe, who.attention)
     size, on, reason = texts.codec.vocab_size, False, "not asked for"
@@ -98,7 +98,7 @@ def build_ours(who: Contender, recipe: Recipe, texts: Texts, machine: Machine, c
         trainer.optimizer.state.clear()
 
     def advance() -> float:
-        return float(trainer.advance()["loss"])
+        return float(trainer.train_step()["loss"])
 
     return Built(advance=advance, restart=restart, model=model, machine=machine, compiled=on, reason=reason)
 

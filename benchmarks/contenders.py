@@ -22,7 +22,7 @@ from nanotx.data.corpus import Corpus, Unavailable
 from nanotx.errors import ConfigError, did_you_mean
 from nanotx.nn.dropout import Dropout
 from nanotx.recipe import Recipe
-from nanotx.training.dataset import Texts, read_texts
+from nanotx.training.dataset import Dataset, load_dataset
 
 LIBRARIES: dict[str, Library] = {one.name: one for one in (Gpt2(), XTransformers(), TorchEncoder(), NanoGpt())}
 REFERENCE = "nanotx_plain"
@@ -87,12 +87,12 @@ def read_recipe(name: str, batch: int = 0, layers: int = 0) -> Recipe:
     return recipe
 
 
-def texts_of(recipe: Recipe) -> Texts:
+def texts_of(recipe: Recipe) -> Dataset:
     """What the recipe learns from, or where that cannot be had, a play of ours: a step takes as long with it."""
     try:
-        return read_texts(recipe)
+        return load_dataset(recipe)
     except Unavailable:
-        return read_texts(replace(recipe, corpus=Corpus.find("playhouse")()))
+        return load_dataset(replace(recipe, corpus=Corpus.find("playhouse")()))
 
 
 def with_attention(recipe: Recipe, attention: str) -> Recipe:

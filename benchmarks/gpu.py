@@ -33,7 +33,7 @@ from reporting import Row
 from nanotx.cli.entry import through
 from nanotx.config.flags import parse
 from nanotx.errors import ConfigError, NanotxError, RunError, did_you_mean
-from nanotx.files import publish
+from nanotx.files import write_atomic
 
 ROOT = HERE.parent
 LEAST = 5.0
@@ -205,7 +205,7 @@ class Book:
         machine = (self.rows.get("device", {}).get("result") or {}).get("machine")
         order = [job.name for job in JOBS]
         rows = sorted(self.rows.values(), key=lambda row: order.index(row["name"]) if row["name"] in order else 99)
-        publish(self.path, json.dumps({"commit": self.commit, "machine": machine, "rows": rows}, indent=1) + "\n")
+        write_atomic(self.path, json.dumps({"commit": self.commit, "machine": machine, "rows": rows}, indent=1) + "\n")
 
 
 def commit() -> str:
@@ -355,7 +355,7 @@ def publish_figures(file: Path) -> int:
 
 def write(file: Path, table: dict[str, Any]) -> None:
     """Write a file of figures, and say so."""
-    publish(file, json.dumps(table, indent=1) + "\n")
+    write_atomic(file, json.dumps(table, indent=1) + "\n")
     print(file.relative_to(ROOT))
 
 

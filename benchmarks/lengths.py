@@ -35,7 +35,7 @@ from nanotx.nn.transformer import Model, Transformer
 from nanotx.optim.adamw import AdamW
 from nanotx.optim.schedules.cosine import Cosine
 from nanotx.recipe import Recipe, Train
-from nanotx.training.dataset import Texts, read_texts
+from nanotx.training.dataset import Dataset, load_dataset
 from nanotx.training.trainer import Trainer
 
 
@@ -86,19 +86,19 @@ def recipe_of(flags: Flags, part: str) -> Recipe:
     )
 
 
-def trained(recipe: Recipe, texts: Texts, machine: Machine) -> Transformer:
+def trained(recipe: Recipe, texts: Dataset, machine: Machine) -> Transformer:
     """The model, after its last step."""
     model = recipe.model.build(texts.codec.vocab_size, recipe.seed)
     trainer = Trainer(recipe, model, texts.windows, machine)
     for _ in range(recipe.train.steps):
-        trainer.advance()
+        trainer.train_step()
     return model.eval()
 
 
-def score(model: Transformer, texts: Texts, machine: Machine, context: int, learned: int) -> Row:
+def score(model: Transformer, texts: Dataset, machine: Machine, context: int, learned: int) -> Row:
     """How well the whole validation text is predicted in windows of a length."""
-    exam = texts.exams["val"]
-    nats = np.concatenate([one.cpu().numpy() for one in cross_entropies(model, exam, machine, "none", context)])
+    eval_text = texts.eval_texts["val"]
+    nats = np.concatenate([one.cpu().numpy() for one in cross_entropies(model, eval_text, machine, "none", context)])
     loss = float(nats.mean())
     table = to_table(model.config.position)
     return {
@@ -106,12 +106,12 @@ def score(model: Transformer, texts: Texts, machine: Machine, context: int, lear
         "trained_context": learned,
         "position": table,
         "loss": loss,
-        "bits_per_byte": bits_per_byte(loss, len(exam.ids), exam.size),
+        "bits_per_byte": bits_per_byte(loss, len(eval_text.ids), eval_text.size),
         "positions": [asdict(span) for span in position_segments(nats, context, learned)],
     }
 
 
-def rows_of(flags: Flags, part: str, texts: Texts, machine: Machine, tell: Teller) -> Iterator[Row]:
+def rows_of(flags: Flags, part: str, texts: Dataset, machine: Machine, tell: Teller) -> Iterator[Row]:
     """One position's rows, and where it is rope those of what takes its place."""
     recipe = recipe_of(flags, part)
     tell(f"training with {part}")
@@ -153,7 +153,7 @@ def main() -> int:
     out, recipes = open_json(flags.json), [recipe_of(flags, part) for part in parts]
     for recipe in recipes:
         recipe.model.check(machine.device.type)
-    texts, about, rows = read_texts(replace(recipes[0], device="cpu")), describe([machine]), list[Row]()
+    texts, about, rows = load_dataset(replace(recipes[0], device="cpu")), describe([machine]), list[Row]()
     with telling(total=2 * len(parts)) as tell:
         for part in parts:
             rows += rows_of(flags, part, texts, machine, tell)

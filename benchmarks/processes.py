@@ -58,7 +58,7 @@ def serve(line: Connection, order: Order) -> None:
         before = resident_peak()
         built = build(order.name, order.recipe, texts, order.where, order.compiling)
         line.send(begin(built, before))
-        learner = Learner(built, texts.exams["val"], order.recipe.model.context)
+        learner = Learner(built, texts.eval_texts["val"], order.recipe.model.context)
         while word := line.recv():
             line.send(getattr(learner, word[0])(*word[1:]))
     except Exception as error:  # whatever a library may raise; the others go on

@@ -66,10 +66,10 @@ def row_of(name: str, flags: Flags, machine: Machine, folder: Path) -> Row:
     run.path.mkdir()
     texts.codec.save(run.tokenizer)
     steps, saves = list[float](), list[float]()
-    trainer.advance()
+    trainer.train_step()
     for _ in range(flags.turns):
         began = time.perf_counter()
-        trainer.advance()
+        trainer.train_step()
         between = time.perf_counter()
         save(trainer, run, texts)
         steps.append(between - began)

@@ -10,7 +10,7 @@ from nanotx.errors import ConfigError, LawBroken
 from nanotx.hardware.device import Machine, choose
 from nanotx.laws.weights import share_weights
 from nanotx.recipe import Recipe
-from nanotx.training.dataset import Texts
+from nanotx.training.dataset import Dataset
 
 
 def judge(name: str, recipe: Recipe, dropouts: tuple[float, ...], device: str, threads: int) -> str:
@@ -34,7 +34,7 @@ def learned(who: Contender, recipe: Recipe) -> Recipe:
     return LIBRARIES[who.library].learns(recipe) if who.library else recipe
 
 
-def pair(who: Contender, recipe: Recipe, texts: Texts, machine: Machine) -> Pair:
+def pair(who: Contender, recipe: Recipe, texts: Dataset, machine: Machine) -> Pair:
     """Our plain model and the contender's, untrained."""
     size, own = texts.codec.vocab_size, learned(who, recipe)
     ours = own.model.build(size)
@@ -51,7 +51,7 @@ def pair(who: Contender, recipe: Recipe, texts: Texts, machine: Machine) -> Pair
     )
 
 
-def starts(who: Contender, recipe: Recipe, texts: Texts, machine: Machine) -> tuple[Advance, Advance]:
+def starts(who: Contender, recipe: Recipe, texts: Dataset, machine: Machine) -> tuple[Advance, Advance]:
     """A step of ours and one of theirs, from the same weights, with the same biases to learn."""
     both = pair(who, recipe, texts, machine)
     both.give(both.ours, both.theirs)

@@ -84,22 +84,22 @@ def check_length(path: Path, size: int, most: int | None = None) -> None:
         raise OSError(errno.ENOMEM, f"{size:,} bytes, and only {found.available:,} bytes of memory are free", str(path))
 
 
-def publish(path: Path, content: str | bytes) -> None:
+def write_atomic(path: Path, content: str | bytes) -> None:
     """Write a text, in UTF-8, or bytes under a draft's name beside the file, flush it, then rename it.
 
     Raises:
         OSError: the disk refused; the file is as it was, and no draft is left.
     """
-    draft = path.parent / f".{path.name}.{os.getpid()}"
+    temporary = path.parent / f".{path.name}.{os.getpid()}"
     clear(path)
     try:
-        disk.write(draft, content.encode("utf-8") if isinstance(content, str) else content)
-        disk.sync(draft)
-        disk.rename(draft, path)
+        disk.write(temporary, content.encode("utf-8") if isinstance(content, str) else content)
+        disk.sync(temporary)
+        disk.rename(temporary, path)
         disk.sync(path.parent)
     except OSError:
         with suppress(OSError):
-            disk.remove(draft)
+            disk.remove(temporary)
         raise
 
 
@@ -111,15 +111,15 @@ def clear(path: Path, age: float = 60.0) -> None:
         age: seconds for which nobody has touched it; a process may live where it cannot be seen, on another machine.
     """
     with suppress(OSError):
-        for draft in path.parent.iterdir():
-            if draft.name.startswith(f".{path.name}.") and is_left(draft, age):
-                disk.remove(draft)
+        for temporary in path.parent.iterdir():
+            if temporary.name.startswith(f".{path.name}.") and is_left(temporary, age):
+                disk.remove(temporary)
 
 
-def is_left(draft: Path, age: float = 0.0) -> bool:
+def is_left(temporary: Path, age: float = 0.0) -> bool:
     """Whether a draft, `.<name>.<process>` or `.<name>.<process>.old`, is of a process that is dead."""
-    number = draft.name.removesuffix(".old").rpartition(".")[2]
-    if not (number.isascii() and number.isdecimal()) or time.time() - draft.lstat().st_mtime < age:
+    number = temporary.name.removesuffix(".old").rpartition(".")[2]
+    if not (number.isascii() and number.isdecimal()) or time.time() - temporary.lstat().st_mtime < age:
         return False
     return int(number) == os.getpid() or not is_alive(int(number))
 

@@ -128,7 +128,7 @@ class Options:
     run: str = ""  # the folder of the results; without it runs/<recipe>-<n>
     resume: bool = False  # go on from the newest checkpoint
     restart: bool = False  # begin anew in the run's folder; what lies there is set aside, not deleted
-    changed: bool = False  # go on although recipe, corpus or tokenizer is not what the run began with
+    allow_mismatch: bool = False  # resume although recipe, corpus or tokenizer differ from the run\'s
     detect_anomaly: bool = False  # where a number is not finite, name the operation that made it
     print_config: bool = False  # show the whole recipe as TOML, and do nothing
     load: tuple[str, ...] = ()  # Python files of your own, with parts in them
@@ -147,7 +147,10 @@ def read_options(words: Sequence[str]) -> Options:
         )
     files, run = tuple(found.get("load", ())), "".join(found.get("run", ())[:1])
     spoken = {word.replace("-", "_") for word in words if word.startswith("--")}
-    said = {name: f"__{name}" in spoken for name in ("resume", "restart", "changed", "detect_anomaly", "print_config")}
+    said = {
+        name: f"__{name}" in spoken
+        for name in ("resume", "restart", "allow_mismatch", "detect_anomaly", "print_config")
+    }
     return Options(run=run, load=files, **said)
 
 

@@ -71,9 +71,9 @@ def test_a_replaced_checkpoint_stays_until_the_one_of_its_step_is_sound(words, n
     assert nanotx_command(words) == 0
     checkpoints = Path("run/checkpoints")
     (checkpoints / "step-6").rename(checkpoints / name)
-    assert nanotx_command(["resume", "run", "--train.steps", "5", "--changed"]) == 0
+    assert nanotx_command(["resume", "run", "--train.steps", "5", "--allow-mismatch"]) == 0
     assert (checkpoints / name / "model.safetensors").exists()
-    assert nanotx_command(["resume", "run", "--train.steps", "8", "--changed"]) == 0
+    assert nanotx_command(["resume", "run", "--train.steps", "8", "--allow-mismatch"]) == 0
     assert not (checkpoints / name).exists()
 
 

@@ -13,7 +13,7 @@ from nanotx.nn.block import Block
 from nanotx.nn.position import Position
 from nanotx.nn.transformer import Model
 from nanotx.recipe import Recipe
-from nanotx.runs.load import Loaded
+from nanotx.runs.load import LoadedRun
 from nanotx.tokenizers.char import Char
 
 HALVES = (torch.bfloat16, torch.float16)
@@ -111,7 +111,7 @@ def test_what_sample_says_of_its_tokens_in_bfloat16_is_what_eval_says_of_them_la
     codec = Char().train(["abcdefghijklmnopqrst"])
     model = loud("rope", "sdpa")
     model.vocab_size, model.head.weight.data = codec.vocab_size, model.head.weight[: codec.vocab_size].data
-    run = Loaded(model=model, tokenizer=codec, recipe=Recipe(), step=0, folder="none")
+    run = LoadedRun(model=model, tokenizer=codec, recipe=Recipe(), step=0, folder="none")
 
     def apart(dtype):
         """Between the two, of each token; in the middle of those from 0 to 250, and of those from 260 on."""

@@ -145,7 +145,7 @@ def test_bfloat16_is_taken_where_it_is_listed_and_faster(monkeypatch, listed, ha
     monkeypatch.setattr(device, "measured_peak", lambda one, size: half if one.dtype is torch.bfloat16 else 1.0)
     monkeypatch.setattr(device, "has_bfloat16", has_bfloat16.__wrapped__)
     assert choose("cpu", "auto", 1).dtype is (torch.bfloat16 if want else torch.float32)
-    assert choose("cpu", "bfloat16", 1).dtype is torch.bfloat16  # wished for, it is done all the same
+    assert choose("cpu", "bfloat16", 1).dtype is torch.bfloat16  # requested for, it is done all the same
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 from nanotx.cli.main import run
 from nanotx.errors import ConfigError, RunError
 from nanotx.runs.diff import difference, misfit, walk
-from nanotx.runs.record import Record
-from nanotx.runs.replay import Retaken, weights
+from nanotx.runs.record import RunRecord
+from nanotx.runs.replay import Replay, weights
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_two_runs_of_one_recipe_are_taken_again_where_they_have_no_checkpoint_in
     assert code == 0 and (found["from_step"], found["last_step"]) == (4, 8)
     shutil.rmtree(copied / "checkpoints")
     code, found, out = diff(train(), copied)
-    assert code == 0 and (found["from_step"], found["last_step"]) == (0, 8) and found["strayed"] == [None, None]
+    assert code == 0 and (found["from_step"], found["last_step"]) == (0, 8) and found["first_mismatch"] == [None, None]
     told = "taken again from the initial weights: up to step 8 the numbers of its metrics.jsonl, to the bit"
     assert out.count(told) == 2
 
@@ -97,17 +97,17 @@ def test_a_rate_of_matrices_alone_differs_in_the_first_matrix_after_the_first_st
     code, found, out = diff(train(), train("--optimizer.lr", "0.03"))
     first = found["first"]
     assert code == 4 and first["step"] == 1
-    retaken = Retaken(Record(str(train())), 0)
-    matrices = [name for name, one in weights(retaken.trainer).items() if name.startswith("blocks") and one.ndim == 2]
+    replayed = Replay(RunRecord(str(train())), 0)
+    matrices = [name for name, one in weights(replayed.trainer).items() if name.startswith("blocks") and one.ndim == 2]
     assert first["tensor"] == matrices[0] and first["tensors"] == len(matrices)
     assert first["loss"][0] == first["loss"][1]  # of weights that were still equal
-    assert found["journal_step"] == 2 and found["strayed"] == [None, None]
+    assert found["journal_step"] == 2 and found["first_mismatch"] == [None, None]
     assert f"After step 1 they differ, first in {matrices[0]}" in out
 
 
 def test_a_schedule_that_falls_later_differs_from_the_step_at_which_it_falls(train, diff):
     one, other = train(), train(train_steps=12)
-    recipes = [Record(str(folder)).recipe for folder in (one, other)]
+    recipes = [RunRecord(str(folder)).recipe for folder in (one, other)]
     factors = [[recipe.schedule.factor(step, recipe.train.steps) for step in range(8)] for recipe in recipes]
     steps = [step for step, (mine, theirs) in enumerate(zip(*factors, strict=True), start=1) if mine != theirs]
     code, found, _ = diff(one, other)
@@ -121,11 +121,11 @@ def test_dropout_that_one_run_has_not_is_found(train, diff):
     assert code == 4 and found["first"]["step"] == 1 and found["first"]["loss"][0] != found["first"]["loss"][1]
 
 
-class Meddled(Retaken):
+class Meddled(Replay):
     """One that has a weight changed by a bit after a step."""
 
-    def advance(self):
-        row = super().advance()
+    def train_step(self):
+        row = super().train_step()
         if self.step == 3:
             with torch.no_grad():
                 weight = dict(self.trainer.model.named_parameters())["blocks.0.block.ffn.to_out.weight"]
@@ -134,9 +134,9 @@ class Meddled(Retaken):
 
 
 def test_one_weight_that_is_changed_by_a_bit_is_named_with_its_step(train):
-    record = Record(str(train()))
+    record = RunRecord(str(train()))
     told = []
-    parting = walk(Retaken(record, 0), Meddled(record, 0), 8, told.append)
+    parting = walk(Replay(record, 0), Meddled(record, 0), 8, told.append)
     assert parting.step == 3 and told == [1, 2, 3] and parting.rows[0]["loss"] == parting.rows[1]["loss"]
     found = parting.difference
     assert (found.tensor, found.numbers, found.tensors) == ("blocks.0.block.ffn.to_out.weight", 1, 1)
@@ -164,7 +164,7 @@ def test_checkpoints_and_journals_that_differ_are_told_though_the_steps_taken_ag
             row["grad_norm"] = math.nextafter(row["grad_norm"], 9)
     (copied / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     code, found, out = diff(train(), copied)
-    assert code == 4 and found["first"] is None and found["journal_step"] == 6 and found["strayed"] == [None, 6]
+    assert code == 4 and found["first"] is None and found["journal_step"] == 6 and found["first_mismatch"] == [None, 6]
     assert "metrics.jsonl: they differ first at step 6: loss " in out
     assert f"{copied}, taken again from the checkpoints of step 4: step 6 gave other numbers than its metrics" in out
     code, found, out = diff(train(), copied, "--step", "5")
@@ -207,7 +207,7 @@ def test_models_of_other_shapes_are_told_at_once(train, monkeypatch):
     ]:
         monkeypatch.undo()
         other = train(*words, **flags)
-        monkeypatch.setattr("nanotx.runs.record.read_texts", None)  # no text is read for that
+        monkeypatch.setattr("nanotx.runs.record.load_dataset", None)  # no text is read for that
         with pytest.raises(RunError, match=rf"their models are not of one shape, so no step of .*: .*{said}") as caught:
             run(["diff", str(train()), str(other)])
         assert caught.value.exit_code == 4
@@ -216,7 +216,7 @@ def test_models_of_other_shapes_are_told_at_once(train, monkeypatch):
 def test_another_text_of_the_same_letters_is_told_by_its_digest(train, diff, tmp_path):
     file = text(tmp_path / "other.txt", size=1000)
     other = train("--corpus.validation", "0.5")
-    mine, theirs = (Retaken(Record(str(folder)), 0).trainer.windows for folder in (train(), other))
+    mine, theirs = (Replay(RunRecord(str(folder)), 0).trainer.windows for folder in (train(), other))
     steps = [step for step in range(8) if (mine.starts(step, 2) != theirs.starts(step, 2)).any()]
     code, found, out = diff(train(), other)
     assert code == 4 and len(set(found["corpus_sha256"])) == 1 and found["first"]["step"] == steps[0] + 1
@@ -227,7 +227,7 @@ def test_another_text_of_the_same_letters_is_told_by_its_digest(train, diff, tmp
     (longer / "recipe.toml").write_text(recipe.replace(line, f"path = {json.dumps(str(file))}"), encoding="utf-8")
     code, found, out = diff(train(), longer)
     assert code == 4 and len(set(found["corpus_sha256"])) == 2 and "corpus.path" in found["recipe"]
-    assert found["strayed"][0] is None and found["strayed"][1] == found["first"]["step"]
+    assert found["first_mismatch"][0] is None and found["first_mismatch"][1] == found["first"]["step"]
     assert " and ".join(f"{one[:12]}..." for one in found["corpus_sha256"]) in out
 
 

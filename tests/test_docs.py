@@ -164,7 +164,7 @@ def test_every_decision_stands_in_the_index_once():
     assert sorted(listed) == sorted(files)
 
 
-FREE = {"torch", "regex", "einops", "rich", "pytest", "hypothesis"}
+MUTABLE_ON_RESUME = {"torch", "regex", "einops", "rich", "pytest", "hypothesis"}
 """Packages that need no reason."""
 
 
@@ -179,7 +179,7 @@ def declared() -> set[str]:
 
 def test_every_package_has_a_section_that_gives_its_reason():
     sections = set(re.findall(r"^## (\S+)$", text_of(DECISIONS / "dependencies.md"), re.MULTILINE))
-    assert sections == declared() - FREE
+    assert sections == declared() - MUTABLE_ON_RESUME
 
 
 # What a training run does without.

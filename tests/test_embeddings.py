@@ -16,7 +16,7 @@ from nanotx.nn.kv_cache import KVCache
 from nanotx.nn.transformer import Model
 from nanotx.optim.muon import Muon
 from nanotx.recipe import Recipe, Train
-from nanotx.training.dataset import read_texts
+from nanotx.training.dataset import load_dataset
 from nanotx.training.trainer import Trainer
 
 
@@ -116,21 +116,21 @@ def test_tables_of_what_is_longer_than_a_pair_begin_anew_at_equal_distances():
 
 
 def test_while_it_learns_what_a_table_knew_before_is_gone_and_the_rest_stays():
-    texts = read_texts(Recipe(corpus=Playhouse(size=5_000), model=Model(context=8)))
+    texts = load_dataset(Recipe(corpus=Playhouse(size=5_000), model=Model(context=8)))
     block = PreNorm(attention=Fused(heads=1))
     model = Model(dim=8, layers=1, context=8, embedding=Ngrams(max_n=3, buckets=50, resets=1), block=block)
     recipe = Recipe(model=model, optimizer=Muon(), train=Train(steps=6, batch_size=40))
     trainer = Trainer(recipe, model.build(texts.codec.vocab_size), texts.windows, choose("cpu", "float32", 1))
     pairs, triples = trainer.model.embedding.grams
     for _ in range(3):
-        trainer.advance()
+        trainer.train_step()
     before, known = triples.detach().clone(), int(pairs.detach().any(dim=-1).sum())
     met = before.any(dim=-1)
     trainer.progress.step = 2  # a step that is taken again
-    trainer.gradient()
+    trainer.compute_gradients()
     assert torch.equal(triples, before)
     trainer.progress.step = 3
-    trainer.gradient()
+    trainer.compute_gradients()
     assert met.any()
     assert not triples.any()
     assert int(pairs.detach().any(dim=-1).sum()) == known

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from nanotx.cli.main import run
 from nanotx.errors import ConfigError, DataError, RunError, TextError
 from nanotx.evaluation.by_script import SegmentScore, score_text
-from nanotx.evaluation.loss import Exam, cross_entropies, evaluate
+from nanotx.evaluation.loss import EvalText, cross_entropies, evaluate
 from nanotx.hardware.device import choose
 from nanotx.nn.transformer import Model
 from nanotx.runs.load import load
@@ -32,10 +32,10 @@ LETTERS = st.text(st.sampled_from("abé б漢한 ।\n."), min_size=1, max_size=
 
 @given(ids=st.lists(st.integers(0, 299), min_size=1, max_size=30))
 def test_the_losses_of_tokens_are_those_of_the_evaluation(ids):
-    exam = Exam(ids=np.array(ids), start=3, size=9)
-    each = torch.cat([one.flatten() for one in cross_entropies(MODEL, exam, MACHINE, "none")])
+    eval_text = EvalText(ids=np.array(ids), start=3, size=9)
+    each = torch.cat([one.flatten() for one in cross_entropies(MODEL, eval_text, MACHINE, "none")])
     assert each.shape == (len(ids),) and each.dtype == torch.float64
-    assert each.mean().item() == pytest.approx(evaluate(MODEL, exam, MACHINE).loss, rel=1e-5)
+    assert each.mean().item() == pytest.approx(evaluate(MODEL, eval_text, MACHINE).loss, rel=1e-5)
     text = [3, *ids]
     for first in range(0, len(ids), 5):
         piece = torch.tensor(text[first : first + 6])
@@ -47,8 +47,8 @@ def test_the_losses_of_tokens_are_those_of_the_evaluation(ids):
 def test_the_scripts_bits_add_up_to_the_texts(text, codec):
     scored = score_text(MODEL, codec, text, MACHINE)
     whole, parts = scored.whole, scored.scripts
-    exam = Exam(ids=codec.encode(text), start=codec.start, size=len(text.encode("utf-8")))
-    score = evaluate(MODEL, exam, MACHINE)
+    eval_text = EvalText(ids=codec.encode(text), start=codec.start, size=len(text.encode("utf-8")))
+    score = evaluate(MODEL, eval_text, MACHINE)
     assert whole.loss == pytest.approx(score.loss, rel=1e-5)
     assert whole.bits_per_byte == pytest.approx(score.bits_per_byte, rel=1e-5)
     assert parts.keys() == {script for script, _ in scripts.script_segments(text)}

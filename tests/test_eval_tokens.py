@@ -11,13 +11,13 @@ from runs import text, tiny
 from nanotx.cli.main import run
 from nanotx.data.corpus.file import File
 from nanotx.errors import TextError
-from nanotx.evaluation.loss import Exam
+from nanotx.evaluation.loss import EvalText
 from nanotx.nn.transformer import Model
 from nanotx.recipe import Recipe, Train
 from nanotx.tokenizers import Tokenizer
 from nanotx.tokenizers.byte import Byte
 from nanotx.tokenizers.char import Char
-from nanotx.training.dataset import read_texts
+from nanotx.training.dataset import load_dataset
 
 LONG = 300_000  # characters of a text
 LINES = (
@@ -37,7 +37,7 @@ def write(path: Path, size: int = LONG) -> Path:
 def texts(path: Path, tokenizer: Tokenizer, context: int = 8, **plan: object):
     """What a run of this text would learn from and be scored on."""
     corpus, model = File(path=str(path)), Model(context=context)
-    return read_texts(Recipe(corpus=corpus, tokenizer=tokenizer, model=model, train=Train(**plan)))
+    return load_dataset(Recipe(corpus=corpus, tokenizer=tokenizer, model=model, train=Train(**plan)))
 
 
 def rows(folder: Path, event: str) -> list[dict]:
@@ -74,16 +74,16 @@ def test_an_evaluation_reads_a_short_text_whole(tmp_path: Path, capsys) -> None:
 def test_a_text_as_long_as_tiny_shakespeare_is_read_whole(tmp_path: Path) -> None:
     path = tmp_path / "t.txt"
     path.write_text(("To be, or not to be: that is the question.\n" * 26_000)[:1_115_394], encoding="utf-8")
-    exams = read_texts(Recipe(tokenizer=Char(), corpus=File(path=str(path)))).exams
-    assert exams["val"].tokens == exams["val"].size == 111_539 == exams["train"].tokens
+    eval_texts = load_dataset(Recipe(tokenizer=Char(), corpus=File(path=str(path)))).eval_texts
+    assert eval_texts["val"].tokens == eval_texts["val"].size == 111_539 == eval_texts["train"].tokens
 
 
 def test_eval_tokens_of_0_reads_all_and_a_number_reads_about_so_many(tmp_path: Path) -> None:
     path = write(tmp_path / "t.txt")
     for count, least, most in ((0, 25_000, 40_000), (1_000, 1_000, 1_000), (999_999, 25_000, 40_000), (3, 8, 8)):
-        exam = texts(path, Char(), eval_tokens=count).exams["val"]
-        assert least <= exam.tokens <= most
-        assert sum(x.numel() for x, _ in exam.batches(8, 4)) == exam.tokens
+        eval_text = texts(path, Char(), eval_tokens=count).eval_texts["val"]
+        assert least <= eval_text.tokens <= most
+        assert sum(x.numel() for x, _ in eval_text.batches(8, 4)) == eval_text.tokens
 
 
 @pytest.mark.parametrize("name", ["char", "byte", "bpe", "word", "wordpiece", "unigram"])
@@ -97,9 +97,9 @@ def test_the_bytes_of_what_is_read_are_counted_for_every_tokenizer(tmp_path: Pat
     idea = Tokenizer.find(name)(**sizes.get(name, {}))
     path = write(tmp_path / "t.txt")
     found = texts(path, idea, eval_tokens=2_000)
-    for exam in found.exams.values():
-        told = sum(len(found.codec.decode_bytes(window[1:])) for window in exam.windows)
-        assert exam.size == told > 0 and 1_900 < exam.tokens <= 2_000
+    for eval_text in found.eval_texts.values():
+        told = sum(len(found.codec.decode_bytes(window[1:])) for window in eval_text.windows)
+        assert eval_text.size == told > 0 and 1_900 < eval_text.tokens <= 2_000
 
 
 def test_windows_are_spread_over_the_whole_text_and_are_the_same_each_time(tmp_path: Path) -> None:
@@ -109,10 +109,10 @@ def test_windows_are_spread_over_the_whole_text_and_are_the_same_each_time(tmp_p
     found = texts(path, Byte(), context=12, eval_tokens=1_200)
     again = texts(path, Byte(), context=12, eval_tokens=1_200)
     validation = numbers[round(len(numbers) * 0.9) :]
-    places = [validation.index(found.codec.decode(window)) for window in found.exams["val"].windows]
+    places = [validation.index(found.codec.decode(window)) for window in found.eval_texts["val"].windows]
     assert len(places) == 100 and places[0] < 300 and places[-1] > len(validation) * 0.98
     assert np.ptp(np.diff(places)) <= 2  # all as far apart
-    assert all(map(np.array_equal, found.exams["val"].windows, again.exams["val"].windows))
+    assert all(map(np.array_equal, found.eval_texts["val"].windows, again.eval_texts["val"].windows))
 
 
 def test_tokens_of_a_window_are_those_of_the_whole_text(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_tokens_of_a_window_are_those_of_the_whole_text(tmp_path: Path) -> None:
         found = texts(path, idea, eval_tokens=2_000)
         whole = found.codec.encode(path.read_text(encoding="utf-8")).tolist()
         joined = " ".join(map(str, whole))
-        assert all(" ".join(map(str, window.tolist())) in joined for window in found.exams["val"].windows)
+        assert all(" ".join(map(str, window.tolist())) in joined for window in found.eval_texts["val"].windows)
 
 
 def test_no_more_is_encoded_of_a_longer_text(tmp_path: Path, monkeypatch) -> None:
@@ -187,8 +187,8 @@ def test_the_standard_error_is_that_of_windows_drawn_at_random() -> None:
     from nanotx.hardware.device import choose
 
     model, machine = Model(dim=16, layers=1, context=10).build(7).eval(), choose("cpu", "float32", 1)
-    exam = Exam(ids=np.arange(1_000) * 5 % 7, start=0, size=1)
-    nats = np.concatenate([one.numpy() for one in cross_entropies(model, exam, machine, "none")]).reshape(-1, 10)
-    score = evaluate(model, exam, machine)
+    eval_text = EvalText(ids=np.arange(1_000) * 5 % 7, start=0, size=1)
+    nats = np.concatenate([one.numpy() for one in cross_entropies(model, eval_text, machine, "none")]).reshape(-1, 10)
+    score = evaluate(model, eval_text, machine)
     assert score.stderr == pytest.approx(nats.mean(1).std(ddof=1) / np.sqrt(100), rel=1e-4)
-    assert evaluate(model, Exam(ids=np.arange(9) % 7, start=0, size=1), machine).stderr is None
+    assert evaluate(model, EvalText(ids=np.arange(9) % 7, start=0, size=1), machine).stderr is None

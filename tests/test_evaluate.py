@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from nanotx.evaluation.loss import Exam, bits_per_byte, evaluate
+from nanotx.evaluation.loss import EvalText, bits_per_byte, evaluate
 from nanotx.hardware.device import choose
 from nanotx.nn.transformer import Model
 
@@ -19,8 +19,8 @@ MODEL = Model(dim=8, layers=1, context=5).build(7)
 
 @given(ids=st.lists(st.integers(0, 6), min_size=1, max_size=40), context=st.integers(1, 9), rows=st.integers(1, 4))
 def test_every_token_is_predicted_once_and_in_order(ids, context, rows):
-    exam = Exam(ids=np.array(ids), start=3, size=1)
-    batches = list(exam.batches(context, rows))
+    eval_text = EvalText(ids=np.array(ids), start=3, size=1)
+    batches = list(eval_text.batches(context, rows))
     assert [one for _, y in batches for one in y.flatten().tolist()] == ids
     assert [one for x, _ in batches for one in x.flatten().tolist()] == [3, *ids[:-1]]
     assert all(x.shape == y.shape and x.shape[0] <= rows and x.shape[1] <= context for x, y in batches)
@@ -28,7 +28,7 @@ def test_every_token_is_predicted_once_and_in_order(ids, context, rows):
 
 @given(ids=st.lists(st.integers(0, 6), min_size=1, max_size=30), size=st.integers(1, 99))
 def test_the_loss_is_the_mean_over_tokens_computed_one_window_at_a_time(ids, size):
-    score = evaluate(MODEL, Exam(ids=np.array(ids), start=0, size=size), MACHINE)
+    score = evaluate(MODEL, EvalText(ids=np.array(ids), start=0, size=size), MACHINE)
     text, total = [0, *ids], 0.0
     for first in range(0, len(ids), 5):
         piece = torch.tensor(text[first : first + 6])
@@ -40,10 +40,10 @@ def test_the_loss_is_the_mean_over_tokens_computed_one_window_at_a_time(ids, siz
 
 def test_dropout_is_off_while_scoring_and_the_model_is_left_as_it_was():
     model = Model(dim=8, layers=1, context=5, dropout=0.9).build(7)
-    exam = Exam(ids=np.arange(20) % 7, start=0, size=20)
-    assert evaluate(model.train(), exam, MACHINE) == evaluate(model.eval(), exam, MACHINE)
+    eval_text = EvalText(ids=np.arange(20) % 7, start=0, size=20)
+    assert evaluate(model.train(), eval_text, MACHINE) == evaluate(model.eval(), eval_text, MACHINE)
     for training in (True, False):
-        evaluate(model.train(training), exam, MACHINE)
+        evaluate(model.train(training), eval_text, MACHINE)
         assert model.training is training
 
 

@@ -183,14 +183,14 @@ class Killed(BaseException):
 
 def killed_before_its_summary(place):
     """Nothing calls such a run complete, and to resume it makes it so, with the figures of one that was not killed."""
-    publish = nanotx.runs.session.publish
+    write_atomic = nanotx.runs.session.write_atomic
 
     def killing(path, content):
         if path.name == "summary.json":
             raise Killed
-        publish(path, content)
+        write_atomic(path, content)
 
-    with planted((nanotx.runs.session, "publish", killing)), pytest.raises(Killed):
+    with planted((nanotx.runs.session, "write_atomic", killing)), pytest.raises(Killed):
         command(words(place, "killed"))
     run = place / "killed"
     assert not (run / "summary.json").exists()

@@ -18,8 +18,8 @@ from nanotx.cli.main import run
 from nanotx.data.corpus import Corpus
 from nanotx.errors import ConfigError
 from nanotx.evaluation.by_position import losses, position_segments
-from nanotx.evaluation.longer_contexts import moved, read_position, settled
-from nanotx.evaluation.loss import Exam, evaluate
+from nanotx.evaluation.longer_contexts import moved, read_position, resolve_auto
+from nanotx.evaluation.loss import EvalText, evaluate
 from nanotx.hardware.device import choose
 from nanotx.nn.position import Position
 from nanotx.nn.transformer import Model
@@ -122,7 +122,7 @@ def model(position="rope", **fields):
 @torch.no_grad()
 def test_in_a_longer_window_what_was_read_before_is_scored_as_before(name):
     short, ids = model(name), torch.arange(15)[None] % 11
-    long = moved(short, 15, settled(short.config))
+    long = moved(short, 15, resolve_auto(short.config))
     assert (long.context, short.context, long.training) == (15, 6, False)
     torch.testing.assert_close(long.double()(ids)[:, :6], short.double()(ids[:, :6]), rtol=1e-6, atol=1e-6)
     with pytest.raises(ConfigError, match="16 tokens do not fit a context of 15"):
@@ -136,11 +136,11 @@ def test_a_model_that_is_not_moved_is_itself():
 
 def test_yarn_that_was_trained_keeps_its_original_length_in_any_window():
     idea = Model(dim=8, context=64, position=Yarn(factor=4.0))
-    assert settled(idea) == Yarn(factor=4.0, original=16)
-    assert settled(replace(idea, position=Yarn(original=20))) == Yarn(original=20)
-    assert settled(Model(position=Rope())) == Rope()
+    assert resolve_auto(idea) == Yarn(factor=4.0, original=16)
+    assert resolve_auto(replace(idea, position=Yarn(original=20))) == Yarn(original=20)
+    assert resolve_auto(Model(position=Rope())) == Rope()
     one = model("rope_yarn", factor=2.0)
-    assert torch.equal(moved(one, 24, settled(one.config)).position.rates, one.position.rates)
+    assert torch.equal(moved(one, 24, resolve_auto(one.config)).position.rates, one.position.rates)
 
 
 def test_a_table_has_no_places_to_give_and_says_which_positions_have():
@@ -182,20 +182,20 @@ def test_what_is_named_stretches_from_the_runs_context_to_the_windows_unless_mor
 @given(ids=st.lists(st.integers(0, 10), min_size=1, max_size=40), context=st.integers(1, 20))
 def test_windows_may_have_any_length_that_the_model_can_read(ids, context):
     one = moved(model(), 20, Rope())
-    exam, text, total = Exam(ids=np.array(ids), start=0, size=1), [0, *ids], 0.0
+    eval_text, text, total = EvalText(ids=np.array(ids), start=0, size=1), [0, *ids], 0.0
     for first in range(0, len(ids), context):
         piece = torch.tensor(text[first : first + context + 1])
         total += F.cross_entropy(one(piece[None, :-1])[0], piece[1:], reduction="sum").item()
-    assert evaluate(one, exam, MACHINE, context).loss == pytest.approx(total / len(ids), rel=1e-5)
+    assert evaluate(one, eval_text, MACHINE, context).loss == pytest.approx(total / len(ids), rel=1e-5)
 
 
 def test_the_scores_of_a_few_tokens_are_held_at_once_however_long_the_window(monkeypatch):
     one, held = moved(model(), 30, Rope()), list[int]()
-    exam = Exam(ids=np.arange(30) % 11, start=0, size=9)
-    whole = evaluate(one, exam, MACHINE).loss
+    eval_text = EvalText(ids=np.arange(30) % 11, start=0, size=9)
+    whole = evaluate(one, eval_text, MACHINE).loss
     monkeypatch.setattr("nanotx.evaluation.loss.HELD", 45)
     one.head.register_forward_hook(lambda head, rows, logits: held.append(logits.numel()))
-    assert evaluate(one, exam, MACHINE).loss == pytest.approx(whole, rel=1e-6)
+    assert evaluate(one, eval_text, MACHINE).loss == pytest.approx(whole, rel=1e-6)
     assert len(held) == 8 and max(held) == 44  # four tokens of eleven logits
 
 
@@ -250,8 +250,8 @@ def test_a_run_is_scored_in_windows_of_any_length_and_says_how(trained, tmp_path
     loaded = load(trained)
     moved_there = moved(loaded.model, 32, Linear(factor=8.0))
     text = loaded.recipe.corpus.split()[1]
-    exam = Exam(ids=loaded.tokenizer.encode(text), start=loaded.tokenizer.start, size=1)
-    assert evaluate(moved_there, exam, MACHINE).loss == pytest.approx(eight["loss"], rel=1e-5)
+    eval_text = EvalText(ids=loaded.tokenizer.encode(text), start=loaded.tokenizer.start, size=1)
+    assert evaluate(moved_there, eval_text, MACHINE).loss == pytest.approx(eight["loss"], rel=1e-5)
 
 
 def test_the_loss_by_position_is_a_curve_and_a_table(trained, capsys):

@@ -15,9 +15,9 @@ from nanotx.generation import Sampling
 from nanotx.generation.text import stream_text
 from nanotx.runs.folder import RunFolder
 from nanotx.runs.metrics_log import read
-from nanotx.runs.resume import take_over
+from nanotx.runs.resume import load_state
 from nanotx.runs.trainer_state import save
-from nanotx.training.loop import Looks, train
+from nanotx.training.loop import Callbacks, train
 from nanotx.training.nonfinite import Operations, report
 from nanotx.training.signals import Interrupted
 from nanotx.training.trainer import SPIKE, Progress
@@ -39,7 +39,7 @@ def test_a_step_that_is_not_finite_names_the_module_and_the_windows():
     spoil(one)
     before = {name: tensor.clone() for name, tensor in one.weights().items()}
     with pytest.raises(Diverged, match=r"It arose in what blocks\.1\.ffn \(.*\) makes of its input\.") as found:
-        one.advance()
+        one.train_step()
     starts = one.windows.starts(0, 4).tolist()
     assert f"begin at token {starts[0]}, {starts[1]}, {starts[2]} and 1 more of the training text" in str(found.value)
     assert "Not finite: the gradient of " in str(found.value) and "--detect-anomaly" in str(found.value)
@@ -61,7 +61,7 @@ def test_what_arises_on_the_way_back_is_named_too():
     inner = one.model.blocks[0].attention.forward
     one.model.blocks[0].attention.forward = lambda *given, **named: inner(Bad.apply(given[0]), *given[1:], **named)
     with pytest.raises(Diverged, match=r"It arose in what blocks\.0\.attention \(.*\) sends back"):
-        one.advance()
+        one.train_step()
 
 
 def test_the_operation_is_named_where_it_is_asked_for():
@@ -69,7 +69,7 @@ def test_the_operation_is_named_where_it_is_asked_for():
     one.detect = True
     one.model.blocks[0].ffn.forward = lambda x: x / (x - x)
     with pytest.raises(Diverged, match=r"The first operation that made it: aten\.div\.Tensor"):
-        one.advance()
+        one.train_step()
 
 
 def test_the_operation_is_placed_in_our_source():
@@ -87,7 +87,7 @@ def test_weights_that_are_not_finite_are_named_as_such():
     one = trainer()
     with torch.no_grad():
         one.model.norm.weight[1] = math.inf
-    said = report(one.model, one.gradient, detect=False)
+    said = report(one.model, one.compute_gradients, detect=False)
     assert said == "The weights themselves are not finite: norm.weight."
 
 
@@ -95,13 +95,13 @@ def test_a_step_may_be_skipped_and_the_next_is_taken():
     one, other = trainer(on_nonfinite="skip"), trainer()
     hook = spoil(one)
     before = {name: tensor.clone() for name, tensor in one.weights().items()}
-    row = one.advance()
+    row = one.train_step()
     assert math.isnan(row["loss"]) and row["lr"] == 0 and row["step"] == 1
     assert "the step was not taken" in row["warning"]
     assert all(torch.equal(before[name], tensor) for name, tensor in one.weights().items())
     hook.remove()
     other.progress.step = 1
-    assert one.advance()["loss"] == other.advance()["loss"]  # as if the first had not been
+    assert one.train_step()["loss"] == other.train_step()["loss"]  # as if the first had not been
 
 
 def test_weights_that_are_not_finite_are_not_saved(tmp_path):
@@ -140,7 +140,7 @@ def test_however_a_run_is_looked_at_it_comes_to_the_same_bits(
         ),
     )
     for _ in range(5):
-        plain.advance()
+        plain.train_step()
     model = watched.model
 
     def scores():
@@ -156,18 +156,21 @@ def test_however_a_run_is_looked_at_it_comes_to_the_same_bits(
         TEXTS.codec.save(folder.tokenizer)
         save(watched, folder, TEXTS)
 
-    for _ in train(watched, Looks(scores=scores, sample=sample, save=keep, stop=lambda: False)):
+    for _ in train(watched, Callbacks(scores=scores, sample=sample, save=keep, stop=lambda: False)):
         pass
     assert all(torch.equal(tensor, watched.weights()[name]) for name, tensor in plain.weights().items())
-    ours, theirs = plain.averages(), watched.averages()
+    ours, theirs = plain.optimizer_state(), watched.optimizer_state()
     assert ours[1] == theirs[1] and all(torch.equal(tensor, theirs[0][name]) for name, tensor in ours[0].items())
 
 
-SHORT = {name: type(exam)(ids=exam.ids[:64], start=exam.start, size=exam.size) for name, exam in TEXTS.exams.items()}
+SHORT = {
+    name: type(eval_text)(ids=eval_text.ids[:64], start=eval_text.start, size=eval_text.size)
+    for name, eval_text in TEXTS.eval_texts.items()
+}
 
 
 def looks(trainer, stops_at):
-    """Looks of a run that is told to stop while it is scored at a step."""
+    """Callbacks of a run that is told to stop while it is scored at a step."""
     stop = SimpleNamespace(asked=False)
 
     def scores():
@@ -177,10 +180,10 @@ def looks(trainer, stops_at):
         return {name: evaluate(trainer.model, SHORT[name], trainer.machine) for name in SHORT}
 
     saved = []
-    made = Looks(
+    made = Callbacks(
         scores=scores,
         sample=lambda step: "text",
-        save=lambda: saved.append((trainer.progress.step, trainer.progress.owed)),
+        save=lambda: saved.append((trainer.progress.step, trainer.progress.eval_pending)),
         stop=lambda: stop.asked,
     )
     return made, stop, saved
@@ -218,7 +221,7 @@ def test_a_strangers_numbers_are_refused_by_name(tmp_path):
         ('"step": 3', '"step": -3', r"progress\.step: -3 is nothing"),
         ('"step": 3', '"stride": 3', r"progress\.stride: 3 is nothing"),
         ('"train_seconds": 0.0', '"train_seconds": 1e999', r"progress\.train_seconds: inf is nothing"),
-        ('"owed": false', '"owed": 7', r"progress\.owed: 7 is nothing"),
+        ('"eval_pending": false', '"eval_pending": 7', r"progress\.eval_pending: 7 is nothing"),
         ('"format": 3', '"format": 4', "format 4; this nanotx reads 3"),
         ('"optimizer": {}', '"optimizer": []', "optimizer: expected dict, got "),
     ):
@@ -238,7 +241,7 @@ def test_a_row_of_a_journal_that_nobody_wrote_ends_the_reading(tmp_path, row):
 
 def test_an_optimizers_state_without_its_count_is_refused():
     one, other = trainer(), trainer()
-    one.advance()
-    averages, numbers = one.averages()
+    one.train_step()
+    averages, numbers = one.optimizer_state()
     with pytest.raises(RunError, match="optimizer: what was saved of it does not fit this one: KeyError"):
-        take_over(other, one.weights(), averages, {key: item for key, item in numbers.items() if key != "step"})
+        load_state(other, one.weights(), averages, {key: item for key, item in numbers.items() if key != "step"})

@@ -18,8 +18,8 @@ from nanotx.nn.block.prenorm import PreNorm
 from nanotx.nn.canonical import to_canonical
 from nanotx.nn.norm.none import NoNorm
 from nanotx.nn.transformer import Model
-from nanotx.runs.record import Record
-from nanotx.runs.replay import Retaken, in_order, same, weights
+from nanotx.runs.record import RunRecord
+from nanotx.runs.replay import Replay, in_order, same, weights
 
 DROPOUT = ["--block.dropout", "0.2", "--attention.dropout", "0.1", "--model.dropout", "0.1"]
 
@@ -66,7 +66,7 @@ def rows(folder):
 def test_a_step_has_the_bits_that_were_recorded_with_a_checkpoint_before_it_and_without(sound, replay, step, begin):
     found, out = replay(sound, step)
     row = rows(sound)[step]
-    assert found["bit_equal"] and found["strayed"] is None
+    assert found["bit_equal"] and found["first_mismatch"] is None
     assert {key: found[key] for key in ("loss", "grad_norm", "lr")} == {
         key: row[key] for key in ("loss", "grad_norm", "lr")
     }
@@ -77,17 +77,17 @@ def test_a_step_has_the_bits_that_were_recorded_with_a_checkpoint_before_it_and_
 
 
 def test_the_steps_after_a_checkpoint_end_in_the_next_one_to_the_bit(sound):
-    record = Record(str(sound))
+    record = RunRecord(str(sound))
     for begin in (0, 8):
-        retaken = Retaken(record, begin)
+        replayed = Replay(record, begin)
         told = []
-        retaken.go_to(10, told.append)
-        assert told == [*range(begin + 1, 11)] and retaken.strayed is None
+        replayed.go_to(10, told.append)
+        assert told == [*range(begin + 1, 11)] and replayed.first_mismatch is None
         saved = sound / "checkpoints/step-10"
         for file, now in [
-            ("model", retaken.trainer.weights()),
-            ("optimizer", retaken.trainer.averages()[0]),
-            ("ema", retaken.trainer.judged_weights()),
+            ("model", replayed.trainer.weights()),
+            ("optimizer", replayed.trainer.optimizer_state()[0]),
+            ("ema", replayed.trainer.eval_weights()),
         ]:
             then = load_file(saved / f"{file}.safetensors")
             assert now.keys() == then.keys() and all(torch.equal(now[name], one) for name, one in then.items())
@@ -102,17 +102,17 @@ def test_windows_are_those_of_the_step_and_their_losses_have_its_loss_as_their_m
         assert window["text"].replace("\n", "\\n") in out
     losses = [window["loss"] for window in windows]
     assert sum(losses) / 4 == pytest.approx(found["loss"], rel=1e-5) and len(set(losses)) == 4
-    assert [window["token"] for window in windows] == Retaken(Record(str(sound)), 8).trainer.windows.starts(
+    assert [window["token"] for window in windows] == Replay(RunRecord(str(sound)), 8).trainer.windows.starts(
         8, 4
     ).tolist()
 
 
 def test_norms_are_those_of_weights_gradients_and_what_was_added(sound, replay):
     found, out = replay(sound, 9)
-    before, retaken = load_file(sound / "checkpoints/step-8/model.safetensors"), Retaken(Record(str(sound)), 8)
-    retaken.advance()
-    after = retaken.trainer.weights()
-    assert [row["name"] for row in found["parameters"]] == list(weights(retaken.trainer))
+    before, replayed = load_file(sound / "checkpoints/step-8/model.safetensors"), Replay(RunRecord(str(sound)), 8)
+    replayed.train_step()
+    after = replayed.trainer.weights()
+    assert [row["name"] for row in found["parameters"]] == list(weights(replayed.trainer))
     for row in found["parameters"]:
         name = row["name"]
         assert row["weight"] == pytest.approx(before[name].norm().item(), rel=1e-5)
@@ -146,8 +146,8 @@ def test_a_journal_that_says_otherwise_is_told(folder, replay):
     found, out = replay(folder, 9)
     assert not found["bit_equal"] and out.count("other bits") == 1 and out.count("the same bits") == 1
     found, out = replay(folder, 10)
-    assert found["bit_equal"] and found["strayed"] == 9
-    assert "step 9 already gave other numbers than metrics.jsonl holds" in out
+    assert found["bit_equal"] and found["first_mismatch"] == 9
+    assert "step 9 gave other numbers than metrics.jsonl: the run" in out
 
 
 def test_a_checkpoint_that_is_harmed_is_passed_over_by_name(folder, replay):
@@ -163,7 +163,7 @@ def test_a_checkpoint_that_is_harmed_is_passed_over_by_name(folder, replay):
 def test_a_run_without_any_checkpoint_is_taken_again_from_its_initial_weights(folder, replay):
     shutil.rmtree(folder / "checkpoints")
     found, _ = replay(folder, 10)
-    assert found["bit_equal"] and found["from_step"] == 0 and found["strayed"] is None
+    assert found["bit_equal"] and found["from_step"] == 0 and found["first_mismatch"] is None
 
 
 def test_a_step_across_a_stop_is_taken_as_each_process_took_it(sound, tmp_path, replay):
@@ -171,19 +171,19 @@ def test_a_step_across_a_stop_is_taken_as_each_process_took_it(sound, tmp_path, 
     shutil.copy(sound.parent / "text.txt", tmp_path / "text.txt")
     folder = tmp_path / "longer"
     train(folder, *DROPOUT, train_checkpoint_every=3)
-    more = ["--train.steps", "9", "--attention", "per_head", "--changed", "--seed", "9"]
+    more = ["--train.steps", "9", "--attention", "per_head", "--allow-mismatch", "--seed", "9"]
     assert run(["train", "shakespeare_char", "--run", str(folder), "--resume", *more]) == 0
-    record = Record(str(folder))
-    assert [(one.begin, one.recipe.train.steps) for one in record.stretches] == [(0, 6), (6, 9)]
-    retaken = Retaken(record, 0)
-    retaken.go_to(9, lambda step: None)
-    assert retaken.strayed is None
+    record = RunRecord(str(folder))
+    assert [(one.begin, one.recipe.train.steps) for one in record.segments] == [(0, 6), (6, 9)]
+    replayed = Replay(record, 0)
+    replayed.go_to(9, lambda step: None)
+    assert replayed.first_mismatch is None
     then = load_file(folder / "checkpoints/step-9/model.safetensors")
-    assert all(torch.equal(retaken.trainer.weights()[name], one) for name, one in then.items())
+    assert all(torch.equal(replayed.trainer.weights()[name], one) for name, one in then.items())
     for step in (5, 6, 7, 9):
         assert replay(folder, step)[0]["bit_equal"]
     found, _ = replay(folder, 8, "--by", "parameter")
-    assert [row["name"] for row in found["parameters"]] == list(weights(Retaken(record, 0).trainer))
+    assert [row["name"] for row in found["parameters"]] == list(weights(Replay(record, 0).trainer))
 
 
 def test_weights_laid_out_otherwise_keep_the_models_order():

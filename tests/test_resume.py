@@ -16,7 +16,7 @@ DEAD = 2**22 + 1
 
 def published(tmp_path):
     folder = tmp_path / "step-4"
-    checkpoint.publish(folder, {"a.txt": "text\n", "w.safetensors": {"w": torch.arange(6.0)}})
+    checkpoint.write_atomic(folder, {"a.txt": "text\n", "w.safetensors": {"w": torch.arange(6.0)}})
     return folder
 
 
@@ -54,14 +54,14 @@ def test_a_disk_that_refuses_leaves_the_old_checkpoint_and_no_draft(tmp_path, mo
 
     monkeypatch.setattr(disk, "sync", full)
     with pytest.raises(RunError, match=r"the checkpoint cannot be written: .*space left.*earlier ones are untouched"):
-        checkpoint.publish(folder, {"a.txt": "new"})
+        checkpoint.write_atomic(folder, {"a.txt": "new"})
     valid.verify(folder, set())
     assert [path.name for path in tmp_path.iterdir()] == ["step-4"]
 
 
 def test_the_newest_two_and_the_best_are_kept(tmp_path):
     for step in (2, 4, 6, 8, 10):
-        checkpoint.publish(tmp_path / f"step-{step}", {"a.txt": "a"})
+        checkpoint.write_atomic(tmp_path / f"step-{step}", {"a.txt": "a"})
     (tmp_path / f".step-12.{DEAD}").mkdir()
     checkpoint.prune(tmp_path, keep=2, best=4, newest=10)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-10", "step-4", "step-8"]
@@ -77,8 +77,8 @@ def test_a_journal_drops_what_was_torn_or_undone(tmp_path):
     assert list(read(path)) == [first, first | {"step": 2, "loss": None, "nonfinite": ["loss"]}]
 
 
-@pytest.mark.parametrize("owed", [False, True])
-def test_the_looks_at_a_checkpoints_step_are_cut_from_the_journal_only_where_they_are_owed(tmp_path, owed):
+@pytest.mark.parametrize("eval_pending", [False, True])
+def test_the_looks_at_a_checkpoints_step_are_cut_from_the_journal_only_where_they_are_owed(tmp_path, eval_pending):
     path, loss = tmp_path / "metrics.jsonl", {"train_loss": 1.0, "val_loss": 1.0, "bits_per_byte": 1.0}
     numbers = {"loss": 1.0, "grad_norm": 1.0, "lr": 1.0, "tokens_per_second": 1.0}
     written = Journal(path, step=0)
@@ -87,6 +87,6 @@ def test_the_looks_at_a_checkpoints_step_are_cut_from_the_journal_only_where_the
         written.write({"event": "eval", "step": step, **loss})
         written.write({"event": "sample", "step": step, "text": "a"})
     written.close()
-    Journal(path, step=2, owed=owed).close()
+    Journal(path, step=2, eval_pending=eval_pending).close()
     looks = [(row["event"], row["step"]) for row in read(path) if row["event"] != "step"]
-    assert looks == [("eval", 1), ("sample", 1), *([] if owed else [("eval", 2), ("sample", 2)])]
+    assert looks == [("eval", 1), ("sample", 1), *([] if eval_pending else [("eval", 2), ("sample", 2)])]

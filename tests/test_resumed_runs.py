@@ -130,11 +130,11 @@ def test_a_corpus_that_grew_by_a_new_letter_is_refused_by_its_digest(folder, tra
         file.write_text(old, encoding="utf-8")
 
 
-# --changed
+# --allow-mismatch
 
 
 def test_another_optimizer_begins_with_no_state_and_the_change_is_a_row_of_the_journal(folder, capsys):
-    words = ["resume", str(folder), "--train.steps", "10", "--changed", "--optimizer", "muon"]
+    words = ["resume", str(folder), "--train.steps", "10", "--allow-mismatch", "--optimizer", "muon"]
     assert nanotx_command(words) == 0
     assert "optimizer muon begins with no state: that of adamw is left out" in capsys.readouterr().out
     (row,) = rows(folder, "changed")
@@ -165,7 +165,7 @@ def test_another_optimizer_begins_with_no_state_and_the_change_is_a_row_of_the_j
 def test_a_change_is_made_or_is_refused_before_anything_is_written(folder, words):
     before = contents(folder)
     try:
-        code = nanotx_command(["resume", str(folder), "--train.steps", "8", "--changed", *words])
+        code = nanotx_command(["resume", str(folder), "--train.steps", "8", "--allow-mismatch", *words])
     except NanotxError:
         assert contents(folder) == before
     else:
@@ -182,14 +182,14 @@ def test_a_change_that_fails_at_its_first_step_leaves_the_run_as_it_was(folder, 
 
     monkeypatch.setattr(MuonOptimizer, "step", fails)
     before = contents(folder)
-    with pytest.raises(ConfigError, match=r"--changed: the first step of the changed recipe fails: KeyError"):
-        nanotx_command(["resume", str(folder), "--train.steps", "8", "--changed", "--optimizer", "muon"])
+    with pytest.raises(ConfigError, match=r"--allow-mismatch: the first step of the changed recipe fails: KeyError"):
+        nanotx_command(["resume", str(folder), "--train.steps", "8", "--allow-mismatch", "--optimizer", "muon"])
     assert contents(folder) == before
 
 
 def test_the_first_step_that_is_tried_changes_no_bit_of_a_changed_run(folder, tmp_path):
     other = shutil.copytree(folder, tmp_path / "other")
-    words = ["--changed", "--optimizer.lr", "0.002"]
+    words = ["--allow-mismatch", "--optimizer.lr", "0.002"]
     assert nanotx_command(["resume", str(folder), "--train.steps", "8", *words]) == 0
     assert nanotx_command(["resume", str(other), "--train.steps", "8", "--train.checkpoint-every", "1", *words]) == 0
     assert [row["loss"] for row in rows(folder, "step")] == [row["loss"] for row in rows(other, "step")]
@@ -207,15 +207,15 @@ def test_the_first_step_that_is_tried_changes_no_bit_of_a_changed_run(folder, tm
     ids=" ".join,
 )
 def test_steps_after_a_change_are_those_from_the_checkpoint_as_if_none_had_been_tried(folder, tmp_path, words):
-    assert nanotx_command(["resume", str(folder), "--train.steps", "8", "--changed", *words]) == 0
+    assert nanotx_command(["resume", str(folder), "--train.steps", "8", "--allow-mismatch", *words]) == 0
     for step in ("7", "8"):  # nothing is tried before a replay
         assert nanotx_command(["replay", str(folder), "--step", step, "--json", str(tmp_path / "x.json")]) == 0
         told = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))
-        assert (told["from_step"], told["strayed"], told["bit_equal"]) == (6, None, True), step
+        assert (told["from_step"], told["first_mismatch"], told["bit_equal"]) == (6, None, True), step
 
 
 def test_an_average_that_begins_by_a_change_begins_from_the_weights_of_the_checkpoint(folder):
-    words = ["--train.steps", "7", "--changed", "--train.ema-decay", "0.9", "--optimizer.lr", "0.02"]
+    words = ["--train.steps", "7", "--allow-mismatch", "--train.ema-decay", "0.9", "--optimizer.lr", "0.02"]
     assert nanotx_command(["resume", str(folder), *words]) == 0
     before = load_file(folder / "checkpoints/step-6/model.safetensors")
     after, average = (load_file(folder / f"checkpoints/step-7/{name}.safetensors") for name in ("model", "ema"))
@@ -227,7 +227,7 @@ def test_an_average_that_begins_by_a_change_begins_from_the_weights_of_the_check
 
 
 def test_a_changed_run_that_is_killed_before_its_next_checkpoint_is_resumed_as_it_was_changed(folder):
-    assert nanotx_command(["resume", str(folder), "--train.steps", "8", "--changed", "--seed", "8"]) == 0
+    assert nanotx_command(["resume", str(folder), "--train.steps", "8", "--allow-mismatch", "--seed", "8"]) == 0
     shutil.rmtree(folder / "checkpoints/step-8")
     lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
     kept = [line for line in lines if json.loads(line)["step"] <= 7]
@@ -281,10 +281,10 @@ def test_a_checkpoint_keeps_the_wall_clock_seconds_of_all_processes_before_it(fo
     def earlier(step):
         return json.loads((folder / f"checkpoints/step-{step}/trainer.json").read_text(encoding="utf-8"))["progress"]
 
-    first = earlier(6)["earlier"]
+    first = earlier(6)["earlier_seconds"]
     assert first > 0
     assert nanotx_command(["resume", str(folder), "--train.steps", "8"]) == 0
-    assert earlier(8)["earlier"] > first
+    assert earlier(8)["earlier_seconds"] > first
 
 
 def test_a_checkpoint_that_was_changed_in_place_is_not_taken_as_proven(folder):

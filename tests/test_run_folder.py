@@ -230,14 +230,14 @@ def test_a_resume_where_no_rows_are_begins_at_step_0_and_says_so(folder, capsys)
 
 def at_step(monkeypatch, step, deed):
     """Have something happen while a run trains, before it takes a step."""
-    before = Trainer.advance
+    before = Trainer.train_step
 
-    def advance(self):
+    def train_step(self):
         if self.progress.step == step - 1:
             deed()
         return before(self)
 
-    monkeypatch.setattr(Trainer, "advance", advance)
+    monkeypatch.setattr(Trainer, "train_step", train_step)
 
 
 @pytest.mark.parametrize(
@@ -298,11 +298,11 @@ def edit(folder, old, new):
 def test_a_recipe_that_was_edited_by_hand_is_refused_with_what_was_edited(folder, old, new, said):
     edit(folder, old, new)
     before = contents(folder)
-    with pytest.raises(ConfigError, match=f"edited since the run was trained by it: {said}.*--changed"):
+    with pytest.raises(ConfigError, match=f"edited since the run was trained by it: {said}.*--allow-mismatch"):
         train(folder, "--resume")
     assert contents(folder) == before
     if "steps" not in old:
-        assert resume(folder, "--changed") == 0
+        assert resume(folder, "--allow-mismatch") == 0
         assert resume(folder, steps=9) == 0  # the checkpoint holds the edited one by now
 
 
@@ -325,14 +325,14 @@ def test_a_run_that_is_moved_as_soon_as_a_checkpoint_is_there_prunes_nothing_of_
 ):
     other = shutil.copytree(longer, tmp_path / "other")
     shutil.copytree(trained / "checkpoints/step-4", other / "checkpoints/step-4", dirs_exist_ok=True)
-    publish = checkpoint.publish
+    write_atomic = checkpoint.write_atomic
 
     def then_move(path, files):
-        publish(path, files)
+        write_atomic(path, files)
         folder.rename(tmp_path / "moved")
         shutil.copytree(other, folder)
 
-    monkeypatch.setattr(checkpoint, "publish", then_move)
+    monkeypatch.setattr(checkpoint, "write_atomic", then_move)
     with pytest.raises(RunError, match="this run's folder was moved or removed"):
         resume(folder)
     assert contents(folder) == contents(other)
@@ -354,7 +354,7 @@ def test_a_file_of_the_lock_that_is_deleted_in_mid_run_costs_the_run_nothing(fol
     ids=["stopped before the first step", "stopped", "complete"],
 )
 def test_every_command_that_a_run_prints_brings_the_users_own_files(tmp_path, monkeypatch, capsys, at, words):
-    first = Session.first
+    first = Session.start_row
 
     def asked(self, *given):
         signal.raise_signal(signal.SIGTERM)
@@ -364,7 +364,7 @@ def test_every_command_that_a_run_prints_brings_the_users_own_files(tmp_path, mo
     for name in ("one.py", "a two.py"):
         (tmp_path / name).write_text("", encoding="utf-8")
     if at == 0:
-        monkeypatch.setattr(Session, "first", asked)
+        monkeypatch.setattr(Session, "start_row", asked)
     elif at < 6:
         at_step(monkeypatch, at, lambda: signal.raise_signal(signal.SIGTERM))
     corpus = ["--corpus", "file", "--corpus.path", str(text(tmp_path / "text.txt"))]
@@ -475,14 +475,14 @@ def test_a_checkpoint_that_reads_back_otherwise_than_it_was_written_is_not_publi
 
 
 def test_a_run_that_was_stopped_before_its_first_step_begins_again_as_its_last_line_says(tmp_path, monkeypatch, capsys):
-    first = Session.first
+    first = Session.start_row
 
     def asked(self, *given):
         signal.raise_signal(signal.SIGTERM)
         return first(self, *given)
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(Session, "first", asked)
+    monkeypatch.setattr(Session, "start_row", asked)
     corpus = ["--corpus", "file", "--corpus.path", str(text(tmp_path / "text.txt"))]
     assert nanotx_command(["train", "shakespeare_char", *corpus, "--run", "run", *tiny()]) == 128 + signal.SIGTERM
     assert "nanotx resume run" in capsys.readouterr().out and not rows(tmp_path / "run", "step")
@@ -566,7 +566,7 @@ def test_a_copied_run_whose_checkpoints_are_a_link_changes_nothing_through_it(fo
     shutil.copytree(folder, copy, symlinks=True)
     before = contents(away)
     for place in (folder, copy):
-        for flags in ([], ["--changed"], ["--train.steps", "12"]):
+        for flags in ([], ["--allow-mismatch"], ["--train.steps", "12"]):
             with pytest.raises(RunError, match=r"checkpoints: a link to .*away.*cp -a") as error:
                 nanotx_command(["resume", str(place), *flags])
             assert error.value.exit_code == 4

@@ -206,7 +206,7 @@ def test_a_signal_before_anything_is_written_ends_at_once_and_leaves_nothing(tra
 
 
 def test_a_signal_while_a_run_is_taken_up_again_leaves_it_as_it_was(train, tmp_path):
-    words, slower = [*SLOWLY, "0"], ["--ffn.build-seconds", "0.5", "--resume", "--changed"]
+    words, slower = [*SLOWLY, "0"], ["--ffn.build-seconds", "0.5", "--resume", "--allow-mismatch"]
     assert train(*words, train_steps=4, train_checkpoint_every=2).finish()[0] == 0
 
     def files():

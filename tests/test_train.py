@@ -25,11 +25,11 @@ from nanotx.optim.adamw import AdamW
 from nanotx.optim.schedules.constant import Constant
 from nanotx.optim.schedules.cosine import Cosine
 from nanotx.recipe import Recipe, Train
-from nanotx.runs.resume import load_weights, take_over
-from nanotx.training.dataset import read_texts
+from nanotx.runs.resume import load_state, load_weights
+from nanotx.training.dataset import load_dataset
 from nanotx.training.trainer import Trainer
 
-TEXTS = read_texts(Recipe(corpus=Playhouse(size=20_000), model=Model(context=16)))
+TEXTS = load_dataset(Recipe(corpus=Playhouse(size=20_000), model=Model(context=16)))
 MACHINE = choose("cpu", "float32", 1)
 
 KNOWN = {name: Attention.find(name) for name in Attention.names()}
@@ -53,7 +53,7 @@ def trainer(attention="sdpa", dropout=0.0, weights=None, ffn="swiglu", machine=M
 
 def test_a_few_steps_lower_the_loss():
     one = trainer()
-    losses = [one.advance()["loss"] for _ in range(40)]
+    losses = [one.train_step()["loss"] for _ in range(40)]
     assert sum(losses[-5:]) < sum(losses[:5]) - 2.0
 
 
@@ -66,7 +66,7 @@ def test_the_writings_of_one_attention_learn_the_same_for_fifty_steps():
     losses = []
     for one in trainers:
         one.model.train()
-        losses.append([one.advance()["loss"] for _ in range(50)])
+        losses.append([one.train_step()["loss"] for _ in range(50)])
     for other, output in zip(losses[1:], outputs[1:], strict=True):
         torch.testing.assert_close(output, outputs[0], atol=1e-5, rtol=0)
         torch.testing.assert_close(torch.tensor(other), torch.tensor(losses[0]), atol=1e-4, rtol=0)
@@ -74,7 +74,7 @@ def test_the_writings_of_one_attention_learn_the_same_for_fifty_steps():
 
 def test_micro_batches_make_the_same_step():
     whole, parts = trainer(), trainer(grad_accum_steps=4)
-    assert whole.advance()["loss"] == pytest.approx(parts.advance()["loss"], rel=1e-5)
+    assert whole.train_step()["loss"] == pytest.approx(parts.train_step()["loss"], rel=1e-5)
     for name, tensor in whole.weights().items():
         torch.testing.assert_close(parts.weights()[name], tensor, atol=1e-4, rtol=1e-4)
 
@@ -127,7 +127,9 @@ def test_a_model_without_penalties_has_the_gradient_of_its_loss_to_the_last_bit(
 
 def test_an_evaluation_knows_no_penalty():
     one, free = trainer(ffn=EVEN), trainer(ffn=replace(EVEN, aux_loss_weight=0.0))
-    assert evaluate(one.model, TEXTS.exams["val"], MACHINE) == evaluate(free.model, TEXTS.exams["val"], MACHINE)
+    assert evaluate(one.model, TEXTS.eval_texts["val"], MACHINE) == evaluate(
+        free.model, TEXTS.eval_texts["val"], MACHINE
+    )
     assert one.model.blocks[0].ffn.aux_loss().item() == 0.0
 
 
@@ -139,12 +141,12 @@ from nanotx.hardware.device import choose
 from nanotx.nn.ffn.moe import MixtureOfExperts
 from nanotx.nn.transformer import Model
 from nanotx.recipe import Recipe
-from nanotx.training.dataset import read_texts
+from nanotx.training.dataset import load_dataset
 from nanotx.training.trainer import Trainer
 
 model = Model(dim=16, layers=1, context=16, block=PreNorm(ffn=MixtureOfExperts(aux_loss_weight=0.5)))
 recipe = Recipe(corpus=Playhouse(size=20_000), model=model)
-texts, machine = read_texts(recipe), choose("cpu", "float32", 1)
+texts, machine = load_dataset(recipe), choose("cpu", "float32", 1)
 plain, compiled = (Trainer(recipe, model.build(texts.codec.vocab_size), texts.windows, machine) for _ in range(2))
 compiled.forward = torch.compile(compiled.model, backend="aot_eager")  # traced as ever, and no C++ compiled
 for step in range(2):
@@ -164,10 +166,10 @@ def test_a_penalty_is_in_the_gradient_of_a_compiled_model_too():
 def test_a_mixture_that_is_taken_over_goes_on_as_it_would_have():
     one, next_one = trainer(ffn=EVEN), trainer(ffn=EVEN)
     for _ in range(3):
-        one.advance()
-    take_over(next_one, one.weights(), *one.averages())
+        one.train_step()
+    load_state(next_one, one.weights(), *one.optimizer_state())
     next_one.progress.step = 3
-    assert next_one.advance()["loss"] == one.advance()["loss"]
+    assert next_one.train_step()["loss"] == one.train_step()["loss"]
     assert all(torch.equal(next_one.weights()[name], tensor) for name, tensor in one.weights().items())
 
 
@@ -175,21 +177,21 @@ def test_a_step_with_dropout_is_a_function_of_seed_and_step_alone():
     one, other = trainer(dropout=0.3), trainer(dropout=0.3)
     for _ in range(3):
         torch.rand(7)  # whatever else draws random numbers between steps
-        assert one.advance()["loss"] == other.advance()["loss"]
+        assert one.train_step()["loss"] == other.train_step()["loss"]
     plain = trainer()
-    assert plain.advance()["loss"] != trainer(dropout=0.3).advance()["loss"]
+    assert plain.train_step()["loss"] != trainer(dropout=0.3).train_step()["loss"]
 
 
 @pytest.mark.parametrize("other", EQUIVALENTS)
 def test_what_one_attention_has_learned_another_goes_on_with(other):
     one = trainer("per_head")
     for _ in range(3):
-        one.advance()
+        one.train_step()
     next_one = trainer(other)
-    averages, numbers = one.averages()
-    take_over(next_one, one.weights(), averages, numbers)
+    averages, numbers = one.optimizer_state()
+    load_state(next_one, one.weights(), averages, numbers)
     next_one.progress.step = 3
-    assert next_one.advance()["loss"] == pytest.approx(one.advance()["loss"], rel=1e-5)
+    assert next_one.train_step()["loss"] == pytest.approx(one.train_step()["loss"], rel=1e-5)
     for name, tensor in one.weights().items():
         torch.testing.assert_close(next_one.weights()[name], tensor, atol=1e-4, rtol=1e-3)
 
@@ -201,7 +203,7 @@ def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_touched():
     before = {name: tensor.clone() for name, tensor in one.weights().items()}
     said = r"step 0: the loss is .*nan.* the step was not taken\..*begin at token .*Try a lower --optimizer\.lr"
     with pytest.raises(Diverged, match=said):
-        one.advance()
+        one.train_step()
     assert all(torch.equal(before[name], tensor) for name, tensor in one.weights().items())
 
 

@@ -19,13 +19,13 @@ from nanotx.recipe import Recipe, Train
 from nanotx.runs.folder import RunFolder
 from nanotx.runs.load import load
 from nanotx.runs.resume import restore
-from nanotx.runs.resume_check import check_agreement, settled
+from nanotx.runs.resume_check import check_resumable, resolve_auto
 from nanotx.runs.trainer_state import save
 from nanotx.training import auto_batch
-from nanotx.training.dataset import read_texts
+from nanotx.training.dataset import load_dataset
 from nanotx.training.trainer import Trainer
 
-TEXTS = read_texts(Recipe(corpus=Playhouse(size=20_000), model=Model(context=16)))
+TEXTS = load_dataset(Recipe(corpus=Playhouse(size=20_000), model=Model(context=16)))
 
 
 def trainer(dropout=0.1, **plan):
@@ -51,7 +51,7 @@ def trainer(dropout=0.1, **plan):
 
 def after(made, steps=3):
     """The losses of a few steps, and the weights after them."""
-    losses = [made.advance()["loss"] for _ in range(steps)]
+    losses = [made.train_step()["loss"] for _ in range(steps)]
     return losses, made.weights()
 
 
@@ -80,7 +80,7 @@ def test_neither_chunks_nor_micro_batches_change_a_step_but_for_rounding():
 
 def test_tables_of_n_grams_learn_by_the_rows_that_a_step_has_met():
     made = trainer()
-    made.advance()
+    made.train_step()
     states = {name: made.optimizer.state[one] for name, one in made.model.embedding.named_parameters()}
     assert "exp_avg" in states["weight"]
     assert states["grams.0"].keys() == {"exp_avg_sq", "step"}
@@ -128,9 +128,9 @@ def test_a_full_accelerator_says_how_many_windows_it_held_and_a_remedy_that_the_
     def full(*_):
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(made, "losses", full)
+    monkeypatch.setattr(made, "forward_loss", full)
     with pytest.raises(RunError, match=f"memory is full with {message}") as caught:
-        made.advance()
+        made.train_step()
     before = made.recipe.train
     for name, value in re.findall(r"--train\.(micro-batch-size|grad-accum-steps) (\d+)", str(caught.value)):
         smaller = replace(before, **{name.replace("-", "_"): int(value)})
@@ -155,26 +155,26 @@ def test_plans_that_cannot_be_are_refused(plan, match):
 
 def test_what_a_run_settled_stays_when_it_is_left_to_the_machine_again():
     saved = Recipe(train=Train(batch_size=4, micro_batch_size=2), compile=False)
-    wished = replace(saved, train=Train(batch_size=4, micro_batch_size="auto"), compile="auto")
-    assert settled(saved, wished) == saved
-    check_agreement(saved, settled(saved, wished))
+    requested = replace(saved, train=Train(batch_size=4, micro_batch_size="auto"), compile="auto")
+    assert resolve_auto(saved, requested) == saved
+    check_resumable(saved, resolve_auto(saved, requested))
 
 
 def test_the_average_of_the_weights_stands_in_the_model_while_it_is_judged():
     made = trainer(ema_decay=0.9)
     weights, slow = [], None
     for step in range(1, 5):
-        made.advance()
+        made.train_step()
         weights.append({name: one.clone() for name, one in made.weights().items()})
         decay = min(0.9, step / (step + 9))
         before = slow or trainer().weights()
         slow = {name: before[name] * decay + weights[-1][name] * (1 - decay) for name in before}
-    with made.judged():
+    with made.use_eval_weights():
         judged = {name: one.clone() for name, one in made.weights().items()}
     for name, one in slow.items():
         torch.testing.assert_close(judged[name], one)
     assert equal(made.weights(), weights[-1])
-    assert equal(made.judged_weights(), judged)
+    assert equal(made.eval_weights(), judged)
 
 
 def test_a_run_goes_on_with_all_of_its_state_and_is_sampled_by_its_average(tmp_path):
@@ -185,12 +185,12 @@ def test_a_run_goes_on_with_all_of_its_state_and_is_sampled_by_its_average(tmp_p
     save(one, folder, TEXTS)
     folder.recipe.write_text((folder.checkpoints / "step-3/recipe.toml").read_text(encoding="utf-8"), encoding="utf-8")
     loaded = load(tmp_path)
-    assert equal(dict(loaded.model.named_parameters()), one.judged_weights())
+    assert equal(dict(loaded.model.named_parameters()), one.eval_weights())
     other = trainer(ema_decay=0.9)
     restore(other, folder.checkpoints / "step-3", TEXTS)
     assert after(one)[0] == after(other)[0]
     assert equal(one.weights(), other.weights())
-    assert equal(one.judged_weights(), other.judged_weights())
+    assert equal(one.eval_weights(), other.eval_weights())
 
 
 @pytest.mark.parametrize("missed", [(1,), (0, 2), (0, 1, 2)], ids=str)
@@ -198,15 +198,15 @@ def test_a_run_goes_on_with_all_of_its_state_and_is_sampled_by_its_average(tmp_p
 def test_a_weight_that_had_no_gradient_in_some_steps_is_resumed_with_a_count_of_its_own(tmp_path, name, missed):
     def made():
         one = trainer()
-        gradient = one.gradient
+        compute_gradients = one.compute_gradients
 
         def partly():
-            numbers = gradient()
+            numbers = compute_gradients()
             if one.progress.step in missed:
                 one.model.get_parameter(name).grad = None
             return numbers
 
-        one.gradient = partly
+        one.compute_gradients = partly
         return one
 
     folder, one, other = RunFolder(tmp_path), made(), made()
@@ -214,7 +214,7 @@ def test_a_weight_that_had_no_gradient_in_some_steps_is_resumed_with_a_count_of_
     save(one, folder, TEXTS)
     restore(other, folder.checkpoints / "step-3", TEXTS)
     for step in (4, 5):
-        assert one.advance()["loss"] == other.advance()["loss"]
+        assert one.train_step()["loss"] == other.train_step()["loss"]
         assert equal(one.weights(), other.weights()), step
-    mine, theirs = one.averages(), other.averages()
+    mine, theirs = one.optimizer_state(), other.optimizer_state()
     assert mine[1] == theirs[1] and equal(mine[0], theirs[0])

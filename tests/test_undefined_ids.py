@@ -17,7 +17,7 @@ from nanotx.errors import ConfigError
 from nanotx.generation import Sampling, generate
 from nanotx.nn.transformer import Model
 from nanotx.recipe import Recipe
-from nanotx.runs.load import Loaded, load
+from nanotx.runs.load import LoadedRun, load
 from nanotx.tokenizers import load as load_tokenizer
 from nanotx.tokenizers.byte_level import to_printable
 
@@ -188,7 +188,7 @@ def test_no_vocabulary_with_gaps_has_an_id_drawn_that_stands_for_nothing(tmp_pat
     taken = {*ids.values(), *codec.special_tokens.values()}
     assert set(codec.undefined_ids) == set(range(codec.vocab_size)) - taken
     model = Model(dim=16, layers=1, context=8).build(codec.vocab_size).eval()
-    loaded = Loaded(model=model, tokenizer=codec, recipe=Recipe(), step=0, folder="")
+    loaded = LoadedRun(model=model, tokenizer=codec, recipe=Recipe(), step=0, folder="")
     seed = data.draw(st.integers(0, 1000))
     loaded.generate(max_new_tokens=20, temperature=data.draw(st.sampled_from([0.0, 1.0, 1e5])), seed=seed)
     generation = loaded.generation(["a", "abcd"], 20, Sampling(temperature=1e5, seed=seed))

@@ -224,7 +224,7 @@ HOSTILE = {
     "steps that are true": ("progress", "step", True),
     "skipped without end": ("progress", "skipped_in_row", 2**63),
     "seconds that are none": ("progress", "train_seconds", float("nan")),
-    "endless seconds": ("progress", "earlier", float("inf")),
+    "endless seconds": ("progress", "earlier_seconds", float("inf")),
     "a best that is none": ("progress", "best", {"step": 3, "val_loss": None}),
     "a best of half a step": ("progress", "best", {"step": 2.5, "val_loss": 1.0}),
     "scores without a rate": ("progress", "scores", {"val_loss": 1.0}),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nanotx.errors import ConfigError, RunError
-from nanotx.files import publish
+from nanotx.files import write_atomic
 from nanotx.runs.folder import RunFolder
 
 PIECE = 1024
@@ -75,7 +75,7 @@ def write_figures(path: str, what: dict[str, Any]) -> None:
     """
     check_output(path, "--json")
     try:
-        publish(Path(path), json.dumps(what, indent=1, allow_nan=False) + "\n")
+        write_atomic(Path(path), json.dumps(what, indent=1, allow_nan=False) + "\n")
     except OSError as error:
         raise RunError(f"--json {path}: cannot be written: {error.strerror}.") from None
 

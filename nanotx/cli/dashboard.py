@@ -16,7 +16,7 @@ from rich.text import Text
 
 from nanotx.cli.console import Outlet
 from nanotx.errors import printable
-from nanotx.runs.history import Course, error, extent, gap, rate, readable
+from nanotx.runs.history import History, error, extent, gap, rate, readable
 from nanotx.runs.metrics_log import Row
 
 PAUSE = 5.0  # seconds between two plain lines of steps
@@ -29,7 +29,7 @@ class Display:
         """With `aside`, what it makes of a row is told as well, where it makes anything of it."""
         self.aside, self.said = aside, ""
         self.console = console or Console(highlight=False, file=cast(IO[str], Outlet(sys.stdout)))
-        self.course = Course()
+        self.history = History()
         self.spoke = 0.0  # when the last plain line of a step was printed
         self.live: Live | None = None
 
@@ -44,7 +44,7 @@ class Display:
     def show(self, row: Row) -> None:
         """Take in what happened."""
         row = {key: printable(item) if isinstance(item, str) else item for key, item in row.items()}
-        self.course.take(row)
+        self.history.take(row)
         self.said = (self.aside(row) if self.aside else "") or self.said
         if self.live is None:
             self.plain(row)
@@ -65,21 +65,21 @@ class Display:
     def picture(self) -> RenderableType:
         """Everything known, on one screen."""
 
-        return picture(self.course, self.said)
+        return picture(self.history, self.said)
 
     def plain(self, row: Row) -> None:
         """One line, or a sample's several; steps only now and then."""
-        event, course = row["event"], self.course
+        event, history = row["event"], self.history
         if event in ("start", "resume"):
-            self.say(course.title)
+            self.say(history.title)
         elif event == "step" and time.monotonic() - self.spoke > PAUSE:
             self.spoke = time.monotonic()
-            self.say(f"step {row['step']}/{course.steps}  {course.status()}")
+            self.say(f"step {row['step']}/{history.steps}  {history.status()}")
         elif event == "eval":
             row = readable(row)
-            floor = "" if course.floor is None else f"  floor {course.floor:.4f}"
+            floor = "" if history.floor is None else f"  floor {history.floor:.4f}"
             self.say(
-                f"step {row['step']}/{course.steps}  validation loss {row['val_loss']:.4f}{error(row)}  "
+                f"step {row['step']}/{history.steps}  validation loss {row['val_loss']:.4f}{error(row)}  "
                 f"training loss {row['train_loss']:.4f}  gap {gap(row):+.4f}  "
                 f"bits per byte {rate(row['bits_per_byte'])}{floor}{extent(row)}"
             )
@@ -92,38 +92,38 @@ class Display:
 BARS = "▁▂▃▄▅▆▇█"
 
 
-def picture(course: Course, said: str = "") -> RenderableType:
+def picture(history: History, said: str = "") -> RenderableType:
     """Everything known, on one screen, and what else is said of it."""
-    parts: list[RenderableType] = [Text(course.title, "bold")]
-    if course.step:
-        done = course.step["step"]
+    parts: list[RenderableType] = [Text(history.title, "bold")]
+    if history.step:
+        done = history.step["step"]
         row = Table.grid(padding=(0, 2))
-        row.add_row(f"step {done:,}/{course.steps:,}", ProgressBar(total=course.steps, completed=done, width=40))
-        parts += [row, Text(course.status()), Text(spark(course.losses), "cyan", no_wrap=True, overflow="crop")]
-    if course.evals:
-        parts.append(evaluations(course))
-    for line in filter(None, (course.warning, said)):
+        row.add_row(f"step {done:,}/{history.steps:,}", ProgressBar(total=history.steps, completed=done, width=40))
+        parts += [row, Text(history.status()), Text(spark(history.losses), "cyan", no_wrap=True, overflow="crop")]
+    if history.evals:
+        parts.append(evaluations(history))
+    for line in filter(None, (history.warning, said)):
         parts.append(Text(line, "yellow"))
-    if course.sample:
-        text, title = Text(course.sample["text"].strip(), overflow="fold"), f"step {course.sample['step']} writes"
+    if history.sample:
+        text, title = Text(history.sample["text"].strip(), overflow="fold"), f"step {history.sample['step']} writes"
         parts.append(Panel(text, title=title, title_align="left", border_style="dim"))
     return Group(*parts)
 
 
-def evaluations(course: Course) -> Table:
+def evaluations(history: History) -> Table:
     """The newest evaluations; the best validation loss stands out."""
     table = Table(box=None, padding=(0, 1), header_style="dim")
     for name in ("step", "training loss", "validation loss", "gap", "bits per byte"):
         table.add_column(name, justify="right", no_wrap=True)
-    if told := any(row.get("val_stderr") is not None for row in course.evals):
+    if told := any(row.get("val_stderr") is not None for row in history.evals):
         table.add_column("±", justify="right", no_wrap=True)
-    if course.floor is not None:
+    if history.floor is not None:
         table.add_column("floor", justify="right")
-    best = min((row["val_loss"] for row in course.evals if math.isfinite(row["val_loss"])), default=None)
-    for row in course.evals[-6:]:
+    best = min((row["val_loss"] for row in history.evals if math.isfinite(row["val_loss"])), default=None)
+    for row in history.evals[-6:]:
         cells = [f"{row['step']:,}", f"{row['train_loss']:.4f}", f"{row['val_loss']:.4f}", f"{gap(row):+.4f}"]
         cells += [rate(row["bits_per_byte"]), *([error(row).removeprefix(" ± ")] if told else [])]
-        cells += [] if course.floor is None else [rate(course.floor)]
+        cells += [] if history.floor is None else [rate(history.floor)]
         table.add_row(*cells, style="bold green" if row["val_loss"] == best else "")
     return table
 

@@ -18,7 +18,7 @@ from nanotx.config.toml import write_toml
 from nanotx.errors import ConfigError, MemoryFull, RunError, did_you_mean, is_memory_full
 from nanotx.recipe import Recipe, read_options, read_recipe, swaps
 from nanotx.runs.folder import find_folder
-from nanotx.runs.resume_check import Survey, changes, check_agreement, recipe_left, settled, survey
+from nanotx.runs.resume_check import Survey, changes, check_resumable, recipe_left, resolve_auto, survey
 from nanotx.runs.session import Session
 from nanotx.training.signals import Interrupted, listening
 
@@ -49,10 +49,10 @@ def run(recipe: Recipe, argv: list[str], name: str, display: Display | None = No
     if options.restart:
         recipe = (recipe_left(folder) or recipe) if options.resume else recipe
     elif options.resume:
-        found = survey(folder, options.changed)
+        found = survey(folder, options.allow_mismatch)
     saved = found.recipe
     unheeded: list[str] = []
-    if saved and not options.changed:
+    if saved and not options.allow_mismatch:
         argv, unheeded = without_files(saved, argv, name)
     base = saved or recipe
     recipe, named = read_recipe(base, argv, prog=name)
@@ -63,9 +63,9 @@ def run(recipe: Recipe, argv: list[str], name: str, display: Display | None = No
     for line in [*unheeded, *swaps(base, argv, recipe)]:
         display.say(line)
     if saved:
-        recipe = settled(saved, recipe)
-        if not options.changed:
-            check_agreement(saved, recipe)
+        recipe = resolve_auto(saved, recipe)
+        if not options.allow_mismatch:
+            check_resumable(saved, recipe)
     elif options.resume and not options.restart:
         display.say(f"{folder.path}: there is no run to go on with, so this one begins at step 0.")
     with suppress(Interrupted), listening() as stop:

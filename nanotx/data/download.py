@@ -15,7 +15,7 @@ from urllib.error import URLError
 from urllib.request import HTTPRedirectHandler, OpenerDirector, Request, build_opener
 
 from nanotx.data.corpus import Unavailable
-from nanotx.files import publish
+from nanotx.files import write_atomic
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ def fetch(source: Source, destination: Path, seconds: float, open_url: Open) -> 
         raise Unavailable(f"{source.url}: {fault}")
     with suppress(OSError):
         destination.parent.mkdir(parents=True, exist_ok=True)
-        publish(destination, data)
+        write_atomic(destination, data)
     return data
 
 

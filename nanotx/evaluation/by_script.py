@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanotx.evaluation.loss import bits_per_byte, cross_entropies
-from nanotx.evaluation.texts import exam
+from nanotx.evaluation.texts import eval_text
 from nanotx.hardware.device import Machine
 from nanotx.nn.transformer import Transformer
 from nanotx.tokenizers import Codec
@@ -56,7 +56,7 @@ def score_text(model: Transformer, codec: Codec, text: str, machine: Machine, co
     Raises:
         TextError: the tokenizer does not hold this text, or its ids do not give it back.
     """
-    paper = exam(codec, text)
+    paper = eval_text(codec, text)
     parts = script_breakdown(codec, text, paper.ids)
     rows = [one.cpu().numpy() for one in cross_entropies(model, paper, machine, "none", context)]
     each = np.concatenate(rows)

@@ -26,7 +26,7 @@ HELD = 2**24
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Exam:
+class EvalText:
     """A text to be scored on."""
 
     ids: NDArray[np.integer]
@@ -78,7 +78,7 @@ class Score:
     bits_per_byte: float | None  # None where the ids do not give the text back, so that no number would be fair
     tokens: int = 0  # how many the mean is taken over
     stderr: float | None = None  # standard error of the loss, its windows taken as drawn at random; None for one window
-    asked: int = 0  # as of the exam
+    asked: int = 0  # as of the eval_text
 
     @property
     def perplexity(self) -> float:
@@ -89,21 +89,24 @@ class Score:
 @torch.inference_mode()
 def evaluate(
     model: Transformer,
-    exam: Exam,
+    eval_text: EvalText,
     machine: Machine,
     context: int | None = None,
-    breath: Callable[[], None] = lambda: None,
+    on_batch: Callable[[], None] = lambda: None,
 ) -> Score:
     """Score the model on a text, dropout off, in windows of a context's length; None for the model's own.
 
-    Between two batches of windows `breath` is called, which may raise to end it.
+    Between two batches of windows `on_batch` is called, which may raise to end it.
     """
     spread = Spread()
     loss = (
-        sum(one.item() for one in cross_entropies(model, exam, machine, "sum", context, breath, spread)) / exam.tokens
+        sum(one.item() for one in cross_entropies(model, eval_text, machine, "sum", context, on_batch, spread))
+        / eval_text.tokens
     )
-    rate = bits_per_byte(loss, exam.tokens, exam.size) if exam.size else None
-    return Score(loss=loss, bits_per_byte=rate, tokens=exam.tokens, stderr=spread.stderr(loss), asked=exam.asked)
+    rate = bits_per_byte(loss, eval_text.tokens, eval_text.size) if eval_text.size else None
+    return Score(
+        loss=loss, bits_per_byte=rate, tokens=eval_text.tokens, stderr=spread.stderr(loss), asked=eval_text.asked
+    )
 
 
 class Spread:
@@ -137,22 +140,22 @@ class Spread:
 @torch.inference_mode()
 def cross_entropies(
     model: Transformer,
-    exam: Exam,
+    eval_text: EvalText,
     machine: Machine,
     reduction: str,
     context: int | None = None,
-    breath: Callable[[], None] = lambda: None,
+    on_batch: Callable[[], None] = lambda: None,
     spread: Spread | None = None,
 ) -> list[Tensor]:
     """The losses of a text's tokens, in nats and in their order, a few at a time.
 
     Args:
         model: what is scored.
-        exam: what it is scored on.
+        eval_text: what it is scored on.
         machine: where it is.
         reduction: "sum" for one number for each few tokens, "none" for one for every token.
         context: how long a window is; None for as long as the model's own.
-        breath: called between two batches of windows; may raise to end it, and the model is as it was.
+        on_batch: called between two batches of windows; may raise to end it, and the model is as it was.
         spread: takes in the losses of the windows.
     """
     training, found, device = model.training, list[Tensor](), machine.device
@@ -162,8 +165,8 @@ def cross_entropies(
     model.eval()
     try:
         with machine.autocast():
-            for x, y in exam.batches(context, max(1, many // context)):
-                breath()
+            for x, y in eval_text.batches(context, max(1, many // context)):
+                on_batch()
                 stream = rearrange(model.hidden_states(x.to(device)), "b t d -> (b t) d")
                 targets = rearrange(y.to(device), "b t -> (b t)")
                 nats = list[Tensor]()

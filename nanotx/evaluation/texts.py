@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from nanotx.errors import DataError, TextError
-from nanotx.evaluation.loss import Exam
+from nanotx.evaluation.loss import EvalText
 from nanotx.recipe import Train
 from nanotx.tokenizers.base import Codec, Ids
 
@@ -23,7 +23,7 @@ AFTER = 8
 CUT = re.compile(r"(?<=[A-Za-z])(?=[ \n])")
 
 
-def excerpts(codec: Codec, text: str, count: int, context: int) -> Exam:
+def excerpts(codec: Codec, text: str, count: int, context: int) -> EvalText:
     """The windows of a text that are read in place of it; a pure function of what is given.
 
     Args:
@@ -48,7 +48,7 @@ def excerpts(codec: Codec, text: str, count: int, context: int) -> Exam:
     if not windows:
         raise DataError(f"{codec.part}: makes no tokens of a text of {len(text)} characters; try a longer one.")
     size *= whole
-    return Exam(ids=windows[0][:0], start=codec.start, size=size, windows=tuple(windows), asked=count)
+    return EvalText(ids=windows[0][:0], start=codec.start, size=size, windows=tuple(windows), asked=count)
 
 
 def window(codec: Codec, text: str, at: int, context: int, rate: float) -> tuple[Ids, int, float]:
@@ -111,7 +111,7 @@ BLOCK = 2**18
 """Characters that are encoded together."""
 
 
-def exams_of(codec: Codec, training: str, validation: str, context: int, plan: Train) -> dict[str, Exam]:
+def eval_texts_of(codec: Codec, training: str, validation: str, context: int, plan: Train) -> dict[str, EvalText]:
     """What the training and the validation text are scored on.
 
     A validation text of few tokens is read whole, and as much of the beginning of the training text. Of a longer one
@@ -127,9 +127,9 @@ def exams_of(codec: Codec, training: str, validation: str, context: int, plan: T
         if limit and not fits(codec, validation, limit):
             check_known(codec, validation)
             count = eval_tokens(plan, context)
-            return {name: exam(codec, text, count, context) for name, text in texts.items()}
+            return {name: eval_text(codec, text, count, context) for name, text in texts.items()}
     try:
-        return {"train": exam(codec, training[: len(validation)]), "val": exam(codec, validation)}
+        return {"train": eval_text(codec, training[: len(validation)]), "val": eval_text(codec, validation)}
     except TextError as error:
         raise TextError(f"validation text, of which training saw nothing: {error}") from None
 
@@ -165,7 +165,7 @@ def check_known(codec: Codec, text: str) -> None:
         codec.encode(text)  # says where, or takes what its characters by themselves are not
 
 
-def exam(codec: Codec, text: str, count: int = 0, context: int = 0) -> Exam:
+def eval_text(codec: Codec, text: str, count: int = 0, context: int = 0) -> EvalText:
     """A text to be scored on.
 
     Args:
@@ -182,4 +182,4 @@ def exam(codec: Codec, text: str, count: int = 0, context: int = 0) -> Exam:
     ids, data = codec.encode(text), text.encode("utf-8")
     if not len(ids):
         raise DataError(f"{codec.part}: makes no tokens of a text of {len(text)} characters; try a longer one.")
-    return Exam(ids=ids, start=codec.start, size=len(data) if codec.decode_bytes(ids) == data else 0)
+    return EvalText(ids=ids, start=codec.start, size=len(data) if codec.decode_bytes(ids) == data else 0)

@@ -23,7 +23,7 @@ from nanotx.optim.schedules import Schedule
 
 
 @dataclass(frozen=True, kw_only=True)
-class Course(Case):
+class History(Case):
     """A schedule, the length of a run and of another, and the steps that are asked for."""
 
     steps: int = 1
@@ -32,7 +32,7 @@ class Course(Case):
 
 
 @st.composite
-def draw_course(draw: Drawn, part: type[Schedule], where: Where) -> Course:
+def draw_course(draw: Drawn, part: type[Schedule], where: Where) -> History:
     """Any schedule, also one of zeros, and any run, also one that is as long as the warm-up."""
     idea = draw(ideas(part))
     for name, kind in fields(part).items():
@@ -42,7 +42,7 @@ def draw_course(draw: Drawn, part: type[Schedule], where: Where) -> Course:
     edges = [1, 200, *(max(1, size + beside) for size in sizes for beside in (-1, 0, 1))]
     lengths, far = st.integers(1, 40) | st.sampled_from(edges), st.sampled_from([10**4, 10**9])
     at = draw(st.lists(st.integers(0, 220) | far, max_size=8))
-    return Course(idea=idea, steps=draw(lengths), other=draw(lengths), at=tuple(at))
+    return History(idea=idea, steps=draw(lengths), other=draw(lengths), at=tuple(at))
 
 
 # Optimizers.
@@ -142,7 +142,7 @@ RUNS = (40, 400)
 """Lengths of runs, shorter and longer than any warm-up that is usual."""
 
 
-def matter_of_schedule(case: Course) -> None:
+def matter_of_schedule(case: History) -> None:
     """Every field changes the factor of some step."""
     fields_matter(case.idea, lambda idea: factors(idea, (*RUNS, case.steps)))
 
@@ -158,21 +158,21 @@ LAWS: dict[str, tuple[Law, ...]] = {
         Law(
             name="total",
             about="any step has a factor, finite and not below zero, and no run is all zeros",
-            case=Course,
+            case=History,
             draw=draw_course,
             check=lambda case: total(case.idea, case.at, case.steps),
         ),
         Law(
             name="pure",
             about="a step's factor is the same whatever was asked before",
-            case=Course,
+            case=History,
             draw=draw_course,
             check=lambda case: pure(case.idea, (*case.at, *range(min(case.steps, 12))), case.steps, case.other),
         ),
         Law(
             name="field_matters",
             about=says(matter_of_schedule),
-            case=Course,
+            case=History,
             draw=draw_course,
             check=matter_of_schedule,
             fits=has_fields,

@@ -277,14 +277,14 @@ def trains_as_written(trainer: Trainer, steps: int) -> None:
         saved = trainer.scaler.state_dict()
         state["loss_scale"], state["clean_steps"] = saved["scale"], saved["_growth_tracker"]
     for step in range(steps):
-        row, wanted = trainer.advance(), training_step(recipe, model, trainer.windows, step, state, dtype)
+        row, wanted = trainer.train_step(), training_step(recipe, model, trainer.windows, step, state, dtype)
         if dtype is torch.float16:
             row |= {"loss_scale": trainer.scaler.get_scale()}
             wanted |= {"loss_scale": state["loss_scale"]}
         for key, value in wanted.items():
             if row[key] != value and not (math.isnan(row[key]) and math.isnan(value)):
                 raise LawBroken(f"step: of step {step + 1}, {key} is {row[key]!r}, and as written {value!r}.")
-        with trainer.judged():
+        with trainer.use_eval_weights():
             averages = {name: one.detach().clone() for name, one in trainer.model.named_parameters()}
         learned = (dict(trainer.model.named_parameters()), dict(model.named_parameters()))
         pairs: dict[str, tuple[Any, Any]] = {"weight": learned}

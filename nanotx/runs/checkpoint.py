@@ -35,35 +35,37 @@ UNNUMBERED = re.compile(r"\.step-[0-9]+(\.old)?")
 Content = str | dict[str, Tensor]
 
 
-def publish(folder: Path, files: dict[str, Content]) -> None:
+def write_atomic(folder: Path, files: dict[str, Content]) -> None:
     """Write a folder of texts and tensors so that it appears complete or not at all.
 
     Raises:
         RunError: the disk refused; nothing new is left under the folder's name.
     """
-    draft = folder.with_name(f".{folder.name}.{os.getpid()}")
-    old = draft.with_name(f"{draft.name}.old")
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
+    old = temporary.with_name(f"{temporary.name}.old")
     try:
-        disk.remove(draft)
-        disk.make(draft)
+        disk.remove(temporary)
+        disk.make(temporary)
         for name, content in files.items():
-            disk.write(draft / name, content.encode("utf-8") if isinstance(content, str) else in_tensors(content))
-            disk.sync(draft / name)
-            check_written(draft / name, content)
-        manifest = {name: {"bytes": (draft / name).stat().st_size, "sha256": digest(draft / name)} for name in files}
-        disk.write(draft / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode("utf-8"))
-        disk.sync(draft / MANIFEST)
-        disk.sync(draft)
+            disk.write(temporary / name, content.encode("utf-8") if isinstance(content, str) else in_tensors(content))
+            disk.sync(temporary / name)
+            check_written(temporary / name, content)
+        manifest = {
+            name: {"bytes": (temporary / name).stat().st_size, "sha256": digest(temporary / name)} for name in files
+        }
+        disk.write(temporary / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode("utf-8"))
+        disk.sync(temporary / MANIFEST)
+        disk.sync(temporary)
         if folder.exists() or folder.is_symlink():  # one that did not verify and was passed over, or is saved again
             own = other_step(folder) is None and holds_only(folder, {MANIFEST, *files} | listed(folder))
             disk.rename(folder, old if own else free(folder))
-        disk.rename(draft, folder)
+        disk.rename(temporary, folder)
         disk.sync(folder.parent)
         disk.sync(folder.parent.parent)
         disk.remove(old)
     except (OSError, SafetensorError) as error:
         with suppress(OSError):
-            disk.remove(draft)
+            disk.remove(temporary)
         raise RunError(
             f"{folder}: the checkpoint cannot be written: {error}; earlier ones are untouched. "
             f"{room(folder.parent, sum(map(length, files.values())))} Make room, or mend the folder."
@@ -99,10 +101,10 @@ def probe(folder: Path, needed: int) -> None:
     Raises:
         RunError: the folder cannot be written, or its disk has not so many bytes.
     """
-    draft = (folder if folder.exists() else folder.parent) / f".step-probe.{os.getpid()}"
+    temporary = (folder if folder.exists() else folder.parent) / f".step-probe.{os.getpid()}"
     try:
-        disk.write(draft, partial(allocate, size=needed))
-        disk.sync(draft)
+        disk.write(temporary, partial(allocate, size=needed))
+        disk.sync(temporary)
     except OSError as error:
         raise RunError(
             f"{folder}: no checkpoint could be written there: {error.strerror or error}. {room(folder, needed)} "
@@ -110,7 +112,7 @@ def probe(folder: Path, needed: int) -> None:
         ) from None
     finally:
         with suppress(OSError):
-            disk.remove(draft)
+            disk.remove(temporary)
 
 
 def allocate(file: Path, size: int) -> None:
@@ -206,17 +208,17 @@ def prune(folder: Path, keep: int, best: int, newest: int, sound: Callable[[Path
                 (doomed if is_published(path) else foreign).append(path)
         else:
             held += sound(path)
-    for path in [*drafts(folder, sound), *doomed]:
+    for path in [*temporaries(folder, sound), *doomed]:
         with suppress(OSError):
-            draft = path.with_name(f".{path.name.removeprefix('.')}")  # no half of one is left under its name
-            if draft != path:
-                disk.rename(path, draft)
-            disk.remove(draft)
+            temporary = path.with_name(f".{path.name.removeprefix('.')}")  # no half of one is left under its name
+            if temporary != path:
+                disk.rename(path, temporary)
+            disk.remove(temporary)
     return foreign
 
 
 def is_published(folder: Path) -> bool:
-    """Whether something is a folder that `publish` wrote, to which nobody has added anything since."""
+    """Whether something is a folder that `write_atomic` wrote, to which nobody has added anything since."""
     names = listed(folder)
     return MANIFEST in names and other_step(folder) is None and holds_only(folder, names)
 
@@ -255,7 +257,7 @@ def holds_only(folder: Path, names: set[str]) -> bool:
         return False
 
 
-def drafts(folder: Path, sound: Callable[[Path], bool] = Path.is_dir) -> list[Path]:
+def temporaries(folder: Path, sound: Callable[[Path], bool] = Path.is_dir) -> list[Path]:
     """What processes that are dead left of writing, replacing and removing checkpoints, and of probing the disk.
 
     Args:
@@ -272,9 +274,9 @@ def drafts(folder: Path, sound: Callable[[Path], bool] = Path.is_dir) -> list[Pa
     return found
 
 
-def clear_drafts(*folders: Path, sound: Callable[[Path], bool] = Path.is_dir) -> None:
+def clear_temporary(*folders: Path, sound: Callable[[Path], bool] = Path.is_dir) -> None:
     """Remove what processes that are dead left of writing checkpoints; a disk that refuses only keeps more."""
-    for path in [path for folder in folders for path in drafts(folder, sound)]:
+    for path in [path for folder in folders for path in temporaries(folder, sound)]:
         with suppress(OSError):
             disk.remove(path)
 

@@ -12,8 +12,8 @@ from nanotx.errors import RunError
 from nanotx.nn.canonical import to_canonical
 from nanotx.runs import valid
 from nanotx.runs.metrics_log import Row
-from nanotx.runs.record import Record
-from nanotx.runs.replay import NUMBERS, Retaken, counting, weights
+from nanotx.runs.record import RunRecord
+from nanotx.runs.replay import NUMBERS, Replay, counting, weights
 from nanotx.runs.resume_check import leaves
 
 WORDS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -72,13 +72,13 @@ def misfit(one: Tensors, other: Tensors) -> str:
     return f"{names[0]} is {mine} in the one and {theirs} in the other{more}"
 
 
-def recipes(one: Record, other: Record) -> dict[str, tuple[Any, Any]]:
+def recipes(one: RunRecord, other: RunRecord) -> dict[str, tuple[Any, Any]]:
     """The keys of the recipes whose values differ, and both; None where a recipe has no such key."""
     mine, theirs = (dict(leaves(to_table(record.recipe))) for record in (one, other))
     return {key: (mine.get(key), theirs.get(key)) for key in {**mine, **theirs} if mine.get(key) != theirs.get(key)}
 
 
-def check_shapes(one: Record, other: Record) -> None:
+def check_shapes(one: RunRecord, other: RunRecord) -> None:
     """Raise RunError unless the weights of both have the same names and shapes; takes no memory."""
     found = misfit(shapes(one), shapes(other))
     if found:
@@ -88,20 +88,20 @@ def check_shapes(one: Record, other: Record) -> None:
         )
 
 
-def shapes(record: Record) -> Tensors:
+def shapes(record: RunRecord) -> Tensors:
     """A run's weights in the canonical layout, without numbers."""
     model = record.recipe.model.build_meta(record.codec.vocab_size)
     return to_canonical(model, dict(model.named_parameters()))
 
 
-def corpora(one: Record, other: Record) -> tuple[str, str]:
+def corpora(one: RunRecord, other: RunRecord) -> tuple[str, str]:
     """The digests of the texts that they learned from last."""
-    lasts = [(record, record.stretches[-1]) for record in (one, other)]
-    mine, theirs = (stretch.corpus_sha256 or record.texts(stretch).sha256 for record, stretch in lasts)
+    lasts = [(record, record.segments[-1]) for record in (one, other)]
+    mine, theirs = (segment.corpus_sha256 or record.texts(segment).sha256 for record, segment in lasts)
     return mine, theirs
 
 
-def tokenizers(one: Record, other: Record) -> tuple[str, str]:
+def tokenizers(one: RunRecord, other: RunRecord) -> tuple[str, str]:
     """The digests of their tokenizers."""
     return one.codec.digest, other.codec.digest
 
@@ -127,7 +127,9 @@ class Found:
     end: int  # the last step that was taken
     last: int  # the last that it was to take
     parting: Parting | None
-    strayed: tuple[int | None, int | None]  # of each run, the first step here whose numbers its journal does not hold
+    first_mismatch: tuple[
+        int | None, int | None
+    ]  # of each run, the first step here whose numbers its journal does not hold
     journal: int | None  # the first step whose numbers differ as they are recorded
     saved: dict[int, str]  # in what checkpoints of one step differ as they were saved
 
@@ -137,7 +139,7 @@ class Found:
         return self.parting is None and self.journal is None and not self.saved
 
 
-def search(one: Record, other: Record, last: int) -> Found:
+def search(one: RunRecord, other: RunRecord, last: int) -> Found:
     """Look for the first difference, up to a step.
 
     Raises:
@@ -146,35 +148,37 @@ def search(one: Record, other: Record, last: int) -> Found:
     """
     begin, saved = common(one, other, last)
     end, parting = begin, None
-    strayed: tuple[int | None, int | None] = None, None
+    first_mismatch: tuple[int | None, int | None] = None, None
     if begin < last:  # or there is nothing to take again
-        mine, theirs = Retaken(one, begin), Retaken(other, begin)
+        mine, theirs = Replay(one, begin), Replay(other, begin)
         with counting(last) as tell:
             parting = walk(mine, theirs, last, tell)
-        end, strayed = mine.step, (mine.strayed, theirs.strayed)
+        end, first_mismatch = mine.step, (mine.first_mismatch, theirs.first_mismatch)
     journal = journals(one, other, last)
-    return Found(begin=begin, end=end, last=last, parting=parting, strayed=strayed, journal=journal, saved=saved)
+    return Found(
+        begin=begin, end=end, last=last, parting=parting, first_mismatch=first_mismatch, journal=journal, saved=saved
+    )
 
 
-def walk(one: Retaken, other: Retaken, last: int, breath: Callable[[int], None]) -> Parting | None:
+def walk(one: Replay, other: Replay, last: int, on_step: Callable[[int], None]) -> Parting | None:
     """Take steps of both, each in turn, until their weights differ; None where they do not up to the last.
 
     Args:
         one: stands at a step.
         other: stands at the same one; its tensors have the same names and shapes.
         last: how far to go.
-        breath: told of each step.
+        on_step: told of each step.
     """
     order, rows = list(weights(one.trainer)), None
     while (found := difference(one.trainer.weights(), other.trainer.weights(), order)) is None:
         if one.step >= last:
             return None
-        breath(one.step + 1)
-        rows = one.advance(), other.advance()
+        on_step(one.step + 1)
+        rows = one.train_step(), other.train_step()
     return Parting(step=one.step, rows=rows, difference=found)
 
 
-def common(one: Record, other: Record, last: int) -> tuple[int, dict[int, str]]:
+def common(one: RunRecord, other: RunRecord, last: int) -> tuple[int, dict[int, str]]:
     """The newest step up to a last one of which both have a checkpoint with all tensors equal; 0 if there is none.
 
     And by step, in what those of their checkpoints differ that are newer.
@@ -189,7 +193,7 @@ def common(one: Record, other: Record, last: int) -> tuple[int, dict[int, str]]:
     return 0, unequal
 
 
-def unlike(one: Record, other: Record, step: int) -> str:
+def unlike(one: RunRecord, other: RunRecord, step: int) -> str:
     """In what two checkpoints of a step differ as they were saved; empty where no bit does."""
     for file in FILES:
         paths = [record.checkpoints[step] / file for record in (one, other)]
@@ -204,7 +208,7 @@ def unlike(one: Record, other: Record, step: int) -> str:
     return ""
 
 
-def journals(one: Record, other: Record, last: int) -> int | None:
+def journals(one: RunRecord, other: RunRecord, last: int) -> int | None:
     """The first step up to a last one whose loss or gradient norm differ as they are recorded; None if none does."""
     for step in sorted(one.steps.keys() | other.steps.keys()):
         rows = [record.steps.get(step, {}) for record in (one, other)]

@@ -13,7 +13,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from nanotx.errors import ConfigError, RunError
-from nanotx.files import DESKTOP, publish, read_plain
+from nanotx.files import DESKTOP, read_plain, write_atomic
 
 
 class RunFolder:
@@ -143,7 +143,7 @@ def locked(folder: Path) -> Iterator[Callable[[], None]]:
 
     try:
         now = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
-        publish(owner, f"process {os.getpid()} of {platform.node()}, since {now},")
+        write_atomic(owner, f"process {os.getpid()} of {platform.node()}, since {now},")
         yield check
     finally:
         with suppress(OSError, RunError):

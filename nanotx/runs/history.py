@@ -5,7 +5,7 @@ import math
 from nanotx.runs.metrics_log import Row
 
 
-class Course:
+class History:
     """What is known of a run by now."""
 
     def __init__(self) -> None:

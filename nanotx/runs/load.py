@@ -25,7 +25,7 @@ from nanotx.training.plugins import check_foreign
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Loaded:
+class LoadedRun:
     """What a run left."""
 
     model: Transformer
@@ -89,7 +89,7 @@ class Loaded:
         stops: Sequence[str] = (),
         *,
         rolling: bool = False,
-        draft_model: "Loaded | None" = None,
+        draft_model: "LoadedRun | None" = None,
         draft_tokens: int = 4,
         compiled: bool = False,
     ) -> Generation:
@@ -132,7 +132,7 @@ class Loaded:
         return next(self.model.parameters()).device
 
 
-def check_draft(loaded: Loaded, draft_model: Loaded) -> None:
+def check_draft(loaded: LoadedRun, draft_model: LoadedRun) -> None:
     """Raise ConfigError where two runs have not the same tokenizer: an id of one is then no id of the other."""
     if draft_model.tokenizer.digest != loaded.tokenizer.digest:
         one, other = (
@@ -145,7 +145,7 @@ def check_draft(loaded: Loaded, draft_model: Loaded) -> None:
         )
 
 
-def load(folder: str | Path, step: int | None = None) -> Loaded:
+def load(folder: str | Path, step: int | None = None) -> LoadedRun:
     """Read a run's model, on the CPU, from its newest checkpoint that verifies, or from that of a step.
 
     Raises:
@@ -158,7 +158,7 @@ def load(folder: str | Path, step: int | None = None) -> Loaded:
     return valid.while_saved(partial(read_loaded, run, str(folder), step), run.checkpoints)
 
 
-def read_loaded(run: RunFolder, folder: str, step: int | None) -> Loaded:
+def read_loaded(run: RunFolder, folder: str, step: int | None) -> LoadedRun:
     """As `load`, of a run whose checkpoints stay where they are meanwhile."""
     found, passed = (None, []) if step is not None else valid.newest(run.checkpoints)
     if step is not None:
@@ -181,7 +181,7 @@ def read_loaded(run: RunFolder, folder: str, step: int | None) -> Loaded:
     model = recipe.model.build(tokenizer.vocab_size)
     load_weights(model, valid.read_tensors(weights))
     model.undefined_ids = tokenizer.undefined_ids
-    return Loaded(
+    return LoadedRun(
         model=model.eval(),
         tokenizer=tokenizer,
         recipe=recipe,

@@ -10,7 +10,7 @@ from typing import Any
 
 from nanotx.config.schema import WHOLE
 from nanotx.errors import RunError
-from nanotx.files import LARGE, free, open_plain, publish, read_plain
+from nanotx.files import LARGE, free, open_plain, read_plain, write_atomic
 from nanotx.hardware.limits import memory
 
 Row = dict[str, Any]
@@ -24,7 +24,7 @@ SPREAD = 6
 COUNTED = ("step", "steps", "tokens_per_step")
 """Numbers of a row that are not below zero."""
 
-LOOKS = ("eval", "sample")
+EVAL_EVENTS = ("eval", "sample")
 Number = int | float | None
 FIELDS: dict[str, dict[str, Any]] = {
     "start": {"steps": int, "tokens_per_step": int, "title": str, "floor": Number},
@@ -42,7 +42,7 @@ FIELDS["resume"] = FIELDS["start"]
 class Journal:
     """A file that rows are appended to; each is on its way to the disk when `write` returns."""
 
-    def __init__(self, path: Path, step: int, owed: bool = False) -> None:
+    def __init__(self, path: Path, step: int, eval_pending: bool = False) -> None:
         """Open the file; what is said of steps after `step`, and a last line that was torn, are cut away.
 
         Lines in its middle that are no rows are left out, and the file with them is set aside first.
@@ -50,13 +50,13 @@ class Journal:
         Args:
             path: where it lies.
             step: the last one that stays.
-            owed: whether the looks at this step are to be taken again.
+            eval_pending: whether the looks at this step are to be taken again.
         """
         rows, damaged = read_all(path)
         kept = [
             json.dumps(row) + "\n"
             for row in rows
-            if row["step"] <= step and not (owed and row["step"] == step and row["event"] in LOOKS)
+            if row["step"] <= step and not (eval_pending and row["step"] == step and row["event"] in EVAL_EVENTS)
         ]
         self.path = path
         self._pending: list[str] = []  # rows that are still to be written
@@ -75,7 +75,7 @@ class Journal:
         self._open("".join(kept))
 
     def _open(self, content: str | bytes) -> None:
-        publish(self.path, content)
+        write_atomic(self.path, content)
         self._file = self.path.open("a+b", buffering=0)
         self._size = os.fstat(self._file.fileno()).st_size
 
@@ -116,9 +116,9 @@ class Journal:
 
         Returns why it cannot be written, if it cannot; it is then kept, and written before the next one.
         """
-        wild = [key for key, value in row.items() if isinstance(value, float) and not math.isfinite(value)]
-        if wild:
-            row = row | dict.fromkeys(wild) | {"nonfinite": wild}
+        nonfinite = [key for key, value in row.items() if isinstance(value, float) and not math.isfinite(value)]
+        if nonfinite:
+            row = row | dict.fromkeys(nonfinite) | {"nonfinite": nonfinite}
         self._pending.append(json.dumps(row, allow_nan=False) + "\n")
         return self.flush()
 
@@ -223,7 +223,7 @@ def no_number(word: str) -> float:
 def copy_aside(path: Path) -> Path:
     """Copy a file to the first free name `<path>-<n>` beside it, flushed; returns that."""
     aside = free(path)
-    publish(aside, read_plain(path))
+    write_atomic(aside, read_plain(path))
     return aside
 
 

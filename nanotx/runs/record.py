@@ -16,11 +16,11 @@ from nanotx.runs.metrics_log import Row, read
 from nanotx.runs.resume import tokenizer_of
 from nanotx.runs.trainer_state import read_state
 from nanotx.tokenizers import Codec, load
-from nanotx.training.dataset import Texts, read_texts
+from nanotx.training.dataset import Dataset, load_dataset
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Stretch:
+class Segment:
     """The steps that one process took, and by what."""
 
     begin: int  # how many were done before
@@ -29,7 +29,7 @@ class Stretch:
     corpus_sha256: str  # of its text, as a checkpoint of its own tells; empty where there is none
 
 
-class Record:
+class RunRecord:
     """A run's folder, read."""
 
     def __init__(self, folder: str) -> None:
@@ -43,7 +43,7 @@ class Record:
         self.name, self.folder = folder, RunFolder(Path(folder))
         if not self.folder.is_run:
             raise RunError(f"{folder}: expected a run's folder, with a recipe.toml in it.")
-        self.checkpoints, self.passed = believed(self.folder)
+        self.checkpoints, self.skipped = valid_checkpoints(self.folder)
         copies = [path / self.folder.recipe.name for path in self.checkpoints.values()]
         of_run = copies[0] if copies and blank(self.folder.recipe) else self.folder.recipe
         self.recipe = read_saved_recipe(of_run)
@@ -51,7 +51,7 @@ class Record:
         rows = list(read(self.folder.metrics))
         self.steps: dict[int, Row] = {row["step"]: row for row in rows if row["event"] == "step"}
         self.begun: dict[int, int] = {row["step"]: row["steps"] for row in rows if row["event"] in ("start", "resume")}
-        self._texts: dict[object, Texts] = {}
+        self._texts: dict[object, Dataset] = {}
 
     @property
     def last(self) -> int:
@@ -69,7 +69,7 @@ class Record:
         return next((one for one in self.checkpoints if one <= step), 0)
 
     @cached_property
-    def stretches(self) -> list[Stretch]:
+    def segments(self) -> list[Segment]:
         """The work of each of its processes, as far as the folder tells.
 
         A resumed run may have more steps, other threads or another implementation of its attention, and with
@@ -83,49 +83,49 @@ class Record:
             paths = [path for step, path in self.checkpoints.items() if begin < step <= end][-1:]
             recipe = read_saved_recipe(paths[0] / "recipe.toml") if paths else self.recipe
             steps = self.begun.get(int(begin), recipe.train.steps)
-            stretch = Stretch(
+            segment = Segment(
                 begin=int(begin),
                 recipe=replace(recipe, train=replace(recipe.train, steps=steps)),
                 codec=load(paths[0] / "tokenizer.json") if paths else self.codec,
                 corpus_sha256=read_state(paths[0])["corpus_sha256"] if paths else "",
             )
-            found.append(stretch)
+            found.append(segment)
         return found
 
-    def stretch_at(self, step: int) -> Stretch:
-        """The stretch in which a step was taken."""
-        return next((one for one in reversed(self.stretches) if one.begin < step), self.stretches[0])
+    def segment_at(self, step: int) -> Segment:
+        """The segment in which a step was taken."""
+        return next((one for one in reversed(self.segments) if one.begin < step), self.segments[0])
 
-    def texts(self, stretch: Stretch) -> Texts:
-        """The corpus of a stretch, as it was; read once.
+    def texts(self, segment: Segment) -> Dataset:
+        """The corpus of a segment, as it was; read once.
 
         Raises:
             DataError: it cannot be had, or is another one now.
         """
-        recipe, codec = stretch.recipe, stretch.codec
+        recipe, codec = segment.recipe, segment.codec
         key = (recipe.corpus, recipe.model.context, recipe.seed, codec.digest)
-        texts = self._texts[key] = self._texts.get(key) or read_texts(recipe, codec)
-        if stretch.corpus_sha256 not in ("", texts.sha256):
+        texts = self._texts[key] = self._texts.get(key) or load_dataset(recipe, codec)
+        if segment.corpus_sha256 not in ("", texts.sha256):
             raise DataError(
-                f"{self.name}: the run learned from a corpus of SHA-256 {stretch.corpus_sha256[:12]}..., and now it is "
+                f"{self.name}: the run learned from a corpus of SHA-256 {segment.corpus_sha256[:12]}..., and now it is "
                 f"{texts.sha256[:12]}...; bring the old text back."
             )
         return texts
 
 
-def believed(folder: RunFolder) -> tuple[dict[int, Path], list[str]]:
-    """A run's checkpoints that verify, by step, the newest first; and why each other one is passed over."""
-    found, passed = {}, []
+def valid_checkpoints(folder: RunFolder) -> tuple[dict[int, Path], list[str]]:
+    """A run's checkpoints that verify, by step, the newest first; and why each other one is skipped."""
+    found, skipped = {}, []
     for step, path in checkpoint.numbered(folder.checkpoints):
         if reason := valid.misnamed(step, path):
-            passed.append(reason)
+            skipped.append(reason)
             continue
         try:
             valid.verify(path)
         except RunError as error:
             if not (path.exists() or path.is_symlink()):  # a process that trains the run has removed it since
-                return believed(folder)
-            passed.append(str(error))
+                return valid_checkpoints(folder)
+            skipped.append(str(error))
         else:
             found[step] = path
-    return found, passed
+    return found, skipped

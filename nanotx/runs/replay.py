@@ -21,8 +21,8 @@ from nanotx.hardware.device import choose, repeat_exactly
 from nanotx.nn.canonical import to_canonical
 from nanotx.nn.transformer import Transformer
 from nanotx.runs.metrics_log import Row
-from nanotx.runs.record import Record
-from nanotx.runs.resume import copy_in, restore, take_over
+from nanotx.runs.record import RunRecord
+from nanotx.runs.resume import copy_in, load_state, restore
 from nanotx.tokenizers import Codec
 from nanotx.training.trainer import Trainer
 
@@ -30,10 +30,10 @@ NUMBERS = ("loss", "grad_norm")
 """What a journal's row of a step holds that feels every bit before it."""
 
 
-class Retaken:
+class Replay:
     """A trainer that takes a run's steps again."""
 
-    def __init__(self, record: Record, step: int) -> None:
+    def __init__(self, record: RunRecord, step: int) -> None:
         """Stand where the run stood after a step.
 
         Args:
@@ -45,12 +45,14 @@ class Retaken:
             DataError: its corpus cannot be had, or is another one now.
         """
         self.record = record
-        self.strayed: int | None = None  # the first step taken here whose numbers are not those that are recorded
-        self.stretch = record.stretch_at(step + 1)
+        self.first_mismatch: int | None = (
+            None  # the first step taken here whose numbers are not those that are recorded
+        )
+        self.segment = record.segment_at(step + 1)
         self.trainer = self.build()
         if step:
-            known = self.stretch.corpus_sha256 != ""  # its text is checked, and may be another than the checkpoint's
-            restore(self.trainer, record.checkpoints[step], record.texts(self.stretch), known)
+            known = self.segment.corpus_sha256 != ""  # its text is checked, and may be another than the checkpoint's
+            restore(self.trainer, record.checkpoints[step], record.texts(self.segment), known)
 
     @property
     def step(self) -> int:
@@ -58,8 +60,8 @@ class Retaken:
         return self.trainer.progress.step
 
     def build(self) -> Trainer:
-        """A trainer as the stretch has it, at initial weights."""
-        recipe, texts = self.stretch.recipe, self.record.texts(self.stretch)
+        """A trainer as the segment has it, at initial weights."""
+        recipe, texts = self.segment.recipe, self.record.texts(self.segment)
         try:
             machine = choose(recipe.device, recipe.dtype, recipe.threads)
         except ConfigError as error:
@@ -74,34 +76,34 @@ class Retaken:
 
     def ready(self) -> None:
         """See to it that the next step is taken as the run took it: by its process' recipe, on as many threads."""
-        stretch = self.record.stretch_at(self.step + 1)
-        if stretch is not self.stretch:
-            self.stretch = stretch
+        segment = self.record.segment_at(self.step + 1)
+        if segment is not self.segment:
+            self.segment = segment
             self.trainer = handed_over(self.trainer, self.build())
         torch.set_num_threads(self.trainer.machine.threads)
 
-    def advance(self) -> Row:
+    def train_step(self) -> Row:
         """Take the next step again; returns its row."""
         self.ready()
-        row = self.trainer.advance()
+        row = self.trainer.train_step()
         recorded = self.record.steps.get(self.step)
-        if self.strayed is None and recorded and not all(same(row[key], recorded[key]) for key in NUMBERS):
-            self.strayed = self.step
+        if self.first_mismatch is None and recorded and not all(same(row[key], recorded[key]) for key in NUMBERS):
+            self.first_mismatch = self.step
         return row
 
-    def go_to(self, step: int, breath: Callable[[int], None]) -> None:
-        """Take all steps up to and including one; `breath` is told of each."""
+    def go_to(self, step: int, on_step: Callable[[int], None]) -> None:
+        """Take all steps up to and including one; `on_step` is told of each."""
         while self.step < step:
-            breath(self.step + 1)
-            self.advance()
+            on_step(self.step + 1)
+            self.train_step()
 
 
 def handed_over(before: Trainer, after: Trainer) -> Trainer:
     """The second trainer, which goes on where the first one is, as it would by a checkpoint."""
     same = before.recipe.optimizer.part == after.recipe.optimizer.part
-    take_over(after, before.weights(), *(before.averages() if same else ({}, {})))
-    if after.averaged:
-        copy_in(after.averaged.averages, after.model, before.judged_weights())
+    load_state(after, before.weights(), *(before.optimizer_state() if same else ({}, {})))
+    if after.ema:
+        copy_in(after.ema.averages, after.model, before.eval_weights())
     if after.scaler.is_enabled() and before.scaler.is_enabled():
         after.scaler.load_state_dict(before.scaler.state_dict())
     after.progress = before.progress
@@ -191,14 +193,14 @@ def observe(trainer: Trainer, codec: Codec) -> Observed:
     step, plan = trainer.progress.step, trainer.recipe.train
     before = {name: one.clone() for name, one in weights(trainer).items()}
     with streams(trainer.model) as seen:
-        numbers = trainer.gradient()
+        numbers = trainer.compute_gradients()
     losses = window_losses(trainer, seen)
     starts = trainer.windows.starts(step, plan.batch_size).tolist()
     texts = [codec.decode(trainer.windows.ids[start : start + trainer.model.context + 1].tolist()) for start in starts]
     gradients = norms(gradient(trainer))
     loss, norm = numbers["loss"], numbers["grad_norm"]
     refused = not math.isfinite(loss) or (not math.isfinite(norm) and not trainer.scaler.is_enabled())
-    lr = 0.0 if refused else trainer.update()
+    lr = 0.0 if refused else trainer.optimizer_step()
     after = weights(trainer)
     updates = norms({name: after[name] - one for name, one in before.items()})
     return Observed(

@@ -18,17 +18,17 @@ from nanotx.runs.formats import read_saved_recipe
 from nanotx.runs.resume_check import Survey, differences
 from nanotx.runs.trainer_state import read_state
 from nanotx.tokenizers import Codec, load
-from nanotx.training.dataset import Texts
+from nanotx.training.dataset import Dataset
 from nanotx.training.trainer import Progress, Row, Trainer, is_count
 
 
-def tokenizer_of(folder: RunFolder, changed: bool = False) -> Codec:
+def tokenizer_of(folder: RunFolder, allow_mismatch: bool = False) -> Codec:
     """A run's tokenizer, which is that of its newest checkpoint, before any text is read with it.
 
     Where its file is missing or empty, it is read from the copy that the newest checkpoint holds.
 
     Raises:
-        TokenizerError: it cannot be read, or is another one, and nobody said that it may be `changed`.
+        TokenizerError: it cannot be read, or is another one, and nobody said that it may be with `allow_mismatch`.
     """
     if blank(folder.tokenizer) and (found := valid.newest(folder.checkpoints)[0]):
         return load(found / folder.tokenizer.name)
@@ -40,7 +40,7 @@ def tokenizer_of(folder: RunFolder, changed: bool = False) -> Codec:
             raise
         hint = f"A copy that verifies is {found / folder.tokenizer.name}: put it in its place."
         raise type(error)(f"{error} {hint}") from None
-    if changed:
+    if allow_mismatch:
         return codec
     for path in list(checkpoint.steps(folder.checkpoints).values())[:1]:
         with suppress(RunError, KeyError):  # a checkpoint that cannot be read is passed over later, and said to be
@@ -48,8 +48,13 @@ def tokenizer_of(folder: RunFolder, changed: bool = False) -> Codec:
     return codec
 
 
-def go_on(
-    trainer: Trainer, folder: RunFolder, texts: Texts, say: Callable[[str], None], found: Survey, changed: bool = False
+def resume_run(
+    trainer: Trainer,
+    folder: RunFolder,
+    texts: Dataset,
+    say: Callable[[str], None],
+    found: Survey,
+    allow_mismatch: bool = False,
 ) -> bool:
     """Take over the newest checkpoint of a run's folder that verifies; returns whether there is one.
 
@@ -59,7 +64,7 @@ def go_on(
         texts: what it goes on with.
         say: what to do with a line for whoever looks on.
         found: what lies in the folder.
-        changed: whether another corpus or tokenizer will do.
+        allow_mismatch: whether another corpus or tokenizer will do.
 
     Raises:
         RunError: the checkpoint is not one of this run, or of a newer nanotx.
@@ -72,14 +77,14 @@ def go_on(
     if found.checkpoint is None:
         say(f"{folder.path}: there is no checkpoint to go on from, so it begins at step 0.")
         return False
-    restore(trainer, found.checkpoint, texts, changed)
-    if changed and found.before and differences(found.before, trainer.recipe):
+    restore(trainer, found.checkpoint, texts, allow_mismatch)
+    if allow_mismatch and found.before and differences(found.before, trainer.recipe):
         try_step(trainer, found.checkpoint, texts)
     say(f"{folder.path}: goes on from step {trainer.progress.step}.")
     return True
 
 
-def restore(trainer: Trainer, path: Path, texts: Texts, changed: bool = False) -> None:
+def restore(trainer: Trainer, path: Path, texts: Dataset, allow_mismatch: bool = False) -> None:
     """Take over a checkpoint that verified.
 
     Raises:
@@ -87,7 +92,7 @@ def restore(trainer: Trainer, path: Path, texts: Texts, changed: bool = False) -
         DataError: the corpus is no longer the one that the run began with.
     """
     state = read_state(path)
-    if not changed:
+    if not allow_mismatch:
         check_tokenizer(path, state, texts.codec)
         check_corpus(path, state, texts.sha256, texts.size)
     check_size(path / "model.safetensors", trainer.model.parameter_count)
@@ -95,16 +100,16 @@ def restore(trainer: Trainer, path: Path, texts: Texts, changed: bool = False) -
     before = read_saved_recipe(path / "recipe.toml")
     same = before.optimizer.part == trainer.recipe.optimizer.part
     weights = valid.read_tensors(path / "model.safetensors")
-    take_over(trainer, weights, averages if same else {}, state["optimizer"] if same else {})
-    if trainer.averaged:
+    load_state(trainer, weights, averages if same else {}, state["optimizer"] if same else {})
+    if trainer.ema:
         judged = valid.read_tensors(path / "ema.safetensors") if before.train.ema_decay else weights
-        copy_in(trainer.averaged.averages, trainer.model, judged)
+        copy_in(trainer.ema.averages, trainer.model, judged)
     if trainer.scaler.is_enabled() and state["scaler"]:
         trainer.scaler.load_state_dict(state["scaler"])
     trainer.progress = Progress(**state["progress"])
 
 
-def try_step(trainer: Trainer, path: Path, texts: Texts) -> None:
+def try_step(trainer: Trainer, path: Path, texts: Dataset) -> None:
     """Take the first step of a recipe that was changed, and take it back; nothing is written.
 
     Args:
@@ -117,16 +122,16 @@ def try_step(trainer: Trainer, path: Path, texts: Texts) -> None:
     """
     scaler = trainer.scaler.state_dict()
     try:
-        trainer.advance()
+        trainer.train_step()
     except NanotxError:
         raise
     except Exception as error:  # of any part, which may be the user's own
         raise ConfigError(
-            f"--changed: the first step of the changed recipe fails: {error!r}; nothing was written."
+            f"--allow-mismatch: the first step of the changed recipe fails: {error!r}; nothing was written."
         ) from error
     if trainer.scaler.is_enabled():
         trainer.scaler.load_state_dict(scaler)
-    restore(trainer, path, texts, changed=True)
+    restore(trainer, path, texts, allow_mismatch=True)
 
 
 def check_corpus(path: Path, state: dict[str, Any], digest: str, size: int) -> None:
@@ -136,7 +141,7 @@ def check_corpus(path: Path, state: dict[str, Any], digest: str, size: int) -> N
         raise DataError(
             f"{path}: the run began with a corpus of {said}SHA-256 {state['corpus_sha256'][:12]}..., and now it is "
             f"{size:,} characters and {digest[:12]}...; bring the old text back, begin a new run, or go on "
-            "with this one by --changed."
+            "with this one by --allow-mismatch."
         )
 
 
@@ -160,14 +165,14 @@ def check_tokenizer(path: Path, state: dict[str, Any], codec: Codec) -> None:
         raise TokenizerError(
             f"{path}: trained with the tokenizer {said['part']} of digest {said['sha256'][:12]}..., and this is "
             f"{here['part']} of {here['sha256'][:12]}...: the same ids would be other texts. Bring the old one back, "
-            "or begin a new run. Where it is meant, --changed goes on all the same."
+            "or begin a new run. Where it is meant, --allow-mismatch goes on all the same."
         )
 
 
-def take_over(
+def load_state(
     trainer: Trainer, weights: dict[str, Tensor], averages: dict[str, Tensor], numbers: dict[str, float]
 ) -> None:
-    """Go on from what `Trainer.weights` and `Trainer.averages` gave; without averages, the optimizer begins anew.
+    """Load what `Trainer.weights` and `Trainer.optimizer_state` return; without the latter, the optimizer is reset.
 
     Raises:
         RunError: names or shapes are not this model's; says which.
@@ -182,7 +187,7 @@ def take_over(
             counts.setdefault(name, {})[key] = tensor.clone()
         else:
             keys.setdefault(key, {})[name] = tensor
-    by_key = {key: own(trainer.model, tensors) for key, tensors in keys.items()}
+    by_key = {key: to_model_layout(trainer.model, tensors) for key, tensors in keys.items()}
     names = {parameter: name for name, parameter in parameters.items()}
     order = [names[parameter] for group in trainer.optimizer.param_groups for parameter in group["params"]]
     state: dict[int, Row] = {}
@@ -215,7 +220,7 @@ def copy_in(ours: Mapping[str, Tensor], model: Transformer, weights: dict[str, T
     Raises:
         RunError: names or shapes are not this model's; says which.
     """
-    theirs = own(model, weights)
+    theirs = to_model_layout(model, weights)
     for name in sorted(ours.keys() ^ theirs.keys()):
         raise RunError(f"weights: {name!r} is {'missing' if name in ours else 'not of this model'}.")
     for name, parameter in ours.items():
@@ -223,7 +228,7 @@ def copy_in(ours: Mapping[str, Tensor], model: Transformer, weights: dict[str, T
         parameter.copy_(theirs[name])
 
 
-def own(model: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def to_model_layout(model: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Tensors of the canonical layout in a model's own.
 
     Raises:

@@ -20,52 +20,54 @@ from nanotx.runs.folder import RunFolder
 from nanotx.runs.formats import read_saved_recipe
 from nanotx.runs.metrics_log import Row, read
 
-FREE = {"device", "dtype", "threads", "compile", "deterministic"} | {
+MUTABLE_ON_RESUME = {"device", "dtype", "threads", "compile", "deterministic"} | {
     f"train.{name}"
     for name in ("steps", "eval_every", "eval_tokens", "sample_every", "sample_tokens", "checkpoint_every")
 }
 
 
-def settled(saved: Recipe, wished: Recipe) -> Recipe:
-    """What is wished for, where it leaves to the machine what the run that lies there has settled already."""
-    micro = saved.train.micro_batch_size if wished.train.micro_batch_size == "auto" else wished.train.micro_batch_size
-    compiled = saved.compile if wished.compile == "auto" else wished.compile
-    return replace(wished, train=replace(wished.train, micro_batch_size=micro), compile=compiled)
+def resolve_auto(saved: Recipe, requested: Recipe) -> Recipe:
+    """Return the requested recipe, with each `auto` replaced by the saved run's value."""
+    micro = (
+        saved.train.micro_batch_size if requested.train.micro_batch_size == "auto" else requested.train.micro_batch_size
+    )
+    compiled = saved.compile if requested.compile == "auto" else requested.compile
+    return replace(requested, train=replace(requested.train, micro_batch_size=micro), compile=compiled)
 
 
-def check_agreement(saved: Recipe, wished: Recipe) -> None:
+def check_resumable(saved: Recipe, requested: Recipe) -> None:
     """Raise ConfigError where flags or files wish for another run than the one that lies there.
 
     Free to change: a longer `train.steps`, how often it is looked at, the machine, and among attentions that are
     one function, the implementation, with the fields that one implementation alone has.
     """
-    found = [*differences(saved, wished), *fewer_steps(saved, wished)]
+    found = [*differences(saved, requested), *fewer_steps(saved, requested)]
     if found:
         raise ConfigError(
             f"--resume: the run was begun otherwise: {'; '.join(found)}. "
-            "Leave these out to go on with it, begin a new run with another --run, or go on otherwise by --changed."
+            "Leave these out to go on with it, start a new run with another --run, or use --allow-mismatch."
         )
 
 
-def differences(saved: Recipe, wished: Recipe) -> list[str]:
+def differences(saved: Recipe, requested: Recipe) -> list[str]:
     """In what two recipes differ that a resumed run may not change, a phrase for each."""
-    old, new = dict(leaves(to_table(saved))), dict(leaves(to_table(wished)))
+    old, new = dict(leaves(to_table(saved))), dict(leaves(to_table(requested)))
     return [
         f"{key} was {was!r}, not {wish!r}"
-        for key, was, wish in changes(saved, wished)
-        if key not in FREE and not is_writing(key, old, new)
+        for key, was, wish in changes(saved, requested)
+        if key not in MUTABLE_ON_RESUME and not is_writing(key, old, new)
     ]
 
 
-def fewer_steps(saved: Recipe, wished: Recipe) -> list[str]:
+def fewer_steps(saved: Recipe, requested: Recipe) -> list[str]:
     """The same, of a run that is to end earlier."""
-    fewer = wished.train.steps < saved.train.steps
-    return [f"train.steps was {saved.train.steps}, and {wished.train.steps} is fewer"] * fewer
+    fewer = requested.train.steps < saved.train.steps
+    return [f"train.steps was {saved.train.steps}, and {requested.train.steps} is fewer"] * fewer
 
 
-def changes(saved: Recipe, wished: Recipe) -> list[tuple[str, Any, Any]]:
+def changes(saved: Recipe, requested: Recipe) -> list[tuple[str, Any, Any]]:
     """Every field in which two recipes differ, by its dotted name, with its two values; None where it is not there."""
-    old, new = dict(leaves(to_table(saved))), dict(leaves(to_table(wished)))
+    old, new = dict(leaves(to_table(saved))), dict(leaves(to_table(requested)))
     keys = sorted(old.keys() | new.keys())
     return [(key, old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)]
 
@@ -104,12 +106,12 @@ class Survey:
     notes: list[str] = field(default_factory=list)  # what the user should know
 
 
-def survey(folder: RunFolder, changed: bool = False) -> Survey:
+def survey(folder: RunFolder, allow_mismatch: bool = False) -> Survey:
     """Look at a folder before its run is resumed.
 
     Args:
         folder: of the run.
-        changed: accept a recipe.toml that was edited by hand.
+        allow_mismatch: accept a recipe.toml that was edited by hand.
 
     Raises:
         RunError: rows exist that no checkpoint explains, or the checkpoints cannot be read, or they are in another
@@ -127,7 +129,7 @@ def survey(folder: RunFolder, changed: bool = False) -> Survey:
         return Survey(steps=steps, skipped=skipped, recipe=left)
     recipe, notes = recipe_of(folder, found)
     before = read_saved_recipe(found / "recipe.toml")
-    if not changed:
+    if not allow_mismatch:
         check_edits(folder, found, before, recipe)
     return Survey(steps=steps, checkpoint=found, skipped=skipped, recipe=recipe, before=before, notes=notes)
 
@@ -185,7 +187,7 @@ def check_edits(folder: RunFolder, found: Path, before: Recipe, recipe: Recipe) 
     raise ConfigError(
         f"{folder.recipe}: edited since the run was trained by it: {'; '.join(edits)}. Its copy in the checkpoint is "
         f"{found / folder.recipe.name}: put that back to resume the run as it was, or train on by the edited one "
-        "with --changed."
+        "with --allow-mismatch."
     )
 
 

@@ -13,7 +13,7 @@ from nanotx.config.toml import write_toml
 from nanotx.data.corpus import Corpus, Unavailable
 from nanotx.errors import ConfigError, Diverged, MemoryFull, NanotxError, RunError, TokenizerError, quoted
 from nanotx.evaluation.loss import Score, evaluate
-from nanotx.files import blank, clear, publish, read_plain
+from nanotx.files import blank, clear, read_plain, write_atomic
 from nanotx.generation import Sampling
 from nanotx.generation.text import stream_text
 from nanotx.hardware.device import Machine, choose, peak_flops, repeat_exactly
@@ -22,11 +22,11 @@ from nanotx.nn.transformer import Transformer
 from nanotx.optim.schedules import Schedule
 from nanotx.recipe import Options, Recipe
 from nanotx.runs import checkpoint
-from nanotx.runs.checkpoint import clear_drafts
+from nanotx.runs.checkpoint import clear_temporary
 from nanotx.runs.folder import RunFolder, locked
 from nanotx.runs.history import error, extent, rate
 from nanotx.runs.metrics_log import Journal, copy_aside, read
-from nanotx.runs.resume import check_corpus, go_on, tokenizer_of
+from nanotx.runs.resume import check_corpus, resume_run, tokenizer_of
 from nanotx.runs.resume_check import Survey, changes, recipe_digest, set_aside
 from nanotx.runs.summary import summarize, title
 from nanotx.runs.trainer_state import prune, read_state, save
@@ -34,8 +34,8 @@ from nanotx.runs.valid import TEXT, Proven
 from nanotx.tokenizers import Codec
 from nanotx.training.auto_batch import largest
 from nanotx.training.compile import settle
-from nanotx.training.dataset import read_texts
-from nanotx.training.loop import Looks, train
+from nanotx.training.dataset import load_dataset
+from nanotx.training.loop import Callbacks, train
 from nanotx.training.plugins import check_foreign
 from nanotx.training.signals import Stop
 from nanotx.training.trainer import Row, Trainer
@@ -93,13 +93,13 @@ class Session:
         recipe.model.check(machine.device.type)
         codec = self.tokenizer(recipe)
         try:
-            self.texts = read_texts(recipe, codec, self.check_corpus)
+            self.texts = load_dataset(recipe, codec, self.check_corpus)
         except Unavailable as error:
             if not may_fall_back:
                 raise
             display.shout(f"{error}\n\nMeanwhile a play is learned that nanotx writes itself.", "No Shakespeare")
             recipe = replace(recipe, corpus=Corpus.find("playhouse")(validation=recipe.corpus.validation))
-            self.texts = read_texts(recipe, codec)
+            self.texts = load_dataset(recipe, codec)
         keep_memory()
         model = recipe.model.build(self.texts.codec.vocab_size, recipe.seed)
         self.peak = peak_flops(machine)
@@ -120,15 +120,15 @@ class Session:
         if not options.resume or options.restart or (found.checkpoint is None and blank(folder.tokenizer)):
             return None
         if found.before and found.before.tokenizer != recipe.tokenizer:
-            return None  # --changed: another one
-        codec = tokenizer_of(folder, options.changed)
+            return None  # --allow-mismatch: another one
+        codec = tokenizer_of(folder, options.allow_mismatch)
         if blank(folder.tokenizer):
             found.notes.append(f"{folder.tokenizer}: missing or empty; restored from {found.checkpoint}.")
         return codec
 
     def check_corpus(self, digest: str, size: int) -> None:
         """Raise DataError where a run is resumed on another text than it was trained on, before that is encoded."""
-        if self.found.checkpoint and not self.options.changed:
+        if self.found.checkpoint and not self.options.allow_mismatch:
             check_corpus(self.found.checkpoint, read_state(self.found.checkpoint), digest, size)
 
     def go(self, name: str) -> int:
@@ -155,12 +155,12 @@ class Session:
         self.saved = progress.step
         if progress.step >= self.recipe.train.steps and (figures := self.complete_figures()) is not None:
             self.display.say(f"{self.folder.path}: the run is complete at step {progress.step}; nothing is left to do.")
-            progress.owed, progress.scores = False, figures
+            progress.eval_pending, progress.scores = False, figures
             for note in self.found.notes:  # a file was missing
                 self.display.say(note)
                 self.settle()
-            return self.farewell()
-        if not self.texts.exams["val"].size:
+            return self.print_next_steps()
+        if not self.texts.eval_texts["val"].size:
             lost = "the tokenizer does not give the validation text back: <unk> is in it, or it takes another form."
             self.display.shout(f"{lost} Its loss is in nats per token, and compares with no other.", "No bits per byte")
         if warning := never_risen(self.recipe.schedule, self.recipe.train.steps):
@@ -169,12 +169,12 @@ class Session:
         if not changed:
             self.settle()
         notes = [*self.found.notes, *self.keep_samples()]
-        journal = self.journal = Journal(self.folder.metrics, progress.step, progress.owed)
+        journal = self.journal = Journal(self.folder.metrics, progress.step, progress.eval_pending)
         self.samples = [row["text"] for row in read(self.folder.metrics) if row["event"] == "sample"]
         try:
             with self.display:
                 warnings = [self.warning(text) for text in [*notes, *journal.notes]]
-                for row in [self.first(name, resumed), *changed, *warnings]:
+                for row in [self.start_row(name, resumed), *changed, *warnings]:
                     self.record(row)
                 if changed:  # recorded before recipe.toml says so
                     journal.sync()
@@ -186,14 +186,14 @@ class Session:
                         self.write_samples()
             if self.unwritten:  # the disk is asked once more, and the run ends where it still refuses
                 if self.folder.samples in self.unwritten:
-                    publish(self.folder.samples, in_one(self.samples))
+                    write_atomic(self.folder.samples, in_one(self.samples))
                 if error := journal.flush():
                     raise error
             if self.saved:
                 # the last evaluation came after it, and may be the best
                 self.note_kept(prune(self.trainer, self.folder, self.saved, self.proven))
             figures = summarize(self.trainer, self.texts, self.peak)
-            publish(self.folder.summary, json.dumps(figures, indent=1, allow_nan=False) + "\n")
+            write_atomic(self.folder.summary, json.dumps(figures, indent=1, allow_nan=False) + "\n")
             self.record({"event": "end", "step": progress.step, "complete": figures["complete"]})
             if error := journal.flush():
                 raise error
@@ -202,7 +202,7 @@ class Session:
             if self.barren:
                 for file in (self.folder.metrics, self.folder.tokenizer, self.folder.recipe):
                     file.unlink(missing_ok=True)
-        return self.farewell()
+        return self.print_next_steps()
 
     def record(self, row: Row) -> None:
         """Write a row into the journal, which is written again if somebody removed it, and show it."""
@@ -219,7 +219,7 @@ class Session:
         """Publish all texts so far."""
         error = None
         try:
-            publish(self.folder.samples, in_one(self.samples))
+            write_atomic(self.folder.samples, in_one(self.samples))
         except OSError as refused:
             error = refused
         self.note_written(self.folder.samples, error)
@@ -242,7 +242,7 @@ class Session:
     def checkpoint_size(self) -> int:
         """The bytes that a checkpoint takes at least: the weights, and their average if there is one."""
         size = sum(one.nbytes for one in self.trainer.model.parameters())
-        return size * 2 if self.trainer.averaged else size
+        return size * 2 if self.trainer.ema else size
 
     def warning(self, text: str) -> Row:
         """A row that tells the user something of this step."""
@@ -296,8 +296,10 @@ class Session:
         elif self.folder.exists:
             if not self.options.resume:  # another process was here first
                 raise ConfigError(f"--run {self.folder.path}: something lies there already: choose another.")
-            resumed = go_on(self.trainer, self.folder, self.texts, self.display.say, self.found, self.options.changed)
-            before, now = self.trainer.progress.scores.get("eval_tokens", 0), self.texts.exams["val"].asked
+            resumed = resume_run(
+                self.trainer, self.folder, self.texts, self.display.say, self.found, self.options.allow_mismatch
+            )
+            before, now = self.trainer.progress.scores.get("eval_tokens", 0), self.texts.eval_texts["val"].asked
             if self.trainer.progress.scores and before != now:
                 said = [f"{count:,} tokens" if count else "all" for count in (now, before)]
                 self.display.say(f"evaluations read {said[0]} of each text from here on, and {said[1]} before.")
@@ -305,13 +307,13 @@ class Session:
 
     def clear_left(self) -> None:
         """Remove what killed processes left of writing the run's files and checkpoints."""
-        clear_drafts(self.folder.path, self.folder.checkpoints, sound=self.proven)
+        clear_temporary(self.folder.path, self.folder.checkpoints, sound=self.proven)
         for path in (*self.folder.files, self.folder.path / ".owner"):
             clear(path, age=0.0)
 
     def settle(self) -> None:
         """Write the recipe and the tokenizer into the run's folder."""
-        publish(self.folder.recipe, write_toml(self.recipe))
+        write_atomic(self.folder.recipe, write_toml(self.recipe))
         disk.sync(self.folder.path.parent)
         other = self.found.before is not None and self.found.before.tokenizer != self.recipe.tokenizer
         if blank(self.folder.tokenizer) or other:
@@ -346,7 +348,7 @@ class Session:
             f"{was:.3g} of its full value at step {step:,}, and is {now:.3g} of it at step {step + 1:,}."
         )
 
-    def first(self, name: str, resumed: bool) -> Row:
+    def start_row(self, name: str, resumed: bool) -> Row:
         """The row that opens a process's part of the journal."""
         recipe, machine = self.recipe, self.trainer.machine
         return {
@@ -360,7 +362,7 @@ class Session:
 
     def rows(self) -> Iterator[Row]:
         """What happens while it trains; a divergence is written down before it is raised."""
-        looks = Looks(
+        callbacks = Callbacks(
             scores=self.scores,
             sample=self.sample,
             save=self.save,
@@ -368,7 +370,7 @@ class Session:
             save_requested=lambda: self.stop.save_requested,
         )
         try:
-            yield from train(self.trainer, looks)
+            yield from train(self.trainer, callbacks)
         except Diverged as error:
             yield self.warning(str(error)) | {"raised": True}
             raise
@@ -389,7 +391,7 @@ class Session:
         if not step and not self.options.resume:
             self.barren = True
             return f"Nothing was learned yet, and nothing is left in {folder}. Correct the file and try again."
-        if self.trainer.settled and step > self.saved:
+        if self.trainer.consistent and step > self.saved:
             try:
                 self.save()
             except RunError as error:
@@ -399,25 +401,25 @@ class Session:
     def scores(self) -> dict[str, Score]:
         """How well both texts are predicted now."""
         model, machine = self.trainer.model, self.trainer.machine
-        with self.trainer.judged():
-            exams = self.texts.exams.items()
-            return {name: evaluate(model, exam, machine, breath=self.breath) for name, exam in exams}
+        with self.trainer.use_eval_weights():
+            eval_texts = self.texts.eval_texts.items()
+            return {name: evaluate(model, eval_text, machine, on_batch=self.on_batch) for name, eval_text in eval_texts}
 
     def sample(self, step: int) -> str:
         """What the model writes now, from the start id on."""
         model, machine = self.trainer.model.eval(), self.trainer.machine
         length, sampling = self.recipe.train.sample_tokens, Sampling(seed=step)
         try:
-            with self.trainer.judged():
+            with self.trainer.use_eval_weights():
                 pieces = []
                 for piece in stream_text(model, self.texts.codec, "", length, sampling, device=machine.device):
-                    self.breath()
+                    self.on_batch()
                     pieces.append(piece)
         finally:
             model.train()
         return "".join(pieces)
 
-    def breath(self) -> None:
+    def on_batch(self) -> None:
         """Between two pieces of longer work: raise Interrupted where an end was asked for, or a save not yet made."""
         if self.saved == self.trainer.progress.step:
             self.stop.save_requested = False
@@ -449,12 +451,12 @@ class Session:
                 )
             )
 
-    def farewell(self) -> int:
+    def print_next_steps(self) -> int:
         """Say what was reached and how to go on; the last line is a command."""
         scores, folder = self.trainer.progress.scores, quoted(self.folder.path)
         own = "".join(f" --load {quoted(file)}" for file in self.options.load)
         step = self.trainer.progress.step
-        if self.stop() and (step < self.recipe.train.steps or self.trainer.progress.owed):
+        if self.stop() and (step < self.recipe.train.steps or self.trainer.progress.eval_pending):
             told = f"Stopped at step {step}, and saved. To continue, or to sample from it:"
             self.display.say(told if step else "Stopped. To begin again:")
             self.display.say(f"nanotx resume {folder}{own}")

@@ -11,13 +11,13 @@ import nanotx
 from nanotx.hardware.device import Machine
 from nanotx.nn.transformer import Transformer
 from nanotx.recipe import Recipe
-from nanotx.training.dataset import Texts
+from nanotx.training.dataset import Dataset
 from nanotx.training.trainer import Trainer
 
 Figures = dict[str, Any]
 
 
-def summarize(trainer: Trainer, texts: Texts, peak: float) -> Figures:
+def summarize(trainer: Trainer, texts: Dataset, peak: float) -> Figures:
     """The figures of a run so far; `peak` is the machine's measured best, in operations a second.
 
     A number that is not finite is None, as JSON has none.
@@ -26,7 +26,7 @@ def summarize(trainer: Trainer, texts: Texts, peak: float) -> Figures:
     tokens = progress.step * recipe.train.batch_size * recipe.model.context
     speed = tokens / progress.train_seconds if progress.train_seconds else 0.0
     figures = {
-        "complete": progress.step >= recipe.train.steps and not progress.owed,
+        "complete": progress.step >= recipe.train.steps and not progress.eval_pending,
         "steps": progress.step,
         "skipped_steps": progress.skipped,
         "parameters": trainer.model.parameter_count,
@@ -62,7 +62,7 @@ def versions() -> dict[str, str]:
     return {"nanotx": nanotx.__version__, "python": platform.python_version(), **found}
 
 
-def title(name: str, recipe: Recipe, model: Transformer, texts: Texts, machine: Machine) -> str:
+def title(name: str, recipe: Recipe, model: Transformer, texts: Dataset, machine: Machine) -> str:
     """A run in one line."""
     single = machine.device.type == "cuda" and machine.dtype_name == "float32"
     tf32 = f" (TF32 {'on' if torch.backends.cuda.matmul.allow_tf32 else 'off'})" if single else ""

@@ -16,7 +16,7 @@ from nanotx.runs import checkpoint, valid
 from nanotx.runs.folder import RunFolder
 from nanotx.runs.formats import FORMAT, check_format
 from nanotx.runs.valid import Proven
-from nanotx.training.dataset import Texts
+from nanotx.training.dataset import Dataset
 from nanotx.training.trainer import Progress, Row, Trainer
 
 KEEP = 2
@@ -25,7 +25,7 @@ KEEP = 2
 def save(
     trainer: Trainer,
     folder: RunFolder,
-    texts: Texts,
+    texts: Dataset,
     proven: Proven | None = None,
     check_place: Callable[[], None] = lambda: None,
 ) -> list[Path]:
@@ -35,7 +35,7 @@ def save(
     `proven` remembers which do. Before any is removed, `check_place` raises where the folder is another run's by now.
     Returns those that stay only because they hold more than was saved.
     """
-    averages, numbers = trainer.averages()
+    averages, numbers = trainer.optimizer_state()
     weights, progress = trainer.weights(), trainer.progress
     for name, weight in weights.items():
         if not torch.isfinite(weight).all():
@@ -45,16 +45,16 @@ def save(
             )
     state = {
         "format": FORMAT,
-        "progress": asdict(progress) | {"earlier": progress.wall_seconds, "scores": strict(progress.scores)},
+        "progress": asdict(progress) | {"earlier_seconds": progress.wall_seconds, "scores": strict(progress.scores)},
         "optimizer": numbers,
         "scaler": trainer.scaler.state_dict(),
         "corpus_sha256": texts.sha256,
         "corpus_size": texts.size,
         "tokenizer": {"part": texts.codec.part, "sha256": texts.codec.digest},
     }
-    average = {"ema.safetensors": trainer.judged_weights()} if trainer.averaged else {}
+    average = {"ema.safetensors": trainer.eval_weights()} if trainer.ema else {}
     sound, path = proven or Proven(), folder.checkpoints / f"step-{progress.step}"
-    checkpoint.publish(
+    checkpoint.write_atomic(
         path,
         {
             "model.safetensors": weights,

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from nanotx.errors import ConfigError, DataError, NanotxError, RunError, UnknownPart
 from nanotx.evaluation.loss import evaluate
-from nanotx.evaluation.texts import exam
+from nanotx.evaluation.texts import eval_text
 from nanotx.hardware.device import Machine, choose, repeat_exactly
 from nanotx.nn.transformer import Transformer
 from nanotx.recipe import Recipe
@@ -84,7 +84,7 @@ def of_checkpoint(path: Path, codec: Codec | None) -> Iterator[Check]:
 
     Args:
         path: of the checkpoint.
-        codec: the run's tokenizer, if the checkpoint should have the same; by --changed an older one may have another.
+        codec: the run's tokenizer, if the checkpoint should have the same one (--allow-mismatch permits another).
     """
     files = attempt(f"{path.name} files", partial(whole, path))
     yield files
@@ -101,12 +101,12 @@ def whole(path: Path) -> str:
 
 def fitting(path: Path) -> str:
     """Raise NanotxError unless the weights, and their average if one is kept, load into the model of the recipe."""
-    model = judged(path, load(path / "tokenizer.json"))
+    model = eval_model(path, load(path / "tokenizer.json"))
     load_weights(model, read_tensors(path / "model.safetensors"))
     return f"{model.parameter_count:,} numbers load into the model of its recipe"
 
 
-def judged(path: Path, codec: Codec) -> Transformer:
+def eval_model(path: Path, codec: Codec) -> Transformer:
     """The model of a checkpoint as the run evaluated it: by the average of its weights, if it kept one."""
     recipe = read_saved_recipe(path / "recipe.toml")
     file = path / ("ema.safetensors" if recipe.train.ema_decay else "model.safetensors")
@@ -239,8 +239,8 @@ def reproduced(folder: RunFolder, sound: list[Path], wish: Wish) -> Check:
         if recipe.deterministic:
             repeat_exactly(machine.device)
         codec = load(path / "tokenizer.json")
-        paper = exam(codec, text, asked(rows[path.name], text), recipe.model.context)
-        now = evaluate(judged(path, codec).to(machine.device), paper, machine).loss
+        paper = eval_text(codec, text, asked(rows[path.name], text), recipe.model.context)
+        now = evaluate(eval_model(path, codec).to(machine.device), paper, machine).loss
     except (DataError, ConfigError) as error:
         return Check(name=NAME, result="not made", detail=str(error))
     return compared(path.name, losses[path.name], now, machine, recipe)

@@ -19,11 +19,11 @@ from nanotx.runs.folder import RunFolder
 from nanotx.runs.formats import read_saved_recipe
 from nanotx.runs.load import load
 from nanotx.runs.metrics_log import read
-from nanotx.runs.resume import go_on, tokenizer_of
+from nanotx.runs.resume import resume_run, tokenizer_of
 from nanotx.runs.resume_check import survey
 from nanotx.selftest import Broken
 from nanotx.tokenizers import load as load_tokenizer
-from nanotx.training.dataset import read_texts
+from nanotx.training.dataset import load_dataset
 from nanotx.training.trainer import Trainer
 
 Reading = Callable[[Path], object]
@@ -79,10 +79,10 @@ def resume(folder: Path) -> None:
     codec = tokenizer_of(run)
     corpus = File(path=str(folder / "text.txt"), validation=saved.corpus.validation)
     here = replace(saved, corpus=corpus, device="cpu", dtype="float32", threads=1, compile=False)
-    texts = read_texts(here, codec)
+    texts = load_dataset(here, codec)
     model = here.model.build(codec.vocab_size, here.seed)
     trainer = Trainer(here, model, texts.windows, choose("cpu", "float32", 1))
-    go_on(trainer, run, texts, lambda line: None, survey(run))
+    resume_run(trainer, run, texts, lambda line: None, survey(run))
     list(read(run.metrics))
 
 

@@ -171,10 +171,10 @@ def refused(change: Callable[[Path], None], code: int, said: str, goes_on: bool,
     change(folder)
     told = [*words(KIND), "--run", "run", "--resume"]
     ended = Child(told, folder).finish()
-    if ended.code != code or "Traceback" in ended.err or not re.search(f"(?s){said}.*--changed", ended.err):
+    if ended.code != code or "Traceback" in ended.err or not re.search(f"(?s){said}.*--allow-mismatch", ended.err):
         raise Broken(f"it ended with {ended.code}: {tail(ended)}")
     if goes_on:
-        resume(KIND, folder, "--changed")
+        resume(KIND, folder, "--allow-mismatch")
     return Finding(happened="refused" + ("; goes on when told so" if goes_on else ""))
 
 
@@ -183,7 +183,7 @@ def recipe_told_otherwise(folder: Path) -> Finding:
     copied(folder)
     told = [*words(KIND, optimizer_lr=0.5), "--run", "run", "--resume"]
     ended = Child(told, folder).finish()
-    if ended.code != 2 or "optimizer.lr was 0.01, not 0.5" not in ended.err or "--changed" not in ended.err:
+    if ended.code != 2 or "optimizer.lr was 0.01, not 0.5" not in ended.err or "--allow-mismatch" not in ended.err:
         raise Broken(f"it ended with {ended.code}: {tail(ended)}")
     resume(KIND, folder, train_eval_every=5, train_steps=20)
     rows = [row["step"] for row in read(folder / "run" / "metrics.jsonl") if row["event"] == "step"]

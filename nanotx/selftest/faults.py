@@ -97,7 +97,7 @@ def stopped_in_evaluation(k: int, folder: Path) -> Finding:
     ended = begin(KIND, folder, meddle=partial(meddle.term_in_evaluation, k)).finish()
     quiet(ended, 143)
     newest, _ = valid.newest(folder / "run" / "checkpoints")
-    if newest is None or not valid.read_json(newest / "trainer.json")["progress"]["owed"]:
+    if newest is None or not valid.read_json(newest / "trainer.json")["progress"]["eval_pending"]:
         raise Broken("the checkpoint does not say that its evaluation is still to come")
     if gone := lost(folder / "run"):
         raise Broken(f"{gone} steps were lost, though it was asked to end")

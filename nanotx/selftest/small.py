@@ -62,7 +62,7 @@ OTHERS: dict[str, dict[str, object]] = {
     },
 }
 KIND = next(iter(OTHERS))
-TIMES = {"tokens_per_second", "wall_seconds", "train_seconds", "earlier", "title"}
+TIMES = {"tokens_per_second", "wall_seconds", "train_seconds", "earlier_seconds", "title"}
 State = dict[str, Any]
 
 

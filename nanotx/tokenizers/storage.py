@@ -15,7 +15,7 @@ from typing import Any, get_args, get_origin
 
 from nanotx import __version__
 from nanotx.errors import TokenizerError
-from nanotx.files import publish
+from nanotx.files import write_atomic
 
 VERSION = 3
 
@@ -82,7 +82,7 @@ def write_file(path: Path, text: str) -> None:
     if path.is_dir():
         raise TokenizerError(f"{path}: no tokenizer can be written here: Is a directory.")
     try:
-        publish(path, text)
+        write_atomic(path, text)
     except OSError as error:
         raise TokenizerError(f"{path}: no tokenizer can be written here: {error.strerror}.") from None
 

@@ -19,7 +19,7 @@ import numpy as np
 from nanotx import disk
 from nanotx.data.text_files import blocks
 from nanotx.errors import ConfigError, DataError, TokenizerError
-from nanotx.files import open_plain, publish, read_plain
+from nanotx.files import open_plain, read_plain, write_atomic
 from nanotx.tokenizers.base import Codec, Ids
 from nanotx.tokenizers.stored_ids import StoredIds
 from nanotx.tokenizers.workers import WorkerPool
@@ -95,7 +95,7 @@ def encode_to_file(
                 watch(sum(size for _, size, _ in sizes[: place.file]) + place.offset)
                 if place.count - last >= OFTEN:
                     _sync(stream)
-                    publish(note, json.dumps({"job": job, **vars(place)}))
+                    write_atomic(note, json.dumps({"job": job, **vars(place)}))
                     last = place.count
             stream.seek(0)
             stream.write(HEADER.pack(MAGIC, VERSION, width, place.count, codec.vocab_size, bytes.fromhex(codec.digest)))

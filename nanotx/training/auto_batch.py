@@ -65,7 +65,7 @@ def left_behind(trainer: Trainer, rows: int) -> int:
     weights = {one.untyped_storage().data_ptr() for one in trainer.model.parameters()}
     x, y = trainer.windows.batch(0, rows)
     with torch.random.fork_rng(devices=[]), torch.autograd.graph.saved_tensors_hooks(pack, lambda one: one):
-        held = trainer.losses(x, y)  # what it kept is freed where this goes
+        held = trainer.forward_loss(x, y)  # what it kept is freed where this goes
     del held
     return sum(size for place, size in kept.items() if place not in weights)
 
@@ -74,7 +74,7 @@ def tried(trainer: Trainer, rows: int) -> bool:
     """Whether a micro-batch of so many windows goes through, forward and backward."""
     x, y = trainer.windows.batch(0, rows)
     try:
-        trainer.losses(x, y)[0].backward()
+        trainer.forward_loss(x, y)[0].backward()
     except torch.OutOfMemoryError:
         return False
     finally:

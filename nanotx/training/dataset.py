@@ -5,8 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from nanotx.data.batches import Windows
-from nanotx.evaluation.loss import Exam
-from nanotx.evaluation.texts import exams_of
+from nanotx.evaluation.loss import EvalText
+from nanotx.evaluation.texts import eval_texts_of
 from nanotx.hardware.memory import check_step
 from nanotx.recipe import Recipe
 from nanotx.tokenizers import Codec
@@ -20,20 +20,20 @@ BLOCK = 2**18
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Texts:
+class Dataset:
     """What a corpus gives a run."""
 
     codec: Codec
     windows: Windows  # of the training text
-    exams: dict[str, Exam]  # train and val, see `exams_of`
+    eval_texts: dict[str, EvalText]  # train and val, see `eval_texts_of`
     sha256: str  # of the whole text in UTF-8
     size: int  # of it, in characters
     floor: float | None  # bits per byte of the validation text under the process that wrote it, if that is known
 
 
-def read_texts(
+def load_dataset(
     recipe: Recipe, codec: Codec | None = None, check: Callable[[str, int], None] = lambda digest, size: None
-) -> Texts:
+) -> Dataset:
     """Read a recipe's corpus, cut it, and let its tokenizer learn from the training part alone.
 
     Args:
@@ -51,11 +51,13 @@ def read_texts(
     check(digest, size)
     codec = codec or recipe.tokenizer.train_checked([training], training)
     ids = codec.encode(training)
-    exams = exams_of(codec, training, validation, recipe.model.context, recipe.train)
+    eval_texts = eval_texts_of(codec, training, validation, recipe.model.context, recipe.train)
     windows = Windows(ids=ids, context=recipe.model.context, seed=recipe.seed)
     if recipe.train.batch_size * recipe.model.context * recipe.model.dim > MANY:
         check_step(recipe.train, recipe.model, recipe.device)
-    return Texts(codec=codec, windows=windows, exams=exams, floor=recipe.corpus.floor(), size=size, sha256=digest)
+    return Dataset(
+        codec=codec, windows=windows, eval_texts=eval_texts, floor=recipe.corpus.floor(), size=size, sha256=digest
+    )
 
 
 def sha256(*texts: str) -> str:

@@ -10,21 +10,21 @@ import torch
 from torch import Tensor, nn
 
 
-class Averaged:
+class EMA:
     """The average of a model's weights over the steps taken."""
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay, self.weights = decay, dict(model.named_parameters())
         self.averages: dict[str, Tensor] = {name: one.detach().clone() for name, one in self.weights.items()}
 
-    def take(self, step: int) -> None:
+    def update(self, step: int) -> None:
         """Take the weights after this step in; the first steps count for more, as there are none before them."""
         decay = min(self.decay, step / (step + 9))
         weights = [one.detach() for one in self.weights.values()]
         torch._foreach_lerp_(list(self.averages.values()), weights, 1 - decay)
 
     @contextmanager
-    def inside(self) -> Iterator[None]:
+    def applied(self) -> Iterator[None]:
         """The averages stand in the model."""
         self._swap()
         try:

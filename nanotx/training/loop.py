@@ -12,7 +12,7 @@ from nanotx.training.trainer import Progress, Row, Trainer
 
 
 @dataclass(frozen=True, kw_only=True)
-class Looks:
+class Callbacks:
     """What the loop asks for between steps."""
 
     scores: Callable[[], dict[str, Score]]  # of the training and of the validation text
@@ -25,8 +25,8 @@ class Looks:
 class Saves:
     """The checkpoints of one process: of which step the newest is, and what kept the last one from being written."""
 
-    def __init__(self, progress: Progress, looks: Looks) -> None:
-        self.progress, self.looks = progress, looks
+    def __init__(self, progress: Progress, callbacks: Callbacks) -> None:
+        self.progress, self.callbacks = progress, callbacks
         self.step = progress.step  # of the newest checkpoint
         self.error: RunError | None = None
 
@@ -38,7 +38,7 @@ class Saves:
         if self.step == self.progress.step:
             return
         try:
-            self.looks.save()
+            self.callbacks.save()
         except RunError as error:
             self.error = error
             said = (
@@ -49,7 +49,7 @@ class Saves:
             self.step, self.error = self.progress.step, None
 
 
-def train(trainer: Trainer, looks: Looks) -> Iterator[Row]:
+def train(trainer: Trainer, callbacks: Callbacks) -> Iterator[Row]:
     """Run the recipe to its end, or until an end is asked for; yields a row for each thing that happens.
 
     At one step the checkpoint comes first, then the evaluation, then the sample. The checkpoint says that they are
@@ -61,25 +61,25 @@ def train(trainer: Trainer, looks: Looks) -> Iterator[Row]:
         RunError: the last checkpoint could not be written.
     """
     progress, plan = trainer.progress, trainer.recipe.train
-    saves = Saves(progress, looks)
-    if progress.owed:
-        yield from look(trainer, looks, saves)
-    while progress.step < plan.steps and not looks.stop():
+    saves = Saves(progress, callbacks)
+    if progress.eval_pending:
+        yield from evaluate_and_sample(trainer, callbacks, saves)
+    while progress.step < plan.steps and not callbacks.stop():
         try:
-            row = trainer.advance()
+            row = trainer.train_step()
         except MemoryFull:
-            if trainer.settled:  # no weight was moved
+            if trainer.consistent:  # no weight was moved
                 yield from saves.save()
             raise
         said = row.pop("warning", "")
-        progress.owed = due(trainer, plan.eval_every) or due(trainer, plan.sample_every)
+        progress.eval_pending = due(trainer, plan.eval_every) or due(trainer, plan.sample_every)
         yield row
         if said:
             yield warning(progress.step, said)
-        if due(trainer, plan.checkpoint_every) or looks.save_requested():
+        if due(trainer, plan.checkpoint_every) or callbacks.save_requested():
             yield from saves.save()
-        yield from look(trainer, looks, saves)
-    if looks.stop():
+        yield from evaluate_and_sample(trainer, callbacks, saves)
+    if callbacks.stop():
         yield from saves.save()
     if saves.error:
         raise saves.error
@@ -91,7 +91,7 @@ def due(trainer: Trainer, every: int) -> bool:
     return step == trainer.recipe.train.steps or (every > 0 and step % every == 0)
 
 
-def look(trainer: Trainer, looks: Looks, saves: Saves) -> Iterator[Row]:
+def evaluate_and_sample(trainer: Trainer, callbacks: Callbacks, saves: Saves) -> Iterator[Row]:
     """The evaluation and the sample of a step, as far as they are due.
 
     Asked for an end meanwhile, the step still owes them. Asked for a checkpoint, what was begun is abandoned, the
@@ -100,21 +100,23 @@ def look(trainer: Trainer, looks: Looks, saves: Saves) -> Iterator[Row]:
     progress, plan = trainer.progress, trainer.recipe.train
     todo: list[tuple[str, Callable[[], Row]]] = []
     if due(trainer, plan.eval_every):
-        todo.append(("evaluation", lambda: evaluation(progress, looks.scores())))
+        todo.append(("evaluation", lambda: evaluation(progress, callbacks.scores())))
     if due(trainer, plan.sample_every):
-        todo.append(("sample", lambda: {"event": "sample", "step": progress.step, "text": looks.sample(progress.step)}))
+        todo.append(
+            ("sample", lambda: {"event": "sample", "step": progress.step, "text": callbacks.sample(progress.step)})
+        )
     while todo:
         name, make = todo[0]
         try:
             row = attempt(progress.step, name, make)
         except Interrupted:
             yield from saves.save()
-            if looks.stop():
+            if callbacks.stop():
                 return
         else:
             yield row
             todo.pop(0)
-    progress.owed = False
+    progress.eval_pending = False
 
 
 def attempt(step: int, name: str, make: Callable[[], Row]) -> Row:

@@ -29,9 +29,9 @@ def report(model: nn.Module, retake: Callable[[], object], *, detect: bool) -> s
         detect: whether the operation is named, and not the module alone.
     """
     names = [name for name, one in model.named_parameters() if not finite(one.grad)]
-    spoilt = [name for name, one in model.named_parameters() if not finite(one)]
-    if spoilt:
-        return f"The weights themselves are not finite: {listed(spoilt)}."
+    nonfinite_weights = [name for name, one in model.named_parameters() if not finite(one)]
+    if nonfinite_weights:
+        return f"The weights themselves are not finite: {listed(nonfinite_weights)}."
     model.zero_grad(set_to_none=True)
     operations = Operations()
     eager, looking = torch.compiler.set_stance("force_eager"), operations if detect else nullcontext()
@@ -94,7 +94,11 @@ class Operations(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         made = func(*args, **(kwargs or {}))
-        if not self.first and any(wild(one) for one in tensors(made)) and not any(wild(one) for one in tensors(args)):
+        if (
+            not self.first
+            and any(has_nan_or_inf(one) for one in tensors(made))
+            and not any(has_nan_or_inf(one) for one in tensors(args))
+        ):
             ours = [line for line in traceback.extract_stack() if HOME in Path(line.filename).parents]
             ours = [line for line in ours if Path(line.filename) != Path(__file__)]
             place = f" in {Path(ours[-1].filename).relative_to(HOME.parent)}, line {ours[-1].lineno}" if ours else ""
@@ -102,7 +106,7 @@ class Operations(TorchDispatchMode):
         return made
 
 
-def wild(tensor: Tensor) -> bool:
+def has_nan_or_inf(tensor: Tensor) -> bool:
     """Whether NaN or infinity above is in it."""
     return bool((tensor.isnan() | tensor.isposinf()).any())
 

@@ -24,9 +24,8 @@ from nanotx.nn.canonical import to_canonical
 from nanotx.nn.hooks import AuxLossModule, OnStepModule
 from nanotx.nn.transformer import Transformer
 from nanotx.recipe import Recipe
-from nanotx.training import ema
 from nanotx.training.compile import compile_blocks
-from nanotx.training.ema import Averaged
+from nanotx.training.ema import EMA
 from nanotx.training.loss import loss
 from nanotx.training.nonfinite import finite, listed, report
 
@@ -46,10 +45,10 @@ class Progress:
 
     step: int = 0  # steps done
     train_seconds: float = 0.0  # spent on steps
-    earlier: float = 0.0  # wall-clock seconds of the processes before this one
+    earlier_seconds: float = 0.0  # wall-clock seconds of the processes before this one
     scores: Row = field(default_factory=dict)  # the last evaluation
     best: Row = field(default_factory=dict)  # the one with the lowest validation loss
-    owed: bool = False  # whether this step's evaluation, sample and checkpoint are still to come
+    eval_pending: bool = False  # whether this step's evaluation, sample and checkpoint are still to come
     usual_norm: float = 0.0  # of the gradient, over some fifty steps
     skipped: int = 0  # steps that were not taken, because their loss or gradient was not finite
     skipped_in_row: int = 0  # of these the last ones, with no other step between
@@ -57,7 +56,7 @@ class Progress:
     @property
     def wall_seconds(self) -> float:
         """Since the start of the process, and in all processes before it."""
-        return self.earlier + time.perf_counter() - nanotx.started
+        return self.earlier_seconds + time.perf_counter() - nanotx.started
 
     def spike(self, norm: float) -> str:
         """Take note of a gradient's norm; what to say of it where it is far from the usual."""
@@ -81,17 +80,17 @@ class Trainer:
         self.optimizer = recipe.optimizer.build(self.model.named_parameters())
         self.scaler = torch.amp.GradScaler(machine.device.type, enabled=machine.dtype is torch.float16)
         self.progress = Progress()
-        self.settled = True  # whether weights and averages are those of the progress; not so in the midst of a change
+        self.consistent = True  # False while an update is half applied
         self.detect = False  # whether the operation is named that makes a number which is not finite
         self.model.embedding.sparse = recipe.optimizer.takes_sparse
         self.model.activation_checkpointing = recipe.train.activation_checkpointing
-        self.averaged: Averaged | None = None
+        self.ema: EMA | None = None
         if recipe.train.ema_decay:
-            self.averaged = ema.Averaged(self.model, recipe.train.ema_decay)
+            self.ema = EMA(self.model, recipe.train.ema_decay)
         if recipe.compile is True:
             compile_blocks(self.model)
 
-    def advance(self) -> Row:
+    def train_step(self) -> Row:
         """Take one step; what should be known of it beside its numbers stands in the row under `warning`.
 
         Raises:
@@ -100,29 +99,29 @@ class Trainer:
         """
         began, step = time.perf_counter(), self.progress.step
         self.factor()  # raises here, before anything has changed
-        numbers = self.gradient()
+        numbers = self.compute_gradients()
         loss, norm = numbers["loss"], numbers["grad_norm"]
         if not math.isfinite(loss + (0.0 if self.scaler.is_enabled() else norm)):
-            warning, lr = self.refuse(**numbers), 0.0
+            warning, lr = self.handle_nonfinite(**numbers), 0.0
             self.progress.skipped += 1
             self.progress.skipped_in_row += 1
         else:
-            self.settled = False
+            self.consistent = False
             self.progress.skipped_in_row = 0
             with self.memory_checked():
-                warning, lr = self.progress.spike(norm), self.update()
+                warning, lr = self.progress.spike(norm), self.optimizer_step()
         self.optimizer.zero_grad(set_to_none=True)
         seconds = time.perf_counter() - began
-        if self.averaged:
-            self.averaged.take(step + 1)
+        if self.ema:
+            self.ema.update(step + 1)
         self.progress.step += 1
-        self.settled = True
+        self.consistent = True
         self.progress.train_seconds += seconds
         speed = self.recipe.train.batch_size * self.model.context / seconds
         numbers |= {"lr": lr, "tokens_per_second": speed}
         return {"event": "step", "step": step + 1, **numbers} | ({"warning": warning} if warning else {})
 
-    def gradient(self) -> dict[str, float]:
+    def compute_gradients(self) -> dict[str, float]:
         """Leave the gradient of this step in the parameters, cut to its limit; returns loss and gradient's norm.
 
         What is drawn in it is drawn from seed and step alone, so it may be asked for again.
@@ -170,7 +169,7 @@ class Trainer:
         others = "a smaller --model.context" if plan.activation_checkpointing else "--train.activation-checkpointing"
         return f"{held} window{'s' * (held > 1)} at a time; {parts}try {others}"
 
-    def refuse(self, loss: float, grad_norm: float) -> str:
+    def handle_nonfinite(self, loss: float, grad_norm: float) -> str:
         """What to say of a step whose loss or gradient is not finite, and which is not taken.
 
         Raises:
@@ -179,7 +178,7 @@ class Trainer:
 
         def again() -> None:
             self.scaler.update()  # one gradient of float16 a time
-            self.gradient()
+            self.compute_gradients()
 
         step, plan = self.progress.step, self.recipe.train
         starts = listed(self.windows.starts(step, plan.batch_size).tolist())
@@ -217,7 +216,7 @@ class Trainer:
             )
         return factor
 
-    def update(self) -> float:
+    def optimizer_step(self) -> float:
         """Move the weights as the gradient says, as far as the schedule allows; returns the learning rate."""
         factor = self.factor()
         for group in self.optimizer.param_groups:
@@ -234,12 +233,12 @@ class Trainer:
         parts = self.recipe.train.num_micro_batches
         total = torch.zeros((), device=self.machine.device)
         for inputs, targets in zip(x.chunk(parts), y.chunk(parts), strict=True):
-            lowered, cross = self.losses(inputs, targets)
+            lowered, cross = self.forward_loss(inputs, targets)
             self.scaler.scale(lowered / parts).backward()
             total += cross / parts
         return total
 
-    def losses(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    def forward_loss(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """What a micro-batch lowers, and its cross-entropy alone."""
         model, plan = self.model, self.recipe.train
         with self.machine.autocast():
@@ -249,9 +248,9 @@ class Trainer:
             )
         return lowered + sum(module.aux_loss() for module in self.aux_loss_modules), cross
 
-    def judged(self) -> AbstractContextManager[None]:
+    def use_eval_weights(self) -> AbstractContextManager[None]:
         """The context in which the model is scored and sampled: its weights' average stands in it, if there is one."""
-        return self.averaged.inside() if self.averaged else nullcontext()
+        return self.ema.applied() if self.ema else nullcontext()
 
     # What a checkpoint keeps, by name, in the canonical layout.
 
@@ -259,11 +258,11 @@ class Trainer:
         """The model's weights; tied ones once."""
         return to_canonical(self.model, {name: one.detach() for name, one in self.model.named_parameters()})
 
-    def judged_weights(self) -> dict[str, Tensor]:
+    def eval_weights(self) -> dict[str, Tensor]:
         """The weights that are scored and sampled."""
-        return to_canonical(self.model, dict(self.averaged.averages)) if self.averaged else self.weights()
+        return to_canonical(self.model, dict(self.ema.averages)) if self.ema else self.weights()
 
-    def averages(self) -> tuple[dict[str, Tensor], dict[str, float]]:
+    def optimizer_state(self) -> tuple[dict[str, Tensor], dict[str, float]]:
         """The optimizer's state: tensors under `<parameter>/<key>`, and the numbers that all parameters share.
 
         A number that is not the same for all, such as the steps of a parameter that had no gradient in some of them, is

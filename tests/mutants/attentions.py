@@ -202,7 +202,7 @@ class Counts(WrittenOut):
 
 @mutant("end_of_text", "padding")
 class EndOfText(WrittenOut):
-    """Looks ahead for a padded place, and says that it comes."""
+    """Callbacks ahead for a padded place, and says that it comes."""
 
     def forward(self, x, position=None, cache=None):
         empty = (x == 0).all(dim=-1, keepdim=True).to(x)

@@ -7,7 +7,7 @@ import nanotx.runs.session
 CATCHES: dict[str, str] = {}
 """None of them is a part."""
 
-SYNC, SAVE, PUBLISH = nanotx.disk.sync, nanotx.runs.session.save, nanotx.runs.session.publish
+SYNC, SAVE, PUBLISH = nanotx.disk.sync, nanotx.runs.session.save, nanotx.runs.session.write_atomic
 
 
 def manifest_first(path, held=[]):  # noqa: B006  it holds what is not flushed yet
@@ -69,10 +69,10 @@ BUGS = {
     ),
     "a summary is written under its final name": (
         "summary.json was written under its final name",
-        (nanotx.runs.session, "publish", lambda path, content: path.write_text(content, encoding="utf-8")),
+        (nanotx.runs.session, "write_atomic", lambda path, content: path.write_text(content, encoding="utf-8")),
     ),
     "a file is written to after it was published": (
         r"\w+\.\w+ was written to after it was published",
-        (nanotx.runs.session, "publish", written_to_later),
+        (nanotx.runs.session, "write_atomic", written_to_later),
     ),
 }

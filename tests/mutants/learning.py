@@ -62,7 +62,7 @@ class BelowZero(Schedule):
 
 @schedule("table", "total")
 class Table(Schedule):
-    """Looks its factors up in a table of the length of the run."""
+    """Callbacks its factors up in a table of the length of the run."""
 
     def factor(self, step, steps):
         return [1.0 - at / (2 * steps) for at in range(steps)][min(step, steps)]

@@ -26,25 +26,25 @@ STEP: dict[str, tuple[str, str, str, str]] = {
     ),
     "all groups have the rate of the matrices": (
         "muon",
-        f"{TRAINER}.update",
+        f"{TRAINER}.optimizer_step",
         'group["base_lr"]',
         "self.recipe.optimizer.lr",
     ),
     "the gradient is clipped before it is unscaled": (
         "float16",
-        f"{TRAINER}.gradient",
+        f"{TRAINER}.compute_gradients",
         "self.scaler.unscale_(self.optimizer)",
         "clip(self.model.parameters(), plan.grad_clip or math.inf); self.scaler.unscale_(self.optimizer)",
     ),
     "the gradient is never unscaled": (
         "float16",
-        f"{TRAINER}.gradient",
+        f"{TRAINER}.compute_gradients",
         "self.scaler.unscale_(self.optimizer)",
         "pass",
     ),
     "the loss scale is never changed": (
         "float16",
-        f"{TRAINER}.update",
+        f"{TRAINER}.optimizer_step",
         "self.scaler.update()",
         "self.scaler.update(self.scaler.get_scale())",
     ),
@@ -70,19 +70,19 @@ STEP: dict[str, tuple[str, str, str, str]] = {
     ),
     "dropout is that of the first step in every step": (
         "plain",
-        f"{TRAINER}.gradient",
+        f"{TRAINER}.compute_gradients",
         "step_seed(self.recipe.seed, step)",
         "step_seed(self.recipe.seed, 0)",
     ),
     "dropout does not depend on the recipe's seed": (
         "plain",
-        f"{TRAINER}.gradient",
+        f"{TRAINER}.compute_gradients",
         "step_seed(self.recipe.seed, step)",
         "step_seed(0, step)",
     ),
     "every micro-batch has the same dropout": (
         "plain",
-        f"{TRAINER}.losses",
+        f"{TRAINER}.forward_loss",
         "model, plan = self.model, self.recipe.train",
         f"{SEED}; model, plan = self.model, self.recipe.train",
     ),
@@ -92,7 +92,12 @@ STEP: dict[str, tuple[str, str, str, str]] = {
         "use_reentrant=False",
         "use_reentrant=False, preserve_rng_state=False",
     ),
-    "the windows are those of the next step": ("plain", f"{TRAINER}.gradient", "batch(step,", "batch(step + 1,"),
+    "the windows are those of the next step": (
+        "plain",
+        f"{TRAINER}.compute_gradients",
+        "batch(step,",
+        "batch(step + 1,",
+    ),
     "micro-batches take every other row": (
         "plain",
         f"{TRAINER}.backward",
@@ -119,19 +124,19 @@ STEP: dict[str, tuple[str, str, str, str]] = {
     ),
     "gradients are not set to zero after a step": (
         "plain",
-        f"{TRAINER}.advance",
+        f"{TRAINER}.train_step",
         "self.optimizer.zero_grad(set_to_none=True)",
         "pass",
     ),
     "penalties are left out": (
         "penalties",
-        f"{TRAINER}.losses",
+        f"{TRAINER}.forward_loss",
         "lowered + sum(module.aux_loss() for module in self.aux_loss_modules)",
         "lowered",
     ),
     "the reported loss holds the penalties": (
         "penalties",
-        f"{TRAINER}.losses",
+        f"{TRAINER}.forward_loss",
         ", cross\n",
         ", cross + sum(module.aux_loss() for module in self.aux_loss_modules)\n",
     ),
@@ -185,30 +190,35 @@ STEP: dict[str, tuple[str, str, str, str]] = {
     ),
     "the tables are never reset": (
         "muon",
-        f"{TRAINER}.gradient",
+        f"{TRAINER}.compute_gradients",
         "module.on_step(step, plan.steps)",
         "module.on_step(0, plan.steps)",
     ),
     "the average's decay and its complement are swapped": (
         "plain",
-        "nanotx.training.ema:Averaged.take",
+        "nanotx.training.ema:EMA.update",
         "weights, 1 - decay",
         "weights, decay",
     ),
     "the average begins with the full decay": (
         "plain",
-        "nanotx.training.ema:Averaged.take",
+        "nanotx.training.ema:EMA.update",
         "min(self.decay, step / (step + 9))",
         "self.decay",
     ),
-    "the average is one step late": ("plain", f"{TRAINER}.advance", "take(step + 1)", "take(step)"),
+    "the average is one step late": ("plain", f"{TRAINER}.train_step", "update(step + 1)", "update(step)"),
     "the average is taken before the step": (
         "plain",
-        f"{TRAINER}.advance",
+        f"{TRAINER}.train_step",
         "began, step = time.perf_counter(), self.progress.step",
-        "began, step = time.perf_counter(), self.progress.step; self.averaged.take(step + 1)",
+        "began, step = time.perf_counter(), self.progress.step; self.ema.update(step + 1)",
     ),
-    "the mathematics stay float32": ("bfloat16", f"{TRAINER}.losses", "with self.machine.autocast():", "if True:"),
+    "the mathematics stay float32": (
+        "bfloat16",
+        f"{TRAINER}.forward_loss",
+        "with self.machine.autocast():",
+        "if True:",
+    ),
 }
 
 EVALUATE, SUMMARY, PROGRESS = (
@@ -229,7 +239,7 @@ RUN: dict[str, tuple[str, str, str, str]] = {
     ),
     "a row has the rate of the step after it": (
         "rates",
-        f"{TRAINER}.update",
+        f"{TRAINER}.optimizer_step",
         'param_groups[0]["lr"]',
         'param_groups[0]["base_lr"]',
     ),
@@ -266,7 +276,7 @@ RUN: dict[str, tuple[str, str, str, str]] = {
     "the weights are scored and not their average": (
         "losses",
         "nanotx.runs.session:Session.scores",
-        "with self.trainer.judged():",
+        "with self.trainer.use_eval_weights():",
         "if True:",
     ),
     "the texts are swapped": (
@@ -278,19 +288,19 @@ RUN: dict[str, tuple[str, str, str, str]] = {
     "dropout is on while a text is scored": ("losses", f"{EVALUATE}:cross_entropies", "model.eval()", "model.train()"),
     "the last tokens of a text are not scored": (
         "losses",
-        f"{EVALUATE}:Exam.batches",
+        f"{EVALUATE}:EvalText.batches",
         "if rest := len(self.ids) % context:",
         "if rest := 0:",
     ),
     "the loss is a mean over windows": (
         "losses",
         f"{EVALUATE}:evaluate",
-        "breath, spread)) / exam.tokens",
-        "breath, spread)) / (spread.windows * model.context)",
+        "/ eval_text.tokens",
+        "/ (spread.windows * model.context)",
     ),
     "bits are nats": ("losses", f"{EVALUATE}:bits_per_byte", "loss / math.log(2)", "loss"),
     "bits are of a token": ("losses", f"{EVALUATE}:bits_per_byte", "* tokens / size", ""),
-    "bytes are characters": ("losses", "nanotx.evaluation.texts:exam", "size=len(data)", "size=len(text)"),
+    "bytes are characters": ("losses", "nanotx.evaluation.texts:eval_text", "size=len(data)", "size=len(text)"),
     "perplexity is a power of two": ("losses", f"{EVALUATE}:Score.perplexity", "math.exp(", "math.exp2("),
     "perplexity is that of the training text": (
         "losses",
@@ -302,7 +312,7 @@ RUN: dict[str, tuple[str, str, str, str]] = {
     "a complete run is called incomplete": (
         "counts",
         SUMMARY,
-        "progress.step >= recipe.train.steps and not progress.owed",
+        "progress.step >= recipe.train.steps and not progress.eval_pending",
         "progress.step > recipe.train.steps",
     ),
     "what is loaded is not the average": (
@@ -343,20 +353,20 @@ RUN: dict[str, tuple[str, str, str, str]] = {
     ),
     "a row's tokens a second are windows": (
         "clocks",
-        f"{TRAINER}.advance",
+        f"{TRAINER}.train_step",
         "self.recipe.train.batch_size * self.model.context",
         "self.recipe.train.batch_size",
     ),
     "seconds of training are those of the last step": (
         "clocks",
-        f"{TRAINER}.advance",
+        f"{TRAINER}.train_step",
         "train_seconds += seconds",
         "train_seconds = seconds",
     ),
     "the clock of the run starts with its first step": (
         "clocks",
         f"{PROGRESS}.wall_seconds",
-        "self.earlier + time.perf_counter() - nanotx.started",
+        "self.earlier_seconds + time.perf_counter() - nanotx.started",
         "self.train_seconds",
     ),
     "the digest is that of the training text": (
@@ -378,7 +388,7 @@ RESUMED: dict[str, tuple[str, str, str, str]] = {
         "clocks",
         "nanotx.runs.resume:restore",
         'Progress(**state["progress"])',
-        'Progress(**state["progress"] | {"earlier": 0.0})',
+        'Progress(**state["progress"] | {"earlier_seconds": 0.0})',
     ),
     "the best step before a stop is forgotten": (
         "best",
@@ -388,7 +398,7 @@ RESUMED: dict[str, tuple[str, str, str, str]] = {
     ),
     "a resumed run reads the text from its beginning": (
         "steps",
-        f"{TRAINER}.gradient",
+        f"{TRAINER}.compute_gradients",
         "self.windows.batch(step,",
         "self.windows.batch(step % 5,",
     ),
@@ -400,7 +410,7 @@ RESUMED: dict[str, tuple[str, str, str, str]] = {
     ),
     "a resumed optimizer has no averages": (
         "steps",
-        "nanotx.runs.resume:take_over",
+        "nanotx.runs.resume:load_state",
         '{"state": state,',
         '{"state": {},',
     ),

@@ -20,7 +20,7 @@ from nanotx.errors import RunError, printable
 from nanotx.recipe import read_options
 from nanotx.runs.diff import Found, Parting, check_shapes, corpora, recipes, search, tokenizers
 from nanotx.runs.folder import RunFolder
-from nanotx.runs.record import Record
+from nanotx.runs.record import RunRecord
 from nanotx.runs.replay import NUMBERS
 from nanotx.runs.trainer_state import strict
 from nanotx.runs.valid import while_saved
@@ -53,7 +53,7 @@ def run(words: list[str]) -> int:
     one, other = while_saved(partial(opened, flags), *folders)
     for record in (one, other):
         record.check(flags.step or 1)
-        for reason in record.passed:
+        for reason in record.skipped:
             say(f"passed over: {reason}")
     tell_recipes(one, other)
     check_shapes(one, other)
@@ -70,9 +70,9 @@ def run(words: list[str]) -> int:
     return 0 if found.equal else RunError.exit_code
 
 
-def opened(flags: Flags) -> tuple[Record, Record]:
+def opened(flags: Flags) -> tuple[RunRecord, RunRecord]:
     """Both runs, read."""
-    one, other = (Record(folder) for folder in flags.runs)
+    one, other = (RunRecord(folder) for folder in flags.runs)
     return one, other
 
 
@@ -85,7 +85,7 @@ def say(line: str) -> None:
     Console(highlight=False).print(Text(printable(line)), soft_wrap=True)
 
 
-def tell_recipes(one: Record, other: Record) -> None:
+def tell_recipes(one: RunRecord, other: RunRecord) -> None:
     """In what they were told otherwise."""
     differing = recipes(one, other)
     if differing:
@@ -105,7 +105,7 @@ def cell(value: Any) -> str:
     return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
 
 
-def tell_course(one: Record, other: Record, found: Found) -> None:
+def tell_course(one: RunRecord, other: RunRecord, found: Found) -> None:
     """Where they part, as they are recorded and as they are taken again."""
     names = (one.name, other.name)
     if found.journal is None:
@@ -118,9 +118,9 @@ def tell_course(one: Record, other: Record, found: Found) -> None:
     if found.begin:
         say(f"checkpoints of step {found.begin}: no bit differs")
     origin = f"from the checkpoints of step {found.begin}" if found.begin else "from the initial weights"
-    for name, strayed in zip(names, found.strayed, strict=True):
-        if strayed:
-            say(f"{name}, taken again {origin}: step {strayed} gave other numbers than its metrics.jsonl holds")
+    for name, first_mismatch in zip(names, found.first_mismatch, strict=True):
+        if first_mismatch:
+            say(f"{name}, taken again {origin}: step {first_mismatch} gave other numbers than its metrics.jsonl holds")
         elif found.end > found.begin:
             say(f"{name}, taken again {origin}: up to step {found.end} the numbers of its metrics.jsonl, to the bit")
     if found.parting:
@@ -146,7 +146,7 @@ def beside(rows: Any) -> str:
     )
 
 
-def plain(one: Record, other: Record, found: Found) -> dict[str, Any]:
+def plain(one: RunRecord, other: RunRecord, found: Found) -> dict[str, Any]:
     """All of it, as JSON holds it."""
     parting, first = found.parting, None
     if parting:
@@ -163,6 +163,6 @@ def plain(one: Record, other: Record, found: Found) -> dict[str, Any]:
         "checkpoints": found.saved,
         "from_step": found.begin,
         "last_step": found.end,
-        "strayed": found.strayed,
+        "first_mismatch": found.first_mismatch,
         "first": first,
     }

@@ -26,7 +26,7 @@ from nanotx.evaluation.by_script import SegmentScore, TextScore, score_text
 from nanotx.evaluation.longer_contexts import moved, read_position
 from nanotx.hardware.device import choose
 from nanotx.runs.folder import RunFolder
-from nanotx.runs.load import Loaded, load
+from nanotx.runs.load import LoadedRun, load
 from nanotx.tokenizers.scripts import script_segments
 from nanotx.training.dataset import sha256
 
@@ -146,7 +146,7 @@ def read(path: str) -> str:
         raise DataError(f"--text {str(error).removeprefix('corpus file: ')}") from None
 
 
-def validation(loaded: Loaded, folder: RunFolder) -> str:
+def validation(loaded: LoadedRun, folder: RunFolder) -> str:
     """The validation text of a run's corpus.
 
     Raises:

@@ -18,8 +18,8 @@ from nanotx.config.schema import check_min
 from nanotx.errors import printable
 from nanotx.recipe import read_options
 from nanotx.runs.folder import RunFolder
-from nanotx.runs.record import Record
-from nanotx.runs.replay import NUMBERS, Change, Observed, Retaken, Window, by_layer, counting, observe, same
+from nanotx.runs.record import RunRecord
+from nanotx.runs.replay import NUMBERS, Change, Observed, Replay, Window, by_layer, counting, observe, same
 from nanotx.runs.trainer_state import strict
 from nanotx.runs.valid import while_saved
 
@@ -51,35 +51,35 @@ def run(words: list[str]) -> int:
     check_min(flags, 1, "step")
     for file in read_options(words).load:
         load_file(file)
-    record, begin, retaken = while_saved(partial(opened, flags), RunFolder(Path(flags.folder)).checkpoints)
-    for reason in record.passed:
+    record, begin, replayed = while_saved(partial(opened, flags), RunFolder(Path(flags.folder)).checkpoints)
+    for reason in record.skipped:
         say(f"passed over: {reason}")
     with counting(flags.step) as tell:
-        retaken.go_to(flags.step - 1, tell)
+        replayed.go_to(flags.step - 1, tell)
         tell(flags.step)
-        retaken.ready()
-        observed = observe(retaken.trainer, retaken.stretch.codec)
+        replayed.ready()
+        observed = observe(replayed.trainer, replayed.segment.codec)
     origin = f"the checkpoint of step {begin}" if begin else "the initial weights"
     say(f"{flags.folder}, step {flags.step} of {record.last} recorded, taken again from {origin}")
-    if retaken.strayed:
+    if replayed.first_mismatch:
         say(
-            f"step {retaken.strayed} already gave other numbers than metrics.jsonl holds: the run had another machine, "
+            f"step {replayed.first_mismatch} gave other numbers than metrics.jsonl: the run had another machine, "
             "torch, nanotx or text, and what follows is not to the bit what it did"
         )
     recorded = record.steps[flags.step]
-    show(observed, recorded, flags.by, retaken.trainer.recipe.train.grad_clip)
+    show(observed, recorded, flags.by, replayed.trainer.recipe.train.grad_clip)
     if flags.json:
-        head = {"run": flags.folder, "step": flags.step, "from_step": begin, "strayed": retaken.strayed}
+        head = {"run": flags.folder, "step": flags.step, "from_step": begin, "first_mismatch": replayed.first_mismatch}
         write_figures(flags.json, head | plain(observed, recorded))
     return 0
 
 
-def opened(flags: Flags) -> tuple[Record, int, Retaken]:
+def opened(flags: Flags) -> tuple[RunRecord, int, Replay]:
     """The run, the step of the checkpoint before the one that is asked for, and a trainer that stands there."""
-    record = Record(flags.folder)
+    record = RunRecord(flags.folder)
     record.check(flags.step)
     begin = record.newest(flags.step - 1)
-    return record, begin, Retaken(record, begin)
+    return record, begin, Replay(record, begin)
 
 
 def say(line: str) -> None:

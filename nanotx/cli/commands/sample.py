@@ -23,7 +23,7 @@ from nanotx.generation import Sampling, sampler
 from nanotx.generation.completion import Completion, Generation, rank
 from nanotx.generation.text import bias_by_id, parse_bias, token_ids
 from nanotx.hardware.device import choose
-from nanotx.runs.load import Loaded, load
+from nanotx.runs.load import LoadedRun, load
 from nanotx.tokenizers import Codec
 
 RANGES = {"best_of": (1, 10_000), "threads": (0, 1024)} | {
@@ -182,7 +182,7 @@ def sampling(flags: Flags) -> Sampling:
         return Sampling(**{name: getattr(flags, name) for name in given})
 
 
-def named_in(loaded: Loaded, flags: Flags, how: Sampling) -> Sampling:
+def named_in(loaded: LoadedRun, flags: Flags, how: Sampling) -> Sampling:
     """The same with the tokens that are banned or biased, by the ids that a run's tokenizer gives them.
 
     Raises:

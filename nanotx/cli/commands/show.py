@@ -13,7 +13,7 @@ from nanotx.cli.dashboard import Display
 from nanotx.config.flags import parse
 from nanotx.config.schema import check_max, check_min
 from nanotx.errors import RunError
-from nanotx.files import publish
+from nanotx.files import write_atomic
 from nanotx.runs.folder import RunFolder
 from nanotx.runs.metrics_log import read
 
@@ -41,7 +41,7 @@ def run(words: list[str]) -> int:
         svg = console.export_svg(title="nanotx")
         fetched = r"@font-face \{.*?\}\s*"  # a picture should need no network
         try:
-            publish(Path(flags.svg), re.sub(fetched, "", svg, flags=re.DOTALL))
+            write_atomic(Path(flags.svg), re.sub(fetched, "", svg, flags=re.DOTALL))
         except OSError as error:
             raise RunError(f"--svg {flags.svg}: cannot be written: {error.strerror}.") from None
     else:

@@ -17,7 +17,7 @@ from nanotx.cli.run import start
 from nanotx.config.flags import given, leading, parse
 from nanotx.config.schema import to_table
 from nanotx.errors import ConfigError, DataError
-from nanotx.files import publish, read_plain
+from nanotx.files import read_plain, write_atomic
 from nanotx.hardware.device import cores
 from nanotx.hardware.report import processor
 from nanotx.recipe import Recipe
@@ -99,7 +99,7 @@ def finish(race: Race, folder: RunFolder, flags: Flags, display: Display) -> Non
     figures = json.loads(read_plain(folder.summary, TEXT))
     recipe = to_table(read_saved_recipe(folder.recipe))
     outcome = race.outcome(figures, recipe, machine())
-    publish(folder.path / "speedrun.json", json.dumps(outcome, indent=1, allow_nan=False) + "\n")
+    write_atomic(folder.path / "speedrun.json", json.dumps(outcome, indent=1, allow_nan=False) + "\n")
     if race.seconds is None:
         near = min(loss for _, loss in race.curve)
         display.say(

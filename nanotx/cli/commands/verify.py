@@ -20,7 +20,7 @@ from nanotx.errors import NanotxError, RunError, printable
 from nanotx.recipe import read_options
 from nanotx.runs import checkpoint
 from nanotx.runs.folder import RunFolder
-from nanotx.runs.record import believed
+from nanotx.runs.record import valid_checkpoints
 from nanotx.runs.verify import Check, Wish, of_checkpoint, of_journal, of_recipe, of_summary, of_tokenizer, reproduced
 
 
@@ -99,4 +99,4 @@ def evaluated(folder: RunFolder, sound: list[Path], wish: Wish) -> Check:
         else:
             if check.result == "holds" or all(path.exists() for path in sound):
                 return check
-        sound = list(believed(folder)[0].values())
+        sound = list(valid_checkpoints(folder)[0].values())

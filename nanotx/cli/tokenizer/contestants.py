@@ -18,7 +18,7 @@ from nanotx.cli.tokenizer.inputs import NONE, corpus_of, read_text
 from nanotx.config.schema import fields, from_table
 from nanotx.data.corpus import Corpus
 from nanotx.errors import ConfigError, RunError, did_you_mean
-from nanotx.files import publish
+from nanotx.files import write_atomic
 from nanotx.tokenizers import Tokenizer
 
 
@@ -158,4 +158,4 @@ def writable(path: str, flag: str) -> Path | None:
 
 def write_json(file: Path, head: dict[str, Any], rows: Sequence[dict[str, Any]]) -> None:
     """Strict JSON: the machine and what else stands above, then the rows; what is not known is null."""
-    publish(file, json.dumps({"machine": machine(), **head, "rows": list(rows)}, indent=1, allow_nan=False) + "\n")
+    write_atomic(file, json.dumps({"machine": machine(), **head, "rows": list(rows)}, indent=1, allow_nan=False) + "\n")

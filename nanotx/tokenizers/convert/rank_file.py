@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from nanotx.errors import ConfigError, TokenizerError
-from nanotx.files import publish
+from nanotx.files import write_atomic
 from nanotx.tokenizers.base import Codec
 from nanotx.tokenizers.bpe import BpeCodec
 from nanotx.tokenizers.byte import ByteCodec
@@ -79,7 +79,7 @@ def write(codec: Codec, path: Path) -> Exported:
         raise TokenizerError(f"{path}: this is a folder; expected a file to write, such as {path / 'my.tiktoken'}.")
     text = "\n".join([*lines_of(ranks_of(codec)), ""])  # or an error, before a folder is made
     path.parent.mkdir(parents=True, exist_ok=True)
-    publish(path, text)
+    write_atomic(path, text)
     if not isinstance(codec, BpeCodec):
         return Exported(files=(path,))
     special_tokens = f", and its special tokens are {dict(codec.special_tokens)}" if codec.special_tokens else ""

@@ -13,7 +13,7 @@ from reprlib import repr as brief
 from typing import Any
 
 from nanotx.errors import TokenizerError
-from nanotx.files import publish
+from nanotx.files import write_atomic
 from nanotx.tokenizers.base import UNKNOWN, Codec
 from nanotx.tokenizers.bpe import BpeCodec
 from nanotx.tokenizers.byte import ByteCodec
@@ -95,12 +95,12 @@ def write(codec: Codec, path: Path) -> Exported:
     text = as_text(described(codec))
     if path.suffix == ".json" and not path.is_dir():
         path.parent.mkdir(parents=True, exist_ok=True)
-        publish(path, text)
+        write_atomic(path, text)
         return Exported(files=(path,))
     path.mkdir(parents=True, exist_ok=True)
     files = {path / "tokenizer.json": text, path / "tokenizer_config.json": as_text(config(codec))}
     for file, content in files.items():
-        publish(file, content)
+        write_atomic(file, content)
     return Exported(files=tuple(files))
 
 

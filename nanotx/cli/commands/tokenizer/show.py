@@ -18,7 +18,7 @@ from nanotx.cli.tokenizer.page import Token, page, tokens, visible
 from nanotx.config.flags import given, parse
 from nanotx.config.schema import check_min
 from nanotx.errors import ConfigError, RunError
-from nanotx.files import publish
+from nanotx.files import write_atomic
 from nanotx.tokenizers import Codec, load
 from nanotx.tokenizers.base import UNKNOWN, Ids, utf8
 from nanotx.tokenizers.huggingface import HuggingfaceCodec
@@ -68,7 +68,7 @@ def run(words: list[str]) -> int:
     if flags.html:
         check_output(flags.html, "--html")
         try:
-            publish(Path(flags.html), page(f"Tokens of {name}", facts, notes, shown, flags.ids))
+            write_atomic(Path(flags.html), page(f"Tokens of {name}", facts, notes, shown, flags.ids))
         except OSError as error:
             raise RunError(f"--html {flags.html}: cannot be written: {error.strerror}.") from None
         sys.stdout.write(f"{flags.html}: {facts[0][1]} tokens\n")
