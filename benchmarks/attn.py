@@ -7,7 +7,7 @@ python benchmarks/attn.py --merge attn-cpu.json attn-cuda.json
 
 from workbench import Flags, read, run
 
-from nanotx.cli.entry import through
+from nanotx.cli.entry import run_and_exit
 
 
 def main() -> int:
@@ -16,4 +16,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    through(main)
+    run_and_exit(main)

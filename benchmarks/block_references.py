@@ -1,4 +1,4 @@
-"""A block from outside the house, which ours are compared with; it bears a name, and obeys the same laws."""
+"""A block from outside nanotx, which ours are compared with; it bears a name, and obeys the same laws."""
 
 from dataclasses import dataclass
 

@@ -12,8 +12,8 @@ from torch import nn
 
 from nanotx.config.schema import from_table
 from nanotx.config.toml import read_toml
-from nanotx.hardware.device import Machine, choose, measured_peak
-from nanotx.hardware.memory import keep_memory
+from nanotx.hardware.device import Machine, choose_machine, measured_peak
+from nanotx.hardware.memory import keep_freed_memory
 from nanotx.laws.weights import share_weights
 from nanotx.recipe import Recipe
 from nanotx.training.compile import settle
@@ -51,7 +51,7 @@ def build(name: str, recipe: Recipe, texts: Dataset, where: Where, compiling: Co
         ConfigError: its package is not installed, or cannot write this model.
     """
     who = CONTENDERS[name]
-    machine = choose(where.device, where.best if who.best else "float32", where.threads)
+    machine = choose_machine(where.device, where.best if who.best else "float32", where.threads)
     if not who.library:
         return build_ours(who, recipe, texts, machine, compiling)
     return build_theirs(LIBRARIES[who.library], recipe, texts, machine, who.best and compiling != "off")
@@ -82,7 +82,7 @@ def build_ours(who: Contender, recipe: Recipe, texts: Dataset, machine: Machine,
     size, on, reason = texts.codec.vocab_size, False, "not asked for"
     model = recipe.model.build(size, recipe.seed)
     if who.best:
-        keep_memory()
+        keep_freed_memory()
         tokens = recipe.train.steps * recipe.train.batch_size * recipe.model.context
         decision = settle(compiling, model, machine, tokens, measured_peak(machine))
         on, reason = decision.on, decision.reason

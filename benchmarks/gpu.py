@@ -30,7 +30,7 @@ from typing import Any
 from gpu_jobs import HERE, JOBS, Job, Place
 from reporting import Row
 
-from nanotx.cli.entry import through
+from nanotx.cli.entry import run_and_exit
 from nanotx.config.flags import parse
 from nanotx.errors import ConfigError, NanotxError, RunError, did_you_mean
 from nanotx.files import write_atomic
@@ -360,4 +360,4 @@ def write(file: Path, table: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    through(main)
+    run_and_exit(main)

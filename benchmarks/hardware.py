@@ -9,7 +9,7 @@ from timing import seconds
 
 import nanotx
 from nanotx.errors import ConfigError, did_you_mean
-from nanotx.hardware.device import Machine, choose, cores, has_bfloat16, measured_peak
+from nanotx.hardware.device import Machine, choose_machine, cores, has_bfloat16, measured_peak
 from nanotx.hardware.report import processor
 from nanotx.nn.linear import Linear
 
@@ -56,9 +56,9 @@ def machines(
                 f"device: expected cpu, cuda, mps or several such as cpu,cuda, "
                 f"got {name!r}.{did_you_mean(name, DEVICES)}"
             )
-    firsts = {first.device.type: first for first in (choose(name, "float32", threads) for name in names)}
+    firsts = {first.device.type: first for first in (choose_machine(name, "float32", threads) for name in names)}
     return [
-        choose(name, dtype, threads)
+        choose_machine(name, dtype, threads)
         for name in firsts
         for dtype in dtypes
         if asked or dtype == "float32" or has_bfloat16(name)

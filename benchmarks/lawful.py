@@ -19,11 +19,11 @@ from nanotx import laws
 from nanotx.errors import LawBroken
 from nanotx.hardware.device import Machine
 from nanotx.laws.book import LAWS
-from nanotx.laws.equality import Outcome, alike, outcome
+from nanotx.laws.equality import Outcome, outputs_and_gradients, require_same_outcome
 from nanotx.laws.law import Where
 from nanotx.laws.layer_case import COARSE, TOLERANCES
 from nanotx.laws.trial import attempt
-from nanotx.laws.values import alone
+from nanotx.laws.values import position_wise
 from nanotx.laws.weights import share_weights
 from nanotx.nn.canonical import to_canonical
 from nanotx.nn.kv_cache import KVCache
@@ -121,7 +121,7 @@ def at_shape(slot: str, name: str, shape: Shape, machine: Machine) -> tuple[str,
 def laws_at_shape(subject: Subject) -> list[Callable[..., None]]:
     """Those asked of a layer and its input, a cut, several cuts, and by how much numbers may differ."""
     if not subject.reads:
-        return [lambda layer, x, cut, cuts, by: alone(layer, x, by)]
+        return [lambda layer, x, cut, cuts, by: position_wise(layer, x, by)]
     return [
         lambda layer, x, cut, cuts, by: laws.time_prefix(layer, x, cut, by),
         lambda layer, x, cut, cuts, by: laws.cache_agrees(layer, x, cuts, by),
@@ -137,8 +137,8 @@ def as_its_twin(slot: str, name: str, shape: Shape, machine: Machine) -> None:
         reference, x, want = example
         one = build(slot, name, shape, machine).eval()
         share_weights(reference, one)
-        y, gradients = outcome(one, x)
-        alike("equivalent", (y, to_canonical(one, gradients)), want, 10 * tolerance(machine))
+        y, gradients = outputs_and_gradients(one, x)
+        require_same_outcome("equivalent", (y, to_canonical(one, gradients)), want, 10 * tolerance(machine))
 
 
 @lru_cache(maxsize=2)
@@ -147,7 +147,7 @@ def example_of(slot: str, name: str, shape: Shape, machine: Machine) -> tuple[nn
     torch.manual_seed(1)
     layer, x = build(slot, name, shape, machine).eval(), shape.draw(machine)
     try:
-        y, gradients = outcome(layer, x)
+        y, gradients = outputs_and_gradients(layer, x)
     except torch.OutOfMemoryError:
         return None
     return layer, x, (y, to_canonical(layer, gradients))

@@ -1,6 +1,6 @@
-"""Feed-forwards, norms and a position from outside the house: they bear names, and obey the same laws as ours.
+"""Feed-forwards, norms and a position from outside nanotx: they bear names, and obey the same laws as ours.
 
-Each is one of ours as most code has it, in plain torch: what it is faster by is what einops and the house cost.
+Each is one of ours as most code has it, in plain torch: what it is faster by is what einops and nanotx cost.
 """
 
 from collections import OrderedDict

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from workbench import Flags, read, run
 
-from nanotx.cli.entry import through
+from nanotx.cli.entry import run_and_exit
 from nanotx.errors import ConfigError, did_you_mean
 
 SLOTS = ("ffn", "block", "norm", "position")
@@ -42,4 +42,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    through(main)
+    run_and_exit(main)

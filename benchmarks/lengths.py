@@ -17,7 +17,7 @@ from reporting import Row, Teller, open_json, telling, write_json
 from rich.console import Console
 
 from nanotx.cli import tables
-from nanotx.cli.entry import through
+from nanotx.cli.entry import run_and_exit
 from nanotx.config.flags import parse
 from nanotx.config.registry import load_file
 from nanotx.config.schema import check_min, fields, to_table
@@ -161,9 +161,9 @@ def main() -> int:
     words = f"{flags.layers} layers, {flags.dim} wide, {flags.steps} steps of {flags.batch} windows, seed {flags.seed}"
     title = f"{flags.corpus}, bits per byte of the validation text, learned in windows of {flags.context}; {words}"
     console = Console(highlight=False)
-    tables.show(console, title, table(rows, flags), console.is_terminal)
+    tables.print_table(console, title, table(rows, flags), console.is_terminal)
     return 0
 
 
 if __name__ == "__main__":
-    through(main)
+    run_and_exit(main)

@@ -13,8 +13,8 @@ from timing import forget_peak, megabytes, peak_in_child, peak_on_cuda
 from torch import nn
 
 from nanotx.config.registry import load_file
-from nanotx.hardware.device import Machine, choose, synchronize
-from nanotx.laws.values import same
+from nanotx.hardware.device import Machine, choose_machine, synchronize
+from nanotx.laws.values import require_close
 
 FORWARD, BOTH = "forward", "forward+backward"
 PASSES = (FORWARD, BOTH)
@@ -73,7 +73,7 @@ def compiled(task: Task, machine: Machine) -> tuple[Run, float]:
     pairs = [(got, want)] if task.way == FORWARD else zip(got, want, strict=True)
     for index, (one, other) in enumerate(pairs):
         if other is not None:
-            same("compiled", one, other, 10 * tolerance(machine), f"{task.way}, tensor {index}")
+            require_close("compiled", one, other, 10 * tolerance(machine), f"{task.way}, tensor {index}")
     return run, took
 
 
@@ -105,7 +105,7 @@ def alone(files: tuple[str, ...], task: Task, dtype: str, threads: int) -> None:
     """A task done once, in a process that knows nothing yet; the peak counts from when all is loaded."""
     for file in files:
         load_file(file)
-    machine = choose("cpu", dtype, threads)
+    machine = choose_machine("cpu", dtype, threads)
     alone_here(task.least(), machine)
     forget_peak()
     alone_here(task, machine)

@@ -17,10 +17,10 @@ from rich.console import Console
 from timing import seconds
 
 from nanotx.cli import tables
-from nanotx.cli.entry import through
+from nanotx.cli.entry import run_and_exit
 from nanotx.config.flags import parse
 from nanotx.config.schema import check_min
-from nanotx.hardware.device import choose
+from nanotx.hardware.device import choose_machine
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +73,7 @@ def driver() -> str | None:
 
 def measure(flags: Flags) -> tuple[dict[str, Any], list[Row]]:
     """The machine, and a row for each peak."""
-    machine = choose(flags.device, "float32", flags.threads)
+    machine = choose_machine(flags.device, "float32", flags.threads)
     device = machine.device
     size = flags.size or (1024 if device.type == "cpu" else 8192)
     formats = [("float32", torch.float32, False), ("bfloat16", torch.bfloat16, False)]
@@ -105,7 +105,7 @@ def main() -> int:
     for row in rows:
         flops = row.get("flops_per_second")
         table.append([row["name"], row["device"], f"{flops / 1e12:.2f} TFLOP" if flops else giga(row)])
-    tables.show(console, machine["gpu"] or machine["cpu"], table, console.is_terminal)
+    tables.print_table(console, machine["gpu"] or machine["cpu"], table, console.is_terminal)
     write_json(out, machine, rows)
     return 0
 
@@ -116,4 +116,4 @@ def giga(row: Row) -> str:
 
 
 if __name__ == "__main__":
-    through(main)
+    run_and_exit(main)

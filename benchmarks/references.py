@@ -1,7 +1,7 @@
-"""Attentions from outside the house, which ours are compared with; they bear names, and obey the same laws.
+"""Attentions from outside nanotx, which ours are compared with; they bear names, and obey the same laws.
 
 `raw_torch` is `sdpa` with its axes moved by `view`, `transpose` and `unbind`, as most code has it, and nothing else
-changed: what it is faster by is what einops and the house cost. `torch_mha` is the library's own layer.
+changed: what it is faster by is what einops and nanotx cost. `torch_mha` is the library's own layer.
 """
 
 from dataclasses import dataclass

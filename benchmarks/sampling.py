@@ -18,7 +18,7 @@ from sampling_table import show
 from timing import Times, ratio, spread, take_turns
 from writers import CACHED, MANY, PROMPTS, SPECULATIVE, THEIRS, UNCACHED, WARM, Sizes, Writers
 
-from nanotx.cli.entry import through
+from nanotx.cli.entry import run_and_exit
 from nanotx.config.flags import parse
 from nanotx.config.schema import check_min
 from nanotx.errors import ConfigError
@@ -123,4 +123,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    through(main)
+    run_and_exit(main)

@@ -20,7 +20,7 @@ from reporting import Row, open_json, telling, write_json
 from rich.console import Console
 
 from nanotx.cli import tables
-from nanotx.cli.entry import through
+from nanotx.cli.entry import run_and_exit
 from nanotx.config.flags import parse
 from nanotx.config.presets import presets
 from nanotx.config.schema import check_min, from_table, to_table
@@ -114,10 +114,10 @@ def main() -> int:
             tell(f"saving {name}")
             rows.append(row_of(name, flags, machine, Path(folder)))
     console = Console(highlight=False)
-    tables.show(console, "", table(rows), console.is_terminal)
+    tables.print_table(console, "", table(rows), console.is_terminal)
     write_json(out, describe([machine]), rows)
     return 0
 
 
 if __name__ == "__main__":
-    through(main)
+    run_and_exit(main)

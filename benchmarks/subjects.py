@@ -31,7 +31,7 @@ class Subject:
 
     slot: type[Any]
     setting: Setting
-    references: tuple[str, ...]  # whose times are the measure, the house's own first
+    references: tuple[str, ...]  # whose times are the measure, nanotx's own first
     twins: Mapping[str, str]  # those from outside, and which of ours each is
     reads: bool = True  # whether a position reads others
     operations: Callable[[Shape], int] | None = None  # of a pass forward; None where products are not what takes time

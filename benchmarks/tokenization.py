@@ -19,7 +19,7 @@ from reporting import Row, open_json, show_tokenizers, telling, write_json
 from tokenizer_sections import SECTIONS, Plan
 
 import nanotx
-from nanotx.cli.entry import through
+from nanotx.cli.entry import run_and_exit
 from nanotx.config.flags import parse
 from nanotx.errors import ConfigError, did_you_mean
 from nanotx.hardware.device import cores
@@ -116,4 +116,4 @@ def _number(word: str) -> int:
 
 
 if __name__ == "__main__":
-    through(main)
+    run_and_exit(main)

@@ -24,10 +24,10 @@ from rival_nanogpt import CHECKOUT
 from training_tables import show
 from whole_runs import Wanted, loss_of, run_all, wanted
 
-from nanotx.cli.entry import through
+from nanotx.cli.entry import run_and_exit
 from nanotx.config.flags import parse
 from nanotx.errors import ConfigError
-from nanotx.hardware.device import Machine, choose
+from nanotx.hardware.device import Machine, choose_machine
 from nanotx.recipe import Recipe
 
 
@@ -144,7 +144,7 @@ def main() -> int:
         os.environ[CHECKOUT] = str(Path(flags.nanogpt).resolve())
     recipe, wishes = read_recipe(flags.recipe, flags.batch, flags.layers), wanted(flags.recipes, flags.target)
     plain = machines(flags.device, flags.threads, dtypes=("float32",))
-    best = [choose(one.device.type, "auto", flags.threads) for one in plain]
+    best = [choose_machine(one.device.type, "auto", flags.threads) for one in plain]
     plans, out = [plan_of(flags, recipe, one) for one in best], open_json(flags.json)
     kinds = list(dict.fromkeys([*plain, *best]))
     machine = describe(kinds)
@@ -159,4 +159,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    through(main)
+    run_and_exit(main)

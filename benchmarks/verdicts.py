@@ -7,7 +7,7 @@ from rival import give_weights, with_dropout
 from rival_loop import Loop
 
 from nanotx.errors import ConfigError, LawBroken
-from nanotx.hardware.device import Machine, choose
+from nanotx.hardware.device import Machine, choose_machine
 from nanotx.laws.weights import share_weights
 from nanotx.recipe import Recipe
 from nanotx.training.dataset import Dataset
@@ -15,7 +15,7 @@ from nanotx.training.dataset import Dataset
 
 def judge(name: str, recipe: Recipe, dropouts: tuple[float, ...], device: str, threads: int) -> str:
     """ "pass", or how it is another function than the reference, learns otherwise, or drops otherwise."""
-    texts, machine = texts_of(recipe), choose(device, "float32", threads)
+    texts, machine = texts_of(recipe), choose_machine(device, "float32", threads)
     who, still = CONTENDERS[name], with_dropout(recipe, 0.0)
     try:
         for training in (False, True):

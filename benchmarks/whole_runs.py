@@ -14,7 +14,7 @@ from race_rows import reaches
 from reporting import Row, Teller
 from watching import Watched, train
 
-from nanotx.cli.run import known
+from nanotx.cli.run import recipe_names
 from nanotx.errors import ConfigError, did_you_mean
 
 
@@ -34,9 +34,10 @@ def wanted(recipes: str, targets: str) -> list[Wanted]:
     """
     names = [name.strip() for name in recipes.split(",")] if recipes else []
     for name in names:
-        if name not in known() and not (name.endswith(".toml") and Path(name).is_file()):
+        if name not in recipe_names() and not (name.endswith(".toml") and Path(name).is_file()):
             raise ConfigError(
-                f"--recipes {name}: no such recipe.{did_you_mean(name, known())} Known: {', '.join(known())}; "
+                f"--recipes {name}: no such recipe.{did_you_mean(name, recipe_names())} "
+                f"Known: {', '.join(recipe_names())}; "
                 "or a file that ends in .toml."
             )
     losses = [loss_of(word) for word in targets.split(",")] if targets else [None]

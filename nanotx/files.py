@@ -11,17 +11,17 @@ from pathlib import Path
 
 from nanotx import disk
 from nanotx.errors import did_you_mean
-from nanotx.hardware.limits import memory
+from nanotx.hardware.cgroup import memory_info
 
-LARGE = 1 << 26
+CHECKED_SIZE = 1 << 26
 """Bytes of a file that are compared with the free memory before they are read."""
 
 
-DESKTOP = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
+DESKTOP_FILES = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 """Files that the file managers of macOS and Windows put into folders that somebody looks at."""
 
 
-def open_plain(path: Path) -> BufferedReader:
+def open_regular(path: Path) -> BufferedReader:
     """Open a file to read its bytes, if it is a plain one; never waits, whatever the name stands for.
 
     A link is followed, but only to a plain file: a pipe, a socket and a device have no end, and may block.
@@ -31,22 +31,22 @@ def open_plain(path: Path) -> BufferedReader:
     """
     if "\0" in str(path):
         raise OSError(errno.EINVAL, "there is a NUL in its name", str(path))
-    check_plain(path.stat().st_mode, path)  # first, because opening a device may already do something
-    file = io.open(path, "rb", opener=open_at_once)  # noqa: SIM115, UP020  the caller closes it; a test may replace it
+    check_regular(path.stat().st_mode, path)  # first, because opening a device may already do something
+    file = io.open(path, "rb", opener=open_nonblocking)  # noqa: SIM115, UP020  the caller closes it; a test may replace it
     try:
-        check_plain(os.fstat(file.fileno()).st_mode, path)
+        check_regular(os.fstat(file.fileno()).st_mode, path)
     except BaseException:
         file.close()
         raise
     return file
 
 
-def open_at_once(path: str, flags: int) -> int:
+def open_nonblocking(path: str, flags: int) -> int:
     """Open a file as the system does; a pipe that took its name meanwhile does not make us wait."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
-def check_plain(mode: int, path: Path) -> None:
+def check_regular(mode: int, path: Path) -> None:
     """Raise OSError unless a file's mode is that of a plain file."""
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
@@ -54,7 +54,7 @@ def check_plain(mode: int, path: Path) -> None:
         raise OSError(errno.EINVAL, "expected a plain file, got a pipe, a socket, a device or the like", str(path))
 
 
-def read_plain(path: Path, most: int | None = None) -> bytes:
+def read_regular(path: Path, most: int | None = None) -> bytes:
     """The bytes of a plain file.
 
     Args:
@@ -64,7 +64,7 @@ def read_plain(path: Path, most: int | None = None) -> bytes:
     Raises:
         OSError: it is missing, is no plain file, is too large, or cannot be read.
     """
-    with open_plain(path) as file:
+    with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         check_length(path, size, most)
         data = file.read(size + 1 if most is None else most + 1)
@@ -79,7 +79,7 @@ def check_length(path: Path, size: int, most: int | None = None) -> None:
     """Raise OSError where a file has more bytes than it may have, or than there is memory for."""
     if most is not None and size > most:
         raise OSError(errno.EFBIG, f"{size:,} bytes or more, and expected at most {most:,}", str(path))
-    found = memory() if most is None and size > LARGE else None
+    found = memory_info() if most is None and size > CHECKED_SIZE else None
     if found is not None and size > found.available:
         raise OSError(errno.ENOMEM, f"{size:,} bytes, and only {found.available:,} bytes of memory are free", str(path))
 
@@ -137,13 +137,13 @@ def is_alive(process: int) -> bool:
     return True
 
 
-def blank(file: Path) -> bool:
+def is_blank(file: Path) -> bool:
     """Whether a file is missing or holds nothing: no bytes, or zeros alone, as a power cut may leave it."""
     try:
         if not file.is_file():
             return not file.exists() and not file.is_symlink()
-        with open_plain(file) as stream:
-            if os.fstat(stream.fileno()).st_size > LARGE:  # no file of ours
+        with open_regular(file) as stream:
+            if os.fstat(stream.fileno()).st_size > CHECKED_SIZE:  # no file of ours
                 return False
             while block := stream.read(1 << 20):
                 if block.strip(b"\0"):
@@ -153,7 +153,7 @@ def blank(file: Path) -> bool:
     return True
 
 
-def free(path: Path) -> Path:
+def unused_path(path: Path) -> Path:
     """The first name `<path>-<n>` that nothing bears."""
     number = 1
     while (found := path.with_name(f"{path.name}-{number}")).exists() or found.is_symlink():

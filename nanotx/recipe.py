@@ -11,7 +11,16 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from nanotx.config.flags import Said, face, given, leading, nearest, parse, pick, rows
+from nanotx.config.flags import (
+    FlagValues,
+    collect_flags,
+    flag_fields,
+    flags_dataclass,
+    parse,
+    part_flag,
+    positional_args,
+    suggest_flag,
+)
 from nanotx.config.registry import Slot, default_part
 from nanotx.config.schema import (
     Table,
@@ -21,9 +30,9 @@ from nanotx.config.schema import (
     divisors,
     fields,
     from_table,
-    inner,
     part_of,
     to_table,
+    without_none,
 )
 from nanotx.config.toml import merge, merge_part, read_toml
 from nanotx.data.corpus import Corpus
@@ -118,7 +127,7 @@ class Recipe:
         check_max(self, 1024, "threads")
 
 
-Place = tuple[str | int, ...]
+ConfigPath = tuple[str | int, ...]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -134,45 +143,44 @@ class Options:
     load: tuple[str, ...] = ()  # Python files of your own, with parts in them
 
 
-def read_options(words: Sequence[str]) -> Options:
+def read_options(argv: Sequence[str]) -> Options:
     """The options alone, before the recipe is known.
 
     Raises:
         ConfigError: --run or --load names nothing.
     """
-    found = {name: [word for one in values for word in one] for name, values in given(words).items()}
+    found = {name: [arg for one in values for arg in one] for name, values in collect_flags(argv).items()}
     for name in [one for one in ("run", "load") if one in found and not all(found[one] or [""])]:
         raise ConfigError(
             f"--{name}: expected a path such as {'mine.py' if name == 'load' else 'runs/mine'}, got nothing."
         )
     files, run = tuple(found.get("load", ())), "".join(found.get("run", ())[:1])
-    spoken = {word.replace("-", "_") for word in words if word.startswith("--")}
-    said = {
-        name: f"__{name}" in spoken
-        for name in ("resume", "restart", "allow_mismatch", "detect_anomaly", "print_config")
+    names = {arg.replace("-", "_") for arg in argv if arg.startswith("--")}
+    flag_values = {
+        name: f"__{name}" in names for name in ("resume", "restart", "allow_mismatch", "detect_anomaly", "print_config")
     }
-    return Options(run=run, load=files, **said)
+    return Options(run=run, load=files, **flag_values)
 
 
-def read_recipe(recipe: Recipe, words: Sequence[str], prog: str) -> tuple[Recipe, set[str]]:
+def read_recipe(recipe: Recipe, argv: Sequence[str], prog: str) -> tuple[Recipe, set[str]]:
     """The recipe with TOML files and flags laid over it, and which of its fields they named.
 
     Raises:
         ConfigError: a flag, key or value that cannot be; says what would.
         SystemExit: help was asked for, or a flag's value cannot be read.
     """
-    recipe, named = with_files(recipe, words)
-    flags = spelled(list(words)[len(leading(words)) :])
-    said = given(flags)
-    recipe, kept = pick_parts(recipe, said)
-    recipe = set_fields(recipe, kept, flags, said, prog)
-    return recipe, named | {name.split(".")[0] for name in said}
+    recipe, named = apply_files(recipe, argv)
+    flags = expand_compile_flags(list(argv)[len(positional_args(argv)) :])
+    flag_values = collect_flags(flags)
+    recipe, kept = apply_part_flags(recipe, flag_values)
+    recipe = apply_field_flags(recipe, kept, flags, flag_values, prog)
+    return recipe, named | {name.split(".")[0] for name in flag_values}
 
 
-def with_files(recipe: Recipe, words: Sequence[str]) -> tuple[Recipe, set[str]]:
+def apply_files(recipe: Recipe, argv: Sequence[str]) -> tuple[Recipe, set[str]]:
     """The recipe with the TOML files laid over it that stand before the flags, and which of its fields they named."""
     table, named = to_table(recipe), set[str]()
-    for file in leading(words):
+    for file in positional_args(argv):
         layer = read_toml(Path(file))
         try:
             table = merge(Recipe, table, layer)
@@ -183,7 +191,7 @@ def with_files(recipe: Recipe, words: Sequence[str]) -> tuple[Recipe, set[str]]:
     return from_table(Recipe, table), named
 
 
-def swaps(recipe: Recipe, words: Sequence[str], final: Recipe) -> list[str]:
+def describe_swaps(recipe: Recipe, argv: Sequence[str], final: Recipe) -> list[str]:
     """What a swap of parts changed besides the parts and fields that were named, a line per field; often nothing.
 
     Each file is compared with what it was laid over, then the flags with all of that. A first file over the defaults,
@@ -191,24 +199,26 @@ def swaps(recipe: Recipe, words: Sequence[str], final: Recipe) -> list[str]:
 
     Args:
         recipe: before files and flags.
-        words: the files and flags.
+        argv: the files and flags.
         final: what `read_recipe` made of them.
     """
-    files, lines = leading(words), list[str]()
+    files, lines = positional_args(argv), list[str]()
     whole = 1 if recipe == Recipe() else 0
-    before, _ = with_files(recipe, files[:whole])
+    before, _ = apply_files(recipe, files[:whole])
     for file in files[whole:]:
-        after, _ = with_files(before, [file])
-        lines += differences(before, after, Named(places=frozenset(paths(read_toml(Path(file))))), "", False)
+        after, _ = apply_files(before, [file])
+        lines += config_differences(
+            before, after, NamedFields(places=frozenset(table_paths(read_toml(Path(file))))), "", False
+        )
         before = after
-    flags = set(given(spelled(list(words)[len(files) :])))
+    flags = set(collect_flags(expand_compile_flags(list(argv)[len(files) :])))
     flags |= {f"{flag}.path" for flag in flags}  # a corpus or a tokenizer may be named by its path
-    lines += differences(before, final, Named(flags=frozenset(flags)), "", False)
+    lines += config_differences(before, final, NamedFields(flags=frozenset(flags)), "", False)
     return [f"swapped: {line}" for line in lines]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Named:
+class NamedFields:
     """The fields that a file or flags name, of which nothing has to be printed."""
 
     flags: frozenset[str] = frozenset()  # such as `ffn.hidden_dim`, wherever that slot is
@@ -219,34 +229,34 @@ class Named:
         return flag in self.flags or place in self.places
 
 
-def paths(table: Table, at: str = "") -> Iterator[str]:
+def table_paths(table: Table, at: str = "") -> Iterator[str]:
     """The dotted places of the plain values in a table of a recipe, tables in a list by number."""
     for key, item in table.items():
         where = f"{at}.{key}" if at else key
         if isinstance(item, dict):
-            yield from paths(item, where)
+            yield from table_paths(item, where)
         elif isinstance(item, list) and item and all(isinstance(one, dict) for one in item):
             for index, one in enumerate(item):
-                yield from paths(one, f"{where}.{index}" if len(item) > 1 else where)
+                yield from table_paths(one, f"{where}.{index}" if len(item) > 1 else where)
         else:
             yield where
 
 
-def differences(old: Any, new: Any, named: Named, at: str, swapped: bool) -> Iterator[str]:
+def config_differences(old: Any, new: Any, named: NamedFields, at: str, swapped: bool) -> Iterator[str]:
     """Fields in which a config differs from what stood in its place, those left out that were named."""
     if isinstance(old, Slot) and type(old) is not type(new):
         swapped = True
-        outer_old, outer_new = wraps(type(old)), wraps(type(new))
+        outer_old, outer_new = wrapped_field(type(old)), wrapped_field(type(new))
         yield f"{at}: {old.part} -> {new.part}"
         if outer_new and not outer_old:
-            yield from own_fields(new, named, at, "new, {}")
-            yield from differences(old, getattr(new, outer_new), named, f"{at}.{outer_new}", swapped)
+            yield from wrapper_fields(new, named, at, "new, {}")
+            yield from config_differences(old, getattr(new, outer_new), named, f"{at}.{outer_new}", swapped)
             return
         if outer_old and not outer_new:
-            yield from own_fields(old, named, at, "gone, was {}")
+            yield from wrapper_fields(old, named, at, "gone, was {}")
             inside = getattr(old, outer_old)
             if type(inside) is type(new):
-                yield from differences(inside, new, named, at, swapped)
+                yield from config_differences(inside, new, named, at, swapped)
                 return
             old = inside
     group = new.slot if isinstance(new, Slot) else at.rpartition(".")[2]
@@ -260,87 +270,91 @@ def differences(old: Any, new: Any, named: Named, at: str, swapped: bool) -> Ite
             ones = list(zip(was, now, strict=True))
         if all(dataclasses.is_dataclass(one) for pair in ones for one in pair):
             for index, (one, other) in enumerate(ones):
-                yield from differences(one, other, named, f"{where}.{index}" if len(ones) > 1 else where, swapped)
+                yield from config_differences(
+                    one, other, named, f"{where}.{index}" if len(ones) > 1 else where, swapped
+                )
         elif swapped:
             gone, added = now is missing, was is missing
             yield f"{where}: " + (
-                f"gone, was {shown(was)}"
+                f"gone, was {format_value(was)}"
                 if gone
-                else f"new, {shown(now)}"
+                else f"new, {format_value(now)}"
                 if added
-                else f"{shown(was)} -> {shown(now)}"
+                else f"{format_value(was)} -> {format_value(now)}"
             )
 
 
-def own_fields(one: Any, named: Named, at: str, how: str) -> Iterator[str]:
+def wrapper_fields(one: Any, named: NamedFields, at: str, how: str) -> Iterator[str]:
     """The plain fields of a part that wraps another."""
     for name in fields(type(one)):
-        if name != wraps(type(one)) and not named.has(f"{one.slot}.{name}", f"{at}.{name}"):
-            yield f"{at}.{name}: {how.format(shown(getattr(one, name)))}"
+        if name != wrapped_field(type(one)) and not named.has(f"{one.slot}.{name}", f"{at}.{name}"):
+            yield f"{at}.{name}: {how.format(format_value(getattr(one, name)))}"
 
 
-def shown(value: Any) -> str:
+def format_value(value: Any) -> str:
     """A value of a field, in a few characters: of a part its name."""
     return value.part if isinstance(value, Slot) else repr(value)
 
 
-def spelled(words: list[str]) -> list[str]:
+def expand_compile_flags(argv: list[str]) -> list[str]:
     """The words with --compile and --no-compile, which need no value, in full."""
     full: list[str] = []
-    for word, after in zip(words, [*words[1:], "--"], strict=False):
-        bare = {"--compile": "--compile=True", "--no-compile": "--compile=False"}.get(word, word)
-        full.append(word if word == "--compile" and not after.startswith("-") else bare)
+    for arg, after in zip(argv, [*argv[1:], "--"], strict=False):
+        bare = {"--compile": "--compile=True", "--no-compile": "--compile=False"}.get(arg, arg)
+        full.append(arg if arg == "--compile" and not after.startswith("-") else bare)
     return full
 
 
-def places(value: Any, at: Place = ()) -> Iterator[tuple[str, Place, Any]]:
+def walk_configs(value: Any, at: ConfigPath = ()) -> Iterator[tuple[str, ConfigPath, Any]]:
     """Every config in a recipe, outer ones first: its group of flags, where it stands, and itself."""
     for name, kind in fields(type(value)).items():
-        item, kind = getattr(value, name), inner(kind)
+        item, kind = getattr(value, name), without_none(kind)
         several = isinstance(item, tuple) and any(isinstance(one, Slot) for one in item)
         for index, one in enumerate(item) if several else [("", item)]:
             if dataclasses.is_dataclass(one):
                 place = (*at, name, index) if several else (*at, name)
                 yield type(one).slot if isinstance(one, Slot) else name, place, one
-                yield from places(one, place)
+                yield from walk_configs(one, place)
 
 
-def pick_parts(recipe: Recipe, said: Said) -> tuple[Recipe, dict[Place, Table]]:
+def apply_part_flags(recipe: Recipe, flag_values: FlagValues) -> tuple[Recipe, dict[ConfigPath, Table]]:
     """The recipe with each slot that was named filled by its new part, outer slots first.
 
     A part that cannot be with the plain fields that it takes over stands there without them; they are given as well,
     because flags may yet change them.
     """
-    waiting, kept = dict(said), dict[Place, Table]()
+    waiting, kept = dict(flag_values), dict[ConfigPath, Table]()
     while True:
-        found = [(place, one) for group, place, one in places(recipe) if group in waiting and isinstance(one, Slot)]
+        found = [
+            (place, one) for group, place, one in walk_configs(recipe) if group in waiting and isinstance(one, Slot)
+        ]
         if not found:
             return recipe, kept
         slot = found[0][1].family
         values = waiting.pop(slot.slot)[0]
         if len(values) != 1:
             raise ConfigError(f"--{slot.slot}: expected one name of {', '.join(slot.names())}, got {values}.")
-        filled: list[Place] = []  # a part that wraps another of its slot is replaced with what it wraps
+        filled: list[ConfigPath] = []  # a part that wraps another of its slot is replaced with what it wraps
         for place, one in found:
             if one.family is slot and not any(place[: len(outer)] == outer for outer in filled):
                 filled.append(place)
-                table = handed_on(slot, one, values[0])
+                table = replacement_table(slot, one, values[0])
                 try:
-                    recipe = put(recipe, place, from_table(slot, table, f"--{slot.slot}"))
+                    recipe = replace_at(recipe, place, from_table(slot, table, f"--{slot.slot}"))
                 except ConfigError:
                     inside = {key: item for key, item in table.items() if key == "part" or isinstance(item, dict)}
-                    recipe = put(recipe, place, from_table(slot, inside, f"--{slot.slot}"))
+                    recipe = replace_at(recipe, place, from_table(slot, inside, f"--{slot.slot}"))
                     kept[place] = {key: item for key, item in table.items() if key not in inside}
 
 
-def handed_on(slot: type[Slot], old: Any, name: str) -> Table:
+def replacement_table(slot: type[Slot], old: Any, name: str) -> Table:
     """The table of the part that takes the place of another, with all of the old one that has a place in it.
 
     A part that wraps one of its own slot, such as `token_shift`, wraps the old part whole. Where such a part goes,
     what it wrapped is handed on in its place.
     """
     where, new = f"--{slot.slot}", part_of(slot, name, f"--{slot.slot}")[0]
-    outer_old, outer_new = wraps(type(old)), wraps(new)
+    outer_old, outer_new = wrapped_field(type(old)), wrapped_field(new)
     if outer_new and not outer_old:
         over = {"part": name, outer_new: to_table(old)}
         return dict(merge_part(slot, to_table(old), over, where))
@@ -349,43 +363,47 @@ def handed_on(slot: type[Slot], old: Any, name: str) -> Table:
     return dict(merge_part(slot, to_table(old), name, where))
 
 
-def wraps(part: type[Any]) -> str:
+def wrapped_field(part: type[Any]) -> str:
     """The field of a part that holds another part of its own slot; empty where it has none."""
-    return next((name for name, kind in fields(part).items() if inner(kind) is part.family), "")
+    return next((name for name, kind in fields(part).items() if without_none(kind) is part.family), "")
 
 
-def set_fields(recipe: Recipe, kept: dict[Place, Table], words: list[str], said: Said, prog: str) -> Recipe:
+def apply_field_flags(
+    recipe: Recipe, kept: dict[ConfigPath, Table], argv: list[str], flag_values: FlagValues, prog: str
+) -> Recipe:
     """The recipe with the fields that flags gave, outer configs first, each config changed once."""
-    parsed = read_all(recipe, words, prog)
-    groups = {group for group, _, _ in places(recipe)}
-    for group, place, one in [("", (), recipe), *places(recipe)]:
+    parsed = parse_flags(recipe, argv, prog)
+    groups = {group for group, _, _ in walk_configs(recipe)}
+    for group, place, one in [("", (), recipe), *walk_configs(recipe)]:
         mine = getattr(parsed, group) if group else parsed
-        asked = [name for name in fields(type(one)) if (f"{group}.{name}" if group else name) in said]
+        asked = [name for name in fields(type(one)) if (f"{group}.{name}" if group else name) in flag_values]
         changes = {name: getattr(mine, name) for name in asked if group or name not in groups}
         if changes := kept.get(place, {}) | changes:
             where = ".".join(map(str, place))
-            recipe = put(recipe, place, from_table(type(one), to_table(one) | changes, where))
+            recipe = replace_at(recipe, place, from_table(type(one), to_table(one) | changes, where))
     return recipe
 
 
-def read_all(recipe: Recipe, words: list[str], prog: str) -> Any:
+def parse_flags(recipe: Recipe, argv: list[str], prog: str) -> Any:
     """All flags that a recipe has, read at once; each group is a field of what is returned."""
     groups: dict[str, list[Any]] = {}
-    for group, _, one in places(recipe):
+    for group, _, one in walk_configs(recipe):
         groups.setdefault(group, []).append(one)
     columns: list[Any] = []
     for group, ones in groups.items():
         if isinstance(ones[0], Slot):
-            columns.append(pick(group, ones[0].names(), ones[0].part))
-        kind = face(ones)
+            columns.append(part_flag(group, ones[0].names(), ones[0].part))
+        kind = flags_dataclass(ones)
         columns.append((group, Annotated[kind, tyro.conf.arg(help=kind.__doc__)], kind()))  # or tyro would look for it
-    columns += [*rows([recipe]), *rows([Options()])]
+    columns += [*flag_fields([recipe]), *flag_fields([Options()])]
 
-    has = {group: sorted(row[0] for row in rows(ones)) for group, ones in groups.items()}
+    has = {group: sorted(row[0] for row in flag_fields(ones)) for group, ones in groups.items()}
 
     def unknown(flag: str) -> str:
         group, _, field = flag.rpartition(".")
-        near = nearest(flag, [column[0] for column in columns] + [f"{one}.{name}" for one in has for name in has[one]])
+        near = suggest_flag(
+            flag, [column[0] for column in columns] + [f"{one}.{name}" for one in has for name in has[one]]
+        )
         if group not in has:
             return f"no such flag.{near}"
         who = getattr(groups[group][0], "part", group)
@@ -393,10 +411,10 @@ def read_all(recipe: Recipe, words: list[str], prog: str) -> Any:
 
     flags = dataclasses.make_dataclass("Flags", columns, frozen=True, kw_only=True)
     flags.__doc__ = "Files of TOML come first, then flags; what is not given stays as the recipe has it."
-    return parse(flags, words, prog, unknown)
+    return parse(flags, argv, prog, unknown)
 
 
-def put(value: Any, place: Place, new: Any) -> Any:
+def replace_at(value: Any, place: ConfigPath, new: Any) -> Any:
     """A config with another one standing at a place of it."""
     if not place:
         return new
@@ -404,6 +422,6 @@ def put(value: Any, place: Place, new: Any) -> Any:
     item = getattr(value, name)
     if rest and isinstance(rest[0], int):
         items = list(item)
-        items[rest[0]] = put(items[rest[0]], rest[1:], new)
+        items[rest[0]] = replace_at(items[rest[0]], rest[1:], new)
         return dataclasses.replace(value, **{name: tuple(items)})
-    return dataclasses.replace(value, **{name: put(item, rest, new)})
+    return dataclasses.replace(value, **{name: replace_at(item, rest, new)})

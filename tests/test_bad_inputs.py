@@ -51,7 +51,7 @@ def answered(bad, capsys):
     """The exit code in this process, all that was said, and the seconds of work it took, whatever else is at work."""
     began = time.process_time()
     try:
-        code = nanotx_command(list(bad.words))
+        code = nanotx_command(list(bad.argv))
     except NanotxError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201
         code = error.exit_code
@@ -81,7 +81,7 @@ def test_the_catalogue_is_large_and_each_case_has_a_name_of_its_own():
     assert [case.name for case in cases(1)] != [case.name for case in cases(2)]
 
 
-ASKED = Bad(name="x", words=("train",), code=2, says="expected .* such as")
+ASKED = Bad(name="x", argv=("train",), code=2, says="expected .* such as")
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_a_good_answer_may_be_framed_and_broken_into_lines():
 
 
 def test_a_case_may_be_tried_in_a_process_of_its_own(tmp_path):
-    bad = Bad(name="x", words=("train",), code=2, says="expected a recipe first", prepare=having())
+    bad = Bad(name="x", argv=("train",), code=2, says="expected a recipe first", prepare=having())
     assert attempt(bad, tmp_path).happened.startswith("2: ConfigError: nanotx train: expected a recipe first")
     with pytest.raises(Broken, match="the exit code 2 and not 3"):
-        attempt(Bad(name="x", words=("train",), code=3, says="", prepare=having()), tmp_path)
+        attempt(Bad(name="x", argv=("train",), code=3, says="", prepare=having()), tmp_path)

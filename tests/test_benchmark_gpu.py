@@ -21,7 +21,7 @@ import sys
 sys.path[:0] = [{str(PROGRAM.parent)!r}, {str(ROOT)!r}]
 import gpu
 from gpu_jobs import Job, figures
-from nanotx.cli.entry import through
+from nanotx.cli.entry import run_and_exit
 
 def job(name, code, minutes=1.0):
     head = "import json, pathlib, sys, time; out = pathlib.Path(sys.argv[1]);"

@@ -173,9 +173,9 @@ def test_a_twin_that_is_not_one_is_not_timed(tools, monkeypatch):
     from lawful import at_shape
     from sizes import QUICK
 
-    from nanotx.hardware.device import choose
+    from nanotx.hardware.device import choose_machine
 
-    machine = choose("cpu", "float32", 1)
+    machine = choose_machine("cpu", "float32", 1)
     assert at_shape("ffn", "raw_mlp", QUICK["quick"], machine) == ("pass", 2)
     other = layer_references.RawSwiGluFfn.forward
     monkeypatch.setattr(layer_references.RawSwiGluFfn, "forward", lambda layer, x: 2 * other(layer, x))
@@ -435,9 +435,9 @@ def test_the_memory_of_the_librarys_kernel_grows_with_the_context_and_not_with_i
     from passes import FORWARD, Task, memory
     from sizes import Shape
 
-    from nanotx.hardware.device import choose
+    from nanotx.hardware.device import choose_machine
 
-    machine = choose("cpu", "float32", 1)
+    machine = choose_machine("cpu", "float32", 1)
 
     def peak(name, time):
         shape = Shape(batch=1, time=time, dim=64, heads=2)

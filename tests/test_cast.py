@@ -7,7 +7,7 @@ from torch import nn
 
 from nanotx.evaluation.by_script import score_text
 from nanotx.generation import Sampling
-from nanotx.hardware.device import choose
+from nanotx.hardware.device import choose_machine
 from nanotx.nn.attention import Attention
 from nanotx.nn.block import Block
 from nanotx.nn.position import Position
@@ -119,7 +119,9 @@ def test_what_sample_says_of_its_tokens_in_bfloat16_is_what_eval_says_of_them_la
         generation = run.generation([""], 340, Sampling(temperature=1.0))
         text = "".join(piece for _, piece in generation)
         said = -np.array(generation.completions[0].log_probs)
-        scored = score_text(run.model.float(), codec, text, choose("cpu", str(dtype).removeprefix("torch."), 1)).nats
+        scored = score_text(
+            run.model.float(), codec, text, choose_machine("cpu", str(dtype).removeprefix("torch."), 1)
+        ).nats
         differences = abs(said - scored)
         return np.median(differences[:250]), np.median(differences[260:])
 

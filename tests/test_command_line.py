@@ -32,7 +32,7 @@ from nanotx.tokenizers import Tokenizer
 
 SLOTS = (Attention, Block, Corpus, Embedding, Ffn, Norm, Optimizer, Position, Schedule, Tokenizer)
 COMMANDS = [name.name for name in pkgutil.iter_modules(nanotx.cli.commands.__path__)]
-DEEDS = [f"tokenizer {name}" for name in ("encode", "decode", "show", "compare", "export", "import")]
+SUBCOMMANDS = [f"tokenizer {name}" for name in ("encode", "decode", "show", "compare", "export", "import")]
 KINDS = [f"tokenizer train {name}" for name in Tokenizer.names() if name != "saved"]
 
 
@@ -76,7 +76,7 @@ def test_every_flag_of_every_recipe_has_a_sentence(recipe: str, capsys, monkeypa
     assert "--device" in text and unexplained(text) == []
 
 
-@pytest.mark.parametrize("command", [*sorted({*COMMANDS} - {"train", "tokenizer"}), *DEEDS, *KINDS])
+@pytest.mark.parametrize("command", [*sorted({*COMMANDS} - {"train", "tokenizer"}), *SUBCOMMANDS, *KINDS])
 def test_every_flag_of_every_command_has_a_sentence(command: str, capsys, monkeypatch) -> None:
     text = helped(command, capsys, monkeypatch)
     assert f"nanotx {command}" in text and unexplained(text) == []

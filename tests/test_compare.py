@@ -181,7 +181,7 @@ SMALL = ["--corpus", "playhouse", "--corpus.size", "20000", "--corpus.grammar", 
 
 
 def test_a_comparison_prints_tables_and_writes_strict_json_and_a_picture(tmp_path, capsys):
-    words = [*SMALL, *TWO, "--json", str(tmp_path / "a" / "x.json"), "--picture", str(tmp_path / "x.svg")]
+    words = [*SMALL, *TWO, "--json", str(tmp_path / "a" / "x.json"), "--plot", str(tmp_path / "x.svg")]
     assert run(["tokenizer", "compare", *words]) == 0
     out, err = capsys.readouterr()
     assert err == "1/2  byte\n2/2  bpe:300\n"
@@ -233,7 +233,7 @@ def test_what_cannot_be_compared_is_told_why(tmp_path):
         ([latin, *TWO], DataError, "expected UTF-8, got byte 0xe9 at offset 3"),
         (["--corpus", "playhuose", *TWO], UnknownPart, "Did you mean 'playhouse'"),
         ([*SMALL, "--corpus.path", "x", *TWO], ConfigError, "corpus.path: no such flag"),
-        ([*SMALL, *TWO, "--picture", "x.bmp"], ConfigError, "expected a name that ends in .svg, .png, .pdf"),
+        ([*SMALL, *TWO, "--plot", "x.bmp"], ConfigError, "expected a name that ends in .svg, .png, .pdf"),
         ([*SMALL, *TWO, "--json", latin + "/x"], RunError, "--json .*cannot be written"),
         ([*SMALL, "--rounds", "0"], ConfigError, "rounds: expected a number of at least 1"),
         ([*SMALL, "--tokenizers", "char:unknown=x"], ConfigError, "unknown: expected bool"),
@@ -276,9 +276,9 @@ def test_boxes_that_overlap_are_known_to():
 def test_columns_are_aligned_whatever_the_width_of_letters(cells):
     for terminal in (False, True):
         console = Console(file=io.StringIO(), width=80)
-        tables.show(console, "", cells, terminal)
+        tables.print_table(console, "", cells, terminal)
         for row in cells:
             for cell in row:
                 assert cell.strip() in console.file.getvalue()
-    lines = tables.plain(cells)
+    lines = tables.plain_lines(cells)
     assert len(lines) == len(cells)

@@ -13,7 +13,7 @@ from nanotx.generation import Sampling
 from nanotx.generation.compiled import CompiledModel
 from nanotx.generation.rolling import RollingDecodeState, is_relative
 from nanotx.generation.sampler import next_ids
-from nanotx.hardware.compiler import Trial
+from nanotx.hardware.compiler import CompileTrial
 from nanotx.nn.attention import Attention
 from nanotx.nn.attention.fused import Fused
 from nanotx.nn.attention.sliding_window import SlidingWindow
@@ -203,13 +203,14 @@ import torch, torch._dynamo
 from itertools import islice
 import nanotx.generation.compiled
 from nanotx.nn.block.token_shift import TokenShift
-from nanotx.hardware.compiler import Trial
+from nanotx.hardware.compiler import CompileTrial
 from nanotx.nn.transformer import Model
 from nanotx.generation import Sampling
 from nanotx.generation.sampler import next_ids
 
 torch.set_num_threads(1)
-compile, nanotx.generation.compiled.attempt = torch.compile, lambda device: Trial(fault="", remedy="", seconds=0.0)
+compile = torch.compile
+nanotx.generation.compiled.try_compile = lambda device: CompileTrial(fault="", remedy="", seconds=0.0)
 torch.compile = lambda function, **how: compile(function, backend="eager", **how)  # lengths are the same to it
 model = Model(dim=8, layers=1, context=6, block=TokenShift()).build(9).eval()
 reader = nanotx.generation.compiled.CompiledModel(model)
@@ -238,8 +239,8 @@ def test_a_compiled_reading_writes_the_same_whatever_the_prompt_and_is_compiled_
 
 
 def test_where_nothing_can_be_compiled_it_says_why(monkeypatch):
-    broken = Trial(fault="there is no C++ compiler", remedy="install g++", seconds=0.0)
-    monkeypatch.setattr("nanotx.generation.compiled.attempt", lambda device: broken)
+    broken = CompileTrial(fault="there is no C++ compiler", remedy="install g++", seconds=0.0)
+    monkeypatch.setattr("nanotx.generation.compiled.try_compile", lambda device: broken)
     with pytest.raises(
         ConfigError, match=r"compile: there is no C\+\+ compiler; install g\+\+; or leave --compile out"
     ):

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from nanotx.errors import ConfigError
 from nanotx.hardware import compiler, device
 from nanotx.hardware import memory as kept_memory
-from nanotx.hardware.compiler import ENOUGH, Trial, advice, attempt, told
-from nanotx.hardware.device import Machine, choose, cores, has_bfloat16, measured_peak, peak_flops
-from nanotx.hardware.limits import Memory, memory, quota
-from nanotx.hardware.memory import keep_memory, planned
+from nanotx.hardware.cgroup import MemoryInfo, cpu_quota, memory_info
+from nanotx.hardware.compiler import MIN_SECONDS, CompileTrial, decide_compile, explain_failure, try_compile
+from nanotx.hardware.device import Machine, choose_machine, cores, has_bfloat16, measured_peak, peak_flops
+from nanotx.hardware.memory import keep_freed_memory, plan_allocator
 from nanotx.nn.block.prenorm import PreNorm
 from nanotx.nn.ffn import Ffn
 from nanotx.nn.transformer import Model, Transformer
@@ -56,23 +56,23 @@ def kernel(system: Path, group: str, free: int = 8_000_000) -> Path:
 
 def test_one_core_makes_one_thread(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {5}, raising=False)
-    monkeypatch.setattr("nanotx.hardware.device.quota", lambda: 3.0)
+    monkeypatch.setattr("nanotx.hardware.device.cpu_quota", lambda: 3.0)
     before = torch.get_num_threads()
-    assert cores() == choose("cpu", "float32", 0).threads == torch.get_num_threads() == 1
+    assert cores() == choose_machine("cpu", "float32", 0).threads == torch.get_num_threads() == 1
     torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize(("granted", "want"), [(None, 6), (64.0, 6), (2.0, 2), (2.5, 3), (0.1, 1)])
 def test_no_more_threads_than_a_cgroup_grants_time_for(monkeypatch, granted, want):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
-    monkeypatch.setattr("nanotx.hardware.device.quota", lambda: granted)
+    monkeypatch.setattr("nanotx.hardware.device.cpu_quota", lambda: granted)
     assert cores() == want
 
 
 def test_without_affinity_all_cores_count(monkeypatch):
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 7)
-    monkeypatch.setattr("nanotx.hardware.device.quota", lambda: None)
+    monkeypatch.setattr("nanotx.hardware.device.cpu_quota", lambda: None)
     assert cores() == 7
 
 
@@ -89,19 +89,19 @@ def test_the_tightest_of_nested_groups_holds(tmp_path_factory, bounds, version):
             put(folder, cpu_max=f"{'max' if bound is None else int(bound * 100_000)} 100000")
         else:
             put(folder, cpu_cfs_quota_us=str(-1 if bound is None else int(bound * 50_000)), cpu_cfs_period_us="50000")
-    assert quota(system) == min((bound for bound in bounds if bound is not None), default=None)
+    assert cpu_quota(system) == min((bound for bound in bounds if bound is not None), default=None)
 
 
 def test_in_a_container_the_group_that_is_mounted_is_ours(tmp_path):
     mounts = kernel(tmp_path, "4:cpu:/docker/0123abcd")  # the host's path, which is not there
     put(mounts / "cpu", cpu_cfs_quota_us="150000", cpu_cfs_period_us="100000")
-    assert quota(tmp_path) == 1.5
+    assert cpu_quota(tmp_path) == 1.5
     put(tmp_path / "proc/self", cgroup="4:cpu:/../../elsewhere")
-    assert quota(tmp_path) == 1.5
+    assert cpu_quota(tmp_path) == 1.5
 
 
 def test_where_no_group_is_nothing_is_bounded(tmp_path):
-    assert quota(tmp_path) is None
+    assert cpu_quota(tmp_path) is None
 
 
 # Memory.
@@ -109,29 +109,29 @@ def test_where_no_group_is_nothing_is_bounded(tmp_path):
 
 def test_a_group_may_have_less_memory_than_the_machine(tmp_path):
     mounts = kernel(tmp_path, "0::/job")
-    assert memory(tmp_path) == Memory(total=16_384_000_000, limit=16_384_000_000, available=8_192_000_000)
+    assert memory_info(tmp_path) == MemoryInfo(total=16_384_000_000, limit=16_384_000_000, available=8_192_000_000)
     stat = "anon 900000000\ninactive_file 300000000\nactive_file 5"
     put(mounts / "job", memory_max="2000000000", memory_high="max", memory_current="1200000000", memory_stat=stat)
-    found = memory(tmp_path)
-    assert found == Memory(total=16_384_000_000, limit=2_000_000_000, available=1_100_000_000)
+    found = memory_info(tmp_path)
+    assert found == MemoryInfo(total=16_384_000_000, limit=2_000_000_000, available=1_100_000_000)
     assert found.bounded
     put(mounts / "job", memory_high="1000000000")
-    assert memory(tmp_path) == Memory(total=16_384_000_000, limit=1_000_000_000, available=100_000_000)
+    assert memory_info(tmp_path) == MemoryInfo(total=16_384_000_000, limit=1_000_000_000, available=100_000_000)
 
 
 def test_the_first_version_says_none_by_a_number_that_nobody_has(tmp_path):
     mounts = kernel(tmp_path, "5:memory:/job", free=100)
     put(mounts / "memory", memory_limit_in_bytes="9223372036854771712", memory_usage_in_bytes="7")
-    found = memory(tmp_path)
+    found = memory_info(tmp_path)
     assert found is not None
     assert not found.bounded
     assert found.available == 102_400  # the machine's own want, too
     put(mounts / "memory/job", memory_limit_in_bytes="1000000", memory_usage_in_bytes="1000500")
-    assert memory(tmp_path) == Memory(total=16_384_000_000, limit=1_000_000, available=0)
+    assert memory_info(tmp_path) == MemoryInfo(total=16_384_000_000, limit=1_000_000, available=0)
 
 
 def test_this_machine_has_memory():
-    found = memory()
+    found = memory_info()
     assert found is None or 0 < found.available <= found.limit <= found.total
 
 
@@ -144,8 +144,8 @@ def test_bfloat16_is_taken_where_it_is_listed_and_faster(monkeypatch, listed, ha
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: listed)
     monkeypatch.setattr(device, "measured_peak", lambda one, size: half if one.dtype is torch.bfloat16 else 1.0)
     monkeypatch.setattr(device, "has_bfloat16", has_bfloat16.__wrapped__)
-    assert choose("cpu", "auto", 1).dtype is (torch.bfloat16 if want else torch.float32)
-    assert choose("cpu", "bfloat16", 1).dtype is torch.bfloat16  # requested for, it is done all the same
+    assert choose_machine("cpu", "auto", 1).dtype is (torch.bfloat16 if want else torch.float32)
+    assert choose_machine("cpu", "bfloat16", 1).dtype is torch.bfloat16  # requested for, it is done all the same
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_to_measure_draws_nothing_from_a_run_s_chance():
     ("machine", "seconds", "has_compiler", "onednn", "reason"),
     [
         (on(), 1e9, True, False, ""),
-        (on(dtype=torch.bfloat16), ENOUGH[torch.bfloat16], True, True, ""),
+        (on(dtype=torch.bfloat16), MIN_SECONDS[torch.bfloat16], True, True, ""),
         (on("cuda", torch.bfloat16), 61.0, False, False, ""),  # its compiler is another
         (on(), 12.4, False, False, "some 12 s of training do not repay it, but 300 s would"),
         (on(), 1e9, False, False, "there is no C[+][+] compiler; install g[+][+] .Debian"),
@@ -194,38 +194,38 @@ def test_to_measure_draws_nothing_from_a_run_s_chance():
     ],
 )
 def test_auto_compiles_what_repays_it(machine, seconds, has_compiler, onednn, reason):
-    found = advice(machine, seconds, has_compiler, onednn)
+    found = decide_compile(machine, seconds, has_compiler, onednn)
     assert found.on == (not reason)
     assert re.search(reason or "repay it", found.reason)
 
 
 def test_a_compiler_that_fails_is_told_with_its_remedy(monkeypatch):
-    broken = Trial(fault="/usr/bin/g++ fails: no licence", remedy="mend it", seconds=1.0)
-    monkeypatch.setattr("nanotx.training.compile.attempt", lambda _: broken)
-    monkeypatch.setattr("nanotx.training.compile.compiler", lambda: "/usr/bin/g++")
+    broken = CompileTrial(fault="/usr/bin/g++ fails: no licence", remedy="mend it", seconds=1.0)
+    monkeypatch.setattr("nanotx.training.compile.try_compile", lambda _: broken)
+    monkeypatch.setattr("nanotx.training.compile.find_compiler", lambda: "/usr/bin/g++")
     monkeypatch.setattr("nanotx.training.compile.onednn_is_faster", lambda: False)
     with pytest.raises(ConfigError, match=r"compile: /usr/bin/g\+\+ fails: no licence; mend it; or try --no-compile"):
         settle("on", model(), on(), 1, peak=1.0)
     found = settle("auto", model(), on(), 10**12, peak=1e9)
     assert (found.on, found.reason.partition(";")[0]) == (False, broken.fault)
     assert not settle("off", model(), on(), 10**12, peak=1e9).on
-    monkeypatch.setattr("nanotx.training.compile.attempt", lambda _: Trial(fault="", remedy="", seconds=1.0))
+    monkeypatch.setattr("nanotx.training.compile.try_compile", lambda _: CompileTrial(fault="", remedy="", seconds=1.0))
     assert settle("on", model(), on(), 1, peak=1.0).on
     assert settle("auto", model(), on(), 10**12, peak=1e9).on
     assert "experts read as many tokens" in settle("auto", model("moe"), on(), 10**12, peak=1e9).reason
 
 
 def test_a_short_run_tries_no_compiler(monkeypatch):
-    monkeypatch.setattr("nanotx.training.compile.attempt", lambda _: pytest.fail("it was tried"))
+    monkeypatch.setattr("nanotx.training.compile.try_compile", lambda _: pytest.fail("it was tried"))
     assert not settle("auto", model(), on(), 10**3, peak=1e9).on
 
 
 def test_without_a_compiler_nothing_is_compiled(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
-    assert attempt(CPU).fault == "there is no C++ compiler"
+    assert try_compile(CPU).fault == "there is no C++ compiler"
     monkeypatch.setenv("CXX", "icpc")
-    assert str(attempt(CPU)) == "CXX=icpc is not there; unset CXX"
+    assert str(try_compile(CPU)) == "CXX=icpc is not there; unset CXX"
     with pytest.raises(ConfigError, match="compile: CXX=icpc is not there; unset CXX; or try --no-compile"):
         settle("on", model(), on(), 1, peak=1.0)
 
@@ -243,7 +243,7 @@ def test_without_a_compiler_nothing_is_compiled(monkeypatch, tmp_path):
     ],
 )
 def test_what_torch_says_becomes_one_line(message, want):
-    fault, remedy = told(message)
+    fault, remedy = explain_failure(message)
     assert want in fault
     assert "\n" not in fault
     assert remedy
@@ -251,8 +251,8 @@ def test_what_torch_says_becomes_one_line(message, want):
 
 @posix
 def test_a_compiler_is_really_tried_and_one_without_headers_is_told(tmp_path):
-    if compiler.compiler():
-        trial = attempt(CPU)
+    if compiler.find_compiler():
+        trial = try_compile(CPU)
         assert trial.fault == "", trial
     script = tmp_path / "compiler.sh"
     text = "x.cpp:1:10: fatal error: Python.h: No such file or directory"
@@ -263,7 +263,7 @@ def test_a_compiler_is_really_tried_and_one_without_headers_is_told(tmp_path):
     torch._dynamo.reset()
     with pytest.MonkeyPatch.context() as patch, torch._inductor.config.patch({"cpp.cxx": (None, str(script))}):
         patch.setenv("CXX", str(script))  # torch itself has read it by now
-        trial = attempt(CPU)
+        trial = try_compile(CPU)
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     assert str(trial) == f"Python's headers are missing (Python.h); install them (Debian: apt install {version}-dev)"
 
@@ -319,14 +319,14 @@ def test_equal_blocks_share_one_compiled_code_and_only_learning_is_compiled():
 
 
 def test_memory_is_kept_by_glibc_unless_the_user_says_otherwise():
-    assert planned({}, "glibc 2.36").keeps
-    assert planned({"NANOTX_ALLOCATOR": "keep"}, "glibc 2.36").keeps
-    assert planned({"NANOTX_ALLOCATOR": "system"}, "glibc 2.36").reason == "NANOTX_ALLOCATOR=system"
-    assert "only glibc" in planned({}, "").reason
+    assert plan_allocator({}, "glibc 2.36").keeps
+    assert plan_allocator({"NANOTX_ALLOCATOR": "keep"}, "glibc 2.36").keeps
+    assert plan_allocator({"NANOTX_ALLOCATOR": "system"}, "glibc 2.36").reason == "NANOTX_ALLOCATOR=system"
+    assert "only glibc" in plan_allocator({}, "").reason
     for name in ("MALLOC_ARENA_MAX", "GLIBC_TUNABLES", "LD_PRELOAD"):
-        assert planned({name: "x"}, "glibc 2.36").reason.startswith(name)
+        assert plan_allocator({name: "x"}, "glibc 2.36").reason.startswith(name)
     with pytest.raises(ConfigError, match="NANOTX_ALLOCATOR: expected keep or system, got 'jemalloc'; unset it"):
-        planned({"NANOTX_ALLOCATOR": "jemalloc"}, "glibc 2.36")
+        plan_allocator({"NANOTX_ALLOCATOR": "jemalloc"}, "glibc 2.36")
 
 
 def test_a_c_library_that_is_not_glibc_is_left_alone(monkeypatch):
@@ -335,13 +335,13 @@ def test_a_c_library_that_is_not_glibc_is_left_alone(monkeypatch):
 
     monkeypatch.setattr(os, "confstr", unknown, raising=False)
     monkeypatch.setattr(ctypes, "CDLL", lambda _: pytest.fail("it was told something"))
-    assert not keep_memory().keeps
+    assert not keep_freed_memory().keeps
 
 
 FAULTS = """
 import resource, sys
-from nanotx.hardware.memory import keep_memory
-print(keep_memory().keeps)
+from nanotx.hardware.memory import keep_freed_memory
+print(keep_freed_memory().keeps)
 def touch(): b"x" * 50_000_000
 touch()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -364,5 +364,5 @@ def test_memory_that_is_kept_is_not_asked_for_again():
 
 
 def test_a_compiler_says_which_it_is(tmp_path):
-    assert compiler.version(str(tmp_path / "none")).startswith("cannot be run")
-    assert compiler.version(sys.executable).startswith("Python 3")
+    assert compiler.compiler_version(str(tmp_path / "none")).startswith("cannot be run")
+    assert compiler.compiler_version(sys.executable).startswith("Python 3")

@@ -71,5 +71,5 @@ def test_a_finished_run_is_shown_again_and_drawn(tmp_path, capsys):
     journal.close()
     assert nanotx_command(["show", str(tmp_path)]) == 0
     assert "validation loss" in capsys.readouterr().out
-    assert nanotx_command(["show", str(tmp_path), "--svg", str(tmp_path / "x.svg")]) == 0
+    assert nanotx_command(["show", str(tmp_path), "--plot", str(tmp_path / "x.svg")]) == 0
     assert (tmp_path / "x.svg").read_text(encoding="utf-8").startswith("<svg")

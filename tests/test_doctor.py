@@ -11,25 +11,27 @@ from nanotx.cli import main
 from nanotx.cli.commands import doctor
 from nanotx.cli.commands.doctor import Flags
 from nanotx.errors import ConfigError, RunError
-from nanotx.hardware.compiler import Trial
+from nanotx.hardware.cgroup import MemoryInfo
+from nanotx.hardware.compiler import CompileTrial
 from nanotx.hardware.device import Machine
-from nanotx.hardware.limits import Memory
-from nanotx.hardware.report import GIB, choices, said
+from nanotx.hardware.report import GIB, choose_settings, format_memory
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """Small measurements, and no other process."""
-    monkeypatch.setattr(doctor, "rates", lambda machine: {"float32": 2e9, "bfloat16": 1e9, "copy": 3e9})
-    monkeypatch.setattr("nanotx.hardware.report.onednn", lambda: "AVX2")
+    monkeypatch.setattr(doctor, "microbenchmarks", lambda machine: {"float32": 2e9, "bfloat16": 1e9, "copy": 3e9})
+    monkeypatch.setattr("nanotx.hardware.report.onednn_instructions", lambda: "AVX2")
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
 
 
-def choice(name: str, trial: Trial | None = None, flags: Flags | None = None, dtype: torch.dtype = torch.float32):
+def choice(
+    name: str, trial: CompileTrial | None = None, flags: Flags | None = None, dtype: torch.dtype = torch.float32
+):
     machine = Machine(device=torch.device("cpu"), dtype=dtype, threads=1)
-    (found,) = (one for one in choices(flags or Flags(), machine, trial) if one.name == name)
+    (found,) = (one for one in choose_settings(flags or Flags(), machine, trial) if one.name == name)
     return found
 
 
@@ -66,27 +68,31 @@ def test_a_device_that_is_not_there_is_refused():
 
 def test_one_core_and_a_small_group_are_told(monkeypatch, capsys):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
-    monkeypatch.setattr("nanotx.hardware.report.quota", lambda: 0.5)
-    monkeypatch.setattr("nanotx.hardware.report.memory", lambda: Memory(total=8 * GIB, limit=2 * GIB, available=GIB))
+    monkeypatch.setattr("nanotx.hardware.report.cpu_quota", lambda: 0.5)
+    monkeypatch.setattr(
+        "nanotx.hardware.report.memory_info", lambda: MemoryInfo(total=8 * GIB, limit=2 * GIB, available=GIB)
+    )
     assert main.run(["doctor", "--no-compile"]) == 0
     told = capsys.readouterr().out
     assert "1 for this process" in told
     assert "2.0 GiB of 8.0 (cgroup), 1.0 available" in told
     assert "its cgroup grants the time of 0.5" in told
-    assert said(Memory(total=GIB, limit=GIB, available=GIB)) == "1.0 GiB, 1.0 available"
+    assert format_memory(MemoryInfo(total=GIB, limit=GIB, available=GIB)) == "1.0 GiB, 1.0 available"
 
 
 def test_a_compiler_that_fails_is_told_and_is_no_failure_of_the_doctor(monkeypatch, capsys):
-    monkeypatch.setattr(doctor, "attempt", lambda _: Trial(fault="g++ fails: boom", remedy="mend it", seconds=1.0))
+    monkeypatch.setattr(
+        doctor, "try_compile", lambda _: CompileTrial(fault="g++ fails: boom", remedy="mend it", seconds=1.0)
+    )
     assert main.run(["doctor", "--threads", "1"]) == 0
     assert re.search(r"no +g\+\+ fails: boom; mend it", capsys.readouterr().out)
 
 
 def test_reasons_follow_what_was_found(monkeypatch):
-    monkeypatch.setattr("nanotx.hardware.report.compiler", lambda: "/usr/bin/g++")
+    monkeypatch.setattr("nanotx.hardware.report.find_compiler", lambda: "/usr/bin/g++")
     monkeypatch.setattr("nanotx.hardware.report.onednn_is_faster", lambda: False)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
-    worked = Trial(fault="", remedy="", seconds=4.2)
+    worked = CompileTrial(fault="", remedy="", seconds=4.2)
     assert choice("compile", worked).choice == "long runs"
     assert "tried, and works: 4.2 s" in choice("compile", worked).reason
     assert "not tried" in choice("compile").reason
@@ -94,5 +100,5 @@ def test_reasons_follow_what_was_found(monkeypatch):
     assert "hardware has bfloat16" in choice("dtype", dtype=torch.bfloat16).reason
     assert choice("dtype", flags=Flags(dtype="float32")).reason == "as you say"
     assert choice("threads", flags=Flags(threads=1)).reason == "as you say"
-    monkeypatch.setattr("nanotx.hardware.report.compiler", lambda: None)
+    monkeypatch.setattr("nanotx.hardware.report.find_compiler", lambda: None)
     assert (choice("compile").choice, choice("compile").reason.partition(";")[0]) == ("no", "there is no C++ compiler")

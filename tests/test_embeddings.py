@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from nanotx.data.corpus.playhouse import Playhouse
 from nanotx.errors import ConfigError
-from nanotx.hardware.device import choose
+from nanotx.hardware.device import choose_machine
 from nanotx.nn.attention.fused import Fused
 from nanotx.nn.block.prenorm import PreNorm
 from nanotx.nn.embedding.bigram import Bigram
@@ -120,7 +120,7 @@ def test_while_it_learns_what_a_table_knew_before_is_gone_and_the_rest_stays():
     block = PreNorm(attention=Fused(heads=1))
     model = Model(dim=8, layers=1, context=8, embedding=Ngrams(max_n=3, buckets=50, resets=1), block=block)
     recipe = Recipe(model=model, optimizer=Muon(), train=Train(steps=6, batch_size=40))
-    trainer = Trainer(recipe, model.build(texts.codec.vocab_size), texts.windows, choose("cpu", "float32", 1))
+    trainer = Trainer(recipe, model.build(texts.codec.vocab_size), texts.windows, choose_machine("cpu", "float32", 1))
     pairs, triples = trainer.model.embedding.grams
     for _ in range(3):
         trainer.train_step()

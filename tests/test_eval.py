@@ -16,7 +16,7 @@ from nanotx.cli.main import run
 from nanotx.errors import ConfigError, DataError, RunError, TextError
 from nanotx.evaluation.by_script import SegmentScore, score_text
 from nanotx.evaluation.loss import EvalText, cross_entropies, evaluate
-from nanotx.hardware.device import choose
+from nanotx.hardware.device import choose_machine
 from nanotx.nn.transformer import Model
 from nanotx.runs.load import load
 from nanotx.tokenizers import scripts
@@ -24,7 +24,7 @@ from nanotx.tokenizers.bpe import Bpe
 from nanotx.tokenizers.byte import Byte
 from nanotx.tokenizers.char import Char
 
-MACHINE = choose("cpu", "float32", 1)
+MACHINE = choose_machine("cpu", "float32", 1)
 MODEL = Model(dim=8, layers=1, context=5).build(300)
 BPE = Bpe(vocab_size=266).train(["aé 漢 б漢한 " * 9])
 LETTERS = st.text(st.sampled_from("abé б漢한 ।\n."), min_size=1, max_size=60)

@@ -184,9 +184,9 @@ def test_the_number_is_refused_where_it_is_none(tmp_path: Path) -> None:
 
 def test_the_standard_error_is_that_of_windows_drawn_at_random() -> None:
     from nanotx.evaluation.loss import cross_entropies, evaluate
-    from nanotx.hardware.device import choose
+    from nanotx.hardware.device import choose_machine
 
-    model, machine = Model(dim=16, layers=1, context=10).build(7).eval(), choose("cpu", "float32", 1)
+    model, machine = Model(dim=16, layers=1, context=10).build(7).eval(), choose_machine("cpu", "float32", 1)
     eval_text = EvalText(ids=np.arange(1_000) * 5 % 7, start=0, size=1)
     nats = np.concatenate([one.numpy() for one in cross_entropies(model, eval_text, machine, "none")]).reshape(-1, 10)
     score = evaluate(model, eval_text, machine)

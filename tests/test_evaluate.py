@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from nanotx.evaluation.loss import EvalText, bits_per_byte, evaluate
-from nanotx.hardware.device import choose
+from nanotx.hardware.device import choose_machine
 from nanotx.nn.transformer import Model
 
-MACHINE = choose("cpu", "float32", 1)
+MACHINE = choose_machine("cpu", "float32", 1)
 MODEL = Model(dim=8, layers=1, context=5).build(7)
 
 

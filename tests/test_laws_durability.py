@@ -75,7 +75,7 @@ def test_a_run_begun_anew_sets_aside_what_lay_there_and_writes_no_file_under_its
 
 COMMANDS = {
     "sample": lambda run, out: ["sample", run, "--max-new-tokens", "2", "--json", f"{out}/x.json"],
-    "show": lambda run, out: ["show", run, "--svg", f"{out}/x.svg"],
+    "show": lambda run, out: ["show", run, "--plot", f"{out}/x.svg"],
     "eval": lambda run, out: ["eval", run, "--json", f"{out}/x.json"],
     "tokenizer encode": lambda run, out: [
         *("tokenizer", "encode", f"{run}/tokenizer.json", str(WHERE["corpus"]), "--out", f"{out}/x.ids")

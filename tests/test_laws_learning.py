@@ -16,9 +16,9 @@ from nanotx.laws.book_config import CONFIG
 from nanotx.laws.book_learning import LAWS, Data
 from nanotx.laws.config import config_round_trip
 from nanotx.laws.law import Where
-from nanotx.laws.learning import descends, grouped, idle, pure, resumes, still, total
+from nanotx.laws.learning import descends, finite_factor, grouped, no_grad_no_move, pure, resumes, zero_lr_no_move
 from nanotx.laws.trial import attempt
-from nanotx.laws.windows import ends_reached, next_token, once, ordered, shuffled_anew
+from nanotx.laws.windows import batch_invariant_order, covers_both_ends, each_window_once, reshuffled, targets_shifted
 from nanotx.nn.transformer import Model
 from nanotx.optim import Optimizer
 from nanotx.optim.adamw import AdamW
@@ -78,24 +78,27 @@ def test_a_config_that_comes_back_as_another_breaks_the_law(name):
 
 @given(warmup=st.integers(0, 9), steps=st.integers(1, 9), at=st.lists(st.integers(0, 99)))
 def test_a_run_shorter_than_its_warm_up_has_factors(warmup, steps, at):
-    total(Cosine(warmup=warmup, final=0.0), at, steps)
+    finite_factor(Cosine(warmup=warmup, final=0.0), at, steps)
     pure(Cosine(warmup=warmup, final=0.0), at, steps, other=steps + 1)
 
 
 @pytest.mark.parametrize(
     ("factor", "message"),
     [
-        (lambda step, steps: float("nan"), "total: the factor of step 0 of 10 is nan; expected a float of at least 0"),
-        (lambda step, steps: -0.5, r"total: the factor of step 0 of 10 is -0\.5"),
-        (lambda step, steps: 1, r"total: the factor of step 0 of 10 is 1; expected a float"),
-        (lambda step, steps: 1.0 if step < 11 else float("inf"), "total: the factor of step 99 of 10 is inf"),
-        (lambda step, steps: 0.0, "total: the factor of each of the 10 steps of a run is 0"),
+        (
+            lambda step, steps: float("nan"),
+            "finite_factor: the factor of step 0 of 10 is nan; expected a float of at least 0",
+        ),
+        (lambda step, steps: -0.5, r"finite_factor: the factor of step 0 of 10 is -0\.5"),
+        (lambda step, steps: 1, r"finite_factor: the factor of step 0 of 10 is 1; expected a float"),
+        (lambda step, steps: 1.0 if step < 11 else float("inf"), "finite_factor: the factor of step 99 of 10 is inf"),
+        (lambda step, steps: 0.0, "finite_factor: the factor of each of the 10 steps of a run is 0"),
     ],
 )
 def test_a_factor_that_cannot_be_breaks_the_law(factor, message, monkeypatch):
     monkeypatch.setattr(Constant, "factor", lambda self, step, steps: factor(step, steps))
     with pytest.raises(LawBroken, match=message):
-        total(Constant(), [99], 10)
+        finite_factor(Constant(), [99], 10)
 
 
 # Optimizers.
@@ -119,13 +122,15 @@ def test_each_law_of_optimizers_says_what_broke_it():
         }
         with pytest.raises(LawBroken, match="groups: base_lr of group 1 is None; expected a number of at least 0"):
             grouped(named["no_base"], parameters())
-        with pytest.raises(LawBroken, match=r"still: with no gradient, a\.bias moved by .*; its weight_decay is 0\."):
-            still(named["decays_all"], parameters())
+        with pytest.raises(
+            LawBroken, match=r"no_grad_no_move: with no gradient, a\.bias moved by .*; its weight_decay is 0\."
+        ):
+            no_grad_no_move(named["decays_all"], parameters())
         targets = {name: torch.full_like(one, 9.0) for name, one in parameters().items()}
         with pytest.raises(LawBroken, match=r"descends: step 1 took the loss of a\.weight from .* to"):
             descends(named["climbs"], parameters(), targets, steps=2, rate=0.1)
-        with pytest.raises(LawBroken, match=r"idle: at a rate of 0, a\.weight moved by"):
-            idle(named["decays_by_base"], parameters(), gradients(2))
+        with pytest.raises(LawBroken, match=r"zero_lr_no_move: at a rate of 0, a\.weight moved by"):
+            zero_lr_no_move(named["decays_by_base"], parameters(), gradients(2))
         with pytest.raises(LawBroken, match=r"resumes: 3 steps, and as many stopped after 1, differ in a\.weight by"):
             resumes(named["elsewhere"], parameters(), gradients(3), cut=1)
         resumes(named["elsewhere"], parameters(), gradients(3), cut=3)  # nothing comes after the stop
@@ -183,42 +188,54 @@ def windows(length=23, context=4, seed=1):
 @given(length=st.integers(5, 60), batch=st.integers(1, 9), seed=st.integers(0, 2**63))
 def test_windows_of_a_text_in_which_tokens_repeat_obey_the_laws_too(length, batch, seed):
     text = Windows(ids=np.arange(length) % 3, context=4, seed=seed)
-    next_token(text, 2, batch)
-    once(text, batch, epochs=4)
-    ordered(text, [3, 0, 3, 1], batch)
+    targets_shifted(text, 2, batch)
+    each_window_once(text, batch, epochs=4)
+    batch_invariant_order(text, [3, 0, 3, 1], batch)
 
 
 def test_each_law_of_the_data_says_what_broke_it():
     built = {name.partition("mutant_")[2]: kind for name, kind in brought("learning")[0].DATA.items()}
     cases = [
-        ("same_token", lambda one: next_token(one, 1, 2), r"next: row 0 of step 1, from \d+ on, is to predict"),
-        ("rolled", lambda one: next_token(one, 1, 2), r"next: row 0 of step 1, from \d+ on, is to predict"),
+        (
+            "same_token",
+            lambda one: targets_shifted(one, 1, 2),
+            r"targets_shifted: row 0 of step 1, from \d+ on, is to predict",
+        ),
+        (
+            "rolled",
+            lambda one: targets_shifted(one, 1, 2),
+            r"targets_shifted: row 0 of step 1, from \d+ on, is to predict",
+        ),
         (
             "overlap",
-            lambda one: once(one, 2, 1),
-            "once: with 2 rows a step, the windows of epoch 0 begin at .* expected",
+            lambda one: each_window_once(one, 2, 1),
+            "each_window_once: with 2 rows a step, the windows of epoch 0 begin at .* expected",
         ),
-        ("without_last", lambda one: once(one, 2, 1), "once: an epoch of 17 windows of 4 leaves much out of 76 tokens"),
+        (
+            "without_last",
+            lambda one: each_window_once(one, 2, 1),
+            "each_window_once: an epoch of 17 windows of 4 leaves much out of 76 tokens",
+        ),
         (
             "in_batch",
-            lambda one: ordered(one, [1], 3),
-            "order: the 3 rows of step 1 begin at .*, and one by one, of a twin, at",
+            lambda one: batch_invariant_order(one, [1], 3),
+            "batch_invariant_order: the 3 rows of step 1 begin at .*, and one by one, of a twin, at",
         ),
         (
             "unseeded",
-            lambda one: ordered(one, [1], 3),
-            "order: the 3 rows of step 1 begin at .*, and one by one, of a twin, at",
+            lambda one: batch_invariant_order(one, [1], 3),
+            "batch_invariant_order: the 3 rows of step 1 begin at .*, and one by one, of a twin, at",
         ),
-        ("one_order", lambda one: shuffled_anew(one, 3, 9), "fresh: epochs 0 and 1 have one order"),
-        ("in_line", lambda one: shuffled_anew(one, 3, 9), "fresh: epoch 0 goes through the text from its beginning"),
-        ("one_cut", lambda one: shuffled_anew(one, 3, 9), "fresh: 3 epochs are cut at 0, all of them"),
-        ("no_seed", lambda one: shuffled_anew(one, 8, 9), "fresh: seeds 1 and 9 have one order"),
+        ("one_order", lambda one: reshuffled(one, 3, 9), "reshuffled: epochs 0 and 1 have one order"),
+        ("in_line", lambda one: reshuffled(one, 3, 9), "reshuffled: epoch 0 goes through the text from its beginning"),
+        ("one_cut", lambda one: reshuffled(one, 3, 9), "reshuffled: 3 epochs are cut at 0, all of them"),
+        ("no_seed", lambda one: reshuffled(one, 8, 9), "reshuffled: seeds 1 and 9 have one order"),
         (
             "without_end",
-            lambda one: ends_reached(one, 99),
-            r"ends: in 99 epochs of windows of 4, of 76 tokens .* \[75\]",
+            lambda one: covers_both_ends(one, 99),
+            r"covers_both_ends: in 99 epochs of windows of 4, of 76 tokens .* \[75\]",
         ),
-        ("without_begin", lambda one: ends_reached(one, 99), r"those at \[1\] are no target"),
+        ("without_begin", lambda one: covers_both_ends(one, 99), r"those at \[1\] are no target"),
     ]
     for name, law, message in cases:
         law(windows(76))
@@ -238,8 +255,8 @@ class Wavers(Windows):
 
 
 def test_rows_that_change_when_they_are_asked_again_break_the_law():
-    with pytest.raises(LawBroken, match=r"order: the 3 rows of step 1 begin at .*, and asked again at"):
-        ordered(Wavers(ids=np.arange(99), context=4, seed=1), [1], 3)
+    with pytest.raises(LawBroken, match=r"batch_invariant_order: the 3 rows of step 1 begin at .*, and asked again at"):
+        batch_invariant_order(Wavers(ids=np.arange(99), context=4, seed=1), [1], 3)
 
 
 def test_rows_of_another_shape_or_type_break_the_law():
@@ -248,8 +265,8 @@ def test_rows_of_another_shape_or_type_break_the_law():
             x, y = super().batch(step, batch)
             return x.int(), y.int()
 
-    with pytest.raises(LawBroken, match=r"next: 2 rows of 4 came as .*torch\.int32"):
-        next_token(Narrow(ids=np.arange(23), context=4, seed=1), 0, 2)
+    with pytest.raises(LawBroken, match=r"targets_shifted: 2 rows of 4 came as .*torch\.int32"):
+        targets_shifted(Narrow(ids=np.arange(23), context=4, seed=1), 0, 2)
 
 
 def test_a_last_window_without_a_next_token_breaks_the_law():
@@ -261,14 +278,16 @@ def test_a_last_window_without_a_next_token_breaks_the_law():
         def starts(self, step, batch):
             return np.arange(step * batch, (step + 1) * batch) % self.per_epoch * self.context
 
-    with pytest.raises(LawBroken, match="once: the last window of epoch 0 has no next token in a text of 24"):
-        once(TooFar(ids=np.arange(24), context=4, seed=1), 2, 1)
+    with pytest.raises(
+        LawBroken, match="each_window_once: the last window of epoch 0 has no next token in a text of 24"
+    ):
+        each_window_once(TooFar(ids=np.arange(24), context=4, seed=1), 2, 1)
 
 
 @given(length=st.integers(5, 40), seed=st.integers(0, 99))
 def test_the_last_token_of_a_text_of_whole_windows_is_a_target_in_some_epoch(length, seed):
     text = Windows(ids=np.arange(length), context=4, seed=seed)
-    ends_reached(text, 99)
+    covers_both_ends(text, 99)
     targets = {one for epoch in range(99) for one in text.batch(epoch, text.per_epoch)[1].flatten().tolist()}
     assert length - 1 in targets or (length > 8 and length % 4)
     assert targets == set(range(1, max(targets) + 1)) and len(targets) > length - 5

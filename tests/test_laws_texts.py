@@ -14,22 +14,22 @@ from nanotx.data.corpus import Corpus
 from nanotx.errors import LawBroken, TextError
 from nanotx.laws import elsewhere
 from nanotx.laws.book_texts import LAWS
-from nanotx.laws.corpora import splits
-from nanotx.laws.elsewhere import learns_elsewhere
+from nanotx.laws.corpora import split
+from nanotx.laws.elsewhere import trains_alike_in_subprocess
 from nanotx.laws.law import Where
-from nanotx.laws.lesson_case import Lesson, Named
-from nanotx.laws.stretches import between, cut_anywhere, learns_in_blocks, special_tokens_by_name
+from nanotx.laws.lesson_case import SpecialTokensCase, TokenizerCase
+from nanotx.laws.stretches import cut_anywhere, special_tokens_by_name, split_at_names, trains_in_blocks
 from nanotx.laws.text import (
-    altered,
+    alter_json,
     exact_bytes,
     lossless,
-    own_digest,
     refuses_ids,
     refuses_text,
     saved_and_loaded,
     streams,
+    unique_digest,
 )
-from nanotx.laws.texts import PRIMER, TROUBLE, lessons, texts
+from nanotx.laws.texts import PRIMER, TROUBLE, configs_with_texts, texts
 from nanotx.tokenizers import StreamingDecoder, Tokenizer, load
 from nanotx.tokenizers.base import preset_names
 from nanotx.tokenizers.bpe import Bpe
@@ -60,7 +60,7 @@ def test_a_case_is_written_as_a_table_and_read_again(data):
 
 @given(data=st.data())
 def test_drawn_texts_teach_a_drawn_tokenizer(data):
-    idea, taught = data.draw(lessons(Tokenizer.find(data.draw(st.sampled_from(["bpe", "char"])))))
+    idea, taught = data.draw(configs_with_texts(Tokenizer.find(data.draw(st.sampled_from(["bpe", "char"])))))
     assert taught[0] == PRIMER
     assert idea.train(taught).vocab_size >= len(set(PRIMER))
 
@@ -71,7 +71,7 @@ def test_names_that_begin_alike_are_drawn_and_names_that_are_letters():
     @settings(max_examples=300, derandomize=True, database=None)
     @given(data=st.data())
     def draw(data):
-        met.add(frozenset(data.draw(lessons(Word))[0].special_tokens))
+        met.add(frozenset(data.draw(configs_with_texts(Word))[0].special_tokens))
 
     draw()
     assert any({"<|a|>", "<|a|>b"} <= names for names in met)
@@ -79,7 +79,7 @@ def test_names_that_begin_alike_are_drawn_and_names_that_are_letters():
 
 
 def test_what_was_not_learned_from_is_not_accepted_as_if_it_was():
-    case = Lesson(idea=Word(vocab_size=4, special_tokens=("<|x|>",)), taught=("a<|x|>ab a",), text="b")
+    case = TokenizerCase(idea=Word(vocab_size=4, special_tokens=("<|x|>",)), taught=("a<|x|>ab a",), text="b")
     assert case.names == ["<|x|>"]
     assert case.accepted == "ab a"
     assert case.held("a ") == "a "
@@ -87,11 +87,13 @@ def test_what_was_not_learned_from_is_not_accepted_as_if_it_was():
 
 def test_a_case_of_names_puts_them_between_pieces_that_are_accepted():
     idea = Word(vocab_size=6, special_tokens=("<|x|>", "<|y|>"), unknown=True)
-    case = Named(idea=idea, taught=("ab a",), pieces=("a", "ab"), between=(1, 3, 2), allowed=2)
+    case = SpecialTokensCase(idea=idea, taught=("ab a",), pieces=("a", "ab"), between=(1, 3, 2), allowed=2)
     assert case.joined == "a<|y|>ab<|x|><unk>"
     assert case.chosen == [["<|y|>"], ["<|x|>", "<unk>"]]
     assert case.stranger == "<|x|>|"
-    assert Named(idea=Byte(), between=(0,)).joined == "<|endoftext|>" and Named(idea=Byte()).chosen == [[], []]
+    assert SpecialTokensCase(idea=Byte(), between=(0,)).joined == "<|endoftext|>" and SpecialTokensCase(
+        idea=Byte()
+    ).chosen == [[], []]
 
 
 @pytest.mark.slow
@@ -126,13 +128,13 @@ def test_an_id_or_a_type_that_is_none_breaks_the_law_of_nothing_lost():
 def test_a_text_that_was_learned_from_may_not_be_refused():
     codec = Char().train(["ab"])
     (law, *_) = LAWS["tokenizer"]
-    law.check(Lesson(idea=Char(), taught=("ab",), text="abc"))
+    law.check(TokenizerCase(idea=Char(), taught=("ab",), text="abc"))
     with pytest.raises(LawBroken, match="lossless: 'abc' was learned from, and is refused: char: 'c'"):
         law.check(Stubborn(idea=Char(), taught=("abc",)))
     assert codec.vocab_size == 2
 
 
-class Stubborn(Lesson):
+class Stubborn(TokenizerCase):
     @property
     def codec(self):
         return Char().train(["ab"])
@@ -220,11 +222,11 @@ def test_refusals_say_what_and_where():
 
 
 def test_a_text_is_walked_from_the_left_and_the_longer_name_stands():
-    assert between("ab<a>b<a><b", ["<a>", "<a>b"]) == [
+    assert split_at_names("ab<a>b<a><b", ["<a>", "<a>b"]) == [
         ("ab", False), ("<a>b", True), ("", False), ("<a>", True), ("<b", False),
     ]  # fmt: skip
-    assert between("", ["a"]) == [("", False)] == between("", [])
-    assert between("abab", []) == [("abab", False)]
+    assert split_at_names("", ["a"]) == [("", False)] == split_at_names("", [])
+    assert split_at_names("abab", []) == [("abab", False)]
 
 
 SPECIAL = Bpe(vocab_size=258, special_tokens=("<|a|>", "<|a|>b")).train([PRIMER])
@@ -319,16 +321,16 @@ def test_a_side_that_is_refused_breaks_the_law_of_cuts_and_a_whole_that_is_does_
 
 
 def test_blocks_that_teach_otherwise_break_the_law_of_cuts(monkeypatch):
-    learns_in_blocks(Bpe(vocab_size=260), [PRIMER, "a b"])
-    learns_in_blocks(Bpe(vocab_size=258, pattern=r"[\s\S]+"), ["ab ab ab"])  # which says that it may not be cut
+    trains_in_blocks(Bpe(vocab_size=260), [PRIMER, "a b"])
+    trains_in_blocks(Bpe(vocab_size=258, pattern=r"[\s\S]+"), ["ab ab ab"])  # which says that it may not be cut
     with (
         planted("tokenizers"),
         pytest.raises(LawBroken, match=r"cut: \['a ab'\] taught {'alphabet': ' ab'}, and in the blocks \['a', ' ab"),
     ):
-        learns_in_blocks(Tokenizer.find("mutant_counts_texts")(), ["a ab"])
+        trains_in_blocks(Tokenizer.find("mutant_counts_texts")(), ["a ab"])
     monkeypatch.setattr(Bpe, "splittable", True)
     with pytest.raises(LawBroken, match=r"cut: .* and in the blocks \['ab', ' ab'\] nothing: bpe: vocab_size=259"):
-        learns_in_blocks(Bpe(vocab_size=259, pattern=r"[\s\S]+"), ["ab ab"])
+        trains_in_blocks(Bpe(vocab_size=259, pattern=r"[\s\S]+"), ["ab ab"])
 
 
 @pytest.mark.parametrize(
@@ -349,7 +351,7 @@ def test_blocks_that_teach_otherwise_break_the_law_of_cuts(monkeypatch):
 )
 def test_one_thing_in_a_value_of_json_is_changed(value, path, other):
     before = repr(value)
-    assert altered(value, path) == other and type(altered(value, path)) is type(other)
+    assert alter_json(value, path) == other and type(alter_json(value, path)) is type(other)
     assert repr(value) == before
 
 
@@ -366,9 +368,9 @@ def test_one_thing_in_a_value_of_json_is_changed(value, path, other):
     ],
 )
 def test_a_digest_that_is_not_its_own_breaks_the_law(name, path, message):
-    own_digest(Char().train(["ax"]), [2])
+    unique_digest(Char().train(["ax"]), [2])
     with planted("tokenizers"), pytest.raises(LawBroken, match=f"digest: .*{message}"):
-        own_digest(Tokenizer.find(f"mutant_{name}")().train(["ax"]), path)
+        unique_digest(Tokenizer.find(f"mutant_{name}")().train(["ax"]), path)
 
 
 def test_a_changed_file_that_is_read_breaks_the_law_of_the_digest(monkeypatch):
@@ -378,13 +380,13 @@ def test_a_changed_file_that_is_read_breaks_the_law_of_the_digest(monkeypatch):
     with pytest.raises(
         LawBroken, match=r"digest: a file of .* in which 'alphabet' was changed from 'ab' to 'abx' is read"
     ):
-        own_digest(codec, [2])
+        unique_digest(codec, [2])
 
 
 def test_what_is_learned_in_another_process_is_asked_there():
-    learns_elsewhere(Char(), ["é\u2028", "to be"])
-    with planted("tokenizers"), pytest.raises(LawBroken, match=r"learn: .* taught .*, and in another process"):
-        learns_elsewhere(Tokenizer.find("mutant_order_of_a_set")(), [string.printable])
+    trains_alike_in_subprocess(Char(), ["é\u2028", "to be"])
+    with planted("tokenizers"), pytest.raises(LawBroken, match=r"trains_alike: .* taught .*, and in another process"):
+        trains_alike_in_subprocess(Tokenizer.find("mutant_order_of_a_set")(), [string.printable])
 
 
 def test_a_lesson_that_fails_in_another_process_is_told(monkeypatch):
@@ -392,22 +394,22 @@ def test_a_lesson_that_fails_in_another_process_is_told(monkeypatch):
     with pytest.raises(
         LawBroken, match=r"taught {}, and in another process {'error': 'TokenizerError: bpe: vocab_size"
     ):
-        learns_elsewhere(Bpe(vocab_size=300), ["a"])
+        trains_alike_in_subprocess(Bpe(vocab_size=300), ["a"])
 
 
 def test_another_process_that_ended_is_told_and_followed_by_another():
-    learns_elsewhere(Char(), ["a"])
+    trains_alike_in_subprocess(Char(), ["a"])
     elsewhere._child().kill()
     elsewhere._child().wait()
-    with pytest.raises(LawBroken, match=r"learn: the other process ended with -?[0-9]+ while it learned"):
-        learns_elsewhere(Char(), ["a"])
-    learns_elsewhere(Char(), ["a"])
+    with pytest.raises(LawBroken, match=r"trains_alike: the other process ended with -?[0-9]+ while it learned"):
+        trains_alike_in_subprocess(Char(), ["a"])
+    trains_alike_in_subprocess(Char(), ["a"])
 
 
 def test_a_corpus_that_is_too_short_may_refuse_to_be_split_and_no_other():
     with planted("corpora"):
-        splits(Corpus.find("mutant_fixed_share")(size=10, validation=0.1))
-        splits(Corpus.find("mutant_new_play")(size=1, validation=0.01))
+        split(Corpus.find("mutant_fixed_share")(size=10, validation=0.1))
+        split(Corpus.find("mutant_new_play")(size=1, validation=0.01))
 
 
 @pytest.mark.parametrize("name", ["text", "stretches", "corpora", "elsewhere"])

@@ -1,4 +1,4 @@
-"""How the house is written: axes moved by patterns, a part a file, a source a part, every text opened as UTF-8."""
+"""How the codebase is written: axes moved by patterns, a part a file, a source a part, every text opened as UTF-8."""
 
 import ast
 import importlib
@@ -15,7 +15,7 @@ import pytest
 from nanotx.config.registry import Slot
 
 ROOT = Path(__file__).resolve().parent.parent
-HOUSE = ROOT / "nanotx"
+PACKAGE = ROOT / "nanotx"
 OURS = [file for folder in ("nanotx", "benchmarks", "tests") for file in sorted((ROOT / folder).rglob("*.py"))]
 
 
@@ -52,7 +52,9 @@ def moves(tree: ast.AST) -> Iterator[str]:
 
 
 def test_attention_ffn_and_block_move_axes_by_patterns_alone():
-    files = [file for folder in ("attention", "ffn", "block") for file in sorted((HOUSE / "nn" / folder).glob("*.py"))]
+    files = [
+        file for folder in ("attention", "ffn", "block") for file in sorted((PACKAGE / "nn" / folder).glob("*.py"))
+    ]
     assert len(files) > 6
     assert {where(file): found for file in files if (found := list(moves(parsed(file))))} == {}
 
@@ -121,7 +123,7 @@ SOURCE = re.compile(r"Sources?: .|https?://|doi:|arXiv")
 
 def slots() -> list[type[Slot]]:
     """The slots, each declared in its package's `base.py`."""
-    for base in sorted(HOUSE.rglob("base.py")):
+    for base in sorted(PACKAGE.rglob("base.py")):
         importlib.import_module(".".join(base.relative_to(ROOT).with_suffix("").parts))
     return sorted(
         (slot for slot in Slot.__subclasses__() if slot.package.startswith("nanotx.")), key=lambda slot: slot.package
@@ -208,7 +210,7 @@ def printed(tree: ast.AST) -> list[int]:
 
 
 def test_only_the_entry_point_prints():
-    files = [file for file in sorted(HOUSE.rglob("*.py")) if file.name not in ("entry.py", "main.py")]
+    files = [file for file in sorted(PACKAGE.rglob("*.py")) if file.name not in ("entry.py", "main.py")]
     assert {where(file): lines for file in files if (lines := printed(parsed(file)))} == {}
 
 
@@ -314,4 +316,4 @@ def test_a_shelf_is_no_module_to_those_who_start_python_in_the_checkout(folder):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=True)
     file = done.stdout.strip()
     assert file == "None" or ROOT not in Path(file).parents
-    assert importlib.util.find_spec(f"nanotx.{folder}") is not None  # the package of that name is in the house
+    assert importlib.util.find_spec(f"nanotx.{folder}") is not None  # the package of that name is in the package

@@ -15,9 +15,9 @@ def onednn(monkeypatch):
     """As on a processor where oneDNN is the faster one; counts its products."""
     if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         pytest.skip("this torch has no oneDNN")
-    calls, product = [], linear.product
+    calls, matmul = [], linear.onednn_matmul
     monkeypatch.setattr(linear, "onednn_is_faster", lambda: True)
-    monkeypatch.setattr(linear, "product", lambda *words: calls.append(1) or product(*words))
+    monkeypatch.setattr(linear, "onednn_matmul", lambda *args: calls.append(1) or matmul(*args))
     return calls
 
 

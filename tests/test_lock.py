@@ -8,7 +8,7 @@ import sys
 import pytest
 from runs import ROOT
 
-from nanotx.cli.console import Outlet
+from nanotx.cli.console import SafeStream
 from nanotx.errors import RunError
 from nanotx.runs.folder import locked
 
@@ -45,7 +45,7 @@ class Failing(io.StringIO):
 
 
 def test_what_cannot_be_shown_is_not_shown():
-    outlet = Outlet(Failing())
+    outlet = SafeStream(Failing())
     assert outlet.write("words") == 5
     assert outlet.gone and not outlet.isatty()
     assert outlet.write("more") == 4
@@ -53,7 +53,7 @@ def test_what_cannot_be_shown_is_not_shown():
 
 def test_what_can_be_shown_is_shown_whole():
     stream = io.StringIO()
-    Outlet(stream).write("é" * 5000)
+    SafeStream(stream).write("é" * 5000)
     assert stream.getvalue() == "é" * 5000
 
 
@@ -61,7 +61,7 @@ def test_what_can_be_shown_is_shown_whole():
 def test_a_pipe_that_nobody_reads_holds_nobody_up():
     reader, writer = os.pipe()
     with os.fdopen(writer, "w", encoding="utf-8") as stream:
-        outlet = Outlet(stream)
+        outlet = SafeStream(stream)
         outlet.patience = 0.01
         for _ in range(200):  # some 200 KiB; a pipe takes 64
             outlet.write("x" * 1000)

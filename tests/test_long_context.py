@@ -20,7 +20,7 @@ from nanotx.errors import ConfigError
 from nanotx.evaluation.by_position import losses, position_segments
 from nanotx.evaluation.longer_contexts import moved, read_position, resolve_auto
 from nanotx.evaluation.loss import EvalText, evaluate
-from nanotx.hardware.device import choose
+from nanotx.hardware.device import choose_machine
 from nanotx.nn.position import Position
 from nanotx.nn.transformer import Model
 from nanotx.recipe import Recipe
@@ -28,7 +28,7 @@ from nanotx.runs.load import load
 
 STRETCHED = ["rope_linear", "rope_ntk", "rope_yarn"]
 FORMULAS = ["alibi", "none", "rope", "sinusoidal", *STRETCHED]
-MACHINE = choose("cpu", "float32", 1)
+MACHINE = choose_machine("cpu", "float32", 1)
 Rope, Linear, Ntk, Yarn = (Position.find(name) for name in ("rope", *STRETCHED))
 factors = st.sampled_from([1.0, 1.5, 2.0, 4.0, 16.0])
 widths = st.sampled_from([4, 8, 32])

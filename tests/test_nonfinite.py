@@ -86,7 +86,7 @@ def test_a_run_that_skips_nothing_says_so_in_its_summary_alone(train, tmp_path, 
 def test_a_run_is_shown_after_an_evaluation_that_was_nan(train, tmp_path, capsys):
     assert train(*WILD) == 0
     assert "validation loss nan" in capsys.readouterr().out
-    for words in (["show", "run"], ["show", "run", "--svg", "run.svg"]):
+    for words in (["show", "run"], ["show", "run", "--plot", "run.svg"]):
         assert nanotx(words) == 0
     assert "nan" in capsys.readouterr().out
     assert train(*WILD, "--resume") == 0  # it is complete, and says so

@@ -25,10 +25,10 @@ def contents(folder: Path) -> dict[Path, bytes]:
 
 
 @pytest.mark.parametrize("name", ["metrics.jsonl", "recipe.toml", "tokenizer.json", "checkpoints/notes.json"])
-@pytest.mark.parametrize("verb", ["verify --json", "sample --max-new-tokens=2 --json", "show --svg"])
-def test_a_result_is_not_written_over_a_file_of_a_run(trained: Path, verb: str, name: str) -> None:
+@pytest.mark.parametrize("argv", ["verify --json", "sample --max-new-tokens=2 --json", "show --plot"])
+def test_a_result_is_not_written_over_a_file_of_a_run(trained: Path, argv: str, name: str) -> None:
     before = contents(trained)
-    command, *flags = verb.split()
+    command, *flags = argv.split()
     with pytest.raises(ConfigError, match="a file of the run"):
         run([command, str(trained), *flags, str(trained / name)])
     assert contents(trained) == before

@@ -147,7 +147,7 @@ def test_a_run_goes_on_with_the_files_and_flags_it_was_begun_with(tmp_path, caps
 
 # Bugs, planted where layers are merged.
 
-MERGE, LEADING = nanotx.recipe.merge, nanotx.recipe.leading
+MERGE, POSITIONAL_ARGS = nanotx.recipe.merge, nanotx.recipe.positional_args
 
 
 def last_alone(monkeypatch):
@@ -173,14 +173,16 @@ def tables_replaced(monkeypatch):
 
 def backwards(monkeypatch):
     """Files are laid one on the other from the last to the first."""
-    monkeypatch.setattr(nanotx.recipe, "leading", lambda words: LEADING(words)[::-1])
+    monkeypatch.setattr(nanotx.recipe, "positional_args", lambda argv: POSITIONAL_ARGS(argv)[::-1])
 
 
 def flags_unheard(monkeypatch):
     """Flags are read, and files win."""
-    set_fields = nanotx.recipe.set_fields
+    apply_field_flags = nanotx.recipe.apply_field_flags
     monkeypatch.setattr(
-        nanotx.recipe, "set_fields", lambda recipe, kept, *rest: (set_fields(recipe, kept, *rest), recipe)[1]
+        nanotx.recipe,
+        "apply_field_flags",
+        lambda recipe, kept, *rest: (apply_field_flags(recipe, kept, *rest), recipe)[1],
     )
 
 

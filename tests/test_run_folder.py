@@ -228,13 +228,13 @@ def test_a_resume_where_no_rows_are_begins_at_step_0_and_says_so(folder, capsys)
 # The run's own files change.
 
 
-def at_step(monkeypatch, step, deed):
+def at_step(monkeypatch, step, action):
     """Have something happen while a run trains, before it takes a step."""
     before = Trainer.train_step
 
     def train_step(self):
         if self.progress.step == step - 1:
-            deed()
+            action()
         return before(self)
 
     monkeypatch.setattr(Trainer, "train_step", train_step)

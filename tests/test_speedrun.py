@@ -5,7 +5,7 @@ import json
 import pytest
 from runs import finish, start, text, tiny
 
-from nanotx.cli.commands.speedrun import first_seed, split, verdict
+from nanotx.cli.commands.speedrun import first_seed, split_flags, summarize
 from nanotx.cli.main import run as nanotx_command
 from nanotx.errors import ConfigError, DataError
 from nanotx.runs.speedrun import Race, best, read_runs
@@ -61,14 +61,14 @@ def test_a_run_is_told_beside_the_target_and_the_record():
 
 def test_what_several_seeds_come_to():
     runs = [raced(seed, (float(seed), 1.4)) for seed in (1, 2, 3)]
-    assert verdict(runs, 1.5).endswith("all reached 1.5, in 2.0 s by the median.")
-    assert verdict(runs[:2], 1.5).endswith("A record takes 3 seeds.")
-    assert "1 of them reached 1.5, so it is no record" in verdict([runs[0], raced(4, (1.0, 1.9))], 1.5)
+    assert summarize(runs, 1.5).endswith("all reached 1.5, in 2.0 s by the median.")
+    assert summarize(runs[:2], 1.5).endswith("A record takes 3 seeds.")
+    assert "1 of them reached 1.5, so it is no record" in summarize([runs[0], raced(4, (1.0, 1.9))], 1.5)
 
 
 def test_its_own_words_are_told_from_the_recipes():
     words = ["flash", "--target", "1.8", "--train.steps", "5", "--records=a b", "--run", "x", "--load", "y"]
-    mine, others = split(words, {"target", "seeds", "records", "run"})
+    mine, others = split_flags(words, {"target", "seeds", "records", "run"})
     assert mine == ["--target", "1.8", "--records=a b", "--run", "x"]
     assert others == ["flash", "--train.steps", "5", "--load", "y"]
 

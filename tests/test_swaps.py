@@ -9,7 +9,7 @@ from nanotx.cli.main import run
 from nanotx.config.registry import Slot
 from nanotx.config.schema import fields, to_table
 from nanotx.config.toml import read_config
-from nanotx.recipe import Recipe, read_recipe, swaps
+from nanotx.recipe import Recipe, describe_swaps, read_recipe
 from nanotx.recipes.shakespeare_char import recipe as shakespeare
 
 MACBOOK, _ = read_recipe(Recipe(), [str(ROOT / "recipes/macbook.toml")], "nanotx")
@@ -68,7 +68,7 @@ PAIRS = [
 def test_whatever_a_swap_changes_is_printed_and_what_is_shared_stays(base, slot, name):
     new, _ = read_recipe(base, [f"--{slot}", name], "nanotx")
     before, after = leaves(to_table(base)), leaves(to_table(new))
-    lines = swaps(base, [f"--{slot}", name], new)
+    lines = describe_swaps(base, [f"--{slot}", name], new)
     changed = {place for place in before.keys() | after.keys() if before.get(place) != after.get(place)}
     assert bool(changed) == bool(lines)
     if slot != "block":
@@ -143,7 +143,7 @@ def swapped(tmp_path, base, content, *flags):
     file = tmp_path / "swap.toml"
     file.write_text(content, encoding="utf-8")
     words = [str(file), *flags]
-    return swaps(base, words, read_recipe(base, words, "nanotx")[0])
+    return describe_swaps(base, words, read_recipe(base, words, "nanotx")[0])
 
 
 def test_a_field_that_a_file_names_is_not_printed_and_the_same_field_elsewhere_is(tmp_path):
@@ -168,6 +168,6 @@ def test_the_file_that_is_the_recipe_prints_nothing_and_the_next_one_does(tmp_pa
     mine = tmp_path / "mine.toml"
     mine.write_text('[model.block]\nffn = "swiglu"\n', encoding="utf-8")
     words = [str(ROOT / "recipes/macbook.toml"), str(mine)]
-    assert swaps(Recipe(), words[:1], read_recipe(Recipe(), words[:1], "nanotx")[0]) == []
-    lines = swaps(Recipe(), words, read_recipe(Recipe(), words, "nanotx")[0])
+    assert describe_swaps(Recipe(), words[:1], read_recipe(Recipe(), words[:1], "nanotx")[0]) == []
+    lines = describe_swaps(Recipe(), words, read_recipe(Recipe(), words, "nanotx")[0])
     assert "swapped: model.block.ffn: mlp -> swiglu" in lines

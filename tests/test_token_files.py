@@ -232,27 +232,27 @@ def test_a_token_file_that_cannot_be_is_refused_and_nothing_is_left(tmp_path):
     assert not (tmp_path / "x.bin").exists()
 
 
-def test_the_deed_writes_a_token_file_and_prints_ids(tmp_path):
+def test_encode_writes_a_token_file_and_prints_ids(tmp_path):
     file, out, saved = written(tmp_path, PRIMER), tmp_path / "x.bin", tmp_path / "mine.json"
     CODECS["bpe"].save(saved)
 
-    def deed(*words):
+    def encode(*words):
         command = [sys.executable, "-m", "nanotx", "tokenizer", "encode", str(saved), *map(str, words)]
         return subprocess.run(command, capture_output=True, encoding="utf-8", cwd=ROOT, check=False)
 
-    done = deed(file, "--out", out, "--separator", SPECIAL)
+    done = encode(file, "--out", out, "--separator", SPECIAL)
     count = len(CODECS["bpe"].encode(PRIMER)) + 1
     size = len(PRIMER)
     assert done.stdout == f"{out}: {count} ids of {size} bytes, {size / count:.2f} bytes an id\n", done.stderr
-    assert deed(file).stdout == " ".join(map(str, CODECS["bpe"].encode(PRIMER).tolist())) + "\n"
+    assert encode(file).stdout == " ".join(map(str, CODECS["bpe"].encode(PRIMER).tolist())) + "\n"
     written(tmp_path, SPECIAL, "s.txt")
-    assert deed(tmp_path / "s.txt", "--special", SPECIAL).stdout == f"{CODECS['bpe'].special_tokens[SPECIAL]}\n"
+    assert encode(tmp_path / "s.txt", "--special", SPECIAL).stdout == f"{CODECS['bpe'].special_tokens[SPECIAL]}\n"
     for words, message in [
         (("--out", out), "--out takes files"),
         ((file, "--separator", SPECIAL), "are for a token file; add --out PATH"),
         ((file, "--special", "<x>"), "'<x>' is no special of this tokenizer"),
     ]:
-        done = deed(*words)
+        done = encode(*words)
         assert done.returncode in (2, 3) and message in " ".join(done.stderr.split()) and "Traceback" not in done.stderr
 
 

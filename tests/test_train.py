@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from nanotx.data.corpus.playhouse import Playhouse
 from nanotx.errors import ConfigError, Diverged, RunError
 from nanotx.evaluation.loss import evaluate
-from nanotx.hardware.device import choose
+from nanotx.hardware.device import choose_machine
 from nanotx.nn.attention import SOFTMAX, Attention
 from nanotx.nn.block.prenorm import PreNorm
 from nanotx.nn.canonical import to_canonical
@@ -30,7 +30,7 @@ from nanotx.training.dataset import load_dataset
 from nanotx.training.trainer import Trainer
 
 TEXTS = load_dataset(Recipe(corpus=Playhouse(size=20_000), model=Model(context=16)))
-MACHINE = choose("cpu", "float32", 1)
+MACHINE = choose_machine("cpu", "float32", 1)
 
 KNOWN = {name: Attention.find(name) for name in Attention.names()}
 EQUIVALENTS = [name for name, part in KNOWN.items() if part.equivalent_to == SOFTMAX and "cpu" in part.trains_on]
@@ -82,7 +82,7 @@ def test_micro_batches_make_the_same_step():
 # Penalties: a module's own terms in what training lowers.
 
 EVEN = Ffn.find("moe")(aux_loss_weight=0.5)
-DTYPES = {"float32": MACHINE, "bfloat16": choose("cpu", "bfloat16", 1)}
+DTYPES = {"float32": MACHINE, "bfloat16": choose_machine("cpu", "bfloat16", 1)}
 
 
 def slopes(one):
@@ -137,7 +137,7 @@ COMPILED = """
 import torch
 from nanotx.nn.block.prenorm import PreNorm
 from nanotx.data.corpus.playhouse import Playhouse
-from nanotx.hardware.device import choose
+from nanotx.hardware.device import choose_machine
 from nanotx.nn.ffn.moe import MixtureOfExperts
 from nanotx.nn.transformer import Model
 from nanotx.recipe import Recipe
@@ -146,7 +146,7 @@ from nanotx.training.trainer import Trainer
 
 model = Model(dim=16, layers=1, context=16, block=PreNorm(ffn=MixtureOfExperts(aux_loss_weight=0.5)))
 recipe = Recipe(corpus=Playhouse(size=20_000), model=model)
-texts, machine = load_dataset(recipe), choose("cpu", "float32", 1)
+texts, machine = load_dataset(recipe), choose_machine("cpu", "float32", 1)
 plain, compiled = (Trainer(recipe, model.build(texts.codec.vocab_size), texts.windows, machine) for _ in range(2))
 compiled.forward = torch.compile(compiled.model, backend="aot_eager")  # traced as ever, and no C++ compiled
 for step in range(2):

@@ -8,7 +8,7 @@ import torch
 
 from nanotx.data.corpus.playhouse import Playhouse
 from nanotx.errors import ConfigError, RunError
-from nanotx.hardware.device import choose
+from nanotx.hardware.device import choose_machine
 from nanotx.nn.block.prenorm import PreNorm
 from nanotx.nn.block.token_shift import TokenShift
 from nanotx.nn.embedding.ngrams import Ngrams
@@ -46,7 +46,7 @@ def trainer(dropout=0.1, **plan):
         compile=False,
     )
     model = recipe.model.build(TEXTS.codec.vocab_size, recipe.seed)
-    return Trainer(recipe, model, TEXTS.windows, choose("cpu", "float32", 1))
+    return Trainer(recipe, model, TEXTS.windows, choose_machine("cpu", "float32", 1))
 
 
 def after(made, steps=3):

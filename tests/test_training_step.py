@@ -15,8 +15,8 @@ from nanotx.config.schema import fields
 from nanotx.data.batches import Windows, step_seed
 from nanotx.errors import ConfigError, Diverged, LawBroken
 from nanotx.hardware.device import Machine
-from nanotx.laws.strategies import any_of
-from nanotx.laws.training_step import adamw_step, dropout_seed, training_step, trains_as_written
+from nanotx.laws.strategies import any_part_of
+from nanotx.laws.training_step import adamw_step, dropout_seed, matches_training_step, training_step
 from nanotx.nn.attention import Attention
 from nanotx.nn.block import Block
 from nanotx.nn.block.prenorm import PreNorm
@@ -61,7 +61,12 @@ def blocks(draw):
     small = {name: value for name, value in SMALL.items() if name in fields(part)}
     dropout = 0.0 if part.part == "linear" else draw(shares)  # it has no weights to drop
     attention = part(heads=draw(st.sampled_from([1, 2, 4])), dropout=dropout, bias=draw(st.booleans()), **small)
-    inside = {"attention": attention, "ffn": draw(any_of(Ffn)), "norm": draw(any_of(Norm)), "dropout": draw(shares)}
+    inside = {
+        "attention": attention,
+        "ffn": draw(any_part_of(Ffn)),
+        "norm": draw(any_part_of(Norm)),
+        "dropout": draw(shares),
+    }
     block = Block.find(draw(st.sampled_from(["prenorm", "postnorm", "sandwich", "parallel"])))(**inside)
     return draw(st.sampled_from([block, block, Block.find("token_shift")(block=block)]))
 
@@ -89,9 +94,9 @@ def recipes(draw):
         tied=draw(st.booleans()),
         head_bias=draw(st.booleans()),
         softcap=draw(st.sampled_from([0.0, 5.0])),
-        embedding=draw(any_of(Embedding)),
-        position=draw(any_of(Position)),
-        norm=draw(any_of(Norm)),
+        embedding=draw(any_part_of(Embedding)),
+        position=draw(any_part_of(Position)),
+        norm=draw(any_part_of(Norm)),
         layers=draw(st.integers(1, 2)),
         block=draw(blocks()),
     )
@@ -112,7 +117,7 @@ def recipes(draw):
     return Recipe(
         model=model,
         optimizer=draw(optimizers()),
-        schedule=draw(any_of(Schedule)),
+        schedule=draw(any_part_of(Schedule)),
         train=Train(steps=draw(st.integers(3, 9)), batch_size=batch, **train),
         seed=draw(st.integers(0, 2**62)),
     )
@@ -121,7 +126,7 @@ def recipes(draw):
 @given(recipe=recipes(), dtype=st.sampled_from(DTYPES), scale=st.sampled_from([1.0, 2.0**16, 2.0**50]))
 def test_a_trainer_takes_the_steps_that_are_written_out_to_the_bit(recipe, dtype, scale):
     try:
-        trains_as_written(trainer(recipe, dtype, scale, clean=1998), 3)
+        matches_training_step(trainer(recipe, dtype, scale, clean=1998), 3)
     except Diverged:
         assume(False)
 
@@ -157,7 +162,7 @@ RECIPES = {
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_that_mutants_are_tried_on_takes_the_steps_that_are_written_out(name):
-    trains_as_written(RECIPES[name](), 4)
+    matches_training_step(RECIPES[name](), 4)
 
 
 @pytest.mark.filterwarnings("ignore:optimizer contains a parameter group with duplicate parameters")
@@ -165,7 +170,7 @@ def test_a_recipe_that_mutants_are_tried_on_takes_the_steps_that_are_written_out
 def test_a_bug_in_a_step_is_found_by_the_steps_that_are_written_out(bug):
     name, place, old, new = STEP[bug]
     with mutated(place, old, new), pytest.raises(LawBroken, match="step: "):
-        trains_as_written(RECIPES[name](), 4)
+        matches_training_step(RECIPES[name](), 4)
 
 
 def test_the_seed_of_a_steps_dropout_is_its_own():

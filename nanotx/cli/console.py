@@ -11,18 +11,18 @@ from nanotx.errors import ConfigError, RunError
 from nanotx.files import write_atomic
 from nanotx.runs.folder import RunFolder
 
-PIECE = 1024
+CHUNK = 1024
 """Characters written at once: a pipe with room takes as many in UTF-8 without making us wait."""
 
-PATIENCE = 1.0
+WRITE_TIMEOUT = 1.0
 """Seconds that a reader who does not read holds us up, once."""
 
 
-class Outlet:
+class SafeStream:
     """Writes on to a stream, for as long as somebody takes what is written."""
 
     def __init__(self, stream: Any) -> None:
-        self.stream, self.patience, self.gone = stream, PATIENCE, False
+        self.stream, self.timeout, self.broken = stream, WRITE_TIMEOUT, False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
@@ -30,13 +30,13 @@ class Outlet:
     def write(self, text: str) -> int:
         """Write as much as is taken; a reader who has left is left alone."""
         try:
-            for start in range(0, len(text), PIECE):
-                if self.gone or not self.ready():
+            for start in range(0, len(text), CHUNK):
+                if self.broken or not self.can_write():
                     break
-                self.stream.write(text[start : start + PIECE])
+                self.stream.write(text[start : start + CHUNK])
                 self.stream.flush()
         except (OSError, ValueError):
-            self.leave()
+            self.discard()
         return len(text)
 
     def flush(self) -> None:
@@ -44,20 +44,20 @@ class Outlet:
 
     def isatty(self) -> bool:
         """Whether a person may be looking."""
-        return not self.gone and self.stream.isatty()
+        return not self.broken and self.stream.isatty()
 
-    def ready(self) -> bool:
+    def can_write(self) -> bool:
         """Whether a piece can be written without waiting, or nobody can tell."""
         try:
-            _, ready, _ = select.select([], [self.stream.fileno()], [], self.patience)
+            _, can_write, _ = select.select([], [self.stream.fileno()], [], self.timeout)
         except (OSError, ValueError):  # no file of the system's; on Windows, no socket
             return True
-        self.patience = PATIENCE if ready else 0.0
-        return bool(ready)
+        self.timeout = WRITE_TIMEOUT if can_write else 0.0
+        return bool(can_write)
 
-    def leave(self) -> None:
+    def discard(self) -> None:
         """Write into nothing from now on, so that what is still in the stream harms nobody at the end."""
-        self.gone = True
+        self.broken = True
         try:
             nothing = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nothing, self.stream.fileno())
@@ -66,7 +66,7 @@ class Outlet:
             return
 
 
-def write_figures(path: str, what: dict[str, Any]) -> None:
+def write_json(path: str, what: dict[str, Any]) -> None:
     """A table as strict JSON.
 
     Raises:

@@ -14,7 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from nanotx.cli.console import Outlet
+from nanotx.cli.console import SafeStream
 from nanotx.errors import printable
 from nanotx.runs.history import History, error, extent, gap, rate, readable
 from nanotx.runs.metrics_log import Row
@@ -28,7 +28,7 @@ class Display:
     def __init__(self, console: Console | None = None, aside: Callable[[Row], str] | None = None) -> None:
         """With `aside`, what it makes of a row is told as well, where it makes anything of it."""
         self.aside, self.said = aside, ""
-        self.console = console or Console(highlight=False, file=cast(IO[str], Outlet(sys.stdout)))
+        self.console = console or Console(highlight=False, file=cast(IO[str], SafeStream(sys.stdout)))
         self.history = History()
         self.spoke = 0.0  # when the last plain line of a step was printed
         self.live: Live | None = None

@@ -1,11 +1,11 @@
-"""The front door: `nanotx VERB`. Nothing heavy is imported before a verb is chosen."""
+"""Entry point: `nanotx COMMAND`. Nothing heavy is imported before a command is chosen."""
 
 import importlib
 import pkgutil
 import sys
 
 from nanotx import __version__
-from nanotx.cli.entry import through
+from nanotx.cli.entry import run_and_exit
 from nanotx.errors import ConfigError, did_you_mean
 
 USAGE = """\
@@ -19,18 +19,18 @@ nanotx: a transformer to watch, take apart, swap a part of, and train on the mac
   nanotx verify RUN [flags]               whether a run's folder can be believed
   nanotx replay RUN --step N [flags]      a step of a run taken again to the bit, and what it did
   nanotx diff RUN RUN [flags]             the first step and tensor in which two runs differ by a bit
-  nanotx tokenizer DEED [flags]           a tokenizer: train|encode|decode|show|compare|import|export
+  nanotx tokenizer SUBCOMMAND [flags]     a tokenizer: train|encode|decode|show|compare|import|export
   nanotx speedrun [NAME] [flags]          how soon a recipe reaches a loss, beside the last record
   nanotx doctor [flags]                   what this machine is good at, what a run takes of it, and why
   nanotx laws [SLOT[/PART]] [flags]       try the laws on random cases of every part, or of one
   nanotx selftest [--quick] [flags]       kill runs, fail their disks, spoil their files, and see what is kept
 
-Each verb explains itself: nanotx VERB --help. Every recipe is also python -m nanotx.recipes.NAME.
+Each command explains itself: nanotx COMMAND --help. Every recipe is also python -m nanotx.recipes.NAME.
 """
 
 
-def verbs() -> list[str]:
-    """The names of the verbs: the files of `nanotx/verbs`."""
+def command_names() -> list[str]:
+    """Return the names of the commands: the files of `nanotx/cli/commands`."""
     return [module.name for module in pkgutil.iter_modules(importlib.import_module("nanotx.cli.commands").__path__)]
 
 
@@ -42,16 +42,16 @@ def run(argv: list[str]) -> int:
     if argv[0] == "--version":
         sys.stdout.write(f"nanotx {__version__}\n")
         return 0
-    if argv[0] not in verbs():
-        near = did_you_mean(argv[0], verbs())
-        raise ConfigError(f"nanotx {argv[0]}: no such verb.{near} Known: {', '.join(verbs())}.")
+    if argv[0] not in command_names():
+        near = did_you_mean(argv[0], command_names())
+        raise ConfigError(f"nanotx {argv[0]}: no such command.{near} Known: {', '.join(command_names())}.")
     code: int = importlib.import_module(f"nanotx.cli.commands.{argv[0]}").run(argv[1:])
     return code
 
 
 def main() -> None:
     """The console script."""
-    through(lambda: run(sys.argv[1:]))
+    run_and_exit(lambda: run(sys.argv[1:]))
 
 
 if __name__ == "__main__":

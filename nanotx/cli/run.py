@@ -10,13 +10,13 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from nanotx.cli.dashboard import Display
-from nanotx.cli.entry import through
-from nanotx.config.flags import leading
+from nanotx.cli.entry import run_and_exit
+from nanotx.config.flags import positional_args
 from nanotx.config.presets import presets
 from nanotx.config.registry import load_file
 from nanotx.config.toml import write_toml
 from nanotx.errors import ConfigError, MemoryFull, RunError, did_you_mean, is_memory_full
-from nanotx.recipe import Recipe, read_options, read_recipe, swaps
+from nanotx.recipe import Recipe, describe_swaps, read_options, read_recipe
 from nanotx.runs.folder import find_folder
 from nanotx.runs.resume_check import Survey, changes, check_resumable, recipe_left, resolve_auto, survey
 from nanotx.runs.session import Session
@@ -24,9 +24,9 @@ from nanotx.training.signals import Interrupted, listening
 
 
 def main(recipe: Recipe) -> None:
-    """The door of every recipe: `python -m nanotx.recipes.<name> [FILE.toml ...] [flags]`."""
+    """Entry point of every recipe: `python -m nanotx.recipes.<name> [FILE.toml ...] [flags]`."""
     spec = sys.modules["__main__"].__spec__
-    through(partial(run, recipe, sys.argv[1:], name=spec.name.rpartition(".")[2] if spec else "recipe"))
+    run_and_exit(partial(run, recipe, sys.argv[1:], name=spec.name.rpartition(".")[2] if spec else "recipe"))
 
 
 def run(recipe: Recipe, argv: list[str], name: str, display: Display | None = None) -> int:
@@ -43,7 +43,7 @@ def run(recipe: Recipe, argv: list[str], name: str, display: Display | None = No
     options = read_options(argv)
     for file in options.load:
         load_file(file)
-    name = Path(leading(argv)[-1]).stem if leading(argv) else name
+    name = Path(positional_args(argv)[-1]).stem if positional_args(argv) else name
     folder = find_folder(options.run, name, options.resume or options.restart)
     found = Survey()
     if options.restart:
@@ -53,14 +53,14 @@ def run(recipe: Recipe, argv: list[str], name: str, display: Display | None = No
     saved = found.recipe
     unheeded: list[str] = []
     if saved and not options.allow_mismatch:
-        argv, unheeded = without_files(saved, argv, name)
+        argv, unheeded = drop_files(saved, argv, name)
     base = saved or recipe
     recipe, named = read_recipe(base, argv, prog=name)
     if options.print_config:
         sys.stdout.write(write_toml(recipe))
         return 0
     display = display or Display()
-    for line in [*unheeded, *swaps(base, argv, recipe)]:
+    for line in [*unheeded, *describe_swaps(base, argv, recipe)]:
         display.say(line)
     if saved:
         recipe = resolve_auto(saved, recipe)
@@ -90,20 +90,20 @@ def run(recipe: Recipe, argv: list[str], name: str, display: Display | None = No
     return stop.exit_code
 
 
-def without_files(saved: Recipe, argv: list[str], name: str) -> tuple[list[str], list[str]]:
+def drop_files(saved: Recipe, argv: list[str], name: str) -> tuple[list[str], list[str]]:
     """A command line of a resume without its files of TOML, which name the run's recipe but change nothing.
 
     The run may have been begun with flags besides, so it is compared with today's flags alone. And what to say of the
     fields that a file holds otherwise.
     """
-    files = leading(argv)
+    files = positional_args(argv)
     recipe, _ = read_recipe(saved, files, prog=name)
     found = [f"{key} {now!r}, and the run has {was!r}" for key, was, now in changes(saved, recipe)]
     said = f"{' '.join(files)}: not heeded, as the run's own recipe counts: {'; '.join(found)}."
     return argv[len(files) :], [said] if found else []
 
 
-GROUP = "nanotx.recipes"
+ENTRY_POINT_GROUP = "nanotx.recipes"
 USAGE = """\
 nanotx train NAME|FILE.toml [FILE.toml ...] [flags]
 
@@ -115,31 +115,33 @@ nanotx train NAME --help shows every flag that a recipe has. nanotx train NAME -
 """
 
 
-def start(words: list[str], display: Display | None = None) -> int:
+def run_by_name(argv: list[str], display: Display | None = None) -> int:
     """Run the recipe that the words name, shown by a display of one's own or by the usual one."""
-    name = next(iter(leading(words)), "")
-    if not name and {"-h", "--help"} & set(words):
-        sys.stdout.write(USAGE.format(names="\n".join(f"  {name}" for name in known())))
+    name = next(iter(positional_args(argv)), "")
+    if not name and {"-h", "--help"} & set(argv):
+        sys.stdout.write(USAGE.format(names="\n".join(f"  {name}" for name in recipe_names())))
         return 0
     if not name:
-        raise ConfigError(f"nanotx train: expected a recipe first: {', '.join(known())}, or a file such as mine.toml.")
+        raise ConfigError(
+            f"nanotx train: expected a recipe first: {', '.join(recipe_names())}, or a file such as mine.toml."
+        )
     if Path(name).suffix == ".toml":
-        return run(Recipe(), words, Path(name).stem, display)
-    if name in {module.name for module in pkgutil.iter_modules(importlib.import_module(GROUP).__path__)}:
-        return run(importlib.import_module(f"{GROUP}.{name}").recipe, words[1:], name, display)
-    for entry in entry_points(group=GROUP, name=name):
-        return run(entry.load(), words[1:], name, display)
+        return run(Recipe(), argv, Path(name).stem, display)
+    if name in {module.name for module in pkgutil.iter_modules(importlib.import_module(ENTRY_POINT_GROUP).__path__)}:
+        return run(importlib.import_module(f"{ENTRY_POINT_GROUP}.{name}").recipe, argv[1:], name, display)
+    for entry in entry_points(group=ENTRY_POINT_GROUP, name=name):
+        return run(entry.load(), argv[1:], name, display)
     preset = presets("recipes") / f"{name}.toml"
     if preset.is_file():
-        return run(Recipe(), [str(preset), *words[1:]], name, display)
+        return run(Recipe(), [str(preset), *argv[1:]], name, display)
     raise ConfigError(
-        f"nanotx train {name}: no such recipe.{did_you_mean(name, known())} Known: {', '.join(known())}; "
+        f"nanotx train {name}: no such recipe.{did_you_mean(name, recipe_names())} Known: {', '.join(recipe_names())}; "
         "a file's name ends in .toml."
     )
 
 
-def known() -> list[str]:
+def recipe_names() -> list[str]:
     """The names of recipes: the package's, the plugged-in ones, and the presets."""
-    modules = {module.name for module in pkgutil.iter_modules(importlib.import_module(GROUP).__path__)}
-    plugged = {entry.name for entry in entry_points(group=GROUP)}
+    modules = {module.name for module in pkgutil.iter_modules(importlib.import_module(ENTRY_POINT_GROUP).__path__)}
+    plugged = {entry.name for entry in entry_points(group=ENTRY_POINT_GROUP)}
     return sorted(modules | plugged | {path.stem for path in presets("recipes").glob("*.toml")})

@@ -12,7 +12,9 @@ Cells = Sequence[Sequence[str]]
 """A header and rows, all of one length; the first columns stand to the left, the others to the right."""
 
 
-def show(console: Console, title: str, cells: Cells, terminal: bool, loud: tuple[str, ...] = (), left: int = 1) -> None:
+def print_table(
+    console: Console, title: str, cells: Cells, terminal: bool, loud: tuple[str, ...] = (), left: int = 1
+) -> None:
     """Print a table.
 
     Args:
@@ -24,12 +26,12 @@ def show(console: Console, title: str, cells: Cells, terminal: bool, loud: tuple
         left: how many columns stand to the left.
     """
     if terminal:
-        console.print(drawn(title, cells, loud, left))
+        console.print(rich_table(title, cells, loud, left))
     else:
-        console.print(Text("\n".join([*([title] if title else []), *plain(cells, left), ""])), soft_wrap=True)
+        console.print(Text("\n".join([*([title] if title else []), *plain_lines(cells, left), ""])), soft_wrap=True)
 
 
-def drawn(title: str, cells: Cells, loud: tuple[str, ...] = (), left: int = 1) -> Table:
+def rich_table(title: str, cells: Cells, loud: tuple[str, ...] = (), left: int = 1) -> Table:
     """With lines."""
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1))
     for index, name in enumerate(cells[0]):
@@ -39,7 +41,7 @@ def drawn(title: str, cells: Cells, loud: tuple[str, ...] = (), left: int = 1) -
     return table
 
 
-def plain(cells: Cells, left: int = 1) -> list[str]:
+def plain_lines(cells: Cells, left: int = 1) -> list[str]:
     """In columns parted by two blanks."""
     widths = [max(cell_len(row[index]) for row in cells) for index in range(len(cells[0]))]
     lines = []

@@ -13,20 +13,20 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import tyro
 
-from nanotx.config.schema import fields, inner, is_slot
+from nanotx.config.schema import fields, is_slot, without_none
 from nanotx.errors import ConfigError, did_you_mean
 
 T = TypeVar("T")
-Said = dict[str, list[list[str]]]
+FlagValues = dict[str, list[list[str]]]
 """Each flag that was given, and its values each time it was given."""
 
 
-def parse(kind: type[T], words: Sequence[str], prog: str, unknown: Callable[[str], str] | None = None) -> T:
+def parse(kind: type[T], argv: Sequence[str], prog: str, unknown: Callable[[str], str] | None = None) -> T:
     """A dataclass read from words.
 
     Args:
         kind: the dataclass; its fields are the flags, nested ones dotted.
-        words: what was typed.
+        argv: the command-line arguments.
         prog: the command, for its help.
         unknown: what to say of a flag that is none of the fields.
 
@@ -34,13 +34,13 @@ def parse(kind: type[T], words: Sequence[str], prog: str, unknown: Callable[[str
         ConfigError: an unknown flag, one given twice, or a word too many.
         SystemExit: help was asked for, or a value cannot be read; tyro says which.
     """
-    types = typed(kind)
+    types = flag_types(kind)
     known = set(types)
-    words = joined(words, {flag for flag, (one, _) in types.items() if one is str}, known)
-    said = given(words)
+    argv = join_text_values(argv, {flag for flag, (one, _) in types.items() if one is str}, known)
+    said = collect_flags(argv)
     for flag, values in said.items():
         if flag not in {*known, "help"}:
-            say = unknown(flag) if unknown else f"no such flag.{nearest(flag, known)}"
+            say = unknown(flag) if unknown else f"no such flag.{suggest_flag(flag, known)}"
             raise ConfigError(f"--{flag.replace('_', '-')}: {say} All are shown by --help.")
         if len(values) > 1 and flag != "load":
             several = flag in types and get_origin(types[flag][0]) is tuple
@@ -49,24 +49,24 @@ def parse(kind: type[T], words: Sequence[str], prog: str, unknown: Callable[[str
             raise ConfigError(f"--{flag.replace('_', '-')}: given {len(values)} times, with {twice}; give it once.")
         if flag in types and values[0]:
             check_number(flag, *types[flag], values[0][0])
-    parsed, left = tyro.cli(kind, args=list(words), prog=prog, return_unknown_args=True)
+    parsed, left = tyro.cli(kind, args=list(argv), prog=prog, return_unknown_args=True)
     if left:
         raise ConfigError(f"{left[0]!r}: nothing is known to do with this word. {prog} --help shows what is.")
     return parsed
 
 
-def joined(words: Sequence[str], ours: Collection[str], known: Collection[str]) -> list[str]:
+def join_text_values(argv: Sequence[str], ours: Collection[str], known: Collection[str]) -> list[str]:
     """The words, with a text that begins with a hyphen joined to its flag: `--prompt=-x`, in place of `--prompt -x`.
 
     Args:
-        words: what was typed.
+        argv: the command-line arguments.
         ours: the flags whose value is a text.
         known: all flags; a text that is one of them is taken for it, unless it is typed behind `=`.
     """
     found: list[str] = []
-    for word in words:
+    for word in argv:
         flag = found[-1][2:].replace("-", "_") if found and found[-1].startswith("--") else ""
-        other = word == "-h" or bool(set(given([word])) & {*known, "help"})
+        other = word == "-h" or bool(set(collect_flags([word])) & {*known, "help"})
         if flag in ours and word.startswith("-") and not other:
             found[-1] += f"={word}"
         else:
@@ -94,11 +94,11 @@ def check_number(flag: str, kind: Any, about: str, word: str) -> None:
         raise ConfigError(f"--{flag.replace('_', '-')}: expected {wanted}, got {word!r}{meaning}.") from None
 
 
-def given(words: Sequence[str]) -> Said:
+def collect_flags(argv: Sequence[str]) -> FlagValues:
     """Each flag among the words, as a dotted name of fields, and its values each time it was given."""
-    found: Said = {}
+    found: FlagValues = {}
     values: list[str] = []
-    for word in words:
+    for word in argv:
         if word.startswith("--") and len(word) > 2:
             flag, equals, value = word[2:].partition("=")
             values = [value] if equals else []
@@ -110,13 +110,13 @@ def given(words: Sequence[str]) -> Said:
     return found
 
 
-def leading(words: Sequence[str]) -> list[str]:
+def positional_args(argv: Sequence[str]) -> list[str]:
     """The words before the first flag."""
-    first = next((index for index, word in enumerate(words) if word.startswith("-")), len(words))
-    return list(words[:first])
+    first = next((index for index, word in enumerate(argv) if word.startswith("-")), len(argv))
+    return list(argv[:first])
 
 
-def nearest(flag: str, known: Collection[str]) -> str:
+def suggest_flag(flag: str, known: Collection[str]) -> str:
     """Return the flag that was probably meant as a sentence: one with the same last word, or else a similar one."""
     same = [name for name in known if name.rpartition(".")[2] == flag.rpartition(".")[2]]
     if not same:
@@ -125,67 +125,67 @@ def nearest(flag: str, known: Collection[str]) -> str:
     return f" Did you mean {' or '.join(repr('--' + name.replace('_', '-')) for name in names)}?"
 
 
-def typed(kind: Any, at: str = "") -> dict[str, tuple[Any, str]]:
+def flag_types(kind: Any, at: str = "") -> dict[str, tuple[Any, str]]:
     """The dotted names of a dataclass's flags, each with its type and what its help says."""
     found: dict[str, tuple[Any, str]] = {}
     for field in dataclasses.fields(kind):
         annotated = get_origin(field.type) is Annotated  # with its help, perhaps
         inside, *extra = get_args(field.type) if annotated else (field.type,)
         if isinstance(inside, type) and dataclasses.is_dataclass(inside):
-            found |= typed(inside, f"{at}{field.name}.")
+            found |= flag_types(inside, f"{at}{field.name}.")
         else:
             about = next((one.help for one in extra if getattr(one, "help", None)), "")
-            found[at + field.name.removeprefix(PICK)] = (inside, about)
+            found[at + field.name.removeprefix(PART_PREFIX)] = (inside, about)
     return found
 
 
 # Configs as flags.
 
-PICK = "pick_"
-Row = tuple[str, Any, Any]
+PART_PREFIX = "pick_"
+FlagField = tuple[str, Any, Any]
 
 
-def pick(group: str, known: Collection[str], default: str) -> Row:
+def part_flag(group: str, known: Collection[str], default: str) -> FlagField:
     """A row for the flag that names a slot's part."""
     about = tyro.conf.arg(name=group, help=f"the {group}: {', '.join(known)}", metavar="NAME")
-    return PICK + group, Annotated[str, about], default
+    return PART_PREFIX + group, Annotated[str, about], default
 
 
-def face(ones: Sequence[Any]) -> type:
+def flags_dataclass(ones: Sequence[Any]) -> type:
     """A dataclass of the plain fields of some configs, the first one's values its defaults: no slots, no checks."""
-    kind = dataclasses.make_dataclass(type(ones[0]).__name__, rows(ones), frozen=True, kw_only=True)
+    kind = dataclasses.make_dataclass(type(ones[0]).__name__, flag_fields(ones), frozen=True, kw_only=True)
     kind.__doc__ = (type(ones[0]).__doc__ or "").partition("\n")[0]
     return kind
 
 
-def rows(ones: Sequence[Any]) -> list[Row]:
+def flag_fields(ones: Sequence[Any]) -> list[FlagField]:
     """Name, type with its help, and default of each plain field of some configs."""
-    found: dict[str, Row] = {}
+    found: dict[str, FlagField] = {}
     for one in ones:
-        about = comments(type(one))
+        about = field_comments(type(one))
         for name, kind in fields(type(one)).items():
-            parts = (inner(kind), *get_args(inner(kind)))
+            parts = (without_none(kind), *get_args(without_none(kind)))
             if not any(is_slot(part) or dataclasses.is_dataclass(part) for part in parts):
                 annotated: Any = Annotated[kind, tyro.conf.arg(help=about.get(name, ""))]
                 found.setdefault(name, (name, annotated, getattr(one, name)))
     return list(found.values())
 
 
-def comments(kind: type) -> dict[str, str]:
+def field_comments(kind: type) -> dict[str, str]:
     """The comment behind each field of a config, on whichever of its lines: what the field means; read once."""
-    return _comments(kind)
+    return _field_comments(kind)
 
 
 @cache
-def _comments(kind: type) -> dict[str, str]:
+def _field_comments(kind: type) -> dict[str, str]:
     found: dict[str, str] = {}
     for base in reversed(kind.__mro__):
         if dataclasses.is_dataclass(base):
-            found |= commented(textwrap.dedent(inspect.getsource(base)))
+            found |= parse_field_comments(textwrap.dedent(inspect.getsource(base)))
     return found
 
 
-def commented(source: str) -> dict[str, str]:
+def parse_field_comments(source: str) -> dict[str, str]:
     """The fields of a class, and the first comment in the lines of each."""
     (kind,) = ast.parse(source).body
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)

@@ -11,7 +11,7 @@ from nanotx.errors import ConfigError, NanotxError, is_memory_full
 
 
 @contextmanager
-def named(part: type[Any]) -> Iterator[None]:
+def name_part_in_errors(part: type[Any]) -> Iterator[None]:
     """Within, whatever a part raises becomes one message that names it."""
     try:
         yield
@@ -20,46 +20,48 @@ def named(part: type[Any]) -> Iterator[None]:
     except (Exception, SystemExit) as error:  # a part may be anyone's, and raise anything
         if is_memory_full(error):
             raise
-        raise ConfigError(f"{title(part)}{line_of(error, file_of(part))} {in_words(error)}.") from error
+        raise ConfigError(
+            f"{describe_part(part)}{describe_line(error, file_of(part))} {describe_error(error)}."
+        ) from error
 
 
-def blame(error: BaseException) -> ConfigError | None:
+def plugin_error(error: BaseException) -> ConfigError | None:
     """What to say of an error that passed through a file brought from elsewhere; None where it did not."""
-    files = {file for part in parts() if (file := file_of(part))} | {
+    files = {file for part in foreign_parts() if (file := file_of(part))} | {
         str(module.__file__) for name, module in list(sys.modules.items()) if name.startswith(LOADED)
     }
     through = [frame.f_code.co_filename for frame, _ in walk_tb(error.__traceback__)]
     for file in reversed(through):
         if file in files:
-            titles = sorted(title(part) for part in parts() if file_of(part) == file)
+            titles = sorted(describe_part(part) for part in foreign_parts() if file_of(part) == file)
             name = titles[0] if len(titles) == 1 else f"{file}"
-            return ConfigError(f"{name}{line_of(error, file)} {in_words(error)}.")
+            return ConfigError(f"{name}{describe_line(error, file)} {describe_error(error)}.")
     return None
 
 
-def parts() -> list[type[Any]]:
+def foreign_parts() -> list[type[Any]]:
     """All parts from elsewhere that have been brought."""
     return [part for slot in Slot.__subclasses__() for part in slot.registered.values() if is_foreign(part)]
 
 
-def title(part: type[Any]) -> str:
+def describe_part(part: type[Any]) -> str:
     """A part, and the file that it is from."""
     return f"{part.slot} {part.part!r} ({file_of(part) or part.__module__})"
 
 
-def line_of(error: BaseException, file: str) -> str:
+def describe_line(error: BaseException, file: str) -> str:
     """At which line of a file an error arose, as the end of a subject."""
     lines = [line for frame, line in walk_tb(error.__traceback__) if frame.f_code.co_filename == file]
     return f": line {lines[-1]} raises" if lines else ": using it raises"
 
 
-def in_words(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """An error's kind and its first line."""
     said = str(error).strip().partition("\n")[0].rstrip(".")
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
-class Told:
+class PartCheck:
     """What to say of a part that is wrong."""
 
     def __init__(self, part: Any, where: str) -> None:
@@ -68,10 +70,10 @@ class Told:
     def wanted(self, right: bool, came: object, wish: str) -> None:
         """Raise ConfigError unless it is right."""
         if not right:
-            raise ConfigError(f"{title(self.part)}: {came}; expected {wish}. Correct the file and try again.")
+            raise ConfigError(f"{describe_part(self.part)}: {came}; expected {wish}. Correct the file and try again.")
 
 
-def described(found: object) -> str:
+def describe_value(found: object) -> str:
     """A value that a part returned, in a few words."""
     kind = type(found).__name__
     if kind in ("Tensor", "ndarray"):

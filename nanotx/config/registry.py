@@ -75,7 +75,7 @@ class Slot:
     @classmethod
     def names(cls) -> list[str]:
         """Every name that `find` answers to, sorted; imports none of them."""
-        plugged = {entry.name for entry in installed(tuple(sys.path)).select(group=cls.group)}
+        plugged = {entry.name for entry in installed_entry_points(tuple(sys.path)).select(group=cls.group)}
         return sorted({*cls.registered, *cls.shipped(), *plugged})
 
     @classmethod
@@ -92,7 +92,7 @@ class Slot:
                 f"{type(name).__name__} {name!r:.80}. Known: {', '.join(cls.names())}."
             )
         if name not in cls.registered:
-            plugged = {entry.name: entry for entry in installed(tuple(sys.path)).select(group=cls.group)}
+            plugged = {entry.name: entry for entry in installed_entry_points(tuple(sys.path)).select(group=cls.group)}
             module = cls.modules().get(name)
             faults = ImportError if module else (ImportError, AttributeError, SyntaxError)
             try:
@@ -115,9 +115,11 @@ class Slot:
     def check(cls, part: type[Any]) -> None:
         """Raise ConfigError unless a part from elsewhere can be made without arguments and has its slot's methods."""
         abstract = getattr(part, "__abstractmethods__", ())
-        missing = [one.name for one in fields(part) if no_default(one)] if is_dataclass(part) else []
+        missing = [one.name for one in fields(part) if is_required(one)] if is_dataclass(part) else []
         changing = (
-            [] if missing or abstract or not is_dataclass(part) else [one for one in fields(part) if changes(one)]
+            []
+            if missing or abstract or not is_dataclass(part)
+            else [one for one in fields(part) if has_mutable_default(one)]
         )
         wrong = (
             f"expected a class derived from {cls.family.__name__}"
@@ -129,7 +131,7 @@ class Slot:
             else f"expected a default for every field; {', '.join(missing)} has none"
             if missing
             else f"{changing[0].name}: expected a default that cannot be changed, such as a tuple, got a "
-            f"{type(default_of(changing[0])).__name__}"
+            f"{type(default_value(changing[0])).__name__}"
             if changing
             else ""
         )
@@ -166,23 +168,23 @@ def file_of(part: type[Any]) -> str:
     return str(getattr(sys.modules.get(part.__module__), "__file__", None) or "")
 
 
-def default_of(one: Any) -> Any:
+def default_value(one: Any) -> Any:
     """The value that a dataclass's field has where none is given."""
     return one.default if one.default is not MISSING else one.default_factory()
 
 
-def changes(one: Any) -> bool:
+def has_mutable_default(one: Any) -> bool:
     """Whether the default of a dataclass's field is a value that can be changed, such as a list."""
-    return bool(one.init) and type(default_of(one)).__hash__ is None
+    return bool(one.init) and type(default_value(one)).__hash__ is None
 
 
-def no_default(one: Any) -> bool:
+def is_required(one: Any) -> bool:
     """Whether a dataclass's field has to be given."""
     return one.default is MISSING and one.default_factory is MISSING and bool(one.init)
 
 
 @lru_cache(maxsize=1)
-def installed(path: tuple[str, ...]) -> Any:
+def installed_entry_points(path: tuple[str, ...]) -> Any:
     """What packages on a search path offer; looked for once, for that takes longer than reading all the flags."""
     return entry_points()
 

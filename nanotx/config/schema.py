@@ -16,7 +16,7 @@ Table = dict[str, Any]
 T = TypeVar("T")
 UNIONS = (Union, types.UnionType)
 """What `int | None` is, and `int | Literal["auto"]`, a number or a word; a field is no other union."""
-WHOLE = 2**63
+INT_LIMIT = 2**63
 """Whole numbers stay below it, as in TOML and in tensors."""
 
 
@@ -27,8 +27,8 @@ def check_min(config: object, low: int | float, *names: str) -> None:
     """Raise ConfigError unless each of the named fields is a number of at least `low` (or None)."""
     for name in names:
         value = getattr(config, name)
-        if value is not None and not low <= value < (WHOLE if isinstance(value, int) else math.inf):
-            more = " and below 2**63" * (value >= WHOLE)
+        if value is not None and not low <= value < (INT_LIMIT if isinstance(value, int) else math.inf):
+            more = " and below 2**63" * (value >= INT_LIMIT)
             raise ConfigError(f"{name}: expected a number of at least {low:g}{more}, got {brief(value)}.")
 
 
@@ -60,7 +60,7 @@ def in_range(what: str, value: Any, low: int | float, high: int | float, whole: 
     is_number(what, value, whole)
     if not value >= low:  # NaN is not
         raise ConfigError(f"{what}: expected a number of at least {low:,}, got {brief(value)}.")
-    if whole and value > high == WHOLE - 1:
+    if whole and value > high == INT_LIMIT - 1:
         raise ConfigError(f"{what}: expected a number of at least {low:,} and below 2**63, got {brief(value)}.")
     if value > high:
         raise ConfigError(f"{what}: expected a number of at most {high:,}, got {brief(value)}.")
@@ -98,14 +98,14 @@ def is_slot(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, Slot)
 
 
-def inner(kind: Any) -> Any:
+def without_none(kind: Any) -> Any:
     """A type without its `| None`."""
     if get_origin(kind) in UNIONS and type(None) in get_args(kind):
         return next(option for option in get_args(kind) if option is not type(None))
     return kind
 
 
-def is_plain(kind: Any) -> bool:
+def is_not_literal(kind: Any) -> bool:
     """Whether a type is no choice among words."""
     return get_origin(kind) is not Literal
 
@@ -127,11 +127,11 @@ def from_table(kind: Any, table: Any, where: str = "", default: Any = None) -> A
     Raises:
         ConfigError: an unknown key, a wrong type or a value out of range; says where.
     """
-    optional, kind = inner(kind) is not kind, inner(kind)
+    optional, kind = without_none(kind) is not kind, without_none(kind)
     if optional and table is None:
         return None
     if get_origin(kind) in UNIONS:
-        literal, kind = sorted(get_args(kind), key=is_plain)
+        literal, kind = sorted(get_args(kind), key=is_not_literal)
         if table in get_args(literal):
             return table
     if get_origin(kind) is Literal:
@@ -159,9 +159,9 @@ def _build(kind: Any, table: Any, where: str) -> Any:
         if key not in known:
             has = f"It has: {', '.join(sorted(known))}." if known else "It has none."
             near = did_you_mean(key, known)
-            raise ConfigError(f"{join(where, key)}: {kind.__name__} has no such field.{near} {has}")
+            raise ConfigError(f"{join_path(where, key)}: {kind.__name__} has no such field.{near} {has}")
         default = kind.__dataclass_fields__[key].default
-        values[key] = from_table(known[key], item, join(where, key), default)
+        values[key] = from_table(known[key], item, join_path(where, key), default)
     try:
         return kind(**values)
     except ConfigError as error:
@@ -199,7 +199,7 @@ def _tuple(kind: Any, table: Any, where: str, default: Any) -> tuple[Any, ...]:
 
 
 def _scalar(kind: Any, item: Any, where: str, default: Any) -> Any:
-    if kind is float and type(item) is int and abs(item) < WHOLE:
+    if kind is float and type(item) is int and abs(item) < INT_LIMIT:
         item = float(item)
     if type(item) is not kind:
         example = f" such as {default!r}" if type(default) is kind and default != "" else ""
@@ -214,6 +214,6 @@ def _scalar(kind: Any, item: Any, where: str, default: Any) -> Any:
     return item
 
 
-def join(where: str, key: str) -> str:
+def join_path(where: str, key: str) -> str:
     """A place one level deeper."""
     return f"{where}.{key}" if where else key

@@ -11,9 +11,9 @@ from typing import Any
 
 import tomli_w
 
-from nanotx.config.schema import Table, fields, from_table, inner, is_slot, join, part_of, to_table
+from nanotx.config.schema import Table, fields, from_table, is_slot, join_path, part_of, to_table, without_none
 from nanotx.errors import ConfigError
-from nanotx.files import open_plain, similar_file
+from nanotx.files import open_regular, similar_file
 
 
 def merge(kind: Any, base: Table, over: Table, where: str = "") -> Table:
@@ -26,7 +26,7 @@ def merge(kind: Any, base: Table, over: Table, where: str = "") -> Table:
     known = fields(kind)
     merged = dict(base)
     for key, item in over.items():
-        field, at = inner(known.get(key)), join(where, key)
+        field, at = without_none(known.get(key)), join_path(where, key)
         for rival in getattr(kind, "excludes", {}).get(key, ()):
             if rival not in over:
                 merged.pop(rival, None)
@@ -80,9 +80,9 @@ def write_toml(config: Any) -> str:
     return tomli_w.dumps(to_table(config))
 
 
-LARGEST = 1 << 17  # bytes; the longest recipes have some thousands
-DOTS = 256  # in a line
-DEEPEST = 32  # tables and lists in one another
+MAX_BYTES = 1 << 17  # bytes; the longest recipes have some thousands
+MAX_DOTS = 256  # in a line
+MAX_DEPTH = 32  # tables and lists in one another
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -92,8 +92,8 @@ def read(path: Path) -> dict[str, Any]:
         ConfigError: the file is missing, is no text, is no TOML, or is no recipe's; says which and where.
     """
     try:
-        table = tomllib.loads(text_of(path))
-        check(table)
+        table = tomllib.loads(read_text(path))
+        check_bounds(table)
     except FileNotFoundError:
         raise ConfigError(f"{path}: there is no such file.{similar_file(path)}") from None
     except OSError as error:
@@ -109,21 +109,21 @@ def read(path: Path) -> dict[str, Any]:
     return table
 
 
-def text_of(path: Path) -> str:
+def read_text(path: Path) -> str:
     """The text of a plain file, its line ends made alike."""
-    with open_plain(path) as file:
-        data = file.read(LARGEST + 1)
-    if len(data) > LARGEST or max(line.count(b".") for line in data.split(b"\n")) > DOTS:
-        raise ConfigError(f"expected at most {LARGEST:,} bytes, and {DOTS} dots in a line; this is no recipe.")
+    with open_regular(path) as file:
+        data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES or max(line.count(b".") for line in data.split(b"\n")) > MAX_DOTS:
+        raise ConfigError(f"expected at most {MAX_BYTES:,} bytes, and {MAX_DOTS} dots in a line; this is no recipe.")
     return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
 
 
-def check(table: dict[str, Any]) -> None:
+def check_bounds(table: dict[str, Any]) -> None:
     """Raise ConfigError where a table is deeper than any recipe, or a whole number longer than TOML's are."""
     found: list[tuple[str, Any, int]] = [("", table, 0)]
     for where, item, depth in found:  # grows while it is walked, so that no depth ends at Python's own limit
-        if depth > DEEPEST:
-            raise ConfigError(f"{where[1:40]}...: expected at most {DEEPEST} tables in one another, got more.")
+        if depth > MAX_DEPTH:
+            raise ConfigError(f"{where[1:40]}...: expected at most {MAX_DEPTH} tables in one another, got more.")
         if isinstance(item, dict):
             found += [(f"{where}.{key}", one, depth + 1) for key, one in item.items()]
         elif isinstance(item, list):

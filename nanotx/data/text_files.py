@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from nanotx.errors import DataError
-from nanotx.files import open_plain, read_plain
+from nanotx.files import open_regular, read_regular
 
 MARK = "\ufeff"
 """The byte-order mark, which says that a text is Unicode and is no part of it."""
@@ -166,7 +166,7 @@ def blocks(path: Path, *, splittable: bool = True, errors: str = "strict", start
         DataError: it cannot be read, or is not UTF-8; says at which offset.
     """
     try:
-        with open_plain(path) as file:
+        with open_regular(path) as file:
             file.seek(start)
             held = b""
             while data := file.read(BLOCK if splittable else -1):
@@ -220,7 +220,7 @@ def decoded(data: bytes, where: str, errors: str = "strict", offset: int = 0, re
 
 def _head(where: str, size: int) -> bytes:
     """What a file begins with; read again only where an error has to tell a line."""
-    with open_plain(Path(where)) as file:
+    with open_regular(Path(where)) as file:
         return file.read(size)
 
 
@@ -231,7 +231,7 @@ def read_text(path: Path, remedy: str = REPLACE, errors: str = "strict") -> str:
         DataError: it cannot be read, or is not UTF-8; says in which line.
     """
     try:
-        data = read_plain(path)
+        data = read_regular(path)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}.") from None
     return decoded(data, str(path), errors, remedy=remedy)

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import torch
 
-from nanotx.config.flags import given
+from nanotx.config.flags import collect_flags
 from nanotx.config.schema import fields, from_table, to_table
 from nanotx.errors import ConfigError
 from nanotx.nn.position import Position
@@ -33,7 +33,7 @@ def read_position(recipe: Recipe, context: int, words: Sequence[str], prog: str)
     Raises:
         ConfigError: a name, a field or a value that cannot be; says what would.
     """
-    said, learned = given(words), recipe.model
+    said, learned = collect_flags(words), recipe.model
     own = replace(recipe, model=replace(learned, position=settled(learned)))
     position: Position = read_recipe(own, words, prog)[0].model.position if words else own.model.position
     if "position" not in said:

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nanotx.errors import ConfigError
-from nanotx.hardware.compiler import attempt
+from nanotx.hardware.compiler import try_compile
 from nanotx.nn.kv_cache import KVCache
 from nanotx.nn.shapes import Tokens
 from nanotx.nn.transformer import Transformer
@@ -37,7 +37,7 @@ class CompiledModel:
     """
 
     def __init__(self, model: Transformer) -> None:
-        trial = attempt(next(model.parameters()).device)
+        trial = try_compile(next(model.parameters()).device)
         if trial.fault:
             raise ConfigError(f"compile: {trial}; or leave --compile out.")
         self.model = model

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from nanotx.config.schema import WHOLE, check_fraction, in_range, is_number
+from nanotx.config.schema import INT_LIMIT, check_fraction, in_range, is_number
 from nanotx.errors import ConfigError, Diverged
 from nanotx.nn.kv_cache import KVCache
 from nanotx.nn.shapes import Tokens
@@ -82,8 +82,8 @@ class Sampling:
             if not 0 < getattr(self, name) <= 1:
                 raise ConfigError(f"{name}: expected a share above 0 and up to 1, got {brief(getattr(self, name))}.")
         if self.top_k is not None:
-            in_range("top_k", self.top_k, 1, WHOLE - 1, whole=True)
-        in_range("seed", self.seed, 0, WHOLE - 1, whole=True)
+            in_range("top_k", self.top_k, 1, INT_LIMIT - 1, whole=True)
+        in_range("seed", self.seed, 0, INT_LIMIT - 1, whole=True)
         for one in self.banned_tokens:
             is_number("banned_tokens", one, whole=True)
         for one, value in self.bias:
@@ -118,7 +118,7 @@ def check_max_new_tokens(max_new_tokens: int) -> None:
 def check_seeds(sampling: Sampling, rows: int) -> None:
     """Raise ConfigError if the seed of the last row, seed + rows - 1, is out of range."""
     if rows > 1:
-        in_range(f"seed: that of the last of {rows} texts", int(sampling.seed) + rows - 1, 0, WHOLE - 1, whole=True)
+        in_range(f"seed: that of the last of {rows} texts", int(sampling.seed) + rows - 1, 0, INT_LIMIT - 1, whole=True)
 
 
 def generate(

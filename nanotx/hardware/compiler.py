@@ -12,11 +12,11 @@ from torch import Tensor
 
 from nanotx.hardware.device import Machine, cores
 
-MEND = "install g++ (Debian: apt install g++; Fedora: dnf install gcc-c++; macOS: xcode-select --install)"
+INSTALL_COMPILER = "install g++ (Debian: apt install g++; Fedora: dnf install gcc-c++; macOS: xcode-select --install)"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trial:
+class CompileTrial:
     """What came of compiling something small."""
 
     fault: str  # empty where it works
@@ -27,13 +27,13 @@ class Trial:
         return f"{self.fault}; {self.remedy}" if self.fault else "works"
 
 
-def compiler() -> str | None:
+def find_compiler() -> str | None:
     """The path of the C++ compiler that torch would call; None where there is none. It is not yet called."""
     default = {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
     return shutil.which(os.environ.get("CXX") or default)
 
 
-def version(path: str) -> str:
+def compiler_version(path: str) -> str:
     """What a compiler says of itself, in a line."""
     try:
         said = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10, check=False)
@@ -42,7 +42,7 @@ def version(path: str) -> str:
     return next(iter((said.stdout or said.stderr).splitlines()), "says nothing")
 
 
-def attempt(device: torch.device) -> Trial:
+def try_compile(device: torch.device) -> CompileTrial:
     """Compile a function that was never compiled before, and run it."""
     began, fresh = time.perf_counter(), time.time_ns() % 2**30  # another constant, so that no cache answers for it
 
@@ -50,53 +50,55 @@ def attempt(device: torch.device) -> Trial:
         return (x + fresh).sin()
 
     fault, remedy = "", ""
-    if device.type == "cpu" and compiler() is None:
+    if device.type == "cpu" and find_compiler() is None:
         named = os.environ.get("CXX")
-        fault, remedy = (f"CXX={named} is not there", "unset CXX") if named else ("there is no C++ compiler", MEND)
+        fault, remedy = (
+            (f"CXX={named} is not there", "unset CXX") if named else ("there is no C++ compiler", INSTALL_COMPILER)
+        )
     else:
-        prepare()
+        limit_compile_threads()
         try:
             torch.compile(function, dynamic=False)(torch.ones(64, device=device))
         except Exception as error:  # torch has no one kind for all that a compiler can do wrong
-            fault, remedy = told(str(error))
-    return Trial(fault=fault, remedy=remedy, seconds=time.perf_counter() - began)
+            fault, remedy = explain_failure(str(error))
+    return CompileTrial(fault=fault, remedy=remedy, seconds=time.perf_counter() - began)
 
 
-def told(message: str) -> tuple[str, str]:
+def explain_failure(message: str) -> tuple[str, str]:
     """What is wrong, and what would mend it, from what torch says when it cannot compile."""
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     if "Python.h" in message:
         python = f"python{sys.version_info.major}.{sys.version_info.minor}"
         return "Python's headers are missing (Python.h)", f"install them (Debian: apt install {python}-dev)"
     if "No working C++ compiler" in message:
-        return f"{os.environ.get('CXX') or 'g++'} cannot be run", MEND
+        return f"{os.environ.get('CXX') or 'g++'} cannot be run", INSTALL_COMPILER
     if "Output:" in lines:
         output = lines[lines.index("Output:") + 1 :]
         line = next((line for line in output if "error" in line.lower()), next(iter(output), "no reason given"))
-        return f"{compiler()} fails: {line[:200]}", "mend it, or name another by CXX"
-    return f"torch cannot compile here: {next(iter(lines), 'no reason given')[:200]}", MEND
+        return f"{find_compiler()} fails: {line[:200]}", "mend it, or name another by CXX"
+    return f"torch cannot compile here: {next(iter(lines), 'no reason given')[:200]}", INSTALL_COMPILER
 
 
-def prepare() -> None:
+def limit_compile_threads() -> None:
     """Have torch call as many compilers at once as there are cores for us; it counts those of the machine."""
     from torch._inductor import config  # it takes seconds to import, and a run that does not compile waits for none
 
     config.compile_threads = min(config.compile_threads or 1, cores())
 
 
-ENOUGH = {torch.float32: 300.0, torch.bfloat16: 60.0, torch.float16: 60.0}
+MIN_SECONDS = {torch.float32: 300.0, torch.bfloat16: 60.0, torch.float16: 60.0}
 """Estimated seconds of training from which a cold compilation pays for itself: docs/decisions/device.md."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Decision:
+class CompileDecision:
     """Whether the blocks are compiled, and why."""
 
     on: bool
     reason: str
 
 
-def advice(machine: Machine, seconds: float, has_compiler: bool, onednn: bool) -> Decision:
+def decide_compile(machine: Machine, seconds: float, has_compiler: bool, onednn: bool) -> CompileDecision:
     """What "auto" means.
 
     Args:
@@ -106,12 +108,16 @@ def advice(machine: Machine, seconds: float, has_compiler: bool, onednn: bool) -
         onednn: whether `nanotx.nn.linear` has a faster product in float32 than compiled code.
     """
     if machine.device.type == "mps":
-        return Decision(on=False, reason="not tried on Apple's GPU; --compile tries it")
+        return CompileDecision(on=False, reason="not tried on Apple's GPU; --compile tries it")
     if machine.device.type == "cpu" and machine.dtype is torch.float32 and onednn:
-        return Decision(on=False, reason="in float32 on this processor oneDNN, uncompiled, is faster")
-    enough = ENOUGH[machine.dtype]
+        return CompileDecision(on=False, reason="in float32 on this processor oneDNN, uncompiled, is faster")
+    enough = MIN_SECONDS[machine.dtype]
     if seconds < enough:
-        return Decision(on=False, reason=f"some {seconds:.0f} s of training do not repay it, but {enough:.0f} s would")
+        return CompileDecision(
+            on=False, reason=f"some {seconds:.0f} s of training do not repay it, but {enough:.0f} s would"
+        )
     if machine.device.type == "cpu" and not has_compiler:
-        return Decision(on=False, reason=f"there is no C++ compiler; {MEND} to have so long a run compiled")
-    return Decision(on=True, reason=f"some {seconds:.0f} s of training repay it")
+        return CompileDecision(
+            on=False, reason=f"there is no C++ compiler; {INSTALL_COMPILER} to have so long a run compiled"
+        )
+    return CompileDecision(on=True, reason=f"some {seconds:.0f} s of training repay it")

@@ -9,8 +9,8 @@ from functools import cache
 import torch
 
 from nanotx.errors import ConfigError
-from nanotx.hardware.limits import quota
-from nanotx.hardware.onednn import onednn_is_faster, product
+from nanotx.hardware.cgroup import cpu_quota
+from nanotx.hardware.onednn import onednn_is_faster, onednn_matmul
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class Machine:
         return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not torch.float32)
 
 
-def choose(device: str, dtype: str, threads: int) -> Machine:
+def choose_machine(device: str, dtype: str, threads: int) -> Machine:
     """Settle what was left to "auto" (or 0) and tell torch.
 
     Raises:
@@ -52,7 +52,7 @@ def choose(device: str, dtype: str, threads: int) -> Machine:
     return Machine(device=torch.device(device), dtype=getattr(torch, dtype), threads=threads)
 
 
-def repeat_exactly(device: torch.device) -> None:
+def make_deterministic(device: torch.device) -> None:
     """Have a GPU give the same bits again; a CPU does so anyway, at the same number of threads.
 
     Torch then refuses what it cannot repeat. Source: https://docs.pytorch.org/docs/stable/notes/randomness.html
@@ -83,7 +83,7 @@ def cores() -> int:
     """How many cores this process may use: those it may run on, or fewer where a cgroup grants less time."""
 
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(affinity, math.ceil(quota() or affinity)))  # macOS and Windows have no affinity
+    return max(1, min(affinity, math.ceil(cpu_quota() or affinity)))  # macOS and Windows have no affinity
 
 
 def measured_peak(machine: Machine, size: int = 1024, tries: int = 8) -> float:
@@ -91,7 +91,7 @@ def measured_peak(machine: Machine, size: int = 1024, tries: int = 8) -> float:
     chance = torch.Generator(machine.device).manual_seed(0)  # a run's own chance is left alone
     a = torch.randn(size, size, device=machine.device, dtype=machine.dtype, generator=chance)
     onednn = machine.device.type == "cpu" and machine.dtype is torch.float32 and onednn_is_faster()
-    multiply = product if onednn else torch.mm
+    multiply = onednn_matmul if onednn else torch.mm
     best = float("inf")
     for _ in range(tries):
         synchronize(machine.device)
@@ -102,7 +102,7 @@ def measured_peak(machine: Machine, size: int = 1024, tries: int = 8) -> float:
     return 2 * size**3 / best
 
 
-PUBLISHED = {
+PUBLISHED_PEAKS = {
     "H100 PCIe": {"bfloat16": 756e12, "float16": 756e12, "float32": 51e12},
     "H100 NVL": {"bfloat16": 835e12, "float16": 835e12, "float32": 60e12},
     "H100": {"bfloat16": 989e12, "float16": 989e12, "float32": 67e12},
@@ -123,7 +123,7 @@ def peak_flops(machine: Machine) -> float:
     """The operations per second that MFU is a share of: a known GPU's published peak, otherwise the measured one."""
     if machine.device.type == "cuda":
         words = torch.cuda.get_device_name(machine.device).replace("-", " ").split()
-        for name, peaks in PUBLISHED.items():
+        for name, peaks in PUBLISHED_PEAKS.items():
             if set(name.split()) <= set(words) and machine.dtype_name in peaks:
                 return peaks[machine.dtype_name]
     return measured_peak(machine)

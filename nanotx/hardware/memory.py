@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from nanotx.errors import ConfigError
-from nanotx.hardware.limits import memory
+from nanotx.hardware.cgroup import memory_info
 
 GIB = 2**30
 
 
-def check_room(what: str, size: int, remedy: str) -> None:
+def check_memory(what: str, size: int, remedy: str) -> None:
     """Raise ConfigError where something takes more bytes than this process can still have.
 
     Args:
@@ -27,7 +27,7 @@ def check_room(what: str, size: int, remedy: str) -> None:
         size: the bytes it takes at least.
         remedy: what to try instead.
     """
-    found = memory()  # None where the system does not say
+    found = memory_info()  # None where the system does not say
     if found is not None and size > found.available:
         raise ConfigError(
             f"{what} take at least {size / GIB:,.1f} GiB, and {found.available / GIB:,.1f} GiB of memory are free; "
@@ -35,7 +35,7 @@ def check_room(what: str, size: int, remedy: str) -> None:
         )
 
 
-def check_step(plan: Any, model: Any, device: str) -> None:
+def check_step_memory(plan: Any, model: Any, device: str) -> None:
     """Raise ConfigError where a training step takes more memory than there is.
 
     Args:
@@ -48,48 +48,48 @@ def check_step(plan: Any, model: Any, device: str) -> None:
     stream = 2 * rows * model.context * model.dim * model.layers * (device == "cpu")  # in bfloat16, the least there is
     remedy = f"--train.batch-size than {plan.batch_size}" if ids > stream else f"--train.micro-batch-size than {rows}"
     what = f"train: {plan.batch_size:,} windows of {model.context:,} tokens a step"
-    check_room(what, ids + stream, f"a smaller {remedy}")
+    check_memory(what, ids + stream, f"a smaller {remedy}")
 
 
-SWITCH = "NANOTX_ALLOCATOR"
+ALLOCATOR_VARIABLE = "NANOTX_ALLOCATOR"
 """The environment variable: `keep` (the default) or `system`."""
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # the names and numbers of malloc.h
 
 
 @dataclass(frozen=True, kw_only=True)
-class Allocation:
+class AllocatorPlan:
     """Whether memory is kept, and why."""
 
     keeps: bool
     reason: str
 
 
-def keep_memory() -> Allocation:
+def keep_freed_memory() -> AllocatorPlan:
     """Have freed memory kept for the rest of the process, where that can be had; to call it again changes nothing.
 
     Raises:
         ConfigError: the environment variable says neither `keep` nor `system`.
     """
-    plan = planned(os.environ, libc())
+    plan = plan_allocator(os.environ, libc())
     if plan.keeps and not all(set_option(option, value) for option, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, -1))):
-        return Allocation(keeps=False, reason="glibc refuses to be told")
+        return AllocatorPlan(keeps=False, reason="glibc refuses to be told")
     return plan
 
 
-def planned(environment: Mapping[str, str], library: str) -> Allocation:
+def plan_allocator(environment: Mapping[str, str], library: str) -> AllocatorPlan:
     """What is to be done in such an environment, with such a C library."""
-    wish = environment.get(SWITCH, "keep")
+    wish = environment.get(ALLOCATOR_VARIABLE, "keep")
     if wish not in ("keep", "system"):
-        raise ConfigError(f"{SWITCH}: expected keep or system, got {wish!r}; unset it for keep.")
+        raise ConfigError(f"{ALLOCATOR_VARIABLE}: expected keep or system, got {wish!r}; unset it for keep.")
     own = [name for name in environment if name.startswith("MALLOC_") or name in ("GLIBC_TUNABLES", "LD_PRELOAD")]
     if wish == "system":
-        return Allocation(keeps=False, reason=f"{SWITCH}=system")
+        return AllocatorPlan(keeps=False, reason=f"{ALLOCATOR_VARIABLE}=system")
     if not library.startswith("glibc"):
-        return Allocation(keeps=False, reason="only glibc's allocator can be told")
+        return AllocatorPlan(keeps=False, reason="only glibc's allocator can be told")
     if own:
-        return Allocation(keeps=False, reason=f"{sorted(own)[0]} is set, so the choice is yours")
-    return Allocation(keeps=True, reason=f"{library}: freed memory is kept, so that no page is cleared twice")
+        return AllocatorPlan(keeps=False, reason=f"{sorted(own)[0]} is set, so the choice is yours")
+    return AllocatorPlan(keeps=True, reason=f"{library}: freed memory is kept, so that no page is cleared twice")
 
 
 def libc() -> str:

@@ -15,17 +15,24 @@ from typing import Protocol, runtime_checkable
 
 import torch
 
-from nanotx.hardware.compiler import ENOUGH, Decision, Trial, advice, compiler, version
+from nanotx.hardware.cgroup import MemoryInfo, cpu_quota, memory_info
+from nanotx.hardware.compiler import (
+    MIN_SECONDS,
+    CompileDecision,
+    CompileTrial,
+    compiler_version,
+    decide_compile,
+    find_compiler,
+)
 from nanotx.hardware.device import Machine, cores, has_bfloat16, measured_peak, synchronize
-from nanotx.hardware.limits import Memory, memory, quota
-from nanotx.hardware.memory import SWITCH, libc, planned
+from nanotx.hardware.memory import ALLOCATOR_VARIABLE, libc, plan_allocator
 from nanotx.hardware.onednn import onednn_is_faster
 
 GIB = 2**30
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
+class Setting:
     """What a run takes where nobody says otherwise."""
 
     name: str
@@ -47,28 +54,28 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def facts() -> dict[str, str]:
+def machine_facts() -> dict[str, str]:
     """The machine and what is installed on it, in words."""
-    found, path = memory(), compiler()
+    found, path = memory_info(), find_compiler()
     gpus = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
     return {
         "processor": f"{processor()}, {platform.machine()}",
         "cores": f"{cores()} for this process, of {os.cpu_count()}",
-        "memory": said(found) if found else "unknown",
+        "memory": format_memory(found) if found else "unknown",
         "instructions": instructions(),
-        "GPU": "; ".join(f"{gpu.name}, {gpu.total_memory / GIB:.0f} GiB" for gpu in gpus) or gpu_of_apple() or "none",
-        "compiler": f"{path}: {version(path)}" if path else "none",
+        "GPU": "; ".join(f"{gpu.name}, {gpu.total_memory / GIB:.0f} GiB" for gpu in gpus) or apple_gpu() or "none",
+        "compiler": f"{path}: {compiler_version(path)}" if path else "none",
         "torch": f"{torch.__version__}, Python {platform.python_version()}, {platform.system()} {libc()}".strip(),
     }
 
 
-def said(found: Memory) -> str:
+def format_memory(found: MemoryInfo) -> str:
     """Memory in words."""
     bound = f"{found.limit / GIB:.1f} GiB of {found.total / GIB:.1f} (cgroup)" if found.bounded else ""
     return f"{bound or f'{found.total / GIB:.1f} GiB'}, {found.available / GIB:.1f} available"
 
 
-def gpu_of_apple() -> str:
+def apple_gpu() -> str:
     """Apple's, if torch sees it."""
     return "Apple's (mps)" if torch.backends.mps.is_available() else ""
 
@@ -77,10 +84,11 @@ def instructions() -> str:
     """The sets that torch's own code and oneDNN's use, and those for bfloat16."""
     sets = {"AVX512_BF16": torch.cpu._is_avx512_bf16_supported(), "AMX": torch.cpu._is_amx_tile_supported()}
     half = " and ".join(name for name, there in sets.items() if there)
-    return f"torch {torch.backends.cpu.get_cpu_capability()}; oneDNN {onednn()}; for bfloat16 {half or 'none'}"
+    torch_set = torch.backends.cpu.get_cpu_capability()
+    return f"torch {torch_set}; oneDNN {onednn_instructions()}; for bfloat16 {half or 'none'}"
 
 
-def onednn() -> str:
+def onednn_instructions() -> str:
     """The set that oneDNN uses. It tells on standard output alone, so another process is asked."""
     ask = "import torch; a = torch.ones(64, 64); torch.ops.mkldnn._linear_pointwise(a, a, None, 'none', [], '')"
     environment = {**os.environ, "ONEDNN_VERBOSE": "1"}
@@ -94,7 +102,7 @@ def onednn() -> str:
 
 
 @runtime_checkable
-class Wishes(Protocol):
+class Requested(Protocol):
     """What a user says of the machine; "auto", or 0, leaves it to us."""
 
     @property
@@ -110,7 +118,7 @@ class Wishes(Protocol):
         """Likewise."""
 
 
-def choices(wishes: Wishes, machine: Machine, trial: Trial | None) -> list[Choice]:
+def choose_settings(wishes: Requested, machine: Machine, trial: CompileTrial | None) -> list[Setting]:
     """What a run takes, and why.
 
     Args:
@@ -118,13 +126,15 @@ def choices(wishes: Wishes, machine: Machine, trial: Trial | None) -> list[Choic
         machine: what `choose` makes of it.
         trial: what came of compiling; None where it was not tried.
     """
-    plan = planned(os.environ, libc())
+    plan = plan_allocator(os.environ, libc())
     return [
-        Choice(name="device", choice=machine.device.type, reason=why_device(wishes.device), override="--device"),
-        Choice(name="dtype", choice=machine.dtype_name, reason=why_dtype(machine, wishes.dtype), override="--dtype"),
-        Choice(name="threads", choice=str(machine.threads), reason=why_threads(wishes.threads), override="--threads"),
-        choice_of_compile(machine, trial),
-        Choice(name="allocator", choice="keep" if plan.keeps else "system", reason=plan.reason, override=SWITCH),
+        Setting(name="device", choice=machine.device.type, reason=why_device(wishes.device), override="--device"),
+        Setting(name="dtype", choice=machine.dtype_name, reason=why_dtype(machine, wishes.dtype), override="--dtype"),
+        Setting(name="threads", choice=str(machine.threads), reason=why_threads(wishes.threads), override="--threads"),
+        compile_setting(machine, trial),
+        Setting(
+            name="allocator", choice="keep" if plan.keeps else "system", reason=plan.reason, override=ALLOCATOR_VARIABLE
+        ),
     ]
 
 
@@ -132,7 +142,7 @@ def why_device(wish: str) -> str:
     """The reason for a device."""
     if wish != "auto":
         return "as you say"
-    return "torch sees a GPU" if torch.cuda.is_available() or gpu_of_apple() else "torch sees no GPU"
+    return "torch sees a GPU" if torch.cuda.is_available() or apple_gpu() else "torch sees no GPU"
 
 
 def why_dtype(machine: Machine, wish: str) -> str:
@@ -151,24 +161,24 @@ def why_threads(wish: int) -> str:
     """The reason for a number of threads."""
     if wish:
         return "as you say"
-    granted = quota()
+    granted = cpu_quota()
     bound = f", and its cgroup grants the time of {granted:g}" if granted else ""
     return f"cores that this process may run on{bound}"
 
 
-def choice_of_compile(machine: Machine, trial: Trial | None) -> Choice:
+def compile_setting(machine: Machine, trial: CompileTrial | None) -> Setting:
     """What "auto" means here: for short runs, and for long ones."""
     if trial is not None and trial.fault:
-        hint = Decision(on=False, reason=str(trial))
+        hint = CompileDecision(on=False, reason=str(trial))
     else:
-        hint = advice(machine, float("inf"), compiler() is not None, onednn_is_faster())
+        hint = decide_compile(machine, float("inf"), find_compiler() is not None, onednn_is_faster())
     tried = "not tried" if trial is None else f"tried, and works: {trial.seconds:.1f} s for something small"
-    long = f"pays from some {ENOUGH[machine.dtype]:.0f} s of training on; {tried}"
+    long = f"pays from some {MIN_SECONDS[machine.dtype]:.0f} s of training on; {tried}"
     choice = "long runs" if hint.on else "no"
-    return Choice(name="compile", choice=choice, reason=long if hint.on else hint.reason, override="--[no-]compile")
+    return Setting(name="compile", choice=choice, reason=long if hint.on else hint.reason, override="--[no-]compile")
 
 
-def rates(machine: Machine) -> dict[str, float]:
+def microbenchmarks(machine: Machine) -> dict[str, float]:
     """Measured: operations a second of products in each dtype, and bytes a second of a copy, read and written."""
     found = {}
     for dtype in (torch.float32, torch.bfloat16):
@@ -181,7 +191,7 @@ def rates(machine: Machine) -> dict[str, float]:
 
 def bandwidth(machine: Machine, size: int = 2**26, tries: int = 5) -> float:
     """Bytes a second, read and written, of the best of a few copies of `size` float32 numbers, or of fewer."""
-    left = memory()
+    left = memory_info()
     size = min(size, left.available // 64 if left else size)  # with the copy, an eighth of what is left
     source = torch.zeros(size, device=machine.device)
     target, best = torch.empty_like(source).fill_(1), float("inf")

@@ -21,8 +21,8 @@ from nanotx.optim import Optimizer
 from nanotx.optim.schedules import Schedule
 from nanotx.tokenizers import Tokenizer
 
-BOOKS = (book_layers, book_embeddings, book_places, book_model, book_texts, book_learning)
-LAWS: dict[str, tuple[Law, ...]] = {slot: (*laws, CONFIG) for book in BOOKS for slot, laws in book.LAWS.items()}
+CASE_MODULES = (book_layers, book_embeddings, book_places, book_model, book_texts, book_learning)
+LAWS: dict[str, tuple[Law, ...]] = {slot: (*laws, CONFIG) for book in CASE_MODULES for slot, laws in book.LAWS.items()}
 
 SLOTS: dict[str, type[Any]] = {
     slot.slot: slot
@@ -30,11 +30,11 @@ SLOTS: dict[str, type[Any]] = {
 }
 
 
-SINGLE: dict[str, type[Any]] = {"model": Model, "data": Data}
+NOT_IN_SLOTS: dict[str, type[Any]] = {"model": Model, "data": Data}
 """What has laws and is the only one of its kind."""
 
 
-def parts(word: str) -> list[str]:
+def part_names(word: str) -> list[str]:
     """The names of what laws are tried on: of SLOT all its parts, as slot/part; of slot/part itself.
 
     Raises:
@@ -56,9 +56,9 @@ def part_of(name: str) -> type[Any]:
         ConfigError: there is none; says what there is.
     """
     slot, _, part = name.partition("/")
-    if slot not in SLOTS and name not in SINGLE:
-        raise ConfigError(f"{name}: expected SLOT/PART such as attention/sdpa, or one of {', '.join(SINGLE)}.")
-    found: type[Any] = SINGLE[slot] if slot in SINGLE else SLOTS[slot].find(part)
+    if slot not in SLOTS and name not in NOT_IN_SLOTS:
+        raise ConfigError(f"{name}: expected SLOT/PART such as attention/sdpa, or one of {', '.join(NOT_IN_SLOTS)}.")
+    found: type[Any] = NOT_IN_SLOTS[slot] if slot in NOT_IN_SLOTS else SLOTS[slot].find(part)
     return found
 
 
@@ -68,7 +68,7 @@ def laws_on(name: str, on_request: bool = False) -> list[Law]:
     return [law for law in LAWS[name.partition("/")[0]] if law.fits(part) and (on_request or not law.on_request)]
 
 
-def unasked(names: Iterable[str], on_request: bool = False) -> dict[tuple[str, str], list[str]]:
+def laws_not_asked(names: Iterable[str], on_request: bool = False) -> dict[tuple[str, str], list[str]]:
     """The laws of a slot that are not asked of some of its parts, or of a field of one, with the reason; and the parts.
 
     Returns:
@@ -88,8 +88,8 @@ def unasked(names: Iterable[str], on_request: bool = False) -> dict[tuple[str, s
     return found
 
 
-def title(part: type[Any]) -> str:
+def part_title(part: type[Any]) -> str:
     """A part as slot/part."""
     if issubclass(part, Slot):
         return f"{part.slot}/{part.part}"
-    return next((name for name, single in SINGLE.items() if single is part), part.__name__)
+    return next((name for name, single in NOT_IN_SLOTS.items() if single is part), part.__name__)

@@ -4,11 +4,11 @@ from typing import Any, get_args, get_origin
 
 from hypothesis import strategies as st
 
-from nanotx.config.schema import fields, inner, is_slot
+from nanotx.config.schema import fields, is_slot, without_none
 from nanotx.laws.config import config_round_trip
 from nanotx.laws.law import Case, Law, Where
-from nanotx.laws.strategies import Drawn, ideas
-from nanotx.laws.texts import changed, texts
+from nanotx.laws.strategies import Drawn, configs
+from nanotx.laws.texts import texts, with_other_fields
 
 whole = st.integers(-(2**62), 2**62) | st.integers(0, 3)
 numbers = st.floats(allow_nan=False, allow_infinity=False) | st.floats(0, 1) | st.sampled_from([0.0, 1e-300, 5e22])
@@ -18,8 +18,8 @@ VALUES: dict[Any, st.SearchStrategy[Any]] = {str: texts(), int: whole, float: nu
 
 def values(kind: Any) -> st.SearchStrategy[Any] | None:
     """Any values of a field's type; None where the type is none of the plain ones."""
-    if inner(kind) is not kind:
-        inside = values(inner(kind))
+    if without_none(kind) is not kind:
+        inside = values(without_none(kind))
         return None if inside is None else st.none() | inside
     if get_origin(kind) is tuple:
         several = [values(one) for one in get_args(kind) if one is not Ellipsis]
@@ -33,11 +33,11 @@ def values(kind: Any) -> st.SearchStrategy[Any] | None:
 @st.composite
 def draw_any(draw: Drawn, part: type[Any], where: Where) -> Case:
     """A part with any values that it accepts, not only with such as are tried quickly."""
-    idea = draw(ideas(part))
+    idea = draw(configs(part))
     for name, kind in fields(part).items():
         strategy = values(kind)
         if strategy is not None and draw(st.booleans()):
-            idea = changed(idea, **{name: draw(strategy)})
+            idea = with_other_fields(idea, **{name: draw(strategy)})
     return Case(idea=idea)
 
 

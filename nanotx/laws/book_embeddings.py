@@ -11,9 +11,9 @@ from torch import Tensor
 from nanotx.errors import LawBroken
 from nanotx.laws import equality, numbers, values
 from nanotx.laws.fields import come_of, fields_matter, gets_gradient, has_fields, untried
-from nanotx.laws.law import Case, Law, Where, says
-from nanotx.laws.strategies import Drawn, batches, cuts, ideas, seeds, times
-from nanotx.laws.weights import redrawn, seeded
+from nanotx.laws.law import Case, Law, Where, first_sentence
+from nanotx.laws.strategies import Drawn, batches, configs, cuts, seeds, times
+from nanotx.laws.weights import redraw, seeded
 from nanotx.nn.embedding import TokenEmbedding
 from nanotx.nn.shapes import Tokens
 from nanotx.nn.transformer import SkipInit
@@ -37,7 +37,7 @@ class EmbeddingCase(Case):
         """The embedding, with weights of its own seed."""
         with seeded(self.seed + shift):
             module: TokenEmbedding = self.idea.build(self.vocab_size, self.dim)
-        redrawn(module, self.seed + shift)
+        redraw(module, self.seed + shift)
         return module.to(self.device).eval()
 
     def ids(self, shift: int = 0) -> Tokens:
@@ -55,7 +55,7 @@ def embeddings(draw: Drawn, part: type[Any], where: Where) -> EmbeddingCase:
     """An embedding of this part, and where its text is cut."""
     length, batch = draw(times), draw(batches)
     return EmbeddingCase(
-        idea=draw(ideas(part)),
+        idea=draw(configs(part)),
         vocab_size=draw(st.integers(1, 20)),
         dim=draw(st.integers(1, 8)),
         batch=batch,
@@ -68,9 +68,9 @@ def embeddings(draw: Drawn, part: type[Any], where: Where) -> EmbeddingCase:
     )
 
 
-def rows(case: EmbeddingCase) -> None:
+def batch_independent(case: EmbeddingCase) -> None:
     """Rows of a batch do not feel one another."""
-    values.rows(case.module(), case.ids(), case.seed + 1)
+    values.batch_independent(case.module(), case.ids(), case.seed + 1)
 
 
 def prefix(case: EmbeddingCase) -> None:
@@ -99,9 +99,9 @@ def tied(case: EmbeddingCase) -> None:
         raise LawBroken(f"tied: row 0 of the weight, of shape {tuple(module.weight.shape)}, is not that of id 0.")
 
 
-def state(case: EmbeddingCase) -> None:
+def state_complete(case: EmbeddingCase) -> None:
     """The state is all there is to it."""
-    numbers.state_is_all(case.module(), case.module(shift=1), case.ids())
+    numbers.state_complete(case.module(), case.module(shift=1), case.ids())
 
 
 def finite(case: EmbeddingCase) -> None:
@@ -109,7 +109,7 @@ def finite(case: EmbeddingCase) -> None:
     numbers.finite(case.module(), case.ids(), case.seed)
 
 
-def gradient(case: EmbeddingCase) -> None:
+def all_get_gradient(case: EmbeddingCase) -> None:
     """Every parameter of an ordinary case gets a gradient."""
     long = replace(case, time=24)  # longer than any n-gram
     module = long.module().train()
@@ -117,7 +117,7 @@ def gradient(case: EmbeddingCase) -> None:
         gets_gradient([(module, module(long.ids()))])
 
 
-def matter(case: EmbeddingCase) -> None:
+def all_fields_matter(case: EmbeddingCase) -> None:
     """Every field changes something, dropout in training, or the part says that it changes the cost alone."""
     long, default = replace(case, time=24), replace(case, time=24, vocab_size=20)
 
@@ -135,20 +135,20 @@ def compiled(case: EmbeddingCase) -> None:
 
 def law(name: str, check: Callable[[EmbeddingCase], None], **more: Any) -> Law:
     """A law that is shown on embeddings."""
-    return Law(name=name, about=says(check), case=EmbeddingCase, draw=embeddings, check=check, **more)
+    return Law(name=name, about=first_sentence(check), case=EmbeddingCase, draw=embeddings, check=check, **more)
 
 
 LAWS = {
     "embedding": (
-        law("rows", rows),
+        law("batch_independent", batch_independent),
         law("prefix", prefix),
         law("padding", padding),
         law("cache", cache),
         law("tied", tied),
-        law("state", state),
+        law("state_complete", state_complete),
         law("finite", finite),
-        law("gets_gradient", gradient),
-        law("field_matters", matter, fits=has_fields, unless="it has no fields", left_out=untried, most=10),
+        law("gets_gradient", all_get_gradient),
+        law("field_matters", all_fields_matter, fits=has_fields, unless="it has no fields", left_out=untried, most=10),
         law("compiled", compiled, on_request=True),
     )
 }

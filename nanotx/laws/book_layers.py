@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from nanotx.laws import equality, numbers, time, values
 from nanotx.laws.fields import TRIES, come_of, fields_matter, gets_gradient, has_fields, rows_met, untried
-from nanotx.laws.law import Law, Where, says
-from nanotx.laws.layer_case import LayerCase, attentions_of, lone, reach_of, written_out
-from nanotx.laws.strategies import Drawn, any_of, batches, cuts, ideas, ordinary, scales, seeds, times
+from nanotx.laws.law import Law, Where, first_sentence
+from nanotx.laws.layer_case import LayerCase, attention_window_of, attentions_of, has_single_expert, plainest_equivalent
+from nanotx.laws.strategies import Drawn, any_part_of, batches, configs, cuts, ordinary, scales, seeds, times
 from nanotx.laws.weights import seeded, share_weights
 from nanotx.nn.attention import Attention
 from nanotx.nn.position import Position
@@ -37,11 +37,11 @@ def layers(
     read: bool = False,
 ) -> LayerCase:
     """A layer of this part, its heads so wide; with `read`, also a cut, pieces, lengths of rows, and another scale."""
-    idea = draw(ideas(part))
+    idea = draw(configs(part))
     attentions = attentions_of(idea)
     heads = attentions[0].heads if attentions else draw(st.integers(1, 2))
     length, batch = draw(times), draw(batches)
-    position = draw(any_of(Position)) if attentions else NoPosition()
+    position = draw(any_part_of(Position)) if attentions else NoPosition()
     return LayerCase(
         idea=idea,
         dim=heads * draw(st.sampled_from(widths)),
@@ -70,21 +70,23 @@ def equivalents(part: type[Any], where: Where) -> st.SearchStrategy[LayerCase]:
     return layers(part, where).filter(lambda case: bool(case.idea.equivalent_at(case.time)))
 
 
-def broad(part: type[Any], where: Where) -> st.SearchStrategy[LayerCase]:
+def wide_heads(part: type[Any], where: Where) -> st.SearchStrategy[LayerCase]:
     """Inputs of scale 1 for broad heads, in which no single rounding weighs much."""
     return layers(part, where, st.just(1.0), widths=(16, 24))
 
 
 def long(part: type[Any], where: Where) -> st.SearchStrategy[LayerCase]:
     """One text beyond position 256, the last up to which bfloat16 can count."""
-    return broad(part, where).map(lambda case: replace(case, batch=1, time=LONG))
+    return wide_heads(part, where).map(lambda case: replace(case, batch=1, time=LONG))
 
 
 def several(part: type[Any], where: Where) -> st.SearchStrategy[LayerCase]:
     """Texts of many positions, in layers that have something to choose: no window of one, and no lone expert."""
     cases = layers(part, where, st.just(1.0)).map(lambda case: replace(case, time=max(case.time, 16), batch=1))
     return cases.filter(
-        lambda case: all(one.attention_window != 1 for one in attentions_of(case.idea)) and not lone(case.idea)
+        lambda case: (
+            all(one.attention_window != 1 for one in attentions_of(case.idea)) and not has_single_expert(case.idea)
+        )
     )
 
 
@@ -96,9 +98,9 @@ def some(part: type[Any], where: Where) -> st.SearchStrategy[LayerCase]:
 # The laws.
 
 
-def rows(case: LayerCase) -> None:
+def batch_independent(case: LayerCase) -> None:
     """Rows of a batch do not feel one another."""
-    values.rows(case.layer(), case.x(), case.seed + 1, case.tolerance)
+    values.batch_independent(case.layer(), case.x(), case.seed + 1, case.tolerance)
 
 
 def causal(case: LayerCase) -> None:
@@ -106,9 +108,9 @@ def causal(case: LayerCase) -> None:
     time.causal(case.layer(), case.x(case.extreme or 1.0), seed=case.seed, alive=False)
 
 
-def felt(case: LayerCase) -> None:
+def depends_on_past(case: LayerCase) -> None:
     """An output feels its own input, and its past."""
-    time.felt(case.layer(), case.x(), case.seed, reach_of(case.idea))
+    time.depends_on_past(case.layer(), case.x(), case.seed, attention_window_of(case.idea))
 
 
 def prefix(case: LayerCase) -> None:
@@ -128,47 +130,47 @@ def cache(case: LayerCase) -> None:
 
 def window(case: LayerCase) -> None:
     """An output feels the oldest of its window, and nothing older."""
-    far = reach_of(case.idea)
+    far = attention_window_of(case.idea)
     if far is not None:
         time.window(case.layer(), case.x(), far, case.seed)
 
 
-def one_function(case: LayerCase) -> None:
+def equivalent(case: LayerCase) -> None:
     """An implementation of a function is that function, gradients too."""
-    one, plain = case.layer(), case.layer(written_out(case.idea, case.time), shift=1)
+    one, plain = case.layer(), case.layer(plainest_equivalent(case.idea, case.time), shift=1)
     share_weights(plain, one)
     equality.equivalent(one, plain, case.x(), case.seed, 10 * case.tolerance)
 
 
-def alone(case: LayerCase) -> None:
+def position_wise(case: LayerCase) -> None:
     """Each position comes out as if it stood alone."""
-    values.alone(case.layer(), case.x(), case.tolerance)
+    values.position_wise(case.layer(), case.x(), case.tolerance)
 
 
-def own_place(case: LayerCase) -> None:
+def depends_on_itself(case: LayerCase) -> None:
     """A position feels itself."""
-    time.felt(case.layer(), case.x(), case.seed, window=1)
+    time.depends_on_past(case.layer(), case.x(), case.seed, window=1)
 
 
-def keeps_scale(case: LayerCase) -> None:
+def scale_invariant(case: LayerCase) -> None:
     """An input of another scale comes out the same."""
-    numbers.keeps_scale(case.layer(), case.x(10.0), 4.0)  # of a scale at which eps is nothing
+    numbers.scale_invariant(case.layer(), case.x(10.0), 4.0)  # of a scale at which eps is nothing
 
 
-def near(case: LayerCase) -> None:
+def bf16_close(case: LayerCase) -> None:
     """In bfloat16, outputs and gradients stay near those in float32."""
-    numbers.near_in(case.layer(), case.x(), torch.bfloat16)
+    numbers.bf16_close(case.layer(), case.x(), torch.bfloat16)
 
 
 def cast(case: LayerCase) -> None:
     """Cast to half the bits, it stays near itself at every position of a long text."""
     for dtype in (torch.bfloat16, torch.float16):
-        numbers.near_cast(case.layer(), case.x(), dtype)
+        numbers.cast_close(case.layer(), case.x(), dtype)
 
 
-def state(case: LayerCase) -> None:
+def state_complete(case: LayerCase) -> None:
     """The state is all there is to a layer."""
-    numbers.state_is_all(case.layer(), case.layer(shift=1), case.x(), case.tolerance)
+    numbers.state_complete(case.layer(), case.layer(shift=1), case.x(), case.tolerance)
 
 
 def finite(case: LayerCase) -> None:
@@ -176,7 +178,7 @@ def finite(case: LayerCase) -> None:
     numbers.finite(case.layer(), case.x(case.extreme), case.seed)
 
 
-def gradient(case: LayerCase) -> None:
+def all_get_gradient(case: LayerCase) -> None:
     """Every parameter of an ordinary case gets a gradient."""
 
     def passes() -> Iterator[tuple[nn.Module, Tensor]]:
@@ -184,7 +186,7 @@ def gradient(case: LayerCase) -> None:
             again = replace(case, seed=case.seed + index)
             yield trained(again)
 
-    gets_gradient(passes(), lambda: rows_met(*trained(usual(case))))
+    gets_gradient(passes(), lambda: rows_met(*trained(default_layer(case))))
 
 
 def trained(case: LayerCase) -> tuple[nn.Module, Tensor]:
@@ -194,22 +196,22 @@ def trained(case: LayerCase) -> tuple[nn.Module, Tensor]:
         return placed.get_submodule("layer"), placed(case.x())
 
 
-def usual(case: LayerCase) -> LayerCase:
+def default_layer(case: LayerCase) -> LayerCase:
     """The part's default idea, at a width that many numbers of heads divide."""
     idea = type(case.idea)()
     attentions = attentions_of(idea)
     return replace(case, idea=idea, dim=12 * (attentions[0].heads if attentions else 2), position=NoPosition())
 
 
-def matter(case: LayerCase) -> None:
+def all_fields_matter(case: LayerCase) -> None:
     """Every field changes something, dropout in training, or the part says that it changes the cost alone."""
-    default = usual(case)
+    default = default_layer(case)
     fields_matter(
-        case.idea, lambda idea: come(replace(case, idea=idea)), lambda idea: come(replace(default, idea=idea))
+        case.idea, lambda idea: outputs(replace(case, idea=idea)), lambda idea: outputs(replace(default, idea=idea))
     )
 
 
-def come(case: LayerCase) -> Mapping[str, Tensor]:
+def outputs(case: LayerCase) -> Mapping[str, Tensor]:
     """What comes of a layer, for an input of ordinary scale, and for one so small that what is added to it counts."""
     case.fits()
     return come_of(case.layer(), case.x(), case.x(1e-3), seed=case.seed)
@@ -222,55 +224,57 @@ def compiled(case: LayerCase) -> None:
 
 def law(name: str, draw: Draw, check: Callable[[LayerCase], None], **more: Any) -> Law:
     """A law that is shown on layers."""
-    return Law(name=name, about=says(check), case=LayerCase, draw=draw, check=check, **more)
+    return Law(name=name, about=first_sentence(check), case=LayerCase, draw=draw, check=check, **more)
 
 
-def has_reach(part: type[Any]) -> bool:
+def has_window(part: type[Any]) -> bool:
     """Whether a part looks back only so far."""
     return part().attention_window is not None
 
 
-def same_as_another(part: type[Any]) -> bool:
+def has_equivalent(part: type[Any]) -> bool:
     """Whether a part says that it is, at times, the same function as another."""
     others = (Attention.find(name) for name in Attention.names() if name != part.part)
     named = any(other.equivalent_to == part.equivalent_to for other in others if part.equivalent_to)
     return named or part.equivalent_at is not Attention.equivalent_at
 
 
-CAST = law("cast", long, cast, most=10)
-ROWS = law("rows", texts, rows)
+CAST = law("cast_close", long, cast, most=10)
+BATCH_INDEPENDENT = law("batch_independent", texts, batch_independent)
 TIME = (
     law("causal", texts, causal),
-    law("felt", texts, felt),
+    law("depends_on_past", texts, depends_on_past),
     law("prefix", texts, prefix),
     law("padding", texts, padding),
     law("cache", texts, cache),
 )
 NUMBERS = (
-    law("near", broad, near),
-    law("state", texts, state),
+    law("bf16_close", wide_heads, bf16_close),
+    law("state_complete", texts, state_complete),
     law("finite", texts, finite),
-    law("gets_gradient", several, gradient),
-    law("field_matters", some, matter, fits=has_fields, unless="it has no fields", left_out=untried, most=10),
+    law("gets_gradient", several, all_get_gradient),
+    law(
+        "field_matters", some, all_fields_matter, fits=has_fields, unless="it has no fields", left_out=untried, most=10
+    ),
     law("compiled", texts, compiled, on_request=True),
 )
-ALONE = law("alone", texts, alone)
+POSITION_WISE = law("position_wise", texts, position_wise)
 
 LAWS = {
     "attention": (
-        ROWS,
+        BATCH_INDEPENDENT,
         *TIME,
-        law("window", texts, window, fits=has_reach, unless="it looks back all the way"),
-        law("same", equivalents, one_function, fits=same_as_another, unless="it is a function of its own"),
+        law("window", texts, window, fits=has_window, unless="it looks back all the way"),
+        law("equivalent", equivalents, equivalent, fits=has_equivalent, unless="it is a function of its own"),
         *NUMBERS,
         CAST,
     ),
-    "block": (ROWS, *TIME, *NUMBERS, CAST),
-    "ffn": (ALONE, *NUMBERS, CAST),
+    "block": (BATCH_INDEPENDENT, *TIME, *NUMBERS, CAST),
+    "ffn": (POSITION_WISE, *NUMBERS, CAST),
     "norm": (
-        ALONE,
-        law("felt", texts, own_place),
-        law("scale", texts, keeps_scale, fits=lambda part: part.scale_free, unless="it keeps the scale"),
+        POSITION_WISE,
+        law("depends_on_past", texts, depends_on_itself),
+        law("scale_invariant", texts, scale_invariant, fits=lambda part: part.scale_free, unless="it keeps the scale"),
         *NUMBERS,
         CAST,
     ),

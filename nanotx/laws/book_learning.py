@@ -11,11 +11,22 @@ from torch import Tensor, nn
 from nanotx.config.schema import fields
 from nanotx.data.batches import Windows
 from nanotx.laws.fields import fields_matter, has_fields, untried
-from nanotx.laws.law import Case, Law, Where, says
-from nanotx.laws.learning import Parameters, descends, factors, grouped, idle, learned, pure, resumes, still, total
-from nanotx.laws.strategies import Drawn, ideas, seeds
-from nanotx.laws.texts import changed
-from nanotx.laws.windows import ends_reached, next_token, once, ordered, shuffled_anew
+from nanotx.laws.law import Case, Law, Where, first_sentence
+from nanotx.laws.learning import (
+    Parameters,
+    descends,
+    factors,
+    finite_factor,
+    grouped,
+    learned,
+    no_grad_no_move,
+    pure,
+    resumes,
+    zero_lr_no_move,
+)
+from nanotx.laws.strategies import Drawn, configs, seeds
+from nanotx.laws.texts import with_other_fields
+from nanotx.laws.windows import batch_invariant_order, covers_both_ends, each_window_once, reshuffled, targets_shifted
 from nanotx.optim import Optimizer
 from nanotx.optim.schedules import Schedule
 
@@ -32,12 +43,12 @@ class History(Case):
 
 
 @st.composite
-def draw_course(draw: Drawn, part: type[Schedule], where: Where) -> History:
+def draw_schedule(draw: Drawn, part: type[Schedule], where: Where) -> History:
     """Any schedule, also one of zeros, and any run, also one that is as long as the warm-up."""
-    idea = draw(ideas(part))
+    idea = draw(configs(part))
     for name, kind in fields(part).items():
         if kind in (int, float) and draw(st.integers(0, 3)) == 3:
-            idea = changed(idea, **{name: kind(0)})
+            idea = with_other_fields(idea, **{name: kind(0)})
     sizes = [getattr(idea, name) for name, kind in fields(part).items() if kind is int]
     edges = [1, 200, *(max(1, size + beside) for size in sizes for beside in (-1, 0, 1))]
     lengths, far = st.integers(1, 40) | st.sampled_from(edges), st.sampled_from([10**4, 10**9])
@@ -49,7 +60,7 @@ def draw_course(draw: Drawn, part: type[Schedule], where: Where) -> History:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lesson(Case):
+class OptimizerCase(Case):
     """An optimizer, and the parameters of a model that is very small."""
 
     seed: int = 0  # of the parameters and their gradients
@@ -87,11 +98,11 @@ class Lesson(Case):
 
 
 @st.composite
-def draw_lesson(draw: Drawn, part: type[Optimizer], where: Where) -> Lesson:
+def draw_optimizer(draw: Drawn, part: type[Optimizer], where: Where) -> OptimizerCase:
     """Any optimizer, parameters and stop."""
     steps, layers = draw(st.integers(1, 5)), draw(st.integers(1, 3))
-    return Lesson(
-        idea=draw(ideas(part)),
+    return OptimizerCase(
+        idea=draw(configs(part)),
         seed=draw(seeds),
         layers=layers,
         frozen=tuple(sorted(draw(st.sets(st.integers(1, 1 + 3 * layers), max_size=3)))),
@@ -118,7 +129,7 @@ class Data:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading(Case):
+class WindowsCase(Case):
     """A text, and the rows and steps that are asked of it."""
 
     batch: int = 1
@@ -127,27 +138,27 @@ class Reading(Case):
 
 
 @st.composite
-def draw_reading(draw: Drawn, part: type[Any], where: Where, many: bool = False) -> Reading:
+def draw_windows(draw: Drawn, part: type[Any], where: Where, many: bool = False) -> WindowsCase:
     """A text of any length, or of so many windows that no two orders are alike by chance."""
     context = draw(st.integers(4, 9) if many else st.integers(1, 9))
     length = context + draw(st.integers(15, 20)) * context if many else context + 1 + draw(st.integers(0, 60))
     steps = tuple(draw(st.lists(st.integers(0, 4) | st.integers(0, 60), min_size=1, max_size=5, unique=True)))
     idea = part(length=length, context=context, seed=draw(seeds | st.integers(0, 2**62)))
-    return Reading(idea=idea, batch=draw(st.integers(1, 7)), steps=steps, other=draw(st.integers(1, 9)))
+    return WindowsCase(idea=idea, batch=draw(st.integers(1, 7)), steps=steps, other=draw(st.integers(1, 9)))
 
 
 # Fields.
 
-RUNS = (40, 400)
+RUN_LENGTHS = (40, 400)
 """Lengths of runs, shorter and longer than any warm-up that is usual."""
 
 
-def matter_of_schedule(case: History) -> None:
+def schedule_fields_matter(case: History) -> None:
     """Every field changes the factor of some step."""
-    fields_matter(case.idea, lambda idea: factors(idea, (*RUNS, case.steps)))
+    fields_matter(case.idea, lambda idea: factors(idea, (*RUN_LENGTHS, case.steps)))
 
 
-def matter_of_optimizer(case: Lesson) -> None:
+def optimizer_fields_matter(case: OptimizerCase) -> None:
     """Every field changes what some steps make of the parameters."""
     longer = replace(case, steps=4, frozen=())
     fields_matter(case.idea, lambda idea: learned(idea, longer.parameters(), longer.gradients()))
@@ -156,25 +167,25 @@ def matter_of_optimizer(case: Lesson) -> None:
 LAWS: dict[str, tuple[Law, ...]] = {
     "schedule": (
         Law(
-            name="total",
+            name="finite_factor",
             about="any step has a factor, finite and not below zero, and no run is all zeros",
             case=History,
-            draw=draw_course,
-            check=lambda case: total(case.idea, case.at, case.steps),
+            draw=draw_schedule,
+            check=lambda case: finite_factor(case.idea, case.at, case.steps),
         ),
         Law(
             name="pure",
             about="a step's factor is the same whatever was asked before",
             case=History,
-            draw=draw_course,
+            draw=draw_schedule,
             check=lambda case: pure(case.idea, (*case.at, *range(min(case.steps, 12))), case.steps, case.other),
         ),
         Law(
             name="field_matters",
-            about=says(matter_of_schedule),
+            about=first_sentence(schedule_fields_matter),
             case=History,
-            draw=draw_course,
-            check=matter_of_schedule,
+            draw=draw_schedule,
+            check=schedule_fields_matter,
             fits=has_fields,
             unless="it has no fields",
             left_out=untried,
@@ -185,44 +196,44 @@ LAWS: dict[str, tuple[Law, ...]] = {
         Law(
             name="groups",
             about="every parameter that learns lies in one group, every group has its base_lr",
-            case=Lesson,
-            draw=draw_lesson,
+            case=OptimizerCase,
+            draw=draw_optimizer,
             check=lambda case: grouped(case.idea, case.parameters()),
         ),
         Law(
-            name="still",
+            name="no_grad_no_move",
             about="without a gradient nothing moves but what its group decays",
-            case=Lesson,
-            draw=draw_lesson,
-            check=lambda case: still(case.idea, case.parameters()),
+            case=OptimizerCase,
+            draw=draw_optimizer,
+            check=lambda case: no_grad_no_move(case.idea, case.parameters()),
         ),
         Law(
             name="descends",
             about="small steps from a fresh start lower a convex loss, of every parameter",
-            case=Lesson,
-            draw=draw_lesson,
+            case=OptimizerCase,
+            draw=draw_optimizer,
             check=lambda case: descends(case.idea, case.parameters(0.1), case.targets(), case.steps, rate=0.01),
         ),
         Law(
-            name="idle",
+            name="zero_lr_no_move",
             about="at a learning rate of zero nothing moves, whatever the gradient",
-            case=Lesson,
-            draw=draw_lesson,
-            check=lambda case: idle(case.idea, case.parameters(), case.gradients()),
+            case=OptimizerCase,
+            draw=draw_optimizer,
+            check=lambda case: zero_lr_no_move(case.idea, case.parameters(), case.gradients()),
         ),
         Law(
             name="resumes",
             about="stopped, saved and loaded it goes on to the bit as if it had not been",
-            case=Lesson,
-            draw=draw_lesson,
+            case=OptimizerCase,
+            draw=draw_optimizer,
             check=lambda case: resumes(case.idea, case.parameters(), case.gradients(), case.cut),
         ),
         Law(
             name="field_matters",
-            about=says(matter_of_optimizer),
-            case=Lesson,
-            draw=draw_lesson,
-            check=matter_of_optimizer,
+            about=first_sentence(optimizer_fields_matter),
+            case=OptimizerCase,
+            draw=draw_optimizer,
+            check=optimizer_fields_matter,
             fits=has_fields,
             unless="it has no fields",
             left_out=untried,
@@ -231,39 +242,39 @@ LAWS: dict[str, tuple[Law, ...]] = {
     ),
     "data": (
         Law(
-            name="next",
+            name="targets_shifted",
             about="each row is a window of the text, its target at every place the next token",
-            case=Reading,
-            draw=draw_reading,
-            check=lambda case: next_token(case.idea.build(), case.steps[0], case.batch),
+            case=WindowsCase,
+            draw=draw_windows,
+            check=lambda case: targets_shifted(case.idea.build(), case.steps[0], case.batch),
         ),
         Law(
-            name="once",
+            name="each_window_once",
             about="every epoch shows each window once, side by side, whatever the batch",
-            case=Reading,
-            draw=draw_reading,
-            check=lambda case: once(case.idea.build(), case.batch, epochs=3),
+            case=WindowsCase,
+            draw=draw_windows,
+            check=lambda case: each_window_once(case.idea.build(), case.batch, epochs=3),
         ),
         Law(
-            name="order",
+            name="batch_invariant_order",
             about="one order of rows, a pure function of seed and step, for any batch and so for any ranks",
-            case=Reading,
-            draw=draw_reading,
-            check=lambda case: ordered(case.idea.build(), case.steps, case.batch),
+            case=WindowsCase,
+            draw=draw_windows,
+            check=lambda case: batch_invariant_order(case.idea.build(), case.steps, case.batch),
         ),
         Law(
-            name="fresh",
+            name="reshuffled",
             about="each epoch and each seed has another order, and another first cut",
-            case=Reading,
-            draw=lambda part, where: draw_reading(part, where, many=True),
-            check=lambda case: shuffled_anew(case.idea.build(), 12, case.idea.seed + case.other),
+            case=WindowsCase,
+            draw=lambda part, where: draw_windows(part, where, many=True),
+            check=lambda case: reshuffled(case.idea.build(), 12, case.idea.seed + case.other),
         ),
         Law(
-            name="ends",
+            name="covers_both_ends",
             about="over its epochs every token is a target, to both ends of the text",
-            case=Reading,
-            draw=draw_reading,
-            check=lambda case: ends_reached(case.idea.build(), 20 * case.idea.context),
+            case=WindowsCase,
+            draw=draw_windows,
+            check=lambda case: covers_both_ends(case.idea.build(), 20 * case.idea.context),
         ),
     ),
 }

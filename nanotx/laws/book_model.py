@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from nanotx.errors import ConfigError
 from nanotx.laws import equality, numbers, time, values
 from nanotx.laws.fields import TRIES, come_of, fields_matter, gets_gradient, untried
-from nanotx.laws.law import Case, Law, Where, says
-from nanotx.laws.layer_case import lone
-from nanotx.laws.strategies import Drawn, any_of, batches, cuts, seeds, times
-from nanotx.laws.weights import redrawn, seeded
+from nanotx.laws.law import Case, Law, Where, first_sentence
+from nanotx.laws.layer_case import has_single_expert
+from nanotx.laws.strategies import Drawn, any_part_of, batches, cuts, seeds, times
+from nanotx.laws.weights import redraw, seeded
 from nanotx.nn.block import Block
 from nanotx.nn.block.base import max_window
 from nanotx.nn.embedding import Embedding
@@ -61,7 +61,7 @@ class ModelCase(Case):
     def another(self, shift: int) -> Transformer:
         """A model of its own."""
         model = self.idea.build(self.vocab_size, self.seed + shift)
-        redrawn(model, self.seed + shift)
+        redraw(model, self.seed + shift)
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter *= 10.0 if parameter.ndim > 1 else 1.0
@@ -104,7 +104,7 @@ class FromStream(nn.Module):
 def models(draw: Drawn, part: type[Model], where: Where) -> ModelCase:
     """A small model of any parts, and where its text is cut."""
     length, batch = draw(times), draw(batches)
-    pattern = tuple(draw(st.lists(any_of(Block), min_size=1, max_size=2)))
+    pattern = tuple(draw(st.lists(any_part_of(Block), min_size=1, max_size=2)))
     idea = part(
         dim=draw(st.sampled_from([8, 16, 24])),
         layers=draw(st.integers(1, 2)),
@@ -112,9 +112,9 @@ def models(draw: Drawn, part: type[Model], where: Where) -> ModelCase:
         tied=draw(st.booleans()),
         head_bias=draw(st.booleans()),
         softcap=draw(st.sampled_from([0.0, 5.0])),
-        embedding=draw(any_of(Embedding)),
-        position=draw(any_of(Position)),
-        norm=draw(any_of(Norm)),
+        embedding=draw(any_part_of(Embedding)),
+        position=draw(any_part_of(Position)),
+        norm=draw(any_part_of(Norm)),
         blocks=pattern,
     )
     return ModelCase(
@@ -144,14 +144,15 @@ def several(part: type[Model], where: Where) -> st.SearchStrategy[ModelCase]:
     )
     return cases.filter(
         lambda case: (
-            not any(map(lone, case.idea.pattern())) and all(one.attention_window != 1 for one in case.idea.attentions())
+            not any(map(has_single_expert, case.idea.pattern()))
+            and all(one.attention_window != 1 for one in case.idea.attentions())
         )
     )
 
 
-def rows(case: ModelCase) -> None:
+def batch_independent(case: ModelCase) -> None:
     """Rows of a batch do not feel one another."""
-    values.rows(case.model(), case.ids(), case.seed + 1, case.tolerance)
+    values.batch_independent(case.model(), case.ids(), case.seed + 1, case.tolerance)
 
 
 def causal(case: ModelCase) -> None:
@@ -159,9 +160,9 @@ def causal(case: ModelCase) -> None:
     time.causal(FromStream(case.model()), stream(case), seed=case.seed, alive=False)
 
 
-def felt(case: ModelCase) -> None:
+def depends_on_past(case: ModelCase) -> None:
     """Logits feel their own token, and their past."""
-    time.felt(
+    time.depends_on_past(
         FromStream(case.model()), stream(case), case.seed, max_window(b.attention_window for b in case.idea.pattern())
     )
 
@@ -184,12 +185,12 @@ def cache(case: ModelCase) -> None:
 def cast(case: ModelCase) -> None:
     """Cast to half the bits, it stays near itself at every position of a long text."""
     for dtype in (torch.bfloat16, torch.float16):
-        numbers.near_cast(case.model(), case.ids(), dtype)
+        numbers.cast_close(case.model(), case.ids(), dtype)
 
 
-def state(case: ModelCase) -> None:
+def state_complete(case: ModelCase) -> None:
     """The state is all there is to a model."""
-    numbers.state_is_all(case.model(), case.model(shift=1), case.ids(), case.tolerance)
+    numbers.state_complete(case.model(), case.model(shift=1), case.ids(), case.tolerance)
 
 
 def finite(case: ModelCase) -> None:
@@ -197,27 +198,27 @@ def finite(case: ModelCase) -> None:
     numbers.finite(case.model(), case.ids(), case.seed)
 
 
-def gradient(case: ModelCase) -> None:
+def all_get_gradient(case: ModelCase) -> None:
     """Every parameter of an ordinary model gets a gradient, with the weights it begins with or with others."""
 
     def passes() -> Iterator[tuple[nn.Module, Tensor]]:
         for index in range(TRIES):
             again = replace(case, seed=case.seed + index)
             model = again.idea.build(again.vocab_size, again.seed)
-            model = (redrawn(model, again.seed) if index % 2 else model).to(case.device).train()
+            model = (redraw(model, again.seed) if index % 2 else model).to(case.device).train()
             with seeded(again.seed):
                 yield model, model(again.ids())
 
     gets_gradient(passes())
 
 
-def matter(case: ModelCase) -> None:
+def all_fields_matter(case: ModelCase) -> None:
     """Every field changes the state, the logits, or how long a text may be."""
     usual = replace(type(case.idea)(), dim=24, layers=1, context=case.time)
-    fields_matter(case.idea, lambda idea: come(replace(case, idea=idea)), defaults=[usual])
+    fields_matter(case.idea, lambda idea: outputs(replace(case, idea=idea)), defaults=[usual])
 
 
-def come(case: ModelCase) -> Mapping[str, Tensor]:
+def outputs(case: ModelCase) -> Mapping[str, Tensor]:
     """What comes of a model for a text, which may be too long for it."""
     model = case.model()
     try:
@@ -239,22 +240,22 @@ def stream(case: ModelCase) -> Stream:
 
 def law(name: str, check: Callable[[ModelCase], None], draw: Any = models, **more: Any) -> Law:
     """A law that is shown on models."""
-    return Law(name=name, about=says(check), case=ModelCase, draw=draw, check=check, **more)
+    return Law(name=name, about=first_sentence(check), case=ModelCase, draw=draw, check=check, **more)
 
 
 LAWS = {
     "model": (
-        law("rows", rows),
+        law("batch_independent", batch_independent),
         law("causal", causal),
-        law("felt", felt),
+        law("depends_on_past", depends_on_past),
         law("prefix", prefix),
         law("padding", padding),
         law("cache", cache),
-        law("state", state),
+        law("state_complete", state_complete),
         law("finite", finite),
-        law("gets_gradient", gradient, several, most=10),
-        law("field_matters", matter, several, left_out=untried, most=3),
+        law("gets_gradient", all_get_gradient, several, most=10),
+        law("field_matters", all_fields_matter, several, left_out=untried, most=3),
         law("compiled", compiled, on_request=True),
-        law("cast", cast, long, most=20),
+        law("cast_close", cast, long, most=20),
     )
 }

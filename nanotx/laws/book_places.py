@@ -14,8 +14,8 @@ from torch import Tensor
 from nanotx.errors import ConfigError
 from nanotx.laws import place
 from nanotx.laws.fields import fields_matter, gets_gradient, has_fields, untried
-from nanotx.laws.law import Case, Law, Where, says
-from nanotx.laws.strategies import Drawn, batches, ideas, seeds, times
+from nanotx.laws.law import Case, Law, Where, first_sentence
+from nanotx.laws.strategies import Drawn, batches, configs, seeds, times
 from nanotx.laws.weights import seeded
 from nanotx.nn.position import PositionalEncoding
 from nanotx.nn.shapes import Stream
@@ -25,7 +25,7 @@ CONTEXTS = (258, 513, 2050, 9000, 40_000, 140_000)
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlaceCase(Case):
+class PositionCase(Case):
     """A position, and random queries, keys and a stream for it."""
 
     heads: int = 1
@@ -68,11 +68,11 @@ class PlaceCase(Case):
 
 
 @st.composite
-def places(draw: Drawn, part: type[Any], where: Where, least: int = 1) -> PlaceCase:
+def positions(draw: Drawn, part: type[Any], where: Where, least: int = 1) -> PositionCase:
     """A position of this part, for texts of at least so many tokens, in heads of at least twice as many axes."""
     time = draw(times.filter(lambda time: time >= least))
-    return PlaceCase(
-        idea=draw(ideas(part)),
+    return PositionCase(
+        idea=draw(configs(part)),
         heads=draw(st.integers(1, 4)),
         width=draw(st.sampled_from([width for width in (2, 4, 6, 8) if width >= 2 * least])),
         batch=draw(batches),
@@ -83,73 +83,75 @@ def places(draw: Drawn, part: type[Any], where: Where, least: int = 1) -> PlaceC
     )
 
 
-def two_or_more(part: type[Any], where: Where) -> st.SearchStrategy[PlaceCase]:
+def several(part: type[Any], where: Where) -> st.SearchStrategy[PositionCase]:
     """Texts of two tokens or more: one token alone has nowhere else to be."""
-    return places(part, where, least=2)
+    return positions(part, where, least=2)
 
 
-def long(part: type[Any], where: Where) -> st.SearchStrategy[PlaceCase]:
+def long(part: type[Any], where: Where) -> st.SearchStrategy[PositionCase]:
     """One text of any length, many beyond the positions that half the bits can count."""
     contexts = times | st.sampled_from(CONTEXTS)
-    case = st.builds(PlaceCase, idea=ideas(part), heads=st.integers(1, 3), width=st.just(4), time=contexts, seed=seeds)
+    case = st.builds(
+        PositionCase, idea=configs(part), heads=st.integers(1, 3), width=st.just(4), time=contexts, seed=seeds
+    )
     return case
 
 
-def far(part: type[Any], where: Where) -> st.SearchStrategy[PlaceCase]:
+def shifted(part: type[Any], where: Where) -> st.SearchStrategy[PositionCase]:
     """Texts that are moved by any distance, beyond any context too."""
     moved = st.sampled_from(CONTEXTS) | st.integers(0, max(CONTEXTS))
-    return st.builds(lambda case, shift: replace(case, shift=shift), places(part, where), moved)
+    return st.builds(lambda case, shift: replace(case, shift=shift), positions(part, where), moved)
 
 
-def alike(case: PlaceCase) -> None:
+def local(case: PositionCase) -> None:
     """A token at its place is treated alike, whatever stands beside it."""
-    place.placed_alike(case.position(), case.x(), case.q(), case.start)
+    place.local(case.position(), case.x(), case.q(), case.start)
 
 
-def distance(case: PlaceCase) -> None:
+def relative(case: PositionCase) -> None:
     """Scores depend on how far apart a query and a key stand, and not on where."""
-    place.distance_alone(case.position(), case.q(), case.q(shift=1), case.shift)
+    place.relative(case.position(), case.q(), case.q(shift=1), case.shift)
 
 
-def length(case: PlaceCase) -> None:
+def norm_preserving(case: PositionCase) -> None:
     """Queries and keys keep their lengths, but for the `attention_scale` that is stated."""
-    place.lengths_kept(case.position(), case.q(), case.shift)
+    place.norm_preserving(case.position(), case.q(), case.shift)
 
 
-def told(case: PlaceCase) -> None:
+def informative(case: PositionCase) -> None:
     """Where a token stands makes a difference."""
-    place.places_differ(case.position(), case.x(), case.q(), case.q(shift=1))
+    place.informative(case.position(), case.x(), case.q(), case.q(shift=1))
 
 
-def itself(case: PlaceCase) -> None:
+def distinct(case: PositionCase) -> None:
     """Another with other fields is another."""
-    for other in others(case.idea):
+    for other in configs_with_another_number(case.idea):
         mine, theirs = case.position(), case.position(other)
-        place.stays_itself(mine, theirs, case.x(), case.q(), torch.arange(case.time))
+        place.distinct(mine, theirs, case.x(), case.q(), torch.arange(case.time))
 
 
-def beyond(case: PlaceCase) -> None:
+def out_of_range(case: PositionCase) -> None:
     """A place beyond a table is refused, and never another token's."""
-    place.no_place_twice(case.position(), case.x()[:, :1], case.time)
+    place.out_of_range(case.position(), case.x()[:, :1], case.time)
 
 
-def cast(case: PlaceCase) -> None:
+def cast(case: PositionCase) -> None:
     """Cast to half the bits, it leaves every token where it stood, up to the end of any context."""
     for dtype in (torch.bfloat16, torch.float16):
-        place.places_kept(case.position(), case.x(), case.q(), dtype)
+        place.positions_survive_cast(case.position(), case.x(), case.q(), dtype)
 
 
-def relative(case: PlaceCase) -> None:
+def shift_invariant(case: PositionCase) -> None:
     """Where it states that it is relative, tokens that move on together stay as they were, however far."""
-    place.far_alike(case.position(), case.x(), case.q(), case.q(shift=1), case.shift)
+    place.shift_invariant(case.position(), case.x(), case.q(), case.q(shift=1), case.shift)
 
 
-def biased(case: PlaceCase) -> None:
+def adds_bias(case: PositionCase) -> None:
     """It adds to the scores where it states so, and nowhere else."""
-    place.bias_stated(case.position(), case.idea.adds_bias, torch.arange(case.time))
+    place.adds_bias(case.position(), case.idea.adds_bias, torch.arange(case.time))
 
 
-def gradient(case: PlaceCase) -> None:
+def gets_gradient_of_position(case: PositionCase) -> None:
     """Every parameter of an ordinary case gets a gradient."""
     position, positions = case.position(), torch.arange(case.time)
     bias = position.bias(positions, positions)
@@ -161,13 +163,13 @@ def gradient(case: PlaceCase) -> None:
     gets_gradient([(position, torch.cat([one.flatten() for one in told]))])
 
 
-def matter(case: PlaceCase) -> None:
+def position_fields_matter(case: PositionCase) -> None:
     """Every field changes something, or the part says that it changes the cost alone."""
     default = replace(case, heads=2, width=8, time=24)
-    fields_matter(case.idea, lambda idea: come(case, idea), lambda idea: come(default, idea))
+    fields_matter(case.idea, lambda idea: outputs(case, idea), lambda idea: outputs(default, idea))
 
 
-def come(case: PlaceCase, idea: Any) -> dict[str, Tensor]:
+def outputs(case: PositionCase, idea: Any) -> dict[str, Tensor]:
     """All that a position does to a text."""
     position, positions = case.position(idea), torch.arange(case.time)
     q, k = position.rotate(case.q(), case.q(shift=1), positions)
@@ -177,7 +179,7 @@ def come(case: PlaceCase, idea: Any) -> dict[str, Tensor]:
     )
 
 
-def others(idea: Any) -> list[Any]:
+def configs_with_another_number(idea: Any) -> list[Any]:
     """Ideas that differ from one in a single number; one that is none by default may tell nothing, and stays."""
     usual = vars(type(idea)())
     numbers = {name: value for name, value in vars(idea).items() if type(usual[name]) in (int, float)}
@@ -190,28 +192,40 @@ def others(idea: Any) -> list[Any]:
 
 def has_numbers(part: type[Any]) -> bool:
     """Whether a part can be told apart from another by a number."""
-    return bool(others(part()))
+    return bool(configs_with_another_number(part()))
 
 
-def law(name: str, check: Callable[[PlaceCase], None], draw: Any = places, **more: Any) -> Law:
+def law(name: str, check: Callable[[PositionCase], None], draw: Any = positions, **more: Any) -> Law:
     """A law that is shown on positions."""
-    return Law(name=name, about=says(check), case=PlaceCase, draw=draw, check=check, **more)
+    return Law(name=name, about=first_sentence(check), case=PositionCase, draw=draw, check=check, **more)
 
 
 LAWS = {
     "position": (
-        law("alike", alike),
-        law("distance", distance),
-        law("length", length),
-        law("told", told, two_or_more, fits=lambda part: part.part != "none", unless="it tells nothing"),
-        law("itself", itself, two_or_more, fits=has_numbers, unless="it has no number"),
-        law("beyond", beyond),
-        law("cast", cast, long, most=20),
-        law("biased", biased, most=10),
-        law("relative", relative, far, fits=lambda part: part.relative, unless="it states places of its own"),
-        law("gets_gradient", gradient),
+        law("local", local),
+        law("relative", relative),
+        law("norm_preserving", norm_preserving),
+        law("informative", informative, several, fits=lambda part: part.part != "none", unless="it tells nothing"),
+        law("distinct", distinct, several, fits=has_numbers, unless="it has no number"),
+        law("out_of_range", out_of_range),
+        law("cast_close", cast, long, most=20),
+        law("adds_bias", adds_bias, most=10),
         law(
-            "field_matters", matter, two_or_more, fits=has_fields, unless="it has no fields", left_out=untried, most=10
+            "shift_invariant",
+            shift_invariant,
+            shifted,
+            fits=lambda part: part.relative,
+            unless="it states places of its own",
+        ),
+        law("gets_gradient", gets_gradient_of_position),
+        law(
+            "field_matters",
+            position_fields_matter,
+            several,
+            fits=has_fields,
+            unless="it has no fields",
+            left_out=untried,
+            most=10,
         ),
     )
 }

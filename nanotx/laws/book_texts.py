@@ -16,41 +16,41 @@ from nanotx.data.corpus import Corpus
 from nanotx.data.corpus.tiny_shakespeare import TinyShakespeare
 from nanotx.errors import ConfigError, DataError, LawBroken, TextError
 from nanotx.laws import tokenizer_fields
-from nanotx.laws.corpora import splits
-from nanotx.laws.elsewhere import learns_elsewhere
+from nanotx.laws.corpora import split
+from nanotx.laws.elsewhere import trains_alike_in_subprocess
 from nanotx.laws.fields import fields_matter, has_fields, other_choices, untried
-from nanotx.laws.law import Case, Law, Where, says
+from nanotx.laws.law import Case, Law, Where, first_sentence
 from nanotx.laws.lesson_case import (
-    Filed,
-    Lesson,
-    Named,
-    Refused,
-    Row,
+    FileCase,
+    IdsCase,
+    RefusedCase,
+    SpecialTokensCase,
+    TokenizerCase,
     draw_cut,
-    draw_filed,
-    draw_lesson,
-    draw_named,
+    draw_file,
+    draw_ids,
     draw_refused,
-    draw_row,
+    draw_special_tokens,
+    draw_tokenizer,
 )
-from nanotx.laws.strategies import Drawn, ideas
-from nanotx.laws.stretches import cut_anywhere, learns_in_blocks, special_tokens_by_name
+from nanotx.laws.strategies import Drawn, configs
+from nanotx.laws.stretches import cut_anywhere, special_tokens_by_name, trains_in_blocks
 from nanotx.laws.text import (
     exact_bytes,
-    learns_alike,
     lossless,
-    own_digest,
     refuses_ids,
     refuses_text,
     saved_and_loaded,
     streams,
+    trains_alike,
+    unique_digest,
 )
-from nanotx.laws.texts import PRIMER, changed, texts
+from nanotx.laws.texts import PRIMER, texts, with_other_fields
 
 # Tokenizers.
 
 
-def check_lossless(case: Lesson) -> None:
+def check_lossless(case: TokenizerCase) -> None:
     """Nothing is lost of the texts that were learned from, which are accepted, and of any other that is."""
     if (asked := getattr(case.idea, "nfc", case.codec.nfc)) != case.codec.nfc:
         raise LawBroken(f"lossless: nfc={asked} was asked for, and what was learned has nfc={case.codec.nfc}.")
@@ -62,13 +62,13 @@ def check_lossless(case: Lesson) -> None:
     lossless(case.codec, case.accepted)
 
 
-def check_learn(case: Lesson) -> None:
+def check_trains_alike(case: TokenizerCase) -> None:
     """Learned alike here and in another process."""
-    learns_alike(case.idea, case.taught, (case.text, *case.taught))
-    learns_elsewhere(case.idea, case.taught)
+    trains_alike(case.idea, case.taught, (case.text, *case.taught))
+    trains_alike_in_subprocess(case.idea, case.taught)
 
 
-def check_specials(case: Named) -> None:
+def check_special_tokens(case: SpecialTokensCase) -> None:
     """Every name that was asked for is one; some names are allowed, and then the others."""
     missing = [name for name in getattr(case.idea, "special_tokens", ()) if name not in case.codec.special_tokens]
     if missing:
@@ -77,14 +77,14 @@ def check_specials(case: Named) -> None:
         special_tokens_by_name(case.codec, case.joined, allowed, case.stranger)
 
 
-def check_cut(case: Lesson) -> None:
+def check_cut(case: TokenizerCase) -> None:
     """Cut in two, a text has the same ids; and in blocks, texts teach the same."""
     cut_anywhere(case.codec, case.text)
     cut_anywhere(case.codec, case.accepted)
-    learns_in_blocks(case.idea, case.taught)
+    trains_in_blocks(case.idea, case.taught)
 
 
-def check_refuses(case: Refused) -> None:
+def check_refuses(case: RefusedCase) -> None:
     """Of texts and ids: what cannot be held is refused, and said where."""
     refuses_text(case.codec, case.text)
     refuses_text(case.codec, case.broken)
@@ -96,7 +96,7 @@ def check_refuses(case: Refused) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Play(Case):
+class CorpusCase(Case):
     """A corpus, and the text for one that reads it from a file."""
 
     text: str = PRIMER
@@ -104,31 +104,31 @@ class Play(Case):
     def check(self) -> None:
         """Split it; a file is written for one that has a path."""
         if "path" not in fields(type(self.idea)):
-            splits(self.idea)
+            split(self.idea)
             return
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder, "text.txt")
             file.write_bytes(self.text.encode("utf-8"))
-            splits(dataclasses.replace(self.idea, path=str(file)))
+            split(dataclasses.replace(self.idea, path=str(file)))
 
 
 @st.composite
-def draw_play(draw: Drawn, part: type[Corpus], where: Where) -> Play:
+def draw_corpus(draw: Drawn, part: type[Corpus], where: Where) -> CorpusCase:
     """Any corpus of a small size."""
-    idea = draw(ideas(part))
+    idea = draw(configs(part))
     if "size" in fields(part):
-        idea = changed(idea, size=draw(st.integers(1, 2000)))
-    return Play(idea=idea, text="." + draw(texts()) if "path" in fields(part) else PRIMER)
+        idea = with_other_fields(idea, size=draw(st.integers(1, 2000)))
+    return CorpusCase(idea=idea, text="." + draw(texts()) if "path" in fields(part) else PRIMER)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice(Play):
+class CorpusFieldsCase(CorpusCase):
     """A corpus of which other values of its fields are tried; for a path there are two files."""
 
     def usual(self) -> Any:
         """The default config, of a small size."""
         idea = type(self.idea)()
-        return changed(idea, size=SMALL) if "size" in fields(type(idea)) else idea
+        return with_other_fields(idea, size=SMALL) if "size" in fields(type(idea)) else idea
 
     def fits(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
@@ -182,9 +182,9 @@ def untried_of_corpus(part: type[Any]) -> dict[str, str]:
     return {name: reason for name, reason in untried(part).items() if name != "path"}
 
 
-def draw_choice(part: type[Corpus], where: Where) -> st.SearchStrategy[Choice]:
+def draw_corpus_fields(part: type[Corpus], where: Where) -> st.SearchStrategy[CorpusFieldsCase]:
     """Any corpus of a small size."""
-    return draw_play(part, where).map(lambda play: Choice(idea=play.idea, text=play.text))
+    return draw_corpus(part, where).map(lambda play: CorpusFieldsCase(idea=play.idea, text=play.text))
 
 
 LAWS: dict[str, tuple[Law, ...]] = {
@@ -192,72 +192,72 @@ LAWS: dict[str, tuple[Law, ...]] = {
         Law(
             name="lossless",
             about="a text that it accepts, and any it learned from, comes back to the letter",
-            case=Lesson,
-            draw=draw_lesson,
+            case=TokenizerCase,
+            draw=draw_tokenizer,
             check=check_lossless,
         ),
         Law(
             name="bytes",
             about="each id stands for bytes of its own, whatever stands beside it",
-            case=Row,
-            draw=draw_row,
+            case=IdsCase,
+            draw=draw_ids,
             check=lambda case: exact_bytes(case.codec, case.row),
         ),
         Law(
             name="stream",
             about="decoded one id at a time, what was handed out stays, and all of it is the text",
-            case=Row,
-            draw=draw_row,
+            case=IdsCase,
+            draw=draw_ids,
             check=lambda case: streams(case.codec, case.row),
         ),
         Law(
             name="saved",
             about="saved and loaded, it is equal and gives the same ids",
-            case=Lesson,
-            draw=draw_lesson,
+            case=TokenizerCase,
+            draw=draw_tokenizer,
             check=lambda case: saved_and_loaded(case.codec, case.accepted),
         ),
         Law(
-            name="learn",
+            name="trains_alike",
             about="the same texts teach the same tokenizer, at any time and in any process",
-            case=Lesson,
-            draw=draw_lesson,
-            check=check_learn,
+            case=TokenizerCase,
+            draw=draw_tokenizer,
+            check=check_trains_alike,
         ),
         Law(
             name="refuses",
             about="what it cannot hold is refused with the character and its offset, or the id and its index",
-            case=Refused,
+            case=RefusedCase,
             draw=draw_refused,
             check=check_refuses,
         ),
         Law(
             name="special_tokens",
             about="the name of a special becomes its id where it is allowed, and nowhere else",
-            case=Named,
-            draw=draw_named,
-            check=check_specials,
+            case=SpecialTokensCase,
+            draw=draw_special_tokens,
+            check=check_special_tokens,
         ),
         Law(
             name="cut",
             about="where it says that a text may be cut, both sides have the ids of the whole, and teach the same",
-            case=Lesson,
+            case=TokenizerCase,
             draw=draw_cut,
             check=check_cut,
         ),
         Law(
             name="digest",
             about="its digest is its own: a changed file is refused, or is another's",
-            case=Filed,
-            draw=draw_filed,
-            check=lambda case: own_digest(case.codec, case.path),
+            case=FileCase,
+            draw=draw_file,
+            check=lambda case: unique_digest(case.codec, case.path),
         ),
         Law(
             name="field_matters",
-            about=says(tokenizer_fields.Choice.check),
-            case=tokenizer_fields.Choice,
-            draw=tokenizer_fields.draw_choice,
-            check=tokenizer_fields.Choice.check,
+            about=first_sentence(tokenizer_fields.TokenizerFieldsCase.check),
+            case=tokenizer_fields.TokenizerFieldsCase,
+            draw=tokenizer_fields.draw_tokenizer_fields,
+            check=tokenizer_fields.TokenizerFieldsCase.check,
             fits=has_fields,
             unless="it has no fields",
             left_out=tokenizer_fields.untried_of_tokenizer,
@@ -268,19 +268,19 @@ LAWS: dict[str, tuple[Law, ...]] = {
         Law(
             name="split",
             about="training and validation, joined, are the text, the same every time",
-            case=Play,
-            draw=draw_play,
-            check=Play.check,
+            case=CorpusCase,
+            draw=draw_corpus,
+            check=CorpusCase.check,
             # What is fetched may be out of reach, and this one is checked by its digest whenever it is read.
             fits=lambda part: part is not TinyShakespeare,
             unless="it is checked by its digest whenever it is read",
         ),
         Law(
             name="field_matters",
-            about=says(Choice.check),
-            case=Choice,
-            draw=draw_choice,
-            check=Choice.check,
+            about=first_sentence(CorpusFieldsCase.check),
+            case=CorpusFieldsCase,
+            draw=draw_corpus_fields,
+            check=CorpusFieldsCase.check,
             fits=lambda part: part is not TinyShakespeare,
             unless="it is checked by its digest whenever it is read",
             left_out=untried_of_corpus,

@@ -4,7 +4,7 @@ from nanotx.data.corpus import Corpus
 from nanotx.errors import DataError, LawBroken
 
 
-def splits(corpus: Corpus) -> None:
+def split(corpus: Corpus) -> None:
     """The training and the validation text, joined, are the text, which is the same every time it is asked for.
 
     The validation text is its end, of the share that the config says. Where one of the two would be empty, the split

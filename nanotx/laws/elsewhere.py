@@ -32,7 +32,7 @@ for line in sys.stdin:
 """
 
 
-def learns_elsewhere(idea: Tokenizer, texts: Sequence[str]) -> None:
+def trains_alike_in_subprocess(idea: Tokenizer, texts: Sequence[str]) -> None:
     """The same texts teach the same tokenizer in another process, where the order of a set is another.
 
     Args:
@@ -48,7 +48,7 @@ def learns_elsewhere(idea: Tokenizer, texts: Sequence[str]) -> None:
     )
     if there != {"table": here}:
         raise LawBroken(
-            f"learn: {brief(list(texts))} taught {here}, and in another process {there.get('table', there)}."
+            f"trains_alike: {brief(list(texts))} taught {here}, and in another process {there.get('table', there)}."
         )
 
 
@@ -63,7 +63,7 @@ def _ask(question: dict[str, Any]) -> dict[str, Any]:
         answer = ""
     if not answer:
         _child.cache_clear()
-        raise LawBroken(f"learn: the other process ended with {child.wait()} while it learned.")
+        raise LawBroken(f"trains_alike: the other process ended with {child.wait()} while it learned.")
     return dict(json.loads(answer))
 
 

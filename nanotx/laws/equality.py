@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from nanotx.errors import LawBroken
-from nanotx.laws.values import cotangent, same
+from nanotx.laws.values import cotangent, require_close
 from nanotx.nn.canonical import to_canonical
 from nanotx.nn.kv_cache import KVCache
 
@@ -33,10 +33,10 @@ def cache_agrees(
         pieces = [layer(x[:, start:end], cache=cache) for start, end in pairwise(edges)]
         whole = torch.cat(pieces, dim=1)
         if not lengths:
-            return same("cache_agrees", whole, layer(x), tolerance, f"cuts {list(cuts)}")
+            return require_close("cache_agrees", whole, layer(x), tolerance, f"cuts {list(cuts)}")
         for row, length in enumerate(lengths):
             want, told = layer(x[row : row + 1, :length])[0], f"cuts {list(cuts)}, row {row} of length {length}"
-            same("cache_agrees", whole[row, :length], want, tolerance, told)
+            require_close("cache_agrees", whole[row, :length], want, tolerance, told)
 
 
 def equivalent(one: nn.Module, other: nn.Module, x: Tensor, seed: int = 0, tolerance: float = 1e-4) -> None:
@@ -54,24 +54,26 @@ def equivalent(one: nn.Module, other: nn.Module, x: Tensor, seed: int = 0, toler
     Raises:
         LawBroken: what differs, and by how much.
     """
-    (y, gradients), (other_y, other_gradients) = (outcome(module, x, seed) for module in (one, other))
-    alike("equivalent", (y, to_canonical(one, gradients)), (other_y, to_canonical(other, other_gradients)), tolerance)
+    (y, gradients), (other_y, other_gradients) = (outputs_and_gradients(module, x, seed) for module in (one, other))
+    require_same_outcome(
+        "equivalent", (y, to_canonical(one, gradients)), (other_y, to_canonical(other, other_gradients)), tolerance
+    )
 
 
 Outcome = tuple[Tensor, Mapping[str, Tensor]]
 """Outputs; and gradients of the parameters, by name, and of a stream as input under "x"."""
 
 
-def alike(law: str, got: Outcome, want: Outcome, tolerance: float) -> None:
+def require_same_outcome(law: str, got: Outcome, want: Outcome, tolerance: float) -> None:
     """Raise LawBroken unless two outcomes agree; says which output or gradient does not."""
-    same(law, got[0], want[0], tolerance, "outputs")
+    require_close(law, got[0], want[0], tolerance, "outputs")
     if got[1].keys() != want[1].keys():
         raise LawBroken(f"{law}: only one of the two has the parameters {sorted(got[1].keys() ^ want[1].keys())}.")
     for name, gradient in got[1].items():
-        same(law, gradient, want[1][name], tolerance, f"gradient of {name}")
+        require_close(law, gradient, want[1][name], tolerance, f"gradient of {name}")
 
 
-def outcome(module: nn.Module, x: Tensor, seed: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
+def outputs_and_gradients(module: nn.Module, x: Tensor, seed: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
     """The outputs of a module, and the gradients of a random weighting of them; zeros where none arrives."""
     x = x.detach().clone()
     wanted = dict(module.named_parameters()) | ({"x": x.requires_grad_()} if x.is_floating_point() else {})

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from nanotx.config.registry import Slot
-from nanotx.config.schema import fields, inner, is_slot
+from nanotx.config.schema import fields, is_slot, without_none
 from nanotx.errors import ConfigError, LawBroken
 from nanotx.laws.values import cotangent
 from nanotx.nn.hooks import AuxLossModule, OnStepModule
@@ -192,8 +192,8 @@ def untried(part: type[Any], changes: Callable[[Any, str], dict[str, list[Any]]]
 def other_values(kind: Any, value: Any) -> list[Any]:
     """Values of a field's type that are not this one; none where the type is none of the known ones."""
     found: list[Any] = []
-    if inner(kind) is not kind:
-        found = [None, *other_values(inner(kind), value)]
+    if without_none(kind) is not kind:
+        found = [None, *other_values(without_none(kind), value)]
     elif is_slot(kind):
         found = [kind.find(name)() for name in sorted(kind.shipped())]
     elif get_origin(kind) is Literal:

@@ -20,7 +20,7 @@ class Case:
 
     def table(self) -> Table:
         """What differs from the defaults, as values that TOML and JSON can hold."""
-        table: Table = {"idea": differing(self.idea)}
+        table: Table = {"idea": changed_fields(self.idea)}
         for name, field in type(self).__dataclass_fields__.items():
             value = getattr(self, name)
             if name != "idea" and value != field.default:
@@ -43,7 +43,7 @@ class Case:
         return cls(idea=from_table(part.family if named else part, named | table.get("idea", {}), "idea"), **values)
 
 
-def differing(idea: Any) -> Table:
+def changed_fields(idea: Any) -> Table:
     """Which fields of an idea are not as they are by default; its part's name left out."""
     usual = to_table(type(idea)())
     return {name: value for name, value in to_table(idea).items() if usual.get(name) != value}
@@ -66,7 +66,7 @@ class Law:
     most: int | None = None  # cases at most, where each of them is large and covers much
 
 
-def says(check: Callable[[Any], None]) -> str:
+def first_sentence(check: Callable[[Any], None]) -> str:
     """What a law says: the first line of its check's docstring, as a phrase."""
     line = (check.__doc__ or "").strip().partition("\n")[0].rstrip(".")
     return line[:1].lower() + line[1:]

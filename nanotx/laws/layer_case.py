@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from nanotx.config.schema import fields
 from nanotx.laws.law import Case
-from nanotx.laws.weights import redrawn, seeded
+from nanotx.laws.weights import redraw, seeded
 from nanotx.nn.attention import Attention
 from nanotx.nn.block import Block
 from nanotx.nn.exact import Exact
@@ -58,8 +58,8 @@ class LayerCase(Case):
     def another(self, idea: Any, shift: int) -> nn.Module:
         """A layer of its own."""
         with seeded(self.seed + shift):
-            layer = redrawn(idea.build(self.dim), self.seed + shift)
-            placed = Placed(layer, self.place(idea), isinstance(idea, Attention | Block), self.device, self.dtype)
+            layer = redraw(idea.build(self.dim), self.seed + shift)
+            placed = PlacedLayer(layer, self.place(idea), isinstance(idea, Attention | Block), self.device, self.dtype)
         return placed.to(self.device).eval()
 
     def place(self, idea: Any) -> PositionalEncoding:
@@ -91,13 +91,15 @@ def attentions_of(idea: Any) -> tuple[Attention, ...]:
     return (idea,) if isinstance(idea, Attention) else idea.attentions if isinstance(idea, Block) else ()
 
 
-def lone(idea: Any) -> bool:
+def has_single_expert(idea: Any) -> bool:
     """Whether there is a router in it with a single expert, which is always chosen and teaches the router nothing."""
     ffn = getattr(idea, "ffn", idea)
-    return getattr(ffn, "experts", 0) == 1 or (isinstance(idea, Block) and lone(getattr(idea, "block", None)))
+    return getattr(ffn, "experts", 0) == 1 or (
+        isinstance(idea, Block) and has_single_expert(getattr(idea, "block", None))
+    )
 
 
-class Placed(Exact):
+class PlacedLayer(Exact):
     """A layer as training runs it: told where its tokens stand, its mathematics in a format of its own."""
 
     def __init__(self, layer: nn.Module, position: PositionalEncoding, reads: bool, device: str, dtype: str) -> None:
@@ -112,12 +114,12 @@ class Placed(Exact):
         return y
 
 
-def reach_of(idea: Any) -> int | None:
+def attention_window_of(idea: Any) -> int | None:
     """How far back a layer looks, where it looks back at all."""
     return idea.attention_window if isinstance(idea, Attention | Block) else None
 
 
-def written_out(idea: Attention, length: int) -> Attention:
+def plainest_equivalent(idea: Attention, length: int) -> Attention:
     """Another part that is the same function for texts of this length, the plainest that names it."""
     names = [name for name in ("fused", "per_head", *Attention.names()) if name != idea.part]
     other = next(other for other in map(Attention.find, names) if other.equivalent_to == idea.equivalent_at(length))

@@ -21,7 +21,7 @@ ENOUGH = 10
 # Schedules.
 
 
-def total(schedule: Schedule, at: Sequence[int], steps: int) -> None:
+def finite_factor(schedule: Schedule, at: Sequence[int], steps: int) -> None:
     """Any step has a factor, also one beyond the end: a finite number, not below zero.
 
     Args:
@@ -36,10 +36,10 @@ def total(schedule: Schedule, at: Sequence[int], steps: int) -> None:
     for step, factor in factors.items():
         if not isinstance(factor, float) or not math.isfinite(factor) or factor < 0:
             raise LawBroken(
-                f"total: the factor of step {step} of {steps} is {factor!r}; expected a float of at least 0."
+                f"finite_factor: the factor of step {step} of {steps} is {factor!r}; expected a float of at least 0."
             )
     if steps >= ENOUGH and not any(factors[step] > 0 for step in range(steps)):
-        raise LawBroken(f"total: the factor of each of the {steps} steps of a run is 0, so nothing is learned.")
+        raise LawBroken(f"finite_factor: the factor of each of the {steps} steps of a run is 0, so nothing is learned.")
 
 
 def pure(schedule: Schedule, at: Sequence[int], steps: int, other: int) -> None:
@@ -98,7 +98,7 @@ def grouped(idea: Optimizer, parameters: Parameters) -> None:
         raise LawBroken(f"groups: {len(strange)} parameters in the groups are not among those given.")
 
 
-def still(idea: Optimizer, parameters: Parameters) -> None:
+def no_grad_no_move(idea: Optimizer, parameters: Parameters) -> None:
     """Where the gradient is zero, a first step only decays, and nothing but what its group's `weight_decay` says.
 
     What is decayed shrinks towards zero and does not pass it; what is not, and what does not learn, stays to the bit.
@@ -120,10 +120,12 @@ def still(idea: Optimizer, parameters: Parameters) -> None:
         shrunk = (now.abs() <= was.abs()) & (now * was >= 0)
         if not bool((shrunk if decay else now == was).all()):
             moved = float((now - was).abs().nan_to_num(nan=math.inf).max())
-            raise LawBroken(f"still: with no gradient, {name} moved by {moved:.3g}; its weight_decay is {decay:g}.")
+            raise LawBroken(
+                f"no_grad_no_move: with no gradient, {name} moved by {moved:.3g}; its weight_decay is {decay:g}."
+            )
 
 
-def idle(idea: Optimizer, parameters: Parameters, gradients: Gradients) -> None:
+def zero_lr_no_move(idea: Optimizer, parameters: Parameters, gradients: Gradients) -> None:
     """At a learning rate of zero, which a schedule may give at any step, nothing moves, and nothing decays.
 
     Args:
@@ -142,7 +144,7 @@ def idle(idea: Optimizer, parameters: Parameters, gradients: Gradients) -> None:
     for name, one in parameters.items():
         if not torch.equal(one, before[name]):
             moved = float((one.detach() - before[name].detach()).abs().nan_to_num(nan=math.inf).max())
-            raise LawBroken(f"idle: at a rate of 0, {name} moved by {moved:.3g}.")
+            raise LawBroken(f"zero_lr_no_move: at a rate of 0, {name} moved by {moved:.3g}.")
 
 
 def descends(idea: Optimizer, parameters: Parameters, targets: dict[str, Tensor], steps: int, rate: float) -> None:
@@ -195,7 +197,7 @@ def resumes(idea: Optimizer, parameters: Parameters, gradients: Gradients, cut: 
         step(one, whole, gradient, count)
         if count < cut:
             step(before, parted, gradient, count)
-    saved, parted = kept(before, parted), copies(parted)
+    saved, parted = saved_state(before, parted), copies(parted)
     after = idea.build(parted.items())
     load(after, parted, saved)
     for count in range(cut, len(gradients)):
@@ -237,7 +239,7 @@ def copies(parameters: Parameters) -> Parameters:
     return {name: nn.Parameter(one.detach().clone(), one.requires_grad) for name, one in parameters.items()}
 
 
-def kept(optimizer: TorchOptimizer, parameters: Parameters) -> dict[str, dict[str, Tensor]]:
+def saved_state(optimizer: TorchOptimizer, parameters: Parameters) -> dict[str, dict[str, Tensor]]:
     """What a checkpoint keeps of an optimizer's state: by a parameter's name, each number as a tensor.
 
     Raises:

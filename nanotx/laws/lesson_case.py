@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 from nanotx.errors import TextError
 from nanotx.laws.law import Case, Where
 from nanotx.laws.strategies import Drawn
-from nanotx.laws.stretches import between
-from nanotx.laws.texts import PRIMER, learned, lessons, texts
+from nanotx.laws.stretches import split_at_names
+from nanotx.laws.texts import PRIMER, configs_with_texts, texts, trained
 from nanotx.tokenizers import Codec, Tokenizer
 from nanotx.tokenizers.base import UNKNOWN, normalize_nfc
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lesson(Case):
+class TokenizerCase(Case):
     """A tokenizer, what it learns from, and a text for what it has learned."""
 
     taught: tuple[str, ...] = (PRIMER,)
@@ -24,7 +24,7 @@ class Lesson(Case):
     @property
     def codec(self) -> Codec:
         """What was learned."""
-        return learned(self.idea, self.taught)
+        return trained(self.idea, self.taught)
 
     @property
     def names(self) -> list[str]:
@@ -42,12 +42,12 @@ class Lesson(Case):
             self.codec.encode(text)
         except TextError:
             last = normalize_nfc(self.taught[-1]) if self.codec.nfc else self.taught[-1]
-            return max((one for one, name in between(last, self.names) if not name), key=len)
+            return max((one for one, name in split_at_names(last, self.names) if not name), key=len)
         return text
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row(Lesson):
+class IdsCase(TokenizerCase):
     """The same, and ids put in among those of the text."""
 
     ids: tuple[int, ...] = ()  # modulo vocab_size
@@ -61,7 +61,7 @@ class Row(Lesson):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Named(Lesson):
+class SpecialTokensCase(TokenizerCase):
     """The same, and names of special tokens put into a text."""
 
     pieces: tuple[str, ...] = ("",)
@@ -88,14 +88,14 @@ class Named(Lesson):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Filed(Lesson):
+class FileCase(TokenizerCase):
     """The same, and what is changed in the tokenizer's file."""
 
     path: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Refused(Lesson):
+class RefusedCase(TokenizerCase):
     """The same, with half a character put into the text, and an id that there is not."""
 
     half: int = 0xD800  # the code point
@@ -120,48 +120,48 @@ cuttable = st.sampled_from(["e ", "to be ", "'s ", "X\n", "a \n\n", "\u00e9t ", 
 
 
 @st.composite
-def draw_lesson(draw: Drawn, part: type[Tokenizer], where: Where) -> Lesson:
+def draw_tokenizer(draw: Drawn, part: type[Tokenizer], where: Where) -> TokenizerCase:
     """Any tokenizer and text."""
-    idea, taught = draw(lessons(part))
-    return Lesson(idea=idea, taught=taught, text=draw(texts()))
+    idea, taught = draw(configs_with_texts(part))
+    return TokenizerCase(idea=idea, taught=taught, text=draw(texts()))
 
 
 @st.composite
-def draw_row(draw: Drawn, part: type[Tokenizer], where: Where) -> Row:
+def draw_ids(draw: Drawn, part: type[Tokenizer], where: Where) -> IdsCase:
     """Any tokenizer and ids."""
-    idea, taught = draw(lessons(part))
+    idea, taught = draw(configs_with_texts(part))
     ids = draw(st.lists(st.integers(-4, 511), max_size=12))
-    return Row(idea=idea, taught=taught, text=draw(texts()), ids=tuple(ids), at=draw(places))
+    return IdsCase(idea=idea, taught=taught, text=draw(texts()), ids=tuple(ids), at=draw(places))
 
 
 @st.composite
-def draw_named(draw: Drawn, part: type[Tokenizer], where: Where) -> Named:
+def draw_special_tokens(draw: Drawn, part: type[Tokenizer], where: Where) -> SpecialTokensCase:
     """Any tokenizer, and a text with any names in it."""
-    idea, taught = draw(lessons(part))
+    idea, taught = draw(configs_with_texts(part))
     pieces, put = draw(st.lists(texts(4), max_size=4)), draw(st.lists(st.integers(0, 11), min_size=1, max_size=4))
     allowed = draw(st.integers(0, 15))
-    return Named(idea=idea, taught=taught, pieces=tuple(pieces), between=tuple(put), allowed=allowed)
+    return SpecialTokensCase(idea=idea, taught=taught, pieces=tuple(pieces), between=tuple(put), allowed=allowed)
 
 
 @st.composite
-def draw_cut(draw: Drawn, part: type[Tokenizer], where: Where) -> Lesson:
+def draw_cut(draw: Drawn, part: type[Tokenizer], where: Where) -> TokenizerCase:
     """Any tokenizer, and a text that may be cut in many places."""
-    idea, taught = draw(lessons(part))
+    idea, taught = draw(configs_with_texts(part))
     pieces = draw(st.lists(st.builds("".join, st.tuples(cuttable, texts(2))), max_size=4))
-    return Lesson(idea=idea, taught=taught, text="".join(pieces))
+    return TokenizerCase(idea=idea, taught=taught, text="".join(pieces))
 
 
 @st.composite
-def draw_filed(draw: Drawn, part: type[Tokenizer], where: Where) -> Filed:
+def draw_file(draw: Drawn, part: type[Tokenizer], where: Where) -> FileCase:
     """Any tokenizer, and any change of its file."""
-    idea, taught = draw(lessons(part))
-    return Filed(idea=idea, taught=taught, path=tuple(draw(st.lists(st.integers(0, 2**10), max_size=5))))
+    idea, taught = draw(configs_with_texts(part))
+    return FileCase(idea=idea, taught=taught, path=tuple(draw(st.lists(st.integers(0, 2**10), max_size=5))))
 
 
 @st.composite
-def draw_refused(draw: Drawn, part: type[Tokenizer], where: Where) -> Refused:
+def draw_refused(draw: Drawn, part: type[Tokenizer], where: Where) -> RefusedCase:
     """Any tokenizer, and what it cannot hold."""
-    idea, taught = draw(lessons(part))
+    idea, taught = draw(configs_with_texts(part))
     half = draw(st.integers(0xD800, 0xDFFF))
     beyond = draw(st.integers(-300, 300) | st.sampled_from([2**31, 2**63, -(2**40)]))
-    return Refused(idea=idea, taught=taught, text=draw(texts()), half=half, at=draw(places), beyond=beyond)
+    return RefusedCase(idea=idea, taught=taught, text=draw(texts()), half=half, at=draw(places), beyond=beyond)

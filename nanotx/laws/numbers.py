@@ -8,8 +8,8 @@ from einops import reduce
 from torch import Tensor, nn
 
 from nanotx.errors import LawBroken
-from nanotx.laws.equality import alike, outcome
-from nanotx.laws.values import same
+from nanotx.laws.equality import outputs_and_gradients, require_same_outcome
+from nanotx.laws.values import require_close
 
 
 def finite(layer: nn.Module, x: Tensor, seed: int = 0) -> None:
@@ -23,7 +23,7 @@ def finite(layer: nn.Module, x: Tensor, seed: int = 0) -> None:
     Raises:
         LawBroken: what is not finite.
     """
-    y, gradients = outcome(layer, x, seed)
+    y, gradients = outputs_and_gradients(layer, x, seed)
     for name, tensor in {"outputs": y, **gradients}.items():
         if not bool(tensor.isfinite().all()):
             what = name if name == "outputs" else f"the gradient of {name}"
@@ -32,7 +32,7 @@ def finite(layer: nn.Module, x: Tensor, seed: int = 0) -> None:
             )
 
 
-def near_in(layer: nn.Module, x: Tensor, dtype: torch.dtype, tolerance: float = 0.05, seed: int = 0) -> None:
+def bf16_close(layer: nn.Module, x: Tensor, dtype: torch.dtype, tolerance: float = 0.05, seed: int = 0) -> None:
     """In a smaller format, by autocast as in training, outputs stay near those in float32, and so does the gradient.
 
     At each position the difference is measured beside the length of what is wanted, and the middle one of them counts:
@@ -49,9 +49,9 @@ def near_in(layer: nn.Module, x: Tensor, dtype: torch.dtype, tolerance: float = 
     Raises:
         LawBroken: what differs, and by how much.
     """
-    y, gradients = outcome(layer, x, seed)
+    y, gradients = outputs_and_gradients(layer, x, seed)
     with torch.autocast(x.device.type, dtype=dtype):
-        small_y, small_gradients = outcome(layer, x, seed)
+        small_y, small_gradients = outputs_and_gradients(layer, x, seed)
     pairs = {"outputs": (small_y, y, 1), "the input's gradient": (small_gradients["x"], gradients["x"], 10)}
     for what, (got, want, room) in pairs.items():
         lengths = want.double().norm(dim=-1).clamp(min=1e-6)
@@ -59,11 +59,11 @@ def near_in(layer: nn.Module, x: Tensor, dtype: torch.dtype, tolerance: float = 
         if not away <= room * tolerance:
             name = str(dtype).removeprefix("torch.")
             raise LawBroken(
-                f"near_in: {what} in {name} differ by {away:.3g} of their length, more than {room * tolerance:g}."
+                f"bf16_close: {what} in {name} differ by {away:.3g} of their length, more than {room * tolerance:g}."
             )
 
 
-def near_cast(
+def cast_close(
     layer: nn.Module, x: Tensor, dtype: torch.dtype, tolerance: float = 0.05, growth: float = 3.0, stretch: int = 64
 ) -> None:
     """Cast to a smaller format, weights and all, a module stays near itself at every position, late ones as early ones.
@@ -95,12 +95,12 @@ def near_cast(
         if not middle <= (limit if index else tolerance):
             first, last = index * stretch, min((index + 1) * stretch, x.shape[1]) - 1
             raise LawBroken(
-                f"near_cast: in {str(dtype).removeprefix('torch.')} the outputs at positions {first} to {last} differ "
+                f"cast_close: in {str(dtype).removeprefix('torch.')} the outputs at positions {first} to {last} differ "
                 f"by {middle:.3g} of their length, more than {limit:.3g}; at the first {stretch} by {middles[0]:.3g}."
             )
 
 
-def state_is_all(one: nn.Module, other: nn.Module, x: Tensor, tolerance: float = 1e-6) -> None:
+def state_complete(one: nn.Module, other: nn.Module, x: Tensor, tolerance: float = 1e-6) -> None:
     """A module that loads the state of another becomes it: nothing that it learns or draws lies outside its state.
 
     Args:
@@ -114,7 +114,7 @@ def state_is_all(one: nn.Module, other: nn.Module, x: Tensor, tolerance: float =
     """
     other.load_state_dict({name: tensor.clone() for name, tensor in one.state_dict().items()})
     with torch.no_grad():
-        same("state_is_all", other(x), one(x), tolerance, "outputs with the same state")
+        require_close("state_complete", other(x), one(x), tolerance, "outputs with the same state")
 
 
 def compile_agrees(layer: nn.Module, x: Tensor, tolerance: float = 1e-4, seed: int = 0) -> None:
@@ -129,14 +129,14 @@ def compile_agrees(layer: nn.Module, x: Tensor, tolerance: float = 1e-4, seed: i
     Raises:
         LawBroken: what differs, and by how much.
     """
-    want = outcome(layer, x, seed)
+    want = outputs_and_gradients(layer, x, seed)
     compiled: Any = torch.compile(layer)
-    y, gradients = outcome(compiled, x, seed)
+    y, gradients = outputs_and_gradients(compiled, x, seed)
     plain = {name.removeprefix("_orig_mod."): gradient for name, gradient in gradients.items()}
-    alike("compile_agrees", (y, plain), want, tolerance)
+    require_same_outcome("compile_agrees", (y, plain), want, tolerance)
 
 
-def keeps_scale(layer: nn.Module, x: Tensor, factor: float, tolerance: float = 1e-3) -> None:
+def scale_invariant(layer: nn.Module, x: Tensor, factor: float, tolerance: float = 1e-3) -> None:
     """An input of another scale comes out the same.
 
     Args:
@@ -149,6 +149,6 @@ def keeps_scale(layer: nn.Module, x: Tensor, factor: float, tolerance: float = 1
         LawBroken: where the two differ, and by how much.
     """
     if not factor > 0:
-        raise LawBroken(f"keeps_scale: expected a factor above 0, got {factor}.")
+        raise LawBroken(f"scale_invariant: expected a factor above 0, got {factor}.")
     with torch.no_grad():
-        same("keeps_scale", layer(x * factor), layer(x), tolerance, f"an input times {factor:g}")
+        require_close("scale_invariant", layer(x * factor), layer(x), tolerance, f"an input times {factor:g}")

@@ -16,7 +16,7 @@ DEPTH = 2.0
 """Powers of ten between the strongest and the weakest shade."""
 
 
-def picture(felt: Tensor, title: str, beside: str = "") -> RenderableType:
+def heat_map(felt: Tensor, title: str, beside: str = "") -> RenderableType:
     """A heat map of how much each output (a row) feels each input (a column).
 
     Args:

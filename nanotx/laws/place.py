@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nanotx.errors import LawBroken
-from nanotx.laws.values import same
+from nanotx.laws.values import require_close
 from nanotx.nn.position import PositionalEncoding
 from nanotx.nn.shapes import Stream
 
@@ -16,7 +16,7 @@ Heads = Float[Tensor, "b h t k"]
 
 
 @torch.no_grad()
-def placed_alike(position: PositionalEncoding, x: Stream, q: Heads, start: int, tolerance: float = 1e-5) -> None:
+def local(position: PositionalEncoding, x: Stream, q: Heads, start: int, tolerance: float = 1e-5) -> None:
     """A token at its place is treated alike, whatever stands beside it: in a whole text, or in the end of one.
 
     Args:
@@ -31,26 +31,22 @@ def placed_alike(position: PositionalEncoding, x: Stream, q: Heads, start: int, 
     """
     positions = torch.arange(x.shape[1])
     end = positions[start:]
-    same(
-        "placed_alike",
-        position.embed(x[:, start:], end),
-        position.embed(x, positions)[:, start:],
-        tolerance,
-        "embedding",
+    require_close(
+        "local", position.embed(x[:, start:], end), position.embed(x, positions)[:, start:], tolerance, "embedding"
     )
     whole, part = (
         position.rotate(q, q.flip(-1), positions),
         position.rotate(q[..., start:, :], q.flip(-1)[..., start:, :], end),
     )
     for name, got, want in zip(("queries", "keys"), part, whole, strict=True):
-        same("placed_alike", got, want[..., start:, :], tolerance, name)
+        require_close("local", got, want[..., start:, :], tolerance, name)
     biases = position.bias(end, positions), position.bias(positions, positions)
     if biases[0] is not None and biases[1] is not None:
-        same("placed_alike", biases[0], biases[1][:, start:], tolerance, "bias")
+        require_close("local", biases[0], biases[1][:, start:], tolerance, "bias")
 
 
 @torch.no_grad()
-def distance_alone(position: PositionalEncoding, q: Heads, k: Heads, shift: int, tolerance: float = 1e-3) -> None:
+def relative(position: PositionalEncoding, q: Heads, k: Heads, shift: int, tolerance: float = 1e-3) -> None:
     """Scores of queries and keys depend on how far apart they stand, and not on where.
 
     Args:
@@ -65,11 +61,11 @@ def distance_alone(position: PositionalEncoding, q: Heads, k: Heads, shift: int,
     """
     positions = torch.arange(q.shape[-2])
     near, far = (scores(position, q, k, positions + moved) for moved in (0, shift))
-    same("distance_alone", far, near, tolerance, f"scores {shift} positions on, (row, head, query, key)")
+    require_close("relative", far, near, tolerance, f"scores {shift} positions on, (row, head, query, key)")
 
 
 @torch.no_grad()
-def lengths_kept(position: PositionalEncoding, q: Heads, shift: int, tolerance: float = 1e-4) -> None:
+def norm_preserving(position: PositionalEncoding, q: Heads, shift: int, tolerance: float = 1e-4) -> None:
     """Turning a query or a key does not change its length, but for the `attention_scale` that the thing states.
 
     Args:
@@ -83,11 +79,11 @@ def lengths_kept(position: PositionalEncoding, q: Heads, shift: int, tolerance: 
     """
     for name, turned in zip(("queries", "keys"), position.rotate(q, q, torch.arange(q.shape[-2]) + shift), strict=True):
         wanted = position.attention_scale * q.norm(dim=-1)
-        same("lengths_kept", turned.norm(dim=-1), wanted, tolerance, f"{name}, (row, head, position)")
+        require_close("norm_preserving", turned.norm(dim=-1), wanted, tolerance, f"{name}, (row, head, position)")
 
 
 @torch.no_grad()
-def places_differ(position: PositionalEncoding, x: Stream, q: Heads, k: Heads) -> None:
+def informative(position: PositionalEncoding, x: Stream, q: Heads, k: Heads) -> None:
     """Some token or score is changed by where it stands: a position that tells nothing is none.
 
     Raises:
@@ -97,13 +93,11 @@ def places_differ(position: PositionalEncoding, x: Stream, q: Heads, k: Heads) -
     embedded = not torch.equal(position.embed(x, positions), x)
     scored = not torch.allclose(scores(position, q, k, positions), einsum(q, k, "b h t k, b h s k -> b h t s"))
     if not embedded and not scored:
-        raise LawBroken(f"places_differ: for {x.shape[1]} positions, neither an embedding nor a score is changed.")
+        raise LawBroken(f"informative: for {x.shape[1]} positions, neither an embedding nor a score is changed.")
 
 
 @torch.no_grad()
-def stays_itself(
-    position: PositionalEncoding, other: PositionalEncoding, x: Stream, q: Heads, positions: Tensor
-) -> None:
+def distinct(position: PositionalEncoding, other: PositionalEncoding, x: Stream, q: Heads, positions: Tensor) -> None:
     """Another one of the same kind, with other fields, changes nothing of this one, and is not this one.
 
     A table kept for all of them, whose key forgets a field, gives one the other's.
@@ -123,11 +117,11 @@ def stays_itself(
     if all(
         a is b or (a is not None and b is not None and torch.equal(a, b)) for a, b in zip(mine, theirs, strict=True)
     ):
-        raise LawBroken(f"stays_itself: with other fields, all of {tuple(x.shape)} is placed as without them.")
+        raise LawBroken(f"distinct: with other fields, all of {tuple(x.shape)} is placed as without them.")
 
 
 @torch.no_grad()
-def no_place_twice(position: PositionalEncoding, x: Stream, context: int) -> None:
+def out_of_range(position: PositionalEncoding, x: Stream, context: int) -> None:
     """A time beyond a table is refused with an IndexError, or is a place of its own; never that of another token.
 
     Args:
@@ -144,11 +138,11 @@ def no_place_twice(position: PositionalEncoding, x: Stream, context: int) -> Non
         return
     for at in range(context):
         if not torch.equal(beyond, x) and torch.equal(beyond, position.embed(x, torch.tensor([at]))):
-            raise LawBroken(f"no_place_twice: position {context}, beyond a context of {context}, is given place {at}.")
+            raise LawBroken(f"out_of_range: position {context}, beyond a context of {context}, is given place {at}.")
 
 
 @torch.no_grad()
-def far_alike(position: PositionalEncoding, x: Stream, q: Heads, k: Heads, shift: int) -> None:
+def shift_invariant(position: PositionalEncoding, x: Stream, q: Heads, k: Heads, shift: int) -> None:
     """Where a position states that it is relative, tokens that move on together stay as they were, however far.
 
     Args:
@@ -164,8 +158,8 @@ def far_alike(position: PositionalEncoding, x: Stream, q: Heads, k: Heads, shift
     positions, what = torch.arange(x.shape[1]), f"{shift} positions on"
     tolerance = 1e-3 + 8 * shift * 2**-24  # an angle has 24 binary digits, of which the whole turns take some
     try:
-        same(
-            "far_alike",
+        require_close(
+            "shift_invariant",
             position.embed(x, positions + shift),
             position.embed(x, positions),
             tolerance,
@@ -173,12 +167,12 @@ def far_alike(position: PositionalEncoding, x: Stream, q: Heads, k: Heads, shift
         )
         near, far = (scores(position, q, k, positions + moved) for moved in (0, shift))
     except IndexError:
-        raise LawBroken(f"far_alike: it states `relative`, and has no place {what}.") from None
-    same("far_alike", far, near, tolerance, f"scores {what}, (row, head, query, key)")
+        raise LawBroken(f"shift_invariant: it states `relative`, and has no place {what}.") from None
+    require_close("shift_invariant", far, near, tolerance, f"scores {what}, (row, head, query, key)")
 
 
 @torch.no_grad()
-def bias_stated(position: PositionalEncoding, adds_bias: bool, positions: Tensor) -> None:
+def adds_bias(position: PositionalEncoding, adds_bias: bool, positions: Tensor) -> None:
     """A position adds to the scores where it states `adds_bias`, and nowhere else.
 
     Raises:
@@ -187,12 +181,14 @@ def bias_stated(position: PositionalEncoding, adds_bias: bool, positions: Tensor
     adds = position.bias(positions, positions) is not None
     if adds != adds_bias:
         raise LawBroken(
-            f"bias_stated: it states adds_bias = {adds_bias}, and {'adds' if adds else 'never adds'} to scores."
+            f"adds_bias: it states adds_bias = {adds_bias}, and {'adds' if adds else 'never adds'} to scores."
         )
 
 
 @torch.no_grad()
-def places_kept(position: PositionalEncoding, x: Stream, q: Heads, dtype: torch.dtype, queries: int = 8) -> None:
+def positions_survive_cast(
+    position: PositionalEncoding, x: Stream, q: Heads, dtype: torch.dtype, queries: int = 8
+) -> None:
     """Cast to a smaller format, a position gives every token the place that it had, up to rounding once.
 
     Args:
@@ -224,7 +220,8 @@ def places_kept(position: PositionalEncoding, x: Stream, q: Heads, dtype: torch.
         if len(far):
             first = int(far[0])
             raise LawBroken(
-                f"places_kept: in {name}, {what} at position {first} differ by {places[first]:.3g} of their size, at "
+                f"positions_survive_cast: in {name}, {what} at position {first} differ by {places[first]:.3g} of "
+                f"their size, at "
                 f"{len(far):,} of {len(positions):,} positions by more than {4 * torch.finfo(dtype).eps:.3g}."
             )
 

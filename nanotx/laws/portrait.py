@@ -9,15 +9,15 @@ from nanotx.laws.book import laws_on, part_of
 from nanotx.laws.book_model import ModelCase
 from nanotx.laws.layer_case import LayerCase, attentions_of
 from nanotx.laws.trial import Verdict
-from nanotx.laws.values import changes
+from nanotx.laws.values import influence_by_value
 
-LENGTH = 12
+MIN_POSITIONS = 12
 """Positions that are shown at least."""
-Portrait = tuple[Tensor, str, str]
+PartInfluence = tuple[Tensor, str, str]
 """Who feels whom, as `t s`; a title; what stands beside it."""
 
 
-def portrait(name: str, broken: Verdict | None) -> Portrait | None:
+def part_influence(name: str, broken: Verdict | None) -> PartInfluence | None:
     """The picture of a part; None where it reads no stream.
 
     Args:
@@ -29,17 +29,17 @@ def portrait(name: str, broken: Verdict | None) -> Portrait | None:
     kind = law.case
     if kind not in (LayerCase, ModelCase):
         return None
-    table: Table = broken.case if broken is not None and broken.case is not None else plain(part(), kind)
-    case: Any = law.case.of(part, table | {"time": max(LENGTH, table.get("time", 1))})
+    table: Table = broken.case if broken is not None and broken.case is not None else plain_case(part(), kind)
+    case: Any = law.case.of(part, table | {"time": max(MIN_POSITIONS, table.get("time", 1))})
     layer, x = (case.layer(), case.x()) if isinstance(case, LayerCase) else (case.model(), case.ids())
     lines = [f"{key} = {value!r}" for key, value in table.items()] if broken is not None else []
     beside = [f"breaks {broken.law}", broken.broken, "", *lines] if broken is not None else []
-    return changes(layer, x, seed=1), name, "\n".join(beside)
+    return influence_by_value(layer, x, seed=1), name, "\n".join(beside)
 
 
-def plain(idea: Any, kind: type[Any]) -> Table:
+def plain_case(idea: Any, kind: type[Any]) -> Table:
     """A case of ordinary size."""
     if kind is ModelCase:
-        return {"time": LENGTH, "vocab_size": 20}
+        return {"time": MIN_POSITIONS, "vocab_size": 20}
     attentions = attentions_of(idea)
-    return {"dim": 4 * (attentions[0].heads if attentions else 1), "time": LENGTH}
+    return {"dim": 4 * (attentions[0].heads if attentions else 1), "time": MIN_POSITIONS}

@@ -17,13 +17,13 @@ def tables(verdicts: Sequence[Verdict], console: Console) -> RenderableType:
         by_slot.setdefault(verdict.part.partition("/")[0], {}).setdefault(verdict.part, []).append(verdict)
     shown: list[RenderableType] = []
     for parts in by_slot.values():
-        table = wide(parts)
+        table = wide_table(parts)
         fits = Measurement.get(console, console.options.update(width=1000), table).maximum <= console.width
-        shown.append(table if fits else narrow(parts))
+        shown.append(table if fits else narrow_table(parts))
     return Group(*shown)
 
 
-def wide(parts: dict[str, list[Verdict]]) -> Table:
+def wide_table(parts: dict[str, list[Verdict]]) -> Table:
     """A row a part, a column a law."""
     laws = list(dict.fromkeys(verdict.law for verdicts in parts.values() for verdict in verdicts))
     table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
@@ -33,30 +33,33 @@ def wide(parts: dict[str, list[Verdict]]) -> Table:
     for part, verdicts in parts.items():
         found = {verdict.law: verdict for verdict in verdicts}
         table.add_row(
-            part.partition("/")[2] or part, *(cell(found.get(law)) for law in laws), total(verdicts), seconds(verdicts)
+            part.partition("/")[2] or part,
+            *(format_verdict(found.get(law)) for law in laws),
+            format_total(verdicts),
+            total_seconds(verdicts),
         )
     return table
 
 
-def narrow(parts: dict[str, list[Verdict]]) -> Table:
+def narrow_table(parts: dict[str, list[Verdict]]) -> Table:
     """A row a part, its laws together."""
     table = Table.grid(padding=(0, 2))
     for part, verdicts in parts.items():
         broken = [verdict.law for verdict in verdicts if verdict.broken]
         held = sum(verdict.passed for verdict in verdicts)
         words = Text(f"breaks {', '.join(broken)}", "bold red") if broken else Text(f"{held} laws hold", "green")
-        table.add_row(part, words if held or broken else "", total(verdicts), seconds(verdicts) + " s")
+        table.add_row(part, words if held or broken else "", format_total(verdicts), total_seconds(verdicts) + " s")
     return table
 
 
-def cell(verdict: Verdict | None) -> Text:
+def format_verdict(verdict: Verdict | None) -> Text:
     """One law on one part: how many cases it held in, or broke after."""
     if verdict is None or verdict.skipped:
         return Text("·", "dim")
     return Text(f"✗{verdict.cases}", "bold red") if verdict.broken else Text(f"{verdict.cases}", "green")
 
 
-def total(verdicts: Sequence[Verdict]) -> Text:
+def format_total(verdicts: Sequence[Verdict]) -> Text:
     """All cases of a part, or why there were none."""
     reasons = list(dict.fromkeys(verdict.skipped for verdict in verdicts if verdict.skipped))
     if reasons:
@@ -64,6 +67,6 @@ def total(verdicts: Sequence[Verdict]) -> Text:
     return Text(f"{sum(verdict.cases for verdict in verdicts):,}")
 
 
-def seconds(verdicts: Sequence[Verdict]) -> str:
+def total_seconds(verdicts: Sequence[Verdict]) -> str:
     """How long all laws of a part took."""
     return f"{sum(verdict.seconds for verdict in verdicts):.1f}"

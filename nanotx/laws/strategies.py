@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args, get_origin
 from hypothesis import assume
 from hypothesis import strategies as st
 
-from nanotx.config.schema import fields, inner, is_slot
+from nanotx.config.schema import fields, is_slot, without_none
 from nanotx.errors import ConfigError
 
 Drawn = Callable[[st.SearchStrategy[Any]], Any]
@@ -34,7 +34,7 @@ ordinary = st.sampled_from([1.0, 0.3, 3.0])
 
 
 @st.composite
-def ideas(draw: Drawn, part: type[Any]) -> Any:
+def configs(draw: Drawn, part: type[Any]) -> Any:
     """A part with random fields, each within its type; what the part refuses is left out."""
     defaults = part()
     values = {name: draw(field(kind, getattr(defaults, name))) for name, kind in fields(part).items()}
@@ -45,13 +45,13 @@ def ideas(draw: Drawn, part: type[Any]) -> Any:
 
 
 @cache
-def any_of(slot: type[Any]) -> st.SearchStrategy[Any]:
+def any_part_of(slot: type[Any]) -> st.SearchStrategy[Any]:
     """Any part of a slot that comes with the package, with random fields; "none" is the simplest.
 
     A part of one's own is tried by itself; what else stands in a block beside it should be known to be right.
     """
     names = sorted(slot.shipped(), key=lambda name: (name != "none", name))
-    return st.sampled_from(names).flatmap(lambda name: ideas(slot.find(name)))
+    return st.sampled_from(names).flatmap(lambda name: configs(slot.find(name)))
 
 
 def field(kind: Any, default: Any) -> st.SearchStrategy[Any]:
@@ -61,10 +61,10 @@ def field(kind: Any, default: Any) -> st.SearchStrategy[Any]:
     division from zero stays tiny and never becomes zero. Rows of texts are a few names. A text, and what else is of no
     known type, stays as it is.
     """
-    if inner(kind) is not kind:
-        return st.none() | field(inner(kind), 1 if default is None and inner(kind) is int else default)
+    if without_none(kind) is not kind:
+        return st.none() | field(without_none(kind), 1 if default is None and without_none(kind) is int else default)
     if is_slot(kind):
-        return any_of(kind)
+        return any_part_of(kind)
     if get_origin(kind) is Literal:
         return st.sampled_from(get_args(kind))
     if kind == tuple[str, ...]:

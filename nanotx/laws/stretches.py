@@ -33,13 +33,15 @@ def special_tokens_by_name(codec: Codec, text: str, allowed: Collection[str], st
     for one in encoded(codec, text) or ():
         if one in names and names[one] != UNKNOWN:
             raise LawBroken(f"special_tokens: {text!r} became, with no name allowed, id {one} of {names[one]!r}.")
-    parts = [[codec.special_tokens[one]] if name else encoded(codec, one) for one, name in between(form, allowed)]
+    parts = [
+        [codec.special_tokens[one]] if name else encoded(codec, one) for one, name in split_at_names(form, allowed)
+    ]
     wanted = None if None in parts else [one for part in parts for one in part or ()]
     found = encoded(codec, text, allowed)
     if found != wanted:
         raise LawBroken(
             f"special_tokens: {text!r}, with {list(allowed)} allowed, became {found}; expected {wanted}, "
-            f"of {between(form, allowed)}."
+            f"of {split_at_names(form, allowed)}."
         )
     lost = UNKNOWN in codec.special_tokens and any(codec.special_tokens[UNKNOWN] in (part or ()) for part in parts)
     if found is not None and not lost and codec.decode(found) != form:
@@ -77,7 +79,7 @@ def cut_anywhere(codec: Codec, text: str) -> None:
             raise LawBroken(f"cut: {text!r} is {whole}; cut in two, {left!r} is {one} and {right!r} is {other}.")
 
 
-def learns_in_blocks(idea: Tokenizer, texts: Sequence[str]) -> None:
+def trains_in_blocks(idea: Tokenizer, texts: Sequence[str]) -> None:
     """Where an idea says that it may, it learns from texts in blocks, cut wherever they may be, what the texts teach.
 
     Args:
@@ -99,7 +101,7 @@ def learns_in_blocks(idea: Tokenizer, texts: Sequence[str]) -> None:
         raise LawBroken(f"cut: {list(texts)} taught {whole.to_dict()}, and in the blocks {blocks} {found.to_dict()}.")
 
 
-def between(text: str, names: Collection[str]) -> list[tuple[str, bool]]:
+def split_at_names(text: str, names: Collection[str]) -> list[tuple[str, bool]]:
     """The text in order: what stands between names, none of it left out, and names, of which it says so."""
     found, held, at = list[tuple[str, bool]](), "", 0
     while at < len(text):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import settings
 
 from nanotx.config.registry import load_file
-from nanotx.laws.book import laws_on, part_of, parts
+from nanotx.laws.book import laws_on, part_names, part_of
 from nanotx.laws.law import Law
 from nanotx.laws.trial import attempt
 
@@ -28,7 +28,7 @@ def laws_of(*names: str, load: Sequence[str] = ()) -> Callable[..., None]:
     for file in load:
         load_file(file)
 
-    pairs = [(name, law) for word in names for name in parts(word) for law in laws_on(name)]
+    pairs = [(name, law) for word in names for name in part_names(word) for law in laws_on(name)]
 
     @pytest.mark.parametrize(("name", "law"), pairs, ids=[f"{name}-{law.name}" for name, law in pairs])
     def obeys(name: str, law: Law) -> None:

@@ -130,7 +130,7 @@ def saved_and_loaded(codec: Codec, text: str) -> None:
         )
 
 
-def own_digest(codec: Codec, path: Sequence[int]) -> None:
+def unique_digest(codec: Codec, path: Sequence[int]) -> None:
     """A digest goes with a tokenizer into its file and out of it, and no other tokenizer has it.
 
     A file in which one thing was changed is refused; one that was signed anew after that is refused for what it says,
@@ -153,7 +153,7 @@ def own_digest(codec: Codec, path: Sequence[int]) -> None:
                 f"digest: {codec!r} has the digest {digests[0]}, in its file and once loaded {digests[1:]}."
             )
         table = {key: value for key, value in written.items() if key not in HEADER}
-        other = altered(table, path)
+        other = alter_json(table, path)
         header = {key: value for key, value in written.items() if key in HEADER}
         file.write_text(json.dumps(header | other), encoding="utf-8")
         if (back := _loaded(file)) is not None:
@@ -169,7 +169,7 @@ def own_digest(codec: Codec, path: Sequence[int]) -> None:
         )
 
 
-def altered(value: Any, path: Sequence[int]) -> Any:
+def alter_json(value: Any, path: Sequence[int]) -> Any:
     """A value of JSON with one thing in it changed.
 
     Args:
@@ -184,7 +184,7 @@ def altered(value: Any, path: Sequence[int]) -> Any:
             del copy[keys[-1]]
         else:
             key = keys[path[0] % len(keys)]
-            copy[key] = altered(value[key], path[1:])
+            copy[key] = alter_json(value[key], path[1:])
         return copy
     if isinstance(value, bool):
         return not value
@@ -193,7 +193,7 @@ def altered(value: Any, path: Sequence[int]) -> Any:
     return {"x": 0} if value == {} else [0] if value == [] else f"{value or ''}x"
 
 
-def learns_alike(idea: Tokenizer, texts: Sequence[str], others: Sequence[str]) -> None:
+def trains_alike(idea: Tokenizer, texts: Sequence[str], others: Sequence[str]) -> None:
     """The same texts teach the same tokenizer: read once or kept in a list, and whatever was learned in between.
 
     Args:
@@ -209,7 +209,7 @@ def learns_alike(idea: Tokenizer, texts: Sequence[str], others: Sequence[str]) -
         idea.train(others)
     second = idea.train(one for one in texts)  # a stream can be read once
     if first != second or first.to_dict() != second.to_dict():
-        raise LawBroken(f"learn: {brief(list(texts))} taught {first!r}, and another time {second!r}.")
+        raise LawBroken(f"trains_alike: {brief(list(texts))} taught {first!r}, and another time {second!r}.")
 
 
 def refuses_text(codec: Codec, text: str) -> None:

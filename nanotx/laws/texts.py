@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from nanotx.config.schema import fields
 from nanotx.errors import ConfigError, TokenizerError
-from nanotx.laws.strategies import Drawn, ideas
+from nanotx.laws.strategies import Drawn, configs
 from nanotx.tokenizers import Codec, Tokenizer
 from nanotx.tokenizers.base import preset_names
 from nanotx.tokenizers.bpe import Bpe
@@ -80,22 +80,22 @@ def texts(draw: Drawn, longest: int = 16) -> str:
 
 
 @st.composite
-def lessons(draw: Drawn, part: type[Tokenizer]) -> tuple[Tokenizer, tuple[str, ...]]:
+def configs_with_texts(draw: Drawn, part: type[Tokenizer]) -> tuple[Tokenizer, tuple[str, ...]]:
     """A tokenizer's idea, of few ids, and texts that can teach it."""
-    idea = draw(ideas(part))
+    idea = draw(configs(part))
     if part is Saved:  # it reads the presets, and no text
         return dataclasses.replace(idea, path=draw(st.sampled_from(preset_names()))), (PRIMER,)
     if part is Tiktoken:  # it reads a file of ranks, and no text
         idea = dataclasses.replace(idea, path=rank_file())
     taught = (PRIMER, *draw(st.lists(texts(), max_size=2)))
     if "pattern" in fields(part):
-        idea = changed(idea, pattern=draw(st.sampled_from(PATTERNS)))
-    sized = able(idea, taught, draw(st.integers(0, SMALL)))
+        idea = with_other_fields(idea, pattern=draw(st.sampled_from(PATTERNS)))
+    sized = fit_to_texts(idea, taught, draw(st.integers(0, SMALL)))
     assume(sized is not None)
     return sized, taught
 
 
-def able(idea: Any, taught: Sequence[str], more: int) -> Any:
+def fit_to_texts(idea: Any, taught: Sequence[str], more: int) -> Any:
     """An idea like this one that these texts can teach, its ids some more than the fewest; None where there is none.
 
     Args:
@@ -104,9 +104,11 @@ def able(idea: Any, taught: Sequence[str], more: int) -> Any:
         more: how many ids beyond the fewest it has.
     """
     part: type[Tokenizer] = type(idea)
-    for one in (idea, changed(idea, min_frequency=1)) if "min_frequency" in fields(part) else (idea,):
-        for sized in sizes(one, taught, fewest(part) + others(one), more) if "vocab_size" in fields(part) else (one,):
-            if teaches(sized, taught):
+    for one in (idea, with_other_fields(idea, min_frequency=1)) if "min_frequency" in fields(part) else (idea,):
+        for sized in (
+            sizes(one, taught, min_vocab_size(part) + extra_ids(one), more) if "vocab_size" in fields(part) else (one,)
+        ):
+            if texts_suffice(sized, taught):
                 return sized
     return None
 
@@ -122,7 +124,7 @@ def rank_file(more: int = SMALL) -> str:
     return str(folder / "small.tiktoken")
 
 
-def changed(idea: Any, **values: Any) -> Any:
+def with_other_fields(idea: Any, **values: Any) -> Any:
     """The idea with other values in fields of it; as it was where it refuses them."""
     try:
         return dataclasses.replace(idea, **values)
@@ -131,24 +133,25 @@ def changed(idea: Any, **values: Any) -> Any:
 
 
 @lru_cache(maxsize=64)
-def fewest(part: type[Any]) -> int:
+def min_vocab_size(part: type[Any]) -> int:
     """The smallest vocab_size that a part takes."""
     usual = part()
     return next(
-        (n for n in range(1, usual.vocab_size) if changed(usual, vocab_size=n).vocab_size == n), usual.vocab_size
+        (n for n in range(1, usual.vocab_size) if with_other_fields(usual, vocab_size=n).vocab_size == n),
+        usual.vocab_size,
     )
 
 
-def others(idea: Any) -> int:
+def extra_ids(idea: Any) -> int:
     """How many ids an idea needs beside those of its tokens: for its special tokens, and for `<unk>`."""
     values = {name: getattr(idea, name) for name in fields(type(idea))}
     return len(values.get("special_tokens", ())) + values.get("unknown", False)
 
 
-def teaches(idea: Tokenizer, taught: Sequence[str]) -> bool:
+def texts_suffice(idea: Tokenizer, taught: Sequence[str]) -> bool:
     """Whether these texts are enough for what the idea asks for."""
     try:
-        learned(idea, tuple(taught))
+        trained(idea, tuple(taught))
     except Exception as error:  # any other fault is for the law to meet
         return not isinstance(error, TokenizerError)
     return True
@@ -156,19 +159,19 @@ def teaches(idea: Tokenizer, taught: Sequence[str]) -> bool:
 
 def sizes(idea: Any, taught: Sequence[str], least: int, more: int) -> Iterator[Any]:
     """The idea at several sizes: the fewest ids and some more, then what its own errors propose, then others."""
-    yield changed(idea, vocab_size=least + more)
+    yield with_other_fields(idea, vocab_size=least + more)
     for size in (least, idea.vocab_size):
-        for near in proposed(changed(idea, vocab_size=size), taught):
-            yield changed(idea, vocab_size=near + more)
-            yield changed(idea, vocab_size=near)
+        for near in proposed_vocab_size(with_other_fields(idea, vocab_size=size), taught):
+            yield with_other_fields(idea, vocab_size=near + more)
+            yield with_other_fields(idea, vocab_size=near)
     for size in (least + SMALL, least + 2 * SMALL, idea.vocab_size):
-        yield changed(idea, vocab_size=size)
+        yield with_other_fields(idea, vocab_size=size)
 
 
-def proposed(idea: Tokenizer, taught: Sequence[str]) -> list[int]:
+def proposed_vocab_size(idea: Tokenizer, taught: Sequence[str]) -> list[int]:
     """The vocab_size that an idea proposes where these texts cannot teach the one that it has; else none."""
     try:
-        learned(idea, tuple(taught))
+        trained(idea, tuple(taught))
     except TokenizerError as error:
         return [int(size) for size in re.findall(r"--tokenizer\.vocab-size (\d+)", str(error))]
     except Exception:  # any other fault is for the law to meet
@@ -177,6 +180,6 @@ def proposed(idea: Tokenizer, taught: Sequence[str]) -> list[int]:
 
 
 @lru_cache(maxsize=64)
-def learned(idea: Tokenizer, taught: tuple[str, ...]) -> Codec:
+def trained(idea: Tokenizer, taught: tuple[str, ...]) -> Codec:
     """What an idea learns from texts; remembered, so that drawing a case and trying it learn once."""
     return idea.train(taught)

@@ -52,7 +52,7 @@ def causal(
             )
 
 
-def felt(layer: Layer, x: Tensor, seed: int = 0, window: int | None = None) -> None:
+def depends_on_past(layer: Layer, x: Tensor, seed: int = 0, window: int | None = None) -> None:
     """Every output feels its own input, and some earlier one; a layer that reads nothing breaks no law of time.
 
     Args:
@@ -68,9 +68,9 @@ def felt(layer: Layer, x: Tensor, seed: int = 0, window: int | None = None) -> N
     told = f"input of shape {tuple(x.shape)}, seed {seed}"
     for position, row in enumerate(influence(layer, x, seed, alone=True)):
         if not row[position] > 0:
-            raise LawBroken(f"felt: output {position} does not feel its own position; {told}.")
+            raise LawBroken(f"depends_on_past: output {position} does not feel its own position; {told}.")
         if position and window != 1 and not row[:position].max() > 0:
-            raise LawBroken(f"felt: output {position} feels nothing of its past; {told}.")
+            raise LawBroken(f"depends_on_past: output {position} feels nothing of its past; {told}.")
 
 
 def window(layer: Layer, x: Tensor, width: int, seed: int = 0, tolerance: float = 0.0) -> None:
@@ -115,7 +115,7 @@ def influence(layer: Layer, x: Tensor, seed: int = 0, cuts: list[int] | None = N
     rows = repeat(x.detach(), "b t d -> (c b) t d", c=len(last)).requires_grad_()
     at, limit = torch.arange(time), rearrange(last, "c -> c 1")
     asked = repeat((at == limit) if alone else (at <= limit), "c t -> (c b) t 1", b=batch)
-    with still(layer):
+    with without_parameter_gradients(layer):
         y = layer(rows)
     if not y.requires_grad:
         return torch.zeros(len(last), time)
@@ -125,7 +125,7 @@ def influence(layer: Layer, x: Tensor, seed: int = 0, cuts: list[int] | None = N
 
 
 @contextmanager
-def still(layer: Layer) -> Iterator[None]:
+def without_parameter_gradients(layer: Layer) -> Iterator[None]:
     """Within, no gradient is asked of a layer's parameters: of so many rows they would take longer than the input's."""
     learned = [one for one in layer.parameters() if one.requires_grad] if isinstance(layer, nn.Module) else []
     for parameter in learned:

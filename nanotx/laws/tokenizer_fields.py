@@ -20,8 +20,8 @@ from nanotx.config.schema import fields
 from nanotx.errors import TextError, TokenizerError
 from nanotx.laws.fields import fields_matter, other_choices, untried
 from nanotx.laws.law import Case, Where
-from nanotx.laws.strategies import Drawn, ideas
-from nanotx.laws.texts import PATTERNS, PRIMER, able, learned, rank_file
+from nanotx.laws.strategies import Drawn, configs
+from nanotx.laws.texts import PATTERNS, PRIMER, fit_to_texts, rank_file, trained
 from nanotx.tokenizers import Tokenizer
 from nanotx.tokenizers.base import preset_names
 from nanotx.tokenizers.huggingface import Huggingface
@@ -41,27 +41,27 @@ MANY = 2000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Choice(Case):
+class TokenizerFieldsCase(Case):
     """A tokenizer that can be learned from `TAUGHT`, and of which other values of its fields are tried."""
 
     def check(self) -> None:
         """Every field changes the vocabulary, the ids of a text, or what is refused."""
-        usual = [able(one, TAUGHT, LEARNED) for one in plain(type(self.idea))]
+        usual = [fit_to_texts(one, TAUGHT, LEARNED) for one in plain_config(type(self.idea))]
         usual = [one for one in usual if one is not None]
-        fields_matter(self.idea, learns, defaults=usual, changes=choices)
+        fields_matter(self.idea, outcome_of, defaults=usual, changes=other_configs)
 
 
 @st.composite
-def draw_choice(draw: Drawn, part: type[Tokenizer], where: Where) -> Choice:
+def draw_tokenizer_fields(draw: Drawn, part: type[Tokenizer], where: Where) -> TokenizerFieldsCase:
     """Any tokenizer, its vocabulary of a size that the texts allow."""
-    usual = plain(part)[0]
+    usual = plain_config(part)[0]
     named = {name: getattr(usual, name) for name, kind in fields(part).items() if kind is str}
-    idea = able(dataclasses.replace(draw(ideas(part)), **named), TAUGHT, draw(st.integers(1, LEARNED)))
+    idea = fit_to_texts(dataclasses.replace(draw(configs(part)), **named), TAUGHT, draw(st.integers(1, LEARNED)))
     assume(idea is not None)
-    return Choice(idea=idea)
+    return TokenizerFieldsCase(idea=idea)
 
 
-def plain(part: type[Tokenizer]) -> list[Any]:
+def plain_config(part: type[Tokenizer]) -> list[Any]:
     """A part's default config, that of a part which reads a file with one; and others, if a field needs them."""
     if part is Saved:
         return [Saved(path=preset_names()[0])]
@@ -72,14 +72,14 @@ def plain(part: type[Tokenizer]) -> list[Any]:
     return [part()]
 
 
-def choices(idea: Any, name: str) -> dict[str, list[Any]]:
+def other_configs(idea: Any, name: str) -> dict[str, list[Any]]:
     """Other values of a field of a tokenizer."""
     value = getattr(idea, name)
     known: dict[str, list[Any]] = {
         "vocab_size": [value + more for more in (1, -1, 5, -5) if name == "vocab_size" and value + more > 0],
         "pattern": list(PATTERNS),
         "special_tokens": list(NAMES),
-        "path": paths(type(idea)) if name == "path" else [],
+        "path": file_paths(type(idea)) if name == "path" else [],
     }
     return {name: [one for one in known[name] if one != value]} if name in known else other_choices(idea, name)
 
@@ -87,10 +87,10 @@ def choices(idea: Any, name: str) -> dict[str, list[Any]]:
 def untried_of_tokenizer(part: type[Any]) -> dict[str, str]:
     """The fields of which no other value can be tried, and why."""
     fetched = {"encoding": "another would have to be fetched"} if part is Tiktoken else {}
-    return untried(part, choices) | fetched
+    return untried(part, other_configs) | fetched
 
 
-def paths(part: type[Any]) -> list[str]:
+def file_paths(part: type[Any]) -> list[str]:
     """Files that a part reads; of one that is anybody's, none is known."""
     if part is Saved:
         return preset_names()[:2]
@@ -99,10 +99,10 @@ def paths(part: type[Any]) -> list[str]:
     return [lossy_file(lossy=False)] if part is Huggingface else []
 
 
-def learns(idea: Tokenizer) -> dict[str, Tensor]:
+def outcome_of(idea: Tokenizer) -> dict[str, Tensor]:
     """What a tokenizer learns from `TAUGHT`, and what it makes of the texts of `READ`."""
     try:
-        codec = learned(idea, TAUGHT)
+        codec = trained(idea, TAUGHT)
     except TokenizerError:
         return {"these texts are refused": torch.zeros(0)}
     gaps = set(codec.undefined_ids)

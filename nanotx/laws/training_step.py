@@ -130,11 +130,11 @@ def micro_batch(
                 learned = {name: learned[name] + one for name, one in zip(head, found[1:], strict=True)}
     reported = cross_entropy.detach() / len(targets)
     if whole:
-        return reported, slopes([lowered / count * scale], weights)
+        return reported, weight_gradients([lowered / count * scale], weights)
     part = torch.tensor(scale) / count
     share = part / len(targets)  # of one token
     roots = {hidden: torch.cat(at_hidden) * share.to(hidden.dtype)} | ({penalty: part} if penalty else {})
-    gradients = slopes([*roots], weights, [*roots.values()])
+    gradients = weight_gradients([*roots], weights, [*roots.values()])
     for name, one in learned.items():
         gradients[name] = one * share + gradients[name] if name in gradients else one * share
     return reported, gradients
@@ -147,7 +147,9 @@ def token_losses(recipe: Recipe, model: Transformer, hidden: Tensor, targets: Te
     return F.cross_entropy(logits, targets, reduction="sum"), z_loss
 
 
-def slopes(of: list[Tensor], weights: dict[str, nn.Parameter], cotangents: list[Tensor] | None = None) -> Tensors:
+def weight_gradients(
+    of: list[Tensor], weights: dict[str, nn.Parameter], cotangents: list[Tensor] | None = None
+) -> Tensors:
     """The gradients of the weights, by name; a weight that has none is left out."""
     found = torch.autograd.grad(of, list(weights.values()), cotangents, allow_unused=True)
     pairs = zip(weights, found, strict=True)
@@ -187,7 +189,7 @@ def optimize(
             adamw_step(weight, gradient, moments, lr, optimizer.betas, optimizer.eps, decay)
     for names in matrices.values():
         assert isinstance(optimizer, Muon)
-        orthogonal_steps(optimizer, names, weights, gradients, state, optimizer.lr * factor)
+        muon_step(optimizer, names, weights, gradients, state, optimizer.lr * factor)
 
 
 def adamw_step(
@@ -221,7 +223,7 @@ def adamw_step(
     )
 
 
-def orthogonal_steps(
+def muon_step(
     optimizer: Muon,
     names: list[str],
     weights: dict[str, nn.Parameter],
@@ -260,7 +262,7 @@ def dropout_seed(seed: int, step: int) -> int:
     return (z ^ (z >> 31)) >> 1
 
 
-def trains_as_written(trainer: Trainer, steps: int) -> None:
+def matches_training_step(trainer: Trainer, steps: int) -> None:
     """A trainer takes its first steps exactly as `training_step` does: reports, weights, average and loss scale.
 
     Args:

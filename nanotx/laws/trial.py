@@ -12,7 +12,7 @@ from hypothesis.errors import Unsatisfiable
 from nanotx.config.registry import load_file
 from nanotx.config.schema import Table
 from nanotx.errors import ConfigError, LawBroken, did_you_mean
-from nanotx.laws.book import laws_on, part_of, title
+from nanotx.laws.book import laws_on, part_of, part_title
 from nanotx.laws.law import Case, Law, Where
 
 EXAMPLES = 50
@@ -54,7 +54,7 @@ def attempt(law: Law, part: type[Any], examples: int = EXAMPLES, where: Where | 
     """
     where, tried, last = where or Where(), 0, None
     if law.on_device and where.device not in getattr(part, "trains_on", (where.device,)):
-        return Verdict(part=title(part), law=law.name, skipped=f"not on {where.device}")
+        return Verdict(part=part_title(part), law=law.name, skipped=f"not on {where.device}")
 
     def check(case: Case) -> None:
         nonlocal tried, last
@@ -71,11 +71,11 @@ def attempt(law: Law, part: type[Any], examples: int = EXAMPLES, where: Where | 
     except (Exception, SystemExit) as error:  # a part may be anyone's, and one that fails must not stop the others
         if last is None:
             raise
-        broken = in_words(error.exceptions[0] if isinstance(error, ExceptionGroup) else error)
+        broken = describe_error(error.exceptions[0] if isinstance(error, ExceptionGroup) else error)
     case = last.table() if broken and last is not None else None
     seconds = time.perf_counter() - began
     told = {"broken": broken, "skipped": skipped}
-    return Verdict(part=title(part), law=law.name, cases=tried, seconds=seconds, case=case, **told)
+    return Verdict(part=part_title(part), law=law.name, cases=tried, seconds=seconds, case=case, **told)
 
 
 def attempt_all(
@@ -97,7 +97,7 @@ def attempt_all(
     for _, alike in groupby(sorted(laws, key=cases_of), key=cases_of):
         together = list(alike)
         if len(together) > 1 and where.device in getattr(part, "trains_on", (where.device,)):
-            verdicts |= together_on(together, part, examples, where, start)
+            verdicts |= try_together(together, part, examples, where, start)
     return [verdicts.get(law.name) or attempt(law, part, examples, where, start) for law in laws]
 
 
@@ -106,7 +106,7 @@ def cases_of(law: Law) -> tuple[int, int]:
     return id(law.draw), law.most or 0
 
 
-def together_on(laws: Sequence[Law], part: type[Any], examples: int, where: Where, start: int) -> dict[str, Verdict]:
+def try_together(laws: Sequence[Law], part: type[Any], examples: int, where: Where, start: int) -> dict[str, Verdict]:
     """The verdicts on those of some laws, by name, that hold on every case of one row of random cases."""
     seconds, broken, tried = dict.fromkeys((law.name for law in laws), 0.0), set[str](), 0
 
@@ -129,7 +129,7 @@ def together_on(laws: Sequence[Law], part: type[Any], examples: int, where: Wher
         return {}
     drawing = (time.perf_counter() - began - sum(seconds.values())) / len(laws)
     return {
-        law.name: Verdict(part=title(part), law=law.name, cases=tried, seconds=seconds[law.name] + drawing)
+        law.name: Verdict(part=part_title(part), law=law.name, cases=tried, seconds=seconds[law.name] + drawing)
         for law in laws
         if law.name not in broken
     }
@@ -167,7 +167,7 @@ def on_random_cases(
     try_all()
 
 
-def in_words(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """What a part raised, in a line; a law that is broken only now and then comes this way too."""
     said = str(error).strip().partition("\n")[0]
     return said if isinstance(error, LawBroken) else f"{type(error).__name__}: {said}"

@@ -11,7 +11,7 @@ from nanotx.errors import LawBroken
 Layer = Callable[[Tensor], Tensor]
 
 
-def rows(layer: Layer, x: Tensor, seed: int = 0, tolerance: float = 1e-5) -> None:
+def batch_independent(layer: Layer, x: Tensor, seed: int = 0, tolerance: float = 1e-5) -> None:
     """A row of a batch comes out the same whatever the other rows are.
 
     Args:
@@ -24,11 +24,13 @@ def rows(layer: Layer, x: Tensor, seed: int = 0, tolerance: float = 1e-5) -> Non
         LawBroken: which row changed, and by how much.
     """
     with torch.no_grad():
-        y, others = layer(x), fresh(x, seed)
+        y, others = layer(x), another_input(x, seed)
         for row in range(len(x)):
             mixed = others.clone()
             mixed[row] = x[row]
-            same("rows", layer(mixed)[row], y[row], tolerance, f"row {row} beside other rows, seed {seed}")
+            require_close(
+                "batch_independent", layer(mixed)[row], y[row], tolerance, f"row {row} beside other rows, seed {seed}"
+            )
 
 
 def time_prefix(layer: Layer, x: Tensor, cut: int, tolerance: float = 1e-5) -> None:
@@ -46,7 +48,7 @@ def time_prefix(layer: Layer, x: Tensor, cut: int, tolerance: float = 1e-5) -> N
         LawBroken: where they differ, and by how much.
     """
     with torch.no_grad():
-        same("time_prefix", layer(x[:, : cut + 1]), layer(x)[:, : cut + 1], tolerance, f"cut {cut}")
+        require_close("time_prefix", layer(x[:, : cut + 1]), layer(x)[:, : cut + 1], tolerance, f"cut {cut}")
 
 
 def right_padding(layer: Layer, x: Tensor, padding: Tensor, tolerance: float = 1e-5) -> None:
@@ -82,7 +84,7 @@ def right_padding(layer: Layer, x: Tensor, padding: Tensor, tolerance: float = 1
         )
 
 
-def alone(layer: Layer, x: Tensor, tolerance: float = 1e-5) -> None:
+def position_wise(layer: Layer, x: Tensor, tolerance: float = 1e-5) -> None:
     """Each position comes out as if it stood alone.
 
     Args:
@@ -95,12 +97,16 @@ def alone(layer: Layer, x: Tensor, tolerance: float = 1e-5) -> None:
     """
     with torch.no_grad():
         one_by_one = layer(rearrange(x, "b t d -> (b t) 1 d"))
-        same(
-            "alone", rearrange(one_by_one, "(b t) 1 d -> b t d", b=len(x)), layer(x), tolerance, "(row, position, axis)"
+        require_close(
+            "position_wise",
+            rearrange(one_by_one, "(b t) 1 d -> b t d", b=len(x)),
+            layer(x),
+            tolerance,
+            "(row, position, axis)",
         )
 
 
-def fresh(x: Tensor, seed: int) -> Tensor:
+def another_input(x: Tensor, seed: int) -> Tensor:
     """Another input of the same kind: ids below the largest one, or a stream of the same scale."""
     generator = torch.Generator().manual_seed(seed)
     if x.is_floating_point():
@@ -108,7 +114,7 @@ def fresh(x: Tensor, seed: int) -> Tensor:
     return torch.randint(int(x.max()) + 1, x.shape, generator=generator).to(x)
 
 
-def same(law: str, got: Tensor, want: Tensor, tolerance: float, what: str) -> None:
+def require_close(law: str, got: Tensor, want: Tensor, tolerance: float, what: str) -> None:
     """Raise LawBroken unless two tensors agree up to a tolerance, relative to the largest number wanted (or 1)."""
     if got.shape != want.shape:
         raise LawBroken(f"{law}: {what}: shapes {tuple(got.shape)} and {tuple(want.shape)} differ.")
@@ -124,7 +130,7 @@ def cotangent(shape: Sequence[int], seed: int) -> Tensor:
     return torch.randn(tuple(shape), generator=torch.Generator().manual_seed(seed + 1_000_003))
 
 
-def changes(layer: Layer, x: Tensor, seed: int = 0) -> Tensor:
+def influence_by_value(layer: Layer, x: Tensor, seed: int = 0) -> Tensor:
     """Who feels whom, by values: how much output `t` changes when input `s` alone becomes another.
 
     Args:
@@ -140,5 +146,8 @@ def changes(layer: Layer, x: Tensor, seed: int = 0) -> Tensor:
     mask = repeat(at, "s t -> (s b) t" if x.ndim == 2 else "s t -> (s b) t 1", b=len(x))
     many = repeat(x, "b ... -> (s b) ...", s=time)
     with torch.no_grad():
-        y, other = layer(many), layer(torch.where(mask, repeat(fresh(x, seed), "b ... -> (s b) ...", s=time), many))
+        y, other = (
+            layer(many),
+            layer(torch.where(mask, repeat(another_input(x, seed), "b ... -> (s b) ...", s=time), many)),
+        )
     return reduce((other - y).abs().float(), "(s b) t d -> t s", "max", b=len(x)).cpu()

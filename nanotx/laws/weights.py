@@ -18,7 +18,7 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 @torch.no_grad()
-def redrawn(layer: nn.Module, seed: int) -> nn.Module:
+def redraw(layer: nn.Module, seed: int) -> nn.Module:
     """The layer, with what it begins at one or zero (norms, biases) moved a little, so that a law can tell."""
     generator = torch.Generator().manual_seed(seed)
     for parameter in layer.parameters():

@@ -10,7 +10,7 @@ from nanotx.data.batches import Windows
 from nanotx.errors import LawBroken
 
 
-def next_token(windows: Windows, step: int, batch: int) -> None:
+def targets_shifted(windows: Windows, step: int, batch: int) -> None:
     """Each row of a step is a window of the text, and its target at every place is the next token.
 
     Args:
@@ -24,15 +24,19 @@ def next_token(windows: Windows, step: int, batch: int) -> None:
     x, y = windows.batch(step, batch)
     starts = windows.starts(step, batch)
     if x.shape != (batch, windows.context) or y.shape != x.shape or x.dtype != torch.int64 or y.dtype != torch.int64:
-        raise LawBroken(f"next: {batch} rows of {windows.context} came as {x.shape} {x.dtype} and {y.shape} {y.dtype}.")
+        raise LawBroken(
+            f"targets_shifted: {batch} rows of {windows.context} came as {x.shape} {x.dtype} and {y.shape} {y.dtype}."
+        )
     for row, start in enumerate(starts.tolist()):
         wanted = windows.ids[start : start + windows.context + 1].tolist()
         for name, got, want in (("is", x[row].tolist(), wanted[:-1]), ("is to predict", y[row].tolist(), wanted[1:])):
             if start < 0 or got != want:
-                raise LawBroken(f"next: row {row} of step {step}, from {start} on, {name} {got}; expected {want}.")
+                raise LawBroken(
+                    f"targets_shifted: row {row} of step {step}, from {start} on, {name} {got}; expected {want}."
+                )
 
 
-def once(windows: Windows, batch: int, epochs: int) -> None:
+def each_window_once(windows: Windows, batch: int, epochs: int) -> None:
     """Every epoch shows each of its windows once, side by side from a first cut on, whatever the batch.
 
     Less than two windows of the text are left out, at its ends; no row is lost or doubled where one epoch ends in the
@@ -48,7 +52,9 @@ def once(windows: Windows, batch: int, epochs: int) -> None:
     """
     count, context, length = windows.per_epoch, windows.context, len(windows.ids)
     if not length - count * context < 2 * context:
-        raise LawBroken(f"once: an epoch of {count} windows of {context} leaves much out of {length} tokens.")
+        raise LawBroken(
+            f"each_window_once: an epoch of {count} windows of {context} leaves much out of {length} tokens."
+        )
     steps = -(-epochs * count // batch)
     starts = np.concatenate([windows.starts(step, batch) for step in range(steps)])
     for epoch in range(epochs):
@@ -56,14 +62,16 @@ def once(windows: Windows, batch: int, epochs: int) -> None:
         cut = int(found[0])
         if found.tolist() != list(range(cut, cut + count * context, context)) or not 0 <= cut < context:
             raise LawBroken(
-                f"once: with {batch} rows a step, the windows of epoch {epoch} begin at {found.tolist()}; "
+                f"each_window_once: with {batch} rows a step, the windows of epoch {epoch} begin at {found.tolist()}; "
                 f"expected {count}, each {context} after another, the first below {context}."
             )
         if cut + count * context >= length:
-            raise LawBroken(f"once: the last window of epoch {epoch} has no next token in a text of {length}.")
+            raise LawBroken(
+                f"each_window_once: the last window of epoch {epoch} has no next token in a text of {length}."
+            )
 
 
-def ends_reached(windows: Windows, epochs: int) -> None:
+def covers_both_ends(windows: Windows, epochs: int) -> None:
     """Over many epochs every token is a target but the first, and but what is left after the last whole window.
 
     An epoch leaves less than two windows out, at the text's ends, and which tokens these are is drawn anew: so the
@@ -83,11 +91,12 @@ def ends_reached(windows: Windows, epochs: int) -> None:
     end = length if length < 2 * context else length - length % context
     if missed := [place for place in range(1, end) if place not in targets]:
         raise LawBroken(
-            f"ends: in {epochs} epochs of windows of {context}, of {length} tokens those at {missed} are no target."
+            f"covers_both_ends: in {epochs} epochs of windows of {context}, of {length} tokens those at {missed} "
+            f"are no target."
         )
 
 
-def ordered(windows: Windows, steps: Sequence[int], batch: int) -> None:
+def batch_invariant_order(windows: Windows, steps: Sequence[int], batch: int) -> None:
     """The windows stand in one order, of which the rows of a step are the next ones, whatever the batch.
 
     So micro-batches and ranks may share out the rows of a step in any way, and none is another's. The order is a pure
@@ -107,18 +116,20 @@ def ordered(windows: Windows, steps: Sequence[int], batch: int) -> None:
         again = windows.starts(step, batch).tolist()
         if first[step] != again:
             raise LawBroken(
-                f"order: the {batch} rows of step {step} begin at {first[step]}, and asked again at {again}."
+                f"batch_invariant_order: the {batch} rows of step {step} begin at {first[step]}, and asked again at "
+                f"{again}."
             )
         for size in (batch, batch + 1):
             rows = windows.starts(step, size).tolist()
             alone = [int(twin.starts(step * size + row, 1)[0]) for row in range(size)]
             if rows != alone:
                 raise LawBroken(
-                    f"order: the {size} rows of step {step} begin at {rows}, and one by one, of a twin, at {alone}."
+                    f"batch_invariant_order: the {size} rows of step {step} begin at {rows}, and one by one, of a "
+                    f"twin, at {alone}."
                 )
 
 
-def shuffled_anew(windows: Windows, epochs: int, seed: int) -> None:
+def reshuffled(windows: Windows, epochs: int, seed: int) -> None:
     """Each epoch has another order and many another first cut, and so has another seed.
 
     Args:
@@ -135,13 +146,13 @@ def shuffled_anew(windows: Windows, epochs: int, seed: int) -> None:
         starts = windows.starts(epoch, windows.per_epoch)
         order = tuple((starts // windows.context).tolist())
         if order in orders:
-            raise LawBroken(f"fresh: epochs {orders[order]} and {epoch} have one order, {list(order)}.")
+            raise LawBroken(f"reshuffled: epochs {orders[order]} and {epoch} have one order, {list(order)}.")
         if order == tuple(sorted(order)):
-            raise LawBroken(f"fresh: epoch {epoch} goes through the text from its beginning to its end.")
+            raise LawBroken(f"reshuffled: epoch {epoch} goes through the text from its beginning to its end.")
         orders[order] = epoch
         cuts.add(int(starts.min()))
     if len(cuts) == 1:
-        raise LawBroken(f"fresh: {epochs} epochs are cut at {cuts.pop()}, all of them.")
+        raise LawBroken(f"reshuffled: {epochs} epochs are cut at {cuts.pop()}, all of them.")
     others = dataclasses.replace(windows, seed=seed).starts(0, windows.per_epoch).tolist()
     if others == windows.starts(0, windows.per_epoch).tolist():
-        raise LawBroken(f"fresh: seeds {windows.seed} and {seed} have one order, {others}.")
+        raise LawBroken(f"reshuffled: seeds {windows.seed} and {seed} have one order, {others}.")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from nanotx.hardware.onednn import onednn_is_faster, product
+from nanotx.hardware.onednn import onednn_is_faster, onednn_matmul
 
 FEW = 32
 """Rows below which oneDNN's setup costs more than it saves, as when sampling."""
@@ -22,7 +22,7 @@ class Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return product(x, weight, bias)
+        return onednn_matmul(x, weight, bias)
 
     @staticmethod
     @once_differentiable
@@ -30,8 +30,8 @@ class Product(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         rows, inputs = g.flatten(0, -2), x.flatten(0, -2)
         return (
-            product(g, weight.t()) if ctx.needs_input_grad[0] else None,
-            product(rows.t(), inputs.t()) if ctx.needs_input_grad[1] else None,
+            onednn_matmul(g, weight.t()) if ctx.needs_input_grad[0] else None,
+            onednn_matmul(rows.t(), inputs.t()) if ctx.needs_input_grad[1] else None,
             rows.sum(0) if ctx.needs_input_grad[2] else None,
         )
 

@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from nanotx.config.registry import default_part
 from nanotx.config.schema import check_fraction, check_max, check_min
 from nanotx.errors import ConfigError
-from nanotx.hardware.memory import check_room
+from nanotx.hardware.memory import check_memory
 from nanotx.nn.attention import Attention
 from nanotx.nn.block import Block
 from nanotx.nn.block.prenorm import PreNorm
@@ -108,7 +108,7 @@ class Model:
         if size.bytes > CHECKED_BYTES:
             sizes = f"dim={self.dim}, layers={self.layers}, context={self.context}, or {vocab_size:,} tokens"
             what = f"model: {size.parameters:,} weights in {size.modules:,} modules"
-            check_room(what, size.bytes, f"less than {sizes}, or smaller parts")
+            check_memory(what, size.bytes, f"less than {sizes}, or smaller parts")
 
     def size(self, vocab_size: int) -> Size:
         """Return the size of the model, computed from one period of its blocks on the meta device.

@@ -1,1 +1,1 @@
-"""Recipes: a whole run as one value each, and the door to run it by."""
+"""Recipes: a whole run as one value each, and an entry point to run it."""

@@ -21,9 +21,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from nanotx import disk
-from nanotx.config.schema import WHOLE
+from nanotx.config.schema import INT_LIMIT
 from nanotx.errors import RunError
-from nanotx.files import DESKTOP, free, is_left, open_plain, read_plain
+from nanotx.files import DESKTOP_FILES, is_left, open_regular, read_regular, unused_path
 
 MANIFEST = "MANIFEST.json"
 MOST_ALLOCATED = 2**30
@@ -58,7 +58,7 @@ def write_atomic(folder: Path, files: dict[str, Content]) -> None:
         disk.sync(temporary)
         if folder.exists() or folder.is_symlink():  # one that did not verify and was passed over, or is saved again
             own = other_step(folder) is None and holds_only(folder, {MANIFEST, *files} | listed(folder))
-            disk.rename(folder, old if own else free(folder))
+            disk.rename(folder, old if own else unused_path(folder))
         disk.rename(temporary, folder)
         disk.sync(folder.parent)
         disk.sync(folder.parent.parent)
@@ -226,10 +226,10 @@ def is_published(folder: Path) -> bool:
 def other_step(folder: Path) -> int | None:
     """The step of which a checkpoint says that it is, where that is not the one in its folder's name."""
     try:
-        step = json.loads(read_plain(folder / "trainer.json", MOST_LISTED))["progress"]["step"]
+        step = json.loads(read_regular(folder / "trainer.json", MOST_LISTED))["progress"]["step"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
-    if not isinstance(step, int) or isinstance(step, bool) or not 0 <= step < WHOLE:  # nanotx writes no such step
+    if not isinstance(step, int) or isinstance(step, bool) or not 0 <= step < INT_LIMIT:  # nanotx writes no such step
         return None
     return step if folder.name != f"step-{step}" else None
 
@@ -237,7 +237,7 @@ def other_step(folder: Path) -> int | None:
 def listed(folder: Path) -> set[str]:
     """The names of the files that a checkpoint's manifest lists, and its own; none where it cannot be read."""
     try:
-        manifest = json.loads(read_plain(folder / MANIFEST, MOST_LISTED))
+        manifest = json.loads(read_regular(folder / MANIFEST, MOST_LISTED))
     except (OSError, ValueError, RecursionError):
         return set()
     return {MANIFEST, *manifest} if isinstance(manifest, dict) else set()
@@ -250,7 +250,7 @@ def holds_only(folder: Path, names: set[str]) -> bool:
             return False
         with os.scandir(folder) as entries:
             return all(
-                (entry.name in names or entry.name in DESKTOP) and entry.is_file(follow_symlinks=False)
+                (entry.name in names or entry.name in DESKTOP_FILES) and entry.is_file(follow_symlinks=False)
                 for entry in entries
             )
     except OSError:
@@ -283,5 +283,5 @@ def clear_temporary(*folders: Path, sound: Callable[[Path], bool] = Path.is_dir)
 
 def digest(file: Path) -> str:
     """SHA-256 of a file."""
-    with open_plain(file) as stream:
+    with open_regular(file) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

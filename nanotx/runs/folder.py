@@ -13,7 +13,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from nanotx.errors import ConfigError, RunError
-from nanotx.files import DESKTOP, read_plain, write_atomic
+from nanotx.files import DESKTOP_FILES, read_regular, write_atomic
 
 
 class RunFolder:
@@ -53,7 +53,7 @@ class RunFolder:
     def exists(self) -> bool:
         """Whether anything lies there, drafts of the dead and files of file managers left out."""
         names = [path.name for path in self.path.iterdir()] if self.path.is_dir() else [self.path.name]
-        return self.path.exists() and any(not name.startswith(".") and name not in DESKTOP for name in names)
+        return self.path.exists() and any(not name.startswith(".") and name not in DESKTOP_FILES for name in names)
 
     def remove_empty(self) -> None:
         """Remove the folder if it holds nothing but the lock and an empty folder of checkpoints."""
@@ -99,7 +99,7 @@ LONGEST = 1 << 12
 def owner_of(file: Path) -> str:
     """What the process that works on a run wrote of itself; of one whose file cannot be read, only that it is one."""
     try:
-        return read_plain(file, LONGEST).decode("utf-8", "replace")
+        return read_regular(file, LONGEST).decode("utf-8", "replace")
     except OSError:
         return "another process"
 

@@ -8,10 +8,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from nanotx.config.schema import WHOLE
+from nanotx.config.schema import INT_LIMIT
 from nanotx.errors import RunError
-from nanotx.files import LARGE, free, open_plain, read_plain, write_atomic
-from nanotx.hardware.limits import memory
+from nanotx.files import CHECKED_SIZE, open_regular, read_regular, unused_path, write_atomic
+from nanotx.hardware.cgroup import memory_info
 
 Row = dict[str, Any]
 
@@ -175,7 +175,7 @@ def lines_of(path: Path) -> Iterator[str]:
         RunError: it cannot be read, is no plain file, or holds more rows than there is memory for.
     """
     try:
-        stream = open_plain(path)
+        stream = open_regular(path)
     except FileNotFoundError:
         return
     except OSError as error:
@@ -198,7 +198,7 @@ def lines_of(path: Path) -> Iterator[str]:
 
 def check_rows(path: Path, size: int) -> None:
     """Raise RunError where the rows of a journal of so many bytes would surely fill the memory."""
-    found = memory() if size > LARGE else None
+    found = memory_info() if size > CHECKED_SIZE else None
     if found is not None and size * SPREAD > found.available:
         raise RunError(
             f"{path}: {size:,} bytes, whose rows take {size * SPREAD:,} bytes of memory or more, and "
@@ -222,8 +222,8 @@ def no_number(word: str) -> float:
 
 def copy_aside(path: Path) -> Path:
     """Copy a file to the first free name `<path>-<n>` beside it, flushed; returns that."""
-    aside = free(path)
-    write_atomic(aside, read_plain(path))
+    aside = unused_path(path)
+    write_atomic(aside, read_regular(path))
     return aside
 
 
@@ -241,4 +241,4 @@ def in_bounds(key: str, number: int | float) -> bool:
     """Whether a number of a row is one that a run may have: finite, of 64 bits if it is whole, no step below zero."""
     if isinstance(number, float):
         return math.isfinite(number)
-    return -WHOLE < number < WHOLE and (number >= 0 or key not in COUNTED)
+    return -INT_LIMIT < number < INT_LIMIT and (number >= 0 or key not in COUNTED)

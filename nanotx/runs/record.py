@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from nanotx.errors import DataError, RunError
-from nanotx.files import blank
+from nanotx.files import is_blank
 from nanotx.recipe import Recipe
 from nanotx.runs import checkpoint, valid
 from nanotx.runs.folder import RunFolder
@@ -45,7 +45,7 @@ class RunRecord:
             raise RunError(f"{folder}: expected a run's folder, with a recipe.toml in it.")
         self.checkpoints, self.skipped = valid_checkpoints(self.folder)
         copies = [path / self.folder.recipe.name for path in self.checkpoints.values()]
-        of_run = copies[0] if copies and blank(self.folder.recipe) else self.folder.recipe
+        of_run = copies[0] if copies and is_blank(self.folder.recipe) else self.folder.recipe
         self.recipe = read_saved_recipe(of_run)
         self.codec = tokenizer_of(self.folder)
         rows = list(read(self.folder.metrics))

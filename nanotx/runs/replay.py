@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nanotx.errors import ConfigError, RunError
-from nanotx.hardware.compiler import attempt
-from nanotx.hardware.device import choose, repeat_exactly
+from nanotx.hardware.compiler import try_compile
+from nanotx.hardware.device import choose_machine, make_deterministic
 from nanotx.nn.canonical import to_canonical
 from nanotx.nn.transformer import Transformer
 from nanotx.runs.metrics_log import Row
@@ -63,13 +63,13 @@ class Replay:
         """A trainer as the segment has it, at initial weights."""
         recipe, texts = self.segment.recipe, self.record.texts(self.segment)
         try:
-            machine = choose(recipe.device, recipe.dtype, recipe.threads)
+            machine = choose_machine(recipe.device, recipe.dtype, recipe.threads)
         except ConfigError as error:
             had, why = f"{recipe.device} in {recipe.dtype}", str(error).partition(";")[0]
             raise RunError(f"{self.record.name}: its bits are those of {had}, which is not to be had: {why}.") from None
         if recipe.deterministic:
-            repeat_exactly(machine.device)
-        if recipe.compile is True and (trial := attempt(machine.device)).fault:
+            make_deterministic(machine.device)
+        if recipe.compile is True and (trial := try_compile(machine.device)).fault:
             raise RunError(f"{self.record.name}: the run was compiled, and here {trial}.")
         model = recipe.model.build(texts.codec.vocab_size, recipe.seed)
         return Trainer(recipe, model, texts.windows, machine)

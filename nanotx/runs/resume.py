@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from nanotx.errors import ConfigError, DataError, NanotxError, RunError, TokenizerError
-from nanotx.files import blank
+from nanotx.files import is_blank
 from nanotx.nn.canonical import from_canonical
 from nanotx.nn.transformer import Transformer
 from nanotx.runs import checkpoint, valid
@@ -30,7 +30,7 @@ def tokenizer_of(folder: RunFolder, allow_mismatch: bool = False) -> Codec:
     Raises:
         TokenizerError: it cannot be read, or is another one, and nobody said that it may be with `allow_mismatch`.
     """
-    if blank(folder.tokenizer) and (found := valid.newest(folder.checkpoints)[0]):
+    if is_blank(folder.tokenizer) and (found := valid.newest(folder.checkpoints)[0]):
         return load(found / folder.tokenizer.name)
     try:
         codec = load(folder.tokenizer)

@@ -11,8 +11,8 @@ from typing import Any
 
 from nanotx import disk
 from nanotx.config.schema import to_table
-from nanotx.errors import ConfigError, RunError, UnknownPart, quoted
-from nanotx.files import blank, free, read_plain
+from nanotx.errors import ConfigError, RunError, UnknownPart, shell_quoted
+from nanotx.files import is_blank, read_regular, unused_path
 from nanotx.nn.attention import Attention
 from nanotx.recipe import Recipe
 from nanotx.runs import checkpoint, valid
@@ -125,7 +125,7 @@ def survey(folder: RunFolder, allow_mismatch: bool = False) -> Survey:
     found, skipped = valid.newest(folder.checkpoints)
     if found is None:
         check_explained(folder, skipped)
-        left: Recipe | None = None if blank(folder.recipe) else read_saved_recipe(folder.recipe)
+        left: Recipe | None = None if is_blank(folder.recipe) else read_saved_recipe(folder.recipe)
         return Survey(steps=steps, skipped=skipped, recipe=left)
     recipe, notes = recipe_of(folder, found)
     before = read_saved_recipe(found / "recipe.toml")
@@ -138,7 +138,7 @@ def check_own(folder: RunFolder) -> None:
     """Raise RunError where the checkpoints are a link: another run, of which this is a copy, may need what is there."""
     place = folder.checkpoints.resolve()
     if folder.checkpoints.exists() and place.parent != folder.path.resolve():
-        here, there = quoted(folder.checkpoints), quoted(place)
+        here, there = shell_quoted(folder.checkpoints), shell_quoted(place)
         raise RunError(
             f"{folder.checkpoints}: a link to {place}, which may belong to another run; resuming would remove "
             f"checkpoints there. Give this run its own: rm {here} && cp -a {there} {here}; or keep the whole run "
@@ -153,7 +153,7 @@ def recipe_of(folder: RunFolder, found: Path) -> tuple[Recipe, list[str]]:
         ConfigError: the file is damaged, and may hold what the user wrote; says where its copy is.
     """
     copy = found / folder.recipe.name
-    if blank(folder.recipe):
+    if is_blank(folder.recipe):
         return read_saved_recipe(copy), [f"{folder.recipe}: missing or empty; restored from its copy {copy}."]
     try:
         return read_saved_recipe(folder.recipe), []
@@ -176,7 +176,7 @@ def recipe_left(folder: RunFolder) -> Recipe | None:
         found = None
     if found is not None:
         return recipe_of(folder, found)[0]
-    return None if blank(folder.recipe) else read_saved_recipe(folder.recipe)
+    return None if is_blank(folder.recipe) else read_saved_recipe(folder.recipe)
 
 
 def check_edits(folder: RunFolder, found: Path, before: Recipe, recipe: Recipe) -> None:
@@ -194,7 +194,7 @@ def check_edits(folder: RunFolder, found: Path, before: Recipe, recipe: Recipe) 
 def is_recorded(folder: RunFolder) -> bool:
     """Whether the journal records that a process of nanotx changed the recipe to the one that lies there."""
     digests = [row["recipe_sha256"] for row in read(folder.metrics) if row["event"] == "changed"]
-    return digests[-1:] == [recipe_digest(read_plain(folder.recipe))]
+    return digests[-1:] == [recipe_digest(read_regular(folder.recipe))]
 
 
 def recipe_digest(text: bytes) -> str:
@@ -247,7 +247,7 @@ def set_aside(folder: RunFolder) -> Path | None:
     names = [path for path in folder.files if path.exists() or path.is_symlink()]
     if not names:
         return None
-    aside = free(folder.path / "aside")
+    aside = unused_path(folder.path / "aside")
     disk.make(aside)
     for path in names:  # the checkpoints come first: a run that was half moved is refused, not trained on
         disk.rename(path, aside / path.name)

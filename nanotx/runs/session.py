@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from nanotx import disk
-from nanotx.config.plugins import blame
+from nanotx.config.plugins import plugin_error
 from nanotx.config.schema import fields
 from nanotx.config.toml import write_toml
 from nanotx.data.corpus import Corpus, Unavailable
-from nanotx.errors import ConfigError, Diverged, MemoryFull, NanotxError, RunError, TokenizerError, quoted
+from nanotx.errors import ConfigError, Diverged, MemoryFull, NanotxError, RunError, TokenizerError, shell_quoted
 from nanotx.evaluation.loss import Score, evaluate
-from nanotx.files import blank, clear, read_plain, write_atomic
+from nanotx.files import clear, is_blank, read_regular, write_atomic
 from nanotx.generation import Sampling
 from nanotx.generation.text import stream_text
-from nanotx.hardware.device import Machine, choose, peak_flops, repeat_exactly
-from nanotx.hardware.memory import keep_memory
+from nanotx.hardware.device import Machine, choose_machine, make_deterministic, peak_flops
+from nanotx.hardware.memory import keep_freed_memory
 from nanotx.nn.transformer import Transformer
 from nanotx.optim.schedules import Schedule
 from nanotx.recipe import Options, Recipe
@@ -84,11 +84,11 @@ class Session:
         self.folder, self.display, self.stop, self.options = folder, display, stop, options
         self.found, self.proven = found, Proven()
         self.barren = False  # whether the run failed before its first step, and leaves nothing
-        machine = choose(recipe.device, recipe.dtype, recipe.threads)
+        machine = choose_machine(recipe.device, recipe.dtype, recipe.threads)
         machine_fields: Row = {"device": machine.device.type, "dtype": machine.dtype_name, "threads": machine.threads}
         recipe = replace(recipe, **machine_fields)
         if recipe.deterministic:
-            repeat_exactly(machine.device)
+            make_deterministic(machine.device)
         check_foreign(recipe, machine.device.type)
         recipe.model.check(machine.device.type)
         codec = self.tokenizer(recipe)
@@ -100,7 +100,7 @@ class Session:
             display.shout(f"{error}\n\nMeanwhile a play is learned that nanotx writes itself.", "No Shakespeare")
             recipe = replace(recipe, corpus=Corpus.find("playhouse")(validation=recipe.corpus.validation))
             self.texts = load_dataset(recipe, codec)
-        keep_memory()
+        keep_freed_memory()
         model = recipe.model.build(self.texts.codec.vocab_size, recipe.seed)
         self.peak = peak_flops(machine)
         self.recipe = recipe = replace(recipe, compile=self.compiles(recipe, model, machine))
@@ -117,12 +117,12 @@ class Session:
     def tokenizer(self, recipe: Recipe) -> Codec | None:
         """The tokenizer of a run that is resumed; None where it is to be trained."""
         folder, found, options = self.folder, self.found, self.options
-        if not options.resume or options.restart or (found.checkpoint is None and blank(folder.tokenizer)):
+        if not options.resume or options.restart or (found.checkpoint is None and is_blank(folder.tokenizer)):
             return None
         if found.before and found.before.tokenizer != recipe.tokenizer:
             return None  # --allow-mismatch: another one
         codec = tokenizer_of(folder, options.allow_mismatch)
-        if blank(folder.tokenizer):
+        if is_blank(folder.tokenizer):
             found.notes.append(f"{folder.tokenizer}: missing or empty; restored from {found.checkpoint}.")
         return codec
 
@@ -255,7 +255,7 @@ class Session:
             return []
         texts = [row["text"] for row in read(self.folder.metrics) if row["event"] == "sample"]
         try:
-            known = in_one(texts).encode("utf-8").startswith(read_plain(path).removesuffix(b"\n"))
+            known = in_one(texts).encode("utf-8").startswith(read_regular(path).removesuffix(b"\n"))
         except OSError as error:
             raise RunError(f"{path}: cannot be read: {error.strerror}; move it away, and resume again.") from None
         if known:
@@ -269,7 +269,7 @@ class Session:
         were made.
         """
         try:
-            figures: Row = json.loads(read_plain(self.folder.summary, TEXT))
+            figures: Row = json.loads(read_regular(self.folder.summary, TEXT))
             done = figures["complete"] is True and figures["steps"] == self.trainer.progress.step
             return figures if done and {"val_loss", "bits_per_byte"} <= figures.keys() else None
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -316,7 +316,7 @@ class Session:
         write_atomic(self.folder.recipe, write_toml(self.recipe))
         disk.sync(self.folder.path.parent)
         other = self.found.before is not None and self.found.before.tokenizer != self.recipe.tokenizer
-        if blank(self.folder.tokenizer) or other:
+        if is_blank(self.folder.tokenizer) or other:
             try:
                 self.texts.codec.save(self.folder.tokenizer)
             except TokenizerError as error:  # the disk refused
@@ -381,7 +381,7 @@ class Session:
         except NanotxError:
             raise
         except (Exception, SystemExit) as error:  # a part from elsewhere may raise anything
-            if (told := blame(error)) is None:
+            if (told := plugin_error(error)) is None:
                 raise
             raise ConfigError(f"{told} {self.rescue()}") from error
 
@@ -453,8 +453,8 @@ class Session:
 
     def print_next_steps(self) -> int:
         """Say what was reached and how to go on; the last line is a command."""
-        scores, folder = self.trainer.progress.scores, quoted(self.folder.path)
-        own = "".join(f" --load {quoted(file)}" for file in self.options.load)
+        scores, folder = self.trainer.progress.scores, shell_quoted(self.folder.path)
+        own = "".join(f" --load {shell_quoted(file)}" for file in self.options.load)
         step = self.trainer.progress.step
         if self.stop() and (step < self.recipe.train.steps or self.trainer.progress.eval_pending):
             told = f"Stopped at step {step}, and saved. To continue, or to sample from it:"

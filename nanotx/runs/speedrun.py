@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from nanotx.errors import DataError, RunError
-from nanotx.files import read_plain
+from nanotx.files import read_regular
 from nanotx.runs.metrics_log import Row
 
 SEEDS = 3
@@ -107,7 +107,7 @@ def read_runs(path: Path) -> list[Row]:
     if not path.exists():
         return runs
     try:
-        lines = read_plain(path).splitlines()
+        lines = read_regular(path).splitlines()
     except OSError as error:
         raise DataError(f"--records {path}: cannot be read: {error.strerror}.") from None
     for number, line in enumerate(lines, start=1):

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from nanotx.config.schema import WHOLE
+from nanotx.config.schema import INT_LIMIT
 from nanotx.config.toml import write_toml
 from nanotx.errors import Diverged, RunError
 from nanotx.runs import checkpoint, valid
@@ -159,6 +159,6 @@ def fits(item: Any, kind: type) -> bool:
     if kind in (int, float):
         if isinstance(item, bool):
             return False
-        whole = isinstance(item, int) and item < WHOLE
+        whole = isinstance(item, int) and item < INT_LIMIT
         return (whole or (kind is float and isinstance(item, float))) and 0 <= item < math.inf
     return isinstance(item, kind)

@@ -11,10 +11,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from nanotx.config.schema import WHOLE
+from nanotx.config.schema import INT_LIMIT
 from nanotx.errors import NanotxError, RunError
-from nanotx.files import read_plain
-from nanotx.hardware.limits import memory
+from nanotx.files import read_regular
+from nanotx.hardware.cgroup import memory_info
 from nanotx.runs.checkpoint import MANIFEST, digest, numbered, other_step, steps
 
 T = TypeVar("T")
@@ -36,8 +36,8 @@ def verify(folder: Path, needed: set[str] = NEEDED) -> set[str]:
         RunError: they are not, or there are not all that are needed; says which.
     """
     manifest = read_json(folder / MANIFEST)
-    found = memory()
-    most = found.limit if found is not None else WHOLE
+    found = memory_info()
+    most = found.limit if found is not None else INT_LIMIT
     for name, said in manifest.items():
         file = folder / name
         if Path(name).name != name or name in (".", "..") or "\\" in name or ":" in name:
@@ -210,7 +210,7 @@ def read_json(file: Path) -> dict[str, Any]:
     if size(file) > TEXT:
         raise RunError(f"{file}: {size(file):,} bytes; nanotx writes no such file of more than {TEXT:,}.")
     try:
-        table = json.loads(read_plain(file, TEXT).decode("utf-8"))
+        table = json.loads(read_regular(file, TEXT).decode("utf-8"))
     except OSError as error:
         raise RunError(f"{file}: cannot be read: {error.strerror}.") from None
     except (ValueError, RecursionError) as error:

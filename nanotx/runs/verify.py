@@ -9,7 +9,7 @@ from typing import Any, Literal
 from nanotx.errors import ConfigError, DataError, NanotxError, RunError, UnknownPart
 from nanotx.evaluation.loss import evaluate
 from nanotx.evaluation.texts import eval_text
-from nanotx.hardware.device import Machine, choose, repeat_exactly
+from nanotx.hardware.device import Machine, choose_machine, make_deterministic
 from nanotx.nn.transformer import Transformer
 from nanotx.recipe import Recipe
 from nanotx.runs.folder import RunFolder
@@ -39,14 +39,14 @@ class Check:
         return table.pop("figures") | table
 
 
-def attempt(name: str, deed: Callable[[], str]) -> Check:
-    """A check that holds where a deed succeeds, which tells what it found, and fails by any error.
+def attempt(name: str, action: Callable[[], str]) -> Check:
+    """A check that holds where an action succeeds, which tells what it found, and fails by any error.
 
     Raises:
         UnknownPart: a recipe names a part that has to be supplied by --load FILE.py, so that nothing can be said of it.
     """
     try:
-        return Check(name=name, result="holds", detail=deed())
+        return Check(name=name, result="holds", detail=action())
     except UnknownPart:
         raise
     except NanotxError as error:
@@ -217,7 +217,7 @@ class Wish:
         """
         device = recipe.device if self.device == "run" else self.device
         dtype = recipe.dtype if self.dtype == "run" else self.dtype
-        return choose(device, dtype, self.threads or recipe.threads)
+        return choose_machine(device, dtype, self.threads or recipe.threads)
 
 
 def reproduced(folder: RunFolder, sound: list[Path], wish: Wish) -> Check:
@@ -237,7 +237,7 @@ def reproduced(folder: RunFolder, sound: list[Path], wish: Wish) -> Check:
     try:
         text, machine = validation(path, recipe), wish.machine(recipe)
         if recipe.deterministic:
-            repeat_exactly(machine.device)
+            make_deterministic(machine.device)
         codec = load(path / "tokenizer.json")
         paper = eval_text(codec, text, asked(rows[path.name], text), recipe.model.context)
         now = evaluate(eval_model(path, codec).to(machine.device), paper, machine).loss

@@ -30,7 +30,7 @@ class Bad:
     """What somebody types, where, and how it must be answered."""
 
     name: str
-    words: tuple[str, ...]  # behind `nanotx`
+    argv: tuple[str, ...]  # behind `nanotx`
     code: int  # its exit code; 0 where it is not so bad
     says: str  # a regular expression: the place, and what was wanted or what to try
     prepare: Prepare = lambda folder: None  # writes what it needs into an empty folder
@@ -106,7 +106,7 @@ def judge(bad: Bad, code: int | None, said: str, seconds: float, before: Files, 
     elif code and before != after:
         fault = f"something else in the folder: {sorted(name for name in after if before.get(name) != after[name])}"
     if fault:
-        raise Broken(f"nanotx {' '.join(bad.words)[:200]}: there was {fault}. It said: {plain.strip()[-1500:]}")
+        raise Broken(f"nanotx {' '.join(bad.argv)[:200]}: there was {fault}. It said: {plain.strip()[-1500:]}")
 
 
 def attempt(bad: Bad, folder: Path) -> Finding:
@@ -115,7 +115,7 @@ def attempt(bad: Bad, folder: Path) -> Finding:
         return Finding(happened="not possible here")
     bad.prepare(folder)
     before = lying(folder)
-    ended = child.run(bad.words, folder, seconds=4 * SECONDS, memory=MEMORY)
+    ended = child.run(bad.argv, folder, seconds=4 * SECONDS, memory=MEMORY)
     judge(bad, ended.code, ended.out + ended.err, ended.seconds, before, lying(folder))
     said = FRAME.sub(" ", ended.err or ended.out).strip()
     return Finding(happened=f"{ended.code}: {said[:100]}")

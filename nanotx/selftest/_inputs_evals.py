@@ -79,6 +79,6 @@ EVALS: list[tuple[str, Change, str, int, str]] = [
 def evals() -> list[Bad]:
     """All of them."""
     return [
-        Bad(name=name, words=tuple(said.split()), code=code, says=says, prepare=ran(change))
+        Bad(name=name, argv=tuple(said.split()), code=code, says=says, prepare=ran(change))
         for name, change, said, code, says in EVALS
     ]

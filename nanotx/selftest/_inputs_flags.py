@@ -1,4 +1,4 @@
-"""Words that cannot be: verbs, recipes, flags and parts that are not there, values that are missing or too many."""
+"""Words that cannot be: commands, recipes, flags and parts that are not there, values that are missing or too many."""
 
 from nanotx.selftest._bad import Bad, Prepare, having
 from nanotx.selftest._tiny import training
@@ -14,14 +14,18 @@ LOADED = {
 
 # What is typed behind nanotx, and what is said.
 WORDS = [
-    ("no verb", "", r"nanotx train NAME\|FILE\.toml"),
-    ("a verb that is none", "trian", r"nanotx trian: no such verb\. Did you mean 'train'\? Known: .*sample"),
-    ("a flag for a verb", "--train", r"nanotx --train: no such verb.*Known: "),
+    ("no command", "", r"nanotx train NAME\|FILE\.toml"),
+    ("an unknown command", "trian", r"nanotx trian: no such command\. Did you mean 'train'\? Known: .*sample"),
+    ("a flag for a command", "--train", r"nanotx --train: no such command.*Known: "),
     ("no recipe", "train", r"nanotx train: expected a recipe first: .* or a file such as mine\.toml"),
     ("a recipe that is none", "train shakespeare_chr", r"no such recipe\. Did you mean 'shakespeare_char'\? Known: "),
     ("a recipe that is no TOML by name", "train text.txt", r"no such recipe\..* a file's name ends in \.toml"),
     ("a path for a recipe", "train ../../etc/passwd", r"no such recipe\..*Known: .* a file's name ends in \.toml"),
-    ("a deed that is none", "tokenizer trian", r"nanotx tokenizer trian: no such deed\. Did you mean 'train'\?"),
+    (
+        "an unknown subcommand",
+        "tokenizer trian",
+        r"nanotx tokenizer trian: no such subcommand\. Did you mean 'train'\?",
+    ),
     (
         "laws of a slot that is none",
         "laws atention",
@@ -166,14 +170,14 @@ FOLDERS = [
 def flags() -> list[Bad]:
     """All of them."""
     mine: Prepare = having({f"{name}.py": text for name, text in LOADED.items()})
-    found = [Bad(name=name, words=tuple(said.split()), code=2, says=says, prepare=mine) for name, said, says in WORDS]
+    found = [Bad(name=name, argv=tuple(said.split()), code=2, says=says, prepare=mine) for name, said, says in WORDS]
     found += [
-        Bad(name=name, words=training(*said.split()), code=2, says=says, prepare=mine) for name, said, says in FLAGS
+        Bad(name=name, argv=training(*said.split()), code=2, says=says, prepare=mine) for name, said, says in FLAGS
     ]
     for name, said, says in TAKEN:
-        words = training(*said.split(), "--print-config")
-        found.append(Bad(name=name, words=words, code=0, says=says, prepare=mine))
+        argv = training(*said.split(), "--print-config")
+        found.append(Bad(name=name, argv=argv, code=0, says=says, prepare=mine))
     for name, folder, code, says in FOLDERS:
-        words = tuple(folder if word == "run" else word for word in training())
-        found.append(Bad(name=name, words=words, code=code, says=says, prepare=mine))
+        argv = tuple(folder if word == "run" else word for word in training())
+        found.append(Bad(name=name, argv=argv, code=code, says=says, prepare=mine))
     return found

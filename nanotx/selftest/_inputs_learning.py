@@ -114,6 +114,6 @@ def learning() -> list[Bad]:
     """All of them."""
     files = having({"empty.txt": b"", "latin.txt": b"caf\xe9 "})
     return [
-        Bad(name=f"to learn {name}", words=("tokenizer", "train", *said.split()), code=code, says=says, prepare=files)
+        Bad(name=f"to learn {name}", argv=("tokenizer", "train", *said.split()), code=code, says=says, prepare=files)
         for name, said, code, says in LEARNING
     ]

@@ -96,7 +96,7 @@ def numbers() -> list[Bad]:
     return [
         Bad(
             name=f"--{flag} {value if len(value) < 20 else value[0] + '0' * 3 + '...'}",
-            words=training(**{flag.replace("-", "_").replace(".", "_", 1): value}),
+            argv=training(**{flag.replace("-", "_").replace(".", "_", 1): value}),
             code=2,
             says=says,
             prepare=having(),

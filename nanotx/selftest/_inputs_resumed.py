@@ -110,6 +110,6 @@ RESUMED: list[tuple[str, Change, tuple[str, ...], int, str]] = [
 def resumed() -> list[Bad]:
     """All of them."""
     return [
-        Bad(name=name, words=words, code=code, says=says, prepare=ran(change))
-        for name, change, words, code, says in RESUMED
+        Bad(name=name, argv=argv, code=code, says=says, prepare=ran(change))
+        for name, change, argv, code, says in RESUMED
     ]

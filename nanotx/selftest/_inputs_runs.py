@@ -72,25 +72,25 @@ OF_RUNS: list[tuple[str, Change, str, int, str]] = [
         r"run: expected a run's folder",
     ),
     ("a show of a deep journal", put("metrics.jsonl", b"[" * 100_000), "show run", 4, r"run: expected a run's folder"),
-    ("a show in the place of a folder", dict, "show run --svg empty", 4, r"--svg empty: cannot be written: "),
+    ("a show in the place of a folder", dict, "show run --plot empty", 4, r"--plot empty: cannot be written: "),
     (
         "a show in a folder that is not there",
         dict,
-        "show run --svg no/where.svg",
+        "show run --plot no/where.svg",
         4,
-        r"--svg no/where\.svg: cannot be written: No such",
+        r"--plot no/where\.svg: cannot be written: No such",
     ),
     (
         "a show of no width",
         dict,
-        "show run --svg x.svg --width 0",
+        "show run --plot x.svg --width 0",
         2,
         r"width: expected a number of at least 20, got 0",
     ),
     (
         "a show of any width",
         dict,
-        f"show run --svg x.svg --width {10**9}",
+        f"show run --plot x.svg --width {10**9}",
         2,
         r"width: expected a number of at most 1,000, got",
     ),
@@ -114,6 +114,6 @@ OF_RUNS: list[tuple[str, Change, str, int, str]] = [
 def runs() -> list[Bad]:
     """All of them."""
     return [
-        Bad(name=name, words=tuple(said.split()), code=code, says=says, prepare=ran(change))
+        Bad(name=name, argv=tuple(said.split()), code=code, says=says, prepare=ran(change))
         for name, change, said, code, says in OF_RUNS
     ]

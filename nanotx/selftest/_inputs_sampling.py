@@ -170,6 +170,6 @@ SAMPLES: list[tuple[str, tuple[str, ...], int, str]] = [
 def samples() -> list[Bad]:
     """All of them."""
     return [
-        Bad(name=f"sampling with {name}", words=("sample", "run", *words), code=code, says=says, prepare=ran())
-        for name, words, code, says in SAMPLES
+        Bad(name=f"sampling with {name}", argv=("sample", "run", *argv), code=code, says=says, prepare=ran())
+        for name, argv, code, says in SAMPLES
     ]

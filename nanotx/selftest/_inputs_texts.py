@@ -60,14 +60,14 @@ FILES: list[tuple[str, Files, str, int, str]] = [
 def texts() -> list[Bad]:
     """All of them."""
     found = [
-        Bad(name=f"a corpus of {name}", words=on(path), code=code, says=says, prepare=having(files))
+        Bad(name=f"a corpus of {name}", argv=on(path), code=code, says=says, prepare=having(files))
         for name, files, path, code, says in FILES
     ]
     play = ("train", "shakespeare_char", "--corpus", "playhouse", "--corpus.size", str(10**12), "--run", "run")
     found += [
-        Bad(name="a corpus without a path", words=on(""), code=3, says="path is empty; give --corpus.path my.txt"),
+        Bad(name="a corpus without a path", argv=on(""), code=3, says="path is empty; give --corpus.path my.txt"),
         Bad(
-            name="a play without end", words=play, code=2, says=r"corpus\.size: expected a number of at most 1,000,000,"
+            name="a play without end", argv=play, code=2, says=r"corpus\.size: expected a number of at most 1,000,000,"
         ),
         sized("a context longer than the corpus", 3, SHORT, model_context=1000),
         sized("a context much longer than the corpus", 3, SHORT, model_context=2**31),
@@ -90,13 +90,13 @@ def texts() -> list[Bad]:
     odd: list[tuple[str, Prepare]] = [("pipe", pipe("x.txt")), ("socket", a_socket("x.txt"))]
     plain = r"corpus file: 'x\.txt': expected a file or a folder, got a pipe or a device"
     found += [
-        Bad(name=f"a corpus in a {name}", words=on("x.txt"), code=3, says=plain, prepare=prepare, possible=posix)
+        Bad(name=f"a corpus in a {name}", argv=on("x.txt"), code=3, says=plain, prepare=prepare, possible=posix)
         for name, prepare in odd
     ]
     says = r"corpus file: x\.txt: cannot be read: Permission denied"
     return [
         *found,
-        Bad(name="a secret", words=on("x.txt"), code=3, says=says, prepare=hidden("x.txt"), possible=unprivileged),
+        Bad(name="a secret", argv=on("x.txt"), code=3, says=says, prepare=hidden("x.txt"), possible=unprivileged),
     ]
 
 
@@ -107,4 +107,4 @@ def on(path: str) -> tuple[str, ...]:
 
 def sized(name: str, code: int, says: str, **others: object) -> Bad:
     """Such a run on the usual text, with some flags otherwise."""
-    return Bad(name=name, words=training(**others), code=code, says=says, prepare=having())
+    return Bad(name=name, argv=training(**others), code=code, says=says, prepare=having())

@@ -102,15 +102,15 @@ def tokenizers() -> list[Bad]:
     opening, found = ("tokenizer", "encode", "mine.json", "text.txt"), list[Bad]()
     for name, data, says in OPENED:
         prepare = having({"mine.json": data})
-        found.append(Bad(name=f"a tokenizer's file {name}", words=opening, code=3, says=says, prepare=prepare))
+        found.append(Bad(name=f"a tokenizer's file {name}", argv=opening, code=3, says=says, prepare=prepare))
     for name, ids, says in IDS:
-        words, prepare = ("tokenizer", "decode", "byte.json", "ids.txt"), having({"byte.json": BYTE}, ids=ids)
-        found.append(Bad(name=f"ids that are {name}", words=words, code=3, says=says, prepare=prepare))
+        argv, prepare = ("tokenizer", "decode", "byte.json", "ids.txt"), having({"byte.json": BYTE}, ids=ids)
+        found.append(Bad(name=f"ids that are {name}", argv=argv, code=3, says=says, prepare=prepare))
     for name, prepare, possible, says in PLACES:
         title, says = f"a tokenizer's file that is {name}", rf"mine\.json: {says}"
-        found.append(Bad(name=title, words=opening, code=3, says=says, prepare=prepare, possible=possible))
+        found.append(Bad(name=title, argv=opening, code=3, says=says, prepare=prepare, possible=possible))
     ranks = r"mine\.tiktoken: no file of ranks can be read here: expected a plain"
     named = ("--tokenizer", "mine.tiktoken")
     prepare = pipe("mine.tiktoken")
-    last = Bad(name="a pipe for ranks", words=training(*named), code=3, says=ranks, prepare=prepare, possible=posix)
+    last = Bad(name="a pipe for ranks", argv=training(*named), code=3, says=ranks, prepare=prepare, possible=posix)
     return [*found, last]

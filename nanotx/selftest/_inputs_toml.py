@@ -142,5 +142,5 @@ def recipes() -> list[Bad]:
 
 def shown(name: str, prepare: Prepare, code: int, says: str) -> Bad:
     """The recipe in mine.toml, which is read and shown."""
-    words = ("train", "mine.toml", "--print-config")
-    return Bad(name=f"TOML with {name}", words=words, code=code, says=says, prepare=prepare)
+    argv = ("train", "mine.toml", "--print-config")
+    return Bad(name=f"TOML with {name}", argv=argv, code=code, says=says, prepare=prepare)

@@ -41,8 +41,8 @@ def write(kind: str, seed: int, number: int, folder: Path, sound: Files) -> None
 
 def a_recipe(folder: Path, draw: Random, sound: Files) -> None:
     """A recipe in TOML, and flags."""
-    words = ["mine.toml", *_recipe_texts.flags(draw)]
-    lay(folder, {"mine.toml": _recipe_texts.text(draw), "words.json": json.dumps(words).encode("ascii")})
+    argv = ["mine.toml", *_recipe_texts.flags(draw)]
+    lay(folder, {"mine.toml": _recipe_texts.text(draw), "words.json": json.dumps(argv).encode("ascii")})
 
 
 def a_run(folder: Path, draw: Random, sound: Files) -> None:
@@ -105,9 +105,9 @@ def learned() -> Files:
     found = {}
     with TemporaryDirectory() as place:
         small.text(Path(place))
-        words = Path(place, "text.txt").read_text(encoding="utf-8")
+        text = Path(place, "text.txt").read_text(encoding="utf-8")
         for name, fields in LEARNED.items():
-            Tokenizer.find(name)(**fields).train([words]).save(Path(place, "x.json"))
+            Tokenizer.find(name)(**fields).train([text]).save(Path(place, "x.json"))
             found[name] = Path(place, "x.json").read_bytes()
     return found
 

@@ -13,7 +13,7 @@ from nanotx.config.schema import from_table
 from nanotx.config.toml import write_toml
 from nanotx.data.corpus.file import File
 from nanotx.errors import NanotxError
-from nanotx.hardware.device import choose
+from nanotx.hardware.device import choose_machine
 from nanotx.recipe import Recipe, read_options, read_recipe
 from nanotx.runs.folder import RunFolder
 from nanotx.runs.formats import read_saved_recipe
@@ -48,10 +48,10 @@ def tried(reading: Reading, folder: Path) -> str:
 
 def recipe(folder: Path) -> None:
     """mine.toml, and the words in words.json behind it; what is understood is written, and read back equal."""
-    words = json.loads((folder / "words.json").read_text(encoding="ascii"))
+    argv = json.loads((folder / "words.json").read_text(encoding="ascii"))
     with chdir(folder):
-        read_options(words)
-        found, _ = read_recipe(Recipe(), words, "nanotx train")
+        read_options(argv)
+        found, _ = read_recipe(Recipe(), argv, "nanotx train")
     again = from_table(Recipe, tomllib.loads(write_toml(found)))
     if again != found:
         raise Broken(f"{found} came back as {again}.")
@@ -63,7 +63,7 @@ def sample(folder: Path) -> None:
 
 
 def show(folder: Path) -> None:
-    """The run's course, through the front door."""
+    """Show the run through the entry point."""
     before = sys.argv
     try:
         sys.argv = ["nanotx", "show", str(folder / "run")]
@@ -81,7 +81,7 @@ def resume(folder: Path) -> None:
     here = replace(saved, corpus=corpus, device="cpu", dtype="float32", threads=1, compile=False)
     texts = load_dataset(here, codec)
     model = here.model.build(codec.vocab_size, here.seed)
-    trainer = Trainer(here, model, texts.windows, choose("cpu", "float32", 1))
+    trainer = Trainer(here, model, texts.windows, choose_machine("cpu", "float32", 1))
     resume_run(trainer, run, texts, lambda line: None, survey(run))
     list(read(run.metrics))
 

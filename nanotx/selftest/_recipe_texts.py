@@ -4,8 +4,8 @@ import dataclasses
 from random import Random
 from typing import Any, Literal, get_args, get_origin
 
-from nanotx.config.schema import UNIONS, fields, inner, is_slot
-from nanotx.recipe import Recipe, places
+from nanotx.config.schema import UNIONS, fields, is_slot, without_none
+from nanotx.recipe import Recipe, walk_configs
 from nanotx.selftest._damage import literal, of_bytes, of_lines
 from nanotx.selftest._hostile import misspelt, name, value
 
@@ -35,7 +35,7 @@ def table(kind: Any, draw: Random, evil: float, depth: int = 0) -> Table:
 
 def field(kind: Any, config: Any, key: str, draw: Random, evil: float, depth: int) -> Any:
     """A value that a field may have, as its type says."""
-    kind = inner(kind)
+    kind = without_none(kind)
     if get_origin(kind) is tuple:
         one, *rest = get_args(kind)
         count = draw.randrange(3) if rest == [Ellipsis] else 1 + len(rest)
@@ -91,13 +91,13 @@ def written(found: Table, place: str, draw: Random) -> list[str]:
 
 def flags(draw: Random) -> list[str]:
     """Some flags, in all the ways in which they may be typed."""
-    evil, words = draw.choice([0.0, 0.05, 0.3]), list[str]()
-    groups = [("", Recipe), *((group, type(one)) for group, _, one in places(Recipe()))]
+    evil, argv = draw.choice([0.0, 0.05, 0.3]), list[str]()
+    groups = [("", Recipe), *((group, type(one)) for group, _, one in walk_configs(Recipe()))]
     for _ in range(draw.randrange(5)):
         group, kind = draw.choice(groups)
         known = fields(kind)
         if not known or draw.random() < 0.3:
-            slots = [(group, one.family) for group, _, one in places(Recipe()) if is_slot(type(one))]
+            slots = [(group, one.family) for group, _, one in walk_configs(Recipe()) if is_slot(type(one))]
             flag, slot = draw.choice(slots)
             said: Any = draw.choice(slot.names())
         else:
@@ -105,8 +105,8 @@ def flags(draw: Random) -> list[str]:
             flag, said = f"{group}.{key}" if group else key, field(known[key], kind, key, draw, evil, 9)
         if draw.random() < evil:
             flag, said = draw.choice([flag, misspelt(flag, draw), "help", "print-config", "run"]), value(draw)
-        words += typed(flag, said, draw)
-    return words
+        argv += typed(flag, said, draw)
+    return argv
 
 
 def typed(flag: str, said: Any, draw: Random) -> list[str]:

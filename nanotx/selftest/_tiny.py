@@ -23,9 +23,9 @@ LETTERS = "abcde \n"
 """Of the text that it learns from."""
 
 
-def training(*words: str, **others: object) -> tuple[str, ...]:
+def training(*argv: str, **others: object) -> tuple[str, ...]:
     """What is typed behind `nanotx` for such a run, some flags otherwise: `train_steps=9` is `--train.steps 9`."""
-    return (*small.words(small.KIND, **(SHORT | others)), "--run", "run", *words)
+    return (*small.argv(small.KIND, **(SHORT | others)), "--run", "run", *argv)
 
 
 @cache

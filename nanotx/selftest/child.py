@@ -36,7 +36,7 @@ class Child:
     """`nanotx WORDS...` as it runs. It starts in some milliseconds where the system can fork."""
 
     def __init__(
-        self, words: Sequence[str], folder: Path, *, meddle: Meddle | None = None, memory: int | None = None
+        self, argv: Sequence[str], folder: Path, *, meddle: Meddle | None = None, memory: int | None = None
     ) -> None:
         """Start it.
 
@@ -50,7 +50,7 @@ class Child:
         self.began = time.monotonic()
         self.said = folder.parent / f".{folder.name}.said.{time.monotonic_ns()}"
         self.said.mkdir()
-        self.process = processes.Process(target=work, args=(list(words), folder, self.said, meddle, memory))
+        self.process = processes.Process(target=work, args=(list(argv), folder, self.said, meddle, memory))
         self.process.start()
         self.pid = self.process.pid
 
@@ -83,12 +83,12 @@ class Child:
         return Ended(code=code, out=out, err=err, seconds=time.monotonic() - self.began)
 
 
-def run(words: Sequence[str], folder: Path, *, seconds: float = 60.0, memory: int | None = None) -> Ended:
+def run(argv: Sequence[str], folder: Path, *, seconds: float = 60.0, memory: int | None = None) -> Ended:
     """Run `nanotx WORDS...` to its end."""
-    return Child(words, folder, memory=memory).finish(seconds)
+    return Child(argv, folder, memory=memory).finish(seconds)
 
 
-def work(words: list[str], folder: Path, said: Path, meddle: Meddle | None, memory: int | None) -> None:
+def work(argv: list[str], folder: Path, said: Path, meddle: Meddle | None, memory: int | None) -> None:
     """What a child does."""
     for number, name in enumerate(("in", "out", "err")):
         file = os.open(os.devnull if name == "in" else said / name, os.O_RDONLY if name == "in" else WRITING)
@@ -100,7 +100,7 @@ def work(words: list[str], folder: Path, said: Path, meddle: Meddle | None, memo
     if meddle is not None:
         meddle()
     sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115  of what it now is
-    sys.argv = ["nanotx", *words]
+    sys.argv = ["nanotx", *argv]
     runpy.run_module("nanotx", run_name="__main__", alter_sys=True)
 
 

@@ -14,7 +14,7 @@ from nanotx.runs.checkpoint import MANIFEST
 from nanotx.runs.metrics_log import read
 from nanotx.selftest import Broken, Case, Finding
 from nanotx.selftest.child import Child, run
-from nanotx.selftest.small import EVERY, KIND, begin, lost, resume, same, tail, until, words
+from nanotx.selftest.small import EVERY, KIND, argv, begin, lost, resume, same, tail, until
 
 FILES = (*sorted(valid.NEEDED), MANIFEST)
 HARMS: dict[str, Callable[[bytes, random.Random], bytes | None]] = {
@@ -110,7 +110,7 @@ def all_spoilt(folder: Path) -> Finding:
     copied(folder)
     for path in checkpoint.steps(folder / "run" / "checkpoints").values():
         harm(path / "model.safetensors", "zeros", "")
-    ended = Child([*words(KIND), "--run", "run", "--resume"], folder).finish()
+    ended = Child([*argv(KIND), "--run", "run", "--resume"], folder).finish()
     if ended.code != 4 or "--restart" not in ended.err or "Traceback" in ended.err:
         raise Broken(f"it ended with {ended.code}: {tail(ended)}")
     old = sorted(path.name for path in (folder / "run" / "checkpoints").iterdir())
@@ -169,7 +169,7 @@ def refused(change: Callable[[Path], None], code: int, said: str, goes_on: bool,
 
     copied(folder)
     change(folder)
-    told = [*words(KIND), "--run", "run", "--resume"]
+    told = [*argv(KIND), "--run", "run", "--resume"]
     ended = Child(told, folder).finish()
     if ended.code != code or "Traceback" in ended.err or not re.search(f"(?s){said}.*--allow-mismatch", ended.err):
         raise Broken(f"it ended with {ended.code}: {tail(ended)}")
@@ -181,7 +181,7 @@ def refused(change: Callable[[Path], None], code: int, said: str, goes_on: bool,
 def recipe_told_otherwise(folder: Path) -> Finding:
     """Another rate is refused, and taken when told so; a longer run and other looks are taken at once."""
     copied(folder)
-    told = [*words(KIND, optimizer_lr=0.5), "--run", "run", "--resume"]
+    told = [*argv(KIND, optimizer_lr=0.5), "--run", "run", "--resume"]
     ended = Child(told, folder).finish()
     if ended.code != 2 or "optimizer.lr was 0.01, not 0.5" not in ended.err or "--allow-mismatch" not in ended.err:
         raise Broken(f"it ended with {ended.code}: {tail(ended)}")
@@ -202,7 +202,7 @@ def newer(folder: Path) -> Finding:
         digest = hashlib.sha256(text.encode("utf-8")).hexdigest()
         manifest["trainer.json"] = {"bytes": len(text.encode("utf-8")), "sha256": digest}
         (path / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
-    for told in (["sample", "run"], [*words(KIND), "--run", "run", "--resume"]):
+    for told in (["sample", "run"], [*argv(KIND), "--run", "run", "--resume"]):
         ended = run(told, folder)
         if ended.code != 4 or "format 99" not in ended.err or "Traceback" in ended.err:
             raise Broken(f"it ended with {ended.code}: {tail(ended)}")

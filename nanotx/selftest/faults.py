@@ -13,7 +13,7 @@ from nanotx.runs import checkpoint, valid
 from nanotx.runs.metrics_log import read
 from nanotx.selftest import Broken, Case, Finding, meddle
 from nanotx.selftest.child import Child, Ended, Meddle
-from nanotx.selftest.small import EVERY, KIND, STEPS, begin, lost, resume, same, tail, undisturbed, until, words
+from nanotx.selftest.small import EVERY, KIND, STEPS, argv, begin, lost, resume, same, tail, undisturbed, until
 
 POSIX = sys.platform != "win32"
 
@@ -126,7 +126,7 @@ def two(folder: Path) -> Finding:
     child = begin(KIND, folder)
     until((folder / "run" / ".owner").exists, child)
     child.signal(signal.SIGSTOP)
-    late = Child([*words(KIND), "--run", "run", "--resume"], folder).finish()
+    late = Child([*argv(KIND), "--run", "run", "--resume"], folder).finish()
     child.signal(signal.SIGCONT)
     quiet(child.finish(), 0)
     quiet(late, 4)

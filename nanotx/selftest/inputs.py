@@ -8,7 +8,6 @@ import random
 
 from nanotx.selftest import Case
 from nanotx.selftest._bad import Bad, as_case
-from nanotx.selftest._inputs_deeds import deeds
 from nanotx.selftest._inputs_evals import evals
 from nanotx.selftest._inputs_flags import flags
 from nanotx.selftest._inputs_learning import learning
@@ -17,10 +16,11 @@ from nanotx.selftest._inputs_resumed import resumed
 from nanotx.selftest._inputs_runs import runs
 from nanotx.selftest._inputs_sampling import samples
 from nanotx.selftest._inputs_texts import texts
+from nanotx.selftest._inputs_tokenizer_commands import tokenizer_commands
 from nanotx.selftest._inputs_tokenizers import tokenizers
 from nanotx.selftest._inputs_toml import recipes
 
-KINDS = (flags, numbers, recipes, texts, learning, tokenizers, deeds, runs, evals, resumed, samples)
+KINDS = (flags, numbers, recipes, texts, learning, tokenizers, tokenizer_commands, runs, evals, resumed, samples)
 
 
 def catalogue() -> list[Bad]:

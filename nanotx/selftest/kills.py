@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nanotx.selftest import Broken, Case, Finding
 from nanotx.selftest.child import Child
-from nanotx.selftest.small import EVERY, OTHERS, begin, lost, same, tail, undisturbed, words
+from nanotx.selftest.small import EVERY, OTHERS, argv, begin, lost, same, tail, undisturbed
 
 
 def cases(seed: int, count: int, device: str = "cpu") -> list[Case]:
@@ -38,7 +38,7 @@ def killed(kind: str, draw: random.Random, device: str, folder: Path) -> Finding
             raise Broken(f"killed after {after:.3f} s: {gone} steps were lost, and it saves every {EVERY}")
         worst = max(worst, gone)
         moments.append(f"{after:.2f} s")
-        child = Child([*words(kind, device=device), "--run", "run", "--resume"], folder)
+        child = Child([*argv(kind, device=device), "--run", "run", "--resume"], folder)
     ended = child.finish()
     if ended.code != 0:
         raise Broken(f"it ended with {ended.code}: {tail(ended)}")

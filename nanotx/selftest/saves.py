@@ -60,5 +60,5 @@ def meddled(how: Meddle, folder: Path) -> Finding:
     left = [path.name for path in (folder / "run" / "checkpoints").glob(".*")]
     if left:
         raise Broken(f"drafts are left behind: {left}")
-    words = {0: "came to its end", 4: tail(ended)}.get(ended.code or 0, "killed")
-    return Finding(happened=f"{words}; equal after --resume", lost=gone)
+    argv = {0: "came to its end", 4: tail(ended)}.get(ended.code or 0, "killed")
+    return Finding(happened=f"{argv}; equal after --resume", lost=gone)

@@ -66,12 +66,12 @@ TIMES = {"tokens_per_second", "wall_seconds", "train_seconds", "earlier_seconds"
 State = dict[str, Any]
 
 
-def words(kind: str, **others: object) -> list[str]:
+def argv(kind: str, **others: object) -> list[str]:
     """What is typed behind `nanotx` for a run of a kind; `train_steps=9` is `--train.steps 9`."""
     flags = COMMON | OTHERS[kind] | {name.replace("_", ".", 1).replace("_", "-"): one for name, one in others.items()}
-    words = [word for name, one in flags.items() for word in (f"--{name}", str(one))]
+    argv = [word for name, one in flags.items() for word in (f"--{name}", str(one))]
     exactly = [] if flags["device"] == "cpu" else ["--deterministic"]  # a CPU repeats its bits anyway
-    return ["train", "shakespeare_char", *words, *exactly]
+    return ["train", "shakespeare_char", *argv, *exactly]
 
 
 def text(folder: Path) -> None:
@@ -85,7 +85,7 @@ def begin(kind: str, folder: Path, meddle: Meddle | None = None, **others: objec
     """Start a run of a kind in `folder/run`, in a process of its own."""
     if not (folder / "text.txt").exists():
         text(folder)
-    return Child([*words(kind, **others), "--run", "run"], folder, meddle=meddle)
+    return Child([*argv(kind, **others), "--run", "run"], folder, meddle=meddle)
 
 
 def resume(kind: str, folder: Path, *more: str, **others: object) -> Ended:
@@ -94,7 +94,7 @@ def resume(kind: str, folder: Path, *more: str, **others: object) -> Ended:
     Raises:
         Broken: it did not come to its end.
     """
-    ended = Child([*words(kind, **others), "--run", "run", "--resume", *more], folder).finish()
+    ended = Child([*argv(kind, **others), "--run", "run", "--resume", *more], folder).finish()
     if ended.code != 0:
         raise Broken(f"--resume ended with {ended.code}: {tail(ended)}")
     return ended

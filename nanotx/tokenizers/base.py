@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from nanotx.config.plugins import Told, described, named
+from nanotx.config.plugins import PartCheck, describe_value, name_part_in_errors
 from nanotx.config.presets import presets
 from nanotx.config.registry import Slot, is_foreign
 from nanotx.errors import TextError
@@ -311,8 +311,8 @@ def load(path: str | Path, lossy: bool = True) -> Codec:
 
 def train_checked(tokenizer: Tokenizer, texts: Iterable[str], sample: str = "") -> Codec:
     """What a tokenizer from elsewhere learns from texts, tried on a sample; see `Tokenizer.train_checked`."""
-    told = Told(tokenizer, "tokenizer")
-    with named(type(tokenizer)):
+    told = PartCheck(tokenizer, "tokenizer")
+    with name_part_in_errors(type(tokenizer)):
         codec = tokenizer.train(texts)
         check_codec(told, codec, "train", sample)
     return codec
@@ -324,25 +324,25 @@ def from_dict_checked(part: type[Any], table: dict[str, Any]) -> Codec:
     Raises:
         ConfigError: it raises, or returns no codec that can be used; says which and where.
     """
-    with named(part):
+    with name_part_in_errors(part):
         codec: Codec = part.from_dict(table)
-        check_codec(Told(part, "tokenizer"), codec, "from_dict", "")
+        check_codec(PartCheck(part, "tokenizer"), codec, "from_dict", "")
     return codec
 
 
-def check_codec(told: Told, codec: Any, method: str, sample: str) -> None:
+def check_codec(told: PartCheck, codec: Any, method: str, sample: str) -> None:
     """Raise ConfigError unless what a method of a tokenizer from elsewhere returned is a codec that can be used."""
-    told.wanted(isinstance(codec, Codec), f"{method} returned {described(codec)}", "a Codec")
+    told.wanted(isinstance(codec, Codec), f"{method} returned {describe_value(codec)}", "a Codec")
     size = codec.vocab_size
     right = isinstance(size, int) and size > 0
     told.wanted(right, f"its codec has vocab_size={size!r}", "a whole number of at least 1")
     _ = codec.digest  # its table becomes JSON, without NaN or infinity
     ids = codec.encode_ordinary(normalize_nfc(sample) if codec.nfc else sample)
     right = isinstance(ids, np.ndarray) and ids.ndim == 1 and np.issubdtype(ids.dtype, np.integer)
-    told.wanted(right, f"encode_ordinary returned {described(ids)}", "an array of whole numbers, with one axis")
+    told.wanted(right, f"encode_ordinary returned {describe_value(ids)}", "an array of whole numbers, with one axis")
     low, high = (int(ids.min()), int(ids.max())) if len(ids) else (0, 0)
     told.wanted(
         low >= 0 and high < size, f"encode_ordinary returned ids from {low} to {high}", f"ids from 0 to {size - 1}"
     )
     back = codec.decode_bytes(ids)
-    told.wanted(isinstance(back, bytes), f"decode_bytes returned {described(back)}", "bytes")
+    told.wanted(isinstance(back, bytes), f"decode_bytes returned {describe_value(back)}", "bytes")

@@ -8,7 +8,7 @@ from typing import Any
 from nanotx.config.presets import presets
 from nanotx.config.registry import is_foreign
 from nanotx.errors import ConfigError, TokenizerError, UnknownPart, did_you_mean
-from nanotx.files import open_plain
+from nanotx.files import open_regular
 from nanotx.tokenizers.base import Codec, Tokenizer, from_dict_checked, preset_names
 from nanotx.tokenizers.storage import VERSION, Origin, Table, digest, exactly
 
@@ -96,7 +96,7 @@ def read_file(path: Path) -> tuple[str, Table, Origin | None]:
 
 def _parse(path: Path) -> Any:
     try:
-        with open_plain(path) as file:
+        with open_regular(path) as file:
             data = file.read(LARGEST + 1)
         if len(data) > LARGEST:
             raise TokenizerError(f"{path}: this is larger than {LARGEST} bytes; no tokenizer of ours is.")
@@ -118,7 +118,7 @@ def part_of_file(path: str | Path) -> str:
     if file.suffix == ".tiktoken":
         return "tiktoken"
     try:
-        with open_plain(file) as opened:
+        with open_regular(file) as opened:
             head = opened.read(HEAD)
             if b'"nanotx"' in head:
                 return "saved"

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanotx.errors import DataError
-from nanotx.files import open_plain
+from nanotx.files import open_regular
 
 Row = NDArray[np.integer[Any]]
 BLOCK = 1 << 22  # ids that are checked at once
@@ -38,7 +38,7 @@ class StoredIds:
         self.dtype: np.dtype[Any] = np.dtype(f"<u{width}")
         self.shape, self.size, self.ndim = (count,), count, 1
         try:
-            self._stream = open_plain(path).detach()
+            self._stream = open_regular(path).detach()
         except OSError as error:
             raise DataError(f"{path}: no token file can be read here: {error.strerror}.") from None
 

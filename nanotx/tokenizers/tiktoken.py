@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanotx.errors import ConfigError, TextError, TokenizerError, did_you_mean
-from nanotx.files import open_plain, read_plain
+from nanotx.files import open_regular, read_regular
 from nanotx.tokenizers.base import Codec, Ids, Tokenizer, utf8
 from nanotx.tokenizers.libraries import library_errors, not_installed
 from nanotx.tokenizers.loading import LARGEST
@@ -234,7 +234,7 @@ def read_ranks(path: Path) -> dict[bytes, int]:
         TokenizerError: it cannot be read, or is none; says which line.
     """
     try:
-        with open_plain(path) as file:
+        with open_regular(path) as file:
             data = file.read(LARGEST + 1)
     except OSError as error:
         raise TokenizerError(f"{path}: no file of ranks can be read here: {error.strerror}.") from None
@@ -245,7 +245,7 @@ def read_ranks(path: Path) -> dict[bytes, int]:
 
 def published(path: Path) -> Published | None:
     """What is known of a file of ranks that OpenAI published; None where it is another."""
-    return KNOWN.get(hashlib.sha256(read_plain(path, LARGEST)).hexdigest())
+    return KNOWN.get(hashlib.sha256(read_regular(path, LARGEST)).hexdigest())
 
 
 def ranks_of(where: str, lines: Iterable[bytes]) -> dict[bytes, int]:

@@ -19,7 +19,7 @@ import numpy as np
 from nanotx import disk
 from nanotx.data.text_files import blocks
 from nanotx.errors import ConfigError, DataError, TokenizerError
-from nanotx.files import open_plain, read_plain, write_atomic
+from nanotx.files import open_regular, read_regular, write_atomic
 from nanotx.tokenizers.base import Codec, Ids
 from nanotx.tokenizers.stored_ids import StoredIds
 from nanotx.tokenizers.workers import WorkerPool
@@ -116,7 +116,7 @@ def open_tokens(path: Path, codec: Codec | None = None) -> TokenFile:
         TokenizerError: another tokenizer than `codec` made it.
     """
     try:
-        with open_plain(path) as stream:
+        with open_regular(path) as stream:
             head = stream.read(HEADER.size)
             size = os.fstat(stream.fileno()).st_size
     except OSError as error:
@@ -175,7 +175,7 @@ def _apart(pairs: Iterator[tuple[str, int]]) -> tuple[Iterator[str], list[int]]:
 def _found(note: Path, draft: Path, job: str, width: int) -> Place:
     """How far the same work got before; the beginning where nothing fits."""
     try:
-        said = json.loads(read_plain(note, NOTE))
+        said = json.loads(read_regular(note, NOTE))
         place = Place(**{name: int(said[name]) for name in ("file", "offset", "count")})
         if said["job"] == job and draft.stat().st_size >= HEADER.size + place.count * width:
             return place

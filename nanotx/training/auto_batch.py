@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nanotx.config.schema import divisors
 from nanotx.errors import ConfigError
-from nanotx.hardware.limits import memory
+from nanotx.hardware.cgroup import memory_info
 from nanotx.training.trainer import Trainer
 
 SHARE = 0.5
@@ -45,7 +45,7 @@ def available() -> int:
     Raises:
         ConfigError: the system does not say.
     """
-    found = memory()
+    found = memory_info()
     if found is None:
         raise ConfigError(
             "train.micro_batch_size: this system does not tell what memory is free; give a number for auto."

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from nanotx.errors import ConfigError
-from nanotx.hardware.compiler import Decision, advice, attempt, compiler, prepare
+from nanotx.hardware.compiler import CompileDecision, decide_compile, find_compiler, limit_compile_threads, try_compile
 from nanotx.hardware.device import Machine
 from nanotx.hardware.onednn import onednn_is_faster
 from nanotx.nn.ffn import Sparse
@@ -27,7 +27,7 @@ SHARES = {torch.float32: 0.6, torch.bfloat16: 0.2, torch.float16: 0.2}
 """Of the measured peak, what small models reach as they are written: likewise."""
 
 
-def settle(wish: Wish, model: Transformer, machine: Machine, tokens: int, peak: float) -> Decision:
+def settle(wish: Wish, model: Transformer, machine: Machine, tokens: int, peak: float) -> CompileDecision:
     """Decide for a run; where it is to compile, something small is compiled first to see that it works.
 
     Args:
@@ -41,19 +41,21 @@ def settle(wish: Wish, model: Transformer, machine: Machine, tokens: int, peak: 
         ConfigError: compiling was demanded and does not work; says why and what would mend it.
     """
     if wish == "off":
-        return Decision(on=False, reason="not wished for")
-    plan = Decision(on=True, reason="demanded, and it works")
+        return CompileDecision(on=False, reason="not wished for")
+    plan = CompileDecision(on=True, reason="demanded, and it works")
     if wish == "auto":
         seconds = tokens * model.flops_per_token / peak / SHARES[machine.dtype]
-        plan = advice(machine, seconds, compiler() is not None, onednn_is_faster())
+        plan = decide_compile(machine, seconds, find_compiler() is not None, onednn_is_faster())
         if plan.on and any(map(has_experts, model.blocks)):
-            plan = Decision(on=False, reason="experts read as many tokens as choose them, and each number is compiled")
-    trial = attempt(machine.device) if plan.on else None
+            plan = CompileDecision(
+                on=False, reason="experts read as many tokens as choose them, and each number is compiled"
+            )
+    trial = try_compile(machine.device) if plan.on else None
     if trial is None or not trial.fault:
         return plan
     if wish == "on":
         raise ConfigError(f"compile: {trial}; or try --no-compile.")
-    return Decision(on=False, reason=f"{trial}; until then it is slower, and as right")
+    return CompileDecision(on=False, reason=f"{trial}; until then it is slower, and as right")
 
 
 def has_experts(block: nn.Module) -> bool:
@@ -85,7 +87,7 @@ def compile_blocks(model: Transformer, backend: str = "inductor") -> None:
     from torch._dynamo import config  # it takes seconds to import, and a run that does not compile waits for none
 
     if backend == "inductor":
-        prepare()
+        limit_compile_threads()
     kinds = len(set(model.config.pattern()))
     config.recompile_limit = max(config.recompile_limit, 4 * kinds)  # all blocks are calls of one function of torch's
     for block in model.blocks:

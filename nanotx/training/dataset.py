@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from nanotx.data.batches import Windows
 from nanotx.evaluation.loss import EvalText
 from nanotx.evaluation.texts import eval_texts_of
-from nanotx.hardware.memory import check_step
+from nanotx.hardware.memory import check_step_memory
 from nanotx.recipe import Recipe
 from nanotx.tokenizers import Codec
 
@@ -54,7 +54,7 @@ def load_dataset(
     eval_texts = eval_texts_of(codec, training, validation, recipe.model.context, recipe.train)
     windows = Windows(ids=ids, context=recipe.model.context, seed=recipe.seed)
     if recipe.train.batch_size * recipe.model.context * recipe.model.dim > MANY:
-        check_step(recipe.train, recipe.model, recipe.device)
+        check_step_memory(recipe.train, recipe.model, recipe.device)
     return Dataset(
         codec=codec, windows=windows, eval_texts=eval_texts, floor=recipe.corpus.floor(), size=size, sha256=digest
     )

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nanotx.config.plugins import Told, described, named
+from nanotx.config.plugins import PartCheck, describe_value, name_part_in_errors
 from nanotx.config.registry import Slot, is_foreign
-from nanotx.config.schema import fields, inner
+from nanotx.config.schema import fields, without_none
 from nanotx.nn.kv_cache import KVCache
 from nanotx.nn.position import NO_POSITION, PositionalEncoding
 from nanotx.nn.transformer import Model
@@ -26,20 +26,20 @@ def check_foreign(config: Recipe | Model, device: str = "cpu") -> None:
     for where, part in slots(config):
         trial = TRIALS.get(part.slot)
         if is_foreign(type(part)) and trial and device in getattr(part, "trains_on", (device,)):
-            with named(type(part)), torch.random.fork_rng(devices=[]), torch.device(device):
-                trial(Told(part, where), part, model)
+            with name_part_in_errors(type(part)), torch.random.fork_rng(devices=[]), torch.device(device):
+                trial(PartCheck(part, where), part, model)
 
 
 TEXTS, TIME, IDS = 2, 5, 3
 """The size of the input on which a part is tried."""
 
 
-def check_tensor(told: Told, found: object, shape: tuple[int, ...], what: str) -> None:
+def check_tensor(told: PartCheck, found: object, shape: tuple[int, ...], what: str) -> None:
     """Raise ConfigError unless what a method returned is a tensor of floating-point numbers of this shape."""
     right = isinstance(found, Tensor) and tuple(found.shape) == shape and found.is_floating_point()
-    told.wanted(right, f"{what} returned {described(found)}", f"a tensor of floats of shape {shape}")
+    told.wanted(right, f"{what} returned {describe_value(found)}", f"a tensor of floats of shape {shape}")
     narrow = isinstance(found, Tensor) and found.dtype != torch.float64  # which would widen all that comes after
-    told.wanted(narrow, f"{what} returned {described(found)}", "a tensor of float32, as it was given")
+    told.wanted(narrow, f"{what} returned {describe_value(found)}", "a tensor of float32, as it was given")
 
 
 def slots(config: Any, at: str = "") -> Iterator[tuple[str, Any]]:
@@ -49,14 +49,14 @@ def slots(config: Any, at: str = "") -> Iterator[tuple[str, Any]]:
         for one in item if isinstance(item, tuple) else (item,):
             if isinstance(one, Slot):
                 yield where, one
-            if isinstance(one, Slot) or (hasattr(one, "__dataclass_fields__") and inner(kind) is type(one)):
+            if isinstance(one, Slot) or (hasattr(one, "__dataclass_fields__") and without_none(kind) is type(one)):
                 yield from slots(one, where)
 
 
-def try_layer(told: Told, part: Any, model: Model) -> None:
+def try_layer(told: PartCheck, part: Any, model: Model) -> None:
     """An attention, a block, a norm or a feed-forward layer: from stream to stream, with a cache where it takes one."""
     layer, shape = part.build(model.dim), (TEXTS, TIME, model.dim)
-    told.wanted(isinstance(layer, nn.Module), f"build returned {described(layer)}", "an nn.Module")
+    told.wanted(isinstance(layer, nn.Module), f"build returned {describe_value(layer)}", "an nn.Module")
     reads = part.slot in {"attention", "block"}
     check_tensor(
         told, layer(torch.randn(shape), NO_POSITION, None) if reads else layer(torch.randn(shape)), shape, "forward"
@@ -66,21 +66,21 @@ def try_layer(told: Told, part: Any, model: Model) -> None:
             check_tensor(told, layer.eval()(torch.randn(shape), NO_POSITION, KVCache()), shape, "forward with a cache")
 
 
-def try_embedding(told: Told, part: Any, model: Model) -> None:
+def try_embedding(told: PartCheck, part: Any, model: Model) -> None:
     """Ids to stream."""
     table = part.build(IDS, model.dim)
-    told.wanted(isinstance(table, nn.Module), f"build returned {described(table)}", "a TokenEmbedding")
+    told.wanted(isinstance(table, nn.Module), f"build returned {describe_value(table)}", "a TokenEmbedding")
     ids = torch.arange(TEXTS * TIME).reshape(TEXTS, TIME) % IDS
     check_tensor(told, table(ids, None), (TEXTS, TIME, model.dim), "forward")
     check_tensor(told, getattr(table, "weight", None), (IDS, model.dim), "weight")
 
 
-def try_position(told: Told, part: Any, model: Model) -> None:
+def try_position(told: PartCheck, part: Any, model: Model) -> None:
     """What is added to the stream, turned, and added to the scores."""
     heads = min((attention.heads for attention in model.attentions()), default=1)
     position, time = part.build(model.dim, heads, model.context), min(TIME, model.context)
     told.wanted(
-        isinstance(position, PositionalEncoding), f"build returned {described(position)}", "a PositionalEncoding"
+        isinstance(position, PositionalEncoding), f"build returned {describe_value(position)}", "a PositionalEncoding"
     )
     x, q, positions = (
         torch.randn(1, time, model.dim),
@@ -89,26 +89,28 @@ def try_position(told: Told, part: Any, model: Model) -> None:
     )
     check_tensor(told, position.embed(x, positions), tuple(x.shape), "embed")
     turned = position.rotate(q, q, positions)
-    told.wanted(isinstance(turned, tuple) and len(turned) == 2, f"rotate returned {described(turned)}", "two tensors")
+    told.wanted(
+        isinstance(turned, tuple) and len(turned) == 2, f"rotate returned {describe_value(turned)}", "two tensors"
+    )
     for one in turned:
         check_tensor(told, one, tuple(q.shape), "rotate")
     if (bias := position.bias(positions, positions)) is not None:
         check_tensor(told, bias, (heads, time, time), "bias")
 
 
-def try_optimizer(told: Told, part: Any, model: Model) -> None:
+def try_optimizer(told: PartCheck, part: Any, model: Model) -> None:
     """One step on a small layer."""
     layer = nn.Linear(2, 2)
     optimizer = part.build([(f"layer.{name}", one) for name, one in layer.named_parameters()])
     right = isinstance(optimizer, torch.optim.Optimizer)
-    told.wanted(right, f"build returned {described(optimizer)}", "a torch.optim.Optimizer")
+    told.wanted(right, f"build returned {describe_value(optimizer)}", "a torch.optim.Optimizer")
     rated = all("base_lr" in group for group in optimizer.param_groups)
     told.wanted(rated, "a group of parameters without 'base_lr'", "each group to hold its own full rate under it")
     layer(torch.randn(1, 2)).sum().backward()
     optimizer.step()
 
 
-def try_schedule(told: Told, part: Any, model: Model) -> None:
+def try_schedule(told: PartCheck, part: Any, model: Model) -> None:
     """The factors of a short run."""
     for step in range(3):
         factor = part.factor(step, 3)
@@ -116,7 +118,7 @@ def try_schedule(told: Told, part: Any, model: Model) -> None:
         told.wanted(right, f"factor({step}, 3) returned {factor!r}", "a finite number")
 
 
-TRIALS: dict[str, Callable[[Told, Any, Model], None]] = {
+TRIALS: dict[str, Callable[[PartCheck, Any, Model], None]] = {
     "attention": try_layer,
     "block": try_layer,
     "ffn": try_layer,

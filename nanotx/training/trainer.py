@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 import nanotx
-from nanotx.config.plugins import title
+from nanotx.config.plugins import describe_part
 from nanotx.config.schema import divisors
 from nanotx.data.batches import Windows, step_seed
 from nanotx.errors import ConfigError, Diverged, MemoryFull, is_memory_full
@@ -211,7 +211,8 @@ class Trainer:
         factor = schedule.factor(self.progress.step, steps)
         if not math.isfinite(factor):
             raise ConfigError(
-                f"{title(type(schedule))}: factor({self.progress.step}, {steps}) returned {factor!r}; expected a "
+                f"{describe_part(type(schedule))}: factor({self.progress.step}, {steps}) returned {factor!r}; "
+                "expected a "
                 "finite number, so the step was not taken."
             )
         return factor

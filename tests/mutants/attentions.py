@@ -58,7 +58,7 @@ def distances(t, s):
 # Rows of a batch.
 
 
-@mutant("batch_mean", "rows")
+@mutant("batch_mean", "batch_independent")
 class BatchMean(WrittenOut):
     """Adds the mean over the batch, as a batch norm does."""
 
@@ -66,7 +66,7 @@ class BatchMean(WrittenOut):
         return super().forward(x, position, cache) + 0.1 * reduce(x, "b t d -> 1 t d", "mean")
 
 
-@mutant("first_row", "rows")
+@mutant("first_row", "batch_independent")
 class FirstRow(WrittenOut):
     """Every row reads the keys of the first."""
 
@@ -157,7 +157,7 @@ class SecondHead(WrittenOut):
 # The past.
 
 
-@mutant("deaf", "felt")
+@mutant("deaf", "depends_on_past")
 class Deaf(WrittenOut):
     """Each position reads itself alone."""
 
@@ -165,7 +165,7 @@ class Deaf(WrittenOut):
         return distances(t, s) == 0
 
 
-@mutant("strict", "felt")
+@mutant("strict", "depends_on_past")
 class Strict(WrittenOut):
     """No position reads itself, but for the first, which has nobody else."""
 
@@ -173,7 +173,7 @@ class Strict(WrittenOut):
         return (distances(t, s) > 0) | (rearrange(torch.arange(s), "s -> 1 s") == 0) & (distances(t, s) == 0)
 
 
-@mutant("deaf_later", "felt")
+@mutant("deaf_later", "depends_on_past")
 class DeafLater(WrittenOut):
     """From the seventeenth position on, only itself is read."""
 
@@ -313,7 +313,7 @@ class TooNarrow(WrittenOut):
 claims = {"equivalent_to": SOFTMAX}
 
 
-@mutant("swapped_axes", "same", **claims)
+@mutant("swapped_axes", "equivalent", **claims)
 class SwappedAxes(WrittenOut):
     """What the heads read is merged as (k h), where the others merge it as (h k)."""
 
@@ -323,7 +323,7 @@ class SwappedAxes(WrittenOut):
         return rearrange(merged, "b t (h k) -> b h t k", h=self.config.heads)
 
 
-@mutant("unscaled", "same", **claims)
+@mutant("unscaled", "equivalent", **claims)
 class Unscaled(WrittenOut):
     """Forgets to divide by the root of a head's width."""
 
@@ -331,7 +331,7 @@ class Unscaled(WrittenOut):
         return super().attend(q * math.sqrt(q.shape[-1]), k, v, bias)
 
 
-@mutant("detached_keys", "same", **claims)
+@mutant("detached_keys", "equivalent", **claims)
 class DetachedKeys(WrittenOut):
     """Right in every value, and no gradient reaches the keys."""
 
@@ -379,7 +379,7 @@ class HeadsForNothing(Dropping):
 # Numbers.
 
 
-@mutant("coarse_sums", "near")
+@mutant("coarse_sums", "bf16_close")
 class CoarseSums(WrittenOut):
     """Adds up in the format of training: there, what is read becomes whole numbers."""
 
@@ -388,7 +388,7 @@ class CoarseSums(WrittenOut):
         return read if read.dtype is torch.float32 else read.round()
 
 
-@mutant("hidden_weight", "state")
+@mutant("hidden_weight", "state_complete")
 class HiddenWeight(WrittenOut):
     """Keeps something it drew outside its state."""
 

@@ -38,7 +38,7 @@ def schedule(name, law):
     return enter
 
 
-@schedule("cooldown", "total")
+@schedule("cooldown", "finite_factor")
 class Cooldown(Schedule):
     """Falls in a line after the warm-up, and divides by what is left where nothing is left."""
 
@@ -52,7 +52,7 @@ class Cooldown(Schedule):
             return float(max(np.float64(0), (steps - step) / left)) if left else float(left / left)
 
 
-@schedule("below_zero", "total")
+@schedule("below_zero", "finite_factor")
 class BelowZero(Schedule):
     """Falls in a line, and goes on falling when the run is longer than was said."""
 
@@ -60,7 +60,7 @@ class BelowZero(Schedule):
         return 1 - step / steps
 
 
-@schedule("table", "total")
+@schedule("table", "finite_factor")
 class Table(Schedule):
     """Callbacks its factors up in a table of the length of the run."""
 
@@ -68,7 +68,7 @@ class Table(Schedule):
         return [1.0 - at / (2 * steps) for at in range(steps)][min(step, steps)]
 
 
-@schedule("whole", "total")
+@schedule("whole", "finite_factor")
 class Whole(Schedule):
     """Rises with the share that is done, in whole numbers."""
 
@@ -198,7 +198,7 @@ class DecaysAll(Plain):
         return 0.1
 
 
-@optimizer("decays_all", "still")
+@optimizer("decays_all", "no_grad_no_move")
 def decays_all(self, parameters):
     """Shrinks biases and norms, too, whatever their group says."""
     return DecaysAll(groups(parameters, self))
@@ -209,7 +209,7 @@ class Grows(Plain):
         return -group["weight_decay"]
 
 
-@optimizer("grows", "still")
+@optimizer("grows", "no_grad_no_move")
 def grows(self, parameters):
     """Adds the decay where it is taken off."""
     return Grows(groups(parameters, self))
@@ -220,7 +220,7 @@ class Divides(Plain):
         return one.grad / one.grad.norm()
 
 
-@optimizer("divides", "still")
+@optimizer("divides", "no_grad_no_move")
 def divides(self, parameters):
     """Divides a gradient by its norm, which may be zero."""
     return Divides(groups(parameters, self))
@@ -231,7 +231,7 @@ class Noisy(Plain):
         return super().direction(group, one, index) + torch.randn_like(one)
 
 
-@optimizer("noisy", "still")
+@optimizer("noisy", "no_grad_no_move")
 def noisy(self, parameters):
     """Adds noise, gradient or not."""
     return Noisy(groups(parameters, self))
@@ -281,7 +281,7 @@ class DecaysByBase(Plain):
                     one.data.sub_(group["lr"] * self.direction(group, one, index))
 
 
-@optimizer("decays_by_base", "idle")
+@optimizer("decays_by_base", "zero_lr_no_move")
 def decays_by_base(self, parameters):
     """Decays by the full rate, whatever the schedule says."""
     return DecaysByBase(groups(parameters, self))
@@ -375,7 +375,7 @@ def data(name, law):
     return enter
 
 
-@data("same_token", "next")
+@data("same_token", "targets_shifted")
 class SameToken(Windows):
     """Has a token predict itself."""
 
@@ -384,7 +384,7 @@ class SameToken(Windows):
         return x, x.clone()
 
 
-@data("rolled", "next")
+@data("rolled", "targets_shifted")
 class Rolled(Windows):
     """Rolls its targets, so that the last of a row is the row's first token."""
 
@@ -393,7 +393,7 @@ class Rolled(Windows):
         return x, x.roll(-1, dims=1)
 
 
-@data("elsewhere", "next")
+@data("elsewhere", "targets_shifted")
 class OtherRows(Windows):
     """Begins its rows one token after where it says."""
 
@@ -418,7 +418,7 @@ class Changed(Windows):
         return int(shuffled(self.per_epoch, self.seed, epoch)[place]) * self.context
 
 
-@data("overlap", "once")
+@data("overlap", "each_window_once")
 class Overlap(Changed):
     """Lets a window begin with the last token of the one before."""
 
@@ -426,7 +426,7 @@ class Overlap(Changed):
         return super().place(n) // self.context * max(1, self.context - 1)
 
 
-@data("without_last", "once")
+@data("without_last", "each_window_once")
 class WithoutLast(Changed):
     """Leaves the last window out, lest it be too short."""
 
@@ -435,7 +435,7 @@ class WithoutLast(Changed):
         return max(1, super().per_epoch - 1)
 
 
-@data("with_replacement", "once")
+@data("with_replacement", "each_window_once")
 class WithReplacement(Changed):
     """Draws each window anew, so that some come twice and others never."""
 
@@ -443,7 +443,7 @@ class WithReplacement(Changed):
         return int(mix(np.array([n], dtype=np.uint64), self.seed)[0] % np.uint64(self.per_epoch)) * self.context
 
 
-@data("lost_rest", "once")
+@data("lost_rest", "each_window_once")
 class LostRest(Changed):
     """Begins an epoch with a step, and so loses the rows by which the last step was too short."""
 
@@ -453,7 +453,7 @@ class LostRest(Changed):
         return super().starts(0, epoch * self.per_epoch + inside * batch + batch)[-batch:]
 
 
-@data("in_batch", "order")
+@data("in_batch", "batch_invariant_order")
 class InBatch(Changed):
     """Shuffles the rows of a step once more, by the size of the batch, where they are of one epoch."""
 
@@ -463,7 +463,7 @@ class InBatch(Changed):
         return rows[shuffled(batch, self.seed + batch, step)] if one else rows
 
 
-@data("by_step", "order")
+@data("by_step", "batch_invariant_order")
 class ByStep(Changed):
     """Remembers the rows of a step, and forgets how many were asked for."""
 
@@ -474,7 +474,7 @@ class ByStep(Changed):
         return self.known.setdefault(step, super().starts(step, batch))
 
 
-@data("unseeded", "order")
+@data("unseeded", "batch_invariant_order")
 class Unseeded(Changed):
     """Draws a seed of its own whenever it is made."""
 
@@ -482,7 +482,7 @@ class Unseeded(Changed):
         object.__setattr__(self, "seed", random.SystemRandom().randrange(2**60))
 
 
-@data("one_order", "fresh")
+@data("one_order", "reshuffled")
 class OneOrder(Changed):
     """Has the order of the first epoch in all of them."""
 
@@ -490,7 +490,7 @@ class OneOrder(Changed):
         return super().place(n % self.per_epoch)
 
 
-@data("one_cut", "fresh")
+@data("one_cut", "reshuffled")
 class OneCut(Changed):
     """Cuts the text at its beginning, always."""
 
@@ -498,7 +498,7 @@ class OneCut(Changed):
         return 0
 
 
-@data("no_seed", "fresh")
+@data("no_seed", "reshuffled")
 class NoSeed(Changed):
     """Forgets its seed."""
 
@@ -506,7 +506,7 @@ class NoSeed(Changed):
         return Changed(ids=self.ids, context=self.context, seed=0).starts(step, batch)
 
 
-@data("in_line", "fresh")
+@data("in_line", "reshuffled")
 class InLine(Changed):
     """Goes through the text from its beginning to its end."""
 
@@ -514,7 +514,7 @@ class InLine(Changed):
         return n % self.per_epoch * self.context
 
 
-@data("without_end", "ends")
+@data("without_end", "covers_both_ends")
 class WithoutEnd(Changed):
     """Keeps a token for the last target, and then another one."""
 
@@ -523,7 +523,7 @@ class WithoutEnd(Changed):
         return int(mix(np.array([epoch], dtype=np.uint64), self.seed)[0] % np.uint64(slack))
 
 
-@data("without_begin", "ends")
+@data("without_begin", "covers_both_ends")
 class WithoutBegin(Changed):
     """Never cuts the text where it begins, but where it must."""
 

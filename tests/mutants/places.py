@@ -51,7 +51,7 @@ class Turns(PositionalEncoding):
         return Rope(theta=self.config.theta).build(q.shape[-1], 1, 1).rotate(q, k, positions)
 
 
-@position("from_its_own_start", "alike")
+@position("from_its_own_start", "local")
 class FromItsOwnStart(Turns):
     """Counts from the first token that it is shown."""
 
@@ -59,7 +59,7 @@ class FromItsOwnStart(Turns):
         return super().rotate(q, k, positions - positions[:1])
 
 
-@position("queries_alone", "distance")
+@position("queries_alone", "relative")
 class QueriesAlone(Turns):
     """Turns queries and forgets the keys."""
 
@@ -67,7 +67,7 @@ class QueriesAlone(Turns):
         return super().rotate(q, k, positions)[0], k
 
 
-@position("grows", "distance")
+@position("grows", "relative")
 class Grows(Turns):
     """Adds to the scores by where a query stands."""
 
@@ -75,7 +75,7 @@ class Grows(Turns):
         return rearrange(q_pos.float() / 100, "t -> 1 t 1") * rearrange(k_pos.float() / 100, "s -> 1 1 s")
 
 
-@position("stretches", "length")
+@position("stretches", "norm_preserving")
 class Stretches(Turns):
     """Turns, and makes all longer."""
 
@@ -84,14 +84,14 @@ class Stretches(Turns):
         return 1.5 * q, 1.5 * k
 
 
-@position("gain_left_out", "length")
+@position("gain_left_out", "norm_preserving")
 class GainLeftOut(Turns):
     """States an `attention_scale`, and only turns."""
 
     attention_scale = 1.1
 
 
-@position("unmoved", "told")
+@position("unmoved", "informative")
 class Unmoved(Turns):
     """Turns by no angle at all."""
 
@@ -102,7 +102,7 @@ class Unmoved(Turns):
 TABLES: dict[int, float] = {}
 
 
-@position("shared_table", "itself")
+@position("shared_table", "distinct")
 class SharedTable(Turns):
     """Keeps one table for all, by their width, and forgets the base."""
 
@@ -123,7 +123,7 @@ class Table(PositionalEncoding):
         return self.learned.embed(x, self.place(positions)) * self.scale
 
 
-@position("begins_again", "beyond")
+@position("begins_again", "out_of_range")
 class BeginsAgain(Table):
     """Beyond its table, begins again."""
 
@@ -131,7 +131,7 @@ class BeginsAgain(Table):
         return positions % self.context
 
 
-@position("stops", "beyond")
+@position("stops", "out_of_range")
 class Stops(Table):
     """Beyond its table, stays at the last place."""
 
@@ -149,7 +149,7 @@ class FromRates(PositionalEncoding):
         return torch.cat(turned, dim=-1).type_as(x)
 
 
-@position("rates_as_weights", "cast")
+@position("rates_as_weights", "cast_close")
 class RatesAsWeights(FromRates):
     """Keeps its rates as a weight that is not learned: cast with the others, position 257 is position 256."""
 
@@ -162,7 +162,7 @@ class RatesAsWeights(FromRates):
         return self.turned(q, positions, rates), self.turned(k, positions, rates)
 
 
-@position("angles_as_queries", "cast")
+@position("angles_as_queries", "cast_close")
 class AnglesAsQueries(FromRates):
     """Works out its angles in the format of the queries."""
 
@@ -175,7 +175,7 @@ class AnglesAsQueries(FromRates):
         return self.turned(q, positions, rates), self.turned(k, positions, rates)
 
 
-@position("small_bias", "cast")
+@position("small_bias", "cast_close")
 class SmallBias(Turns):
     """A penalty on distance whose slope is a weight: in float16 there is no distance beyond 65,504."""
 
@@ -188,7 +188,7 @@ class SmallBias(Turns):
         return -self.slope * distance
 
 
-@position("unstated_bias", "biased")
+@position("unstated_bias", "adds_bias")
 class UnstatedBias(Turns):
     """Adds a penalty on distance, and does not say so."""
 
@@ -196,7 +196,7 @@ class UnstatedBias(Turns):
         return -0.01 * (rearrange(q_pos, "t -> 1 t 1") - rearrange(k_pos, "s -> 1 1 s"))
 
 
-@position("table_called_relative", "relative", relative=True)
+@position("table_called_relative", "shift_invariant", relative=True)
 class TableCalledRelative(Table):
     """States that it is relative, and adds a row of a table."""
 
@@ -220,7 +220,7 @@ def norm(name, law):
     return enter
 
 
-@norm("over_time", "alone")
+@norm("over_time", "position_wise")
 class OverTime(nn.Module):
     """Divides by the root mean square over the whole text."""
 
@@ -228,7 +228,7 @@ class OverTime(nn.Module):
         return x / (reduce(x.square(), "b t d -> b 1 1", "mean") + 1e-6).sqrt()
 
 
-@norm("constant", "felt")
+@norm("constant", "depends_on_past")
 class Constant(nn.Module):
     """Says the same whatever it is told."""
 
@@ -236,7 +236,7 @@ class Constant(nn.Module):
         return torch.ones_like(x)
 
 
-@norm("timid", "scale")
+@norm("timid", "scale_invariant")
 class Timid(nn.Module):
     """Bounds large numbers, and leaves small ones small."""
 

@@ -322,7 +322,7 @@ CATCHES["tokenizer/mutant_forgotten_field"] = "saved"
 # The same texts teach another tokenizer.
 
 
-@mutant("old_letters", "learn")
+@mutant("old_letters", "trains_alike")
 class OldLetters(Letters):
     """Knows letters from an earlier lesson, too."""
 
@@ -334,7 +334,7 @@ class OldLetters(Letters):
         return super().taught(cls.known)
 
 
-@mutant("reads_twice", "learn")
+@mutant("reads_twice", "trains_alike")
 class ReadsTwice(Letters):
     """Goes over its texts twice: first for how many there are, then for their letters."""
 
@@ -343,7 +343,7 @@ class ReadsTwice(Letters):
         return super().taught(texts if sum(1 for _ in texts) else [])
 
 
-@mutant("by_chance", "learn")
+@mutant("by_chance", "trains_alike")
 class ByChance(Letters):
     """Numbers its letters in an order drawn by chance."""
 
@@ -354,7 +354,7 @@ class ByChance(Letters):
         return cls("".join(letters))
 
 
-@mutant("order_of_a_set", "learn")
+@mutant("order_of_a_set", "trains_alike")
 class OrderOfASet(Letters):
     """Numbers its letters as a set has them, which differs from process to process."""
 

@@ -1,1 +1,1 @@
-"""Verbs: what `nanotx VERB` does; a file each, whose name is the verb and whose `run(words)` gives the exit code."""
+"""Commands of `nanotx COMMAND`: one file per command, named like it; its `run(argv)` returns the exit code."""

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from nanotx.cli import tables
-from nanotx.cli.console import write_figures
+from nanotx.cli.console import write_json
 from nanotx.config.flags import parse
 from nanotx.config.registry import load_file
 from nanotx.config.schema import check_min
@@ -43,102 +43,108 @@ class Flags:
     load: tuple[str, ...] = ()  # Python files of your own, with parts in them
 
 
-def run(words: list[str]) -> int:
+def run(argv: list[str]) -> int:
     """Compare."""
-    flags = parse(Flags, words, "nanotx diff")
+    flags = parse(Flags, argv, "nanotx diff")
     check_min(flags, 1, "step")
-    for file in read_options(words).load:
+    for file in read_options(argv).load:
         load_file(file)
     folders = [RunFolder(Path(folder)).checkpoints for folder in flags.runs]
-    one, other = while_saved(partial(opened, flags), *folders)
+    one, other = while_saved(partial(open_runs, flags), *folders)
     for record in (one, other):
         record.check(flags.step or 1)
         for reason in record.skipped:
-            say(f"passed over: {reason}")
-    tell_recipes(one, other)
+            print_line(f"passed over: {reason}")
+    print_recipe_differences(one, other)
     check_shapes(one, other)
     last = flags.step or min(one.last, other.last)
 
     def look() -> Found:
         held = all(path.exists() for record in (one, other) for path in record.checkpoints.values())
-        return search(*((one, other) if held else opened(flags)), last)
+        return search(*((one, other) if held else open_runs(flags)), last)
 
     found = while_saved(look, *folders)
-    tell_course(one, other, found)
+    print_first_difference(one, other, found)
     if flags.json:
-        write_figures(flags.json, plain(one, other, found))
+        write_json(flags.json, to_json(one, other, found))
     return 0 if found.equal else RunError.exit_code
 
 
-def opened(flags: Flags) -> tuple[RunRecord, RunRecord]:
+def open_runs(flags: Flags) -> tuple[RunRecord, RunRecord]:
     """Both runs, read."""
     one, other = (RunRecord(folder) for folder in flags.runs)
     return one, other
 
 
-LONGEST = 60
+MAX_VALUE_LENGTH = 60
 """Characters of a recipe's value in the table."""
 
 
-def say(line: str) -> None:
+def print_line(line: str) -> None:
     """A line that is not folded."""
     Console(highlight=False).print(Text(printable(line)), soft_wrap=True)
 
 
-def tell_recipes(one: RunRecord, other: RunRecord) -> None:
+def print_recipe_differences(one: RunRecord, other: RunRecord) -> None:
     """In what they were told otherwise."""
     differing = recipes(one, other)
     if differing:
         cells = [("recipe", one.name, other.name)]
-        cells += [(key, cell(mine), cell(theirs)) for key, (mine, theirs) in differing.items()]
-        tables.show(Console(highlight=False), "", cells, sys.stdout.isatty())
+        cells += [(key, format_value(mine), format_value(theirs)) for key, (mine, theirs) in differing.items()]
+        tables.print_table(Console(highlight=False), "", cells, sys.stdout.isatty())
     else:
-        say("recipes: the same")
+        print_line("recipes: the same")
     for name, (mine, theirs) in (("corpora", corpora(one, other)), ("tokenizers", tokenizers(one, other))):
         short = [f"{digest[:12]}..." for digest in (mine, theirs)]
-        say(f"{name}: {f'the same, SHA-256 {short[0]}' if mine == theirs else f'SHA-256 {short[0]} and {short[1]}'}")
+        print_line(
+            f"{name}: {f'the same, SHA-256 {short[0]}' if mine == theirs else f'SHA-256 {short[0]} and {short[1]}'}"
+        )
 
 
-def cell(value: Any) -> str:
+def format_value(value: Any) -> str:
     """A recipe's value, in short."""
     text = "-" if value is None else printable(str(value))
-    return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
+    return text if len(text) <= MAX_VALUE_LENGTH else text[: MAX_VALUE_LENGTH - 3] + "..."
 
 
-def tell_course(one: RunRecord, other: RunRecord, found: Found) -> None:
+def print_first_difference(one: RunRecord, other: RunRecord, found: Found) -> None:
     """Where they part, as they are recorded and as they are taken again."""
     names = (one.name, other.name)
     if found.journal is None:
-        say(f"metrics.jsonl: the same losses and gradient norms up to step {found.last}")
+        print_line(f"metrics.jsonl: the same losses and gradient norms up to step {found.last}")
     else:
         rows = [record.steps.get(found.journal, {}) for record in (one, other)]
-        say(f"metrics.jsonl: they differ first at step {found.journal}: {beside(rows)}")
+        print_line(f"metrics.jsonl: they differ first at step {found.journal}: {side_by_side(rows)}")
     for step, why in found.saved.items():
-        say(f"checkpoints of step {step}: they differ as they were saved: {why}")
+        print_line(f"checkpoints of step {step}: they differ as they were saved: {why}")
     if found.begin:
-        say(f"checkpoints of step {found.begin}: no bit differs")
+        print_line(f"checkpoints of step {found.begin}: no bit differs")
     origin = f"from the checkpoints of step {found.begin}" if found.begin else "from the initial weights"
     for name, first_mismatch in zip(names, found.first_mismatch, strict=True):
         if first_mismatch:
-            say(f"{name}, taken again {origin}: step {first_mismatch} gave other numbers than its metrics.jsonl holds")
+            print_line(
+                f"{name}, taken again {origin}: step {first_mismatch} gave other numbers than its metrics.jsonl holds"
+            )
         elif found.end > found.begin:
-            say(f"{name}, taken again {origin}: up to step {found.end} the numbers of its metrics.jsonl, to the bit")
+            print_line(
+                f"{name}, taken again {origin}: up to step {found.end} the numbers of its metrics.jsonl, to the bit"
+            )
     if found.parting:
-        tell_parting(found.parting)
+        print_tensor_difference(found.parting)
     else:
-        say(f"No bit of the weights differs up to step {found.last}.")
+        print_line(f"No bit of the weights differs up to step {found.last}.")
 
 
-def tell_parting(parting: Parting) -> None:
+def print_tensor_difference(parting: Parting) -> None:
     """The step, the tensor, the numbers."""
     if parting.rows:
-        say(f"step {parting.step}: {beside(parting.rows)}")
-        say(f"After step {parting.step} they differ, first in {parting.difference}.")
+        print_line(f"step {parting.step}: {side_by_side(parting.rows)}")
+        print_line(f"After step {parting.step} they differ, first in {parting.difference}.")
     else:
-        say(f"Before any step they differ, first in {parting.difference}.")
+        print_line(f"Before any step they differ, first in {parting.difference}.")
 
 
-def beside(rows: Any) -> str:
+def side_by_side(rows: Any) -> str:
     """The numbers of a step of both."""
     return ", ".join(
         f"{name} {rows[0].get(key)!r} and {rows[1].get(key)!r}"
@@ -146,7 +152,7 @@ def beside(rows: Any) -> str:
     )
 
 
-def plain(one: RunRecord, other: RunRecord, found: Found) -> dict[str, Any]:
+def to_json(one: RunRecord, other: RunRecord, found: Found) -> dict[str, Any]:
     """All of it, as JSON holds it."""
     parting, first = found.parting, None
     if parting:

@@ -11,14 +11,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from nanotx.cli.console import write_figures
+from nanotx.cli.console import write_json
 from nanotx.config.flags import parse
 from nanotx.config.schema import check_max
 from nanotx.errors import ConfigError
-from nanotx.hardware.compiler import attempt
-from nanotx.hardware.device import choose, cores
-from nanotx.hardware.limits import memory
-from nanotx.hardware.report import choices, facts, rates
+from nanotx.hardware.cgroup import memory_info
+from nanotx.hardware.compiler import try_compile
+from nanotx.hardware.device import choose_machine, cores
+from nanotx.hardware.report import choose_settings, machine_facts, microbenchmarks
 
 Rows = Sequence[Sequence[str]]
 
@@ -37,50 +37,52 @@ class Flags:
     json: str = ""  # write the findings into this file
 
 
-def run(words: list[str]) -> int:
+def run(argv: list[str]) -> int:
     """Look, measure, tell."""
-    flags = parse(Flags, words, "nanotx doctor")
+    flags = parse(Flags, argv, "nanotx doctor")
     if flags.threads < 0:
         raise ConfigError(f"--threads: expected a number of at least 0, got {flags.threads}.")
     check_max(flags, 1024, "threads")
-    machine = choose(flags.device, flags.dtype, flags.threads)
-    with waiting("looking"):
-        found = facts()
-    with waiting("measuring"):
-        measured = rates(machine)
+    machine = choose_machine(flags.device, flags.dtype, flags.threads)
+    with show_status("looking"):
+        found = machine_facts()
+    with show_status("measuring"):
+        measured = microbenchmarks(machine)
     trial = None
     if flags.compile:
-        with waiting("compiling something small"):
-            trial = attempt(machine.device)
-    made = [dataclasses.asdict(one) for one in choices(flags, machine, trial)]
+        with show_status("compiling something small"):
+            trial = try_compile(machine.device)
+    made = [dataclasses.asdict(one) for one in choose_settings(flags, machine, trial)]
     console, threads = Console(highlight=False), f"{machine.threads} thread{'s' * (machine.threads > 1)}"
-    show(console, "This machine", ("", ""), [*found.items()])
-    show(console, f"Measured on {machine.device.type}, {threads}", ("", ""), said(measured))
+    print_table(console, "This machine", ("", ""), [*found.items()])
+    print_table(console, f"Measured on {machine.device.type}, {threads}", ("", ""), format_benchmarks(measured))
     rows = [[str(cell) for cell in one.values()] for one in made]
-    show(console, "What a run takes, where nobody says otherwise", ("", "takes", "because", "otherwise by"), rows)
+    print_table(
+        console, "What a run takes, where nobody says otherwise", ("", "takes", "because", "otherwise by"), rows
+    )
     if flags.json:
         chosen = {"device": machine.device.type, "dtype": machine.dtype_name, "threads": machine.threads}
-        room, tried = memory(), dataclasses.asdict(trial) if trial else None
+        room, tried = memory_info(), dataclasses.asdict(trial) if trial else None
         counted = {"cores": cores(), "memory": dataclasses.asdict(room) if room else None}
         figures = {"machine": found, **counted, **chosen, "measured": measured, "compile": tried, "choices": made}
-        write_figures(flags.json, figures)
+        write_json(flags.json, figures)
     return 0
 
 
-def said(measured: dict[str, float]) -> Rows:
+def format_benchmarks(measured: dict[str, float]) -> Rows:
     """Rates in words."""
     products = {name: rate for name, rate in measured.items() if name != "copy"}
     rows = [(f"{name} products", f"{rate / 1e9:,.1f} GFLOP/s") for name, rate in products.items()]
     return [*rows, ("memory copied", f"{measured['copy'] / 1e9:.1f} GB/s, read and written")]
 
 
-def waiting(what: str) -> contextlib.AbstractContextManager[object]:
+def show_status(what: str) -> contextlib.AbstractContextManager[object]:
     """Say what is being waited for, on a terminal."""
     console = Console(stderr=True)
     return console.status(what) if console.is_terminal else contextlib.nullcontext()
 
 
-def show(console: Console, title: str, header: Sequence[str], rows: Rows) -> None:
+def print_table(console: Console, title: str, header: Sequence[str], rows: Rows) -> None:
     """A table on a terminal, plain columns elsewhere."""
     if console.is_terminal:
         table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1))

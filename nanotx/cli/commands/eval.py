@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from nanotx.cli import tables
-from nanotx.cli.console import write_figures
+from nanotx.cli.console import write_json
 from nanotx.cli.dashboard import spark
 from nanotx.cli.tokenizer.inputs import encoded
 from nanotx.config.flags import parse
@@ -24,7 +24,7 @@ from nanotx.errors import DataError, TextError
 from nanotx.evaluation.by_position import PositionSegment, losses, position_segments
 from nanotx.evaluation.by_script import SegmentScore, TextScore, score_text
 from nanotx.evaluation.longer_contexts import moved, read_position
-from nanotx.hardware.device import choose
+from nanotx.hardware.device import choose_machine
 from nanotx.runs.folder import RunFolder
 from nanotx.runs.load import LoadedRun, load
 from nanotx.tokenizers.scripts import script_segments
@@ -60,9 +60,9 @@ class Flags:
     load: tuple[str, ...] = ()  # Python files of your own, with parts in them
 
 
-def run(words: list[str]) -> int:
+def run(argv: list[str]) -> int:
     """Score."""
-    others, of_position = apart(words)
+    others, of_position = split_position_flags(argv)
     flags = parse(Flags, others, PROG)
     check_min(flags, 0, "context", "threads")
     check_max(flags, 2**31, "context")
@@ -77,64 +77,68 @@ def run(words: list[str]) -> int:
     recipe = loaded.recipe
     device = recipe.device if flags.device == "run" else flags.device
     dtype = recipe.dtype if flags.dtype == "run" else flags.dtype
-    machine = choose(device, dtype, flags.threads or recipe.threads)
+    machine = choose_machine(device, dtype, flags.threads or recipe.threads)
     model = moved(loaded.model, context, position).to(machine.device)
     name = flags.text or f"validation text of {recipe.corpus.part}"
-    text = read(flags.text) if flags.text else validation(loaded, RunFolder(Path(flags.folder)))
+    text = read_text(flags.text) if flags.text else validation_text(loaded, RunFolder(Path(flags.folder)))
     try:
         scored = score_text(model, loaded.tokenizer, text, machine, context)
     except TextError:
         encoded(loaded.tokenizer, text, f"--text {flags.text}" if flags.text else name)  # says where
         raise
-    floor, floors = (None, {}) if flags.text else known(recipe.corpus)
-    say(f"{flags.folder}, step {loaded.step}: {name}, {scored.whole.size:,} bytes")
+    floor, floors = (None, {}) if flags.text else entropy_floor(recipe.corpus)
+    print_line(f"{flags.folder}, step {loaded.step}: {name}, {scored.whole.size:,} bytes")
     table = to_table(model.config.position)
     if (context, model.config.position) != (learned, recipe.model.position):
         said = "".join(f", {key} {value:g}" for key, value in table.items() if key != "part")
-        say(f"windows of {context:,} tokens, {learned:,} in training; position {table['part']}{said}")
-    show(scored, floor, floors, flags, context, learned)
+        print_line(f"windows of {context:,} tokens, {learned:,} in training; position {table['part']}{said}")
+    print_results(scored, floor, floors, flags, context, learned)
     if flags.json:
         head = {"run": flags.folder, "step": loaded.step, "text": name, "floor_bits_per_byte": floor}
         head |= {"context": context, "trained_context": learned, "position": table}
-        write_figures(flags.json, head | plain(scored, floors, context, learned))
+        write_json(flags.json, head | to_json(scored, floors, context, learned))
     return 0
 
 
-def apart(words: Sequence[str]) -> tuple[list[str], list[str]]:
+def split_position_flags(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     """The words, those on fields of the position (--position.factor 4) by themselves: which there are, a part says."""
     others, mine, value = list[str](), list[str](), False
-    for word in words:
-        value = value and not word.startswith("--")
-        field = word.startswith("--position.")
-        (mine if field or value else others).append(word)
-        value = field and "=" not in word
+    for arg in argv:
+        value = value and not arg.startswith("--")
+        field = arg.startswith("--position.")
+        (mine if field or value else others).append(arg)
+        value = field and "=" not in arg
     return others, mine
 
 
-def say(line: str) -> None:
+def print_line(line: str) -> None:
     """A line that is not folded."""
     Console(highlight=False).print(Text(line), soft_wrap=True)
 
 
-def show(
+def print_results(
     scored: TextScore, floor: float | None, floors: dict[str, float], flags: Flags, context: int, learned: int
 ) -> None:
     """The figures, and the tables that were asked for."""
     whole, console, terminal = scored.whole, Console(highlight=False), sys.stdout.isatty()
     known_floor = "" if floor is None else f"; floor {floor:.4f}"
-    say(
+    print_line(
         f"loss {whole.loss:.4f} nats per token over {whole.tokens:,} tokens, "
         f"{whole.bits_per_byte:.4f} bits per byte{known_floor}"
     )
     if flags.by_script:
-        rows = by_script(whole, scored.scripts, floors | ({} if floor is None else {ALL: floor}))
-        tables.show(console, "", rows, terminal)
+        rows = script_cells(whole, scored.scripts, floors | ({} if floor is None else {ALL_SCRIPTS: floor}))
+        tables.print_table(console, "", rows, terminal)
     if flags.by_position:
-        say(f"loss at positions 1 to {min(context, whole.tokens):,}: {spark(losses(scored.nats, context).tolist())}")
-        tables.show(console, "", by_position(position_segments(scored.nats, context, learned), learned), terminal)
+        print_line(
+            f"loss at positions 1 to {min(context, whole.tokens):,}: {spark(losses(scored.nats, context).tolist())}"
+        )
+        tables.print_table(
+            console, "", position_cells(position_segments(scored.nats, context, learned), learned), terminal
+        )
 
 
-def read(path: str) -> str:
+def read_text(path: str) -> str:
     """The text of a file, or of a folder of them.
 
     Raises:
@@ -146,7 +150,7 @@ def read(path: str) -> str:
         raise DataError(f"--text {str(error).removeprefix('corpus file: ')}") from None
 
 
-def validation(loaded: LoadedRun, folder: RunFolder) -> str:
+def validation_text(loaded: LoadedRun, folder: RunFolder) -> str:
     """The validation text of a run's corpus.
 
     Raises:
@@ -161,7 +165,7 @@ def validation(loaded: LoadedRun, folder: RunFolder) -> str:
     return text
 
 
-def known(corpus: Corpus) -> tuple[float | None, dict[str, float]]:
+def entropy_floor(corpus: Corpus) -> tuple[float | None, dict[str, float]]:
     """The bits per byte of the validation text to one who knows what wrote it, over all and by script, if anybody does.
 
     Every byte of a text falls to a script here as it does in a score by script.
@@ -180,14 +184,16 @@ def known(corpus: Corpus) -> tuple[float | None, dict[str, float]]:
     return float(bits.sum()) / len(text.encode("utf-8")), floors
 
 
-ALL = "all"
+ALL_SCRIPTS = "all"
 """What the row of the whole text is called, beside those of its scripts."""
 
 
-def by_script(whole: SegmentScore, parts: Mapping[str, SegmentScore], floors: Mapping[str, float]) -> list[list[str]]:
+def script_cells(
+    whole: SegmentScore, parts: Mapping[str, SegmentScore], floors: Mapping[str, float]
+) -> list[list[str]]:
     """A header, a row for each script, and one for all of them; the last column where a floor is known."""
     cells = [["script", "bytes", "tokens", "tokens/word", "loss", "share of bits", "bits/byte", "floor"]]
-    for name, one in {**parts, ALL: whole}.items():
+    for name, one in {**parts, ALL_SCRIPTS: whole}.items():
         fertility, loss, rate, floor = (
             "-" if figure is None else f"{figure:.4f}"
             for figure in (one.fertility, one.loss, one.bits_per_byte, floors.get(name))
@@ -197,13 +203,13 @@ def by_script(whole: SegmentScore, parts: Mapping[str, SegmentScore], floors: Ma
     return cells if floors else [row[:-1] for row in cells]
 
 
-def figures(one: SegmentScore) -> dict[str, Any]:
+def metrics(one: SegmentScore) -> dict[str, Any]:
     """All of them, as plain values."""
     rates = {"loss": one.loss, "bits_per_byte": one.bits_per_byte, "fertility": one.fertility}
     return {"bytes": one.size, "words": one.words, "tokens": one.tokens, "nats": one.nats, **rates}
 
 
-def by_position(spans: Sequence[PositionSegment], learned: int) -> list[list[str]]:
+def position_cells(spans: Sequence[PositionSegment], learned: int) -> list[list[str]]:
     """A header and a row for each span; those beyond the windows of the training say so."""
     cells = [["position", "tokens", "loss", "in training"]]
     for one in spans:
@@ -212,11 +218,11 @@ def by_position(spans: Sequence[PositionSegment], learned: int) -> list[list[str
     return cells
 
 
-def plain(scored: TextScore, floors: Mapping[str, float], context: int, learned: int) -> dict[str, Any]:
+def to_json(scored: TextScore, floors: Mapping[str, float], context: int, learned: int) -> dict[str, Any]:
     """All figures, as JSON holds them."""
-    return figures(scored.whole) | {
+    return metrics(scored.whole) | {
         "scripts": {
-            name: figures(part) | {"floor_bits_per_byte": floors.get(name)} for name, part in scored.scripts.items()
+            name: metrics(part) | {"floor_bits_per_byte": floors.get(name)} for name, part in scored.scripts.items()
         },
         "positions": [dataclasses.asdict(span) for span in position_segments(scored.nats, context, learned)],
         "loss_by_position": losses(scored.nats, context).tolist(),

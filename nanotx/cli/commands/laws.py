@@ -14,20 +14,20 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
-from nanotx.cli.console import write_figures
+from nanotx.cli.console import write_json
 from nanotx.config.flags import parse
 from nanotx.config.registry import load_file
 from nanotx.errors import ConfigError
-from nanotx.hardware.device import choose, cores
-from nanotx.laws.book import LAWS, laws_on, part_of, parts, unasked
+from nanotx.hardware.device import choose_machine, cores
+from nanotx.laws.book import LAWS, laws_not_asked, laws_on, part_names, part_of
 from nanotx.laws.law import Where
-from nanotx.laws.picture import picture
-from nanotx.laws.portrait import portrait
+from nanotx.laws.picture import heat_map
+from nanotx.laws.portrait import part_influence
 from nanotx.laws.report import tables
 from nanotx.laws.trial import EXAMPLES, Verdict, attempt_all
 from nanotx.recipe import read_options
 
-FEW = 24
+MIN_CASES_FOR_POOL = 24
 """Laws to try below which other processes take longer to start than they spare."""
 
 
@@ -47,23 +47,23 @@ class Flags:
     load: tuple[str, ...] = ()  # Python files of your own, with parts in them; may be repeated
 
 
-def run(words: list[str]) -> int:
+def run(argv: list[str]) -> int:
     """Try, show, write; 1 where a law is broken."""
-    flags = parse(Flags, words, "nanotx laws")
-    flags = Flags(**vars(flags) | {"load": read_options(words).load})
+    flags = parse(Flags, argv, "nanotx laws")
+    flags = Flags(**vars(flags) | {"load": read_options(argv).load})
     for name, low in (("examples", 1), ("jobs", 0)):
         if getattr(flags, name) < low:
             raise ConfigError(f"--{name}: expected a number of at least {low}, got {getattr(flags, name)}.")
-    choose(flags.device, flags.dtype, 1)
-    prepare(flags.load)
-    names = list(dict.fromkeys(name for word in flags.names or tuple(LAWS) for name in parts(word)))
+    choose_machine(flags.device, flags.dtype, 1)
+    prepare_process(flags.load)
+    names = list(dict.fromkeys(name for word in flags.names or tuple(LAWS) for name in part_names(word)))
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 160
-    verdicts = list(watched(tried(flags, names), sum(len(laws_on(name, flags.compile)) for name in names)))
+    verdicts = list(with_progress(try_all(flags, names), sum(len(laws_on(name, flags.compile)) for name in names)))
     verdicts.sort(key=lambda verdict: names.index(verdict.part))
     console.print(tables(verdicts, console))
-    left_out = unasked(names, flags.compile)
+    left_out = laws_not_asked(names, flags.compile)
     for (law, reason), those in left_out.items():
         console.print(Text(f"· {law} is not asked of {', '.join(those)}: {reason}.", "dim"), soft_wrap=True)
     for verdict in verdicts:
@@ -71,12 +71,12 @@ def run(words: list[str]) -> int:
             console.print(Text(f"\n{verdict.part} breaks {verdict.law}: {verdict.broken}", "red"), soft_wrap=True)
             console.print(Text(verdict.replay(flags.load)), soft_wrap=True)
     if flags.show:
-        show(console, names, verdicts, flags)
+        print_dependencies(console, names, verdicts, flags)
     if flags.json:
         rows = [asdict(verdict) | {"passed": verdict.passed} for verdict in verdicts]
         not_asked = [{"law": law, "parts": those, "reason": reason} for (law, reason), those in left_out.items()]
         setting = {"device": flags.device, "dtype": flags.dtype, "seed": flags.seed, "examples": flags.examples}
-        write_figures(flags.json, {**setting, "verdicts": rows, "not_asked": not_asked})
+        write_json(flags.json, {**setting, "verdicts": rows, "not_asked": not_asked})
     broken = sum(bool(verdict.broken) for verdict in verdicts)
     cases = sum(verdict.cases for verdict in verdicts)
     skipped = sum(bool(verdict.skipped) for verdict in verdicts)
@@ -85,19 +85,19 @@ def run(words: list[str]) -> int:
     return 1 if broken else 0
 
 
-def tried(flags: Flags, names: list[str]) -> Iterator[Verdict]:
+def try_all(flags: Flags, names: list[str]) -> Iterator[Verdict]:
     """Every law of every part, in processes side by side where there are many."""
     jobs = [(name, flags) for name in names]
     count = flags.jobs or cores()
-    if sum(len(laws_on(name)) for name in names) < FEW or count == 1 or flags.device != "cpu":
+    if sum(len(laws_on(name)) for name in names) < MIN_CASES_FOR_POOL or count == 1 or flags.device != "cpu":
         yield from chain.from_iterable(map(try_part, jobs))
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(count, mp_context=context, initializer=prepare, initargs=(flags.load,)) as pool:
+    with ProcessPoolExecutor(count, mp_context=context, initializer=prepare_process, initargs=(flags.load,)) as pool:
         yield from chain.from_iterable(pool.map(try_part, jobs))
 
 
-def prepare(load: tuple[str, ...]) -> None:
+def prepare_process(load: tuple[str, ...]) -> None:
     """What a process needs before it tries anything."""
     torch.set_num_threads(1)
     for file in load:
@@ -112,7 +112,7 @@ def try_part(job: tuple[str, Flags]) -> list[Verdict]:
     return attempt_all(laws_on(name, flags.compile), part_of(name), flags.examples, where, flags.seed)
 
 
-def watched(verdicts: Iterable[Verdict], count: int) -> Iterator[Verdict]:
+def with_progress(verdicts: Iterable[Verdict], count: int) -> Iterator[Verdict]:
     """The verdicts as they come, counted on a terminal."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description:24}"), BarColumn(), MofNCompleteColumn())
@@ -123,10 +123,10 @@ def watched(verdicts: Iterable[Verdict], count: int) -> Iterator[Verdict]:
             yield verdict
 
 
-def show(console: Console, names: list[str], verdicts: list[Verdict], flags: Flags) -> None:
+def print_dependencies(console: Console, names: list[str], verdicts: list[Verdict], flags: Flags) -> None:
     """Who feels whom in each part that reads a stream: in the case that breaks its laws, or in one that does not."""
     for name in names:
         cases: list[Any] = [verdict for verdict in verdicts if verdict.part == name and verdict.case]
-        drawn = portrait(name, cases[0] if cases else None)
+        drawn = part_influence(name, cases[0] if cases else None)
         if drawn is not None:
-            console.print(picture(*drawn))
+            console.print(heat_map(*drawn))

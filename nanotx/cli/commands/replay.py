@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from nanotx.cli import tables
-from nanotx.cli.console import write_figures
+from nanotx.cli.console import write_json
 from nanotx.config.flags import parse
 from nanotx.config.registry import load_file
 from nanotx.config.schema import check_min
@@ -23,10 +23,10 @@ from nanotx.runs.replay import NUMBERS, Change, Observed, Replay, Window, by_lay
 from nanotx.runs.trainer_state import strict
 from nanotx.runs.valid import while_saved
 
-SHOWN = 4
+MAX_TEXT = 4
 """Windows in the table; a file of --json holds them all."""
 
-WIDTH = 72
+MAX_WIDTH = 72
 """Characters of a window's text in the table."""
 
 
@@ -45,36 +45,36 @@ class Flags:
     load: tuple[str, ...] = ()  # Python files of your own, with parts in them
 
 
-def run(words: list[str]) -> int:
+def run(argv: list[str]) -> int:
     """Take the step again, tell."""
-    flags = parse(Flags, words, "nanotx replay")
+    flags = parse(Flags, argv, "nanotx replay")
     check_min(flags, 1, "step")
-    for file in read_options(words).load:
+    for file in read_options(argv).load:
         load_file(file)
-    record, begin, replayed = while_saved(partial(opened, flags), RunFolder(Path(flags.folder)).checkpoints)
+    record, begin, replayed = while_saved(partial(open_replay, flags), RunFolder(Path(flags.folder)).checkpoints)
     for reason in record.skipped:
-        say(f"passed over: {reason}")
+        print_line(f"passed over: {reason}")
     with counting(flags.step) as tell:
         replayed.go_to(flags.step - 1, tell)
         tell(flags.step)
         replayed.ready()
         observed = observe(replayed.trainer, replayed.segment.codec)
     origin = f"the checkpoint of step {begin}" if begin else "the initial weights"
-    say(f"{flags.folder}, step {flags.step} of {record.last} recorded, taken again from {origin}")
+    print_line(f"{flags.folder}, step {flags.step} of {record.last} recorded, taken again from {origin}")
     if replayed.first_mismatch:
-        say(
+        print_line(
             f"step {replayed.first_mismatch} gave other numbers than metrics.jsonl: the run had another machine, "
             "torch, nanotx or text, and what follows is not to the bit what it did"
         )
     recorded = record.steps[flags.step]
-    show(observed, recorded, flags.by, replayed.trainer.recipe.train.grad_clip)
+    print_tables(observed, recorded, flags.by, replayed.trainer.recipe.train.grad_clip)
     if flags.json:
         head = {"run": flags.folder, "step": flags.step, "from_step": begin, "first_mismatch": replayed.first_mismatch}
-        write_figures(flags.json, head | plain(observed, recorded))
+        write_json(flags.json, head | to_json(observed, recorded))
     return 0
 
 
-def opened(flags: Flags) -> tuple[RunRecord, int, Replay]:
+def open_replay(flags: Flags) -> tuple[RunRecord, int, Replay]:
     """The run, the step of the checkpoint before the one that is asked for, and a trainer that stands there."""
     record = RunRecord(flags.folder)
     record.check(flags.step)
@@ -82,34 +82,34 @@ def opened(flags: Flags) -> tuple[RunRecord, int, Replay]:
     return record, begin, Replay(record, begin)
 
 
-def say(line: str) -> None:
+def print_line(line: str) -> None:
     """A line that is not folded."""
     Console(highlight=False).print(Text(printable(line)), soft_wrap=True)
 
 
-def show(observed: Observed, recorded: dict[str, Any], by: str, clip: float) -> None:
+def print_tables(observed: Observed, recorded: dict[str, Any], by: str, clip: float) -> None:
     """The tables."""
     console, terminal = Console(highlight=False), sys.stdout.isatty()
     cells = [("", "now", "recorded", "")]
     for key, name in zip(NUMBERS, ("loss", "gradient norm"), strict=True):
         now, then = getattr(observed, key), recorded.get(key)
         cells.append((name, f"{now!r}", f"{then!r}", "the same bits" if same(now, then) else "other bits"))
-    tables.show(console, "", cells, terminal, ("other bits",))
+    tables.print_table(console, "", cells, terminal, ("other bits",))
     cut = f"; the gradient was cut to a norm of {clip:g}" if 0 < clip < observed.grad_norm else ""
-    say(f"learning rate {observed.lr:.4g}{cut}\n")
-    few = observed.windows[:SHOWN]
-    more = f"; the first {SHOWN}" if len(few) < len(observed.windows) else ""
+    print_line(f"learning rate {observed.lr:.4g}{cut}\n")
+    few = observed.windows[:MAX_TEXT]
+    more = f"; the first {MAX_TEXT}" if len(few) < len(observed.windows) else ""
     title = f"It learned from {len(observed.windows)} windows of the training text{more}:"
-    tables.show(console, title, [("text", "begins at token", "loss"), *map(window_cells, few)], terminal)
+    tables.print_table(console, title, [("text", "begins at token", "loss"), *map(window_cells, few)], terminal)
     changes = by_layer(observed.changes) if by == "layer" else observed.changes
     header = (by, "numbers", "weight norm", "gradient norm", "update norm", "update/weight")
-    tables.show(console, "What it did:", [header, *map(change_cells, changes)], terminal)
+    tables.print_table(console, "What it did:", [header, *map(change_cells, changes)], terminal)
 
 
 def window_cells(window: Window) -> tuple[str, str, str]:
     """A window as a row."""
     text = printable(window.text).replace("\n", "\\n").replace("\t", "\\t")
-    text = text if len(text) <= WIDTH else text[: WIDTH - 3] + "..."
+    text = text if len(text) <= MAX_WIDTH else text[: MAX_WIDTH - 3] + "..."
     return text, f"{window.token:,}", f"{window.loss:.4f}"
 
 
@@ -120,7 +120,7 @@ def change_cells(change: Change) -> tuple[str, ...]:
     return change.name, f"{change.numbers:,}", *norms, ratio
 
 
-def plain(observed: Observed, recorded: dict[str, Any]) -> dict[str, Any]:
+def to_json(observed: Observed, recorded: dict[str, Any]) -> dict[str, Any]:
     """All figures, as JSON holds them."""
     told = (*NUMBERS, "lr")
     return {
@@ -128,11 +128,11 @@ def plain(observed: Observed, recorded: dict[str, Any]) -> dict[str, Any]:
         "recorded": strict({key: recorded.get(key) for key in told}),
         "bit_equal": all(same(getattr(observed, key), recorded.get(key)) for key in NUMBERS),
         "windows": [strict(dataclasses.asdict(window)) for window in observed.windows],
-        "layers": [row_of(change) for change in by_layer(observed.changes)],
-        "parameters": [row_of(change) for change in observed.changes],
+        "layers": [change_to_json(change) for change in by_layer(observed.changes)],
+        "parameters": [change_to_json(change) for change in observed.changes],
     }
 
 
-def row_of(change: Change) -> dict[str, Any]:
+def change_to_json(change: Change) -> dict[str, Any]:
     """A change as plain values."""
     return strict(dataclasses.asdict(change) | {"ratio": change.ratio})

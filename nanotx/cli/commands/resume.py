@@ -4,9 +4,9 @@ import sys
 from pathlib import Path
 
 from nanotx.cli.run import run as run_recipe
-from nanotx.config.flags import given, leading
+from nanotx.config.flags import collect_flags, positional_args
 from nanotx.errors import ConfigError, RunError
-from nanotx.files import blank
+from nanotx.files import is_blank
 from nanotx.recipe import Recipe
 from nanotx.runs.folder import RunFolder
 from nanotx.runs.resume_check import recipe_left
@@ -23,24 +23,24 @@ All flags of a recipe: nanotx train NAME --help.
 """
 
 
-def run(words: list[str]) -> int:
+def run(argv: list[str]) -> int:
     """Continue."""
-    folders = leading(words)
-    if (not folders and {"help"} & given(words).keys()) or "-h" in words:
+    folders = positional_args(argv)
+    if (not folders and {"help"} & collect_flags(argv).keys()) or "-h" in argv:
         sys.stdout.write(HELP)
         return 0
     if len(folders) != 1:
         raise ConfigError(f"nanotx resume: expected one run's folder first, got {' '.join(folders) or 'none'}.")
     for name in ("run", "resume"):
-        if name in given(words):
+        if name in collect_flags(argv):
             raise ConfigError(f"--{name}: nanotx resume takes no such flag: the run is the first word.")
     folder = RunFolder(Path(folders[0]))
     if not folder.is_run:
         raise RunError(f"{folders[0]}: expected a run's folder, with a recipe.toml in it; begin one by nanotx train.")
-    if blank(folder.recipe) and recipe_left(folder) is None:
+    if is_blank(folder.recipe) and recipe_left(folder) is None:
         raise RunError(
             f"{folder.recipe}: missing or empty, and no checkpoint in {folder.checkpoints} verifies and holds a copy; "
             "bring one of them back."
         )
     name = folder.path.resolve().name
-    return run_recipe(Recipe(), [*words[1:], f"--run={folders[0]}", "--resume"], name)
+    return run_recipe(Recipe(), [*argv[1:], f"--run={folders[0]}", "--resume"], name)

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from nanotx.cli import tables
-from nanotx.cli.console import write_figures
+from nanotx.cli.console import write_json
 from nanotx.config.flags import parse
 from nanotx.config.registry import load_file
 from nanotx.config.schema import in_range
@@ -22,7 +22,7 @@ from nanotx.errors import ConfigError, DataError, TextError, printable
 from nanotx.generation import Sampling, sampler
 from nanotx.generation.completion import Completion, Generation, rank
 from nanotx.generation.text import bias_by_id, parse_bias, token_ids
-from nanotx.hardware.device import choose
+from nanotx.hardware.device import choose_machine
 from nanotx.runs.load import LoadedRun, load
 from nanotx.tokenizers import Codec
 
@@ -72,23 +72,23 @@ class Flags:
     load: tuple[str, ...] = ()  # Python files of your own, with parts in them
 
 
-def run(words: list[str]) -> int:
+def run(argv: list[str]) -> int:
     """Write."""
-    left, said = take(words, ("banned_tokens", "bias", "stop"))
+    left, said = extract_repeatable(argv, ("banned_tokens", "bias", "stop"))
     flags = parse(Flags, left, "nanotx sample")
     flags = dataclasses.replace(flags, banned_tokens=said["banned_tokens"], bias=said["bias"], stop=said["stop"])
     check(flags)
     how = sampling(flags)
     for file in flags.load:
         load_file(file)
-    machine = choose(flags.device, "float32", flags.threads)
+    machine = choose_machine(flags.device, "float32", flags.threads)
     loaded = load(flags.folder, flags.step)
     loaded.model.to(machine.device, getattr(torch, flags.dtype))
     draft = load(flags.draft_model) if flags.draft_model else None
     generation = loaded.generation(
         [prompt for prompt in prompts(flags, loaded.tokenizer) for _ in range(flags.best_of)],
         flags.max_new_tokens,
-        named_in(loaded, flags, how),
+        resolve_token_names(loaded, flags, how),
         flags.stop,
         rolling=flags.overflow == "rolling",
         draft_model=draft,
@@ -97,11 +97,11 @@ def run(words: list[str]) -> int:
     )
     clean = printable if sys.stdout.isatty() else str
     if len(generation.completions) == 1:
-        say(clean(flags.prompt if not flags.prompts else generation.prompts[0]))
+        write_stdout(clean(flags.prompt if not flags.prompts else generation.prompts[0]))
     for _, piece in generation:
         if len(generation.completions) == 1:
-            say(clean(piece))
-    completions = tell(generation, flags.best_of, flags.log_probs)
+            write_stdout(clean(piece))
+    completions = print_completions(generation, flags.best_of, flags.log_probs)
     if flags.json:
         drafts = {"run": flags.draft_model, "drafted": generation.drafted, "accepted": generation.accepted}
         asked = {
@@ -110,7 +110,7 @@ def run(words: list[str]) -> int:
             "dtype": flags.dtype,
             "draft_model": drafts if draft else None,
         }
-        write(flags.json, {"run": flags.folder, "step": loaded.step, **asked}, generation, completions)
+        write_json_file(flags.json, {"run": flags.folder, "step": loaded.step, **asked}, generation, completions)
     return 0
 
 
@@ -122,19 +122,19 @@ def check(flags: Flags) -> None:
         raise ConfigError("--prompts: expected --prompt or --prompts, got both; leave one out.")
 
 
-def take(words: Sequence[str], names: Sequence[str]) -> tuple[list[str], dict[str, tuple[str, ...]]]:
+def extract_repeatable(argv: Sequence[str], names: Sequence[str]) -> tuple[list[str], dict[str, tuple[str, ...]]]:
     """Flags that may be repeated, one value each time, out of the words; and the words that are left.
 
     Raises:
         ConfigError: one has no value.
     """
     left, found = [], {name: list[str]() for name in names}
-    rest = iter(words)
-    for word in rest:
-        flag, equals, value = word.partition("=")
+    rest = iter(argv)
+    for arg in rest:
+        flag, equals, value = arg.partition("=")
         name = flag.removeprefix("--").replace("-", "_")
-        if not word.startswith("--") or name not in found:
-            left.append(word)
+        if not arg.startswith("--") or name not in found:
+            left.append(arg)
             continue
         one = value if equals else next(rest, None)
         if one is None:
@@ -178,25 +178,25 @@ def sampling(flags: Flags) -> Sampling:
         ConfigError: a number is out of range; says which flag's.
     """
     given = [field.name for field in dataclasses.fields(Sampling) if field.name not in ("banned_tokens", "bias")]
-    with flags_named():
+    with name_flags_in_errors():
         return Sampling(**{name: getattr(flags, name) for name in given})
 
 
-def named_in(loaded: LoadedRun, flags: Flags, how: Sampling) -> Sampling:
+def resolve_token_names(loaded: LoadedRun, flags: Flags, how: Sampling) -> Sampling:
     """The same with the tokens that are banned or biased, by the ids that a run's tokenizer gives them.
 
     Raises:
         ConfigError: a text is no token, or what is to be added to its logit is out of range; says which flag's.
         TextError: the tokenizer cannot hold a text.
     """
-    pairs = dict(parse_bias(word) for word in flags.bias)
-    with flags_named():
+    pairs = dict(parse_bias(arg) for arg in flags.bias)
+    with name_flags_in_errors():
         banned = token_ids(loaded.tokenizer, flags.banned_tokens, "banned_tokens")
         return dataclasses.replace(how, banned_tokens=banned, bias=bias_by_id(loaded.tokenizer, pairs))
 
 
 @contextmanager
-def flags_named() -> Iterator[None]:
+def name_flags_in_errors() -> Iterator[None]:
     """Within, an error that begins with a field of `Sampling` begins with its flag."""
     try:
         yield
@@ -206,7 +206,7 @@ def flags_named() -> Iterator[None]:
         raise type(error)(f"--{flag}{colon}{rest}") from None
 
 
-def tell(generation: Generation, together: int, log_probs: bool) -> list[Completion]:
+def print_completions(generation: Generation, together: int, log_probs: bool) -> list[Completion]:
     """Print what was not printed while it was written; returns the texts in the order in which they stand.
 
     Args:
@@ -219,33 +219,34 @@ def tell(generation: Generation, together: int, log_probs: bool) -> list[Complet
     several, console = len(completions) > 1, Console(stderr=True, highlight=False)
     clean = printable if sys.stdout.isatty() else str
     if not several:
-        say("\n")
+        write_stdout("\n")
     for number, completion in enumerate(completions, start=1):
         if several:
-            line = f"{number} of {len(completions)}, seed {seed(generation, completion)}: {measure(completion)}"
+            likelihood = describe_likelihood(completion)
+            line = f"{number} of {len(completions)}, seed {seed_of(generation, completion)}: {likelihood}"
             console.print(Text(line), soft_wrap=True)
-            say(clean(completion.prompt + completion.text) + "\n")
+            write_stdout(clean(completion.prompt + completion.text) + "\n")
         if log_probs:
-            title = "" if several else measure(completion)
-            tables.show(console, title, table(generation, completion), console.is_terminal)
+            title = "" if several else describe_likelihood(completion)
+            tables.print_table(console, title, token_cells(generation, completion), console.is_terminal)
     if generation.drafted:
         share = generation.accepted / generation.drafted
         console.print(Text(f"draft: {share:.0%} of {generation.drafted} draft tokens accepted"), soft_wrap=True)
     return completions
 
 
-def say(text: str) -> None:
+def write_stdout(text: str) -> None:
     """On the standard output, at once."""
     sys.stdout.write(text)
     sys.stdout.flush()
 
 
-def seed(generation: Generation, completion: Completion) -> int:
+def seed_of(generation: Generation, completion: Completion) -> int:
     """What a text was drawn with."""
     return generation.sampling.seed + generation.completions.index(completion)
 
 
-def measure(completion: Completion) -> str:
+def describe_likelihood(completion: Completion) -> str:
     """How likely a text is, in words."""
     end = "; stopped" if completion.stopped else ""
     return (
@@ -254,14 +255,16 @@ def measure(completion: Completion) -> str:
     )
 
 
-def table(generation: Generation, completion: Completion) -> list[list[str]]:
+def token_cells(generation: Generation, completion: Completion) -> list[list[str]]:
     """A row for each token."""
     texts = (repr(generation.codec.decode([one])) for one in completion.ids)
     rows = zip(texts, completion.ids, completion.log_probs, strict=True)
     return [["token", "id", "log-prob"], *([text, str(one), f"{chance:.4f}"] for text, one, chance in rows)]
 
 
-def write(path: str, head: Mapping[str, Any], generation: Generation, completions: Sequence[Completion]) -> None:
+def write_json_file(
+    path: str, head: Mapping[str, Any], generation: Generation, completions: Sequence[Completion]
+) -> None:
     """Strict JSON, the texts in the order in which they are printed.
 
     Raises:
@@ -271,7 +274,7 @@ def write(path: str, head: Mapping[str, Any], generation: Generation, completion
         {
             "prompt": completion.prompt,
             "text": completion.text,
-            "seed": seed(generation, completion),
+            "seed": seed_of(generation, completion),
             "ids": completion.ids,
             "log_probs": completion.log_probs,
             "log_prob": completion.log_prob,
@@ -280,4 +283,4 @@ def write(path: str, head: Mapping[str, Any], generation: Generation, completion
         }
         for completion in completions
     ]
-    write_figures(path, {**head, "sampling": dataclasses.asdict(generation.sampling), "texts": texts})
+    write_json(path, {**head, "sampling": dataclasses.asdict(generation.sampling), "texts": texts})

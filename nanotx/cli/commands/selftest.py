@@ -13,11 +13,11 @@ from rich.console import Console
 from rich.text import Text
 
 from nanotx.cli import tables
-from nanotx.cli.console import write_figures
+from nanotx.cli.console import write_json
 from nanotx.config.flags import parse
 from nanotx.config.schema import check_min
 from nanotx.errors import ConfigError, did_you_mean
-from nanotx.hardware.device import choose
+from nanotx.hardware.device import choose_machine
 from nanotx.selftest import Broken, Case
 
 Row = dict[str, Any]
@@ -45,20 +45,20 @@ class Flags:
 
 QUICK: dict[str, Any] = {"kills": 5, "saves": 12, "files": 300}
 KINDS: dict[str, Callable[[Flags], list[Case]]] = {
-    "save": lambda flags: the("saves").cases(flags.seed, flags.saves or None),
-    "kill": lambda flags: the("kills").cases(flags.seed, flags.kills, flags.device),
-    "fault": lambda flags: the("faults").cases(flags.seed),
-    "damage": lambda flags: the("damage").cases(flags.seed),
-    "input": lambda flags: the("inputs").cases(flags.seed),
-    "fuzz": lambda flags: the("fuzz").cases(flags.seed, flags.files),
+    "save": lambda flags: load_catalogue("saves").cases(flags.seed, flags.saves or None),
+    "kill": lambda flags: load_catalogue("kills").cases(flags.seed, flags.kills, flags.device),
+    "fault": lambda flags: load_catalogue("faults").cases(flags.seed),
+    "damage": lambda flags: load_catalogue("damage").cases(flags.seed),
+    "input": lambda flags: load_catalogue("inputs").cases(flags.seed),
+    "fuzz": lambda flags: load_catalogue("fuzz").cases(flags.seed, flags.files),
 }
 
 
-def run(words: list[str]) -> int:
+def run(argv: list[str]) -> int:
     """Do harm, and tell."""
-    flags = parse(Flags, words, "nanotx selftest")
+    flags = parse(Flags, argv, "nanotx selftest")
     check_min(flags, 0, "seed", "kills", "saves", "files")
-    choose(flags.device, "float32", 1)
+    choose_machine(flags.device, "float32", 1)
     if flags.quick:
         flags = dataclasses.replace(flags, **QUICK)
     kinds = [word for word in flags.only.split(",") if word] or list(KINDS)
@@ -69,24 +69,24 @@ def run(words: list[str]) -> int:
     if not cases:
         raise ConfigError(f"--case {flags.case}: no case of {', '.join(kinds)} has this in its name.")
     console, rows = Console(highlight=False), list[Row]()
-    for row in tried(cases, flags.keep):
+    for row in run_cases(cases, flags.keep):
         rows.append(row)
-        say(console, row)
-    tables.show(console, "", totals(rows), console.is_terminal)
+        print_case(console, row)
+    tables.print_table(console, "", totals(rows), console.is_terminal)
     broken = [row["case"] for row in rows if not row["kept"]]
     for name in broken:
         console.print(Text(f"again: nanotx selftest --seed {flags.seed} --case '{name}'"), soft_wrap=True)
     if flags.json:
-        write_figures(flags.json, {"seed": flags.seed, "cases": len(rows), "broken": len(broken), "rows": rows})
+        write_json(flags.json, {"seed": flags.seed, "cases": len(rows), "broken": len(broken), "rows": rows})
     return 1 if broken else 0
 
 
-def the(name: str) -> Any:
+def load_catalogue(name: str) -> Any:
     """A catalogue of cases, imported when it is asked for."""
     return importlib.import_module(f"nanotx.selftest.{name}")
 
 
-def tried(cases: list[Case], keep: str) -> Iterator[Row]:
+def run_cases(cases: list[Case], keep: str) -> Iterator[Row]:
     """Each case, in an empty folder of its own, and what came of it."""
     with tempfile.TemporaryDirectory(prefix="nanotx-selftest-") as name:
         for number, case in enumerate(cases):
@@ -104,7 +104,7 @@ def tried(cases: list[Case], keep: str) -> Iterator[Row]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def say(console: Console, row: Row) -> None:
+def print_case(console: Console, row: Row) -> None:
     """A line on a case."""
     verdict = "kept" if row["kept"] else "BROKEN"
     lost = "" if row["lost"] is None else f"{row['lost']} steps lost"

@@ -1,4 +1,4 @@
-"""nanotx show RUN [--svg PATH]: a run's course, as its live picture last stood."""
+"""nanotx show RUN [--plot PATH]: a run's course, as its live picture last stood."""
 
 import io
 import re
@@ -23,33 +23,33 @@ class Flags:
     """Draws the run's last picture again, from its journal."""
 
     folder: tyro.conf.Positional[str]  # the run's folder
-    svg: str = ""  # draw it into this file, not on the terminal
+    plot: str = ""  # draw it into this file, not on the terminal
     width: int = 100  # of the picture in the file, in characters
 
 
-def run(words: list[str]) -> int:
+def run(argv: list[str]) -> int:
     """Draw."""
-    flags = parse(Flags, words, "nanotx show")
+    flags = parse(Flags, argv, "nanotx show")
     check_min(flags, 20, "width")
     check_max(flags, 1000, "width")
-    if flags.svg:
-        check_output(flags.svg, "--svg")
-    picture = replay(flags.folder)
-    if flags.svg:
+    if flags.plot:
+        check_output(flags.plot, "--plot")
+    picture = render_run(flags.folder)
+    if flags.plot:
         console = Console(record=True, width=flags.width, file=io.StringIO())
         console.print(picture)
         svg = console.export_svg(title="nanotx")
         fetched = r"@font-face \{.*?\}\s*"  # a picture should need no network
         try:
-            write_atomic(Path(flags.svg), re.sub(fetched, "", svg, flags=re.DOTALL))
+            write_atomic(Path(flags.plot), re.sub(fetched, "", svg, flags=re.DOTALL))
         except OSError as error:
-            raise RunError(f"--svg {flags.svg}: cannot be written: {error.strerror}.") from None
+            raise RunError(f"--plot {flags.plot}: cannot be written: {error.strerror}.") from None
     else:
         Console().print(picture)
     return 0
 
 
-def replay(folder: str) -> RenderableType:
+def render_run(folder: str) -> RenderableType:
     """The last picture of a run, drawn from its journal.
 
     Raises:

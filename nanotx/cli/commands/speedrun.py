@@ -13,11 +13,11 @@ import torch
 
 import nanotx
 from nanotx.cli.dashboard import Display
-from nanotx.cli.run import start
-from nanotx.config.flags import given, leading, parse
+from nanotx.cli.run import run_by_name
+from nanotx.config.flags import collect_flags, parse, positional_args
 from nanotx.config.schema import to_table
 from nanotx.errors import ConfigError, DataError
-from nanotx.files import read_plain, write_atomic
+from nanotx.files import read_regular, write_atomic
 from nanotx.hardware.device import cores
 from nanotx.hardware.report import processor
 from nanotx.recipe import Recipe
@@ -41,30 +41,30 @@ class Flags:
     run: str = ""  # the folder of the results; without it runs/<recipe>-<n>, and with several seeds -<seed> after it
 
 
-def run(words: list[str]) -> int:
+def run(argv: list[str]) -> int:
     """Race."""
     own = {field.name for field in fields(Flags)}
-    mine, others = split(words, own)
+    mine, others = split_flags(argv, own)
     flags = parse(Flags, mine, "nanotx speedrun")
     if not (math.isfinite(flags.target) and flags.target > 0):
         raise ConfigError(f"--target: expected a loss above 0 such as {PUBLISHED[0]}, got {flags.target!r}.")
     if flags.seeds < 1:
         raise ConfigError(f"--seeds: expected a number of at least 1, got {flags.seeds}.")
     if flags.seeds > 1:
-        return several(flags, others)
-    name = next(iter(leading(others)), "record")
-    rest = others[len(leading(others)[:1]) :]
+        return run_seeds(flags, others)
+    name = next(iter(positional_args(others)), "record")
+    rest = others[len(positional_args(others)[:1]) :]
     folder = find_folder(flags.run, Path(name).stem, resume=False)
-    record = best(known(flags.records), flags.target, machine()) if flags.records else None
+    record = best(read_records(flags.records), flags.target, machine_key()) if flags.records else None
     race = Race(flags.target, record)
     display = Display(aside=race.line)
-    code = start([name, *rest, "--run", folder.path.as_posix()], display)
+    code = run_by_name([name, *rest, "--run", folder.path.as_posix()], display)
     if code == 0:
-        finish(race, folder, flags, display)
+        record_outcome(race, folder, flags, display)
     return code
 
 
-def known(records: str) -> list[Row]:
+def read_records(records: str) -> list[Row]:
     """The runs that were written down.
 
     Raises:
@@ -76,29 +76,29 @@ def known(records: str) -> list[Row]:
         raise DataError(f"--records {records}: cannot be read: {error}; name another file.") from None
 
 
-def split(words: list[str], own: set[str]) -> tuple[list[str], list[str]]:
+def split_flags(argv: list[str], own: set[str]) -> tuple[list[str], list[str]]:
     """Words of flags that are the race's own, and all others."""
     mine: list[str] = []
     others: list[str] = []
     side = others
-    for word in words:
-        if word.startswith("--"):
-            side = mine if set(given([word])) <= own | {"help"} else others
-        side.append(word)
+    for arg in argv:
+        if arg.startswith("--"):
+            side = mine if set(collect_flags([arg])) <= own | {"help"} else others
+        side.append(arg)
     return mine, others
 
 
-def machine() -> dict[str, object]:
+def machine_key() -> dict[str, object]:
     """What is raced on; only runs on the same compare."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
     return {"cpu": processor(), "cores": cores(), "gpu": gpu}
 
 
-def finish(race: Race, folder: RunFolder, flags: Flags, display: Display) -> None:
+def record_outcome(race: Race, folder: RunFolder, flags: Flags, display: Display) -> None:
     """Write down and say what became of it."""
-    figures = json.loads(read_plain(folder.summary, TEXT))
+    figures = json.loads(read_regular(folder.summary, TEXT))
     recipe = to_table(read_saved_recipe(folder.recipe))
-    outcome = race.outcome(figures, recipe, machine())
+    outcome = race.outcome(figures, recipe, machine_key())
     write_atomic(folder.path / "speedrun.json", json.dumps(outcome, indent=1, allow_nan=False) + "\n")
     if race.seconds is None:
         near = min(loss for _, loss in race.curve)
@@ -112,42 +112,42 @@ def finish(race: Race, folder: RunFolder, flags: Flags, display: Display) -> Non
         append_run(Path(flags.records), outcome)
 
 
-def several(flags: Flags, words: list[str]) -> int:
+def run_seeds(flags: Flags, argv: list[str]) -> int:
     """Run as many seeds as asked for, one after another, and say what they come to together."""
-    seed, words = first_seed(words)
+    seed, argv = first_seed(argv)
     outcomes: list[Row] = []
     here = Path(nanotx.__file__).resolve().parents[1]  # a checkout need not be installed
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(here), *sys.path])}
-    base = find_folder(flags.run, Path(next(iter(leading(words)), "record")).stem, resume=False).path.as_posix()
+    base = find_folder(flags.run, Path(next(iter(positional_args(argv)), "record")).stem, resume=False).path.as_posix()
     for one in range(seed, seed + flags.seeds):
         folder = f"{base}-{one}"
-        command = [*words, "--seed", str(one), "--run", folder, "--target", repr(flags.target)]
+        command = [*argv, "--seed", str(one), "--run", folder, "--target", repr(flags.target)]
         command += ["--records", flags.records] if flags.records else []
         done = subprocess.run([sys.executable, "-m", "nanotx", "speedrun", *command], env=environment, check=False)
         if done.returncode:
             return done.returncode
-        outcomes.append(json.loads(read_plain(Path(folder) / "speedrun.json", TEXT)))
-    Display().say(verdict(outcomes, flags.target))
+        outcomes.append(json.loads(read_regular(Path(folder) / "speedrun.json", TEXT)))
+    Display().say(summarize(outcomes, flags.target))
     return 0
 
 
-def first_seed(words: list[str]) -> tuple[int, list[str]]:
+def first_seed(argv: list[str]) -> tuple[int, list[str]]:
     """The seed that is asked for, or else that of recipes, and the words without it.
 
     Raises:
         ConfigError: it is no whole number.
     """
-    said = given(words).get("seed")
+    said = collect_flags(argv).get("seed")
     if said is None:
-        return Recipe().seed, words
+        return Recipe().seed, argv
     value = " ".join(said[0])
     if not value.isdecimal():
         raise ConfigError(f"--seed: expected a whole number of at least 0, got {value!r}.")
-    at = next(index for index, word in enumerate(words) if word.partition("=")[0] == "--seed")
-    return int(value), words[:at] + words[at + (1 if "=" in words[at] else 2) :]
+    at = next(index for index, arg in enumerate(argv) if arg.partition("=")[0] == "--seed")
+    return int(value), argv[:at] + argv[at + (1 if "=" in argv[at] else 2) :]
 
 
-def verdict(outcomes: list[Row], target: float) -> str:
+def summarize(outcomes: list[Row], target: float) -> str:
     """What several seeds come to together."""
     losses = sorted(one["val_loss"] for one in outcomes)
     told = f"{len(outcomes)} seeds: losses {', '.join(f'{loss:.4f}' for loss in losses)}"

@@ -1,8 +1,8 @@
 """nanotx train NAME|FILE.toml [FILE.toml ...] [flags]: run a recipe of the package, a preset, or a file."""
 
-from nanotx.cli.run import start
+from nanotx.cli.run import run_by_name
 
 
-def run(words: list[str]) -> int:
+def run(argv: list[str]) -> int:
     """Find the recipe and hand it the rest of the words."""
-    return start(words)
+    return run_by_name(argv)

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from nanotx.cli import tables
-from nanotx.cli.console import write_figures
+from nanotx.cli.console import write_json
 from nanotx.config.flags import parse
 from nanotx.config.registry import load_file
 from nanotx.config.schema import check_min
@@ -43,30 +43,30 @@ class Flags:
     load: tuple[str, ...] = ()  # Python files of your own, with parts in them
 
 
-def run(words: list[str]) -> int:
+def run(argv: list[str]) -> int:
     """Check."""
-    flags = parse(Flags, words, "nanotx verify")
+    flags = parse(Flags, argv, "nanotx verify")
     check_min(flags, 0, "threads")
-    for file in read_options(words).load:
+    for file in read_options(argv).load:
         load_file(file)
     folder = RunFolder(Path(flags.folder))
     if not folder.is_run:
         raise RunError(f"{flags.folder}: expected a run's folder, with a recipe.toml in it.")
-    checks = list(checked(folder, Wish(device=flags.device, dtype=flags.dtype, threads=flags.threads)))
+    checks = list(all_checks(folder, Wish(device=flags.device, dtype=flags.dtype, threads=flags.threads)))
     count = Counter(check.result for check in checks)
     console = Console(highlight=False)
     cells = [("check", "result", "detail"), *((check.name, check.result, printable(check.detail)) for check in checks)]
-    tables.show(console, "", cells, sys.stdout.isatty(), ("fails", "not made"), left=3)
+    tables.print_table(console, "", cells, sys.stdout.isatty(), ("fails", "not made"), left=3)
     sound = count["holds"] == len(checks)
     told = ", ".join(f"{number} {result}" for result, number in count.items() if result != "holds")
     verdict = f"all {len(checks)} checks hold" if sound else f"of {len(checks)} checks {told}"
     console.print(Text(f"{flags.folder}: {verdict}."), soft_wrap=True)
     if flags.json:
-        write_figures(flags.json, {"run": flags.folder, "sound": sound, "checks": [check.plain() for check in checks]})
+        write_json(flags.json, {"run": flags.folder, "sound": sound, "checks": [check.plain() for check in checks]})
     return 0 if sound else RunError.exit_code
 
 
-def checked(folder: RunFolder, wish: Wish) -> Iterator[Check]:
+def all_checks(folder: RunFolder, wish: Wish) -> Iterator[Check]:
     """Every check of a run's folder, in order."""
     yield of_recipe(folder)
     tokenizer, codec = of_tokenizer(folder)
@@ -85,10 +85,10 @@ def checked(folder: RunFolder, wish: Wish) -> Iterator[Check]:
     yield of_journal(folder, newest=max(checkpoint.steps(folder.checkpoints), default=0))
     if folder.summary.exists():  # a run that was killed has none
         yield of_summary(folder)
-    yield evaluated(folder, sound, wish)
+    yield check_evaluation(folder, sound, wish)
 
 
-def evaluated(folder: RunFolder, sound: list[Path], wish: Wish) -> Check:
+def check_evaluation(folder: RunFolder, sound: list[Path], wish: Wish) -> Check:
     """As `reproduced`, from a checkpoint that is not removed meanwhile by a process that trains the run."""
     while True:
         try:

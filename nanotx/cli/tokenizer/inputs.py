@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from nanotx.config.flags import Row, face, given, pick
+from nanotx.config.flags import FlagField, collect_flags, flags_dataclass, part_flag
 from nanotx.config.schema import fields, from_table
 from nanotx.data import text_files
 from nanotx.data.corpus import Corpus
@@ -66,19 +66,19 @@ def plain_files(names: Iterable[str]) -> list[Path]:
 NONE = "none"
 
 
-def corpus_rows(words: Sequence[str], without: Any = None) -> list[Row]:
+def corpus_rows(words: Sequence[str], without: Any = None) -> list[FlagField]:
     """The flags that name a corpus and its fields.
 
     Args:
         words: what was typed; which corpus is meant is read from it.
         without: has the fields that are meant where no corpus is named; None: there are none.
     """
-    name = "".join(word for values in given(words).get("corpus", [])[:1] for word in values[:1])
+    name = "".join(word for values in collect_flags(words).get("corpus", [])[:1] for word in values[:1])
     one = Corpus.find(name)() if name else without
-    row = pick("corpus", Corpus.names(), NONE)
+    row = part_flag("corpus", Corpus.names(), NONE)
     if one is None:
         return [row]
-    kind = face([one])
+    kind = flags_dataclass([one])
     return [row, ("corpus", kind, kind())]
 
 

@@ -38,7 +38,7 @@ def check(path: str) -> None:
         ConfigError: no picture has such a name.
     """
     if Path(path).suffix not in FORMATS:
-        raise ConfigError(f"--picture {path}: expected a name that ends in {', '.join(FORMATS)}.")
+        raise ConfigError(f"--plot {path}: expected a name that ends in {', '.join(FORMATS)}.")
 
 
 def draw(rows: Sequence[Row], about: str, file: Path) -> None:
@@ -49,7 +49,7 @@ def draw(rows: Sequence[Row], about: str, file: Path) -> None:
     """
     kept = [row for row in rows if row["bytes_per_token"]]
     if not kept:
-        raise ConfigError("--picture: no tokenizer kept the whole text, so there is nothing to draw.")
+        raise ConfigError("--plot: no tokenizer kept the whole text, so there is nothing to draw.")
     parts = scripts_of(kept)
     several = len(parts) > 1
     colours = {row["name"]: COLOURS[index % len(COLOURS)] for index, row in enumerate(kept)}

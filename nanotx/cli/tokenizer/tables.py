@@ -23,7 +23,7 @@ def show(console: Console, rows: Sequence[Row], terminal: bool) -> None:
         named.append(("tokens per word, by script", by_script(rows, parts, "fertility")))
         named.append(("bytes per token, by script", by_script(rows, parts, "bytes_per_token")))
     for title, cells in named:
-        tables.show(console, title, cells, terminal, LOUD)
+        tables.print_table(console, title, cells, terminal, LOUD)
     for row in rows:
         if row["error"]:
             console.print(Text(f"{row['name']}: {row['error']}", "red" if terminal else ""), soft_wrap=True)

@@ -10,7 +10,7 @@ from nanotx.data.corpus.base import Corpus
 from nanotx.data.text_files import files_in, files_like, read_text
 from nanotx.errors import ConfigError, DataError
 from nanotx.files import similar_file
-from nanotx.hardware.memory import check_room
+from nanotx.hardware.memory import check_memory
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -82,6 +82,6 @@ def _named(read: Callable[[S], T], what: S) -> T:
 
 def _check_room(path: Path, size: int) -> None:
     try:
-        check_room(f"corpus file: {path}: its bytes and its characters", 2 * size, "a part of it")
+        check_memory(f"corpus file: {path}: its bytes and its characters", 2 * size, "a part of it")
     except ConfigError as error:
         raise DataError(str(error)) from None

@@ -10,7 +10,7 @@ from pathlib import Path
 from nanotx.data.corpus.base import Corpus, Unavailable
 from nanotx.data.download import Source
 from nanotx.errors import DataError
-from nanotx.files import read_plain
+from nanotx.files import read_regular
 
 SOURCE = Source(
     url="https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",
@@ -44,7 +44,7 @@ def _given() -> bytes:
         return b""
     path = Path(folder) / PLACE
     try:
-        data = read_plain(path, 2 * SOURCE.size)
+        data = read_regular(path, 2 * SOURCE.size)
     except (FileNotFoundError, NotADirectoryError):
         return b""
     except OSError as error:
@@ -61,7 +61,7 @@ def _given() -> bytes:
 def _cached() -> bytes:
     """The file fetched by an earlier run; empty where there is none, or it is damaged."""
     try:
-        data = read_plain(_cache(), 2 * SOURCE.size)
+        data = read_regular(_cache(), 2 * SOURCE.size)
     except OSError:
         return b""
     return b"" if SOURCE.fault(data) else data

@@ -11,7 +11,7 @@ from einops import einsum, rearrange
 
 from nanotx.config.schema import check_min
 from nanotx.errors import ConfigError
-from nanotx.hardware.memory import check_room
+from nanotx.hardware.memory import check_memory
 from nanotx.nn.position.base import Position, PositionalEncoding
 from nanotx.nn.shapes import Positions, Stream
 
@@ -29,7 +29,7 @@ class Sinusoidal(Position):
     def build(self, dim: int, heads: int, context: int) -> PositionalEncoding:
         if dim % 2:
             raise ConfigError(f"sinusoidal: dim={dim} is odd, and sines and cosines share it; try {dim + 1}.")
-        check_room(f"sinusoidal: waves for context={context}", 4 * dim * context, "a shorter one, or rope")
+        check_memory(f"sinusoidal: waves for context={context}", 4 * dim * context, "a shorter one, or rope")
         return SinusoidalPosition(self.theta, dim, context)
 
 

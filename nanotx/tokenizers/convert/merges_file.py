@@ -11,7 +11,7 @@ import hashlib
 from pathlib import Path
 
 from nanotx.errors import TokenizerError
-from nanotx.files import open_plain, read_plain
+from nanotx.files import open_regular, read_regular
 from nanotx.tokenizers.convert.formats import Imported
 from nanotx.tokenizers.convert.json_bpe import codec_of, regex_of
 from nanotx.tokenizers.huggingface.tokenizer import read_json
@@ -53,7 +53,7 @@ def read(vocabulary: Path, merges: Path, pattern: str = "") -> Imported:
     """
     vocab, lines = read_json(vocabulary), read_merges(merges)
     codec = codec_of(str(vocabulary), vocab, lines, {}, regex_of(pattern or "gpt2"))
-    digests = tuple(hashlib.sha256(read_plain(file, LARGEST)).hexdigest() for file in (vocabulary, merges))
+    digests = tuple(hashlib.sha256(read_regular(file, LARGEST)).hexdigest() for file in (vocabulary, merges))
     if digests == PUBLISHED:
         return Imported(codec=codec, notes=("these are GPT-2's files, as published",))
     told = "" if pattern else "; nothing in them says where a text is cut, and GPT-2's pattern was taken"
@@ -70,7 +70,7 @@ def read_merges(path: Path) -> list[list[str]]:
         TokenizerError: it cannot be read, or a line is no pair.
     """
     try:
-        with open_plain(path) as file:
+        with open_regular(path) as file:
             data = file.read(LARGEST + 1)
         text = data.decode("utf-8")
     except OSError as error:

@@ -21,7 +21,7 @@ import numpy as np
 
 from nanotx.config.schema import check_max, check_min
 from nanotx.errors import ConfigError, TextError, TokenizerError
-from nanotx.files import open_plain
+from nanotx.files import open_regular
 from nanotx.tokenizers.base import Codec, Ids, Tokenizer, utf8
 from nanotx.tokenizers.byte_level import from_printable
 from nanotx.tokenizers.huggingface.file_checks import check_regexes, check_sound, kinds_of, losses, parts_of, settled
@@ -194,7 +194,7 @@ def read_json(path: Path) -> dict[str, Any]:
         TokenizerError: it cannot be read, or is none.
     """
     try:
-        with open_plain(path) as file:
+        with open_regular(path) as file:
             data = file.read(LARGEST + 1)
         if len(data) > LARGEST:
             raise TokenizerError(f"{path}: this is larger than {LARGEST} bytes; no tokenizer that nanotx keeps is.")

@@ -1,6 +1,6 @@
-"""nanotx tokenizer DEED: learn a tokenizer from files, and use it; without torch.
+"""nanotx tokenizer SUBCOMMAND: learn a tokenizer from files, and use it; without torch.
 
-A deed is a file of this folder, whose name is the deed's and whose `run(words)` gives the exit code.
+A subcommand is a file of this folder: its name is the name of the file, and its `run(argv)` returns the exit code.
 """
 
 import importlib
@@ -15,7 +15,7 @@ nanotx tokenizer train KIND FILE... [--corpus NAME] [--out PATH] [fields of the 
 nanotx tokenizer encode TOKENIZER [FILE]     ids as decimal numbers; standard input where there is no file
 nanotx tokenizer decode TOKENIZER [FILE]     ids back to text, byte for byte
 nanotx tokenizer show TOKENIZER [FILE] [--text TEXT] [--html PATH]     its tokens in colours, with their ids
-nanotx tokenizer compare --corpus NAME|FILE... [--tokenizers char,byte,bpe:512,...] [--json PATH] [--picture PATH]
+nanotx tokenizer compare --corpus NAME|FILE... [--tokenizers char,byte,bpe:512,...] [--json PATH] [--plot PATH]
 nanotx tokenizer export TOKENIZER --to huggingface|tiktoken PATH     the same ids by another library
 nanotx tokenizer import PATH [--out PATH] [--pattern NAME] [--special-tokens NAME...]     and back
 
@@ -23,18 +23,20 @@ KIND is one of {kinds}; TOKENIZER a path, or the name of a preset.
 """
 
 
-def deeds() -> list[str]:
-    """The names of the deeds: the files of this folder."""
+def subcommand_names() -> list[str]:
+    """Return the names of the subcommands: the files of this folder."""
     return [module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")]
 
 
-def run(words: list[str]) -> int:
-    """Choose a deed."""
-    if not words or words[0] in {"-h", "--help"}:
+def run(argv: list[str]) -> int:
+    """Run one subcommand."""
+    if not argv or argv[0] in {"-h", "--help"}:
         sys.stdout.write(USAGE.format(kinds=", ".join(Tokenizer.names())))
-        return 0 if words else 2
-    if words[0] not in deeds():
-        near = did_you_mean(words[0], deeds())
-        raise ConfigError(f"nanotx tokenizer {words[0]}: no such deed.{near} Known: {', '.join(deeds())}.")
-    code: int = importlib.import_module(f"nanotx.cli.commands.tokenizer.{words[0]}").run(words[1:])
+        return 0 if argv else 2
+    if argv[0] not in subcommand_names():
+        near = did_you_mean(argv[0], subcommand_names())
+        raise ConfigError(
+            f"nanotx tokenizer {argv[0]}: no such subcommand.{near} Known: {', '.join(subcommand_names())}."
+        )
+    code: int = importlib.import_module(f"nanotx.cli.commands.tokenizer.{argv[0]}").run(argv[1:])
     return code

@@ -13,7 +13,7 @@ from nanotx.cli.tokenizer import tables
 from nanotx.cli.tokenizer.contestants import Cut, contestants, split, writable, write_json
 from nanotx.cli.tokenizer.inputs import corpus_rows
 from nanotx.cli.tokenizer.measuring import Row, measure
-from nanotx.config.flags import given, parse, rows
+from nanotx.config.flags import collect_flags, flag_fields, parse
 from nanotx.config.registry import load_file
 from nanotx.config.schema import check_min
 from nanotx.errors import TokenizerError
@@ -34,19 +34,19 @@ class Flags:
     tokenizers: str = "char,byte,bpe:512,bpe:4096,wordpiece:4096,unigram:4096"  # parted by commas
     rounds: int = 5  # of each speed
     json: str = ""  # write the figures into this file
-    picture: str = ""  # draw them into this file: .svg, .png or .pdf
+    plot: str = ""  # draw them into this file: .svg, .png or .pdf
     load: tuple[str, ...] = ()  # Python files of your own, with parts in them
 
 
-def run(words: list[str]) -> int:
+def run(argv: list[str]) -> int:
     """Compare."""
-    flags, files, said = _read(words)
+    flags, files, said = _read(argv)
     ideas = contestants(flags.tokenizers)
-    if flags.picture:
+    if flags.plot:
         from nanotx.cli.tokenizer import plot  # it imports matplotlib, which takes a second
 
-        plot.check(flags.picture)
-    json_file, picture = writable(flags.json, "--json"), writable(flags.picture, "--picture")
+        plot.check(flags.plot)
+    json_file, plot_file = writable(flags.json, "--json"), writable(flags.plot, "--plot")
     name, training, validation = split(said, files)
     console = Console(highlight=False)
     parts = {"training": len(training.encode("utf-8")), "validation": len(validation.encode("utf-8"))}
@@ -59,21 +59,21 @@ def run(words: list[str]) -> int:
     tables.show(console, found, sys.stdout.isatty())
     if json_file:
         write_json(json_file, {"corpus": {"name": name, **{f"{part}_bytes": parts[part] for part in parts}}}, found)
-    if picture:
-        plot.draw(found, f"{name}'s validation text", picture)
+    if plot_file:
+        plot.draw(found, f"{name}'s validation text", plot_file)
     return TokenizerError.exit_code if all(row["error"] for row in found) else 0
 
 
-def _read(words: list[str]) -> tuple[Flags, tuple[str, ...], Any]:
+def _read(argv: list[str]) -> tuple[Flags, tuple[str, ...], Any]:
     """Our own flags, the files, and all that was said."""
-    for file in chain.from_iterable(given(words).get("load", [])):
+    for file in chain.from_iterable(collect_flags(argv).get("load", [])):
         load_file(file)
-    own = rows([Flags()])
+    own = flag_fields([Flags()])
     files = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(help="texts, where no corpus is named")]
-    columns: list[Any] = [("files", files, ()), *corpus_rows(words, Cut()), *own]
+    columns: list[Any] = [("files", files, ()), *corpus_rows(argv, Cut()), *own]
     kind = dataclasses.make_dataclass("Flags", columns, frozen=True, kw_only=True)
     kind.__doc__ = ABOUT
-    said: Any = parse(kind, words, "nanotx tokenizer compare")
+    said: Any = parse(kind, argv, "nanotx tokenizer compare")
     flags = Flags(**{name: getattr(said, name) for name, _, _ in own})
     check_min(flags, 1, "rounds")
     return flags, said.files, said

@@ -24,9 +24,9 @@ class Flags:
     file: Annotated[Positional[str], tyro.conf.arg(help="ids as decimal numbers; standard input where none is")] = ""
 
 
-def run(words: list[str]) -> int:
+def run(argv: list[str]) -> int:
     """Decode."""
-    said = parse(Flags, words, "nanotx tokenizer decode")
+    said = parse(Flags, argv, "nanotx tokenizer decode")
     found = text_of(said.file).split()
     for word in found:
         if not word.isdecimal() or len(word) > LONGEST:

@@ -37,9 +37,9 @@ class Flags:
     processes: Annotated[int, tyro.conf.arg(help="how many encode a token file")] = 1
 
 
-def run(words: list[str]) -> int:
+def run(argv: list[str]) -> int:
     """Encode."""
-    said = parse(Flags, words, "nanotx tokenizer encode")
+    said = parse(Flags, argv, "nanotx tokenizer encode")
     try:
         codec = load(said.tokenizer, lossy=said.lossy)
     except TokenizerError as error:  # names the flag of a recipe, which is ours without its group

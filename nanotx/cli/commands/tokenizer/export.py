@@ -20,9 +20,9 @@ class Flags:
     to: str = field()  # huggingface or tiktoken
 
 
-def run(words: list[str]) -> int:
+def run(argv: list[str]) -> int:
     """A tokenizer in another library's format."""
-    said = parse(Flags, words, "nanotx tokenizer export")
+    said = parse(Flags, argv, "nanotx tokenizer export")
     codec = load(said.tokenizer)
     done = write_tokenizer(codec, said.to, Path(said.path))
     for note in done.notes:

@@ -21,9 +21,9 @@ class Flags:
     special_tokens: tuple[str, ...] = ()  # names of special ids after all others, if the file does not say them
 
 
-def run(words: list[str]) -> int:
+def run(argv: list[str]) -> int:
     """Another library's tokenizer as one of ours."""
-    said = parse(Flags, words, "nanotx tokenizer import")
+    said = parse(Flags, argv, "nanotx tokenizer import")
     found = read_tokenizer(Path(said.path), said.pattern, said.special_tokens)
     found.codec.save(Path(said.out))
     for note in found.notes:

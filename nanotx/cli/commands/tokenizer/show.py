@@ -15,7 +15,7 @@ from rich.text import Text
 from nanotx.cli.console import check_output
 from nanotx.cli.tokenizer.inputs import text_of
 from nanotx.cli.tokenizer.page import Token, page, tokens, visible
-from nanotx.config.flags import given, parse
+from nanotx.config.flags import collect_flags, parse
 from nanotx.config.schema import check_min
 from nanotx.errors import ConfigError, RunError
 from nanotx.files import write_atomic
@@ -43,11 +43,11 @@ class Flags:
     limit: int = 2000  # show this many tokens on a terminal or a page, 0 for all; lines are never cut
 
 
-def run(words: list[str]) -> int:
+def run(argv: list[str]) -> int:
     """Show."""
-    flags = parse(Flags, words, "nanotx tokenizer show")
+    flags = parse(Flags, argv, "nanotx tokenizer show")
     check_min(flags, 0, "limit")
-    said = "text" in given(words)
+    said = "text" in collect_flags(argv)
     if said and flags.file:
         raise ConfigError("nanotx tokenizer show: expected a file or --text, and one of the two only.")
     codec = load(flags.tokenizer)

@@ -11,22 +11,22 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from nanotx.cli.tokenizer.inputs import NONE, bar, corpus_of, corpus_rows, plain_files
-from nanotx.config.flags import given, leading, parse, rows
+from nanotx.config.flags import collect_flags, flag_fields, parse, positional_args
 from nanotx.config.registry import load_file
 from nanotx.config.schema import from_table
 from nanotx.data.text_files import BLOCK
 from nanotx.errors import ConfigError, TokenizerError
-from nanotx.files import open_plain
+from nanotx.files import open_regular
 from nanotx.tokenizers import Codec, Tokenizer
 from nanotx.tokenizers.storage import Origin
 
 
-def run(words: list[str]) -> int:
+def run(argv: list[str]) -> int:
     """Learn a tokenizer from files, or from the training part of a corpus."""
-    for file in chain.from_iterable(given(words).get("load", [])):
+    for file in chain.from_iterable(collect_flags(argv).get("load", [])):
         load_file(file)
-    kind = next(iter(leading(words)), "")
-    if not kind and {"-h", "--help"} & set(words):
+    kind = next(iter(positional_args(argv)), "")
+    if not kind and {"-h", "--help"} & set(argv):
         known = "\n".join(f"  {name:12} {first_line(Tokenizer.find(name))}" for name in Tokenizer.names())
         sys.stdout.write(f"nanotx tokenizer train KIND FILE... [flags of the kind: KIND --help]\n\n{known}\n")
         return 0
@@ -38,19 +38,19 @@ def run(words: list[str]) -> int:
     errors = Annotated[Literal["strict", "replace"], tyro.conf.arg(help="replace: read U+FFFD where there is no UTF-8")]
     load = Annotated[tuple[str, ...], tyro.conf.arg(help="Python files of your own, with parts in them")]
     own: list[Any] = [("files", files, ()), ("out", out, f"{kind}.json"), ("errors", errors, "strict")]
-    columns = [*own, ("load", load, ()), *corpus_rows(words), *rows([part()])]
+    columns = [*own, ("load", load, ()), *corpus_rows(argv), *flag_fields([part()])]
     flags = dataclasses.make_dataclass("Flags", columns, frozen=True, kw_only=True)
     flags.__doc__ = f"Learns a {kind} tokenizer and writes it as one JSON file."
-    said: Any = parse(flags, words[1:], f"nanotx tokenizer train {kind}")
+    said: Any = parse(flags, argv[1:], f"nanotx tokenizer train {kind}")
     if bool(said.files) == (said.pick_corpus != NONE):
         raise ConfigError("nanotx tokenizer train: expected files, or --corpus NAME, and one of the two only.")
-    fields = {name: getattr(said, name) for name, _, _ in rows([part()])}
+    fields = {name: getattr(said, name) for name, _, _ in flag_fields([part()])}
     idea: Tokenizer = from_table(Tokenizer, {"part": kind} | fields, "tokenizer")
     try:
         codec, corpus_name, digest = from_files(idea, said) if said.files else from_corpus(idea, said)
     except TokenizerError as error:  # a recipe's flags are named there, which are ours without their group
         raise TokenizerError(str(error).replace("--tokenizer.", "--")) from None
-    command = shlex.join(["nanotx", "tokenizer", "train", *words])
+    command = shlex.join(["nanotx", "tokenizer", "train", *argv])
     codec.with_origin(Origin(corpus=corpus_name, sha256=digest, command=command)).save(Path(said.out))
     sys.stdout.write(f"{said.out}: {kind}, {codec.vocab_size} ids\n")
     return 0
@@ -70,7 +70,7 @@ def from_files(idea: Tokenizer, said: Any) -> tuple[Codec, str, str]:
         codec = idea.train_checked(shown.reading(files, said.errors, idea.splittable))
     digest = hashlib.sha256()
     for file in files:
-        with open_plain(file) as stream:
+        with open_regular(file) as stream:
             while data := stream.read(BLOCK):
                 digest.update(data)
     return codec, " ".join(Path(name).name for name in said.files), digest.hexdigest()

@@ -1,11 +1,11 @@
-"""Deeds that cannot be done with a tokenizer, and runs that cannot have it."""
+"""Subcommands of `nanotx tokenizer` with invalid arguments, and runs with a tokenizer that does not fit."""
 
 from nanotx.selftest._bad import Bad, having
 from nanotx.selftest._inputs_tokenizers import BYTE, saved
 from nanotx.selftest._tiny import training
 
 # What stands behind `nanotx tokenizer`, how it ends, and what is said; mine.json knows four letters, byte.json all.
-DEEDS = [
+CASES = [
     (
         "an export to nowhere",
         "export mine.json x --to tikton",
@@ -61,9 +61,9 @@ DEEDS = [
     ),
     (
         "a picture of no kind",
-        "compare text.txt --tokenizers byte --picture x.gif",
+        "compare text.txt --tokenizers byte --plot x.gif",
         2,
-        r"--picture x\.gif: expected a name that ends in \.svg",
+        r"--plot x\.gif: expected a name that ends in \.svg",
     ),
     (
         "figures into a file",
@@ -140,11 +140,11 @@ RUNS = [
 ]
 
 
-def deeds() -> list[Bad]:
+def tokenizer_commands() -> list[Bad]:
     """All of them."""
     files = having({"mine.json": saved(), "byte.json": BYTE})
-    rows = [(name, ("tokenizer", *said.split()), code, says) for name, said, code, says in DEEDS]
+    rows = [(name, ("tokenizer", *said.split()), code, says) for name, said, code, says in CASES]
     rows += [
         (f"a run with {name}", training("--tokenizer", *said.split()), code, says) for name, said, code, says in RUNS
     ]
-    return [Bad(name=name, words=words, code=code, says=says, prepare=files) for name, words, code, says in rows]
+    return [Bad(name=name, argv=argv, code=code, says=says, prepare=files) for name, argv, code, says in rows]

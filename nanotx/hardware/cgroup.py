@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-SYSTEM = Path("/")
+ROOT = Path("/")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Memory:
+class MemoryInfo:
     """In bytes."""
 
     total: int  # of the machine
@@ -27,45 +27,50 @@ class Memory:
         return self.limit < self.total
 
 
-def quota(system: Path = SYSTEM) -> float | None:
+def cpu_quota(system: Path = ROOT) -> float | None:
     """How many processors' time a cgroup grants; None where it grants all there is."""
     found = []
-    for folder in groups("cpu", system):
-        words = [*text(folder / "cpu.max").split(), *text(folder / "cpu.cfs_quota_us").split()][:1]
-        period = [*text(folder / "cpu.max").split()[1:], *text(folder / "cpu.cfs_period_us").split()][:1]
+    for folder in cgroup_folders("cpu", system):
+        words = [*read_kernel_file(folder / "cpu.max").split(), *read_kernel_file(folder / "cpu.cfs_quota_us").split()][
+            :1
+        ]
+        period = [
+            *read_kernel_file(folder / "cpu.max").split()[1:],
+            *read_kernel_file(folder / "cpu.cfs_period_us").split(),
+        ][:1]
         if words and period and words[0].isdecimal():  # "max" and -1 are no bounds
             found.append(int(words[0]) / int(period[0]))
     return min(found, default=None)
 
 
-def memory(system: Path = SYSTEM) -> Memory | None:
+def memory_info(system: Path = ROOT) -> MemoryInfo | None:
     """What there is and what is left; None where the system does not say."""
-    said = dict(line.split(":", 1) for line in text(system / "proc/meminfo").splitlines() if ":" in line)
+    said = dict(line.split(":", 1) for line in read_kernel_file(system / "proc/meminfo").splitlines() if ":" in line)
     if not {"MemTotal", "MemAvailable"} <= said.keys():
-        return installed()
+        return installed_memory()
     total, available = (1024 * int(said[key].split()[0]) for key in ("MemTotal", "MemAvailable"))
     limit = total
-    for folder in groups("memory", system):
-        bounds = [text(folder / name) for name in ("memory.max", "memory.high", "memory.limit_in_bytes")]
-        used = text(folder / "memory.current") or text(folder / "memory.usage_in_bytes")
+    for folder in cgroup_folders("memory", system):
+        bounds = [read_kernel_file(folder / name) for name in ("memory.max", "memory.high", "memory.limit_in_bytes")]
+        used = read_kernel_file(folder / "memory.current") or read_kernel_file(folder / "memory.usage_in_bytes")
         for bound in (int(one) for one in bounds if one.isdecimal()):
             limit = min(limit, bound)
-            available = min(available, max(0, bound - int(used or 0) + cached(folder)))
-    return Memory(total=total, limit=limit, available=available)
+            available = min(available, max(0, bound - int(used or 0) + reclaimable_bytes(folder)))
+    return MemoryInfo(total=total, limit=limit, available=available)
 
 
-def installed() -> Memory | None:
+def installed_memory() -> MemoryInfo | None:
     """All that is installed, for all that is known, where there is no /proc; None on Windows."""
     if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):
         return None
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return Memory(total=total, limit=total, available=total)
+    return MemoryInfo(total=total, limit=total, available=total)
 
 
-def groups(controller: str, system: Path) -> Iterator[Path]:
+def cgroup_folders(controller: str, system: Path) -> Iterator[Path]:
     """The folders of this process' group and of all above it, for one controller and in either version."""
     mounts = system / "sys/fs/cgroup"
-    for line in text(system / "proc/self/cgroup").splitlines():
+    for line in read_kernel_file(system / "proc/self/cgroup").splitlines():
         _, names, path = line.split(":", 2)
         if names and controller not in names.split(","):
             continue
@@ -79,14 +84,14 @@ def groups(controller: str, system: Path) -> Iterator[Path]:
         yield root
 
 
-def cached(folder: Path) -> int:
+def reclaimable_bytes(folder: Path) -> int:
     """Bytes of files in a group's memory that nobody has read lately."""
-    rows = (line.split() for line in text(folder / "memory.stat").splitlines())
+    rows = (line.split() for line in read_kernel_file(folder / "memory.stat").splitlines())
     sizes = {row[0]: int(row[1]) for row in rows if len(row) == 2}
     return sizes.get("total_inactive_file", sizes.get("inactive_file", 0))
 
 
-def text(path: Path) -> str:
+def read_kernel_file(path: Path) -> str:
     """What a file of the kernel's says; empty where it is not there or not ours to read."""
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip()
