@@ -1,6 +1,6 @@
 """What is timed obeys its laws first, on the very device and in the very dtype, or it is not timed.
 
-First all laws of the slot on random cases, small ones (`nanotx.laws.book`); then one case at the very shape that is
+First all laws of the slot on random cases, small ones (`nanotx.laws.registry`); then one case at the very shape that is
 timed.
 """
 
@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from nanotx import laws
 from nanotx.errors import LawBroken
 from nanotx.hardware.device import Machine
-from nanotx.laws.book import LAWS
+from nanotx.laws.cases.layer_case import COARSE, TOLERANCES
 from nanotx.laws.equality import Outcome, outputs_and_gradients, require_same_outcome
 from nanotx.laws.law import Where
-from nanotx.laws.layer_case import COARSE, TOLERANCES
-from nanotx.laws.trial import attempt
+from nanotx.laws.registry import LAWS
+from nanotx.laws.runner import attempt
 from nanotx.laws.values import position_wise
 from nanotx.laws.weights import share_weights
 from nanotx.nn.canonical import to_canonical

@@ -115,7 +115,7 @@ def nursery() -> BaseContext:
     if platform.system() != "Linux":
         return multiprocessing.get_context("spawn")
     server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(["nanotx.laws.book", "sympy"])  # the latter by the first backward pass
+    server.set_forkserver_preload(["nanotx.laws.registry", "sympy"])  # the latter by the first backward pass
     return server
 
 

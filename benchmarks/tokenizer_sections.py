@@ -16,9 +16,9 @@ from timing import FEWEST, Times, megabytes, peak_in_child, ratio, seconds, spre
 from tokenizer_rivals import PATTERN, Rival, encoders, same_ids, trainers
 
 from nanotx.hardware.device import cores
-from nanotx.laws.book import LAWS
 from nanotx.laws.law import Where
-from nanotx.laws.trial import attempt
+from nanotx.laws.registry import LAWS
+from nanotx.laws.runner import attempt
 from nanotx.tokenizers import Codec, Tokenizer
 from nanotx.tokenizers.bpe import Bpe, BpeCodec, compiled
 from nanotx.tokenizers.bpe.splitting import Splitter

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from nanotx.laws.texts import PRIMER
+from nanotx.laws.random_texts import PRIMER
 from nanotx.tokenizers import Codec
 from nanotx.tokenizers.bpe import Bpe, BpeCodec
 from nanotx.tokenizers.byte import Byte

@@ -25,7 +25,7 @@ def specimens():
         "runs.session",
         "runs.load",
         "runs.resume",
-        "laws.book",
+        "laws.registry",
         "cli.commands.eval",
         "cli.commands.sample",
         "cli.commands.tokenizer.compare",

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from nanotx.laws.report import tables
-from nanotx.laws.trial import Verdict
+from nanotx.laws.runner import Verdict
 
 ROOT = Path(__file__).resolve().parent.parent
 MUTANTS = "tests/mutants/attentions.py"

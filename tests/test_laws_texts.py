@@ -12,13 +12,14 @@ from planted import planted
 
 from nanotx.data.corpus import Corpus
 from nanotx.errors import LawBroken, TextError
-from nanotx.laws import elsewhere
-from nanotx.laws.book_texts import LAWS
+from nanotx.laws import subprocess_training
+from nanotx.laws.cases.text import LAWS
+from nanotx.laws.cases.tokenizer_case import SpecialTokensCase, TokenizerCase
 from nanotx.laws.corpora import split
-from nanotx.laws.elsewhere import trains_alike_in_subprocess
 from nanotx.laws.law import Where
-from nanotx.laws.lesson_case import SpecialTokensCase, TokenizerCase
-from nanotx.laws.stretches import cut_anywhere, special_tokens_by_name, split_at_names, trains_in_blocks
+from nanotx.laws.random_texts import PRIMER, TROUBLE, configs_with_texts, texts
+from nanotx.laws.segments import cut_anywhere, special_tokens_by_name, split_at_names, trains_in_blocks
+from nanotx.laws.subprocess_training import trains_alike_in_subprocess
 from nanotx.laws.text import (
     alter_json,
     exact_bytes,
@@ -29,7 +30,6 @@ from nanotx.laws.text import (
     streams,
     unique_digest,
 )
-from nanotx.laws.texts import PRIMER, TROUBLE, configs_with_texts, texts
 from nanotx.tokenizers import StreamingDecoder, Tokenizer, load
 from nanotx.tokenizers.base import preset_names
 from nanotx.tokenizers.bpe import Bpe
@@ -399,8 +399,8 @@ def test_a_lesson_that_fails_in_another_process_is_told(monkeypatch):
 
 def test_another_process_that_ended_is_told_and_followed_by_another():
     trains_alike_in_subprocess(Char(), ["a"])
-    elsewhere._child().kill()
-    elsewhere._child().wait()
+    subprocess_training._child().kill()
+    subprocess_training._child().wait()
     with pytest.raises(LawBroken, match=r"trains_alike: the other process ended with -?[0-9]+ while it learned"):
         trains_alike_in_subprocess(Char(), ["a"])
     trains_alike_in_subprocess(Char(), ["a"])
@@ -412,7 +412,7 @@ def test_a_corpus_that_is_too_short_may_refuse_to_be_split_and_no_other():
         split(Corpus.find("mutant_new_play")(size=1, validation=0.01))
 
 
-@pytest.mark.parametrize("name", ["text", "stretches", "corpora", "elsewhere"])
+@pytest.mark.parametrize("name", ["text", "segments", "corpora", "subprocess_training"])
 def test_the_plain_laws_of_texts_need_no_torch(name):
     code = f"""
 import importlib.util, sys

@@ -9,8 +9,8 @@ from planted import MUTANTS, brought, planted
 
 from nanotx import laws
 from nanotx.errors import LawBroken
-from nanotx.laws.book import laws_on, part_of
-from nanotx.laws.trial import EXAMPLES, attempt
+from nanotx.laws.registry import laws_on, part_of
+from nanotx.laws.runner import EXAMPLES, attempt
 
 FILES = {file.stem: brought(file.stem)[0] for file in sorted(MUTANTS.glob("*.py"))}
 CATCHES = {name: law for module in FILES.values() for name, law in module.CATCHES.items()}

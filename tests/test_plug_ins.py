@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 
 from nanotx.cli.main import run
 from nanotx.errors import ConfigError, DataError, TokenizerError, UnknownPart
-from nanotx.laws.book import SLOTS, laws_on
-from nanotx.laws.trial import attempt
+from nanotx.laws.registry import SLOTS, laws_on
+from nanotx.laws.runner import attempt
 from nanotx.nn.transformer import Model
 from nanotx.tokenizers import load
 

@@ -9,8 +9,8 @@ from runs import ROOT, tiny
 from nanotx.cli.main import run as nanotx_command
 from nanotx.config.registry import load_file
 from nanotx.errors import ConfigError
-from nanotx.laws.book import laws_on
-from nanotx.laws.trial import attempt
+from nanotx.laws.registry import laws_on
+from nanotx.laws.runner import attempt
 from nanotx.nn.attention import Attention
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -13,7 +13,7 @@ import regex
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanotx.laws.texts import texts
+from nanotx.laws.random_texts import texts
 from nanotx.tokenizers.bpe import Bpe, compiled, splitting
 from nanotx.tokenizers.bpe.compiled import Engine, ranks_of
 from nanotx.tokenizers.bpe.merging import merge_piece, of_parts, of_pieces

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from nanotx.data import text_files
 from nanotx.data.text_files import blocks, files_of
 from nanotx.errors import ConfigError, DataError, TextError, TokenizerError
-from nanotx.laws.texts import PRIMER, texts
+from nanotx.laws.random_texts import PRIMER, texts
 from nanotx.tokenizers import load, token_file, workers
 from nanotx.tokenizers.bpe import Bpe
 from nanotx.tokenizers.byte import Byte

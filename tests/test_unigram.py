@@ -12,7 +12,7 @@ from signing import signed
 
 from nanotx.cli.commands.tokenizer import encode
 from nanotx.errors import ConfigError, TextError, TokenizerError
-from nanotx.laws.texts import PRIMER
+from nanotx.laws.random_texts import PRIMER
 from nanotx.tokenizers import load
 from nanotx.tokenizers.byte import Byte
 from nanotx.tokenizers.unigram import Unigram, UnigramCodec, training

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from signing import signed
 
 from nanotx.errors import ConfigError, TextError, TokenizerError
-from nanotx.laws.texts import texts
+from nanotx.laws.random_texts import texts
 from nanotx.tokenizers import load
 from nanotx.tokenizers.word import Word, WordCodec
 from nanotx.tokenizers.words import SPACED, WORDS, Memory, cut

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from signing import signed
 
 from nanotx.errors import ConfigError, TextError, TokenizerError
-from nanotx.laws.texts import PRIMER
+from nanotx.laws.random_texts import PRIMER
 from nanotx.tokenizers import load
 from nanotx.tokenizers.wordpiece import WordPiece, WordPieceCodec
 from nanotx.tokenizers.wordpiece.tokenizer import read_written, written

@@ -4,7 +4,6 @@ A test draws random cases for them (`attempt`), the author of a part runs the sa
 benchmark times only what obeys them.
 """
 
-from nanotx.laws.book import LAWS as LAWS
 from nanotx.laws.config import config_round_trip as config_round_trip
 from nanotx.laws.durability import disk_record as disk_record
 from nanotx.laws.durability import durable as durable
@@ -16,15 +15,18 @@ from nanotx.laws.numbers import compile_agrees as compile_agrees
 from nanotx.laws.numbers import finite as finite
 from nanotx.laws.numbers import scale_invariant as scale_invariant
 from nanotx.laws.numbers import state_complete as state_complete
-from nanotx.laws.place import adds_bias as adds_bias
-from nanotx.laws.place import distinct as distinct
-from nanotx.laws.place import informative as informative
-from nanotx.laws.place import local as local
-from nanotx.laws.place import norm_preserving as norm_preserving
-from nanotx.laws.place import out_of_range as out_of_range
-from nanotx.laws.place import positions_survive_cast as positions_survive_cast
-from nanotx.laws.place import relative as relative
-from nanotx.laws.place import shift_invariant as shift_invariant
+from nanotx.laws.positions import adds_bias as adds_bias
+from nanotx.laws.positions import distinct as distinct
+from nanotx.laws.positions import informative as informative
+from nanotx.laws.positions import local as local
+from nanotx.laws.positions import norm_preserving as norm_preserving
+from nanotx.laws.positions import out_of_range as out_of_range
+from nanotx.laws.positions import positions_survive_cast as positions_survive_cast
+from nanotx.laws.positions import relative as relative
+from nanotx.laws.positions import shift_invariant as shift_invariant
+from nanotx.laws.registry import LAWS as LAWS
+from nanotx.laws.runner import attempt as attempt
+from nanotx.laws.runner import replay as replay
 from nanotx.laws.sampling import capped as capped
 from nanotx.laws.sampling import probabilities_match_reference as probabilities_match_reference
 from nanotx.laws.sampling import reference_probabilities as reference_probabilities
@@ -39,8 +41,6 @@ from nanotx.laws.time import causal as causal
 from nanotx.laws.time import depends_on_past as depends_on_past
 from nanotx.laws.time import influence as influence
 from nanotx.laws.time import window as window
-from nanotx.laws.trial import attempt as attempt
-from nanotx.laws.trial import replay as replay
 from nanotx.laws.values import batch_independent as batch_independent
 from nanotx.laws.values import position_wise as position_wise
 from nanotx.laws.values import right_padding as right_padding

@@ -7,7 +7,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from nanotx.laws.trial import Verdict
+from nanotx.laws.runner import Verdict
 
 
 def tables(verdicts: Sequence[Verdict], console: Console) -> RenderableType:

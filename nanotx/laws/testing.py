@@ -10,9 +10,9 @@ import pytest
 from hypothesis import settings
 
 from nanotx.config.registry import load_file
-from nanotx.laws.book import laws_on, part_names, part_of
 from nanotx.laws.law import Law
-from nanotx.laws.trial import attempt
+from nanotx.laws.registry import laws_on, part_names, part_of
+from nanotx.laws.runner import attempt
 
 
 def laws_of(*names: str, load: Sequence[str] = ()) -> Callable[..., None]:

@@ -14,7 +14,7 @@ import torch
 
 from nanotx.data.batches import Windows, mix, shuffled
 from nanotx.errors import ConfigError
-from nanotx.laws.book_learning import Data
+from nanotx.laws.cases.training import Data
 from nanotx.optim import Optimizer
 from nanotx.optim.schedules import Schedule
 

@@ -19,12 +19,12 @@ from nanotx.config.flags import parse
 from nanotx.config.registry import load_file
 from nanotx.errors import ConfigError
 from nanotx.hardware.device import choose_machine, cores
-from nanotx.laws.book import LAWS, laws_not_asked, laws_on, part_names, part_of
+from nanotx.laws.heat_map import heat_map
 from nanotx.laws.law import Where
-from nanotx.laws.picture import heat_map
-from nanotx.laws.portrait import part_influence
+from nanotx.laws.part_influence import part_influence
+from nanotx.laws.registry import LAWS, laws_not_asked, laws_on, part_names, part_of
 from nanotx.laws.report import tables
-from nanotx.laws.trial import EXAMPLES, Verdict, attempt_all
+from nanotx.laws.runner import EXAMPLES, Verdict, attempt_all
 from nanotx.recipe import read_options
 
 MIN_CASES_FOR_POOL = 24

@@ -16,8 +16,8 @@ nanotx resume RUN [--train.steps N] [flags]
 
 Continue a run from its newest checkpoint that verifies, by its own recipe. A run that is complete goes further with
 --train.steps N; what that does to the schedule is printed. What else may be given: how often it is evaluated, sampled
-and saved, --device, --dtype, --threads, --compile, --load FILE.py; anything else with --allow-mismatch.
---restart begins the run anew and sets its old files aside.
+and saved, --device, --dtype, --threads, --compile, --load FILE.py; anything else with --allow-mismatch. With --restart
+the run begins again, and its old files are set aside.
 
 All flags of a recipe: nanotx train NAME --help.
 """

@@ -1,4 +1,4 @@
-"""The book of laws: which hold for every part of a slot, in the order in which they are tried."""
+"""The laws of each slot, in the order in which they are tried."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -6,9 +6,9 @@ from typing import Any
 from nanotx.config.registry import Slot
 from nanotx.data.corpus import Corpus
 from nanotx.errors import ConfigError, did_you_mean
-from nanotx.laws import book_embeddings, book_layers, book_learning, book_model, book_places, book_texts
-from nanotx.laws.book_config import CONFIG
-from nanotx.laws.book_learning import Data
+from nanotx.laws.cases import embeddings, layers, model, positions, text, training
+from nanotx.laws.cases.config import CONFIG
+from nanotx.laws.cases.training import Data
 from nanotx.laws.law import Law
 from nanotx.nn.attention import Attention
 from nanotx.nn.block import Block
@@ -21,7 +21,7 @@ from nanotx.optim import Optimizer
 from nanotx.optim.schedules import Schedule
 from nanotx.tokenizers import Tokenizer
 
-CASE_MODULES = (book_layers, book_embeddings, book_places, book_model, book_texts, book_learning)
+CASE_MODULES = (layers, embeddings, positions, model, text, training)
 LAWS: dict[str, tuple[Law, ...]] = {slot: (*laws, CONFIG) for book in CASE_MODULES for slot, laws in book.LAWS.items()}
 
 SLOTS: dict[str, type[Any]] = {

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nanotx.errors import ConfigError
-from nanotx.laws import place
+from nanotx.laws import positions as position_laws
 from nanotx.laws.fields import fields_matter, gets_gradient, has_fields, untried
 from nanotx.laws.law import Case, Law, Where, first_sentence
 from nanotx.laws.strategies import Drawn, batches, configs, seeds, times
@@ -105,50 +105,50 @@ def shifted(part: type[Any], where: Where) -> st.SearchStrategy[PositionCase]:
 
 def local(case: PositionCase) -> None:
     """A token at its place is treated alike, whatever stands beside it."""
-    place.local(case.position(), case.x(), case.q(), case.start)
+    position_laws.local(case.position(), case.x(), case.q(), case.start)
 
 
 def relative(case: PositionCase) -> None:
     """Scores depend on how far apart a query and a key stand, and not on where."""
-    place.relative(case.position(), case.q(), case.q(shift=1), case.shift)
+    position_laws.relative(case.position(), case.q(), case.q(shift=1), case.shift)
 
 
 def norm_preserving(case: PositionCase) -> None:
     """Queries and keys keep their lengths, but for the `attention_scale` that is stated."""
-    place.norm_preserving(case.position(), case.q(), case.shift)
+    position_laws.norm_preserving(case.position(), case.q(), case.shift)
 
 
 def informative(case: PositionCase) -> None:
     """Where a token stands makes a difference."""
-    place.informative(case.position(), case.x(), case.q(), case.q(shift=1))
+    position_laws.informative(case.position(), case.x(), case.q(), case.q(shift=1))
 
 
 def distinct(case: PositionCase) -> None:
     """Another with other fields is another."""
     for other in configs_with_another_number(case.idea):
         mine, theirs = case.position(), case.position(other)
-        place.distinct(mine, theirs, case.x(), case.q(), torch.arange(case.time))
+        position_laws.distinct(mine, theirs, case.x(), case.q(), torch.arange(case.time))
 
 
 def out_of_range(case: PositionCase) -> None:
     """A place beyond a table is refused, and never another token's."""
-    place.out_of_range(case.position(), case.x()[:, :1], case.time)
+    position_laws.out_of_range(case.position(), case.x()[:, :1], case.time)
 
 
 def cast(case: PositionCase) -> None:
     """Cast to half the bits, it leaves every token where it stood, up to the end of any context."""
     for dtype in (torch.bfloat16, torch.float16):
-        place.positions_survive_cast(case.position(), case.x(), case.q(), dtype)
+        position_laws.positions_survive_cast(case.position(), case.x(), case.q(), dtype)
 
 
 def shift_invariant(case: PositionCase) -> None:
     """Where it states that it is relative, tokens that move on together stay as they were, however far."""
-    place.shift_invariant(case.position(), case.x(), case.q(), case.q(shift=1), case.shift)
+    position_laws.shift_invariant(case.position(), case.x(), case.q(), case.q(shift=1), case.shift)
 
 
 def adds_bias(case: PositionCase) -> None:
     """It adds to the scores where it states so, and nowhere else."""
-    place.adds_bias(case.position(), case.idea.adds_bias, torch.arange(case.time))
+    position_laws.adds_bias(case.position(), case.idea.adds_bias, torch.arange(case.time))
 
 
 def gets_gradient_of_position(case: PositionCase) -> None:

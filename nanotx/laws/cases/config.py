@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from nanotx.config.schema import fields, is_slot, without_none
 from nanotx.laws.config import config_round_trip
 from nanotx.laws.law import Case, Law, Where
+from nanotx.laws.random_texts import texts, with_other_fields
 from nanotx.laws.strategies import Drawn, configs
-from nanotx.laws.texts import texts, with_other_fields
 
 whole = st.integers(-(2**62), 2**62) | st.integers(0, 3)
 numbers = st.floats(allow_nan=False, allow_infinity=False) | st.floats(0, 1) | st.sampled_from([0.0, 1e-300, 5e22])

@@ -15,12 +15,8 @@ from nanotx.config.schema import fields
 from nanotx.data.corpus import Corpus
 from nanotx.data.corpus.tiny_shakespeare import TinyShakespeare
 from nanotx.errors import ConfigError, DataError, LawBroken, TextError
-from nanotx.laws import tokenizer_fields
-from nanotx.laws.corpora import split
-from nanotx.laws.elsewhere import trains_alike_in_subprocess
-from nanotx.laws.fields import fields_matter, has_fields, other_choices, untried
-from nanotx.laws.law import Case, Law, Where, first_sentence
-from nanotx.laws.lesson_case import (
+from nanotx.laws.cases import tokenizer_fields
+from nanotx.laws.cases.tokenizer_case import (
     FileCase,
     IdsCase,
     RefusedCase,
@@ -33,8 +29,13 @@ from nanotx.laws.lesson_case import (
     draw_special_tokens,
     draw_tokenizer,
 )
+from nanotx.laws.corpora import split
+from nanotx.laws.fields import fields_matter, has_fields, other_choices, untried
+from nanotx.laws.law import Case, Law, Where, first_sentence
+from nanotx.laws.random_texts import PRIMER, texts, with_other_fields
+from nanotx.laws.segments import cut_anywhere, special_tokens_by_name, trains_in_blocks
 from nanotx.laws.strategies import Drawn, configs
-from nanotx.laws.stretches import cut_anywhere, special_tokens_by_name, trains_in_blocks
+from nanotx.laws.subprocess_training import trains_alike_in_subprocess
 from nanotx.laws.text import (
     exact_bytes,
     lossless,
@@ -45,7 +46,6 @@ from nanotx.laws.text import (
     trains_alike,
     unique_digest,
 )
-from nanotx.laws.texts import PRIMER, texts, with_other_fields
 
 # Tokenizers.
 

@@ -24,8 +24,8 @@ from nanotx.laws.learning import (
     resumes,
     zero_lr_no_move,
 )
+from nanotx.laws.random_texts import with_other_fields
 from nanotx.laws.strategies import Drawn, configs, seeds
-from nanotx.laws.texts import with_other_fields
 from nanotx.laws.windows import batch_invariant_order, covers_both_ends, each_window_once, reshuffled, targets_shifted
 from nanotx.optim import Optimizer
 from nanotx.optim.schedules import Schedule

@@ -12,8 +12,8 @@ from hypothesis.errors import Unsatisfiable
 from nanotx.config.registry import load_file
 from nanotx.config.schema import Table
 from nanotx.errors import ConfigError, LawBroken, did_you_mean
-from nanotx.laws.book import laws_on, part_of, part_title
 from nanotx.laws.law import Case, Law, Where
+from nanotx.laws.registry import laws_on, part_of, part_title
 
 EXAMPLES = 50
 """Cases of each law, unless told otherwise."""
@@ -39,7 +39,7 @@ class Verdict:
     def replay(self, load: Sequence[str] = ()) -> str:
         """Lines of Python that show the breaking case again."""
         brings = f", load={list(load)!r}" if load else ""
-        return f"from nanotx.laws.trial import replay\nreplay({self.part!r}, {self.law!r}, {self.case!r}{brings})"
+        return f"from nanotx.laws.runner import replay\nreplay({self.part!r}, {self.law!r}, {self.case!r}{brings})"
 
 
 def attempt(law: Law, part: type[Any], examples: int = EXAMPLES, where: Where | None = None, start: int = 0) -> Verdict:

@@ -20,8 +20,8 @@ from nanotx.config.schema import fields
 from nanotx.errors import TextError, TokenizerError
 from nanotx.laws.fields import fields_matter, other_choices, untried
 from nanotx.laws.law import Case, Where
+from nanotx.laws.random_texts import PATTERNS, PRIMER, fit_to_texts, rank_file, trained
 from nanotx.laws.strategies import Drawn, configs
-from nanotx.laws.texts import PATTERNS, PRIMER, fit_to_texts, rank_file, trained
 from nanotx.tokenizers import Tokenizer
 from nanotx.tokenizers.base import preset_names
 from nanotx.tokenizers.huggingface import Huggingface

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from nanotx.errors import ConfigError
 from nanotx.laws import equality, numbers, time, values
+from nanotx.laws.cases.layer_case import has_single_expert
 from nanotx.laws.fields import TRIES, come_of, fields_matter, gets_gradient, untried
 from nanotx.laws.law import Case, Law, Where, first_sentence
-from nanotx.laws.layer_case import has_single_expert
 from nanotx.laws.strategies import Drawn, any_part_of, batches, cuts, seeds, times
 from nanotx.laws.weights import redraw, seeded
 from nanotx.nn.block import Block

@@ -5,10 +5,10 @@ from typing import Any
 from torch import Tensor
 
 from nanotx.config.schema import Table
-from nanotx.laws.book import laws_on, part_of
-from nanotx.laws.book_model import ModelCase
-from nanotx.laws.layer_case import LayerCase, attentions_of
-from nanotx.laws.trial import Verdict
+from nanotx.laws.cases.layer_case import LayerCase, attentions_of
+from nanotx.laws.cases.model import ModelCase
+from nanotx.laws.registry import laws_on, part_of
+from nanotx.laws.runner import Verdict
 from nanotx.laws.values import influence_by_value
 
 MIN_POSITIONS = 12

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from nanotx.errors import TextError
 from nanotx.laws.law import Case, Where
+from nanotx.laws.random_texts import PRIMER, configs_with_texts, texts, trained
+from nanotx.laws.segments import split_at_names
 from nanotx.laws.strategies import Drawn
-from nanotx.laws.stretches import split_at_names
-from nanotx.laws.texts import PRIMER, configs_with_texts, texts, trained
 from nanotx.tokenizers import Codec, Tokenizer
 from nanotx.tokenizers.base import UNKNOWN, normalize_nfc
 

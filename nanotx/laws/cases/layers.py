@@ -9,9 +9,15 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from nanotx.laws import equality, numbers, time, values
+from nanotx.laws.cases.layer_case import (
+    LayerCase,
+    attention_window_of,
+    attentions_of,
+    has_single_expert,
+    plainest_equivalent,
+)
 from nanotx.laws.fields import TRIES, come_of, fields_matter, gets_gradient, has_fields, rows_met, untried
 from nanotx.laws.law import Law, Where, first_sentence
-from nanotx.laws.layer_case import LayerCase, attention_window_of, attentions_of, has_single_expert, plainest_equivalent
 from nanotx.laws.strategies import Drawn, any_part_of, batches, configs, cuts, ordinary, scales, seeds, times
 from nanotx.laws.weights import seeded, share_weights
 from nanotx.nn.attention import Attention

@@ -1,0 +1,1 @@
+"""Random cases of the laws, by slot."""
