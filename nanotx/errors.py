@@ -8,23 +8,23 @@ from pathlib import Path
 
 
 class NanotxError(Exception):
-    """Something the user can mend; the command line prints it without a traceback."""
+    """Error that the user can fix; the command line prints it without a traceback."""
 
     exit_code = 1
 
 
 class ConfigError(NanotxError, ValueError):
-    """A recipe, a flag or a field that cannot be."""
+    """Invalid recipe, flag or field."""
 
     exit_code = 2
 
 
 class UnknownPart(ConfigError):
-    """A name that no part of the slot bears."""
+    """Unknown name of a part."""
 
 
 class DataError(NanotxError):
-    """A corpus that cannot be had or used."""
+    """Corpus that cannot be loaded or used."""
 
     exit_code = 3
 
@@ -34,31 +34,31 @@ class TokenizerError(DataError):
 
 
 class TextError(TokenizerError, ValueError):
-    """A text, or ids, that this tokenizer cannot take."""
+    """Text or ids that a tokenizer cannot encode or decode."""
 
 
 class RunError(NanotxError):
-    """A run folder, checkpoint or weights that cannot be read or written."""
+    """Run folder, checkpoint or weights that cannot be read or written."""
 
     exit_code = 4
 
 
 class MemoryFull(RunError):
-    """Memory that does not suffice for what was asked for."""
+    """Out of memory."""
 
 
 class Diverged(NanotxError):
-    """A loss or gradient that is no longer a finite number."""
+    """Loss or gradient that is NaN or infinite."""
 
     exit_code = 5
 
 
 class LawBroken(NanotxError, AssertionError):
-    """A part that does not do what every part of its slot must."""
+    """Part that breaks a law of its slot."""
 
 
 def is_memory_full(error: BaseException) -> bool:
-    """Whether an error says that memory could not be had: Python's own, an accelerator's, or torch's on a CPU."""
+    """Return whether an error means out of memory: of Python, of an accelerator, or of torch on a CPU."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     said = ("can't allocate memory", "not enough memory", "Cannot allocate memory", "out of memory")
@@ -66,24 +66,24 @@ def is_memory_full(error: BaseException) -> bool:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The nearest known word as a sentence with a space before it; empty when nothing is near."""
+    """Return " Did you mean ...?" for the closest known name, or an empty string."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f" Did you mean {near[0]!r}?" if near else ""
 
 
 def printable(text: str) -> str:
-    """The text with U+FFFD for each control character but newline and tab, and for what turns the writing around."""
+    """Sanitise text for a terminal: replace control characters, except newline and tab, and bidi controls by U+FFFD."""
     return "".join("\ufffd" if is_terminal_control(character) else character for character in text)
 
 
 def shell_quoted(path: str | Path) -> str:
-    """A path as one word of a shell, and no flag."""
+    """Quote a path as one shell argument that is not taken for a flag."""
     text = path.as_posix() if isinstance(path, Path) else path
     return shlex.quote(f"./{text}" if text.startswith("-") else text)
 
 
 def is_terminal_control(character: str) -> bool:
-    """Whether a terminal takes a character for an order: control characters, and those that reorder what follows."""
+    """Return whether a character is a control character or a bidi control."""
     kind = unicodedata.category(character)
     return (kind == "Cc" and character not in "\n\t") or unicodedata.bidirectional(character) in BIDI_CONTROLS
 

@@ -89,7 +89,7 @@ def test_a_flag_without_a_sentence_would_be_noticed() -> None:
     assert unexplained(text) == ["--train.micro-batch-size INT|{auto}"]
 
 
-def test_the_front_door_names_every_command(capsys) -> None:
+def test_the_help_names_every_command(capsys) -> None:
     assert run(["--help"]) == 0
     text = capsys.readouterr().out
     assert all(f"nanotx {command} " in text for command in COMMANDS)

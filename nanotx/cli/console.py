@@ -1,4 +1,4 @@
-"""The console: a stream that may break, and figures as JSON."""
+"""The console: a stream that survives a broken pipe, and JSON output."""
 
 import json
 import os
@@ -12,14 +12,14 @@ from nanotx.files import write_atomic
 from nanotx.runs.folder import RunFolder
 
 CHUNK = 1024
-"""Characters written at once: a pipe with room takes as many in UTF-8 without making us wait."""
+"""Characters per write: as UTF-8 they fit into the free space of a pipe, so the write does not block."""
 
 WRITE_TIMEOUT = 1.0
-"""Seconds that a reader who does not read holds us up, once."""
+"""Seconds to wait, once, for a reader that does not read."""
 
 
 class SafeStream:
-    """Writes on to a stream, for as long as somebody takes what is written."""
+    """Stream that drops what is written once its reader has closed the pipe or stopped reading."""
 
     def __init__(self, stream: Any) -> None:
         self.stream, self.timeout, self.broken = stream, WRITE_TIMEOUT, False
@@ -28,7 +28,7 @@ class SafeStream:
         return getattr(self.stream, name)
 
     def write(self, text: str) -> int:
-        """Write as much as is taken; a reader who has left is left alone."""
+        """Write the text, or as much as the reader takes; never raise for a broken pipe."""
         try:
             for start in range(0, len(text), CHUNK):
                 if self.broken or not self.can_write():
@@ -40,23 +40,23 @@ class SafeStream:
         return len(text)
 
     def flush(self) -> None:
-        """Nothing waits here."""
+        """Do nothing: `write` has flushed."""
 
     def isatty(self) -> bool:
-        """Whether a person may be looking."""
+        """Return whether the stream is a terminal that still accepts output."""
         return not self.broken and self.stream.isatty()
 
     def can_write(self) -> bool:
-        """Whether a piece can be written without waiting, or nobody can tell."""
+        """Return whether a chunk can be written without blocking; True where that is unknown."""
         try:
             _, can_write, _ = select.select([], [self.stream.fileno()], [], self.timeout)
-        except (OSError, ValueError):  # no file of the system's; on Windows, no socket
+        except (OSError, ValueError):  # no file descriptor; on Windows, no socket
             return True
         self.timeout = WRITE_TIMEOUT if can_write else 0.0
         return bool(can_write)
 
     def discard(self) -> None:
-        """Write into nothing from now on, so that what is still in the stream harms nobody at the end."""
+        """Redirect the stream to the null device, so that flushing it at exit does not fail."""
         self.broken = True
         try:
             nothing = os.open(os.devnull, os.O_WRONLY)
@@ -67,11 +67,11 @@ class SafeStream:
 
 
 def write_json(path: str, what: dict[str, Any]) -> None:
-    """A table as strict JSON.
+    """Write a table as strict JSON.
 
     Raises:
-        ConfigError: a file of a run's own lies there.
-        RunError: it cannot be written there.
+        ConfigError: the path is a file of a run.
+        RunError: the file cannot be written.
     """
     check_output(path, "--json")
     try:
@@ -81,14 +81,14 @@ def write_json(path: str, what: dict[str, Any]) -> None:
 
 
 def check_output(path: str, flag: str) -> None:
-    """Refuse to write a result over what a run keeps in its folder.
+    """Refuse an output path that is a file of a run.
 
     Raises:
-        ConfigError: the path names a run's journal, recipe, tokenizer, samples or figures, or a file in `checkpoints`.
+        ConfigError: the path is a run's metrics log, recipe, tokenizer, samples or summary, or in `checkpoints`.
     """
     file = Path(path).resolve()
     for parent in file.parents:
-        with suppress(OSError, RunError):  # a folder that cannot be looked into, or named, is no run's
+        with suppress(OSError, RunError):  # a folder that cannot be read is not a run
             folder = RunFolder(parent)
             if folder.is_run and any(own == file or own in file.parents for own in map(Path.resolve, folder.files)):
                 raise ConfigError(

@@ -1,4 +1,4 @@
-"""Entry point of every program: a user's mistake becomes one message and the exit code of its kind, no traceback."""
+"""Entry point of every program: a user error becomes one message and an exit code, without a traceback."""
 
 import os
 import sys
@@ -10,20 +10,20 @@ from nanotx.errors import MemoryFull, NanotxError, RunError, is_memory_full, pri
 from nanotx.training.signals import EndAtOnce, process_ends
 
 MAX_TERMINAL_SIZE = 100_000
-"""Columns or lines beyond which a terminal is none."""
+"""Largest number of columns or lines accepted as the size of a terminal."""
 
 
 def parse_size(text: str) -> int:
-    """A number that an environment variable holds; 0 where it holds none."""
+    """Return the number that an environment variable holds, or 0."""
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else 0
 
 
 def run_and_exit(main: Callable[[], int]) -> NoReturn:
-    """Run a program and leave with its exit code; only a bug of ours shows a traceback."""
+    """Run a program and exit with its code; only a bug in nanotx shows a traceback."""
     process_ends.set(True)
     open_streams()
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a terminal that cannot show a character shows another
+        if hasattr(stream, "reconfigure"):  # replace characters that the terminal cannot show
             stream.reconfigure(errors="replace")
     for name in ("COLUMNS", "LINES"):  # the size of the terminal, as rich takes it; 0 columns would show nothing
         if not 0 < parse_size(os.environ.get(name, "80")) <= MAX_TERMINAL_SIZE:
@@ -36,16 +36,16 @@ def run_and_exit(main: Callable[[], int]) -> NoReturn:
         code = error.exit_code
     except KeyboardInterrupt:
         code = 130
-    except BrokenPipeError:  # whoever read our output has left
+    except BrokenPipeError:  # the reader of our output has closed the pipe
         discard_stdout()
         code = 141
     except EndAtOnce as error:
         code = error.code
-    except SystemExit as error:  # --help raises it, and its code stands; a part from elsewhere has failed by it
+    except SystemExit as error:  # --help raises it; from a user's part it is an error
         if "nanotx.config.plugins" not in sys.modules:
             raise
         code = report_plugin_error(error)
-    except Exception as error:  # a part from elsewhere may raise anything
+    except Exception as error:  # a user's part may raise anything
         if isinstance(error, OSError) and error.filename is None and (refused := stdout_error()):
             discard_stdout()
             code = report_stdout_error(refused)
@@ -55,14 +55,14 @@ def run_and_exit(main: Callable[[], int]) -> NoReturn:
 
 
 def discard_stdout() -> None:
-    """Have what is still to be written to the standard output go nowhere, so that the end of the process is quiet."""
+    """Redirect the standard output to the null device, so that flushing it at exit does not fail."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def stdout_error() -> OSError | None:
-    """Why the standard output cannot be written; None where it can.
+    """Return the error of writing to the standard output, or None.
 
-    It is asked once more, after an error that names no file: without a buffer nothing tells it from another.
+    Called after an error that names no file: an unbuffered stream gives no other hint.
     """
     try:
         sys.stdout.write("\n")
@@ -73,16 +73,18 @@ def stdout_error() -> OSError | None:
 
 
 def report_stdout_error(refused: OSError) -> int:
-    """The exit code where what was to be printed is lost, which is said without a traceback."""
+    """Report that the standard output cannot be written, and return the exit code."""
     said = f"RunError: the standard output cannot be written: {refused.strerror}; redirect it to a file, or to "
     print(printable(f"{said}{os.devnull} if nothing of it is wanted."), file=sys.stderr)  # noqa: T201
     return RunError.exit_code
 
 
 def open_streams() -> None:
-    """Open what the shell has closed (`>&-`) on nothing, so that no file of ours is taken for the standard output.
+    """Open the standard streams that the shell has closed (`>&-`) on the null device.
 
-    A standard output that was closed still refuses what is written to it: what is asked for would be lost in silence.
+    Otherwise the next file that is opened would become the standard output.
+
+    A closed standard output still refuses writes: otherwise output would be lost silently.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
@@ -97,17 +99,17 @@ def open_streams() -> None:
 
 
 def report_memory_full(error: BaseException) -> int:
-    """The exit code of an error that says that memory could not be had, which is printed without a traceback."""
+    """Report an out-of-memory error without a traceback, and return the exit code."""
     said = f"MemoryFull: memory is full: {error!s:.300}; try less at a time, or a smaller model or text."
     print(printable(said), file=sys.stderr)  # noqa: T201
     return MemoryFull.exit_code
 
 
 def report_plugin_error(error: BaseException) -> int:
-    """The exit code of an error that a part from elsewhere raised, which is told without a traceback; else it is ours.
+    """Report an error raised by a user's part without a traceback, and return the exit code.
 
     Raises:
-        BaseException: the error itself, where no such part had to do with it.
+        BaseException: the error itself, where it did not pass through a user's part.
     """
     if "nanotx.config.registry" not in sys.modules:
         raise error

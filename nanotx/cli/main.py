@@ -1,4 +1,4 @@
-"""Entry point: `nanotx COMMAND`. Nothing heavy is imported before a command is chosen."""
+"""Entry point: `nanotx COMMAND`. Heavy imports wait until a command is chosen."""
 
 import importlib
 import pkgutil
@@ -13,19 +13,19 @@ nanotx: a transformer to watch, take apart, swap a part of, and train on the mac
 
   nanotx train NAME|FILE.toml [flags]     run a recipe, of the package or a preset
   nanotx resume RUN [--train.steps N]     continue a run, or train it further
-  nanotx sample RUN [flags]               let a run write
-  nanotx show RUN [flags]                 a run's course, on the terminal or as SVG
-  nanotx eval RUN [flags]                 how well a run predicts a text, in bits per byte, by script too
-  nanotx verify RUN [flags]               whether a run's folder can be believed
-  nanotx replay RUN --step N [flags]      a step of a run taken again to the bit, and what it did
-  nanotx diff RUN RUN [flags]             the first step and tensor in which two runs differ by a bit
-  nanotx tokenizer SUBCOMMAND [flags]     a tokenizer: train|encode|decode|show|compare|import|export
-  nanotx speedrun [NAME] [flags]          how soon a recipe reaches a loss, beside the last record
-  nanotx doctor [flags]                   what this machine is good at, what a run takes of it, and why
-  nanotx laws [SLOT[/PART]] [flags]       try the laws on random cases of every part, or of one
-  nanotx selftest [--quick] [flags]       kill runs, fail their disks, spoil their files, and see what is kept
+  nanotx sample RUN [flags]               generate text from a run
+  nanotx show RUN [flags]                 plot a run on the terminal or as SVG
+  nanotx eval RUN [flags]                 evaluate a run on a text, in bits per byte, also per script
+  nanotx verify RUN [flags]               check every file of a run folder
+  nanotx replay RUN --step N [flags]      repeat a step of a run to the bit and inspect it
+  nanotx diff RUN RUN [flags]             find the first step and tensor in which two runs differ
+  nanotx tokenizer SUBCOMMAND [flags]     train|encode|decode|show|compare|import|export
+  nanotx speedrun [NAME] [flags]          time how soon a recipe reaches a loss, against the record
+  nanotx doctor [flags]                   report on this machine and on the settings a run chooses
+  nanotx laws [SLOT[/PART]] [flags]       check the laws on random cases of every part, or of one
+  nanotx selftest [--quick] [flags]       kill runs, make their disks fail, damage their files
 
-Each command explains itself: nanotx COMMAND --help. Every recipe is also python -m nanotx.recipes.NAME.
+Help for a command: nanotx COMMAND --help. Every recipe also runs as python -m nanotx.recipes.NAME.
 """
 
 
@@ -35,7 +35,7 @@ def command_names() -> list[str]:
 
 
 def run(argv: list[str]) -> int:
-    """Answer one command line; returns the exit code."""
+    """Run one command line and return the exit code."""
     if not argv or argv[0] in {"-h", "--help", "help"}:
         sys.stdout.write(USAGE)
         return 0 if argv else 2

@@ -1,4 +1,4 @@
-"""Rows of cells as a table: drawn on a terminal, in plain columns elsewhere."""
+"""Tables of cells: with lines on a terminal, as plain columns elsewhere."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 Cells = Sequence[Sequence[str]]
-"""A header and rows, all of one length; the first columns stand to the left, the others to the right."""
+"""A header and rows of equal length; the first columns are left-aligned, the others right-aligned."""
 
 
 def print_table(
@@ -18,12 +18,12 @@ def print_table(
     """Print a table.
 
     Args:
-        console: where to.
-        title: what stands above it; may be empty.
-        cells: what it holds.
-        terminal: whether it is drawn.
-        loud: a cell that ends so is not to be missed.
-        left: how many columns stand to the left.
+        console: the console to print on.
+        title: the title above the table; may be empty.
+        cells: the header and the rows.
+        terminal: draw lines; otherwise print plain columns.
+        loud: endings of cells to highlight.
+        left: the number of left-aligned columns.
     """
     if terminal:
         console.print(rich_table(title, cells, loud, left))
@@ -32,7 +32,7 @@ def print_table(
 
 
 def rich_table(title: str, cells: Cells, loud: tuple[str, ...] = (), left: int = 1) -> Table:
-    """With lines."""
+    """Return the cells as a table with lines."""
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1))
     for index, name in enumerate(cells[0]):
         table.add_column(name, justify="left" if index < left else "right", overflow="fold", no_wrap=not index)
@@ -42,7 +42,7 @@ def rich_table(title: str, cells: Cells, loud: tuple[str, ...] = (), left: int =
 
 
 def plain_lines(cells: Cells, left: int = 1) -> list[str]:
-    """In columns parted by two blanks."""
+    """Return the cells as lines of columns separated by two spaces."""
     widths = [max(cell_len(row[index]) for row in cells) for index in range(len(cells[0]))]
     lines = []
     for row in cells:

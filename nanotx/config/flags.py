@@ -1,4 +1,4 @@
-"""Flags: a dataclass, spelled on the command line through tyro; none is written by hand."""
+"""Flags: command-line arguments derived from dataclasses through tyro."""
 
 import ast
 import dataclasses
@@ -18,21 +18,21 @@ from nanotx.errors import ConfigError, did_you_mean
 
 T = TypeVar("T")
 FlagValues = dict[str, list[list[str]]]
-"""Each flag that was given, and its values each time it was given."""
+"""Flag name to its values, one list per occurrence."""
 
 
 def parse(kind: type[T], argv: Sequence[str], prog: str, unknown: Callable[[str], str] | None = None) -> T:
-    """A dataclass read from words.
+    """Parse command-line arguments into a dataclass.
 
     Args:
-        kind: the dataclass; its fields are the flags, nested ones dotted.
+        kind: the dataclass; its fields are the flags, nested fields with dots.
         argv: the command-line arguments.
-        prog: the command, for its help.
-        unknown: what to say of a flag that is none of the fields.
+        prog: the command, as shown in its help.
+        unknown: returns the message for an unknown flag.
 
     Raises:
-        ConfigError: an unknown flag, one given twice, or a word too many.
-        SystemExit: help was asked for, or a value cannot be read; tyro says which.
+        ConfigError: an unknown flag, a repeated flag, or an extra argument.
+        SystemExit: help was requested, or a value cannot be parsed (tyro prints which).
     """
     types = flag_types(kind)
     known = set(types)
@@ -56,12 +56,12 @@ def parse(kind: type[T], argv: Sequence[str], prog: str, unknown: Callable[[str]
 
 
 def join_text_values(argv: Sequence[str], ours: Collection[str], known: Collection[str]) -> list[str]:
-    """The words, with a text that begins with a hyphen joined to its flag: `--prompt=-x`, in place of `--prompt -x`.
+    """Join text values that begin with a hyphen to their flags: `--prompt -x` becomes `--prompt=-x`.
 
     Args:
         argv: the command-line arguments.
-        ours: the flags whose value is a text.
-        known: all flags; a text that is one of them is taken for it, unless it is typed behind `=`.
+        ours: the flags whose value is text.
+        known: all flags; an argument that is one of them is a flag, never a value.
     """
     found: list[str] = []
     for word in argv:
@@ -75,10 +75,10 @@ def join_text_values(argv: Sequence[str], ours: Collection[str], known: Collecti
 
 
 def check_number(flag: str, kind: Any, about: str, word: str) -> None:
-    """Check the value of a flag that takes a number or one of some words, where tyro lists exceptions.
+    """Check the value of a flag that takes a number or one of a few literals; tyro's own message lists exceptions.
 
     Raises:
-        ConfigError: it is neither; says what the flag means.
+        ConfigError: the value is neither; the message gives the meaning of the flag.
     """
     options = get_args(kind) if get_origin(kind) in (Union, UnionType) else ()
     numbers = [one for one in options if one in (int, float)]
@@ -95,7 +95,7 @@ def check_number(flag: str, kind: Any, about: str, word: str) -> None:
 
 
 def collect_flags(argv: Sequence[str]) -> FlagValues:
-    """Each flag among the words, as a dotted name of fields, and its values each time it was given."""
+    """Return each flag in the arguments, as a dotted field name, with its values per occurrence."""
     found: FlagValues = {}
     values: list[str] = []
     for word in argv:
@@ -111,7 +111,7 @@ def collect_flags(argv: Sequence[str]) -> FlagValues:
 
 
 def positional_args(argv: Sequence[str]) -> list[str]:
-    """The words before the first flag."""
+    """Return the arguments before the first flag."""
     first = next((index for index, word in enumerate(argv) if word.startswith("-")), len(argv))
     return list(argv[:first])
 
@@ -126,7 +126,7 @@ def suggest_flag(flag: str, known: Collection[str]) -> str:
 
 
 def flag_types(kind: Any, at: str = "") -> dict[str, tuple[Any, str]]:
-    """The dotted names of a dataclass's flags, each with its type and what its help says."""
+    """Return the dotted name of each flag of a dataclass with its type and help text."""
     found: dict[str, tuple[Any, str]] = {}
     for field in dataclasses.fields(kind):
         annotated = get_origin(field.type) is Annotated  # with its help, perhaps
@@ -146,20 +146,20 @@ FlagField = tuple[str, Any, Any]
 
 
 def part_flag(group: str, known: Collection[str], default: str) -> FlagField:
-    """A row for the flag that names a slot's part."""
+    """Return the field of the flag that chooses the part of a slot."""
     about = tyro.conf.arg(name=group, help=f"the {group}: {', '.join(known)}", metavar="NAME")
     return PART_PREFIX + group, Annotated[str, about], default
 
 
 def flags_dataclass(ones: Sequence[Any]) -> type:
-    """A dataclass of the plain fields of some configs, the first one's values its defaults: no slots, no checks."""
+    """Return a dataclass of the plain fields of some configs, with the values of the first as defaults."""
     kind = dataclasses.make_dataclass(type(ones[0]).__name__, flag_fields(ones), frozen=True, kw_only=True)
     kind.__doc__ = (type(ones[0]).__doc__ or "").partition("\n")[0]
     return kind
 
 
 def flag_fields(ones: Sequence[Any]) -> list[FlagField]:
-    """Name, type with its help, and default of each plain field of some configs."""
+    """Return name, type with help, and default of each plain field of some configs."""
     found: dict[str, FlagField] = {}
     for one in ones:
         about = field_comments(type(one))
@@ -172,7 +172,7 @@ def flag_fields(ones: Sequence[Any]) -> list[FlagField]:
 
 
 def field_comments(kind: type) -> dict[str, str]:
-    """The comment behind each field of a config, on whichever of its lines: what the field means; read once."""
+    """Return the comment on each field of a config, which is its help text; cached."""
     return _field_comments(kind)
 
 
@@ -186,7 +186,7 @@ def _field_comments(kind: type) -> dict[str, str]:
 
 
 def parse_field_comments(source: str) -> dict[str, str]:
-    """The fields of a class, and the first comment in the lines of each."""
+    """Return the fields of a class with the first comment on the lines of each."""
     (kind,) = ast.parse(source).body
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     texts = {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}

@@ -1,7 +1,7 @@
-"""What this process may use of its machine: a container, a cluster's job or a service may have less than is there.
+"""Processor and memory limits of this process: a container may have less than the machine.
 
-On Linux a control group (cgroup) bounds processor time and memory. Bounds nest, so each group above ours counts, and
-the tightest holds. Both versions are read; where there are none, as on macOS and Windows, nothing is bounded.
+On Linux a cgroup limits processor time and memory. Groups nest, so every ancestor counts and the tightest limit holds.
+Both cgroup versions are read; macOS and Windows have none, so nothing is limited there.
 Source: the kernel's Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst
 """
 
@@ -15,20 +15,20 @@ ROOT = Path("/")
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryInfo:
-    """In bytes."""
+    """Memory of the machine and of this process, in bytes."""
 
     total: int  # of the machine
-    limit: int  # what this process may have of it, with all others of its group
-    available: int  # what it can still have now; cached files are given back when they are in the way
+    limit: int  # for this process and the others of its cgroup
+    available: int  # free now, reclaimable file cache included
 
     @property
     def bounded(self) -> bool:
-        """Whether the process may have less than the machine."""
+        """Return whether a cgroup limits the memory of this process."""
         return self.limit < self.total
 
 
 def cpu_quota(system: Path = ROOT) -> float | None:
-    """How many processors' time a cgroup grants; None where it grants all there is."""
+    """Return the number of processors granted by the cgroup; None where it sets no limit."""
     found = []
     for folder in cgroup_folders("cpu", system):
         words = [*read_kernel_file(folder / "cpu.max").split(), *read_kernel_file(folder / "cpu.cfs_quota_us").split()][
@@ -44,7 +44,7 @@ def cpu_quota(system: Path = ROOT) -> float | None:
 
 
 def memory_info(system: Path = ROOT) -> MemoryInfo | None:
-    """What there is and what is left; None where the system does not say."""
+    """Return the total, limit and available memory; None where the system does not report it."""
     said = dict(line.split(":", 1) for line in read_kernel_file(system / "proc/meminfo").splitlines() if ":" in line)
     if not {"MemTotal", "MemAvailable"} <= said.keys():
         return installed_memory()
@@ -60,7 +60,7 @@ def memory_info(system: Path = ROOT) -> MemoryInfo | None:
 
 
 def installed_memory() -> MemoryInfo | None:
-    """All that is installed, for all that is known, where there is no /proc; None on Windows."""
+    """Return the installed memory where there is no /proc; None on Windows."""
     if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):
         return None
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -68,7 +68,7 @@ def installed_memory() -> MemoryInfo | None:
 
 
 def cgroup_folders(controller: str, system: Path) -> Iterator[Path]:
-    """The folders of this process' group and of all above it, for one controller and in either version."""
+    """Yield the folder of this process's cgroup and of its ancestors, for one controller, in either version."""
     mounts = system / "sys/fs/cgroup"
     for line in read_kernel_file(system / "proc/self/cgroup").splitlines():
         _, names, path = line.split(":", 2)
@@ -85,14 +85,14 @@ def cgroup_folders(controller: str, system: Path) -> Iterator[Path]:
 
 
 def reclaimable_bytes(folder: Path) -> int:
-    """Bytes of files in a group's memory that nobody has read lately."""
+    """Return the bytes of inactive file cache in a cgroup, which the kernel can reclaim."""
     rows = (line.split() for line in read_kernel_file(folder / "memory.stat").splitlines())
     sizes = {row[0]: int(row[1]) for row in rows if len(row) == 2}
     return sizes.get("total_inactive_file", sizes.get("inactive_file", 0))
 
 
 def read_kernel_file(path: Path) -> str:
-    """What a file of the kernel's says; empty where it is not there or not ours to read."""
+    """Return the text of a kernel file; empty where it is missing or unreadable."""
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:

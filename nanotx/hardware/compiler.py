@@ -17,9 +17,9 @@ INSTALL_COMPILER = "install g++ (Debian: apt install g++; Fedora: dnf install gc
 
 @dataclass(frozen=True, kw_only=True)
 class CompileTrial:
-    """What came of compiling something small."""
+    """Result of compiling a small function."""
 
-    fault: str  # empty where it works
+    fault: str  # empty where compiling works
     remedy: str  # likewise
     seconds: float
 
@@ -28,13 +28,13 @@ class CompileTrial:
 
 
 def find_compiler() -> str | None:
-    """The path of the C++ compiler that torch would call; None where there is none. It is not yet called."""
+    """Return the path of the C++ compiler that torch would call, without calling it; None where there is none."""
     default = {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
     return shutil.which(os.environ.get("CXX") or default)
 
 
 def compiler_version(path: str) -> str:
-    """What a compiler says of itself, in a line."""
+    """Return the version line of a compiler."""
     try:
         said = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -43,8 +43,8 @@ def compiler_version(path: str) -> str:
 
 
 def try_compile(device: torch.device) -> CompileTrial:
-    """Compile a function that was never compiled before, and run it."""
-    began, fresh = time.perf_counter(), time.time_ns() % 2**30  # another constant, so that no cache answers for it
+    """Compile a new function and run it."""
+    began, fresh = time.perf_counter(), time.time_ns() % 2**30  # a new constant, so that no cache holds it
 
     def function(x: Tensor) -> Tensor:
         return (x + fresh).sin()
@@ -59,13 +59,13 @@ def try_compile(device: torch.device) -> CompileTrial:
         limit_compile_threads()
         try:
             torch.compile(function, dynamic=False)(torch.ones(64, device=device))
-        except Exception as error:  # torch has no one kind for all that a compiler can do wrong
+        except Exception as error:  # torch raises many kinds of errors here
             fault, remedy = explain_failure(str(error))
     return CompileTrial(fault=fault, remedy=remedy, seconds=time.perf_counter() - began)
 
 
 def explain_failure(message: str) -> tuple[str, str]:
-    """What is wrong, and what would mend it, from what torch says when it cannot compile."""
+    """Return the fault and the remedy for an error message of torch.compile."""
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     if "Python.h" in message:
         python = f"python{sys.version_info.major}.{sys.version_info.minor}"
@@ -80,8 +80,8 @@ def explain_failure(message: str) -> tuple[str, str]:
 
 
 def limit_compile_threads() -> None:
-    """Have torch call as many compilers at once as there are cores for us; it counts those of the machine."""
-    from torch._inductor import config  # it takes seconds to import, and a run that does not compile waits for none
+    """Limit the parallel compilers of torch to the cores of this process; by default it counts those of the machine."""
+    from torch._inductor import config  # slow to import; runs that do not compile skip it
 
     config.compile_threads = min(config.compile_threads or 1, cores())
 
@@ -92,19 +92,19 @@ MIN_SECONDS = {torch.float32: 300.0, torch.bfloat16: 60.0, torch.float16: 60.0}
 
 @dataclass(frozen=True, kw_only=True)
 class CompileDecision:
-    """Whether the blocks are compiled, and why."""
+    """Decision whether to compile the blocks, with the reason."""
 
     on: bool
     reason: str
 
 
 def decide_compile(machine: Machine, seconds: float, has_compiler: bool, onednn: bool) -> CompileDecision:
-    """What "auto" means.
+    """Decide `compile = "auto"`.
 
     Args:
-        machine: where the run will be.
-        seconds: how long it would take as it is written, as far as can be told.
-        has_compiler: whether there is a C++ compiler.
+        machine: the device, dtype and threads of the run.
+        seconds: the estimated training time in eager mode.
+        has_compiler: a C++ compiler is installed.
         onednn: whether `nanotx.nn.linear` has a faster product in float32 than compiled code.
     """
     if machine.device.type == "mps":

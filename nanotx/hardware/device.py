@@ -1,4 +1,4 @@
-"""What this machine is good at: where to run, in which numbers, on how many threads."""
+"""Choice of device, dtype and number of threads."""
 
 import math
 import os
@@ -15,7 +15,7 @@ from nanotx.hardware.onednn import onednn_is_faster, onednn_matmul
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """A choice that has been made."""
+    """Device, dtype and number of threads of a run."""
 
     device: torch.device
     dtype: torch.dtype
@@ -23,19 +23,19 @@ class Machine:
 
     @property
     def dtype_name(self) -> str:
-        """As recipes spell it."""
+        """Return the name of the dtype as in recipes."""
         return str(self.dtype).removeprefix("torch.")
 
     def autocast(self) -> torch.autocast:
-        """The context in which a model runs; its weights stay float32."""
+        """Return the autocast context of a forward pass; weights stay float32."""
         return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not torch.float32)
 
 
 def choose_machine(device: str, dtype: str, threads: int) -> Machine:
-    """Settle what was left to "auto" (or 0) and tell torch.
+    """Resolve "auto" (or 0) and set the number of threads of torch.
 
     Raises:
-        ConfigError: the machine does not have what was asked for.
+        ConfigError: the machine does not have the requested device or dtype.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
@@ -53,9 +53,9 @@ def choose_machine(device: str, dtype: str, threads: int) -> Machine:
 
 
 def make_deterministic(device: torch.device) -> None:
-    """Have a GPU give the same bits again; a CPU does so anyway, at the same number of threads.
+    """Make GPU operations deterministic; a CPU is deterministic for a fixed number of threads.
 
-    Torch then refuses what it cannot repeat. Source: https://docs.pytorch.org/docs/stable/notes/randomness.html
+    Torch then refuses operations that have no deterministic implementation. Source: https://docs.pytorch.org/docs/stable/notes/randomness.html
     """
     if device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS is first used
@@ -64,9 +64,9 @@ def make_deterministic(device: torch.device) -> None:
 
 @cache
 def has_bfloat16(device: str) -> bool:
-    """Whether the hardware itself multiplies in bfloat16; in software it is slower than float32.
+    """Return whether the hardware multiplies in bfloat16; in software it is slower than float32.
 
-    A processor may say so and torch not use it, so there a few products are timed as well, once in a process.
+    A CPU may list bfloat16 without torch using it, so a few products are timed, once per process.
     """
     if device == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
@@ -80,15 +80,15 @@ def has_bfloat16(device: str) -> bool:
 
 
 def cores() -> int:
-    """How many cores this process may use: those it may run on, or fewer where a cgroup grants less time."""
+    """Return the number of cores this process may use: its affinity, or less where a cgroup limits processor time."""
 
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(affinity, math.ceil(cpu_quota() or affinity)))  # macOS and Windows have no affinity
 
 
 def measured_peak(machine: Machine, size: int = 1024, tries: int = 8) -> float:
-    """Operations per second of the best of a few square matrix products, in the machine's dtype."""
-    chance = torch.Generator(machine.device).manual_seed(0)  # a run's own chance is left alone
+    """Measure the operations per second of the fastest of a few square matrix products, in the machine's dtype."""
+    chance = torch.Generator(machine.device).manual_seed(0)  # the global generator stays untouched
     a = torch.randn(size, size, device=machine.device, dtype=machine.dtype, generator=chance)
     onednn = machine.device.type == "cpu" and machine.dtype is torch.float32 and onednn_is_faster()
     multiply = onednn_matmul if onednn else torch.mm
@@ -120,7 +120,7 @@ PUBLISHED_PEAKS = {
 
 
 def peak_flops(machine: Machine) -> float:
-    """The operations per second that MFU is a share of: a known GPU's published peak, otherwise the measured one."""
+    """Return the peak operations per second for MFU: published for a known GPU, otherwise measured."""
     if machine.device.type == "cuda":
         words = torch.cuda.get_device_name(machine.device).replace("-", " ").split()
         for name, peaks in PUBLISHED_PEAKS.items():
@@ -130,6 +130,6 @@ def peak_flops(machine: Machine) -> float:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the device has done all it was told."""
+    """Wait until the device has finished all queued work."""
     if device.type != "cpu":
         torch.accelerator.synchronize(device)

@@ -1,6 +1,6 @@
-"""Memory: refuse what surely does not fit before it is allocated, and keep freed pages for the next step.
+"""Memory: refuse what cannot fit before allocating it, and keep freed pages for the next step.
 
-What is counted is the least that there will be, so nothing that fits is refused.
+The check counts a lower bound, so it never refuses what fits.
 
 A training step takes and frees the same large tensors again and again. By default glibc asks the kernel for each of
 them anew and returns it after use; the kernel clears every page when it is first touched. Kept on the heap, the pages
@@ -20,14 +20,14 @@ GIB = 2**30
 
 
 def check_memory(what: str, size: int, remedy: str) -> None:
-    """Raise ConfigError where something takes more bytes than this process can still have.
+    """Raise ConfigError where something needs more memory than is available.
 
     Args:
-        what: names it.
-        size: the bytes it takes at least.
-        remedy: what to try instead.
+        what: its name, for the message.
+        size: a lower bound of its size, in bytes.
+        remedy: the advice of the message.
     """
-    found = memory_info()  # None where the system does not say
+    found = memory_info()  # None where the system does not report it
     if found is not None and size > found.available:
         raise ConfigError(
             f"{what} take at least {size / GIB:,.1f} GiB, and {found.available / GIB:,.1f} GiB of memory are free; "
@@ -36,12 +36,12 @@ def check_memory(what: str, size: int, remedy: str) -> None:
 
 
 def check_step_memory(plan: Any, model: Any, device: str) -> None:
-    """Raise ConfigError where a training step takes more memory than there is.
+    """Raise ConfigError where a training step needs more memory than is available.
 
     Args:
         plan: the recipe's `train`.
         model: the recipe's `model`.
-        device: where it trains; what the model leaves behind elsewhere takes none of this memory.
+        device: where it trains; activations on another device need none of this memory.
     """
     rows = 1 if plan.micro_batch_size == "auto" else plan.batch_size // plan.num_micro_batches
     ids = 2 * 8 * plan.batch_size * (model.context + 1)  # where each token stands, and which it is
@@ -59,17 +59,17 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # the names and numbers of malloc.h
 
 @dataclass(frozen=True, kw_only=True)
 class AllocatorPlan:
-    """Whether memory is kept, and why."""
+    """Decision whether to keep freed memory, with the reason."""
 
     keeps: bool
     reason: str
 
 
 def keep_freed_memory() -> AllocatorPlan:
-    """Have freed memory kept for the rest of the process, where that can be had; to call it again changes nothing.
+    """Keep freed memory for the rest of the process, where the allocator allows it; idempotent.
 
     Raises:
-        ConfigError: the environment variable says neither `keep` nor `system`.
+        ConfigError: the environment variable is neither `keep` nor `system`.
     """
     plan = plan_allocator(os.environ, libc())
     if plan.keeps and not all(set_option(option, value) for option, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, -1))):
@@ -78,7 +78,7 @@ def keep_freed_memory() -> AllocatorPlan:
 
 
 def plan_allocator(environment: Mapping[str, str], library: str) -> AllocatorPlan:
-    """What is to be done in such an environment, with such a C library."""
+    """Decide whether to keep freed memory, given the environment and the C library."""
     wish = environment.get(ALLOCATOR_VARIABLE, "keep")
     if wish not in ("keep", "system"):
         raise ConfigError(f"{ALLOCATOR_VARIABLE}: expected keep or system, got {wish!r}; unset it for keep.")
@@ -93,7 +93,7 @@ def plan_allocator(environment: Mapping[str, str], library: str) -> AllocatorPla
 
 
 def libc() -> str:
-    """The C library and its version, as it names itself; empty where it is not glibc."""
+    """Return the name and version of the C library; empty where it is not glibc."""
     try:
         return os.confstr("CS_GNU_LIBC_VERSION") or ""
     except (AttributeError, ValueError, OSError):  # Windows; macOS and musl
@@ -101,6 +101,6 @@ def libc() -> str:
 
 
 def set_option(option: int, value: int) -> bool:
-    """Set one of the allocator's options; whether it was accepted."""
+    """Set an option of the allocator and return whether it was accepted."""
     mallopt: Callable[[int, int], int] = ctypes.CDLL(None).mallopt
     return mallopt(option, value) == 1

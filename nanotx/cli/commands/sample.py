@@ -58,9 +58,7 @@ class Flags:
     seed: int = 0  # another seed writes another text; of several texts, each has the next seed
     best_of: int = 1  # generate this many texts per prompt and print the most likely first
     log_probs: bool = False  # show how likely each token was to the model itself, before any of the above
-    overflow: Literal["recompute", "rolling"] = (
-        "recompute"  # full context: recompute its newer half, or drop its oldest
-    )
+    overflow: Literal["recompute", "rolling"] = "recompute"  # full context: recompute half of it, or drop its oldest
     draft_model: str = ""  # run folder of a smaller model, for speculative decoding
     draft_tokens: int = 4  # tokens drafted per round
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # where it runs; auto for the best that this machine has
