@@ -4,7 +4,7 @@ Of a folder all is read, to its depths and through links, but what is hidden, an
 run wrote is never what it learns from. What cannot be read is refused by name and never left out. A byte-order mark at
 the beginning of a text is dropped, wherever the text comes from.
 
-A *cut* is the place between an ASCII letter and the space or new line behind it: a tokenizer with `splittable` gives
+A *cut* is the place between an ASCII letter and the space or newline after it: a tokenizer with `splittable` gives
 the two sides, encoded one by one, the ids of the whole.
 """
 

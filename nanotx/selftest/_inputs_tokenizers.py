@@ -28,7 +28,7 @@ def digest(part: object, table: dict[str, Any]) -> str:
 def saved(**others: Any) -> bytes:
     """A tokenizer's file, some of it otherwise, with a digest that fits."""
     table = {"nfc": False, "special_tokens": {}, "alphabet": " abc"} | others
-    header = {name: table.pop(name, usual) for name, usual in (("version", 2), ("part", "char"), ("sha256", ""))}
+    header = {name: table.pop(name, usual) for name, usual in (("version", 3), ("part", "char"), ("sha256", ""))}
     origin = {"learned_from": table.pop("learned_from")} if "learned_from" in table else {}
     header["sha256"] = header["sha256"] or digest(header["part"], table)
     return json.dumps({"nanotx": "tokenizer", **header, **origin, **table}).encode("ascii")

@@ -77,7 +77,7 @@ class Corpus(Slot, ABC, slot="corpus", package="nanotx.data.corpus", group="nano
         """The whole text, if it is one: a part from elsewhere may return and raise anything.
 
         Raises:
-            DataError: it cannot be read, or holds half a character.
+            DataError: it cannot be read, or holds a lone surrogate.
             ConfigError: it is no text.
         """
         where = f"corpus {self.part}" + (f" ({file_of(type(self))})" if is_foreign(type(self)) else "")

@@ -79,7 +79,7 @@ def read(table: Table) -> Codec:
 
 
 def check_decoder(table: Any, allowed: list[list[Table]]) -> None:
-    """Check that a decoder is one of these, so that a text comes back to the letter.
+    """Check that a decoder is one of these, so that a text comes back exactly.
 
     Raises:
         TokenizerError: it is another.

@@ -198,12 +198,12 @@ class UnigramCodec(Codec):
         return Memory(self._lattice)
 
     def _check(self, text: str) -> None:
-        """Refuse a text with half a character, or with one that is no token where there is no `<unk>`."""
+        """Refuse a text with a lone surrogate, or with one that is no token where there is no `<unk>`."""
         if UNKNOWN in self.special_tokens:
             utf8(self.part, text)
         elif not self._lattice.letters.issuperset(text):
             at = next(at for at, letter in enumerate(text) if letter not in self._lattice.letters)
-            utf8(self.part, text[at], at)  # half a character has an error of its own
+            utf8(self.part, text[at], at)  # a lone surrogate has an error of its own
             raise TextError(
                 f"unigram: {text[at]!r} (U+{ord(text[at]):04X}) at offset {at} is none of the "
                 f"{len(self._lattice.letters)} characters that were learned; {REMEDY}."

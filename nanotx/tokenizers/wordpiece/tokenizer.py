@@ -132,7 +132,7 @@ class WordPieceCodec(Codec):
     def encode_ordinary(self, text: str) -> Ids:
         """The parts of each piece; see `Codec.encode_ordinary`."""
         if UNKNOWN in self.special_tokens:
-            utf8(self.part, text)  # half a character is no unknown one
+            utf8(self.part, text)  # a lone surrogate is an error, not an unknown token
         try:
             found = map(self._memory.__getitem__, cut(WORDS, text))
             return np.frombuffer(bytearray().join(found), np.int32)
@@ -167,7 +167,7 @@ class WordPieceCodec(Codec):
             offset += len(piece)
         foreign = next((at for at, letter in enumerate(piece) if letter not in known), 0)
         at = foreign if not foreign or self._memory.knows(piece[:foreign]) else 0
-        utf8(self.part, piece[at], offset + at)  # half a character has an error of its own
+        utf8(self.part, piece[at], offset + at)  # a lone surrogate has an error of its own
         return TextError(
             f"wordpiece: {piece[at]!r} (U+{ord(piece[at]):04X}) at offset {offset + at}, in {brief(piece)}, is "
             f"beyond the {len(self.tokens)} tokens; {REMEDY}."
