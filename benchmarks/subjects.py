@@ -47,7 +47,7 @@ class Subject:
 
 
 def with_fields(part: type[Any], **wishes: Any) -> Any:
-    """An idea with these fields, as far as the part has them."""
+    """A config with these fields, as far as the part has them."""
     known = {field.name for field in dataclasses.fields(part)}
     return part(**{name: value for name, value in wishes.items() if name in known})
 

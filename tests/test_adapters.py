@@ -285,10 +285,10 @@ def test_an_encoding_that_cannot_be_had_is_refused_with_the_remedy(monkeypatch):
 @pytest.mark.parametrize(("library", "part"), [("tiktoken", Tiktoken), ("tokenizers", Huggingface)])
 def test_a_library_that_is_not_there_is_named_with_the_remedy(monkeypatch, ranks, library, part):
     monkeypatch.setitem(sys.modules, library, None)
-    ideas = [part(), part(path=str(ranks), pattern="gpt4") if part is Tiktoken else part(special_tokens=(END,))]
-    for idea in ideas:
+    configs = [part(), part(path=str(ranks), pattern="gpt4") if part is Tiktoken else part(special_tokens=(END,))]
+    for config in configs:
         with pytest.raises(TokenizerError, match=f"{library}: the library is not installed; try pip install -c constr"):
-            idea.train(LESSON)
+            config.train(LESSON)
 
 
 def test_an_empty_namespace_is_no_library(monkeypatch, tmp_path):

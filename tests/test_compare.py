@@ -85,7 +85,7 @@ def test_a_text_in_another_form_falls_to_no_script():
 
 
 def test_a_word_is_a_part_and_its_fields():
-    found = {one.name: one.idea for one in contestants("char, byte,bpe:512,bpe:300:pattern=gpt2:nfc,char:unknown")}
+    found = {one.name: one.config for one in contestants("char, byte,bpe:512,bpe:300:pattern=gpt2:nfc,char:unknown")}
     assert found == {
         "char": Char(),
         "byte": Byte(),
@@ -93,9 +93,11 @@ def test_a_word_is_a_part_and_its_fields():
         "bpe:300:pattern=gpt2:nfc": Bpe(vocab_size=300, pattern="gpt2", nfc=True),
         "char:unknown": Char(unknown=True),
     }
-    assert contestants("bpe:nfc=false:special_tokens=<a>+<b>")[0].idea == Bpe(nfc=False, special_tokens=("<a>", "<b>"))
-    assert contestants("shakespeare_bpe_512")[0].idea == Saved(path="shakespeare_bpe_512")
-    assert contestants("C:/x.json")[0].idea == Saved(path="C:/x.json")
+    assert contestants("bpe:nfc=false:special_tokens=<a>+<b>")[0].config == Bpe(
+        nfc=False, special_tokens=("<a>", "<b>")
+    )
+    assert contestants("shakespeare_bpe_512")[0].config == Saved(path="shakespeare_bpe_512")
+    assert contestants("C:/x.json")[0].config == Saved(path="C:/x.json")
     assert len(contestants("byte,byte")) == 1
 
 
@@ -130,7 +132,7 @@ def test_the_figures_are_those_that_one_counts_by_hand():
 @pytest.mark.parametrize("words", ["char", "byte", "bpe:400"])
 def test_rates_are_counts_over_the_whole_validation_text(words):
     (row,) = rows_of(words, TRAINING + VALIDATION)
-    codec = contestants(words)[0].idea.train([TRAINING + VALIDATION])
+    codec = contestants(words)[0].config.train([TRAINING + VALIDATION])
     ids = codec.encode(VALIDATION)
     size = len(VALIDATION.encode("utf-8"))
     assert row["error"] is None and row["digest"] == codec.digest and row["vocab_size"] == codec.vocab_size

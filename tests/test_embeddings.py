@@ -20,10 +20,10 @@ from nanotx.training.dataset import load_dataset
 from nanotx.training.trainer import Trainer
 
 
-def drawn(idea, vocab_size, dim=3):
+def drawn(config, vocab_size, dim=3):
     """With tables that are not zero any more."""
     torch.manual_seed(0)
-    module = idea.build(vocab_size, dim)
+    module = config.build(vocab_size, dim)
     for table in module.grams:
         torch.nn.init.normal_(table)
     return module

@@ -94,9 +94,9 @@ def test_the_bytes_of_what_is_read_are_counted_for_every_tokenizer(tmp_path: Pat
         "wordpiece": {"vocab_size": 80},
         "unigram": {"vocab_size": 80},
     }
-    idea = Tokenizer.find(name)(**sizes.get(name, {}))
+    config = Tokenizer.find(name)(**sizes.get(name, {}))
     path = write(tmp_path / "t.txt")
-    found = texts(path, idea, eval_tokens=2_000)
+    found = texts(path, config, eval_tokens=2_000)
     for eval_text in found.eval_texts.values():
         told = sum(len(found.codec.decode_bytes(window[1:])) for window in eval_text.windows)
         assert eval_text.size == told > 0 and 1_900 < eval_text.tokens <= 2_000
@@ -117,8 +117,8 @@ def test_windows_are_spread_over_the_whole_text_and_are_the_same_each_time(tmp_p
 
 def test_tokens_of_a_window_are_those_of_the_whole_text(tmp_path: Path) -> None:
     path = write(tmp_path / "t.txt")
-    for idea in (Char(), Tokenizer.find("bpe")(vocab_size=300), Tokenizer.find("word")(vocab_size=15, unknown=True)):
-        found = texts(path, idea, eval_tokens=2_000)
+    for config in (Char(), Tokenizer.find("bpe")(vocab_size=300), Tokenizer.find("word")(vocab_size=15, unknown=True)):
+        found = texts(path, config, eval_tokens=2_000)
         whole = found.codec.encode(path.read_text(encoding="utf-8")).tolist()
         joined = " ".join(map(str, whole))
         assert all(" ".join(map(str, window.tolist())) in joined for window in found.eval_texts["val"].windows)

@@ -56,7 +56,7 @@ def test_configs_are_drawn_with_any_values_that_they_accept():
 
     @given(case=CONFIG.draw(AdamW, Where()))
     def draw(case):
-        drawn.append(case.idea)
+        drawn.append(case.config)
 
     draw()
     assert len({one.lr for one in drawn}) > 5

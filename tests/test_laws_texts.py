@@ -60,9 +60,9 @@ def test_a_case_is_written_as_a_table_and_read_again(data):
 
 @given(data=st.data())
 def test_drawn_texts_teach_a_drawn_tokenizer(data):
-    idea, taught = data.draw(configs_with_texts(Tokenizer.find(data.draw(st.sampled_from(["bpe", "char"])))))
+    config, taught = data.draw(configs_with_texts(Tokenizer.find(data.draw(st.sampled_from(["bpe", "char"])))))
     assert taught[0] == PRIMER
-    assert idea.train(taught).vocab_size >= len(set(PRIMER))
+    assert config.train(taught).vocab_size >= len(set(PRIMER))
 
 
 def test_names_that_begin_alike_are_drawn_and_names_that_are_letters():
@@ -79,20 +79,20 @@ def test_names_that_begin_alike_are_drawn_and_names_that_are_letters():
 
 
 def test_what_was_not_learned_from_is_not_accepted_as_if_it_was():
-    case = TokenizerCase(idea=Word(vocab_size=4, special_tokens=("<|x|>",)), taught=("a<|x|>ab a",), text="b")
+    case = TokenizerCase(config=Word(vocab_size=4, special_tokens=("<|x|>",)), taught=("a<|x|>ab a",), text="b")
     assert case.names == ["<|x|>"]
     assert case.accepted == "ab a"
     assert case.held("a ") == "a "
 
 
 def test_a_case_of_names_puts_them_between_pieces_that_are_accepted():
-    idea = Word(vocab_size=6, special_tokens=("<|x|>", "<|y|>"), unknown=True)
-    case = SpecialTokensCase(idea=idea, taught=("ab a",), pieces=("a", "ab"), between=(1, 3, 2), allowed=2)
+    config = Word(vocab_size=6, special_tokens=("<|x|>", "<|y|>"), unknown=True)
+    case = SpecialTokensCase(config=config, taught=("ab a",), pieces=("a", "ab"), between=(1, 3, 2), allowed=2)
     assert case.joined == "a<|y|>ab<|x|><unk>"
     assert case.chosen == [["<|y|>"], ["<|x|>", "<unk>"]]
     assert case.stranger == "<|x|>|"
-    assert SpecialTokensCase(idea=Byte(), between=(0,)).joined == "<|endoftext|>" and SpecialTokensCase(
-        idea=Byte()
+    assert SpecialTokensCase(config=Byte(), between=(0,)).joined == "<|endoftext|>" and SpecialTokensCase(
+        config=Byte()
     ).chosen == [[], []]
 
 
@@ -128,9 +128,9 @@ def test_an_id_or_a_type_that_is_none_breaks_the_law_of_nothing_lost():
 def test_a_text_that_was_learned_from_may_not_be_refused():
     codec = Char().train(["ab"])
     (law, *_) = LAWS["tokenizer"]
-    law.check(TokenizerCase(idea=Char(), taught=("ab",), text="abc"))
+    law.check(TokenizerCase(config=Char(), taught=("ab",), text="abc"))
     with pytest.raises(LawBroken, match="lossless: 'abc' was learned from, and is refused: char: 'c'"):
-        law.check(Stubborn(idea=Char(), taught=("abc",)))
+        law.check(Stubborn(config=Char(), taught=("abc",)))
     assert codec.vocab_size == 2
 
 

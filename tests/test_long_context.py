@@ -135,9 +135,9 @@ def test_a_model_that_is_not_moved_is_itself():
 
 
 def test_yarn_that_was_trained_keeps_its_original_length_in_any_window():
-    idea = Model(dim=8, context=64, position=Yarn(factor=4.0))
-    assert resolve_auto(idea) == Yarn(factor=4.0, original=16)
-    assert resolve_auto(replace(idea, position=Yarn(original=20))) == Yarn(original=20)
+    config = Model(dim=8, context=64, position=Yarn(factor=4.0))
+    assert resolve_auto(config) == Yarn(factor=4.0, original=16)
+    assert resolve_auto(replace(config, position=Yarn(original=20))) == Yarn(original=20)
     assert resolve_auto(Model(position=Rope())) == Rope()
     one = model("rope_yarn", factor=2.0)
     assert torch.equal(moved(one, 24, resolve_auto(one.config)).position.rates, one.position.rates)
@@ -159,8 +159,8 @@ def test_a_table_has_no_places_to_give_and_says_which_positions_have():
 
 
 def chosen(context, *words, position=None):
-    idea = Model(dim=8, context=64, position=position or Rope(theta=100.0))
-    return read_position(Recipe(model=idea), context, list(words), "nanotx eval")
+    config = Model(dim=8, context=64, position=position or Rope(theta=100.0))
+    return read_position(Recipe(model=config), context, list(words), "nanotx eval")
 
 
 def test_what_is_named_stretches_from_the_runs_context_to_the_windows_unless_more_is_said():

@@ -81,8 +81,8 @@ def test_wsd_rises_stays_and_falls_to_its_end():
 def test_rows_alone_are_stepped_by_their_own_mean_square_and_the_others_wait():
     torch.manual_seed(0)
     table = nn.Parameter(torch.ones(9, 3))
-    idea = Muon(adamw_lr=0.1, weight_decay=0.5)
-    one, ids = idea.build([("embedding.grams.0", table)]), torch.tensor([4, 2, 4, 7])
+    config = Muon(adamw_lr=0.1, weight_decay=0.5)
+    one, ids = config.build([("embedding.grams.0", table)]), torch.tensor([4, 2, 4, 7])
     want, square = torch.ones(9, 3), torch.zeros(9, 3)
     for step in range(1, 4):
         goal = torch.randn(4, 3)
@@ -106,11 +106,11 @@ def test_the_two_orders_of_newton_schulz_are_one_function(shape, iterations):
     torch.testing.assert_close(by_square(x, iterations), by_matrix(x, iterations), atol=2e-3, rtol=2e-3)
 
 
-@pytest.mark.parametrize("idea", [Muon(), AdamW()], ids=["muon", "adamw"])
-def test_an_optimizer_in_float16_does_not_move_where_a_gradient_overflowed(idea):
+@pytest.mark.parametrize("config", [Muon(), AdamW()], ids=["muon", "adamw"])
+def test_an_optimizer_in_float16_does_not_move_where_a_gradient_overflowed(config):
     shapes = {"blocks.0.to_out.weight": (4, 4), "embedding.weight": (5, 4), "norm.weight": (4,)}
     named = {name: nn.Parameter(torch.ones(shape)) for name, shape in shapes.items()}
-    optimizer, scaler = idea.build(named.items()), torch.amp.GradScaler("cpu", init_scale=4.0)
+    optimizer, scaler = config.build(named.items()), torch.amp.GradScaler("cpu", init_scale=4.0)
     for overflowed, factor in ((True, 0.5), (False, 0.5)):
         scaler.scale(sum(one.sum() for one in named.values())).backward()
         if overflowed:

@@ -138,10 +138,10 @@ OTHERS = [
 ]
 
 
-@pytest.mark.parametrize(("words", "idea", "was", "now"), OTHERS)
-def test_a_tokenizer_that_was_exchanged_is_refused_by_name_and_digest(play, tmp_path, words, idea, was, now):
+@pytest.mark.parametrize(("words", "config", "was", "now"), OTHERS)
+def test_a_tokenizer_that_was_exchanged_is_refused_by_name_and_digest(play, tmp_path, words, config, was, now):
     _, folder = play(*words)
-    old, other = load(folder / "tokenizer.json"), idea.train([(tmp_path / "text.txt").read_text(encoding="utf-8")])
+    old, other = load(folder / "tokenizer.json"), config.train([(tmp_path / "text.txt").read_text(encoding="utf-8")])
     said = (
         f"step-6: trained with the tokenizer {was} of digest {old.digest[:12]}..., and this is {now} of "
         f"{other.digest[:12]}...: the same ids would be other texts. Bring the old one back, or begin a new run."

@@ -159,8 +159,8 @@ def test_what_is_rarer_than_asked_is_not_merged():
 
 
 def test_nothing_is_learned_across_a_special_or_the_end_of_a_text():
-    idea = Bpe(vocab_size=258, special_tokens=("<|x|>",))
-    codec = idea.train(["ab<|x|>ab", "ba"])
+    config = Bpe(vocab_size=258, special_tokens=("<|x|>",))
+    codec = config.train(["ab<|x|>ab", "ba"])
     assert codec.merges == ((97, 98),) and codec.special_tokens == {"<|x|>": 257}
     assert codec.encode("ab<|x|>", allowed_special={"<|x|>"}).tolist() == [256, 257]
     assert 257 not in codec.encode("ab<|x|>").tolist()

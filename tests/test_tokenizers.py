@@ -137,10 +137,10 @@ def test_half_a_surrogate_is_refused_with_its_offset(part):
         LEARNED[part].encode("a\ud800b")
 
 
-@pytest.mark.parametrize("idea", [Char(), Bpe(vocab_size=257), Word(), WordPiece(), Unigram()])
-def test_half_a_surrogate_is_refused_in_a_text_to_learn(idea):
+@pytest.mark.parametrize("config", [Char(), Bpe(vocab_size=257), Word(), WordPiece(), Unigram()])
+def test_half_a_surrogate_is_refused_in_a_text_to_learn(config):
     with pytest.raises(TextError, match=r"lone surrogate U\+DFFF at offset 3"):
-        idea.train(["good", "bad\udfff"])
+        config.train(["good", "bad\udfff"])
 
 
 def test_the_start_is_the_newline_or_the_first_id():
@@ -206,7 +206,7 @@ DECOMPOSED, COMPOSED = "e\u0301", "\u00e9"
 
 
 @pytest.mark.parametrize(
-    "idea",
+    "config",
     [
         Char(nfc=True),
         Bpe(vocab_size=257, nfc=True),
@@ -216,8 +216,8 @@ DECOMPOSED, COMPOSED = "e\u0301", "\u00e9"
     ],
 )
 @pytest.mark.parametrize("taught", [DECOMPOSED, COMPOSED])
-def test_a_letter_and_its_accent_are_put_together_before_they_are_learned_and_encoded(idea, taught, tmp_path):
-    codec = idea.train([taught * 2] if idea.part == "wordpiece" else [taught])
+def test_a_letter_and_its_accent_are_put_together_before_they_are_learned_and_encoded(config, taught, tmp_path):
+    codec = config.train([taught * 2] if config.part == "wordpiece" else [taught])
     assert codec.nfc
     assert codec.encode(DECOMPOSED).tolist() == codec.encode(COMPOSED).tolist()
     assert len(codec.encode(DECOMPOSED)) == 1
@@ -320,7 +320,7 @@ def test_a_digest_goes_with_what_the_codec_is_and_nothing_else(part, tmp_path):
 
 
 def test_codecs_that_differ_in_anything_have_other_digests():
-    ideas = [
+    configs = [
         Word(vocab_size=3),
         Word(vocab_size=3, nfc=True),
         Word(vocab_size=4, unknown=True),
@@ -328,9 +328,9 @@ def test_codecs_that_differ_in_anything_have_other_digests():
         Word(vocab_size=5, special_tokens=("<|x|>", "<|y|>")),
         Word(vocab_size=5, special_tokens=("<|y|>", "<|x|>")),
     ]
-    digests = [idea.train(["a b"]).digest for idea in ideas]
-    assert len(set(digests)) == len(ideas)
-    assert digests == [idea.train(["a ", "b"]).digest for idea in ideas]
+    digests = [config.train(["a b"]).digest for config in configs]
+    assert len(set(digests)) == len(configs)
+    assert digests == [config.train(["a ", "b"]).digest for config in configs]
 
 
 def test_codecs_of_different_alphabets_differ():
@@ -339,10 +339,10 @@ def test_codecs_of_different_alphabets_differ():
 
 def test_saved_is_whatever_the_file_holds(tmp_path):
     LEARNED["bpe"].save(tmp_path / "mine.json")
-    idea = from_table(Tokenizer, str(tmp_path / "mine.json"))
-    assert idea == Saved(path=str(tmp_path / "mine.json"))
-    assert idea.train(["any text"]) == LEARNED["bpe"]
-    assert from_table(Tokenizer, to_table(idea)) == idea
+    config = from_table(Tokenizer, str(tmp_path / "mine.json"))
+    assert config == Saved(path=str(tmp_path / "mine.json"))
+    assert config.train(["any text"]) == LEARNED["bpe"]
+    assert from_table(Tokenizer, to_table(config)) == config
 
 
 def test_saved_needs_a_path():

@@ -64,18 +64,18 @@ def test_a_text_ended_after_a_word_is_cut_as_before(text, data):
 
 @given(several=st.lists(st.text("ab .\n"), min_size=1), size=st.integers(1, 12), least=st.integers(1, 3))
 def test_the_vocabulary_is_the_most_frequent_words(several, size, least):
-    idea = Word(vocab_size=size + 1, min_frequency=least, unknown=True)
+    config = Word(vocab_size=size + 1, min_frequency=least, unknown=True)
     counts = Counter(word for text in several for word in slow_words(text))
     often = sorted((word for word in counts if counts[word] >= least), key=lambda word: (-counts[word], word))
     if len(often) < size:
         with pytest.raises(TokenizerError, match=rf"an empty text|these texts allow {len(often) + 1}\b"):
-            idea.train(several)
+            config.train(several)
         return
-    codec = idea.train(iter(several))
+    codec = config.train(iter(several))
     assert (
         list(codec.words) == often[:size] and codec.special_tokens == {"<unk>": size} and codec.vocab_size == size + 1
     )
-    assert codec == idea.train(reversed(several))
+    assert codec == config.train(reversed(several))
     text = "".join(several)
     known = [word if word in codec.words else "<unk>" for word in slow_words(text)]
     assert codec.decode(codec.encode(text)) == "".join(known) and len(codec.encode(text)) == len(known)

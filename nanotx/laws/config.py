@@ -13,7 +13,7 @@ def config_round_trip(config: Any) -> None:
     """Written as a table, as TOML and as JSON and read back, a config is equal, and hashes alike.
 
     Args:
-        config: a part's idea, a model, a recipe, or any other dataclass of theirs.
+        config: a part's config, a model, a recipe, or any other dataclass of theirs.
 
     Raises:
         LawBroken: what came back instead.

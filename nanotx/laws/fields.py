@@ -82,7 +82,7 @@ def has_fields(part: type[Any]) -> bool:
 
 
 def fields_matter(
-    idea: Any,
+    config: Any,
     outcome: Callable[[Any], Outcome],
     usual: Callable[[Any], Outcome] | None = None,
     *,
@@ -95,7 +95,7 @@ def fields_matter(
     instead. A field of which no other value is accepted is left out: the part has said so itself.
 
     Args:
-        idea: the config.
+        config: the config.
         outcome: what comes of a config like it: names and shapes of the state, values in evaluation and in training;
             ConfigError where there can be none.
         usual: the same for configs like the default one.
@@ -106,12 +106,12 @@ def fields_matter(
         LawBroken: which field changes nothing, with which values; or changes a value against its part's word.
     """
     changes = changes or other_choices
-    bases = [Base(idea, outcome), *(Base(one, usual or outcome) for one in defaults or [type(idea)()])]
-    for name in fields(type(idea)):
-        if isinstance(idea, Slot) and name in idea.cost_only:
+    bases = [Base(config, outcome), *(Base(one, usual or outcome) for one in defaults or [type(config)()])]
+    for name in fields(type(config)):
+        if isinstance(config, Slot) and name in config.cost_only:
             costs_alone(bases[0], name, changes)
             continue
-        for choice in changes(idea, name):
+        for choice in changes(config, name):
             matters(bases, name, choice, changes)
 
 
@@ -122,11 +122,11 @@ def matters(
     alike: tuple[Any, list[Any]] | None = None
     for base in bases:
         tried = []
-        for value, got in base.others(name, changes(base.idea, name).get(choice, [])):
+        for value, got in base.others(name, changes(base.config, name).get(choice, [])):
             tried.append(value)
             if differ(base.come, got):
                 return
-        alike = (getattr(base.idea, name), tried) if tried else alike
+        alike = (getattr(base.config, name), tried) if tried else alike
     if alike is not None:
         value, tried = alike
         raise LawBroken(
@@ -137,40 +137,40 @@ def matters(
 
 def costs_alone(base: "Base", name: str, changes: Callable[[Any, str], dict[str, list[Any]]]) -> None:
     """Raise LawBroken where a field that is to change no value changes one."""
-    for values in changes(base.idea, name).values():
+    for values in changes(base.config, name).values():
         for value, got in base.others(name, values):
             shared = {key: one for key, one in got.items() if not key.startswith("training")}
             if differ({key: one for key, one in base.come.items() if key in shared}, shared, tolerance=1e-3):
-                both = f"{getattr(base.idea, name)!r} and {value!r}"
+                both = f"{getattr(base.config, name)!r} and {value!r}"
                 raise LawBroken(f"field_matters: {name} is named in `cost_only`, and {both} come out otherwise.")
 
 
 class Base:
     """A config, and what comes of it and of others like it; where it is refused, of none."""
 
-    def __init__(self, idea: Any, outcome: Callable[[Any], Outcome]) -> None:
-        self.idea, self.outcome = idea, outcome
+    def __init__(self, config: Any, outcome: Callable[[Any], Outcome]) -> None:
+        self.config, self.outcome = config, outcome
 
     @cached_property
     def come(self) -> Outcome:
         """What comes of the config itself; nothing where it is refused."""
         with suppress(ConfigError):
-            return self.outcome(self.idea)
+            return self.outcome(self.config)
         return {}
 
     def others(self, name: str, values: Iterable[Any]) -> Iterator[tuple[Any, Outcome]]:
         """Other values of a field, and what comes of each; what is refused is left out."""
         for value in values if self.come else ():
             try:
-                got = self.outcome(replace(self.idea, **{name: value}))
+                got = self.outcome(replace(self.config, **{name: value}))
             except ConfigError:
                 continue
             yield value, got
 
 
-def other_choices(idea: Any, name: str) -> dict[str, list[Any]]:
+def other_choices(config: Any, name: str) -> dict[str, list[Any]]:
     """Other values of a field of a config, by what they change: the field, or one place of several in it."""
-    kind, value = fields(type(idea))[name], getattr(idea, name)
+    kind, value = fields(type(config))[name], getattr(config, name)
     if get_origin(kind) is tuple and Ellipsis not in get_args(kind):
         return {
             f"{name}[{at}]": [(*value[:at], one, *value[at + 1 :]) for one in other_values(inside, value[at])]
@@ -181,11 +181,11 @@ def other_choices(idea: Any, name: str) -> dict[str, list[Any]]:
 
 def untried(part: type[Any], changes: Callable[[Any, str], dict[str, list[Any]]] = other_choices) -> dict[str, str]:
     """The fields of a part of which no other value is known, and the reason."""
-    idea = part()
+    config = part()
     return {
         name: "no other value of it is known"
         for name in fields(part)
-        if not any(changes(idea, name).values()) and not (isinstance(idea, Slot) and name in idea.cost_only)
+        if not any(changes(config, name).values()) and not (isinstance(config, Slot) and name in config.cost_only)
     }
 
 

@@ -14,16 +14,16 @@ Some = TypeVar("Some", bound="Case")
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One case: an idea, and beside it numbers, texts and ideas of other slots, as the law needs them."""
+    """One case: a config, and beside it numbers, texts and configs of other slots, as the law needs them."""
 
-    idea: Any
+    config: Any
 
     def table(self) -> Table:
         """What differs from the defaults, as values that TOML and JSON can hold."""
-        table: Table = {"idea": changed_fields(self.idea)}
+        table: Table = {"config": changed_fields(self.config)}
         for name, field in type(self).__dataclass_fields__.items():
             value = getattr(self, name)
-            if name != "idea" and value != field.default:
+            if name != "config" and value != field.default:
                 table[name] = to_table(value)
         return table
 
@@ -32,21 +32,23 @@ class Case:
 
     @classmethod
     def of(cls: type[Some], part: type[Any], table: Table) -> Some:
-        """The inverse of `table`, where the idea's part is known.
+        """The inverse of `table`, where the config's part is known.
 
         Raises:
             ConfigError: no such case can be; says where.
         """
-        kinds = {name: kind for name, kind in fields(cls).items() if name in table and name != "idea"}
+        kinds = {name: kind for name, kind in fields(cls).items() if name in table and name != "config"}
         values = {name: from_table(kind, table[name], name) for name, kind in kinds.items()}
         named = {"part": part.part} if issubclass(part, Slot) else {}
-        return cls(idea=from_table(part.family if named else part, named | table.get("idea", {}), "idea"), **values)
+        return cls(
+            config=from_table(part.family if named else part, named | table.get("config", {}), "config"), **values
+        )
 
 
-def changed_fields(idea: Any) -> Table:
-    """Which fields of an idea are not as they are by default; its part's name left out."""
-    usual = to_table(type(idea)())
-    return {name: value for name, value in to_table(idea).items() if usual.get(name) != value}
+def changed_fields(config: Any) -> Table:
+    """Which fields of a config are not as they are by default; its part's name left out."""
+    usual = to_table(type(config)())
+    return {name: value for name, value in to_table(config).items() if usual.get(name) != value}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -74,17 +74,17 @@ def factors(schedule: Schedule, runs: Sequence[int]) -> dict[str, Tensor]:
 # Optimizers.
 
 
-def grouped(idea: Optimizer, parameters: Parameters) -> None:
+def grouped(config: Optimizer, parameters: Parameters) -> None:
     """Every parameter that learns lies in exactly one group, and every group holds its own full rate as `base_lr`.
 
     Args:
-        idea: the optimizer's.
+        config: the optimizer's.
         parameters: by name; those that require no gradient do not learn.
 
     Raises:
         LawBroken: which parameter lies in none or in several, or which group has no rate.
     """
-    optimizer = idea.build(parameters.items())
+    optimizer = config.build(parameters.items())
     for index, group in enumerate(optimizer.param_groups):
         rate = group.get("base_lr")
         if not isinstance(rate, float | int) or not (math.isfinite(rate) and rate >= 0):
@@ -98,20 +98,20 @@ def grouped(idea: Optimizer, parameters: Parameters) -> None:
         raise LawBroken(f"groups: {len(strange)} parameters in the groups are not among those given.")
 
 
-def no_grad_no_move(idea: Optimizer, parameters: Parameters) -> None:
+def no_grad_no_move(config: Optimizer, parameters: Parameters) -> None:
     """Where the gradient is zero, a first step only decays, and nothing but what its group's `weight_decay` says.
 
     What is decayed shrinks towards zero and does not pass it; what is not, and what does not learn, stays to the bit.
 
     Args:
-        idea: the optimizer's.
+        config: the optimizer's.
         parameters: by name; they are changed.
 
     Raises:
         LawBroken: which parameter moved, and by how much.
     """
     before = {name: one.detach().clone() for name, one in parameters.items()}
-    optimizer = idea.build(parameters.items())
+    optimizer = config.build(parameters.items())
     step(optimizer, parameters, {name: torch.zeros_like(one) for name, one in parameters.items()})
     decays = {id(one): group.get("weight_decay", 0) for group in optimizer.param_groups for one in group["params"]}
     for name, one in parameters.items():
@@ -125,18 +125,18 @@ def no_grad_no_move(idea: Optimizer, parameters: Parameters) -> None:
             )
 
 
-def zero_lr_no_move(idea: Optimizer, parameters: Parameters, gradients: Gradients) -> None:
+def zero_lr_no_move(config: Optimizer, parameters: Parameters, gradients: Gradients) -> None:
     """At a learning rate of zero, which a schedule may give at any step, nothing moves, and nothing decays.
 
     Args:
-        idea: the optimizer's.
+        config: the optimizer's.
         parameters: by name; they are changed.
         gradients: of some steps, all but the first of which are taken at zero.
 
     Raises:
         LawBroken: which parameter moved, and by how much.
     """
-    optimizer = idea.build(parameters.items())
+    optimizer = config.build(parameters.items())
     step(optimizer, parameters, gradients[0])
     before = copies(parameters)
     for gradient in gradients:
@@ -147,13 +147,13 @@ def zero_lr_no_move(idea: Optimizer, parameters: Parameters, gradients: Gradient
             raise LawBroken(f"zero_lr_no_move: at a rate of 0, {name} moved by {moved:.3g}.")
 
 
-def descends(idea: Optimizer, parameters: Parameters, targets: dict[str, Tensor], steps: int, rate: float) -> None:
+def descends(config: Optimizer, parameters: Parameters, targets: dict[str, Tensor], steps: int, rate: float) -> None:
     """From a fresh start, at a small rate, each step brings every parameter nearer to where a convex loss is least.
 
     The loss is half the square of the distance, which is also its gradient.
 
     Args:
-        idea: the optimizer's.
+        config: the optimizer's.
         parameters: by name; they are changed.
         targets: by name, where the loss is least; so far off that no small step passes it.
         steps: how many.
@@ -162,7 +162,7 @@ def descends(idea: Optimizer, parameters: Parameters, targets: dict[str, Tensor]
     Raises:
         LawBroken: at which step the loss of which parameter did not fall.
     """
-    optimizer, losses = idea.build(parameters.items()), dict[str, float]()
+    optimizer, losses = config.build(parameters.items()), dict[str, float]()
     for count in range(steps + 1):
         for name, one in parameters.items():
             loss = float((one.detach().double() - targets[name]).square().sum()) / 2
@@ -176,14 +176,14 @@ def descends(idea: Optimizer, parameters: Parameters, targets: dict[str, Tensor]
         )
 
 
-def resumes(idea: Optimizer, parameters: Parameters, gradients: Gradients, cut: int) -> None:
+def resumes(config: Optimizer, parameters: Parameters, gradients: Gradients, cut: int) -> None:
     """Stopped, saved, built anew and loaded, an optimizer goes on to the bit as if it had not been stopped.
 
     As a checkpoint keeps it: the tensors of each parameter, in its shape, and numbers that all parameters share. The
-    groups are those that the idea makes anew.
+    groups are those that the config makes anew.
 
     Args:
-        idea: the optimizer's.
+        config: the optimizer's.
         parameters: by name; they stay as they are.
         gradients: of all steps.
         cut: after how many it is stopped.
@@ -192,13 +192,13 @@ def resumes(idea: Optimizer, parameters: Parameters, gradients: Gradients, cut: 
         LawBroken: which parameter differs at the end, and by how much; or what of the state no checkpoint keeps.
     """
     whole, parted = copies(parameters), copies(parameters)
-    one, before = idea.build(whole.items()), idea.build(parted.items())
+    one, before = config.build(whole.items()), config.build(parted.items())
     for count, gradient in enumerate(gradients):
         step(one, whole, gradient, count)
         if count < cut:
             step(before, parted, gradient, count)
     saved, parted = saved_state(before, parted), copies(parted)
-    after = idea.build(parted.items())
+    after = config.build(parted.items())
     load(after, parted, saved)
     for count in range(cut, len(gradients)):
         step(after, parted, gradients[count], count)
@@ -210,10 +210,10 @@ def resumes(idea: Optimizer, parameters: Parameters, gradients: Gradients, cut: 
             )
 
 
-def learned(idea: Optimizer, parameters: Parameters, gradients: Gradients) -> dict[str, Tensor]:
+def learned(config: Optimizer, parameters: Parameters, gradients: Gradients) -> dict[str, Tensor]:
     """What the steps of some gradients make of parameters, by name; these stay as they are."""
     changed = copies(parameters)
-    optimizer = idea.build(changed.items())
+    optimizer = config.build(changed.items())
     for count, gradient in enumerate(gradients):
         step(optimizer, changed, gradient, count)
     return {name: one.detach().double() for name, one in changed.items()}

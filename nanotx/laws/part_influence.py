@@ -37,9 +37,9 @@ def part_influence(name: str, broken: Verdict | None) -> PartInfluence | None:
     return influence_by_value(layer, x, seed=1), name, "\n".join(beside)
 
 
-def plain_case(idea: Any, kind: type[Any]) -> Table:
+def plain_case(config: Any, kind: type[Any]) -> Table:
     """A case of ordinary size."""
     if kind is ModelCase:
         return {"time": MIN_POSITIONS, "vocab_size": 20}
-    attentions = attentions_of(idea)
+    attentions = attentions_of(config)
     return {"dim": 4 * (attentions[0].heads if attentions else 1), "time": MIN_POSITIONS}

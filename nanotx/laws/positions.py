@@ -104,7 +104,7 @@ def distinct(position: PositionalEncoding, other: PositionalEncoding, x: Stream,
 
     Args:
         position: the thing.
-        other: one whose idea differs in a field that tells where tokens stand.
+        other: one whose config differs in a field that tells where tokens stand.
         x: a stream.
         q: queries.
         positions: their positions.

@@ -81,30 +81,30 @@ def texts(draw: Drawn, longest: int = 16) -> str:
 
 @st.composite
 def configs_with_texts(draw: Drawn, part: type[Tokenizer]) -> tuple[Tokenizer, tuple[str, ...]]:
-    """A tokenizer's idea, of few ids, and texts that can teach it."""
-    idea = draw(configs(part))
+    """A tokenizer's config, of few ids, and texts that can teach it."""
+    config = draw(configs(part))
     if part is Saved:  # it reads the presets, and no text
-        return dataclasses.replace(idea, path=draw(st.sampled_from(preset_names()))), (PRIMER,)
+        return dataclasses.replace(config, path=draw(st.sampled_from(preset_names()))), (PRIMER,)
     if part is Tiktoken:  # it reads a file of ranks, and no text
-        idea = dataclasses.replace(idea, path=rank_file())
+        config = dataclasses.replace(config, path=rank_file())
     taught = (PRIMER, *draw(st.lists(texts(), max_size=2)))
     if "pattern" in fields(part):
-        idea = with_other_fields(idea, pattern=draw(st.sampled_from(PATTERNS)))
-    sized = fit_to_texts(idea, taught, draw(st.integers(0, SMALL)))
+        config = with_other_fields(config, pattern=draw(st.sampled_from(PATTERNS)))
+    sized = fit_to_texts(config, taught, draw(st.integers(0, SMALL)))
     assume(sized is not None)
     return sized, taught
 
 
-def fit_to_texts(idea: Any, taught: Sequence[str], more: int) -> Any:
-    """An idea like this one that these texts can teach, its ids some more than the fewest; None where there is none.
+def fit_to_texts(config: Any, taught: Sequence[str], more: int) -> Any:
+    """A config like this one that these texts can teach, its ids some more than the fewest; None where there is none.
 
     Args:
-        idea: the tokenizer's.
+        config: the tokenizer's.
         taught: the texts.
         more: how many ids beyond the fewest it has.
     """
-    part: type[Tokenizer] = type(idea)
-    for one in (idea, with_other_fields(idea, min_frequency=1)) if "min_frequency" in fields(part) else (idea,):
+    part: type[Tokenizer] = type(config)
+    for one in (config, with_other_fields(config, min_frequency=1)) if "min_frequency" in fields(part) else (config,):
         for sized in (
             sizes(one, taught, min_vocab_size(part) + extra_ids(one), more) if "vocab_size" in fields(part) else (one,)
         ):
@@ -124,12 +124,12 @@ def rank_file(more: int = SMALL) -> str:
     return str(folder / "small.tiktoken")
 
 
-def with_other_fields(idea: Any, **values: Any) -> Any:
-    """The idea with other values in fields of it; as it was where it refuses them."""
+def with_other_fields(config: Any, **values: Any) -> Any:
+    """The config with other values in fields of it; as it was where it refuses them."""
     try:
-        return dataclasses.replace(idea, **values)
+        return dataclasses.replace(config, **values)
     except ConfigError:
-        return idea
+        return config
 
 
 @lru_cache(maxsize=64)
@@ -142,36 +142,36 @@ def min_vocab_size(part: type[Any]) -> int:
     )
 
 
-def extra_ids(idea: Any) -> int:
-    """How many ids an idea needs beside those of its tokens: for its special tokens, and for `<unk>`."""
-    values = {name: getattr(idea, name) for name in fields(type(idea))}
+def extra_ids(config: Any) -> int:
+    """How many ids a config needs beside those of its tokens: for its special tokens, and for `<unk>`."""
+    values = {name: getattr(config, name) for name in fields(type(config))}
     return len(values.get("special_tokens", ())) + values.get("unknown", False)
 
 
-def texts_suffice(idea: Tokenizer, taught: Sequence[str]) -> bool:
-    """Whether these texts are enough for what the idea asks for."""
+def texts_suffice(config: Tokenizer, taught: Sequence[str]) -> bool:
+    """Whether these texts are enough for what the config asks for."""
     try:
-        trained(idea, tuple(taught))
+        trained(config, tuple(taught))
     except Exception as error:  # any other fault is for the law to meet
         return not isinstance(error, TokenizerError)
     return True
 
 
-def sizes(idea: Any, taught: Sequence[str], least: int, more: int) -> Iterator[Any]:
-    """The idea at several sizes: the fewest ids and some more, then what its own errors propose, then others."""
-    yield with_other_fields(idea, vocab_size=least + more)
-    for size in (least, idea.vocab_size):
-        for near in proposed_vocab_size(with_other_fields(idea, vocab_size=size), taught):
-            yield with_other_fields(idea, vocab_size=near + more)
-            yield with_other_fields(idea, vocab_size=near)
-    for size in (least + SMALL, least + 2 * SMALL, idea.vocab_size):
-        yield with_other_fields(idea, vocab_size=size)
+def sizes(config: Any, taught: Sequence[str], least: int, more: int) -> Iterator[Any]:
+    """The config at several sizes: the fewest ids and some more, then what its own errors propose, then others."""
+    yield with_other_fields(config, vocab_size=least + more)
+    for size in (least, config.vocab_size):
+        for near in proposed_vocab_size(with_other_fields(config, vocab_size=size), taught):
+            yield with_other_fields(config, vocab_size=near + more)
+            yield with_other_fields(config, vocab_size=near)
+    for size in (least + SMALL, least + 2 * SMALL, config.vocab_size):
+        yield with_other_fields(config, vocab_size=size)
 
 
-def proposed_vocab_size(idea: Tokenizer, taught: Sequence[str]) -> list[int]:
-    """The vocab_size that an idea proposes where these texts cannot teach the one that it has; else none."""
+def proposed_vocab_size(config: Tokenizer, taught: Sequence[str]) -> list[int]:
+    """The vocab_size that a config proposes where these texts cannot teach the one that it has; else none."""
     try:
-        trained(idea, tuple(taught))
+        trained(config, tuple(taught))
     except TokenizerError as error:
         return [int(size) for size in re.findall(r"--tokenizer\.vocab-size (\d+)", str(error))]
     except Exception:  # any other fault is for the law to meet
@@ -180,6 +180,6 @@ def proposed_vocab_size(idea: Tokenizer, taught: Sequence[str]) -> list[int]:
 
 
 @lru_cache(maxsize=64)
-def trained(idea: Tokenizer, taught: tuple[str, ...]) -> Codec:
-    """What an idea learns from texts; remembered, so that drawing a case and trying it learn once."""
-    return idea.train(taught)
+def trained(config: Tokenizer, taught: tuple[str, ...]) -> Codec:
+    """What a config learns from texts; remembered, so that drawing a case and trying it learn once."""
+    return config.train(taught)

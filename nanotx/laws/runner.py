@@ -47,7 +47,7 @@ def attempt(law: Law, part: type[Any], examples: int = EXAMPLES, where: Where | 
 
     Args:
         law: the law.
-        part: the class of the idea.
+        part: the class of the config.
         examples: how many cases; fewer where the law needs no more.
         where: the device, and the format of the mathematics; None is the CPU, in float32.
         start: another number, other cases.

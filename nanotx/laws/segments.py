@@ -79,22 +79,22 @@ def cut_anywhere(codec: Codec, text: str) -> None:
             raise LawBroken(f"cut: {text!r} is {whole}; cut in two, {left!r} is {one} and {right!r} is {other}.")
 
 
-def trains_in_blocks(idea: Tokenizer, texts: Sequence[str]) -> None:
-    """Where an idea says that it may, it learns from texts in blocks, cut wherever they may be, what the texts teach.
+def trains_in_blocks(config: Tokenizer, texts: Sequence[str]) -> None:
+    """Where a config says that it may, it learns from texts in blocks, cut wherever they may be, what the texts teach.
 
     Args:
-        idea: what learns; one without `splittable` may do as it likes.
+        config: what learns; one without `splittable` may do as it likes.
         texts: that can teach it.
 
     Raises:
         LawBroken: what the blocks teach.
     """
-    if not idea.splittable:
+    if not config.splittable:
         return
     blocks = [block for text in texts for block in CUT.split(text)]
-    whole = idea.train(texts)
+    whole = config.train(texts)
     try:
-        found = idea.train(blocks)
+        found = config.train(blocks)
     except TokenizerError as error:
         raise LawBroken(f"cut: {list(texts)} taught {whole!r}, and in the blocks {blocks} nothing: {error}") from None
     if found != whole:

@@ -1,4 +1,4 @@
-"""Random ideas and sizes: one set for the tests, for `nanotx laws` and for the benchmarks.
+"""Random configs and sizes: one set for the tests, for `nanotx laws` and for the benchmarks.
 
 Every size at which a part changes its way (a window, a block, a chunk) is a field of it, and fields are drawn small,
 so that short texts cross it.

@@ -23,28 +23,28 @@ from nanotx.tokenizers import Tokenizer
 for line in sys.stdin:
     asked = json.loads(line)
     try:
-        if asked["idea"]["part"] not in Tokenizer.names():
+        if asked["config"]["part"] not in Tokenizer.names():
             load_file(asked["file"])
-        told = {"table": from_table(Tokenizer, asked["idea"]).train(asked["texts"]).to_dict()}
+        told = {"table": from_table(Tokenizer, asked["config"]).train(asked["texts"]).to_dict()}
     except Exception as error:
         told = {"error": f"{type(error).__name__}: {error}"}
     print(json.dumps(told), flush=True)
 """
 
 
-def trains_alike_in_subprocess(idea: Tokenizer, texts: Sequence[str]) -> None:
+def trains_alike_in_subprocess(config: Tokenizer, texts: Sequence[str]) -> None:
     """The same texts teach the same tokenizer in another process, where the order of a set is another.
 
     Args:
-        idea: what learns; its part has a file, from which the other process takes it.
+        config: what learns; its part has a file, from which the other process takes it.
         texts: that it learns from.
 
     Raises:
         LawBroken: what was learned there.
     """
-    here = json.loads(json.dumps(idea.train(texts).to_dict()))
+    here = json.loads(json.dumps(config.train(texts).to_dict()))
     there = _ask(
-        {"idea": to_table(idea), "file": inspect.getfile(inspect.unwrap(type(idea).train)), "texts": list(texts)}
+        {"config": to_table(config), "file": inspect.getfile(inspect.unwrap(type(config).train)), "texts": list(texts)}
     )
     if there != {"table": here}:
         raise LawBroken(

@@ -193,21 +193,21 @@ def alter_json(value: Any, path: Sequence[int]) -> Any:
     return {"x": 0} if value == {} else [0] if value == [] else f"{value or ''}x"
 
 
-def trains_alike(idea: Tokenizer, texts: Sequence[str], others: Sequence[str]) -> None:
+def trains_alike(config: Tokenizer, texts: Sequence[str], others: Sequence[str]) -> None:
     """The same texts teach the same tokenizer: read once or kept in a list, and whatever was learned in between.
 
     Args:
-        idea: what learns.
+        config: what learns.
         texts: that it learns from.
         others: that the same part learns from in between.
 
     Raises:
         LawBroken: what was learned the second time.
     """
-    first = idea.train(texts)
+    first = config.train(texts)
     with suppress(TokenizerError):  # they may be too little to learn from
-        idea.train(others)
-    second = idea.train(one for one in texts)  # a stream can be read once
+        config.train(others)
+    second = config.train(one for one in texts)  # a stream can be read once
     if first != second or first.to_dict() != second.to_dict():
         raise LawBroken(f"trains_alike: {brief(list(texts))} taught {first!r}, and another time {second!r}.")
 

@@ -1,6 +1,6 @@
 """The tokenizer slot, and `Codec`: a trained tokenizer, an immutable value that encodes and decodes.
 
-The idea (`Bpe(vocab_size=512)`) stands in the recipe; `config.train(texts)` gives the thing, a `Codec`, which
+The config (`Bpe(vocab_size=512)`) stands in the recipe; `config.train(texts)` gives the thing, a `Codec`, which
 encodes, decodes, and is saved as one JSON file that `load` reads, whatever its kind.
 """
 

@@ -20,14 +20,14 @@ CATCHES: dict[str, str] = {}
 
 
 def mutant(name, law, **marks):
-    """Registers an attention whose module is the class that is decorated; `marks` are class variables of the idea."""
+    """Registers an attention whose module is the class that is decorated; `marks` are class variables of the config."""
 
     def enter(module):
         def build(self, dim):
             return module(self, dim)
 
-        idea = type(f"Mutant_{name}", (MultiHead,), {"build": build, "__doc__": module.__doc__, **marks})
-        Attention.register(f"mutant_{name}")(dataclass(frozen=True, kw_only=True)(idea))
+        config = type(f"Mutant_{name}", (MultiHead,), {"build": build, "__doc__": module.__doc__, **marks})
+        Attention.register(f"mutant_{name}")(dataclass(frozen=True, kw_only=True)(config))
         CATCHES[f"attention/mutant_{name}"] = law
         return module
 

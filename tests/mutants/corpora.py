@@ -11,9 +11,9 @@ CATCHES: dict[str, str] = {}
 def mutant(name, law):
     """Registers a corpus."""
 
-    def enter(idea):
+    def enter(config):
         CATCHES[f"corpus/mutant_{name}"] = law
-        return Corpus.register(f"mutant_{name}")(dataclass(frozen=True, kw_only=True)(idea))
+        return Corpus.register(f"mutant_{name}")(dataclass(frozen=True, kw_only=True)(config))
 
     return enter
 

@@ -31,9 +31,9 @@ DATA: dict[str, type] = {}
 def schedule(name, law):
     """Registers a schedule."""
 
-    def enter(idea):
+    def enter(config):
         CATCHES[f"schedule/mutant_{name}"] = law
-        return Schedule.register(f"mutant_{name}")(dataclass(frozen=True, kw_only=True)(idea))
+        return Schedule.register(f"mutant_{name}")(dataclass(frozen=True, kw_only=True)(config))
 
     return enter
 
@@ -129,8 +129,8 @@ def optimizer(name, law):
 
     def enter(build):
         body = {"__annotations__": {"lr": float, "weight_decay": float}, "lr": 1e-2, "weight_decay": 0.1}
-        idea = type(f"Mutant_{name}", (Optimizer,), body | {"build": build, "__doc__": build.__doc__})
-        Optimizer.register(f"mutant_{name}")(dataclass(frozen=True, kw_only=True)(idea))
+        config = type(f"Mutant_{name}", (Optimizer,), body | {"build": build, "__doc__": build.__doc__})
+        Optimizer.register(f"mutant_{name}")(dataclass(frozen=True, kw_only=True)(config))
         CATCHES[f"optimizer/mutant_{name}"] = law
         return build
 
@@ -159,14 +159,14 @@ class Plain(torch.optim.Optimizer):
         return state["average"]
 
 
-def groups(parameters, idea):
+def groups(parameters, config):
     """Matrices with decay, the rest without."""
     learning = [one for _, one in parameters if one.requires_grad]
     several = [
-        {"params": [one for one in learning if one.ndim >= 2], "weight_decay": idea.weight_decay},
+        {"params": [one for one in learning if one.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [one for one in learning if one.ndim < 2], "weight_decay": 0.0},
     ]
-    return [group | {"base_lr": idea.lr, "lr": idea.lr} for group in several if group["params"]]
+    return [group | {"base_lr": config.lr, "lr": config.lr} for group in several if group["params"]]
 
 
 @optimizer("no_base", "groups")

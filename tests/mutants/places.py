@@ -23,17 +23,17 @@ class Turning:
 
 
 def position(name, law, **marks):
-    """Registers a position whose thing is the class that is decorated, built from its idea, dim and context.
+    """Registers a position whose thing is the class that is decorated, built from its config, dim and context.
 
-    `marks` are class variables of the idea.
+    `marks` are class variables of the config.
     """
 
     def enter(thing):
         def build(self, dim, heads, context):
             return thing(self, dim, context)
 
-        idea = type(f"Mutant_{name}", (Turning, Position), {"build": build, "__doc__": thing.__doc__, **marks})
-        Position.register(f"mutant_{name}")(dataclass(frozen=True, kw_only=True)(idea))
+        config = type(f"Mutant_{name}", (Turning, Position), {"build": build, "__doc__": thing.__doc__, **marks})
+        Position.register(f"mutant_{name}")(dataclass(frozen=True, kw_only=True)(config))
         CATCHES[f"position/mutant_{name}"] = law
         return thing
 
@@ -212,8 +212,8 @@ def norm(name, law):
     """Registers a norm whose module is the class that is decorated."""
 
     def enter(module):
-        idea = type(f"Mutant_{name}", (Norm,), {"build": lambda self, dim: module(), "__doc__": module.__doc__})
-        Norm.register(f"mutant_{name}")(dataclass(frozen=True, kw_only=True)(idea))
+        config = type(f"Mutant_{name}", (Norm,), {"build": lambda self, dim: module(), "__doc__": module.__doc__})
+        Norm.register(f"mutant_{name}")(dataclass(frozen=True, kw_only=True)(config))
         CATCHES[f"norm/mutant_{name}"] = law
         return module
 

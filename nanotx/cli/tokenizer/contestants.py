@@ -27,7 +27,7 @@ class Contestant:
     """A tokenizer that has not learned yet."""
 
     name: str
-    idea: Tokenizer
+    config: Tokenizer
 
 
 def contestants(words: str) -> list[Contestant]:
@@ -39,10 +39,10 @@ def contestants(words: str) -> list[Contestant]:
     names = list(dict.fromkeys(word.strip() for word in words.split(",") if word.strip()))
     if not names:
         raise ConfigError("--tokenizers: expected some such as char,byte,bpe:512, got none.")
-    return [Contestant(name=name, idea=_idea(name)) for name in names]
+    return [Contestant(name=name, config=_config(name)) for name in names]
 
 
-def _idea(name: str) -> Tokenizer:
+def _config(name: str) -> Tokenizer:
     head, *rest = [name] if name.endswith((".json", ".tiktoken")) else name.split(":")
     where = f"--tokenizers {name}"
     try:
@@ -56,8 +56,8 @@ def _idea(name: str) -> Tokenizer:
             near = did_you_mean(field, kinds)
             raise ConfigError(f"{where}: {table['part']} has no field {field!r}.{near} It has: {', '.join(kinds)}.")
         table[field] = _value(kinds[field], value) if equals else True
-    idea: Tokenizer = from_table(Tokenizer, table, where)
-    return idea
+    config: Tokenizer = from_table(Tokenizer, table, where)
+    return config
 
 
 def _value(kind: Any, word: str) -> Any:

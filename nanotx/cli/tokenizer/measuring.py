@@ -35,16 +35,16 @@ def measure(one: Contestant, training: str, validation: str, rounds: int) -> Row
         rounds: of each speed, of which the median is taken.
     """
     data = len(validation.encode("utf-8"))
-    row: Row = {"name": one.name, "part": one.idea.part, "error": None, "bytes": data, "characters": len(validation)}
+    row: Row = {"name": one.name, "part": one.config.part, "error": None, "bytes": data, "characters": len(validation)}
     row |= {"words": scripts.words(validation)}
     unknown = ("vocab_size", "digest", "train_seconds", "tokens", "round_trips", "lost_characters", "vocabulary_used")
     row |= dict.fromkeys((*unknown, *RATES, *SPEEDS, "scripts"))
     try:
         began = time.perf_counter()
-        codec = one.idea.train_checked([training], validation)
+        codec = one.config.train_checked([training], validation)
         seconds = time.perf_counter() - began
         row |= {"part": codec.part, "vocab_size": codec.vocab_size, "digest": codec.digest}
-        row["train_seconds"] = None if one.idea.part != codec.part else seconds  # what is only read learns nothing
+        row["train_seconds"] = None if one.config.part != codec.part else seconds  # what is only read learns nothing
         ids = codec.encode(validation)
         return row | counts(codec, validation, ids, row["words"]) | speeds(codec, validation, ids, rounds)
     except NanotxError as error:

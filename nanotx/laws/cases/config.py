@@ -33,12 +33,12 @@ def values(kind: Any) -> st.SearchStrategy[Any] | None:
 @st.composite
 def draw_any(draw: Drawn, part: type[Any], where: Where) -> Case:
     """A part with any values that it accepts, not only with such as are tried quickly."""
-    idea = draw(configs(part))
+    config = draw(configs(part))
     for name, kind in fields(part).items():
         strategy = values(kind)
         if strategy is not None and draw(st.booleans()):
-            idea = with_other_fields(idea, **{name: draw(strategy)})
-    return Case(idea=idea)
+            config = with_other_fields(config, **{name: draw(strategy)})
+    return Case(config=config)
 
 
 CONFIG = Law(
@@ -46,6 +46,6 @@ CONFIG = Law(
     about="written as a table, as TOML and as JSON and read back, it is the same value",
     case=Case,
     draw=draw_any,
-    check=lambda case: config_round_trip(case.idea),
+    check=lambda case: config_round_trip(case.config),
     on_device=False,
 )

@@ -36,7 +36,7 @@ class EmbeddingCase(Case):
     def module(self, shift: int = 0) -> TokenEmbedding:
         """The embedding, with weights of its own seed."""
         with seeded(self.seed + shift):
-            module: TokenEmbedding = self.idea.build(self.vocab_size, self.dim)
+            module: TokenEmbedding = self.config.build(self.vocab_size, self.dim)
         redraw(module, self.seed + shift)
         return module.to(self.device).eval()
 
@@ -47,7 +47,7 @@ class EmbeddingCase(Case):
 
     def fits(self) -> None:
         with torch.device("meta"), SkipInit():
-            self.idea.build(self.vocab_size, self.dim)
+            self.config.build(self.vocab_size, self.dim)
 
 
 @st.composite
@@ -55,7 +55,7 @@ def embeddings(draw: Drawn, part: type[Any], where: Where) -> EmbeddingCase:
     """An embedding of this part, and where its text is cut."""
     length, batch = draw(times), draw(batches)
     return EmbeddingCase(
-        idea=draw(configs(part)),
+        config=draw(configs(part)),
         vocab_size=draw(st.integers(1, 20)),
         dim=draw(st.integers(1, 8)),
         batch=batch,
@@ -121,11 +121,11 @@ def all_fields_matter(case: EmbeddingCase) -> None:
     """Every field changes something, dropout in training, or the part says that it changes the cost alone."""
     long, default = replace(case, time=24), replace(case, time=24, vocab_size=20)
 
-    def come(case: EmbeddingCase, idea: Any) -> dict[str, Tensor]:
-        one = replace(case, idea=idea)
+    def come(case: EmbeddingCase, config: Any) -> dict[str, Tensor]:
+        one = replace(case, config=config)
         return come_of(one.module(), one.ids(), seed=case.seed)
 
-    fields_matter(case.idea, lambda idea: come(long, idea), lambda idea: come(default, idea))
+    fields_matter(case.config, lambda config: come(long, config), lambda config: come(default, config))
 
 
 def compiled(case: EmbeddingCase) -> None:

@@ -1,4 +1,4 @@
-"""A layer on trial: built from its idea with random weights, told where its tokens stand, and given an input."""
+"""A layer on trial: built from its config with random weights, told where its tokens stand, and given an input."""
 
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -42,29 +42,35 @@ class LayerCase(Case):
     device: str = "cpu"
     dtype: str = "float32"
 
-    def layer(self, idea: Any = None, shift: int = 0) -> nn.Module:
+    def layer(self, config: Any = None, shift: int = 0) -> nn.Module:
         """The layer, nothing in it random, its weights drawn anew so that no norm is left at one and no bias at zero.
 
         Raises:
             ConfigError: the parts do not fit one another.
         """
-        return self.first if idea is None and not shift else self.another(self.idea if idea is None else idea, shift)
+        return (
+            self.first
+            if config is None and not shift
+            else self.another(self.config if config is None else config, shift)
+        )
 
     @cached_property
     def first(self) -> nn.Module:
         """The layer as it is asked for most; whether the case fits is found by building it, which is not done twice."""
-        return self.another(self.idea, 0)
+        return self.another(self.config, 0)
 
-    def another(self, idea: Any, shift: int) -> nn.Module:
+    def another(self, config: Any, shift: int) -> nn.Module:
         """A layer of its own."""
         with seeded(self.seed + shift):
-            layer = redraw(idea.build(self.dim), self.seed + shift)
-            placed = PlacedLayer(layer, self.place(idea), isinstance(idea, Attention | Block), self.device, self.dtype)
+            layer = redraw(config.build(self.dim), self.seed + shift)
+            placed = PlacedLayer(
+                layer, self.place(config), isinstance(config, Attention | Block), self.device, self.dtype
+            )
         return placed.to(self.device).eval()
 
-    def place(self, idea: Any) -> PositionalEncoding:
+    def place(self, config: Any) -> PositionalEncoding:
         """Where the layer's tokens stand."""
-        attentions = attentions_of(idea)
+        attentions = attentions_of(config)
         for attention in attentions:
             attention.check_position(self.position)
         return self.position.build(self.dim, attentions[0].heads if attentions else 1, self.time)
@@ -76,7 +82,7 @@ class LayerCase(Case):
         return x.to(self.device) * (self.scale if scale is None else scale)
 
     def fits(self) -> None:
-        for attention in attentions_of(self.idea):
+        for attention in attentions_of(self.config):
             attention.check_device(self.device)
         assert self.first
 
@@ -86,16 +92,16 @@ class LayerCase(Case):
         return TOLERANCES[self.device, self.dtype] if self.dtype == "float32" else COARSE
 
 
-def attentions_of(idea: Any) -> tuple[Attention, ...]:
+def attentions_of(config: Any) -> tuple[Attention, ...]:
     """Those that a layer is, or has."""
-    return (idea,) if isinstance(idea, Attention) else idea.attentions if isinstance(idea, Block) else ()
+    return (config,) if isinstance(config, Attention) else config.attentions if isinstance(config, Block) else ()
 
 
-def has_single_expert(idea: Any) -> bool:
+def has_single_expert(config: Any) -> bool:
     """Whether there is a router in it with a single expert, which is always chosen and teaches the router nothing."""
-    ffn = getattr(idea, "ffn", idea)
+    ffn = getattr(config, "ffn", config)
     return getattr(ffn, "experts", 0) == 1 or (
-        isinstance(idea, Block) and has_single_expert(getattr(idea, "block", None))
+        isinstance(config, Block) and has_single_expert(getattr(config, "block", None))
     )
 
 
@@ -114,15 +120,15 @@ class PlacedLayer(Exact):
         return y
 
 
-def attention_window_of(idea: Any) -> int | None:
+def attention_window_of(config: Any) -> int | None:
     """How far back a layer looks, where it looks back at all."""
-    return idea.attention_window if isinstance(idea, Attention | Block) else None
+    return config.attention_window if isinstance(config, Attention | Block) else None
 
 
-def plainest_equivalent(idea: Attention, length: int) -> Attention:
+def plainest_equivalent(config: Attention, length: int) -> Attention:
     """Another part that is the same function for texts of this length, the plainest that names it."""
-    names = [name for name in ("fused", "per_head", *Attention.names()) if name != idea.part]
-    other = next(other for other in map(Attention.find, names) if other.equivalent_to == idea.equivalent_at(length))
-    shared = fields(other).keys() & fields(type(idea)).keys()
-    plain: Attention = other(**{name: getattr(idea, name) for name in shared})
+    names = [name for name in ("fused", "per_head", *Attention.names()) if name != config.part]
+    other = next(other for other in map(Attention.find, names) if other.equivalent_to == config.equivalent_at(length))
+    shared = fields(other).keys() & fields(type(config)).keys()
+    plain: Attention = other(**{name: getattr(config, name) for name in shared})
     return plain

@@ -43,13 +43,13 @@ def layers(
     read: bool = False,
 ) -> LayerCase:
     """A layer of this part, its heads so wide; with `read`, also a cut, pieces, lengths of rows, and another scale."""
-    idea = draw(configs(part))
-    attentions = attentions_of(idea)
+    config = draw(configs(part))
+    attentions = attentions_of(config)
     heads = attentions[0].heads if attentions else draw(st.integers(1, 2))
     length, batch = draw(times), draw(batches)
     position = draw(any_part_of(Position)) if attentions else NoPosition()
     return LayerCase(
-        idea=idea,
+        config=config,
         dim=heads * draw(st.sampled_from(widths)),
         batch=batch,
         time=length,
@@ -73,7 +73,7 @@ def texts(part: type[Any], where: Where) -> st.SearchStrategy[LayerCase]:
 
 def equivalents(part: type[Any], where: Where) -> st.SearchStrategy[LayerCase]:
     """Ideas, and lengths of text, for which a part is the same function as another."""
-    return layers(part, where).filter(lambda case: bool(case.idea.equivalent_at(case.time)))
+    return layers(part, where).filter(lambda case: bool(case.config.equivalent_at(case.time)))
 
 
 def wide_heads(part: type[Any], where: Where) -> st.SearchStrategy[LayerCase]:
@@ -91,7 +91,7 @@ def several(part: type[Any], where: Where) -> st.SearchStrategy[LayerCase]:
     cases = layers(part, where, st.just(1.0)).map(lambda case: replace(case, time=max(case.time, 16), batch=1))
     return cases.filter(
         lambda case: (
-            all(one.attention_window != 1 for one in attentions_of(case.idea)) and not has_single_expert(case.idea)
+            all(one.attention_window != 1 for one in attentions_of(case.config)) and not has_single_expert(case.config)
         )
     )
 
@@ -116,7 +116,7 @@ def causal(case: LayerCase) -> None:
 
 def depends_on_past(case: LayerCase) -> None:
     """An output feels its own input, and its past."""
-    time.depends_on_past(case.layer(), case.x(), case.seed, attention_window_of(case.idea))
+    time.depends_on_past(case.layer(), case.x(), case.seed, attention_window_of(case.config))
 
 
 def prefix(case: LayerCase) -> None:
@@ -136,14 +136,14 @@ def cache(case: LayerCase) -> None:
 
 def window(case: LayerCase) -> None:
     """An output feels the oldest of its window, and nothing older."""
-    far = attention_window_of(case.idea)
+    far = attention_window_of(case.config)
     if far is not None:
         time.window(case.layer(), case.x(), far, case.seed)
 
 
 def equivalent(case: LayerCase) -> None:
     """An implementation of a function is that function, gradients too."""
-    one, plain = case.layer(), case.layer(plainest_equivalent(case.idea, case.time), shift=1)
+    one, plain = case.layer(), case.layer(plainest_equivalent(case.config, case.time), shift=1)
     share_weights(plain, one)
     equality.equivalent(one, plain, case.x(), case.seed, 10 * case.tolerance)
 
@@ -203,17 +203,19 @@ def trained(case: LayerCase) -> tuple[nn.Module, Tensor]:
 
 
 def default_layer(case: LayerCase) -> LayerCase:
-    """The part's default idea, at a width that many numbers of heads divide."""
-    idea = type(case.idea)()
-    attentions = attentions_of(idea)
-    return replace(case, idea=idea, dim=12 * (attentions[0].heads if attentions else 2), position=NoPosition())
+    """The part's default config, at a width that many numbers of heads divide."""
+    config = type(case.config)()
+    attentions = attentions_of(config)
+    return replace(case, config=config, dim=12 * (attentions[0].heads if attentions else 2), position=NoPosition())
 
 
 def all_fields_matter(case: LayerCase) -> None:
     """Every field changes something, dropout in training, or the part says that it changes the cost alone."""
     default = default_layer(case)
     fields_matter(
-        case.idea, lambda idea: outputs(replace(case, idea=idea)), lambda idea: outputs(replace(default, idea=idea))
+        case.config,
+        lambda config: outputs(replace(case, config=config)),
+        lambda config: outputs(replace(default, config=config)),
     )
 
 

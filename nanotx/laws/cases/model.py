@@ -60,7 +60,7 @@ class ModelCase(Case):
 
     def another(self, shift: int) -> Transformer:
         """A model of its own."""
-        model = self.idea.build(self.vocab_size, self.seed + shift)
+        model = self.config.build(self.vocab_size, self.seed + shift)
         redraw(model, self.seed + shift)
         with torch.no_grad():
             for parameter in model.parameters():
@@ -73,7 +73,7 @@ class ModelCase(Case):
         return torch.randint(self.vocab_size, (self.batch, self.time), generator=generator).to(self.device)
 
     def fits(self) -> None:
-        for attention in self.idea.attentions():
+        for attention in self.config.attentions():
             attention.check_device(self.device)
         assert self.first
 
@@ -105,7 +105,7 @@ def models(draw: Drawn, part: type[Model], where: Where) -> ModelCase:
     """A small model of any parts, and where its text is cut."""
     length, batch = draw(times), draw(batches)
     pattern = tuple(draw(st.lists(any_part_of(Block), min_size=1, max_size=2)))
-    idea = part(
+    config = part(
         dim=draw(st.sampled_from([8, 16, 24])),
         layers=draw(st.integers(1, 2)),
         context=length + draw(st.integers(0, 2)),
@@ -118,7 +118,7 @@ def models(draw: Drawn, part: type[Model], where: Where) -> ModelCase:
         blocks=pattern,
     )
     return ModelCase(
-        idea=idea,
+        config=config,
         vocab_size=draw(st.integers(2, 20)),
         batch=batch,
         time=length,
@@ -133,19 +133,21 @@ def models(draw: Drawn, part: type[Model], where: Where) -> ModelCase:
 def long(part: type[Model], where: Where) -> st.SearchStrategy[ModelCase]:
     """One text beyond position 256, the last up to which bfloat16 can count, in a model with room for it."""
     return models(part, where).map(
-        lambda case: replace(case, batch=1, time=LONG, lengths=(), idea=replace(case.idea, context=LONG))
+        lambda case: replace(case, batch=1, time=LONG, lengths=(), config=replace(case.config, context=LONG))
     )
 
 
 def several(part: type[Model], where: Where) -> st.SearchStrategy[ModelCase]:
     """One text of many tokens in models that have something to choose: no window of one, and no lone expert."""
     cases = models(part, where).map(
-        lambda case: replace(case, vocab_size=20, batch=1, time=SOME, lengths=(), idea=replace(case.idea, context=SOME))
+        lambda case: replace(
+            case, vocab_size=20, batch=1, time=SOME, lengths=(), config=replace(case.config, context=SOME)
+        )
     )
     return cases.filter(
         lambda case: (
-            not any(map(has_single_expert, case.idea.pattern()))
-            and all(one.attention_window != 1 for one in case.idea.attentions())
+            not any(map(has_single_expert, case.config.pattern()))
+            and all(one.attention_window != 1 for one in case.config.attentions())
         )
     )
 
@@ -163,7 +165,7 @@ def causal(case: ModelCase) -> None:
 def depends_on_past(case: ModelCase) -> None:
     """Logits feel their own token, and their past."""
     time.depends_on_past(
-        FromStream(case.model()), stream(case), case.seed, max_window(b.attention_window for b in case.idea.pattern())
+        FromStream(case.model()), stream(case), case.seed, max_window(b.attention_window for b in case.config.pattern())
     )
 
 
@@ -204,7 +206,7 @@ def all_get_gradient(case: ModelCase) -> None:
     def passes() -> Iterator[tuple[nn.Module, Tensor]]:
         for index in range(TRIES):
             again = replace(case, seed=case.seed + index)
-            model = again.idea.build(again.vocab_size, again.seed)
+            model = again.config.build(again.vocab_size, again.seed)
             model = (redraw(model, again.seed) if index % 2 else model).to(case.device).train()
             with seeded(again.seed):
                 yield model, model(again.ids())
@@ -214,8 +216,8 @@ def all_get_gradient(case: ModelCase) -> None:
 
 def all_fields_matter(case: ModelCase) -> None:
     """Every field changes the state, the logits, or how long a text may be."""
-    usual = replace(type(case.idea)(), dim=24, layers=1, context=case.time)
-    fields_matter(case.idea, lambda idea: outputs(replace(case, idea=idea)), defaults=[usual])
+    usual = replace(type(case.config)(), dim=24, layers=1, context=case.time)
+    fields_matter(case.config, lambda config: outputs(replace(case, config=config)), defaults=[usual])
 
 
 def outputs(case: ModelCase) -> Mapping[str, Tensor]:
@@ -234,7 +236,7 @@ def compiled(case: ModelCase) -> None:
 
 def stream(case: ModelCase) -> Stream:
     """Embedded tokens, no two alike."""
-    x = torch.randn(case.batch, case.time, case.idea.dim, generator=torch.Generator().manual_seed(case.seed))
+    x = torch.randn(case.batch, case.time, case.config.dim, generator=torch.Generator().manual_seed(case.seed))
     return x.to(case.device)
 
 

@@ -1,4 +1,4 @@
-"""The laws of positions, on random ideas, sizes and queries."""
+"""The laws of positions, on random configs, sizes and queries."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -36,19 +36,19 @@ class PositionCase(Case):
     start: int = 0  # where the end of the text begins
     shift: int = 0  # how far all is moved
 
-    def position(self, idea: Any = None) -> PositionalEncoding:
+    def position(self, config: Any = None) -> PositionalEncoding:
         """The thing, its table (if it has one) drawn from the seed."""
-        return self.first if idea is None else self.another(idea)
+        return self.first if config is None else self.another(config)
 
     @cached_property
     def first(self) -> PositionalEncoding:
         """The thing as it is asked for most; whether the case fits is found by building it, which is not done twice."""
-        return self.another(self.idea)
+        return self.another(self.config)
 
-    def another(self, idea: Any) -> PositionalEncoding:
+    def another(self, config: Any) -> PositionalEncoding:
         """A thing of its own."""
         with seeded(self.seed):
-            built: PositionalEncoding = idea.build(self.heads * self.width, self.heads, self.time)
+            built: PositionalEncoding = config.build(self.heads * self.width, self.heads, self.time)
         return built.eval()
 
     def fits(self) -> None:
@@ -72,7 +72,7 @@ def positions(draw: Drawn, part: type[Any], where: Where, least: int = 1) -> Pos
     """A position of this part, for texts of at least so many tokens, in heads of at least twice as many axes."""
     time = draw(times.filter(lambda time: time >= least))
     return PositionCase(
-        idea=draw(configs(part)),
+        config=draw(configs(part)),
         heads=draw(st.integers(1, 4)),
         width=draw(st.sampled_from([width for width in (2, 4, 6, 8) if width >= 2 * least])),
         batch=draw(batches),
@@ -92,7 +92,7 @@ def long(part: type[Any], where: Where) -> st.SearchStrategy[PositionCase]:
     """One text of any length, many beyond the positions that half the bits can count."""
     contexts = times | st.sampled_from(CONTEXTS)
     case = st.builds(
-        PositionCase, idea=configs(part), heads=st.integers(1, 3), width=st.just(4), time=contexts, seed=seeds
+        PositionCase, config=configs(part), heads=st.integers(1, 3), width=st.just(4), time=contexts, seed=seeds
     )
     return case
 
@@ -125,7 +125,7 @@ def informative(case: PositionCase) -> None:
 
 def distinct(case: PositionCase) -> None:
     """Another with other fields is another."""
-    for other in configs_with_another_number(case.idea):
+    for other in configs_with_another_number(case.config):
         mine, theirs = case.position(), case.position(other)
         position_laws.distinct(mine, theirs, case.x(), case.q(), torch.arange(case.time))
 
@@ -148,7 +148,7 @@ def shift_invariant(case: PositionCase) -> None:
 
 def adds_bias(case: PositionCase) -> None:
     """It adds to the scores where it states so, and nowhere else."""
-    position_laws.adds_bias(case.position(), case.idea.adds_bias, torch.arange(case.time))
+    position_laws.adds_bias(case.position(), case.config.adds_bias, torch.arange(case.time))
 
 
 def gets_gradient_of_position(case: PositionCase) -> None:
@@ -166,12 +166,12 @@ def gets_gradient_of_position(case: PositionCase) -> None:
 def position_fields_matter(case: PositionCase) -> None:
     """Every field changes something, or the part says that it changes the cost alone."""
     default = replace(case, heads=2, width=8, time=24)
-    fields_matter(case.idea, lambda idea: outputs(case, idea), lambda idea: outputs(default, idea))
+    fields_matter(case.config, lambda config: outputs(case, config), lambda config: outputs(default, config))
 
 
-def outputs(case: PositionCase, idea: Any) -> dict[str, Tensor]:
+def outputs(case: PositionCase, config: Any) -> dict[str, Tensor]:
     """All that a position does to a text."""
-    position, positions = case.position(idea), torch.arange(case.time)
+    position, positions = case.position(config), torch.arange(case.time)
     q, k = position.rotate(case.q(), case.q(shift=1), positions)
     bias = position.bias(positions, positions)
     return {"embedding": position.embed(case.x(), positions), "queries": q, "keys": k} | (
@@ -179,15 +179,15 @@ def outputs(case: PositionCase, idea: Any) -> dict[str, Tensor]:
     )
 
 
-def configs_with_another_number(idea: Any) -> list[Any]:
+def configs_with_another_number(config: Any) -> list[Any]:
     """Ideas that differ from one in a single number; one that is none by default may tell nothing, and stays."""
-    usual = vars(type(idea)())
-    numbers = {name: value for name, value in vars(idea).items() if type(usual[name]) in (int, float)}
+    usual = vars(type(config)())
+    numbers = {name: value for name, value in vars(config).items() if type(usual[name]) in (int, float)}
     found = []
     for name, value in numbers.items():
         with suppress(ConfigError):
-            found.append(replace(idea, **{name: value * 3}))
-    return [other for other in found if other != idea]
+            found.append(replace(config, **{name: value * 3}))
+    return [other for other in found if other != config]
 
 
 def has_numbers(part: type[Any]) -> bool:

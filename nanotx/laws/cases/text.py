@@ -52,7 +52,7 @@ from nanotx.laws.text import (
 
 def check_lossless(case: TokenizerCase) -> None:
     """Nothing is lost of the texts that were learned from, which are accepted, and of any other that is."""
-    if (asked := getattr(case.idea, "nfc", case.codec.nfc)) != case.codec.nfc:
+    if (asked := getattr(case.config, "nfc", case.codec.nfc)) != case.codec.nfc:
         raise LawBroken(f"lossless: nfc={asked} was asked for, and what was learned has nfc={case.codec.nfc}.")
     for text in case.taught:
         try:
@@ -64,13 +64,13 @@ def check_lossless(case: TokenizerCase) -> None:
 
 def check_trains_alike(case: TokenizerCase) -> None:
     """Learned alike here and in another process."""
-    trains_alike(case.idea, case.taught, (case.text, *case.taught))
-    trains_alike_in_subprocess(case.idea, case.taught)
+    trains_alike(case.config, case.taught, (case.text, *case.taught))
+    trains_alike_in_subprocess(case.config, case.taught)
 
 
 def check_special_tokens(case: SpecialTokensCase) -> None:
     """Every name that was asked for is one; some names are allowed, and then the others."""
-    missing = [name for name in getattr(case.idea, "special_tokens", ()) if name not in case.codec.special_tokens]
+    missing = [name for name in getattr(case.config, "special_tokens", ()) if name not in case.codec.special_tokens]
     if missing:
         raise LawBroken(f"special_tokens: {missing[0]!r} was asked for, and is no special of {case.codec!r}.")
     for allowed in case.chosen:
@@ -81,7 +81,7 @@ def check_cut(case: TokenizerCase) -> None:
     """Cut in two, a text has the same ids; and in blocks, texts teach the same."""
     cut_anywhere(case.codec, case.text)
     cut_anywhere(case.codec, case.accepted)
-    trains_in_blocks(case.idea, case.taught)
+    trains_in_blocks(case.config, case.taught)
 
 
 def check_refuses(case: RefusedCase) -> None:
@@ -103,22 +103,22 @@ class CorpusCase(Case):
 
     def check(self) -> None:
         """Split it; a file is written for one that has a path."""
-        if "path" not in fields(type(self.idea)):
-            split(self.idea)
+        if "path" not in fields(type(self.config)):
+            split(self.config)
             return
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder, "text.txt")
             file.write_bytes(self.text.encode("utf-8"))
-            split(dataclasses.replace(self.idea, path=str(file)))
+            split(dataclasses.replace(self.config, path=str(file)))
 
 
 @st.composite
 def draw_corpus(draw: Drawn, part: type[Corpus], where: Where) -> CorpusCase:
     """Any corpus of a small size."""
-    idea = draw(configs(part))
+    config = draw(configs(part))
     if "size" in fields(part):
-        idea = with_other_fields(idea, size=draw(st.integers(1, 2000)))
-    return CorpusCase(idea=idea, text="." + draw(texts()) if "path" in fields(part) else PRIMER)
+        config = with_other_fields(config, size=draw(st.integers(1, 2000)))
+    return CorpusCase(config=config, text="." + draw(texts()) if "path" in fields(part) else PRIMER)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,8 +127,8 @@ class CorpusFieldsCase(CorpusCase):
 
     def usual(self) -> Any:
         """The default config, of a small size."""
-        idea = type(self.idea)()
-        return with_other_fields(idea, size=SMALL) if "size" in fields(type(idea)) else idea
+        config = type(self.config)()
+        return with_other_fields(config, size=SMALL) if "size" in fields(type(config)) else config
 
     def fits(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
@@ -139,11 +139,11 @@ class CorpusFieldsCase(CorpusCase):
         with tempfile.TemporaryDirectory() as folder:
             one, other = self.files(Path(folder))
 
-            def choices(idea: Any, name: str) -> dict[str, list[Any]]:
-                return {name: [other]} if name == "path" else other_choices(idea, name)
+            def choices(config: Any, name: str) -> dict[str, list[Any]]:
+                return {name: [other]} if name == "path" else other_choices(config, name)
 
-            idea, usual = at_path(self.idea, one), at_path(self.usual(), one)
-            fields_matter(idea, both_texts, defaults=[usual], changes=choices)
+            config, usual = at_path(self.config, one), at_path(self.usual(), one)
+            fields_matter(config, both_texts, defaults=[usual], changes=choices)
 
     def files(self, folder: Path) -> tuple[str, str]:
         """Two texts, each in a file of the folder."""
@@ -156,19 +156,19 @@ SMALL = 2000
 """Characters of a corpus that has a size."""
 
 
-def at_path(idea: Any, path: str) -> Any:
+def at_path(config: Any, path: str) -> Any:
     """The corpus, reading this file where it has a path."""
-    return dataclasses.replace(idea, path=path) if "path" in fields(type(idea)) else idea
+    return dataclasses.replace(config, path=path) if "path" in fields(type(config)) else config
 
 
-def both_texts(idea: Any) -> dict[str, Tensor]:
+def both_texts(config: Any) -> dict[str, Tensor]:
     """The code points of the training and of the validation text.
 
     Raises:
         ConfigError: there are no two texts of this corpus.
     """
     try:
-        both = idea.split()
+        both = config.split()
     except DataError as error:
         raise ConfigError(str(error)) from None
     return {
@@ -184,7 +184,7 @@ def untried_of_corpus(part: type[Any]) -> dict[str, str]:
 
 def draw_corpus_fields(part: type[Corpus], where: Where) -> st.SearchStrategy[CorpusFieldsCase]:
     """Any corpus of a small size."""
-    return draw_corpus(part, where).map(lambda play: CorpusFieldsCase(idea=play.idea, text=play.text))
+    return draw_corpus(part, where).map(lambda play: CorpusFieldsCase(config=play.config, text=play.text))
 
 
 LAWS: dict[str, tuple[Law, ...]] = {

@@ -24,7 +24,7 @@ class TokenizerCase(Case):
     @property
     def codec(self) -> Codec:
         """What was learned."""
-        return trained(self.idea, self.taught)
+        return trained(self.config, self.taught)
 
     @property
     def names(self) -> list[str]:
@@ -122,46 +122,46 @@ cuttable = st.sampled_from(["e ", "to be ", "'s ", "X\n", "a \n\n", "\u00e9t ", 
 @st.composite
 def draw_tokenizer(draw: Drawn, part: type[Tokenizer], where: Where) -> TokenizerCase:
     """Any tokenizer and text."""
-    idea, taught = draw(configs_with_texts(part))
-    return TokenizerCase(idea=idea, taught=taught, text=draw(texts()))
+    config, taught = draw(configs_with_texts(part))
+    return TokenizerCase(config=config, taught=taught, text=draw(texts()))
 
 
 @st.composite
 def draw_ids(draw: Drawn, part: type[Tokenizer], where: Where) -> IdsCase:
     """Any tokenizer and ids."""
-    idea, taught = draw(configs_with_texts(part))
+    config, taught = draw(configs_with_texts(part))
     ids = draw(st.lists(st.integers(-4, 511), max_size=12))
-    return IdsCase(idea=idea, taught=taught, text=draw(texts()), ids=tuple(ids), at=draw(places))
+    return IdsCase(config=config, taught=taught, text=draw(texts()), ids=tuple(ids), at=draw(places))
 
 
 @st.composite
 def draw_special_tokens(draw: Drawn, part: type[Tokenizer], where: Where) -> SpecialTokensCase:
     """Any tokenizer, and a text with any names in it."""
-    idea, taught = draw(configs_with_texts(part))
+    config, taught = draw(configs_with_texts(part))
     pieces, put = draw(st.lists(texts(4), max_size=4)), draw(st.lists(st.integers(0, 11), min_size=1, max_size=4))
     allowed = draw(st.integers(0, 15))
-    return SpecialTokensCase(idea=idea, taught=taught, pieces=tuple(pieces), between=tuple(put), allowed=allowed)
+    return SpecialTokensCase(config=config, taught=taught, pieces=tuple(pieces), between=tuple(put), allowed=allowed)
 
 
 @st.composite
 def draw_cut(draw: Drawn, part: type[Tokenizer], where: Where) -> TokenizerCase:
     """Any tokenizer, and a text that may be cut in many places."""
-    idea, taught = draw(configs_with_texts(part))
+    config, taught = draw(configs_with_texts(part))
     pieces = draw(st.lists(st.builds("".join, st.tuples(cuttable, texts(2))), max_size=4))
-    return TokenizerCase(idea=idea, taught=taught, text="".join(pieces))
+    return TokenizerCase(config=config, taught=taught, text="".join(pieces))
 
 
 @st.composite
 def draw_file(draw: Drawn, part: type[Tokenizer], where: Where) -> FileCase:
     """Any tokenizer, and any change of its file."""
-    idea, taught = draw(configs_with_texts(part))
-    return FileCase(idea=idea, taught=taught, path=tuple(draw(st.lists(st.integers(0, 2**10), max_size=5))))
+    config, taught = draw(configs_with_texts(part))
+    return FileCase(config=config, taught=taught, path=tuple(draw(st.lists(st.integers(0, 2**10), max_size=5))))
 
 
 @st.composite
 def draw_refused(draw: Drawn, part: type[Tokenizer], where: Where) -> RefusedCase:
     """Any tokenizer, and what it cannot hold."""
-    idea, taught = draw(configs_with_texts(part))
+    config, taught = draw(configs_with_texts(part))
     half = draw(st.integers(0xD800, 0xDFFF))
     beyond = draw(st.integers(-300, 300) | st.sampled_from([2**31, 2**63, -(2**40)]))
-    return RefusedCase(idea=idea, taught=taught, text=draw(texts()), half=half, at=draw(places), beyond=beyond)
+    return RefusedCase(config=config, taught=taught, text=draw(texts()), half=half, at=draw(places), beyond=beyond)

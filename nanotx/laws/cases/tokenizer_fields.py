@@ -46,9 +46,9 @@ class TokenizerFieldsCase(Case):
 
     def check(self) -> None:
         """Every field changes the vocabulary, the ids of a text, or what is refused."""
-        usual = [fit_to_texts(one, TAUGHT, LEARNED) for one in plain_config(type(self.idea))]
+        usual = [fit_to_texts(one, TAUGHT, LEARNED) for one in plain_config(type(self.config))]
         usual = [one for one in usual if one is not None]
-        fields_matter(self.idea, outcome_of, defaults=usual, changes=other_configs)
+        fields_matter(self.config, outcome_of, defaults=usual, changes=other_configs)
 
 
 @st.composite
@@ -56,9 +56,9 @@ def draw_tokenizer_fields(draw: Drawn, part: type[Tokenizer], where: Where) -> T
     """Any tokenizer, its vocabulary of a size that the texts allow."""
     usual = plain_config(part)[0]
     named = {name: getattr(usual, name) for name, kind in fields(part).items() if kind is str}
-    idea = fit_to_texts(dataclasses.replace(draw(configs(part)), **named), TAUGHT, draw(st.integers(1, LEARNED)))
-    assume(idea is not None)
-    return TokenizerFieldsCase(idea=idea)
+    config = fit_to_texts(dataclasses.replace(draw(configs(part)), **named), TAUGHT, draw(st.integers(1, LEARNED)))
+    assume(config is not None)
+    return TokenizerFieldsCase(config=config)
 
 
 def plain_config(part: type[Tokenizer]) -> list[Any]:
@@ -72,16 +72,16 @@ def plain_config(part: type[Tokenizer]) -> list[Any]:
     return [part()]
 
 
-def other_configs(idea: Any, name: str) -> dict[str, list[Any]]:
+def other_configs(config: Any, name: str) -> dict[str, list[Any]]:
     """Other values of a field of a tokenizer."""
-    value = getattr(idea, name)
+    value = getattr(config, name)
     known: dict[str, list[Any]] = {
         "vocab_size": [value + more for more in (1, -1, 5, -5) if name == "vocab_size" and value + more > 0],
         "pattern": list(PATTERNS),
         "special_tokens": list(NAMES),
-        "path": file_paths(type(idea)) if name == "path" else [],
+        "path": file_paths(type(config)) if name == "path" else [],
     }
-    return {name: [one for one in known[name] if one != value]} if name in known else other_choices(idea, name)
+    return {name: [one for one in known[name] if one != value]} if name in known else other_choices(config, name)
 
 
 def untried_of_tokenizer(part: type[Any]) -> dict[str, str]:
@@ -99,10 +99,10 @@ def file_paths(part: type[Any]) -> list[str]:
     return [lossy_file(lossy=False)] if part is Huggingface else []
 
 
-def outcome_of(idea: Tokenizer) -> dict[str, Tensor]:
+def outcome_of(config: Tokenizer) -> dict[str, Tensor]:
     """What a tokenizer learns from `TAUGHT`, and what it makes of the texts of `READ`."""
     try:
-        codec = trained(idea, TAUGHT)
+        codec = trained(config, TAUGHT)
     except TokenizerError:
         return {"these texts are refused": torch.zeros(0)}
     gaps = set(codec.undefined_ids)

@@ -45,15 +45,15 @@ class History(Case):
 @st.composite
 def draw_schedule(draw: Drawn, part: type[Schedule], where: Where) -> History:
     """Any schedule, also one of zeros, and any run, also one that is as long as the warm-up."""
-    idea = draw(configs(part))
+    config = draw(configs(part))
     for name, kind in fields(part).items():
         if kind in (int, float) and draw(st.integers(0, 3)) == 3:
-            idea = with_other_fields(idea, **{name: kind(0)})
-    sizes = [getattr(idea, name) for name, kind in fields(part).items() if kind is int]
+            config = with_other_fields(config, **{name: kind(0)})
+    sizes = [getattr(config, name) for name, kind in fields(part).items() if kind is int]
     edges = [1, 200, *(max(1, size + beside) for size in sizes for beside in (-1, 0, 1))]
     lengths, far = st.integers(1, 40) | st.sampled_from(edges), st.sampled_from([10**4, 10**9])
     at = draw(st.lists(st.integers(0, 220) | far, max_size=8))
-    return History(idea=idea, steps=draw(lengths), other=draw(lengths), at=tuple(at))
+    return History(config=config, steps=draw(lengths), other=draw(lengths), at=tuple(at))
 
 
 # Optimizers.
@@ -102,7 +102,7 @@ def draw_optimizer(draw: Drawn, part: type[Optimizer], where: Where) -> Optimize
     """Any optimizer, parameters and stop."""
     steps, layers = draw(st.integers(1, 5)), draw(st.integers(1, 3))
     return OptimizerCase(
-        idea=draw(configs(part)),
+        config=draw(configs(part)),
         seed=draw(seeds),
         layers=layers,
         frozen=tuple(sorted(draw(st.sets(st.integers(1, 1 + 3 * layers), max_size=3)))),
@@ -143,8 +143,8 @@ def draw_windows(draw: Drawn, part: type[Any], where: Where, many: bool = False)
     context = draw(st.integers(4, 9) if many else st.integers(1, 9))
     length = context + draw(st.integers(15, 20)) * context if many else context + 1 + draw(st.integers(0, 60))
     steps = tuple(draw(st.lists(st.integers(0, 4) | st.integers(0, 60), min_size=1, max_size=5, unique=True)))
-    idea = part(length=length, context=context, seed=draw(seeds | st.integers(0, 2**62)))
-    return WindowsCase(idea=idea, batch=draw(st.integers(1, 7)), steps=steps, other=draw(st.integers(1, 9)))
+    config = part(length=length, context=context, seed=draw(seeds | st.integers(0, 2**62)))
+    return WindowsCase(config=config, batch=draw(st.integers(1, 7)), steps=steps, other=draw(st.integers(1, 9)))
 
 
 # Fields.
@@ -155,13 +155,13 @@ RUN_LENGTHS = (40, 400)
 
 def schedule_fields_matter(case: History) -> None:
     """Every field changes the factor of some step."""
-    fields_matter(case.idea, lambda idea: factors(idea, (*RUN_LENGTHS, case.steps)))
+    fields_matter(case.config, lambda config: factors(config, (*RUN_LENGTHS, case.steps)))
 
 
 def optimizer_fields_matter(case: OptimizerCase) -> None:
     """Every field changes what some steps make of the parameters."""
     longer = replace(case, steps=4, frozen=())
-    fields_matter(case.idea, lambda idea: learned(idea, longer.parameters(), longer.gradients()))
+    fields_matter(case.config, lambda config: learned(config, longer.parameters(), longer.gradients()))
 
 
 LAWS: dict[str, tuple[Law, ...]] = {
@@ -171,14 +171,14 @@ LAWS: dict[str, tuple[Law, ...]] = {
             about="any step has a factor, finite and not below zero, and no run is all zeros",
             case=History,
             draw=draw_schedule,
-            check=lambda case: finite_factor(case.idea, case.at, case.steps),
+            check=lambda case: finite_factor(case.config, case.at, case.steps),
         ),
         Law(
             name="pure",
             about="a step's factor is the same whatever was asked before",
             case=History,
             draw=draw_schedule,
-            check=lambda case: pure(case.idea, (*case.at, *range(min(case.steps, 12))), case.steps, case.other),
+            check=lambda case: pure(case.config, (*case.at, *range(min(case.steps, 12))), case.steps, case.other),
         ),
         Law(
             name="field_matters",
@@ -198,35 +198,35 @@ LAWS: dict[str, tuple[Law, ...]] = {
             about="every parameter that learns lies in one group, every group has its base_lr",
             case=OptimizerCase,
             draw=draw_optimizer,
-            check=lambda case: grouped(case.idea, case.parameters()),
+            check=lambda case: grouped(case.config, case.parameters()),
         ),
         Law(
             name="no_grad_no_move",
             about="without a gradient nothing moves but what its group decays",
             case=OptimizerCase,
             draw=draw_optimizer,
-            check=lambda case: no_grad_no_move(case.idea, case.parameters()),
+            check=lambda case: no_grad_no_move(case.config, case.parameters()),
         ),
         Law(
             name="descends",
             about="small steps from a fresh start lower a convex loss, of every parameter",
             case=OptimizerCase,
             draw=draw_optimizer,
-            check=lambda case: descends(case.idea, case.parameters(0.1), case.targets(), case.steps, rate=0.01),
+            check=lambda case: descends(case.config, case.parameters(0.1), case.targets(), case.steps, rate=0.01),
         ),
         Law(
             name="zero_lr_no_move",
             about="at a learning rate of zero nothing moves, whatever the gradient",
             case=OptimizerCase,
             draw=draw_optimizer,
-            check=lambda case: zero_lr_no_move(case.idea, case.parameters(), case.gradients()),
+            check=lambda case: zero_lr_no_move(case.config, case.parameters(), case.gradients()),
         ),
         Law(
             name="resumes",
             about="stopped, saved and loaded it goes on to the bit as if it had not been",
             case=OptimizerCase,
             draw=draw_optimizer,
-            check=lambda case: resumes(case.idea, case.parameters(), case.gradients(), case.cut),
+            check=lambda case: resumes(case.config, case.parameters(), case.gradients(), case.cut),
         ),
         Law(
             name="field_matters",
@@ -246,35 +246,35 @@ LAWS: dict[str, tuple[Law, ...]] = {
             about="each row is a window of the text, its target at every place the next token",
             case=WindowsCase,
             draw=draw_windows,
-            check=lambda case: targets_shifted(case.idea.build(), case.steps[0], case.batch),
+            check=lambda case: targets_shifted(case.config.build(), case.steps[0], case.batch),
         ),
         Law(
             name="each_window_once",
             about="every epoch shows each window once, side by side, whatever the batch",
             case=WindowsCase,
             draw=draw_windows,
-            check=lambda case: each_window_once(case.idea.build(), case.batch, epochs=3),
+            check=lambda case: each_window_once(case.config.build(), case.batch, epochs=3),
         ),
         Law(
             name="batch_invariant_order",
             about="one order of rows, a pure function of seed and step, for any batch and so for any ranks",
             case=WindowsCase,
             draw=draw_windows,
-            check=lambda case: batch_invariant_order(case.idea.build(), case.steps, case.batch),
+            check=lambda case: batch_invariant_order(case.config.build(), case.steps, case.batch),
         ),
         Law(
             name="reshuffled",
             about="each epoch and each seed has another order, and another first cut",
             case=WindowsCase,
             draw=lambda part, where: draw_windows(part, where, many=True),
-            check=lambda case: reshuffled(case.idea.build(), 12, case.idea.seed + case.other),
+            check=lambda case: reshuffled(case.config.build(), 12, case.config.seed + case.other),
         ),
         Law(
             name="covers_both_ends",
             about="over its epochs every token is a target, to both ends of the text",
             case=WindowsCase,
             draw=draw_windows,
-            check=lambda case: covers_both_ends(case.idea.build(), 20 * case.idea.context),
+            check=lambda case: covers_both_ends(case.config.build(), 20 * case.config.context),
         ),
     ),
 }

@@ -41,7 +41,7 @@ class Flags:
 def run(argv: list[str]) -> int:
     """Compare."""
     flags, files, said = _read(argv)
-    ideas = contestants(flags.tokenizers)
+    configs = contestants(flags.tokenizers)
     if flags.plot:
         from nanotx.cli.tokenizer import plot  # it imports matplotlib, which takes a second
 
@@ -53,8 +53,8 @@ def run(argv: list[str]) -> int:
     sizes = ", ".join(f"{size:,} bytes of {part}" for part, size in parts.items())
     console.print(Text(f"{name}: {sizes}"), soft_wrap=True)
     found = list[Row]()
-    for index, one in enumerate(ideas):
-        sys.stderr.write(f"{index + 1}/{len(ideas)}  {one.name}\n")
+    for index, one in enumerate(configs):
+        sys.stderr.write(f"{index + 1}/{len(configs)}  {one.name}\n")
         found.append(measure(one, training, validation, flags.rounds))
     tables.show(console, found, sys.stdout.isatty())
     if json_file:

@@ -45,9 +45,9 @@ def run(argv: list[str]) -> int:
     if bool(said.files) == (said.pick_corpus != NONE):
         raise ConfigError("nanotx tokenizer train: expected files, or --corpus NAME, and one of the two only.")
     fields = {name: getattr(said, name) for name, _, _ in flag_fields([part()])}
-    idea: Tokenizer = from_table(Tokenizer, {"part": kind} | fields, "tokenizer")
+    config: Tokenizer = from_table(Tokenizer, {"part": kind} | fields, "tokenizer")
     try:
-        codec, corpus_name, digest = from_files(idea, said) if said.files else from_corpus(idea, said)
+        codec, corpus_name, digest = from_files(config, said) if said.files else from_corpus(config, said)
     except TokenizerError as error:  # a recipe's flags are named there, which are ours without their group
         raise TokenizerError(str(error).replace("--tokenizer.", "--")) from None
     command = shlex.join(["nanotx", "tokenizer", "train", *argv])
@@ -56,18 +56,18 @@ def run(argv: list[str]) -> int:
     return 0
 
 
-def from_corpus(idea: Tokenizer, said: Any) -> tuple[Codec, str, str]:
+def from_corpus(config: Tokenizer, said: Any) -> tuple[Codec, str, str]:
     """Learned from the training part of a corpus; with its name and the SHA-256 of the whole of it."""
     training, validation = corpus_of(said).split()
-    codec = idea.train_checked([training], validation)
+    codec = config.train_checked([training], validation)
     return codec, said.pick_corpus, hashlib.sha256((training + validation).encode("utf-8")).hexdigest()
 
 
-def from_files(idea: Tokenizer, said: Any) -> tuple[Codec, str, str]:
+def from_files(config: Tokenizer, said: Any) -> tuple[Codec, str, str]:
     """Learned from files, each a text of its own, read block by block; with their names and SHA-256."""
     files = plain_files(said.files)
     with bar(files) as shown:
-        codec = idea.train_checked(shown.reading(files, said.errors, idea.splittable))
+        codec = config.train_checked(shown.reading(files, said.errors, config.splittable))
     digest = hashlib.sha256()
     for file in files:
         with open_regular(file) as stream:
