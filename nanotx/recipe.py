@@ -45,11 +45,11 @@ from nanotx.tokenizers import Tokenizer
 
 @dataclass(frozen=True, kw_only=True)
 class Train:
-    """How long a model learns, and how often it is looked at."""
+    """Length, batching and safety of training, and how often it evaluates, samples and saves."""
 
-    steps: int = 2000  # how many
-    batch_size: int = 12  # sequences of one step, over all its micro-batches
-    grad_accum_steps: int = 1  # micro-batches of one step, one after another
+    steps: int = 2000  # optimizer steps
+    batch_size: int = 12  # sequences per optimizer step, over all micro-batches
+    grad_accum_steps: int = 1  # micro-batches per optimizer step
     micro_batch_size: int | Literal["auto"] = (
         0  # sequences of one; 0 as `grad_accum_steps` says, auto for as many as fit in memory
     )
@@ -58,8 +58,10 @@ class Train:
     )
     loss_chunk_size: int = 0  # tokens whose scores are held at once; 0 for all of a micro-batch
     z_loss: float = 0.0  # weight of the squared log of the scores' partition function
-    ema_decay: float = 0.0  # decay of the weights' running average, which is scored and sampled; 0 for none
-    grad_clip: float = 1.0  # the gradient's norm is cut to this; 0 for never
+    ema_decay: float = (
+        0.0  # decay of the exponential moving average of the weights, used to evaluate and sample; 0 for none
+    )
+    grad_clip: float = 1.0  # largest norm of the gradient; 0 for no clipping
     on_nonfinite: Literal["raise", "skip"] = (
         "raise"  # what to do where a loss or gradient is NaN or infinite: raise an error, or skip the step
     )
@@ -89,7 +91,7 @@ class Train:
 
     @property
     def num_micro_batches(self) -> int:
-        """How many micro-batches a step has."""
+        """Return the number of micro-batches per optimizer step."""
         return self.batch_size // int(self.micro_batch_size) if self.micro_batch_size else self.grad_accum_steps
 
     def _check_micro_batch(self) -> None:
@@ -132,19 +134,19 @@ ConfigPath = tuple[str | int, ...]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """What is said of a run and not of its recipe."""
+    """Options of a run that are not part of its recipe."""
 
     run: str = ""  # the folder of the results; without it runs/<recipe>-<n>
-    resume: bool = False  # go on from the newest checkpoint
-    restart: bool = False  # begin anew in the run's folder; what lies there is set aside, not deleted
+    resume: bool = False  # continue from the newest checkpoint
+    restart: bool = False  # start again in the run's folder; its old files are moved aside, not deleted
     allow_mismatch: bool = False  # resume although recipe, corpus or tokenizer differ from the run\'s
-    detect_anomaly: bool = False  # where a number is not finite, name the operation that made it
-    print_config: bool = False  # show the whole recipe as TOML, and do nothing
+    detect_anomaly: bool = False  # name the operation that produced a non-finite number
+    print_config: bool = False  # print the whole recipe as TOML and exit
     load: tuple[str, ...] = ()  # Python files of your own, with parts in them
 
 
 def read_options(argv: Sequence[str]) -> Options:
-    """The options alone, before the recipe is known.
+    """Return the options alone, before the recipe is known.
 
     Raises:
         ConfigError: --run or --load names nothing.

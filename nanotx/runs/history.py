@@ -1,4 +1,4 @@
-"""A run's course, as far as the rows of its journal have told it."""
+"""The history of a run, built from the rows of its metrics log."""
 
 import math
 
@@ -6,7 +6,7 @@ from nanotx.runs.metrics_log import Row
 
 
 class History:
-    """What is known of a run by now."""
+    """The history of a run so far."""
 
     def __init__(self) -> None:
         self.title, self.steps, self.tokens = "", 1, 0
@@ -18,7 +18,7 @@ class History:
         self.speed, self.warning = 0.0, ""
 
     def take(self, row: Row) -> None:
-        """Take in what happened."""
+        """Add a row."""
         event = row["event"]
         if event in ("start", "resume"):
             self.title, self.steps, self.tokens = row["title"], row["steps"], row["tokens_per_step"]

@@ -26,7 +26,7 @@ from nanotx.training.plugins import check_foreign
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LoadedRun:
-    """What a run left."""
+    """A trained model with its tokenizer and recipe."""
 
     model: Transformer
     tokenizer: Codec

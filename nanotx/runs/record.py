@@ -21,7 +21,7 @@ from nanotx.training.dataset import Dataset, load_dataset
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Segment:
-    """The steps that one process took, and by what."""
+    """The steps that one process took, with its recipe and tokenizer."""
 
     begin: int  # how many were done before
     recipe: Recipe
@@ -30,7 +30,7 @@ class Segment:
 
 
 class RunRecord:
-    """A run's folder, read."""
+    """The record of a run, read from its folder."""
 
     def __init__(self, folder: str) -> None:
         """Read what costs little; a corpus is read when it is asked for.
@@ -55,7 +55,7 @@ class RunRecord:
 
     @property
     def last(self) -> int:
-        """The last step that is recorded; 0 where none is."""
+        """Return the last recorded step, or 0."""
         return max(self.steps, default=0)
 
     def check(self, step: int) -> None:
@@ -93,7 +93,7 @@ class RunRecord:
         return found
 
     def segment_at(self, step: int) -> Segment:
-        """The segment in which a step was taken."""
+        """Return the segment that contains a step."""
         return next((one for one in reversed(self.segments) if one.begin < step), self.segments[0])
 
     def texts(self, segment: Segment) -> Dataset:

@@ -31,7 +31,7 @@ NUMBERS = ("loss", "grad_norm")
 
 
 class Replay:
-    """A trainer that takes a run's steps again."""
+    """A trainer that repeats the steps of a recorded run."""
 
     def __init__(self, record: RunRecord, step: int) -> None:
         """Stand where the run stood after a step.

@@ -1,4 +1,4 @@
-"""The texts of a run, cut, tokenized, and ready to learn from and to be scored on."""
+"""The dataset of a run: split, tokenized, and ready to train and evaluate on."""
 
 import hashlib
 from collections.abc import Callable
@@ -21,7 +21,7 @@ BLOCK = 2**18
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Dataset:
-    """What a corpus gives a run."""
+    """Training windows and evaluation texts of a run, and their tokenizer."""
 
     codec: Codec
     windows: Windows  # of the training text
@@ -34,11 +34,11 @@ class Dataset:
 def load_dataset(
     recipe: Recipe, codec: Codec | None = None, check: Callable[[str, int], None] = lambda digest, size: None
 ) -> Dataset:
-    """Read a recipe's corpus, cut it, and let its tokenizer learn from the training part alone.
+    """Read a recipe's corpus, split it, and train its tokenizer on the training split alone.
 
     Args:
         recipe: whose corpus, tokenizer, context and seed are meant.
-        codec: the tokenizer of a run that goes on; nothing is learned anew.
+        codec: the tokenizer of a run that resumes; otherwise a new one is trained.
         check: called with the text's SHA-256 and its characters before anything is encoded; may raise.
 
     Raises:

@@ -1,4 +1,4 @@
-"""A running average of the weights, which is scored and sampled in their place: it has less of each step's noise.
+"""Exponential moving average (EMA) of the weights, used to evaluate and sample: it averages out the noise of steps.
 
 Source: Polyak and Juditsky 1992, https://doi.org/10.1137/0330046; exponential, its decay growing from nothing.
 """
@@ -11,21 +11,21 @@ from torch import Tensor, nn
 
 
 class EMA:
-    """The average of a model's weights over the steps taken."""
+    """Exponential moving average of a model's weights."""
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay, self.weights = decay, dict(model.named_parameters())
         self.averages: dict[str, Tensor] = {name: one.detach().clone() for name, one in self.weights.items()}
 
     def update(self, step: int) -> None:
-        """Take the weights after this step in; the first steps count for more, as there are none before them."""
+        """Include the weights after `step`; the decay grows from nothing, so early steps count for more."""
         decay = min(self.decay, step / (step + 9))
         weights = [one.detach() for one in self.weights.values()]
         torch._foreach_lerp_(list(self.averages.values()), weights, 1 - decay)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """The averages stand in the model."""
+        """Return a context in which the model has the averaged weights."""
         self._swap()
         try:
             yield

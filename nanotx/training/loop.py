@@ -1,4 +1,4 @@
-"""The one loop: steps, and now and then a look at how it goes."""
+"""The training loop: steps, checkpoints, evaluations and samples."""
 
 import math
 import traceback
@@ -13,17 +13,17 @@ from nanotx.training.trainer import Progress, Row, Trainer
 
 @dataclass(frozen=True, kw_only=True)
 class Callbacks:
-    """What the loop asks for between steps."""
+    """Callbacks of the training loop."""
 
-    scores: Callable[[], dict[str, Score]]  # of the training and of the validation text
-    sample: Callable[[int], str]  # a text written at this step
-    save: Callable[[], None]  # publish a checkpoint
+    scores: Callable[[], dict[str, Score]]  # scores of the training and of the validation text
+    sample: Callable[[int], str]  # a text sampled at this step
+    save: Callable[[], None]  # write a checkpoint
     stop: Callable[[], bool]  # whether to end after this step
-    save_requested: Callable[[], bool] = lambda: False  # whether a checkpoint was asked for, and is not yet written
+    save_requested: Callable[[], bool] = lambda: False  # whether a checkpoint was requested and is not written yet
 
 
 class Saves:
-    """The checkpoints of one process: of which step the newest is, and what kept the last one from being written."""
+    """The checkpoints of one process: the step of the newest, and the error of the last one that failed."""
 
     def __init__(self, progress: Progress, callbacks: Callbacks) -> None:
         self.progress, self.callbacks = progress, callbacks
@@ -31,9 +31,9 @@ class Saves:
         self.error: RunError | None = None
 
     def save(self) -> Iterator[Row]:
-        """Publish a checkpoint of this step, unless there is one; yields a warning where the disk refuses.
+        """Write a checkpoint of this step, unless there is one; yield a warning if the disk refuses it.
 
-        The next one is tried when it is due: memory holds everything until then.
+        The next checkpoint is tried when it is due.
         """
         if self.step == self.progress.step:
             return
@@ -50,10 +50,10 @@ class Saves:
 
 
 def train(trainer: Trainer, callbacks: Callbacks) -> Iterator[Row]:
-    """Run the recipe to its end, or until an end is asked for; yields a row for each thing that happens.
+    """Train until the last step or until `stop`; yield a row for each event.
 
-    At one step the checkpoint comes first, then the evaluation, then the sample. The checkpoint says that they are
-    owed: a run that resumes from it begins with them. So nothing that goes wrong in them can cost it.
+    Within a step the checkpoint comes first, then the evaluation, then the sample, which the checkpoint records as
+    pending: a run that resumes from it does them first.
 
     Raises:
         Diverged: a number is no longer finite.
@@ -86,16 +86,16 @@ def train(trainer: Trainer, callbacks: Callbacks) -> Iterator[Row]:
 
 
 def due(trainer: Trainer, every: int) -> bool:
-    """Whether something that comes every so many steps comes after this one; the last step has everything."""
+    """Return whether something done every `every` steps is due after this one; on the last step everything is."""
     step = trainer.progress.step
     return step == trainer.recipe.train.steps or (every > 0 and step % every == 0)
 
 
 def evaluate_and_sample(trainer: Trainer, callbacks: Callbacks, saves: Saves) -> Iterator[Row]:
-    """The evaluation and the sample of a step, as far as they are due.
+    """Evaluate and sample, if they are due at this step.
 
-    Asked for an end meanwhile, the step still owes them. Asked for a checkpoint, what was begun is abandoned, the
-    checkpoint written, and it is begun again.
+    After a request to stop they remain pending. After a request for a checkpoint they are abandoned, the checkpoint is
+    written, and they start again.
     """
     progress, plan = trainer.progress, trainer.recipe.train
     todo: list[tuple[str, Callable[[], Row]]] = []
@@ -120,7 +120,7 @@ def evaluate_and_sample(trainer: Trainer, callbacks: Callbacks, saves: Saves) ->
 
 
 def attempt(step: int, name: str, make: Callable[[], Row]) -> Row:
-    """The row that something makes; where it fails, in whatever way, a warning that says so."""
+    """Return the row that `make` returns; if it fails, a warning."""
     try:
         return make()
     except (Interrupted, EndAtOnce, KeyboardInterrupt, GeneratorExit):
@@ -135,12 +135,12 @@ def attempt(step: int, name: str, make: Callable[[], Row]) -> Row:
 
 
 def warning(step: int, text: str) -> Row:
-    """The row of something that should be known."""
+    """Return a warning row."""
     return {"event": "warning", "step": step, "text": text}
 
 
 def evaluation(progress: Progress, scores: dict[str, Score]) -> Row:
-    """The row of an evaluation, kept as the last one and, where it is, as the best."""
+    """Return the row of an evaluation, and record it as the last one and, if it is, as the best."""
     training, validation = scores["train"], scores["val"]
     progress.scores = {
         "train_loss": training.loss,

@@ -1,7 +1,7 @@
-"""A model, its optimizer and its data: all that changes while it learns, and the step that changes it.
+"""The trainer: a model, its optimizer and its data, and the training step that updates them.
 
-Everything random in a step (its windows, its dropout) is a pure function of seed and step, so a run that goes on
-from a checkpoint is the run it would have been, whatever else happened between its steps.
+Everything random in a step (its windows, its dropout) is a pure function of seed and step, so a run that resumes from
+a checkpoint continues exactly as it would have without the interruption.
 """
 
 import math
@@ -33,15 +33,15 @@ Row = dict[str, Any]
 """A line of metrics.jsonl: what happened (`event`), at which `step`, and its numbers."""
 
 SKIPS = 10
-"""So many steps in a row whose loss or gradient is not finite are no accident of their text: the run has diverged."""
+"""The run has diverged after this many consecutive non-finite steps."""
 
 SPIKE = 5.0
-"""How many times its usual norm a gradient has to have to be spoken of."""
+"""A gradient whose norm exceeds the usual one by this factor is reported."""
 
 
 @dataclass(kw_only=True)
 class Progress:
-    """How far a run has come; the numbers of it that a checkpoint keeps beside the tensors."""
+    """Progress of a run: the numbers that a checkpoint stores next to the tensors."""
 
     step: int = 0  # steps done
     train_seconds: float = 0.0  # spent on steps
@@ -69,7 +69,7 @@ class Progress:
 
 
 class Trainer:
-    """All that changes while a model learns, and the step that changes it."""
+    """The training state, and the step that updates it."""
 
     def __init__(self, recipe: Recipe, model: Transformer, windows: Windows, machine: Machine) -> None:
         self.recipe, self.machine = recipe, machine
@@ -91,7 +91,7 @@ class Trainer:
             compile_blocks(self.model)
 
     def train_step(self) -> Row:
-        """Take one step; what should be known of it beside its numbers stands in the row under `warning`.
+        """Take one optimizer step and return its row; `warning` holds a message for the user, if any.
 
         Raises:
             Diverged: a number is no longer finite; the weights are still those before the step.
@@ -122,9 +122,9 @@ class Trainer:
         return {"event": "step", "step": step + 1, **numbers} | ({"warning": warning} if warning else {})
 
     def compute_gradients(self) -> dict[str, float]:
-        """Leave the gradient of this step in the parameters, cut to its limit; returns loss and gradient's norm.
+        """Compute the clipped gradients of this step; return the loss and the norm before clipping.
 
-        What is drawn in it is drawn from seed and step alone, so it may be asked for again.
+        All randomness comes from seed and step, so a second call gives the same gradients.
         """
         step, plan = self.progress.step, self.recipe.train
         torch.manual_seed(step_seed(self.recipe.seed, step))
@@ -170,10 +170,10 @@ class Trainer:
         return f"{held} window{'s' * (held > 1)} at a time; {parts}try {others}"
 
     def handle_nonfinite(self, loss: float, grad_norm: float) -> str:
-        """What to say of a step whose loss or gradient is not finite, and which is not taken.
+        """Return the warning for a step that was skipped because its loss or gradient is not finite.
 
         Raises:
-            Diverged: the recipe has the run end there, or no later step can do better.
+            Diverged: `on_nonfinite` is "raise", or too many consecutive steps were skipped.
         """
 
         def again() -> None:
@@ -202,7 +202,7 @@ class Trainer:
         )
 
     def factor(self) -> float:
-        """What the schedule makes of the learning rate in this step.
+        """Return the schedule's factor on the learning rate in this step.
 
         Raises:
             ConfigError: it is not finite, and would make every weight no number.
@@ -218,7 +218,7 @@ class Trainer:
         return factor
 
     def optimizer_step(self) -> float:
-        """Move the weights as the gradient says, as far as the schedule allows; returns the learning rate."""
+        """Apply the gradients with the scheduled learning rate, and return that rate."""
         factor = self.factor()
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
@@ -240,7 +240,7 @@ class Trainer:
         return total
 
     def forward_loss(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """What a micro-batch lowers, and its cross-entropy alone."""
+        """Return the training loss of a micro-batch, and its cross-entropy alone."""
         model, plan = self.model, self.recipe.train
         with self.machine.autocast():
             stream = model.hidden_states(x)
@@ -250,17 +250,17 @@ class Trainer:
         return lowered + sum(module.aux_loss() for module in self.aux_loss_modules), cross
 
     def use_eval_weights(self) -> AbstractContextManager[None]:
-        """The context in which the model is scored and sampled: its weights' average stands in it, if there is one."""
+        """Return a context in which the model has the weights to evaluate and sample: the EMA, if there is one."""
         return self.ema.applied() if self.ema else nullcontext()
 
     # What a checkpoint keeps, by name, in the canonical layout.
 
     def weights(self) -> dict[str, Tensor]:
-        """The model's weights; tied ones once."""
+        """Return the model's weights; tied ones once."""
         return to_canonical(self.model, {name: one.detach() for name, one in self.model.named_parameters()})
 
     def eval_weights(self) -> dict[str, Tensor]:
-        """The weights that are scored and sampled."""
+        """Return the weights to evaluate and sample."""
         return to_canonical(self.model, dict(self.ema.averages)) if self.ema else self.weights()
 
     def optimizer_state(self) -> tuple[dict[str, Tensor], dict[str, float]]:
@@ -295,7 +295,7 @@ def is_count(key: str, value: object, parameter: Tensor) -> bool:
 
 
 def clip(parameters: Iterable[nn.Parameter], limit: float) -> Tensor:
-    """Scale the gradients so that their norm is at most the limit; returns what it was."""
+    """Scale the gradients so that their norm is at most `limit`; return the norm before."""
     values = []
     for one in parameters:
         if one.grad is not None:
