@@ -18,7 +18,7 @@ from nanotx.cli.main import run
 from nanotx.data.corpus import Corpus
 from nanotx.errors import ConfigError
 from nanotx.evaluation.by_position import losses, position_segments
-from nanotx.evaluation.longer_contexts import moved, read_position, resolve_auto
+from nanotx.evaluation.longer_contexts import explicit_position, moved, read_position
 from nanotx.evaluation.loss import EvalText, evaluate
 from nanotx.hardware.device import choose_machine
 from nanotx.nn.position import Position
@@ -122,7 +122,7 @@ def model(position="rope", **fields):
 @torch.no_grad()
 def test_in_a_longer_window_what_was_read_before_is_scored_as_before(name):
     short, ids = model(name), torch.arange(15)[None] % 11
-    long = moved(short, 15, resolve_auto(short.config))
+    long = moved(short, 15, explicit_position(short.config))
     assert (long.context, short.context, long.training) == (15, 6, False)
     torch.testing.assert_close(long.double()(ids)[:, :6], short.double()(ids[:, :6]), rtol=1e-6, atol=1e-6)
     with pytest.raises(ConfigError, match="16 tokens do not fit a context of 15"):
@@ -136,11 +136,11 @@ def test_a_model_that_is_not_moved_is_itself():
 
 def test_yarn_that_was_trained_keeps_its_original_length_in_any_window():
     config = Model(dim=8, context=64, position=Yarn(factor=4.0))
-    assert resolve_auto(config) == Yarn(factor=4.0, original=16)
-    assert resolve_auto(replace(config, position=Yarn(original=20))) == Yarn(original=20)
-    assert resolve_auto(Model(position=Rope())) == Rope()
+    assert explicit_position(config) == Yarn(factor=4.0, original=16)
+    assert explicit_position(replace(config, position=Yarn(original=20))) == Yarn(original=20)
+    assert explicit_position(Model(position=Rope())) == Rope()
     one = model("rope_yarn", factor=2.0)
-    assert torch.equal(moved(one, 24, resolve_auto(one.config)).position.rates, one.position.rates)
+    assert torch.equal(moved(one, 24, explicit_position(one.config)).position.rates, one.position.rates)
 
 
 def test_a_table_has_no_places_to_give_and_says_which_positions_have():

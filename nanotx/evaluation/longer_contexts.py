@@ -34,7 +34,7 @@ def read_position(recipe: Recipe, context: int, words: Sequence[str], prog: str)
         ConfigError: a name, a field or a value that cannot be; says what would.
     """
     said, learned = collect_flags(words), recipe.model
-    own = replace(recipe, model=replace(learned, position=settled(learned)))
+    own = replace(recipe, model=replace(learned, position=explicit_position(learned)))
     position: Position = read_recipe(own, words, prog)[0].model.position if words else own.model.position
     if "position" not in said:
         return position
@@ -43,7 +43,7 @@ def read_position(recipe: Recipe, context: int, words: Sequence[str], prog: str)
     return from_table(Position, to_table(position) | {name: usual[name] for name in usual if name in known})
 
 
-def settled(model: Model) -> Position:
+def explicit_position(model: Model) -> Position:
     """A model's position, with what it takes from the context's length said outright."""
     position, table = model.position, to_table(model.position)
     if "original" in fields(type(position)) and "original" not in table:

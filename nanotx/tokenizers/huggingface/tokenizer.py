@@ -148,7 +148,7 @@ class HuggingfaceCodec(Codec):
         return losses(self.described)
 
     def needs_lookahead(self, one: int) -> bool:
-        """Whether it is a byte that a ByteFallback decodes with those beside it; see `Codec.unsettled`."""
+        """Whether it is a byte that a ByteFallback decodes with those beside it; see `Codec.needs_lookahead`."""
         return one in self._bytes
 
     def to_dict(self) -> dict[str, Any]:
