@@ -462,7 +462,7 @@ def test_the_blocks_of_flex_made_while_sampling_serve_training_too():
         ("blockwise", {"block": 0}, "block: expected a number of at least 1, got 0"),
         ("online_softmax", {"block": -1}, "block: expected a number of at least 1, got -1"),
         ("linear", {"chunk": 0}, "chunk: expected a number of at least 1, got 0"),
-        ("linear", {"dropout": 0.1}, r"dropout: linear .* a share of 0\.1 of them; try 0\.0, or dropout in the block"),
+        ("linear", {"dropout": 0.1}, r"dropout: linear .* cannot drop 0\.1 of them; try 0\.0, or dropout in the block"),
         ("flex", {"dropout": 0.1}, r"dropout: flex .* a share of 0\.1 of the weights; try 0\.0, --attention sdpa"),
     ],
 )

@@ -37,7 +37,7 @@ gpu.commit = lambda: "0123456789ab"
 gpu.check_packages = lambda: None
 gpu.check_device = lambda name: ("cpu", {{}})
 gpu.check_data = lambda jobs, quick: None
-through(gpu.main)
+run_and_exit(gpu.main)
 """
 
 

@@ -68,7 +68,7 @@ def test_drawn_texts_teach_a_drawn_tokenizer(data):
 def test_names_that_begin_alike_are_drawn_and_names_that_are_letters():
     met = set()
 
-    @settings(max_examples=300, derandomize=True, database=None)
+    @settings(max_examples=1000, derandomize=True, database=None)
     @given(data=st.data())
     def draw(data):
         met.add(frozenset(data.draw(configs_with_texts(Word))[0].special_tokens))

@@ -47,7 +47,7 @@ class Failing(io.StringIO):
 def test_what_cannot_be_shown_is_not_shown():
     outlet = SafeStream(Failing())
     assert outlet.write("words") == 5
-    assert outlet.gone and not outlet.isatty()
+    assert outlet.broken and not outlet.isatty()
     assert outlet.write("more") == 4
 
 

@@ -159,7 +159,7 @@ def test_a_field_that_a_file_names_is_not_printed_and_the_same_field_elsewhere_i
 
 
 def test_a_file_that_swaps_no_part_prints_nothing_and_a_flag_after_it_is_compared_with_it(tmp_path):
-    assert swapped(tmp_path, MACBOOK, "[model.block.ffn]\nwidth = 77\n") == []
+    assert swapped(tmp_path, MACBOOK, "[model.block.ffn]\nhidden_dim = 77\n") == []
     lines = swapped(tmp_path, MACBOOK, "[model.block.ffn]\nactivation = 'relu'\n", "--ffn", "swiglu")
     assert "swapped: model.block.ffn.activation: gone, was 'relu'" in lines
 

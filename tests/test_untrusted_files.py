@@ -149,9 +149,9 @@ GREEDY = {
     "positions": "context = 2147483648\nposition = 'learned'\n",
     "waves": "context = 2147483648\nposition = 'sinusoidal'\n",
     "n-grams": "embedding = {part = 'ngrams', max_n = 8, buckets = 2147483648}\n",
-    "a wide layer": "dim = 1048576\n[model.block]\npart = 'prenorm'\nffn = {part = 'mlp', width = 16777216}\n",
+    "a wide layer": "dim = 1048576\n[model.block]\npart = 'prenorm'\nffn = {part = 'mlp', hidden_dim = 16777216}\n",
     "a long pattern": "layers = 10000\nblocks = ["
-    + ", ".join(f"{{part='prenorm', ffn={{part='moe', experts={4096 - n}, chosen=1}}}}" for n in range(500))
+    + ", ".join(f"{{part='prenorm', ffn={{part='moe', experts={4096 - n}, top_k=1}}}}" for n in range(500))
     + "]\n",
 }
 SMALL = {"layers": "layers = 1\n", "context": "context = 8\n", "dim": "dim = 16\n"}
@@ -195,7 +195,7 @@ def test_a_greedy_model_in_a_recipe_is_refused_by_name_before_a_run_begins(tmp_p
     assert not (tmp_path / "run").exists()
 
 
-BLOCKS = (PreNorm(), Sandwich(), PreNorm(ffn=Ffn.find("moe")(experts=3, chosen=1)), PreNorm(ffn=Ffn.find("geglu")()))
+BLOCKS = (PreNorm(), Sandwich(), PreNorm(ffn=Ffn.find("moe")(experts=3, top_k=1)), PreNorm(ffn=Ffn.find("geglu")()))
 
 
 @settings(max_examples=20, deadline=None)
