@@ -1,4 +1,4 @@
-"""Every change that a save makes on the disk, a function each: whoever wants to stand between two of them can."""
+"""Every change that a save makes on the disk, a function each, so that tests can make the disk fail between any two."""
 
 import os
 import shutil
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 Content = bytes | Callable[[Path], None]
-"""What a file is to hold, or what writes it where it is told."""
+"""The content of a file, or a function that writes it to a path."""
 
 
 def make(folder: Path) -> None:
@@ -16,7 +16,7 @@ def make(folder: Path) -> None:
 
 
 def write(file: Path, content: Content) -> None:
-    """Write a file whole; who may read it, the system's rules for new files say (the umask), whoever writes it."""
+    """Write a whole file; its permissions are those of new files (the umask)."""
     if isinstance(content, bytes):
         file.write_bytes(content)
         return

@@ -18,11 +18,11 @@ CHECKED_SIZE = 1 << 26
 
 
 DESKTOP_FILES = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
-"""Files that the file managers of macOS and Windows put into folders that somebody looks at."""
+"""Files that the file managers of macOS and Windows put into folders that they show."""
 
 
 def open_regular(path: Path) -> BufferedReader:
-    """Open a file to read its bytes, if it is a plain one; never waits, whatever the name stands for.
+    """Open a regular file to read its bytes; never wait, whatever kind of file it is.
 
     A link is followed, but only to a plain file: a pipe, a socket and a device have no end, and may block.
 
@@ -149,7 +149,7 @@ def is_blank(file: Path) -> bool:
                 if block.strip(b"\0"):
                     return False
     except OSError:
-        return False  # whoever reads it says why it cannot be read
+        return False  # reading it will say why it cannot be read
     return True
 
 

@@ -180,7 +180,7 @@ def read_recipe(recipe: Recipe, argv: Sequence[str], prog: str) -> tuple[Recipe,
 
 
 def apply_files(recipe: Recipe, argv: Sequence[str]) -> tuple[Recipe, set[str]]:
-    """The recipe with the TOML files laid over it that stand before the flags, and which of its fields they named."""
+    """Return the recipe with the TOML files before the flags merged into it, and the fields that they named."""
     table, named = to_table(recipe), set[str]()
     for file in positional_args(argv):
         layer = read_toml(Path(file))
@@ -308,7 +308,7 @@ def expand_compile_flags(argv: list[str]) -> list[str]:
 
 
 def walk_configs(value: Any, at: ConfigPath = ()) -> Iterator[tuple[str, ConfigPath, Any]]:
-    """Every config in a recipe, outer ones first: its group of flags, where it stands, and itself."""
+    """Yield every config in a recipe, outer ones first: its group of flags, its place, and itself."""
     for name, kind in fields(type(value)).items():
         item, kind = getattr(value, name), without_none(kind)
         several = isinstance(item, tuple) and any(isinstance(one, Slot) for one in item)
@@ -322,7 +322,7 @@ def walk_configs(value: Any, at: ConfigPath = ()) -> Iterator[tuple[str, ConfigP
 def apply_part_flags(recipe: Recipe, flag_values: FlagValues) -> tuple[Recipe, dict[ConfigPath, Table]]:
     """The recipe with each slot that was named filled by its new part, outer slots first.
 
-    A part that cannot be with the plain fields that it takes over stands there without them; they are given as well,
+    A part that is invalid with the plain fields that it takes over is there without them; they are given as well,
     because flags may yet change them.
     """
     waiting, kept = dict(flag_values), dict[ConfigPath, Table]()

@@ -141,7 +141,7 @@ class Slot:
 
     @classmethod
     def table(cls, name: object) -> dict[str, Any]:
-        """The config table that a bare name stands for; a slot may read more out of it, such as a path."""
+        """Return the config table of a bare name; a slot may take it for something else, such as a path."""
         return {"part": name}
 
     @classmethod

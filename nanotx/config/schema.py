@@ -41,7 +41,7 @@ def check_max(config: object, high: int | float, *names: str) -> None:
 
 
 def is_number(what: str, value: object, whole: bool = False) -> None:
-    """Raise ConfigError unless a value is a number, of Python or NumPy, a whole one where asked; a bool is none."""
+    """Raise ConfigError unless a value is a number of Python or NumPy, and whole if asked for; a bool is none."""
     if isinstance(value, bool) or not isinstance(value, Integral if whole else Real):
         kind = "whole number" if whole else "number"
         raise ConfigError(f"{what}: expected a {kind}, got {type(value).__name__} {brief(value)}.")
@@ -67,7 +67,7 @@ def in_range(what: str, value: Any, low: int | float, high: int | float, whole: 
 
 
 def check_fraction(config: object, *names: str) -> None:
-    """Raise ConfigError unless each of the named fields lies in [0, 1)."""
+    """Raise ConfigError unless each of the named fields is in [0, 1)."""
     for name in names:
         value = getattr(config, name)
         if not 0 <= value < 1:

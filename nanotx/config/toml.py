@@ -21,7 +21,7 @@ def merge(kind: Any, base: Table, over: Table, where: str = "") -> Table:
 
     Where a slot gets another part, the fields that the two share by name and type keep their values and the
     others take the new part's defaults. A list replaces a list. A field named in `over` that excludes one of
-    `base` (`blocks` and `block`) is told by the config's `excludes`.
+    `base` (`blocks` and `block`) is given by the config's `excludes`.
     """
     known = fields(kind)
     merged = dict(base)

@@ -20,7 +20,7 @@ from nanotx.files import write_atomic
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Where a file lies, and what it must be."""
+    """The address of a file, and the digest and size that it must have."""
 
     url: str
     sha256: str

@@ -117,7 +117,7 @@ def matching(folder: Path, parts: list[str], above: tuple[tuple[int, int], ...] 
 
 
 def number(folder: Path) -> tuple[int, int]:
-    """What tells a folder from all others, by whatever path it is reached."""
+    """Return what identifies a folder, by whatever path it is reached."""
     stat = folder.stat()
     return stat.st_dev, stat.st_ino
 
@@ -219,7 +219,7 @@ def decoded(data: bytes, where: str, errors: str = "strict", offset: int = 0, re
 
 
 def _head(where: str, size: int) -> bytes:
-    """What a file begins with; read again only where an error has to tell a line."""
+    """Return the beginning of a file; it is read again only where an error has to name a line."""
     with open_regular(Path(where)) as file:
         return file.read(size)
 

@@ -12,7 +12,7 @@ Nats = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class PositionSegment:
-    """Neighbouring positions of all windows; the first of a window is 1, for one token is read before it is told."""
+    """Neighbouring positions of all windows; the first of a window is 1, because one token is read before it."""
 
     first: int
     last: int

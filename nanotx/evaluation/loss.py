@@ -1,7 +1,7 @@
 """Loss and bits per byte over a text, every token of it predicted once, or over windows spread evenly over it.
 
-A text that is read whole is cut into windows side by side, as long as the model's context unless told otherwise. The
-start id stands before the first token; the first token of each later window is predicted from the one before it alone,
+A text that is read whole is cut into windows side by side, as long as the model's context by default. The
+start id comes before the first token; the first token of each later window is predicted from the one before it alone,
 as in training. Of a text that is not read whole, each window is predicted in the same way, from the token before it.
 """
 
@@ -30,7 +30,7 @@ class EvalText:
     """A text to be scored on."""
 
     ids: NDArray[np.integer]
-    start: int  # the id that stands before the first
+    start: int  # the id that comes before the first
     size: int  # of what is scored, in UTF-8 bytes; 0 where the ids do not give the text back
     windows: tuple[NDArray[np.integer], ...] = ()  # what is read in place of `ids`, each after one token that is given
     asked: int = 0  # about how many tokens of the text the windows were to have; 0 where all are read

@@ -82,8 +82,10 @@ def window(codec: Codec, text: str, at: int, context: int, rate: float) -> tuple
     first = min(first, max(0, len(ids) - 2))
     last = min(first + context + 1, len(ids))
     found = max(1.0, len(piece) / max(1, len(ids)))
-    tail = next((end for end in range(last, max(first + 1, last - AFTER), -1) if told(codec, ids, end, data)), None)
-    head = next((end for end in range(first + 1, min(last, first + AFTER)) if told(codec, ids, end, data)), None)
+    tail = next(
+        (end for end in range(last, max(first + 1, last - AFTER), -1) if decodes_to(codec, ids, end, data)), None
+    )
+    head = next((end for end in range(first + 1, min(last, first + AFTER)) if decodes_to(codec, ids, end, data)), None)
     if tail is None or head is None or head >= tail:
         return ids[first:last], 0, found
     return ids[head - 1 : tail], size_of(tail) - size_of(head), found
@@ -94,7 +96,7 @@ def measured(codec: Codec, ids: Ids) -> Callable[[int], int]:
     return lambda count: len(codec.decode_bytes(ids[:count]))
 
 
-def told(codec: Codec, ids: Ids, count: int, data: bytes) -> bool:
+def decodes_to(codec: Codec, ids: Ids, count: int, data: bytes) -> bool:
     """Whether the first so many ids stand for a beginning of the bytes that they were made of."""
     return data.startswith(codec.decode_bytes(ids[:count]))
 

@@ -35,8 +35,8 @@ def cache_agrees(
         if not lengths:
             return require_close("cache_agrees", whole, layer(x), tolerance, f"cuts {list(cuts)}")
         for row, length in enumerate(lengths):
-            want, told = layer(x[row : row + 1, :length])[0], f"cuts {list(cuts)}, row {row} of length {length}"
-            require_close("cache_agrees", whole[row, :length], want, tolerance, told)
+            want, details = layer(x[row : row + 1, :length])[0], f"cuts {list(cuts)}, row {row} of length {length}"
+            require_close("cache_agrees", whole[row, :length], want, tolerance, details)
 
 
 def equivalent(one: nn.Module, other: nn.Module, x: Tensor, seed: int = 0, tolerance: float = 1e-4) -> None:

@@ -74,8 +74,8 @@ def attempt(law: Law, part: type[Any], examples: int = EXAMPLES, where: Where | 
         broken = describe_error(error.exceptions[0] if isinstance(error, ExceptionGroup) else error)
     case = last.table() if broken and last is not None else None
     seconds = time.perf_counter() - began
-    told = {"broken": broken, "skipped": skipped}
-    return Verdict(part=part_title(part), law=law.name, cases=tried, seconds=seconds, case=case, **told)
+    counts = {"broken": broken, "skipped": skipped}
+    return Verdict(part=part_title(part), law=law.name, cases=tried, seconds=seconds, case=case, **counts)
 
 
 def attempt_all(

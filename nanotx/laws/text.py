@@ -225,17 +225,17 @@ def refuses_text(codec: Codec, text: str) -> None:
         LawBroken: what was accepted, or what was said instead.
     """
     text = normalize_nfc(text) if codec.nfc else text  # where offsets are counted
-    told = _refusal(codec, text)
-    if told is None:
+    refusal = _refusal(codec, text)
+    if refusal is None:
         half = next((at for at, one in enumerate(text) if 0xD800 <= ord(one) < 0xE000), None)
         if half is not None:
             raise LawBroken(f"refuses: {text!r} is accepted with the lone surrogate at offset {half}.")
         return
-    found = PLACE.search(told)
+    found = PLACE.search(refusal)
     at = int(found[1]) if found else len(text)
-    if at >= len(text) or f"U+{ord(text[at]):04X}" not in told:
+    if at >= len(text) or f"U+{ord(text[at]):04X}" not in refusal:
         raise LawBroken(
-            f"refuses: {text!r} is refused with {told!r}; expected the first character that cannot be, "
+            f"refuses: {text!r} is refused with {refusal!r}; expected the first character that cannot be, "
             "as 'U+00E9', and 'at offset 5', counted in characters."
         )
     before, after = _refusal(codec, text[:at]), _refusal(codec, text[at:])

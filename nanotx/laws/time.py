@@ -37,18 +37,18 @@ def causal(
     """
     cuts = list(range(x.shape[1])) if cut is None else [cut]
     felt = influence(layer, x, seed, cuts)
-    told = f"input of shape {tuple(x.shape)}, largest {x.abs().max():.3g}, seed {seed}"
+    details = f"input of shape {tuple(x.shape)}, largest {x.abs().max():.3g}, seed {seed}"
     last_ones, at = rearrange(torch.tensor(cuts), "c -> c 1"), torch.arange(x.shape[1])
     leaks = ~(felt <= tolerance) & (at > last_ones)  # a gradient that is no number is one, too
     for row, leaking, last in zip(felt, leaks, cuts, strict=True):
         if leaking.any():
             position = int(leaking.int().argmax())
             raise LawBroken(
-                f"causal: outputs up to {last} feel position {position} (gradient {row[position]:.3g}); {told}."
+                f"causal: outputs up to {last} feel position {position} (gradient {row[position]:.3g}); {details}."
             )
         if alive and not row[last] > 0:
             raise LawBroken(
-                f"causal: outputs up to {last} do not feel position {last} itself, so nothing was shown; {told}."
+                f"causal: outputs up to {last} do not feel position {last} itself, so nothing was shown; {details}."
             )
 
 
@@ -65,12 +65,12 @@ def depends_on_past(layer: Layer, x: Tensor, seed: int = 0, window: int | None =
     Raises:
         LawBroken: which output feels too little.
     """
-    told = f"input of shape {tuple(x.shape)}, seed {seed}"
+    details = f"input of shape {tuple(x.shape)}, seed {seed}"
     for position, row in enumerate(influence(layer, x, seed, alone=True)):
         if not row[position] > 0:
-            raise LawBroken(f"depends_on_past: output {position} does not feel its own position; {told}.")
+            raise LawBroken(f"depends_on_past: output {position} does not feel its own position; {details}.")
         if position and window != 1 and not row[:position].max() > 0:
-            raise LawBroken(f"depends_on_past: output {position} feels nothing of its past; {told}.")
+            raise LawBroken(f"depends_on_past: output {position} feels nothing of its past; {details}.")
 
 
 def window(layer: Layer, x: Tensor, width: int, seed: int = 0, tolerance: float = 0.0) -> None:
@@ -86,15 +86,15 @@ def window(layer: Layer, x: Tensor, width: int, seed: int = 0, tolerance: float 
     Raises:
         LawBroken: which output feels what is too old, or not the oldest.
     """
-    told = f"window {width}, input of shape {tuple(x.shape)}, seed {seed}"
+    details = f"window {width}, input of shape {tuple(x.shape)}, seed {seed}"
     for position, row in enumerate(influence(layer, x, seed, alone=True)):
         oldest = position - width + 1
         leaking = ~(row[: max(0, oldest)] <= tolerance)
         if leaking.any():
             older = int(leaking.int().argmax())
-            raise LawBroken(f"window: output {position} feels position {older} (gradient {row[older]:.3g}); {told}.")
+            raise LawBroken(f"window: output {position} feels position {older} (gradient {row[older]:.3g}); {details}.")
         if oldest >= 0 and not row[oldest] > 0:
-            raise LawBroken(f"window: output {position} does not feel position {oldest}, its oldest; {told}.")
+            raise LawBroken(f"window: output {position} does not feel position {oldest}, its oldest; {details}.")
 
 
 def influence(layer: Layer, x: Tensor, seed: int = 0, cuts: list[int] | None = None, alone: bool = False) -> Influence:

@@ -218,7 +218,7 @@ def prune(folder: Path, keep: int, best: int, newest: int, sound: Callable[[Path
 
 
 def is_published(folder: Path) -> bool:
-    """Whether something is a folder that `write_atomic` wrote, to which nobody has added anything since."""
+    """Return whether a path is a folder that `write_atomic` wrote, and to which nothing was added since."""
     names = listed(folder)
     return MANIFEST in names and other_step(folder) is None and holds_only(folder, names)
 

@@ -164,10 +164,10 @@ def walk(one: Replay, other: Replay, last: int, on_step: Callable[[int], None]) 
     """Take steps of both, each in turn, until their weights differ; None where they do not up to the last.
 
     Args:
-        one: stands at a step.
-        other: stands at the same one; its tensors have the same names and shapes.
+        one: a trainer at a step.
+        other: one at the same step; its tensors have the same names and shapes.
         last: how far to go.
-        on_step: told of each step.
+        on_step: called with each step.
     """
     order, rows = list(weights(one.trainer)), None
     while (found := difference(one.trainer.weights(), other.trainer.weights(), order)) is None:

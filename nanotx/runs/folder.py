@@ -45,13 +45,13 @@ class RunFolder:
 
     @property
     def is_run(self) -> bool:
-        """Whether what lies there is a run, or what is left of one."""
+        """Return whether the folder is a run, or what is left of one."""
         own = (self.recipe, self.metrics, self.checkpoints)
         return any(path.exists() or path.is_symlink() for path in own)
 
     @property
     def exists(self) -> bool:
-        """Whether anything lies there, drafts of the dead and files of file managers left out."""
+        """Return whether the folder holds anything but temporary files and those of file managers."""
         names = [path.name for path in self.path.iterdir()] if self.path.is_dir() else [self.path.name]
         return self.path.exists() and any(not name.startswith(".") and name not in DESKTOP_FILES for name in names)
 
@@ -68,7 +68,7 @@ def find_folder(named: str, name: str, resume: bool) -> RunFolder:
     """The folder for a run: the one named; or the newest `runs/<name>-<n>` to resume or restart; or the next such.
 
     Raises:
-        ConfigError: a run lies there already, and nobody asked to go on with it.
+        ConfigError: there is a run already, and resuming it was not asked for.
         RunError: the system can have no folder of this name.
     """
     if named:
@@ -105,7 +105,7 @@ def owner_of(file: Path) -> str:
 
 
 def identity(file: Path) -> tuple[int, int] | None:
-    """Which file of the system's bears a name; None where none does, or nobody can tell."""
+    """Return what identifies the file of a name; None if there is no such file, or that is unknown."""
     try:
         found = file.stat()
     except OSError:

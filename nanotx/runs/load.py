@@ -96,7 +96,7 @@ class LoadedRun:
         """Texts to be written side by side, with the log-probability of each token; n samples of one are n times it.
 
         Args:
-            prompts: what they go on from.
+            prompts: what they continue.
             max_new_tokens: how many tokens each gets at most.
             sampling: how they are chosen; text r has the seed of it plus r.
             stops: each ends before the first of these that is written.

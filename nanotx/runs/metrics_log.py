@@ -48,7 +48,7 @@ class Journal:
         Lines in its middle that are no rows are left out, and the file with them is set aside first.
 
         Args:
-            path: where it lies.
+            path: of the file.
             step: the last one that stays.
             eval_pending: whether the looks at this step are to be taken again.
         """
@@ -168,7 +168,7 @@ def read_all(path: Path) -> tuple[list[Row], list[int]]:
 def lines_of(path: Path) -> Iterator[str]:
     """The lines of a journal, with their ends; none where there is no file.
 
-    A line that is longer than any row is an empty one: nobody can use it, and it is not held in memory. What is
+    A line that is longer than any row counts as an empty one: it is of no use, and not held in memory. What is
     appended meanwhile is left for another time, so that reading ends.
 
     Raises:
@@ -207,7 +207,7 @@ def check_rows(path: Path, size: int) -> None:
 
 
 def row_of(line: str) -> Row | None:
-    """The row of a line; None where it is not whole, or holds a number that is none in JSON."""
+    """Return the row of a line; None if it is torn, or holds a number that JSON does not have."""
     try:
         row = json.loads(line, parse_constant=no_number)
     except (ValueError, RecursionError):

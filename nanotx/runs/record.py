@@ -1,4 +1,4 @@
-"""What a run's folder tells of its course: by which recipes its steps were taken, and from where they can be again."""
+"""The record of a run in its folder: which recipes took its steps, and where they can be taken again."""
 
 import math
 from dataclasses import dataclass, replace
@@ -26,7 +26,7 @@ class Segment:
     begin: int  # how many were done before
     recipe: Recipe
     codec: Codec
-    corpus_sha256: str  # of its text, as a checkpoint of its own tells; empty where there is none
+    corpus_sha256: str  # of its text, from a checkpoint of its own; empty if there is none
 
 
 class RunRecord:
@@ -70,7 +70,7 @@ class RunRecord:
 
     @cached_property
     def segments(self) -> list[Segment]:
-        """The work of each of its processes, as far as the folder tells.
+        """Return the segment of each of its processes, as far as the folder records them.
 
         A resumed run may have more steps, other threads or another implementation of its attention, and with
         --allow-mismatch any other change. Each checkpoint holds the recipe and the tokenizer of the process that wrote

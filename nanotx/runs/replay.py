@@ -2,7 +2,7 @@
 
 Windows and dropout are functions of seed and step alone, so from a checkpoint, or from the initial weights, every step
 that follows can be taken again. Bits are those of one device, dtype, number of threads and version of torch: what the
-run settled of these stands in its recipes, and torch is told so again.
+run chose of these is in its recipes, and torch is set up in the same way again.
 """
 
 import math
@@ -92,14 +92,14 @@ class Replay:
         return row
 
     def go_to(self, step: int, on_step: Callable[[int], None]) -> None:
-        """Take all steps up to and including one; `on_step` is told of each."""
+        """Take all steps up to and including one; call `on_step` with each."""
         while self.step < step:
             on_step(self.step + 1)
             self.train_step()
 
 
 def handed_over(before: Trainer, after: Trainer) -> Trainer:
-    """The second trainer, which goes on where the first one is, as it would by a checkpoint."""
+    """Return the second trainer, which continues where the first one is, as it would from a checkpoint."""
     same = before.recipe.optimizer.part == after.recipe.optimizer.part
     load_state(after, before.weights(), *(before.optimizer_state() if same else ({}, {})))
     if after.ema:
@@ -111,7 +111,7 @@ def handed_over(before: Trainer, after: Trainer) -> Trainer:
 
 
 def same(now: float, recorded: float | None) -> bool:
-    """Whether a number is the one that a journal holds, to the last bit; what is not finite stands there as null."""
+    """Return whether a number equals the one in a metrics log to the last bit; what is not finite is null there."""
     return recorded == (now if math.isfinite(now) else None)
 
 
@@ -143,7 +143,7 @@ def alike(one: list[str], other: list[str]) -> Iterator[str]:
 
 @contextmanager
 def counting(last: int) -> Iterator[Callable[[int], None]]:
-    """Within, the step that is told is shown on a terminal."""
+    """Show, within, the current step on a terminal."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield lambda step: None
@@ -255,7 +255,7 @@ def norms(tensors: dict[str, Tensor]) -> dict[str, float]:
 
 
 def by_layer(changes: list[Change]) -> list[Change]:
-    """The changes of each layer's parameters as one, in order: a block is a layer, and so is what stands outside."""
+    """Return the changes of each layer's parameters as one, in order; what is outside the blocks is a layer too."""
     layers: dict[str, list[Change]] = {}
     for change in changes:
         layers.setdefault(layer_of(change.name), []).append(change)

@@ -28,7 +28,7 @@ def tokenizer_of(folder: RunFolder, allow_mismatch: bool = False) -> Codec:
     Where its file is missing or empty, it is read from the copy that the newest checkpoint holds.
 
     Raises:
-        TokenizerError: it cannot be read, or is another one, and nobody said that it may be with `allow_mismatch`.
+        TokenizerError: it cannot be read, or is another one without `allow_mismatch`.
     """
     if is_blank(folder.tokenizer) and (found := valid.newest(folder.checkpoints)[0]):
         return load(found / folder.tokenizer.name)
@@ -61,9 +61,9 @@ def resume_run(
     Args:
         trainer: what takes it over.
         folder: of the run.
-        texts: what it goes on with.
-        say: what to do with a line for whoever looks on.
-        found: what lies in the folder.
+        texts: the data that it continues with.
+        say: prints a line.
+        found: the contents of the folder.
         allow_mismatch: whether another corpus or tokenizer will do.
 
     Raises:
@@ -113,7 +113,7 @@ def try_step(trainer: Trainer, path: Path, texts: Dataset) -> None:
     """Take the first step of a recipe that was changed, and take it back; nothing is written.
 
     Args:
-        trainer: stands at the checkpoint.
+        trainer: the one at the checkpoint.
         path: of the checkpoint.
         texts: what it trains on.
 
@@ -146,7 +146,7 @@ def check_corpus(path: Path, state: dict[str, Any], digest: str, size: int) -> N
 
 
 def check_size(file: Path, wanted: int) -> None:
-    """Raise RunError unless the header of a file tells of as many numbers as a model has."""
+    """Raise RunError unless the header of a file lists as many numbers as a model has."""
     found = valid.count(file)
     if found != wanted:
         raise RunError(

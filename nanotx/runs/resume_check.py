@@ -1,6 +1,6 @@
 """Before a run is resumed: what its folder holds, what is missing, and whether today's recipe agrees with it.
 
-Nothing is changed here. A resume that cannot continue from what lies there is refused before it writes a byte.
+Nothing is changed here. A resume that cannot continue from the folder is refused before it writes a byte.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ def resolve_auto(saved: Recipe, requested: Recipe) -> Recipe:
 
 
 def check_resumable(saved: Recipe, requested: Recipe) -> None:
-    """Raise ConfigError where flags or files wish for another run than the one that lies there.
+    """Raise ConfigError where flags or files ask for another run than the one in the folder.
 
     Free to change: a longer `train.steps`, how often it is looked at, the machine, and among attentions that are
     one function, the implementation, with the fields that one implementation alone has.
@@ -96,7 +96,7 @@ def leaves(table: Any, at: str = "") -> Iterator[tuple[str, Any]]:
 
 @dataclass(frozen=True, kw_only=True)
 class Survey:
-    """What lies in a run's folder."""
+    """The contents of a run's folder."""
 
     steps: list[int] = field(default_factory=list)  # of all its checkpoints
     checkpoint: Path | None = None  # the newest that verifies
@@ -165,14 +165,14 @@ def recipe_of(folder: RunFolder, found: Path) -> tuple[Recipe, list[str]]:
 
 
 def recipe_left(folder: RunFolder) -> Recipe | None:
-    """The recipe of a run that is to begin anew: its own, or else the copy of its newest checkpoint; None without both.
+    """Return the recipe of a run that starts again: its own, or the copy in its newest checkpoint; None without both.
 
     Raises:
         ConfigError: it is damaged, and there is no copy.
     """
     try:
         found, _ = valid.newest(folder.checkpoints)
-    except RunError:  # what stands in their place is set aside
+    except RunError:  # what is in their place is set aside
         found = None
     if found is not None:
         return recipe_of(folder, found)[0]
@@ -192,7 +192,7 @@ def check_edits(folder: RunFolder, found: Path, before: Recipe, recipe: Recipe) 
 
 
 def is_recorded(folder: RunFolder) -> bool:
-    """Whether the journal records that a process of nanotx changed the recipe to the one that lies there."""
+    """Return whether the metrics log records that nanotx itself changed the recipe to the present one."""
     digests = [row["recipe_sha256"] for row in read(folder.metrics) if row["event"] == "changed"]
     return digests[-1:] == [recipe_digest(read_regular(folder.recipe))]
 

@@ -1,4 +1,4 @@
-"""One process's work on a run: from a recipe to a folder complete enough to go on from and to be believed."""
+"""One process's work on a run: from a recipe to a folder that can be resumed, loaded and verified."""
 
 import json
 from collections.abc import Iterator
@@ -41,7 +41,7 @@ from nanotx.training.signals import Stop
 from nanotx.training.trainer import Row, Trainer
 
 BETWEEN = "\n\n----\n\n"
-"""What stands between two texts of samples.txt."""
+"""The separator between two texts of samples.txt."""
 
 SHORT = 10.0
 """Seconds of arithmetic, at the machine's measured peak, below which no run is compiled."""
@@ -132,7 +132,7 @@ class Session:
             check_corpus(self.found.checkpoint, read_state(self.found.checkpoint), digest, size)
 
     def go(self, name: str) -> int:
-        """Train to the end, or until told to stop; returns the exit code."""
+        """Train to the end, or until asked to stop; return the exit code."""
         new = not self.folder.path.exists()
         self.folder.path.mkdir(parents=True, exist_ok=True)
         try:
@@ -143,9 +143,9 @@ class Session:
                 self.folder.remove_empty()
 
     def work(self, name: str) -> int:
-        """As `go`, where nobody else works on the run."""
+        """Train as `go` does, while the lock is held."""
         self.stop.working = True
-        if not self.options.restart:  # which sets aside what may stand in the way, a link that leads nowhere
+        if not self.options.restart:  # which sets aside what may be in the way, such as a dangling link
             checkpoint.probe(self.folder.checkpoints, self.checkpoint_size)
         resumed = self.open()
         if self.options.restart:
@@ -205,7 +205,7 @@ class Session:
         return self.print_next_steps()
 
     def record(self, row: Row) -> None:
-        """Write a row into the journal, which is written again if somebody removed it, and show it."""
+        """Write a row to the metrics log, which is restored if it was removed, and show it."""
         self.check_place()
         said = self.journal.restore()
         error = self.journal.write({key: item for key, item in row.items() if key != "raised"})
@@ -245,7 +245,7 @@ class Session:
         return size * 2 if self.trainer.ema else size
 
     def warning(self, text: str) -> Row:
-        """A row that tells the user something of this step."""
+        """Return a warning about this step as a row."""
         return {"event": "warning", "step": self.trainer.progress.step, "text": text}
 
     def keep_samples(self) -> list[str]:
@@ -289,7 +289,7 @@ class Session:
         return plan.on
 
     def open(self) -> bool:
-        """Make the folder, or take over what lies there; returns whether a checkpoint was found."""
+        """Make the folder, or load what it holds; return whether a checkpoint was found."""
         resumed = False
         if self.options.restart and (aside := set_aside(self.folder)):
             self.display.say(f"{self.folder.path}: begins anew at step 0; what was there is now in {aside}.")
@@ -452,7 +452,7 @@ class Session:
             )
 
     def print_next_steps(self) -> int:
-        """Say what was reached and how to go on; the last line is a command."""
+        """Print the results and how to continue; the last line is a command."""
         scores, folder = self.trainer.progress.scores, shell_quoted(self.folder.path)
         own = "".join(f" --load {shell_quoted(file)}" for file in self.options.load)
         step = self.trainer.progress.step

@@ -1,7 +1,7 @@
 """Records of speedruns: how a run compares with the published results and with the last record.
 
 A record is three runs or more of one recipe on one kind of machine, each of another seed, all of which reached the
-target; its time is their median. One lucky seed is none.
+target; its time is their median. One lucky seed is not a record.
 """
 
 import hashlib
@@ -45,7 +45,7 @@ class Race:
         self.curve: list[tuple[float, float]] = []
 
     def line(self, row: Row) -> str:
-        """How the run stands after an evaluation; empty after anything else."""
+        """Return a line on the race after an evaluation; empty after anything else."""
         if row["event"] != "eval":
             return ""
         seconds, loss = row["wall_seconds"], row["val_loss"]

@@ -109,7 +109,7 @@ def read_state(path: Path) -> dict[str, Any]:
     """What a checkpoint says of itself.
 
     Raises:
-        RunError: it is of another nanotx, or of nobody's.
+        RunError: it is of another nanotx, or not of nanotx at all.
     """
     file = path / "trainer.json"
     state = valid.read_json(file)

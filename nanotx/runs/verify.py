@@ -40,7 +40,7 @@ class Check:
 
 
 def attempt(name: str, action: Callable[[], str]) -> Check:
-    """A check that holds where an action succeeds, which tells what it found, and fails by any error.
+    """A check that holds if an action succeeds, whose result is the detail, and that fails by any error.
 
     Raises:
         UnknownPart: a recipe names a part that has to be supplied by --load FILE.py, so that nothing can be said of it.
@@ -136,8 +136,8 @@ def of_journal(folder: RunFolder, newest: int) -> Check:
         if last < newest:
             raise RunError(f"{folder.metrics}: it ends at step {last}, and there is a checkpoint of step {newest}.")
         evaluations = sum(row["event"] == "eval" for row in rows)
-        told = f"{len(rows):,} rows in order: {last:,} steps, {evaluations:,} evaluations"
-        return f"{told}; its last line is torn, and --resume cuts it away" if torn else told
+        counts = f"{len(rows):,} rows in order: {last:,} steps, {evaluations:,} evaluations"
+        return f"{counts}; its last line is torn, and --resume cuts it away" if torn else counts
 
     return attempt("metrics.jsonl", read)
 
@@ -161,10 +161,10 @@ def rows_of(path: Path) -> tuple[list[Row], bool]:
 
 
 def in_order(path: Path, rows: list[Row]) -> int:
-    """The last step; each step stands behind the one before it, and what happened at a step behind its row.
+    """Return the last step; each step follows the one before it, and what happened at a step follows its row.
 
     Raises:
-        RunError: a step is missing, or a row stands elsewhere; says where.
+        RunError: a step is missing, or a row is out of order; says where.
     """
     last = 0
     for number, row in enumerate(rows, start=1):
@@ -181,16 +181,16 @@ def of_summary(folder: RunFolder) -> Check:
     """Whether the figures that lie there are those that the journal holds of their step."""
 
     def compare() -> str:
-        told = read_json(folder.summary)
-        last = told.get("steps")
+        summary = read_json(folder.summary)
+        last = summary.get("steps")
         if not isinstance(last, int):
             raise RunError(f"{folder.summary}: steps: expected a whole number, got {last!r:.60}.")
         rows = [row for row in read(folder.metrics) if row["step"] <= last]
         steps = sum(row["event"] == "step" for row in rows)
         losses = [row["val_loss"] for row in rows if row["event"] == "eval"] or [None]
         for key, recorded in (("steps", steps), ("val_loss", losses[-1])):
-            if told.get(key) != recorded:
-                raise RunError(f"{folder.summary}: {key} is {told.get(key)!r}, and metrics.jsonl holds {recorded!r}.")
+            if (stated := summary.get(key)) != recorded:
+                raise RunError(f"{folder.summary}: {key} is {stated!r}, and metrics.jsonl holds {recorded!r}.")
         return f"validation loss {losses[-1]!r} after {steps:,} steps, as in metrics.jsonl"
 
     return attempt("summary.json", compare)
@@ -280,11 +280,11 @@ def compared(name: str, recorded: float, now: float, machine: Machine, recipe: R
         said = f"{now:.6f} again, equal to the last bit"
     elif apart <= tolerance:
         where = "the same device, dtype and threads, so a machine or a torch that is another"
-        where = where if here == there else f"{told(*here)}, and the run had {told(*there)}"
+        where = where if here == there else f"{setup(*here)}, and the run had {setup(*there)}"
         said = f"{now:.6f}, {apart:.1e} from the recorded one and within {tolerance:g}: {where}"
     else:
         said = (
-            f"{now:.6f}, and {recorded:.6f} is recorded: {apart:.1e} apart, more than {tolerance:g}, on {told(*here)}"
+            f"{now:.6f}, and {recorded:.6f} is recorded: {apart:.1e} apart, more than {tolerance:g}, on {setup(*here)}"
         )
     figures = {
         "step": int(name.removeprefix("step-")),
@@ -298,6 +298,6 @@ def compared(name: str, recorded: float, now: float, machine: Machine, recipe: R
     return Check(name=NAME, result=result, detail=f"{name}: {said}", figures=strict(figures))
 
 
-def told(device: str, dtype: str, threads: int) -> str:
+def setup(device: str, dtype: str, threads: int) -> str:
     """A machine in words."""
     return f"{device} {dtype}, {threads} thread{'s' * (threads > 1)}"

@@ -38,7 +38,7 @@ def settle(wish: Wish, model: Transformer, machine: Machine, tokens: int, peak: 
         peak: the machine's measured best in its dtype, in operations a second.
 
     Raises:
-        ConfigError: compiling was demanded and does not work; says why and what would mend it.
+        ConfigError: compiling was demanded and does not work; says why, and the remedy.
     """
     if wish == "off":
         return CompileDecision(on=False, reason="not wished for")
@@ -64,7 +64,7 @@ def has_experts(block: nn.Module) -> bool:
 
 
 class Learning:
-    """A block's call: compiled while it learns, as it is written otherwise."""
+    """A block's call: compiled in training, eager otherwise."""
 
     def __init__(self, block: nn.Module, compiled: Callable[..., Any]) -> None:
         self.block, self.compiled = block, compiled

@@ -1,7 +1,7 @@
 """Numbers that are no longer finite: which they are, and where they arose.
 
 A step is a pure function of its number, the weights and the text, and a step whose gradient is refused has moved no
-weight: so it can be taken again under observation, and nobody pays for that before it is needed.
+weight: so it can be taken again under observation, which costs nothing before it is needed.
 """
 
 import traceback

@@ -34,16 +34,16 @@ TEXTS, TIME, IDS = 2, 5, 3
 """The size of the input on which a part is tried."""
 
 
-def check_tensor(told: PartCheck, found: object, shape: tuple[int, ...], what: str) -> None:
+def check_tensor(check: PartCheck, found: object, shape: tuple[int, ...], what: str) -> None:
     """Raise ConfigError unless what a method returned is a tensor of floating-point numbers of this shape."""
     right = isinstance(found, Tensor) and tuple(found.shape) == shape and found.is_floating_point()
-    told.wanted(right, f"{what} returned {describe_value(found)}", f"a tensor of floats of shape {shape}")
+    check.wanted(right, f"{what} returned {describe_value(found)}", f"a tensor of floats of shape {shape}")
     narrow = isinstance(found, Tensor) and found.dtype != torch.float64  # which would widen all that comes after
-    told.wanted(narrow, f"{what} returned {describe_value(found)}", "a tensor of float32, as it was given")
+    check.wanted(narrow, f"{what} returned {describe_value(found)}", "a tensor of float32, as it was given")
 
 
 def slots(config: Any, at: str = "") -> Iterator[tuple[str, Any]]:
-    """Each part of a config, and where it stands."""
+    """Yield each part of a config, and its place."""
     for name, kind in fields(type(config)).items():
         item, where = getattr(config, name), f"{at}.{name}" if at else name
         for one in item if isinstance(item, tuple) else (item,):
@@ -53,33 +53,33 @@ def slots(config: Any, at: str = "") -> Iterator[tuple[str, Any]]:
                 yield from slots(one, where)
 
 
-def try_layer(told: PartCheck, part: Any, model: Model) -> None:
+def try_layer(check: PartCheck, part: Any, model: Model) -> None:
     """An attention, a block, a norm or a feed-forward layer: from stream to stream, with a cache where it takes one."""
     layer, shape = part.build(model.dim), (TEXTS, TIME, model.dim)
-    told.wanted(isinstance(layer, nn.Module), f"build returned {describe_value(layer)}", "an nn.Module")
+    check.wanted(isinstance(layer, nn.Module), f"build returned {describe_value(layer)}", "an nn.Module")
     reads = part.slot in {"attention", "block"}
     check_tensor(
-        told, layer(torch.randn(shape), NO_POSITION, None) if reads else layer(torch.randn(shape)), shape, "forward"
+        check, layer(torch.randn(shape), NO_POSITION, None) if reads else layer(torch.randn(shape)), shape, "forward"
     )
     if reads:
         with torch.no_grad():
-            check_tensor(told, layer.eval()(torch.randn(shape), NO_POSITION, KVCache()), shape, "forward with a cache")
+            check_tensor(check, layer.eval()(torch.randn(shape), NO_POSITION, KVCache()), shape, "forward with a cache")
 
 
-def try_embedding(told: PartCheck, part: Any, model: Model) -> None:
+def try_embedding(check: PartCheck, part: Any, model: Model) -> None:
     """Ids to stream."""
     table = part.build(IDS, model.dim)
-    told.wanted(isinstance(table, nn.Module), f"build returned {describe_value(table)}", "a TokenEmbedding")
+    check.wanted(isinstance(table, nn.Module), f"build returned {describe_value(table)}", "a TokenEmbedding")
     ids = torch.arange(TEXTS * TIME).reshape(TEXTS, TIME) % IDS
-    check_tensor(told, table(ids, None), (TEXTS, TIME, model.dim), "forward")
-    check_tensor(told, getattr(table, "weight", None), (IDS, model.dim), "weight")
+    check_tensor(check, table(ids, None), (TEXTS, TIME, model.dim), "forward")
+    check_tensor(check, getattr(table, "weight", None), (IDS, model.dim), "weight")
 
 
-def try_position(told: PartCheck, part: Any, model: Model) -> None:
+def try_position(check: PartCheck, part: Any, model: Model) -> None:
     """What is added to the stream, turned, and added to the scores."""
     heads = min((attention.heads for attention in model.attentions()), default=1)
     position, time = part.build(model.dim, heads, model.context), min(TIME, model.context)
-    told.wanted(
+    check.wanted(
         isinstance(position, PositionalEncoding), f"build returned {describe_value(position)}", "a PositionalEncoding"
     )
     x, q, positions = (
@@ -87,35 +87,35 @@ def try_position(told: PartCheck, part: Any, model: Model) -> None:
         torch.randn(1, heads, time, model.dim // heads),
         torch.arange(time),
     )
-    check_tensor(told, position.embed(x, positions), tuple(x.shape), "embed")
+    check_tensor(check, position.embed(x, positions), tuple(x.shape), "embed")
     turned = position.rotate(q, q, positions)
-    told.wanted(
+    check.wanted(
         isinstance(turned, tuple) and len(turned) == 2, f"rotate returned {describe_value(turned)}", "two tensors"
     )
     for one in turned:
-        check_tensor(told, one, tuple(q.shape), "rotate")
+        check_tensor(check, one, tuple(q.shape), "rotate")
     if (bias := position.bias(positions, positions)) is not None:
-        check_tensor(told, bias, (heads, time, time), "bias")
+        check_tensor(check, bias, (heads, time, time), "bias")
 
 
-def try_optimizer(told: PartCheck, part: Any, model: Model) -> None:
+def try_optimizer(check: PartCheck, part: Any, model: Model) -> None:
     """One step on a small layer."""
     layer = nn.Linear(2, 2)
     optimizer = part.build([(f"layer.{name}", one) for name, one in layer.named_parameters()])
     right = isinstance(optimizer, torch.optim.Optimizer)
-    told.wanted(right, f"build returned {describe_value(optimizer)}", "a torch.optim.Optimizer")
+    check.wanted(right, f"build returned {describe_value(optimizer)}", "a torch.optim.Optimizer")
     rated = all("base_lr" in group for group in optimizer.param_groups)
-    told.wanted(rated, "a group of parameters without 'base_lr'", "each group to hold its own full rate under it")
+    check.wanted(rated, "a group of parameters without 'base_lr'", "each group to hold its own full rate under it")
     layer(torch.randn(1, 2)).sum().backward()
     optimizer.step()
 
 
-def try_schedule(told: PartCheck, part: Any, model: Model) -> None:
+def try_schedule(check: PartCheck, part: Any, model: Model) -> None:
     """The factors of a short run."""
     for step in range(3):
         factor = part.factor(step, 3)
         right = isinstance(factor, int | float) and math.isfinite(factor)
-        told.wanted(right, f"factor({step}, 3) returned {factor!r}", "a finite number")
+        check.wanted(right, f"factor({step}, 3) returned {factor!r}", "a finite number")
 
 
 TRIALS: dict[str, Callable[[PartCheck, Any, Model], None]] = {

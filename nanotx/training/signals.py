@@ -30,7 +30,7 @@ process_ends: ContextVar[bool] = ContextVar("process_ends", default=False)
 class Interrupted(BaseException):
     """A longer task is to be abandoned, because an end or a checkpoint was asked for.
 
-    As KeyboardInterrupt it is no Exception, so that nobody who catches those takes it for a fault of a part.
+    Like KeyboardInterrupt it is not an Exception, so code that catches those never takes it for an error of a part.
     """
 
 

@@ -288,7 +288,7 @@ class Trainer:
 def is_count(key: str, value: object, parameter: Tensor) -> bool:
     """Whether a value of an optimizer's state is a number about a parameter, rather than shaped as the parameter is.
 
-    Of a parameter with no dimensions the key alone can tell: `step`, as the library calls it, is the number.
+    For a parameter with no dimensions only the key decides: `step`, as PyTorch calls it, is the number.
     """
     plain = not isinstance(value, Tensor) or value.ndim == 0
     return plain and (key == "step" or parameter.ndim > 0)

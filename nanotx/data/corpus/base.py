@@ -100,5 +100,5 @@ class Corpus(Slot, ABC, slot="corpus", package="nanotx.data.corpus", group="nano
         return text
 
     def floor(self) -> float | None:
-        """The bits per byte of the validation text under the process that wrote it; None if nobody knows."""
+        """The bits per byte of the validation text under the process that wrote it; None if that is unknown."""
         return None

@@ -20,7 +20,7 @@ LARGE = 1 << 28  # bytes of a file that are held against the memory there is bef
 @Corpus.register("file")
 @dataclass(frozen=True, kw_only=True)
 class File(Corpus):
-    """UTF-8 text as it stands, line endings included.
+    """UTF-8 text unchanged, line endings included.
 
     A folder is read to its depths, without what is hidden and without the folders of runs, in the order of the names;
     what cannot be read is refused. Several files become one text: each but the last is given a newline at its end
