@@ -43,6 +43,16 @@ class SlowModule(nn.Module):
 """
 
 
+@pytest.fixture(autouse=True)
+def hang_up_is_heard():
+    """Under nohup SIGHUP is ignored, which children inherit; here they are to hear it."""
+    before = signal.getsignal(signal.SIGHUP)
+    if before is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.fixture
 def train(tmp_path):
     """A function that starts a run in a process of its own."""
@@ -262,6 +272,21 @@ def test_a_run_from_python_gives_the_handlers_back(tmp_path, monkeypatch):
     corpus = ["--corpus", "file", "--corpus.path", "text.txt", "--run", "run"]
     assert run(["train", "shakespeare_char", *corpus, *tiny()]) == 0
     assert [signal.getsignal(signal.Signals[name]) for name in names] == before
+
+
+def test_a_command_in_a_process_that_goes_on_gives_the_handlers_back(tmp_path, monkeypatch):
+    from nanotx.cli.entry import run_and_exit
+    from nanotx.cli.main import run
+
+    monkeypatch.chdir(tmp_path)
+    text(tmp_path / "text.txt")
+    corpus = ["--corpus", "file", "--corpus.path", "text.txt"]
+    with pytest.raises(SystemExit) as ended:
+        run_and_exit(lambda: run(["sample", "nowhere"]))
+    assert ended.value.code == 4
+    before = signal.getsignal(signal.SIGUSR1)
+    assert run(["train", "shakespeare_char", *corpus, *tiny(), "--run", "run"]) == 0
+    assert signal.getsignal(signal.SIGUSR1) == before
 
 
 def test_a_signal_that_is_ignored_stays_ignored(train, tmp_path):

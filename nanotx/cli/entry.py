@@ -20,7 +20,16 @@ def parse_size(text: str) -> int:
 
 def run_and_exit(main: Callable[[], int]) -> NoReturn:
     """Run a program and exit with its code; only a bug in nanotx shows a traceback."""
-    process_ends.set(True)
+    token = process_ends.set(True)
+    try:
+        code = exit_code(main)
+    finally:
+        process_ends.reset(token)
+    raise SystemExit(code)
+
+
+def exit_code(main: Callable[[], int]) -> int:
+    """Run a program and return its exit code; print what a user can correct, and raise what only we can."""
     open_streams()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # replace characters that the terminal cannot show
@@ -42,8 +51,6 @@ def run_and_exit(main: Callable[[], int]) -> NoReturn:
     except EndAtOnce as error:
         code = error.code
     except SystemExit as error:  # --help raises it; from a user's part it is an error
-        if "nanotx.config.plugins" not in sys.modules:
-            raise
         code = report_plugin_error(error)
     except Exception as error:  # a user's part may raise anything
         if isinstance(error, OSError) and error.filename is None and (refused := stdout_error()):
@@ -51,7 +58,7 @@ def run_and_exit(main: Callable[[], int]) -> NoReturn:
             code = report_stdout_error(refused)
         else:
             code = report_memory_full(error) if is_memory_full(error) else report_plugin_error(error)
-    raise SystemExit(code)
+    return code
 
 
 def discard_stdout() -> None:
@@ -111,9 +118,8 @@ def report_plugin_error(error: BaseException) -> int:
     Raises:
         BaseException: the error itself, where it did not pass through a user's part.
     """
-    if "nanotx.config.registry" not in sys.modules:
+    if (config_error := plugin_error(error)) is None:
         raise error
-    if (told := plugin_error(error)) is None:
-        raise error
-    print(printable(f"{type(told).__name__}: {told} Correct the file and try again."), file=sys.stderr)  # noqa: T201
-    return told.exit_code
+    message = f"{type(config_error).__name__}: {config_error} Correct the file and try again."
+    print(printable(message), file=sys.stderr)  # noqa: T201
+    return config_error.exit_code
