@@ -302,6 +302,15 @@ def test_what_cannot_be_is_told(folder, words, kind, match, monkeypatch):
         command(["sample", str(folder), *words])
 
 
+def test_a_cache_that_cannot_roll_is_refused_before_the_prompt_is_printed(folder, tmp_path, capsys):
+    corpus = ["--corpus", "file", "--corpus.path", str(folder.parent / "text.txt"), "--position", "learned"]
+    assert command(["train", "shakespeare_char", *corpus, "--run", str(tmp_path / "r"), *tiny(train_steps=1)]) == 0
+    capsys.readouterr()
+    with pytest.raises(ConfigError, match="overflow: the cache cannot roll with position 'learned'"):
+        command(["sample", str(tmp_path / "r"), "--prompt", "ab", "--overflow", "rolling"])
+    assert capsys.readouterr().out == ""
+
+
 def test_a_draft_with_another_tokenizer_is_refused_with_both_named(folder, tmp_path):
     other = tmp_path / "other"
     corpus = ["--corpus", "file", "--corpus.path", str(folder.parent / "text.txt"), "--tokenizer", "byte"]

@@ -10,6 +10,7 @@ from nanotx.config.schema import in_range
 from nanotx.errors import ConfigError
 from nanotx.generation.compiled import CompiledModel
 from nanotx.generation.engine import Step, generate_batch
+from nanotx.generation.rolling import check_rolling
 from nanotx.generation.sampler import RANGES, Sampling, check_max_new_tokens, check_seeds
 from nanotx.generation.speculative import SequenceModel, SpeculativeDecoder
 from nanotx.generation.stop_sequences import StopSequences
@@ -113,6 +114,8 @@ class Generation:
         check_max_new_tokens(self.max_new_tokens)
         in_range("draft_tokens", self.draft_tokens, *RANGES["draft_tokens"], whole=True)
         check_seeds(self.sampling, len(self.prompts))
+        if self.rolling:  # before the prompt is printed
+            check_rolling(self.model)
         if self.draft_model is not None and self.rolling:
             raise ConfigError(
                 "overflow: a rolling cache cannot be rewound, and a draft model needs that; try recompute."

@@ -37,8 +37,8 @@ def generate_batch(
         model: what gives the logits, in evaluation mode.
         prompts: ids, one at least in each; of long ones the newest `context` are read.
         sampling: how to choose.
-        new: how many tokens each text will get.
-        rolls: whether the cache rolls beyond the context, as `nanotx.generation.rolling` says.
+        max_new_tokens: how many tokens each text will get.
+        rolling: whether the cache rolls beyond the context, as `nanotx.generation.rolling` says.
         device: where the model is; None is the CPU.
 
     Raises:

@@ -25,11 +25,7 @@ class RollingDecodeState:
         Raises:
             ConfigError: the model's positions are not relative.
         """
-        if isinstance(model, Transformer) and not is_relative(model):
-            raise ConfigError(
-                f"overflow: the cache cannot roll with position {model.config.position.part!r}, which is not "
-                "`relative`: scores depend on absolute positions; try recompute, or a model with rope, alibi or none."
-            )
+        check_rolling(model)
         self.model, self.pending, self.cache = model, ids[:, -model.context :], RollingKVCache(model.context)
 
     def next_logits(self) -> NextLogits:
@@ -44,3 +40,12 @@ class RollingDecodeState:
 def is_relative(model: Transformer) -> bool:
     """Whether all tokens can move on together, beyond the context, and no logit changes; the position states it."""
     return model.config.position.relative
+
+
+def check_rolling(model: LanguageModel) -> None:
+    """Raise ConfigError unless the positions of a model are relative, so that its cache can roll."""
+    if isinstance(model, Transformer) and not is_relative(model):
+        raise ConfigError(
+            f"overflow: the cache cannot roll with position {model.config.position.part!r}, which is not "
+            "`relative`: scores depend on absolute positions; try recompute, or a model with rope, alibi or none."
+        )

@@ -151,8 +151,8 @@ def next_ids(
         model: what gives the logits.
         ids: the prompts, at least one token each; only the newest `context` of them are read.
         sampling: how to choose.
-        cached: whether to keep what was read; without it every token is read anew, to the same effect.
-        new: how many will be drawn, if that is known; no more room is then made.
+        use_cache: whether to keep what was read; without it every token is read anew, to the same effect.
+        max_new_tokens: how many will be drawn, if that is known; no more room is then made.
     """
     state, sampler = DecodeState(model, ids, use_cache, max_new_tokens), Sampler(sampling, ids.tolist())
     while True:

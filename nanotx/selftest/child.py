@@ -41,7 +41,7 @@ class Child:
         """Start it.
 
         Args:
-            words: what is typed behind `nanotx`.
+            argv: what is typed behind `nanotx`.
             folder: where it runs; it must be there.
             meddle: what the child does first.
             memory: bytes of address space it may take beyond what it has at its start; None for no bound.

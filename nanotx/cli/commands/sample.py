@@ -208,7 +208,7 @@ def print_completions(generation: Generation, together: int, log_probs: bool) ->
     """Print what was not printed while it was written; returns the texts in the order in which they stand.
 
     Args:
-        writing: it is done.
+        generation: it is done.
         together: how many texts of each prompt there are; the likeliest of them comes first.
         log_probs: whether each token is listed.
     """
