@@ -1,6 +1,6 @@
 """Bugs of the sampler, each planted by changing an attribute, with the law that it breaks.
 
-`tests/test_laws_sampling.py` has the laws' random cases by these names.
+`tests/laws/test_laws_sampling.py` has the laws' random cases by these names.
 """
 
 from collections import Counter

@@ -1,0 +1,77 @@
+"""The benchmark of sampling: what writes another text is not timed, and the figures are what they say."""
+
+import importlib
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from nanotx.errors import ConfigError
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+TINY = "--device cpu --threads 1 --dim 16 --heads 2 --layers 1 --context 32 --tokens 6 --batch 2 --rounds 2 --learn 1"
+TINY += " --draft-dim 8 --no-compile"
+
+
+@pytest.fixture
+def command(monkeypatch):
+    """The benchmark's main, called in this process with words."""
+    pytest.importorskip("transformers")
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.setattr("nanotx.hardware.device.cores", lambda: 1)
+
+    def call(words):
+        monkeypatch.setattr(sys, "argv", ["sampling.py", *words.split()])
+        return importlib.import_module("sampling").main()
+
+    yield call
+    for file in BENCHMARKS.glob("*.py"):
+        sys.modules.pop(file.stem, None)
+
+
+def test_every_way_writes_the_same_text_and_is_timed_beside_the_others(command, tmp_path, capsys):
+    command(f"{TINY} --json {tmp_path / 'x.json'}")
+    answer = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
+    rows = {row["name"]: row for row in answer["rows"]}
+    assert list(rows) == ["uncached", "cached", "batch", "speculative", "transformers"]
+    for name, row in rows.items():
+        assert row["laws"] == "pass" and row["cases"] == 3 and row["batch"] == (2 if name == "batch" else 1)
+        assert row["tokens_per_second"] == pytest.approx(1e3 / row["median_ms"])
+        assert (row["bandwidth_share"] is None) == (name in ("uncached", "speculative"))
+        assert (row["accepted"] is None) == (name != "speculative")
+    assert rows["transformers"]["ratio"] == rows["cached"]["ratio_to_cached"] == 1
+    # One layer of 16: maps of 12 * 16^2 numbers, three norms, a head of 16 * v; and a cache of 3.5 tokens on the mean.
+    head = rows["cached"]["bytes_per_token"] / 4 - 12 * 16**2 - 3 * 16 - 3.5 * 2 * 16
+    assert head % 16 == 0 and 20 < head / 16 < 200
+    assert "transformers" in capsys.readouterr().out
+
+
+def test_a_way_that_writes_another_text_is_not_timed(command, tmp_path, monkeypatch):
+    writers = importlib.import_module("writers")
+    right = writers.Writers.cached
+
+    def wrong(self, ids, new, how):
+        return (right(self, ids, new, how) + 1) % self.vocab_size
+
+    monkeypatch.setattr(writers.Writers, "cached", wrong)
+    command(f"{TINY} --json {tmp_path / 'x.json'}")
+    rows = {row["name"]: row for row in json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))["rows"]}
+    for name in ("cached", "batch"):
+        assert rows[name]["laws"] == "failed: same_text: after a prompt of 1, token 0 is another than without a cache"
+        assert rows[name]["median_ms"] is None and rows[name]["ratio"] is None
+    assert rows["uncached"]["laws"] == "pass" and rows["uncached"]["ratio_to_cached"] is None
+
+
+def test_a_text_that_does_not_fit_is_refused(command):
+    with pytest.raises(ConfigError, match="context: expected room for a text of 501 tokens, got 64; try fewer"):
+        command("--context 64")
+    with pytest.raises(ConfigError, match="rounds: expected a number of at least 1, got 0"):
+        command("--rounds 0")
+
+
+def test_plain_reading_is_measured(command):
+    bandwidth = importlib.import_module("bandwidth")
+    bandwidth.SIZE = 2**20
+    assert 1e8 < bandwidth.measured_bandwidth(torch.device("cpu"), tries=3) < 1e13

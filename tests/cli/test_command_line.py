@@ -1,0 +1,303 @@
+"""What every command has: a sentence for each flag, help, the same default for the device, texts that begin with -."""
+
+import hashlib
+import json
+import os
+import pkgutil
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from itertools import zip_longest
+from pathlib import Path
+
+import pytest
+from helpers import ROOT, tiny
+
+import nanotx.cli.commands
+from nanotx.cli.main import run
+from nanotx.data.corpus import Corpus
+from nanotx.errors import ConfigError, DataError, NanotxError, RunError, TokenizerError, UnknownPart
+from nanotx.nn.attention import Attention
+from nanotx.nn.block import Block
+from nanotx.nn.embedding import Embedding
+from nanotx.nn.ffn import Ffn
+from nanotx.nn.norm import Norm
+from nanotx.nn.position import Position
+from nanotx.optim import Optimizer
+from nanotx.optim.schedules import Schedule
+from nanotx.tokenizers import Tokenizer
+
+SLOTS = (Attention, Block, Corpus, Embedding, Ffn, Norm, Optimizer, Position, Schedule, Tokenizer)
+COMMANDS = [name.name for name in pkgutil.iter_modules(nanotx.cli.commands.__path__)]
+SUBCOMMANDS = [f"tokenizer {name}" for name in ("encode", "decode", "show", "compare", "export", "import")]
+KINDS = [f"tokenizer train {name}" for name in Tokenizer.names() if name != "saved"]
+
+
+def helped(words: str, capsys, monkeypatch) -> str:
+    """What a command prints of itself."""
+    monkeypatch.setenv("COLUMNS", "100")
+    try:
+        assert run([*shlex.split(words), "--help"]) == 0
+    except SystemExit as end:
+        assert end.code == 0
+    return capsys.readouterr().out
+
+
+def unexplained(text: str) -> list[str]:
+    """The flags in a help of which nothing is said but their default."""
+    lines = [line.strip(" │|") for line in text.splitlines()]
+    flags = [(line, lines[at + 1 : at + 2]) for at, line in enumerate(lines) if re.match(r"--[a-z]", line)]
+    found = []
+    for line, after in flags:
+        about = re.split(r"\s{2,}", line, maxsplit=1)[1:] or after
+        if not re.sub(r"\((default|required|optional)[^)]*\)|\(repeatable\)", "", "".join(about)).strip():
+            found.append(line)
+    return found
+
+
+PARTS = [
+    " ".join(f"--{slot.slot} {name}" for slot, name in zip(SLOTS, names, strict=True) if name)
+    for names in zip_longest(*([name for name in slot.names() if name != "saved"] for slot in SLOTS))
+]
+
+
+@pytest.mark.parametrize("parts", PARTS)
+def test_every_flag_of_every_part_has_a_sentence(parts: str, capsys, monkeypatch) -> None:
+    text = helped(f"train nanogpt_64 {parts}", capsys, monkeypatch)
+    assert "--train.micro-batch-size" in text and unexplained(text) == []
+
+
+@pytest.mark.parametrize("recipe", ["shakespeare_char", "shakespeare_bpe", "macbook", "record", "best", "alternating"])
+def test_every_flag_of_every_recipe_has_a_sentence(recipe: str, capsys, monkeypatch) -> None:
+    text = helped(f"train {recipe}", capsys, monkeypatch)
+    assert "--device" in text and unexplained(text) == []
+
+
+@pytest.mark.parametrize("command", [*sorted({*COMMANDS} - {"train", "tokenizer"}), *SUBCOMMANDS, *KINDS])
+def test_every_flag_of_every_command_has_a_sentence(command: str, capsys, monkeypatch) -> None:
+    text = helped(command, capsys, monkeypatch)
+    assert f"nanotx {command}" in text and unexplained(text) == []
+
+
+def test_a_flag_without_a_sentence_would_be_noticed() -> None:
+    text = (
+        "  --train.micro-batch-size INT|{auto}\n         (default: 0)\n  --seed INT     of what is drawn (default: 0)"
+    )
+    assert unexplained(text) == ["--train.micro-batch-size INT|{auto}"]
+
+
+def test_the_help_names_every_command(capsys) -> None:
+    assert run(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(f"nanotx {command} " in text for command in COMMANDS)
+
+
+@pytest.mark.parametrize("words", ["train --help", "train -h", "tokenizer --help", "tokenizer train --help"])
+def test_a_command_that_expects_a_name_explains_itself_without_one(words: str, capsys) -> None:
+    assert run(shlex.split(words)) == 0
+    text = capsys.readouterr().out
+    assert ("macbook" in text and "shakespeare_char" in text) if "tokenizer" not in words else "unigram" in text
+
+
+@pytest.mark.parametrize("command", ["train nanogpt_64", "sample", "eval"])
+def test_the_device_is_chosen_alike_by_whatever_command(command: str, capsys, monkeypatch) -> None:
+    text = re.sub(r"\s+", " ", helped(command, capsys, monkeypatch))
+    assert re.search(r"--device \{[a-z,]+\} +(where it runs|auto for the best)[^(]*\(default: auto\)", text)
+
+
+@pytest.fixture(scope="module")
+def reached(tmp_path_factory) -> Path:
+    """A run of characters."""
+    folder = tmp_path_factory.mktemp("line")
+    (folder / "t.txt").write_text("- abc1 --x \n" * 100, encoding="utf-8")
+    words = ["train", "nanogpt_64", *tiny(train_steps=2), "--corpus", "file", "--corpus.path", str(folder / "t.txt")]
+    assert run([*words, "--tokenizer", "char", "--run", str(folder / "r")]) == 0
+    return folder
+
+
+@pytest.mark.parametrize("prompt", ["-x", "--x", "- a", "-", "--", "-1", "--xa-b"])
+@pytest.mark.parametrize("joint", [" ", "="])
+def test_a_prompt_may_begin_with_a_hyphen(reached: Path, prompt: str, joint: str, capsys) -> None:
+    words = ["--prompt", prompt] if joint == " " else [f"--prompt={prompt}"]
+    assert run(["sample", str(reached / "r"), *words, "--max-new-tokens", "0"]) == 0
+    assert capsys.readouterr().out == f"{prompt}\n"
+
+
+def test_a_prompt_that_is_a_flag_is_taken_for_the_flag(reached: Path) -> None:
+    with pytest.raises((SystemExit, NanotxError)):
+        run(["sample", str(reached / "r"), "--prompt", "--seed", "3"])
+
+
+def test_a_path_and_a_text_may_begin_with_a_hyphen(reached: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(reached)
+    (reached / "-t.txt").write_text("- abc1 --x \n" * 100, encoding="utf-8")
+    assert (
+        run(["train", "nanogpt_64", *tiny(train_steps=1), "--corpus", "file", "--corpus.path", "-t.txt", "--run", "-r"])
+        == 0
+    )
+    assert run(["tokenizer", "show", "r/tokenizer.json", "--text", "-x"]) == 0
+    assert json.loads((reached / "-r" / "summary.json").read_text(encoding="utf-8"))["steps"] == 1
+
+
+def test_a_message_of_sample_speaks_of_no_flag_of_training(reached: Path) -> None:
+    for words in (["--prompt", "aZ"], ["--stop", "Z", "--prompt", "Z"]):
+        with pytest.raises(NanotxError, match=r"'Z' \(U\+005A\) at offset \d") as caught:
+            run(["sample", str(reached / "r"), *words])
+        assert "--tokenizer" not in str(caught.value)
+
+
+def test_a_message_of_tokenizer_train_names_the_flags_that_it_has(reached: Path) -> None:
+    for kind in ("bpe", "word", "wordpiece", "unigram"):
+        with pytest.raises(TokenizerError, match=r"try .*--(vocab-size|unknown)") as caught:
+            run(
+                [
+                    "tokenizer",
+                    "train",
+                    kind,
+                    str(reached / "t.txt"),
+                    "--vocab-size",
+                    "4000",
+                    "--out",
+                    str(reached / "x"),
+                ]
+            )
+        assert "--tokenizer." not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("said", "advice"), [(2, "older nanotx wrote it: continue with that version"), (99, "upgrade"), (None, "--step N")]
+)
+def test_a_checkpoint_of_another_format_is_told_what_to_do(
+    reached: Path, tmp_path: Path, said: object, advice: str
+) -> None:
+    shutil.copytree(reached / "r", tmp_path / "r")
+    for folder in (tmp_path / "r" / "checkpoints").iterdir():
+        state = json.loads((folder / "trainer.json").read_text(encoding="utf-8")) | {"format": said}
+        data = json.dumps(state).encode()
+        (folder / "trainer.json").write_bytes(data)
+        manifest = json.loads((folder / "MANIFEST.json").read_text(encoding="utf-8"))
+        manifest["trainer.json"] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        (folder / "MANIFEST.json").write_text(json.dumps(manifest), encoding="utf-8")
+    with pytest.raises(RunError, match=re.escape(f"format {said!r}")) as caught:
+        run(["sample", str(tmp_path / "r")])
+    assert advice in str(caught.value) and ("upgrade" in str(caught.value)) == (said == 99)
+
+
+@pytest.mark.parametrize("words", [["sample"], ["resume"], ["verify"], ["replay", "--step", "1"], ["eval"]])
+def test_a_run_folder_of_an_older_format_is_refused(reached: Path, tmp_path: Path, words: list[str], capsys) -> None:
+    shutil.copytree(reached / "r", tmp_path / "r")
+    for file in (tmp_path / "r").rglob("recipe.toml"):
+        text = file.read_text(encoding="utf-8")
+        assert "batch_size = " in text
+        file.write_text(text.replace("batch_size = ", "batch = "), encoding="utf-8")
+        data = file.read_bytes()
+        if (manifest := file.parent / "MANIFEST.json").exists():
+            entry = {"recipe.toml": {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}}
+            listed = json.loads(manifest.read_text(encoding="utf-8")) | entry
+            manifest.write_text(json.dumps(listed), encoding="utf-8")
+    try:
+        assert run([words[0], str(tmp_path / "r"), *words[1:]]) == 4
+        told = capsys.readouterr().out
+    except RunError as error:
+        told = str(error)
+    assert "recipe.toml: format 2; this nanotx reads 3. An older nanotx wrote it" in told
+
+
+# A terminal's size from the environment.
+
+
+@pytest.mark.parametrize("columns", ["0", "00", "²", "-1", "wide", "99999999999999", "80"])
+def test_a_terminal_of_no_columns_is_printed_to(reached: Path, columns: str) -> None:
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from nanotx.cli.main import main; main()"
+    env = os.environ | {"COLUMNS": columns, "LINES": columns}
+    for words in (["show", "r"], ["eval", "r"]):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *words], cwd=reached, env=env, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0 and "loss" in done.stdout, done.stderr
+
+
+# A warm-up longer than the run.
+
+
+@pytest.mark.parametrize(
+    ("words", "warned"),
+    [
+        ("--schedule cosine", True),
+        ("--schedule cosine --schedule.warmup 6", True),
+        ("--schedule cosine --schedule.warmup 3", False),
+        ("--schedule cosine --schedule.warmup 0", False),
+        ("--schedule wsd --schedule.warmup 50", True),
+        ("--schedule wsd --schedule.warmup 2", False),
+        ("--schedule constant", False),
+    ],
+)
+def test_a_warm_up_longer_than_the_run_is_a_warning(
+    reached: Path, tmp_path: Path, words: str, warned: bool, capsys
+) -> None:
+    corpus = ["--corpus", "file", "--corpus.path", str(reached / "t.txt"), "--run", str(tmp_path / "r")]
+    assert run(["train", "nanogpt_64", *tiny(), *corpus, *words.split()]) == 0
+    assert ("its warm-up is too long" in capsys.readouterr().out) == warned
+
+
+# A text of one's own is named by its path; what was probably meant is named in full.
+
+
+@pytest.mark.parametrize("name", ["diary.txt", "texts", "texts/*.txt", "./texts"])
+def test_a_corpus_is_named_by_a_path_as_well_as_by_a_part(tmp_path, monkeypatch, capsys, name):
+    monkeypatch.chdir(tmp_path)
+    for path in (tmp_path / "diary.txt", tmp_path / "texts" / "a.txt"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("Today it rained, and tomorrow it will rain again.\n" * 40, encoding="utf-8")
+    words = ["--corpus", name, "--print-config"]
+    assert run(["train", "macbook", *words]) == 0
+    printed = tomllib.loads(capsys.readouterr().out)
+    assert printed["corpus"] == {"part": "file", "path": name, "validation": 0.1}
+    assert run(["train", "macbook", *tiny(), "--corpus", name, "--run", "r"]) == 0
+    assert "swapped: corpus.path" not in capsys.readouterr().out
+
+
+def test_a_corpus_that_is_neither_a_part_nor_a_path_is_refused_with_what_it_could_be(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "diary.txt").touch()
+    with pytest.raises(UnknownPart, match=r"'tiny_shakespear'.*Did you mean 'tiny_shakespeare'.*named by its path"):
+        run(["train", "macbook", "--corpus", "tiny_shakespear"])
+    with pytest.raises(DataError, match=r"diry\.txt: there is no such file or folder\. Did you mean 'diary\.txt'"):
+        run(["train", "macbook", "--corpus", "diry.txt"])
+    (tmp_path / "mine.toml").touch()
+    with pytest.raises(ConfigError, match=r"mime\.toml: there is no such file\. Did you mean 'mine\.toml'"):
+        run(["train", "mime.toml"])
+    with pytest.raises(ConfigError, match=r"none/of/it\.toml: there is no such file\.$"):
+        run(["train", "macbook", "none/of/it.toml"])
+
+
+@pytest.mark.parametrize(
+    ("flag", "meant"),
+    [
+        ("--heads", "'--attention.heads'"),
+        ("--dim", "'--model.dim'"),
+        ("--steps", "'--train.steps'"),
+        ("--lr", "'--optimizer.lr'"),
+        ("--dropout", "'--attention.dropout' or '--block.dropout' or '--model.dropout'"),
+        ("--train.dim", "'--model.dim'"),
+        ("--ofset", "'--seed'|All are shown"),
+    ],
+)
+def test_a_flag_without_its_slot_is_answered_with_the_flag_in_full(flag, meant):
+    with pytest.raises(ConfigError, match=rf"{flag}: .*({meant})"):
+        run(["train", "nanogpt_64", flag, "4"])
+
+
+@pytest.mark.parametrize("size", ["2", "16"])
+def test_several_processes_are_refused_by_name(monkeypatch, size):
+    monkeypatch.setenv("WORLD_SIZE", size)
+    with pytest.raises(ConfigError, match=rf"WORLD_SIZE={size}: .*several processes.*without torchrun"):
+        run(["train", "macbook"])
+
+
+def test_one_process_under_a_launcher_is_a_run_as_any_other(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert run(["train", "macbook", *tiny(), "--corpus", "playhouse", "--run", str(tmp_path / "r")]) == 0

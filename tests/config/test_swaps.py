@@ -1,0 +1,173 @@
+"""A swap by a flag changes the part that was named; what else it has to change is printed when the run begins."""
+
+import dataclasses
+
+import pytest
+from helpers import ROOT, text, tiny
+
+from nanotx.cli.main import run
+from nanotx.config.registry import Slot
+from nanotx.config.schema import fields, to_table
+from nanotx.config.toml import read_config
+from nanotx.recipe import Recipe, describe_swaps, read_recipe
+from nanotx.recipes.shakespeare_char import recipe as shakespeare
+
+MACBOOK, _ = read_recipe(Recipe(), [str(ROOT / "recipes/macbook.toml")], "nanotx")
+
+
+def block(name, base=MACBOOK, *words):
+    return read_recipe(base, ["--block", name, *words], "nanotx")[0].model.block
+
+
+def test_a_wrapper_takes_the_block_that_was_there_whole():
+    assert block("token_shift").block == MACBOOK.model.block
+    assert block("token_shift", shakespeare) == shakespeare.model.block
+
+
+@pytest.mark.parametrize("name", ["prenorm", "postnorm", "parallel", "sandwich"])
+def test_a_block_in_place_of_a_wrapper_has_the_parts_that_were_inside(name):
+    inside, new = shakespeare.model.block.block, block(name, shakespeare)
+    assert new.part == name
+    assert all(getattr(new, field) == getattr(inside, field) for field in fields(type(inside)) if hasattr(new, field))
+
+
+def test_a_part_named_beside_a_wrapper_goes_inside_it():
+    new = block("token_shift", MACBOOK, "--ffn", "relu2", "--attention.dropout", "0.25")
+    inside = MACBOOK.model.block
+    assert (new.block.ffn.part, new.block.norm) == ("relu2", inside.norm)
+    assert new.block.attention == dataclasses.replace(inside.attention, dropout=0.25)
+
+
+def slots(config):
+    for name in fields(type(config)):
+        item = getattr(config, name)
+        for one in item if isinstance(item, tuple) else (item,):
+            if isinstance(one, Slot):
+                yield one.family
+            if dataclasses.is_dataclass(one):
+                yield from slots(one)
+
+
+def leaves(table, at=""):
+    if isinstance(table, dict):
+        return {place: leaf for key, one in table.items() for place, leaf in leaves(one, f"{at}.{key}").items()}
+    return {at: table}
+
+
+SLOTS = {family.slot: family for family in slots(shakespeare)}
+PAIRS = [
+    (slot, name)
+    for slot, family in sorted(SLOTS.items())
+    for name in family.names()
+    if name not in {"saved", "tiktoken", "huggingface", "file"}
+]
+
+
+@pytest.mark.parametrize(("slot", "name"), PAIRS)
+@pytest.mark.parametrize("base", [shakespeare, MACBOOK], ids=["shakespeare_char", "macbook"])
+def test_whatever_a_swap_changes_is_printed_and_what_is_shared_stays(base, slot, name):
+    new, _ = read_recipe(base, [f"--{slot}", name], "nanotx")
+    before, after = leaves(to_table(base)), leaves(to_table(new))
+    lines = describe_swaps(base, [f"--{slot}", name], new)
+    changed = {place for place in before.keys() | after.keys() if before.get(place) != after.get(place)}
+    assert bool(changed) == bool(lines)
+    if slot != "block":
+        told = {line.removeprefix("swapped: ").partition(": ")[0] for line in lines}
+        assert {place.removeprefix(".").removesuffix(".part") for place in changed} <= told
+
+
+def test_a_run_prints_what_a_swap_changed_and_no_run_without_one_does(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    corpus = ["--corpus", "file", "--corpus.path", str(text(tmp_path / "letters.txt"))]
+    sizes = tiny(train_steps=2, train_eval_every=0, train_sample_every=0)
+    command = ["train", "macbook", *corpus, *sizes, "--optimizer.lr", "0.01"]
+    assert run([*command, "--run", "plain"]) == 0
+    plain = capsys.readouterr().out
+    assert not [line for line in plain.splitlines() if line.startswith("swapped: ") and "corpus" not in line]
+    assert (
+        run(
+            [
+                *command,
+                "--run",
+                "swapped",
+                "--block",
+                "token_shift",
+                "--optimizer",
+                "muon",
+                "--optimizer.momentum",
+                "0.9",
+            ]
+        )
+        == 0
+    )
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("swapped: ")]
+    assert "swapped: model.block: prenorm -> token_shift" in lines and "swapped: model.block.shifts: new, 1" in lines
+    assert "swapped: optimizer: adamw -> muon" in lines
+    assert any(line.startswith("swapped: optimizer.iterations: new, ") for line in lines)
+    assert not any(word in line for line in lines for word in ("optimizer.lr", "momentum", "ffn", "norm:", "attention"))
+    saved = read_config(Recipe, tmp_path / "swapped/recipe.toml")
+    assert saved.model.block.block.ffn == read_config(Recipe, tmp_path / "plain/recipe.toml").model.block.ffn
+
+
+def printed(capsys):
+    return {
+        line for line in capsys.readouterr().out.splitlines() if line.startswith("swapped: ") and "corpus" not in line
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "optimizer", "field", "schedule"),
+    [("shakespeare_char", "adamw", "eps", "constant"), ("macbook", "muon", "momentum", "wsd")],
+)
+def test_a_swap_in_a_file_is_printed_as_one_by_flags_is(
+    tmp_path, monkeypatch, capsys, name, optimizer, field, schedule
+):
+    monkeypatch.chdir(tmp_path)
+    corpus = ["--corpus", "file", "--corpus.path", str(text(tmp_path / "letters.txt"))]
+    sizes = tiny(train_steps=1, train_eval_every=0, train_sample_every=0)
+    (tmp_path / "swap.toml").write_text(
+        f'optimizer = {{ part = "{optimizer}", {field} = 0.9 }}\nschedule = "{schedule}"\n', encoding="utf-8"
+    )
+    flags = ["--optimizer", optimizer, f"--optimizer.{field}", "0.9", "--schedule", schedule]
+    assert run(["train", name, *corpus, *sizes, *flags, "--run", "by_flags"]) == 0
+    by_flags = printed(capsys)
+    assert run(["train", name, "swap.toml", *corpus, *sizes, "--run", "by_file"]) == 0
+    assert printed(capsys) == by_flags
+    assert len(by_flags) > 2 and not any(f"optimizer.{field}" in line for line in by_flags)
+    assert read_config(Recipe, tmp_path / "by_file/recipe.toml") == read_config(
+        Recipe, tmp_path / "by_flags/recipe.toml"
+    )
+
+
+def swapped(tmp_path, base, content, *flags):
+    file = tmp_path / "swap.toml"
+    file.write_text(content, encoding="utf-8")
+    words = [str(file), *flags]
+    return describe_swaps(base, words, read_recipe(base, words, "nanotx")[0])
+
+
+def test_a_field_that_a_file_names_is_not_printed_and_the_same_field_elsewhere_is(tmp_path):
+    lines = swapped(
+        tmp_path, MACBOOK, '[model]\nnorm = "rmsnorm"\n[model.block]\nnorm = { part = "rmsnorm", eps = 1e-3 }\n'
+    )
+    assert (
+        "swapped: model.norm: layernorm -> rmsnorm" in lines
+        and "swapped: model.block.norm: layernorm -> rmsnorm" in lines
+    )
+    assert not any("model.block.norm.eps" in line for line in lines)
+    assert any("model.norm.bias: gone" in line for line in lines)
+
+
+def test_a_file_that_swaps_no_part_prints_nothing_and_a_flag_after_it_is_compared_with_it(tmp_path):
+    assert swapped(tmp_path, MACBOOK, "[model.block.ffn]\nhidden_dim = 77\n") == []
+    lines = swapped(tmp_path, MACBOOK, "[model.block.ffn]\nactivation = 'relu'\n", "--ffn", "swiglu")
+    assert "swapped: model.block.ffn.activation: gone, was 'relu'" in lines
+
+
+def test_the_file_that_is_the_recipe_prints_nothing_and_the_next_one_does(tmp_path):
+    mine = tmp_path / "mine.toml"
+    mine.write_text('[model.block]\nffn = "swiglu"\n', encoding="utf-8")
+    words = [str(ROOT / "recipes/macbook.toml"), str(mine)]
+    assert describe_swaps(Recipe(), words[:1], read_recipe(Recipe(), words[:1], "nanotx")[0]) == []
+    lines = describe_swaps(Recipe(), words, read_recipe(Recipe(), words, "nanotx")[0])
+    assert "swapped: model.block.ffn: mlp -> swiglu" in lines

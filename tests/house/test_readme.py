@@ -1,0 +1,74 @@
+"""What the README says is so: its first lines, its attention in one file, its commands."""
+
+import re
+import sys
+
+import pytest
+from helpers import ROOT, tiny
+
+from nanotx.cli.main import run as nanotx_command
+from nanotx.config.registry import load_file
+from nanotx.errors import ConfigError
+from nanotx.laws.registry import laws_on
+from nanotx.laws.runner import attempt
+from nanotx.nn.attention import Attention
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def sigmoid(tmp_path_factory):
+    """The README's attention, in a file of its own, known to the registry."""
+    (code,) = [code for kind, code in BLOCKS if kind == "python" and "Attention.register" in code]
+    file = tmp_path_factory.mktemp("mine") / "sigmoid.py"
+    file.write_text(code, encoding="utf-8")
+    load_file(file)
+    yield file
+    del Attention.registered["sigmoid"]
+
+
+def test_the_first_two_code_blocks_are_one_line_each():
+    first, second = BLOCKS[0][1], BLOCKS[1][1]
+    assert first == "python -m pip install -c constraints.txt -e . && python -m nanotx.recipes.shakespeare_char\n"
+    assert second == 'python -m pip install -c constraints.txt -e ".[dev]" && python -m pytest\n'
+
+
+def test_the_readmes_attention_obeys_every_law(sigmoid):
+    for law in laws_on("attention/sigmoid"):
+        verdict = attempt(law, Attention.find("sigmoid"), examples=20)
+        assert verdict.passed, f"{law.name}: {verdict.broken}"
+
+
+def test_the_readmes_attention_trains_by_a_flag_and_the_last_line_samples_from_it(
+    sigmoid, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    words = ["--load", str(sigmoid), "--attention", "sigmoid", "--corpus", "playhouse", "--corpus.size", "20000"]
+    assert nanotx_command(["train", "shakespeare_char", "--run", "run", *tiny(), *words]) == 0
+    told = capsys.readouterr().out.splitlines()[-1]
+    assert told == f"nanotx sample run --load {sigmoid}"
+    assert nanotx_command([*told.split()[1:], "--max-new-tokens", "5"]) == 0
+    monkeypatch.delitem(Attention.registered, "sigmoid")
+    place = r"run/recipe\.toml: model\.block\.block\.attention"
+    with pytest.raises(ConfigError, match=rf"{place}: .* brought by --load FILE\.py\.$"):  # and no other remedy
+        nanotx_command(["train", "shakespeare_char", "--run", "run", "--resume"])
+    with pytest.raises(Exception, match=r"no part named 'sigmoyd'.* brought by --load FILE\.py"):
+        nanotx_command(["train", "shakespeare_char", "--attention", "sigmoyd"])
+
+
+def test_every_recipe_command_of_the_readme_is_understood(monkeypatch, sigmoid, capsys):
+    monkeypatch.chdir(ROOT)
+    commands = re.findall(r"^python -m nanotx\.recipes\.(\w+) (.+)$", README, flags=re.MULTILINE)
+    assert len(commands) >= 4
+    for name, words in commands:
+        asked = [str(sigmoid) if word == "sigmoid.py" else word for word in words.split()]
+        assert nanotx_command(["train", name, *asked, "--print-config"]) == 0
+        assert 'part = "tiny_shakespeare"' in capsys.readouterr().out
+
+
+def test_python_in_the_readme_compiles():
+    for kind, code in BLOCKS:
+        if kind == "python":
+            compile(code, "README.md", "exec")
+    assert sys.version_info >= (3, 11)

@@ -1,0 +1,259 @@
+"""`nanotx replay`: a step taken again is the step that was, to the bit, from wherever it is reached."""
+
+import hashlib
+import json
+import math
+import shutil
+
+import pytest
+import torch
+from helpers import text, tiny
+from safetensors.torch import load_file
+
+from nanotx.cli.main import run
+from nanotx.errors import ConfigError, DataError, RunError, UnknownPart
+from nanotx.nn.attention.fused import Fused
+from nanotx.nn.attention.per_head import PerHead
+from nanotx.nn.block.prenorm import PreNorm
+from nanotx.nn.canonical import to_canonical
+from nanotx.nn.norm.none import NoNorm
+from nanotx.nn.transformer import Model
+from nanotx.runs.record import RunRecord
+from nanotx.runs.replay import Replay, in_order, same, weights
+
+DROPOUT = ["--block.dropout", "0.2", "--attention.dropout", "0.1", "--model.dropout", "0.1"]
+
+
+def train(folder, *words, **flags):
+    corpus = ["--corpus", "file", "--corpus.path", str(folder.parent / "text.txt")]
+    assert run(["train", "shakespeare_char", "--run", str(folder), *tiny(**flags), *corpus, *words]) == 0
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory):
+    """A run of 10 steps with all that is random, and checkpoints of steps 8, 10 and perhaps 4."""
+    folder = tmp_path_factory.mktemp("replay")
+    text(folder / "text.txt")
+    plan = {"train_steps": 10, "train_checkpoint_every": 4, "train_eval_every": 4, "train_batch_size": 4}
+    train(folder / "run", *DROPOUT, "--train.grad-accum-steps", "2", "--train.ema-decay", "0.9", **plan)
+    return folder / "run"
+
+
+@pytest.fixture
+def folder(sound, tmp_path):
+    """A copy that may be harmed."""
+    return shutil.copytree(sound, tmp_path / "run")
+
+
+@pytest.fixture
+def replay(tmp_path, capsys):
+    """A function that takes a step again: what was written, and what was printed."""
+
+    def taken(folder, step, *words):
+        capsys.readouterr()
+        assert run(["replay", str(folder), "--step", str(step), "--json", str(tmp_path / "step.json"), *words]) == 0
+        return json.loads((tmp_path / "step.json").read_text(encoding="utf-8")), capsys.readouterr().out
+
+    return taken
+
+
+def rows(folder):
+    found = map(json.loads, (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
+    return {row["step"]: row for row in found if row["event"] == "step"}
+
+
+@pytest.mark.parametrize(("step", "begin"), [(1, 0), (3, 0), (8, None), (9, 8), (10, 8)])
+def test_a_step_has_the_bits_that_were_recorded_with_a_checkpoint_before_it_and_without(sound, replay, step, begin):
+    found, out = replay(sound, step)
+    row = rows(sound)[step]
+    assert found["bit_equal"] and found["first_mismatch"] is None
+    assert {key: found[key] for key in ("loss", "grad_norm", "lr")} == {
+        key: row[key] for key in ("loss", "grad_norm", "lr")
+    }
+    assert found["from_step"] == begin or begin is None
+    origin = f"the checkpoint of step {found['from_step']}" if found["from_step"] else "the initial weights"
+    assert out.splitlines()[0] == f"{sound}, step {step} of 10 recorded, taken again from {origin}"
+    assert out.count("the same bits") == 2 and repr(row["loss"]) in out and "other bits" not in out
+
+
+def test_the_steps_after_a_checkpoint_end_in_the_next_one_to_the_bit(sound):
+    record = RunRecord(str(sound))
+    for begin in (0, 8):
+        replayed = Replay(record, begin)
+        told = []
+        replayed.go_to(10, told.append)
+        assert told == [*range(begin + 1, 11)] and replayed.first_mismatch is None
+        saved = sound / "checkpoints/step-10"
+        for file, now in [
+            ("model", replayed.trainer.weights()),
+            ("optimizer", replayed.trainer.optimizer_state()[0]),
+            ("ema", replayed.trainer.eval_weights()),
+        ]:
+            then = load_file(saved / f"{file}.safetensors")
+            assert now.keys() == then.keys() and all(torch.equal(now[name], one) for name, one in then.items())
+
+
+def test_windows_are_those_of_the_step_and_their_losses_have_its_loss_as_their_mean(sound, replay):
+    found, out = replay(sound, 9)
+    windows, whole = found["windows"], (sound.parent / "text.txt").read_text(encoding="utf-8")
+    assert len(windows) == 4
+    for window in windows:
+        assert window["text"] == whole[window["token"] : window["token"] + 9]
+        assert window["text"].replace("\n", "\\n") in out
+    losses = [window["loss"] for window in windows]
+    assert sum(losses) / 4 == pytest.approx(found["loss"], rel=1e-5) and len(set(losses)) == 4
+    assert [window["token"] for window in windows] == Replay(RunRecord(str(sound)), 8).trainer.windows.starts(
+        8, 4
+    ).tolist()
+
+
+def test_norms_are_those_of_weights_gradients_and_what_was_added(sound, replay):
+    found, out = replay(sound, 9)
+    before, replayed = load_file(sound / "checkpoints/step-8/model.safetensors"), Replay(RunRecord(str(sound)), 8)
+    replayed.train_step()
+    after = replayed.trainer.weights()
+    assert [row["name"] for row in found["parameters"]] == list(weights(replayed.trainer))
+    for row in found["parameters"]:
+        name = row["name"]
+        assert row["weight"] == pytest.approx(before[name].norm().item(), rel=1e-5)
+        assert row["update"] == pytest.approx((after[name] - before[name]).norm().item(), rel=1e-4)
+        assert row["numbers"] == before[name].numel()
+        assert (
+            row["ratio"] is None if row["weight"] == 0 else row["ratio"] == pytest.approx(row["update"] / row["weight"])
+        )
+    cut = min(found["grad_norm"], 1.0)
+    for table in (found["parameters"], found["layers"]):
+        assert math.hypot(*(row["gradient"] for row in table)) == pytest.approx(cut, rel=1e-4)
+    assert [row["name"] for row in found["layers"]] == ["embedding", "blocks.0", "norm"]
+    assert sum(row["numbers"] for row in found["layers"]) == sum(one.numel() for one in before.values())
+    assert ("the gradient was cut to a norm of 1" in out) == (found["grad_norm"] > 1)
+
+
+def test_the_table_has_a_row_for_each_layer_or_each_parameter(sound, replay):
+    found, out = replay(sound, 2)
+    assert "blocks.0 " in out and "blocks.0.block.attention.to_out.weight" not in out
+    _, out = replay(sound, 2, "--by", "parameter")
+    lines = [line.split() for line in out.splitlines()]
+    for row in found["parameters"]:
+        assert any(line[:2] == [row["name"], f"{row['numbers']:,}"] for line in lines)
+
+
+def test_a_journal_that_says_otherwise_is_told(folder, replay):
+    text = (folder / "metrics.jsonl").read_text(encoding="utf-8")
+    loss = rows(folder)[9]["loss"]
+    assert text.count(repr(loss)) == 1
+    (folder / "metrics.jsonl").write_text(text.replace(repr(loss), repr(math.nextafter(loss, 9))), encoding="utf-8")
+    found, out = replay(folder, 9)
+    assert not found["bit_equal"] and out.count("other bits") == 1 and out.count("the same bits") == 1
+    found, out = replay(folder, 10)
+    assert found["bit_equal"] and found["first_mismatch"] == 9
+    assert "step 9 gave other numbers than metrics.jsonl: the run" in out
+
+
+def test_a_checkpoint_that_is_harmed_is_passed_over_by_name(folder, replay):
+    with (folder / "checkpoints/step-8/model.safetensors").open("ab") as file:
+        file.write(b"x")
+    found, out = replay(folder, 10)
+    assert found["bit_equal"] and found["from_step"] < 8
+    assert (
+        out.startswith("passed over: ") and "step-8/model.safetensors: the file is not the one" in out.splitlines()[0]
+    )
+
+
+def test_a_run_without_any_checkpoint_is_taken_again_from_its_initial_weights(folder, replay):
+    shutil.rmtree(folder / "checkpoints")
+    found, _ = replay(folder, 10)
+    assert found["bit_equal"] and found["from_step"] == 0 and found["first_mismatch"] is None
+
+
+def test_a_step_across_a_stop_is_taken_as_each_process_took_it(sound, tmp_path, replay):
+    """A longer run has another rate from its stop on, and another implementation of attention has other last bits."""
+    shutil.copy(sound.parent / "text.txt", tmp_path / "text.txt")
+    folder = tmp_path / "longer"
+    train(folder, *DROPOUT, train_checkpoint_every=3)
+    more = ["--train.steps", "9", "--attention", "per_head", "--allow-mismatch", "--seed", "9"]
+    assert run(["train", "shakespeare_char", "--run", str(folder), "--resume", *more]) == 0
+    record = RunRecord(str(folder))
+    assert [(one.begin, one.recipe.train.steps) for one in record.segments] == [(0, 6), (6, 9)]
+    replayed = Replay(record, 0)
+    replayed.go_to(9, lambda step: None)
+    assert replayed.first_mismatch is None
+    then = load_file(folder / "checkpoints/step-9/model.safetensors")
+    assert all(torch.equal(replayed.trainer.weights()[name], one) for name, one in then.items())
+    for step in (5, 6, 7, 9):
+        assert replay(folder, step)[0]["bit_equal"]
+    found, _ = replay(folder, 8, "--by", "parameter")
+    assert [row["name"] for row in found["parameters"]] == list(weights(Replay(record, 0).trainer))
+
+
+def test_weights_laid_out_otherwise_keep_the_models_order():
+    orders = []
+    for part in (Fused, PerHead):
+        block = PreNorm(attention=part(heads=2))
+        model = Model(dim=8, layers=2, context=4, block=block, norm=NoNorm()).build(5)
+        own = dict(model.named_parameters())
+        shared = to_canonical(model, own)
+        assert (list(shared) == list(own)) == (part is Fused)  # or there is nothing to put in order
+        orders.append(list(in_order(model, shared)))
+    assert orders[0] == orders[1]
+
+
+def test_what_was_not_finite_is_null_in_a_journal():
+    assert same(math.nan, None) and same(math.inf, None) and same(1.5, 1.5)
+    assert not same(1.5, None) and not same(1.5, math.nextafter(1.5, 2)) and not same(math.nan, 1.5)
+
+
+def test_what_cannot_be_taken_again_is_told_why(folder, tmp_path, monkeypatch):
+    for words, kind, message in [
+        ([str(folder), "--step", "11"], RunError, r"step 11 is not recorded; its metrics\.jsonl holds 10 steps"),
+        ([str(folder), "--step", "0"], ConfigError, r"step: expected a number of at least 1, got 0"),
+        ([str(tmp_path / "no"), "--step", "1"], RunError, r"no: expected a run's folder, with a recipe\.toml in it"),
+        ([str(folder), "--step", "1", "--bye", "x"], ConfigError, r"--bye: no such flag\. Did you mean '--by'"),
+        ([str(folder), "--step", "1", "--load", "no.py"], ConfigError, r"--load no\.py: expected a Python file"),
+    ]:
+        with pytest.raises(kind, match=message):
+            run(["replay", *words])
+    for words in ([str(folder)], [str(folder), "--step", "one"]):
+        with pytest.raises(SystemExit):
+            run(["replay", *words])
+
+    recipe = (folder / "recipe.toml").read_text(encoding="utf-8")
+    (folder / "recipe.toml").write_text(recipe.replace('part = "rmsnorm"', 'part = "mine"'), encoding="utf-8")
+    with pytest.raises(UnknownPart, match=r"no part named 'mine'.*brought by --load FILE\.py"):
+        run(["replay", str(folder), "--step", "9"])
+    (folder / "recipe.toml").write_text(recipe, encoding="utf-8")
+
+    for checkpoint in (folder / "checkpoints").iterdir():
+        change(checkpoint, "trainer.json", '"format": 3', '"format": 1')
+    with pytest.raises(RunError, match="format 1; this nanotx reads 3"):
+        run(["replay", str(folder), "--step", "9"])
+    shutil.rmtree(folder / "checkpoints")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    (folder / "recipe.toml").write_text(recipe.replace('device = "cpu"', 'device = "cuda"'), encoding="utf-8")
+    with pytest.raises(RunError, match=r"its bits are those of cuda in float32.*torch sees none\.$"):
+        run(["replay", str(folder), "--step", "9"])
+    (folder / "metrics.jsonl").unlink()
+    with pytest.raises(RunError, match=r"step 9 is not recorded; its metrics\.jsonl holds no step"):
+        run(["replay", str(folder), "--step", "9"])
+
+
+def test_another_text_is_refused_by_its_digest(folder):
+    for checkpoint in (folder / "checkpoints").iterdir():
+        recipe = (checkpoint / "recipe.toml").read_text(encoding="utf-8")
+        (line,) = (line for line in recipe.splitlines() if line.startswith("path = "))
+        change(checkpoint, "recipe.toml", line, f"path = {json.dumps(str(folder.parent / 'other.txt'))}")
+    text(folder.parent / "other.txt", size=901)
+    with pytest.raises(DataError, match=r"the run learned from a corpus of SHA-256 .*bring the old text back"):
+        run(["replay", str(folder), "--step", "9"])
+    (folder.parent / "other.txt").unlink()
+    with pytest.raises(DataError, match="there is no such file"):
+        run(["replay", str(folder), "--step", "9"])
+
+
+def change(checkpoint, name, old, new):
+    """Change a text of a checkpoint, and make its manifest true again."""
+    data = (checkpoint / name).read_text(encoding="utf-8").replace(old, new).encode("utf-8")
+    (checkpoint / name).write_bytes(data)
+    manifest = json.loads((checkpoint / "MANIFEST.json").read_text(encoding="utf-8"))
+    manifest[name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    (checkpoint / "MANIFEST.json").write_text(json.dumps(manifest), encoding="utf-8")

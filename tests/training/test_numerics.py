@@ -1,0 +1,247 @@
+"""Numbers that are not finite: caught in their step, named, refused; and what looks at a run leaves it as it was."""
+
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_trainer import TEXTS, trainer
+
+from nanotx.errors import Diverged, RunError
+from nanotx.evaluation.loss import evaluate
+from nanotx.generation import Sampling
+from nanotx.generation.text import stream_text
+from nanotx.runs.folder import RunFolder
+from nanotx.runs.metrics_log import read
+from nanotx.runs.resume import load_state
+from nanotx.runs.trainer_state import save
+from nanotx.training.loop import Callbacks, train
+from nanotx.training.nonfinite import Operations, report
+from nanotx.training.signals import Interrupted
+from nanotx.training.trainer import SPIKE, Progress
+
+
+def spoil(one, where="blocks.1.ffn"):
+    """From now on, what a module gives has a number in it that is none."""
+
+    def hook(module, given, made):
+        made = made.clone()
+        made.view(-1)[3] = math.nan
+        return made
+
+    return one.model.get_submodule(where).register_forward_hook(hook)
+
+
+def test_a_step_that_is_not_finite_names_the_module_and_the_windows():
+    one = trainer()
+    spoil(one)
+    before = {name: tensor.clone() for name, tensor in one.weights().items()}
+    with pytest.raises(Diverged, match=r"It arose in what blocks\.1\.ffn \(.*\) makes of its input\.") as found:
+        one.train_step()
+    starts = one.windows.starts(0, 4).tolist()
+    assert f"begin at token {starts[0]}, {starts[1]}, {starts[2]} and 1 more of the training text" in str(found.value)
+    assert "Not finite: the gradient of " in str(found.value) and "--detect-anomaly" in str(found.value)
+    assert one.progress.step == 0
+    assert all(torch.equal(before[name], tensor) for name, tensor in one.weights().items())
+
+
+def test_what_arises_on_the_way_back_is_named_too():
+    class Bad(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return gradient * math.inf
+
+    one = trainer()
+    inner = one.model.blocks[0].attention.forward
+    one.model.blocks[0].attention.forward = lambda *given, **named: inner(Bad.apply(given[0]), *given[1:], **named)
+    with pytest.raises(Diverged, match=r"It arose in what blocks\.0\.attention \(.*\) sends back"):
+        one.train_step()
+
+
+def test_the_operation_is_named_where_it_is_asked_for():
+    one = trainer()
+    one.detect = True
+    one.model.blocks[0].ffn.forward = lambda x: x / (x - x)
+    with pytest.raises(Diverged, match=r"The first operation that made it: aten\.div\.Tensor"):
+        one.train_step()
+
+
+def test_the_operation_is_placed_in_our_source():
+    from nanotx.training.loss import loss  # any operation of ours
+
+    assert loss
+    with Operations() as seen:
+        torch.full((2,), -math.inf).exp()  # a mask is no fault
+        assert not seen.first
+        torch.zeros(2).log().neg()
+    assert "aten.neg" in seen.first
+
+
+def test_weights_that_are_not_finite_are_named_as_such():
+    one = trainer()
+    with torch.no_grad():
+        one.model.norm.weight[1] = math.inf
+    said = report(one.model, one.compute_gradients, detect=False)
+    assert said == "The weights themselves are not finite: norm.weight."
+
+
+def test_a_step_may_be_skipped_and_the_next_is_taken():
+    one, other = trainer(on_nonfinite="skip"), trainer()
+    hook = spoil(one)
+    before = {name: tensor.clone() for name, tensor in one.weights().items()}
+    row = one.train_step()
+    assert math.isnan(row["loss"]) and row["lr"] == 0 and row["step"] == 1
+    assert "the step was not taken" in row["warning"]
+    assert all(torch.equal(before[name], tensor) for name, tensor in one.weights().items())
+    hook.remove()
+    other.progress.step = 1
+    assert one.train_step()["loss"] == other.train_step()["loss"]  # as if the first had not been
+
+
+def test_weights_that_are_not_finite_are_not_saved(tmp_path):
+    one = trainer()
+    with torch.no_grad():
+        one.model.norm.weight[1] = math.nan
+    with pytest.raises(Diverged, match=r"the weights of norm\.weight are not finite, and are not saved"):
+        save(one, RunFolder(tmp_path), TEXTS)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_gradient_far_larger_than_the_usual_ones_is_spoken_of():
+    progress = Progress()
+    for step in range(40):
+        progress.step = step
+        assert not progress.spike(1.0 + step % 2)
+    assert not progress.spike(SPIKE)
+    assert progress.spike(100 * SPIKE).startswith("step 39: the gradient's norm is 500, and usually 1.")
+
+
+@pytest.mark.slow
+@settings(max_examples=max(8, settings().max_examples // 4))
+@given(
+    eval_every=st.integers(0, 4),
+    sample_every=st.integers(0, 4),
+    checkpoint_every=st.integers(0, 4),
+    sample_tokens=st.integers(1, 9),
+)
+def test_however_a_run_is_looked_at_it_comes_to_the_same_bits(
+    tmp_path_factory, eval_every, sample_every, checkpoint_every, sample_tokens
+):
+    plain, watched = (
+        trainer(dropout=0.2, steps=5),
+        trainer(
+            dropout=0.2, steps=5, eval_every=eval_every, sample_every=sample_every, checkpoint_every=checkpoint_every
+        ),
+    )
+    for _ in range(5):
+        plain.train_step()
+    model = watched.model
+
+    def scores():
+        return {name: evaluate(model, SHORT[name], watched.machine) for name in SHORT}
+
+    def sample(step):
+        text = "".join(stream_text(model.eval(), TEXTS.codec, "", sample_tokens, Sampling(seed=step)))
+        model.train()
+        return text
+
+    def keep():
+        folder = RunFolder(tmp_path_factory.mktemp("run"))
+        TEXTS.codec.save(folder.tokenizer)
+        save(watched, folder, TEXTS)
+
+    for _ in train(watched, Callbacks(scores=scores, sample=sample, save=keep, stop=lambda: False)):
+        pass
+    assert all(torch.equal(tensor, watched.weights()[name]) for name, tensor in plain.weights().items())
+    ours, theirs = plain.optimizer_state(), watched.optimizer_state()
+    assert ours[1] == theirs[1] and all(torch.equal(tensor, theirs[0][name]) for name, tensor in ours[0].items())
+
+
+SHORT = {
+    name: type(eval_text)(ids=eval_text.ids[:64], start=eval_text.start, size=eval_text.size)
+    for name, eval_text in TEXTS.eval_texts.items()
+}
+
+
+def looks(trainer, stops_at):
+    """Callbacks of a run that is told to stop while it is scored at a step."""
+    stop = SimpleNamespace(asked=False)
+
+    def scores():
+        if trainer.progress.step == stops_at and not stop.asked:
+            stop.asked = True
+            raise Interrupted
+        return {name: evaluate(trainer.model, SHORT[name], trainer.machine) for name in SHORT}
+
+    saved = []
+    made = Callbacks(
+        scores=scores,
+        sample=lambda step: "text",
+        save=lambda: saved.append((trainer.progress.step, trainer.progress.eval_pending)),
+        stop=lambda: stop.asked,
+    )
+    return made, stop, saved
+
+
+def test_a_run_that_is_stopped_while_it_is_scored_saves_at_once_and_owes_the_score():
+    one = trainer(steps=6, eval_every=2, checkpoint_every=0)
+    made, stop, saved = looks(one, stops_at=4)
+    rows = list(train(one, made))
+    assert saved == [(4, True)]
+    assert [row["step"] for row in rows if row["event"] == "eval"] == [2]
+    stop.asked = False
+    made, _, saved = looks(one, stops_at=0)
+    rows += list(train(one, made))
+    assert [row["step"] for row in rows if row["event"] == "eval"] == [2, 4, 6]
+    assert [row["step"] for row in rows if row["event"] == "step"] == [1, 2, 3, 4, 5, 6]
+    assert saved == [(6, True)]  # a checkpoint comes before the looks of its step, and owes them
+
+
+def test_a_strangers_numbers_are_refused_by_name(tmp_path):
+    from nanotx.runs.trainer_state import read_state
+
+    folder = tmp_path / "step-3"
+    folder.mkdir()
+    one = trainer()
+    one.progress.step = 3
+    TEXTS.codec.save(tmp_path / "tokenizer.json")
+    save(one, RunFolder(tmp_path), TEXTS)
+    found = tmp_path / "checkpoints/step-3"
+    sound = (found / "trainer.json").read_text(encoding="utf-8")
+    read_state(found)
+    for old, new, says in (
+        ('"step": 3', '"step": 4', "it is of step 4, in a folder called step-3"),
+        ('"step": 3', '"step": "three"', r"progress\.step: 'three' is nothing that nanotx writes there"),
+        ('"step": 3', '"step": -3', r"progress\.step: -3 is nothing"),
+        ('"step": 3', '"stride": 3', r"progress\.stride: 3 is nothing"),
+        ('"train_seconds": 0.0', '"train_seconds": 1e999', r"progress\.train_seconds: inf is nothing"),
+        ('"eval_pending": false', '"eval_pending": 7', r"progress\.eval_pending: 7 is nothing"),
+        ('"format": 3', '"format": 4', "format 4; this nanotx reads 3"),
+        ('"optimizer": {}', '"optimizer": []', "optimizer: expected dict, got "),
+    ):
+        assert old in sound, old
+        (found / "trainer.json").write_text(sound.replace(old, new), encoding="utf-8")
+        with pytest.raises(RunError, match=says):
+            read_state(found)
+
+
+@pytest.mark.parametrize(
+    "row", ['{"event": ["step"]}', '{"event": {}}', '{"event": "eval", "step": 1}', '{"event": "step", "step": true}']
+)
+def test_a_row_of_a_journal_that_nobody_wrote_ends_the_reading(tmp_path, row):
+    (tmp_path / "metrics.jsonl").write_text(f'{{"event": "end", "step": 3}}\n{row}\n', encoding="utf-8")
+    assert [one["step"] for one in read(tmp_path / "metrics.jsonl")] == [3]
+
+
+def test_an_optimizers_state_without_its_count_is_refused():
+    one, other = trainer(), trainer()
+    one.train_step()
+    averages, numbers = one.optimizer_state()
+    with pytest.raises(RunError, match="optimizer: what was saved of it does not fit this one: KeyError"):
+        load_state(other, one.weights(), averages, {key: item for key, item in numbers.items() if key != "step"})
