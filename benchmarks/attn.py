@@ -5,7 +5,7 @@ python benchmarks/attn.py --device cpu,cuda --load mine.py --parts mine,sdpa
 python benchmarks/attn.py --merge attn-cpu.json attn-cuda.json
 """
 
-from workbench import Flags, read, run
+from harness.workbench import Flags, read, run
 
 from nanotx.cli.entry import run_and_exit
 

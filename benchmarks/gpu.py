@@ -27,8 +27,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from gpu_jobs import HERE, JOBS, Job, Place
-from reporting import Row
+from harness.gpu_jobs import HERE, JOBS, Job, Place
+from harness.reporting import Row
 
 from nanotx.cli.entry import run_and_exit
 from nanotx.config.flags import parse
@@ -217,7 +217,9 @@ def commit() -> str:
         return head[:12] + ("-changed" if changed.stdout.strip() else "")
     except (OSError, subprocess.CalledProcessError):
         whole = hashlib.sha256()
-        for file in sorted([*ROOT.glob("nanotx/**/*.py"), *ROOT.glob("benchmarks/*.py"), *ROOT.glob("recipes/*.toml")]):
+        for file in sorted(
+            [*ROOT.glob("nanotx/**/*.py"), *ROOT.glob("benchmarks/**/*.py"), *ROOT.glob("recipes/*.toml")]
+        ):
             whole.update(file.relative_to(ROOT).as_posix().encode() + file.read_bytes())
         return f"tree-{whole.hexdigest()[:12]}"
 

@@ -6,7 +6,7 @@ python benchmarks/layers.py --slots ffn,norm --load mine.py
 
 from dataclasses import dataclass
 
-from workbench import Flags, read, run
+from harness.workbench import Flags, read, run
 
 from nanotx.cli.entry import run_and_exit
 from nanotx.errors import ConfigError, did_you_mean

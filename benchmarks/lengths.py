@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
-from hardware import describe, machines
-from reporting import Row, Teller, open_json, telling, write_json
+from harness.hardware import describe, machines
+from harness.reporting import Row, Teller, open_json, telling, write_json
 from rich.console import Console
 
 from nanotx.cli import tables

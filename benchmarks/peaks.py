@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from hardware import describe
-from reporting import Row, open_json, write_json
+from harness.hardware import describe
+from harness.reporting import Row, open_json, write_json
+from harness.timing import seconds
 from rich.console import Console
-from timing import seconds
 
 from nanotx.cli import tables
 from nanotx.cli.entry import run_and_exit

@@ -10,13 +10,13 @@ import statistics
 import sys
 from dataclasses import dataclass
 
-from bandwidth import bytes_per_step, measured_bandwidth
-from hardware import describe, dtype_name, machines
-from reporting import PASS, Row, Teller, open_json, telling, write_json
-from rival_gpt2 import Gpt2
-from sampling_table import show
-from timing import Times, ratio, spread, take_turns
-from writers import CACHED, MANY, PROMPTS, SPECULATIVE, THEIRS, UNCACHED, WARM, Sizes, Writers
+from harness.bandwidth import bytes_per_step, measured_bandwidth
+from harness.hardware import describe, dtype_name, machines
+from harness.reporting import PASS, Row, Teller, open_json, telling, write_json
+from harness.rival_gpt2 import Gpt2
+from harness.sampling_table import show
+from harness.timing import Times, ratio, spread, take_turns
+from harness.writers import CACHED, MANY, PROMPTS, SPECULATIVE, THEIRS, UNCACHED, WARM, Sizes, Writers
 
 from nanotx.cli.entry import run_and_exit
 from nanotx.config.flags import parse

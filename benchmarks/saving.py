@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median, quantiles
 
-from contenders import texts_of
-from hardware import describe, machines
-from reporting import Row, open_json, telling, write_json
+from harness.contenders import texts_of
+from harness.hardware import describe, machines
+from harness.reporting import Row, open_json, telling, write_json
 from rich.console import Console
 
 from nanotx.cli import tables

@@ -14,9 +14,9 @@ from dataclasses import asdict, dataclass, replace
 from importlib.metadata import distributions
 from pathlib import Path
 
-from passages import ABOUT
-from reporting import Row, open_json, show_tokenizers, telling, write_json
-from tokenizer_sections import SECTIONS, Plan
+from harness.passages import ABOUT
+from harness.reporting import Row, open_json, show_tokenizers, telling, write_json
+from harness.tokenizer_sections import SECTIONS, Plan
 
 import nanotx
 from nanotx.cli.entry import run_and_exit

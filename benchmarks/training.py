@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from builds import Where
-from contenders import CONTENDERS, LIBRARIES, chosen, read_recipe, texts_of
-from hardware import describe, machines
-from race_rows import About, rows_of
-from racing import Found, Plan, race
-from reporting import Row, open_json, telling, write_json
-from rival_nanogpt import CHECKOUT
-from training_tables import show
-from whole_runs import Wanted, loss_of, run_all, wanted
+from harness.builds import Where
+from harness.contenders import CONTENDERS, LIBRARIES, chosen, read_recipe, texts_of
+from harness.hardware import describe, machines
+from harness.race_rows import About, rows_of
+from harness.racing import Found, Plan, race
+from harness.reporting import Row, open_json, telling, write_json
+from harness.rival_nanogpt import CHECKOUT
+from harness.training_tables import show
+from harness.whole_runs import Wanted, loss_of, run_all, wanted
 
 from nanotx.cli.entry import run_and_exit
 from nanotx.config.flags import parse

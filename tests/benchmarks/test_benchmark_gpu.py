@@ -20,7 +20,7 @@ FAKE = f"""
 import sys
 sys.path[:0] = [{str(PROGRAM.parent)!r}, {str(ROOT)!r}]
 import gpu
-from gpu_jobs import Job, figures
+from harness.gpu_jobs import Job, figures
 from nanotx.cli.entry import run_and_exit
 
 def job(name, code, minutes=1.0):
@@ -156,7 +156,7 @@ def test_missing_packages_are_named_with_their_wheels(monkeypatch):
 def test_a_run_that_was_cut_off_still_tells_how_far_it_came(tmp_path):
     sys.path.insert(0, str(PROGRAM.parent))
     try:
-        from gpu_jobs import Place, course
+        from harness.gpu_jobs import Place, course
     finally:
         sys.path.remove(str(PROGRAM.parent))
     (tmp_path / "run").mkdir()

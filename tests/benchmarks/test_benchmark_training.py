@@ -48,7 +48,7 @@ def tiny(tmp_path):
 
 
 def recipe_of(file, **changes):
-    from contenders import read_recipe
+    from harness.contenders import read_recipe
 
     from nanotx.config.schema import from_table, to_table
     from nanotx.config.toml import merge
@@ -70,7 +70,7 @@ def test_contenders_take_turns_and_learn_and_their_figures_follow_from_one_anoth
         asked_before.add(machine.dtype)
         return 2e11 if again else 1e11
 
-    monkeypatch.setattr("hardware.peak", peak)
+    monkeypatch.setattr("harness.hardware.peak", peak)
     words = "--device cpu --threads 1 --rounds 3 --steps 1 --starts 0 --dropouts 0.2 --compile off --learn 2"
     asked = ("--contenders", "torch_encoder", "--target", "9", "--recipe", tiny, "--json", out)
     assert command("training", *words.split(), *asked) == 0
@@ -100,9 +100,9 @@ def test_contenders_take_turns_and_learn_and_their_figures_follow_from_one_anoth
     ],
 )
 def test_each_contender_is_the_reference_in_scores_losses_and_dropout(tools, tiny, name, biases):
-    from contenders import CONTENDERS, LIBRARIES
-    from rival import BIASES
-    from verdicts import judge
+    from harness.contenders import CONTENDERS, LIBRARIES
+    from harness.rival import BIASES
+    from harness.verdicts import judge
 
     library = CONTENDERS[name].library
     if library:
@@ -123,8 +123,8 @@ def test_each_contender_is_the_reference_in_scores_losses_and_dropout(tools, tin
     ],
 )
 def test_one_that_computes_learns_or_drops_otherwise_is_told_so(tools, tiny, monkeypatch, says, mutate):
-    import rival_encoder
-    from verdicts import judge
+    from harness import rival_encoder
+    from harness.verdicts import judge
 
     honest = rival_encoder.TorchEncoder.build
 
@@ -144,8 +144,8 @@ def louder(module, read, answer):
 
 @pytest.mark.parametrize("loss", [4.05, math.nan])
 def test_first_losses_far_from_the_references_are_no_pass(tools, loss):
-    from processes import Began
-    from racing import strangers
+    from harness.processes import Began
+    from harness.racing import strangers
 
     def began(*losses):
         figures = {"dtype": "bfloat16", "compiled": True, "reason": "", "parameters": 1, "memory_mb": None}
@@ -158,8 +158,8 @@ def test_first_losses_far_from_the_references_are_no_pass(tools, loss):
 
 
 def test_one_that_cannot_begin_says_why_and_stops_no_other(tools, tiny):
-    from builds import Where
-    from processes import Order, Process
+    from harness.builds import Where
+    from harness.processes import Order, Process
 
     where = Where(device="cpu", threads=1, best="float61")
     order = Order(name="nanotx", recipe=recipe_of(tiny), where=where, compiling="off")
@@ -168,8 +168,8 @@ def test_one_that_cannot_begin_says_why_and_stops_no_other(tools, tiny):
 
 
 def test_one_that_dies_on_its_way_is_named(tools, tiny):
-    from builds import Where
-    from processes import Order, Process
+    from harness.builds import Where
+    from harness.processes import Order, Process
 
     where = Where(device="cpu", threads=1, best="float32")
     process = Process(Order(name="torch_encoder", recipe=recipe_of(tiny), where=where, compiling="off"))
@@ -181,8 +181,8 @@ def test_one_that_dies_on_its_way_is_named(tools, tiny):
 
 
 def test_a_start_is_the_middle_of_several_and_ends_with_the_first_step(tools, tiny, monkeypatch, capsys):
-    import starting
-    from builds import Where, first_step
+    from harness import starting
+    from harness.builds import Where, first_step
 
     first_step(str(tiny), "nanotx", "cpu", "1", "float32")
     assert capsys.readouterr().out == "done\n"
@@ -198,7 +198,7 @@ def test_a_start_is_the_middle_of_several_and_ends_with_the_first_step(tools, ti
 
 
 def test_a_turn_is_filled_with_steps(tools):
-    from racing import steps_of_a_turn
+    from harness.racing import steps_of_a_turn
 
     assert [steps_of_a_turn(one) for one in (1e-9, 0.02, 0.25, 9.0)] == [50, 12, 1, 1]
 
@@ -207,8 +207,8 @@ def test_a_turn_is_filled_with_steps(tools):
 
 
 def test_a_recipe_is_run_whole_from_before_its_process_starts(tools, tiny):
-    from watching import train
-    from whole_runs import Wanted, row_of
+    from harness.watching import train
+    from harness.whole_runs import Wanted, row_of
 
     seen = train([str(tiny), "--seed", "7", "--device", "cpu", "--threads", "1"])
     row = row_of(Wanted(recipe=str(tiny), target=1e-3), [seen], [], [7])
@@ -221,8 +221,8 @@ def test_a_recipe_is_run_whole_from_before_its_process_starts(tools, tiny):
 
 
 def test_recipes_take_turns_seed_by_seed_and_each_is_started_without_compiling_as_well(tools, monkeypatch):
-    import whole_runs
-    from watching import Watched
+    from harness import whole_runs
+    from harness.watching import Watched
 
     asked, seen = [], Watched(rows=[(0.5, {"event": "step"})])
 
@@ -240,7 +240,7 @@ def test_recipes_take_turns_seed_by_seed_and_each_is_started_without_compiling_a
 
 
 def test_a_run_that_fails_says_with_what(tools, tmp_path):
-    from watching import watch
+    from harness.watching import watch
 
     from nanotx.runs.folder import RunFolder
 
@@ -252,8 +252,8 @@ def test_a_run_that_fails_says_with_what(tools, tmp_path):
 
 
 def test_a_target_is_reached_at_the_first_evaluation_at_or_under_it(tools):
-    from watching import Watched
-    from whole_runs import Wanted, row_of
+    from harness.watching import Watched
+    from harness.whole_runs import Wanted, row_of
 
     figures = {"device": "cpu", "dtype": "float32", "compiled": True, "threads": 1, "parameters": 9, "steps": 3}
     figures |= {"tokens": 30, "peak_flops": 1e9, "bits_per_byte": 2.0, "train_seconds": 3.0, "mfu": 0.1}
@@ -276,7 +276,7 @@ def test_a_target_is_reached_at_the_first_evaluation_at_or_under_it(tools):
 
 
 def test_a_journal_is_read_as_it_grows_and_half_a_line_is_left_for_later(tools, tmp_path):
-    from watching import Watched, take_rows
+    from harness.watching import Watched, take_rows
 
     journal, seen = tmp_path / "metrics.jsonl", Watched()
     assert take_rows(journal, 0, seen) == 0
@@ -297,7 +297,7 @@ def test_a_journal_is_read_as_it_grows_and_half_a_line_is_left_for_later(tools, 
     ("freedom", "wanted"), [(1, 12.7062), (2, 4.30265), (3, 3.18245), (4, 2.77645), (9, 2.26216), (30, 2.04227)]
 )
 def test_students_t_is_that_of_the_printed_tables(tools, freedom, wanted):
-    from intervals import student
+    from harness.intervals import student
 
     assert student(0.95, freedom) == pytest.approx(wanted, rel=1e-5)
 
@@ -316,7 +316,7 @@ def interval_of():
 
     from test_benchmarks import BENCHMARKS
 
-    spec = importlib.util.spec_from_file_location("intervals_of_benchmarks", BENCHMARKS / "intervals.py")
+    spec = importlib.util.spec_from_file_location("intervals_of_benchmarks", BENCHMARKS / "harness" / "intervals.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.half_width
@@ -345,7 +345,7 @@ def test_a_word_that_cannot_be_is_refused_before_anything_is_timed(command, word
 
 
 def test_ours_alone_need_no_other_library(tools):
-    from contenders import CONTENDERS, chosen
+    from harness.contenders import CONTENDERS, chosen
 
     assert chosen("", peers=False) == ["nanotx_plain", "nanotx", "nanotx_blockwise"]
     assert chosen("all", peers=True) == [name for name in CONTENDERS if "nanogpt" not in name]  # it wants a checkout

@@ -66,15 +66,15 @@ def tools(monkeypatch):
     """The benchmarks' own modules, found as when a benchmark runs; what they register is forgotten afterwards."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     monkeypatch.setattr("nanotx.hardware.device.cores", lambda: 1)
-    import subjects
-    import timing
+    from harness import subjects, timing
 
     yield timing
     for subject in subjects.SUBJECTS.values():
         for name in subject.twins:
             subject.slot.registered.pop(name)
-    for file in BENCHMARKS.glob("*.py"):
-        sys.modules.pop(file.stem, None)
+    for name in list(sys.modules):
+        if name.partition(".")[0] in {"harness", *(file.stem for file in BENCHMARKS.glob("*.py"))}:
+            del sys.modules[name]
 
 
 @pytest.fixture
@@ -169,9 +169,9 @@ def test_the_layers_from_outside_obey_the_laws_and_are_what_they_stand_for(comma
 
 
 def test_a_twin_that_is_not_one_is_not_timed(tools, monkeypatch):
-    import layer_references
-    from lawful import at_shape
-    from sizes import QUICK
+    from harness import layer_references
+    from harness.lawful import at_shape
+    from harness.sizes import QUICK
 
     from nanotx.hardware.device import choose_machine
 
@@ -224,7 +224,7 @@ def test_a_word_that_is_nearly_right_is_answered_with_the_right_one(command, nam
 
 
 def test_shapes_are_chosen_by_name_and_by_device(tools):
-    from sizes import choose_shapes
+    from harness.sizes import choose_shapes
 
     assert list(choose_shapes("cpu", "4k, laptop")) == ["laptop", "4k"]
     assert choose_shapes("cpu", "")["baby"].batch == 16
@@ -295,7 +295,7 @@ def test_nothing_that_was_timed_is_nothing_to_draw(command, tmp_path):
 
 
 def test_names_at_the_ends_of_lines_never_lie_on_one_another(tools):
-    from labels import apart
+    from harness.labels import apart
 
     heights = {"a": 0.5, "b": 0.5, "c": 0.52, "d": 0.9, "e": 0.46}
     placed = apart(heights, 0.05)
@@ -308,7 +308,7 @@ def test_names_at_the_ends_of_lines_never_lie_on_one_another(tools):
 
 
 def test_a_device_is_asked_for_by_its_name(tools):
-    from hardware import machines
+    from harness.hardware import machines
 
     with pytest.raises(ConfigError, match=r"device: expected cpu, cuda, .* got 'cdua'. Did you mean 'cuda'\?"):
         machines("cpu,cdua", threads=1)
@@ -317,8 +317,8 @@ def test_a_device_is_asked_for_by_its_name(tools):
 
 @pytest.mark.parametrize("name", ["macbook", "baby_gpt", "decoder_384", "my_gpt", "deep_64"])
 def test_a_recipe_is_compared_with_gpt2_where_it_is_one(tools, name):
-    from contenders import read_recipe
-    from rival import parts
+    from harness.contenders import read_recipe
+    from harness.rival import parts
 
     try:
         recipe = read_recipe(name, batch=4, layers=1)
@@ -330,7 +330,7 @@ def test_a_recipe_is_compared_with_gpt2_where_it_is_one(tools, name):
 
 
 def test_operations_are_those_of_the_definition_counted_one_by_one(tools):
-    from sizes import Shape, attention_operations, block_operations, ffn_operations
+    from harness.sizes import Shape, attention_operations, block_operations, ffn_operations
 
     shape = Shape(batch=3, time=5, dim=8, heads=2)
     maps, reading, thinking = 0, 0, 0
@@ -345,7 +345,7 @@ def test_operations_are_those_of_the_definition_counted_one_by_one(tools):
 
 
 def test_the_kernel_is_the_one_that_ran(tools):
-    from kernels import kernels
+    from harness.kernels import kernels
 
     from nanotx.nn.attention.fused import Fused
     from nanotx.nn.attention.sdpa import Sdpa
@@ -387,7 +387,7 @@ def test_compiled_parts_are_rows_of_their_own_that_compute_the_same(command, tmp
 
 
 def test_what_cannot_be_run_stops_no_other(tools):
-    from comparing import watch
+    from harness.comparing import watch
 
     def hungry():
         raise torch.OutOfMemoryError("CUDA out of memory")
@@ -432,8 +432,8 @@ def test_memory_is_that_of_the_child_alone_however_large_its_parent(tools):
 def test_the_memory_of_the_librarys_kernel_grows_with_the_context_and_not_with_its_square(tools):
     if tools.resident_peak() is None:
         pytest.skip("this system does not tell")
-    from passes import FORWARD, Task, memory
-    from sizes import Shape
+    from harness.passes import FORWARD, Task, memory
+    from harness.sizes import Shape
 
     from nanotx.hardware.device import choose_machine
 

@@ -1,0 +1,1 @@
+"""What the benchmarks share: machines, times taken in turns, laws asked before them, tables and JSON."""
