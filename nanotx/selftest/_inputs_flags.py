@@ -14,18 +14,14 @@ LOADED = {
 
 # What is typed behind nanotx, and what is said.
 WORDS = [
-    ("no command", "", r"nanotx train NAME\|FILE\.toml"),
+    ("no command", "", r"train NAME\|FILE\.toml"),
     ("an unknown command", "trian", r"nanotx trian: no such command\. Did you mean 'train'\? Known: .*sample"),
     ("a flag for a command", "--train", r"nanotx --train: no such command.*Known: "),
     ("no recipe", "train", r"nanotx train: expected a recipe first: .* or a file such as mine\.toml"),
     ("a recipe that is none", "train shakespeare_chr", r"no such recipe\. Did you mean 'shakespeare_char'\? Known: "),
     ("a recipe that is no TOML by name", "train text.txt", r"no such recipe\..* a file's name ends in \.toml"),
     ("a path for a recipe", "train ../../etc/passwd", r"no such recipe\..*Known: .* a file's name ends in \.toml"),
-    (
-        "an unknown subcommand",
-        "tokenizer trian",
-        r"nanotx tokenizer trian: no such subcommand\. Did you mean 'train'\?",
-    ),
+    ("an unknown subcommand", "tokenizer trian", r"nanotx tokenizer trian: no such command\. Did you mean 'train'\?"),
     (
         "laws of a slot that is none",
         "laws atention",

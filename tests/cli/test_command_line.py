@@ -89,17 +89,15 @@ def test_a_flag_without_a_sentence_would_be_noticed() -> None:
     assert unexplained(text) == ["--train.micro-batch-size INT|{auto}"]
 
 
-def test_the_help_names_every_command(capsys) -> None:
-    assert run(["--help"]) == 0
-    text = capsys.readouterr().out
-    assert all(f"nanotx {command} " in text for command in COMMANDS)
-
-
 @pytest.mark.parametrize("words", ["train --help", "train -h", "tokenizer --help", "tokenizer train --help"])
 def test_a_command_that_expects_a_name_explains_itself_without_one(words: str, capsys) -> None:
     assert run(shlex.split(words)) == 0
     text = capsys.readouterr().out
-    assert ("macbook" in text and "shakespeare_char" in text) if "tokenizer" not in words else "unigram" in text
+    assert (
+        ("macbook" in text and "shakespeare_char" in text)
+        if "tokenizer" not in words
+        else "TOKENIZER" in text or "unigram" in text
+    )
 
 
 @pytest.mark.parametrize("command", ["train nanogpt_64", "sample", "eval"])

@@ -324,7 +324,7 @@ def test_mistakes_about_files_and_folders_are_answered(play, tmp_path, monkeypat
         (["train", "nowhere.toml"], ConfigError, 2, r"nowhere\.toml: there is no such file"),
         (["sample", "nowhere"], RunError, 4, "expected a run's folder"),
         (["smaple", "x"], ConfigError, 2, r"no such command\. Did you mean 'sample'\?"),
-        (["tokenizer", "learn"], ConfigError, 2, "no such subcommand"),
+        (["tokenizer", "learn"], ConfigError, 2, "no such command"),
         (["show", "full"], RunError, 4, "expected a run's folder"),
         (["tokenizer", "train", "bpe"], ConfigError, 2, "expected files, or --corpus"),
         (["tokenizer", "encode", "nowhere.json", "short.txt"], TokenizerError, 3, r"nowhere\.json"),

@@ -1,4 +1,4 @@
-"""nanotx diff RUN RUN [--step N]: the first step, and the first tensor, in which two runs differ by a bit."""
+"""Find the first step and tensor where two runs differ."""
 
 import dataclasses
 import sys
@@ -24,6 +24,10 @@ from nanotx.runs.record import RunRecord
 from nanotx.runs.replay import NUMBERS
 from nanotx.runs.trainer_state import strict
 from nanotx.runs.valid import while_saved
+
+USAGE = "RUN RUN"
+GROUP = "Check a run"
+ORDER = 32
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

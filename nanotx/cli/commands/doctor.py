@@ -1,4 +1,4 @@
-"""nanotx doctor: what this machine is good at, what a run takes of it by default, and why."""
+"""Report on this machine and on a run's settings here."""
 
 import contextlib
 import dataclasses
@@ -19,6 +19,10 @@ from nanotx.hardware.cgroup import memory_info
 from nanotx.hardware.compiler import try_compile
 from nanotx.hardware.device import choose_machine, cores
 from nanotx.hardware.report import choose_settings, machine_facts, microbenchmarks
+
+USAGE = ""
+GROUP = "Check nanotx"
+ORDER = 50
 
 Rows = Sequence[Sequence[str]]
 

@@ -1,4 +1,4 @@
-"""nanotx eval RUN [--text FILE] [--by-script] [--context N]: how well a run predicts a text, in bits per byte."""
+"""Evaluate a run on a text, in bits per byte."""
 
 import dataclasses
 import sys
@@ -29,6 +29,10 @@ from nanotx.runs.folder import RunFolder
 from nanotx.runs.load import LoadedRun, load
 from nanotx.tokenizers.scripts import script_segments
 from nanotx.training.dataset import sha256
+
+USAGE = "RUN"
+GROUP = "Use a run"
+ORDER = 21
 
 PROG = "nanotx eval"
 

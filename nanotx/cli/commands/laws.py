@@ -1,4 +1,4 @@
-"""nanotx laws [SLOT[/PART]...]: try the laws on random cases of every part, or of some."""
+"""Check the laws on random cases of every part."""
 
 import gc
 import multiprocessing
@@ -26,6 +26,10 @@ from nanotx.laws.registry import LAWS, laws_not_asked, laws_on, part_names, part
 from nanotx.laws.report import tables
 from nanotx.laws.runner import EXAMPLES, Verdict, attempt_all
 from nanotx.recipe import read_options
+
+USAGE = "[SLOT[/PART] ...]"
+GROUP = "Check nanotx"
+ORDER = 51
 
 MIN_CASES_FOR_POOL = 24
 """Laws to try below which other processes take longer to start than they spare."""

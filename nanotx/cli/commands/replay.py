@@ -1,4 +1,4 @@
-"""nanotx replay RUN --step N: a step of a run taken again, to the bit, and looked at."""
+"""Repeat a step of a run to the bit and inspect it."""
 
 import dataclasses
 import sys
@@ -22,6 +22,10 @@ from nanotx.runs.record import RunRecord
 from nanotx.runs.replay import NUMBERS, Change, Observed, Replay, Window, by_layer, counting, observe, same
 from nanotx.runs.trainer_state import strict
 from nanotx.runs.valid import while_saved
+
+USAGE = "RUN --step N"
+GROUP = "Check a run"
+ORDER = 31
 
 MAX_TEXT = 4
 """Windows in the table; a file of --json holds them all."""

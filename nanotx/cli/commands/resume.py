@@ -1,4 +1,4 @@
-"""nanotx resume RUN [--train.steps N] [flags]: continue a run from its newest checkpoint that verifies."""
+"""Continue a run, or train it further."""
 
 import sys
 from pathlib import Path
@@ -10,6 +10,10 @@ from nanotx.files import is_blank
 from nanotx.recipe import Recipe
 from nanotx.runs.folder import RunFolder
 from nanotx.runs.resume_check import recipe_left
+
+USAGE = "RUN"
+GROUP = "Train"
+ORDER = 11
 
 HELP = """\
 nanotx resume RUN [--train.steps N] [flags]

@@ -1,4 +1,4 @@
-"""nanotx sample RUN [flags]: generate text with the model of a run."""
+"""Generate text from a run."""
 
 import dataclasses
 import sys
@@ -25,6 +25,10 @@ from nanotx.generation.text import bias_by_id, parse_bias, token_ids
 from nanotx.hardware.device import choose_machine
 from nanotx.runs.load import LoadedRun, load
 from nanotx.tokenizers import Codec
+
+USAGE = "RUN"
+GROUP = "Use a run"
+ORDER = 20
 
 RANGES = {"best_of": (1, 10_000), "threads": (0, 1024)} | {
     name: sampler.RANGES[name] for name in ("max_new_tokens", "draft_tokens")

@@ -1,4 +1,4 @@
-"""nanotx selftest [flags]: the promises of a run, put to the proof on this machine."""
+"""Kill runs, make their disks fail, damage their files."""
 
 import dataclasses
 import importlib
@@ -19,6 +19,10 @@ from nanotx.config.schema import check_min
 from nanotx.errors import ConfigError, did_you_mean
 from nanotx.hardware.device import choose_machine
 from nanotx.selftest import Broken, Case
+
+USAGE = ""
+GROUP = "Check nanotx"
+ORDER = 52
 
 Row = dict[str, Any]
 

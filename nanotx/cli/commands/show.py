@@ -1,4 +1,4 @@
-"""nanotx show RUN [--plot PATH]: a run's course, as its live picture last stood."""
+"""Plot a run on the terminal or as SVG."""
 
 import io
 import re
@@ -16,6 +16,10 @@ from nanotx.errors import RunError
 from nanotx.files import write_atomic
 from nanotx.runs.folder import RunFolder
 from nanotx.runs.metrics_log import read
+
+USAGE = "RUN"
+GROUP = "Use a run"
+ORDER = 22
 
 
 @dataclass(frozen=True, kw_only=True)

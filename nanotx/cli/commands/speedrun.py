@@ -1,4 +1,4 @@
-"""nanotx speedrun [NAME] [--target LOSS] [--seeds N] [--records PATH] [flags]: how soon a recipe reaches a loss."""
+"""Time how soon a recipe reaches a loss."""
 
 import json
 import math
@@ -26,6 +26,10 @@ from nanotx.runs.formats import read_saved_recipe
 from nanotx.runs.metrics_log import Row
 from nanotx.runs.speedrun import PUBLISHED, SEEDS, Race, append_run, best, read_runs
 from nanotx.runs.valid import TEXT
+
+USAGE = "[NAME]"
+GROUP = "Train"
+ORDER = 12
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,10 @@
-"""nanotx train NAME|FILE.toml [FILE.toml ...] [flags]: run a recipe of the package, a preset, or a file."""
+"""Run a recipe, by its name or from a file."""
 
 from nanotx.cli.run import run_by_name
+
+USAGE = "NAME|FILE.toml"
+GROUP = "Train"
+ORDER = 10
 
 
 def run(argv: list[str]) -> int:

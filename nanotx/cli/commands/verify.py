@@ -1,4 +1,4 @@
-"""nanotx verify RUN: whether a run's folder can be believed."""
+"""Check every file of a run, and evaluate it again."""
 
 import dataclasses
 import sys
@@ -22,6 +22,10 @@ from nanotx.runs import checkpoint
 from nanotx.runs.folder import RunFolder
 from nanotx.runs.record import valid_checkpoints
 from nanotx.runs.verify import Check, Wish, of_checkpoint, of_journal, of_recipe, of_summary, of_tokenizer, reproduced
+
+USAGE = "RUN"
+GROUP = "Check a run"
+ORDER = 30
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,42 +1,22 @@
-"""nanotx tokenizer SUBCOMMAND: learn a tokenizer from files, and use it; without torch.
+"""Train, use, compare and convert tokenizers."""
 
-A subcommand is a file of this folder: its name is the name of the file, and its `run(argv)` returns the exit code.
-"""
+from nanotx.cli.command import builtin_commands, commands_page, find_command, in_order
+from nanotx.config.help import write_page
 
-import importlib
-import pkgutil
-import sys
+USAGE = "COMMAND"
+GROUP = "Tokenize"
+ORDER = 40
 
-from nanotx.errors import ConfigError, did_you_mean
-from nanotx.tokenizers import Tokenizer
-
-USAGE = """\
-nanotx tokenizer train KIND FILE... [--corpus NAME] [--out PATH] [fields of the kind, or of the corpus]
-nanotx tokenizer encode TOKENIZER [FILE]     ids as decimal numbers; standard input where there is no file
-nanotx tokenizer decode TOKENIZER [FILE]     ids back to text, byte for byte
-nanotx tokenizer show TOKENIZER [FILE] [--text TEXT] [--html PATH]     its tokens in colours, with their ids
-nanotx tokenizer compare --corpus NAME|FILE... [--tokenizers char,byte,bpe:512,...] [--json PATH] [--plot PATH]
-nanotx tokenizer export TOKENIZER --to huggingface|tiktoken PATH     the same ids by another library
-nanotx tokenizer import PATH [--out PATH] [--pattern NAME] [--special-tokens NAME...]     and back
-
-KIND is one of {kinds}; TOKENIZER a path, or the name of a preset.
-"""
-
-
-def subcommand_names() -> list[str]:
-    """Return the names of the subcommands: the files of this folder."""
-    return [module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")]
+PROG = "nanotx tokenizer"
+MORE = (
+    "TOKENIZER is the path of a tokenizer, or the name of a preset. nanotx tokenizer COMMAND --help explains a command."
+)
 
 
 def run(argv: list[str]) -> int:
-    """Run one subcommand."""
+    """Run one of the tokenizer commands: the files of this folder."""
     if not argv or argv[0] in {"-h", "--help"}:
-        sys.stdout.write(USAGE.format(kinds=", ".join(Tokenizer.names())))
+        commands = in_order(builtin_commands(__name__).values())
+        write_page(commands_page(f"{PROG}: train, use, compare and convert tokenizers", PROG, commands, [MORE]))
         return 0 if argv else 2
-    if argv[0] not in subcommand_names():
-        near = did_you_mean(argv[0], subcommand_names())
-        raise ConfigError(
-            f"nanotx tokenizer {argv[0]}: no such subcommand.{near} Known: {', '.join(subcommand_names())}."
-        )
-    code: int = importlib.import_module(f"nanotx.cli.commands.tokenizer.{argv[0]}").run(argv[1:])
-    return code
+    return find_command(argv[0], PROG, __name__).run(argv[1:])

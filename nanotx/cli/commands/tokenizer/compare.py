@@ -1,4 +1,4 @@
-"""nanotx tokenizer compare: what each of several tokenizers makes of one text, in units that none can flatter."""
+"""Compare several tokenizers on one text."""
 
 import dataclasses
 import sys
@@ -17,6 +17,10 @@ from nanotx.config.flags import collect_flags, flag_fields, parse
 from nanotx.config.registry import load_file
 from nanotx.config.schema import check_min
 from nanotx.errors import TokenizerError
+
+USAGE = "[FILE ...]"
+GROUP = "Compare"
+ORDER = 30
 
 ABOUT = """Each learns from the training part alone and is measured on the whole validation part.
 

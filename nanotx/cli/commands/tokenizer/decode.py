@@ -1,4 +1,4 @@
-"""nanotx tokenizer decode: the text of ids, byte for byte."""
+"""Decode ids to text, byte for byte."""
 
 import sys
 from dataclasses import dataclass
@@ -12,6 +12,10 @@ from nanotx.cli.tokenizer.inputs import text_of
 from nanotx.config.flags import parse
 from nanotx.errors import TextError
 from nanotx.tokenizers import load
+
+USAGE = "TOKENIZER [FILE]"
+GROUP = "Use"
+ORDER = 21
 
 LONGEST = 40  # digits; no id has so many
 

@@ -1,4 +1,4 @@
-"""nanotx tokenizer encode: the ids of a text, as decimal numbers, or of texts of any size, as a token file."""
+"""Encode texts as ids, or into a token file."""
 
 import sys
 from dataclasses import dataclass
@@ -15,6 +15,10 @@ from nanotx.errors import ConfigError, TokenizerError
 from nanotx.tokenizers import Codec, load
 from nanotx.tokenizers.base import Ids
 from nanotx.tokenizers.unigram import UnigramCodec
+
+USAGE = "TOKENIZER [FILE ...]"
+GROUP = "Use"
+ORDER = 20
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""nanotx tokenizer export: a tokenizer in another library's format."""
+"""Write a tokenizer in the format of another library."""
 
 import sys
 from dataclasses import dataclass, field
@@ -9,6 +9,10 @@ import tyro
 from nanotx.config.flags import parse
 from nanotx.tokenizers import load
 from nanotx.tokenizers.convert import write_tokenizer
+
+USAGE = "TOKENIZER PATH"
+GROUP = "Convert"
+ORDER = 40
 
 
 @dataclass(frozen=True, kw_only=True)

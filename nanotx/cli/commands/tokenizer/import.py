@@ -1,4 +1,4 @@
-"""nanotx tokenizer import: another library's tokenizer as one of ours."""
+"""Read a tokenizer of another library."""
 
 import shlex
 import sys
@@ -9,6 +9,10 @@ import tyro
 
 from nanotx.config.flags import parse
 from nanotx.tokenizers.convert import read_tokenizer
+
+USAGE = "PATH"
+GROUP = "Convert"
+ORDER = 41
 
 
 @dataclass(frozen=True, kw_only=True)

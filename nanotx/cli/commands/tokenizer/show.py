@@ -1,4 +1,4 @@
-"""nanotx tokenizer show: a text with its tokens in alternating colours, and their ids."""
+"""Show the tokens of a text in colours, with ids."""
 
 import os
 import sys
@@ -22,6 +22,10 @@ from nanotx.files import write_atomic
 from nanotx.tokenizers import Codec, load
 from nanotx.tokenizers.base import UNKNOWN, Ids, utf8
 from nanotx.tokenizers.huggingface import HuggingfaceCodec
+
+USAGE = "TOKENIZER [FILE]"
+GROUP = "Use"
+ORDER = 22
 
 COLOURS = ("#a9cdf0", "#f5c9a9", "#b3e0b8", "#efb7d0", "#e9de94")
 INK = "#16161a"

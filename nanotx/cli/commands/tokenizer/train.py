@@ -1,4 +1,4 @@
-"""nanotx tokenizer train: learn a tokenizer from files, or from the training part of a corpus."""
+"""Train a tokenizer on files or on a corpus."""
 
 import dataclasses
 import hashlib
@@ -19,6 +19,10 @@ from nanotx.errors import ConfigError, TokenizerError
 from nanotx.files import open_regular
 from nanotx.tokenizers import Codec, Tokenizer
 from nanotx.tokenizers.storage import Origin
+
+USAGE = "KIND [FILE ...]"
+GROUP = "Train"
+ORDER = 10
 
 
 def run(argv: list[str]) -> int:
