@@ -75,5 +75,5 @@ def write_page(text: str) -> None:
 def colour(text: str) -> str:
     """Return a page with the ANSI styles of `STYLES`."""
     for pattern, style in STYLES.items():
-        text = re.sub(pattern, rf"\x1b[{style}m\g<0>\x1b[0m", text, flags=re.MULTILINE)
+        text = re.sub(pattern, f"\x1b[{style}m\\g<0>\x1b[0m", text, flags=re.MULTILINE)
     return text
