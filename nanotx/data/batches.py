@@ -1,8 +1,9 @@
 """Batches: ids cut into windows of the context's length; which ones is a pure function of seed and step.
 
-Windows lie side by side. Each epoch draws its first cut anew and shows every window once. The rows of a step
-are the next windows in that order, so the order knows nothing of micro-batches, and the state of the data is
-one integer.
+Windows are adjacent. Each epoch cuts the text at another place and visits every window once, in an order of its own.
+The rows of a step are the next windows in that order, so the order does not depend on micro-batches, and the state of
+the data is one integer. The order is a keyed permutation that is computed where it is needed and never stored, so a
+text of any length takes the same memory.
 """
 
 from dataclasses import dataclass
@@ -20,8 +21,13 @@ from nanotx.nn.shapes import Tokens
 Order = NDArray[np.int64]
 
 HELD = 2**30
-"""Bytes of ids that are kept on an accelerator whole, so that a step copies nothing but where its windows begin."""
+"""Bytes of ids that are kept whole on an accelerator, so that a step copies only where its windows begin."""
 
+ROUNDS = 32
+"""Rounds of `permute`: two neighbours stay neighbours throughout with probability 2**-32."""
+
+BLOCK = 2**12
+"""Windows whose starts are computed together, so that a step pays for its own rows only."""
 
 CPU = torch.device("cpu")
 
@@ -44,23 +50,18 @@ class Windows:
 
     @property
     def per_epoch(self) -> int:
-        """How many windows an epoch has, wherever its first cut falls."""
+        """Return the number of windows in an epoch, which is the same wherever the text is cut."""
         return max(1, (len(self.ids) - self.context) // self.context)
 
     def starts(self, step: int, batch: int) -> Order:
-        """Where the windows of a step begin, for `batch` windows a step."""
-        index = np.arange(step * batch, (step + 1) * batch, dtype=np.int64)
-        epochs, places = index // self.per_epoch, index % self.per_epoch
-        slack = min(self.context, len(self.ids) - self.per_epoch * self.context)
-        starts = np.empty_like(index)
-        for epoch in np.unique(epochs):
-            here = epochs == epoch
-            cut = int(mix(np.array([epoch], dtype=np.uint64), self.seed)[0] % np.uint64(slack))
-            starts[here] = cut + shuffled(self.per_epoch, self.seed, int(epoch))[places[here]] * self.context
-        return starts
+        """Return where the windows of a step begin, for `batch` windows per step."""
+        first, end = step * batch, (step + 1) * batch
+        blocks = [window_starts(len(self.ids), self.context, self.seed, number) for number in covering(first, end)]
+        low = first // BLOCK * BLOCK
+        return np.concatenate(blocks)[first - low : end - low]
 
     def batch(self, step: int, batch: int) -> tuple[Tokens, Tokens]:
-        """The inputs of a step, and for each its next token."""
+        """Return the inputs of a step, and the next token of each."""
         starts = self.starts(step, batch)
         if self.device == CPU or 4 * len(self.ids) > HELD:
             rows = np.add.outer(starts, np.arange(self.context + 1))
@@ -75,15 +76,65 @@ class Windows:
         return torch.from_numpy(self.ids.astype(np.int32)).to(self.device)
 
 
-@lru_cache(maxsize=2)
-def shuffled(count: int, seed: int, epoch: int) -> Order:
-    """The numbers below `count` in an order drawn from seed and epoch, the same on every machine."""
-    keys = mix(np.arange(count, dtype=np.uint64) + (np.uint64(epoch + 1) << np.uint64(40)), seed)
-    return np.argsort(keys, kind="stable")
+def covering(first: int, end: int) -> range:
+    """Return the numbers of the blocks that hold the indices from `first` to `end`."""
+    return range(first // BLOCK, -(-end // BLOCK))
+
+
+@lru_cache(maxsize=4)
+def window_starts(length: int, context: int, seed: int, number: int) -> Order:
+    """Return where the windows of one block begin: those with the indices `number * BLOCK` and following.
+
+    An epoch leaves `length - per_epoch * context` places for its first cut, all of which it draws alike: so the last
+    token of the text is a target in as many epochs as the second.
+
+    Args:
+        length: tokens of the text.
+        context: tokens of a window.
+        seed: of the order.
+        number: of the block.
+    """
+    per_epoch = max(1, (length - context) // context)
+    index = np.arange(number * BLOCK, (number + 1) * BLOCK, dtype=np.int64)
+    epochs, places = index // per_epoch, index % per_epoch
+    cuts = mix(epochs.astype(np.uint64), seed) % np.uint64(length - per_epoch * context)
+    starts = cuts.astype(np.int64) + permute(places, per_epoch, seed, epochs) * context
+    starts.setflags(write=False)
+    return starts
+
+
+def permute(places: Order, count: int, seed: int, epochs: Order) -> Order:
+    """Map places to places: for each epoch one permutation of the numbers below `count`, drawn from seed and epoch.
+
+    In each round the place x is paired with K - x modulo count, K drawn from the epoch and the round. A hash of the
+    larger of the two, so the same for both, decides whether they are swapped. Any count will do, and memory is that of
+    `places`; the order is the same on every machine.
+
+    Args:
+        places: numbers below `count`.
+        count: how many there are to permute.
+        seed: of the run.
+        epochs: the epoch of each place, ascending.
+
+    Source: Hoang, Morris & Rogaway 2012, An Enciphering Scheme Based on a Card Shuffle ("swap or not"),
+    https://arxiv.org/abs/1208.1176, figure 1
+    """
+    first = epochs[0]
+    rounds = (np.arange(first, epochs[-1] + 1) + 1) * ROUNDS
+    for number in range(ROUNDS):
+        keys = mix((rounds + number).astype(np.uint64) + FOR_ORDER, seed)[epochs - first]
+        partners = (keys % np.uint64(count)).astype(np.int64) - places
+        partners += count * (partners < 0)
+        larger = np.maximum(places, partners).astype(np.uint64)
+        places = np.where(mix(larger + keys, seed) >> TOP_BIT, partners, places)
+    return places
+
+
+FOR_ORDER, TOP_BIT = np.uint64(1 << 62), np.uint64(63)  # apart from the numbers that cuts and steps are drawn from
 
 
 def mix(keys: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:
-    """Keys turned into random-looking numbers. Source: Steele et al. 2014, SplitMix64, doi:10.1145/2660193.2660195."""
+    """Hash keys into random-looking numbers. Source: Steele et al. 2014, SplitMix64, doi:10.1145/2660193.2660195."""
     z = keys + np.uint64((seed * 0xD1342543DE82EF95 + 0x9E3779B97F4A7C15) % 2**64)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -91,5 +142,5 @@ def mix(keys: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:
 
 
 def step_seed(seed: int, step: int) -> int:
-    """A seed for what else is random in a step, such as dropout."""
+    """Return a seed for the other randomness of a step, such as dropout."""
     return int(mix(np.array([step], dtype=np.uint64) + (np.uint64(1) << np.uint64(63)), seed)[0] >> np.uint64(1))

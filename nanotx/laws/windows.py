@@ -1,4 +1,4 @@
-"""Laws of the data: each window once an epoch, in an order that is a pure function of seed and step."""
+"""Laws of the data: each window once per epoch, in an order that is a pure function of seed and step."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -37,18 +37,19 @@ def targets_shifted(windows: Windows, step: int, batch: int) -> None:
 
 
 def each_window_once(windows: Windows, batch: int, epochs: int) -> None:
-    """Every epoch shows each of its windows once, side by side from a first cut on, whatever the batch.
+    """Every epoch visits each of its windows once, adjacent from a first cut on, whatever the batch.
 
-    Less than two windows of the text are left out, at its ends; no row is lost or doubled where one epoch ends in the
-    middle of a step and the next begins.
+    So a token is a target once per epoch, but for fewer than two windows' worth at the ends of the text, which are no
+    target in this epoch (see `covers_both_ends`). No row is lost or repeated where an epoch ends in the middle of a
+    step.
 
     Args:
         windows: the text as training examples.
         batch: rows of a step, as many as you like.
-        epochs: how many are looked at.
+        epochs: how many are checked.
 
     Raises:
-        LawBroken: in which epoch, and where its windows lie.
+        LawBroken: in which epoch, and where its windows begin.
     """
     count, context, length = windows.per_epoch, windows.context, len(windows.ids)
     if not length - count * context < 2 * context:
@@ -60,10 +61,10 @@ def each_window_once(windows: Windows, batch: int, epochs: int) -> None:
     for epoch in range(epochs):
         found = np.sort(starts[epoch * count : (epoch + 1) * count])
         cut = int(found[0])
-        if found.tolist() != list(range(cut, cut + count * context, context)) or not 0 <= cut < context:
+        if found.tolist() != list(range(cut, cut + count * context, context)) or cut < 0:
             raise LawBroken(
-                f"each_window_once: with {batch} rows a step, the windows of epoch {epoch} begin at {found.tolist()}; "
-                f"expected {count}, each {context} after another, the first below {context}."
+                f"each_window_once: with {batch} rows per step, the windows of epoch {epoch} begin at "
+                f"{found.tolist()}; expected {count}, each {context} after another."
             )
         if cut + count * context >= length:
             raise LawBroken(
@@ -72,15 +73,14 @@ def each_window_once(windows: Windows, batch: int, epochs: int) -> None:
 
 
 def covers_both_ends(windows: Windows, epochs: int) -> None:
-    """Over many epochs every token is a target but the first, and but what is left after the last whole window.
+    """Over many epochs every token is a target, but for the first, which nothing precedes.
 
-    An epoch leaves less than two windows out, at the text's ends, and which tokens these are is drawn anew: so the
-    second token is a target in some epochs, and so is the last of as many tokens as make whole windows. Of a text that
-    is shorter than two windows, the very last is.
+    An epoch leaves fewer than two windows out, at the text's ends, and draws which tokens these are: so the second
+    token is a target in some epochs, and the last one is in as many.
 
     Args:
         windows: the text as training examples.
-        epochs: how many are looked at; so many that every first cut is drawn.
+        epochs: how many are checked; enough that every first cut is drawn.
 
     Raises:
         LawBroken: which tokens are never a target.
@@ -88,27 +88,26 @@ def covers_both_ends(windows: Windows, epochs: int) -> None:
     context, length = windows.context, len(windows.ids)
     starts = np.unique(windows.starts(0, epochs * windows.per_epoch))
     targets = set(np.add.outer(starts, np.arange(1, context + 1)).ravel().tolist())
-    end = length if length < 2 * context else length - length % context
-    if missed := [place for place in range(1, end) if place not in targets]:
+    if missed := [place for place in range(1, length) if place not in targets]:
         raise LawBroken(
             f"covers_both_ends: in {epochs} epochs of windows of {context}, of {length} tokens those at {missed} "
-            f"are no target."
+            f"are never a target."
         )
 
 
 def batch_invariant_order(windows: Windows, steps: Sequence[int], batch: int) -> None:
-    """The windows stand in one order, of which the rows of a step are the next ones, whatever the batch.
+    """The windows have one order, and the rows of a step are the next ones in it, whatever the batch.
 
-    So micro-batches and ranks may share out the rows of a step in any way, and none is another's. The order is a pure
-    function of seed and step: asked again, for one row more a step, or of a twin, it is the same.
+    So micro-batches and ranks may divide the rows of a step in any way. The order is a pure function of seed and step:
+    computed again, for one more row per step, or by an equal object, it is the same.
 
     Args:
         windows: the text as training examples.
-        steps: which ones are asked for.
+        steps: which ones are checked.
         batch: rows of each.
 
     Raises:
-        LawBroken: the step, and where its rows begin this way and that.
+        LawBroken: the step, and both places where its rows begin.
     """
     first = {step: windows.starts(step, batch).tolist() for step in steps}
     twin = dataclasses.replace(windows)
@@ -130,15 +129,15 @@ def batch_invariant_order(windows: Windows, steps: Sequence[int], batch: int) ->
 
 
 def reshuffled(windows: Windows, epochs: int, seed: int) -> None:
-    """Each epoch has another order and many another first cut, and so has another seed.
+    """Each epoch has another order, most have another first cut, and another seed has other orders.
 
     Args:
-        windows: a text of so many windows that no two orders are alike by chance.
-        epochs: how many are looked at.
+        windows: a text of so many windows that no two orders are equal by chance.
+        epochs: how many are checked.
         seed: another one.
 
     Raises:
-        LawBroken: which epochs are alike, or that seeds are.
+        LawBroken: which epochs or seeds have the same order.
     """
     orders: dict[tuple[int, ...], int] = {}
     cuts: set[int] = set()

@@ -8,11 +8,12 @@ Schedules and optimizers are parts like any other, brought by `--load`:
 import math
 import random
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
 
-from nanotx.data.batches import Windows, mix, shuffled
+from nanotx.data.batches import Windows, mix, permute
 from nanotx.errors import ConfigError
 from nanotx.laws.cases.training import Data
 from nanotx.optim import Optimizer
@@ -402,6 +403,18 @@ class OtherRows(Windows):
         return x - 1, y - 1
 
 
+@lru_cache(maxsize=256)
+def orders(count, seed, block):
+    """The whole orders of 64 epochs, a row each."""
+    epochs = np.repeat(np.arange(64 * block, 64 * block + 64), count)
+    return permute(np.tile(np.arange(count), 64), count, seed, epochs).reshape(64, count)
+
+
+def order(count, seed, epoch):
+    """The whole order of an epoch."""
+    return orders(count, seed, epoch // 64)[epoch % 64]
+
+
 class Changed(Windows):
     """Windows with another order, in steps that a mutant may change."""
 
@@ -409,13 +422,13 @@ class Changed(Windows):
         index = np.arange(step * batch, (step + 1) * batch, dtype=np.int64)
         return np.array([self.cut(int(n) // self.per_epoch) + self.place(int(n)) for n in index], dtype=np.int64)
 
-    def cut(self, epoch):
-        slack = min(self.context, len(self.ids) - self.per_epoch * self.context)
+    def cut(self, epoch, left_out=0):
+        slack = max(1, len(self.ids) - self.per_epoch * self.context - left_out)
         return int(mix(np.array([epoch], dtype=np.uint64), self.seed)[0] % np.uint64(slack))
 
     def place(self, n):
         epoch, place = divmod(n, self.per_epoch)
-        return int(shuffled(self.per_epoch, self.seed, epoch)[place]) * self.context
+        return int(order(self.per_epoch, self.seed, epoch)[place]) * self.context
 
 
 @data("overlap", "each_window_once")
@@ -460,7 +473,7 @@ class InBatch(Changed):
     def starts(self, step, batch):
         rows = super().starts(step, batch)
         one = step * batch // self.per_epoch == ((step + 1) * batch - 1) // self.per_epoch
-        return rows[shuffled(batch, self.seed + batch, step)] if one else rows
+        return rows[order(batch, self.seed + batch, step)] if one else rows
 
 
 @data("by_step", "batch_invariant_order")
@@ -519,8 +532,15 @@ class WithoutEnd(Changed):
     """Keeps a token for the last target, and then another one."""
 
     def cut(self, epoch):
-        slack = max(1, min(self.context, len(self.ids) - self.per_epoch * self.context) - 1)
-        return int(mix(np.array([epoch], dtype=np.uint64), self.seed)[0] % np.uint64(slack))
+        return super().cut(epoch, left_out=1)
+
+
+@data("without_tail", "covers_both_ends")
+class WithoutTail(Changed):
+    """Cuts the text within its first window, and so never reaches what is left after the last whole window."""
+
+    def cut(self, epoch):
+        return super().cut(epoch) % self.context
 
 
 @data("without_begin", "covers_both_ends")
@@ -528,7 +548,7 @@ class WithoutBegin(Changed):
     """Never cuts the text where it begins, but where it must."""
 
     def cut(self, epoch):
-        slack = min(self.context, len(self.ids) - self.per_epoch * self.context)
+        slack = len(self.ids) - self.per_epoch * self.context
         return min(slack - 1, 1 + super().cut(epoch))
 
 

@@ -250,7 +250,7 @@ LAWS: dict[str, tuple[Law, ...]] = {
         ),
         Law(
             name="each_window_once",
-            about="every epoch shows each window once, side by side, whatever the batch",
+            about="every epoch visits each window once, and so each token as a target once, whatever the batch",
             case=WindowsCase,
             draw=draw_windows,
             check=lambda case: each_window_once(case.config.build(), case.batch, epochs=3),
@@ -271,10 +271,10 @@ LAWS: dict[str, tuple[Law, ...]] = {
         ),
         Law(
             name="covers_both_ends",
-            about="over its epochs every token is a target, to both ends of the text",
+            about="over its epochs every token but the first is a target, to both ends of the text",
             case=WindowsCase,
             draw=draw_windows,
-            check=lambda case: covers_both_ends(case.config.build(), 20 * case.config.context),
+            check=lambda case: covers_both_ends(case.config.build(), 40 * case.config.context),
         ),
     ),
 }
