@@ -37,6 +37,7 @@ from nanotx.config.schema import (
 from nanotx.config.toml import merge, merge_part, read_toml
 from nanotx.data.corpus import Corpus
 from nanotx.errors import ConfigError
+from nanotx.nn.loss import Loss
 from nanotx.nn.transformer import Model
 from nanotx.optim import Optimizer
 from nanotx.optim.schedules import Schedule
@@ -56,8 +57,7 @@ class Train:
     activation_checkpointing: bool = (
         False  # blocks' inner values are not kept for the backward pass, but computed again: less memory
     )
-    loss_chunk_size: int = 0  # tokens whose scores are held at once; 0 for all of a micro-batch
-    z_loss: float = 0.0  # weight of the squared log of the scores' partition function
+    loss_chunk_size: int = 0  # tokens whose logits exist at once; 0 for all of a micro-batch
     ema_decay: float = (
         0.0  # decay of the exponential moving average of the weights, used to evaluate and sample; 0 for none
     )
@@ -73,7 +73,7 @@ class Train:
 
     def __post_init__(self) -> None:
         check_min(self, 1, "steps", "batch_size", "grad_accum_steps", "sample_tokens")
-        check_min(self, 0, "grad_clip", "eval_every", "sample_every", "checkpoint_every", "loss_chunk_size", "z_loss")
+        check_min(self, 0, "grad_clip", "eval_every", "sample_every", "checkpoint_every", "loss_chunk_size")
         check_max(self, 2**24, "batch_size", "sample_tokens")
         check_fraction(self, "ema_decay")
         if self.eval_tokens != "auto" and self.eval_tokens < 0:
@@ -116,6 +116,7 @@ class Recipe:
     model: Model = Model()
     optimizer: Optimizer = default_part(Optimizer, "adamw")
     schedule: Schedule = default_part(Schedule, "cosine")
+    loss: Loss = default_part(Loss, "cross_entropy")  # what training minimises; evaluation reports cross-entropy
     train: Train = Train()
     seed: int = 1337  # of the weights, the order of the data and dropout
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # where it runs; auto for the best that this machine has

@@ -56,7 +56,7 @@ CASES: dict[str, tuple[str, str]] = {
         "--train.micro-batch-size 1 --train.activation-checkpointing --train.loss-chunk-size 16",
     ),
     "dropout": ("macbook", "--train.grad-clip 0.5 --attention.dropout 0.2 --block.dropout 0.1 --model.dropout 0.1"),
-    "average": ("macbook", "--train.ema-decay 0.9 --train.z-loss 0.01 --model.softcap 20"),
+    "average": ("macbook", "--train.ema-decay 0.9 --loss.z-loss 0.01 --model.softcap 20"),
     "bfloat16": ("macbook", "--dtype bfloat16"),
 }
 
@@ -76,6 +76,7 @@ RENAMED: dict[str, str] = {
     "--train.micro-batch-size": "--train.micro-batch",
     "--train.grad-clip": "--train.clip",
     "--train.ema-decay": "--train.average",
+    "--loss.z-loss": "--train.z-loss",
     "--train.loss-chunk-size": "--train.loss-chunk",
     "wsd": "trapezoid",
     "--train.activation-checkpointing": "--train.recompute",
@@ -131,8 +132,10 @@ def record(only: list[str], out: Path) -> None:
 
 def spelled(word: str, sources: str) -> str:
     """Return a flag or a value as a tree with these sources spells it."""
-    last = word.rpartition(".")[2].lstrip("-").replace("-", "_")
-    return word if re.search(rf"\b{re.escape(last)}\b", sources) else RENAMED.get(word, word)
+    group, _, last = word.lstrip("-").replace("-", "_").rpartition(".")
+    slot = not group or group in ("model", "train") or f'slot="{group}"' in sources
+    known = slot and re.search(rf"\b{re.escape(last)}\b", sources)
+    return word if known else RENAMED.get(word, word)
 
 
 def results_of(tree: Path, only: list[str], out: Path) -> subprocess.Popen[bytes]:

@@ -9,6 +9,9 @@ from nanotx.laws.durability import disk_record as disk_record
 from nanotx.laws.durability import durable as durable
 from nanotx.laws.equality import cache_agrees as cache_agrees
 from nanotx.laws.equality import equivalent as equivalent
+from nanotx.laws.losses import batch_mean as batch_mean
+from nanotx.laws.losses import chunk_invariant as chunk_invariant
+from nanotx.laws.losses import reports_cross_entropy as reports_cross_entropy
 from nanotx.laws.numbers import bf16_close as bf16_close
 from nanotx.laws.numbers import cast_close as cast_close
 from nanotx.laws.numbers import compile_agrees as compile_agrees

@@ -6,7 +6,7 @@ from typing import Any
 from nanotx.config.registry import Slot
 from nanotx.data.corpus import Corpus
 from nanotx.errors import ConfigError, did_you_mean
-from nanotx.laws.cases import embeddings, layers, model, positions, text, training
+from nanotx.laws.cases import embeddings, layers, losses, model, positions, text, training
 from nanotx.laws.cases.config import CONFIG
 from nanotx.laws.cases.training import Data
 from nanotx.laws.law import Law
@@ -14,6 +14,7 @@ from nanotx.nn.attention import Attention
 from nanotx.nn.block import Block
 from nanotx.nn.embedding import Embedding
 from nanotx.nn.ffn import Ffn
+from nanotx.nn.loss import Loss
 from nanotx.nn.norm import Norm
 from nanotx.nn.position import Position
 from nanotx.nn.transformer import Model
@@ -21,12 +22,12 @@ from nanotx.optim import Optimizer
 from nanotx.optim.schedules import Schedule
 from nanotx.tokenizers import Tokenizer
 
-CASE_MODULES = (layers, embeddings, positions, model, text, training)
+CASE_MODULES = (layers, embeddings, positions, model, losses, text, training)
 LAWS: dict[str, tuple[Law, ...]] = {slot: (*laws, CONFIG) for book in CASE_MODULES for slot, laws in book.LAWS.items()}
 
 SLOTS: dict[str, type[Any]] = {
     slot.slot: slot
-    for slot in (Attention, Block, Ffn, Norm, Position, Embedding, Tokenizer, Corpus, Optimizer, Schedule)
+    for slot in (Attention, Block, Ffn, Norm, Position, Embedding, Tokenizer, Corpus, Optimizer, Schedule, Loss)
 }
 
 

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from nanotx.data.batches import Windows
 from nanotx.errors import ConfigError, LawBroken
 from nanotx.nn.hooks import AuxLossModule, OnStepModule
+from nanotx.nn.loss.cross_entropy import CrossEntropy
 from nanotx.nn.transformer import Transformer
 from nanotx.optim.adamw import AdamW
 from nanotx.optim.muon import Muon, orthogonal
@@ -49,10 +50,12 @@ def training_step(
         dtype: of the mathematics; the weights stay float32.
 
     Raises:
-        ConfigError: the optimizer is another.
+        ConfigError: the optimizer or the loss is another one.
     """
     if not isinstance(recipe.optimizer, AdamW | Muon):
         raise ConfigError(f"optimizer {recipe.optimizer.part}: a step is written out for adamw and muon alone.")
+    if not isinstance(recipe.loss, CrossEntropy):
+        raise ConfigError(f"loss {recipe.loss.part}: a step is written out for cross_entropy alone.")
     train, weights = recipe.train, dict(model.named_parameters())  # a tied weight is listed once
     scale = state["loss_scale"] if dtype is torch.float16 else 1.0
 
@@ -65,11 +68,11 @@ def training_step(
     # The gradient is the mean of those of the micro-batches, which are the batch's rows in order.
     x, y = windows.batch(step, train.batch_size)
     rows = int(train.micro_batch_size) or train.batch_size // train.grad_accum_steps
-    count, loss, gradients = train.batch_size // rows, torch.zeros(()), Tensors()
+    count, losses, gradients = train.batch_size // rows, Tensors(), Tensors()
     for first in range(0, train.batch_size, rows):
         part = slice(first, first + rows)
-        cross_entropy, found = micro_batch(recipe, model, x[part], y[part], scale, count, dtype)
-        loss = loss + cross_entropy / count
+        reported, found = micro_batch(recipe, model, x[part], y[part], scale, count, dtype)
+        losses = {name: losses.get(name, torch.zeros(())) + one / count for name, one in reported.items()}
         for name, gradient in found.items():
             gradients[name] = gradients[name] + gradient if name in gradients else gradient
 
@@ -99,36 +102,46 @@ def training_step(
     decay = min(train.ema_decay, (step + 1) / (step + 10))
     for name, weight in weights.items():
         state["ema"][name] = torch.lerp(state["ema"][name], weight.detach(), 1 - decay)
-    return {"loss": loss.item(), "grad_norm": norm.item(), "lr": recipe.optimizer.lr * factor}
+    numbers = {name: one.item() for name, one in losses.items()}
+    return numbers | {"grad_norm": norm.item(), "lr": recipe.optimizer.lr * factor}
 
 
 def micro_batch(
     recipe: Recipe, model: Transformer, x: Tensor, y: Tensor, scale: float, count: int, dtype: torch.dtype
-) -> tuple[Tensor, Tensors]:
-    """The mean cross-entropy of a micro-batch, and the gradient of a `count`-th of all that it lowers, scaled.
+) -> tuple[Tensors, Tensors]:
+    """Return the losses that a micro-batch reports, and the scaled gradient of a `count`-th of the loss that it lowers.
 
-    It lowers the cross-entropy, the z-loss and the modules' penalties; it reports the cross-entropy alone.
+    It lowers the cross-entropy, the z-loss and the modules' auxiliary losses, `total_loss` in all. It reports the
+    cross-entropy as `loss`, and where they differ the total and the auxiliary losses too.
     """
     weights, targets, chunk = dict(model.named_parameters()), y.flatten(), recipe.train.loss_chunk_size
     head = {name: one for name, one in weights.items() if any(one is mine for mine in model.head.parameters())}
     learned, at_hidden = {name: torch.zeros_like(one) for name, one in head.items()}, list[Tensor]()
     with torch.autocast("cpu", dtype=dtype, enabled=dtype is not torch.float32):
         hidden = model.hidden_states(x).flatten(0, 1)
-        penalty = sum(module.aux_loss() for module in model.modules() if isinstance(module, AuxLossModule))
+        aux = {name: one.aux_loss() for name, one in model.named_modules() if isinstance(one, AuxLossModule)}
+        penalty = sum(aux.values())
         whole = not 0 < chunk < len(hidden)
         if whole:
             cross_entropy, z_loss = token_losses(recipe, model, hidden, targets)
             lowered = (cross_entropy + z_loss) / len(targets) + penalty
+            total = lowered
         else:  # the gradient at the hidden states, and of the head, chunk by chunk
-            cross_entropy = torch.zeros(())
+            cross_entropy, total = torch.zeros(()), torch.zeros(())
             for piece, wanted in zip(hidden.detach().split(chunk), targets.split(chunk), strict=True):
                 leaf = piece.detach().requires_grad_()
                 cross, z_loss = token_losses(recipe, model, leaf, wanted)
                 found = torch.autograd.grad(cross + z_loss, [leaf, *head.values()])
-                cross_entropy = cross_entropy + cross.detach()
+                cross_entropy, total = cross_entropy + cross.detach(), total + (cross + z_loss).detach()
                 at_hidden.append(found[0])
                 learned = {name: learned[name] + one for name, one in zip(head, found[1:], strict=True)}
-    reported = cross_entropy.detach() / len(targets)
+            total = total / len(targets) + penalty
+    reported = {"loss": cross_entropy.detach() / len(targets)}
+    if aux or recipe.loss != CrossEntropy():
+        reported["total_loss"] = total.detach()
+    if aux:
+        reported["aux_loss"] = torch.stack([one.detach().float() for one in aux.values()]).sum()
+        reported |= {f"aux_loss/{name}": one.detach().float() for name, one in aux.items()}
     if whole:
         return reported, weight_gradients([lowered / count * scale], weights)
     part = torch.tensor(scale) / count
@@ -142,8 +155,9 @@ def micro_batch(
 
 def token_losses(recipe: Recipe, model: Transformer, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """The cross-entropy of some tokens and their z-loss, each summed."""
-    logits = model.logits(hidden).float()
-    z_loss = recipe.train.z_loss * logits.logsumexp(dim=-1).square().sum() if recipe.train.z_loss else torch.zeros(())
+    assert isinstance(recipe.loss, CrossEntropy)
+    logits, weight = model.logits(hidden).float(), recipe.loss.z_loss
+    z_loss = weight * logits.logsumexp(dim=-1).square().sum() if weight else torch.zeros(())
     return F.cross_entropy(logits, targets, reduction="sum"), z_loss
 
 

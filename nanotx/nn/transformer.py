@@ -29,6 +29,7 @@ from nanotx.nn.exact import Exact
 from nanotx.nn.ffn import Sparse
 from nanotx.nn.kv_cache import KVCache
 from nanotx.nn.linear import Linear
+from nanotx.nn.loss import Loss, LossModule
 from nanotx.nn.norm import Norm
 from nanotx.nn.position import Position
 from nanotx.nn.shapes import Logits, Stream, Tokens
@@ -41,6 +42,9 @@ MAX_MODULES = 2**18
 
 MAX_PERIOD_MODULES = 2**15
 """Maximum number of modules in one period of the pattern of blocks, which is built on the meta device to be counted."""
+
+LOSS_PREFIX = "loss."
+"""Prefix of the names of the training loss's parameters, which evaluation and sampling do not need."""
 
 MODULE_BYTES = 2**10
 """Minimum memory of a module in addition to its tensors, in bytes."""
@@ -220,6 +224,7 @@ class Transformer(Exact):
         self.norm = config.norm.build(config.dim)
         self.undefined_ids: tuple[int, ...] = ()  # ids that the tokenizer does not define: `generate` never draws them
         self.activation_checkpointing = False  # recompute the blocks in the backward pass
+        self.loss: LossModule | None = None  # what training minimises, in training alone
         self.head = Linear(config.dim, vocab_size, bias=config.head_bias)
         if config.tied:
             self.head.weight = self.embedding.weight
@@ -259,6 +264,15 @@ class Transformer(Exact):
         """Return the logits of the token after `ids`."""
         return self.logits(self.hidden_states(ids, cache)[:, -1])
 
+    def add_loss(self, loss: Loss, seed: int) -> None:
+        """Add the module of a training loss; its parameters, if any, are then the model's, and drawn from the seed."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.loss = loss.build(self.vocab_size, self.config.dim)
+            draw_weights(self.loss, seed, LOSS_PREFIX)
+        for count in ("parameter_count", "flops_per_token"):  # they are cached
+            self.__dict__.pop(count, None)
+
     @property
     def context(self) -> int:
         """Maximum number of tokens."""
@@ -284,7 +298,7 @@ class Transformer(Exact):
 
 
 @torch.no_grad()
-def draw_weights(model: nn.Module, seed: int) -> None:
+def draw_weights(model: nn.Module, seed: int, prefix: str = "") -> None:
     """Initialise the weights by GPT-2's rule, each from the seed and its name alone.
 
     Linear and embedding weights are normal with standard deviation 0.02; those of projections back to the stream
@@ -303,7 +317,7 @@ def draw_weights(model: nn.Module, seed: int) -> None:
     drawn = to_canonical(model, {name: unique[name] for name in drawn if name in unique})
     residuals = sum(name.endswith("to_out.weight") for name in drawn)
     for name, weight in drawn.items():
-        key = hashlib.sha256(f"{seed} {name}".encode()).digest()
+        key = hashlib.sha256(f"{seed} {prefix}{name}".encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(key[:8], "little") >> 1)
         deviation = 0.02 / math.sqrt(residuals) if name.endswith("to_out.weight") else 0.02
         drawn[name] = torch.empty(weight.shape).normal_(std=deviation, generator=generator)

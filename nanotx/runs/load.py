@@ -17,7 +17,7 @@ from nanotx.recipe import Recipe
 from nanotx.runs import checkpoint, valid
 from nanotx.runs.folder import RunFolder
 from nanotx.runs.formats import read_saved_recipe
-from nanotx.runs.resume import check_size, check_tokenizer, load_weights
+from nanotx.runs.resume import check_tokenizer, load_model
 from nanotx.runs.trainer_state import read_state
 from nanotx.tokenizers import Codec
 from nanotx.tokenizers import load as load_tokenizer
@@ -177,9 +177,7 @@ def read_loaded(run: RunFolder, folder: str, step: int | None) -> LoadedRun:
     check_tokenizer(found, state, tokenizer)
     # What the run was judged by is the average of its weights, if it kept one.
     weights = found / ("ema.safetensors" if recipe.train.ema_decay else "model.safetensors")
-    check_size(weights, recipe.model.size(tokenizer.vocab_size).parameters)  # before memory is taken
-    model = recipe.model.build(tokenizer.vocab_size)
-    load_weights(model, valid.read_tensors(weights))
+    model = load_model(weights, recipe.model, tokenizer.vocab_size)
     model.undefined_ids = tokenizer.undefined_ids
     return LoadedRun(
         model=model.eval(),

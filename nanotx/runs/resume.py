@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from nanotx.errors import ConfigError, DataError, NanotxError, RunError, TokenizerError
 from nanotx.files import is_blank
 from nanotx.nn.canonical import from_canonical
-from nanotx.nn.transformer import Transformer
+from nanotx.nn.transformer import LOSS_PREFIX, Model, Transformer
 from nanotx.runs import checkpoint, valid
 from nanotx.runs.folder import RunFolder
 from nanotx.runs.formats import read_saved_recipe
@@ -145,9 +145,26 @@ def check_corpus(path: Path, state: dict[str, Any], digest: str, size: int) -> N
         )
 
 
-def check_size(file: Path, wanted: int) -> None:
-    """Raise RunError unless the header of a file lists as many numbers as a model has."""
-    found = valid.count(file)
+def load_model(file: Path, config: Model, vocab_size: int) -> Transformer:
+    """Build a model with the weights of a file, those of the training loss left out; memory is taken once it fits.
+
+    Raises:
+        RunError: the file cannot be read, or its weights are not those of the model.
+    """
+    check_size(file, config.size(vocab_size).parameters, LOSS_PREFIX)
+    model = config.build(vocab_size)
+    load_weights(model, without_loss(valid.read_tensors(file)))
+    return model
+
+
+def without_loss(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights without the parameters of the training loss."""
+    return {name: weight for name, weight in weights.items() if not name.startswith(LOSS_PREFIX)}
+
+
+def check_size(file: Path, wanted: int, without: str | None = None) -> None:
+    """Raise RunError unless the header of a file lists as many numbers as a model has, names with a prefix left out."""
+    found = valid.count(file, without)
     if found != wanted:
         raise RunError(
             f"{file}: {found:,} numbers, and the model of its recipe has {wanted:,}; they are not of one run."

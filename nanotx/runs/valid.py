@@ -153,8 +153,12 @@ def size(file: Path) -> int:
     return found.st_size
 
 
-def count(file: Path) -> int:
-    """How many numbers the tensors of a safetensors file hold together, by its header; no tensor is read.
+def count(file: Path, without: str | None = None) -> int:
+    """Return how many numbers the tensors of a safetensors file hold, by its header; no tensor is read.
+
+    Args:
+        file: the safetensors file.
+        without: a prefix; tensors whose names begin with it are not counted.
 
     Raises:
         RunError: the file is missing or is not one.
@@ -164,6 +168,8 @@ def count(file: Path) -> int:
     try:
         with safe_open(file, "pt") as opened:
             for name in opened.keys():  # noqa: SIM118  it is no dict
+                if without is not None and name.startswith(without):
+                    continue
                 one = 1
                 for side in opened.get_slice(name).get_shape():
                     one *= side

@@ -15,7 +15,7 @@ from nanotx.recipe import Recipe
 from nanotx.runs.folder import RunFolder
 from nanotx.runs.formats import read_saved_recipe
 from nanotx.runs.metrics_log import Row, lines_of, read, row_of
-from nanotx.runs.resume import check_size, check_tokenizer, load_weights
+from nanotx.runs.resume import check_tokenizer, load_model, load_weights, without_loss
 from nanotx.runs.trainer_state import read_state, strict
 from nanotx.runs.valid import read_json, read_tensors, verify
 from nanotx.tokenizers import Codec, load
@@ -102,7 +102,7 @@ def whole(path: Path) -> str:
 def fitting(path: Path) -> str:
     """Raise NanotxError unless the weights, and their average if one is kept, load into the model of the recipe."""
     model = eval_model(path, load(path / "tokenizer.json"))
-    load_weights(model, read_tensors(path / "model.safetensors"))
+    load_weights(model, without_loss(read_tensors(path / "model.safetensors")))
     return f"{model.parameter_count:,} numbers load into the model of its recipe"
 
 
@@ -110,10 +110,7 @@ def eval_model(path: Path, codec: Codec) -> Transformer:
     """The model of a checkpoint as the run evaluated it: by the average of its weights, if it kept one."""
     recipe = read_saved_recipe(path / "recipe.toml")
     file = path / ("ema.safetensors" if recipe.train.ema_decay else "model.safetensors")
-    check_size(file, recipe.model.size(codec.vocab_size).parameters)  # before memory is taken
-    model = recipe.model.build(codec.vocab_size)
-    load_weights(model, read_tensors(file))
-    return model
+    return load_model(file, recipe.model, codec.vocab_size)
 
 
 def agreeing(path: Path, codec: Codec | None) -> str:

@@ -34,7 +34,7 @@ NUMBERS = [
     ("train.loss-chunk-size", "-1", r"train\.loss_chunk_size: expected a number of at least 0, got -1"),
     ("train.grad-clip", "-1", r"train\.grad_clip: expected a number of at least 0, got -1"),
     ("train.grad-clip", "inf", rf"train\.grad_clip: {FINITE} inf"),
-    ("train.z-loss", "nan", rf"train\.z_loss: {FINITE} nan"),
+    ("loss.z-loss", "nan", rf"loss\.z_loss: {FINITE} nan"),
     ("train.ema-decay", "1", rf"train\.ema_decay: {SHARE} 1"),
     ("train.on-nonfinite", "ignore", r"--train\.on-nonfinite.*raise.*skip"),
     ("optimizer.lr", "-1", r"optimizer\.lr: expected a number of at least 0, got -1"),

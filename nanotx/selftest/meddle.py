@@ -211,7 +211,9 @@ def spoil_step(k: int) -> None:
     inner = Trainer.forward_loss
 
     def losses(trainer: Trainer, *given: Any) -> Any:
-        lowered, cross = inner(trainer, *given)
-        return (lowered * math.nan, cross * math.nan) if trainer.progress.step == k else (lowered, cross)
+        total, losses = inner(trainer, *given)
+        if trainer.progress.step != k:
+            return total, losses
+        return total * math.nan, {name: loss * math.nan for name, loss in losses.items()}
 
     type.__setattr__(Trainer, "forward_loss", losses)

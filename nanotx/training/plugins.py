@@ -11,6 +11,7 @@ from nanotx.config.plugins import PartCheck, describe_value, name_part_in_errors
 from nanotx.config.registry import Slot, is_foreign
 from nanotx.config.schema import fields, without_none
 from nanotx.nn.kv_cache import KVCache
+from nanotx.nn.loss import Head, LossModule
 from nanotx.nn.position import NO_POSITION, PositionalEncoding
 from nanotx.nn.transformer import Model
 from nanotx.recipe import Recipe
@@ -118,6 +119,19 @@ def try_schedule(check: PartCheck, part: Any, model: Model) -> None:
         check.wanted(right, f"factor({step}, 3) returned {factor!r}", "a finite number")
 
 
+def try_loss(check: PartCheck, part: Any, model: Model) -> None:
+    """Two numbers from a stream and targets, in chunks and not."""
+    loss, time = part.build(IDS, model.dim), model.context
+    check.wanted(isinstance(loss, LossModule), f"build returned {describe_value(loss)}", "a LossModule")
+    layer, targets = nn.Linear(model.dim, IDS), torch.arange(TEXTS * time).reshape(TEXTS, time) % IDS
+    for chunk in (0, 1 + time):
+        got = loss(Head(layer, [*layer.parameters()], chunk), torch.randn(TEXTS, time, model.dim), targets)
+        right = isinstance(got, tuple) and len(got) == 2
+        check.wanted(right, f"forward returned {describe_value(got)}", "the training objective and the cross-entropy")
+        for value in got:
+            check_tensor(check, value, (), "forward")
+
+
 TRIALS: dict[str, Callable[[PartCheck, Any, Model], None]] = {
     "attention": try_layer,
     "block": try_layer,
@@ -127,5 +141,6 @@ TRIALS: dict[str, Callable[[PartCheck, Any, Model], None]] = {
     "position": try_position,
     "optimizer": try_optimizer,
     "schedule": try_schedule,
+    "loss": try_loss,
 }
 """How a part of each slot is tried; corpora and tokenizers are used before a run has a folder, and checked there."""

@@ -22,11 +22,12 @@ from nanotx.errors import ConfigError, Diverged, MemoryFull, is_memory_full
 from nanotx.hardware.device import Machine
 from nanotx.nn.canonical import to_canonical
 from nanotx.nn.hooks import AuxLossModule, OnStepModule
+from nanotx.nn.loss import Head
+from nanotx.nn.loss.cross_entropy import CrossEntropy
 from nanotx.nn.transformer import Transformer
 from nanotx.recipe import Recipe
 from nanotx.training.compile import compile_blocks
 from nanotx.training.ema import EMA
-from nanotx.training.loss import loss
 from nanotx.training.nonfinite import finite, listed, report
 
 Row = dict[str, Any]
@@ -74,8 +75,12 @@ class Trainer:
     def __init__(self, recipe: Recipe, model: Transformer, windows: Windows, machine: Machine) -> None:
         self.recipe, self.machine = recipe, machine
         self.windows = replace(windows, device=machine.device)
+        model.add_loss(recipe.loss, recipe.seed)
         self.model = model.to(machine.device).train()
-        self.aux_loss_modules = [module for module in self.model.modules() if isinstance(module, AuxLossModule)]
+        self.aux_loss_modules = {
+            name: module for name, module in self.model.named_modules() if isinstance(module, AuxLossModule)
+        }
+        self.has_other_loss = recipe.loss != CrossEntropy() or bool(self.aux_loss_modules)
         self.on_step_modules = [module for module in self.model.modules() if isinstance(module, OnStepModule)]
         self.optimizer = recipe.optimizer.build(self.model.named_parameters())
         self.scaler = torch.amp.GradScaler(machine.device.type, enabled=machine.dtype is torch.float16)
@@ -102,7 +107,7 @@ class Trainer:
         numbers = self.compute_gradients()
         loss, norm = numbers["loss"], numbers["grad_norm"]
         if not math.isfinite(loss + (0.0 if self.scaler.is_enabled() else norm)):
-            warning, lr = self.handle_nonfinite(**numbers), 0.0
+            warning, lr = self.handle_nonfinite(loss, norm), 0.0
             self.progress.skipped += 1
             self.progress.skipped_in_row += 1
         else:
@@ -122,7 +127,7 @@ class Trainer:
         return {"event": "step", "step": step + 1, **numbers} | ({"warning": warning} if warning else {})
 
     def compute_gradients(self) -> dict[str, float]:
-        """Compute the clipped gradients of this step; return the loss and the norm before clipping.
+        """Compute the clipped gradients of this step; return its losses and the gradient's norm before clipping.
 
         All randomness comes from seed and step, so a second call gives the same gradients.
         """
@@ -131,11 +136,12 @@ class Trainer:
         for module in self.on_step_modules:
             module.on_step(step, plan.steps)
         with self.memory_checked():
-            loss = self.backward(*self.windows.batch(step, plan.batch_size))
+            losses = self.backward(*self.windows.batch(step, plan.batch_size))
             self.scaler.unscale_(self.optimizer)
             norm = clip(self.model.parameters(), plan.grad_clip or math.inf)
-        loss_value, norm_value = torch.stack([loss, norm]).tolist()  # the one time in a step that a GPU is waited for
-        return {"loss": loss_value, "grad_norm": norm_value}
+        numbers = losses | {"grad_norm": norm}
+        values = torch.stack([*numbers.values()]).tolist()  # the one time in a step that a GPU is waited for
+        return dict(zip(numbers, values, strict=True))
 
     @contextmanager
     def memory_checked(self) -> Iterator[None]:
@@ -226,28 +232,35 @@ class Trainer:
         self.scaler.update()
         return float(self.optimizer.param_groups[0]["lr"])
 
-    def backward(self, x: Tensor, y: Tensor) -> Tensor:
-        """Add the gradient of the mean loss over a step's windows, micro-batch by micro-batch; returns the loss.
-
-        Penalties are each micro-batch's own, and add to the gradient alone.
-        """
+    def backward(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+        """Add the gradient of the mean loss over a step's windows, micro-batch by micro-batch; return its losses."""
         parts = self.recipe.train.num_micro_batches
-        total = torch.zeros((), device=self.machine.device)
+        means: dict[str, Tensor] = {}
         for inputs, targets in zip(x.chunk(parts), y.chunk(parts), strict=True):
-            lowered, cross = self.forward_loss(inputs, targets)
-            self.scaler.scale(lowered / parts).backward()
-            total += cross / parts
-        return total
+            total, losses = self.forward_loss(inputs, targets)
+            self.scaler.scale(total / parts).backward()
+            for name, loss in losses.items():
+                means[name] = means.get(name, torch.zeros((), device=self.machine.device)) + loss / parts
+        return means
 
-    def forward_loss(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the training loss of a micro-batch, and its cross-entropy alone."""
-        model, plan = self.model, self.recipe.train
+    def forward_loss(self, x: Tensor, y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss that a micro-batch lowers, and the losses that its row reports.
+
+        The row reports the cross-entropy of the next token as `loss`. Where training minimises something else,
+        `total_loss` is that, and `aux_loss` the sum of the auxiliary losses, each of which has its module's name.
+        """
+        model = self.model
+        assert model.loss is not None
+        head = Head(model.logits, [*model.head.parameters()], self.recipe.train.loss_chunk_size)
         with self.machine.autocast():
-            stream = model.hidden_states(x)
-            lowered, cross = loss(
-                model.logits, [*model.head.parameters()], stream, y, plan.z_loss, plan.loss_chunk_size
-            )
-        return lowered + sum(module.aux_loss() for module in self.aux_loss_modules), cross
+            total, cross_entropy = model.loss(head, model.hidden_states(x), y)
+        aux = {f"aux_loss/{name}": module.aux_loss() for name, module in self.aux_loss_modules.items()}
+        total = total + sum(aux.values())
+        if not self.has_other_loss:
+            return total, {"loss": cross_entropy}
+        reported = {name: loss.detach().float() for name, loss in aux.items()}
+        losses = {"loss": cross_entropy, "total_loss": total.detach()}
+        return total, losses | ({"aux_loss": torch.stack([*reported.values()]).sum()} if aux else {}) | reported
 
     def use_eval_weights(self) -> AbstractContextManager[None]:
         """Return a context in which the model has the weights to evaluate and sample: the EMA, if there is one."""

@@ -71,7 +71,7 @@ def test_whatever_a_swap_changes_is_printed_and_what_is_shared_stays(base, slot,
     lines = describe_swaps(base, [f"--{slot}", name], new)
     changed = {place for place in before.keys() | after.keys() if before.get(place) != after.get(place)}
     assert bool(changed) == bool(lines)
-    if slot != "block":
+    if slot != "block" and name != "multi_token":  # what wraps the old part moves it to another place
         told = {line.removeprefix("swapped: ").partition(": ")[0] for line in lines}
         assert {place.removeprefix(".").removesuffix(".part") for place in changed} <= told
 

@@ -162,6 +162,7 @@ def test_every_slot_of_the_house_is_found():
         "corpus",
         "embedding",
         "ffn",
+        "loss",
         "norm",
         "optimizer",
         "position",

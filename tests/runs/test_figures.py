@@ -55,14 +55,7 @@ part = "file"
 path = "text.txt"
 """
 STEPS, BATCH, CONTEXT, EVERY = 15, 4, 8, 3
-FLAGS = {
-    "batch_size": BATCH,
-    "steps": STEPS,
-    "grad_accum_steps": 2,
-    "ema_decay": 0.5,
-    "z_loss": 0.01,
-    "sample_every": 0,
-}
+FLAGS = {"batch_size": BATCH, "steps": STEPS, "grad_accum_steps": 2, "ema_decay": 0.5, "sample_every": 0}
 LOOKS = {"eval_every": EVERY, "checkpoint_every": EVERY, "sample_tokens": 4}
 MUON = ["--optimizer", "muon", "--embedding", "ngrams", "--embedding.buckets", "64", "--embedding.resets", "2"]
 

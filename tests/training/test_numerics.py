@@ -73,9 +73,9 @@ def test_the_operation_is_named_where_it_is_asked_for():
 
 
 def test_the_operation_is_placed_in_our_source():
-    from nanotx.training.loss import loss  # any operation of ours
+    from nanotx.nn.loss import Loss  # any operation of ours
 
-    assert loss
+    assert Loss
     with Operations() as seen:
         torch.full((2,), -math.inf).exp()  # a mask is no fault
         assert not seen.first

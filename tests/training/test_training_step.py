@@ -22,6 +22,7 @@ from nanotx.nn.block import Block
 from nanotx.nn.block.prenorm import PreNorm
 from nanotx.nn.embedding import Embedding
 from nanotx.nn.ffn import Ffn
+from nanotx.nn.loss.cross_entropy import CrossEntropy
 from nanotx.nn.norm import Norm
 from nanotx.nn.position import Position
 from nanotx.nn.transformer import Model
@@ -110,7 +111,6 @@ def recipes(draw):
         "micro_batch_size": micro if batch % max(micro, 1) == 0 else 0,
         "activation_checkpointing": draw(st.booleans()),
         "loss_chunk_size": draw(st.sampled_from([0, 0, 1, 3, 7, 99])),
-        "z_loss": draw(st.sampled_from([0.0, 1e-3, 0.3])),
         "ema_decay": draw(st.sampled_from([0.0, 0.05, 0.3, 0.99])),
         "grad_clip": draw(st.sampled_from([0.0, 0.01, 1.0, 100.0])),
     }
@@ -118,6 +118,7 @@ def recipes(draw):
         model=model,
         optimizer=draw(optimizers()),
         schedule=draw(any_part_of(Schedule)),
+        loss=CrossEntropy(z_loss=draw(st.sampled_from([0.0, 1e-3, 0.3]))),
         train=Train(steps=draw(st.integers(3, 9)), batch_size=batch, **train),
         seed=draw(st.integers(0, 2**62)),
     )
@@ -138,10 +139,12 @@ MODEL = Model(
     dim=16, layers=1, context=6, dropout=0.2, norm=Norm.find("layernorm")(), block=PreNorm(attention=PART, dropout=0.3)
 )
 ADAMW = AdamW(lr=0.02, betas=(0.5, 0.9), weight_decay=0.5, eps=1e-3)
-TRAIN = Train(steps=4, batch_size=4, grad_accum_steps=2, grad_clip=1.0, z_loss=0.1, ema_decay=0.3)
-PLAIN = Recipe(model=MODEL, optimizer=ADAMW, schedule=Cosine(warmup=2), train=TRAIN, seed=3)
+TRAIN = Train(steps=4, batch_size=4, grad_accum_steps=2, grad_clip=1.0, ema_decay=0.3)
+PLAIN = Recipe(
+    model=MODEL, optimizer=ADAMW, schedule=Cosine(warmup=2), loss=CrossEntropy(z_loss=0.1), train=TRAIN, seed=3
+)
 GRAMS = Embedding.find("ngrams")(max_n=3, buckets=64, resets=2, dropout=0.2)
-MOE = replace(MODEL, block=PreNorm(attention=PART, ffn=Ffn.find("moe")(experts=4, aux_loss_weight=0.5)))
+MOE = replace(MODEL, layers=2, block=PreNorm(attention=PART, ffn=Ffn.find("moe")(experts=4, aux_loss_weight=0.5)))
 WITH_MUON = replace(
     PLAIN,
     model=replace(MODEL, embedding=GRAMS, tied=False),
