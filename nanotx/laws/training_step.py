@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from nanotx.data.batches import Windows
 from nanotx.errors import ConfigError, LawBroken
+from nanotx.nn.dropout import named_dropouts, row_seeded
 from nanotx.nn.hooks import AuxLossModule, OnStepModule
 from nanotx.nn.loss.cross_entropy import CrossEntropy
 from nanotx.nn.transformer import Transformer
@@ -59,8 +60,6 @@ def training_step(
     train, weights = recipe.train, dict(model.named_parameters())  # a tied weight is listed once
     scale = state["loss_scale"] if dtype is torch.float16 else 1.0
 
-    # Whatever is random in a step is drawn from one seed, micro-batch after micro-batch.
-    torch.manual_seed(dropout_seed(recipe.seed, step))
     for module in model.modules():
         if isinstance(module, OnStepModule):
             module.on_step(step, train.steps)
@@ -71,7 +70,11 @@ def training_step(
     count, losses, gradients = train.batch_size // rows, Tensors(), Tensors()
     for first in range(0, train.batch_size, rows):
         part = slice(first, first + rows)
-        reported, found = micro_batch(recipe, model, x[part], y[part], scale, count, dtype)
+        # Dropout is drawn from one seed and the number of each row; other randomness from the seed and the first row.
+        seed = dropout_seed(recipe.seed, step)
+        torch.manual_seed(seed + first)
+        with row_seeded(named_dropouts(model), seed, range(first, first + rows), x.device):
+            reported, found = micro_batch(recipe, model, x[part], y[part], scale, count, dtype)
         losses = {name: losses.get(name, torch.zeros(())) + one / count for name, one in reported.items()}
         for name, gradient in found.items():
             gradients[name] = gradients[name] + gradient if name in gradients else gradient

@@ -64,7 +64,11 @@ def left_behind(trainer: Trainer, rows: int) -> int:
 
     weights = {one.untyped_storage().data_ptr() for one in trainer.model.parameters()}
     x, y = trainer.windows.batch(0, rows)
-    with torch.random.fork_rng(devices=[]), torch.autograd.graph.saved_tensors_hooks(pack, lambda one: one):
+    with (
+        torch.random.fork_rng(devices=[]),
+        trainer.row_randomness(range(rows)),
+        torch.autograd.graph.saved_tensors_hooks(pack, lambda one: one),
+    ):
         held = trainer.forward_loss(x, y)  # what it kept is freed where this goes
     del held
     return sum(size for place, size in kept.items() if place not in weights)
@@ -74,7 +78,8 @@ def tried(trainer: Trainer, rows: int) -> bool:
     """Whether a micro-batch of so many windows goes through, forward and backward."""
     x, y = trainer.windows.batch(0, rows)
     try:
-        trainer.forward_loss(x, y)[0].backward()
+        with trainer.row_randomness(range(rows)):
+            trainer.forward_loss(x, y)[0].backward()
     except torch.OutOfMemoryError:
         return False
     finally:

@@ -1,7 +1,7 @@
 """The trainer: a model, its optimizer and its data, and the training step that updates them.
 
-Everything random in a step (its windows, its dropout) is a pure function of seed and step, so a run that resumes from
-a checkpoint continues exactly as it would have without the interruption.
+The windows of a step are a pure function of seed and step, and dropout of seed, step and row. So a run that resumes
+from a checkpoint continues exactly as it would have without the interruption, and gradient accumulation drops the same.
 """
 
 import math
@@ -21,6 +21,7 @@ from nanotx.data.batches import Windows, step_seed
 from nanotx.errors import ConfigError, Diverged, MemoryFull, is_memory_full
 from nanotx.hardware.device import Machine
 from nanotx.nn.canonical import to_canonical
+from nanotx.nn.dropout import named_dropouts, row_seeded
 from nanotx.nn.hooks import AuxLossModule, OnStepModule
 from nanotx.nn.loss import Head
 from nanotx.nn.loss.cross_entropy import CrossEntropy
@@ -82,6 +83,7 @@ class Trainer:
         }
         self.has_other_loss = recipe.loss != CrossEntropy() or bool(self.aux_loss_modules)
         self.on_step_modules = [module for module in self.model.modules() if isinstance(module, OnStepModule)]
+        self.dropouts = named_dropouts(self.model)
         self.optimizer = recipe.optimizer.build(self.model.named_parameters())
         self.scaler = torch.amp.GradScaler(machine.device.type, enabled=machine.dtype is torch.float16)
         self.progress = Progress()
@@ -129,10 +131,9 @@ class Trainer:
     def compute_gradients(self) -> dict[str, float]:
         """Compute the clipped gradients of this step; return its losses and the gradient's norm before clipping.
 
-        All randomness comes from seed and step, so a second call gives the same gradients.
+        All randomness comes from seed, step and row, so a second call gives the same gradients.
         """
         step, plan = self.progress.step, self.recipe.train
-        torch.manual_seed(step_seed(self.recipe.seed, step))
         for module in self.on_step_modules:
             module.on_step(step, plan.steps)
         with self.memory_checked():
@@ -235,13 +236,26 @@ class Trainer:
     def backward(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
         """Add the gradient of the mean loss over a step's windows, micro-batch by micro-batch; return its losses."""
         parts = self.recipe.train.num_micro_batches
-        means: dict[str, Tensor] = {}
-        for inputs, targets in zip(x.chunk(parts), y.chunk(parts), strict=True):
-            total, losses = self.forward_loss(inputs, targets)
-            self.scaler.scale(total / parts).backward()
+        means, size = dict[str, Tensor](), len(x) // parts
+        for first in range(0, len(x), size):
+            rows = range(first, first + size)
+            with self.row_randomness(rows):
+                total, losses = self.forward_loss(x[rows.start : rows.stop], y[rows.start : rows.stop])
+                self.scaler.scale(total / parts).backward()
             for name, loss in losses.items():
                 means[name] = means.get(name, torch.zeros((), device=self.machine.device)) + loss / parts
         return means
+
+    @contextmanager
+    def row_randomness(self, rows: range) -> Iterator[None]:
+        """Context in which dropout is a function of seed, step and row, for these rows of the step's batch.
+
+        What draws from PyTorch's own generator is a function of seed, step and the first of the rows.
+        """
+        seed = step_seed(self.recipe.seed, self.progress.step)
+        torch.manual_seed(seed + rows.start)
+        with row_seeded(self.dropouts, seed, rows, self.machine.device):
+            yield
 
     def forward_loss(self, x: Tensor, y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss that a micro-batch lowers, and the losses that its row reports.

@@ -13,7 +13,6 @@ from einops import einsum, rearrange, reduce
 from torch.nn import functional as F
 
 from nanotx.nn.attention import SOFTMAX, Attention, MultiHead, MultiHeadAttention, causal_mask, positions
-from nanotx.nn.dropout import drop
 
 CATCHES: dict[str, str] = {}
 """For each mutant the law that catches it, and that all before it let pass."""
@@ -346,7 +345,7 @@ class Dropping(WrittenOut):
     """Right in everything, dropout too."""
 
     def weights(self, scores):
-        return drop(super().weights(scores), self.dropout)
+        return self.dropout(super().weights(scores))
 
 
 @mutant("unheard_weight", "gets_gradient")

@@ -8,7 +8,6 @@ CATCHES: dict[str, str] = {}
 """None of them is a part."""
 
 TRAINER, ADAMW, MUON = "nanotx.training.trainer:Trainer", "nanotx.optim.adamw:AdamW", "nanotx.optim.muon:MuonOptimizer"
-SEED = "torch.manual_seed(step_seed(self.recipe.seed, self.progress.step))"
 
 STEP: dict[str, tuple[str, str, str, str]] = {
     # name: (recipe, function, old, new)
@@ -70,27 +69,39 @@ STEP: dict[str, tuple[str, str, str, str]] = {
     ),
     "dropout is that of the first step in every step": (
         "plain",
-        f"{TRAINER}.compute_gradients",
-        "step_seed(self.recipe.seed, step)",
+        f"{TRAINER}.row_randomness",
+        "step_seed(self.recipe.seed, self.progress.step)",
         "step_seed(self.recipe.seed, 0)",
     ),
     "dropout does not depend on the recipe's seed": (
         "plain",
-        f"{TRAINER}.compute_gradients",
-        "step_seed(self.recipe.seed, step)",
-        "step_seed(0, step)",
+        f"{TRAINER}.row_randomness",
+        "step_seed(self.recipe.seed, self.progress.step)",
+        "step_seed(0, self.progress.step)",
     ),
     "every micro-batch has the same dropout": (
         "plain",
-        f"{TRAINER}.forward_loss",
-        "model = self.model",
-        f"{SEED}; model = self.model",
+        f"{TRAINER}.row_randomness",
+        "seed, rows, self",
+        "seed, range(len(rows)), self",
     ),
     "the blocks are computed again with other dropout": (
         "activation_checkpointing",
-        "nanotx.nn.transformer:Transformer.hidden_states",
-        "use_reentrant=False",
-        "use_reentrant=False, preserve_rng_state=False",
+        f"{TRAINER}.backward",
+        "        self.scaler.scale(total / parts).backward()",
+        "    self.scaler.scale(total / parts).backward()",
+    ),
+    "every step has the same seed for PyTorch's generator": (
+        "library dropout",
+        f"{TRAINER}.row_randomness",
+        "torch.manual_seed(seed + rows.start)",
+        "torch.manual_seed(rows.start)",
+    ),
+    "every micro-batch has the same seed for PyTorch's generator": (
+        "library dropout",
+        f"{TRAINER}.row_randomness",
+        "torch.manual_seed(seed + rows.start)",
+        "torch.manual_seed(seed)",
     ),
     "the windows are those of the next step": (
         "plain",
@@ -101,14 +112,14 @@ STEP: dict[str, tuple[str, str, str, str]] = {
     "micro-batches take every other row": (
         "plain",
         f"{TRAINER}.backward",
-        "zip(x.chunk(parts), y.chunk(parts), strict=True)",
-        "((x[part::parts], y[part::parts]) for part in range(parts))",
+        "self.forward_loss(x[rows.start : rows.stop], y[rows.start : rows.stop])",
+        "self.forward_loss(x[first // size :: parts], y[first // size :: parts])",
     ),
     "the last micro-batch is left out": (
         "plain",
         f"{TRAINER}.backward",
-        "x.chunk(parts), y.chunk(parts), strict=True",
-        "x.chunk(parts), y.chunk(parts)[:-1]",
+        "range(0, len(x), size)",
+        "range(0, len(x) - size, size)",
     ),
     "the gradient is not divided by the number of micro-batches": (
         "plain",

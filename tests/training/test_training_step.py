@@ -150,7 +150,17 @@ WITH_MUON = replace(
     model=replace(MODEL, embedding=GRAMS, tied=False),
     optimizer=Muon(lr=0.05, weight_decay=0.5, adamw_lr=0.01, eps=1e-3),
 )
+
+
+def with_library_dropout():
+    """A trainer of a model in which a part of a user's draws from PyTorch's generator."""
+    made = trainer(PLAIN)
+    made.model.norm = torch.nn.Sequential(made.model.norm, torch.nn.Dropout(0.3))
+    return made
+
+
 RECIPES = {
+    "library dropout": with_library_dropout,
     "plain": partial(trainer, PLAIN),
     "bfloat16": partial(trainer, PLAIN, dtype="bfloat16"),
     "float16": partial(trainer, PLAIN, dtype="float16", clean=1998),

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from nanotx.config.registry import Slot
 from nanotx.config.schema import check_fraction, check_max, check_min, divisors
 from nanotx.errors import ConfigError
+from nanotx.nn.dropout import Dropout
 from nanotx.nn.kv_cache import KVCache
 from nanotx.nn.linear import Linear
 from nanotx.nn.norm.rmsnorm import RmsNorm
@@ -112,6 +113,7 @@ class MultiHeadAttention(nn.Module, ABC):
         self.config = config
         self.to_qkv = Linear(dim, (config.heads + 2 * config.kv_heads) * config.head_width(dim), bias=config.bias)
         self.q_norm, self.k_norm = config.head_norm(dim), config.head_norm(dim)
+        self.dropout = Dropout(config.dropout)  # on the attention weights, "b h t s"
         self.to_out = Linear(dim, dim, bias=config.out_bias)
 
     def forward(self, x: Stream, position: PositionalEncoding = NO_POSITION, cache: KVCache | None = None) -> Stream:
@@ -135,11 +137,6 @@ class MultiHeadAttention(nn.Module, ABC):
             v: values of the same positions.
             bias: what to add to the scores, or None.
         """
-
-    @property
-    def dropout(self) -> float:
-        """Dropout probability of the attention weights; 0 in evaluation mode."""
-        return self.config.dropout if self.training else 0.0
 
 
 def positions(x: Stream, cache: KVCache | None) -> tuple[Positions, KeyPositions]:

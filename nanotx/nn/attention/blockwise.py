@@ -15,7 +15,7 @@ from torch import nn
 
 from nanotx.config.schema import check_min
 from nanotx.nn.attention.base import SOFTMAX, Attention, Bias, MultiHead, MultiHeadAttention, causal_mask
-from nanotx.nn.dropout import drop
+from nanotx.nn.dropout import Dropout
 from nanotx.nn.shapes import Keys, Queries, Values
 
 
@@ -43,17 +43,29 @@ class BlockwiseAttention(MultiHeadAttention):
     config: Blockwise
 
     def attend(self, q: Queries, k: Keys, v: Values, bias: Bias | None) -> Queries:
-        texts, end, read = q.shape[0], k.shape[2] - q.shape[2], []
-        q, k, v = (rearrange(x, "b h t k -> (b h) t k") for x in (q / math.sqrt(q.shape[-1]), k, v))
-        for index, rows in enumerate(q.split(self.config.block, dim=1)):
-            t, end = rows.shape[1], end + rows.shape[1]
-            added = rows.new_zeros(1, t, end)
-            if bias is not None:
-                start = index * self.config.block
-                added = repeat(bias[:, start : start + t, :end].type_as(rows), "h t s -> (b h) t s", b=texts)
-            added = added.masked_fill(~causal_mask(t, end, q.device), -torch.inf)
-            keys = rearrange(k[:, :end], "n s k -> n k s")
-            scores = torch.baddbmm(added, rows, keys)  # the mask is added by the product, at no cost
-            weights = drop(scores.softmax(dim=-1).type_as(v), self.dropout)
-            read.append(rearrange(torch.bmm(weights, v[:, :end]), "(b h) t k -> b t h k", b=texts))
-        return rearrange(torch.cat(read, dim=1), "b t h k -> b h t k")
+        return attend_blockwise(q, k, v, bias, self.dropout, self.config.block)
+
+
+def attend_blockwise(q: Queries, k: Keys, v: Values, bias: Bias | None, dropout: Dropout, block: int) -> Queries:
+    """Return the attention output of each query, as many heads of keys as of queries.
+
+    Args:
+        q, k, v, bias: as `MultiHeadAttention.attend` gets them.
+        dropout: of the attention weights.
+        block: queries per block.
+    """
+    texts, end, outputs = q.shape[0], k.shape[2] - q.shape[2], []
+    q, k, v = (rearrange(x, "b h t k -> (b h) t k") for x in (q / math.sqrt(q.shape[-1]), k, v))
+    for index, rows in enumerate(q.split(block, dim=1)):
+        t, start = rows.shape[1], index * block
+        end = end + t
+        added = rows.new_zeros(1, t, end)
+        if bias is not None:
+            added = repeat(bias[:, start : start + t, :end].type_as(rows), "h t s -> (b h) t s", b=texts)
+        added = added.masked_fill(~causal_mask(t, end, q.device), -torch.inf)
+        keys = rearrange(k[:, :end], "n s k -> n k s")
+        scores = torch.baddbmm(added, rows, keys)  # the mask is added by the product, at no cost
+        weights = rearrange(scores.softmax(dim=-1).type_as(v), "(b h) t s -> b h t s", b=texts)
+        weights = rearrange(dropout(weights, start=(0, start, 0)), "b h t s -> (b h) t s")
+        outputs.append(rearrange(torch.bmm(weights, v[:, :end]), "(b h) t k -> b t h k", b=texts))
+    return rearrange(torch.cat(outputs, dim=1), "b t h k -> b h t k")

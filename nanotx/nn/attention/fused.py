@@ -13,7 +13,6 @@ from einops import einsum
 from torch import nn
 
 from nanotx.nn.attention.base import SOFTMAX, Attention, Bias, MultiHead, MultiHeadAttention, causal_mask
-from nanotx.nn.dropout import drop
 from nanotx.nn.shapes import Keys, Queries, Values
 
 
@@ -36,5 +35,5 @@ class FusedAttention(MultiHeadAttention):
         if bias is not None:
             scores = scores + bias
         scores = scores.masked_fill(~causal_mask(q.shape[2], k.shape[2], q.device), -torch.inf)
-        weights = drop(scores.softmax(dim=-1).type_as(v), self.dropout)
+        weights = self.dropout(scores.softmax(dim=-1).type_as(v))
         return einsum(weights, v, "b h t s, b h s k -> b h t k")

@@ -17,7 +17,6 @@ from torch import nn
 
 from nanotx.config.schema import check_min
 from nanotx.nn.attention.base import SOFTMAX, Attention, Bias, MultiHead, MultiHeadAttention, causal_mask
-from nanotx.nn.dropout import drop
 from nanotx.nn.shapes import Keys, Queries, Values
 
 
@@ -64,6 +63,6 @@ class OnlineSoftmaxAttention(MultiHeadAttention):
             weights = (scores - shift).exp()
 
             total = total * rescale + weights.sum(dim=-1, keepdim=True)
-            kept = drop(weights, self.dropout).type_as(v)
+            kept = self.dropout(weights, start=(0, 0, start)).type_as(v)
             output = output * rescale + einsum(kept, v[:, :, block], "b h t s, b h s k -> b h t k")
         return (output / total).type_as(v)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from nanotx.nn.attention.base import SOFTMAX, Attention, MultiHead, causal_mask, positions
 from nanotx.nn.canonical import CustomLayout, Tensors
-from nanotx.nn.dropout import drop
+from nanotx.nn.dropout import Dropout
 from nanotx.nn.kv_cache import KVCache
 from nanotx.nn.linear import Linear
 from nanotx.nn.position import NO_POSITION, PositionalEncoding
@@ -50,7 +50,7 @@ class Head(nn.Module):
         self.to_v = Linear(dim, config.head_width(dim), bias=config.bias)
 
     def forward(
-        self, x: Stream, norms: Norms, position: PositionalEncoding, cache: KVCache | None
+        self, x: Stream, norms: Norms, dropout: Dropout, position: PositionalEncoding, cache: KVCache | None
     ) -> Float[Tensor, "b t k"]:
         q, k, v = norms[0](self.to_q(x)), norms[1](self.to_k(x)), self.to_v(x)
         q_pos, k_pos = positions(x, cache)
@@ -62,8 +62,8 @@ class Head(nn.Module):
         if bias is not None:
             scores = scores + bias[self.index]
         scores = scores.masked_fill(~causal_mask(q.shape[1], k.shape[1], x.device), -torch.inf)
-        weights = scores.softmax(dim=-1).type_as(v)
-        weights = drop(weights, self.config.dropout if self.training else 0.0)
+        weights = rearrange(scores.softmax(dim=-1).type_as(v), "b t s -> b 1 t s")
+        weights = rearrange(dropout(weights, start=(self.index, 0, 0)), "b 1 t s -> b t s")
         return einsum(weights, v, "b t s, b s k -> b t k")
 
 
@@ -74,12 +74,15 @@ class PerHeadAttention(CustomLayout):
         super().__init__()
         self.heads = nn.ModuleList(Head(config, dim, index) for index in range(config.heads))
         self.q_norm, self.k_norm = config.head_norm(dim), config.head_norm(dim)
+        self.dropout = Dropout(config.dropout)  # on the attention weights, one for all heads
         self.to_out = Linear(dim, dim, bias=config.out_bias)
 
     def forward(self, x: Stream, position: PositionalEncoding = NO_POSITION, cache: KVCache | None = None) -> Stream:
         caches = [cache.layer(index) if cache is not None else None for index in range(len(self.heads))]
         norms = (self.q_norm, self.k_norm)
-        outputs = [head(x, norms, position, cache) for head, cache in zip(self.heads, caches, strict=True)]
+        outputs = [
+            head(x, norms, self.dropout, position, cache) for head, cache in zip(self.heads, caches, strict=True)
+        ]
         return self.to_out(torch.cat(outputs, dim=-1))
 
     def to_canonical(self, tensors: Tensors) -> Tensors:

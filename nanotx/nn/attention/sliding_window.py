@@ -15,7 +15,6 @@ from torch import nn
 
 from nanotx.config.schema import check_min
 from nanotx.nn.attention.base import SOFTMAX, Attention, Bias, MultiHead, MultiHeadAttention
-from nanotx.nn.dropout import drop
 from nanotx.nn.shapes import Keys, Mask, Queries, Values
 
 
@@ -66,7 +65,8 @@ class SlidingWindowAttention(MultiHeadAttention):
                 added = repeat(added, "h t s -> (b h) t s", b=texts)
             added = added.masked_fill(~in_window(t, s, window, q.device), -torch.inf)
             scores = torch.baddbmm(added, rows, rearrange(k, "n s k -> n k s"))
-            weights = drop(scores.softmax(dim=-1).type_as(v), self.dropout)
+            weights = rearrange(scores.softmax(dim=-1).type_as(v), "(b h) t s -> b h t s", b=texts)
+            weights = rearrange(self.dropout(weights, start=(0, start, end - s)), "b h t s -> (b h) t s")
             outputs.append(rearrange(torch.bmm(weights, v), "(b h) t k -> b t h k", b=texts))
             start += t
         return rearrange(torch.cat(outputs, dim=1), "b t h k -> b h t k")

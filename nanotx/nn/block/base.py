@@ -64,4 +64,5 @@ class TwoBranchesBlock(nn.Module):
         self.attention = config.attention.build(dim)
         self.ffn_norm = config.norm.build(dim)
         self.ffn = config.ffn.build(dim)
-        self.dropout = Dropout(config.dropout)
+        self.attention_dropout = Dropout(config.dropout)
+        self.ffn_dropout = Dropout(config.dropout)

@@ -33,8 +33,9 @@ class ParallelBlock(nn.Module):
         self.norm = config.norm.build(dim)
         self.attention = config.attention.build(dim)
         self.ffn = config.ffn.build(dim)
-        self.dropout = Dropout(config.dropout)
+        self.attention_dropout = Dropout(config.dropout)
+        self.ffn_dropout = Dropout(config.dropout)
 
     def forward(self, x: Stream, position: PositionalEncoding = NO_POSITION, cache: KVCache | None = None) -> Stream:
         y = self.norm(x)
-        return x + self.dropout(self.attention(y, position, cache)) + self.dropout(self.ffn(y))
+        return x + self.attention_dropout(self.attention(y, position, cache)) + self.ffn_dropout(self.ffn(y))

@@ -26,5 +26,5 @@ class PostNormBlock(TwoBranchesBlock):
     """norm(x + branch(x)), twice."""
 
     def forward(self, x: Stream, position: PositionalEncoding = NO_POSITION, cache: KVCache | None = None) -> Stream:
-        x = self.attention_norm(x + self.dropout(self.attention(x, position, cache)))
-        return self.ffn_norm(x + self.dropout(self.ffn(x)))
+        x = self.attention_norm(x + self.attention_dropout(self.attention(x, position, cache)))
+        return self.ffn_norm(x + self.ffn_dropout(self.ffn(x)))

@@ -27,5 +27,5 @@ class PreNormBlock(TwoBranchesBlock):
     """x + branch(norm(x)), twice."""
 
     def forward(self, x: Stream, position: PositionalEncoding = NO_POSITION, cache: KVCache | None = None) -> Stream:
-        x = x + self.dropout(self.attention(self.attention_norm(x), position, cache))
-        return x + self.dropout(self.ffn(self.ffn_norm(x)))
+        x = x + self.attention_dropout(self.attention(self.attention_norm(x), position, cache))
+        return x + self.ffn_dropout(self.ffn(self.ffn_norm(x)))

@@ -34,5 +34,5 @@ class SandwichBlock(TwoBranchesBlock):
 
     def forward(self, x: Stream, position: PositionalEncoding = NO_POSITION, cache: KVCache | None = None) -> Stream:
         y = self.attention(self.attention_norm(x), position, cache)
-        x = x + self.dropout(self.attention_out_norm(y))
-        return x + self.dropout(self.ffn_out_norm(self.ffn(self.ffn_norm(x))))
+        x = x + self.attention_dropout(self.attention_out_norm(y))
+        return x + self.ffn_dropout(self.ffn_out_norm(self.ffn(self.ffn_norm(x))))
