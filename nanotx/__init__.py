@@ -8,11 +8,19 @@ import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nanotx.cli.run import train as train
     from nanotx.generation import generate as generate
     from nanotx.recipe import Recipe as Recipe
     from nanotx.runs.load import load as load
+    from nanotx.training.loop import Callback as Callback
 
-FROM = {"Recipe": "nanotx.recipe", "generate": "nanotx.generation", "load": "nanotx.runs.load"}
+FROM = {
+    "Callback": "nanotx.training.loop",
+    "Recipe": "nanotx.recipe",
+    "generate": "nanotx.generation",
+    "load": "nanotx.runs.load",
+    "train": "nanotx.cli.run",
+}
 PACKAGES = ("laws", "tokenizers")
 __version__ = "0.1.0"
 started = time.perf_counter()  # as near as Python lets us to the start of the process

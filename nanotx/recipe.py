@@ -144,25 +144,25 @@ class Options:
     detect_anomaly: bool = False  # name the operation that produced a non-finite number
     print_config: bool = False  # print the whole recipe as TOML and exit
     load: tuple[str, ...] = ()  # Python files of your own, with parts in them
+    callback: tuple[str, ...] = ()  # what watches the run: a name, or '{part = "name", field = value}'
 
 
 def read_options(argv: Sequence[str]) -> Options:
     """Return the options alone, before the recipe is known.
 
     Raises:
-        ConfigError: --run or --load names nothing.
+        ConfigError: --run, --load or --callback names nothing.
     """
     found = {name: [arg for one in values for arg in one] for name, values in collect_flags(argv).items()}
-    for name in [one for one in ("run", "load") if one in found and not all(found[one] or [""])]:
-        raise ConfigError(
-            f"--{name}: expected a path such as {'mine.py' if name == 'load' else 'runs/mine'}, got nothing."
-        )
+    examples = {"run": "a path such as runs/mine", "load": "a path such as mine.py", "callback": "a name"}
+    for name in [one for one in examples if one in found and not all(found[one] or [""])]:
+        raise ConfigError(f"--{name}: expected {examples[name]}, got nothing.")
     files, run = tuple(found.get("load", ())), "".join(found.get("run", ())[:1])
     names = {arg.replace("-", "_") for arg in argv if arg.startswith("--")}
     flag_values = {
         name: f"__{name}" in names for name in ("resume", "restart", "allow_mismatch", "detect_anomaly", "print_config")
     }
-    return Options(run=run, load=files, **flag_values)
+    return Options(run=run, load=files, callback=tuple(found.get("callback", ())), **flag_values)
 
 
 def read_recipe(recipe: Recipe, argv: Sequence[str], prog: str) -> tuple[Recipe, set[str]]:

@@ -3,7 +3,6 @@
 import math
 import sys
 import time
-from collections.abc import Callable
 from itertools import pairwise
 from typing import IO, cast
 
@@ -25,9 +24,8 @@ PAUSE = 5.0  # seconds between two plain lines of steps
 class Display:
     """Shows rows as they come."""
 
-    def __init__(self, console: Console | None = None, aside: Callable[[Row], str] | None = None) -> None:
-        """With `aside`, what it makes of a row is told as well, where it makes anything of it."""
-        self.aside, self.said = aside, ""
+    def __init__(self, console: Console | None = None) -> None:
+        self.noted = ""  # a line beside the figures
         self.console = console or Console(highlight=False, file=cast(IO[str], SafeStream(sys.stdout)))
         self.history = History()
         self.spoke = 0.0  # when the last plain line of a step was printed
@@ -41,15 +39,19 @@ class Display:
         """A panel that cannot be missed."""
         self.console.print(Panel(Text(text), title=title, border_style="bold yellow"))
 
+    def note(self, text: str) -> None:
+        """Show a line beside the figures, until the next one; as plain lines, after the row that comes next."""
+        self.noted = printable(text)
+
     def show(self, row: Row) -> None:
-        """Take in what happened."""
+        """Show a row."""
         row = {key: printable(item) if isinstance(item, str) else item for key, item in row.items()}
         self.history.take(row)
-        self.said = (self.aside(row) if self.aside else "") or self.said
         if self.live is None:
             self.plain(row)
-            if self.aside and row["event"] == "eval":
-                self.say(self.said)
+            if self.noted:
+                self.say(self.noted)
+                self.noted = ""
 
     def __enter__(self) -> "Display":
         if self.console.is_terminal and not self.console.is_dumb_terminal:
@@ -64,8 +66,7 @@ class Display:
 
     def picture(self) -> RenderableType:
         """Everything known, on one screen."""
-
-        return picture(self.history, self.said)
+        return picture(self.history, self.noted)
 
     def plain(self, row: Row) -> None:
         """One line, or a sample's several; steps only now and then."""
@@ -74,7 +75,8 @@ class Display:
             self.say(history.title)
         elif event == "step" and time.monotonic() - self.spoke > PAUSE:
             self.spoke = time.monotonic()
-            self.say(f"step {row['step']}/{history.steps}  {history.status()}")
+            metrics = history.metrics_line()
+            self.say(f"step {row['step']}/{history.steps}  {history.status()}{'  ' * bool(metrics)}{metrics}")
         elif event == "eval":
             row = readable(row)
             floor = "" if history.floor is None else f"  floor {history.floor:.4f}"
@@ -89,11 +91,33 @@ class Display:
             self.say(row["text"])
 
 
+class Silent:
+    """Shows nothing."""
+
+    def say(self, text: str) -> None:
+        """Print nothing."""
+
+    def shout(self, text: str, title: str) -> None:
+        """Print nothing."""
+
+    def note(self, text: str) -> None:
+        """Print nothing."""
+
+    def show(self, row: Row) -> None:
+        """Show nothing."""
+
+    def __enter__(self) -> "Silent":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
 BARS = "▁▂▃▄▅▆▇█"
 
 
-def picture(history: History, said: str = "") -> RenderableType:
-    """Everything known, on one screen, and what else is said of it."""
+def picture(history: History, noted: str = "") -> RenderableType:
+    """Everything known, on one screen, with a line noted beside it."""
     parts: list[RenderableType] = [Text(history.title, "bold")]
     if history.step:
         done = history.step["step"]
@@ -102,7 +126,9 @@ def picture(history: History, said: str = "") -> RenderableType:
         parts += [row, Text(history.status()), Text(spark(history.losses), "cyan", no_wrap=True, overflow="crop")]
     if history.evals:
         parts.append(evaluations(history))
-    for line in filter(None, (history.warning, said)):
+    if metrics := history.metrics_line():
+        parts.append(Text(metrics, "dim"))
+    for line in filter(None, (history.warning, noted)):
         parts.append(Text(line, "yellow"))
     if history.sample:
         text, title = Text(history.sample["text"].strip(), overflow="fold"), f"step {history.sample['step']} writes"

@@ -3,24 +3,32 @@
 import importlib
 import os
 import pkgutil
+import signal
 import sys
+import time
+import tomllib
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from nanotx.cli.dashboard import Display
+from nanotx.cli.dashboard import Display, Silent
 from nanotx.cli.entry import run_and_exit
 from nanotx.config.flags import positional_args
 from nanotx.config.presets import presets
 from nanotx.config.registry import load_file
+from nanotx.config.schema import from_table
 from nanotx.config.toml import write_toml
 from nanotx.errors import ConfigError, MemoryFull, RunError, did_you_mean, is_memory_full
-from nanotx.recipe import Recipe, describe_swaps, read_options, read_recipe
+from nanotx.recipe import Options, Recipe, describe_swaps, read_options, read_recipe
+from nanotx.runs.callbacks import Display as AnyDisplay
 from nanotx.runs.folder import find_folder
+from nanotx.runs.load import LoadedRun, load
 from nanotx.runs.resume_check import Survey, changes, check_resumable, recipe_left, resolve_auto, survey
-from nanotx.runs.session import Session
-from nanotx.training.signals import Interrupted, listening
+from nanotx.runs.session import Session, Work
+from nanotx.training.loop import Callback
+from nanotx.training.signals import Interrupted, Stop, listening
 
 
 def main(recipe: Recipe) -> None:
@@ -29,20 +37,63 @@ def main(recipe: Recipe) -> None:
     run_and_exit(partial(run, recipe, sys.argv[1:], name=spec.name.rpartition(".")[2] if spec else "recipe"))
 
 
-def run(recipe: Recipe, argv: list[str], name: str, display: Display | None = None) -> int:
-    """Run a recipe with what the command line says of it; returns the exit code.
+def train(
+    recipe: Recipe,
+    *,
+    run: str | Path = "",
+    callbacks: Sequence[Callback] = (),
+    resume: bool = False,
+    restart: bool = False,
+    allow_mismatch: bool = False,
+    quiet: bool = False,
+) -> LoadedRun:
+    """Train a recipe and return the run, ready to generate.
+
+    A signal that stops the run, such as Ctrl-C, is raised after it has been saved.
+
+    Args:
+        recipe: the whole run as one value.
+        run: the folder of the results; without it the next `runs/run-<n>`.
+        callbacks: what watches the run, in the order in which they are called.
+        resume: continue from the newest checkpoint in the folder.
+        restart: start again in the folder; its old files are moved aside, not deleted.
+        allow_mismatch: resume although recipe, corpus or tokenizer differ from the run's.
+        quiet: print nothing.
 
     Raises:
-        NanotxError: a mistake of the user's, of any kind.
+        KeyboardInterrupt: Ctrl-C stopped the run.
+        SystemExit: another signal stopped it.
+        NanotxError: a user error of any kind.
     """
-    if os.environ.get("WORLD_SIZE", "1") not in ("", "1"):  # as torchrun sets it
-        raise ConfigError(
-            f"WORLD_SIZE={os.environ['WORLD_SIZE']}: training in several processes is not supported yet; "
-            "start one process, without torchrun."
-        )
+    check_single_process()
+    folder = find_folder(str(run), "run", resume or restart)
+    options = Options(run=str(run), resume=resume and not restart, restart=restart, allow_mismatch=allow_mismatch)
+    found = survey(folder, allow_mismatch) if options.resume else Survey()
+    if found.recipe:
+        recipe = resolve_auto(found.recipe, recipe)
+        if not allow_mismatch:
+            check_resumable(found.recipe, recipe)
+    with listening() as stop:
+        work = Work(recipe, folder, options, found, tuple(callbacks), began=time.perf_counter())
+        execute(work, folder.path.name, Silent() if quiet else Display(), stop)
+    if stop.signal == signal.SIGINT:
+        raise KeyboardInterrupt
+    if stop.signal:
+        raise SystemExit(stop.exit_code)
+    return load(folder.path)
+
+
+def run(recipe: Recipe, argv: list[str], name: str, callbacks: Sequence[Callback] = ()) -> int:
+    """Run a recipe with the files and flags of a command line, and return the exit code.
+
+    Raises:
+        NanotxError: a user error of any kind.
+    """
+    check_single_process()
     options = read_options(argv)
     for file in options.load:
         load_file(file)
+    callbacks = [*callbacks, *map(read_callback, options.callback)]
     name = Path(positional_args(argv)[-1]).stem if positional_args(argv) else name
     folder = find_folder(options.run, name, options.resume or options.restart)
     found = Survey()
@@ -59,7 +110,7 @@ def run(recipe: Recipe, argv: list[str], name: str, display: Display | None = No
     if options.print_config:
         sys.stdout.write(write_toml(recipe))
         return 0
-    display = display or Display()
+    display = Display()
     for line in [*unheeded, *describe_swaps(base, argv, recipe)]:
         display.say(line)
     if saved:
@@ -67,27 +118,67 @@ def run(recipe: Recipe, argv: list[str], name: str, display: Display | None = No
         if not options.allow_mismatch:
             check_resumable(saved, recipe)
     elif options.resume and not options.restart:
-        display.say(f"{folder.path}: there is no run to go on with, so this one begins at step 0.")
-    with suppress(Interrupted), listening() as stop:
-        may_fall_back = "corpus" not in named and saved is None
+        display.say(f"{folder.path}: there is no run to resume, so this one begins at step 0.")
+    may_fall_back = "corpus" not in named and saved is None
+    with listening() as stop:
+        return execute(Work(recipe, folder, options, found, tuple(callbacks), may_fall_back), name, display, stop)
+
+
+def execute(work: Work, name: str, display: AnyDisplay, stop: Stop) -> int:
+    """Train, show it on a display, and return the exit code.
+
+    Raises:
+        NanotxError: a user error of any kind.
+    """
+    path = work.folder.path
+    with suppress(Interrupted):
         try:
-            return Session(recipe, folder, display, stop, may_fall_back, options, found).go(name)
+            return Session(work, display, stop).go(name)
         except BrokenPipeError:
             raise
         except (MemoryError, RuntimeError) as error:
             if not is_memory_full(error):
                 raise
             raise MemoryFull(
-                f"{folder.path}: memory is full: {error!s:.300}; what was saved before is there. "
+                f"{path}: memory is full: {error!s:.300}; what was saved before is there. "
                 "Try a smaller --train.batch-size, --model.dim or --model.context."
             ) from None
         except OSError as error:
             raise RunError(
-                f"{folder.path}: cannot be written: {error}; what was saved before is there. "
+                f"{path}: cannot be written: {error}; what was saved before is there. "
                 "Make room, or mend the folder, and go on by --resume; or try another --run."
             ) from error
-    display.say(f"{folder.path}: stopped before anything was changed.")
+    display.say(f"{path}: stopped before anything was changed.")
     return stop.exit_code
+
+
+def check_single_process() -> None:
+    """Raise ConfigError where several processes are started to train together, as torchrun does."""
+    if os.environ.get("WORLD_SIZE", "1") not in ("", "1"):
+        raise ConfigError(
+            f"WORLD_SIZE={os.environ['WORLD_SIZE']}: training in several processes is not supported yet; "
+            "start one process, without torchrun."
+        )
+
+
+def read_callback(text: str) -> Callback:
+    """Return the callback that a flag names: by its name, or by a table in TOML with `part` and its fields.
+
+    Raises:
+        ConfigError: it is no such table, or a field of it is wrong.
+        UnknownPart: there is no callback of this name.
+    """
+    table: object = text
+    if text.lstrip().startswith("{"):
+        try:
+            table = tomllib.loads(f"callback = {text}")["callback"]
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(
+                f"--callback {text}: {error}; expected a name, or a table such as "
+                "'{part = \"gradient_norms\", every = 10}'."
+            ) from None
+    callback: Callback = from_table(Callback, table, "--callback")
+    return callback
 
 
 def drop_files(saved: Recipe, argv: list[str], name: str) -> tuple[list[str], list[str]]:
@@ -115,8 +206,8 @@ nanotx train NAME --help shows every flag that a recipe has. nanotx train NAME -
 """
 
 
-def run_by_name(argv: list[str], display: Display | None = None) -> int:
-    """Run the recipe that the words name, shown by a display of one's own or by the usual one."""
+def run_by_name(argv: list[str], callbacks: Sequence[Callback] = ()) -> int:
+    """Run the recipe that the arguments name, watched by callbacks besides those of its flags."""
     name = next(iter(positional_args(argv)), "")
     if not name and {"-h", "--help"} & set(argv):
         sys.stdout.write(USAGE.format(names="\n".join(f"  {name}" for name in recipe_names())))
@@ -126,14 +217,14 @@ def run_by_name(argv: list[str], display: Display | None = None) -> int:
             f"nanotx train: expected a recipe first: {', '.join(recipe_names())}, or a file such as mine.toml."
         )
     if Path(name).suffix == ".toml":
-        return run(Recipe(), argv, Path(name).stem, display)
+        return run(Recipe(), argv, Path(name).stem, callbacks)
     if name in {module.name for module in pkgutil.iter_modules(importlib.import_module(ENTRY_POINT_GROUP).__path__)}:
-        return run(importlib.import_module(f"{ENTRY_POINT_GROUP}.{name}").recipe, argv[1:], name, display)
+        return run(importlib.import_module(f"{ENTRY_POINT_GROUP}.{name}").recipe, argv[1:], name, callbacks)
     for entry in entry_points(group=ENTRY_POINT_GROUP, name=name):
-        return run(entry.load(), argv[1:], name, display)
+        return run(entry.load(), argv[1:], name, callbacks)
     preset = presets("recipes") / f"{name}.toml"
     if preset.is_file():
-        return run(Recipe(), [str(preset), *argv[1:]], name, display)
+        return run(Recipe(), [str(preset), *argv[1:]], name, callbacks)
     raise ConfigError(
         f"nanotx train {name}: no such recipe.{did_you_mean(name, recipe_names())} Known: {', '.join(recipe_names())}; "
         "a file's name ends in .toml."

@@ -21,6 +21,10 @@ FlagValues = dict[str, list[list[str]]]
 """Flag name to its values, one list per occurrence."""
 
 
+REPEATABLE = ("load", "callback")
+"""Flags that may be given several times."""
+
+
 def parse(kind: type[T], argv: Sequence[str], prog: str, unknown: Callable[[str], str] | None = None) -> T:
     """Parse command-line arguments into a dataclass.
 
@@ -42,7 +46,7 @@ def parse(kind: type[T], argv: Sequence[str], prog: str, unknown: Callable[[str]
         if flag not in {*known, "help"}:
             say = unknown(flag) if unknown else f"no such flag.{suggest_flag(flag, known)}"
             raise ConfigError(f"--{flag.replace('_', '-')}: {say} All are shown by --help.")
-        if len(values) > 1 and flag != "load":
+        if len(values) > 1 and flag not in REPEATABLE:
             several = flag in types and get_origin(types[flag][0]) is tuple
             shown = [" ".join(one if several else one[:1]) or "nothing" for one in values]
             twice = " and ".join(repr(one) if " " in one else one for one in shown)

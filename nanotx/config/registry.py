@@ -37,6 +37,7 @@ class Slot:
     group: ClassVar[str]  # of its entry points
     shared: ClassVar[tuple[str, ...]]  # modules of the package that are no parts
     part: ClassVar[str] = ""
+    decorator: ClassVar[str] = "@dataclass(frozen=True, kw_only=True)"  # what belongs above the class of a part
     cost_only: ClassVar[tuple[str, ...]] = ()  # fields that change time or memory, and no value that comes out
     registered: ClassVar[dict[str, type[Any]]]
 
@@ -126,7 +127,7 @@ class Slot:
             if not issubclass(part, cls.family)
             else f"expected the methods {', '.join(sorted(abstract))}, and has none of the name"
             if abstract
-            else "expected a dataclass: put @dataclass(frozen=True, kw_only=True) above the class"
+            else f"expected a dataclass: put {cls.decorator} above the class"
             if not is_dataclass(part)
             else f"expected a default for every field; {', '.join(missing)} has none"
             if missing

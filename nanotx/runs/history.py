@@ -4,6 +4,16 @@ import math
 
 from nanotx.runs.metrics_log import Row
 
+OWN_KEYS = {"event", "step", "loss", "grad_norm", "lr", "tokens_per_second", "nonfinite"}
+"""Keys of a step's row that every run has; the others are metrics that parts or callbacks added."""
+
+
+EVAL_KEYS = {
+    *("event", "step", "train_loss", "val_loss", "train_bits_per_byte", "bits_per_byte", "perplexity", "val_stderr"),
+    *("val_tokens", "train_tokens", "eval_tokens", "wall_seconds", "nonfinite"),
+}
+"""Keys of an evaluation's row that every run has."""
+
 
 class History:
     """The history of a run so far."""
@@ -12,6 +22,7 @@ class History:
         self.title, self.steps, self.tokens = "", 1, 0
         self.floor: float | None = None
         self.step: Row = {}
+        self.metrics: Row = {}  # the newest value of each metric that parts or callbacks added
         self.sample: Row = {}
         self.evals: list[Row] = []
         self.losses: list[float] = []
@@ -25,12 +36,14 @@ class History:
             self.floor = row.get("floor")
         elif event == "step":
             self.step = row
+            self.metrics |= {key: value for key, value in row.items() if key not in OWN_KEYS}
             if row["loss"] is not None and math.isfinite(row["loss"]):
                 self.losses.append(row["loss"])
             speed = row["tokens_per_second"]
             self.speed = 0.95 * self.speed + 0.05 * speed if self.speed else speed
         elif event == "eval":
             self.evals.append(readable(row))
+            self.metrics |= {key: value for key, value in row.items() if key not in EVAL_KEYS}
         elif event == "warning":
             self.warning = row["text"]
         elif event == "sample":
@@ -41,6 +54,17 @@ class History:
         last = self.losses[-20:] or [math.nan]
         left = (self.steps - self.step["step"]) * self.tokens / self.speed if self.speed else 0.0
         return f"loss {sum(last) / len(last):.3f}  {self.speed:,.0f} tokens/s  {clock(left)} left"
+
+    def metrics_line(self, most: int = 6) -> str:
+        """The newest metrics that parts or callbacks added, in one line; "" if there are none."""
+        shown = [f"{key} {metric(value)}" for key, value in list(self.metrics.items())[:most]]
+        more = len(self.metrics) - len(shown)
+        return "  ".join([*shown, *([f"and {more} more"] if more else [])])
+
+
+def metric(value: object) -> str:
+    """A metric in a few characters."""
+    return f"{value:.4g}" if isinstance(value, float) else "not finite" if value is None else f"{value!s:.40}"
 
 
 def readable(row: Row) -> Row:

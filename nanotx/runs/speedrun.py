@@ -16,7 +16,8 @@ from typing import Any
 
 from nanotx.errors import DataError, RunError
 from nanotx.files import read_regular
-from nanotx.runs.metrics_log import Row
+from nanotx.training.loop import Callback, TrainingRun
+from nanotx.training.trainer import Row
 
 SEEDS = 3
 PUBLISHED = (1.4697, 180.0, "nanoGPT's baby GPT on one A100")
@@ -37,17 +38,18 @@ class Record:
         return next((loss for at, loss in reversed(fastest["curve"]) if at <= seconds), None)
 
 
-class Race:
-    """What is said beside a run's evaluations, and what became of it."""
+class Timer(Callback):
+    """Notes how a run's evaluations compare with the target and with the record, and what became of it."""
 
     def __init__(self, target: float, record: Record | None) -> None:
         self.target, self.record = target, record
         self.curve: list[tuple[float, float]] = []
 
-    def line(self, row: Row) -> str:
-        """Return a line on the race after an evaluation; empty after anything else."""
-        if row["event"] != "eval":
-            return ""
+    def on_eval(self, run: TrainingRun, row: Row) -> None:
+        run.note(self.compare(row))
+
+    def compare(self, row: Row) -> str:
+        """Return a line that compares an evaluation with the target and with the record."""
         seconds, loss = row["wall_seconds"], row["val_loss"]
         if math.isfinite(loss):
             self.curve.append((seconds, loss))

@@ -102,7 +102,7 @@ RESUMED: list[tuple[str, Change, tuple[str, ...], int, str]] = [
         lambda files: {},
         training("--resume"),
         0,
-        r"there is no run to go on with, so this one begins at step 0",
+        r"there is no run to resume, so this one begins at step 0",
     ),
 ]
 

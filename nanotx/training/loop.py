@@ -1,160 +1,320 @@
-"""The training loop: steps, checkpoints, evaluations and samples."""
+"""The training loop, and the callbacks that watch it.
+
+The loop takes steps. Each step is a row, which every callback sees: first those of the user, which may add to it, then
+those of nanotx, which write the row to the metrics log and show it. When the row is written, longer work is due:
+a checkpoint, an evaluation, a sample. What happens there is a row too.
+"""
 
 import math
 import traceback
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
 
+import torch
+from torch import Tensor
+
+from nanotx.config.registry import Slot, file_of
+from nanotx.config.schema import INT_LIMIT
 from nanotx.errors import MemoryFull, RunError
-from nanotx.evaluation.loss import Score
-from nanotx.training.signals import EndAtOnce, Interrupted
-from nanotx.training.trainer import Progress, Row, Trainer
+from nanotx.nn.transformer import Transformer
+from nanotx.recipe import Recipe
+from nanotx.tokenizers import Codec
+from nanotx.training.signals import EndAtOnce, Interrupted, Stop
+from nanotx.training.trainer import Row as Row
+from nanotx.training.trainer import Trainer
 
 
-@dataclass(frozen=True, kw_only=True)
-class Callbacks:
-    """Callbacks of the training loop."""
+class Callback(
+    Slot, slot="callback", package="nanotx.training.callbacks", group="nanotx.callbacks", shared=("evaluation",)
+):
+    """Watch a run. Every method does nothing by default; override those that you need.
 
-    scores: Callable[[], dict[str, Score]]  # scores of the training and of the validation text
-    sample: Callable[[int], str]  # a text sampled at this step
-    save: Callable[[], None]  # write a checkpoint
-    stop: Callable[[], bool]  # whether to end after this step
-    save_requested: Callable[[], bool] = lambda: False  # whether a checkpoint was requested and is not written yet
+    A row is a line of metrics.jsonl. A key that a method adds to it, with a number or a text, is logged and shown like
+    the others; the keys of nanotx keep their values. A callback that raises is named in a warning and not called
+    again, and the run continues, to the same bits.
+
+    Register one by `@Callback.register("name")` above `@dataclass`, and name it by `--callback name`; or pass an object
+    to `nanotx.train(recipe, callbacks=[...])`.
+    """
+
+    decorator: ClassVar[str] = "@dataclass"
+
+    def on_start(self, run: "TrainingRun", row: Row) -> None:
+        """Begin: before the first step of a process, also of one that resumes (`row["event"]` is then "resume")."""
+
+    def on_step(self, run: "TrainingRun", row: Row) -> None:
+        """Look at a step: the weights are new, and the clipped gradients that changed them are still there."""
+
+    def on_eval(self, run: "TrainingRun", row: Row) -> None:
+        """Look at an evaluation."""
+
+    def on_sample(self, run: "TrainingRun", row: Row) -> None:
+        """Look at a sample; its text is `row["text"]`."""
+
+    def on_checkpoint(self, run: "TrainingRun", row: Row) -> None:
+        """Look at a checkpoint, which is `run.folder / "checkpoints" / f"step-{run.step}"`."""
+
+    def on_end(self, run: "TrainingRun", row: Row) -> None:
+        """End: after the last step, or after the step at which the run was stopped and saved."""
+
+    def on_row(self, run: "TrainingRun", row: Row) -> None:
+        """Take a row of any event: call the method of its event, if it has one."""
+        if name := METHODS.get(row["event"]):
+            getattr(self, name)(run, row)
+
+    def after_step(self, run: "TrainingRun") -> None:
+        """Do longer work when the row of a step is written; after a kill in the midst of it, do it again."""
 
 
-class Saves:
-    """The checkpoints of one process: the step of the newest, and the error of the last one that failed."""
+METHODS = {
+    "start": "on_start",
+    "resume": "on_start",
+    "step": "on_step",
+    "eval": "on_eval",
+    "sample": "on_sample",
+    "checkpoint": "on_checkpoint",
+    "end": "on_end",
+}
+"""The method of each event; rows of other events, such as warnings, are for `on_row` alone."""
 
-    def __init__(self, progress: Progress, callbacks: Callbacks) -> None:
-        self.progress, self.callbacks = progress, callbacks
-        self.step = progress.step  # of the newest checkpoint
-        self.error: RunError | None = None
 
-    def save(self) -> Iterator[Row]:
-        """Write a checkpoint of this step, unless there is one; yield a warning if the disk refuses it.
+class TrainingRun:
+    """A run as it trains: the loop, and what its callbacks look at."""
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        *,
+        callbacks: Sequence[Callback] = (),
+        own: Sequence[Callback] = (),
+        save: Callable[[], None],
+        stop: Stop,
+        tokenizer: Codec,
+        folder: Path,
+        note: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        """Prepare to train.
+
+        Args:
+            trainer: the model, its optimizer and its data.
+            callbacks: of the user; one that raises is left out from there on.
+            own: callbacks of nanotx, called after those; what they raise ends the run.
+            save: writes a checkpoint.
+            stop: requests that came by signals.
+            tokenizer: of the run.
+            folder: of the run.
+            note: shows a line beside the run's figures.
+        """
+        self.trainer, self.callbacks, self.own = trainer, list(callbacks), list(own)
+        self.tokenizer, self.folder, self.note = tokenizer, folder, note
+        self.stop = stop
+        self.saved = trainer.progress.step  # the step of the newest checkpoint
+        self.refused: RunError | None = None  # why the last checkpoint could not be written
+        self._write_checkpoint = save
+        self._stop_requested = self._interrupted = False
+        self._warned: set[tuple[int, str]] = set()  # what was said of which callback's keys
+
+    # What a callback looks at.
+
+    @property
+    def step(self) -> int:
+        """The number of steps taken."""
+        return self.trainer.progress.step
+
+    @property
+    def steps(self) -> int:
+        """The number of steps of the whole run."""
+        return self.recipe.train.steps
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe, with device, dtype and batch as they were resolved."""
+        return self.trainer.recipe
+
+    @property
+    def model(self) -> Transformer:
+        """The model, in training mode."""
+        return self.trainer.model
+
+    # What a callback may ask for.
+
+    def due(self, every: int) -> bool:
+        """Return whether something done every `every` steps is due after this one; on the last step everything is."""
+        return self.step == self.steps or (every > 0 and self.step % every == 0)
+
+    def request_stop(self) -> None:
+        """End the run after this step, with a checkpoint; it can be resumed."""
+        self._stop_requested = True
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the run ends after this step, as a signal or a callback asked."""
+        return self._stop_requested or self.stop()
+
+    def warn(self, text: str) -> None:
+        """Log and show a warning about this step."""
+        self.publish({"event": "warning", "step": self.step, "text": text})
+
+    def publish(self, row: Row) -> None:
+        """Show a row to all callbacks: the user's may add to it, then it is written and shown."""
+        warnings = list[str]()
+        for callback in list(self.callbacks):
+            keys = dict(row)
+            warnings += self._guard(callback, lambda: callback.on_row(self, row))  # noqa: B023  called at once
+            if (refused := restore(row, keys)) and (id(callback), refused) not in self._warned:
+                self._warned.add((id(callback), refused))
+                warnings.append(f"{describe(callback)}: {refused}.")
+        for callback in self.own:
+            callback.on_row(self, row)
+        for text in warnings:  # after the row of their step
+            self.warn(text)
+
+    # The loop.
+
+    def train(self) -> None:
+        """Train until the last step, or until a stop is requested.
+
+        Raises:
+            Diverged: a number is no longer finite.
+            MemoryFull: a step does not fit into memory; those before it are saved.
+            RunError: the last checkpoint could not be written.
+        """
+        progress, plan = self.trainer.progress, self.recipe.train
+        if progress.eval_pending:
+            self.after_step()
+        try:
+            for row in () if self.stopping else self.trainer.rows():
+                warning = row.pop("warning", "")
+                progress.eval_pending = self.due(plan.eval_every) or self.due(plan.sample_every)
+                self.publish(row)
+                self.trainer.release_gradients()
+                if warning:
+                    self.warn(warning)
+                self.after_step()
+                if self.stopping:
+                    break
+        except MemoryFull:
+            if self.trainer.consistent:  # no weight was moved
+                self.save()
+            raise
+        if self.stopping:
+            self.save()
+        if self.refused:
+            raise self.refused
+
+    def after_step(self) -> None:
+        """Do the longer work of this step: a checkpoint, which records the rest as pending, an evaluation, a sample.
+
+        What a stop interrupts remains pending, and the run that resumes does it first.
+        """
+        for callback in list(self.callbacks):
+            for text in self._guard(callback, lambda: callback.after_step(self)):  # noqa: B023  called at once
+                self.warn(text)
+        self._interrupted = False
+        for callback in self.own:
+            callback.after_step(self)
+            if self._interrupted:
+                return
+        self.trainer.progress.eval_pending = False
+
+    def attempt(self, name: str, make: Callable[[], Row]) -> None:
+        """Publish the row that `make` returns; if it fails, a warning.
+
+        After a request for a checkpoint it is abandoned, the checkpoint is written, and it starts again. After a
+        request to stop it remains pending.
+        """
+        while True:
+            try:
+                row = make()
+            except Interrupted:
+                self.save()
+                if self.stopping:
+                    self._interrupted = True
+                    return
+            except (EndAtOnce, KeyboardInterrupt, GeneratorExit):
+                raise
+            except BaseException as error:  # a library written in Rust panics with a class that is no Exception
+                self.warn(f"step {self.step}: the {name} failed: {failure(error)} Training continues without it.")
+                return
+            else:
+                self.publish(row)
+                return
+
+    def check(self) -> None:
+        """Raise Interrupted if a stop, or a checkpoint not yet written, is requested; called within longer work."""
+        if self.saved == self.step:
+            self.stop.save_requested = False
+        self.stop.check()
+
+    def save(self) -> None:
+        """Write a checkpoint of this step, unless there is one; if the disk refuses it, warn.
 
         The next checkpoint is tried when it is due.
         """
-        if self.step == self.progress.step:
+        self.stop.save_requested = False
+        if self.saved == self.step:
             return
         try:
-            self.callbacks.save()
+            self._write_checkpoint()
         except RunError as error:
-            self.error = error
-            said = (
-                f"step {self.progress.step}: {error} Training continues; the next checkpoint is tried when it is due."
-            )
-            yield warning(self.progress.step, said)
+            self.refused = error
+            self.warn(f"step {self.step}: {error} Training continues; the next checkpoint is tried when it is due.")
         else:
-            self.step, self.error = self.progress.step, None
+            self.saved, self.refused = self.step, None
+            self.publish({"event": "checkpoint", "step": self.step})
 
-
-def train(trainer: Trainer, callbacks: Callbacks) -> Iterator[Row]:
-    """Train until the last step or until `stop`; yield a row for each event.
-
-    Within a step the checkpoint comes first, then the evaluation, then the sample, which the checkpoint records as
-    pending: a run that resumes from it does them first.
-
-    Raises:
-        Diverged: a number is no longer finite.
-        MemoryFull: a step does not fit into memory; those before it are saved.
-        RunError: the last checkpoint could not be written.
-    """
-    progress, plan = trainer.progress, trainer.recipe.train
-    saves = Saves(progress, callbacks)
-    if progress.eval_pending:
-        yield from evaluate_and_sample(trainer, callbacks, saves)
-    while progress.step < plan.steps and not callbacks.stop():
+    def _guard(self, callback: Callback, call: Callable[[], None]) -> list[str]:
+        """Call a callback of the user; if it raises, leave it out from here on and return a warning."""
         try:
-            row = trainer.train_step()
-        except MemoryFull:
-            if trainer.consistent:  # no weight was moved
-                yield from saves.save()
-            raise
-        said = row.pop("warning", "")
-        progress.eval_pending = due(trainer, plan.eval_every) or due(trainer, plan.sample_every)
-        yield row
-        if said:
-            yield warning(progress.step, said)
-        if due(trainer, plan.checkpoint_every) or callbacks.save_requested():
-            yield from saves.save()
-        yield from evaluate_and_sample(trainer, callbacks, saves)
-    if callbacks.stop():
-        yield from saves.save()
-    if saves.error:
-        raise saves.error
+            with torch.no_grad():
+                call()
+        except (Exception, SystemExit) as error:  # it may raise anything
+            self.callbacks = [other for other in self.callbacks if other is not callback]
+            return [f"{describe(callback)}: {failure(error)} Training continues without it."]
+        finally:
+            self.model.train()
+        return []
 
 
-def due(trainer: Trainer, every: int) -> bool:
-    """Return whether something done every `every` steps is due after this one; on the last step everything is."""
-    step = trainer.progress.step
-    return step == trainer.recipe.train.steps or (every > 0 and step % every == 0)
+def describe(callback: Callback) -> str:
+    """A callback, and the file that it is from."""
+    part = type(callback)
+    return f"callback {part.part or part.__name__!r} ({file_of(part) or part.__module__})"
 
 
-def evaluate_and_sample(trainer: Trainer, callbacks: Callbacks, saves: Saves) -> Iterator[Row]:
-    """Evaluate and sample, if they are due at this step.
+def failure(error: BaseException) -> str:
+    """An error, and where it arose, as a sentence."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error!s:.500} ({place.filename}, line {place.lineno})."
 
-    After a request to stop they remain pending. After a request for a checkpoint they are abandoned, the checkpoint is
-    written, and they start again.
+
+def restore(row: Row, keys: Row) -> str:
+    """Give a row its own keys back, and make what a callback added plain; return what is wrong with that, if anything.
+
+    Tensors and arrays of one number become that number; what is neither number nor text is left out.
     """
-    progress, plan = trainer.progress, trainer.recipe.train
-    todo: list[tuple[str, Callable[[], Row]]] = []
-    if due(trainer, plan.eval_every):
-        todo.append(("evaluation", lambda: evaluation(progress, callbacks.scores())))
-    if due(trainer, plan.sample_every):
-        todo.append(
-            ("sample", lambda: {"event": "sample", "step": progress.step, "text": callbacks.sample(progress.step)})
-        )
-    while todo:
-        name, make = todo[0]
-        try:
-            row = attempt(progress.step, name, make)
-        except Interrupted:
-            yield from saves.save()
-            if callbacks.stop():
-                return
-        else:
-            yield row
-            todo.pop(0)
-    progress.eval_pending = False
+    changed = [key for key, value in keys.items() if row.get(key, math.nan) is not value]
+    row |= keys
+    refused = [key for key in row.keys() - keys.keys() if not isinstance(key, str)]
+    for key in sorted(row.keys() - keys.keys() - set(refused)):
+        row[key] = plain(row[key])
+        if row[key] is None:
+            refused.append(key)
+    for key in refused:
+        del row[key]
+    wrong = [f"{key!r} is a key of nanotx and keeps its value" for key in changed]
+    return "; ".join(wrong + [f"{key!r} is neither a number nor a text, and is not logged" for key in refused])
 
 
-def attempt(step: int, name: str, make: Callable[[], Row]) -> Row:
-    """Return the row that `make` returns; if it fails, a warning."""
-    try:
-        return make()
-    except (Interrupted, EndAtOnce, KeyboardInterrupt, GeneratorExit):
-        raise
-    except BaseException as error:  # a library written in Rust panics with a class that is no Exception
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        return warning(
-            step,
-            f"step {step}: the {name} failed: {type(error).__name__}: {error!s:.500} "
-            f"({place.filename}, line {place.lineno}). Training continues without it.",
-        )
-
-
-def warning(step: int, text: str) -> Row:
-    """Return a warning row."""
-    return {"event": "warning", "step": step, "text": text}
-
-
-def evaluation(progress: Progress, scores: dict[str, Score]) -> Row:
-    """Return the row of an evaluation, and record it as the last one and, if it is, as the best."""
-    training, validation = scores["train"], scores["val"]
-    progress.scores = {
-        "train_loss": training.loss,
-        "val_loss": validation.loss,
-        "train_bits_per_byte": training.bits_per_byte,
-        "bits_per_byte": validation.bits_per_byte,
-        "perplexity": validation.perplexity,
-        "val_stderr": validation.stderr,
-        "val_tokens": validation.tokens,
-        "train_tokens": training.tokens,
-        "eval_tokens": validation.asked,
-        "wall_seconds": progress.wall_seconds,
-    }
-    best = progress.best if progress.best.get("eval_tokens", 0) == validation.asked else {}  # of the same windows
-    if validation.loss < best.get("val_loss", math.inf):
-        progress.best = {"step": progress.step, "val_loss": validation.loss, "eval_tokens": validation.asked}
-    return {"event": "eval", "step": progress.step, **progress.scores}
+def plain(value: Any) -> int | float | str | None:
+    """A value as a number or a text that JSON can hold; None if it is neither."""
+    if isinstance(value, Tensor):
+        value = value.detach()
+    if getattr(value, "ndim", None) == 0 and callable(getattr(value, "item", None)):  # a tensor, or a number of NumPy
+        value = value.item()
+    if isinstance(value, bool):
+        return int(value)
+    if isinstance(value, int):
+        return value if -INT_LIMIT < value < INT_LIMIT else None
+    return value if isinstance(value, float | str) else None

@@ -97,8 +97,20 @@ class Trainer:
         if recipe.compile is True:
             compile_blocks(self.model)
 
-    def train_step(self) -> Row:
+    def rows(self) -> Iterator[Row]:
+        """Take the steps that are left; yield the row of each, as `train_step` returns it.
+
+        The gradients of a step are there until the next row is asked for.
+        """
+        while self.progress.step < self.recipe.train.steps:
+            yield self.train_step(keep_gradients=True)
+            self.release_gradients()
+
+    def train_step(self, keep_gradients: bool = False) -> Row:
         """Take one optimizer step and return its row; `warning` holds a message for the user, if any.
+
+        Args:
+            keep_gradients: keep the gradients until `release_gradients`, for whoever looks at them.
 
         Raises:
             Diverged: a number is no longer finite; the weights are still those before the step.
@@ -117,7 +129,8 @@ class Trainer:
             self.progress.skipped_in_row = 0
             with self.memory_checked():
                 warning, lr = self.progress.spike(norm), self.optimizer_step()
-        self.optimizer.zero_grad(set_to_none=True)
+        if not keep_gradients:
+            self.release_gradients()
         seconds = time.perf_counter() - began
         if self.ema:
             self.ema.update(step + 1)
@@ -127,6 +140,10 @@ class Trainer:
         speed = self.recipe.train.batch_size * self.model.context / seconds
         numbers |= {"lr": lr, "tokens_per_second": speed}
         return {"event": "step", "step": step + 1, **numbers} | ({"warning": warning} if warning else {})
+
+    def release_gradients(self) -> None:
+        """Free the memory of the gradients."""
+        self.optimizer.zero_grad(set_to_none=True)
 
     def compute_gradients(self) -> dict[str, float]:
         """Compute the clipped gradients of this step; return its losses and the gradient's norm before clipping.

@@ -20,7 +20,7 @@ def manifest_first(path, held=[]):  # noqa: B006  it holds what is not flushed y
 
 
 def late_row(*rest, **named):
-    journal = SESSIONS[-1].journal
+    journal = SESSIONS[-1].files.journal
     journal.write({"event": "warning", "step": 1, "text": "late"})
     return SAVE(*rest, **named)
 

@@ -102,7 +102,7 @@ def test_the_command_writes_the_prompt_and_what_follows(play, capsys):
 
 def test_a_run_that_goes_on_says_so_and_a_complete_one_has_nothing_left(play, capsys):
     code, folder = play("--resume")
-    assert code == 0 and "there is no run to go on with, so this one begins at step 0" in capsys.readouterr().out
+    assert code == 0 and "there is no run to resume, so this one begins at step 0" in capsys.readouterr().out
     code, _ = play("--resume")
     assert code == 0 and "the run is complete at step 6; nothing is left to do" in capsys.readouterr().out
     assert nanotx_command(["train", "shakespeare_char", "--run", "run", "--resume", "--train.steps", "8"]) == 0

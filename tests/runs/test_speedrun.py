@@ -8,7 +8,7 @@ from helpers import finish, start, text, tiny
 from nanotx.cli.commands.speedrun import first_seed, split_flags, summarize
 from nanotx.cli.main import run as nanotx_command
 from nanotx.errors import ConfigError, DataError
-from nanotx.runs.speedrun import Race, best, read_runs
+from nanotx.runs.speedrun import Timer, best, read_runs
 
 MACHINE = {"cpu": "abacus", "cores": 2, "gpu": ""}
 FIGURES = {
@@ -23,10 +23,10 @@ def evaluation(seconds, loss):
 
 
 def raced(seed, *points, target=1.5, recipe=(("steps", 3),)):
-    race = Race(target, None)
+    timer = Timer(target, None)
     for point in points:
-        race.line(evaluation(*point))
-    return race.outcome(FIGURES | {"seed": seed}, dict(recipe) | {"seed": seed}, MACHINE)
+        timer.compare(evaluation(*point))
+    return timer.outcome(FIGURES | {"seed": seed}, dict(recipe) | {"seed": seed}, MACHINE)
 
 
 def test_the_time_is_that_of_the_first_evaluation_at_the_target():
@@ -51,12 +51,11 @@ def test_a_record_takes_three_seeds_of_one_recipe_that_all_reached_the_target():
 
 def test_a_run_is_told_beside_the_target_and_the_record():
     runs = [raced(seed, (5.0, 1.9), (10.0, 1.45)) for seed in (1, 2, 3)]
-    race = Race(1.5, best(runs, 1.5, MACHINE))
-    assert race.line({"event": "step"}) == ""
-    assert race.line(evaluation(3.0, 2.0)) == "3.0 s: 2.0000, +0.5000 from 1.5; the record had shown nothing yet"
-    assert race.line(evaluation(7.0, 1.8)).endswith("; the record stood at 1.9000")
-    assert race.line(evaluation(12.0, 1.7)).endswith("; the record stood at 1.4500")
-    assert "(nanoGPT's baby GPT on one A100: 180 s)" in Race(1.4697, None).line(evaluation(1.0, 2.0))
+    timer = Timer(1.5, best(runs, 1.5, MACHINE))
+    assert timer.compare(evaluation(3.0, 2.0)) == "3.0 s: 2.0000, +0.5000 from 1.5; the record had shown nothing yet"
+    assert timer.compare(evaluation(7.0, 1.8)).endswith("; the record stood at 1.9000")
+    assert timer.compare(evaluation(12.0, 1.7)).endswith("; the record stood at 1.4500")
+    assert "(nanoGPT's baby GPT on one A100: 180 s)" in Timer(1.4697, None).compare(evaluation(1.0, 2.0))
 
 
 def test_what_several_seeds_come_to():

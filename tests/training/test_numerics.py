@@ -1,7 +1,8 @@
 """Numbers that are not finite: caught in their step, named, refused; and what looks at a run leaves it as it was."""
 
 import math
-from types import SimpleNamespace
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,16 +11,15 @@ from hypothesis import strategies as st
 from test_trainer import TEXTS, trainer
 
 from nanotx.errors import Diverged, RunError
-from nanotx.evaluation.loss import evaluate
-from nanotx.generation import Sampling
-from nanotx.generation.text import stream_text
+from nanotx.runs.callbacks import Checkpoints
 from nanotx.runs.folder import RunFolder
 from nanotx.runs.metrics_log import read
 from nanotx.runs.resume import load_state
 from nanotx.runs.trainer_state import save
-from nanotx.training.loop import Callbacks, train
+from nanotx.training.callbacks.evaluation import Evaluation, Sample
+from nanotx.training.loop import Callback, TrainingRun
 from nanotx.training.nonfinite import Operations, report
-from nanotx.training.signals import Interrupted
+from nanotx.training.signals import Interrupted, Stop
 from nanotx.training.trainer import SPIKE, Progress
 
 
@@ -141,23 +141,13 @@ def test_however_a_run_is_looked_at_it_comes_to_the_same_bits(
     )
     for _ in range(5):
         plain.train_step()
-    model = watched.model
-
-    def scores():
-        return {name: evaluate(model, SHORT[name], watched.machine) for name in SHORT}
-
-    def sample(step):
-        text = "".join(stream_text(model.eval(), TEXTS.codec, "", sample_tokens, Sampling(seed=step)))
-        model.train()
-        return text
 
     def keep():
         folder = RunFolder(tmp_path_factory.mktemp("run"))
         TEXTS.codec.save(folder.tokenizer)
         save(watched, folder, TEXTS)
 
-    for _ in train(watched, Callbacks(scores=scores, sample=sample, save=keep, stop=lambda: False)):
-        pass
+    training_run(watched, [Checkpoints(), Evaluation(eval_texts=SHORT), Sample()], keep).train()
     assert all(torch.equal(tensor, watched.weights()[name]) for name, tensor in plain.weights().items())
     ours, theirs = plain.optimizer_state(), watched.optimizer_state()
     assert ours[1] == theirs[1] and all(torch.equal(tensor, theirs[0][name]) for name, tensor in ours[0].items())
@@ -169,38 +159,52 @@ SHORT = {
 }
 
 
-def looks(trainer, stops_at):
-    """Callbacks of a run that is told to stop while it is scored at a step."""
-    stop = SimpleNamespace(asked=False)
+def training_run(trainer, own, save=lambda: None, stop=None):
+    """The loop of a run that has no folder."""
+    stop = stop or Stop()
+    return TrainingRun(trainer, own=own, save=save, stop=stop, tokenizer=TEXTS.codec, folder=Path("nowhere"))
 
-    def scores():
-        if trainer.progress.step == stops_at and not stop.asked:
-            stop.asked = True
+
+class Rows(Callback):
+    """Every row that is written."""
+
+    def __init__(self):
+        self.rows = []
+
+    def on_row(self, run, row):
+        self.rows.append(row)
+
+
+@dataclass(kw_only=True)
+class StoppedEvaluation(Evaluation):
+    """An evaluation during which a stop is requested, at one step."""
+
+    at: int
+    stop: Stop
+
+    def scores(self, run):
+        if run.step == self.at and not self.stop():
+            self.stop.signal = 15
             raise Interrupted
-        return {name: evaluate(trainer.model, SHORT[name], trainer.machine) for name in SHORT}
-
-    saved = []
-    made = Callbacks(
-        scores=scores,
-        sample=lambda step: "text",
-        save=lambda: saved.append((trainer.progress.step, trainer.progress.eval_pending)),
-        stop=lambda: stop.asked,
-    )
-    return made, stop, saved
+        return super().scores(run)
 
 
 def test_a_run_that_is_stopped_while_it_is_scored_saves_at_once_and_owes_the_score():
-    one = trainer(steps=6, eval_every=2, checkpoint_every=0)
-    made, stop, saved = looks(one, stops_at=4)
-    rows = list(train(one, made))
+    one, stop, seen, saved = trainer(steps=6, eval_every=2, checkpoint_every=0), Stop(), Rows(), []
+
+    def take(at):
+        keep = lambda: saved.append((one.progress.step, one.progress.eval_pending))  # noqa: E731
+        scored = StoppedEvaluation(eval_texts=SHORT, at=at, stop=stop)
+        training_run(one, [seen, Checkpoints(), scored, Sample()], keep, stop).train()
+
+    take(at=4)
     assert saved == [(4, True)]
-    assert [row["step"] for row in rows if row["event"] == "eval"] == [2]
-    stop.asked = False
-    made, _, saved = looks(one, stops_at=0)
-    rows += list(train(one, made))
-    assert [row["step"] for row in rows if row["event"] == "eval"] == [2, 4, 6]
-    assert [row["step"] for row in rows if row["event"] == "step"] == [1, 2, 3, 4, 5, 6]
-    assert saved == [(6, True)]  # a checkpoint comes before the looks of its step, and owes them
+    assert [row["step"] for row in seen.rows if row["event"] == "eval"] == [2]
+    stop.signal = 0
+    take(at=0)
+    assert [row["step"] for row in seen.rows if row["event"] == "eval"] == [2, 4, 6]
+    assert [row["step"] for row in seen.rows if row["event"] == "step"] == [1, 2, 3, 4, 5, 6]
+    assert saved == [(4, True), (6, True)]  # a checkpoint comes before the evaluation of its step, and owes it
 
 
 def test_a_strangers_numbers_are_refused_by_name(tmp_path):

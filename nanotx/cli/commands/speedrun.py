@@ -24,7 +24,7 @@ from nanotx.recipe import Recipe
 from nanotx.runs.folder import RunFolder, find_folder
 from nanotx.runs.formats import read_saved_recipe
 from nanotx.runs.metrics_log import Row
-from nanotx.runs.speedrun import PUBLISHED, SEEDS, Race, append_run, best, read_runs
+from nanotx.runs.speedrun import PUBLISHED, SEEDS, Timer, append_run, best, read_runs
 from nanotx.runs.valid import TEXT
 
 USAGE = "[NAME]"
@@ -60,11 +60,10 @@ def run(argv: list[str]) -> int:
     rest = others[len(positional_args(others)[:1]) :]
     folder = find_folder(flags.run, Path(name).stem, resume=False)
     record = best(read_records(flags.records), flags.target, machine_key()) if flags.records else None
-    race = Race(flags.target, record)
-    display = Display(aside=race.line)
-    code = run_by_name([name, *rest, "--run", folder.path.as_posix()], display)
+    timer = Timer(flags.target, record)
+    code = run_by_name([name, *rest, "--run", folder.path.as_posix()], [timer])
     if code == 0:
-        record_outcome(race, folder, flags, display)
+        record_outcome(timer, folder, flags)
     return code
 
 
@@ -98,20 +97,21 @@ def machine_key() -> dict[str, object]:
     return {"cpu": processor(), "cores": cores(), "gpu": gpu}
 
 
-def record_outcome(race: Race, folder: RunFolder, flags: Flags, display: Display) -> None:
-    """Write down and say what became of it."""
+def record_outcome(timer: Timer, folder: RunFolder, flags: Flags) -> None:
+    """Write down and print what became of it."""
+    display = Display()
     figures = json.loads(read_regular(folder.summary, TEXT))
     recipe = to_table(read_saved_recipe(folder.recipe))
-    outcome = race.outcome(figures, recipe, machine_key())
+    outcome = timer.outcome(figures, recipe, machine_key())
     write_atomic(folder.path / "speedrun.json", json.dumps(outcome, indent=1, allow_nan=False) + "\n")
-    if race.seconds is None:
-        near = min(loss for _, loss in race.curve)
+    if timer.seconds is None:
+        near = min(loss for _, loss in timer.curve)
         display.say(
-            f"The target {race.target:g} was not reached in {figures['wall_seconds']:.1f} s: it came to {near:.4f}, "
-            f"{near - race.target:.4f} above it."
+            f"The target {timer.target:g} was not reached in {figures['wall_seconds']:.1f} s: it came to {near:.4f}, "
+            f"{near - timer.target:.4f} above it."
         )
     else:
-        display.say(f"The target {race.target:g} was reached {race.seconds:.1f} s after the start of the process.")
+        display.say(f"The target {timer.target:g} was reached {timer.seconds:.1f} s after the start of the process.")
     if flags.records:
         append_run(Path(flags.records), outcome)
 

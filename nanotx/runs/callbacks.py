@@ -1,0 +1,161 @@
+"""The callbacks that write a run's folder and show it: metrics log, samples, display, checkpoints."""
+
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from nanotx.errors import RunError
+from nanotx.files import read_regular, write_atomic
+from nanotx.runs import checkpoint
+from nanotx.runs.folder import RunFolder
+from nanotx.runs.metrics_log import Journal, copy_aside, read
+from nanotx.training.loop import Callback, TrainingRun
+from nanotx.training.trainer import Row
+
+SEPARATOR = "\n\n----\n\n"
+"""The separator between two texts of samples.txt."""
+
+
+@runtime_checkable
+class Display(Protocol):
+    """Where a run is shown: a dashboard, or nothing at all."""
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+
+    def shout(self, text: str, title: str) -> None:
+        """Print a panel that cannot be missed."""
+
+    def note(self, text: str) -> None:
+        """Show a line beside the figures, until the next one."""
+
+    def show(self, row: Row) -> None:
+        """Show a row of the metrics log."""
+
+    def __enter__(self) -> Any:
+        """Begin to show rows."""
+
+    def __exit__(self, *_: object) -> None:
+        """Show no more rows."""
+
+
+class Shown(Callback):
+    """Show every row on a display."""
+
+    def __init__(self, display: Display) -> None:
+        self.display = display
+
+    def on_row(self, run: TrainingRun, row: Row) -> None:
+        self.display.show(row)
+
+
+class Checkpoints(Callback):
+    """Write a checkpoint every `train.checkpoint_every` steps, and when one is requested."""
+
+    def after_step(self, run: TrainingRun) -> None:
+        if run.due(run.recipe.train.checkpoint_every) or run.stop.save_requested:
+            run.save()
+
+
+class RunFiles(Callback):
+    """Write every row to metrics.jsonl, and every sample to samples.txt too.
+
+    While the disk refuses a file, what it lacks is kept in memory, and the run continues.
+    """
+
+    def __init__(self, folder: RunFolder, journal: Journal, check_place: Any, checkpoint_size: int) -> None:
+        """Prepare to write.
+
+        Args:
+            folder: of the run.
+            journal: its metrics log.
+            check_place: raises where the folder is another run's by now.
+            checkpoint_size: the bytes that a checkpoint takes at least.
+        """
+        self.folder, self.journal, self.check_place = folder, journal, check_place
+        self.checkpoint_size = checkpoint_size
+        self.samples = [row["text"] for row in read(folder.metrics) if row["event"] == "sample"]
+        self.unwritten: set[Path] = set()  # files that lack what could not be written
+
+    def on_row(self, run: TrainingRun, row: Row) -> None:
+        """Write a row to the metrics log, which is restored if it was removed."""
+        self.check_place()
+        restored = self.journal.restore()
+        error = self.journal.write(row)
+        if restored:
+            run.warn(restored)
+        self.note_written(run, self.folder.metrics, error)
+        if row["event"] == "sample":
+            self.samples.append(row["text"])
+            self.write_samples(run)
+
+    def write_samples(self, run: TrainingRun) -> None:
+        """Publish all texts so far."""
+        error = None
+        try:
+            write_atomic(self.folder.samples, join(self.samples))
+        except OSError as refused:
+            error = refused
+        self.note_written(run, self.folder.samples, error)
+
+    def note_written(self, run: TrainingRun, path: Path, error: OSError | None) -> None:
+        """Warn where a file cannot be written, once until it can be again."""
+        if error is None:
+            self.unwritten.discard(path)
+        elif path not in self.unwritten:
+            self.unwritten.add(path)
+            run.warn(
+                f"step {run.step}: {path}: cannot be written: {error.strerror or error}. "
+                f"{checkpoint.room(self.folder.checkpoints, self.checkpoint_size)} Training continues; what the "
+                "file lacks is kept in memory, and written as soon as the disk takes it."
+            )
+
+    def sync(self) -> None:
+        """Return when all rows so far are on the disk.
+
+        Raises:
+            RunError: the disk refuses them.
+        """
+        try:
+            self.journal.sync()
+        except OSError as error:
+            raise RunError(f"{self.folder.metrics}: cannot be flushed: {error.strerror or error}.") from None
+
+    def finish(self) -> None:
+        """Ask the disk once more for what could not be written.
+
+        Raises:
+            OSError: it still refuses.
+        """
+        if self.unwritten:
+            if self.folder.samples in self.unwritten:
+                write_atomic(self.folder.samples, join(self.samples))
+            self.flush()
+
+    def flush(self) -> None:
+        """Write all rows that are kept.
+
+        Raises:
+            OSError: the disk refuses them.
+        """
+        if error := self.journal.flush():
+            raise error
+
+
+def keep_samples(folder: RunFolder) -> list[str]:
+    """Copy samples.txt aside where the metrics log has lost some of its texts; return what to say of that."""
+    path = folder.samples
+    if not path.exists():
+        return []
+    texts = [row["text"] for row in read(folder.metrics) if row["event"] == "sample"]
+    try:
+        known = join(texts).encode("utf-8").startswith(read_regular(path).removesuffix(b"\n"))
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read: {error.strerror}; move it away, and resume again.") from None
+    if known:
+        return []
+    return [f"{path}: holds texts that {folder.metrics.name} does not; a copy is {copy_aside(path)}."]
+
+
+def join(samples: list[str]) -> str:
+    """Return the content of samples.txt; a lone surrogate that a foreign tokenizer gave is a question mark."""
+    return (SEPARATOR.join(samples) + "\n").encode("utf-8", "replace").decode("utf-8")

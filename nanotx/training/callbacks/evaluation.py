@@ -1,0 +1,74 @@
+"""Evaluations and samples of a run that trains, with the weights that are to be judged."""
+
+import math
+from dataclasses import dataclass
+
+from nanotx.evaluation.loss import EvalText, Score, evaluate
+from nanotx.generation import Sampling
+from nanotx.generation.text import stream_text
+from nanotx.training.loop import Callback, TrainingRun
+from nanotx.training.trainer import Row
+
+
+@dataclass(kw_only=True)
+class Evaluation(Callback):
+    """Score the training and the validation text every `train.eval_every` steps."""
+
+    eval_texts: dict[str, EvalText]  # train and val
+
+    def after_step(self, run: TrainingRun) -> None:
+        if run.due(run.recipe.train.eval_every):
+            run.attempt("evaluation", lambda: evaluation(run, self.scores(run)))
+
+    def scores(self, run: TrainingRun) -> dict[str, Score]:
+        """Return the scores of both texts."""
+        trainer = run.trainer
+        with trainer.use_eval_weights():
+            return {
+                name: evaluate(run.model, eval_text, trainer.machine, on_batch=run.check)
+                for name, eval_text in self.eval_texts.items()
+            }
+
+
+def evaluation(run: TrainingRun, scores: dict[str, Score]) -> Row:
+    """Return the row of an evaluation, and record it as the last one and, if it is, as the best."""
+    progress, training, validation = run.trainer.progress, scores["train"], scores["val"]
+    progress.scores = {
+        "train_loss": training.loss,
+        "val_loss": validation.loss,
+        "train_bits_per_byte": training.bits_per_byte,
+        "bits_per_byte": validation.bits_per_byte,
+        "perplexity": validation.perplexity,
+        "val_stderr": validation.stderr,
+        "val_tokens": validation.tokens,
+        "train_tokens": training.tokens,
+        "eval_tokens": validation.asked,
+        "wall_seconds": progress.wall_seconds,
+    }
+    best = progress.best if progress.best.get("eval_tokens", 0) == validation.asked else {}  # of the same windows
+    if validation.loss < best.get("val_loss", math.inf):
+        progress.best = {"step": progress.step, "val_loss": validation.loss, "eval_tokens": validation.asked}
+    return {"event": "eval", "step": progress.step, **progress.scores}
+
+
+@dataclass(kw_only=True)
+class Sample(Callback):
+    """Generate a text every `train.sample_every` steps, from the start id on."""
+
+    def after_step(self, run: TrainingRun) -> None:
+        if run.due(run.recipe.train.sample_every):
+            run.attempt("sample", lambda: {"event": "sample", "step": run.step, "text": self.text(run)})
+
+    def text(self, run: TrainingRun) -> str:
+        """Return a text that the model generates, of `train.sample_tokens` tokens; its seed is the step."""
+        trainer, model = run.trainer, run.model.eval()
+        length, sampling, device = run.recipe.train.sample_tokens, Sampling(seed=run.step), trainer.machine.device
+        pieces = []
+        try:
+            with trainer.use_eval_weights():
+                for piece in stream_text(model, run.tokenizer, "", length, sampling, device=device):
+                    run.check()
+                    pieces.append(piece)
+        finally:
+            model.train()
+        return "".join(pieces)
