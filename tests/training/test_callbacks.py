@@ -277,7 +277,9 @@ def test_train_refuses_to_resume_another_recipe_and_a_folder_that_is_taken(recip
 def test_the_clock_of_a_run_starts_when_it_is_called(recipe, tmp_path):
     for name in ("first", "second"):
         nanotx.train(recipe, run=tmp_path / name, quiet=True)
-    first, second = (json.loads((tmp_path / name / "summary.json").read_text()) for name in ("first", "second"))
+    first, second = (
+        json.loads((tmp_path / name / "summary.json").read_text(encoding="utf-8")) for name in ("first", "second")
+    )
     assert 0 < second["train_seconds"] <= second["wall_seconds"] < first["wall_seconds"] + 30
     assert second["wall_seconds"] < nanotx_seconds()
 
