@@ -1,6 +1,8 @@
-"""The promises of a run, put to the proof on the machine at hand: `nanotx selftest`.
+"""The promises of a run, tested on the machine at hand: `nanotx selftest`.
 
-Each file gives cases of one kind; a case does harm in an empty folder of its own, and looks at what is left.
+A module per kind of case: `saves` (the disk fails at each operation), `kills`, `faults` (signals, terminals, clocks)
+and `damage` (files changed afterwards). A case does harm to a tiny run in an empty folder, resumes it, and compares
+every bit with the run that nothing disturbed.
 """
 
 from collections.abc import Callable
@@ -11,20 +13,20 @@ from nanotx.errors import NanotxError
 
 
 class Broken(NanotxError, AssertionError):
-    """A promise that was not kept; the message says what was found instead."""
+    """A broken promise; the message says what happened instead."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """What happened in a case whose promise was kept."""
+    """The result of a case whose promise was kept."""
 
     happened: str
-    lost: int | None = None  # steps of work that had to be done again; None where none could be lost
+    lost: int | None = None  # steps of work that had to be repeated; None where none could be lost
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
     """One way to do harm."""
 
-    name: str  # kind/what; with the seed it says all that is needed to do it again
+    name: str  # kind/what; with the seed, all that is needed to repeat it
     run: Callable[[Path], Finding]  # in an empty folder; raises Broken

@@ -1,4 +1,4 @@
-"""nanotx in a process of its own, which can be watched, starved, misled and killed."""
+"""nanotx in a child process, which can be watched, limited in memory, disturbed and killed."""
 
 import multiprocessing
 import os
@@ -15,52 +15,51 @@ from typing import Any
 METHODS = multiprocessing.get_all_start_methods()
 processes: Any = multiprocessing.get_context("forkserver" if "forkserver" in METHODS else "spawn")
 PRELOADED = ["nanotx.cli.run", "nanotx.runs.resume", "nanotx.runs.load"]
+"""Modules that the fork server imports once for all children."""
 
-"""What is imported once for all children that are forked."""
-
-Meddle = Callable[[], None]
-"""What a child does before anything else; it is sent there, so it is a function of a module, or a partial of one."""
+Disturbance = Callable[[], None]
+"""Called in the child before nanotx starts. It is pickled, so it is a module's function or a partial of one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:
     """How a child ended."""
 
-    code: int | None  # its exit code, below zero where a signal ended it; None where it had to be killed for time
+    code: int | None  # its exit code, negative after a signal; None if it ran out of time and was killed
     out: str
     err: str
     seconds: float
 
 
 class Child:
-    """`nanotx WORDS...` as it runs. It starts in some milliseconds where the system can fork."""
+    """`nanotx ARGUMENTS...` as it runs. It starts within milliseconds where the system can fork."""
 
     def __init__(
-        self, argv: Sequence[str], folder: Path, *, meddle: Meddle | None = None, memory: int | None = None
+        self, argv: Sequence[str], folder: Path, *, disturb: Disturbance | None = None, memory: int | None = None
     ) -> None:
         """Start it.
 
         Args:
-            argv: what is typed behind `nanotx`.
-            folder: where it runs; it must be there.
-            meddle: what the child does first.
-            memory: bytes of address space it may take beyond what it has at its start; None for no bound.
+            argv: the arguments after `nanotx`.
+            folder: its working directory, which must exist.
+            disturb: called in the child first.
+            memory: bytes of address space it may take beyond what it has at its start; None for no limit.
         """
         processes.set_forkserver_preload(PRELOADED)
         self.began = time.monotonic()
-        self.said = folder.parent / f".{folder.name}.said.{time.monotonic_ns()}"
-        self.said.mkdir()
-        self.process = processes.Process(target=work, args=(list(argv), folder, self.said, meddle, memory))
+        self.output = folder.parent / f".{folder.name}.output.{time.monotonic_ns()}"
+        self.output.mkdir()
+        self.process = processes.Process(target=work, args=(list(argv), folder, self.output, disturb, memory))
         self.process.start()
         self.pid = self.process.pid
 
     @property
     def alive(self) -> bool:
-        """Whether it still runs."""
+        """Return whether it still runs."""
         return self.process.is_alive()
 
     def kill(self) -> None:
-        """As the system does when it needs the memory: at once, unheard."""
+        """Kill it at once, as the system does when memory runs out."""
         self.process.kill()
 
     def signal(self, number: int) -> None:
@@ -69,37 +68,37 @@ class Child:
             os.kill(self.process.pid, number)
 
     def finish(self, seconds: float = 60.0) -> Ended:
-        """Wait for its end; after so many seconds it is killed."""
+        """Wait for its end; kill it after so many seconds."""
         self.process.join(seconds)
         late = self.alive
         if late:
             self.process.kill()
             self.process.join()
-        files = [self.said / name for name in ("out", "err")]  # one that was killed at once has none
+        files = [self.output / name for name in ("out", "err")]  # missing if it was killed at once
         out, err = (file.read_text("utf-8", "replace") if file.exists() else "" for file in files)
-        shutil.rmtree(self.said, ignore_errors=True)
+        shutil.rmtree(self.output, ignore_errors=True)
         code = None if late else self.process.exitcode
         self.process.close()
         return Ended(code=code, out=out, err=err, seconds=time.monotonic() - self.began)
 
 
 def run(argv: Sequence[str], folder: Path, *, seconds: float = 60.0, memory: int | None = None) -> Ended:
-    """Run `nanotx WORDS...` to its end."""
+    """Run `nanotx ARGUMENTS...` to its end."""
     return Child(argv, folder, memory=memory).finish(seconds)
 
 
-def work(argv: list[str], folder: Path, said: Path, meddle: Meddle | None, memory: int | None) -> None:
-    """What a child does."""
+def work(argv: list[str], folder: Path, output: Path, disturb: Disturbance | None, memory: int | None) -> None:
+    """Run nanotx in this process, which is the child."""
     for number, name in enumerate(("in", "out", "err")):
-        file = os.open(os.devnull if name == "in" else said / name, os.O_RDONLY if name == "in" else WRITING)
+        file = os.open(os.devnull if name == "in" else output / name, os.O_RDONLY if name == "in" else WRITING)
         os.dup2(file, number)
         os.close(file)
     os.chdir(folder)
     if memory is not None:
-        starve(memory)
-    if meddle is not None:
-        meddle()
-    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115  of what it now is
+        limit_memory(memory)
+    if disturb is not None:
+        disturb()
+    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115  the file, terminal or pipe of now
     sys.argv = ["nanotx", *argv]
     runpy.run_module("nanotx", run_name="__main__", alter_sys=True)
 
@@ -107,9 +106,9 @@ def work(argv: list[str], folder: Path, said: Path, meddle: Meddle | None, memor
 WRITING = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 
 
-def starve(memory: int) -> None:
-    """Let this process take no more than so many bytes beyond what it has, where the system can say so."""
-    with suppress(ImportError, OSError, ValueError):  # Windows has no such bound; nor have all others /proc
+def limit_memory(memory: int) -> None:
+    """Limit the address space of this process to so many bytes beyond its present size, where the system allows."""
+    with suppress(ImportError, OSError, ValueError):  # Windows has no such limit, and macOS no /proc
         import resource
 
         taken = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()

@@ -1,4 +1,4 @@
-"""Kills at any moment: the run that goes on is the run that would have been."""
+"""Kills at random moments: the resumed run equals the undisturbed one."""
 
 import random
 import time
@@ -7,23 +7,20 @@ from pathlib import Path
 
 from nanotx.selftest import Broken, Case, Finding
 from nanotx.selftest.child import Child
-from nanotx.selftest.small import EVERY, OTHERS, argv, begin, lost, same, tail, undisturbed
+from nanotx.selftest.tiny_runs import EVERY, KINDS, arguments, begin, check_same, last_line, lost, undisturbed
 
 
 def cases(seed: int, count: int, device: str = "cpu") -> list[Case]:
-    """So many runs on a device that are killed, the kinds of runs in turn."""
-    kinds = list(OTHERS)
-    return [
-        Case(
-            name=f"kill/{number + 1}: {kind}", run=partial(killed, kind, random.Random(f"{seed} kill {number}"), device)
-        )
-        for number in range(count)
-        for kind in [kinds[number % len(kinds)]]
-    ]
+    """Return `count` cases on a device, which take turns with the kinds of runs."""
+    found, kinds = list[Case](), list(KINDS)
+    for number in range(count):
+        kind, draw = kinds[number % len(kinds)], random.Random(f"{seed} kill {number}")
+        found.append(Case(name=f"kill/{number + 1}: {kind}", run=partial(killed, kind, draw, device)))
+    return found
 
 
 def killed(kind: str, draw: random.Random, device: str, folder: Path) -> Finding:
-    """Kill a run once, or again when it goes on, then let it come to its end and compare every bit."""
+    """Kill a run one to three times, resume it after each, and compare every bit at its end."""
     seconds, worst, moments = undisturbed(kind, device)["seconds"], 0, list[str]()
     child = begin(kind, folder, device=device)
     for _ in range(draw.choice((1, 1, 2, 3))):
@@ -33,14 +30,14 @@ def killed(kind: str, draw: random.Random, device: str, folder: Path) -> Finding
             break
         child.kill()
         child.finish()
-        gone = lost(folder / "run")
-        if gone > EVERY:
-            raise Broken(f"killed after {after:.3f} s: {gone} steps were lost, and it saves every {EVERY}")
-        worst = max(worst, gone)
+        steps = lost(folder / "run")
+        if steps > EVERY:
+            raise Broken(f"killed after {after:.3f} s: {steps} steps were lost, and the run saves every {EVERY}")
+        worst = max(worst, steps)
         moments.append(f"{after:.2f} s")
-        child = Child([*argv(kind, device=device), "--run", "run", "--resume"], folder)
+        child = Child([*arguments(kind, device=device), "--run", "run", "--resume"], folder)
     ended = child.finish()
     if ended.code != 0:
-        raise Broken(f"it ended with {ended.code}: {tail(ended)}")
-    same(kind, folder / "run", device)
+        raise Broken(f"the run ended with {ended.code}: {last_line(ended)}")
+    check_same(kind, folder / "run", device)
     return Finding(happened=f"killed after {' and '.join(moments) or 'its end'}; equal", lost=worst)

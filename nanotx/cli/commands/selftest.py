@@ -1,7 +1,6 @@
 """Kill runs, make their disks fail, damage their files."""
 
 import dataclasses
-import importlib
 import shutil
 import tempfile
 import time
@@ -18,7 +17,7 @@ from nanotx.config.flags import parse
 from nanotx.config.schema import check_min
 from nanotx.errors import ConfigError, did_you_mean
 from nanotx.hardware.device import choose_machine
-from nanotx.selftest import Broken, Case
+from nanotx.selftest import Broken, Case, damage, faults, kills, saves
 
 USAGE = ""
 GROUP = "Check nanotx"
@@ -29,39 +28,36 @@ Row = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Flags:
-    """Kills runs, fails their disks, spoils their files, mistypes their flags; nothing that was saved may be lost.
+    """Kill runs, fail their disks, disturb them and damage their files; nothing that was saved may be lost.
 
-    A line for each case: its verdict, the steps that had to be done again, what was done, and what came of it. Every
-    case works in a folder of its own that is gone afterwards. Where a promise is broken, the exit code is 1.
+    Prints a line for each case: its verdict, the steps that had to be repeated, what was done, and what happened. Each
+    case works in a temporary folder of its own. The exit code is 1 if a promise is broken.
     """
 
-    only: str = ""  # kinds of cases, separated by commas; without it all
-    case: str = ""  # only cases with this in their names
-    device: Literal["cpu", "cuda", "mps"] = "cpu"  # where the runs train that are killed
-    seed: int = 0  # of kills, refusals and damage; the same seed does the same harm
-    kills: int = 50  # how many runs are killed
-    saves: int = 0  # how many failures of a disk are tried; 0 for all there are
-    files: int = 10_000  # how many files, and how many lists of flags, are damaged and read
-    quick: bool = False  # some of everything, in some minutes
-    keep: str = ""  # leave the folders of cases that fail in this one
-    json: str = ""  # write what was found into this file
+    only: str = ""  # kinds of cases, separated by commas: save, kill, fault, damage; empty for all
+    case: str = ""  # only cases with this in their name
+    device: Literal["cpu", "cuda", "mps"] = "cpu"  # the device of the runs that are killed
+    seed: int = 0  # draws the moments of kills, the refusals and the damage
+    kills: int = 50  # runs to kill
+    saves: int = 0  # disk failures to try; 0 for all
+    quick: bool = False  # some of each kind, in about a minute
+    keep: str = ""  # keep the folders of broken cases in this one
+    json: str = ""  # write the results into this file
 
 
-QUICK: dict[str, Any] = {"kills": 5, "saves": 12, "files": 300}
+QUICK: dict[str, Any] = {"kills": 5, "saves": 12}
 KINDS: dict[str, Callable[[Flags], list[Case]]] = {
-    "save": lambda flags: load_catalogue("saves").cases(flags.seed, flags.saves or None),
-    "kill": lambda flags: load_catalogue("kills").cases(flags.seed, flags.kills, flags.device),
-    "fault": lambda flags: load_catalogue("faults").cases(flags.seed),
-    "damage": lambda flags: load_catalogue("damage").cases(flags.seed),
-    "input": lambda flags: load_catalogue("inputs").cases(flags.seed),
-    "fuzz": lambda flags: load_catalogue("fuzz").cases(flags.seed, flags.files),
+    "save": lambda flags: saves.cases(flags.seed, flags.saves or None),
+    "kill": lambda flags: kills.cases(flags.seed, flags.kills, flags.device),
+    "fault": lambda flags: faults.cases(flags.seed),
+    "damage": lambda flags: damage.cases(flags.seed),
 }
 
 
 def run(argv: list[str]) -> int:
-    """Do harm, and tell."""
+    """Run the cases; print a line for each and a table."""
     flags = parse(Flags, argv, "nanotx selftest")
-    check_min(flags, 0, "seed", "kills", "saves", "files")
+    check_min(flags, 0, "seed", "kills", "saves")
     choose_machine(flags.device, "float32", 1)
     if flags.quick:
         flags = dataclasses.replace(flags, **QUICK)
@@ -85,13 +81,8 @@ def run(argv: list[str]) -> int:
     return 1 if broken else 0
 
 
-def load_catalogue(name: str) -> Any:
-    """A catalogue of cases, imported when it is asked for."""
-    return importlib.import_module(f"nanotx.selftest.{name}")
-
-
 def run_cases(cases: list[Case], keep: str) -> Iterator[Row]:
-    """Each case, in an empty folder of its own, and what came of it."""
+    """Run each case in an empty folder of its own; yield the results."""
     with tempfile.TemporaryDirectory(prefix="nanotx-selftest-") as name:
         for number, case in enumerate(cases):
             folder, began = Path(name) / str(number), time.perf_counter()
@@ -99,7 +90,7 @@ def run_cases(cases: list[Case], keep: str) -> Iterator[Row]:
             row: Row = {"case": case.name, "happened": "", "lost": None, "kept": True}
             try:
                 row |= dataclasses.asdict(case.run(folder))
-            except Exception as error:  # a bug of ours in one case keeps no other from being tried
+            except Exception as error:  # a bug in one case must not end the others
                 kind = "" if isinstance(error, Broken) else f"{type(error).__name__}: "
                 row |= {"happened": f"{kind}{error}", "kept": False}
                 if keep:
@@ -109,7 +100,7 @@ def run_cases(cases: list[Case], keep: str) -> Iterator[Row]:
 
 
 def print_case(console: Console, row: Row) -> None:
-    """A line on a case."""
+    """Print a line about a case."""
     verdict = "kept" if row["kept"] else "BROKEN"
     lost = "" if row["lost"] is None else f"{row['lost']} steps lost"
     line = f"{verdict:6}  {lost:12}  {row['case']}: {row['happened']}"
@@ -117,12 +108,12 @@ def print_case(console: Console, row: Row) -> None:
 
 
 def totals(rows: list[Row]) -> list[list[str]]:
-    """A row for each kind."""
+    """Return a table with a row for each kind."""
     table = [["kind", "cases", "broken", "most steps lost", "seconds"]]
     for kind in dict.fromkeys(row["case"].partition("/")[0] for row in rows):
-        mine = [row for row in rows if row["case"].startswith(f"{kind}/")]
-        lost = [row["lost"] for row in mine if row["lost"] is not None]
-        broken, seconds = sum(not row["kept"] for row in mine), sum(row["seconds"] for row in mine)
+        cases = [row for row in rows if row["case"].startswith(f"{kind}/")]
+        lost = [row["lost"] for row in cases if row["lost"] is not None]
+        broken, seconds = sum(not row["kept"] for row in cases), sum(row["seconds"] for row in cases)
         most = f"{max(lost)}" if lost else ""
-        table.append([kind, f"{len(mine):,}", f"{broken}", most, f"{seconds:.0f}"])
+        table.append([kind, f"{len(cases):,}", f"{broken}", most, f"{seconds:.0f}"])
     return table

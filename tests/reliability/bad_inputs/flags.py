@@ -1,7 +1,7 @@
-"""Words that cannot be: commands, recipes, flags and parts that are not there, values that are missing or too many."""
+"""Commands, recipes, flags and parts that do not exist; values that are missing or given twice."""
 
-from nanotx.selftest._bad import Bad, Prepare, having
-from nanotx.selftest._tiny import training
+from reliability.bad_input import BadInput, Prepare, having
+from reliability.specimens import training
 
 LOADED = {
     "broken": b"def half(:\n",
@@ -10,9 +10,9 @@ LOADED = {
     "binary": b"\x00\xff\xfe",
     "taking": b"from nanotx.nn.norm import Norm\n\n\n@Norm.register('rmsnorm')\nclass Mine(Norm):\n    pass\n",
 }
-"""Files of somebody's own that cannot be loaded."""
+"""Python files that --load refuses."""
 
-# What is typed behind nanotx, and what is said.
+# Name, arguments after `nanotx`, output.
 WORDS = [
     ("no command", "", r"train NAME\|FILE\.toml"),
     ("an unknown command", "trian", r"nanotx trian: no such command\. Did you mean 'train'\? Known: .*sample"),
@@ -37,7 +37,7 @@ WORDS = [
     ("a race with a seed that is none", "speedrun --seeds 2 --seed x", r"--seed: expected a whole number .* got 'x'"),
 ]
 
-# What is typed behind a run that would take a second, and what is said.
+# Name, flags of a run of a second, output.
 FLAGS = [
     ("an unknown flag", "--atention fused", r"--atention: no such flag\. Did you mean '--attention'\? .* --help"),
     (
@@ -133,8 +133,8 @@ FLAGS = [
     ),
 ]
 
-# What is typed behind such a run that looks odd and is fine, and what is shown of its recipe.
-TAKEN = [
+# Name, flags that look odd and are valid, what --print-config shows.
+VALID = [
     (
         "kv_heads that divides other heads",
         "--attention gqa --attention.kv_heads 1",
@@ -146,7 +146,7 @@ TAKEN = [
     ("no compiling without a word", "--no-compile", r"compile = false"),
 ]
 
-# Where the results are to lie, and what is said, with which code.
+# Name, value of --run, exit code, output.
 FOLDERS = [
     ("a run without a name", "", 2, r"--run: expected a path such as runs/mine, got nothing"),
     ("a run in the folder above", "..", 2, r"--run \.\.: something lies there already: .* --resume, or choose another"),
@@ -163,17 +163,20 @@ FOLDERS = [
 ]
 
 
-def flags() -> list[Bad]:
-    """All of them."""
-    mine: Prepare = having({f"{name}.py": text for name, text in LOADED.items()})
-    found = [Bad(name=name, argv=tuple(said.split()), code=2, says=says, prepare=mine) for name, said, says in WORDS]
-    found += [
-        Bad(name=name, argv=training(*said.split()), code=2, says=says, prepare=mine) for name, said, says in FLAGS
+def flags() -> list[BadInput]:
+    """Return all of them."""
+    files: Prepare = having({f"{name}.py": text for name, text in LOADED.items()})
+    inputs = [
+        BadInput(name=name, argv=tuple(words.split()), code=2, says=says, prepare=files) for name, words, says in WORDS
     ]
-    for name, said, says in TAKEN:
-        argv = training(*said.split(), "--print-config")
-        found.append(Bad(name=name, argv=argv, code=0, says=says, prepare=mine))
+    inputs += [
+        BadInput(name=name, argv=training(*words.split()), code=2, says=says, prepare=files)
+        for name, words, says in FLAGS
+    ]
+    for name, words, says in VALID:
+        argv = training(*words.split(), "--print-config")
+        inputs.append(BadInput(name=name, argv=argv, code=0, says=says, prepare=files))
     for name, folder, code, says in FOLDERS:
         argv = tuple(folder if word == "run" else word for word in training())
-        found.append(Bad(name=name, argv=argv, code=code, says=says, prepare=mine))
-    return found
+        inputs.append(BadInput(name=name, argv=argv, code=code, says=says, prepare=files))
+    return inputs

@@ -1,14 +1,43 @@
-"""Damage to files, as disks, editors and strangers do it: to their bytes, and to what they say."""
+"""Damage to files as disks, editors and attackers do it, drawn at random: to bytes, JSON, tensors and lines."""
 
 import json
+import math
+import string
 from random import Random
 from typing import Any
-
-from nanotx.selftest._hostile import misspelt, name, value
 
 DEEP = "\uf8ff deep"
 """Stands where brackets will stand, more than any writer of JSON would nest."""
 TYPES = ["F64", "F32", "F16", "BF16", "F8_E4M3", "I64", "I32", "U8", "BOOL", "C64", "F99"]
+WORDS = [
+    "",
+    "a",
+    ".",
+    "..",
+    "../../etc/passwd",
+    "/dev/zero",
+    "char",
+    "byte",
+    "sdpa",
+    "part",
+    "auto",
+    "nan",
+    "-1",
+    "1e999",
+    "*",
+    "[",
+    "{}",
+    "step-6",
+    "x" * 3000,
+    "\x00",
+    "\x1b[2J",
+    "\n",
+    "e\u0301\u202e\u0967",
+    "\ud800",
+]
+NUMBERS: list[int | float] = [0, 1, -1, 2, 3, 7, 255, 256, 2**16, 2**24, 2**31, 2**53, 2**63 - 1, 2**63, -(2**63)]
+NUMBERS += [10**12, 10**30, 0.0, -0.0, 0.5, 1.0, 1.5, -1.5, 1e-300, 1e300, math.nan, math.inf, -math.inf]
+LETTERS = string.ascii_lowercase + "_"
 
 
 def of_bytes(data: bytes, draw: Random) -> bytes:
@@ -151,3 +180,32 @@ def literal(item: Any) -> str:
     if isinstance(item, list):
         return f"[{', '.join(map(literal, item))}]"
     return json.dumps(item) if isinstance(item, str | bool | None) else repr(item)
+
+
+# Values that a file may hold where another was meant.
+
+
+def value(draw: Random, depth: int = 3) -> Any:
+    """Anything that JSON or TOML can hold, and null."""
+    kind = draw.randrange(12 if depth else 9)
+    if kind < 4:
+        return draw.choice(NUMBERS)
+    if kind < 7:
+        return draw.choice(WORDS)
+    if kind == 7:
+        return draw.choice([True, False, None])
+    if kind == 8:
+        return draw.randrange(-1000, 1000)
+    items = [value(draw, depth - 1) for _ in range(draw.randrange(4))]
+    return items if kind < 11 else {name(draw): item for item in items}
+
+
+def name(draw: Random) -> str:
+    """A short word of letters."""
+    return "".join(draw.choices(LETTERS, k=draw.randrange(1, 9)))
+
+
+def misspelt(word: str, draw: Random) -> str:
+    """A word with a letter lost, doubled or exchanged."""
+    at = draw.randrange(len(word) + 1)
+    return draw.choice([word[:at] + word[at + 1 :], word[:at] + word[at : at + 1] + word[at:], word[:at] + name(draw)])

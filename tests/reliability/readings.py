@@ -1,4 +1,4 @@
-"""What is done with a file that may be anything: all that nanotx ever does when it reads one."""
+"""Every way in which nanotx reads an untrusted file."""
 
 import json
 import runpy
@@ -28,11 +28,11 @@ from nanotx.training.trainer import Trainer
 
 Reading = Callable[[Path], object]
 REFUSED = range(2, 6)
-"""The exit codes of those who went wrong themselves."""
+"""The exit codes of a user's mistake."""
 
 
-def tried(reading: Reading, folder: Path) -> str:
-    """Read; says how it ended, and raises where that is no end for a user."""
+def outcome(reading: Reading, folder: Path) -> str:
+    """Return how a reading ended; raise what a user must never see."""
     try:
         reading(folder)
     except Broken:
@@ -47,23 +47,23 @@ def tried(reading: Reading, folder: Path) -> str:
 
 
 def recipe(folder: Path) -> None:
-    """mine.toml, and the words in words.json behind it; what is understood is written, and read back equal."""
+    """Read mine.toml and the flags in words.json; a valid recipe is written and read back equal."""
     argv = json.loads((folder / "words.json").read_text(encoding="ascii"))
     with chdir(folder):
         read_options(argv)
-        found, _ = read_recipe(Recipe(), argv, "nanotx train")
-    again = from_table(Recipe, tomllib.loads(write_toml(found)))
-    if again != found:
-        raise Broken(f"{found} came back as {again}.")
+        parsed, _ = read_recipe(Recipe(), argv, "nanotx train")
+    again = from_table(Recipe, tomllib.loads(write_toml(parsed)))
+    if again != parsed:
+        raise Broken(f"{parsed} came back as {again}.")
 
 
 def sample(folder: Path) -> None:
-    """A few tokens of the run."""
+    """Sample a few tokens of the run."""
     load(folder / "run").generate("a", max_new_tokens=3)
 
 
 def show(folder: Path) -> None:
-    """Show the run through the entry point."""
+    """Run `nanotx show`."""
     before = sys.argv
     try:
         sys.argv = ["nanotx", "show", str(folder / "run")]
@@ -73,7 +73,7 @@ def show(folder: Path) -> None:
 
 
 def resume(folder: Path) -> None:
-    """All that is read before the run's first new step; its text is the one it began with, and no other is fetched."""
+    """Read all that --resume reads before the first new step, on the text of the run (no other is fetched)."""
     run = RunFolder(folder / "run")
     saved = read_saved_recipe(run.recipe)
     codec = tokenizer_of(run)
@@ -87,7 +87,7 @@ def resume(folder: Path) -> None:
 
 
 def tokenizer(folder: Path) -> None:
-    """mine.json, and what it makes of a text."""
+    """Load mine.json, encode a text and decode it."""
     codec = load_tokenizer(folder / "mine.json")
     ids = codec.encode("abc \n")
     codec.decode_bytes(ids)

@@ -1,13 +1,13 @@
-"""Files that are said to hold a tokenizer, or ids, and do not."""
+"""Invalid files of tokenizers, or of ids."""
 
-import hashlib
 import json
 from typing import Any
 
-from nanotx.selftest._bad import Bad, a_socket, having, hidden, pipe, posix, unprivileged
-from nanotx.selftest._tiny import training
+from reliability.bad_input import BadInput, a_socket, having, pipe, posix, unprivileged, unreadable
+from reliability.specimens import training
+from signing import signed
 
-# What stands in mine.json, and what is said where it is opened.
+# Name, bytes of mine.json, output of opening it.
 OPENED: list[tuple[str, bytes, str]] = [
     ("empty", b"", r"mine\.json: this is not a tokenizer in JSON"),
     ("binary", bytes(range(256)), r"mine\.json: this is not a tokenizer in JSON: .*utf-8"),
@@ -20,21 +20,20 @@ OPENED: list[tuple[str, bytes, str]] = [
 ]
 
 
-def digest(part: object, table: dict[str, Any]) -> str:
-    """What a tokenizer's file is known by."""
-    return hashlib.sha256(json.dumps([part, table], sort_keys=True).encode("ascii")).hexdigest()
-
-
 def saved(**others: Any) -> bytes:
-    """A tokenizer's file, some of it otherwise, with a digest that fits."""
-    table = {"nfc": False, "special_tokens": {}, "alphabet": " abc"} | others
-    header = {name: table.pop(name, usual) for name, usual in (("version", 3), ("part", "char"), ("sha256", ""))}
-    origin = {"learned_from": table.pop("learned_from")} if "learned_from" in table else {}
-    header["sha256"] = header["sha256"] or digest(header["part"], table)
-    return json.dumps({"nanotx": "tokenizer", **header, **origin, **table}).encode("ascii")
+    """Return a tokenizer's file with some values changed and a digest that fits."""
+    table = {
+        "nanotx": "tokenizer",
+        "version": 3,
+        "part": "char",
+        "nfc": False,
+        "special_tokens": {},
+        "alphabet": " abc",
+    }
+    return json.dumps(signed(table | others) | others).encode("ascii")
 
 
-BYTE = json.dumps({"nanotx": "tokenizer", "version": 3, "part": "byte", "sha256": digest("byte", {})}).encode("ascii")
+BYTE = json.dumps(signed({"nanotx": "tokenizer", "version": 3, "part": "byte"})).encode("ascii")
 
 
 OPENED += [
@@ -86,31 +85,31 @@ IDS = [
 ]
 
 
-# In the place of a file: what it is, how it is made, whether it can be, and what is said.
+# Name of what is in the place of a file, its preparation, whether it is possible here, output.
 ODD = "no tokenizer can be read here: expected a plain file, got a pipe, a socket, a device"
 PLACES = [
     ("a pipe", pipe("mine.json"), posix, ODD),
     ("a socket", a_socket("mine.json"), posix, ODD),
     ("a folder", having({"mine.json/x": b""}), lambda: True, "no tokenizer can be read here: Is a directory"),
     ("missing", having(), lambda: True, r"there is no such file\. .*Presets: "),
-    ("a secret", hidden("mine.json"), unprivileged, "no tokenizer can be read here: Permission denied"),
+    ("a secret", unreadable("mine.json"), unprivileged, "no tokenizer can be read here: Permission denied"),
 ]
 
 
-def tokenizers() -> list[Bad]:
-    """All of them."""
-    opening, found = ("tokenizer", "encode", "mine.json", "text.txt"), list[Bad]()
+def tokenizer_files() -> list[BadInput]:
+    """Return all of them."""
+    opening, inputs = ("tokenizer", "encode", "mine.json", "text.txt"), list[BadInput]()
     for name, data, says in OPENED:
         prepare = having({"mine.json": data})
-        found.append(Bad(name=f"a tokenizer's file {name}", argv=opening, code=3, says=says, prepare=prepare))
+        inputs.append(BadInput(name=f"a tokenizer's file {name}", argv=opening, code=3, says=says, prepare=prepare))
     for name, ids, says in IDS:
         argv, prepare = ("tokenizer", "decode", "byte.json", "ids.txt"), having({"byte.json": BYTE}, ids=ids)
-        found.append(Bad(name=f"ids that are {name}", argv=argv, code=3, says=says, prepare=prepare))
+        inputs.append(BadInput(name=f"ids that are {name}", argv=argv, code=3, says=says, prepare=prepare))
     for name, prepare, possible, says in PLACES:
         title, says = f"a tokenizer's file that is {name}", rf"mine\.json: {says}"
-        found.append(Bad(name=title, argv=opening, code=3, says=says, prepare=prepare, possible=possible))
+        inputs.append(BadInput(name=title, argv=opening, code=3, says=says, prepare=prepare, possible=possible))
     ranks = r"mine\.tiktoken: no file of ranks can be read here: expected a plain"
     named = ("--tokenizer", "mine.tiktoken")
     prepare = pipe("mine.tiktoken")
-    last = Bad(name="a pipe for ranks", argv=training(*named), code=3, says=ranks, prepare=prepare, possible=posix)
-    return [*found, last]
+    last = BadInput(name="a pipe for ranks", argv=training(*named), code=3, says=ranks, prepare=prepare, possible=posix)
+    return [*inputs, last]

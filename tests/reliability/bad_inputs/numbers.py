@@ -1,9 +1,9 @@
-"""Numbers that cannot be, in any field of a recipe: negative, zero, huge, not finite, or no numbers at all."""
+"""Numbers out of range in any field of a recipe: negative, zero, huge, non-finite, or not a number."""
 
 import sys
 
-from nanotx.selftest._bad import Bad, having
-from nanotx.selftest._tiny import training
+from reliability.bad_input import BadInput, having
+from reliability.specimens import training
 
 HUGE, ENDLESS = str(10**12), str(10**30)
 POSITIVE = "expected a number of at least 1, got"
@@ -13,7 +13,7 @@ SHARE = "expected a share from 0 up to but not including 1, got"
 WHOLE = r"invalid|int"  # what tyro says of a word that is no number
 GPU = "mps" if sys.platform != "darwin" else "cuda"
 
-# The flag, its value, and what is said.
+# Flag, value, output.
 NUMBERS = [
     ("train.steps", "0", rf"train\.steps: {POSITIVE} 0"),
     ("train.steps", "-3", rf"train\.steps: {POSITIVE} -3"),
@@ -91,10 +91,10 @@ NUMBERS = [
 ]
 
 
-def numbers() -> list[Bad]:
-    """Each of them, given to a run that would take a second."""
+def numbers() -> list[BadInput]:
+    """Return each of them as a flag of a run of a second."""
     return [
-        Bad(
+        BadInput(
             name=f"--{flag} {value if len(value) < 20 else value[0] + '0' * 3 + '...'}",
             argv=training(**{flag.replace("-", "_").replace(".", "_", 1): value}),
             code=2,

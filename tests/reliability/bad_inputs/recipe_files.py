@@ -1,13 +1,13 @@
-"""Recipes in TOML that cannot be; and some that only look odd: tabs, a byte-order mark, the line ends of others."""
+"""Recipes in TOML that are invalid; and some that only look odd: tabs, a byte-order mark, other line endings."""
 
 from dataclasses import replace
 
-from nanotx.selftest._bad import Bad, Prepare, a_socket, having, hidden, pipe, posix, unprivileged
+from reliability.bad_input import BadInput, Prepare, a_socket, having, pipe, posix, unprivileged, unreadable
 
 DEEP = "model." + "block." * 40 + "part = 'shift'\n"
 NESTED = "\n".join(f"[model.block{'.block' * depth}]\npart = 'shift'" for depth in range(40))
 
-# What stands in mine.toml, and what is said.
+# Name, text of mine.toml, output.
 TABLES = [
     (
         "a key that is none",
@@ -105,7 +105,7 @@ TABLES = [
     ("a text that breaks off", "[train\nsteps = 3", r"mine\.toml: this is not TOML: .*at line 1"),
 ]
 
-# The bytes in mine.toml, with which code it is answered, and what is said.
+# Name, bytes of mine.toml, exit code, output.
 BYTES = [
     ("bytes that are no UTF-8", b"seed = 1 # caf\xe9", 2, r"mine\.toml: expected UTF-8, got byte 0xe9 at offset 14"),
     ("bytes of two a letter", "seed = 1".encode("utf-16"), 2, r"mine\.toml: expected UTF-8, got byte 0xff at offset 0"),
@@ -126,21 +126,23 @@ BYTES = [
 ODD = [("pipe", pipe("mine.toml")), ("socket", a_socket("mine.toml"))]
 
 
-def recipes() -> list[Bad]:
-    """All of them."""
+def recipe_files() -> list[BadInput]:
+    """Return all of them."""
     files = [(name, text.encode("utf-8"), 2, says) for name, text, says in TABLES] + BYTES
-    found = [shown(name, having({"mine.toml": data}), code, says) for name, data, code, says in files]
-    found += [
+    inputs = [shown(name, having({"mine.toml": data}), code, says) for name, data, code, says in files]
+    inputs += [
         shown("nothing, because it is missing", having(), 2, r"mine\.toml: there is no such file"),
         shown("nothing, because it is a folder", having({"mine.toml/x": b""}), 2, r"mine\.toml: cannot be read: "),
     ]
     odd = r"mine\.toml: cannot be read: expected a plain file, got a pipe, a socket, a device"
-    found += [replace(shown(f"nothing, because it is a {name}", write, 2, odd), possible=posix) for name, write in ODD]
-    denied = shown("nothing, because nobody may read it", hidden("mine.toml"), 2, r"mine\.toml: cannot be read: Perm")
-    return [*found, replace(denied, possible=unprivileged)]
+    inputs += [replace(shown(f"nothing, because it is a {name}", write, 2, odd), possible=posix) for name, write in ODD]
+    denied = shown(
+        "nothing, because nobody may read it", unreadable("mine.toml"), 2, r"mine\.toml: cannot be read: Perm"
+    )
+    return [*inputs, replace(denied, possible=unprivileged)]
 
 
-def shown(name: str, prepare: Prepare, code: int, says: str) -> Bad:
-    """The recipe in mine.toml, which is read and shown."""
+def shown(name: str, prepare: Prepare, code: int, says: str) -> BadInput:
+    """Return the input `--print-config` for mine.toml."""
     argv = ("train", "mine.toml", "--print-config")
-    return Bad(name=f"TOML with {name}", argv=argv, code=code, says=says, prepare=prepare)
+    return BadInput(name=f"TOML with {name}", argv=argv, code=code, says=says, prepare=prepare)

@@ -1,9 +1,9 @@
-"""Tokenizers that cannot be learned."""
+"""Tokenizers that cannot be trained."""
 
-from nanotx.selftest._bad import Bad, having
+from reliability.bad_input import BadInput, having
 
-# What stands behind `nanotx tokenizer train`, how it ends, and what is said.
-LEARNING = [
+# Name, arguments after `nanotx tokenizer train`, exit code, output.
+TRAINING = [
     ("of a kind that is none", "bpee text.txt", 2, r"no part named 'bpee'\. Did you mean 'bpe'\? Known: "),
     ("of no kind", "", 2, r"nanotx tokenizer train: expected a kind first: bpe, byte, char"),
     ("from nothing", "bpe", 2, r"expected files, or --corpus NAME, and one of the two only"),
@@ -110,10 +110,12 @@ LEARNING = [
 ]
 
 
-def learning() -> list[Bad]:
-    """All of them."""
+def tokenizer_training() -> list[BadInput]:
+    """Return all of them."""
     files = having({"empty.txt": b"", "latin.txt": b"caf\xe9 "})
     return [
-        Bad(name=f"to learn {name}", argv=("tokenizer", "train", *said.split()), code=code, says=says, prepare=files)
-        for name, said, code, says in LEARNING
+        BadInput(
+            name=f"to learn {name}", argv=("tokenizer", "train", *words.split()), code=code, says=says, prepare=files
+        )
+        for name, words, code, says in TRAINING
     ]

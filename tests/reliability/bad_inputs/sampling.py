@@ -1,11 +1,10 @@
 """Invalid prompts, sampling flags and draft models, for a valid run."""
 
-from nanotx.selftest._bad import Bad
-from nanotx.selftest._changed import ran
-from nanotx.selftest._tiny import LETTERS
+from reliability.bad_input import BadInput
+from reliability.specimens import CHARACTERS, ran
 
-# What stands behind `nanotx sample run`, how it ends, and what is said.
-SAMPLES: list[tuple[str, tuple[str, ...], int, str]] = [
+# Name, arguments after `nanotx sample run`, exit code, output.
+SAMPLING: list[tuple[str, tuple[str, ...], int, str]] = [
     (
         "a prompt of other letters",
         ("--prompt", "abZ"),
@@ -18,7 +17,7 @@ SAMPLES: list[tuple[str, tuple[str, ...], int, str]] = [
         3,
         r"char: lone surrogate U\+DCFF at offset 2 is no character; try",
     ),
-    ("a prompt longer than the context", ("--prompt", LETTERS * 7000, "--max-new-tokens", "3"), 0, r"[a-e]"),
+    ("a prompt longer than the context", ("--prompt", CHARACTERS * 7000, "--max-new-tokens", "3"), 0, r"[a-e]"),
     ("an empty prompt", ("--prompt", "", "--max-new-tokens", "3"), 0, r""),
     ("a prompt without a value", ("--prompt",), 2, r"--prompt.*[Ee]xpected"),
     ("a prompt that begins with a dash", ("--prompt", "-abc"), 3, r"char: .-. \(U\+002D\) at offset 0"),
@@ -167,9 +166,9 @@ SAMPLES: list[tuple[str, tuple[str, ...], int, str]] = [
 ]
 
 
-def samples() -> list[Bad]:
-    """All of them."""
+def sampling() -> list[BadInput]:
+    """Return all of them."""
     return [
-        Bad(name=f"sampling with {name}", argv=("sample", "run", *argv), code=code, says=says, prepare=ran())
-        for name, argv, code, says in SAMPLES
+        BadInput(name=f"sampling with {name}", argv=("sample", "run", *argv), code=code, says=says, prepare=ran())
+        for name, argv, code, says in SAMPLING
     ]

@@ -1,10 +1,10 @@
 """Subcommands of `nanotx tokenizer` with invalid arguments, and runs with a tokenizer that does not fit."""
 
-from nanotx.selftest._bad import Bad, having
-from nanotx.selftest._inputs_tokenizers import BYTE, saved
-from nanotx.selftest._tiny import training
+from reliability.bad_input import BadInput, having
+from reliability.bad_inputs.tokenizer_files import BYTE, saved
+from reliability.specimens import training
 
-# What stands behind `nanotx tokenizer`, how it ends, and what is said; mine.json knows four letters, byte.json all.
+# Name, arguments after `nanotx tokenizer`, exit code, output; mine.json has four characters, byte.json every byte.
 CASES = [
     (
         "an export to nowhere",
@@ -103,7 +103,7 @@ CASES = [
     ),
 ]
 
-# What stands behind a run that would take a second, how it ends, and what is said.
+# Name, value of --tokenizer and more flags of a run of a second, exit code, output.
 RUNS = [
     (
         "a huge vocabulary",
@@ -140,11 +140,11 @@ RUNS = [
 ]
 
 
-def tokenizer_commands() -> list[Bad]:
-    """All of them."""
+def tokenizer_commands() -> list[BadInput]:
+    """Return all of them."""
     files = having({"mine.json": saved(), "byte.json": BYTE})
-    rows = [(name, ("tokenizer", *said.split()), code, says) for name, said, code, says in CASES]
+    rows = [(name, ("tokenizer", *words.split()), code, says) for name, words, code, says in CASES]
     rows += [
-        (f"a run with {name}", training("--tokenizer", *said.split()), code, says) for name, said, code, says in RUNS
+        (f"a run with {name}", training("--tokenizer", *words.split()), code, says) for name, words, code, says in RUNS
     ]
-    return [Bad(name=name, argv=argv, code=code, says=says, prepare=files) for name, argv, code, says in rows]
+    return [BadInput(name=name, argv=argv, code=code, says=says, prepare=files) for name, argv, code, says in rows]

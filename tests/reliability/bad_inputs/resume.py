@@ -1,11 +1,10 @@
-"""Runs that are to go on, and cannot, or not so."""
+"""Runs that cannot be resumed, or not with these arguments."""
 
-from nanotx.selftest._bad import Bad
-from nanotx.selftest._changed import Change, exchanged, put, ran, saying
-from nanotx.selftest._tiny import training
+from reliability.bad_input import BadInput
+from reliability.specimens import Change, exchanged, put, ran, stating, training
 
-# What is changed in a run, what is typed, how it ends, and what is said.
-RESUMED: list[tuple[str, Change, tuple[str, ...], int, str]] = [
+# Name, change of the run, arguments after `nanotx`, exit code, output.
+RESUME: list[tuple[str, Change, tuple[str, ...], int, str]] = [
     (
         "a run begun where one lies",
         dict,
@@ -78,14 +77,14 @@ RESUMED: list[tuple[str, Change, tuple[str, ...], int, str]] = [
     ),
     (
         "a run resumed after its text has changed",
-        saying("corpus_sha256", "0" * 64),
+        stating("corpus_sha256", "0" * 64),
         training("--resume", train_steps=9),
         3,
         r"the run began with a corpus of .*SHA-256 0{12}\.\.\., .*bring the old text back, begin a new run",
     ),
     (
         "a run resumed of a newer nanotx",
-        saying("format", 99),
+        stating("format", 99),
         training("--resume", train_steps=9),
         4,
         r"format 99; this nanotx reads \d",
@@ -107,9 +106,9 @@ RESUMED: list[tuple[str, Change, tuple[str, ...], int, str]] = [
 ]
 
 
-def resumed() -> list[Bad]:
-    """All of them."""
+def resume() -> list[BadInput]:
+    """Return all of them."""
     return [
-        Bad(name=name, argv=argv, code=code, says=says, prepare=ran(change))
-        for name, change, argv, code, says in RESUMED
+        BadInput(name=name, argv=argv, code=code, says=says, prepare=ran(change))
+        for name, change, argv, code, says in RESUME
     ]

@@ -1,7 +1,7 @@
-"""Files drawn at random and damaged at random: each is read or refused, within seconds and within bounds of memory.
+"""Read random damaged files: each is read or refused, within seconds and within bounds of memory.
 
-A file is its own function of its kind, the seed and its number. They are read by the hundred in a process that has
-little memory; one that ends the process, or keeps it, is found by its number, and the rest is read by another.
+A child process with little memory reads some hundred files, one after another. If it dies or hangs, its report names
+the file, and the next child continues after it. `tests/fuzz.py` runs a campaign.
 """
 
 import json
@@ -11,46 +11,37 @@ import traceback
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
 
-from nanotx.selftest import Broken, Case, Finding
-from nanotx.selftest._mutants import KINDS, write
-from nanotx.selftest._reading import tried
-from nanotx.selftest._tiny import Files
-from nanotx.selftest.child import processes, starve
+from reliability.fuzzed_files import KINDS, write
+from reliability.readings import outcome
+from reliability.specimens import Files
+
+from nanotx.selftest import Broken
+from nanotx.selftest.child import limit_memory, processes
 
 SECONDS = 5.0
-"""Of work, within which a file has to be read or refused, whatever else is at work on the machine."""
+"""Processor time within which a file has to be read or refused, whatever else the machine does."""
 PATIENCE = 60.0
-"""Seconds on the clock after which a reader that does no work waits for what never comes."""
+"""Seconds on the clock after which a reader that uses no processor time is hanging."""
 MEMORY = 1 << 30
 """Bytes that reading a file may take, beyond what nanotx has by itself."""
-BATCH = 250
-"""Files that a process reads, one after another."""
 
 
 class Late(BaseException):
-    """Reading took too long; no `except Exception` holds it up."""
+    """Reading took too long; no `except Exception` catches it."""
 
 
-def cases(seed: int, files: int) -> list[Case]:
-    """A case for every few hundred of so many files of each kind."""
-    return [
-        Case(name=f"fuzz/{kind} {first} to {last - 1}", run=partial(batch, kind, seed, range(first, last)))
-        for kind in KINDS
-        for first in range(0, files, BATCH)
-        for last in [min(files, first + BATCH)]
-    ]
+def batch(kind: str, seed: int, numbers: range, folder: Path) -> Counter[str]:
+    """Read some files; keep in the folder those that break a promise.
 
-
-def batch(kind: str, seed: int, numbers: range, folder: Path) -> Finding:
-    """Read some files; what breaks a promise is kept.
+    Returns:
+        How many files were read, and how many were refused by each error.
 
     Raises:
-        Broken: something did; says what, and how to do it again.
+        Broken: some broke a promise; the message names them, and how to read them again.
     """
     ends, broken, first, sound = Counter[str](), list[str](), numbers.start, KINDS[kind].sound()
     while first < numbers.stop:
@@ -66,23 +57,23 @@ def batch(kind: str, seed: int, numbers: range, folder: Path) -> Finding:
             broken += [f"{number}: {row['broken']}"] if "broken" in row else []
         first = max([row["number"] for row in rows], default=first)
         if first not in done:
-            broken.append(f"{first}: the process ended with {process.exitcode}, or had to be ended for time")
+            broken.append(f"{first}: the process ended with {process.exitcode}, or had to be killed for time")
         first += 1
         process.close()
         report.unlink()
-    for one in broken:
-        number = int(one.partition(":")[0])
+    for fault in broken:
+        number = int(fault.partition(":")[0])
         write(kind, seed, number, folder / f"{kind}-{seed}-{number}", sound)
     if broken:
         raise Broken(
             f"{len(broken)} of {len(numbers)} {kind} of seed {seed}, kept in {folder}: {'; '.join(broken[:5])}. Again: "
-            f"from nanotx.selftest.fuzz import replay; replay({kind!r}, {seed}, {broken[0].partition(':')[0]})"
+            f"from reliability.fuzz import replay; replay({kind!r}, {seed}, {broken[0].partition(':')[0]})"
         )
-    return Finding(happened=", ".join(f"{name} {count}" for name, count in ends.most_common()))
+    return ends
 
 
 def watch(process: BaseProcess, report: Path) -> None:
-    """Wait for the process; kill it where it says nothing for too long, and does not find that out itself."""
+    """Wait for the process; kill it when its report has not grown for too long."""
     size = -1
     while process.is_alive():
         process.join(PATIENCE * 1.5)
@@ -93,28 +84,32 @@ def watch(process: BaseProcess, report: Path) -> None:
 
 
 def work(kind: str, seed: int, numbers: range, folder: Path, report: Path, sound: Files) -> None:
-    """What such a process does: of each file it says that it begins, and how it ended."""
+    """Read files in a child process; write a row to the report before each file and one after it."""
     nothing = os.open(os.devnull, os.O_RDWR)
     for stream in range(3):
         os.dup2(nothing, stream)
     attempt(kind, seed, numbers.start, folder / "one", sound)  # imports what is imported late, while there is memory
-    starve(MEMORY)
-    with report.open("a", encoding="ascii") as said:
+    limit_memory(MEMORY)
+    with report.open("a", encoding="ascii") as lines:
         for number in numbers:
             for row in ({"number": number}, attempt(kind, seed, number, folder / "one", sound)):
-                said.write(json.dumps(row) + "\n")
-                said.flush()
+                lines.write(json.dumps(row) + "\n")
+                lines.flush()
 
 
 def attempt(kind: str, seed: int, number: int, folder: Path, sound: Files) -> dict[str, object]:
-    """Write one file, and read it in all the ways there are; says how each ended, and what broke a promise."""
+    """Write one file, and read it in every way of its kind.
+
+    Returns:
+        A row with its number, how each reading ended, and `broken` if one of them broke a promise.
+    """
     ended = list[str]()
     row: dict[str, object] = {"number": number, "ended": ended}
     write(kind, seed, number, folder, sound)
     for reading in KINDS[kind].readings:
         try:
             with bounded():
-                ended.append(tried(reading, folder))
+                ended.append(outcome(reading, folder))
         except BaseException as error:
             last = traceback.extract_tb(error.__traceback__)[-1]
             where = f"{Path(last.filename).name}:{last.lineno}, {last.name}"
@@ -124,7 +119,7 @@ def attempt(kind: str, seed: int, number: int, folder: Path, sound: Files) -> di
 
 @contextmanager
 def bounded() -> Iterator[None]:
-    """Within, too much work or too long a wait is an error, where the system has clocks that interrupt."""
+    """Raise `Late` inside the block after too much work or too long a wait, on systems with interval timers."""
 
     def ring(number: int, frame: FrameType | None) -> None:
         raise Late(f"more than {SECONDS:g} s of work, or {PATIENCE:g} s of waiting")
@@ -146,8 +141,8 @@ def bounded() -> Iterator[None]:
 
 
 def replay(kind: str, seed: int, number: int, folder: str | Path = ".") -> None:
-    """Write one file again and read it here, so that what it does can be seen."""
+    """Write one file again and read it in this process, to debug it."""
     home = Path(folder) / f"{kind}-{seed}-{number}"
     write(kind, seed, number, home, KINDS[kind].sound())
     for reading in KINDS[kind].readings:
-        tried(reading, home)
+        outcome(reading, home)

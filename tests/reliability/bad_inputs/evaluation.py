@@ -1,10 +1,10 @@
-"""Runs that cannot be scored, or not so."""
+"""Arguments of `nanotx eval` that are invalid, and runs that cannot be evaluated."""
 
-from nanotx.selftest._bad import Bad
-from nanotx.selftest._changed import Change, put, ran, without
+from reliability.bad_input import BadInput
+from reliability.specimens import Change, put, ran, without
 
-# What is changed in a run, what is typed, how it ends, and what is said.
-EVALS: list[tuple[str, Change, str, int, str]] = [
+# Name, change of the run, arguments after `nanotx`, exit code, output.
+EVALUATION: list[tuple[str, Change, str, int, str]] = [
     ("an eval of nothing", dict, "eval nowhere", 4, r"nowhere: expected a run's folder, with a recipe\.toml in it"),
     ("an eval of a file", dict, "eval text.txt", 4, r"text\.txt: expected a run's folder"),
     ("an eval without checkpoints", without("checkpoints"), "eval run", 4, r"run: no checkpoint can be read"),
@@ -76,9 +76,9 @@ EVALS: list[tuple[str, Change, str, int, str]] = [
 ]
 
 
-def evals() -> list[Bad]:
-    """All of them."""
+def evaluation() -> list[BadInput]:
+    """Return all of them."""
     return [
-        Bad(name=name, argv=tuple(said.split()), code=code, says=says, prepare=ran(change))
-        for name, change, said, code, says in EVALS
+        BadInput(name=name, argv=tuple(words.split()), code=code, says=says, prepare=ran(change))
+        for name, change, words, code, says in EVALUATION
     ]

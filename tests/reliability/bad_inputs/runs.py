@@ -1,10 +1,10 @@
-"""Folders that are no run, and runs that are broken: sampled, shown, raced against."""
+"""Folders that are not a run, and broken runs: sampled, shown, raced against."""
 
-from nanotx.selftest._bad import Bad
-from nanotx.selftest._changed import Change, broken, put, ran, saying, without
+from reliability.bad_input import BadInput
+from reliability.specimens import Change, broken, put, ran, stating, without
 
-# What is changed in a run, what is typed, how it ends, and what is said.
-OF_RUNS: list[tuple[str, Change, str, int, str]] = [
+# Name, change of the run, arguments after `nanotx`, exit code, output.
+RUNS: list[tuple[str, Change, str, int, str]] = [
     ("a sample of nothing", dict, "sample nowhere", 4, r"nowhere: expected a run's folder, with a recipe\.toml in it"),
     (
         "a sample of a file",
@@ -39,25 +39,25 @@ OF_RUNS: list[tuple[str, Change, str, int, str]] = [
         4,
         r"step-4/model\.safetensors: the file is not the one that was saved",
     ),
-    ("a sample of a newer nanotx", saying("format", 99), "sample run", 4, r"format 99; this nanotx reads \d"),
+    ("a sample of a newer nanotx", stating("format", 99), "sample run", 4, r"format 99; this nanotx reads \d"),
     (
         "a sample of a format that is none",
-        saying("format", None),
+        stating("format", None),
         "sample run",
         4,
         r"format None; this nanotx reads \d",
     ),
     (
         "a sample of another tokenizer",
-        saying("tokenizer", {"part": "byte", "sha256": "0" * 64}),
+        stating("tokenizer", {"part": "byte", "sha256": "0" * 64}),
         "sample run",
         3,
         r"trained with the tokenizer byte of digest 0{12}\.\.\., and this is char",
     ),
-    ("a sample of a checkpoint without a tokenizer", saying("tokenizer", None), "sample run", 4, r"step-6.*tokenizer"),
+    ("a sample of a checkpoint without a tokenizer", stating("tokenizer", None), "sample run", 4, r"step-6.*tokenizer"),
     (
         "an older checkpoint where the newest is broken",
-        saying("format", 2, mend=False),
+        stating("format", 2, fix=False),
         "sample run --max-new-tokens 1",
         0,
         r".",
@@ -111,9 +111,9 @@ OF_RUNS: list[tuple[str, Change, str, int, str]] = [
 ]
 
 
-def runs() -> list[Bad]:
-    """All of them."""
+def runs() -> list[BadInput]:
+    """Return all of them."""
     return [
-        Bad(name=name, argv=tuple(said.split()), code=code, says=says, prepare=ran(change))
-        for name, change, said, code, says in OF_RUNS
+        BadInput(name=name, argv=tuple(words.split()), code=code, says=says, prepare=ran(change))
+        for name, change, words, code, says in RUNS
     ]

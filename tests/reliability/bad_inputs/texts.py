@@ -1,9 +1,9 @@
-"""Texts that nothing can be learned from, and some that only look so."""
+"""Corpora that nothing can be trained on, and some that only look so."""
 
 from dataclasses import replace
 
-from nanotx.selftest._bad import Bad, Prepare, a_socket, having, hidden, pipe, posix, unprivileged
-from nanotx.selftest._tiny import LETTERS, Files, training
+from reliability.bad_input import BadInput, Prepare, a_socket, having, pipe, posix, unprivileged, unreadable
+from reliability.specimens import CHARACTERS, Files, training
 
 LINE = "to be or not to be, to be or not to be"
 SHORT = r"data: a text of \d+ tokens has no window of model\.context=\d+ .*; try --model\.context \d+ or a longer text"
@@ -13,7 +13,7 @@ FULL = (
     r"try a smaller --train\.micro-batch-size than"
 )
 
-# What lies in the folder beside a usual text, where the corpus is said to lie, how it ends, and what is said.
+# Name, files beside the usual text, path of the corpus, exit code, output.
 FILES: list[tuple[str, Files, str, int, str]] = [
     ("no text", {}, "nowhere.txt", 3, r"corpus file: nowhere\.txt: there is no such file or folder"),
     ("a text of another name", {}, "txet.txt", 3, r"there is no such file or folder\. Did you mean 'text\.txt'\?"),
@@ -42,12 +42,18 @@ FILES: list[tuple[str, Files, str, int, str]] = [
         3,
         r"x\.txt: expected UTF-8, got byte 0xed at offset 4",
     ),
-    ("an empty folder", {"x/.hidden": b"abc"}, "x", 3, r"corpus file: x: this folder holds no file that is not hidden"),
+    (
+        "an empty folder",
+        {"x/.unreadable": b"abc"},
+        "x",
+        3,
+        r"corpus file: x: this folder holds no file that is not hidden",
+    ),
     ("a pattern without files", {}, "*.md", 3, r"corpus file: \*\.md: no file matches; try a shorter pattern"),
     ("a name that is too long", {}, "x" * 300, 3, r"cannot be read: File name too long|there is no such file"),
     (
         "a letter that comes last alone",
-        {"x.txt": f"{LETTERS * 100}é".encode()},
+        {"x.txt": f"{CHARACTERS * 100}é".encode()},
         "x.txt",
         3,
         r"validation text, .* 'é' \(U\+00E9\) .*; try",
@@ -57,16 +63,16 @@ FILES: list[tuple[str, Files, str, int, str]] = [
 ]
 
 
-def texts() -> list[Bad]:
-    """All of them."""
-    found = [
-        Bad(name=f"a corpus of {name}", argv=on(path), code=code, says=says, prepare=having(files))
+def texts() -> list[BadInput]:
+    """Return all of them."""
+    inputs = [
+        BadInput(name=f"a corpus of {name}", argv=on(path), code=code, says=says, prepare=having(files))
         for name, files, path, code, says in FILES
     ]
     play = ("train", "shakespeare_char", "--corpus", "playhouse", "--corpus.size", str(10**12), "--run", "run")
-    found += [
-        Bad(name="a corpus without a path", argv=on(""), code=3, says="path is empty; give --corpus.path my.txt"),
-        Bad(
+    inputs += [
+        BadInput(name="a corpus without a path", argv=on(""), code=3, says="path is empty; give --corpus.path my.txt"),
+        BadInput(
             name="a play without end", argv=play, code=2, says=r"corpus\.size: expected a number of at most 1,000,000,"
         ),
         sized("a context longer than the corpus", 3, SHORT, model_context=1000),
@@ -89,22 +95,24 @@ def texts() -> list[Bad]:
     ]
     odd: list[tuple[str, Prepare]] = [("pipe", pipe("x.txt")), ("socket", a_socket("x.txt"))]
     plain = r"corpus file: 'x\.txt': expected a file or a folder, got a pipe or a device"
-    found += [
-        Bad(name=f"a corpus in a {name}", argv=on("x.txt"), code=3, says=plain, prepare=prepare, possible=posix)
+    inputs += [
+        BadInput(name=f"a corpus in a {name}", argv=on("x.txt"), code=3, says=plain, prepare=prepare, possible=posix)
         for name, prepare in odd
     ]
     says = r"corpus file: x\.txt: cannot be read: Permission denied"
     return [
-        *found,
-        Bad(name="a secret", argv=on("x.txt"), code=3, says=says, prepare=hidden("x.txt"), possible=unprivileged),
+        *inputs,
+        BadInput(
+            name="a secret", argv=on("x.txt"), code=3, says=says, prepare=unreadable("x.txt"), possible=unprivileged
+        ),
     ]
 
 
 def on(path: str) -> tuple[str, ...]:
-    """A run that would take a second, on a text that lies there."""
+    """Return the arguments of a run of a second on the text at a path."""
     return tuple(path if word == "text.txt" else word for word in training())
 
 
-def sized(name: str, code: int, says: str, **others: object) -> Bad:
-    """Such a run on the usual text, with some flags otherwise."""
-    return Bad(name=name, argv=training(**others), code=code, says=says, prepare=having())
+def sized(name: str, code: int, says: str, **others: object) -> BadInput:
+    """Return such a run on the usual text, with some flags changed."""
+    return BadInput(name=name, argv=training(**others), code=code, says=says, prepare=having())
