@@ -1,19 +1,22 @@
 """Laws of learning: a schedule is a pure function of the step; an optimizer loses no parameter and no state."""
 
+import json
 import math
 from collections.abc import Sequence
 
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer as TorchOptimizer
 
-from nanotx.errors import LawBroken
+from nanotx.errors import LawBroken, NanotxError
 from nanotx.optim import Optimizer
 from nanotx.optim.schedules import Schedule
+from nanotx.optim.state import StateCodec
 
 Parameters = dict[str, nn.Parameter]
 Gradients = Sequence[dict[str, Tensor]]
-"""For each step the gradient of each parameter, by name."""
+"""For each step the gradient of each parameter that has one, by name."""
 
 ENOUGH = 10
 """Steps after which a run has learned something; a shorter one may be all warm-up."""
@@ -177,37 +180,44 @@ def descends(config: Optimizer, parameters: Parameters, targets: dict[str, Tenso
 
 
 def resumes(config: Optimizer, parameters: Parameters, gradients: Gradients, cut: int) -> None:
-    """Stopped, saved, built anew and loaded, an optimizer goes on to the bit as if it had not been stopped.
+    """Stopped, saved, built anew and loaded, an optimizer continues to the bit as if it had not been stopped.
 
-    As a checkpoint keeps it: the tensors of each parameter, in its shape, and numbers that all parameters share. The
-    groups are those that the config makes anew.
+    It is saved as a checkpoint holds it, as the bytes of tensors and the text of a table (`nanotx.optim.state`).
 
     Args:
         config: the optimizer's.
-        parameters: by name; they stay as they are.
-        gradients: of all steps.
-        cut: after how many it is stopped.
+        parameters: by name; they are not changed.
+        gradients: of all steps; a parameter may have none in some of them.
+        cut: after how many steps it is stopped.
 
     Raises:
-        LawBroken: which parameter differs at the end, and by how much; or what of the state no checkpoint keeps.
+        LawBroken: which parameter differs after which step, and by how much; or what of the state cannot be saved.
     """
     whole, parted = copies(parameters), copies(parameters)
-    one, before = config.build(whole.items()), config.build(parted.items())
-    for count, gradient in enumerate(gradients):
-        step(one, whole, gradient, count)
-        if count < cut:
-            step(before, parted, gradient, count)
-    saved, parted = saved_state(before, parted), copies(parted)
-    after = config.build(parted.items())
-    load(after, parted, saved)
+    uninterrupted, before = config.build(whole.items()), config.build(parted.items())
+    codec = StateCodec(before, parted)
+    for count in range(cut):
+        step(uninterrupted, whole, gradients[count], count)
+        step(before, parted, gradients[count], count)
+    try:
+        tensors, table = codec.save()
+        saved = safetensors.torch.save({name: tensor.contiguous() for name, tensor in tensors.items()})
+        text = json.dumps(table, allow_nan=False)
+        parted = copies(parted)
+        after = config.build(parted.items())
+        StateCodec(after, parted).load(safetensors.torch.load(saved), json.loads(text))
+    except NanotxError as error:
+        raise LawBroken(f"resumes: after {cut} steps: {error}") from error
     for count in range(cut, len(gradients)):
+        step(uninterrupted, whole, gradients[count], count)
         step(after, parted, gradients[count], count)
-    for name, parameter in whole.items():
-        if not torch.equal(parameter, parted[name]):
-            moved = float((parameter.detach() - parted[name].detach()).abs().max())
-            raise LawBroken(
-                f"resumes: {len(gradients)} steps, and as many stopped after {cut}, differ in {name} by {moved:.3g}."
-            )
+        for name, parameter in whole.items():
+            if not torch.equal(parameter, parted[name]):
+                moved = float((parameter.detach() - parted[name].detach()).abs().max())
+                raise LawBroken(
+                    f"resumes: stopped after {cut} steps and resumed, {name} differs by {moved:.3g} after step "
+                    f"{count + 1}."
+                )
 
 
 def learned(config: Optimizer, parameters: Parameters, gradients: Gradients) -> dict[str, Tensor]:
@@ -226,7 +236,7 @@ def step(
     for group in optimizer.param_groups:
         group["lr"] = group["base_lr"] * rate / (1 + count)
     for name, one in parameters.items():
-        one.grad = gradient[name].clone() if one.requires_grad else None
+        one.grad = gradient[name].clone() if one.requires_grad and name in gradient else None
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(
             count
@@ -237,39 +247,3 @@ def step(
 def copies(parameters: Parameters) -> Parameters:
     """The same parameters elsewhere."""
     return {name: nn.Parameter(one.detach().clone(), one.requires_grad) for name, one in parameters.items()}
-
-
-def saved_state(optimizer: TorchOptimizer, parameters: Parameters) -> dict[str, dict[str, Tensor]]:
-    """What a checkpoint keeps of an optimizer's state: by a parameter's name, each number as a tensor.
-
-    Raises:
-        LawBroken: some of it would be lost.
-    """
-    state: dict[str, dict[str, Tensor]] = {}
-    shared: dict[str, float] = {}
-    for name, parameter in parameters.items():
-        state[name] = {}
-        for key, value in optimizer.state.get(parameter, {}).items():
-            if isinstance(value, Tensor) and value.ndim:
-                if value.shape != parameter.shape:
-                    raise LawBroken(
-                        f"resumes: {key!r} of {name} has the shape {tuple(value.shape)}; "
-                        f"a checkpoint keeps the parameter's, {tuple(parameter.shape)}, or one number."
-                    )
-                state[name][key] = value.clone()
-            elif float(value) != shared.setdefault(key, float(value)):
-                raise LawBroken(
-                    f"resumes: {key!r} of {name} is {float(value):g} and elsewhere {shared[key]:g}; "
-                    "a checkpoint keeps one number for all."
-                )
-            else:
-                state[name][key] = torch.tensor(shared[key])
-    return state
-
-
-def load(optimizer: TorchOptimizer, parameters: Parameters, saved: dict[str, dict[str, Tensor]]) -> None:
-    """Give what was kept to an optimizer built anew, which has its own groups."""
-    names = {id(one): name for name, one in parameters.items()}
-    order = [names[id(one)] for group in optimizer.param_groups for one in group["params"]]
-    state = {index: saved[name] for index, name in enumerate(order) if saved[name]}
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -13,7 +13,12 @@ Named = Iterable[tuple[str, nn.Parameter]]
 
 
 class Optimizer(
-    Slot, ABC, slot="optimizer", package="nanotx.optim", group="nanotx.optimizers", shared=("base", "schedules")
+    Slot,
+    ABC,
+    slot="optimizer",
+    package="nanotx.optim",
+    group="nanotx.optimizers",
+    shared=("base", "schedules", "state", "packing"),
 ):
     """The slot. A part is built from parameters with names, so that its split into groups is visible."""
 

@@ -7,8 +7,11 @@ from nanotx.config.toml import read_config, read_toml
 from nanotx.errors import RunError
 from nanotx.recipe import Recipe
 
-FORMAT = 3
-"""Written to each checkpoint's trainer.json. Formats 1 and 2 name the fields of a recipe otherwise."""
+FORMAT = 4
+"""Written to each checkpoint's trainer.json.
+
+Formats 1 and 2 name the fields of a recipe otherwise; up to 3 an optimizer's groups are not saved.
+"""
 
 
 def check_format(path: Path, number: Any) -> None:
@@ -41,7 +44,7 @@ def read_saved_recipe(path: Path) -> Recipe:
         RunError: an older nanotx wrote it.
     """
     train = read_toml(path).get("train")
-    if isinstance(train, dict) and "batch" in train:  # every recipe of format 2 has it, and none of format 3
+    if isinstance(train, dict) and "batch" in train:  # every recipe of format 2 has it, and no later one
         check_format(path, 2)
     recipe: Recipe = read_config(Recipe, path)
     return recipe

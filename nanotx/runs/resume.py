@@ -19,7 +19,7 @@ from nanotx.runs.resume_check import Survey, differences
 from nanotx.runs.trainer_state import read_state
 from nanotx.tokenizers import Codec, load
 from nanotx.training.dataset import Dataset
-from nanotx.training.trainer import Progress, Row, Trainer, is_count
+from nanotx.training.trainer import Progress, Trainer
 
 
 def tokenizer_of(folder: RunFolder, allow_mismatch: bool = False) -> Codec:
@@ -77,15 +77,16 @@ def resume_run(
     if found.checkpoint is None:
         say(f"{folder.path}: there is no checkpoint to go on from, so it begins at step 0.")
         return False
-    restore(trainer, found.checkpoint, texts, allow_mismatch)
+    for note in restore(trainer, found.checkpoint, texts, allow_mismatch):
+        say(note)
     if allow_mismatch and found.before and differences(found.before, trainer.recipe):
         try_step(trainer, found.checkpoint, texts)
     say(f"{folder.path}: goes on from step {trainer.progress.step}.")
     return True
 
 
-def restore(trainer: Trainer, path: Path, texts: Dataset, allow_mismatch: bool = False) -> None:
-    """Take over a checkpoint that verified.
+def restore(trainer: Trainer, path: Path, texts: Dataset, allow_mismatch: bool = False) -> list[str]:
+    """Take over a checkpoint that verified; return what of the optimizer begins anew, a sentence for each.
 
     Raises:
         RunError: it is not one of this run, or of a newer nanotx.
@@ -96,17 +97,21 @@ def restore(trainer: Trainer, path: Path, texts: Dataset, allow_mismatch: bool =
         check_tokenizer(path, state, texts.codec)
         check_corpus(path, state, texts.sha256, texts.size)
     check_size(path / "model.safetensors", trainer.model.parameter_count)
-    averages = valid.read_tensors(path / "optimizer.safetensors")
+    file = path / "optimizer.safetensors"
+    tensors, table = valid.read_tensors(file), state["optimizer"]
     before = read_saved_recipe(path / "recipe.toml")
-    same = before.optimizer.part == trainer.recipe.optimizer.part
+    if before.optimizer.part != trainer.recipe.optimizer.part:
+        tensors, table = {}, {}
     weights = valid.read_tensors(path / "model.safetensors")
-    load_state(trainer, weights, averages if same else {}, state["optimizer"] if same else {})
+    notes = load_state(trainer, weights, tensors, table, str(file), reset=allow_mismatch)
+    trainer.restored_from = str(file) if table else ""
     if trainer.ema:
         judged = valid.read_tensors(path / "ema.safetensors") if before.train.ema_decay else weights
         copy_in(trainer.ema.averages, trainer.model, judged)
     if trainer.scaler.is_enabled() and state["scaler"]:
         trainer.scaler.load_state_dict(state["scaler"])
     trainer.progress = Progress(**state["progress"])
+    return notes
 
 
 def try_step(trainer: Trainer, path: Path, texts: Dataset) -> None:
@@ -187,38 +192,31 @@ def check_tokenizer(path: Path, state: dict[str, Any], codec: Codec) -> None:
 
 
 def load_state(
-    trainer: Trainer, weights: dict[str, Tensor], averages: dict[str, Tensor], numbers: dict[str, float]
-) -> None:
+    trainer: Trainer,
+    weights: dict[str, Tensor],
+    tensors: dict[str, Tensor],
+    table: dict[str, Any],
+    where: str = "optimizer",
+    reset: bool = False,
+) -> list[str]:
     """Load what `Trainer.weights` and `Trainer.optimizer_state` return; without the latter, the optimizer is reset.
+
+    Args:
+        trainer: of a recipe whose weights these are.
+        weights: in the canonical layout.
+        tensors: of the optimizer.
+        table: what else there is of the optimizer.
+        where: the file that the optimizer's state is from, for messages.
+        reset: begin anew what fits another implementation alone, which is refused otherwise.
+
+    Returns:
+        What of the optimizer begins anew, a sentence for each.
 
     Raises:
         RunError: names or shapes are not this model's; says which.
     """
     load_weights(trainer.model, weights)
-    parameters = dict(trainer.model.named_parameters())
-    keys: dict[str, dict[str, Tensor]] = {}
-    counts: dict[str, dict[str, Tensor]] = {}
-    for path, tensor in averages.items():
-        name, _, key = path.rpartition("/")
-        if name in parameters and is_count(key, tensor, parameters[name]):
-            counts.setdefault(name, {})[key] = tensor.clone()
-        else:
-            keys.setdefault(key, {})[name] = tensor
-    by_key = {key: to_model_layout(trainer.model, tensors) for key, tensors in keys.items()}
-    names = {parameter: name for name, parameter in parameters.items()}
-    order = [names[parameter] for group in trainer.optimizer.param_groups for parameter in group["params"]]
-    state: dict[int, Row] = {}
-    for index, name in enumerate(order):
-        found = {key: tensors[name].clone() for key, tensors in by_key.items() if name in tensors}
-        for key, tensor in found.items():
-            check_shape(f"{name}/{key}", parameters[name], tensor)
-        if found or name in counts:
-            state[index] = found | {key: torch.tensor(value) for key, value in numbers.items()} | counts.get(name, {})
-    groups = trainer.optimizer.state_dict()["param_groups"]
-    try:
-        trainer.optimizer.load_state_dict({"state": state, "param_groups": groups})
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise RunError(f"optimizer: what was saved of it does not fit this one: {error!r}.") from None
+    return trainer.state_codec.load(tensors, table, where, reset)
 
 
 @torch.no_grad()

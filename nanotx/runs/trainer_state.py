@@ -11,7 +11,9 @@ import torch
 
 from nanotx.config.schema import INT_LIMIT
 from nanotx.config.toml import write_toml
-from nanotx.errors import Diverged, RunError
+from nanotx.errors import ConfigError, Diverged, RunError
+from nanotx.optim.state import Table
+from nanotx.optim.state import check_table as check_optimizer
 from nanotx.runs import checkpoint, valid
 from nanotx.runs.folder import RunFolder
 from nanotx.runs.formats import FORMAT, check_format
@@ -35,18 +37,18 @@ def save(
     `proven` remembers which do. Before any is removed, `check_place` raises where the folder is another run's by now.
     Returns those that stay only because they hold more than was saved.
     """
-    averages, numbers = trainer.optimizer_state()
+    tensors, table = trainer.optimizer_state()
     weights, progress = trainer.weights(), trainer.progress
     for name, weight in weights.items():
         if not torch.isfinite(weight).all():
-            raise Diverged(
-                f"step {progress.step}: the weights of {name} are not finite, and are not saved; what was saved before "
-                f"is. Try a lower --optimizer.lr than {trainer.recipe.optimizer.lr:g}."
-            )
+            raise Diverged(not_saved(trainer, f"the weights of {name} are not finite, and are not saved"))
+    for name, tensor in tensors.items():
+        if valid.has_nan(tensor):
+            raise Diverged(not_saved(trainer, f"the optimizer's {name} has NaN, and is not saved"))
     state = {
         "format": FORMAT,
         "progress": asdict(progress) | {"earlier_seconds": progress.wall_seconds, "scores": strict(progress.scores)},
-        "optimizer": numbers,
+        "optimizer": table,
         "scaler": trainer.scaler.state_dict(),
         "corpus_sha256": texts.sha256,
         "corpus_size": texts.size,
@@ -58,9 +60,9 @@ def save(
         path,
         {
             "model.safetensors": weights,
-            "optimizer.safetensors": averages,
+            "optimizer.safetensors": tensors,
             **average,
-            "trainer.json": json.dumps(state, indent=1) + "\n",
+            "trainer.json": in_json(state, table),
             "recipe.toml": write_toml(trainer.recipe),
             "tokenizer.json": texts.codec.to_json(),
         },
@@ -68,6 +70,31 @@ def save(
     check_place()
     sound.add(path)
     return prune(trainer, folder, progress.step, sound)
+
+
+def not_saved(trainer: Trainer, reason: str) -> str:
+    """Return the message for a step after which no checkpoint is written."""
+    return (
+        f"step {trainer.progress.step}: {reason}; what was saved before is. Try a lower --optimizer.lr than "
+        f"{trainer.recipe.optimizer.lr:g}."
+    )
+
+
+def in_json(state: dict[str, Any], table: Table) -> str:
+    """Return the text of trainer.json.
+
+    Raises:
+        ConfigError: the optimizer has too many plain values for it; names the parameter that has most.
+    """
+    text = json.dumps(state, indent=1, allow_nan=False) + "\n"
+    if len(text) > valid.TEXT:
+        sizes = {name: len(json.dumps(item)) for name, item in {"groups": table["groups"], **table["state"]}.items()}
+        most = max(sizes, key=lambda name: sizes[name])
+        raise ConfigError(
+            f"optimizer: its plain values take {len(text):,} bytes of trainer.json, which may have {valid.TEXT:,}; "
+            f"most of them are of {most}: keep them in a tensor."
+        )
+    return text
 
 
 def prune(trainer: Trainer, folder: RunFolder, newest: int, proven: Proven | None = None) -> list[Path]:
@@ -119,7 +146,10 @@ def read_state(path: Path) -> dict[str, Any]:
             raise RunError(f"{file}: {name}: expected {kind.__name__}, got {state.get(name)!r:.60}.")
     check_table(file, "progress", state["progress"], PROGRESS)
     check_table(file, "tokenizer", state["tokenizer"], TOKENIZER)
-    check_table(file, "optimizer", state["optimizer"], dict.fromkeys(state["optimizer"], float))
+    try:
+        check_optimizer(state["optimizer"])
+    except ValueError as error:
+        raise RunError(f"{file}: optimizer/{error}") from None
     check_scaler(file, state["scaler"])
     if (scores := state["progress"].get("scores")) and (lacks := SCORES - scores.keys()):
         raise RunError(f"{file}: progress.scores.{min(lacks)} is missing.")

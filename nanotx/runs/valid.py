@@ -191,8 +191,8 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
     except (OSError, RuntimeError, SafetensorError, KeyError, ValueError) as error:  # also numbers that torch has not
         raise RunError(f"{file}: cannot be read as safetensors: {error}.") from None
     for name, tensor in tensors.items():
-        tensor = tensor.float() if tensor.dtype.itemsize == 1 else tensor  # of these torch knows too little
-        if file.name not in WEIGHTS and tensor.isnan().any():
+        tensor = wide(tensor)
+        if file.name not in WEIGHTS and has_nan(tensor):
             raise RunError(
                 f"{file}: {name} is not a number in {int(tensor.isnan().sum()):,} of {tensor.numel():,} places, though "
                 "the digest is right. Nanotx saves no such state of an optimizer; resume from an earlier checkpoint: "
@@ -205,6 +205,16 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
                 "weights; try an earlier checkpoint by --step."
             )
     return tensors
+
+
+def has_nan(tensor: Tensor) -> bool:
+    """Return whether a number of a tensor is NaN."""
+    return bool(wide(tensor).isnan().any())
+
+
+def wide(tensor: Tensor) -> Tensor:
+    """Return a tensor in a dtype for which PyTorch has all operations."""
+    return tensor.float() if tensor.dtype.itemsize == 1 else tensor
 
 
 def read_json(file: Path) -> dict[str, Any]:

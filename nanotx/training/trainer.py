@@ -18,7 +18,7 @@ import nanotx
 from nanotx.config.plugins import describe_part
 from nanotx.config.schema import divisors
 from nanotx.data.batches import Windows, step_seed
-from nanotx.errors import ConfigError, Diverged, MemoryFull, is_memory_full
+from nanotx.errors import ConfigError, Diverged, MemoryFull, RunError, is_memory_full
 from nanotx.hardware.device import Machine
 from nanotx.nn.canonical import to_canonical
 from nanotx.nn.dropout import named_dropouts, row_seeded
@@ -26,6 +26,7 @@ from nanotx.nn.hooks import AuxLossModule, OnStepModule
 from nanotx.nn.loss import Head
 from nanotx.nn.loss.cross_entropy import CrossEntropy
 from nanotx.nn.transformer import Transformer
+from nanotx.optim.state import StateCodec, Table
 from nanotx.recipe import Recipe
 from nanotx.training.compile import compile_blocks
 from nanotx.training.ema import EMA
@@ -85,9 +86,11 @@ class Trainer:
         self.on_step_modules = [module for module in self.model.modules() if isinstance(module, OnStepModule)]
         self.dropouts = named_dropouts(self.model)
         self.optimizer = recipe.optimizer.build(self.model.named_parameters())
+        self.state_codec = StateCodec(self.optimizer, dict(self.model.named_parameters()), self.model)
         self.scaler = torch.amp.GradScaler(machine.device.type, enabled=machine.dtype is torch.float16)
         self.progress = Progress()
         self.consistent = True  # False while an update is half applied
+        self.restored_from = ""  # the file that the optimizer's state is from, until it has taken a step with it
         self.detect = False  # whether the operation is named that makes a number which is not finite
         self.model.embedding.sparse = recipe.optimizer.takes_sparse
         self.model.activation_checkpointing = recipe.train.activation_checkpointing
@@ -242,11 +245,23 @@ class Trainer:
         return factor
 
     def optimizer_step(self) -> float:
-        """Apply the gradients with the scheduled learning rate, and return that rate."""
+        """Apply the gradients with the scheduled learning rate, and return that rate.
+
+        Raises:
+            RunError: the optimizer cannot step with the state that was restored.
+        """
         factor = self.factor()
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
-        self.scaler.step(self.optimizer)
+        try:
+            self.scaler.step(self.optimizer)
+        except Exception as error:  # of any optimizer, which may be the user's own
+            if not self.restored_from or is_memory_full(error):
+                raise
+            raise RunError(
+                f"{self.restored_from}: the optimizer cannot step with what is saved there: {error!r}."
+            ) from error
+        self.restored_from = ""
         self.scaler.update()
         return float(self.optimizer.param_groups[0]["lr"])
 
@@ -307,35 +322,13 @@ class Trainer:
         """Return the weights to evaluate and sample."""
         return to_canonical(self.model, dict(self.ema.averages)) if self.ema else self.weights()
 
-    def optimizer_state(self) -> tuple[dict[str, Tensor], dict[str, float]]:
-        """The optimizer's state: tensors under `<parameter>/<key>`, and the numbers that all parameters share.
+    def optimizer_state(self) -> tuple[dict[str, Tensor], Table]:
+        """Return the optimizer's state: tensors by `<parameter>/<key>`, and all else as JSON can hold it.
 
-        A number that is not the same for all, such as the steps of a parameter that had no gradient in some of them, is
-        a tensor of no dimensions under each parameter's own name.
+        Raises:
+            ConfigError: some of it cannot be saved; names the parameter and the key.
         """
-        tensors: dict[str, Tensor] = {}
-        numbers: dict[str, float] = {}
-        parameters, state = dict(self.model.named_parameters()), self.optimizer.state
-        for key in sorted({key for one in state.values() for key in one}):
-            values = {name: state[one][key] for name, one in parameters.items() if key in state.get(one, {})}
-            counts = {
-                name: torch.as_tensor(one) for name, one in values.items() if is_count(key, one, parameters[name])
-            }
-            if len(counts) == len(values) and len({float(one) for one in counts.values()}) == 1:
-                numbers[key] = float(next(iter(counts.values())))
-                continue
-            shared = to_canonical(self.model, {name: one for name, one in values.items() if name not in counts})
-            tensors |= {f"{name}/{key}": tensor for name, tensor in (shared | counts).items()}
-        return tensors, numbers
-
-
-def is_count(key: str, value: object, parameter: Tensor) -> bool:
-    """Whether a value of an optimizer's state is a number about a parameter, rather than shaped as the parameter is.
-
-    For a parameter with no dimensions only the key decides: `step`, as PyTorch calls it, is the number.
-    """
-    plain = not isinstance(value, Tensor) or value.ndim == 0
-    return plain and (key == "step" or parameter.ndim > 0)
+        return self.state_codec.save()
 
 
 def clip(parameters: Iterable[nn.Parameter], limit: float) -> Tensor:

@@ -201,7 +201,7 @@ def test_a_run_folder_of_an_older_format_is_refused(reached: Path, tmp_path: Pat
         told = capsys.readouterr().out
     except RunError as error:
         told = str(error)
-    assert "recipe.toml: format 2; this nanotx reads 3. An older nanotx wrote it" in told
+    assert "recipe.toml: format 2; this nanotx reads 4. An older nanotx wrote it" in told
 
 
 # A terminal's size from the environment.

@@ -131,7 +131,9 @@ def test_each_law_of_optimizers_says_what_broke_it():
             descends(named["climbs"], parameters(), targets, steps=2, rate=0.1)
         with pytest.raises(LawBroken, match=r"zero_lr_no_move: at a rate of 0, a\.weight moved by"):
             zero_lr_no_move(named["decays_by_base"], parameters(), gradients(2))
-        with pytest.raises(LawBroken, match=r"resumes: 3 steps, and as many stopped after 1, differ in a\.weight by"):
+        with pytest.raises(
+            LawBroken, match=r"resumes: stopped after 1 steps and resumed, a\.weight differs by .* after step 2"
+        ):
             resumes(named["elsewhere"], parameters(), gradients(3), cut=1)
         resumes(named["elsewhere"], parameters(), gradients(3), cut=3)  # nothing comes after the stop
 
@@ -150,24 +152,6 @@ def test_a_parameter_in_two_groups_or_from_elsewhere_breaks_the_law(monkeypatch)
         monkeypatch.setattr(AdamW, "build", lambda self, named, groups=groups: Built(groups))
         with pytest.raises(LawBroken, match=message):
             grouped(AdamW(), mine)
-
-
-class Numbers(torch.optim.SGD):
-    """Keeps for each parameter its index."""
-
-    def step(self):
-        for group in self.param_groups:
-            for index, one in enumerate(group["params"]):
-                self.state[one]["index"] = index
-
-
-def test_a_number_of_its_own_for_each_parameter_is_kept_by_no_checkpoint(monkeypatch):
-    def build(self, named):
-        return Numbers([{"params": [one for _, one in named], "base_lr": 1.0}])
-
-    monkeypatch.setattr(AdamW, "build", build)
-    with pytest.raises(LawBroken, match=r"resumes: 'index' of a\.bias is 1 and elsewhere 0; a checkpoint keeps one"):
-        resumes(AdamW(), parameters(), gradients(2), cut=1)
 
 
 def test_trying_an_optimizer_leaves_the_generator_as_it_was():

@@ -304,17 +304,68 @@ def elsewhere(self, parameters):
     return Elsewhere(groups(parameters, self))
 
 
-class InGroup(Plain):
+class History(list):
+    """Gradients of before."""
+
+
+class InObject(Plain):
     def direction(self, group, one, index):
-        if index == 0:
-            group["steps"] = group.get("steps", 0) + 1
-        return super().direction(group, one, index) / group["steps"]
+        history = self.state[one].setdefault("history", History())
+        history.append(one.grad)
+        return sum(history) / len(history)
 
 
-@optimizer("in_group", "resumes")
-def in_group(self, parameters):
-    """Counts its steps in the group, which is made anew from the recipe."""
-    return InGroup(groups(parameters, self))
+@optimizer("in_object", "resumes")
+def in_object(self, parameters):
+    """Keeps its gradients in an object of a class of its own, which no checkpoint holds."""
+    return InObject(groups(parameters, self))
+
+
+class OneCount(Plain):
+    def direction(self, group, one, index):
+        first = self.state[self.param_groups[0]["params"][0]]
+        count = self.state[one].setdefault("count", first.setdefault("count", torch.zeros(1)))
+        count += 1
+        return one.grad / count
+
+
+@optimizer("one_count", "resumes")
+def one_count(self, parameters):
+    """Counts in one tensor, which is in the state of each parameter, and would be several when it is read back."""
+    return OneCount(groups(parameters, self))
+
+
+class LeavesOut(Plain):
+    def direction(self, group, one, index):
+        state = self.state[one]
+        state["average"] = 0.9 * state.get("average", torch.zeros_like(one)) + one.grad
+        return state["average"]
+
+    def state_dict(self):
+        found = super().state_dict()
+        return found | {"state": {index: {} for index in found["state"]}}
+
+
+@optimizer("leaves_out", "resumes")
+def leaves_out(self, parameters):
+    """Leaves its averages out of its state_dict."""
+    return LeavesOut(groups(parameters, self))
+
+
+class LoadsHalf(Plain):
+    def direction(self, group, one, index):
+        group["steps"] = group.get("steps", 0) + 1
+        return one.grad / group["steps"]
+
+    def load_state_dict(self, state):
+        """Load the state of the parameters alone."""
+        self.state.update(state["state"])
+
+
+@optimizer("loads_half", "resumes")
+def loads_half(self, parameters):
+    """Counts in its group, and does not load the group."""
+    return LoadsHalf(groups(parameters, self))
 
 
 class Drifts(Plain):
@@ -326,19 +377,6 @@ class Drifts(Plain):
 def drifts(self, parameters):
     """Takes steps of a length that nobody seeded."""
     return Drifts(groups(parameters, self))
-
-
-class Factored(Plain):
-    def direction(self, group, one, index):
-        state = self.state[one]
-        state["rows"] = 0.9 * state.get("rows", 0) + one.grad.square().mean(dim=-1)
-        return one.grad / (1 + state["rows"].mean()).sqrt()
-
-
-@optimizer("factored", "resumes")
-def factored(self, parameters):
-    """Keeps an average for each row, which has not the shape of its parameter."""
-    return Factored(groups(parameters, self))
 
 
 @Optimizer.register("mutant_one_beta")

@@ -224,8 +224,8 @@ def test_what_cannot_be_taken_again_is_told_why(folder, tmp_path, monkeypatch):
     (folder / "recipe.toml").write_text(recipe, encoding="utf-8")
 
     for checkpoint in (folder / "checkpoints").iterdir():
-        change(checkpoint, "trainer.json", '"format": 3', '"format": 1')
-    with pytest.raises(RunError, match="format 1; this nanotx reads 3"):
+        change(checkpoint, "trainer.json", '"format": 4', '"format": 1')
+    with pytest.raises(RunError, match="format 1; this nanotx reads 4"):
         run(["replay", str(folder), "--step", "9"])
     shutil.rmtree(folder / "checkpoints")
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)

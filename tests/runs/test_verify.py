@@ -154,10 +154,10 @@ def test_a_tokenizer_that_was_exchanged_is_found_in_the_run_and_in_a_checkpoint(
 
 def test_a_checkpoint_of_another_format_is_told(folder, verify):
     state = folder / "checkpoints/step-6/trainer.json"
-    state.write_text(state.read_text(encoding="utf-8").replace('"format": 3', '"format": 1'), encoding="utf-8")
+    state.write_text(state.read_text(encoding="utf-8").replace('"format": 4', '"format": 1'), encoding="utf-8")
     seal(state.parent)
     code, checks, _ = verify(folder)
-    assert code == 4 and "format 1; this nanotx reads 3" in checks["step-6 tokenizer"]["detail"]
+    assert code == 4 and "format 1; this nanotx reads 4" in checks["step-6 tokenizer"]["detail"]
 
 
 def test_a_torn_last_line_is_told_and_is_no_fault(folder, verify):
