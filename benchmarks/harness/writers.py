@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import torch
@@ -17,8 +16,9 @@ from nanotx.data.batches import Windows
 from nanotx.data.corpus.playhouse import Playhouse
 from nanotx.generation import Sampling
 from nanotx.generation.compiled import CompiledModel
-from nanotx.generation.sampler import next_ids
-from nanotx.generation.speculative import SpeculativeDecoder
+from nanotx.generation.engine import BatchEngine, Engine, LanguageModel
+from nanotx.generation.speculative import SpeculativeEngine
+from nanotx.nn.kv_cache import KVCache
 from nanotx.nn.attention.sdpa import Sdpa
 from nanotx.nn.block.prenorm import PreNorm
 from nanotx.nn.ffn.mlp import Mlp
@@ -91,21 +91,22 @@ class Writers:
 
     def uncached(self, ids: Tensor, new: int, how: Sampling) -> Tensor:
         """Everything read anew for every token."""
-        return joined(islice(next_ids(self.model, ids, how, use_cache=False), new))
+        return written(BatchEngine(Uncached(self.model), ids.tolist(), how, new, device=self.device))
 
     def cached(self, ids: Tensor, new: int, how: Sampling) -> Tensor:
         """As it is by default."""
-        return joined(islice(next_ids(self.model, ids, how, max_new_tokens=new), new))
+        return written(BatchEngine(self.model, ids.tolist(), how, new, device=self.device))
 
     def compiled(self, ids: Tensor, new: int, how: Sampling) -> Tensor:
-        """With the reading of one more token compiled."""
-        return joined(islice(next_ids(self.reader, ids, how, max_new_tokens=new), new))
+        """With a compiled single-token step."""
+        return written(BatchEngine(self.reader, ids.tolist(), how, new, device=self.device))
 
     def speculative(self, ids: Tensor, new: int, how: Sampling) -> Tensor:
-        """One text, with the draft's help."""
-        both = SpeculativeDecoder(self.model, self.draft, ids[0].tolist(), how, self.guesses, self.device)
-        found = joined(step.ids for step in islice(both, new))
-        self.accepted.append(both.accepted / max(1, both.drafted))
+        """With a draft model."""
+        models = self.model, self.draft
+        engine = SpeculativeEngine(*models, ids.tolist(), how, new, draft_tokens=self.guesses, device=self.device)
+        found = written(engine)
+        self.accepted.append(engine.accepted / max(1, engine.drafted))
         return found
 
     @torch.inference_mode()
@@ -136,9 +137,24 @@ class Writers:
         return PASS
 
 
-def joined(drawn: Any) -> Tensor:
-    """The ids that were drawn, a row each."""
-    return torch.stack(list(drawn), dim=1)
+def written(engine: Engine) -> Tensor:
+    """Return the ids that an engine samples, one text per row."""
+    return torch.tensor(engine.run())
+
+
+class Uncached:
+    """A language model that reads its whole window anew for every token; of the cache it uses the ids alone."""
+
+    def __init__(self, model: LanguageModel) -> None:
+        self.model, self.context = model, model.context
+
+    def next_logits(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
+        """Return the logits of the token after `ids`."""
+        if cache is None:
+            return self.model.next_logits(ids)
+        read = cache.previous(ids, self.context)[:, self.context - cache.length :]
+        cache.advance(ids.shape[1])
+        return self.model.next_logits(torch.cat([read, ids], dim=1))
 
 
 def learned(model: Transformer, windows: Windows, steps: int, device: torch.device) -> Transformer:

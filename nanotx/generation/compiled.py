@@ -1,10 +1,10 @@
-"""A model whose reading of one more token is compiled, whole and once, whatever the length of what was read.
+"""A model whose single-token step is compiled, once, for every length of the text.
 
-Token by token, what a small model costs beside the reading of its weights is mostly the calls of its operations. A
-compiler makes few of many. It takes half a minute the first time, so it is for those who will sample much. A prompt
-is read as the model is written.
+Token by token, a small model spends most of its time on calling operations, apart from reading its weights. A compiler
+fuses many operations into a few. That takes half a minute at first, so it pays for those who sample much. Prompts are
+read by the eager model.
 
-The model must stay as it is while it is sampled from: whether it did is not asked at each token.
+The model must not change while it is sampled from: that is not checked at each token.
 """
 
 from collections.abc import Sequence
@@ -20,17 +20,17 @@ from nanotx.nn.kv_cache import KVCache
 from nanotx.nn.shapes import Tokens
 from nanotx.nn.transformer import Transformer
 
-DYNAMIC_SOURCES = r".*\.(length|gone)"
+DYNAMIC_SOURCES = r".*\.(length|evicted)"
 """Integers that change at every token, which the compiler must treat as dynamic."""
 
 
 def dynamic_guards(guards: Sequence[Any]) -> list[bool]:
-    """Which of the compiler's guards are asked at each token: those on it and on what was read, not on the model."""
+    """Select the compiler's guards to check at each token: those on the ids and on the cache, not on the model."""
     return [guard.name.partition(".")[0] in ("", "ids", "cache") for guard in guards]
 
 
 class CompiledModel:
-    """A `Reader`: the model itself, but faster from its third token on.
+    """A `LanguageModel`: the model, with a compiled step from the third token of a text on.
 
     Raises:
         ConfigError: nothing can be compiled here; says why.
@@ -41,22 +41,22 @@ class CompiledModel:
         if trial.fault:
             raise ConfigError(f"compile: {trial}; or leave --compile out.")
         self.model = model
-        growing = torch.compiler.config.patch(dynamic_sources=DYNAMIC_SOURCES)  # type: ignore[attr-defined]
-        self.step = growing(torch.compile(model.next_logits, options={"guard_filter_fn": dynamic_guards}))
+        dynamic = torch.compiler.config.patch(dynamic_sources=DYNAMIC_SOURCES)  # type: ignore[attr-defined]
+        self.step = dynamic(torch.compile(model.next_logits, options={"guard_filter_fn": dynamic_guards}))
 
     @property
     def context(self) -> int:
-        """Return the maximal number of tokens of a window."""
+        """Return the maximum number of tokens."""
         return self.model.context
 
     def next_logits(self, ids: Tokens, cache: KVCache | None = None) -> Float[Tensor, "b v"]:
-        """Return the logits of the token after the last of `ids`."""
+        """Return the logits of the token after `ids`."""
         if cache is None:
             return self.model.next_logits(ids)
         if not cache.length:
-            # The same for every text, and never quite full: another room, or a full one, would be compiled anew.
+            # The same for every text, and never quite full: another capacity, or a full one, would be compiled anew.
             cache.capacity = self.context + 1
-        if ids.shape[1] > 1 or cache.length < 2:  # 0 and 1 are numbers that the compiler does take for granted
+        if ids.shape[1] > 1 or cache.length < 2:  # the compiler treats the integers 0 and 1 as constants
             return self.model.next_logits(ids, cache)
         logits: Tensor = self.step(ids, cache)
         return logits

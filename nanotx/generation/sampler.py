@@ -1,17 +1,13 @@
 """The sampler: from logits to the next id, by temperature, penalties, top-k, top-p and other logits processors.
 
-Beyond the context: when it is full, its newer half is recomputed as a new window, and sampling continues.
-
-First logits are changed: biases, the penalties for what was said already, bans. Then the temperature divides them. Then
-tokens are left out, by top-k, top-p, min-p and typical in this order, each by the probabilities of those that the one
-before it left.
+Biases, penalties and bans change the logits; then the temperature divides them; then top-k, top-p, min-p and typical
+sampling mask tokens, in this order, each by the probabilities of the tokens that the previous one kept.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from reprlib import repr as brief
-from typing import Protocol, runtime_checkable
 
 import torch
 from einops import rearrange
@@ -21,15 +17,12 @@ from torch.nn import functional as F
 
 from nanotx.config.schema import INT_LIMIT, check_fraction, in_range, is_number
 from nanotx.errors import ConfigError, Diverged
-from nanotx.nn.kv_cache import KVCache
-from nanotx.nn.shapes import Tokens
-from nanotx.nn.transformer import Transformer
 
 NextLogits = Float[Tensor, "b v"]
 NextIds = Int[Tensor, " b"]
 
 MAX_ADJUSTMENT = 1_000_000
-"""Of a number that changes logits; a larger one does what a ban or the likeliest token does already."""
+"""Limit of numbers that change logits; beyond it a bias acts as a ban or as a certain choice."""
 RANGES: dict[str, tuple[int | float, int | float]] = {
     "temperature": (0, MAX_ADJUSTMENT),
     "repetition_penalty": (1 / MAX_ADJUSTMENT, MAX_ADJUSTMENT),
@@ -39,38 +32,26 @@ RANGES: dict[str, tuple[int | float, int | float]] = {
     "max_new_tokens": (0, 10**9),
     "draft_tokens": (1, 1000),
 }
-"""From the least to the most of each number, for Python and for the command line."""
+"""Smallest and largest value of each number, from Python and on the command line."""
 MIN_TEMPERATURE = 1e-37
-"""A temperature below it takes the best token always, as 0 does: float32 cannot divide by it."""
-
-
-@runtime_checkable
-class LanguageModel(Protocol):
-    """The interface of a model that the sampler uses."""
-
-    @property
-    def context(self) -> int:
-        """Return the maximal number of tokens of a window."""
-
-    def next_logits(self, ids: Tokens, cache: KVCache | None = None) -> NextLogits:
-        """Logits of the token after the last of `ids`, which follow what `cache` has read."""
+"""A lower temperature always takes the most likely token, as 0 does: float32 cannot divide by it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
     """Sampling config; the module docstring states the order of the logits processors."""
 
-    temperature: float = 0.8  # logits are divided by it; 0 takes the best token always
-    top_k: int | None = None  # keep only the k best tokens
-    top_p: float = 1.0  # keep the fewest best tokens whose probabilities reach this sum
-    min_p: float = 0.0  # keep the tokens that are at least this share as likely as the best one
-    typical: float = 1.0  # keep those whose surprise is nearest to the expected one, until they reach this sum
-    repetition_penalty: float = 1.0  # logits of tokens in the text so far are divided by it, those below 0 multiplied
-    frequency_penalty: float = 0.0  # taken off a token's logit for each time that it was drawn
-    presence_penalty: float = 0.0  # taken off a token's logit once it was drawn
-    banned_tokens: tuple[int, ...] = ()  # ids that are never drawn
-    bias: tuple[tuple[int, float], ...] = ()  # ids, and what is added to the logit of each
-    seed: int = 0  # of the first row's random numbers; each row after it has the next seed
+    temperature: float = 0.8  # divides the logits; 0 always takes the most likely token
+    top_k: int | None = None  # keep the k most likely tokens
+    top_p: float = 1.0  # keep the fewest most likely tokens whose probabilities sum to this
+    min_p: float = 0.0  # keep tokens whose probability is at least this fraction of the largest
+    typical: float = 1.0  # keep tokens whose surprisal is nearest to the entropy, until they sum to this
+    repetition_penalty: float = 1.0  # divides positive logits of tokens in the text so far, multiplies negative ones
+    frequency_penalty: float = 0.0  # subtracted from a token's logit for each time that it was sampled
+    presence_penalty: float = 0.0  # subtracted from a token's logit once it was sampled
+    banned_tokens: tuple[int, ...] = ()  # ids that are never sampled
+    bias: tuple[tuple[int, float], ...] = ()  # (id, number added to its logit)
+    seed: int = 0  # of the first row's random numbers; row r uses seed + r
 
     def __post_init__(self) -> None:
         for name in ("temperature", "repetition_penalty", "frequency_penalty", "presence_penalty"):
@@ -84,11 +65,11 @@ class Sampling:
         if self.top_k is not None:
             in_range("top_k", self.top_k, 1, INT_LIMIT - 1, whole=True)
         in_range("seed", self.seed, 0, INT_LIMIT - 1, whole=True)
-        for one in self.banned_tokens:
-            is_number("banned_tokens", one, whole=True)
-        for one, value in self.bias:
-            is_number("bias", one, whole=True)
-            check_bias(f"id {one}", value)
+        for token in self.banned_tokens:
+            is_number("banned_tokens", token, whole=True)
+        for token, value in self.bias:
+            is_number("bias", token, whole=True)
+            check_bias(f"id {token}", value)
 
     def with_banned(self, ids: Collection[int]) -> "Sampling":
         """Return a copy that also bans these ids, such as the undefined ids of a tokenizer."""
@@ -103,7 +84,7 @@ class Sampling:
 
 
 def check_bias(token: str, value: float) -> None:
-    """Raise ConfigError where what is to be added to a token's logit is out of range; the token is told as it came."""
+    """Raise ConfigError if the bias of a token is out of range; the message names the token."""
     try:
         in_range(f"bias: {token}", value, *RANGES["bias"])
     except ConfigError as error:
@@ -121,75 +102,16 @@ def check_seeds(sampling: Sampling, rows: int) -> None:
         in_range(f"seed: that of the last of {rows} texts", int(sampling.seed) + rows - 1, 0, INT_LIMIT - 1, whole=True)
 
 
-def generate(
-    model: Transformer, ids: Tokens, max_new_tokens: int, sampling: Sampling | None = None
-) -> Int[Tensor, "b grown"]:
-    """Return prompts with their generated continuations, one per row.
-
-    Args:
-        model: the model; it is switched to evaluation mode during the call.
-        ids: the prompts, at least one token each.
-        max_new_tokens: the number of ids to sample per row.
-        sampling: the sampling config; the default is `Sampling()`.
-    """
-    check_max_new_tokens(max_new_tokens)
-    training = model.training
-    model.eval()
-    sampling = (sampling or Sampling()).with_banned(model.undefined_ids)
-    drawn = next_ids(model, ids, sampling, max_new_tokens=max_new_tokens)
-    ids = torch.stack([*ids.unbind(1), *(row for row, _ in zip(drawn, range(max_new_tokens), strict=False))], dim=1)
-    model.train(training)
-    return ids
-
-
-def next_ids(
-    model: LanguageModel, ids: Tokens, sampling: Sampling, use_cache: bool = True, max_new_tokens: int | None = None
-) -> Iterator[NextIds]:
-    """Yield the next id of each row, without end.
-
-    Args:
-        model: what gives the logits.
-        ids: the prompts, at least one token each; only the newest `context` of them are read.
-        sampling: how to choose.
-        use_cache: whether to keep what was read; without it every token is read anew, to the same effect.
-        max_new_tokens: how many will be drawn, if that is known; no more room is then made.
-    """
-    state, sampler = DecodeState(model, ids, use_cache, max_new_tokens), Sampler(sampling, ids.tolist())
-    while True:
-        with torch.inference_mode():
-            drawn = sampler.draw(state.next_logits())
-        yield drawn
-        state.append(drawn)
-
-
-class DecodeState:
-    """Decode state of a batch of texts of one length: the window, its KV cache, and the tokens not yet read."""
-
-    def __init__(
-        self, model: LanguageModel, ids: Tokens, use_cache: bool = True, max_new_tokens: int | None = None
-    ) -> None:
-        self.model, self.use_cache = model, use_cache
-        self.window = self.pending = ids[:, -model.context :]
-        longest = model.context if max_new_tokens is None else self.window.shape[1] + max_new_tokens
-        self.cache = KVCache(min(model.context, longest))
-
-    def next_logits(self) -> NextLogits:
-        """Return the logits of the next token of each row."""
-        if not self.use_cache:
-            return self.model.next_logits(self.window)
-        return self.model.next_logits(self.pending, self.cache)
-
-    def append(self, ids: NextIds) -> None:
-        """Append the next token of each row."""
-        context, self.pending = self.model.context, rearrange(ids, "b -> b 1")
-        if full := self.window.shape[1] == context:
-            self.window, self.cache = self.window[:, context - context // 2 :], self.cache.new_like()
-        self.window = torch.cat([self.window, self.pending], dim=1)
-        self.pending = self.window if full else self.pending
-
-
 class Sampler:
-    """Sample the next token of each row, with a random generator per row, so that rows are independent."""
+    """Samples the next token of each row, with a random generator per row, so that rows are independent.
+
+    Args:
+        sampling: the sampling config.
+        prompts: the whole prompt of each row, which the repetition penalty counts.
+
+    Raises:
+        ConfigError: the seed of the last row is out of range.
+    """
 
     def __init__(self, sampling: Sampling, prompts: Sequence[Sequence[int]]) -> None:
         self.sampling, self.processors = sampling, None
@@ -199,17 +121,39 @@ class Sampler:
             self.processors = LogitsProcessors(sampling, prompts)
 
     def draw(self, logits: NextLogits) -> NextIds:
-        """Sample one id per row."""
+        """Sample one id per row.
+
+        Raises:
+            Diverged: the logits of a row are NaN or infinite.
+            ConfigError: a banned or biased id is outside the vocabulary, or all ids are banned.
+        """
         ids = draw(self.probabilities(logits), self.generators)
+        self.record(ids)
+        return ids
+
+    def record(self, ids: NextIds) -> None:
+        """Count the sampled id of each row, for the penalties."""
         if self.processors is not None:
             self.processors.record(ids)
-        return ids
+
+    def forget(self, ids: Iterable[int], row: int = 0) -> None:
+        """Subtract rejected draft tokens of a row from its counts."""
+        if self.processors is not None:
+            self.processors.counts[row].subtract(ids)
+
+    def reset(self, row: int) -> None:
+        """Reset a row's random generator and token counts, as if nothing had been sampled in it."""
+        self.generators[row].manual_seed(int(self.sampling.seed) + row)
+        if self.processors is not None:
+            self.processors.counts[row].clear()
 
     def probabilities(self, logits: NextLogits) -> NextLogits:
         """Return the probability of each id after all logits processors; a masked id has 0."""
         logits = logits.float()
         if not logits.amax(dim=-1).isfinite().all():  # NaN, infinity, or minus infinity for all
-            raise Diverged("sample: the model's logits are not numbers; sample from an earlier checkpoint by --step.")
+            raise Diverged(
+                "sample: the model's logits are NaN or infinite; sample from an earlier checkpoint with --step."
+            )
         logits = logits if self.processors is None else self.processors.adjust(logits)
         logits = logits - logits.amax(dim=-1, keepdim=True)
         if self.sampling.temperature < MIN_TEMPERATURE:
@@ -222,14 +166,14 @@ def draw(weights: NextLogits, generators: Sequence[torch.Generator]) -> NextIds:
     """Sample one id per row in proportion to its weight, by inverse transform sampling in float64."""
     exact = weights.cpu() if weights.device.type == "mps" else weights  # Apple's GPU has no float64
     reached = exact.double().cumsum(dim=-1)
-    shares = torch.stack([torch.rand(1, dtype=torch.float64, generator=one) for one in generators])
+    shares = torch.stack([torch.rand(1, dtype=torch.float64, generator=generator) for generator in generators])
     ids = torch.searchsorted(reached, shares.to(exact.device) * reached[:, -1:], right=True)
     return ids[:, 0].to(weights.device)
 
 
 Counts = Int[Tensor, "b v"]
 FLOAT32_RANGE = (torch.finfo(torch.float32).min, torch.finfo(torch.float32).max)
-"""What a logit of the model is kept within while it is changed; no change makes an infinite logit of a finite one."""
+"""Limits of a penalized logit, so that no finite logit becomes infinite."""
 
 
 class LogitsProcessors:
@@ -237,17 +181,13 @@ class LogitsProcessors:
 
     def __init__(self, sampling: Sampling, prompts: Sequence[Sequence[int]]) -> None:
         self.sampling, self.prompted = sampling, [dict.fromkeys(prompt, 1) for prompt in prompts]
-        self.drawn: list[Counter[int]] = [Counter() for _ in prompts]  # in each row, how often each id
-        self.size = 0  # of the vocabulary that the ids were checked against
+        self.counts: list[Counter[int]] = [Counter() for _ in prompts]  # of the sampled ids of each row
+        self.vocab_size = 0  # that the ids were checked against
 
     def record(self, ids: Int[Tensor, " b"]) -> None:
         """Count the sampled ids."""
-        for drawn, one in zip(self.drawn, ids.tolist(), strict=True):
-            drawn[one] += 1
-
-    def forget(self, ids: Iterable[int], row: int = 0) -> None:
-        """Subtract rejected draft tokens of a row from its counts."""
-        self.drawn[row].subtract(ids)
+        for counts, token in zip(self.counts, ids.tolist(), strict=True):
+            counts[token] += 1
 
     def adjust(self, logits: NextLogits) -> NextLogits:
         """Apply the processors before the temperature: biases, penalties, bans.
@@ -255,34 +195,34 @@ class LogitsProcessors:
         Raises:
             ConfigError: a banned or biased id is outside the vocabulary, or all ids are banned.
         """
-        sampling, size = self.sampling, logits.shape[-1]
-        if size != self.size:
-            self.check_ids(size)
-            self.size = size
+        sampling, vocab_size = self.sampling, logits.shape[-1]
+        if vocab_size != self.vocab_size:
+            self.check_ids(vocab_size)
+            self.vocab_size = vocab_size
         if sampling.bias:
-            ids, values = (torch.tensor(one, device=logits.device) for one in zip(*sampling.bias, strict=True))
+            ids, values = (torch.tensor(column, device=logits.device) for column in zip(*sampling.bias, strict=True))
             logits = logits.index_add(-1, ids, rearrange(values.float(), "n -> 1 n").expand(len(logits), -1))
         if sampling.repetition_penalty != 1:
-            met = [prompt | +drawn for prompt, drawn in zip(self.prompted, self.drawn, strict=True)]
-            seen = token_counts(met, size).to(logits.device) > 0
+            texts = [prompt | +sampled for prompt, sampled in zip(self.prompted, self.counts, strict=True)]
+            seen = token_counts(texts, vocab_size).to(logits.device) > 0
             bounded = penalize_repetition(logits, seen, sampling.repetition_penalty).clamp(*FLOAT32_RANGE)
             logits = torch.where(logits.isfinite(), bounded, logits)
         if sampling.frequency_penalty or sampling.presence_penalty:
-            drawn = token_counts(self.drawn, size).to(logits.device)
-            logits = logits - sampling.frequency_penalty * drawn - sampling.presence_penalty * (drawn > 0)
+            counts = token_counts(self.counts, vocab_size).to(logits.device)
+            logits = logits - sampling.frequency_penalty * counts - sampling.presence_penalty * (counts > 0)
         if sampling.banned_tokens:
             logits = logits.index_fill(-1, torch.tensor(sampling.banned_tokens, device=logits.device), -torch.inf)
         return logits
 
-    def check_ids(self, size: int) -> None:
+    def check_ids(self, vocab_size: int) -> None:
         """Raise ConfigError for an id outside the vocabulary, or if every id is banned."""
         biased = tuple(token for token, _ in self.sampling.bias)
         for name, ids in {"banned_tokens": self.sampling.banned_tokens, "bias": biased}.items():
-            for one in ids:
-                if not 0 <= one < size:
-                    raise ConfigError(f"{name}: expected ids from 0 to {size - 1}, got {one}.")
-        if len(set(self.sampling.banned_tokens)) == size:
-            raise ConfigError(f"banned_tokens: expected to leave one of {size} ids at least, got all of them.")
+            for token in ids:
+                if not 0 <= token < vocab_size:
+                    raise ConfigError(f"{name}: expected ids from 0 to {vocab_size - 1}, got {token}.")
+        if len(set(self.sampling.banned_tokens)) == vocab_size:
+            raise ConfigError(f"banned_tokens: expected to leave one of {vocab_size} ids at least, got all of them.")
 
     def truncate(self, logits: NextLogits) -> NextLogits:
         """Apply the processors after the temperature; the logits of masked tokens are minus infinity."""
@@ -298,19 +238,19 @@ class LogitsProcessors:
         return logits
 
 
-def token_counts(rows: Sequence[Mapping[int, int]], size: int) -> Counts:
+def token_counts(rows: Sequence[Mapping[int, int]], vocab_size: int) -> Counts:
     """Return the count of each id in each row."""
-    counts = torch.zeros(len(rows), size, dtype=torch.long)
-    for row, found in enumerate(rows):
-        counts[row, list(found)] = torch.tensor(list(found.values()), dtype=torch.long)
+    counts = torch.zeros(len(rows), vocab_size, dtype=torch.long)
+    for row, count_of in enumerate(rows):
+        counts[row, list(count_of)] = torch.tensor(list(count_of.values()), dtype=torch.long)
     return counts
 
 
 def penalize_repetition(logits: NextLogits, seen: Bool[Tensor, "b v"], penalty: float) -> NextLogits:
     """Return logits, with those of seen tokens divided by the penalty, or multiplied if negative.
 
-    Source: Keskar et al. 2019, CTRL, https://arxiv.org/abs/1909.05858, section 4.1. The paper divides all of them,
-    which raises those below zero; here no penalty above one raises any.
+    Source: Keskar et al. 2019, CTRL, https://arxiv.org/abs/1909.05858, section 4.1. The paper divides negative logits
+    too, which raises them; here a penalty above one raises no logit.
     """
     return torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
 
@@ -345,15 +285,15 @@ def typical_mask(probabilities: NextLogits, share: float) -> Bool[Tensor, "b v"]
 
     Source: Meister et al. 2022, https://arxiv.org/abs/2202.00666, equation 10
     """
-    surprise = -probabilities.log()
-    expected = torch.special.entr(probabilities).sum(dim=-1, keepdim=True)
-    return cumulative_mask(probabilities, (surprise - expected).abs(), share)
+    surprisal = -probabilities.log()
+    entropy = torch.special.entr(probabilities).sum(dim=-1, keepdim=True)
+    return cumulative_mask(probabilities, (surprisal - entropy).abs(), share)
 
 
 def cumulative_mask(probabilities: NextLogits, keys: NextLogits, share: float) -> Bool[Tensor, "b v"]:
     """Mask of the first tokens by rising keys that sum to `share`; at least one, and none of probability 0."""
     order = keys.argsort(dim=-1, stable=True)
     ranked = probabilities.gather(-1, order)
-    kept = (ranked.cumsum(dim=-1) - ranked < share) & (ranked > 0)
-    kept = kept | (rearrange(torch.arange(kept.shape[-1], device=kept.device), "v -> 1 v") == 0)
-    return torch.zeros_like(kept).scatter(-1, order, kept)
+    keep = (ranked.cumsum(dim=-1) - ranked < share) & (ranked > 0)
+    keep = keep | (rearrange(torch.arange(keep.shape[-1], device=keep.device), "v -> 1 v") == 0)
+    return torch.zeros_like(keep).scatter(-1, order, keep)

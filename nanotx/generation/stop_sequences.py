@@ -1,52 +1,43 @@
-"""Stop sequences: end a text before the first of them, across token boundaries."""
+"""Stop sequences: end a text before the first of them, also where it spans several tokens."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 
 from nanotx.errors import ConfigError
 
 
 class StopSequences:
-    """Incremental search: hold back the end of a text that may be the beginning of a stop sequence.
+    """Searches a text for stop sequences as it comes, and holds back an end that may begin one of them.
 
-    The stop that completes first wins; of two that complete at once, the longer.
+    The stop sequence that is complete first wins; of two that are complete at once, the longer.
 
     Args:
-        stops: none of them empty.
+        stops: texts to end before.
 
     Raises:
-        ConfigError: one is empty.
+        ConfigError: a stop sequence is empty.
     """
 
     def __init__(self, stops: Sequence[str]) -> None:
         if "" in stops:
             raise ConfigError("stop: expected a text to end before, got an empty one.")
-        self.stops, self.held, self.found = stops, "", False
+        self.stops, self.stopped = stops, False
+        self.held = ""  # may be the beginning of a stop sequence
 
     def push(self, text: str) -> str:
-        """Append text; return what is final. Return an empty text after a stop was found."""
-        if self.found:
+        """Append text; return what is final. Return an empty text once stopped."""
+        if self.stopped:
             return ""
         text = self.held + text
         ends = [(text.index(stop) + len(stop), text.index(stop)) for stop in self.stops if stop in text]
-        self.found = bool(ends)
+        self.stopped = bool(ends)
         cut = min(ends)[1] if ends else len(text) - max((overlap(text, stop) for stop in self.stops), default=0)
         self.held = "" if ends else text[cut:]
         return text[:cut]
 
     def end(self) -> str:
-        """Return the text that was held back, at the end of the input."""
+        """Return the text that is held back, at the end of the input."""
         held, self.held = self.held, ""
         return held
-
-
-def until(pieces: Iterable[str], stops: Sequence[str]) -> Iterator[str]:
-    """Yield the pieces of a text up to the first stop; read no piece after it."""
-    gate = StopSequences(stops)
-    for piece in pieces:
-        yield gate.push(piece)
-        if gate.found:
-            return
-    yield gate.end()
 
 
 def overlap(text: str, stop: str) -> int:

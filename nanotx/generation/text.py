@@ -1,70 +1,151 @@
-"""From text to text: encode a prompt, continue it token by token, and decode as the tokens come."""
+"""From text to text: encode prompts, decode their continuations as the tokens come, end them at stop sequences."""
 
-import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from dataclasses import dataclass
 
-import torch
-from einops import rearrange
-
+from nanotx.config.schema import in_range
 from nanotx.errors import ConfigError, TextError
-from nanotx.generation.sampler import LanguageModel, NextIds, Sampling, check_bias, check_max_new_tokens, next_ids
-from nanotx.generation.stop_sequences import until
+from nanotx.generation.compiled import CompiledModel
+from nanotx.generation.engine import BatchEngine, Engine
+from nanotx.generation.sampler import RANGES, Sampling, check_bias
+from nanotx.generation.speculative import SpeculativeEngine
+from nanotx.generation.stop_sequences import StopSequences
+from nanotx.nn.transformer import Transformer
 from nanotx.tokenizers import Codec, StreamingDecoder
 
 
-def stream_text(
-    model: LanguageModel,
-    codec: Codec,
-    prompt: str,
-    max_new_tokens: int,
-    sampling: Sampling,
-    stops: Sequence[str] = (),
-    device: torch.device | None = None,
-) -> Iterator[str]:
-    """Yield the continuation of a prompt, piece by piece.
-
-    Args:
-        model: the model, in evaluation mode.
-        codec: its tokenizer.
-        prompt: the text to continue; an empty one is replaced by the start id.
-        max_new_tokens: the maximal number of tokens to generate.
-        sampling: the sampling config.
-        stops: stop sequences; the text ends before the first of them.
-        device: where the model is; None is the CPU.
+@dataclass(kw_only=True, eq=False)
+class Generation:
+    """A batch of completions; iterate over it, once, to generate them: it yields (index, new text) per token.
 
     Raises:
-        ConfigError: max_new_tokens is out of range, or a stop is empty.
-        TextError: the tokenizer cannot hold the prompt.
+        ConfigError: a number is out of range, a stop sequence is empty, nothing can be compiled, the positions do not
+            allow a rolling cache, or two of rolling, draft_model and compiled are combined.
+        TextError: the tokenizer cannot encode a prompt.
     """
-    check_max_new_tokens(max_new_tokens)
-    ids = rearrange(torch.tensor(prompt_ids(codec, prompt), device=device), "t -> 1 t")
-    drawn = next_ids(model, ids, sampling.with_banned(codec.undefined_ids), max_new_tokens=max_new_tokens)
-    pieces = decode_stream(islice(drawn, max_new_tokens), codec)
-    if stops:
-        return until(pieces, stops)
-    return pieces
+
+    model: Transformer  # in evaluation mode
+    codec: Codec
+    prompts: Sequence[str]  # an empty one is the start token
+    max_new_tokens: int  # per prompt
+    sampling: Sampling  # completion r uses its seed plus r
+    stops: Sequence[str] = ()  # a completion ends before the first of these
+    rolling: bool = False  # use a rolling cache beyond the context instead of recomputing the newer half
+    draft_model: Transformer | None = None  # for speculative decoding, with the same tokenizer and device
+    draft_tokens: int = 4  # per round
+    compiled: bool = False  # compile the single-token step first
+
+    def __post_init__(self) -> None:
+        in_range("draft_tokens", self.draft_tokens, *RANGES["draft_tokens"], whole=True)
+        if self.draft_model is not None and self.rolling:
+            raise ConfigError(
+                "overflow: a rolling cache cannot be rewound, and a draft model needs that; try recompute."
+            )
+        if self.compiled and self.rolling:
+            raise ConfigError(
+                "compile: a rolling cache moves in memory; try overflow recompute, or leave --compile out."
+            )
+        if self.compiled and self.draft_model is not None:
+            raise ConfigError(
+                "compile: only single-token steps are compiled, and a draft model needs longer ones; drop one."
+            )
+        self.sampling = self.sampling.with_banned(self.codec.undefined_ids)
+        self.completions = [Completion(self.codec, prompt, self.stops) for prompt in self.prompts]
+        self.engine = self.build_engine()
+
+    def build_engine(self) -> Engine:
+        """Return the engine that samples the continuations."""
+        ids = [prompt_ids(self.codec, prompt) for prompt in self.prompts]
+        device = next(self.model.parameters()).device
+        if self.draft_model is not None:
+            return SpeculativeEngine(
+                self.model,
+                self.draft_model,
+                ids,
+                self.sampling,
+                self.max_new_tokens,
+                draft_tokens=self.draft_tokens,
+                device=device,
+            )
+        model = CompiledModel(self.model) if self.compiled else self.model
+        return BatchEngine(model, ids, self.sampling, self.max_new_tokens, rolling=self.rolling, device=device)
+
+    def __iter__(self) -> Iterator[tuple[int, str]]:
+        for row, token, log_prob in self.engine:
+            completion = self.completions[row]
+            text = completion.add(token, log_prob)
+            if completion.stopped:
+                self.engine.stop(row)
+            if not self.engine.remaining[row]:
+                text += completion.end()
+            yield row, text
+
+
+class Completion:
+    """The continuation of a prompt, complete or in progress.
+
+    Args:
+        codec: the tokenizer.
+        prompt: the text that it continues.
+        stops: it ends before the first of these.
+
+    Raises:
+        ConfigError: a stop sequence is empty.
+    """
+
+    def __init__(self, codec: Codec, prompt: str, stops: Sequence[str] = ()) -> None:
+        self.prompt = prompt
+        self.text = ""  # without the prompt and without the stop sequence
+        self.ids: list[int] = []  # of all sampled tokens, those of the stop sequence included
+        self.log_probs: list[float] = []  # of each id, in nats, before any logits processor
+        self._decoder, self._stops = StreamingDecoder(codec), StopSequences(stops)
+
+    @property
+    def stopped(self) -> bool:
+        """Return whether the text ended at a stop sequence."""
+        return self._stops.stopped
+
+    @property
+    def log_prob(self) -> float:
+        """Return the sum of the log-probabilities of all sampled ids, in nats."""
+        return sum(self.log_probs, 0.0)
+
+    @property
+    def mean_log_prob(self) -> float:
+        """Return the mean log-probability, in nats per token; 0 without tokens."""
+        return self.log_prob / max(1, len(self.ids))
+
+    def add(self, token: int, log_prob: float) -> str:
+        """Append a token; return the text that became final."""
+        self.ids.append(token)
+        self.log_probs.append(log_prob)
+        return self._append(self._stops.push(self._decoder.push(token)))
+
+    def end(self) -> str:
+        """End the text; return what was held back: an incomplete character, the beginning of a stop sequence."""
+        return self._append(self._stops.push(self._decoder.end()) + self._stops.end())
+
+    def _append(self, text: str) -> str:
+        self.text += text
+        return text
+
+
+def rank(completions: Iterable[Completion]) -> list[Completion]:
+    """Sort completions by falling mean log-probability; their sum would favour short texts."""
+    return sorted(completions, key=lambda completion: completion.mean_log_prob, reverse=True)
 
 
 def prompt_ids(codec: Codec, prompt: str) -> list[int]:
-    """Return the ids of a prompt; an empty prompt is the start id."""
+    """Return the ids of a prompt; those of an empty prompt are the start token."""
     return codec.encode(prompt).tolist() or [codec.start]
-
-
-def decode_stream(drawn: Iterator[NextIds], codec: Codec) -> Iterator[str]:
-    """Yield the decoded text of a stream of ids."""
-    decoder = StreamingDecoder(codec)
-    for ids in drawn:
-        yield decoder.push(int(ids[0]))
-    yield decoder.end()
 
 
 def token_id(codec: Codec, text: str, field: str) -> int:
     """Return the id of the token with this text, or of the special token with this name.
 
     Raises:
-        ConfigError: the text is not exactly one token.
-        TextError: the tokenizer cannot hold the text.
+        ConfigError: the text is not exactly one token; names the field.
+        TextError: the tokenizer cannot encode the text; names the field.
     """
     if text in codec.special_tokens:
         return codec.special_tokens[text]
@@ -73,7 +154,7 @@ def token_id(codec: Codec, text: str, field: str) -> int:
     except TextError as error:
         raise TextError(f"{field}: {error}") from None
     if len(ids) != 1:
-        parts = ", ".join(repr(codec.decode([one])) for one in ids) or "none"
+        parts = ", ".join(repr(codec.decode([token])) for token in ids) or "none"
         raise ConfigError(f"{field}: expected the text of one token, got {text!r}, which is {len(ids)}: {parts}.")
     return int(ids[0])
 
@@ -84,25 +165,12 @@ def token_ids(codec: Codec, texts: Iterable[str], field: str) -> tuple[int, ...]
 
 
 def bias_by_id(codec: Codec, values: Mapping[str, float]) -> tuple[tuple[int, float], ...]:
-    """Return (id, value) pairs of tokens given by their texts.
+    """Return (id, bias) pairs of tokens given by their texts.
 
     Raises:
-        ConfigError: a text is no token, or a value is out of range; says which.
-        TextError: the tokenizer cannot hold a text.
+        ConfigError: a text is not exactly one token, or a bias is out of range; says which.
+        TextError: the tokenizer cannot encode a text.
     """
     for text, value in values.items():
         check_bias(repr(text), value)
     return tuple((token_id(codec, text, "bias"), value) for text, value in values.items())
-
-
-def parse_bias(word: str) -> tuple[str, float]:
-    """Parse TEXT=NUMBER; the last = separates them.
-
-    Raises:
-        ConfigError: it is not of this form.
-    """
-    text, _, number = word.rpartition("=")
-    if text:
-        with contextlib.suppress(ValueError):
-            return text, float(number)
-    raise ConfigError(f"--bias {word}: expected TOKEN=NUMBER such as e=-2.5.")

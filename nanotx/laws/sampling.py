@@ -6,7 +6,7 @@ order; `reference_window` is the window that a model reads of a text, also beyon
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 
@@ -17,94 +17,96 @@ from nanotx.nn.transformer import Transformer
 from nanotx.tokenizers import Codec
 
 ATOL = 1e-4
-"""What probabilities, which the sampler computes in float32, may differ by."""
+"""Tolerance of probabilities, which the sampler computes in float32."""
 
 
-# The chain.
+# Logits processors.
 
 
 def reference_probabilities(
     logits: Sequence[float], prompt: Sequence[int], drawn: Sequence[int], sampling: Sampling
 ) -> list[float]:
-    """The probability of each id to come next: biases, penalties, bans; temperature; top-k, top-p, min-p, typical.
+    """Return the probability of each id to come next.
+
+    The order is biases, penalties, bans; temperature; top-k, top-p, min-p, typical.
 
     Args:
-        logits: the model's, a number for each id.
-        prompt: the ids that the text began with, all of them.
-        drawn: the ids that were drawn since.
+        logits: the model's, one per id.
+        prompt: all ids of the prompt.
+        drawn: the ids that were sampled since.
         sampling: the sampling config.
     """
     adjusted = list(logits)
-    for one, value in sampling.bias:
-        adjusted[one] += value
-    for one in set(prompt) | set(drawn):  # the prompt counts here, and only here
+    for token, value in sampling.bias:
+        adjusted[token] += value
+    for token in set(prompt) | set(drawn):  # the prompt counts here, and only here
         penalty = sampling.repetition_penalty
-        adjusted[one] = adjusted[one] / penalty if adjusted[one] > 0 else adjusted[one] * penalty
-    for one in set(drawn):
-        adjusted[one] -= sampling.frequency_penalty * list(drawn).count(one)
-        adjusted[one] -= sampling.presence_penalty
-    for one in sampling.banned_tokens:
-        adjusted[one] = -math.inf
+        adjusted[token] = adjusted[token] / penalty if adjusted[token] > 0 else adjusted[token] * penalty
+    for token in set(drawn):
+        adjusted[token] -= sampling.frequency_penalty * list(drawn).count(token)
+        adjusted[token] -= sampling.presence_penalty
+    for token in sampling.banned_tokens:
+        adjusted[token] = -math.inf
     if sampling.temperature < MIN_TEMPERATURE:
         best = adjusted.index(max(adjusted))  # of equal ones the first
-        return [float(one == best) for one in range(len(adjusted))]
+        return [float(token == best) for token in range(len(adjusted))]
     adjusted = [logit / sampling.temperature for logit in adjusted]
 
-    kept = [one for one in range(len(adjusted)) if adjusted[one] > -math.inf]
+    ids = [token for token in range(len(adjusted)) if adjusted[token] > -math.inf]
     if sampling.top_k is not None:
-        kept = sorted(kept, key=lambda one: (-adjusted[one], one))[: sampling.top_k]
+        ids = sorted(ids, key=lambda token: (-adjusted[token], token))[: sampling.top_k]
     if sampling.top_p < 1:
-        p = softmax(adjusted, kept)
-        kept = until_reached(sorted(kept, key=lambda one: (-p[one], one)), p, sampling.top_p)
+        p = softmax(adjusted, ids)
+        ids = until_reached(sorted(ids, key=lambda token: (-p[token], token)), p, sampling.top_p)
     if sampling.min_p > 0:
-        p = softmax(adjusted, kept)
-        kept = [one for one in kept if p[one] >= sampling.min_p * max(p)]
+        p = softmax(adjusted, ids)
+        ids = [token for token in ids if p[token] >= sampling.min_p * max(p)]
     if sampling.typical < 1:
-        p = softmax(adjusted, kept)
-        entropy = -sum(p[one] * math.log(p[one]) for one in kept if p[one] > 0)
-        kept = [one for one in kept if p[one] > 0]
-        order = sorted(kept, key=lambda one: (abs(-math.log(p[one]) - entropy), one))
-        kept = until_reached(order, p, sampling.typical)
-    return softmax(adjusted, kept)
+        p = softmax(adjusted, ids)
+        entropy = -sum(p[token] * math.log(p[token]) for token in ids if p[token] > 0)
+        ids = [token for token in ids if p[token] > 0]
+        order = sorted(ids, key=lambda token: (abs(-math.log(p[token]) - entropy), token))
+        ids = until_reached(order, p, sampling.typical)
+    return softmax(adjusted, ids)
 
 
-def softmax(logits: Sequence[float], kept: Sequence[int]) -> list[float]:
-    """The probabilities of the ids that are kept, among themselves; all others have none."""
-    highest = max(logits[one] for one in kept)
-    grown = [math.exp(logit - highest) if one in kept else 0.0 for one, logit in enumerate(logits)]
-    return [one / sum(grown) for one in grown]
+def softmax(logits: Sequence[float], ids: Sequence[int]) -> list[float]:
+    """Return the probabilities among these ids; those of all others are 0."""
+    highest = max(logits[token] for token in ids)
+    weights = [math.exp(logit - highest) if token in ids else 0.0 for token, logit in enumerate(logits)]
+    return [weight / sum(weights) for weight in weights]
 
 
 def until_reached(order: Sequence[int], p: Sequence[float], share: float) -> list[int]:
-    """The first ids of an order, one at least, until their probabilities sum to the share."""
-    taken: list[int] = []
-    for one in order:
-        taken.append(one)
-        if sum(p[other] for other in taken) >= share:
+    """Return the first ids of an order, at least one, until their probabilities sum to the share."""
+    ids: list[int] = []
+    for token in order:
+        ids.append(token)
+        if sum(p[other] for other in ids) >= share:
             break
-    return taken
+    return ids
 
 
 def reference_window(prompt: Sequence[int], drawn: Sequence[int], context: int) -> list[int]:
-    """What is read for the next token: the newest ids of the prompt; when the context is full, its newer half stays."""
+    """Return the ids that the model reads for the next token: a full context keeps its newer half."""
     window = list(prompt)[-context:]
-    for one in drawn:
+    for token in drawn:
         if len(window) == context:
             window = window[len(window) - context // 2 :]
-        window.append(one)
+        window.append(token)
     return window
 
 
 def capped(logits: Iterable[float], cap: float) -> list[float]:
-    """Logits within a soft cap; 0 is none."""
-    return [cap * math.tanh(one / cap) for one in logits] if cap else list(logits)
+    """Return soft-capped logits; a cap of 0 is no cap."""
+    return [cap * math.tanh(logit / cap) for logit in logits] if cap else list(logits)
 
 
 # Texts.
 
 
 def reference_stop(text: str, stops: Sequence[str]) -> tuple[str, bool]:
-    """A whole text up to its first stop, and whether there is one.
+    """Return a whole text up to its first stop sequence, and whether it has one.
 
     The first is the one that is complete first; of two that are complete at once, the longer.
     """
@@ -117,7 +119,7 @@ def reference_stop(text: str, stops: Sequence[str]) -> tuple[str, bool]:
 
 def reference_ranking(log_probs: Sequence[Sequence[float]]) -> list[int]:
     """Return the indices of texts by falling mean log-probability of their tokens; ties keep their order."""
-    means = [sum(one) / len(one) if one else 0.0 for one in log_probs]
+    means = [sum(row) / len(row) if row else 0.0 for row in log_probs]
     return sorted(range(len(means)), key=lambda number: (-means[number], number))
 
 
@@ -125,41 +127,44 @@ def reference_ranking(log_probs: Sequence[Sequence[float]]) -> list[int]:
 
 
 def samples_match_reference(model: Transformer, prompts: Sequence[Sequence[int]], sampling: Sampling, new: int) -> int:
-    """Texts sampled side by side are, id by id, what the plain chain gives for each of them alone, without a cache.
+    """Tokens sampled in a batch are those of the reference for each prompt alone, without a cache.
 
-    Row r draws with the seed of `sampling` plus r, one float64 in [0, 1) per token; the id is the first at which the
-    sum of probabilities passes it. Returns how many ids were compared: where a share, or a threshold, lies
-    closer than float32 can tell, the id is taken as it comes.
+    Row r uses the seed of `sampling` plus r, and one float64 in [0, 1) per token; the token is the first at which the
+    sum of probabilities exceeds it. A token's log-probability is the model's own. Returns how many tokens were
+    compared: one whose probability, or a threshold, is closer to the border than float32 can resolve is not.
 
     Raises:
-        LawBroken: an id, or a probability, is another; says which.
+        LawBroken: a token or a log-probability differs; says which.
     """
     from nanotx.generation import engine  # looked up when it is called, as a mutant of it is planted
 
-    steps = engine.generate_batch(model, prompts, sampling, new)
     drawn: list[list[int]] = [[] for _ in prompts]
-    shares = [torch.Generator().manual_seed(sampling.seed + row) for row in range(len(prompts))]
+    generators = [torch.Generator().manual_seed(sampling.seed + row) for row in range(len(prompts))]
     compared = 0
-    while min(map(len, drawn)) < new:
-        step = next(steps)
-        for row in step.drawn:
-            if len(drawn[row]) == new:
-                continue
-            ids = reference_window(prompts[row], drawn[row], model.context)
-            with torch.inference_mode():
-                raw = model.head(model.hidden_states(torch.tensor([ids])))[0, -1].tolist()
-            wanted = reference_probabilities(capped(raw, model.config.softcap), prompts[row], drawn[row], sampling)
-            share = float(torch.rand(1, dtype=torch.float64, generator=shares[row]))
-            found = int(step.ids[row])
-            if not on_a_border(raw, prompts[row], drawn[row], sampling, model.config.softcap):
-                compared += 1
-                if found not in possible_draws(wanted, share):
-                    raise LawBroken(
-                        f"samples_match_reference: row {row} of {len(prompts)}, token {len(drawn[row])}: got id "
-                        f"{found} of probability {wanted[found]:.4g}, expected {sorted(possible_draws(wanted, share))} "
-                        f"for the random number {share:.6f}; {sampling}, window {ids}."
-                    )
-            drawn[row].append(found)
+    for row, token, log_prob in engine.BatchEngine(model, prompts, sampling, new):
+        place = f"samples_match_reference: row {row} of {len(prompts)}, token {len(drawn[row])}"
+        ids = reference_window(prompts[row], drawn[row], model.context)
+        with torch.inference_mode():
+            raw = model.head(model.hidden_states(torch.tensor([ids])))[0, -1].tolist()
+        logits = capped(raw, model.config.softcap)
+        wanted = reference_probabilities(logits, prompts[row], drawn[row], sampling)
+        share = float(torch.rand(1, dtype=torch.float64, generator=generators[row]))
+        if not on_a_border(raw, prompts[row], drawn[row], sampling, model.config.softcap):
+            compared += 1
+            if token not in possible_draws(wanted, share):
+                raise LawBroken(
+                    f"{place}: got id {token} of probability {wanted[token]:.4g}, expected "
+                    f"{sorted(possible_draws(wanted, share))} for the random number {share:.6f}; {sampling}, "
+                    f"window {ids}."
+                )
+        own = logits[token] - max(logits) - math.log(sum(math.exp(logit - max(logits)) for logit in logits))
+        if not math.isclose(log_prob, own, abs_tol=ATOL, rel_tol=ATOL):
+            raise LawBroken(
+                f"{place}: id {token} has log-probability {log_prob:.6g}, expected {own:.6g}; window {ids}."
+            )
+        drawn[row].append(token)
+    if any(len(row) != new for row in drawn):
+        raise LawBroken(f"samples_match_reference: got {[len(row) for row in drawn]} tokens, expected {new} each.")
     return compared
 
 
@@ -169,30 +174,29 @@ def probabilities_match_reference(
     drawn: Sequence[Sequence[int]],
     sampling: Sampling,
 ) -> bool:
-    """The sampler's probabilities of rows of logits are those of the plain chain; returns whether they were compared.
+    """The sampler's probabilities equal those of the reference; returns whether they were compared.
 
     Args:
         logits: a row for each text.
-        prompts: what each text began with.
-        drawn: what was drawn since, the same number of ids in each.
+        prompts: all ids of the prompt of each text.
+        drawn: the ids that were sampled since, the same number for each text.
         sampling: the sampling config.
 
     Raises:
-        LawBroken: a probability is another; says which.
+        LawBroken: a probability differs; says which.
     """
     import nanotx.generation.sampler  # looked up when it is called, as a mutant of it is planted
 
     sampler = nanotx.generation.sampler.Sampler(sampling, prompts)
     for ids in zip(*drawn, strict=True):
-        if sampler.processors is not None:
-            sampler.processors.record(torch.tensor(ids))
-    found = sampler.probabilities(torch.tensor(logits))
+        sampler.record(torch.tensor(ids))
+    probabilities = sampler.probabilities(torch.tensor(logits)).tolist()
     rows = list(zip(logits, prompts, drawn, strict=True))
     if any(on_a_border(*row, sampling) for row in rows):
         return False
-    for number, (row, p) in enumerate(zip(rows, found.tolist(), strict=True)):
+    for number, (row, p) in enumerate(zip(rows, probabilities, strict=True)):
         wanted = reference_probabilities(*row, sampling)
-        worst = max(range(len(p)), key=lambda one: abs(p[one] - wanted[one]))
+        worst = max(range(len(p)), key=lambda token: abs(p[token] - wanted[token]))
         if not math.isclose(p[worst], wanted[worst], abs_tol=ATOL) or any(
             (a > 0) > (b > 0) for a, b in zip(p, wanted, strict=True)
         ):
@@ -206,50 +210,52 @@ def probabilities_match_reference(
 def on_a_border(
     logits: Sequence[float], prompt: Sequence[int], drawn: Sequence[int], sampling: Sampling, cap: float = 0.0
 ) -> bool:
-    """Whether other ids would be kept by the plain chain if its logits were as inexact as float32 makes them."""
+    """Return whether the reference would keep other ids if its logits had the rounding errors of float32."""
     supports = set()
     for sign in (0, 1, -1):
-        moved = [one + sign * ATOL * math.cos(7.0 * one) for one in logits]  # equal ones stay equal
+        moved = [logit + sign * ATOL * math.cos(7.0 * logit) for logit in logits]  # equal ones stay equal
         p = reference_probabilities(capped(moved, cap), prompt, drawn, sampling)
-        supports.add(tuple(one > 1e-9 for one in p))
+        supports.add(tuple(probability > 1e-9 for probability in p))
     return len(supports) > 1
 
 
 def possible_draws(p: Sequence[float], share: float) -> set[int]:
-    """The id at which the sum of probabilities passes a share, and those that float32 may take for it."""
-    found, below = set(), 0.0
-    for one, chance in enumerate(p):
-        if chance > 0 and below - ATOL <= share * sum(p) < below + chance + ATOL:
-            found.add(one)
-        below += chance
-    return found
+    """Return the id at which the sum of probabilities exceeds a share, and those that float32 may take for it."""
+    ids, below = set(), 0.0
+    for token, probability in enumerate(p):
+        if probability > 0 and below - ATOL <= share * sum(p) < below + probability + ATOL:
+            ids.add(token)
+        below += probability
+    return ids
 
 
 def stops_match_reference(pieces: Sequence[str], stops: Sequence[str]) -> None:
-    """A text that comes in pieces ends where the whole text, searched at once, has its first stop.
+    """A text that comes in pieces ends where the whole text, searched at once, has its first stop sequence.
 
     Raises:
-        LawBroken: it does not; says where.
+        LawBroken: it ends elsewhere; says where.
     """
-    from nanotx.generation import stop_sequences as gates  # looked up when it is called, as a mutant of it is planted
+    from nanotx.generation import stop_sequences  # looked up when it is called, as a mutant of it is planted
 
-    found, wanted = "".join(gates.until(pieces, stops)), reference_stop("".join(pieces), stops)[0]
-    if found != wanted:
-        raise LawBroken(f"stops_match_reference: {pieces!r} with stops {stops!r}: got {found!r}, expected {wanted!r}.")
+    search = stop_sequences.StopSequences(stops)
+    text = "".join(map(search.push, pieces)) + search.end()
+    wanted = reference_stop("".join(pieces), stops)
+    if (text, search.stopped) != wanted:
+        raise LawBroken(
+            f"stops_match_reference: {pieces!r} with stops {stops!r}: got {(text, search.stopped)}, expected {wanted}."
+        )
 
 
 def stream_matches_decode(codec: Codec, ids: Sequence[int]) -> None:
-    """The text of ids that come one by one is that of all of them decoded at once.
+    """The text of tokens that come one by one is that of all of them decoded at once.
 
     Raises:
-        LawBroken: it is not.
+        LawBroken: the texts differ.
     """
-    from nanotx.generation import text as writer  # looked up when it is called, as a mutant of it is planted
+    from nanotx.generation import text  # looked up when it is called, as a mutant of it is planted
 
-    def one_by_one() -> Iterator[torch.Tensor]:
-        for one in ids:
-            yield torch.tensor([one])
-
-    found, wanted = "".join(writer.decode_stream(one_by_one(), codec)), codec.decode(list(ids))
-    if found != wanted:
-        raise LawBroken(f"stream_matches_decode: ids {list(ids)}: got {found!r}, expected {wanted!r}.")
+    completion = text.Completion(codec, "")
+    pieces = [*(completion.add(token, 0.0) for token in ids), completion.end()]
+    wanted = codec.decode(list(ids))
+    if not "".join(pieces) == completion.text == wanted:
+        raise LawBroken(f"stream_matches_decode: ids {list(ids)}: got {pieces!r}, expected {wanted!r}.")

@@ -1,17 +1,14 @@
-"""A run taken up again: its model, its tokenizer and its recipe, ready to write."""
+"""Load a run: its model, its tokenizer and its recipe, ready to generate."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
-import torch
-
 from nanotx.errors import ConfigError, RunError
-from nanotx.generation import Sampling
-from nanotx.generation.completion import Generation
-from nanotx.generation.text import bias_by_id, stream_text, token_ids
+from nanotx.generation import Generation, Sampling
+from nanotx.generation.text import bias_by_id, token_ids
 from nanotx.nn.transformer import Transformer
 from nanotx.recipe import Recipe
 from nanotx.runs import checkpoint, valid
@@ -32,8 +29,8 @@ class LoadedRun:
     tokenizer: Codec
     recipe: Recipe
     step: int
-    folder: str  # as it was named
-    corpus_sha256: str = ""  # of the text that it was trained on
+    folder: str  # as it was given
+    corpus_sha256: str = ""  # of its corpus
 
     def generate(
         self,
@@ -53,14 +50,32 @@ class LoadedRun:
         seed: int = 0,
         stop: str | Sequence[str] = (),
     ) -> str:
-        """The text and what the model makes of it; the fields of `Sampling` say how, with tokens called by their text.
+        """Return the text with its continuation; the other arguments are the fields of `Sampling`, with tokens by text.
+
+        Args:
+            text: the prompt.
+            max_new_tokens: the number of tokens to sample.
+            temperature: divides the logits; 0 always takes the most likely token.
+            top_k: keep the k most likely tokens.
+            top_p: keep the fewest most likely tokens whose probabilities sum to this.
+            min_p: keep tokens whose probability is at least this fraction of the largest.
+            typical: keep tokens whose surprisal is nearest to the entropy, until they sum to this.
+            repetition_penalty: divides positive logits of tokens in the text so far, multiplies negative ones.
+            frequency_penalty: subtracted from a token's logit for each time that it was sampled.
+            presence_penalty: subtracted from a token's logit once it was sampled.
+            banned_tokens: texts of tokens that are never sampled.
+            bias: texts of tokens, each with the number to add to its logit.
+            seed: of the random numbers.
+            stop: the continuation ends before this text, or before the first of these.
 
         Raises:
-            TextError: the tokenizer cannot hold the text.
-            ConfigError: a field is out of range, a token's text is no token, or the text is something else.
+            TextError: the tokenizer cannot encode the text.
+            ConfigError: a number is out of range, a token's text is not one token, or `text` is not a str.
         """
         if not isinstance(text, str):
-            raise ConfigError(f"text: expected a str, got {type(text).__name__}; several prompts are given one by one.")
+            raise ConfigError(
+                f"text: expected a str, got {type(text).__name__}; for several prompts, use generation(prompts, ...)."
+            )
         sampling = Sampling(
             temperature=temperature,
             top_k=top_k,
@@ -75,11 +90,7 @@ class LoadedRun:
             seed=seed,
         )
         stops = [stop] * bool(stop) if isinstance(stop, str) else stop
-        return text + "".join(self.stream(text, max_new_tokens, sampling, stops))
-
-    def stream(self, text: str, max_new_tokens: int, sampling: Sampling, stops: Sequence[str] = ()) -> Iterator[str]:
-        """What follows the text, piece by piece."""
-        return stream_text(self.model, self.tokenizer, text, max_new_tokens, sampling, stops, self.device)
+        return text + "".join(piece for _, piece in self.generation([text], max_new_tokens, sampling, stops))
 
     def generation(
         self,
@@ -93,22 +104,21 @@ class LoadedRun:
         draft_tokens: int = 4,
         compiled: bool = False,
     ) -> Generation:
-        """Texts to be written side by side, with the log-probability of each token; n samples of one are n times it.
+        """Return the continuations of prompts as a `Generation`, which samples them while one iterates over it.
 
         Args:
-            prompts: what they continue.
-            max_new_tokens: how many tokens each gets at most.
-            sampling: how they are chosen; text r has the seed of it plus r.
-            stops: each ends before the first of these that is written.
-            rolling: keep a rolling cache beyond the context (`nanotx.generation.rolling`) instead of recomputing it.
-            draft_model: a smaller model that guesses ahead (`nanotx.generation.speculative`);
-                texts are then generated one by one.
-            draft_tokens: how many tokens it guesses at a time.
-            compiled: whether the reading of one more token is compiled first (`nanotx.generation.compiled`).
+            prompts: the texts to continue; repeat one for several samples of it.
+            max_new_tokens: the number of tokens to sample per prompt.
+            sampling: the sampling config; completion r uses its seed plus r.
+            stops: a completion ends before the first of these.
+            rolling: use a rolling cache beyond the context instead of recomputing its newer half.
+            draft_model: a smaller model for speculative decoding, which samples one text after another.
+            draft_tokens: the number of tokens that it proposes per round.
+            compiled: compile the single-token step first.
 
         Raises:
-            ConfigError: the draft has another tokenizer, or what is asked for does not go together; says which.
-            TextError: the tokenizer cannot hold a prompt.
+            ConfigError: the draft model has another tokenizer, or as for `Generation`.
+            TextError: the tokenizer cannot encode a prompt.
         """
         if draft_model is not None:
             check_draft(self, draft_model)
@@ -123,34 +133,28 @@ class LoadedRun:
             draft_model=draft_model.model.to(next(self.model.parameters())) if draft_model is not None else None,
             draft_tokens=draft_tokens,
             compiled=compiled,
-            device=self.device,
         )
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model is."""
-        return next(self.model.parameters()).device
 
 
 def check_draft(loaded: LoadedRun, draft_model: LoadedRun) -> None:
-    """Raise ConfigError where two runs have not the same tokenizer: an id of one is then no id of the other."""
+    """Raise ConfigError if two runs have different tokenizers."""
     if draft_model.tokenizer.digest != loaded.tokenizer.digest:
-        one, other = (
+        draft, own = (
             f"{run.folder} has {run.tokenizer.part} of {run.tokenizer.vocab_size} ids ({run.tokenizer.digest[:12]}...)"
             for run in (draft_model, loaded)
         )
         raise ConfigError(
-            f"draft_model: {one}, and {other}; a draft model needs the same tokenizer: train it with "
+            f"draft_model: {draft}, and {own}; a draft model needs the same tokenizer: train it with "
             f"--tokenizer {loaded.folder}/tokenizer.json."
         )
 
 
 def load(folder: str | Path, step: int | None = None) -> LoadedRun:
-    """Read a run's model, on the CPU, from its newest checkpoint that verifies, or from that of a step.
+    """Load a run, on the CPU, from its newest valid checkpoint, or from the checkpoint of a step.
 
     Raises:
-        RunError: there is no run, no such checkpoint, or none that verifies; says which.
-        UnknownPart: its recipe names a part that has to be supplied by --load FILE.py.
+        RunError: there is no run, no such checkpoint, or no valid one; says which.
+        UnknownPart: its recipe names a part that must be supplied by --load FILE.py.
     """
     run = RunFolder(Path(folder))
     if not run.is_run:
@@ -159,31 +163,40 @@ def load(folder: str | Path, step: int | None = None) -> LoadedRun:
 
 
 def read_loaded(run: RunFolder, folder: str, step: int | None) -> LoadedRun:
-    """As `load`, of a run whose checkpoints stay where they are meanwhile."""
-    found, passed = (None, []) if step is not None else valid.newest(run.checkpoints)
-    if step is not None:
-        found = checkpoint.steps(run.checkpoints).get(step)
-        if found is None:
-            raise RunError(
-                f"{folder}: no checkpoint of step {step}; it has {sorted(checkpoint.steps(run.checkpoints))}."
-            )
-        valid.verify(found)
-    if found is None:
-        raise RunError(f"{folder}: no checkpoint can be read.{''.join(f' {reason}' for reason in passed)}")
-    recipe = read_saved_recipe(found / "recipe.toml")
+    """Load a run from a checkpoint that no save replaces meanwhile."""
+    path = find_checkpoint(run, folder, step)
+    recipe = read_saved_recipe(path / "recipe.toml")
     check_foreign(recipe.model)
-    tokenizer = load_tokenizer(found / "tokenizer.json")
-    state = read_state(found)
-    check_tokenizer(found, state, tokenizer)
-    # What the run was judged by is the average of its weights, if it kept one.
-    weights = found / ("ema.safetensors" if recipe.train.ema_decay else "model.safetensors")
+    tokenizer = load_tokenizer(path / "tokenizer.json")
+    state = read_state(path)
+    check_tokenizer(path, state, tokenizer)
+    # The run was evaluated with the average of its weights, if it kept one.
+    weights = path / ("ema.safetensors" if recipe.train.ema_decay else "model.safetensors")
     model = load_model(weights, recipe.model, tokenizer.vocab_size)
     model.undefined_ids = tokenizer.undefined_ids
     return LoadedRun(
         model=model.eval(),
         tokenizer=tokenizer,
         recipe=recipe,
-        step=int(found.name.removeprefix("step-")),
+        step=int(path.name.removeprefix("step-")),
         folder=folder,
         corpus_sha256=state["corpus_sha256"],
     )
+
+
+def find_checkpoint(run: RunFolder, folder: str, step: int | None) -> Path:
+    """Return the newest valid checkpoint, or the checkpoint of a step.
+
+    Raises:
+        RunError: there is none, or that of the step is invalid; says why.
+    """
+    if step is None:
+        path, reasons = valid.newest(run.checkpoints)
+        if path is None:
+            raise RunError(f"{folder}: no checkpoint can be read.{''.join(f' {reason}' for reason in reasons)}")
+        return path
+    steps = checkpoint.steps(run.checkpoints)
+    if step not in steps:
+        raise RunError(f"{folder}: no checkpoint of step {step}; it has {sorted(steps)}.")
+    valid.verify(steps[step])
+    return steps[step]

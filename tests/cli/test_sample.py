@@ -1,6 +1,6 @@
 """Sampling: the same with a cache and without, greedy when cold, each row by its own chance, in bounded memory."""
 
-from itertools import islice, pairwise
+from itertools import pairwise
 
 import pytest
 import torch
@@ -8,28 +8,43 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nanotx.errors import ConfigError, Diverged, TextError
-from nanotx.generation import Sampling, generate
-from nanotx.generation.sampler import DecodeState, Sampler, draw, next_ids
-from nanotx.generation.stop_sequences import overlap, until
-from nanotx.generation.text import stream_text
+from nanotx.generation import Generation, Sampling, generate
+from nanotx.generation.engine import BatchEngine, DecodeState
+from nanotx.generation.sampler import Sampler, draw
+from nanotx.generation.stop_sequences import StopSequences, overlap
+from nanotx.nn.attention.fused import Fused
+from nanotx.nn.block.prenorm import PreNorm
 from nanotx.nn.kv_cache import KVCache
-from nanotx.nn.transformer import Model
+from nanotx.nn.transformer import Model, Transformer
 from nanotx.tokenizers.byte import Byte
 from nanotx.tokenizers.char import Char
 
 MODEL = Model(dim=16, layers=2, context=8).build(12, seed=1).eval()
+BYTES = Byte().train([])
 prompts = st.lists(st.integers(0, 11), min_size=1, max_size=20)
 
 
-def drawn(ids, count, use_cache=True, model=MODEL, **fields):
-    return [int(one) for one in islice(next_ids(model, torch.tensor([ids]), Sampling(**fields), use_cache), count)]
+class Uncached:
+    """A model that reads its whole window anew for every token."""
+
+    def __init__(self, model):
+        self.model, self.context = model, model.context
+
+    def next_logits(self, ids, cache=None):
+        known = cache.previous(ids, self.context)[:, self.context - cache.length :]
+        cache.advance(ids.shape[1])
+        return self.model.next_logits(torch.cat([known, ids], dim=1))
+
+
+def drawn(ids, count, model=MODEL, **fields):
+    return BatchEngine(model, [ids], Sampling(**fields), count).run()[0]
 
 
 @given(ids=prompts, seed=st.integers(0, 99), temperature=st.sampled_from([0.0, 0.7, 3.0]))
 @settings(max_examples=8)
 def test_a_cache_changes_nothing_also_beyond_the_context(ids, seed, temperature):
     with_cache = drawn(ids, 16, temperature=temperature, seed=seed)
-    assert with_cache == drawn(ids, 16, use_cache=False, temperature=temperature, seed=seed)
+    assert with_cache == drawn(ids, 16, model=Uncached(MODEL), temperature=temperature, seed=seed)
 
 
 @given(ids=prompts)
@@ -46,7 +61,7 @@ def test_beyond_the_context_the_newer_half_is_read_anew(ids):
 @pytest.mark.parametrize("context", [1, 2, 3])
 def test_a_context_of_next_to_nothing_will_do(context):
     model = Model(dim=8, layers=1, context=context).build(5, seed=1).eval()
-    assert drawn([1, 2], 9, model=model) == drawn([1, 2], 9, model=model, use_cache=False)
+    assert drawn([1, 2], 9, model=model) == drawn([1, 2], 9, model=Uncached(model))
 
 
 @pytest.mark.parametrize(("prompt", "new", "room"), [(3, 4, 7), (3, 40, 8), (30, 2, 8), (3, None, 8)])
@@ -79,17 +94,16 @@ def test_a_seed_is_a_text_and_another_seed_another():
 @given(ids=st.lists(st.integers(0, 11), min_size=3, max_size=3), rows=st.integers(1, 4), seed=st.integers(0, 99))
 @settings(max_examples=6)
 def test_a_row_is_what_its_own_seed_gives_alone(ids, rows, seed):
-    found = next_ids(MODEL, torch.tensor([ids] * rows), Sampling(temperature=2.0, seed=seed))
-    together = torch.stack(list(islice(found, 12)), dim=1).tolist()
-    assert together == [drawn(ids, 12, temperature=2.0, seed=seed + row) for row in range(rows)]
+    batch = BatchEngine(MODEL, [ids] * rows, Sampling(temperature=2.0, seed=seed), 12).run()
+    assert batch == [drawn(ids, 12, temperature=2.0, seed=seed + row) for row in range(rows)]
 
 
 def test_calls_share_no_chance():
-    first = next_ids(MODEL, torch.tensor([[1]]), Sampling(temperature=3.0, seed=4))
-    begun = [int(next(first)) for _ in range(5)]
+    tokens = iter(BatchEngine(MODEL, [[1]], Sampling(temperature=3.0, seed=4), 10))
+    begun = [next(tokens).id for _ in range(5)]
     drawn([1], 9, temperature=3.0, seed=9)
     torch.manual_seed(0)
-    assert begun + [int(next(first)) for _ in range(5)] == drawn([1], 10, temperature=3.0, seed=4)
+    assert begun + [token.id for token in tokens] == drawn([1], 10, temperature=3.0, seed=4)
 
 
 def test_a_probability_is_drawn_as_often_as_it_says():
@@ -113,7 +127,9 @@ def test_a_temperature_near_zero_is_greedy_and_no_overflow():
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_logits_that_are_no_numbers_are_told_and_not_drawn_from(bad, temperature):
-    with pytest.raises(Diverged, match="the model's logits are not numbers; sample from an earlier checkpoint by --st"):
+    with pytest.raises(
+        Diverged, match="the model's logits are NaN or infinite; sample from an earlier checkpoint with --st"
+    ):
         Sampler(Sampling(temperature=temperature), [[0]]).draw(torch.tensor([[0.0, bad]]))
 
 
@@ -122,6 +138,24 @@ def test_a_fresh_model_generates_from_the_library():
     ids = generate(model, torch.zeros(2, 1, dtype=torch.long), max_new_tokens=50)
     assert ids.shape == (2, 51) and ids.max() < 100
     assert generate(model, ids, max_new_tokens=0).equal(ids)
+    assert model.training
+
+
+def test_generate_leaves_the_model_in_its_mode_also_after_an_error():
+    model = Model(dim=8, layers=1, context=8).build(vocab_size=5).train()
+    with torch.no_grad():
+        model.head.weight.fill_(torch.nan)
+    with pytest.raises(Diverged):
+        generate(model, torch.zeros(1, 1, dtype=torch.long), max_new_tokens=1)
+    assert model.training
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (2, 0)])
+def test_generate_refuses_prompts_without_a_token(shape):
+    with pytest.raises(
+        ConfigError, match=rf"ids: expected at least one prompt .* got shape \({shape[0]}, {shape[1]}\)"
+    ):
+        generate(MODEL, torch.zeros(shape, dtype=torch.long), max_new_tokens=1)
 
 
 def test_a_text_longer_than_the_context_is_refused_by_the_model_itself():
@@ -136,17 +170,24 @@ def test_a_text_longer_than_the_context_is_refused_by_the_model_itself():
 # From text to text.
 
 
-class Parrot:
-    """Says a text, byte by byte, whatever it is given."""
-
-    context = 1000
+class Parrot(Transformer):
+    """Generates a text, byte by byte, whatever it reads."""
 
     def __init__(self, text):
-        self.bytes, self.said = text.encode("utf-8"), 0
+        super().__init__(Model(dim=2, layers=1, context=1000, blocks=(PreNorm(attention=Fused(heads=1)),)), 256)
+        self.bytes, self.steps = text.encode("utf-8"), 0
 
     def next_logits(self, ids, cache=None):
-        self.said += 1
-        return torch.nn.functional.one_hot(torch.tensor([self.bytes[self.said - 1]]), 256).float()
+        self.steps += 1
+        return torch.nn.functional.one_hot(torch.tensor([self.bytes[self.steps - 1]]), 256).float()
+
+
+def pieces_of(prompt, new, stops=(), model=MODEL, codec=BYTES, **fields):
+    """The pieces of a continuation."""
+    generation = Generation(
+        model=model, codec=codec, prompts=[prompt], max_new_tokens=new, sampling=Sampling(**fields), stops=stops
+    )
+    return [piece for _, piece in generation]
 
 
 def until_the_first(text, stops):
@@ -160,11 +201,11 @@ def until_the_first(text, stops):
 
 @given(text=st.text("abé", min_size=1, max_size=30), stops=st.lists(st.text("abé", min_size=1, max_size=4), max_size=3))
 def test_a_text_ends_before_its_first_stop_wherever_tokens_end_and_loses_nothing_else(text, stops):
-    codec, size = Byte().train([]), len(text.encode())
     parrot = Parrot(text)
-    pieces = list(stream_text(parrot, codec, "x", size, Sampling(temperature=0.0), stops))
+    pieces = pieces_of("x", len(text.encode()), stops, parrot, temperature=0.0)
     assert "".join(pieces) == until_the_first(text, stops)
-    assert parrot.said <= size and all(piece.encode("utf-8") is not None for piece in pieces)
+    assert parrot.steps == len(pieces) <= len(text.encode())
+    assert all(piece.encode("utf-8") is not None for piece in pieces)
 
 
 @given(text=st.text("ab", max_size=12), cuts=st.lists(st.integers(0, 12), max_size=4))
@@ -172,7 +213,8 @@ def test_where_a_text_is_cut_into_pieces_does_not_move_its_stop(text, cuts):
     edges = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
     pieces = [text[start:end] for start, end in pairwise(edges)]
     for stops in (["abab", "ba"], ["bb"], ["aab", "ab"]):
-        assert "".join(until(pieces, stops)) == until_the_first(text, stops)
+        search = StopSequences(stops)
+        assert "".join(map(search.push, pieces)) + search.end() == until_the_first(text, stops)
 
 
 @given(text=st.text("ab", max_size=8), stop=st.text("ab", min_size=1, max_size=4))
@@ -184,9 +226,9 @@ def test_the_overlap_is_what_may_become_the_stop(text, stop):
 
 def test_an_empty_stop_is_refused():
     with pytest.raises(ConfigError, match="stop: expected a text to end before, got an empty one"):
-        list(stream_text(MODEL, Byte().train([]), "x", 1, Sampling(), ["a", ""]))
+        pieces_of("x", 1, ["a", ""])
 
 
 def test_a_prompt_with_an_unknown_character_is_refused():
     with pytest.raises(TextError, match=r"char: 'z' \(U\+007A\) at offset 1 is not in the alphabet of 3"):
-        list(stream_text(MODEL, Char().train(["abc"]), "az", 3, Sampling()))
+        pieces_of("az", 3, codec=Char().train(["abc"]))

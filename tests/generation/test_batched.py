@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 import nanotx
 from nanotx.cli.main import run as command
 from nanotx.errors import ConfigError, DataError, RunError
-from nanotx.generation import Sampling
-from nanotx.generation.completion import Generation, complete, rank
-from nanotx.generation.engine import generate_batch
+from nanotx.generation import Generation, Sampling
+from nanotx.generation.engine import BatchEngine
+from nanotx.generation.text import rank
 from nanotx.nn.transformer import Model
 from nanotx.tokenizers.byte import Byte
 from nanotx.tokenizers.char import Char
@@ -46,11 +46,17 @@ def test_a_row_is_what_it_is_alone_whatever_its_length_and_beyond_the_context(pr
 
 
 def test_every_prompt_is_read_to_its_end_before_anything_is_drawn_for_it():
-    ids = [[1], [2, 3, 4, 5]]
-    found = generate_batch(MODEL, ids, Sampling(), max_new_tokens=4)
-    first = [next(found) for _ in range(4)]
-    assert [step.drawn for step in first] == [(0,), (0,), (0,), (0, 1)]
-    assert [int(step.ids[1]) for step in first[:3]] == [3, 4, 5]
+    engine = BatchEngine(MODEL, [[1], [2, 3, 4, 5]], Sampling(), max_new_tokens=4)
+    assert [token.row for token in engine] == [0, 0, 0, 0, 1, 1, 1, 1]
+
+
+def test_a_row_that_was_stopped_gets_no_more_tokens_and_the_last_one_ends_the_engine():
+    engine, rows = BatchEngine(MODEL, [[1], [2], [3]], Sampling(), max_new_tokens=4), []
+    for token in engine:
+        rows.append(token.row)
+        if token.row == 1 or len(rows) == 6:
+            engine.stop(token.row)
+    assert rows == [0, 1, 2, 0, 2, 0, 2, 2]
 
 
 def test_log_probabilities_are_the_models_own_whatever_the_knobs():
@@ -109,7 +115,10 @@ def test_half_a_character_at_the_end_is_told_as_such():
     sampling = Sampling(temperature=0.0, bias=((0xC3, 1e6),))
     generation = Generation(model=model, codec=codec, prompts=["x"], max_new_tokens=1, sampling=sampling)
     assert list(generation) == [(0, "\ufffd")]
-    assert list(complete([], generate_batch(model, [[1]], sampling, max_new_tokens=1))) == []
+
+
+def test_no_prompts_and_no_tokens_are_no_text():
+    assert written([], 3) == [] and written(["a", "bb"], 0) == [[], []]
 
 
 # On the command line.

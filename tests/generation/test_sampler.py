@@ -9,15 +9,8 @@ from hypothesis import strategies as st
 
 from nanotx.errors import ConfigError
 from nanotx.generation import Sampling
-from nanotx.generation.sampler import (
-    Sampler,
-    min_p_mask,
-    next_ids,
-    penalize_repetition,
-    top_k_mask,
-    top_p_mask,
-    typical_mask,
-)
+from nanotx.generation.engine import BatchEngine
+from nanotx.generation.sampler import Sampler, min_p_mask, penalize_repetition, top_k_mask, top_p_mask, typical_mask
 from nanotx.nn.transformer import Model
 
 weights = st.lists(st.integers(1, 50), min_size=1, max_size=9)
@@ -175,8 +168,7 @@ def test_greedy_texts_heed_bans_biases_and_penalties():
     model = Model(dim=16, layers=2, context=8).build(12, seed=1).eval()
 
     def written(**fields):
-        drawn = next_ids(model, torch.tensor([[1, 2]]), Sampling(temperature=0.0, **fields))
-        return [int(one) for one, _ in zip(drawn, range(30), strict=False)]
+        return BatchEngine(model, [[1, 2]], Sampling(temperature=0.0, **fields), 30).run()[0]
 
     usual = written()
     assert usual[0] not in written(banned_tokens=(usual[0],))
@@ -248,6 +240,6 @@ def test_a_guess_that_was_thrown_away_leaves_a_token_of_the_prompt_penalised():
     before = Sampler(sampling, [PROMPT]).probabilities(logits)
     sampler = Sampler(sampling, [PROMPT])
     for guess in (0, 4, 2):  # two of the prompt, and one that is not
-        sampler.processors.record(torch.tensor([guess]))
-    sampler.processors.forget([0, 4, 2])
+        sampler.record(torch.tensor([guess]))
+    sampler.forget([0, 4, 2])
     assert sampler.probabilities(logits).equal(before)

@@ -11,8 +11,7 @@ from helpers import ROOT, text, tiny
 import nanotx
 from nanotx.cli.main import run as command
 from nanotx.errors import ConfigError
-from nanotx.generation import Sampling, generate
-from nanotx.generation.completion import Generation
+from nanotx.generation import Generation, Sampling, generate
 from nanotx.generation.sampler import Sampler
 from nanotx.nn.transformer import Model
 from nanotx.tokenizers.byte import Byte

@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from dataclasses import replace
-from itertools import islice, product
+from itertools import product
 
 import pytest
 import torch
@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from nanotx.errors import ConfigError
 from nanotx.generation import Sampling
-from nanotx.generation.sampler import Sampler, next_ids
-from nanotx.generation.speculative import SpeculativeDecoder
+from nanotx.generation.engine import BatchEngine
+from nanotx.generation.sampler import Sampler
+from nanotx.generation.speculative import SpeculativeEngine
 from nanotx.nn.attention.fused import Fused
 from nanotx.nn.block.prenorm import PreNorm
 from nanotx.nn.block.token_shift import TokenShift
@@ -84,8 +85,8 @@ def pairwise_deviations(ids, sampling):
 @pytest.mark.parametrize("fields", [{}, {"temperature": 0.6, "top_k": 2}], ids=["plain", "top_k"])
 def test_what_is_speculated_is_distributed_as_what_the_model_draws(fields):
     sampling = Sampling(**{"temperature": 1.0, "seed": 1} | fields)
-    both = SpeculativeDecoder(Pairs(TARGET), Pairs(DRAFT), [0, 1], sampling, tokens=3)  # beyond the context many times
-    assert pairwise_deviations([int(step.ids) for step in islice(both, 800)], sampling) < 5
+    both = SpeculativeEngine(Pairs(TARGET), Pairs(DRAFT), [[0, 1]], sampling, 800, draft_tokens=3)  # beyond the context
+    assert pairwise_deviations(both.run()[0], sampling) < 5
     assert 0.1 < both.accepted / both.drafted < 0.9
 
 
@@ -98,15 +99,16 @@ def test_whole_texts_are_too_where_chances_hang_on_all_that_was_said():
     chances = exact(sampling, prompt)
     assert sum(chances.values()) == pytest.approx(1, abs=1e-5)
     for seed in range(200):
-        both = SpeculativeDecoder(Pairs(TARGET), Pairs(DRAFT), prompt, replace(sampling, seed=seed), tokens=2)
-        counts[tuple(int(step.ids) for step in islice(both, LENGTH))] += 1
+        seeded = replace(sampling, seed=seed)
+        both = SpeculativeEngine(Pairs(TARGET), Pairs(DRAFT), [prompt], seeded, LENGTH, draft_tokens=2)
+        counts[tuple(both.run()[0])] += 1
     assert deviations(counts, chances) < 5 < deviations(counts, exact(Sampling(temperature=1.0), prompt))
 
 
 def test_the_test_would_see_a_draft_that_is_believed():
     sampling = Sampling(temperature=1.0)
-    found = islice(next_ids(Pairs(DRAFT), torch.tensor([[0, 1]]), sampling), 1000)
-    assert pairwise_deviations([int(one) for one in found], sampling) > 20
+    ids = BatchEngine(Pairs(DRAFT), [[0, 1]], sampling, 1000).run()[0]
+    assert pairwise_deviations(ids, sampling) > 20
 
 
 def small(seed, **fields):
@@ -127,30 +129,41 @@ MODEL, OTHER = small(1), small(2, layers=1, context=5)
 @settings(max_examples=3)
 def test_greedy_texts_are_the_models_own_also_beyond_the_context(prompt, tokens, penalized):
     sampling = Sampling(temperature=0.0, presence_penalty=1.5 * penalized)
-    alone = [int(one) for one in islice(next_ids(MODEL, torch.tensor([prompt]), sampling), 16)]
+    prompts = [prompt, [*prompt, 1]]
+    alone = BatchEngine(MODEL, prompts, sampling, 16).run()
     for draft in (OTHER, MODEL):
-        both = SpeculativeDecoder(MODEL, draft, prompt, sampling, tokens)
-        assert [int(step.ids) for step in islice(both, 16)] == alone
+        both = SpeculativeEngine(MODEL, draft, prompts, sampling, 16, draft_tokens=tokens)
+        assert both.run() == alone
     assert both.accepted == both.drafted > 0  # a model agrees with itself
 
 
 def test_a_draft_of_a_context_of_one_will_do():
     sampling = Sampling(temperature=0.0)
-    alone = [int(one) for one in islice(next_ids(MODEL, torch.tensor([[3]]), sampling), 12)]
-    both = SpeculativeDecoder(MODEL, small(4, context=1), [3], sampling)
-    assert [int(step.ids) for step in islice(both, 12)] == alone
+    alone = BatchEngine(MODEL, [[3]], sampling, 12).run()
+    assert SpeculativeEngine(MODEL, small(4, context=1), [[3]], sampling, 12).run() == alone
 
 
-def test_scores_are_the_models_own():
-    both = SpeculativeDecoder(MODEL, OTHER, [1, 2], Sampling(temperature=1.0, top_k=3))
+def test_log_probabilities_are_the_models_own():
+    both = SpeculativeEngine(MODEL, OTHER, [[1, 2]], Sampling(temperature=1.0, top_k=3), 6)
     text = [1, 2]
-    for step in islice(both, 6):
+    for token in both:
         with torch.no_grad():
-            want = MODEL.next_logits(torch.tensor([text]))
-        torch.testing.assert_close(step.logits, want, atol=1e-4, rtol=1e-4)
-        text.append(int(step.ids))
+            want = MODEL.next_logits(torch.tensor([text])).log_softmax(-1)[0, token.id]
+        assert token.log_prob == pytest.approx(float(want), abs=1e-4)
+        text.append(token.id)
+
+
+def test_a_text_that_was_stopped_in_the_middle_of_a_round_changes_no_other():
+    sampling = Sampling(temperature=1.0, seed=4)
+    whole = SpeculativeEngine(MODEL, MODEL, [[1], [2]], sampling, 9).run()
+    engine, ids = SpeculativeEngine(MODEL, MODEL, [[1], [2]], sampling, 9), [[], []]
+    for token in engine:
+        ids[token.row].append(token.id)
+        if len(ids[0]) == 2:
+            engine.stop(0)
+    assert ids == [whole[0][:2], whole[1]]
 
 
 def test_no_token_at_a_time_is_refused():
     with pytest.raises(ConfigError, match="draft_tokens: expected a number of at least 1, got 0"):
-        SpeculativeDecoder(MODEL, OTHER, [1], Sampling(), tokens=0)
+        SpeculativeEngine(MODEL, OTHER, [[1]], Sampling(), 1, draft_tokens=0)

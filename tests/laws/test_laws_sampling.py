@@ -11,7 +11,6 @@ from helpers import text, tiny
 from mutants.sampling import BUGS
 
 import nanotx.cli.commands.sample
-import nanotx.generation.completion
 import nanotx.generation.engine
 import nanotx.generation.sampler
 import nanotx.generation.stop_sequences
@@ -19,8 +18,7 @@ import nanotx.generation.text
 from nanotx import laws
 from nanotx.cli.main import run as command
 from nanotx.errors import LawBroken
-from nanotx.generation import Sampling
-from nanotx.generation.completion import Generation
+from nanotx.generation import Generation, Sampling
 from nanotx.nn.transformer import Model
 from nanotx.tokenizers.byte import Byte
 from nanotx.tokenizers.char import Char
@@ -119,9 +117,8 @@ def texts_of(case):
     assert [completion.ids for completion in written(prompts, how)] == [completion.ids for completion in whole]
     for row, completion in enumerate(whole):
         alone = Sampling(temperature=2.0, seed=case + row)
-        assert written([prompts[row]], alone)[0].ids == completion.ids
-        stream = nanotx.generation.text.stream_text(made, codec, prompts[row], new, alone)
-        assert "".join(stream) == completion.text
+        (single,) = written([prompts[row]], alone)
+        assert (single.ids, single.text) == (completion.ids, completion.text)
     stops = ["".join(draw.choice("abcdefghi") for _ in range(draw.randint(1, 2))) for _ in range(3)]
     for completion, full in zip(written(prompts, how, stops), whole, strict=True):
         assert (completion.text, completion.stopped) == laws.reference_stop(full.text, stops)
@@ -160,13 +157,10 @@ def test_texts_are_as_long_as_asked_for_and_the_same_alone_side_by_side_and_twic
 def test_of_a_long_prompt_the_newest_tokens_are_read(prompt):
     draw = random.Random(prompt)
     text = [draw.randrange(SIZE) for _ in range(prompt)]
-    others = [(one + 1) % SIZE for one in text]
-    one = nanotx.generation.engine.generate_batch(
-        model(1), [text, others[:-CONTEXT] + text[-CONTEXT:]], Sampling(temperature=0.0), 9
-    )
-    for _ in range(max(0, CONTEXT - prompt) + 9):
-        step = next(one)
-        assert step.ids[0] == step.ids[1]
+    others = [(token + 1) % SIZE for token in text]
+    prompts = [text, others[:-CONTEXT] + text[-CONTEXT:]]
+    first, second = nanotx.generation.engine.BatchEngine(model(1), prompts, Sampling(temperature=0.0), 9).run()
+    assert first == second and len(first) == 9
     assert laws.reference_window(text, [], CONTEXT) == text[-CONTEXT:]
 
 
@@ -223,7 +217,7 @@ def test_equally_likely_texts_stay_in_order(folder):
     loaded = nanotx.load(folder)
     generation = loaded.generation(["a"] * 3, 4, Sampling(temperature=0.0))
     list(generation)
-    found = nanotx.generation.completion.rank(generation.completions)
+    found = nanotx.generation.text.rank(generation.completions)
     assert all(one is other for one, other in zip(found, generation.completions, strict=True))
 
 

@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import torch
 
-import nanotx.generation.completion
 import nanotx.generation.engine
 import nanotx.generation.sampler
 import nanotx.generation.stop_sequences
@@ -23,15 +22,16 @@ ADJUST, TRUNCATE = (
     nanotx.generation.sampler.LogitsProcessors.adjust,
     nanotx.generation.sampler.LogitsProcessors.truncate,
 )
-TOP_P_MASK, GENERATE_BATCH, PUSH = (
+TOP_P_MASK, ENGINE, PUSH = (
     nanotx.generation.sampler.top_p_mask,
-    nanotx.generation.engine.generate_batch,
+    nanotx.generation.engine.Engine.__init__,
     nanotx.generation.stop_sequences.StopSequences.push,
 )
 PROBABILITIES = Sampler.probabilities
+TOKENS = nanotx.generation.engine.Step.tokens
 INIT, APPEND, PROCESSORS = (
     Sampler.__init__,
-    nanotx.generation.sampler.DecodeState.append,
+    nanotx.generation.engine.DecodeState.append,
     nanotx.generation.sampler.LogitsProcessors.__init__,
 )
 
@@ -47,13 +47,21 @@ def shared(self, sampling, prompts):
     self.generators = self.generators[:1] * len(prompts)
 
 
-def oldest(made, prompts, *rest, **named):
-    return GENERATE_BATCH(made, [one[: made.context] for one in prompts], *rest, **named)
+def oldest(self, prompts, new):
+    ENGINE(self, [prompt[:6] for prompt in prompts], new)
+
+
+def sharpened(self):
+    return TOKENS(self._replace(logits=2 * self.logits))
+
+
+def token_too_many(self, prompts, new):
+    ENGINE(self, prompts, new + 1)
 
 
 def left_in(self, piece):
     held, out = self.held, PUSH(self, piece)
-    return held + piece if self.found else out
+    return held + piece if self.stopped else out
 
 
 def append_with_a_shorter_window(self, drawn):
@@ -65,7 +73,7 @@ def append_with_a_shorter_window(self, drawn):
 
 def prompt_counted(self, some, prompts):
     PROCESSORS(self, some, prompts)
-    self.drawn = [Counter(prompt) for prompt in prompts]
+    self.counts = [Counter(prompt) for prompt in prompts]
 
 
 def in_order(*names):
@@ -110,13 +118,13 @@ def alone(self, piece):
 
 
 def named_first(self, piece):
-    if self.found:
+    if self.stopped:
         return ""
     text = self.held + piece
     stop = next((one for one in self.stops if one in text), None)
     if stop is None:
         return PUSH(self, piece)
-    self.found, self.held = True, ""
+    self.stopped, self.held = True, ""
     return text.partition(stop)[0]
 
 
@@ -210,26 +218,24 @@ BUGS = {
         "samples_of",
         (Transformer, "next_logits", lambda self, some, cache=None: self.head(self.hidden_states(some, cache)[:, -1])),
     ),
-    "the oldest tokens of a long prompt are read": ("samples_of", (nanotx.generation.engine, "generate_batch", oldest)),
+    "the oldest tokens of a long prompt are read": (
+        "samples_of",
+        (nanotx.generation.engine.Engine, "__init__", oldest),
+    ),
     "beyond the context a token less is kept": (
         "samples_of",
-        (nanotx.generation.sampler.DecodeState, "append", append_with_a_shorter_window),
+        (nanotx.generation.engine.DecodeState, "append", append_with_a_shorter_window),
     ),
     "rows share a generator": ("samples_of", (Sampler, "__init__", shared)),
-    "a row inside its prompt uses up its random numbers": (
-        "samples_of",
-        (nanotx.generation.engine, "reset_row", lambda sampler, row: None),
-    ),
+    "a row inside its prompt uses up its random numbers": ("samples_of", (Sampler, "reset", lambda self, row: None)),
     "a stop is left in the text": ("stops_of", (nanotx.generation.stop_sequences.StopSequences, "push", left_in)),
     "nothing is held back": ("stops_of", (nanotx.generation.stop_sequences, "overlap", lambda text, stop: 0)),
     "what is held back is lost": ("stops_of", (nanotx.generation.stop_sequences.StopSequences, "end", lambda self: "")),
     "half a character is lost": ("streams_of", (nanotx.generation.text.StreamingDecoder, "end", lambda self: "")),
-    "a token more than asked for": (
-        "texts_of",
-        (
-            nanotx.generation.completion.Completion,
-            "done",
-            property(lambda self: self.stopped or len(self.ids) > self.limit),
-        ),
+    "a token more than asked for": ("texts_of", (nanotx.generation.engine.Engine, "__init__", token_too_many)),
+    "a stopped text gets more tokens": ("texts_of", (nanotx.generation.engine.Engine, "stop", lambda self, row: None)),
+    "a log-probability is that of the processed logits": (
+        "samples_of",
+        (nanotx.generation.engine.Step, "tokens", sharpened),
     ),
 }

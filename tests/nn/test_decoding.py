@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from itertools import islice, product
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -11,8 +11,7 @@ import torch
 from nanotx.errors import ConfigError
 from nanotx.generation import Sampling
 from nanotx.generation.compiled import CompiledModel
-from nanotx.generation.rolling import RollingDecodeState, is_relative
-from nanotx.generation.sampler import next_ids
+from nanotx.generation.engine import BatchEngine, RollingDecodeState, check_rolling
 from nanotx.hardware.compiler import CompileTrial
 from nanotx.nn.attention import Attention
 from nanotx.nn.attention.fused import Fused
@@ -52,8 +51,7 @@ def built(blocks, position="rope", layers=2, context=CONTEXT, **fields):
 
 def greedy(model, count=8):
     """A text of which all but the prompt was written with a cache, and without chance."""
-    drawn = next_ids(model, torch.tensor([PROMPT]), Sampling(temperature=0.0))
-    return [*PROMPT, *(int(one) for one in islice(drawn, count))]
+    return [*PROMPT, *BatchEngine(model, [PROMPT], Sampling(temperature=0.0), count).run()[0]]
 
 
 @torch.no_grad()
@@ -167,12 +165,12 @@ def test_a_past_that_rolls_stays_small():
 
 
 def test_where_tokens_stand_at_places_a_past_cannot_roll():
-    found = {name: is_relative(built(PreNorm(attention=Fused(heads=2)), name)) for name in Position.names()}
+    found = {name: Position.find(name)().relative for name in Position.names()}
     assert found == {"rope": True, "alibi": True, "none": True, "learned": False, "sinusoidal": False} | {
         name: found[name] for name in found.keys() - {"rope", "alibi", "none", "learned", "sinusoidal"}
     }
     with pytest.raises(ConfigError, match=r"overflow: the cache cannot roll with position 'learned', .* try recompute"):
-        RollingDecodeState(built(PreNorm(attention=Fused(heads=2)), "learned"), torch.tensor([[1]]))
+        check_rolling(built(PreNorm(attention=Fused(heads=2)), "learned"))
 
 
 # A cache that takes back.
@@ -200,13 +198,12 @@ def test_what_is_taken_back_was_never_read():
 
 COMPILING = """
 import torch, torch._dynamo
-from itertools import islice
 import nanotx.generation.compiled
 from nanotx.nn.block.token_shift import TokenShift
 from nanotx.hardware.compiler import CompileTrial
 from nanotx.nn.transformer import Model
 from nanotx.generation import Sampling
-from nanotx.generation.sampler import next_ids
+from nanotx.generation.engine import BatchEngine
 
 torch.set_num_threads(1)
 compile = torch.compile
@@ -215,9 +212,8 @@ torch.compile = lambda function, **how: compile(function, backend="eager", **how
 model = Model(dim=8, layers=1, context=6, block=TokenShift()).build(9).eval()
 reader = nanotx.generation.compiled.CompiledModel(model)
 def same(prompts, new):
-    ids, cold = torch.tensor(prompts), Sampling(temperature=0.0)
-    texts = [torch.stack(list(islice(next_ids(one, ids, cold, max_new_tokens=new), new))) for one in (model, reader)]
-    assert texts[0].equal(texts[1]), prompts
+    texts = [BatchEngine(one, prompts, Sampling(temperature=0.0), new).run() for one in (model, reader)]
+    assert texts[0] == texts[1], prompts
 for prompt, new in (([1], 11), ([1, 2, 3], 9), ([4] * 9, 3)):
     same([prompt], new)
 found = torch._dynamo.utils.counters

@@ -154,8 +154,9 @@ def test_a_ban_on_all_that_the_tokenizer_has_is_refused(gapped):
     loaded = load(gapped)
     every = tuple(set(range(loaded.tokenizer.vocab_size)) - set(undefined(gapped)))
     with pytest.raises(ConfigError, match="banned_tokens: expected to leave one of"):
-        list(loaded.stream("a", 3, Sampling(banned_tokens=every)))
-    assert "".join(loaded.stream("a", 3, Sampling(banned_tokens=every[1:]))) == loaded.tokenizer.decode([every[0]]) * 3
+        list(loaded.generation(["a"], 3, Sampling(banned_tokens=every)))
+    generation = loaded.generation(["a"], 3, Sampling(banned_tokens=every[1:]))
+    assert "".join(piece for _, piece in generation) == loaded.tokenizer.decode([every[0]]) * 3
 
 
 @pytest.mark.slow

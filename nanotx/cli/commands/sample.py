@@ -1,9 +1,9 @@
 """Generate text from a run."""
 
+import contextlib
 import dataclasses
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,15 +13,14 @@ from rich.console import Console
 from rich.text import Text
 
 from nanotx.cli import tables
-from nanotx.cli.console import write_json
+from nanotx.cli.console import check_output, write_json
 from nanotx.config.flags import parse
 from nanotx.config.registry import load_file
 from nanotx.config.schema import in_range
 from nanotx.data.text_files import read_text
 from nanotx.errors import ConfigError, DataError, TextError, printable
-from nanotx.generation import Sampling, sampler
-from nanotx.generation.completion import Completion, Generation, rank
-from nanotx.generation.text import bias_by_id, parse_bias, token_ids
+from nanotx.generation import Completion, Generation, Sampling, sampler
+from nanotx.generation.text import bias_by_id, rank, token_ids
 from nanotx.hardware.device import choose_machine
 from nanotx.runs.load import LoadedRun, load
 from nanotx.tokenizers import Codec
@@ -33,173 +32,159 @@ ORDER = 20
 RANGES = {"best_of": (1, 10_000), "threads": (0, 1024)} | {
     name: sampler.RANGES[name] for name in ("max_new_tokens", "draft_tokens")
 }
-"""From the least to the most of each whole number that is no field of `Sampling`."""
+"""Smallest and largest value of each integer flag that is not a field of `Sampling`."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Flags:
-    """Prints the prompt and what the run's model makes of it, as it is written.
+    """Prints the prompt and its continuation, as it is generated.
 
-    Several texts, from --prompts or --best-of, are written side by side and printed when all are done. What is said of
-    them goes to the standard error: the standard output holds the texts alone.
+    Several texts, from --prompts or --best-of, are generated in one batch and printed when all are complete. Standard
+    output holds only the texts; figures are printed to standard error.
     """
 
     folder: tyro.conf.Positional[str]  # the run's folder
-    prompt: str = ""  # what to go on from; without it the recorded start
-    prompts: str = ""  # a file with a prompt a line, in UTF-8
-    max_new_tokens: int = 500  # how many tokens to write at most
-    temperature: float = 0.8  # 0 takes the best token always; lower is safer, higher is wilder
-    top_k: int | None = None  # choose among the k best tokens only
-    top_p: float = 1.0  # choose among the best tokens that together are this likely
-    min_p: float = 0.0  # choose among tokens at least this share as likely as the best one
-    typical: float = 1.0  # choose among the tokens nearest to the expected surprise that together are this likely
-    repetition_penalty: float = 1.0  # divide the logits of tokens of the text so far, multiply those below zero
-    frequency_penalty: float = 0.0  # take this off a token's logit for each time that it was written
-    presence_penalty: float = 0.0  # take this off a token's logit once it was written
+    prompt: str = ""  # text to continue; without it, the model starts a new text
+    prompts: str = ""  # a UTF-8 file with one prompt per line
+    max_new_tokens: int = 500  # tokens to generate, at most
+    temperature: float = 0.8  # 0 always takes the most likely token; lower is safer, higher is wilder
+    top_k: int | None = None  # sample from the k most likely tokens
+    top_p: float = 1.0  # sample from the most likely tokens whose probabilities sum to this
+    min_p: float = 0.0  # sample from tokens at least this fraction as likely as the most likely one
+    typical: float = 1.0  # sample from tokens with the most typical surprisal whose probabilities sum to this
+    repetition_penalty: float = 1.0  # divide the logits of tokens of the text so far by this, multiply negative ones
+    frequency_penalty: float = 0.0  # subtract this from a token's logit each time it is generated
+    presence_penalty: float = 0.0  # subtract this from a token's logit once it was generated
     banned_tokens: tuple[str, ...] = ()  # never generate this token; repeatable
-    bias: tuple[str, ...] = ()  # TOKEN=NUMBER: add this to the token's logit; may be repeated
-    stop: tuple[str, ...] = ()  # end before this text; may be repeated
-    seed: int = 0  # another seed writes another text; of several texts, each has the next seed
+    bias: tuple[str, ...] = ()  # TOKEN=NUMBER: add this to the token's logit; repeatable
+    stop: tuple[str, ...] = ()  # end before this text; repeatable
+    seed: int = 0  # of the random numbers; of several texts, each uses the next seed
     best_of: int = 1  # generate this many texts per prompt and print the most likely first
-    log_probs: bool = False  # show how likely each token was to the model itself, before any of the above
+    log_probs: bool = False  # list each token with its log-probability, before any of the above
     overflow: Literal["recompute", "rolling"] = "recompute"  # full context: recompute half of it, or drop its oldest
     draft_model: str = ""  # run folder of a smaller model, for speculative decoding
-    draft_tokens: int = 4  # tokens drafted per round
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # where it runs; auto for the best that this machine has
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"  # of weights and cache; half of it is half to read
+    draft_tokens: int = 4  # tokens that it proposes per round
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # where to run; auto is the best device of this machine
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"  # of weights and cache; 16 bits halve the memory
     threads: int = 0  # processor threads; 0 for as many as there are cores
-    compile: bool = False  # through torch.compile: half a minute at first, then faster, small models the most
-    json: str = ""  # write texts, tokens and figures into this file
-    step: int | None = None  # of which checkpoint; without it the newest
-    load: tuple[str, ...] = ()  # Python files of your own, with parts in them
+    compile: bool = False  # use torch.compile: half a minute at first, then faster, above all for small models
+    json: str = ""  # write texts, tokens and figures to this file
+    step: int | None = None  # checkpoint of this step; without it, the newest
+    load: tuple[str, ...] = ()  # your own Python files, with parts in them
 
 
 def run(argv: list[str]) -> int:
-    """Write."""
-    left, said = extract_repeatable(argv, ("banned_tokens", "bias", "stop"))
-    flags = parse(Flags, left, "nanotx sample")
-    flags = dataclasses.replace(flags, banned_tokens=said["banned_tokens"], bias=said["bias"], stop=said["stop"])
-    check(flags)
-    how = sampling(flags)
+    """Generate, print, write the JSON file."""
+    flags = parse_flags(argv)
+    sampling = sampling_of(flags)  # checked before a file is read
     for file in flags.load:
         load_file(file)
     machine = choose_machine(flags.device, "float32", flags.threads)
     loaded = load(flags.folder, flags.step)
     loaded.model.to(machine.device, getattr(torch, flags.dtype))
-    draft = load(flags.draft_model) if flags.draft_model else None
     generation = loaded.generation(
-        [prompt for prompt in prompts(flags, loaded.tokenizer) for _ in range(flags.best_of)],
+        [prompt for prompt in read_prompts(flags, loaded.tokenizer) for _ in range(flags.best_of)],
         flags.max_new_tokens,
-        resolve_token_names(loaded, flags, how),
+        with_tokens(sampling, flags, loaded.tokenizer),
         flags.stop,
         rolling=flags.overflow == "rolling",
-        draft_model=draft,
+        draft_model=load(flags.draft_model) if flags.draft_model else None,
         draft_tokens=flags.draft_tokens,
         compiled=flags.compile,
     )
-    clean = printable if sys.stdout.isatty() else str
     if len(generation.completions) == 1:
-        write_stdout(clean(flags.prompt if not flags.prompts else generation.prompts[0]))
-    for _, piece in generation:
-        if len(generation.completions) == 1:
-            write_stdout(clean(piece))
-    completions = print_completions(generation, flags.best_of, flags.log_probs)
+        stream(generation)
+    else:
+        for _ in generation:
+            pass
+    completions = ranked(generation.completions, flags.best_of)
+    print_figures(generation, completions, flags.log_probs)
     if flags.json:
-        drafts = {"run": flags.draft_model, "drafted": generation.drafted, "accepted": generation.accepted}
-        asked = {
-            "stop": flags.stop,
-            "overflow": flags.overflow,
-            "dtype": flags.dtype,
-            "draft_model": drafts if draft else None,
-        }
-        write_json_file(flags.json, {"run": flags.folder, "step": loaded.step, **asked}, generation, completions)
+        write_json_file(flags, loaded, generation, completions)
     return 0
 
 
-def check(flags: Flags) -> None:
-    """Raise ConfigError where a number is out of range, or prompts come from two sides."""
+# Flags.
+
+
+def parse_flags(argv: Sequence[str]) -> Flags:
+    """Return the flags.
+
+    Raises:
+        ConfigError: a flag is unknown or has no value, an integer is out of range, or two flags contradict each other.
+    """
+    rest, repeated = extract_repeatable(argv, ("banned_tokens", "bias", "stop"))
+    flags = dataclasses.replace(parse(Flags, rest, "nanotx sample"), **repeated)
     for name, (low, high) in RANGES.items():
         in_range(f"--{name.replace('_', '-')}", getattr(flags, name), low, high, whole=True)
     if flags.prompt and flags.prompts:
         raise ConfigError("--prompts: expected --prompt or --prompts, got both; leave one out.")
+    if flags.json:
+        check_output(flags.json, "--json")
+    return flags
 
 
 def extract_repeatable(argv: Sequence[str], names: Sequence[str]) -> tuple[list[str], dict[str, tuple[str, ...]]]:
-    """Flags that may be repeated, one value each time, out of the words; and the words that are left.
+    """Separate flags that may be repeated, with one value each time; return the other arguments, and values by name.
 
     Raises:
-        ConfigError: one has no value.
+        ConfigError: a flag has no value.
     """
-    left, found = [], {name: list[str]() for name in names}
-    rest = iter(argv)
-    for arg in rest:
-        flag, equals, value = arg.partition("=")
+    rest, values = list[str](), {name: list[str]() for name in names}
+    arguments = iter(argv)
+    for argument in arguments:
+        flag, equals, value = argument.partition("=")
         name = flag.removeprefix("--").replace("-", "_")
-        if not arg.startswith("--") or name not in found:
-            left.append(arg)
+        if not argument.startswith("--") or name not in values:
+            rest.append(argument)
             continue
-        one = value if equals else next(rest, None)
-        if one is None:
-            raise ConfigError(f"{flag}: expected a text after it, got nothing.")
-        found[name].append(one)
-    return left, {name: tuple(values) for name, values in found.items()}
-
-
-def prompts(flags: Flags, codec: Codec) -> list[str]:
-    """What to go on from.
-
-    Raises:
-        DataError: the file of prompts cannot be read, or there are none in it.
-        TextError: the tokenizer cannot hold one of them; says of which flag, or in which line.
-    """
-    if not flags.prompts:
         try:
-            codec.encode(flags.prompt)
-        except TextError as error:
-            raise TextError(f"--prompt: {error}") from None
-        return [flags.prompt]
-    try:
-        text = read_text(Path(flags.prompts), "or leave that line out")
-    except DataError as error:
-        raise DataError(f"--prompts {error}") from None
-    if not text:
-        raise DataError(f"--prompts {flags.prompts}: expected a prompt a line, got an empty file.")
-    lines = text.removesuffix("\n").split("\n")
-    for number, line in enumerate(lines, start=1):
-        try:
-            codec.encode(line)
-        except TextError as error:
-            raise TextError(f"--prompts {flags.prompts}: line {number:,}: {error}") from None
-    return lines
+            values[name].append(value if equals else next(arguments))
+        except StopIteration:
+            raise ConfigError(f"{flag}: expected a text after it, got nothing.") from None
+    return rest, {name: tuple(texts) for name, texts in values.items()}
 
 
-def sampling(flags: Flags) -> Sampling:
-    """How tokens are chosen, but for tokens that are called by their text.
+def sampling_of(flags: Flags) -> Sampling:
+    """Return the sampling config, without banned and biased tokens.
 
     Raises:
-        ConfigError: a number is out of range; says which flag's.
+        ConfigError: a number is out of range; names the flag.
     """
-    given = [field.name for field in dataclasses.fields(Sampling) if field.name not in ("banned_tokens", "bias")]
-    with name_flags_in_errors():
-        return Sampling(**{name: getattr(flags, name) for name in given})
+    names = [field.name for field in dataclasses.fields(Sampling) if field.name not in ("banned_tokens", "bias")]
+    with flag_names_in_errors():
+        return Sampling(**{name: getattr(flags, name) for name in names})
 
 
-def resolve_token_names(loaded: LoadedRun, flags: Flags, how: Sampling) -> Sampling:
-    """The same with the tokens that are banned or biased, by the ids that a run's tokenizer gives them.
+def with_tokens(sampling: Sampling, flags: Flags, codec: Codec) -> Sampling:
+    """Return the sampling config with the ids of the banned and biased tokens.
 
     Raises:
-        ConfigError: a text is no token, or what is to be added to its logit is out of range; says which flag's.
-        TextError: the tokenizer cannot hold a text.
+        ConfigError: a text is not exactly one token, or a bias is out of range; names the flag.
+        TextError: the tokenizer cannot encode a text; names the flag.
     """
-    pairs = dict(parse_bias(arg) for arg in flags.bias)
-    with name_flags_in_errors():
-        banned = token_ids(loaded.tokenizer, flags.banned_tokens, "banned_tokens")
-        return dataclasses.replace(how, banned_tokens=banned, bias=bias_by_id(loaded.tokenizer, pairs))
+    biases = dict(parse_bias(argument) for argument in flags.bias)
+    with flag_names_in_errors():
+        banned = token_ids(codec, flags.banned_tokens, "banned_tokens")
+        return dataclasses.replace(sampling, banned_tokens=banned, bias=bias_by_id(codec, biases))
 
 
-@contextmanager
-def name_flags_in_errors() -> Iterator[None]:
-    """Within, an error that begins with a field of `Sampling` begins with its flag."""
+def parse_bias(argument: str) -> tuple[str, float]:
+    """Parse TOKEN=NUMBER; the last = separates them.
+
+    Raises:
+        ConfigError: the argument does not have this form.
+    """
+    text, _, number = argument.rpartition("=")
+    if text:
+        with contextlib.suppress(ValueError):
+            return text, float(number)
+    raise ConfigError(f"--bias {argument}: expected TOKEN=NUMBER such as e=-2.5.")
+
+
+@contextlib.contextmanager
+def flag_names_in_errors() -> Iterator[None]:
+    """Context in which an error that begins with the name of a field begins with that of its flag instead."""
     try:
         yield
     except (ConfigError, TextError) as error:
@@ -208,48 +193,91 @@ def name_flags_in_errors() -> Iterator[None]:
         raise type(error)(f"--{flag}{colon}{rest}") from None
 
 
-def print_completions(generation: Generation, together: int, log_probs: bool) -> list[Completion]:
-    """Print what was not printed while it was written; returns the texts in the order in which they stand.
+def read_prompts(flags: Flags, codec: Codec) -> list[str]:
+    """Return the prompts.
 
-    Args:
-        generation: it is done.
-        together: how many texts of each prompt there are; the likeliest of them comes first.
-        log_probs: whether each token is listed.
+    Raises:
+        DataError: the file of prompts cannot be read or is empty.
+        TextError: the tokenizer cannot encode a prompt; names the flag, or the file and line.
     """
-    groups = [generation.completions[at : at + together] for at in range(0, len(generation.completions), together)]
-    completions = [completion for group in groups for completion in rank(group)]
-    several, console = len(completions) > 1, Console(stderr=True, highlight=False)
-    clean = printable if sys.stdout.isatty() else str
-    if not several:
-        write_stdout("\n")
-    for number, completion in enumerate(completions, start=1):
-        if several:
-            likelihood = describe_likelihood(completion)
-            line = f"{number} of {len(completions)}, seed {seed_of(generation, completion)}: {likelihood}"
-            console.print(Text(line), soft_wrap=True)
-            write_stdout(clean(completion.prompt + completion.text) + "\n")
-        if log_probs:
-            title = "" if several else describe_likelihood(completion)
-            tables.print_table(console, title, token_cells(generation, completion), console.is_terminal)
-    if generation.drafted:
-        share = generation.accepted / generation.drafted
-        console.print(Text(f"draft: {share:.0%} of {generation.drafted} draft tokens accepted"), soft_wrap=True)
-    return completions
+    if not flags.prompts:
+        check_prompt(flags.prompt, "--prompt", codec)
+        return [flags.prompt]
+    try:
+        text = read_text(Path(flags.prompts), "or leave that line out")
+    except DataError as error:
+        raise DataError(f"--prompts {error}") from None
+    if not text:
+        raise DataError(f"--prompts {flags.prompts}: expected one prompt per line, got an empty file.")
+    lines = text.removesuffix("\n").split("\n")
+    for number, line in enumerate(lines, start=1):
+        check_prompt(line, f"--prompts {flags.prompts}: line {number:,}", codec)
+    return lines
+
+
+def check_prompt(prompt: str, source: str, codec: Codec) -> None:
+    """Raise TextError, with the source of the prompt, if the tokenizer cannot encode it."""
+    try:
+        codec.encode(prompt)
+    except TextError as error:
+        raise TextError(f"{source}: {error}") from None
+
+
+# Output.
+
+
+def stream(generation: Generation) -> None:
+    """Print the prompt of a single text, and its continuation as it is generated."""
+    write_stdout(generation.prompts[0])
+    for _, text in generation:
+        write_stdout(text)
+    write_stdout("\n")
 
 
 def write_stdout(text: str) -> None:
-    """On the standard output, at once."""
-    sys.stdout.write(text)
+    """Write to standard output, at once; a terminal gets no control characters."""
+    sys.stdout.write(printable(text) if sys.stdout.isatty() else text)
     sys.stdout.flush()
 
 
+def ranked(completions: Sequence[Completion], best_of: int) -> list[Completion]:
+    """Return the completions, those of each prompt by falling likelihood."""
+    groups = [completions[start : start + best_of] for start in range(0, len(completions), best_of)]
+    return [completion for group in groups for completion in rank(group)]
+
+
+def print_figures(generation: Generation, completions: Sequence[Completion], log_probs: bool) -> None:
+    """Print the likelihood of each text, and the texts too if they are several.
+
+    Args:
+        generation: the generation, complete.
+        completions: its completions in the order to print them.
+        log_probs: whether to list the tokens of each.
+    """
+    console = Console(stderr=True, highlight=False)
+    single = len(completions) == 1
+    for number, completion in enumerate(completions, start=1):
+        likelihood = describe_likelihood(completion)
+        if not single:
+            title = f"{number} of {len(completions)}, seed {seed_of(generation, completion)}: {likelihood}"
+            console.print(Text(title), soft_wrap=True)
+            write_stdout(completion.prompt + completion.text + "\n")
+        if log_probs:
+            cells = token_cells(generation.codec, completion)
+            tables.print_table(console, likelihood if single else "", cells, console.is_terminal)
+    engine = generation.engine
+    if engine.drafted:
+        share = engine.accepted / engine.drafted
+        console.print(Text(f"draft: {share:.0%} of {engine.drafted} draft tokens accepted"), soft_wrap=True)
+
+
 def seed_of(generation: Generation, completion: Completion) -> int:
-    """What a text was drawn with."""
+    """Return the seed of a completion."""
     return generation.sampling.seed + generation.completions.index(completion)
 
 
 def describe_likelihood(completion: Completion) -> str:
-    """How likely a text is, in words."""
+    """Return the likelihood of a completion, in words."""
     end = "; stopped" if completion.stopped else ""
     return (
         f"{completion.log_prob:.3f} nats over {len(completion.ids)} tokens, "
@@ -257,21 +285,30 @@ def describe_likelihood(completion: Completion) -> str:
     )
 
 
-def token_cells(generation: Generation, completion: Completion) -> list[list[str]]:
-    """A row for each token."""
-    texts = (repr(generation.codec.decode([one])) for one in completion.ids)
+def token_cells(codec: Codec, completion: Completion) -> list[list[str]]:
+    """Return a table with a row for each token."""
+    texts = (repr(codec.decode([token])) for token in completion.ids)
     rows = zip(texts, completion.ids, completion.log_probs, strict=True)
-    return [["token", "id", "log-prob"], *([text, str(one), f"{chance:.4f}"] for text, one, chance in rows)]
+    return [["token", "id", "log-prob"], *([text, str(token), f"{log_prob:.4f}"] for text, token, log_prob in rows)]
 
 
-def write_json_file(
-    path: str, head: Mapping[str, Any], generation: Generation, completions: Sequence[Completion]
-) -> None:
-    """Strict JSON, the texts in the order in which they are printed.
+def write_json_file(flags: Flags, loaded: LoadedRun, generation: Generation, completions: Sequence[Completion]) -> None:
+    """Write the settings and the texts, in the order in which they were printed, as JSON.
 
     Raises:
-        RunError: it cannot be written there.
+        RunError: the file cannot be written.
     """
+    engine = generation.engine
+    draft = {"run": flags.draft_model, "drafted": engine.drafted, "accepted": engine.accepted}
+    settings: Mapping[str, Any] = {
+        "run": flags.folder,
+        "step": loaded.step,
+        "stop": flags.stop,
+        "overflow": flags.overflow,
+        "dtype": flags.dtype,
+        "draft_model": draft if flags.draft_model else None,
+        "sampling": dataclasses.asdict(generation.sampling),
+    }
     texts = [
         {
             "prompt": completion.prompt,
@@ -285,4 +322,4 @@ def write_json_file(
         }
         for completion in completions
     ]
-    write_json(path, {**head, "sampling": dataclasses.asdict(generation.sampling), "texts": texts})
+    write_json(flags.json, {**settings, "texts": texts})

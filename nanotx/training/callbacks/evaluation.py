@@ -4,8 +4,7 @@ import math
 from dataclasses import dataclass
 
 from nanotx.evaluation.loss import EvalText, Score, evaluate
-from nanotx.generation import Sampling
-from nanotx.generation.text import stream_text
+from nanotx.generation import Generation, Sampling
 from nanotx.training.loop import Callback, TrainingRun
 from nanotx.training.trainer import Row
 
@@ -61,14 +60,18 @@ class Sample(Callback):
 
     def text(self, run: TrainingRun) -> str:
         """Return a text that the model generates, of `train.sample_tokens` tokens; its seed is the step."""
-        trainer, model = run.trainer, run.model.eval()
-        length, sampling, device = run.recipe.train.sample_tokens, Sampling(seed=run.step), trainer.machine.device
-        pieces = []
+        generation = Generation(
+            model=run.model,
+            codec=run.tokenizer,
+            prompts=[""],
+            max_new_tokens=run.recipe.train.sample_tokens,
+            sampling=Sampling(seed=run.step),
+        )
+        run.model.eval()
         try:
-            with trainer.use_eval_weights():
-                for piece in stream_text(model, run.tokenizer, "", length, sampling, device=device):
+            with run.trainer.use_eval_weights():
+                for _ in generation:
                     run.check()
-                    pieces.append(piece)
         finally:
-            model.train()
-        return "".join(pieces)
+            run.model.train()
+        return generation.completions[0].text
