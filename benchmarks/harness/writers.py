@@ -18,10 +18,10 @@ from nanotx.generation import Sampling
 from nanotx.generation.compiled import CompiledModel
 from nanotx.generation.engine import BatchEngine, Engine, LanguageModel
 from nanotx.generation.speculative import SpeculativeEngine
-from nanotx.nn.kv_cache import KVCache
 from nanotx.nn.attention.sdpa import Sdpa
 from nanotx.nn.block.prenorm import PreNorm
 from nanotx.nn.ffn.mlp import Mlp
+from nanotx.nn.kv_cache import KVCache
 from nanotx.nn.norm.layernorm import LayerNorm
 from nanotx.nn.position.learned import Learned
 from nanotx.nn.transformer import Model, Transformer
@@ -91,23 +91,27 @@ class Writers:
 
     def uncached(self, ids: Tensor, new: int, how: Sampling) -> Tensor:
         """Everything read anew for every token."""
-        return written(BatchEngine(Uncached(self.model), ids.tolist(), how, new, device=self.device))
+        return self.written(BatchEngine(Uncached(self.model), ids.tolist(), how, new, device=self.device))
 
     def cached(self, ids: Tensor, new: int, how: Sampling) -> Tensor:
         """As it is by default."""
-        return written(BatchEngine(self.model, ids.tolist(), how, new, device=self.device))
+        return self.written(BatchEngine(self.model, ids.tolist(), how, new, device=self.device))
 
     def compiled(self, ids: Tensor, new: int, how: Sampling) -> Tensor:
         """With a compiled single-token step."""
-        return written(BatchEngine(self.reader, ids.tolist(), how, new, device=self.device))
+        return self.written(BatchEngine(self.reader, ids.tolist(), how, new, device=self.device))
 
     def speculative(self, ids: Tensor, new: int, how: Sampling) -> Tensor:
         """With a draft model."""
         models = self.model, self.draft
         engine = SpeculativeEngine(*models, ids.tolist(), how, new, draft_tokens=self.guesses, device=self.device)
-        found = written(engine)
+        ids = self.written(engine)
         self.accepted.append(engine.accepted / max(1, engine.drafted))
-        return found
+        return ids
+
+    def written(self, engine: Engine) -> Tensor:
+        """Return the ids that an engine samples, one text per row."""
+        return torch.tensor(engine.run(), device=self.device)
 
     @torch.inference_mode()
     def transformers(self, ids: Tensor, new: int, how: Sampling) -> Tensor:
@@ -135,11 +139,6 @@ class Writers:
                 at = int((want != got).nonzero()[0, 1])
                 return f"failed: same_text: after a prompt of {length}, token {at} is another than without a cache"
         return PASS
-
-
-def written(engine: Engine) -> Tensor:
-    """Return the ids that an engine samples, one text per row."""
-    return torch.tensor(engine.run())
 
 
 class Uncached:

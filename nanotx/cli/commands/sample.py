@@ -114,7 +114,8 @@ def parse_flags(argv: Sequence[str]) -> Flags:
         ConfigError: a flag is unknown or has no value, an integer is out of range, or two flags contradict each other.
     """
     rest, repeated = extract_repeatable(argv, ("banned_tokens", "bias", "stop"))
-    flags = dataclasses.replace(parse(Flags, rest, "nanotx sample"), **repeated)
+    values: Any = repeated
+    flags = dataclasses.replace(parse(Flags, rest, "nanotx sample"), **values)
     for name, (low, high) in RANGES.items():
         in_range(f"--{name.replace('_', '-')}", getattr(flags, name), low, high, whole=True)
     if flags.prompt and flags.prompts:
