@@ -188,7 +188,7 @@ class BatchEngine(Engine):
 
 def sampled(ids: NextIds, logits: NextLogits, unread: Sequence[int]) -> Step:
     """Return the step of the rows whose token was sampled; the tokens of `unread` rows are from their prompts."""
-    rows = range(len(ids))
+    rows: Sequence[int] = range(len(ids))
     if not unread:
         return Step(rows, ids, logits)
     rows = [row for row in rows if row not in unread]

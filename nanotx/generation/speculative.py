@@ -67,8 +67,8 @@ class SpeculativeEngine(Engine):
     def steps(self) -> Iterator[Step]:
         for row, prompt in enumerate(self.prompts):
             sampler = Sampler(replace(self.sampling, seed=int(self.sampling.seed) + row), [prompt])
-            windows = (Window(model, prompt, self.draft_tokens, self.device) for model in (self.model, self.draft))
-            text = SpeculativeText(*windows, sampler, self.draft_tokens)
+            model, draft = (Window(model, prompt, self.draft_tokens, self.device) for model in (self.model, self.draft))
+            text = SpeculativeText(model, draft, sampler, self.draft_tokens)
             while self.remaining[row]:
                 drafted, tokens = text.round()
                 self.drafted, self.accepted = self.drafted + drafted, self.accepted + len(tokens) - 1
