@@ -1,0 +1,99 @@
+"""What a user adds in one short file is trained, killed, resumed to the bit and sampled, and obeys its laws.
+
+The files are the examples of CONTRIBUTING.md.
+"""
+
+import json
+import re
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import ROOT, Forked, text, tiny
+from safetensors.torch import load_file
+
+import nanotx
+from nanotx import laws
+from nanotx.cli.main import run
+from nanotx.config.registry import LOADED
+from nanotx.errors import ConfigError
+from nanotx.laws.registry import SLOTS
+
+STEPS = 6
+
+
+def example(heading):
+    """Return the first Python file under a heading of CONTRIBUTING.md."""
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    section = page.partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    (found,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)[:1]
+    return found
+
+
+@pytest.fixture
+def added(tmp_path, monkeypatch):
+    """Write a file with parts, and forget its parts afterwards."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(source):
+        (tmp_path / "mine.py").write_text(source, encoding="utf-8")
+        text(tmp_path / "letters.txt")
+        return str(tmp_path / "mine.py")
+
+    yield write
+    for slot in SLOTS.values():
+        for name in [name for name, part in slot.registered.items() if part.__module__.startswith(LOADED)]:
+            del slot.registered[name]
+
+
+def command(file, name, *flags, **sizes):
+    """The command that trains a tiny run with a file of parts."""
+    corpus = ["--corpus", "file", "--corpus.path", "letters.txt"]
+    return ["train", "macbook", *(["--load", file] if file else []), *corpus, *tiny(**sizes), "--run", name, *flags]
+
+
+def lives(tmp_path, file, *flags, **sizes):
+    """Train a run whole, and another one that is killed and resumed; both are equal to the bit. Return the whole."""
+    assert run(command(file, "whole", *flags, **sizes)) == 0
+    child = Forked(*command(file, "killed", *flags, **sizes), cwd=tmp_path)
+    child.until(lambda: child.text() and (tmp_path / "killed/checkpoints/step-2").exists())
+    child.send(signal.SIGKILL)
+    child.finish()
+    assert run(["resume", "killed", *(["--load", file] if file else [])]) == 0
+    for name in ("model", "optimizer"):
+        one, other = (load_file(tmp_path / f"{folder}/checkpoints/step-6/{name}.safetensors") for folder in PAIR)
+        assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one), name
+    losses = [[row["loss"] for row in steps(tmp_path / folder)] for folder in PAIR]
+    assert losses[0] == losses[1] and len(losses[0]) == STEPS
+    assert run(["sample", "whole", "--max-new-tokens", "5", *(["--load", file] if file else [])]) == 0
+    loaded = nanotx.load("whole")
+    ids = torch.randint(loaded.model.vocab_size, (2, 8), generator=torch.Generator().manual_seed(0))
+    laws.cache_agrees(loaded.model, ids, cuts=[1, 2, 5])
+    return tmp_path / "whole"
+
+
+PAIR = ("whole", "killed")
+
+
+def steps(folder: Path):
+    rows = map(json.loads, (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
+    return [row for row in rows if row["event"] == "step"]
+
+
+def obeys(file, *names):
+    """Try the laws of a part on a few cases each."""
+    assert run(["laws", *names, "--load", file, "--examples", "6", "--jobs", "1"]) == 0
+
+
+def test_a_loss_is_added_in_one_file(tmp_path, added):
+    file = added(example("Add a loss"))
+    obeys(file, "loss/confidence_penalty")
+    whole = lives(tmp_path, file, "--loss", "confidence_penalty", "--train.loss-chunk-size", "5")
+    assert all(row["total_loss"] < row["loss"] for row in steps(whole))
+
+
+def test_a_loss_that_is_wrong_is_named_with_its_file(added):
+    file = added(example("Add a loss").replace(").sum()", ").sum(-1)"))
+    with pytest.raises(ConfigError, match=r"loss 'confidence_penalty' \(.*mine\.py\): "):
+        run(command(file, "wrong", "--loss", "confidence_penalty"))
