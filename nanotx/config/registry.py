@@ -128,7 +128,7 @@ class Slot:
             else f"expected the methods {', '.join(sorted(abstract))}, and has none of the name"
             if abstract
             else f"expected a dataclass: put {cls.decorator} above the class"
-            if not is_dataclass(part)
+            if "__dataclass_params__" not in vars(part)
             else f"expected a default for every field; {', '.join(missing)} has none"
             if missing
             else f"{changing[0].name}: expected a default that cannot be changed, such as a tuple, got a "

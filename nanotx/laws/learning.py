@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import safetensors.torch
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer as TorchOptimizer
 
 from nanotx.errors import LawBroken, NanotxError
-from nanotx.optim import Optimizer
+from nanotx.optim import Optimizer, ParamGroup
 from nanotx.optim.schedules import Schedule
 from nanotx.optim.state import StateCodec
 
@@ -101,6 +102,58 @@ def grouped(config: Optimizer, parameters: Parameters) -> None:
         raise LawBroken(f"groups: {len(strange)} parameters in the groups are not among those given.")
 
 
+def honours_groups(config: Optimizer, parameters: Parameters, gradients: Gradients, match: str) -> None:
+    """A group of a recipe decides about the parameters that it matches, and about no others.
+
+    At a learning rate of zero they stay to the bit; without weight decay, and without a gradient, likewise; at half
+    the rate their groups have half the `base_lr`.
+
+    Args:
+        config: the optimizer's.
+        parameters: by name; they stay as they are.
+        gradients: of some steps.
+        match: the name of one of them that learns.
+
+    Raises:
+        LawBroken: which parameter moved or did not.
+    """
+
+    def stepped(group: ParamGroup, gradients: Gradients) -> Parameters:
+        made = copies(parameters)
+        optimizer = replace(config, groups=(group,)).build_grouped(made.items())
+        for count, gradient in enumerate(gradients):
+            step(optimizer, made, gradient, count)
+        return made
+
+    still, free = stepped(ParamGroup(match=match, lr_scale=0.0), gradients), copies(parameters)
+    optimizer = config.build_grouped(free.items())
+    for count, gradient in enumerate(gradients):
+        step(optimizer, free, gradient, count)
+    for name, one in parameters.items():
+        want = one if name == match else free[name]
+        if not torch.allclose(still[name], want, rtol=1e-3, atol=1e-4):
+            how = "moved" if name == match else "moved otherwise"
+            raise LawBroken(f"honours_groups: with {match} in a group of rate 0, {name} {how}.")
+    if all("weight_decay" in group for group in optimizer.param_groups):
+        none = [{name: torch.zeros_like(one) for name, one in parameters.items()}]
+        if not torch.equal(stepped(ParamGroup(match=match, weight_decay=0.0), none)[match], parameters[match]):
+            raise LawBroken(f"honours_groups: without weight decay, and without a gradient, {match} moved.")
+    rates = [rate_of(config, parameters, match), rate_of(replace(config, groups=(HALF,)), parameters, match)]
+    if rates[1] != rates[0] / 2:
+        raise LawBroken(
+            f"honours_groups: at half the rate, the base_lr of {match} is {rates[1]:g}, and was {rates[0]:g}."
+        )
+
+
+HALF = ParamGroup(lr_scale=0.5)
+
+
+def rate_of(config: Optimizer, parameters: Parameters, name: str) -> float:
+    """Return the full learning rate of the group that holds a parameter."""
+    groups = config.build_grouped(parameters.items()).param_groups
+    return float(next(group["base_lr"] for group in groups if any(one is parameters[name] for one in group["params"])))
+
+
 def no_grad_no_move(config: Optimizer, parameters: Parameters) -> None:
     """Where the gradient is zero, a first step only decays, and nothing but what its group's `weight_decay` says.
 
@@ -114,7 +167,7 @@ def no_grad_no_move(config: Optimizer, parameters: Parameters) -> None:
         LawBroken: which parameter moved, and by how much.
     """
     before = {name: one.detach().clone() for name, one in parameters.items()}
-    optimizer = config.build(parameters.items())
+    optimizer = config.build_grouped(parameters.items())
     step(optimizer, parameters, {name: torch.zeros_like(one) for name, one in parameters.items()})
     decays = {id(one): group.get("weight_decay", 0) for group in optimizer.param_groups for one in group["params"]}
     for name, one in parameters.items():
@@ -139,7 +192,7 @@ def zero_lr_no_move(config: Optimizer, parameters: Parameters, gradients: Gradie
     Raises:
         LawBroken: which parameter moved, and by how much.
     """
-    optimizer = config.build(parameters.items())
+    optimizer = config.build_grouped(parameters.items())
     step(optimizer, parameters, gradients[0])
     before = copies(parameters)
     for gradient in gradients:
@@ -165,7 +218,7 @@ def descends(config: Optimizer, parameters: Parameters, targets: dict[str, Tenso
     Raises:
         LawBroken: at which step the loss of which parameter did not fall.
     """
-    optimizer, losses = config.build(parameters.items()), dict[str, float]()
+    optimizer, losses = config.build_grouped(parameters.items()), dict[str, float]()
     for count in range(steps + 1):
         for name, one in parameters.items():
             loss = float((one.detach().double() - targets[name]).square().sum()) / 2
@@ -194,7 +247,7 @@ def resumes(config: Optimizer, parameters: Parameters, gradients: Gradients, cut
         LawBroken: which parameter differs after which step, and by how much; or what of the state cannot be saved.
     """
     whole, parted = copies(parameters), copies(parameters)
-    uninterrupted, before = config.build(whole.items()), config.build(parted.items())
+    uninterrupted, before = config.build_grouped(whole.items()), config.build_grouped(parted.items())
     codec = StateCodec(before, parted)
     for count in range(cut):
         step(uninterrupted, whole, gradients[count], count)
@@ -204,7 +257,7 @@ def resumes(config: Optimizer, parameters: Parameters, gradients: Gradients, cut
         saved = safetensors.torch.save({name: tensor.contiguous() for name, tensor in tensors.items()})
         text = json.dumps(table, allow_nan=False)
         parted = copies(parted)
-        after = config.build(parted.items())
+        after = config.build_grouped(parted.items())
         StateCodec(after, parted).load(safetensors.torch.load(saved), json.loads(text))
     except NanotxError as error:
         raise LawBroken(f"resumes: after {cut} steps: {error}") from error
@@ -223,7 +276,7 @@ def resumes(config: Optimizer, parameters: Parameters, gradients: Gradients, cut
 def learned(config: Optimizer, parameters: Parameters, gradients: Gradients) -> dict[str, Tensor]:
     """What the steps of some gradients make of parameters, by name; these stay as they are."""
     changed = copies(parameters)
-    optimizer = config.build(changed.items())
+    optimizer = config.build_grouped(changed.items())
     for count, gradient in enumerate(gradients):
         step(optimizer, changed, gradient, count)
     return {name: one.detach().double() for name, one in changed.items()}

@@ -6,6 +6,7 @@ it shares nothing with the trainer but the model, the text, the schedule and PyT
 
 import math
 from copy import deepcopy
+from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from nanotx.nn.dropout import named_dropouts, row_seeded
 from nanotx.nn.hooks import AuxLossModule, OnStepModule
 from nanotx.nn.loss.cross_entropy import CrossEntropy
 from nanotx.nn.transformer import Transformer
+from nanotx.optim import ParamGroup
 from nanotx.optim.adamw import AdamW
 from nanotx.optim.muon import Muon, orthogonal
 from nanotx.recipe import Recipe
@@ -192,21 +194,29 @@ def optimize(
         factor: the schedule's.
         state: the moving averages, by the weights' names.
     """
-    matrices: dict[torch.Size, list[str]] = {}  # by shape, because Muon multiplies those of one shape at once
+    matrices: dict[Any, list[str]] = {}  # by shape and group, because Muon multiplies those of one shape at once
     for name, gradient in gradients.items():
         weight, moments, table = weights[name], state[name], {"embedding", "head"} & set(name.split("."))
         moments["step"] = moments.get("step", torch.zeros(())) + 1
+        group = group_of(optimizer, name)
         decay = optimizer.weight_decay if weight.ndim >= 2 else 0.0  # norms and biases do not decay
+        decay = decay if group.weight_decay is None else group.weight_decay
+        lr = (optimizer.adamw_lr if isinstance(optimizer, Muon) else optimizer.lr) * group.lr_scale * factor
         if isinstance(optimizer, Muon) and weight.ndim >= 2 and not table:
-            matrices.setdefault(weight.shape, []).append(name)
+            matrices.setdefault((weight.shape, group), []).append(name)
         elif isinstance(optimizer, Muon) and name in met:
-            rows_step(optimizer, weight, gradient, met[name], moments, optimizer.adamw_lr * factor)
+            rows_step(optimizer, weight, gradient, met[name], moments, lr, decay)
         else:
-            lr = (optimizer.adamw_lr if isinstance(optimizer, Muon) else optimizer.lr) * factor
             adamw_step(weight, gradient, moments, lr, optimizer.betas, optimizer.eps, decay)
-    for names in matrices.values():
+    for (_, group), names in matrices.items():
         assert isinstance(optimizer, Muon)
-        muon_step(optimizer, names, weights, gradients, state, optimizer.lr * factor)
+        decay = optimizer.weight_decay if group.weight_decay is None else group.weight_decay
+        muon_step(optimizer, names, weights, gradients, state, optimizer.lr * group.lr_scale * factor, decay)
+
+
+def group_of(optimizer: AdamW | Muon, name: str) -> ParamGroup:
+    """Return the settings of a parameter: those of the first group whose pattern matches its name."""
+    return next((group for group in optimizer.groups if fnmatchcase(name, group.match)), ParamGroup())
 
 
 def adamw_step(
@@ -247,6 +257,7 @@ def muon_step(
     gradients: Tensors,
     state: dict[str, Tensors],
     lr: float,
+    decay: float,
 ) -> None:
     """Muon, https://kellerjordan.github.io/posts/muon/: the direction is the momentum, made orthogonal."""
     ahead = []
@@ -257,18 +268,20 @@ def muon_step(
     directions = orthogonal(torch.stack(ahead), optimizer.iterations).float()
     for name, direction in zip(names, directions, strict=True):
         height, width = direction.shape[-2:]
-        weights[name].mul_(1 - lr * optimizer.weight_decay)
+        weights[name].mul_(1 - lr * decay)
         weights[name].sub_(direction, alpha=lr * math.sqrt(max(1.0, height / width)))
 
 
-def rows_step(optimizer: Muon, table: Tensor, gradient: Tensor, rows: Tensor, moments: Tensors, lr: float) -> None:
+def rows_step(
+    optimizer: Muon, table: Tensor, gradient: Tensor, rows: Tensor, moments: Tensors, lr: float, decay: float
+) -> None:
     """AdamW without its mean, on the rows of a table that were met; the others wait."""
     second, step = optimizer.betas[1], float(moments["step"])
     moments.setdefault("square", torch.zeros_like(table))
     square = moments["square"][rows].mul_(second).addcmul_(gradient, gradient, value=1 - second)
     moments["square"][rows] = square
     root = (square / (1 - second**step)).sqrt() + optimizer.eps
-    table[rows] = (table[rows] * (1 - lr * optimizer.weight_decay)).addcdiv_(gradient, root, value=-lr)
+    table[rows] = (table[rows] * (1 - lr * decay)).addcdiv_(gradient, root, value=-lr)
 
 
 def dropout_seed(seed: int, step: int) -> int:

@@ -1,7 +1,5 @@
 """The model: embedding, blocks, final norm and head, from token ids to logits."""
 
-import hashlib
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -22,11 +20,11 @@ from nanotx.hardware.memory import check_memory
 from nanotx.nn.attention import Attention
 from nanotx.nn.block import Block
 from nanotx.nn.block.prenorm import PreNorm
-from nanotx.nn.canonical import from_canonical, to_canonical
 from nanotx.nn.dropout import Dropout
 from nanotx.nn.embedding import Embedding
 from nanotx.nn.exact import Exact
 from nanotx.nn.ffn import Sparse
+from nanotx.nn.init import Init, draw_weights
 from nanotx.nn.kv_cache import KVCache
 from nanotx.nn.linear import Linear
 from nanotx.nn.loss import Loss, LossModule
@@ -75,6 +73,7 @@ class Model:
     embedding: Embedding = default_part(Embedding, "tokens")
     position: Position = default_part(Position, "rope")
     norm: Norm = default_part(Norm, "rmsnorm")  # after the last block
+    init: Init = Init()  # how the weights are drawn
     block: Block | None = None  # of every layer; prenorm if `blocks` is empty too
     blocks: tuple[Block, ...] = ()  # or a pattern that is repeated over the layers
 
@@ -160,7 +159,7 @@ class Model:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = Transformer(self, vocab_size)
-            draw_weights(model, seed)
+            draw_weights(model, seed, self.init)
         return model
 
 
@@ -269,7 +268,7 @@ class Transformer(Exact):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.loss = loss.build(self.vocab_size, self.config.dim)
-            draw_weights(self.loss, seed, LOSS_PREFIX)
+            draw_weights(self.loss, seed, replace(self.config.init, rules=()), LOSS_PREFIX)
         for count in ("parameter_count", "flops_per_token"):  # they are cached
             self.__dict__.pop(count, None)
 
@@ -295,31 +294,3 @@ class Transformer(Exact):
         maps -= sum(module.inactive_params for module in self.modules() if isinstance(module, Sparse))
         windows = [attention.attention_window or self.context for attention in self.config.attentions()]
         return 6 * maps + 12 * self.config.dim * sum(min(window, self.context) for window in windows)
-
-
-@torch.no_grad()
-def draw_weights(model: nn.Module, seed: int, prefix: str = "") -> None:
-    """Initialise the weights by GPT-2's rule, each from the seed and its name alone.
-
-    Linear and embedding weights are normal with standard deviation 0.02; those of projections back to the stream
-    (`to_out`) are divided by the square root of their number; biases of linear maps are zero. Other parameters keep
-    the values that their parts initialised.
-
-    Source: Radford et al. 2019, Language Models are Unsupervised Multitask Learners, section 2.3
-    """
-    drawn: dict[str, Tensor] = {}
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Linear) and module.bias is not None:
-            module.bias.zero_()
-        if isinstance(module, nn.Linear | nn.Embedding):
-            drawn[f"{name}.weight"] = module.weight
-    unique = dict(model.named_parameters())
-    drawn = to_canonical(model, {name: unique[name] for name in drawn if name in unique})
-    residuals = sum(name.endswith("to_out.weight") for name in drawn)
-    for name, weight in drawn.items():
-        key = hashlib.sha256(f"{seed} {prefix}{name}".encode()).digest()
-        generator = torch.Generator().manual_seed(int.from_bytes(key[:8], "little") >> 1)
-        deviation = 0.02 / math.sqrt(residuals) if name.endswith("to_out.weight") else 0.02
-        drawn[name] = torch.empty(weight.shape).normal_(std=deviation, generator=generator)
-    for name, weight in from_canonical(model, drawn).items():
-        unique[name].copy_(weight)

@@ -2,30 +2,49 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import nn
 from torch.optim import Optimizer as TorchOptimizer
 
 from nanotx.config.registry import Slot
+from nanotx.optim.groups import ParamGroup, apply_groups
 
 Named = Iterable[tuple[str, nn.Parameter]]
 
 
+@dataclass(frozen=True, kw_only=True)
 class Optimizer(
     Slot,
     ABC,
     slot="optimizer",
     package="nanotx.optim",
     group="nanotx.optimizers",
-    shared=("base", "schedules", "state", "packing"),
+    shared=("base", "groups", "schedules", "state", "packing"),
 ):
-    """The slot. A part is built from parameters with names, so that its split into groups is visible."""
+    """The optimizer slot. A part is built from named parameters, so that its groups can depend on the names."""
 
     takes_sparse: ClassVar[bool] = False  # whether a gradient may hold some rows of a table alone
 
-    lr: float
+    lr: float = 1e-3  # before the schedule's factor
+    groups: tuple[ParamGroup, ...] = ()  # other settings of some parameters, by name; the first match decides
 
     @abstractmethod
     def build(self, parameters: Named) -> TorchOptimizer:
-        """The optimizer; each of its groups holds its own full rate under `base_lr`."""
+        """Build the optimizer; each of its groups holds its own full learning rate under `base_lr`.
+
+        `groups` are no concern of a part: `build_grouped` applies them to what it builds.
+        """
+
+    def build_grouped(self, parameters: Named) -> TorchOptimizer:
+        """Build the optimizer with `groups` applied.
+
+        Raises:
+            ConfigError: the pattern of a group matches no parameter.
+        """
+        named = list(parameters)
+        optimizer = self.build(named)
+        if self.groups:
+            apply_groups(optimizer, self.groups, named)
+        return optimizer

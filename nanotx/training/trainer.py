@@ -85,7 +85,7 @@ class Trainer:
         self.has_other_loss = recipe.loss != CrossEntropy() or bool(self.aux_loss_modules)
         self.on_step_modules = [module for module in self.model.modules() if isinstance(module, OnStepModule)]
         self.dropouts = named_dropouts(self.model)
-        self.optimizer = recipe.optimizer.build(self.model.named_parameters())
+        self.optimizer = recipe.optimizer.build_grouped(self.model.named_parameters())
         self.state_codec = StateCodec(self.optimizer, dict(self.model.named_parameters()), self.model)
         self.scaler = torch.amp.GradScaler(machine.device.type, enabled=machine.dtype is torch.float16)
         self.progress = Progress()

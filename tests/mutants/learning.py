@@ -288,6 +288,17 @@ def decays_by_base(self, parameters):
     return DecaysByBase(groups(parameters, self))
 
 
+class OwnDecay(Plain):
+    def decay(self, group, one):
+        return 0.1 if one.ndim >= 2 else 0.0
+
+
+@optimizer("own_decay", "honours_groups")
+def own_decay(self, parameters):
+    """Shrinks matrices by a decay of its own, whatever their group says."""
+    return OwnDecay([group | {"weight_decay": 0.1 * (group["weight_decay"] > 0)} for group in groups(parameters, self)])
+
+
 class Elsewhere(Plain):
     def __init__(self, groups):
         super().__init__(groups)

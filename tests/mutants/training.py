@@ -184,8 +184,26 @@ STEP: dict[str, tuple[str, str, str, str]] = {
     "a tied weight has two states": (
         "plain",
         f"{TRAINER}.__init__",
-        "build(self.model.named_parameters())",
-        "build(self.model.named_parameters(remove_duplicate=False))",
+        "build_grouped(self.model.named_parameters())",
+        "build_grouped(self.model.named_parameters(remove_duplicate=False))",
+    ),
+    "the last group that matches decides": (
+        "groups",
+        "nanotx.config.patterns:first_match",
+        "found |= dict.fromkeys(fresh, index)",
+        "found |= dict.fromkeys(matched, index)",
+    ),
+    "a group's decay is added to the optimizer's": (
+        "groups",
+        "nanotx.optim.groups:changed",
+        '{"weight_decay": by.weight_decay}',
+        '{"weight_decay": group["weight_decay"] + by.weight_decay}',
+    ),
+    "a group's rate is that of the others": (
+        "groups",
+        "nanotx.optim.groups:changed",
+        'group["base_lr"] * by.lr_scale',
+        'group["base_lr"]',
     ),
     "momentum does not look ahead": (
         "muon",

@@ -14,7 +14,8 @@ from nanotx.nn.block.prenorm import PreNorm
 from nanotx.nn.canonical import from_canonical, to_canonical
 from nanotx.nn.ffn import Ffn
 from nanotx.nn.ffn.moe import imbalance
-from nanotx.nn.transformer import Model, draw_weights
+from nanotx.nn.init import draw_weights
+from nanotx.nn.transformer import Model
 
 DIM = 16
 MIXED = {"experts": 5, "top_k": 2, "hidden_dim": 7}

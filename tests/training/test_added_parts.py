@@ -23,11 +23,11 @@ from nanotx.laws.registry import SLOTS
 STEPS = 6
 
 
-def example(heading):
-    """Return the first Python file under a heading of CONTRIBUTING.md."""
+def example(heading, language="python"):
+    """Return the first file under a heading of CONTRIBUTING.md."""
     page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     section = page.partition(f"## {heading}\n")[2].partition("\n## ")[0]
-    (found,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)[:1]
+    (found,) = re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL)[:1]
     return found
 
 
@@ -48,9 +48,10 @@ def added(tmp_path, monkeypatch):
 
 
 def command(file, name, *flags, **sizes):
-    """The command that trains a tiny run with a file of parts."""
+    """The command that trains a tiny run with a file: of parts, or of a recipe."""
     corpus = ["--corpus", "file", "--corpus.path", "letters.txt"]
-    return ["train", "macbook", *(["--load", file] if file else []), *corpus, *tiny(**sizes), "--run", name, *flags]
+    given = [file] if file.endswith(".toml") else ["--load", file]
+    return ["train", "macbook", *given, *corpus, *tiny(**sizes), "--run", name, *flags]
 
 
 def lives(tmp_path, file, *flags, **sizes):
@@ -60,13 +61,14 @@ def lives(tmp_path, file, *flags, **sizes):
     child.until(lambda: child.text() and (tmp_path / "killed/checkpoints/step-2").exists())
     child.send(signal.SIGKILL)
     child.finish()
-    assert run(["resume", "killed", *(["--load", file] if file else [])]) == 0
+    load = [] if file.endswith(".toml") else ["--load", file]
+    assert run(["resume", "killed", *load]) == 0
     for name in ("model", "optimizer"):
         one, other = (load_file(tmp_path / f"{folder}/checkpoints/step-6/{name}.safetensors") for folder in PAIR)
         assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one), name
     losses = [[row["loss"] for row in steps(tmp_path / folder)] for folder in PAIR]
     assert losses[0] == losses[1] and len(losses[0]) == STEPS
-    assert run(["sample", "whole", "--max-new-tokens", "5", *(["--load", file] if file else [])]) == 0
+    assert run(["sample", "whole", "--max-new-tokens", "5", *load]) == 0
     loaded = nanotx.load("whole")
     ids = torch.randint(loaded.model.vocab_size, (2, 8), generator=torch.Generator().manual_seed(0))
     laws.cache_agrees(loaded.model, ids, cuts=[1, 2, 5])
@@ -97,3 +99,11 @@ def test_a_loss_that_is_wrong_is_named_with_its_file(added):
     file = added(example("Add a loss").replace(").sum()", ").sum(-1)"))
     with pytest.raises(ConfigError, match=r"loss 'confidence_penalty' \(.*mine\.py\): "):
         run(command(file, "wrong", "--loss", "confidence_penalty"))
+
+
+def test_initialisation_and_groups_are_set_in_a_recipe(tmp_path, added):
+    added("")
+    (tmp_path / "mine.toml").write_text(example("Set the initialisation and groups of parameters", "toml"), "utf-8")
+    whole = lives(tmp_path, "mine.toml")
+    assert load_file(whole / "checkpoints/step-4/model.safetensors")["norm.weight"].mean() < 0.6
+    assert all(row["lr"] > 0 for row in steps(whole))

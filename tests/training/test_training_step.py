@@ -26,7 +26,7 @@ from nanotx.nn.loss.cross_entropy import CrossEntropy
 from nanotx.nn.norm import Norm
 from nanotx.nn.position import Position
 from nanotx.nn.transformer import Model
-from nanotx.optim import Optimizer
+from nanotx.optim import Optimizer, ParamGroup
 from nanotx.optim.adamw import AdamW
 from nanotx.optim.muon import Muon
 from nanotx.optim.schedules import Schedule
@@ -72,16 +72,21 @@ def blocks(draw):
     return draw(st.sampled_from([block, block, Block.find("token_shift")(block=block)]))
 
 
+GROUPS = (ParamGroup(match="blocks.0.*.weight", lr_scale=0.5), ParamGroup(match="embedding.*", weight_decay=0.3))
+"""Groups of a recipe; the first holds matrices and perhaps norms."""
+
+
 @st.composite
 def optimizers(draw):
     """AdamW or Muon, large rates among them, so that a wrong step shows."""
     betas = draw(st.sampled_from([(0.9, 0.99), (0.5, 0.9), (0.0, 0.8)]))
     decay, eps = draw(st.sampled_from([0.0, 0.1, 0.5])), draw(st.sampled_from([1e-8, 1e-3]))
     lr = draw(st.sampled_from([1e-3, 3e-2]))
+    groups = draw(st.sampled_from([(), (), GROUPS]))
     if draw(st.booleans()):
-        return AdamW(lr=lr, betas=betas, weight_decay=decay, eps=eps)
+        return AdamW(lr=lr, betas=betas, weight_decay=decay, eps=eps, groups=groups)
     momentum, iterations = draw(st.sampled_from([0.0, 0.95])), draw(st.sampled_from([1, 5]))
-    rest = {"betas": betas, "eps": eps, "momentum": momentum, "iterations": iterations}
+    rest = {"betas": betas, "eps": eps, "momentum": momentum, "iterations": iterations, "groups": groups}
     return Muon(lr=lr, weight_decay=decay, adamw_lr=draw(st.sampled_from([1e-3, 1e-2])), **rest)
 
 
@@ -139,6 +144,7 @@ MODEL = Model(
     dim=16, layers=1, context=6, dropout=0.2, norm=Norm.find("layernorm")(), block=PreNorm(attention=PART, dropout=0.3)
 )
 ADAMW = AdamW(lr=0.02, betas=(0.5, 0.9), weight_decay=0.5, eps=1e-3)
+OVERLAPPING = (ParamGroup(match="*norm.weight", lr_scale=0.5), ParamGroup(match="*.weight", weight_decay=0.1))
 TRAIN = Train(steps=4, batch_size=4, grad_accum_steps=2, grad_clip=1.0, ema_decay=0.3)
 PLAIN = Recipe(
     model=MODEL, optimizer=ADAMW, schedule=Cosine(warmup=2), loss=CrossEntropy(z_loss=0.1), train=TRAIN, seed=3
@@ -170,6 +176,7 @@ RECIPES = {
     "loose": partial(trainer, replace(PLAIN, train=replace(TRAIN, grad_clip=100.0))),
     "activation_checkpointing": partial(trainer, replace(PLAIN, train=replace(TRAIN, activation_checkpointing=True))),
     "muon": partial(trainer, WITH_MUON),
+    "groups": partial(trainer, replace(PLAIN, optimizer=replace(ADAMW, groups=OVERLAPPING))),
 }
 
 

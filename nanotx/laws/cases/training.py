@@ -18,6 +18,7 @@ from nanotx.laws.learning import (
     factors,
     finite_factor,
     grouped,
+    honours_groups,
     learned,
     no_grad_no_move,
     pure,
@@ -248,6 +249,13 @@ LAWS: dict[str, tuple[Law, ...]] = {
             case=OptimizerCase,
             draw=draw_optimizer,
             check=lambda case: resumes(case.config, case.parameters(), case.some_gradients(), case.cut),
+        ),
+        Law(
+            name="honours_groups",
+            about="a group of the recipe decides rate and decay of the parameters that it matches, and of no others",
+            case=OptimizerCase,
+            draw=draw_optimizer,
+            check=lambda case: honours_groups(case.config, case.parameters(), case.gradients(), "embedding.weight"),
         ),
         Law(
             name="field_matters",
