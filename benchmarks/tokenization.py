@@ -6,24 +6,20 @@ python benchmarks/tokenization.py --sections encode --texts ascii --megabytes 1,
 
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import distributions
 from pathlib import Path
 
 from harness.passages import ABOUT
 from harness.reporting import Row, open_json, show_tokenizers, telling, write_json
 from harness.tokenizer_sections import SECTIONS, Plan
 
-import nanotx
 from nanotx.cli.entry import run_and_exit
 from nanotx.config.flags import parse
 from nanotx.errors import ConfigError, did_you_mean
-from nanotx.hardware.device import cores
-from nanotx.hardware.report import processor
+from nanotx.hardware.cpu import cores, describe_machine
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,16 +85,7 @@ def _in_child(flags: Flags, name: str) -> list[Row]:
 
 
 def _machine() -> Row:
-    names = ("numpy", "regex", "numba", "tiktoken", "tokenizers", "rustbpe")
-    installed = {one.metadata["Name"]: one.version for one in distributions()}
-    return {
-        "cpu": processor(),
-        "cores": cores(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "nanotx": nanotx.__version__,
-        **{name: installed.get(name) for name in names},
-    }
+    return describe_machine("numpy", "regex", "numba", "tiktoken", "tokenizers", "rustbpe")
 
 
 def _known(flag: str, words: str, known: list[str]) -> tuple[str, ...]:

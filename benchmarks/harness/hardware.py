@@ -1,16 +1,14 @@
 """What a benchmark runs on."""
 
-import platform
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
-import nanotx
 from harness.timing import seconds
 from nanotx.errors import ConfigError, did_you_mean
-from nanotx.hardware.device import Machine, choose_machine, cores, has_bfloat16, measured_peak
-from nanotx.hardware.report import processor
+from nanotx.hardware.cpu import describe_machine
+from nanotx.hardware.device import Machine, choose_machine, has_bfloat16, measured_peak
 from nanotx.nn.linear import Linear
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -69,14 +67,9 @@ def describe(chosen: Sequence[Machine]) -> dict[str, Any]:
     """The machine, as far as it bears on the figures; `peak_flops` is measured, in operations a second."""
     gpus = {torch.cuda.get_device_name(one.device) for one in chosen if one.device.type == "cuda"}
     return {
-        "cpu": processor(),
-        "cores": cores(),
+        **describe_machine("torch"),
         "threads": chosen[0].threads,
         "gpu": ", ".join(sorted(gpus)) or None,
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "nanotx": nanotx.__version__,
         "peak_flops": {f"{one.device.type} {dtype_name(one)}": peak(one) for one in chosen},
     }
 

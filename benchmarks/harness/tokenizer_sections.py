@@ -15,7 +15,7 @@ from harness.passages import documents
 from harness.reporting import PASS, Row, Teller
 from harness.timing import FEWEST, Times, megabytes, peak_in_child, ratio, seconds, spread, take_turns
 from harness.tokenizer_rivals import PATTERN, Rival, encoders, same_ids, trainers
-from nanotx.hardware.device import cores
+from nanotx.hardware.cpu import cores
 from nanotx.laws.law import Where
 from nanotx.laws.registry import LAWS
 from nanotx.laws.runner import attempt

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nanotx.hardware.device import Machine, cores
+from nanotx.hardware.cpu import cores
+from nanotx.hardware.device import Machine
 
 INSTALL_COMPILER = "install g++ (Debian: apt install g++; Fedora: dnf install gcc-c++; macOS: xcode-select --install)"
 

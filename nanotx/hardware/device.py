@@ -1,6 +1,5 @@
 """Choice of device, dtype and number of threads."""
 
-import math
 import os
 import time
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from functools import cache
 import torch
 
 from nanotx.errors import ConfigError
-from nanotx.hardware.cgroup import cpu_quota
+from nanotx.hardware.cpu import cores
 from nanotx.hardware.onednn import onednn_is_faster, onednn_matmul
 
 
@@ -77,13 +76,6 @@ def has_bfloat16(device: str) -> bool:
         for dtype in (torch.bfloat16, torch.float32)
     )
     return half > single
-
-
-def cores() -> int:
-    """Return the number of cores this process may use: its affinity, or less where a cgroup limits processor time."""
-
-    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(affinity, math.ceil(cpu_quota() or affinity)))  # macOS and Windows have no affinity
 
 
 def measured_peak(machine: Machine, size: int = 1024, tries: int = 8) -> float:

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -24,7 +23,8 @@ from nanotx.hardware.compiler import (
     decide_compile,
     find_compiler,
 )
-from nanotx.hardware.device import Machine, cores, has_bfloat16, measured_peak, synchronize
+from nanotx.hardware.cpu import cores, processor
+from nanotx.hardware.device import Machine, has_bfloat16, measured_peak, synchronize
 from nanotx.hardware.memory import ALLOCATOR_VARIABLE, libc, plan_allocator
 from nanotx.hardware.onednn import onednn_is_faster
 
@@ -39,19 +39,6 @@ class Setting:
     choice: str
     reason: str
     override: str  # what to say to have it otherwise
-
-
-def processor() -> str:
-    """The processor's name, as the system tells it."""
-    listing = Path("/proc/cpuinfo")
-    if listing.is_file():
-        for line in listing.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    if platform.system() == "Darwin":
-        asked = ["sysctl", "-n", "machdep.cpu.brand_string"]
-        return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
-    return platform.processor() or platform.machine()
 
 
 def machine_facts() -> dict[str, str]:

@@ -173,8 +173,8 @@ def diverged(policy: str, folder: Path) -> Finding:
     if f"step {step}: the loss is nan" not in ended.out + ended.err:
         raise Broken(f"the message does not name the step: {last_line(ended)}")
     if policy == "skip":
-        steps = [row for row in read(folder / "run" / "metrics.jsonl") if row["event"] == "step"]
-        if [row["step"] for row in steps if row["loss"] is None] != [step + 1] or len(steps) != STEPS:
+        rows = [row for row in read(folder / "run" / "metrics.jsonl") if row["event"] == "step"]
+        if [row["step"] for row in rows if row["loss"] is None] != [step + 1] or len(rows) != STEPS:
             raise Broken("metrics.jsonl does not record the skipped step")
         return Finding(happened="skipped")
     steps = lost(folder / "run")

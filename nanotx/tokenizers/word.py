@@ -14,43 +14,26 @@ from typing import Any
 
 import numpy as np
 
-from nanotx.config.schema import check_max, check_min
 from nanotx.errors import ConfigError, TextError, TokenizerError
 from nanotx.tokenizers.base import REMEDY, UNKNOWN, Codec, Ids, Tokenizer, utf8
-from nanotx.tokenizers.special_tokens import (
-    MAX_IDS,
-    assign_ids,
-    check_special_tokens,
-    join_bytes,
-    never_split,
-    tokens_by_id,
-    training_segments,
-)
+from nanotx.tokenizers.special_tokens import join_bytes, tokens_by_id, training_segments
 from nanotx.tokenizers.storage import exactly
-from nanotx.tokenizers.words import WORDS, check_least, check_most, check_tokens, count_words, cut
+from nanotx.tokenizers.words import (
+    WORDS,
+    WordTokenizer,
+    check_least,
+    check_most,
+    check_regex,
+    check_tokens,
+    count_words,
+    cut,
+)
 
 
 @Tokenizer.register("word")
 @dataclass(frozen=True, kw_only=True)
-class Word(Tokenizer):
-    """Learns the most frequent words; ties go to the smaller by code points. A text with any other needs `<unk>`."""
-
-    vocab_size: int = 4096  # the words, the special tokens
-    min_frequency: int = 1  # how often a word must occur
-    special_tokens: tuple[str, ...] = ()  # names such as <|endoftext|>: ids of their own, learned from by nobody
-    unknown: bool = False  # any other word becomes <unk>, and is lost
-    nfc: bool = False  # puts every text into Unicode's normal form C first
-
-    def __post_init__(self) -> None:
-        check_special_tokens(self.special_tokens)
-        check_min(self, 1 + len(assign_ids(0, self.special_tokens, self.unknown)), "vocab_size")
-        check_max(self, MAX_IDS, "vocab_size")
-        check_min(self, 1, "min_frequency")
-
-    @property
-    def splittable(self) -> bool:  # type: ignore[override]
-        """Whether no special would be torn; see `Tokenizer.splittable`."""
-        return never_split(self.special_tokens)
+class Word(WordTokenizer):
+    """Train on the most frequent words; ties go to the smaller by code points. A text with any other needs `<unk>`."""
 
     def train(self, texts: Iterable[str]) -> "WordCodec":
         """The most frequent words. Without `<unk>` they must be all, or the texts themselves could not be encoded.
@@ -62,7 +45,7 @@ class Word(Tokenizer):
         counts = count_words("word", WORDS, training_segments(texts, self.special_tokens, self.nfc))
         kept = [word for word in sorted(counts) if counts[word] >= self.min_frequency]
         kept.sort(key=counts.__getitem__, reverse=True)  # stable: words of one count stay in order
-        wanted = self.vocab_size - len(assign_ids(0, self.special_tokens, self.unknown))
+        wanted = self.vocab_size - len(self.special_ids())
         if not self.unknown:
             if len(kept) < len(counts):
                 raise TokenizerError(
@@ -73,15 +56,14 @@ class Word(Tokenizer):
             why = f"a word each, or --tokenizer.unknown, which makes the others {UNKNOWN}"
             check_least("word", self.vocab_size, self.vocab_size - wanted + len(kept), why)
         check_most("word", self.vocab_size, self.vocab_size - wanted + len(kept), self.min_frequency)
-        special_tokens = assign_ids(wanted, self.special_tokens, self.unknown)
+        special_tokens = self.special_ids(wanted)
         return WordCodec(tuple(kept[:wanted]), special_tokens=special_tokens, nfc=self.nfc)
 
     @classmethod
     def from_dict(cls, table: dict[str, Any]) -> "WordCodec":
         """The codec of a list of words; see `Tokenizer.from_dict`."""
         exactly("word", table, {"regex": str, "nfc": bool, "special_tokens": dict[str, int], "words": list[str]})
-        if table["regex"] != WORDS:
-            raise TokenizerError(f"word: regex: expected {WORDS!r}, got {brief(table['regex'])}.")
+        check_regex("word", table["regex"], WORDS)
         try:
             return WordCodec(tuple(table["words"]), special_tokens=table["special_tokens"], nfc=table["nfc"])
         except ConfigError as error:

@@ -7,12 +7,15 @@ is lost.
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from reprlib import repr as brief
 
 import regex
 
+from nanotx.config.schema import check_max, check_min
 from nanotx.errors import TokenizerError
-from nanotx.tokenizers.base import utf8
+from nanotx.tokenizers.base import Tokenizer, utf8
+from nanotx.tokenizers.special_tokens import MAX_IDS, assign_ids, check_special_tokens, never_split
 
 WORDS = r"[\p{L}\p{M}\p{N}_]+|\s+|[^\p{L}\p{M}\p{N}_\s]"
 """A word, a run of white space, or one other character; a text cut between two pieces is cut alike on both sides."""
@@ -24,6 +27,32 @@ MEMORY = 1 << 16  # pieces remembered
 LONGEST = 256  # characters of a token in a file that anyone may have written
 
 _CUTS = {source: regex.compile(source) for source in (WORDS, SPACED)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class WordTokenizer(Tokenizer):
+    """Fields of the tokenizers that are trained on the words of the texts and how often each occurs."""
+
+    vocab_size: int = 4096  # the number of ids, special tokens included
+    min_frequency: int = 1  # how often a word, a pair of parts or a substring must occur to become a token
+    special_tokens: tuple[str, ...] = ()  # names such as <|endoftext|>: ids of their own, which training leaves out
+    unknown: bool = False  # a word, or a run of characters, without ids becomes <unk>, and is lost
+    nfc: bool = False  # puts every text into Unicode's normal form C first
+
+    def __post_init__(self) -> None:
+        check_special_tokens(self.special_tokens)
+        check_min(self, 1 + len(self.special_ids()), "vocab_size")
+        check_max(self, MAX_IDS, "vocab_size")
+        check_min(self, 1, "min_frequency")
+
+    @property
+    def splittable(self) -> bool:  # type: ignore[override]
+        """Return whether no special token could be split; see `Tokenizer.splittable`."""
+        return never_split(self.special_tokens)
+
+    def special_ids(self, first: int = 0) -> dict[str, int]:
+        """Return the ids of the special tokens, `<unk>` among them if there is one, from `first` on."""
+        return assign_ids(first, self.special_tokens, self.unknown)
 
 
 def cut(source: str, text: str) -> list[str]:
@@ -62,6 +91,12 @@ def check_tokens(part: str, tokens: Iterable[str]) -> None:
         seen.add(token)
     if not seen:
         raise TokenizerError(f"{part}: expected at least one token, got none.")
+
+
+def check_regex(part: str, regex: str, expected: str) -> None:
+    """Raise TokenizerError unless a file was trained with the regex of this version."""
+    if regex != expected:
+        raise TokenizerError(f"{part}: regex: expected {expected!r}, got {brief(regex)}.")
 
 
 def check_lengths(part: str, lengths: Iterable[int]) -> None:

@@ -6,7 +6,6 @@ multiprocessing, so that a script that has no `__main__` guard is not run again.
 
 import inspect
 import json
-import os
 import re
 import subprocess
 import sys
@@ -21,6 +20,7 @@ import numpy as np
 
 from nanotx.config.registry import load_file
 from nanotx.errors import NanotxError, TextError
+from nanotx.hardware.cpu import cores
 from nanotx.tokenizers.base import Codec, Ids, Tokenizer, utf8
 
 TASK_CHARACTERS = 1 << 20  # characters per task
@@ -32,14 +32,9 @@ CHILD = (
 )
 
 
-def available_cpus() -> int:
-    """Return the number of CPUs that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def encode_batch(codec: Codec, texts: Sequence[str], processes: int = 0) -> list[Ids]:
     """Encode several texts; see `Codec.encode_batch`."""
-    processes = min(processes or available_cpus(), sum(map(len, texts)) // CHARACTERS_PER_WORKER + 1)
+    processes = min(processes or cores(), sum(map(len, texts)) // CHARACTERS_PER_WORKER + 1)
     if processes == 1:
         return [codec.encode(text) for text in texts]
     pieces = [list(segments(text) if codec.splittable else [text]) for text in texts]

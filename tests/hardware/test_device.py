@@ -18,7 +18,8 @@ from nanotx.hardware import compiler, device
 from nanotx.hardware import memory as kept_memory
 from nanotx.hardware.cgroup import MemoryInfo, cpu_quota, memory_info
 from nanotx.hardware.compiler import MIN_SECONDS, CompileTrial, decide_compile, explain_failure, try_compile
-from nanotx.hardware.device import Machine, choose_machine, cores, has_bfloat16, measured_peak, peak_flops
+from nanotx.hardware.cpu import cores
+from nanotx.hardware.device import Machine, choose_machine, has_bfloat16, measured_peak, peak_flops
 from nanotx.hardware.memory import keep_freed_memory, plan_allocator
 from nanotx.nn.block.prenorm import PreNorm
 from nanotx.nn.ffn import Ffn
@@ -56,7 +57,7 @@ def kernel(system: Path, group: str, free: int = 8_000_000) -> Path:
 
 def test_one_core_makes_one_thread(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {5}, raising=False)
-    monkeypatch.setattr("nanotx.hardware.device.cpu_quota", lambda: 3.0)
+    monkeypatch.setattr("nanotx.hardware.cpu.cpu_quota", lambda: 3.0)
     before = torch.get_num_threads()
     assert cores() == choose_machine("cpu", "float32", 0).threads == torch.get_num_threads() == 1
     torch.set_num_threads(before)
@@ -65,14 +66,14 @@ def test_one_core_makes_one_thread(monkeypatch):
 @pytest.mark.parametrize(("granted", "want"), [(None, 6), (64.0, 6), (2.0, 2), (2.5, 3), (0.1, 1)])
 def test_no_more_threads_than_a_cgroup_grants_time_for(monkeypatch, granted, want):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
-    monkeypatch.setattr("nanotx.hardware.device.cpu_quota", lambda: granted)
+    monkeypatch.setattr("nanotx.hardware.cpu.cpu_quota", lambda: granted)
     assert cores() == want
 
 
 def test_without_affinity_all_cores_count(monkeypatch):
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 7)
-    monkeypatch.setattr("nanotx.hardware.device.cpu_quota", lambda: None)
+    monkeypatch.setattr("nanotx.hardware.cpu.cpu_quota", lambda: None)
     assert cores() == 7
 
 

@@ -118,6 +118,14 @@ def test_a_worker_pool_encodes_as_one_does(codec, small):
         assert all(ids.dtype == np.int32 and ids.flags.writeable for ids in found)
 
 
+def test_workers_are_no_more_than_a_cgroup_grants_time_for(small, monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(64)), raising=False)
+    monkeypatch.setattr("nanotx.hardware.cpu.cpu_quota", lambda: 1.0)
+    monkeypatch.setattr(workers, "WorkerPool", None)  # one worker is this process, without a pool
+    monkeypatch.setattr(workers, "CHARACTERS_PER_WORKER", 1)
+    assert encode_batch(CODECS["byte"], ["to be"])[0].tolist() == list(b"to be")
+
+
 def test_a_worker_pool_says_what_a_text_holds_and_where(small):
     text = PRIMER * 2 + "z\u2028"
     with pytest.raises(TextError, match=rf"at offset {text.index(chr(0x2028))} is not in the alphabet"):

@@ -18,7 +18,8 @@ from nanotx.cli.console import write_json
 from nanotx.config.flags import parse
 from nanotx.config.registry import load_file
 from nanotx.errors import ConfigError
-from nanotx.hardware.device import choose_machine, cores
+from nanotx.hardware.cpu import cores
+from nanotx.hardware.device import choose_machine
 from nanotx.laws.heat_map import heat_map
 from nanotx.laws.law import Where
 from nanotx.laws.part_influence import part_influence

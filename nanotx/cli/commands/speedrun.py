@@ -18,8 +18,7 @@ from nanotx.config.flags import collect_flags, parse, positional_args
 from nanotx.config.schema import to_table
 from nanotx.errors import ConfigError, DataError
 from nanotx.files import read_regular, write_atomic
-from nanotx.hardware.device import cores
-from nanotx.hardware.report import processor
+from nanotx.hardware.cpu import cores, processor
 from nanotx.recipe import Recipe
 from nanotx.runs.folder import RunFolder, find_folder
 from nanotx.runs.formats import read_saved_recipe

@@ -5,20 +5,18 @@ number is `vocab_size`, a bare name is a switch that is turned on, all else is `
 """
 
 import json
-import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, get_origin
 
-import nanotx
 from nanotx.cli.console import check_output
 from nanotx.cli.tokenizer.inputs import NONE, corpus_of, read_text
 from nanotx.config.schema import fields, from_table
 from nanotx.data.corpus import Corpus
 from nanotx.errors import ConfigError, RunError, did_you_mean
 from nanotx.files import write_atomic
+from nanotx.hardware.cpu import describe_machine
 from nanotx.tokenizers import Tokenizer
 
 
@@ -113,27 +111,6 @@ def split(said: Any, files: Sequence[str], read: Callable[[str], str] = read_tex
     return said.pick_corpus, *corpus_of(said).split()
 
 
-def machine() -> dict[str, Any]:
-    """The machine, as far as it bears on the figures."""
-    return {
-        "cpu": _processor(),
-        "threads": 1,
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("numpy", "regex")},
-        "nanotx": nanotx.__version__,
-    }
-
-
-def _processor() -> str:
-    listing = Path("/proc/cpuinfo")
-    if listing.is_file():
-        for line in listing.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
 def writable(path: str, flag: str) -> Path | None:
     """A file that can be written, known before minutes are spent on what goes into it; None for no name.
 
@@ -158,4 +135,5 @@ def writable(path: str, flag: str) -> Path | None:
 
 def write_json(file: Path, head: dict[str, Any], rows: Sequence[dict[str, Any]]) -> None:
     """Strict JSON: the machine and what else stands above, then the rows; what is not known is null."""
-    write_atomic(file, json.dumps({"machine": machine(), **head, "rows": list(rows)}, indent=1, allow_nan=False) + "\n")
+    machine = describe_machine("numpy", "regex") | {"threads": 1}
+    write_atomic(file, json.dumps({"machine": machine, **head, "rows": list(rows)}, indent=1, allow_nan=False) + "\n")

@@ -14,25 +14,17 @@ from typing import Any
 
 import numpy as np
 
-from nanotx.config.schema import check_max, check_min
 from nanotx.errors import ConfigError, TokenizerError
+from nanotx.hardware.cpu import cores
 from nanotx.tokenizers.base import Codec, Ids, Tokenizer, utf8
 from nanotx.tokenizers.bpe.compiled import TEXT, Engine, Loops, loops
 from nanotx.tokenizers.bpe.merging import Memory, Pair, of_parts, of_pieces, tokens_of
 from nanotx.tokenizers.bpe.splitting import Splitter
 from nanotx.tokenizers.bpe.training import count_pieces, learn_merges
+from nanotx.tokenizers.byte_level import ByteLevelBpe
 from nanotx.tokenizers.regexes import NAMED, name_of, source_of
-from nanotx.tokenizers.special_tokens import (
-    MAX_IDS,
-    assign_ids,
-    check_special_tokens,
-    join_bytes,
-    never_split,
-    tokens_by_id,
-    training_segments,
-)
+from nanotx.tokenizers.special_tokens import assign_ids, join_bytes, never_split, tokens_by_id, training_segments
 from nanotx.tokenizers.storage import exactly
-from nanotx.tokenizers.workers import available_cpus
 
 ALONE = 1 << 27  # characters that compiled loops encode while other processes begin to
 SHORT = 1 << 12  # bytes of a text that the interpreter encodes sooner than it would ask the compiled loops
@@ -40,21 +32,8 @@ SHORT = 1 << 12  # bytes of a text that the interpreter encodes sooner than it w
 
 @Tokenizer.register("bpe")
 @dataclass(frozen=True, kw_only=True)
-class Bpe(Tokenizer):
-    """Learns vocab_size - 256 merges, less the special tokens; ties between pairs go to the smallest pair of ids."""
-
-    vocab_size: int = 512  # the 256 bytes, the merges, the special tokens
-    pattern: str = "gpt4"  # "gpt2", "gpt4" (cl100k), or a regex of your own
-    min_frequency: int = 1  # how often a pair must occur to be merged
-    special_tokens: tuple[str, ...] = ()  # names such as <|endoftext|>: ids of their own, learned from by nobody
-    nfc: bool = False  # puts every text into Unicode's normal form C first
-
-    def __post_init__(self) -> None:
-        check_special_tokens(self.special_tokens)
-        check_min(self, 256 + len(self.special_tokens), "vocab_size")
-        check_max(self, MAX_IDS, "vocab_size")
-        check_min(self, 1, "min_frequency")
-        source_of(self.pattern)
+class Bpe(ByteLevelBpe):
+    """Train vocab_size - 256 merges, less the special tokens; ties between pairs go to the smallest pair of ids."""
 
     @property
     def splittable(self) -> bool:  # type: ignore[override]
@@ -179,7 +158,7 @@ class BpeCodec(Codec):
         """As `Codec.encode_batch`; by compiled loops, another process is worth its start for very long texts alone."""
         size = sum(map(len, texts))
         if self.splittable and loops(size >= TEXT):
-            processes = min(processes or available_cpus(), size // ALONE + 1)
+            processes = min(processes or cores(), size // ALONE + 1)
         return super().encode_batch(texts, processes)
 
     def _engine(self, fast: Loops) -> Engine:

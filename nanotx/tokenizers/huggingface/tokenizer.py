@@ -19,16 +19,15 @@ from typing import Any
 
 import numpy as np
 
-from nanotx.config.schema import check_max, check_min
 from nanotx.errors import ConfigError, TextError, TokenizerError
 from nanotx.files import open_regular
 from nanotx.tokenizers.base import Codec, Ids, Tokenizer, utf8
-from nanotx.tokenizers.byte_level import from_printable
+from nanotx.tokenizers.byte_level import ByteLevelBpe, from_printable
 from nanotx.tokenizers.huggingface.file_checks import check_regexes, check_sound, kinds_of, losses, parts_of, settled
 from nanotx.tokenizers.libraries import library_errors, not_installed
 from nanotx.tokenizers.loading import LARGEST
 from nanotx.tokenizers.regexes import source_of
-from nanotx.tokenizers.special_tokens import MAX_IDS, check_special_tokens, join_bytes, tokens_by_id, training_segments
+from nanotx.tokenizers.special_tokens import join_bytes, tokens_by_id, training_segments
 from nanotx.tokenizers.storage import exactly
 
 BYTE = re.compile(r"<0x[+\dA-Fa-f][\dA-Fa-f]>", re.ASCII)
@@ -37,23 +36,11 @@ BYTE = re.compile(r"<0x[+\dA-Fa-f][\dA-Fa-f]>", re.ASCII)
 
 @Tokenizer.register("huggingface")
 @dataclass(frozen=True, kw_only=True)
-class Huggingface(Tokenizer):
+class Huggingface(ByteLevelBpe):
     """A `tokenizer.json`; or a byte-level BPE that the library learns, as large as the texts allow."""
 
     path: str = ""  # a tokenizer.json; with it the other fields are not used, but for `lossy`
     lossy: bool = False  # takes a tokenizer.json that loses text, such as one that lowers case
-    vocab_size: int = 512  # at most: the 256 bytes, the merges, the special tokens
-    pattern: str = "gpt4"  # "gpt2", "gpt4" (cl100k), or a regex of your own, in the library's syntax too
-    min_frequency: int = 1  # how often a pair must occur to be merged
-    special_tokens: tuple[str, ...] = ()  # names such as <|endoftext|>: ids of their own, learned from by nobody
-    nfc: bool = False  # puts every text into Unicode's normal form C first
-
-    def __post_init__(self) -> None:
-        check_special_tokens(self.special_tokens)
-        check_min(self, 256 + len(self.special_tokens), "vocab_size")
-        check_max(self, MAX_IDS, "vocab_size")
-        check_min(self, 1, "min_frequency")
-        source_of(self.pattern)
 
     def train(self, texts: Iterable[str]) -> "HuggingfaceCodec":
         """The file's tokenizer, for which the texts are not read; or what the library learns from them.

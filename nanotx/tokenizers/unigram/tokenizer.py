@@ -10,32 +10,24 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from reprlib import repr as brief
 from typing import Any
 
 import numpy as np
 
-from nanotx.config.schema import check_max, check_min
 from nanotx.errors import ConfigError, TextError, TokenizerError
 from nanotx.tokenizers.base import REMEDY, UNKNOWN, Codec, Ids, Tokenizer, normalize_nfc, utf8
-from nanotx.tokenizers.special_tokens import (
-    MAX_IDS,
-    assign_ids,
-    check_special_tokens,
-    join_bytes,
-    never_split,
-    tokens_by_id,
-    training_segments,
-)
+from nanotx.tokenizers.special_tokens import join_bytes, tokens_by_id, training_segments
 from nanotx.tokenizers.storage import exactly
 from nanotx.tokenizers.unigram.lattice import Lattice
 from nanotx.tokenizers.unigram.training import learn_scores
 from nanotx.tokenizers.words import (
     SPACED,
     Memory,
+    WordTokenizer,
     check_least,
     check_lengths,
     check_most,
+    check_regex,
     check_tokens,
     count_words,
     cut,
@@ -46,25 +38,8 @@ LARGEST = 1e6  # of a score, either way: a stranger's must not overflow
 
 @Tokenizer.register("unigram")
 @dataclass(frozen=True, kw_only=True)
-class Unigram(Tokenizer):
-    """Learns each token's probability, and which tokens to keep; every character of the texts is one of them."""
-
-    vocab_size: int = 4096  # the characters, the substrings kept, the special tokens
-    min_frequency: int = 1  # how often a substring must occur to be a token
-    special_tokens: tuple[str, ...] = ()  # names such as <|endoftext|>: ids of their own, learned from by nobody
-    unknown: bool = False  # a run of any other characters becomes <unk>, and is lost
-    nfc: bool = False  # puts every text into Unicode's normal form C first
-
-    def __post_init__(self) -> None:
-        check_special_tokens(self.special_tokens)
-        check_min(self, 1 + len(assign_ids(0, self.special_tokens, self.unknown)), "vocab_size")
-        check_max(self, MAX_IDS, "vocab_size")
-        check_min(self, 1, "min_frequency")
-
-    @property
-    def splittable(self) -> bool:  # type: ignore[override]
-        """Whether no special would be torn; see `Tokenizer.splittable`."""
-        return never_split(self.special_tokens)
+class Unigram(WordTokenizer):
+    """Train each token's probability, and which tokens to keep; every character of the texts is one of them."""
 
     def train(self, texts: Iterable[str]) -> "UnigramCodec":
         """The tokens by which the texts are likeliest; what is kept of the texts is each piece once, and its count.
@@ -74,12 +49,12 @@ class Unigram(Tokenizer):
             TokenizerError: the texts are empty, have more characters than vocab_size, or too few substrings for it.
         """
         pieces = count_words("unigram", SPACED, training_segments(texts, self.special_tokens, self.nfc))
-        others, letters = len(assign_ids(0, self.special_tokens, self.unknown)), len(set("".join(pieces)))
+        others, letters = len(self.special_ids()), len(set("".join(pieces)))
         check_least("unigram", self.vocab_size, letters + others, "for each character")
         wanted = self.vocab_size - others
         scores, possible = learn_scores(pieces, wanted, self.min_frequency)
         check_most("unigram", self.vocab_size, possible + others, self.min_frequency)
-        special_tokens = assign_ids(wanted, self.special_tokens, self.unknown)
+        special_tokens = self.special_ids(wanted)
         return UnigramCodec(tuple(scores), tuple(scores.values()), special_tokens=special_tokens, nfc=self.nfc)
 
     @classmethod
@@ -87,8 +62,7 @@ class Unigram(Tokenizer):
         """The codec of a list of tokens and one of their scores; see `Tokenizer.from_dict`."""
         kinds = {"regex": str, "nfc": bool, "special_tokens": dict[str, int], "ids": list[int]}
         exactly("unigram", table, {**kinds, "tokens": list[str], "scores": list[float]})
-        if table["regex"] != SPACED:
-            raise TokenizerError(f"unigram: regex: expected {SPACED!r}, got {brief(table['regex'])}.")
+        check_regex("unigram", table["regex"], SPACED)
         try:
             return UnigramCodec(
                 tuple(table["tokens"]),

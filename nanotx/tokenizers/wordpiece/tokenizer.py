@@ -18,26 +18,19 @@ from typing import Any, Literal
 
 import numpy as np
 
-from nanotx.config.schema import check_max, check_min
 from nanotx.errors import ConfigError, TextError, TokenizerError
 from nanotx.tokenizers.base import REMEDY, UNKNOWN, Codec, Ids, Tokenizer, utf8
-from nanotx.tokenizers.special_tokens import (
-    MAX_IDS,
-    assign_ids,
-    check_special_tokens,
-    join_bytes,
-    never_split,
-    tokens_by_id,
-    training_segments,
-)
+from nanotx.tokenizers.special_tokens import join_bytes, tokens_by_id, training_segments
 from nanotx.tokenizers.storage import exactly
 from nanotx.tokenizers.wordpiece.training import Token, alphabet_of, learn_tokens
 from nanotx.tokenizers.words import (
     WORDS,
     Memory,
+    WordTokenizer,
     check_least,
     check_lengths,
     check_most,
+    check_regex,
     check_tokens,
     count_words,
     cut,
@@ -46,26 +39,10 @@ from nanotx.tokenizers.words import (
 
 @Tokenizer.register("wordpiece")
 @dataclass(frozen=True, kw_only=True)
-class WordPiece(Tokenizer):
-    """Learns parts of words by likelihood, after each letter as a beginning and as a continuation of a word."""
+class WordPiece(WordTokenizer):
+    """Merge parts of words by likelihood; the first tokens are each letter as a beginning and as a continuation."""
 
-    vocab_size: int = 4096  # the letters twice, the merged parts, the special tokens
-    min_frequency: int = 1  # how often a pair must occur to be merged
     score: Literal["gain", "ratio"] = "gain"  # which pair is next: for one occurrence of it, or for all the texts
-    special_tokens: tuple[str, ...] = ()  # names such as <|endoftext|>: ids of their own, learned from by nobody
-    unknown: bool = False  # a word with any other character becomes <unk>, and is lost
-    nfc: bool = False  # puts every text into Unicode's normal form C first
-
-    def __post_init__(self) -> None:
-        check_special_tokens(self.special_tokens)
-        check_min(self, 1 + len(assign_ids(0, self.special_tokens, self.unknown)), "vocab_size")
-        check_max(self, MAX_IDS, "vocab_size")
-        check_min(self, 1, "min_frequency")
-
-    @property
-    def splittable(self) -> bool:  # type: ignore[override]
-        """Whether no special would be torn; see `Tokenizer.splittable`."""
-        return never_split(self.special_tokens)
 
     def train(self, texts: Iterable[str]) -> "WordPieceCodec":
         """The alphabet and what likelihood makes of it; what is kept of the texts is each piece once, and its count.
@@ -75,13 +52,13 @@ class WordPiece(Tokenizer):
             TokenizerError: the texts are empty, have more letters than vocab_size, or too few pairs for it.
         """
         pieces = count_words("wordpiece", WORDS, training_segments(texts, self.special_tokens, self.nfc))
-        alphabet, others = alphabet_of(pieces), len(assign_ids(0, self.special_tokens, self.unknown))
+        alphabet, others = alphabet_of(pieces), len(self.special_ids())
         why = "for each character as a beginning and as a continuation"
         check_least("wordpiece", self.vocab_size, len(alphabet) + others, why)
         wanted = self.vocab_size - others
         tokens = learn_tokens(pieces, alphabet, wanted, self.min_frequency, self.score)
         check_most("wordpiece", self.vocab_size, len(tokens) + others, self.min_frequency)
-        special_tokens = assign_ids(wanted, self.special_tokens, self.unknown)
+        special_tokens = self.special_ids(wanted)
         return WordPieceCodec(tuple(tokens), special_tokens=special_tokens, nfc=self.nfc)
 
     @classmethod
@@ -89,8 +66,7 @@ class WordPiece(Tokenizer):
         """The codec of a list of tokens as they are written; see `Tokenizer.from_dict`."""
         kinds = {"regex": str, "nfc": bool, "special_tokens": dict[str, int], "ids": list[int], "tokens": list[str]}
         exactly("wordpiece", table, kinds)
-        if table["regex"] != WORDS:
-            raise TokenizerError(f"wordpiece: regex: expected {WORDS!r}, got {brief(table['regex'])}.")
+        check_regex("wordpiece", table["regex"], WORDS)
         try:
             return WordPieceCodec(
                 tuple(map(read_written, table["tokens"])),

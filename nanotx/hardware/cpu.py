@@ -1,0 +1,60 @@
+"""The processor: its name, and how many cores this process may use; and the machine in a few words."""
+
+import math
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import nanotx
+from nanotx.hardware.cgroup import cpu_quota, read_kernel_file
+
+CPUINFO = Path("/proc/cpuinfo")
+"""Linux's list of processors; other systems have none."""
+
+
+def cores() -> int:
+    """Return the number of cores this process may use: its affinity, or less where a cgroup limits processor time."""
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(affinity, math.ceil(cpu_quota() or affinity)))  # macOS and Windows have no affinity
+
+
+def processor() -> str:
+    """Return the processor's name, as the system reports it."""
+    for line in read_kernel_file(CPUINFO).splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    if platform.system() == "Darwin":
+        command = ["sysctl", "-n", "machdep.cpu.brand_string"]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    return platform.processor() or platform.machine()
+
+
+def is_amd() -> bool:
+    """Return whether AMD made the processor, as far as the system reports it."""
+    return "AuthenticAMD" in read_kernel_file(CPUINFO)
+
+
+def describe_machine(*packages: str) -> dict[str, str | int | None]:
+    """Describe the machine for a file of results: processor, cores, system, Python, and versions of packages.
+
+    Args:
+        packages: names of distributions besides nanotx; the version of one that is not installed is None.
+    """
+    return {
+        "cpu": processor(),
+        "cores": cores(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "nanotx": nanotx.__version__,
+        **{name: installed_version(name) for name in packages},
+    }
+
+
+def installed_version(package: str) -> str | None:
+    """Return the version of an installed distribution; None if there is none."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
