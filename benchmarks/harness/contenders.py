@@ -6,9 +6,11 @@ would do by itself: autocast to bfloat16 where the hardware multiplies in it, an
 
 import os
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from torch import nn
+from torch.nn import functional as F
 
 from harness.rival import Library, parts
 from harness.rival_encoder import TorchEncoder
@@ -20,7 +22,10 @@ from nanotx.config.schema import from_table, to_table
 from nanotx.config.toml import merge, read_toml
 from nanotx.data.corpus import Corpus, Unavailable
 from nanotx.errors import ConfigError, did_you_mean
+from nanotx.nn.attention.base import Bias
+from nanotx.nn.attention.sdpa import SdpaAttention
 from nanotx.nn.dropout import Dropout
+from nanotx.nn.shapes import Keys, Queries, Values
 from nanotx.recipe import Recipe
 from nanotx.training.dataset import Dataset, load_dataset
 
@@ -105,8 +110,17 @@ def with_attention(recipe: Recipe, attention: str) -> Recipe:
 
 
 def drop_by_library(model: nn.Module) -> None:
-    """Put torch's own dropout where ours was."""
+    """Put torch's own dropout where ours was, and into its attention kernel the kernel's own."""
     for module in list(model.modules()):
+        if isinstance(module, SdpaAttention):
+            module.attend = partial(attend_in_kernel, module)  # type: ignore[method-assign]
         for name, child in module.named_children():
             if isinstance(child, Dropout):
                 setattr(module, name, nn.Dropout(child.fraction))
+
+
+def attend_in_kernel(layer: SdpaAttention, q: Queries, k: Keys, v: Values, bias: Bias | None) -> Queries:
+    """Attention by the kernel alone, which drops weights by torch's generator."""
+    assert bias is None, "no contender's position adds to scores"
+    p = layer.config.dropout if layer.training else 0.0
+    return F.scaled_dot_product_attention(q, k, v, dropout_p=p, is_causal=True)
