@@ -27,6 +27,8 @@ from nanotx.laws.positions import out_of_range as out_of_range
 from nanotx.laws.positions import positions_survive_cast as positions_survive_cast
 from nanotx.laws.positions import relative as relative
 from nanotx.laws.positions import shift_invariant as shift_invariant
+from nanotx.laws.randomness import accumulates_alike as accumulates_alike
+from nanotx.laws.randomness import masks_distinct as masks_distinct
 from nanotx.laws.registry import LAWS as LAWS
 from nanotx.laws.runner import attempt as attempt
 from nanotx.laws.runner import replay as replay

@@ -405,3 +405,41 @@ class LengthOfNothing(WrittenOut):
 
     def attend(self, q, k, v, bias):
         return super().attend(q * (1 + reduce(q.square(), "b h t k -> b h t 1", "sum").sqrt()), k, v, bias)
+
+
+# Dropout.
+
+
+@mutant("library_dropout", "accumulates_alike")
+class LibraryDropout(WrittenOut):
+    """Drops weights by PyTorch's generator, whose draws depend on the rows before."""
+
+    def weights(self, scores):
+        return F.dropout(super().weights(scores), self.config.dropout, self.training)
+
+
+@mutant("training_mean", "accumulates_alike")
+class TrainingMean(Dropping):
+    """Subtracts a mean over the batch, but only in training."""
+
+    def attend(self, q, k, v, bias):
+        return super().attend(q, k, v - 0.1 * reduce(v, "b h s k -> 1 h s k", "mean") * self.training, bias)
+
+
+@mutant("counted_calls", "accumulates_alike")
+class CountedCalls(WrittenOut):
+    """Draws another mask at each call, so that a micro-batch and a recomputed one have masks of their own."""
+
+    calls = 0
+
+    def weights(self, scores):
+        self.calls += self.training
+        return self.dropout(super().weights(scores), start=(0, self.calls, 0))
+
+
+@mutant("like_halves", "masks_distinct")
+class LikeHalves(WrittenOut):
+    """Drops each half of the queries by itself, and forgets to say where the second begins."""
+
+    def weights(self, scores):
+        return torch.cat([self.dropout(half) for half in super().weights(scores).chunk(2, dim=2)], dim=2)

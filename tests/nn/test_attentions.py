@@ -19,6 +19,7 @@ from nanotx.nn.attention import SOFTMAX, Attention
 from nanotx.nn.attention.flex import causal_blocks
 from nanotx.nn.attention.linear import LEAST, phi
 from nanotx.nn.canonical import from_canonical
+from nanotx.nn.dropout import named_dropouts, row_seeded
 from nanotx.nn.position import NO_POSITION, Position, PositionalEncoding
 from nanotx.nn.transformer import Model
 
@@ -341,6 +342,20 @@ def test_dropout_drops_weights_after_the_softmax_and_keeps_their_sum_in_the_mean
     alone = layer.attend(ones[:, :, :1], kv_heads[:, :, :1], kv_heads[:, :, :1], None)
     assert set(alone.unique().tolist()) == {0.0, 2.0}
     assert abs(float(layer.attend(ones, kv_heads, kv_heads, None).mean()) - 1) < 0.1
+
+
+@pytest.mark.parametrize("name", sorted({*EQUIVALENTS, "gqa", "sliding_window"} - {"flex", "fused"}))
+@given(**sizes, data=st.data())
+def test_equivalent_attentions_drop_the_same_weights(name, batch, time, seed, data):
+    one = attention("fused", seed, dropout=0.4).train()
+    whole = {"gqa": {"kv_heads": 4}, "sliding_window": {"window": 80}}.get(name, {})
+    other = same_weights(name, one, dropout=0.4, **small_fields(name, data.draw) | whole).train()
+    rows = range(seed, seed + batch)
+    with (
+        row_seeded(named_dropouts(one), seed, rows, torch.device("cpu")),
+        row_seeded(named_dropouts(other), seed, rows, torch.device("cpu")),
+    ):
+        laws.equivalent(other, one, stream(batch, time, seed))
 
 
 def test_features_are_those_of_the_paper_and_keep_what_is_small_in_bfloat16():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from nanotx.errors import LawBroken
-from nanotx.laws import equality, numbers, values
+from nanotx.laws import equality, numbers, randomness, values
 from nanotx.laws.fields import come_of, fields_matter, gets_gradient, has_fields, untried
 from nanotx.laws.law import Case, Law, Where, first_sentence
 from nanotx.laws.strategies import Drawn, batches, configs, cuts, seeds, times
@@ -65,6 +65,14 @@ def embeddings(draw: Drawn, part: type[Any], where: Where) -> EmbeddingCase:
         cuts=draw(cuts(length)),
         lengths=draw(st.just(()) | st.tuples(*[st.integers(1, length)] * batch)),
         device=where.device,
+    )
+
+
+def batches_of_rows(part: type[Any], where: Where) -> st.SearchStrategy[EmbeddingCase]:
+    """Batches of several rows, in embeddings that drop wherever they can."""
+    cases = embeddings(part, where)
+    return cases.map(
+        lambda case: replace(case, config=randomness.with_dropout(case.config), batch=randomness.ROWS, lengths=())
     )
 
 
@@ -133,9 +141,19 @@ def compiled(case: EmbeddingCase) -> None:
     numbers.compile_agrees(case.module(), case.ids(), 1e-4, case.seed)
 
 
-def law(name: str, check: Callable[[EmbeddingCase], None], **more: Any) -> Law:
+def accumulates_alike(case: EmbeddingCase) -> None:
+    """In training, rows come out the same however their batch is split, masks exactly."""
+    randomness.accumulates_alike(case.module().train(), case.ids(), case.seed)
+
+
+def masks_distinct(case: EmbeddingCase) -> None:
+    """No dropout is called twice on the same places, and no two draw the same mask."""
+    randomness.masks_distinct(case.module().train(), case.ids(), case.seed)
+
+
+def law(name: str, check: Callable[[EmbeddingCase], None], draw: Any = embeddings, **more: Any) -> Law:
     """A law that is shown on embeddings."""
-    return Law(name=name, about=first_sentence(check), case=EmbeddingCase, draw=embeddings, check=check, **more)
+    return Law(name=name, about=first_sentence(check), case=EmbeddingCase, draw=draw, check=check, **more)
 
 
 LAWS = {
@@ -150,5 +168,7 @@ LAWS = {
         law("gets_gradient", all_get_gradient),
         law("field_matters", all_fields_matter, fits=has_fields, unless="it has no fields", left_out=untried, most=10),
         law("compiled", compiled, on_request=True),
+        law("accumulates_alike", accumulates_alike, batches_of_rows, most=10),
+        law("masks_distinct", masks_distinct, batches_of_rows, most=10),
     )
 }

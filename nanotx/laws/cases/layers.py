@@ -8,7 +8,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from nanotx.laws import equality, numbers, time, values
+from nanotx.laws import equality, numbers, randomness, time, values
 from nanotx.laws.cases.layer_case import (
     LayerCase,
     attention_window_of,
@@ -99,6 +99,16 @@ def several(part: type[Any], where: Where) -> st.SearchStrategy[LayerCase]:
 def some(part: type[Any], where: Where) -> st.SearchStrategy[LayerCase]:
     """Texts of 24 positions."""
     return layers(part, where, st.just(1.0)).map(lambda case: replace(case, time=24, batch=1))
+
+
+def batches_of_rows(part: type[Any], where: Where) -> st.SearchStrategy[LayerCase]:
+    """Batches of several rows, in layers that drop wherever they can."""
+    cases = layers(part, where, st.just(1.0))
+    return cases.map(
+        lambda case: replace(
+            case, config=randomness.with_dropout(case.config), batch=randomness.ROWS, time=min(case.time, 24)
+        )
+    )
 
 
 # The laws.
@@ -230,6 +240,16 @@ def compiled(case: LayerCase) -> None:
     numbers.compile_agrees(case.layer(), case.x(), 10 * case.tolerance, case.seed)
 
 
+def accumulates_alike(case: LayerCase) -> None:
+    """In training, rows come out the same however their batch is split, masks exactly."""
+    randomness.accumulates_alike(case.another(case.config, 0).train(), case.x(), case.seed, case.tolerance)
+
+
+def masks_distinct(case: LayerCase) -> None:
+    """No dropout is called twice on the same places, and no two draw the same mask."""
+    randomness.masks_distinct(case.another(case.config, 0).train(), case.x(), case.seed)
+
+
 def law(name: str, draw: Draw, check: Callable[[LayerCase], None], **more: Any) -> Law:
     """A law that is shown on layers."""
     return Law(name=name, about=first_sentence(check), case=LayerCase, draw=draw, check=check, **more)
@@ -266,6 +286,10 @@ NUMBERS = (
     ),
     law("compiled", texts, compiled, on_request=True),
 )
+DROPOUT = (
+    law("accumulates_alike", batches_of_rows, accumulates_alike, most=10),
+    law("masks_distinct", batches_of_rows, masks_distinct, most=10),
+)
 POSITION_WISE = law("position_wise", texts, position_wise)
 
 LAWS = {
@@ -276,14 +300,16 @@ LAWS = {
         law("equivalent", equivalents, equivalent, fits=has_equivalent, unless="it is a function of its own"),
         *NUMBERS,
         CAST,
+        *DROPOUT,
     ),
-    "block": (BATCH_INDEPENDENT, *TIME, *NUMBERS, CAST),
-    "ffn": (POSITION_WISE, *NUMBERS, CAST),
+    "block": (BATCH_INDEPENDENT, *TIME, *NUMBERS, CAST, *DROPOUT),
+    "ffn": (POSITION_WISE, *NUMBERS, CAST, *DROPOUT),
     "norm": (
         POSITION_WISE,
         law("depends_on_past", texts, depends_on_itself),
         law("scale_invariant", texts, scale_invariant, fits=lambda part: part.scale_free, unless="it keeps the scale"),
         *NUMBERS,
         CAST,
+        *DROPOUT,
     ),
 }

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from nanotx.errors import ConfigError
-from nanotx.laws import equality, numbers, time, values
+from nanotx.laws import equality, numbers, randomness, time, values
 from nanotx.laws.cases.layer_case import has_single_expert
 from nanotx.laws.fields import TRIES, come_of, fields_matter, gets_gradient, untried
 from nanotx.laws.law import Case, Law, Where, first_sentence
@@ -152,6 +152,13 @@ def several(part: type[Model], where: Where) -> st.SearchStrategy[ModelCase]:
     )
 
 
+def batches_of_rows(part: type[Model], where: Where) -> st.SearchStrategy[ModelCase]:
+    """Batches of several rows, in models that drop wherever they can."""
+    return models(part, where).map(
+        lambda case: replace(case, config=randomness.with_dropout(case.config), batch=randomness.ROWS, lengths=())
+    )
+
+
 def batch_independent(case: ModelCase) -> None:
     """Rows of a batch do not feel one another."""
     values.batch_independent(case.model(), case.ids(), case.seed + 1, case.tolerance)
@@ -234,6 +241,16 @@ def compiled(case: ModelCase) -> None:
     numbers.compile_agrees(case.model(), case.ids(), 10 * case.tolerance, case.seed)
 
 
+def accumulates_alike(case: ModelCase) -> None:
+    """In training, rows come out the same however their batch is split, masks exactly."""
+    randomness.accumulates_alike(case.another(0).train(), case.ids(), case.seed, case.tolerance)
+
+
+def masks_distinct(case: ModelCase) -> None:
+    """No dropout is called twice on the same places, and no two draw the same mask."""
+    randomness.masks_distinct(case.another(0).train(), case.ids(), case.seed)
+
+
 def stream(case: ModelCase) -> Stream:
     """Embedded tokens, no two alike."""
     x = torch.randn(case.batch, case.time, case.config.dim, generator=torch.Generator().manual_seed(case.seed))
@@ -259,5 +276,7 @@ LAWS = {
         law("field_matters", all_fields_matter, several, left_out=untried, most=3),
         law("compiled", compiled, on_request=True),
         law("cast_close", cast, long, most=20),
+        law("accumulates_alike", accumulates_alike, batches_of_rows, most=10),
+        law("masks_distinct", masks_distinct, batches_of_rows, most=10),
     )
 }
