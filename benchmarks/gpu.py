@@ -27,8 +27,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from harness import Row
 from harness.gpu_jobs import HERE, JOBS, Job, Place
-from harness.reporting import Row
 
 from nanotx.cli.entry import run_and_exit
 from nanotx.config.flags import parse

@@ -6,7 +6,7 @@ python benchmarks/layers.py --slots ffn,norm --load mine.py
 
 from dataclasses import dataclass
 
-from harness.workbench import Flags, read, run
+from harness.parts import Flags, read_flags, run
 
 from nanotx.cli.entry import run_and_exit
 from nanotx.errors import ConfigError, did_you_mean
@@ -22,23 +22,24 @@ class LayerFlags(Flags):
     shapes: str = "laptop,baby,1k,4k"  # some of laptop,baby,baby_64,1k,2k,4k,8k and on a GPU 16k,32k; or all
     seconds: float = 2.0  # after which no round begins, for one shape and pass; there are three at least
 
-    def chosen(self) -> tuple[str, ...]:
-        """The slots that were asked for.
 
-        Raises:
-            ConfigError: there is none of some name.
-        """
-        names = [word.strip() for word in self.slots.split(",")]
-        for name in names:
-            if name not in SLOTS:
-                raise ConfigError(f"slots: no slot {name!r}.{did_you_mean(name, SLOTS)} Known: {', '.join(SLOTS)}.")
-        return tuple(slot for slot in SLOTS if slot in names)
+def choose_slots(words: str) -> tuple[str, ...]:
+    """Return the slots with these names, separated by commas.
+
+    Raises:
+        ConfigError: an unknown name.
+    """
+    names = [word.strip() for word in words.split(",")]
+    for name in names:
+        if name not in SLOTS:
+            raise ConfigError(f"slots: no slot {name!r}.{did_you_mean(name, SLOTS)} Known: {', '.join(SLOTS)}.")
+    return tuple(slot for slot in SLOTS if slot in names)
 
 
 def main() -> int:
-    """Layers."""
-    flags = read(LayerFlags, "layers.py")
-    return run(flags, flags.chosen())
+    """Compare layers."""
+    flags = read_flags(LayerFlags, "layers.py")
+    return run(flags, choose_slots(flags.slots))
 
 
 if __name__ == "__main__":

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
-from harness.hardware import describe, machines
-from harness.reporting import Row, Teller, open_json, telling, write_json
+from harness import Row
+from harness.machine import choose_machines, describe
+from harness.report import Announce, open_output, progress, write_json
 from rich.console import Console
 
 from nanotx.cli import tables
@@ -111,7 +112,7 @@ def score(model: Transformer, texts: Dataset, machine: Machine, context: int, le
     }
 
 
-def rows_of(flags: Flags, part: str, texts: Dataset, machine: Machine, tell: Teller) -> Iterator[Row]:
+def rows_of(flags: Flags, part: str, texts: Dataset, machine: Machine, tell: Announce) -> Iterator[Row]:
     """One position's rows, and where it is rope those of what takes its place."""
     recipe = recipe_of(flags, part)
     tell(f"training with {part}")
@@ -149,12 +150,12 @@ def main() -> int:
     flags.lengths()
     plain = [name for name in Position.names() if "factor" not in fields(Position.find(name))]
     parts = [one.strip() for one in flags.parts.split(",")] if flags.parts else plain
-    (machine,) = machines(flags.device, flags.threads, dtypes=("float32",))
-    out, recipes = open_json(flags.json), [recipe_of(flags, part) for part in parts]
+    (machine,) = choose_machines(flags.device, flags.threads, "float32")
+    out, recipes = open_output(flags.json), [recipe_of(flags, part) for part in parts]
     for recipe in recipes:
         recipe.model.check(machine.device.type)
     texts, about, rows = load_dataset(replace(recipes[0], device="cpu")), describe([machine]), list[Row]()
-    with telling(total=2 * len(parts)) as tell:
+    with progress(total=2 * len(parts)) as tell:
         for part in parts:
             rows += rows_of(flags, part, texts, machine, tell)
     write_json(out, about, rows)

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from harness.hardware import describe
-from harness.reporting import Row, open_json, write_json
+from harness import Row
+from harness.machine import describe
+from harness.report import open_output, write_json
 from harness.timing import seconds
 from rich.console import Console
 
@@ -98,7 +99,7 @@ def main() -> int:
     flags = parse(Flags, sys.argv[1:], "peaks.py")
     check_min(flags, 1, "tries")
     check_min(flags, 0, "size", "threads")
-    out = open_json(flags.json)
+    out = open_output(flags.json)
     machine, rows = measure(flags)
     console = Console(highlight=False)
     table = [["peak", "of", "per second"]]

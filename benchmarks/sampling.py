@@ -10,12 +10,14 @@ import statistics
 import sys
 from dataclasses import dataclass
 
+from harness import Row
 from harness.bandwidth import bytes_per_step, measured_bandwidth
-from harness.hardware import describe, dtype_name, machines
-from harness.reporting import PASS, Row, Teller, open_json, telling, write_json
+from harness.laws import PASS
+from harness.machine import choose_machines, describe
+from harness.report import Announce, open_output, progress, write_json
 from harness.rival_gpt2 import Gpt2
 from harness.sampling_table import show
-from harness.timing import Times, ratio, spread, take_turns
+from harness.timing import Times, interleave, iqr, ratio
 from harness.writers import CACHED, MANY, PROMPTS, SPECULATIVE, THEIRS, UNCACHED, WARM, Sizes, Writers
 
 from nanotx.cli.entry import run_and_exit
@@ -55,7 +57,7 @@ def check(flags: Flags) -> None:
         raise ConfigError(f"context: expected room for a text of {longest} tokens, got {flags.context}; try fewer.")
 
 
-def compare(flags: Flags, machine: Machine, tell: Teller) -> list[Row]:
+def compare(flags: Flags, machine: Machine, tell: Announce) -> list[Row]:
     """The rows of one machine."""
     tell(f"learning on {machine.device.type}")
     sizes = Sizes(dim=flags.dim, layers=flags.layers, heads=flags.heads, context=flags.context)
@@ -75,11 +77,11 @@ def compare(flags: Flags, machine: Machine, tell: Teller) -> list[Row]:
         if verdicts[name] == PASS:
             write(writers.prompts(rows[name], 1), 3, WARM)  # this number of texts may have to be compiled
     writers.accepted.clear()
-    whole = take_turns(runs, flags.rounds, machine.device, calls=1)
+    whole = interleave(runs, flags.rounds, machine.device, calls=1)
     times = {name: [one / flags.tokens / rows[name] for one in found] for name, found in whole.items()}
     width = measured_bandwidth(machine.device)
     shape = {"time": flags.tokens, "dim": flags.dim, "heads": flags.heads, "layers": flags.layers}
-    about = {"device": machine.device.type, "dtype": dtype_name(machine), "context": flags.context, **shape}
+    about = {"device": machine.device.type, "dtype": machine.dtype_name, "context": flags.context, **shape}
     found = []
     for name in ways:
         read = bytes_per_step(writers.model, rows[name], 1, flags.tokens) / rows[name]
@@ -96,7 +98,7 @@ def figures(times: Times, name: str, read: float | None, width: float) -> Row:
     ratios = {f"ratio_to_{other}": ratio(times, name, other) for other in (UNCACHED, CACHED)}
     return {
         "median_ms": middle and 1e3 * middle,
-        "iqr_ms": middle and 1e3 * spread(times[name]),
+        "iqr_ms": middle and 1e3 * iqr(times[name]),
         "tokens_per_second": middle and 1 / middle,
         "bytes_per_token": read,
         "bandwidth": width,
@@ -111,10 +113,10 @@ def main() -> int:
     """Read the flags, measure, show, write."""
     flags = parse(Flags, sys.argv[1:], "sampling.py")
     check(flags)
-    chosen, out = machines(flags.device, flags.threads, dtypes=("float32",)), open_json(flags.json)
+    chosen, out = choose_machines(flags.device, flags.threads, "float32"), open_output(flags.json)
     Gpt2().require()
     machine, rows = describe(chosen), list[Row]()
-    with telling(total=3 * len(chosen)) as tell:
+    with progress(total=3 * len(chosen)) as tell:
         for one in chosen:
             rows += compare(flags, one, tell)
     write_json(out, machine, rows)

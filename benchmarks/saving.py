@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median, quantiles
 
+from harness import Row
 from harness.contenders import texts_of
-from harness.hardware import describe, machines
-from harness.reporting import Row, open_json, telling, write_json
+from harness.machine import choose_machines, describe
+from harness.report import open_output, progress, write_json
 from rich.console import Console
 
 from nanotx.cli import tables
@@ -107,9 +108,9 @@ def main() -> int:
     flags = parse(Flags, sys.argv[1:], "saving.py")
     check_min(flags, 0, "every")
     check_min(flags, 2, "turns")
-    (machine,) = machines(flags.device, flags.threads, ("float32",))[:1]
-    out, names, rows = open_json(flags.json), flags.recipes.split(","), list[Row]()
-    with telling(total=len(names)) as tell, tempfile.TemporaryDirectory() as folder:
+    (machine,) = choose_machines(flags.device, flags.threads, "float32")[:1]
+    out, names, rows = open_output(flags.json), flags.recipes.split(","), list[Row]()
+    with progress(total=len(names)) as tell, tempfile.TemporaryDirectory() as folder:
         for name in names:
             tell(f"saving {name}")
             rows.append(row_of(name, flags, machine, Path(folder)))

@@ -9,12 +9,18 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from harness import Row
+from harness.laws import PASS
 from harness.passages import ABOUT
-from harness.reporting import Row, open_json, show_tokenizers, telling, write_json
+from harness.report import open_output, progress, write_json
 from harness.tokenizer_sections import SECTIONS, Plan
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from nanotx.cli.entry import run_and_exit
 from nanotx.config.flags import parse
@@ -58,9 +64,9 @@ def main() -> int:
     flags = parse(Flags, sys.argv[1:], "tokenization.py")
     if flags.device != "cpu":
         raise ConfigError(f"--device: expected cpu, got {flags.device!r}; tokenizers run on no other.")
-    plan, file = flags.plan(), open_json(flags.json)
+    plan, file = flags.plan(), open_output(flags.json)
     if flags.alone:
-        with telling(0) as tell:
+        with progress(0) as tell:
             rows = SECTIONS[_known("alone", flags.alone, list(SECTIONS))[0]].rows(plan, tell)
         write_json(file, {}, rows)
         return 0
@@ -100,6 +106,48 @@ def _number(word: str) -> int:
     if not word.strip().isdecimal() or int(word) < 1:
         raise ConfigError(f"expected whole numbers from 1 on, separated by commas, got {word!r}.")
     return int(word)
+
+
+def show_tokenizers(machine: Row, rows: Sequence[Row]) -> None:
+    """The figures of `tokenization.py`; what broke a law, or gave other ids, is told below them."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 160
+    console.print(Text(f"{machine['cpu']}, {machine['cores']} cores"))
+    table = Table(caption=TOKENIZERS, caption_justify="left")
+    for name in ("task", "name", "text"):
+        table.add_column(name)
+    for name in ("MB", "ids", "threads", "state", "ms", "iqr", "MB/s", "x", "of", "hits", "memory"):
+        table.add_column(name, justify="right")
+    group: tuple[object, ...] = ()
+    for row in rows:
+        here = tuple(row[key] for key in ("task", "text", "megabytes", "vocab_size", "state"))
+        if group and here != group:
+            table.add_section()
+        group = here
+        figures = [row[key] if row[key] is None else format(row[key], style) for key, style in SPEEDS.items()]
+        rate, ratio, hits, memory = figures[2:]
+        about = [row["task"], row["name"], row["text"], f"{row['megabytes']:.1f}", str(row["vocab_size"])]
+        cells = [*about, str(row["threads"]), row["state"], *figures[:2], rate, ratio, row["reference"], hits, memory]
+        table.add_row(*("-" if one is None else one for one in cells))
+    console.print(table)
+    for text in dict.fromkeys(f"{row['task']}, {row['text']}: {row['laws']}" for row in rows if row["laws"] != PASS):
+        console.print(Text(text, "red"), soft_wrap=True)
+
+
+SPEEDS = {
+    "median_ms": ",.1f",
+    "iqr_ms": ",.1f",
+    "megabytes_per_second": ",.1f",
+    "ratio": ".2f",
+    "hits": ".1%",
+    "memory_mb": ",.0f",
+}
+TOKENIZERS = (
+    "ms: median, and iqr how wide the middle half lies. x: how long it takes in times of the one named beside it. "
+    "cold: all that is remembered empty, warm: after the same text. hits: parts of the text that were remembered. "
+    "memory: the most MB above an empty process."
+)
 
 
 if __name__ == "__main__":

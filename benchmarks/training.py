@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from harness import Row
 from harness.builds import Where
 from harness.contenders import CONTENDERS, LIBRARIES, chosen, read_recipe, texts_of
-from harness.hardware import describe, machines
+from harness.machine import choose_machines, describe
 from harness.race_rows import About, rows_of
 from harness.racing import Found, Plan, race
-from harness.reporting import Row, open_json, telling, write_json
+from harness.report import open_output, progress, write_json
 from harness.rival_nanogpt import CHECKOUT
 from harness.training_tables import show
 from harness.whole_runs import Wanted, loss_of, run_all, wanted
@@ -128,7 +129,7 @@ def measure(flags: Flags, plans: Sequence[Plan], wishes: Sequence[Wanted]) -> tu
     """What the race on each device found, and the rows of whole runs."""
     races, runs, seeds = list[list[Found]](), list[Row](), range(1337, 1337 + flags.seeds)
     each = (2 + len(plans[0].dropouts)) * bool(flags.rounds) + len(wishes) * len(seeds)
-    with telling(total=each * len(plans)) as tell:
+    with progress(total=each * len(plans)) as tell:
         for plan in plans:
             races.append(race(plan, tell) if flags.rounds else [])
             words = ["--device", plan.where.device, "--threads", str(plan.where.threads)]
@@ -143,9 +144,9 @@ def main() -> int:
     if flags.nanogpt:
         os.environ[CHECKOUT] = str(Path(flags.nanogpt).resolve())
     recipe, wishes = read_recipe(flags.recipe, flags.batch, flags.layers), wanted(flags.recipes, flags.target)
-    plain = machines(flags.device, flags.threads, dtypes=("float32",))
+    plain = choose_machines(flags.device, flags.threads, "float32")
     best = [choose_machine(one.device.type, "auto", flags.threads) for one in plain]
-    plans, out = [plan_of(flags, recipe, one) for one in best], open_json(flags.json)
+    plans, out = [plan_of(flags, recipe, one) for one in best], open_output(flags.json)
     kinds = list(dict.fromkeys([*plain, *best]))
     machine = describe(kinds)
     races, runs = measure(flags, plans, wishes)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.reporting import Row
+from harness import Row
 
 HERE = Path(__file__).resolve().parent.parent
 LAYERS = ("attention", "block", "ffn", "norm", "embedding", "position", "model")

@@ -1,147 +1,93 @@
-"""Each contender in a process of its own, stepping when told: settings of one (allocator, compiler) touch no other.
+"""Processes of their own: for memory that is a candidate's alone, and for programs that are watched from outside."""
 
-On Linux the processes are forked from one that has loaded the libraries and computed nothing.
-"""
-
-import statistics
-import traceback
-from dataclasses import dataclass
-from multiprocessing.connection import Connection
-from typing import Any, cast
+import contextlib
+import multiprocessing
+import os
+import platform
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import cache
+from multiprocessing.context import BaseContext
+from pathlib import Path
+from typing import ParamSpec
 
 import torch
-from torch import nn
 
-from harness.builds import Built, Compile, Where, build
-from harness.contenders import CONTENDERS, LIBRARIES, texts_of
-from harness.learning import Learner
-from harness.timing import forget_peak, megabytes, nursery, resident_peak, seconds
-from nanotx.errors import RunError
-from nanotx.recipe import Recipe
-
-WARM = 4
-"""Steps before any is timed; the first holds the compiling, the second the optimizer's averages."""
+P = ParamSpec("P")
+BENCHMARKS = Path(__file__).resolve().parents[1]
+ROOT = BENCHMARKS.parent
 
 
-@dataclass(frozen=True, kw_only=True)
-class Order:
-    """What a process is to be."""
-
-    name: str  # of the contender
-    recipe: Recipe
-    where: Where
-    compiling: Compile
+def environment(**changes: str) -> dict[str, str]:
+    """Return the environment of a child that imports the benchmarks and nanotx from this checkout."""
+    paths = (str(BENCHMARKS), str(ROOT), os.environ.get("PYTHONPATH", ""))
+    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))} | changes
 
 
-@dataclass(frozen=True, kw_only=True)
-class Began:
-    """What became of it after its first steps."""
+@cache
+def preloaded() -> BaseContext:
+    """Return the context that children start from: on Linux forked from a process that has only loaded the libraries.
 
-    dtype: str
-    compiled: bool
-    reason: str  # for compiling, or against it
-    parameters: int
-    losses: tuple[float, ...]  # of the first steps
-    first: float  # seconds of the first step
-    later: float  # seconds of one after it, the middle one
-    memory_mb: float | None  # the peak of these steps; None on a CPU for what is compiled
+    Elsewhere each child loads them itself, which takes seconds.
+    """
+    if platform.system() != "Linux":
+        return multiprocessing.get_context("spawn")
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(["nanotx.laws.registry", "sympy"])  # the first backward pass loads the latter
+    return server
 
 
-def serve(line: Connection, order: Order) -> None:
-    """Build a contender, take its first steps, then do what is asked for until told to end."""
+def peak_in_child(run: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> int | None:
+    """Return the peak memory in bytes of a process that runs this alone; None where it is unknown."""
+    with ProcessPoolExecutor(1, mp_context=preloaded()) as pool:
+        try:
+            return pool.submit(peak_after, run, *args, **kwargs).result()
+        except BrokenProcessPool:  # killed, perhaps for lack of memory
+            return None
+
+
+def peak_after(run: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> int | None:
+    """Run this and return the peak; its result stays in the child."""
+    run(*args, **kwargs)
+    return resident_peak()
+
+
+def reset_peak() -> None:
+    """Count the peak from now on, where the system allows it: loading the libraries may have taken more."""
+    with contextlib.suppress(OSError):  # only Linux has it
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
+
+
+def resident_peak(pid: int | None = None) -> int | None:
+    """Return the peak memory of a process (None for this one) in bytes; None where it is unknown.
+
+    On Linux a child's `ru_maxrss` starts at its parent's, so the kernel's own count is read where there is one.
+    """
+    status = Path(f"/proc/{pid or 'self'}/status")
+    with contextlib.suppress(OSError):
+        for line in status.read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    if pid is not None:
+        return None
     try:
-        texts, who = texts_of(order.recipe), CONTENDERS[order.name]
-        if who.library:
-            LIBRARIES[who.library].require()  # its code is not its model's memory
-        touch(order.where.device)
-        forget_peak()
-        before = resident_peak()
-        built = build(order.name, order.recipe, texts, order.where, order.compiling)
-        line.send(begin(built, before))
-        learner = Learner(built, texts.eval_texts["val"], order.recipe.model.context)
-        while word := line.recv():
-            line.send(getattr(learner, word[0])(*word[1:]))
-    except Exception as error:  # whatever a library may raise; the others go on
-        line.send(RunError(f"{type(error).__name__}: {next(iter(str(error).splitlines()), 'no reason given')}"))
-        if not isinstance(error, RuntimeError):
-            traceback.print_exc()
+        import resource  # not on Windows
+    except ImportError:
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS counts bytes
 
 
-def touch(device: str) -> None:
-    """A step of next to nothing, for which torch loads what any step needs: that is no model's memory."""
-    layer = nn.Linear(8, 8).to(device)
-    layer(torch.ones(8, 8, device=device)).sum().backward()
-    torch.optim.AdamW(layer.parameters()).step()
+def peak_on_cuda(run: Callable[[], object], device: torch.device) -> int:
+    """Return the most bytes that this took on the GPU, above what was allocated before."""
+    torch.cuda.synchronize(device)
+    before = torch.cuda.memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    run()
+    torch.cuda.synchronize(device)
+    return torch.cuda.max_memory_allocated(device) - before
 
 
-def begin(built: Built, before: int | None) -> Began:
-    """Take the first steps."""
-    device = built.machine.device
-    losses: list[float] = []
-    times = [seconds(lambda: losses.append(built.advance()), 1, device) for _ in range(WARM)]
-    if device.type == "cuda":
-        memory = megabytes(torch.cuda.max_memory_allocated(device))
-    else:
-        memory = None if built.compiled else megabytes(resident_peak(), before)
-    return Began(
-        dtype=built.machine.dtype_name,
-        compiled=built.compiled,
-        reason=built.reason,
-        parameters=sum(parameter.numel() for parameter in built.model.parameters()),
-        losses=tuple(losses),
-        first=times[0],
-        later=statistics.median(times[1:]),
-        memory_mb=memory,
-    )
-
-
-class Process:
-    """A contender that does what it is told, seen from outside."""
-
-    def __init__(self, order: Order) -> None:
-        """Start it, and wait for its first steps.
-
-        Raises:
-            RunError: it could not take them; says why.
-        """
-        self.name, context = order.name, cast(Any, nursery())
-        self.line, theirs = context.Pipe()
-        self.process = context.Process(target=serve, args=(theirs, order))
-        self.process.start()
-        theirs.close()
-        try:
-            self.began: Began = self.answer()
-        except RunError:
-            self.end()
-            raise
-
-    def ask(self, word: str, *args: Any) -> Any:
-        """What its `Learner` answers to a method's name and arguments.
-
-        Raises:
-            RunError: it failed, or died.
-        """
-        try:
-            self.line.send((word, *args))
-            return self.answer()
-        except (RunError, OSError) as error:
-            raise RunError(f"{self.name}: {error}.") from None
-
-    def answer(self) -> Any:
-        """What it says next."""
-        try:
-            said = self.line.recv()
-        except EOFError:  # perhaps for want of memory
-            raise RunError("the process died") from None
-        if isinstance(said, RunError):
-            raise said
-        return said
-
-    def end(self) -> None:
-        """Let it go."""
-        if self.process.is_alive():
-            try:
-                self.line.send(None)
-            except OSError:
-                self.process.kill()
-        self.process.join()
+def megabytes(size: int | None, empty: int | None = 0) -> float | None:
+    """Return bytes above those of an empty process, in millions; None where either is unknown."""
+    return None if size is None or empty is None else max(0, size - empty) / 1e6

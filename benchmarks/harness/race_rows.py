@@ -5,13 +5,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from harness import Row
 from harness.contenders import CONTENDERS, REFERENCE
-from harness.intervals import half_width
 from harness.judging import CASES
-from harness.processes import Began
 from harness.racing import Found
-from harness.reporting import Row
-from harness.timing import ratio, spread
+from harness.timing import confidence_interval, iqr, ratio
+from harness.workers import Began
 from nanotx.recipe import Recipe
 
 OTHER = "transformers_compiled"
@@ -75,7 +74,7 @@ def speeds(name: str, about: About, found: Found) -> Row:
     peak = about.peaks[f"{about.device} {began.dtype}"] if began else None
     return {
         "median_ms": middle and 1e3 * middle,
-        "iqr_ms": 1e3 * spread(taken) if taken else None,
+        "iqr_ms": 1e3 * iqr(taken) if taken else None,
         "rounds": len(taken or []),
         "tokens_per_second": speed,
         "flops_per_token": about.flops_per_token,
@@ -101,7 +100,7 @@ def losses(curves: list[Curve], about: About) -> Row:
         "seeds": list(range(seed, seed + len(curves))),
         "losses": ends,
         "val_loss": statistics.fmean(ends) if ends else None,
-        "val_loss_interval": half_width(ends),
+        "val_loss_interval": confidence_interval(ends),
         "train_seconds": statistics.median(curve[-1][0] for curve in curves) if curves else None,
         "target": about.target,
         "reached": len(reached) if curves and about.target else None,

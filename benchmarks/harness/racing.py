@@ -9,12 +9,14 @@ import torch
 
 from harness.builds import Compile, Where
 from harness.contenders import CONTENDERS, REFERENCE
-from harness.processes import Began, Order, Process
-from harness.reporting import PASS, Teller
+from harness.laws import PASS
+from harness.processes import preloaded
+from harness.report import Announce
 from harness.rival import with_dropout
 from harness.starting import start_all
-from harness.timing import Times, nursery, take_turns
+from harness.timing import Times, interleave
 from harness.verdicts import judge
+from harness.workers import Began, Order, Process
 from nanotx.errors import RunError
 from nanotx.recipe import Recipe
 
@@ -52,7 +54,7 @@ class Found:
     curves: dict[str, list[list[tuple[float, float]]]] = field(default_factory=dict)  # of each seed: seconds, loss
 
 
-def race(plan: Plan, tell: Teller) -> list[Found]:
+def race(plan: Plan, tell: Announce) -> list[Found]:
     """What was found with each dropout."""
     device, verdicts = plan.where.device, dict[str, str]()
     tell(f"laws on {device}")
@@ -79,7 +81,7 @@ def verdict(name: str, plan: Plan, known: Mapping[str, str]) -> str:
             return said
     if name == REFERENCE:
         return PASS
-    with ProcessPoolExecutor(1, mp_context=nursery()) as pool:
+    with ProcessPoolExecutor(1, mp_context=preloaded()) as pool:
         return pool.submit(judge, name, plan.recipe, plan.dropouts, plan.where.device, plan.where.threads).result()
 
 
@@ -127,7 +129,7 @@ def times(running: Mapping[str, Process], plan: Plan) -> Times:
         return {}
     counts = {name: plan.steps or steps_of_a_turn(one.began.later) for name, one in running.items()}
     turns = {name: partial(one.ask, "steps", counts[name]) for name, one in running.items()}
-    taken = take_turns(turns, plan.rounds, torch.device("cpu"), calls=1, limit=plan.limit)
+    taken = interleave(turns, plan.rounds, torch.device("cpu"), calls=1, limit=plan.limit)
     return {name: [seconds / counts[name] for seconds in values] for name, values in taken.items()}
 
 

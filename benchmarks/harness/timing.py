@@ -1,75 +1,69 @@
-"""Times and memory that can be compared: taken in turns, summed up by the middle, alone in a process.
+"""Times that can be compared: candidates are timed interleaved, and summed up by medians.
 
-A machine grows warm, and its other tenants come and go; what is timed one after the other differs by that too. So
-the candidates take turns, and a ratio is the middle of the ratios within one round.
+A machine warms up, and its other tenants come and go: what is timed one after the other differs by that too. So each
+candidate is timed once per round, and a ratio is the median of the ratios within one round.
 """
 
-import contextlib
 import math
-import multiprocessing
-import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from functools import cache
-from multiprocessing.context import BaseContext
-from pathlib import Path
-from typing import ParamSpec
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 
 from nanotx.hardware.device import synchronize
 
-P = ParamSpec("P")
 Times = dict[str, list[float]]
-"""For each candidate, seconds a call: one figure a round."""
+"""Of each candidate the seconds per call, one figure per round."""
+MIN_TURN = 0.02
+"""Seconds that one turn takes at least, so that the resolution of the clock does not matter."""
+MIN_ROUNDS = 3
+"""Rounds that are run in any case, however long they take."""
 
-LEAST = 0.02
-"""Seconds that one turn takes at least, so that the clock's grain does not show."""
-FEWEST = 3
-"""Rounds that there are at least, however long they take."""
 
-
-def take_turns(
+def interleave(
     runs: Mapping[str, Callable[[], object]],
     rounds: int,
     device: torch.device,
     calls: int | None = None,
     limit: float = math.inf,
 ) -> Times:
-    """Each candidate in each round, the first of one round the last of the next.
+    """Time each candidate once per round.
 
     Args:
-        runs: what is timed, by name.
-        rounds: how many figures each gets.
+        runs: the candidates, by name.
+        rounds: the number of rounds at most.
         device: waited for before the clock is read.
-        calls: of one turn; None is as many as fill `LEAST` seconds, once it is warm.
-        limit: seconds after which no round begins, but for the `FEWEST`.
+        calls: calls per turn; None for as many as fill `MIN_TURN` seconds, after a warm-up.
+        limit: seconds after which no round begins, except for the first `MIN_ROUNDS`.
     """
-    turns = {name: calls or calls_to_fill(run, device) for name, run in runs.items()}
+    turns = {name: calls or calls_per_turn(run, device) for name, run in runs.items()}
     times: Times = {name: [] for name in runs}
-    order, start = list(runs), time.perf_counter()
-    for done in range(rounds):
-        if done >= FEWEST and time.perf_counter() - start > limit:
-            break
-        for name in order:
-            times[name].append(seconds(runs[name], turns[name], device))
-        order = order[1:] + order[:1]
+    for name in turn_order(list(runs), rounds, limit):
+        times[name].append(seconds(runs[name], turns[name], device))
     return times
 
 
-def calls_to_fill(run: Callable[[], object], device: torch.device) -> int:
-    """How many calls fill one turn; warms up, by one call where calls are long and by two where they are not."""
-    if seconds(run, 1, device) > 10 * LEAST:
+def turn_order(names: Sequence[str], rounds: int, limit: float = math.inf) -> Iterator[str]:
+    """Yield all names once per round; the first of one round is the last of the next."""
+    start = time.perf_counter()
+    for done in range(rounds):
+        if done >= MIN_ROUNDS and time.perf_counter() - start > limit:
+            return
+        first = done % max(1, len(names))
+        yield from (*names[first:], *names[:first])
+
+
+def calls_per_turn(run: Callable[[], object], device: torch.device) -> int:
+    """Return how many calls fill one turn; warm up by one call where calls are long, and otherwise by two."""
+    if seconds(run, 1, device) > 10 * MIN_TURN:
         return 1
     seconds(run, 1, device)
-    return max(1, math.ceil(LEAST / seconds(run, 1, device)))
+    return max(1, math.ceil(MIN_TURN / seconds(run, 1, device)))
 
 
 def seconds(run: Callable[[], object], calls: int, device: torch.device) -> float:
-    """Seconds a call, over several."""
+    """Return the seconds per call, over several calls."""
     synchronize(device)
     start = time.perf_counter()
     for _ in range(calls):
@@ -78,86 +72,64 @@ def seconds(run: Callable[[], object], calls: int, device: torch.device) -> floa
     return (time.perf_counter() - start) / calls
 
 
-def spread(values: Sequence[float]) -> float:
-    """The interquartile range: how wide the middle half lies."""
+def best(run: Callable[[], object], tries: int, device: torch.device) -> float:
+    """Return the seconds of the fastest of a few calls."""
+    return min(seconds(run, 1, device) for _ in range(tries))
+
+
+# Statistics of few figures.
+
+
+def median(values: Sequence[float | None]) -> float | None:
+    """Return the median of the known values; None where there are none."""
+    known = [value for value in values if value is not None]
+    return statistics.median(known) if known else None
+
+
+def iqr(values: Sequence[float]) -> float:
+    """Return the interquartile range."""
     if len(values) < 2:
         return 0.0
     low, _, high = statistics.quantiles(values, n=4, method="inclusive")
     return high - low
 
 
-def ratio(times: Times, name: str, reference: str) -> float | None:
-    """How long one takes in times of another: the median over the rounds; None where either was not timed."""
-    if not times.get(name) or not times.get(reference):
+def ratio(times: Times, name: str, baseline: str) -> float | None:
+    """Return the median over the rounds of a candidate's time relative to the baseline's; None if one has no times."""
+    if not times.get(name) or not times.get(baseline):
         return None
-    pairs = zip(times[name], times[reference], strict=True)
-    return statistics.median(one / other for one, other in pairs)
+    pairs = zip(times[name], times[baseline], strict=True)
+    return statistics.median(mine / theirs for mine, theirs in pairs)
 
 
-# Memory.
+def confidence_interval(values: Sequence[float], level: float = 0.95) -> float | None:
+    """Return the half-width of the confidence interval of a mean; None for a single value.
 
-
-def peak_in_child(run: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> int | None:
-    """The most bytes that a process of its own held while it did this alone; None where that cannot be known."""
-    with ProcessPoolExecutor(1, mp_context=nursery()) as pool:
-        try:
-            return pool.submit(peak_after, run, *args, **kwargs).result()
-        except BrokenProcessPool:  # it was killed, perhaps for want of memory
-            return None
-
-
-@cache
-def nursery() -> BaseContext:
-    """Where children come from: on Linux a process that has loaded the libraries, has done nothing yet, and forks.
-
-    Elsewhere each child loads them itself, which takes seconds.
+    Source: Student 1908, The probable error of a mean, doi:10.2307/2331554
     """
-    if platform.system() != "Linux":
-        return multiprocessing.get_context("spawn")
-    server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(["nanotx.laws.registry", "sympy"])  # the latter by the first backward pass
-    return server
-
-
-def peak_after(run: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> int | None:
-    """Do this; what it gave stays here."""
-    run(*args, **kwargs)
-    return resident_peak()
-
-
-def forget_peak() -> None:
-    """Count the peak from now on, where the system lets one: loading the libraries may have taken more."""
-    with contextlib.suppress(OSError):  # Linux alone has it
-        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
-
-
-def resident_peak() -> int | None:
-    """The most bytes that this process has held.
-
-    Linux lets a child's `ru_maxrss` begin at its parent's, so the kernel's own count is read where there is one.
-    """
-    status = Path("/proc/self/status")
-    if status.is_file():
-        for line in status.read_text(encoding="utf-8").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    try:
-        import resource  # not on Windows
-    except ImportError:
+    if len(values) < 2:
         return None
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS counts bytes
+    return student_t(level, len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
 
 
-def peak_on_cuda(run: Callable[[], object], device: torch.device) -> int:
-    """The most bytes that this took on the GPU, above what was taken before."""
-    torch.cuda.synchronize(device)
-    before = torch.cuda.memory_allocated(device)
-    torch.cuda.reset_peak_memory_stats(device)
-    run()
-    torch.cuda.synchronize(device)
-    return torch.cuda.max_memory_allocated(device) - before
+def student_t(level: float, freedom: int) -> float:
+    """Return the two-sided quantile of Student's distribution, by bisection."""
+    low, high = 0.0, math.pi / 2
+    for _ in range(200):
+        middle = (low + high) / 2
+        low, high = (middle, high) if student_probability(middle, freedom) < level else (low, middle)
+    return math.sqrt(freedom) * math.tan((low + high) / 2)
 
 
-def megabytes(size: int | None, empty: int | None = 0) -> float | None:
-    """Bytes above those of an empty process, in millions; None where either is unknown."""
-    return None if size is None or empty is None else max(0, size - empty) / 1e6
+def student_probability(angle: float, freedom: int) -> float:
+    """Return the probability of |t| < sqrt(freedom) tan(angle).
+
+    Source: Abramowitz and Stegun 1964, Handbook of Mathematical Functions, equations 26.7.3 and 26.7.4
+    """
+    odd, cosine = freedom % 2, math.cos(angle)
+    term, total = (cosine if odd else 1.0), 0.0
+    for power in range(1 if odd else 0, freedom - 1, 2):
+        total += term
+        term *= cosine**2 * (power + 1) / (power + 2)
+    total *= math.sin(angle)
+    return 2 / math.pi * (angle + total) if odd else total

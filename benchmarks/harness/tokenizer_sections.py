@@ -11,9 +11,12 @@ from typing import Any
 
 import torch
 
+from harness import Row
+from harness.laws import PASS
 from harness.passages import documents
-from harness.reporting import PASS, Row, Teller
-from harness.timing import FEWEST, Times, megabytes, peak_in_child, ratio, seconds, spread, take_turns
+from harness.processes import megabytes, peak_in_child
+from harness.report import Announce
+from harness.timing import MIN_ROUNDS, Times, interleave, iqr, ratio, seconds
 from harness.tokenizer_rivals import PATTERN, Rival, encoders, same_ids, trainers
 from nanotx.hardware.cpu import cores
 from nanotx.laws.law import Where
@@ -73,7 +76,7 @@ def timed(
     """A row for each candidate, all of them measured in turns."""
     if about["laws"] != PASS:
         return [figures(task, name, about, {}) for name in runs]
-    times = take_turns(runs, plan.rounds, CPU, calls, plan.seconds)
+    times = interleave(runs, plan.rounds, CPU, calls, plan.seconds)
     return [figures(task, name, about, times) for name in runs]
 
 
@@ -90,7 +93,7 @@ def figures(task: str, name: str, about: Row, times: Times) -> Row:
         "hits": None,
         "memory_mb": None,
         "median_ms": middle and 1e3 * middle,
-        "iqr_ms": 1e3 * spread(taken) if taken else None,
+        "iqr_ms": 1e3 * iqr(taken) if taken else None,
         "rounds": len(taken),
         "megabytes_per_second": middle and about["megabytes"] / middle,
         "tokens_per_second": middle and about.get("tokens") and about["tokens"] / middle,
@@ -100,7 +103,7 @@ def figures(task: str, name: str, about: Row, times: Times) -> Row:
     }
 
 
-def learning(plan: Plan, tell: Teller) -> list[Row]:
+def learning(plan: Plan, tell: Announce) -> list[Row]:
     """Byte-pair learning, to several sizes."""
     verdict, rows = judged(plan, "bpe"), list[Row]()
     compiled.loops(True)  # as the others were compiled before, too
@@ -140,7 +143,7 @@ def vocabulary(plan: Plan) -> BpeCodec:
     return Bpe(vocab_size=VOCAB_SIZE).train(documents("ascii", LESSON))
 
 
-def encoding(plan: Plan, tell: Teller) -> list[Row]:
+def encoding(plan: Plan, tell: Announce) -> list[Row]:
     """Encoding on one thread: cold, all that is remembered empty, and warm, after the same text."""
     verdict, rows, codec = judged(plan, "bpe"), list[Row](), vocabulary(plan)
     build = encoders(codec)
@@ -171,7 +174,7 @@ def cold(makes: dict[str, Callable[[], Rival]], text: str, plan: Plan) -> Times:
     times: Times = {name: [] for name in makes}
     start, order = time.perf_counter(), list(makes)
     for done in range(plan.rounds):
-        if done >= FEWEST and time.perf_counter() - start > plan.seconds:
+        if done >= MIN_ROUNDS and time.perf_counter() - start > plan.seconds:
             break
         for name in order:
             fresh = makes[name]()
@@ -193,7 +196,7 @@ def share_of_hits(codec: BpeCodec, text: str, warm: bool) -> float:
     return float(1 - (memory.misses - before) / max(parts, 1))
 
 
-def lookups(plan: Plan, tell: Teller) -> list[Row]:
+def lookups(plan: Plan, tell: Announce) -> list[Row]:
     """The tokenizers that look up."""
     text = documents("shakespeare", 1)[0]
     whole = text[:50_000] if plan.quick else text * (100_000_000 // len(text))
@@ -207,7 +210,7 @@ def lookups(plan: Plan, tell: Teller) -> list[Row]:
     return rows
 
 
-def all_cores(plan: Plan, tell: Teller) -> list[Row]:
+def all_cores(plan: Plan, tell: Announce) -> list[Row]:
     """Encoding of many texts on all cores, each tokenizer in its own way."""
     verdict, rows, codec, many = judged(plan, "bpe"), list[Row](), vocabulary(plan), cores()
     compiled.loops(True)  # as the others were compiled before, too
@@ -226,7 +229,7 @@ def all_cores(plan: Plan, tell: Teller) -> list[Row]:
     return rows
 
 
-def files(plan: Plan, tell: Teller) -> list[Row]:
+def files(plan: Plan, tell: Announce) -> list[Row]:
     """Encoding into a token file, with the most memory that it took above an empty process."""
     rows, codec, verdict = list[Row](), vocabulary(plan), judged(plan, "bpe")
     empty = peak_in_child(int)
@@ -260,7 +263,7 @@ def into_file(saved: Path, source: Path) -> None:
 class Section:
     """Some rows, and whether the libraries have all cores while they are measured, or one."""
 
-    rows: Callable[[Plan, Teller], list[Row]]
+    rows: Callable[[Plan, Announce], list[Row]]
     all_cores: bool = False
 
 

@@ -7,7 +7,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.reporting import PASS, Row
+from harness import Row
+from harness.laws import PASS
 
 Cell = Callable[[Row], str]
 

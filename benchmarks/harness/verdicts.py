@@ -2,7 +2,7 @@
 
 from harness.contenders import CONTENDERS, LIBRARIES, Contender, drop_by_library, texts_of, with_attention
 from harness.judging import Advance, Pair, same_dropout, same_function, same_losses
-from harness.reporting import PASS
+from harness.laws import PASS
 from harness.rival import give_weights, with_dropout
 from harness.rival_loop import Loop
 from nanotx.errors import ConfigError, LawBroken

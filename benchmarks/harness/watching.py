@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.reporting import Row
+from harness import Row
 from nanotx.errors import RunError
 from nanotx.runs.folder import RunFolder
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.intervals import half_width
+from harness import Row
 from harness.race_rows import reaches
-from harness.reporting import Row, Teller
+from harness.report import Announce
+from harness.timing import confidence_interval
 from harness.watching import Watched, train
 from nanotx.cli.run import recipe_names
 from nanotx.errors import ConfigError, did_you_mean
@@ -61,7 +62,7 @@ def loss_of(word: str) -> float:
     return loss
 
 
-def run_all(wishes: Sequence[Wanted], seeds: Sequence[int], words: Sequence[str], tell: Teller) -> list[Row]:
+def run_all(wishes: Sequence[Wanted], seeds: Sequence[int], words: Sequence[str], tell: Announce) -> list[Row]:
     """A row for each recipe; they take turns, seed by seed. `words` are flags of `nanotx train` for all of them."""
     seen: list[list[Watched]] = [[] for _ in wishes]
     starts: list[list[float]] = [[] for _ in wishes]
@@ -90,7 +91,7 @@ def row_of(wish: Wanted, seen: Sequence[Watched], starts: Sequence[float], seeds
         "seeds": list(seeds),
         "losses": ends,
         "val_loss": statistics.fmean(ends),
-        "val_loss_interval": half_width(ends),
+        "val_loss_interval": confidence_interval(ends),
         **{key: middle([one[key] for one in figures]) for key in ("bits_per_byte", "train_seconds")},
         "wall_seconds": middle([one.seconds for one in seen]),
         "target": wish.target,

@@ -9,7 +9,7 @@ from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
-from harness.reporting import PASS
+from harness.laws import PASS
 from harness.rival import give_weights
 from harness.rival_gpt2 import Gpt2
 from nanotx.data.batches import Windows

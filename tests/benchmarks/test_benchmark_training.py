@@ -70,7 +70,7 @@ def test_contenders_take_turns_and_learn_and_their_figures_follow_from_one_anoth
         asked_before.add(machine.dtype)
         return 2e11 if again else 1e11
 
-    monkeypatch.setattr("harness.hardware.peak", peak)
+    monkeypatch.setattr("harness.machine.peak", peak)
     words = "--device cpu --threads 1 --rounds 3 --steps 1 --starts 0 --dropouts 0.2 --compile off --learn 2"
     asked = ("--contenders", "torch_encoder", "--target", "9", "--recipe", tiny, "--json", out)
     assert command("training", *words.split(), *asked) == 0
@@ -144,8 +144,8 @@ def louder(module, read, answer):
 
 @pytest.mark.parametrize("loss", [4.05, math.nan])
 def test_first_losses_far_from_the_references_are_no_pass(tools, loss):
-    from harness.processes import Began
     from harness.racing import strangers
+    from harness.workers import Began
 
     def began(*losses):
         figures = {"dtype": "bfloat16", "compiled": True, "reason": "", "parameters": 1, "memory_mb": None}
@@ -159,7 +159,7 @@ def test_first_losses_far_from_the_references_are_no_pass(tools, loss):
 
 def test_one_that_cannot_begin_says_why_and_stops_no_other(tools, tiny):
     from harness.builds import Where
-    from harness.processes import Order, Process
+    from harness.workers import Order, Process
 
     where = Where(device="cpu", threads=1, best="float61")
     order = Order(name="nanotx", recipe=recipe_of(tiny), where=where, compiling="off")
@@ -169,7 +169,7 @@ def test_one_that_cannot_begin_says_why_and_stops_no_other(tools, tiny):
 
 def test_one_that_dies_on_its_way_is_named(tools, tiny):
     from harness.builds import Where
-    from harness.processes import Order, Process
+    from harness.workers import Order, Process
 
     where = Where(device="cpu", threads=1, best="float32")
     process = Process(Order(name="torch_encoder", recipe=recipe_of(tiny), where=where, compiling="off"))
@@ -297,7 +297,7 @@ def test_a_journal_is_read_as_it_grows_and_half_a_line_is_left_for_later(tools, 
     ("freedom", "wanted"), [(1, 12.7062), (2, 4.30265), (3, 3.18245), (4, 2.77645), (9, 2.26216), (30, 2.04227)]
 )
 def test_students_t_is_that_of_the_printed_tables(tools, freedom, wanted):
-    from harness.intervals import student
+    from harness.timing import student_t as student
 
     assert student(0.95, freedom) == pytest.approx(wanted, rel=1e-5)
 
@@ -316,10 +316,10 @@ def interval_of():
 
     from test_benchmarks import BENCHMARKS
 
-    spec = importlib.util.spec_from_file_location("intervals_of_benchmarks", BENCHMARKS / "harness" / "intervals.py")
+    spec = importlib.util.spec_from_file_location("timing_of_benchmarks", BENCHMARKS / "harness" / "timing.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.half_width
+    return module.confidence_interval
 
 
 # Bad input.

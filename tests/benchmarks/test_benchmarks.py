@@ -66,12 +66,12 @@ def tools(monkeypatch):
     """The benchmarks' own modules, found as when a benchmark runs; what they register is forgotten afterwards."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     monkeypatch.setattr("nanotx.hardware.device.cores", lambda: 1)
-    from harness import subjects, timing
+    from harness import slots, timing
 
     yield timing
-    for subject in subjects.SUBJECTS.values():
-        for name in subject.twins:
-            subject.slot.registered.pop(name)
+    for compared in slots.SLOTS.values():
+        for name in compared.peers:
+            compared.slot.registered.pop(name)
     for name in list(sys.modules):
         if name.partition(".")[0] in {"harness", *(file.stem for file in BENCHMARKS.glob("*.py"))}:
             del sys.modules[name]
@@ -169,16 +169,16 @@ def test_the_layers_from_outside_obey_the_laws_and_are_what_they_stand_for(comma
 
 
 def test_a_twin_that_is_not_one_is_not_timed(tools, monkeypatch):
-    from harness import layer_references
-    from harness.lawful import at_shape
-    from harness.sizes import QUICK
+    from harness import layer_peers
+    from harness.part_laws import at_shape
+    from harness.shapes import QUICK
 
     from nanotx.hardware.device import choose_machine
 
     machine = choose_machine("cpu", "float32", 1)
     assert at_shape("ffn", "raw_mlp", QUICK["quick"], machine) == ("pass", 2)
-    other = layer_references.RawSwiGluFfn.forward
-    monkeypatch.setattr(layer_references.RawSwiGluFfn, "forward", lambda layer, x: 2 * other(layer, x))
+    other = layer_peers.RawSwiGluFfn.forward
+    monkeypatch.setattr(layer_peers.RawSwiGluFfn, "forward", lambda layer, x: 2 * other(layer, x))
     verdict, _ = at_shape("ffn", "raw_swiglu", QUICK["quick"], machine)
     assert verdict.startswith("failed: equivalent: outputs: at")
 
@@ -224,7 +224,7 @@ def test_a_word_that_is_nearly_right_is_answered_with_the_right_one(command, nam
 
 
 def test_shapes_are_chosen_by_name_and_by_device(tools):
-    from harness.sizes import choose_shapes
+    from harness.shapes import choose_shapes
 
     assert list(choose_shapes("cpu", "4k, laptop")) == ["laptop", "4k"]
     assert choose_shapes("cpu", "")["baby"].batch == 16
@@ -295,10 +295,10 @@ def test_nothing_that_was_timed_is_nothing_to_draw(command, tmp_path):
 
 
 def test_names_at_the_ends_of_lines_never_lie_on_one_another(tools):
-    from harness.labels import apart
+    from harness.plot import spread_out
 
     heights = {"a": 0.5, "b": 0.5, "c": 0.52, "d": 0.9, "e": 0.46}
-    placed = apart(heights, 0.05)
+    placed = spread_out(heights, 0.05)
     order = sorted(placed.values())
     assert all(upper - lower >= 0.05 - 1e-9 for lower, upper in itertools.pairwise(order))
     assert placed["d"] == 0.9 and placed["e"] < placed["a"] < placed["c"]
@@ -308,11 +308,11 @@ def test_names_at_the_ends_of_lines_never_lie_on_one_another(tools):
 
 
 def test_a_device_is_asked_for_by_its_name(tools):
-    from harness.hardware import machines
+    from harness.machine import choose_machines
 
     with pytest.raises(ConfigError, match=r"device: expected cpu, cuda, .* got 'cdua'. Did you mean 'cuda'\?"):
-        machines("cpu,cdua", threads=1)
-    assert [str(one.device) for one in machines("cpu, cpu", threads=1, dtypes=("float32",))] == ["cpu"]
+        choose_machines("cpu,cdua", threads=1)
+    assert [str(one.device) for one in choose_machines("cpu, cpu", threads=1, dtypes="float32")] == ["cpu"]
 
 
 @pytest.mark.parametrize("name", ["macbook", "baby_gpt", "decoder_384", "my_gpt", "deep_64"])
@@ -330,7 +330,7 @@ def test_a_recipe_is_compared_with_gpt2_where_it_is_one(tools, name):
 
 
 def test_operations_are_those_of_the_definition_counted_one_by_one(tools):
-    from harness.sizes import Shape, attention_operations, block_operations, ffn_operations
+    from harness.shapes import Shape, attention_flops, block_flops, ffn_flops
 
     shape = Shape(batch=3, time=5, dim=8, heads=2)
     maps, reading, thinking = 0, 0, 0
@@ -339,13 +339,13 @@ def test_operations_are_those_of_the_definition_counted_one_by_one(tools):
         thinking += 2 * (2 * 8 * 32)
         seen = token % shape.time + 1
         reading += shape.heads * seen * (2 * 4 + 2 * 4)
-    assert attention_operations(shape) == maps + reading
-    assert ffn_operations(shape) == thinking
-    assert block_operations(shape) == maps + reading + thinking
+    assert attention_flops(shape) == maps + reading
+    assert ffn_flops(shape) == thinking
+    assert block_flops(shape) == maps + reading + thinking
 
 
 def test_the_kernel_is_the_one_that_ran(tools):
-    from harness.kernels import kernels
+    from harness.passes import kernels_of
 
     from nanotx.nn.attention.fused import Fused
     from nanotx.nn.attention.sdpa import Sdpa
@@ -355,9 +355,9 @@ def test_the_kernel_is_the_one_that_ran(tools):
     def both(layer):
         return lambda: torch.autograd.grad(layer(x).sum(), x)
 
-    assert kernels(both(Sdpa(heads=2).build(8))) == ("flash", "flash")
-    assert kernels(both(Sdpa(heads=2, dropout=0.5).build(8))) == ("math", None)
-    assert kernels(both(Fused(heads=2).build(8))) == (None, None)
+    assert kernels_of(both(Sdpa(heads=2).build(8))) == ("flash", "flash")
+    assert kernels_of(both(Sdpa(heads=2, dropout=0.5).build(8))) == ("math", None)
+    assert kernels_of(both(Fused(heads=2).build(8))) == (None, None)
 
 
 def test_compiled_parts_are_rows_of_their_own_that_compute_the_same(command, tmp_path, monkeypatch, capsys):
@@ -387,53 +387,61 @@ def test_compiled_parts_are_rows_of_their_own_that_compute_the_same(command, tmp
 
 
 def test_what_cannot_be_run_stops_no_other(tools):
-    from harness.comparing import watch
+    from harness.comparison import Candidate, warm_up
+    from harness.laws import PASS, LawResults
 
     def hungry():
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    runs = {"one": lambda: None, "hungry": hungry}
-    assert watch(runs) == ({"one": (None, None)}, {"hungry": "out of memory"})
-    assert list(runs) == ["one"]
+    passed = LawResults(verdict=PASS, tried=3, passed=3, cases=9)
+    fine, other = Candidate(name="fine", results=passed, run=lambda: None), Candidate(name="hungry", results=passed)
+    other.run = hungry
+    warm_up([fine, other])
+    assert fine.results.verdict == PASS and fine.kernels == (None, None) and fine.run is not None
+    assert other.results.verdict == "out of memory" and other.run is None
 
 
 def test_turns_are_taken_in_rounds_and_each_comes_first_in_its_turn(tools):
     order = []
     runs = {name: lambda name=name: order.append(name) for name in "abc"}
-    times = tools.take_turns(runs, rounds=3, device=torch.device("cpu"), calls=2)
+    times = tools.interleave(runs, rounds=3, device=torch.device("cpu"), calls=2)
     assert "".join(order) == "aabbcc" + "bbccaa" + "ccaabb"
     assert {name: len(values) for name, values in times.items()} == {"a": 3, "b": 3, "c": 3}
 
 
 def test_rounds_end_when_the_time_is_up_but_for_a_few(tools):
-    times = tools.take_turns({"a": lambda: None}, 100, torch.device("cpu"), calls=1, limit=0.0)
-    assert len(times["a"]) == tools.FEWEST
+    times = tools.interleave({"a": lambda: None}, 100, torch.device("cpu"), calls=1, limit=0.0)
+    assert len(times["a"]) == tools.MIN_ROUNDS
 
 
 def test_a_ratio_is_the_median_over_rounds_whatever_the_rounds_were_like(tools):
     times = {"one": [2.0, 20.0, 9.0], "other": [1.0, 10.0, 3.0], "none": []}
     assert tools.ratio(times, "one", "other") == 2.0
     assert tools.ratio(times, "one", "none") is tools.ratio(times, "absent", "one") is None
-    assert tools.spread([1.0, 2.0, 3.0, 4.0, 5.0]) == 2.0
-    assert tools.spread([7.0]) == 0.0
-    assert tools.spread(range(101)) == statistics.quantiles(range(101), n=4, method="inclusive")[2] - 25
+    assert tools.iqr([1.0, 2.0, 3.0, 4.0, 5.0]) == 2.0
+    assert tools.iqr([7.0]) == 0.0
+    assert tools.iqr(range(101)) == statistics.quantiles(range(101), n=4, method="inclusive")[2] - 25
 
 
 def test_memory_is_that_of_the_child_alone_however_large_its_parent(tools):
-    if tools.resident_peak() is None:
-        pytest.skip("this system does not tell")
+    from harness.processes import megabytes, peak_in_child, resident_peak
+
+    if resident_peak() is None:
+        pytest.skip("this system does not report it")
     size, ballast = 64 << 20, os.urandom(128 << 20)
-    taken = tools.megabytes(tools.peak_in_child(os.urandom, size), tools.peak_in_child(os.urandom, 1))
+    taken = megabytes(peak_in_child(os.urandom, size), peak_in_child(os.urandom, 1))
     assert len(ballast) > size
     assert taken == pytest.approx(size / 1e6, rel=0.3)
-    assert tools.megabytes(None, 1) is tools.megabytes(1, None) is None
+    assert megabytes(None, 1) is megabytes(1, None) is None
 
 
 def test_the_memory_of_the_librarys_kernel_grows_with_the_context_and_not_with_its_square(tools):
-    if tools.resident_peak() is None:
-        pytest.skip("this system does not tell")
+    from harness.processes import resident_peak
+
+    if resident_peak() is None:
+        pytest.skip("this system does not report it")
     from harness.passes import FORWARD, Task, memory
-    from harness.sizes import Shape
+    from harness.shapes import Shape
 
     from nanotx.hardware.device import choose_machine
 

@@ -1,4 +1,4 @@
-"""The sizes of what is timed, by name, and how much work there is in them by a formula."""
+"""The sizes of what is timed, by name, and the number of operations in them by formula."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from nanotx.hardware.device import Machine
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """The sizes of one input, and the heads that read it."""
+    """The sizes of one input, and the number of heads."""
 
     batch: int
     time: int
@@ -20,16 +20,16 @@ class Shape:
 
     @property
     def tokens(self) -> int:
-        """How many there are."""
+        """Return the number of tokens."""
         return self.batch * self.time
 
     def draw(self, machine: Machine) -> Tensor:
-        """An input of ordinary scale."""
+        """Draw an input of ordinary scale."""
         return torch.randn(self.batch, self.time, self.dim, device=machine.device)
 
 
 def baby(batch: int, time: int) -> Shape:
-    """So much text in the width of nanoGPT's baby GPT."""
+    """Return a shape with the width of nanoGPT's baby GPT."""
     return Shape(batch=batch, time=time, dim=384, heads=6)
 
 
@@ -56,15 +56,15 @@ SHAPES = {
         "32k": baby(1, 32768),
     },
 }
-"""The recipes `macbook` and `baby_gpt`, and ever longer texts: one at a time on a CPU, equally many tokens on a GPU."""
+"""The recipes `macbook` and `baby_gpt`, then longer contexts: one text on a CPU, equally many tokens on a GPU."""
 DEFAULT = ("laptop", "baby", "1k", "2k", "4k")
 
 
 def choose_shapes(device: str, words: str) -> dict[str, Shape]:
-    """The shapes of these names, separated by commas, on this device; the default ones for none, and "all".
+    """Return the shapes with these names, separated by commas; the default ones for no name, and "all".
 
     Raises:
-        ConfigError: there is none of some name; says which there are.
+        ConfigError: an unknown name.
     """
     known = SHAPES["cpu" if device == "cpu" else "cuda"]
     names = [word.strip() for word in words.split(",")] if words else list(DEFAULT)
@@ -79,23 +79,23 @@ def choose_shapes(device: str, words: str) -> dict[str, Shape]:
     return {name: known[name] for name in known if name in names}
 
 
-# Operations of a pass forward, those that the definition needs: two for a product that is added to a sum. What a part
-# does beside them (the masked half of the scores, say) is not counted, and what it leaves out is: so the same number
-# stands for every part, and operations a second compare as times do.
+# Operations of a forward pass that the definition needs; a multiply-add counts as two. What a part computes in addition
+# (the masked half of the scores, say) is not counted, and what it omits is: with one number for all parts of a slot,
+# operations per second compare as times do.
 
 
-def attention_operations(shape: Shape) -> int:
-    """Four maps of the stream, and for each query and each key up to its own a score and a share of a value."""
+def attention_flops(shape: Shape) -> int:
+    """Count four maps of the stream, and a score and a weighted value for each query and each key up to its own."""
     maps = 8 * shape.tokens * shape.dim**2
     pairs = shape.batch * shape.time * (shape.time + 1) // 2
     return maps + 4 * pairs * shape.dim
 
 
-def ffn_operations(shape: Shape) -> int:
-    """A map to four times the width, and one back; gated ones have as many weights."""
+def ffn_flops(shape: Shape) -> int:
+    """Count a map to four times the width and one back; gated ones have as many weights."""
     return 16 * shape.tokens * shape.dim**2
 
 
-def block_operations(shape: Shape) -> int:
-    """Those of its attention and of its feed-forward."""
-    return attention_operations(shape) + ffn_operations(shape)
+def block_flops(shape: Shape) -> int:
+    """Count the attention and the feed-forward."""
+    return attention_flops(shape) + ffn_flops(shape)
