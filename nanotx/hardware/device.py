@@ -69,13 +69,22 @@ def has_bfloat16(device: str) -> bool:
     """
     if device == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device != "cpu" or not (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
+    if device != "cpu" or not bfloat16_instructions():
         return False
     half, single = (
         measured_peak(Machine(device=torch.device("cpu"), dtype=dtype, threads=1), size=512)
         for dtype in (torch.bfloat16, torch.float32)
     )
     return half > single
+
+
+BFLOAT16_CHECKS = {"AVX512_BF16": "_is_avx512_bf16_supported", "AMX": "_is_amx_tile_supported"}
+"""Functions of `torch.cpu` by the instruction set; PyTorch does not promise to keep them."""
+
+
+def bfloat16_instructions() -> list[str]:
+    """Return the processor's instruction sets for bfloat16; none that this PyTorch cannot check."""
+    return [name for name, check in BFLOAT16_CHECKS.items() if getattr(torch.cpu, check, bool)()]
 
 
 def measured_peak(machine: Machine, size: int = 1024, tries: int = 8) -> float:

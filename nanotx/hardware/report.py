@@ -5,9 +5,6 @@ A run asks for little of this; what a run takes by itself is decided where it al
 
 import os
 import platform
-import re
-import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -24,9 +21,9 @@ from nanotx.hardware.compiler import (
     find_compiler,
 )
 from nanotx.hardware.cpu import cores, processor
-from nanotx.hardware.device import Machine, has_bfloat16, measured_peak, synchronize
+from nanotx.hardware.device import Machine, bfloat16_instructions, has_bfloat16, measured_peak, synchronize
 from nanotx.hardware.memory import ALLOCATOR_VARIABLE, libc, plan_allocator
-from nanotx.hardware.onednn import onednn_is_faster
+from nanotx.hardware.onednn import onednn_instructions, onednn_is_faster
 
 GIB = 2**30
 
@@ -69,23 +66,9 @@ def apple_gpu() -> str:
 
 def instructions() -> str:
     """The sets that torch's own code and oneDNN's use, and those for bfloat16."""
-    sets = {"AVX512_BF16": torch.cpu._is_avx512_bf16_supported(), "AMX": torch.cpu._is_amx_tile_supported()}
-    half = " and ".join(name for name, there in sets.items() if there)
+    half = " and ".join(bfloat16_instructions())
     torch_set = torch.backends.cpu.get_cpu_capability()
     return f"torch {torch_set}; oneDNN {onednn_instructions()}; for bfloat16 {half or 'none'}"
-
-
-def onednn_instructions() -> str:
-    """The set that oneDNN uses. It tells on standard output alone, so another process is asked."""
-    ask = "import torch; a = torch.ones(64, 64); torch.ops.mkldnn._linear_pointwise(a, a, None, 'none', [], '')"
-    environment = {**os.environ, "ONEDNN_VERBOSE": "1"}
-    command = [sys.executable, "-c", ask]
-    try:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return "unknown"
-    found = re.search(r"cpu,isa:(.*)", done.stdout)
-    return found[1].strip() if found else "unknown"
 
 
 @runtime_checkable
@@ -138,8 +121,7 @@ def why_dtype(machine: Machine, wish: str) -> str:
         return "as you say"
     if machine.dtype is torch.bfloat16:
         return "the hardware has bfloat16, and products are faster in it"
-    listed = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    if machine.device.type == "cpu" and listed:
+    if machine.device.type == "cpu" and bfloat16_instructions():
         return "the processor lists bfloat16, and products are no faster in it"
     return "bfloat16 would be computed in software here, and slowly" if machine.device.type == "cpu" else "the safe one"
 

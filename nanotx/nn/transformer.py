@@ -1,21 +1,21 @@
 """The model: embedding, blocks, final norm and head, from token ids to logits."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_module_registration_hook
-from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
 
 from nanotx.config.registry import default_part
 from nanotx.config.schema import check_fraction, check_max, check_min
 from nanotx.errors import ConfigError
+from nanotx.hardware.lazy_compiler import meta_device
 from nanotx.hardware.memory import check_memory
 from nanotx.nn.attention import Attention
 from nanotx.nn.block import Block
@@ -146,7 +146,7 @@ class Model:
         return self._build_meta(vocab_size)
 
     def _build_meta(self, vocab_size: int) -> "Transformer":
-        with torch.device("meta"), SkipInit():
+        with meta_device():
             return Transformer(self, vocab_size)
 
     def build(self, vocab_size: int, seed: int = 0) -> "Transformer":
@@ -191,18 +191,6 @@ def counted(most: int, what: str) -> Iterator[None]:
         yield
     finally:
         hook.remove()
-
-
-class SkipInit(TorchFunctionMode):
-    """Context without initialisation of weights: on the meta device PyTorch would import its compiler for it."""
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if getattr(func, "__module__", "") == "torch.nn.init":
-            return args[0] if args else kwargs["tensor"]
-        return func(*args, **kwargs)
 
 
 class Transformer(Exact):

@@ -1,11 +1,8 @@
 """Adam with decoupled weight decay, applied to matrices alone.
 
 Source: Loshchilov and Hutter 2017, https://arxiv.org/abs/1711.05101, algorithm 2
-
-What it wraps marks code that is not to be compiled. Nobody compiles an optimizer's step here.
 """
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +11,7 @@ import torch
 
 from nanotx.config.schema import check_max, check_min
 from nanotx.errors import ConfigError
+from nanotx.hardware.lazy_compiler import undecorated
 from nanotx.optim.base import Named, Optimizer
 
 
@@ -46,14 +44,14 @@ class AdamW(Optimizer):
 
 
 class LightAdamW(torch.optim.AdamW):
-    """The library's AdamW; the very same kernels."""
+    """PyTorch's AdamW, whose first step does not import the compiler."""
 
-    add_param_group = inspect.unwrap(torch.optim.AdamW.add_param_group)
-    zero_grad = inspect.unwrap(torch.optim.AdamW.zero_grad)
-    state_dict = inspect.unwrap(torch.optim.AdamW.state_dict)
-    load_state_dict = inspect.unwrap(torch.optim.AdamW.load_state_dict)
+    add_param_group = undecorated(torch.optim.AdamW.add_param_group)
+    zero_grad = undecorated(torch.optim.AdamW.zero_grad)
+    state_dict = undecorated(torch.optim.AdamW.state_dict)
+    load_state_dict = undecorated(torch.optim.AdamW.load_state_dict)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Change the parameters by their gradients."""
-        return inspect.unwrap(torch.optim.AdamW.step)(self, closure)
+        """Update the parameters by their gradients."""
+        return undecorated(torch.optim.AdamW.step)(self, closure)

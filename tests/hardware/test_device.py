@@ -149,6 +149,14 @@ def test_bfloat16_is_taken_where_it_is_listed_and_faster(monkeypatch, listed, ha
     assert choose_machine("cpu", "bfloat16", 1).dtype is torch.bfloat16  # requested for, it is done all the same
 
 
+def test_bfloat16_that_pytorch_cannot_check_is_not_taken(monkeypatch):
+    for check in device.BFLOAT16_CHECKS.values():
+        monkeypatch.delattr(torch.cpu, check)
+    assert device.bfloat16_instructions() == []
+    monkeypatch.setattr(device, "has_bfloat16", has_bfloat16.__wrapped__)
+    assert choose_machine("cpu", "auto", 1).dtype is torch.float32
+
+
 @pytest.mark.parametrize(
     ("name", "dtype", "want"),
     [

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from nanotx.hardware import onednn as onednn_module
 from nanotx.nn import linear
 from nanotx.nn.linear import FEW, Linear
 
@@ -13,7 +14,7 @@ from nanotx.nn.linear import FEW, Linear
 @pytest.fixture
 def onednn(monkeypatch):
     """As on a processor where oneDNN is the faster one; counts its products."""
-    if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+    if not onednn_module.has_onednn():
         pytest.skip("this torch has no oneDNN")
     calls, matmul = [], linear.onednn_matmul
     monkeypatch.setattr(linear, "onednn_is_faster", lambda: True)
@@ -57,3 +58,26 @@ def test_few_rows_other_numbers_and_autocast_take_the_usual_way(onednn):
     assert not onednn
     layer(torch.randn(FEW, 3))
     assert onednn
+
+
+def missing(*arguments):
+    raise AttributeError("'_OpNamespace' 'mkldnn' object has no attribute '_linear_pointwise'")
+
+
+def another(*arguments):
+    raise RuntimeError("mkldnn::_linear_pointwise() expected at most 5 arguments but received 6 arguments")
+
+
+def wrong(x, weight, bias=None):
+    return x @ weight.t()
+
+
+@pytest.mark.parametrize("matmul", [missing, another, wrong])
+def test_without_onednn_pytorch_multiplies(matmul, monkeypatch):
+    monkeypatch.setattr(onednn_module, "is_amd", lambda: True)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    monkeypatch.setattr(onednn_module, "onednn_matmul", matmul)
+    monkeypatch.setattr(linear, "onednn_matmul", matmul)
+    monkeypatch.setattr(linear, "onednn_is_faster", onednn_module.onednn_is_faster.__wrapped__)
+    assert not linear.onednn_is_faster()
+    same()

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from nanotx.errors import LawBroken
+from nanotx.hardware.lazy_compiler import meta_device
 from nanotx.laws import equality, numbers, randomness, values
 from nanotx.laws.fields import come_of, fields_matter, gets_gradient, has_fields, untried
 from nanotx.laws.law import Case, Law, Where, first_sentence
@@ -16,7 +17,6 @@ from nanotx.laws.strategies import Drawn, batches, configs, cuts, seeds, times
 from nanotx.laws.weights import redraw, seeded
 from nanotx.nn.embedding import TokenEmbedding
 from nanotx.nn.shapes import Tokens
-from nanotx.nn.transformer import SkipInit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class EmbeddingCase(Case):
         return torch.randint(self.vocab_size, (self.batch, self.time), generator=generator).to(self.device)
 
     def fits(self) -> None:
-        with torch.device("meta"), SkipInit():
+        with meta_device():
             self.config.build(self.vocab_size, self.dim)
 
 

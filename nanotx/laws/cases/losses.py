@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from nanotx.errors import LawBroken
+from nanotx.hardware.lazy_compiler import meta_device
 from nanotx.laws import losses
 from nanotx.laws.fields import TRIES, fields_matter, gets_gradient, has_fields, untried
 from nanotx.laws.law import Case, Law, Where, first_sentence
@@ -17,7 +18,6 @@ from nanotx.laws.values import require_close
 from nanotx.laws.weights import redraw, seeded
 from nanotx.nn.loss import LossModule
 from nanotx.nn.shapes import Stream, Tokens
-from nanotx.nn.transformer import SkipInit
 
 LONGEST = 12
 """Positions of the longest text; every loss takes one of 8, which is as far ahead as a small number points."""
@@ -63,7 +63,7 @@ class LossCase(Case):
         return losses.gradients(module or self.module(), self.head(), self.x(), self.targets(), 0)
 
     def fits(self) -> None:
-        with torch.device("meta"), SkipInit():
+        with meta_device():
             self.config.build(self.vocab_size, self.dim)
 
 
