@@ -7,18 +7,21 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-import tyro
+from typing import Any, Literal
 
 from nanotx.config.flags import (
+    HELP,
+    Flag,
     FlagValues,
+    Page,
     collect_flags,
-    flag_fields,
-    flags_dataclass,
-    parse,
+    command_page,
+    flags_of,
+    option,
     part_flag,
     positional_args,
+    read_flags,
+    repeated,
     suggest_flag,
 )
 from nanotx.config.registry import Slot, default_part
@@ -137,14 +140,14 @@ ConfigPath = tuple[str | int, ...]
 class Options:
     """Options of a run that are not part of its recipe."""
 
-    run: str = ""  # the folder of the results; without it runs/<recipe>-<n>
-    resume: bool = False  # continue from the newest checkpoint
-    restart: bool = False  # start again in the run's folder; its old files are moved aside, not deleted
-    allow_mismatch: bool = False  # resume although recipe, corpus or tokenizer differ from the run\'s
-    detect_anomaly: bool = False  # name the operation that produced a non-finite number
-    print_config: bool = False  # print the whole recipe as TOML and exit
-    load: tuple[str, ...] = ()  # Python files of your own, with parts in them
-    callback: tuple[str, ...] = ()  # what watches the run: a name, or '{part = "name", field = value}'
+    run: str = option("DIR")  # folder of the results; without it, a new runs/<recipe>-<n>
+    resume: bool = False  # continue the run in this folder from its newest valid checkpoint
+    restart: bool = False  # start the run in this folder again; its old files are moved aside, not deleted
+    allow_mismatch: bool = False  # resume although recipe, corpus or tokenizer differ from those of the run
+    detect_anomaly: bool = False  # name the operation that produced a NaN or infinite number; slow
+    print_config: bool = False  # print the resulting recipe as TOML, and exit
+    load: tuple[str, ...] = repeated("FILE.py")  # Python file of your own, which registers parts
+    callback: tuple[str, ...] = repeated("NAME")  # callback that watches the run, or '{part = "name", field = value}'
 
 
 def read_options(argv: Sequence[str]) -> Options:
@@ -153,16 +156,22 @@ def read_options(argv: Sequence[str]) -> Options:
     Raises:
         ConfigError: --run, --load or --callback names nothing.
     """
-    found = {name: [arg for one in values for arg in one] for name, values in collect_flags(argv).items()}
+    flags = {flag.name: flag for flag in flags_of(Options)}
+    words: list[str] = []
+    takes_value = False
+    for word in argv:
+        if word.startswith("--"):
+            (name,) = collect_flags([word]) or [""]
+            takes_value = name in flags and flags[name].kind is not bool and "=" not in word
+            words += [word] if name in flags else []
+        elif takes_value:
+            words.append(word)
+            takes_value = False
     examples = {"run": "a path such as runs/mine", "load": "a path such as mine.py", "callback": "a name"}
-    for name in [one for one in examples if one in found and not all(found[one] or [""])]:
-        raise ConfigError(f"--{name}: expected {examples[name]}, got nothing.")
-    files, run = tuple(found.get("load", ())), "".join(found.get("run", ())[:1])
-    names = {arg.replace("-", "_") for arg in argv if arg.startswith("--")}
-    flag_values = {
-        name: f"__{name}" in names for name in ("resume", "restart", "allow_mismatch", "detect_anomaly", "print_config")
-    }
-    return Options(run=run, load=files, callback=tuple(found.get("callback", ())), **flag_values)
+    for name, example in examples.items():
+        if not all(values and values[0] for values in collect_flags(words).get(name, [])):
+            raise ConfigError(f"--{name}: expected {example}, got nothing.")
+    return Options(**read_flags(command_page(list(flags.values()), "nanotx train", ""), words))
 
 
 def read_recipe(recipe: Recipe, argv: Sequence[str], prog: str) -> tuple[Recipe, set[str]]:
@@ -173,10 +182,10 @@ def read_recipe(recipe: Recipe, argv: Sequence[str], prog: str) -> tuple[Recipe,
         SystemExit: help was asked for, or a flag's value cannot be read.
     """
     recipe, named = apply_files(recipe, argv)
-    flags = expand_compile_flags(list(argv)[len(positional_args(argv)) :])
+    flags = list(argv)[len(positional_args(argv)) :]
     flag_values = collect_flags(flags)
     recipe, kept = apply_part_flags(recipe, flag_values)
-    recipe = apply_field_flags(recipe, kept, flags, flag_values, prog)
+    recipe = apply_field_flags(recipe, kept, flags, prog)
     return recipe, named | {name.split(".")[0] for name in flag_values}
 
 
@@ -214,7 +223,7 @@ def describe_swaps(recipe: Recipe, argv: Sequence[str], final: Recipe) -> list[s
             before, after, NamedFields(places=frozenset(table_paths(read_toml(Path(file))))), "", False
         )
         before = after
-    flags = set(collect_flags(expand_compile_flags(list(argv)[len(files) :])))
+    flags = set(collect_flags(list(argv)[len(files) :]))
     flags |= {f"{flag}.path" for flag in flags}  # a corpus or a tokenizer may be named by its path
     lines += config_differences(before, final, NamedFields(flags=frozenset(flags)), "", False)
     return [f"swapped: {line}" for line in lines]
@@ -299,15 +308,6 @@ def format_value(value: Any) -> str:
     return value.part if isinstance(value, Slot) else repr(value)
 
 
-def expand_compile_flags(argv: list[str]) -> list[str]:
-    """The words with --compile and --no-compile, which need no value, in full."""
-    full: list[str] = []
-    for arg, after in zip(argv, [*argv[1:], "--"], strict=False):
-        bare = {"--compile": "--compile=True", "--no-compile": "--compile=False"}.get(arg, arg)
-        full.append(arg if arg == "--compile" and not after.startswith("-") else bare)
-    return full
-
-
 def walk_configs(value: Any, at: ConfigPath = ()) -> Iterator[tuple[str, ConfigPath, Any]]:
     """Yield every config in a recipe, outer ones first: its group of flags, its place, and itself."""
     for name, kind in fields(type(value)).items():
@@ -371,50 +371,90 @@ def wrapped_field(part: type[Any]) -> str:
     return next((name for name, kind in fields(part).items() if without_none(kind) is part.family), "")
 
 
-def apply_field_flags(
-    recipe: Recipe, kept: dict[ConfigPath, Table], argv: list[str], flag_values: FlagValues, prog: str
-) -> Recipe:
-    """The recipe with the fields that flags gave, outer configs first, each config changed once."""
-    parsed = parse_flags(recipe, argv, prog)
-    groups = {group for group, _, _ in walk_configs(recipe)}
-    for group, place, one in [("", (), recipe), *walk_configs(recipe)]:
-        mine = getattr(parsed, group) if group else parsed
-        asked = [name for name in fields(type(one)) if (f"{group}.{name}" if group else name) in flag_values]
-        changes = {name: getattr(mine, name) for name in asked if group or name not in groups}
+def apply_field_flags(recipe: Recipe, kept: dict[ConfigPath, Table], argv: list[str], prog: str) -> Recipe:
+    """Return the recipe with the fields that flags gave, outer configs first, each config changed once."""
+    page = recipe_page(recipe, prog)
+    values = read_flags(page, argv, lambda flag: unknown_flag(flag, recipe, page))
+    for group, place, config in [("", (), recipe), *walk_configs(recipe)]:
+        names = {name: f"{group}.{name}" if group else name for name in fields(type(config))}
+        slots = {slot for slot, _, _ in walk_configs(recipe)}
+        changes = {
+            name: values[flag] for name, flag in names.items() if flag in values and (group or name not in slots)
+        }
         if changes := kept.get(place, {}) | changes:
             where = ".".join(map(str, place))
-            recipe = replace_at(recipe, place, from_table(type(one), to_table(one) | changes, where))
+            recipe = replace_at(recipe, place, from_table(type(config), to_table(config) | changes, where))
     return recipe
 
 
-def parse_flags(recipe: Recipe, argv: list[str], prog: str) -> Any:
-    """All flags that a recipe has, read at once; each group is a field of what is returned."""
+MOST_USED = (
+    *("run", "resume", "train.steps", "train.batch_size", "model.dim", "model.layers", "model.context"),
+    *("optimizer.lr", "seed", "device", "load", "print_config"),
+)
+"""The flags that the help shows first."""
+
+ABOUT_RECIPE = """\
+Run a recipe. TOML files change it, and flags change both; what is not given stays as the recipe has it. A flag such as
+--attention chooses a part, and the fields of that part are flags too: --attention gqa --help shows those of gqa.
+
+    {prog} --train.steps 100 --run runs/mine
+    {prog} --attention gqa --attention.kv-heads 1
+    {prog} --print-config
+"""
+
+
+def recipe_page(recipe: Recipe, prog: str) -> Page:
+    """Return all flags of a recipe with their help page, the most used flags first."""
+    groups = config_groups(recipe)
+    titles = {
+        group: f"{group}, {configs[0].part}" if isinstance(configs[0], Slot) else group
+        for group, configs in groups.items()
+    }
+    parts = [
+        part_flag(group, configs[0].names(), configs[0].part)
+        for group, configs in groups.items()
+        if isinstance(configs[0], Slot)
+    ]
+    options = [*flags_of(Options()), *flags_of(recipe)]
+    sections = [("Parts", parts), ("Run", options)]
+    for group in sorted(groups, key=lambda group: group != "train"):
+        about = (type(groups[group][0]).__doc__ or "").partition("\n")[0]
+        sections.append((f"{titles[group]}\n{about}", group_flags(group, groups[group])))
+    by_name = {flag.name: flag for _, flags in sections for flag in flags}
+    most_used = [by_name[name] for name in MOST_USED if name in by_name]
+    others = [(title, [flag for flag in flags if flag not in most_used]) for title, flags in sections]
+    return Page(
+        prog=prog,
+        usage="[FILE.toml ...]",
+        about=ABOUT_RECIPE.format(prog=prog),
+        sections=[("Most used", [*most_used, HELP]), *((title, flags) for title, flags in others if flags)],
+    )
+
+
+def config_groups(recipe: Recipe) -> dict[str, list[Any]]:
+    """Return the configs of a recipe by their group of flags; blocks of several kinds share their groups."""
     groups: dict[str, list[Any]] = {}
-    for group, _, one in walk_configs(recipe):
-        groups.setdefault(group, []).append(one)
-    columns: list[Any] = []
-    for group, ones in groups.items():
-        if isinstance(ones[0], Slot):
-            columns.append(part_flag(group, ones[0].names(), ones[0].part))
-        kind = flags_dataclass(ones)
-        columns.append((group, Annotated[kind, tyro.conf.arg(help=kind.__doc__)], kind()))  # or tyro would look for it
-    columns += [*flag_fields([recipe]), *flag_fields([Options()])]
+    for group, _, config in walk_configs(recipe):
+        groups.setdefault(group, []).append(config)
+    return groups
 
-    has = {group: sorted(row[0] for row in flag_fields(ones)) for group, ones in groups.items()}
 
-    def unknown(flag: str) -> str:
-        group, _, field = flag.rpartition(".")
-        near = suggest_flag(
-            flag, [column[0] for column in columns] + [f"{one}.{name}" for one in has for name in has[one]]
-        )
-        if group not in has:
-            return f"no such flag.{near}"
-        who = getattr(groups[group][0], "part", group)
-        return f"{who} has no field {field!r}.{near} It has: {', '.join(has[group])}."
+def group_flags(group: str, configs: Sequence[Any]) -> list[Flag]:
+    """Return the flags of some configs that share a group; the first has the defaults."""
+    flags = {flag.name: flag for config in reversed(configs) for flag in flags_of(config, group)}
+    first = [flag.name for config in configs for flag in flags_of(config, group)]
+    return [flags[name] for name in dict.fromkeys(first)]
 
-    flags = dataclasses.make_dataclass("Flags", columns, frozen=True, kw_only=True)
-    flags.__doc__ = "Files of TOML come first, then flags; what is not given stays as the recipe has it."
-    return parse(flags, argv, prog, unknown)
+
+def unknown_flag(flag: str, recipe: Recipe, page: Page) -> str:
+    """Return the message for a flag that a recipe does not have."""
+    group, _, field = flag.rpartition(".")
+    near, configs = suggest_flag(flag, page.flags), config_groups(recipe).get(group)
+    if not configs:
+        return f"no such flag.{near}"
+    part = getattr(configs[0], "part", group)
+    has = ", ".join(sorted(flag.name.rpartition(".")[2] for flag in group_flags(group, configs)))
+    return f"{part} has no field {field!r}.{near} It has: {has or 'none'}."
 
 
 def replace_at(value: Any, place: ConfigPath, new: Any) -> Any:

@@ -34,7 +34,10 @@ from nanotx.training.signals import Interrupted, Stop, listening
 def main(recipe: Recipe) -> None:
     """Entry point of every recipe: `python -m nanotx.recipes.<name> [FILE.toml ...] [flags]`."""
     spec = sys.modules["__main__"].__spec__
-    run_and_exit(partial(run, recipe, sys.argv[1:], name=spec.name.rpartition(".")[2] if spec else "recipe"))
+    name, prog = (
+        (spec.name.rpartition(".")[2], f"python -m {spec.name}") if spec else ("recipe", f"python {sys.argv[0]}")
+    )
+    run_and_exit(partial(run, recipe, sys.argv[1:], name=name, prog=prog))
 
 
 def train(
@@ -83,8 +86,15 @@ def train(
     return load(folder.path)
 
 
-def run(recipe: Recipe, argv: list[str], name: str, callbacks: Sequence[Callback] = ()) -> int:
+def run(recipe: Recipe, argv: list[str], name: str, callbacks: Sequence[Callback] = (), prog: str = "") -> int:
     """Run a recipe with the files and flags of a command line, and return the exit code.
+
+    Args:
+        recipe: the recipe, before files and flags.
+        argv: the files and flags.
+        name: the name of the recipe, which names a new run.
+        callbacks: what watches the run, before the callbacks of the flags.
+        prog: the command as it was typed, for help and errors; without it, `nanotx train NAME`.
 
     Raises:
         NanotxError: a user error of any kind.
@@ -106,7 +116,7 @@ def run(recipe: Recipe, argv: list[str], name: str, callbacks: Sequence[Callback
     if saved and not options.allow_mismatch:
         argv, unheeded = drop_files(saved, argv, name)
     base = saved or recipe
-    recipe, named = read_recipe(base, argv, prog=name)
+    recipe, named = read_recipe(base, argv, prog or f"nanotx train {name}")
     if options.print_config:
         sys.stdout.write(write_toml(recipe))
         return 0

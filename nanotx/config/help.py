@@ -13,10 +13,10 @@ MAX_WIDTH = 100
 MIN_WIDTH = 24
 """Columns of the narrowest page; a narrower terminal folds the lines."""
 
-LABEL_WIDTH = 26
+LABEL_WIDTH = 23
 """Columns of the widest label that has its text on the same line."""
 
-STYLES = {r"^[A-Z][^\n:.]{,60}(?=:)": "1", r"(?<=\n  )(-[^ \n]+(, -[^ \n]+)*|[a-z]\w*(?= ))": "36"}
+STYLES = {r"^[A-Za-z][\w, -]*(?=:$)|^Usage(?=:)": "1", r"(?<=\n  )(-[^ \n]+(, -[^ \n]+)*|[a-z]\w*(?= ))": "36"}
 """What is coloured on a terminal: regular expression to the number of an ANSI style."""
 
 
@@ -26,18 +26,28 @@ def page_width() -> int:
 
 
 def paragraphs(text: str, width: int) -> str:
-    """Wrap the paragraphs of a docstring; an indented line is an example and stays as it is."""
-    blocks = [block for block in re.split(r"\n\s*\n", text.strip("\n")) if block.strip()]
-    return "\n\n".join(block if block.startswith(" ") else wrap(block, width) for block in blocks)
+    """Wrap the paragraphs of a text, which empty lines separate."""
+    return "\n\n".join(wrap(block, width) for block in re.split(r"\n\s*\n", text) if block.strip())
+
+
+EXAMPLE = re.compile(r"\s|nanotx |python |echo ")
+"""How the lines of a paragraph of examples begin; Python 3.13 strips their indentation where no text has less."""
+
+
+def split_examples(about: str) -> tuple[str, str]:
+    """Return the paragraphs of a docstring that are text, and the lines of those that are examples."""
+    blocks = [block.splitlines() for block in re.split(r"\n\s*\n", about.strip())]
+    examples = [block for block in blocks if all(EXAMPLE.match(line) for line in block)]
+    text = "\n\n".join("\n".join(block) for block in blocks if block not in examples)
+    return text, "\n".join(f"  {line.strip()}" for block in examples for line in block)
 
 
 def wrap(text: str, width: int, indent: str = "") -> str:
-    """Wrap a text; no word and no flag is broken at a hyphen."""
+    """Wrap a text; no word is broken at a hyphen, and no line at a no-break space, which becomes a space."""
     lines = textwrap.wrap(
-        " ".join(text.split()), width, initial_indent=indent, subsequent_indent=indent,
-        break_on_hyphens=False, break_long_words=False,
-    )  # fmt: skip
-    return "\n".join(lines)
+        text, width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False
+    )
+    return "\n".join(lines).replace("\xa0", " ")
 
 
 def columns(rows: Sequence[tuple[str, str]], width: int, indent: int = 0) -> str:

@@ -7,17 +7,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import tyro
 from rich.console import Console
 from rich.text import Text
 
 from nanotx.cli import tables
 from nanotx.cli.console import write_json
-from nanotx.config.flags import parse
+from nanotx.config.flags import argument, option, parse, repeated
 from nanotx.config.registry import load_file
 from nanotx.config.schema import check_min
 from nanotx.errors import RunError, printable
-from nanotx.recipe import read_options
 from nanotx.runs.diff import Found, Parting, check_shapes, corpora, recipes, search, tokenizers
 from nanotx.runs.folder import RunFolder
 from nanotx.runs.record import RunRecord
@@ -32,26 +30,31 @@ ORDER = 32
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Flags:
-    """Names the first step, and the first tensor in the model's order, in which two runs differ by a bit.
+    """Find the first step, and the first tensor in the order of the model, in which two runs differ by a bit.
 
-    First it tells in what their recipes, corpora and tokenizers differ. Then it takes both again side by side, from the
-    newest checkpoints that are equal, or else from the initial weights, and compares all weights after each step.
+    First it prints how their recipes, corpora and tokenizers differ. Then it repeats both runs side by side, from the
+    newest checkpoints that are equal or else from the initial weights, and compares all weights after each step.
 
-    Leaves with 0 where no bit differs: of the weights taken again, of the checkpoints of a step that both have, of the
-    losses and gradient norms in metrics.jsonl. Leaves with 4 where one does, or where the two cannot be compared.
+    Exits with 0 where no bit differs: in the repeated weights, in the checkpoints that both have, and in the losses and
+    gradient norms of metrics.jsonl. Exits with 4 where one does, or where the two cannot be compared.
+
+        nanotx diff runs/shakespeare_char-1 runs/shakespeare_char-2
+        nanotx diff runs/shakespeare_char-1 runs/shakespeare_char-2 --step 100
     """
 
-    runs: tyro.conf.Positional[tuple[str, str]]  # the two runs' folders
-    step: int | None = None  # look no further than this step; without it, as far as both are recorded
-    json: str = ""  # write what was found into this file
-    load: tuple[str, ...] = ()  # Python files of your own, with parts in them
+    runs: tuple[str, str] = argument("RUN RUN")  # folders of the two runs
+    step: int | None = None  # last step to compare; without it, the last that both have recorded
+    json: str = option("FILE")  # write the differences to this file
+    load: tuple[str, ...] = repeated("FILE.py")  # Python file of your own, which registers parts
+
+    def __post_init__(self) -> None:
+        check_min(self, 1, "step")
 
 
 def run(argv: list[str]) -> int:
     """Compare."""
     flags = parse(Flags, argv, "nanotx diff")
-    check_min(flags, 1, "step")
-    for file in read_options(argv).load:
+    for file in flags.load:
         load_file(file)
     folders = [RunFolder(Path(folder)).checkpoints for folder in flags.runs]
     one, other = while_saved(partial(open_runs, flags), *folders)

@@ -8,9 +8,8 @@ from rich.console import Console
 
 from nanotx.cli.console import write_json
 from nanotx.cli.tables import Cells, print_table
-from nanotx.config.flags import parse
-from nanotx.config.schema import check_max
-from nanotx.errors import ConfigError
+from nanotx.config.flags import option, parse
+from nanotx.config.schema import check_max, check_min
 from nanotx.hardware.cgroup import memory_info
 from nanotx.hardware.compiler import try_compile
 from nanotx.hardware.cpu import cores
@@ -24,24 +23,28 @@ ORDER = 50
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Flags:
-    """Looks at this machine, measures it, tries to compile, and tells what a run takes by default.
+    """Report on this machine: measure it, try to compile, and print the settings that a run chooses by default.
 
-    Nothing is changed. With --device, --dtype or --threads it tells of a run to which the same is said.
+    Nothing is changed. With --device, --dtype or --threads the report is on a run with these settings.
+
+        nanotx doctor
+        nanotx doctor --device cpu --no-compile
     """
 
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # which is looked at; auto for all that there are
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of the mathematics
-    threads: int = 0  # processor threads; 0 for as many as there are cores
-    compile: bool = True  # try it, which takes most of the time
-    json: str = ""  # write the findings into this file
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # device to measure; auto for the best one of this machine
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # type of the arithmetic
+    threads: int = 0  # processor threads; 0 for one per core
+    compile: bool = True  # try torch.compile, which takes most of the time
+    json: str = option("FILE")  # write the report to this file
+
+    def __post_init__(self) -> None:
+        check_min(self, 0, "threads")
+        check_max(self, 1024, "threads")
 
 
 def run(argv: list[str]) -> int:
     """Look, measure, tell."""
     flags = parse(Flags, argv, "nanotx doctor")
-    if flags.threads < 0:
-        raise ConfigError(f"--threads: expected a number of at least 0, got {flags.threads}.")
-    check_max(flags, 1024, "threads")
     machine = choose_machine(flags.device, flags.dtype, flags.threads)
     with show_status("looking"):
         found = machine_facts()

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import tyro
 from rich.console import Console
 from rich.text import Text
 
@@ -14,7 +13,7 @@ from nanotx.cli import tables
 from nanotx.cli.console import write_json
 from nanotx.cli.dashboard import spark
 from nanotx.cli.tokenizer.inputs import encoded
-from nanotx.config.flags import parse
+from nanotx.config.flags import argument, option, parse, repeated
 from nanotx.config.registry import load_file
 from nanotx.config.schema import check_max, check_min, to_table
 from nanotx.data.corpus import Corpus
@@ -39,38 +38,44 @@ PROG = "nanotx eval"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Flags:
-    """Scores the whole validation text of a run's corpus, or a file: every byte once, whatever the tokenizer.
+    """Evaluate a run on the whole validation text of its corpus, or on a file: every byte once, for any tokenizer.
 
-    The text is cut into windows of the model's context, or of --context tokens, side by side. The first token of the
-    text is predicted from the recorded start alone, the first of each later window from the token before it alone, as
-    in training. By script, a token's loss falls to the stretch in which its first byte lies, so that the scripts'
-    losses add up to the whole.
+    The text is cut into adjacent windows of the model's context, or of --context tokens. The first token of the text is
+    predicted from the recorded start alone, the first token of each later window from the token before it alone, as in
+    training. By script, the loss of a token counts for the script of its first byte, so that the losses of the scripts
+    add up to the whole.
 
-    Windows may be longer than those of the training: positions stay as they were, unless --position names others, as
-    rope_yarn for rope. One that stretches does so by --context / the run's, unless --position.factor says more.
+    Windows may be longer than in training. The position encoding stays as it was, unless --position names another, such
+    as rope_yarn for rope, which then stretches by --context / the context of the run, or by --position.factor.
+
+        nanotx eval runs/shakespeare_char-1
+        nanotx eval runs/shakespeare_char-1 --text my.txt --by-script
+        nanotx eval runs/shakespeare_char-1 --context 1024 --position rope_yarn --by-position
     """
 
-    folder: tyro.conf.Positional[str]  # the run's folder
-    text: str = ""  # a file, or a folder of them, instead of the validation text
-    context: int = 0  # tokens of a window; 0 for as many as the run had
-    position: str = ""  # how positions are known, if not as in the run; its fields too, as in --position.factor 4
-    by_script: bool = False  # and what each script of it costs
-    by_position: bool = False  # and what tokens cost by their position in the window
-    step: int | None = None  # of which checkpoint; without it the newest
-    json: str = ""  # write the figures into this file
-    device: Literal["auto", "run", "cpu", "cuda", "mps"] = "auto"  # auto for the best here; run for that of the run
-    dtype: Literal["run", "auto", "float32", "bfloat16", "float16"] = "run"  # of the mathematics; run for the run's
+    folder: str = argument("RUN")  # folder of the run
+    text: str = option("PATH")  # file, or folder of files, to evaluate instead of the validation text
+    by_script: bool = False  # show the loss by script as well
+    by_position: bool = False  # show the loss by position in the window as well
+    context: int = 0  # tokens per window; 0 for the context of the run
+    position: str = option("NAME")  # position encoding to use instead; its fields follow, as in --position.factor 4
+    step: int | None = None  # step of the checkpoint to load; without it, the newest
+    json: str = option("FILE")  # write the figures to this file
+    device: Literal["auto", "run", "cpu", "cuda", "mps"] = "auto"  # device to run on; run for the device of the run
+    dtype: Literal["run", "auto", "float32", "bfloat16", "float16"] = "run"  # type of the arithmetic; run as in the run
     threads: int = 0  # processor threads; 0 for as many as the run had
-    load: tuple[str, ...] = ()  # Python files of your own, with parts in them
+    load: tuple[str, ...] = repeated("FILE.py")  # Python file of your own, which registers parts
+
+    def __post_init__(self) -> None:
+        check_min(self, 0, "context", "threads", "step")
+        check_max(self, 2**31, "context")
+        check_max(self, 1024, "threads")
 
 
 def run(argv: list[str]) -> int:
     """Score."""
     others, of_position = split_position_flags(argv)
     flags = parse(Flags, others, PROG)
-    check_min(flags, 0, "context", "threads")
-    check_max(flags, 2**31, "context")
-    check_max(flags, 1024, "threads")
     for file in flags.load:
         load_file(file)
     loaded = load(flags.folder, flags.step)

@@ -9,15 +9,14 @@ from itertools import chain
 from typing import Any, Literal
 
 import torch
-import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
 from nanotx.cli.console import write_json
-from nanotx.config.flags import parse
+from nanotx.config.flags import argument, option, parse, repeated
 from nanotx.config.registry import load_file
-from nanotx.errors import ConfigError
+from nanotx.config.schema import check_min
 from nanotx.hardware.cpu import cores
 from nanotx.hardware.device import choose_machine
 from nanotx.laws.heat_map import heat_map
@@ -26,7 +25,6 @@ from nanotx.laws.part_influence import part_influence
 from nanotx.laws.registry import LAWS, laws_not_asked, laws_on, part_names, part_of
 from nanotx.laws.report import tables
 from nanotx.laws.runner import EXAMPLES, Verdict, attempt_all
-from nanotx.recipe import read_options
 
 USAGE = "[SLOT[/PART] ...]"
 GROUP = "Check nanotx"
@@ -38,27 +36,34 @@ MIN_CASES_FOR_POOL = 24
 
 @dataclass(frozen=True, kw_only=True)
 class Flags:
-    """Tries every law on random cases of every part, and shows the smallest case that breaks one."""
+    """Check every law on random cases of every part, and show the smallest case that breaks one.
 
-    names: tyro.conf.Positional[tuple[str, ...]] = ()  # SLOT, or SLOT/PART; all where none is given
-    examples: int = EXAMPLES  # cases of each law
-    seed: int = 0  # another number, other cases
-    device: Literal["cpu", "cuda", "mps"] = "cpu"  # where the laws are tried
-    dtype: Literal["float32", "bfloat16"] = "float32"  # of the mathematics
-    compile: bool = False  # ask the law of compilation too, which is slow
-    show: bool = False  # draw who feels whom
-    json: str = ""  # write the verdicts into this file
-    jobs: int = 0  # processes side by side; 0 for as many as there are cores
-    load: tuple[str, ...] = ()  # Python files of your own, with parts in them; may be repeated
+    Exits with 0 where all laws hold, and with 1 where one is broken.
+
+        nanotx laws
+        nanotx laws attention/sdpa norm
+        nanotx laws attention/mine --load mine.py --show
+    """
+
+    names: tuple[str, ...] = argument("SLOT[/PART] ...", ())  # slots or parts to check; all where none is named
+    examples: int = EXAMPLES  # random cases per law
+    seed: int = 0  # seed of the random cases
+    device: Literal["cpu", "cuda", "mps"] = "cpu"  # device of the modules under test
+    dtype: Literal["float32", "bfloat16"] = "float32"  # type of the arithmetic
+    compile: bool = False  # check the law of compilation as well, which is slow
+    show: bool = False  # draw which outputs depend on which inputs
+    jobs: int = 0  # number of processes; 0 for one per core
+    json: str = option("FILE")  # write the verdicts to this file
+    load: tuple[str, ...] = repeated("FILE.py")  # Python file of your own, which registers parts
+
+    def __post_init__(self) -> None:
+        check_min(self, 1, "examples")
+        check_min(self, 0, "jobs", "seed")
 
 
 def run(argv: list[str]) -> int:
     """Try, show, write; 1 where a law is broken."""
     flags = parse(Flags, argv, "nanotx laws")
-    flags = Flags(**vars(flags) | {"load": read_options(argv).load})
-    for name, low in (("examples", 1), ("jobs", 0)):
-        if getattr(flags, name) < low:
-            raise ConfigError(f"--{name}: expected a number of at least {low}, got {getattr(flags, name)}.")
     choose_machine(flags.device, flags.dtype, 1)
     prepare_process(flags.load)
     names = list(dict.fromkeys(name for word in flags.names or tuple(LAWS) for name in part_names(word)))

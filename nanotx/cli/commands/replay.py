@@ -6,17 +6,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import tyro
 from rich.console import Console
 from rich.text import Text
 
 from nanotx.cli import tables
 from nanotx.cli.console import write_json
-from nanotx.config.flags import parse
+from nanotx.config.flags import argument, option, parse, repeated
 from nanotx.config.registry import load_file
 from nanotx.config.schema import check_min
 from nanotx.errors import printable
-from nanotx.recipe import read_options
 from nanotx.runs.folder import RunFolder
 from nanotx.runs.record import RunRecord
 from nanotx.runs.replay import NUMBERS, Change, Observed, Replay, Window, by_layer, counting, observe, same
@@ -36,24 +34,29 @@ MAX_WIDTH = 72
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Flags:
-    """Takes a step of a run again and shows what it learned from, its loss and gradient, and what it did to each layer.
+    """Repeat a step of a run, and show its batch, its loss and gradient, and how it changed each layer.
 
-    The steps before it are taken again from the newest checkpoint, or from the initial weights. On the machine of the
-    run, with the same torch, all numbers are those that were: loss and gradient norm are held against metrics.jsonl.
+    The steps before it are repeated from the newest checkpoint, or from the initial weights. On the machine of the run
+    and with the same torch, all numbers are equal to the bit; loss and gradient norm are compared with metrics.jsonl.
+
+        nanotx replay runs/shakespeare_char-1 --step 200
+        nanotx replay runs/shakespeare_char-1 --step 200 --by parameter
     """
 
-    folder: tyro.conf.Positional[str]  # the run's folder
-    step: int  # which; numbered as in metrics.jsonl, the first is 1
-    by: Literal["layer", "parameter"] = "layer"  # what the rows of the table of weights are
-    json: str = ""  # write all figures into this file
-    load: tuple[str, ...] = ()  # Python files of your own, with parts in them
+    folder: str = argument("RUN")  # folder of the run
+    step: int = option("N", dataclasses.MISSING)  # step to repeat, numbered as in metrics.jsonl from 1
+    by: Literal["layer", "parameter"] = "layer"  # rows of the table of weights
+    json: str = option("FILE")  # write all figures to this file
+    load: tuple[str, ...] = repeated("FILE.py")  # Python file of your own, which registers parts
+
+    def __post_init__(self) -> None:
+        check_min(self, 1, "step")
 
 
 def run(argv: list[str]) -> int:
     """Take the step again, tell."""
     flags = parse(Flags, argv, "nanotx replay")
-    check_min(flags, 1, "step")
-    for file in read_options(argv).load:
+    for file in flags.load:
         load_file(file)
     record, begin, replayed = while_saved(partial(open_replay, flags), RunFolder(Path(flags.folder)).checkpoints)
     for reason in record.skipped:

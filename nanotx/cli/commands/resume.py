@@ -1,13 +1,14 @@
 """Continue a run, or train it further."""
 
-import sys
+from dataclasses import MISSING, replace
 from pathlib import Path
 
 from nanotx.cli.run import run as run_recipe
-from nanotx.config.flags import collect_flags, positional_args
+from nanotx.config.flags import HELP, Flag, Page, collect_flags, flags_of, positional_args
+from nanotx.config.help import page_width, write_page
 from nanotx.errors import ConfigError, RunError
 from nanotx.files import is_blank
-from nanotx.recipe import Recipe
+from nanotx.recipe import Options, Recipe, Train
 from nanotx.runs.folder import RunFolder
 from nanotx.runs.resume_check import recipe_left
 
@@ -15,29 +16,33 @@ USAGE = "RUN"
 GROUP = "Train"
 ORDER = 11
 
-HELP = """\
-nanotx resume RUN [--train.steps N] [flags]
+PROG = "nanotx resume"
+ABOUT = """\
+Continue a run from its newest valid checkpoint, by its own recipe. A run that is complete is trained further with
+--train.steps N, and what that does to the schedule is printed. How often a run is evaluated, sampled and saved, and
+where it runs, may change; any other flag of the recipe needs --allow-mismatch. All flags of a recipe: nanotx train
+NAME --help.
 
-Continue a run from its newest checkpoint that verifies, by its own recipe. A run that is complete goes further with
---train.steps N; what that does to the schedule is printed. What else may be given: how often it is evaluated, sampled
-and saved, --device, --dtype, --threads, --compile, --load FILE.py; anything else with --allow-mismatch. With --restart
-the run begins again, and its old files are set aside.
-
-All flags of a recipe: nanotx train NAME --help.
+    nanotx resume runs/shakespeare_char-1
+    nanotx resume runs/shakespeare_char-1 --train.steps 1000
+    nanotx resume runs/shakespeare_char-1 --restart
 """
+MUTABLE = ("train.steps", "train.eval_every", "train.sample_every", "train.checkpoint_every")
+"""The flags of the recipe that the help shows."""
 
 
 def run(argv: list[str]) -> int:
     """Continue."""
     folders = positional_args(argv)
     if (not folders and {"help"} & collect_flags(argv).keys()) or "-h" in argv:
-        sys.stdout.write(HELP)
+        write_page(help_page().render(page_width()))
         return 0
     if len(folders) != 1:
-        raise ConfigError(f"nanotx resume: expected one run's folder first, got {' '.join(folders) or 'none'}.")
+        got = f"expected one, got {' '.join(folders)}" if folders else "missing; it comes before the options"
+        raise ConfigError(f"{PROG}: RUN: {got} (folder of the run). See {PROG} --help.")
     for name in ("run", "resume"):
         if name in collect_flags(argv):
-            raise ConfigError(f"--{name}: nanotx resume takes no such flag: the run is the first word.")
+            raise ConfigError(f"{PROG}: --{name}: no such flag: the run is the first argument. See {PROG} --help.")
     folder = RunFolder(Path(folders[0]))
     if not folder.is_run:
         raise RunError(f"{folders[0]}: expected a run's folder, with a recipe.toml in it; begin one by nanotx train.")
@@ -47,4 +52,14 @@ def run(argv: list[str]) -> int:
             "bring one of them back."
         )
     name = folder.path.resolve().name
-    return run_recipe(Recipe(), [*argv[1:], f"--run={folders[0]}", "--resume"], name)
+    return run_recipe(Recipe(), [*argv[1:], f"--run={folders[0]}", "--resume"], name, prog=f"{PROG} {folders[0]}")
+
+
+def help_page() -> Page:
+    """Return the help page: the options of a run, and the flags of a recipe that may change."""
+    folder = Flag(name="folder", kind=str, metavar="RUN", help="folder of the run", is_argument=True, default=MISSING)
+    options = [flag for flag in flags_of(Options()) if flag.name not in ("run", "resume", "print_config")]
+    machine = [flag for flag in flags_of(Recipe()) if flag.name in ("device", "dtype", "threads", "compile")]
+    steps = [flag for flag in flags_of(Train(), "train") if flag.name in MUTABLE]
+    options = [*(replace(flag, default=None) for flag in [*steps, *machine]), *options, HELP]
+    return Page(prog=PROG, about=ABOUT, sections=[("Arguments", [folder]), ("Options", options)])

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import tyro
 from rich.console import Console
 from rich.text import Text
 
 from nanotx.cli import tables
 from nanotx.cli.console import check_output, write_json
-from nanotx.config.flags import parse
+from nanotx.config.flags import argument, option, parse, repeated
 from nanotx.config.registry import load_file
 from nanotx.config.schema import in_range
 from nanotx.data.text_files import read_text
@@ -37,45 +36,57 @@ RANGES = {"best_of": (1, 10_000), "threads": (0, 1024)} | {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Flags:
-    """Prints the prompt and its continuation, as it is generated.
+    """Print a prompt and its continuation by the model of a run, token by token.
 
-    Several texts, from --prompts or --best-of, are generated in one batch and printed when all are complete. Standard
-    output holds only the texts; figures are printed to standard error.
+    Several texts, from --prompts or --best-of, are generated in one batch and printed when all are done. Remarks on
+    them go to standard error: standard output holds the texts alone.
+
+        nanotx sample runs/shakespeare_char-1 --prompt "To be, or not to be"
+        nanotx sample runs/shakespeare_char-1 --temperature 0.5 --top-k 20 --seed 3
+        nanotx sample runs/shakespeare_char-1 --best-of 4 --json texts.json
     """
 
-    folder: tyro.conf.Positional[str]  # the run's folder
-    prompt: str = ""  # text to continue; without it, the model starts a new text
-    prompts: str = ""  # a UTF-8 file with one prompt per line
-    max_new_tokens: int = 500  # tokens to generate, at most
-    temperature: float = 0.8  # 0 always takes the most likely token; lower is safer, higher is wilder
-    top_k: int | None = None  # sample from the k most likely tokens
-    top_p: float = 1.0  # sample from the most likely tokens whose probabilities sum to this
-    min_p: float = 0.0  # sample from tokens at least this fraction as likely as the most likely one
-    typical: float = 1.0  # sample from tokens with the most typical surprisal whose probabilities sum to this
-    repetition_penalty: float = 1.0  # divide the logits of tokens of the text so far by this, multiply negative ones
-    frequency_penalty: float = 0.0  # subtract this from a token's logit each time it is generated
-    presence_penalty: float = 0.0  # subtract this from a token's logit once it was generated
-    banned_tokens: tuple[str, ...] = ()  # never generate this token; repeatable
-    bias: tuple[str, ...] = ()  # TOKEN=NUMBER: add this to the token's logit; repeatable
-    stop: tuple[str, ...] = ()  # end before this text; repeatable
-    seed: int = 0  # of the random numbers; of several texts, each uses the next seed
-    best_of: int = 1  # generate this many texts per prompt and print the most likely first
-    log_probs: bool = False  # list each token with its log-probability, before any of the above
-    overflow: Literal["recompute", "rolling"] = "recompute"  # full context: recompute half of it, or drop its oldest
-    draft_model: str = ""  # run folder of a smaller model, for speculative decoding
-    draft_tokens: int = 4  # tokens that it proposes per round
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # where to run; auto is the best device of this machine
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"  # of weights and cache; 16 bits halve the memory
-    threads: int = 0  # processor threads; 0 for as many as there are cores
-    compile: bool = False  # use torch.compile: half a minute at first, then faster, above all for small models
-    json: str = ""  # write texts, tokens and figures to this file
-    step: int | None = None  # checkpoint of this step; without it, the newest
-    load: tuple[str, ...] = ()  # your own Python files, with parts in them
+    folder: str = argument("RUN")  # folder of the run
+    prompt: str = ""  # text to continue; without it, generation starts from the recorded start of the run
+    max_new_tokens: int = 500  # maximum number of tokens to generate
+    temperature: float = 0.8  # divisor of the logits: 0 always takes the most likely token, higher is more random
+    top_k: int | None = None  # draw from the k most likely tokens only
+    top_p: float = 1.0  # draw from the most likely tokens whose probabilities add up to this
+    min_p: float = 0.0  # draw from tokens at least this fraction as likely as the most likely one
+    seed: int = 0  # seed of the draws; of several texts, each has the next seed
+    stop: tuple[str, ...] = repeated("TEXT")  # end before this text
+    best_of: int = 1  # generate this many texts per prompt, and print the most likely first
+    prompts: str = option("FILE")  # UTF-8 file with one prompt per line
+    typical: float = 1.0  # draw from the tokens closest to the expected surprise whose probabilities add up to this
+    repetition_penalty: float = 1.0  # divide the logits of tokens in the text so far by this; multiply negative ones
+    frequency_penalty: float = 0.0  # subtract this from the logit of a token for each time that it was generated
+    presence_penalty: float = 0.0  # subtract this from the logit of a token that was generated before
+    banned_tokens: tuple[str, ...] = repeated("TOKEN")  # never generate this token
+    bias: tuple[str, ...] = repeated("TOKEN=X")  # add X to the logit of this token
+    log_probs: bool = False  # list each token with its log-probability under the model, before any option above
+    overflow: Literal["recompute", "rolling"] = "recompute"  # full context: recompute half of it, or drop the oldest
+    draft_model: str = option("RUN")  # folder of a smaller run, for speculative decoding
+    draft_tokens: int = 4  # tokens drafted per round of speculative decoding
+    step: int | None = None  # step of the checkpoint to load; without it, the newest
+    json: str = option("FILE")  # write texts, tokens and figures to this file
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # device to run on; auto for the best one of this machine
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"  # type of weights and cache; 16 bits halve the memory
+    threads: int = 0  # processor threads; 0 for one per core
+    compile: bool = False  # use torch.compile: half a minute at the start, then faster, small models the most
+    load: tuple[str, ...] = repeated("FILE.py")  # Python file of your own, which registers parts
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in RANGES.items():
+            in_range(name, getattr(self, name), low, high, whole=True)
+        if self.prompt and self.prompts:
+            raise ConfigError("prompts: expected --prompt or --prompts, got both; leave one out.")
 
 
 def run(argv: list[str]) -> int:
     """Generate, print, write the JSON file."""
-    flags = parse_flags(argv)
+    flags = parse(Flags, argv, "nanotx sample")
+    if flags.json:
+        check_output(flags.json, "--json")
     sampling = sampling_of(flags)  # checked before a file is read
     for file in flags.load:
         load_file(file)
@@ -105,45 +116,6 @@ def run(argv: list[str]) -> int:
 
 
 # Flags.
-
-
-def parse_flags(argv: Sequence[str]) -> Flags:
-    """Return the flags.
-
-    Raises:
-        ConfigError: a flag is unknown or has no value, an integer is out of range, or two flags contradict each other.
-    """
-    rest, repeated = extract_repeatable(argv, ("banned_tokens", "bias", "stop"))
-    values: Any = repeated
-    flags = dataclasses.replace(parse(Flags, rest, "nanotx sample"), **values)
-    for name, (low, high) in RANGES.items():
-        in_range(f"--{name.replace('_', '-')}", getattr(flags, name), low, high, whole=True)
-    if flags.prompt and flags.prompts:
-        raise ConfigError("--prompts: expected --prompt or --prompts, got both; leave one out.")
-    if flags.json:
-        check_output(flags.json, "--json")
-    return flags
-
-
-def extract_repeatable(argv: Sequence[str], names: Sequence[str]) -> tuple[list[str], dict[str, tuple[str, ...]]]:
-    """Separate flags that may be repeated, with one value each time; return the other arguments, and values by name.
-
-    Raises:
-        ConfigError: a flag has no value.
-    """
-    rest, values = list[str](), {name: list[str]() for name in names}
-    arguments = iter(argv)
-    for argument in arguments:
-        flag, equals, value = argument.partition("=")
-        name = flag.removeprefix("--").replace("-", "_")
-        if not argument.startswith("--") or name not in values:
-            rest.append(argument)
-            continue
-        try:
-            values[name].append(value if equals else next(arguments))
-        except StopIteration:
-            raise ConfigError(f"{flag}: expected a text after it, got nothing.") from None
-    return rest, {name: tuple(texts) for name, texts in values.items()}
 
 
 def sampling_of(flags: Flags) -> Sampling:

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from nanotx.cli import tables
 from nanotx.cli.console import write_json
-from nanotx.config.flags import parse
+from nanotx.config.flags import option, parse
 from nanotx.config.schema import check_min
 from nanotx.errors import ConfigError, did_you_mean
 from nanotx.hardware.device import choose_machine
@@ -28,21 +28,29 @@ Row = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Flags:
-    """Kill runs, fail their disks, disturb them and damage their files; nothing that was saved may be lost.
+    """Kill runs, make their disks fail, and damage their files; nothing that was saved may be lost.
 
-    Prints a line for each case: its verdict, the steps that had to be repeated, what was done, and what happened. Each
-    case works in a temporary folder of its own. The exit code is 1 if a promise is broken.
+    Prints a line per case: its verdict, the steps that had to be repeated, the case, and its outcome. Every case works
+    in a temporary folder of its own. Exits with 1 where a promise is broken.
+
+        nanotx selftest --quick
+        nanotx selftest --only kill --kills 10 --device cuda
     """
 
-    only: str = ""  # kinds of cases, separated by commas: save, kill, fault, damage; empty for all
-    case: str = ""  # only cases with this in their name
-    device: Literal["cpu", "cuda", "mps"] = "cpu"  # the device of the runs that are killed
-    seed: int = 0  # draws the moments of kills, the refusals and the damage
-    kills: int = 50  # runs to kill
-    saves: int = 0  # disk failures to try; 0 for all
-    quick: bool = False  # some of each kind, in about a minute
-    keep: str = ""  # keep the folders of broken cases in this one
-    json: str = ""  # write the results into this file
+    quick: bool = False  # run a few cases of every kind, which takes about a minute
+    only: str = option(
+        "KIND,..."
+    )  # kinds of cases to run: save, kill, fault, damage, separated by commas; without it, all
+    case: str = ""  # run only cases whose name contains this
+    device: Literal["cpu", "cuda", "mps"] = "cpu"  # device of the runs that are killed
+    seed: int = 0  # seed of kills, faults and damage
+    kills: int = 50  # number of runs to kill
+    saves: int = 0  # number of disk failures to try; 0 for all there are
+    keep: str = option("DIR")  # keep the folders of failing cases here
+    json: str = option("FILE")  # write the outcomes to this file
+
+    def __post_init__(self) -> None:
+        check_min(self, 0, "seed", "kills", "saves")
 
 
 QUICK: dict[str, Any] = {"kills": 5, "saves": 12}
@@ -57,7 +65,6 @@ KINDS: dict[str, Callable[[Flags], list[Case]]] = {
 def run(argv: list[str]) -> int:
     """Run the cases; print a line for each and a table."""
     flags = parse(Flags, argv, "nanotx selftest")
-    check_min(flags, 0, "seed", "kills", "saves")
     choose_machine(flags.device, "float32", 1)
     if flags.quick:
         flags = dataclasses.replace(flags, **QUICK)

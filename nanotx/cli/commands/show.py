@@ -5,12 +5,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
 from rich.console import Console, RenderableType
 
 from nanotx.cli.console import check_output
 from nanotx.cli.dashboard import Display
-from nanotx.config.flags import parse
+from nanotx.config.flags import argument, option, parse
 from nanotx.config.schema import check_max, check_min
 from nanotx.errors import RunError
 from nanotx.files import write_atomic
@@ -24,18 +23,24 @@ ORDER = 22
 
 @dataclass(frozen=True, kw_only=True)
 class Flags:
-    """Draws the run's last picture again, from its journal."""
+    """Draw the last dashboard of a run again, from its metrics log.
 
-    folder: tyro.conf.Positional[str]  # the run's folder
-    plot: str = ""  # draw it into this file, not on the terminal
-    width: int = 100  # of the picture in the file, in characters
+    nanotx show runs/shakespeare_char-1
+    nanotx show runs/shakespeare_char-1 --plot run.svg
+    """
+
+    folder: str = argument("RUN")  # folder of the run
+    plot: str = option("FILE.svg")  # write the plot to this file instead of the terminal
+    width: int = 100  # width of the plot in the file, in characters
+
+    def __post_init__(self) -> None:
+        check_min(self, 20, "width")
+        check_max(self, 1000, "width")
 
 
 def run(argv: list[str]) -> int:
     """Draw."""
     flags = parse(Flags, argv, "nanotx show")
-    check_min(flags, 20, "width")
-    check_max(flags, 1000, "width")
     if flags.plot:
         check_output(flags.plot, "--plot")
     picture = render_run(flags.folder)

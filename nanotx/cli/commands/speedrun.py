@@ -14,7 +14,7 @@ import torch
 import nanotx
 from nanotx.cli.dashboard import Display
 from nanotx.cli.run import run_by_name
-from nanotx.config.flags import collect_flags, parse, positional_args
+from nanotx.config.flags import collect_flags, option, parse, positional_args
 from nanotx.config.schema import to_table
 from nanotx.errors import ConfigError, DataError
 from nanotx.files import read_regular, write_atomic
@@ -33,15 +33,18 @@ ORDER = 12
 
 @dataclass(frozen=True, kw_only=True)
 class Flags:
-    """Runs a recipe (the preset `record`, if none is named) against the clock, and tells when it reached the target.
+    """Run a recipe (the preset `record`, where none is named) against the clock; print when it reached the target.
 
-    The clock starts with the process. All other flags are the recipe's own, as in nanotx train.
+    The clock starts with the process. All other flags are those of the recipe, as in nanotx train.
+
+        nanotx speedrun
+        nanotx speedrun shakespeare_char --target 1.5 --seeds 3 --records records.jsonl
     """
 
-    target: float = PUBLISHED[0]  # the validation loss to reach, in nats per token
-    seeds: int = 1  # runs, each of another seed in a process of its own; three of one recipe make a record
-    records: str = ""  # add what became of each run to this file, a line each, and race against the best in it
-    run: str = ""  # the folder of the results; without it runs/<recipe>-<n>, and with several seeds -<seed> after it
+    target: float = PUBLISHED[0]  # validation loss to reach, in nats per token
+    seeds: int = 1  # number of runs, each with a seed and a process of its own; a record takes three
+    records: str = option("FILE")  # append the outcome of each run to this file, and race against the best in it
+    run: str = option("DIR")  # folder of the results; without it, a new runs/<recipe>-<n>; -<seed> is added for several
 
 
 def run(argv: list[str]) -> int:

@@ -7,17 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-import tyro
 from rich.console import Console
 from rich.text import Text
 
 from nanotx.cli import tables
 from nanotx.cli.console import write_json
-from nanotx.config.flags import parse
+from nanotx.config.flags import argument, option, parse, repeated
 from nanotx.config.registry import load_file
 from nanotx.config.schema import check_min
 from nanotx.errors import NanotxError, RunError, printable
-from nanotx.recipe import read_options
 from nanotx.runs import checkpoint
 from nanotx.runs.folder import RunFolder
 from nanotx.runs.record import valid_checkpoints
@@ -30,28 +28,33 @@ ORDER = 30
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Flags:
-    """Checks a run's folder: recipe, tokenizer, journal and figures, and of each checkpoint files, weights, tokenizer.
+    """Check a run folder: recipe, tokenizer, metrics log, summary, and every checkpoint.
 
-    The newest sound checkpoint whose step was evaluated is evaluated again. On the device, in the dtype and on the
-    threads of the run, and on its machine, the validation loss is the recorded one to the last bit; elsewhere it may
-    be a little apart, and how much is told.
+    The newest valid checkpoint whose step was evaluated is evaluated again. On the machine of the run, with its device,
+    dtype and threads, the validation loss equals the recorded one to the last bit; elsewhere it may differ a little,
+    and the difference is printed.
 
-    Leaves with 0 where every check holds, and with 4 where one fails or could not be made.
+    Exits with 0 where every check holds, and with 4 where one fails or could not be made.
+
+        nanotx verify runs/shakespeare_char-1
+        nanotx verify runs/shakespeare_char-1 --device cpu --json checks.json
     """
 
-    folder: tyro.conf.Positional[str]  # the run's folder
-    json: str = ""  # write the checks into this file
-    device: Literal["run", "auto", "cpu", "cuda", "mps"] = "run"  # of the evaluation; "run" is the one that the run had
-    dtype: Literal["run", "auto", "float32", "bfloat16", "float16"] = "run"  # likewise
+    folder: str = argument("RUN")  # folder of the run
+    json: str = option("FILE")  # write the checks to this file
+    device: Literal["run", "auto", "cpu", "cuda", "mps"] = "run"  # device of the evaluation; run for that of the run
+    dtype: Literal["run", "auto", "float32", "bfloat16", "float16"] = "run"  # type of the arithmetic; run as in the run
     threads: int = 0  # processor threads; 0 for as many as the run had
-    load: tuple[str, ...] = ()  # Python files of your own, with parts in them
+    load: tuple[str, ...] = repeated("FILE.py")  # Python file of your own, which registers parts
+
+    def __post_init__(self) -> None:
+        check_min(self, 0, "threads")
 
 
 def run(argv: list[str]) -> int:
     """Check."""
     flags = parse(Flags, argv, "nanotx verify")
-    check_min(flags, 0, "threads")
-    for file in read_options(argv).load:
+    for file in flags.load:
         load_file(file)
     folder = RunFolder(Path(flags.folder))
     if not folder.is_run:

@@ -5,13 +5,13 @@ number is `vocab_size`, a bare name is a switch that is turned on, all else is `
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_origin
 
 from nanotx.cli.console import check_output
-from nanotx.cli.tokenizer.inputs import NONE, corpus_of, read_text
+from nanotx.cli.tokenizer.inputs import corpus_of, read_text
 from nanotx.config.schema import fields, from_table
 from nanotx.data.corpus import Corpus
 from nanotx.errors import ConfigError, RunError, did_you_mean
@@ -84,31 +84,26 @@ class Files(Corpus):
         return "".join(text if text.endswith("\n") else text + "\n" for text in self.texts)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Cut:
-    """Where files are cut: the end is the validation part."""
-
-    validation: float = 0.1  # the share of the characters, at the end, that no tokenizer learns from
-
-
-def split(said: Any, files: Sequence[str], read: Callable[[str], str] = read_text) -> tuple[str, str, str]:
-    """What the text is called, the training part and the validation part.
+def split(
+    files: Sequence[str], values: Mapping[str, Any], read: Callable[[str], str] = read_text
+) -> tuple[str, str, str]:
+    """Return the name of the text, its training part and its validation part.
 
     Args:
-        said: the parsed flags, with the rows of `corpus_rows` among them.
-        files: or these files, of which the last tenth is the validation part unless another share is named.
-        read: gives a file's text.
+        files: files to read; the last tenth is the validation part, unless `corpus.validation` is another share.
+        values: or the values of flags that name a corpus.
+        read: returns the text of a file.
 
     Raises:
-        ConfigError: no text was named, or two.
-        DataError: it cannot be had, or is too short.
+        ConfigError: there is neither a file nor a corpus, or both.
+        DataError: the text cannot be read, or is too short.
     """
-    if (said.pick_corpus != NONE) == bool(files):
-        raise ConfigError("nanotx tokenizer compare: expected --corpus NAME, or files, and one of the two only.")
+    if ("corpus" in values) == bool(files):
+        raise ConfigError("nanotx tokenizer compare: expected --corpus NAME, or files, and not both.")
     if files:
-        share = said.corpus.validation
+        share = values.get("corpus.validation", Corpus.validation)
         return " ".join(files), *Files(validation=share, texts=tuple(map(read, files))).split()
-    return said.pick_corpus, *corpus_of(said).split()
+    return values["corpus"], *corpus_of(values).split()
 
 
 def writable(path: str, flag: str) -> Path | None:

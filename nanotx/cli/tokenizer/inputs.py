@@ -1,7 +1,7 @@
 """What the tokenizer commands read: a tokenizer, files, standard input or a corpus; with a progress bar."""
 
 import sys
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from nanotx.config.flags import FlagField, collect_flags, flags_dataclass, part_flag
-from nanotx.config.schema import fields, from_table
+from nanotx.config.flags import Flag, collect_flags, flags_of, part_flag
+from nanotx.config.schema import from_table
 from nanotx.data import text_files
 from nanotx.data.corpus import Corpus
 from nanotx.data.text_files import blocks, decoded, files_of
@@ -63,30 +63,17 @@ def plain_files(names: Iterable[str]) -> list[Path]:
     return files
 
 
-NONE = "none"
+def corpus_flags(argv: Sequence[str]) -> list[Flag]:
+    """Return the flags that name a corpus and its fields; the fields are those of the corpus that `argv` names."""
+    name = next((word for values in collect_flags(argv).get("corpus", []) for word in values[:1]), "")
+    return [part_flag("corpus", Corpus.names(), ""), *(flags_of(Corpus.find(name)(), "corpus") if name else [])]
 
 
-def corpus_rows(words: Sequence[str], without: Any = None) -> list[FlagField]:
-    """The flags that name a corpus and its fields.
-
-    Args:
-        words: what was typed; which corpus is meant is read from it.
-        without: has the fields that are meant where no corpus is named; None: there are none.
-    """
-    name = "".join(word for values in collect_flags(words).get("corpus", [])[:1] for word in values[:1])
-    one = Corpus.find(name)() if name else without
-    row = part_flag("corpus", Corpus.names(), NONE)
-    if one is None:
-        return [row]
-    kind = flags_dataclass([one])
-    return [row, ("corpus", kind, kind())]
-
-
-def corpus_of(said: Any) -> Corpus:
-    """The corpus that was named, with its fields."""
-    table = {name: getattr(said.corpus, name) for name in fields(Corpus.find(said.pick_corpus))}
-    found: Corpus = from_table(Corpus, {"part": said.pick_corpus} | table, "corpus")
-    return found
+def corpus_of(values: Mapping[str, Any]) -> Corpus:
+    """Return the corpus that flags name, with its fields."""
+    table = {name.removeprefix("corpus."): value for name, value in values.items() if name.startswith("corpus.")}
+    corpus: Corpus = from_table(Corpus, {"part": values["corpus"]} | table, "corpus")
+    return corpus
 
 
 class Bar:

@@ -3,17 +3,16 @@
 import dataclasses
 import sys
 from itertools import chain
-from typing import Annotated, Any
+from typing import Any
 
-import tyro
 from rich.console import Console
 from rich.text import Text
 
 from nanotx.cli.tokenizer import tables
-from nanotx.cli.tokenizer.contestants import Cut, contestants, split, writable, write_json
-from nanotx.cli.tokenizer.inputs import corpus_rows
+from nanotx.cli.tokenizer.contestants import Files, contestants, split, writable, write_json
+from nanotx.cli.tokenizer.inputs import corpus_flags
 from nanotx.cli.tokenizer.measuring import Row, measure
-from nanotx.config.flags import collect_flags, flag_fields, parse
+from nanotx.config.flags import argument, collect_flags, command_page, flags_of, option, read_flags, repeated
 from nanotx.config.registry import load_file
 from nanotx.config.schema import check_min
 from nanotx.errors import TokenizerError
@@ -22,36 +21,46 @@ USAGE = "[FILE ...]"
 GROUP = "Compare"
 ORDER = 30
 
-ABOUT = """Each learns from the training part alone and is measured on the whole validation part.
-
-A tokenizer is a part, preset name or a path; after colons its fields: bpe:4096, char:unknown,
-bpe:512:pattern=gpt2. Fertility is tokens per word, all tokens counted; a word is a run of letters, marks and digits, or
-one Chinese or Japanese letter. A token falls to the script of the stretch in which its first byte lies. Speeds are
-medians on one thread: cold by a codec just read, warm (encode MB/s) by one that has met the text. One that loses
-something of the text shows how much instead of rates."""
+PROG = "nanotx tokenizer compare"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Flags:
-    """What is compared, and where the figures go."""
+    """Compare tokenizers: each is trained on the training part of a text alone, and measured on the validation part.
 
-    tokenizers: str = "char,byte,bpe:512,bpe:4096,wordpiece:4096,unigram:4096"  # parted by commas
-    rounds: int = 5  # of each speed
-    json: str = ""  # write the figures into this file
-    plot: str = ""  # draw them into this file: .svg, .png or .pdf
-    load: tuple[str, ...] = ()  # Python files of your own, with parts in them
+    A tokenizer is a part, the name of a preset, or a path, followed by its fields after colons: bpe:4096, char:unknown,
+    bpe:512:pattern=gpt2. Fertility is tokens per word, all tokens counted; a word is a run of letters, marks and
+    digits, or one Chinese or Japanese character. A token counts for the script of its first byte. Speeds are medians on
+    one thread: cold is the first encoding of a tokenizer just loaded, warm a later one. A tokenizer that loses text
+    shows how much instead of rates.
+
+        nanotx tokenizer compare --corpus tiny_shakespeare
+        nanotx tokenizer compare my.txt --tokenizers byte,bpe:512,unigram:4096 --plot sizes.svg
+    """
+
+    files: tuple[str, ...] = argument("FILE ...", ())  # texts to compare on, where no corpus is named
+    tokenizers: str = option(
+        "NAME,...", "char,byte,bpe:512,bpe:4096,wordpiece:4096,unigram:4096"
+    )  # separated by commas
+    rounds: int = 5  # measurements per speed; the median is shown
+    json: str = option("FILE")  # write the figures to this file
+    plot: str = option("FILE")  # draw the figures to this file: .svg, .png or .pdf
+    load: tuple[str, ...] = repeated("FILE.py")  # Python file of your own, which registers parts
+
+    def __post_init__(self) -> None:
+        check_min(self, 1, "rounds")
 
 
 def run(argv: list[str]) -> int:
     """Compare."""
-    flags, files, said = _read(argv)
+    flags, corpus = read(argv)
     configs = contestants(flags.tokenizers)
     if flags.plot:
         from nanotx.cli.tokenizer import plot  # it imports matplotlib, which takes a second
 
         plot.check(flags.plot)
     json_file, plot_file = writable(flags.json, "--json"), writable(flags.plot, "--plot")
-    name, training, validation = split(said, files)
+    name, training, validation = split(flags.files, corpus)
     console = Console(highlight=False)
     parts = {"training": len(training.encode("utf-8")), "validation": len(validation.encode("utf-8"))}
     sizes = ", ".join(f"{size:,} bytes of {part}" for part, size in parts.items())
@@ -68,16 +77,14 @@ def run(argv: list[str]) -> int:
     return TokenizerError.exit_code if all(row["error"] for row in found) else 0
 
 
-def _read(argv: list[str]) -> tuple[Flags, tuple[str, ...], Any]:
-    """Our own flags, the files, and all that was said."""
+def read(argv: list[str]) -> tuple[Flags, dict[str, Any]]:
+    """Return the command's own flags, and the values of the flags of the corpus."""
     for file in chain.from_iterable(collect_flags(argv).get("load", [])):
         load_file(file)
-    own = flag_fields([Flags()])
-    files = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(help="texts, where no corpus is named")]
-    columns: list[Any] = [("files", files, ()), *corpus_rows(argv, Cut()), *own]
-    kind = dataclasses.make_dataclass("Flags", columns, frozen=True, kw_only=True)
-    kind.__doc__ = ABOUT
-    said: Any = parse(kind, argv, "nanotx tokenizer compare")
-    flags = Flags(**{name: getattr(said, name) for name, _, _ in own})
-    check_min(flags, 1, "rounds")
-    return flags, said.files, said
+    own = {flag.name: flag for flag in flags_of(Flags)}
+    corpus = corpus_flags(argv)
+    if len(corpus) == 1:  # no corpus is named: the share of the files that is the validation part
+        corpus += [flag for flag in flags_of(Files(), "corpus") if flag.name == "corpus.validation"]
+    values = read_flags(command_page([*own.values(), *corpus], PROG, Flags.__doc__ or ""), argv)
+    flags = Flags(**{name: value for name, value in values.items() if name in own})
+    return flags, {name: value for name, value in values.items() if name not in own}

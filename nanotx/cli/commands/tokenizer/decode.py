@@ -3,13 +3,9 @@
 import sys
 from dataclasses import dataclass
 from reprlib import repr as brief
-from typing import Annotated
-
-import tyro
-from tyro.conf import Positional
 
 from nanotx.cli.tokenizer.inputs import text_of
-from nanotx.config.flags import parse
+from nanotx.config.flags import argument, parse
 from nanotx.errors import TextError
 from nanotx.tokenizers import load
 
@@ -22,10 +18,14 @@ LONGEST = 40  # digits; no id has so many
 
 @dataclass(frozen=True, kw_only=True)
 class Flags:
-    """Writes the text of ids, byte for byte."""
+    """Write the text of ids to standard output, byte for byte.
 
-    tokenizer: Annotated[Positional[str], tyro.conf.arg(help="a path, or the name of a preset")]
-    file: Annotated[Positional[str], tyro.conf.arg(help="ids as decimal numbers; standard input where none is")] = ""
+    nanotx tokenizer decode shakespeare_bpe_512 ids.txt
+    echo "42 7 305" | nanotx tokenizer decode bpe.json
+    """
+
+    tokenizer: str = argument("TOKENIZER")  # path of a tokenizer, or name of a preset
+    file: str = argument("FILE", "")  # file of ids as decimal numbers; standard input where none is named
 
 
 def run(argv: list[str]) -> int:

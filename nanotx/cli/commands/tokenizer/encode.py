@@ -3,14 +3,12 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
-import tyro
-from tyro.conf import Positional
 
 from nanotx.cli.tokenizer.inputs import bar, encoded, plain_files, text_of
-from nanotx.config.flags import parse
+from nanotx.config.flags import argument, option, parse
 from nanotx.errors import ConfigError, TokenizerError
 from nanotx.tokenizers import Codec, load
 from nanotx.tokenizers.base import Ids
@@ -23,22 +21,22 @@ ORDER = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Flags:
-    """Prints the ids of a text, or of each text on a line; with --out, writes them into one token file."""
+    """Print the ids of a text, or of several texts on a line each; with --out, write them to one token file.
 
-    tokenizer: Annotated[Positional[str], tyro.conf.arg(help="a path, or the name of a preset")]
-    files: Annotated[Positional[tuple[str, ...]], tyro.conf.arg(help="texts; standard input where there is none")] = ()
-    special: Annotated[tuple[str, ...], tyro.conf.arg(help="names that become their special ids in the text")] = ()
-    alpha: Annotated[
-        float | None, tyro.conf.arg(help="unigram alone: draw a way to cut the text; 0 draws all ways alike")
-    ] = None
-    seed: Annotated[int, tyro.conf.arg(help="of what is drawn")] = 0
-    errors: Annotated[
-        Literal["strict", "replace"], tyro.conf.arg(help="replace: read U+FFFD where there is no UTF-8")
-    ] = "strict"
-    out: Annotated[str, tyro.conf.arg(help="a token file to write; killed, the same command goes on")] = ""
-    separator: Annotated[str, tyro.conf.arg(help="a special put behind each text of the token file")] = ""
-    lossy: Annotated[bool, tyro.conf.arg(help="take a tokenizer.json that loses text, as one that lowers case")] = False
-    processes: Annotated[int, tyro.conf.arg(help="how many encode a token file")] = 1
+    nanotx tokenizer encode shakespeare_bpe_512 my.txt
+    nanotx tokenizer encode bpe.json books/*.txt --out books.tokens --separator "<|endoftext|>" --processes 4
+    """
+
+    tokenizer: str = argument("TOKENIZER")  # path of a tokenizer, or name of a preset
+    files: tuple[str, ...] = argument("FILE ...", ())  # texts; standard input where none is named
+    out: str = option("FILE")  # token file to write; an interrupted command continues when repeated
+    separator: str = option("NAME")  # special token to write after each text of the token file
+    processes: int = 1  # number of processes that encode a token file
+    special: tuple[str, ...] = option("NAME ...", ())  # names that are encoded as special tokens where they occur
+    errors: Literal["strict", "replace"] = "strict"  # bytes that are not UTF-8: refuse them, or read them as U+FFFD
+    alpha: float | None = None  # for a unigram tokenizer: draw a segmentation, 0 for all of them equally likely
+    seed: int = 0  # seed of the drawn segmentation
+    lossy: bool = False  # accept a tokenizer.json that loses text, for example one that lowers case
 
 
 def run(argv: list[str]) -> int:

@@ -1,12 +1,10 @@
 """Write a tokenizer in the format of another library."""
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass
 from pathlib import Path
 
-import tyro
-
-from nanotx.config.flags import parse
+from nanotx.config.flags import argument, option, parse
 from nanotx.tokenizers import load
 from nanotx.tokenizers.convert import write_tokenizer
 
@@ -17,11 +15,15 @@ ORDER = 40
 
 @dataclass(frozen=True, kw_only=True)
 class Flags:
-    """Writes a tokenizer in another library's format, with the same ids for any text; or says why there is none."""
+    """Write a tokenizer in the format of another library, with equal ids for every text, or say why not.
 
-    tokenizer: tyro.conf.Positional[str]  # a path, or the name of a preset
-    path: tyro.conf.Positional[str]  # a file; or for huggingface a folder
-    to: str = field()  # huggingface or tiktoken
+    nanotx tokenizer export bpe.json --to huggingface tokenizer.json
+    nanotx tokenizer export shakespeare_bpe_512 --to tiktoken ranks.tiktoken
+    """
+
+    tokenizer: str = argument("TOKENIZER")  # path of a tokenizer, or name of a preset
+    path: str = argument("PATH")  # file to write; for huggingface, a folder as well
+    to: str = option("FORMAT", MISSING)  # huggingface or tiktoken
 
 
 def run(argv: list[str]) -> int:

@@ -5,9 +5,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
-
-from nanotx.config.flags import parse
+from nanotx.config.flags import argument, option, parse
 from nanotx.tokenizers.convert import read_tokenizer
 
 USAGE = "PATH"
@@ -17,12 +15,16 @@ ORDER = 41
 
 @dataclass(frozen=True, kw_only=True)
 class Flags:
-    """Reads another library's tokenizer and writes one of ours, with the same ids for any text; or says why not."""
+    """Read a tokenizer of another library and write one of nanotx with equal ids for every text, or say why not.
 
-    path: tyro.conf.Positional[str]  # tokenizer.json, *.tiktoken, encoder.json and vocab.bpe, or a folder with these
-    out: str = "imported.json"  # where the tokenizer is written
-    pattern: str = ""  # where a text is cut, if the file does not say it: gpt2, gpt4, or a regex
-    special_tokens: tuple[str, ...] = ()  # names of special ids after all others, if the file does not say them
+    nanotx tokenizer import tokenizer.json --out mine.json
+    nanotx tokenizer import cl100k_base.tiktoken --pattern gpt4
+    """
+
+    path: str = argument("PATH")  # tokenizer.json, *.tiktoken, encoder.json with vocab.bpe, or a folder of these
+    out: str = option("FILE", "imported.json")  # file to write the tokenizer to
+    pattern: str = option("REGEX")  # how a text is split, where the file does not say: gpt2, gpt4, or a regex
+    special_tokens: tuple[str, ...] = option("NAME ...", ())  # special tokens after all others, where the file has none
 
 
 def run(argv: list[str]) -> int:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-import tyro
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
@@ -15,7 +14,7 @@ from rich.text import Text
 from nanotx.cli.console import check_output
 from nanotx.cli.tokenizer.inputs import text_of
 from nanotx.cli.tokenizer.page import Token, page, tokens, visible
-from nanotx.config.flags import collect_flags, parse
+from nanotx.config.flags import argument, collect_flags, option, parse
 from nanotx.config.schema import check_min
 from nanotx.errors import ConfigError, RunError
 from nanotx.files import write_atomic
@@ -34,23 +33,28 @@ SPECIAL = "bold white on #b00020"
 
 @dataclass(frozen=True, kw_only=True)
 class Flags:
-    """Shows a text's tokens in colours with their ids; white space as · → ⏎, what has no shape as an escape.
+    """Show the tokens of a text in colours with their ids; white space is shown as · → ⏎, invisible bytes as escapes.
 
-    Where the output is no terminal: a token a line, its id, its bytes in hexadecimal and itself, parted by tabs.
+    Where the output is not a terminal, prints a token per line: id, bytes in hexadecimal, and text, separated by tabs.
+
+        nanotx tokenizer show shakespeare_bpe_512 --text "To be, or not to be"
+        nanotx tokenizer show bpe.json my.txt --html tokens.html
     """
 
-    tokenizer: tyro.conf.Positional[str]  # a path, or the name of a preset
-    file: tyro.conf.Positional[str] = ""  # a text; standard input where there is none
-    text: str = ""  # or the text itself
-    ids: bool = True  # with the ids below the tokens
-    html: str = ""  # write a page of its own into this file instead
-    limit: int = 2000  # show this many tokens on a terminal or a page, 0 for all; lines are never cut
+    tokenizer: str = argument("TOKENIZER")  # path of a tokenizer, or name of a preset
+    file: str = argument("FILE", "")  # text to show; standard input where none is named
+    text: str = ""  # text to show instead of a file
+    ids: bool = True  # show the ids below the tokens
+    html: str = option("FILE.html")  # write a web page to this file instead
+    limit: int = 2000  # maximum number of tokens on a terminal or a page; 0 for all
+
+    def __post_init__(self) -> None:
+        check_min(self, 0, "limit")
 
 
 def run(argv: list[str]) -> int:
     """Show."""
     flags = parse(Flags, argv, "nanotx tokenizer show")
-    check_min(flags, 0, "limit")
     said = "text" in collect_flags(argv)
     if said and flags.file:
         raise ConfigError("nanotx tokenizer show: expected a file or --text, and one of the two only.")
