@@ -51,28 +51,28 @@ from nanotx.tokenizers import Tokenizer
 class Train:
     """Length, batching and safety of training, and how often it evaluates, samples and saves."""
 
-    steps: int = 2000  # optimizer steps
+    steps: int = 2000  # number of optimizer steps
     batch_size: int = 12  # sequences per optimizer step, over all micro-batches
     grad_accum_steps: int = 1  # micro-batches per optimizer step
     micro_batch_size: int | Literal["auto"] = (
-        0  # sequences of one; 0 as `grad_accum_steps` says, auto for as many as fit in memory
+        0  # sequences per micro-batch; 0 for batch-size / grad-accum-steps, auto for as many as fit in memory
     )
     activation_checkpointing: bool = (
-        False  # blocks' inner values are not kept for the backward pass, but computed again: less memory
+        False  # recompute the activations of blocks in the backward pass, which saves memory
     )
-    loss_chunk_size: int = 0  # tokens whose logits exist at once; 0 for all of a micro-batch
-    ema_decay: float = (
-        0.0  # decay of the exponential moving average of the weights, used to evaluate and sample; 0 for none
-    )
-    grad_clip: float = 1.0  # largest norm of the gradient; 0 for no clipping
+    loss_chunk_size: int = 0  # tokens whose logits are in memory at once; 0 for a whole micro-batch
+    ema_decay: float = 0.0  # decay rate of the average of the weights that is evaluated and sampled; 0 for no average
+    grad_clip: float = 1.0  # maximum norm of the gradient; 0 for no clipping
     on_nonfinite: Literal["raise", "skip"] = (
-        "raise"  # what to do where a loss or gradient is NaN or infinite: raise an error, or skip the step
+        "raise"  # raise an error, or skip the step, where a loss or gradient is NaN or infinite
     )
-    eval_every: int = 250  # steps; 0 for only at the end
-    eval_tokens: int | Literal["auto"] = "auto"  # read of each text, evenly spread; 0 for all; auto for at most 200,000
-    sample_every: int = 500  # steps; 0 for only at the end
-    sample_tokens: int = 300  # length of these samples
-    checkpoint_every: int = 500  # steps; 0 for only at the end
+    eval_every: int = 250  # steps between evaluations; 0 for one at the end only
+    eval_tokens: int | Literal["auto"] = (
+        "auto"  # tokens of each text per evaluation, evenly spread; 0 for all, auto for at most 200,000
+    )
+    sample_every: int = 500  # steps between samples; 0 for one at the end only
+    sample_tokens: int = 300  # number of tokens in each sample
+    checkpoint_every: int = 500  # steps between checkpoints; 0 for one at the end only
 
     def __post_init__(self) -> None:
         check_min(self, 1, "steps", "batch_size", "grad_accum_steps", "sample_tokens")
@@ -121,12 +121,12 @@ class Recipe:
     schedule: Schedule = default_part(Schedule, "cosine")
     loss: Loss = default_part(Loss, "cross_entropy")  # what training minimises; evaluation reports cross-entropy
     train: Train = Train()
-    seed: int = 1337  # of the weights, the order of the data and dropout
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # where it runs; auto for the best that this machine has
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of the mathematics; weights stay float32
-    threads: int = 0  # processor threads; 0 for as many as there are cores
-    compile: bool | Literal["auto"] = "auto"  # through torch.compile, block by block; auto where it pays
-    deterministic: bool = False  # on CUDA, only operations that give the same bits again; a CPU has no others
+    seed: int = 1337  # seed of the weights, of the order of the data, and of dropout
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # device to run on; auto for the best one of this machine
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # type of the arithmetic; weights stay float32
+    threads: int = 0  # processor threads; 0 for one per core
+    compile: bool | Literal["auto"] = "auto"  # use torch.compile, block by block; auto where it pays off
+    deterministic: bool = False  # allow on CUDA only operations that give the same bits every time; a CPU has no others
 
     def __post_init__(self) -> None:
         check_min(self, 0, "seed", "threads")
@@ -336,7 +336,9 @@ def apply_part_flags(recipe: Recipe, flag_values: FlagValues) -> tuple[Recipe, d
         slot = found[0][1].family
         values = waiting.pop(slot.slot)[0]
         if len(values) != 1:
-            raise ConfigError(f"--{slot.slot}: expected one name of {', '.join(slot.names())}, got {values}.")
+            raise ConfigError(
+                f"--{slot.slot}: expected one name of {', '.join(slot.names())}, got {' '.join(values) or 'nothing'}."
+            )
         filled: list[ConfigPath] = []  # a part that wraps another of its slot is replaced with what it wraps
         for place, one in found:
             if one.family is slot and not any(place[: len(outer)] == outer for outer in filled):

@@ -2,7 +2,6 @@
 
 import importlib
 import os
-import pkgutil
 import signal
 import sys
 import time
@@ -15,12 +14,14 @@ from pathlib import Path
 
 from nanotx.cli.dashboard import Display, Silent
 from nanotx.cli.entry import run_and_exit
+from nanotx.cli.recipe_list import ENTRY_POINT_GROUP, PROG, builtin_recipes, missing_name, recipe_names, train_page
 from nanotx.config.flags import positional_args
+from nanotx.config.help import page_width, write_page
 from nanotx.config.presets import presets
 from nanotx.config.registry import load_file
 from nanotx.config.schema import from_table
 from nanotx.config.toml import write_toml
-from nanotx.errors import ConfigError, MemoryFull, RunError, did_you_mean, is_memory_full
+from nanotx.errors import ConfigError, MemoryFull, RunError, did_you_mean, is_memory_full, shell_quoted
 from nanotx.recipe import Options, Recipe, describe_swaps, read_options, read_recipe
 from nanotx.runs.callbacks import Display as AnyDisplay
 from nanotx.runs.folder import find_folder
@@ -204,45 +205,25 @@ def drop_files(saved: Recipe, argv: list[str], name: str) -> tuple[list[str], li
     return argv[len(files) :], [said] if found else []
 
 
-ENTRY_POINT_GROUP = "nanotx.recipes"
-USAGE = """\
-nanotx train NAME|FILE.toml [FILE.toml ...] [flags]
-
-Runs a recipe: one of these, or one of your own in a file. Files that follow change it, and flags change both.
-
-{names}
-
-nanotx train NAME --help shows every flag that a recipe has. nanotx train NAME --print-config prints it as TOML.
-"""
-
-
 def run_by_name(argv: list[str], callbacks: Sequence[Callback] = ()) -> int:
     """Run the recipe that the arguments name, watched by callbacks besides those of its flags."""
     name = next(iter(positional_args(argv)), "")
     if not name and {"-h", "--help"} & set(argv):
-        sys.stdout.write(USAGE.format(names="\n".join(f"  {name}" for name in recipe_names())))
+        write_page(train_page(page_width()))
         return 0
     if not name:
-        raise ConfigError(
-            f"nanotx train: expected a recipe first: {', '.join(recipe_names())}, or a file such as mine.toml."
-        )
+        raise missing_name(argv)
+    prog = f"{PROG} {shell_quoted(name)}"
     if Path(name).suffix == ".toml":
-        return run(Recipe(), argv, Path(name).stem, callbacks)
-    if name in {module.name for module in pkgutil.iter_modules(importlib.import_module(ENTRY_POINT_GROUP).__path__)}:
-        return run(importlib.import_module(f"{ENTRY_POINT_GROUP}.{name}").recipe, argv[1:], name, callbacks)
+        return run(Recipe(), argv, Path(name).stem, callbacks, prog)
+    if name in builtin_recipes():
+        return run(importlib.import_module(f"{ENTRY_POINT_GROUP}.{name}").recipe, argv[1:], name, callbacks, prog)
     for entry in entry_points(group=ENTRY_POINT_GROUP, name=name):
-        return run(entry.load(), argv[1:], name, callbacks)
+        return run(entry.load(), argv[1:], name, callbacks, prog)
     preset = presets("recipes") / f"{name}.toml"
     if preset.is_file():
-        return run(Recipe(), [str(preset), *argv[1:]], name, callbacks)
+        return run(Recipe(), [str(preset), *argv[1:]], name, callbacks, prog)
     raise ConfigError(
-        f"nanotx train {name}: no such recipe.{did_you_mean(name, recipe_names())} Known: {', '.join(recipe_names())}; "
-        "a file's name ends in .toml."
+        f"{prog}: no such recipe.{did_you_mean(name, recipe_names())} Known: {', '.join(recipe_names())}; "
+        f"the name of a file ends in .toml. See {PROG} --help."
     )
-
-
-def recipe_names() -> list[str]:
-    """The names of recipes: the package's, the plugged-in ones, and the presets."""
-    modules = {module.name for module in pkgutil.iter_modules(importlib.import_module(ENTRY_POINT_GROUP).__path__)}
-    plugged = {entry.name for entry in entry_points(group=ENTRY_POINT_GROUP)}
-    return sorted(modules | plugged | {path.stem for path in presets("recipes").glob("*.toml")})

@@ -31,7 +31,7 @@ FlagValues = dict[str, list[list[str]]]
 """Flag name to its values, one list per occurrence."""
 
 TRUTH = {"true": True, "false": False}
-"""How a boolean is written as a value; any case."""
+"""How a boolean is written as a value."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -104,22 +104,22 @@ class Page:
         return [flag for _, flags in self.sections for flag in flags if flag.is_argument]
 
     @property
-    def derived_usage(self) -> str:
-        """The arguments and the options that are required."""
+    def usage_line(self) -> str:
+        """The command with its arguments, and with the options that are required."""
         required = [flag.label for flag in self.flags.values() if flag.default is dataclasses.MISSING]
         arguments = [
             flag.value_name if flag.default is dataclasses.MISSING else f"[{flag.value_name}]"
             for flag in self.arguments
         ]
-        return " ".join([*arguments, *required])
+        usage = [self.usage] if self.usage else [*arguments, *required]
+        return " ".join([self.prog, *usage, "[options]"])
 
     def render(self, width: int) -> str:
         """Return the page as text."""
-        usage = wrap(" ".join(f"Usage: {self.prog} {self.usage or self.derived_usage} [options]".split()), width)
         sections = [(title, [(flag.label, flag.text) for flag in flags]) for title, flags in self.sections]
         indent = text_indent([label for _, rows in sections for label, _ in rows], width)
         head, examples = split_examples(self.about)
-        blocks = [usage, paragraphs(head, width)]
+        blocks = [wrap(f"Usage: {self.usage_line}", width), paragraphs(head, width)]
         for title, rows in sections:
             title, _, about = title.partition("\n")
             blocks.append(
@@ -187,7 +187,7 @@ def read_flags(page: Page, argv: Sequence[str], unknown: Callable[[str], str] | 
         elif is_variadic(flag.kind):
             values[flag.name] += words.value(flag, given)
         else:
-            all_given = [" ".join(given) or "nothing" for other, given in words if other is flag]
+            all_given = [shown_words(given) for other, given in words if other is flag]
             words.fail(flag.spelled, f"given {len(all_given)} times, with {' and '.join(all_given)}; give it once.")
     values |= argument_values(page, arguments, words)
     for flag in page.flags.values():
@@ -283,6 +283,11 @@ class Words:
         raise ConfigError(f"{self.page.prog}: {what}: {problem} See {self.page.prog} --help.")
 
 
+def shown_words(given: list[str]) -> str:
+    """Return the values of a flag as an error shows them."""
+    return repr(given[0]) if len(given) == 1 and " " in given[0] else " ".join(given) or "nothing"
+
+
 def argument_values(page: Page, given: list[str], words: Words) -> dict[str, Any]:
     """Return the values of the arguments.
 
@@ -300,9 +305,7 @@ def argument_values(page: Page, given: list[str], words: Words) -> dict[str, Any
                 words.fail(argument.value_name, f"missing{meaning(argument)}.")
             values[argument.name] = words.value(argument, mine)
     if left:
-        takes = " ".join(argument.value_name for argument in page.arguments)
-        last = f"; the arguments are {takes}" if takes else "; there are no arguments"
-        words.fail(repr(left[0]), f"unexpected argument{last}.")
+        words.fail(repr(left[0]), f"unexpected argument; usage: {page.usage_line}.")
     return values
 
 
@@ -339,8 +342,10 @@ def convert(kind: Any, word: str) -> Any:
         ValueError: it is none.
     """
     words = literal_words(kind)
-    if word in words or word.lower() in words:
-        return words.get(word, words.get(word.lower()))
+    if word in words:
+        return words[word]
+    if word in ("True", "False", "None") and word.lower() in words:  # as Python spells them
+        return words[word.lower()]
     for option in get_args(kind) if get_origin(kind) in UNIONS else [kind]:
         if option in (int, float, str):
             return option(word)
@@ -366,6 +371,8 @@ def numbers_of(kind: Any) -> list[type]:
 KINDS_OF_TEXT = {
     "TEXT": "a text",
     "NAME": "a name",
+    "TOKEN": "the text of a token",
+    "TOKEN=X": "a token and a number, such as e=-2",
     "FILE": "a file",
     "FILE.py": "a Python file such as mine.py",
     "DIR": "a folder such as runs/mine",
@@ -383,9 +390,9 @@ def wanted(flag: Flag) -> str:
     if is_variadic(kind) or kind is str:
         return KINDS_OF_TEXT.get(flag.value_name.removesuffix(" ..."), flag.value_name)
     names = ["a whole number" if number is int else "a number" for number in numbers_of(kind)]
-    numeric = type(default) in (int, float)
-    example = f" such as {default}" if numeric and names else ""
-    words = [*(name + example for name in names), *literal_words(kind)]
+    words = [*names, *literal_words(kind)]
+    if len(words) == 1 and type(default) in (int, float):
+        return f"{words[0]} such as {default}"
     return " or ".join(words) if len(words) < 3 else f"one of {', '.join(words)}"
 
 

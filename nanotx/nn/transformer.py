@@ -63,13 +63,13 @@ class Model:
 
     excludes: ClassVar[dict[str, tuple[str, ...]]] = {"block": ("blocks",), "blocks": ("block",)}
 
-    dim: int = 128  # width of the stream
+    dim: int = 128  # width of the residual stream
     layers: int = 4  # number of blocks
-    context: int = 64  # maximum number of tokens
-    dropout: float = 0.0  # on the embedding, in training
-    tied: bool = True  # the head shares the weights of the embedding
-    head_bias: bool = False  # in the head
-    softcap: float = 0.0  # soft-capping of logits at plus and minus this; 0 for none
+    context: int = 64  # maximum number of tokens in a window
+    dropout: float = 0.0  # dropout rate of the embedding in training
+    tied: bool = True  # share the weights of the embedding with the head
+    head_bias: bool = False  # learn a bias in the head
+    softcap: float = 0.0  # bound of the logits, by soft-capping; 0 for none
     embedding: Embedding = default_part(Embedding, "tokens")
     position: Position = default_part(Position, "rope")
     norm: Norm = default_part(Norm, "rmsnorm")  # after the last block

@@ -20,10 +20,10 @@ from nanotx.optim.base import Named, Optimizer
 class AdamW(Optimizer):
     """Adam with decoupled weight decay."""
 
-    lr: float = 1e-3  # before the schedule's factor
-    betas: tuple[float, float] = (0.9, 0.99)  # decay of the averages of the gradient and of its square
-    weight_decay: float = 0.1  # a step shrinks matrices by lr times this; biases and norms never shrink
-    eps: float = 1e-8  # added to the root of the mean square
+    lr: float = 1e-3  # peak learning rate, before the factor of the schedule
+    betas: tuple[float, float] = (0.9, 0.99)  # decay rates of the averages of the gradient and of its square
+    weight_decay: float = 0.1  # fraction, times lr, by which a step shrinks matrices; biases and norms are not shrunk
+    eps: float = 1e-8  # small number added to the root of the mean square gradient
 
     def __post_init__(self) -> None:
         check_min(self, 0, "lr", "weight_decay", "eps")

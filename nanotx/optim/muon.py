@@ -38,13 +38,16 @@ class Muon(Optimizer):
 
     takes_sparse: ClassVar[bool] = True
 
-    lr: float = 0.02  # of matrices, before the schedule's factor
-    momentum: float = 0.95  # decay of the average of a matrix' gradient
-    iterations: int = 5  # of Newton-Schulz
-    weight_decay: float = 0.1  # a step shrinks matrices, and what looks up or gives out tokens, by lr times this
-    adamw_lr: float = 3e-3  # of all others, before the schedule's factor
-    betas: tuple[float, float] = (0.9, 0.99)  # of all others: decay of the averages of the gradient and of its square
-    eps: float = 1e-8  # of all others: added to the root of the mean square
+    lr: float = 0.02  # peak learning rate of matrices, before the factor of the schedule
+    momentum: float = 0.95  # decay rate of the average gradient of a matrix
+    iterations: int = 5  # number of Newton-Schulz iterations
+    weight_decay: float = 0.1  # fraction, times lr, by which a step shrinks matrices, embeddings and the head
+    adamw_lr: float = 3e-3  # peak learning rate of all other parameters, before the factor of the schedule
+    betas: tuple[float, float] = (
+        0.9,
+        0.99,
+    )  # decay rates of the averages of gradient and square, for all other parameters
+    eps: float = 1e-8  # small number added to the root of the mean square gradient, for all other parameters
 
     def __post_init__(self) -> None:
         check_min(self, 0, "lr", "weight_decay", "adamw_lr", "eps")

@@ -22,11 +22,11 @@ VALUES = {character: value for value, character in CHARACTERS.items()}
 class ByteLevelBpe(Tokenizer):
     """Fields of the tokenizers that merge pairs of bytes."""
 
-    vocab_size: int = 512  # the 256 bytes, the merges and the special tokens; for `huggingface` at most so many
-    pattern: str = "gpt4"  # "gpt2", "gpt4" (cl100k), or a regex of your own
-    min_frequency: int = 1  # how often a pair must occur to be merged
-    special_tokens: tuple[str, ...] = ()  # names such as <|endoftext|>: ids of their own, which training leaves out
-    nfc: bool = False  # puts every text into Unicode's normal form C first
+    vocab_size: int = 512  # number of ids: the 256 bytes, the merges and the special tokens
+    pattern: str = "gpt4"  # regex that splits a text before the merges: gpt2, gpt4 (cl100k), or a regex of your own
+    min_frequency: int = 1  # minimum number of occurrences of a pair that is merged
+    special_tokens: tuple[str, ...] = ()  # special tokens such as <|endoftext|>, with ids of their own
+    nfc: bool = False  # normalise every text to Unicode's normal form C first
 
     def __post_init__(self) -> None:
         check_special_tokens(self.special_tokens)

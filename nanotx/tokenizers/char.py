@@ -24,8 +24,8 @@ class Char(Tokenizer):
     """Learns which characters there are; a text with any other cannot be encoded, but as `<unk>`."""
 
     splittable = True
-    unknown: bool = False  # any other character becomes <unk>, and is lost
-    nfc: bool = False  # puts every text into Unicode's normal form C first
+    unknown: bool = False  # encode any other character as <unk>, which loses it
+    nfc: bool = False  # normalise every text to Unicode's normal form C first
 
     def train(self, texts: Iterable[str]) -> "CharCodec":
         """Return a codec with the alphabet of the texts.

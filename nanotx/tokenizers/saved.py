@@ -13,7 +13,7 @@ from nanotx.tokenizers.base import Codec, Tokenizer, load, preset_names
 class Saved(Tokenizer):
     """Learns nothing: the texts are not read, and what comes is the file's codec, whatever its kind."""
 
-    path: str = ""  # a file, or the name of a preset
+    path: str = ""  # file of a tokenizer, or the name of a preset
 
     def train(self, texts: Iterable[str]) -> Codec:
         """The codec of the file; the texts are not read.

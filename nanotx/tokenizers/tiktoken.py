@@ -72,9 +72,9 @@ KNOWN = {
 class Tiktoken(Tokenizer):
     """An encoding that was published, or lies in a file; the texts are not read."""
 
-    encoding: str = "gpt2"  # its name, such as cl100k_base; the library may have to fetch it
-    path: str = ""  # or a file of ranks, such as my.tiktoken
-    pattern: str = ""  # of such a file, unless it is OpenAI's: "gpt2", "gpt4", or a regex of your own
+    encoding: str = "gpt2"  # name of a published encoding, such as cl100k_base, which the library may download
+    path: str = ""  # file of ranks to read instead, such as my.tiktoken
+    pattern: str = ""  # regex of a file that is not OpenAI's: gpt2, gpt4, or a regex of your own
 
     def __post_init__(self) -> None:
         if self.pattern:

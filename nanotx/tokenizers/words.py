@@ -33,11 +33,11 @@ _CUTS = {source: regex.compile(source) for source in (WORDS, SPACED)}
 class WordTokenizer(Tokenizer):
     """Fields of the tokenizers that are trained on the words of the texts and how often each occurs."""
 
-    vocab_size: int = 4096  # the number of ids, special tokens included
-    min_frequency: int = 1  # how often a word, a pair of parts or a substring must occur to become a token
-    special_tokens: tuple[str, ...] = ()  # names such as <|endoftext|>: ids of their own, which training leaves out
-    unknown: bool = False  # a word, or a run of characters, without ids becomes <unk>, and is lost
-    nfc: bool = False  # puts every text into Unicode's normal form C first
+    vocab_size: int = 4096  # number of ids, special tokens included
+    min_frequency: int = 1  # minimum number of occurrences of a word, pair or substring that becomes a token
+    special_tokens: tuple[str, ...] = ()  # special tokens such as <|endoftext|>, with ids of their own
+    unknown: bool = False  # encode a word or piece with any other character as <unk>, which loses it
+    nfc: bool = False  # normalise every text to Unicode's normal form C first
 
     def __post_init__(self) -> None:
         check_special_tokens(self.special_tokens)

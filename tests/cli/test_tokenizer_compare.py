@@ -230,8 +230,8 @@ def test_what_cannot_be_compared_is_told_why(tmp_path):
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9 au lait")
     latin = str(tmp_path / "latin.txt")
     for words, kind, message in [
-        (TWO, ConfigError, "expected --corpus NAME, or files, and one of the two only"),
-        ([latin, *SMALL, *TWO], ConfigError, "expected --corpus NAME, or files, and one of the two only"),
+        (TWO, ConfigError, "expected either files or --corpus NAME"),
+        ([latin, *SMALL, *TWO], ConfigError, "expected either files or --corpus NAME"),
         ([latin, *TWO], DataError, "expected UTF-8, got byte 0xe9 at offset 3"),
         (["--corpus", "playhuose", *TWO], UnknownPart, "Did you mean 'playhouse'"),
         ([*SMALL, "--corpus.path", "x", *TWO], ConfigError, "corpus.path: no such flag"),

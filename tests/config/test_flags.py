@@ -142,9 +142,9 @@ def test_a_value_out_of_range_names_its_flag():
 
 def test_an_extra_argument_is_refused():
     kind = make_dataclass("One", [("folder", str, argument("RUN"))], frozen=True, kw_only=True)
-    with pytest.raises(ConfigError, match=r"'b': unexpected argument; the arguments are RUN\."):
+    with pytest.raises(ConfigError, match=r"'b': unexpected argument; usage: nanotx try RUN \[options\]\."):
         parse(kind, ["a", "b"], PROG)
-    with pytest.raises(ConfigError, match=r"'b': unexpected argument; there are no arguments\."):
+    with pytest.raises(ConfigError, match=r"'b': unexpected argument; usage: nanotx try \[options\]\."):
         parse(make_dataclass("None_", [], frozen=True), ["b"], PROG)
 
 
@@ -221,7 +221,7 @@ def test_a_page_is_no_wider_than_the_terminal(columns, monkeypatch):
     monkeypatch.setenv("COLUMNS", columns)
     lines = recipe_page(Recipe(), "nanotx train x").render(page_width()).splitlines()
     wide = [line for line in lines if len(line) >= int(columns)]
-    assert all(re.fullmatch(r" *--\S+( \S+)*|  nanotx train x .*", line) for line in wide), (
+    assert all(re.fullmatch(r" *--\S+( \S+)*| +\(default: \S+\)|  nanotx train x .*", line) for line in wide), (
         "a label, or an example to copy"
     )
 

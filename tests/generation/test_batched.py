@@ -300,7 +300,7 @@ def test_a_past_that_rolls_goes_on_beyond_the_context(folder, capsys):
         (["--bias", "a"], ConfigError, "--bias a: expected TOKEN=NUMBER such as e=-2.5"),
         (["--bias", "a=x"], ConfigError, "--bias a=x: expected TOKEN=NUMBER"),
         (["--bias", "a=nan"], ConfigError, "--bias: 'a': expected a number of at least -1,000,000, got nan; ban"),
-        (["--stop"], ConfigError, "--stop: expected a text after it, got nothing"),
+        (["--stop"], ConfigError, "--stop: expected a text, got nothing"),
         (["--stop", ""], ConfigError, "stop: expected a text to end before, got an empty one"),
         (["--json", "text.txt/x", "--max-new-tokens", "1"], RunError, "--json text.txt/x: cannot be written"),
     ],

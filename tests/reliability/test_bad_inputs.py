@@ -120,6 +120,6 @@ def test_a_good_answer_may_be_framed_and_broken_into_lines():
 
 
 def test_an_input_may_be_tried_in_a_process_of_its_own(tmp_path):
-    attempt(BadInput(name="x", argv=("train",), code=2, says="expected a recipe first", prepare=having()), tmp_path)
+    attempt(BadInput(name="x", argv=("train",), code=2, says="missing; expected one of", prepare=having()), tmp_path)
     with pytest.raises(Broken, match="the exit code 2 and not 3"):
         attempt(BadInput(name="x", argv=("train",), code=3, says="", prepare=having()), tmp_path)

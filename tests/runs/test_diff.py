@@ -248,7 +248,7 @@ def test_what_cannot_be_compared_is_told_why(train, tmp_path):
         ([folder, str(tmp_path)], RunError, "expected a run's folder"),
         ([folder, folder, "--step", "9"], RunError, r"step 9 is not recorded; its metrics\.jsonl holds 8 steps"),
         ([folder, folder, "--step", "0"], ConfigError, "step: expected a number of at least 1"),
-        ([folder, folder, folder], ConfigError, "nothing is known to do with this word"),
+        ([folder, folder, folder], ConfigError, "unexpected argument"),
         ([folder, folder, "--stop", "3"], ConfigError, r"--stop: no such flag\. Did you mean '--step'"),
     ]:
         with pytest.raises(kind, match=message):

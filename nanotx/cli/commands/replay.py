@@ -45,7 +45,7 @@ class Flags:
 
     folder: str = argument("RUN")  # folder of the run
     step: int = option("N", dataclasses.MISSING)  # step to repeat, numbered as in metrics.jsonl from 1
-    by: Literal["layer", "parameter"] = "layer"  # rows of the table of weights
+    by: Literal["layer", "parameter"] = "layer"  # granularity of the table of weights
     json: str = option("FILE")  # write all figures to this file
     load: tuple[str, ...] = repeated("FILE.py")  # Python file of your own, which registers parts
 

@@ -54,7 +54,7 @@ class Flags:
     top_p: float = 1.0  # draw from the most likely tokens whose probabilities add up to this
     min_p: float = 0.0  # draw from tokens at least this fraction as likely as the most likely one
     seed: int = 0  # seed of the draws; of several texts, each has the next seed
-    stop: tuple[str, ...] = repeated("TEXT")  # end before this text
+    stop: tuple[str, ...] = repeated("TEXT")  # text at which to end, without printing it
     best_of: int = 1  # generate this many texts per prompt, and print the most likely first
     prompts: str = option("FILE")  # UTF-8 file with one prompt per line
     typical: float = 1.0  # draw from the tokens closest to the expected surprise whose probabilities add up to this

@@ -99,7 +99,9 @@ def split(
         DataError: the text cannot be read, or is too short.
     """
     if ("corpus" in values) == bool(files):
-        raise ConfigError("nanotx tokenizer compare: expected --corpus NAME, or files, and not both.")
+        raise ConfigError(
+            "nanotx tokenizer compare: expected either files or --corpus NAME. See nanotx tokenizer compare --help."
+        )
     if files:
         share = values.get("corpus.validation", Corpus.validation)
         return " ".join(files), *Files(validation=share, texts=tuple(map(read, files))).split()

@@ -23,7 +23,7 @@ class Unavailable(DataError):
 class Corpus(Slot, ABC, slot="corpus", package="nanotx.data.corpus", group="nanotx.corpus"):
     """The slot: a text. A part is a frozen dataclass that can read or make it."""
 
-    validation: float = 0.1  # the share of the characters, at the end, that no training sees
+    validation: float = 0.1  # fraction of the text, at its end, that is held out for validation
 
     def __post_init__(self) -> None:
         check_fraction(self, "validation")

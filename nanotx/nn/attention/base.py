@@ -69,11 +69,11 @@ class Attention(
 class MultiHead(Attention):
     """Fields of an attention whose heads divide the width of the stream among them."""
 
-    heads: int = 4  # number of heads, each dim // heads wide
-    dropout: float = 0.0  # on the attention weights, while training
-    bias: bool = False  # in the projections to queries, keys and values
-    out_bias: bool = False  # in the projection back to the stream
-    qk_norm: bool = False  # normalise queries and keys by rmsnorm, which bounds the scores
+    heads: int = 4  # number of heads, each of width dim // heads
+    dropout: float = 0.0  # dropout rate of the attention weights in training
+    bias: bool = False  # learn a bias in the projections to queries, keys and values
+    out_bias: bool = False  # learn a bias in the output projection
+    qk_norm: bool = False  # normalise queries and keys by rmsnorm, which bounds the attention scores
 
     def __post_init__(self) -> None:
         check_min(self, 1, "heads")

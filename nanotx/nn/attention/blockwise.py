@@ -27,7 +27,7 @@ class Blockwise(MultiHead):
     equivalent_to: ClassVar[str] = SOFTMAX
     cost_only: ClassVar[tuple[str, ...]] = ("block",)
 
-    block: int = 128  # queries per block
+    block: int = 128  # number of queries per block
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -38,7 +38,7 @@ class LinearKernel(MultiHead):
     supports_bias: ClassVar[bool] = False
     cost_only: ClassVar[tuple[str, ...]] = ("chunk",)
 
-    chunk: int = 64  # positions per chunk
+    chunk: int = 64  # number of positions per chunk
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -28,7 +28,7 @@ class OnlineSoftmax(MultiHead):
     equivalent_to: ClassVar[str] = SOFTMAX
     cost_only: ClassVar[tuple[str, ...]] = ("block",)
 
-    block: int = 128  # keys per block
+    block: int = 128  # number of keys per block
 
     def __post_init__(self) -> None:
         super().__post_init__()

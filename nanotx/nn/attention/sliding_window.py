@@ -25,8 +25,8 @@ class SlidingWindow(MultiHead):
 
     cost_only: ClassVar[tuple[str, ...]] = ("block",)
 
-    window: int = 128  # positions that a query attends to, its own included
-    block: int = 128  # queries per block
+    window: int = 128  # number of positions that a query attends to, including its own
+    block: int = 128  # number of queries per block
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -45,7 +45,7 @@ class TwoBranches(Block):
     attention: Attention = default_part(Attention, "fused")
     ffn: Ffn = default_part(Ffn, "swiglu")
     norm: Norm = default_part(Norm, "rmsnorm")
-    dropout: float = 0.0  # on what each branch adds to the stream, while training
+    dropout: float = 0.0  # dropout rate of the output of each branch in training
 
     def __post_init__(self) -> None:
         check_fraction(self, "dropout")

@@ -24,7 +24,7 @@ from nanotx.nn.shapes import Stream
 class TokenShift(Block):
     """Another block, applied to x + weight_1 * (x one position before) + weight_2 * (x two positions before) + ..."""
 
-    shifts: int = 1  # how many previous positions are mixed in
+    shifts: int = 1  # number of previous positions that are mixed in
     block: Block = default_part(Block, "prenorm")  # the block that reads the mixture
 
     def __post_init__(self) -> None:

@@ -16,7 +16,7 @@ from nanotx.nn.embedding.base import Embedding, NgramEmbedding, TokenEmbedding
 class Bigram(Embedding):
     """A row for each id, and one for each pair of consecutive ids."""
 
-    buckets: int = 2**15  # maximum rows of the table of pairs; where pairs outnumber them, they share buckets
+    buckets: int = 2**15  # maximum number of rows in the table of pairs; with more pairs, some share a row
 
     def __post_init__(self) -> None:
         check_min(self, 1, "buckets")

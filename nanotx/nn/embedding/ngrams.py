@@ -18,10 +18,10 @@ MAX_N = 8
 class Ngrams(Embedding):
     """A row for each id, and one for each of the n-grams that end with it, up to `max_n` ids."""
 
-    max_n: int = 3  # ids in the longest n-gram
-    dropout: float = 0.0  # the fraction of n-grams dropped in training, independently, as if never met
-    resets: int = 0  # how often in a run, evenly spaced, the tables longer than pairs are reset to zero
-    buckets: int = 2**14  # maximum rows of each table; where n-grams outnumber them, they share buckets
+    max_n: int = 3  # number of ids in the longest n-gram
+    dropout: float = 0.0  # rate at which n-grams are dropped in training, each independently
+    resets: int = 0  # number of times in a run, evenly spaced, at which the tables longer than pairs are reset to zero
+    buckets: int = 2**14  # maximum number of rows in each table; with more n-grams, some share a row
 
     def __post_init__(self) -> None:
         check_min(self, 2, "max_n")

@@ -16,8 +16,8 @@ from nanotx.nn.shapes import Stream
 class Gated(Ffn):
     """Fields of a gated feed-forward."""
 
-    hidden_dim: int | None = None  # of the hidden layer; None is 8/3 * dim rounded up to a multiple of 8
-    bias: bool = False  # in both maps
+    hidden_dim: int | None = None  # width of the hidden layer; None is 8/3 * dim, rounded up to a multiple of 8
+    bias: bool = False  # learn a bias in both linear maps
 
     def __post_init__(self) -> None:
         check_min(self, 1, "hidden_dim")

@@ -22,9 +22,9 @@ from nanotx.nn.shapes import Stream
 class Mlp(Ffn):
     """Two linear maps with an activation between them."""
 
-    hidden_dim: int | None = None  # of the hidden layer; None is 4 * dim
-    activation: Literal["relu", "gelu"] = "gelu"  # between the two maps
-    bias: bool = False  # in both maps
+    hidden_dim: int | None = None  # width of the hidden layer; None is 4 * dim
+    activation: Literal["relu", "gelu"] = "gelu"  # activation function between the linear maps
+    bias: bool = False  # learn a bias in both linear maps
 
     def __post_init__(self) -> None:
         check_min(self, 1, "hidden_dim")

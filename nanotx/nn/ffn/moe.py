@@ -48,9 +48,9 @@ class MixtureOfExperts(Ffn):
 
     experts: int = 4  # number of experts
     top_k: int = 2  # number of experts per token
-    hidden_dim: int | None = None  # of an expert's hidden layer; None is 4 * dim / top_k, rounded up
+    hidden_dim: int | None = None  # width of the hidden layer of an expert; None is 4 * dim / top_k, rounded up
     aux_loss_weight: float = 0.01  # weight of the load-balancing loss
-    bias: bool = False  # in both maps of an expert
+    bias: bool = False  # learn a bias in both linear maps of an expert
 
     def __post_init__(self) -> None:
         check_min(self, 1, "experts", "top_k", "hidden_dim")

@@ -19,8 +19,8 @@ from nanotx.nn.shapes import Stream
 class Relu2(Ffn):
     """Two linear maps with a squared ReLU between them."""
 
-    hidden_dim: int | None = None  # of the hidden layer; None is 4 * dim
-    bias: bool = False  # in both maps
+    hidden_dim: int | None = None  # width of the hidden layer; None is 4 * dim
+    bias: bool = False  # learn a bias in both linear maps
 
     def __post_init__(self) -> None:
         check_min(self, 1, "hidden_dim")

@@ -14,7 +14,7 @@ from nanotx.nn.loss.base import Loss, LossModule, RowLogits, RowTargets, Scalar,
 class CrossEntropy(Loss):
     """-log p(target), and with a weight the z-loss."""
 
-    z_loss: float = 0.0  # weight of the squared log of the logits' partition function
+    z_loss: float = 0.0  # weight of the squared log of the partition function of the logits
 
     def __post_init__(self) -> None:
         check_min(self, 0, "z_loss")

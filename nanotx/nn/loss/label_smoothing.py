@@ -14,8 +14,8 @@ from nanotx.nn.loss.base import Loss, LossModule, RowLogits, RowTargets, Scalar,
 class LabelSmoothing(Loss):
     """(1 - s) * cross-entropy + s * cross-entropy with the uniform distribution."""
 
-    smoothing: float = 0.1  # s, the share that all tokens divide evenly, the target among them
-    z_loss: float = 0.0  # weight of the squared log of the logits' partition function
+    smoothing: float = 0.1  # probability that is spread evenly over all tokens, the target included
+    z_loss: float = 0.0  # weight of the squared log of the partition function of the logits
 
     def __post_init__(self) -> None:
         check_fraction(self, "smoothing")

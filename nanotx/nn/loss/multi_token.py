@@ -24,8 +24,8 @@ from nanotx.nn.shapes import Stream, Tokens
 class MultiToken(Loss):
     """Another loss, of the next token and of those further ahead: L_1 + weight * mean(L_2, ..., L_ahead)."""
 
-    ahead: int = 2  # distance of the farthest token; 1 is the next one
-    weight: float = 0.3  # of the tokens beyond the next one
+    ahead: int = 2  # distance of the farthest predicted token; 1 is the next token
+    weight: float = 0.3  # weight of the tokens after the next one
     loss: Loss = default_part(Loss, "cross_entropy")  # of each of them
 
     def __post_init__(self) -> None:

@@ -16,8 +16,8 @@ from nanotx.nn.norm.base import Norm
 class LayerNorm(Norm):
     """Layer normalisation."""
 
-    eps: float = 1e-5  # added to the variance
-    bias: bool = True  # add a learned bias
+    eps: float = 1e-5  # small number added to the variance
+    bias: bool = True  # learn a bias after the scale
 
     def __post_init__(self) -> None:
         check_min(self, 0, "eps")

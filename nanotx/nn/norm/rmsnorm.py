@@ -21,7 +21,7 @@ Normed = Float[Tensor, "... d"]
 class RmsNorm(Norm):
     """Root-mean-square normalisation."""
 
-    eps: float = 1e-6  # added to the mean square
+    eps: float = 1e-6  # small number added to the mean square
 
     def __post_init__(self) -> None:
         check_min(self, 0, "eps")

@@ -20,7 +20,7 @@ class Rope(Position):
 
     relative: ClassVar[bool] = True
 
-    theta: float = 10_000.0  # the slowest pair has a period of about 2 pi theta positions
+    theta: float = 10_000.0  # base of the frequencies; the slowest pair has a period of about 2 pi theta positions
 
     def __post_init__(self) -> None:
         check_min(self, 1, "theta")

@@ -19,8 +19,8 @@ class RopeLinear(Position):
 
     relative: ClassVar[bool] = True
 
-    theta: float = 10_000.0  # as in rope
-    factor: float = 2.0  # length of texts relative to those that the model was trained on with rope
+    theta: float = 10_000.0  # base of the frequencies, as in rope
+    factor: float = 2.0  # length of texts relative to the training with rope
 
     def __post_init__(self) -> None:
         check_min(self, 1, "theta", "factor")

@@ -20,8 +20,8 @@ class RopeNtk(Position):
 
     relative: ClassVar[bool] = True
 
-    theta: float = 10_000.0  # as in rope; the base is this times factor^(k / (k - 2)) for heads k wide
-    factor: float = 2.0  # length of texts relative to those that the model was trained on with rope
+    theta: float = 10_000.0  # base of the frequencies, times factor^(k / (k - 2)) for heads of width k
+    factor: float = 2.0  # length of texts relative to the training with rope
 
     def __post_init__(self) -> None:
         check_min(self, 1, "theta", "factor")

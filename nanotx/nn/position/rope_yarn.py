@@ -26,9 +26,9 @@ class RopeYarn(Position):
 
     relative: ClassVar[bool] = True
 
-    theta: float = 10_000.0  # as in rope
-    factor: float = 2.0  # length of texts relative to those that the model was trained on with rope
-    original: int | None = None  # length in training, in tokens; None is the context divided by the factor
+    theta: float = 10_000.0  # base of the frequencies, as in rope
+    factor: float = 2.0  # length of texts relative to the training with rope
+    original: int | None = None  # context of the training, in tokens; None is the context divided by the factor
 
     def __post_init__(self) -> None:
         check_min(self, 1, "theta", "factor", "original")

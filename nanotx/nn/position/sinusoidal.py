@@ -21,7 +21,7 @@ from nanotx.nn.shapes import Positions, Stream
 class Sinusoidal(Position):
     """Fixed sines and cosines of many wavelengths."""
 
-    theta: float = 10_000.0  # the longest wavelength is 2 pi theta positions
+    theta: float = 10_000.0  # base of the frequencies; the longest wavelength is 2 pi theta positions
 
     def __post_init__(self) -> None:
         check_min(self, 1, "theta")

@@ -16,8 +16,8 @@ from nanotx.optim.schedules.base import Schedule
 class Cosine(Schedule):
     """Up in a line over `warmup` steps, down along a cosine to `final`."""
 
-    warmup: int = 100  # steps
-    final: float = 0.1  # the factor at the end
+    warmup: int = 100  # number of steps over which the learning rate rises linearly
+    final: float = 0.1  # factor of the learning rate at the end of the run
 
     def __post_init__(self) -> None:
         check_min(self, 0, "warmup")

@@ -15,9 +15,9 @@ from nanotx.optim.schedules.base import Schedule
 class Wsd(Schedule):
     """Linear warmup, a constant rate, and a linear decay to `final`."""
 
-    warmup: int = 30  # steps
-    decay: float = 0.5  # the fraction of the run, at its end, over which the rate falls
-    final: float = 0.0  # the factor at the end
+    warmup: int = 30  # number of steps over which the learning rate rises linearly
+    decay: float = 0.5  # fraction of the run, at its end, over which the learning rate falls
+    final: float = 0.0  # factor of the learning rate at the end of the run
 
     def __post_init__(self) -> None:
         check_min(self, 0, "warmup")

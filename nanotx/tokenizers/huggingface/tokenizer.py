@@ -39,8 +39,8 @@ BYTE = re.compile(r"<0x[+\dA-Fa-f][\dA-Fa-f]>", re.ASCII)
 class Huggingface(ByteLevelBpe):
     """A `tokenizer.json`; or a byte-level BPE that the library learns, as large as the texts allow."""
 
-    path: str = ""  # a tokenizer.json; with it the other fields are not used, but for `lossy`
-    lossy: bool = False  # takes a tokenizer.json that loses text, such as one that lowers case
+    path: str = ""  # tokenizer.json to read; the other fields except lossy are then ignored
+    lossy: bool = False  # accept a tokenizer.json that loses text, for example one that lowers case
 
     def train(self, texts: Iterable[str]) -> "HuggingfaceCodec":
         """The file's tokenizer, for which the texts are not read; or what the library learns from them.

@@ -42,7 +42,9 @@ from nanotx.tokenizers.words import (
 class WordPiece(WordTokenizer):
     """Merge parts of words by likelihood; the first tokens are each letter as a beginning and as a continuation."""
 
-    score: Literal["gain", "ratio"] = "gain"  # which pair is next: for one occurrence of it, or for all the texts
+    score: Literal["gain", "ratio"] = (
+        "gain"  # pair to merge: gain for the likeliest texts, ratio for the likeliest occurrence
+    )
 
     def train(self, texts: Iterable[str]) -> "WordPieceCodec":
         """The alphabet and what likelihood makes of it; what is kept of the texts is each piece once, and its count.

@@ -10,7 +10,7 @@ POSITIVE = "expected a number of at least 1, got"
 FINITE = "expected a finite number, got"
 LONG = r"expected a number of at least [01] and below 2\*\*63, got 10{30}"
 SHARE = "expected a share from 0 up to but not including 1, got"
-WHOLE = r"invalid|int"  # what tyro says of a word that is no number
+WHOLE = "expected a whole number"
 GPU = "mps" if sys.platform != "darwin" else "cuda"
 
 # Flag, value, output.
@@ -41,7 +41,7 @@ NUMBERS = [
     ("optimizer.lr", "nan", rf"optimizer\.lr: {FINITE} nan"),
     ("optimizer.lr", "1e999", rf"optimizer\.lr: {FINITE} inf"),
     ("optimizer.lr", "1e30", r"optimizer\.lr: expected a number of at most 1,000,000, got 1e\+30"),
-    ("optimizer.lr", "fast", r"--optimizer\.lr.*float"),
+    ("optimizer.lr", "fast", r"--optimizer\.lr: expected a number"),
     ("optimizer.iterations", HUGE, r"optimizer\.iterations: expected a number of at most 100"),
     ("optimizer.momentum", "1", rf"optimizer\.momentum: {SHARE} 1"),
     ("optimizer.betas", "0.9", r"--optimizer\.betas.*2"),
@@ -63,7 +63,7 @@ NUMBERS = [
     ("model.dropout", "-0.1", rf"model\.dropout: {SHARE} -0\.1"),
     ("model.softcap", "-1", r"model\.softcap: expected a number of at least 0, got -1"),
     ("model.softcap", "1e300", r"model\.softcap: expected a number of at most 1,000,000, got 1e\+300"),
-    ("model.tied", "perhaps", r"'perhaps': nothing is known to do with this word|--model\.tied"),
+    ("model.tied", "perhaps", r"'perhaps': unexpected argument"),
     ("block.shifts", str(10**9), r"block\.shifts: expected a number of at most 1,024"),
     ("attention.heads", "0", rf"attention\.heads: {POSITIVE} 0"),
     ("attention.heads", "3", r"fused: heads=3 do not divide dim=16; try heads from \[1, 2, 4, 8, 16\]"),

@@ -15,7 +15,7 @@ RUNS: list[tuple[str, Change, str, int, str]] = [
     ),
     ("a sample of an empty folder", dict, "sample empty", 4, r"empty: expected a run's folder, with a recipe\.toml"),
     ("a sample without a run", dict, "sample", 2, r"folder|RUN|FOLDER"),
-    ("a sample of two runs", dict, "sample run other", 2, r"'other': nothing is known to do with this word"),
+    ("a sample of two runs", dict, "sample run other", 2, r"'other': unexpected argument"),
     ("a sample without checkpoints", without("checkpoints"), "sample run", 4, r"run: no checkpoint can be read"),
     (
         "a sample of broken checkpoints",

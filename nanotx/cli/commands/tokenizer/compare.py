@@ -41,8 +41,8 @@ class Flags:
     files: tuple[str, ...] = argument("FILE ...", ())  # texts to compare on, where no corpus is named
     tokenizers: str = option(
         "NAME,...", "char,byte,bpe:512,bpe:4096,wordpiece:4096,unigram:4096"
-    )  # separated by commas
-    rounds: int = 5  # measurements per speed; the median is shown
+    )  # tokenizers to compare, separated by commas
+    rounds: int = 5  # number of measurements per speed; the median is shown
     json: str = option("FILE")  # write the figures to this file
     plot: str = option("FILE")  # draw the figures to this file: .svg, .png or .pdf
     load: tuple[str, ...] = repeated("FILE.py")  # Python file of your own, which registers parts

@@ -24,11 +24,11 @@ class Flags:
     """Print the ids of a text, or of several texts on a line each; with --out, write them to one token file.
 
     nanotx tokenizer encode shakespeare_bpe_512 my.txt
-    nanotx tokenizer encode bpe.json books/*.txt --out books.tokens --separator "<|endoftext|>" --processes 4
+    nanotx tokenizer encode bpe.json books/*.txt --out books.tokens --processes 4
     """
 
     tokenizer: str = argument("TOKENIZER")  # path of a tokenizer, or name of a preset
-    files: tuple[str, ...] = argument("FILE ...", ())  # texts; standard input where none is named
+    files: tuple[str, ...] = argument("FILE ...", ())  # texts to encode; standard input where none is named
     out: str = option("FILE")  # token file to write; an interrupted command continues when repeated
     separator: str = option("NAME")  # special token to write after each text of the token file
     processes: int = 1  # number of processes that encode a token file

@@ -8,7 +8,7 @@ from nanotx.config.flags import argument, option, parse
 from nanotx.tokenizers import load
 from nanotx.tokenizers.convert import write_tokenizer
 
-USAGE = "TOKENIZER PATH"
+USAGE = "TOKENIZER PATH --to FORMAT"
 GROUP = "Convert"
 ORDER = 40
 
@@ -23,7 +23,7 @@ class Flags:
 
     tokenizer: str = argument("TOKENIZER")  # path of a tokenizer, or name of a preset
     path: str = argument("PATH")  # file to write; for huggingface, a folder as well
-    to: str = option("FORMAT", MISSING)  # huggingface or tiktoken
+    to: str = option("FORMAT", MISSING)  # format to write: huggingface or tiktoken
 
 
 def run(argv: list[str]) -> int:

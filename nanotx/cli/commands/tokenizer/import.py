@@ -23,7 +23,7 @@ class Flags:
 
     path: str = argument("PATH")  # tokenizer.json, *.tiktoken, encoder.json with vocab.bpe, or a folder of these
     out: str = option("FILE", "imported.json")  # file to write the tokenizer to
-    pattern: str = option("REGEX")  # how a text is split, where the file does not say: gpt2, gpt4, or a regex
+    pattern: str = option("REGEX")  # regex that splits a text, where the file has none: gpt2, gpt4, or one of your own
     special_tokens: tuple[str, ...] = option("NAME ...", ())  # special tokens after all others, where the file has none
 
 

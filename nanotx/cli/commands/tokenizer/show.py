@@ -57,7 +57,7 @@ def run(argv: list[str]) -> int:
     flags = parse(Flags, argv, "nanotx tokenizer show")
     said = "text" in collect_flags(argv)
     if said and flags.file:
-        raise ConfigError("nanotx tokenizer show: expected a file or --text, and one of the two only.")
+        raise ConfigError("nanotx tokenizer show: expected either a file or --text.")
     codec = load(flags.tokenizer)
     text = flags.text if said else text_of(flags.file)
     ids = codec.encode(text)

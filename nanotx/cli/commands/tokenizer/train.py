@@ -66,7 +66,7 @@ def run(argv: list[str]) -> int:
     values = read_flags(page, argv[1:])
     given = Flags(**{flag.name: values[flag.name] for flag in flags if flag.name in values})
     if bool(given.files) == ("corpus" in values):
-        raise ConfigError(f"{PROG}: expected files, or --corpus NAME, and not both.")
+        raise ConfigError(f"{PROG}: expected either files or --corpus NAME. See {PROG} {kind} --help.")
     table = {name: values[name] for name in fields(part) if name in values}
     config: Tokenizer = from_table(Tokenizer, {"part": kind} | table, "tokenizer")
     try:

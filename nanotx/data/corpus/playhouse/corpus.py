@@ -23,9 +23,9 @@ from nanotx.data.corpus.playhouse.voices import the_voices
 class Playhouse(Corpus):
     """Plays from a grammar and a seed: of an older stage, all ASCII, or of voices in seven languages and scripts."""
 
-    grammar: Literal["stage", "voices"] = "stage"  # what writes: English verse, or small talk in seven scripts
-    seed: int = 1  # each writes other plays, the same on every machine
-    size: int = 1_000_000  # characters; the last play breaks off there
+    grammar: Literal["stage", "voices"] = "stage"  # stage for English verse, voices for dialogue in seven scripts
+    seed: int = 1  # seed of the plays, which are the same on every machine
+    size: int = 1_000_000  # length of the text in characters; the last play is cut there
 
     def __post_init__(self) -> None:
         super().__post_init__()
