@@ -149,7 +149,7 @@ def test_what_cannot_be_scored_is_told_why(trained, tmp_path):
     (tmp_path / "empty.txt").touch()
     run_folder = str(trained)
     for words in (["--device", "abacus"], ["--dtype", "float8"]):
-        with pytest.raises(SystemExit):
+        with pytest.raises(ConfigError):
             run(["eval", run_folder, *words])
     for words, kind, message in [
         ([str(tmp_path)], RunError, "expected a run's folder"),

@@ -253,5 +253,5 @@ def test_what_cannot_be_compared_is_told_why(train, tmp_path):
     ]:
         with pytest.raises(kind, match=message):
             run(["diff", *words])
-    with pytest.raises(SystemExit):
+    with pytest.raises(ConfigError, match="RUN RUN: missing"):
         run(["diff", folder])
