@@ -214,7 +214,7 @@ def test_what_cannot_be_taken_again_is_told_why(folder, tmp_path, monkeypatch):
         with pytest.raises(kind, match=message):
             run(["replay", *words])
     for words in ([str(folder)], [str(folder), "--step", "one"]):
-        with pytest.raises(ConfigError, match="--step: (missing|expected a whole number)"):
+        with pytest.raises(ConfigError, match=r"--step: (missing|expected a whole number)"):
             run(["replay", *words])
 
     recipe = (folder / "recipe.toml").read_text(encoding="utf-8")
