@@ -73,7 +73,7 @@ def test_two_runs_of_one_recipe_are_taken_again_where_they_have_no_checkpoint_in
     shutil.rmtree(copied / "checkpoints")
     code, found, out = diff(train(), copied)
     assert code == 0 and (found["from_step"], found["last_step"]) == (0, 8) and found["first_mismatch"] == [None, None]
-    told = "taken again from the initial weights: up to step 8 the numbers of its metrics.jsonl, to the bit"
+    told = "repeated from the initial weights: equal to its metrics.jsonl to the bit, up to step 8"
     assert out.count(told) == 2
 
 
@@ -86,7 +86,7 @@ def test_another_way_to_save_and_to_look_is_told_and_is_no_difference(train, dif
 def test_another_seed_differs_in_the_first_weight_before_any_step(train, diff):
     code, found, out = diff(train(), train(seed=6))
     first = found["first"]
-    assert code == 4 and (first["step"], first["tensor"]) == (0, "embedding.weight") and found["journal_step"] == 1
+    assert code == 1 and (first["step"], first["tensor"]) == (0, "embedding.weight") and found["journal_step"] == 1
     assert found["recipe"] == {"seed": [5, 6]} and first["loss"] == []
     assert first["numbers"] <= first["of"] and first["tensors"] > 1
     assert out.splitlines()[-1].startswith("Before any step they differ, first in embedding.weight: ")
@@ -96,7 +96,7 @@ def test_a_rate_of_matrices_alone_differs_in_the_first_matrix_after_the_first_st
     """Muon steps matrices by `lr` and all else by `adamw_lr`, so embedding and vectors of step 1 are the same."""
     code, found, out = diff(train(), train("--optimizer.lr", "0.03"))
     first = found["first"]
-    assert code == 4 and first["step"] == 1
+    assert code == 1 and first["step"] == 1
     replayed = Replay(RunRecord(str(train())), 0)
     matrices = [name for name, one in weights(replayed.trainer).items() if name.startswith("blocks") and one.ndim == 2]
     assert first["tensor"] == matrices[0] and first["tensors"] == len(matrices)
@@ -111,14 +111,14 @@ def test_a_schedule_that_falls_later_differs_from_the_step_at_which_it_falls(tra
     factors = [[recipe.schedule.factor(step, recipe.train.steps) for step in range(8)] for recipe in recipes]
     steps = [step for step, (mine, theirs) in enumerate(zip(*factors, strict=True), start=1) if mine != theirs]
     code, found, _ = diff(one, other)
-    assert code == 4 and steps[0] > 1 and found["first"]["step"] == steps[0]
+    assert code == 1 and steps[0] > 1 and found["first"]["step"] == steps[0]
     code, found, out = diff(one, other, "--step", str(steps[0] - 1))
     assert found["first"] is None and out.splitlines()[-1].endswith(f"differs up to step {steps[0] - 1}.")
 
 
 def test_dropout_that_one_run_has_not_is_found(train, diff):
     code, found, _ = diff(train(), train("--model.dropout", "0.3"))
-    assert code == 4 and found["first"]["step"] == 1 and found["first"]["loss"][0] != found["first"]["loss"][1]
+    assert code == 1 and found["first"]["step"] == 1 and found["first"]["loss"][0] != found["first"]["loss"][1]
 
 
 class Meddled(Replay):
@@ -152,7 +152,7 @@ def test_checkpoints_and_journals_that_differ_are_told_though_the_steps_taken_ag
         save_file(tensors, checkpoint / f"{file}.safetensors")
         seal(checkpoint, f"{file}.safetensors")
     code, found, out = diff(train(), copied)
-    assert code == 4 and found["first"] is None and found["from_step"] == 0
+    assert code == 1 and found["first"] is None and found["from_step"] == 0
     assert found["checkpoints"]["8"].startswith("model.safetensors: norm.weight: 1 of 16 numbers, by at most 0.5")
     assert found["checkpoints"]["4"].startswith("optimizer.safetensors: norm.weight/exp_avg: 1 of 16 numbers")
 
@@ -164,9 +164,9 @@ def test_checkpoints_and_journals_that_differ_are_told_though_the_steps_taken_ag
             row["grad_norm"] = math.nextafter(row["grad_norm"], 9)
     (copied / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     code, found, out = diff(train(), copied)
-    assert code == 4 and found["first"] is None and found["journal_step"] == 6 and found["first_mismatch"] == [None, 6]
+    assert code == 1 and found["first"] is None and found["journal_step"] == 6 and found["first_mismatch"] == [None, 6]
     assert "metrics.jsonl: they differ first at step 6: loss " in out
-    assert f"{copied}, taken again from the checkpoints of step 4: step 6 gave other numbers than its metrics" in out
+    assert f"{copied}, repeated from the checkpoints of step 4: step 6 differs from its metrics" in out
     code, found, out = diff(train(), copied, "--step", "5")
     assert code == 0 and found["last_step"] == 5
 
@@ -184,7 +184,7 @@ def test_diff_up_to_a_step_neither_begins_from_nor_reports_a_checkpoint_beyond_i
         seal(checkpoint, "optimizer.safetensors")
     code, found, _ = diff(train(), copied, "--step", str(last))
     told = {str(step) for step in (4, 8) if step <= last}
-    assert (code, found["from_step"], found["checkpoints"].keys()) == (4 if told else 0, 0, told)
+    assert (code, found["from_step"], found["checkpoints"].keys()) == (1 if told else 0, 0, told)
 
 
 def seal(checkpoint, name):
@@ -219,14 +219,14 @@ def test_another_text_of_the_same_letters_is_told_by_its_digest(train, diff, tmp
     mine, theirs = (Replay(RunRecord(str(folder)), 0).trainer.windows for folder in (train(), other))
     steps = [step for step in range(8) if (mine.starts(step, 2) != theirs.starts(step, 2)).any()]
     code, found, out = diff(train(), other)
-    assert code == 4 and len(set(found["corpus_sha256"])) == 1 and found["first"]["step"] == steps[0] + 1
+    assert code == 1 and len(set(found["corpus_sha256"])) == 1 and found["first"]["step"] == steps[0] + 1
     longer = shutil.copytree(train(), tmp_path / "longer")
     shutil.rmtree(longer / "checkpoints")
     recipe = (longer / "recipe.toml").read_text(encoding="utf-8")
     (line,) = (line for line in recipe.splitlines() if line.startswith("path = "))
     (longer / "recipe.toml").write_text(recipe.replace(line, f"path = {json.dumps(str(file))}"), encoding="utf-8")
     code, found, out = diff(train(), longer)
-    assert code == 4 and len(set(found["corpus_sha256"])) == 2 and "corpus.path" in found["recipe"]
+    assert code == 1 and len(set(found["corpus_sha256"])) == 2 and "corpus.path" in found["recipe"]
     assert found["first_mismatch"][0] is None and found["first_mismatch"][1] == found["first"]["step"]
     assert " and ".join(f"{one[:12]}..." for one in found["corpus_sha256"]) in out
 

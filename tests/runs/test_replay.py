@@ -1,4 +1,4 @@
-"""`nanotx replay`: a step taken again is the step that was, to the bit, from wherever it is reached."""
+"""`nanotx replay`: a repeated step equals the step of the run to the bit, from any checkpoint."""
 
 import hashlib
 import json
@@ -47,11 +47,11 @@ def folder(sound, tmp_path):
 
 @pytest.fixture
 def replay(tmp_path, capsys):
-    """A function that takes a step again: what was written, and what was printed."""
+    """A function that repeats a step: what was written, and what was printed."""
 
-    def taken(folder, step, *words):
+    def taken(folder, step, *words, code=0):
         capsys.readouterr()
-        assert run(["replay", str(folder), "--step", str(step), "--json", str(tmp_path / "step.json"), *words]) == 0
+        assert run(["replay", str(folder), "--step", str(step), "--json", str(tmp_path / "step.json"), *words]) == code
         return json.loads((tmp_path / "step.json").read_text(encoding="utf-8")), capsys.readouterr().out
 
     return taken
@@ -72,8 +72,8 @@ def test_a_step_has_the_bits_that_were_recorded_with_a_checkpoint_before_it_and_
     }
     assert found["from_step"] == begin or begin is None
     origin = f"the checkpoint of step {found['from_step']}" if found["from_step"] else "the initial weights"
-    assert out.splitlines()[0] == f"{sound}, step {step} of 10 recorded, taken again from {origin}"
-    assert out.count("the same bits") == 2 and repr(row["loss"]) in out and "other bits" not in out
+    assert out.splitlines()[0] == f"{sound}, step {step} of 10 recorded, repeated from {origin}"
+    assert out.count(" equal") == 2 and repr(row["loss"]) in out and "differs" not in out
 
 
 def test_the_steps_after_a_checkpoint_end_in_the_next_one_to_the_bit(sound):
@@ -126,7 +126,7 @@ def test_norms_are_those_of_weights_gradients_and_what_was_added(sound, replay):
         assert math.hypot(*(row["gradient"] for row in table)) == pytest.approx(cut, rel=1e-4)
     assert [row["name"] for row in found["layers"]] == ["embedding", "blocks.0", "norm"]
     assert sum(row["numbers"] for row in found["layers"]) == sum(one.numel() for one in before.values())
-    assert ("the gradient was cut to a norm of 1" in out) == (found["grad_norm"] > 1)
+    assert ("the gradient was clipped to a norm of 1" in out) == (found["grad_norm"] > 1)
 
 
 def test_the_table_has_a_row_for_each_layer_or_each_parameter(sound, replay):
@@ -138,16 +138,20 @@ def test_the_table_has_a_row_for_each_layer_or_each_parameter(sound, replay):
         assert any(line[:2] == [row["name"], f"{row['numbers']:,}"] for line in lines)
 
 
-def test_a_journal_that_says_otherwise_is_told(folder, replay):
+def test_a_replay_whose_bits_differ_from_metrics_jsonl_says_so_and_exits_with_1(folder, replay):
     text = (folder / "metrics.jsonl").read_text(encoding="utf-8")
     loss = rows(folder)[9]["loss"]
     assert text.count(repr(loss)) == 1
     (folder / "metrics.jsonl").write_text(text.replace(repr(loss), repr(math.nextafter(loss, 9))), encoding="utf-8")
-    found, out = replay(folder, 9)
-    assert not found["bit_equal"] and out.count("other bits") == 1 and out.count("the same bits") == 1
-    found, out = replay(folder, 10)
+    found, out = replay(folder, 9, code=1)
+    assert not found["bit_equal"] and found["first_mismatch"] == 9
+    assert out.splitlines()[1].startswith("step 9 differs from metrics.jsonl, so ")
+    assert out.count("  differs") == 1 and out.count(" equal") == 1
+    found, out = replay(folder, 10, code=1)  # whose own numbers are equal, but not those of a step on the way
     assert found["bit_equal"] and found["first_mismatch"] == 9
-    assert "step 9 gave other numbers than metrics.jsonl: the run" in out
+    assert out.splitlines()[1].startswith("step 9 differs from metrics.jsonl, so ")
+    found, out = replay(folder, 8)  # before it
+    assert found["bit_equal"] and found["first_mismatch"] is None and "differs" not in out
 
 
 def test_a_checkpoint_that_is_harmed_is_passed_over_by_name(folder, replay):
@@ -155,9 +159,7 @@ def test_a_checkpoint_that_is_harmed_is_passed_over_by_name(folder, replay):
         file.write(b"x")
     found, out = replay(folder, 10)
     assert found["bit_equal"] and found["from_step"] < 8
-    assert (
-        out.startswith("passed over: ") and "step-8/model.safetensors: the file is not the one" in out.splitlines()[0]
-    )
+    assert out.startswith("skipped: ") and "step-8/model.safetensors: the file is not the one" in out.splitlines()[0]
 
 
 def test_a_run_without_any_checkpoint_is_taken_again_from_its_initial_weights(folder, replay):

@@ -630,7 +630,7 @@ def test_a_copy_of_a_checkpoint_under_another_name_is_passed_over_with_a_word(fo
     capsys.readouterr()
     assert resume(folder) == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert (f"passed over: {copy}: " in out) == (name not in ("step-06", "step-1e3")), out
+    assert (f"skipped: {copy}: " in out) == (name not in ("step-06", "step-1e3")), out
     assert contents(copy) == before and equal(folder, longer)
 
 

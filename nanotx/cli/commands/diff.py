@@ -15,7 +15,7 @@ from nanotx.cli.console import write_json
 from nanotx.config.flags import argument, option, parse, repeated
 from nanotx.config.registry import load_file
 from nanotx.config.schema import check_min
-from nanotx.errors import RunError, printable
+from nanotx.errors import LawBroken, printable
 from nanotx.runs.diff import Found, Parting, check_shapes, corpora, recipes, search, tokenizers
 from nanotx.runs.folder import RunFolder
 from nanotx.runs.record import RunRecord
@@ -36,7 +36,7 @@ class Flags:
     newest checkpoints that are equal or else from the initial weights, and compares all weights after each step.
 
     Exits with 0 where no bit differs: in the repeated weights, in the checkpoints that both have, and in the losses and
-    gradient norms of metrics.jsonl. Exits with 4 where one does, or where the two cannot be compared.
+    gradient norms of metrics.jsonl. Exits with 1 where one does, and with 4 where the two cannot be compared.
 
         nanotx diff runs/shakespeare_char-1 runs/shakespeare_char-2
         nanotx diff runs/shakespeare_char-1 runs/shakespeare_char-2 --step 100
@@ -61,7 +61,7 @@ def run(argv: list[str]) -> int:
     for record in (one, other):
         record.check(flags.step or 1)
         for reason in record.skipped:
-            print_line(f"passed over: {reason}")
+            print_line(f"skipped: {reason}")
     print_recipe_differences(one, other)
     check_shapes(one, other)
     last = flags.step or min(one.last, other.last)
@@ -74,11 +74,11 @@ def run(argv: list[str]) -> int:
     print_first_difference(one, other, found)
     if flags.json:
         write_json(flags.json, to_json(one, other, found))
-    return 0 if found.equal else RunError.exit_code
+    return 0 if found.equal else LawBroken.exit_code
 
 
 def open_runs(flags: Flags) -> tuple[RunRecord, RunRecord]:
-    """Both runs, read."""
+    """Read the records of both runs."""
     one, other = (RunRecord(folder) for folder in flags.runs)
     return one, other
 
@@ -88,12 +88,12 @@ MAX_VALUE_LENGTH = 60
 
 
 def print_line(line: str) -> None:
-    """A line that is not folded."""
+    """Print a line without folding it."""
     Console(highlight=False).print(Text(printable(line)), soft_wrap=True)
 
 
 def print_recipe_differences(one: RunRecord, other: RunRecord) -> None:
-    """In what they were told otherwise."""
+    """Print in what recipes, corpora and tokenizers differ."""
     differing = recipes(one, other)
     if differing:
         cells = [("recipe", one.name, other.name)]
@@ -109,13 +109,13 @@ def print_recipe_differences(one: RunRecord, other: RunRecord) -> None:
 
 
 def format_value(value: Any) -> str:
-    """A recipe's value, in short."""
+    """Return a value of a recipe as short text."""
     text = "-" if value is None else printable(str(value))
     return text if len(text) <= MAX_VALUE_LENGTH else text[: MAX_VALUE_LENGTH - 3] + "..."
 
 
 def print_first_difference(one: RunRecord, other: RunRecord, found: Found) -> None:
-    """Where they part, as they are recorded and as they are taken again."""
+    """Print the first difference, as it is recorded and as the runs are repeated."""
     names = (one.name, other.name)
     if found.journal is None:
         print_line(f"metrics.jsonl: the same losses and gradient norms up to step {found.last}")
@@ -129,13 +129,9 @@ def print_first_difference(one: RunRecord, other: RunRecord, found: Found) -> No
     origin = f"from the checkpoints of step {found.begin}" if found.begin else "from the initial weights"
     for name, first_mismatch in zip(names, found.first_mismatch, strict=True):
         if first_mismatch:
-            print_line(
-                f"{name}, taken again {origin}: step {first_mismatch} gave other numbers than its metrics.jsonl holds"
-            )
+            print_line(f"{name}, repeated {origin}: step {first_mismatch} differs from its metrics.jsonl")
         elif found.end > found.begin:
-            print_line(
-                f"{name}, taken again {origin}: up to step {found.end} the numbers of its metrics.jsonl, to the bit"
-            )
+            print_line(f"{name}, repeated {origin}: equal to its metrics.jsonl to the bit, up to step {found.end}")
     if found.parting:
         print_tensor_difference(found.parting)
     else:
@@ -143,7 +139,7 @@ def print_first_difference(one: RunRecord, other: RunRecord, found: Found) -> No
 
 
 def print_tensor_difference(parting: Parting) -> None:
-    """The step, the tensor, the numbers."""
+    """Print the step, the tensor and the numbers."""
     if parting.rows:
         print_line(f"step {parting.step}: {side_by_side(parting.rows)}")
         print_line(f"After step {parting.step} they differ, first in {parting.difference}.")
@@ -152,7 +148,7 @@ def print_tensor_difference(parting: Parting) -> None:
 
 
 def side_by_side(rows: Any) -> str:
-    """The numbers of a step of both."""
+    """Return the numbers of a step of both runs."""
     return ", ".join(
         f"{name} {rows[0].get(key)!r} and {rows[1].get(key)!r}"
         for key, name in zip(NUMBERS, ("loss", "gradient norm"), strict=True)
@@ -160,7 +156,7 @@ def side_by_side(rows: Any) -> str:
 
 
 def to_json(one: RunRecord, other: RunRecord, found: Found) -> dict[str, Any]:
-    """All of it, as JSON holds it."""
+    """Return the differences as plain values."""
     parting, first = found.parting, None
     if parting:
         rows = [strict(row) for row in parting.rows or ()]

@@ -14,7 +14,7 @@ from nanotx.cli.console import write_json
 from nanotx.config.flags import argument, option, parse, repeated
 from nanotx.config.registry import load_file
 from nanotx.config.schema import check_min
-from nanotx.errors import printable
+from nanotx.errors import LawBroken, printable
 from nanotx.runs.folder import RunFolder
 from nanotx.runs.record import RunRecord
 from nanotx.runs.replay import NUMBERS, Change, Observed, Replay, Window, by_layer, counting, observe, same
@@ -39,6 +39,8 @@ class Flags:
     The steps before it are repeated from the newest checkpoint, or from the initial weights. On the machine of the run
     and with the same torch, all numbers are equal to the bit; loss and gradient norm are compared with metrics.jsonl.
 
+    Exits with 0 where those of every repeated step are equal, and with 1 where they differ.
+
         nanotx replay runs/shakespeare_char-1 --step 200
         nanotx replay runs/shakespeare_char-1 --step 200 --by parameter
     """
@@ -54,35 +56,41 @@ class Flags:
 
 
 def run(argv: list[str]) -> int:
-    """Take the step again, tell."""
+    """Repeat the step, print it, return the exit code."""
     flags = parse(Flags, argv, "nanotx replay")
     for file in flags.load:
         load_file(file)
     record, begin, replayed = while_saved(partial(open_replay, flags), RunFolder(Path(flags.folder)).checkpoints)
     for reason in record.skipped:
-        print_line(f"passed over: {reason}")
-    with counting(flags.step) as tell:
-        replayed.go_to(flags.step - 1, tell)
-        tell(flags.step)
+        print_line(f"skipped: {reason}")
+    with counting(flags.step) as show_step:
+        replayed.go_to(flags.step - 1, show_step)
+        show_step(flags.step)
         replayed.ready()
         observed = observe(replayed.trainer, replayed.segment.codec)
     origin = f"the checkpoint of step {begin}" if begin else "the initial weights"
-    print_line(f"{flags.folder}, step {flags.step} of {record.last} recorded, taken again from {origin}")
-    if replayed.first_mismatch:
-        print_line(
-            f"step {replayed.first_mismatch} gave other numbers than metrics.jsonl: the run had another machine, "
-            "torch, nanotx or text, and what follows is not to the bit what it did"
-        )
+    print_line(f"{flags.folder}, step {flags.step} of {record.last} recorded, repeated from {origin}")
     recorded = record.steps[flags.step]
+    mismatch = replayed.first_mismatch or (None if bit_equal(observed, recorded) else flags.step)
+    if mismatch:
+        print_line(
+            f"step {mismatch} differs from metrics.jsonl, so what follows is not to the bit what the run did: it had "
+            "another machine, torch, nanotx or text, a GPU without --deterministic, or its record was changed"
+        )
     print_tables(observed, recorded, flags.by, replayed.trainer.recipe.train.grad_clip)
     if flags.json:
-        head = {"run": flags.folder, "step": flags.step, "from_step": begin, "first_mismatch": replayed.first_mismatch}
+        head = {"run": flags.folder, "step": flags.step, "from_step": begin, "first_mismatch": mismatch}
         write_json(flags.json, head | to_json(observed, recorded))
-    return 0
+    return LawBroken.exit_code if mismatch else 0
+
+
+def bit_equal(observed: Observed, recorded: dict[str, Any]) -> bool:
+    """Return whether loss and gradient norm of a repeated step equal the recorded ones to the bit."""
+    return all(same(getattr(observed, key), recorded.get(key)) for key in NUMBERS)
 
 
 def open_replay(flags: Flags) -> tuple[RunRecord, int, Replay]:
-    """The run, the step of the checkpoint before the one that is asked for, and a trainer that stands there."""
+    """Return the run's record, the step of its newest checkpoint before the requested step, and a replay from there."""
     record = RunRecord(flags.folder)
     record.check(flags.step)
     begin = record.newest(flags.step - 1)
@@ -90,50 +98,50 @@ def open_replay(flags: Flags) -> tuple[RunRecord, int, Replay]:
 
 
 def print_line(line: str) -> None:
-    """A line that is not folded."""
+    """Print a line without folding it."""
     Console(highlight=False).print(Text(printable(line)), soft_wrap=True)
 
 
 def print_tables(observed: Observed, recorded: dict[str, Any], by: str, clip: float) -> None:
-    """The tables."""
+    """Print the tables: the step's numbers, its windows, and the changes of the weights."""
     console, terminal = Console(highlight=False), sys.stdout.isatty()
     cells = [("", "now", "recorded", "")]
     for key, name in zip(NUMBERS, ("loss", "gradient norm"), strict=True):
         now, then = getattr(observed, key), recorded.get(key)
-        cells.append((name, f"{now!r}", f"{then!r}", "the same bits" if same(now, then) else "other bits"))
-    tables.print_table(console, "", cells, terminal, ("other bits",))
-    cut = f"; the gradient was cut to a norm of {clip:g}" if 0 < clip < observed.grad_norm else ""
-    print_line(f"learning rate {observed.lr:.4g}{cut}\n")
+        cells.append((name, f"{now!r}", f"{then!r}", "equal" if same(now, then) else "differs"))
+    tables.print_table(console, "", cells, terminal, ("differs",))
+    clipped = f"; the gradient was clipped to a norm of {clip:g}" if 0 < clip < observed.grad_norm else ""
+    print_line(f"learning rate {observed.lr:.4g}{clipped}\n")
     few = observed.windows[:MAX_TEXT]
     more = f"; the first {MAX_TEXT}" if len(few) < len(observed.windows) else ""
-    title = f"It learned from {len(observed.windows)} windows of the training text{more}:"
+    title = f"Its batch: {len(observed.windows)} windows of the training text{more}:"
     tables.print_table(console, title, [("text", "begins at token", "loss"), *map(window_cells, few)], terminal)
     changes = by_layer(observed.changes) if by == "layer" else observed.changes
     header = (by, "numbers", "weight norm", "gradient norm", "update norm", "update/weight")
-    tables.print_table(console, "What it did:", [header, *map(change_cells, changes)], terminal)
+    tables.print_table(console, "Its update:", [header, *map(change_cells, changes)], terminal)
 
 
 def window_cells(window: Window) -> tuple[str, str, str]:
-    """A window as a row."""
+    """Return the row of a window."""
     text = printable(window.text).replace("\n", "\\n").replace("\t", "\\t")
     text = text if len(text) <= MAX_WIDTH else text[: MAX_WIDTH - 3] + "..."
     return text, f"{window.token:,}", f"{window.loss:.4f}"
 
 
 def change_cells(change: Change) -> tuple[str, ...]:
-    """A change as a row."""
+    """Return the row of a change."""
     ratio = "-" if change.ratio is None else f"{change.ratio:.2e}"
     norms = (f"{norm:.4g}" for norm in (change.weight, change.gradient, change.update))
     return change.name, f"{change.numbers:,}", *norms, ratio
 
 
 def to_json(observed: Observed, recorded: dict[str, Any]) -> dict[str, Any]:
-    """All figures, as JSON holds them."""
-    told = (*NUMBERS, "lr")
+    """Return all figures as plain values."""
+    keys = (*NUMBERS, "lr")
     return {
-        **strict({key: getattr(observed, key) for key in told}),
-        "recorded": strict({key: recorded.get(key) for key in told}),
-        "bit_equal": all(same(getattr(observed, key), recorded.get(key)) for key in NUMBERS),
+        **strict({key: getattr(observed, key) for key in keys}),
+        "recorded": strict({key: recorded.get(key) for key in keys}),
+        "bit_equal": bit_equal(observed, recorded),
         "windows": [strict(dataclasses.asdict(window)) for window in observed.windows],
         "layers": [change_to_json(change) for change in by_layer(observed.changes)],
         "parameters": [change_to_json(change) for change in observed.changes],
@@ -141,5 +149,5 @@ def to_json(observed: Observed, recorded: dict[str, Any]) -> dict[str, Any]:
 
 
 def change_to_json(change: Change) -> dict[str, Any]:
-    """A change as plain values."""
+    """Return a change as plain values."""
     return strict(dataclasses.asdict(change) | {"ratio": change.ratio})
