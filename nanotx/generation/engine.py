@@ -19,6 +19,7 @@ import torch
 from einops import rearrange
 from jaxtyping import Int
 from torch import Tensor
+from torch.nn import functional as F
 
 from nanotx.errors import ConfigError
 from nanotx.generation.sampler import NextIds, NextLogits, Sampler, Sampling, check_max_new_tokens
@@ -82,8 +83,8 @@ class Step(NamedTuple):
 
     def tokens(self) -> Iterator[Token]:
         """Return the tokens with their log-probabilities."""
-        log_probs = self.logits.float().log_softmax(dim=-1).gather(-1, rearrange(self.ids, "b -> b 1"))
-        return map(Token, self.rows, self.ids.tolist(), rearrange(log_probs, "b 1 -> b").tolist())
+        log_probs = -F.cross_entropy(self.logits.float(), self.ids, reduction="none")
+        return map(Token, self.rows, self.ids.tolist(), log_probs.tolist())
 
 
 class Engine(ABC):

@@ -20,26 +20,29 @@ from nanotx.runs.folder import RunFolder
 from nanotx.runs.formats import read_saved_recipe
 from nanotx.runs.metrics_log import Row, read
 
-MUTABLE_ON_RESUME = {"device", "dtype", "threads", "compile", "deterministic"} | {
-    f"train.{name}"
-    for name in ("steps", "eval_every", "eval_tokens", "sample_every", "sample_tokens", "checkpoint_every")
+MACHINE = {"device", "dtype", "threads", "compile", "deterministic"}
+SCHEDULED = {f"train.{name}" for name in ("steps", "eval_every", "eval_tokens", "sample_every", "sample_tokens")}
+MEMORY = {
+    f"train.{name}" for name in ("micro_batch_size", "grad_accum_steps", "activation_checkpointing", "loss_chunk_size")
 }
+"""How many windows, layers and logits are in memory at once: the same mean over the same batch, but for rounding."""
+MUTABLE_ON_RESUME = MACHINE | SCHEDULED | {"train.checkpoint_every"} | MEMORY
 
 
 def resolve_auto(saved: Recipe, requested: Recipe) -> Recipe:
-    """Return the requested recipe, with each `auto` replaced by the saved run's value."""
-    micro = (
-        saved.train.micro_batch_size if requested.train.micro_batch_size == "auto" else requested.train.micro_batch_size
-    )
+    """Return the requested recipe, with each `auto` replaced by the value that the saved run determined, if it did."""
+    micro = requested.train.micro_batch_size
+    if micro == "auto":
+        micro = saved.train.micro_batch_size or "auto"
     compiled = saved.compile if requested.compile == "auto" else requested.compile
     return replace(requested, train=replace(requested.train, micro_batch_size=micro), compile=compiled)
 
 
 def check_resumable(saved: Recipe, requested: Recipe) -> None:
-    """Raise ConfigError where flags or files ask for another run than the one in the folder.
+    """Raise ConfigError if flags or files request another run than the one in the folder.
 
-    Free to change: a longer `train.steps`, how often it is looked at, the machine, and among attentions that are
-    one function, the implementation, with the fields that one implementation alone has.
+    Mutable are a longer `train.steps`, the intervals of evaluations, samples and checkpoints, the machine, what takes
+    less memory (`MEMORY`), and the implementation of an attention among equivalent ones, with its own fields.
     """
     found = [*differences(saved, requested), *fewer_steps(saved, requested)]
     if found:

@@ -183,16 +183,17 @@ class Trainer:
             raise MemoryFull(f"step {self.progress.step}: memory is full with {self.less_memory()}.")
 
     def less_memory(self) -> str:
-        """How many windows are held at a time, and flags that take less memory, each of them valid for this recipe."""
+        """Return how many windows are in memory at a time, and flags that need less memory, valid for this recipe."""
         plan = self.recipe.train
         held = plan.batch_size // plan.num_micro_batches
         fewer = max((count for count in divisors(plan.batch_size) if count <= held / 2), default=0)
         more = (
             f"grad-accum-steps {plan.batch_size // fewer}"
             if fewer and plan.grad_accum_steps > 1
-            else f"micro-batch-size {fewer} (or auto)"
+            else f"micro-batch-size {fewer}" + (" (or auto)" if not plan.micro_batch_size else "")
         )
-        parts = f"take fewer by --train.{more}, which changes nothing else; or " if fewer else ""
+        aux = " and the auxiliary loss, which is a mean over micro-batches" if self.aux_loss_modules else ""
+        parts = f"take fewer with --train.{more}, which changes only rounding{aux}; or " if fewer else ""
         others = "a smaller --model.context" if plan.activation_checkpointing else "--train.activation-checkpointing"
         return f"{held} window{'s' * (held > 1)} at a time; {parts}try {others}"
 

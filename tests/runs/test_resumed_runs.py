@@ -130,6 +130,34 @@ def test_a_corpus_that_grew_by_a_new_letter_is_refused_by_its_digest(folder, tra
         file.write_text(old, encoding="utf-8")
 
 
+MEMORY = {"micro_batch_size": (0, 1), "activation_checkpointing": (False, True), "loss_chunk_size": (0, 5)}
+
+
+def test_what_saves_memory_may_change_on_resume_and_is_recorded_and_changes_only_rounding(folder):
+    other = shutil.copytree(folder, folder.parent / "other")
+    words = ["--train.micro-batch-size", "1", "--train.activation-checkpointing", "--train.loss-chunk-size", "5"]
+    assert nanotx_command(["resume", str(folder), "--train.steps", "12", *words]) == 0
+    assert nanotx_command(["resume", str(other), "--train.steps", "12"]) == 0
+    (row,) = rows(folder, "changed")
+    assert row["changes"] == {f"train.{name}": list(pair) for name, pair in MEMORY.items()} | {"train.steps": [6, 12]}
+    losses, others = ([row["loss"] for row in rows(path, "step")] for path in (folder, other))
+    assert losses == pytest.approx(others, abs=1e-5) and losses[:6] == others[:6]
+    assert nanotx_command(["verify", str(folder)]) == 0
+    for step in ("6", "12"):
+        assert nanotx_command(["replay", str(folder), "--step", step]) == 0
+    assert nanotx_command(["resume", str(folder), "--train.steps", "13"]) == 0  # and stays changed
+    assert nanotx_command(["resume", str(folder), "--train.steps", "14", "--train.grad-accum-steps", "2",
+                           "--train.micro-batch-size", "0"]) == 0  # fmt: skip
+
+
+def test_auto_on_resume_is_decided_where_the_run_has_not_decided_it(folder):
+    assert nanotx_command(["resume", str(folder), "--train.steps", "8", "--train.micro-batch-size", "auto"]) == 0
+    assert rows(folder, "changed")[-1]["changes"]["train.micro_batch_size"] == [0, 2]  # two windows fit
+    assert nanotx_command(["resume", str(folder), "--train.steps", "9", "--train.micro-batch-size", "1"]) == 0
+    assert nanotx_command(["resume", str(folder), "--train.steps", "10", "--train.micro-batch-size", "auto"]) == 0
+    assert rows(folder, "changed")[-1]["changes"] == {"train.steps": [9, 10]}  # what was decided stays
+
+
 # --allow-mismatch
 
 

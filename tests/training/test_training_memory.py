@@ -12,6 +12,7 @@ from nanotx.hardware.device import choose_machine
 from nanotx.nn.block.prenorm import PreNorm
 from nanotx.nn.block.token_shift import TokenShift
 from nanotx.nn.embedding.ngrams import Ngrams
+from nanotx.nn.ffn.moe import MixtureOfExperts
 from nanotx.nn.loss.cross_entropy import CrossEntropy
 from nanotx.nn.transformer import Model
 from nanotx.optim.muon import Muon
@@ -130,13 +131,16 @@ def test_where_not_one_window_fits_it_says_what_to_halve(monkeypatch):
     ("plan", "message"),
     [
         ({}, r"4 windows at a time; .* --train\.micro-batch-size 2 \(or auto\).*--train\.activation-checkpointing"),
-        ({"micro_batch_size": 2}, r"2 windows at a time; .* --train\.micro-batch-size 1 \(or auto\)"),
+        (
+            {"micro_batch_size": 2},
+            r"2 windows at a time; .* --train\.micro-batch-size 1, which changes only rounding; or",
+        ),
         ({"micro_batch_size": 1}, r"1 window at a time; try --train\.activation-checkpointing\.$"),
         (
             {"micro_batch_size": 1, "activation_checkpointing": True},
             r"1 window at a time; try a smaller --model\.context\.$",
         ),
-        ({"batch_size": 12, "micro_batch_size": 4}, r"4 windows at a time; .* --train\.micro-batch-size 2 "),
+        ({"batch_size": 12, "micro_batch_size": 4}, r"4 windows at a time; .* --train\.micro-batch-size 2, which"),
         ({"batch_size": 9}, r"9 windows at a time; .* --train\.micro-batch-size 3 "),
         ({"batch_size": 5}, r"5 windows at a time; .* --train\.micro-batch-size 1 "),
         ({"grad_accum_steps": 2}, r"2 windows at a time; .* --train\.grad-accum-steps 4,"),
@@ -174,6 +178,21 @@ def test_a_full_accelerator_says_how_many_windows_it_held_and_a_remedy_that_the_
 def test_plans_that_cannot_be_are_refused(plan, match):
     with pytest.raises(ConfigError, match=match):
         Train(**{"batch_size": 4} | plan)
+
+
+def test_a_full_accelerator_says_that_an_auxiliary_loss_is_a_mean_over_micro_batches(monkeypatch):
+    model = Model(dim=8, layers=1, context=16, block=PreNorm(ffn=MixtureOfExperts())).build(TEXTS.codec.vocab_size)
+    recipe = Recipe(corpus=Playhouse(size=20_000), model=model.config, train=Train(batch_size=4), compile=False)
+    made = Trainer(recipe, model, TEXTS.windows, choose_machine("cpu", "float32", 1))
+
+    def full(*_):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(made, "forward_loss", full)
+    with pytest.raises(
+        RunError, match="changes only rounding and the auxiliary loss, which is a mean over micro-batches; "
+    ):
+        made.train_step()
 
 
 def test_what_a_run_settled_stays_when_it_is_left_to_the_machine_again():

@@ -19,15 +19,19 @@ ORDER = 11
 PROG = "nanotx resume"
 ABOUT = """\
 Continue a run from its newest valid checkpoint, by its own recipe. A run that is complete is trained further with
---train.steps N, and what that does to the schedule is printed. How often a run is evaluated, sampled and saved, and
-where it runs, may change; any other flag of the recipe needs --allow-mismatch. All flags of a recipe: nanotx train
-NAME --help.
+--train.steps N, and what that does to the schedule is printed. How often a run is evaluated, sampled and saved, where
+it runs, and how much memory a step needs may change; any other flag of the recipe needs --allow-mismatch. All flags of
+a recipe: nanotx train NAME --help.
 
     nanotx resume runs/shakespeare_char-1
     nanotx resume runs/shakespeare_char-1 --train.steps 1000
+    nanotx resume runs/shakespeare_char-1 --train.micro-batch-size 4
     nanotx resume runs/shakespeare_char-1 --restart
 """
-MUTABLE = ("train.steps", "train.eval_every", "train.sample_every", "train.checkpoint_every")
+MUTABLE = (
+    *("train.steps", "train.eval_every", "train.sample_every", "train.checkpoint_every"),
+    *("train.micro_batch_size", "train.activation_checkpointing"),
+)
 """The flags of the recipe that the help shows."""
 
 
