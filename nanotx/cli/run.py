@@ -15,7 +15,7 @@ from pathlib import Path
 from nanotx.cli.dashboard import Display, Silent
 from nanotx.cli.entry import run_and_exit
 from nanotx.cli.recipe_list import ENTRY_POINT_GROUP, PROG, builtin_recipes, missing_name, recipe_names, train_page
-from nanotx.config.flags import positional_args
+from nanotx.config.flags import collect_flags, positional_args
 from nanotx.config.help import page_width, write_page
 from nanotx.config.presets import presets
 from nanotx.config.registry import load_file
@@ -28,6 +28,7 @@ from nanotx.runs.folder import find_folder
 from nanotx.runs.load import LoadedRun, load
 from nanotx.runs.resume_check import Survey, changes, check_resumable, recipe_left, resolve_auto, survey
 from nanotx.runs.session import Session, Work
+from nanotx.training.dataset import with_tokenizer_of_tokens
 from nanotx.training.loop import Callback
 from nanotx.training.signals import Interrupted, Stop, listening
 
@@ -118,6 +119,9 @@ def run(recipe: Recipe, argv: list[str], name: str, callbacks: Sequence[Callback
         argv, unheeded = drop_files(saved, argv, name)
     base = saved or recipe
     recipe, named = read_recipe(base, argv, prog or f"nanotx train {name}")
+    flags = collect_flags(argv)
+    if not saved and "tokenizer" not in flags and ("corpus" in flags or "tokenizer" not in named):
+        recipe = with_tokenizer_of_tokens(recipe)
     if options.print_config:
         sys.stdout.write(write_toml(recipe))
         return 0

@@ -15,6 +15,7 @@ from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 
+from nanotx.data.stored_ids import DiskIds
 from nanotx.errors import DataError
 from nanotx.nn.shapes import Tokens
 
@@ -36,7 +37,7 @@ CPU = torch.device("cpu")
 class Windows:
     """A text as training examples."""
 
-    ids: NDArray[np.integer]
+    ids: NDArray[np.integer] | DiskIds
     context: int
     seed: int
     device: torch.device = CPU  # where batches are
@@ -64,16 +65,21 @@ class Windows:
         """Return the inputs of a step, and the next token of each."""
         starts = self.starts(step, batch)
         if self.device == CPU or 4 * len(self.ids) > HELD:
-            rows = np.add.outer(starts, np.arange(self.context + 1))
-            ids = torch.from_numpy(self.ids[rows].astype(np.int64)).to(self.device)
+            ids = torch.from_numpy(self.rows(starts).astype(np.int64)).to(self.device)
         else:
             first = rearrange(torch.from_numpy(starts).to(self.device), "b -> b 1")
             ids = self._held[first + torch.arange(self.context + 1, device=self.device)].long()
         return ids[:, :-1], ids[:, 1:]
 
+    def rows(self, starts: Order) -> NDArray[np.integer]:
+        """Return the ids of each window and the one after it."""
+        if isinstance(self.ids, DiskIds):
+            return self.ids.rows(starts.tolist(), self.context + 1)
+        return self.ids[np.add.outer(starts, np.arange(self.context + 1))]
+
     @cached_property
     def _held(self) -> Tensor:
-        return torch.from_numpy(self.ids.astype(np.int32)).to(self.device)
+        return torch.from_numpy(np.asarray(self.ids).astype(np.int32)).to(self.device)
 
 
 def covering(first: int, end: int) -> range:

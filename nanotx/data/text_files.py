@@ -9,12 +9,13 @@ the two sides, encoded one by one, the ids of the whole.
 """
 
 import fnmatch
+import glob
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from nanotx.errors import DataError
-from nanotx.files import open_regular, read_regular
+from nanotx.files import open_regular, read_regular, similar_file
 
 MARK = "\ufeff"
 """The byte-order mark, which says that a text is Unicode and is no part of it."""
@@ -44,6 +45,37 @@ def files_of(names: Iterable[str | Path]) -> list[Path]:
             raise DataError(f"{name}: cannot be read: there is no such file or folder.")
         found += inside
     return found
+
+
+def files_named(where: str, path: str) -> list[Path]:
+    """Return the file of a path, the files of a folder, or those that match a glob.
+
+    Args:
+        where: begins every message.
+        path: of a file or a folder, or a glob.
+
+    Raises:
+        DataError: there is no such file, or a folder cannot be read.
+    """
+    place = Path(path)
+    try:
+        if place.is_file():
+            return [place]
+        if place.is_dir():
+            return files_in(place)
+        if place.exists() or "\0" in path:
+            raise DataError(f"{path!r}: expected a file or a folder, got a pipe or a device.")
+        if not glob.has_magic(path):
+            raise DataError(f"{path}: there is no such file or folder.{similar_file(place)}")
+        if files := files_like(path):
+            return files
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from None
+    except OSError as error:
+        raise DataError(f"{where}: {error.filename or path}: cannot be read: {error.strerror}.") from None
+    raise DataError(
+        f"{where}: {path}: no file matches; try a shorter pattern. Hidden files and the folders of runs are left out."
+    )
 
 
 def files_in(folder: Path) -> list[Path]:
@@ -173,7 +205,8 @@ def blocks(path: Path, *, splittable: bool = True, errors: str = "strict", start
                 held += data
                 end = _last_cut(held, len(held) - len(data)) if splittable else len(held)
                 if end:
-                    yield decoded(held[:end], str(path), errors, start), start + end
+                    if text := decoded(held[:end], str(path), errors, start):
+                        yield text, start + end
                     held, start = held[end:], start + end
             if held and (text := decoded(held, str(path), errors, start)):
                 yield text, start + len(held)

@@ -9,6 +9,9 @@ from bisect import bisect_left
 from collections.abc import Callable
 from contextlib import suppress
 
+import numpy as np
+
+from nanotx.data.stored_ids import DiskIds
 from nanotx.errors import DataError, TextError
 from nanotx.evaluation.loss import EvalText
 from nanotx.recipe import Train
@@ -185,3 +188,55 @@ def eval_text(codec: Codec, text: str, count: int = 0, context: int = 0) -> Eval
     if not len(ids):
         raise DataError(f"{codec.part}: makes no tokens of a text of {len(text)} characters; try a longer one.")
     return EvalText(ids=ids, start=codec.start, size=len(data) if codec.decode_bytes(ids) == data else 0)
+
+
+def eval_texts_of_ids(
+    codec: Codec, training: DiskIds, validation: DiskIds, exact: bool, context: int, plan: Train
+) -> dict[str, EvalText]:
+    """Return what ids are evaluated on: as `eval_texts_of`, with windows at tokens in place of characters.
+
+    Args:
+        codec: the tokenizer that made them.
+        training: the ids to train on.
+        validation: the ids to validate on.
+        exact: whether they decode to the text that they were made of; without that there are no bits per byte.
+        context: tokens of a window.
+        plan: the recipe's `train`.
+    """
+    limit = WHOLE if plan.eval_tokens == "auto" else plan.eval_tokens
+    count = eval_tokens(plan, context) if limit and len(validation) > limit else 0
+    return {
+        "train": eval_text_of_ids(codec, training, exact, count, context, len(validation)),
+        "val": eval_text_of_ids(codec, validation, exact, count, context),
+    }
+
+
+def eval_text_of_ids(
+    codec: Codec, ids: DiskIds, exact: bool, count: int = 0, context: int = 0, most: int | None = None
+) -> EvalText:
+    """Return the evaluation text of ids that stay on the disk.
+
+    Args:
+        codec: the tokenizer that made them.
+        ids: all of them.
+        exact: see `eval_texts_of_ids`.
+        count: about how many are read, in windows evenly spread; 0 for all.
+        context: tokens of a window.
+        most: how many are read where all are, from the beginning.
+    """
+    if not count:
+        whole = ids[:most]
+        return EvalText(ids=whole, start=codec.start, size=exact * byte_count(codec, whole))
+    many = max(1, min(count, len(ids)) // context)
+    starts = [number * (len(ids) - 1) // many for number in range(many)]
+    windows = tuple(ids[start : start + context + 1] for start in starts)
+    size = exact * sum(byte_count(codec, window) - byte_count(codec, window[:1]) for window in windows)
+    return EvalText(ids=windows[0][:0], start=codec.start, size=size, windows=windows, asked=count)
+
+
+def byte_count(codec: Codec, ids: Ids) -> int:
+    """Return the number of UTF-8 bytes of the text of ids, decoded piece by piece; special tokens have none."""
+    special = list(codec.special_tokens.values())
+    ids = ids[~np.isin(ids, special)] if special else ids
+    step = BLOCK if codec.decodes_independently else max(1, len(ids))
+    return sum(len(codec.decode_bytes(ids[first : first + step])) for first in range(0, len(ids), step))

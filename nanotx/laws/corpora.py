@@ -1,21 +1,29 @@
-"""The law of corpora: one text, cut in two, and nothing of it lost."""
+"""The law of corpora: one text, or the ids of token files, cut in two, and nothing of it lost."""
 
-from nanotx.data.corpus import Corpus
+import numpy as np
+
+from nanotx.data.corpus import Corpus, TokenFiles
 from nanotx.errors import DataError, LawBroken
+from nanotx.tokenizers.saved import Saved
+from nanotx.tokenizers.token_corpus import open_split, token_files_of
+from nanotx.tokenizers.token_file import open_tokens
 
 
 def split(corpus: Corpus) -> None:
-    """The training and the validation text, joined, are the text, which is the same every time it is asked for.
+    """The training and the validation text, joined, are the text, which is the same each time it is read.
 
-    The validation text is its end, of the share that the config says. Where one of the two would be empty, the split
-    is refused.
+    The validation text is its end, of the share in the config. Where one of the two would be empty, the split is
+    refused. Of token files the same holds for their ids; files to validate on are kept apart from the others.
 
     Args:
-        corpus: one whose text can be had here.
+        corpus: one that can be read here.
 
     Raises:
         LawBroken: what was lost, shared by both, or of another size.
     """
+    if files := token_files_of(corpus):
+        split_ids(corpus, files)
+        return
     text = corpus.text()
     if not isinstance(text, str):
         raise LawBroken(f"split: text() returned {type(text).__name__}; expected str.")
@@ -36,3 +44,19 @@ def split(corpus: Corpus) -> None:
         )
     if len(validation) != wanted:
         raise LawBroken(f"split: of {len(text)} characters {len(validation)} are for validation; expected {wanted}.")
+
+
+def split_ids(corpus: Corpus, files: TokenFiles) -> None:
+    """The ids to train and to validate on, joined, are those of the files; see `split`."""
+    train, val = (np.concatenate([[], *(open_tokens(path).ids[:] for path in some)]) for some in files.paths.values())
+    share = 0 if files.val else round(len(train) * corpus.validation)
+    try:
+        found = open_split(corpus, files, Saved(path=str(files.train[0])))
+    except DataError as error:
+        if len(train) > share and (share or len(val)):
+            raise LawBroken(f"split: {len(train)} and {len(val)} ids are refused: {error}") from None
+        return
+    wanted = (train, val) if files.val else (train[: len(train) - share], train[len(train) - share :])
+    for name, ids, want in zip(("train", "validate"), (found.train, found.val), wanted, strict=True):
+        if not np.array_equal(ids[:], want):
+            raise LawBroken(f"split: the {len(ids)} ids to {name} on are not the {len(want)} of the files in order.")

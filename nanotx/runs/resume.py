@@ -140,13 +140,20 @@ def try_step(trainer: Trainer, path: Path, texts: Dataset) -> None:
 
 
 def check_corpus(path: Path, state: dict[str, Any], digest: str, size: int) -> None:
-    """Raise DataError unless the corpus is the one that a checkpoint learned from."""
+    """Raise DataError unless the corpus is the one that a checkpoint was trained on.
+
+    Args:
+        path: the checkpoint.
+        state: of it, as `read_state` returns it.
+        digest: identifies the corpus, see `Dataset.sha256`.
+        size: of the corpus, in characters; of token files, in tokens.
+    """
     if state["corpus_sha256"] != digest:
-        said = f"{state['corpus_size']:,} characters and " if "corpus_size" in state else ""
+        length = f"length {state['corpus_size']:,} and " if "corpus_size" in state else ""
         raise DataError(
-            f"{path}: the run began with a corpus of {said}SHA-256 {state['corpus_sha256'][:12]}..., and now it is "
-            f"{size:,} characters and {digest[:12]}...; bring the old text back, begin a new run, or go on "
-            "with this one by --allow-mismatch."
+            f"{path}: the run began with a corpus of {length}SHA-256 {state['corpus_sha256'][:12]}..., and now it has "
+            f"length {size:,} and {digest[:12]}...; bring the old one back, begin a new run, or continue with this one "
+            "by --allow-mismatch."
         )
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nanotx.errors import ConfigError, DataError, NanotxError, RunError, UnknownPart
-from nanotx.evaluation.loss import evaluate
-from nanotx.evaluation.texts import eval_text
+from nanotx.evaluation.loss import EvalText, evaluate
+from nanotx.evaluation.texts import eval_text, eval_text_of_ids
 from nanotx.hardware.device import Machine, choose_machine, make_deterministic
 from nanotx.nn.transformer import Transformer
 from nanotx.recipe import Recipe
@@ -19,6 +19,7 @@ from nanotx.runs.resume import check_tokenizer, load_model, load_weights, withou
 from nanotx.runs.trainer_state import read_state, strict
 from nanotx.runs.valid import read_json, read_tensors, verify
 from nanotx.tokenizers import Codec, load
+from nanotx.tokenizers.token_corpus import open_split, token_files_of
 from nanotx.training.dataset import sha256
 
 Result = Literal["holds", "fails", "not made"]
@@ -232,40 +233,55 @@ def reproduced(folder: RunFolder, sound: list[Path], wish: Wish) -> Check:
         return Check(name=NAME, result="not made", detail="no sound checkpoint is of a step that was evaluated")
     recipe = read_saved_recipe(path / "recipe.toml")
     try:
-        text, machine = validation(path, recipe), wish.machine(recipe)
+        machine, codec = wish.machine(recipe), load(path / "tokenizer.json")
+        text = validation(path, recipe, codec, rows[path.name])
         if recipe.deterministic:
             make_deterministic(machine.device)
-        codec = load(path / "tokenizer.json")
-        paper = eval_text(codec, text, asked(rows[path.name], text), recipe.model.context)
-        now = evaluate(eval_model(path, codec).to(machine.device), paper, machine).loss
+        now = evaluate(eval_model(path, codec).to(machine.device), text, machine).loss
     except (DataError, ConfigError) as error:
         return Check(name=NAME, result="not made", detail=str(error))
     return compared(path.name, losses[path.name], now, machine, recipe)
 
 
-def asked(row: Row, text: str) -> int:
-    """How many tokens of a text an evaluation was to read; 0 for all, as before there was a choice.
+def validation(path: Path, recipe: Recipe, codec: Codec, row: Row) -> EvalText:
+    """Return what a checkpoint's run was evaluated on to validate it.
+
+    Args:
+        path: the checkpoint.
+        recipe: its recipe.
+        codec: its tokenizer.
+        row: of its evaluation.
+
+    Raises:
+        DataError: the corpus cannot be read, or is another one now, or the row does not tell how much was read.
+    """
+    if files := token_files_of(recipe.corpus):
+        split = open_split(recipe.corpus, files, recipe.tokenizer, codec)
+        check_same_corpus(path, split.sha256)
+        count = eval_tokens_of(row, len(split.val))
+        return eval_text_of_ids(codec, split.val, split.exact, count, recipe.model.context)
+    training, text = recipe.corpus.split()
+    check_same_corpus(path, sha256(training, text))
+    return eval_text(codec, text, eval_tokens_of(row, 4 * len(text)), recipe.model.context)
+
+
+def check_same_corpus(path: Path, found: str) -> None:
+    """Raise DataError where the corpus is not the one that a checkpoint was trained on."""
+    saved = read_state(path)["corpus_sha256"]
+    if saved != found:
+        raise DataError(f"the run's corpus had SHA-256 {saved[:12]}..., and now it is {found[:12]}...")
+
+
+def eval_tokens_of(row: Row, most: int) -> int:
+    """Return how many tokens an evaluation was to read; 0 for all.
 
     Raises:
         DataError: the row holds no such number.
     """
     count = row.get("eval_tokens", 0)
-    if not isinstance(count, int) or not 0 <= count <= 4 * len(text):
+    if not isinstance(count, int) or not 0 <= count <= most:
         raise DataError(f"metrics.jsonl: eval_tokens: expected how many tokens were read, got {count!r:.60}.")
     return count
-
-
-def validation(path: Path, recipe: Recipe) -> str:
-    """The validation text that a checkpoint's run was evaluated on.
-
-    Raises:
-        DataError: it cannot be had, or is another one now.
-    """
-    training, text = recipe.corpus.split()
-    said, found = read_state(path)["corpus_sha256"], sha256(training, text)
-    if said != found:
-        raise DataError(f"the run's corpus had SHA-256 {said[:12]}..., and now it is {found[:12]}...")
-    return text
 
 
 def compared(name: str, recorded: float, now: float, machine: Machine, recipe: Recipe) -> Check:

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from nanotx.config.plugins import PartCheck, describe_value, name_part_in_errors
 from nanotx.config.presets import presets
 from nanotx.config.registry import Slot, is_foreign
+from nanotx.data.stored_ids import StoredIds
 from nanotx.errors import TextError
 from nanotx.tokenizers.storage import Origin, digest, text_of, write_file
-from nanotx.tokenizers.stored_ids import StoredIds
 
 Ids = NDArray[np.integer[Any]]
 Same = TypeVar("Same", bound="Codec")
@@ -133,7 +133,7 @@ class Codec(ABC):
         """Open a token file that this tokenizer made; the ids are read from the file on access.
 
         Raises:
-            DataError: there is none, it is not whole, or an id in it is beyond the vocabulary or stands for nothing.
+            DataError: there is none, it is not whole or not as it was written, or an id is out of range.
             TokenizerError: another tokenizer made it.
         """
         from nanotx.tokenizers.token_file import open_tokens
@@ -241,8 +241,8 @@ class Tokenizer(
         "scripts",
         "special_tokens",
         "storage",
-        "stored_ids",
         "streaming",
+        "token_corpus",
         "token_file",
         "words",
         "workers",

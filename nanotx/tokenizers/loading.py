@@ -7,6 +7,7 @@ from typing import Any
 
 from nanotx.config.presets import presets
 from nanotx.config.registry import is_foreign
+from nanotx.data.corpus.base import is_token_file
 from nanotx.errors import ConfigError, TokenizerError, UnknownPart, did_you_mean
 from nanotx.files import open_regular
 from nanotx.tokenizers.base import Codec, Tokenizer, from_dict_checked, preset_names
@@ -17,7 +18,7 @@ def config_table(name: object) -> dict[str, Any]:
     """The table that a name stands for; see `Tokenizer.table`."""
     if name in Tokenizer.names():
         return {"part": name}
-    if isinstance(name, str) and (name in preset_names() or Path(name).suffix in {".json", ".tiktoken"}):
+    if isinstance(name, str) and (name in preset_names() or is_tokenizer_path(name)):
         return {"part": part_of_file(name), "path": name}
     try:
         Tokenizer.find(name)
@@ -29,6 +30,11 @@ def config_table(name: object) -> dict[str, Any]:
     return {"part": name}
 
 
+def is_tokenizer_path(name: str) -> bool:
+    """Return whether a name is the path of a tokenizer's file, or of a token file, which holds one."""
+    return Path(name).suffix in {".json", ".tiktoken"} or is_token_file(Path(name))
+
+
 def load_codec(path: str | Path, lossy: bool = True) -> Codec:
     """The codec of a file; see `nanotx.tokenizers.base.load`.
 
@@ -36,16 +42,45 @@ def load_codec(path: str | Path, lossy: bool = True) -> Codec:
         TokenizerError: there is no such file, it is not one of ours, or it loses text and may not; says which.
     """
     file = presets("tokenizers") / f"{path}.json" if str(path) in preset_names() else Path(path)
+    if is_token_file(file):
+        return codec_of_token_file(file)
     if (kind := part_of_file(file)) != "saved":
         adapter: Any = Tokenizer.find(kind)
         options = {"lossy": lossy} if kind == "huggingface" else {}
         codec: Codec = adapter(path=str(file), **options).train(())
         return codec
     try:
-        name, table, origin = read_file(file)
+        found = read_file(file)
     except FileNotFoundError:
         near = did_you_mean(str(path), preset_names())
         raise TokenizerError(f"{file}: there is no such file.{near} Presets: {', '.join(preset_names())}.") from None
+    return build_codec(file, *found)
+
+
+def codec_of_token_file(file: Path) -> Codec:
+    """Return the tokenizer that is kept in a token file.
+
+    Raises:
+        DataError: the token file is not whole.
+        TokenizerError: there is no tokenizer in it, or it is damaged.
+    """
+    from nanotx.tokenizers.token_file import read_header, tokenizer_json  # few tokenizers come from one
+
+    codec = build_codec(file, *check_table(file, parse_json(file, tokenizer_json(file))))
+    if codec.digest != read_header(file).tokenizer:
+        raise TokenizerError(
+            f"{file}: the tokenizer in this token file is not the one of its header; it was damaged after it was "
+            "written; encode the texts again."
+        )
+    return codec
+
+
+def build_codec(file: Path, name: str, table: Table, origin: Origin | None) -> Codec:
+    """Return the codec of a table that was read from a file.
+
+    Raises:
+        TokenizerError: its part is unknown, or did not write this table.
+    """
     try:
         part = Tokenizer.find(name)
         codec = from_dict_checked(part, table) if is_foreign(part) else part.from_dict(table)
@@ -64,7 +99,11 @@ def read_file(path: Path) -> tuple[str, Table, Origin | None]:
         FileNotFoundError: there is none.
         TokenizerError: it cannot be read, or it is not one of ours; says which.
     """
-    table = _parse(path)
+    return check_table(path, _parse(path))
+
+
+def check_table(path: Path, table: Any) -> tuple[str, Table, Origin | None]:
+    """Check the table of a tokenizer's file; see `read_file`."""
     if not isinstance(table, dict) or table.pop("nanotx", None) != "tokenizer":
         raise TokenizerError(f'{path}: expected a tokenizer that nanotx saved ("nanotx": "tokenizer").')
     version, part = table.pop("version", None), table.pop("part", None)
@@ -100,11 +139,21 @@ def _parse(path: Path) -> Any:
             data = file.read(LARGEST + 1)
         if len(data) > LARGEST:
             raise TokenizerError(f"{path}: this is larger than {LARGEST} bytes; no tokenizer of ours is.")
-        return json.loads(data.decode("utf-8"))
     except FileNotFoundError:
         raise
     except OSError as error:
         raise TokenizerError(f"{path}: no tokenizer can be read here: {error.strerror}.") from None
+    return parse_json(path, data)
+
+
+def parse_json(path: Path, data: bytes) -> Any:
+    """Parse the bytes of a tokenizer's file.
+
+    Raises:
+        TokenizerError: they are no JSON.
+    """
+    try:
+        return json.loads(data.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise TokenizerError(f"{path}: this is not a tokenizer in JSON: {error}.") from None
 

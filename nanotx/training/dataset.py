@@ -2,21 +2,23 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nanotx.data.batches import Windows
 from nanotx.evaluation.loss import EvalText
-from nanotx.evaluation.texts import eval_texts_of
+from nanotx.evaluation.texts import eval_texts_of, eval_texts_of_ids
 from nanotx.hardware.memory import check_step_memory
 from nanotx.recipe import Recipe
 from nanotx.tokenizers import Codec
+from nanotx.tokenizers.saved import Saved
+from nanotx.tokenizers.token_corpus import TokenSplit, open_split, token_files_of
 
 MANY = 2**26
-"""Numbers of a step that are held against the memory there is."""
+"""Numbers of a step from which on they are compared with the free memory."""
 
 
 BLOCK = 2**18
-"""Characters that are looked at together."""
+"""Characters that are digested together."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -26,8 +28,8 @@ class Dataset:
     codec: Codec
     windows: Windows  # of the training text
     eval_texts: dict[str, EvalText]  # train and val, see `eval_texts_of`
-    sha256: str  # of the whole text in UTF-8
-    size: int  # of it, in characters
+    sha256: str  # of the whole text in UTF-8; of token files, see `TokenSplit`
+    size: int  # of the text, in characters; of token files, the number of ids
     floor: float | None  # bits per byte of the validation text under the process that wrote it, if that is known
 
 
@@ -36,16 +38,23 @@ def load_dataset(
 ) -> Dataset:
     """Read a recipe's corpus, split it, and train its tokenizer on the training split alone.
 
+    The ids of a corpus of token files stay on the disk, and its tokenizer is the one that made them.
+
     Args:
         recipe: whose corpus, tokenizer, context and seed are meant.
         codec: the tokenizer of a run that resumes; otherwise a new one is trained.
-        check: called with the text's SHA-256 and its characters before anything is encoded; may raise.
+        check: called with `sha256` and `size` before anything is encoded; may raise.
 
     Raises:
-        DataError: the text cannot be had, or is too short.
-        TextError: the validation text holds what training did not teach the tokenizer.
-        ConfigError: a step would surely fill this machine's memory.
+        DataError: the corpus cannot be read, or is too short.
+        TokenizerError: token files were made by another tokenizer.
+        TextError: the validation text holds a character that the tokenizer did not see in training.
+        ConfigError: a step would certainly fill this machine's memory.
     """
+    if recipe.train.batch_size * recipe.model.context * recipe.model.dim > MANY:
+        check_step_memory(recipe.train, recipe.model, recipe.device)
+    if files := token_files_of(recipe.corpus):
+        return token_dataset(recipe, open_split(recipe.corpus, files, recipe.tokenizer, codec, check))
     training, validation = recipe.corpus.split()
     size, digest = len(training) + len(validation), sha256(training, validation)
     check(digest, size)
@@ -53,15 +62,32 @@ def load_dataset(
     ids = codec.encode(training)
     eval_texts = eval_texts_of(codec, training, validation, recipe.model.context, recipe.train)
     windows = Windows(ids=ids, context=recipe.model.context, seed=recipe.seed)
-    if recipe.train.batch_size * recipe.model.context * recipe.model.dim > MANY:
-        check_step_memory(recipe.train, recipe.model, recipe.device)
     return Dataset(
         codec=codec, windows=windows, eval_texts=eval_texts, floor=recipe.corpus.floor(), size=size, sha256=digest
     )
 
 
+def with_tokenizer_of_tokens(recipe: Recipe) -> Recipe:
+    """Return a recipe with the tokenizer that its token files hold; with a text it stays as it is."""
+    files = token_files_of(recipe.corpus)
+    return replace(recipe, tokenizer=Saved(path=str(files.train[0]))) if files else recipe
+
+
+def token_dataset(recipe: Recipe, split: TokenSplit) -> Dataset:
+    """Return the dataset of ids that stay on the disk."""
+    context, plan = recipe.model.context, recipe.train
+    return Dataset(
+        codec=split.codec,
+        windows=Windows(ids=split.train, context=context, seed=recipe.seed),
+        eval_texts=eval_texts_of_ids(split.codec, split.train, split.val, split.exact, context, plan),
+        floor=recipe.corpus.floor(),
+        size=split.size,
+        sha256=split.sha256,
+    )
+
+
 def sha256(*texts: str) -> str:
-    """The digest of texts as one, in UTF-8, worked out piece by piece."""
+    """Return the digest of texts as one, in UTF-8, computed piece by piece."""
     digest = hashlib.sha256()
     for text in texts:
         for at in range(0, len(text), BLOCK):

@@ -127,7 +127,7 @@ def test_flags_that_would_make_it_another_run_are_refused_with_the_difference(pl
 def test_a_corpus_that_has_changed_is_refused_by_digest(play, tmp_path):
     play()
     text(tmp_path / "text.txt", size=901)
-    with pytest.raises(DataError, match="the run began with a corpus of 900 characters and SHA-256"):
+    with pytest.raises(DataError, match="the run began with a corpus of length 900 and SHA-256"):
         nanotx_command(["train", "shakespeare_char", "--run", "run", "--resume", "--train.steps", "9"])
 
 

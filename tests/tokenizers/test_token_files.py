@@ -5,6 +5,7 @@ import os
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from nanotx.tokenizers import load, token_file, workers
 from nanotx.tokenizers.bpe import Bpe
 from nanotx.tokenizers.byte import Byte
 from nanotx.tokenizers.char import Char
-from nanotx.tokenizers.token_file import open_tokens
+from nanotx.tokenizers.token_file import LAYOUT, Place, open_tokens, read_header
 from nanotx.tokenizers.workers import WorkerPool, encode_batch
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -201,7 +202,7 @@ def test_what_another_job_left_is_not_gone_on_with(tmp_path, small, monkeypatch)
     codec.encode_to_file([file], out)
     assert codec.open_tokens(out).tolist() == codec.encode(PRIMER.upper()).tolist()
     note = tmp_path / "x.bin.part.json"
-    for wrong in ("{", "[]", json.dumps({"file": 0, "offset": 3, "count": 10**9, "job": ""})):
+    for wrong in ("{", "[]", json.dumps({"file": 0, "offset": 3, "count": 10**9, "size": 3, "exact": True, "job": ""})):
         note.write_text(wrong, encoding="utf-8")
         codec.encode_to_file([file], out)
         assert codec.open_tokens(out).tolist() == codec.encode(PRIMER.upper()).tolist()
@@ -216,11 +217,13 @@ def test_a_token_file_of_another_tokenizer_or_a_torn_one_is_refused(tmp_path):
     for data, message in [
         (whole[:-1], "expected .* ids in .* bytes, got"),
         (whole + b"\x00\x00", "expected .* ids in"),
-        (whole[:20], "this is no token file"),
-        (b"", "this is no token file"),
+        (whole[:10], "this is no token file"),
+        (whole[:20], "cut off in its header"),
+        (b"", "this is an empty file; one is made by"),
+        (whole[:100], "cut off in its header"),
         (b"x" * 100, "this is no token file"),
-        (whole[:8] + b"\x07" + whole[9:], "version 7 with ids of 2 bytes; this nanotx reads 1"),
-        (whole[:12] + b"\x03" + whole[13:], "version 1 with ids of 3 bytes"),
+        (whole[:8] + b"\x07" + whole[9:], "version 7 with ids of 2 bytes; this nanotx reads 2"),
+        (whole[:12] + b"\x03" + whole[13:], "version 2 with ids of 3 bytes"),
     ]:
         path.write_bytes(data)
         with pytest.raises(DataError, match=message):
@@ -266,11 +269,14 @@ def test_encode_writes_a_token_file_and_prints_ids(tmp_path):
 
 def written_file(path, codec, ids):
     """A token file of a tokenizer, with these ids whatever they are."""
-    codec.encode_to_file([written(path.parent, PRIMER[: len(ids)])], path)
-    whole = path.read_bytes()
-    head = whole[:16] + len(ids).to_bytes(8, "little") + whole[24:64]
-    path.write_bytes(head + np.array(ids, "<u2").tobytes())
+    token_file.write_tokens(codec, path, lambda place: [(np.array(ids), Place(count=len(ids)))])
     return path
+
+
+def with_vocab_size(path, size):
+    """The same file with another number in its header."""
+    header, data = read_header(path), path.read_bytes()
+    path.write_bytes(replace(header, vocab_size=size).pack() + data[LAYOUT.size :])
 
 
 def test_a_token_file_with_an_id_beyond_its_vocabulary_is_refused_when_it_is_opened(tmp_path):
@@ -280,8 +286,7 @@ def test_a_token_file_with_an_id_beyond_its_vocabulary_is_refused_when_it_is_ope
         codec.open_tokens(written_file(tmp_path / "x.bin", codec, [7, 255, 256, 3]))
     with pytest.raises(DataError, match="id 65535 at index 0"):
         open_tokens(written_file(tmp_path / "x.bin", codec, [65535]))
-    data = (tmp_path / "x.bin").read_bytes()
-    (tmp_path / "x.bin").write_bytes(data[:24] + (70000).to_bytes(8, "little") + data[32:])
+    with_vocab_size(tmp_path / "x.bin", 70000)
     with pytest.raises(DataError, match="says that there are 70000 ids, and its tokenizer has 256"):
         codec.open_tokens(tmp_path / "x.bin")
 
@@ -290,14 +295,15 @@ def test_a_token_file_that_is_cut_off_or_changed_while_it_is_open_is_an_error(tm
     codec, path = CODECS["byte"], tmp_path / "x.bin"
     count = 100_000
     ids = codec.open_tokens(written_file(path, codec, [one % 256 for one in range(count)]))
+    start = read_header(path).start
     assert ids[5] == 5 and ids[-1] == (count - 1) % 256
     with path.open("r+b") as file:
-        file.truncate(64 + 2 * 10)
+        file.truncate(start + 2 * 10)
     assert ids[:10].tolist() == list(range(10))
     for at in (10, -1, slice(5, 20), slice(None), np.array([[3, 4], [70_000, 70_001]])):
         with pytest.raises(DataError, match=r"x.bin: expected 100000 ids, and it ends after \d+"):
             ids[at]
-    path.write_bytes(path.read_bytes()[:64] + b"\xff" * 2 * count)
+    path.write_bytes(path.read_bytes()[:start] + b"\xff" * 2 * count)
     with pytest.raises(DataError, match="id 65535 at index 500 is beyond the vocabulary"):
         ids[500:600]
 

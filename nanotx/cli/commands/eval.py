@@ -27,6 +27,7 @@ from nanotx.hardware.device import choose_machine
 from nanotx.runs.folder import RunFolder
 from nanotx.runs.load import LoadedRun, load
 from nanotx.tokenizers.scripts import script_segments
+from nanotx.tokenizers.token_corpus import decoded_text, open_split, token_files_of
 from nanotx.training.dataset import sha256
 
 USAGE = "RUN"
@@ -160,16 +161,22 @@ def read_text(path: str) -> str:
 
 
 def validation_text(loaded: LoadedRun, folder: RunFolder) -> str:
-    """The validation text of a run's corpus.
+    """Return the validation text of a run's corpus; that of token files is decoded from their ids.
 
     Raises:
-        DataError: it cannot be had, or it is no longer the text that the run was trained on.
+        DataError: it cannot be read, or it is no longer the text that the run was trained on.
     """
-    training, text = loaded.recipe.corpus.split()
-    if (found := sha256(training, text)) != loaded.corpus_sha256:
+    recipe = loaded.recipe
+    if files := token_files_of(recipe.corpus):
+        split = open_split(recipe.corpus, files, recipe.tokenizer, loaded.tokenizer)
+        text, found = decoded_text(split), split.sha256
+    else:
+        training, text = recipe.corpus.split()
+        found = sha256(training, text)
+    if found != loaded.corpus_sha256:
         raise DataError(
             f"{folder.path}: the run began with a corpus of SHA-256 {loaded.corpus_sha256[:12]}..., and now it is "
-            f"{found[:12]}...; bring the old text back, or name a text by --text FILE."
+            f"{found[:12]}...; bring the old one back, or name a text by --text FILE."
         )
     return text
 

@@ -1,18 +1,56 @@
-"""Corpora: where a text comes from, and which part of it is kept for validation."""
+"""Corpora: where a text, or token files, come from, and which part is kept for validation."""
 
 import glob
 import os
-from abc import ABC, abstractmethod
+from abc import ABC
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nanotx.config.registry import Slot, file_of, is_foreign
 from nanotx.config.schema import check_fraction
+from nanotx.data.text_files import files_like
 from nanotx.errors import ConfigError, DataError, UnknownPart
+from nanotx.files import open_regular
 
 BLOCK = 2**18
-"""Characters that are looked at together."""
+"""Characters that are checked together."""
+
+TOKEN_FILE_MAGIC = b"nanotxid"
+"""The first bytes of a token file."""
+
+
+def is_token_file(path: Path) -> bool:
+    """Return whether a path is that of a token file, by its first bytes."""
+    try:
+        with open_regular(path) as file:
+            return file.read(len(TOKEN_FILE_MAGIC)) == TOKEN_FILE_MAGIC
+    except OSError:
+        return False
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenFiles:
+    """Token files, as `nanotx tokenizer encode --out` writes them, all by one tokenizer.
+
+    Without validation files, the last ids of the training files, joined, are for validation.
+    """
+
+    train: Sequence[str | Path]
+    val: Sequence[str | Path] = ()
+
+    def __post_init__(self) -> None:
+        if not self.train or isinstance(self.train, str) or isinstance(self.val, str):
+            raise DataError(
+                f"token files: expected lists of paths, and at least one to train on, got train={self.train!r} and "
+                f"val={self.val!r}."
+            )
+
+    @property
+    def paths(self) -> dict[str, list[Path]]:
+        """Return the paths under `train` and `val`."""
+        return {"train": list(map(Path, self.train)), "val": list(map(Path, self.val))}
 
 
 class Unavailable(DataError):
@@ -21,16 +59,18 @@ class Unavailable(DataError):
 
 @dataclass(frozen=True, kw_only=True)
 class Corpus(Slot, ABC, slot="corpus", package="nanotx.data.corpus", group="nanotx.corpus"):
-    """The slot: a text. A part is a frozen dataclass that can read or make it."""
+    """The slot: a text, or token files. A part is a frozen dataclass with a method `text` or `token_files`."""
 
-    validation: float = 0.1  # fraction of the text, at its end, that is held out for validation
+    validation: float = 0.1  # fraction of the text or the tokens, at the end, that is held out for validation
 
     def __post_init__(self) -> None:
         check_fraction(self, "validation")
 
     @classmethod
     def table(cls, name: object) -> dict[str, Any]:
-        """The config table of a part's name, or of the path of a text, a folder or a glob: that of the part `file`.
+        """Return the config table of a part's name, or of the path of a file, a folder or a glob.
+
+        A path is that of the part `tokens` where it leads to a token file, otherwise that of the part `file`.
 
         Raises:
             UnknownPart: it is neither; says what it could have been.
@@ -38,28 +78,45 @@ class Corpus(Slot, ABC, slot="corpus", package="nanotx.data.corpus", group="nano
         if name in cls.names() or not isinstance(name, str):
             return {"part": name}
         if Path(name).suffix or {"/", os.sep} & set(name) or glob.has_magic(name) or os.path.lexists(name):
-            return {"part": "file", "path": name}
+            return {"part": "tokens", "path": [name]} if leads_to_tokens(name) else {"part": "file", "path": name}
         try:
             cls.find(name)
         except UnknownPart as error:
             raise UnknownPart(f"{error} A text of your own is named by its path, and none is here.") from None
         return {"part": name}
 
-    @abstractmethod
     def text(self) -> str:
-        """The whole text.
+        """Return the whole text.
 
         Raises:
             Unavailable: it cannot be fetched; says why and what to try.
-            DataError: it cannot be used; says why.
+            DataError: it cannot be used, or the corpus consists of token files; says why.
         """
+        if type(self).token_files is Corpus.token_files:
+            raise ConfigError(
+                f"{self.where()}: expected a method text() that returns a str, or token_files() that returns "
+                "TokenFiles; define one of them."
+            )
+        raise DataError(f"{self.where()}: consists of token files, and a text is needed here; try another --corpus.")
+
+    def token_files(self) -> TokenFiles | None:
+        """Return the token files of this corpus; None for a corpus with a text.
+
+        Raises:
+            DataError: there are none; says why.
+        """
+        return None
+
+    def where(self) -> str:
+        """Return the name of this corpus for messages, with its file where it does not come with nanotx."""
+        return f"corpus {self.part}" + (f" ({file_of(type(self))})" if is_foreign(type(self)) else "")
 
     def split(self) -> tuple[str, str]:
-        """The training and the validation text, cut at a character before any tokenizer sees them.
+        """Return the training and the validation text, cut at a character before any tokenizer sees them.
 
         Raises:
             DataError: one of the two would be empty, or there is no text.
-            ConfigError: a corpus of one's own returns something else than a text.
+            ConfigError: a corpus of the user's own returns something else than a text.
         """
         text = self.checked()
         cut = len(text) - round(len(text) * self.validation)
@@ -74,17 +131,17 @@ class Corpus(Slot, ABC, slot="corpus", package="nanotx.data.corpus", group="nano
         return text[:cut], text[cut:]
 
     def checked(self) -> str:
-        """The whole text, if it is one: a part from elsewhere may return and raise anything.
+        """Return the whole text after checking it: a part of the user's own may return and raise anything.
 
         Raises:
             DataError: it cannot be read, or holds a lone surrogate.
             ConfigError: it is no text.
         """
-        where = f"corpus {self.part}" + (f" ({file_of(type(self))})" if is_foreign(type(self)) else "")
+        where = self.where()
         try:
             text = self.text()
         except OSError as error:
-            raise DataError(f"{where}: cannot be read: {error}; mend it, or try another --corpus.") from error
+            raise DataError(f"{where}: cannot be read: {error}; fix it, or try another --corpus.") from error
         if not isinstance(text, str):
             raise ConfigError(
                 f"{where}: text() returned {type(text).__name__}; expected str. Correct the file and try again."
@@ -100,5 +157,17 @@ class Corpus(Slot, ABC, slot="corpus", package="nanotx.data.corpus", group="nano
         return text
 
     def floor(self) -> float | None:
-        """The bits per byte of the validation text under the process that wrote it; None if that is unknown."""
+        """Return the bits per byte of the validation text under the process that wrote it; None if that is unknown."""
         return None
+
+
+def leads_to_tokens(path: str) -> bool:
+    """Return whether a path is a token file, or a folder or glob of which the first file is one."""
+    try:
+        if Path(path).is_dir():
+            files = sorted(file for file in Path(path).iterdir() if file.is_file() and not file.name.startswith("."))
+        else:
+            files = [Path(path)] if Path(path).exists() else files_like(path)
+    except (OSError, ValueError, DataError):
+        return False
+    return bool(files) and is_token_file(files[0])

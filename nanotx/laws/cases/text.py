@@ -14,6 +14,7 @@ from torch import Tensor
 from nanotx.config.schema import fields
 from nanotx.data.corpus import Corpus
 from nanotx.data.corpus.tiny_shakespeare import TinyShakespeare
+from nanotx.data.corpus.tokens import Tokens
 from nanotx.errors import ConfigError, DataError, LawBroken, TextError
 from nanotx.laws.cases import tokenizer_fields
 from nanotx.laws.cases.tokenizer_case import (
@@ -46,6 +47,9 @@ from nanotx.laws.text import (
     trains_alike,
     unique_digest,
 )
+from nanotx.tokenizers.byte import Byte, ByteCodec
+from nanotx.tokenizers.token_corpus import open_split, token_files_of
+from nanotx.tokenizers.token_file import Place, write_tokens
 
 # Tokenizers.
 
@@ -103,13 +107,18 @@ class CorpusCase(Case):
 
     def check(self) -> None:
         """Split it; a file is written for one that has a path."""
-        if "path" not in fields(type(self.config)):
-            split(self.config)
-            return
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder, "text.txt")
-            file.write_bytes(self.text.encode("utf-8"))
-            split(dataclasses.replace(self.config, path=str(file)))
+            self.write(file, self.text)
+            split(at_path(self.config, str(file)))
+
+    def write(self, file: Path, text: str) -> None:
+        """Write a text, or a token file of it, as the corpus reads it."""
+        if isinstance(self.config, Tokens):
+            ids = np.frombuffer(text.encode("utf-8"), np.uint8)
+            write_tokens(ByteCodec(), file, lambda _: [(ids, Place(count=len(ids), size=len(ids)))])
+        else:
+            file.write_bytes(text.encode("utf-8"))
 
 
 @st.composite
@@ -123,7 +132,7 @@ def draw_corpus(draw: Drawn, part: type[Corpus], where: Where) -> CorpusCase:
 
 @dataclass(frozen=True, kw_only=True)
 class CorpusFieldsCase(CorpusCase):
-    """A corpus of which other values of its fields are tried; for a path there are two files."""
+    """A corpus of which other values of its fields are tried; a path has two files."""
 
     def usual(self) -> Any:
         """The default config, of a small size."""
@@ -140,7 +149,9 @@ class CorpusFieldsCase(CorpusCase):
             one, other = self.files(Path(folder))
 
             def choices(config: Any, name: str) -> dict[str, list[Any]]:
-                return {name: [other]} if name == "path" else other_choices(config, name)
+                if name.endswith("path"):
+                    return {name: [(other,) if isinstance(config, Tokens) else other]}
+                return other_choices(config, name)
 
             config, usual = at_path(self.config, one), at_path(self.usual(), one)
             fields_matter(config, both_texts, defaults=[usual], changes=choices)
@@ -148,7 +159,7 @@ class CorpusFieldsCase(CorpusCase):
     def files(self, folder: Path) -> tuple[str, str]:
         """Two texts, each in a file of the folder."""
         for name, text in (("one.txt", PRIMER + self.text), ("other.txt", PRIMER.upper() + self.text)):
-            Path(folder, name).write_bytes(text.encode("utf-8"))
+            self.write(Path(folder, name), text)
         return str(folder / "one.txt"), str(folder / "other.txt")
 
 
@@ -157,17 +168,23 @@ SMALL = 2000
 
 
 def at_path(config: Any, path: str) -> Any:
-    """The corpus, reading this file where it has a path."""
+    """Return the corpus with this file, if it has a path."""
+    if isinstance(config, Tokens):
+        return dataclasses.replace(config, path=(path,), val_path=())
     return dataclasses.replace(config, path=path) if "path" in fields(type(config)) else config
 
 
 def both_texts(config: Any) -> dict[str, Tensor]:
-    """The code points of the training and of the validation text.
+    """Return the code points of the training and of the validation text, or the ids of token files.
 
     Raises:
-        ConfigError: there are no two texts of this corpus.
+        ConfigError: this corpus cannot be split.
     """
     try:
+        if files := token_files_of(config):
+            ids = open_split(config, files, Byte())
+            both_ids = {"training": ids.train, "validation": ids.val}
+            return {name: torch.from_numpy(part[:].astype(np.int64)) for name, part in both_ids.items()}
         both = config.split()
     except DataError as error:
         raise ConfigError(str(error)) from None
@@ -179,7 +196,7 @@ def both_texts(config: Any) -> dict[str, Tensor]:
 
 def untried_of_corpus(part: type[Any]) -> dict[str, str]:
     """The fields of which no other value is known."""
-    return {name: reason for name, reason in untried(part).items() if name != "path"}
+    return {name: reason for name, reason in untried(part).items() if not name.endswith("path")}
 
 
 def draw_corpus_fields(part: type[Corpus], where: Where) -> st.SearchStrategy[CorpusFieldsCase]:

@@ -80,7 +80,7 @@ RESUME: list[tuple[str, Change, tuple[str, ...], int, str]] = [
         stating("corpus_sha256", "0" * 64),
         training("--resume", train_steps=9),
         3,
-        r"the run began with a corpus of .*SHA-256 0{12}\.\.\., .*bring the old text back, begin a new run",
+        r"the run began with a corpus of .*SHA-256 0{12}\.\.\., .*bring the old one back, begin a new run",
     ),
     (
         "a run resumed of a newer nanotx",

@@ -1,0 +1,36 @@
+"""Token files: a corpus that was encoded before, of any size, read from the disk while training."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from nanotx.data.corpus.base import Corpus, TokenFiles
+from nanotx.data.text_files import files_named
+from nanotx.errors import DataError
+
+
+@Corpus.register("tokens")
+@dataclass(frozen=True, kw_only=True)
+class Tokens(Corpus):
+    """Token files as `nanotx tokenizer encode TOKENIZER TEXTS --out FILE` writes them, joined in the order given.
+
+    A folder or a glob stands for its files in the order of their names. The tokenizer is the one that encoded them,
+    which each file holds: `--tokenizer FILE`.
+    """
+
+    path: tuple[str, ...] = ()  # token files, folders or globs to train on
+    val_path: tuple[str, ...] = ()  # those to validate on; without them, the end of the former
+
+    def token_files(self) -> TokenFiles:
+        """Return the files.
+
+        Raises:
+            DataError: there is no such file, or none in a folder or glob.
+        """
+        if not self.path:
+            raise DataError("corpus tokens: path is empty; give --corpus.path books.tok")
+        return TokenFiles(train=named(self.path), val=named(self.val_path))
+
+
+def named(paths: tuple[str, ...]) -> tuple[Path, ...]:
+    """Return the files that paths, folders and globs stand for."""
+    return tuple(file for path in paths for file in files_named("corpus tokens", path))

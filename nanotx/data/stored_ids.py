@@ -1,0 +1,226 @@
+"""Ids that stay on the disk: those of a token file, or of several joined, read when they are indexed.
+
+Files are read by offset and not mapped into memory: where another process truncates a mapped file, this one is ended by
+SIGBUS, and a read returns an error. The system caches the pages of both alike.
+"""
+
+import os
+from abc import ABC, abstractmethod
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nanotx.errors import DataError
+from nanotx.files import open_regular
+
+Row = NDArray[np.integer[Any]]
+BLOCK = 1 << 22  # ids that are read at once
+
+
+class DiskIds(ABC):
+    """A read-only array of one axis: it has a length, and is indexed by numbers, slices and arrays of indices."""
+
+    count: int
+    dtype: np.dtype[Any]
+    ndim = 1
+
+    @abstractmethod
+    def read(self, first: int, count: int) -> Row:
+        """Return `count` ids from index `first` on, both within bounds.
+
+        Raises:
+            DataError: the file cannot be read, is shorter than it was, or holds an invalid id.
+        """
+
+    def rows(self, starts: Sequence[int], length: int) -> Row:
+        """Return a row of `length` ids from each of the starts on."""
+        rows = [self.read(start, length) for start in starts]
+        return np.stack(rows) if rows else np.empty((0, length), self.dtype)
+
+    @property
+    def shape(self) -> tuple[int]:
+        """Return the length, as numpy does."""
+        return (self.count,)
+
+    @property
+    def size(self) -> int:
+        """Return the length, as numpy does."""
+        return self.count
+
+    def __len__(self) -> int:
+        return self.count
+
+    @overload
+    def __getitem__(self, at: int) -> int: ...
+    @overload
+    def __getitem__(self, at: slice | NDArray[Any] | list[int]) -> Row: ...
+    def __getitem__(self, at: int | slice | NDArray[Any] | list[int]) -> int | Row:
+        if isinstance(at, int | np.integer):
+            index = int(at) + self.count * (at < 0)
+            if not 0 <= index < self.count:
+                raise IndexError(f"index {at} is out of bounds for {self.count} ids")
+            return int(self.read(index, 1)[0])
+        if isinstance(at, slice):
+            places = range(self.count)[at]
+            if not places:
+                return np.empty(0, self.dtype)
+            low, high = min(places[0], places[-1]), max(places[0], places[-1])
+            ids = self.read(low, high + 1 - low)[:: abs(places.step)]
+            return ids if places.step > 0 else ids[::-1]
+        return self._at(np.asarray(at))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Row:
+        whole = self.read(0, self.count)
+        return whole if dtype is None else whole.astype(dtype)
+
+    def tolist(self) -> list[int]:
+        """Return all of them, as numbers of Python's."""
+        ids: list[int] = self.read(0, self.count).tolist()
+        return ids
+
+    def _at(self, places: NDArray[Any]) -> Row:
+        """Return the ids at some indices; a row of neighbouring indices is read at once."""
+        if places.dtype == bool:
+            places = np.flatnonzero(places)
+        if not places.size:
+            return np.empty(places.shape, self.dtype)
+        places = places + self.count * (places < 0)
+        if places.min() < 0 or places.max() >= self.count:
+            raise IndexError(f"index {places.max()} is out of bounds for {self.count} ids")
+        ids = np.empty(places.shape, self.dtype)
+        width = places.shape[-1] if places.ndim else 1
+        for row, out in zip(places.reshape(-1, width), ids.reshape(-1, width), strict=True):
+            low, high = int(row.min()), int(row.max())
+            if high - low < 4 * width:
+                out[:] = self.read(low, high + 1 - low)[row - low]
+            else:
+                out[:] = [self.read(int(place), 1)[0] for place in row]
+        return ids
+
+
+class StoredIds(DiskIds):
+    """The ids of a token file.
+
+    Args:
+        path: the file.
+        start: the offset of its first id, in bytes.
+        width: bytes of an id.
+        count: the number of ids.
+        vocab_size: every id is below it.
+        undefined: ids below it that the tokenizer does not define.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+
+    def __init__(
+        self, path: Path, start: int, width: int, count: int, vocab_size: int, undefined: Sequence[int] = ()
+    ) -> None:
+        self.path, self.start, self.count, self.vocab_size = path, start, count, vocab_size
+        self.undefined = tuple(undefined)
+        self.dtype = np.dtype(f"<u{width}")
+        try:
+            self._stream = open_regular(path).detach()
+        except OSError as error:
+            raise DataError(f"{path}: no token file can be read here: {error.strerror}.") from None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return StoredIds, (self.path, self.start, self.dtype.itemsize, self.count, self.vocab_size, self.undefined)
+
+    def read(self, first: int, count: int) -> Row:
+        """See `DiskIds.read`."""
+        return self.checked(self._bytes(first, count), first)
+
+    def rows(self, starts: Sequence[int], length: int) -> Row:
+        """See `DiskIds.rows`; all rows are checked at once."""
+        rows = [self._bytes(start, length) for start in starts]
+        ids = np.concatenate(rows) if rows else np.empty(0, self.dtype)
+        if len(ids) and (int(ids.max()) >= self.vocab_size or self.undefined):
+            for start, row in zip(starts, rows, strict=True):
+                self.checked(row, start)
+        return ids.reshape(-1, length)
+
+    def checked(self, ids: Row, first: int) -> Row:
+        """Return ids that were read from index `first` on.
+
+        Raises:
+            DataError: one of them is beyond the vocabulary, or undefined.
+        """
+        wrong = ids >= self.vocab_size
+        fault = f"beyond the vocabulary of {self.vocab_size}"
+        if self.undefined and not wrong.any():
+            wrong, fault = np.isin(ids, self.undefined), "not defined by its tokenizer"
+        if wrong.any():
+            at = int(wrong.argmax())
+            raise DataError(
+                f"{self.path}: id {ids[at]} at index {first + at} is {fault}; the file was damaged after it was "
+                "written; encode the texts again."
+            )
+        return ids
+
+    def _bytes(self, first: int, count: int) -> Row:
+        width = self.dtype.itemsize
+        try:
+            data = read_at(self._stream.fileno(), self.start + first * width, count * width)
+        except OSError as error:
+            raise DataError(f"{self.path}: the token file cannot be read: {error.strerror}.") from None
+        if len(data) < count * width:
+            raise DataError(
+                f"{self.path}: expected {self.count} ids, and it ends after {first + len(data) // width}: it was cut "
+                "off after it was written; encode the texts again."
+            )
+        return np.frombuffer(data, self.dtype)
+
+
+class JoinedIds(DiskIds):
+    """Parts of several arrays of ids, one after another, none of them empty.
+
+    Args:
+        parts: an array of each, the first of its ids that counts, and the index behind the last.
+    """
+
+    def __init__(self, parts: Sequence[tuple[DiskIds, int, int]]) -> None:
+        self.parts = [part for part in parts if part[1] < part[2]]
+        self.ends = list(accumulate(high - low for _, low, high in self.parts))
+        self.count = self.ends[-1] if self.ends else 0
+        width = max((ids.dtype.itemsize for ids, _, _ in self.parts), default=2)
+        self.dtype = np.dtype(f"<u{width}")
+
+    def read(self, first: int, count: int) -> Row:
+        """See `DiskIds.read`."""
+        pieces, end = list[Row](), first + count
+        for number in range(bisect_right(self.ends, first), len(self.parts)):
+            ids, low, high = self.parts[number]
+            begin = self.ends[number] - (high - low)
+            if begin >= end:
+                break
+            here = max(first, begin)
+            pieces.append(ids.read(low + here - begin, min(end, self.ends[number]) - here))
+        return pieces[0] if len(pieces) == 1 else np.concatenate([np.empty(0, self.dtype), *pieces])
+
+    def rows(self, starts: Sequence[int], length: int) -> Row:
+        """See `DiskIds.rows`."""
+        if len(self.parts) == 1:
+            ids, low, _ = self.parts[0]
+            return ids.rows([low + start for start in starts], length)
+        return super().rows(starts, length)
+
+
+def read_at(file: int, offset: int, size: int) -> bytearray:
+    """Return `size` bytes of an open file from an offset on, or fewer where it ends."""
+    data = bytearray()
+    while len(data) < size:
+        if hasattr(os, "pread"):
+            more = os.pread(file, min(size - len(data), 1 << 30), offset + len(data))
+        else:  # Windows, where other threads must not read it
+            os.lseek(file, offset + len(data), os.SEEK_SET)
+            more = os.read(file, min(size - len(data), 1 << 30))
+        if not more:
+            break
+        data += more
+    return data

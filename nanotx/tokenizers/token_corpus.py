@@ -1,0 +1,152 @@
+"""A corpus of token files, opened: the ids to train and to validate on, checked against their tokenizer."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from nanotx.config.plugins import describe_value
+from nanotx.data.corpus import Corpus, TokenFiles
+from nanotx.data.stored_ids import DiskIds, JoinedIds
+from nanotx.errors import ConfigError, DataError, TokenizerError
+from nanotx.tokenizers import Codec, Tokenizer
+from nanotx.tokenizers.token_file import Header, TokenFile, open_tokens, read_header
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TokenSplit:
+    """The ids of a corpus of token files; they stay on the disk."""
+
+    codec: Codec  # the tokenizer that made them
+    train: DiskIds
+    val: DiskIds
+    exact: bool  # whether the ids to validate on decode to the text that they were made of
+    sha256: str  # identifies them: a digest of the digests of all files, in their order
+    size: int  # the number of all ids
+
+
+def token_files_of(corpus: Corpus) -> TokenFiles | None:
+    """Return the token files of a corpus; None for one with a text.
+
+    Raises:
+        DataError: one of them cannot be read.
+        ConfigError: a corpus of the user's own returns something else.
+    """
+    try:
+        files = corpus.token_files()
+    except OSError as error:
+        raise DataError(f"{corpus.where()}: cannot be read: {error}; fix it, or try another --corpus.") from error
+    if files is not None and not isinstance(files, TokenFiles):
+        raise ConfigError(
+            f"{corpus.where()}: token_files() returned {describe_value(files)}; expected TokenFiles(train=[...])."
+        )
+    return files
+
+
+def open_split(
+    corpus: Corpus,
+    files: TokenFiles,
+    tokenizer: Tokenizer,
+    codec: Codec | None = None,
+    check: Callable[[str, int], None] = lambda digest, size: None,
+) -> TokenSplit:
+    """Open the files of a corpus.
+
+    What identifies them is read from their headers alone, whatever their size; see `open_tokens` for what is checked
+    of their ids.
+
+    Args:
+        corpus: whose files they are.
+        files: the files.
+        tokenizer: of the recipe; it has to be one that is not trained on the corpus, as there is no text.
+        codec: the tokenizer of a run that resumes, in place of it.
+        check: called with the identity and the number of ids before anything else is read; may raise.
+
+    Raises:
+        DataError: a file is missing, damaged or too short.
+        TokenizerError: another tokenizer made one of them.
+    """
+    headers = {name: [read_header(path) for path in some] for name, some in files.paths.items()}
+    digest, size = identity(headers), sum(header.count for some in headers.values() for header in some)
+    check(digest, size)
+    codec = codec or trained_without_text(tokenizer, files.paths["train"][0], headers["train"][0])
+    try:
+        opened = {name: [open_tokens(path, codec) for path in some] for name, some in files.paths.items()}
+    except TokenizerError as error:
+        raise TokenizerError(f"{corpus.where()}: {error}") from None
+    except DataError as error:
+        raise DataError(f"{corpus.where()}: {error}") from None
+    train, val = split_ids(corpus, opened["train"], opened["val"])
+    exact = all(file.header.size or not file.header.count for file in opened["val"] or opened["train"])
+    return TokenSplit(codec=codec, train=train, val=val, exact=exact, sha256=digest, size=size)
+
+
+def identity(headers: dict[str, list[Header]]) -> str:
+    """Return a digest that changes where any id of any file does, or the order of the files."""
+    lines = [f"{name} {header.tokenizer} {header.sha256}\n" for name, some in headers.items() for header in some]
+    return hashlib.sha256("".join(lines).encode("ascii")).hexdigest()
+
+
+def split_ids(corpus: Corpus, train: list[TokenFile], val: list[TokenFile]) -> tuple[DiskIds, DiskIds]:
+    """Return the ids to train on and those to validate on.
+
+    Raises:
+        DataError: one of the two would be empty.
+    """
+    whole = JoinedIds([(file.ids, 0, len(file.ids)) for file in train])
+    cut = len(whole) if val else len(whole) - round(len(whole) * corpus.validation)
+    rest = JoinedIds([(file.ids, 0, len(file.ids)) for file in val]) if val else JoinedIds([(whole, cut, len(whole))])
+    if not cut or not len(rest):
+        how = "in its files" if val else f"of its {len(whole):,} with validation={corpus.validation:g}"
+        raise DataError(
+            f"{corpus.where()}: {cut:,} tokens to train on and {len(rest):,} to validate on {how}; both need some: "
+            "try a longer file, or another --corpus.validation."
+        )
+    return JoinedIds([(whole, 0, cut)]) if cut < len(whole) else whole, rest
+
+
+def trained_without_text(tokenizer: Tokenizer, file: Path, header: Header) -> Codec:
+    """Return the codec of a tokenizer that is not trained on the corpus, such as a saved one.
+
+    Args:
+        tokenizer: of the recipe.
+        file: the first token file.
+        header: its header.
+
+    Raises:
+        TokenizerError: the tokenizer has to be trained on a text.
+    """
+    return tokenizer.train_checked(NoText(tokenizer, file, header))
+
+
+class NoText:
+    """The texts of a token file: to read them is an error."""
+
+    def __init__(self, tokenizer: Tokenizer, file: Path, header: Header) -> None:
+        self.fault = (
+            f"{file}: a token file has no text to train the tokenizer {tokenizer.part} on; its ids were made by the "
+            f"tokenizer of digest {header.tokenizer[:12]}...: take that one by --tokenizer {file}, or by the file that "
+            "it was saved to."
+        )
+
+    def __iter__(self) -> Iterator[str]:
+        raise TokenizerError(self.fault)
+
+
+LARGEST_TEXT = 1 << 26
+"""Tokens to validate on up to which they are decoded to one text."""
+
+
+def decoded_text(split: TokenSplit) -> str:
+    """Return the text of the ids to validate on, without special tokens.
+
+    Raises:
+        DataError: they are too many to be one text, or do not decode to the text that they were made of.
+    """
+    if len(split.val) > LARGEST_TEXT or not split.exact:
+        fault = f"are more than {LARGEST_TEXT:,}" if split.exact else "do not decode to the text they were made of"
+        raise DataError(f"the {len(split.val):,} tokens to validate on {fault}; name a text by --text FILE.")
+    ids = split.val[:]
+    return split.codec.decode(ids[~np.isin(ids, list(split.codec.special_tokens.values()))])
