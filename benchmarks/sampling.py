@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 from harness import Row
 from harness.bandwidth import bytes_per_step, measured_bandwidth
+from harness.gpt2_peers import Gpt2
 from harness.laws import PASS
 from harness.machine import choose_machines, describe
 from harness.report import Announce, open_output, progress, write_json
-from harness.rival_gpt2 import Gpt2
 from harness.sampling_table import show
 from harness.timing import Times, interleave, iqr, ratio
 from harness.writers import CACHED, MANY, PROMPTS, SPECULATIVE, THEIRS, UNCACHED, WARM, Sizes, Writers

@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import median, quantiles
 
 from harness import Row
-from harness.contenders import texts_of
+from harness.contenders import dataset_of
 from harness.machine import choose_machines, describe
 from harness.report import open_output, progress, write_json
 from rich.console import Console
@@ -60,7 +60,7 @@ def recipe_of(name: str) -> Recipe:
 def row_of(name: str, flags: Flags, machine: Machine, folder: Path) -> Row:
     """What saving a recipe's run costs."""
     recipe = recipe_of(name)
-    texts = texts_of(recipe)
+    texts = dataset_of(recipe)
     model = recipe.model.build(texts.codec.vocab_size, recipe.seed)
     trainer = Trainer(recipe, model, texts.windows, machine)
     run = RunFolder(folder / Path(name).stem)

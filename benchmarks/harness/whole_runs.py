@@ -1,57 +1,65 @@
-"""Recipes trained whole, as a user would: `nanotx train` in a process of its own for each seed, watched from outside.
+"""Recipes trained whole, as a user would: `nanotx train` in a process of its own per seed, watched from outside.
 
-The clock starts before the process does, so that what Python and torch need to start is counted.
+The clock starts before the process does, so the time that Python and torch need to start is included.
 """
 
+import json
 import statistics
+import subprocess
+import sys
+import tempfile
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from harness import Row
-from harness.race_rows import reaches
+from harness.processes import environment, resident_peak
+from harness.race import target_figures
 from harness.report import Announce
-from harness.timing import confidence_interval
-from harness.watching import Watched, train
+from harness.timing import confidence_interval, median
 from nanotx.cli.run import recipe_names
-from nanotx.errors import ConfigError, did_you_mean
+from nanotx.errors import ConfigError, RunError, did_you_mean
+from nanotx.runs.folder import RunFolder
+
+POLL = 0.01
+"""Seconds between two looks at a process."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """A recipe to run, and the loss that is waited for."""
+    """A recipe to run, and the validation loss to reach."""
 
     recipe: str  # a name, or a file
     target: float | None
 
 
-def wanted(recipes: str, targets: str) -> list[Wanted]:
-    """The recipes of these names and the targets, both separated by commas.
+def choose_recipes(recipes: str, targets: str) -> list[Wanted]:
+    """Return the recipes with these names and the targets, both separated by commas.
 
     Raises:
-        ConfigError: there is none of some name; targets are neither one nor as many as recipes; one is no loss.
+        ConfigError: there is no such recipe; targets are neither one nor as many as recipes; a target is not a loss.
     """
     names = [name.strip() for name in recipes.split(",")] if recipes else []
     for name in names:
         if name not in recipe_names() and not (name.endswith(".toml") and Path(name).is_file()):
             raise ConfigError(
                 f"--recipes {name}: no such recipe.{did_you_mean(name, recipe_names())} "
-                f"Known: {', '.join(recipe_names())}; "
-                "or a file that ends in .toml."
+                f"Known: {', '.join(recipe_names())}; or a file that ends in .toml."
             )
-    losses = [loss_of(word) for word in targets.split(",")] if targets else [None]
+    losses = [parse_target(word) for word in targets.split(",")] if targets else [None]
     if len(losses) not in (1, len(names) or 1):
         raise ConfigError(f"--target: expected one loss, or one for each of {len(names)} recipes, got {len(losses)}.")
     each = losses * len(names) if len(losses) == 1 else losses
     return [Wanted(recipe=name, target=target) for name, target in zip(names, each, strict=True)]
 
 
-def loss_of(word: str) -> float:
-    """A loss above zero.
+def parse_target(word: str) -> float:
+    """Return a loss above zero.
 
     Raises:
-        ConfigError: it is none.
+        ConfigError: it is not one.
     """
     try:
         loss = float(word)
@@ -62,28 +70,48 @@ def loss_of(word: str) -> float:
     return loss
 
 
-def run_all(wishes: Sequence[Wanted], seeds: Sequence[int], words: Sequence[str], tell: Announce) -> list[Row]:
-    """A row for each recipe; they take turns, seed by seed. `words` are flags of `nanotx train` for all of them."""
-    seen: list[list[Watched]] = [[] for _ in wishes]
-    starts: list[list[float]] = [[] for _ in wishes]
+@dataclass(kw_only=True)
+class Observed:
+    """What was observed of a run."""
+
+    seconds: float = 0.0  # from its start to its end
+    peak: int | None = None  # bytes of memory
+    rows: list[tuple[float, Row]] = field(default_factory=list)  # of its metrics log, and when each came
+    summary: Row = field(default_factory=dict)
+
+    def when(self, event: str) -> float | None:
+        """Return when the first row of an event came."""
+        return next((seconds for seconds, row in self.rows if row["event"] == event), None)
+
+    def compile_seconds(self) -> float | None:
+        """Return how much longer the first step took than the median one."""
+        size = next(row["tokens_per_step"] for _, row in self.rows if row["event"] == "start")
+        taken = [size / row["tokens_per_second"] for _, row in self.rows if row["event"] == "step"]
+        return max(0.0, taken[0] - statistics.median(taken)) if taken else None
+
+
+def run_all(wanted: Sequence[Wanted], seeds: Sequence[int], words: Sequence[str], announce: Announce) -> list[Row]:
+    """Return a row for each recipe; they take turns, seed by seed. `words` are flags of `nanotx train` for all."""
+    observed: list[list[Observed]] = [[] for _ in wanted]
+    starts: list[list[float]] = [[] for _ in wanted]
     for seed in seeds:
-        for index, wish in enumerate(wishes):
-            tell(f"{Path(wish.recipe).stem}, seed {seed}")
+        for index, wish in enumerate(wanted):
+            announce(f"{Path(wish.recipe).stem}, seed {seed}")
             own = [wish.recipe, "--seed", str(seed), *words]
             first = train([*own, "--no-compile"], until_first=True).when("step")
             starts[index] += [] if first is None else [first]
-            seen[index].append(train(own))
-    return [row_of(*one, seeds) for one in zip(wishes, seen, starts, strict=True)]
+            observed[index].append(train(own))
+    return [row_of(*recipe, seeds) for recipe in zip(wanted, observed, starts, strict=True)]
 
 
-def row_of(wish: Wanted, seen: Sequence[Watched], starts: Sequence[float], seeds: Sequence[int]) -> Row:
-    """The figures of a recipe: losses by their mean and its interval, all else by the middle over the seeds."""
-    figures = [one.figures for one in seen]
-    ends = [one["val_loss"] for one in figures]
-    curves = [[(at, row["val_loss"]) for at, row in one.rows if row["event"] == "eval"] for one in seen]
-    reached = [seconds for curve in curves if (seconds := reaches(curve, wish.target)) is not None]
-    first: dict[str, Any] = figures[0]
+def row_of(wish: Wanted, observed: Sequence[Observed], starts: Sequence[float], seeds: Sequence[int]) -> Row:
+    """Return the row of a recipe: losses by their mean and its interval, all else by the median over the seeds."""
+    summaries = [run.summary for run in observed]
+    ends = [summary["val_loss"] for summary in summaries]
+    curves = [[(at, row["val_loss"]) for at, row in run.rows if row["event"] == "eval"] for run in observed]
+    first: dict[str, Any] = summaries[0]
     same = ("device", "dtype", "compiled", "threads", "parameters", "steps", "tokens", "peak_flops")
+    medians = ("bits_per_byte", "train_seconds", "tokens_per_second", "mfu")
     return {
         "name": Path(wish.recipe).stem,
         "pass": "run",
@@ -92,28 +120,72 @@ def row_of(wish: Wanted, seen: Sequence[Watched], starts: Sequence[float], seeds
         "losses": ends,
         "val_loss": statistics.fmean(ends),
         "val_loss_interval": confidence_interval(ends),
-        **{key: middle([one[key] for one in figures]) for key in ("bits_per_byte", "train_seconds")},
-        "wall_seconds": middle([one.seconds for one in seen]),
-        "target": wish.target,
-        "reached": len(reached) if wish.target else None,
-        "target_seconds": middle(reached) if wish.target and len(reached) == len(seen) else None,
-        "nearest": min(loss for curve in curves for _, loss in curve),
-        "start_seconds": middle(starts),
-        "first_step_seconds": middle([at for one in seen if (at := one.when("step")) is not None]),
-        "compile_seconds": middle([compiling(one) for one in seen]) if first["compiled"] is True else None,
-        **{key: middle([one[key] for one in figures]) for key in ("tokens_per_second", "mfu")},
-        "memory_mb": middle([one.peak and one.peak / 1e6 for one in seen]) if first["device"] == "cpu" else None,
+        **{key: median([summary[key] for summary in summaries]) for key in medians},
+        "wall_seconds": median([run.seconds for run in observed]),
+        **target_figures(curves, wish.target),
+        "start_seconds": median(starts),
+        "first_step_seconds": median([run.when("step") for run in observed]),
+        "compile_seconds": median([run.compile_seconds() for run in observed]) if first["compiled"] is True else None,
+        "memory_mb": median([run.peak and run.peak / 1e6 for run in observed]) if first["device"] == "cpu" else None,
     }
 
 
-def middle(values: Sequence[float | None]) -> float | None:
-    """The median of what is known."""
-    known_ones = [value for value in values if value is not None]
-    return statistics.median(known_ones) if known_ones else None
+# One run, observed.
 
 
-def compiling(seen: Watched) -> float | None:
-    """How much longer the first step took than the middle one."""
-    size = next(row["tokens_per_step"] for _, row in seen.rows if row["event"] == "start")
-    took = [size / row["tokens_per_second"] for _, row in seen.rows if row["event"] == "step"]
-    return max(0.0, took[0] - statistics.median(took)) if took else None
+def train(words: Sequence[str], until_first: bool = False) -> Observed:
+    """Run `nanotx train` with these words in a temporary folder, to its end or to its first step."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
+        folder = RunFolder(Path(place, "run"))
+        command = [sys.executable, "-m", "nanotx", "train", *words, "--run", str(folder.path)]
+        return observe(command, folder, Path(place, "output.txt"), until_first)
+
+
+def observe(command: Sequence[str], folder: RunFolder, log: Path, until_first: bool = False) -> Observed:
+    """Observe a command that makes a run's folder; its output goes into a file.
+
+    Raises:
+        RunError: it failed.
+    """
+    observed = Observed()
+    with log.open("w", encoding="utf-8") as out:
+        began = time.perf_counter()
+        process = subprocess.Popen(command, env=environment(), stdout=out, stderr=subprocess.STDOUT)
+        try:
+            follow(process, folder.metrics, began, observed, until_first)
+        finally:
+            process.kill()
+            process.wait()
+    if until_first and observed.when("step") is not None:
+        return observed
+    if process.returncode or not folder.summary.is_file():
+        last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
+        raise RunError(f"{' '.join(command[1:5])} ended with {process.returncode}: {''.join(last) or 'no output'}")
+    observed.summary = json.loads(folder.summary.read_text(encoding="utf-8"))
+    return observed
+
+
+def follow(
+    process: subprocess.Popen[bytes], metrics: Path, began: float, observed: Observed, until_first: bool
+) -> None:
+    """Read the metrics log as it grows, until the process ends, or has taken its first step."""
+    read = 0
+    while True:
+        ended = process.poll() is not None
+        observed.seconds = time.perf_counter() - began
+        observed.peak = max(filter(None, (observed.peak, resident_peak(process.pid))), default=None)
+        read += take_rows(metrics, read, observed)
+        if ended or (until_first and observed.when("step") is not None):
+            return
+        time.sleep(POLL)
+
+
+def take_rows(metrics: Path, read: int, observed: Observed) -> int:
+    """Add the rows of a metrics log from a byte on; return how many bytes they have."""
+    if not metrics.exists():
+        return 0
+    with metrics.open("rb") as file:
+        file.seek(read)
+        whole, end, _ = file.read().rpartition(b"\n")
+    observed.rows += [(observed.seconds, json.loads(line)) for line in whole.splitlines()]
+    return len(whole + end)

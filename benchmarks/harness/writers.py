@@ -9,9 +9,8 @@ from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
+from harness.gpt2_peers import Gpt2, copy_weights
 from harness.laws import PASS
-from harness.rival import give_weights
-from harness.rival_gpt2 import Gpt2
 from nanotx.data.batches import Windows
 from nanotx.data.corpus.playhouse import Playhouse
 from nanotx.generation import Sampling
@@ -77,7 +76,7 @@ class Writers:
             learned(one.model().build(codec.vocab_size), windows, steps, device) for one in (sizes, small)
         )
         logits_only = Gpt2().build(Recipe(model=sizes.model()), codec.vocab_size).to(device).eval()
-        give_weights(self.model, logits_only, Gpt2())
+        copy_weights(self.model, logits_only, Gpt2())
         self.theirs: Any = logits_only.model
         self.accepted: list[float] = []  # of each text, the share of guesses that were
 

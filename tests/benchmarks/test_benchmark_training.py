@@ -100,14 +100,14 @@ def test_contenders_take_turns_and_learn_and_their_figures_follow_from_one_anoth
     ],
 )
 def test_each_contender_is_the_reference_in_scores_losses_and_dropout(tools, tiny, name, biases):
-    from harness.contenders import CONTENDERS, LIBRARIES
-    from harness.rival import BIASES
-    from harness.verdicts import judge
+    from harness.contenders import CONTENDERS
+    from harness.equal_training import verdict_on
+    from harness.gpt2_peers import BIASES, LIBRARIES
 
     library = CONTENDERS[name].library
     if library:
         pytest.importorskip(LIBRARIES[library].package.replace("-", "_"))
-    said = judge(name, recipe_of(tiny, model=BIASES if biases else {}), (0.0, 0.2), "cpu", 1)
+    said = verdict_on(name, recipe_of(tiny, model=BIASES if biases else {}), (0.0, 0.2), "cpu", 1)
     unlike = name == "x_transformers" and biases
     assert said.startswith("failed: x_transformers: its norms have no biases") if unlike else said == "pass"
 
@@ -123,10 +123,10 @@ def test_each_contender_is_the_reference_in_scores_losses_and_dropout(tools, tin
     ],
 )
 def test_one_that_computes_learns_or_drops_otherwise_is_told_so(tools, tiny, monkeypatch, says, mutate):
-    from harness import rival_encoder
-    from harness.verdicts import judge
+    from harness import gpt2_peers
+    from harness.equal_training import verdict_on
 
-    honest = rival_encoder.TorchEncoder.build
+    honest = gpt2_peers.TorchEncoder.build
 
     def build(library, recipe, vocab_size):
         module = honest(library, recipe, vocab_size)
@@ -134,8 +134,8 @@ def test_one_that_computes_learns_or_drops_otherwise_is_told_so(tools, tiny, mon
             mutate(module)
         return module
 
-    monkeypatch.setattr(rival_encoder.TorchEncoder, "build", build)
-    assert judge("torch_encoder", recipe_of(tiny), (0.2,), "cpu", 1).startswith(f"failed: {says}")
+    monkeypatch.setattr(gpt2_peers.TorchEncoder, "build", build)
+    assert verdict_on("torch_encoder", recipe_of(tiny), (0.2,), "cpu", 1).startswith(f"failed: {says}")
 
 
 def louder(module, read, answer):
@@ -144,71 +144,68 @@ def louder(module, read, answer):
 
 @pytest.mark.parametrize("loss", [4.05, math.nan])
 def test_first_losses_far_from_the_references_are_no_pass(tools, loss):
-    from harness.racing import strangers
-    from harness.workers import Began
+    from harness.race import Began, far_first_losses
 
     def began(*losses):
         figures = {"dtype": "bfloat16", "compiled": True, "reason": "", "parameters": 1, "memory_mb": None}
         return Began(losses=losses, first=1.0, later=1.0, **figures)
 
     all_of_them = {"nanotx_plain": began(4.0, 3.9), "near": began(4.01, 3.91), "far": began(loss, 3.9)}
-    said = strangers(all_of_them, drops=False)
+    said = far_first_losses(all_of_them, has_dropout=False)
     assert list(said) == ["far"] and "first losses are" in said["far"] and "more than 0.02" in said["far"]
-    assert list(strangers(all_of_them, drops=True)) == (["far"] if math.isnan(loss) else [])
+    assert list(far_first_losses(all_of_them, has_dropout=True)) == (["far"] if math.isnan(loss) else [])
 
 
 def test_one_that_cannot_begin_says_why_and_stops_no_other(tools, tiny):
-    from harness.builds import Where
-    from harness.workers import Order, Process
+    from harness.contenders import Where
+    from harness.race import Worker
 
     where = Where(device="cpu", threads=1, best="float61")
-    order = Order(name="nanotx", recipe=recipe_of(tiny), where=where, compiling="off")
     with pytest.raises(RunError, match="AttributeError: module 'torch' has no attribute 'float61'"):
-        Process(order)
+        Worker("nanotx", recipe_of(tiny), where, "off")
 
 
 def test_one_that_dies_on_its_way_is_named(tools, tiny):
-    from harness.builds import Where
-    from harness.workers import Order, Process
+    from harness.contenders import Where
+    from harness.race import Worker
 
     where = Where(device="cpu", threads=1, best="float32")
-    process = Process(Order(name="torch_encoder", recipe=recipe_of(tiny), where=where, compiling="off"))
-    process.process.kill()
-    process.process.join()
+    worker = Worker("torch_encoder", recipe_of(tiny), where, "off")
+    worker.process.kill()
+    worker.process.join()
     with pytest.raises(RunError, match=r"torch_encoder: (the process died|\[Errno)"):
-        process.ask("steps", 1)
-    process.end()
+        worker.ask("steps", 1)
+    worker.end()
 
 
 def test_a_start_is_the_middle_of_several_and_ends_with_the_first_step(tools, tiny, monkeypatch, capsys):
-    from harness import starting
-    from harness.builds import Where, first_step
+    from harness import race
+    from harness.contenders import Where
 
-    first_step(str(tiny), "nanotx", "cpu", "1", "float32")
+    race.first_step(str(tiny), "nanotx", "cpu", "1", "float32")
     assert capsys.readouterr().out == "done\n"
     taken = iter([3.0, 1.0, 9.0, 1.0, 5.0, 2.0])
-    monkeypatch.setattr(starting, "start", lambda name, file, where: next(taken))
+    monkeypatch.setattr(race, "start", lambda name, file, where: next(taken))
     where = Where(device="cpu", threads=1, best="float32")
-    assert starting.start_all(["a", "b"], recipe_of(tiny), where, tries=3) == {"a": 5.0, "b": 1.0}
-    assert starting.start_all(["a", "b"], recipe_of(tiny), where, tries=0) == {}
+    assert race.start_all(["a", "b"], recipe_of(tiny), where, tries=3) == {"a": 5.0, "b": 1.0}
+    assert race.start_all(["a", "b"], recipe_of(tiny), where, tries=0) == {}
     monkeypatch.undo()
     monkeypatch.setattr(sys, "executable", "false")
     with pytest.raises(RunError, match="a: a process of its own ended with 1 before its first step"):
-        starting.start("a", tiny, where)
+        race.start("a", tiny, where)
 
 
 def test_a_turn_is_filled_with_steps(tools):
-    from harness.racing import steps_of_a_turn
+    from harness.race import steps_per_turn
 
-    assert [steps_of_a_turn(one) for one in (1e-9, 0.02, 0.25, 9.0)] == [50, 12, 1, 1]
+    assert [steps_per_turn(one) for one in (1e-9, 0.02, 0.25, 9.0)] == [50, 12, 1, 1]
 
 
 # Whole runs.
 
 
 def test_a_recipe_is_run_whole_from_before_its_process_starts(tools, tiny):
-    from harness.watching import train
-    from harness.whole_runs import Wanted, row_of
+    from harness.whole_runs import Wanted, row_of, train
 
     seen = train([str(tiny), "--seed", "7", "--device", "cpu", "--threads", "1"])
     row = row_of(Wanted(recipe=str(tiny), target=1e-3), [seen], [], [7])
@@ -222,9 +219,9 @@ def test_a_recipe_is_run_whole_from_before_its_process_starts(tools, tiny):
 
 def test_recipes_take_turns_seed_by_seed_and_each_is_started_without_compiling_as_well(tools, monkeypatch):
     from harness import whole_runs
-    from harness.watching import Watched
+    from harness.whole_runs import Observed
 
-    asked, seen = [], Watched(rows=[(0.5, {"event": "step"})])
+    asked, seen = [], Observed(rows=[(0.5, {"event": "step"})])
 
     def train(words, until_first=False):
         asked.append((words[0], words[2], until_first, "--no-compile" in words, "--threads" in words))
@@ -240,20 +237,19 @@ def test_recipes_take_turns_seed_by_seed_and_each_is_started_without_compiling_a
 
 
 def test_a_run_that_fails_says_with_what(tools, tmp_path):
-    from harness.watching import watch
+    from harness.whole_runs import observe
 
     from nanotx.runs.folder import RunFolder
 
     folder, said = RunFolder(tmp_path / "run"), tmp_path / "said.txt"
     with pytest.raises(RunError, match=r"ended with 1: ConfigError: it cannot be"):
-        watch([sys.executable, "-c", "raise SystemExit('first\\nConfigError: it cannot be')"], folder, said)
-    with pytest.raises(RunError, match=r"ended with 0: not a word"):
-        watch([sys.executable, "-c", ""], folder, said)
+        observe([sys.executable, "-c", "raise SystemExit('first\\nConfigError: it cannot be')"], folder, said)
+    with pytest.raises(RunError, match=r"ended with 0: no output"):
+        observe([sys.executable, "-c", ""], folder, said)
 
 
 def test_a_target_is_reached_at_the_first_evaluation_at_or_under_it(tools):
-    from harness.watching import Watched
-    from harness.whole_runs import Wanted, row_of
+    from harness.whole_runs import Observed, Wanted, row_of
 
     figures = {"device": "cpu", "dtype": "float32", "compiled": True, "threads": 1, "parameters": 9, "steps": 3}
     figures |= {"tokens": 30, "peak_flops": 1e9, "bits_per_byte": 2.0, "train_seconds": 3.0, "mfu": 0.1}
@@ -264,7 +260,7 @@ def test_a_target_is_reached_at_the_first_evaluation_at_or_under_it(tools):
         for step, loss in enumerate(losses, start=1):
             rows.append((2.0 * step, {"event": "step", "tokens_per_second": 1.0 if step == 1 else 10.0}))
             rows.append((2.0 * step + 1, {"event": "eval", "val_loss": loss}))
-        return Watched(seconds=9.0, peak=10**6, rows=rows, figures=figures | {"val_loss": losses[-1]})
+        return Observed(seconds=9.0, peak=10**6, rows=rows, summary=figures | {"val_loss": losses[-1]})
 
     row = row_of(Wanted(recipe="a", target=1.5), [seen(1.6, 1.5, 1.55), seen(1.4, 1.6, 1.45)], [0.5, 0.7], [1, 2])
     assert row["reached"] == 2 and row["target_seconds"] == (5.0 + 3.0) / 2
@@ -276,9 +272,9 @@ def test_a_target_is_reached_at_the_first_evaluation_at_or_under_it(tools):
 
 
 def test_a_journal_is_read_as_it_grows_and_half_a_line_is_left_for_later(tools, tmp_path):
-    from harness.watching import Watched, take_rows
+    from harness.whole_runs import Observed, take_rows
 
-    journal, seen = tmp_path / "metrics.jsonl", Watched()
+    journal, seen = tmp_path / "metrics.jsonl", Observed()
     assert take_rows(journal, 0, seen) == 0
     journal.write_bytes(b'{"event": "start"}\n{"event": "st')
     read = take_rows(journal, 0, seen)
@@ -345,9 +341,11 @@ def test_a_word_that_cannot_be_is_refused_before_anything_is_timed(command, word
 
 
 def test_ours_alone_need_no_other_library(tools):
-    from harness.contenders import CONTENDERS, chosen
+    from harness.contenders import CONTENDERS, choose_contenders
 
-    assert chosen("", peers=False) == ["nanotx_plain", "nanotx", "nanotx_blockwise"]
-    assert chosen("all", peers=True) == [name for name in CONTENDERS if "nanogpt" not in name]  # it wants a checkout
-    assert chosen("torch_encoder", peers=True) == ["nanotx_plain", "torch_encoder"]
-    assert "transformers_compiled" in chosen("", peers=True)
+    assert choose_contenders("", peers=False) == ("nanotx_plain", "nanotx", "nanotx_blockwise")
+    assert choose_contenders("all", peers=True) == tuple(
+        name for name in CONTENDERS if "nanogpt" not in name
+    )  # it wants a checkout
+    assert choose_contenders("torch_encoder", peers=True) == ("nanotx_plain", "torch_encoder")
+    assert "transformers_compiled" in choose_contenders("", peers=True)

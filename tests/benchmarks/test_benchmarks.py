@@ -318,7 +318,7 @@ def test_a_device_is_asked_for_by_its_name(tools):
 @pytest.mark.parametrize("name", ["macbook", "baby_gpt", "decoder_384", "my_gpt", "deep_64"])
 def test_a_recipe_is_compared_with_gpt2_where_it_is_one(tools, name):
     from harness.contenders import read_recipe
-    from harness.rival import parts
+    from harness.gpt2_peers import gpt2_parts
 
     try:
         recipe = read_recipe(name, batch=4, layers=1)
@@ -326,7 +326,7 @@ def test_a_recipe_is_compared_with_gpt2_where_it_is_one(tools, name):
         assert "GPT-2 has" in str(error) and name not in {"macbook", "baby_gpt"}
     else:
         assert (recipe.train.batch_size, recipe.model.layers) == (4, 1)
-        assert parts(recipe)[0].part == "prenorm"
+        assert gpt2_parts(recipe)[0].part == "prenorm"
 
 
 def test_operations_are_those_of_the_definition_counted_one_by_one(tools):
