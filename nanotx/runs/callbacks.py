@@ -49,11 +49,18 @@ class Shown(Callback):
 
 
 class Checkpoints(Callback):
-    """Write a checkpoint every `train.checkpoint_every` steps, and when one is requested."""
+    """Write a checkpoint after a run's first step, every `train.checkpoint_every` steps, and when one is requested.
+
+    The first shows at once whether the state of every part can be saved. With `checkpoint_every` 0 that is checked too,
+    and nothing is written.
+    """
 
     def after_step(self, run: TrainingRun) -> None:
-        if run.due(run.recipe.train.checkpoint_every) or run.stop.save_requested:
+        every, first = run.recipe.train.checkpoint_every, run.step == 1
+        if run.due(every) or (first and every) or run.stop.save_requested:
             run.save()
+        elif first:
+            run.trainer.optimizer_state()
 
 
 class RunFiles(Callback):

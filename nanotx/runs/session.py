@@ -317,7 +317,12 @@ class Session:
             self.barren = True
             return f"Nothing was learned yet, and nothing is left in {folder}. Correct the file and try again."
         if self.trainer.consistent and step > self.run.saved:
-            self.run.save()
+            try:
+                self.run.save()
+            except ConfigError:  # what brought us here: the state of a part cannot be saved
+                if not self.run.saved and not self.options.resume:
+                    self.barren = True
+                    return f"No checkpoint can be written, and nothing is left in {folder}. Correct it and try again."
             if error := self.run.refused:
                 return f"The last checkpoint is of step {self.run.saved}, and no newer one can be written: {error}"
         return f"The last checkpoint is of step {self.run.saved}. Correct the file and go on with --resume."

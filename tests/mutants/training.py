@@ -446,8 +446,8 @@ RESUMED: dict[str, tuple[str, str, str, str]] = {
     ),
     "a resumed optimizer has no averages": (
         "steps",
-        "nanotx.runs.resume:load_state",
-        '{"state": state,',
+        "nanotx.optim.state:StateCodec.load",
+        '{"state": indexed | saved.shared,',
         '{"state": {},',
     ),
 }
