@@ -9,18 +9,13 @@ import torch
 from torch import Tensor
 
 from nanotx.config.schema import INT_LIMIT
+from nanotx.nn.buffers import DTYPES, bits
 
 Tensors = dict[str, Tensor]
 Json = Any
 
 MAX_DEPTH = 16
 """Of lists and tables in one another."""
-
-DTYPES = {
-    *(torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
-    *(torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2),
-}
-"""What the oldest safetensors that we support can hold."""
 
 PLAIN = "a tensor, a number, a str, None, or lists, tuples and dicts of these"
 
@@ -156,8 +151,3 @@ def same(one: Any, other: Any) -> bool:
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(same(item, other[key]) for key, item in one.items())
     return isinstance(one, bool | int | float | str) and repr(one) == repr(other)
-
-
-def bits(tensor: Tensor) -> Tensor:
-    """Return the bytes of a tensor, so that NaN equals itself and 0 is not -0."""
-    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)

@@ -106,7 +106,7 @@ def tokenizers(one: RunRecord, other: RunRecord) -> tuple[str, str]:
     return one.codec.digest, other.codec.digest
 
 
-FILES = ("model.safetensors", "optimizer.safetensors", "ema.safetensors")
+FILES = ("model.safetensors", "optimizer.safetensors", "ema.safetensors", valid.BUFFERS)
 """Of a checkpoint: what steps change."""
 
 

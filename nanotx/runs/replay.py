@@ -104,6 +104,7 @@ def handed_over(before: Trainer, after: Trainer) -> Trainer:
     load_state(after, before.weights(), *(before.optimizer_state() if same else ({}, {})))
     if after.ema:
         copy_in(after.ema.averages, after.model, before.eval_weights())
+    after.buffers.load(before.buffers.tensors())
     if after.scaler.is_enabled() and before.scaler.is_enabled():
         after.scaler.load_state_dict(before.scaler.state_dict())
     after.progress = before.progress

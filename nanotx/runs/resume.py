@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from nanotx.errors import ConfigError, DataError, NanotxError, RunError, TokenizerError
 from nanotx.files import is_blank
+from nanotx.nn.buffers import Buffers
 from nanotx.nn.canonical import from_canonical
 from nanotx.nn.transformer import LOSS_PREFIX, Model, Transformer
 from nanotx.runs import checkpoint, valid
@@ -108,6 +109,7 @@ def restore(trainer: Trainer, path: Path, texts: Dataset, allow_mismatch: bool =
     if trainer.ema:
         judged = valid.read_tensors(path / "ema.safetensors") if before.train.ema_decay else weights
         copy_in(trainer.ema.averages, trainer.model, judged)
+    load_buffers(trainer.buffers, path)
     if trainer.scaler.is_enabled() and state["scaler"]:
         trainer.scaler.load_state_dict(state["scaler"])
     trainer.progress = Progress(**state["progress"])
@@ -166,7 +168,29 @@ def load_model(file: Path, config: Model, vocab_size: int) -> Transformer:
     check_size(file, config.size(vocab_size).parameters, LOSS_PREFIX)
     model = config.build(vocab_size)
     load_weights(model, without_loss(valid.read_tensors(file)))
+    load_buffers(Buffers(model), file.parent, without_loss)
     return model
+
+
+def load_buffers(
+    buffers: Buffers, path: Path, choose: Callable[[dict[str, Tensor]], dict[str, Tensor]] = lambda tensors: tensors
+) -> None:
+    """Load the persistent buffers of a checkpoint, which has no file of them where the model has none.
+
+    Args:
+        buffers: of the model.
+        path: of the checkpoint.
+        choose: returns those of the file that the model has.
+
+    Raises:
+        RunError: the file is missing, or its buffers are not those of the model; says which.
+    """
+    file = path / valid.BUFFERS
+    tensors = valid.read_tensors(file) if buffers.names or file.exists() else {}
+    try:
+        buffers.load(choose(tensors))
+    except ValueError as error:
+        raise RunError(f"{file}: {error}") from None
 
 
 def without_loss(weights: dict[str, Tensor]) -> dict[str, Tensor]:

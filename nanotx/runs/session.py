@@ -190,9 +190,10 @@ class Session:
 
     @property
     def checkpoint_size(self) -> int:
-        """The bytes that a checkpoint takes at least: the weights, and their average if there is one."""
+        """The bytes that a checkpoint takes at least: the weights, their average if there is one, and the buffers."""
         size = sum(one.nbytes for one in self.trainer.model.parameters())
-        return size * 2 if self.trainer.ema else size
+        buffers = sum(one.nbytes for one in self.trainer.buffers.tensors().values())
+        return (size * 2 if self.trainer.ema else size) + buffers
 
     def complete_figures(self) -> Row | None:
         """The figures of this step, where the run came to its end; a kill may have come before they were written.

@@ -54,14 +54,16 @@ def save(
         "corpus_size": texts.size,
         "tokenizer": {"part": texts.codec.part, "sha256": texts.codec.digest},
     }
-    average = {"ema.safetensors": trainer.eval_weights()} if trainer.ema else {}
+    others = {"ema.safetensors": trainer.eval_weights()} if trainer.ema else {}
+    if buffers := trainer.buffers.saved():
+        others[valid.BUFFERS] = buffers
     sound, path = proven or Proven(), folder.checkpoints / f"step-{progress.step}"
     checkpoint.write_atomic(
         path,
         {
             "model.safetensors": weights,
             "optimizer.safetensors": tensors,
-            **average,
+            **others,
             "trainer.json": in_json(state, table),
             "recipe.toml": write_toml(trainer.recipe),
             "tokenizer.json": texts.codec.to_json(),

@@ -25,6 +25,9 @@ NEEDED = {"model.safetensors", "optimizer.safetensors", "trainer.json", "recipe.
 WEIGHTS = ("model.safetensors", "ema.safetensors")
 """Files whose numbers are all finite."""
 
+BUFFERS = "buffers.safetensors"
+"""The persistent buffers of a model that has such; they may hold any number, NaN and infinity too."""
+
 TEXT = 2**20
 """The most bytes that a table in JSON of a run may have; ours have some thousands."""
 
@@ -183,7 +186,8 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file.
 
     Raises:
-        RunError: the file is missing or is not one, or holds weights that are NaN or infinity, or NaN elsewhere.
+        RunError: the file is missing or is not one, or holds weights that are NaN or infinity, or an optimizer's
+            state that is NaN.
     """
     size(file)
     try:
@@ -192,7 +196,7 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
         raise RunError(f"{file}: cannot be read as safetensors: {error}.") from None
     for name, tensor in tensors.items():
         tensor = wide(tensor)
-        if file.name not in WEIGHTS and has_nan(tensor):
+        if file.name not in (*WEIGHTS, BUFFERS) and has_nan(tensor):
             raise RunError(
                 f"{file}: {name} is not a number in {int(tensor.isnan().sum()):,} of {tensor.numel():,} places, though "
                 "the digest is right. Nanotx saves no such state of an optimizer; resume from an earlier checkpoint: "

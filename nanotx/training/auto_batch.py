@@ -24,12 +24,14 @@ def largest(trainer: Trainer) -> int:
     """
     batch = trainer.recipe.train.batch_size
     sizes = [batch // parts for parts in divisors(batch)]
-    if trainer.machine.device.type == "cpu":
-        room = SHARE * available()
-        row = left_behind(trainer, 2) - left_behind(trainer, 1)
-        fit = next((size for size in sizes if row * size <= room), 0)
-    else:
-        fit = next((size for size in sizes if tried(trainer, size)), 0)
+    with trainer.buffers.undone_on_error() as undo:
+        if trainer.machine.device.type == "cpu":
+            room = SHARE * available()
+            row = left_behind(trainer, 2) - left_behind(trainer, 1)
+            fit = next((size for size in sizes if row * size <= room), 0)
+        else:
+            fit = next((size for size in sizes if tried(trainer, size)), 0)
+        undo()
     if not fit:
         raise ConfigError(
             "train.micro_batch_size: not even one window fits into memory; "

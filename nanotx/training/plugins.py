@@ -14,6 +14,7 @@ from nanotx.nn.kv_cache import KVCache
 from nanotx.nn.loss import Head, LossModule
 from nanotx.nn.position import NO_POSITION, PositionalEncoding
 from nanotx.nn.transformer import Model
+from nanotx.optim.state import StateCodec
 from nanotx.recipe import Recipe
 
 
@@ -100,15 +101,18 @@ def try_position(check: PartCheck, part: Any, model: Model) -> None:
 
 
 def try_optimizer(check: PartCheck, part: Any, model: Model) -> None:
-    """One step on a small layer."""
+    """One step on a small layer, after which its state can be saved."""
     layer = nn.Linear(2, 2)
-    optimizer = part.build([(f"layer.{name}", one) for name, one in layer.named_parameters()])
+    parameters = {f"layer.{name}": parameter for name, parameter in layer.named_parameters()}
+    optimizer = part.build(parameters.items())
     right = isinstance(optimizer, torch.optim.Optimizer)
     check.wanted(right, f"build returned {describe_value(optimizer)}", "a torch.optim.Optimizer")
     rated = all("base_lr" in group for group in optimizer.param_groups)
     check.wanted(rated, "a group of parameters without 'base_lr'", "each group to hold its own full rate under it")
+    codec = StateCodec(optimizer, parameters)
     layer(torch.randn(1, 2)).sum().backward()
     optimizer.step()
+    codec.save()
 
 
 def try_schedule(check: PartCheck, part: Any, model: Model) -> None:

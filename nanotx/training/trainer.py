@@ -20,6 +20,7 @@ from nanotx.config.schema import divisors
 from nanotx.data.batches import Windows, step_seed
 from nanotx.errors import ConfigError, Diverged, MemoryFull, RunError, is_memory_full
 from nanotx.hardware.device import Machine
+from nanotx.nn.buffers import Buffers
 from nanotx.nn.canonical import to_canonical
 from nanotx.nn.dropout import named_dropouts, row_seeded
 from nanotx.nn.hooks import AuxLossModule, OnStepModule
@@ -79,6 +80,7 @@ class Trainer:
         self.windows = replace(windows, device=machine.device)
         model.add_loss(recipe.loss, recipe.seed)
         self.model = model.to(machine.device).train()
+        self.buffers = Buffers(self.model)
         self.aux_loss_modules = {
             name: module for name, module in self.model.named_modules() if isinstance(module, AuxLossModule)
         }
@@ -121,10 +123,15 @@ class Trainer:
         """
         began, step = time.perf_counter(), self.progress.step
         self.factor()  # raises here, before anything has changed
-        numbers = self.compute_gradients()
-        loss, norm = numbers["loss"], numbers["grad_norm"]
-        if not math.isfinite(loss + (0.0 if self.scaler.is_enabled() else norm)):
-            warning, lr = self.handle_nonfinite(loss, norm), 0.0
+        with self.buffers.undone_on_error() as undo:
+            numbers = self.compute_gradients()
+            loss, norm = numbers["loss"], numbers["grad_norm"]
+            taken = math.isfinite(loss + (0.0 if self.scaler.is_enabled() else norm))
+            if not taken:
+                undo()
+                warning, lr = self.handle_nonfinite(loss, norm), 0.0
+                undo()
+        if not taken:
             self.progress.skipped += 1
             self.progress.skipped_in_row += 1
         else:
