@@ -43,7 +43,6 @@ TAIL = 4000
 PUBLISHED = ("device", "attn", "layers", "training", "peers", "sampling")
 """Jobs whose figures are files of `benchmarks/results`."""
 BENEATH = {
-    "tyro": ("docstring-parser", "typeguard", "typing-extensions"),
     "jaxtyping": ("wadler-lindig",),
     "rich": ("markdown-it-py", "mdurl", "pygments"),
     "matplotlib": ("contourpy", "cycler", "fonttools", "kiwisolver", "packaging", "pillow", "pyparsing"),

@@ -148,7 +148,8 @@ def test_missing_packages_are_named_with_their_wheels(monkeypatch):
     installed = {"torch": "2.9.1+cu126", "numpy": "2.4.6"}
     monkeypatch.setattr(gpu, "version", installed.get)
     with pytest.raises(
-        Exception, match=r"torch==2\.\d+\.\d+ \(found 2\.9\.1\+cu126\).*tyro==.*docstring-parser \(needed by tyro"
+        Exception,
+        match=r"torch==2\.\d+\.\d+ \(found 2\.9\.1\+cu126\).*jaxtyping==.*wadler-lindig \(needed by jaxtyping",
     ):
         gpu.check_packages()
 

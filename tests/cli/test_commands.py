@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import ROOT
+from helpers import ROOT, text, tiny
 
 from nanotx.cli.command import builtin_commands, find_spec, listed_commands
 from nanotx.cli.main import run
@@ -141,6 +141,22 @@ def test_a_command_in_a_process_of_its_own(site: Path):
     command = [sys.executable, "-m", "nanotx", "count", str(ROOT / "recipes")]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "") and int(done.stdout) > 0
+
+
+def test_the_command_of_the_contributing_page_counts_the_parameters_of_a_run(site: Path, tmp_path: Path, capsys):
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## Add a command")[2]
+    (source,) = re.findall(r"```python\n(.*?)```", page.partition("\n## ")[0], re.DOTALL)
+    install(site, "count", "count_layers", source)
+    corpus = ["--corpus", "file", "--corpus.path", str(text(tmp_path / "t.txt"))]
+    assert run(["train", "macbook", *tiny(train_steps=1), *corpus, "--run", str(tmp_path / "r")]) == 0
+    capsys.readouterr()
+    assert run(["count", str(tmp_path / "r"), "--most", "2"]) == 0
+    assert re.fullmatch(r"( +[\d,]+  [\w.]+\n){2}", capsys.readouterr().out)
+    with pytest.raises(ConfigError, match=r"^nanotx count: --must: no such flag\. Did you mean '--most'\?"):
+        run(["count", "r", "--must", "2"])
+    with pytest.raises(SystemExit) as end:
+        run(["count", "--help"])
+    assert end.value.code == 0 and "--most INT" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

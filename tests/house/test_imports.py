@@ -43,7 +43,7 @@ def test_a_run_imports_no_laws_and_no_plots(tmp_path):
 def test_help_imports_neither_torch_nor_numpy():
     named = modules_of("nanotx", "--help")
     assert "nanotx.cli.main" in named
-    assert not {"torch", "numpy", "tyro", "rich", "einops"} & named
+    assert not {"torch", "numpy", "rich", "einops"} & named
 
 
 def test_tokenizers_import_no_torch():

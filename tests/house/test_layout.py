@@ -282,7 +282,7 @@ def test_a_text_in_a_named_encoding_and_bytes_are_free(line):
 
 # Nothing of ours stands in the way of a package of the same name.
 
-NEEDED = {"numpy", "torch", "einops", "rich", "tyro", "regex", "safetensors", "hypothesis", "matplotlib", "jaxtyping"}
+NEEDED = {"numpy", "torch", "einops", "rich", "regex", "safetensors", "hypothesis", "matplotlib", "jaxtyping"}
 NEEDED |= {"transformers", "tokenizers", "tiktoken", "datasets", "platformdirs", "tomli_w", "nanotx", "pytest"}
 
 
