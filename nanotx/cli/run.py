@@ -161,7 +161,7 @@ def execute(work: Work, name: str, display: AnyDisplay, stop: Stop) -> int:
         except OSError as error:
             raise RunError(
                 f"{path}: cannot be written: {error}; what was saved before is there. "
-                "Make room, or mend the folder, and go on by --resume; or try another --run."
+                "Free some space, or repair the folder, and continue with --resume; or try another --run."
             ) from error
     display.say(f"{path}: stopped before anything was changed.")
     return stop.exit_code

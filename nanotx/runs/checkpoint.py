@@ -1,7 +1,7 @@
-"""Checkpoints: folders published whole or not at all. What is believed of them: `verified.py`.
+"""Write checkpoints: folders that appear complete or not at all. `valid.py` reads and verifies them.
 
-A folder is written under a temporary name, each file flushed to the disk, a manifest of sizes and SHA-256
-digests written last, then renamed. Tensors are safetensors, all else is text; nothing in it is ever executed.
+A folder is written under a temporary name, each file is flushed to the disk, a manifest of sizes and SHA-256 digests
+is written last, then the folder is renamed. Tensors are safetensors, everything else is text; nothing is executed.
 """
 
 import errno
@@ -27,11 +27,11 @@ from nanotx.files import DESKTOP_FILES, is_left, open_regular, read_regular, unu
 
 MANIFEST = "MANIFEST.json"
 MOST_ALLOCATED = 2**30
-"""Bytes that a probe takes at most; some disks have to write them."""
+"""Maximal number of bytes that a probe allocates; some disks have to write them."""
 MOST_LISTED = 2**20
-"""Bytes of a manifest or a trainer.json at most; ours have some thousands."""
+"""Maximal size of a manifest or trainer.json in bytes; nanotx writes a few thousand."""
 UNNUMBERED = re.compile(r"\.step-[0-9]+(\.old)?")
-"""What a kill leaves of a removed checkpoint, or of a replaced one in an older nanotx; the run's lock guards it."""
+"""Name of a checkpoint whose removal was interrupted; only the process that holds the run's lock removes it."""
 Content = str | dict[str, Tensor]
 
 
@@ -68,38 +68,40 @@ def write_atomic(folder: Path, files: dict[str, Content]) -> None:
             disk.remove(temporary)
         raise RunError(
             f"{folder}: the checkpoint cannot be written: {error}; earlier ones are untouched. "
-            f"{room(folder.parent, sum(map(length, files.values())))} Make room, or mend the folder."
+            f"{room(folder.parent, sum(map(length, files.values())))} Free some space, or repair the folder."
         ) from None
 
 
 def length(content: Content) -> int:
-    """The bytes of a text or of tensors, at least."""
-    return len(content.encode("utf-8")) if isinstance(content, str) else sum(one.nbytes for one in content.values())
+    """Return the minimal size of a text or of tensors in bytes."""
+    return (
+        len(content.encode("utf-8")) if isinstance(content, str) else sum(tensor.nbytes for tensor in content.values())
+    )
 
 
 def room(folder: Path, needed: int) -> str:
-    """How many bytes a checkpoint needs and how many are free, and which older ones could be removed."""
-    said = f"It needs {needed:,} bytes"
-    there = next((path for path in (folder, *folder.parents) if path.exists()), None)
+    """Describe how many bytes a checkpoint needs, how many are free, and which old checkpoints could be removed."""
+    text = f"It needs {needed:,} bytes"
+    existing = next((path for path in (folder, *folder.parents) if path.exists()), None)
     with suppress(OSError):
-        said += f", and {shutil.disk_usage(there or '.').free:,} are free there"
+        text += f", and {shutil.disk_usage(existing or '.').free:,} are free"
     with suppress(OSError, RunError):
         older = list(steps(folder).values())[1:]
         sizes = [sum(file.lstat().st_size for file in path.iterdir()) for path in older]
         if older:
-            said += f"; older checkpoints hold {sum(sizes):,}: {', '.join(path.name for path in older)}"
-    return f"{said}."
+            text += f"; old checkpoints take {sum(sizes):,}: {', '.join(path.name for path in older)}"
+    return f"{text}."
 
 
 def probe(folder: Path, needed: int) -> None:
-    """Check that a checkpoint could be written, before any step is taken.
+    """Check that a checkpoint can be written, before the first step.
 
     Args:
-        folder: where checkpoints are to be; it need not exist yet.
-        needed: the bytes of one of them, at least.
+        folder: the folder of the checkpoints; it need not exist yet.
+        needed: the minimal size of a checkpoint in bytes.
 
     Raises:
-        RunError: the folder cannot be written, or its disk has not so many bytes.
+        RunError: the folder cannot be written, or the disk has too little space.
     """
     temporary = (folder if folder.exists() else folder.parent) / f".step-probe.{os.getpid()}"
     try:
@@ -107,8 +109,8 @@ def probe(folder: Path, needed: int) -> None:
         disk.sync(temporary)
     except OSError as error:
         raise RunError(
-            f"{folder}: no checkpoint could be written there: {error.strerror or error}. {room(folder, needed)} "
-            "Nothing was trained; make room, mend the folder, or try another --run."
+            f"{folder}: a checkpoint cannot be written there: {error.strerror or error}. {room(folder, needed)} "
+            "No step was taken. Free some space, repair the folder, or try another --run."
         ) from None
     finally:
         with suppress(OSError):
@@ -116,10 +118,10 @@ def probe(folder: Path, needed: int) -> None:
 
 
 def allocate(file: Path, size: int) -> None:
-    """Have the disk give a file so many bytes, or 4,096 where it cannot without writing them.
+    """Allocate a file of this size, or of 4,096 bytes if the disk cannot allocate without writing.
 
     Raises:
-        OSError: it has not so many, or this user may not have them.
+        OSError: the disk is full, or a quota is reached.
     """
     with file.open("wb") as stream:
         stream.write(bytes(min(size, 4096)))
@@ -133,7 +135,7 @@ def allocate(file: Path, size: int) -> None:
 
 
 def check_written(file: Path, content: Content) -> None:
-    """Raise OSError unless a file, read back, holds what was to be written, bit for bit."""
+    """Raise OSError unless a file, read back, equals its content bit for bit."""
     if isinstance(content, str):
         same = file.read_bytes() == content.encode("utf-8")
     else:
@@ -142,43 +144,43 @@ def check_written(file: Path, content: Content) -> None:
                 same = set(opened.keys()) == content.keys() and all(
                     bits(opened.get_tensor(name)).equal(bits(tensor)) for name, tensor in content.items()
                 )
-        except RuntimeError as error:  # what the library makes of a system's refusal, such as too many open files
+        except RuntimeError as error:  # safetensors raises it for errors of the system, such as too many open files
             raise OSError(errno.EIO, str(error), str(file)) from None
     if not same:
         raise OSError(errno.EIO, "what was read back is not what was written", str(file))
 
 
 def bits(tensor: Tensor) -> Tensor:
-    """The bytes of a tensor, on the CPU."""
+    """Return the bytes of a tensor, on the CPU."""
     return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
 
 
 def in_tensors(content: dict[str, Tensor]) -> disk.Content:
-    """What writes tensors as safetensors."""
+    """Return a function that writes tensors as safetensors."""
     return partial(save_file, {key: tensor.contiguous() for key, tensor in content.items()}, metadata={"format": "pt"})
 
 
 def steps(folder: Path) -> dict[int, Path]:
-    """The published checkpoints of a run's folder by step, the newest first; no claim that they verify.
+    """Return the checkpoints in a folder by step, newest first; they are not verified.
 
     Raises:
-        RunError: as `numbered`.
+        RunError: as for `numbered`.
     """
     return {step: path for step, path in numbered(folder) if path.name == f"step-{step}"}
 
 
 def numbered(folder: Path) -> list[tuple[int, Path]]:
-    """As `steps`, with those beside them whose names nanotx does not write, such as `step-007`.
+    """Return the checkpoints in a folder, including names that nanotx does not write, such as `step-007`.
 
     Raises:
-        RunError: the folder is there and cannot be read, or it is a link that leads nowhere.
+        RunError: the folder exists and cannot be read, or it is a dangling link.
     """
     try:
         names = [path.name for path in folder.iterdir()]
     except FileNotFoundError:
         if folder.is_symlink():
             raise RunError(
-                f"{folder}: a link to {str(folder.readlink())!r}, which is not there; bring it back."
+                f"{folder}: a link to {str(folder.readlink())!r}, which does not exist; restore it."
             ) from None
         names = []
     except (OSError, ValueError) as error:
@@ -190,16 +192,16 @@ def numbered(folder: Path) -> list[tuple[int, Path]]:
 
 
 def prune(folder: Path, keep: int, best: int, newest: int, sound: Callable[[Path], bool] = Path.is_dir) -> list[Path]:
-    """Remove what is no longer needed: a disk that refuses only keeps more.
+    """Remove the checkpoints that are no longer needed; errors of the disk are ignored.
 
-    Returns what is no longer needed and stays all the same, because it holds more than nanotx saved there.
+    Return those that are no longer needed but kept, because they hold files that nanotx did not write.
 
     Args:
-        folder: where checkpoints are.
-        keep: how many that are sound stay, counted back from the newest.
-        best: the step of one that stays.
-        newest: the step just saved; what is of a later one did not verify, and stays to be looked at.
-        sound: whether a checkpoint, read back, is what was saved; one that is not counts for nothing.
+        folder: the folder of the checkpoints.
+        keep: number of valid checkpoints to keep, counted from the newest.
+        best: the step of a checkpoint to keep.
+        newest: the step just saved; checkpoints of later steps did not verify and are kept for inspection.
+        sound: returns whether a checkpoint verifies; one that does not is not counted.
     """
     held, doomed, foreign = 0, list[Path](), list[Path]()
     for path in [path for step, path in steps(folder).items() if step <= newest]:
@@ -210,7 +212,9 @@ def prune(folder: Path, keep: int, best: int, newest: int, sound: Callable[[Path
             held += sound(path)
     for path in [*temporaries(folder, sound), *doomed]:
         with suppress(OSError):
-            temporary = path.with_name(f".{path.name.removeprefix('.')}")  # no half of one is left under its name
+            temporary = path.with_name(
+                f".{path.name.removeprefix('.')}"
+            )  # a partly removed checkpoint must not keep its name
             if temporary != path:
                 disk.rename(path, temporary)
             disk.remove(temporary)
@@ -218,13 +222,13 @@ def prune(folder: Path, keep: int, best: int, newest: int, sound: Callable[[Path
 
 
 def is_published(folder: Path) -> bool:
-    """Return whether a path is a folder that `write_atomic` wrote, and to which nothing was added since."""
+    """Return whether a path is a folder that `write_atomic` wrote and to which no file was added."""
     names = listed(folder)
     return MANIFEST in names and other_step(folder) is None and holds_only(folder, names)
 
 
 def other_step(folder: Path) -> int | None:
-    """The step of which a checkpoint says that it is, where that is not the one in its folder's name."""
+    """Return the step recorded in a checkpoint if it differs from the one in the folder's name, else None."""
     try:
         step = json.loads(read_regular(folder / "trainer.json", MOST_LISTED))["progress"]["step"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
@@ -235,7 +239,7 @@ def other_step(folder: Path) -> int | None:
 
 
 def listed(folder: Path) -> set[str]:
-    """The names of the files that a checkpoint's manifest lists, and its own; none where it cannot be read."""
+    """Return the names of the manifest and of the files it lists; an empty set if it cannot be read."""
     try:
         manifest = json.loads(read_regular(folder / MANIFEST, MOST_LISTED))
     except (OSError, ValueError, RecursionError):
@@ -244,7 +248,7 @@ def listed(folder: Path) -> set[str]:
 
 
 def holds_only(folder: Path, names: set[str]) -> bool:
-    """Whether something is a folder, and all that it holds are plain files of these names, or of a file manager."""
+    """Return whether a path is a folder that holds only regular files with these names or of a file manager."""
     try:
         if folder.is_symlink():
             return False
@@ -258,11 +262,11 @@ def holds_only(folder: Path, names: set[str]) -> bool:
 
 
 def temporaries(folder: Path, sound: Callable[[Path], bool] = Path.is_dir) -> list[Path]:
-    """What processes that are dead left of writing, replacing and removing checkpoints, and of probing the disk.
+    """Return temporary files of dead processes: checkpoints partly written, replaced or removed, and probes.
 
     Args:
-        folder: where checkpoints are, or the run's own folder, in which they are yet to be made.
-        sound: whether a checkpoint is what was saved; what a save replaced stays until its successor is.
+        folder: the folder of the checkpoints, or the run's folder if there are none yet.
+        sound: returns whether a checkpoint verifies; a replaced checkpoint is kept until its successor does.
     """
     found = []
     for path in folder.glob(".step-*"):
@@ -275,13 +279,13 @@ def temporaries(folder: Path, sound: Callable[[Path], bool] = Path.is_dir) -> li
 
 
 def clear_temporary(*folders: Path, sound: Callable[[Path], bool] = Path.is_dir) -> None:
-    """Remove what processes that are dead left of writing checkpoints; a disk that refuses only keeps more."""
+    """Remove the temporary files of dead processes; errors of the disk are ignored."""
     for path in [path for folder in folders for path in temporaries(folder, sound)]:
         with suppress(OSError):
             disk.remove(path)
 
 
 def digest(file: Path) -> str:
-    """SHA-256 of a file."""
+    """Return the SHA-256 digest of a file."""
     with open_regular(file) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

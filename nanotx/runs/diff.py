@@ -17,7 +17,7 @@ from nanotx.runs.replay import NUMBERS, Replay, counting, weights
 from nanotx.runs.resume_check import leaves
 
 WORDS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-"""By how many bytes a number has: a whole number of as many."""
+"""Integer dtypes by their size in bytes."""
 
 Tensors = dict[str, Tensor]
 
@@ -27,11 +27,11 @@ class Difference:
     """The first tensor in which two sets of tensors differ."""
 
     tensor: str
-    numbers: int  # of it that differ
-    of: int  # how many it has
-    largest: float  # how far apart two of them are
-    tensors: int  # how many tensors differ in any number
-    among: int  # how many there are
+    numbers: int  # of elements that differ
+    of: int  # number of elements
+    largest: float  # largest absolute difference
+    tensors: int  # number of tensors that differ
+    among: int  # number of tensors
 
     def __str__(self) -> str:
         others = f"; {self.tensors} of {self.among} tensors differ" if self.tensors > 1 else "; no other tensor differs"
@@ -39,7 +39,7 @@ class Difference:
 
 
 def difference(one: Tensors, other: Tensors, order: Iterable[str]) -> Difference | None:
-    """The first tensor that differs by a bit, in an order of their names; None where none does."""
+    """Return the first tensor, in the given order, in which a bit differs; None if all are equal."""
     order = list(order)
     unequal = [name for name in order if not torch.equal(bits(one[name]), bits(other[name]))]
     if not unequal:
@@ -57,116 +57,118 @@ def difference(one: Tensors, other: Tensors, order: Iterable[str]) -> Difference
 
 
 def bits(tensor: Tensor) -> Tensor:
-    """The bits of each number, as a whole one: so NaN equals itself, and 0 is not -0."""
+    """Return the bits of each element as an integer, so that NaN equals itself and 0 differs from -0."""
     return tensor.detach().cpu().contiguous().view(WORDS[tensor.element_size()])
 
 
 def misfit(one: Tensors, other: Tensors) -> str:
-    """Why two sets of tensors cannot be compared: names or shapes that one alone has; empty where they can."""
+    """Return why two sets of tensors cannot be compared, a name or shape that differs; "" if they can."""
     shapes = [{name: tuple(tensor.shape) for name, tensor in each.items()} for each in (one, other)]
     names = [name for name in {**shapes[0], **shapes[1]} if shapes[0].get(name) != shapes[1].get(name)]
     if not names:
         return ""
-    mine, theirs = (str(each.get(names[0], "not there")) for each in shapes)
-    more = f"; {len(names)} tensors differ so" if len(names) > 1 else ""
-    return f"{names[0]} is {mine} in the one and {theirs} in the other{more}"
+    mine, theirs = (str(each.get(names[0], "missing")) for each in shapes)
+    more = f"; {len(names)} tensors differ in this way" if len(names) > 1 else ""
+    return f"{names[0]} is {mine} in the first and {theirs} in the second{more}"
 
 
 def recipes(one: RunRecord, other: RunRecord) -> dict[str, tuple[Any, Any]]:
-    """The keys of the recipes whose values differ, and both; None where a recipe has no such key."""
+    """Return both values of each key in which the recipes differ; None if a recipe lacks the key."""
     mine, theirs = (dict(leaves(to_table(record.recipe))) for record in (one, other))
     return {key: (mine.get(key), theirs.get(key)) for key in {**mine, **theirs} if mine.get(key) != theirs.get(key)}
 
 
 def check_shapes(one: RunRecord, other: RunRecord) -> None:
-    """Raise RunError unless the weights of both have the same names and shapes; takes no memory."""
+    """Raise RunError unless the weights of both have the same names and shapes; no weights are read."""
     found = misfit(shapes(one), shapes(other))
     if found:
         raise RunError(
-            f"{one.name} and {other.name}: their models are not of one shape, so no step of theirs can be compared: "
-            f"{found}."
+            f"{one.name} and {other.name}: their models have different shapes, so no step can be compared: {found}."
         )
 
 
 def shapes(record: RunRecord) -> Tensors:
-    """A run's weights in the canonical layout, without numbers."""
+    """Return a run's weights in the canonical layout, on the meta device."""
     model = record.recipe.model.build_meta(record.codec.vocab_size)
     return to_canonical(model, dict(model.named_parameters()))
 
 
 def corpora(one: RunRecord, other: RunRecord) -> tuple[str, str]:
-    """The digests of the texts that they learned from last."""
+    """Return the digests of the corpora that they were trained on last."""
     lasts = [(record, record.segments[-1]) for record in (one, other)]
     mine, theirs = (segment.corpus_sha256 or record.texts(segment).sha256 for record, segment in lasts)
     return mine, theirs
 
 
 def tokenizers(one: RunRecord, other: RunRecord) -> tuple[str, str]:
-    """The digests of their tokenizers."""
+    """Return the digests of their tokenizers."""
     return one.codec.digest, other.codec.digest
 
 
 FILES = ("model.safetensors", "optimizer.safetensors", "ema.safetensors", valid.BUFFERS)
-"""Of a checkpoint: what steps change."""
+"""Files of a checkpoint that a step changes."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parting:
-    """Where two runs part."""
+class Divergence:
+    """The step at which two runs diverge."""
 
-    step: int  # the first after which a weight differs; 0 for the initial ones
-    rows: tuple[Row, Row] | None  # of that step, as it was taken here; none of step 0
+    step: int  # the first one after which a weight differs; 0 for the initial weights
+    rows: tuple[Row, Row] | None  # of that step as repeated here; None for step 0
     difference: Difference
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
-    """What a search came to."""
+class Comparison:
+    """The result of a search for the first difference of two runs."""
 
-    begin: int  # the step of the checkpoints from which it went, or 0
-    end: int  # the last step that was taken
-    last: int  # the last that it was to take
-    parting: Parting | None
-    first_mismatch: tuple[
-        int | None, int | None
-    ]  # of each run, the first step here whose numbers its journal does not hold
-    journal: int | None  # the first step whose numbers differ as they are recorded
-    saved: dict[int, str]  # in what checkpoints of one step differ as they were saved
+    begin: int  # the step of the checkpoints from which it started, or 0
+    end: int  # the last step that was repeated
+    last: int  # the last step to compare
+    divergence: Divergence | None
+    first_mismatch: tuple[int | None, int | None]  # of each run: the first repeated step that differs from its log
+    recorded: int | None  # the first step whose logged numbers differ
+    saved: dict[int, str]  # how the checkpoints of a step differ, by step
 
     @property
     def equal(self) -> bool:
-        """Whether no bit was found that differs."""
-        return self.parting is None and self.journal is None and not self.saved
+        """Whether no difference was found."""
+        return self.divergence is None and self.recorded is None and not self.saved
 
 
-def search(one: RunRecord, other: RunRecord, last: int) -> Found:
-    """Look for the first difference, up to a step.
+def search(one: RunRecord, other: RunRecord, last: int) -> Comparison:
+    """Find the first difference up to a step.
 
     Raises:
-        RunError: a step cannot be taken again here.
-        DataError: a corpus cannot be had.
+        RunError: a step cannot be repeated here.
+        DataError: a corpus cannot be read.
     """
     begin, saved = common(one, other, last)
-    end, parting = begin, None
+    end, divergence = begin, None
     first_mismatch: tuple[int | None, int | None] = None, None
-    if begin < last:  # or there is nothing to take again
+    if begin < last:  # otherwise there is nothing to repeat
         mine, theirs = Replay(one, begin), Replay(other, begin)
-        with counting(last) as tell:
-            parting = walk(mine, theirs, last, tell)
+        with counting(last) as show_step:
+            divergence = walk(mine, theirs, last, show_step)
         end, first_mismatch = mine.step, (mine.first_mismatch, theirs.first_mismatch)
-    journal = journals(one, other, last)
-    return Found(
-        begin=begin, end=end, last=last, parting=parting, first_mismatch=first_mismatch, journal=journal, saved=saved
+    return Comparison(
+        begin=begin,
+        end=end,
+        last=last,
+        divergence=divergence,
+        first_mismatch=first_mismatch,
+        recorded=first_recorded(one, other, last),
+        saved=saved,
     )
 
 
-def walk(one: Replay, other: Replay, last: int, on_step: Callable[[int], None]) -> Parting | None:
-    """Take steps of both, each in turn, until their weights differ; None where they do not up to the last.
+def walk(one: Replay, other: Replay, last: int, on_step: Callable[[int], None]) -> Divergence | None:
+    """Repeat the steps of both until their weights differ; None if they do not up to the last step.
 
     Args:
-        one: a trainer at a step.
-        other: one at the same step; its tensors have the same names and shapes.
-        last: how far to go.
+        one: a replay at a step.
+        other: a replay at the same step; its tensors have the same names and shapes.
+        last: the last step to repeat.
         on_step: called with each step.
     """
     order, rows = list(weights(one.trainer)), None
@@ -175,13 +177,13 @@ def walk(one: Replay, other: Replay, last: int, on_step: Callable[[int], None]) 
             return None
         on_step(one.step + 1)
         rows = one.train_step(), other.train_step()
-    return Parting(step=one.step, rows=rows, difference=found)
+    return Divergence(step=one.step, rows=rows, difference=found)
 
 
 def common(one: RunRecord, other: RunRecord, last: int) -> tuple[int, dict[int, str]]:
-    """The newest step up to a last one of which both have a checkpoint with all tensors equal; 0 if there is none.
+    """Return the newest step up to `last` at which both have equal checkpoints, or 0.
 
-    And by step, in what those of their checkpoints differ that are newer.
+    Also return how their newer checkpoints differ, by step.
     """
     unequal: dict[int, str] = {}
     for step in one.checkpoints:
@@ -194,7 +196,7 @@ def common(one: RunRecord, other: RunRecord, last: int) -> tuple[int, dict[int, 
 
 
 def unlike(one: RunRecord, other: RunRecord, step: int) -> str:
-    """In what two checkpoints of a step differ as they were saved; empty where no bit does."""
+    """Return how two checkpoints of a step differ; "" if they are equal to the bit."""
     for file in FILES:
         paths = [record.checkpoints[step] / file for record in (one, other)]
         there = [path for path in paths if path.exists()]
@@ -208,8 +210,8 @@ def unlike(one: RunRecord, other: RunRecord, step: int) -> str:
     return ""
 
 
-def journals(one: RunRecord, other: RunRecord, last: int) -> int | None:
-    """The first step up to a last one whose loss or gradient norm differ as they are recorded; None if none does."""
+def first_recorded(one: RunRecord, other: RunRecord, last: int) -> int | None:
+    """Return the first step up to `last` whose logged loss or gradient norm differ; None if there is none."""
     for step in sorted(one.steps.keys() | other.steps.keys()):
         rows = [record.steps.get(step, {}) for record in (one, other)]
         if step <= last and any(rows[0].get(key) != rows[1].get(key) for key in NUMBERS):

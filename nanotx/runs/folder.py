@@ -1,6 +1,6 @@
 """A run's folder: the paths of its files, and the lock that lets one process at a time write there.
 
-The system itself holds the lock, and lets go of it however the process ends: nothing is left to clear away.
+The operating system holds the lock and releases it however the process ends, so no stale lock is left.
 """
 
 import os
@@ -17,29 +17,29 @@ from nanotx.files import DESKTOP_FILES, read_regular, write_atomic
 
 
 class RunFolder:
-    """The names of things in a run's folder."""
+    """The paths of the files in a run's folder."""
 
     def __init__(self, path: Path) -> None:
-        """Name them.
+        """Set the paths.
 
         Raises:
-            RunError: the folder's name is no UTF-8, which neither weights nor recipes can be written under.
+            RunError: the folder's name is not UTF-8; weights and recipes cannot be written there.
         """
         try:
             str(path).encode("utf-8")
         except UnicodeEncodeError:
-            raise RunError(f"{str(path)!a}: this name is not UTF-8; give the run's folder one that is.") from None
+            raise RunError(f"{str(path)!a}: this name is not UTF-8; rename the folder.") from None
         self.path = path
         self.recipe = path / "recipe.toml"  # the resolved recipe
-        self.tokenizer = path / "tokenizer.json"  # what it learned
-        self.metrics = path / "metrics.jsonl"  # what happened, a row a line
-        self.checkpoints = path / "checkpoints"  # a folder each
-        self.samples = path / "samples.txt"  # every text it wrote while training
-        self.summary = path / "summary.json"  # its figures
+        self.tokenizer = path / "tokenizer.json"  # the trained tokenizer
+        self.metrics = path / "metrics.jsonl"  # the metrics log, a row per line
+        self.checkpoints = path / "checkpoints"  # a folder per checkpoint
+        self.samples = path / "samples.txt"  # every text sampled during training
+        self.summary = path / "summary.json"  # results
 
     @property
     def files(self) -> list[Path]:
-        """All that a run writes there, what is most of it first."""
+        """All files that a run writes, the largest first."""
         own = [self.checkpoints, self.metrics, self.samples, self.summary, self.tokenizer, self.recipe]
         return [*own, self.path / "speedrun.json", self.path / "report.html"]
 
@@ -65,23 +65,25 @@ class RunFolder:
 
 
 def find_folder(named: str, name: str, resume: bool) -> RunFolder:
-    """The folder for a run: the one named; or the newest `runs/<name>-<n>` to resume or restart; or the next such.
+    """Return the folder of a run: the one named; else the newest `runs/<name>-<n>` to resume or restart; else the next.
 
     Raises:
-        ConfigError: there is a run already, and resuming it was not asked for.
-        RunError: the system can have no folder of this name.
+        ConfigError: the folder is not empty, and is not a run to resume.
+        RunError: a folder of this name cannot be created.
     """
     if named:
         folder = RunFolder(Path(named))
         try:
-            there, is_run = folder.exists, folder.is_run
+            taken, is_run = folder.exists, folder.is_run
         except OSError as error:
             raise RunError(f"{named}: cannot be written: {error.strerror}; try another --run.") from None
-        if there and not (resume and is_run):
+        if taken and not (resume and is_run):
             hint = (
-                "that is no run; choose another folder" if resume else "go on with a run by --resume, or choose another"
+                "it is not a run; choose another folder"
+                if resume
+                else "continue the run with --resume, or choose another"
             )
-            raise ConfigError(f"--run {named}: something lies there already: {hint}.")
+            raise ConfigError(f"--run {named}: already exists: {hint}.")
         return folder
     taken = [
         int(path.name.removeprefix(f"{name}-"))
@@ -93,11 +95,11 @@ def find_folder(named: str, name: str, resume: bool) -> RunFolder:
 
 
 LONGEST = 1 << 12
-"""Bytes of what a process writes of itself, at most."""
+"""Maximal size of the file that names the owner of a run, in bytes."""
 
 
 def owner_of(file: Path) -> str:
-    """What the process that works on a run wrote of itself; of one whose file cannot be read, only that it is one."""
+    """Return the description that the owner of a run wrote; "another process" if it cannot be read."""
     try:
         return read_regular(file, LONGEST).decode("utf-8", "replace")
     except OSError:
@@ -115,12 +117,12 @@ def identity(file: Path) -> tuple[int, int] | None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[Callable[[], None]]:
-    """Within, this process alone works on the run in a folder, which must be there.
+    """Hold the lock of a run's folder, which must exist.
 
-    Gives a check that raises RunError where the folder was moved or removed since, and another run has taken its name.
+    Yield a check that raises RunError if the folder was moved or removed and another run has taken its name.
 
     Raises:
-        RunError: another process does; says which.
+        RunError: another process holds the lock; says which.
     """
     owner = folder / ".owner"
     lock = FileLock(folder / ".lock")
@@ -128,8 +130,8 @@ def locked(folder: Path) -> Iterator[Callable[[], None]]:
         lock.acquire(timeout=0)
     except Timeout:
         name = owner_of(owner)
-        raise RunError(f"{folder}: {name} works on this run; wait for it, end it, or choose another --run.") from None
-    except NotImplementedError:  # a disk of another machine, perhaps, that knows no locks
+        raise RunError(f"{folder}: {name} is using this run; wait for it, stop it, or choose another --run.") from None
+    except NotImplementedError:  # the file system, such as that of another machine, has no locks
         yield lambda: None
         return
     held = identity(folder / ".lock")
@@ -147,6 +149,6 @@ def locked(folder: Path) -> Iterator[Callable[[], None]]:
         yield check
     finally:
         with suppress(OSError, RunError):
-            check()  # else it is the other run's
+            check()  # otherwise the file belongs to the other run
             owner.unlink()
         lock.release()

@@ -50,7 +50,7 @@ class History:
             self.sample = row
 
     def status(self) -> str:
-        """The newest step in words: the mean loss of the last few, and how long it will take."""
+        """Return a line about the newest step: mean loss of 20 steps, tokens per second, time left."""
         last = self.losses[-20:] or [math.nan]
         left = (self.steps - self.step["step"]) * self.tokens / self.speed if self.speed else 0.0
         return f"loss {sum(last) / len(last):.3f}  {self.speed:,.0f} tokens/s  {clock(left)} left"
@@ -68,28 +68,28 @@ def metric(value: object) -> str:
 
 
 def readable(row: Row) -> Row:
-    """An evaluation as it was before it became JSON, which holds NaN and infinity as null and names them."""
+    """Return an evaluation with NaN in place of each null that stands for a non-finite number."""
     lost = {"train_loss", "val_loss", *row.get("nonfinite", [])}
     return row | {key: math.nan for key in lost if row.get(key, 0.0) is None}
 
 
 def rate(bits: float | None) -> str:
-    """Bits per byte, refused where the tokenizer does not give the text back."""
+    """Format bits per byte; "refused" if the tokenizer does not round-trip the text."""
     return "refused" if bits is None else f"{bits:.4f}"
 
 
 def gap(row: Row) -> float:
-    """How much worse the validation text is predicted than the training text, in nats per token."""
+    """Return validation loss minus training loss, in nats per token."""
     return float(row["val_loss"] - row["train_loss"])
 
 
 def error(row: Row) -> str:
-    """The standard error of the validation loss, where it is known."""
+    """Format the standard error of the validation loss; "" if it is unknown."""
     return "" if row.get("val_stderr") is None else f" ± {row['val_stderr']:.4f}"
 
 
 def extent(row: Row) -> str:
-    """How many tokens of the validation text an evaluation read, where that was recorded."""
+    """Format the number of validation tokens of an evaluation; "" if it was not recorded."""
     if row.get("val_tokens") is None:
         return ""
     return (
@@ -98,7 +98,7 @@ def extent(row: Row) -> str:
 
 
 def clock(seconds: float) -> str:
-    """Seconds as hours, minutes and seconds."""
+    """Format seconds as hours, minutes and seconds."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

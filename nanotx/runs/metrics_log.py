@@ -1,4 +1,4 @@
-"""metrics.jsonl: what happened, a row a line, in strict JSON."""
+"""The metrics log: metrics.jsonl, a row per line, in strict JSON."""
 
 import json
 import math
@@ -16,13 +16,13 @@ from nanotx.hardware.cgroup import memory_info
 Row = dict[str, Any]
 
 LONGEST = 1 << 26
-"""Bytes of a line; the longest rows hold a sample."""
+"""Maximal size of a line in bytes; the longest rows hold a sample."""
 
 SPREAD = 6
-"""Bytes of memory that a byte of a journal takes as rows, at least."""
+"""Minimal bytes of memory per byte of a log that is read as rows."""
 
 COUNTED = ("step", "steps", "tokens_per_step")
-"""Numbers of a row that are not below zero."""
+"""Keys whose numbers are not negative."""
 
 EVAL_EVENTS = ("eval", "sample")
 Number = int | float | None
@@ -40,17 +40,17 @@ FIELDS["resume"] = FIELDS["start"]
 
 
 class Journal:
-    """A file that rows are appended to; each is on its way to the disk when `write` returns."""
+    """An open metrics log; `write` appends a row at once."""
 
     def __init__(self, path: Path, step: int, eval_pending: bool = False) -> None:
-        """Open the file; what is said of steps after `step`, and a last line that was torn, are cut away.
+        """Open the file, and remove the rows of steps after `step` and an incomplete last line.
 
-        Lines in its middle that are no rows are left out, and the file with them is set aside first.
+        Other lines that are not rows are removed too; the file with them is copied aside first.
 
         Args:
-            path: of the file.
-            step: the last one that stays.
-            eval_pending: whether the looks at this step are to be taken again.
+            path: the file.
+            step: the last step to keep.
+            eval_pending: whether the evaluation and the sample of this step are repeated, so that their rows go.
         """
         rows, damaged = read_all(path)
         kept = [
@@ -59,13 +59,13 @@ class Journal:
             if row["step"] <= step and not (eval_pending and row["step"] == step and row["event"] in EVAL_EVENTS)
         ]
         self.path = path
-        self._pending: list[str] = []  # rows that are still to be written
+        self._pending: list[str] = []  # rows not yet written
         self.notes: list[str] = []
-        """What the user should know of the file as it was found."""
+        """Messages for the user about the state of the file."""
         if damaged:
             aside = copy_aside(path)
             lines = f"line{'s' * (len(damaged) > 1)} {', '.join(map(str, damaged[:9]))}{', ...' * (len(damaged) > 9)}"
-            self.notes.append(f"{path}: {lines} cannot be read; all other rows are kept, and {aside} is the old file.")
+            self.notes.append(f"{path}: {lines} cannot be read and are removed; the old file is {aside}.")
         last = max((row["step"] for row in rows if row["event"] == "step"), default=0)
         if last < step:
             self.notes.append(
@@ -80,9 +80,9 @@ class Journal:
         self._size = os.fstat(self._file.fileno()).st_size
 
     def restore(self) -> str:
-        """Write the file again where it was deleted or replaced since it was opened; what to say of that, or nothing.
+        """Write the file again if it was deleted or replaced since it was opened; return a message about it, or "".
 
-        Another file in its place is set aside first. Where the disk refuses, it is tried again at the next row.
+        A file in its place is copied aside first. If the disk refuses, the next row tries again.
         """
         try:
             return self._restore()
@@ -99,22 +99,22 @@ class Journal:
         except FileNotFoundError:
             if not self.path.parent.is_dir():
                 return ""  # the run's folder is gone, and the next checkpoint reports that
-            said = "deleted while the run was training"
+            event = "deleted while the run was training"
         else:
             if (found.st_dev, found.st_ino) == (open_file.st_dev, open_file.st_ino):
                 return ""
             aside = copy_aside(self.path)
-            said = f"replaced while the run was training, by a file that is now {aside}"
+            event = f"replaced while the run was training, by a file that is now {aside}"
         old = self._file
         old.seek(0)
         self._open(old.read())
         old.close()
-        return f"{self.path}: {said}; its rows are written again."
+        return f"{self.path}: {event}; its rows are written again."
 
     def write(self, row: Row) -> OSError | None:
-        """Append a row; numbers that are not finite become null and are named under `nonfinite`.
+        """Append a row; non-finite numbers become null and are listed under `nonfinite`.
 
-        Returns why it cannot be written, if it cannot; it is then kept, and written before the next one.
+        If it cannot be written, return the error; the row is kept and written before the next one.
         """
         nonfinite = [key for key, value in row.items() if isinstance(value, float) and not math.isfinite(value)]
         if nonfinite:
@@ -123,7 +123,7 @@ class Journal:
         return self.flush()
 
     def flush(self) -> OSError | None:
-        """Write all rows that are kept; returns why they cannot be written, if they cannot."""
+        """Write all pending rows; return the error if they cannot be written."""
         data = memoryview("".join(self._pending).encode("ascii"))
         try:
             written = 0
@@ -131,30 +131,30 @@ class Journal:
                 written += self._file.write(data[written:]) or 0
         except OSError as error:
             with suppress(OSError):
-                self._file.truncate(self._size)  # no half of a row is left
+                self._file.truncate(self._size)  # remove a partly written row
             return error
         self._pending.clear()
         self._size += len(data)
         return None
 
     def sync(self) -> None:
-        """Return when all rows that could be written are on the disk."""
+        """Flush the written rows to the disk."""
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Write nothing more."""
+        """Close the file."""
         self._file.close()
 
 
 def read(path: Path) -> Iterator[Row]:
-    """The rows of a journal; lines that are no rows are passed over."""
+    """Yield the rows of a metrics log; lines that are not rows are skipped."""
     for line in lines_of(path):
         if (row := row_of(line)) is not None:
             yield row
 
 
 def read_all(path: Path) -> tuple[list[Row], list[int]]:
-    """The rows of a journal, and the numbers of the lines that are no rows, but for a last one that was torn."""
+    """Return the rows of a metrics log, and the numbers of the other lines, except an incomplete last one."""
     rows, damaged = list[Row](), list[int]()
     for number, line in enumerate(lines_of(path), start=1):
         row = row_of(line)
@@ -166,13 +166,13 @@ def read_all(path: Path) -> tuple[list[Row], list[int]]:
 
 
 def lines_of(path: Path) -> Iterator[str]:
-    """The lines of a journal, with their ends; none where there is no file.
+    """Yield the lines of a metrics log with their newlines; no line if the file is missing.
 
-    A line that is longer than any row counts as an empty one: it is of no use, and not held in memory. What is
-    appended meanwhile is left for another time, so that reading ends.
+    A line longer than any row becomes an empty one, so that it is not held in memory. Lines appended meanwhile are not
+    read, so that reading ends.
 
     Raises:
-        RunError: it cannot be read, is no plain file, or holds more rows than there is memory for.
+        RunError: it cannot be read, is not a regular file, or needs more memory than is available.
     """
     try:
         stream = open_regular(path)
@@ -197,17 +197,17 @@ def lines_of(path: Path) -> Iterator[str]:
 
 
 def check_rows(path: Path, size: int) -> None:
-    """Raise RunError where the rows of a journal of so many bytes would surely fill the memory."""
+    """Raise RunError if the rows of a log of this size need more memory than is available."""
     found = memory_info() if size > CHECKED_SIZE else None
     if found is not None and size * SPREAD > found.available:
         raise RunError(
-            f"{path}: {size:,} bytes, whose rows take {size * SPREAD:,} bytes of memory or more, and "
-            f"{found.available:,} are free; try a machine with more memory."
+            f"{path}: {size:,} bytes, whose rows need at least {size * SPREAD:,} bytes of memory; "
+            f"{found.available:,} are available. Try a machine with more memory."
         )
 
 
 def row_of(line: str) -> Row | None:
-    """Return the row of a line; None if it is torn, or holds a number that JSON does not have."""
+    """Return the row of a line; None if it is incomplete or not strict JSON."""
     try:
         row = json.loads(line, parse_constant=no_number)
     except (ValueError, RecursionError):
@@ -217,18 +217,18 @@ def row_of(line: str) -> Row | None:
 
 def no_number(word: str) -> float:
     """Raise ValueError for NaN, Infinity or -Infinity, which strict JSON does not have."""
-    raise ValueError(f"{word} is no number of JSON")
+    raise ValueError(f"{word} is not a number of JSON")
 
 
 def copy_aside(path: Path) -> Path:
-    """Copy a file to the first free name `<path>-<n>` beside it, flushed; returns that."""
+    """Copy a file to the first unused name `<path>-<n>`, flush it, and return that path."""
     aside = unused_path(path)
     write_atomic(aside, read_regular(path))
     return aside
 
 
 def sound(row: Any) -> bool:
-    """Whether a row holds what its readers rely on, each of its kind; numbers that were not finite are null."""
+    """Return whether a row has the keys of its event, with values of the right types; non-finite numbers are null."""
     if not isinstance(row, dict) or not isinstance(row.get("event"), str) or row["event"] not in FIELDS:
         return False
     wanted = FIELDS[row["event"]] | {"step": int}
@@ -238,7 +238,7 @@ def sound(row: Any) -> bool:
 
 
 def in_bounds(key: str, number: int | float) -> bool:
-    """Whether a number of a row is one that a run may have: finite, of 64 bits if it is whole, no step below zero."""
+    """Return whether a number is finite, fits 64 bits if it is an integer, and is not negative if it is a step."""
     if isinstance(number, float):
         return math.isfinite(number)
     return -INT_LIMIT < number < INT_LIMIT and (number >= 0 or key not in COUNTED)

@@ -23,21 +23,21 @@ from nanotx.training.dataset import Dataset, load_dataset
 class Segment:
     """The steps that one process took, with its recipe and tokenizer."""
 
-    begin: int  # how many were done before
+    begin: int  # number of steps before it
     recipe: Recipe
     codec: Codec
-    corpus_sha256: str  # of its text, from a checkpoint of its own; empty if there is none
+    corpus_sha256: str  # of its corpus, from one of its checkpoints; "" if it left none
 
 
 class RunRecord:
     """The record of a run, read from its folder."""
 
     def __init__(self, folder: str) -> None:
-        """Read what costs little; a corpus is read when it is asked for.
+        """Read the record; a corpus is read when it is first needed.
 
         Raises:
-            RunError: there is no run.
-            UnknownPart: its recipe names a part that has to be supplied by --load FILE.py.
+            RunError: the folder is not a run.
+            UnknownPart: its recipe names a part that needs --load FILE.py.
             TokenizerError: its tokenizer cannot be read, or is not the one that its newest checkpoint was trained with.
         """
         self.name, self.folder = folder, RunFolder(Path(folder))
@@ -65,21 +65,21 @@ class RunRecord:
             raise RunError(f"{self.name}: step {step} is not recorded; its metrics.jsonl holds {known}.")
 
     def newest(self, step: int) -> int:
-        """The step of its newest checkpoint up to a step; 0, where its weights are drawn, if there is none."""
-        return next((one for one in self.checkpoints if one <= step), 0)
+        """Return the step of the newest checkpoint up to a step; 0, the initial weights, if there is none."""
+        return next((saved for saved in self.checkpoints if saved <= step), 0)
 
     @cached_property
     def segments(self) -> list[Segment]:
-        """Return the segment of each of its processes, as far as the folder records them.
+        """The segment of each process, as far as the folder records them.
 
         A resumed run may have more steps, other threads or another implementation of its attention, and with
-        --allow-mismatch any other change. Each checkpoint holds the recipe and the tokenizer of the process that wrote
-        it, and the journal how many steps that process was to take. Of a process that left no checkpoint, the run's own
-        recipe is taken.
+        --allow-mismatch any other change. A checkpoint holds the recipe and the tokenizer of the process that wrote it,
+        and the metrics log holds the planned number of steps. If a process left no checkpoint, the run's recipe is
+        used.
         """
         found = []
         for begin, end in pairwise([*sorted(self.begun or {0: self.recipe.train.steps}), math.inf]):
-            # The oldest one: that of the last step may have been saved anew by the process that came next.
+            # The oldest one: the last step may have been saved again by the next process.
             paths = [path for step, path in self.checkpoints.items() if begin < step <= end][-1:]
             recipe = read_saved_recipe(paths[0] / "recipe.toml") if paths else self.recipe
             steps = self.begun.get(int(begin), recipe.train.steps)
@@ -97,24 +97,24 @@ class RunRecord:
         return next((one for one in reversed(self.segments) if one.begin < step), self.segments[0])
 
     def texts(self, segment: Segment) -> Dataset:
-        """The corpus of a segment, as it was; read once.
+        """Return the dataset of a segment; it is read once.
 
         Raises:
-            DataError: it cannot be had, or is another one now.
+            DataError: the corpus cannot be read, or it has changed.
         """
         recipe, codec = segment.recipe, segment.codec
         key = (recipe.corpus, recipe.model.context, recipe.seed, codec.digest)
         texts = self._texts[key] = self._texts.get(key) or load_dataset(recipe, codec)
         if segment.corpus_sha256 not in ("", texts.sha256):
             raise DataError(
-                f"{self.name}: the run learned from a corpus of SHA-256 {segment.corpus_sha256[:12]}..., and now it is "
-                f"{texts.sha256[:12]}...; bring the old text back."
+                f"{self.name}: the run was trained on a corpus of SHA-256 {segment.corpus_sha256[:12]}..., now "
+                f"{texts.sha256[:12]}...; restore the old text."
             )
         return texts
 
 
 def valid_checkpoints(folder: RunFolder) -> tuple[dict[int, Path], list[str]]:
-    """A run's checkpoints that verify, by step, the newest first; and why each other one is skipped."""
+    """Return the checkpoints that verify, by step, newest first, and why the others are skipped."""
     found, skipped = {}, []
     for step, path in checkpoint.numbered(folder.checkpoints):
         if reason := valid.misnamed(step, path):

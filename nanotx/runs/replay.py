@@ -1,8 +1,8 @@
-"""Replay: a trainer as the run had it at a step, to the bit, and a step taken under observation.
+"""Replay: repeat the steps of a run to the bit, and observe one of them.
 
-Windows and dropout are functions of seed and step alone, so from a checkpoint, or from the initial weights, every step
-that follows can be taken again. Bits are those of one device, dtype, number of threads and version of torch: what the
-run chose of these is in its recipes, and torch is set up in the same way again.
+Windows and dropout depend on seed and step alone, so every step after a checkpoint, or after the initial weights, can
+be repeated. The bits also depend on device, dtype, number of threads and version of torch: the recipes record the
+run's choice, and torch is configured in the same way.
 """
 
 import math
@@ -27,55 +27,53 @@ from nanotx.tokenizers import Codec
 from nanotx.training.trainer import Trainer
 
 NUMBERS = ("loss", "grad_norm")
-"""What a journal's row of a step holds that feels every bit before it."""
+"""Keys of a step's row that change if any earlier bit does."""
 
 
 class Replay:
     """A trainer that repeats the steps of a recorded run."""
 
     def __init__(self, record: RunRecord, step: int) -> None:
-        """Stand where the run stood after a step.
+        """Restore the run after a step.
 
         Args:
-            record: whose steps are taken.
-            step: that of one of its checkpoints, or 0 for its initial weights.
+            record: the run.
+            step: the step of one of its checkpoints, or 0 for the initial weights.
 
         Raises:
-            RunError: the checkpoint is of another nanotx, or this machine is of another kind.
-            DataError: its corpus cannot be had, or is another one now.
+            RunError: the checkpoint is of another version of nanotx, or this machine lacks the run's device.
+            DataError: the corpus cannot be read, or it has changed.
         """
         self.record = record
-        self.first_mismatch: int | None = (
-            None  # the first step taken here whose numbers are not those that are recorded
-        )
+        self.first_mismatch: int | None = None  # the first repeated step whose numbers differ from the recorded ones
         self.segment = record.segment_at(step + 1)
         self.trainer = self.build()
         if step:
-            known = self.segment.corpus_sha256 != ""  # its text is checked, and may be another than the checkpoint's
+            known = self.segment.corpus_sha256 != ""  # its text is checked, and may differ from the checkpoint's
             restore(self.trainer, record.checkpoints[step], record.texts(self.segment), known)
 
     @property
     def step(self) -> int:
-        """How many steps are taken."""
+        """The number of steps taken."""
         return self.trainer.progress.step
 
     def build(self) -> Trainer:
-        """A trainer as the segment has it, at initial weights."""
+        """Return a trainer with the recipe of the segment and initial weights."""
         recipe, texts = self.segment.recipe, self.record.texts(self.segment)
         try:
             machine = choose_machine(recipe.device, recipe.dtype, recipe.threads)
         except ConfigError as error:
-            had, why = f"{recipe.device} in {recipe.dtype}", str(error).partition(";")[0]
-            raise RunError(f"{self.record.name}: its bits are those of {had}, which is not to be had: {why}.") from None
+            wanted, why = f"{recipe.device} in {recipe.dtype}", str(error).partition(";")[0]
+            raise RunError(f"{self.record.name}: trained on {wanted}, which is not available: {why}.") from None
         if recipe.deterministic:
             make_deterministic(machine.device)
         if recipe.compile is True and (trial := try_compile(machine.device)).fault:
-            raise RunError(f"{self.record.name}: the run was compiled, and here {trial}.")
+            raise RunError(f"{self.record.name}: the run was compiled; here {trial}.")
         model = recipe.model.build(texts.codec.vocab_size, recipe.seed)
         return Trainer(recipe, model, texts.windows, machine)
 
     def ready(self) -> None:
-        """See to it that the next step is taken as the run took it: by its process' recipe, on as many threads."""
+        """Switch to the recipe and the number of threads of the process that took the next step."""
         segment = self.record.segment_at(self.step + 1)
         if segment is not self.segment:
             self.segment = segment
@@ -83,7 +81,7 @@ class Replay:
         torch.set_num_threads(self.trainer.machine.threads)
 
     def train_step(self) -> Row:
-        """Take the next step again; returns its row."""
+        """Repeat the next step and return its row."""
         self.ready()
         row = self.trainer.train_step()
         recorded = self.record.steps.get(self.step)
@@ -92,7 +90,7 @@ class Replay:
         return row
 
     def go_to(self, step: int, on_step: Callable[[int], None]) -> None:
-        """Take all steps up to and including one; call `on_step` with each."""
+        """Repeat all steps up to and including this one; call `on_step` with each."""
         while self.step < step:
             on_step(self.step + 1)
             self.train_step()
@@ -117,34 +115,36 @@ def same(now: float, recorded: float | None) -> bool:
 
 
 def weights(trainer: Trainer) -> dict[str, Tensor]:
-    """A trainer's weights in the canonical layout and the model's order."""
+    """Return the weights in the canonical layout, in the order of the model."""
     return in_order(trainer.model, trainer.weights())
 
 
 def in_order(model: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors in the canonical layout, in the order of the model's parameters; those laid out otherwise stand at the
-    first parameter of their module."""
+    """Sort tensors in the canonical layout by the order of the model's parameters.
+
+    A tensor without a parameter of its name comes with the first parameter of its module.
+    """
     own = [name.split(".") for name, _ in model.named_parameters()]
 
     def place(name: str) -> int:
         words = name.split(".")
-        shared = [sum(1 for _ in alike(words, other)) for other in own]
+        shared = [sum(1 for _ in common_prefix(words, other)) for other in own]
         return shared.index(max(shared))
 
     return {name: tensors[name] for name in sorted(tensors, key=place)}
 
 
-def alike(one: list[str], other: list[str]) -> Iterator[str]:
-    """The words with which both begin."""
-    for mine, theirs in zip(one, other, strict=False):
-        if mine != theirs:
+def common_prefix(first: list[str], second: list[str]) -> Iterator[str]:
+    """Yield the words with which both lists begin."""
+    for word, other in zip(first, second, strict=False):
+        if word != other:
             return
-        yield mine
+        yield word
 
 
 @contextmanager
 def counting(last: int) -> Iterator[Callable[[int], None]]:
-    """Show, within, the current step on a terminal."""
+    """Show the current step on a terminal, within the context."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield lambda step: None
@@ -155,42 +155,42 @@ def counting(last: int) -> Iterator[Callable[[int], None]]:
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """What a step learned from."""
+    """A window of the training text that a step was trained on."""
 
-    token: int  # of the training text, at which it begins
-    loss: float  # mean cross-entropy in nats per token, dropout as it was drawn
-    text: str  # its tokens, and the one after them
+    token: int  # its first token, counted in the training text
+    loss: float  # mean cross-entropy in nats per token, with the step's dropout
+    text: str  # its tokens and the next one
 
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """What a step did to some weights; norms are over all their numbers."""
+    """The change of some weights in a step."""
 
     name: str
-    numbers: int
+    numbers: int  # of elements
     weight: float  # norm before the step
-    gradient: float  # norm, as the optimizer got it
-    update: float  # norm of what was added
+    gradient: float  # norm after clipping
+    update: float  # norm of the difference
 
     @property
     def ratio(self) -> float | None:
-        """How large the update is beside the weights; None where these are zero."""
+        """Norm of the update divided by that of the weights; None if the weights are zero."""
         return self.update / self.weight if self.weight else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Observed:
-    """A step."""
+    """An observed step."""
 
     loss: float
-    grad_norm: float  # before it was cut
+    grad_norm: float  # before clipping
     lr: float
     windows: list[Window]
     changes: list[Change]  # of each parameter, in the model's order
 
 
 def observe(trainer: Trainer, codec: Codec) -> Observed:
-    """Take the next step, and look."""
+    """Take the next step and return what it did."""
     step, plan = trainer.progress.step, trainer.recipe.train
     before = {name: one.clone() for name, one in weights(trainer).items()}
     with streams(trainer.model) as seen:
@@ -220,7 +220,7 @@ def observe(trainer: Trainer, codec: Codec) -> Observed:
 
 @contextmanager
 def streams(model: Transformer) -> Iterator[list[Tensor]]:
-    """Within, what the head is given is kept, micro-batch by micro-batch."""
+    """Record the hidden states that the head reads, a tensor per micro-batch, within the context."""
     seen: list[Tensor] = []
     hook = model.norm.register_forward_hook(lambda module, given, made: seen.append(made.detach()))
     try:
@@ -231,7 +231,7 @@ def streams(model: Transformer) -> Iterator[list[Tensor]]:
 
 @torch.no_grad()
 def window_losses(trainer: Trainer, seen: list[Tensor]) -> list[float]:
-    """The loss of each window of a step, from what the head was given."""
+    """Return the loss of each window of a step, from the recorded hidden states."""
     plan, device = trainer.recipe.train, trainer.machine.device
     _, y = trainer.windows.batch(trainer.progress.step, plan.batch_size)
     found = []
@@ -243,20 +243,20 @@ def window_losses(trainer: Trainer, seen: list[Tensor]) -> list[float]:
 
 
 def gradient(trainer: Trainer) -> dict[str, Tensor]:
-    """The gradient of each weight, in the canonical layout and the model's order."""
+    """Return the gradient of each weight, in the canonical layout and the order of the model."""
     named = trainer.model.named_parameters()
     found = {name: torch.zeros_like(one) if one.grad is None else one.grad for name, one in named}
     return in_order(trainer.model, to_canonical(trainer.model, found))
 
 
 def norms(tensors: dict[str, Tensor]) -> dict[str, float]:
-    """The norm of each tensor."""
+    """Return the norm of each tensor."""
     plain = {name: one.coalesce().values() if one.is_sparse else one for name, one in tensors.items()}
     return {name: torch.linalg.vector_norm(one.detach().float()).item() for name, one in plain.items()}
 
 
 def by_layer(changes: list[Change]) -> list[Change]:
-    """Return the changes of each layer's parameters as one, in order; what is outside the blocks is a layer too."""
+    """Return the changes added up by layer, in order; each module outside the blocks is a layer too."""
     layers: dict[str, list[Change]] = {}
     for change in changes:
         layers.setdefault(layer_of(change.name), []).append(change)
@@ -273,6 +273,6 @@ def by_layer(changes: list[Change]) -> list[Change]:
 
 
 def layer_of(name: str) -> str:
-    """The layer of a parameter: `blocks.3` of `blocks.3.ffn.to_out.weight`, else the first word."""
+    """Return the layer of a parameter: `blocks.3` of `blocks.3.ffn.to_out.weight`, else the first word."""
     words = name.split(".")
     return ".".join(words[: 2 if words[0] == "blocks" else 1])

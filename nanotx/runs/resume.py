@@ -74,7 +74,7 @@ def resume_run(
     if found.steps != list(checkpoint.steps(folder.checkpoints)):
         raise RunError(f"{folder.path}: another process has trained this run on by now; resume it again.")
     for reason in found.skipped:
-        say(f"passed over: {reason}")
+        say(f"skipped: {reason}")
     if found.checkpoint is None:
         say(f"{folder.path}: there is no checkpoint to go on from, so it begins at step 0.")
         return False
@@ -87,7 +87,7 @@ def resume_run(
 
 
 def restore(trainer: Trainer, path: Path, texts: Dataset, allow_mismatch: bool = False) -> list[str]:
-    """Take over a checkpoint that verified; return what of the optimizer begins anew, a sentence for each.
+    """Take over a checkpoint that verified; return what of the optimizer starts again, a sentence for each.
 
     Raises:
         RunError: it is not one of this run, or of a newer nanotx.
@@ -241,7 +241,7 @@ def load_state(
         reset: begin anew what fits another implementation alone, which is refused otherwise.
 
     Returns:
-        What of the optimizer begins anew, a sentence for each.
+        What of the optimizer starts again, a sentence for each.
 
     Raises:
         RunError: names or shapes are not this model's; says which.

@@ -1,6 +1,6 @@
-"""Before a run is resumed: what its folder holds, what is missing, and whether today's recipe agrees with it.
+"""Check a run's folder before it is resumed: what it holds, what is missing, and whether the recipe agrees with it.
 
-Nothing is changed here. A resume that cannot continue from the folder is refused before it writes a byte.
+Nothing is changed here: a resume that cannot continue is refused before a byte is written.
 """
 
 import hashlib
@@ -47,13 +47,13 @@ def check_resumable(saved: Recipe, requested: Recipe) -> None:
     found = [*differences(saved, requested), *fewer_steps(saved, requested)]
     if found:
         raise ConfigError(
-            f"--resume: the run was begun otherwise: {'; '.join(found)}. "
-            "Leave these out to go on with it, start a new run with another --run, or use --allow-mismatch."
+            f"--resume: the run differs: {'; '.join(found)}. "
+            "Leave these out to continue it, start a new run with another --run, or use --allow-mismatch."
         )
 
 
 def differences(saved: Recipe, requested: Recipe) -> list[str]:
-    """In what two recipes differ that a resumed run may not change, a phrase for each."""
+    """Return the differences of two recipes that a resumed run may not have, a phrase for each."""
     old, new = dict(leaves(to_table(saved))), dict(leaves(to_table(requested)))
     return [
         f"{key} was {was!r}, not {wish!r}"
@@ -63,20 +63,20 @@ def differences(saved: Recipe, requested: Recipe) -> list[str]:
 
 
 def fewer_steps(saved: Recipe, requested: Recipe) -> list[str]:
-    """The same, of a run that is to end earlier."""
+    """Return a phrase if the run is to end earlier."""
     fewer = requested.train.steps < saved.train.steps
     return [f"train.steps was {saved.train.steps}, and {requested.train.steps} is fewer"] * fewer
 
 
 def changes(saved: Recipe, requested: Recipe) -> list[tuple[str, Any, Any]]:
-    """Every field in which two recipes differ, by its dotted name, with its two values; None where it is not there."""
+    """Return the fields in which two recipes differ: dotted name and both values, None for a missing one."""
     old, new = dict(leaves(to_table(saved))), dict(leaves(to_table(requested)))
     keys = sorted(old.keys() | new.keys())
     return [(key, old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)]
 
 
 def is_writing(key: str, old: dict[str, Any], new: dict[str, Any]) -> bool:
-    """Whether a key that differs says only how an attention writes its function."""
+    """Return whether a key that differs only selects another implementation of the same attention function."""
     place, _, field = key.rpartition(".")
     parts = [leaves.get(f"{place}.part") for leaves in (old, new)]
     if not place.endswith("attention") or None in parts or parts[0] == parts[1]:
@@ -86,7 +86,7 @@ def is_writing(key: str, old: dict[str, Any], new: dict[str, Any]) -> bool:
 
 
 def leaves(table: Any, at: str = "") -> Iterator[tuple[str, Any]]:
-    """The plain values of a table under dotted names."""
+    """Yield the plain values of a table with their dotted names."""
     if isinstance(table, dict):
         for key, item in table.items():
             yield from leaves(item, f"{at}.{key}" if at else key)
@@ -105,21 +105,20 @@ class Survey:
     checkpoint: Path | None = None  # the newest that verifies
     skipped: list[str] = field(default_factory=list)  # why each newer one does not
     recipe: Recipe | None = None  # of the run
-    before: Recipe | None = None  # of the checkpoint, where it is another one
-    notes: list[str] = field(default_factory=list)  # what the user should know
+    before: Recipe | None = None  # of the checkpoint
+    notes: list[str] = field(default_factory=list)  # messages for the user
 
 
 def survey(folder: RunFolder, allow_mismatch: bool = False) -> Survey:
-    """Look at a folder before its run is resumed.
+    """Return the contents of a folder whose run is to be resumed.
 
     Args:
         folder: of the run.
         allow_mismatch: accept a recipe.toml that was edited by hand.
 
     Raises:
-        RunError: rows exist that no checkpoint explains, or the checkpoints cannot be read, or they are in another
-            folder that a link names; says what is missing.
-        ConfigError: its recipe.toml is damaged, or another one than the checkpoint was trained by; says what to do.
+        RunError: checkpoints are missing, cannot be read, or are a link to another folder; says which.
+        ConfigError: recipe.toml is damaged, or differs from the checkpoint's; says what to do.
     """
     if not folder.is_run:
         return Survey()
@@ -128,8 +127,8 @@ def survey(folder: RunFolder, allow_mismatch: bool = False) -> Survey:
     found, skipped = valid.newest(folder.checkpoints)
     if found is None:
         check_explained(folder, skipped)
-        left: Recipe | None = None if is_blank(folder.recipe) else read_saved_recipe(folder.recipe)
-        return Survey(steps=steps, skipped=skipped, recipe=left)
+        recorded: Recipe | None = None if is_blank(folder.recipe) else read_saved_recipe(folder.recipe)
+        return Survey(steps=steps, skipped=skipped, recipe=recorded)
     recipe, notes = recipe_of(folder, found)
     before = read_saved_recipe(found / "recipe.toml")
     if not allow_mismatch:
@@ -138,32 +137,32 @@ def survey(folder: RunFolder, allow_mismatch: bool = False) -> Survey:
 
 
 def check_own(folder: RunFolder) -> None:
-    """Raise RunError where the checkpoints are a link: another run, of which this is a copy, may need what is there."""
+    """Raise RunError if the checkpoints are a link: they may belong to another run, of which this is a copy."""
     place = folder.checkpoints.resolve()
     if folder.checkpoints.exists() and place.parent != folder.path.resolve():
         here, there = shell_quoted(folder.checkpoints), shell_quoted(place)
         raise RunError(
             f"{folder.checkpoints}: a link to {place}, which may belong to another run; resuming would remove "
-            f"checkpoints there. Give this run its own: rm {here} && cp -a {there} {here}; or keep the whole run "
-            "elsewhere and link its folder. Reading (sample, eval, verify, show) works as it is."
+            f"checkpoints there. Give this run its own: rm {here} && cp -a {there} {here}; or move the whole run "
+            "and link its folder. Reading it (sample, eval, verify, show) works without that."
         )
 
 
 def recipe_of(folder: RunFolder, found: Path) -> tuple[Recipe, list[str]]:
-    """A run's recipe, from its checkpoint's copy where the file itself is blank; and what to say of that.
+    """Return a run's recipe, from the checkpoint's copy if the file is missing or empty, and messages about it.
 
     Raises:
-        ConfigError: the file is damaged, and may hold what the user wrote; says where its copy is.
+        ConfigError: the file is damaged, and may hold edits of the user; says where its copy is.
     """
     copy = found / folder.recipe.name
     if is_blank(folder.recipe):
         return read_saved_recipe(copy), [f"{folder.recipe}: missing or empty; restored from its copy {copy}."]
     try:
         return read_saved_recipe(folder.recipe), []
-    except UnknownPart:  # its copy names the same part; the error says how to bring it
+    except UnknownPart:  # its copy names the same part; the error says how to load it
         raise
     except ConfigError as error:
-        hint = f"A copy that verifies is {copy}: put it in its place, or mend the file."
+        hint = f"A copy that verifies is {copy}: put it in its place, or repair the file."
         raise type(error)(f"{error} {hint}") from None
 
 
@@ -175,7 +174,7 @@ def recipe_left(folder: RunFolder) -> Recipe | None:
     """
     try:
         found, _ = valid.newest(folder.checkpoints)
-    except RunError:  # what is in their place is set aside
+    except RunError:  # the old files are moved aside
         found = None
     if found is not None:
         return recipe_of(folder, found)[0]
@@ -183,14 +182,14 @@ def recipe_left(folder: RunFolder) -> Recipe | None:
 
 
 def check_edits(folder: RunFolder, found: Path, before: Recipe, recipe: Recipe) -> None:
-    """Raise ConfigError where recipe.toml is another one than the checkpoint's, and no process of nanotx wrote it."""
+    """Raise ConfigError if recipe.toml differs from the checkpoint's and nanotx did not write it."""
     edits = [*differences(before, recipe), *fewer_steps(before, recipe)]
     if not edits or is_recorded(folder):
         return
     raise ConfigError(
-        f"{folder.recipe}: edited since the run was trained by it: {'; '.join(edits)}. Its copy in the checkpoint is "
-        f"{found / folder.recipe.name}: put that back to resume the run as it was, or train on by the edited one "
-        "with --allow-mismatch."
+        f"{folder.recipe}: edited since the last checkpoint: {'; '.join(edits)}. The checkpoint's copy is "
+        f"{found / folder.recipe.name}: put that back to resume the run unchanged, or continue with the edited one "
+        "by --allow-mismatch."
     )
 
 
@@ -201,12 +200,12 @@ def is_recorded(folder: RunFolder) -> bool:
 
 
 def recipe_digest(text: bytes) -> str:
-    """SHA-256 of a recipe.toml."""
+    """Return the SHA-256 digest of a recipe.toml."""
     return hashlib.sha256(text).hexdigest()
 
 
 def check_explained(folder: RunFolder, skipped: list[str]) -> None:
-    """Check that a run without a checkpoint never had one, so that to begin at step 0 loses nothing.
+    """Check that a run without a checkpoint never had one, so that starting at step 0 loses nothing.
 
     Raises:
         RunError: it had one; says what is missing and what to try.
@@ -224,19 +223,19 @@ def check_explained(folder: RunFolder, skipped: list[str]) -> None:
     if not signs:
         return
     raise RunError(
-        f"{folder.path}: there is no checkpoint in {folder.checkpoints} that explains what lies there: "
-        f"{'; '.join(signs)}. Bring the checkpoints back and resume; or begin anew at step 0 with --restart, which "
-        "sets the old files aside and deletes none."
+        f"{folder.path}: no checkpoint in {folder.checkpoints} can be resumed, though the run had one: "
+        f"{'; '.join(signs)}. Restore the checkpoints and resume; or start again at step 0 with --restart, which "
+        "moves the old files aside and deletes none."
     )
 
 
 def had_checkpoint(folder: RunFolder, rows: list[Row], last: int) -> bool:
-    """Whether rows exist that a run records only once it has saved a checkpoint."""
+    """Return whether the rows show that the run has saved a checkpoint."""
     if any(row["event"] == "checkpoint" or (row["event"] in ("end", "resume") and row["step"]) for row in rows):
         return True
     if not last:
         return False
-    try:  # a run of an older nanotx records no checkpoints; the step after one was due is taken when it is saved
+    try:  # older versions log no checkpoints; a step after one was due shows that it was saved
         plan = read_saved_recipe(folder.recipe).train
     except UnknownPart:
         raise
@@ -246,13 +245,13 @@ def had_checkpoint(folder: RunFolder, rows: list[Row], last: int) -> bool:
 
 
 def set_aside(folder: RunFolder) -> Path | None:
-    """Move a run's files into a new numbered folder beside them, and delete none; returns it, if there were any."""
+    """Move a run's files into a new numbered folder in its folder; return that, or None if there were no files."""
     names = [path for path in folder.files if path.exists() or path.is_symlink()]
     if not names:
         return None
     aside = unused_path(folder.path / "aside")
     disk.make(aside)
-    for path in names:  # the checkpoints come first: a run that was half moved is refused, not trained on
+    for path in names:  # checkpoints first: a run that is only partly moved is then refused, not continued
         disk.rename(path, aside / path.name)
     disk.sync(aside)
     disk.sync(folder.path)

@@ -44,14 +44,14 @@ SHORT = 10.0
 
 @dataclass(frozen=True)
 class Work:
-    """What a process is asked to do on a run."""
+    """The task of one process: a recipe, a run folder, and options."""
 
     recipe: Recipe
     folder: RunFolder
     options: Options
-    found: Survey  # what the folder holds, where the run is resumed
+    found: Survey  # contents of the folder, if the run is resumed
     callbacks: tuple[Callback, ...] = ()  # of the user
-    may_fall_back: bool = False  # whether another corpus will do where this one cannot be fetched
+    may_fall_back: bool = False  # use another corpus if this one cannot be fetched
     began: float = nanotx.started  # when the run's clock started, by time.perf_counter
 
 
@@ -59,11 +59,11 @@ class Session:
     """One process's work on a run."""
 
     def __init__(self, work: Work, display: Display, stop: Stop) -> None:
-        """Prepare all there is before the folder is touched, so that a mistake leaves nothing behind."""
+        """Prepare everything before the folder is touched, so that a user error leaves nothing behind."""
         self.folder, self.options, self.found, self.callbacks = work.folder, work.options, work.found, work.callbacks
         self.display, self.stop, self.proven = display, stop, Proven()
         recipe, self.began = work.recipe, work.began
-        self.barren = False  # whether the run failed before its first step, and leaves nothing
+        self.barren = False  # the run failed before its first step and leaves no folder
         machine = choose_machine(recipe.device, recipe.dtype, recipe.threads)
         machine_fields: Row = {"device": machine.device.type, "dtype": machine.dtype_name, "threads": machine.threads}
         recipe = replace(recipe, **machine_fields)
@@ -77,7 +77,7 @@ class Session:
         except Unavailable as error:
             if not work.may_fall_back:
                 raise
-            display.shout(f"{error}\n\nMeanwhile a play is learned that nanotx writes itself.", "No Shakespeare")
+            display.shout(f"{error}\n\nThis run trains on a play that nanotx generates instead.", "No Shakespeare")
             recipe = replace(recipe, corpus=Corpus.find("playhouse")(validation=recipe.corpus.validation))
             self.texts = load_dataset(recipe, codec)
         keep_freed_memory()
@@ -86,13 +86,13 @@ class Session:
         self.recipe = recipe = replace(recipe, compile=self.compiles(recipe, model, machine))
         self.trainer = Trainer(recipe, model, self.texts.windows, machine)
         self.trainer.detect = work.options.detect_anomaly
-        self.kept: set[Path] = set()  # old checkpoints that stay because they hold more than was saved
+        self.kept: set[Path] = set()  # old checkpoints that are not removed, because files were added to them
         if recipe.train.micro_batch_size == "auto":
             found_fit = replace(recipe.train, micro_batch_size=largest(self.trainer))
             self.recipe = self.trainer.recipe = replace(recipe, train=found_fit)
 
     def tokenizer(self, recipe: Recipe) -> Codec | None:
-        """The tokenizer of a run that is resumed; None where it is to be trained."""
+        """Return the tokenizer of a resumed run; None if it is to be trained."""
         folder, found, options = self.folder, self.found, self.options
         if not options.resume or options.restart or (found.checkpoint is None and is_blank(folder.tokenizer)):
             return None
@@ -104,7 +104,7 @@ class Session:
         return codec
 
     def check_corpus(self, digest: str, size: int) -> None:
-        """Raise DataError where a run is resumed on another text than it was trained on, before that is encoded."""
+        """Raise DataError if a run is resumed on another text than it was trained on; called before it is encoded."""
         if self.found.checkpoint and not self.options.allow_mismatch:
             check_corpus(self.found.checkpoint, read_state(self.found.checkpoint), digest, size)
 
@@ -122,7 +122,7 @@ class Session:
     def work(self, name: str) -> int:
         """Train as `go` does, while the lock is held."""
         self.stop.working = True
-        if not self.options.restart:  # which sets aside what may be in the way, such as a dangling link
+        if not self.options.restart:  # restart first moves aside whatever is in the way, such as a dangling link
             checkpoint.probe(self.folder.checkpoints, self.checkpoint_size)
         resumed = self.open()
         if self.options.restart:
@@ -138,8 +138,11 @@ class Session:
                 self.settle()
             return self.print_next_steps(stopped=False)
         if not self.texts.eval_texts["val"].size:
-            lost = "the tokenizer does not give the validation text back: <unk> is in it, or it takes another form."
-            self.display.shout(f"{lost} Its loss is in nats per token, and compares with no other.", "No bits per byte")
+            lost = "the tokenizer does not round-trip the validation text: it has unknown or normalised characters."
+            self.display.shout(
+                f"{lost} Its loss in nats per token cannot be compared with that of another tokenizer.",
+                "No bits per byte",
+            )
         if warning := never_risen(self.recipe.schedule, self.recipe.train.steps):
             self.display.say(warning)
         changed = self.changed()
@@ -196,10 +199,10 @@ class Session:
         return (size * 2 if self.trainer.ema else size) + buffers
 
     def complete_figures(self) -> Row | None:
-        """The figures of this step, where the run came to its end; a kill may have come before they were written.
+        """Return the summary, if the run is complete at this step; None if it was killed before that was written.
 
-        The last checkpoint owes the last evaluation and sample: only figures that call the run complete tell that they
-        were made.
+        The last checkpoint records the last evaluation and sample as pending. Only a summary that says "complete" shows
+        that they were done.
         """
         try:
             figures: Row = json.loads(read_regular(self.folder.summary, TEXT))
@@ -209,10 +212,10 @@ class Session:
             return None
 
     def compiles(self, recipe: Recipe, model: Transformer, machine: Machine) -> bool:
-        """Whether the blocks are compiled; where the recipe leaves it open, a run of some length has it said why.
+        """Return whether to compile the blocks; if the recipe says "auto", print the reason, unless the run is short.
 
         Raises:
-            ConfigError: it was demanded and does not work.
+            ConfigError: the recipe requires it, and it does not work here.
         """
         tokens = recipe.train.steps * recipe.train.batch_size * recipe.model.context
         if recipe.compile is False or (recipe.compile == "auto" and tokens * model.flops_per_token < SHORT * self.peak):
@@ -222,24 +225,24 @@ class Session:
         return plan.on
 
     def open(self) -> bool:
-        """Make the folder, or load what it holds; return whether a checkpoint was found."""
+        """Prepare the folder, or load the run in it; return whether a checkpoint was loaded."""
         resumed = False
         if self.options.restart and (aside := set_aside(self.folder)):
-            self.display.say(f"{self.folder.path}: begins anew at step 0; what was there is now in {aside}.")
+            self.display.say(f"{self.folder.path}: starts again at step 0; its old files are in {aside}.")
         elif self.folder.exists:
             if not self.options.resume:  # another process was here first
-                raise ConfigError(f"--run {self.folder.path}: something lies there already: choose another.")
+                raise ConfigError(f"--run {self.folder.path}: already exists; choose another.")
             resumed = resume_run(
                 self.trainer, self.folder, self.texts, self.display.say, self.found, self.options.allow_mismatch
             )
             before, now = self.trainer.progress.scores.get("eval_tokens", 0), self.texts.eval_texts["val"].asked
             if self.trainer.progress.scores and before != now:
-                said = [f"{count:,} tokens" if count else "all" for count in (now, before)]
-                self.display.say(f"evaluations read {said[0]} of each text from here on, and {said[1]} before.")
+                sizes = [f"{count:,} tokens" if count else "all" for count in (now, before)]
+                self.display.say(f"evaluations now read {sizes[0]} of each text; before, {sizes[1]}.")
         return resumed
 
     def clear_left(self) -> None:
-        """Remove what killed processes left of writing the run's files and checkpoints."""
+        """Remove temporary files that killed processes left."""
         clear_temporary(self.folder.path, self.folder.checkpoints, sound=self.proven)
         for path in (*self.folder.files, self.folder.path / ".owner"):
             clear(path, age=0.0)
@@ -253,36 +256,36 @@ class Session:
             try:
                 self.texts.codec.save(self.folder.tokenizer)
             except TokenizerError as error:  # the disk refused
-                raise RunError(f"{error} Make room, or mend the folder, and go on by --resume.") from None
+                raise RunError(f"{error} Free some space, or repair the folder, and continue with --resume.") from None
 
     def changed(self) -> list[Row]:
-        """The row of what differs from the recipe of the checkpoint, if anything does; and say what."""
+        """Return the row of changes to the checkpoint's recipe, if there are any, and print them."""
         before, step = self.found.before, self.trainer.progress.step
         if before is None or before == self.recipe:
             return []
-        found = {key: [was, now] for key, was, now in changes(before, self.recipe)}
-        said = "; ".join(f"{key} {was} -> {now}" for key, (was, now) in found.items())
-        self.display.say(f"{self.folder.path}: changed from step {step} on: {said}.")
+        changed = {key: [was, now] for key, was, now in changes(before, self.recipe)}
+        listed = "; ".join(f"{key} {was} -> {now}" for key, (was, now) in changed.items())
+        self.display.say(f"{self.folder.path}: changed from step {step} on: {listed}.")
         if before.optimizer.part != self.recipe.optimizer.part:
             parts = self.recipe.optimizer.part, before.optimizer.part
-            self.display.say(f"optimizer {parts[0]} begins with no state: that of {parts[1]} is left out.")
+            self.display.say(f"optimizer {parts[0]} starts without state; that of {parts[1]} is discarded.")
         if before.train.steps != self.recipe.train.steps:
             self.display.say(self.stretched(before))
         digest = recipe_digest(write_toml(self.recipe).encode("utf-8"))
-        return [{"event": "changed", "step": step, "changes": found, "recipe_sha256": digest}]
+        return [{"event": "changed", "step": step, "changes": changed, "recipe_sha256": digest}]
 
     def stretched(self, before: Recipe) -> str:
-        """What another number of steps does to the learning rate."""
+        """Describe what the new number of steps does to the learning rate."""
         old, new, step = before.train.steps, self.recipe.train.steps, self.trainer.progress.step
         was = before.schedule.factor(max(step - 1, 0), old)
         now = self.recipe.schedule.factor(step, new)
         return (
-            f"schedule {self.recipe.schedule.part}: for {new:,} steps, no longer {old:,}: the learning rate was "
-            f"{was:.3g} of its full value at step {step:,}, and is {now:.3g} of it at step {step + 1:,}."
+            f"schedule {self.recipe.schedule.part} now spans {new:,} steps instead of {old:,}: the learning rate was "
+            f"{was:.3g} times its base value at step {step:,}, and is {now:.3g} times it at step {step + 1:,}."
         )
 
     def start_row(self, name: str, resumed: bool) -> Row:
-        """The row that opens a process's part of the journal."""
+        """Return the first row that this process writes."""
         recipe, machine = self.recipe, self.trainer.machine
         return {
             "event": "resume" if resumed else "start",
@@ -294,29 +297,31 @@ class Session:
         }
 
     def train(self) -> None:
-        """Train; a divergence is written down before it is raised."""
+        """Train; log a divergence before it is raised."""
         try:
             self.run.train()
         except Diverged as error:
             self.files.on_row(self.run, {"event": "warning", "step": self.run.step, "text": str(error)})
             raise
         except MemoryFull as error:
-            raise MemoryFull(f"{error} The last checkpoint is of step {self.run.saved}; go on with --resume.") from None
+            raise MemoryFull(
+                f"{error} The last checkpoint is of step {self.run.saved}; continue with --resume."
+            ) from None
         except ConfigError as error:
             raise ConfigError(f"{error} {self.rescue()}") from error
         except NanotxError:
             raise
-        except (Exception, SystemExit) as error:  # a part from elsewhere may raise anything
+        except (Exception, SystemExit) as error:  # a plug-in may raise anything
             if (message := plugin_error(error)) is None:
                 raise
             raise ConfigError(f"{message} {self.rescue()}") from error
 
     def rescue(self) -> str:
-        """Save what was learned before a part failed, or clear a folder that holds nothing; what to say of it."""
+        """Save the steps before a part failed, or mark the folder for removal; return a sentence about it."""
         step, folder = self.trainer.progress.step, self.folder.path
         if not step and not self.options.resume:
             self.barren = True
-            return f"Nothing was learned yet, and nothing is left in {folder}. Correct the file and try again."
+            return f"No step was taken, and {folder} is removed. Correct the file and try again."
         if self.trainer.consistent and step > self.run.saved:
             try:
                 self.run.save()
@@ -325,24 +330,24 @@ class Session:
                     self.barren = True
                     return f"No checkpoint can be written, and nothing is left in {folder}. Correct it and try again."
             if error := self.run.refused:
-                return f"The last checkpoint is of step {self.run.saved}, and no newer one can be written: {error}"
-        return f"The last checkpoint is of step {self.run.saved}. Correct the file and go on with --resume."
+                return f"The last checkpoint is of step {self.run.saved}, and a newer one cannot be written: {error}"
+        return f"The last checkpoint is of step {self.run.saved}. Correct the file and continue with --resume."
 
     def save(self) -> None:
-        """Write a checkpoint; the rows of the steps before it are on the disk first."""
+        """Write a checkpoint, after the rows of the steps before it are flushed to the disk."""
         self.check_place()
         self.files.sync()
         self.note_kept(save(self.trainer, self.folder, self.texts, self.proven, self.check_place))
 
     def note_kept(self, paths: list[Path]) -> None:
-        """Warn once of each old checkpoint that is not removed, because it holds more than nanotx saved there."""
+        """Warn once about each old checkpoint that is kept because it holds files that nanotx did not write."""
         new = [path for path in paths if path not in self.kept]
         self.kept.update(new)
         if new:
             names = ", ".join(path.name for path in new)
             self.run.warn(
-                f"{self.folder.checkpoints}: {names}: no longer needed, and not removed: not what nanotx saved "
-                "there, or files of yours are beside it. Remove it yourself, or move it elsewhere."
+                f"{self.folder.checkpoints}: {names}: no longer needed, but kept: it was changed, or holds "
+                "files that nanotx did not write. Remove it, or move it to another folder."
             )
 
     def print_next_steps(self, stopped: bool) -> int:
@@ -352,8 +357,8 @@ class Session:
         watched = "".join(f" --callback {shell_quoted(text)}" for text in self.options.callback)
         step = self.trainer.progress.step
         if stopped and (step < self.recipe.train.steps or self.trainer.progress.eval_pending):
-            told = f"Stopped at step {step}, and saved. To continue, or to sample from it:"
-            self.display.say(told if step else "Stopped. To begin again:")
+            stopped_at = f"Stopped at step {step}, and saved. To continue, or to sample from it:"
+            self.display.say(stopped_at if step else "Stopped. To start again:")
             self.display.say(f"nanotx resume {folder}{own}{watched}")
             if step:
                 self.display.say(f"nanotx sample {folder}{own}")
@@ -373,7 +378,7 @@ class Session:
 
 
 def never_risen(schedule: Schedule, steps: int) -> str:
-    """What to say of a schedule whose warm-up is longer than the run, so that its learning rate is never reached."""
+    """Return a warning if the schedule's warm-up is so long that its learning rate is never reached, else ""."""
     best = max(schedule.factor(step, steps) for step in range(0, steps, max(1, steps // 1000)))
     if "warmup" not in fields(type(schedule)) or best > 0.99:
         return ""

@@ -21,7 +21,9 @@ from nanotx.training.trainer import Row
 
 SEEDS = 3
 PUBLISHED = (1.4697, 180.0, "nanoGPT's baby GPT on one A100")
-"""A loss, the seconds of training it took, and whose it is. Source: https://github.com/karpathy/nanoGPT, its README."""
+"""Validation loss, seconds of training, and the run that reached it.
+
+Source: https://github.com/karpathy/nanoGPT, its README."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +41,7 @@ class Record:
 
 
 class Timer(Callback):
-    """Notes how a run's evaluations compare with the target and with the record, and what became of it."""
+    """Compares each evaluation of a run with the target and with the record, and keeps the result."""
 
     def __init__(self, target: float, record: Record | None) -> None:
         self.target, self.record = target, record
@@ -53,13 +55,13 @@ class Timer(Callback):
         seconds, loss = row["wall_seconds"], row["val_loss"]
         if math.isfinite(loss):
             self.curve.append((seconds, loss))
-        said = f"{seconds:.1f} s: {loss:.4f}, {loss - self.target:+.4f} from {self.target:g}"
+        line = f"{seconds:.1f} s: {loss:.4f}, {loss - self.target:+.4f} from {self.target:g}"
         if self.target == PUBLISHED[0]:
-            said += f" ({PUBLISHED[2]}: {PUBLISHED[1]:.0f} s)"
+            line += f" ({PUBLISHED[2]}: {PUBLISHED[1]:.0f} s)"
         if self.record:
             then = self.record.loss_at(seconds)
-            said += f"; the record stood at {then:.4f}" if then is not None else "; the record had shown nothing yet"
-        return said
+            line += f"; the record was at {then:.4f}" if then is not None else "; the record had no evaluation yet"
+        return line
 
     @property
     def seconds(self) -> float | None:
@@ -67,7 +69,7 @@ class Timer(Callback):
         return next((seconds for seconds, loss in self.curve if loss <= self.target), None)
 
     def outcome(self, figures: Mapping[str, Any], recipe: Mapping[str, Any], machine: Mapping[str, Any]) -> Row:
-        """A line for the list of records."""
+        """Return the row for the file of records."""
         plain = {key: value for key, value in recipe.items() if key != "seed"}
         return {
             "target": self.target,
@@ -84,7 +86,7 @@ class Timer(Callback):
 
 
 def best(runs: Iterable[Row], target: float, machine: Mapping[str, Any]) -> Record | None:
-    """The fastest record to a target on a machine."""
+    """Return the fastest record to a target on a machine; None if there is none."""
 
     def kind(run: Row) -> str:
         return str(run["recipe_sha256"])
@@ -100,10 +102,10 @@ def best(runs: Iterable[Row], target: float, machine: Mapping[str, Any]) -> Reco
 
 
 def read_runs(path: Path) -> list[Row]:
-    """The runs that a file lists, a line each; none where there is no file.
+    """Return the runs in a file of records; none if there is no such file.
 
     Raises:
-        DataError: a line is not one of ours; says which.
+        DataError: a line is not a run; says which.
     """
     runs: list[Row] = []
     if not path.exists():
@@ -117,13 +119,13 @@ def read_runs(path: Path) -> list[Row]:
             run = json.loads(line)
             _ = [run[key] for key in ("target", "reached", "seconds", "seed", "curve", "machine", "recipe_sha256")]
         except (ValueError, KeyError, TypeError, RecursionError):
-            raise DataError(f"--records {path}: line {number} is no run of a speedrun.") from None
+            raise DataError(f"--records {path}: line {number} is not a run of a speedrun.") from None
         runs.append(run)
     return runs
 
 
 def append_run(path: Path, run: Row) -> None:
-    """Add a line.
+    """Append a run to a file of records.
 
     Raises:
         RunError: the file cannot be written.

@@ -18,9 +18,9 @@ Figures = dict[str, Any]
 
 
 def summarize(trainer: Trainer, texts: Dataset, peak: float) -> Figures:
-    """The figures of a run so far; `peak` is the machine's measured best, in operations a second.
+    """Return the summary of a run so far; `peak` is the machine's measured peak in operations per second.
 
-    A number that is not finite is None, as JSON has none.
+    Non-finite numbers are None, because JSON has none.
     """
     recipe, progress, machine = trainer.recipe, trainer.progress, trainer.machine
     tokens = progress.step * recipe.train.batch_size * recipe.model.context
@@ -57,13 +57,13 @@ def summarize(trainer: Trainer, texts: Dataset, peak: float) -> Figures:
 
 
 def versions() -> dict[str, str]:
-    """What the figures were made with."""
+    """Return the versions of nanotx, Python and the main packages."""
     found = {name: importlib.metadata.version(name) for name in ("torch", "numpy", "einops", "safetensors")}
     return {"nanotx": nanotx.__version__, "python": platform.python_version(), **found}
 
 
 def title(name: str, recipe: Recipe, model: Transformer, texts: Dataset, machine: Machine) -> str:
-    """A run in one line."""
+    """Describe a run in one line."""
     single = machine.device.type == "cuda" and machine.dtype_name == "float32"
     tf32 = f" (TF32 {'on' if torch.backends.cuda.matmul.allow_tf32 else 'off'})" if single else ""
     return (

@@ -27,7 +27,7 @@ Result = Literal["holds", "fails", "not made"]
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """What was asked, whether it holds, and why."""
+    """A check: its name, its result, and the details."""
 
     name: str
     result: Result
@@ -35,16 +35,16 @@ class Check:
     figures: dict[str, Any] = field(default_factory=dict)
 
     def plain(self) -> dict[str, Any]:
-        """As JSON holds it."""
+        """Return the check as a JSON table."""
         table = asdict(self)
         return table.pop("figures") | table
 
 
 def attempt(name: str, action: Callable[[], str]) -> Check:
-    """A check that holds if an action succeeds, whose result is the detail, and that fails by any error.
+    """Run a check: it holds if the action returns, with the details, and fails if it raises a NanotxError.
 
     Raises:
-        UnknownPart: a recipe names a part that has to be supplied by --load FILE.py, so that nothing can be said of it.
+        UnknownPart: a recipe names a part that needs --load FILE.py.
     """
     try:
         return Check(name=name, result="holds", detail=action())
@@ -55,7 +55,7 @@ def attempt(name: str, action: Callable[[], str]) -> Check:
 
 
 def of_recipe(folder: RunFolder) -> Check:
-    """Whether the run's recipe reads."""
+    """Check that the recipe can be read."""
 
     def read() -> str:
         recipe = read_saved_recipe(folder.recipe)
@@ -65,7 +65,7 @@ def of_recipe(folder: RunFolder) -> Check:
 
 
 def of_tokenizer(folder: RunFolder) -> tuple[Check, Codec | None]:
-    """Whether the run's tokenizer reads; and the tokenizer, if it does."""
+    """Check that the tokenizer can be read, and return it if so."""
     try:
         codec = load(folder.tokenizer)
     except NanotxError as error:
@@ -74,17 +74,17 @@ def of_tokenizer(folder: RunFolder) -> tuple[Check, Codec | None]:
 
 
 def named(codec: Codec) -> str:
-    """A tokenizer in words."""
+    """Describe a tokenizer."""
     return f"{codec.part} of {codec.vocab_size:,} ids, digest {codec.digest[:12]}..."
 
 
 def of_checkpoint(path: Path, codec: Codec | None) -> Iterator[Check]:
-    """Whether a checkpoint's files are those that were saved, its weights fit, and its tokenizer is the right one.
+    """Check that a checkpoint's files are unchanged, its weights fit the model, and its tokenizer is the right one.
 
-    Where a file is another one, nothing more is asked: what it holds is no longer what the run knew.
+    If a file has changed, the other checks are skipped.
 
     Args:
-        path: of the checkpoint.
+        path: the checkpoint.
         codec: the run's tokenizer, if the checkpoint should have the same one (--allow-mismatch permits another).
     """
     files = attempt(f"{path.name} files", partial(whole, path))
@@ -95,27 +95,27 @@ def of_checkpoint(path: Path, codec: Codec | None) -> Iterator[Check]:
 
 
 def whole(path: Path) -> str:
-    """Raise RunError unless every digest agrees; names what was read."""
+    """Raise RunError unless every digest matches; return the details."""
     names = sorted(verify(path))
     return f"{sum((path / name).stat().st_size for name in names):,} bytes by SHA-256: {', '.join(names)}"
 
 
 def fitting(path: Path) -> str:
-    """Raise NanotxError unless the weights, and their average if one is kept, load into the model of the recipe."""
+    """Raise NanotxError unless the weights, and their average if there is one, load into the model."""
     model = eval_model(path, load(path / "tokenizer.json"))
     load_weights(model, without_loss(read_tensors(path / "model.safetensors")))
     return f"{model.parameter_count:,} numbers load into the model of its recipe"
 
 
 def eval_model(path: Path, codec: Codec) -> Transformer:
-    """The model of a checkpoint as the run evaluated it: by the average of its weights, if it kept one."""
+    """Return the model of a checkpoint with the weights that the run evaluated: their average, if there is one."""
     recipe = read_saved_recipe(path / "recipe.toml")
     file = path / ("ema.safetensors" if recipe.train.ema_decay else "model.safetensors")
     return load_model(file, recipe.model, codec.vocab_size)
 
 
 def agreeing(path: Path, codec: Codec | None) -> str:
-    """Raise NanotxError unless the checkpoint's tokenizer, and the run's if it is given, is that of its training."""
+    """Raise NanotxError unless the tokenizer of the checkpoint, and that of the run if given, is the trained one."""
     state = read_state(path)
     check_tokenizer(path / "tokenizer.json", state, load(path / "tokenizer.json"))
     if codec:
@@ -126,25 +126,25 @@ def agreeing(path: Path, codec: Codec | None) -> str:
 
 
 def of_journal(folder: RunFolder, newest: int) -> Check:
-    """Whether the journal reads, its steps follow one another, and it goes as far as the newest checkpoint's step."""
+    """Check that the metrics log can be read, that no step is missing, and that it reaches the newest checkpoint."""
 
     def read() -> str:
         rows, torn = rows_of(folder.metrics)
         last = in_order(folder.metrics, rows)
         if last < newest:
-            raise RunError(f"{folder.metrics}: it ends at step {last}, and there is a checkpoint of step {newest}.")
+            raise RunError(f"{folder.metrics}: it ends at step {last}, but there is a checkpoint of step {newest}.")
         evaluations = sum(row["event"] == "eval" for row in rows)
         counts = f"{len(rows):,} rows in order: {last:,} steps, {evaluations:,} evaluations"
-        return f"{counts}; its last line is torn, and --resume cuts it away" if torn else counts
+        return f"{counts}; its last line is incomplete; --resume removes it" if torn else counts
 
     return attempt("metrics.jsonl", read)
 
 
 def rows_of(path: Path) -> tuple[list[Row], bool]:
-    """The rows of a journal, and whether its last line is torn.
+    """Return the rows of a metrics log, and whether its last line is incomplete.
 
     Raises:
-        RunError: it cannot be read, or a line before the last is no row.
+        RunError: it cannot be read, or a line before the last is not a row.
     """
     if not path.exists():
         raise RunError(f"{path}: cannot be read: No such file or directory.")
@@ -153,13 +153,13 @@ def rows_of(path: Path) -> tuple[list[Row], bool]:
     for number, row in enumerate(rows[: len(rows) - torn], start=1):
         if row is None:
             raise RunError(
-                f"{path}: line {number} of {len(rows)} is no row; --resume leaves it out and sets a copy aside."
+                f"{path}: line {number} of {len(rows)} is not a row; --resume removes it and keeps a copy of the file."
             )
     return [row for row in rows if row is not None], torn
 
 
 def in_order(path: Path, rows: list[Row]) -> int:
-    """Return the last step; each step follows the one before it, and what happened at a step follows its row.
+    """Check the order of the rows, and return the last step.
 
     Raises:
         RunError: a step is missing, or a row is out of order; says where.
@@ -176,7 +176,7 @@ def in_order(path: Path, rows: list[Row]) -> int:
 
 
 def of_summary(folder: RunFolder) -> Check:
-    """Whether the figures that lie there are those that the journal holds of their step."""
+    """Check that the summary agrees with the metrics log."""
 
     def compare() -> str:
         summary = read_json(folder.summary)
@@ -196,44 +196,44 @@ def of_summary(folder: RunFolder) -> Check:
 
 NAME = "validation loss"
 TOLERANCES = {"float32": 1e-4, "bfloat16": 1e-2, "float16": 1e-2}
-"""How far apart, in nats per token, a loss in such numbers may come out where it is computed in another order."""
+"""Largest difference of a loss computed in another order, in nats per token, by dtype."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wish:
-    """Where to evaluate; "run", and 0 threads, for where the run did."""
+class EvalMachine:
+    """Where to evaluate; "run", and 0 threads, for the settings of the run."""
 
     device: str
     dtype: str
     threads: int
 
     def machine(self, recipe: Recipe) -> Machine:
-        """The one that is meant.
+        """Return the machine.
 
         Raises:
-            ConfigError: it is not there.
+            ConfigError: the device is not available.
         """
         device = recipe.device if self.device == "run" else self.device
         dtype = recipe.dtype if self.dtype == "run" else self.dtype
         return choose_machine(device, dtype, self.threads or recipe.threads)
 
 
-def reproduced(folder: RunFolder, sound: list[Path], wish: Wish) -> Check:
-    """Evaluate the newest of some checkpoints whose step was evaluated, and compare.
+def reproduced(folder: RunFolder, sound: list[Path], where: EvalMachine) -> Check:
+    """Evaluate the newest checkpoint whose step was evaluated, and compare the loss with the recorded one.
 
     Args:
-        folder: the run's.
-        sound: its checkpoints that can be believed, the newest first.
-        wish: where to.
+        folder: the run's folder.
+        sound: its valid checkpoints, newest first.
+        where: where to evaluate.
     """
     rows = {f"step-{row['step']}": row for row in read(folder.metrics) if row.get("event") == "eval"}
     losses = {name: row["val_loss"] for name, row in rows.items()}
     path = next((path for path in sound if losses.get(path.name) is not None), None)
     if path is None:
-        return Check(name=NAME, result="not made", detail="no sound checkpoint is of a step that was evaluated")
+        return Check(name=NAME, result="not made", detail="no valid checkpoint is of a step that was evaluated")
     recipe = read_saved_recipe(path / "recipe.toml")
     try:
-        machine, codec = wish.machine(recipe), load(path / "tokenizer.json")
+        machine, codec = where.machine(recipe), load(path / "tokenizer.json")
         text = validation(path, recipe, codec, rows[path.name])
         if recipe.deterministic:
             make_deterministic(machine.device)
@@ -276,7 +276,7 @@ def eval_tokens_of(row: Row, most: int) -> int:
     """Return how many tokens an evaluation was to read; 0 for all.
 
     Raises:
-        DataError: the row holds no such number.
+        DataError: the row does not hold a valid number.
     """
     count = row.get("eval_tokens", 0)
     if not isinstance(count, int) or not 0 <= count <= most:
@@ -285,19 +285,19 @@ def eval_tokens_of(row: Row, most: int) -> int:
 
 
 def compared(name: str, recorded: float, now: float, machine: Machine, recipe: Recipe) -> Check:
-    """The check of a loss beside the recorded one."""
+    """Return the check that compares a loss with the recorded one."""
     apart, tolerance = abs(now - recorded), max(TOLERANCES[machine.dtype_name], TOLERANCES[recipe.dtype])
     here = (machine.device.type, machine.dtype_name, machine.threads)
     there = (recipe.device, recipe.dtype, recipe.threads)
     if now == recorded:
-        said = f"{now:.6f} again, equal to the last bit"
+        detail = f"{now:.6f} again, equal to the last bit"
     elif apart <= tolerance:
-        where = "the same device, dtype and threads, so a machine or a torch that is another"
+        where = "the same device, dtype and threads, so another machine or version of torch"
         where = where if here == there else f"{setup(*here)}, and the run had {setup(*there)}"
-        said = f"{now:.6f}, {apart:.1e} from the recorded one and within {tolerance:g}: {where}"
+        detail = f"{now:.6f}, {apart:.1e} from the recorded one and within {tolerance:g}: {where}"
     else:
-        said = (
-            f"{now:.6f}, and {recorded:.6f} is recorded: {apart:.1e} apart, more than {tolerance:g}, on {setup(*here)}"
+        detail = (
+            f"{now:.6f}, but {recorded:.6f} is recorded: {apart:.1e} apart, more than {tolerance:g}, on {setup(*here)}"
         )
     figures = {
         "step": int(name.removeprefix("step-")),
@@ -308,9 +308,9 @@ def compared(name: str, recorded: float, now: float, machine: Machine, recipe: R
         "same_settings": here == there,
     }
     result: Result = "holds" if apart <= tolerance else "fails"
-    return Check(name=NAME, result=result, detail=f"{name}: {said}", figures=strict(figures))
+    return Check(name=NAME, result=result, detail=f"{name}: {detail}", figures=strict(figures))
 
 
 def setup(device: str, dtype: str, threads: int) -> str:
-    """A machine in words."""
+    """Describe a machine."""
     return f"{device} {dtype}, {threads} thread{'s' * (threads > 1)}"

@@ -100,7 +100,7 @@ def damaged(file: str, how: str, seed: str, folder: Path) -> Finding:
     steps = lost(folder / "run")
     ended = resume(KIND, folder)
     output = ended.out.replace("\n", "")
-    if reason and not ("passed over" in output and newest.name in output):
+    if reason and not ("skipped" in output and newest.name in output):
         raise Broken(f"the output does not name the damaged checkpoint: {output[:200]}")
     check_same(KIND, folder / "run")
     return Finding(happened="skipped; equal" if reason else "equal manifest; equal", lost=steps)
@@ -116,7 +116,7 @@ def all_damaged(folder: Path) -> Finding:
         raise Broken(f"the command ended with {ended.code}: {last_line(ended)}")
     old = sorted(path.name for path in (folder / "run" / "checkpoints").iterdir())
     ended = resume(KIND, folder, "--restart")
-    if "begins anew at step 0" not in ended.out:
+    if "starts again at step 0" not in ended.out:
         raise Broken("the output does not say that the run restarts")
     if old != sorted(path.name for path in (folder / "run" / "aside-1" / "checkpoints").iterdir()):
         raise Broken("the old checkpoints were not set aside")

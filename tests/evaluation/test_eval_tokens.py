@@ -163,7 +163,7 @@ def test_another_number_may_be_read_from_a_resume_on(tmp_path: Path, capsys) -> 
     write(tmp_path / "t.txt")
     assert start(tmp_path / "r", "--train.eval-tokens", "800") == 0
     assert start(tmp_path / "r", "--resume", "--train.eval-tokens", "1600", train_steps=9) == 0
-    assert "evaluations read 1,600 tokens of each text from here on, and 800 tokens before" in capsys.readouterr().out
+    assert "evaluations now read 1,600 tokens of each text; before, 800 tokens" in capsys.readouterr().out
     counts = {row["step"]: row["val_tokens"] for row in rows(tmp_path / "r", "eval")}
     assert counts[3] == 800 and counts[9] == 1600
     assert run(["verify", str(tmp_path / "r")]) == 0

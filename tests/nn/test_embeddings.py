@@ -126,7 +126,7 @@ def test_while_it_learns_what_a_table_knew_before_is_gone_and_the_rest_stays():
         trainer.train_step()
     before, known = triples.detach().clone(), int(pairs.detach().any(dim=-1).sum())
     met = before.any(dim=-1)
-    trainer.progress.step = 2  # a step that is taken again
+    trainer.progress.step = 2  # a step that is repeated
     trainer.compute_gradients()
     assert torch.equal(triples, before)
     trainer.progress.step = 3

@@ -352,7 +352,7 @@ def test_factored_state_fits_its_own_implementation_and_no_other(name, other):
         return
     with pytest.raises(RunError, match="keeps for 0 fits the implementation that it was saved with alone; resume with"):
         codec.load(*saved, where="optimizer")
-    assert codec.load(*saved, reset=True) == ["optimizer: what it keeps for 0 begins anew."]
+    assert codec.load(*saved, reset=True) == ["optimizer: what it keeps for 0 starts again."]
     assert {one for one in model.parameters() if one in optimizer.state} == {*model[1].parameters()}
 
 

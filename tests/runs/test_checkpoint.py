@@ -42,7 +42,7 @@ def test_any_harm_to_any_file_is_found(tmp_path, name, harm):
 def test_a_manifest_cannot_name_a_file_elsewhere(tmp_path):
     folder = published(tmp_path)
     (folder / "MANIFEST.json").write_text('{"../x": {"bytes": 1, "sha256": ""}}', encoding="utf-8")
-    with pytest.raises(RunError, match=r"names '\.\./x', which is no file of this folder"):
+    with pytest.raises(RunError, match=r"names '\.\./x', which is not a file of this folder"):
         valid.verify(folder, set())
 
 

@@ -200,15 +200,15 @@ def test_models_of_other_shapes_are_told_at_once(train, monkeypatch):
         (
             [],
             {"model_dim": 32},
-            r"embedding\.weight is \(\d+, 16\) in the one and \(\d+, 32\) in the other; \d+ tensors",
+            r"embedding\.weight is \(\d+, 16\) in the first and \(\d+, 32\) in the second; \d+ tensors",
         ),
-        ([], {"model_layers": 2}, r"blocks\.1\.\S+ is not there in the one and \("),
-        (["--attention.no-qk-norm"], {}, r"q_norm\.weight is \(8,\) in the one and not there in the other; 2 tens"),
+        ([], {"model_layers": 2}, r"blocks\.1\.\S+ is missing in the first and \("),
+        (["--attention.no-qk-norm"], {}, r"q_norm\.weight is \(8,\) in the first and missing in the second; 2 tens"),
     ]:
         monkeypatch.undo()
         other = train(*words, **flags)
         monkeypatch.setattr("nanotx.runs.record.load_dataset", None)  # no text is read for that
-        with pytest.raises(RunError, match=rf"their models are not of one shape, so no step of .*: .*{said}") as caught:
+        with pytest.raises(RunError, match=rf"their models have different shapes, so no step .*: .*{said}") as caught:
             run(["diff", str(train()), str(other)])
         assert caught.value.exit_code == 4
 
@@ -239,7 +239,7 @@ def test_bits_are_compared_and_not_values():
     other = {"a": one["a"] + 1, "b": one["b"] + 1}
     assert [difference(one, other, order).tensor for order in (["a", "b"], ["b", "a"])] == ["a", "b"]
     assert difference(one, other, "ab").tensors == 2
-    assert misfit(one, one) == "" and misfit(one, {"a": one["a"]}) == "b is (2,) in the one and not there in the other"
+    assert misfit(one, one) == "" and misfit(one, {"a": one["a"]}) == "b is (2,) in the first and missing in the second"
 
 
 def test_what_cannot_be_compared_is_told_why(train, tmp_path):

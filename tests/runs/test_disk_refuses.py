@@ -151,7 +151,7 @@ def test_all_files_of_a_run_may_be_read_by_whom_the_umask_lets(train, tmp_path, 
 def test_a_folder_that_takes_no_checkpoint_is_found_before_the_first_step(train, tmp_path, monkeypatch, code):
     refusing(monkeypatch, "write", code, when=lambda path: "step-" in str(path))
     with pytest.raises(
-        RunError, match=r"no checkpoint could be written there: .*It needs [\d,]+ bytes, and [\d,]+ are"
+        RunError, match=r"a checkpoint cannot be written there: .*It needs [\d,]+ bytes, and [\d,]+ are"
     ):
         train()
     assert not [path for path in (tmp_path / "run").iterdir() if not path.name.startswith(".")]
@@ -167,7 +167,7 @@ def test_a_disk_without_room_for_one_checkpoint_is_found_before_the_first_step(t
     limited = f"ulimit -f 8; exec {sys.executable} -m nanotx {' '.join(words)}"
     done = subprocess.run(["bash", "-c", limited], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 4, done.stderr
-    assert "no checkpoint could be written there: File too large" in done.stderr and "Traceback" not in done.stderr
+    assert "a checkpoint cannot be written there: File too large" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_a_checkpoint_that_cannot_be_written_is_a_warning_and_the_next_one_is_tried(
@@ -178,7 +178,7 @@ def test_a_checkpoint_that_cannot_be_written_is_a_warning_and_the_next_one_is_tr
     assert train() == 0
     (warning,) = rows(tmp_path / "run", "warning")
     assert "step 4: run/checkpoints/step-4: the checkpoint cannot be written: " in warning["text"]
-    assert "It needs " in warning["text"] and " are free there" in warning["text"] and warning["step"] == 4
+    assert "It needs " in warning["text"] and " are free" in warning["text"] and warning["step"] == 4
     assert "Training continues" in capsys.readouterr().out
     assert checkpoints(tmp_path / "run") == [2, 6]
     for event in ("step", "eval", "sample"):
@@ -192,7 +192,7 @@ def test_a_disk_that_refuses_to_the_end_costs_no_step_before_it_and_exit_code_4(
     assert train(run="whole", train_steps=8) == 0
     names = ("run/checkpoints/.step-6.", "run/checkpoints/.step-8.")
     refusing(monkeypatch, "sync", errno.EIO, when=lambda path: any(name in str(path) for name in names))
-    with pytest.raises(RunError, match=r"step-8: the checkpoint cannot be written.*older checkpoints hold .*: step-2"):
+    with pytest.raises(RunError, match=r"step-8: the checkpoint cannot be written.*old checkpoints take .*: step-2"):
         train(train_steps=8)
     assert [row["step"] for row in rows(tmp_path / "run", "warning")] == [6, 8]
     assert len(rows(tmp_path / "run", "step")) == 8

@@ -27,7 +27,7 @@ def test_who_comes_second_is_told_who_came_first_and_a_killed_one_leaves_nothing
     command = [sys.executable, "-c", OTHER, str(ROOT), str(tmp_path)]
     child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None and child.stdout.readline() == "held\n"
-    with pytest.raises(RunError, match=rf"process {child.pid} of .*, since .*, works on this run"), locked(tmp_path):
+    with pytest.raises(RunError, match=rf"process {child.pid} of .*, since .*, is using this run"), locked(tmp_path):
         pass
     child.kill()
     child.communicate()

@@ -232,7 +232,7 @@ def test_what_cannot_be_taken_again_is_told_why(folder, tmp_path, monkeypatch):
     shutil.rmtree(folder / "checkpoints")
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     (folder / "recipe.toml").write_text(recipe.replace('device = "cpu"', 'device = "cuda"'), encoding="utf-8")
-    with pytest.raises(RunError, match=r"its bits are those of cuda in float32.*torch sees none\.$"):
+    with pytest.raises(RunError, match=r"trained on cuda in float32.*torch sees none\.$"):
         run(["replay", str(folder), "--step", "9"])
     (folder / "metrics.jsonl").unlink()
     with pytest.raises(RunError, match=r"step 9 is not recorded; its metrics\.jsonl holds no step"):
@@ -245,7 +245,7 @@ def test_another_text_is_refused_by_its_digest(folder):
         (line,) = (line for line in recipe.splitlines() if line.startswith("path = "))
         change(checkpoint, "recipe.toml", line, f"path = {json.dumps(str(folder.parent / 'other.txt'))}")
     text(folder.parent / "other.txt", size=901)
-    with pytest.raises(DataError, match=r"the run learned from a corpus of SHA-256 .*bring the old text back"):
+    with pytest.raises(DataError, match=r"the run was trained on a corpus of SHA-256 .*restore the old text"):
         run(["replay", str(folder), "--step", "9"])
     (folder.parent / "other.txt").unlink()
     with pytest.raises(DataError, match="there is no such file"):

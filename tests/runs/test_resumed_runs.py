@@ -164,7 +164,7 @@ def test_auto_on_resume_is_decided_where_the_run_has_not_decided_it(folder):
 def test_another_optimizer_begins_with_no_state_and_the_change_is_a_row_of_the_journal(folder, capsys):
     words = ["resume", str(folder), "--train.steps", "10", "--allow-mismatch", "--optimizer", "muon"]
     assert nanotx_command(words) == 0
-    assert "optimizer muon begins with no state: that of adamw is left out" in capsys.readouterr().out
+    assert "optimizer muon starts without state; that of adamw is discarded" in capsys.readouterr().out
     (row,) = rows(folder, "changed")
     assert row["step"] == 6 and row["changes"]["optimizer.part"] == ["adamw", "muon"]
     assert read_toml(folder / "recipe.toml")["optimizer"]["part"] == "muon"

@@ -119,7 +119,7 @@ def test_flags_that_would_make_it_another_run_are_refused_with_the_difference(pl
         (["--train.steps", "4"], r"train\.steps was 6, and 4 is fewer"),
         (["--ffn", "mlp"], r"model\.block\.block\.ffn\.part was 'relu2', not 'mlp'"),
     ]:
-        with pytest.raises(ConfigError, match=f"--resume: the run was begun otherwise: .*{match}"):
+        with pytest.raises(ConfigError, match=f"--resume: the run differs: .*{match}"):
             nanotx_command(["train", "shakespeare_char", "--run", "run", "--resume", *words])
     for words in (["--attention", "per_head"], ["--threads", "1"], ["--train.eval-every", "2"]):
         assert nanotx_command(["train", "shakespeare_char", "--run", "run", "--resume", *words]) == 0
@@ -197,7 +197,7 @@ def test_a_run_whose_tokenizer_loses_something_has_no_bits_per_byte(play, tmp_pa
     code, folder = play(*words)
     out = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert code == 0
-    assert "the tokenizer does not give the validation text back" in out and "compares with no other" in out
+    assert "the tokenizer does not round-trip the validation text" in out and "cannot be compared with" in out
     assert "bits per byte refused" in out
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     assert summary["complete"] and summary["val_loss"] > 0
@@ -312,7 +312,7 @@ def test_mistakes_about_files_and_folders_are_answered(play, tmp_path, monkeypat
         ([*base, "empty.txt"], DataError, 3, r"empty\.txt"),
         ([*base, "latin.txt"], DataError, 3, r"latin\.txt.*0xe9.*offset 3"),
         ([*base, "short.txt"], DataError, 3, r"no window of model\.context=8"),
-        (["train", "shakespeare_char", "--run", "full"], ConfigError, 2, r"--run full: something lies there already"),
+        (["train", "shakespeare_char", "--run", "full"], ConfigError, 2, r"--run full: already exists"),
         (["train", "shakespeare_char", "--run", "full", "--resume"], ConfigError, 2, r"--run full: .* that is no run"),
         (
             [*base, "text.txt", "--run", "text.txt/run"],

@@ -171,7 +171,7 @@ def test_restart_sets_the_old_files_aside_and_deletes_none(folder, capsys):
     before = contents(folder)
     (folder / "notes.txt").write_text("mine", encoding="utf-8")
     assert resume(folder, "--restart") == 0
-    assert "begins anew at step 0; what was there is now in" in capsys.readouterr().out
+    assert "starts again at step 0; its old files are in" in capsys.readouterr().out
     assert contents(folder / "aside-1") == before
     assert (folder / "notes.txt").read_text(encoding="utf-8") == "mine"
     assert [row["step"] for row in rows(folder, "step")] == list(range(1, 9))
@@ -200,7 +200,7 @@ def test_restart_without_resume_begins_the_recipe_that_is_named(folder):
 def test_restart_refuses_a_folder_that_is_no_run(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/thing.txt").touch()
-    with pytest.raises(ConfigError, match="something lies there already"):
+    with pytest.raises(ConfigError, match="already exists"):
         train(tmp_path / "mine", "--restart", *tiny())
     assert list(contents(tmp_path)) == ["mine/thing.txt"]
 
@@ -298,7 +298,7 @@ def edit(folder, old, new):
 def test_a_recipe_that_was_edited_by_hand_is_refused_with_what_was_edited(folder, old, new, said):
     edit(folder, old, new)
     before = contents(folder)
-    with pytest.raises(ConfigError, match=f"edited since the run was trained by it: {said}.*--allow-mismatch"):
+    with pytest.raises(ConfigError, match=f"edited since the last checkpoint: {said}.*--allow-mismatch"):
         train(folder, "--resume")
     assert contents(folder) == before
     if "steps" not in old:
@@ -401,7 +401,7 @@ def test_a_garbage_line_in_a_journal_costs_no_other_row_and_no_sample(folder, ca
     samples = (folder / "samples.txt").read_text(encoding="utf-8")
     assert nanotx_command(["show", str(folder)]) == 0
     assert resume(folder) == 0
-    assert "line 4 cannot be read; all other rows are kept" in capsys.readouterr().out
+    assert "line 4 cannot be read and are removed" in capsys.readouterr().out
     assert [row["step"] for row in rows(folder, "step")] == list(range(1, 9))
     assert (folder / "metrics.jsonl-1").read_bytes() == spoilt
     assert (folder / "samples.txt").read_text(encoding="utf-8").startswith(samples.removesuffix("\n"))
@@ -634,7 +634,7 @@ def test_a_copy_of_a_checkpoint_under_another_name_is_passed_over_with_a_word(fo
     assert contents(copy) == before and equal(folder, longer)
 
 
-@pytest.mark.parametrize(("name", "wanted"), [("step-007", "call it step-7"), ("step-9", "call it step-6")])
+@pytest.mark.parametrize(("name", "wanted"), [("step-007", "rename it to step-7"), ("step-9", "rename it to step-6")])
 def test_a_run_with_a_misnamed_checkpoint_alone_is_refused_with_its_right_name(folder, name, wanted):
     (folder / "checkpoints/step-6").rename(folder / "checkpoints" / name)
     shutil.rmtree(folder / "checkpoints/step-4")

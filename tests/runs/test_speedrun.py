@@ -52,9 +52,9 @@ def test_a_record_takes_three_seeds_of_one_recipe_that_all_reached_the_target():
 def test_a_run_is_told_beside_the_target_and_the_record():
     runs = [raced(seed, (5.0, 1.9), (10.0, 1.45)) for seed in (1, 2, 3)]
     timer = Timer(1.5, best(runs, 1.5, MACHINE))
-    assert timer.compare(evaluation(3.0, 2.0)) == "3.0 s: 2.0000, +0.5000 from 1.5; the record had shown nothing yet"
-    assert timer.compare(evaluation(7.0, 1.8)).endswith("; the record stood at 1.9000")
-    assert timer.compare(evaluation(12.0, 1.7)).endswith("; the record stood at 1.4500")
+    assert timer.compare(evaluation(3.0, 2.0)) == "3.0 s: 2.0000, +0.5000 from 1.5; the record had no evaluation yet"
+    assert timer.compare(evaluation(7.0, 1.8)).endswith("; the record was at 1.9000")
+    assert timer.compare(evaluation(12.0, 1.7)).endswith("; the record was at 1.4500")
     assert "(nanoGPT's baby GPT on one A100: 180 s)" in Timer(1.4697, None).compare(evaluation(1.0, 2.0))
 
 

@@ -350,7 +350,7 @@ def test_a_hostile_line_of_a_journal_is_found_by_verify_and_left_out_by_a_resume
     (folder / "metrics.jsonl").write_bytes(b"".join([*rows, LINES[what], last]))
     assert code(["show", folder]) == 0
     assert code(["verify", folder]) == 4
-    assert "is no row" in " ".join(capsys.readouterr().out.split())
+    assert "is not a row" in " ".join(capsys.readouterr().out.split())
     assert code(["resume", folder, "--train.steps", 7]) == 0
     rows = list(map(json.loads, (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()))
     assert [row["step"] for row in rows if row["event"] == "step"] == list(range(1, 8))

@@ -87,7 +87,7 @@ def test_a_flipped_bit_is_named_with_its_file_and_the_evaluation_goes_to_an_olde
     assert name in checks["step-6 files"]["detail"] and name in out
     assert "step-6 weights" not in checks and others(checks, "step-6 files", "validation loss") == {"holds"}
     assert checks["validation loss"]["result"] == "not made"  # the step of the other one was not evaluated
-    assert "no sound checkpoint is of a step that was evaluated" in out
+    assert "no valid checkpoint is of a step that was evaluated" in out
 
 
 def test_a_loss_is_checked_at_the_newest_checkpoint_that_was_evaluated(folder, verify):
@@ -164,7 +164,7 @@ def test_a_torn_last_line_is_told_and_is_no_fault(folder, verify):
     with (folder / "metrics.jsonl").open("a", encoding="utf-8") as journal:
         journal.write('{"event": "st')
     code, checks, out = verify(folder)
-    assert code == 0 and "its last line is torn, and --resume cuts it away" in out
+    assert code == 0 and "its last line is incomplete; --resume removes it" in out
     assert others(checks) == {"holds"}
 
 
@@ -185,11 +185,11 @@ def harmed(lines, harm):
 @pytest.mark.parametrize(
     ("harm", "said"),
     [
-        ("torn", r"line \d+ of \d+ is no row; --resume leaves it out and sets a copy aside"),
+        ("torn", r"line \d+ of \d+ is not a row; --resume removes it and keeps a copy of the file"),
         ("lost", r"line \d+: expected 'eval' of step 2, got that of step 3"),
         ("twice", r"line \d+: expected 'step' of step 4, got that of step 3"),
         ("swapped", r"line \d+: expected 'step' of step 2, got that of step 3"),
-        ("cut", r"it ends at step 2, and there is a checkpoint of step 6"),
+        ("cut", r"it ends at step 2, but there is a checkpoint of step 6"),
     ],
 )
 def test_a_journal_that_is_not_whole_or_not_in_order_is_told_by_its_line(folder, verify, harm, said):
@@ -234,7 +234,7 @@ def test_a_recorded_loss_that_is_a_little_off_is_within_what_is_allowed_and_one_
     recorded(folder, 1e-6)
     code, checks, out = verify(folder)
     assert code == 0 and not checks["validation loss"]["bit_equal"]
-    assert "within 0.0001: the same device, dtype and threads, so a machine or a torch that is another" in out
+    assert "within 0.0001: the same device, dtype and threads, so another machine or version of torch" in out
     recorded(folder, 1e-2)
     code, checks, out = verify(folder)
     assert code == 4 and checks["validation loss"]["result"] == "fails"

@@ -325,7 +325,7 @@ def test_factored_state_of_another_implementation_is_refused_and_begins_anew_on_
         run(swapped)
     capsys.readouterr()
     assert run([*swapped, "--allow-mismatch"]) == 0
-    assert "optimizer: what it keeps for blocks.1.attention begins anew." in capsys.readouterr().out
+    assert "optimizer: what it keeps for blocks.1.attention starts again." in capsys.readouterr().out
 
 
 def seal(path, name, content):

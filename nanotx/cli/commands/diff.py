@@ -16,7 +16,7 @@ from nanotx.config.flags import argument, option, parse, repeated
 from nanotx.config.registry import load_file
 from nanotx.config.schema import check_min
 from nanotx.errors import LawBroken, printable
-from nanotx.runs.diff import Found, Parting, check_shapes, corpora, recipes, search, tokenizers
+from nanotx.runs.diff import Comparison, Divergence, check_shapes, corpora, recipes, search, tokenizers
 from nanotx.runs.folder import RunFolder
 from nanotx.runs.record import RunRecord
 from nanotx.runs.replay import NUMBERS
@@ -66,7 +66,7 @@ def run(argv: list[str]) -> int:
     check_shapes(one, other)
     last = flags.step or min(one.last, other.last)
 
-    def look() -> Found:
+    def look() -> Comparison:
         held = all(path.exists() for record in (one, other) for path in record.checkpoints.values())
         return search(*((one, other) if held else open_runs(flags)), last)
 
@@ -114,14 +114,14 @@ def format_value(value: Any) -> str:
     return text if len(text) <= MAX_VALUE_LENGTH else text[: MAX_VALUE_LENGTH - 3] + "..."
 
 
-def print_first_difference(one: RunRecord, other: RunRecord, found: Found) -> None:
+def print_first_difference(one: RunRecord, other: RunRecord, found: Comparison) -> None:
     """Print the first difference, as it is recorded and as the runs are repeated."""
     names = (one.name, other.name)
-    if found.journal is None:
+    if found.recorded is None:
         print_line(f"metrics.jsonl: the same losses and gradient norms up to step {found.last}")
     else:
-        rows = [record.steps.get(found.journal, {}) for record in (one, other)]
-        print_line(f"metrics.jsonl: they differ first at step {found.journal}: {side_by_side(rows)}")
+        rows = [record.steps.get(found.recorded, {}) for record in (one, other)]
+        print_line(f"metrics.jsonl: they differ first at step {found.recorded}: {side_by_side(rows)}")
     for step, why in found.saved.items():
         print_line(f"checkpoints of step {step}: they differ as they were saved: {why}")
     if found.begin:
@@ -132,19 +132,19 @@ def print_first_difference(one: RunRecord, other: RunRecord, found: Found) -> No
             print_line(f"{name}, repeated {origin}: step {first_mismatch} differs from its metrics.jsonl")
         elif found.end > found.begin:
             print_line(f"{name}, repeated {origin}: equal to its metrics.jsonl to the bit, up to step {found.end}")
-    if found.parting:
-        print_tensor_difference(found.parting)
+    if found.divergence:
+        print_tensor_difference(found.divergence)
     else:
         print_line(f"No bit of the weights differs up to step {found.last}.")
 
 
-def print_tensor_difference(parting: Parting) -> None:
+def print_tensor_difference(divergence: Divergence) -> None:
     """Print the step, the tensor and the numbers."""
-    if parting.rows:
-        print_line(f"step {parting.step}: {side_by_side(parting.rows)}")
-        print_line(f"After step {parting.step} they differ, first in {parting.difference}.")
+    if divergence.rows:
+        print_line(f"step {divergence.step}: {side_by_side(divergence.rows)}")
+        print_line(f"After step {divergence.step} they differ, first in {divergence.difference}.")
     else:
-        print_line(f"Before any step they differ, first in {parting.difference}.")
+        print_line(f"Before any step they differ, first in {divergence.difference}.")
 
 
 def side_by_side(rows: Any) -> str:
@@ -155,20 +155,20 @@ def side_by_side(rows: Any) -> str:
     )
 
 
-def to_json(one: RunRecord, other: RunRecord, found: Found) -> dict[str, Any]:
+def to_json(one: RunRecord, other: RunRecord, found: Comparison) -> dict[str, Any]:
     """Return the differences as plain values."""
-    parting, first = found.parting, None
-    if parting:
-        rows = [strict(row) for row in parting.rows or ()]
+    divergence, first = found.divergence, None
+    if divergence:
+        rows = [strict(row) for row in divergence.rows or ()]
         numbers = {key: [row[key] for row in rows] for key in NUMBERS}
-        first = {"step": parting.step, **numbers, **strict(asdict(parting.difference))}
+        first = {"step": divergence.step, **numbers, **strict(asdict(divergence.difference))}
     return {
         "runs": [one.name, other.name],
         "equal": found.equal,
         "recipe": {key: list(values) for key, values in recipes(one, other).items()},
         "corpus_sha256": corpora(one, other),
         "tokenizer_sha256": tokenizers(one, other),
-        "journal_step": found.journal,
+        "journal_step": found.recorded,
         "checkpoints": found.saved,
         "from_step": found.begin,
         "last_step": found.end,

@@ -19,7 +19,16 @@ from nanotx.errors import NanotxError, RunError, printable
 from nanotx.runs import checkpoint
 from nanotx.runs.folder import RunFolder
 from nanotx.runs.record import valid_checkpoints
-from nanotx.runs.verify import Check, Wish, of_checkpoint, of_journal, of_recipe, of_summary, of_tokenizer, reproduced
+from nanotx.runs.verify import (
+    Check,
+    EvalMachine,
+    of_checkpoint,
+    of_journal,
+    of_recipe,
+    of_summary,
+    of_tokenizer,
+    reproduced,
+)
 
 USAGE = "RUN"
 GROUP = "Check a run"
@@ -59,7 +68,7 @@ def run(argv: list[str]) -> int:
     folder = RunFolder(Path(flags.folder))
     if not folder.is_run:
         raise RunError(f"{flags.folder}: expected a run's folder, with a recipe.toml in it.")
-    checks = list(all_checks(folder, Wish(device=flags.device, dtype=flags.dtype, threads=flags.threads)))
+    checks = list(all_checks(folder, EvalMachine(device=flags.device, dtype=flags.dtype, threads=flags.threads)))
     count = Counter(check.result for check in checks)
     console = Console(highlight=False)
     cells = [("check", "result", "detail"), *((check.name, check.result, printable(check.detail)) for check in checks)]
@@ -73,7 +82,7 @@ def run(argv: list[str]) -> int:
     return 0 if sound else RunError.exit_code
 
 
-def all_checks(folder: RunFolder, wish: Wish) -> Iterator[Check]:
+def all_checks(folder: RunFolder, where: EvalMachine) -> Iterator[Check]:
     """Every check of a run's folder, in order."""
     yield of_recipe(folder)
     tokenizer, codec = of_tokenizer(folder)
@@ -92,14 +101,14 @@ def all_checks(folder: RunFolder, wish: Wish) -> Iterator[Check]:
     yield of_journal(folder, newest=max(checkpoint.steps(folder.checkpoints), default=0))
     if folder.summary.exists():  # a run that was killed has none
         yield of_summary(folder)
-    yield check_evaluation(folder, sound, wish)
+    yield check_evaluation(folder, sound, where)
 
 
-def check_evaluation(folder: RunFolder, sound: list[Path], wish: Wish) -> Check:
+def check_evaluation(folder: RunFolder, sound: list[Path], where: EvalMachine) -> Check:
     """As `reproduced`, from a checkpoint that is not removed meanwhile by a process that trains the run."""
     while True:
         try:
-            check = reproduced(folder, sound, wish)
+            check = reproduced(folder, sound, where)
         except (NanotxError, OSError):
             if all(path.exists() for path in sound):
                 raise

@@ -153,14 +153,9 @@ VALID = [
 # Name, value of --run, exit code, output.
 FOLDERS = [
     ("a run without a name", "", 2, r"--run: expected a path such as runs/mine, got nothing"),
-    ("a run in the folder above", "..", 2, r"--run \.\.: something lies there already: .* --resume, or choose another"),
-    ("a run in this folder", ".", 2, r"--run \.: something lies there already: .* or choose another"),
-    (
-        "a run in the place of a file",
-        "text.txt",
-        2,
-        r"--run text\.txt: something lies there already: .* choose another",
-    ),
+    ("a run in the folder above", "..", 2, r"--run \.\.: already exists: .* --resume, or choose another"),
+    ("a run in this folder", ".", 2, r"--run \.: already exists: .* or choose another"),
+    ("a run in the place of a file", "text.txt", 2, r"--run text\.txt: already exists: .* choose another"),
     ("a run in a file", "text.txt/run", 4, r"text\.txt/run: cannot be written: .*try another --run"),
     ("a run of a name too long", "x" * 300, 4, r"x: cannot be written: .*File name too long.*try another --run"),
     ("a run some folders below", "a/b/../c", 0, r"nanotx sample a/b/\.\./c|nanotx sample a/"),

@@ -5,19 +5,13 @@ from reliability.specimens import Change, exchanged, put, ran, stating, training
 
 # Name, change of the run, arguments after `nanotx`, exit code, output.
 RESUME: list[tuple[str, Change, tuple[str, ...], int, str]] = [
-    (
-        "a run begun where one lies",
-        dict,
-        training(),
-        2,
-        r"--run run: something lies there already: go on with a run by --resume",
-    ),
+    ("a run begun where one lies", dict, training(), 2, r"--run run: already exists: continue the run with --resume"),
     (
         "a run resumed with other flags",
         dict,
         training("--resume", model_dim=32),
         2,
-        r"--resume: the run was begun otherwise: model\.dim was 16, not 32\. Leave these out",
+        r"--resume: the run differs: model\.dim was 16, not 32\. Leave these out",
     ),
     (
         "a run resumed for fewer steps",
@@ -31,7 +25,7 @@ RESUME: list[tuple[str, Change, tuple[str, ...], int, str]] = [
         lambda files: {"notes.txt": b"mine"},
         training("--resume"),
         2,
-        r"--run run: something lies there already: that is no run; choose another",
+        r"--run run: already exists: it is not a run; choose another",
     ),
     (
         "a run resumed with a broken recipe",
