@@ -313,7 +313,7 @@ def test_mistakes_about_files_and_folders_are_answered(play, tmp_path, monkeypat
         ([*base, "latin.txt"], DataError, 3, r"latin\.txt.*0xe9.*offset 3"),
         ([*base, "short.txt"], DataError, 3, r"no window of model\.context=8"),
         (["train", "shakespeare_char", "--run", "full"], ConfigError, 2, r"--run full: already exists"),
-        (["train", "shakespeare_char", "--run", "full", "--resume"], ConfigError, 2, r"--run full: .* that is no run"),
+        (["train", "shakespeare_char", "--run", "full", "--resume"], ConfigError, 2, r"--run full: .* it is not a run"),
         (
             [*base, "text.txt", "--run", "text.txt/run"],
             RunError,
