@@ -74,10 +74,10 @@ def find_folder(named: str, name: str, resume: bool) -> RunFolder:
     if named:
         folder = RunFolder(Path(named))
         try:
-            taken, is_run = folder.exists, folder.is_run
+            occupied, is_run = folder.exists, folder.is_run
         except OSError as error:
             raise RunError(f"{named}: cannot be written: {error.strerror}; try another --run.") from None
-        if taken and not (resume and is_run):
+        if occupied and not (resume and is_run):
             hint = (
                 "it is not a run; choose another folder"
                 if resume
