@@ -1,10 +1,12 @@
 """Entry point of every program: a user error becomes one message and an exit code, without a traceback."""
 
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from typing import NoReturn
 
+from nanotx.config.help import wrap
 from nanotx.config.plugins import plugin_error
 from nanotx.errors import MemoryFull, NanotxError, RunError, is_memory_full, printable
 from nanotx.training.signals import EndAtOnce, process_ends
@@ -41,7 +43,7 @@ def exit_code(main: Callable[[], int]) -> int:
         code = main()
         sys.stdout.flush()
     except NanotxError as error:
-        print(printable(f"{type(error).__name__}: {error}"), file=sys.stderr)  # noqa: T201
+        print_error(f"{type(error).__name__}: {error}")
         code = error.exit_code
     except KeyboardInterrupt:
         code = 130
@@ -59,6 +61,15 @@ def exit_code(main: Callable[[], int]) -> int:
         else:
             code = report_memory_full(error) if is_memory_full(error) else report_plugin_error(error)
     return code
+
+
+def print_error(message: str) -> None:
+    """Print an error to standard error, safe for a terminal; on a terminal, lines break between words."""
+    message = printable(message)
+    if sys.stderr.isatty():
+        width = shutil.get_terminal_size().columns
+        message = "\n".join(wrap(line, width) for line in message.splitlines())
+    print(message, file=sys.stderr)  # noqa: T201
 
 
 def discard_stdout() -> None:
@@ -81,8 +92,10 @@ def stdout_error() -> OSError | None:
 
 def report_stdout_error(refused: OSError) -> int:
     """Report that the standard output cannot be written, and return the exit code."""
-    said = f"RunError: the standard output cannot be written: {refused.strerror}; redirect it to a file, or to "
-    print(printable(f"{said}{os.devnull} if nothing of it is wanted."), file=sys.stderr)  # noqa: T201
+    print_error(
+        f"RunError: the standard output cannot be written: {refused.strerror}; redirect it to a file, or to "
+        f"{os.devnull} to discard it."
+    )
     return RunError.exit_code
 
 
@@ -107,8 +120,7 @@ def open_streams() -> None:
 
 def report_memory_full(error: BaseException) -> int:
     """Report an out-of-memory error without a traceback, and return the exit code."""
-    said = f"MemoryFull: memory is full: {error!s:.300}; try less at a time, or a smaller model or text."
-    print(printable(said), file=sys.stderr)  # noqa: T201
+    print_error(f"MemoryFull: memory is full: {error!s:.300}; try less at a time, or a smaller model or text.")
     return MemoryFull.exit_code
 
 
@@ -120,6 +132,5 @@ def report_plugin_error(error: BaseException) -> int:
     """
     if (config_error := plugin_error(error)) is None:
         raise error
-    message = f"{type(config_error).__name__}: {config_error} Correct the file and try again."
-    print(printable(message), file=sys.stderr)  # noqa: T201
+    print_error(f"{type(config_error).__name__}: {config_error} Correct the file and try again.")
     return config_error.exit_code

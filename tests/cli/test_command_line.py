@@ -17,6 +17,7 @@ from helpers import ROOT, tiny
 
 import nanotx.cli.commands
 from nanotx.cli.command import builtin_commands
+from nanotx.cli.entry import exit_code
 from nanotx.cli.main import run
 from nanotx.errors import ConfigError, DataError, NanotxError, RunError, TokenizerError, UnknownPart
 from nanotx.tokenizers import Tokenizer
@@ -263,3 +264,75 @@ def test_several_processes_are_refused_by_name(monkeypatch, size):
 def test_one_process_under_a_launcher_is_a_run_as_any_other(tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "1")
     assert run(["train", "macbook", *tiny(), "--corpus", "playhouse", "--run", str(tmp_path / "r")]) == 0
+
+
+# Words in the wrong place, or none.
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("train", r"^nanotx train: NAME\|FILE\.toml: missing; expected one of .*flash.*, or a file such as mine\.toml"),
+        ("train --steps 5 flash", r"^nanotx train: .*before the flags; try: nanotx train flash --steps 5$"),
+        ("train --seed 1 my.toml --resume", r"before the flags; try: nanotx train my\.toml --seed 1 --resume$"),
+        ("train shakespear_char", r"^nanotx train shakespear_char: no such recipe\. Did you mean 'shakespeare_char'\?"),
+        ("train flash --train.steps 5 my.toml", r"'my\.toml': unexpected argument; .*flash \[FILE\.toml \.\.\.\]"),
+        ("train flash --run=", r"^--run: expected a path such as runs/mine, got nothing"),
+        ("train flash --load", r"^--load: expected a path such as mine\.py, got nothing"),
+        ("train my.toml --steps 5", r"^my\.toml: there is no such file"),
+        ("sample", r"^nanotx sample: RUN: missing \(folder of the run\)\. See nanotx sample --help\."),
+        ("sample r extra", r"^nanotx sample: 'extra': unexpected argument; usage: nanotx sample RUN \[options\]"),
+        ("sample r --seed -1", r"--seed: .*-1"),
+        ("sample r --top-k=", r"^nanotx sample: --top-k: expected a whole number or none, got ''"),
+        ("sample r --json ", r"^nanotx sample: --json: expected a file, got nothing"),
+        ("resume", r"^nanotx resume: RUN: missing; it comes before the options"),
+        ("resume r s", r"^nanotx resume: RUN: expected one, got r s"),
+        ("diff r", r"^nanotx diff: RUN RUN: missing \(folders of the two runs\)"),
+        ("replay r", r"^nanotx replay: --step: missing; expected a whole number"),
+        ("laws --jobs=-1", r"^nanotx laws: --jobs: expected a number of at least 0, got -1"),
+        ("doctor now", r"^nanotx doctor: 'now': unexpected argument; usage: nanotx doctor \[options\]"),
+        ("tokenizer train", r"^nanotx tokenizer train: KIND: missing; expected one of bpe, byte, char"),
+        ("tokenizer encode", r"^nanotx tokenizer encode: TOKENIZER: missing \(path of a tokenizer"),
+        ("tokenizer export t p", r"^nanotx tokenizer export: --to: missing; expected FORMAT \(format to write"),
+    ],
+)
+def test_a_command_line_that_lacks_or_misplaces_a_word_is_answered_with_what_belongs_there(words, message):
+    with pytest.raises(NanotxError, match=message) as error:
+        run(words.split(" ") if words.endswith(" ") else words.split())
+    assert error.value.exit_code == 2
+
+
+def test_the_page_of_train_lists_recipes_and_the_flags_used_most(capsys, monkeypatch):
+    page = helped("train", capsys, monkeypatch)
+    assert page.startswith("Usage: nanotx train NAME|FILE.toml [FILE.toml ...] [options]\n")
+    assert re.search(r"^  shakespeare_char +A character-level transformer", page, re.MULTILINE)
+    assert re.search(r"^  flash +A model of some seconds", page, re.MULTILINE)
+    assert re.search(r"^Most used:\n  --run DIR", page, re.MULTILINE) and "nanotx train NAME --help shows every" in page
+    assert "--attention NAME" in page and "default: " not in page, "defaults differ from recipe to recipe"
+
+
+def test_help_comes_before_or_after_the_command(capsys, monkeypatch):
+    page = helped("show", capsys, monkeypatch)
+    with pytest.raises(SystemExit):
+        run(["help", "show"])
+    assert capsys.readouterr().out == page
+
+
+def test_a_recipe_run_as_a_module_names_itself_in_its_errors_and_its_help(tmp_path):
+    command = [sys.executable, "-m", "nanotx.recipes.shakespeare_char"]
+    for words, code in (["--help"], 0), (["--steps", "3"], 2):
+        done = subprocess.run([*command, *words], cwd=ROOT, capture_output=True, text=True, check=False)
+        text = done.stdout + done.stderr
+        assert done.returncode == code and "python -m nanotx.recipes.shakespeare_char" in text.splitlines()[0]
+    assert "Did you mean '--train.steps'? See python -m nanotx.recipes.shakespeare_char --help." in text
+
+
+def test_an_error_is_broken_between_words_on_a_terminal_and_is_one_line_elsewhere(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    assert exit_code(lambda: run(["trian"])) == 2
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1 and line.startswith("ConfigError: nanotx trian: no such command.")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert exit_code(lambda: run(["trian"])) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) > 3 and all(len(line) <= 40 for line in lines) and " ".join(lines) == line.strip()
