@@ -118,7 +118,9 @@ def record(only: list[str], out: Path) -> None:
                         found[f"{row['event']} {row['step']} {key}"] = row[key]
             for file in sorted(path.glob("checkpoints/step-20/*.safetensors")):
                 for key, tensor in sorted(load_file(file).items()):
-                    bits = hashlib.sha256(tensor.contiguous().view(torch.uint8).numpy().tobytes()).hexdigest()[:16]
+                    bits = hashlib.sha256(
+                        tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+                    ).hexdigest()[:16]
                     found[f"{file.name.replace('average', 'ema')} {key}"] = (
                         f"{tensor.dtype} {list(tensor.shape)} {bits}"
                     )

@@ -18,6 +18,7 @@ from nanotx.laws.numbers import compile_agrees as compile_agrees
 from nanotx.laws.numbers import finite as finite
 from nanotx.laws.numbers import scale_invariant as scale_invariant
 from nanotx.laws.numbers import state_complete as state_complete
+from nanotx.laws.passes import one_pass as one_pass
 from nanotx.laws.positions import adds_bias as adds_bias
 from nanotx.laws.positions import distinct as distinct
 from nanotx.laws.positions import informative as informative

@@ -24,13 +24,18 @@ TRIES = 8
 # Gradients.
 
 
-def gets_gradient(passes: Iterable[tuple[nn.Module, Tensor]], also: Callable[[], Outcome] | None = None) -> None:
+def gets_gradient(
+    passes: Iterable[tuple[nn.Module, Tensor]],
+    also: Callable[[], Outcome] | None = None,
+    name_of: Callable[[str], str] = str,
+) -> None:
     """Every parameter gets a gradient, and so does every row of a linear map's weight.
 
     Args:
         passes: a module and its outputs, again and again with other weights and inputs; only as many are read as are
             needed until each parameter has met a gradient.
         also: where a parameter may meet one instead, by name, such as the part's defaults.
+        name_of: returns the name under which a parameter counts; of several under one name, one gradient is enough.
 
     Raises:
         LawBroken: which parameter gets none.
@@ -38,12 +43,13 @@ def gets_gradient(passes: Iterable[tuple[nn.Module, Tensor]], also: Callable[[],
     met: dict[str, Tensor] = {}
     missing: list[str] = []
     for module, y in passes:
-        for name, rows in rows_met(module, y).items():
+        for full_name, rows in rows_met(module, y).items():
+            name = name_of(full_name)
             met[name] = met[name] | rows if name in met else rows
         missing = [name for name, rows in met.items() if not rows.all()]
         if not missing:
             return
-    elsewhere = also() if also is not None else {}
+    elsewhere = {name_of(name): rows for name, rows in also().items()} if also is not None else {}
     missing = [name for name in missing if name not in elsewhere or not elsewhere[name].all()]
     if missing:
         rows = met[missing[0]]

@@ -123,14 +123,20 @@ def joined(calls: list[list[Call]]) -> list[Call]:
 
 @contextmanager
 def recorded(dropouts: dict[str, Dropout]) -> Iterator[list[Call]]:
-    """Context in which each call of a dropout is appended to the list that it gives."""
+    """Context in which each call of a dropout is appended to the list that it gives.
+
+    A call with other keys than the dropout's own, as within `reused`, counts as one of another dropout.
+    """
     calls: list[Call] = []
+    keys = {name: dropout.row_keys for name, dropout in dropouts.items()}
 
     def hook(name: str) -> Any:
         def record(dropout: Dropout, args: tuple[Any, ...], kwargs: dict[str, Any], y: Tensor) -> None:
             start = tuple(kwargs.get("start", args[1] if len(args) > 1 else ())) or (0,) * (y.ndim - 1)
+            used = dropout.row_keys
+            who = name if used is None or used is keys[name] else f"{name} with key {int(used[0])}"
             if dropout.active:
-                calls.append((name, start, dropout.forward(torch.ones_like(y), start).detach() > 0))
+                calls.append((who, start, dropout.forward(torch.ones_like(y), start).detach() > 0))
 
         return record
 

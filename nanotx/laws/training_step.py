@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from nanotx.data.batches import Windows
 from nanotx.errors import ConfigError, LawBroken
 from nanotx.nn.dropout import named_dropouts, row_seeded
-from nanotx.nn.hooks import AuxLossModule, OnStepModule
+from nanotx.nn.hooks import OnStepModule
 from nanotx.nn.loss.cross_entropy import CrossEntropy
 from nanotx.nn.transformer import Transformer
 from nanotx.optim import ParamGroup
@@ -124,7 +124,7 @@ def micro_batch(
     learned, at_hidden = {name: torch.zeros_like(one) for name, one in head.items()}, list[Tensor]()
     with torch.autocast("cpu", dtype=dtype, enabled=dtype is not torch.float32):
         hidden = model.hidden_states(x).flatten(0, 1)
-        aux = {name: one.aux_loss() for name, one in model.named_modules() if isinstance(one, AuxLossModule)}
+        aux = model.aux_losses()
         penalty = sum(aux.values())
         whole = not 0 < chunk < len(hidden)
         if whole:

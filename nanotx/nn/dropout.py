@@ -37,7 +37,7 @@ class Dropout(nn.Module):
     """Zero a fraction of the numbers while training, and scale up the rest so that their mean is kept.
 
     Call it once in a forward pass, on a tensor whose first dimension is the batch: a second call on the same places
-    would drop the same of them.
+    would drop the same of them, unless it is made within `reused`.
     """
 
     def __init__(self, fraction: float) -> None:
@@ -114,6 +114,27 @@ def row_seeded(dropouts: Mapping[str, Dropout], seed: int, rows: range, device: 
     finally:
         for dropout in dropouts.values():
             dropout.row_keys = None
+
+
+@contextmanager
+def reused(module: nn.Module, use: int) -> Iterator[None]:
+    """Context in which a module that is applied several times in a forward pass drops other numbers in each use.
+
+    Contexts may be nested, as where layers share a block that applies another one twice.
+
+    Args:
+        module: its dropouts draw the masks.
+        use: how often it was applied before in this pass.
+    """
+    dropouts = [one for one in module.modules() if isinstance(one, Dropout)]
+    keys = [dropout.row_keys for dropout in dropouts]
+    for dropout, key in zip(dropouts, keys, strict=True):
+        dropout.row_keys = None if key is None else mixed(key + use + 1)  # also in the first use: 0, 1 is not 1, 0
+    try:
+        yield
+    finally:
+        for dropout, key in zip(dropouts, keys, strict=True):
+            dropout.row_keys = key
 
 
 def row_keys(seed: int, rows: range, names: tuple[str, ...], device: torch.device) -> tuple[RowKeys, ...]:

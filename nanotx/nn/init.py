@@ -67,7 +67,7 @@ class Init:
 
 
 @torch.no_grad()
-def draw_weights(model: nn.Module, seed: int, init: Init | None = None, prefix: str = "") -> None:
+def draw_weights(model: nn.Module, seed: int, init: Init | None = None, prefix: str = "", uses: int = 1) -> None:
     """Initialise the weights, each from the seed and its name alone.
 
     Without rules, weights of linear maps and embeddings are normal; biases of linear maps are zero; other parameters
@@ -78,6 +78,7 @@ def draw_weights(model: nn.Module, seed: int, init: Init | None = None, prefix: 
         seed: the recipe's.
         init: the distributions; None for the defaults.
         prefix: what the names begin with, in addition to those in the module.
+        uses: how many layers share the weights of each block.
 
     Raises:
         ConfigError: a rule's pattern matches no parameter, or none that is left.
@@ -91,7 +92,7 @@ def draw_weights(model: nn.Module, seed: int, init: Init | None = None, prefix: 
             drawn[f"{name}.weight"] = module.weight
     unique = dict(model.named_parameters())
     drawn = to_canonical(model, {name: unique[name] for name in drawn if name in unique})
-    residuals = sum(name.endswith(RESIDUAL) for name in drawn)
+    residuals = uses * sum(name.endswith(RESIDUAL) for name in drawn)
     for name, weight in drawn.items():
         std = init.std / math.sqrt(residuals) if init.depth_scaled and name.endswith(RESIDUAL) else init.std
         drawn[name] = torch.empty(weight.shape).normal_(std=std, generator=generator_of(seed, prefix + name))

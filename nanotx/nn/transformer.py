@@ -1,7 +1,7 @@
 """The model: embedding, blocks, final norm and head, from token ids to logits."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar
@@ -13,22 +13,24 @@ from torch.nn.modules.module import register_module_module_registration_hook
 from torch.utils.checkpoint import checkpoint
 
 from nanotx.config.registry import default_part
-from nanotx.config.schema import check_fraction, check_max, check_min
+from nanotx.config.schema import check_fraction, check_max, check_min, divisors
 from nanotx.errors import ConfigError
 from nanotx.hardware.lazy_compiler import meta_device
 from nanotx.hardware.memory import check_memory
 from nanotx.nn.attention import Attention
 from nanotx.nn.block import Block
 from nanotx.nn.block.prenorm import PreNorm
-from nanotx.nn.dropout import Dropout
+from nanotx.nn.dropout import Dropout, reused
 from nanotx.nn.embedding import Embedding
 from nanotx.nn.exact import Exact
 from nanotx.nn.ffn import Sparse
+from nanotx.nn.hooks import AuxLossModule
 from nanotx.nn.init import Init, draw_weights
 from nanotx.nn.kv_cache import KVCache
 from nanotx.nn.linear import Linear
 from nanotx.nn.loss import Loss, LossModule
 from nanotx.nn.norm import Norm
+from nanotx.nn.pass_store import State, connect
 from nanotx.nn.position import Position
 from nanotx.nn.shapes import Logits, Stream, Tokens
 
@@ -76,15 +78,20 @@ class Model:
     init: Init = Init()  # how the weights are drawn
     block: Block | None = None  # of every layer; prenorm if `blocks` is empty too
     blocks: tuple[Block, ...] = ()  # or a pattern that is repeated over the layers
+    share: int = 1  # consecutive layers that share the weights of one block; as many as `layers` for a single block
 
     def __post_init__(self) -> None:
-        check_min(self, 1, "dim", "layers", "context")
+        check_min(self, 1, "dim", "layers", "context", "share")
         check_max(self, 2**20, "dim")
         check_max(self, 10_000, "layers")
         check_max(self, 2**31, "context")
         check_min(self, 0, "softcap")
         check_max(self, 1_000_000, "softcap")
         check_fraction(self, "dropout")
+        if self.layers % self.share:
+            raise ConfigError(
+                f"share: {self.share} does not divide layers={self.layers}; try one of {divisors(self.layers)}."
+            )
         if self.block is not None and self.blocks:
             raise ConfigError("blocks: expected either block or blocks, got both; leave one out.")
         if self.block is None and not self.blocks:
@@ -93,7 +100,7 @@ class Model:
     def pattern(self) -> tuple[Block, ...]:
         """Return the block of each layer."""
         pattern = self.blocks or (self.block or PreNorm(),)
-        return tuple(pattern[layer % len(pattern)] for layer in range(self.layers))
+        return tuple(pattern[layer // self.share % len(pattern)] for layer in range(self.layers))
 
     def attentions(self) -> tuple[Attention, ...]:
         """Return the attentions of all layers, in order."""
@@ -119,15 +126,16 @@ class Model:
         Raises:
             ConfigError: the parts do not fit together, or there are too many modules.
         """
-        kinds = min(self.layers, len(self.blocks) or 1)
+        distinct = self.layers // self.share
+        kinds = min(distinct, len(self.blocks) or 1)
         with counted(
             MAX_PERIOD_MODULES,
             f"blocks: one period of their pattern of {kinds:,} has more than {MAX_PERIOD_MODULES:,} modules",
         ):
-            meta_model = replace(self, layers=kinds)._build_meta(vocab_size)
+            meta_model = replace(self, layers=kinds, share=1)._build_meta(vocab_size)
         whole = measured(meta_model)
         for index, block in enumerate(meta_model.blocks):
-            more, block_size = len(range(index, self.layers, kinds)) - 1, measured(block)
+            more, block_size = len(range(index, distinct, kinds)) - 1, measured(block)
             whole = Size(**{name: value + more * getattr(block_size, name) for name, value in vars(whole).items()})
         if whole.modules > MAX_MODULES:
             raise ConfigError(
@@ -159,8 +167,14 @@ class Model:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = Transformer(self, vocab_size)
-            draw_weights(model, seed, self.init)
+            draw_weights(model, seed, self.init, uses=self.share)
         return model
+
+
+def used_weights(module: nn.Module) -> int:
+    """Return how many weights of linear maps a token uses."""
+    maps = sum(one.weight.numel() for one in module.modules() if isinstance(one, nn.Linear))
+    return maps - sum(one.inactive_params for one in module.modules() if isinstance(one, Sparse))
 
 
 def measured(module: nn.Module) -> Size:
@@ -206,7 +220,7 @@ class Transformer(Exact):
         self.config, self.vocab_size = config, vocab_size
         self.embedding = config.embedding.build(vocab_size, config.dim)
         self.dropout = Dropout(config.dropout)
-        self.blocks = nn.ModuleList(block.build(config.dim) for block in config.pattern())
+        self.blocks = nn.ModuleList(block.build(config.dim) for block in config.pattern()[:: config.share])
         self.position = position.build(config.dim, min(heads), config.context)
         self.norm = config.norm.build(config.dim)
         self.undefined_ids: tuple[int, ...] = ()  # ids that the tokenizer does not define: `generate` never draws them
@@ -215,6 +229,8 @@ class Transformer(Exact):
         self.head = Linear(config.dim, vocab_size, bias=config.head_bias)
         if config.tied:
             self.head.weight = self.embedding.weight
+        self.shared_aux_losses: dict[str, Tensor] = {}  # of the last pass, where layers share their weights
+        self.store = connect(self)  # what modules hand to later ones in a forward pass, if any do
 
     def forward(self, ids: Tokens, cache: KVCache | None = None) -> Logits:
         return self.logits(self.hidden_states(ids, cache))
@@ -233,19 +249,70 @@ class Transformer(Exact):
         Raises:
             ConfigError: cached tokens and ids together are longer than the context.
         """
+        if self.store is None:
+            return self._hidden_states(ids, cache)
+        with self.store.one_pass():
+            return self._hidden_states(ids, cache)
+
+    def one_pass(self) -> AbstractContextManager[None]:
+        """Return the context of one forward pass, at whose end the store of the modules is emptied."""
+        return nullcontext() if self.store is None else self.store.one_pass()
+
+    def _hidden_states(self, ids: Tokens, cache: KVCache | None) -> Stream:
         length = cache.length if cache is not None else 0
         if length + ids.shape[1] > self.context:
             raise ConfigError(f"model: {length + ids.shape[1]} tokens do not fit a context of {self.context}.")
         positions = torch.arange(length, length + ids.shape[1], device=ids.device)
         x = self.dropout(self.position.embed(self.embedding(ids, cache), positions))
-        for layer, block in enumerate(self.blocks):
+        share = self.config.share
+        if share > 1:
+            self.shared_aux_losses = {}
+        for layer, block in enumerate(block for block in self.blocks for _ in range(share)):
             if self.activation_checkpointing and self.training:
-                x = checkpoint(block, x, self.position, None, use_reentrant=False)
+                x = self.checkpointed(block, x, layer % share)
             else:
-                x = block(x, self.position, cache.layer(layer) if cache is not None else None)
+                with reused(block, layer % share) if share > 1 else nullcontext():
+                    x = block(x, self.position, cache.layer(layer) if cache is not None else None)
+            if share > 1 and self.training:
+                self.add_aux_losses(layer // share, block)
         if cache is not None:
             cache.advance(ids.shape[1])
         return self.norm(x)
+
+    def checkpointed(self, block: nn.Module, x: Stream, use: int) -> Stream:
+        """Apply a block whose activations are computed again in the backward pass.
+
+        What it reads from the store is an argument and what it writes is a result, so that the second time is as the
+        first.
+        """
+        if self.store is None and self.config.share == 1:
+            y: Stream = checkpoint(block, x, self.position, None, use_reentrant=False)
+            return y
+        state = self.store.state if self.store is not None else None
+        y, state = checkpoint(self.apply_with, block, x, use, state, use_reentrant=False)
+        if self.store is not None:
+            self.store.state = state
+        return y
+
+    def apply_with(self, block: nn.Module, x: Stream, use: int, state: State | None) -> tuple[Stream, State | None]:
+        """Apply a block with these contents of the store; return its output and the contents after it."""
+        with reused(block, use) if self.config.share > 1 else nullcontext():
+            if self.store is None:
+                return block(x, self.position, None), None
+            with self.store.replaced(state):
+                return block(x, self.position, None), self.store.state
+
+    def add_aux_losses(self, index: int, block: nn.Module) -> None:
+        """Add the auxiliary losses of a block that several layers share to those of the layers before."""
+        for name, module in block.named_modules(prefix=f"blocks.{index}"):
+            if isinstance(module, AuxLossModule):
+                before, loss = self.shared_aux_losses.get(name), module.aux_loss()
+                self.shared_aux_losses[name] = loss if before is None else before + loss
+
+    def aux_losses(self) -> dict[str, Tensor]:
+        """Return the auxiliary losses of the last pass by the names of their modules; layers that share one add up."""
+        modules = {name: module for name, module in self.named_modules() if isinstance(module, AuxLossModule)}
+        return {name: module.aux_loss() for name, module in modules.items()} | self.shared_aux_losses
 
     def next_logits(self, ids: Tokens, cache: KVCache | None = None) -> Float[Tensor, "b v"]:
         """Return the logits of the token after `ids`."""
@@ -256,6 +323,7 @@ class Transformer(Exact):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.loss = loss.build(self.vocab_size, self.config.dim)
+            self.store = connect(self)
             draw_weights(self.loss, seed, replace(self.config.init, rules=()), LOSS_PREFIX)
         for count in ("parameter_count", "flops_per_token"):  # they are cached
             self.__dict__.pop(count, None)
@@ -278,7 +346,6 @@ class Transformer(Exact):
         layer's attention, with the masked half; a shorter attention window replaces the context.
         Source: Chowdhery et al. 2022, https://arxiv.org/abs/2204.02311, appendix B
         """
-        maps = sum(module.weight.numel() for module in self.modules() if isinstance(module, nn.Linear))
-        maps -= sum(module.inactive_params for module in self.modules() if isinstance(module, Sparse))
+        maps = (self.config.share - 1) * used_weights(self.blocks) + used_weights(self)
         windows = [attention.attention_window or self.context for attention in self.config.attentions()]
         return 6 * maps + 12 * self.config.dim * sum(min(window, self.context) for window in windows)

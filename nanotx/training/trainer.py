@@ -81,10 +81,8 @@ class Trainer:
         model.add_loss(recipe.loss, recipe.seed)
         self.model = model.to(machine.device).train()
         self.buffers = Buffers(self.model)
-        self.aux_loss_modules = {
-            name: module for name, module in self.model.named_modules() if isinstance(module, AuxLossModule)
-        }
-        self.has_other_loss = recipe.loss != CrossEntropy() or bool(self.aux_loss_modules)
+        self.has_aux_losses = any(isinstance(module, AuxLossModule) for module in self.model.modules())
+        self.has_other_loss = recipe.loss != CrossEntropy() or self.has_aux_losses
         self.on_step_modules = [module for module in self.model.modules() if isinstance(module, OnStepModule)]
         self.dropouts = named_dropouts(self.model)
         self.optimizer = recipe.optimizer.build_grouped(self.model.named_parameters())
@@ -199,7 +197,7 @@ class Trainer:
             if fewer and plan.grad_accum_steps > 1
             else f"micro-batch-size {fewer}" + (" (or auto)" if not plan.micro_batch_size else "")
         )
-        aux = " and the auxiliary loss, which is a mean over micro-batches" if self.aux_loss_modules else ""
+        aux = " and the auxiliary loss, which is a mean over micro-batches" if self.has_aux_losses else ""
         parts = f"take fewer with --train.{more}, which changes only rounding{aux}; or " if fewer else ""
         others = "a smaller --model.context" if plan.activation_checkpointing else "--train.activation-checkpointing"
         return f"{held} window{'s' * (held > 1)} at a time; {parts}try {others}"
@@ -306,9 +304,9 @@ class Trainer:
         model = self.model
         assert model.loss is not None
         head = Head(model.logits, [*model.head.parameters()], self.recipe.train.loss_chunk_size)
-        with self.machine.autocast():
+        with self.machine.autocast(), model.one_pass():
             total, cross_entropy = model.loss(head, model.hidden_states(x), y)
-        aux = {f"aux_loss/{name}": module.aux_loss() for name, module in self.aux_loss_modules.items()}
+        aux = {f"aux_loss/{name}": loss for name, loss in model.aux_losses().items()} if self.has_aux_losses else {}
         total = total + sum(aux.values())
         if not self.has_other_loss:
             return total, {"loss": cross_entropy}

@@ -13,6 +13,7 @@ from einops import einsum, rearrange, reduce
 from torch.nn import functional as F
 
 from nanotx.nn.attention import SOFTMAX, Attention, MultiHead, MultiHeadAttention, causal_mask, positions
+from nanotx.nn.pass_store import StoreModule
 
 CATCHES: dict[str, str] = {}
 """For each mutant the law that catches it, and that all before it let pass."""
@@ -46,6 +47,24 @@ class WrittenOut(MultiHeadAttention):
 
     def mask(self, t, s):
         return causal_mask(t, s, torch.device("cpu"))
+
+
+class ValueResidual(StoreModule, WrittenOut):
+    """Values are mixed with those of the first layer; right as it is."""
+
+    def attend(self, q, k, v, bias):
+        return super().attend(q, k, (v + self.store.first("values", v)) / 2, bias)
+
+
+@mutant("counts_calls", "one_pass")
+class CountsCalls(ValueResidual):
+    """Counts its calls while it trains, so that a layer that is computed again differs."""
+
+    calls = 0
+
+    def attend(self, q, k, v, bias):
+        self.calls += self.training
+        return super().attend(q, k, v * (1 + 0.1 * (self.calls % 2)), bias)
 
 
 def distances(t, s):

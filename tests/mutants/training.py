@@ -130,7 +130,7 @@ STEP: dict[str, tuple[str, str, str, str]] = {
     "the loss is not divided by the number of micro-batches": ("plain", f"{TRAINER}.backward", "loss / parts", "loss"),
     "gradients are not set to zero after a step": (
         "plain",
-        f"{TRAINER}.train_step",
+        f"{TRAINER}.release_gradients",
         "self.optimizer.zero_grad(set_to_none=True)",
         "pass",
     ),
@@ -252,8 +252,8 @@ STEP: dict[str, tuple[str, str, str, str]] = {
     "the mathematics stay float32": (
         "bfloat16",
         f"{TRAINER}.forward_loss",
-        "with self.machine.autocast():",
-        "if True:",
+        "with self.machine.autocast(), model.one_pass():",
+        "with model.one_pass():",
     ),
 }
 

@@ -107,3 +107,54 @@ def test_initialisation_and_groups_are_set_in_a_recipe(tmp_path, added):
     whole = lives(tmp_path, "mine.toml")
     assert load_file(whole / "checkpoints/step-4/model.safetensors")["norm.weight"].mean() < 0.6
     assert all(row["lr"] > 0 for row in steps(whole))
+
+
+@pytest.mark.parametrize("flags", [[], ["--train.activation-checkpointing", "--train.grad-accum-steps", "2"]])
+def test_value_residual_is_added_in_one_file(tmp_path, added, flags):
+    file = added(example("Hand a value to later layers"))
+    whole = lives(tmp_path, file, "--attention", "value_residual", *flags, model_layers=3)
+    weights = load_file(whole / "checkpoints/step-6/model.safetensors")
+    assert weights["blocks.2.attention.mix"] != 0.5 and weights["blocks.0.attention.mix"] == 0.5  # it mixes v with v
+
+
+def test_value_residual_obeys_its_laws(added):
+    obeys(added(example("Hand a value to later layers")), "attention/value_residual")
+
+
+def test_a_block_that_is_applied_twice_is_added_in_one_file(tmp_path, added):
+    file = added(example("Share weights between layers"))
+    whole = lives(tmp_path, file, "--block", "twice", "--block.dropout", "0.2")
+    names = load_file(whole / "checkpoints/step-6/model.safetensors").keys()
+    assert sum(name.endswith("to_qkv.weight") for name in names) == 1
+    obeys(file, "block/twice")
+
+
+TIED = """
+from dataclasses import dataclass
+from nanotx.nn.block import Block
+from nanotx.nn.block.base import TwoBranches
+from nanotx.nn.block.prenorm import PreNormBlock
+
+@Block.register("tied_ffns")
+@dataclass(frozen=True, kw_only=True)
+class TiedFfns(TwoBranches):
+    def build(self, dim):
+        return TiedFfnsBlock(self, dim)
+
+class TiedFfnsBlock(PreNormBlock):
+    def __init__(self, config, dim):
+        super().__init__(config, dim)
+        self.second = config.ffn.build(dim)
+        self.second.to_out.weight = self.ffn.to_out.weight
+
+    def forward(self, x, position=None, cache=None):
+        x = super().forward(x, position, cache)
+        return x + self.second(x)
+"""
+
+
+def test_a_parameter_that_two_layers_of_a_block_share_is_saved_once_and_resumed(tmp_path, added):
+    whole = lives(tmp_path, added(TIED), "--block", "tied_ffns")
+    names = load_file(whole / "checkpoints/step-6/model.safetensors").keys()
+    assert {"blocks.0.ffn.to_out.weight", "blocks.0.second.to_hidden.weight"} <= names
+    assert "blocks.0.second.to_out.weight" not in names

@@ -103,7 +103,8 @@ def recipes(draw):
         embedding=draw(any_part_of(Embedding)),
         position=draw(any_part_of(Position)),
         norm=draw(any_part_of(Norm)),
-        layers=draw(st.integers(1, 2)),
+        layers=(layers := draw(st.integers(1, 2))),
+        share=draw(st.sampled_from([1, layers])),
         block=draw(blocks()),
     )
     try:

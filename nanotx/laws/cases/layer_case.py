@@ -15,7 +15,8 @@ from nanotx.nn.attention import Attention
 from nanotx.nn.block import Block
 from nanotx.nn.exact import Exact
 from nanotx.nn.kv_cache import KVCache
-from nanotx.nn.position import Position, PositionalEncoding
+from nanotx.nn.pass_store import StoreModule, connect
+from nanotx.nn.position import NO_POSITION, Position, PositionalEncoding
 from nanotx.nn.position.none import NoPosition
 from nanotx.nn.shapes import Stream
 
@@ -62,11 +63,21 @@ class LayerCase(Case):
     def another(self, config: Any, shift: int) -> nn.Module:
         """A layer of its own."""
         with seeded(self.seed + shift):
-            layer = redraw(config.build(self.dim), self.seed + shift)
-            placed = PlacedLayer(
-                layer, self.place(config), isinstance(config, Attention | Block), self.device, self.dtype
-            )
+            reads, layer = isinstance(config, Attention | Block), config.build(self.dim)
+            if uses_store(layer):
+                layer = TwoLayers(layer, config.build(self.dim), reads, not isinstance(config, Block))
+            placed = PlacedLayer(redraw(layer, self.seed + shift), self.place(config), reads, self.device, self.dtype)
         return placed.to(self.device).eval()
+
+    @property
+    def attention_window(self) -> int | None:
+        """How far back the layer looks, where it looks back at all."""
+        window = attention_window_of(self.config)
+        return 2 * window - 1 if window is not None and isinstance(self.first.layer, TwoLayers) else window
+
+    def parameter_of_part(self, name: str) -> str:
+        """Return the name of a parameter in its part, also where two layers of it are tried."""
+        return name.partition(".")[2] if isinstance(self.first.layer, TwoLayers) else name
 
     def place(self, config: Any) -> PositionalEncoding:
         """Where the layer's tokens stand."""
@@ -118,6 +129,29 @@ class PlacedLayer(Exact):
         with mixed:
             y: Tensor = self.layer(x, self.position, cache) if self.reads else self.layer(x)
         return y
+
+
+class TwoLayers(nn.Module):
+    """Two layers, in one pass, of a part that uses its store: the second reads what the first wrote."""
+
+    def __init__(self, first: nn.Module, second: nn.Module, reads: bool, adds: bool) -> None:
+        super().__init__()
+        self.first, self.second, self.reads, self.adds = first, second, reads, adds
+        self.store = connect(self)
+
+    def forward(self, x: Stream, position: PositionalEncoding = NO_POSITION, cache: KVCache | None = None) -> Stream:
+        assert self.store is not None
+        caches = [None, None] if cache is None else [cache.layer(0), cache.layer(1)]
+        with self.store.one_pass():
+            y: Tensor = self.first(x, position, caches[0]) if self.reads else self.first(x)
+            x = x + y if self.adds else y
+            y = self.second(x, position, caches[1]) if self.reads else self.second(x)
+        return y
+
+
+def uses_store(layer: nn.Module) -> bool:
+    """Whether a module of a layer uses the store of a forward pass."""
+    return any(isinstance(module, StoreModule) for module in layer.modules())
 
 
 def attention_window_of(config: Any) -> int | None:

@@ -8,21 +8,27 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from nanotx.laws import equality, numbers, randomness, time, values
+from nanotx.errors import ConfigError
+from nanotx.laws import equality, numbers, passes, randomness, time, values
 from nanotx.laws.cases.layer_case import (
+    TOLERANCES,
     LayerCase,
-    attention_window_of,
     attentions_of,
     has_single_expert,
     plainest_equivalent,
+    uses_store,
 )
 from nanotx.laws.fields import TRIES, come_of, fields_matter, gets_gradient, has_fields, rows_met, untried
 from nanotx.laws.law import Law, Where, first_sentence
 from nanotx.laws.strategies import Drawn, any_part_of, batches, configs, cuts, ordinary, scales, seeds, times
-from nanotx.laws.weights import seeded, share_weights
+from nanotx.laws.weights import redraw, seeded, share_weights
 from nanotx.nn.attention import Attention
+from nanotx.nn.attention.fused import Fused
+from nanotx.nn.block import Block
+from nanotx.nn.block.prenorm import PreNorm
 from nanotx.nn.position import Position
 from nanotx.nn.position.none import NoPosition
+from nanotx.nn.transformer import Model
 
 # Random cases.
 
@@ -126,7 +132,7 @@ def causal(case: LayerCase) -> None:
 
 def depends_on_past(case: LayerCase) -> None:
     """An output feels its own input, and its past."""
-    time.depends_on_past(case.layer(), case.x(), case.seed, attention_window_of(case.config))
+    time.depends_on_past(case.layer(), case.x(), case.seed, case.attention_window)
 
 
 def prefix(case: LayerCase) -> None:
@@ -146,7 +152,7 @@ def cache(case: LayerCase) -> None:
 
 def window(case: LayerCase) -> None:
     """An output feels the oldest of its window, and nothing older."""
-    far = attention_window_of(case.config)
+    far = case.attention_window
     if far is not None:
         time.window(case.layer(), case.x(), far, case.seed)
 
@@ -156,6 +162,35 @@ def equivalent(case: LayerCase) -> None:
     one, plain = case.layer(), case.layer(plainest_equivalent(case.config, case.time), shift=1)
     share_weights(plain, one)
     equality.equivalent(one, plain, case.x(), case.seed, 10 * case.tolerance)
+
+
+def one_pass(case: LayerCase) -> None:
+    """A forward pass leaves nothing to the next one, and what it computes again is the same."""
+    config, shape = case.config, {"dim": case.dim, "layers": 3, "context": case.time, "position": case.position}
+    block = (
+        config if isinstance(config, Block) else PreNorm(attention=config) if isinstance(config, Attention) else None
+    )
+    model = Model(**shape, block=block or PreNorm(attention=Fused(heads=1), ffn=config)).build(VOCAB, case.seed)
+    redraw(model, case.seed)
+    generator = torch.Generator().manual_seed(case.seed)
+    ids, others = torch.randint(VOCAB, (2, case.batch, case.time), generator=generator).to(case.device)
+    passes.one_pass(model.to(case.device), ids, others, case.seed, 10 * TOLERANCES[case.device, "float32"])
+
+
+VOCAB = 11
+"""Tokens of the models in which layers are tried."""
+
+
+def shares_values(part: type[Any]) -> bool:
+    """Whether a layer of a part uses the store of a forward pass."""
+    try:
+        return uses_store(part().build(WIDE))
+    except ConfigError:
+        return False
+
+
+WIDE = 48
+"""A width that the usual numbers of heads divide."""
 
 
 def position_wise(case: LayerCase) -> None:
@@ -202,7 +237,7 @@ def all_get_gradient(case: LayerCase) -> None:
             again = replace(case, seed=case.seed + index)
             yield trained(again)
 
-    gets_gradient(passes(), lambda: rows_met(*trained(default_layer(case))))
+    gets_gradient(passes(), lambda: rows_met(*trained(default_layer(case))), case.parameter_of_part)
 
 
 def trained(case: LayerCase) -> tuple[nn.Module, Tensor]:
@@ -267,6 +302,9 @@ def has_equivalent(part: type[Any]) -> bool:
     return named or part.equivalent_at is not Attention.equivalent_at
 
 
+ONE_PASS = law(
+    "one_pass", texts, one_pass, fits=shares_values, unless="it does not use the store of a forward pass", most=20
+)
 CAST = law("cast_close", long, cast, most=10)
 BATCH_INDEPENDENT = law("batch_independent", texts, batch_independent)
 TIME = (
@@ -296,14 +334,15 @@ LAWS = {
     "attention": (
         BATCH_INDEPENDENT,
         *TIME,
+        ONE_PASS,
         law("window", texts, window, fits=has_window, unless="it looks back all the way"),
         law("equivalent", equivalents, equivalent, fits=has_equivalent, unless="it is a function of its own"),
         *NUMBERS,
         CAST,
         *DROPOUT,
     ),
-    "block": (BATCH_INDEPENDENT, *TIME, *NUMBERS, CAST, *DROPOUT),
-    "ffn": (POSITION_WISE, *NUMBERS, CAST, *DROPOUT),
+    "block": (BATCH_INDEPENDENT, *TIME, ONE_PASS, *NUMBERS, CAST, *DROPOUT),
+    "ffn": (POSITION_WISE, ONE_PASS, *NUMBERS, CAST, *DROPOUT),
     "norm": (
         POSITION_WISE,
         law("depends_on_past", texts, depends_on_itself),

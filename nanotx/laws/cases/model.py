@@ -105,9 +105,11 @@ def models(draw: Drawn, part: type[Model], where: Where) -> ModelCase:
     """A small model of any parts, and where its text is cut."""
     length, batch = draw(times), draw(batches)
     pattern = tuple(draw(st.lists(any_part_of(Block), min_size=1, max_size=2)))
+    layers = draw(st.integers(1, 2))
     config = part(
         dim=draw(st.sampled_from([8, 16, 24])),
-        layers=draw(st.integers(1, 2)),
+        layers=layers,
+        share=draw(st.sampled_from([1, 1, layers])),
         context=length + draw(st.integers(0, 2)),
         tied=draw(st.booleans()),
         head_bias=draw(st.booleans()),
