@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 from hypothesis.strategies import SearchStrategy
 
@@ -10,6 +10,7 @@ from nanotx.config.registry import Slot
 from nanotx.config.schema import Table, fields, from_table, to_table
 
 Some = TypeVar("Some", bound="Case")
+Check = TypeVar("Check", bound=Callable[..., None])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,10 +69,60 @@ class Law:
     most: int | None = None  # cases at most, where each of them is large and covers much
 
 
-def first_sentence(check: Callable[[Any], None]) -> str:
-    """What a law says: the first line of its check's docstring, as a phrase."""
-    line = (check.__doc__ or "").strip().partition("\n")[0].rstrip(".")
-    return line[:1].lower() + line[1:]
+class LawBook(dict[str, tuple[Law, ...]]):
+    """The laws of some slots, by slot. Each is written once, as a check with a decorator:
+
+    @LAWS.law("attention", "block", draw=texts)
+    def causal(case: LayerCase) -> None:
+        \"\"\"No output depends on a later input, at any scale.\"\"\"
+    """
+
+    def law(
+        self,
+        *slots: str,
+        draw: Callable[..., SearchStrategy[Any]],
+        name: str = "",
+        fits: Callable[[type[Any]], bool] = lambda part: True,
+        unless: str = "",
+        left_out: Callable[[type[Any]], dict[str, str]] = lambda part: {},
+        on_device: bool = True,
+        on_request: bool = False,
+        most: int | None = None,
+    ) -> Callable[[Check], Check]:
+        """Register a check as a law of slots, after those registered before.
+
+        The first line of its docstring states the law; the annotation of its argument is the kind of case.
+
+        Args:
+            slots: the slots whose parts obey it.
+            draw, fits, unless, left_out, on_device, on_request, most: see `Law`.
+            name: the law's name; the function's where it is empty.
+        """
+
+        def register(check: Check) -> Check:
+            law = Law(
+                name=name or check.__name__,
+                about=first_sentence(check),
+                case=get_type_hints(check)["case"],
+                draw=draw,
+                check=check,
+                fits=fits,
+                unless=unless,
+                left_out=left_out,
+                on_device=on_device,
+                on_request=on_request,
+                most=most,
+            )
+            for slot in slots:
+                self[slot] = (*self.get(slot, ()), law)
+            return check
+
+        return register
+
+
+def first_sentence(check: Callable[..., None]) -> str:
+    """Return the first line of a docstring without its period."""
+    return (check.__doc__ or "").strip().partition("\n")[0].rstrip(".")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,7 @@ from nanotx.optim.schedules import Schedule
 from nanotx.tokenizers import Tokenizer
 
 CASE_MODULES = (layers, embeddings, positions, model, losses, text, training)
-LAWS: dict[str, tuple[Law, ...]] = {slot: (*laws, CONFIG) for book in CASE_MODULES for slot, laws in book.LAWS.items()}
+LAWS = {slot: (*laws, CONFIG) for module in CASE_MODULES for slot, laws in module.LAWS.items()}
 
 SLOTS: dict[str, type[Any]] = {
     slot.slot: slot

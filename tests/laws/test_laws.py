@@ -1,5 +1,6 @@
 """The laws hold for every part, built in or plugged in; and each law can be broken."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -159,3 +160,27 @@ def test_the_law_of_configs_catches_a_field_that_does_not_come_back():
 
     with pytest.raises(LawBroken, match="config_round_trip: through a table"):
         laws.config_round_trip(Rounding(rate=0.5))
+
+
+def table_of_laws() -> str:
+    """The table of docs/laws.md: a row for each law and sentence, in the order in which they are tried."""
+    slots: dict[tuple[str, str], list[str]] = {}
+    for slot, some in laws.LAWS.items():
+        for law in some:
+            slots.setdefault((law.name, law.about), []).append(slot)
+    rows = [
+        f"| `{name}` | {'all' if len(of) == len(laws.LAWS) else ', '.join(of)} | {about}. |"
+        for (name, about), of in slots.items()
+    ]
+    return "\n".join(["| law | of | it states |", "|---|---|---|", *rows])
+
+
+def test_the_page_of_laws_has_their_table():
+    assert table_of_laws() in (ROOT / "docs" / "laws.md").read_text(encoding="utf-8"), f"\n{table_of_laws()}"
+
+
+def test_the_page_of_laws_names_the_mutants_of_each():
+    page = (ROOT / "docs" / "laws.md").read_text(encoding="utf-8")
+    table = page.partition("\n## Mutants\n")[2].partition("\n## ")[0]
+    named = set(re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| (`.*?) \|", table, re.MULTILINE))))
+    assert named == {law.name for some in laws.LAWS.values() for law in some}

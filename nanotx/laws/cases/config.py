@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from nanotx.config.schema import fields, is_slot, without_none
 from nanotx.laws.config import config_round_trip
-from nanotx.laws.law import Case, Law, Where
+from nanotx.laws.law import Case, LawBook, Where
 from nanotx.laws.random_texts import texts, with_other_fields
 from nanotx.laws.strategies import Drawn, configs
 
@@ -41,11 +41,13 @@ def draw_any(draw: Drawn, part: type[Any], where: Where) -> Case:
     return Case(config=config)
 
 
-CONFIG = Law(
-    name="config",
-    about="written as a table, as TOML and as JSON and read back, it is the same value",
-    case=Case,
-    draw=draw_any,
-    check=lambda case: config_round_trip(case.config),
-    on_device=False,
-)
+LAWS = LawBook()
+
+
+@LAWS.law("every slot", draw=draw_any, on_device=False)
+def config(case: Case) -> None:
+    """Written as a table, as TOML and as JSON and read back, it is the same value."""
+    config_round_trip(case.config)
+
+
+(CONFIG,) = LAWS["every slot"]

@@ -1,6 +1,5 @@
 """The laws of embeddings, on random parts, sizes, weights and ids."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +11,7 @@ from nanotx.errors import LawBroken
 from nanotx.hardware.lazy_compiler import meta_device
 from nanotx.laws import equality, numbers, randomness, values
 from nanotx.laws.fields import come_of, fields_matter, gets_gradient, has_fields, untried
-from nanotx.laws.law import Case, Law, Where, first_sentence
+from nanotx.laws.law import Case, LawBook, Where
 from nanotx.laws.strategies import Drawn, batches, configs, cuts, seeds, times
 from nanotx.laws.weights import redraw, seeded
 from nanotx.nn.embedding import TokenEmbedding
@@ -76,28 +75,36 @@ def batches_of_rows(part: type[Any], where: Where) -> st.SearchStrategy[Embeddin
     )
 
 
+LAWS = LawBook()
+
+
+@LAWS.law("embedding", draw=embeddings)
 def batch_independent(case: EmbeddingCase) -> None:
-    """Rows of a batch do not feel one another."""
+    """Rows of a batch do not influence one another."""
     values.batch_independent(case.module(), case.ids(), case.seed + 1)
 
 
+@LAWS.law("embedding", draw=embeddings)
 def prefix(case: EmbeddingCase) -> None:
-    """What comes out for a beginning is the beginning of what comes out."""
+    """The outputs of a prefix are the prefix of the outputs."""
     values.time_prefix(case.module(), case.ids(), case.cut)
 
 
+@LAWS.law("embedding", draw=embeddings)
 def padding(case: EmbeddingCase) -> None:
-    """What a text is padded with on its right changes nothing."""
+    """Padding a text on its right changes no output before it."""
     values.right_padding(case.module(), case.ids(), case.ids(shift=1))
 
 
+@LAWS.law("embedding", draw=embeddings)
 def cache(case: EmbeddingCase) -> None:
-    """Read in pieces with a cache, a text gives what it gives at once."""
+    """Read in pieces with a cache, a text has the same outputs as when it is read at once."""
     equality.cache_agrees(case.module(), case.ids(), case.cuts, lengths=case.lengths)
 
 
+@LAWS.law("embedding", draw=embeddings)
 def tied(case: EmbeddingCase) -> None:
-    """Its weight has a row for each id, which is all that a change of that row changes where the id stands."""
+    """Its weight has a row for each id, and changing a row changes the outputs at that id and no others."""
     module, ids = case.module(), case.ids()
     with torch.no_grad():
         before = module(ids)
@@ -107,16 +114,19 @@ def tied(case: EmbeddingCase) -> None:
         raise LawBroken(f"tied: row 0 of the weight, of shape {tuple(module.weight.shape)}, is not that of id 0.")
 
 
+@LAWS.law("embedding", draw=embeddings)
 def state_complete(case: EmbeddingCase) -> None:
-    """The state is all there is to it."""
+    """The state dict determines the outputs."""
     numbers.state_complete(case.module(), case.module(shift=1), case.ids())
 
 
+@LAWS.law("embedding", draw=embeddings)
 def finite(case: EmbeddingCase) -> None:
     """Outputs and gradients are finite."""
     numbers.finite(case.module(), case.ids(), case.seed)
 
 
+@LAWS.law("embedding", draw=embeddings, name="gets_gradient")
 def all_get_gradient(case: EmbeddingCase) -> None:
     """Every parameter of an ordinary case gets a gradient."""
     long = replace(case, time=24)  # longer than any n-gram
@@ -125,8 +135,17 @@ def all_get_gradient(case: EmbeddingCase) -> None:
         gets_gradient([(module, module(long.ids()))])
 
 
+@LAWS.law(
+    "embedding",
+    draw=embeddings,
+    name="field_matters",
+    fits=has_fields,
+    unless="it has no fields",
+    left_out=untried,
+    most=10,
+)
 def all_fields_matter(case: EmbeddingCase) -> None:
-    """Every field changes something, dropout in training, or the part says that it changes the cost alone."""
+    """Every field changes something (dropout in training), or the part lists it in `cost_only`."""
     long, default = replace(case, time=24), replace(case, time=24, vocab_size=20)
 
     def come(case: EmbeddingCase, config: Any) -> dict[str, Tensor]:
@@ -136,39 +155,19 @@ def all_fields_matter(case: EmbeddingCase) -> None:
     fields_matter(case.config, lambda config: come(long, config), lambda config: come(default, config))
 
 
+@LAWS.law("embedding", draw=embeddings, on_request=True)
 def compiled(case: EmbeddingCase) -> None:
     """Compiled, it is the same function."""
     numbers.compile_agrees(case.module(), case.ids(), 1e-4, case.seed)
 
 
+@LAWS.law("embedding", draw=batches_of_rows, most=10)
 def accumulates_alike(case: EmbeddingCase) -> None:
-    """In training, rows come out the same however their batch is split, masks exactly."""
+    """In training, rows have the same outputs and masks however their batch is split."""
     randomness.accumulates_alike(case.module().train(), case.ids(), case.seed)
 
 
+@LAWS.law("embedding", draw=batches_of_rows, most=10)
 def masks_distinct(case: EmbeddingCase) -> None:
     """No dropout is called twice on the same places, and no two draw the same mask."""
     randomness.masks_distinct(case.module().train(), case.ids(), case.seed)
-
-
-def law(name: str, check: Callable[[EmbeddingCase], None], draw: Any = embeddings, **more: Any) -> Law:
-    """A law that is shown on embeddings."""
-    return Law(name=name, about=first_sentence(check), case=EmbeddingCase, draw=draw, check=check, **more)
-
-
-LAWS = {
-    "embedding": (
-        law("batch_independent", batch_independent),
-        law("prefix", prefix),
-        law("padding", padding),
-        law("cache", cache),
-        law("tied", tied),
-        law("state_complete", state_complete),
-        law("finite", finite),
-        law("gets_gradient", all_get_gradient),
-        law("field_matters", all_fields_matter, fits=has_fields, unless="it has no fields", left_out=untried, most=10),
-        law("compiled", compiled, on_request=True),
-        law("accumulates_alike", accumulates_alike, batches_of_rows, most=10),
-        law("masks_distinct", masks_distinct, batches_of_rows, most=10),
-    )
-}

@@ -1,6 +1,6 @@
 """The laws of layers: of attention, block, ffn and norm, each on random parts, sizes, weights and inputs."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from nanotx.laws.cases.layer_case import (
     uses_store,
 )
 from nanotx.laws.fields import TRIES, come_of, fields_matter, gets_gradient, has_fields, rows_met, untried
-from nanotx.laws.law import Law, Where, first_sentence
+from nanotx.laws.law import LawBook, Where
 from nanotx.laws.strategies import Drawn, any_part_of, batches, configs, cuts, ordinary, scales, seeds, times
 from nanotx.laws.weights import redraw, seeded, share_weights
 from nanotx.nn.attention import Attention
@@ -34,8 +34,6 @@ from nanotx.nn.transformer import Model
 
 LONG = 320
 """Positions of a long text."""
-
-Draw = Callable[[type[Any], Where], st.SearchStrategy[LayerCase]]
 
 
 @st.composite
@@ -119,51 +117,85 @@ def batches_of_rows(part: type[Any], where: Where) -> st.SearchStrategy[LayerCas
 
 # The laws.
 
+LAWS = LawBook()
 
+VOCAB = 11
+"""Tokens of the models in which layers are tried."""
+WIDE = 48
+"""A width that the usual numbers of heads divide."""
+
+
+def shares_values(part: type[Any]) -> bool:
+    """Return whether a layer of a part uses the store of a forward pass."""
+    try:
+        return uses_store(part().build(WIDE))
+    except ConfigError:
+        return False
+
+
+def has_window(part: type[Any]) -> bool:
+    """Return whether a part has a window."""
+    return part().attention_window is not None
+
+
+def has_equivalent(part: type[Any]) -> bool:
+    """Return whether another part is the same function, for some texts at least."""
+    others = (Attention.find(name) for name in Attention.names() if name != part.part)
+    named = any(other.equivalent_to == part.equivalent_to for other in others if part.equivalent_to)
+    return named or part.equivalent_at is not Attention.equivalent_at
+
+
+@LAWS.law("attention", "block", draw=texts)
 def batch_independent(case: LayerCase) -> None:
-    """Rows of a batch do not feel one another."""
+    """Rows of a batch do not influence one another."""
     values.batch_independent(case.layer(), case.x(), case.seed + 1, case.tolerance)
 
 
+@LAWS.law("attention", "block", draw=texts)
 def causal(case: LayerCase) -> None:
-    """No output feels a later input, at any scale."""
+    """No output depends on a later input, at any scale."""
     time.causal(case.layer(), case.x(case.extreme or 1.0), seed=case.seed, alive=False)
 
 
+@LAWS.law("attention", "block", draw=texts)
 def depends_on_past(case: LayerCase) -> None:
-    """An output feels its own input, and its past."""
+    """An output depends on its own input and on its past."""
     time.depends_on_past(case.layer(), case.x(), case.seed, case.attention_window)
 
 
+@LAWS.law("attention", "block", draw=texts)
 def prefix(case: LayerCase) -> None:
-    """What comes out for a beginning is the beginning of what comes out."""
+    """The outputs of a prefix are the prefix of the outputs."""
     values.time_prefix(case.layer(), case.x(), case.cut, case.tolerance)
 
 
+@LAWS.law("attention", "block", draw=texts)
 def padding(case: LayerCase) -> None:
-    """What a text is padded with on its right changes nothing."""
+    """Padding a text on its right changes no output before it."""
     values.right_padding(case.layer(), case.x(case.extreme or 1.0), case.x(case.padding, shift=1), case.tolerance)
 
 
+@LAWS.law("attention", "block", draw=texts)
 def cache(case: LayerCase) -> None:
-    """Read in pieces with a cache, a text gives what it gives at once."""
+    """Read in pieces with a cache, a text has the same outputs as when it is read at once."""
     equality.cache_agrees(case.layer(), case.x(), case.cuts, case.tolerance, case.lengths)
 
 
-def window(case: LayerCase) -> None:
-    """An output feels the oldest of its window, and nothing older."""
-    far = case.attention_window
-    if far is not None:
-        time.window(case.layer(), case.x(), far, case.seed)
+@LAWS.law("ffn", "norm", draw=texts)
+def position_wise(case: LayerCase) -> None:
+    """Each position has the output that it has alone."""
+    values.position_wise(case.layer(), case.x(), case.tolerance)
 
 
-def equivalent(case: LayerCase) -> None:
-    """An implementation of a function is that function, gradients too."""
-    one, plain = case.layer(), case.layer(plainest_equivalent(case.config, case.time), shift=1)
-    share_weights(plain, one)
-    equality.equivalent(one, plain, case.x(), case.seed, 10 * case.tolerance)
-
-
+@LAWS.law(
+    "attention",
+    "block",
+    "ffn",
+    draw=texts,
+    fits=shares_values,
+    unless="it does not use the store of a forward pass",
+    most=20,
+)
 def one_pass(case: LayerCase) -> None:
     """A forward pass leaves nothing to the next one, and what it computes again is the same."""
     config, shape = case.config, {"dim": case.dim, "layers": 3, "context": case.time, "position": case.position}
@@ -177,58 +209,53 @@ def one_pass(case: LayerCase) -> None:
     passes.one_pass(model.to(case.device), ids, others, case.seed, 10 * TOLERANCES[case.device, "float32"])
 
 
-VOCAB = 11
-"""Tokens of the models in which layers are tried."""
+@LAWS.law("attention", draw=texts, fits=has_window, unless="it looks back all the way")
+def window(case: LayerCase) -> None:
+    """An output depends on the oldest input of its window, and on nothing older."""
+    far = case.attention_window
+    if far is not None:
+        time.window(case.layer(), case.x(), far, case.seed)
 
 
-def shares_values(part: type[Any]) -> bool:
-    """Whether a layer of a part uses the store of a forward pass."""
-    try:
-        return uses_store(part().build(WIDE))
-    except ConfigError:
-        return False
+@LAWS.law("attention", draw=equivalents, fits=has_equivalent, unless="it is a function of its own")
+def equivalent(case: LayerCase) -> None:
+    """Equivalent implementations have the same outputs and gradients."""
+    one, plain = case.layer(), case.layer(plainest_equivalent(case.config, case.time), shift=1)
+    share_weights(plain, one)
+    equality.equivalent(one, plain, case.x(), case.seed, 10 * case.tolerance)
 
 
-WIDE = 48
-"""A width that the usual numbers of heads divide."""
-
-
-def position_wise(case: LayerCase) -> None:
-    """Each position comes out as if it stood alone."""
-    values.position_wise(case.layer(), case.x(), case.tolerance)
-
-
+@LAWS.law("norm", draw=texts, name="depends_on_past")
 def depends_on_itself(case: LayerCase) -> None:
-    """A position feels itself."""
+    """A position depends on itself."""
     time.depends_on_past(case.layer(), case.x(), case.seed, window=1)
 
 
+@LAWS.law("norm", draw=texts, fits=lambda part: part.scale_free, unless="it keeps the scale")
 def scale_invariant(case: LayerCase) -> None:
-    """An input of another scale comes out the same."""
+    """Scaling the input changes no output."""
     numbers.scale_invariant(case.layer(), case.x(10.0), 4.0)  # of a scale at which eps is nothing
 
 
+@LAWS.law("attention", "block", "ffn", "norm", draw=wide_heads)
 def bf16_close(case: LayerCase) -> None:
-    """In bfloat16, outputs and gradients stay near those in float32."""
+    """In bfloat16, outputs and gradients are close to those in float32."""
     numbers.bf16_close(case.layer(), case.x(), torch.bfloat16)
 
 
-def cast(case: LayerCase) -> None:
-    """Cast to half the bits, it stays near itself at every position of a long text."""
-    for dtype in (torch.bfloat16, torch.float16):
-        numbers.cast_close(case.layer(), case.x(), dtype)
-
-
+@LAWS.law("attention", "block", "ffn", "norm", draw=texts)
 def state_complete(case: LayerCase) -> None:
-    """The state is all there is to a layer."""
+    """The state dict determines the outputs."""
     numbers.state_complete(case.layer(), case.layer(shift=1), case.x(), case.tolerance)
 
 
+@LAWS.law("attention", "block", "ffn", "norm", draw=texts)
 def finite(case: LayerCase) -> None:
     """Outputs and gradients are finite, at any scale and at zero."""
     numbers.finite(case.layer(), case.x(case.extreme), case.seed)
 
 
+@LAWS.law("attention", "block", "ffn", "norm", draw=several, name="gets_gradient")
 def all_get_gradient(case: LayerCase) -> None:
     """Every parameter of an ordinary case gets a gradient."""
 
@@ -254,8 +281,20 @@ def default_layer(case: LayerCase) -> LayerCase:
     return replace(case, config=config, dim=12 * (attentions[0].heads if attentions else 2), position=NoPosition())
 
 
+@LAWS.law(
+    "attention",
+    "block",
+    "ffn",
+    "norm",
+    draw=some,
+    name="field_matters",
+    fits=has_fields,
+    unless="it has no fields",
+    left_out=untried,
+    most=10,
+)
 def all_fields_matter(case: LayerCase) -> None:
-    """Every field changes something, dropout in training, or the part says that it changes the cost alone."""
+    """Every field changes something (dropout in training), or the part lists it in `cost_only`."""
     default = default_layer(case)
     fields_matter(
         case.config,
@@ -270,85 +309,26 @@ def outputs(case: LayerCase) -> Mapping[str, Tensor]:
     return come_of(case.layer(), case.x(), case.x(1e-3), seed=case.seed)
 
 
+@LAWS.law("attention", "block", "ffn", "norm", draw=texts, on_request=True)
 def compiled(case: LayerCase) -> None:
     """Compiled, it is the same function."""
     numbers.compile_agrees(case.layer(), case.x(), 10 * case.tolerance, case.seed)
 
 
+@LAWS.law("attention", "block", "ffn", "norm", draw=long, most=10)
+def cast_close(case: LayerCase) -> None:
+    """Cast to bfloat16 or float16, its outputs stay close at every position of a long text."""
+    for dtype in (torch.bfloat16, torch.float16):
+        numbers.cast_close(case.layer(), case.x(), dtype)
+
+
+@LAWS.law("attention", "block", "ffn", "norm", draw=batches_of_rows, most=10)
 def accumulates_alike(case: LayerCase) -> None:
-    """In training, rows come out the same however their batch is split, masks exactly."""
+    """In training, rows have the same outputs and masks however their batch is split."""
     randomness.accumulates_alike(case.another(case.config, 0).train(), case.x(), case.seed, case.tolerance)
 
 
+@LAWS.law("attention", "block", "ffn", "norm", draw=batches_of_rows, most=10)
 def masks_distinct(case: LayerCase) -> None:
     """No dropout is called twice on the same places, and no two draw the same mask."""
     randomness.masks_distinct(case.another(case.config, 0).train(), case.x(), case.seed)
-
-
-def law(name: str, draw: Draw, check: Callable[[LayerCase], None], **more: Any) -> Law:
-    """A law that is shown on layers."""
-    return Law(name=name, about=first_sentence(check), case=LayerCase, draw=draw, check=check, **more)
-
-
-def has_window(part: type[Any]) -> bool:
-    """Whether a part looks back only so far."""
-    return part().attention_window is not None
-
-
-def has_equivalent(part: type[Any]) -> bool:
-    """Whether a part says that it is, at times, the same function as another."""
-    others = (Attention.find(name) for name in Attention.names() if name != part.part)
-    named = any(other.equivalent_to == part.equivalent_to for other in others if part.equivalent_to)
-    return named or part.equivalent_at is not Attention.equivalent_at
-
-
-ONE_PASS = law(
-    "one_pass", texts, one_pass, fits=shares_values, unless="it does not use the store of a forward pass", most=20
-)
-CAST = law("cast_close", long, cast, most=10)
-BATCH_INDEPENDENT = law("batch_independent", texts, batch_independent)
-TIME = (
-    law("causal", texts, causal),
-    law("depends_on_past", texts, depends_on_past),
-    law("prefix", texts, prefix),
-    law("padding", texts, padding),
-    law("cache", texts, cache),
-)
-NUMBERS = (
-    law("bf16_close", wide_heads, bf16_close),
-    law("state_complete", texts, state_complete),
-    law("finite", texts, finite),
-    law("gets_gradient", several, all_get_gradient),
-    law(
-        "field_matters", some, all_fields_matter, fits=has_fields, unless="it has no fields", left_out=untried, most=10
-    ),
-    law("compiled", texts, compiled, on_request=True),
-)
-DROPOUT = (
-    law("accumulates_alike", batches_of_rows, accumulates_alike, most=10),
-    law("masks_distinct", batches_of_rows, masks_distinct, most=10),
-)
-POSITION_WISE = law("position_wise", texts, position_wise)
-
-LAWS = {
-    "attention": (
-        BATCH_INDEPENDENT,
-        *TIME,
-        ONE_PASS,
-        law("window", texts, window, fits=has_window, unless="it looks back all the way"),
-        law("equivalent", equivalents, equivalent, fits=has_equivalent, unless="it is a function of its own"),
-        *NUMBERS,
-        CAST,
-        *DROPOUT,
-    ),
-    "block": (BATCH_INDEPENDENT, *TIME, ONE_PASS, *NUMBERS, CAST, *DROPOUT),
-    "ffn": (POSITION_WISE, ONE_PASS, *NUMBERS, CAST, *DROPOUT),
-    "norm": (
-        POSITION_WISE,
-        law("depends_on_past", texts, depends_on_itself),
-        law("scale_invariant", texts, scale_invariant, fits=lambda part: part.scale_free, unless="it keeps the scale"),
-        *NUMBERS,
-        CAST,
-        *DROPOUT,
-    ),
-}

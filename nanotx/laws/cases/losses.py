@@ -1,6 +1,6 @@
 """The laws of losses, on random parts, sizes, weights and targets."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,11 +12,11 @@ from nanotx.errors import LawBroken
 from nanotx.hardware.lazy_compiler import meta_device
 from nanotx.laws import losses
 from nanotx.laws.fields import TRIES, fields_matter, gets_gradient, has_fields, untried
-from nanotx.laws.law import Case, Law, Where, first_sentence
+from nanotx.laws.law import Case, LawBook, Where
 from nanotx.laws.strategies import Drawn, batches, configs, seeds
 from nanotx.laws.values import require_close
 from nanotx.laws.weights import redraw, seeded
-from nanotx.nn.loss import LossModule
+from nanotx.nn.loss import Head, LossModule
 from nanotx.nn.shapes import Stream, Tokens
 
 LONGEST = 12
@@ -83,21 +83,37 @@ def draw_losses(draw: Drawn, part: type[Any], where: Where) -> LossCase:
     )
 
 
+LAWS = LawBook()
+
+
+@LAWS.law("loss", draw=draw_losses)
 def reports_cross_entropy(case: LossCase) -> None:
-    """What is reported is the plain cross-entropy of the next token, whatever is minimised."""
+    """It reports the plain cross-entropy of the next token, whatever it minimises."""
     losses.reports_cross_entropy(case.module(), case.head(), case.x(), case.targets())
 
 
+@LAWS.law("loss", draw=draw_losses)
 def chunk_invariant(case: LossCase) -> None:
-    """In chunks of tokens it is what it is at once, its gradients too."""
+    """In chunks of tokens it has the same value and gradients as at once."""
     losses.chunk_invariant(case.module(), case.head(), case.x(), case.targets(), case.chunk)
 
 
+@LAWS.law("loss", draw=draw_losses)
 def batch_mean(case: LossCase) -> None:
-    """The loss of a batch is the mean of those of its rows."""
+    """The loss of a batch is the mean of the losses of its rows."""
     losses.batch_mean(case.module(), case.head(), case.x(), case.targets())
 
 
+@LAWS.law("loss", draw=draw_losses)
+def state_complete(case: LossCase) -> None:
+    """The state dict determines the outputs."""
+    one, other = case.module(), case.module(shift=1)
+    other.load_state_dict({name: tensor.clone() for name, tensor in one.state_dict().items()})
+    for name, tensor in case.numbers(one).items():
+        require_close("state_complete", case.numbers(other)[name], tensor, 1e-6, f"{name} with the same state")
+
+
+@LAWS.law("loss", draw=draw_losses)
 def finite(case: LossCase) -> None:
     """The loss and its gradients are finite, also where the logits are large."""
     for scale in (1.0, 1e3):
@@ -106,14 +122,7 @@ def finite(case: LossCase) -> None:
                 raise LawBroken(f"finite: {name} is not finite, with a stream of scale {case.scale * scale:g}.")
 
 
-def state_complete(case: LossCase) -> None:
-    """The state is all there is to a loss."""
-    one, other = case.module(), case.module(shift=1)
-    other.load_state_dict({name: tensor.clone() for name, tensor in one.state_dict().items()})
-    for name, tensor in case.numbers(one).items():
-        require_close("state_complete", case.numbers(other)[name], tensor, 1e-6, f"{name} with the same state")
-
-
+@LAWS.law("loss", draw=draw_losses, name="gets_gradient", most=10)
 def all_get_gradient(case: LossCase) -> None:
     """Every parameter of a loss gets a gradient."""
 
@@ -121,11 +130,20 @@ def all_get_gradient(case: LossCase) -> None:
         for index in range(TRIES):
             again = replace(case, seed=case.seed + index)
             module, head = again.module(), again.head()
-            yield module, module(losses.Head(head, [*head.parameters()]), again.x(), again.targets())[0]
+            yield module, module(Head(head, [*head.parameters()]), again.x(), again.targets())[0]
 
     gets_gradient(passes())
 
 
+@LAWS.law(
+    "loss",
+    draw=draw_losses,
+    name="field_matters",
+    fits=has_fields,
+    unless="it has no fields",
+    left_out=untried,
+    most=10,
+)
 def all_fields_matter(case: LossCase) -> None:
     """Every field changes the state, the loss or its gradients."""
 
@@ -137,21 +155,3 @@ def all_fields_matter(case: LossCase) -> None:
         return state | {name: one.double() for name, one in other.numbers().items()}
 
     fields_matter(case.config, outcome)
-
-
-def law(name: str, check: Callable[[LossCase], None], **more: Any) -> Law:
-    """A law that is shown on losses."""
-    return Law(name=name, about=first_sentence(check), case=LossCase, draw=draw_losses, check=check, **more)
-
-
-LAWS = {
-    "loss": (
-        law("reports_cross_entropy", reports_cross_entropy),
-        law("chunk_invariant", chunk_invariant),
-        law("batch_mean", batch_mean),
-        law("state_complete", state_complete),
-        law("finite", finite),
-        law("gets_gradient", all_get_gradient, most=10),
-        law("field_matters", all_fields_matter, fits=has_fields, unless="it has no fields", left_out=untried, most=10),
-    )
-}

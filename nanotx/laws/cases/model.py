@@ -1,9 +1,8 @@
 """The laws of the whole model, on random parts, sizes, weights and ids."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import torch
 from hypothesis import strategies as st
@@ -13,7 +12,7 @@ from nanotx.errors import ConfigError
 from nanotx.laws import equality, numbers, randomness, time, values
 from nanotx.laws.cases.layer_case import has_single_expert
 from nanotx.laws.fields import TRIES, come_of, fields_matter, gets_gradient, untried
-from nanotx.laws.law import Case, Law, Where, first_sentence
+from nanotx.laws.law import Case, LawBook, Where
 from nanotx.laws.strategies import Drawn, any_part_of, batches, cuts, seeds, times
 from nanotx.laws.weights import redraw, seeded
 from nanotx.nn.block import Block
@@ -161,56 +160,68 @@ def batches_of_rows(part: type[Model], where: Where) -> st.SearchStrategy[ModelC
     )
 
 
+LAWS = LawBook()
+
+
+def stream(case: ModelCase) -> Stream:
+    """Embedded tokens, no two alike."""
+    x = torch.randn(case.batch, case.time, case.config.dim, generator=torch.Generator().manual_seed(case.seed))
+    return x.to(case.device)
+
+
+@LAWS.law("model", draw=models)
 def batch_independent(case: ModelCase) -> None:
-    """Rows of a batch do not feel one another."""
+    """Rows of a batch do not influence one another."""
     values.batch_independent(case.model(), case.ids(), case.seed + 1, case.tolerance)
 
 
+@LAWS.law("model", draw=models)
 def causal(case: ModelCase) -> None:
-    """No logits feel a later token."""
+    """No logits depend on a later token."""
     time.causal(FromStream(case.model()), stream(case), seed=case.seed, alive=False)
 
 
+@LAWS.law("model", draw=models)
 def depends_on_past(case: ModelCase) -> None:
-    """Logits feel their own token, and their past."""
+    """Logits depend on their own token and on their past."""
     time.depends_on_past(
         FromStream(case.model()), stream(case), case.seed, max_window(b.attention_window for b in case.config.pattern())
     )
 
 
+@LAWS.law("model", draw=models)
 def prefix(case: ModelCase) -> None:
-    """What comes out for a beginning is the beginning of what comes out."""
+    """The outputs of a prefix are the prefix of the outputs."""
     values.time_prefix(case.model(), case.ids(), case.cut, case.tolerance)
 
 
+@LAWS.law("model", draw=models)
 def padding(case: ModelCase) -> None:
-    """What a text is padded with on its right changes nothing."""
+    """Padding a text on its right changes no output before it."""
     values.right_padding(case.model(), case.ids(), case.ids(shift=1), case.tolerance)
 
 
+@LAWS.law("model", draw=models)
 def cache(case: ModelCase) -> None:
-    """Read in pieces with a cache, a text gives what it gives at once."""
+    """Read in pieces with a cache, a text has the same outputs as when it is read at once."""
     equality.cache_agrees(case.model(), case.ids(), case.cuts, case.tolerance, case.lengths)
 
 
-def cast(case: ModelCase) -> None:
-    """Cast to half the bits, it stays near itself at every position of a long text."""
-    for dtype in (torch.bfloat16, torch.float16):
-        numbers.cast_close(case.model(), case.ids(), dtype)
-
-
+@LAWS.law("model", draw=models)
 def state_complete(case: ModelCase) -> None:
-    """The state is all there is to a model."""
+    """The state dict determines the outputs."""
     numbers.state_complete(case.model(), case.model(shift=1), case.ids(), case.tolerance)
 
 
+@LAWS.law("model", draw=models)
 def finite(case: ModelCase) -> None:
     """Logits and gradients are finite."""
     numbers.finite(case.model(), case.ids(), case.seed)
 
 
+@LAWS.law("model", draw=several, name="gets_gradient", most=10)
 def all_get_gradient(case: ModelCase) -> None:
-    """Every parameter of an ordinary model gets a gradient, with the weights it begins with or with others."""
+    """Every parameter gets a gradient, with initial weights or with others."""
 
     def passes() -> Iterator[tuple[nn.Module, Tensor]]:
         for index in range(TRIES):
@@ -223,6 +234,7 @@ def all_get_gradient(case: ModelCase) -> None:
     gets_gradient(passes())
 
 
+@LAWS.law("model", draw=several, name="field_matters", left_out=untried, most=3)
 def all_fields_matter(case: ModelCase) -> None:
     """Every field changes the state, the logits, or how long a text may be."""
     usual = replace(type(case.config)(), dim=24, layers=1, context=case.time)
@@ -238,47 +250,26 @@ def outputs(case: ModelCase) -> Mapping[str, Tensor]:
         return {f"{case.time} tokens are refused": torch.zeros(0)}
 
 
+@LAWS.law("model", draw=models, on_request=True)
 def compiled(case: ModelCase) -> None:
     """Compiled, it is the same function."""
     numbers.compile_agrees(case.model(), case.ids(), 10 * case.tolerance, case.seed)
 
 
+@LAWS.law("model", draw=long, most=20)
+def cast_close(case: ModelCase) -> None:
+    """Cast to bfloat16 or float16, its outputs stay close at every position of a long text."""
+    for dtype in (torch.bfloat16, torch.float16):
+        numbers.cast_close(case.model(), case.ids(), dtype)
+
+
+@LAWS.law("model", draw=batches_of_rows, most=10)
 def accumulates_alike(case: ModelCase) -> None:
-    """In training, rows come out the same however their batch is split, masks exactly."""
+    """In training, rows have the same outputs and masks however their batch is split."""
     randomness.accumulates_alike(case.another(0).train(), case.ids(), case.seed, case.tolerance)
 
 
+@LAWS.law("model", draw=batches_of_rows, most=10)
 def masks_distinct(case: ModelCase) -> None:
     """No dropout is called twice on the same places, and no two draw the same mask."""
     randomness.masks_distinct(case.another(0).train(), case.ids(), case.seed)
-
-
-def stream(case: ModelCase) -> Stream:
-    """Embedded tokens, no two alike."""
-    x = torch.randn(case.batch, case.time, case.config.dim, generator=torch.Generator().manual_seed(case.seed))
-    return x.to(case.device)
-
-
-def law(name: str, check: Callable[[ModelCase], None], draw: Any = models, **more: Any) -> Law:
-    """A law that is shown on models."""
-    return Law(name=name, about=first_sentence(check), case=ModelCase, draw=draw, check=check, **more)
-
-
-LAWS = {
-    "model": (
-        law("batch_independent", batch_independent),
-        law("causal", causal),
-        law("depends_on_past", depends_on_past),
-        law("prefix", prefix),
-        law("padding", padding),
-        law("cache", cache),
-        law("state_complete", state_complete),
-        law("finite", finite),
-        law("gets_gradient", all_get_gradient, several, most=10),
-        law("field_matters", all_fields_matter, several, left_out=untried, most=3),
-        law("compiled", compiled, on_request=True),
-        law("cast_close", cast, long, most=20),
-        law("accumulates_alike", accumulates_alike, batches_of_rows, most=10),
-        law("masks_distinct", masks_distinct, batches_of_rows, most=10),
-    )
-}

@@ -1,6 +1,5 @@
 """The laws of positions, on random configs, sizes and queries."""
 
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,7 +13,7 @@ from torch import Tensor
 from nanotx.errors import ConfigError
 from nanotx.laws import positions as position_laws
 from nanotx.laws.fields import fields_matter, gets_gradient, has_fields, untried
-from nanotx.laws.law import Case, Law, Where, first_sentence
+from nanotx.laws.law import Case, LawBook, Where
 from nanotx.laws.strategies import Drawn, batches, configs, seeds, times
 from nanotx.laws.weights import seeded
 from nanotx.nn.position import PositionalEncoding
@@ -103,80 +102,7 @@ def shifted(part: type[Any], where: Where) -> st.SearchStrategy[PositionCase]:
     return st.builds(lambda case, shift: replace(case, shift=shift), positions(part, where), moved)
 
 
-def local(case: PositionCase) -> None:
-    """A token at its place is treated alike, whatever stands beside it."""
-    position_laws.local(case.position(), case.x(), case.q(), case.start)
-
-
-def relative(case: PositionCase) -> None:
-    """Scores depend on how far apart a query and a key stand, and not on where."""
-    position_laws.relative(case.position(), case.q(), case.q(shift=1), case.shift)
-
-
-def norm_preserving(case: PositionCase) -> None:
-    """Queries and keys keep their lengths, but for the `attention_scale` that is stated."""
-    position_laws.norm_preserving(case.position(), case.q(), case.shift)
-
-
-def informative(case: PositionCase) -> None:
-    """Where a token stands makes a difference."""
-    position_laws.informative(case.position(), case.x(), case.q(), case.q(shift=1))
-
-
-def distinct(case: PositionCase) -> None:
-    """Another with other fields is another."""
-    for other in configs_with_another_number(case.config):
-        mine, theirs = case.position(), case.position(other)
-        position_laws.distinct(mine, theirs, case.x(), case.q(), torch.arange(case.time))
-
-
-def out_of_range(case: PositionCase) -> None:
-    """A place beyond a table is refused, and never another token's."""
-    position_laws.out_of_range(case.position(), case.x()[:, :1], case.time)
-
-
-def cast(case: PositionCase) -> None:
-    """Cast to half the bits, it leaves every token where it stood, up to the end of any context."""
-    for dtype in (torch.bfloat16, torch.float16):
-        position_laws.positions_survive_cast(case.position(), case.x(), case.q(), dtype)
-
-
-def shift_invariant(case: PositionCase) -> None:
-    """Where it states that it is relative, tokens that move on together stay as they were, however far."""
-    position_laws.shift_invariant(case.position(), case.x(), case.q(), case.q(shift=1), case.shift)
-
-
-def adds_bias(case: PositionCase) -> None:
-    """It adds to the scores where it states so, and nowhere else."""
-    position_laws.adds_bias(case.position(), case.config.adds_bias, torch.arange(case.time))
-
-
-def gets_gradient_of_position(case: PositionCase) -> None:
-    """Every parameter of an ordinary case gets a gradient."""
-    position, positions = case.position(), torch.arange(case.time)
-    bias = position.bias(positions, positions)
-    told = [
-        position.embed(case.x(), positions),
-        *position.rotate(case.q(), case.q(shift=1), positions),
-        *([] if bias is None else [bias]),
-    ]
-    gets_gradient([(position, torch.cat([one.flatten() for one in told]))])
-
-
-def position_fields_matter(case: PositionCase) -> None:
-    """Every field changes something, or the part says that it changes the cost alone."""
-    default = replace(case, heads=2, width=8, time=24)
-    fields_matter(case.config, lambda config: outputs(case, config), lambda config: outputs(default, config))
-
-
-def outputs(case: PositionCase, config: Any) -> dict[str, Tensor]:
-    """All that a position does to a text."""
-    position, positions = case.position(config), torch.arange(case.time)
-    q, k = position.rotate(case.q(), case.q(shift=1), positions)
-    bias = position.bias(positions, positions)
-    return {"embedding": position.embed(case.x(), positions), "queries": q, "keys": k} | (
-        {} if bias is None else {"bias": bias}
-    )
+LAWS = LawBook()
 
 
 def configs_with_another_number(config: Any) -> list[Any]:
@@ -195,37 +121,96 @@ def has_numbers(part: type[Any]) -> bool:
     return bool(configs_with_another_number(part()))
 
 
-def law(name: str, check: Callable[[PositionCase], None], draw: Any = positions, **more: Any) -> Law:
-    """A law that is shown on positions."""
-    return Law(name=name, about=first_sentence(check), case=PositionCase, draw=draw, check=check, **more)
+@LAWS.law("position", draw=positions)
+def local(case: PositionCase) -> None:
+    """A token at its position is treated the same whatever is next to it."""
+    position_laws.local(case.position(), case.x(), case.q(), case.start)
 
 
-LAWS = {
-    "position": (
-        law("local", local),
-        law("relative", relative),
-        law("norm_preserving", norm_preserving),
-        law("informative", informative, several, fits=lambda part: part.part != "none", unless="it tells nothing"),
-        law("distinct", distinct, several, fits=has_numbers, unless="it has no number"),
-        law("out_of_range", out_of_range),
-        law("cast_close", cast, long, most=20),
-        law("adds_bias", adds_bias, most=10),
-        law(
-            "shift_invariant",
-            shift_invariant,
-            shifted,
-            fits=lambda part: part.relative,
-            unless="it states places of its own",
-        ),
-        law("gets_gradient", gets_gradient_of_position),
-        law(
-            "field_matters",
-            position_fields_matter,
-            several,
-            fits=has_fields,
-            unless="it has no fields",
-            left_out=untried,
-            most=10,
-        ),
+@LAWS.law("position", draw=positions)
+def relative(case: PositionCase) -> None:
+    """Scores depend on the distance of query and key, and not on their positions."""
+    position_laws.relative(case.position(), case.q(), case.q(shift=1), case.shift)
+
+
+@LAWS.law("position", draw=positions)
+def norm_preserving(case: PositionCase) -> None:
+    """Queries and keys keep their norms, up to the `attention_scale` that is stated."""
+    position_laws.norm_preserving(case.position(), case.q(), case.shift)
+
+
+@LAWS.law("position", draw=several, fits=lambda part: part.part != "none", unless="it tells nothing")
+def informative(case: PositionCase) -> None:
+    """The position of a token makes a difference."""
+    position_laws.informative(case.position(), case.x(), case.q(), case.q(shift=1))
+
+
+@LAWS.law("position", draw=several, fits=has_numbers, unless="it has no number")
+def distinct(case: PositionCase) -> None:
+    """Another value of a number gives another encoding."""
+    for other in configs_with_another_number(case.config):
+        mine, theirs = case.position(), case.position(other)
+        position_laws.distinct(mine, theirs, case.x(), case.q(), torch.arange(case.time))
+
+
+@LAWS.law("position", draw=positions)
+def out_of_range(case: PositionCase) -> None:
+    """A position beyond the table is refused, and never that of another token."""
+    position_laws.out_of_range(case.position(), case.x()[:, :1], case.time)
+
+
+@LAWS.law("position", draw=long, most=20)
+def cast_close(case: PositionCase) -> None:
+    """Cast to bfloat16 or float16, it tells positions apart up to the end of any context."""
+    for dtype in (torch.bfloat16, torch.float16):
+        position_laws.positions_survive_cast(case.position(), case.x(), case.q(), dtype)
+
+
+@LAWS.law("position", draw=positions, most=10)
+def adds_bias(case: PositionCase) -> None:
+    """It adds to the scores if it states `adds_bias`, and otherwise not."""
+    position_laws.adds_bias(case.position(), case.config.adds_bias, torch.arange(case.time))
+
+
+@LAWS.law("position", draw=shifted, fits=lambda part: part.relative, unless="it states places of its own")
+def shift_invariant(case: PositionCase) -> None:
+    """If it states `relative`, shifting all tokens together changes nothing, however far."""
+    position_laws.shift_invariant(case.position(), case.x(), case.q(), case.q(shift=1), case.shift)
+
+
+@LAWS.law("position", draw=positions, name="gets_gradient")
+def gets_gradient_of_position(case: PositionCase) -> None:
+    """Every parameter of an ordinary case gets a gradient."""
+    position, positions = case.position(), torch.arange(case.time)
+    bias = position.bias(positions, positions)
+    told = [
+        position.embed(case.x(), positions),
+        *position.rotate(case.q(), case.q(shift=1), positions),
+        *([] if bias is None else [bias]),
+    ]
+    gets_gradient([(position, torch.cat([one.flatten() for one in told]))])
+
+
+@LAWS.law(
+    "position",
+    draw=several,
+    name="field_matters",
+    fits=has_fields,
+    unless="it has no fields",
+    left_out=untried,
+    most=10,
+)
+def position_fields_matter(case: PositionCase) -> None:
+    """Every field changes something, or the part lists it in `cost_only`."""
+    default = replace(case, heads=2, width=8, time=24)
+    fields_matter(case.config, lambda config: outputs(case, config), lambda config: outputs(default, config))
+
+
+def outputs(case: PositionCase, config: Any) -> dict[str, Tensor]:
+    """All that a position does to a text."""
+    position, positions = case.position(config), torch.arange(case.time)
+    q, k = position.rotate(case.q(), case.q(shift=1), positions)
+    bias = position.bias(positions, positions)
+    return {"embedding": position.embed(case.x(), positions), "queries": q, "keys": k} | (
+        {} if bias is None else {"bias": bias}
     )
-}

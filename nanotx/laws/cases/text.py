@@ -16,6 +16,8 @@ from nanotx.data.corpus import Corpus
 from nanotx.data.corpus.tiny_shakespeare import TinyShakespeare
 from nanotx.data.corpus.tokens import Tokens
 from nanotx.errors import ConfigError, DataError, LawBroken, TextError
+from nanotx.laws import corpora
+from nanotx.laws import text as text_laws
 from nanotx.laws.cases import tokenizer_fields
 from nanotx.laws.cases.tokenizer_case import (
     FileCase,
@@ -30,50 +32,71 @@ from nanotx.laws.cases.tokenizer_case import (
     draw_special_tokens,
     draw_tokenizer,
 )
-from nanotx.laws.corpora import split
 from nanotx.laws.fields import fields_matter, has_fields, other_choices, untried
-from nanotx.laws.law import Case, Law, Where, first_sentence
+from nanotx.laws.law import Case, LawBook, Where
 from nanotx.laws.random_texts import PRIMER, texts, with_other_fields
 from nanotx.laws.segments import cut_anywhere, special_tokens_by_name, trains_in_blocks
 from nanotx.laws.strategies import Drawn, configs
 from nanotx.laws.subprocess_training import trains_alike_in_subprocess
-from nanotx.laws.text import (
-    exact_bytes,
-    lossless,
-    refuses_ids,
-    refuses_text,
-    saved_and_loaded,
-    streams,
-    trains_alike,
-    unique_digest,
-)
 from nanotx.tokenizers.byte import Byte, ByteCodec
 from nanotx.tokenizers.token_corpus import open_split, token_files_of
 from nanotx.tokenizers.token_file import Place, write_tokens
 
 # Tokenizers.
 
+LAWS = LawBook()
 
-def check_lossless(case: TokenizerCase) -> None:
-    """Nothing is lost of the texts that were learned from, which are accepted, and of any other that is."""
+
+@LAWS.law("tokenizer", draw=draw_tokenizer)
+def lossless(case: TokenizerCase) -> None:
+    """A text that it accepts, and any that it was trained on, comes back exactly."""
     if (asked := getattr(case.config, "nfc", case.codec.nfc)) != case.codec.nfc:
         raise LawBroken(f"lossless: nfc={asked} was asked for, and what was learned has nfc={case.codec.nfc}.")
     for text in case.taught:
         try:
-            lossless(case.codec, text, case.names)
+            text_laws.lossless(case.codec, text, case.names)
         except TextError as error:
             raise LawBroken(f"lossless: {text!r} was learned from, and is refused: {error}") from None
-    lossless(case.codec, case.accepted)
+    text_laws.lossless(case.codec, case.accepted)
 
 
-def check_trains_alike(case: TokenizerCase) -> None:
-    """Learned alike here and in another process."""
-    trains_alike(case.config, case.taught, (case.text, *case.taught))
+@LAWS.law("tokenizer", draw=draw_ids, name="bytes")
+def exact_bytes(case: IdsCase) -> None:
+    """Each id has bytes of its own, whatever is next to it."""
+    text_laws.exact_bytes(case.codec, case.row)
+
+
+@LAWS.law("tokenizer", draw=draw_ids)
+def stream(case: IdsCase) -> None:
+    """Decoded one id at a time, the text is that of all ids, and nothing returned is taken back."""
+    text_laws.streams(case.codec, case.row)
+
+
+@LAWS.law("tokenizer", draw=draw_tokenizer)
+def saved(case: TokenizerCase) -> None:
+    """Saved and loaded, it is equal and gives the same ids."""
+    text_laws.saved_and_loaded(case.codec, case.accepted)
+
+
+@LAWS.law("tokenizer", draw=draw_tokenizer)
+def trains_alike(case: TokenizerCase) -> None:
+    """The same texts train the same tokenizer, at any time and in any process."""
+    text_laws.trains_alike(case.config, case.taught, (case.text, *case.taught))
     trains_alike_in_subprocess(case.config, case.taught)
 
 
-def check_special_tokens(case: SpecialTokensCase) -> None:
-    """Every name that was asked for is one; some names are allowed, and then the others."""
+@LAWS.law("tokenizer", draw=draw_refused)
+def refuses(case: RefusedCase) -> None:
+    """What it cannot hold is refused with the character and its offset, or the id and its index."""
+    text_laws.refuses_text(case.codec, case.text)
+    text_laws.refuses_text(case.codec, case.broken)
+    for ids in case.ids:
+        text_laws.refuses_ids(case.codec, ids)
+
+
+@LAWS.law("tokenizer", draw=draw_special_tokens)
+def special_tokens(case: SpecialTokensCase) -> None:
+    """The name of a special token becomes its id where it is allowed, and nowhere else."""
     missing = [name for name in getattr(case.config, "special_tokens", ()) if name not in case.codec.special_tokens]
     if missing:
         raise LawBroken(f"special_tokens: {missing[0]!r} was asked for, and is no special of {case.codec!r}.")
@@ -81,19 +104,32 @@ def check_special_tokens(case: SpecialTokensCase) -> None:
         special_tokens_by_name(case.codec, case.joined, allowed, case.stranger)
 
 
-def check_cut(case: TokenizerCase) -> None:
-    """Cut in two, a text has the same ids; and in blocks, texts teach the same."""
+@LAWS.law("tokenizer", draw=draw_cut)
+def cut(case: TokenizerCase) -> None:
+    """Where it states that a text may be cut, both sides have the ids of the whole, and train the same."""
     cut_anywhere(case.codec, case.text)
     cut_anywhere(case.codec, case.accepted)
     trains_in_blocks(case.config, case.taught)
 
 
-def check_refuses(case: RefusedCase) -> None:
-    """Of texts and ids: what cannot be held is refused, and said where."""
-    refuses_text(case.codec, case.text)
-    refuses_text(case.codec, case.broken)
-    for ids in case.ids:
-        refuses_ids(case.codec, ids)
+@LAWS.law("tokenizer", draw=draw_file)
+def digest(case: FileCase) -> None:
+    """Its digest is its own: a changed file is refused, or is another tokenizer's."""
+    text_laws.unique_digest(case.codec, case.path)
+
+
+@LAWS.law(
+    "tokenizer",
+    draw=tokenizer_fields.draw_tokenizer_fields,
+    name="field_matters",
+    fits=has_fields,
+    unless="it has no fields",
+    left_out=tokenizer_fields.untried_of_tokenizer,
+    most=3,
+)
+def tokenizer_field_matters(case: tokenizer_fields.TokenizerFieldsCase) -> None:
+    """Every field changes the vocabulary, the ids of a text, or what is refused."""
+    case.check()
 
 
 # Corpora.
@@ -110,7 +146,7 @@ class CorpusCase(Case):
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder, "text.txt")
             self.write(file, self.text)
-            split(at_path(self.config, str(file)))
+            corpora.split(at_path(self.config, str(file)))
 
     def write(self, file: Path, text: str) -> None:
         """Write a text, or a token file of it, as the corpus reads it."""
@@ -194,6 +230,14 @@ def both_texts(config: Any) -> dict[str, Tensor]:
     }
 
 
+FETCHED = "it is checked by its digest whenever it is read"
+
+
+def is_local(part: type[Any]) -> bool:
+    """Return whether a corpus needs no network."""
+    return part is not TinyShakespeare
+
+
 def untried_of_corpus(part: type[Any]) -> dict[str, str]:
     """The fields of which no other value is known."""
     return {name: reason for name, reason in untried(part).items() if not name.endswith("path")}
@@ -204,104 +248,21 @@ def draw_corpus_fields(part: type[Corpus], where: Where) -> st.SearchStrategy[Co
     return draw_corpus(part, where).map(lambda play: CorpusFieldsCase(config=play.config, text=play.text))
 
 
-LAWS: dict[str, tuple[Law, ...]] = {
-    "tokenizer": (
-        Law(
-            name="lossless",
-            about="a text that it accepts, and any it learned from, comes back to the letter",
-            case=TokenizerCase,
-            draw=draw_tokenizer,
-            check=check_lossless,
-        ),
-        Law(
-            name="bytes",
-            about="each id stands for bytes of its own, whatever stands beside it",
-            case=IdsCase,
-            draw=draw_ids,
-            check=lambda case: exact_bytes(case.codec, case.row),
-        ),
-        Law(
-            name="stream",
-            about="decoded one id at a time, what was handed out stays, and all of it is the text",
-            case=IdsCase,
-            draw=draw_ids,
-            check=lambda case: streams(case.codec, case.row),
-        ),
-        Law(
-            name="saved",
-            about="saved and loaded, it is equal and gives the same ids",
-            case=TokenizerCase,
-            draw=draw_tokenizer,
-            check=lambda case: saved_and_loaded(case.codec, case.accepted),
-        ),
-        Law(
-            name="trains_alike",
-            about="the same texts teach the same tokenizer, at any time and in any process",
-            case=TokenizerCase,
-            draw=draw_tokenizer,
-            check=check_trains_alike,
-        ),
-        Law(
-            name="refuses",
-            about="what it cannot hold is refused with the character and its offset, or the id and its index",
-            case=RefusedCase,
-            draw=draw_refused,
-            check=check_refuses,
-        ),
-        Law(
-            name="special_tokens",
-            about="the name of a special becomes its id where it is allowed, and nowhere else",
-            case=SpecialTokensCase,
-            draw=draw_special_tokens,
-            check=check_special_tokens,
-        ),
-        Law(
-            name="cut",
-            about="where it says that a text may be cut, both sides have the ids of the whole, and teach the same",
-            case=TokenizerCase,
-            draw=draw_cut,
-            check=check_cut,
-        ),
-        Law(
-            name="digest",
-            about="its digest is its own: a changed file is refused, or is another's",
-            case=FileCase,
-            draw=draw_file,
-            check=lambda case: unique_digest(case.codec, case.path),
-        ),
-        Law(
-            name="field_matters",
-            about=first_sentence(tokenizer_fields.TokenizerFieldsCase.check),
-            case=tokenizer_fields.TokenizerFieldsCase,
-            draw=tokenizer_fields.draw_tokenizer_fields,
-            check=tokenizer_fields.TokenizerFieldsCase.check,
-            fits=has_fields,
-            unless="it has no fields",
-            left_out=tokenizer_fields.untried_of_tokenizer,
-            most=3,
-        ),
-    ),
-    "corpus": (
-        Law(
-            name="split",
-            about="training and validation, joined, are the text, the same every time",
-            case=CorpusCase,
-            draw=draw_corpus,
-            check=CorpusCase.check,
-            # What is fetched may be out of reach, and this one is checked by its digest whenever it is read.
-            fits=lambda part: part is not TinyShakespeare,
-            unless="it is checked by its digest whenever it is read",
-        ),
-        Law(
-            name="field_matters",
-            about=first_sentence(CorpusFieldsCase.check),
-            case=CorpusFieldsCase,
-            draw=draw_corpus_fields,
-            check=CorpusFieldsCase.check,
-            fits=lambda part: part is not TinyShakespeare,
-            unless="it is checked by its digest whenever it is read",
-            left_out=untried_of_corpus,
-            most=3,
-        ),
-    ),
-}
+@LAWS.law("corpus", draw=draw_corpus, fits=is_local, unless=FETCHED)
+def split(case: CorpusCase) -> None:
+    """Training and validation text, joined, are the text, the same every time."""
+    case.check()
+
+
+@LAWS.law(
+    "corpus",
+    draw=draw_corpus_fields,
+    name="field_matters",
+    fits=is_local,
+    unless=FETCHED,
+    left_out=untried_of_corpus,
+    most=3,
+)
+def corpus_field_matters(case: CorpusFieldsCase) -> None:
+    """Every field changes the training text or the validation text."""
+    case.check()

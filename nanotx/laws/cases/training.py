@@ -10,26 +10,18 @@ from torch import Tensor, nn
 
 from nanotx.config.schema import fields
 from nanotx.data.batches import Windows
+from nanotx.laws import learning, windows
 from nanotx.laws.fields import fields_matter, has_fields, untried
-from nanotx.laws.law import Case, Law, Where, first_sentence
-from nanotx.laws.learning import (
-    Parameters,
-    descends,
-    factors,
-    finite_factor,
-    grouped,
-    honours_groups,
-    learned,
-    no_grad_no_move,
-    pure,
-    resumes,
-    zero_lr_no_move,
-)
+from nanotx.laws.law import Case, LawBook, Where
+from nanotx.laws.learning import Parameters
 from nanotx.laws.random_texts import with_other_fields
 from nanotx.laws.strategies import Drawn, configs, seeds
-from nanotx.laws.windows import batch_invariant_order, covers_both_ends, each_window_once, reshuffled, targets_shifted
 from nanotx.optim import Optimizer
 from nanotx.optim.schedules import Schedule
+
+LAWS = LawBook()
+RUN_LENGTHS = (40, 400)
+"""Lengths of runs, shorter and longer than any usual warm-up."""
 
 # Schedules.
 
@@ -55,6 +47,32 @@ def draw_schedule(draw: Drawn, part: type[Schedule], where: Where) -> History:
     lengths, far = st.integers(1, 40) | st.sampled_from(edges), st.sampled_from([10**4, 10**9])
     at = draw(st.lists(st.integers(0, 220) | far, max_size=8))
     return History(config=config, steps=draw(lengths), other=draw(lengths), at=tuple(at))
+
+
+@LAWS.law("schedule", draw=draw_schedule)
+def finite_factor(case: History) -> None:
+    """Any step has a factor, finite and not below zero, and no run is all zeros."""
+    learning.finite_factor(case.config, case.at, case.steps)
+
+
+@LAWS.law("schedule", draw=draw_schedule)
+def pure(case: History) -> None:
+    """The factor of a step does not depend on the steps asked before."""
+    learning.pure(case.config, (*case.at, *range(min(case.steps, 12))), case.steps, case.other)
+
+
+@LAWS.law(
+    "schedule",
+    draw=draw_schedule,
+    name="field_matters",
+    fits=has_fields,
+    unless="it has no fields",
+    left_out=untried,
+    most=10,
+)
+def schedule_field_matters(case: History) -> None:
+    """Every field changes the factor of some step."""
+    fields_matter(case.config, lambda config: learning.factors(config, (*RUN_LENGTHS, case.steps)))
 
 
 # Optimizers.
@@ -133,6 +151,57 @@ def draw_optimizer(draw: Drawn, part: type[Optimizer], where: Where) -> Optimize
     )
 
 
+@LAWS.law("optimizer", draw=draw_optimizer)
+def groups(case: OptimizerCase) -> None:
+    """Every trainable parameter is in one group, and every group has its base_lr."""
+    learning.grouped(case.config, case.parameters())
+
+
+@LAWS.law("optimizer", draw=draw_optimizer)
+def no_grad_no_move(case: OptimizerCase) -> None:
+    """Without a gradient nothing moves, except by the weight decay of its group."""
+    learning.no_grad_no_move(case.config, case.parameters())
+
+
+@LAWS.law("optimizer", draw=draw_optimizer)
+def descends(case: OptimizerCase) -> None:
+    """Small steps from a fresh start lower a convex loss, of every parameter."""
+    learning.descends(case.config, case.parameters(0.1), case.targets(), case.steps, rate=0.01)
+
+
+@LAWS.law("optimizer", draw=draw_optimizer)
+def zero_lr_no_move(case: OptimizerCase) -> None:
+    """At a learning rate of zero nothing moves, whatever the gradient."""
+    learning.zero_lr_no_move(case.config, case.parameters(), case.gradients())
+
+
+@LAWS.law("optimizer", draw=draw_optimizer)
+def resumes(case: OptimizerCase) -> None:
+    """Stopped, saved and loaded, it continues as if it had not been, to the bit."""
+    learning.resumes(case.config, case.parameters(), case.some_gradients(), case.cut)
+
+
+@LAWS.law("optimizer", draw=draw_optimizer)
+def honours_groups(case: OptimizerCase) -> None:
+    """A group of the recipe decides rate and decay of the parameters that it matches, and of no others."""
+    learning.honours_groups(case.config, case.parameters(), case.gradients(), "embedding.weight")
+
+
+@LAWS.law(
+    "optimizer",
+    draw=draw_optimizer,
+    name="field_matters",
+    fits=has_fields,
+    unless="it has no fields",
+    left_out=untried,
+    most=5,
+)
+def optimizer_field_matters(case: OptimizerCase) -> None:
+    """Every field changes the parameters after some steps."""
+    longer = replace(case, steps=4, frozen=())
+    fields_matter(case.config, lambda config: learning.learned(config, longer.parameters(), longer.gradients()))
+
+
 # Data.
 
 
@@ -169,141 +238,36 @@ def draw_windows(draw: Drawn, part: type[Any], where: Where, many: bool = False)
     return WindowsCase(config=config, batch=draw(st.integers(1, 7)), steps=steps, other=draw(st.integers(1, 9)))
 
 
-# Fields.
-
-RUN_LENGTHS = (40, 400)
-"""Lengths of runs, shorter and longer than any warm-up that is usual."""
-
-
-def schedule_fields_matter(case: History) -> None:
-    """Every field changes the factor of some step."""
-    fields_matter(case.config, lambda config: factors(config, (*RUN_LENGTHS, case.steps)))
+def draw_many_windows(part: type[Any], where: Where) -> st.SearchStrategy[WindowsCase]:
+    """A text of so many windows that no two orders are alike by chance."""
+    return draw_windows(part, where, many=True)
 
 
-def optimizer_fields_matter(case: OptimizerCase) -> None:
-    """Every field changes what some steps make of the parameters."""
-    longer = replace(case, steps=4, frozen=())
-    fields_matter(case.config, lambda config: learned(config, longer.parameters(), longer.gradients()))
+@LAWS.law("data", draw=draw_windows)
+def targets_shifted(case: WindowsCase) -> None:
+    """Each row is a window of the text, and its targets are the next tokens."""
+    windows.targets_shifted(case.config.build(), case.steps[0], case.batch)
 
 
-LAWS: dict[str, tuple[Law, ...]] = {
-    "schedule": (
-        Law(
-            name="finite_factor",
-            about="any step has a factor, finite and not below zero, and no run is all zeros",
-            case=History,
-            draw=draw_schedule,
-            check=lambda case: finite_factor(case.config, case.at, case.steps),
-        ),
-        Law(
-            name="pure",
-            about="a step's factor is the same whatever was asked before",
-            case=History,
-            draw=draw_schedule,
-            check=lambda case: pure(case.config, (*case.at, *range(min(case.steps, 12))), case.steps, case.other),
-        ),
-        Law(
-            name="field_matters",
-            about=first_sentence(schedule_fields_matter),
-            case=History,
-            draw=draw_schedule,
-            check=schedule_fields_matter,
-            fits=has_fields,
-            unless="it has no fields",
-            left_out=untried,
-            most=10,
-        ),
-    ),
-    "optimizer": (
-        Law(
-            name="groups",
-            about="every parameter that learns lies in one group, every group has its base_lr",
-            case=OptimizerCase,
-            draw=draw_optimizer,
-            check=lambda case: grouped(case.config, case.parameters()),
-        ),
-        Law(
-            name="no_grad_no_move",
-            about="without a gradient nothing moves but what its group decays",
-            case=OptimizerCase,
-            draw=draw_optimizer,
-            check=lambda case: no_grad_no_move(case.config, case.parameters()),
-        ),
-        Law(
-            name="descends",
-            about="small steps from a fresh start lower a convex loss, of every parameter",
-            case=OptimizerCase,
-            draw=draw_optimizer,
-            check=lambda case: descends(case.config, case.parameters(0.1), case.targets(), case.steps, rate=0.01),
-        ),
-        Law(
-            name="zero_lr_no_move",
-            about="at a learning rate of zero nothing moves, whatever the gradient",
-            case=OptimizerCase,
-            draw=draw_optimizer,
-            check=lambda case: zero_lr_no_move(case.config, case.parameters(), case.gradients()),
-        ),
-        Law(
-            name="resumes",
-            about="stopped, saved and loaded it continues to the bit as if it had not been",
-            case=OptimizerCase,
-            draw=draw_optimizer,
-            check=lambda case: resumes(case.config, case.parameters(), case.some_gradients(), case.cut),
-        ),
-        Law(
-            name="honours_groups",
-            about="a group of the recipe decides rate and decay of the parameters that it matches, and of no others",
-            case=OptimizerCase,
-            draw=draw_optimizer,
-            check=lambda case: honours_groups(case.config, case.parameters(), case.gradients(), "embedding.weight"),
-        ),
-        Law(
-            name="field_matters",
-            about=first_sentence(optimizer_fields_matter),
-            case=OptimizerCase,
-            draw=draw_optimizer,
-            check=optimizer_fields_matter,
-            fits=has_fields,
-            unless="it has no fields",
-            left_out=untried,
-            most=5,
-        ),
-    ),
-    "data": (
-        Law(
-            name="targets_shifted",
-            about="each row is a window of the text, its target at every place the next token",
-            case=WindowsCase,
-            draw=draw_windows,
-            check=lambda case: targets_shifted(case.config.build(), case.steps[0], case.batch),
-        ),
-        Law(
-            name="each_window_once",
-            about="every epoch visits each window once, and so each token as a target once, whatever the batch",
-            case=WindowsCase,
-            draw=draw_windows,
-            check=lambda case: each_window_once(case.config.build(), case.batch, epochs=3),
-        ),
-        Law(
-            name="batch_invariant_order",
-            about="one order of rows, a pure function of seed and step, for any batch and so for any ranks",
-            case=WindowsCase,
-            draw=draw_windows,
-            check=lambda case: batch_invariant_order(case.config.build(), case.steps, case.batch),
-        ),
-        Law(
-            name="reshuffled",
-            about="each epoch and each seed has another order, and another first cut",
-            case=WindowsCase,
-            draw=lambda part, where: draw_windows(part, where, many=True),
-            check=lambda case: reshuffled(case.config.build(), 12, case.config.seed + case.other),
-        ),
-        Law(
-            name="covers_both_ends",
-            about="over its epochs every token but the first is a target, to both ends of the text",
-            case=WindowsCase,
-            draw=draw_windows,
-            check=lambda case: covers_both_ends(case.config.build(), 40 * case.config.context),
-        ),
-    ),
-}
+@LAWS.law("data", draw=draw_windows)
+def each_window_once(case: WindowsCase) -> None:
+    """Every epoch visits each window once, and so each token as a target once, whatever the batch."""
+    windows.each_window_once(case.config.build(), case.batch, epochs=3)
+
+
+@LAWS.law("data", draw=draw_windows)
+def batch_invariant_order(case: WindowsCase) -> None:
+    """One order of rows, a pure function of seed and step, for any batch and so for any ranks."""
+    windows.batch_invariant_order(case.config.build(), case.steps, case.batch)
+
+
+@LAWS.law("data", draw=draw_many_windows)
+def reshuffled(case: WindowsCase) -> None:
+    """Each epoch and each seed has another order, and another first cut."""
+    windows.reshuffled(case.config.build(), 12, case.config.seed + case.other)
+
+
+@LAWS.law("data", draw=draw_windows)
+def covers_both_ends(case: WindowsCase) -> None:
+    """Over its epochs every token but the first is a target, to both ends of the text."""
+    windows.covers_both_ends(case.config.build(), 40 * case.config.context)
