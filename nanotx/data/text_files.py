@@ -185,7 +185,9 @@ def is_run(folder: Path) -> bool:
     return "recipe.toml" in names and (names == {"recipe.toml"} or not names.isdisjoint(WRITTEN))
 
 
-def blocks(path: Path, *, splittable: bool = True, errors: str = "strict", start: int = 0) -> Iterator[tuple[str, int]]:
+def blocks(
+    path: Path, *, splittable: bool = True, errors: str = "strict", start: int = 0, remedy: str = REPLACE
+) -> Iterator[tuple[str, int]]:
     """The text of a file in blocks, each with the offset in bytes of what follows it.
 
     Args:
@@ -193,6 +195,7 @@ def blocks(path: Path, *, splittable: bool = True, errors: str = "strict", start
         splittable: end a block at any cut; otherwise the file is one block, however large.
         errors: "strict", or "replace" to read U+FFFD where there is no UTF-8.
         start: an offset that came with a block.
+        remedy: see `decoded`.
 
     Raises:
         DataError: it cannot be read, or is not UTF-8; says at which offset.
@@ -205,10 +208,10 @@ def blocks(path: Path, *, splittable: bool = True, errors: str = "strict", start
                 held += data
                 end = _last_cut(held, len(held) - len(data)) if splittable else len(held)
                 if end:
-                    if text := decoded(held[:end], str(path), errors, start):
+                    if text := decoded(held[:end], str(path), errors, start, remedy):
                         yield text, start + end
                     held, start = held[end:], start + end
-            if held and (text := decoded(held, str(path), errors, start)):
+            if held and (text := decoded(held, str(path), errors, start, remedy)):
                 yield text, start + len(held)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}.") from None

@@ -191,7 +191,7 @@ def eval_text(codec: Codec, text: str, count: int = 0, context: int = 0) -> Eval
 
 
 def eval_texts_of_ids(
-    codec: Codec, training: DiskIds, validation: DiskIds, exact: bool, context: int, plan: Train
+    codec: Codec, training: Ids | DiskIds, validation: Ids | DiskIds, exact: bool, context: int, plan: Train
 ) -> dict[str, EvalText]:
     """Return what ids are evaluated on: as `eval_texts_of`, with windows at tokens in place of characters.
 
@@ -212,7 +212,7 @@ def eval_texts_of_ids(
 
 
 def eval_text_of_ids(
-    codec: Codec, ids: DiskIds, exact: bool, count: int = 0, context: int = 0, most: int | None = None
+    codec: Codec, ids: Ids | DiskIds, exact: bool, count: int = 0, context: int = 0, most: int | None = None
 ) -> EvalText:
     """Return the evaluation text of ids that stay on the disk.
 

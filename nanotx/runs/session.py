@@ -73,7 +73,7 @@ class Session:
         recipe.model.check(machine.device.type)
         codec = self.tokenizer(recipe)
         try:
-            self.texts = load_dataset(recipe, codec, self.check_corpus)
+            self.texts = load_dataset(recipe, codec, self.check_corpus, display.say)
         except Unavailable as error:
             if not work.may_fall_back:
                 raise

@@ -21,6 +21,7 @@ from nanotx.runs.valid import read_json, read_tensors, verify
 from nanotx.tokenizers import Codec, load
 from nanotx.tokenizers.token_corpus import open_split, token_files_of
 from nanotx.training.dataset import sha256
+from nanotx.training.text_cache import encode_large, is_large, scan
 
 Result = Literal["holds", "fails", "not made"]
 
@@ -255,14 +256,22 @@ def validation(path: Path, recipe: Recipe, codec: Codec, row: Row) -> EvalText:
     Raises:
         DataError: the corpus cannot be read, or is another one now, or the row does not tell how much was read.
     """
+
+    def check(digest: str, size: int) -> None:
+        check_same_corpus(path, digest)
+
     if files := token_files_of(recipe.corpus):
-        split = open_split(recipe.corpus, files, recipe.tokenizer, codec)
-        check_same_corpus(path, split.sha256)
-        count = eval_tokens_of(row, len(split.val))
-        return eval_text_of_ids(codec, split.val, split.exact, count, recipe.model.context)
-    training, text = recipe.corpus.split()
-    check_same_corpus(path, sha256(training, text))
-    return eval_text(codec, text, eval_tokens_of(row, 4 * len(text)), recipe.model.context)
+        split = open_split(recipe.corpus, files, recipe.tokenizer, codec, check)
+    elif is_large(recipe.corpus):
+        text = scan(recipe.corpus)
+        check(text.sha256, text.size)
+        split = encode_large(text, recipe.tokenizer, codec)
+    else:
+        training, validation = recipe.corpus.split()
+        check(sha256(training, validation), 0)
+        return eval_text(codec, validation, eval_tokens_of(row, 4 * len(validation)), recipe.model.context)
+    count = eval_tokens_of(row, len(split.val))
+    return eval_text_of_ids(codec, split.val, split.exact, count, recipe.model.context)
 
 
 def check_same_corpus(path: Path, found: str) -> None:

@@ -12,19 +12,20 @@ from nanotx.data.corpus import Corpus, TokenFiles
 from nanotx.data.stored_ids import DiskIds, JoinedIds
 from nanotx.errors import ConfigError, DataError, TokenizerError
 from nanotx.tokenizers import Codec, Tokenizer
+from nanotx.tokenizers.base import Ids
 from nanotx.tokenizers.token_file import Header, TokenFile, open_tokens, read_header
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TokenSplit:
-    """The ids of a corpus of token files; they stay on the disk."""
+    """The ids of a corpus that was encoded; those of token files stay on the disk."""
 
     codec: Codec  # the tokenizer that made them
-    train: DiskIds
-    val: DiskIds
+    train: Ids | DiskIds
+    val: Ids | DiskIds
     exact: bool  # whether the ids to validate on decode to the text that they were made of
-    sha256: str  # identifies them: a digest of the digests of all files, in their order
-    size: int  # the number of all ids
+    sha256: str  # identifies them: a digest of the digests of all files, or of the text
+    size: int  # the number of all ids, or the characters of the text
 
 
 def token_files_of(corpus: Corpus) -> TokenFiles | None:

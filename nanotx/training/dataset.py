@@ -12,6 +12,7 @@ from nanotx.recipe import Recipe
 from nanotx.tokenizers import Codec
 from nanotx.tokenizers.saved import Saved
 from nanotx.tokenizers.token_corpus import TokenSplit, open_split, token_files_of
+from nanotx.training.text_cache import encode_large, is_large, scan
 
 MANY = 2**26
 """Numbers of a step from which on they are compared with the free memory."""
@@ -34,16 +35,20 @@ class Dataset:
 
 
 def load_dataset(
-    recipe: Recipe, codec: Codec | None = None, check: Callable[[str, int], None] = lambda digest, size: None
+    recipe: Recipe,
+    codec: Codec | None = None,
+    check: Callable[[str, int], None] = lambda digest, size: None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Dataset:
     """Read a recipe's corpus, split it, and train its tokenizer on the training split alone.
 
-    The ids of a corpus of token files stay on the disk, and its tokenizer is the one that made them.
+    The ids of token files, and of a text that is encoded into the cache because it is large, stay on the disk.
 
     Args:
         recipe: whose corpus, tokenizer, context and seed are meant.
         codec: the tokenizer of a run that resumes; otherwise a new one is trained.
         check: called with `sha256` and `size` before anything is encoded; may raise.
+        say: prints a line.
 
     Raises:
         DataError: the corpus cannot be read, or is too short.
@@ -55,6 +60,10 @@ def load_dataset(
         check_step_memory(recipe.train, recipe.model, recipe.device)
     if files := token_files_of(recipe.corpus):
         return token_dataset(recipe, open_split(recipe.corpus, files, recipe.tokenizer, codec, check))
+    if is_large(recipe.corpus):
+        text = scan(recipe.corpus)
+        check(text.sha256, text.size)
+        return token_dataset(recipe, encode_large(text, recipe.tokenizer, codec, say))
     training, validation = recipe.corpus.split()
     size, digest = len(training) + len(validation), sha256(training, validation)
     check(digest, size)
@@ -74,7 +83,7 @@ def with_tokenizer_of_tokens(recipe: Recipe) -> Recipe:
 
 
 def token_dataset(recipe: Recipe, split: TokenSplit) -> Dataset:
-    """Return the dataset of ids that stay on the disk."""
+    """Return the dataset of ids that were made before."""
     context, plan = recipe.model.context, recipe.train
     return Dataset(
         codec=split.codec,

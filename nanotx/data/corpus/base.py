@@ -3,7 +3,7 @@
 import glob
 import os
 from abc import ABC
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -119,16 +119,36 @@ class Corpus(Slot, ABC, slot="corpus", package="nanotx.data.corpus", group="nano
             ConfigError: a corpus of the user's own returns something else than a text.
         """
         text = self.checked()
-        cut = len(text) - round(len(text) * self.validation)
-        if not 0 < cut < len(text):
-            size = len(text)
+        cut = self.cut(len(text))
+        return text[:cut], text[cut:]
+
+    def cut(self, size: int) -> int:
+        """Return the number of characters to train on in a text of some size; the others are for validation.
+
+        Raises:
+            DataError: one of the two parts would be empty.
+        """
+        cut = size - round(size * self.validation)
+        if not 0 < cut < size:
             shares = [share for share in (0.1, 0.5) if 0 < round(size * share) < size]
             raise DataError(
                 f"corpus {self.part}: {size} character{'s' * (size != 1)} with validation={self.validation:g} leave "
                 f"{cut} to train on and {size - cut} to validate on; both need some: try "
                 f"{f'--corpus.validation {shares[0]:g}, or ' if shares else ''}a longer text."
             )
-        return text[:cut], text[cut:]
+        return cut
+
+    def size_hint(self) -> int:
+        """Return about how many bytes the text has, without reading it; 0 where that is unknown."""
+        return 0
+
+    def pieces(self) -> Iterator[str]:
+        """Yield the text in pieces, each but the last ending at a cut (see `nanotx/data/text_files.py`).
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        yield self.checked()
 
     def checked(self) -> str:
         """Return the whole text after checking it: a part of the user's own may return and raise anything.

@@ -1,14 +1,16 @@
 """A text of the user's own: a file, all files of a folder, or a glob."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from nanotx.data.corpus.base import Corpus
-from nanotx.data.text_files import files_named, read_text
+from nanotx.data.text_files import blocks, files_named, read_text
 from nanotx.errors import ConfigError, DataError
 from nanotx.hardware.memory import check_memory
 
 WHERE = "corpus file"
+REMEDY = "or name the text files alone with a glob such as '*.txt'"
 LARGE = 1 << 28  # bytes of a file that are compared with the free memory before they are read
 
 
@@ -42,6 +44,26 @@ class File(Corpus):
         ended = [text if text.endswith("\n") else text + "\n" for text in texts[:-1]]
         return "".join([*ended, texts[-1]])
 
+    def size_hint(self) -> int:
+        """Return the bytes of the files, 0 where one cannot be looked at."""
+        try:
+            return sum(path.stat().st_size for path in files_named(WHERE, self.path)) if self.path else 0
+        except (OSError, DataError):
+            return 0
+
+    def pieces(self) -> Iterator[str]:
+        """Yield the text in pieces; see `Corpus.pieces`."""
+        last = "\n"  # of what was yielded
+        for path in files_named(WHERE, self.path):
+            try:
+                for number, (piece, _) in enumerate(blocks(path, remedy=REMEDY)):
+                    if not number and last != "\n":
+                        yield "\n"
+                    yield piece
+                    last = piece[-1]
+            except DataError as error:
+                raise DataError(f"{WHERE}: {error}") from None
+
 
 def _read(path: Path) -> str:
     """Return the text of a file that fits into memory.
@@ -55,6 +77,6 @@ def _read(path: Path) -> str:
         except ConfigError as error:
             raise DataError(str(error)) from None
     try:
-        return read_text(path, "or name the text files alone with a glob such as '*.txt'")
+        return read_text(path, REMEDY)
     except DataError as error:
         raise DataError(f"{WHERE}: {error}") from None
