@@ -1,7 +1,7 @@
 """Replay: repeat the steps of a run to the bit, and observe one of them.
 
-Windows and dropout depend on seed and step alone, so every step after a checkpoint, or after the initial weights, can
-be repeated. The bits also depend on device, dtype, number of threads and version of torch: the recipes record the
+Windows and dropout depend on seed, step and row alone, so every step after a checkpoint, or after the initial weights,
+can be repeated. The bits also depend on device, dtype, number of threads and version of torch: the recipes record the
 run's choice, and torch is configured in the same way.
 """
 

@@ -1,7 +1,7 @@
 """PyTorch's kernel for attention, with a causal mask that fits the KV cache.
 
 The kernel draws dropout from PyTorch's generator, in an order that depends on the batch. So the weights are computed
-block by block while they are dropped (docs/decisions/randomness.md).
+block by block while they are dropped (docs/decisions/dropout.md).
 
 Source: Dao et al. 2022, FlashAttention, https://arxiv.org/abs/2205.14135;
 https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.scaled_dot_product_attention.html
