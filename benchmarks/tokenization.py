@@ -1,153 +1,346 @@
-"""How fast tokenizers learn and encode, beside tiktoken, tokenizers and rustbpe; first the laws, and equal ids.
+"""How fast tokenizers are trained and encode, compared with tiktoken, tokenizers and rustbpe; first laws and equal ids.
 
 python benchmarks/tokenization.py --json benchmarks/results/tokenization-cpu.json
 python benchmarks/tokenization.py --sections encode --texts ascii --megabytes 1,10 --rounds 5
 """
 
-import json
+import multiprocessing
 import os
-import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import torch
 from harness import Row
-from harness.laws import PASS
-from harness.passages import ABOUT
-from harness.report import open_output, progress, write_json
-from harness.tokenizer_sections import SECTIONS, Plan
-from rich.console import Console
-from rich.table import Table
+from harness.laws import PASS, figures, time_lawful, try_laws
+from harness.processes import megabytes, peak_in_child
+from harness.report import Announce, known_names, open_output, progress, write_json
+from harness.tables import number, open_console, print_notes, print_table, word
+from harness.texts import TEXTS, documents
+from harness.timing import Times, seconds, turn_order
+from harness.tokenizer_peers import PATTERN, Encoder, encoders, same_ids, trainers
 from rich.text import Text
 
 from nanotx.cli.entry import run_and_exit
 from nanotx.config.flags import parse
-from nanotx.errors import ConfigError, did_you_mean
+from nanotx.errors import ConfigError
 from nanotx.hardware.cpu import cores, describe_machine
+from nanotx.laws.law import Where
+from nanotx.tokenizers import Codec, Tokenizer, load
+from nanotx.tokenizers.bpe import Bpe, BpeCodec, compiled
+from nanotx.tokenizers.bpe.splitting import Splitter
+from nanotx.tokenizers.bpe.training import count_pieces, learn_merges
+from nanotx.tokenizers.byte import Byte
+from nanotx.tokenizers.char import Char
+from nanotx.tokenizers.regexes import source_of
+
+CPU = torch.device("cpu")
+BASELINES = {"learn": "rustbpe", "encode": "tiktoken", "all cores": "tiktoken"}
+VOCAB_SIZE, TRAINED_ON = 32_768, 10  # of the tokenizer that encodes, and the megabytes of text that it is trained on
+HUGE = 50  # megabytes, from which on nothing is measured cold, and only the largest vocabulary is trained
+QUICK_SIZE = 50_000  # characters
+ABOUT = (
+    "ms: median, and its interquartile range. x: time relative to the one named next to it. cold: all caches empty, "
+    "warm: after the same text. hits: parts of the text that were cached. memory: peak in MB above an empty process."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Flags:
-    """Times what was found equal: the merges that are learned, and the ids of the whole text."""
+    """Times what was found equal: the merges that are trained, and the ids of the whole text."""
 
-    device: str = "cpu"  # tokenizers know no other
-    sections: str = ",".join(SECTIONS)  # which, separated by commas
-    texts: str = ",".join(ABOUT)  # which, separated by commas
+    device: str = "cpu"  # tokenizers run on no other
+    sections: str = "learn,encode,lookup,batch,file"  # which, separated by commas
+    texts: str = ",".join(TEXTS)  # which, separated by commas
     megabytes: str = "1,10,100"  # how much of each text
-    vocab_sizes: str = "512,4096,32768"  # of what is learned
-    rounds: int = 7  # at most, in which all take their turns; the figures are medians over them
+    vocab_sizes: str = "512,4096,32768"  # of what is trained
+    rounds: int = 7  # at most, each of which times every tokenizer; the figures are medians over them
     seconds: float = 60.0  # after which no round begins, for one group of rows; there are three at least
     cases: int = 10  # of each law
     json: str = ""  # write the figures into this file
     quick: bool = False  # a tenth of a million bytes, few rounds and cases: only to see that it works
-    alone: str = ""  # a section that this very process is for
 
-    def plan(self) -> Plan:
-        """How thoroughly all of it is measured.
 
-        Raises:
-            ConfigError: there is no such text, or a number is none.
-        """
-        numbers = {name: tuple(map(_number, getattr(self, name).split(","))) for name in ("megabytes", "vocab_sizes")}
-        texts = _known("texts", self.texts, list(ABOUT))
-        if min(numbers["vocab_sizes"]) < 256:
-            raise ConfigError("--vocab-sizes: expected sizes of at least 256, one for each byte.")
-        if self.quick:
-            return Plan(texts=texts, megabytes=(1,), vocab_sizes=(300,), rounds=3, seconds=0.0, cases=2, quick=True)
-        return Plan(texts=texts, rounds=self.rounds, seconds=self.seconds, cases=self.cases, quick=False, **numbers)
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What is measured, and how thoroughly."""
+
+    texts: tuple[str, ...]
+    megabytes: tuple[int, ...]
+    vocab_sizes: tuple[int, ...]
+    rounds: int
+    seconds: float
+    cases: int
+    quick: bool
+
+    def inputs(self) -> Iterator[tuple[Row, list[str]]]:
+        """Yield each text in each size, with the fields of its rows; a text that is exhausted comes once."""
+        for kind in self.texts:
+            before = 0.0
+            for size in self.megabytes:
+                texts = documents(kind, size)
+                texts = [texts[0][:QUICK_SIZE]] if self.quick else texts
+                true_size = sum(len(text.encode("utf-8")) for text in texts) / 1e6
+                if true_size > 1.01 * before:
+                    yield {"text": kind, "megabytes": true_size}, texts
+                before = true_size
+
+
+def read_plan(flags: Flags) -> Plan:
+    """Return the plan.
+
+    Raises:
+        ConfigError: an unknown text, or an invalid number.
+    """
+    sizes, vocab_sizes = whole_numbers(flags.megabytes), whole_numbers(flags.vocab_sizes)
+    texts = known_names("--texts", flags.texts, list(TEXTS))
+    if min(vocab_sizes) < 256:
+        raise ConfigError("--vocab-sizes: expected sizes of at least 256, one for each byte.")
+    if flags.quick:
+        return Plan(texts=texts, megabytes=(1,), vocab_sizes=(300,), rounds=3, seconds=0.0, cases=2, quick=True)
+    how: dict[str, Any] = {"rounds": flags.rounds, "seconds": flags.seconds, "cases": flags.cases, "quick": False}
+    return Plan(texts=texts, megabytes=sizes, vocab_sizes=vocab_sizes, **how)
+
+
+def whole_numbers(words: str) -> tuple[int, ...]:
+    """Return whole numbers separated by commas."""
+    numbers = words.split(",")
+    for each in numbers:
+        if not each.strip().isdecimal() or int(each) < 1:
+            raise ConfigError(f"expected whole numbers from 1 on, separated by commas, got {each!r}.")
+    return tuple(map(int, numbers))
+
+
+# Sections.
+
+
+def training(plan: Plan, announce: Announce) -> Iterator[Row]:
+    """Training of byte pairs, to several sizes."""
+    verdict = laws_of("bpe", plan)
+    for source, texts in plan.inputs():
+        for size in plan.vocab_sizes if source["megabytes"] < HUGE else plan.vocab_sizes[-1:]:
+            vocab_size = min(size, possible(texts, size))
+            about = source | {"vocab_size": vocab_size, **verdict}
+            announce(f"learn {vocab_size} from {source['megabytes']:.1f} MB of {source['text']}")
+            runs = trainers(texts, vocab_size)
+            try:
+                found = {name: run() for name, run in runs.items()}
+            except Exception as error:
+                yield row_of("learn", "nanotx", about | {"laws": f"failed: {error}"}, {})
+                continue
+            ours = found["nanotx"]
+            assert isinstance(ours, list)
+            for name, theirs in found.items():
+                count = theirs if isinstance(theirs, int) else len(theirs)
+                # Their Unicode tables have other versions: beyond ASCII, only the size compares.
+                if count != len(ours) if source["text"] == "mixed" else theirs not in (ours, len(ours)):
+                    about["laws"] = f"failed: {name} learned other tokens"
+            yield from rows_of("learn", about, runs, plan)
+
+
+def possible(texts: list[str], vocab_size: int) -> int:
+    """Return nine tenths of the ids that the texts allow, if these are fewer: at the limit, each stops otherwise."""
+    pieces = count_pieces(texts, Splitter(source_of(PATTERN)))
+    merges = len(learn_merges(pieces, vocab_size - 256))
+    return vocab_size if merges == vocab_size - 256 else 256 + 9 * merges // 10
+
+
+def encoding(plan: Plan, announce: Announce) -> Iterator[Row]:
+    """Encoding on one thread: cold, with all caches empty, and warm, after the same text."""
+    verdict, codec = laws_of("bpe", plan), trained_codec(plan)
+    builders = encoders(codec)
+    for source, texts in plan.inputs():
+        text, warm = "".join(texts), {name: build() for name, build in builders.items()}
+        announce(f"encode {source['megabytes']:.1f} MB of {source['text']}")
+        ids = {name: encoder.encode(text) for name, encoder in warm.items()}
+        about = source | {"vocab_size": codec.vocab_size, "tokens": len(ids["nanotx"]), **compare_ids(ids, verdict)}
+        del ids
+        rows = rows_of(
+            "encode",
+            about | {"state": "warm"},
+            {name: partial(encoder.encode, text) for name, encoder in warm.items()},
+            plan,
+        )
+        if source["megabytes"] < HUGE:
+            times = time_cold(builders, text, plan) if about["laws"] == PASS else {}
+            rows += [row_of("encode", name, about | {"state": "cold"}, times) for name in builders]
+        for row in rows:
+            hits = share_of_hits(codec, text, row["state"] == "warm") if row["name"] == "nanotx" else None
+            yield row | {"hits": hits}
+
+
+def time_cold(builders: Mapping[str, Callable[[], Encoder]], text: str, plan: Plan) -> Times:
+    """Time each with a tokenizer that was built for this turn; building is not timed."""
+    times: Times = {name: [] for name in builders}
+    for name in turn_order(list(builders), plan.rounds, plan.seconds):
+        times[name].append(seconds(partial(builders[name]().encode, text), 1, CPU))
+    return times
+
+
+def share_of_hits(codec: BpeCodec, text: str, warm: bool) -> float:
+    """Return the share of the text's parts that were in the cache."""
+    fresh = BpeCodec(codec.merges, codec.source)
+    memory: Any = fresh._memory
+    if fast := compiled.loops(True):
+        memory = fresh._engine(fast)
+    for _ in range(1 + warm):
+        before = memory.misses
+        fresh.encode_ordinary(text)
+    parts = memory.parts // (1 + warm) if fast else len(fresh._splitter.parts(text))
+    return float(1 - (memory.misses - before) / max(parts, 1))
+
+
+def lookups(plan: Plan, announce: Announce) -> Iterator[Row]:
+    """The tokenizers that look up."""
+    text = documents("shakespeare", 1)[0]
+    whole = text[:QUICK_SIZE] if plan.quick else text * (100_000_000 // len(text))
+    codecs: dict[str, Codec] = {"char": Char().train([text]), "byte": Byte().train([])}
+    for name, codec in codecs.items():
+        announce(f"look up by {name}")
+        about: Row = {"text": "shakespeare, again and again", "megabytes": len(whole) / 1e6, "tokens": len(whole)}
+        about |= {"vocab_size": codec.vocab_size, "state": "warm", **laws_of(name, plan)}
+        yield from rows_of("look up", about, {name: partial(codec.encode, whole)}, plan)
+
+
+def batches(plan: Plan, announce: Announce) -> Iterator[Row]:
+    """Encoding of many texts on all cores, each tokenizer in its own way."""
+    verdict, codec, threads = laws_of("bpe", plan), trained_codec(plan), cores()
+    for source, texts in plan.inputs():
+        announce(f"encode {source['megabytes']:.1f} MB of {source['text']} on {threads} cores")
+        runs = {name: partial(build().batch, texts, threads) for name, build in encoders(codec).items()}
+        about = source | {"vocab_size": codec.vocab_size, "state": "warm", **verdict}
+        if source["megabytes"] < HUGE:
+            about |= compare_ids({name: [id for row in run() for id in row] for name, run in runs.items()}, verdict)
+        yield from rows_of("all cores", about, runs, plan)
+
+
+def files(plan: Plan, announce: Announce) -> Iterator[Row]:
+    """Encoding into a token file, with the peak memory above an empty process."""
+    codec, verdict, empty = trained_codec(plan), laws_of("bpe", plan), peak_in_child(int)
+    with tempfile.TemporaryDirectory() as folder:
+        saved, file = Path(folder, "tokenizer.json"), Path(folder, "text.txt")
+        codec.save(saved)
+        for source, texts in plan.inputs():
+            announce(f"encode {source['megabytes']:.1f} MB of {source['text']} into a file")
+            file.write_text("".join(texts), encoding="utf-8", newline="")
+            memory = megabytes(peak_in_child(encode_to_file, saved, file), empty)
+            about = source | {"vocab_size": codec.vocab_size, "memory_mb": memory, **verdict}
+            yield from rows_of("file", about, {"nanotx": partial(encode_to_file, saved, file)}, plan, calls=1)
+
+
+def encode_to_file(saved: Path, source: Path) -> None:
+    """Encode a file, cold."""
+    load(saved).encode_to_file([source], source.with_suffix(".bin"))
+
+
+SECTIONS: dict[str, Callable[[Plan, Announce], Iterator[Row]]] = {
+    "learn": training,
+    "encode": encoding,
+    "lookup": lookups,
+    "batch": batches,
+    "file": files,
+}
+
+
+# What sections share.
+
+
+def laws_of(name: str, plan: Plan) -> Row:
+    """Return the verdict of the laws on a tokenizer."""
+    results = try_laws("tokenizer", Tokenizer.find(name), Where(), plan.cases)
+    return {"laws": results.verdict, "cases": results.cases}
+
+
+def compare_ids(ids: Mapping[str, Any], verdict: Row) -> Row:
+    """Return the verdict, after it was seen whether the ids of all are the same."""
+    others = [name for name, theirs in ids.items() if not same_ids(ids["nanotx"], theirs)]
+    return verdict | ({"laws": f"failed: {others[-1]} gives other ids"} if others else {})
+
+
+def trained_codec(plan: Plan) -> BpeCodec:
+    """Return the tokenizer that all encode with."""
+    if plan.quick:
+        return Bpe(vocab_size=300).train([documents("shakespeare", 1)[0][:QUICK_SIZE]])
+    return Bpe(vocab_size=VOCAB_SIZE).train(documents("ascii", TRAINED_ON))
+
+
+def rows_of(
+    task: str, about: Row, runs: Mapping[str, Callable[[], object]], plan: Plan, calls: int | None = None
+) -> list[Row]:
+    """Time all candidates interleaved, if their laws hold, and return a row for each."""
+    calls = 1 if about["megabytes"] > HUGE and task != "look up" else calls
+    times = time_lawful(runs, dict.fromkeys(runs, about["laws"]), plan.rounds, CPU, calls=calls, limit=plan.seconds)
+    return [row_of(task, name, about, times) for name in runs]
+
+
+def row_of(task: str, name: str, about: Row, times: Times) -> Row:
+    """Return a row; without times, only what is known without them."""
+    work = {"megabytes_per_second": about["megabytes"], "tokens_per_second": about.get("tokens")}
+    unknown = dict.fromkeys(("state", "vocab_size", "hits", "memory_mb"))
+    measured = figures(times, name, BASELINES.get(task), work)
+    return {"task": task, "name": name, "device": "cpu", **unknown, **measured, **about}
+
+
+# The program.
 
 
 def main() -> int:
-    """Each section in a process of its own, so that the libraries have as many threads there as it says."""
+    """Run each section in a process of its own, in which the libraries have one thread, or all cores."""
     flags = parse(Flags, sys.argv[1:], "tokenization.py")
     if flags.device != "cpu":
         raise ConfigError(f"--device: expected cpu, got {flags.device!r}; tokenizers run on no other.")
-    plan, file = flags.plan(), open_output(flags.json)
-    if flags.alone:
-        with progress(0) as tell:
-            rows = SECTIONS[_known("alone", flags.alone, list(SECTIONS))[0]].rows(plan, tell)
-        write_json(file, {}, rows)
-        return 0
-    rows = [row for name in _known("sections", flags.sections, list(SECTIONS)) for row in _in_child(flags, name)]
-    machine = _machine()
-    show_tokenizers(machine, rows)
+    plan, file = read_plan(flags), open_output(flags.json)
+    rows = [row for name in known_names("--sections", flags.sections, list(SECTIONS)) for row in in_child(name, plan)]
+    machine = describe_machine("numpy", "regex", "numba", "tiktoken", "tokenizers", "rustbpe")
     write_json(file, machine, rows)
-    return int(any(row["laws"] != "pass" for row in rows))
+    show(machine, rows)
+    return int(any(row["laws"] != PASS for row in rows))
 
 
-def _in_child(flags: Flags, name: str) -> list[Row]:
-    threads = cores() if SECTIONS[name].all_cores else 1
-    env = os.environ | {"RAYON_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": str(threads > 1).lower()}
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder, "rows.json")
-        said = asdict(replace(flags, alone=name, json=str(out)))
-        words = [f"--{key.replace('_', '-')}={value}" for key, value in said.items() if not isinstance(value, bool)]
-        quick = ["--quick"] if flags.quick else []
-        subprocess.run([sys.executable, __file__, *words, *quick], env=env, check=True)
-        rows: list[Row] = json.loads(out.read_text(encoding="utf-8"))["rows"]
-    return [row | {"threads": threads} for row in rows]
+def in_child(name: str, plan: Plan) -> list[Row]:
+    """Return the rows of a section."""
+    threads = cores() if name == "batch" else 1
+    os.environ |= {"RAYON_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": str(threads > 1).lower()}
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return [row | {"threads": threads} for row in pool.submit(run_section, name, plan).result()]
 
 
-def _machine() -> Row:
-    return describe_machine("numpy", "regex", "numba", "tiktoken", "tokenizers", "rustbpe")
+def run_section(name: str, plan: Plan) -> list[Row]:
+    """In the child: compile our loops, as the others were compiled before; then measure."""
+    compiled.loops(True)
+    with progress() as announce:
+        return list(SECTIONS[name](plan, announce))
 
 
-def _known(flag: str, words: str, known: list[str]) -> tuple[str, ...]:
-    names = tuple(dict.fromkeys(word.strip() for word in words.split(",")))
-    for name in names:
-        if name not in known:
-            raise ConfigError(f"--{flag}: {name!r} is none.{did_you_mean(name, known)} Known: {', '.join(known)}.")
-    return names
-
-
-def _number(word: str) -> int:
-    if not word.strip().isdecimal() or int(word) < 1:
-        raise ConfigError(f"expected whole numbers from 1 on, separated by commas, got {word!r}.")
-    return int(word)
-
-
-def show_tokenizers(machine: Row, rows: Sequence[Row]) -> None:
-    """The figures of `tokenization.py`; what broke a law, or gave other ids, is told below them."""
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 160
-    console.print(Text(f"{machine['cpu']}, {machine['cores']} cores"))
-    table = Table(caption=TOKENIZERS, caption_justify="left")
-    for name in ("task", "name", "text"):
-        table.add_column(name)
-    for name in ("MB", "ids", "threads", "state", "ms", "iqr", "MB/s", "x", "of", "hits", "memory"):
-        table.add_column(name, justify="right")
-    group: tuple[object, ...] = ()
+def show(machine: Row, rows: list[Row]) -> None:
+    """Print a table for each task, text, size and state."""
+    console = open_console(160)
+    console.print(Text(f"{machine['cpu']}, {machine['cores']} cores"), soft_wrap=True)
+    columns = {
+        "": word("name"),
+        "ids": word("vocab_size"),
+        "threads": word("threads"),
+        "ms": number("median_ms", ",.1f"),
+        "iqr": number("iqr_ms", ",.1f"),
+        "MB/s": number("megabytes_per_second", ",.1f"),
+        "x": number("ratio", ".2f"),
+        "of": word("reference"),
+        "hits": number("hits", ".1%"),
+        "memory": number("memory_mb", ",.0f"),
+    }
+    groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
-        here = tuple(row[key] for key in ("task", "text", "megabytes", "vocab_size", "state"))
-        if group and here != group:
-            table.add_section()
-        group = here
-        figures = [row[key] if row[key] is None else format(row[key], style) for key, style in SPEEDS.items()]
-        rate, ratio, hits, memory = figures[2:]
-        about = [row["task"], row["name"], row["text"], f"{row['megabytes']:.1f}", str(row["vocab_size"])]
-        cells = [*about, str(row["threads"]), row["state"], *figures[:2], rate, ratio, row["reference"], hits, memory]
-        table.add_row(*("-" if one is None else one for one in cells))
-    console.print(table)
-    for text in dict.fromkeys(f"{row['task']}, {row['text']}: {row['laws']}" for row in rows if row["laws"] != PASS):
-        console.print(Text(text, "red"), soft_wrap=True)
-
-
-SPEEDS = {
-    "median_ms": ",.1f",
-    "iqr_ms": ",.1f",
-    "megabytes_per_second": ",.1f",
-    "ratio": ".2f",
-    "hits": ".1%",
-    "memory_mb": ",.0f",
-}
-TOKENIZERS = (
-    "ms: median, and iqr how wide the middle half lies. x: how long it takes in times of the one named beside it. "
-    "cold: all that is remembered empty, warm: after the same text. hits: parts of the text that were remembered. "
-    "memory: the most MB above an empty process."
-)
+        groups.setdefault(tuple(row[key] for key in ("task", "text", "megabytes", "vocab_size", "state")), []).append(
+            row
+        )
+    for (task, text, size, _, state), same in groups.items():
+        print_table(console, f"{task}, {size:.1f} MB of {text}{f', {state}' if state else ''}", columns, same)
+    print_notes(console, ABOUT, rows)
 
 
 if __name__ == "__main__":

@@ -85,8 +85,8 @@ def merge(paths: Sequence[str]) -> tuple[list[Row], list[Row]]:
 
 
 @contextmanager
-def progress(total: int) -> Iterator[Announce]:
-    """Yield a function that announces the next of `total` steps on the standard error: a bar, or lines in a file."""
+def progress(total: int | None = None) -> Iterator[Announce]:
+    """Yield a function that announces the next of `total` steps on the standard error: by a bar, or by lines."""
     console = Console(stderr=True, highlight=False)
     columns = (BarColumn(24), TextColumn("{task.completed}/{task.total}  {task.description}"))
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
@@ -97,6 +97,6 @@ def progress(total: int) -> Iterator[Announce]:
             bar.update(task, description=text, completed=done)
             done += 1
             if bar.disable:
-                console.print(Text(f"{done}/{total}  {text}"), soft_wrap=True)
+                console.print(Text(f"{done}/{total}  {text}" if total else f"{done}  {text}"), soft_wrap=True)
 
         yield announce

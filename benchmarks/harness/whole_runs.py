@@ -19,7 +19,7 @@ from harness.processes import environment, resident_peak
 from harness.race import target_figures
 from harness.report import Announce
 from harness.timing import confidence_interval, median
-from nanotx.cli.run import recipe_names
+from nanotx.cli.recipe_list import recipe_names
 from nanotx.errors import ConfigError, RunError, did_you_mean
 from nanotx.runs.folder import RunFolder
 

@@ -483,8 +483,8 @@ def test_tokenizers_are_timed_beside_others_that_give_the_same_ids(tmp_path):
     ("words", "message"),
     [
         (["--device", "cuda"], "--device: expected cpu, got 'cuda'"),
-        (["--texts", "ascci"], "--texts: 'ascci' is none. Did you mean 'ascii'?"),
-        (["--sections", "learned"], "--sections: 'learned' is none. Did you mean 'learn'?"),
+        (["--texts", "ascci"], "--texts ascci: unknown. Did you mean 'ascii'?"),
+        (["--sections", "learned"], "--sections learned: unknown. Did you mean 'learn'?"),
         (["--megabytes", "1,x"], "expected whole numbers from 1 on, separated by commas, got 'x'"),
         (["--vocab-sizes", "100"], "--vocab-sizes: expected sizes of at least 256"),
     ],
