@@ -1,10 +1,10 @@
-"""Which position reads on where its training ended: bits per byte in windows of 1x, 2x and 4x the trained length.
+"""Which position extends to longer contexts: bits per byte in windows of 1x, 2x and 4x the trained length.
 
     python benchmarks/lengths.py --device cpu --json benchmarks/results/lengths-cpu.json
     python benchmarks/lengths.py --parts rope,mine --load mine.py --times 1,8
 
 One small model is trained with each position, on the same windows in the same order, from the same seed. Then each is
-scored on the whole validation text in windows of each length, the one with rope also with its rope stretched.
+evaluated on the whole validation text in windows of each length, the one with rope also with its rope extended.
 """
 
 import sys
@@ -15,9 +15,8 @@ import numpy as np
 from harness import Row
 from harness.machine import choose_machines, describe
 from harness.report import Announce, open_output, progress, write_json
-from rich.console import Console
+from harness.tables import Cell, number, open_console, print_table, word
 
-from nanotx.cli import tables
 from nanotx.cli.entry import run_and_exit
 from nanotx.config.flags import parse
 from nanotx.config.registry import load_file
@@ -42,15 +41,15 @@ from nanotx.training.trainer import Trainer
 
 @dataclass(frozen=True, kw_only=True)
 class Flags:
-    """Trains a small model with each position, and scores it in longer windows than it learned with."""
+    """Trains a small model with each position, and evaluates it in longer windows than those of training."""
 
     device: str = "auto"  # cpu, cuda or mps
     json: str = ""  # write the figures into this file
-    parts: str = ""  # positions to train with, separated by commas; all but the stretched ones, if none
-    stretched: str = "rope_linear,rope_ntk,rope_yarn"  # what then takes rope's place
-    times: str = "1,2,4"  # lengths of windows, in times of those learned with
+    parts: str = ""  # positions to train with, separated by commas; without it all but the extended ones
+    stretched: str = "rope_linear,rope_ntk,rope_yarn"  # what then replaces rope
+    times: str = "1,2,4"  # lengths of windows, relative to those of training
     corpus: str = "tiny_shakespeare"  # or another, by name
-    context: int = 64  # tokens of a window that is learned with
+    context: int = 64  # tokens of a window of training
     dim: int = 128  # width of the models
     layers: int = 2  # of the models
     steps: int = 300  # of training
@@ -60,10 +59,10 @@ class Flags:
     load: tuple[str, ...] = ()  # Python files of your own, with parts in them
 
     def lengths(self) -> list[int]:
-        """Those of the windows, in tokens.
+        """Return the lengths of the windows, in tokens.
 
         Raises:
-            ConfigError: there is none, or one is no whole number above 0.
+            ConfigError: one is not a whole number above 0.
         """
         words = [word.strip() for word in self.times.split(",")]
         if not all(word.isdecimal() and int(word) for word in words):
@@ -72,7 +71,7 @@ class Flags:
 
 
 def recipe_of(flags: Flags, part: str) -> Recipe:
-    """What is trained with one position."""
+    """Return the recipe that trains with one position."""
     block = PreNorm(attention=Sdpa(heads=4), ffn=SwiGlu())
     position = Position.find(part)()
     size = Model(dim=flags.dim, layers=flags.layers, context=flags.context, position=position, block=block)
@@ -87,58 +86,49 @@ def recipe_of(flags: Flags, part: str) -> Recipe:
     )
 
 
-def trained(recipe: Recipe, texts: Dataset, machine: Machine) -> Transformer:
-    """The model, after its last step."""
-    model = recipe.model.build(texts.codec.vocab_size, recipe.seed)
-    trainer = Trainer(recipe, model, texts.windows, machine)
+def train(recipe: Recipe, data: Dataset, machine: Machine) -> Transformer:
+    """Return the trained model."""
+    model = recipe.model.build(data.codec.vocab_size, recipe.seed)
+    trainer = Trainer(recipe, model, data.windows, machine)
     for _ in range(recipe.train.steps):
         trainer.train_step()
     return model.eval()
 
 
-def score(model: Transformer, texts: Dataset, machine: Machine, context: int, learned: int) -> Row:
-    """How well the whole validation text is predicted in windows of a length."""
-    eval_text = texts.eval_texts["val"]
-    nats = np.concatenate([one.cpu().numpy() for one in cross_entropies(model, eval_text, machine, "none", context)])
+def evaluate(model: Transformer, data: Dataset, machine: Machine, context: int, trained_context: int) -> Row:
+    """Evaluate on the whole validation text in windows of a length."""
+    eval_text = data.eval_texts["val"]
+    batches = cross_entropies(model, eval_text, machine, "none", context)
+    nats = np.concatenate([batch.cpu().numpy() for batch in batches])
     loss = float(nats.mean())
-    table = to_table(model.config.position)
     return {
         "context": context,
-        "trained_context": learned,
-        "position": table,
+        "trained_context": trained_context,
+        "position": to_table(model.config.position),
         "loss": loss,
         "bits_per_byte": bits_per_byte(loss, len(eval_text.ids), eval_text.size),
-        "positions": [asdict(span) for span in position_segments(nats, context, learned)],
+        "positions": [asdict(span) for span in position_segments(nats, context, trained_context)],
     }
 
 
-def rows_of(flags: Flags, part: str, texts: Dataset, machine: Machine, tell: Announce) -> Iterator[Row]:
-    """One position's rows, and where it is rope those of what takes its place."""
+def rows_of(flags: Flags, part: str, data: Dataset, machine: Machine, announce: Announce) -> Iterator[Row]:
+    """Yield the rows of one position, and after rope those of what replaces it."""
     recipe = recipe_of(flags, part)
-    tell(f"training with {part}")
-    model = trained(recipe, texts, machine)
-    tell(f"scoring with {part}")
+    announce(f"training with {part}")
+    model = train(recipe, data, machine)
+    announce(f"scoring with {part}")
     others = [name for name in flags.stretched.split(",") if name and part == "rope"]
-    reads_on = part in extending(recipe.model)
+    extends = part in extending(recipe.model)
     for name in (part, *others):
         for context in flags.lengths():
             row: Row = {"name": name, "trained_with": part, "device": machine.device.type, "dtype": "float32"}
             words = [f"--position={name}"] if name != part else []
-            if reads_on or context <= flags.context:
+            if extends or context <= flags.context:
                 position = read_position(recipe, context, words, "lengths.py")
-                row |= score(moved(model, context, position), texts, machine, context, flags.context)
+                row |= evaluate(moved(model, context, position), data, machine, context, flags.context)
             else:
                 row |= {"context": context, "trained_context": flags.context, "loss": None, "bits_per_byte": None}
             yield row | {"steps": flags.steps, "seed": flags.seed}
-
-
-def table(rows: list[Row], flags: Flags) -> list[list[str]]:
-    """A row for each position, a column for each length."""
-    cells = [["position", *(f"{length // flags.context}x, {length:,}" for length in flags.lengths())]]
-    for name in dict.fromkeys(row["name"] for row in rows):
-        figures = [row["bits_per_byte"] for row in rows if row["name"] == name]
-        cells.append([name, *("-" if one is None else f"{one:.4f}" for one in figures)])
-    return cells
 
 
 def main() -> int:
@@ -149,20 +139,24 @@ def main() -> int:
         load_file(file)
     flags.lengths()
     plain = [name for name in Position.names() if "factor" not in fields(Position.find(name))]
-    parts = [one.strip() for one in flags.parts.split(",")] if flags.parts else plain
+    parts = [name.strip() for name in flags.parts.split(",")] if flags.parts else plain
     (machine,) = choose_machines(flags.device, flags.threads, "float32")
     out, recipes = open_output(flags.json), [recipe_of(flags, part) for part in parts]
     for recipe in recipes:
         recipe.model.check(machine.device.type)
-    texts, about, rows = load_dataset(replace(recipes[0], device="cpu")), describe([machine]), list[Row]()
-    with progress(total=2 * len(parts)) as tell:
+    data, about, rows = load_dataset(replace(recipes[0], device="cpu")), describe([machine]), list[Row]()
+    with progress(total=2 * len(parts)) as announce:
         for part in parts:
-            rows += rows_of(flags, part, texts, machine, tell)
+            rows += rows_of(flags, part, data, machine, announce)
     write_json(out, about, rows)
     words = f"{flags.layers} layers, {flags.dim} wide, {flags.steps} steps of {flags.batch} windows, seed {flags.seed}"
-    title = f"{flags.corpus}, bits per byte of the validation text, learned in windows of {flags.context}; {words}"
-    console = Console(highlight=False)
-    tables.print_table(console, title, table(rows, flags), console.is_terminal)
+    title = f"{flags.corpus}, bits per byte of the validation text, trained in windows of {flags.context}; {words}"
+    columns: dict[str, Cell] = {"position": word("name")}
+    columns |= {f"{length // flags.context}x, {length:,}": number(str(length), ".4f") for length in flags.lengths()}
+    by_name: dict[str, Row] = {}
+    for row in rows:
+        by_name.setdefault(row["name"], {"name": row["name"]})[str(row["context"])] = row["bits_per_byte"]
+    print_table(open_console(), title, columns, list(by_name.values()))
     return 0
 
 

@@ -1,37 +1,45 @@
-"""What it costs to save: a checkpoint's milliseconds beside those of the steps between two of them.
+"""What it costs to save: the milliseconds of a checkpoint, compared with those of the steps between two of them.
 
     python benchmarks/saving.py --device cpu --json benchmarks/results/saving-cpu.json
     python benchmarks/saving.py --recipes flash,baby_gpt --every 100
 
-Steps and saves take turns in one process. What a save costs the loop is its median over that of as many steps as the
-recipe takes between two saves.
+Steps and saves are timed interleaved in one process. What saving costs a run is the median of a save, relative to as
+many steps as the recipe takes between two saves.
 """
 
 import sys
 import tempfile
-import time
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from statistics import median, quantiles
+from statistics import median
 
 from harness import Row
-from harness.contenders import dataset_of
+from harness.contenders import dataset_of, preset_recipe
 from harness.machine import choose_machines, describe
 from harness.report import open_output, progress, write_json
-from rich.console import Console
+from harness.tables import number, open_console, print_table, word
+from harness.timing import iqr, seconds
 
-from nanotx.cli import tables
 from nanotx.cli.entry import run_and_exit
 from nanotx.config.flags import parse
-from nanotx.config.presets import presets
-from nanotx.config.schema import check_min, from_table, to_table
-from nanotx.config.toml import merge, read_toml
+from nanotx.config.schema import check_min
 from nanotx.hardware.device import Machine
-from nanotx.recipe import Recipe, Train
+from nanotx.recipe import Train
 from nanotx.runs import checkpoint
 from nanotx.runs.folder import RunFolder
 from nanotx.runs.trainer_state import save
 from nanotx.training.trainer import Trainer
+
+COLUMNS = {
+    "recipe": word("name"),
+    "M parameters": number("parameters", ".2f", 1e-6),
+    "MB": number("bytes", ".0f", 1e-6),
+    "save, ms": number("median_ms", ".0f"),
+    "step, ms": number("step_ms", ".0f"),
+    "steps per save": word("every"),
+    "costs": number("share", ".3%"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,78 +54,50 @@ class Flags:
     threads: int = 0  # processor threads; 0 for as many as there are cores
 
 
-def recipe_of(name: str) -> Recipe:
-    """A preset recipe, or one of a file.
-
-    Raises:
-        ConfigError: there is none of this name.
-    """
-    file = Path(name) if name.endswith(".toml") else presets("recipes") / f"{name}.toml"
-    recipe: Recipe = from_table(Recipe, merge(Recipe, to_table(Recipe()), read_toml(file)))
-    return replace(recipe, dtype="float32", compile=False)
+def main() -> int:
+    """Read the flags, step and save, show, write."""
+    flags = parse(Flags, sys.argv[1:], "saving.py")
+    check_min(flags, 0, "every")
+    check_min(flags, 2, "turns")
+    machine, out = choose_machines(flags.device, flags.threads, "float32")[0], open_output(flags.json)
+    names, rows = flags.recipes.split(","), list[Row]()
+    with progress(total=len(names)) as announce, tempfile.TemporaryDirectory() as folder:
+        for name in names:
+            announce(f"saving {name}")
+            rows.append(row_of(name, flags, machine, Path(folder)))
+    write_json(out, describe([machine]), rows)
+    print_table(open_console(), "", COLUMNS, rows)
+    return 0
 
 
 def row_of(name: str, flags: Flags, machine: Machine, folder: Path) -> Row:
-    """What saving a recipe's run costs."""
-    recipe = recipe_of(name)
-    texts = dataset_of(recipe)
-    model = recipe.model.build(texts.codec.vocab_size, recipe.seed)
-    trainer = Trainer(recipe, model, texts.windows, machine)
-    run = RunFolder(folder / Path(name).stem)
+    """Return what saving a recipe's run costs."""
+    recipe = replace(preset_recipe(name), dtype="float32", compile=False)
+    data = dataset_of(recipe)
+    model = recipe.model.build(data.codec.vocab_size, recipe.seed)
+    trainer, run = Trainer(recipe, model, data.windows, machine), RunFolder(folder / Path(name).stem)
     run.path.mkdir()
-    texts.codec.save(run.tokenizer)
+    data.codec.save(run.tokenizer)
     steps, saves = list[float](), list[float]()
     trainer.train_step()
     for _ in range(flags.turns):
-        began = time.perf_counter()
-        trainer.train_step()
-        between = time.perf_counter()
-        save(trainer, run, texts)
-        steps.append(between - began)
-        saves.append(time.perf_counter() - between)
-    size = sum(file.stat().st_size for file in next(iter(checkpoint.steps(run.checkpoints).values())).iterdir())
+        steps.append(seconds(trainer.train_step, 1, machine.device))
+        saves.append(seconds(partial(save, trainer, run, data), 1, machine.device))
     every = flags.every or Train().checkpoint_every
-    quarters = quantiles(saves, n=4)
+    saved = next(iter(checkpoint.steps(run.checkpoints).values()))
     return {
         "name": Path(name).stem,
         "device": machine.device.type,
         "dtype": machine.dtype_name,
         "threads": machine.threads,
         "parameters": model.parameter_count,
-        "bytes": size,
+        "bytes": sum(file.stat().st_size for file in saved.iterdir()),
         "median_ms": 1000 * median(saves),
-        "iqr_ms": 1000 * (quarters[2] - quarters[0]),
+        "iqr_ms": 1000 * iqr(saves),
         "step_ms": 1000 * median(steps),
         "every": every,
         "share": median(saves) / (every * median(steps)),
     }
-
-
-def table(rows: list[Row]) -> list[list[str]]:
-    """A row for each recipe."""
-    cells = [["recipe", "parameters", "MB", "save, ms", "step, ms", "saves every", "costs"]]
-    for row in rows:
-        sizes = [f"{row['parameters'] / 1e6:.2f} M", f"{row['bytes'] / 1e6:.0f}"]
-        times = [f"{row['median_ms']:.0f}", f"{row['step_ms']:.0f}", f"{row['every']} steps"]
-        cells.append([row["name"], *sizes, *times, f"{row['share']:.3%}"])
-    return cells
-
-
-def main() -> int:
-    """Read the flags, step and save, show, write."""
-    flags = parse(Flags, sys.argv[1:], "saving.py")
-    check_min(flags, 0, "every")
-    check_min(flags, 2, "turns")
-    (machine,) = choose_machines(flags.device, flags.threads, "float32")[:1]
-    out, names, rows = open_output(flags.json), flags.recipes.split(","), list[Row]()
-    with progress(total=len(names)) as tell, tempfile.TemporaryDirectory() as folder:
-        for name in names:
-            tell(f"saving {name}")
-            rows.append(row_of(name, flags, machine, Path(folder)))
-    console = Console(highlight=False)
-    tables.print_table(console, "", table(rows), console.is_terminal)
-    write_json(out, describe([machine]), rows)
-    return 0
 
 
 if __name__ == "__main__":

@@ -160,12 +160,8 @@ def encoding(plan: Plan, announce: Announce) -> Iterator[Row]:
         ids = {name: encoder.encode(text) for name, encoder in warm.items()}
         about = source | {"vocab_size": codec.vocab_size, "tokens": len(ids["nanotx"]), **compare_ids(ids, verdict)}
         del ids
-        rows = rows_of(
-            "encode",
-            about | {"state": "warm"},
-            {name: partial(encoder.encode, text) for name, encoder in warm.items()},
-            plan,
-        )
+        runs = {name: partial(encoder.encode, text) for name, encoder in warm.items()}
+        rows = rows_of("encode", about | {"state": "warm"}, runs, plan)
         if source["megabytes"] < HUGE:
             times = time_cold(builders, text, plan) if about["laws"] == PASS else {}
             rows += [row_of("encode", name, about | {"state": "cold"}, times) for name in builders]
@@ -274,7 +270,8 @@ def rows_of(
 ) -> list[Row]:
     """Time all candidates interleaved, if their laws hold, and return a row for each."""
     calls = 1 if about["megabytes"] > HUGE and task != "look up" else calls
-    times = time_lawful(runs, dict.fromkeys(runs, about["laws"]), plan.rounds, CPU, calls=calls, limit=plan.seconds)
+    verdict: str = about["laws"]
+    times = time_lawful(runs, dict.fromkeys(runs, verdict), plan.rounds, CPU, calls=calls, limit=plan.seconds)
     return [row_of(task, name, about, times) for name in runs]
 
 
@@ -335,9 +332,8 @@ def show(machine: Row, rows: list[Row]) -> None:
     }
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
-        groups.setdefault(tuple(row[key] for key in ("task", "text", "megabytes", "vocab_size", "state")), []).append(
-            row
-        )
+        group = tuple(row[key] for key in ("task", "text", "megabytes", "vocab_size", "state"))
+        groups.setdefault(group, []).append(row)
     for (task, text, size, _, state), same in groups.items():
         print_table(console, f"{task}, {size:.1f} MB of {text}{f', {state}' if state else ''}", columns, same)
     print_notes(console, ABOUT, rows)

@@ -50,13 +50,13 @@ def test_every_way_writes_the_same_text_and_is_timed_beside_the_others(command, 
 
 
 def test_a_way_that_writes_another_text_is_not_timed(command, tmp_path, monkeypatch):
-    writers = importlib.import_module("harness.writers")
-    right = writers.Writers.cached
+    generators = importlib.import_module("harness.generators")
+    right = generators.Generators.cached
 
     def wrong(self, ids, new, how):
         return (right(self, ids, new, how) + 1) % self.vocab_size
 
-    monkeypatch.setattr(writers.Writers, "cached", wrong)
+    monkeypatch.setattr(generators.Generators, "cached", wrong)
     command(f"{TINY} --json {tmp_path / 'x.json'}")
     rows = {row["name"]: row for row in json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))["rows"]}
     for name in ("cached", "batch"):
@@ -73,6 +73,5 @@ def test_a_text_that_does_not_fit_is_refused(command):
 
 
 def test_plain_reading_is_measured(command):
-    bandwidth = importlib.import_module("harness.bandwidth")
-    bandwidth.SIZE = 2**20
-    assert 1e8 < bandwidth.measured_bandwidth(torch.device("cpu"), tries=3) < 1e13
+    machine = importlib.import_module("harness.machine")
+    assert 1e8 < machine.read_bandwidth(torch.device("cpu"), size=2**20, tries=3) < 1e13
