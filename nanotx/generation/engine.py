@@ -40,10 +40,9 @@ def generate(
         sampling: the sampling config; None is `Sampling()`.
 
     Raises:
-        ConfigError: there is no prompt, or one without a token; or a number is out of range.
+        ConfigError: there is no prompt, or one without a token, or an id or a number is out of range.
     """
-    if not all(ids.shape):
-        raise ConfigError(f"ids: expected at least one prompt of at least one token, got shape {tuple(ids.shape)}.")
+    check_ids(ids, model.vocab_size)
     sampling = (sampling or Sampling()).with_banned(model.undefined_ids)
     engine = BatchEngine(model, ids.tolist(), sampling, max_new_tokens, device=ids.device)
     training = model.training
@@ -52,6 +51,19 @@ def generate(
         return torch.cat([ids, ids.new_tensor(engine.run())], dim=1)
     finally:
         model.train(training)
+
+
+def check_ids(ids: Tensor, vocab_size: int) -> None:
+    """Raise ConfigError unless a tensor holds prompts of at least one token, one per row, in the vocabulary."""
+    if not isinstance(ids, Tensor) or ids.is_floating_point():
+        kind = ids.dtype if isinstance(ids, Tensor) else type(ids).__name__
+        raise ConfigError(f"ids: expected a tensor of integers such as torch.tensor([[1, 2]]), got {kind}.")
+    if ids.ndim != 2 or not all(ids.shape):
+        raise ConfigError(
+            f"ids: expected shape (prompts, tokens) with at least one of each, got shape {tuple(ids.shape)}."
+        )
+    if int(ids.min()) < 0 or int(ids.max()) >= vocab_size:
+        raise ConfigError(f"ids: expected ids from 0 to {vocab_size - 1}, got {int(ids.min())} to {int(ids.max())}.")
 
 
 @runtime_checkable

@@ -19,8 +19,9 @@ class Generation:
     """A batch of completions; iterate over it, once, to generate them: it yields (index, new text) per token.
 
     Raises:
-        ConfigError: a number is out of range, a stop sequence is empty, nothing can be compiled, the positions do not
-            allow a rolling cache, or two of rolling, draft_model and compiled are combined.
+        ConfigError: prompts or stop sequences are not texts, a stop sequence is empty, a number is out of range, nothing
+            can be compiled, the positions do not allow a rolling cache, or two of rolling, draft_model and compiled are
+            combined.
         TextError: the tokenizer cannot encode a prompt.
     """
 
@@ -36,6 +37,8 @@ class Generation:
     compiled: bool = False  # compile the single-token step first
 
     def __post_init__(self) -> None:
+        check_texts("prompts", self.prompts)
+        check_texts("stop", self.stops)
         in_range("draft_tokens", self.draft_tokens, *RANGES["draft_tokens"], whole=True)
         if self.draft_model is not None and self.rolling:
             raise ConfigError(
@@ -79,6 +82,15 @@ class Generation:
             if not self.engine.remaining[row]:
                 text += completion.end()
             yield row, text
+
+
+def check_texts(name: str, texts: Sequence[str]) -> None:
+    """Raise ConfigError unless `texts` is a list of texts; a single text would be taken for its characters."""
+    if isinstance(texts, str) or not isinstance(texts, Iterable):
+        raise ConfigError(f"{name}: expected a list of texts such as ['To be'], got {type(texts).__name__}.")
+    for text in texts:
+        if not isinstance(text, str):
+            raise ConfigError(f"{name}: expected texts, got {type(text).__name__} among them.")
 
 
 class Completion:

@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from nanotx.errors import ConfigError, RunError
 from nanotx.generation import Generation, Sampling
-from nanotx.generation.text import bias_by_id, token_ids
+from nanotx.generation.text import bias_by_id, check_texts, token_ids
 from nanotx.nn.transformer import Transformer
 from nanotx.recipe import Recipe
 from nanotx.runs import checkpoint, valid
@@ -45,7 +45,7 @@ class LoadedRun:
         repetition_penalty: float = 1.0,
         frequency_penalty: float = 0.0,
         presence_penalty: float = 0.0,
-        banned_tokens: Sequence[str] = (),
+        banned_tokens: str | Sequence[str] = (),
         bias: Mapping[str, float] = MappingProxyType({}),
         seed: int = 0,
         stop: str | Sequence[str] = (),
@@ -63,7 +63,7 @@ class LoadedRun:
             repetition_penalty: divides positive logits of tokens in the text so far, multiplies negative ones.
             frequency_penalty: subtracted from a token's logit for each time that it was sampled.
             presence_penalty: subtracted from a token's logit once it was sampled.
-            banned_tokens: texts of tokens that are never sampled.
+            banned_tokens: the text of a token that is never sampled, or of several.
             bias: texts of tokens, each with the number to add to its logit.
             seed: of the random numbers.
             stop: the continuation ends before this text, or before the first of these.
@@ -85,12 +85,12 @@ class LoadedRun:
             repetition_penalty=repetition_penalty,
             frequency_penalty=frequency_penalty,
             presence_penalty=presence_penalty,
-            banned_tokens=token_ids(self.tokenizer, banned_tokens, "banned_tokens"),
+            banned_tokens=token_ids(self.tokenizer, as_texts("banned_tokens", banned_tokens), "banned_tokens"),
             bias=bias_by_id(self.tokenizer, bias),
             seed=seed,
         )
-        stops = [stop] * bool(stop) if isinstance(stop, str) else stop
-        return text + "".join(piece for _, piece in self.generation([text], max_new_tokens, sampling, stops))
+        generation = self.generation([text], max_new_tokens, sampling, as_texts("stop", stop))
+        return text + "".join(piece for _, piece in generation)
 
     def generation(
         self,
@@ -134,6 +134,18 @@ class LoadedRun:
             draft_tokens=draft_tokens,
             compiled=compiled,
         )
+
+
+def as_texts(name: str, texts: str | Sequence[str]) -> Sequence[str]:
+    """Return a list of texts: a single text is one of them, and an empty one is none.
+
+    Raises:
+        ConfigError: the value is neither a text nor a list of texts.
+    """
+    if isinstance(texts, str):
+        return [texts] if texts else []
+    check_texts(name, texts)
+    return texts
 
 
 def check_draft(loaded: LoadedRun, draft_model: LoadedRun) -> None:

@@ -150,12 +150,9 @@ def test_generate_leaves_the_model_in_its_mode_also_after_an_error():
     assert model.training
 
 
-@pytest.mark.parametrize("shape", [(0, 3), (2, 0)])
-def test_generate_refuses_prompts_without_a_token(shape):
-    with pytest.raises(
-        ConfigError, match=rf"ids: expected at least one prompt .* got shape \({shape[0]}, {shape[1]}\)"
-    ):
-        generate(MODEL, torch.zeros(shape, dtype=torch.long), max_new_tokens=1)
+def test_generate_refuses_an_id_that_the_model_does_not_have():
+    with pytest.raises(ConfigError, match="ids: expected ids from 0 to 11, got 3 to 12"):
+        generate(MODEL, torch.tensor([[3, 12]]), max_new_tokens=1)
 
 
 def test_a_text_longer_than_the_context_is_refused_by_the_model_itself():

@@ -12,6 +12,7 @@ import nanotx
 from nanotx.cli.main import run as command
 from nanotx.errors import ConfigError
 from nanotx.generation import Generation, Sampling, generate
+from nanotx.generation.engine import check_ids
 from nanotx.generation.sampler import Sampler
 from nanotx.nn.transformer import Model
 from nanotx.tokenizers.byte import Byte
@@ -82,7 +83,7 @@ def test_a_number_out_of_range_is_refused_alike_in_python_and_on_the_command_lin
     flag = f"--{name.replace('_', '-')}"
     with pytest.raises(ConfigError) as typed:  # of the last of them
         command(["sample", str(folder), f"{flag}={value}"])
-    assert str(typed.value) == str(python.value).replace(name, flag, 1)
+    assert str(typed.value).removeprefix("nanotx sample: ") == str(python.value).replace(name, flag, 1)
 
 
 def test_a_bias_out_of_range_is_refused_with_its_token(loaded, folder):
@@ -190,10 +191,50 @@ def test_a_draft_of_so_many_tokens_is_refused(value, loaded):
         loaded.generation(["a"], 1, Sampling(), draft_model=loaded, draft_tokens=value)
 
 
+def test_a_single_banned_token_is_one_and_not_its_characters(loaded):
+    texts = [loaded.generate("ab", max_new_tokens=12, banned_tokens=banned) for banned in ("e", ["e"], ("e",))]
+    assert texts[0] == texts[1] == texts[2] and "e" not in texts[0]
+    with pytest.raises(ConfigError, match="banned_tokens: expected the text of one token, got 'ae', which is 2"):
+        loaded.generate("ab", banned_tokens="ae")
+
+
+@pytest.mark.parametrize(
+    ("ids", "match"),
+    [
+        (torch.zeros(0, 3, dtype=torch.long), r"ids: expected shape \(prompts, tokens\) .* got shape \(0, 3\)"),
+        (torch.zeros(2, 0, dtype=torch.long), r"got shape \(2, 0\)"),
+        (torch.zeros(3, dtype=torch.long), r"got shape \(3,\)"),
+        (torch.zeros(1, 1), "ids: expected a tensor of integers .*, got torch.float32"),
+        (torch.tensor([[0, 256]]), "ids: expected ids from 0 to 255, got 0 to 256"),
+        (torch.tensor([[-1]]), "ids: expected ids from 0 to 255, got -1 to -1"),
+    ],
+)
+def test_ids_that_are_no_prompts_are_refused(ids, match):
+    with pytest.raises(ConfigError, match=match):
+        check_ids(ids, 256)
+
+
 def test_a_prompt_that_is_no_text_is_refused_in_words(folder):
     script = f"""
 import nanotx
+from nanotx.generation import Sampling
 loaded = nanotx.load({str(folder)!r})
+for call, message in (
+    (lambda: loaded.generation("abc", 2, Sampling()), "prompts: expected a list of texts such as ['To be'], got str"),
+    (lambda: loaded.generation(["a", 5], 2, Sampling()), "prompts: expected texts, got int among them"),
+    (lambda: loaded.generation(None, 2, Sampling()), "prompts: expected a list of texts such as ['To be'], got None"),
+    (lambda: loaded.generation(["a"], 2, Sampling(), "ab"), "stop: expected a list of texts such as ['To be'], got"),
+    (lambda: loaded.generate("a", stop=5), "stop: expected a list of texts such as ['To be'], got int"),
+    (lambda: loaded.generate("a", stop=["a", None]), "stop: expected texts, got NoneType among them"),
+    (lambda: loaded.generate("a", banned_tokens=[5]), "banned_tokens: expected texts, got int among them"),
+    (lambda: nanotx.generate(loaded.model, [[1]], 2), "ids: expected a tensor of integers such as torch.tensor("),
+):
+    try:
+        call()
+    except nanotx.errors.ConfigError as error:
+        assert message in str(error), error
+    else:
+        raise AssertionError(message)
 for text in (["a", "b"], b"a", None, 5):
     try:
         loaded.generate(text, max_new_tokens=1)
