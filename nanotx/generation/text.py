@@ -19,9 +19,9 @@ class Generation:
     """A batch of completions; iterate over it, once, to generate them: it yields (index, new text) per token.
 
     Raises:
-        ConfigError: prompts or stop sequences are not texts, a stop sequence is empty, a number is out of range, nothing
-            can be compiled, the positions do not allow a rolling cache, or two of rolling, draft_model and compiled are
-            combined.
+        ConfigError: prompts or stop sequences are not texts, a stop sequence is empty, a number is out of range,
+            nothing can be compiled, the positions do not allow a rolling cache, or two of rolling, draft_model and
+            compiled are combined.
         TextError: the tokenizer cannot encode a prompt.
     """
 
