@@ -1,12 +1,12 @@
-"""All that is worth measuring when a GPU is at hand for minutes: the most valuable first, and nothing lost.
+"""All that is worth measuring while a GPU is available for minutes: the most valuable first, and nothing is lost.
 
     python benchmarks/gpu.py --minutes 8 --out results
-    python benchmarks/gpu.py --minutes 8 --out results --skip-done     # takes up what was not begun or cut off
-    python benchmarks/gpu.py --minutes 3 --out results --device cpu --quick    # does it work?
+    python benchmarks/gpu.py --minutes 8 --out results --skip-done     # what was not started or was cut off
+    python benchmarks/gpu.py --minutes 3 --out results --device cpu --quick    # only to see that it works
     python benchmarks/gpu.py --publish results/gpu-cuda-0123456789ab.json      # into benchmarks/results/*-cuda.json
 
-Each job runs in a process of its own and has its own limit. One file holds all results of one commit on one device;
-it is replaced after every job, so that it is whole JSON whenever this program or the machine is stopped.
+Each job runs in a process of its own and has its own time limit. One file holds all results of one commit on one
+device. It is replaced after every job, so it is valid JSON whenever this program or the machine is stopped.
 """
 
 import contextlib
@@ -36,55 +36,55 @@ from nanotx.errors import ConfigError, NanotxError, RunError, did_you_mean
 from nanotx.files import write_atomic
 
 ROOT = HERE.parent
-LEAST = 5.0
-"""Seconds that are left at least when a job begins: Python and torch need some to start."""
-TAIL = 4000
-"""Characters of a job's output that are kept."""
+MIN_SECONDS = 5.0
+"""Seconds without which no job starts: Python and torch need some to start."""
+MAX_LOG = 4000
+"""Characters of a job's output that are saved."""
 PUBLISHED = ("device", "attn", "layers", "training", "peers", "sampling")
 """Jobs whose figures are files of `benchmarks/results`."""
-BENEATH = {
+NEEDED_BY = {
     "jaxtyping": ("wadler-lindig",),
     "rich": ("markdown-it-py", "mdurl", "pygments"),
     "matplotlib": ("contourpy", "cycler", "fonttools", "kiwisolver", "packaging", "pillow", "pyparsing"),
 }
-"""What some packages need themselves, so that a list of wheels is complete."""
+"""What some packages depend on, so that a list of wheels is complete."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Flags:
-    """Measures on one device, job after job, for so many minutes."""
+    """Measures on one device, job after job, for a number of minutes."""
 
-    minutes: float = 8.0  # after which nothing begins and what is running is cut off
+    minutes: float = 8.0  # after which nothing starts and what is running is cut off
     out: str = "results"  # the folder of the results
     device: str = "cuda"  # cuda, cuda:N or cpu
-    only: tuple[str, ...] = ()  # jobs; all where none is given
-    skip_done: bool = False  # leave out what this commit has done on this device
+    only: tuple[str, ...] = ()  # names of jobs; without it all
+    skip_done: bool = False  # skip jobs that this commit has done on this device
     quick: bool = False  # tiny sizes: only to see that every job works
-    nanogpt: str = ""  # a checkout of nanoGPT, whose own model takes part in the comparison
+    nanogpt: str = ""  # a checkout of nanoGPT, whose own model is compared, too
     publish: str = ""  # a file of results: write its figures into benchmarks/results, and measure nothing
 
 
 def main() -> int:
-    """Check, measure, say what came of it; 1 where a job failed."""
+    """Check, then measure; return 1 if a job failed."""
     flags = parse(Flags, sys.argv[1:], "gpu.py")
     if flags.publish:
         return publish_figures(Path(flags.publish))
     if not flags.minutes > 0:
         raise ConfigError(f"--minutes: expected a number above 0, got {flags.minutes:g}.")
-    jobs = chosen(flags.only)
+    jobs = choose_jobs(flags.only)
     check_packages()
     device, environment = check_device(flags.device)
     check_data(jobs, flags.quick)
-    book = Book(Path(flags.out), device, flags.quick)
+    results = Results(Path(flags.out), device, flags.quick)
     with interruptible():
-        return measure(flags, device, environment, jobs, book)
+        return measure(flags, device, environment, jobs, results)
 
 
-def chosen(names: tuple[str, ...]) -> list[Job]:
-    """The jobs of these names in their order, all for none.
+def choose_jobs(names: tuple[str, ...]) -> list[Job]:
+    """Return the jobs with these names in their order; all for no name.
 
     Raises:
-        ConfigError: there is no job of some name.
+        ConfigError: an unknown name.
     """
     known = [job.name for job in JOBS]
     for name in names:
@@ -93,29 +93,29 @@ def chosen(names: tuple[str, ...]) -> list[Job]:
     return [job for job in JOBS if not names or job.name in names]
 
 
-# What has to be there before a minute is spent.
+# Checks, before a minute is spent.
 
 
 def check_packages() -> None:
-    """Raise ConfigError where packages are missing or too old, with what to fetch."""
+    """Raise ConfigError where packages are missing or too old, with the versions to install."""
     table = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     pins = (line.strip() for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines())
     pinned = dict(line.split("==") for line in pins if line and not line.startswith("#"))
     missing: list[str] = []
-    for wish in table["project"]["dependencies"]:
-        found = re.match(r"([\w-]+)\s*(?:>=\s*([\d.]+))?", wish)
-        assert found is not None, wish
-        name, least = found.groups()
+    for requirement in table["project"]["dependencies"]:
+        match = re.match(r"([\w-]+)\s*(?:>=\s*([\d.]+))?", requirement)
+        assert match is not None, requirement
+        name, least = match.groups()
         have = version(name)
         if have is None or (least and numbers(have) < numbers(least)):
             missing.append(f"{name}=={pinned.get(name, least)}" + (f" (found {have})" if have else ""))
-            missing += [f"{one} (needed by {name})" for one in BENEATH.get(name, ()) if version(one) is None]
+            missing += [f"{other} (needed by {name})" for other in NEEDED_BY.get(name, ()) if version(other) is None]
     if missing:
         raise ConfigError(f"gpu.py: these packages are missing; bring their wheels: {', '.join(missing)}.")
 
 
 def version(name: str) -> str | None:
-    """The installed version of a package; None where there is none."""
+    """Return the installed version of a package; None where it is missing."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
@@ -123,18 +123,18 @@ def version(name: str) -> str | None:
 
 
 def numbers(text: str) -> tuple[int, ...]:
-    """The leading numbers of a version."""
-    found = re.match(r"\d+(\.\d+)*", text)
-    return tuple(int(one) for one in found[0].split(".")) if found else ()
+    """Return the leading numbers of a version."""
+    match = re.match(r"\d+(\.\d+)*", text)
+    return tuple(int(number) for number in match[0].split(".")) if match else ()
 
 
 def check_device(name: str) -> tuple[str, dict[str, str]]:
-    """The device's kind, and the environment in which it is the only one of that kind.
+    """Return the device's type, and the environment in which it is the only one of that type.
 
     Raises:
-        ConfigError: torch cannot use it; says why.
+        ConfigError: torch cannot use it.
     """
-    import torch  # after the packages were looked at
+    import torch  # after the packages were checked
 
     kind, _, index = name.partition(":")
     if kind == "cpu" and not index:
@@ -155,8 +155,8 @@ def check_device(name: str) -> tuple[str, dict[str, str]]:
 
 def check_data(jobs: list[Job], quick: bool) -> None:
     """Raise NanotxError where a whole run would find no Tiny Shakespeare."""
-    if not quick and any(job.minutes and job.command.__qualname__.startswith("training.") for job in jobs):
-        from nanotx.data.corpus.tiny_shakespeare import TinyShakespeare  # after the packages were looked at
+    if not quick and any(job.trains for job in jobs):
+        from nanotx.data.corpus.tiny_shakespeare import TinyShakespeare  # after the packages were checked
 
         try:
             TinyShakespeare().text()
@@ -167,11 +167,11 @@ def check_data(jobs: list[Job], quick: bool) -> None:
 # Results.
 
 
-class Book:
-    """The results of one commit on one device: a file that is whole at any moment."""
+class Results:
+    """The results of one commit on one device: a file that is valid at any moment."""
 
     def __init__(self, folder: Path, device: str, quick: bool) -> None:
-        """Open it; what is there already is kept.
+        """Open the file; what it holds already stays.
 
         Raises:
             RunError: it cannot be written, or holds something else.
@@ -191,7 +191,7 @@ class Book:
             raise RunError(f"{self.path}: holds no results of this program; move it away.") from None
 
     def put(self, row: Row) -> str:
-        """Keep a row; returns what went wrong in writing it, and keeps it for the next time."""
+        """Add a row and write the file; return what went wrong in writing, which is tried again with the next row."""
         self.rows[row["name"]] = row
         try:
             self.write()
@@ -208,26 +208,26 @@ class Book:
 
 
 def commit() -> str:
-    """The commit of this checkout, marked where files were changed; a digest of the sources where there is no git."""
+    """Return the commit of this checkout, marked if files were changed; without git, a digest of the sources."""
     try:
         ask = ["git", "-C", str(ROOT)]
         head = subprocess.run([*ask, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout
         changed = subprocess.run([*ask, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True)
         return head[:12] + ("-changed" if changed.stdout.strip() else "")
     except (OSError, subprocess.CalledProcessError):
-        whole = hashlib.sha256()
+        digest = hashlib.sha256()
         for file in sorted(
             [*ROOT.glob("nanotx/**/*.py"), *ROOT.glob("benchmarks/**/*.py"), *ROOT.glob("recipes/*.toml")]
         ):
-            whole.update(file.relative_to(ROOT).as_posix().encode() + file.read_bytes())
-        return f"tree-{whole.hexdigest()[:12]}"
+            digest.update(file.relative_to(ROOT).as_posix().encode() + file.read_bytes())
+        return f"tree-{digest.hexdigest()[:12]}"
 
 
 # Measuring.
 
 
 class Stopped(Exception):
-    """A signal asked this program to end."""
+    """A signal asks this program to end."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -235,7 +235,7 @@ class Stopped(Exception):
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Within, SIGTERM, SIGINT and SIGHUP raise Stopped; what is under way is then written down."""
+    """Within, SIGTERM, SIGINT and SIGHUP raise Stopped, so that the running job is recorded."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise Stopped(number)
@@ -249,29 +249,31 @@ def interruptible() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def measure(flags: Flags, device: str, environment: dict[str, str], jobs: list[Job], book: Book) -> int:
-    """Do the jobs until the minutes are up; returns the exit code."""
+def measure(flags: Flags, device: str, environment: dict[str, str], jobs: list[Job], results: Results) -> int:
+    """Do the jobs until the minutes are up; return the exit code."""
     began, failed, unwritten = time.monotonic(), 0, ""
     deadline = began + 60 * flags.minutes
-    print(f"{book.path}: {len(jobs)} jobs, {flags.minutes:g} minutes", flush=True)
+    print(f"{results.path}: {len(jobs)} jobs, {flags.minutes:g} minutes", flush=True)
     for index, job in enumerate(jobs):
-        if flags.skip_done and book.rows.get(job.name, {}).get("status") == "done":
+        if flags.skip_done and results.rows.get(job.name, {}).get("status") == "done":
             print(f"{job.name:16} done before", flush=True)
             continue
         left = deadline - time.monotonic()
-        if left < LEAST:
+        if left < MIN_SECONDS:
             for later in jobs[index:]:
-                if book.rows.get(later.name, {}).get("status") not in ("done", "cut off"):
-                    unwritten = book.put({"name": later.name, "status": "not begun", "reason": "the minutes were up"})
-            print(f"the minutes are up before {job.name}; go on with --skip-done", flush=True)
+                if results.rows.get(later.name, {}).get("status") not in ("done", "cut off"):
+                    unwritten = results.put(
+                        {"name": later.name, "status": "not begun", "reason": "the minutes were up"}
+                    )
+            print(f"the minutes are up before {job.name}; continue with --skip-done", flush=True)
             break
         try:
             row = attempt(job, flags, device, environment, min(left, 60 * job.minutes))
         except Stopped as stop:
-            book.put({"name": job.name, "status": "cut off", "reason": f"signal {stop.number} ended the program"})
-            print(f"{job.name:16} cut off by signal {stop.number}; go on with --skip-done", flush=True)
+            results.put({"name": job.name, "status": "cut off", "reason": f"signal {stop.number} ended the program"})
+            print(f"{job.name:16} cut off by signal {stop.number}; continue with --skip-done", flush=True)
             return 128 + stop.number
-        unwritten = book.put(row | {"commit": book.commit, "device": device})
+        unwritten = results.put(row | {"commit": results.commit, "device": device})
         failed += row["status"] == "failed"
         print(f"{job.name:16} {row['status']:8} {row['seconds']:6.1f} s  {row['reason'] or ''}", flush=True)
         if unwritten:
@@ -282,17 +284,17 @@ def measure(flags: Flags, device: str, environment: dict[str, str], jobs: list[J
 
 
 def attempt(job: Job, flags: Flags, device: str, environment: dict[str, str], limit: float) -> Row:
-    """Run a job for at most so many seconds; returns its row, whatever came of it."""
+    """Run a job for at most so many seconds; return its row, however it ended."""
     with tempfile.TemporaryDirectory(prefix="nanotx-gpu-", ignore_cleanup_errors=True) as name:
         place = Place(device=device, quick=flags.quick, scratch=Path(name), nanogpt=flags.nanogpt)
         log, began = place.scratch / "log.txt", time.monotonic()
         status, reason = run(job.command(place), environment, log, limit)
         try:
             result = job.result(place)
-        except (KeyError, TypeError, IndexError) as error:  # a benchmark that was cut off in the midst of its figures
+        except (KeyError, TypeError, IndexError) as error:  # a benchmark that was cut off while it wrote its figures
             result, reason = None, f"{reason or 'its figures cannot be read'}: {type(error).__name__} {error}"
         if status == "done" and result is None:
-            status, reason = "failed", "it ended well and wrote no figures"
+            status, reason = "failed", "it succeeded and wrote no figures"
         return {
             "name": job.name,
             "about": job.about,
@@ -300,17 +302,23 @@ def attempt(job: Job, flags: Flags, device: str, environment: dict[str, str], li
             "reason": reason or None,
             "seconds": round(time.monotonic() - began, 2),
             "result": result,
-            "log": log.read_text(encoding="utf-8", errors="replace")[-TAIL:],
+            "log": log.read_text(encoding="utf-8", errors="replace")[-MAX_LOG:],
         }
 
 
 def run(command: list[str], environment: dict[str, str], log: Path, limit: float) -> tuple[str, str]:
-    """Run a command in a process group of its own; returns its status and the reason."""
+    """Run a command in a process group of its own; return its status and the reason."""
     paths = (str(ROOT), os.environ.get("PYTHONPATH", ""))
-    whole = os.environ | environment | {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONUNBUFFERED": "1"}
+    own = environment | {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONUNBUFFERED": "1"}
     with log.open("w", encoding="utf-8") as out:
         child = subprocess.Popen(
-            command, cwd=ROOT, env=whole, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
+            command,
+            cwd=ROOT,
+            env=os.environ | own,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
         )
         try:
             code = child.wait(timeout=limit)
@@ -325,7 +333,7 @@ def run(command: list[str], environment: dict[str, str], log: Path, limit: float
 
 
 def end(child: subprocess.Popen[bytes]) -> None:
-    """Leave nothing of a job running, its children included."""
+    """Kill a job with all its children."""
     with contextlib.suppress(OSError):
         if hasattr(os, "killpg"):
             os.killpg(child.pid, signal.SIGKILL)
@@ -338,7 +346,7 @@ def end(child: subprocess.Popen[bytes]) -> None:
 
 
 def publish_figures(file: Path) -> int:
-    """Write the figures of a results file where the README's tables come from."""
+    """Write the figures of a results file into `benchmarks/results`, where the README's tables come from."""
     try:
         table: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         rows = {row["name"]: row for row in table["rows"] if row["status"] == "done"}
@@ -355,7 +363,7 @@ def publish_figures(file: Path) -> int:
 
 
 def write(file: Path, table: dict[str, Any]) -> None:
-    """Write a file of figures, and say so."""
+    """Write a file of figures, and print its name."""
     write_atomic(file, json.dumps(table, indent=1) + "\n")
     print(file.relative_to(ROOT))
 

@@ -1,4 +1,4 @@
-"""The jobs of `gpu.py`, the most valuable first: what each runs, how long it may take, and what it found."""
+"""The jobs of `gpu.py`, the most valuable first: what each runs, how long it may take, and its figures."""
 
 import json
 import sys
@@ -11,9 +11,9 @@ from harness import Row
 
 HERE = Path(__file__).resolve().parent.parent
 LAYERS = ("attention", "block", "ffn", "norm", "embedding", "position", "model")
-"""Slots whose parts run on the device."""
+"""What has laws that depend on the device."""
 TARGET = 1.4697
-"""What nanoGPT publishes for its baby GPT on Tiny Shakespeare, in nats per character."""
+"""The loss that nanoGPT publishes for its baby GPT on Tiny Shakespeare, in nats per character."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,18 +21,18 @@ class Place:
     """Where and how thoroughly a job runs."""
 
     device: str  # cpu or cuda
-    quick: bool  # tiny sizes: only to see that it works
+    quick: bool  # tiny sizes, only to see that it works
     scratch: Path  # an empty folder of the job's own
-    nanogpt: str = ""  # a checkout of nanoGPT; empty for none
+    nanogpt: str = ""  # a checkout of nanoGPT; empty without one
 
     @property
     def json(self) -> Path:
-        """Where a benchmark writes its figures."""
+        """Return where a benchmark writes its figures."""
         return self.scratch / "figures.json"
 
     @property
     def run(self) -> Path:
-        """The folder of a training run."""
+        """Return the folder of a training run."""
         return self.scratch / "run"
 
 
@@ -49,34 +49,35 @@ class Job:
     minutes: float  # after which it is cut off
     command: Command
     result: Result
+    trains: bool = False  # on the recipe's own corpus
 
 
 def python(*words: object) -> list[str]:
-    """A command line for this Python."""
+    """Return a command line for this Python."""
     return [sys.executable, *map(str, words)]
 
 
 def figures(place: Place) -> Row | None:
-    """What a benchmark wrote; None where it wrote nothing whole."""
+    """Return what a benchmark wrote; None where it wrote no valid JSON."""
     try:
-        found: Row = json.loads(place.json.read_text(encoding="utf-8"))
+        results: Row = json.loads(place.json.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return found
+    return results
 
 
-def benchmark(program: str, full: str, quick: str) -> Command:
-    """A program of this folder, with the flags of a full or of a quick measurement."""
+def benchmark(name: str, about: str, minutes: float, program: str, full: str, quick: str) -> Job:
+    """Return the job of a benchmark, with the flags of a full and of a quick measurement."""
 
     def command(place: Place) -> list[str]:
         words = (quick if place.quick else full).split()
         return python(HERE / program, "--device", place.device, *words, "--json", place.json)
 
-    return command
+    return Job(name=name, about=about, minutes=minutes, command=command, result=figures)
 
 
 def peers(place: Place) -> list[str]:
-    """Our step beside the plain one, Hugging Face's compiled and, where it can be had, nanoGPT's own."""
+    """Return the command that compares our step with the plain one, Hugging Face's and, with a checkout, nanoGPT's."""
     names = ["nanotx_plain", "nanotx", "transformers_compiled"]
     names += ["nanogpt", "nanogpt_compiled"] if place.nanogpt else []
     words = "--recipe baby_gpt --rounds 12 --seconds 20 --starts 0"
@@ -90,26 +91,27 @@ def peers(place: Place) -> list[str]:
 ONE_STEP = "--layers 1 --batch 2 --rounds 3 --seconds 0 --steps 1 --starts 0 --dropouts 0 --compile off"
 
 
-def laws(dtype: str) -> Command:
-    """The laws of every layer, few cases each."""
+def laws(dtype: str, minutes: float) -> Job:
+    """Return the job that tries the laws of every layer, few cases each."""
 
     def command(place: Place) -> list[str]:
         slots, examples = (("norm",), 1) if place.quick else (LAYERS, 3)
         words = ("--device", place.device, "--dtype", dtype, "--examples", examples, "--json", place.json)
         return python("-m", "nanotx", "laws", *slots, *words)
 
-    return command
+    about = f"laws of every layer on the device, in {dtype}"
+    return Job(name=f"laws_{dtype}", about=about, minutes=minutes, command=command, result=verdicts)
 
 
 def verdicts(place: Place) -> Row | None:
-    """The laws that do not hold, and how many were tried."""
-    found = figures(place)
-    if found is None:
+    """Return the laws that do not hold, and how many were tried."""
+    results = figures(place)
+    if results is None:
         return None
-    tried = [row for row in found["verdicts"] if not row["skipped"]]
+    tried = [row for row in results["verdicts"] if not row["skipped"]]
     broken = [{key: row[key] for key in ("part", "law", "broken", "case")} for row in tried if row["broken"]]
     cases = sum(row["cases"] for row in tried)
-    return {"laws": len(tried), "cases": cases, "broken": broken, "not_asked": len(found["verdicts"]) - len(tried)}
+    return {"laws": len(tried), "cases": cases, "broken": broken, "not_asked": len(results["verdicts"]) - len(tried)}
 
 
 TINY = (
@@ -118,18 +120,18 @@ TINY = (
 )
 
 
-def training(recipe: str) -> Command:
-    """A recipe trained whole."""
+def training(recipe: str, about: str, minutes: float) -> Job:
+    """Return the job that trains a recipe to its end."""
 
     def command(place: Place) -> list[str]:
         quick = TINY.split() if place.quick else []
         return python("-m", "nanotx", "train", recipe, "--device", place.device, "--run", place.run, *quick)
 
-    return command
+    return Job(name=recipe, about=about, minutes=minutes, command=command, result=run_figures, trains=True)
 
 
-def course(place: Place) -> Row | None:
-    """How far a run came, whole or cut off: its evaluations, its speed, when it reached nanoGPT's loss, its figures."""
+def run_figures(place: Place) -> Row | None:
+    """Return how far a run came, complete or cut off: its evaluations and speed, and when it reached nanoGPT's loss."""
     try:
         lines = (place.run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -157,7 +159,7 @@ EVAL = ("step", "train_loss", "val_loss", "bits_per_byte", "wall_seconds")
 
 
 def parsed(line: str) -> Any:
-    """A line of JSON; None where it is not whole."""
+    """Return the value of a line of JSON; None where it is cut off."""
     try:
         return json.loads(line)
     except ValueError:
@@ -165,7 +167,7 @@ def parsed(line: str) -> Any:
 
 
 def text(file: Path) -> str:
-    """What a file holds; nothing where it is not there."""
+    """Return the text of a file; nothing where there is no file."""
     try:
         return file.read_text(encoding="utf-8")
     except OSError:
@@ -173,104 +175,59 @@ def text(file: Path) -> str:
 
 
 def kills(place: Place) -> list[str]:
-    """Runs on the device, killed at random moments and resumed: equal to the bit."""
+    """Return the command that kills runs on the device at random moments and resumes them, equal to the bit."""
     words = ("--only", "kill", "--kills", 1 if place.quick else 6, "--device", place.device, "--json", place.json)
     return python("-m", "nanotx", "selftest", *words)
 
 
 SAMPLING = "--dim 32 --layers 1 --heads 2 --context 64 --draft-dim 16 --learn 1 --tokens 8 --rounds 1 --no-compile"
+PARTS = "--rounds 7 --seconds 1 --cases 2"
+STEPS = "--contenders nanotx_plain,nanotx,transformers_compiled --rounds 12 --seconds 15 --starts 0"
 
 JOBS = (
-    Job(
-        name="device",
-        about="versions, driver, peak rates of products and of memory",
-        minutes=1.0,
-        command=benchmark("peaks.py", "", "--size 256 --tries 3"),
-        result=figures,
+    benchmark(
+        "device", "versions, driver, peak rates of products and of memory", 1.0, "peaks.py", "", "--size 256 --tries 3"
     ),
-    Job(
-        name="laws_float32",
-        about="laws of every layer on the device, in float32",
-        minutes=1.5,
-        command=laws("float32"),
-        result=verdicts,
+    laws("float32", 1.5),
+    laws("bfloat16", 1.0),
+    benchmark(
+        "attn",
+        "attentions, forward and backward",
+        2.0,
+        "attn.py",
+        f"--shapes baby,1k,4k {PARTS}",
+        "--quick --parts sdpa",
     ),
-    Job(
-        name="laws_bfloat16",
-        about="laws of every layer on the device, in bfloat16",
-        minutes=1.0,
-        command=laws("bfloat16"),
-        result=verdicts,
-    ),
-    Job(
-        name="attn",
-        about="attentions, forward and backward",
-        minutes=2.0,
-        command=benchmark("attn.py", "--shapes baby,1k,4k --rounds 7 --seconds 1 --cases 2", "--quick --parts sdpa"),
-        result=figures,
-    ),
-    Job(
-        name="baby_gpt",
-        about="nanoGPT's baby GPT to its published loss, and to its end",
-        minutes=4.0,
-        command=training("baby_gpt"),
-        result=course,
-    ),
+    training("baby_gpt", "nanoGPT's baby GPT to its published loss, and to its end", 4.0),
     Job(
         name="peers",
-        about="a training step beside nanoGPT's and Hugging Face's on the equal model",
+        about="a training step compared with nanoGPT's and Hugging Face's on the equal model",
         minutes=2.5,
         command=peers,
         result=figures,
     ),
-    Job(
-        name="shakespeare_char",
-        about="the default recipe as it is",
-        minutes=1.5,
-        command=training("shakespeare_char"),
-        result=course,
+    training("shakespeare_char", "the default recipe", 1.5),
+    training("my_gpt", "the lecture's full size", 4.0),
+    training("decoder_384", "the lecture's full size at half its batch", 3.0),
+    benchmark(
+        "layers",
+        "feed-forwards, blocks, norms, positions",
+        2.0,
+        "layers.py",
+        f"--shapes baby,1k {PARTS}",
+        "--quick --slots norm --parts rmsnorm",
     ),
-    Job(name="my_gpt", about="the lecture's full size, whole", minutes=4.0, command=training("my_gpt"), result=course),
-    Job(
-        name="decoder_384",
-        about="the lecture's full size at half its batch, whole",
-        minutes=3.0,
-        command=training("decoder_384"),
-        result=course,
+    benchmark("training", "a training step of the small recipe", 2.0, "training.py", STEPS, f"--no-peers {ONE_STEP}"),
+    benchmark(
+        "attn_16k",
+        "attentions on one long text",
+        2.0,
+        "attn.py",
+        "--shapes 16k --rounds 5 --seconds 1 --cases 1",
+        "--quick --parts fused",
     ),
-    Job(
-        name="layers",
-        about="feed-forwards, blocks, norms, positions",
-        minutes=2.0,
-        command=benchmark(
-            "layers.py", "--shapes baby,1k --rounds 7 --seconds 1 --cases 2", "--quick --slots norm --parts rmsnorm"
-        ),
-        result=figures,
-    ),
-    Job(
-        name="training",
-        about="a training step of the small recipe",
-        minutes=2.0,
-        command=benchmark(
-            "training.py",
-            "--contenders nanotx_plain,nanotx,transformers_compiled --rounds 12 --seconds 15 --starts 0",
-            f"--no-peers {ONE_STEP}",
-        ),
-        result=figures,
-    ),
-    Job(
-        name="attn_16k",
-        about="attentions on one long text",
-        minutes=2.0,
-        command=benchmark("attn.py", "--shapes 16k --rounds 5 --seconds 1 --cases 1", "--quick --parts fused"),
-        result=figures,
-    ),
-    Job(
-        name="sampling",
-        about="writing one text, and 64 side by side",
-        minutes=2.0,
-        command=benchmark("sampling.py", "--batch 64 --tokens 300", SAMPLING),
-        result=figures,
+    benchmark(
+        "sampling", "generating one text, and 64 at once", 2.0, "sampling.py", "--batch 64 --tokens 300", SAMPLING
     ),
     Job(
         name="kills",
@@ -279,6 +236,6 @@ JOBS = (
         command=kills,
         result=figures,
     ),
-    Job(name="record", about="the recipe of 1.4697", minutes=2.0, command=training("record"), result=course),
-    Job(name="best", about="the longest recipe", minutes=8.0, command=training("best"), result=course),
+    training("record", "the recipe of 1.4697", 2.0),
+    training("best", "the longest recipe", 8.0),
 )

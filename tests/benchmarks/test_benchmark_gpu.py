@@ -157,7 +157,7 @@ def test_missing_packages_are_named_with_their_wheels(monkeypatch):
 def test_a_run_that_was_cut_off_still_tells_how_far_it_came(tmp_path):
     sys.path.insert(0, str(PROGRAM.parent))
     try:
-        from harness.gpu_jobs import Place, course
+        from harness.gpu_jobs import Place, run_figures
     finally:
         sys.path.remove(str(PROGRAM.parent))
     (tmp_path / "run").mkdir()
@@ -167,7 +167,7 @@ def test_a_run_that_was_cut_off_still_tells_how_far_it_came(tmp_path):
     rows += [{"event": "eval", "step": 20, "train_loss": 1.1, "val_loss": 1.46, "wall_seconds": 18.0}]
     lines = "".join(json.dumps(row) + "\n" for row in rows) + '{"event": "step", "st'
     Path(tmp_path, "run", "metrics.jsonl").write_text(lines, encoding="utf-8")
-    found = course(Place(device="cpu", quick=False, scratch=tmp_path))
+    found = run_figures(Place(device="cpu", quick=False, scratch=tmp_path))
     assert found["steps"] == 21 and found["of_steps"] == 5000 and found["summary"] is None
     assert (found["target_step"], found["target_wall_seconds"]) == (20, 18.0)
 
