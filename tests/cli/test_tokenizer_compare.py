@@ -104,7 +104,7 @@ def test_a_word_is_a_part_and_its_fields():
 @pytest.mark.parametrize(
     ("words", "kind", "message"),
     [
-        ("", ConfigError, "--tokenizers: expected some such as char,byte,bpe:512, got none"),
+        ("", ConfigError, "--tokenizers: expected a list such as char,byte,bpe:512, got nothing"),
         ("bpee", UnknownPart, r"--tokenizers bpee: .* Did you mean 'bpe'\?"),
         ("char:512", ConfigError, "--tokenizers char:512: char has no field 'vocab_size'"),
         ("bpe:patern=gpt2", ConfigError, r"bpe has no field 'patern'. Did you mean 'pattern'\? It has: "),
@@ -261,7 +261,7 @@ def test_a_comparison_imports_neither_torch_nor_without_a_picture_matplotlib():
 
 def test_a_picture_of_nothing_is_refused(tmp_path):
     rows = rows_of("char:unknown", "abc", "xyz")
-    with pytest.raises(ConfigError, match="no tokenizer kept the whole text"):
+    with pytest.raises(ConfigError, match="every tokenizer lost text"):
         plot.draw(rows, "x", tmp_path / "x.svg")
 
 

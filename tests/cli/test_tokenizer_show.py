@@ -138,7 +138,7 @@ def test_a_token_wider_than_the_terminal_is_cut():
 def test_unknown_letters_and_normal_forms_are_told():
     codec = Char(unknown=True, nfc=True).train(["abc"])
     told = plain(drawn(terminal(120), codec, "aXbXc"))
-    assert "<unk>" in told and "2 tokens are <unk>, and what they stood for is lost" in told
+    assert "<unk>" in told and "2 tokens are <unk>, and their text is lost" in told
     told = plain(drawn(terminal(120), Char(nfc=True).train(["é"]), "e\u0301"))
     assert "do not give this text back: it was normalised first" in told
 

@@ -327,7 +327,7 @@ def test_mistakes_about_files_and_folders_are_answered(play, tmp_path, monkeypat
         (["smaple", "x"], ConfigError, 2, r"no such command\. Did you mean 'sample'\?"),
         (["tokenizer", "learn"], ConfigError, 2, "no such command"),
         (["show", "full"], RunError, 4, "expected a run's folder"),
-        (["tokenizer", "train", "bpe"], ConfigError, 2, "expected files, or --corpus"),
+        (["tokenizer", "train", "bpe"], ConfigError, 2, "expected either files or --corpus"),
         (["tokenizer", "encode", "nowhere.json", "short.txt"], TokenizerError, 3, r"nowhere\.json"),
         (["tokenizer", "encode", "byte_", "short.txt"], TokenizerError, 3, "byte_"),
     ]:

@@ -254,7 +254,7 @@ def test_encode_writes_a_token_file_and_prints_ids(tmp_path):
     done = encode(file, "--out", out, "--separator", SPECIAL)
     count = len(CODECS["bpe"].encode(PRIMER)) + 1
     size = len(PRIMER)
-    assert done.stdout == f"{out}: {count} ids of {size} bytes, {size / count:.2f} bytes an id\n", done.stderr
+    assert done.stdout == f"{out}: {count} ids of {size} bytes, {size / count:.2f} bytes per id\n", done.stderr
     assert encode(file).stdout == " ".join(map(str, CODECS["bpe"].encode(PRIMER).tolist())) + "\n"
     written(tmp_path, SPECIAL, "s.txt")
     assert encode(tmp_path / "s.txt", "--special", SPECIAL).stdout == f"{CODECS['bpe'].special_tokens[SPECIAL]}\n"

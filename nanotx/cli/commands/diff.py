@@ -52,35 +52,35 @@ class Flags:
 
 
 def run(argv: list[str]) -> int:
-    """Compare."""
+    """Compare two runs, print the first difference, and return the exit code."""
     flags = parse(Flags, argv, "nanotx diff")
     for file in flags.load:
         load_file(file)
     folders = [RunFolder(Path(folder)).checkpoints for folder in flags.runs]
-    one, other = while_saved(partial(open_runs, flags), *folders)
-    for record in (one, other):
+    first, second = while_saved(partial(open_runs, flags), *folders)
+    for record in (first, second):
         record.check(flags.step or 1)
         for reason in record.skipped:
             print_line(f"skipped: {reason}")
-    print_recipe_differences(one, other)
-    check_shapes(one, other)
-    last = flags.step or min(one.last, other.last)
+    print_recipe_differences(first, second)
+    check_shapes(first, second)
+    last = flags.step or min(first.last, second.last)
 
-    def look() -> Comparison:
-        held = all(path.exists() for record in (one, other) for path in record.checkpoints.values())
-        return search(*((one, other) if held else open_runs(flags)), last)
+    def compare() -> Comparison:
+        complete = all(path.exists() for record in (first, second) for path in record.checkpoints.values())
+        return search(*((first, second) if complete else open_runs(flags)), last)
 
-    found = while_saved(look, *folders)
-    print_first_difference(one, other, found)
+    comparison = while_saved(compare, *folders)
+    print_first_difference(first, second, comparison)
     if flags.json:
-        write_json(flags.json, to_json(one, other, found))
-    return 0 if found.equal else LawBroken.exit_code
+        write_json(flags.json, to_json(first, second, comparison))
+    return 0 if comparison.equal else LawBroken.exit_code
 
 
 def open_runs(flags: Flags) -> tuple[RunRecord, RunRecord]:
     """Read the records of both runs."""
-    one, other = (RunRecord(folder) for folder in flags.runs)
-    return one, other
+    first, second = (RunRecord(folder) for folder in flags.runs)
+    return first, second
 
 
 MAX_VALUE_LENGTH = 60
@@ -92,19 +92,19 @@ def print_line(line: str) -> None:
     Console(highlight=False).print(Text(printable(line)), soft_wrap=True)
 
 
-def print_recipe_differences(one: RunRecord, other: RunRecord) -> None:
-    """Print in what recipes, corpora and tokenizers differ."""
-    differing = recipes(one, other)
+def print_recipe_differences(first: RunRecord, second: RunRecord) -> None:
+    """Print how the recipes, corpora and tokenizers of two runs differ."""
+    differing = recipes(first, second)
     if differing:
-        cells = [("recipe", one.name, other.name)]
-        cells += [(key, format_value(mine), format_value(theirs)) for key, (mine, theirs) in differing.items()]
+        cells = [("recipe", first.name, second.name)]
+        cells += [(key, format_value(left), format_value(right)) for key, (left, right) in differing.items()]
         tables.print_table(Console(highlight=False), "", cells, sys.stdout.isatty())
     else:
         print_line("recipes: the same")
-    for name, (mine, theirs) in (("corpora", corpora(one, other)), ("tokenizers", tokenizers(one, other))):
-        short = [f"{digest[:12]}..." for digest in (mine, theirs)]
+    for name, (left, right) in (("corpora", corpora(first, second)), ("tokenizers", tokenizers(first, second))):
+        short = [f"{digest[:12]}..." for digest in (left, right)]
         print_line(
-            f"{name}: {f'the same, SHA-256 {short[0]}' if mine == theirs else f'SHA-256 {short[0]} and {short[1]}'}"
+            f"{name}: {f'the same, SHA-256 {short[0]}' if left == right else f'SHA-256 {short[0]} and {short[1]}'}"
         )
 
 
@@ -114,28 +114,28 @@ def format_value(value: Any) -> str:
     return text if len(text) <= MAX_VALUE_LENGTH else text[: MAX_VALUE_LENGTH - 3] + "..."
 
 
-def print_first_difference(one: RunRecord, other: RunRecord, found: Comparison) -> None:
+def print_first_difference(first: RunRecord, second: RunRecord, comparison: Comparison) -> None:
     """Print the first difference, as it is recorded and as the runs are repeated."""
-    names = (one.name, other.name)
-    if found.recorded is None:
-        print_line(f"metrics.jsonl: the same losses and gradient norms up to step {found.last}")
+    names = (first.name, second.name)
+    if comparison.recorded is None:
+        print_line(f"metrics.jsonl: the same losses and gradient norms up to step {comparison.last}")
     else:
-        rows = [record.steps.get(found.recorded, {}) for record in (one, other)]
-        print_line(f"metrics.jsonl: they differ first at step {found.recorded}: {side_by_side(rows)}")
-    for step, why in found.saved.items():
+        rows = [record.steps.get(comparison.recorded, {}) for record in (first, second)]
+        print_line(f"metrics.jsonl: they differ first at step {comparison.recorded}: {side_by_side(rows)}")
+    for step, why in comparison.saved.items():
         print_line(f"checkpoints of step {step}: they differ as they were saved: {why}")
-    if found.begin:
-        print_line(f"checkpoints of step {found.begin}: no bit differs")
-    origin = f"from the checkpoints of step {found.begin}" if found.begin else "from the initial weights"
-    for name, first_mismatch in zip(names, found.first_mismatch, strict=True):
+    if comparison.begin:
+        print_line(f"checkpoints of step {comparison.begin}: no bit differs")
+    origin = f"from the checkpoints of step {comparison.begin}" if comparison.begin else "from the initial weights"
+    for name, first_mismatch in zip(names, comparison.first_mismatch, strict=True):
         if first_mismatch:
             print_line(f"{name}, repeated {origin}: step {first_mismatch} differs from its metrics.jsonl")
-        elif found.end > found.begin:
-            print_line(f"{name}, repeated {origin}: equal to its metrics.jsonl to the bit, up to step {found.end}")
-    if found.divergence:
-        print_tensor_difference(found.divergence)
+        elif comparison.end > comparison.begin:
+            print_line(f"{name}, repeated {origin}: equal to its metrics.jsonl to the bit, up to step {comparison.end}")
+    if comparison.divergence:
+        print_tensor_difference(comparison.divergence)
     else:
-        print_line(f"No bit of the weights differs up to step {found.last}.")
+        print_line(f"No bit of the weights differs up to step {comparison.last}.")
 
 
 def print_tensor_difference(divergence: Divergence) -> None:
@@ -155,23 +155,23 @@ def side_by_side(rows: Any) -> str:
     )
 
 
-def to_json(one: RunRecord, other: RunRecord, found: Comparison) -> dict[str, Any]:
+def to_json(first: RunRecord, second: RunRecord, comparison: Comparison) -> dict[str, Any]:
     """Return the differences as plain values."""
-    divergence, first = found.divergence, None
+    divergence, difference = comparison.divergence, None
     if divergence:
         rows = [strict(row) for row in divergence.rows or ()]
         numbers = {key: [row[key] for row in rows] for key in NUMBERS}
-        first = {"step": divergence.step, **numbers, **strict(asdict(divergence.difference))}
+        difference = {"step": divergence.step, **numbers, **strict(asdict(divergence.difference))}
     return {
-        "runs": [one.name, other.name],
-        "equal": found.equal,
-        "recipe": {key: list(values) for key, values in recipes(one, other).items()},
-        "corpus_sha256": corpora(one, other),
-        "tokenizer_sha256": tokenizers(one, other),
-        "journal_step": found.recorded,
-        "checkpoints": found.saved,
-        "from_step": found.begin,
-        "last_step": found.end,
-        "first_mismatch": found.first_mismatch,
-        "first": first,
+        "runs": [first.name, second.name],
+        "equal": comparison.equal,
+        "recipe": {key: list(values) for key, values in recipes(first, second).items()},
+        "corpus_sha256": corpora(first, second),
+        "tokenizer_sha256": tokenizers(first, second),
+        "journal_step": comparison.recorded,
+        "checkpoints": comparison.saved,
+        "from_step": comparison.begin,
+        "last_step": comparison.end,
+        "first_mismatch": comparison.first_mismatch,
+        "first": difference,
     }

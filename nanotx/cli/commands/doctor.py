@@ -43,22 +43,22 @@ class Flags:
 
 
 def run(argv: list[str]) -> int:
-    """Look, measure, tell."""
+    """Measure the machine, print the report, and return the exit code."""
     flags = parse(Flags, argv, "nanotx doctor")
     machine = choose_machine(flags.device, flags.dtype, flags.threads)
     with show_status("looking"):
-        found = machine_facts()
+        facts = machine_facts()
     with show_status("measuring"):
         measured = microbenchmarks(machine)
     trial = None
     if flags.compile:
         with show_status("compiling something small"):
             trial = try_compile(machine.device)
-    made = [dataclasses.asdict(one) for one in choose_settings(flags, machine, trial)]
-    settings = [tuple(map(str, setting.values())) for setting in made]
+    choices = [dataclasses.asdict(choice) for choice in choose_settings(flags, machine, trial)]
+    settings = [tuple(map(str, setting.values())) for setting in choices]
     console, threads = Console(highlight=False), f"{machine.threads} thread{'s' * (machine.threads > 1)}"
     tables: list[Cells] = [
-        [("this machine", ""), *found.items()],
+        [("this machine", ""), *facts.items()],
         [(f"measured on {machine.device.type}, {threads}", ""), *format_benchmarks(measured)],
         [("a run chooses", "choice", "reason", "override"), *settings],
     ]
@@ -66,21 +66,28 @@ def run(argv: list[str]) -> int:
         print_table(console, "", cells, console.is_terminal, left=len(cells[0]))
     if flags.json:
         chosen = {"device": machine.device.type, "dtype": machine.dtype_name, "threads": machine.threads}
-        room, tried = memory_info(), dataclasses.asdict(trial) if trial else None
-        counted = {"cores": cores(), "memory": dataclasses.asdict(room) if room else None}
-        figures = {"machine": found, **counted, **chosen, "measured": measured, "compile": tried, "choices": made}
+        memory, compiled = memory_info(), dataclasses.asdict(trial) if trial else None
+        resources = {"cores": cores(), "memory": dataclasses.asdict(memory) if memory else None}
+        figures = {
+            "machine": facts,
+            **resources,
+            **chosen,
+            "measured": measured,
+            "compile": compiled,
+            "choices": choices,
+        }
         write_json(flags.json, figures)
     return 0
 
 
 def format_benchmarks(measured: dict[str, float]) -> list[tuple[str, str]]:
-    """Rates in words."""
+    """Return the measured rates as rows of name and rate."""
     products = {name: rate for name, rate in measured.items() if name != "copy"}
     rows = [(f"{name} products", f"{rate / 1e9:,.1f} GFLOP/s") for name, rate in products.items()]
     return [*rows, ("memory copied", f"{measured['copy'] / 1e9:.1f} GB/s, read and written")]
 
 
 def show_status(what: str) -> contextlib.AbstractContextManager[object]:
-    """Say what is being waited for, on a terminal."""
+    """Show on a terminal what the user is waiting for."""
     console = Console(stderr=True)
     return console.status(what) if console.is_terminal else contextlib.nullcontext()

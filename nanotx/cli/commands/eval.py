@@ -74,14 +74,14 @@ class Flags:
 
 
 def run(argv: list[str]) -> int:
-    """Score."""
+    """Evaluate the run, print the figures, and return the exit code."""
     others, of_position = split_position_flags(argv)
     flags = parse(Flags, others, PROG)
     for file in flags.load:
         load_file(file)
     loaded = load(flags.folder, flags.step)
-    learned = loaded.recipe.model.context
-    context = flags.context or learned
+    trained_context = loaded.recipe.model.context
+    context = flags.context or trained_context
     named = [f"--position={flags.position}"] if flags.position else []
     position = read_position(loaded.recipe, context, [*named, *of_position], PROG)
     recipe = loaded.recipe
@@ -94,42 +94,42 @@ def run(argv: list[str]) -> int:
     try:
         scored = score_text(model, loaded.tokenizer, text, machine, context)
     except TextError:
-        encoded(loaded.tokenizer, text, f"--text {flags.text}" if flags.text else name)  # says where
+        encoded(loaded.tokenizer, text, f"--text {flags.text}" if flags.text else name)  # raises with the line
         raise
     floor, floors = (None, {}) if flags.text else entropy_floor(recipe.corpus)
     print_line(f"{flags.folder}, step {loaded.step}: {name}, {scored.whole.size:,} bytes")
     table = to_table(model.config.position)
-    if (context, model.config.position) != (learned, recipe.model.position):
-        said = "".join(f", {key} {value:g}" for key, value in table.items() if key != "part")
-        print_line(f"windows of {context:,} tokens, {learned:,} in training; position {table['part']}{said}")
-    print_results(scored, floor, floors, flags, context, learned)
+    if (context, model.config.position) != (trained_context, recipe.model.position):
+        fields = "".join(f", {key} {value:g}" for key, value in table.items() if key != "part")
+        print_line(f"windows of {context:,} tokens, {trained_context:,} in training; position {table['part']}{fields}")
+    print_results(scored, floor, floors, flags, context, trained_context)
     if flags.json:
         head = {"run": flags.folder, "step": loaded.step, "text": name, "floor_bits_per_byte": floor}
-        head |= {"context": context, "trained_context": learned, "position": table}
-        write_json(flags.json, head | to_json(scored, floors, context, learned))
+        head |= {"context": context, "trained_context": trained_context, "position": table}
+        write_json(flags.json, head | to_json(scored, floors, context, trained_context))
     return 0
 
 
 def split_position_flags(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The words, those on fields of the position (--position.factor 4) by themselves: which there are, a part says."""
-    others, mine, value = list[str](), list[str](), False
+    """Separate the flags of the position's fields (--position.factor 4): the part determines which there are."""
+    others, of_position, value = list[str](), list[str](), False
     for arg in argv:
         value = value and not arg.startswith("--")
         field = arg.startswith("--position.")
-        (mine if field or value else others).append(arg)
+        (of_position if field or value else others).append(arg)
         value = field and "=" not in arg
-    return others, mine
+    return others, of_position
 
 
 def print_line(line: str) -> None:
-    """A line that is not folded."""
+    """Print a line without folding it."""
     Console(highlight=False).print(Text(line), soft_wrap=True)
 
 
 def print_results(
-    scored: TextScore, floor: float | None, floors: dict[str, float], flags: Flags, context: int, learned: int
+    scored: TextScore, floor: float | None, floors: dict[str, float], flags: Flags, context: int, trained_context: int
 ) -> None:
-    """The figures, and the tables that were asked for."""
+    """Print the figures, and the requested tables."""
     whole, console, terminal = scored.whole, Console(highlight=False), sys.stdout.isatty()
     known_floor = "" if floor is None else f"; floor {floor:.4f}"
     print_line(
@@ -144,15 +144,18 @@ def print_results(
             f"loss at positions 1 to {min(context, whole.tokens):,}: {spark(losses(scored.nats, context).tolist())}"
         )
         tables.print_table(
-            console, "", position_cells(position_segments(scored.nats, context, learned), learned), terminal
+            console,
+            "",
+            position_cells(position_segments(scored.nats, context, trained_context), trained_context),
+            terminal,
         )
 
 
 def read_text(path: str) -> str:
-    """The text of a file, or of a folder of them.
+    """Return the text of a file, or of a folder of files.
 
     Raises:
-        DataError: it cannot be read, or there is no text in it.
+        DataError: it cannot be read, or contains no text.
     """
     try:
         return File(path=path).text()
@@ -182,11 +185,11 @@ def validation_text(loaded: LoadedRun, folder: RunFolder) -> str:
 
 
 def entropy_floor(corpus: Corpus) -> tuple[float | None, dict[str, float]]:
-    """The bits per byte of the validation text to one who knows what wrote it, over all and by script, if anybody does.
+    """Return the entropy floor of the validation text in bits per byte, of the whole and by script; None if unknown.
 
-    Every byte of a text falls to a script here as it does in a score by script.
+    Each byte counts for a script as it does in the scores by script.
     """
-    if not isinstance(corpus, Playhouse):  # no other knows it for each character
+    if not isinstance(corpus, Playhouse):  # no other corpus knows the entropy of each character
         return corpus.floor(), {}
     training, text = corpus.split()
     bits, at = corpus.surprisal(training + text)[len(training) :], 0
@@ -201,45 +204,45 @@ def entropy_floor(corpus: Corpus) -> tuple[float | None, dict[str, float]]:
 
 
 ALL_SCRIPTS = "all"
-"""What the row of the whole text is called, beside those of its scripts."""
+"""Name of the row of the whole text in the table of scripts."""
 
 
 def script_cells(
     whole: SegmentScore, parts: Mapping[str, SegmentScore], floors: Mapping[str, float]
 ) -> list[list[str]]:
-    """A header, a row for each script, and one for all of them; the last column where a floor is known."""
+    """Return a header, a row per script, and a row for all; the last column where a floor is known."""
     cells = [["script", "bytes", "tokens", "tokens/word", "loss", "share of bits", "bits/byte", "floor"]]
-    for name, one in {**parts, ALL_SCRIPTS: whole}.items():
+    for name, score in {**parts, ALL_SCRIPTS: whole}.items():
         fertility, loss, rate, floor = (
             "-" if figure is None else f"{figure:.4f}"
-            for figure in (one.fertility, one.loss, one.bits_per_byte, floors.get(name))
+            for figure in (score.fertility, score.loss, score.bits_per_byte, floors.get(name))
         )
-        share = f"{one.nats / whole.nats if whole.nats else 0.0:.1%}"
-        cells.append([name, f"{one.size:,}", f"{one.tokens:,}", fertility, loss, share, rate, floor])
+        share = f"{score.nats / whole.nats if whole.nats else 0.0:.1%}"
+        cells.append([name, f"{score.size:,}", f"{score.tokens:,}", fertility, loss, share, rate, floor])
     return cells if floors else [row[:-1] for row in cells]
 
 
-def metrics(one: SegmentScore) -> dict[str, Any]:
-    """All of them, as plain values."""
-    rates = {"loss": one.loss, "bits_per_byte": one.bits_per_byte, "fertility": one.fertility}
-    return {"bytes": one.size, "words": one.words, "tokens": one.tokens, "nats": one.nats, **rates}
+def metrics(score: SegmentScore) -> dict[str, Any]:
+    """Return the figures of a segment as plain values."""
+    rates = {"loss": score.loss, "bits_per_byte": score.bits_per_byte, "fertility": score.fertility}
+    return {"bytes": score.size, "words": score.words, "tokens": score.tokens, "nats": score.nats, **rates}
 
 
-def position_cells(spans: Sequence[PositionSegment], learned: int) -> list[list[str]]:
-    """A header and a row for each span; those beyond the windows of the training say so."""
+def position_cells(spans: Sequence[PositionSegment], trained_context: int) -> list[list[str]]:
+    """Return a header and a row per segment; the last column marks positions beyond the training context."""
     cells = [["position", "tokens", "loss", "in training"]]
-    for one in spans:
-        place = f"{one.first:,}" if one.first == one.last else f"{one.first:,}-{one.last:,}"
-        cells.append([place, f"{one.tokens:,}", f"{one.loss:.4f}", "yes" if one.last <= learned else "no"])
+    for span in spans:
+        place = f"{span.first:,}" if span.first == span.last else f"{span.first:,}-{span.last:,}"
+        cells.append([place, f"{span.tokens:,}", f"{span.loss:.4f}", "yes" if span.last <= trained_context else "no"])
     return cells
 
 
-def to_json(scored: TextScore, floors: Mapping[str, float], context: int, learned: int) -> dict[str, Any]:
-    """All figures, as JSON holds them."""
+def to_json(scored: TextScore, floors: Mapping[str, float], context: int, trained_context: int) -> dict[str, Any]:
+    """Return all figures as plain values."""
     return metrics(scored.whole) | {
         "scripts": {
             name: metrics(part) | {"floor_bits_per_byte": floors.get(name)} for name, part in scored.scripts.items()
         },
-        "positions": [dataclasses.asdict(span) for span in position_segments(scored.nats, context, learned)],
+        "positions": [dataclasses.asdict(span) for span in position_segments(scored.nats, context, trained_context)],
         "loss_by_position": losses(scored.nats, context).tolist(),
     }

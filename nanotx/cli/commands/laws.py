@@ -62,7 +62,7 @@ class Flags:
 
 
 def run(argv: list[str]) -> int:
-    """Try, show, write; 1 where a law is broken."""
+    """Check the laws, print the verdicts, and return the exit code."""
     flags = parse(Flags, argv, "nanotx laws")
     choose_machine(flags.device, flags.dtype, 1)
     prepare_process(flags.load)
@@ -90,13 +90,15 @@ def run(argv: list[str]) -> int:
     broken = sum(bool(verdict.broken) for verdict in verdicts)
     cases = sum(verdict.cases for verdict in verdicts)
     skipped = sum(bool(verdict.skipped) for verdict in verdicts)
-    told = f"{len(verdicts) - skipped} laws on {len(names)} parts, {cases:,} cases"
-    console.print(Text(f"\n{told}: {f'{broken} broken' if broken else 'all hold'}.", "bold red" if broken else "bold"))
+    summary = f"{len(verdicts) - skipped} laws on {len(names)} parts, {cases:,} cases"
+    console.print(
+        Text(f"\n{summary}: {f'{broken} broken' if broken else 'all hold'}.", "bold red" if broken else "bold")
+    )
     return 1 if broken else 0
 
 
 def try_all(flags: Flags, names: list[str]) -> Iterator[Verdict]:
-    """Every law of every part, in processes side by side where there are many."""
+    """Check every law of every part; in several processes where there are many."""
     jobs = [(name, flags) for name in names]
     count = flags.jobs or cores()
     if sum(len(laws_on(name)) for name in names) < MIN_CASES_FOR_POOL or count == 1 or flags.device != "cpu":
@@ -108,22 +110,22 @@ def try_all(flags: Flags, names: list[str]) -> Iterator[Verdict]:
 
 
 def prepare_process(load: tuple[str, ...]) -> None:
-    """What a process needs before it tries anything."""
+    """Prepare a process: one thread, the user's files, and no garbage collection of what is imported."""
     torch.set_num_threads(1)
     for file in load:
         load_file(file)
-    gc.freeze()  # what is imported stays; to look through it again and again takes a twentieth of the time
+    gc.freeze()  # scanning the imported objects again and again takes 5% of the time
 
 
 def try_part(job: tuple[str, Flags]) -> list[Verdict]:
-    """Every law of one part."""
+    """Check every law of one part."""
     name, flags = job
     where = Where(device=flags.device, dtype=flags.dtype)
     return attempt_all(laws_on(name, flags.compile), part_of(name), flags.examples, where, flags.seed)
 
 
 def with_progress(verdicts: Iterable[Verdict], count: int) -> Iterator[Verdict]:
-    """The verdicts as they come, counted on a terminal."""
+    """Yield the verdicts, with a progress bar on a terminal."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description:24}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
@@ -134,7 +136,7 @@ def with_progress(verdicts: Iterable[Verdict], count: int) -> Iterator[Verdict]:
 
 
 def print_dependencies(console: Console, names: list[str], verdicts: list[Verdict], flags: Flags) -> None:
-    """Who feels whom in each part that reads a stream: in the case that breaks its laws, or in one that does not."""
+    """Draw which outputs depend on which inputs, per part: in a case that breaks a law, if there is one."""
     for name in names:
         cases: list[Any] = [verdict for verdict in verdicts if verdict.part == name and verdict.case]
         drawn = part_influence(name, cases[0] if cases else None)

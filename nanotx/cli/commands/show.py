@@ -39,7 +39,7 @@ class Flags:
 
 
 def run(argv: list[str]) -> int:
-    """Draw."""
+    """Draw the dashboard, and return the exit code."""
     flags = parse(Flags, argv, "nanotx show")
     if flags.plot:
         check_output(flags.plot, "--plot")
@@ -48,9 +48,9 @@ def run(argv: list[str]) -> int:
         console = Console(record=True, width=flags.width, file=io.StringIO())
         console.print(picture)
         svg = console.export_svg(title="nanotx")
-        fetched = r"@font-face \{.*?\}\s*"  # a picture should need no network
+        fonts = r"@font-face \{.*?\}\s*"  # they would be fetched from the network
         try:
-            write_atomic(Path(flags.plot), re.sub(fetched, "", svg, flags=re.DOTALL))
+            write_atomic(Path(flags.plot), re.sub(fonts, "", svg, flags=re.DOTALL))
         except OSError as error:
             raise RunError(f"--plot {flags.plot}: cannot be written: {error.strerror}.") from None
     else:
@@ -59,10 +59,10 @@ def run(argv: list[str]) -> int:
 
 
 def render_run(folder: str) -> RenderableType:
-    """The last picture of a run, drawn from its journal.
+    """Return the last dashboard of a run, drawn from its metrics log.
 
     Raises:
-        RunError: there is none, or it holds numbers that no run has.
+        RunError: there is no metrics log, or it has values that no run logs.
     """
     file, display = RunFolder(Path(folder)).metrics, Display(Console(file=io.StringIO()))
     if not Path(folder).is_dir():
@@ -73,8 +73,8 @@ def render_run(folder: str) -> RenderableType:
             display.show(row)
             empty = False
         picture = display.picture()
-    except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # anyone may have written it
-        raise RunError(f"{file}: this is no journal of a run: {error}.") from None
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # untrusted file
+        raise RunError(f"{file}: not the metrics log of a run: {error}.") from None
     if empty:
         raise RunError(f"{folder}: expected a run's folder, with a metrics.jsonl in it.")
     return picture

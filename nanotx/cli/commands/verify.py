@@ -61,7 +61,7 @@ class Flags:
 
 
 def run(argv: list[str]) -> int:
-    """Check."""
+    """Check the run folder, print the checks, and return the exit code."""
     flags = parse(Flags, argv, "nanotx verify")
     for file in flags.load:
         load_file(file)
@@ -73,46 +73,46 @@ def run(argv: list[str]) -> int:
     console = Console(highlight=False)
     cells = [("check", "result", "detail"), *((check.name, check.result, printable(check.detail)) for check in checks)]
     tables.print_table(console, "", cells, sys.stdout.isatty(), ("fails", "not made"), left=3)
-    sound = count["holds"] == len(checks)
-    told = ", ".join(f"{number} {result}" for result, number in count.items() if result != "holds")
-    verdict = f"all {len(checks)} checks hold" if sound else f"of {len(checks)} checks {told}"
+    valid = count["holds"] == len(checks)
+    failures = ", ".join(f"{number} {result}" for result, number in count.items() if result != "holds")
+    verdict = f"all {len(checks)} checks hold" if valid else f"of {len(checks)} checks {failures}"
     console.print(Text(f"{flags.folder}: {verdict}."), soft_wrap=True)
     if flags.json:
-        write_json(flags.json, {"run": flags.folder, "sound": sound, "checks": [check.plain() for check in checks]})
-    return 0 if sound else RunError.exit_code
+        write_json(flags.json, {"run": flags.folder, "sound": valid, "checks": [check.plain() for check in checks]})
+    return 0 if valid else RunError.exit_code
 
 
 def all_checks(folder: RunFolder, where: EvalMachine) -> Iterator[Check]:
-    """Every check of a run's folder, in order."""
+    """Yield every check of a run folder, in order."""
     yield of_recipe(folder)
     tokenizer, codec = of_tokenizer(folder)
     yield tokenizer
-    paths, sound, seen = checkpoint.steps(folder.checkpoints), list[Path](), set[Path]()
+    paths, valid, seen = checkpoint.steps(folder.checkpoints), list[Path](), set[Path]()
     if not paths:
-        yield Check(name="checkpoints", result="fails", detail=f"{folder.checkpoints}: there is none")
+        yield Check(name="checkpoints", result="fails", detail=f"{folder.checkpoints}: there is no checkpoint")
     while left := [path for path in paths.values() if path not in seen]:
         seen.add(left[0])
-        checks = list(of_checkpoint(left[0], None if sound else codec))
+        checks = list(of_checkpoint(left[0], None if valid else codec))
         if not (left[0].exists() or left[0].is_symlink()):  # removed since by a process that trains the run
             paths = checkpoint.steps(folder.checkpoints)
             continue
         yield from checks
-        sound += [left[0]] if {check.result for check in checks} == {"holds"} else []
+        valid += [left[0]] if {check.result for check in checks} == {"holds"} else []
     yield of_journal(folder, newest=max(checkpoint.steps(folder.checkpoints), default=0))
     if folder.summary.exists():  # a run that was killed has none
         yield of_summary(folder)
-    yield check_evaluation(folder, sound, where)
+    yield check_evaluation(folder, valid, where)
 
 
-def check_evaluation(folder: RunFolder, sound: list[Path], where: EvalMachine) -> Check:
-    """As `reproduced`, from a checkpoint that is not removed meanwhile by a process that trains the run."""
+def check_evaluation(folder: RunFolder, valid: list[Path], where: EvalMachine) -> Check:
+    """Run `reproduced` on a checkpoint that the training process does not remove in the meantime."""
     while True:
         try:
-            check = reproduced(folder, sound, where)
+            check = reproduced(folder, valid, where)
         except (NanotxError, OSError):
-            if all(path.exists() for path in sound):
+            if all(path.exists() for path in valid):
                 raise
         else:
-            if check.result == "holds" or all(path.exists() for path in sound):
+            if check.result == "holds" or all(path.exists() for path in valid):
                 return check
-        sound = list(valid_checkpoints(folder)[0].values())
+        valid = list(valid_checkpoints(folder)[0].values())

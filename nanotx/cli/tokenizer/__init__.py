@@ -1,1 +1,1 @@
-"""What the tokenizer commands share."""
+"""Modules that the tokenizer commands share."""

@@ -1,7 +1,7 @@
-"""Tokenizers to compare, each one word such as `bpe:4096`; the text they are measured on; and the machine.
+"""Tokenizers to compare, each given as one word such as `bpe:4096`, and the text that they are measured on.
 
-A word is a part, preset name, or a path; what follows it, parted by colons, are the part's fields: a bare
-number is `vocab_size`, a bare name is a switch that is turned on, all else is `field=value`.
+A word is a part, the name of a preset, or a path. The fields of the part follow, separated by colons: a bare number is
+`vocab_size`, a bare name is a boolean field that is set, anything else is `field=value`.
 """
 
 import json
@@ -22,21 +22,21 @@ from nanotx.tokenizers import Tokenizer
 
 @dataclass(frozen=True, kw_only=True)
 class Contestant:
-    """A tokenizer that has not learned yet."""
+    """Tokenizer that is not trained yet."""
 
     name: str
     config: Tokenizer
 
 
 def contestants(words: str) -> list[Contestant]:
-    """The tokenizers that words, parted by commas, stand for, each once.
+    """Return the tokenizers that a list of words, separated by commas, names; each once.
 
     Raises:
-        ConfigError: there is none, or one cannot be; says which and why.
+        ConfigError: the list is empty, or a word is invalid; names the word.
     """
     names = list(dict.fromkeys(word.strip() for word in words.split(",") if word.strip()))
     if not names:
-        raise ConfigError("--tokenizers: expected some such as char,byte,bpe:512, got none.")
+        raise ConfigError("--tokenizers: expected a list such as char,byte,bpe:512, got nothing.")
     return [Contestant(name=name, config=_config(name)) for name in names]
 
 
@@ -59,7 +59,7 @@ def _config(name: str) -> Tokenizer:
 
 
 def _value(kind: Any, word: str) -> Any:
-    """A word as a value of some type, or as it stands: a config says itself what it wants."""
+    """Return a word as a value of a type, or unchanged where it is invalid: the config then reports it."""
     if kind is bool:
         return {"true": True, "false": False}.get(word, word)
     if get_origin(kind) is tuple:
@@ -75,12 +75,12 @@ def _value(kind: Any, word: str) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Files(Corpus):
-    """Files of the user's, one after another; no part, because no recipe names several."""
+    """Concatenated files of the user; not a part, because no recipe names several."""
 
     texts: tuple[str, ...] = ()
 
     def text(self) -> str:
-        """The whole text."""
+        """Return the whole text."""
         return "".join(text if text.endswith("\n") else text + "\n" for text in self.texts)
 
 
@@ -109,10 +109,10 @@ def split(
 
 
 def writable(path: str, flag: str) -> Path | None:
-    """A file that can be written, known before minutes are spent on what goes into it; None for no name.
+    """Return an output file after checking that it can be written, before minutes are spent; None for an empty path.
 
     Raises:
-        ConfigError: a file of a run's own lies there.
+        ConfigError: the path is a file of a run.
         RunError: it cannot be written.
     """
     if not path:
@@ -131,6 +131,6 @@ def writable(path: str, flag: str) -> Path | None:
 
 
 def write_json(file: Path, head: dict[str, Any], rows: Sequence[dict[str, Any]]) -> None:
-    """Strict JSON: the machine and what else stands above, then the rows; what is not known is null."""
+    """Write the machine, the head and the rows as strict JSON; unknown values are null."""
     machine = describe_machine("numpy", "regex") | {"threads": 1}
     write_atomic(file, json.dumps({"machine": machine, **head, "rows": list(rows)}, indent=1, allow_nan=False) + "\n")

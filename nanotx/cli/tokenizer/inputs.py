@@ -1,4 +1,4 @@
-"""What the tokenizer commands read: a tokenizer, files, standard input or a corpus; with a progress bar."""
+"""Inputs of the tokenizer commands: files, standard input or a corpus, with a progress bar."""
 
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -20,12 +20,12 @@ from nanotx.tokenizers.base import Ids
 
 
 def text_of(file: str, errors: str = "strict") -> str:
-    """The text of a file, or of standard input where there is none."""
+    """Return the text of a file, or of standard input where `file` is empty."""
     return read_text(file, errors) if file else decoded(sys.stdin.buffer.read(), "standard input", errors)
 
 
 def read_text(file: str, errors: str = "strict") -> str:
-    """A file's text.
+    """Return the text of a file.
 
     Raises:
         DataError: it cannot be read, or is not UTF-8.
@@ -34,10 +34,10 @@ def read_text(file: str, errors: str = "strict") -> str:
 
 
 def encoded(codec: Codec, text: str, where: str, allowed_special: Collection[str] = ()) -> Ids:
-    """The ids of a text.
+    """Return the ids of a text.
 
     Raises:
-        TextError: the tokenizer cannot hold it; says in which line of what, where one line by itself shows it.
+        TextError: the tokenizer cannot encode it; names the line, where one line by itself cannot be encoded.
     """
     try:
         return codec.encode(text, allowed_special)
@@ -51,10 +51,10 @@ def encoded(codec: Codec, text: str, where: str, allowed_special: Collection[str
 
 
 def plain_files(names: Iterable[str]) -> list[Path]:
-    """The files that are meant, which are read more than once.
+    """Return the named files, and the files in the named folders; they are read more than once.
 
     Raises:
-        DataError: one is not there, or is a pipe, a socket or a device, of which reading may never end.
+        DataError: one is missing, or is a pipe, a socket or a device, which may be endless.
     """
     files = files_of(names)
     for file in files:
@@ -76,38 +76,38 @@ def corpus_of(values: Mapping[str, Any]) -> Corpus:
     return corpus
 
 
-class Bar:
-    """What `bar` gives."""
+class InputProgress:
+    """Progress bar over the bytes of some files."""
 
     def __init__(self, progress: Progress, total: int) -> None:
         self.progress = progress
         self.task = progress.add_task("reading", total=total)
 
-    def at(self, done: int) -> None:
-        """So many bytes are done."""
+    def show_position(self, done: int) -> None:
+        """Show that this many bytes are done."""
         self.progress.update(self.task, completed=done)
 
-    def now(self, what: str) -> None:
-        """Something else begins, of which nobody knows how long it takes."""
+    def show_phase(self, what: str) -> None:
+        """Show a phase of unknown length."""
         self.progress.update(self.task, description=what, total=None)
 
-    def reading(self, files: Iterable[Path], errors: str, splittable: bool) -> Iterator[str]:
-        """The texts of the files in blocks; when they are read, the learning is all that is left."""
+    def read(self, files: Iterable[Path], errors: str, splittable: bool) -> Iterator[str]:
+        """Yield the texts of the files in blocks; the training phase follows."""
         before = 0
         for file in files:
             for text, end in blocks(file, splittable=splittable, errors=errors):
                 yield text
-                self.at(before + end)
+                self.show_position(before + end)
             before += file.stat().st_size
-        self.now("learning")
+        self.show_phase("training")
 
 
 @contextmanager
-def bar(files: Iterable[Path]) -> Iterator[Bar]:
-    """A bar as long as the files together."""
+def progress_bar(files: Iterable[Path]) -> Iterator[InputProgress]:
+    """Show a progress bar as long as the files together, on a terminal."""
     console = Console(stderr=True)
     columns = [TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()]
     with Progress(
         *columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal
     ) as progress:
-        yield Bar(progress, sum(file.stat().st_size for file in files))
+        yield InputProgress(progress, sum(file.stat().st_size for file in files))

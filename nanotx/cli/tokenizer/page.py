@@ -1,8 +1,7 @@
 """A text and its tokens as one HTML file, with every byte visible.
 
-A space is shown as a dot, a tab as an arrow, a newline as a hook. Every other character that has no shape of its own,
-and every byte that is no whole character, is shown as the escape that Python writes for it. A mark that would sit on
-the letter before it sits on a dotted circle.
+A space is shown as a dot, a tab as an arrow, a newline as a hook. Every other character without a glyph, and every byte
+outside a whole character, is shown as its Python escape. A combining mark at the start is shown on a dotted circle.
 """
 
 import html
@@ -14,12 +13,12 @@ from nanotx.tokenizers import Codec
 
 SIGNS = {" ": "·", "\t": "→", "\n": "⏎", "\r": "␍"}
 SHAPELESS = {"Cc", "Cf", "Cn", "Cs", "Zs", "Zl", "Zp"}
-"""Unicode's categories of characters without a shape: controls, directions, what is not assigned, white space."""
+"""Unicode categories of characters without a glyph: controls, formats, unassigned, surrogates, separators."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Token:
-    """An id and what it stands for."""
+    """Id with its bytes and its visible text."""
 
     number: int
     data: bytes
@@ -28,17 +27,17 @@ class Token:
 
     @property
     def ends_line(self) -> bool:
-        """Whether the text goes on in a new line after it."""
+        """Whether the token ends a line."""
         return self.data.endswith(b"\n")
 
     @property
     def hexadecimal(self) -> str:
-        """Its bytes, two digits each."""
+        """The bytes, two hexadecimal digits each."""
         return self.data.hex(" ")
 
 
 def tokens(codec: Codec, ids: Iterable[int]) -> Iterator[Token]:
-    """The tokens of ids, one after another."""
+    """Yield the tokens of ids."""
     known: dict[int, Token] = {}
     special_tokens = set(codec.special_tokens.values())
     for number in ids:
@@ -49,18 +48,18 @@ def tokens(codec: Codec, ids: Iterable[int]) -> Iterator[Token]:
 
 
 def visible(data: bytes) -> str:
-    """Bytes as one line in which every character can be seen."""
+    """Return bytes as one line in which every character is visible."""
     text = data.decode("utf-8", errors="backslashreplace")
-    seated = "\u25cc" if text and unicodedata.category(text[0]) in ("Mn", "Me") else ""
-    return seated + "".join(map(_sign, text))
+    base = "\u25cc" if text and unicodedata.category(text[0]) in ("Mn", "Me") else ""
+    return base + "".join(map(_sign, text))
 
 
-def _sign(letter: str) -> str:
-    if letter in SIGNS:
-        return SIGNS[letter]
-    if unicodedata.category(letter) not in SHAPELESS:
-        return letter
-    return ascii(letter)[1:-1]
+def _sign(character: str) -> str:
+    if character in SIGNS:
+        return SIGNS[character]
+    if unicodedata.category(character) not in SHAPELESS:
+        return character
+    return ascii(character)[1:-1]
 
 
 COLOURS = 5
@@ -87,23 +86,23 @@ rt { color: var(--dim); font-size: .6em; line-height: 1; }
 
 
 def page(title: str, facts: Sequence[tuple[str, str]], notes: Sequence[str], shown: Iterable[Token], ids: bool) -> str:
-    """The whole page.
+    """Return the whole page.
 
     Args:
-        title: what stands above it.
+        title: the heading.
         facts: counts, each with its name.
-        notes: what has to be said besides.
-        shown: the tokens; each tells its id and bytes where the pointer rests on it.
-        ids: whether the ids stand below the tokens as well.
+        notes: remarks on the tokens.
+        shown: the tokens; a tooltip shows the id and bytes of each.
+        ids: show the ids below the tokens as well.
     """
     rows = "".join(f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(fact)}</dd></div>" for name, fact in facts)
-    said = "".join(f'<p class="note">{html.escape(note)}</p>\n' for note in notes)
+    remarks = "".join(f'<p class="note">{html.escape(note)}</p>\n' for note in notes)
     body = "".join(_span(index, token, ids) for index, token in enumerate(shown))
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{html.escape(title)}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n"
-        f"<h1>{html.escape(title)}</h1>\n<dl>{rows}</dl>\n{said}"
+        f"<h1>{html.escape(title)}</h1>\n<dl>{rows}</dl>\n{remarks}"
         f'<main{" class=ids" * ids} dir="auto">{body}</main>\n</body>\n</html>\n'
     )
 

@@ -1,4 +1,4 @@
-"""A comparison as a picture: bytes per token against the size of the vocabulary, and tokens per word by script."""
+"""Plot of a comparison: bytes per token against the size of the vocabulary, and tokens per word by script."""
 
 import re
 from collections.abc import Sequence
@@ -32,44 +32,44 @@ TITLE: Any = {"loc": "left", "fontsize": 9.5, "fontweight": "bold", "color": "#3
 
 
 def check(path: str) -> None:
-    """Know that a picture can be drawn before minutes are spent on its figures.
+    """Check the name of a plot, before minutes are spent on its figures.
 
     Raises:
-        ConfigError: no picture has such a name.
+        ConfigError: the name has no suffix of a format that can be written.
     """
     if Path(path).suffix not in FORMATS:
         raise ConfigError(f"--plot {path}: expected a name that ends in {', '.join(FORMATS)}.")
 
 
 def draw(rows: Sequence[Row], about: str, file: Path) -> None:
-    """Draw all that kept the text.
+    """Draw the tokenizers that lose no text.
 
     Raises:
-        ConfigError: none did.
+        ConfigError: there is no such tokenizer.
     """
-    kept = [row for row in rows if row["bytes_per_token"]]
-    if not kept:
-        raise ConfigError("--plot: no tokenizer kept the whole text, so there is nothing to draw.")
-    parts = scripts_of(kept)
+    lossless = [row for row in rows if row["bytes_per_token"]]
+    if not lossless:
+        raise ConfigError("--plot: every tokenizer lost text, so there is nothing to draw.")
+    parts = scripts_of(lossless)
     several = len(parts) > 1
-    colours = {row["name"]: COLOURS[index % len(COLOURS)] for index, row in enumerate(kept)}
+    colours = {row["name"]: COLOURS[index % len(COLOURS)] for index, row in enumerate(lossless)}
     with rc_context(STYLE):
         figure = Figure(figsize=(6.4, 6.8 if several else 3.8), layout="constrained")
         panels = figure.subplots(2 if several else 1, 1, squeeze=False)
-        sizes(panels[0][0], kept, about, colours)
+        sizes(panels[0][0], lossless, about, colours)
         if several:
-            bars(panels[1][0], kept, parts, colours)
+            bars(panels[1][0], lossless, parts, colours)
             figure.legend(frameon=False, ncols=4, fontsize=8, loc="outside lower left")
-        figure.draw_without_rendering()  # so that it is known where the points lie
-        label(panels[0][0], kept, colours)
+        figure.draw_without_rendering()  # computes the positions of the points
+        label(panels[0][0], lossless, colours)
         figure.savefig(file, dpi=160, metadata={"Date": None} if file.suffix == ".svg" else None)
 
 
 def sizes(panel: Axes, rows: Sequence[Row], about: str, colours: dict[str, str]) -> None:
-    """Bytes per token against the size of the vocabulary; a line joins those that differ in it alone."""
+    """Draw bytes per token against the size of the vocabulary; a line joins tokenizers that differ in it alone."""
     panel.set_title(f"bytes per token, {about}", **TITLE)
     panel.set_xscale("log", base=2)
-    panel.set_xlabel("ids in the vocabulary; beside each name, the seconds that it took to learn")
+    panel.set_xlabel("ids in the vocabulary; after each name, the seconds of training")
     panel.set_ylabel("bytes per token")
     panel.grid(axis="y")
     panel.tick_params(which="both", length=0)
@@ -87,16 +87,16 @@ def sizes(panel: Axes, rows: Sequence[Row], about: str, colours: dict[str, str])
 
 
 def label(panel: Axes, rows: Sequence[Row], colours: dict[str, str]) -> None:
-    """Each point's name and the seconds that it learned, on the first of its sides where nothing stands yet."""
+    """Label each point with its name and its seconds of training, on the first side that is free."""
     points = 72 / panel.figure.dpi  # a pixel
     at = panel.transData.transform([(row["vocab_size"], row["bytes_per_token"]) for row in rows]) * points
     place = {row["name"]: (float(x), float(y)) for row, (x, y) in zip(rows, at, strict=True)}
     taken = [Box(x - 5, y - 5, 10, 10) for x, y in place.values()]
     (left, bottom), (right, top) = (panel.transAxes.transform([(0, 0), (1, 1)]) * points).tolist()
     for row in rows:
-        learned = row["train_seconds"]
+        seconds = row["train_seconds"]
         text = (
-            row["name"] if learned is None else f"{row['name']}, {f'{learned:.2f}' if learned >= 0.01 else '<0.01'} s"
+            row["name"] if seconds is None else f"{row['name']}, {f'{seconds:.2f}' if seconds >= 0.01 else '<0.01'} s"
         )
         wide, (x, y) = 4.7 * len(text), place[row["name"]]
         sides = [(7, -5), (-7 - wide, -5), (-wide / 2, 7), (-wide / 2, -17), (7, 6), (-7 - wide, 6), (7, -17)]
@@ -112,7 +112,7 @@ def label(panel: Axes, rows: Sequence[Row], colours: dict[str, str]) -> None:
 
 
 class Box(NamedTuple):
-    """A place that is taken, in points."""
+    """Rectangle in points."""
 
     x: float
     y: float
@@ -126,7 +126,7 @@ class Box(NamedTuple):
 
 
 def bars(panel: Axes, rows: Sequence[Row], parts: Sequence[str], colours: dict[str, str]) -> None:
-    """Tokens per word, a group of bars for each script."""
+    """Draw tokens per word, a group of bars per script."""
     panel.set_title("tokens per word, by script", **TITLE)
     panel.set_xticks(range(len(parts)), parts)
     panel.grid(axis="y")
@@ -134,6 +134,6 @@ def bars(panel: Axes, rows: Sequence[Row], parts: Sequence[str], colours: dict[s
     panel.tick_params(which="both", length=0)
     width = 0.8 / len(rows)
     for index, row in enumerate(rows):
-        heights = [(row["scripts"].get(one) or {}).get("fertility") or 0.0 for one in parts]
+        heights = [(row["scripts"].get(name) or {}).get("fertility") or 0.0 for name in parts]
         places = [place - 0.4 + width * (index + 0.5) for place in range(len(parts))]
         panel.bar(places, heights, width * 0.92, color=colours[row["name"]], label=row["name"])

@@ -8,14 +8,14 @@ from rich.text import Text
 from nanotx.cli import tables
 from nanotx.cli.tokenizer.measuring import Row
 
-MOST = 10
-"""Scripts that a table shows, those of the most bytes."""
+MAX_SCRIPTS = 10
+"""Maximum number of scripts in a table: those with the most bytes."""
 LOUD = ("lost", "another text", "failed")
 Cells = list[str]
 
 
 def show(console: Console, rows: Sequence[Row], terminal: bool) -> None:
-    """All tables, and below them what went wrong."""
+    """Print all tables, and the errors below them."""
     parts = scripts_of(rows)
     several = len(parts) > 1
     named = [("", sizes(rows)), ("", speeds(rows))]
@@ -30,7 +30,7 @@ def show(console: Console, rows: Sequence[Row], terminal: bool) -> None:
 
 
 def sizes(rows: Sequence[Row]) -> list[Cells]:
-    """How much shorter each makes the text; a header and a row of cells for each tokenizer."""
+    """Return the compression of each tokenizer: a header, and a row per tokenizer."""
     return _cells(
         rows,
         {
@@ -45,11 +45,11 @@ def sizes(rows: Sequence[Row]) -> list[Cells]:
 
 
 def speeds(rows: Sequence[Row]) -> list[Cells]:
-    """At what cost; a header and a row of cells for each tokenizer."""
+    """Return the speed of each tokenizer: a header, and a row per tokenizer."""
     return _cells(
         rows,
         {
-            "seconds to learn": lambda row: _figure(row["train_seconds"], ".3f"),
+            "seconds to train": lambda row: _figure(row["train_seconds"], ".3f"),
             "encode cold MB/s": lambda row: _figure(row["encode_cold_mb_per_second"], ",.1f"),
             "encode warm MB/s": lambda row: _figure(row["encode_mb_per_second"], ",.1f"),
             "decode warm MB/s": lambda row: _figure(row["decode_mb_per_second"], ",.1f"),
@@ -62,23 +62,23 @@ def _cells(rows: Sequence[Row], figures: Mapping[str, Callable[[Row], str]]) -> 
 
 
 def by_script(rows: Sequence[Row], parts: Sequence[str], figure: str) -> list[Cells]:
-    """A header and a row of cells for each tokenizer, a column for each script."""
+    """Return a figure by script: a header, and a row per tokenizer."""
     cells = [["tokenizer", *parts]]
     for row in rows:
-        found = row["scripts"] or {}
-        figures = (rate(row, found[one][figure] if one in found else None) for one in parts)
-        cells.append([row["name"], *(cell.rpartition("% ")[2] for cell in figures)])  # how much stands above
+        scripts = row["scripts"] or {}
+        figures = (rate(row, scripts[name][figure] if name in scripts else None) for name in parts)
+        cells.append([row["name"], *(cell.rpartition("% ")[2] for cell in figures)])  # the share is in the tables above
     return cells
 
 
 def scripts_of(rows: Sequence[Row]) -> list[str]:
-    """The scripts that any tokenizer found, at most `MOST`, that of the most bytes first."""
-    found: Row = next((row["scripts"] for row in rows if row["scripts"]), {})
-    return list(found)[:MOST]
+    """Return the scripts of the text, at most `MAX_SCRIPTS`, that with the most bytes first."""
+    scripts: Row = next((row["scripts"] for row in rows if row["scripts"]), {})
+    return list(scripts)[:MAX_SCRIPTS]
 
 
 def rate(row: Row, figure: int | float | None) -> str:
-    """A figure that is only fair where nothing of the text was lost; says so where it was."""
+    """Return a figure as text; where the tokenizer loses text, how much it loses instead."""
     if row["error"]:
         return "failed"
     if row["lost_characters"]:

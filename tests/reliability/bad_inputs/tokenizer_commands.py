@@ -43,7 +43,7 @@ CASES = [
         "ways to cut that there are not",
         "encode byte.json text.txt --alpha 1",
         2,
-        r"--alpha draws one of the ways in which a unigram .* Leave --alpha out",
+        r"--alpha draws a segmentation of a unigram .* Leave --alpha out",
     ),
     (
         "letters that were not learned",
@@ -81,7 +81,7 @@ CASES = [
         "a comparison of nothing",
         "compare text.txt --tokenizers ,",
         2,
-        r"--tokenizers: expected some such as char,byte,bpe:512, got none",
+        r"--tokenizers: expected a list such as char,byte,bpe:512, got nothing",
     ),
     (
         "a comparison without rounds",

@@ -52,11 +52,11 @@ class Flags:
 
 
 def run(argv: list[str]) -> int:
-    """Compare."""
+    """Compare the tokenizers, print the tables, and return the exit code."""
     flags, corpus = read(argv)
     configs = contestants(flags.tokenizers)
     if flags.plot:
-        from nanotx.cli.tokenizer import plot  # it imports matplotlib, which takes a second
+        from nanotx.cli.tokenizer import plot  # imports matplotlib, which takes a second
 
         plot.check(flags.plot)
     json_file, plot_file = writable(flags.json, "--json"), writable(flags.plot, "--plot")
@@ -65,16 +65,16 @@ def run(argv: list[str]) -> int:
     parts = {"training": len(training.encode("utf-8")), "validation": len(validation.encode("utf-8"))}
     sizes = ", ".join(f"{size:,} bytes of {part}" for part, size in parts.items())
     console.print(Text(f"{name}: {sizes}"), soft_wrap=True)
-    found = list[Row]()
-    for index, one in enumerate(configs):
-        sys.stderr.write(f"{index + 1}/{len(configs)}  {one.name}\n")
-        found.append(measure(one, training, validation, flags.rounds))
-    tables.show(console, found, sys.stdout.isatty())
+    rows = list[Row]()
+    for index, contestant in enumerate(configs):
+        sys.stderr.write(f"{index + 1}/{len(configs)}  {contestant.name}\n")
+        rows.append(measure(contestant, training, validation, flags.rounds))
+    tables.show(console, rows, sys.stdout.isatty())
     if json_file:
-        write_json(json_file, {"corpus": {"name": name, **{f"{part}_bytes": parts[part] for part in parts}}}, found)
+        write_json(json_file, {"corpus": {"name": name, **{f"{part}_bytes": parts[part] for part in parts}}}, rows)
     if plot_file:
-        plot.draw(found, f"{name}'s validation text", plot_file)
-    return TokenizerError.exit_code if all(row["error"] for row in found) else 0
+        plot.draw(rows, f"{name}'s validation text", plot_file)
+    return TokenizerError.exit_code if all(row["error"] for row in rows) else 0
 
 
 def read(argv: list[str]) -> tuple[Flags, dict[str, Any]]:

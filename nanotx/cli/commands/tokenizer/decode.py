@@ -13,7 +13,8 @@ USAGE = "TOKENIZER [FILE]"
 GROUP = "Use"
 ORDER = 21
 
-LONGEST = 40  # digits; no id has so many
+MAX_DIGITS = 40
+"""Digits of the longest number that is read; no id has as many."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,12 +30,12 @@ class Flags:
 
 
 def run(argv: list[str]) -> int:
-    """Decode."""
-    said = parse(Flags, argv, "nanotx tokenizer decode")
-    found = text_of(said.file).split()
-    for word in found:
-        if not word.isdecimal() or len(word) > LONGEST:
+    """Decode the ids, write their text, and return the exit code."""
+    flags = parse(Flags, argv, "nanotx tokenizer decode")
+    words = text_of(flags.file).split()
+    for word in words:
+        if not word.isdecimal() or len(word) > MAX_DIGITS:
             raise TextError(f"nanotx tokenizer decode: expected ids as decimal numbers, got {brief(word)}.")
-    sys.stdout.buffer.write(load(said.tokenizer).decode_bytes([int(word) for word in found]))
+    sys.stdout.buffer.write(load(flags.tokenizer).decode_bytes([int(word) for word in words]))
     sys.stdout.buffer.flush()
     return 0

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from nanotx.cli.tokenizer.inputs import bar, encoded, plain_files, text_of
+from nanotx.cli.tokenizer.inputs import encoded, plain_files, progress_bar, text_of
 from nanotx.config.flags import argument, option, parse
 from nanotx.errors import ConfigError, TokenizerError
 from nanotx.tokenizers import Codec, load
@@ -40,49 +40,54 @@ class Flags:
 
 
 def run(argv: list[str]) -> int:
-    """Encode."""
-    said = parse(Flags, argv, "nanotx tokenizer encode")
+    """Encode the texts, print or write their ids, and return the exit code."""
+    flags = parse(Flags, argv, "nanotx tokenizer encode")
     try:
-        codec = load(said.tokenizer, lossy=said.lossy)
-    except TokenizerError as error:  # names the flag of a recipe, which is ours without its group
+        codec = load(flags.tokenizer, lossy=flags.lossy)
+    except TokenizerError as error:  # names the flag of a recipe; here it has no group
         raise TokenizerError(str(error).replace("--tokenizer.lossy", "--lossy")) from None
-    if said.out:
-        return to_file(codec, said)
-    if said.separator or said.processes != 1:
+    if flags.out:
+        return to_file(codec, flags)
+    if flags.separator or flags.processes != 1:
         raise ConfigError("nanotx tokenizer encode: --separator and --processes are for a token file; add --out PATH.")
-    for file in said.files or [""]:
-        text = text_of(file, said.errors)
+    for file in flags.files or [""]:
+        text = text_of(file, flags.errors)
         where = file or "standard input"
-        ids = encoded(codec, text, where, said.special) if said.alpha is None else drawn(codec, text, said)
+        ids = encoded(codec, text, where, flags.special) if flags.alpha is None else drawn(codec, text, flags)
         sys.stdout.write(" ".join(map(str, ids.tolist())) + "\n")
     return 0
 
 
-def drawn(codec: Codec, text: str, said: Flags) -> Ids:
-    """The ids of a text, cut in a way that is drawn at random."""
-    if not isinstance(codec, UnigramCodec) or said.special or said.alpha is None or said.seed < 0:
+def drawn(codec: Codec, text: str, flags: Flags) -> Ids:
+    """Return the ids of a text in a randomly drawn segmentation."""
+    if not isinstance(codec, UnigramCodec) or flags.special or flags.alpha is None or flags.seed < 0:
         raise ConfigError(
-            f"nanotx tokenizer encode: --alpha draws one of the ways in which a unigram tokenizer may cut a text, all "
-            f"of it ordinary, with a seed of at least 0; this one is {codec.part}. Leave --alpha out."
+            f"nanotx tokenizer encode: --alpha draws a segmentation of a unigram tokenizer, without --special and "
+            f"with a seed of at least 0; this tokenizer is {codec.part}. Leave --alpha out."
         )
-    return codec.sample(text, np.random.default_rng(said.seed), said.alpha)
+    return codec.sample(text, np.random.default_rng(flags.seed), flags.alpha)
 
 
-def to_file(codec: Codec, said: Flags) -> int:
-    """Write a token file."""
-    if not said.files or said.special or said.alpha is not None or not 1 <= said.processes <= 1024:
+def to_file(codec: Codec, flags: Flags) -> int:
+    """Encode files into a token file, and return the exit code."""
+    if not flags.files or flags.special or flags.alpha is not None or not 1 <= flags.processes <= 1024:
         raise ConfigError(
             "nanotx tokenizer encode: --out takes files, from 1 to 1024 processes, and neither --special nor --alpha: "
-            "what is in a text is ordinary there, and --separator NAME stands behind each."
+            "a token file encodes each text as ordinary text, and --separator NAME follows each."
         )
-    files, out = plain_files(said.files), Path(said.out)
+    files, out = plain_files(flags.files), Path(flags.out)
     if out.is_dir():
-        raise ConfigError(f"--out {said.out}: expected a file to write, got a folder.")
-    with bar(files) as shown:
+        raise ConfigError(f"--out {flags.out}: expected a file to write, got a folder.")
+    with progress_bar(files) as progress:
         count = codec.encode_to_file(
-            files, out, separator=said.separator, errors=said.errors, processes=said.processes, watch=shown.at
+            files,
+            out,
+            separator=flags.separator,
+            errors=flags.errors,
+            processes=flags.processes,
+            watch=progress.show_position,
         )
     size = sum(file.stat().st_size for file in files)
-    rate = f", {size / count:.2f} bytes an id" if count else ""
+    rate = f", {size / count:.2f} bytes per id" if count else ""
     sys.stdout.write(f"{out}: {count} ids of {size} bytes{rate}\n")
     return 0

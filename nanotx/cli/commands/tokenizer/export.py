@@ -27,12 +27,12 @@ class Flags:
 
 
 def run(argv: list[str]) -> int:
-    """A tokenizer in another library's format."""
-    said = parse(Flags, argv, "nanotx tokenizer export")
-    codec = load(said.tokenizer)
-    done = write_tokenizer(codec, said.to, Path(said.path))
-    for note in done.notes:
-        sys.stdout.write(f"{said.path}: {note}\n")
-    for file in done.files:
-        sys.stdout.write(f"{file}: {codec.part}, {codec.vocab_size} ids, for {said.to}\n")
+    """Write the tokenizer in the other format, and return the exit code."""
+    flags = parse(Flags, argv, "nanotx tokenizer export")
+    codec = load(flags.tokenizer)
+    written = write_tokenizer(codec, flags.to, Path(flags.path))
+    for note in written.notes:
+        sys.stdout.write(f"{flags.path}: {note}\n")
+    for file in written.files:
+        sys.stdout.write(f"{file}: {codec.part}, {codec.vocab_size} ids, for {flags.to}\n")
     return 0

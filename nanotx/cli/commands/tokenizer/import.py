@@ -28,12 +28,12 @@ class Flags:
 
 
 def run(argv: list[str]) -> int:
-    """Another library's tokenizer as one of ours."""
-    said = parse(Flags, argv, "nanotx tokenizer import")
-    found = read_tokenizer(Path(said.path), said.pattern, said.special_tokens)
-    found.codec.save(Path(said.out))
-    for note in found.notes:
-        sys.stdout.write(f"{said.path}: {note}\n")
-    sys.stdout.write(f"{said.out}: {found.codec.part}, {found.codec.vocab_size} ids\n")
-    sys.stdout.write(f"nanotx tokenizer show {shlex.quote(said.out)}\n")
+    """Read the tokenizer, write it as one of nanotx, and return the exit code."""
+    flags = parse(Flags, argv, "nanotx tokenizer import")
+    converted = read_tokenizer(Path(flags.path), flags.pattern, flags.special_tokens)
+    converted.codec.save(Path(flags.out))
+    for note in converted.notes:
+        sys.stdout.write(f"{flags.path}: {note}\n")
+    sys.stdout.write(f"{flags.out}: {converted.codec.part}, {converted.codec.vocab_size} ids\n")
+    sys.stdout.write(f"nanotx tokenizer show {shlex.quote(flags.out)}\n")
     return 0

@@ -53,13 +53,13 @@ class Flags:
 
 
 def run(argv: list[str]) -> int:
-    """Show."""
+    """Show the tokens, and return the exit code."""
     flags = parse(Flags, argv, "nanotx tokenizer show")
-    said = "text" in collect_flags(argv)
-    if said and flags.file:
+    text_given = "text" in collect_flags(argv)
+    if text_given and flags.file:
         raise ConfigError("nanotx tokenizer show: expected either a file or --text.")
     codec = load(flags.tokenizer)
-    text = flags.text if said else text_of(flags.file)
+    text = flags.text if text_given else text_of(flags.file)
     ids = codec.encode(text)
     facts, notes = about(codec, text, ids)
     shown = tokens(codec, ids.tolist())
@@ -86,7 +86,7 @@ def run(argv: list[str]) -> int:
 
 
 def about(codec: Codec, text: str, ids: Ids) -> tuple[list[tuple[str, str]], list[str]]:
-    """The counts of a text's tokens, each with its name, and what has to be said of them."""
+    """Return the counts of the tokens of a text, each with its name, and remarks on them."""
     data = utf8(codec.part, text)
     facts = [
         ("tokens", f"{len(ids):,}"),
@@ -96,18 +96,18 @@ def about(codec: Codec, text: str, ids: Ids) -> tuple[list[tuple[str, str]], lis
     ]
     notes = []
     if isinstance(codec, HuggingfaceCodec) and codec.losses:
-        notes.append(f"This tokenizer loses text ({codec.losses[0]}); training takes it only with --tokenizer.lossy.")
+        notes.append(f"This tokenizer loses text ({codec.losses[0]}); training accepts it only with --tokenizer.lossy.")
     if codec.decode_bytes(ids) != data:
         lost = int((ids == codec.special_tokens[UNKNOWN]).sum()) if UNKNOWN in codec.special_tokens else 0
-        why = f"{lost:,} tokens are {UNKNOWN}, and what they stood for is lost" if lost else "it was normalised first"
-        notes.append(f"The ids do not give this text back: {why}. Its bytes per token compare with no other's.")
+        why = f"{lost:,} tokens are {UNKNOWN}, and their text is lost" if lost else "it was normalised first"
+        notes.append(f"The ids do not give this text back: {why}. Its bytes per token cannot be compared.")
     return facts, notes
 
 
 def on_terminal(
     console: Console, facts: list[tuple[str, str]], notes: list[str], shown: Iterable[Token], ids: bool
 ) -> None:
-    """The counts, the tokens, and what has to be said of them."""
+    """Print the counts, the tokens, and the remarks."""
     console.print(Text("   ").join(Text(f"{fact} ").append(name, "dim") for name, fact in facts))
     console.print()
     for line in numbered(console, shown) if ids else flowing(console, shown):
@@ -116,24 +116,24 @@ def on_terminal(
         console.print(Text(note, "bold yellow"))
 
 
-def coloured(index: int, token: Token, room: int) -> Text:
-    """A token in the colour of its turn, cut where it is wider than the room for it."""
+def coloured(index: int, token: Token, width: int) -> Text:
+    """Return a token in one of the alternating colours, truncated to a width."""
     style = SPECIAL if token.special else f"{INK} on {COLOURS[index % len(COLOURS)]}"
-    wide = cell_len(token.shown) > room
-    return Text(set_cell_size(token.shown, room - 1) + "…" if wide else token.shown, style)
+    too_wide = cell_len(token.shown) > width
+    return Text(set_cell_size(token.shown, width - 1) + "…" if too_wide else token.shown, style)
 
 
 def numbered(console: Console, shown: Iterable[Token]) -> Iterator[Text]:
-    """Rows of tokens with their ids below them, each followed by an empty row."""
+    """Yield rows of tokens with their ids below, each followed by an empty row."""
     above, below = Text(), Text()
     for index, token in enumerate(shown):
-        one, number = coloured(index, token, console.width), Text(str(token.number), "dim")
-        width = max(one.cell_len, number.cell_len)
+        cell_of_token, number = coloured(index, token, console.width), Text(str(token.number), "dim")
+        width = max(cell_of_token.cell_len, number.cell_len)
         if above.cell_len + width > console.width:
             yield from (above, below, Text())
             above, below = Text(), Text()
         last = above.cell_len + width + 1 > console.width
-        for row, cell in ((above, one), (below, number)):
+        for row, cell in ((above, cell_of_token), (below, number)):
             row.append_text(cell).append(" " * (width - cell.cell_len + (not last)))
         if token.ends_line:
             yield from (above, below, Text())
@@ -143,14 +143,14 @@ def numbered(console: Console, shown: Iterable[Token]) -> Iterator[Text]:
 
 
 def flowing(console: Console, shown: Iterable[Token]) -> Iterator[Text]:
-    """Rows of tokens side by side, as the text runs; without colours a bar stands between them."""
+    """Yield rows of tokens side by side; without colours, separated by bars."""
     row, bar = Text(), "" if console.color_system and not console.no_color else "|"
     for index, token in enumerate(shown):
-        one = coloured(index, token, console.width - len(bar))
-        if row.cell_len + one.cell_len + len(bar) > console.width:
+        cell = coloured(index, token, console.width - len(bar))
+        if row.cell_len + cell.cell_len + len(bar) > console.width:
             yield row
             row = Text()
-        row.append_text(one).append(bar)
+        row.append_text(cell).append(bar)
         if token.ends_line:
             yield row
             row = Text()

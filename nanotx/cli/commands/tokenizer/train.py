@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
-from nanotx.cli.tokenizer.inputs import bar, corpus_flags, corpus_of, plain_files
+from nanotx.cli.tokenizer.inputs import corpus_flags, corpus_of, plain_files, progress_bar
 from nanotx.config.flags import (
     argument,
     collect_flags,
@@ -101,8 +101,8 @@ def train_on_corpus(config: Tokenizer, values: dict[str, Any]) -> tuple[Codec, s
 def train_on_files(config: Tokenizer, flags: Flags) -> tuple[Codec, str, str]:
     """Train on files, each a text of its own, read in blocks; return the tokenizer, their names, and their SHA-256."""
     files = plain_files(flags.files)
-    with bar(files) as shown:
-        codec = config.train_checked(shown.reading(files, flags.errors, config.splittable))
+    with progress_bar(files) as progress:
+        codec = config.train_checked(progress.read(files, flags.errors, config.splittable))
     digest = hashlib.sha256()
     for file in files:
         with open_regular(file) as stream:
