@@ -1,4 +1,4 @@
-"""Parts of the user's own (`--load`, entry points): tried on a small input before a run, named when they fail."""
+"""Errors of parts that do not come with nanotx (`--load`, entry points): each message names the part and its file."""
 
 import sys
 from collections.abc import Iterator
@@ -12,12 +12,12 @@ from nanotx.errors import ConfigError, NanotxError, is_memory_full
 
 @contextmanager
 def name_part_in_errors(part: type[Any]) -> Iterator[None]:
-    """Within, whatever a part raises becomes one message that names it."""
+    """Turn whatever a part raises within the context into one message that names it."""
     try:
         yield
     except NanotxError:
         raise
-    except (Exception, SystemExit) as error:  # a part may be anyone's, and raise anything
+    except (Exception, SystemExit) as error:  # a part from elsewhere may raise anything
         if is_memory_full(error):
             raise
         raise ConfigError(
@@ -26,7 +26,7 @@ def name_part_in_errors(part: type[Any]) -> Iterator[None]:
 
 
 def plugin_error(error: BaseException) -> ConfigError | None:
-    """What to say of an error that passed through a file brought from elsewhere; None where it did not."""
+    """Return the message for an error that passed through a file from elsewhere; None where it did not."""
     files = {file for part in foreign_parts() if (file := file_of(part))} | {
         str(module.__file__) for name, module in list(sys.modules.items()) if name.startswith(LOADED)
     }
@@ -40,43 +40,43 @@ def plugin_error(error: BaseException) -> ConfigError | None:
 
 
 def foreign_parts() -> list[type[Any]]:
-    """All parts from elsewhere that have been brought."""
+    """Return all registered parts that do not come with nanotx."""
     return [part for slot in Slot.__subclasses__() for part in slot.registered.values() if is_foreign(part)]
 
 
 def describe_part(part: type[Any]) -> str:
-    """A part, and the file that it is from."""
+    """Return the slot, name and file of a part."""
     return f"{part.slot} {part.part!r} ({file_of(part) or part.__module__})"
 
 
 def describe_line(error: BaseException, file: str) -> str:
-    """At which line of a file an error arose, as the end of a subject."""
+    """Return the line of a file at which an error was raised, as a phrase that the error follows."""
     lines = [line for frame, line in walk_tb(error.__traceback__) if frame.f_code.co_filename == file]
     return f": line {lines[-1]} raises" if lines else ": using it raises"
 
 
 def describe_error(error: BaseException) -> str:
-    """An error's kind and its first line."""
-    said = str(error).strip().partition("\n")[0].rstrip(".")
-    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+    """Return the type and the first line of an error."""
+    message = str(error).strip().partition("\n")[0].rstrip(".")
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
 class PartCheck:
-    """What to say of a part that is wrong."""
+    """Checks of a part, whose errors name it."""
 
     def __init__(self, part: Any, where: str) -> None:
         self.part, self.where = part if isinstance(part, type) else type(part), where
 
     def wanted(self, right: bool, came: object, wish: str) -> None:
-        """Raise ConfigError unless it is right."""
+        """Raise ConfigError unless `right`."""
         if not right:
             raise ConfigError(f"{describe_part(self.part)}: {came}; expected {wish}. Correct the file and try again.")
 
 
-def describe_value(found: object) -> str:
-    """A value that a part returned, in a few words."""
-    kind = type(found).__name__
+def describe_value(value: object) -> str:
+    """Describe a value that a part returned, in a few words."""
+    kind = type(value).__name__
     if kind in ("Tensor", "ndarray"):
-        dtype, shape = str(getattr(found, "dtype", "")), tuple(getattr(found, "shape", ()))
+        dtype, shape = str(getattr(value, "dtype", "")), tuple(getattr(value, "shape", ()))
         return f"{'a tensor' if kind == 'Tensor' else 'an array'} of {dtype.removeprefix('torch.')} of shape {shape}"
-    return "None" if found is None else f"a {kind}"
+    return "None" if value is None else f"a {kind}"

@@ -21,24 +21,24 @@ from nanotx.errors import ConfigError, NanotxError, UnknownPart, did_you_mean
 
 T = TypeVar("T", bound=type)
 LOADED = "nanotx_loaded_"
-"""How the names of modules begin that were brought by --load."""
+"""Prefix of the names of modules that --load imports."""
 
 
 class Slot:
-    """The base of every slot. A slot is never built; a part derives from its slot and is never derived from.
+    """Base of every slot. A slot is never built; a part is a subclass of its slot, and is never subclassed.
 
     A slot is declared as `class Attention(Slot, slot="attention", package="nanotx.nn.attention")`. Each module of the
-    package is a part of the module's name, but for those that the parts share (`shared`), which are named there.
+    package is a part named like the module, except those in `shared`.
     """
 
     slot: ClassVar[str]
     family: ClassVar[type["Slot"]]
     package: ClassVar[str]
-    group: ClassVar[str]  # of its entry points
-    shared: ClassVar[tuple[str, ...]]  # modules of the package that are no parts
+    group: ClassVar[str]  # group of its entry points
+    shared: ClassVar[tuple[str, ...]]  # modules of the package that are not parts
     part: ClassVar[str] = ""
     decorator: ClassVar[str] = "@dataclass(frozen=True, kw_only=True)"  # what belongs above the class of a part
-    cost_only: ClassVar[tuple[str, ...]] = ()  # fields that change time or memory, and no value that comes out
+    cost_only: ClassVar[tuple[str, ...]] = ()  # fields that change time or memory, but no output
     registered: ClassVar[dict[str, type[Any]]]
 
     def __init_subclass__(
@@ -53,7 +53,7 @@ class Slot:
 
     @classmethod
     def register(cls, name: str) -> Callable[[T], T]:
-        """The decorator that gives a part its name, which is also the name of its file."""
+        """Return the decorator that registers a part under a name, which is also the name of its file."""
 
         def enter(part: T) -> T:
             known = cls.registered.get(name)
@@ -106,7 +106,7 @@ class Slot:
         if name not in cls.registered:
             raise UnknownPart(
                 f"{cls.group}: no part named {name!r}.{did_you_mean(name, cls.names())} "
-                f"Known: {', '.join(cls.names())}. A file of your own is brought by --load FILE.py."
+                f"Known: {', '.join(cls.names())}. A file of your own is imported by --load FILE.py."
             )
         if is_foreign(cls.registered[name]):
             cls.check(cls.registered[name])
@@ -116,11 +116,11 @@ class Slot:
     def check(cls, part: type[Any]) -> None:
         """Raise ConfigError unless a part from elsewhere can be made without arguments and has its slot's methods."""
         abstract = getattr(part, "__abstractmethods__", ())
-        missing = [one.name for one in fields(part) if is_required(one)] if is_dataclass(part) else []
+        missing = [field.name for field in fields(part) if is_required(field)] if is_dataclass(part) else []
         changing = (
             []
             if missing or abstract or not is_dataclass(part)
-            else [one for one in fields(part) if has_mutable_default(one)]
+            else [field for field in fields(part) if has_mutable_default(field)]
         )
         wrong = (
             f"expected a class derived from {cls.family.__name__}"
@@ -142,56 +142,56 @@ class Slot:
 
     @classmethod
     def table(cls, name: object) -> dict[str, Any]:
-        """Return the config table of a bare name; a slot may take it for something else, such as a path."""
+        """Return the config table of a bare name; a slot may interpret the name, for example as a path."""
         return {"part": name}
 
     @classmethod
     def shipped(cls) -> set[str]:
-        """The names of the parts that come with the package."""
+        """Return the names of the parts that come with nanotx."""
         return set(cls.modules())
 
     @classmethod
     def modules(cls) -> dict[str, str]:
-        """The module of each part that comes with the package, by the part's name."""
+        """Return the module of each part that comes with nanotx, by the name of the part."""
         folder = importlib.import_module(cls.package).__path__
         names = (module.name for module in pkgutil.iter_modules(folder))
         return {name: f"{cls.package}.{name}" for name in names if name not in cls.shared and not name.startswith("_")}
 
 
 def is_foreign(part: type[Any]) -> bool:
-    """Whether a part of one of our slots does not come with the package."""
+    """Return whether a part of a slot of nanotx does not come with nanotx."""
     ours = getattr(part, "package", "nanotx").partition(".")[0] == "nanotx"
     return ours and part.__module__.partition(".")[0] != "nanotx"
 
 
 def file_of(part: type[Any]) -> str:
-    """The file that a part is from; empty where that is unknown."""
+    """Return the file that defines a part; empty where it is unknown."""
     return str(getattr(sys.modules.get(part.__module__), "__file__", None) or "")
 
 
-def default_value(one: Any) -> Any:
-    """The value that a dataclass's field has where none is given."""
-    return one.default if one.default is not MISSING else one.default_factory()
+def default_value(field: Any) -> Any:
+    """Return the default of a dataclass field."""
+    return field.default if field.default is not MISSING else field.default_factory()
 
 
-def has_mutable_default(one: Any) -> bool:
-    """Whether the default of a dataclass's field is a value that can be changed, such as a list."""
-    return bool(one.init) and type(default_value(one)).__hash__ is None
+def has_mutable_default(field: Any) -> bool:
+    """Return whether the default of a dataclass field is mutable, such as a list."""
+    return bool(field.init) and type(default_value(field)).__hash__ is None
 
 
-def is_required(one: Any) -> bool:
-    """Whether a dataclass's field has to be given."""
-    return one.default is MISSING and one.default_factory is MISSING and bool(one.init)
+def is_required(field: Any) -> bool:
+    """Return whether a dataclass field has no default."""
+    return field.default is MISSING and field.default_factory is MISSING and bool(field.init)
 
 
 @lru_cache(maxsize=1)
 def installed_entry_points(path: tuple[str, ...]) -> Any:
-    """What packages on a search path offer; looked for once, for that takes longer than reading all the flags."""
+    """Return the entry points of the packages on a search path; cached, because the search is slow."""
     return entry_points()
 
 
 def default_part(slot: type[Slot], name: str) -> Any:
-    """The field of a config that has this part where no other is given; it is imported only then."""
+    """Return a field whose default is this part, which is imported when the default is used."""
 
     def build() -> Any:
         return slot.find(name)()
@@ -200,10 +200,10 @@ def default_part(slot: type[Slot], name: str) -> Any:
 
 
 def load_file(path: str | Path) -> None:
-    """Import a file of the user's own, once, so that the parts it registers can be found.
+    """Import a file of the user, once, so that the parts that it registers can be found.
 
     Raises:
-        ConfigError: there is no such file, it is not Python, or it raises; says at which line.
+        ConfigError: the file is missing, is not Python, or raises; the message names the line.
     """
     file = Path(path).resolve()
     name = f"{LOADED}{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"
@@ -211,7 +211,7 @@ def load_file(path: str | Path) -> None:
         return
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None or not file.is_file():
-        raise ConfigError(f"--load {path}: expected a Python file such as mine.py, and there is none here.")
+        raise ConfigError(f"--load {path}: expected a Python file such as mine.py, and there is no such file.")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
@@ -223,5 +223,5 @@ def load_file(path: str | Path) -> None:
         if isinstance(error, Exception | SystemExit) and not isinstance(error, NanotxError):
             lines = [line for frame, line in walk_tb(error.__traceback__) if frame.f_code.co_filename == str(file)]
             where = f"line {lines[-1]} raises" if lines else "it raises"
-            raise ConfigError(f"--load {path}: {where} {type(error).__name__}: {error}; mend the file.") from error
+            raise ConfigError(f"--load {path}: {where} {type(error).__name__}: {error}; correct the file.") from error
         raise

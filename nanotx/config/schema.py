@@ -15,12 +15,12 @@ from nanotx.errors import ConfigError, UnknownPart, did_you_mean
 Table = dict[str, Any]
 T = TypeVar("T")
 UNIONS = (Union, types.UnionType)
-"""What `int | None` is, and `int | Literal["auto"]`, a number or a word; a field is no other union."""
+"""Origins of the union types; a field is `int | None`, or a number or a word such as `int | Literal["auto"]`."""
 INT_LIMIT = 2**63
-"""Whole numbers stay below it, as in TOML and in tensors."""
+"""Exclusive bound of whole numbers, as in TOML and in tensors."""
 
 
-# Ranges: what a config knows by itself, said in its __post_init__.
+# Ranges, checked by the `__post_init__` of a config.
 
 
 def check_min(config: object, low: int | float, *names: str) -> None:
@@ -33,7 +33,7 @@ def check_min(config: object, low: int | float, *names: str) -> None:
 
 
 def check_max(config: object, high: int | float, *names: str) -> None:
-    """Raise ConfigError where one of the named fields is a number beyond `high`, which is beyond any use."""
+    """Raise ConfigError unless each of the named fields is a number of at most `high` (or None)."""
     for name in names:
         value = getattr(config, name)
         if value is not None and value > high:
@@ -41,7 +41,7 @@ def check_max(config: object, high: int | float, *names: str) -> None:
 
 
 def is_number(what: str, value: object, whole: bool = False) -> None:
-    """Raise ConfigError unless a value is a number of Python or NumPy, and whole if asked for; a bool is none."""
+    """Raise ConfigError unless a value is a number of Python or NumPy, or a whole number; a bool is not a number."""
     if isinstance(value, bool) or not isinstance(value, Integral if whole else Real):
         kind = "whole number" if whole else "number"
         raise ConfigError(f"{what}: expected a {kind}, got {type(value).__name__} {brief(value)}.")
@@ -51,11 +51,11 @@ def in_range(what: str, value: Any, low: int | float, high: int | float, whole: 
     """Raise ConfigError unless a value is a number from `low` to `high`.
 
     Args:
-        what: the name of the value, which the error begins with.
-        value: what came, perhaps straight from a caller in Python.
-        low: the least that it may be.
-        high: the most that it may be.
-        whole: whether it has to be a whole number.
+        what: the name of the value, at the start of the error.
+        value: the value, of any type.
+        low: the minimum.
+        high: the maximum.
+        whole: require a whole number.
     """
     is_number(what, value, whole)
     if not value >= low:  # NaN is not
@@ -71,19 +71,19 @@ def check_fraction(config: object, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
         if not 0 <= value < 1:
-            raise ConfigError(f"{name}: expected a share from 0 up to but not including 1, got {brief(value)}.")
+            raise ConfigError(f"{name}: expected a fraction from 0 up to but not including 1, got {brief(value)}.")
 
 
 def divisors(number: int) -> list[int]:
-    """What divides a number, up to a thousand: what an error may propose, however large the number."""
-    return [one for one in range(1, min(number, 1000) + 1) if number % one == 0]
+    """Return the divisors of a number up to 1000, for an error to suggest."""
+    return [divisor for divisor in range(1, min(number, 1000) + 1) if number % divisor == 0]
 
 
 # Values to tables and back.
 
 
 def fields(kind: Any) -> dict[str, Any]:
-    """A config's fields and their types, in the order they are written; one table for all who ask."""
+    """Return the fields of a config with their types, in the order of the class; cached."""
     return _fields(kind)
 
 
@@ -94,24 +94,24 @@ def _fields(kind: Any) -> dict[str, Any]:
 
 
 def is_slot(kind: Any) -> bool:
-    """Whether a type is a slot, which any of several parts may fill."""
+    """Return whether a type is a slot or a part."""
     return isinstance(kind, type) and issubclass(kind, Slot)
 
 
 def without_none(kind: Any) -> Any:
-    """A type without its `| None`."""
+    """Return a type without its `| None`."""
     if get_origin(kind) in UNIONS and type(None) in get_args(kind):
         return next(option for option in get_args(kind) if option is not type(None))
     return kind
 
 
 def is_not_literal(kind: Any) -> bool:
-    """Whether a type is no choice among words."""
+    """Return whether a type is not a Literal."""
     return get_origin(kind) is not Literal
 
 
 def to_table(value: Any) -> Any:
-    """A config as a plain table: a part names itself under `part`; a field that is None is left out."""
+    """Return a config as a plain table; `part` is the name of a part, and fields that are None or () are left out."""
     if dataclasses.is_dataclass(value):
         table: Table = {"part": value.part} if isinstance(value, Slot) else {}
         rows = ((name, getattr(value, name)) for name in fields(type(value)))
@@ -171,7 +171,7 @@ def _build(kind: Any, table: Any, where: str) -> Any:
 
 
 def part_of(slot: Any, table: Any, where: str) -> tuple[Any, Table]:
-    """The part that the value of a slot names, and the rest of its table."""
+    """Return the part that the value of a slot names, and the other keys of its table."""
     if not isinstance(table, str) and not (isinstance(table, dict) and isinstance(table.get("part"), str)):
         raise ConfigError(
             f'{where}: expected the name of a part such as "{slot.names()[0]}", or a table with `part`, '
@@ -194,7 +194,7 @@ def _tuple(kind: Any, table: Any, where: str, default: Any) -> tuple[Any, ...]:
     if len(kinds) != len(table):
         raise ConfigError(f"{where}: expected {len(kinds)} values such as {default!r}, got {brief(table)}.")
     return tuple(
-        from_table(one, item, f"{where}[{index}]") for index, (one, item) in enumerate(zip(kinds, table, strict=True))
+        from_table(kind, item, f"{where}[{index}]") for index, (kind, item) in enumerate(zip(kinds, table, strict=True))
     )
 
 
@@ -215,5 +215,5 @@ def _scalar(kind: Any, item: Any, where: str, default: Any) -> Any:
 
 
 def join_path(where: str, key: str) -> str:
-    """A place one level deeper."""
+    """Return the dotted path of a key in a table."""
     return f"{where}.{key}" if where else key

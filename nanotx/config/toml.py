@@ -1,7 +1,7 @@
 """Recipes as TOML: tables merged layer by layer (defaults, files, flags) and built once; untrusted files, bounded.
 
-Python's own reader of TOML is strict. What it does not bound is bounded here: how long it takes (with the square of the
-parts of a dotted key), how deep tables nest, and how many digits a whole number has.
+The parser of Python is strict. What it does not bound is bounded here: its time (quadratic in the parts of a dotted
+key), the depth of tables, and the digits of a whole number.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from nanotx.files import open_regular, similar_file
 
 
 def merge(kind: Any, base: Table, over: Table, where: str = "") -> Table:
-    """The table `over` laid on `base`, both tables of a config of type `kind`.
+    """Return the table `base` with the values of `over`, both tables of a config of type `kind`.
 
     Where a slot gets another part, the fields that the two share by name and type keep their values and the
     others take the new part's defaults. A list replaces a list. A field named in `over` that excludes one of
@@ -40,7 +40,7 @@ def merge(kind: Any, base: Table, over: Table, where: str = "") -> Table:
 
 
 def merge_part(slot: Any, base: Any, over: Any, where: str) -> Any:
-    """As `merge`, for the value of one slot: a name, or a table that may leave `part` out to keep it."""
+    """Merge the values of one slot: a name, or a table, which keeps the part where it has no `part`."""
     if isinstance(over, dict) and "part" not in over and base is not None:
         over = {"part": part_of(slot, base, where)[0].part, **over}
     new, changes = part_of(slot, over, where)
@@ -53,20 +53,19 @@ def merge_part(slot: Any, base: Any, over: Any, where: str) -> Any:
 
 
 def read_toml(path: Path) -> Table:
-    """The table of a TOML file.
+    """Return the table of a TOML file.
 
     Raises:
-        ConfigError: the file is missing, is no text, or is no TOML; says which and where.
+        ConfigError: the file is missing, is not text, or is not TOML; the message names the place.
     """
-
     return read(path)
 
 
 def read_config(kind: Any, path: Path) -> Any:
-    """The config of type `kind` that a TOML file holds whole.
+    """Return the config of type `kind` that a TOML file defines.
 
     Raises:
-        ConfigError: it cannot be read, or holds no such config; says which file and where in it.
+        ConfigError: the file cannot be read, or is not such a config; the message names file and place.
     """
     table = read_toml(path)
     try:
@@ -76,20 +75,20 @@ def read_config(kind: Any, path: Path) -> Any:
 
 
 def write_toml(config: Any) -> str:
-    """A config as TOML that `read_toml` and `from_table` turn back into an equal value."""
+    """Return a config as TOML, which `read_toml` and `from_table` read back as an equal value."""
     return tomli_w.dumps(to_table(config))
 
 
-MAX_BYTES = 1 << 17  # bytes; the longest recipes have some thousands
+MAX_BYTES = 1 << 17  # bytes; the longest recipes have a few thousand
 MAX_DOTS = 256  # in a line
 MAX_DEPTH = 32  # tables and lists in one another
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The table of a TOML file.
+    """Return the table of a TOML file.
 
     Raises:
-        ConfigError: the file is missing, is no text, is no TOML, or is no recipe's; says which and where.
+        ConfigError: the file is missing, is not text, is not TOML, or exceeds the bounds of a recipe.
     """
     try:
         table = tomllib.loads(read_text(path))
@@ -104,29 +103,29 @@ def read(path: Path) -> dict[str, Any]:
         ) from None
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"{path}: this is not TOML: {error}.") from None
-    except ValueError as error:  # ours, or one of Python's own limits
+    except ValueError as error:  # from `check_bounds`, or a limit of Python
         raise ConfigError(f"{path}: {error}") from None
     return table
 
 
 def read_text(path: Path) -> str:
-    """The text of a plain file, its line ends made alike."""
+    """Return the text of a regular file, with line ends normalised to newlines."""
     with open_regular(path) as file:
         data = file.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES or max(line.count(b".") for line in data.split(b"\n")) > MAX_DOTS:
-        raise ConfigError(f"expected at most {MAX_BYTES:,} bytes, and {MAX_DOTS} dots in a line; this is no recipe.")
+        raise ConfigError(f"expected at most {MAX_BYTES:,} bytes, and {MAX_DOTS} dots in a line; this is not a recipe.")
     return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def check_bounds(table: dict[str, Any]) -> None:
-    """Raise ConfigError where a table is deeper than any recipe, or a whole number longer than TOML's are."""
-    found: list[tuple[str, Any, int]] = [("", table, 0)]
-    for where, item, depth in found:  # grows while it is walked, so that no depth ends at Python's own limit
+    """Raise ConfigError where a table is deeper than any recipe, or a whole number exceeds 64 bits."""
+    items: list[tuple[str, Any, int]] = [("", table, 0)]
+    for where, item, depth in items:  # grows during the loop, so that no depth reaches the recursion limit
         if depth > MAX_DEPTH:
             raise ConfigError(f"{where[1:40]}...: expected at most {MAX_DEPTH} tables in one another, got more.")
         if isinstance(item, dict):
-            found += [(f"{where}.{key}", one, depth + 1) for key, one in item.items()]
+            items += [(f"{where}.{key}", value, depth + 1) for key, value in item.items()]
         elif isinstance(item, list):
-            found += [(f"{where}[{index}]", one, depth + 1) for index, one in enumerate(item)]
+            items += [(f"{where}[{index}]", value, depth + 1) for index, value in enumerate(item)]
         elif isinstance(item, int) and item.bit_length() > 63:
             raise ConfigError(f"{where[1:]}: expected a whole number of 64 bits, got one of {item.bit_length() + 1}.")

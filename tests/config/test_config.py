@@ -45,7 +45,7 @@ def test_a_value_out_of_range_is_named_with_its_place():
     block = {"part": "prenorm", "attention": {"part": "sdpa", "heads": 0}}
     refused({"model": {"block": block}}, r"^model\.block\.attention\.heads: expected a number of at least 1")
     refused(
-        {"model": {"dropout": 1.0}}, r"^model\.dropout: expected a share from 0 up to but not including 1, got 1\.0"
+        {"model": {"dropout": 1.0}}, r"^model\.dropout: expected a fraction from 0 up to but not including 1, got 1\.0"
     )
     refused(
         {"train": {"batch_size": 12, "grad_accum_steps": 5}},

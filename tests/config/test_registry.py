@@ -1,4 +1,4 @@
-"""A slot finds its parts by name: declared here, in a file of its folder, brought by --load, or plugged in."""
+"""A slot finds its parts by name: declared here, in a file of its folder, imported by --load, or plugged in."""
 
 import json
 import os

@@ -289,7 +289,7 @@ def test_a_past_that_rolls_goes_on_beyond_the_context(folder, capsys):
         (["--max-new-tokens", "-1"], ConfigError, "--max-new-tokens: expected a number of at least 0, got -1"),
         (["--best-of", "0"], ConfigError, "--best-of: expected a number of at least 1, got 0"),
         (["--draft-tokens", "0"], ConfigError, "--draft-tokens: expected a number of at least 1, got 0"),
-        (["--min-p", "1"], ConfigError, "--min-p: expected a share from 0 up to but not including 1, got 1.0"),
+        (["--min-p", "1"], ConfigError, "--min-p: expected a fraction from 0 up to but not including 1, got 1.0"),
         (["--prompt", "a", "--prompts", "b"], ConfigError, "--prompts: expected --prompt or --prompts, got both"),
         (["--prompts", "nowhere"], DataError, "--prompts nowhere: cannot be read"),
         (

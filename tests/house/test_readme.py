@@ -51,9 +51,9 @@ def test_the_readmes_attention_trains_by_a_flag_and_the_last_line_samples_from_i
     assert nanotx_command([*told.split()[1:], "--max-new-tokens", "5"]) == 0
     monkeypatch.delitem(Attention.registered, "sigmoid")
     place = r"run/recipe\.toml: model\.block\.block\.attention"
-    with pytest.raises(ConfigError, match=rf"{place}: .* brought by --load FILE\.py\.$"):  # and no other remedy
+    with pytest.raises(ConfigError, match=rf"{place}: .* imported by --load FILE\.py\.$"):  # and no other remedy
         nanotx_command(["train", "shakespeare_char", "--run", "run", "--resume"])
-    with pytest.raises(Exception, match=r"no part named 'sigmoyd'.* brought by --load FILE\.py"):
+    with pytest.raises(Exception, match=r"no part named 'sigmoyd'.* imported by --load FILE\.py"):
         nanotx_command(["train", "shakespeare_char", "--attention", "sigmoyd"])
 
 

@@ -1,6 +1,6 @@
 """Schedules, optimizers, orders of the data and configs that are wrong; and for each the law that is to catch it.
 
-Schedules and optimizers are parts like any other, brought by `--load`:
+Schedules and optimizers are parts like any other, imported by `--load`:
 
     nanotx laws schedule/mutant_last_step --load tests/mutants/learning.py
 """

@@ -1,6 +1,6 @@
 """Tokenizers that are wrong, each in one way that somebody's was; and for each the law that is there to catch it.
 
-They are parts like any other, brought by `--load`:
+They are parts like any other, imported by `--load`:
 
     nanotx laws tokenizer/mutant_nfc --load tests/mutants/tokenizers.py
 """

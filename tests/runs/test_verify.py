@@ -289,5 +289,5 @@ def test_what_cannot_be_verified_is_told_why(folder, tmp_path):
         run(["verify", str(folder), "--threads", "-1"])
     recipe = (folder / "recipe.toml").read_text(encoding="utf-8")
     (folder / "recipe.toml").write_text(recipe.replace('part = "rmsnorm"', 'part = "mine"'), encoding="utf-8")
-    with pytest.raises(UnknownPart, match=r"no part named 'mine'.*brought by --load FILE\.py"):
+    with pytest.raises(UnknownPart, match=r"no part named 'mine'.*imported by --load FILE\.py"):
         run(["verify", str(folder)])

@@ -74,7 +74,11 @@ FLAGS = [
         "--attention fussed",
         r"--attention: .*no part named 'fussed'\. Did you mean 'fused'\? Known:",
     ),
-    ("a part that hides", "--attention _kernel", r"--attention: .*no part named '_kernel'.*Known: .*brought by --load"),
+    (
+        "a part that hides",
+        "--attention _kernel",
+        r"--attention: .*no part named '_kernel'.*Known: .*imported by --load",
+    ),
     (
         "a part by a path",
         "--norm ../rmsnorm",
@@ -91,12 +95,12 @@ FLAGS = [
     (
         "load of a raising file",
         "--load raising.py",
-        r"--load raising\.py: line 4 raises ZeroDivisionError: .*; mend the file",
+        r"--load raising\.py: line 4 raises ZeroDivisionError: .*; correct the file",
     ),
     (
         "load of a file that ends",
         "--load leaving.py",
-        r"--load leaving\.py: line 3 raises SystemExit: 3; mend the file",
+        r"--load leaving\.py: line 3 raises SystemExit: 3; correct the file",
     ),
     ("load of a file that is none", "--load binary.py", r"--load binary\.py: .*(cannot be imported|raises)"),
     (

@@ -9,7 +9,7 @@ HUGE, ENDLESS = str(10**12), str(10**30)
 POSITIVE = "expected a number of at least 1, got"
 FINITE = "expected a finite number, got"
 LONG = r"expected a number of at least [01] and below 2\*\*63, got 10{30}"
-SHARE = "expected a share from 0 up to but not including 1, got"
+SHARE = "expected a fraction from 0 up to but not including 1, got"
 WHOLE = "expected a whole number"
 GPU = "mps" if sys.platform != "darwin" else "cuda"
 

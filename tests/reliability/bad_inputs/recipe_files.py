@@ -98,9 +98,9 @@ TABLES = [
     (
         "a key of parts without end",
         f"{'a.' * 30000}a = 1",
-        r"mine\.toml: expected at most 131,072 bytes, and 256 dots in a line; this is no recipe",
+        r"mine\.toml: expected at most 131,072 bytes, and 256 dots in a line; this is not a recipe",
     ),
-    ("a recipe without end", "#\n" * 100_000, r"mine\.toml: expected at most 131,072 bytes, .*; this is no recipe"),
+    ("a recipe without end", "#\n" * 100_000, r"mine\.toml: expected at most 131,072 bytes, .*; this is not a recipe"),
     ("another language", '{"train": {"steps": 3}}', r"mine\.toml: this is not TOML: .*at line 1"),
     ("a text that breaks off", "[train\nsteps = 3", r"mine\.toml: this is not TOML: .*at line 1"),
 ]

@@ -46,7 +46,7 @@ RESUME: list[tuple[str, Change, tuple[str, ...], int, str]] = [
         put("recipe.toml", b"optimizer = 'mine'"),
         training("--resume"),
         2,
-        r"no part named 'mine'.* brought by --load FILE\.py",
+        r"no part named 'mine'.* imported by --load FILE\.py",
     ),
     (
         "a run resumed with another tokenizer",

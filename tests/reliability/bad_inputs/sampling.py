@@ -62,7 +62,7 @@ SAMPLING: list[tuple[str, tuple[str, ...], int, str]] = [
     ("no share", ("--top-p", "0"), 2, r"--top-p: expected a share above 0 and up to 1, got 0"),
     ("two shares", ("--top-p", "2"), 2, r"--top-p: expected a share above 0 and up to 1, got 2"),
     ("a share that is none", ("--top-p", "nan"), 2, r"--top-p: expected a share above 0 and up to 1, got nan"),
-    ("a least share of all", ("--min-p", "1"), 2, r"--min-p: expected a share from 0 up to but not including 1"),
+    ("a least share of all", ("--min-p", "1"), 2, r"--min-p: expected a fraction from 0 up to but not including 1"),
     ("nothing typical", ("--typical", "0"), 2, r"--typical: expected a share above 0 and up to 1"),
     (
         "a penalty of nothing",
