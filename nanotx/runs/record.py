@@ -6,7 +6,7 @@ from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
-from nanotx.errors import DataError, RunError
+from nanotx.errors import RunError
 from nanotx.files import is_blank
 from nanotx.recipe import Recipe
 from nanotx.runs import checkpoint, valid
@@ -16,7 +16,7 @@ from nanotx.runs.metrics_log import Row, read
 from nanotx.runs.resume import tokenizer_of
 from nanotx.runs.trainer_state import read_state
 from nanotx.tokenizers import Codec, load
-from nanotx.training.dataset import Dataset, load_dataset
+from nanotx.training.dataset import Dataset, check_same_corpus, load_dataset
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -105,11 +105,8 @@ class RunRecord:
         recipe, codec = segment.recipe, segment.codec
         key = (recipe.corpus, recipe.model.context, recipe.seed, codec.digest)
         texts = self._texts[key] = self._texts.get(key) or load_dataset(recipe, codec)
-        if segment.corpus_sha256 not in ("", texts.sha256):
-            raise DataError(
-                f"{self.name}: the run was trained on a corpus of SHA-256 {segment.corpus_sha256[:12]}..., now "
-                f"{texts.sha256[:12]}...; restore the old text."
-            )
+        if segment.corpus_sha256:
+            check_same_corpus(self.name, segment.corpus_sha256, texts.sha256, "bring the old one back")
         return texts
 
 

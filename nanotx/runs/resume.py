@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nanotx.errors import ConfigError, DataError, NanotxError, RunError, TokenizerError
+from nanotx.errors import ConfigError, NanotxError, RunError, TokenizerError
 from nanotx.files import is_blank
 from nanotx.nn.buffers import Buffers
 from nanotx.nn.canonical import from_canonical
@@ -19,7 +19,7 @@ from nanotx.runs.formats import read_saved_recipe
 from nanotx.runs.resume_check import Survey, differences
 from nanotx.runs.trainer_state import read_state
 from nanotx.tokenizers import Codec, load
-from nanotx.training.dataset import Dataset
+from nanotx.training.dataset import Dataset, check_same_corpus
 from nanotx.training.trainer import Progress, Trainer
 
 
@@ -150,13 +150,9 @@ def check_corpus(path: Path, state: dict[str, Any], digest: str, size: int) -> N
         digest: identifies the corpus, see `Dataset.sha256`.
         size: of the corpus, in characters; of token files, in tokens.
     """
-    if state["corpus_sha256"] != digest:
-        length = f"length {state['corpus_size']:,} and " if "corpus_size" in state else ""
-        raise DataError(
-            f"{path}: the run began with a corpus of {length}SHA-256 {state['corpus_sha256'][:12]}..., and now it has "
-            f"length {size:,} and {digest[:12]}...; bring the old one back, begin a new run, or continue with this one "
-            "by --allow-mismatch."
-        )
+    remedy = "bring the old one back, begin a new run, or continue with this one by --allow-mismatch"
+    lengths = (state["corpus_size"], size) if "corpus_size" in state else None
+    check_same_corpus(path, state["corpus_sha256"], digest, remedy, lengths)
 
 
 def load_model(file: Path, config: Model, vocab_size: int) -> Transformer:

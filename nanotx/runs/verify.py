@@ -20,7 +20,7 @@ from nanotx.runs.trainer_state import read_state, strict
 from nanotx.runs.valid import read_json, read_tensors, verify
 from nanotx.tokenizers import Codec, load
 from nanotx.tokenizers.token_corpus import open_split, token_files_of
-from nanotx.training.dataset import sha256
+from nanotx.training.dataset import check_same_corpus, sha256
 from nanotx.training.text_cache import encode_large, is_large, scan
 
 Result = Literal["holds", "fails", "not made"]
@@ -258,7 +258,8 @@ def validation(path: Path, recipe: Recipe, codec: Codec, row: Row) -> EvalText:
     """
 
     def check(digest: str, size: int) -> None:
-        check_same_corpus(path, digest)
+        saved = read_state(path)["corpus_sha256"]
+        check_same_corpus(path.name, saved, digest, "bring the old one back")
 
     if files := token_files_of(recipe.corpus):
         split = open_split(recipe.corpus, files, recipe.tokenizer, codec, check)
@@ -272,13 +273,6 @@ def validation(path: Path, recipe: Recipe, codec: Codec, row: Row) -> EvalText:
         return eval_text(codec, validation, eval_tokens_of(row, 4 * len(validation)), recipe.model.context)
     count = eval_tokens_of(row, len(split.val))
     return eval_text_of_ids(codec, split.val, split.exact, count, recipe.model.context)
-
-
-def check_same_corpus(path: Path, found: str) -> None:
-    """Raise DataError where the corpus is not the one that a checkpoint was trained on."""
-    saved = read_state(path)["corpus_sha256"]
-    if saved != found:
-        raise DataError(f"the run's corpus had SHA-256 {saved[:12]}..., and now it is {found[:12]}...")
 
 
 def eval_tokens_of(row: Row, most: int) -> int:

@@ -39,7 +39,7 @@ def every(seed: int) -> Iterator[tuple[str, Callable[[Path], Finding]]]:
     yield "every checkpoint damaged", all_damaged
     yield "a torn last line of metrics.jsonl", torn
     yield "a temporary checkpoint of a dead process", leftover
-    yield "another corpus", partial(refused, other_text, 3, "corpus of .* characters", True)
+    yield "another corpus", partial(refused, other_text, 3, "corpus of length", True)
     yield "another tokenizer", partial(refused, other_tokenizer, 3, "trained with the tokenizer", False)
     yield "another recipe", other_recipe
     yield "a checkpoint of a newer nanotx", newer

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from nanotx.data.batches import Windows
+from nanotx.errors import DataError
 from nanotx.evaluation.loss import EvalText
 from nanotx.evaluation.texts import eval_texts_of, eval_texts_of_ids
 from nanotx.hardware.memory import check_step_memory
@@ -93,6 +94,26 @@ def token_dataset(recipe: Recipe, split: TokenSplit) -> Dataset:
         size=split.size,
         sha256=split.sha256,
     )
+
+
+def check_same_corpus(
+    where: object, saved: str, current: str, remedy: str, lengths: tuple[int, int] | None = None
+) -> None:
+    """Raise DataError unless the corpus is the one that a run was trained on.
+
+    Args:
+        where: the run or checkpoint, for the message.
+        saved: SHA-256 of the corpus of the run.
+        current: SHA-256 of the corpus now; see `Dataset.sha256`.
+        remedy: what to do if they differ.
+        lengths: of both, in characters or tokens, where they are known.
+    """
+    if saved != current:
+        old, new = (f"length {length:,} and " for length in lengths) if lengths else ("", "")
+        raise DataError(
+            f"{where}: the run began with a corpus of {old}SHA-256 {saved[:12]}..., and now it has {new}SHA-256 "
+            f"{current[:12]}...; {remedy}."
+        )
 
 
 def sha256(*texts: str) -> str:

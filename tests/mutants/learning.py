@@ -335,7 +335,7 @@ def in_object(self, parameters):
 class OneCount(Plain):
     def direction(self, group, one, index):
         first = self.state[self.param_groups[0]["params"][0]]
-        count = self.state[one].setdefault("count", first.setdefault("count", torch.zeros(1)))
+        count = self.state[one].setdefault("count", first.setdefault("count", torch.zeros(())))
         count += 1
         return one.grad / count
 

@@ -245,7 +245,7 @@ def test_another_text_is_refused_by_its_digest(folder):
         (line,) = (line for line in recipe.splitlines() if line.startswith("path = "))
         change(checkpoint, "recipe.toml", line, f"path = {json.dumps(str(folder.parent / 'other.txt'))}")
     text(folder.parent / "other.txt", size=901)
-    with pytest.raises(DataError, match=r"the run was trained on a corpus of SHA-256 .*restore the old text"):
+    with pytest.raises(DataError, match=r"the run began with a corpus of SHA-256 .*bring the old one back"):
         run(["replay", str(folder), "--step", "9"])
     (folder.parent / "other.txt").unlink()
     with pytest.raises(DataError, match="there is no such file"):

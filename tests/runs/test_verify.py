@@ -259,7 +259,7 @@ def test_a_check_that_cannot_be_made_is_not_said_to_hold(sound, folder, verify, 
         assert others(checks, "validation loss") == {"holds"}
         text(file, size=901)
         code, checks, _ = verify(folder)
-        assert code == 4 and "the run's corpus had SHA-256" in checks["validation loss"]["detail"]
+        assert code == 4 and "the run began with a corpus of SHA-256" in checks["validation loss"]["detail"]
         assert checks["validation loss"]["result"] == "not made"
     finally:
         file.write_bytes(kept)

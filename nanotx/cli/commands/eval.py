@@ -28,7 +28,7 @@ from nanotx.runs.folder import RunFolder
 from nanotx.runs.load import LoadedRun, load
 from nanotx.tokenizers.scripts import script_segments
 from nanotx.tokenizers.token_corpus import decoded_text, open_split, token_files_of
-from nanotx.training.dataset import sha256
+from nanotx.training.dataset import check_same_corpus, sha256
 
 USAGE = "RUN"
 GROUP = "Use a run"
@@ -172,15 +172,12 @@ def validation_text(loaded: LoadedRun, folder: RunFolder) -> str:
     recipe = loaded.recipe
     if files := token_files_of(recipe.corpus):
         split = open_split(recipe.corpus, files, recipe.tokenizer, loaded.tokenizer)
-        text, found = decoded_text(split), split.sha256
+        text, digest = decoded_text(split), split.sha256
     else:
         training, text = recipe.corpus.split()
-        found = sha256(training, text)
-    if found != loaded.corpus_sha256:
-        raise DataError(
-            f"{folder.path}: the run began with a corpus of SHA-256 {loaded.corpus_sha256[:12]}..., and now it is "
-            f"{found[:12]}...; bring the old one back, or name a text by --text FILE."
-        )
+        digest = sha256(training, text)
+    remedy = "bring the old one back, or name a text by --text FILE"
+    check_same_corpus(folder.path, loaded.corpus_sha256, digest, remedy)
     return text
 
 

@@ -198,11 +198,16 @@ def position_wise(case: LayerCase) -> None:
 )
 def one_pass(case: LayerCase) -> None:
     """A forward pass leaves nothing to the next one, and what it computes again is the same."""
-    config, shape = case.config, {"dim": case.dim, "layers": 3, "context": case.time, "position": case.position}
-    block = (
-        config if isinstance(config, Block) else PreNorm(attention=config) if isinstance(config, Attention) else None
-    )
-    model = Model(**shape, block=block or PreNorm(attention=Fused(heads=1), ffn=config)).build(VOCAB, case.seed)
+    block: Block
+    match case.config:
+        case Block():
+            block = case.config
+        case Attention():
+            block = PreNorm(attention=case.config)
+        case ffn:
+            block = PreNorm(attention=Fused(heads=1), ffn=ffn)
+    config = Model(dim=case.dim, layers=3, context=case.time, position=case.position, block=block)
+    model = config.build(VOCAB, case.seed)
     redraw(model, case.seed)
     generator = torch.Generator().manual_seed(case.seed)
     ids, others = torch.randint(VOCAB, (2, case.batch, case.time), generator=generator).to(case.device)

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nanotx.config.schema import check_max, check_min
 from nanotx.nn.ffn.base import Ffn
 from nanotx.nn.linear import Linear
-from nanotx.nn.shapes import Stream
 
 
 @Ffn.register("mlp")
@@ -31,18 +31,17 @@ class Mlp(Ffn):
         check_max(self, 2**24, "hidden_dim")
 
     def build(self, dim: int) -> nn.Module:
-        return MlpFfn(self, dim)
+        return MlpFfn(dim, self.hidden_dim or 4 * dim, getattr(F, self.activation), self.bias)
 
 
 class MlpFfn(nn.Module):
     """activation(x W_1 + b_1) W_2 + b_2."""
 
-    def __init__(self, config: Mlp, dim: int) -> None:
+    def __init__(self, dim: int, hidden_dim: int, activation: Callable[[Tensor], Tensor], bias: bool) -> None:
         super().__init__()
-        hidden_dim = 4 * dim if config.hidden_dim is None else config.hidden_dim
-        self.activation: Callable[[Tensor], Tensor] = getattr(F, config.activation)
-        self.to_hidden = Linear(dim, hidden_dim, bias=config.bias)
-        self.to_out = Linear(hidden_dim, dim, bias=config.bias)
+        self.activation = activation
+        self.to_hidden = Linear(dim, hidden_dim, bias=bias)
+        self.to_out = Linear(hidden_dim, dim, bias=bias)
 
-    def forward(self, x: Stream) -> Stream:
+    def forward(self, x: Float[Tensor, "... d"]) -> Float[Tensor, "... d"]:
         return self.to_out(self.activation(self.to_hidden(x)))

@@ -22,6 +22,7 @@ from nanotx.config.schema import check_max, check_min
 from nanotx.errors import ConfigError
 from nanotx.nn.canonical import CustomLayout, Tensors
 from nanotx.nn.ffn.base import Ffn, Sparse
+from nanotx.nn.ffn.mlp import MlpFfn
 from nanotx.nn.hooks import AuxLossModule
 from nanotx.nn.linear import Linear
 from nanotx.nn.shapes import Stream
@@ -64,19 +65,6 @@ class MixtureOfExperts(Ffn):
         return MixtureOfExpertsFfn(self, dim)
 
 
-class Expert(nn.Module):
-    """One expert: a small `mlp` with GELU."""
-
-    def __init__(self, config: MixtureOfExperts, dim: int) -> None:
-        super().__init__()
-        hidden_dim = -(-4 * dim // config.top_k) if config.hidden_dim is None else config.hidden_dim
-        self.to_hidden = Linear(dim, hidden_dim, bias=config.bias)
-        self.to_out = Linear(hidden_dim, dim, bias=config.bias)
-
-    def forward(self, x: Rows) -> Rows:
-        return self.to_out(F.gelu(self.to_hidden(x)))
-
-
 class MixtureOfExpertsFfn(CustomLayout, AuxLossModule, Sparse):
     """A router and its experts."""
 
@@ -84,7 +72,8 @@ class MixtureOfExpertsFfn(CustomLayout, AuxLossModule, Sparse):
         super().__init__()
         self.config = config
         self.router = Linear(dim, config.experts, bias=False)
-        self.experts = nn.ModuleList(Expert(config, dim) for _ in range(config.experts))
+        hidden_dim = config.hidden_dim or -(-4 * dim // config.top_k)
+        self.experts = nn.ModuleList(MlpFfn(dim, hidden_dim, F.gelu, config.bias) for _ in range(config.experts))
         self.last_aux_loss = torch.zeros(())
 
     def forward(self, x: Stream) -> Stream:

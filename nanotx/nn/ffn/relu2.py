@@ -5,13 +5,12 @@ Source: So et al. 2021, Primer, https://arxiv.org/abs/2109.08668
 
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nanotx.config.schema import check_max, check_min
 from nanotx.nn.ffn.base import Ffn
-from nanotx.nn.linear import Linear
-from nanotx.nn.shapes import Stream
+from nanotx.nn.ffn.mlp import MlpFfn
 
 
 @Ffn.register("relu2")
@@ -27,17 +26,9 @@ class Relu2(Ffn):
         check_max(self, 2**24, "hidden_dim")
 
     def build(self, dim: int) -> nn.Module:
-        return Relu2Ffn(self, dim)
+        return MlpFfn(dim, self.hidden_dim or 4 * dim, relu2, self.bias)
 
 
-class Relu2Ffn(nn.Module):
-    """ReLU(x W_1 + b_1)^2 W_2 + b_2."""
-
-    def __init__(self, config: Relu2, dim: int) -> None:
-        super().__init__()
-        hidden_dim = 4 * dim if config.hidden_dim is None else config.hidden_dim
-        self.to_hidden = Linear(dim, hidden_dim, bias=config.bias)
-        self.to_out = Linear(hidden_dim, dim, bias=config.bias)
-
-    def forward(self, x: Stream) -> Stream:
-        return self.to_out(F.relu(self.to_hidden(x)).square())
+def relu2(x: Tensor) -> Tensor:
+    """Return ReLU(x)^2."""
+    return F.relu(x).square()
