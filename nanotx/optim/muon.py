@@ -34,7 +34,7 @@ OTHERS = ("embedding", "head")
 @Optimizer.register("muon")
 @dataclass(frozen=True, kw_only=True)
 class Muon(Optimizer):
-    """Orthogonal steps for matrices, AdamW for the rest."""
+    """Orthogonalised updates for matrices, AdamW for the rest."""
 
     takes_sparse: ClassVar[bool] = True
 

@@ -16,7 +16,7 @@ from nanotx.tokenizers.storage import exactly
 @Tokenizer.register("byte")
 @dataclass(frozen=True, kw_only=True)
 class Byte(Tokenizer):
-    """Needs no training: the 256 bytes are the same for every text."""
+    """The 256 bytes; needs no training."""
 
     splittable = True
 

@@ -21,7 +21,7 @@ NONE = -1
 @Tokenizer.register("char")
 @dataclass(frozen=True, kw_only=True)
 class Char(Tokenizer):
-    """Learns which characters there are; a text with any other cannot be encoded, but as `<unk>`."""
+    """The characters of the training text; any other cannot be encoded, except as `<unk>`."""
 
     splittable = True
     unknown: bool = False  # encode any other character as <unk>, which loses it

@@ -11,7 +11,7 @@ from nanotx.tokenizers.base import Codec, Tokenizer, load, preset_names
 @Tokenizer.register("saved")
 @dataclass(frozen=True, kw_only=True)
 class Saved(Tokenizer):
-    """Learns nothing: the texts are not read, and what comes is the file's codec, whatever its kind."""
+    """A tokenizer of any kind from a file of nanotx or a preset; the texts are not read."""
 
     path: str = ""  # file of a tokenizer, or the name of a preset
 

@@ -70,7 +70,7 @@ KNOWN = {
 @Tokenizer.register("tiktoken")
 @dataclass(frozen=True, kw_only=True)
 class Tiktoken(Tokenizer):
-    """An encoding that was published, or lies in a file; the texts are not read."""
+    """A published encoding, or one from a file of ranks; the texts are not read."""
 
     encoding: str = "gpt2"  # name of a published encoding, such as cl100k_base, which the library may download
     path: str = ""  # file of ranks to read instead, such as my.tiktoken

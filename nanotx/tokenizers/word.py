@@ -33,7 +33,7 @@ from nanotx.tokenizers.words import (
 @Tokenizer.register("word")
 @dataclass(frozen=True, kw_only=True)
 class Word(WordTokenizer):
-    """Train on the most frequent words; ties go to the smaller by code points. A text with any other needs `<unk>`."""
+    """The most frequent words; ties go to the smaller by code points. Any other word needs `<unk>`."""
 
     def train(self, texts: Iterable[str]) -> "WordCodec":
         """The most frequent words. Without `<unk>` they must be all, or the texts themselves could not be encoded.

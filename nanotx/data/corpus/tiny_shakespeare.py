@@ -24,7 +24,7 @@ SECONDS = 5.0  # that a first run waits for it
 @Corpus.register("tiny_shakespeare")
 @dataclass(frozen=True, kw_only=True)
 class TinyShakespeare(Corpus):
-    """The text as it was published; fetched on first use, unless the folder NANOTX_DATA holds it."""
+    """Tiny Shakespeare as published; downloaded on first use, unless the folder NANOTX_DATA holds it."""
 
     def text(self) -> str:
         """The whole text.

@@ -31,7 +31,7 @@ Norms = tuple[nn.Module, nn.Module]
 @Attention.register("per_head")
 @dataclass(frozen=True, kw_only=True)
 class PerHead(MultiHead):
-    """One module per head: the slowest of the three, and the plainest."""
+    """One module per head: the slowest attention, and the plainest."""
 
     equivalent_to: ClassVar[str] = SOFTMAX
 

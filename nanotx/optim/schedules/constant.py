@@ -8,7 +8,7 @@ from nanotx.optim.schedules.base import Schedule
 @Schedule.register("constant")
 @dataclass(frozen=True, kw_only=True)
 class Constant(Schedule):
-    """Always the optimizer's own rate."""
+    """The learning rate of the optimizer, unchanged."""
 
     def factor(self, step: int, steps: int) -> float:
         return 1.0

@@ -14,7 +14,7 @@ from nanotx.optim.schedules.base import Schedule
 @Schedule.register("cosine")
 @dataclass(frozen=True, kw_only=True)
 class Cosine(Schedule):
-    """Up in a line over `warmup` steps, down along a cosine to `final`."""
+    """Linear warmup over `warmup` steps, then a cosine down to `final`."""
 
     warmup: int = 100  # number of steps over which the learning rate rises linearly
     final: float = 0.1  # factor of the learning rate at the end of the run

@@ -33,7 +33,7 @@ SHORT = 1 << 12  # bytes of a text that the interpreter encodes sooner than it w
 @Tokenizer.register("bpe")
 @dataclass(frozen=True, kw_only=True)
 class Bpe(ByteLevelBpe):
-    """Train vocab_size - 256 merges, less the special tokens; ties between pairs go to the smallest pair of ids."""
+    """Byte-level BPE: the 256 bytes and the most frequent merges; ties go to the smallest pair of ids."""
 
     @property
     def splittable(self) -> bool:  # type: ignore[override]

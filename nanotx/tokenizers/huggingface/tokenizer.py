@@ -37,7 +37,7 @@ BYTE = re.compile(r"<0x[+\dA-Fa-f][\dA-Fa-f]>", re.ASCII)
 @Tokenizer.register("huggingface")
 @dataclass(frozen=True, kw_only=True)
 class Huggingface(ByteLevelBpe):
-    """A `tokenizer.json`; or a byte-level BPE that the library learns, as large as the texts allow."""
+    """A `tokenizer.json`, or a byte-level BPE that the library trains, as large as the texts allow."""
 
     path: str = ""  # tokenizer.json to read; the other fields except lossy are then ignored
     lossy: bool = False  # accept a tokenizer.json that loses text, for example one that lowers case

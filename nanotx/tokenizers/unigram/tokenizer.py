@@ -39,7 +39,7 @@ LARGEST = 1e6  # of a score, either way: a stranger's must not overflow
 @Tokenizer.register("unigram")
 @dataclass(frozen=True, kw_only=True)
 class Unigram(WordTokenizer):
-    """Train each token's probability, and which tokens to keep; every character of the texts is one of them."""
+    """Tokens with probabilities, selected to make the texts likely; every character of the texts is a token."""
 
     def train(self, texts: Iterable[str]) -> "UnigramCodec":
         """The tokens by which the texts are likeliest; what is kept of the texts is each piece once, and its count.

@@ -40,7 +40,7 @@ from nanotx.tokenizers.words import (
 @Tokenizer.register("wordpiece")
 @dataclass(frozen=True, kw_only=True)
 class WordPiece(WordTokenizer):
-    """Merge parts of words by likelihood; the first tokens are each letter as a beginning and as a continuation."""
+    """Pieces of words, merged by likelihood; each character is one as a beginning and as a continuation of a word."""
 
     score: Literal["gain", "ratio"] = (
         "gain"  # pair to merge: gain for the likeliest texts, ratio for the likeliest occurrence

@@ -21,7 +21,7 @@ from nanotx.data.corpus.playhouse.voices import the_voices
 @Corpus.register("playhouse")
 @dataclass(frozen=True, kw_only=True)
 class Playhouse(Corpus):
-    """Plays from a grammar and a seed: of an older stage, all ASCII, or of voices in seven languages and scripts."""
+    """Plays from a grammar and a seed: English verse in ASCII, or dialogue in seven languages and scripts."""
 
     grammar: Literal["stage", "voices"] = "stage"  # stage for English verse, voices for dialogue in seven scripts
     seed: int = 1  # seed of the plays, which are the same on every machine
