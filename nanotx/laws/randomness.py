@@ -77,7 +77,7 @@ def masks_distinct(module: nn.Module, x: Tensor, seed: int = 0) -> None:
         if name == other and overlap(start, mask.shape[1:], other_start, other_mask.shape[1:]):
             raise LawBroken(
                 f"masks_distinct: the dropout {name!r} is called twice on the same places, and drops the same of both; "
-                "build a Dropout for each of them."
+                "build a Dropout for each of them, or apply what is used again within `reused`."
             )
         if name != other and mask.numel() >= MIN_PLACES and torch.equal(mask, other_mask):
             raise LawBroken(f"masks_distinct: the dropouts {name!r} and {other!r} draw the same mask.")
@@ -107,7 +107,7 @@ def training_pass(module: nn.Module, x: Tensor, seed: int, size: int) -> tuple[l
         outputs.append(y.detach())
         calls.append(these)
         if y.requires_grad:
-            sent = torch.cat([cotangent(y.shape[1:], seed + row)[None] for row in range(first, first + size)]).to(y)
+            sent = torch.stack([cotangent(y.shape[1:], seed + row) for row in range(first, first + size)]).to(y)
             arrived = torch.autograd.grad(y, list(weights.values()), sent, allow_unused=True)
             for name, gradient in zip(weights, arrived, strict=True):
                 gradients[name] += 0.0 if gradient is None else gradient.to_dense()
@@ -144,8 +144,8 @@ def recorded(dropouts: dict[str, Dropout]) -> Iterator[list[Call]]:
     try:
         yield calls
     finally:
-        for one in hooks:
-            one.remove()
+        for handle in hooks:
+            handle.remove()
 
 
 def with_dropout(config: Any) -> Any:

@@ -181,6 +181,12 @@ def test_outside_of_a_step_masks_follow_the_default_generator():
     assert not torch.equal(first[0], first[1])
 
 
+def test_in_a_step_nothing_is_drawn_from_the_default_generator():
+    before = torch.random.get_rng_state()
+    mask()
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
 def test_keys_are_gone_after_the_context_and_after_an_error_in_it():
     dropout = Dropout(0.5)
     with pytest.raises(ZeroDivisionError), seeded(dropout):

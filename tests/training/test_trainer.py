@@ -173,13 +173,14 @@ def test_a_mixture_that_is_taken_over_goes_on_as_it_would_have():
     assert all(torch.equal(next_one.weights()[name], tensor) for name, tensor in one.weights().items())
 
 
-def test_a_step_with_dropout_is_a_function_of_seed_and_step_alone():
-    one, other = trainer(dropout=0.3), trainer(dropout=0.3)
+@pytest.mark.parametrize("plan", [{}, {"grad_accum_steps": 2}, {"activation_checkpointing": True}])
+def test_a_step_with_dropout_is_a_function_of_seed_and_step_alone(plan):
+    one, other = trainer(dropout=0.3, **plan), trainer(dropout=0.3, **plan)
     for _ in range(3):
         torch.rand(7)  # whatever else draws random numbers between steps
         assert one.train_step()["loss"] == other.train_step()["loss"]
-    plain = trainer()
-    assert plain.train_step()["loss"] != trainer(dropout=0.3).train_step()["loss"]
+    plain = trainer(**plan)
+    assert plain.train_step()["loss"] != trainer(dropout=0.3, **plan).train_step()["loss"]
 
 
 @pytest.mark.parametrize("other", EQUIVALENTS)
