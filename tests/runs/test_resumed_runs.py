@@ -53,7 +53,7 @@ def test_a_run_ends_with_the_commands_that_train_it_further_and_that_sample_from
     assert out[-2:] == [f"nanotx resume {folder} --train.steps 12", f"nanotx sample {folder}"]
     assert nanotx_command(shlex.split(out[-2])[1:]) == 0
     said = capsys.readouterr().out
-    assert "train.steps 6 -> 12" in said and "schedule cosine: for 12 steps, no longer 6" in said
+    assert "train.steps 6 -> 12" in said and "schedule cosine now spans 12 steps instead of 6" in said
     assert [row["step"] for row in rows(folder, "step")] == list(range(1, 13))
     assert [(row["step"], row["changes"]) for row in rows(folder, "changed")] == [(6, {"train.steps": [6, 12]})]
     assert nanotx_command(["verify", str(folder)]) == 0
@@ -88,10 +88,10 @@ def test_resume_equals_the_run_that_was_never_stopped(trained, folder, tmp_path)
 @pytest.mark.parametrize(
     ("words", "kind", "said"),
     [
-        ([], ConfigError, "expected one run's folder first, got none"),
-        (["run", "other"], ConfigError, "expected one run's folder first, got run other"),
+        ([], ConfigError, "nanotx resume: RUN: missing; it comes before the options"),
+        (["run", "other"], ConfigError, "nanotx resume: RUN: expected one, got run other"),
         (["nowhere"], RunError, "nowhere: expected a run's folder"),
-        (["run", "--run", "other"], ConfigError, "--run: nanotx resume takes no such flag"),
+        (["run", "--run", "other"], ConfigError, "--run: no such flag: the run is the first argument"),
         (["run", "--seed", "7"], ConfigError, "seed was 5, not 7"),
         (["run", "--train.steps", "3"], ConfigError, "3 is fewer"),
     ],
