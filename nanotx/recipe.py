@@ -175,7 +175,7 @@ def read_options(argv: Sequence[str]) -> Options:
 
 
 def read_recipe(recipe: Recipe, argv: Sequence[str], prog: str) -> tuple[Recipe, set[str]]:
-    """The recipe with TOML files and flags laid over it, and which of its fields they named.
+    """Return the recipe with TOML files and flags merged into it, and the fields that they named.
 
     Raises:
         ConfigError: a flag, key or value that cannot be; says what would.
@@ -184,8 +184,8 @@ def read_recipe(recipe: Recipe, argv: Sequence[str], prog: str) -> tuple[Recipe,
     recipe, named = apply_files(recipe, argv)
     flags = list(argv)[len(positional_args(argv)) :]
     flag_values = collect_flags(flags)
-    recipe, kept = apply_part_flags(recipe, flag_values)
-    recipe = apply_field_flags(recipe, kept, flags, prog)
+    recipe, pending = apply_part_flags(recipe, flag_values)
+    recipe = apply_field_flags(recipe, pending, flags, prog)
     return recipe, named | {name.split(".")[0] for name in flag_values}
 
 
@@ -204,10 +204,10 @@ def apply_files(recipe: Recipe, argv: Sequence[str]) -> tuple[Recipe, set[str]]:
 
 
 def describe_swaps(recipe: Recipe, argv: Sequence[str], final: Recipe) -> list[str]:
-    """What a swap of parts changed besides the parts and fields that were named, a line per field; often nothing.
+    """Return a line per field that a swap of parts changed although no file or flag named it.
 
-    Each file is compared with what it was laid over, then the flags with all of that. A first file over the defaults,
-    which are no recipe yet, is the recipe itself.
+    Each file is compared with what it was merged into, then the flags with all of that. A first file over the defaults
+    is the recipe itself, and is compared with nothing.
 
     Args:
         recipe: before files and flags.
@@ -231,7 +231,7 @@ def describe_swaps(recipe: Recipe, argv: Sequence[str], final: Recipe) -> list[s
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NamedFields:
-    """The fields that a file or flags name, of which nothing has to be printed."""
+    """Fields that a file or flags name; their changes are not printed."""
 
     flags: frozenset[str] = frozenset()  # such as `ffn.hidden_dim`, wherever that slot is
     places: frozenset[str] = frozenset()  # such as `model.block.ffn.hidden_dim`
@@ -242,20 +242,20 @@ class NamedFields:
 
 
 def table_paths(table: Table, at: str = "") -> Iterator[str]:
-    """The dotted places of the plain values in a table of a recipe, tables in a list by number."""
+    """Yield the dotted paths of the plain values in a table of a recipe; tables in a list have numbers."""
     for key, item in table.items():
         where = f"{at}.{key}" if at else key
         if isinstance(item, dict):
             yield from table_paths(item, where)
-        elif isinstance(item, list) and item and all(isinstance(one, dict) for one in item):
-            for index, one in enumerate(item):
-                yield from table_paths(one, f"{where}.{index}" if len(item) > 1 else where)
+        elif isinstance(item, list) and item and all(isinstance(inner, dict) for inner in item):
+            for index, inner in enumerate(item):
+                yield from table_paths(inner, f"{where}.{index}" if len(item) > 1 else where)
         else:
             yield where
 
 
 def config_differences(old: Any, new: Any, named: NamedFields, at: str, swapped: bool) -> Iterator[str]:
-    """Fields in which a config differs from what stood in its place, those left out that were named."""
+    """Yield the fields in which a config differs from the old one in its place, except those that were named."""
     if isinstance(old, Slot) and type(old) is not type(new):
         swapped = True
         outer_old, outer_new = wrapped_field(type(old)), wrapped_field(type(new))
@@ -274,16 +274,16 @@ def config_differences(old: Any, new: Any, named: NamedFields, at: str, swapped:
     group = new.slot if isinstance(new, Slot) else at.rpartition(".")[2]
     for name in {**fields(type(old)), **fields(type(new))}:
         where, missing = f"{at}.{name}" if at else name, object()
-        was, now = (getattr(one, name) if name in fields(type(one)) else missing for one in (old, new))
+        was, now = (getattr(config, name) if name in fields(type(config)) else missing for config in (old, new))
         if was == now or (named.has(f"{group}.{name}" if at else name, where) and not isinstance(now, Slot)):
             continue
-        ones = [(was, now)]
+        pairs = [(was, now)]
         if isinstance(was, tuple) and isinstance(now, tuple) and len(was) == len(now):
-            ones = list(zip(was, now, strict=True))
-        if all(dataclasses.is_dataclass(one) for pair in ones for one in pair):
-            for index, (one, other) in enumerate(ones):
+            pairs = list(zip(was, now, strict=True))
+        if all(dataclasses.is_dataclass(config) for pair in pairs for config in pair):
+            for index, (before, after) in enumerate(pairs):
                 yield from config_differences(
-                    one, other, named, f"{where}.{index}" if len(ones) > 1 else where, swapped
+                    before, after, named, f"{where}.{index}" if len(pairs) > 1 else where, swapped
                 )
         elif swapped:
             gone, added = now is missing, was is missing
@@ -296,15 +296,15 @@ def config_differences(old: Any, new: Any, named: NamedFields, at: str, swapped:
             )
 
 
-def wrapper_fields(one: Any, named: NamedFields, at: str, how: str) -> Iterator[str]:
-    """The plain fields of a part that wraps another."""
-    for name in fields(type(one)):
-        if name != wrapped_field(type(one)) and not named.has(f"{one.slot}.{name}", f"{at}.{name}"):
-            yield f"{at}.{name}: {how.format(format_value(getattr(one, name)))}"
+def wrapper_fields(part: Any, named: NamedFields, at: str, how: str) -> Iterator[str]:
+    """Yield the plain fields of a part that wraps another part."""
+    for name in fields(type(part)):
+        if name != wrapped_field(type(part)) and not named.has(f"{part.slot}.{name}", f"{at}.{name}"):
+            yield f"{at}.{name}: {how.format(format_value(getattr(part, name)))}"
 
 
 def format_value(value: Any) -> str:
-    """A value of a field, in a few characters: of a part its name."""
+    """Return a value of a field as short text: the name of a part."""
     return value.part if isinstance(value, Slot) else repr(value)
 
 
@@ -312,48 +312,48 @@ def walk_configs(value: Any, at: ConfigPath = ()) -> Iterator[tuple[str, ConfigP
     """Yield every config in a recipe, outer ones first: its group of flags, its place, and itself."""
     for name, kind in fields(type(value)).items():
         item, kind = getattr(value, name), without_none(kind)
-        several = isinstance(item, tuple) and any(isinstance(one, Slot) for one in item)
-        for index, one in enumerate(item) if several else [("", item)]:
-            if dataclasses.is_dataclass(one):
+        several = isinstance(item, tuple) and any(isinstance(config, Slot) for config in item)
+        for index, config in enumerate(item) if several else [("", item)]:
+            if dataclasses.is_dataclass(config):
                 place = (*at, name, index) if several else (*at, name)
-                yield type(one).slot if isinstance(one, Slot) else name, place, one
-                yield from walk_configs(one, place)
+                yield type(config).slot if isinstance(config, Slot) else name, place, config
+                yield from walk_configs(config, place)
 
 
 def apply_part_flags(recipe: Recipe, flag_values: FlagValues) -> tuple[Recipe, dict[ConfigPath, Table]]:
-    """The recipe with each slot that was named filled by its new part, outer slots first.
+    """Return the recipe with the named slots filled by their new parts, outer slots first, and pending fields by place.
 
-    A part that is invalid with the plain fields that it takes over is there without them; they are given as well,
-    because flags may yet change them.
+    A part that is invalid with the plain fields that it takes over is built without them; these fields are pending,
+    because flags may still change them.
     """
-    waiting, kept = dict(flag_values), dict[ConfigPath, Table]()
+    waiting, pending = dict(flag_values), dict[ConfigPath, Table]()
     while True:
-        found = [
-            (place, one) for group, place, one in walk_configs(recipe) if group in waiting and isinstance(one, Slot)
+        matching = [
+            (place, part) for group, place, part in walk_configs(recipe) if group in waiting and isinstance(part, Slot)
         ]
-        if not found:
-            return recipe, kept
-        slot = found[0][1].family
+        if not matching:
+            return recipe, pending
+        slot = matching[0][1].family
         values = waiting.pop(slot.slot)[0]
         if len(values) != 1:
             raise ConfigError(
                 f"--{slot.slot}: expected one name of {', '.join(slot.names())}, got {' '.join(values) or 'nothing'}."
             )
         filled: list[ConfigPath] = []  # a part that wraps another of its slot is replaced with what it wraps
-        for place, one in found:
-            if one.family is slot and not any(place[: len(outer)] == outer for outer in filled):
+        for place, part in matching:
+            if part.family is slot and not any(place[: len(outer)] == outer for outer in filled):
                 filled.append(place)
-                table = replacement_table(slot, one, values[0])
+                table = replacement_table(slot, part, values[0])
                 try:
                     recipe = replace_at(recipe, place, from_table(slot, table, f"--{slot.slot}"))
                 except ConfigError:
                     inside = {key: item for key, item in table.items() if key == "part" or isinstance(item, dict)}
                     recipe = replace_at(recipe, place, from_table(slot, inside, f"--{slot.slot}"))
-                    kept[place] = {key: item for key, item in table.items() if key not in inside}
+                    pending[place] = {key: item for key, item in table.items() if key not in inside}
 
 
 def replacement_table(slot: type[Slot], old: Any, name: str) -> Table:
-    """The table of the part that takes the place of another, with all of the old one that has a place in it.
+    """Return the table of the part that replaces another, with all fields of the old part that fit.
 
     A part that wraps one of its own slot, such as `token_shift`, wraps the old part whole. Where such a part goes,
     what it wrapped is handed on in its place.
@@ -369,21 +369,21 @@ def replacement_table(slot: type[Slot], old: Any, name: str) -> Table:
 
 
 def wrapped_field(part: type[Any]) -> str:
-    """The field of a part that holds another part of its own slot; empty where it has none."""
+    """Return the field of a part that holds another part of its own slot; empty where there is none."""
     return next((name for name, kind in fields(part).items() if without_none(kind) is part.family), "")
 
 
-def apply_field_flags(recipe: Recipe, kept: dict[ConfigPath, Table], argv: list[str], prog: str) -> Recipe:
+def apply_field_flags(recipe: Recipe, pending: dict[ConfigPath, Table], argv: list[str], prog: str) -> Recipe:
     """Return the recipe with the fields that flags gave, outer configs first, each config changed once."""
     page = recipe_page(recipe, prog)
     values = read_flags(page, argv, lambda flag: unknown_flag(flag, recipe, page))
+    slots = {group for group, _, _ in walk_configs(recipe)}
     for group, place, config in [("", (), recipe), *walk_configs(recipe)]:
         names = {name: f"{group}.{name}" if group else name for name in fields(type(config))}
-        slots = {slot for slot, _, _ in walk_configs(recipe)}
         changes = {
             name: values[flag] for name, flag in names.items() if flag in values and (group or name not in slots)
         }
-        if changes := kept.get(place, {}) | changes:
+        if changes := pending.get(place, {}) | changes:
             where = ".".join(map(str, place))
             recipe = replace_at(recipe, place, from_table(type(config), to_table(config) | changes, where))
     return recipe
@@ -460,7 +460,7 @@ def unknown_flag(flag: str, recipe: Recipe, page: Page) -> str:
 
 
 def replace_at(value: Any, place: ConfigPath, new: Any) -> Any:
-    """A config with another one standing at a place of it."""
+    """Return a config with another config at a place in it."""
     if not place:
         return new
     name, rest = str(place[0]), place[1:]
