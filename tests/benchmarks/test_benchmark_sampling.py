@@ -2,38 +2,25 @@
 
 import importlib
 import json
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 
 from nanotx.errors import ConfigError
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 TINY = "--device cpu --threads 1 --dim 16 --heads 2 --layers 1 --context 32 --tokens 6 --batch 2 --rounds 2 --learn 1"
 TINY += " --draft-dim 8 --no-compile"
 
 
 @pytest.fixture
-def command(monkeypatch):
+def sampling(command):
     """The benchmark's main, called in this process with words."""
     pytest.importorskip("transformers")
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    monkeypatch.setattr("nanotx.hardware.device.cores", lambda: 1)
-
-    def call(words):
-        monkeypatch.setattr(sys, "argv", ["sampling.py", *words.split()])
-        return importlib.import_module("sampling").main()
-
-    yield call
-    for name in list(sys.modules):
-        if name.partition(".")[0] in {"harness", *(file.stem for file in BENCHMARKS.glob("*.py"))}:
-            del sys.modules[name]
+    return lambda words: command("sampling", *words.split())
 
 
-def test_every_way_writes_the_same_text_and_is_timed_beside_the_others(command, tmp_path, capsys):
-    command(f"{TINY} --json {tmp_path / 'x.json'}")
+def test_every_way_writes_the_same_text_and_is_timed_beside_the_others(sampling, tmp_path, capsys):
+    sampling(f"{TINY} --json {tmp_path / 'x.json'}")
     answer = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
     rows = {row["name"]: row for row in answer["rows"]}
     assert list(rows) == ["uncached", "cached", "batch", "speculative", "transformers"]
@@ -49,7 +36,7 @@ def test_every_way_writes_the_same_text_and_is_timed_beside_the_others(command, 
     assert "transformers" in capsys.readouterr().out
 
 
-def test_a_way_that_writes_another_text_is_not_timed(command, tmp_path, monkeypatch):
+def test_a_way_that_writes_another_text_is_not_timed(sampling, tmp_path, monkeypatch):
     generators = importlib.import_module("harness.generators")
     right = generators.Generators.cached
 
@@ -57,7 +44,7 @@ def test_a_way_that_writes_another_text_is_not_timed(command, tmp_path, monkeypa
         return (right(self, ids, new, how) + 1) % self.vocab_size
 
     monkeypatch.setattr(generators.Generators, "cached", wrong)
-    command(f"{TINY} --json {tmp_path / 'x.json'}")
+    sampling(f"{TINY} --json {tmp_path / 'x.json'}")
     rows = {row["name"]: row for row in json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))["rows"]}
     for name in ("cached", "batch"):
         assert rows[name]["laws"] == "failed: same_text: after a prompt of 1, token 0 is another than without a cache"
@@ -65,13 +52,13 @@ def test_a_way_that_writes_another_text_is_not_timed(command, tmp_path, monkeypa
     assert rows["uncached"]["laws"] == "pass" and rows["uncached"]["ratio_to_cached"] is None
 
 
-def test_a_text_that_does_not_fit_is_refused(command):
+def test_a_text_that_does_not_fit_is_refused(sampling):
     with pytest.raises(ConfigError, match="context: expected room for a text of 501 tokens, got 64; try fewer"):
-        command("--context 64")
+        sampling("--context 64")
     with pytest.raises(ConfigError, match="rounds: expected a number of at least 1, got 0"):
-        command("--rounds 0")
+        sampling("--rounds 0")
 
 
-def test_plain_reading_is_measured(command):
+def test_plain_reading_is_measured(sampling):
     machine = importlib.import_module("harness.machine")
     assert 1e8 < machine.read_bandwidth(torch.device("cpu"), size=2**20, tries=3) < 1e13

@@ -1,4 +1,3 @@
-# ruff: noqa: F811  what a test asks for is a fixture that was imported
 """The benchmark of training: who is equal before anything is timed, what is told of a race and of whole runs."""
 
 import json
@@ -7,11 +6,9 @@ import statistics
 import sys
 
 import pytest
+from helpers import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
-
-# `tools` is the fixture of test_benchmarks: the benchmarks' own modules, forgotten afterwards.
-from test_benchmarks import command, tools  # noqa: F401
 
 from nanotx.errors import ConfigError, RunError
 
@@ -310,9 +307,7 @@ def test_an_interval_is_moved_and_scaled_with_its_figures(values, scale, shift):
 def interval_of():
     import importlib.util
 
-    from test_benchmarks import BENCHMARKS
-
-    spec = importlib.util.spec_from_file_location("timing_of_benchmarks", BENCHMARKS / "harness" / "timing.py")
+    spec = importlib.util.spec_from_file_location("timing_of_benchmarks", ROOT / "benchmarks" / "harness" / "timing.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.confidence_interval
@@ -349,3 +344,17 @@ def test_ours_alone_need_no_other_library(tools):
     )  # it wants a checkout
     assert choose_contenders("torch_encoder", peers=True) == ("nanotx_plain", "torch_encoder")
     assert "transformers_compiled" in choose_contenders("", peers=True)
+
+
+@pytest.mark.parametrize("name", ["macbook", "baby_gpt", "decoder_384", "my_gpt", "deep_64"])
+def test_a_recipe_is_compared_with_gpt2_where_it_is_one(tools, name):
+    from harness.contenders import read_recipe
+    from harness.gpt2_peers import gpt2_parts
+
+    try:
+        recipe = read_recipe(name, batch=4, layers=1)
+    except ConfigError as error:
+        assert "GPT-2 has" in str(error) and name not in {"macbook", "baby_gpt"}
+    else:
+        assert (recipe.train.batch_size, recipe.model.layers) == (4, 1)
+        assert gpt2_parts(recipe)[0].part == "prenorm"

@@ -1,21 +1,18 @@
-"""The benchmarks: what they promise to write, what they refuse to time, and how they measure."""
+"""The benchmarks of attentions and layers: what they write, what they refuse to time, and how they measure."""
 
-import importlib.metadata
 import itertools
 import json
 import os
-import statistics
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from helpers import ROOT
 
 from nanotx.errors import ConfigError, RunError
 
-ROOT = Path(__file__).resolve().parents[2]
-BENCHMARKS = ROOT / "benchmarks"
 FIELDS = """slot name device dtype shape batch time dim heads pass compiled compile_seconds median_ms iqr_ms rounds
 tokens_per_second flops_per_second peak_share reference ratio kernel kernel_backward memory_mb laws laws_tried
 laws_passed cases"""
@@ -61,33 +58,6 @@ def benchmark(name, *words, **environment):
     return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, encoding="utf-8", check=False)
 
 
-@pytest.fixture
-def tools(monkeypatch):
-    """The benchmarks' own modules, found as when a benchmark runs; what they register is forgotten afterwards."""
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    monkeypatch.setattr("nanotx.hardware.device.cores", lambda: 1)
-    from harness import slots, timing
-
-    yield timing
-    for compared in slots.SLOTS.values():
-        for name in compared.peers:
-            compared.slot.registered.pop(name)
-    for name in list(sys.modules):
-        if name.partition(".")[0] in {"harness", *(file.stem for file in BENCHMARKS.glob("*.py"))}:
-            del sys.modules[name]
-
-
-@pytest.fixture
-def command(tools, monkeypatch):
-    """A benchmark's main, called in this process with words."""
-
-    def call(name, *words):
-        monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, words)])
-        return importlib.import_module(name).main()
-
-    return call
-
-
 def row(**changes):
     """A row as a benchmark writes it."""
     measured = {
@@ -106,9 +76,6 @@ def saved(path, rows, cpu="A Processor", gpu=None):
     machine = {"cpu": cpu, "threads": 2, "gpu": gpu, "torch": "2.13.0", "peak_flops": {"cpu float32": 6e11}}
     path.write_text(json.dumps({"machine": machine, "rows": rows}), encoding="utf-8")
     return path
-
-
-# What is written, and what is refused.
 
 
 def test_every_attention_is_timed_once_it_obeys_and_none_that_does_not(tmp_path):
@@ -232,9 +199,6 @@ def test_shapes_are_chosen_by_name_and_by_device(tools):
     assert max(shape.time for shape in choose_shapes("cuda", "all").values()) >= 16384
 
 
-# Several results as one, and as a picture.
-
-
 def test_results_of_several_machines_stand_side_by_side(command, tmp_path, capsys):
     one = saved(tmp_path / "cpu.json", [row(), row(name="fused", median_ms=75.0, ratio=1.5)])
     other = saved(tmp_path / "cuda.json", [row(device="cuda", batch=64, median_ms=0.5)], gpu="A GPU")
@@ -302,31 +266,6 @@ def test_names_at_the_ends_of_lines_never_lie_on_one_another(tools):
     order = sorted(placed.values())
     assert all(upper - lower >= 0.05 - 1e-9 for lower, upper in itertools.pairwise(order))
     assert placed["d"] == 0.9 and placed["e"] < placed["a"] < placed["c"]
-
-
-# How it is measured.
-
-
-def test_a_device_is_asked_for_by_its_name(tools):
-    from harness.machine import choose_machines
-
-    with pytest.raises(ConfigError, match=r"device: expected cpu, cuda, .* got 'cdua'. Did you mean 'cuda'\?"):
-        choose_machines("cpu,cdua", threads=1)
-    assert [str(one.device) for one in choose_machines("cpu, cpu", threads=1, dtypes="float32")] == ["cpu"]
-
-
-@pytest.mark.parametrize("name", ["macbook", "baby_gpt", "decoder_384", "my_gpt", "deep_64"])
-def test_a_recipe_is_compared_with_gpt2_where_it_is_one(tools, name):
-    from harness.contenders import read_recipe
-    from harness.gpt2_peers import gpt2_parts
-
-    try:
-        recipe = read_recipe(name, batch=4, layers=1)
-    except ConfigError as error:
-        assert "GPT-2 has" in str(error) and name not in {"macbook", "baby_gpt"}
-    else:
-        assert (recipe.train.batch_size, recipe.model.layers) == (4, 1)
-        assert gpt2_parts(recipe)[0].part == "prenorm"
 
 
 def test_operations_are_those_of_the_definition_counted_one_by_one(tools):
@@ -401,40 +340,6 @@ def test_what_cannot_be_run_stops_no_other(tools):
     assert other.results.verdict == "out of memory" and other.run is None
 
 
-def test_turns_are_taken_in_rounds_and_each_comes_first_in_its_turn(tools):
-    order = []
-    runs = {name: lambda name=name: order.append(name) for name in "abc"}
-    times = tools.interleave(runs, rounds=3, device=torch.device("cpu"), calls=2)
-    assert "".join(order) == "aabbcc" + "bbccaa" + "ccaabb"
-    assert {name: len(values) for name, values in times.items()} == {"a": 3, "b": 3, "c": 3}
-
-
-def test_rounds_end_when_the_time_is_up_but_for_a_few(tools):
-    times = tools.interleave({"a": lambda: None}, 100, torch.device("cpu"), calls=1, limit=0.0)
-    assert len(times["a"]) == tools.MIN_ROUNDS
-
-
-def test_a_ratio_is_the_median_over_rounds_whatever_the_rounds_were_like(tools):
-    times = {"one": [2.0, 20.0, 9.0], "other": [1.0, 10.0, 3.0], "none": []}
-    assert tools.ratio(times, "one", "other") == 2.0
-    assert tools.ratio(times, "one", "none") is tools.ratio(times, "absent", "one") is None
-    assert tools.iqr([1.0, 2.0, 3.0, 4.0, 5.0]) == 2.0
-    assert tools.iqr([7.0]) == 0.0
-    assert tools.iqr(range(101)) == statistics.quantiles(range(101), n=4, method="inclusive")[2] - 25
-
-
-def test_memory_is_that_of_the_child_alone_however_large_its_parent(tools):
-    from harness.processes import megabytes, peak_in_child, resident_peak
-
-    if resident_peak() is None:
-        pytest.skip("this system does not report it")
-    size, ballast = 64 << 20, os.urandom(128 << 20)
-    taken = megabytes(peak_in_child(os.urandom, size), peak_in_child(os.urandom, 1))
-    assert len(ballast) > size
-    assert taken == pytest.approx(size / 1e6, rel=0.3)
-    assert megabytes(None, 1) is megabytes(1, None) is None
-
-
 def test_the_memory_of_the_librarys_kernel_grows_with_the_context_and_not_with_its_square(tools):
     from harness.processes import resident_peak
 
@@ -453,48 +358,3 @@ def test_the_memory_of_the_librarys_kernel_grows_with_the_context_and_not_with_i
 
     assert peak("sdpa", 4096) < 30  # all the scores of a head would be 67
     assert peak("fused", 4096) > 134
-
-
-def test_no_benchmark_bears_the_name_of_a_package():
-    taken = set(sys.stdlib_module_names) | set(importlib.metadata.packages_distributions())
-    assert not taken & {file.stem for file in BENCHMARKS.glob("*.py")}
-
-
-@pytest.mark.slow
-def test_tokenizers_are_timed_beside_others_that_give_the_same_ids(tmp_path):
-    file = tmp_path / "figures.json"
-    words = ["--quick", "--sections", "learn,encode", "--texts", "shakespeare", "--json", str(file)]
-    done = tokenization(*words, NANOTX_DATA=str(tmp_path))
-    assert done.returncode == 0, done.stderr
-    answer = json.loads(file.read_text(encoding="utf-8"))
-    assert {"cpu", "cores", "tiktoken", "numba"} <= answer["machine"].keys()
-    rows = answer["rows"]
-    assert {row["task"] for row in rows} == {"learn", "encode"}
-    for row in rows:
-        assert row["laws"] == "pass" and row["cases"] > 0 and row["rounds"] == 3, row
-        assert row["megabytes_per_second"] == pytest.approx(row["megabytes"] / row["median_ms"] * 1e3)
-        if row["name"] == row["reference"]:
-            assert row["ratio"] == 1
-    (warm,) = [row for row in rows if (row["task"], row["name"], row["state"]) == ("encode", "nanotx", "warm")]
-    assert warm["hits"] == 1.0 and warm["threads"] == 1
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--device", "cuda"], "--device: expected cpu, got 'cuda'"),
-        (["--texts", "ascci"], "--texts ascci: unknown. Did you mean 'ascii'?"),
-        (["--sections", "learned"], "--sections learned: unknown. Did you mean 'learn'?"),
-        (["--megabytes", "1,x"], "expected whole numbers from 1 on, separated by commas, got 'x'"),
-        (["--vocab-sizes", "100"], "--vocab-sizes: expected sizes of at least 256"),
-    ],
-)
-def test_a_benchmark_of_tokenizers_that_cannot_be_is_refused(words, message):
-    done = tokenization(*words)
-    assert done.returncode == 2 and message in " ".join(done.stderr.split())
-
-
-def tokenization(*words, **environment):
-    env = os.environ | {"PYTHONPATH": str(ROOT)} | environment
-    command = [sys.executable, str(Path("benchmarks", "tokenization.py")), *words]
-    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, encoding="utf-8", check=False)
