@@ -29,7 +29,7 @@ from nanotx.runs.summary import summarize, title
 from nanotx.runs.trainer_state import prune, read_state, save
 from nanotx.runs.valid import TEXT, Proven
 from nanotx.tokenizers import Codec
-from nanotx.training.auto_batch import largest
+from nanotx.training.auto_batch import largest_micro_batch
 from nanotx.training.callbacks.evaluation import Evaluation, Sample
 from nanotx.training.compile import settle
 from nanotx.training.dataset import load_dataset
@@ -88,7 +88,7 @@ class Session:
         self.trainer.detect = work.options.detect_anomaly
         self.kept: set[Path] = set()  # old checkpoints that are not removed, because files were added to them
         if recipe.train.micro_batch_size == "auto":
-            found_fit = replace(recipe.train, micro_batch_size=largest(self.trainer))
+            found_fit = replace(recipe.train, micro_batch_size=largest_micro_batch(self.trainer))
             self.recipe = self.trainer.recipe = replace(recipe, train=found_fit)
 
     def tokenizer(self, recipe: Recipe) -> Codec | None:

@@ -1,7 +1,7 @@
-"""How many windows of a step fit into memory at once: the largest micro-batch, hence the fewest micro-batches.
+"""`--train.micro-batch-size auto`: the largest micro-batch that fits into memory, hence the fewest micro-batches.
 
-On a CPU what a window leaves behind for the backward pass is counted, and half of the free memory is given to it; on
-an accelerator the largest is tried, then half of it, until one fits.
+On a CPU the activations that one window keeps for the backward pass are measured, and may take half of the available
+memory. On an accelerator the largest size is tried, then smaller ones, until one fits.
 """
 
 import torch
@@ -12,26 +12,24 @@ from nanotx.errors import ConfigError
 from nanotx.hardware.cgroup import memory_info
 from nanotx.training.trainer import Trainer
 
-SHARE = 0.5
-"""Of the free memory, for what the windows of a micro-batch leave behind; gradients and temporaries need some too."""
+FREE_FRACTION = 0.5
+"""Fraction of the available memory for the activations of a micro-batch; gradients and temporaries need some too."""
 
 
-def largest(trainer: Trainer) -> int:
-    """The most windows of a step that fit into memory at once, of those numbers that divide its batch.
+def largest_micro_batch(trainer: Trainer) -> int:
+    """Return the most windows of a step that fit into memory at once, of the numbers that divide its batch.
 
     Raises:
-        ConfigError: not even one window fits.
+        ConfigError: not even one window fits, or the available memory is unknown.
     """
     batch = trainer.recipe.train.batch_size
-    sizes = [batch // parts for parts in divisors(batch)]
-    with trainer.buffers.undone_on_error() as undo:
-        if trainer.machine.device.type == "cpu":
-            room = SHARE * available()
-            row = left_behind(trainer, 2) - left_behind(trainer, 1)
-            fit = next((size for size in sizes if row * size <= room), 0)
-        else:
-            fit = next((size for size in sizes if tried(trainer, size)), 0)
-        undo()
+    sizes = [batch // count for count in divisors(batch)]
+    if trainer.machine.device.type == "cpu":
+        limit = FREE_FRACTION * available_bytes()
+        window = activation_bytes(trainer, 2) - activation_bytes(trainer, 1)
+        fit = next((size for size in sizes if window * size <= limit), 0)
+    else:
+        fit = next((size for size in sizes if fits(trainer, size)), 0)
     if not fit:
         raise ConfigError(
             "train.micro_batch_size: not even one window fits into memory; "
@@ -41,22 +39,23 @@ def largest(trainer: Trainer) -> int:
     return fit
 
 
-def available() -> int:
-    """The bytes that this process can still have.
+def available_bytes() -> int:
+    """Return the memory that this process can still allocate, in bytes.
 
     Raises:
-        ConfigError: the system does not say.
+        ConfigError: the operating system does not report it.
     """
-    found = memory_info()
-    if found is None:
+    memory = memory_info()
+    if memory is None:
         raise ConfigError(
-            "train.micro_batch_size: this system does not tell what memory is free; give a number for auto."
+            "train.micro_batch_size: this system does not report how much memory is available, so auto is impossible; "
+            "try a number."
         )
-    return found.available
+    return memory.available
 
 
-def left_behind(trainer: Trainer, rows: int) -> int:
-    """The bytes that a forward pass over so many windows keeps for the backward pass."""
+def activation_bytes(trainer: Trainer, windows: int) -> int:
+    """Return the bytes that a forward pass over some windows keeps for the backward pass, without the weights."""
     kept: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:
@@ -64,23 +63,23 @@ def left_behind(trainer: Trainer, rows: int) -> int:
         kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    weights = {one.untyped_storage().data_ptr() for one in trainer.model.parameters()}
-    x, y = trainer.windows.batch(0, rows)
+    weights = {weight.untyped_storage().data_ptr() for weight in trainer.model.parameters()}
+    x, y = trainer.windows.batch(0, windows)
     with (
         torch.random.fork_rng(devices=[]),
-        trainer.row_randomness(range(rows)),
-        torch.autograd.graph.saved_tensors_hooks(pack, lambda one: one),
+        trainer.row_randomness(range(windows)),
+        torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
     ):
-        held = trainer.forward_loss(x, y)  # what it kept is freed where this goes
-    del held
-    return sum(size for place, size in kept.items() if place not in weights)
+        losses = trainer.forward_loss(x, y)  # holds the activations, so that none is freed and counted again
+    del losses
+    return sum(size for pointer, size in kept.items() if pointer not in weights)
 
 
-def tried(trainer: Trainer, rows: int) -> bool:
-    """Whether a micro-batch of so many windows goes through, forward and backward."""
-    x, y = trainer.windows.batch(0, rows)
+def fits(trainer: Trainer, windows: int) -> bool:
+    """Return whether a micro-batch of some windows goes through forward and backward on the accelerator."""
+    x, y = trainer.windows.batch(0, windows)
     try:
-        with trainer.row_randomness(range(rows)):
+        with trainer.row_randomness(range(windows)):
             trainer.forward_loss(x, y)[0].backward()
     except torch.OutOfMemoryError:
         return False

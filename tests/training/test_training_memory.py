@@ -69,7 +69,10 @@ def test_values_computed_again_are_the_same_dropout_included():
 
 
 def test_computed_again_means_not_kept():
-    assert auto_batch.left_behind(trainer(activation_checkpointing=True), 2) < auto_batch.left_behind(trainer(), 2) / 2
+    assert (
+        auto_batch.activation_bytes(trainer(activation_checkpointing=True), 2)
+        < auto_batch.activation_bytes(trainer(), 2) / 2
+    )
 
 
 def test_neither_chunks_nor_micro_batches_change_a_step_but_for_rounding():
@@ -114,17 +117,17 @@ def test_tables_of_n_grams_learn_by_the_rows_that_a_step_has_met():
 @pytest.mark.parametrize(("rows", "want"), [(1000, 4), (2.5, 2), (1.0, 1)])
 def test_the_largest_micro_batch_is_the_one_that_fits(monkeypatch, rows, want):
     made = trainer()
-    row = auto_batch.left_behind(made, 2) - auto_batch.left_behind(made, 1)
-    monkeypatch.setattr(auto_batch, "available", lambda: int(rows * row / auto_batch.SHARE) + 1)
+    row = auto_batch.activation_bytes(made, 2) - auto_batch.activation_bytes(made, 1)
+    monkeypatch.setattr(auto_batch, "available_bytes", lambda: int(rows * row / auto_batch.FREE_FRACTION) + 1)
     before = torch.random.get_rng_state()
-    assert auto_batch.largest(made) == want
+    assert auto_batch.largest_micro_batch(made) == want
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
 def test_where_not_one_window_fits_it_says_what_to_halve(monkeypatch):
-    monkeypatch.setattr(auto_batch, "available", lambda: 10)
+    monkeypatch.setattr(auto_batch, "available_bytes", lambda: 10)
     with pytest.raises(ConfigError, match=r"micro_batch_size: not even one window fits .* halve model\.context=16"):
-        auto_batch.largest(trainer())
+        auto_batch.largest_micro_batch(trainer())
 
 
 @pytest.mark.parametrize(
