@@ -1,7 +1,7 @@
 """One training step, written out from top to bottom, and the law that the trainer takes it to the bit.
 
-Whoever asks what exactly happens in a step reads `training_step`: its loops are plain, its state is a dictionary, and
-it shares nothing with the trainer but the model, the text, the schedule and PyTorch's kernels.
+To see what exactly happens in a step, read `training_step`: its loops are plain, its state is a dictionary, and it
+shares nothing with the trainer but the model and its dropout, the text, the schedule and PyTorch's kernels.
 """
 
 import math
@@ -30,7 +30,7 @@ Tensors = dict[str, Tensor]
 
 
 def initial_state(model: Transformer) -> State:
-    """What a step changes beside the weights, as it is before the first one."""
+    """Return what a step changes in addition to the weights, as it is before the first step."""
     return {
         "optimizer": {name: {} for name, _ in model.named_parameters()},  # steps taken, and moving averages
         "ema": {name: weight.detach().clone() for name, weight in model.named_parameters()},
@@ -42,7 +42,7 @@ def initial_state(model: Transformer) -> State:
 def training_step(
     recipe: Recipe, model: Transformer, windows: Windows, step: int, state: State, dtype: torch.dtype
 ) -> dict[str, float]:
-    """Take one step on the CPU: change the weights and the state in place, and return what is reported of it.
+    """Take one step on the CPU: change the weights and the state in place, and return the numbers that its row reports.
 
     Args:
         recipe: what is trained and how, by AdamW or Muon.
@@ -81,7 +81,7 @@ def training_step(
         for name, gradient in found.items():
             gradients[name] = gradients[name] + gradient if name in gradients else gradient
 
-    # Of a table whose gradient is sparse, only the rows that were met count.
+    # Of a table whose gradient is sparse, only the rows that occurred in the batch count.
     met = {name: gradient.coalesce().indices()[0] for name, gradient in gradients.items() if gradient.is_sparse}
     gradients |= {name: gradients[name].coalesce().values() for name in met}
 
@@ -159,7 +159,7 @@ def micro_batch(
 
 
 def token_losses(recipe: Recipe, model: Transformer, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """The cross-entropy of some tokens and their z-loss, each summed."""
+    """Return the cross-entropy of some tokens and their z-loss, each summed."""
     assert isinstance(recipe.loss, CrossEntropy)
     logits, weight = model.logits(hidden).float(), recipe.loss.z_loss
     z_loss = weight * logits.logsumexp(dim=-1).square().sum() if weight else torch.zeros(())
@@ -169,7 +169,7 @@ def token_losses(recipe: Recipe, model: Transformer, hidden: Tensor, targets: Te
 def weight_gradients(
     of: list[Tensor], weights: dict[str, nn.Parameter], cotangents: list[Tensor] | None = None
 ) -> Tensors:
-    """The gradients of the weights, by name; a weight that has none is left out."""
+    """Return the gradients of the weights by name, without weights that have none."""
     found = torch.autograd.grad(of, list(weights.values()), cotangents, allow_unused=True)
     pairs = zip(weights, found, strict=True)
     return {name: one if one.is_sparse else one.contiguous() for name, one in pairs if one is not None}
@@ -184,7 +184,7 @@ def optimize(
     factor: float,
     state: dict[str, Tensors],
 ) -> None:
-    """Move the weights: by AdamW; with Muon, matrices that neither look up nor score tokens by its rule.
+    """Update the weights by AdamW; with Muon, matrices other than the embedding and the head by its own rule.
 
     Args:
         optimizer: AdamW or Muon.
@@ -259,7 +259,7 @@ def muon_step(
     lr: float,
     decay: float,
 ) -> None:
-    """Muon, https://kellerjordan.github.io/posts/muon/: the direction is the momentum, made orthogonal."""
+    """Update matrices by Muon, https://kellerjordan.github.io/posts/muon/, along the orthogonalised momentum."""
     ahead = []
     for name in names:
         before, gradient = state[name].get("momentum", torch.zeros_like(weights[name])), gradients[name]
@@ -275,7 +275,7 @@ def muon_step(
 def rows_step(
     optimizer: Muon, table: Tensor, gradient: Tensor, rows: Tensor, moments: Tensors, lr: float, decay: float
 ) -> None:
-    """AdamW without its mean, on the rows of a table that were met; the others wait."""
+    """Update the rows of a table that occurred in the batch, by AdamW without its mean; leave the others."""
     second, step = optimizer.betas[1], float(moments["step"])
     moments.setdefault("square", torch.zeros_like(table))
     square = moments["square"][rows].mul_(second).addcmul_(gradient, gradient, value=1 - second)
@@ -285,7 +285,7 @@ def rows_step(
 
 
 def dropout_seed(seed: int, step: int) -> int:
-    """The seed of all that is random in a step: SplitMix64 (doi:10.1145/2660193.2660195) of both numbers."""
+    """Return the seed of all randomness in a step: SplitMix64 (doi:10.1145/2660193.2660195) of both numbers."""
     z = (step + 2**63 + seed * 0xD1342543DE82EF95 + 0x9E3779B97F4A7C15) % 2**64
     z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
     z = (z ^ (z >> 27)) * 0x94D049BB133111EB % 2**64
@@ -293,7 +293,7 @@ def dropout_seed(seed: int, step: int) -> int:
 
 
 def matches_training_step(trainer: Trainer, steps: int) -> None:
-    """A trainer takes its first steps exactly as `training_step` does: reports, weights, average and loss scale.
+    """A trainer takes its first steps exactly as `training_step` does: rows, weights, EMA and loss scale.
 
     Args:
         trainer: on the CPU, before its first step; it takes the steps.
