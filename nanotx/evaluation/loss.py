@@ -32,6 +32,7 @@ class EvalText:
     ids: NDArray[np.integer]
     start: int  # the id that comes before the first
     size: int  # of what is scored, in UTF-8 bytes; 0 where the ids do not give the text back
+    unknown: int = 0  # how many of the tokens are the unknown one: what they stand for is not counted in `size`
     windows: tuple[NDArray[np.integer], ...] = ()  # what is read in place of `ids`, each after one token that is given
     asked: int = 0  # about how many tokens of the text the windows were to have; 0 where all are read
 
@@ -110,7 +111,7 @@ def evaluate(
 
 
 class Spread:
-    """How far apart the windows' losses lie, kept as a few sums."""
+    """The variance of the windows' losses, kept as a few sums."""
 
     def __init__(self) -> None:
         self.windows = self.tokens = 0

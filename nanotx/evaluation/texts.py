@@ -6,7 +6,7 @@ encoded with it. Only what is read is encoded, so that time and memory do not gr
 
 import re
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 import numpy as np
@@ -15,7 +15,8 @@ from nanotx.data.stored_ids import DiskIds
 from nanotx.errors import DataError, TextError
 from nanotx.evaluation.loss import EvalText
 from nanotx.recipe import Train
-from nanotx.tokenizers.base import Codec, Ids
+from nanotx.tokenizers.base import UNKNOWN, Codec, Ids
+from nanotx.tokenizers.special_tokens import known_bytes
 
 BEFORE = 128
 """Characters before a window among which is looked for a place where a text may be cut."""
@@ -51,7 +52,16 @@ def excerpts(codec: Codec, text: str, count: int, context: int) -> EvalText:
     if not windows:
         raise DataError(f"{codec.part}: makes no tokens of a text of {len(text)} characters; try a longer one.")
     size *= whole
-    return EvalText(ids=windows[0][:0], start=codec.start, size=size, windows=tuple(windows), asked=count)
+    unknown = count_unknown(codec, [window[1:] for window in windows])
+    return EvalText(
+        ids=windows[0][:0], start=codec.start, size=size, unknown=unknown, windows=tuple(windows), asked=count
+    )
+
+
+def count_unknown(codec: Codec, rows: Iterable[Ids]) -> int:
+    """Return how many of some ids are the unknown token."""
+    unknown = codec.special_tokens.get(UNKNOWN)
+    return 0 if unknown is None else sum(int((row == unknown).sum()) for row in rows)
 
 
 def window(codec: Codec, text: str, at: int, context: int, rate: float) -> tuple[Ids, int, float]:
@@ -85,6 +95,9 @@ def window(codec: Codec, text: str, at: int, context: int, rate: float) -> tuple
     first = min(first, max(0, len(ids) - 2))
     last = min(first + context + 1, len(ids))
     found = max(1.0, len(piece) / max(1, len(ids)))
+    if count_unknown(codec, [ids]):
+        size = byte_count(codec, ids[first + 1 : last]) if known_bytes(codec, ids, data) else 0
+        return ids[first:last], size, found
     tail = next(
         (end for end in range(last, max(first + 1, last - AFTER), -1) if decodes_to(codec, ids, end, data)), None
     )
@@ -187,7 +200,7 @@ def eval_text(codec: Codec, text: str, count: int = 0, context: int = 0) -> Eval
     ids, data = codec.encode(text), text.encode("utf-8")
     if not len(ids):
         raise DataError(f"{codec.part}: makes no tokens of a text of {len(text)} characters; try a longer one.")
-    return EvalText(ids=ids, start=codec.start, size=len(data) if codec.decode_bytes(ids) == data else 0)
+    return EvalText(ids=ids, start=codec.start, size=known_bytes(codec, ids, data), unknown=count_unknown(codec, [ids]))
 
 
 def eval_texts_of_ids(
@@ -226,12 +239,14 @@ def eval_text_of_ids(
     """
     if not count:
         whole = ids[:most]
-        return EvalText(ids=whole, start=codec.start, size=exact * byte_count(codec, whole))
+        size, unknown = exact * byte_count(codec, whole), count_unknown(codec, [whole])
+        return EvalText(ids=whole, start=codec.start, size=size, unknown=unknown)
     many = max(1, min(count, len(ids)) // context)
     starts = [number * (len(ids) - 1) // many for number in range(many)]
     windows = tuple(ids[start : start + context + 1] for start in starts)
     size = exact * sum(byte_count(codec, window) - byte_count(codec, window[:1]) for window in windows)
-    return EvalText(ids=windows[0][:0], start=codec.start, size=size, windows=windows, asked=count)
+    unknown = count_unknown(codec, [window[1:] for window in windows])
+    return EvalText(ids=windows[0][:0], start=codec.start, size=size, unknown=unknown, windows=windows, asked=count)
 
 
 def byte_count(codec: Codec, ids: Ids) -> int:

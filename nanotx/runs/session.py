@@ -143,6 +143,11 @@ class Session:
                 f"{lost} Its loss in nats per token cannot be compared with that of another tokenizer.",
                 "No bits per byte",
             )
+        if unknown := self.texts.eval_texts["val"].unknown:
+            self.display.say(
+                f"warning: {unknown:,} of the {self.texts.eval_texts['val'].tokens:,} tokens to validate on are <unk>: "
+                "bits per byte count the bytes of all others, and compare with no other tokenizer."
+            )
         if warning := never_risen(self.recipe.schedule, self.recipe.train.steps):
             self.display.say(warning)
         changed = self.changed()

@@ -128,3 +128,23 @@ def join_bytes(part: str, tokens: Sequence[bytes | None], ids: Sequence[int]) ->
     except TypeError:
         index = next(index for index, one in enumerate(ids) if tokens[one] is None)
         raise TextError(f"{part}: id {ids[index]} at index {index} stands for nothing in this tokenizer.") from None
+
+
+def known_bytes(codec: Codec, ids: Ids, data: bytes) -> int:
+    """Return how many bytes of a text its ids give back: all, or all but what became the unknown token.
+
+    Returns:
+        0 where they give another text back, as those of a tokenizer that lowers case do.
+    """
+    unknown = codec.special_tokens.get(UNKNOWN)
+    places = np.flatnonzero(ids == unknown) if unknown is not None else ()
+    if not len(places):
+        return len(data) if codec.decode_bytes(ids) == data else 0
+    first, *others = [codec.decode_bytes(run[run != unknown]) for run in np.split(ids, places)]
+    at = len(first) if data.startswith(first) else len(data)
+    for number, run in enumerate(others, start=1):  # the unknown token before it stands for a byte or more
+        found = data.find(run, at + 1) if number < len(others) else len(data) - len(run)
+        if found <= at or not data.startswith(run, found):
+            return 0
+        at = found + len(run)
+    return len(first) + sum(map(len, others))

@@ -25,6 +25,7 @@ from nanotx.data.text_files import blocks
 from nanotx.errors import ConfigError, DataError, TokenizerError
 from nanotx.files import open_regular, read_regular, write_atomic
 from nanotx.tokenizers.base import Codec, Ids
+from nanotx.tokenizers.special_tokens import known_bytes
 from nanotx.tokenizers.workers import WorkerPool
 
 VERSION = 2
@@ -46,7 +47,7 @@ class Header:
     width: int  # bytes of an id
     count: int  # the number of ids
     vocab_size: int
-    size: int  # UTF-8 bytes of the texts; 0 where the ids do not decode to them exactly, or where it is unknown
+    size: int  # UTF-8 bytes of the texts; 0 where the ids, <unk> aside, do not give them back, or where it is unknown
     tokenizer_size: int  # bytes of the tokenizer's file; 0 without it
     tokenizer: str  # digest of the tokenizer
     sha256: str  # of the ids, as they are in the file
@@ -302,7 +303,7 @@ def _rows(
 def advanced(place: Place, codec: Codec, ids: Ids, text: str, **where: int) -> Place:
     """Return how far a token file is with the ids of one more text."""
     data = text.encode("utf-8")
-    exact = place.exact and codec.decode_bytes(ids) == data
+    exact = place.exact and known_bytes(codec, ids, data) > 0
     counts: dict[str, Any] = {"count": place.count + len(ids), "size": place.size + len(data), "exact": exact}
     return Place(**asdict(place) | counts | where)
 

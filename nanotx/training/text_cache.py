@@ -23,6 +23,7 @@ from nanotx.data.stored_ids import DiskIds
 from nanotx.errors import DataError, TextError, TokenizerError
 from nanotx.tokenizers import Codec, Tokenizer
 from nanotx.tokenizers.base import Ids
+from nanotx.tokenizers.special_tokens import known_bytes
 from nanotx.tokenizers.token_corpus import TokenSplit
 from nanotx.tokenizers.token_file import Place, TokenFile, advanced, open_tokens, write_tokens
 
@@ -136,7 +137,7 @@ def encode_in_memory(text: LargeText, codec: Codec) -> TokenSplit:
         val = codec.encode(validation).astype(width)
     except TextError as error:
         raise TextError(f"{UNSEEN}: {error}") from None
-    return split_of(text, codec, train, val, codec.decode_bytes(val) == validation.encode("utf-8"))
+    return split_of(text, codec, train, val, known_bytes(codec, val, validation.encode("utf-8")) > 0)
 
 
 def split_of(text: LargeText, codec: Codec, train: Ids | DiskIds, val: Ids | DiskIds, exact: bool) -> TokenSplit:

@@ -7,16 +7,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import text, tiny
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from nanotx.cli.main import run
 from nanotx.data.corpus.file import File
 from nanotx.errors import TextError
 from nanotx.evaluation.loss import EvalText
+from nanotx.evaluation.texts import eval_text
 from nanotx.nn.transformer import Model
 from nanotx.recipe import Recipe, Train
 from nanotx.tokenizers import Tokenizer
 from nanotx.tokenizers.byte import Byte
 from nanotx.tokenizers.char import Char
+from nanotx.tokenizers.special_tokens import known_bytes
 from nanotx.training.dataset import load_dataset
 
 LONG = 300_000  # characters of a text
@@ -97,9 +101,9 @@ def test_the_bytes_of_what_is_read_are_counted_for_every_tokenizer(tmp_path: Pat
     config = Tokenizer.find(name)(**sizes.get(name, {}))
     path = write(tmp_path / "t.txt")
     found = texts(path, config, eval_tokens=2_000)
-    for eval_text in found.eval_texts.values():
-        told = sum(len(found.codec.decode_bytes(window[1:])) for window in eval_text.windows)
-        assert eval_text.size == told > 0 and 1_900 < eval_text.tokens <= 2_000
+    for paper in found.eval_texts.values():
+        told = sum(len(found.codec.decode_bytes(window[1:])) for window in paper.windows)
+        assert paper.size == told > 0 and 1_900 < paper.tokens <= 2_000
 
 
 def test_windows_are_spread_over_the_whole_text_and_are_the_same_each_time(tmp_path: Path) -> None:
@@ -192,3 +196,26 @@ def test_the_standard_error_is_that_of_windows_drawn_at_random() -> None:
     score = evaluate(model, eval_text, machine)
     assert score.stderr == pytest.approx(nats.mean(1).std(ddof=1) / np.sqrt(100), rel=1e-4)
     assert evaluate(model, EvalText(ids=np.arange(9) % 7, start=0, size=1), machine).stderr is None
+
+
+@settings(deadline=None)
+@given(known=st.text(alphabet="abcé \n", min_size=1, max_size=40), words=st.text(alphabet="abcé \nxyΩ", max_size=40))
+def test_the_bytes_of_a_text_are_counted_but_for_those_of_unknown_characters(known, words):
+    codec = Char(unknown=True).train([known])
+    data = words.encode("utf-8")
+    wanted = sum(len(one.encode("utf-8")) for one in words if one in codec.alphabet)
+    ids = codec.encode(words)
+    assert known_bytes(codec, ids, data) == wanted
+    if len(ids) > 1 and wanted and ids[0] != ids[1]:  # other ids are not those of the text
+        assert known_bytes(codec, ids[::-1].copy(), data) in (0, wanted)
+    if words:
+        found = eval_text(codec, words)
+        assert (found.size, found.unknown) == (wanted, sum(one not in codec.alphabet for one in words))
+
+
+def test_windows_with_unknown_tokens_have_the_bytes_of_the_others():
+    codec = Char(unknown=True).train(["abc \n"])
+    long = "abc Ω abc\n" * 400
+    found = eval_text(codec, long, count=300, context=30)
+    assert found.windows and found.unknown > 0
+    assert found.size == found.tokens - found.unknown
