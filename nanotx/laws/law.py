@@ -15,12 +15,12 @@ Check = TypeVar("Check", bound=Callable[..., None])
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One case: a config, and beside it numbers, texts and configs of other slots, as the law needs them."""
+    """A case: a config, and the numbers, texts and configs of other slots that the law needs."""
 
     config: Any
 
     def table(self) -> Table:
-        """What differs from the defaults, as values that TOML and JSON can hold."""
+        """Return what differs from the defaults, as values of TOML and JSON."""
         table: Table = {"config": changed_fields(self.config)}
         for name, field in type(self).__dataclass_fields__.items():
             value = getattr(self, name)
@@ -29,14 +29,14 @@ class Case:
         return table
 
     def fits(self) -> None:
-        """Raise ConfigError where the parts do not fit one another; such a case is left out."""
+        """Raise ConfigError if the parts do not fit one another; such a case is skipped."""
 
     @classmethod
     def of(cls: type[Some], part: type[Any], table: Table) -> Some:
-        """The inverse of `table`, where the config's part is known.
+        """Return the case of a `table`, for a known part.
 
         Raises:
-            ConfigError: no such case can be; says where.
+            ConfigError: there is no such case; the message names the field.
         """
         kinds = {name: kind for name, kind in fields(cls).items() if name in table and name != "config"}
         values = {name: from_table(kind, table[name], name) for name, kind in kinds.items()}
@@ -47,26 +47,26 @@ class Case:
 
 
 def changed_fields(config: Any) -> Table:
-    """Which fields of a config are not as they are by default; its part's name left out."""
-    usual = to_table(type(config)())
-    return {name: value for name, value in to_table(config).items() if usual.get(name) != value}
+    """Return the fields of a config that differ from their defaults, without the name of its part."""
+    default = to_table(type(config)())
+    return {name: value for name, value in to_table(config).items() if default.get(name) != value}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Law:
-    """A property that every part of a slot has, or every one of which `fits` is true."""
+    """A property of every part of a slot for which `fits` is true."""
 
     name: str
     about: str  # one line: what holds
-    case: type[Case]  # what it is shown on
-    draw: Callable[..., SearchStrategy[Any]]  # random cases: of a part, and where it runs
+    case: type[Case]  # the kind of its cases
+    draw: Callable[..., SearchStrategy[Any]]  # returns random cases of a part, for a device
     check: Callable[[Any], None]  # of one case; raises LawBroken
     fits: Callable[[type[Any]], bool] = lambda part: True
-    unless: str = ""  # why it is not asked of the others
-    left_out: Callable[[type[Any]], dict[str, str]] = lambda part: {}  # fields that it is not asked of, and why
-    on_device: bool = True  # whether the device matters to it
-    on_request: bool = False  # whether it is asked only by name, because it is slow
-    most: int | None = None  # cases at most, where each of them is large and covers much
+    unless: str = ""  # why it does not apply to the others
+    left_out: Callable[[type[Any]], dict[str, str]] = lambda part: {}  # fields that it does not apply to, and why
+    on_device: bool = True  # its cases run on the device
+    on_request: bool = False  # checked only by name, because it is slow
+    most: int | None = None  # at most so many cases, if each is large
 
 
 class LawBook(dict[str, tuple[Law, ...]]):
@@ -127,7 +127,7 @@ def first_sentence(check: Callable[..., None]) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Where:
-    """On what a layer is tried."""
+    """Device and dtype of the cases of a layer."""
 
     device: str = "cpu"
     dtype: str = "float32"  # of the mathematics; weights stay float32

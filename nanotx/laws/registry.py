@@ -32,14 +32,14 @@ SLOTS: dict[str, type[Any]] = {
 
 
 NOT_IN_SLOTS: dict[str, type[Any]] = {"model": Model, "data": Data}
-"""What has laws and is the only one of its kind."""
+"""Classes with laws that are not parts of a slot."""
 
 
 def part_names(word: str) -> list[str]:
-    """The names of what laws are tried on: of SLOT all its parts, as slot/part; of slot/part itself.
+    """Return the parts named by SLOT (all its parts) or SLOT/PART, as slot/part.
 
     Raises:
-        ConfigError: there is none; says what there is.
+        ConfigError: there is no such slot or part; the message lists those that exist.
     """
     slot, _, name = word.partition("/")
     if slot not in LAWS:
@@ -51,46 +51,46 @@ def part_names(word: str) -> list[str]:
 
 
 def part_of(name: str) -> type[Any]:
-    """The part's class, of slot/part.
+    """Return the class of slot/part.
 
     Raises:
-        ConfigError: there is none; says what there is.
+        ConfigError: there is no such part; the message lists those that exist.
     """
     slot, _, part = name.partition("/")
     if slot not in SLOTS and name not in NOT_IN_SLOTS:
         raise ConfigError(f"{name}: expected SLOT/PART such as attention/sdpa, or one of {', '.join(NOT_IN_SLOTS)}.")
-    found: type[Any] = NOT_IN_SLOTS[slot] if slot in NOT_IN_SLOTS else SLOTS[slot].find(part)
-    return found
+    cls: type[Any] = NOT_IN_SLOTS[slot] if slot in NOT_IN_SLOTS else SLOTS[slot].find(part)
+    return cls
 
 
 def laws_on(name: str, on_request: bool = False) -> list[Law]:
-    """The laws that are asked of slot/part, in order; those that are slow only on request."""
+    """Return the laws of slot/part, in order; slow ones only on request."""
     part = part_of(name)
     return [law for law in LAWS[name.partition("/")[0]] if law.fits(part) and (on_request or not law.on_request)]
 
 
 def laws_not_asked(names: Iterable[str], on_request: bool = False) -> dict[tuple[str, str], list[str]]:
-    """The laws of a slot that are not asked of some of its parts, or of a field of one, with the reason; and the parts.
+    """Return the laws that do not apply to some of these parts, or to a field of one.
 
     Returns:
-        The names of the parts, as slot/part, by the law, or `law of field`, and the reason.
+        The names of the parts, as slot/part, by the law (or `law of field`) and the reason.
     """
-    found: dict[tuple[str, str], list[str]] = {}
+    skipped: dict[tuple[str, str], list[str]] = {}
     for name in names:
         for law in LAWS[name.partition("/")[0]]:
             part = part_of(name)
             if law.on_request and not on_request:
                 continue
             if not law.fits(part):
-                found.setdefault((law.name, law.unless), []).append(name)
+                skipped.setdefault((law.name, law.unless), []).append(name)
                 continue
             for field, reason in law.left_out(part).items():
-                found.setdefault((f"{law.name} of {field}", reason), []).append(name)
-    return found
+                skipped.setdefault((f"{law.name} of {field}", reason), []).append(name)
+    return skipped
 
 
 def part_title(part: type[Any]) -> str:
-    """A part as slot/part."""
+    """Return the name of a part, as slot/part."""
     if issubclass(part, Slot):
         return f"{part.slot}/{part.part}"
     return next((name for name, single in NOT_IN_SLOTS.items() if single is part), part.__name__)

@@ -1,4 +1,4 @@
-"""A law on trial: tried on random cases of a part until one breaks it, which is then made as small as can be."""
+"""Check a law on random cases of a part, and shrink a case that breaks it."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -16,41 +16,41 @@ from nanotx.laws.law import Case, Law, Where
 from nanotx.laws.registry import laws_on, part_of, part_title
 
 EXAMPLES = 50
-"""Cases of each law, unless told otherwise."""
+"""The default number of cases of each law."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What became of a law on one part."""
+    """The result of checking a law on one part."""
 
     part: str  # slot/part
     law: str
-    cases: int = 0  # how many were tried; those that a part refuses not among them
+    cases: int = 0  # cases that were checked; those that the part refuses do not count
     seconds: float = 0.0
-    broken: str = ""  # how the smallest case breaks the law; empty where none does
+    broken: str = ""  # how the smallest case breaks the law; empty if none does
     case: Table | None = None  # that case
-    skipped: str = ""  # why it was not tried at all
+    skipped: str = ""  # why it was not checked at all
 
     @property
     def passed(self) -> bool:
-        """Whether it was tried, and held."""
+        """Return whether it was checked and holds."""
         return not self.broken and not self.skipped
 
     def replay(self, load: Sequence[str] = ()) -> str:
-        """Lines of Python that show the breaking case again."""
-        brings = f", load={list(load)!r}" if load else ""
-        return f"from nanotx.laws.runner import replay\nreplay({self.part!r}, {self.law!r}, {self.case!r}{brings})"
+        """Return lines of Python that check the breaking case again."""
+        files = f", load={list(load)!r}" if load else ""
+        return f"from nanotx.laws.runner import replay\nreplay({self.part!r}, {self.law!r}, {self.case!r}{files})"
 
 
 def attempt(law: Law, part: type[Any], examples: int = EXAMPLES, where: Where | None = None, start: int = 0) -> Verdict:
-    """Try a law on random cases of a part.
+    """Check a law on random cases of a part.
 
     Args:
         law: the law.
         part: the class of the config.
-        examples: how many cases; fewer where the law needs no more.
-        where: the device, and the format of the mathematics; None is the CPU, in float32.
-        start: another number, other cases.
+        examples: the number of cases; `law.most` limits it.
+        where: device and dtype; None is the CPU, in float32.
+        start: the seed of the cases.
     """
     where, tried, last = where or Where(), 0, None
     if law.on_device and where.device not in getattr(part, "trains_on", (where.device,)):
@@ -68,7 +68,7 @@ def attempt(law: Law, part: type[Any], examples: int = EXAMPLES, where: Where | 
         broken = str(error)
     except Unsatisfiable:
         skipped = "no case fits"
-    except (Exception, SystemExit) as error:  # a part may be anyone's, and one that fails must not stop the others
+    except (Exception, SystemExit) as error:  # a part may be a user's, and one that fails must not stop the others
         if last is None:
             raise
         broken = describe_error(error.exceptions[0] if isinstance(error, ExceptionGroup) else error)
@@ -81,33 +81,33 @@ def attempt(law: Law, part: type[Any], examples: int = EXAMPLES, where: Where | 
 def attempt_all(
     laws: Sequence[Law], part: type[Any], examples: int = EXAMPLES, where: Where | None = None, start: int = 0
 ) -> list[Verdict]:
-    """Try several laws on a part; those that are shown on the same random cases share each of them.
+    """Check several laws on a part; laws with the same random cases share them.
 
-    The cases of a law are the ones that `attempt` tries it on. Where one is broken, it is tried by itself, so that the
-    case that breaks it is made as small as can be.
+    The cases of a law are those of `attempt`. A law that is broken is checked again by itself, so that its case can be
+    shrunk.
 
     Args:
         laws: any laws of the part's slot.
         part, examples, where, start: as for `attempt`.
 
     Returns:
-        A verdict for each, in the order of the laws.
+        A verdict on each law, in order.
     """
     where, verdicts = where or Where(), dict[str, Verdict]()
     for _, alike in groupby(sorted(laws, key=cases_of), key=cases_of):
-        together = list(alike)
-        if len(together) > 1 and where.device in getattr(part, "trains_on", (where.device,)):
-            verdicts |= try_together(together, part, examples, where, start)
+        group = list(alike)
+        if len(group) > 1 and where.device in getattr(part, "trains_on", (where.device,)):
+            verdicts |= try_together(group, part, examples, where, start)
     return [verdicts.get(law.name) or attempt(law, part, examples, where, start) for law in laws]
 
 
 def cases_of(law: Law) -> tuple[int, int]:
-    """What is equal for laws that are shown on the same random cases."""
+    """Return a key that laws with the same random cases share."""
     return id(law.draw), law.most or 0
 
 
 def try_together(laws: Sequence[Law], part: type[Any], examples: int, where: Where, start: int) -> dict[str, Verdict]:
-    """The verdicts on those of some laws, by name, that hold on every case of one row of random cases."""
+    """Check laws on the same cases; return the verdicts, by name, on those that hold on all of them."""
     seconds, broken, tried = dict.fromkeys((law.name for law in laws), 0.0), set[str](), 0
 
     def check(case: Case) -> None:
@@ -118,14 +118,14 @@ def try_together(laws: Sequence[Law], part: type[Any], examples: int, where: Whe
                 began = time.perf_counter()
                 try:
                     law.check(case)
-                except (Exception, SystemExit):  # whatever a part may raise; it is tried again by itself, and told then
+                except (Exception, SystemExit):  # any error of a part; the law is checked again by itself
                     broken.add(law.name)
                 seconds[law.name] += time.perf_counter() - began
 
     began = time.perf_counter()
     try:
         on_random_cases(laws[0], part, examples, where, start, check)
-    except (Exception, SystemExit):  # no case fits, or none can be drawn: likewise
+    except (Exception, SystemExit):  # no case fits, or none can be drawn
         return {}
     drawing = (time.perf_counter() - began - sum(seconds.values())) / len(laws)
     return {
@@ -138,10 +138,10 @@ def try_together(laws: Sequence[Law], part: type[Any], examples: int, where: Whe
 def on_random_cases(
     law: Law, part: type[Any], examples: int, where: Where, start: int, check: Callable[[Case], None]
 ) -> None:
-    """Check random cases of a law; where one raises, smaller ones that raise are looked for, and the smallest raises.
+    """Check random cases of a law; if one raises, shrink it and raise the error of the smallest.
 
     Args:
-        law: whose cases they are.
+        law: draws the cases.
         part, examples, where, start: as for `attempt`.
         check: called with each case that fits the part.
     """
@@ -168,19 +168,19 @@ def on_random_cases(
 
 
 def describe_error(error: BaseException) -> str:
-    """What a part raised, in a line; a law that is broken only now and then comes this way too."""
-    said = str(error).strip().partition("\n")[0]
-    return said if isinstance(error, LawBroken) else f"{type(error).__name__}: {said}"
+    """Return an error of a part as a line; a law that breaks only sometimes raises one too."""
+    line = str(error).strip().partition("\n")[0]
+    return line if isinstance(error, LawBroken) else f"{type(error).__name__}: {line}"
 
 
 def replay(name: str, law: str, case: Table, load: Sequence[str] = ()) -> None:
-    """Show one case of a law again.
+    """Check one case of a law again.
 
     Args:
         name: slot/part.
         law: the law's name.
         case: as a table.
-        load: Python files of your own, with parts in them.
+        load: Python files with parts of your own.
 
     Raises:
         LawBroken: the case breaks the law.
@@ -189,7 +189,7 @@ def replay(name: str, law: str, case: Table, load: Sequence[str] = ()) -> None:
     for file in load:
         load_file(file)
     part = part_of(name)
-    laws = {one.name: one for one in laws_on(name, on_request=True)}
+    laws = {law.name: law for law in laws_on(name, on_request=True)}
     if law not in laws:
         raise ConfigError(f"{name}: no law {law!r}.{did_you_mean(law, laws)} Known: {', '.join(laws)}.")
     laws[law].check(laws[law].case.of(part, case))

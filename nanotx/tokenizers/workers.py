@@ -1,7 +1,7 @@
-"""A pool of worker processes that encode, each a new interpreter that reads the tokenizer from its table.
+"""A pool of worker processes that encode; each is a new interpreter, which loads the tokenizer from its table.
 
-They are started as a command, not forked, so that no thread of this process is caught half-way, and not by
-multiprocessing, so that a script that has no `__main__` guard is not run again.
+Workers are started as a command. A fork could copy a lock that another thread holds, and multiprocessing would run a
+script without a `__main__` guard again.
 """
 
 import inspect
@@ -40,20 +40,20 @@ def encode_batch(codec: Codec, texts: Sequence[str], processes: int = 0) -> list
     pieces = [list(segments(text) if codec.splittable else [text]) for text in texts]
     with WorkerPool(codec, processes) as pool:
         try:
-            rows = pool.encode(piece for one in pieces for piece in one)
-            return [np.concatenate([np.empty(0, np.int32), *(next(rows) for _ in one)]) for one in pieces]
+            rows = pool.encode(piece for parts in pieces for piece in parts)
+            return [np.concatenate([np.empty(0, np.int32), *(next(rows) for _ in parts)]) for parts in pieces]
         except TextError:
-            for text in texts:  # says where, in the text as it was given
+            for text in texts:  # its error has the offset in the whole text
                 codec.encode(text)
             raise
 
 
 def segments(text: str) -> Iterator[str]:
-    """A text in stretches of about TASK characters that end at cuts; see `nanotx/data/text_files.py`."""
+    """Yield a text in segments of about `TASK_CHARACTERS` that end at split points; see `nanotx/data/text_files.py`."""
     at = 0
     while at < len(text):
-        found = SPLIT_POINT.search(text, at + TASK_CHARACTERS)
-        end = found.end() if found else len(text)
+        split = SPLIT_POINT.search(text, at + TASK_CHARACTERS)
+        end = split.end() if split else len(text)
         yield text[at:end]
         at = end
 
@@ -63,10 +63,10 @@ class WorkerPool:
 
     def __init__(self, codec: Codec, processes: int) -> None:
         self.processes, self.codec = processes, codec
-        if processes == 1:  # this one
+        if processes == 1:  # this process
             processes = 0
-        order = {"part": codec.part, "table": codec.to_dict(), "file": inspect.getfile(type(codec))}
-        hello = f"{json.dumps(sys.path)}\n{json.dumps(order)}\n".encode()
+        setup = {"part": codec.part, "table": codec.to_dict(), "file": inspect.getfile(type(codec))}
+        hello = f"{json.dumps(sys.path)}\n{json.dumps(setup)}\n".encode()
         self._children = [
             subprocess.Popen([sys.executable, "-c", CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
             for _ in range(processes)
@@ -121,10 +121,10 @@ class WorkerPool:
 
 def serve(orders: IO[bytes], answers: IO[bytes]) -> None:
     """Run a worker until its standard input ends."""
-    order: dict[str, Any] = json.loads(orders.readline())
-    if order["part"] not in Tokenizer.names():
-        load_file(order["file"])
-    codec = Tokenizer.find(order["part"]).from_dict(order["table"])
+    setup: dict[str, Any] = json.loads(orders.readline())
+    if setup["part"] not in Tokenizer.names():
+        load_file(setup["file"])
+    codec = Tokenizer.find(setup["part"]).from_dict(setup["table"])
     while line := orders.readline():
         sizes = json.loads(line)
         data = orders.read(sum(sizes))

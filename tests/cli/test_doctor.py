@@ -76,7 +76,7 @@ def test_one_core_and_a_small_group_are_told(monkeypatch, capsys):
     told = capsys.readouterr().out
     assert "1 for this process" in told
     assert "2.0 GiB of 8.0 (cgroup), 1.0 available" in told
-    assert "its cgroup grants the time of 0.5" in told
+    assert "limited by its cgroup to the time of 0.5" in told
     assert format_memory(MemoryInfo(total=GIB, limit=GIB, available=GIB)) == "1.0 GiB, 1.0 available"
 
 
@@ -96,9 +96,9 @@ def test_reasons_follow_what_was_found(monkeypatch):
     assert choice("compile", worked).choice == "long runs"
     assert "tried, and works: 4.2 s" in choice("compile", worked).reason
     assert "not tried" in choice("compile").reason
-    assert "lists bfloat16, and products are no faster" in choice("dtype").reason
+    assert "the processor has bfloat16, and multiplies no faster" in choice("dtype").reason
     assert "hardware has bfloat16" in choice("dtype", dtype=torch.bfloat16).reason
-    assert choice("dtype", flags=Flags(dtype="float32")).reason == "as you say"
-    assert choice("threads", flags=Flags(threads=1)).reason == "as you say"
+    assert choice("dtype", flags=Flags(dtype="float32")).reason == "as requested"
+    assert choice("threads", flags=Flags(threads=1)).reason == "as requested"
     monkeypatch.setattr("nanotx.hardware.report.find_compiler", lambda: None)
     assert (choice("compile").choice, choice("compile").reason.partition(";")[0]) == ("no", "there is no C++ compiler")
