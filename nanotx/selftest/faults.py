@@ -207,9 +207,9 @@ def small_files(limit: int) -> None:
 
 def term_in_evaluation(k: int) -> None:
     """Send SIGTERM to this process while it evaluates text k."""
-    from nanotx.runs import session
+    from nanotx.training.callbacks import evaluation
 
-    inner, done = vars(session)["evaluate"], [0]
+    inner, done = vars(evaluation)["evaluate"], [0]
 
     def outer(*arguments: Any, **options: Any) -> Any:
         done[0] += 1
@@ -217,7 +217,7 @@ def term_in_evaluation(k: int) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
         return inner(*arguments, **options)
 
-    vars(session)["evaluate"] = outer
+    vars(evaluation)["evaluate"] = outer
 
 
 def unread_pipe() -> None:

@@ -274,7 +274,7 @@ def test_a_run_without_checkpoints_or_with_a_broken_recipe_is_not_sound(folder, 
     assert code == 4 and checks["recipe.toml"]["result"] == "fails" and others(checks, "recipe.toml") == {"holds"}
     shutil.rmtree(folder / "checkpoints")
     code, checks, _ = verify(folder)
-    assert code == 4 and "there is none" in checks["checkpoints"]["detail"]
+    assert code == 4 and "there is no checkpoint" in checks["checkpoints"]["detail"]
     (folder / "metrics.jsonl").unlink()
     code, checks, _ = verify(folder)
     assert "metrics.jsonl: cannot be read" in checks["metrics.jsonl"]["detail"]
