@@ -72,7 +72,7 @@ class Train:
     )
     sample_every: int = 500  # steps between samples; 0 for one at the end only
     sample_tokens: int = 300  # number of tokens in each sample
-    checkpoint_every: int = 500  # steps between checkpoints; 0 for one at the end only
+    checkpoint_every: int = 500  # steps between checkpoints, after one of step 1; 0 for one at the end only
 
     def __post_init__(self) -> None:
         check_min(self, 1, "steps", "batch_size", "grad_accum_steps", "sample_tokens")

@@ -232,10 +232,10 @@ def at_step(monkeypatch, step, action):
     """Have something happen while a run trains, before it takes a step."""
     before = Trainer.train_step
 
-    def train_step(self):
+    def train_step(self, keep_gradients=False):
         if self.progress.step == step - 1:
             action()
-        return before(self)
+        return before(self, keep_gradients)
 
     monkeypatch.setattr(Trainer, "train_step", train_step)
 

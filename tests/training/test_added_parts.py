@@ -101,6 +101,14 @@ def test_a_loss_that_is_wrong_is_named_with_its_file(added):
         run(command(file, "wrong", "--loss", "confidence_penalty"))
 
 
+def test_an_optimizer_with_factored_state_is_added_in_one_file(tmp_path, added):
+    file = added(example("Add an optimizer"))
+    obeys(file, "optimizer/factored")
+    whole = lives(tmp_path, file, "--optimizer", "factored")
+    state = load_file(whole / "checkpoints/step-6/optimizer.safetensors")
+    assert {key.rpartition("/")[2] for key in state} == {"rows", "columns", "square"}
+
+
 def test_initialisation_and_groups_are_set_in_a_recipe(tmp_path, added):
     added("")
     (tmp_path / "mine.toml").write_text(example("Set the initialisation and groups of parameters", "toml"), "utf-8")

@@ -42,7 +42,7 @@ class Factored(torch.optim.Optimizer):
                 else:
                     state["rows"] = torch.lerp(square.mean(-1), state.get("rows", square.mean(-1)), decay)
                     state["columns"] = torch.lerp(square.mean(0), state.get("columns", square.mean(0)), decay)
-                    root = (torch.outer(state["rows"], state["columns"]) / state["rows"].mean()).sqrt()
+                    root = torch.outer(state["rows"] / state["rows"].mean(), state["columns"]).sqrt()
                 one -= group["lr"] * one.grad / root
 
 
