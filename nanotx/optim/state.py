@@ -182,10 +182,10 @@ class StateCodec:
             tensors: by name.
             table: one that `check_table` accepts.
             where: the file that they are from, for messages.
-            reset: begin anew the state that fits another implementation alone, which is refused otherwise.
+            reset: reset the state that fits another implementation alone, which is refused otherwise.
 
         Returns:
-            What begins anew, a sentence for each.
+            What starts again, a sentence for each.
 
         Raises:
             RunError: it is no state of this optimizer and these parameters; says what does not fit.
@@ -198,7 +198,7 @@ class StateCodec:
         if foreign and not reset:
             raise RunError(
                 f"{where}: what the optimizer keeps for {foreign[0]} fits the implementation that it was saved with "
-                "alone; resume with that one, or begin this state anew by --allow-mismatch."
+                "alone; resume with that one, or reset this state by --allow-mismatch."
             )
         for name in sorted(state.keys() - self.parameters.keys()):
             raise RunError(f"{where}: {name!r} is no parameter of this model.")
@@ -224,7 +224,7 @@ class StateCodec:
         for live, group in zip(self.optimizer.param_groups, groups, strict=True):  # objects that were copied too
             kept = live.keys() & group.keys() - {*LABELS}
             live.update({key: on_devices_of(live[key], group[key]) for key in kept})
-        return [f"optimizer: what it keeps for {module} begins anew." for module in foreign] + notes
+        return [f"optimizer: what it keeps for {module} starts again." for module in foreign] + notes
 
     def undo_casts(self, parameter: nn.Parameter, values: dict[str, Any]) -> None:
         """Give back the dtypes that `load_state_dict` changed, on the devices that it chose."""
@@ -273,14 +273,16 @@ class StateCodec:
         }
 
     def groups(self, found: list[Group], saved: list[Group]) -> tuple[list[Group], list[str]]:
-        """Return the groups to load, and what of them begins anew.
+        """Return the groups to load, and what of them starts again.
 
         A value that the recipe gives is the recipe's, if it was another one when the saved group was built.
         """
         labels = [{key: group[key] for key in LABELS if key in group} for group in found]
         groups = [copied(built) | label for built, label in zip(self.initial, labels, strict=True)]
         if saved and len(saved) != len(groups):
-            return groups, [f"optimizer: {len(groups)} groups, and {len(saved)} are saved: what they hold begins anew."]
+            return groups, [
+                f"optimizer: {len(groups)} groups, and {len(saved)} are saved: what they hold starts again."
+            ]
         for group, changed in zip(groups, saved, strict=False):
             for key, values in changed.items():
                 if ("built" in values) == (key in group) and same(values.get("built"), group.get(key)):

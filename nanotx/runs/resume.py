@@ -1,4 +1,4 @@
-"""Going on: a trainer, or a model alone, takes over what a checkpoint kept."""
+"""Resume: a trainer, or a model alone, is given what a checkpoint holds."""
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -44,7 +44,7 @@ def tokenizer_of(folder: RunFolder, allow_mismatch: bool = False) -> Codec:
     if allow_mismatch:
         return codec
     for path in list(checkpoint.steps(folder.checkpoints).values())[:1]:
-        with suppress(RunError, KeyError):  # a checkpoint that cannot be read is passed over later, and said to be
+        with suppress(RunError, KeyError):  # one that cannot be read is skipped later, with a message
             check_tokenizer(path, read_state(path), codec)
     return codec
 
@@ -82,12 +82,12 @@ def resume_run(
         say(note)
     if allow_mismatch and found.before and differences(found.before, trainer.recipe):
         try_step(trainer, found.checkpoint, texts)
-    say(f"{folder.path}: goes on from step {trainer.progress.step}.")
+    say(f"{folder.path}: continues from step {trainer.progress.step}.")
     return True
 
 
 def restore(trainer: Trainer, path: Path, texts: Dataset, allow_mismatch: bool = False) -> list[str]:
-    """Take over a checkpoint that verified; return what of the optimizer starts again, a sentence for each.
+    """Load a checkpoint that verified; return what of the optimizer starts again, a sentence for each.
 
     Raises:
         RunError: it is not one of this run, or of a newer nanotx.

@@ -365,7 +365,7 @@ def test_heads_that_took_different_numbers_of_steps_are_saved_in_their_own_layou
     _, _, other = writing("per_head", steps=0)
     other.load(tensors, table)
     assert same(other.save()[0], tensors)
-    with pytest.raises(RunError, match="begin this state anew by --allow-mismatch"):
+    with pytest.raises(RunError, match="reset this state by --allow-mismatch"):
         writing("sdpa", steps=0)[2].load(tensors, table)
 
 

@@ -91,7 +91,7 @@ def test_a_newest_checkpoint_that_cannot_be_read_is_passed_over_by_every_command
     capsys.readouterr()
     assert train("--resume") == 0
     said = capsys.readouterr().out
-    assert os.strerror(code) in said and "goes on from step 4" in said
+    assert os.strerror(code) in said and "continues from step 4" in said
 
 
 def test_a_checkpoint_that_is_asked_for_and_cannot_be_read_is_refused_by_name(train, monkeypatch):
@@ -129,7 +129,7 @@ def test_a_user_without_permission_is_answered_by_every_command(train, tmp_path)
         pytest.skip("this process may not give up its capabilities")
     codes = [line for line in done.stdout.splitlines() if line.startswith("code ")]
     assert codes == ["code 0", "code 0", "code 4", "code 0"], done.stdout + done.stderr
-    assert "cannot be read: Permission denied" in done.stdout and "goes on from step 4" in done.stdout
+    assert "cannot be read: Permission denied" in done.stdout and "continues from step 4" in done.stdout
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no modes")
