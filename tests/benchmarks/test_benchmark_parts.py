@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from einops import rearrange
 from helpers import ROOT
+from torch.nn.functional import scaled_dot_product_attention
 
 from nanotx.errors import ConfigError, RunError
 
@@ -295,7 +297,13 @@ def test_the_kernel_is_the_one_that_ran(tools):
         return lambda: torch.autograd.grad(layer(x).sum(), x)
 
     assert kernels_of(both(Sdpa(heads=2).build(8))) == ("flash", "flash")
-    assert kernels_of(both(Sdpa(heads=2, dropout=0.5).build(8))) == ("math", None)
+
+    def dropping(x):
+        x = rearrange(x, "b t (h k) -> b h t k", h=2)
+        return scaled_dot_product_attention(x, x, x, dropout_p=0.5, is_causal=True)
+
+    assert kernels_of(both(dropping)) == ("math", None)
+    assert kernels_of(both(Sdpa(heads=2, dropout=0.5).build(8))) == (None, None)  # drops by itself
     assert kernels_of(both(Fused(heads=2).build(8))) == (None, None)
 
 
