@@ -27,7 +27,7 @@ class Source:
     size: int  # bytes
 
     def fault(self, data: bytes) -> str:
-        """What is wrong with these bytes, in words; empty where they are the file."""
+        """Return what is wrong with these bytes, in words; empty where they are the file."""
         digest = hashlib.sha256(data).hexdigest()
         if (len(data), digest) == (self.size, self.sha256):
             return ""
@@ -39,7 +39,7 @@ Open = Callable[[str, float], BufferedIOBase]  # an address and the seconds that
 
 
 def fetch(source: Source, destination: Path, seconds: float, open_url: Open) -> bytes:
-    """The file, fetched and laid at its destination, or only fetched where that cannot be written.
+    """Return the file, fetched and laid at its destination, or only fetched where that cannot be written.
 
     Args:
         source: what to fetch.
@@ -63,7 +63,7 @@ def fetch(source: Source, destination: Path, seconds: float, open_url: Open) -> 
 
 
 def open_https(url: str, seconds: float) -> BufferedIOBase:
-    """The answer of a server, over https from the first address to the last.
+    """Return the answer of a server, over https from the first address to the last.
 
     Raises:
         OSError: there is none, or some address on the way is no https.
@@ -92,7 +92,7 @@ def _demand_https(url: str) -> None:
 
 
 def _in_time(source: Source, seconds: float, open_url: Open) -> bytes:
-    """The bytes, read in a thread: a timeout of urllib spans one step alone, and no look-up of a name."""
+    """Return the bytes, read in a thread: a timeout of urllib spans one step alone, and no look-up of a name."""
     answer: SimpleQueue[bytes | Exception] = SimpleQueue()
 
     def work() -> None:

@@ -31,7 +31,7 @@ CUT = re.compile(rb"[A-Za-z](?=[ \n])")
 
 
 def files_of(names: Iterable[str | Path]) -> list[Path]:
-    """The files that are meant: each as it is, and of a folder all in it, but for what is hidden or a run.
+    """Return the files that are meant: each as it is, and of a folder all in it, but for what is hidden or a run.
 
     Raises:
         DataError: there is no such file, or none in the folder, or a part of the folder cannot be read.
@@ -79,7 +79,7 @@ def files_named(where: str, path: str) -> list[Path]:
 
 
 def files_in(folder: Path) -> list[Path]:
-    """The files of a folder, to its depths and in the order of the names, but for what is hidden or a run.
+    """Return the files of a folder, to its depths and in the order of the names, but for what is hidden or a run.
 
     Raises:
         DataError: there is none, or a part of the folder cannot be read.
@@ -93,7 +93,7 @@ def files_in(folder: Path) -> list[Path]:
 
 
 def files_like(pattern: str) -> list[Path]:
-    """The files that match a glob, in the order of their paths; `**` is any number of folders.
+    """Return the files that match a glob, in the order of their paths; `**` is any number of folders.
 
     Raises:
         DataError: a part of a folder in which is looked cannot be read.
@@ -104,7 +104,7 @@ def files_like(pattern: str) -> list[Path]:
 
 
 def readable(paths: Iterator[Path]) -> list[Path]:
-    """The paths, or a DataError for the one at which the system refuses."""
+    """Return the paths, or a DataError for the one at which the system refuses."""
     try:
         return list(paths)
     except OSError as error:
@@ -115,7 +115,7 @@ MAGIC = re.compile(r"[*?\[]")
 
 
 def matching(folder: Path, parts: list[str], above: tuple[tuple[int, int], ...] = ()) -> Iterator[Path]:
-    """The files in a folder whose places match the parts of a pattern, as `glob.glob` understands them.
+    """Yield the files in a folder whose places match the parts of a pattern, as `glob.glob` understands them.
 
     Args:
         folder: where to look; one that is a run has none.
@@ -155,7 +155,7 @@ def number(folder: Path) -> tuple[int, int]:
 
 
 def listed(folder: Path) -> list[Path]:
-    """What is in a folder, in the order of the names; nothing where there is no such folder.
+    """Return what is in a folder, in the order of the names; nothing where there is no such folder.
 
     Raises:
         DataError: it cannot be read.
@@ -180,7 +180,7 @@ def check_file(path: Path) -> None:
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a folder is that of a run of ours, perhaps one that was killed as it began."""
+    """Return whether a folder is that of a run of ours, perhaps one that was killed as it began."""
     names = {path.name for path in listed(folder) if not path.name.startswith(".")}
     return "recipe.toml" in names and (names == {"recipe.toml"} or not names.isdisjoint(WRITTEN))
 
@@ -188,7 +188,7 @@ def is_run(folder: Path) -> bool:
 def blocks(
     path: Path, *, splittable: bool = True, errors: str = "strict", start: int = 0, remedy: str = REPLACE
 ) -> Iterator[tuple[str, int]]:
-    """The text of a file in blocks, each with the offset in bytes of what follows it.
+    """Yield the text of a file in blocks, each with the offset in bytes of what follows it.
 
     Args:
         path: the file.
@@ -218,7 +218,7 @@ def blocks(
 
 
 def _last_cut(data: bytes, fresh: int) -> int:
-    """Where the last cut is among what was read last, looked for from the end in ever larger steps; 0: nowhere."""
+    """Return the last position at which the text may be split, searched from the end in growing steps; 0 if none."""
     step = 1 << 10
     while True:
         low = max(len(data) - step, fresh - 1, 0)
@@ -261,7 +261,7 @@ def _head(where: str, size: int) -> bytes:
 
 
 def read_text(path: Path, remedy: str = REPLACE, errors: str = "strict") -> str:
-    """The text of a file.
+    """Return the text of a file.
 
     Raises:
         DataError: it cannot be read, or is not UTF-8; says in which line.

@@ -21,13 +21,13 @@ class PositionSegment:
 
 
 def losses(nats: Nats, context: int) -> Nats:
-    """The mean loss at each position of windows of a context's length; the text may end within one."""
+    """Return the mean loss at each position of windows of a context's length; the text may end within one."""
     at = np.arange(len(nats)) % context
     return np.bincount(at, weights=nats) / np.bincount(at)
 
 
 def position_segments(nats: Nats, context: int, learned: int) -> list[PositionSegment]:
-    """The mean loss over spans that double in length; one ends at the length that the model learned with.
+    """Return the mean loss over spans that double in length; one ends at the length that the model learned with.
 
     Args:
         nats: what each token cost.

@@ -51,7 +51,7 @@ class TextScore:
 
 
 def score_text(model: Transformer, codec: Codec, text: str, machine: Machine, context: int | None = None) -> TextScore:
-    """What a text costs a model that reads it in windows of a length; None for as long as its context.
+    """Return what a text costs a model that reads it in windows of a length; None for as long as its context.
 
     Raises:
         TextError: the tokenizer does not hold this text, or its ids do not give it back.

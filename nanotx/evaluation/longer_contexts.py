@@ -19,7 +19,7 @@ from nanotx.recipe import Recipe, read_recipe
 
 
 def read_position(recipe: Recipe, context: int, words: Sequence[str], prog: str) -> Position:
-    """The position with which a run's model reads windows of a context's length.
+    """Return the position with which a run's model reads windows of a context's length.
 
     It is the run's own, unless the words name another. What is named stretches, if it has a `factor`, from the run's
     context to this one, and never shrinks; of an `original` length the run's context is taken. Words may say both.
@@ -44,7 +44,7 @@ def read_position(recipe: Recipe, context: int, words: Sequence[str], prog: str)
 
 
 def explicit_position(model: Model) -> Position:
-    """A model's position, with what it takes from the context's length said outright."""
+    """Return a model's position, with what it takes from the context's length said outright."""
     position, table = model.position, to_table(model.position)
     if "original" in fields(type(position)) and "original" not in table:
         table["original"] = max(1, round(model.context / table["factor"]))
@@ -52,7 +52,7 @@ def explicit_position(model: Model) -> Position:
 
 
 def moved(model: Transformer, context: int, position: Position) -> Transformer:
-    """The same model with a position and room for a context's length, or for as many tokens as it had room for.
+    """Return the same model with a position and room for a context's length, or for as many tokens as it had room for.
 
     Raises:
         ConfigError: what it learned has no place for each of these tokens, or not in this position.
@@ -69,7 +69,7 @@ def moved(model: Transformer, context: int, position: Position) -> Transformer:
 
 
 def refusal(model: Transformer, context: int, position: Position, weight: str) -> str:
-    """Why a model cannot be moved, and what could be."""
+    """Return why a model cannot be moved, and what could be."""
     old, those = model.config.position.part, ", ".join(extending(model.config))
     if position.part == old:
         return (
@@ -83,7 +83,7 @@ def refusal(model: Transformer, context: int, position: Position, weight: str) -
 
 
 def extending(model: Model) -> list[str]:
-    """The positions whose weights, if they have any, are the same for a context twice as long."""
+    """Return the positions whose weights, if they have any, are the same for a context twice as long."""
     heads, found = min((attention.heads for attention in model.attentions()), default=1), list[str]()
     for name in Position.names():
         with suppress(ConfigError), torch.device("meta"):

@@ -58,7 +58,7 @@ class EvalText:
             yield rearrange(x, "t -> 1 t"), rearrange(y, "t -> 1 t")
 
     def _between(self, first: int, end: int) -> tuple[Tensor, Tensor]:
-        """The tokens from `first` to `end`, each after the one before it."""
+        """Return the tokens from `first` to `end`, each after the one before it."""
         before = self.ids[first - 1 : first] if first else np.array([self.start])
         ids = torch.from_numpy(np.concatenate([before, self.ids[first:end]]).astype(np.int64))
         return ids[:-1], ids[1:]
@@ -128,7 +128,7 @@ class Spread:
         self.lengths += rows * float(length) ** 2
 
     def stderr(self, mean: float) -> float | None:
-        """The standard error of the mean loss of a token, as if the windows had been drawn at random; None of one.
+        """Return the standard error of the mean loss, taking the windows as drawn at random; None for one window.
 
         Source: Cochran 1977, Sampling Techniques, equation 2.39: a ratio of sums over windows, of all there are endless
         """
@@ -148,7 +148,7 @@ def cross_entropies(
     on_batch: Callable[[], None] = lambda: None,
     spread: Spread | None = None,
 ) -> list[Tensor]:
-    """The losses of a text's tokens, in nats and in their order, a few at a time.
+    """Return the losses of a text's tokens, in nats and in their order, a few at a time.
 
     Args:
         model: what is scored.
@@ -184,7 +184,7 @@ def cross_entropies(
 
 
 def bits_per_byte(loss: float, tokens: int, size: int) -> float:
-    """The loss in a unit that no tokenizer can flatter.
+    """Return the loss in a unit that no tokenizer can flatter.
 
     Args:
         loss: mean cross-entropy, in nats per token.

@@ -28,7 +28,7 @@ CUT = re.compile(r"(?<=[A-Za-z])(?=[ \n])")
 
 
 def excerpts(codec: Codec, text: str, count: int, context: int) -> EvalText:
-    """The windows of a text that are read in place of it; a pure function of what is given.
+    """Return the windows of a text that are read in place of it; a pure function of what is given.
 
     Args:
         codec: what makes tokens of it.
@@ -65,7 +65,7 @@ def count_unknown(codec: Codec, rows: Iterable[Ids]) -> int:
 
 
 def window(codec: Codec, text: str, at: int, context: int, rate: float) -> tuple[Ids, int, float]:
-    """The window that begins at or after a character: its tokens, and the one before them.
+    """Return the window that begins at or after a character: its tokens, and the one before them.
 
     Args:
         codec: what makes tokens.
@@ -108,12 +108,12 @@ def window(codec: Codec, text: str, at: int, context: int, rate: float) -> tuple
 
 
 def measured(codec: Codec, ids: Ids) -> Callable[[int], int]:
-    """How many bytes the first so many of some ids stand for."""
+    """Return how many bytes the first so many of some ids stand for."""
     return lambda count: len(codec.decode_bytes(ids[:count]))
 
 
 def decodes_to(codec: Codec, ids: Ids, count: int, data: bytes) -> bool:
-    """Whether the first so many ids stand for a beginning of the bytes that they were made of."""
+    """Return whether the first so many ids stand for a beginning of the bytes that they were made of."""
     return data.startswith(codec.decode_bytes(ids[:count]))
 
 
@@ -130,7 +130,7 @@ BLOCK = 2**18
 
 
 def eval_texts_of(codec: Codec, training: str, validation: str, context: int, plan: Train) -> dict[str, EvalText]:
-    """What the training and the validation text are scored on.
+    """Return what the training and the validation text are scored on.
 
     A validation text of few tokens is read whole, and as much of the beginning of the training text. Of a longer one
     windows are read, as many of each text, evenly spread over all of it and the same each time.
@@ -153,7 +153,7 @@ def eval_texts_of(codec: Codec, training: str, validation: str, context: int, pl
 
 
 def eval_tokens(plan: Train, context: int) -> int:
-    """How many tokens of each text an evaluation reads where it does not read all.
+    """Return how many tokens of each text an evaluation reads where it does not read all.
 
     Left to us, reading both texts costs a tenth of the training between two evaluations, taken to cost three times as
     much a token, if that is no fewer than `LEAST` and no more than `WHOLE`. It is counted and not timed, so that the
@@ -166,7 +166,7 @@ def eval_tokens(plan: Train, context: int) -> int:
 
 
 def fits(codec: Codec, text: str, limit: int) -> bool:
-    """Whether a text has at most so many tokens; no more of it is encoded than it takes to know."""
+    """Return whether a text has at most so many tokens; no more of it is encoded than it takes to know."""
     count = 0
     for at in range(0, len(text), BLOCK):
         count += len(codec.encode(text[at : at + BLOCK]))
@@ -184,7 +184,7 @@ def check_known(codec: Codec, text: str) -> None:
 
 
 def eval_text(codec: Codec, text: str, count: int = 0, context: int = 0) -> EvalText:
-    """A text to be scored on.
+    """Return a text to be scored on.
 
     Args:
         codec: what makes tokens of it.

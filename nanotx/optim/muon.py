@@ -141,7 +141,7 @@ class MuonOptimizer(LightAdamW):
         state["exp_avg_sq"][rows] = square
 
     def _counted(self, one: Tensor, *averages: str) -> dict[str, Tensor]:
-        """Its state, one step older; at first its averages are zero."""
+        """Return its state, one step older; at first its averages are zero."""
         state: dict[str, Tensor] = self.state[one]
         if not state:
             state |= {name: torch.zeros_like(one) for name in averages} | {"step": torch.zeros(())}
@@ -177,7 +177,7 @@ def by_matrix(x: Tensor, iterations: int) -> Tensor:
 
 
 def by_square(x: Tensor, iterations: int) -> Tensor:
-    """The same, its factors multiplied with one another and at last with x: half the work where x is long.
+    """Return the same, its factors multiplied with one another and at last with x: half the work where x is long.
 
     All factors are polynomials of the first S, so they commute, and S goes on as S times the square of a factor. What
     is rounded away grows faster than in the other order: for float32 alone.

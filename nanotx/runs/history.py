@@ -56,14 +56,14 @@ class History:
         return f"loss {sum(last) / len(last):.3f}  {self.speed:,.0f} tokens/s  {clock(left)} left"
 
     def metrics_line(self, most: int = 6) -> str:
-        """The newest metrics that parts or callbacks added, in one line; "" if there are none."""
+        """Return the newest metrics that parts or callbacks added, in one line; "" if there are none."""
         shown = [f"{key} {metric(value)}" for key, value in list(self.metrics.items())[:most]]
         more = len(self.metrics) - len(shown)
         return "  ".join([*shown, *([f"and {more} more"] if more else [])])
 
 
 def metric(value: object) -> str:
-    """A metric in a few characters."""
+    """Return a metric in a few characters."""
     return f"{value:.4g}" if isinstance(value, float) else "not finite" if value is None else f"{value!s:.40}"
 
 

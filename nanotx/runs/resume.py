@@ -24,7 +24,7 @@ from nanotx.training.trainer import Progress, Trainer
 
 
 def tokenizer_of(folder: RunFolder, allow_mismatch: bool = False) -> Codec:
-    """A run's tokenizer, which is that of its newest checkpoint, before any text is read with it.
+    """Return a run's tokenizer, which is that of its newest checkpoint, before any text is read with it.
 
     Where its file is missing or empty, it is read from the copy that the newest checkpoint holds.
 

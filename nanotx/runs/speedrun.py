@@ -35,7 +35,7 @@ class Record:
     runs: tuple[Row, ...]
 
     def loss_at(self, seconds: float) -> float | None:
-        """The validation loss that the fastest of its runs had shown by then; None before its first."""
+        """Return the validation loss that the fastest of its runs had shown by then; None before its first."""
         fastest = min(self.runs, key=lambda run: run["seconds"])
         return next((loss for at, loss in reversed(fastest["curve"]) if at <= seconds), None)
 

@@ -109,7 +109,7 @@ def prune(trainer: Trainer, folder: RunFolder, newest: int, proven: Proven | Non
 
 
 def strict(row: Row) -> Row:
-    """A row as JSON can hold it: a number that is not finite is null."""
+    """Return a row as JSON can hold it: a number that is not finite is null."""
     return {key: None if isinstance(item, float) and not math.isfinite(item) else item for key, item in row.items()}
 
 
@@ -135,7 +135,7 @@ PROGRESS: Kinds = {name: type(value) for name, value in vars(Progress()).items()
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """What a checkpoint says of itself.
+    """Return what a checkpoint says of itself.
 
     Raises:
         RunError: it is of another nanotx, or not of nanotx at all.
@@ -185,7 +185,7 @@ def check_table(file: Path, name: str, table: dict[str, Any], kinds: Kinds) -> N
 
 
 def fits(item: Any, kind: type) -> bool:
-    """Whether a value of JSON is one of a kind; whole numbers are below 2**63, and none is negative or infinite."""
+    """Return whether a JSON value has a type; integers are below 2**63, and no number is negative or infinite."""
     if kind is dict:
         return isinstance(item, dict) and all(fits(one, float) or one is None for one in item.values())
     if kind in (int, float):

@@ -1,7 +1,7 @@
 """The tokenizer slot, and `Codec`: a trained tokenizer, an immutable value that encodes and decodes.
 
-The config (`Bpe(vocab_size=512)`) stands in the recipe; `config.train(texts)` gives the thing, a `Codec`, which
-encodes, decodes, and is saved as one JSON file that `load` reads, whatever its kind.
+The config (`Bpe(vocab_size=512)`) is part of the recipe; `config.train(texts)` returns a `Codec`, which encodes,
+decodes, and is saved as one JSON file. `load` reads the file of any tokenizer.
 """
 
 import copy
@@ -43,7 +43,7 @@ def utf8(part: str, text: str, at: int = 0) -> bytes:
         return text.encode("utf-8")
     except UnicodeEncodeError as error:
         raise TextError(
-            f"{part}: lone surrogate U+{ord(text[error.start]):04X} at offset {at + error.start} is no character; "
+            f"{part}: lone surrogate U+{ord(text[error.start]):04X} at offset {at + error.start} is not a character; "
             "try text.encode('utf-8', 'replace').decode('utf-8')."
         ) from None
 
@@ -133,7 +133,7 @@ class Codec(ABC):
         """Open a token file that this tokenizer made; the ids are read from the file on access.
 
         Raises:
-            DataError: there is none, it is not whole or not as it was written, or an id is out of range.
+            DataError: the file is missing, incomplete or changed, or an id is out of range.
             TokenizerError: another tokenizer made it.
         """
         from nanotx.tokenizers.token_file import open_tokens
@@ -149,7 +149,7 @@ class Codec(ABC):
         """Decode ids to their exact UTF-8 bytes, even if they split a character.
 
         Raises:
-            TextError: an id is out of range, or no whole number.
+            TextError: an id is out of range, or not an integer.
         """
 
     @abstractmethod
@@ -203,16 +203,16 @@ class Codec(ABC):
             TextError: one of them is not; says which.
         """
         wanted = f"expected a whole number from 0 to {self.vocab_size - 1}"
-        try:  # what numpy can take as a whole (an array, a tensor) is not taken one by one
+        try:  # an array or a tensor is converted as a whole
             given = ids if hasattr(ids, "__array__") else list(ids)
             array = np.asarray(given).reshape(-1)
         except (TypeError, ValueError) as error:
-            raise TextError(f"{self.part}: these ids are no row of numbers ({error}); {wanted} each.") from None
+            raise TextError(f"{self.part}: the ids are not a sequence of numbers ({error}); {wanted} each.") from None
         if not array.size:
             return array.astype(np.int64)
         if array.dtype.kind in "iu" and array.min() >= 0 and array.max() < self.vocab_size:
             return array
-        if array.dtype.kind not in "iu":  # numpy may have rounded what was given
+        if array.dtype.kind not in "iu":  # numpy may have rounded
             array = np.asarray(given, dtype=object).reshape(-1)
         for index, one in enumerate(array.tolist()):
             if not isinstance(one, int | np.integer) or isinstance(one, bool) or not 0 <= one < self.vocab_size:
@@ -257,15 +257,15 @@ class Tokenizer(
         """Train on the training texts alone, deterministically.
 
         Raises:
-            TokenizerError: these texts cannot teach what the config asks for.
+            TokenizerError: the texts are too small or too large for the config.
         """
 
     def train_checked(self, texts: Iterable[str], sample: str = "") -> Codec:
         """Train; check the codec of a plug-in part on a sample of text.
 
         Raises:
-            TokenizerError: these texts cannot teach what the config asks for.
-            ConfigError: a part from elsewhere raises, or returns no codec; says which and where.
+            TokenizerError: the texts are too small or too large for the config.
+            ConfigError: a plug-in part raises, or does not return a codec; says which and where.
         """
         if not is_foreign(type(self)):
             return self.train(texts)
@@ -275,7 +275,7 @@ class Tokenizer(
     @classmethod
     @abstractmethod
     def from_dict(cls, table: dict[str, Any]) -> Codec:
-        """The codec that `Codec.to_dict` described; the table comes from a file that anyone may have written.
+        """Return the codec of a table that `Codec.to_dict` returned; the table comes from an untrusted file.
 
         Raises:
             TokenizerError: the table is not one this part wrote.
@@ -283,8 +283,8 @@ class Tokenizer(
 
     @classmethod
     def table(cls, name: object) -> dict[str, Any]:
-        """A part's name; or else a preset tokenizer or a path to one, which is the part `saved`."""
-        from nanotx.tokenizers.loading import config_table  # a recipe in Python names none
+        """Return the config table of a part's name; or of a preset or a path, which is the part `saved`."""
+        from nanotx.tokenizers.loading import config_table  # a recipe in Python needs no names
 
         return config_table(name)
 
@@ -295,34 +295,34 @@ def preset_names() -> list[str]:
 
 
 def load(path: str | Path, lossy: bool = True) -> Codec:
-    """Read any tokenizer that `Codec.save` wrote: preset name, or else a path; or that of a library's file.
+    """Read a tokenizer: a preset by name, a file that `Codec.save` wrote, or a file of another library.
 
     Args:
         path: the name or the path.
-        lossy: whether a library's file may lose text, as one that lowers case does.
+        lossy: allow a file of another library to lose text, as one that lowers case does.
 
     Raises:
-        TokenizerError: there is no such file, it is not one of ours, or it loses text and may not; says which.
+        TokenizerError: there is no such file, nanotx did not write it, or it loses text and `lossy` is False.
     """
-    from nanotx.tokenizers.loading import load_codec  # what is learned here is not opened
+    from nanotx.tokenizers.loading import load_codec  # training a tokenizer opens no file
 
     return load_codec(path, lossy)
 
 
 def train_checked(tokenizer: Tokenizer, texts: Iterable[str], sample: str = "") -> Codec:
-    """What a tokenizer from elsewhere learns from texts, tried on a sample; see `Tokenizer.train_checked`."""
-    told = PartCheck(tokenizer, "tokenizer")
+    """Train a plug-in tokenizer and try its codec on a sample; see `Tokenizer.train_checked`."""
+    check = PartCheck(tokenizer, "tokenizer")
     with name_part_in_errors(type(tokenizer)):
         codec = tokenizer.train(texts)
-        check_codec(told, codec, "train", sample)
+        check_codec(check, codec, "train", sample)
     return codec
 
 
 def from_dict_checked(part: type[Any], table: dict[str, Any]) -> Codec:
-    """The codec that a tokenizer from elsewhere reads from a table, tried on an empty text; see `Tokenizer.from_dict`.
+    """Return the codec that a plug-in tokenizer reads from a table, tried on an empty text; see `Tokenizer.from_dict`.
 
     Raises:
-        ConfigError: it raises, or returns no codec that can be used; says which and where.
+        ConfigError: it raises, or does not return a usable codec; says which and where.
     """
     with name_part_in_errors(part):
         codec: Codec = part.from_dict(table)
@@ -330,19 +330,19 @@ def from_dict_checked(part: type[Any], table: dict[str, Any]) -> Codec:
     return codec
 
 
-def check_codec(told: PartCheck, codec: Any, method: str, sample: str) -> None:
-    """Raise ConfigError unless what a method of a tokenizer from elsewhere returned is a codec that can be used."""
-    told.wanted(isinstance(codec, Codec), f"{method} returned {describe_value(codec)}", "a Codec")
+def check_codec(check: PartCheck, codec: Any, method: str, sample: str) -> None:
+    """Raise ConfigError unless a method of a plug-in tokenizer returned a usable codec."""
+    check.wanted(isinstance(codec, Codec), f"{method} returned {describe_value(codec)}", "a Codec")
     size = codec.vocab_size
     right = isinstance(size, int) and size > 0
-    told.wanted(right, f"its codec has vocab_size={size!r}", "a whole number of at least 1")
+    check.wanted(right, f"its codec has vocab_size={size!r}", "a whole number of at least 1")
     _ = codec.digest  # its table becomes JSON, without NaN or infinity
     ids = codec.encode_ordinary(normalize_nfc(sample) if codec.nfc else sample)
     right = isinstance(ids, np.ndarray) and ids.ndim == 1 and np.issubdtype(ids.dtype, np.integer)
-    told.wanted(right, f"encode_ordinary returned {describe_value(ids)}", "an array of whole numbers, with one axis")
+    check.wanted(right, f"encode_ordinary returned {describe_value(ids)}", "a one-dimensional array of integers")
     low, high = (int(ids.min()), int(ids.max())) if len(ids) else (0, 0)
-    told.wanted(
+    check.wanted(
         low >= 0 and high < size, f"encode_ordinary returned ids from {low} to {high}", f"ids from 0 to {size - 1}"
     )
     back = codec.decode_bytes(ids)
-    told.wanted(isinstance(back, bytes), f"decode_bytes returned {describe_value(back)}", "bytes")
+    check.wanted(isinstance(back, bytes), f"decode_bytes returned {describe_value(back)}", "bytes")

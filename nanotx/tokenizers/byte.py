@@ -26,7 +26,7 @@ class Byte(Tokenizer):
 
     @classmethod
     def from_dict(cls, table: dict[str, Any]) -> "ByteCodec":
-        """The one codec of bytes, whose table is empty; see `Tokenizer.from_dict`."""
+        """Return the one codec of bytes, whose table is empty; see `Tokenizer.from_dict`."""
         exactly("byte", table, {})
         return ByteCodec()
 

@@ -37,12 +37,12 @@ class ByteLevelBpe(Tokenizer):
 
 
 def to_printable(token: bytes) -> str:
-    """The printable characters of a token's bytes: a space is `Ġ`, a newline `Ċ`."""
+    """Return the printable characters of a token's bytes: a space is `Ġ`, a newline `Ċ`."""
     return "".join(map(CHARACTERS.__getitem__, token))
 
 
 def from_printable(word: str) -> bytes:
-    """The bytes of a token's characters; where one of them stands for no byte, those of its UTF-8."""
+    """Return the bytes of a token's characters; where one of them stands for no byte, those of its UTF-8."""
     try:
         return bytes(map(VALUES.__getitem__, word))
     except KeyError:

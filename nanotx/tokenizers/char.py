@@ -43,7 +43,7 @@ class Char(Tokenizer):
 
     @classmethod
     def from_dict(cls, table: dict[str, Any]) -> "CharCodec":
-        """The codec of an alphabet; see `Tokenizer.from_dict`."""
+        """Return the codec of an alphabet; see `Tokenizer.from_dict`."""
         exactly("char", table, {"nfc": bool, "special_tokens": dict[str, int], "alphabet": str})
         alphabet = table["alphabet"]
         utf8("char", alphabet)

@@ -11,7 +11,7 @@ def library_errors(where: str, kind: type[TokenizerError] = TokenizerError) -> I
     """Raise whatever the library raises as TokenizerError, Rust panics included.
 
     Raises:
-        TokenizerError: it raised something.
+        TokenizerError: the library raised an error.
     """
     try:
         yield
@@ -20,8 +20,8 @@ def library_errors(where: str, kind: type[TokenizerError] = TokenizerError) -> I
     except BaseException as error:
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
-        said = str(error).strip().partition("\n")[0][:200] or type(error).__name__
-        raise kind(f"{where}: {said}.") from None
+        message = str(error).strip().partition("\n")[0][:200] or type(error).__name__
+        raise kind(f"{where}: {message}.") from None
 
 
 def not_installed(library: str) -> TokenizerError:

@@ -1,4 +1,4 @@
-"""Load a tokenizer by name or path, whoever wrote the file: its size, form and digest are checked first."""
+"""Load a tokenizer by name or path; size, format and digest of the untrusted file are checked first."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ from nanotx.tokenizers.storage import VERSION, Origin, Table, digest, exactly
 
 
 def config_table(name: object) -> dict[str, Any]:
-    """The table that a name stands for; see `Tokenizer.table`."""
+    """Return the config table of a name; see `Tokenizer.table`."""
     if name in Tokenizer.names():
         return {"part": name}
     if isinstance(name, str) and (name in preset_names() or is_tokenizer_path(name)):
@@ -36,10 +36,10 @@ def is_tokenizer_path(name: str) -> bool:
 
 
 def load_codec(path: str | Path, lossy: bool = True) -> Codec:
-    """The codec of a file; see `nanotx.tokenizers.base.load`.
+    """Return the codec of a file; see `nanotx.tokenizers.base.load`.
 
     Raises:
-        TokenizerError: there is no such file, it is not one of ours, or it loses text and may not; says which.
+        TokenizerError: there is no such file, nanotx did not write it, or it loses text and `lossy` is False.
     """
     file = presets("tokenizers") / f"{path}.json" if str(path) in preset_names() else Path(path)
     if is_token_file(file):
@@ -89,15 +89,15 @@ def build_codec(file: Path, name: str, table: Table, origin: Origin | None) -> C
     return codec if origin is None else codec.with_origin(origin)
 
 
-LARGEST = 1 << 24  # bytes; a stranger's file must not fill the memory
+LARGEST = 1 << 24  # bytes; an untrusted file must not fill the memory
 
 
 def read_file(path: Path) -> tuple[str, Table, Origin | None]:
-    """The name of a tokenizer's part, the table it is read from, and its origin.
+    """Read a file; return the name of the tokenizer's part, its table, and its origin.
 
     Raises:
-        FileNotFoundError: there is none.
-        TokenizerError: it cannot be read, or it is not one of ours; says which.
+        FileNotFoundError: there is no such file.
+        TokenizerError: it cannot be read, or nanotx did not write it; says which.
     """
     return check_table(path, _parse(path))
 
@@ -111,19 +111,17 @@ def check_table(path: Path, table: Any) -> tuple[str, Table, Origin | None]:
         raise TokenizerError(f"{path}: format version {brief(version)}; this nanotx reads {VERSION}.")
     if not isinstance(part, str):
         raise TokenizerError(f"{path}: part: expected the name of a tokenizer, got {brief(part)}.")
-    said, origin, _ = (table.pop(key, None) for key in ("sha256", "learned_from", "made_with"))
+    recorded, origin, _ = (table.pop(key, None) for key in ("sha256", "learned_from", "made_with"))
     try:
         found = digest(part, table)
     except RecursionError:
-        raise TokenizerError(f"{path}: tables in tables without end; no tokenizer of ours is.") from None
+        raise TokenizerError(f"{path}: nested too deeply; nanotx never writes such a file.") from None
     except ValueError:
+        raise TokenizerError(f"{path}: a number in it is NaN or infinite; nanotx never writes one.") from None
+    if recorded != found:
         raise TokenizerError(
-            f"{path}: a number in it is NaN or infinity; no tokenizer that nanotx saves has one."
-        ) from None
-    if said != found:
-        raise TokenizerError(
-            f"{path}: the digest does not fit: the file says sha256 {brief(said)}, and holds {found}; it was edited or "
-            "damaged since it was saved. Try an earlier copy, or train it again."
+            f"{path}: the digest does not match: the file states sha256 {brief(recorded)}, its content has {found}: "
+            "edited or damaged after it was saved. Try an earlier copy, or train it again."
         )
     if origin is None:
         return part, table, None
@@ -138,11 +136,11 @@ def _parse(path: Path) -> Any:
         with open_regular(path) as file:
             data = file.read(LARGEST + 1)
         if len(data) > LARGEST:
-            raise TokenizerError(f"{path}: this is larger than {LARGEST} bytes; no tokenizer of ours is.")
+            raise TokenizerError(f"{path}: larger than {LARGEST} bytes; nanotx never writes such a file.")
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise TokenizerError(f"{path}: no tokenizer can be read here: {error.strerror}.") from None
+        raise TokenizerError(f"{path}: cannot be read: {error.strerror}.") from None
     return parse_json(path, data)
 
 
@@ -150,19 +148,19 @@ def parse_json(path: Path, data: bytes) -> Any:
     """Parse the bytes of a tokenizer's file.
 
     Raises:
-        TokenizerError: they are no JSON.
+        TokenizerError: they are not JSON.
     """
     try:
         return json.loads(data.decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise TokenizerError(f"{path}: this is not a tokenizer in JSON: {error}.") from None
+        raise TokenizerError(f"{path}: not a tokenizer in JSON: {error}.") from None
 
 
-HEAD = 200  # bytes in which a file of ours says that it is one
+HEAD = 200  # bytes that contain the mark of a file that nanotx wrote
 
 
 def part_of_file(path: str | Path) -> str:
-    """The part that reads a file: `saved` for ours, and for all of which nobody can say what it is."""
+    """Return the name of the part that reads a file: `saved` for files of nanotx and for unknown ones."""
     file = Path(path)
     if file.suffix == ".tiktoken":
         return "tiktoken"
@@ -173,6 +171,6 @@ def part_of_file(path: str | Path) -> str:
                 return "saved"
             found = json.loads(head + opened.read(LARGEST))
     except (OSError, ValueError, RecursionError):
-        return "saved"  # which says what is wrong with it
+        return "saved"  # which reports what is wrong with it
     foreign = isinstance(found, dict) and "nanotx" not in found and isinstance(found.get("model"), dict)
     return "huggingface" if foreign else "saved"

@@ -1,14 +1,14 @@
-r"""Regexes at which a text is cut into pieces: the published ones, and bounds on those of a user or a file.
+r"""Regexes that split a text into pieces: the published ones, and bounds on those of a user or a file.
 
-No merge crosses the border of a piece. A named pattern also has a form for ASCII, in the syntax of the standard
-library, which is quicker; its blanks are spelled out, because there `\s` takes U+001C to U+001F for blank, too.
+No merge crosses the boundary of a piece. A named pattern also has a faster form for ASCII, in the syntax of the
+standard library; its whitespace is spelled out, because `\s` matches U+001C to U+001F there.
 
 Sources: gpt2, https://github.com/openai/gpt-2/blob/master/src/encoder.py; gpt4 (cl100k_base),
 https://github.com/openai/tiktoken/blob/main/tiktoken_ext/openai_public.py
 
-A regex that calls itself keeps a frame for each call: `(?R)?a|(?s:.)` takes 5 GB in 3 seconds. One that may match the
-empty text loses what a library does not match. Both can be told from how it is written, so a regex is read here, in the
-syntax of the `regex` module, and what it may match at least is counted. What this reading does not know is refused.
+A recursive regex keeps a frame for each call: `(?R)?a|(?s:.)` takes 5 GB in 3 seconds. One that may match the empty
+text loses text that is not matched. Both show in the source of the regex, so it is parsed here, in the syntax of `regex`
+and the minimal length of a match is computed. Syntax that this parser does not know is refused.
 """
 
 import math
@@ -35,10 +35,10 @@ ASCII = {
 
 
 def source_of(pattern: str) -> str:
-    """The regex that a name stands for; a regex of the user's own stands for itself.
+    """Return the regex of a name; a regex of the user's own is returned as it is.
 
     Raises:
-        ConfigError: it is neither, or it may match the empty text, or take memory without bound.
+        ConfigError: it is neither, or it may match the empty text, or need unbounded memory.
     """
     if pattern in NAMED:
         return NAMED[pattern]
@@ -54,15 +54,15 @@ def source_of(pattern: str) -> str:
 
 
 def name_of(source: str) -> str:
-    """The name of a regex; "own" where it has none."""
+    """Return the name of a regex; "own" if it has none."""
     return next((name for name, known in NAMED.items() if known == source), "own")
 
 
 def compile_source(source: str) -> "regex.Pattern[str]":
-    """A regex in the syntax of the `regex` module, ready to be asked.
+    """Compile a regex of the `regex` module.
 
     Raises:
-        ConfigError: this is no regex, or one too large to compile, or one that calls itself.
+        ConfigError: it is not a valid regex, too large to compile, or recursive.
     """
     check_size(source)
     check_calls(source)
@@ -70,7 +70,7 @@ def compile_source(source: str) -> "regex.Pattern[str]":
     try:
         return regex.compile(source)
     except Exception as error:  # the module raises more kinds of error than it documents
-        raise ConfigError(f"pattern: {source!r} is no regex: {error}.") from None
+        raise ConfigError(f"pattern: {source!r} is not a valid regex: {error}.") from None
 
 
 LONGEST = 1000  # characters of a regex
@@ -105,13 +105,13 @@ def check_size(source: str, longest: int = LONGEST) -> None:
         )
     if written_out(source) > WRITTEN_OUT:
         raise ConfigError(
-            f"pattern: {source[:60]!r}: with its repeats written out, as it is compiled, this is longer than "
-            f"{WRITTEN_OUT} characters; expected fewer repeats of repeats."
+            f"pattern: {source[:60]!r}: with its repeats unrolled, as it is compiled, it has more than "
+            f"{WRITTEN_OUT} characters; expected fewer nested repeats."
         )
 
 
 def written_out(source: str) -> int:
-    """About how long a regex is with its repeats unrolled: what is repeated stands as often as it must, and once."""
+    """Estimate the length of a regex with its repeats unrolled: the minimal number of copies, and one more."""
     total, last, outer, at = 0, 0, list[int](), 0
     while at < len(source):
         one, repeat = source[at], REPEAT.match(source, at) if last else None
@@ -132,10 +132,10 @@ def written_out(source: str) -> int:
 
 
 def check_flags(source: str) -> None:
-    """Refuse flags by which a regex is read otherwise than here: `x`, white space left out, and `V1`, sets within sets.
+    """Refuse flags that change the syntax: `x`, which ignores whitespace, and `V1`, which nests sets.
 
     Raises:
-        ConfigError: there is one; says where.
+        ConfigError: the regex has one; says where.
     """
     for found in FLAGS.finditer(source):
         if "x" in found[0] or "V1" in found[0]:
@@ -152,14 +152,14 @@ def check_calls(source: str) -> None:
     while at < len(source):
         if CALLS.match(source, at):
             raise ConfigError(
-                f"pattern: {source[:60]!r}: {source[at : at + 10]!r} at offset {at} calls the regex, or a group of it, "
-                "from within: such a match takes memory without bound. Try to write that part out."
+                f"pattern: {source[:60]!r}: {source[at : at + 10]!r} at offset {at} calls the regex, or a group of "
+                "it, recursively: such a match needs unbounded memory. Try to write that part out."
             )
         at += 2 if source[at] == "\\" else 1  # in a set or a comment, too: where these end depends on flags
 
 
 def check_matches(source: str) -> None:
-    """Refuse a regex that may match the empty text, or holds what is not known here; it compiles.
+    """Refuse a regex that may match the empty text, or whose syntax is unknown here; it is known to compile.
 
     Raises:
         ConfigError: it does; says what, or where.
@@ -169,13 +169,13 @@ def check_matches(source: str) -> None:
         raise _unknown(source, at)
     if not least:
         raise ConfigError(
-            f"pattern: the regex {source[:60]!r} may match the empty text, and what is not matched has no tokens; "
-            "expected one whose matches have at least one character, such as '(?s:.)' behind a last |."
+            f"pattern: the regex {source[:60]!r} may match the empty text, so that text is lost; "
+            "expected one whose matches have at least one character; try '|(?s:.)' at its end."
         )
 
 
 def _alternatives(source: str, at: int) -> tuple[int, int]:
-    """The fewest characters that alternatives match, and the place behind them: a parenthesis, or the end."""
+    """Return the minimal length of a match of alternatives, and the offset after them: a parenthesis, or the end."""
     best: int | None = None
     while True:
         least, at = _sequence(source, at)
@@ -229,6 +229,6 @@ def _group(source: str, at: int) -> tuple[int, int]:
 
 def _unknown(source: str, at: int) -> ConfigError:
     return ConfigError(
-        f"pattern: {source[:60]!r}: {source[at : at + 10]!r} at offset {at} is nothing that is known to be bounded; "
+        f"pattern: {source[:60]!r}: {source[at : at + 10]!r} at offset {at} is not known to be bounded; "
         r"expected literals, classes, escapes such as \p{L}, groups, lookaheads and repeats; a literal brace is \{."
     )

@@ -16,7 +16,7 @@ class Saved(Tokenizer):
     path: str = ""  # file of a tokenizer, or the name of a preset
 
     def train(self, texts: Iterable[str]) -> Codec:
-        """The codec of the file; the texts are not read.
+        """Return the codec of the file; the texts are not read.
 
         Raises:
             ConfigError: no path was given.

@@ -82,7 +82,7 @@ def script_breakdown(codec: Codec, text: str, ids: Ids) -> ScriptBreakdown:
         ids: its ids.
 
     Raises:
-        TextError: the ids do not give the text back.
+        TextError: the ids do not round-trip the text.
     """
     check_round_trip(codec, text, ids)
     sizes, counts = dict[str, int](), dict[str, int]()
@@ -100,7 +100,7 @@ def script_breakdown(codec: Codec, text: str, ids: Ids) -> ScriptBreakdown:
         names=tuple(names),
         sizes=np.array([sizes[name] for name in names], np.int64),
         words=np.array([counts[name] for name in names], np.int64),
-        of_tokens=places[np.minimum(segment_of, len(places) - 1)],  # an empty token may stand at the very end
+        of_tokens=places[np.minimum(segment_of, len(places) - 1)],  # an empty token may be at the end
     )
 
 
@@ -108,34 +108,34 @@ def token_offsets(codec: Codec, ids: Ids, size: int) -> NDArray[np.int64]:
     """Return the byte offset of each token in a text of `size` bytes.
 
     Raises:
-        TextError: a token alone stands for other bytes than among others.
+        TextError: a token decodes to other bytes alone than in its context.
     """
     different, which = np.unique(ids, return_inverse=True)
     lengths = np.array([len(codec.decode_bytes([one])) for one in different.tolist()], np.int64)[which]
     if int(lengths.sum()) != size:
         raise TextError(
-            f"{codec.part}: the tokens, each by itself, stand for {int(lengths.sum()):,} bytes and together for "
-            f"{size:,}, so it cannot be said where each begins."
+            f"{codec.part}: the tokens decode to {int(lengths.sum()):,} bytes one by one and to "
+            f"{size:,} together, so their offsets are unknown."
         )
     return np.cumsum(lengths) - lengths
 
 
 def check_round_trip(codec: Codec, text: str, ids: Ids) -> None:
-    """Refuse ids that do not give their text back: what is lost costs nothing, and bits per byte would be flattered.
+    """Refuse ids that do not round-trip: lost text costs no bits, so bits per byte would be too low.
 
     Raises:
-        TextError: they do not; says what became of the text.
+        TextError: they do not; says why.
     """
     if codec.decode_bytes(ids) == utf8(codec.part, text):
         return
     if missing := lost_characters(codec, text, ids):
         raise TextError(
             f"{codec.part}: {missing:,} of {len(text):,} characters of this text become {UNKNOWN} and are lost, so its "
-            "bits per byte cannot be known; try a tokenizer that holds any text, such as byte or bpe."
+            "bits per byte are unknown; try a tokenizer that can encode any text, such as byte or bpe."
         )
     raise TextError(
-        f"{codec.part}: the ids give another text back, in normal form C perhaps, so the bits per byte of this one "
-        "cannot be known; try unicodedata.normalize('NFC', text) first."
+        f"{codec.part}: the ids decode to another text, perhaps its normal form C, so the bits per byte of this one "
+        "are unknown; try unicodedata.normalize('NFC', text) first."
     )
 
 

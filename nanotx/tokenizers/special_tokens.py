@@ -127,7 +127,7 @@ def join_bytes(part: str, tokens: Sequence[bytes | None], ids: Sequence[int]) ->
         return b"".join(map(tokens.__getitem__, ids))  # type: ignore[arg-type]
     except TypeError:
         index = next(index for index, one in enumerate(ids) if tokens[one] is None)
-        raise TextError(f"{part}: id {ids[index]} at index {index} stands for nothing in this tokenizer.") from None
+        raise TextError(f"{part}: id {ids[index]} at index {index} is undefined in this tokenizer.") from None
 
 
 def known_bytes(codec: Codec, ids: Ids, data: bytes) -> int:

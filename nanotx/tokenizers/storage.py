@@ -24,7 +24,7 @@ Table = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """Where a tokenizer was learned: a record for people, and no part of what the tokenizer is."""
+    """A record of how a tokenizer was trained; it takes no part in its digest."""
 
     corpus: str
     sha256: str  # of the whole corpus, in UTF-8
@@ -65,7 +65,7 @@ def digest(part: str, table: Table) -> str:
 
 
 def text_of(part: str, table: Table, origin: Origin | None) -> str:
-    """The text of a tokenizer's file."""
+    """Return the text of a tokenizer's file."""
     header: Table = {"nanotx": "tokenizer", "version": VERSION, "part": part, "sha256": digest(part, table)}
     header["made_with"] = {"nanotx": __version__, "regex": version("regex"), "unicode": unicodedata.unidata_version}
     if origin is not None:

@@ -81,7 +81,7 @@ class Tiktoken(Tokenizer):
             source_of(self.pattern)
 
     def train(self, texts: Iterable[str]) -> "TiktokenCodec":
-        """The encoding; the texts are not read.
+        """Return the encoding; the texts are not read.
 
         Raises:
             TokenizerError: there is no such file, it is none, or the encoding is unknown or out of reach.
@@ -92,7 +92,7 @@ class Tiktoken(Tokenizer):
 
     @classmethod
     def from_dict(cls, table: dict[str, Any]) -> "TiktokenCodec":
-        """The codec of a list of ranks; see `Tokenizer.from_dict`."""
+        """Return the codec of a list of ranks; see `Tokenizer.from_dict`."""
         exactly("tiktoken", table, {"name": str, "regex": str, "special_tokens": dict[str, int], "ranks": list[str]})
         ranks = ranks_of("tiktoken: ranks", (line.encode("utf-8", "replace") for line in table["ranks"]))
         try:
@@ -128,7 +128,7 @@ class TiktokenCodec(Codec):
         object.__setattr__(self, "_tokens", tokens)
 
     def encode_ordinary(self, text: str) -> Ids:
-        """The library's ids; see `Codec.encode_ordinary`."""
+        """Return the library's ids; see `Codec.encode_ordinary`."""
         data = utf8(self.part, text)
         encoding = self._encoding
         gave_up = (
@@ -146,11 +146,11 @@ class TiktokenCodec(Codec):
         return ids
 
     def decode_bytes(self, ids: Iterable[Any]) -> bytes:
-        """The tokens' bytes, joined; see `Codec.decode_bytes`."""
+        """Return the tokens' bytes, joined; see `Codec.decode_bytes`."""
         return join_bytes(self.part, self._tokens, self.check_ids(ids).tolist())
 
     def to_dict(self) -> dict[str, Any]:
-        """The ranks, as the lines of a file of ranks."""
+        """Return the ranks, as the lines of a file of ranks."""
         return {
             "name": self.name,
             "regex": self.source,
@@ -169,12 +169,12 @@ class TiktokenCodec(Codec):
             from tiktoken import Encoding
         except ImportError:
             raise not_installed("tiktoken") from None
-        with library_errors(f"tiktoken: {self.source[:40]!r} is no regex for the library"):
+        with library_errors(f"tiktoken: {self.source[:40]!r} is not a valid regex for the library"):
             return Encoding(self.name, pat_str=self.source, mergeable_ranks=dict(self.ranks), special_tokens={})
 
 
 def filed(path: Path, pattern: str) -> TiktokenCodec:
-    """The encoding in a file of ranks; where it is OpenAI's own, its pattern and its special tokens are known.
+    """Return the encoding in a file of ranks; where it is OpenAI's own, its pattern and its special tokens are known.
 
     Raises:
         TokenizerError: it is none, or nobody says where a text is cut.
@@ -191,13 +191,13 @@ def filed(path: Path, pattern: str) -> TiktokenCodec:
 
 
 def covering(pattern: str) -> str:
-    """The regex of a pattern; one of the user's own also takes what it leaves, which the library would drop."""
+    """Return the regex of a pattern; one of the user's own also takes what it leaves, which the library would drop."""
     source = source_of(pattern)
     return source if pattern in NAMED else rf"{source}|(?:(?!{source})[\s\S])+"
 
 
 def fetched(name: str) -> TiktokenCodec:
-    """An encoding of the library's.
+    """Return an encoding of the library's.
 
     Raises:
         TokenizerError: it knows none of this name, or cannot fetch it.
@@ -228,7 +228,7 @@ def fetched(name: str) -> TiktokenCodec:
 
 
 def read_ranks(path: Path) -> dict[bytes, int]:
-    """The tokens of a file of ranks, which anyone may have written, in the order of their ranks.
+    """Return the tokens of a file of ranks, which anyone may have written, in the order of their ranks.
 
     Raises:
         TokenizerError: it cannot be read, or is none; says which line.
@@ -239,20 +239,20 @@ def read_ranks(path: Path) -> dict[bytes, int]:
     except OSError as error:
         raise TokenizerError(f"{path}: no file of ranks can be read here: {error.strerror}.") from None
     if len(data) > LARGEST:
-        raise TokenizerError(f"{path}: this is larger than {LARGEST} bytes; no file of ranks is.")
+        raise TokenizerError(f"{path}: larger than {LARGEST} bytes; no file of ranks is.")
     return ranks_of(str(path), data.split(b"\n"))
 
 
 def published(path: Path) -> Published | None:
-    """What is known of a file of ranks that OpenAI published; None where it is another."""
+    """Return what is known of a file of ranks that OpenAI published; None where it is another."""
     return KNOWN.get(hashlib.sha256(read_regular(path, LARGEST)).hexdigest())
 
 
 def ranks_of(where: str, lines: Iterable[bytes]) -> dict[bytes, int]:
-    """The tokens of such lines, in the order of their ranks.
+    """Return the tokens of such lines, in the order of their ranks.
 
     Raises:
-        TokenizerError: a line is none, or a token or a rank is there twice.
+        TokenizerError: a line is none, or a token or a rank is a duplicate.
     """
     ranks, seen = dict[bytes, int](), set[int]()
     for number, line in enumerate(lines, 1):
@@ -273,6 +273,6 @@ def ranks_of(where: str, lines: Iterable[bytes]) -> dict[bytes, int]:
 
 
 def lines_of(ranks: Mapping[bytes, int]) -> list[str]:
-    """The lines of a file of these ranks, in their order."""
+    """Return the lines of a file of these ranks, in their order."""
     ordered = sorted(ranks.items(), key=lambda item: item[1])
     return [f"{base64.b64encode(token).decode('ascii')} {rank}" for token, rank in ordered]

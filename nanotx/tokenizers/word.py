@@ -36,7 +36,7 @@ class Word(WordTokenizer):
     """The most frequent words; ties go to the smaller by code points. Any other word needs `<unk>`."""
 
     def train(self, texts: Iterable[str]) -> "WordCodec":
-        """The most frequent words. Without `<unk>` they must be all, or the texts themselves could not be encoded.
+        """Return a codec with the most frequent words; without `<unk>` vocab_size must allow all words of the texts.
 
         Raises:
             TextError: a text holds a lone surrogate.
@@ -61,7 +61,7 @@ class Word(WordTokenizer):
 
     @classmethod
     def from_dict(cls, table: dict[str, Any]) -> "WordCodec":
-        """The codec of a list of words; see `Tokenizer.from_dict`."""
+        """Return the codec of a list of words; see `Tokenizer.from_dict`."""
         exactly("word", table, {"regex": str, "nfc": bool, "special_tokens": dict[str, int], "words": list[str]})
         check_regex("word", table["regex"], WORDS)
         try:
@@ -94,7 +94,7 @@ class WordCodec(Codec):
         object.__setattr__(self, "_tokens", tokens)
 
     def encode_ordinary(self, text: str) -> Ids:
-        """The places of the words; see `Codec.encode_ordinary`."""
+        """Return the places of the words; see `Codec.encode_ordinary`."""
         places, pieces = self._places, cut(WORDS, text)
         if UNKNOWN in self.special_tokens:
             utf8(self.part, text)
@@ -106,11 +106,11 @@ class WordCodec(Codec):
             raise self._refusal(pieces) from None
 
     def decode_bytes(self, ids: Iterable[Any]) -> bytes:
-        """The words, joined; see `Codec.decode_bytes`."""
+        """Return the words, joined; see `Codec.decode_bytes`."""
         return join_bytes(self.part, self._tokens, self.check_ids(ids).tolist())
 
     def to_dict(self) -> dict[str, Any]:
-        """The words, the most frequent first."""
+        """Return the words, the most frequent first."""
         return {"regex": WORDS, "nfc": self.nfc, "special_tokens": dict(self.special_tokens), "words": list(self.words)}
 
     @cached_property

@@ -1,8 +1,7 @@
-"""Cut a text into words before they become tokens, with a memory of frequent words.
+"""Split a text into words before they become tokens, with a cache of frequent words.
 
-Both regexes match any character, and the longest run of a kind from where they stand: the pieces, joined, are the text.
-A word is a run of letters, marks, numbers and `_`. A run of white space is a piece of its own, so that nothing of it
-is lost.
+Both regexes match any character, and the longest run of its kind: the pieces, joined, are the text. A word is a run of
+letters, marks, numbers and `_`. A run of whitespace is a piece of its own, so that none is lost.
 """
 
 from collections import Counter
@@ -18,13 +17,13 @@ from nanotx.tokenizers.base import Tokenizer, utf8
 from nanotx.tokenizers.special_tokens import MAX_IDS, assign_ids, check_special_tokens, never_split
 
 WORDS = r"[\p{L}\p{M}\p{N}_]+|\s+|[^\p{L}\p{M}\p{N}_\s]"
-"""A word, a run of white space, or one other character; a text cut between two pieces is cut alike on both sides."""
+"""A word, a run of whitespace, or one other character; a text split between two pieces gives the same pieces."""
 SPACED = r" ?[\p{L}\p{M}\p{N}_]+| ?[^\p{L}\p{M}\p{N}_\s]+|\s+(?= \S)|\s+"
-"""A word or a run of other characters with the one space before it, if there is one, or a run of other white space."""
+"""A word or a run of other characters with one space before it, if there is one, or a run of other whitespace."""
 
 SHORT = 64  # characters of a piece that is worth remembering
 MEMORY = 1 << 16  # pieces remembered
-LONGEST = 256  # characters of a token in a file that anyone may have written
+LONGEST = 256  # characters of a token in an untrusted file
 
 _CUTS = {source: regex.compile(source) for source in (WORDS, SPACED)}
 
@@ -56,13 +55,13 @@ class WordTokenizer(Tokenizer):
 
 
 def cut(source: str, text: str) -> list[str]:
-    """The text in pieces by one of the two regexes; joined, they are the text."""
+    """Split a text into pieces by one of the two regexes; joined, they are the text."""
     pieces: list[str] = _CUTS[source].findall(text)
     return pieces
 
 
 def count_words(part: str, source: str, texts: Iterable[str]) -> Counter[str]:
-    """How often each piece occurs in the texts; all that is kept of them.
+    """Return how often each piece occurs in the texts; nothing else of them is kept.
 
     Raises:
         TextError: a text holds a lone surrogate.
@@ -78,15 +77,15 @@ def count_words(part: str, source: str, texts: Iterable[str]) -> Counter[str]:
 
 
 def check_tokens(part: str, tokens: Iterable[str]) -> None:
-    """What a vocabulary must be: texts of whole characters, each once, at least one of them.
+    """Check a vocabulary: at least one token, none empty, none twice, no lone surrogate.
 
     Raises:
-        TokenizerError: one of them is not; says which.
+        TokenizerError: a token is invalid; says which.
     """
     seen = set[str]()
     for index, token in enumerate(tokens):
         if not token or token in seen:
-            raise TokenizerError(f"{part}: token {index}: {brief(token)} is {'there twice' if token else 'empty'}.")
+            raise TokenizerError(f"{part}: token {index}: {brief(token)} is {'a duplicate' if token else 'empty'}.")
         utf8(f"{part}: token {index}", token)
         seen.add(token)
     if not seen:
@@ -100,14 +99,14 @@ def check_regex(part: str, regex: str, expected: str) -> None:
 
 
 def check_lengths(part: str, lengths: Iterable[int]) -> None:
-    """Raise TokenizerError where a token that pieces are searched for is longer than LONGEST characters."""
+    """Raise TokenizerError if a token is longer than LONGEST characters."""
     for index, length in enumerate(lengths):
         if length > LONGEST:
             raise TokenizerError(f"{part}: token {index}: expected at most {LONGEST} characters, got {length}.")
 
 
 class Memory(dict[str, bytes]):
-    """The ids, as the bytes of an int32 array, of the pieces met before; a full memory forgets everything."""
+    """A cache of the ids of pieces, as the bytes of an int32 array; a full cache is emptied."""
 
     def __init__(self, ids_of: Callable[[str], bytes | None]) -> None:
         super().__init__()
@@ -124,12 +123,12 @@ class Memory(dict[str, bytes]):
         return ids
 
     def knows(self, piece: str) -> bool:
-        """Whether the piece has ids."""
+        """Return whether the piece has ids."""
         return piece in self or self.ids_of(piece) is not None
 
 
 def check_least(part: str, vocab_size: int, least: int, why: str) -> None:
-    """Raise TokenizerError where a vocabulary is smaller than the texts need."""
+    """Raise TokenizerError if a vocabulary is smaller than the texts need."""
     if vocab_size < least:
         raise TokenizerError(
             f"{part}: vocab_size={vocab_size} is too small: these texts need at least {least}, {why}; "
@@ -138,7 +137,7 @@ def check_least(part: str, vocab_size: int, least: int, why: str) -> None:
 
 
 def check_most(part: str, vocab_size: int, most: int, min_frequency: int) -> None:
-    """Raise TokenizerError where a vocabulary is larger than the texts can teach."""
+    """Raise TokenizerError if a vocabulary is larger than the texts allow."""
     if vocab_size > most:
         often = "" if min_frequency == 1 else f" of min_frequency={min_frequency}"
         raise TokenizerError(

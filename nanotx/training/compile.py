@@ -59,7 +59,7 @@ def settle(wish: Wish, model: Transformer, machine: Machine, tokens: int, peak: 
 
 
 def has_experts(block: nn.Module) -> bool:
-    """Whether shapes in a block change from step to step."""
+    """Return whether shapes in a block change from step to step."""
     return any(isinstance(module, Sparse) for module in block.modules())
 
 

@@ -278,13 +278,13 @@ class TrainingRun:
 
 
 def describe(callback: Callback) -> str:
-    """A callback, and the file that it is from."""
+    """Return a callback, and the file that it is from."""
     part = type(callback)
     return f"callback {part.part or part.__name__!r} ({file_of(part) or part.__module__})"
 
 
 def failure(error: BaseException) -> str:
-    """An error, and where it arose, as a sentence."""
+    """Return an error, and where it arose, as a sentence."""
     place = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__}: {error!s:.500} ({place.filename}, line {place.lineno})."
 
@@ -308,7 +308,7 @@ def restore(row: Row, keys: Row) -> str:
 
 
 def plain(value: Any) -> int | float | str | None:
-    """A value as a number or a text that JSON can hold; None if it is neither."""
+    """Return a value as a number or a text that JSON can hold; None if it is neither."""
     if isinstance(value, Tensor):
         value = value.detach()
     if getattr(value, "ndim", None) == 0 and callable(getattr(value, "item", None)):  # a tensor, or a number of NumPy

@@ -46,13 +46,13 @@ def report(model: nn.Module, retake: Callable[[], object], *, detect: bool) -> s
 
 
 def listed(names: Sequence[object]) -> str:
-    """The first few of some names."""
+    """Return the first few of some names."""
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return ", ".join(map(str, names[:NAMED])) + more
 
 
 def finite(tensor: Tensor | None) -> bool:
-    """Whether a tensor, if there is one, holds finite numbers alone."""
+    """Return whether a tensor, if there is one, holds finite numbers alone."""
     if tensor is None:
         return True
     values = tensor.coalesce().values() if tensor.is_sparse else tensor
@@ -107,12 +107,12 @@ class Operations(TorchDispatchMode):
 
 
 def has_nan_or_inf(tensor: Tensor) -> bool:
-    """Whether NaN or infinity above is in it."""
+    """Return whether NaN or infinity above is in it."""
     return bool((tensor.isnan() | tensor.isposinf()).any())
 
 
 def tensors(made: Any) -> Iterator[Tensor]:
-    """The tensors of floating-point numbers in what a module gives."""
+    """Yield the tensors of floating-point numbers in what a module gives."""
     for one in made if isinstance(made, tuple | list) else [made]:
         if isinstance(one, Tensor) and one.is_floating_point():
             yield one

@@ -56,7 +56,7 @@ def slots(config: Any, at: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def try_layer(check: PartCheck, part: Any, model: Model) -> None:
-    """An attention, a block, a norm or a feed-forward layer: from stream to stream, with a cache where it takes one."""
+    """Try an attention, a block, a norm or a feed-forward layer, with a cache if it takes one."""
     layer, shape = part.build(model.dim), (TEXTS, TIME, model.dim)
     check.wanted(isinstance(layer, nn.Module), f"build returned {describe_value(layer)}", "an nn.Module")
     reads = part.slot in {"attention", "block"}
@@ -78,7 +78,7 @@ def try_embedding(check: PartCheck, part: Any, model: Model) -> None:
 
 
 def try_position(check: PartCheck, part: Any, model: Model) -> None:
-    """What is added to the stream, turned, and added to the scores."""
+    """Try the methods of a position."""
     heads = min((attention.heads for attention in model.attentions()), default=1)
     position, time = part.build(model.dim, heads, model.context), min(TIME, model.context)
     check.wanted(
@@ -116,7 +116,7 @@ def try_optimizer(check: PartCheck, part: Any, model: Model) -> None:
 
 
 def try_schedule(check: PartCheck, part: Any, model: Model) -> None:
-    """The factors of a short run."""
+    """Try the factors of a short run."""
     for step in range(3):
         factor = part.factor(step, 3)
         right = isinstance(factor, int | float) and math.isfinite(factor)

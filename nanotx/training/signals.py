@@ -52,7 +52,7 @@ class Stop:
         self._ctrl_c: float | None = None  # when the first one came
 
     def __call__(self) -> bool:
-        """Whether an end was asked for."""
+        """Return whether an end was asked for."""
         return self.signal != 0
 
     def check(self) -> None:

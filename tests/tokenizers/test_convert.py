@@ -478,7 +478,7 @@ def test_tokens_taken_whole_that_their_merges_do_not_make_are_refused():
 def test_two_ways_to_make_a_token_are_refused():
     table = described(BpeCodec(((97, 98), (98, 99), (256, 99)), NAMED["gpt4"]))
     table["model"]["merges"].append(["a", "bc"])
-    with pytest.raises(TokenizerError, match="merge 3: 'abc' is a token already, and no part of nanotx has two ways"):
+    with pytest.raises(TokenizerError, match="merge 3: 'abc' is already a token, and no part of nanotx has two ways"):
         understood(table)
 
 
@@ -495,14 +495,14 @@ def test_a_special_that_the_library_would_take_for_a_token_is_not_written():
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (b"", "this is not a tokenizer in JSON"),
-        (b"[" * 100_000, "this is not a tokenizer in JSON"),
+        (b"", "not a tokenizer in JSON"),
+        (b"[" * 100_000, "not a tokenizer in JSON"),
         (b'{"model": NaN}', "NaN is no number"),
         (b"[]", "expected a JSON object, got list"),
-        (b"\xff", "this is not a tokenizer in JSON"),
-        (b'{"version": "1.0"', "this is not a tokenizer in JSON"),
+        (b"\xff", "not a tokenizer in JSON"),
+        (b'{"version": "1.0"', "not a tokenizer in JSON"),
         (b"{}", "the key 'added_tokens' is missing"),
-        (b" " * (1 << 24) + b"{}", "this is larger than 16777216 bytes"),
+        (b" " * (1 << 24) + b"{}", "larger than 16777216 bytes"),
     ],
 )
 def test_a_file_that_is_none_is_refused(tmp_path, data, said):
@@ -605,11 +605,11 @@ def test_the_regexes_in_use_are_portable(source):
         (r"[a&&b]", "may mean"),
         (r"[[:alpha:]]", "may mean"),
         (r"[\w]", "may mean"),
-        (r"a**", "is no regex"),
-        (r"a{99999999999}", "is no regex"),
-        ("(" * 600 + "a" + ")" * 600, "at most 1000 characters|is no regex"),
-        ("(" * 400 + "a" + ")" * 400, "is no regex|$"),
-        (r"(a", "is no regex"),
+        (r"a**", "is not a valid regex"),
+        (r"a{99999999999}", "is not a valid regex"),
+        ("(" * 600 + "a" + ")" * 600, "at most 1000 characters|is not a valid regex"),
+        ("(" * 400 + "a" + ")" * 400, "is not a valid regex|$"),
+        (r"(a", "is not a valid regex"),
         (r"a*|b", "may match nothing at all"),
         (r"(?=a)|b", "may match nothing at all"),
     ],
@@ -674,9 +674,9 @@ def test_an_export_makes_the_folder_that_it_writes_to(tmp_path, monkeypatch, to,
         ("export mine.json --to hugingface out", 2, "--to hugingface: no such format. Did you mean 'huggingface'"),
         ("export nobody --to huggingface out", 3, "nobody: there is no such file"),
         ("export mine.json --to huggingface file/out", 3, "nothing can be written here"),
-        ("import nothing.json", 3, "nothing.json: no tokenizer can be read here: No such file"),
+        ("import nothing.json", 3, "nothing.json: cannot be read: No such file"),
         ("import my.tiktoken", 3, "my.tiktoken: no file of ranks can be read here: No such file"),
-        ("import file", 3, "file: this is not a tokenizer in JSON"),
+        ("import file", 3, "file: not a tokenizer in JSON"),
         ("import mine.json", 3, "mine.json: this is a tokenizer of nanotx already"),
         ("import tokenizer.json --pattern gpt4", 2, "holds its pattern itself; leave out --pattern"),
     ],

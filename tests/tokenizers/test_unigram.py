@@ -254,7 +254,7 @@ def test_sampling_says_what_it_cannot():
     for alpha in (-0.5, math.nan, math.inf):
         with pytest.raises(ConfigError, match="unigram: alpha: expected a number of at least 0, got"):
             codec.sample("abc", dice, alpha)
-    with pytest.raises(TextError, match=r"unigram: 'd' \(U\+0064\) at offset 1 is none of the 3 characters"):
+    with pytest.raises(TextError, match=r"unigram: 'd' \(U\+0064\) at offset 1 is not one of the 3 known characters"):
         codec.sample("ad", dice)
     composing = Unigram(vocab_size=2, nfc=True).train(["ée\u0301e"])
     assert composing.decode(composing.sample("e\u0301e", dice)) == "ée"
@@ -262,7 +262,7 @@ def test_sampling_says_what_it_cannot():
 
 def test_an_unknown_character_is_refused_where_it_stands():
     codec = Unigram(vocab_size=4).train(["ab b"])
-    with pytest.raises(TextError, match=r"unigram: 'x' \(U\+0078\) at offset 4 is none of the 3 characters that were"):
+    with pytest.raises(TextError, match=r"unigram: 'x' \(U\+0078\) at offset 4 is not one of the 3 known characters"):
         codec.encode("ab bx\ud800")
     with pytest.raises(TextError, match=r"unigram: lone surrogate U\+D800 at offset 1"):
         codec.encode("a\ud800x")
@@ -337,8 +337,8 @@ def test_any_text_of_the_characters_that_were_learned_comes_back(learned, data):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"tokens": ["a", "a"]}, "unigram: token 1: 'a' is there twice"),
-        ({"tokens": ["a", "ab"]}, "unigram: 'ab' is a token and 'b' is none; expected all its characters"),
+        ({"tokens": ["a", "a"]}, "unigram: token 1: 'a' is a duplicate"),
+        ({"tokens": ["a", "ab"]}, "unigram: 'ab' is a token, but its character 'b' is not one; expected all of them"),
         ({"tokens": ["a", "a" * 257]}, "unigram: token 1: expected at most 256 characters, got 257"),
         ({"tokens": [], "scores": []}, "unigram: expected at least one token, got none"),
         ({"scores": [0.5]}, "unigram: 1 scores for 2 tokens; expected one each"),

@@ -93,7 +93,7 @@ def test_an_unknown_word_is_refused_where_it_begins():
     expected = r"word: 'bee', which begins with 'b' \(U\+0062\) at offset 3, is none of the 4 words; try without it"
     with pytest.raises(TextError, match=expected):
         codec.encode("to bee, \ud800")
-    with pytest.raises(TextError, match=r"word: lone surrogate U\+D800 at offset 3 is no character"):
+    with pytest.raises(TextError, match=r"word: lone surrogate U\+D800 at offset 3 is not a character"):
         codec.encode("to \ud800bee")
     with pytest.raises(TextError, match=r"' {2}', which begins with ' ' \(U\+0020\) at offset 2"):
         codec.encode("to  be")
@@ -173,7 +173,7 @@ def test_the_memory_of_pieces_is_bounded_and_knows_what_it_cannot_hold(monkeypat
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"words": ["a", "b", "a"]}, "word: token 2: 'a' is there twice"),
+        ({"words": ["a", "b", "a"]}, "word: token 2: 'a' is a duplicate"),
         ({"words": ["a", ""]}, "word: token 1: '' is empty"),
         ({"words": []}, "word: expected at least one token, got none"),
         ({"words": ["a", "\ud800"]}, r"word: token 1: lone surrogate U\+D800"),

@@ -27,7 +27,7 @@ class TinyShakespeare(Corpus):
     """Tiny Shakespeare as published; downloaded on first use, unless the folder NANOTX_DATA holds it."""
 
     def text(self) -> str:
-        """The whole text.
+        """Return the whole text.
 
         Raises:
             Unavailable: it is not on this machine and cannot be fetched; says what to try.
@@ -38,7 +38,7 @@ class TinyShakespeare(Corpus):
 
 
 def _given() -> bytes:
-    """The file in NANOTX_DATA; empty where the variable is not set or its folder has none."""
+    """Return the file in NANOTX_DATA; empty where the variable is not set or its folder has none."""
     folder = os.environ.get("NANOTX_DATA", "")
     if not folder:
         return b""
@@ -59,7 +59,7 @@ def _given() -> bytes:
 
 
 def _cached() -> bytes:
-    """The file fetched by an earlier run; empty where there is none, or it is damaged."""
+    """Return the file fetched by an earlier run; empty where there is none, or it is damaged."""
     try:
         data = read_regular(_cache(), 2 * SOURCE.size)
     except OSError:

@@ -10,4 +10,4 @@ class Schedule(Slot, ABC, slot="schedule", package="nanotx.optim.schedules", gro
 
     @abstractmethod
     def factor(self, step: int, steps: int) -> float:
-        """The factor for a step, counted from 0, of a run of so many steps."""
+        """Return the factor for a step, counted from 0, of a run of so many steps."""

@@ -58,7 +58,7 @@ class Ranks(NamedTuple):
 
 
 def seam(data: Row, at: Number, kinds: Row) -> Number:
-    """Whether a part ends before the byte `at` of a text in UTF-8; see `_splitting.py`.
+    """Return whether a part ends before the byte `at` of a text in UTF-8; see `_splitting.py`.
 
     There are two kinds of seams: an ASCII letter before an ASCII byte that is none, and a space that is the first
     blank after something else.
@@ -85,7 +85,7 @@ def seam(data: Row, at: Number, kinds: Row) -> Number:
 
 
 def block_end(data: Row, least: Number, kinds: Row) -> Number:
-    """The first seam from `least` on, or the end."""
+    """Return the first seam from `least` on, or the end."""
     for at in range(max(least, 1), len(data)):
         if seam(data, at, kinds):
             return at
@@ -210,7 +210,7 @@ def merge(text: Row, at: Number, size: Number, ranks: Ranks, row: Row, became: R
 
 
 def made_of(left: Number, right: Number, ranks: Ranks) -> Number:
-    """What a pair of tokens becomes; 0 where it is not merged."""
+    """Return what a pair of tokens becomes; 0 where it is not merged."""
     slot = place_of(left, right, len(ranks.made))
     while ranks.made[slot] > 0:
         if ranks.lefts[slot] == left and ranks.rights[slot] == right:
@@ -220,7 +220,7 @@ def made_of(left: Number, right: Number, ranks: Ranks) -> Number:
 
 
 def place_of(left: Number, right: Number, slots: int) -> Number:
-    """Where a pair is looked for."""
+    """Return where a pair is looked for."""
     spread = (int(left) * SPREAD & WORD) ^ int(right)
     spread = spread * SPREAD & WORD
     return (spread ^ spread >> 15) & (slots - 1)
@@ -262,7 +262,7 @@ class Loops(NamedTuple):
 
 
 def loops(worth_it: bool) -> Loops | None:
-    """The compiled loops, if that is worth it or was done before; None where there is no numba."""
+    """Return the compiled loops, if that is worth it or was done before; None where there is no numba."""
     return _compiled() if worth_it or _compiled.cache_info().currsize else None
 
 
@@ -298,7 +298,7 @@ class Engine:
         self.row, self.became = (np.zeros(LONGEST, np.int32) for _ in range(2))
 
     def encode(self, text: str, data: bytes) -> Ids:
-        """The ids of a text, which is given in UTF-8, too."""
+        """Return the ids of a text, which is given in UTF-8, too."""
         bytes_, start, found = np.frombuffer(data, np.uint8), 0, list[Ids]()
         while start < len(data):
             end = self.loops.block_end(bytes_, start + BLOCK, KINDS)
@@ -354,7 +354,7 @@ class Engine:
             self.table.records[here + COUNT] = len(ids)
 
     def _slowly(self, text: str) -> Ids:
-        """The ids of a text with a long piece, whose merging takes a heap."""
+        """Return the ids of a text with a long piece, whose merging takes a heap."""
         tokens = [one for piece in self.splitter.pieces(text) for one in merge_piece(piece.encode(), self.by_pair)]
         found: Ids = self.ranks.ids[tokens]
         return found
@@ -366,7 +366,7 @@ def empty(records: int) -> NDArray[np.int32]:
 
 
 def ranks_of(merges: Sequence[Pair], ids: NDArray[np.int32]) -> Ranks:
-    """The merges in a table of four times as many places or more, where they are found by the pair."""
+    """Return the merges in a table of four times as many places or more, where they are found by the pair."""
     size = 1 << (4 * len(merges) + 4).bit_length()
     lefts, rights, made = (np.zeros(size, np.int32) for _ in range(3))
     for index, (left, right) in enumerate(merges):

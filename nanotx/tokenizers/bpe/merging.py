@@ -14,17 +14,17 @@ from nanotx.errors import TokenizerError
 from nanotx.tokenizers.bpe.splitting import Splitter
 
 Pair = tuple[int, int]
-LONGEST = 256  # bytes of a token; published vocabularies end at 128, and without an end 40 merges fill the memory
-SHORT = 64  # bytes of a piece that is quicker to scan than to list
+LONGEST = 256  # bytes of a token; published vocabularies end at 128, and without a limit 40 merges fill the memory
+SHORT = 64  # bytes of a piece that is faster to scan than to keep in a heap
 BYTES = 256
 GONE = -1
 
 
 def tokens_of(merges: Sequence[Pair]) -> list[bytes]:
-    """The bytes of each id: the 256 single bytes, then the merges in order.
+    """Return the bytes of each id: the 256 single bytes, then the merges in order.
 
     Raises:
-        TokenizerError: a merge is of ids that come later, or makes a token that is there or too long.
+        TokenizerError: a merge uses a later id, or its token is a duplicate or too long.
     """
     tokens = [bytes([value]) for value in range(BYTES)]
     known = set(tokens)
@@ -35,7 +35,7 @@ def tokens_of(merges: Sequence[Pair]) -> list[bytes]:
             )
         token = tokens[left] + tokens[right]
         if token in known:
-            raise TokenizerError(f"bpe: merge {index} makes {token!r}, which is a token already.")
+            raise TokenizerError(f"bpe: merge {index} makes {token!r}, which is already a token.")
         if len(token) > LONGEST:
             raise TokenizerError(f"bpe: merge {index} makes {len(token)} bytes; expected at most {LONGEST}.")
         tokens.append(token)
@@ -44,12 +44,12 @@ def tokens_of(merges: Sequence[Pair]) -> list[bytes]:
 
 
 def merge_piece(piece: bytes, ranks: Mapping[Pair, int]) -> list[int]:
-    """The ids of a piece; `ranks` gives the id that each learned pair becomes."""
+    """Return the ids of a piece; `ranks` gives the id that each learned pair becomes."""
     return (merge_short if len(piece) <= SHORT else merge_long)(piece, ranks)
 
 
 def merge_short(piece: bytes, ranks: Mapping[Pair, int]) -> list[int]:
-    """As `merge_piece`, by scanning: merge the earliest pair, the leftmost first, then look again."""
+    """As `merge_piece`, by scanning: merge the earliest pair, leftmost first, and repeat."""
     ids, none = list(piece), BYTES + len(ranks)
     became = [ranks.get(pair, none) for pair in pairwise(ids)]  # what each pair of neighbours would be
     while became:
@@ -67,7 +67,7 @@ def merge_short(piece: bytes, ranks: Mapping[Pair, int]) -> list[int]:
 
 
 def merge_long(piece: bytes, ranks: Mapping[Pair, int]) -> list[int]:
-    """As `merge_piece`, by a heap of rank and place in one number; entries whose pair is gone are skipped."""
+    """As `merge_piece`, by a heap of rank and position in one number; entries whose pair is gone are skipped."""
     ids, size = [*piece, GONE], len(piece)  # the last one is a wall
     before, after = list(range(-1, size)), list(range(1, size + 2))
     heap = [ranks[pair] * size + at for at, pair in enumerate(pairwise(piece)) if pair in ranks]
@@ -87,22 +87,22 @@ def merge_long(piece: bytes, ranks: Mapping[Pair, int]) -> list[int]:
     return [one for one in ids if one != GONE]
 
 
-PIECES = 1 << 18  # entries of a young memory of them
+PIECES = 1 << 18  # entries of the young generation of the cache of pieces
 PARTS = 1 << 17
 
 
 class Memory(dict[str, bytes]):
-    """The ids, as the bytes of an int32 array, of the texts met before; of any other they are found by `encode`.
+    """A cache of the ids of texts, as the bytes of an int32 array; `encode` computes missing ones.
 
-    A memory that is full grows old, and a young one begins; of the old one is kept what is met again, and when
-    the young one is full, too, the rest is forgotten. So it is bounded, and what is frequent stays.
+    It has two generations: a full young one becomes the old one, and entries of the old one that are used again move to
+    the young one. So it is bounded, and frequent texts stay.
     """
 
     def __init__(self, encode: Callable[[str], bytes], most: int) -> None:
         super().__init__()
         self.encode, self.most = encode, most
         self.old = dict[str, bytes]()
-        self.misses = 0  # how often `encode` was asked
+        self.misses = 0  # number of calls of `encode`
         self.seen = 0  # bytes of the texts
 
     def __missing__(self, text: str) -> bytes:
@@ -120,13 +120,13 @@ class Memory(dict[str, bytes]):
 
 
 def of_pieces(merges: Sequence[Pair], numbers: Sequence[int] = ()) -> Memory:
-    """A memory of pieces, whose bytes are merged where they are new."""
+    """Return a cache of pieces; the bytes of a new one are merged."""
     ranks = {pair: BYTES + index for index, pair in enumerate(merges)}
     ids = np.array(numbers, np.int32) if numbers else np.arange(BYTES + len(merges), dtype=np.int32)
     return Memory(lambda piece: ids[merge_piece(piece.encode("utf-8"), ranks)].tobytes(), PIECES)
 
 
 def of_parts(splitter: Splitter, pieces: Memory) -> Memory:
-    """A memory of parts; one that is met for the first time is cut into its pieces."""
+    """Return a cache of parts; a new one is split into its pieces."""
     cut, find = splitter.pieces, pieces.__getitem__
     return Memory(lambda part: b"".join(map(find, cut(part))), PARTS)

@@ -1,7 +1,7 @@
-"""Pairs and where they stand: the one loop in which byte-pair learning spends its time.
+"""Pairs and their positions: the inner loop of BPE training.
 
-Written on plain rows of numbers, so that one source serves twice: the interpreter runs it on lists, and a
-compiler, where one is installed, on arrays (`compiled.py`). Both make the same merges.
+It works on plain sequences of integers, so that one source serves twice: the interpreter runs it on lists, and numba,
+if installed, on arrays (`compiled.py`). Both give the same merges.
 """
 
 import heapq
@@ -9,43 +9,43 @@ from typing import Any, NamedTuple
 
 from nanotx.tokenizers.bpe.merging import BYTES
 
-WALL = -1  # stands between two pieces, and where an id has been merged away
-Row = Any  # of whole numbers: a list, or an array
+WALL = -1  # separates two pieces, and marks a position that was merged away
+Row = Any  # of integers: a list, or an array
 
 
 class Line(NamedTuple):
-    """All the pieces in a row, each once, with a wall before, between and behind them; a number for each place."""
+    """All distinct pieces in one sequence, with a wall around each; every field has one value per position."""
 
     ids: Row
     weights: Row  # how often the piece occurs in the texts
-    before: Row  # the place on the left that is not merged away
-    after: Row  # and on the right
-    pairs: Row  # which pair begins here
+    before: Row  # the previous position that is not merged away
+    after: Row  # the next one
+    pairs: Row  # number of the pair that begins here
 
 
 class Pairs(NamedTuple):
-    """Every pair that was ever met, by its number; and its places, each with the one that was found before it."""
+    """All pairs by number, and their positions as linked lists."""
 
     lefts: list[int]
     rights: list[int]
-    counts: list[int]  # of its places, weighted
-    newest: list[int]  # its last entry among the two lists that follow, or -1
+    counts: list[int]  # weighted number of occurrences
+    newest: list[int]  # the last entry in the two following lists, or -1
     places: list[int]
     older: list[int]
 
 
 def merge_all(line: Line, first: Row, with_left: Row, with_right: Row, limits: tuple[int, int, int]) -> Any:
-    """Merge the most frequent pair again and again; gives the merges in order.
+    """Merge the most frequent pair repeatedly; return the merges in order.
 
     Args:
-        line: the pieces; changed.
-        first: a zero for each pair of bytes.
-        with_left: a zero for each id there can ever be.
+        line: the pieces; modified in place.
+        first: zeros, one per pair of bytes.
+        with_left: zeros, one per possible id.
         with_right: likewise.
-        limits: how many merges are wanted, the least count of a pair, and the most bytes of a token.
+        limits: number of merges, minimal count of a pair, and maximal length of a token in bytes.
     """
     wanted, least, longest = limits
-    pairs = Pairs([0], [0], [0], [-1], [0], [-1])  # number 0 stands for none
+    pairs = Pairs([0], [0], [0], [-1], [0], [-1])  # number 0 means no pair
     count_bytes(line, pairs, first)
     heap = [(-pairs.counts[one], pairs.lefts[one], pairs.rights[one], one) for one in range(1, len(pairs.lefts))]
     heapq.heapify(heap)
@@ -55,7 +55,7 @@ def merge_all(line: Line, first: Row, with_left: Row, with_right: Row, limits: t
         if -promised < least:
             break
         count = pairs.counts[pair]
-        if count < -promised:  # it has become rarer since it was pushed
+        if count < -promised:  # its count has decreased since it was pushed
             if count > 0:
                 heapq.heappush(heap, (-count, left, right, pair))
             continue
@@ -73,7 +73,7 @@ def merge_all(line: Line, first: Row, with_left: Row, with_right: Row, limits: t
 
 
 def count_bytes(line: Line, pairs: Pairs, first: Row) -> None:
-    """Count the pairs that there are before any merge."""
+    """Count the pairs before the first merge."""
     ids, weights, numbers, counts = line.ids, line.weights, line.pairs, pairs.counts
     newest, places, older = pairs.newest, pairs.places, pairs.older
     for at in range(len(ids) - 1):
@@ -91,14 +91,14 @@ def count_bytes(line: Line, pairs: Pairs, first: Row) -> None:
 
 
 def merge(line: Line, pairs: Pairs, pair: int, new: int, with_left: Row, with_right: Row) -> None:
-    """Put the id `new` wherever the pair stands, from left to right, and count the pairs that this makes and breaks."""
+    """Replace each occurrence of a pair with the id `new`, from left to right, and update all counts."""
     ids, weights, before, after, numbers = line.ids, line.weights, line.before, line.after, line.pairs
     left, right, counts = pairs.lefts[pair], pairs.rights[pair], pairs.counts
     newest, places, older = pairs.newest, pairs.places, pairs.older
     for at in places_of(pairs, pair):
         other = after[at]
         if ids[at] != left or ids[other] != right:
-            continue  # one of the two was merged away since
+            continue  # one of the two has been merged away
         previous, following, weight = before[at], after[other], weights[at]
         one, two = ids[previous], ids[following]
         ids[at], ids[other] = new, WALL
@@ -127,7 +127,7 @@ def merge(line: Line, pairs: Pairs, pair: int, new: int, with_left: Row, with_ri
 
 
 def new_pair(pairs: Pairs, left: int, right: int) -> int:
-    """A number for a pair."""
+    """Number a new pair and return its number."""
     pairs.lefts.append(left)
     pairs.rights.append(right)
     pairs.counts.append(0)
@@ -136,7 +136,7 @@ def new_pair(pairs: Pairs, left: int, right: int) -> int:
 
 
 def places_of(pairs: Pairs, pair: int) -> list[int]:
-    """Where the pair stands, or once stood, from left to right."""
+    """Return the present and former positions of a pair, from left to right."""
     places, older = pairs.places, pairs.older
     found, entry, ordered = [0], pairs.newest[pair], True
     while entry >= 0:
@@ -152,4 +152,4 @@ def places_of(pairs: Pairs, pair: int) -> list[int]:
 
 
 HELPERS = (count_bytes, merge, new_pair, places_of)
-"""What the loop calls."""
+"""Functions that the loop calls."""

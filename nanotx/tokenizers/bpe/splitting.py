@@ -1,19 +1,17 @@
-"""Cut a text into the pieces within which BPE merges, and count them.
+"""Split a text into the pieces within which BPE merges, and count them.
 
-A *piece* is a match of the pattern; what it leaves unmatched is a piece of its own, so that the pieces of a
-text, joined, are the text, whatever the regex. A *part* is a run of pieces that ends at a seam: a place where
-each named pattern surely begins a new piece, and cuts what follows as if nothing stood before it, and what comes
-before as if nothing followed. Parts are found by a regex that is much simpler than the pattern, and most of them
-were met before: what was learned of a part is then looked up, and the pattern is never asked.
+A *piece* is a match of the pattern; unmatched text is a piece of its own, so that the pieces, joined, are the text for
+any regex. A *part* is a run of pieces that ends at a seam: a position at which every named pattern begins a new piece,
+whatever comes before or after it. Parts are found by a regex that is much simpler than the pattern, and most of them
+are in a cache, so the pattern is rarely run.
 
-The seams, and why they are ones: both patterns take letters for as long as there are any, and no piece of theirs
-goes on after a letter with anything else; so an ASCII letter before an ASCII character that is none ends a piece.
-After what is not blank, a blank begins a new piece, but a new line does not: in gpt4 it may belong to the signs
-before it. No pattern looks back, and ahead they look after blanks only, where no part ends, but for gpt4 after
-the last new line of blanks, which its pattern takes without a look ahead.
+Why a position is a seam: both patterns match as many letters as there are, and no piece continues after a letter with
+anything else; so an ASCII letter before another ASCII character ends a piece. After a character that is not whitespace,
+whitespace begins a new piece, except a newline, which in gpt4 may belong to the punctuation before it. No pattern looks
+behind; they look ahead only after whitespace, where no part ends, except in gpt4 after the last newline of whitespace,
+which its pattern matches without looking ahead.
 
-The counting below is for a compiler (`compiled.py`); the interpreter has the standard library's Counter, which is
-quicker there.
+`count` below is for numba (`compiled.py`); in the interpreter the Counter of the standard library is faster.
 """
 
 import re
@@ -36,14 +34,14 @@ BLOCK = 1 << 20  # characters of a text that are cut at once
 
 
 class Splitter:
-    """Cuts texts by one regex.
+    """Split texts by a regex.
 
     Args:
         source: the regex.
-        whole: refuse a text that has characters which the regex does not match.
+        whole: refuse a text with characters that the regex does not match.
 
     Raises:
-        ConfigError: this is no regex, or one too large to compile.
+        ConfigError: the regex is invalid or too large to compile.
     """
 
     def __init__(self, source: str, whole: bool = False) -> None:
@@ -53,7 +51,7 @@ class Splitter:
         self._ascii = re.compile(ASCII[self.name]) if self.name in ASCII else None
 
     def blocks(self, text: str) -> Iterator[str]:
-        """The text in stretches that end at seams, so that a long one is never held in pieces all at once."""
+        """Yield the text in blocks that end at seams, so that the pieces of a long text are never all in memory."""
         at = 0
         while self._ascii and len(text) - at > BLOCK:
             end = next((end for end in range(at + BLOCK, len(text)) if self._seam(text, end)), len(text))
@@ -63,22 +61,22 @@ class Splitter:
             yield text[at:]
 
     def _seam(self, text: str, at: int) -> bool:
-        """Whether an ASCII letter ends here: a seam of every named pattern."""
+        """Return whether a run of ASCII letters ends here: a seam of every named pattern."""
         last, here = text[at - 1], text[at]
         return last.isascii() and last.isalpha() and here.isascii() and not here.isalpha()
 
     def parts(self, text: str) -> list[str]:
-        """The text in parts; joined, they are the text. With a regex of the user's own, they are its pieces."""
+        """Split a text into parts; joined, they are the text. With a regex of the user's own, they are its pieces."""
         if self._ascii is None:
             return self.pieces(text)
         return (LETTERS if self.quick(text) else BLANKS[self.name]).findall(text)
 
     def quick(self, text: str) -> bool:
-        """Whether the seams of this text are where its letters end."""
+        """Return whether the seams of this text are the ends of its runs of letters."""
         return self._ascii is not None and text.isascii()
 
     def pieces(self, text: str) -> list[str]:
-        """The text, or a part of one, in pieces; joined, they are the text.
+        """Split a text, or a part of one, into pieces; joined, they are the text.
 
         Raises:
             TokenizerError: a regex of the user's own takes forever on this text, or leaves something out.
@@ -98,14 +96,14 @@ class Splitter:
                 f"bpe: the pattern {self.source!r} needs more than {patience:.0f} seconds for a text of "
                 f"{len(text)} characters; try one without nested repeats, such as gpt4."
             ) from None
-        except MemoryError:  # the module keeps a gigabyte of places to go back to, and no more
+        except MemoryError:  # the regex module limits backtracking to a gigabyte
             raise TokenizerError(
                 f"bpe: the pattern {self.source!r} needs too much memory for a text of {len(text)} characters; try one "
                 "without repeats of groups, such as gpt4."
             ) from None
 
     def _walk(self, text: str, patience: float) -> Iterator[str]:
-        """The pieces and the gaps between them, whichever way the regex walks."""
+        """Yield the pieces and the gaps between them, in whichever direction the regex matches."""
         at = 0
         for match in self._regex.finditer(text, timeout=patience):
             start, end = max(at, match.start()), match.end()
@@ -122,18 +120,18 @@ class Splitter:
             one = text[start]
             raise TokenizerError(
                 f"bpe: the pattern {self.source!r} leaves out {one!r} (U+{ord(one):04X}) at offset {start}; "
-                "expected one that matches every character: (?s:.) behind a last | takes what is left, one by one."
+                "expected one that matches every character; try '|(?s:.)' at its end."
             )
 
 
 Row = Any  # of whole numbers
 LETTER = np.zeros(256, np.uint8)
 LETTER[[*range(ord("A"), ord("Z") + 1), *range(ord("a"), ord("z") + 1)]] = 1
-SPREAD = 0x9E3779B1  # an odd number near 2^32 divided by the golden ratio: Knuth, The Art, volume 3, section 6.4
+SPREAD = 0x9E3779B1  # odd, near 2^32 divided by the golden ratio: Knuth, The Art of Computer Programming, volume 3, 6.4
 
 
 def count_parts(count: Callable[..., Any], text: str) -> Counter[str]:
-    """How often each part of an ASCII text occurs; see `Splitter.parts`."""
+    """Return how often each part of an ASCII text occurs; see `Splitter.parts`."""
     data = np.frombuffer(text.encode("ascii"), np.uint8)
     size = 1 << max(len(data), 4).bit_length()  # a part has two bytes or more, but for the first and the last
     starts, ends, counts = (np.zeros(size, np.int32) for _ in range(3))
@@ -143,12 +141,12 @@ def count_parts(count: Callable[..., Any], text: str) -> Counter[str]:
 
 
 def count(data: Row, letter: Row, starts: Row, ends: Row, counts: Row) -> Row:
-    """Count the parts, each in a slot of a hash table; gives the slots that are taken, in the order they were.
+    """Count the parts in a hash table; return the used slots in order of first use.
 
     Args:
         data: the bytes.
-        letter: for each byte whether it is a letter; a part ends after one that is, before one that is not.
-        starts: a zero for each slot, as many slots as a power of two.
+        letter: whether each byte value is a letter; a part ends between a letter and another byte.
+        starts: zeros, one per slot; their number is a power of two.
         ends: likewise.
         counts: likewise.
     """

@@ -37,11 +37,11 @@ class Bpe(ByteLevelBpe):
 
     @property
     def splittable(self) -> bool:  # type: ignore[override]
-        """Whether the pattern is a named one, and no special would be torn; see `Tokenizer.splittable`."""
+        """Whether the pattern is a named one and no special token could be split; see `Tokenizer.splittable`."""
         return self.pattern in NAMED and never_split(self.special_tokens)
 
     def train(self, texts: Iterable[str]) -> "BpeCodec":
-        """The most frequent pairs of the texts' pieces; what is kept of the texts is each piece once, and its count.
+        """Return a codec with merges of the most frequent pairs; of the texts, only the counts of pieces are kept.
 
         Raises:
             TextError: a text holds a lone surrogate.
@@ -63,7 +63,7 @@ class Bpe(ByteLevelBpe):
 
     @classmethod
     def from_dict(cls, table: dict[str, Any]) -> "BpeCodec":
-        """The codec of a list of merges; see `Tokenizer.from_dict`."""
+        """Return the codec of a list of merges; see `Tokenizer.from_dict`."""
         kinds = {"vocab_size": int, "pattern": str, "regex": str}
         exactly("bpe", table, kinds | {"nfc": bool, "special_tokens": dict[str, int], "ids": list[int], "merges": list})
         if name_of(table["regex"]) != table["pattern"]:
@@ -94,13 +94,13 @@ class Bpe(ByteLevelBpe):
 
 @dataclass(frozen=True, eq=False)
 class BpeCodec(Codec):
-    """The tokens are the 256 bytes, then what each merge makes; token number n has the id n, or the nth of `ids`.
+    """A trained BPE tokenizer: its tokens are the 256 bytes, then one per merge; token n has the id n, or ids[n].
 
-    A merge is a pair of token numbers. Only a tokenizer that came from elsewhere has `ids`.
+    A merge is a pair of token numbers. Only an imported tokenizer has `ids`.
 
     Raises:
         TokenizerError: a merge, an id or a special that cannot be.
-        ConfigError: the regex is none.
+        ConfigError: the regex is invalid.
     """
 
     part = "bpe"
@@ -120,7 +120,7 @@ class BpeCodec(Codec):
         object.__setattr__(self, "_splitter", Splitter(self.source))
 
     def encode_ordinary(self, text: str) -> Ids:
-        """The merged ids of each piece; see `Codec.encode_ordinary`."""
+        """Return the merged ids of each piece; see `Codec.encode_ordinary`."""
         data = utf8(self.part, text)
         memory = self._memory
         memory.seen += len(data)
@@ -130,11 +130,11 @@ class BpeCodec(Codec):
         return np.frombuffer(bytearray().join(found), np.int32)
 
     def decode_bytes(self, ids: Iterable[Any]) -> bytes:
-        """The tokens' bytes, joined; see `Codec.decode_bytes`."""
+        """Return the joined bytes of the tokens; see `Codec.decode_bytes`."""
         return join_bytes(self.part, self._tokens, self.check_ids(ids).tolist())
 
     def to_dict(self) -> dict[str, Any]:
-        """The merges as pairs of tokens."""
+        """Return the merges as pairs of tokens."""
         return {
             "vocab_size": self.vocab_size,
             "pattern": name_of(self.source),

@@ -1,7 +1,7 @@
 """Byte-pair learning: again and again, the most frequent pair of neighbours becomes a token of its own.
 
 Ties go to the smallest pair of ids, so that one text gives one tokenizer. A pair that would grow longer than
-LONGEST bytes is passed over. No two merges make the same bytes: where a token stands, nothing was merged
+LONGEST bytes is skipped. No two merges make the same bytes: where a token stands, nothing was merged
 across its ends, so what happened inside is what happens to these bytes alone, and that is one way only.
 
 Source: Sennrich et al. 2016, algorithm 1, https://arxiv.org/abs/1508.07909; over bytes, and with counts kept
@@ -21,11 +21,11 @@ from nanotx.tokenizers.bpe.merging import BYTES, LONGEST, Pair
 from nanotx.tokenizers.bpe.pairs import WALL, Line, merge_all
 from nanotx.tokenizers.bpe.splitting import Splitter, count_parts
 
-MANY = 1 << 20  # parts counted before they are cut into pieces: what bounds the memory besides the pieces
+MANY = 1 << 20  # parts counted before they are split into pieces; bounds the memory
 
 
 def count_pieces(texts: Iterable[str], splitter: Splitter) -> dict[bytes, int]:
-    """How often each piece occurs in the texts; each text is read once and let go."""
+    """Return how often each piece occurs in the texts; each text is read once."""
     parts, pieces, seen = Counter[str](), dict[str, int](), 0
     for text in texts:
         utf8("bpe", text)
@@ -49,7 +49,7 @@ def _cut(parts: Counter[str], pieces: dict[str, int], splitter: Splitter) -> Non
 
 
 def learn_merges(pieces: Mapping[bytes, int], wanted: int, least: int = 1) -> list[Pair]:
-    """The first `wanted` merges, or as many as the pieces allow.
+    """Return the first `wanted` merges, or as many as the pieces allow.
 
     Args:
         pieces: how often each piece occurs in the texts.
@@ -71,7 +71,7 @@ def learn_merges(pieces: Mapping[bytes, int], wanted: int, least: int = 1) -> li
 
 
 def in_a_row(pieces: Mapping[bytes, int]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """The bytes of all pieces with a wall before, between and behind them; and for each the count of its piece."""
+    """Return the bytes of all pieces with a wall around each, and the count of its piece for each byte."""
     sizes = np.fromiter(map(len, pieces), np.int64, len(pieces))
     counts = np.fromiter(pieces.values(), np.int64, len(pieces))
     inside = np.ones(int(sizes.sum()) + len(pieces) + 1, bool)

@@ -31,7 +31,7 @@ FORMATS = ("huggingface", "tiktoken")
 
 
 def read_tokenizer(path: Path, pattern: str = "", special_tokens: Sequence[str] = ()) -> Imported:
-    """The tokenizer in a file, or in a folder of files, that another library wrote.
+    """Return the tokenizer in a file, or in a folder of files, that another library wrote.
 
     Args:
         path: a `tokenizer.json`, a `.tiktoken` file, one of a pair `encoder.json` and `vocab.bpe` (or `vocab.json` and

@@ -49,7 +49,7 @@ MODEL = {
 
 
 def write_bpe(codec: BpeCodec) -> Table:
-    """The tokenizer.json of a byte-level BPE.
+    """Return the tokenizer.json of a byte-level BPE.
 
     Raises:
         TokenizerError: its regex may mean something else to the library, or a special is written as a token is.
@@ -63,7 +63,7 @@ def write_bpe(codec: BpeCodec) -> Table:
 
 
 def write_byte(codec: ByteCodec) -> Table:
-    """The tokenizer.json of the bytes."""
+    """Return the tokenizer.json of the bytes."""
     vocab = {character: value for value, character in CHARACTERS.items()}
     return pipeline(codec, _model(vocab, codec, []), LEVEL, DECODER)
 
@@ -80,7 +80,7 @@ def _model(vocab: dict[str, int], codec: Codec, merges: list[list[str]]) -> Tabl
 
 
 def read(table: Table) -> Codec:
-    """The codec of a tokenizer.json whose model is a BPE.
+    """Return the codec of a tokenizer.json whose model is a BPE.
 
     Raises:
         TokenizerError: something in it is not byte-level, or is nothing that nanotx does.
@@ -106,7 +106,7 @@ def read(table: Table) -> Codec:
 
 
 def may_be_piece(source: str, name: str) -> bool:
-    """Whether a name, written as tokens are, may stand in a text as a piece.
+    """Return whether a name, written as tokens are, may stand in a text as a piece.
 
     Where a regex looks nowhere beyond its match, what is a piece beside other text is one alone. The named patterns
     look ahead after white space only.
@@ -124,7 +124,7 @@ def may_be_piece(source: str, name: str) -> bool:
 
 
 def regex_before(table: Any) -> str:
-    """The regex by which a pre_tokenizer cuts a text into the pieces that no merge leaves.
+    """Return the regex by which a pre_tokenizer cuts a text into the pieces that no merge leaves.
 
     Raises:
         TokenizerError: it does something else.
@@ -164,7 +164,7 @@ def codec_of(
     source: str,
     nfc: bool = False,
 ) -> BpeCodec:
-    """The byte-level BPE of a vocabulary and its merges, with the ids that it says.
+    """Return the byte-level BPE of a vocabulary and its merges, with the ids that it says.
 
     Args:
         where: the file, for errors.
@@ -197,7 +197,7 @@ def codec_of(
             raise TokenizerError(f"{where}: merge {index}: {brief(left + right)} is not in the vocabulary.")
         if left + right in numbers:
             raise TokenizerError(
-                f"{where}: merge {index}: {brief(left + right)} is a token already, and no part of nanotx has two ways "
+                f"{where}: merge {index}: {brief(left + right)} is already a token, and no part of nanotx has two ways "
                 f"to make one. {REMEDY}"
             )
         pairs.append((numbers[left], numbers[right]))
@@ -219,7 +219,7 @@ def codec_of(
 
 
 def halves(where: str, index: int, merge: Any) -> tuple[str, str]:
-    """The two tokens of a merge: a pair, or one text with a space between, as older files have it.
+    """Return the two tokens of a merge: a pair, or one text with a space between, as older files have it.
 
     Raises:
         TokenizerError: it is neither.
@@ -231,7 +231,7 @@ def halves(where: str, index: int, merge: Any) -> tuple[str, str]:
 
 
 def regex_of(pattern: str) -> str:
-    """The regex of a pattern's name; one of the user's own is checked, and stands for itself.
+    """Return the regex of a pattern's name; one of the user's own is checked, and stands for itself.
 
     Raises:
         ConfigError: it is neither.

@@ -25,14 +25,14 @@ EACH = r"[\s\S]"
 
 
 def write_char(codec: CharCodec) -> Table:
-    """The tokenizer.json of an alphabet."""
+    """Return the tokenizer.json of an alphabet."""
     vocab = {character: index for index, character in enumerate(codec.alphabet)} | dict(codec.special_tokens)
     model = {"type": "WordLevel", "vocab": vocab, "unk_token": UNKNOWN}
     return pipeline(codec, model, split(EACH), {"type": "Fuse"})
 
 
 def read(table: Table) -> Codec:
-    """The codec of a tokenizer.json whose model is a WordLevel of characters.
+    """Return the codec of a tokenizer.json whose model is a WordLevel of characters.
 
     Raises:
         TokenizerError: its words are no characters, or their ids are not in the characters' order.

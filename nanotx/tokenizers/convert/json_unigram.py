@@ -27,7 +27,7 @@ FUSE = {"type": "Fuse"}
 
 
 def write_unigram(codec: UnigramCodec) -> Table:
-    """The tokenizer.json of a Unigram.
+    """Return the tokenizer.json of a Unigram.
 
     Raises:
         TokenizerError: a special can stand in a text, where the library would find it, or some id stands for nothing.
@@ -46,7 +46,7 @@ def write_unigram(codec: UnigramCodec) -> Table:
 
 
 def read(table: Table) -> Codec:
-    """The codec of a tokenizer.json whose model is a Unigram.
+    """Return the codec of a tokenizer.json whose model is a Unigram.
 
     Raises:
         TokenizerError: it cuts a text otherwise, or does something that ours does not.
@@ -59,7 +59,7 @@ def read(table: Table) -> Codec:
     check_decoder(table["decoder"], [[FUSE]])
     numbers = {pair[0]: index for index, pair in enumerate(vocab)}
     if len(numbers) < len(vocab):
-        raise refused("model", "vocab: a token is there twice")
+        raise refused("model", "vocab: a token is a duplicate")
     special_tokens = special_tokens_of(table["added_tokens"], numbers)
     unknown = model["unk_id"]
     if unknown is not None:
@@ -80,5 +80,5 @@ def read(table: Table) -> Codec:
 
 
 def is_scored(pair: Any) -> bool:
-    """Whether it is a token and its score."""
+    """Return whether it is a token and its score."""
     return type(pair) is list and len(pair) == 2 and type(pair[0]) is str and type(pair[1]) in (int, float)

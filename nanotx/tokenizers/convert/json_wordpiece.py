@@ -32,7 +32,7 @@ DECODERS: list[Table] = [{"type": "Replace", "pattern": {"String": MORE}, "conte
 
 
 def write_wordpiece(codec: WordPieceCodec) -> Table:
-    """The tokenizer.json of a WordPiece.
+    """Return the tokenizer.json of a WordPiece.
 
     Raises:
         TokenizerError: a special is a word, which the library would find in a text.
@@ -52,7 +52,7 @@ def write_wordpiece(codec: WordPieceCodec) -> Table:
 
 
 def read(table: Table) -> Codec:
-    """The codec of a tokenizer.json whose model is a WordPiece.
+    """Return the codec of a tokenizer.json whose model is a WordPiece.
 
     Raises:
         TokenizerError: it cuts a text otherwise, or does something that ours does not.

@@ -25,7 +25,7 @@ LARGEST = 1 << 24  # bytes; a stranger's file must not fill the memory
 
 
 def pair_of(path: Path) -> tuple[Path, Path] | None:
-    """The two files of which this is one; None where it is none of them."""
+    """Return the two files of which this is one; None where it is none of them."""
     for vocabulary, merges in PAIRS.items():
         if path.name in (vocabulary, merges):
             return path.with_name(vocabulary), path.with_name(merges)
@@ -33,7 +33,7 @@ def pair_of(path: Path) -> tuple[Path, Path] | None:
 
 
 def vocabulary_in(folder: Path) -> Path:
-    """The first file of a pair that lies in a folder.
+    """Return the first file of a pair that lies in a folder.
 
     Raises:
         TokenizerError: there is no file of a tokenizer.
@@ -46,7 +46,7 @@ def vocabulary_in(folder: Path) -> Path:
 
 
 def read(vocabulary: Path, merges: Path, pattern: str = "") -> Imported:
-    """The byte-level BPE of a pair of files; see `read_tokenizer`.
+    """Return the byte-level BPE of a pair of files; see `read_tokenizer`.
 
     Raises:
         TokenizerError: one of them is missing, is none, or does not fit the other.
@@ -64,7 +64,7 @@ def read(vocabulary: Path, merges: Path, pattern: str = "") -> Imported:
 
 
 def read_merges(path: Path) -> list[list[str]]:
-    """The pairs of a file of merges; a first line such as `#version: 0.2` is none.
+    """Return the pairs of a file of merges; a first line such as `#version: 0.2` is none.
 
     Raises:
         TokenizerError: it cannot be read, or a line is no pair.
@@ -80,7 +80,7 @@ def read_merges(path: Path) -> list[list[str]]:
             f"{path}: expected UTF-8, got byte 0x{data[error.start]:02x} at offset {error.start}."
         ) from None
     if len(data) > LARGEST:
-        raise TokenizerError(f"{path}: this is larger than {LARGEST} bytes; no file of merges is.")
+        raise TokenizerError(f"{path}: larger than {LARGEST} bytes; no file of merges is.")
     pairs = list[list[str]]()
     for number, line in enumerate(text.split("\n"), 1):
         line = line.removesuffix("\r")

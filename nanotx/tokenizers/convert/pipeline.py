@@ -51,7 +51,7 @@ def kept(where: str, table: Any, allowed: Mapping[str, Sequence[Any]]) -> Table:
 
 
 def steps(where: str, table: Any, key: str) -> list[Table]:
-    """The parts of a step of the pipeline, in their order: none for null, those of a sequence, or the one."""
+    """Return the parts of a step of the pipeline, in their order: none for null, those of a sequence, or the one."""
     if table is None:
         return []
     parts = table.get(key) if type(table) is dict and table.get("type") == "Sequence" else [table]
@@ -63,7 +63,7 @@ def steps(where: str, table: Any, key: str) -> list[Table]:
 
 
 def only(where: str, table: Any, key: str, allowed: Mapping[str, Sequence[Any]]) -> Table:
-    """The one part of a step, which is checked as by `kept`.
+    """Return the one part of a step, which is checked as by `kept`.
 
     Raises:
         TokenizerError: there is none, or there are several, or it is another.
@@ -75,7 +75,7 @@ def only(where: str, table: Any, key: str, allowed: Mapping[str, Sequence[Any]])
 
 
 def normal_form(table: Any) -> bool:
-    """Whether a text is put into normal form C, the only thing that may be done to it.
+    """Return whether a text is put into normal form C, the only thing that may be done to it.
 
     Raises:
         TokenizerError: something else is done to it.
@@ -87,7 +87,7 @@ def normal_form(table: Any) -> bool:
 
 
 def check_after(table: Any) -> tuple[str, ...]:
-    """What is done to the ids of a text: nothing, or what nanotx leaves to others, of which there is a note."""
+    """Return what is done to the ids of a text: nothing, or what nanotx leaves to others, of which there is a note."""
     if table is None or (type(table) is dict and table.get("type") == "ByteLevel"):
         return ()  # that one moves offsets alone
     kind = brief(table.get("type")) if type(table) is dict else brief(table)
@@ -98,7 +98,7 @@ def check_after(table: Any) -> tuple[str, ...]:
 
 
 def special_tokens_of(added: Any, vocab: Mapping[str, Any]) -> dict[str, int]:
-    """The names of the special tokens, with the ids that the library gives them.
+    """Return the names of the special tokens, with the ids that the library gives them.
 
     It takes the id from the model's vocabulary where the name is there, and else the next one that is free, whatever
     the file says; so a file that says another was edited.
@@ -128,7 +128,7 @@ def special_tokens_of(added: Any, vocab: Mapping[str, Any]) -> dict[str, int]:
 
 
 def pipeline(codec: Codec, model: Table, before: Table, decoder: Table) -> Table:
-    """A tokenizer.json.
+    """Return a tokenizer.json.
 
     Args:
         codec: for its special tokens and its normal form.
@@ -154,7 +154,7 @@ def pipeline(codec: Codec, model: Table, before: Table, decoder: Table) -> Table
 
 
 def cut_by(table: Any) -> str:
-    """The regex of a pre_tokenizer that does nothing but cut by it, and keeps what it leaves.
+    """Return the regex of a pre_tokenizer that does nothing but cut by it, and keeps what it leaves.
 
     Raises:
         TokenizerError: it does something else.
@@ -168,7 +168,7 @@ def cut_by(table: Any) -> str:
 
 
 def split(regex: str) -> Table:
-    """The pre_tokenizer that cuts by a regex, and keeps what it leaves."""
+    """Return the pre_tokenizer that cuts by a regex, and keeps what it leaves."""
     return {"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": False}
 
 
@@ -212,7 +212,7 @@ def check_portable(where: str, source: str) -> None:
     try:
         empty = re.fullmatch("".join(length), "")
     except (re.error, OverflowError, RecursionError) as error:
-        raise TokenizerError(f"{where}: {source[:60]!r} is no regex: {error}.") from None
+        raise TokenizerError(f"{where}: {source[:60]!r} is not a valid regex: {error}.") from None
     if empty:
         raise TokenizerError(
             f"{where}: the regex {source[:60]!r} may match nothing at all, and how that is walked over differs in the "

@@ -22,7 +22,7 @@ from nanotx.tokenizers.tiktoken import lines_of, published, read_ranks
 
 
 def read(path: Path, pattern: str = "", special_tokens: Sequence[str] = ()) -> Imported:
-    """The byte-level BPE of a file of ranks; see `read_tokenizer`.
+    """Return the byte-level BPE of a file of ranks; see `read_tokenizer`.
 
     Raises:
         TokenizerError: the file is none, a token of it cannot be merged, or nobody says where a text is cut.
@@ -50,7 +50,7 @@ def read(path: Path, pattern: str = "", special_tokens: Sequence[str] = ()) -> I
 
 
 def codec_of(where: str, ranks: Mapping[bytes, int], pattern: str, special_tokens: Mapping[str, int]) -> BpeCodec:
-    """The byte-level BPE whose tokens have these ranks.
+    """Return the byte-level BPE whose tokens have these ranks.
 
     Raises:
         TokenizerError: a byte has no rank, or a token cannot be merged.
@@ -88,7 +88,7 @@ def write(codec: Codec, path: Path) -> Exported:
 
 
 def ranks_of(codec: Codec) -> dict[bytes, int]:
-    """The rank of each token.
+    """Return the rank of each token.
 
     Raises:
         TokenizerError: the format cannot hold this codec exactly.

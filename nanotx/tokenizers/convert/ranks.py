@@ -17,7 +17,7 @@ WORK = 1 << 26  # steps; GPT-2's 50,256 tokens need a 27th of them
 
 
 def merges_of(where: str, tokens: Sequence[bytes]) -> list[Pair]:
-    """The pair that each token is merged from: bytes by their values, then tokens from 256 on, in their order.
+    """Return the pair that each token is merged from: bytes by their values, then tokens from 256 on, in their order.
 
     Args:
         where: the file, for errors.
@@ -47,7 +47,7 @@ def merges_of(where: str, tokens: Sequence[bytes]) -> list[Pair]:
 
 
 def _merged(token: bytes, numbers: dict[bytes, int]) -> list[bytes]:
-    """The bytes of a token, merged by the lowest rank, the leftmost first, until nothing more can be."""
+    """Return the bytes of a token, merged by the lowest rank, the leftmost first, until nothing more can be."""
     parts, none = [token[at : at + 1] for at in range(len(token))], len(numbers)
     while len(parts) > 1:
         ranks = [numbers.get(left + right, none) for left, right in pairwise(parts)]

@@ -37,7 +37,7 @@ END = "<|endoftext|>"
 
 
 def read(path: Path) -> Imported:
-    """The codec that gives the ids of a tokenizer.json; see `read_tokenizer`.
+    """Return the codec that gives the ids of a tokenizer.json; see `read_tokenizer`.
 
     Raises:
         TokenizerError: it is none, or does something that no codec of ours does.
@@ -50,7 +50,7 @@ def read(path: Path) -> Imported:
 
 
 def understood(table: Table) -> Imported:
-    """The codec of what a tokenizer.json holds, and notes on it.
+    """Return the codec of what a tokenizer.json holds, and notes on it.
 
     Raises:
         TokenizerError: it does something that no codec of ours does.
@@ -67,7 +67,7 @@ def understood(table: Table) -> Imported:
 
 
 def described(codec: Codec) -> Table:
-    """What a tokenizer.json holds that gives the ids of a codec.
+    """Return what a tokenizer.json holds that gives the ids of a codec.
 
     Raises:
         TokenizerError: there is none.
@@ -105,7 +105,7 @@ def write(codec: Codec, path: Path) -> Exported:
 
 
 def config(codec: Codec) -> Table:
-    """What transformers has to know: which class reads it, and that it shall clean nothing up."""
+    """Return what transformers has to know: which class reads it, and that it shall clean nothing up."""
     named = {key: name for key, name in (("eos_token", END), ("unk_token", UNKNOWN)) if name in codec.special_tokens}
     return {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False} | named
 

@@ -22,7 +22,7 @@ PARTS = {"normalizer": "normalizers", "pre_tokenizer": "pretokenizers"}
 
 
 def settled(described: Mapping[str, Any]) -> dict[str, Any]:
-    """The same with all switched off that makes its ids random, or loses text beside what the steps themselves do."""
+    """Return the file with everything switched off that makes ids random or loses text, except its own steps."""
     table = dict(described) | {"truncation": None, "padding": None}
     model, added = table.get("model"), table.get("added_tokens")
     if isinstance(model, dict) and model.get("dropout") is not None:
@@ -34,7 +34,7 @@ def settled(described: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def losses(described: Mapping[str, Any]) -> list[str]:
-    """What in a tokenizer.json loses text, whatever the text: the step, and what it is."""
+    """Return what in a tokenizer.json loses text, whatever the text: the step, and what it is."""
     found = []
     for step, key in PARTS.items():
         for part in parts_of(described.get(step), key):
@@ -47,7 +47,7 @@ def losses(described: Mapping[str, Any]) -> list[str]:
 
 
 def dropped(described: Mapping[str, Any]) -> list[str]:
-    """Whether a BPE has characters without a token, which the library drops in silence, and says so."""
+    """Return whether a BPE has characters without a token, which the library drops in silence, and says so."""
     model = described.get("model")
     vocab = model.get("vocab") if isinstance(model, dict) else None
     if not isinstance(model, dict) or not isinstance(vocab, dict) or model.get("type", "BPE") != "BPE":
@@ -65,7 +65,7 @@ def dropped(described: Mapping[str, Any]) -> list[str]:
 
 
 def parts_of(table: Any, key: str) -> Iterator[dict[str, Any]]:
-    """The parts of a step, those inside sequences too."""
+    """Yield the parts of a step, those inside sequences too."""
     if not isinstance(table, dict):
         return
     if table.get("type") != "Sequence":
@@ -113,7 +113,7 @@ def check_sound(described: Mapping[str, Any]) -> None:
 
 
 def kinds_of(described: Mapping[str, Any], step: str, steps: str) -> list[str]:
-    """The types of a step's parts, in their order; none where there is no such step."""
+    """Return the types of a step's parts, in their order; none where there is no such step."""
     one = described.get(step)
     inside = one.get(steps) if isinstance(one, dict) and one.get("type") == "Sequence" else [one]
     parts = inside if isinstance(inside, list) else []

@@ -43,7 +43,7 @@ class Huggingface(ByteLevelBpe):
     lossy: bool = False  # accept a tokenizer.json that loses text, for example one that lowers case
 
     def train(self, texts: Iterable[str]) -> "HuggingfaceCodec":
-        """The file's tokenizer, for which the texts are not read; or what the library learns from them.
+        """Return the file's tokenizer, for which the texts are not read; or what the library learns from them.
 
         Raises:
             TextError: a text holds a lone surrogate.
@@ -69,7 +69,7 @@ class Huggingface(ByteLevelBpe):
 
     @classmethod
     def from_dict(cls, table: dict[str, Any]) -> "HuggingfaceCodec":
-        """The codec of a whole tokenizer.json; see `Tokenizer.from_dict`."""
+        """Return the codec of a whole tokenizer.json; see `Tokenizer.from_dict`."""
         exactly("huggingface", table, {"tokenizer": dict})
         return HuggingfaceCodec(table["tokenizer"])
 
@@ -107,7 +107,7 @@ class HuggingfaceCodec(Codec):
         object.__setattr__(self, "_tokens", tokens)
 
     def encode_ordinary(self, text: str) -> Ids:
-        """The library's ids; see `Codec.encode_ordinary`."""
+        """Return the library's ids; see `Codec.encode_ordinary`."""
         utf8(self.part, text)
         try:
             return self._encoded(text)
@@ -121,7 +121,7 @@ class HuggingfaceCodec(Codec):
             ) from None
 
     def decode_bytes(self, ids: Iterable[Any]) -> bytes:
-        """The tokens' bytes, joined, where the decoder is byte-level; else the library's text, in UTF-8."""
+        """Return the tokens' bytes, joined, where the decoder is byte-level; else the library's text, in UTF-8."""
         numbers: list[int] = self.check_ids(ids).tolist()
         exact = join_bytes(self.part, self._tokens, numbers)  # an id that stands for nothing is refused
         if self.decodes_independently or not numbers:  # a decoder may panic where there is nothing
@@ -135,11 +135,11 @@ class HuggingfaceCodec(Codec):
         return losses(self.described)
 
     def needs_lookahead(self, one: int) -> bool:
-        """Whether it is a byte that a ByteFallback decodes with those beside it; see `Codec.needs_lookahead`."""
+        """Return whether it is a byte that a ByteFallback decodes with those beside it; see `Codec.needs_lookahead`."""
         return one in self._bytes
 
     def to_dict(self) -> dict[str, Any]:
-        """The tokenizer.json, whole."""
+        """Return the tokenizer.json, whole."""
         return {"tokenizer": dict(self.described)}
 
     def _encoded(self, text: str) -> Ids:
@@ -175,7 +175,7 @@ class HuggingfaceCodec(Codec):
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file that anyone may have written.
+    """Return the JSON object in a file that anyone may have written.
 
     Raises:
         TokenizerError: it cannot be read, or is none.
@@ -184,12 +184,12 @@ def read_json(path: Path) -> dict[str, Any]:
         with open_regular(path) as file:
             data = file.read(LARGEST + 1)
         if len(data) > LARGEST:
-            raise TokenizerError(f"{path}: this is larger than {LARGEST} bytes; no tokenizer that nanotx keeps is.")
+            raise TokenizerError(f"{path}: larger than {LARGEST} bytes; no tokenizer that nanotx keeps is.")
         found = json.loads(data.decode("utf-8"), parse_constant=_no_number)
     except OSError as error:
-        raise TokenizerError(f"{path}: no tokenizer can be read here: {error.strerror}.") from None
+        raise TokenizerError(f"{path}: cannot be read: {error.strerror}.") from None
     except (ValueError, RecursionError) as error:
-        raise TokenizerError(f"{path}: this is not a tokenizer in JSON: {error}.") from None
+        raise TokenizerError(f"{path}: not a tokenizer in JSON: {error}.") from None
     if not isinstance(found, dict):
         raise TokenizerError(f"{path}: expected a JSON object, got {type(found).__name__}.")
     return found
@@ -202,7 +202,7 @@ def _no_number(word: str) -> Any:
 def learn_bpe(
     texts: Iterable[str], source: str, vocab_size: int, min_frequency: int, special_tokens: Sequence[str], nfc: bool
 ) -> dict[str, Any]:
-    """A byte-level BPE, learned by the library, as a tokenizer.json.
+    """Return a byte-level BPE, learned by the library, as a tokenizer.json.
 
     Args:
         texts: what it learns from.

@@ -1,9 +1,9 @@
-"""All the ways in which a piece can be cut into tokens: the likeliest of them, and one drawn at random.
+"""Segmentations of a piece into tokens: the most probable one (Viterbi), and a random one.
 
-A way's score is the sum of its tokens' log-probabilities. Where two ways to one place are as likely, the one stands
-whose last token is the longer.
+The score of a segmentation is the sum of the log-probabilities of its tokens. Of two equally probable ones up to a
+position, that with the longer last token wins.
 
-Source: Kudo 2018, https://arxiv.org/abs/1804.10959, sections 3.2 (the likeliest) and 3.3 (drawn).
+Source: Kudo 2018, https://arxiv.org/abs/1804.10959, sections 3.2 (the most probable) and 3.3 (sampling).
 """
 
 import math
@@ -14,11 +14,11 @@ import numpy as np
 
 
 class Lattice:
-    """Cuts pieces into the ids of tokens, of which every character of a token is one.
+    """Segment pieces into ids of tokens; every character of a token is a token too.
 
     Args:
-        tokens: each token's score and id.
-        unknown: the id of `<unk>`, which a run of other characters becomes; None: there are none in any piece.
+        tokens: score and id of each token.
+        unknown: the id of `<unk>`, for a run of other characters; None if no piece has any.
     """
 
     def __init__(self, tokens: Mapping[str, tuple[float, int]], unknown: int | None) -> None:
@@ -28,15 +28,15 @@ class Lattice:
         self.unknown = unknown
 
     def __call__(self, piece: str) -> bytes:
-        """The ids of the likeliest way, as the bytes of an int32 array."""
+        """Return the ids of the most probable segmentation, as the bytes of an int32 array."""
         return self._by_runs(piece, self.best)
 
     def sample(self, piece: str, dice: np.random.Generator, alpha: float) -> bytes:
-        """The ids of a way drawn with a probability in proportion to its own, to the power `alpha`; as above."""
+        """Return the ids of a random segmentation, with probability proportional to P ** alpha; as above."""
         return self._by_runs(piece, lambda run: self.drawn(run, dice, alpha))
 
     def best(self, piece: str) -> list[int]:
-        """The likeliest way: forward, the best score of each place and the token that ends there; then backward."""
+        """Return the most probable segmentation: forward, the best score of each position; then backward."""
         tokens, longest, size = self.tokens, self.longest, len(piece)
         best, came = [0.0] + [-math.inf] * size, [(0, 0)] * (size + 1)
         for start in range(size):
@@ -52,7 +52,7 @@ class Lattice:
         return ids[::-1]
 
     def drawn(self, piece: str, dice: np.random.Generator, alpha: float) -> list[int]:
-        """Forward, the log of the weights of all ways to each place; backward, a last token at a time by its share."""
+        """Return a random segmentation: forward filtering of log-weights, then backward sampling."""
         weights, last = [0.0], list[list[tuple[float, int, int]]]([[]])
         for end in range(1, len(piece) + 1):
             ways = [
@@ -73,7 +73,7 @@ class Lattice:
         return ids[::-1]
 
     def _by_runs(self, piece: str, cut: Callable[[str], list[int]]) -> bytes:
-        """The ids of each run of known characters, as `cut` gives them, and `<unk>` for each run of others."""
+        """Return the ids that `cut` gives for each run of known characters, and `<unk>` for each run of others."""
         if self.unknown is None or self.letters.issuperset(piece):
             return np.array(cut(piece), np.int32).tobytes()
         ids = list[int]()

@@ -1,7 +1,7 @@
-"""Unigram: a text becomes its likeliest tokens, each of a probability of its own, learned by EM and pruning.
+"""Unigram: a text becomes its most probable tokens, whose probabilities are trained by EM and pruning.
 
-A text is cut into words first, each with the one space before it, other runs of white space and of other characters;
-a token lies in one of these. Joined, the tokens are the text.
+A text is split into words first, each with one space before it, and into other runs of whitespace and of other
+characters; a token is part of one of these. Joined, the tokens are the text.
 
 Source: Kudo 2018, https://arxiv.org/abs/1804.10959
 """
@@ -33,7 +33,7 @@ from nanotx.tokenizers.words import (
     cut,
 )
 
-LARGEST = 1e6  # of a score, either way: a stranger's must not overflow
+LARGEST = 1e6  # absolute value of a score; one in an untrusted file must not overflow
 
 
 @Tokenizer.register("unigram")
@@ -42,7 +42,7 @@ class Unigram(WordTokenizer):
     """Tokens with probabilities, selected to make the texts likely; every character of the texts is a token."""
 
     def train(self, texts: Iterable[str]) -> "UnigramCodec":
-        """The tokens by which the texts are likeliest; what is kept of the texts is each piece once, and its count.
+        """Return a codec with the tokens that make the texts most probable; only the counts of pieces are kept.
 
         Raises:
             TextError: a text holds a lone surrogate.
@@ -59,7 +59,7 @@ class Unigram(WordTokenizer):
 
     @classmethod
     def from_dict(cls, table: dict[str, Any]) -> "UnigramCodec":
-        """The codec of a list of tokens and one of their scores; see `Tokenizer.from_dict`."""
+        """Return the codec of a list of tokens and one of their scores; see `Tokenizer.from_dict`."""
         kinds = {"regex": str, "nfc": bool, "special_tokens": dict[str, int], "ids": list[int]}
         exactly("unigram", table, {**kinds, "tokens": list[str], "scores": list[float]})
         check_regex("unigram", table["regex"], SPACED)
@@ -77,11 +77,11 @@ class Unigram(WordTokenizer):
 
 @dataclass(frozen=True, eq=False)
 class UnigramCodec(Codec):
-    """Token number n has the id n, or the nth of `ids`; only a tokenizer that came from elsewhere has `ids`.
+    """A trained Unigram tokenizer: token n has the id n, or ids[n]; only an imported tokenizer has `ids`.
 
     Raises:
-        TokenizerError: a token, a score, an id or a special that cannot be.
-        ConfigError: a special's name is none.
+        TokenizerError: a token, a score, an id or a special token is invalid.
+        ConfigError: the name of a special token is invalid.
     """
 
     part = "unigram"
@@ -101,7 +101,8 @@ class UnigramCodec(Codec):
         for token in self.tokens:
             if (foreign := next((letter for letter in token if letter not in known), None)) is not None:
                 raise TokenizerError(
-                    f"unigram: {token[:40]!r} is a token and {foreign!r} is none; expected all its characters."
+                    f"unigram: {token[:40]!r} is a token, but its character {foreign!r} is not one; expected "
+                    "all of them."
                 )
         if len(self.scores) != len(self.tokens):
             raise TokenizerError(
@@ -119,24 +120,24 @@ class UnigramCodec(Codec):
         object.__setattr__(self, "_tokens", tokens)
 
     def encode_ordinary(self, text: str) -> Ids:
-        """The likeliest tokens of each piece; see `Codec.encode_ordinary`."""
+        """Return the most probable tokens of each piece; see `Codec.encode_ordinary`."""
         self._check(text)
         found = map(self._memory.__getitem__, cut(SPACED, text))
         return np.frombuffer(bytearray().join(found), np.int32)
 
     def sample(self, text: str, dice: np.random.Generator, alpha: float = 1.0) -> Ids:
-        """The ids of the text, cut in a way drawn at random: each piece's with a probability as P(way) to the `alpha`.
+        """Return the ids of a random segmentation: that of each piece has a probability proportional to P ** alpha.
 
         Args:
-            text: any that `encode` takes; all of it is ordinary.
-            dice: what draws.
-            alpha: 0 draws all ways alike; the larger, the more often the likeliest is drawn.
+            text: any text that `encode` accepts, without special tokens.
+            dice: the random generator.
+            alpha: 0 for all segmentations alike; the larger, the more often the most probable one is drawn.
 
         Raises:
-            ConfigError: alpha is negative, or no number.
-            TextError: as of `encode`.
+            ConfigError: alpha is negative or NaN.
+            TextError: as for `encode`.
 
-        Source: Kudo 2018, section 3.3, with all ways where the paper may take the l best.
+        Source: Kudo 2018, section 3.3, with all segmentations instead of the l best.
         """
         if not 0 <= alpha < math.inf:
             raise ConfigError(f"unigram: alpha: expected a number of at least 0, got {alpha!r}.")
@@ -148,11 +149,11 @@ class UnigramCodec(Codec):
         return np.frombuffer(bytearray().join(drawn), np.int32)
 
     def decode_bytes(self, ids: Iterable[Any]) -> bytes:
-        """The tokens, joined; see `Codec.decode_bytes`."""
+        """Return the tokens, joined; see `Codec.decode_bytes`."""
         return join_bytes(self.part, self._tokens, self.check_ids(ids).tolist())
 
     def to_dict(self) -> dict[str, Any]:
-        """The tokens, the likeliest first, and their log-probabilities."""
+        """Return the tokens, most probable first, and their log-probabilities."""
         return {
             "regex": SPACED,
             "nfc": self.nfc,
@@ -172,13 +173,13 @@ class UnigramCodec(Codec):
         return Memory(self._lattice)
 
     def _check(self, text: str) -> None:
-        """Refuse a text with a lone surrogate, or with one that is no token where there is no `<unk>`."""
+        """Raise TextError for a lone surrogate, or for an unknown character if there is no `<unk>`."""
         if UNKNOWN in self.special_tokens:
             utf8(self.part, text)
         elif not self._lattice.letters.issuperset(text):
             at = next(at for at, letter in enumerate(text) if letter not in self._lattice.letters)
             utf8(self.part, text[at], at)  # a lone surrogate has an error of its own
             raise TextError(
-                f"unigram: {text[at]!r} (U+{ord(text[at]):04X}) at offset {at} is none of the "
-                f"{len(self._lattice.letters)} characters that were learned; {REMEDY}."
+                f"unigram: {text[at]!r} (U+{ord(text[at]):04X}) at offset {at} is not one of the "
+                f"{len(self._lattice.letters)} known characters; {REMEDY}."
             )

@@ -77,7 +77,7 @@ class Level:
 
 
 def levels(row: Row, longest: int, least: int) -> list[Level]:
-    """The characters, then the substrings of 2, 3, ... up to `longest` of them that occur at least `least` times."""
+    """Return the characters, then the substrings of 2 to `longest` characters that occur at least `least` times."""
     alphabet, letters = row.letters
     weights = np.repeat(row.weights, row.sizes + 1)
     counts = np.bincount(letters + 1, weights, len(alphabet) + 1)[1:].astype(np.int64)
@@ -124,18 +124,18 @@ class Field:
     sizes: Whole  # how long each is
 
     def tokens(self) -> list[str]:
-        """The tokens' texts."""
+        """Return the tokens' texts."""
         spans = zip(self.places.tolist(), (self.places + self.sizes).tolist(), strict=True)
         return [self.row.text[start:end] for start, end in spans]
 
     def kept(self, alive: NDArray[np.bool_]) -> "Field":
-        """The field without the tokens that are not alive."""
+        """Return the field without the tokens that are not alive."""
         numbers = np.append(np.where(alive, np.cumsum(alive) - 1, NONE), NONE).astype(np.int32)
         return Field(self.row, numbers[self.at], self.letters, self.places[alive], self.sizes[alive])
 
 
 def learn_scores(pieces: Mapping[str, int], wanted: int, least: int = 1) -> tuple[dict[str, float], int]:
-    """The tokens and their scores, the likeliest first, and how many tokens the pieces allow.
+    """Return the tokens and their scores, the likeliest first, and how many tokens the pieces allow.
 
     Args:
         pieces: how often each piece occurs in the texts.
@@ -163,7 +163,7 @@ def learn_scores(pieces: Mapping[str, int], wanted: int, least: int = 1) -> tupl
 
 
 def stretched(pieces: Mapping[str, int]) -> dict[str, int]:
-    """The pieces, the long ones in stretches."""
+    """Return the pieces, the long ones in stretches."""
     found = dict[str, int]()
     for piece, count in pieces.items():
         for at in range(0, len(piece), STRETCH):
@@ -173,7 +173,7 @@ def stretched(pieces: Mapping[str, int]) -> dict[str, int]:
 
 
 def seeded(pieces: Mapping[str, int], wanted: int, least: int) -> tuple[Field, int]:
-    """The characters and the best substrings by count times length; ties go to the longest, then by code points.
+    """Return the characters and the best substrings by count times length; ties go to the longest, then by code points.
 
     Also says how many tokens there could be.
     """
@@ -190,7 +190,7 @@ def seeded(pieces: Mapping[str, int], wanted: int, least: int) -> tuple[Field, i
     places = np.zeros(len(size), np.int64)
     for index, level in enumerate(found):
         tokens = np.flatnonzero(size == index + 1)
-        renumbered = np.full(len(level.counts) + 1, NONE, np.int32)  # the last one stands for no substring
+        renumbered = np.full(len(level.counts) + 1, NONE, np.int32)  # the last one means no substring
         renumbered[number[tokens]] = tokens
         at[index] = renumbered[level.at]
         somewhere = np.flatnonzero(at[index] != NONE)[::-1]
@@ -199,14 +199,14 @@ def seeded(pieces: Mapping[str, int], wanted: int, least: int) -> tuple[Field, i
 
 
 def scores_of(counts: Floats) -> Floats:
-    """The tokens' log-probabilities, in proportion to how often they are expected."""
+    """Return the tokens' log-probabilities, in proportion to how often they are expected."""
     some = np.maximum(counts, FAINT)
     scores: Floats = np.log(some) - np.log(some.sum())
     return scores
 
 
 def expected(field: Field, scores: Floats) -> Floats:
-    """How often each token is expected, over all the ways to cut each piece.
+    """Return how often each token is expected, over all the ways to cut each piece.
 
     Forward, the weight of all the ways to each place; backward, each place's expected visits go to the tokens that end
     there by their shares, and with them to where they begin.
@@ -231,7 +231,7 @@ def expected(field: Field, scores: Floats) -> Floats:
 
 
 def losses(field: Field, scores: Floats, counts: Floats) -> Floats:
-    """What the texts' log-likelihood would lose without each token: infinitely much without a character."""
+    """Return what the texts' log-likelihood would lose without each token: infinitely much without a character."""
     padded = np.append(scores, -np.inf)
     longest = len(field.at)
     best = np.full((longest + 1, len(scores)), -np.inf)
@@ -250,12 +250,12 @@ def losses(field: Field, scores: Floats, counts: Floats) -> Floats:
 
 
 def _best(level: Level, most: int) -> Whole:
-    """The numbers of the most frequent substrings of one length; ties go by code points."""
+    """Return the numbers of the most frequent substrings of one length; ties go by code points."""
     return np.argsort(-level.counts, kind="stable")[:most]
 
 
 def _occurrences(field: Field) -> Floats:
-    """How often each token occurs, whatever overlaps it: where EM begins."""
+    """Return how often each token occurs, whatever overlaps it: where EM begins."""
     weights = np.repeat(field.row.weights, field.row.sizes + 1).astype(np.float64)
     counts = [np.bincount(tokens + 1, weights, len(field.sizes) + 1)[1:] for tokens in field.at]
     total: Floats = np.sum(counts, 0)
@@ -263,7 +263,7 @@ def _occurrences(field: Field) -> Floats:
 
 
 def _ending(field: Field, depth: int) -> tuple[Whole, Whole, NDArray[np.int32]]:
-    """The places so deep in their pieces, where tokens of each length that end there begin, and these tokens."""
+    """Return the places so deep in their pieces, where tokens of each length that end there begin, and these tokens."""
     row = field.row
     ends = row.firsts[row.sizes >= depth] + depth
     lengths = np.arange(1, min(depth, len(field.at)) + 1).reshape(-1, 1)

@@ -47,11 +47,11 @@ class WordPiece(WordTokenizer):
     )
 
     def train(self, texts: Iterable[str]) -> "WordPieceCodec":
-        """The alphabet and what likelihood makes of it; what is kept of the texts is each piece once, and its count.
+        """Return a codec with the alphabet and the tokens merged from it; only the counts of pieces are kept.
 
         Raises:
             TextError: a text holds a lone surrogate.
-            TokenizerError: the texts are empty, have more letters than vocab_size, or too few pairs for it.
+            TokenizerError: the texts are empty, have more characters than vocab_size, or too few pairs for it.
         """
         pieces = count_words("wordpiece", WORDS, training_segments(texts, self.special_tokens, self.nfc))
         alphabet, others = alphabet_of(pieces), len(self.special_ids())
@@ -65,7 +65,7 @@ class WordPiece(WordTokenizer):
 
     @classmethod
     def from_dict(cls, table: dict[str, Any]) -> "WordPieceCodec":
-        """The codec of a list of tokens as they are written; see `Tokenizer.from_dict`."""
+        """Return the codec of a list of tokens as they are written; see `Tokenizer.from_dict`."""
         kinds = {"regex": str, "nfc": bool, "special_tokens": dict[str, int], "ids": list[int], "tokens": list[str]}
         exactly("wordpiece", table, kinds)
         check_regex("wordpiece", table["regex"], WORDS)
@@ -82,11 +82,11 @@ class WordPiece(WordTokenizer):
 
 @dataclass(frozen=True, eq=False)
 class WordPieceCodec(Codec):
-    """Token number n has the id n, or the nth of `ids`; only a tokenizer that came from elsewhere has `ids`.
+    """A trained WordPiece tokenizer: token n has the id n, or ids[n]; only an imported tokenizer has `ids`.
 
     Raises:
         TokenizerError: a token, an id or a special that cannot be.
-        ConfigError: a special's name is none.
+        ConfigError: the name of a special token is invalid.
     """
 
     part = "wordpiece"
@@ -108,7 +108,7 @@ class WordPieceCodec(Codec):
         object.__setattr__(self, "_tokens", tokens)
 
     def encode_ordinary(self, text: str) -> Ids:
-        """The parts of each piece; see `Codec.encode_ordinary`."""
+        """Return the parts of each piece; see `Codec.encode_ordinary`."""
         if UNKNOWN in self.special_tokens:
             utf8(self.part, text)  # a lone surrogate is an error, not an unknown token
         try:
@@ -118,11 +118,11 @@ class WordPieceCodec(Codec):
             raise self._refusal(text) from None
 
     def decode_bytes(self, ids: Iterable[Any]) -> bytes:
-        """The tokens' texts, joined; see `Codec.decode_bytes`."""
+        """Return the tokens' texts, joined; see `Codec.decode_bytes`."""
         return join_bytes(self.part, self._tokens, self.check_ids(ids).tolist())
 
     def to_dict(self) -> dict[str, Any]:
-        """The tokens as they are written: `##` before what goes on with a piece."""
+        """Return the tokens as they are written: `##` before what goes on with a piece."""
         return {
             "regex": WORDS,
             "nfc": self.nfc,
@@ -137,7 +137,7 @@ class WordPieceCodec(Codec):
         return Memory(Greedy(dict(zip(self.tokens, ids, strict=True)), self.special_tokens.get(UNKNOWN)))
 
     def _refusal(self, text: str) -> TextError:
-        """What is said of a text in which a piece has no tokens: the first character that none of them holds."""
+        """Return what is said of a text in which a piece has no tokens: the first character that none of them holds."""
         offset, known = 0, set().union(*(token for token, _ in self.tokens))
         for piece in cut(WORDS, text):
             if not self._memory.knows(piece):
@@ -152,28 +152,28 @@ class WordPieceCodec(Codec):
         )
 
 
-MARK = "##"  # before a written token that goes on with a piece
+MARK = "##"  # prefix of a written token that continues a piece
 
 
 def written(token: Token) -> str:
-    """A token as a vocabulary writes it.
+    """Return a token as a vocabulary writes it.
 
     Raises:
-        TokenizerError: it is empty, or begins a piece and would be read as another that goes on with one.
+        TokenizerError: it is empty, or begins a piece and would be read as one that continues it.
     """
     text, begins = token
     if not text:
         raise TokenizerError("wordpiece: a token is empty; expected at least one character.")
     if begins and text.startswith(MARK) and text != MARK:
         raise TokenizerError(
-            f"wordpiece: the token {text[:40]!r} begins a piece, and is written as {text[2:42]!r} is that goes on with "
-            "one; expected tokens that can be told apart."
+            f"wordpiece: the token {text[:40]!r} begins a piece, but is written like {text[2:42]!r} continuing "
+            "one; expected distinguishable tokens."
         )
     return text if begins else MARK + text
 
 
 def read_written(text: str) -> Token:
-    """The token that is written so."""
+    """Return the token of its written form."""
     return (text, True) if text == MARK or not text.startswith(MARK) else (text.removeprefix(MARK), False)
 
 
@@ -187,7 +187,7 @@ class Greedy:
         self.unknown = unknown
 
     def __call__(self, piece: str) -> bytes | None:
-        """The ids, as the bytes of an int32 array; None where there are none."""
+        """Return the ids, as the bytes of an int32 array; None where there are none."""
         ids, at, known = list[int](), 0, self.beginning
         while at < len(piece):
             for end in range(min(at + self.longest, len(piece)), at, -1):

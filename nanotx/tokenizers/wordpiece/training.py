@@ -4,7 +4,7 @@ Two scores say by how much. `ratio` is count(ab) / (count(a) count(b)): how much
 becomes. It is the score that is commonly told, and favours the rarest pairs, so it wants a min_frequency. `gain` is
 count(ab) log(N count(ab) / (count(a) count(b))), N being the texts' characters: about how much the log-likelihood of
 all the texts grows. Ties go to the smallest pair of ids, so that one text gives one tokenizer. A pair that would grow
-longer than LONGEST characters is passed over.
+longer than LONGEST characters is skipped.
 
 Source: Schuster & Nakajima 2012, https://research.google/pubs/pub37842/, which takes what increases the likelihood of
 the training data the most, and gives no formula; nor do Devlin et al. 2018, https://arxiv.org/abs/1810.04805.
@@ -20,13 +20,13 @@ from nanotx.tokenizers.words import WORDS, cut
 
 Pair = tuple[int, int]
 Token = tuple[str, bool]
-"""A text, and whether it begins a piece or goes on with one."""
+"""A text, and whether it begins a piece or continues one."""
 LONGEST = 32  # characters of a token; a longer run is several
-WALL = -1  # stands between two pieces, and where a token has been merged away
+WALL = -1  # separates two pieces, and marks a position that was merged away
 
 
 def ratio(pair: int, left: int, right: int, whole: int) -> float:
-    """How much likelier one occurrence of the pair becomes, as it is counted.
+    """Return how much likelier one occurrence of the pair becomes, as it is counted.
 
     Args:
         pair: how often it occurs.
@@ -38,7 +38,7 @@ def ratio(pair: int, left: int, right: int, whole: int) -> float:
 
 
 def gain(pair: int, left: int, right: int, whole: int) -> float:
-    """How much the log-likelihood of the texts grows, as above."""
+    """Return how much the log-likelihood of the texts grows, as above."""
     return pair * math.log(pair * whole / (left * right))
 
 
@@ -46,7 +46,7 @@ SCORES: dict[str, Callable[[int, int, int, int], float]] = {"ratio": ratio, "gai
 
 
 class Line:
-    """All the pieces in a row, each once; knows how often each token and each pair occurs in the texts."""
+    """All distinct pieces in one sequence, with the counts of each token and each pair in the texts."""
 
     def __init__(self, pieces: Mapping[str, int], ids: Mapping[Token, int], score: str) -> None:
         self.ids, self.weights = [WALL], [0]
@@ -59,7 +59,7 @@ class Line:
         self.tokens: defaultdict[int, int] = defaultdict(int)
         self.pairs: defaultdict[Pair, int] = defaultdict(int)
         self.places: defaultdict[Pair, list[int]] = defaultdict(list)
-        self.beside: defaultdict[int, dict[Pair, None]] = defaultdict(dict)  # the pairs that a token is in
+        self.pairs_of: defaultdict[int, dict[Pair, None]] = defaultdict(dict)  # the pairs that a token is in
         self._score, self._whole = SCORES[score], sum(len(piece) * count for piece, count in pieces.items())
         for one, weight in zip(self.ids, self.weights, strict=True):
             self.tokens[one] += weight
@@ -71,7 +71,7 @@ class Line:
         return self._score(self.pairs[pair], self.tokens[pair[0]], self.tokens[pair[1]], self._whole)
 
     def merge(self, pair: Pair, new: int) -> list[Pair]:
-        """Put the id `new` wherever the pair stands, from left to right; gives the pairs whose score is another now."""
+        """Replace each occurrence of a pair with the id `new`, left to right; return the pairs whose score changed."""
         ids, left, right = self.ids, *pair
         for at in sorted(self.places.pop(pair)):
             other = self.after[at]
@@ -88,13 +88,13 @@ class Line:
             self.after[at], self.before[following] = following, at
             self._count((ids[previous], new), previous)
             self._count((new, ids[following]), at)
-        return list(dict.fromkeys(one for token in (left, right, new) for one in self.beside[token]))
+        return list(dict.fromkeys(one for token in (left, right, new) for one in self.pairs_of[token]))
 
     def _count(self, pair: Pair, at: int) -> None:
         if WALL not in pair:
             self.pairs[pair] += self.weights[at]
             self.places[pair].append(at)
-            self.beside[pair[0]][pair] = self.beside[pair[1]][pair] = None
+            self.pairs_of[pair[0]][pair] = self.pairs_of[pair[1]][pair] = None
 
     def _forget(self, pair: Pair, weight: int) -> None:
         if WALL in pair:
@@ -103,11 +103,11 @@ class Line:
         if not self.pairs[pair]:
             del self.pairs[pair]
             for token in pair:
-                self.beside[token].pop(pair, None)
+                self.pairs_of[token].pop(pair, None)
 
 
 def alphabet_of(pieces: Mapping[str, int]) -> list[Token]:
-    """Each character of the pieces as a beginning, then each that may stand inside a piece as a continuation.
+    """Return each character of the pieces as a beginning, then each that may stand inside a piece as a continuation.
 
     So any text of these characters has tokens, in whatever order they come.
     """
@@ -119,7 +119,7 @@ def alphabet_of(pieces: Mapping[str, int]) -> list[Token]:
 def learn_tokens(
     pieces: Mapping[str, int], alphabet: Sequence[Token], wanted: int, least: int = 1, score: str = "ratio"
 ) -> list[Token]:
-    """The alphabet and the merged tokens in the order learned: `wanted` of them, or as many as the pieces allow.
+    """Return the alphabet and the merged tokens in the order learned: `wanted` of them, or as many as the pieces allow.
 
     Args:
         pieces: how often each piece occurs in the texts.

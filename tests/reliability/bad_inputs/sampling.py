@@ -15,7 +15,7 @@ SAMPLING: list[tuple[str, tuple[str, ...], int, str]] = [
         "a prompt of bytes that are no text",
         ("--prompt", "ab\udcff"),
         3,
-        r"char: lone surrogate U\+DCFF at offset 2 is no character; try",
+        r"char: lone surrogate U\+DCFF at offset 2 is not a character; try",
     ),
     ("a prompt longer than the context", ("--prompt", CHARACTERS * 7000, "--max-new-tokens", "3"), 0, r"[a-e]"),
     ("an empty prompt", ("--prompt", "", "--max-new-tokens", "3"), 0, r""),

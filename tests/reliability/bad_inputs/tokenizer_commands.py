@@ -18,7 +18,7 @@ CASES = [
         3,
         r"char: a file of ranks holds byte-level tokens alone; .* Try --to",
     ),
-    ("an import of nothing", "import nowhere.json", 3, r"nowhere\.json: no tokenizer can be read here: No such file"),
+    ("an import of nothing", "import nowhere.json", 3, r"nowhere\.json: cannot be read: No such file"),
     ("an import of ours", "import mine.json", 3, r"mine\.json: this is a tokenizer of nanotx already"),
     ("ids into a folder", "encode byte.json text.txt --out .", 2, r"--out \.: expected a file to write, got a folder"),
     (

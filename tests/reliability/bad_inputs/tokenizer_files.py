@@ -9,14 +9,14 @@ from signing import signed
 
 # Name, bytes of mine.json, output of opening it.
 OPENED: list[tuple[str, bytes, str]] = [
-    ("empty", b"", r"mine\.json: this is not a tokenizer in JSON"),
-    ("binary", bytes(range(256)), r"mine\.json: this is not a tokenizer in JSON: .*utf-8"),
+    ("empty", b"", r"mine\.json: not a tokenizer in JSON"),
+    ("binary", bytes(range(256)), r"mine\.json: not a tokenizer in JSON: .*utf-8"),
     ("a list", b"[1, 2]", r'mine\.json: expected a tokenizer that nanotx saved \("nanotx": "tokenizer"\)'),
     ("of another kind", b'{"model": 3}', r"mine\.json: expected a tokenizer that nanotx saved"),
     ("of another library", b'{"model": {}}', r"mine\.json: huggingface: the library cannot read this tokenizer"),
-    ("deep", b"[" * 100_000, r"mine\.json: this is not a tokenizer in JSON: .*recursion"),
-    ("full of digits", b'{"version": 1' + b"0" * 5000 + b"}", r"mine\.json: this is not a tokenizer in JSON: .*digits"),
-    ("larger than any", b" " * (1 << 24) + b"{}", r"mine\.json: this is larger than 16777216 bytes; no tokenizer"),
+    ("deep", b"[" * 100_000, r"mine\.json: not a tokenizer in JSON: .*recursion"),
+    ("full of digits", b'{"version": 1' + b"0" * 5000 + b"}", r"mine\.json: not a tokenizer in JSON: .*digits"),
+    ("larger than any", b" " * (1 << 24) + b"{}", r"mine\.json: larger than 16777216 bytes; nanotx never"),
 ]
 
 
@@ -45,7 +45,7 @@ OPENED += [
     (
         "edited",
         saved(sha256="0" * 64),
-        r"mine\.json: the digest does not fit: .* Try an earlier copy, or train it again",
+        r"mine\.json: the digest does not match: .* Try an earlier copy, or train it again",
     ),
     ("without letters", saved(alphabet=""), r"mine\.json: char: an empty text has no alphabet"),
     (
@@ -86,13 +86,13 @@ IDS = [
 
 
 # Name of what is in the place of a file, its preparation, whether it is possible here, output.
-ODD = "no tokenizer can be read here: expected a plain file, got a pipe, a socket, a device"
+ODD = "cannot be read: expected a plain file, got a pipe, a socket, a device"
 PLACES = [
     ("a pipe", pipe("mine.json"), posix, ODD),
     ("a socket", a_socket("mine.json"), posix, ODD),
-    ("a folder", having({"mine.json/x": b""}), lambda: True, "no tokenizer can be read here: Is a directory"),
+    ("a folder", having({"mine.json/x": b""}), lambda: True, "cannot be read: Is a directory"),
     ("missing", having(), lambda: True, r"there is no such file\. .*Presets: "),
-    ("a secret", unreadable("mine.json"), unprivileged, "no tokenizer can be read here: Permission denied"),
+    ("a secret", unreadable("mine.json"), unprivileged, "cannot be read: Permission denied"),
 ]
 
 

@@ -81,7 +81,7 @@ TRAINING = [
         2,
         r"pattern: no pattern named 'gpt5'\. Did you mean 'gpt\d'\? Known: ",
     ),
-    ("by half a regex", "bpe text.txt --pattern (a", 2, r"pattern: '\(a' is no regex: "),
+    ("by half a regex", "bpe text.txt --pattern (a", 2, r"pattern: '\(a' is not a valid regex: "),
     (
         "by a regex that leaves something out",
         "bpe text.txt --pattern [a-c]",

@@ -34,7 +34,7 @@ class Playhouse(Corpus):
         check_max(self, 1_000_000_000, "size")
 
     def text(self) -> str:
-        """The plays, one after another."""
+        """Return the plays, one after another."""
         pieces, size = list[str](), 0
         for piece in self.writer().write(Random(self.seed).random):
             pieces.append(piece)
@@ -44,13 +44,13 @@ class Playhouse(Corpus):
         return "".join(pieces)[: self.size]
 
     def writer(self) -> Grammar:
-        """The grammar that writes the plays; its `rate()` is the bits per character of all it could ever write."""
+        """Return the grammar of the plays; its `rate()` is the entropy of its texts in bits per character."""
         if self.grammar == "voices":  # the other grammar is not even imported
             return the_voices()
         return the_play()
 
     def surprisal(self, text: str) -> NDArray[np.float64]:
-        """The bits that each character of a text costs one who knows the grammar and what came before.
+        """Return the bits that each character of a text costs one who knows the grammar and what came before.
 
         Args:
             text: begins as `text()` does, with a play's title or a scene's; may break off anywhere.
@@ -61,7 +61,7 @@ class Playhouse(Corpus):
         return self.writer().surprisal(text)
 
     def floor(self) -> float:
-        """The bits per byte of the validation text to one who knows the grammar and what precedes it.
+        """Return the bits per byte of the validation text to one who knows the grammar and what precedes it.
 
         No model is expected to do better. One that begins to read in the middle, as each window does, cannot
         know how the scene and the play began, and stays a little above.

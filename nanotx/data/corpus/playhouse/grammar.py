@@ -100,7 +100,7 @@ class Rule:
 
 
 def read(rules: Rules) -> list[Rule]:
-    """The rules of a mapping, numbered in its order; in an alternative, `<name>` calls a rule.
+    """Return the rules of a mapping, numbered in its order; in an alternative, `<name>` calls a rule.
 
     Raises:
         ConfigError: a rule is none, or is called by a name that none bears, or begins with itself.
@@ -116,7 +116,7 @@ def read(rules: Rules) -> list[Rule]:
 
 
 def _symbols(rule: str, text: str, numbers: Mapping[str, int]) -> tuple[Symbol, ...]:
-    """An alternative of a rule, cut into literal texts and the numbers of the rules it calls."""
+    """Return an alternative of a rule, cut into literal texts and the numbers of the rules it calls."""
     symbols: list[Symbol] = []
     for part in re.split(r"(<[^<>]*>)", text):
         name = part[1:-1]
@@ -143,7 +143,7 @@ def _check_progress(rule: Rule, rules: list[Rule]) -> None:
 
 
 def expected(rules: Sequence[Rule], start: int) -> tuple[float, float]:
-    """The expected bits of all choices in one writing of a rule, and its expected characters.
+    """Return the expected bits of all choices in one writing of a rule, and its expected characters.
 
     Raises:
         ConfigError: the writing is not expected to end.
@@ -178,13 +178,13 @@ def expected(rules: Sequence[Rule], start: int) -> tuple[float, float]:
 
 
 def _own(rule: Rule) -> NDArray[np.float64]:
-    """The expected bits and characters of a rule without those of the rules it calls."""
+    """Return the expected bits and characters of a rule without those of the rules it calls."""
     sizes = [sum(len(symbol) for symbol in symbols if isinstance(symbol, str)) for symbols in rule.alternatives]
     return np.array([np.dot(rule.shares, rule.bits), np.dot(rule.shares, sizes)])
 
 
 def _calls(rule: Rule) -> dict[int, float]:
-    """How often a rule is expected to call each rule."""
+    """Return how often a rule is expected to call each rule."""
     calls: dict[int, float] = defaultdict(float)
     for share, symbols in zip(rule.shares, rule.alternatives, strict=True):
         for symbol in symbols:
@@ -226,7 +226,7 @@ class Grammar:
             stack += rule.stacks[bisect(rule.sums, draw() * rule.sums[-1], hi=last) if last else 0]
 
     def surprisal(self, text: str) -> NDArray[np.float64]:
-        """The bits that each character costs one who knows the grammar and what came before.
+        """Return the bits that each character costs one who knows the grammar and what came before.
 
         A choice is charged to the character that reveals it, the first of its alternative.
 
@@ -255,7 +255,7 @@ class Grammar:
         return bits
 
     def entropy(self, rule: str = "") -> float:
-        """The expected bits of all the choices in one writing of a rule, the start where none is named.
+        """Return the expected bits of all the choices in one writing of a rule, the start where none is named.
 
         Raises:
             ConfigError: there is no such rule, or its writing is not expected to end.
@@ -263,7 +263,7 @@ class Grammar:
         return expected(self.rules, self._number(rule) if rule else self.start)[0]
 
     def length(self, rule: str = "") -> float:
-        """The expected characters in one writing of a rule, the start where none is named.
+        """Return the expected characters in one writing of a rule, the start where none is named.
 
         Raises:
             ConfigError: there is no such rule, or its writing is not expected to end.
@@ -271,7 +271,7 @@ class Grammar:
         return expected(self.rules, self._number(rule) if rule else self.start)[1]
 
     def rate(self) -> float:
-        """The bits per character of the endless text: those of one start over its characters."""
+        """Return the bits per character of the endless text: those of one start over its characters."""
         bits, characters = expected(self.rules, self.start)
         return bits / characters
 

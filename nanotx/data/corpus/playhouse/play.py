@@ -78,7 +78,7 @@ def words(text: str) -> Choices:
 
 
 def verbs(ending: str) -> Choices:
-    """Every verb as a subject wants it, with what it takes."""
+    """Return every verb as a subject wants it, with what it takes."""
     forms = {
         verb: verb + (ending.removeprefix("e") if verb.endswith("e") else ending) for verb in words(TAKING + ALONE)
     }
@@ -148,7 +148,7 @@ ACT: Choices = {"be <quality>": 20, "bid <one ~> <act ~>": 5, "make <one ~> <qua
 
 
 def moody(mood: str) -> Rules:
-    """The rules of one mood."""
+    """Return the rules of one mood."""
     nouns, adjectives = words(NOUNS[mood]), words(ADJECTIVES[mood])
     rules: Rules = {
         "thing ~": nouns | {f"{word} <thing ~>": 1 for word in adjectives},
@@ -290,7 +290,7 @@ CASTS: tuple[Cast, ...] = (
 
 @cache
 def the_play() -> Grammar:
-    """The grammar of the playhouse; its start is one play, from its title to its end."""
+    """Return the grammar of the playhouse; its start is one play, from its title to its end."""
     rules: Rules = {
         "play": {f"THE {kind} OF <player>\n\n\nACT I\n\nSCENE I. <{kind}><{kind} I I>": 1 for kind in KINDS},
         "player": {player: 1 for cast in CASTS for player in cast},
@@ -308,7 +308,7 @@ def the_play() -> Grammar:
 
 
 def _acts(kind: str) -> Rules:
-    """The scenes of a play of this kind, and what comes after each of them until it ends."""
+    """Return the scenes of a play of this kind, and what comes after each of them until it ends."""
     rules: Rules = {kind: {f"{PLACES[mood]}.\n\n<enter {mood}>": weight for mood, weight in KINDS[kind].items()}}
     for act, next_act in pairwise((*ACTS, "")):
         over = f"ACT {next_act}\n\nSCENE I. <{kind}><{kind} {next_act} I>" if next_act else "FINIS\n\n\n\n"
@@ -331,7 +331,7 @@ def _entrances(mood: str) -> Rules:
 
 
 def _talk(mood: str, cast: Cast) -> Rules:
-    """What comes when one of a cast has spoken: an answer, a noise, a play in the play, or a way off."""
+    """Return what comes when one of a cast has spoken: an answer, a noise, a play in the play, or a way off."""
     rules: Rules = {}
     for player in cast:
         rest = tuple(other for other in cast if other != player)
@@ -360,5 +360,5 @@ def _left(mood: str, rest: Cast) -> str:
 
 
 def _listed(cast: Cast) -> str:
-    """The players as a stage direction names them."""
+    """Return the players as a stage direction names them."""
     return f"{', '.join(cast[:-1])} and {cast[-1]}"

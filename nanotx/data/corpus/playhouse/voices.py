@@ -219,7 +219,7 @@ VOICES = {  # by the script that each is written in, as Unicode calls it
 
 @cache
 def the_voices() -> Grammar:
-    """The grammar of many languages; its start is one scene."""
+    """Return the grammar of many languages; its start is one scene."""
     rules: Rules = {"scene": {f"<{script} scene>\n\n<{script} cast>": voice.scenes for script, voice in VOICES.items()}}
     for script, voice in VOICES.items():
         rules = {**rules, **_spoken(script, voice)}
@@ -227,7 +227,7 @@ def the_voices() -> Grammar:
 
 
 def _spoken(script: str, voice: Voice) -> Rules:
-    """The rules of one language, whose names begin with its script."""
+    """Return the rules of one language, whose names begin with its script."""
     rules = {
         f"{script} {name}": {re.sub("<", f"<{script} ", text): weight for text, weight in choices.items()}
         for name, choices in _read(voice.rules).items()
