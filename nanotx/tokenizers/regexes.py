@@ -7,8 +7,8 @@ Sources: gpt2, https://github.com/openai/gpt-2/blob/master/src/encoder.py; gpt4 
 https://github.com/openai/tiktoken/blob/main/tiktoken_ext/openai_public.py
 
 A recursive regex keeps a frame for each call: `(?R)?a|(?s:.)` takes 5 GB in 3 seconds. One that may match the empty
-text loses text that is not matched. Both show in the source of the regex, so it is parsed here, in the syntax of `regex`
-and the minimal length of a match is computed. Syntax that this parser does not know is refused.
+text loses what is not matched. Both show in the source of a regex, so it is parsed here, in the syntax of the `regex`
+module, and the minimal length of a match is computed. Syntax that this parser does not know is refused.
 """
 
 import math

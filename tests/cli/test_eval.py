@@ -71,7 +71,7 @@ def test_a_script_in_which_no_token_begins_has_no_loss():
 def test_what_is_lost_is_not_scored():
     with pytest.raises(TextError, match="1 of 3 characters of this text become <unk> and are lost, so its bits per"):
         score_text(MODEL, Char(unknown=True).train(["ab"]), "axb", MACHINE)
-    with pytest.raises(TextError, match="the ids give another text back, in normal form C perhaps"):
+    with pytest.raises(TextError, match="the ids decode to another text, perhaps its normal form C"):
         score_text(MODEL, Char(nfc=True).train(["é"]), "e\u0301", MACHINE)
 
 

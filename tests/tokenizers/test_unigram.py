@@ -342,7 +342,7 @@ def test_any_text_of_the_characters_that_were_learned_comes_back(learned, data):
         ({"tokens": ["a", "a" * 257]}, "unigram: token 1: expected at most 256 characters, got 257"),
         ({"tokens": [], "scores": []}, "unigram: expected at least one token, got none"),
         ({"scores": [0.5]}, "unigram: 1 scores for 2 tokens; expected one each"),
-        ({"scores": [0.5, math.nan]}, "a number in it is NaN or infinity"),
+        ({"scores": [0.5, math.nan]}, "a number in it is NaN or infinite"),
         ({"scores": [0.5, 2e6]}, r"unigram: score 1: expected a number from -1e\+06 to 1e\+06, got 2000000\.0"),
         ({"scores": [0.5, -1e300]}, r"unigram: score 1: .*got -1e\+300"),
         ({"scores": [0.5, 1]}, r"unigram: scores: expected list\[float\]"),
