@@ -77,7 +77,7 @@ def test_a_text_in_another_form_falls_to_no_script():
     assert lost_characters(codec, "e\u0301", codec.encode("e\u0301")) == 0
     with pytest.raises(TextError, match="the ids decode to another text, perhaps its normal form C"):
         script_breakdown(codec, "e\u0301", codec.encode("e\u0301"))
-    with pytest.raises(TextError, match="each by itself, stand for 2 bytes and together for 3"):
+    with pytest.raises(TextError, match="decode to 2 bytes one by one and to 3 together"):
         token_offsets(codec, codec.encode("é"), 3)
 
 
