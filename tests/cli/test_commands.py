@@ -210,7 +210,7 @@ def test_a_command_does_not_replace_one_of_nanotx(site: Path, capsys):
     install(site, "doctor", "my_doctor", "def run(argv): return 9\n")
     page = " ".join(helped(capsys).split())
     assert "doctor of nanotx_my_doctor (my_doctor) is not used: nanotx has a command of that name." in page
-    assert page.count(" doctor Report") == 1
+    assert page.count(" doctor Report") == 1 and "Plug-ins:" not in page
     with pytest.raises(ConfigError, match="threads"):
         run(["doctor", "--threads", "-1"])
 
