@@ -98,7 +98,7 @@ def fields_matter(
     """Every field of a config changes something; those that its part names under `cost_only` change no value.
 
     A field of which nothing hangs here, as heads in a window of one position, may matter in the default config
-    instead. A field of which no other value is accepted is left out: the part has said so itself.
+    instead. A field of which the part accepts no other value is left out.
 
     Args:
         config: the config.

@@ -79,14 +79,14 @@ def factors(schedule: Schedule, runs: Sequence[int]) -> dict[str, Tensor]:
 
 
 def grouped(config: Optimizer, parameters: Parameters) -> None:
-    """Every parameter that learns lies in exactly one group, and every group holds its own full rate as `base_lr`.
+    """Every trainable parameter is in exactly one group, and every group holds its own full rate as `base_lr`.
 
     Args:
         config: the optimizer's.
         parameters: by name; those that require no gradient do not learn.
 
     Raises:
-        LawBroken: which parameter lies in none or in several, or which group has no rate.
+        LawBroken: which parameter is in no group or in several, or which group has no rate.
     """
     optimizer = config.build(parameters.items())
     for index, group in enumerate(optimizer.param_groups):
@@ -97,7 +97,7 @@ def grouped(config: Optimizer, parameters: Parameters) -> None:
     for name, parameter in parameters.items():
         count = inside.count(id(parameter))
         if count > 1 or (parameter.requires_grad and not count):
-            raise LawBroken(f"groups: {name} of shape {tuple(parameter.shape)} lies in {count} groups; expected one.")
+            raise LawBroken(f"groups: {name} of shape {tuple(parameter.shape)} is in {count} groups; expected one.")
     if strange := set(inside) - {id(one) for one in parameters.values()}:
         raise LawBroken(f"groups: {len(strange)} parameters in the groups are not among those given.")
 

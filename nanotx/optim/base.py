@@ -34,7 +34,7 @@ class Optimizer(
     def build(self, parameters: Named) -> TorchOptimizer:
         """Build the optimizer; each of its groups holds its own full learning rate under `base_lr`.
 
-        `groups` are no concern of a part: `build_grouped` applies them to what it builds.
+        A part ignores `groups`: `build_grouped` applies them to what it builds.
         """
 
     def build_grouped(self, parameters: Named) -> TorchOptimizer:

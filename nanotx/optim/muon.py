@@ -1,12 +1,12 @@
-"""Muon: the momentum of a matrix, made orthogonal, is its step; everything else goes by AdamW.
+"""Muon: the step of a matrix is its momentum made orthogonal; all other parameters are stepped by AdamW.
 
-A step of gradient descent under the spectral norm: all the singular values of the momentum become about 1, by a
-polynomial in matrix products alone (Newton-Schulz), so that directions which the gradient seldom takes are learned as
-fast as those it often takes. Matrices of equal shape take their products together.
+It is steepest descent under the spectral norm: a polynomial in matrix products (Newton-Schulz) brings all singular
+values of the momentum near 1, so that rare directions of the gradient are learned as fast as frequent ones. Matrices of
+equal shape are multiplied in one batch.
 
-Which parameters: matrices, and stacks of matrices, but for those whose name says that they look up or give out tokens
-(`embedding`, `head`); these and all vectors go by AdamW with its own rate. Where a
-gradient holds some rows of a table alone, these rows are stepped, without momentum, and the others wait.
+Muon steps matrices and stacks of matrices, except those named `embedding` or `head`, which map from and to tokens;
+AdamW, with a learning rate of its own, steps these and all vectors. Where a gradient is sparse, only the rows that it
+has are stepped, without momentum.
 
 Sources: Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/, whose coefficients and scale these are; with
 the decoupled weight decay of Liu et al. 2025, https://arxiv.org/abs/2502.16982, section 2.2
@@ -77,12 +77,12 @@ class Muon(Optimizer):
 
 
 class MuonOptimizer(LightAdamW):
-    """The thing: `momentum` is kept for each matrix; the library's AdamW has the rest, in one kernel."""
+    """Keeps a `momentum` for each matrix; PyTorch's AdamW steps the rest, in one kernel."""
 
     def __init__(self, groups: list[dict[str, Any]], config: Muon) -> None:
         fused = all(one.device.type in {"cpu", "cuda"} for group in groups for _, one in group["params"])
         super().__init__(groups, betas=config.betas, eps=config.eps, fused=fused)
-        # Only the library's kernel looks for a gradient that overflowed, so a scaler has to pass over the whole step.
+        # Only PyTorch's kernel checks for a gradient that overflowed, so the gradient scaler must skip the whole step.
         self._step_supports_amp_scaling = False
         self.config = config
 
@@ -104,7 +104,7 @@ class MuonOptimizer(LightAdamW):
                     self._rows(group, one, gradient.coalesce())
                     done[one] = gradient
         for one in done:
-            one.grad = None  # AdamW passes over what has no gradient
+            one.grad = None  # AdamW skips parameters without a gradient
         super().step()
         for one, gradient in done.items():
             one.grad = gradient
@@ -127,10 +127,10 @@ class MuonOptimizer(LightAdamW):
             torch._foreach_add_(ones, list(steps.to(ones[0].dtype).unbind()), alpha=-group["lr"] * scale)
 
     def _rows(self, group: dict[str, Any], table: Tensor, gradient: Tensor) -> None:
-        """AdamW without momentum on the rows that a step has met; the others wait, their averages too.
+        """Step the rows of a sparse gradient by AdamW without momentum; other rows and their averages stay.
 
-        A row that is met once would go on by its momentum in steps that do not meet it, some ten times as far as in
-        the first; here it goes all of that way at once, its mean square being as young.
+        With momentum, a row that one step met would keep moving in the steps that do not meet it, some ten times as far
+        as in the first; here it moves all of that way at once, because its mean square is as young.
         """
         state = self._counted(table, "exp_avg_sq")
         rows, values, second = gradient.indices()[0], gradient.values(), self.config.betas[1]
@@ -141,7 +141,7 @@ class MuonOptimizer(LightAdamW):
         state["exp_avg_sq"][rows] = square
 
     def _counted(self, one: Tensor, *averages: str) -> dict[str, Tensor]:
-        """Return its state, one step older; at first its averages are zero."""
+        """Return the state of a parameter with one step counted; its averages begin at zero."""
         state: dict[str, Tensor] = self.state[one]
         if not state:
             state |= {name: torch.zeros_like(one) for name in averages} | {"step": torch.zeros(())}
@@ -150,10 +150,10 @@ class MuonOptimizer(LightAdamW):
 
 
 def orthogonal(x: Tensor, iterations: int) -> Tensor:
-    """Matrices with the singular vectors of those given, and singular values between about 0.7 and 1.2.
+    """Return matrices with the same singular vectors, and singular values between about 0.7 and 1.2.
 
     Args:
-        x: a matrix, or a stack of them, in the two last axes; one that is zero stays so.
+        x: a matrix, or a stack of them, in the last two axes; zero stays zero.
         iterations: of Newton-Schulz; five are enough for a ratio of a thousand between singular values.
     """
     dtype = torch.bfloat16 if has_bfloat16(x.device.type) else torch.float32
@@ -168,7 +168,7 @@ def orthogonal(x: Tensor, iterations: int) -> Tensor:
 
 
 def by_matrix(x: Tensor, iterations: int) -> Tensor:
-    """x becomes (a + b S + c S^2) x, with S = x x^T, again and again."""
+    """Iterate x = (a + b S + c S^2) x, with S = x x^T."""
     a, b, c = COEFFICIENTS
     for _ in range(iterations):
         square = torch.bmm(x, rearrange(x, "n i j -> n j i"))
@@ -177,10 +177,10 @@ def by_matrix(x: Tensor, iterations: int) -> Tensor:
 
 
 def by_square(x: Tensor, iterations: int) -> Tensor:
-    """Return the same, its factors multiplied with one another and at last with x: half the work where x is long.
+    """Iterate as `by_matrix`, but multiply the factors first and x last: half the work for a long x.
 
-    All factors are polynomials of the first S, so they commute, and S goes on as S times the square of a factor. What
-    is rounded away grows faster than in the other order: for float32 alone.
+    All factors are polynomials of the first S, so they commute, and the next S is S times the square of a factor.
+    Rounding errors grow faster than in the other order, so this is for float32 alone.
     """
     a, b, c = COEFFICIENTS
     square = torch.bmm(x, rearrange(x, "n i j -> n j i"))

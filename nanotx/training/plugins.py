@@ -1,4 +1,4 @@
-"""Parts of the user's own (`--load`, entry points): each is tried on a small input before a run starts."""
+"""Parts from outside the package (`--load`, entry points) are tried on a small input before a run starts."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ from nanotx.recipe import Recipe
 
 
 def check_foreign(config: Recipe | Model, device: str = "cpu") -> None:
-    """Try each part of a recipe that does not come with the package, as it is used in a run.
+    """Try each part of a recipe that does not come with the package, as a run uses it.
 
     Raises:
         ConfigError: one cannot be built or run, or returns something else than its slot has it; says which and where.
@@ -69,7 +69,7 @@ def try_layer(check: PartCheck, part: Any, model: Model) -> None:
 
 
 def try_embedding(check: PartCheck, part: Any, model: Model) -> None:
-    """Ids to stream."""
+    """Try an embedding on ids."""
     table = part.build(IDS, model.dim)
     check.wanted(isinstance(table, nn.Module), f"build returned {describe_value(table)}", "a TokenEmbedding")
     ids = torch.arange(TEXTS * TIME).reshape(TEXTS, TIME) % IDS
@@ -124,7 +124,7 @@ def try_schedule(check: PartCheck, part: Any, model: Model) -> None:
 
 
 def try_loss(check: PartCheck, part: Any, model: Model) -> None:
-    """Two numbers from a stream and targets, in chunks and not."""
+    """Try a loss on a stream and targets, at once and in chunks."""
     loss, time = part.build(IDS, model.dim), model.context
     check.wanted(isinstance(loss, LossModule), f"build returned {describe_value(loss)}", "a LossModule")
     layer, targets = nn.Linear(model.dim, IDS), torch.arange(TEXTS * time).reshape(TEXTS, time) % IDS

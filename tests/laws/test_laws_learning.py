@@ -146,7 +146,7 @@ def test_a_parameter_in_two_groups_or_from_elsewhere_breaks_the_law(monkeypatch)
     mine = parameters()
     group = {"params": [*mine.values()], "base_lr": 1.0}
     for groups, message in (
-        ([group, {"params": [mine["a.bias"]], "base_lr": 1.0}], r"groups: a\.bias of shape \(3,\) lies in 2 groups"),
+        ([group, {"params": [mine["a.bias"]], "base_lr": 1.0}], r"groups: a\.bias of shape \(3,\) is in 2 groups"),
         ([group, {"params": [*parameters().values()], "base_lr": 1.0}], "groups: 3 parameters in the groups are not"),
     ):
         monkeypatch.setattr(AdamW, "build", lambda self, named, groups=groups: Built(groups))

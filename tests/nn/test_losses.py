@@ -75,7 +75,7 @@ def test_without_gradients_chunks_give_the_loss_alone():
     ("name", "fields", "match"),
     [
         ("cross_entropy", {"z_loss": -0.1}, "z_loss: expected a number of at least 0"),
-        ("label_smoothing", {"smoothing": 1.0}, "smoothing: expected a share"),
+        ("label_smoothing", {"smoothing": 1.0}, "smoothing: expected a fraction"),
         ("multi_token", {"ahead": 1}, "ahead: expected a number of at least 2"),
         ("multi_token", {"loss": MultiToken()}, "loss: multi_token inside multi_token; set a larger ahead"),
     ],

@@ -1,4 +1,4 @@
-"""A layer on trial: built from its config with random weights, told where its tokens stand, and given an input."""
+"""A layer under test: built from its config with random weights, a position and a random input."""
 
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class LayerCase(Case):
     cut: int = 0  # a position
     cuts: tuple[int, ...] = ()  # where the pieces but the first begin
     lengths: tuple[int, ...] = ()  # of the rows, where they differ
-    position: Position = NoPosition()  # what an attention or a block is told of its tokens' places
+    position: Position = NoPosition()  # that an attention or a block is given
     device: str = "cpu"
     dtype: str = "float32"
 
@@ -117,7 +117,7 @@ def has_single_expert(config: Any) -> bool:
 
 
 class PlacedLayer(Exact):
-    """A layer as training runs it: told where its tokens stand, its mathematics in a format of its own."""
+    """A layer as training runs it: with a position, and with its mathematics in a dtype of its own."""
 
     def __init__(self, layer: nn.Module, position: PositionalEncoding, reads: bool, device: str, dtype: str) -> None:
         super().__init__()
