@@ -57,13 +57,13 @@ def load_dataset(
         TextError: the validation text holds a character that the tokenizer did not see in training.
         ConfigError: a step would certainly fill this machine's memory.
     """
-    if recipe.train.batch_size * recipe.model.context * recipe.model.dim > MANY:
-        check_step_memory(recipe.train, recipe.model, recipe.device)
     if files := token_files_of(recipe.corpus):
+        check_memory(recipe)
         return token_dataset(recipe, open_split(recipe.corpus, files, recipe.tokenizer, codec, check))
     if is_large(recipe.corpus):
         text = scan(recipe.corpus)
         check(text.sha256, text.size)
+        check_memory(recipe)
         return token_dataset(recipe, encode_large(text, recipe.tokenizer, codec, say))
     training, validation = recipe.corpus.split()
     size, digest = len(training) + len(validation), sha256(training, validation)
@@ -72,9 +72,16 @@ def load_dataset(
     ids = codec.encode(training)
     eval_texts = eval_texts_of(codec, training, validation, recipe.model.context, recipe.train)
     windows = Windows(ids=ids, context=recipe.model.context, seed=recipe.seed)
+    check_memory(recipe)  # after the windows: a context longer than the corpus is reported as that
     return Dataset(
         codec=codec, windows=windows, eval_texts=eval_texts, floor=recipe.corpus.floor(), size=size, sha256=digest
     )
+
+
+def check_memory(recipe: Recipe) -> None:
+    """Raise ConfigError if a step would certainly fill this machine's memory."""
+    if recipe.train.batch_size * recipe.model.context * recipe.model.dim > MANY:
+        check_step_memory(recipe.train, recipe.model, recipe.device)
 
 
 def with_tokenizer_of_tokens(recipe: Recipe) -> Recipe:

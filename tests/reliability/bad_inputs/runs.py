@@ -106,7 +106,7 @@ RUNS: list[tuple[str, Change, str, int, str]] = [
         dict,
         "speedrun shakespeare_char --records text.txt",
         3,
-        r"--records text\.txt: line 1 is no run of a speedrun",
+        r"--records text\.txt: line 1 is not a run of a speedrun",
     ),
 ]
 
