@@ -19,9 +19,8 @@ from nanotx.config.registry import load_file
 from nanotx.config.schema import check_min
 from nanotx.hardware.cpu import cores
 from nanotx.hardware.device import choose_machine
-from nanotx.laws.heat_map import heat_map
+from nanotx.laws.heat_map import part_heat_map
 from nanotx.laws.law import Where
-from nanotx.laws.part_influence import part_influence
 from nanotx.laws.registry import LAWS, laws_not_asked, laws_on, part_names, part_of
 from nanotx.laws.report import tables
 from nanotx.laws.runner import EXAMPLES, Verdict, attempt_all
@@ -139,6 +138,6 @@ def print_dependencies(console: Console, names: list[str], verdicts: list[Verdic
     """Draw which outputs depend on which inputs, per part: in a case that breaks a law, if there is one."""
     for name in names:
         cases: list[Any] = [verdict for verdict in verdicts if verdict.part == name and verdict.case]
-        drawn = part_influence(name, cases[0] if cases else None)
-        if drawn is not None:
-            console.print(heat_map(*drawn))
+        picture = part_heat_map(name, cases[0] if cases else None)
+        if picture is not None:
+            console.print(picture)
