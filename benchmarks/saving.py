@@ -72,7 +72,7 @@ def main() -> int:
 
 def row_of(name: str, flags: Flags, machine: Machine, folder: Path) -> Row:
     """Return what saving a recipe's run costs."""
-    recipe = replace(preset_recipe(name), dtype="float32", compile=False)
+    recipe = replace(preset_recipe(name, "--recipes"), dtype="float32", compile=False)
     data = dataset_of(recipe)
     model = recipe.model.build(data.codec.vocab_size, recipe.seed)
     trainer, run = Trainer(recipe, model, data.windows, machine), RunFolder(folder / Path(name).stem)

@@ -109,7 +109,7 @@ def read_recipe(name: str, batch: int = 0, layers: int = 0) -> Recipe:
     return recipe
 
 
-def preset_recipe(name: str) -> Recipe:
+def preset_recipe(name: str, flag: str = "--recipe") -> Recipe:
     """Return a preset recipe, or that of a file.
 
     Raises:
@@ -118,7 +118,7 @@ def preset_recipe(name: str) -> Recipe:
     known = sorted(path.stem for path in presets("recipes").glob("*.toml"))
     file = Path(name) if name.endswith(".toml") else presets("recipes") / f"{name}.toml"
     if not file.is_file():
-        raise ConfigError(f"--recipe {name}: no such recipe.{did_you_mean(name, known)} Known: {', '.join(known)}.")
+        raise ConfigError(f"{flag} {name}: no such recipe.{did_you_mean(name, known)} Known: {', '.join(known)}.")
     recipe: Recipe = from_table(Recipe, merge(Recipe, to_table(Recipe()), read_toml(file)))
     return recipe
 
