@@ -120,5 +120,5 @@ def test_mistakes_are_told(words, match, tmp_path, monkeypatch):
 def test_a_list_of_records_that_is_none_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "records.jsonl").write_text('{"target": 1}\n', encoding="utf-8")
-    with pytest.raises(DataError, match=r"--records records\.jsonl: line 1 is no run of a speedrun"):
+    with pytest.raises(DataError, match=r"--records records\.jsonl: line 1 is not a run of a speedrun"):
         nanotx_command(["speedrun", "--records", "records.jsonl"])
