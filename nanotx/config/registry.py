@@ -39,6 +39,7 @@ class Slot:
     part: ClassVar[str] = ""
     decorator: ClassVar[str] = "@dataclass(frozen=True, kw_only=True)"  # what belongs above the class of a part
     cost_only: ClassVar[tuple[str, ...]] = ()  # fields that change time or memory, but no output
+    part_specific: ClassVar[tuple[str, ...]] = ()  # fields that a part put in place of another does not take over
     registered: ClassVar[dict[str, type[Any]]]
 
     def __init_subclass__(

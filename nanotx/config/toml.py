@@ -48,7 +48,8 @@ def merge_part(slot: Any, base: Any, over: Any, where: str) -> Any:
         return {"part": new.part, **changes}
     old, kept = part_of(slot, base, where)
     if new is not old:
-        kept = {key: item for key, item in kept.items() if fields(new).get(key) == fields(old).get(key)}
+        same = {key for key, kind in fields(old).items() if fields(new).get(key) == kind} - {*new.part_specific}
+        kept = {key: item for key, item in kept.items() if key in same}
     return {"part": new.part, **merge(new, kept, changes, where)}
 
 

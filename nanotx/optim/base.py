@@ -25,6 +25,7 @@ class Optimizer(
 ):
     """The optimizer slot. A part is built from named parameters, so that its groups can depend on the names."""
 
+    part_specific = ("lr",)  # a rate that suits one optimizer is orders of magnitude off for another
     takes_sparse: ClassVar[bool] = False  # whether a gradient may hold some rows of a table alone
 
     lr: float = 1e-3  # before the schedule's factor

@@ -76,6 +76,17 @@ def test_whatever_a_swap_changes_is_printed_and_what_is_shared_stays(base, slot,
         assert {place.removeprefix(".").removesuffix(".part") for place in changed} <= told
 
 
+@pytest.mark.parametrize(("base", "name", "lr"), [(MACBOOK, "muon", 0.02), (shakespeare, "adamw", 0.001)])
+def test_an_optimizer_has_its_own_learning_rate_unless_one_is_named(base, name, lr):
+    new, _ = read_recipe(base, ["--optimizer", name], "nanotx")
+    assert new.optimizer.lr == lr and new.optimizer.weight_decay == base.optimizer.weight_decay
+    lines = describe_swaps(base, ["--optimizer", name], new)
+    assert f"swapped: optimizer.lr: {base.optimizer.lr} -> {lr}" in lines
+    words = ["--optimizer", name, "--optimizer.lr", "0.5"]
+    named, _ = read_recipe(base, words, "nanotx")
+    assert named.optimizer.lr == 0.5 and not any("optimizer.lr" in line for line in describe_swaps(base, words, named))
+
+
 def test_a_run_prints_what_a_swap_changed_and_no_run_without_one_does(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     corpus = ["--corpus", "file", "--corpus.path", str(text(tmp_path / "letters.txt"))]
