@@ -107,7 +107,7 @@ def test_dropout_falls_on_what_each_branch_adds(block):
 
 @pytest.mark.parametrize("block", BRANCHED)
 def test_a_share_that_is_none_is_refused(block):
-    with pytest.raises(ConfigError, match="dropout: expected a share"):
+    with pytest.raises(ConfigError, match="dropout: expected a fraction"):
         Block.find(block)(dropout=1.0)
 
 

@@ -59,7 +59,7 @@ def test_every_matrix_of_a_model_but_its_table_goes_by_muon():
     [
         ({"lr": -1.0}, "lr: expected a number of at least 0"),
         ({"iterations": 0}, "iterations: expected a number of at least 1"),
-        ({"momentum": 1.0}, "momentum: expected a share"),
+        ({"momentum": 1.0}, "momentum: expected a fraction"),
         ({"betas": (0.9, 1.0)}, "betas: expected two shares"),
     ],
 )

@@ -174,7 +174,7 @@ def test_a_full_accelerator_says_how_many_windows_it_held_and_a_remedy_that_the_
         ({"micro_batch_size": 3}, r"micro_batch_size: 3 does not divide batch_size=4; try one of \[1, 2, 4\]"),
         ({"micro_batch_size": -1}, "micro_batch_size: -1 does not divide"),
         ({"micro_batch_size": "auto", "grad_accum_steps": 2}, "expected it or grad_accum_steps, got both"),
-        ({"ema_decay": 1.0}, "ema_decay: expected a share"),
+        ({"ema_decay": 1.0}, "ema_decay: expected a fraction"),
         ({"loss_chunk_size": -1}, "loss_chunk_size: expected a number of at least 0"),
     ],
 )
