@@ -205,15 +205,25 @@ class StateCodec:
         for name, values in self.initial_state.items():
             if not table or any(is_under(prefix, name) for prefix in foreign):
                 state[name] = values
+        notes = self.put(saved, state, where)
+        return [f"optimizer: what it keeps for {module} starts again." for module in foreign] + notes
+
+    def put(self, saved: Saved, state: State, where: str) -> list[str]:
+        """Put a state into the optimizer, that of the parameters by their own names; return what starts again.
+
+        Raises:
+            RunError: the optimizer refuses it.
+        """
         found = self.state_dict()
         groups, notes = self.groups(found["param_groups"], saved.groups)
-        indexed: dict[Any, Any] = {}
-        for index, name in self.names(found["param_groups"]).items():
-            if name in state:
-                indexed[index] = state[name] = {
-                    key: laid_out(value, self.parameters[name]) for key, value in state[name].items()
-                }
-        check_fused(where, groups, self.names(groups), state, self.parameters)
+        names = self.names(found["param_groups"])
+        state = {
+            name: {key: laid_out(value, self.parameters[name]) for key, value in state[name].items()}
+            for name in names.values()
+            if name in state
+        }
+        check_fused(where, groups, names, state, self.parameters)
+        indexed: dict[Any, Any] = {index: state[name] for index, name in names.items() if name in state}
         extra = {key: value for key, value in found.items() if key not in ("state", "param_groups")} | saved.extra
         try:
             self.optimizer.load_state_dict(extra | {"state": indexed | saved.shared, "param_groups": groups})
@@ -224,7 +234,7 @@ class StateCodec:
         for live, group in zip(self.optimizer.param_groups, groups, strict=True):  # objects that were copied too
             kept = live.keys() & group.keys() - {*LABELS}
             live.update({key: on_devices_of(live[key], group[key]) for key in kept})
-        return [f"optimizer: what it keeps for {module} starts again." for module in foreign] + notes
+        return notes
 
     def undo_casts(self, parameter: nn.Parameter, values: dict[str, Any]) -> None:
         """Give back the dtypes that `load_state_dict` changed, on the devices that it chose."""

@@ -446,7 +446,7 @@ RESUMED: dict[str, tuple[str, str, str, str]] = {
     ),
     "a resumed optimizer has no averages": (
         "steps",
-        "nanotx.optim.state:StateCodec.load",
+        "nanotx.optim.state:StateCodec.put",
         '{"state": indexed | saved.shared,',
         '{"state": {},',
     ),
