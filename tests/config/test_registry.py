@@ -25,13 +25,15 @@ from nanotx.optim import Optimizer
 from nanotx.optim.schedules import Schedule
 from nanotx.recipe import Recipe
 from nanotx.tokenizers import Tokenizer
+from nanotx.tokenizers.byte import Byte
 
 ROOT = Path(__file__).resolve().parents[2]
 SLOTS = [Attention, Block, Corpus, Ffn, Norm, Optimizer, Position, Schedule, Tokenizer]
-TINY = shlex.split("""
+SMALL = shlex.split("""
     --model.dim 16 --model.layers 1 --model.context 8 --train.steps 2 --train.batch-size 2 --train.sample-tokens 5
-    --corpus playhouse --corpus.size 4000 --tokenizer byte --device cpu --dtype float32 --threads 1
+    --device cpu --dtype float32 --threads 1
 """)
+TINY = [*SMALL, *shlex.split("--corpus playhouse --corpus.size 4000 --tokenizer byte")]
 
 PART = '''
 """An attention in which a position reads from itself alone."""
@@ -274,8 +276,23 @@ mirror = nanotx_toys.mirror:Mirror
 broken = nanotx_toys.broken:Broken
 hollow = nanotx_toys.mirror:Absent
 
+[nanotx.corpus]
+two_books = nanotx_toys.two_books:TwoBooks
+
 [nanotx.recipes]
 toy = nanotx_toys.recipe:recipe
+"""
+TWO_BOOKS = """
+from dataclasses import dataclass
+from nanotx.data.corpus import Corpus, TokenFiles
+
+@dataclass(frozen=True, kw_only=True)
+class TwoBooks(Corpus):
+    one: str = "a.tok"
+    two: str = "b.tok"
+
+    def token_files(self):
+        return TokenFiles(train=[self.one, self.two])
 """
 RECIPE = """
 from nanotx.nn.block.prenorm import PreNorm
@@ -297,6 +314,7 @@ def plugged(tmp_path_factory) -> Path:
         "nanotx_toys/mirror.py": PART.format(name="mirror"),
         "nanotx_toys/broken.py": "import no_such_package_anywhere\n",
         "nanotx_toys/recipe.py": RECIPE,
+        "nanotx_toys/two_books.py": TWO_BOOKS,
         f"{info}/METADATA": "Metadata-Version: 2.1\nName: nanotx-toys\nVersion: 1.0\n",
         f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test_registry\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
         f"{info}/entry_points.txt": ENTRIES,
@@ -337,6 +355,22 @@ def test_a_plugged_in_part_trains_and_writes_by_its_name(plugged, tmp_path):
     # Where it is not installed, the run says how it can be supplied.
     with pytest.raises(UnknownPart, match=r"no part named 'mirror'.*--load FILE\.py"):
         run(Recipe(), ["--run", folder, "--resume"], "macbook")
+
+
+def test_a_plugged_in_corpus_of_two_token_files_trains_and_resumes(plugged, tmp_path):
+    flags = ["--corpus", "two_books"]
+    for field, name in (("one", "a"), ("two", "b")):
+        (tmp_path / f"{name}.txt").write_text(f"the book {name}\n" * 60, encoding="utf-8")
+        Byte().train([]).encode_to_file([tmp_path / f"{name}.txt"], tmp_path / f"{name}.tok")
+        flags += [f"--corpus.{field}", str(tmp_path / f"{name}.tok")]
+    folder = str(tmp_path / "run")
+    done = child(plugged, "train", "macbook", *SMALL, "--tokenizer", "byte", *flags, "--run", folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    done = child(plugged, "resume", folder, "--train.steps", "9")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert read_toml(Path(folder) / "recipe.toml")["corpus"]["part"] == "two_books"
+    done = child(plugged, "verify", folder)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_a_plugged_in_part_is_named_and_found_like_ours(installed):
