@@ -1,7 +1,7 @@
-"""Windows evenly spread over a text, to be scored in place of all of it.
+"""Evaluation texts: a whole text, or windows spread evenly over it; of characters, or of ids that were made before.
 
-Each begins at a token somewhere in the text, as it would if the text were encoded whole: some characters before it are
-encoded with it. Only what is read is encoded, so that time and memory do not grow with the text.
+A window of a text begins at a token, as if the whole text were encoded: some characters before it are encoded with it.
+Only what is read is encoded, so time and memory do not grow with the text.
 """
 
 import re
@@ -19,26 +19,25 @@ from nanotx.tokenizers.base import UNKNOWN, Codec, Ids
 from nanotx.tokenizers.special_tokens import known_bytes
 
 BEFORE = 128
-"""Characters before a window among which is looked for a place where a text may be cut."""
+"""Characters before a window that are searched for a place where the text may be split."""
 
 AFTER = 8
-"""Tokens behind a window that are encoded with it: the end of what is encoded may be cut otherwise than in the text."""
+"""Tokens after a window that are encoded with it: at the end of a piece a text may be split differently."""
 
 CUT = re.compile(r"(?<=[A-Za-z])(?=[ \n])")
 
 
 def excerpts(codec: Codec, text: str, count: int, context: int) -> EvalText:
-    """Return the windows of a text that are read in place of it; a pure function of what is given.
+    """Return windows of a text, to be evaluated in place of all of it; a pure function of the arguments.
 
     Args:
-        codec: what makes tokens of it.
+        codec: the tokenizer.
         text: all of it, of many more tokens than are read.
-        count: how many tokens are read in all.
-        context: how many a window has; a text that ends early, or a tokenizer of which a character's bytes cannot be
-            told apart, makes it shorter.
+        count: the number of tokens that are read.
+        context: tokens of a window; fewer where the text ends early, or where a token ends inside a character.
 
     Raises:
-        DataError: there is nothing to score.
+        DataError: the text has no tokens.
     """
     many = max(1, count // context)
     windows, size, whole, rate = list[Ids](), 0, True, 4.0
@@ -68,14 +67,14 @@ def window(codec: Codec, text: str, at: int, context: int, rate: float) -> tuple
     """Return the window that begins at or after a character: its tokens, and the one before them.
 
     Args:
-        codec: what makes tokens.
+        codec: the tokenizer.
         text: the whole text.
         at: an offset in characters.
-        context: how many tokens it has.
-        rate: about how many characters a token has.
+        context: tokens of the window.
+        rate: about the number of characters of a token.
 
     Returns:
-        Its ids; the bytes of all but the first, 0 where they cannot be known; and how many characters a token has.
+        Its ids; the bytes of all but the first, 0 where they are unknown; and the characters per token in this piece.
     """
     near = CUT.search(text, max(0, at - BEFORE), at)
     begin = near.start() if near else max(0, at - BEFORE // 4)
@@ -108,12 +107,12 @@ def window(codec: Codec, text: str, at: int, context: int, rate: float) -> tuple
 
 
 def measured(codec: Codec, ids: Ids) -> Callable[[int], int]:
-    """Return how many bytes the first so many of some ids stand for."""
+    """Return a function from a number of ids to the bytes that so many of the first decode to."""
     return lambda count: len(codec.decode_bytes(ids[:count]))
 
 
 def decodes_to(codec: Codec, ids: Ids, count: int, data: bytes) -> bool:
-    """Return whether the first so many ids stand for a beginning of the bytes that they were made of."""
+    """Return whether the first `count` ids decode to a beginning of the bytes that they were made of."""
     return data.startswith(codec.decode_bytes(ids[:count]))
 
 
@@ -122,7 +121,7 @@ WHOLE = 200_000
 
 
 LEAST = 2**14
-"""The fewest that are read of a longer text: the standard error is then some hundredth of a nat."""
+"""The fewest tokens that are read of a longer text: the standard error is then about a hundredth of a nat."""
 
 
 BLOCK = 2**18
@@ -130,14 +129,14 @@ BLOCK = 2**18
 
 
 def eval_texts_of(codec: Codec, training: str, validation: str, context: int, plan: Train) -> dict[str, EvalText]:
-    """Return what the training and the validation text are scored on.
+    """Return what the training and the validation text are evaluated on.
 
     A validation text of few tokens is read whole, and as much of the beginning of the training text. Of a longer one
-    windows are read, as many of each text, evenly spread over all of it and the same each time.
+    windows are read, as many of each text, spread evenly over it and the same each time.
 
     Raises:
-        DataError: there is nothing to score.
-        TextError: the validation text holds what training did not teach the tokenizer.
+        DataError: a text has no tokens.
+        TextError: the validation text has a character that the training text has not.
     """
     limit = WHOLE if plan.eval_tokens == "auto" else plan.eval_tokens
     texts = {"train": training, "val": validation}
@@ -153,11 +152,11 @@ def eval_texts_of(codec: Codec, training: str, validation: str, context: int, pl
 
 
 def eval_tokens(plan: Train, context: int) -> int:
-    """Return how many tokens of each text an evaluation reads where it does not read all.
+    """Return the number of tokens of each text that an evaluation reads where it does not read all.
 
-    Left to us, reading both texts costs a tenth of the training between two evaluations, taken to cost three times as
-    much a token, if that is no fewer than `LEAST` and no more than `WHOLE`. It is counted and not timed, so that the
-    same run reads the same windows on any machine.
+    With `auto`, reading both texts costs a tenth of the training between two evaluations, a token of which is taken to
+    cost three times as much, within `LEAST` and `WHOLE`. This is counted and not timed, so that the same run reads the
+    same windows on any machine.
     """
     if plan.eval_tokens != "auto":
         return plan.eval_tokens
@@ -166,7 +165,7 @@ def eval_tokens(plan: Train, context: int) -> int:
 
 
 def fits(codec: Codec, text: str, limit: int) -> bool:
-    """Return whether a text has at most so many tokens; no more of it is encoded than it takes to know."""
+    """Return whether a text has at most `limit` tokens; no more of it is encoded than that takes."""
     count = 0
     for at in range(0, len(text), BLOCK):
         count += len(codec.encode(text[at : at + BLOCK]))
@@ -176,7 +175,7 @@ def fits(codec: Codec, text: str, limit: int) -> bool:
 
 
 def check_known(codec: Codec, text: str) -> None:
-    """Raise TextError where a text, of which only windows will be read, holds a character that no token holds."""
+    """Raise TextError where a text, of which only windows will be read, has a character outside the vocabulary."""
     try:
         codec.encode("".join(sorted(set(text))))
     except TextError:
@@ -184,16 +183,16 @@ def check_known(codec: Codec, text: str) -> None:
 
 
 def eval_text(codec: Codec, text: str, count: int = 0, context: int = 0) -> EvalText:
-    """Return a text to be scored on.
+    """Return the evaluation text of a text.
 
     Args:
-        codec: what makes tokens of it.
+        codec: the tokenizer.
         text: all of it.
-        count: about how many of its tokens are read, in windows evenly spread over it; 0 for all.
-        context: tokens of such a window.
+        count: about how many of its tokens are read, in windows spread evenly over it; 0 for all.
+        context: tokens of a window.
 
     Raises:
-        DataError: there is nothing in it to score.
+        DataError: the text has no tokens.
     """
     if count:
         return excerpts(codec, text, count, context)

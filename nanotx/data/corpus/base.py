@@ -82,7 +82,9 @@ class Corpus(Slot, ABC, slot="corpus", package="nanotx.data.corpus", group="nano
         try:
             cls.find(name)
         except UnknownPart as error:
-            raise UnknownPart(f"{error} A text of your own is named by its path, and none is here.") from None
+            raise UnknownPart(
+                f"{error} A text of your own is named by its path, and there is no file of this name."
+            ) from None
         return {"part": name}
 
     def text(self) -> str:
