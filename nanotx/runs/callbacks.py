@@ -7,7 +7,7 @@ from nanotx.errors import RunError
 from nanotx.files import read_regular, write_atomic
 from nanotx.runs import checkpoint
 from nanotx.runs.folder import RunFolder
-from nanotx.runs.metrics_log import Journal, copy_aside, read
+from nanotx.runs.metrics_log import MetricsLog, copy_aside, read
 from nanotx.training.loop import Callback, TrainingRun
 from nanotx.training.trainer import Row
 
@@ -69,16 +69,16 @@ class RunFiles(Callback):
     While the disk refuses a file, what it lacks is kept in memory, and the run continues.
     """
 
-    def __init__(self, folder: RunFolder, journal: Journal, check_place: Any, checkpoint_size: int) -> None:
+    def __init__(self, folder: RunFolder, log: MetricsLog, check_place: Any, checkpoint_size: int) -> None:
         """Prepare to write.
 
         Args:
             folder: of the run.
-            journal: its metrics log.
+            log: its metrics log.
             check_place: raises where the folder is another run's by now.
             checkpoint_size: the bytes that a checkpoint takes at least.
         """
-        self.folder, self.journal, self.check_place = folder, journal, check_place
+        self.folder, self.log, self.check_place = folder, log, check_place
         self.checkpoint_size = checkpoint_size
         self.samples = [row["text"] for row in read(folder.metrics) if row["event"] == "sample"]
         self.unwritten: set[Path] = set()  # files that lack what could not be written
@@ -86,8 +86,8 @@ class RunFiles(Callback):
     def on_row(self, run: TrainingRun, row: Row) -> None:
         """Write a row to the metrics log, which is restored if it was removed."""
         self.check_place()
-        restored = self.journal.restore()
-        error = self.journal.write(row)
+        restored = self.log.restore()
+        error = self.log.write(row)
         if restored:
             run.warn(restored)
         self.note_written(run, self.folder.metrics, error)
@@ -123,7 +123,7 @@ class RunFiles(Callback):
             RunError: the disk refuses them.
         """
         try:
-            self.journal.sync()
+            self.log.sync()
         except OSError as error:
             raise RunError(f"{self.folder.metrics}: cannot be flushed: {error.strerror or error}.") from None
 
@@ -144,7 +144,7 @@ class RunFiles(Callback):
         Raises:
             OSError: the disk refuses them.
         """
-        if error := self.journal.flush():
+        if error := self.log.flush():
             raise error
 
 

@@ -39,7 +39,7 @@ FIELDS: dict[str, dict[str, Any]] = {
 FIELDS["resume"] = FIELDS["start"]
 
 
-class Journal:
+class MetricsLog:
     """An open metrics log; `write` appends a row at once."""
 
     def __init__(self, path: Path, step: int, eval_pending: bool = False) -> None:

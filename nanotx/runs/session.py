@@ -22,7 +22,7 @@ from nanotx.runs.callbacks import Checkpoints, Display, RunFiles, Shown, keep_sa
 from nanotx.runs.checkpoint import clear_temporary
 from nanotx.runs.folder import RunFolder, locked
 from nanotx.runs.history import error, extent, rate
-from nanotx.runs.metrics_log import Journal
+from nanotx.runs.metrics_log import MetricsLog
 from nanotx.runs.resume import check_corpus, resume_run, tokenizer_of
 from nanotx.runs.resume_check import Survey, changes, recipe_digest, set_aside
 from nanotx.runs.summary import summarize, title
@@ -154,17 +154,17 @@ class Session:
         if not changed:
             self.settle()
         notes = [*self.found.notes, *keep_samples(self.folder)]
-        journal = Journal(self.folder.metrics, progress.step, progress.eval_pending)
-        files = self.files = RunFiles(self.folder, journal, self.check_place, self.checkpoint_size)
+        log = MetricsLog(self.folder.metrics, progress.step, progress.eval_pending)
+        files = self.files = RunFiles(self.folder, log, self.check_place, self.checkpoint_size)
         run = self.run = self.training_run(files)
         try:
             with self.display:
                 for row in [self.start_row(name, resumed), *changed]:
                     run.publish(row)
-                for text in [*notes, *journal.notes]:
+                for text in [*notes, *log.notes]:
                     run.warn(text)
                 if changed:  # recorded before recipe.toml says so
-                    journal.sync()
+                    log.sync()
                     self.settle()
                 self.train()
             files.finish()
@@ -176,7 +176,7 @@ class Session:
             run.publish({"event": "end", "step": progress.step, "complete": figures["complete"]})
             files.flush()
         finally:
-            journal.close()
+            log.close()
             if self.barren:
                 for file in (self.folder.metrics, self.folder.tokenizer, self.folder.recipe):
                     file.unlink(missing_ok=True)

@@ -55,7 +55,7 @@ def attempt(name: str, action: Callable[[], str]) -> Check:
         return Check(name=name, result="fails", detail=str(error))
 
 
-def of_recipe(folder: RunFolder) -> Check:
+def check_recipe(folder: RunFolder) -> Check:
     """Check that the recipe can be read."""
 
     def read() -> str:
@@ -65,7 +65,7 @@ def of_recipe(folder: RunFolder) -> Check:
     return attempt("recipe.toml", read)
 
 
-def of_tokenizer(folder: RunFolder) -> tuple[Check, Codec | None]:
+def check_tokenizer_file(folder: RunFolder) -> tuple[Check, Codec | None]:
     """Check that the tokenizer can be read, and return it if so."""
     try:
         codec = load(folder.tokenizer)
@@ -79,7 +79,7 @@ def named(codec: Codec) -> str:
     return f"{codec.part} of {codec.vocab_size:,} ids, digest {codec.digest[:12]}..."
 
 
-def of_checkpoint(path: Path, codec: Codec | None) -> Iterator[Check]:
+def check_checkpoint(path: Path, codec: Codec | None) -> Iterator[Check]:
     """Check that a checkpoint's files are unchanged, its weights fit the model, and its tokenizer is the right one.
 
     If a file has changed, the other checks are skipped.
@@ -88,20 +88,20 @@ def of_checkpoint(path: Path, codec: Codec | None) -> Iterator[Check]:
         path: the checkpoint.
         codec: the run's tokenizer, if the checkpoint should have the same one (--allow-mismatch permits another).
     """
-    files = attempt(f"{path.name} files", partial(whole, path))
+    files = attempt(f"{path.name} files", partial(check_digests, path))
     yield files
     if files.result == "holds":
-        yield attempt(f"{path.name} weights", partial(fitting, path))
-        yield attempt(f"{path.name} tokenizer", partial(agreeing, path, codec))
+        yield attempt(f"{path.name} weights", partial(check_weights_fit, path))
+        yield attempt(f"{path.name} tokenizer", partial(check_tokenizers_agree, path, codec))
 
 
-def whole(path: Path) -> str:
+def check_digests(path: Path) -> str:
     """Raise RunError unless every digest matches; return the details."""
     names = sorted(verify(path))
     return f"{sum((path / name).stat().st_size for name in names):,} bytes by SHA-256: {', '.join(names)}"
 
 
-def fitting(path: Path) -> str:
+def check_weights_fit(path: Path) -> str:
     """Raise NanotxError unless the weights, and their average if there is one, load into the model."""
     model = eval_model(path, load(path / "tokenizer.json"))
     load_weights(model, without_loss(read_tensors(path / "model.safetensors")))
@@ -115,7 +115,7 @@ def eval_model(path: Path, codec: Codec) -> Transformer:
     return load_model(file, recipe.model, codec.vocab_size)
 
 
-def agreeing(path: Path, codec: Codec | None) -> str:
+def check_tokenizers_agree(path: Path, codec: Codec | None) -> str:
     """Raise NanotxError unless the tokenizer of the checkpoint, and that of the run if given, is the trained one."""
     state = read_state(path)
     check_tokenizer(path / "tokenizer.json", state, load(path / "tokenizer.json"))
@@ -126,7 +126,7 @@ def agreeing(path: Path, codec: Codec | None) -> str:
     )
 
 
-def of_journal(folder: RunFolder, newest: int) -> Check:
+def check_metrics_log(folder: RunFolder, newest: int) -> Check:
     """Check that the metrics log can be read, that no step is missing, and that it reaches the newest checkpoint."""
 
     def read() -> str:
@@ -176,7 +176,7 @@ def in_order(path: Path, rows: list[Row]) -> int:
     return last
 
 
-def of_summary(folder: RunFolder) -> Check:
+def check_summary(folder: RunFolder) -> Check:
     """Check that the summary agrees with the metrics log."""
 
     def compare() -> str:
@@ -219,7 +219,7 @@ class EvalMachine:
         return choose_machine(device, dtype, self.threads or recipe.threads)
 
 
-def reproduced(folder: RunFolder, sound: list[Path], where: EvalMachine) -> Check:
+def check_val_loss(folder: RunFolder, sound: list[Path], where: EvalMachine) -> Check:
     """Evaluate the newest checkpoint whose step was evaluated, and compare the loss with the recorded one.
 
     Args:
@@ -241,7 +241,7 @@ def reproduced(folder: RunFolder, sound: list[Path], where: EvalMachine) -> Chec
         now = evaluate(eval_model(path, codec).to(machine.device), text, machine).loss
     except (DataError, ConfigError) as error:
         return Check(name=NAME, result="not made", detail=str(error))
-    return compared(path.name, losses[path.name], now, machine, recipe)
+    return compare_losses(path.name, losses[path.name], now, machine, recipe)
 
 
 def validation(path: Path, recipe: Recipe, codec: Codec, row: Row) -> EvalText:
@@ -287,7 +287,7 @@ def eval_tokens_of(row: Row, most: int) -> int:
     return count
 
 
-def compared(name: str, recorded: float, now: float, machine: Machine, recipe: Recipe) -> Check:
+def compare_losses(name: str, recorded: float, now: float, machine: Machine, recipe: Recipe) -> Check:
     """Return the check that compares a loss with the recorded one."""
     apart, tolerance = abs(now - recorded), max(TOLERANCES[machine.dtype_name], TOLERANCES[recipe.dtype])
     here = (machine.device.type, machine.dtype_name, machine.threads)

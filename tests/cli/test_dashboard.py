@@ -11,7 +11,7 @@ from nanotx.cli.dashboard import Display, spark
 from nanotx.cli.main import run as nanotx_command
 from nanotx.errors import printable
 from nanotx.runs.history import clock
-from nanotx.runs.metrics_log import Journal
+from nanotx.runs.metrics_log import MetricsLog
 
 START = {"event": "start", "step": 0, "steps": 4, "tokens_per_step": 10, "title": "a run", "floor": 1.25}
 SPEED = {"lr": 0.1, "grad_norm": 1.0, "tokens_per_second": 5.0}
@@ -65,10 +65,10 @@ def test_time_is_told_in_hours_minutes_and_seconds():
 
 
 def test_a_finished_run_is_shown_again_and_drawn(tmp_path, capsys):
-    journal = Journal(tmp_path / "metrics.jsonl", 0)
+    log = MetricsLog(tmp_path / "metrics.jsonl", 0)
     for row in ROWS:
-        journal.write(row)
-    journal.close()
+        log.write(row)
+    log.close()
     assert nanotx_command(["show", str(tmp_path)]) == 0
     assert "validation loss" in capsys.readouterr().out
     assert nanotx_command(["show", str(tmp_path), "--plot", str(tmp_path / "x.svg")]) == 0

@@ -20,8 +20,8 @@ def manifest_first(path, held=[]):  # noqa: B006  it holds what is not flushed y
 
 
 def late_row(*rest, **named):
-    journal = SESSIONS[-1].files.journal
-    journal.write({"event": "warning", "step": 1, "text": "late"})
+    log = SESSIONS[-1].files.log
+    log.write({"event": "warning", "step": 1, "text": "late"})
     return SAVE(*rest, **named)
 
 
@@ -58,11 +58,11 @@ BUGS = {
         (nanotx.disk, "sync", lambda path: None if path.name == "run" else SYNC(path)),
     ),
     "a manifest is flushed first": ("flushed after MANIFEST.json", (nanotx.disk, "sync", manifest_first)),
-    "the journal is not flushed before a checkpoint": (
+    "the metrics log is not flushed before a checkpoint": (
         "before metrics.jsonl, to which it refers, was flushed",
-        (nanotx.runs.metrics_log.Journal, "sync", lambda self: None),
+        (nanotx.runs.metrics_log.MetricsLog, "sync", lambda self: None),
     ),
-    "the journal is flushed, and then a row is written": (
+    "the metrics log is flushed, and then a row is written": (
         "before metrics.jsonl, to which it refers, was flushed",
         (nanotx.runs.session.Session, "work", seen),
         (nanotx.runs.session, "save", late_row),

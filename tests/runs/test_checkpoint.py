@@ -8,7 +8,7 @@ import torch
 from nanotx import disk
 from nanotx.errors import RunError
 from nanotx.runs import checkpoint, valid
-from nanotx.runs.metrics_log import Journal, read
+from nanotx.runs.metrics_log import MetricsLog, read
 
 DEAD = 2**22 + 1
 """The number of no process."""
@@ -71,9 +71,9 @@ def test_a_journal_drops_what_was_torn_or_undone(tmp_path):
     path = tmp_path / "metrics.jsonl"
     first = {"event": "step", "step": 1, "loss": 2.0, "grad_norm": 1.0, "lr": 0.1, "tokens_per_second": 9.0}
     path.write_text("".join(json.dumps(first | {"step": step}) + "\n" for step in (1, 2)) + '{"ev', encoding="utf-8")
-    journal = Journal(path, step=1)
-    journal.write(first | {"step": 2, "loss": float("nan")})
-    journal.close()
+    log = MetricsLog(path, step=1)
+    log.write(first | {"step": 2, "loss": float("nan")})
+    log.close()
     assert list(read(path)) == [first, first | {"step": 2, "loss": None, "nonfinite": ["loss"]}]
 
 
@@ -81,12 +81,12 @@ def test_a_journal_drops_what_was_torn_or_undone(tmp_path):
 def test_the_looks_at_a_checkpoints_step_are_cut_from_the_journal_only_where_they_are_owed(tmp_path, eval_pending):
     path, loss = tmp_path / "metrics.jsonl", {"train_loss": 1.0, "val_loss": 1.0, "bits_per_byte": 1.0}
     numbers = {"loss": 1.0, "grad_norm": 1.0, "lr": 1.0, "tokens_per_second": 1.0}
-    written = Journal(path, step=0)
+    written = MetricsLog(path, step=0)
     for step in (1, 2):
         written.write({"event": "step", "step": step, **numbers})
         written.write({"event": "eval", "step": step, **loss})
         written.write({"event": "sample", "step": step, "text": "a"})
     written.close()
-    Journal(path, step=2, eval_pending=eval_pending).close()
+    MetricsLog(path, step=2, eval_pending=eval_pending).close()
     looks = [(row["event"], row["step"]) for row in read(path) if row["event"] != "step"]
     assert looks == [("eval", 1), ("sample", 1), *([] if eval_pending else [("eval", 2), ("sample", 2)])]

@@ -22,12 +22,12 @@ from nanotx.runs.record import valid_checkpoints
 from nanotx.runs.verify import (
     Check,
     EvalMachine,
-    of_checkpoint,
-    of_journal,
-    of_recipe,
-    of_summary,
-    of_tokenizer,
-    reproduced,
+    check_checkpoint,
+    check_metrics_log,
+    check_recipe,
+    check_summary,
+    check_tokenizer_file,
+    check_val_loss,
 )
 
 USAGE = "RUN"
@@ -84,31 +84,31 @@ def run(argv: list[str]) -> int:
 
 def all_checks(folder: RunFolder, where: EvalMachine) -> Iterator[Check]:
     """Yield every check of a run folder, in order."""
-    yield of_recipe(folder)
-    tokenizer, codec = of_tokenizer(folder)
+    yield check_recipe(folder)
+    tokenizer, codec = check_tokenizer_file(folder)
     yield tokenizer
     paths, valid, seen = checkpoint.steps(folder.checkpoints), list[Path](), set[Path]()
     if not paths:
         yield Check(name="checkpoints", result="fails", detail=f"{folder.checkpoints}: there is no checkpoint")
     while left := [path for path in paths.values() if path not in seen]:
         seen.add(left[0])
-        checks = list(of_checkpoint(left[0], None if valid else codec))
+        checks = list(check_checkpoint(left[0], None if valid else codec))
         if not (left[0].exists() or left[0].is_symlink()):  # removed since by a process that trains the run
             paths = checkpoint.steps(folder.checkpoints)
             continue
         yield from checks
         valid += [left[0]] if {check.result for check in checks} == {"holds"} else []
-    yield of_journal(folder, newest=max(checkpoint.steps(folder.checkpoints), default=0))
+    yield check_metrics_log(folder, newest=max(checkpoint.steps(folder.checkpoints), default=0))
     if folder.summary.exists():  # a run that was killed has none
-        yield of_summary(folder)
+        yield check_summary(folder)
     yield check_evaluation(folder, valid, where)
 
 
 def check_evaluation(folder: RunFolder, valid: list[Path], where: EvalMachine) -> Check:
-    """Run `reproduced` on a checkpoint that the training process does not remove in the meantime."""
+    """Run `check_val_loss` on a checkpoint that the training process does not remove in the meantime."""
     while True:
         try:
-            check = reproduced(folder, valid, where)
+            check = check_val_loss(folder, valid, where)
         except (NanotxError, OSError):
             if all(path.exists() for path in valid):
                 raise
