@@ -2,6 +2,16 @@
 
 A folder is written under a temporary name, each file is flushed to the disk, a manifest of sizes and SHA-256 digests
 is written last, then the folder is renamed. Tensors are safetensors, everything else is text; nothing is executed.
+
+This module writes whatever files it is given; `trainer_state.save` decides which ones a checkpoint holds:
+
+- `model.safetensors`: the weights, in the canonical layout
+- `optimizer.safetensors`: the tensors of the optimizer's state
+- `ema.safetensors`: the averaged weights, if the run averages them (`train.ema_decay`)
+- `buffers.safetensors`: the persistent buffers, if the model has any
+- `trainer.json`: the progress, the rest of the optimizer's state, the loss scaler, the digests of corpus and tokenizer
+- `recipe.toml` and `tokenizer.json`
+- `MANIFEST.json`, which is added here
 """
 
 import errno

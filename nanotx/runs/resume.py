@@ -1,4 +1,9 @@
-"""Resume: a trainer, or a model alone, is given what a checkpoint holds."""
+"""Resume: a trainer, or a model alone, is given what a checkpoint holds.
+
+The tokenizer and the corpus are compared with those of the checkpoint here (unless `allow_mismatch`), and its weights
+with the model: their names, shapes and number. `resume_check.py` checks the folder's files and the recipe, and does so
+before anything is loaded.
+"""
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress

@@ -1,6 +1,9 @@
 """Check a run's folder before it is resumed: what it holds, what is missing, and whether the recipe agrees with it.
 
 Nothing is changed here: a resume that cannot continue is refused before a byte is written.
+
+Not checked here: that the tokenizer and the corpus are those of the checkpoint, and that its weights fit the model.
+`resume.py` does that, in `check_tokenizer`, `check_corpus` and `load_weights`.
 """
 
 import hashlib
@@ -58,7 +61,7 @@ def differences(saved: Recipe, requested: Recipe) -> list[str]:
     return [
         f"{key} was {was!r}, not {wish!r}"
         for key, was, wish in changes(saved, requested)
-        if key not in MUTABLE_ON_RESUME and not is_writing(key, old, new)
+        if key not in MUTABLE_ON_RESUME and not is_other_implementation(key, old, new)
     ]
 
 
@@ -75,10 +78,10 @@ def changes(saved: Recipe, requested: Recipe) -> list[tuple[str, Any, Any]]:
     return [(key, old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)]
 
 
-def is_writing(key: str, old: dict[str, Any], new: dict[str, Any]) -> bool:
+def is_other_implementation(key: str, old: dict[str, Any], new: dict[str, Any]) -> bool:
     """Return whether a key that differs only selects another implementation of the same attention function."""
     place, _, field = key.rpartition(".")
-    parts = [leaves.get(f"{place}.part") for leaves in (old, new)]
+    parts = [fields.get(f"{place}.part") for fields in (old, new)]
     if not place.endswith("attention") or None in parts or parts[0] == parts[1]:
         return False
     one, other = (Attention.find(str(part)).equivalent_to for part in parts)
