@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from nanotx.config.registry import load_file
-from nanotx.laws.registry import SLOTS
+from nanotx.laws.all_laws import SLOTS
 
 MUTANTS = Path(__file__).resolve().parent / "mutants"
 

@@ -14,8 +14,8 @@ import torch
 from harness import Row
 from harness.timing import Times, interleave, iqr, ratio
 from nanotx.errors import LawBroken
+from nanotx.laws.all_laws import LAWS
 from nanotx.laws.law import Where
-from nanotx.laws.registry import LAWS
 from nanotx.laws.runner import attempt_all
 
 PASS = "pass"

@@ -34,7 +34,7 @@ def preloaded() -> BaseContext:
     if platform.system() != "Linux":
         return multiprocessing.get_context("spawn")
     server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(["nanotx.laws.registry", "sympy"])  # the first backward pass loads the latter
+    server.set_forkserver_preload(["nanotx.laws.all_laws", "sympy"])  # the first backward pass loads the latter
     return server
 
 

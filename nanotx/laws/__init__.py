@@ -2,8 +2,11 @@
 
 A test draws random cases for them (`attempt`), the author of a part runs the same ones on it (`nanotx laws`), and a
 benchmark times only what obeys them.
+
+`laws/*.py` state the properties. `laws/cases/*.py` draw the cases, and say to which slots each property applies.
 """
 
+from nanotx.laws.all_laws import LAWS as LAWS
 from nanotx.laws.config import config_round_trip as config_round_trip
 from nanotx.laws.durability import disk_record as disk_record
 from nanotx.laws.durability import durable as durable
@@ -30,7 +33,6 @@ from nanotx.laws.positions import relative as relative
 from nanotx.laws.positions import shift_invariant as shift_invariant
 from nanotx.laws.randomness import accumulates_alike as accumulates_alike
 from nanotx.laws.randomness import masks_distinct as masks_distinct
-from nanotx.laws.registry import LAWS as LAWS
 from nanotx.laws.runner import attempt as attempt
 from nanotx.laws.runner import replay as replay
 from nanotx.laws.sampling import capped as capped

@@ -13,9 +13,9 @@ from rich.text import Text
 from torch import Tensor
 
 from nanotx.config.schema import Table
+from nanotx.laws.all_laws import laws_on, part_of
 from nanotx.laws.cases.layer_case import LayerCase, attentions_of
 from nanotx.laws.cases.model import ModelCase
-from nanotx.laws.registry import laws_on, part_of
 from nanotx.laws.runner import Verdict
 from nanotx.laws.values import influence_by_value
 

@@ -72,7 +72,7 @@ class Law:
 class LawBook(dict[str, tuple[Law, ...]]):
     """The laws of some slots, by slot. Each is written once, as a check with a decorator:
 
-    @LAWS.law("attention", "block", draw=texts)
+    @LAWS.law("attention", "block", draw=layer_cases)
     def causal(case: LayerCase) -> None:
         \"\"\"No output depends on a later input, at any scale.\"\"\"
     """

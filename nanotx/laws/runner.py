@@ -12,8 +12,8 @@ from hypothesis.errors import Unsatisfiable
 from nanotx.config.registry import load_file
 from nanotx.config.schema import Table
 from nanotx.errors import ConfigError, LawBroken, did_you_mean
+from nanotx.laws.all_laws import laws_on, part_of, part_title
 from nanotx.laws.law import Case, Law, Where
-from nanotx.laws.registry import laws_on, part_of, part_title
 
 EXAMPLES = 50
 """The default number of cases of each law."""

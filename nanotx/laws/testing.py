@@ -10,8 +10,8 @@ import pytest
 from hypothesis import settings
 
 from nanotx.config.registry import load_file
+from nanotx.laws.all_laws import laws_on, part_names, part_of
 from nanotx.laws.law import Law
-from nanotx.laws.registry import laws_on, part_names, part_of
 from nanotx.laws.runner import attempt
 
 

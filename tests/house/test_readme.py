@@ -9,7 +9,7 @@ from helpers import ROOT, tiny
 from nanotx.cli.main import run as nanotx_command
 from nanotx.config.registry import load_file
 from nanotx.errors import ConfigError
-from nanotx.laws.registry import laws_on
+from nanotx.laws.all_laws import laws_on
 from nanotx.laws.runner import attempt
 from nanotx.nn.attention import Attention
 

@@ -11,12 +11,12 @@ from torch import nn
 from nanotx.config.schema import fields, to_table
 from nanotx.data.batches import Windows
 from nanotx.errors import LawBroken
+from nanotx.laws.all_laws import SLOTS
 from nanotx.laws.cases.config import CONFIG
 from nanotx.laws.cases.training import LAWS, Data
 from nanotx.laws.config import config_round_trip
 from nanotx.laws.law import Where
 from nanotx.laws.learning import descends, finite_factor, grouped, no_grad_no_move, pure, resumes, zero_lr_no_move
-from nanotx.laws.registry import SLOTS
 from nanotx.laws.runner import attempt
 from nanotx.laws.windows import batch_invariant_order, covers_both_ends, each_window_once, reshuffled, targets_shifted
 from nanotx.nn.transformer import Model

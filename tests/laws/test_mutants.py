@@ -9,7 +9,7 @@ from planted import MUTANTS, brought, planted
 
 from nanotx import laws
 from nanotx.errors import LawBroken
-from nanotx.laws.registry import laws_on, part_of
+from nanotx.laws.all_laws import laws_on, part_of
 from nanotx.laws.runner import EXAMPLES, attempt
 
 FILES = {file.stem: brought(file.stem)[0] for file in sorted(MUTANTS.glob("*.py"))}

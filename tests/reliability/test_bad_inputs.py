@@ -26,7 +26,7 @@ def specimens():
         "runs.session",
         "runs.load",
         "runs.resume",
-        "laws.registry",
+        "laws.all_laws",
         "cli.commands.eval",
         "cli.commands.sample",
         "cli.commands.tokenizer.compare",

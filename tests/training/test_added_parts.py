@@ -18,7 +18,7 @@ from nanotx import laws
 from nanotx.cli.main import run
 from nanotx.config.registry import LOADED
 from nanotx.errors import ConfigError
-from nanotx.laws.registry import SLOTS
+from nanotx.laws.all_laws import SLOTS
 
 STEPS = 6
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from nanotx.cli.main import run
 from nanotx.errors import ConfigError, DataError, TokenizerError, UnknownPart
-from nanotx.laws.registry import SLOTS, laws_on
+from nanotx.laws.all_laws import SLOTS, laws_on
 from nanotx.laws.runner import attempt
 from nanotx.nn.transformer import Model
 from nanotx.tokenizers import load

@@ -19,9 +19,9 @@ from nanotx.config.registry import load_file
 from nanotx.config.schema import check_min
 from nanotx.hardware.cpu import cores
 from nanotx.hardware.device import choose_machine
+from nanotx.laws.all_laws import LAWS, laws_not_asked, laws_on, part_names, part_of
 from nanotx.laws.heat_map import part_heat_map
 from nanotx.laws.law import Where
-from nanotx.laws.registry import LAWS, laws_not_asked, laws_on, part_names, part_of
 from nanotx.laws.report import tables
 from nanotx.laws.runner import EXAMPLES, Verdict, attempt_all
 

@@ -70,8 +70,11 @@ def layers(
     )
 
 
-def texts(part: type[Any], where: Where) -> st.SearchStrategy[LayerCase]:
-    """Inputs of ordinary scale and of any, and how they are cut: most laws are shown on the same cases."""
+def layer_cases(part: type[Any], where: Where) -> st.SearchStrategy[LayerCase]:
+    """Cases of an attention, block, ffn or norm: inputs of ordinary scale and of any, and how they are cut.
+
+    Most laws are shown on the same cases.
+    """
     return layers(part, where, read=True)
 
 
@@ -145,43 +148,43 @@ def has_equivalent(part: type[Any]) -> bool:
     return named or part.equivalent_at is not Attention.equivalent_at
 
 
-@LAWS.law("attention", "block", draw=texts)
+@LAWS.law("attention", "block", draw=layer_cases)
 def batch_independent(case: LayerCase) -> None:
     """Rows of a batch do not influence one another."""
     values.batch_independent(case.layer(), case.x(), case.seed + 1, case.tolerance)
 
 
-@LAWS.law("attention", "block", draw=texts)
+@LAWS.law("attention", "block", draw=layer_cases)
 def causal(case: LayerCase) -> None:
     """No output depends on a later input, at any scale."""
     time.causal(case.layer(), case.x(case.extreme or 1.0), seed=case.seed, alive=False)
 
 
-@LAWS.law("attention", "block", draw=texts)
+@LAWS.law("attention", "block", draw=layer_cases)
 def depends_on_past(case: LayerCase) -> None:
     """An output depends on its own input and on its past."""
     time.depends_on_past(case.layer(), case.x(), case.seed, case.attention_window)
 
 
-@LAWS.law("attention", "block", draw=texts)
+@LAWS.law("attention", "block", draw=layer_cases)
 def prefix(case: LayerCase) -> None:
     """The outputs of a prefix are the prefix of the outputs."""
     values.time_prefix(case.layer(), case.x(), case.cut, case.tolerance)
 
 
-@LAWS.law("attention", "block", draw=texts)
+@LAWS.law("attention", "block", draw=layer_cases)
 def padding(case: LayerCase) -> None:
     """Padding a text on its right changes no output before it."""
     values.right_padding(case.layer(), case.x(case.extreme or 1.0), case.x(case.padding, shift=1), case.tolerance)
 
 
-@LAWS.law("attention", "block", draw=texts)
+@LAWS.law("attention", "block", draw=layer_cases)
 def cache(case: LayerCase) -> None:
     """Read in pieces with a cache, a text has the same outputs as when it is read at once."""
     equality.cache_agrees(case.layer(), case.x(), case.cuts, case.tolerance, case.lengths)
 
 
-@LAWS.law("ffn", "norm", draw=texts)
+@LAWS.law("ffn", "norm", draw=layer_cases)
 def position_wise(case: LayerCase) -> None:
     """Each position has the output that it has alone."""
     values.position_wise(case.layer(), case.x(), case.tolerance)
@@ -191,7 +194,7 @@ def position_wise(case: LayerCase) -> None:
     "attention",
     "block",
     "ffn",
-    draw=texts,
+    draw=layer_cases,
     fits=shares_values,
     unless="it does not use the store of a forward pass",
     most=20,
@@ -214,7 +217,7 @@ def one_pass(case: LayerCase) -> None:
     passes.one_pass(model.to(case.device), ids, others, case.seed, 10 * TOLERANCES[case.device, "float32"])
 
 
-@LAWS.law("attention", draw=texts, fits=has_window, unless="it looks back all the way")
+@LAWS.law("attention", draw=layer_cases, fits=has_window, unless="it looks back all the way")
 def window(case: LayerCase) -> None:
     """An output depends on the oldest input of its window, and on nothing older."""
     far = case.attention_window
@@ -230,13 +233,13 @@ def equivalent(case: LayerCase) -> None:
     equality.equivalent(one, plain, case.x(), case.seed, 10 * case.tolerance)
 
 
-@LAWS.law("norm", draw=texts, name="depends_on_past")
+@LAWS.law("norm", draw=layer_cases, name="depends_on_past")
 def depends_on_itself(case: LayerCase) -> None:
     """A position depends on itself."""
     time.depends_on_past(case.layer(), case.x(), case.seed, window=1)
 
 
-@LAWS.law("norm", draw=texts, fits=lambda part: part.scale_free, unless="it keeps the scale")
+@LAWS.law("norm", draw=layer_cases, fits=lambda part: part.scale_free, unless="it keeps the scale")
 def scale_invariant(case: LayerCase) -> None:
     """Scaling the input changes no output."""
     numbers.scale_invariant(case.layer(), case.x(10.0), 4.0)  # of a scale at which eps is nothing
@@ -248,13 +251,13 @@ def bf16_close(case: LayerCase) -> None:
     numbers.bf16_close(case.layer(), case.x(), torch.bfloat16)
 
 
-@LAWS.law("attention", "block", "ffn", "norm", draw=texts)
+@LAWS.law("attention", "block", "ffn", "norm", draw=layer_cases)
 def state_complete(case: LayerCase) -> None:
     """The state dict determines the outputs."""
     numbers.state_complete(case.layer(), case.layer(shift=1), case.x(), case.tolerance)
 
 
-@LAWS.law("attention", "block", "ffn", "norm", draw=texts)
+@LAWS.law("attention", "block", "ffn", "norm", draw=layer_cases)
 def finite(case: LayerCase) -> None:
     """Outputs and gradients are finite, at any scale and at zero."""
     numbers.finite(case.layer(), case.x(case.extreme), case.seed)
@@ -314,7 +317,7 @@ def outputs(case: LayerCase) -> Mapping[str, Tensor]:
     return come_of(case.layer(), case.x(), case.x(1e-3), seed=case.seed)
 
 
-@LAWS.law("attention", "block", "ffn", "norm", draw=texts, on_request=True)
+@LAWS.law("attention", "block", "ffn", "norm", draw=layer_cases, on_request=True)
 def compiled(case: LayerCase) -> None:
     """Compiled, it is the same function."""
     numbers.compile_agrees(case.layer(), case.x(), 10 * case.tolerance, case.seed)

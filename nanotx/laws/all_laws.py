@@ -1,4 +1,7 @@
-"""The laws of each slot, in the order in which they are tried."""
+"""The laws of each slot, in the order in which they are tried.
+
+Laws are registered by `@LAWS.law` in `cases/`; here they are gathered by slot.
+"""
 
 from collections.abc import Iterable
 from typing import Any
