@@ -105,7 +105,7 @@ def check_lengths(part: str, lengths: Iterable[int]) -> None:
             raise TokenizerError(f"{part}: token {index}: expected at most {LONGEST} characters, got {length}.")
 
 
-class Memory(dict[str, bytes]):
+class PieceCache(dict[str, bytes]):
     """A cache of the ids of pieces, as the bytes of an int32 array; a full cache is emptied."""
 
     def __init__(self, ids_of: Callable[[str], bytes | None]) -> None:

@@ -14,7 +14,7 @@ from signing import signed
 from nanotx.errors import ConfigError, TokenizerError
 from nanotx.tokenizers import load
 from nanotx.tokenizers.bpe import Bpe, BpeCodec
-from nanotx.tokenizers.bpe.merging import PIECES, SHORT, Memory, merge_long, merge_short
+from nanotx.tokenizers.bpe.merging import PIECES, SHORT, PieceCache, merge_long, merge_short
 from nanotx.tokenizers.bpe.splitting import Splitter
 from nanotx.tokenizers.bpe.training import learn_merges
 from nanotx.tokenizers.regexes import NAMED
@@ -202,7 +202,7 @@ def test_the_memory_of_pieces_is_bounded(monkeypatch):
 
 
 def test_what_is_met_again_outlives_the_memory_it_was_in():
-    memory = Memory(str.encode, 2)
+    memory = PieceCache(str.encode, 2)
     for text in ("a", "b", "c", "a", "d", "e", "a", "b"):
         assert memory[text] == text.encode()
     assert memory.misses == 6  # b was forgotten, and a never

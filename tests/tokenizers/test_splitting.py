@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from nanotx.laws.random_texts import texts
 from nanotx.tokenizers.bpe import Bpe, compiled, splitting
-from nanotx.tokenizers.bpe.compiled import Engine, ranks_of
+from nanotx.tokenizers.bpe.compiled import CompiledEncoder, ranks_of
 from nanotx.tokenizers.bpe.merging import merge_piece, of_parts, of_pieces
 from nanotx.tokenizers.bpe.splitting import BLANKS, LETTERS, Splitter, count, count_parts
 from nanotx.tokenizers.bpe.training import in_a_row, learn_merges
@@ -196,7 +196,7 @@ def engine(monkeypatch, **sizes):
         monkeypatch.setattr(compiled, name, size)
     splitter = Splitter(NAMED["gpt4"])
     slow = of_parts(splitter, of_pieces(MERGES))
-    fast = Engine(compiled, splitter, MERGES)
+    fast = CompiledEncoder(compiled, splitter, MERGES)
     return fast, lambda text: np.frombuffer(b"".join(map(slow.__getitem__, splitter.parts(text))), np.int32).tolist()
 
 

@@ -14,7 +14,7 @@ from nanotx.errors import ConfigError, TextError, TokenizerError
 from nanotx.laws.random_texts import texts
 from nanotx.tokenizers import load
 from nanotx.tokenizers.word import Word, WordCodec
-from nanotx.tokenizers.words import SPACED, WORDS, Memory, cut
+from nanotx.tokenizers.words import SPACED, WORDS, PieceCache, cut
 
 TROUBLE = "a\x00b\x85\u2028  \x1c\x1d\te\u0301\u0301 \U0001f469\u200d\U0001f680 \u0661\u0662_x \u0301!\u0301??"
 TROUBLE += " \ufeff\xa0\u3000.\r\n\n"
@@ -162,7 +162,7 @@ def test_a_word_of_100_000_letters_is_a_word():
 
 def test_the_memory_of_pieces_is_bounded_and_knows_what_it_cannot_hold(monkeypatch):
     monkeypatch.setattr("nanotx.tokenizers.words.MEMORY", 3)
-    memory = Memory(lambda piece: None if "x" in piece else piece.encode())
+    memory = PieceCache(lambda piece: None if "x" in piece else piece.encode())
     assert [memory[str(number)] for number in range(10)] == [b"%d" % number for number in range(10)]
     assert 0 < len(memory) <= 3 and memory["a" * 65] == b"a" * 65 and "a" * 65 not in memory
     assert memory.knows("9") and memory.knows("a") and not memory.knows("x")

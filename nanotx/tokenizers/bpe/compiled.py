@@ -6,9 +6,9 @@ and the interpreter runs them too, which is how they are tested.
 To load a compiler takes longer than to learn from a megabyte; so small work is left to the interpreter, unless
 the loops were compiled before in this process. Both ways give the same.
 
-`Engine` does what `Memory` in `merging.py` does: the parts of a text that were met before are looked up, and a new
-one is cut into its pieces by the pattern. But no part becomes an object of the interpreter before it is new, and the
-pieces of all that are new are merged together.
+`CompiledEncoder` does what `PieceCache` in `merging.py` does: the parts of a text that were met before are looked up,
+and a new one is cut into its pieces by the pattern. But no part becomes an object of the interpreter before it is new,
+and the pieces of all that are new are merged together.
 """
 
 from collections.abc import Callable, Sequence
@@ -285,7 +285,7 @@ HELD = 1 << 25  # bytes of it, and ids
 LONGEST = 256  # bytes of a piece that is merged by scanning; a longer one is left to `merge_piece`
 
 
-class Engine:
+class CompiledEncoder:
     """A tokenizer's table, and the loops that fill it."""
 
     def __init__(self, loops: Any, splitter: Splitter, merges: Sequence[Pair], ids: Sequence[int] = ()) -> None:

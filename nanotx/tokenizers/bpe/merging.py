@@ -2,6 +2,8 @@
 
 A short piece is scanned again for each merge; a long one is a linked list with a heap of its pairs, which
 takes n log n where scanning takes n squared. Both give the same ids.
+
+Long texts may be merged by the loops of `compiled.py` instead, where numba is installed; they give the same ids too.
 """
 
 import heapq
@@ -14,7 +16,7 @@ from nanotx.errors import TokenizerError
 from nanotx.tokenizers.bpe.splitting import Splitter
 
 Pair = tuple[int, int]
-LONGEST = 256  # bytes of a token; published vocabularies end at 128, and without a limit 40 merges fill the memory
+LONGEST_TOKEN = 256  # bytes; published vocabularies end at 128, and without a limit 40 merges fill the memory
 SHORT = 64  # bytes of a piece that is faster to scan than to keep in a heap
 BYTES = 256
 GONE = -1
@@ -36,8 +38,8 @@ def tokens_of(merges: Sequence[Pair]) -> list[bytes]:
         token = tokens[left] + tokens[right]
         if token in known:
             raise TokenizerError(f"bpe: merge {index} makes {token!r}, which is already a token.")
-        if len(token) > LONGEST:
-            raise TokenizerError(f"bpe: merge {index} makes {len(token)} bytes; expected at most {LONGEST}.")
+        if len(token) > LONGEST_TOKEN:
+            raise TokenizerError(f"bpe: merge {index} makes {len(token)} bytes; expected at most {LONGEST_TOKEN}.")
         tokens.append(token)
         known.add(token)
     return tokens
@@ -91,7 +93,7 @@ PIECES = 1 << 18  # entries of the young generation of the cache of pieces
 PARTS = 1 << 17
 
 
-class Memory(dict[str, bytes]):
+class PieceCache(dict[str, bytes]):
     """A cache of the ids of texts, as the bytes of an int32 array; `encode` computes missing ones.
 
     It has two generations: a full young one becomes the old one, and entries of the old one that are used again move to
@@ -119,14 +121,14 @@ class Memory(dict[str, bytes]):
         return ids
 
 
-def of_pieces(merges: Sequence[Pair], numbers: Sequence[int] = ()) -> Memory:
+def of_pieces(merges: Sequence[Pair], numbers: Sequence[int] = ()) -> PieceCache:
     """Return a cache of pieces; the bytes of a new one are merged."""
     ranks = {pair: BYTES + index for index, pair in enumerate(merges)}
     ids = np.array(numbers, np.int32) if numbers else np.arange(BYTES + len(merges), dtype=np.int32)
-    return Memory(lambda piece: ids[merge_piece(piece.encode("utf-8"), ranks)].tobytes(), PIECES)
+    return PieceCache(lambda piece: ids[merge_piece(piece.encode("utf-8"), ranks)].tobytes(), PIECES)
 
 
-def of_parts(splitter: Splitter, pieces: Memory) -> Memory:
+def of_parts(splitter: Splitter, pieces: PieceCache) -> PieceCache:
     """Return a cache of parts; a new one is split into its pieces."""
     cut, find = splitter.pieces, pieces.__getitem__
-    return Memory(lambda part: b"".join(map(find, cut(part))), PARTS)
+    return PieceCache(lambda part: b"".join(map(find, cut(part))), PARTS)

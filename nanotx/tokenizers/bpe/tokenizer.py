@@ -17,8 +17,8 @@ import numpy as np
 from nanotx.errors import ConfigError, TokenizerError
 from nanotx.hardware.cpu import cores
 from nanotx.tokenizers.base import Codec, Ids, Tokenizer, utf8
-from nanotx.tokenizers.bpe.compiled import TEXT, Engine, Loops, loops
-from nanotx.tokenizers.bpe.merging import Memory, Pair, of_parts, of_pieces, tokens_of
+from nanotx.tokenizers.bpe.compiled import TEXT, CompiledEncoder, Loops, loops
+from nanotx.tokenizers.bpe.merging import Pair, PieceCache, of_parts, of_pieces, tokens_of
 from nanotx.tokenizers.bpe.splitting import Splitter
 from nanotx.tokenizers.bpe.training import count_pieces, learn_merges
 from nanotx.tokenizers.byte_level import ByteLevelBpe
@@ -161,13 +161,13 @@ class BpeCodec(Codec):
             processes = min(processes or cores(), size // ALONE + 1)
         return super().encode_batch(texts, processes)
 
-    def _engine(self, fast: Loops) -> Engine:
+    def _engine(self, fast: Loops) -> CompiledEncoder:
         if "_engines" not in vars(self):
             vars(self).pop("_memory", None)  # short texts begin another
-            object.__setattr__(self, "_engines", Engine(fast, self._splitter, self.merges, self.ids))
-        found: Engine = vars(self)["_engines"]
+            object.__setattr__(self, "_engines", CompiledEncoder(fast, self._splitter, self.merges, self.ids))
+        found: CompiledEncoder = vars(self)["_engines"]
         return found
 
     @cached_property
-    def _memory(self) -> Memory:
+    def _memory(self) -> PieceCache:
         return of_parts(self._splitter, of_pieces(self.merges, self.ids))

@@ -1,7 +1,7 @@
 """Byte-pair learning: again and again, the most frequent pair of neighbours becomes a token of its own.
 
 Ties go to the smallest pair of ids, so that one text gives one tokenizer. A pair that would grow longer than
-LONGEST bytes is skipped. No two merges make the same bytes: where a token stands, nothing was merged
+LONGEST_TOKEN bytes is skipped. No two merges make the same bytes: where a token stands, nothing was merged
 across its ends, so what happened inside is what happens to these bytes alone, and that is one way only.
 
 Source: Sennrich et al. 2016, algorithm 1, https://arxiv.org/abs/1508.07909; over bytes, and with counts kept
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from nanotx.tokenizers.base import utf8
 from nanotx.tokenizers.bpe.compiled import CHARACTERS, PLACES, loops
-from nanotx.tokenizers.bpe.merging import BYTES, LONGEST, Pair
+from nanotx.tokenizers.bpe.merging import BYTES, LONGEST_TOKEN, Pair
 from nanotx.tokenizers.bpe.pairs import WALL, Line, merge_all
 from nanotx.tokenizers.bpe.splitting import Splitter, count_parts
 
@@ -65,7 +65,7 @@ def learn_merges(pieces: Mapping[bytes, int], wanted: int, least: int = 1) -> li
     if fast is None:  # the interpreter is quicker on lists
         rows = [row.tolist() for row in rows]
     first, with_left, with_right = rows[5:]
-    line, limits = Line(*rows[:5]), (wanted, least, LONGEST)
+    line, limits = Line(*rows[:5]), (wanted, least, LONGEST_TOKEN)
     merges = (merge_all if fast is None else fast.merge_all)(line, first, with_left, with_right, limits)
     return [(int(left), int(right)) for left, right in merges]
 

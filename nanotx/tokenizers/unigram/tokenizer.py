@@ -22,7 +22,7 @@ from nanotx.tokenizers.unigram.lattice import Lattice
 from nanotx.tokenizers.unigram.training import learn_scores
 from nanotx.tokenizers.words import (
     SPACED,
-    Memory,
+    PieceCache,
     WordTokenizer,
     check_least,
     check_lengths,
@@ -169,8 +169,8 @@ class UnigramCodec(Codec):
         return Lattice(dict(zip(self.tokens, found, strict=True)), self.special_tokens.get(UNKNOWN))
 
     @cached_property
-    def _memory(self) -> Memory:
-        return Memory(self._lattice)
+    def _memory(self) -> PieceCache:
+        return PieceCache(self._lattice)
 
     def _check(self, text: str) -> None:
         """Raise TextError for a lone surrogate, or for an unknown character if there is no `<unk>`."""

@@ -25,7 +25,7 @@ from nanotx.tokenizers.storage import exactly
 from nanotx.tokenizers.wordpiece.training import Token, alphabet_of, learn_tokens
 from nanotx.tokenizers.words import (
     WORDS,
-    Memory,
+    PieceCache,
     WordTokenizer,
     check_least,
     check_lengths,
@@ -132,9 +132,9 @@ class WordPieceCodec(Codec):
         }
 
     @cached_property
-    def _memory(self) -> Memory:
+    def _memory(self) -> PieceCache:
         ids = self.ids or range(len(self.tokens))
-        return Memory(Greedy(dict(zip(self.tokens, ids, strict=True)), self.special_tokens.get(UNKNOWN)))
+        return PieceCache(Greedy(dict(zip(self.tokens, ids, strict=True)), self.special_tokens.get(UNKNOWN)))
 
     def _refusal(self, text: str) -> TextError:
         """Return what is said of a text in which a piece has no tokens: the first character that none of them holds."""
