@@ -1,4 +1,17 @@
-"""Errors, their exit codes, and text that is safe to print on a terminal."""
+"""Errors, their exit codes, and text that is safe to print on a terminal.
+
+The exit codes of all commands; `cli/entry.py` turns errors into them:
+
+- 0: success
+- 1: a broken law, a difference that `diff` or `replay` finds, a failed `selftest`, a bug in nanotx (with a traceback)
+- 2: `ConfigError`, an invalid recipe, flag or field, or a plug-in that raises
+- 3: `DataError` and `TokenizerError`, a corpus, tokenizer or text
+- 4: `RunError`, a run's folder or files; `MemoryFull`; a failed check of `verify`; standard output that is refused
+- 5: `Diverged`, a loss or gradient that is NaN or infinite
+- 130: Ctrl-C
+- 141: the reader of the output closed the pipe
+- 128 + n: a run that signal n stopped, such as 143 for SIGTERM (`training/signals.py`)
+"""
 
 import difflib
 import shlex

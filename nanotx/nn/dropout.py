@@ -4,7 +4,8 @@ Whether a number is dropped is a pure function of the seed, the step, the row of
 dropout in the model, and the place of the number in the row. Gradient accumulation, activation checkpointing, threads
 and other dropouts change nothing. `row_seeded` gives each dropout of a model one key for each row of a micro-batch;
 from a key and a place SplitMix64 makes random bytes, and one byte decides about one number. Outside of that context,
-a dropout draws its keys from PyTorch's default generator.
+a dropout draws its keys from PyTorch's default generator. In training, `data.batches.step_seed` gives the seed of a
+step, and `Trainer.row_randomness` enters the context for the rows of a micro-batch.
 
 Source: Srivastava et al. 2014, https://jmlr.org/papers/v15/srivastava14a.html, scaled while training;
 Steele et al. 2014, SplitMix64, https://doi.org/10.1145/2660193.2660195;

@@ -71,7 +71,7 @@ class Model:
     dropout: float = 0.0  # dropout rate of the embedding in training
     tied: bool = True  # share the weights of the embedding with the head
     head_bias: bool = False  # learn a bias in the head
-    softcap: float = 0.0  # bound of the logits, by soft-capping; 0 for none
+    softcap: float = 0.0  # bound of the head's logits, by soft-capping; 0 for none
     embedding: Embedding = default_part(Embedding, "tokens")
     position: Position = default_part(Position, "rope")
     norm: Norm = default_part(Norm, "rmsnorm")  # after the last block

@@ -52,7 +52,7 @@ class Progress:
     earlier_seconds: float = 0.0  # wall-clock seconds of the processes before this one
     scores: Row = field(default_factory=dict)  # the last evaluation
     best: Row = field(default_factory=dict)  # the one with the lowest validation loss
-    eval_pending: bool = False  # whether this step's evaluation, sample and checkpoint are still to come
+    eval_pending: bool = False  # whether this step's evaluation and sample are still to come
     usual_norm: float = 0.0  # of the gradient, over some fifty steps
     skipped: int = 0  # steps that were not taken, because their loss or gradient was not finite
     skipped_in_row: int = 0  # of these the last ones, with no other step between

@@ -18,7 +18,11 @@ BLOCK = 2**18
 """Characters that are checked together."""
 
 TOKEN_FILE_MAGIC = b"nanotxid"
-"""The first bytes of a token file."""
+"""The first bytes of a token file.
+
+They are here, not in `tokenizers/token_file.py`, which writes them: a corpus has to recognise a token file, and the
+tokenizers import this package, so it cannot import them.
+"""
 
 
 def is_token_file(path: Path) -> bool:

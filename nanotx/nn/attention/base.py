@@ -2,6 +2,14 @@
 
 A part is a frozen dataclass; the module it builds is called as `forward(x, position, cache)`. What attentions share
 (projections to heads, position, cache, merging) is in `MultiHeadAttention`; a part adds only the mathematics, `attend`.
+
+The scores are computed in each part's `attend`:
+
+- `sdpa` and `gqa` call PyTorch's kernel through `kernel.py`; `flex` compiles a kernel of its own.
+- `fused`, `online_softmax`, `blockwise` and `sliding_window` write the mathematics out; so does `per_head`, in `Head`.
+- `linear` has no scores.
+
+A cap on the scores would go there, part by part. `Model.softcap` caps the logits of the head, not these scores.
 """
 
 from abc import ABC, abstractmethod

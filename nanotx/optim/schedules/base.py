@@ -6,7 +6,10 @@ from nanotx.config.registry import Slot
 
 
 class Schedule(Slot, ABC, slot="schedule", package="nanotx.optim.schedules", group="nanotx.schedules"):
-    """The slot: a factor on the optimizer's learning rate for each step."""
+    """The slot: a factor on the optimizer's learning rate for each step.
+
+    `Trainer.optimizer_step` multiplies each parameter group's `base_lr` by it.
+    """
 
     @abstractmethod
     def factor(self, step: int, steps: int) -> float:
