@@ -1,4 +1,4 @@
-"""Laws: what every part of a slot must do, as plain functions that raise `LawBroken` with the case that breaks them.
+"""Laws: properties of every part of a slot, as plain functions that raise `LawBroken` with the case that breaks them.
 
 A test draws random cases for them (`attempt`), the author of a part runs the same ones on it (`nanotx laws`), and a
 benchmark times only what obeys them.

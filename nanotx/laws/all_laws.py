@@ -1,4 +1,4 @@
-"""The laws of each slot, in the order in which they are tried.
+"""The laws of each slot, in the order in which they are checked.
 
 Laws are registered by `@LAWS.law` in `cases/`; here they are gathered by slot.
 """

@@ -1,4 +1,4 @@
-"""The law of configs: a config is a value, whatever it is written in."""
+"""The law of configs: a config survives a round trip through every format."""
 
 import json
 import tomllib
@@ -10,13 +10,13 @@ from nanotx.errors import LawBroken
 
 
 def config_round_trip(config: Any) -> None:
-    """Written as a table, as TOML and as JSON and read back, a config is equal, and hashes alike.
+    """Raise LawBroken unless a config is equal, and hashes the same, after a round trip as a table, TOML and JSON.
 
     Args:
-        config: a part's config, a model, a recipe, or any other dataclass of theirs.
+        config: the config of a part, a model or a recipe, or any dataclass inside one.
 
     Raises:
-        LawBroken: what came back instead.
+        LawBroken: another value came back; the message shows it.
     """
     writings = {
         "a table": to_table(config),

@@ -1,4 +1,4 @@
-"""The law of corpora: one text, or the ids of token files, cut in two, and nothing of it lost."""
+"""The law of corpora: the two parts of a text, or of the ids of token files, contain all of it."""
 
 import numpy as np
 
@@ -10,16 +10,16 @@ from nanotx.tokenizers.token_file import open_tokens
 
 
 def split(corpus: Corpus) -> None:
-    """The training and the validation text, joined, are the text, which is the same each time it is read.
+    """Raise LawBroken unless the training and the validation text, joined, are the text, the same at every read.
 
-    The validation text is its end, of the share in the config. Where one of the two would be empty, the split is
-    refused. Of token files the same holds for their ids; files to validate on are kept apart from the others.
+    The validation text is the end of the text; the config states its fraction. The split is refused if one of the two
+    would be empty. The same holds for the ids of token files; validation files are separate from the training files.
 
     Args:
-        corpus: one that can be read here.
+        corpus: a corpus that can be read on this machine.
 
     Raises:
-        LawBroken: what was lost, shared by both, or of another size.
+        LawBroken: a part of the text was lost, is in both texts, or has the wrong size; the message says which.
     """
     if files := token_files_of(corpus):
         split_ids(corpus, files)
@@ -36,7 +36,7 @@ def split(corpus: Corpus) -> None:
         return
     joined = training + validation
     if joined != text:
-        at = next((at for at, (one, other) in enumerate(zip(joined, text, strict=False)) if one != other), None)
+        at = next((at for at, (got, want) in enumerate(zip(joined, text, strict=False)) if got != want), None)
         where = min(len(joined), len(text)) if at is None else at
         raise LawBroken(
             f"split: {len(training)} characters to train on and {len(validation)} to validate on, joined, differ "
@@ -47,16 +47,16 @@ def split(corpus: Corpus) -> None:
 
 
 def split_ids(corpus: Corpus, files: TokenFiles) -> None:
-    """The ids to train and to validate on, joined, are those of the files; see `split`."""
+    """Raise LawBroken unless the training and the validation ids, joined, are the ids of the files; see `split`."""
     train, val = (np.concatenate([[], *(open_tokens(path).ids[:] for path in some)]) for some in files.paths.values())
     share = 0 if files.val else round(len(train) * corpus.validation)
     try:
-        found = open_split(corpus, files, Saved(path=str(files.train[0])))
+        parts = open_split(corpus, files, Saved(path=str(files.train[0])))
     except DataError as error:
         if len(train) > share and (share or len(val)):
             raise LawBroken(f"split: {len(train)} and {len(val)} ids are refused: {error}") from None
         return
-    wanted = (train, val) if files.val else (train[: len(train) - share], train[len(train) - share :])
-    for name, ids, want in zip(("train", "validate"), (found.train, found.val), wanted, strict=True):
+    expected = (train, val) if files.val else (train[: len(train) - share], train[len(train) - share :])
+    for name, ids, want in zip(("train", "validate"), (parts.train, parts.val), expected, strict=True):
         if not np.array_equal(ids[:], want):
             raise LawBroken(f"split: the {len(ids)} ids to {name} on are not the {len(want)} of the files in order.")

@@ -1,7 +1,7 @@
-"""What a process did to the disk, recorded, and the order in which it has to be done so that a power cut loses nothing.
+"""A record of a process's writes to the disk, and the law of their order: a power cut at any moment loses nothing.
 
-The record is taken where Python meets the system: which state of a file was flushed, and what lay under a name when it
-was renamed. So it holds for any code, however that is arranged.
+The calls of the operating system are recorded: the state of each file that was flushed, and the contents of a path when
+it was renamed. So the law applies to any code, whatever its structure.
 """
 
 import os
@@ -30,38 +30,38 @@ class Event:
     old: Path | None = None  # of a rename
     new: Path | None = None
     inside: dict[str, State] = field(default_factory=dict)  # of what was renamed: all files and folders in it
-    parent: Key = (0, 0)  # of a rename: the folder in which the new name stands
+    parent: Key = (0, 0)  # of a rename: the folder that contains the new name
     journal: State | None = None  # of a rename: the run's journal at that moment
 
 
 @dataclass(frozen=True, kw_only=True)
 class DiskRecord:
-    """What a process did to a run's folder."""
+    """Record of what a process did to a run's folder."""
 
     folder: Path
-    begun: dict[Path, State]  # what lay there before
+    begun: dict[Path, State]  # what was there before
     events: list[Event] = field(default_factory=list)
 
 
-def state_of(found: os.stat_result) -> State:
-    """What a file is now."""
-    return (found.st_dev, found.st_ino), found.st_size, found.st_mtime_ns
+def state_of(stat: os.stat_result) -> State:
+    """Return the state of a file as of now."""
+    return (stat.st_dev, stat.st_ino), stat.st_size, stat.st_mtime_ns
 
 
 def states_in(path: Path) -> dict[str, State]:
-    """The files and folders below a path, by their relative names; `.` is itself."""
-    found = {".": state_of(path.stat())}
+    """Return the states of the files and folders below a path, by their relative names; `.` is the path itself."""
+    states = {".": state_of(path.stat())}
     if path.is_dir():
-        found |= {below.relative_to(path).as_posix(): state_of(below.lstat()) for below in path.rglob("*")}
-    return found
+        states |= {below.relative_to(path).as_posix(): state_of(below.lstat()) for below in path.rglob("*")}
+    return states
 
 
 @contextmanager
 def disk_record(folder: Path) -> Iterator[DiskRecord]:
-    """Within, every flush of this process is recorded, and every rename into a run's folder or within it.
+    """Record, inside this context, every flush of this process and every rename into or within a run's folder.
 
     Args:
-        folder: the run's, which need not be there yet.
+        folder: the run's; it may not exist yet.
     """
     lay = states_in(folder) if folder.exists() else {}
     begun = {folder.absolute() / name: state for name, state in lay.items()}
@@ -100,16 +100,16 @@ def disk_record(folder: Path) -> Iterator[DiskRecord]:
 
 
 def durable(record: DiskRecord) -> int:
-    """What a run left was flushed before it was published, in the order that a power cut at any moment asks for.
+    """Return the number of publications; raise LawBroken unless each was flushed first, in a crash-safe order.
 
-    Every file is flushed as it is before the rename that publishes it; the folder in which the new name stands is
-    flushed before anything else is renamed; of a checkpoint, the manifest is flushed after all other files, the folder
-    after the manifest, and the journal, as it is, before the rename. A name that begins with a dot publishes nothing,
-    and what was published before may be moved. What lies in the folder at the end was published so or lay there before,
-    and was not written to since; only the journal is appended to. Returns how many publications there were.
+    Every file is flushed in its final state before the rename that publishes it; the folder that contains the new name
+    is flushed before anything else is renamed. In a checkpoint, the manifest is flushed after all other files, the
+    folder after the manifest, and the journal, in its current state, before the rename. A name that begins with a dot
+    publishes nothing, and a file that was published before may be moved. Each file in the folder at the end was
+    published in this way or was there before, and was not written to since; only the journal is appended to.
 
     Raises:
-        LawBroken: one was otherwise; says which.
+        LawBroken: a publication breaks these rules; the message says which.
     """
     flushed: dict[State, int] = {}
     named = set(record.begun)
@@ -124,7 +124,7 @@ def durable(record: DiskRecord) -> int:
         for earlier in waiting.values():
             raise LawBroken(f"durable: {earlier} was published, and its folder not flushed before {event.new} came.")
         published |= {state[0]: state for state in event.inside.values()}
-        if event.new.name.startswith(".") or event.old in named:  # a temporary name, or what is only moved
+        if event.new.name.startswith(".") or event.old in named:  # a temporary name, or a mere move
             continue
         count += 1
         named.add(event.new)
@@ -141,7 +141,7 @@ def durable(record: DiskRecord) -> int:
 
 
 def check_checkpoint(event: Event, flushed: dict[State, int]) -> None:
-    """Raise LawBroken where a checkpoint's manifest is not the last, or it refers to a journal that is not flushed."""
+    """Raise LawBroken if a checkpoint's manifest is not the last file, or refers to a journal that is not flushed."""
     times = {name: flushed[state] for name, state in event.inside.items()}
     for name, when in times.items():
         if name not in (MANIFEST, ".") and when > times[MANIFEST]:
@@ -153,7 +153,7 @@ def check_checkpoint(event: Event, flushed: dict[State, int]) -> None:
 
 
 def check_left(folder: Path, published: dict[Key, State]) -> None:
-    """Raise LawBroken where a file under a final name was not published, or was written to since."""
+    """Raise LawBroken if a file under a final name was not published, or was written to since."""
     for path in folder.rglob("*"):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
         if hidden or not stat.S_ISREG(path.lstat().st_mode):

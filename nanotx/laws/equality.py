@@ -1,4 +1,4 @@
-"""Laws of equality: two ways to one function."""
+"""Laws of equality: two implementations of one function agree."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -15,14 +15,14 @@ from nanotx.nn.kv_cache import KVCache
 def cache_agrees(
     layer: nn.Module, x: Tensor, cuts: Sequence[int], tolerance: float = 1e-5, lengths: Sequence[int] = ()
 ) -> None:
-    """Read in pieces with a `KVCache`, a text gives what it gives at once.
+    """Raise LawBroken unless a text read in pieces with a `KVCache` has the same outputs as when it is read at once.
 
     Args:
-        layer: an attention, a block or a model; nothing random in it.
+        layer: an attention, a block or a model; deterministic.
         x: its input, `b t` ids or a `b t d` stream.
-        cuts: where each piece but the first begins, in rising order.
+        cuts: the start of each piece but the first, ascending.
         tolerance: by how much numbers may differ, relative to the largest (or 1).
-        lengths: of the rows, where they differ: each is padded on its right, and must give what it gives alone.
+        lengths: of the rows, if they differ: each is padded on the right, and must have the outputs that it has alone.
 
     Raises:
         LawBroken: where the two differ, and by how much.
@@ -40,13 +40,13 @@ def cache_agrees(
 
 
 def equivalent(one: nn.Module, other: nn.Module, x: Tensor, seed: int = 0, tolerance: float = 1e-4) -> None:
-    """Two modules are one function: outputs agree, and the gradients of the input and of every parameter.
+    """Raise LawBroken unless two modules agree in outputs and in the gradients of the input and of every parameter.
 
-    Weights are compared in the layout in which they are shared (`nanotx.nn.canonical`).
+    Weights are compared in the canonical layout (`nanotx.nn.canonical`).
 
     Args:
-        one: a module; nothing random in it.
-        other: another, with the same weights.
+        one: a deterministic module.
+        other: another module with the same weights.
         x: the input of both.
         seed: of the cotangent sent back from the outputs.
         tolerance: by how much numbers may differ, relative to the largest.
@@ -65,7 +65,7 @@ Outcome = tuple[Tensor, Mapping[str, Tensor]]
 
 
 def require_same_outcome(law: str, got: Outcome, want: Outcome, tolerance: float) -> None:
-    """Raise LawBroken unless two outcomes agree; says which output or gradient does not."""
+    """Raise LawBroken unless two outcomes agree; the message names the output or gradient that does not."""
     require_close(law, got[0], want[0], tolerance, "outputs")
     if got[1].keys() != want[1].keys():
         raise LawBroken(f"{law}: only one of the two has the parameters {sorted(got[1].keys() ^ want[1].keys())}.")
@@ -74,11 +74,11 @@ def require_same_outcome(law: str, got: Outcome, want: Outcome, tolerance: float
 
 
 def outputs_and_gradients(module: nn.Module, x: Tensor, seed: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
-    """The outputs of a module, and the gradients of a random weighting of them; zeros where none arrives."""
+    """Return the outputs of a module, and the gradients of a random weighting of them; zeros where none arrives."""
     x = x.detach().clone()
-    wanted = dict(module.named_parameters()) | ({"x": x.requires_grad_()} if x.is_floating_point() else {})
+    leaves = dict(module.named_parameters()) | ({"x": x.requires_grad_()} if x.is_floating_point() else {})
     y = module(x)
-    found = torch.autograd.grad(
-        y, list(wanted.values()), cotangent(y.shape, seed).to(y), allow_unused=True, materialize_grads=True
+    gradients = torch.autograd.grad(
+        y, list(leaves.values()), cotangent(y.shape, seed).to(y), allow_unused=True, materialize_grads=True
     )
-    return y.detach(), dict(zip(wanted, found, strict=True))
+    return y.detach(), dict(zip(leaves, gradients, strict=True))

@@ -1,4 +1,4 @@
-"""Laws of what a part declares: every parameter gets a gradient, and every field changes something."""
+"""Laws of a part's parameters and fields: every parameter gets a gradient, and every field changes something."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -29,16 +29,16 @@ def gets_gradient(
     also: Callable[[], Outcome] | None = None,
     name_of: Callable[[str], str] = str,
 ) -> None:
-    """Every parameter gets a gradient, and so does every row of a linear map's weight.
+    """Raise LawBroken unless every parameter, and every row of a linear map's weight, gets a gradient.
 
     Args:
-        passes: a module and its outputs, again and again with other weights and inputs; only as many are read as are
-            needed until each parameter has met a gradient.
-        also: where a parameter may meet one instead, by name, such as the part's defaults.
-        name_of: returns the name under which a parameter counts; of several under one name, one gradient is enough.
+        passes: a module and its outputs, repeatedly with other weights and inputs; read only until each parameter has
+            had a gradient.
+        also: further passes by parameter name, such as with the part's defaults, in which it may get a gradient.
+        name_of: returns the name under which a parameter counts; one gradient is enough for all with the same name.
 
     Raises:
-        LawBroken: which parameter gets none.
+        LawBroken: a parameter gets none; the message names it.
     """
     met: dict[str, Tensor] = {}
     missing: list[str] = []
@@ -58,7 +58,7 @@ def gets_gradient(
 
 
 def rows_met(module: nn.Module, y: Tensor, seed: int = 0) -> dict[str, Tensor]:
-    """For each parameter, whether a gradient arrives; for the weight of a linear map, at which rows."""
+    """Return, for each parameter, whether a gradient arrives; for the weight of a linear map, at which rows."""
     named = dict(module.named_parameters())
     learned = {name: one for name, one in named.items() if one.requires_grad and y.requires_grad}
     gradients: dict[str, Tensor | None] = {}
@@ -83,7 +83,7 @@ def rows_met(module: nn.Module, y: Tensor, seed: int = 0) -> dict[str, Tensor]:
 
 
 def has_fields(part: type[Any]) -> bool:
-    """Whether a part declares any field."""
+    """Return whether a part declares any field."""
     return bool(fields(part))
 
 
@@ -95,21 +95,21 @@ def fields_matter(
     defaults: Sequence[Any] = (),
     changes: Callable[[Any, str], dict[str, list[Any]]] | None = None,
 ) -> None:
-    """Every field of a config changes something; those that its part names under `cost_only` change no value.
+    """Raise LawBroken unless every field of a config changes something, and those in `cost_only` change no value.
 
-    A field of which nothing hangs here, as heads in a window of one position, may matter in the default config
-    instead. A field of which the part accepts no other value is left out.
+    A field without effect in this config, such as heads in a window of one position, may matter in the default config
+    instead. A field of which the part accepts no other value is skipped.
 
     Args:
         config: the config.
-        outcome: what comes of a config like it: names and shapes of the state, values in evaluation and in training;
-            ConfigError where there can be none.
+        outcome: returns the outcome of a similar config: names and shapes of the state, values in evaluation and in
+            training; raises ConfigError if the config is invalid.
         usual: the same for configs like the default one.
-        defaults: the default config, where it is not what a part is without arguments, or several.
-        changes: other values of a field, as `other_choices` has them.
+        defaults: the default config, or several, if it is not the part without arguments.
+        changes: returns other values of a field; see `other_choices`.
 
     Raises:
-        LawBroken: which field changes nothing, with which values; or changes a value against its part's word.
+        LawBroken: a field changes nothing, or changes a value although it is in `cost_only`; the message says which.
     """
     changes = changes or other_choices
     bases = [Base(config, outcome), *(Base(one, usual or outcome) for one in defaults or [type(config)()])]
@@ -124,7 +124,7 @@ def fields_matter(
 def matters(
     bases: Sequence["Base"], name: str, choice: str, changes: Callable[[Any, str], dict[str, list[Any]]]
 ) -> None:
-    """Raise LawBroken where no other value of a field, or of one place in it, changes anything in any of the bases."""
+    """Raise LawBroken if no other value of a field, or of one place in it, changes anything in any of the bases."""
     alike: tuple[Any, list[Any]] | None = None
     for base in bases:
         tried = []
@@ -142,7 +142,7 @@ def matters(
 
 
 def costs_alone(base: "Base", name: str, changes: Callable[[Any, str], dict[str, list[Any]]]) -> None:
-    """Raise LawBroken where a field that is to change no value changes one."""
+    """Raise LawBroken if a field in `cost_only` changes a value."""
     for values in changes(base.config, name).values():
         for value, got in base.others(name, values):
             shared = {key: one for key, one in got.items() if not key.startswith("training")}
@@ -152,20 +152,20 @@ def costs_alone(base: "Base", name: str, changes: Callable[[Any, str], dict[str,
 
 
 class Base:
-    """A config, and what comes of it and of others like it; where it is refused, of none."""
+    """A config, its outcome and the outcomes of similar configs; nothing if it is refused."""
 
     def __init__(self, config: Any, outcome: Callable[[Any], Outcome]) -> None:
         self.config, self.outcome = config, outcome
 
     @cached_property
     def come(self) -> Outcome:
-        """What comes of the config itself; nothing where it is refused."""
+        """Return the outcome of the config itself; nothing if it is refused."""
         with suppress(ConfigError):
             return self.outcome(self.config)
         return {}
 
     def others(self, name: str, values: Iterable[Any]) -> Iterator[tuple[Any, Outcome]]:
-        """Other values of a field, and what comes of each; what is refused is left out."""
+        """Return other values of a field with the outcome of each, without those that are refused."""
         for value in values if self.come else ():
             try:
                 got = self.outcome(replace(self.config, **{name: value}))
@@ -175,7 +175,7 @@ class Base:
 
 
 def other_choices(config: Any, name: str) -> dict[str, list[Any]]:
-    """Other values of a field of a config, by what they change: the field, or one place of several in it."""
+    """Return other values of a field of a config, by what they change: the field, or one place of several in it."""
     kind, value = fields(type(config))[name], getattr(config, name)
     if get_origin(kind) is tuple and Ellipsis not in get_args(kind):
         return {
@@ -186,7 +186,7 @@ def other_choices(config: Any, name: str) -> dict[str, list[Any]]:
 
 
 def untried(part: type[Any], changes: Callable[[Any, str], dict[str, list[Any]]] = other_choices) -> dict[str, str]:
-    """The fields of a part of which no other value is known, and the reason."""
+    """Return the fields of a part of which no other value is known, and the reason."""
     config = part()
     return {
         name: "no other value of it is known"
@@ -196,27 +196,27 @@ def untried(part: type[Any], changes: Callable[[Any, str], dict[str, list[Any]]]
 
 
 def other_values(kind: Any, value: Any) -> list[Any]:
-    """Values of a field's type that are not this one; none where the type is none of the known ones."""
-    found: list[Any] = []
+    """Return other values of a field's type than this one; none if the type is unknown."""
+    values: list[Any] = []
     if without_none(kind) is not kind:
-        found = [None, *other_values(without_none(kind), value)]
+        values = [None, *other_values(without_none(kind), value)]
     elif is_slot(kind):
-        found = [kind.find(name)() for name in sorted(kind.shipped())]
+        values = [kind.find(name)() for name in sorted(kind.shipped())]
     elif get_origin(kind) is Literal:
-        found = list(get_args(kind))
+        values = list(get_args(kind))
     elif get_origin(kind) is tuple and Ellipsis in get_args(kind):
-        found = [(), *((one,) for one in other_values(get_args(kind)[0], None))]
+        values = [(), *((item,) for item in other_values(get_args(kind)[0], None))]
     elif kind is bool:
-        found = [False, True]
+        values = [False, True]
     elif kind is int:
-        found = [2, 1, 3, 4, 8, 5]
+        values = [2, 1, 3, 4, 8, 5]
     elif kind is float:
-        found = [0.5, 0.1, 5.0] if not value else [value * 10, value / 10, 0.5, 0.0, value * 100]
-    return [one for one in found if one != value]
+        values = [0.5, 0.1, 5.0] if not value else [value * 10, value / 10, 0.5, 0.0, value * 100]
+    return [other for other in values if other != value]
 
 
 def differ(one: Outcome, other: Outcome, tolerance: float = 1e-5) -> bool:
-    """Whether two outcomes are not one, in a name, a shape, or a value beyond rounding."""
+    """Return whether two outcomes differ in a name, a shape, or a value beyond rounding."""
     if one.keys() != other.keys() or any(one[name].shape != other[name].shape for name in one):
         return True
     for name, tensor in one.items():
@@ -228,23 +228,23 @@ def differ(one: Outcome, other: Outcome, tolerance: float = 1e-5) -> bool:
 
 @torch.no_grad()
 def come_of(module: nn.Module, *inputs: Tensor, seed: int = 0) -> dict[str, Tensor]:
-    """What comes of a module: the names and shapes of its state, outputs in evaluation, in training, and after a pace.
+    """Return a module's outcome: names and shapes of its state; outputs in evaluation, in training and after `on_step`.
 
     Args:
         module: a module of a stream or of ids.
-        inputs: what it is given, one after another.
-        seed: of what is random in training.
+        inputs: its inputs, one after another.
+        seed: of the randomness in training.
     """
-    come = {f"state {name} {tuple(one.shape)}": torch.zeros(0) for name, one in module.state_dict().items()}
+    outcome = {f"state {name} {tuple(tensor.shape)}": torch.zeros(0) for name, tensor in module.state_dict().items()}
     for index, x in enumerate(inputs):
-        come[f"outputs {index}"] = module.eval()(x).double()
+        outcome[f"outputs {index}"] = module.eval()(x).double()
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        come["training"] = module.train()(inputs[0]).double()
-        owed = [one.aux_loss().double() for one in module.modules() if isinstance(one, AuxLossModule)]
-    come["training, beside the loss"] = torch.stack(owed).sum() if owed else torch.zeros(())
-    for one in module.modules():
-        if isinstance(one, OnStepModule):
-            one.on_step(1, 2)
-    come["training, half of it done"] = module.eval()(inputs[0]).double()
-    return come
+        outcome["training"] = module.train()(inputs[0]).double()
+        aux_losses = [layer.aux_loss().double() for layer in module.modules() if isinstance(layer, AuxLossModule)]
+    outcome["auxiliary loss"] = torch.stack(aux_losses).sum() if aux_losses else torch.zeros(())
+    for layer in module.modules():
+        if isinstance(layer, OnStepModule):
+            layer.on_step(1, 2)
+    outcome["after half of the steps"] = module.eval()(inputs[0]).double()
+    return outcome

@@ -1,6 +1,6 @@
 """How much each output of a part depends on each input, as a heat map on the terminal.
 
-It is a triangle where all is right, and red where an output depends on the future.
+The map of a causal part is a triangle; cells where an output depends on the future are red.
 """
 
 import math
@@ -34,7 +34,7 @@ def part_heat_map(name: str, broken: Verdict | None) -> RenderableType | None:
 
     Args:
         name: slot/part.
-        broken: the verdict whose case is shown; None for a plain case.
+        broken: the verdict whose case to show; None for a plain case.
     """
     part, laws = part_of(name), laws_on(name, on_request=True)
     law = next(law for law in laws if broken is None or law.name == broken.law)

@@ -1,4 +1,4 @@
-"""A law, and a case of it: plain data from which the case can be built again anywhere."""
+"""A law, and a case of it: plain data from which the case can be rebuilt anywhere."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class Case:
 
     @classmethod
     def of(cls: type[Some], part: type[Any], table: Table) -> Some:
-        """Return the case of a `table`, for a known part.
+        """Return the case that a `table` describes, for a known part.
 
         Raises:
             ConfigError: there is no such case; the message names the field.
@@ -57,7 +57,7 @@ class Law:
     """A property of every part of a slot for which `fits` is true."""
 
     name: str
-    about: str  # one line: what holds
+    about: str  # one line: the property
     case: type[Case]  # the kind of its cases
     draw: Callable[..., SearchStrategy[Any]]  # returns random cases of a part, for a device
     check: Callable[[Any], None]  # of one case; raises LawBroken

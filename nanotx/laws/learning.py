@@ -1,4 +1,4 @@
-"""Laws of learning: a schedule is a pure function of the step; an optimizer loses no parameter and no state."""
+"""Laws of learning: a schedule is a pure function of the step; an optimizer misses no parameter and loses no state."""
 
 import json
 import math
@@ -26,15 +26,15 @@ ENOUGH = 10
 
 
 def finite_factor(schedule: Schedule, at: Sequence[int], steps: int) -> None:
-    """Any step has a factor, also one beyond the end: a finite number, not below zero.
+    """Raise LawBroken unless every step, also one beyond the end, has a factor that is finite and at least zero.
 
     Args:
         schedule: the schedule.
-        at: the steps that are asked for, beside those of the run and the first beyond it.
-        steps: the length of the run; one of ENOUGH has a factor above zero.
+        at: steps to check in addition to those of the run and the first beyond it.
+        steps: the length of the run; a run of at least ENOUGH steps has a factor above zero.
 
     Raises:
-        LawBroken: the step, and what its factor is.
+        LawBroken: a factor is invalid; the message says which, and of which step.
     """
     factors = {step: schedule.factor(step, steps) for step in [*range(steps + 1), *at]}
     for step, factor in factors.items():
@@ -47,28 +47,28 @@ def finite_factor(schedule: Schedule, at: Sequence[int], steps: int) -> None:
 
 
 def pure(schedule: Schedule, at: Sequence[int], steps: int, other: int) -> None:
-    """A step's factor is the same whatever was asked before it: another step, the same one, or one of another run.
+    """Raise LawBroken unless a step's factor is the same whatever was computed before it, in this or another run.
 
     Args:
         schedule: the schedule.
-        at: the steps that are asked for.
+        at: the steps to check.
         steps: the length of the run.
         other: the length of another.
 
     Raises:
-        LawBroken: the step, and both of its factors.
+        LawBroken: two factors of a step differ; the message gives the step and both.
     """
     first = [schedule.factor(step, steps) for step in at]
     for step in at:
         schedule.factor(step, other)
     again = [schedule.factor(step, steps) for step in reversed(at)]
-    for step, one, another in zip(at, first, reversed(again), strict=True):
-        if one != another:
-            raise LawBroken(f"pure: the factor of step {step} of {steps} is {one!r}, and asked again {another!r}.")
+    for step, before, after in zip(at, first, reversed(again), strict=True):
+        if before != after:
+            raise LawBroken(f"pure: the factor of step {step} of {steps} is {before!r}, and asked again {after!r}.")
 
 
 def factors(schedule: Schedule, runs: Sequence[int]) -> dict[str, Tensor]:
-    """The factors of all steps of runs of some lengths, by a name for each run."""
+    """Return the factors of all steps of runs of some lengths, by a name for each run."""
     return {
         f"{steps} steps": torch.tensor([schedule.factor(step, steps) for step in range(steps)], dtype=torch.double)
         for steps in runs
@@ -79,14 +79,14 @@ def factors(schedule: Schedule, runs: Sequence[int]) -> dict[str, Tensor]:
 
 
 def grouped(config: Optimizer, parameters: Parameters) -> None:
-    """Every trainable parameter is in exactly one group, and every group holds its own full rate as `base_lr`.
+    """Raise LawBroken unless each trainable parameter is in one group, and each group has its full rate as `base_lr`.
 
     Args:
         config: the optimizer's.
         parameters: by name; those that require no gradient do not learn.
 
     Raises:
-        LawBroken: which parameter is in no group or in several, or which group has no rate.
+        LawBroken: a parameter is in no group or in several, or a group has no rate; the message says which.
     """
     optimizer = config.build(parameters.items())
     for index, group in enumerate(optimizer.param_groups):
@@ -103,19 +103,19 @@ def grouped(config: Optimizer, parameters: Parameters) -> None:
 
 
 def honours_groups(config: Optimizer, parameters: Parameters, gradients: Gradients, match: str) -> None:
-    """A group of a recipe decides about the parameters that it matches, and about no others.
+    """Raise LawBroken unless a group of a recipe applies to the parameters that it matches, and to no others.
 
-    At a learning rate of zero they stay to the bit; without weight decay, and without a gradient, likewise; at half
-    the rate their groups have half the `base_lr`.
+    At a learning rate of zero they stay bit for bit the same, as they do without weight decay and without a gradient;
+    at half the rate their groups have half the `base_lr`.
 
     Args:
         config: the optimizer's.
-        parameters: by name; they stay as they are.
+        parameters: by name; they are not changed.
         gradients: of some steps.
-        match: the name of one of them that learns.
+        match: the name of a parameter that learns.
 
     Raises:
-        LawBroken: which parameter moved or did not.
+        LawBroken: a parameter moved, or did not move, against these rules; the message says which.
     """
 
     def stepped(group: ParamGroup, gradients: Gradients) -> Parameters:
@@ -155,9 +155,9 @@ def rate_of(config: Optimizer, parameters: Parameters, name: str) -> float:
 
 
 def no_grad_no_move(config: Optimizer, parameters: Parameters) -> None:
-    """Where the gradient is zero, a first step only decays, and nothing but what its group's `weight_decay` says.
+    """Raise LawBroken unless a first step with a zero gradient only decays, by the `weight_decay` of the group.
 
-    What is decayed shrinks towards zero and does not pass it; what is not, and what does not learn, stays to the bit.
+    A decayed parameter shrinks towards zero and does not pass it; every other one stays bit for bit the same.
 
     Args:
         config: the optimizer's.
@@ -182,12 +182,12 @@ def no_grad_no_move(config: Optimizer, parameters: Parameters) -> None:
 
 
 def zero_lr_no_move(config: Optimizer, parameters: Parameters, gradients: Gradients) -> None:
-    """At a learning rate of zero, which a schedule may give at any step, nothing moves, and nothing decays.
+    """Raise LawBroken if a parameter moves or decays at a learning rate of zero, which a schedule may give at any step.
 
     Args:
         config: the optimizer's.
         parameters: by name; they are changed.
-        gradients: of some steps, all but the first of which are taken at zero.
+        gradients: of some steps, all but the first of which are taken at a rate of zero.
 
     Raises:
         LawBroken: which parameter moved, and by how much.
@@ -204,19 +204,19 @@ def zero_lr_no_move(config: Optimizer, parameters: Parameters, gradients: Gradie
 
 
 def descends(config: Optimizer, parameters: Parameters, targets: dict[str, Tensor], steps: int, rate: float) -> None:
-    """From a fresh start, at a small rate, each step brings every parameter nearer to where a convex loss is least.
+    """Raise LawBroken unless each small step of a new optimizer brings every parameter nearer to its target.
 
     The loss is half the square of the distance, which is also its gradient.
 
     Args:
         config: the optimizer's.
         parameters: by name; they are changed.
-        targets: by name, where the loss is least; so far off that no small step passes it.
-        steps: how many.
+        targets: by name, the minimum of the convex loss; so far away that no small step passes it.
+        steps: their number.
         rate: the schedule's factor.
 
     Raises:
-        LawBroken: at which step the loss of which parameter did not fall.
+        LawBroken: the loss of a parameter did not fall; the message says at which step.
     """
     optimizer, losses = config.build_grouped(parameters.items()), dict[str, float]()
     for count in range(steps + 1):
@@ -233,18 +233,19 @@ def descends(config: Optimizer, parameters: Parameters, targets: dict[str, Tenso
 
 
 def resumes(config: Optimizer, parameters: Parameters, gradients: Gradients, cut: int) -> None:
-    """Stopped, saved, built anew and loaded, an optimizer continues to the bit as if it had not been stopped.
+    """Raise LawBroken unless an optimizer that was stopped, saved, rebuilt and loaded continues bit for bit the same.
 
-    It is saved as a checkpoint holds it, as the bytes of tensors and the text of a table (`nanotx.optim.state`).
+    It is saved in the format of a checkpoint: the bytes of tensors and the text of a table (`nanotx.optim.state`).
 
     Args:
         config: the optimizer's.
         parameters: by name; they are not changed.
         gradients: of all steps; a parameter may have none in some of them.
-        cut: after how many steps it is stopped.
+        cut: the number of steps after which it is stopped.
 
     Raises:
-        LawBroken: which parameter differs after which step, and by how much; or what of the state cannot be saved.
+        LawBroken: a parameter differs (the message says after which step, and by how much), or the state cannot be
+            saved.
     """
     whole, parted = copies(parameters), copies(parameters)
     uninterrupted, before = config.build_grouped(whole.items()), config.build_grouped(parted.items())
@@ -274,7 +275,7 @@ def resumes(config: Optimizer, parameters: Parameters, gradients: Gradients, cut
 
 
 def learned(config: Optimizer, parameters: Parameters, gradients: Gradients) -> dict[str, Tensor]:
-    """What the steps of some gradients make of parameters, by name; these stay as they are."""
+    """Return copies of parameters after one step for each of some gradients, by name."""
     changed = copies(parameters)
     optimizer = config.build_grouped(changed.items())
     for count, gradient in enumerate(gradients):
@@ -285,7 +286,7 @@ def learned(config: Optimizer, parameters: Parameters, gradients: Gradients) -> 
 def step(
     optimizer: TorchOptimizer, parameters: Parameters, gradient: dict[str, Tensor], count: int = 0, rate: float = 1.0
 ) -> None:
-    """One step as training takes it: gradients in their places, rates of a schedule that falls, a generator seeded."""
+    """Take one step as training does: with gradients set, the rates of a falling schedule, and a seeded generator."""
     for group in optimizer.param_groups:
         group["lr"] = group["base_lr"] * rate / (1 + count)
     for name, one in parameters.items():
@@ -293,10 +294,10 @@ def step(
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(
             count
-        )  # torch.manual_seed asks after every device, and takes longer than a step
+        )  # torch.manual_seed queries every device, and takes longer than a step
         optimizer.step()
 
 
 def copies(parameters: Parameters) -> Parameters:
-    """The same parameters elsewhere."""
+    """Return copies of parameters."""
     return {name: nn.Parameter(one.detach().clone(), one.requires_grad) for name, one in parameters.items()}

@@ -1,4 +1,4 @@
-"""Laws of losses: what is reported, and that chunks and micro-batches change nothing."""
+"""Laws of losses: the reported number is the cross-entropy, and chunks and micro-batches change nothing."""
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from nanotx.nn.shapes import Stream, Tokens
 
 
 def reports_cross_entropy(loss: LossModule, head: nn.Linear, x: Stream, targets: Tokens) -> None:
-    """A loss reports the plain cross-entropy of the next token, without a gradient, whatever it minimises.
+    """Raise LawBroken unless a loss reports the plain cross-entropy of the next token, without a gradient.
 
     Args:
         loss: the module.
@@ -20,7 +20,7 @@ def reports_cross_entropy(loss: LossModule, head: nn.Linear, x: Stream, targets:
         targets: the next token at each position.
 
     Raises:
-        LawBroken: what it reports instead.
+        LawBroken: it reports something else; the message gives both numbers.
     """
     total, cross = loss(Head(head, [*head.parameters()]), x, targets)
     if total.ndim or cross.ndim:
@@ -32,14 +32,14 @@ def reports_cross_entropy(loss: LossModule, head: nn.Linear, x: Stream, targets:
 
 
 def chunk_invariant(loss: LossModule, head: nn.Linear, x: Stream, targets: Tokens, chunk: int) -> None:
-    """In chunks of tokens a loss is what it is at once, its gradients too, and no more logits exist at a time.
+    """Raise LawBroken unless a loss in chunks equals the whole one, gradients too, with one chunk of logits at a time.
 
     Args:
         loss, head, x, targets: as for `reports_cross_entropy`.
-        chunk: how many tokens.
+        chunk: tokens per chunk.
 
     Raises:
-        LawBroken: what differs, and by how much; or how many logits existed at once.
+        LawBroken: a value differs, or more logits existed at once; the message says which, and by how much.
     """
     most = 0
 
@@ -60,7 +60,7 @@ def chunk_invariant(loss: LossModule, head: nn.Linear, x: Stream, targets: Token
 
 
 def batch_mean(loss: LossModule, head: nn.Linear, x: Stream, targets: Tokens) -> None:
-    """The loss of a batch is the mean of those of its rows, gradients too, so that micro-batches change nothing.
+    """Raise LawBroken unless the loss of a batch, gradients too, is the mean over its rows, as micro-batches require.
 
     Args:
         loss, head, x, targets: as for `reports_cross_entropy`.

@@ -1,4 +1,4 @@
-"""Laws of numbers: gradients stay finite, a smaller format stays near, what is saved is all there is."""
+"""Laws of numbers: gradients stay finite, lower precision stays close, and the saved state is complete."""
 
 import copy
 from typing import Any
@@ -13,15 +13,15 @@ from nanotx.laws.values import require_close
 
 
 def finite(layer: nn.Module, x: Tensor, seed: int = 0) -> None:
-    """Outputs and all gradients are finite numbers, for an input of any scale, and for one that is zero.
+    """Raise LawBroken unless outputs and all gradients are finite, for an input of any scale and for an input of zeros.
 
     Args:
-        layer: any module of a stream or of ids; nothing random in it.
+        layer: any module of a stream or of ids; deterministic.
         x: its input.
         seed: of the cotangent sent back from the outputs.
 
     Raises:
-        LawBroken: what is not finite.
+        LawBroken: an output or a gradient is not finite; the message says which.
     """
     y, gradients = outputs_and_gradients(layer, x, seed)
     for name, tensor in {"outputs": y, **gradients}.items():
@@ -33,17 +33,17 @@ def finite(layer: nn.Module, x: Tensor, seed: int = 0) -> None:
 
 
 def bf16_close(layer: nn.Module, x: Tensor, dtype: torch.dtype, tolerance: float = 0.05, seed: int = 0) -> None:
-    """In a smaller format, by autocast as in training, outputs stay near those in float32, and so does the gradient.
+    """Raise LawBroken unless outputs and gradient under autocast, as in training, are close to those in float32.
 
-    At each position the difference is measured beside the length of what is wanted, and the middle one of them counts:
-    where a number is rounded across zero, a bend such as ReLU's, or a norm of next to nothing, rightly sends all
-    elsewhere. The gradient is given ten times the room.
+    At each position the norm of the difference is divided by the norm of the expected value, and the median over the
+    positions counts: where a number is rounded across zero, a kink such as ReLU's, or the normalisation of a tiny
+    vector, may rightly change everything. The tolerance of the gradient is ten times that of the outputs.
 
     Args:
-        layer: any module of a stream; nothing random in it.
+        layer: any module of a stream; deterministic.
         x: its input, of ordinary scale.
-        dtype: the smaller format.
-        tolerance: how long the outputs' middle difference may be.
+        dtype: the lower precision.
+        tolerance: the largest median difference of the outputs.
         seed: of the cotangent sent back from the outputs.
 
     Raises:
@@ -66,22 +66,22 @@ def bf16_close(layer: nn.Module, x: Tensor, dtype: torch.dtype, tolerance: float
 def cast_close(
     layer: nn.Module, x: Tensor, dtype: torch.dtype, tolerance: float = 0.05, growth: float = 3.0, stretch: int = 64
 ) -> None:
-    """Cast to a smaller format, weights and all, a module stays near itself at every position, late ones as early ones.
+    """Raise LawBroken unless a module cast to a lower precision, weights too, stays close at late and early positions.
 
-    At each position the difference is measured beside the length of what is wanted. Of each stretch of positions the
-    middle one counts, as in `near_in`. A stretch is also held to the first one: an error that grows with the position
-    is one of places, not of rounding.
+    At each position the norm of the difference is divided by the norm of the expected value. The median of each
+    segment of positions counts, as in `bf16_close`. A segment is also compared with the first one: an error that grows
+    with the position comes from the positions, not from rounding.
 
     Args:
-        layer: a module of a stream or of ids, as it is in a model; nothing random in it.
-        x: its input, of ordinary scale, several stretches long.
-        dtype: the smaller format.
-        tolerance: how long the middle difference of a stretch may be.
-        growth: how many times that of the first stretch it may be.
-        stretch: how many positions are looked at together.
+        layer: a module of a stream or of ids, as it is in a model; deterministic.
+        x: its input, of ordinary scale, several segments long.
+        dtype: the lower precision.
+        tolerance: the largest median difference of a segment.
+        growth: the largest ratio of it to that of the first segment.
+        stretch: positions per segment.
 
     Raises:
-        LawBroken: at which positions it differs, and by how much.
+        LawBroken: the outputs differ; the message says at which positions, and by how much.
     """
     cast = copy.deepcopy(layer).to(dtype)
     with torch.no_grad():
@@ -101,16 +101,16 @@ def cast_close(
 
 
 def state_complete(one: nn.Module, other: nn.Module, x: Tensor, tolerance: float = 1e-6) -> None:
-    """A module that loads the state of another becomes it: nothing that it learns or draws lies outside its state.
+    """Raise LawBroken unless a module that loads the state dict of another has the same outputs.
 
     Args:
-        one: a module; nothing random in it.
-        other: the same with other weights; it is given those of the first.
+        one: a deterministic module.
+        other: the same with other weights; it loads those of the first.
         x: the input of both.
         tolerance: by how much numbers may differ, relative to the largest (or 1).
 
     Raises:
-        LawBroken: how the two still differ.
+        LawBroken: the two still differ; the message says where, and by how much.
     """
     other.load_state_dict({name: tensor.clone() for name, tensor in one.state_dict().items()})
     with torch.no_grad():
@@ -118,10 +118,10 @@ def state_complete(one: nn.Module, other: nn.Module, x: Tensor, tolerance: float
 
 
 def compile_agrees(layer: nn.Module, x: Tensor, tolerance: float = 1e-4, seed: int = 0) -> None:
-    """Compiled by torch.compile, a module gives the same outputs and gradients.
+    """Raise LawBroken unless a module compiled by torch.compile has the same outputs and gradients.
 
     Args:
-        layer: any module; nothing random in it.
+        layer: any module; deterministic.
         x: its input.
         tolerance: by how much numbers may differ, relative to the largest (or 1).
         seed: of the cotangent sent back from the outputs.
@@ -137,12 +137,12 @@ def compile_agrees(layer: nn.Module, x: Tensor, tolerance: float = 1e-4, seed: i
 
 
 def scale_invariant(layer: nn.Module, x: Tensor, factor: float, tolerance: float = 1e-3) -> None:
-    """An input of another scale comes out the same.
+    """Raise LawBroken unless scaling the input leaves the outputs the same.
 
     Args:
-        layer: a norm that says so of itself.
+        layer: a norm that declares itself scale-invariant.
         x: its input, of ordinary scale.
-        factor: what the input is multiplied by.
+        factor: the scale.
         tolerance: by how much numbers may differ, relative to the largest (or 1).
 
     Raises:

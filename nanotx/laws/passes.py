@@ -1,4 +1,4 @@
-"""Laws of a forward pass: it leaves nothing to the next one, and a layer that is computed again computes the same."""
+"""Laws of a forward pass: it leaves nothing to the next one, and recomputed activations are the same."""
 
 import torch
 from torch import Tensor
@@ -11,13 +11,13 @@ from nanotx.nn.transformer import Transformer
 
 
 def one_pass(model: Transformer, ids: Tokens, others: Tokens, seed: int = 0, tolerance: float = 1e-5) -> None:
-    """A forward pass is a function of its input, also after another pass and with activations computed again.
+    """Raise LawBroken unless a forward pass is a function of its input, also after another pass and with recomputation.
 
     Args:
         model: the model.
         ids: its input.
         others: the input of another pass.
-        seed: of what is random in training, and of the cotangent sent back.
+        seed: of the randomness in training, and of the cotangent sent back.
         tolerance: by how much numbers may differ, relative to the largest (or 1).
 
     Raises:

@@ -1,4 +1,4 @@
-"""Laws of positions: what they add or turn is a function of where a token stands, and of nothing else."""
+"""Laws of positions: what they add or rotate is a function of a token's position, and of nothing else."""
 
 import copy
 
@@ -17,17 +17,17 @@ Heads = Float[Tensor, "b h t k"]
 
 @torch.no_grad()
 def local(position: PositionalEncoding, x: Stream, q: Heads, start: int, tolerance: float = 1e-5) -> None:
-    """A token at its place is treated alike, whatever stands beside it: in a whole text, or in the end of one.
+    """Raise LawBroken unless a token at its position is treated the same in a whole text and in the end of it alone.
 
     Args:
-        position: the thing.
+        position: the module.
         x: a stream.
         q: queries (or keys) of the same positions.
         start: where the end of the text begins.
         tolerance: by how much numbers may differ, relative to the largest (or 1).
 
     Raises:
-        LawBroken: what is treated otherwise: the embedding, queries, keys, or the bias.
+        LawBroken: the embedding, queries, keys or the bias differ; the message says which.
     """
     positions = torch.arange(x.shape[1])
     end = positions[start:]
@@ -47,17 +47,17 @@ def local(position: PositionalEncoding, x: Stream, q: Heads, start: int, toleran
 
 @torch.no_grad()
 def relative(position: PositionalEncoding, q: Heads, k: Heads, shift: int, tolerance: float = 1e-3) -> None:
-    """Scores of queries and keys depend on how far apart they stand, and not on where.
+    """Raise LawBroken unless the scores of queries and keys depend on their distance, and not on their positions.
 
     Args:
-        position: the thing.
+        position: the module.
         q: queries.
         k: keys of the same positions.
-        shift: by how many positions all are moved.
+        shift: the number of positions by which all are moved.
         tolerance: by how much numbers may differ, relative to the largest (or 1).
 
     Raises:
-        LawBroken: which scores differ, and by how much.
+        LawBroken: scores differ; the message says which, and by how much.
     """
     positions = torch.arange(q.shape[-2])
     near, far = (scores(position, q, k, positions + moved) for moved in (0, shift))
@@ -66,16 +66,16 @@ def relative(position: PositionalEncoding, q: Heads, k: Heads, shift: int, toler
 
 @torch.no_grad()
 def norm_preserving(position: PositionalEncoding, q: Heads, shift: int, tolerance: float = 1e-4) -> None:
-    """Turning a query or a key does not change its length, but for the `attention_scale` that the thing states.
+    """Raise LawBroken unless rotation keeps the norm of queries and keys, up to the `attention_scale` of the position.
 
     Args:
-        position: the thing.
+        position: the module.
         q: queries (or keys).
         shift: the position of the first.
-        tolerance: by how much lengths may differ, relative to the largest (or 1).
+        tolerance: by how much norms may differ, relative to the largest (or 1).
 
     Raises:
-        LawBroken: whose length changed, and by how much.
+        LawBroken: a norm changed; the message says which, and by how much.
     """
     for name, turned in zip(("queries", "keys"), position.rotate(q, q, torch.arange(q.shape[-2]) + shift), strict=True):
         wanted = position.attention_scale * q.norm(dim=-1)
@@ -84,10 +84,10 @@ def norm_preserving(position: PositionalEncoding, q: Heads, shift: int, toleranc
 
 @torch.no_grad()
 def informative(position: PositionalEncoding, x: Stream, q: Heads, k: Heads) -> None:
-    """Some token or score is changed by where it stands: a position that tells nothing is none.
+    """Raise LawBroken unless the position changes some embedding or score; one without effect encodes nothing.
 
     Raises:
-        LawBroken: nothing is.
+        LawBroken: no embedding and no score is changed.
     """
     positions = torch.arange(x.shape[1])
     embedded = not torch.equal(position.embed(x, positions), x)
@@ -98,19 +98,19 @@ def informative(position: PositionalEncoding, x: Stream, q: Heads, k: Heads) -> 
 
 @torch.no_grad()
 def distinct(position: PositionalEncoding, other: PositionalEncoding, x: Stream, q: Heads, positions: Tensor) -> None:
-    """Another one of the same kind, with other fields, changes nothing of this one, and is not this one.
+    """Raise LawBroken unless two positions with different fields encode differently, and neither changes the other.
 
-    A table kept for all of them, whose key forgets a field, gives one the other's.
+    A table shared by all instances, whose key omits a field, gives one of them the table of another.
 
     Args:
-        position: the thing.
-        other: one whose config differs in a field that tells where tokens stand.
+        position: the module.
+        other: one whose config differs in a field on which the encoding depends.
         x: a stream.
         q: queries.
         positions: their positions.
 
     Raises:
-        LawBroken: the two are treated as one.
+        LawBroken: both have the same encoding.
     """
     mine = position.embed(x, positions), position.rotate(q, q, positions)[0], position.bias(positions, positions)
     theirs = other.embed(x, positions), other.rotate(q, q, positions)[0], other.bias(positions, positions)
@@ -122,15 +122,15 @@ def distinct(position: PositionalEncoding, other: PositionalEncoding, x: Stream,
 
 @torch.no_grad()
 def out_of_range(position: PositionalEncoding, x: Stream, context: int) -> None:
-    """A time beyond a table is refused with an IndexError, or is a place of its own; never that of another token.
+    """Raise LawBroken unless a position beyond a table raises IndexError or is distinct from every other position.
 
     Args:
-        position: the thing, built for a `context`.
+        position: the module, built for a `context`.
         x: a stream of one position.
-        context: how many positions it was built for.
+        context: the number of positions that it was built for.
 
     Raises:
-        LawBroken: whose place it was given.
+        LawBroken: it is treated as another position; the message says which.
     """
     try:
         beyond = position.embed(x, torch.tensor([context]))
@@ -143,20 +143,20 @@ def out_of_range(position: PositionalEncoding, x: Stream, context: int) -> None:
 
 @torch.no_grad()
 def shift_invariant(position: PositionalEncoding, x: Stream, q: Heads, k: Heads, shift: int) -> None:
-    """Where a position states that it is relative, tokens that move on together stay as they were, however far.
+    """Raise LawBroken unless a position that states `relative` is invariant to shifting all tokens, however far.
 
     Args:
-        position: the thing.
+        position: the module.
         x: a stream.
         q: queries of the same positions.
         k: keys of the same positions.
-        shift: by how many positions all are moved, beyond the context too.
+        shift: the number of positions by which all are moved, beyond the context too.
 
     Raises:
-        LawBroken: what differs, and by how much; or that there is no such place.
+        LawBroken: an output differs (the message says which, and by how much), or the shifted position is refused.
     """
     positions, what = torch.arange(x.shape[1]), f"{shift} positions on"
-    tolerance = 1e-3 + 8 * shift * 2**-24  # an angle has 24 binary digits, of which the whole turns take some
+    tolerance = 1e-3 + 8 * shift * 2**-24  # an angle has 24 bits, of which the full turns take some
     try:
         require_close(
             "shift_invariant",
@@ -173,10 +173,10 @@ def shift_invariant(position: PositionalEncoding, x: Stream, q: Heads, k: Heads,
 
 @torch.no_grad()
 def adds_bias(position: PositionalEncoding, adds_bias: bool, positions: Tensor) -> None:
-    """A position adds to the scores where it states `adds_bias`, and nowhere else.
+    """Raise LawBroken unless a position adds to the scores exactly if it states `adds_bias`.
 
     Raises:
-        LawBroken: which of the two is not so.
+        LawBroken: it adds without stating it, or states it without adding; the message says which.
     """
     adds = position.bias(positions, positions) is not None
     if adds != adds_bias:
@@ -189,17 +189,17 @@ def adds_bias(position: PositionalEncoding, adds_bias: bool, positions: Tensor) 
 def positions_survive_cast(
     position: PositionalEncoding, x: Stream, q: Heads, dtype: torch.dtype, queries: int = 8
 ) -> None:
-    """Cast to a smaller format, a position gives every token the place that it had, up to rounding once.
+    """Raise LawBroken unless a position cast to a lower precision encodes every position as before, up to one rounding.
 
     Args:
-        position: the thing.
-        x: a stream, of as many positions as are looked at.
+        position: the module.
+        x: a stream, of as many positions as are checked.
         q: queries of the same positions; keys are the same.
-        dtype: the smaller format.
-        queries: how many positions, evenly spread and the last among them, are asked for their bias.
+        dtype: the lower precision.
+        queries: the number of positions, evenly spread up to the last one, whose bias is checked.
 
     Raises:
-        LawBroken: the first position that is elsewhere, in what, and by how much.
+        LawBroken: an encoding differs; the message gives the first position, in what, and by how much.
     """
     cast, name = copy.deepcopy(position).to(dtype), str(dtype).removeprefix("torch.")
     x, q, positions = x.to(dtype), q.to(dtype), torch.arange(x.shape[1])
@@ -227,7 +227,7 @@ def positions_survive_cast(
 
 
 def scores(position: PositionalEncoding, q: Heads, k: Heads, positions: Tensor) -> Tensor:
-    """Of each query with each key, turned and biased as an attention does."""
+    """Return the scores of each query with each key, rotated and biased as in an attention."""
     turned_q, turned_k = position.rotate(q, k, positions)
     bias = position.bias(positions, positions)
     products = einsum(turned_q, turned_k, "b h t k, b h s k -> b h t s")

@@ -1,4 +1,4 @@
-"""Random texts, and random tokenizers that they can teach."""
+"""Random texts, and random tokenizers that can be trained on them."""
 
 import atexit
 import dataclasses
@@ -60,7 +60,7 @@ EDGES = ("", "", "", " ", "\n", "\ufeff", "\u0301")
 
 
 def piece(size: int, at: int, of: Sequence[str]) -> str:
-    """Some neighbours, joined."""
+    """Draw some adjacent snippets, joined."""
     return "".join(of[at : at + size])
 
 
@@ -73,7 +73,7 @@ snippets = troubles | words | runs | characters
 
 @st.composite
 def texts(draw: Drawn, longest: int = 16) -> str:
-    """A text of any characters, in snippets; of all that a text may be, much is of the kind that goes wrong."""
+    """Draw a text of any characters, in snippets, many of which are known to be error-prone."""
     size = draw(st.integers(0, longest))
     inside = draw(st.lists(snippets, min_size=size, max_size=size))
     return "".join([draw(st.sampled_from(EDGES)), *inside, draw(st.sampled_from(EDGES))])
@@ -81,7 +81,7 @@ def texts(draw: Drawn, longest: int = 16) -> str:
 
 @st.composite
 def configs_with_texts(draw: Drawn, part: type[Tokenizer]) -> tuple[Tokenizer, tuple[str, ...]]:
-    """A tokenizer's config, of few ids, and texts that can teach it."""
+    """Draw a tokenizer's config with a small vocabulary, and texts on which it can be trained."""
     config = draw(configs(part))
     if part is Saved:  # it reads the presets, and no text
         return dataclasses.replace(config, path=draw(st.sampled_from(preset_names()))), (PRIMER,)
@@ -96,12 +96,12 @@ def configs_with_texts(draw: Drawn, part: type[Tokenizer]) -> tuple[Tokenizer, t
 
 
 def fit_to_texts(config: Any, taught: Sequence[str], more: int) -> Any:
-    """A config like this one that these texts can teach, its ids some more than the fewest; None where there is none.
+    """Return a similar config that these texts can train, with a few more ids than the fewest; None if there is none.
 
     Args:
         config: the tokenizer's.
-        taught: the texts.
-        more: how many ids beyond the fewest it has.
+        taught: the training texts.
+        more: the number of ids beyond the fewest.
     """
     part: type[Tokenizer] = type(config)
     for one in (config, with_other_fields(config, min_frequency=1)) if "min_frequency" in fields(part) else (config,):
@@ -115,7 +115,7 @@ def fit_to_texts(config: Any, taught: Sequence[str], more: int) -> Any:
 
 @lru_cache(maxsize=2)
 def rank_file(more: int = SMALL) -> str:
-    """A small file of ranks, which lies there until this process ends."""
+    """Return the path of a small file of ranks, which exists until this process ends."""
     folder = Path(tempfile.mkdtemp())
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     codec = Bpe(vocab_size=256 + more).train([PRIMER])
@@ -125,7 +125,7 @@ def rank_file(more: int = SMALL) -> str:
 
 
 def with_other_fields(config: Any, **values: Any) -> Any:
-    """The config with other values in fields of it; as it was where it refuses them."""
+    """Return the config with other values in some fields; the config itself if it refuses them."""
     try:
         return dataclasses.replace(config, **values)
     except ConfigError:
@@ -134,7 +134,7 @@ def with_other_fields(config: Any, **values: Any) -> Any:
 
 @lru_cache(maxsize=64)
 def min_vocab_size(part: type[Any]) -> int:
-    """The smallest vocab_size that a part takes."""
+    """Return the smallest vocab_size that a part accepts."""
     usual = part()
     return next(
         (n for n in range(1, usual.vocab_size) if with_other_fields(usual, vocab_size=n).vocab_size == n),
@@ -143,13 +143,13 @@ def min_vocab_size(part: type[Any]) -> int:
 
 
 def extra_ids(config: Any) -> int:
-    """How many ids a config needs beside those of its tokens: for its special tokens, and for `<unk>`."""
+    """Return the number of ids that a config needs for its special tokens and for `<unk>`."""
     values = {name: getattr(config, name) for name in fields(type(config))}
     return len(values.get("special_tokens", ())) + values.get("unknown", False)
 
 
 def texts_suffice(config: Tokenizer, taught: Sequence[str]) -> bool:
-    """Whether these texts are enough for what the config asks for."""
+    """Return whether these texts are enough to train the config."""
     try:
         trained(config, tuple(taught))
     except Exception as error:  # any other fault is for the law to meet
@@ -158,7 +158,7 @@ def texts_suffice(config: Tokenizer, taught: Sequence[str]) -> bool:
 
 
 def sizes(config: Any, taught: Sequence[str], least: int, more: int) -> Iterator[Any]:
-    """The config at several sizes: the fewest ids and some more, then what its own errors propose, then others."""
+    """Yield the config at several sizes: the fewest ids plus some, then those that its errors propose, then others."""
     yield with_other_fields(config, vocab_size=least + more)
     for size in (least, config.vocab_size):
         for near in proposed_vocab_size(with_other_fields(config, vocab_size=size), taught):
@@ -169,7 +169,7 @@ def sizes(config: Any, taught: Sequence[str], least: int, more: int) -> Iterator
 
 
 def proposed_vocab_size(config: Tokenizer, taught: Sequence[str]) -> list[int]:
-    """The vocab_size that a config proposes where these texts cannot teach the one that it has; else none."""
+    """Return the vocab_size that a config proposes if these texts cannot train its own; None otherwise."""
     try:
         trained(config, tuple(taught))
     except TokenizerError as error:
@@ -181,5 +181,5 @@ def proposed_vocab_size(config: Tokenizer, taught: Sequence[str]) -> list[int]:
 
 @lru_cache(maxsize=64)
 def trained(config: Tokenizer, taught: tuple[str, ...]) -> Codec:
-    """What a config learns from texts; remembered, so that drawing a case and trying it learn once."""
+    """Return the tokenizer that a config trains on texts; cached, so that drawing and checking a case train it once."""
     return config.train(taught)

@@ -1,4 +1,4 @@
-"""Laws of dropout: a mask belongs to a row of the step's batch, however it is split, and to one place in the model."""
+"""Laws of dropout: a mask depends on the row of the batch, however it is split, and on the place in the model."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +30,7 @@ Call = tuple[str, tuple[int, ...], Tensor]
 
 
 def accumulates_alike(module: nn.Module, x: Tensor, seed: int = 0, tolerance: float = 1e-5) -> None:
-    """In training, rows give the same outputs, masks and gradients however their batch is split, and once more.
+    """Raise LawBroken unless rows have the same outputs, masks and gradients however their training batch is split.
 
     Args:
         module: of a stream or of ids, in training mode.
@@ -39,7 +39,7 @@ def accumulates_alike(module: nn.Module, x: Tensor, seed: int = 0, tolerance: fl
         tolerance: by how much numbers may differ, relative to the largest (or 1).
 
     Raises:
-        LawBroken: what differs: a mask, the outputs, or the gradient of which parameter.
+        LawBroken: a mask, the outputs or the gradient of a parameter differ; the message says which.
     """
     whole, want, gradients = training_pass(module, x, seed, len(x))
     for size in (len(x), len(x) // 2, 1):
@@ -52,7 +52,7 @@ def accumulates_alike(module: nn.Module, x: Tensor, seed: int = 0, tolerance: fl
 
 
 def require_same_masks(calls: list[Call], whole: list[Call], what: str) -> None:
-    """Raise LawBroken unless the dropouts were called in the same way, and kept the same numbers."""
+    """Raise LawBroken unless the dropouts were called in the same way, with the same masks."""
     places, want = ([call[:2] for call in some] for some in (calls, whole))
     if places != want:
         raise LawBroken(f"accumulates_alike: {what}: dropouts are called at {places}, and in one batch at {want}.")
@@ -62,7 +62,7 @@ def require_same_masks(calls: list[Call], whole: list[Call], what: str) -> None:
 
 
 def masks_distinct(module: nn.Module, x: Tensor, seed: int = 0) -> None:
-    """In a pass no dropout is called twice on the same places, and no two dropouts draw the same mask.
+    """Raise LawBroken if a dropout is called twice on the same places in a pass, or two draw the same mask.
 
     Args:
         module: of a stream or of ids, in training mode.
@@ -70,7 +70,7 @@ def masks_distinct(module: nn.Module, x: Tensor, seed: int = 0) -> None:
         seed: of the step.
 
     Raises:
-        LawBroken: which dropouts.
+        LawBroken: the message names the dropouts.
     """
     calls = training_pass(module, x, seed, len(x))[0]
     for (name, start, mask), (other, other_start, other_mask) in combinations(calls, 2):
@@ -123,7 +123,7 @@ def joined(calls: list[list[Call]]) -> list[Call]:
 
 @contextmanager
 def recorded(dropouts: dict[str, Dropout]) -> Iterator[list[Call]]:
-    """Context in which each call of a dropout is appended to the list that it gives.
+    """Append, inside this context, each call of a dropout to the list that it yields.
 
     A call with other keys than the dropout's own, as within `reused`, counts as one of another dropout.
     """

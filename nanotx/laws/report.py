@@ -1,4 +1,4 @@
-"""Verdicts as a table: a row a part, a column a law, how many cases were tried and how long it took."""
+"""Verdicts as a table: a row per part, a column per law, the number of cases and the time that they took."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from nanotx.laws.runner import Verdict
 
 
 def tables(verdicts: Sequence[Verdict], console: Console) -> RenderableType:
-    """A table a slot; where the terminal is too narrow for one, a line a part."""
+    """Return one table per slot; if the terminal is too narrow for it, one line per part."""
     by_slot: dict[str, dict[str, list[Verdict]]] = {}
     for verdict in verdicts:
         by_slot.setdefault(verdict.part.partition("/")[0], {}).setdefault(verdict.part, []).append(verdict)
@@ -24,17 +24,17 @@ def tables(verdicts: Sequence[Verdict], console: Console) -> RenderableType:
 
 
 def wide_table(parts: dict[str, list[Verdict]]) -> Table:
-    """A row a part, a column a law."""
+    """Return a table with a row per part and a column per law."""
     laws = list(dict.fromkeys(verdict.law for verdicts in parts.values() for verdict in verdicts))
     table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
     table.add_column(next(iter(parts)).partition("/")[0], no_wrap=True)
     for name in (*laws, "cases", "s"):
         table.add_column(name, justify="right", no_wrap=True)
     for part, verdicts in parts.items():
-        found = {verdict.law: verdict for verdict in verdicts}
+        by_law = {verdict.law: verdict for verdict in verdicts}
         table.add_row(
             part.partition("/")[2] or part,
-            *(format_verdict(found.get(law)) for law in laws),
+            *(format_verdict(by_law.get(law)) for law in laws),
             format_total(verdicts),
             total_seconds(verdicts),
         )
@@ -42,7 +42,7 @@ def wide_table(parts: dict[str, list[Verdict]]) -> Table:
 
 
 def narrow_table(parts: dict[str, list[Verdict]]) -> Table:
-    """A row a part, its laws together."""
+    """Return a table with a row per part and all its laws in one column."""
     table = Table.grid(padding=(0, 2))
     for part, verdicts in parts.items():
         broken = [verdict.law for verdict in verdicts if verdict.broken]
@@ -53,14 +53,14 @@ def narrow_table(parts: dict[str, list[Verdict]]) -> Table:
 
 
 def format_verdict(verdict: Verdict | None) -> Text:
-    """One law on one part: how many cases it held in, or broke after."""
+    """Return the cell of one law on one part: the number of cases that hold, or after which it breaks."""
     if verdict is None or verdict.skipped:
         return Text("·", "dim")
     return Text(f"✗{verdict.cases}", "bold red") if verdict.broken else Text(f"{verdict.cases}", "green")
 
 
 def format_total(verdicts: Sequence[Verdict]) -> Text:
-    """All cases of a part, or why there were none."""
+    """Return the number of all cases of a part, or why there were none."""
     reasons = list(dict.fromkeys(verdict.skipped for verdict in verdicts if verdict.skipped))
     if reasons:
         return Text(", ".join(reasons), "yellow")
@@ -68,5 +68,5 @@ def format_total(verdicts: Sequence[Verdict]) -> Text:
 
 
 def total_seconds(verdicts: Sequence[Verdict]) -> str:
-    """How long all laws of a part took."""
+    """Return the seconds that all laws of a part took."""
     return f"{sum(verdict.seconds for verdict in verdicts):.1f}"

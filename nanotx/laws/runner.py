@@ -29,7 +29,7 @@ class Verdict:
     seconds: float = 0.0
     broken: str = ""  # how the smallest case breaks the law; empty if none does
     case: Table | None = None  # that case
-    skipped: str = ""  # why it was not checked at all
+    skipped: str = ""  # why it was not checked
 
     @property
     def passed(self) -> bool:

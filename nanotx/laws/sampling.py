@@ -71,7 +71,7 @@ def reference_probabilities(
 
 
 def softmax(logits: Sequence[float], ids: Sequence[int]) -> list[float]:
-    """Return the probabilities among these ids; those of all others are 0."""
+    """Return the softmax over these ids; the probability of all others is 0."""
     highest = max(logits[token] for token in ids)
     weights = [math.exp(logit - highest) if token in ids else 0.0 for token, logit in enumerate(logits)]
     return [weight / sum(weights) for weight in weights]
@@ -88,7 +88,7 @@ def until_reached(order: Sequence[int], p: Sequence[float], share: float) -> lis
 
 
 def reference_window(prompt: Sequence[int], drawn: Sequence[int], context: int) -> list[int]:
-    """Return the ids that the model reads for the next token: a full context keeps its newer half."""
+    """Return the ids that the model reads for the next token: when the context is full, its newer half is kept."""
     window = list(prompt)[-context:]
     for token in drawn:
         if len(window) == context:
@@ -108,7 +108,7 @@ def capped(logits: Iterable[float], cap: float) -> list[float]:
 def reference_stop(text: str, stops: Sequence[str]) -> tuple[str, bool]:
     """Return a whole text up to its first stop sequence, and whether it has one.
 
-    The first is the one that is complete first; of two that are complete at once, the longer.
+    The first is the one that is complete first; of two that are complete at the same character, the longer.
     """
     for end in range(1, len(text) + 1):
         ending = [stop for stop in stops if text[:end].endswith(stop)]
@@ -118,7 +118,7 @@ def reference_stop(text: str, stops: Sequence[str]) -> tuple[str, bool]:
 
 
 def reference_ranking(log_probs: Sequence[Sequence[float]]) -> list[int]:
-    """Return the indices of texts by falling mean log-probability of their tokens; ties keep their order."""
+    """Return the indices of texts by descending mean log-probability of their tokens; ties keep their order."""
     means = [sum(row) / len(row) if row else 0.0 for row in log_probs]
     return sorted(range(len(means)), key=lambda number: (-means[number], number))
 
@@ -127,14 +127,17 @@ def reference_ranking(log_probs: Sequence[Sequence[float]]) -> list[int]:
 
 
 def samples_match_reference(model: Transformer, prompts: Sequence[Sequence[int]], sampling: Sampling, new: int) -> int:
-    """Tokens sampled in a batch are those of the reference for each prompt alone, without a cache.
+    """Raise LawBroken unless tokens sampled in a batch are those of the reference for each prompt alone, uncached.
 
     Row r uses the seed of `sampling` plus r, and one float64 in [0, 1) per token; the token is the first at which the
-    sum of probabilities exceeds it. A token's log-probability is the model's own. Returns how many tokens were
-    compared: one whose probability, or a threshold, is closer to the border than float32 can resolve is not.
+    cumulative probability exceeds it. A token's log-probability is the model's own.
+
+    Returns:
+        The number of tokens that were compared: a token is skipped if a probability is closer to a threshold than
+        float32 can resolve.
 
     Raises:
-        LawBroken: a token or a log-probability differs; says which.
+        LawBroken: a token or a log-probability differs; the message says which.
     """
     from nanotx.generation import engine  # looked up when it is called, as a mutant of it is planted
 
@@ -174,7 +177,7 @@ def probabilities_match_reference(
     drawn: Sequence[Sequence[int]],
     sampling: Sampling,
 ) -> bool:
-    """The sampler's probabilities equal those of the reference; returns whether they were compared.
+    """Raise LawBroken unless the sampler's probabilities equal the reference's; return whether they were compared.
 
     Args:
         logits: a row for each text.
@@ -183,7 +186,7 @@ def probabilities_match_reference(
         sampling: the sampling config.
 
     Raises:
-        LawBroken: a probability differs; says which.
+        LawBroken: a probability differs; the message says which.
     """
     import nanotx.generation.sampler  # looked up when it is called, as a mutant of it is planted
 
@@ -220,7 +223,7 @@ def on_a_border(
 
 
 def possible_draws(p: Sequence[float], share: float) -> set[int]:
-    """Return the id at which the sum of probabilities exceeds a share, and those that float32 may take for it."""
+    """Return the id at which the cumulative probability exceeds a random number, and those that float32 may give."""
     ids, below = set(), 0.0
     for token, probability in enumerate(p):
         if probability > 0 and below - ATOL <= share * sum(p) < below + probability + ATOL:
@@ -230,10 +233,10 @@ def possible_draws(p: Sequence[float], share: float) -> set[int]:
 
 
 def stops_match_reference(pieces: Sequence[str], stops: Sequence[str]) -> None:
-    """A text that comes in pieces ends where the whole text, searched at once, has its first stop sequence.
+    """Raise LawBroken unless a text that arrives in pieces ends at the first stop sequence of the whole text.
 
     Raises:
-        LawBroken: it ends elsewhere; says where.
+        LawBroken: it ends at another place; the message says where.
     """
     from nanotx.generation import stop_sequences  # looked up when it is called, as a mutant of it is planted
 
@@ -247,7 +250,7 @@ def stops_match_reference(pieces: Sequence[str], stops: Sequence[str]) -> None:
 
 
 def stream_matches_decode(codec: Codec, ids: Sequence[int]) -> None:
-    """The text of tokens that come one by one is that of all of them decoded at once.
+    """Raise LawBroken unless tokens decoded one by one give the same text as all of them decoded at once.
 
     Raises:
         LawBroken: the texts differ.

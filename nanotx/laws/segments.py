@@ -12,19 +12,19 @@ CUT = re.compile(r"(?<=[A-Za-z])(?=[ \n])")
 
 
 def special_tokens_by_name(codec: Codec, text: str, allowed: Collection[str], stranger: str) -> None:
-    """The name of a special in a text is ordinary text; where it is allowed, it becomes its id, and is decoded from it.
+    """Raise LawBroken unless a special token's name is ordinary text, or its id exactly where it is allowed.
 
-    What stands between the allowed names is encoded as if it stood alone. Of two names that begin at one place, the
-    longer one stands there.
+    The text between allowed names is encoded as if it were alone. Of two names that begin at the same place, the longer
+    one counts. The id of a name is decoded as the name.
 
     Args:
         codec: the tokenizer.
-        text: any; in it may be names of special tokens.
+        text: any; it may contain names of special tokens.
         allowed: some of these names.
-        stranger: the name of no special of this tokenizer.
+        stranger: a name that is not a special token of this tokenizer.
 
     Raises:
-        LawBroken: what a name became instead, or that the stranger is allowed.
+        LawBroken: a name became something else, or the unknown name is allowed.
     """
     names, form = {one: name for name, one in codec.special_tokens.items()}, normalize_nfc(text) if codec.nfc else text
     for one, name in names.items():
@@ -60,14 +60,14 @@ def special_tokens_by_name(codec: Codec, text: str, allowed: Collection[str], st
 
 
 def cut_anywhere(codec: Codec, text: str) -> None:
-    """Where the tokenizer says that a text may be cut, the ids of both sides, joined, are those of the whole.
+    """Raise LawBroken unless the ids of both sides of a split point, joined, are those of the whole text.
 
     Args:
-        codec: the tokenizer; one without `splittable` may do as it likes.
+        codec: the tokenizer; the law does not apply to one without `splittable`.
         text: any.
 
     Raises:
-        LawBroken: where the text was cut, and what the sides are.
+        LawBroken: the ids differ; the message gives both sides.
     """
     whole = encoded(codec, text) if codec.splittable else None
     if whole is None:
@@ -80,14 +80,14 @@ def cut_anywhere(codec: Codec, text: str) -> None:
 
 
 def trains_in_blocks(config: Tokenizer, texts: Sequence[str]) -> None:
-    """Where a config says that it may, it learns from texts in blocks, cut wherever they may be, what the texts teach.
+    """Raise LawBroken unless texts split at any split points train the same tokenizer as the whole texts.
 
     Args:
-        config: what learns; one without `splittable` may do as it likes.
-        texts: that can teach it.
+        config: the tokenizer's; the law does not apply to one without `splittable`.
+        texts: on which it can be trained.
 
     Raises:
-        LawBroken: what the blocks teach.
+        LawBroken: the split texts train another tokenizer; the message shows both.
     """
     if not config.splittable:
         return
@@ -102,7 +102,7 @@ def trains_in_blocks(config: Tokenizer, texts: Sequence[str]) -> None:
 
 
 def split_at_names(text: str, names: Collection[str]) -> list[tuple[str, bool]]:
-    """The text in order: what stands between names, none of it left out, and names, of which it says so."""
+    """Return all segments of the text in order, each with whether it is a name."""
     found, held, at = list[tuple[str, bool]](), "", 0
     while at < len(text):
         name = max((one for one in names if text.startswith(one, at)), key=len, default="")
@@ -114,7 +114,7 @@ def split_at_names(text: str, names: Collection[str]) -> list[tuple[str, bool]]:
 
 
 def encoded(codec: Codec, text: str, allowed: Collection[str] = ()) -> list[int] | None:
-    """The ids of a text; None where it is refused."""
+    """Return the ids of a text; None if it is refused."""
     try:
         ids: list[int] = codec.encode(text, allowed_special=allowed).tolist()
     except TextError:

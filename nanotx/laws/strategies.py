@@ -1,7 +1,7 @@
-"""Random configs and sizes: one set for the tests, for `nanotx laws` and for the benchmarks.
+"""Random configs and sizes, shared by the tests, `nanotx laws` and the benchmarks.
 
-Every size at which a part changes its way (a window, a block, a chunk) is a field of it, and fields are drawn small,
-so that short texts cross it.
+Every size at which a part changes its behaviour (a window, a block, a chunk) is a field of it, and fields are drawn
+small, so that short texts exceed it.
 """
 
 import math
@@ -35,7 +35,7 @@ ordinary = st.sampled_from([1.0, 0.3, 3.0])
 
 @st.composite
 def configs(draw: Drawn, part: type[Any]) -> Any:
-    """A part with random fields, each within its type; what the part refuses is left out."""
+    """Draw configs of a part with random fields, each within its type; those that the part refuses are left out."""
     defaults = part()
     values = {name: draw(field(kind, getattr(defaults, name))) for name, kind in fields(part).items()}
     try:
@@ -46,20 +46,20 @@ def configs(draw: Drawn, part: type[Any]) -> Any:
 
 @cache
 def any_part_of(slot: type[Any]) -> st.SearchStrategy[Any]:
-    """Any part of a slot that comes with the package, with random fields; "none" is the simplest.
+    """Draw any part of a slot that comes with the package, with random fields; "none" is the simplest.
 
-    A part of one's own is tried by itself; what else stands in a block beside it should be known to be right.
+    A user's part is checked by itself; the other parts in its block should be known to be correct.
     """
     names = sorted(slot.shipped(), key=lambda name: (name != "none", name))
     return st.sampled_from(names).flatmap(lambda name: configs(slot.find(name)))
 
 
 def field(kind: Any, default: Any) -> st.SearchStrategy[Any]:
-    """Values of one field: its default, and others of its type.
+    """Draw values of one field: its default, and others of its type.
 
-    Whole numbers are small. Other numbers are of the default's size: a share stays one, and what is added to keep a
-    division from zero stays tiny and never becomes zero. Rows of texts are a few names. A text, and what else is of no
-    known type, stays as it is.
+    Integers are small. Other numbers have the magnitude of the default: a fraction stays a fraction, and an epsilon
+    stays tiny and never becomes zero. Tuples of strings are a few names. A string, or a value of an unknown type, keeps
+    its default.
     """
     if without_none(kind) is not kind:
         return st.none() | field(without_none(kind), 1 if default is None and without_none(kind) is int else default)
@@ -81,7 +81,7 @@ def field(kind: Any, default: Any) -> st.SearchStrategy[Any]:
 
 
 def numbers(default: float) -> st.SearchStrategy[float]:
-    """Numbers of a default's size."""
+    """Draw numbers of the magnitude of a default."""
     if default == 0:
         return st.sampled_from([0.0, 0.1, 0.5])
     if not math.isfinite(default):
@@ -91,7 +91,7 @@ def numbers(default: float) -> st.SearchStrategy[float]:
 
 @st.composite
 def cuts(draw: Drawn, time: int) -> tuple[int, ...]:
-    """Where the pieces but the first begin, when a text is read in pieces: none, few, or after every token."""
+    """Draw the starts of the pieces but the first, when a text is read in pieces: none, few, or after every token."""
     inside = range(1, time)
     if not inside:
         return ()

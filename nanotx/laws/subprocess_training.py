@@ -1,4 +1,4 @@
-"""Another process, in which texts hash otherwise: what depends on the order of a set is another thing there."""
+"""Training in another process, whose strings hash differently, so that a result that depends on set order differs."""
 
 import inspect
 import json
@@ -21,26 +21,26 @@ from nanotx.config.schema import from_table
 from nanotx.config.registry import load_file
 from nanotx.tokenizers import Tokenizer
 for line in sys.stdin:
-    asked = json.loads(line)
+    request = json.loads(line)
     try:
-        if asked["config"]["part"] not in Tokenizer.names():
-            load_file(asked["file"])
-        told = {"table": from_table(Tokenizer, asked["config"]).train(asked["texts"]).to_dict()}
+        if request["config"]["part"] not in Tokenizer.names():
+            load_file(request["file"])
+        answer = {"table": from_table(Tokenizer, request["config"]).train(request["texts"]).to_dict()}
     except Exception as error:
-        told = {"error": f"{type(error).__name__}: {error}"}
-    print(json.dumps(told), flush=True)
+        answer = {"error": f"{type(error).__name__}: {error}"}
+    print(json.dumps(answer), flush=True)
 """
 
 
 def trains_alike_in_subprocess(config: Tokenizer, texts: Sequence[str]) -> None:
-    """The same texts teach the same tokenizer in another process, where the order of a set is another.
+    """Raise LawBroken unless the same texts train the same tokenizer in another process, where set order differs.
 
     Args:
-        config: what learns; its part has a file, from which the other process takes it.
-        texts: that it learns from.
+        config: the tokenizer's; its part has a file, from which the other process loads it.
+        texts: the training texts.
 
     Raises:
-        LawBroken: what was learned there.
+        LawBroken: the other process trained another tokenizer; the message shows it.
     """
     here = json.loads(json.dumps(config.train(texts).to_dict()))
     there = _ask(
@@ -69,7 +69,7 @@ def _ask(question: dict[str, Any]) -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def _child() -> subprocess.Popen[str]:
-    """One for all cases; it ends with this process, when its input does."""
+    """Return the child process of all cases; it ends with this process, when its input is closed."""
     seed = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"
     pipe = subprocess.PIPE
     environment = os.environ | {"PYTHONHASHSEED": seed}

@@ -1,4 +1,4 @@
-"""Laws as tests: what the author of a part writes, in two lines.
+"""Laws as tests, which the author of a part writes in two lines.
 
 from nanotx.laws.testing import laws_of
 test_mine = laws_of("attention/mine", load=["mine.py"])
@@ -16,14 +16,14 @@ from nanotx.laws.runner import attempt
 
 
 def laws_of(*names: str, load: Sequence[str] = ()) -> Callable[..., None]:
-    """A test that tries every law on every one of the parts, as many cases each as hypothesis' profile says.
+    """Return a test that checks every law on each of the parts, with the number of cases of hypothesis' profile.
 
     Args:
-        names: slots, or slot/part; a part that is installed needs no more than its name.
+        names: slots, or slot/part; an installed part needs only its name.
         load: Python files that register parts.
 
     Raises:
-        ConfigError: there is no such part; at once, so that no test passes for want of one.
+        ConfigError: there is no such part; raised at import, so that no test passes because its part is missing.
     """
     for file in load:
         load_file(file)

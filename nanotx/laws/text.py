@@ -1,4 +1,4 @@
-"""Laws of tokenizers: nothing of a text is lost, ids are bytes side by side, and what cannot be held is refused."""
+"""Laws of tokenizers: they are lossless, bytes of ids concatenate, and a text that cannot be encoded is refused."""
 
 import hashlib
 import json
@@ -22,26 +22,25 @@ HEADER = {"nanotx", "version", "part", "sha256", "learned_from", "made_with"}
 
 
 def lossless(codec: Codec, text: str, allowed: Collection[str] = ()) -> None:
-    """A text that the tokenizer accepts comes back to the letter, and its ids are in range.
+    """Raise LawBroken unless a text that the tokenizer accepts is decoded exactly, and its ids are in range.
 
-    With `nfc`, what comes back is its normal form C; where one of the ids is that of `<unk>`, something is lost
-    and known to be.
+    With `nfc`, its normal form C is decoded; if one of the ids is that of `<unk>`, the loss is marked.
 
     Args:
         codec: the tokenizer.
-        text: one that it accepts,
-        allowed: where these names of special tokens may become their ids.
+        text: one that it accepts.
+        allowed: names of special tokens that may become their ids.
 
     Raises:
-        LawBroken: what came back instead, or which id is out of range.
+        LawBroken: another text was decoded, or an id is out of range; the message says which.
     """
     ids = codec.encode(text, allowed_special=allowed) if allowed else codec.encode(text)
     if not isinstance(ids, np.ndarray) or ids.dtype != np.int32 or ids.ndim != 1 or not ids.flags.writeable:
         raise LawBroken(f"lossless: {text!r} became {ids!r}; expected a new row of int32.")
     listed = ids.tolist()
-    for index, one in enumerate(listed):
-        if not 0 <= one < codec.vocab_size:
-            raise LawBroken(f"lossless: id {one} at index {index} is not below vocab_size {codec.vocab_size}.")
+    for index, token in enumerate(listed):
+        if not 0 <= token < codec.vocab_size:
+            raise LawBroken(f"lossless: id {token} at index {index} is not below vocab_size {codec.vocab_size}.")
     if codec.special_tokens.get(UNKNOWN) in listed:
         return
     form = normalize_nfc(text) if codec.nfc else text
@@ -52,17 +51,17 @@ def lossless(codec: Codec, text: str, allowed: Collection[str] = ()) -> None:
 
 
 def exact_bytes(codec: Codec, ids: Sequence[int]) -> None:
-    """Each id in range stands for bytes of its own, whatever stands beside it, even where they break a character.
+    """Raise LawBroken unless each id in range has the same bytes whatever is next to it, even within a character.
 
-    So decoding is joining, and any bytes that have ids come back from them: with an id for every byte, as `byte` and
-    `bpe` have, that is any bytes at all; with one for every character, as `char` has, it is any row of these.
+    So decoding is concatenation, and bytes that have ids are decoded exactly: any bytes with an id for every byte, as
+    in `byte` and `bpe`; any sequence of its characters with an id for every character, as in `char`.
 
     Args:
         codec: the tokenizer.
         ids: any, in range.
 
     Raises:
-        LawBroken: what the ids are together and one by one, or which id is refused.
+        LawBroken: the bytes of all ids differ from those of each, or an id is refused; the message shows them.
     """
     try:
         alone = [codec.decode_bytes([one]) for one in ids]
@@ -74,18 +73,18 @@ def exact_bytes(codec: Codec, ids: Sequence[int]) -> None:
 
 
 def streams(codec: Codec, ids: Sequence[int], decoder: Callable[[Codec], StreamingDecoder] = StreamingDecoder) -> None:
-    """Decoded one id at a time, a text grows: what was handed out stays, and all of it is `codec.decode` of all ids.
+    """Raise LawBroken unless ids decoded one at a time give `codec.decode` of all, and no returned text is taken back.
 
-    No part of a character is handed out, and none is held back that is whole: what is not out yet is less than one
+    No part of a character is returned, and no complete character is held back: the pending bytes are less than one
     character.
 
     Args:
         codec: the tokenizer.
         ids: any, in range; they may break characters.
-        decoder: what decodes them one at a time.
+        decoder: decodes them one at a time.
 
     Raises:
-        LawBroken: after how many ids, what was out by then, and what it had to be.
+        LawBroken: the texts differ; the message says after how many ids, and gives both.
     """
     decode, text, stream = codec.decode(ids), "", decoder(codec)
     for count, one in enumerate(ids, 1):
@@ -102,14 +101,14 @@ def streams(codec: Codec, ids: Sequence[int], decoder: Callable[[Codec], Streami
 
 
 def saved_and_loaded(codec: Codec, text: str) -> None:
-    """Saved and loaded, a tokenizer is equal, is written the same again, and gives a text the same ids.
+    """Raise LawBroken unless a saved and loaded tokenizer is equal, has the same file and gives a text the same ids.
 
     Args:
         codec: the tokenizer.
         text: one that it accepts.
 
     Raises:
-        LawBroken: what differs.
+        LawBroken: the two differ; the message says in what.
     """
     with tempfile.TemporaryDirectory() as folder:
         first, second = Path(folder, "first.json"), Path(folder, "second.json")
@@ -131,17 +130,17 @@ def saved_and_loaded(codec: Codec, text: str) -> None:
 
 
 def unique_digest(codec: Codec, path: Sequence[int]) -> None:
-    """A digest goes with a tokenizer into its file and out of it, and no other tokenizer has it.
+    """Raise LawBroken unless a tokenizer keeps its digest when saved and loaded, and no other tokenizer has it.
 
-    A file in which one thing was changed is refused; one that was signed anew after that is refused for what it says,
-    or is another tokenizer's, with another digest.
+    A file with one change is refused; with a new signature after the change it is refused for its contents, or is
+    another tokenizer's, with another digest.
 
     Args:
         codec: the tokenizer.
-        path: leads to what is changed in its file; see `altered`.
+        path: leads to the change in its file; see `alter_json`.
 
     Raises:
-        LawBroken: what has another digest than it should, or is read as if it had not been changed.
+        LawBroken: a digest is wrong, or a changed file is read as if it had not been changed.
     """
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "mine.json")
@@ -170,12 +169,12 @@ def unique_digest(codec: Codec, path: Sequence[int]) -> None:
 
 
 def alter_json(value: Any, path: Sequence[int]) -> Any:
-    """A value of JSON with one thing in it changed.
+    """Return a JSON value with one change in it.
 
     Args:
         value: of any kind.
-        path: at each step which of the things inside it is changed, modulo their number; a list or a table at which
-            it ends loses its last one.
+        path: at each level, the index of the item to change, modulo the number of items; a list or a table at which
+            it ends loses its last item.
     """
     if isinstance(value, dict | list) and value:
         keys = list(value) if isinstance(value, dict) else range(len(value))
@@ -194,15 +193,15 @@ def alter_json(value: Any, path: Sequence[int]) -> Any:
 
 
 def trains_alike(config: Tokenizer, texts: Sequence[str], others: Sequence[str]) -> None:
-    """The same texts teach the same tokenizer: read once or kept in a list, and whatever was learned in between.
+    """Raise LawBroken unless the same texts train the same tokenizer, as a list or an iterator, after other training.
 
     Args:
-        config: what learns.
-        texts: that it learns from.
-        others: that the same part learns from in between.
+        config: the tokenizer's.
+        texts: the training texts.
+        others: on which the same part is trained in between.
 
     Raises:
-        LawBroken: what was learned the second time.
+        LawBroken: the second training gives another tokenizer; the message shows it.
     """
     first = config.train(texts)
     with suppress(TokenizerError):  # they may be too little to learn from
@@ -213,17 +212,17 @@ def trains_alike(config: Tokenizer, texts: Sequence[str], others: Sequence[str])
 
 
 def refuses_text(codec: Codec, text: str) -> None:
-    """What a tokenizer cannot hold is refused, with the character and its offset; half a character always is.
+    """Raise LawBroken unless a text that cannot be encoded is refused, with the first such character and its offset.
 
-    Everything before the offset is accepted, and what begins there is refused at once.
+    The text before the offset is accepted, and the text that begins there is refused at offset 0. A lone surrogate is
+    always refused.
 
     Args:
         codec: the tokenizer.
         text: any; it may hold lone surrogates.
 
     Raises:
-        LawBroken: what was accepted, or what was said instead.
-    """
+        LawBroken: the text was accepted, or the message of the refusal is another."""
     text = normalize_nfc(text) if codec.nfc else text  # where offsets are counted
     refusal = _refusal(codec, text)
     if refusal is None:
@@ -248,14 +247,14 @@ def refuses_text(codec: Codec, text: str) -> None:
 
 
 def refuses_ids(codec: Codec, ids: Sequence[int]) -> None:
-    """An id out of range is refused, with its index.
+    """Raise LawBroken unless an id out of range is refused, with its index.
 
     Args:
         codec: the tokenizer.
-        ids: any whole numbers, in range or not.
+        ids: any integers, in range or not.
 
     Raises:
-        LawBroken: what was decoded, or what was said instead.
+        LawBroken: the ids were decoded, or the message of the refusal is another.
     """
     wrong = next((at for at, one in enumerate(ids) if not 0 <= one < codec.vocab_size), None)
     if wrong is None:
@@ -276,7 +275,7 @@ def refuses_ids(codec: Codec, ids: Sequence[int]) -> None:
 
 
 def _refusal(codec: Codec, text: str) -> str | None:
-    """What is said of a text that is refused; None where it is accepted."""
+    """Return the message with which a text is refused; None if it is accepted."""
     try:
         codec.encode(text)
     except TextError as error:
@@ -285,7 +284,7 @@ def _refusal(codec: Codec, text: str) -> str | None:
 
 
 def _loaded(file: Path) -> Codec | None:
-    """What is read from a tokenizer's file; None where it is refused."""
+    """Return the tokenizer read from a file; None if the file is refused."""
     try:
         return load(file)
     except TokenizerError:
@@ -293,7 +292,7 @@ def _loaded(file: Path) -> Codec | None:
 
 
 def _change(table: dict[str, Any], other: dict[str, Any]) -> str:
-    """In words, what is different in the second table."""
+    """Describe how the second table differs."""
     for key, value in {**other, **table}.items():
         if key not in table:
             return f"{key!r} was put in"

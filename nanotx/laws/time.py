@@ -1,4 +1,4 @@
-"""Laws of time, by gradients: nothing feels the future, the past is felt, and a window is as wide as it says."""
+"""Laws of time, by gradients: no output depends on the future, all depend on the past, and windows have their width."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,27 +19,27 @@ Influence = Float[Tensor, "t s"]
 def causal(
     layer: Layer, x: Tensor, cut: int | None = None, seed: int = 0, tolerance: float = 0.0, alive: bool = True
 ) -> None:
-    """No output up to position `cut` feels an input after it, and together they feel the one at `cut`.
+    """Raise LawBroken if an output up to position `cut` depends on a later input, or all ignore the input at `cut`.
 
-    A random cotangent is sent back from the outputs up to `cut`. A plain sum would not do: that of a layer norm's
-    outputs has no gradient at all. Nor would NaN in the future: an honest mask multiplies it by zero.
+    A random cotangent is sent back from the outputs up to `cut`. A plain sum would not do: the sum of a layer norm's
+    outputs has no gradient at all. Nor would NaN in the future: a correct mask multiplies it by zero.
 
     Args:
-        layer: from `b t d` to `b t d`, with nothing random in it.
+        layer: from `b t d` to `b t d`; deterministic.
         x: an input of any scale.
-        cut: the last position that is looked at; None looks at every one in turn, each in rows of a batch of its own.
+        cut: the last position of the past; None checks every position, each in batch rows of its own.
         seed: of the cotangent.
-        tolerance: the greatest gradient that counts as none, where a device's kernel is not exact.
-        alive: whether `cut` itself must be felt; asked at ordinary scale, for a saturated softmax may ignore it.
+        tolerance: the largest gradient that counts as zero, for devices whose kernels are not exact.
+        alive: whether an output must depend on `cut`; only at ordinary scale, as a saturated softmax may ignore it.
 
     Raises:
-        LawBroken: which position is felt, and by how much; or that `cut` is not.
+        LawBroken: a later position has a gradient (the message says which, and how much), or `cut` has none.
     """
     cuts = list(range(x.shape[1])) if cut is None else [cut]
     felt = influence(layer, x, seed, cuts)
     details = f"input of shape {tuple(x.shape)}, largest {x.abs().max():.3g}, seed {seed}"
     last_ones, at = rearrange(torch.tensor(cuts), "c -> c 1"), torch.arange(x.shape[1])
-    leaks = ~(felt <= tolerance) & (at > last_ones)  # a gradient that is no number is one, too
+    leaks = ~(felt <= tolerance) & (at > last_ones)  # a NaN counts as a gradient
     for row, leaking, last in zip(felt, leaks, cuts, strict=True):
         if leaking.any():
             position = int(leaking.int().argmax())
@@ -53,17 +53,17 @@ def causal(
 
 
 def depends_on_past(layer: Layer, x: Tensor, seed: int = 0, window: int | None = None) -> None:
-    """Every output feels its own input, and some earlier one; a layer that reads nothing breaks no law of time.
+    """Raise LawBroken unless every output depends on its own input and on an earlier one; a constant layer is causal.
 
     Args:
-        layer: from `b t d` to `b t d`, with nothing random in it.
+        layer: from `b t d` to `b t d`; deterministic.
         x: an input of ordinary scale; a saturated softmax may ignore much.
         seed: of the cotangent.
-        window: how many positions an output looks at, its own the last of them; None for all of them. With a window of
-            one no past is asked for.
+        window: the number of positions that an output reads, up to its own; None for all. With a window of one, no
+            dependence on the past is required.
 
     Raises:
-        LawBroken: which output feels too little.
+        LawBroken: an output lacks a dependence; the message says which.
     """
     details = f"input of shape {tuple(x.shape)}, seed {seed}"
     for position, row in enumerate(influence(layer, x, seed, alone=True)):
@@ -74,17 +74,17 @@ def depends_on_past(layer: Layer, x: Tensor, seed: int = 0, window: int | None =
 
 
 def window(layer: Layer, x: Tensor, width: int, seed: int = 0, tolerance: float = 0.0) -> None:
-    """An output feels the oldest position of its window, and nothing older.
+    """Raise LawBroken unless an output depends on the oldest position of its window, and on nothing older.
 
     Args:
-        layer: from `b t d` to `b t d`, with nothing random in it.
+        layer: from `b t d` to `b t d`; deterministic.
         x: an input of ordinary scale.
-        width: how many positions an output looks at, its own the last of them.
+        width: the number of positions that an output reads, up to its own.
         seed: of the cotangent.
-        tolerance: the greatest gradient that counts as none.
+        tolerance: the largest gradient that counts as zero.
 
     Raises:
-        LawBroken: which output feels what is too old, or not the oldest.
+        LawBroken: an output depends on an older position, or not on the oldest; the message says which.
     """
     details = f"window {width}, input of shape {tuple(x.shape)}, seed {seed}"
     for position, row in enumerate(influence(layer, x, seed, alone=True)):
@@ -98,17 +98,17 @@ def window(layer: Layer, x: Tensor, width: int, seed: int = 0, tolerance: float 
 
 
 def influence(layer: Layer, x: Tensor, seed: int = 0, cuts: list[int] | None = None, alone: bool = False) -> Influence:
-    """Who feels whom: for each cut, the greatest gradient at each input from the outputs up to that cut.
+    """Return, for each cut, the largest gradient at each input from the outputs up to that cut.
 
-    All cuts are looked at in one pass: each has rows of the batch for itself. A layer in which rows feel one another
-    looks as if it felt the future, so that law comes first.
+    All cuts share one pass: each has batch rows of its own. A layer whose rows influence one another looks as if it
+    depended on the future, so `batch_independent` is checked first.
 
     Args:
         layer: from `b t d` to `b t d`.
         x: its input.
         seed: of the random cotangent, the same for all cuts.
         cuts: the last output of each row of the result; None for every position.
-        alone: whether the output at the cut is asked alone, and not those before it.
+        alone: whether to use the output at the cut alone, without those before it.
     """
     batch, time, _ = x.shape
     last = torch.arange(time) if cuts is None else torch.tensor(cuts)
@@ -126,8 +126,8 @@ def influence(layer: Layer, x: Tensor, seed: int = 0, cuts: list[int] | None = N
 
 @contextmanager
 def without_parameter_gradients(layer: Layer) -> Iterator[None]:
-    """Within, no gradient is asked of a layer's parameters: of so many rows they would take longer than the input's."""
-    learned = [one for one in layer.parameters() if one.requires_grad] if isinstance(layer, nn.Module) else []
+    """Disable, inside this context, the gradients of a layer's parameters, which for so many rows would be slow."""
+    learned = [param for param in layer.parameters() if param.requires_grad] if isinstance(layer, nn.Module) else []
     for parameter in learned:
         parameter.requires_grad_(False)
     try:

@@ -1,6 +1,6 @@
-"""One training step, written out from top to bottom, and the law that the trainer takes it to the bit.
+"""Reference implementation of a training step, and the law that the trainer's steps equal it bit for bit.
 
-To see what exactly happens in a step, read `training_step`: its loops are plain, its state is a dictionary, and it
+To see exactly what happens in a step, read `training_step`: its loops are plain, its state is a dictionary, and it
 shares nothing with the trainer but the model and its dropout, the text, the schedule and PyTorch's kernels.
 """
 
@@ -30,7 +30,7 @@ Tensors = dict[str, Tensor]
 
 
 def initial_state(model: Transformer) -> State:
-    """Return what a step changes in addition to the weights, as it is before the first step."""
+    """Return the state that a step changes in addition to the weights, as it is before the first step."""
     return {
         "optimizer": {name: {} for name, _ in model.named_parameters()},  # steps taken, and moving averages
         "ema": {name: weight.detach().clone() for name, weight in model.named_parameters()},
@@ -42,14 +42,14 @@ def initial_state(model: Transformer) -> State:
 def training_step(
     recipe: Recipe, model: Transformer, windows: Windows, step: int, state: State, dtype: torch.dtype
 ) -> dict[str, float]:
-    """Take one step on the CPU: change the weights and the state in place, and return the numbers that its row reports.
+    """Take one step on the CPU: change the weights and the state in place, and return the numbers of its history row.
 
     Args:
-        recipe: what is trained and how, by AdamW or Muon.
+        recipe: of the run, with AdamW or Muon.
         model: in training mode.
         windows: the training text.
-        step: how many steps were taken before.
-        state: as `initial_state`, or the step before, left it.
+        step: the number of earlier steps.
+        state: from `initial_state` or the step before.
         dtype: of the mathematics; the weights stay float32.
 
     Raises:
@@ -103,7 +103,7 @@ def training_step(
     if overflow or state["clean_steps"] == 2000:
         state["loss_scale"], state["clean_steps"] = state["loss_scale"] * (0.5 if overflow else 2.0), 0
 
-    # The average keeps the share `decay` of itself; while few steps are taken, less.
+    # The average keeps the fraction `decay` of itself; in the first steps, less.
     decay = min(train.ema_decay, (step + 1) / (step + 10))
     for name, weight in weights.items():
         state["ema"][name] = torch.lerp(state["ema"][name], weight.detach(), 1 - decay)
@@ -114,10 +114,10 @@ def training_step(
 def micro_batch(
     recipe: Recipe, model: Transformer, x: Tensor, y: Tensor, scale: float, count: int, dtype: torch.dtype
 ) -> tuple[Tensors, Tensors]:
-    """Return the losses that a micro-batch reports, and the scaled gradient of a `count`-th of the loss that it lowers.
+    """Return the losses that a micro-batch reports, and the scaled gradient of its objective divided by `count`.
 
-    It lowers the cross-entropy, the z-loss and the modules' auxiliary losses, `total_loss` in all. It reports the
-    cross-entropy as `loss`, and where they differ the total and the auxiliary losses too.
+    The objective is the sum `total_loss` of the cross-entropy, the z-loss and the modules' auxiliary losses. Reported
+    are the cross-entropy as `loss` and, where they differ, the total and the auxiliary losses.
     """
     weights, targets, chunk = dict(model.named_parameters()), y.flatten(), recipe.train.loss_chunk_size
     head = {name: one for name, one in weights.items() if any(one is mine for mine in model.head.parameters())}
@@ -189,8 +189,8 @@ def optimize(
     Args:
         optimizer: AdamW or Muon.
         weights: by name.
-        gradients: of those that have one; of a table in `met`, of the rows that were met alone.
-        met: which rows.
+        gradients: of those that have one; for a table in `met`, only of the rows that occurred.
+        met: by the tables' names, the rows that occurred in the batch.
         factor: the schedule's.
         state: the moving averages, by the weights' names.
     """
@@ -222,7 +222,7 @@ def group_of(optimizer: AdamW | Muon, name: str) -> ParamGroup:
 def adamw_step(
     weight: Tensor, gradient: Tensor, moments: Tensors, lr: float, betas: tuple[float, float], eps: float, decay: float
 ) -> None:
-    """Algorithm 2 of https://arxiv.org/abs/1711.05101, by PyTorch's kernel, which rounds in an order of its own.
+    """Take a step of algorithm 2 of https://arxiv.org/abs/1711.05101, by PyTorch's kernel for its order of rounding.
 
     With t steps taken, in this order::
 
@@ -293,14 +293,14 @@ def dropout_seed(seed: int, step: int) -> int:
 
 
 def matches_training_step(trainer: Trainer, steps: int) -> None:
-    """A trainer takes its first steps exactly as `training_step` does: rows, weights, EMA and loss scale.
+    """Raise LawBroken unless a trainer's first steps equal `training_step`: rows, weights, EMA and loss scale.
 
     Args:
         trainer: on the CPU, before its first step; it takes the steps.
-        steps: how many.
+        steps: their number.
 
     Raises:
-        LawBroken: at which step what differs, and by how much.
+        LawBroken: a value differs; the message says which, at which step, and by how much.
     """
     recipe, model, dtype = trainer.recipe, deepcopy(trainer.model), trainer.machine.dtype
     model.activation_checkpointing, model.embedding.sparse = False, isinstance(recipe.optimizer, Muon)

@@ -1,4 +1,4 @@
-"""Laws of values: what else lies in a batch, or comes after, changes nothing of what comes out."""
+"""Laws of values: neither other rows of a batch nor later tokens change an output."""
 
 from collections.abc import Callable, Sequence
 
@@ -12,16 +12,16 @@ Layer = Callable[[Tensor], Tensor]
 
 
 def batch_independent(layer: Layer, x: Tensor, seed: int = 0, tolerance: float = 1e-5) -> None:
-    """A row of a batch comes out the same whatever the other rows are.
+    """Raise LawBroken unless the outputs of a batch row are the same whatever the other rows are.
 
     Args:
-        layer: takes `b t` ids or a `b t d` stream; nothing random in it.
+        layer: takes `b t` ids or a `b t d` stream; deterministic.
         x: its input.
-        seed: of what the other rows become.
+        seed: of the replacements of the other rows.
         tolerance: by how much numbers may differ, relative to the largest (or 1).
 
     Raises:
-        LawBroken: which row changed, and by how much.
+        LawBroken: a row changed; the message says which, and by how much.
     """
     with torch.no_grad():
         y, others = layer(x), another_input(x, seed)
@@ -34,14 +34,14 @@ def batch_independent(layer: Layer, x: Tensor, seed: int = 0, tolerance: float =
 
 
 def time_prefix(layer: Layer, x: Tensor, cut: int, tolerance: float = 1e-5) -> None:
-    """What comes out for a beginning is the beginning of what comes out.
+    """Raise LawBroken unless the outputs of a prefix are the prefix of the outputs.
 
-    It compares values, so it sees leaks through detached or discrete paths too, and holds for ids of tokens.
+    It compares values, so it also sees leaks through detached or discrete paths, and applies to token ids too.
 
     Args:
-        layer: takes `b t` ids or a `b t d` stream; nothing random in it.
+        layer: takes `b t` ids or a `b t d` stream; deterministic.
         x: its input.
-        cut: the last position of the beginning.
+        cut: the last position of the prefix.
         tolerance: by how much numbers may differ, relative to the largest (or 1); kernels sum in another order.
 
     Raises:
@@ -52,14 +52,14 @@ def time_prefix(layer: Layer, x: Tensor, cut: int, tolerance: float = 1e-5) -> N
 
 
 def right_padding(layer: Layer, x: Tensor, padding: Tensor, tolerance: float = 1e-5) -> None:
-    """Whatever a text is padded with on its right, and wherever the padding begins, the text comes out the same.
+    """Raise LawBroken unless the outputs of a text are the same whatever padding follows it, from any position on.
 
-    Every beginning of the text is tried at once, each in rows of a batch of its own.
+    Every prefix of the text is checked at once, each in batch rows of its own.
 
     Args:
-        layer: takes `b t` ids or a `b t d` stream; nothing random in it.
+        layer: takes `b t` ids or a `b t d` stream; deterministic.
         x: its input.
-        padding: what stands in the place of the text's end; of the shape of `x`.
+        padding: replaces the end of the text; of the shape of `x`.
         tolerance: by how much numbers may differ, relative to the largest (or 1).
 
     Raises:
@@ -67,17 +67,17 @@ def right_padding(layer: Layer, x: Tensor, padding: Tensor, tolerance: float = 1
     """
     batch, time = x.shape[:2]
     at = torch.arange(time, device=x.device)
-    kept = rearrange(at, "t -> 1 t") <= rearrange(at, "c -> c 1")
-    kept = repeat(kept, "c t -> (c b) t", b=batch)
-    mask = kept if x.ndim == 2 else rearrange(kept, "c t -> c t 1")
+    prefix = rearrange(at, "t -> 1 t") <= rearrange(at, "c -> c 1")
+    prefix = repeat(prefix, "c t -> (c b) t", b=batch)
+    mask = prefix if x.ndim == 2 else rearrange(prefix, "c t -> c t 1")
     many = repeat(x, "b ... -> (c b) ...", c=time)
     padded = torch.where(mask, many, repeat(padding, "b ... -> (c b) ...", c=time))
     with torch.no_grad():
         padded_y, y = layer(padded), layer(many)
-    changed = ((padded_y - y).abs() * rearrange(kept, "c t -> c t 1")).float()
+    changed = ((padded_y - y).abs() * rearrange(prefix, "c t -> c t 1")).float()
     limit = tolerance * max(1.0, float(y.abs().max()))
     if not bool((changed <= limit).all()):
-        row, position, _ = (int(one) for one in torch.unravel_index(changed.argmax(), changed.shape))
+        row, position, _ = (int(index) for index in torch.unravel_index(changed.argmax(), changed.shape))
         raise LawBroken(
             f"right_padding: padding after position {row // batch} changes the output at {position} by "
             f"{changed.max():.3g}, more than {limit:.3g}; input of shape {tuple(x.shape)}."
@@ -85,15 +85,15 @@ def right_padding(layer: Layer, x: Tensor, padding: Tensor, tolerance: float = 1
 
 
 def position_wise(layer: Layer, x: Tensor, tolerance: float = 1e-5) -> None:
-    """Each position comes out as if it stood alone.
+    """Raise LawBroken unless each position has the output that it has alone.
 
     Args:
-        layer: from `b t d` to `b t d`, with nothing random in it.
+        layer: from `b t d` to `b t d`; deterministic.
         x: its input.
         tolerance: by how much numbers may differ, relative to the largest (or 1).
 
     Raises:
-        LawBroken: which position differs, and by how much.
+        LawBroken: a position differs; the message says which, and by how much.
     """
     with torch.no_grad():
         one_by_one = layer(rearrange(x, "b t d -> (b t) 1 d"))
@@ -107,7 +107,7 @@ def position_wise(layer: Layer, x: Tensor, tolerance: float = 1e-5) -> None:
 
 
 def another_input(x: Tensor, seed: int) -> Tensor:
-    """Another input of the same kind: ids below the largest one, or a stream of the same scale."""
+    """Return another input of the same kind: ids up to the largest one, or a stream of the same scale."""
     generator = torch.Generator().manual_seed(seed)
     if x.is_floating_point():
         return torch.randn(x.shape, generator=generator).to(x) * x.std(correction=0)
@@ -115,7 +115,7 @@ def another_input(x: Tensor, seed: int) -> Tensor:
 
 
 def require_close(law: str, got: Tensor, want: Tensor, tolerance: float, what: str) -> None:
-    """Raise LawBroken unless two tensors agree up to a tolerance, relative to the largest number wanted (or 1)."""
+    """Raise LawBroken unless two tensors agree up to a tolerance, relative to the largest expected number (or 1)."""
     if got.shape != want.shape:
         raise LawBroken(f"{law}: {what}: shapes {tuple(got.shape)} and {tuple(want.shape)} differ.")
     difference = (got.double() - want.double()).abs()
@@ -126,20 +126,20 @@ def require_close(law: str, got: Tensor, want: Tensor, tolerance: float, what: s
 
 
 def cotangent(shape: Sequence[int], seed: int) -> Tensor:
-    """A random weighting of outputs, never of the numbers that an input of the same shape and seed was drawn from."""
+    """Return a random weighting of outputs, drawn from other numbers than an input of the same shape and seed."""
     return torch.randn(tuple(shape), generator=torch.Generator().manual_seed(seed + 1_000_003))
 
 
 def influence_by_value(layer: Layer, x: Tensor, seed: int = 0) -> Tensor:
-    """Who feels whom, by values: how much output `t` changes when input `s` alone becomes another.
+    """Return the influence by values: how much output `t` changes when only input `s` is replaced.
 
     Args:
-        layer: takes `b t` ids or a `b t d` stream; nothing random in it.
+        layer: takes `b t` ids or a `b t d` stream; deterministic.
         x: its input.
-        seed: of what an input becomes.
+        seed: of the replacement.
 
     Returns:
-        The greatest change, as `t s`.
+        The largest change, as `t s`.
     """
     time = x.shape[1]
     at = torch.eye(time, dtype=torch.bool, device=x.device)

@@ -1,4 +1,4 @@
-"""Weights for laws: drawn so that none is special, or shared between two writings of one function."""
+"""Weights for laws: random ones without special values, or those shared by two implementations of one function."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from nanotx.nn.canonical import from_canonical, to_canonical
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Within, torch draws on the CPU as after `manual_seed`, which takes a picture of the stack for each CUDA."""
+    """Seed torch on the CPU inside this context, without `manual_seed`, which records the stack for every GPU."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         yield
@@ -19,7 +19,7 @@ def seeded(seed: int) -> Iterator[None]:
 
 @torch.no_grad()
 def redraw(layer: nn.Module, seed: int) -> nn.Module:
-    """The layer, with what it begins at one or zero (norms, biases) moved a little, so that a law can tell."""
+    """Return the layer with parameters that start at one or zero (norms, biases) moved a little, so they matter."""
     generator = torch.Generator().manual_seed(seed)
     for parameter in layer.parameters():
         if parameter.ndim < 2 or not parameter.any():

@@ -1,4 +1,4 @@
-"""Laws of the data: each window once per epoch, in an order that is a pure function of seed and step."""
+"""Laws of the data: each window occurs once per epoch, in an order that is a pure function of seed and step."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -11,15 +11,15 @@ from nanotx.errors import LawBroken
 
 
 def targets_shifted(windows: Windows, step: int, batch: int) -> None:
-    """Each row of a step is a window of the text, and its target at every place is the next token.
+    """Raise LawBroken unless each row of a step is a window of the text, whose targets are the next tokens.
 
     Args:
         windows: the text as training examples.
         step: any.
-        batch: rows of it.
+        batch: rows per step.
 
     Raises:
-        LawBroken: which row, and what it holds.
+        LawBroken: a row is wrong; the message says which, and what it holds.
     """
     x, y = windows.batch(step, batch)
     starts = windows.starts(step, batch)
@@ -37,19 +37,19 @@ def targets_shifted(windows: Windows, step: int, batch: int) -> None:
 
 
 def each_window_once(windows: Windows, batch: int, epochs: int) -> None:
-    """Every epoch visits each of its windows once, adjacent from a first cut on, whatever the batch.
+    """Raise LawBroken unless every epoch visits each of its windows, adjacent from a first cut on, once.
 
-    So a token is a target once per epoch, but for fewer than two windows' worth at the ends of the text, which are no
-    target in this epoch (see `covers_both_ends`). No row is lost or repeated where an epoch ends in the middle of a
-    step.
+    So a token is a target once per epoch, except for fewer than two windows of tokens at the ends of the text, which
+    are not targets in this epoch (see `covers_both_ends`). No row is lost or repeated if an epoch ends in the middle of
+    a step.
 
     Args:
         windows: the text as training examples.
-        batch: rows of a step, as many as you like.
-        epochs: how many are checked.
+        batch: rows per step, any number.
+        epochs: the number of epochs to check.
 
     Raises:
-        LawBroken: in which epoch, and where its windows begin.
+        LawBroken: an epoch is wrong; the message says which, and where its windows begin.
     """
     count, context, length = windows.per_epoch, windows.context, len(windows.ids)
     if not length - count * context < 2 * context:
@@ -73,17 +73,17 @@ def each_window_once(windows: Windows, batch: int, epochs: int) -> None:
 
 
 def covers_both_ends(windows: Windows, epochs: int) -> None:
-    """Over many epochs every token is a target, but for the first, which nothing precedes.
+    """Raise LawBroken unless over many epochs every token is a target, except the first, which nothing precedes.
 
-    An epoch leaves fewer than two windows out, at the text's ends, and draws which tokens these are: so the second
-    token is a target in some epochs, and the last one is in as many.
+    An epoch leaves out fewer than two windows of tokens, at the ends of the text, and draws which ones: so the second
+    token is a target in as many epochs as the last one.
 
     Args:
         windows: the text as training examples.
-        epochs: how many are checked; enough that every first cut is drawn.
+        epochs: the number of epochs to check; enough that every first cut is drawn.
 
     Raises:
-        LawBroken: which tokens are never a target.
+        LawBroken: some tokens are never a target; the message says which.
     """
     context, length = windows.context, len(windows.ids)
     starts = np.unique(windows.starts(0, epochs * windows.per_epoch))
@@ -96,18 +96,18 @@ def covers_both_ends(windows: Windows, epochs: int) -> None:
 
 
 def batch_invariant_order(windows: Windows, steps: Sequence[int], batch: int) -> None:
-    """The windows have one order, and the rows of a step are the next ones in it, whatever the batch.
+    """Raise LawBroken unless the rows of a step are the next windows of one order, whatever the batch.
 
     So micro-batches and ranks may divide the rows of a step in any way. The order is a pure function of seed and step:
     computed again, for one more row per step, or by an equal object, it is the same.
 
     Args:
         windows: the text as training examples.
-        steps: which ones are checked.
+        steps: the steps to check.
         batch: rows of each.
 
     Raises:
-        LawBroken: the step, and both places where its rows begin.
+        LawBroken: the orders differ; the message gives the step, and where its rows begin in both.
     """
     first = {step: windows.starts(step, batch).tolist() for step in steps}
     twin = dataclasses.replace(windows)
@@ -129,15 +129,15 @@ def batch_invariant_order(windows: Windows, steps: Sequence[int], batch: int) ->
 
 
 def reshuffled(windows: Windows, epochs: int, seed: int) -> None:
-    """Each epoch has another order, most have another first cut, and another seed has other orders.
+    """Raise LawBroken unless each epoch and each seed has another order, and the first cut varies.
 
     Args:
         windows: a text of so many windows that no two orders are equal by chance.
-        epochs: how many are checked.
-        seed: another one.
+        epochs: the number of epochs to check.
+        seed: a different seed.
 
     Raises:
-        LawBroken: which epochs or seeds have the same order.
+        LawBroken: two epochs or seeds have the same order; the message says which.
     """
     orders: dict[tuple[int, ...], int] = {}
     cuts: set[int] = set()

@@ -1,4 +1,4 @@
-"""The law of configs, which every part of every slot obeys."""
+"""The law of configs, for every part of every slot."""
 
 from typing import Any, get_args, get_origin
 
@@ -17,7 +17,7 @@ VALUES: dict[Any, st.SearchStrategy[Any]] = {str: texts(), int: whole, float: nu
 
 
 def values(kind: Any) -> st.SearchStrategy[Any] | None:
-    """Any values of a field's type; None where the type is none of the plain ones."""
+    """Return a strategy of any values of a field's type; None if the type is not a plain one."""
     if without_none(kind) is not kind:
         inside = values(without_none(kind))
         return None if inside is None else st.none() | inside
@@ -32,7 +32,7 @@ def values(kind: Any) -> st.SearchStrategy[Any] | None:
 
 @st.composite
 def draw_any(draw: Drawn, part: type[Any], where: Where) -> Case:
-    """A part with any values that it accepts, not only with such as are tried quickly."""
+    """Draw a part with any values that it accepts, also those that are slow to build."""
     config = draw(configs(part))
     for name, kind in fields(part).items():
         strategy = values(kind)

@@ -33,14 +33,14 @@ class EmbeddingCase(Case):
     device: str = "cpu"
 
     def module(self, shift: int = 0) -> TokenEmbedding:
-        """The embedding, with weights of its own seed."""
+        """Return the embedding, with weights drawn from a seed."""
         with seeded(self.seed + shift):
             module: TokenEmbedding = self.config.build(self.vocab_size, self.dim)
         redraw(module, self.seed + shift)
         return module.to(self.device).eval()
 
     def ids(self, shift: int = 0) -> Tokens:
-        """The input."""
+        """Return the input."""
         generator = torch.Generator().manual_seed(self.seed + shift)
         return torch.randint(self.vocab_size, (self.batch, self.time), generator=generator).to(self.device)
 
@@ -51,7 +51,7 @@ class EmbeddingCase(Case):
 
 @st.composite
 def embeddings(draw: Drawn, part: type[Any], where: Where) -> EmbeddingCase:
-    """An embedding of this part, and where its text is cut."""
+    """Draw an embedding of this part, and where its text is cut."""
     length, batch = draw(times), draw(batches)
     return EmbeddingCase(
         config=draw(configs(part)),
@@ -68,7 +68,7 @@ def embeddings(draw: Drawn, part: type[Any], where: Where) -> EmbeddingCase:
 
 
 def batches_of_rows(part: type[Any], where: Where) -> st.SearchStrategy[EmbeddingCase]:
-    """Batches of several rows, in embeddings that drop wherever they can."""
+    """Draw batches of several rows, in embeddings with dropout wherever they support it."""
     cases = embeddings(part, where)
     return cases.map(
         lambda case: replace(case, config=randomness.with_dropout(case.config), batch=randomness.ROWS, lengths=())

@@ -35,16 +35,16 @@ class LayerCase(Case):
     seed: int = 0  # of the weights and of the input
     scale: float = 1.0  # of the input
     extreme: float = 1.0  # of the input where a law holds at any scale; 0 is an input of zeros
-    padding: float = 0.0  # scale of what a text is padded with
+    padding: float = 0.0  # scale of the padding
     cut: int = 0  # a position
     cuts: tuple[int, ...] = ()  # where the pieces but the first begin
     lengths: tuple[int, ...] = ()  # of the rows, where they differ
-    position: Position = NoPosition()  # that an attention or a block is given
+    position: Position = NoPosition()  # the position that an attention or a block is given
     device: str = "cpu"
     dtype: str = "float32"
 
     def layer(self, config: Any = None, shift: int = 0) -> nn.Module:
-        """The layer, nothing in it random, its weights drawn anew so that no norm is left at one and no bias at zero.
+        """Return the layer, deterministic, its weights drawn anew so that no norm is left at one and no bias at zero.
 
         Raises:
             ConfigError: the parts do not fit one another.
@@ -57,11 +57,11 @@ class LayerCase(Case):
 
     @cached_property
     def first(self) -> nn.Module:
-        """The layer as it is asked for most; whether the case fits is found by building it, which is not done twice."""
+        """The layer with default arguments, built once: building it also shows whether the case fits."""
         return self.another(self.config, 0)
 
     def another(self, config: Any, shift: int) -> nn.Module:
-        """A layer of its own."""
+        """Return a new layer."""
         with seeded(self.seed + shift):
             reads, layer = isinstance(config, Attention | Block), config.build(self.dim)
             if uses_store(layer):
@@ -71,23 +71,23 @@ class LayerCase(Case):
 
     @property
     def attention_window(self) -> int | None:
-        """How far back the layer looks, where it looks back at all."""
+        """The number of positions that the layer reads, if it reads the past at all."""
         window = attention_window_of(self.config)
         return 2 * window - 1 if window is not None and isinstance(self.first.layer, TwoLayers) else window
 
     def parameter_of_part(self, name: str) -> str:
-        """Return the name of a parameter in its part, also where two layers of it are tried."""
+        """Return the name of a parameter in its part, also if two layers of it are checked."""
         return name.partition(".")[2] if isinstance(self.first.layer, TwoLayers) else name
 
     def place(self, config: Any) -> PositionalEncoding:
-        """Where the layer's tokens stand."""
+        """Return the positional encoding of the layer."""
         attentions = attentions_of(config)
         for attention in attentions:
             attention.check_position(self.position)
         return self.position.build(self.dim, attentions[0].heads if attentions else 1, self.time)
 
     def x(self, scale: float | None = None, shift: int = 0) -> Stream:
-        """The input."""
+        """Return the input."""
         generator = torch.Generator().manual_seed(self.seed + shift)
         x = torch.randn(self.batch, self.time, self.dim, generator=generator)
         return x.to(self.device) * (self.scale if scale is None else scale)
@@ -99,17 +99,17 @@ class LayerCase(Case):
 
     @property
     def tolerance(self) -> float:
-        """By how much outputs may differ, relative to the largest (or 1)."""
+        """The difference that outputs may have, relative to the largest (or 1)."""
         return TOLERANCES[self.device, self.dtype] if self.dtype == "float32" else COARSE
 
 
 def attentions_of(config: Any) -> tuple[Attention, ...]:
-    """Those that a layer is, or has."""
+    """Return the attentions of a layer, which may be one itself."""
     return (config,) if isinstance(config, Attention) else config.attentions if isinstance(config, Block) else ()
 
 
 def has_single_expert(config: Any) -> bool:
-    """Whether there is a router in it with a single expert, which is always chosen and teaches the router nothing."""
+    """Return whether a router has a single expert, which is always chosen, so that the router has no gradient."""
     ffn = getattr(config, "ffn", config)
     return getattr(ffn, "experts", 0) == 1 or (
         isinstance(config, Block) and has_single_expert(getattr(config, "block", None))
@@ -150,17 +150,17 @@ class TwoLayers(nn.Module):
 
 
 def uses_store(layer: nn.Module) -> bool:
-    """Whether a module of a layer uses the store of a forward pass."""
+    """Return whether a module of a layer uses the store of a forward pass."""
     return any(isinstance(module, StoreModule) for module in layer.modules())
 
 
 def attention_window_of(config: Any) -> int | None:
-    """How far back a layer looks, where it looks back at all."""
+    """Return the number of positions that a layer reads, if it reads the past at all."""
     return config.attention_window if isinstance(config, Attention | Block) else None
 
 
 def plainest_equivalent(config: Attention, length: int) -> Attention:
-    """Another part that is the same function for texts of this length, the plainest that names it."""
+    """Return the simplest part that is the same function for texts of this length."""
     names = [name for name in ("fused", "per_head", *Attention.names()) if name != config.part]
     other = next(other for other in map(Attention.find, names) if other.equivalent_to == config.equivalent_at(length))
     shared = fields(other).keys() & fields(type(config)).keys()

@@ -46,7 +46,7 @@ def layers(
     widths: Sequence[int] = (4, 6, 8),
     read: bool = False,
 ) -> LayerCase:
-    """A layer of this part, its heads so wide; with `read`, also a cut, pieces, lengths of rows, and another scale."""
+    """Draw a layer of this part with such a head width; with `read`, also a cut, pieces, row lengths and a scale."""
     config = draw(configs(part))
     attentions = attentions_of(config)
     heads = attentions[0].heads if attentions else draw(st.integers(1, 2))
@@ -71,45 +71,46 @@ def layers(
 
 
 def layer_cases(part: type[Any], where: Where) -> st.SearchStrategy[LayerCase]:
-    """Cases of an attention, block, ffn or norm: inputs of ordinary scale and of any, and how they are cut.
+    """Draw cases of an attention, block, ffn or norm: inputs of ordinary and of any scale, and how they are cut.
 
-    Most laws are shown on the same cases.
+    Most laws share these cases.
     """
     return layers(part, where, read=True)
 
 
 def equivalents(part: type[Any], where: Where) -> st.SearchStrategy[LayerCase]:
-    """Ideas, and lengths of text, for which a part is the same function as another."""
+    """Draw configs and text lengths for which a part is the same function as another."""
     return layers(part, where).filter(lambda case: bool(case.config.equivalent_at(case.time)))
 
 
 def wide_heads(part: type[Any], where: Where) -> st.SearchStrategy[LayerCase]:
-    """Inputs of scale 1 for broad heads, in which no single rounding weighs much."""
+    """Draw inputs of scale 1 for wide heads, in which a single rounding matters little."""
     return layers(part, where, st.just(1.0), widths=(16, 24))
 
 
 def long(part: type[Any], where: Where) -> st.SearchStrategy[LayerCase]:
-    """One text beyond position 256, the last up to which bfloat16 can count."""
+    """Draw one text beyond position 256, up to which bfloat16 represents every integer."""
     return wide_heads(part, where).map(lambda case: replace(case, batch=1, time=LONG))
 
 
 def several(part: type[Any], where: Where) -> st.SearchStrategy[LayerCase]:
-    """Texts of many positions, in layers that have something to choose: no window of one, and no lone expert."""
+    """Draw texts of many positions, in layers without a window of one and without a single expert."""
     cases = layers(part, where, st.just(1.0)).map(lambda case: replace(case, time=max(case.time, 16), batch=1))
     return cases.filter(
         lambda case: (
-            all(one.attention_window != 1 for one in attentions_of(case.config)) and not has_single_expert(case.config)
+            all(attention.attention_window != 1 for attention in attentions_of(case.config))
+            and not has_single_expert(case.config)
         )
     )
 
 
 def some(part: type[Any], where: Where) -> st.SearchStrategy[LayerCase]:
-    """Texts of 24 positions."""
+    """Draw texts of 24 positions."""
     return layers(part, where, st.just(1.0)).map(lambda case: replace(case, time=24, batch=1))
 
 
 def batches_of_rows(part: type[Any], where: Where) -> st.SearchStrategy[LayerCase]:
-    """Batches of several rows, in layers that drop wherever they can."""
+    """Draw batches of several rows, in layers with dropout wherever they support it."""
     cases = layers(part, where, st.just(1.0))
     return cases.map(
         lambda case: replace(
@@ -142,7 +143,7 @@ def has_window(part: type[Any]) -> bool:
 
 
 def has_equivalent(part: type[Any]) -> bool:
-    """Return whether another part is the same function, for some texts at least."""
+    """Return whether another part is the same function, at least for some texts."""
     others = (Attention.find(name) for name in Attention.names() if name != part.part)
     named = any(other.equivalent_to == part.equivalent_to for other in others if part.equivalent_to)
     return named or part.equivalent_at is not Attention.equivalent_at
@@ -228,9 +229,9 @@ def window(case: LayerCase) -> None:
 @LAWS.law("attention", draw=equivalents, fits=has_equivalent, unless="it is a function of its own")
 def equivalent(case: LayerCase) -> None:
     """Equivalent implementations have the same outputs and gradients."""
-    one, plain = case.layer(), case.layer(plainest_equivalent(case.config, case.time), shift=1)
-    share_weights(plain, one)
-    equality.equivalent(one, plain, case.x(), case.seed, 10 * case.tolerance)
+    layer, plain = case.layer(), case.layer(plainest_equivalent(case.config, case.time), shift=1)
+    share_weights(plain, layer)
+    equality.equivalent(layer, plain, case.x(), case.seed, 10 * case.tolerance)
 
 
 @LAWS.law("norm", draw=layer_cases, name="depends_on_past")
@@ -242,7 +243,7 @@ def depends_on_itself(case: LayerCase) -> None:
 @LAWS.law("norm", draw=layer_cases, fits=lambda part: part.scale_free, unless="it keeps the scale")
 def scale_invariant(case: LayerCase) -> None:
     """Scaling the input changes no output."""
-    numbers.scale_invariant(case.layer(), case.x(10.0), 4.0)  # of a scale at which eps is nothing
+    numbers.scale_invariant(case.layer(), case.x(10.0), 4.0)  # of a scale at which eps is negligible
 
 
 @LAWS.law("attention", "block", "ffn", "norm", draw=wide_heads)
@@ -276,14 +277,14 @@ def all_get_gradient(case: LayerCase) -> None:
 
 
 def trained(case: LayerCase) -> tuple[nn.Module, Tensor]:
-    """The layer, and its outputs while it trains."""
+    """Return the layer, and its outputs in training."""
     placed = case.layer().train()
     with seeded(case.seed):
         return placed.get_submodule("layer"), placed(case.x())
 
 
 def default_layer(case: LayerCase) -> LayerCase:
-    """The part's default config, at a width that many numbers of heads divide."""
+    """Return the part's default config, at a width that many numbers of heads divide."""
     config = type(case.config)()
     attentions = attentions_of(config)
     return replace(case, config=config, dim=12 * (attentions[0].heads if attentions else 2), position=NoPosition())
@@ -312,7 +313,7 @@ def all_fields_matter(case: LayerCase) -> None:
 
 
 def outputs(case: LayerCase) -> Mapping[str, Tensor]:
-    """What comes of a layer, for an input of ordinary scale, and for one so small that what is added to it counts."""
+    """Return a layer's outcome for an input of ordinary scale, and for one so small that an epsilon matters."""
     case.fits()
     return come_of(case.layer(), case.x(), case.x(1e-3), seed=case.seed)
 

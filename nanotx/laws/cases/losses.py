@@ -37,7 +37,7 @@ class LossCase(Case):
     device: str = "cpu"
 
     def module(self, shift: int = 0) -> LossModule:
-        """The loss, with weights of its own seed."""
+        """Return the loss, with weights drawn from a seed."""
         with seeded(self.seed + shift):
             module: LossModule = self.config.build(self.vocab_size, self.dim)
         redraw(module, self.seed + shift)
@@ -59,7 +59,7 @@ class LossCase(Case):
         return torch.randint(self.vocab_size, (self.batch, self.time), generator=generator).to(self.device)
 
     def numbers(self, module: LossModule | None = None) -> dict[str, Tensor]:
-        """The loss's two numbers and its gradients."""
+        """Return the loss's two numbers and its gradients."""
         return losses.gradients(module or self.module(), self.head(), self.x(), self.targets(), 0)
 
     def fits(self) -> None:
@@ -69,7 +69,7 @@ class LossCase(Case):
 
 @st.composite
 def draw_losses(draw: Drawn, part: type[Any], where: Where) -> LossCase:
-    """A loss of this part, and what it is computed from."""
+    """Draw a loss of this part and its inputs."""
     return LossCase(
         config=draw(configs(part)),
         vocab_size=draw(st.integers(2, 20)),
@@ -107,9 +107,9 @@ def batch_mean(case: LossCase) -> None:
 @LAWS.law("loss", draw=draw_losses)
 def state_complete(case: LossCase) -> None:
     """The state dict determines the outputs."""
-    one, other = case.module(), case.module(shift=1)
-    other.load_state_dict({name: tensor.clone() for name, tensor in one.state_dict().items()})
-    for name, tensor in case.numbers(one).items():
+    module, other = case.module(), case.module(shift=1)
+    other.load_state_dict({name: tensor.clone() for name, tensor in module.state_dict().items()})
+    for name, tensor in case.numbers(module).items():
         require_close("state_complete", case.numbers(other)[name], tensor, 1e-6, f"{name} with the same state")
 
 

@@ -45,7 +45,7 @@ class ModelCase(Case):
     device: str = "cpu"
 
     def model(self, shift: int = 0) -> Transformer:
-        """The model, nothing in it random, with weights large enough for every part to be heard.
+        """Return the model, deterministic, with weights large enough for every part to matter.
 
         Raises:
             ConfigError: the parts do not fit one another.
@@ -54,11 +54,11 @@ class ModelCase(Case):
 
     @cached_property
     def first(self) -> Transformer:
-        """The model as it is asked for most; whether the case fits is found by building it, which is not done twice."""
+        """The model with default arguments, built once: building it also shows whether the case fits."""
         return self.another(0)
 
     def another(self, shift: int) -> Transformer:
-        """A model of its own."""
+        """Return a new model."""
         model = self.config.build(self.vocab_size, self.seed + shift)
         redraw(model, self.seed + shift)
         with torch.no_grad():
@@ -67,7 +67,7 @@ class ModelCase(Case):
         return model.to(self.device).eval()
 
     def ids(self, shift: int = 0) -> Tokens:
-        """The input."""
+        """Return the input."""
         generator = torch.Generator().manual_seed(self.seed + shift)
         return torch.randint(self.vocab_size, (self.batch, self.time), generator=generator).to(self.device)
 
@@ -78,12 +78,12 @@ class ModelCase(Case):
 
     @property
     def tolerance(self) -> float:
-        """By how much logits may differ, relative to the largest (or 1)."""
+        """The difference that logits may have, relative to the largest (or 1)."""
         return TOLERANCES[self.device]
 
 
 class FromStream(nn.Module):
-    """A model that is given embedded tokens for ids, so that gradients can be sent back to them."""
+    """A model that reads embedded tokens in place of ids, so that gradients can be sent back to them."""
 
     def __init__(self, model: Transformer) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ class FromStream(nn.Module):
 
 @st.composite
 def models(draw: Drawn, part: type[Model], where: Where) -> ModelCase:
-    """A small model of any parts, and where its text is cut."""
+    """Draw a small model of any parts, and where its text is cut."""
     length, batch = draw(times), draw(batches)
     pattern = tuple(draw(st.lists(any_part_of(Block), min_size=1, max_size=2)))
     layers = draw(st.integers(1, 2))
@@ -132,14 +132,14 @@ def models(draw: Drawn, part: type[Model], where: Where) -> ModelCase:
 
 
 def long(part: type[Model], where: Where) -> st.SearchStrategy[ModelCase]:
-    """One text beyond position 256, the last up to which bfloat16 can count, in a model with room for it."""
+    """Draw one text beyond position 256, up to which bfloat16 represents every integer, in a model of its length."""
     return models(part, where).map(
         lambda case: replace(case, batch=1, time=LONG, lengths=(), config=replace(case.config, context=LONG))
     )
 
 
 def several(part: type[Model], where: Where) -> st.SearchStrategy[ModelCase]:
-    """One text of many tokens in models that have something to choose: no window of one, and no lone expert."""
+    """Draw one text of many tokens, in models without a window of one and without a single expert."""
     cases = models(part, where).map(
         lambda case: replace(
             case, vocab_size=20, batch=1, time=SOME, lengths=(), config=replace(case.config, context=SOME)
@@ -148,13 +148,13 @@ def several(part: type[Model], where: Where) -> st.SearchStrategy[ModelCase]:
     return cases.filter(
         lambda case: (
             not any(map(has_single_expert, case.config.pattern()))
-            and all(one.attention_window != 1 for one in case.config.attentions())
+            and all(attention.attention_window != 1 for attention in case.config.attentions())
         )
     )
 
 
 def batches_of_rows(part: type[Model], where: Where) -> st.SearchStrategy[ModelCase]:
-    """Batches of several rows, in models that drop wherever they can."""
+    """Draw batches of several rows, in models with dropout wherever they support it."""
     return models(part, where).map(
         lambda case: replace(case, config=randomness.with_dropout(case.config), batch=randomness.ROWS, lengths=())
     )
@@ -164,7 +164,7 @@ LAWS = LawBook()
 
 
 def stream(case: ModelCase) -> Stream:
-    """Embedded tokens, no two alike."""
+    """Return embedded tokens, all different."""
     x = torch.randn(case.batch, case.time, case.config.dim, generator=torch.Generator().manual_seed(case.seed))
     return x.to(case.device)
 
@@ -242,7 +242,7 @@ def all_fields_matter(case: ModelCase) -> None:
 
 
 def outputs(case: ModelCase) -> Mapping[str, Tensor]:
-    """What comes of a model for a text, which may be too long for it."""
+    """Return a model's outcome for a text, which may be too long for it."""
     model = case.model()
     try:
         return come_of(model, case.ids(), seed=case.seed)

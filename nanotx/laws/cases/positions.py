@@ -36,16 +36,16 @@ class PositionCase(Case):
     shift: int = 0  # how far all is moved
 
     def position(self, config: Any = None) -> PositionalEncoding:
-        """The thing, its table (if it has one) drawn from the seed."""
+        """Return the module, its table (if it has one) drawn from the seed."""
         return self.first if config is None else self.another(config)
 
     @cached_property
     def first(self) -> PositionalEncoding:
-        """The thing as it is asked for most; whether the case fits is found by building it, which is not done twice."""
+        """The module with default arguments, built once: building it also shows whether the case fits."""
         return self.another(self.config)
 
     def another(self, config: Any) -> PositionalEncoding:
-        """A thing of its own."""
+        """Return a new module."""
         with seeded(self.seed):
             built: PositionalEncoding = config.build(self.heads * self.width, self.heads, self.time)
         return built.eval()
@@ -54,21 +54,21 @@ class PositionCase(Case):
         assert self.first
 
     def x(self) -> Stream:
-        """A stream."""
+        """Return a stream."""
         return self.draw(self.time, self.heads * self.width)
 
     def q(self, shift: int = 0) -> Float[Tensor, "b h t k"]:
-        """Queries; or, shifted, keys."""
+        """Return queries or, with a shifted seed, keys."""
         return self.draw(self.heads, self.time, self.width, shift=shift)
 
     def draw(self, *shape: int, shift: int = 0) -> Tensor:
-        """Ordinary numbers."""
+        """Draw standard normal numbers."""
         return torch.randn(self.batch, *shape, generator=torch.Generator().manual_seed(self.seed + shift))
 
 
 @st.composite
 def positions(draw: Drawn, part: type[Any], where: Where, least: int = 1) -> PositionCase:
-    """A position of this part, for texts of at least so many tokens, in heads of at least twice as many axes."""
+    """Draw a position of this part, for texts of at least so many tokens, in heads of at least twice as many axes."""
     time = draw(times.filter(lambda time: time >= least))
     return PositionCase(
         config=draw(configs(part)),
@@ -83,12 +83,12 @@ def positions(draw: Drawn, part: type[Any], where: Where, least: int = 1) -> Pos
 
 
 def several(part: type[Any], where: Where) -> st.SearchStrategy[PositionCase]:
-    """Texts of two tokens or more: one token alone has nowhere else to be."""
+    """Draw texts of at least two tokens: a single token has no other position."""
     return positions(part, where, least=2)
 
 
 def long(part: type[Any], where: Where) -> st.SearchStrategy[PositionCase]:
-    """One text of any length, many beyond the positions that half the bits can count."""
+    """Draw one text of any length, often beyond the integers that a 16-bit format represents."""
     contexts = times | st.sampled_from(CONTEXTS)
     case = st.builds(
         PositionCase, config=configs(part), heads=st.integers(1, 3), width=st.just(4), time=contexts, seed=seeds
@@ -97,7 +97,7 @@ def long(part: type[Any], where: Where) -> st.SearchStrategy[PositionCase]:
 
 
 def shifted(part: type[Any], where: Where) -> st.SearchStrategy[PositionCase]:
-    """Texts that are moved by any distance, beyond any context too."""
+    """Draw texts that are shifted by any distance, beyond any context too."""
     moved = st.sampled_from(CONTEXTS) | st.integers(0, max(CONTEXTS))
     return st.builds(lambda case, shift: replace(case, shift=shift), positions(part, where), moved)
 
@@ -106,18 +106,18 @@ LAWS = LawBook()
 
 
 def configs_with_another_number(config: Any) -> list[Any]:
-    """Ideas that differ from one in a single number; one that is none by default may tell nothing, and stays."""
-    usual = vars(type(config)())
-    numbers = {name: value for name, value in vars(config).items() if type(usual[name]) in (int, float)}
-    found = []
+    """Return configs that differ in a single number, which is not None by default: that one may have no effect."""
+    defaults = vars(type(config)())
+    numbers = {name: value for name, value in vars(config).items() if type(defaults[name]) in (int, float)}
+    others = []
     for name, value in numbers.items():
         with suppress(ConfigError):
-            found.append(replace(config, **{name: value * 3}))
-    return [other for other in found if other != config]
+            others.append(replace(config, **{name: value * 3}))
+    return [other for other in others if other != config]
 
 
 def has_numbers(part: type[Any]) -> bool:
-    """Whether a part can be told apart from another by a number."""
+    """Return whether a part has a number in which two configs can differ."""
     return bool(configs_with_another_number(part()))
 
 
@@ -149,8 +149,7 @@ def informative(case: PositionCase) -> None:
 def distinct(case: PositionCase) -> None:
     """Another value of a number gives another encoding."""
     for other in configs_with_another_number(case.config):
-        mine, theirs = case.position(), case.position(other)
-        position_laws.distinct(mine, theirs, case.x(), case.q(), torch.arange(case.time))
+        position_laws.distinct(case.position(), case.position(other), case.x(), case.q(), torch.arange(case.time))
 
 
 @LAWS.law("position", draw=positions)
@@ -207,7 +206,7 @@ def position_fields_matter(case: PositionCase) -> None:
 
 
 def outputs(case: PositionCase, config: Any) -> dict[str, Tensor]:
-    """All that a position does to a text."""
+    """Return all that a position computes for a text."""
     position, positions = case.position(config), torch.arange(case.time)
     q, k = position.rotate(case.q(), case.q(shift=1), positions)
     bias = position.bias(positions, positions)

@@ -1,4 +1,4 @@
-"""The laws of tokenizers and corpora, and the cases on which they are shown."""
+"""The laws of tokenizers and corpora, and their random cases."""
 
 import dataclasses
 import tempfile
@@ -142,7 +142,7 @@ class CorpusCase(Case):
     text: str = PRIMER
 
     def check(self) -> None:
-        """Split it; a file is written for one that has a path."""
+        """Check the split; a file is written for a corpus that has a path."""
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder, "text.txt")
             self.write(file, self.text)
@@ -159,7 +159,7 @@ class CorpusCase(Case):
 
 @st.composite
 def draw_corpus(draw: Drawn, part: type[Corpus], where: Where) -> CorpusCase:
-    """Any corpus of a small size."""
+    """Draw any corpus of a small size."""
     config = draw(configs(part))
     if "size" in fields(part):
         config = with_other_fields(config, size=draw(st.integers(1, 2000)))
@@ -168,10 +168,10 @@ def draw_corpus(draw: Drawn, part: type[Corpus], where: Where) -> CorpusCase:
 
 @dataclass(frozen=True, kw_only=True)
 class CorpusFieldsCase(CorpusCase):
-    """A corpus of which other values of its fields are tried; a path has two files."""
+    """A corpus, for the law that each of its fields matters; a path has two files."""
 
     def usual(self) -> Any:
-        """The default config, of a small size."""
+        """Return the default config, of a small size."""
         config = type(self.config)()
         return with_other_fields(config, size=SMALL) if "size" in fields(type(config)) else config
 
@@ -180,20 +180,20 @@ class CorpusFieldsCase(CorpusCase):
             both_texts(at_path(self.usual(), self.files(Path(folder))[0]))
 
     def check(self) -> None:
-        """Every field changes the training text or the validation text."""
+        """Raise LawBroken unless every field changes the training text or the validation text."""
         with tempfile.TemporaryDirectory() as folder:
-            one, other = self.files(Path(folder))
+            path, other = self.files(Path(folder))
 
             def choices(config: Any, name: str) -> dict[str, list[Any]]:
                 if name.endswith("path"):
                     return {name: [(other,) if isinstance(config, Tokens) else other]}
                 return other_choices(config, name)
 
-            config, usual = at_path(self.config, one), at_path(self.usual(), one)
+            config, usual = at_path(self.config, path), at_path(self.usual(), path)
             fields_matter(config, both_texts, defaults=[usual], changes=choices)
 
     def files(self, folder: Path) -> tuple[str, str]:
-        """Two texts, each in a file of the folder."""
+        """Write two texts, each to a file of the folder, and return the paths."""
         for name, text in (("one.txt", PRIMER + self.text), ("other.txt", PRIMER.upper() + self.text)):
             self.write(Path(folder, name), text)
         return str(folder / "one.txt"), str(folder / "other.txt")
@@ -239,7 +239,7 @@ def is_local(part: type[Any]) -> bool:
 
 
 def untried_of_corpus(part: type[Any]) -> dict[str, str]:
-    """The fields of which no other value is known."""
+    """Return the fields of which no other value is known."""
     return {name: reason for name, reason in untried(part).items() if not name.endswith("path")}
 
 

@@ -1,4 +1,4 @@
-"""The law of a tokenizer's fields: each changes what is learned, what a text's ids are, or what is refused."""
+"""The law of a tokenizer's fields: each changes the vocabulary, the ids of a text, or what is refused."""
 
 import atexit
 import dataclasses
@@ -42,18 +42,18 @@ MANY = 2000
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TokenizerFieldsCase(Case):
-    """A tokenizer that can be learned from `TAUGHT`, and of which other values of its fields are tried."""
+    """A tokenizer that can be trained on `TAUGHT`, for the law that each of its fields matters."""
 
     def check(self) -> None:
-        """Every field changes the vocabulary, the ids of a text, or what is refused."""
-        usual = [fit_to_texts(one, TAUGHT, LEARNED) for one in plain_config(type(self.config))]
-        usual = [one for one in usual if one is not None]
+        """Raise LawBroken unless every field changes the vocabulary, the ids of a text, or what is refused."""
+        usual = [fit_to_texts(plain, TAUGHT, LEARNED) for plain in plain_config(type(self.config))]
+        usual = [plain for plain in usual if plain is not None]
         fields_matter(self.config, outcome_of, defaults=usual, changes=other_configs)
 
 
 @st.composite
 def draw_tokenizer_fields(draw: Drawn, part: type[Tokenizer], where: Where) -> TokenizerFieldsCase:
-    """Any tokenizer, its vocabulary of a size that the texts allow."""
+    """Draw any tokenizer, with a vocabulary size that the texts allow."""
     usual = plain_config(part)[0]
     named = {name: getattr(usual, name) for name, kind in fields(part).items() if kind is str}
     config = fit_to_texts(dataclasses.replace(draw(configs(part)), **named), TAUGHT, draw(st.integers(1, LEARNED)))
@@ -62,7 +62,7 @@ def draw_tokenizer_fields(draw: Drawn, part: type[Tokenizer], where: Where) -> T
 
 
 def plain_config(part: type[Tokenizer]) -> list[Any]:
-    """A part's default config, that of a part which reads a file with one; and others, if a field needs them."""
+    """Return a part's default config, with a file if it reads one, and others if a field needs them."""
     if part is Saved:
         return [Saved(path=preset_names()[0])]
     if part is Tiktoken:
@@ -73,7 +73,7 @@ def plain_config(part: type[Tokenizer]) -> list[Any]:
 
 
 def other_configs(config: Any, name: str) -> dict[str, list[Any]]:
-    """Other values of a field of a tokenizer."""
+    """Return other values of a field of a tokenizer."""
     value = getattr(config, name)
     known: dict[str, list[Any]] = {
         "vocab_size": [value + more for more in (1, -1, 5, -5) if name == "vocab_size" and value + more > 0],
@@ -81,17 +81,17 @@ def other_configs(config: Any, name: str) -> dict[str, list[Any]]:
         "special_tokens": list(NAMES),
         "path": file_paths(type(config)) if name == "path" else [],
     }
-    return {name: [one for one in known[name] if one != value]} if name in known else other_choices(config, name)
+    return {name: [other for other in known[name] if other != value]} if name in known else other_choices(config, name)
 
 
 def untried_of_tokenizer(part: type[Any]) -> dict[str, str]:
-    """The fields of which no other value can be tried, and why."""
+    """Return the fields of which no other value can be tried, and why."""
     fetched = {"encoding": "another would have to be fetched"} if part is Tiktoken else {}
     return untried(part, other_configs) | fetched
 
 
 def file_paths(part: type[Any]) -> list[str]:
-    """Files that a part reads; of one that is anybody's, none is known."""
+    """Return files that a part reads; none for a part from outside the package."""
     if part is Saved:
         return preset_names()[:2]
     if part is Tiktoken:
@@ -100,13 +100,13 @@ def file_paths(part: type[Any]) -> list[str]:
 
 
 def outcome_of(config: Tokenizer) -> dict[str, Tensor]:
-    """What a tokenizer learns from `TAUGHT`, and what it makes of the texts of `READ`."""
+    """Return the vocabulary that a tokenizer learns from `TAUGHT`, and its ids of the texts of `READ`."""
     try:
         codec = trained(config, TAUGHT)
     except TokenizerError:
         return {"these texts are refused": torch.zeros(0)}
     gaps = set(codec.undefined_ids)
-    tokens = [b"" if one in gaps else codec.decode_bytes([one]) for one in range(min(codec.vocab_size, MANY))]
+    tokens = [b"" if token in gaps else codec.decode_bytes([token]) for token in range(min(codec.vocab_size, MANY))]
     digest = hashlib.sha256(repr((codec.vocab_size, sorted(codec.special_tokens.items()), tokens)).encode()).hexdigest()
     come = {f"vocabulary {digest}": torch.zeros(0)}
     for index, text in enumerate(READ):
@@ -119,7 +119,7 @@ def outcome_of(config: Tokenizer) -> dict[str, Tensor]:
 
 @lru_cache(maxsize=2)
 def lossy_file(lossy: bool = True) -> str:
-    """A small tokenizer.json that makes letters small, or one that does not; empty where the library is missing."""
+    """Return the path of a small tokenizer.json, which lowercases or not; empty if `tokenizers` is not installed."""
     folder = Path(tempfile.mkdtemp())
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     try:

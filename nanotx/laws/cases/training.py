@@ -1,4 +1,4 @@
-"""The laws of schedules, optimizers and data, and the cases on which they are shown."""
+"""The laws of schedules, optimizers and data, and their random cases."""
 
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -28,7 +28,7 @@ RUN_LENGTHS = (40, 400)
 
 @dataclass(frozen=True, kw_only=True)
 class History(Case):
-    """A schedule, the length of a run and of another, and the steps that are asked for."""
+    """A schedule, the lengths of two runs, and the steps to check."""
 
     steps: int = 1
     other: int = 1
@@ -37,7 +37,7 @@ class History(Case):
 
 @st.composite
 def draw_schedule(draw: Drawn, part: type[Schedule], where: Where) -> History:
-    """Any schedule, also one of zeros, and any run, also one that is as long as the warm-up."""
+    """Draw any schedule, also one of zeros, and any run, also one as long as the warm-up."""
     config = draw(configs(part))
     for name, kind in fields(part).items():
         if kind in (int, float) and draw(st.integers(0, 3)) == 3:
@@ -80,18 +80,18 @@ def schedule_field_matters(case: History) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerCase(Case):
-    """An optimizer, and the parameters of a model that is very small."""
+    """An optimizer, and the parameters of a tiny model."""
 
     seed: int = 0  # of the parameters and their gradients
     layers: int = 1
-    frozen: tuple[int, ...] = ()  # which of them do not learn, counted from 1; the first always does
+    frozen: tuple[int, ...] = ()  # those that do not learn, counted from 1; the first always does
     steps: int = 1
-    cut: int = 0  # after how many steps it is stopped
-    missing: tuple[int, ...] = ()  # of steps times parameters, in order: which gradients there are none of
-    rows: tuple[int, ...] = ()  # of the table, whose gradient holds these rows alone; none for a dense one
+    cut: int = 0  # the number of steps after which it is stopped
+    missing: tuple[int, ...] = ()  # the missing gradients, numbered by steps and then parameters
+    rows: tuple[int, ...] = ()  # of the table, whose sparse gradient holds only these; empty for a dense one
 
     def parameters(self, scale: float = 1.0) -> Parameters:
-        """Matrices, biases, norms and a number, by name."""
+        """Return matrices, biases, norms and a scalar, by name."""
         shapes: dict[str, tuple[int, ...]] = {"embedding.weight": (5, 4)}
         for layer in range(self.layers):
             inside = {"attention.to_out.weight": (4, 4), "ffn.to_hidden.weight": (6, 4), "ffn.to_hidden.bias": (6,)}
@@ -104,14 +104,14 @@ class OptimizerCase(Case):
         }
 
     def gradients(self) -> list[dict[str, Tensor]]:
-        """Of each step."""
+        """Return the gradients of each step."""
         generator = torch.Generator().manual_seed(self.seed + 1)
         named = self.parameters()
         draw = {name: torch.randn((self.steps, *one.shape), generator=generator) for name, one in named.items()}
         return [{name: one[step] for name, one in draw.items()} for step in range(self.steps)]
 
     def some_gradients(self) -> list[dict[str, Tensor]]:
-        """Of each step, but for those that are missing, and of the table some rows where it is so."""
+        """Return the gradients of each step without the missing ones; that of the table is sparse if it has `rows`."""
         steps, count = self.gradients(), 0
         for gradients in steps:
             if self.rows:
@@ -126,7 +126,7 @@ class OptimizerCase(Case):
         return steps
 
     def targets(self) -> dict[str, Tensor]:
-        """Far from every parameter of a small scale, on either side."""
+        """Return targets far from every parameter of a small scale, on either side."""
         generator = torch.Generator().manual_seed(self.seed + 2)
         return {
             name: 10 * torch.randn(one.shape, generator=generator).sign() for name, one in self.parameters().items()
@@ -135,7 +135,7 @@ class OptimizerCase(Case):
 
 @st.composite
 def draw_optimizer(draw: Drawn, part: type[Optimizer], where: Where) -> OptimizerCase:
-    """Any optimizer, parameters and stop."""
+    """Draw any optimizer, parameters, and step at which it is stopped."""
     steps, layers = draw(st.integers(1, 5)), draw(st.integers(1, 3))
     count = steps * (3 + 3 * layers)
     rows = st.sets(st.integers(0, 4), max_size=3) if part.takes_sparse else st.just(set[int]())
@@ -207,7 +207,7 @@ def optimizer_field_matters(case: OptimizerCase) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """A text in which each token is its own place, and how it is cut into windows."""
+    """A text in which each token is its own index, and how it is cut into windows."""
 
     kind: ClassVar[type[Windows]] = Windows
     length: int = 2
@@ -215,22 +215,22 @@ class Data:
     seed: int = 0
 
     def build(self) -> Windows:
-        """The training examples."""
+        """Return the training examples."""
         return self.kind(ids=np.arange(self.length), context=self.context, seed=self.seed)
 
 
 @dataclass(frozen=True, kw_only=True)
 class WindowsCase(Case):
-    """A text, and the rows and steps that are asked of it."""
+    """A text, and the rows and steps to check."""
 
     batch: int = 1
     steps: tuple[int, ...] = (0,)
-    other: int = 1  # how much higher another seed is
+    other: int = 1  # by which another seed is higher
 
 
 @st.composite
 def draw_windows(draw: Drawn, part: type[Any], where: Where, many: bool = False) -> WindowsCase:
-    """A text of any length, or of so many windows that no two orders are alike by chance."""
+    """Draw a text of any length, or of so many windows that no two orders are equal by chance."""
     context = draw(st.integers(4, 9) if many else st.integers(1, 9))
     length = context + draw(st.integers(15, 20)) * context if many else context + 1 + draw(st.integers(0, 60))
     steps = tuple(draw(st.lists(st.integers(0, 4) | st.integers(0, 60), min_size=1, max_size=5, unique=True)))
@@ -239,7 +239,7 @@ def draw_windows(draw: Drawn, part: type[Any], where: Where, many: bool = False)
 
 
 def draw_many_windows(part: type[Any], where: Where) -> st.SearchStrategy[WindowsCase]:
-    """A text of so many windows that no two orders are alike by chance."""
+    """Draw a text of so many windows that no two orders are equal by chance."""
     return draw_windows(part, where, many=True)
 
 
