@@ -19,7 +19,7 @@ Key = tuple[int, int]
 State = tuple[Key, int, int]
 """A file as it is: which, its size, and when it was last written."""
 
-MANIFEST, JOURNAL = "MANIFEST.json", "metrics.jsonl"
+MANIFEST, METRICS_LOG = "MANIFEST.json", "metrics.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class Event:
     new: Path | None = None
     inside: dict[str, State] = field(default_factory=dict)  # of what was renamed: all files and folders in it
     parent: Key = (0, 0)  # of a rename: the folder that contains the new name
-    journal: State | None = None  # of a rename: the run's journal at that moment
+    metrics_log: State | None = None  # of a rename: the run's metrics log at that moment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +77,7 @@ def disk_record(folder: Path) -> Iterator[DiskRecord]:
         def renamed(old: Any, new: Any, **where: Any) -> None:
             before, after = Path(old).absolute(), Path(new).absolute()
             if folder.absolute() in after.parents and not where:
-                journal = folder / JOURNAL
+                log = folder / METRICS_LOG
                 events.append(
                     Event(
                         state=state_of(before.lstat()),
@@ -85,7 +85,7 @@ def disk_record(folder: Path) -> Iterator[DiskRecord]:
                         new=after,
                         inside=states_in(before),
                         parent=state_of(after.parent.stat())[0],
-                        journal=state_of(journal.stat()) if journal.exists() else None,
+                        metrics_log=state_of(log.stat()) if log.exists() else None,
                     )
                 )
             how(old, new, **where)
@@ -104,9 +104,9 @@ def durable(record: DiskRecord) -> int:
 
     Every file is flushed in its final state before the rename that publishes it; the folder that contains the new name
     is flushed before anything else is renamed. In a checkpoint, the manifest is flushed after all other files, the
-    folder after the manifest, and the journal, in its current state, before the rename. A name that begins with a dot
+    folder after the manifest, and metrics.jsonl, in its current state, before the rename. A name that begins with a dot
     publishes nothing, and a file that was published before may be moved. Each file in the folder at the end was
-    published in this way or was there before, and was not written to since; only the journal is appended to.
+    published in this way or was there before, and was not written to since; only metrics.jsonl is appended to.
 
     Raises:
         LawBroken: a publication breaks these rules; the message says which.
@@ -141,15 +141,15 @@ def durable(record: DiskRecord) -> int:
 
 
 def check_checkpoint(event: Event, flushed: dict[State, int]) -> None:
-    """Raise LawBroken if a checkpoint's manifest is not the last file, or refers to a journal that is not flushed."""
+    """Raise LawBroken if a checkpoint's manifest is not the last file, or refers to a log that is not flushed."""
     times = {name: flushed[state] for name, state in event.inside.items()}
     for name, when in times.items():
         if name not in (MANIFEST, ".") and when > times[MANIFEST]:
             raise LawBroken(f"durable: {event.new}: {name} was flushed after {MANIFEST}, which vouches for it.")
     if times["."] < times[MANIFEST]:
         raise LawBroken(f"durable: {event.new}: the folder was flushed before {MANIFEST} stood in it.")
-    if event.journal is not None and event.journal not in flushed:
-        raise LawBroken(f"durable: {event.new} was published before {JOURNAL}, to which it refers, was flushed.")
+    if event.metrics_log is not None and event.metrics_log not in flushed:
+        raise LawBroken(f"durable: {event.new} was published before {METRICS_LOG}, to which it refers, was flushed.")
 
 
 def check_left(folder: Path, published: dict[Key, State]) -> None:
@@ -161,5 +161,5 @@ def check_left(folder: Path, published: dict[Key, State]) -> None:
         state = state_of(path.stat())
         if state[0] not in published:
             raise LawBroken(f"durable: {path} was written under its final name, and not renamed.")
-        if path.name != JOURNAL and published[state[0]] != state:
+        if path.name != METRICS_LOG and published[state[0]] != state:
             raise LawBroken(f"durable: {path} was written to after it was published.")

@@ -1,6 +1,7 @@
 """A disk that fails a run at each of its operations: killed before or after it, refused, or the power lost.
 
-Every change of a run's folder but the rows of its journal goes through `nanotx.disk`, whose functions are wrapped here.
+Every change of a run's folder, except the rows of its metrics log, goes through `nanotx.disk`, whose functions are
+wrapped here.
 """
 
 import errno
