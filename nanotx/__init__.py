@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from nanotx.generation import generate as generate
     from nanotx.recipe import Recipe as Recipe
     from nanotx.runs.load import load as load
-    from nanotx.training.loop import Callback as Callback
+    from nanotx.training.callbacks import Callback as Callback
 
 FROM = {
-    "Callback": "nanotx.training.loop",
+    "Callback": "nanotx.training.callbacks",
     "Recipe": "nanotx.recipe",
     "generate": "nanotx.generation",
     "load": "nanotx.runs.load",

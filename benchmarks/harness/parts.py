@@ -18,7 +18,7 @@ from harness.tables import Cell, laws, number, open_console, print_notes, print_
 from nanotx.config.flags import parse
 from nanotx.config.registry import load_file
 from nanotx.errors import ConfigError, did_you_mean
-from nanotx.recipe import read_options
+from nanotx.recipe_flags import read_options
 
 ABOUT = (
     "ms: median, and its interquartile range. MB: the peak of the part run alone. GFLOP/s: the operations that the "

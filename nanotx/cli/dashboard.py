@@ -28,15 +28,15 @@ class Display:
         self.noted = ""  # a line beside the figures
         self.console = console or Console(highlight=False, file=cast(IO[str], SafeStream(sys.stdout)))
         self.history = History()
-        self.spoke = 0.0  # when the last plain line of a step was printed
+        self.last_printed = 0.0  # when the last plain line of a step was printed
         self.live: Live | None = None
 
     def say(self, text: str) -> None:
-        """A line of its own, above the picture."""
+        """Print a line above the live display."""
         self.console.print(Text(printable(text)), soft_wrap=True)
 
     def shout(self, text: str, title: str) -> None:
-        """A panel that cannot be missed."""
+        """Print a prominent panel."""
         self.console.print(Panel(Text(text), title=title, border_style="bold yellow"))
 
     def note(self, text: str) -> None:
@@ -65,16 +65,16 @@ class Display:
             self.live = None
 
     def picture(self) -> RenderableType:
-        """Everything known, on one screen."""
+        """Return the state of the run as one screen."""
         return picture(self.history, self.noted)
 
     def plain(self, row: Row) -> None:
-        """One line, or a sample's several; steps only now and then."""
+        """Print a row as plain lines; a step only every few seconds."""
         event, history = row["event"], self.history
         if event in ("start", "resume"):
             self.say(history.title)
-        elif event == "step" and time.monotonic() - self.spoke > PAUSE:
-            self.spoke = time.monotonic()
+        elif event == "step" and time.monotonic() - self.last_printed > PAUSE:
+            self.last_printed = time.monotonic()
             metrics = history.metrics_line()
             self.say(f"step {row['step']}/{history.steps}  {history.status()}{'  ' * bool(metrics)}{metrics}")
         elif event == "eval":
@@ -117,7 +117,7 @@ BARS = "▁▂▃▄▅▆▇█"
 
 
 def picture(history: History, noted: str = "") -> RenderableType:
-    """Everything known, on one screen, with a line noted beside it."""
+    """Return the state of the run as one screen, with a note."""
     parts: list[RenderableType] = [Text(history.title, "bold")]
     if history.step:
         done = history.step["step"]
@@ -137,25 +137,25 @@ def picture(history: History, noted: str = "") -> RenderableType:
 
 
 def evaluations(history: History) -> Table:
-    """The newest evaluations; the best validation loss stands out."""
+    """Return a table of the newest evaluations, with the best validation loss in bold."""
     table = Table(box=None, padding=(0, 1), header_style="dim")
     for name in ("step", "training loss", "validation loss", "gap", "bits per byte"):
         table.add_column(name, justify="right", no_wrap=True)
-    if told := any(row.get("val_stderr") is not None for row in history.evals):
+    if has_stderr := any(row.get("val_stderr") is not None for row in history.evals):
         table.add_column("±", justify="right", no_wrap=True)
     if history.floor is not None:
         table.add_column("floor", justify="right")
     best = min((row["val_loss"] for row in history.evals if math.isfinite(row["val_loss"])), default=None)
     for row in history.evals[-6:]:
         cells = [f"{row['step']:,}", f"{row['train_loss']:.4f}", f"{row['val_loss']:.4f}", f"{gap(row):+.4f}"]
-        cells += [rate(row["bits_per_byte"]), *([error(row).removeprefix(" ± ")] if told else [])]
+        cells += [rate(row["bits_per_byte"]), *([error(row).removeprefix(" ± ")] if has_stderr else [])]
         cells += [] if history.floor is None else [rate(history.floor)]
         table.add_row(*cells, style="bold green" if row["val_loss"] == best else "")
     return table
 
 
 def spark(losses: list[float], width: int = 72) -> str:
-    """A loss curve in one line of text: each bar the mean of an equal share of the steps."""
+    """Return a loss curve as one line of text; each bar is the mean of an equal share of the steps."""
     count = min(width, len(losses))
     if count < 2:
         return ""

@@ -11,7 +11,8 @@ from nanotx.config.flags import HELP, Page
 from nanotx.config.help import columns, wrap
 from nanotx.config.presets import presets
 from nanotx.errors import ConfigError
-from nanotx.recipe import Recipe, recipe_page
+from nanotx.recipe import Recipe
+from nanotx.recipe_flags import recipe_page
 
 ENTRY_POINT_GROUP = "nanotx.recipes"
 """Group of the entry points of recipes, and the package of the recipes of nanotx."""

@@ -22,14 +22,15 @@ from nanotx.config.registry import load_file
 from nanotx.config.schema import from_table
 from nanotx.config.toml import write_toml
 from nanotx.errors import ConfigError, MemoryFull, RunError, did_you_mean, is_memory_full, shell_quoted
-from nanotx.recipe import Options, Recipe, describe_swaps, read_options, read_recipe
+from nanotx.recipe import Recipe
+from nanotx.recipe_flags import Options, describe_swaps, read_options, read_recipe
 from nanotx.runs.callbacks import Display as AnyDisplay
 from nanotx.runs.folder import find_folder
 from nanotx.runs.load import LoadedRun, load
 from nanotx.runs.resume_check import Survey, changes, check_resumable, recipe_left, resolve_auto, survey
 from nanotx.runs.session import Session, Work
+from nanotx.training.callbacks.base import Callback
 from nanotx.training.dataset import with_tokenizer_of_tokens
-from nanotx.training.loop import Callback
 from nanotx.training.signals import Interrupted, Stop, listening
 
 

@@ -37,7 +37,7 @@ class Slot:
     group: ClassVar[str]  # group of its entry points
     shared: ClassVar[tuple[str, ...]]  # modules of the package that are not parts
     part: ClassVar[str] = ""
-    decorator: ClassVar[str] = "@dataclass(frozen=True, kw_only=True)"  # what belongs above the class of a part
+    decorator: ClassVar[str] = "@dataclass(frozen=True, kw_only=True)"  # decorator that the class of a part must have
     cost_only: ClassVar[tuple[str, ...]] = ()  # fields that change time or memory, but no output
     part_specific: ClassVar[tuple[str, ...]] = ()  # fields that a part put in place of another does not take over
     registered: ClassVar[dict[str, type[Any]]]
@@ -60,8 +60,8 @@ class Slot:
             known = cls.registered.get(name)
             if known is not None and (known.__module__, known.__qualname__) != (part.__module__, part.__qualname__):
                 raise ConfigError(
-                    f"{cls.group}: {part.__module__} registers {name!r}, a name that "
-                    f"{known.__module__}.{known.__qualname__} has already; choose another."
+                    f"{cls.group}: {part.__module__} registers {name!r}, but "
+                    f"{known.__module__}.{known.__qualname__} already has that name; choose another."
                 )
             if is_foreign(part) and name in cls.shipped():
                 raise ConfigError(
@@ -76,16 +76,16 @@ class Slot:
 
     @classmethod
     def names(cls) -> list[str]:
-        """Every name that `find` answers to, sorted; imports none of them."""
+        """Return every name that `find` knows, sorted, without importing any part."""
         plugged = {entry.name for entry in installed_entry_points(tuple(sys.path)).select(group=cls.group)}
         return sorted({*cls.registered, *cls.shipped(), *plugged})
 
     @classmethod
     def find(cls, name: object) -> type[Any]:
-        """The part of this name, imported now if it was not yet.
+        """Return the part with this name, importing it first if necessary.
 
         Raises:
-            UnknownPart: no part bears the name, or it is no text.
+            UnknownPart: no part has this name, or the name is not a string.
             ConfigError: its file or entry point cannot be imported.
         """
         if not isinstance(name, str):
@@ -115,10 +115,10 @@ class Slot:
 
     @classmethod
     def check(cls, part: type[Any]) -> None:
-        """Raise ConfigError unless a part from elsewhere can be made without arguments and has its slot's methods."""
+        """Raise ConfigError unless a plug-in part can be built without arguments and implements its slot's methods."""
         abstract = getattr(part, "__abstractmethods__", ())
         missing = [field.name for field in fields(part) if is_required(field)] if is_dataclass(part) else []
-        changing = (
+        mutable = (
             []
             if missing or abstract or not is_dataclass(part)
             else [field for field in fields(part) if has_mutable_default(field)]
@@ -126,15 +126,15 @@ class Slot:
         wrong = (
             f"expected a class derived from {cls.family.__name__}"
             if not issubclass(part, cls.family)
-            else f"expected the methods {', '.join(sorted(abstract))}, and has none of the name"
+            else f"does not implement the required methods {', '.join(sorted(abstract))}"
             if abstract
             else f"expected a dataclass: put {cls.decorator} above the class"
             if "__dataclass_params__" not in vars(part)
             else f"expected a default for every field; {', '.join(missing)} has none"
             if missing
-            else f"{changing[0].name}: expected a default that cannot be changed, such as a tuple, got a "
-            f"{type(default_value(changing[0])).__name__}"
-            if changing
+            else f"{mutable[0].name}: expected an immutable default, such as a tuple, got a "
+            f"{type(default_value(mutable[0])).__name__}"
+            if mutable
             else ""
         )
         if wrong:

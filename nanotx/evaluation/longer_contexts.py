@@ -15,7 +15,8 @@ from nanotx.config.schema import fields, from_table, to_table
 from nanotx.errors import ConfigError
 from nanotx.nn.position import Position
 from nanotx.nn.transformer import Model, Transformer
-from nanotx.recipe import Recipe, read_recipe
+from nanotx.recipe import Recipe
+from nanotx.recipe_flags import read_recipe
 
 
 def read_position(recipe: Recipe, context: int, words: Sequence[str], prog: str) -> Position:

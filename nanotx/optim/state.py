@@ -176,13 +176,13 @@ class StateCodec:
         return self.in_canonical_layout(own).encode()
 
     def load(self, tensors: Tensors, table: Table, where: str = "optimizer", reset: bool = False) -> list[str]:
-        """Give the optimizer what `save` returned, and take none of the tensors; an empty table resets it.
+        """Load what `save` returned into the optimizer, copying every tensor; an empty table resets it.
 
         Args:
             tensors: by name.
             table: one that `check_table` accepts.
             where: the file that they are from, for messages.
-            reset: reset the state that fits another implementation alone, which is refused otherwise.
+            reset: reset state that fits only another implementation, instead of refusing it.
 
         Returns:
             What starts again, a sentence for each.

@@ -8,7 +8,8 @@ from nanotx.files import read_regular, write_atomic
 from nanotx.runs import checkpoint
 from nanotx.runs.folder import RunFolder
 from nanotx.runs.metrics_log import MetricsLog, copy_aside, read
-from nanotx.training.loop import Callback, TrainingRun
+from nanotx.training.callbacks.base import Callback
+from nanotx.training.loop import TrainingRun
 from nanotx.training.trainer import Row
 
 SEPARATOR = "\n\n----\n\n"

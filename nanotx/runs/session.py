@@ -16,7 +16,8 @@ from nanotx.hardware.device import Machine, choose_machine, make_deterministic, 
 from nanotx.hardware.memory import keep_freed_memory
 from nanotx.nn.transformer import Transformer
 from nanotx.optim.schedules import Schedule
-from nanotx.recipe import Options, Recipe
+from nanotx.recipe import Recipe
+from nanotx.recipe_flags import Options
 from nanotx.runs import checkpoint
 from nanotx.runs.callbacks import Checkpoints, Display, RunFiles, Shown, keep_samples
 from nanotx.runs.checkpoint import clear_temporary
@@ -30,10 +31,11 @@ from nanotx.runs.trainer_state import prune, read_state, save
 from nanotx.runs.valid import TEXT, Proven
 from nanotx.tokenizers import Codec
 from nanotx.training.auto_batch import largest_micro_batch
+from nanotx.training.callbacks.base import Callback
 from nanotx.training.callbacks.evaluation import Evaluation, Sample
 from nanotx.training.compile import settle
 from nanotx.training.dataset import load_dataset
-from nanotx.training.loop import Callback, TrainingRun
+from nanotx.training.loop import TrainingRun
 from nanotx.training.plugins import check_foreign
 from nanotx.training.signals import Stop
 from nanotx.training.trainer import Row, Trainer

@@ -16,7 +16,8 @@ from typing import Any
 
 from nanotx.errors import DataError, RunError
 from nanotx.files import read_regular
-from nanotx.training.loop import Callback, TrainingRun
+from nanotx.training.callbacks.base import Callback
+from nanotx.training.loop import TrainingRun
 from nanotx.training.trainer import Row
 
 SEEDS = 3

@@ -9,74 +9,21 @@ import math
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from nanotx.config.registry import Slot, file_of
+from nanotx.config.registry import file_of
 from nanotx.config.schema import INT_LIMIT
 from nanotx.errors import MemoryFull, RunError
 from nanotx.nn.transformer import Transformer
 from nanotx.recipe import Recipe
 from nanotx.tokenizers import Codec
+from nanotx.training.callbacks.base import Callback
 from nanotx.training.signals import EndAtOnce, Interrupted, Stop
 from nanotx.training.trainer import Row as Row
 from nanotx.training.trainer import Trainer
-
-
-class Callback(
-    Slot, slot="callback", package="nanotx.training.callbacks", group="nanotx.callbacks", shared=("evaluation",)
-):
-    """Watch a run. Every method does nothing by default; override those that you need.
-
-    A row is a line of metrics.jsonl. A key that a method adds to it, with a number or a text, is logged and shown like
-    the others; the keys of nanotx keep their values. A callback that raises is named in a warning and not called
-    again, and the run continues, to the same bits.
-
-    Register one by `@Callback.register("name")` above `@dataclass`, and name it by `--callback name`; or pass an object
-    to `nanotx.train(recipe, callbacks=[...])`.
-    """
-
-    decorator: ClassVar[str] = "@dataclass"
-
-    def on_start(self, run: "TrainingRun", row: Row) -> None:
-        """Begin: before the first step of a process, also of one that resumes (`row["event"]` is then "resume")."""
-
-    def on_step(self, run: "TrainingRun", row: Row) -> None:
-        """Look at a step: the weights are new, and the clipped gradients that changed them are still there."""
-
-    def on_eval(self, run: "TrainingRun", row: Row) -> None:
-        """Look at an evaluation."""
-
-    def on_sample(self, run: "TrainingRun", row: Row) -> None:
-        """Look at a sample; its text is `row["text"]`."""
-
-    def on_checkpoint(self, run: "TrainingRun", row: Row) -> None:
-        """Look at a checkpoint, which is `run.folder / "checkpoints" / f"step-{run.step}"`."""
-
-    def on_end(self, run: "TrainingRun", row: Row) -> None:
-        """End: after the last step, or after the step at which the run was stopped and saved."""
-
-    def on_row(self, run: "TrainingRun", row: Row) -> None:
-        """Take a row of any event: call the method of its event, if it has one."""
-        if name := METHODS.get(row["event"]):
-            getattr(self, name)(run, row)
-
-    def after_step(self, run: "TrainingRun") -> None:
-        """Do longer work when the row of a step is written; after a kill in the midst of it, do it again."""
-
-
-METHODS = {
-    "start": "on_start",
-    "resume": "on_start",
-    "step": "on_step",
-    "eval": "on_eval",
-    "sample": "on_sample",
-    "checkpoint": "on_checkpoint",
-    "end": "on_end",
-}
-"""The method of each event; rows of other events, such as warnings, are for `on_row` alone."""
 
 
 class TrainingRun:
@@ -113,7 +60,7 @@ class TrainingRun:
         self.refused: RunError | None = None  # why the last checkpoint could not be written
         self._write_checkpoint = save
         self._stop_requested = self._interrupted = False
-        self._warned: set[tuple[int, str]] = set()  # what was said of which callback's keys
+        self._warned: set[tuple[int, str]] = set()  # (callback id, message) pairs already warned about
 
     # What a callback looks at.
 

@@ -59,12 +59,12 @@ class Progress:
 
     @property
     def wall_seconds(self) -> float:
-        """Since the start of the process, and in all processes before it."""
+        """Seconds since the start of the run, over all its processes."""
         return self.earlier_seconds + time.perf_counter() - nanotx.started
 
     def spike(self, norm: float) -> str:
-        """Take note of a gradient's norm; what to say of it where it is far from the usual."""
-        if not math.isfinite(norm):  # float16 meets such now and then, and passes over them
+        """Update the running norm of the gradient; return a warning if this one is a spike, else ""."""
+        if not math.isfinite(norm):  # expected now and then in float16; the loss scaler skips such steps
             return ""
         usual, self.usual_norm = self.usual_norm, 0.98 * (self.usual_norm or norm) + 0.02 * norm
         if self.step < 20 or norm <= SPIKE * usual:
@@ -166,15 +166,15 @@ class Trainer:
             self.scaler.unscale_(self.optimizer)
             norm = clip(self.model.parameters(), plan.grad_clip or math.inf)
         numbers = losses | {"grad_norm": norm}
-        values = torch.stack([*numbers.values()]).tolist()  # the one time in a step that a GPU is waited for
+        values = torch.stack([*numbers.values()]).tolist()  # the only GPU synchronisation in a step
         return dict(zip(numbers, values, strict=True))
 
     @contextmanager
     def memory_checked(self) -> Iterator[None]:
-        """Within, memory that cannot be had is a message with a remedy, and what the step took of it is given back.
+        """Context that turns an out-of-memory error into MemoryFull with a remedy, and frees what the step allocated.
 
         Raises:
-            MemoryFull: it cannot be had.
+            MemoryFull: memory is full.
         """
         full = False
         try:
@@ -183,7 +183,7 @@ class Trainer:
             if not is_memory_full(error):
                 raise
             full = True
-        if full:  # out here, where the error that held the step's tensors is gone
+        if full:  # here the error, which holds tensors of the step, is gone
             self.optimizer.zero_grad(set_to_none=True)
             raise MemoryFull(f"step {self.progress.step}: memory is full with {self.less_memory()}.")
 
@@ -210,7 +210,7 @@ class Trainer:
         """
 
         def again() -> None:
-            self.scaler.update()  # one gradient of float16 a time
+            self.scaler.update()  # GradScaler allows one `unscale_` per `update`
             self.compute_gradients()
 
         step, plan = self.progress.step, self.recipe.train
@@ -238,7 +238,7 @@ class Trainer:
         """Return the schedule's factor on the learning rate in this step.
 
         Raises:
-            ConfigError: it is not finite, and would make every weight no number.
+            ConfigError: it is not finite; it would make every weight NaN.
         """
         schedule, steps = self.recipe.schedule, self.recipe.train.steps
         factor = schedule.factor(self.progress.step, steps)
@@ -298,8 +298,9 @@ class Trainer:
     def forward_loss(self, x: Tensor, y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss that a micro-batch lowers, and the losses that its row reports.
 
-        The row reports the cross-entropy of the next token as `loss`. Where training minimises something else,
-        `total_loss` is that, and `aux_loss` the sum of the auxiliary losses, each of which has its module's name.
+        The row reports as `loss` the cross-entropy of the next token, which `nn/loss/head.py` computes. If training
+        minimises something else, that is `total_loss`, and `aux_loss` is the sum of the auxiliary losses, each of which
+        is reported under the name of its module.
         """
         model = self.model
         assert model.loss is not None

@@ -10,7 +10,8 @@ from nanotx.data.corpus.file import File
 from nanotx.errors import ConfigError, DataError, NanotxError, TextError, UnknownPart
 from nanotx.nn.attention import Attention
 from nanotx.nn.block import Block
-from nanotx.recipe import Recipe, read_recipe
+from nanotx.recipe import Recipe
+from nanotx.recipe_flags import read_recipe
 from nanotx.tokenizers import Tokenizer
 
 

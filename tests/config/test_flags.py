@@ -17,7 +17,8 @@ from nanotx.config.registry import Slot
 from nanotx.config.schema import check_min
 from nanotx.errors import ConfigError
 from nanotx.nn.transformer import Model
-from nanotx.recipe import MOST_USED, Options, Recipe, Train, recipe_page
+from nanotx.recipe import Recipe, Train
+from nanotx.recipe_flags import MOST_USED, Options, recipe_page
 
 PROG = "nanotx try"
 

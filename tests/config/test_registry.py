@@ -149,7 +149,7 @@ def test_nothing_is_proposed_where_nothing_is_near():
 
 def test_a_name_is_given_once(toy):
     red = toy.find("red")
-    with pytest.raises(ConfigError, match=r"registers 'red', a name that .*\.red\.Part has already; choose another"):
+    with pytest.raises(ConfigError, match=r"registers 'red', but .*\.red\.Part already has that name; choose another"):
 
         @toy.register("red")
         class Crimson(toy): ...
@@ -230,7 +230,7 @@ def test_a_loaded_part_may_not_take_the_name_of_one_of_ours(tmp_path):
     mine = tmp_path / "mine.py"
     mine.write_text(PART.format(name="sdpa"), encoding="utf-8")
     with pytest.raises(
-        ConfigError, match=r"registers 'sdpa', a name that nanotx\.nn\.attention\.sdpa\.Sdpa has already"
+        ConfigError, match=r"registers 'sdpa', but nanotx\.nn\.attention\.sdpa\.Sdpa already has that name"
     ):
         load_file(mine)
 

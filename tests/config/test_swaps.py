@@ -9,7 +9,8 @@ from nanotx.cli.main import run
 from nanotx.config.registry import Slot
 from nanotx.config.schema import fields, to_table
 from nanotx.config.toml import read_config
-from nanotx.recipe import Recipe, describe_swaps, read_recipe
+from nanotx.recipe import Recipe
+from nanotx.recipe_flags import describe_swaps, read_recipe
 from nanotx.recipes.shakespeare_char import recipe as shakespeare
 
 MACBOOK, _ = read_recipe(Recipe(), [str(ROOT / "recipes/macbook.toml")], "nanotx")

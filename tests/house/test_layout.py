@@ -124,8 +124,8 @@ SOURCE = re.compile(r"Sources?: .|https?://|doi:|arXiv")
 
 
 def slots() -> list[type[Slot]]:
-    """The slots, each declared in its package's `base.py`; that of callbacks beside the loop which calls them."""
-    for base in [*sorted(PACKAGE.rglob("base.py")), PACKAGE / "training/loop.py"]:
+    """The slots, each declared in its package's `base.py`."""
+    for base in sorted(PACKAGE.rglob("base.py")):
         importlib.import_module(".".join(base.relative_to(ROOT).with_suffix("").parts))
     return sorted(
         (slot for slot in Slot.__subclasses__() if slot.package.startswith("nanotx.")), key=lambda slot: slot.package

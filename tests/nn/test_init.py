@@ -15,7 +15,8 @@ from nanotx.nn.canonical import to_canonical
 from nanotx.nn.ffn import Ffn
 from nanotx.nn.init import Init, InitRule
 from nanotx.nn.transformer import Model
-from nanotx.recipe import Recipe, read_recipe
+from nanotx.recipe import Recipe
+from nanotx.recipe_flags import read_recipe
 
 
 def weights(seed=0, attention="fused", bias=True, **init):

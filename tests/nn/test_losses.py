@@ -153,7 +153,7 @@ def test_a_resume_with_another_loss_is_refused(tmp_path):
 
 
 def test_a_swap_of_losses_keeps_the_z_loss():
-    from nanotx.recipe import read_recipe
+    from nanotx.recipe_flags import read_recipe
 
     recipe, _ = read_recipe(Recipe(loss=CrossEntropy(z_loss=0.2)), ["--loss", "label_smoothing"], "test")
     assert recipe.loss == LabelSmoothing(z_loss=0.2)

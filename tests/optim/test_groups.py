@@ -11,7 +11,8 @@ from nanotx.errors import ConfigError
 from nanotx.optim import Optimizer, ParamGroup
 from nanotx.optim.adamw import AdamW
 from nanotx.optim.muon import Muon
-from nanotx.recipe import Recipe, read_recipe
+from nanotx.recipe import Recipe
+from nanotx.recipe_flags import read_recipe
 
 
 def parameters():

@@ -7,7 +7,8 @@ from typing import Any, Literal, get_args, get_origin
 from reliability.damage import literal, misspelt, name, of_bytes, of_lines, value
 
 from nanotx.config.schema import UNIONS, fields, is_slot, without_none
-from nanotx.recipe import Recipe, walk_configs
+from nanotx.recipe import Recipe
+from nanotx.recipe_flags import walk_configs
 
 Table = dict[str, Any]
 

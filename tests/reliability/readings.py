@@ -14,7 +14,8 @@ from nanotx.config.toml import write_toml
 from nanotx.data.corpus.file import File
 from nanotx.errors import NanotxError
 from nanotx.hardware.device import choose_machine
-from nanotx.recipe import Recipe, read_options, read_recipe
+from nanotx.recipe import Recipe
+from nanotx.recipe_flags import read_options, read_recipe
 from nanotx.runs.folder import RunFolder
 from nanotx.runs.formats import read_saved_recipe
 from nanotx.runs.load import load

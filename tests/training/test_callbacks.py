@@ -16,7 +16,8 @@ from nanotx.config.registry import load_file
 from nanotx.config.schema import from_table
 from nanotx.data.corpus.file import File
 from nanotx.errors import ConfigError, UnknownPart
-from nanotx.recipe import Recipe, read_recipe
+from nanotx.recipe import Recipe
+from nanotx.recipe_flags import read_recipe
 from nanotx.training.callbacks import Callback
 
 MINE = """
@@ -267,7 +268,7 @@ def test_a_callback_may_stop_the_run_which_resumes_from_there(recipe, tmp_path):
 
 def test_train_refuses_to_resume_another_recipe_and_a_folder_that_is_taken(recipe, tmp_path):
     nanotx.train(recipe, run=tmp_path / "run", quiet=True)
-    with pytest.raises(ConfigError, match="there already"):
+    with pytest.raises(ConfigError, match="already exists"):
         nanotx.train(recipe, run=tmp_path / "run", quiet=True)
     other = replace(recipe, optimizer=replace(recipe.optimizer, lr=0.5))
     with pytest.raises(ConfigError, match="lr"):

@@ -16,8 +16,9 @@ from nanotx.runs.folder import RunFolder
 from nanotx.runs.metrics_log import read
 from nanotx.runs.resume import load_state
 from nanotx.runs.trainer_state import save
+from nanotx.training.callbacks import Callback
 from nanotx.training.callbacks.evaluation import Evaluation, Sample
-from nanotx.training.loop import Callback, TrainingRun
+from nanotx.training.loop import TrainingRun
 from nanotx.training.nonfinite import Operations, report
 from nanotx.training.signals import Interrupted, Stop
 from nanotx.training.trainer import SPIKE, Progress

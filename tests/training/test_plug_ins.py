@@ -117,7 +117,7 @@ WRONG = {
         {"build": "def build(self, dim): return Mine(dim / 0)"},
         r"line 20 raises ZeroDivisionError",
     ),
-    "no build": ({"build": "pass"}, r"MyAttention: expected the methods build, and has none of the name"),
+    "no build": ({"build": "pass"}, r"MyAttention: does not implement the required methods build"),
     "a field without a default": (
         {"build": "width: int\n    " + BUILD},
         r"expected a default for every field; width has none",
@@ -472,7 +472,7 @@ def test_a_default_that_can_be_changed_is_refused_with_its_field(train, tmp_path
     source = source.replace("import dataclass", "import dataclass, field")
     source = source.replace("    def build", f"    sizes: {kind} = field(default_factory={kind})\n    def build")
     file, go = train(source, "--ffn", f"mine_{kind}")
-    with pytest.raises(ConfigError, match=rf"sizes: expected a default that cannot be changed.*got a {kind}") as told:
+    with pytest.raises(ConfigError, match=rf"sizes: expected an immutable default.*got a {kind}") as told:
         go()
     assert str(file) in str(told.value)
 

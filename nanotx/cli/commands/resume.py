@@ -8,7 +8,8 @@ from nanotx.config.flags import HELP, Flag, Page, collect_flags, flags_of, posit
 from nanotx.config.help import page_width, write_page
 from nanotx.errors import ConfigError, RunError
 from nanotx.files import is_blank
-from nanotx.recipe import Options, Recipe, Train
+from nanotx.recipe import Recipe, Train
+from nanotx.recipe_flags import Options
 from nanotx.runs.folder import RunFolder
 from nanotx.runs.resume_check import recipe_left
 

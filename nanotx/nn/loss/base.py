@@ -2,34 +2,21 @@
 
 A part is a frozen dataclass; the module it builds turns hidden states and targets into the training objective. Most
 parts define `objective` alone, from the logits of some tokens; the model's head, chunks of tokens and the mean are
-shared. Beside the objective every loss reports the plain cross-entropy of the next token, which is what a run logs as
-`loss`. Evaluation never calls a loss part, so bits per byte do not depend on it.
+shared (`head.py`, which computes the cross-entropy). Beside the objective every loss reports the plain cross-entropy of
+the next token, which is what a run logs as `loss`. Evaluation never calls a loss part, so bits per byte
+do not depend on it.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from typing import Any
 
-import torch
-from einops import rearrange
-from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
 
 from nanotx.config.registry import Slot
+from nanotx.nn.loss.head import Head, RowLogits, RowTargets, Scalar
 from nanotx.nn.shapes import Stream, Tokens
 
-Rows = Float[Tensor, "n d"]
-"""The stream at n positions, in any order."""
-RowLogits = Float[Tensor, "n v"]
-RowTargets = Int[Tensor, " n"]
-Scalar = Float[Tensor, ""]
-Objective = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""From the logits of some tokens, their targets and their summed cross-entropy to their summed training objective."""
 
-
-class Loss(Slot, ABC, slot="loss", package="nanotx.nn.loss", group="nanotx.loss"):
+class Loss(Slot, ABC, slot="loss", package="nanotx.nn.loss", group="nanotx.loss", shared=("base", "head")):
     """The loss slot: from hidden states and the tokens that come next to what training minimises."""
 
     @abstractmethod
@@ -39,46 +26,6 @@ class Loss(Slot, ABC, slot="loss", package="nanotx.nn.loss", group="nanotx.loss"
         Its parameters, if any, are trained, saved and resumed with the model's, under names that begin with `loss.`;
         they are not needed to evaluate or sample.
         """
-
-
-class Head:
-    """The model's head as a loss uses it: from a stream to logits.
-
-    Args:
-        logits: the map from a stream to logits.
-        weights: its parameters.
-        chunk: the maximum number of tokens whose logits exist at once; 0 for no limit. At a vocabulary of fifty
-            thousand the logits of a batch are by far the largest tensor of a step; in chunks, the gradient of each
-            chunk is computed before the logits of the next one.
-    """
-
-    def __init__(self, logits: Callable[[Tensor], Tensor], weights: Sequence[Tensor], chunk: int = 0) -> None:
-        self.logits, self.weights, self.chunk = logits, weights, chunk
-
-    def mean(
-        self, x: Stream, targets: Tokens, objective: Objective, weights: Sequence[Tensor] = ()
-    ) -> tuple[Scalar, Scalar]:
-        """Return the mean of an objective over all tokens, and their mean cross-entropy, which has no gradient.
-
-        Args:
-            x: the stream, which the head reads.
-            targets: the target token at each position.
-            objective: the training objective of some tokens.
-            weights: parameters other than the head's that `objective` uses.
-        """
-        rows, wanted = rearrange(x, "b t d -> (b t) d"), rearrange(targets, "b t -> (b t)")
-        if not 0 < self.chunk < len(rows):
-            total, cross = self.sums(rows, wanted, objective)
-            return total / len(rows), cross.detach() / len(rows)
-        learned = [weight for weight in [*self.weights, *weights] if weight.requires_grad]
-        total, cross = Chunked.apply(rows, wanted, self, objective, *learned)  # type: ignore[no-untyped-call]
-        return total / len(rows), cross / len(rows)
-
-    def sums(self, rows: Rows, targets: RowTargets, objective: Objective) -> tuple[Scalar, Scalar]:
-        """Return the objective of some tokens and their cross-entropy, each summed, in float32."""
-        logits = self.logits(rows).float()
-        cross = F.cross_entropy(logits, targets, reduction="sum")
-        return objective(logits, targets, cross), cross
 
 
 class LossModule(nn.Module):
@@ -111,32 +58,3 @@ def z_loss(logits: RowLogits, weight: float) -> Tensor | float:
     Source: Chowdhery et al. 2022, https://arxiv.org/abs/2204.02311, section 5
     """
     return weight * logits.logsumexp(dim=-1).square().sum() if weight else 0.0
-
-
-class Chunked(torch.autograd.Function):
-    """The sums over all chunks; gradients are computed in the forward pass, while a chunk's logits exist."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, rows: Rows, targets: Tensor, head: Head, objective: Objective, *weights: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        total, plain = rows.new_zeros((), dtype=torch.float32), rows.new_zeros((), dtype=torch.float32)
-        gradient, learned = torch.empty_like(rows), [torch.zeros_like(weight) for weight in weights]
-        chunks = zip(rows.split(head.chunk), targets.split(head.chunk), gradient.split(head.chunk), strict=True)
-        for piece, wanted, place in chunks:
-            with torch.enable_grad():
-                leaf = piece.detach().requires_grad_()
-                chunk_total, cross = head.sums(leaf, wanted, objective)
-                found = torch.autograd.grad(chunk_total, [leaf, *weights], allow_unused=True, materialize_grads=True)
-            place.copy_(found[0])
-            torch._foreach_add_(learned, list(found[1:]))
-            total, plain = total + chunk_total.detach(), plain + cross.detach()
-        ctx.save_for_backward(gradient, *learned)
-        ctx.mark_non_differentiable(plain)
-        return total, plain
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, g: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        gradient, *learned = ctx.saved_tensors
-        return (gradient * g.to(gradient.dtype), None, None, None, *(weight * g for weight in learned))

@@ -6,13 +6,14 @@ Source: Shannon 1948, https://doi.org/10.1002/j.1538-7305.1948.tb01338.x, sectio
 from dataclasses import dataclass
 
 from nanotx.config.schema import check_max, check_min
-from nanotx.nn.loss.base import Loss, LossModule, RowLogits, RowTargets, Scalar, z_loss
+from nanotx.nn.loss.base import Loss, LossModule, z_loss
+from nanotx.nn.loss.head import RowLogits, RowTargets, Scalar
 
 
 @Loss.register("cross_entropy")
 @dataclass(frozen=True, kw_only=True)
 class CrossEntropy(Loss):
-    """-log p(target), and with a weight the z-loss."""
+    """The cross-entropy, -log p(target), and with a weight the z-loss."""
 
     z_loss: float = 0.0  # weight of the squared log of the partition function of the logits
 
@@ -25,7 +26,7 @@ class CrossEntropy(Loss):
 
 
 class CrossEntropyLoss(LossModule):
-    """-log p(target), and with a weight the z-loss."""
+    """The cross-entropy, which `Head.sums` computes for every loss, and with a weight the z-loss."""
 
     def __init__(self, config: CrossEntropy) -> None:
         super().__init__()

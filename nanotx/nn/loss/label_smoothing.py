@@ -6,7 +6,8 @@ Source: Szegedy et al. 2016, https://arxiv.org/abs/1512.00567, section 7
 from dataclasses import dataclass
 
 from nanotx.config.schema import check_fraction, check_max, check_min
-from nanotx.nn.loss.base import Loss, LossModule, RowLogits, RowTargets, Scalar, z_loss
+from nanotx.nn.loss.base import Loss, LossModule, z_loss
+from nanotx.nn.loss.head import RowLogits, RowTargets, Scalar
 
 
 @Loss.register("label_smoothing")

@@ -83,7 +83,7 @@ def read(table: Table) -> Codec:
     """Return the codec of a tokenizer.json whose model is a BPE.
 
     Raises:
-        TokenizerError: something in it is not byte-level, or is nothing that nanotx does.
+        TokenizerError: something in it is not byte-level, or is not supported.
     """
     model = kept("model", table["model"], MODEL)
     if type(model["vocab"]) is not dict or type(model["merges"]) is not list:

@@ -11,7 +11,6 @@ from nanotx.tokenizers.base import UNKNOWN, Codec
 from nanotx.tokenizers.char import Char, CharCodec
 from nanotx.tokenizers.convert.pipeline import (
     Table,
-    cut_by,
     kept,
     normal_form,
     only,
@@ -19,6 +18,7 @@ from nanotx.tokenizers.convert.pipeline import (
     refused,
     special_tokens_of,
     split,
+    split_regex,
 )
 
 EACH = r"[\s\S]"
@@ -38,7 +38,7 @@ def read(table: Table) -> Codec:
         TokenizerError: its words are no characters, or their ids are not in the characters' order.
     """
     model = kept("model", table["model"], {"type": ("WordLevel",), "vocab": (), "unk_token": (UNKNOWN,)})
-    if (source := cut_by(table["pre_tokenizer"])) != EACH:
+    if (source := split_regex(table["pre_tokenizer"])) != EACH:
         raise refused("pre_tokenizer", f"expected one that takes each character as a word, {EACH!r}, got {source!r}")
     only("decoder", table["decoder"], "decoders", {"type": ("Fuse",)})
     vocab = model["vocab"]

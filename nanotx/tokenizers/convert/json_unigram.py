@@ -13,13 +13,13 @@ from nanotx.tokenizers.base import UNKNOWN, Codec
 from nanotx.tokenizers.convert.json_wordpiece import check_decoder, check_names
 from nanotx.tokenizers.convert.pipeline import (
     Table,
-    cut_by,
     kept,
     normal_form,
     pipeline,
     refused,
     special_tokens_of,
     split,
+    split_regex,
 )
 from nanotx.tokenizers.unigram import Unigram, UnigramCodec
 
@@ -68,7 +68,7 @@ def read(table: Table) -> Codec:
         special_tokens[UNKNOWN] = unknown
     elif UNKNOWN in special_tokens:
         raise refused("added_tokens", f"{UNKNOWN} is a special, and unk_id is null")
-    source = cut_by(table["pre_tokenizer"])
+    source = split_regex(table["pre_tokenizer"])
     pairs = [pair for pair in vocab if pair[0] not in special_tokens]
     ids = [numbers[token] for token, _ in pairs]
     plain = ids == list(range(len(ids)))

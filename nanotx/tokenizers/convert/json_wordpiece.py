@@ -15,13 +15,13 @@ from nanotx.errors import TokenizerError
 from nanotx.tokenizers.base import UNKNOWN, Codec
 from nanotx.tokenizers.convert.pipeline import (
     Table,
-    cut_by,
     kept,
     normal_form,
     pipeline,
     refused,
     special_tokens_of,
     split,
+    split_regex,
     steps,
 )
 from nanotx.tokenizers.wordpiece import WordPiece, WordPieceCodec
@@ -68,7 +68,7 @@ def read(table: Table) -> Codec:
     special_tokens = special_tokens_of(table["added_tokens"], vocab)
     if UNKNOWN in vocab:
         special_tokens[UNKNOWN] = vocab[UNKNOWN]
-    source = cut_by(table["pre_tokenizer"])
+    source = split_regex(table["pre_tokenizer"])
     words = [word for word in vocab if word not in special_tokens]
     ids = [vocab[word] for word in words]
     plain = ids == list(range(len(ids)))

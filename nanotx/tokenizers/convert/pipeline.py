@@ -1,11 +1,11 @@
 r"""The pipeline around the model of a tokenizer.json: normalizer, pre-tokenizer, decoder, added tokens, regexes.
 
-A part of it is taken when it does what a codec of ours does; anything else is refused by its name.
+A component is imported if a nanotx codec does exactly the same; anything else is rejected by name.
 
-There `$` is the end of a line, `\w` knows no `²`, `{1,3}+` is no possessive repeat but a repeat of a repeat, and
-`(?i:ss)` matches `ß`. So only what is known to be one and the same passes: literals, categories such as `\p{L}`, `\s`,
-`\d`, classes, groups, lookaheads, repeats. What may match nothing at all does not pass either: how an empty match is
-walked over differs.
+Its regex engine differs: `$` is the end of a line, `\w` does not match `²`, `{1,3}+` repeats a repeat instead of being
+possessive, and `(?i:ss)` matches `ß`. So only syntax with the same meaning in both engines is accepted: literals,
+categories such as `\p{L}`, `\s`, `\d`, classes, groups, lookaheads, repeats. Regexes that can match the empty string
+are rejected too, because the engines advance past empty matches differently.
 
 Source: https://github.com/kkos/oniguruma/blob/master/doc/RE
 """
@@ -24,26 +24,26 @@ FLAGS = {"single_word": False, "lstrip": False, "rstrip": False}
 
 
 def refused(where: str, what: str) -> TokenizerError:
-    """That something cannot be taken over exactly, and what can be done."""
+    """Return the error for something that cannot be imported exactly, with a remedy."""
     return TokenizerError(f"{where}: {what}. {REMEDY}")
 
 
 def kept(where: str, table: Any, allowed: Mapping[str, Sequence[Any]]) -> Table:
-    """Check that a table has no keys but these, each with one of its allowed values.
+    """Check that a table has only these keys, each with one of its allowed values; return it with defaults.
 
-    The first of them stands where the key is missing. An empty row of values allows any.
+    The default of a missing key is the first of its values. An empty sequence of values allows any.
 
     Raises:
-        TokenizerError: it has; says which key, and its value.
+        TokenizerError: a key or a value is not allowed; says which.
     """
     if type(table) is not dict:
         raise TokenizerError(f"{where}: expected a table, got {brief(table)}.")
     for key, value in table.items():
         if key not in allowed:
-            raise refused(where, f"{brief(key)}={brief(value)} is nothing that nanotx knows")
+            raise refused(where, f"{brief(key)}={brief(value)} is unknown to nanotx")
         if allowed[key] and not any(type(value) is type(one) and value == one for one in allowed[key]):
             wanted = " or ".join(map(repr, allowed[key]))
-            raise refused(where, f"{key}={brief(value)} is nothing that nanotx does; expected {wanted}")
+            raise refused(where, f"{key}={brief(value)} is not supported; expected {wanted}")
     for key, values in allowed.items():
         if key not in table and not values:
             raise TokenizerError(f"{where}: the key {key!r} is missing.")
@@ -58,7 +58,7 @@ def steps(where: str, table: Any, key: str) -> list[Table]:
     if type(parts) is not list or not all(type(part) is dict for part in parts):
         raise TokenizerError(f"{where}: expected tables with a type, got {brief(table)}.")
     if any(part.get("type") == "Sequence" for part in parts):
-        raise refused(where, "a sequence within a sequence is nothing that nanotx knows")
+        raise refused(where, "a sequence within a sequence is unknown to nanotx")
     return parts
 
 
@@ -87,9 +87,9 @@ def normal_form(table: Any) -> bool:
 
 
 def check_after(table: Any) -> tuple[str, ...]:
-    """Return what is done to the ids of a text: nothing, or what nanotx leaves to others, of which there is a note."""
+    """Return notes on the post_processor: none if it leaves the ids alone, else that nanotx does not apply it."""
     if table is None or (type(table) is dict and table.get("type") == "ByteLevel"):
-        return ()  # that one moves offsets alone
+        return ()  # it changes only offsets
     kind = brief(table.get("type")) if type(table) is dict else brief(table)
     return (
         f"its post_processor ({kind}) puts special ids around a text, which nanotx does not: the ids are those of "
@@ -153,8 +153,8 @@ def pipeline(codec: Codec, model: Table, before: Table, decoder: Table) -> Table
     }
 
 
-def cut_by(table: Any) -> str:
-    """Return the regex of a pre_tokenizer that does nothing but cut by it, and keeps what it leaves.
+def split_regex(table: Any) -> str:
+    """Return the regex of a pre_tokenizer that only splits by one regex and keeps the text between matches.
 
     Raises:
         TokenizerError: it does something else.

@@ -1,5 +1,5 @@
 """Callbacks: what watches a run, and adds to its log."""
 
-from nanotx.training.loop import Callback
+from nanotx.training.callbacks.base import Callback
 
 __all__ = ["Callback"]

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from nanotx.evaluation.loss import EvalText, Score, evaluate
 from nanotx.generation import Generation, Sampling
-from nanotx.training.loop import Callback, TrainingRun
+from nanotx.training.callbacks.base import Callback
+from nanotx.training.loop import TrainingRun
 from nanotx.training.trainer import Row
 
 

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from nanotx.config.schema import check_min
-from nanotx.training.loop import Callback, Row, TrainingRun
+from nanotx.training.callbacks.base import Callback
+from nanotx.training.loop import Row, TrainingRun
 
 
 @Callback.register("gradient_norms")

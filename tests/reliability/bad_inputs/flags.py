@@ -106,7 +106,7 @@ FLAGS = [
     (
         "load of a part that is there",
         "--load taking.py",
-        r"registers 'rmsnorm', a name that nanotx\.nn\.norm\.rmsnorm\.RmsNorm has already; choose another",
+        r"registers 'rmsnorm', but nanotx\.nn\.norm\.rmsnorm\.RmsNorm already has that name; choose another",
     ),
     (
         "rope where it does not fit",

@@ -1,0 +1,369 @@
+"""A recipe is read from its defaults, TOML files and flags.
+
+The tree of configs is the tree of flags. First the parts are chosen by name (`--attention per_head`), then the fields
+of the chosen parts are read (`--attention.heads 6`). `--attention`, `--ffn` and `--norm` reach every block.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from nanotx.config.flags import (
+    HELP,
+    Flag,
+    FlagValues,
+    Page,
+    collect_flags,
+    command_page,
+    flags_of,
+    option,
+    part_flag,
+    positional_args,
+    read_flags,
+    repeated,
+    suggest_flag,
+)
+from nanotx.config.registry import Slot
+from nanotx.config.schema import Table, fields, from_table, part_of, to_table, without_none
+from nanotx.config.toml import merge, merge_part, read_toml
+from nanotx.errors import ConfigError
+from nanotx.recipe import Recipe
+
+ConfigPath = tuple[str | int, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options of a run that are not part of its recipe."""
+
+    run: str = option("DIR")  # folder of the results; without it, a new runs/<recipe>-<n>
+    resume: bool = False  # continue the run in this folder from its newest valid checkpoint
+    restart: bool = False  # start the run in this folder again; its old files are moved aside, not deleted
+    allow_mismatch: bool = False  # resume although recipe, corpus or tokenizer differ from those of the run
+    detect_anomaly: bool = False  # name the operation that produced a NaN or infinite number; slow
+    print_config: bool = False  # print the resulting recipe as TOML, and exit
+    load: tuple[str, ...] = repeated("FILE.py")  # Python file of your own, which registers parts
+    callback: tuple[str, ...] = repeated("NAME")  # callback that watches the run, or '{part = "name", field = value}'
+
+
+def read_options(argv: Sequence[str]) -> Options:
+    """Return the options alone, before the recipe is known.
+
+    Raises:
+        ConfigError: --run, --load or --callback names nothing.
+    """
+    flags = {flag.name: flag for flag in flags_of(Options)}
+    words: list[str] = []
+    takes_value = False
+    for word in argv:
+        if word.startswith("--"):
+            (name,) = collect_flags([word]) or [""]
+            takes_value = name in flags and flags[name].kind is not bool and "=" not in word
+            words += [word] if name in flags else []
+        elif takes_value:
+            words.append(word)
+            takes_value = False
+    examples = {"run": "a path such as runs/mine", "load": "a path such as mine.py", "callback": "a name"}
+    for name, example in examples.items():
+        if not all(values and values[0] for values in collect_flags(words).get(name, [])):
+            raise ConfigError(f"--{name}: expected {example}, got nothing.")
+    return Options(**read_flags(command_page(list(flags.values()), "nanotx train", ""), words))
+
+
+def read_recipe(recipe: Recipe, argv: Sequence[str], prog: str) -> tuple[Recipe, set[str]]:
+    """Return the recipe with TOML files and flags merged into it, and the fields that they named.
+
+    Raises:
+        ConfigError: a flag, key or value that cannot be; says what would.
+        SystemExit: help was asked for, or a flag's value cannot be read.
+    """
+    recipe, named = apply_files(recipe, argv)
+    flags = list(argv)[len(positional_args(argv)) :]
+    flag_values = collect_flags(flags)
+    recipe, pending = apply_part_flags(recipe, flag_values)
+    recipe = apply_field_flags(recipe, pending, flags, prog)
+    return recipe, named | {name.split(".")[0] for name in flag_values}
+
+
+def apply_files(recipe: Recipe, argv: Sequence[str]) -> tuple[Recipe, set[str]]:
+    """Return the recipe with the TOML files before the flags merged into it, and the fields that they named."""
+    table, named = to_table(recipe), set[str]()
+    for file in positional_args(argv):
+        layer = read_toml(Path(file))
+        try:
+            table = merge(Recipe, table, layer)
+            from_table(Recipe, table)
+        except ConfigError as error:
+            raise type(error)(f"{file}: {error}") from None
+        named |= set(layer)
+    return from_table(Recipe, table), named
+
+
+def describe_swaps(recipe: Recipe, argv: Sequence[str], final: Recipe) -> list[str]:
+    """Return a line per field that a swap of parts changed although no file or flag named it.
+
+    Each file is compared with what it was merged into, then the flags with all of that. A first file over the defaults
+    is the recipe itself, and is compared with nothing.
+
+    Args:
+        recipe: before files and flags.
+        argv: the files and flags.
+        final: what `read_recipe` made of them.
+    """
+    files, lines = positional_args(argv), list[str]()
+    whole = 1 if recipe == Recipe() else 0
+    before, _ = apply_files(recipe, files[:whole])
+    for file in files[whole:]:
+        after, _ = apply_files(before, [file])
+        lines += config_differences(
+            before, after, NamedFields(places=frozenset(table_paths(read_toml(Path(file))))), "", False
+        )
+        before = after
+    flags = set(collect_flags(list(argv)[len(files) :]))
+    flags |= {f"{flag}.path" for flag in flags}  # a corpus or a tokenizer may be named by its path
+    lines += config_differences(before, final, NamedFields(flags=frozenset(flags)), "", False)
+    return [f"swapped: {line}" for line in lines]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NamedFields:
+    """Fields that a file or flags name; their changes are not printed."""
+
+    flags: frozenset[str] = frozenset()  # such as `ffn.hidden_dim`, wherever that slot is
+    places: frozenset[str] = frozenset()  # such as `model.block.ffn.hidden_dim`
+
+    def has(self, flag: str, place: str) -> bool:
+        """Whether a field is among them."""
+        return flag in self.flags or place in self.places
+
+
+def table_paths(table: Table, at: str = "") -> Iterator[str]:
+    """Yield the dotted paths of the plain values in a table of a recipe; tables in a list have numbers."""
+    for key, item in table.items():
+        where = f"{at}.{key}" if at else key
+        if isinstance(item, dict):
+            yield from table_paths(item, where)
+        elif isinstance(item, list) and item and all(isinstance(inner, dict) for inner in item):
+            for index, inner in enumerate(item):
+                yield from table_paths(inner, f"{where}.{index}" if len(item) > 1 else where)
+        else:
+            yield where
+
+
+def config_differences(old: Any, new: Any, named: NamedFields, at: str, swapped: bool) -> Iterator[str]:
+    """Yield the fields in which a config differs from the old one in its place, except those that were named."""
+    if isinstance(old, Slot) and type(old) is not type(new):
+        swapped = True
+        outer_old, outer_new = wrapped_field(type(old)), wrapped_field(type(new))
+        yield f"{at}: {old.part} -> {new.part}"
+        if outer_new and not outer_old:
+            yield from wrapper_fields(new, named, at, "new, {}")
+            yield from config_differences(old, getattr(new, outer_new), named, f"{at}.{outer_new}", swapped)
+            return
+        if outer_old and not outer_new:
+            yield from wrapper_fields(old, named, at, "gone, was {}")
+            inside = getattr(old, outer_old)
+            if type(inside) is type(new):
+                yield from config_differences(inside, new, named, at, swapped)
+                return
+            old = inside
+    group = new.slot if isinstance(new, Slot) else at.rpartition(".")[2]
+    for name in {**fields(type(old)), **fields(type(new))}:
+        where, missing = f"{at}.{name}" if at else name, object()
+        was, now = (getattr(config, name) if name in fields(type(config)) else missing for config in (old, new))
+        if was == now or (named.has(f"{group}.{name}" if at else name, where) and not isinstance(now, Slot)):
+            continue
+        pairs = [(was, now)]
+        if isinstance(was, tuple) and isinstance(now, tuple) and len(was) == len(now):
+            pairs = list(zip(was, now, strict=True))
+        if all(dataclasses.is_dataclass(config) for pair in pairs for config in pair):
+            for index, (before, after) in enumerate(pairs):
+                yield from config_differences(
+                    before, after, named, f"{where}.{index}" if len(pairs) > 1 else where, swapped
+                )
+        elif swapped:
+            gone, added = now is missing, was is missing
+            yield f"{where}: " + (
+                f"gone, was {format_value(was)}"
+                if gone
+                else f"new, {format_value(now)}"
+                if added
+                else f"{format_value(was)} -> {format_value(now)}"
+            )
+
+
+def wrapper_fields(part: Any, named: NamedFields, at: str, how: str) -> Iterator[str]:
+    """Yield the plain fields of a part that wraps another part."""
+    for name in fields(type(part)):
+        if name != wrapped_field(type(part)) and not named.has(f"{part.slot}.{name}", f"{at}.{name}"):
+            yield f"{at}.{name}: {how.format(format_value(getattr(part, name)))}"
+
+
+def format_value(value: Any) -> str:
+    """Return a value of a field as short text: the name of a part."""
+    return value.part if isinstance(value, Slot) else repr(value)
+
+
+def walk_configs(value: Any, at: ConfigPath = ()) -> Iterator[tuple[str, ConfigPath, Any]]:
+    """Yield every config in a recipe, outer ones first: its group of flags, its place, and itself."""
+    for name, kind in fields(type(value)).items():
+        item, kind = getattr(value, name), without_none(kind)
+        several = isinstance(item, tuple) and any(isinstance(config, Slot) for config in item)
+        for index, config in enumerate(item) if several else [("", item)]:
+            if dataclasses.is_dataclass(config):
+                place = (*at, name, index) if several else (*at, name)
+                yield type(config).slot if isinstance(config, Slot) else name, place, config
+                yield from walk_configs(config, place)
+
+
+def apply_part_flags(recipe: Recipe, flag_values: FlagValues) -> tuple[Recipe, dict[ConfigPath, Table]]:
+    """Return the recipe with the named slots filled by their new parts, outer slots first, and pending fields by place.
+
+    A part that is invalid with the plain fields that it takes over is built without them; these fields are pending,
+    because flags may still change them.
+    """
+    waiting, pending = dict(flag_values), dict[ConfigPath, Table]()
+    while True:
+        matching = [
+            (place, part) for group, place, part in walk_configs(recipe) if group in waiting and isinstance(part, Slot)
+        ]
+        if not matching:
+            return recipe, pending
+        slot = matching[0][1].family
+        values = waiting.pop(slot.slot)[0]
+        if len(values) != 1:
+            raise ConfigError(
+                f"--{slot.slot}: expected one name of {', '.join(slot.names())}, got {' '.join(values) or 'nothing'}."
+            )
+        filled: list[ConfigPath] = []  # a part that wraps another of its slot is replaced with what it wraps
+        for place, part in matching:
+            if part.family is slot and not any(place[: len(outer)] == outer for outer in filled):
+                filled.append(place)
+                table = replacement_table(slot, part, values[0])
+                try:
+                    recipe = replace_at(recipe, place, from_table(slot, table, f"--{slot.slot}"))
+                except ConfigError:
+                    inside = {key: item for key, item in table.items() if key == "part" or isinstance(item, dict)}
+                    recipe = replace_at(recipe, place, from_table(slot, inside, f"--{slot.slot}"))
+                    pending[place] = {key: item for key, item in table.items() if key not in inside}
+
+
+def replacement_table(slot: type[Slot], old: Any, name: str) -> Table:
+    """Return the table of the part that replaces another, with all fields of the old part that fit.
+
+    A part that wraps one of its own slot, such as `token_shift`, wraps the old part whole. Where such a part goes,
+    what it wrapped is handed on in its place.
+    """
+    where, new = f"--{slot.slot}", part_of(slot, name, f"--{slot.slot}")[0]
+    outer_old, outer_new = wrapped_field(type(old)), wrapped_field(new)
+    if outer_new and not outer_old:
+        over = {"part": name, outer_new: to_table(old)}
+        return dict(merge_part(slot, to_table(old), over, where))
+    if outer_old and not outer_new:
+        old = getattr(old, outer_old)
+    return dict(merge_part(slot, to_table(old), name, where))
+
+
+def wrapped_field(part: type[Any]) -> str:
+    """Return the field of a part that holds another part of its own slot; empty where there is none."""
+    return next((name for name, kind in fields(part).items() if without_none(kind) is part.family), "")
+
+
+def apply_field_flags(recipe: Recipe, pending: dict[ConfigPath, Table], argv: list[str], prog: str) -> Recipe:
+    """Return the recipe with the fields that flags gave, outer configs first, each config changed once."""
+    page = recipe_page(recipe, prog)
+    values = read_flags(page, argv, lambda flag: unknown_flag(flag, recipe, page))
+    slots = {group for group, _, _ in walk_configs(recipe)}
+    for group, place, config in [("", (), recipe), *walk_configs(recipe)]:
+        names = {name: f"{group}.{name}" if group else name for name in fields(type(config))}
+        changes = {
+            name: values[flag] for name, flag in names.items() if flag in values and (group or name not in slots)
+        }
+        if changes := pending.get(place, {}) | changes:
+            where = ".".join(map(str, place))
+            recipe = replace_at(recipe, place, from_table(type(config), to_table(config) | changes, where))
+    return recipe
+
+
+MOST_USED = (
+    *("run", "resume", "train.steps", "train.batch_size", "model.dim", "model.layers", "model.context"),
+    *("optimizer.lr", "seed", "device", "load", "print_config"),
+)
+"""The flags that the help shows first."""
+
+ABOUT_RECIPE = """\
+Run a recipe. TOML files change it, and flags change both; what is not given stays as the recipe has it. A flag such as
+--attention chooses a part, and the fields of that part are flags too: --attention gqa --help shows those of gqa.
+
+    {prog} --train.steps 100 --run runs/mine
+    {prog} --attention gqa --attention.kv-heads 1
+    {prog} --print-config
+"""
+
+
+def recipe_page(recipe: Recipe, prog: str) -> Page:
+    """Return all flags of a recipe with their help page, the most used flags first."""
+    groups = config_groups(recipe)
+    titles = {
+        group: f"{group}, {configs[0].part}" if isinstance(configs[0], Slot) else group
+        for group, configs in groups.items()
+    }
+    parts = [
+        part_flag(group, configs[0].names(), configs[0].part)
+        for group, configs in groups.items()
+        if isinstance(configs[0], Slot)
+    ]
+    options = [*flags_of(Options()), *flags_of(recipe)]
+    sections = [("Parts", parts), ("Run", options)]
+    for group in sorted(groups, key=lambda group: group != "train"):
+        about = (type(groups[group][0]).__doc__ or "").partition("\n")[0]
+        sections.append((f"{titles[group]}\n{about}", group_flags(group, groups[group])))
+    by_name = {flag.name: flag for _, flags in sections for flag in flags}
+    most_used = [by_name[name] for name in MOST_USED if name in by_name]
+    others = [(title, [flag for flag in flags if flag not in most_used]) for title, flags in sections]
+    return Page(
+        prog=prog,
+        usage="[FILE.toml ...]",
+        about=ABOUT_RECIPE.format(prog=prog),
+        sections=[("Most used", [*most_used, HELP]), *((title, flags) for title, flags in others if flags)],
+    )
+
+
+def config_groups(recipe: Recipe) -> dict[str, list[Any]]:
+    """Return the configs of a recipe by their group of flags; blocks of several kinds share their groups."""
+    groups: dict[str, list[Any]] = {}
+    for group, _, config in walk_configs(recipe):
+        groups.setdefault(group, []).append(config)
+    return groups
+
+
+def group_flags(group: str, configs: Sequence[Any]) -> list[Flag]:
+    """Return the flags of some configs that share a group; the first has the defaults."""
+    flags = {flag.name: flag for config in reversed(configs) for flag in flags_of(config, group)}
+    first = [flag.name for config in configs for flag in flags_of(config, group)]
+    return [flags[name] for name in dict.fromkeys(first)]
+
+
+def unknown_flag(flag: str, recipe: Recipe, page: Page) -> str:
+    """Return the message for a flag that a recipe does not have."""
+    group, _, field = flag.rpartition(".")
+    near, configs = suggest_flag(flag, page.flags), config_groups(recipe).get(group)
+    if not configs:
+        return f"no such flag.{near}"
+    part = getattr(configs[0], "part", group)
+    has = ", ".join(sorted(flag.name.rpartition(".")[2] for flag in group_flags(group, configs)))
+    return f"{part} has no field {field!r}.{near} It has: {has or 'none'}."
+
+
+def replace_at(value: Any, place: ConfigPath, new: Any) -> Any:
+    """Return a config with another config at a place in it."""
+    if not place:
+        return new
+    name, rest = str(place[0]), place[1:]
+    item = getattr(value, name)
+    if rest and isinstance(rest[0], int):
+        items = list(item)
+        items[rest[0]] = replace_at(items[rest[0]], rest[1:], new)
+        return dataclasses.replace(value, **{name: tuple(items)})
+    return dataclasses.replace(value, **{name: replace_at(item, rest, new)})
