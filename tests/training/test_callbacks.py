@@ -324,6 +324,7 @@ def test_a_callback_that_is_no_dataclass_is_told_the_decorator(tmp_path):
     load_file(tmp_path / "bare.py")
     with pytest.raises(ConfigError, match="put @dataclass above the class"):
         from_table(Callback, "bare", "--callback")
+    del Callback.registered["bare"]  # other tests walk all parts
 
 
 def test_a_killed_run_with_a_callback_resumes_to_the_bit(tmp_path):
