@@ -12,12 +12,12 @@ from nanotx.errors import ConfigError, NanotxError, is_memory_full
 
 @contextmanager
 def name_part_in_errors(part: type[Any]) -> Iterator[None]:
-    """Turn whatever a part raises within the context into one message that names it."""
+    """Turn any error that a part raises inside this context into one message that names the part."""
     try:
         yield
     except NanotxError:
         raise
-    except (Exception, SystemExit) as error:  # a part from elsewhere may raise anything
+    except (Exception, SystemExit) as error:  # a part from outside the package may raise anything
         if is_memory_full(error):
             raise
         raise ConfigError(
@@ -26,7 +26,7 @@ def name_part_in_errors(part: type[Any]) -> Iterator[None]:
 
 
 def plugin_error(error: BaseException) -> ConfigError | None:
-    """Return the message for an error that passed through a file from elsewhere; None where it did not."""
+    """Return the message for an error that passed through a file from outside the package; None otherwise."""
     files = {file for part in foreign_parts() if (file := file_of(part))} | {
         str(module.__file__) for name, module in list(sys.modules.items()) if name.startswith(LOADED)
     }
@@ -62,15 +62,17 @@ def describe_error(error: BaseException) -> str:
 
 
 class PartCheck:
-    """Checks of a part, whose errors name it."""
+    """Checks of a part, with errors that name it."""
 
     def __init__(self, part: Any, where: str) -> None:
         self.part, self.where = part if isinstance(part, type) else type(part), where
 
-    def wanted(self, right: bool, came: object, wish: str) -> None:
-        """Raise ConfigError unless `right`."""
-        if not right:
-            raise ConfigError(f"{describe_part(self.part)}: {came}; expected {wish}. Correct the file and try again.")
+    def expect(self, ok: bool, got: object, expected: str) -> None:
+        """Raise ConfigError unless `ok`; the message states what was got and what was expected."""
+        if not ok:
+            raise ConfigError(
+                f"{describe_part(self.part)}: {got}; expected {expected}. Correct the file and try again."
+            )
 
 
 def describe_value(value: object) -> str:

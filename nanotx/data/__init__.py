@@ -1,1 +1,1 @@
-"""Data: corpora, the files they are read from, and the batches that training takes of them."""
+"""Data: corpora, the files they are read from, and the batches of training."""

@@ -1,9 +1,9 @@
-"""Batches: ids cut into windows of the context's length; which ones is a pure function of seed and step.
+"""Batches: windows of the context's length, chosen by a pure function of seed and step.
 
 Windows are adjacent. Each epoch cuts the text at another place and visits every window once, in an order of its own.
 The rows of a step are the next windows in that order, so the order does not depend on micro-batches, and the state of
-the data is one integer. The order is a keyed permutation that is computed where it is needed and never stored, so a
-text of any length takes the same memory.
+the data is one integer. The order is a keyed permutation that is computed on demand and never stored, so a text of any
+length takes the same memory.
 """
 
 from dataclasses import dataclass
@@ -22,13 +22,13 @@ from nanotx.nn.shapes import Tokens
 Order = NDArray[np.int64]
 
 HELD = 2**30
-"""Bytes of ids that are kept whole on an accelerator, so that a step copies only where its windows begin."""
+"""Up to so many bytes, all ids are kept on an accelerator, so that a step copies only the starts of its windows."""
 
 ROUNDS = 32
-"""Rounds of `permute`: two neighbours stay neighbours throughout with probability 2**-32."""
+"""Rounds of `permute`: two neighbours stay neighbours in all of them with probability 2**-32."""
 
 BLOCK = 2**12
-"""Windows whose starts are computed together, so that a step pays for its own rows only."""
+"""Windows whose starts are computed together, so that a step computes little more than its own."""
 
 CPU = torch.device("cpu")
 
@@ -110,11 +110,11 @@ def window_starts(length: int, context: int, seed: int, number: int) -> Order:
 
 
 def permute(places: Order, count: int, seed: int, epochs: Order) -> Order:
-    """Map places to places: for each epoch one permutation of the numbers below `count`, drawn from seed and epoch.
+    """Permute places: for each epoch by one permutation of the numbers below `count`, drawn from seed and epoch.
 
-    In each round the place x is paired with K - x modulo count, K drawn from the epoch and the round. A hash of the
-    larger of the two, so the same for both, decides whether they are swapped. Any count will do, and memory is that of
-    `places`; the order is the same on every machine.
+    In each round the place x is paired with K - x modulo count, with K drawn from the epoch and the round. A hash of
+    the larger of the two, so the same for both, decides whether they are swapped. Any count is allowed, the memory is
+    that of `places`, and the order is the same on every machine.
 
     Args:
         places: numbers below `count`.
@@ -136,7 +136,7 @@ def permute(places: Order, count: int, seed: int, epochs: Order) -> Order:
     return places
 
 
-FOR_ORDER, TOP_BIT = np.uint64(1 << 62), np.uint64(63)  # apart from the numbers that cuts and steps are drawn from
+FOR_ORDER, TOP_BIT = np.uint64(1 << 62), np.uint64(63)  # distinct from the numbers that cuts and steps are drawn from
 
 
 def mix(keys: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:

@@ -1,4 +1,4 @@
-"""Download a file that is known to the byte: over https, within seconds in all, checked, then renamed."""
+"""Download a file of known size and digest: over https, within a total time, checked, then renamed."""
 
 import hashlib
 import time
@@ -27,7 +27,7 @@ class Source:
     size: int  # bytes
 
     def fault(self, data: bytes) -> str:
-        """Return what is wrong with these bytes, in words; empty where they are the file."""
+        """Describe what is wrong with these bytes; return an empty string if they are the file."""
         digest = hashlib.sha256(data).hexdigest()
         if (len(data), digest) == (self.size, self.sha256):
             return ""
@@ -35,20 +35,20 @@ class Source:
         return f"expected {self.size} bytes with SHA-256 {self.sha256}, got {size} with {digest}"
 
 
-Open = Callable[[str, float], BufferedIOBase]  # an address and the seconds that a step may take, to its bytes
+Open = Callable[[str, float], BufferedIOBase]  # from an address and a timeout per operation to its bytes
 
 
 def fetch(source: Source, destination: Path, seconds: float, open_url: Open) -> bytes:
-    """Return the file, fetched and laid at its destination, or only fetched where that cannot be written.
+    """Fetch a file, save it at its destination if that is writable, and return it.
 
     Args:
-        source: what to fetch.
-        destination: a path that only ever holds the whole file, because it is renamed into place.
-        seconds: from now until the last byte, looking up the address included.
-        open_url: `open_https`, or what a test has instead.
+        source: the file to fetch.
+        destination: a path that only ever has the whole file, because it is renamed into place.
+        seconds: from now until the last byte, including the DNS lookup.
+        open_url: `open_https`, or a substitute in a test.
 
     Raises:
-        Unavailable: it did not come, not in time, or not as it must be; nothing is left behind.
+        Unavailable: the file did not arrive, not in time, or not with its digest; no partial file is left.
     """
     try:
         data = _in_time(source, seconds, open_url)
@@ -63,10 +63,10 @@ def fetch(source: Source, destination: Path, seconds: float, open_url: Open) -> 
 
 
 def open_https(url: str, seconds: float) -> BufferedIOBase:
-    """Return the answer of a server, over https from the first address to the last.
+    """Return the response of a server, with https for every address of a redirect.
 
     Raises:
-        OSError: there is none, or some address on the way is no https.
+        OSError: there is no response, or an address of a redirect is not https.
     """
     _demand_https(url)
     answer: BufferedIOBase = opener().open(url, timeout=seconds)
@@ -74,7 +74,7 @@ def open_https(url: str, seconds: float) -> BufferedIOBase:
 
 
 def opener() -> OpenerDirector:
-    """Follows redirects to https alone."""
+    """Follows redirects only to https."""
     return build_opener(_ToHttps)
 
 
@@ -92,7 +92,7 @@ def _demand_https(url: str) -> None:
 
 
 def _in_time(source: Source, seconds: float, open_url: Open) -> bytes:
-    """Return the bytes, read in a thread: a timeout of urllib spans one step alone, and no look-up of a name."""
+    """Return the bytes, read in a thread: a timeout of urllib limits each operation alone, and no DNS lookup."""
     answer: SimpleQueue[bytes | Exception] = SimpleQueue()
 
     def work() -> None:
@@ -112,7 +112,7 @@ def _in_time(source: Source, seconds: float, open_url: Open) -> bytes:
 
 
 def _read(source: Source, seconds: float, open_url: Open) -> bytes:
-    """At most one byte more than there should be, and nothing once the time is over."""
+    """Read at most one byte more than the expected size, and raise once the time is over."""
     deadline = time.monotonic() + seconds
     data = bytearray()
     with open_url(source.url, seconds) as answer:

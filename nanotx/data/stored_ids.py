@@ -1,7 +1,7 @@
 """Ids that stay on the disk: those of a token file, or of several joined, read when they are indexed.
 
-Files are read by offset and not mapped into memory: where another process truncates a mapped file, this one is ended by
-SIGBUS, and a read returns an error. The system caches the pages of both alike.
+Files are read by offset and not mapped into memory: if another process truncates a mapped file, SIGBUS kills this one,
+while a read returns an error. The system caches the pages of both in the same way.
 """
 
 import os
@@ -23,7 +23,7 @@ BLOCK = 1 << 22  # ids that are read at once
 
 
 class DiskIds(ABC):
-    """A read-only array of one axis: it has a length, and is indexed by numbers, slices and arrays of indices."""
+    """Read-only one-dimensional array, indexed by integers, slices and arrays of indices."""
 
     count: int
     dtype: np.dtype[Any]
@@ -38,7 +38,7 @@ class DiskIds(ABC):
         """
 
     def rows(self, starts: Sequence[int], length: int) -> Row:
-        """Return a row of `length` ids from each of the starts on."""
+        """Return a row of `length` ids from each start."""
         rows = [self.read(start, length) for start in starts]
         return np.stack(rows) if rows else np.empty((0, length), self.dtype)
 
@@ -79,7 +79,7 @@ class DiskIds(ABC):
         return whole if dtype is None else whole.astype(dtype)
 
     def tolist(self) -> list[int]:
-        """Return all of them, as numbers of Python's."""
+        """Return all ids as Python integers."""
         ids: list[int] = self.read(0, self.count).tolist()
         return ids
 
@@ -149,7 +149,7 @@ class StoredIds(DiskIds):
         """Return ids that were read from index `first` on.
 
         Raises:
-            DataError: one of them is beyond the vocabulary, or undefined.
+            DataError: an id is beyond the vocabulary, or undefined.
         """
         wrong = ids >= self.vocab_size
         fault = f"beyond the vocabulary of {self.vocab_size}"
@@ -178,10 +178,10 @@ class StoredIds(DiskIds):
 
 
 class JoinedIds(DiskIds):
-    """Parts of several arrays of ids, one after another, none of them empty.
+    """Concatenation of parts of several arrays of ids, none of them empty.
 
     Args:
-        parts: an array of each, the first of its ids that counts, and the index behind the last.
+        parts: for each, an array, the index of the first id, and the index after the last.
     """
 
     def __init__(self, parts: Sequence[tuple[DiskIds, int, int]]) -> None:
@@ -217,7 +217,7 @@ def read_at(file: int, offset: int, size: int) -> bytearray:
     while len(data) < size:
         if hasattr(os, "pread"):
             more = os.pread(file, min(size - len(data), 1 << 30), offset + len(data))
-        else:  # Windows, where other threads must not read it
+        else:  # Windows: other threads must not read it
             os.lseek(file, offset + len(data), os.SEEK_SET)
             more = os.read(file, min(size - len(data), 1 << 30))
         if not more:

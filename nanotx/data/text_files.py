@@ -1,11 +1,11 @@
-"""Which files a text is read from, and texts of any size, read in blocks that end where a tokenizer may be cut.
+"""The files that a text is read from, and texts of any size, read in blocks that end at a cut.
 
-Of a folder all is read, to its depths and through links, but what is hidden, and but for the folders of runs: what a
-run wrote is never what it learns from. What cannot be read is refused by name and never left out. A byte-order mark at
-the beginning of a text is dropped, wherever the text comes from.
+All files of a folder are read, recursively and through links, except hidden ones and the folders of runs: the output of
+a run is never training text. A file that cannot be read is an error and never skipped. A byte-order mark at the
+beginning of a text is dropped, whatever its source.
 
-A *cut* is the place between an ASCII letter and the space or newline after it: a tokenizer with `splittable` gives
-the two sides, encoded one by one, the ids of the whole.
+A *cut* is the place between an ASCII letter and the space or newline after it: with a tokenizer that is `splittable`,
+the ids of the two sides, encoded separately, are those of the whole.
 """
 
 import fnmatch
@@ -18,33 +18,33 @@ from nanotx.errors import DataError
 from nanotx.files import open_regular, read_regular, similar_file
 
 MARK = "\ufeff"
-"""The byte-order mark, which says that a text is Unicode and is no part of it."""
+"""The byte-order mark, which marks a text as Unicode and is not part of it."""
 
 REPLACE = "or read U+FFFD there with --errors replace"
-"""What else may be done about a text that is not UTF-8, where a command has that flag."""
+"""Alternative remedy for a text that is not UTF-8, for commands that have the flag."""
 
 WRITTEN = {"tokenizer.json", "metrics.jsonl", "checkpoints", "summary.json"}
-"""What a run writes beside its recipe.toml."""
+"""Files that a run writes next to its recipe.toml."""
 
 BLOCK = 1 << 22  # bytes read at once
 CUT = re.compile(rb"[A-Za-z](?=[ \n])")
 
 
 def files_of(names: Iterable[str | Path]) -> list[Path]:
-    """Return the files that are meant: each as it is, and of a folder all in it, but for what is hidden or a run.
+    """Return the given files, and for a folder all files in it that are neither hidden nor of a run.
 
     Raises:
         DataError: there is no such file, or none in the folder, or a part of the folder cannot be read.
     """
-    found: list[Path] = []
+    files: list[Path] = []
     for name in map(Path, names):
         inside = [name]
         if name.is_dir():
             inside = files_in(name)
         elif not name.exists():
             raise DataError(f"{name}: cannot be read: there is no such file or folder.")
-        found += inside
-    return found
+        files += inside
+    return files
 
 
 def files_named(where: str, path: str) -> list[Path]:
@@ -79,24 +79,24 @@ def files_named(where: str, path: str) -> list[Path]:
 
 
 def files_in(folder: Path) -> list[Path]:
-    """Return the files of a folder, to its depths and in the order of the names, but for what is hidden or a run.
+    """Return the files of a folder, recursively and in the order of names, that are neither hidden nor of a run.
 
     Raises:
         DataError: there is none, or a part of the folder cannot be read.
     """
-    found = sorted(readable(matching(folder, ["**"])), key=lambda path: path.relative_to(folder).parts)
-    if not found:
+    files = sorted(readable(matching(folder, ["**"])), key=lambda path: path.relative_to(folder).parts)
+    if not files:
         if is_run(folder):
             raise DataError(f"{folder}: this folder is a run, and what a run wrote is never read as text.")
         raise DataError(f"{folder}: this folder holds no file that is not hidden or of a run.")
-    return found
+    return files
 
 
 def files_like(pattern: str) -> list[Path]:
     """Return the files that match a glob, in the order of their paths; `**` is any number of folders.
 
     Raises:
-        DataError: a part of a folder in which is looked cannot be read.
+        DataError: a folder on the search path cannot be read.
     """
     parts = Path(pattern).parts
     fixed = next((index for index, part in enumerate(parts) if MAGIC.search(part)), len(parts))
@@ -104,7 +104,7 @@ def files_like(pattern: str) -> list[Path]:
 
 
 def readable(paths: Iterator[Path]) -> list[Path]:
-    """Return the paths, or a DataError for the one at which the system refuses."""
+    """Return the paths; raise DataError for one that the system refuses to read."""
     try:
         return list(paths)
     except OSError as error:
@@ -115,15 +115,15 @@ MAGIC = re.compile(r"[*?\[]")
 
 
 def matching(folder: Path, parts: list[str], above: tuple[tuple[int, int], ...] = ()) -> Iterator[Path]:
-    """Yield the files in a folder whose places match the parts of a pattern, as `glob.glob` understands them.
+    """Yield the files in a folder whose relative paths match the parts of a pattern, as `glob.glob` interprets them.
 
     Args:
-        folder: where to look; one that is a run has none.
+        folder: where to search; the folder of a run has no such files.
         parts: of the pattern; `**` is any number of folders and, at the end, all that is in them.
-        above: the folders that lead here, by device and number, so that links in a circle are noticed.
+        above: the folders that lead here, by device and inode, to detect cyclic links.
 
     Raises:
-        DataError: a folder cannot be read, a link leads nowhere or in a circle, or what is there is no file.
+        DataError: a folder cannot be read, a link is dangling or cyclic, or an entry is not a regular file.
     """
     if not parts or is_run(folder):
         return
@@ -142,20 +142,20 @@ def matching(folder: Path, parts: list[str], above: tuple[tuple[int, int], ...] 
                 raise DataError(f"{path}: cannot be read: this link leads back to a folder that it is in; remove it.")
             yield from matching(path, parts if part == "**" else rest, (*above, here))
         elif part == "**" and rest:
-            continue  # what is behind `**` was looked for in this folder already
+            continue  # the parts after `**` were already matched in this folder
         elif not rest and (MAGIC.search(part) or path.exists()):
             check_file(path)
             yield path
 
 
 def number(folder: Path) -> tuple[int, int]:
-    """Return what identifies a folder, by whatever path it is reached."""
+    """Return the identity of a folder, whatever the path to it."""
     stat = folder.stat()
     return stat.st_dev, stat.st_ino
 
 
 def listed(folder: Path) -> list[Path]:
-    """Return what is in a folder, in the order of the names; nothing where there is no such folder.
+    """Return the entries of a folder, in the order of the names; none if there is no such folder.
 
     Raises:
         DataError: it cannot be read.
@@ -172,7 +172,7 @@ def listed(folder: Path) -> list[Path]:
 
 
 def check_file(path: Path) -> None:
-    """Raise DataError where a path that is no folder is no plain file either."""
+    """Raise DataError unless a path is a regular file."""
     if path.is_file():
         return
     what = "a link that leads nowhere" if path.is_symlink() and not path.exists() else "a pipe, a socket or a device"
@@ -180,7 +180,7 @@ def check_file(path: Path) -> None:
 
 
 def is_run(folder: Path) -> bool:
-    """Return whether a folder is that of a run of ours, perhaps one that was killed as it began."""
+    """Return whether a folder is that of a run of nanotx, perhaps one that was killed at its start."""
     names = {path.name for path in listed(folder) if not path.name.startswith(".")}
     return "recipe.toml" in names and (names == {"recipe.toml"} or not names.isdisjoint(WRITTEN))
 
@@ -193,12 +193,12 @@ def blocks(
     Args:
         path: the file.
         splittable: end a block at any cut; otherwise the file is one block, however large.
-        errors: "strict", or "replace" to read U+FFFD where there is no UTF-8.
-        start: an offset that came with a block.
+        errors: "strict", or "replace" to read U+FFFD in place of invalid UTF-8.
+        start: an offset that was yielded with a block.
         remedy: see `decoded`.
 
     Raises:
-        DataError: it cannot be read, or is not UTF-8; says at which offset.
+        DataError: it cannot be read, or is not UTF-8; the message gives the offset.
     """
     try:
         with open_regular(path) as file:
@@ -222,24 +222,24 @@ def _last_cut(data: bytes, fresh: int) -> int:
     step = 1 << 10
     while True:
         low = max(len(data) - step, fresh - 1, 0)
-        found = [match.end() for match in CUT.finditer(data, low)]
-        if found or low <= max(fresh - 1, 0):
-            return found[-1] if found else 0
+        cuts = [match.end() for match in CUT.finditer(data, low)]
+        if cuts or low <= max(fresh - 1, 0):
+            return cuts[-1] if cuts else 0
         step *= 8
 
 
 def decoded(data: bytes, where: str, errors: str = "strict", offset: int = 0, remedy: str = REPLACE) -> str:
-    """Bytes as text; a byte-order mark at its very beginning is dropped.
+    """Decode bytes as UTF-8; a byte-order mark at the beginning of the text is dropped.
 
     Args:
-        data: the bytes,
-        where: and whose they are, a file's path perhaps,
+        data: the bytes.
+        where: their source, such as a path, for messages.
         errors: see `blocks`.
         offset: of the first byte.
-        remedy: what may be done in place of saving the text as UTF-8.
+        remedy: an alternative to saving the text as UTF-8, for the message.
 
     Raises:
-        DataError: they are not UTF-8; says at which offset, and in which line.
+        DataError: they are not UTF-8; the message gives the offset and the line.
     """
     try:
         text = data.decode("utf-8", errors)
@@ -255,7 +255,7 @@ def decoded(data: bytes, where: str, errors: str = "strict", offset: int = 0, re
 
 
 def _head(where: str, size: int) -> bytes:
-    """Return the beginning of a file; it is read again only where an error has to name a line."""
+    """Return the beginning of a file; it is read again only for an error that names a line."""
     with open_regular(Path(where)) as file:
         return file.read(size)
 
@@ -264,7 +264,7 @@ def read_text(path: Path, remedy: str = REPLACE, errors: str = "strict") -> str:
     """Return the text of a file.
 
     Raises:
-        DataError: it cannot be read, or is not UTF-8; says in which line.
+        DataError: it cannot be read, or is not UTF-8; the message gives the line.
     """
     try:
         data = read_regular(path)

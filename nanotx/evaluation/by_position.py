@@ -1,4 +1,4 @@
-"""The loss by position in the window: how much it helps to have read more, and where reading more no longer helps."""
+"""The loss by position in the window, which shows how much a longer context helps, and where it no longer does."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Nats = NDArray[np.float64]
-"""What each token of a text cost, in order."""
+"""The loss of each token of a text in nats, in order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,18 +27,18 @@ def losses(nats: Nats, context: int) -> Nats:
 
 
 def position_segments(nats: Nats, context: int, learned: int) -> list[PositionSegment]:
-    """Return the mean loss over spans that double in length; one ends at the length that the model learned with.
+    """Return the mean loss over segments that double in length; one ends at the context of training.
 
     Args:
-        nats: what each token cost.
-        context: how many tokens a window has.
-        learned: how many it had while the model learned.
+        nats: the loss of each token.
+        context: tokens of a window.
+        learned: tokens of a window in training.
     """
     end = min(context, len(nats))
     doubling = {2**power for power in range(end.bit_length())}
     edges = sorted({0, end, *(edge for edge in {*doubling, learned} if edge < end)})
-    at, found = np.arange(len(nats)) % context, list[PositionSegment]()
+    at, segments = np.arange(len(nats)) % context, list[PositionSegment]()
     for before, last in pairwise(edges):
         here = nats[(at >= before) & (at < last)]
-        found.append(PositionSegment(first=before + 1, last=last, tokens=len(here), loss=float(here.mean())))
-    return found
+        segments.append(PositionSegment(first=before + 1, last=last, tokens=len(here), loss=float(here.mean())))
+    return segments

@@ -1,6 +1,6 @@
-"""A text scored by a run, over all of it and by script: every byte counted once, whatever the tokenizer.
+"""The scores of a text, over all of it and by script: every byte counts once, whatever the tokenizer.
 
-The losses of a text's tokens fall to the scripts in which the tokens begin, so that the scripts' sums are the text's.
+The loss of a token counts for the script in which the token begins, so the scripts' sums are those of the text.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from nanotx.tokenizers.scripts import script_breakdown
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentScore:
-    """What a text, or one script's share of it, cost."""
+    """The loss of a text, or of one script's part of it."""
 
     size: int  # UTF-8 bytes
     words: int
@@ -27,38 +27,38 @@ class SegmentScore:
 
     @property
     def loss(self) -> float | None:
-        """Nats per token; None where no token begins."""
+        """The loss in nats per token; None if no token begins there."""
         return self.nats / self.tokens if self.tokens else None
 
     @property
     def bits_per_byte(self) -> float:
-        """The same in a unit that no tokenizer can flatter."""
+        """The loss in bits per byte, which are comparable between tokenizers."""
         return bits_per_byte(self.nats, 1, self.size)
 
     @property
     def fertility(self) -> float | None:
-        """Tokens per word; None where there are no words."""
+        """The number of tokens per word; None if there are no words."""
         return self.tokens / self.words if self.words else None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TextScore:
-    """What a text cost a model."""
+    """The loss of a model on a text."""
 
     whole: SegmentScore
-    scripts: dict[str, SegmentScore]  # what each script of it did, that of the most bytes first
-    nats: NDArray[np.float64]  # what each token did, in the order of the text
+    scripts: dict[str, SegmentScore]  # by script, the one with the most bytes first
+    nats: NDArray[np.float64]  # of each token, in the order of the text
 
 
 def score_text(model: Transformer, codec: Codec, text: str, machine: Machine, context: int | None = None) -> TextScore:
-    """Return what a text costs a model that reads it in windows of a length; None for as long as its context.
+    """Return the loss of a model on a text, read in windows of a length; None for the model's context.
 
     Raises:
-        TextError: the tokenizer does not hold this text, or its ids do not give it back.
+        TextError: the tokenizer cannot encode this text, or does not decode it exactly.
     """
     paper = eval_text(codec, text)
     parts = script_breakdown(codec, text, paper.ids)
-    rows = [one.cpu().numpy() for one in cross_entropies(model, paper, machine, "none", context)]
+    rows = [losses.cpu().numpy() for losses in cross_entropies(model, paper, machine, "none", context)]
     each = np.concatenate(rows)
     nats = parts.sums(each)
     columns = (parts.sizes.tolist(), parts.words.tolist(), parts.tokens().tolist(), nats.tolist())

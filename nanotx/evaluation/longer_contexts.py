@@ -1,7 +1,7 @@
-"""A trained model that reads longer windows than it learned with, its positions as they were or stretched.
+"""A trained model that reads longer windows than in training, with its own positions or stretched ones.
 
-What it learned stays as it is, to the number: a position that is a formula is worked out for more places, and one
-that is a table has none to give.
+The trained weights are not changed: a position that is a formula is computed for more places, and a learned table has
+no rows for them.
 """
 
 from collections.abc import Sequence
@@ -22,30 +22,30 @@ from nanotx.recipe_flags import read_recipe
 def read_position(recipe: Recipe, context: int, words: Sequence[str], prog: str) -> Position:
     """Return the position with which a run's model reads windows of a context's length.
 
-    It is the run's own, unless the words name another. What is named stretches, if it has a `factor`, from the run's
-    context to this one, and never shrinks; of an `original` length the run's context is taken. Words may say both.
+    It is the run's own, unless the flags name another. A named position that has a `factor` stretches from the run's
+    context to this one, and never shrinks; an `original` length is the run's context. Flags may set both.
 
     Args:
         recipe: the run's.
-        context: how many tokens a window has.
-        words: flags of the position and of its fields, as a recipe takes them.
+        context: tokens of a window.
+        words: flags of the position and of its fields, as for a recipe.
         prog: the command, for its errors.
 
     Raises:
-        ConfigError: a name, a field or a value that cannot be; says what would.
+        ConfigError: a name, a field or a value is invalid; the message suggests valid ones.
     """
-    said, learned = collect_flags(words), recipe.model
+    flags, learned = collect_flags(words), recipe.model
     own = replace(recipe, model=replace(learned, position=explicit_position(learned)))
     position: Position = read_recipe(own, words, prog)[0].model.position if words else own.model.position
-    if "position" not in said:
+    if "position" not in flags:
         return position
-    usual = {"factor": max(1.0, context / learned.context), "original": learned.context}
-    known = {name for name in fields(type(position)) if f"position.{name}" not in said}
-    return from_table(Position, to_table(position) | {name: usual[name] for name in usual if name in known})
+    defaults = {"factor": max(1.0, context / learned.context), "original": learned.context}
+    unset = {name for name in fields(type(position)) if f"position.{name}" not in flags}
+    return from_table(Position, to_table(position) | {name: defaults[name] for name in defaults if name in unset})
 
 
 def explicit_position(model: Model) -> Position:
-    """Return a model's position, with what it takes from the context's length said outright."""
+    """Return a model's position, with the fields that default to the context's length made explicit."""
     position, table = model.position, to_table(model.position)
     if "original" in fields(type(position)) and "original" not in table:
         table["original"] = max(1, round(model.context / table["factor"]))
@@ -53,16 +53,16 @@ def explicit_position(model: Model) -> Position:
 
 
 def moved(model: Transformer, context: int, position: Position) -> Transformer:
-    """Return the same model with a position and room for a context's length, or for as many tokens as it had room for.
+    """Return the same model with another position, for this context or its own, whichever is longer.
 
     Raises:
-        ConfigError: what it learned has no place for each of these tokens, or not in this position.
+        ConfigError: a learned position has no row for each of these tokens, or the positions have different weights.
     """
     config = replace(model.config, context=max(context, model.context), position=position)
     if config == model.config:
         return model
     new = config.build(model.vocab_size)
-    shapes = [{name: one.shape for name, one in each.named_parameters()} for each in (model, new)]
+    shapes = [{name: param.shape for name, param in each.named_parameters()} for each in (model, new)]
     if odd := sorted({name for name, _ in set(shapes[0].items()) ^ set(shapes[1].items())}):
         raise ConfigError(refusal(model, context, position, odd[0]))
     new.load_state_dict(model.state_dict())
@@ -70,7 +70,7 @@ def moved(model: Transformer, context: int, position: Position) -> Transformer:
 
 
 def refusal(model: Transformer, context: int, position: Position, weight: str) -> str:
-    """Return why a model cannot be moved, and what could be."""
+    """Return the message for a model that cannot be moved, with the positions that can be."""
     old, those = model.config.position.part, ", ".join(extending(model.config))
     if position.part == old:
         return (
@@ -85,10 +85,10 @@ def refusal(model: Transformer, context: int, position: Position, weight: str) -
 
 def extending(model: Model) -> list[str]:
     """Return the positions whose weights, if they have any, are the same for a context twice as long."""
-    heads, found = min((attention.heads for attention in model.attentions()), default=1), list[str]()
+    heads, names = min((attention.heads for attention in model.attentions()), default=1), list[str]()
     for name in Position.names():
         with suppress(ConfigError), torch.device("meta"):
-            one, two = (Position.find(name)().build(model.dim, heads, model.context * times) for times in (1, 2))
-            if [each.shape for each in one.parameters()] == [each.shape for each in two.parameters()]:
-                found.append(name)
-    return found
+            short, long = (Position.find(name)().build(model.dim, heads, model.context * times) for times in (1, 2))
+            if [param.shape for param in short.parameters()] == [param.shape for param in long.parameters()]:
+                names.append(name)
+    return names

@@ -1,8 +1,8 @@
-"""Loss and bits per byte over a text, every token of it predicted once, or over windows spread evenly over it.
+"""Loss and bits per byte over a whole text, each token predicted once, or over windows spread evenly over it.
 
-A text that is read whole is cut into windows side by side, as long as the model's context by default. The
-start id comes before the first token; the first token of each later window is predicted from the one before it alone,
-as in training. Of a text that is not read whole, each window is predicted in the same way, from the token before it.
+A text that is read whole is cut into adjacent windows, as long as the model's context by default. The start id comes
+before the first token; the first token of each later window is predicted only from the one before it, as in training.
+If a text is not read whole, each window is predicted in the same way, from the token before it.
 """
 
 import math
@@ -22,29 +22,29 @@ from nanotx.nn.shapes import Tokens
 from nanotx.nn.transformer import Transformer
 
 HELD = 2**24
-"""How many logits are held at once."""
+"""The most logits in memory at once."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EvalText:
-    """A text to be scored on."""
+    """A text for evaluation."""
 
     ids: NDArray[np.integer]
     start: int  # the id that comes before the first
-    size: int  # of what is scored, in UTF-8 bytes; 0 where the ids do not give the text back
-    unknown: int = 0  # how many of the tokens are the unknown one: what they stand for is not counted in `size`
-    windows: tuple[NDArray[np.integer], ...] = ()  # what is read in place of `ids`, each after one token that is given
-    asked: int = 0  # about how many tokens of the text the windows were to have; 0 where all are read
+    size: int  # of the scored text, in UTF-8 bytes; 0 if the ids are not decoded exactly
+    unknown: int = 0  # the number of unknown tokens, whose text is not counted in `size`
+    windows: tuple[NDArray[np.integer], ...] = ()  # read in place of `ids`; the first token of each is not scored
+    asked: int = 0  # the requested number of tokens in windows, approximately; 0 if all are read
 
     @property
     def tokens(self) -> int:
-        """How many tokens are scored."""
+        """The number of scored tokens."""
         return sum(len(window) - 1 for window in self.windows) if self.windows else len(self.ids)
 
     def batches(self, context: int, rows: int) -> Iterator[tuple[Tokens, Tokens]]:
-        """Windows side by side, `rows` at a time; what is left over comes last, as a shorter one.
+        """Yield adjacent windows, `rows` at a time; the rest of the text comes last, as a shorter one.
 
-        Windows that were picked from a text are no longer than the context that they were picked for.
+        Windows that were picked from a text keep their length, at most the context that they were picked for.
         """
         if self.windows:
             yield from self._picked(rows)
@@ -76,14 +76,14 @@ class Score:
     """How well a text was predicted."""
 
     loss: float  # nats per token
-    bits_per_byte: float | None  # None where the ids do not give the text back, so that no number would be fair
-    tokens: int = 0  # how many the mean is taken over
-    stderr: float | None = None  # standard error of the loss, its windows taken as drawn at random; None for one window
-    asked: int = 0  # as of the eval_text
+    bits_per_byte: float | None  # None if the ids are not decoded exactly, so that no number would be fair
+    tokens: int = 0  # over which the mean is taken
+    stderr: float | None = None  # standard error of the loss, if its windows were random; None for one window
+    asked: int = 0  # as in the EvalText
 
     @property
     def perplexity(self) -> float:
-        """As many equally likely tokens would be as hard to guess from."""
+        """The number of equally likely tokens among which a guess would be as hard."""
         return math.exp(min(self.loss, 700.0))
 
 
@@ -95,13 +95,13 @@ def evaluate(
     context: int | None = None,
     on_batch: Callable[[], None] = lambda: None,
 ) -> Score:
-    """Score the model on a text, dropout off, in windows of a context's length; None for the model's own.
+    """Score the model on a text, without dropout, in windows of a context's length; None for the model's own.
 
-    Between two batches of windows `on_batch` is called, which may raise to end it.
+    Between two batches of windows `on_batch` is called, which may raise to stop the evaluation.
     """
     spread = Spread()
     loss = (
-        sum(one.item() for one in cross_entropies(model, eval_text, machine, "sum", context, on_batch, spread))
+        sum(losses.item() for losses in cross_entropies(model, eval_text, machine, "sum", context, on_batch, spread))
         / eval_text.tokens
     )
     rate = bits_per_byte(loss, eval_text.tokens, eval_text.size) if eval_text.size else None
@@ -118,7 +118,7 @@ class Spread:
         self.squares = self.crossed = self.lengths = 0.0
 
     def take(self, nats: Tensor) -> None:
-        """Take in the losses of some windows, a row each."""
+        """Add the losses of some windows, one row each."""
         rows, length = nats.shape
         sums = nats.cpu().double().sum(1)
         self.windows += rows
@@ -128,9 +128,9 @@ class Spread:
         self.lengths += rows * float(length) ** 2
 
     def stderr(self, mean: float) -> float | None:
-        """Return the standard error of the mean loss, taking the windows as drawn at random; None for one window.
+        """Return the standard error of the mean loss, as if the windows were random; None for one window.
 
-        Source: Cochran 1977, Sampling Techniques, equation 2.39: a ratio of sums over windows, of all there are endless
+        Source: Cochran 1977, Sampling Techniques, equation 2.39: a ratio of sums over windows of an endless text
         """
         if self.windows < 2:
             return None
@@ -151,17 +151,17 @@ def cross_entropies(
     """Return the losses of a text's tokens, in nats and in their order, a few at a time.
 
     Args:
-        model: what is scored.
-        eval_text: what it is scored on.
-        machine: where it is.
+        model: the model to score.
+        eval_text: the text to score it on.
+        machine: the device and dtype.
         reduction: "sum" for one number for each few tokens, "none" for one for every token.
-        context: how long a window is; None for as long as the model's own.
-        on_batch: called between two batches of windows; may raise to end it, and the model is as it was.
-        spread: takes in the losses of the windows.
+        context: tokens of a window; None for the model's context.
+        on_batch: called between two batches of windows; may raise to stop, which leaves the model as it was.
+        spread: collects the losses of the windows.
     """
-    training, found, device = model.training, list[Tensor](), machine.device
+    training, losses, device = model.training, list[Tensor](), machine.device
     context = context or model.context
-    many = 2**12 if device.type == "cpu" else 2**14  # tokens at once; on a CPU more no longer fit into its cache
+    many = 2**12 if device.type == "cpu" else 2**14  # tokens at once; more do not fit into a CPU's cache
     few = max(1, HELD // model.vocab_size)
     model.eval()
     try:
@@ -171,25 +171,25 @@ def cross_entropies(
                 stream = rearrange(model.hidden_states(x.to(device)), "b t d -> (b t) d")
                 targets = rearrange(y.to(device), "b t -> (b t)")
                 nats = list[Tensor]()
-                for rows, wanted in zip(stream.split(few), targets.split(few), strict=True):
-                    chances = F.log_softmax(model.logits(rows).float(), dim=1)
-                    found.append(F.nll_loss(chances, wanted, reduction=reduction).double())
+                for rows, target in zip(stream.split(few), targets.split(few), strict=True):
+                    log_probs = F.log_softmax(model.logits(rows).float(), dim=1)
+                    losses.append(F.nll_loss(log_probs, target, reduction=reduction).double())
                     if spread:
-                        nats.append(F.nll_loss(chances, wanted, reduction="none"))
+                        nats.append(F.nll_loss(log_probs, target, reduction="none"))
                 if spread:
                     spread.take(rearrange(torch.cat(nats), "(b t) -> b t", t=x.shape[1]))
     finally:
         model.train(training)
-    return found
+    return losses
 
 
 def bits_per_byte(loss: float, tokens: int, size: int) -> float:
-    """Return the loss in a unit that no tokenizer can flatter.
+    """Return the loss in bits per byte, which are comparable between tokenizers.
 
     Args:
         loss: mean cross-entropy, in nats per token.
-        tokens: how many tokens the mean was taken over.
-        size: the same text, in UTF-8 bytes.
+        tokens: the number of tokens in the mean.
+        size: of the same text, in UTF-8 bytes.
 
     Raises:
         ValueError: `size` is zero; an empty text has no rate.

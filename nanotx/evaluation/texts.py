@@ -1,7 +1,7 @@
-"""Evaluation texts: a whole text, or windows spread evenly over it; of characters, or of ids that were made before.
+"""Evaluation texts: a whole text, or windows spread evenly over it; of characters, or of ids encoded in advance.
 
 A window of a text begins at a token, as if the whole text were encoded: some characters before it are encoded with it.
-Only what is read is encoded, so time and memory do not grow with the text.
+Only the windows are encoded, so time and memory do not grow with the text.
 """
 
 import re
@@ -19,22 +19,22 @@ from nanotx.tokenizers.base import UNKNOWN, Codec, Ids
 from nanotx.tokenizers.special_tokens import known_bytes
 
 BEFORE = 128
-"""Characters before a window that are searched for a place where the text may be split."""
+"""Characters before a window in which a split point is searched."""
 
 AFTER = 8
-"""Tokens after a window that are encoded with it: at the end of a piece a text may be split differently."""
+"""Tokens after a window that are encoded with it: tokens at the end of a piece may differ from those of the text."""
 
 CUT = re.compile(r"(?<=[A-Za-z])(?=[ \n])")
 
 
 def excerpts(codec: Codec, text: str, count: int, context: int) -> EvalText:
-    """Return windows of a text, to be evaluated in place of all of it; a pure function of the arguments.
+    """Return windows of a text, which are evaluated in place of all of it; a pure function of the arguments.
 
     Args:
         codec: the tokenizer.
-        text: all of it, of many more tokens than are read.
+        text: the whole text, of many more tokens than are read.
         count: the number of tokens that are read.
-        context: tokens of a window; fewer where the text ends early, or where a token ends inside a character.
+        context: tokens of a window; fewer if the text ends early, or if a token ends inside a character.
 
     Raises:
         DataError: the text has no tokens.
@@ -58,7 +58,7 @@ def excerpts(codec: Codec, text: str, count: int, context: int) -> EvalText:
 
 
 def count_unknown(codec: Codec, rows: Iterable[Ids]) -> int:
-    """Return how many of some ids are the unknown token."""
+    """Return the number of unknown tokens among some ids."""
     unknown = codec.special_tokens.get(UNKNOWN)
     return 0 if unknown is None else sum(int((row == unknown).sum()) for row in rows)
 
@@ -71,10 +71,10 @@ def window(codec: Codec, text: str, at: int, context: int, rate: float) -> tuple
         text: the whole text.
         at: an offset in characters.
         context: tokens of the window.
-        rate: about the number of characters of a token.
+        rate: the approximate number of characters per token.
 
     Returns:
-        Its ids; the bytes of all but the first, 0 where they are unknown; and the characters per token in this piece.
+        Its ids; the bytes of all but the first, 0 if they are unknown; and the characters per token in this piece.
     """
     near = CUT.search(text, max(0, at - BEFORE), at)
     begin = near.start() if near else max(0, at - BEFORE // 4)
@@ -93,31 +93,31 @@ def window(codec: Codec, text: str, at: int, context: int, rate: float) -> tuple
         rate *= 1.5
     first = min(first, max(0, len(ids) - 2))
     last = min(first + context + 1, len(ids))
-    found = max(1.0, len(piece) / max(1, len(ids)))
+    measured_rate = max(1.0, len(piece) / max(1, len(ids)))
     if count_unknown(codec, [ids]):
         size = byte_count(codec, ids[first + 1 : last]) if known_bytes(codec, ids, data) else 0
-        return ids[first:last], size, found
+        return ids[first:last], size, measured_rate
     tail = next(
         (end for end in range(last, max(first + 1, last - AFTER), -1) if decodes_to(codec, ids, end, data)), None
     )
     head = next((end for end in range(first + 1, min(last, first + AFTER)) if decodes_to(codec, ids, end, data)), None)
     if tail is None or head is None or head >= tail:
-        return ids[first:last], 0, found
-    return ids[head - 1 : tail], size_of(tail) - size_of(head), found
+        return ids[first:last], 0, measured_rate
+    return ids[head - 1 : tail], size_of(tail) - size_of(head), measured_rate
 
 
 def measured(codec: Codec, ids: Ids) -> Callable[[int], int]:
-    """Return a function from a number of ids to the bytes that so many of the first decode to."""
+    """Return a function from n to the number of bytes that the first n ids decode to."""
     return lambda count: len(codec.decode_bytes(ids[:count]))
 
 
 def decodes_to(codec: Codec, ids: Ids, count: int, data: bytes) -> bool:
-    """Return whether the first `count` ids decode to a beginning of the bytes that they were made of."""
+    """Return whether the first `count` ids decode to a prefix of the bytes that they were encoded from."""
     return data.startswith(codec.decode_bytes(ids[:count]))
 
 
 WHOLE = 200_000
-"""The most tokens of a text that an evaluation reads, unless the recipe says otherwise."""
+"""The most tokens of a text that an evaluation reads by default."""
 
 
 LEAST = 2**14
@@ -129,18 +129,18 @@ BLOCK = 2**18
 
 
 def eval_texts_of(codec: Codec, training: str, validation: str, context: int, plan: Train) -> dict[str, EvalText]:
-    """Return what the training and the validation text are evaluated on.
+    """Return the evaluation texts of the training and the validation text.
 
-    A validation text of few tokens is read whole, and as much of the beginning of the training text. Of a longer one
-    windows are read, as many of each text, spread evenly over it and the same each time.
+    A short validation text is read whole, with as much of the beginning of the training text. Of a longer one, windows
+    are read, as many of each text, spread evenly over it and the same each time.
 
     Raises:
         DataError: a text has no tokens.
-        TextError: the validation text has a character that the training text has not.
+        TextError: the validation text has a character that the training text does not have.
     """
     limit = WHOLE if plan.eval_tokens == "auto" else plan.eval_tokens
     texts = {"train": training, "val": validation}
-    with suppress(TextError):  # a piece of the text cannot be encoded by itself: then perhaps the whole can
+    with suppress(TextError):  # the whole text may be encodable even if a piece is not
         if limit and not fits(codec, validation, limit):
             check_known(codec, validation)
             count = eval_tokens(plan, context)
@@ -152,11 +152,11 @@ def eval_texts_of(codec: Codec, training: str, validation: str, context: int, pl
 
 
 def eval_tokens(plan: Train, context: int) -> int:
-    """Return the number of tokens of each text that an evaluation reads where it does not read all.
+    """Return the number of tokens of each text that an evaluation reads if it does not read all.
 
-    With `auto`, reading both texts costs a tenth of the training between two evaluations, a token of which is taken to
-    cost three times as much, within `LEAST` and `WHOLE`. This is counted and not timed, so that the same run reads the
-    same windows on any machine.
+    With `auto`, reading both texts costs a tenth of the training between two evaluations, assuming that a training
+    token costs three times as much, within `LEAST` and `WHOLE`. This is counted and not timed, so that the same run
+    reads the same windows on any machine.
     """
     if plan.eval_tokens != "auto":
         return plan.eval_tokens
@@ -165,7 +165,7 @@ def eval_tokens(plan: Train, context: int) -> int:
 
 
 def fits(codec: Codec, text: str, limit: int) -> bool:
-    """Return whether a text has at most `limit` tokens; no more of it is encoded than that takes."""
+    """Return whether a text has at most `limit` tokens; encoding stops once it has more."""
     count = 0
     for at in range(0, len(text), BLOCK):
         count += len(codec.encode(text[at : at + BLOCK]))
@@ -175,11 +175,11 @@ def fits(codec: Codec, text: str, limit: int) -> bool:
 
 
 def check_known(codec: Codec, text: str) -> None:
-    """Raise TextError where a text, of which only windows will be read, has a character outside the vocabulary."""
+    """Raise TextError if a text, of which only windows will be read, has a character outside the vocabulary."""
     try:
         codec.encode("".join(sorted(set(text))))
     except TextError:
-        codec.encode(text)  # says where, or takes what its characters by themselves are not
+        codec.encode(text)  # the error gives the offset; or the text is accepted although its characters alone are not
 
 
 def eval_text(codec: Codec, text: str, count: int = 0, context: int = 0) -> EvalText:
@@ -187,8 +187,8 @@ def eval_text(codec: Codec, text: str, count: int = 0, context: int = 0) -> Eval
 
     Args:
         codec: the tokenizer.
-        text: all of it.
-        count: about how many of its tokens are read, in windows spread evenly over it; 0 for all.
+        text: the whole text.
+        count: the approximate number of its tokens to read, in windows spread evenly over it; 0 for all.
         context: tokens of a window.
 
     Raises:
@@ -205,13 +205,13 @@ def eval_text(codec: Codec, text: str, count: int = 0, context: int = 0) -> Eval
 def eval_texts_of_ids(
     codec: Codec, training: Ids | DiskIds, validation: Ids | DiskIds, exact: bool, context: int, plan: Train
 ) -> dict[str, EvalText]:
-    """Return what ids are evaluated on: as `eval_texts_of`, with windows at tokens in place of characters.
+    """Return the evaluation texts of ids: as `eval_texts_of`, with windows at tokens in place of characters.
 
     Args:
-        codec: the tokenizer that made them.
+        codec: the tokenizer that encoded them.
         training: the ids to train on.
         validation: the ids to validate on.
-        exact: whether they decode to the text that they were made of; without that there are no bits per byte.
+        exact: whether they decode to exactly the text that was encoded; otherwise there are no bits per byte.
         context: tokens of a window.
         plan: the recipe's `train`.
     """
@@ -229,12 +229,12 @@ def eval_text_of_ids(
     """Return the evaluation text of ids that stay on the disk.
 
     Args:
-        codec: the tokenizer that made them.
-        ids: all of them.
+        codec: the tokenizer that encoded them.
+        ids: all ids.
         exact: see `eval_texts_of_ids`.
-        count: about how many are read, in windows evenly spread; 0 for all.
+        count: the approximate number of ids to read, in evenly spread windows; 0 for all.
         context: tokens of a window.
-        most: how many are read where all are, from the beginning.
+        most: the number of ids to read from the beginning, if no windows are read.
     """
     if not count:
         whole = ids[:most]
@@ -249,7 +249,7 @@ def eval_text_of_ids(
 
 
 def byte_count(codec: Codec, ids: Ids) -> int:
-    """Return the number of UTF-8 bytes of the text of ids, decoded piece by piece; special tokens have none."""
+    """Return the number of UTF-8 bytes that ids decode to, piece by piece; special tokens have none."""
     special = list(codec.special_tokens.values())
     ids = ids[~np.isin(ids, special)] if special else ids
     step = BLOCK if codec.decodes_independently else max(1, len(ids))

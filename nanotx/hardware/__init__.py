@@ -1,1 +1,1 @@
-"""The machine: where to run, in which dtype, on how many threads, within which limits."""
+"""The machine: device, dtype, number of threads, and limits."""

@@ -28,8 +28,8 @@ class MemoryInfo:
 
 
 def cpu_quota(system: Path = ROOT) -> float | None:
-    """Return the number of processors granted by the cgroup; None where it sets no limit."""
-    found = []
+    """Return the number of processors granted by the cgroup; None if it sets no limit."""
+    quotas = []
     for folder in cgroup_folders("cpu", system):
         words = [*read_kernel_file(folder / "cpu.max").split(), *read_kernel_file(folder / "cpu.cfs_quota_us").split()][
             :1
@@ -38,29 +38,29 @@ def cpu_quota(system: Path = ROOT) -> float | None:
             *read_kernel_file(folder / "cpu.max").split()[1:],
             *read_kernel_file(folder / "cpu.cfs_period_us").split(),
         ][:1]
-        if words and period and words[0].isdecimal():  # "max" and -1 are no bounds
-            found.append(int(words[0]) / int(period[0]))
-    return min(found, default=None)
+        if words and period and words[0].isdecimal():  # "max" and -1 are not limits
+            quotas.append(int(words[0]) / int(period[0]))
+    return min(quotas, default=None)
 
 
 def memory_info(system: Path = ROOT) -> MemoryInfo | None:
-    """Return the total, limit and available memory; None where the system does not report it."""
-    said = dict(line.split(":", 1) for line in read_kernel_file(system / "proc/meminfo").splitlines() if ":" in line)
-    if not {"MemTotal", "MemAvailable"} <= said.keys():
+    """Return the total, limit and available memory; None if the system does not report it."""
+    sizes = dict(line.split(":", 1) for line in read_kernel_file(system / "proc/meminfo").splitlines() if ":" in line)
+    if not {"MemTotal", "MemAvailable"} <= sizes.keys():
         return installed_memory()
-    total, available = (1024 * int(said[key].split()[0]) for key in ("MemTotal", "MemAvailable"))
+    total, available = (1024 * int(sizes[key].split()[0]) for key in ("MemTotal", "MemAvailable"))
     limit = total
     for folder in cgroup_folders("memory", system):
         bounds = [read_kernel_file(folder / name) for name in ("memory.max", "memory.high", "memory.limit_in_bytes")]
         used = read_kernel_file(folder / "memory.current") or read_kernel_file(folder / "memory.usage_in_bytes")
-        for bound in (int(one) for one in bounds if one.isdecimal()):
+        for bound in (int(text) for text in bounds if text.isdecimal()):
             limit = min(limit, bound)
             available = min(available, max(0, bound - int(used or 0) + reclaimable_bytes(folder)))
     return MemoryInfo(total=total, limit=limit, available=available)
 
 
 def installed_memory() -> MemoryInfo | None:
-    """Return the installed memory where there is no /proc; None on Windows."""
+    """Return the installed memory on systems without /proc; None on Windows."""
     if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):
         return None
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -79,7 +79,7 @@ def cgroup_folders(controller: str, system: Path) -> Iterator[Path]:
             root = mounts / controller  # "cpu,cpuacct" may be mounted under either's name
         here = root / path.lstrip("/")
         inside = [] if ".." in here.parts else [here, *here.parents]
-        # In a container the path may be the host's, which is not there: what is mounted is then our own group.
+        # In a container the path may be the host's and not exist: the mounted group is then that of this process.
         yield from (folder for folder in inside if folder.is_relative_to(root) and folder != root and folder.is_dir())
         yield root
 
@@ -92,7 +92,7 @@ def reclaimable_bytes(folder: Path) -> int:
 
 
 def read_kernel_file(path: Path) -> str:
-    """Return the text of a kernel file; empty where it is missing or unreadable."""
+    """Return the text of a kernel file; empty if it is missing or unreadable."""
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:

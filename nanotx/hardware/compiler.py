@@ -1,4 +1,4 @@
-"""Whether torch.compile works here: it writes C++ (for a GPU, Triton), and wants a compiler and Python's headers."""
+"""Check that torch.compile works: it writes C++ (for a GPU, Triton), and needs a compiler and Python's headers."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ INSTALL_COMPILER = "install g++ (Debian: apt install g++; Fedora: dnf install gc
 class CompileTrial:
     """Result of compiling a small function."""
 
-    fault: str  # empty where compiling works
+    fault: str  # empty if compiling works
     remedy: str  # likewise
     seconds: float
 
@@ -29,7 +29,7 @@ class CompileTrial:
 
 
 def find_compiler() -> str | None:
-    """Return the path of the C++ compiler that torch would call, without calling it; None where there is none."""
+    """Return the path of the C++ compiler that torch would call, without calling it; None if there is none."""
     default = {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
     return shutil.which(os.environ.get("CXX") or default)
 
@@ -37,10 +37,10 @@ def find_compiler() -> str | None:
 def compiler_version(path: str) -> str:
     """Return the version line of a compiler."""
     try:
-        said = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10, check=False)
+        process = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"cannot be run: {error}"
-    return next(iter((said.stdout or said.stderr).splitlines()), "says nothing")
+    return next(iter((process.stdout or process.stderr).splitlines()), "prints no version")
 
 
 def try_compile(device: torch.device) -> CompileTrial:

@@ -1,4 +1,4 @@
-"""The processor: its name, and how many cores this process may use; and the machine in a few words."""
+"""The processor: its name, and the number of cores for this process; and a short description of the machine."""
 
 import math
 import os
@@ -15,7 +15,7 @@ CPUINFO = Path("/proc/cpuinfo")
 
 
 def cores() -> int:
-    """Return the number of cores this process may use: its affinity, or less where a cgroup limits processor time."""
+    """Return the number of cores this process may use: its affinity, or less if a cgroup limits processor time."""
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(affinity, math.ceil(cpu_quota() or affinity)))  # macOS and Windows have no affinity
 
@@ -32,7 +32,7 @@ def processor() -> str:
 
 
 def is_amd() -> bool:
-    """Return whether AMD made the processor, as far as the system reports it."""
+    """Return whether the processor is from AMD, as far as the system reports it."""
     return "AuthenticAMD" in read_kernel_file(CPUINFO)
 
 

@@ -89,7 +89,7 @@ def bfloat16_instructions() -> list[str]:
 
 def measured_peak(machine: Machine, size: int = 1024, tries: int = 8) -> float:
     """Measure the operations per second of the fastest of a few square matrix products, in the machine's dtype."""
-    chance = torch.Generator(machine.device).manual_seed(0)  # the global generator stays untouched
+    chance = torch.Generator(machine.device).manual_seed(0)  # leaves the global generator unchanged
     a = torch.randn(size, size, device=machine.device, dtype=machine.dtype, generator=chance)
     onednn = machine.device.type == "cpu" and machine.dtype is torch.float32 and onednn_is_faster()
     multiply = onednn_matmul if onednn else torch.mm

@@ -1,8 +1,8 @@
 """Start without importing PyTorch's compiler, which takes 5 seconds and which a run that does not compile never needs.
 
-PyTorch imports it at the first call of an optimizer, to keep the compiler out of it, and for the initialisation of
-weights on the meta device. Both are avoided by means that PyTorch does not promise to keep. Where they stop working, a
-start takes these seconds again, and nothing else changes: no number depends on them.
+PyTorch imports it at the first call of an optimizer, to exclude it from compilation, and for the initialisation of
+weights on the meta device. Both imports are avoided by means that PyTorch does not promise to keep. If they stop
+working, a start takes these seconds again, and nothing else changes: no number depends on them.
 """
 
 import inspect

@@ -1,10 +1,10 @@
-"""Memory: refuse what cannot fit before allocating it, and keep freed pages for the next step.
+"""Memory: refuse allocations that cannot fit, and keep freed pages for the next step.
 
-The check counts a lower bound, so it never refuses what fits.
+The check counts a lower bound, so it never refuses an allocation that fits.
 
-A training step takes and frees the same large tensors again and again. By default glibc asks the kernel for each of
-them anew and returns it after use; the kernel clears every page when it is first touched. Kept on the heap, the pages
-are there already. Source: mallopt(3); measured in docs/decisions/device.md.
+A training step allocates and frees the same large tensors repeatedly. By default glibc requests each of them anew from
+the kernel and returns it after use; the kernel clears every page when it is first touched. Pages that are kept on the
+heap need neither. Source: mallopt(3); measured in docs/decisions/device.md.
 """
 
 import ctypes
@@ -20,32 +20,32 @@ GIB = 2**30
 
 
 def check_memory(what: str, size: int, remedy: str) -> None:
-    """Raise ConfigError where something needs more memory than is available.
+    """Raise ConfigError if an allocation needs more memory than is available.
 
     Args:
         what: its name, for the message.
         size: a lower bound of its size, in bytes.
         remedy: the advice of the message.
     """
-    found = memory_info()  # None where the system does not report it
-    if found is not None and size > found.available:
+    memory = memory_info()  # None if the system does not report it
+    if memory is not None and size > memory.available:
         raise ConfigError(
-            f"{what} take at least {size / GIB:,.1f} GiB, and {found.available / GIB:,.1f} GiB of memory are free; "
+            f"{what} take at least {size / GIB:,.1f} GiB, and {memory.available / GIB:,.1f} GiB of memory are free; "
             f"try {remedy}."
         )
 
 
 def check_step_memory(plan: Any, model: Any, device: str) -> None:
-    """Raise ConfigError where a training step needs more memory than is available.
+    """Raise ConfigError if a training step needs more memory than is available.
 
     Args:
         plan: the recipe's `train`.
         model: the recipe's `model`.
-        device: where it trains; activations on another device need none of this memory.
+        device: of the training; activations on a GPU need none of this memory.
     """
     rows = 1 if plan.micro_batch_size == "auto" else plan.batch_size // plan.num_micro_batches
-    ids = 2 * 8 * plan.batch_size * (model.context + 1)  # where each token stands, and which it is
-    stream = 2 * rows * model.context * model.dim * model.layers * (device == "cpu")  # in bfloat16, the least there is
+    ids = 2 * 8 * plan.batch_size * (model.context + 1)  # index and id of each token
+    stream = 2 * rows * model.context * model.dim * model.layers * (device == "cpu")  # in bfloat16, the smallest dtype
     remedy = f"--train.batch-size than {plan.batch_size}" if ids > stream else f"--train.micro-batch-size than {rows}"
     what = f"train: {plan.batch_size:,} windows of {model.context:,} tokens a step"
     check_memory(what, ids + stream, f"a smaller {remedy}")
@@ -66,34 +66,36 @@ class AllocatorPlan:
 
 
 def keep_freed_memory() -> AllocatorPlan:
-    """Keep freed memory for the rest of the process, where the allocator allows it; idempotent.
+    """Keep freed memory for the rest of the process, if the allocator allows it; idempotent.
 
     Raises:
         ConfigError: the environment variable is neither `keep` nor `system`.
     """
     plan = plan_allocator(os.environ, libc())
     if plan.keeps and not all(set_option(option, value) for option, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, -1))):
-        return AllocatorPlan(keeps=False, reason="glibc refuses to be told")
+        return AllocatorPlan(keeps=False, reason="glibc refused the option")
     return plan
 
 
 def plan_allocator(environment: Mapping[str, str], library: str) -> AllocatorPlan:
     """Decide whether to keep freed memory, given the environment and the C library."""
-    wish = environment.get(ALLOCATOR_VARIABLE, "keep")
-    if wish not in ("keep", "system"):
-        raise ConfigError(f"{ALLOCATOR_VARIABLE}: expected keep or system, got {wish!r}; unset it for keep.")
+    choice = environment.get(ALLOCATOR_VARIABLE, "keep")
+    if choice not in ("keep", "system"):
+        raise ConfigError(f"{ALLOCATOR_VARIABLE}: expected keep or system, got {choice!r}; unset it for keep.")
     own = [name for name in environment if name.startswith("MALLOC_") or name in ("GLIBC_TUNABLES", "LD_PRELOAD")]
-    if wish == "system":
+    if choice == "system":
         return AllocatorPlan(keeps=False, reason=f"{ALLOCATOR_VARIABLE}=system")
     if not library.startswith("glibc"):
-        return AllocatorPlan(keeps=False, reason="only glibc's allocator can be told")
+        return AllocatorPlan(keeps=False, reason="only glibc's allocator has this option")
     if own:
-        return AllocatorPlan(keeps=False, reason=f"{sorted(own)[0]} is set, so the choice is yours")
+        return AllocatorPlan(
+            keeps=False, reason=f"{sorted(own)[0]} is set, so the allocator is left as you configured it"
+        )
     return AllocatorPlan(keeps=True, reason=f"{library}: freed memory is kept, so that no page is cleared twice")
 
 
 def libc() -> str:
-    """Return the name and version of the C library; empty where it is not glibc."""
+    """Return the name and version of the C library; empty if it is not glibc."""
     try:
         return os.confstr("CS_GNU_LIBC_VERSION") or ""
     except (AttributeError, ValueError, OSError):  # Windows; macOS and musl

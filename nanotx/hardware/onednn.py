@@ -38,7 +38,7 @@ def onednn_matmul(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tens
 
 
 def onednn_instructions() -> str:
-    """Return the instruction set that oneDNN uses, which it prints on stdout alone, so a child process is asked."""
+    """Return the instruction set that oneDNN uses; it only prints it to stdout, so a child process is run."""
     ask = "import torch; torch.nn.functional.conv2d(torch.ones(8, 64, 16, 16), torch.ones(64, 64, 3, 3))"
     environment = {**os.environ, "ONEDNN_VERBOSE": "1"}
     command = [sys.executable, "-c", ask]

@@ -1,6 +1,6 @@
-"""A report on this machine: processor, memory and GPU, and what a run takes of them; `nanotx doctor` prints it.
+"""A report on this machine: processor, memory and GPU, and the settings of a run on them; `nanotx doctor` prints it.
 
-The settings are those that a run chooses; they are decided elsewhere, and only explained here.
+The settings are those that a run chooses; other modules decide them, and this one only explains them.
 """
 
 import os
@@ -73,7 +73,7 @@ def instructions() -> str:
 
 @runtime_checkable
 class Requested(Protocol):
-    """What a user asks of the machine; "auto", or 0, leaves the choice to the run."""
+    """The settings that a user requests; "auto", or 0, leaves the choice to the run."""
 
     @property
     def device(self) -> str:
@@ -92,9 +92,9 @@ def choose_settings(requested: Requested, machine: Machine, trial: CompileTrial 
     """Return the settings of a run, with their reasons.
 
     Args:
-        requested: what the user asks for.
-        machine: what `choose_machine` made of it.
-        trial: the outcome of compiling; None if it was not tried.
+        requested: the user's settings.
+        machine: the result of `choose_machine`.
+        trial: the result of compiling; None if it was not tried.
     """
     plan = plan_allocator(os.environ, libc())
     return [
@@ -140,7 +140,7 @@ def why_threads(requested: int) -> str:
 
 
 def compile_setting(machine: Machine, trial: CompileTrial | None) -> Setting:
-    """Return what "auto" means here for short and for long runs."""
+    """Return the meaning of "auto" on this machine for short and for long runs."""
     if trial is not None and trial.fault:
         hint = CompileDecision(on=False, reason=str(trial))
     else:

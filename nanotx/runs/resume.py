@@ -1,4 +1,4 @@
-"""Resume: a trainer, or a model alone, is given what a checkpoint holds.
+"""Resume: load a checkpoint into a trainer, or into a model alone.
 
 The tokenizer and the corpus are compared with those of the checkpoint here (unless `allow_mismatch`), and its weights
 with the model: their names, shapes and number. `resume_check.py` checks the folder's files and the recipe, and does so
@@ -29,27 +29,27 @@ from nanotx.training.trainer import Progress, Trainer
 
 
 def tokenizer_of(folder: RunFolder, allow_mismatch: bool = False) -> Codec:
-    """Return a run's tokenizer, which is that of its newest checkpoint, before any text is read with it.
+    """Return a run's tokenizer, checked against that of its newest checkpoint before any text is encoded.
 
-    Where its file is missing or empty, it is read from the copy that the newest checkpoint holds.
+    If its file is missing or empty, the copy in the newest checkpoint is read.
 
     Raises:
         TokenizerError: it cannot be read, or is another one without `allow_mismatch`.
     """
-    if is_blank(folder.tokenizer) and (found := valid.newest(folder.checkpoints)[0]):
-        return load(found / folder.tokenizer.name)
+    if is_blank(folder.tokenizer) and (newest := valid.newest(folder.checkpoints)[0]):
+        return load(newest / folder.tokenizer.name)
     try:
         codec = load(folder.tokenizer)
     except TokenizerError as error:
-        found, _ = valid.newest(folder.checkpoints)
-        if found is None:
+        newest, _ = valid.newest(folder.checkpoints)
+        if newest is None:
             raise
-        hint = f"A copy that verifies is {found / folder.tokenizer.name}: put it in its place."
+        hint = f"A copy that verifies is {newest / folder.tokenizer.name}: put it in its place."
         raise type(error)(f"{error} {hint}") from None
     if allow_mismatch:
         return codec
     for path in list(checkpoint.steps(folder.checkpoints).values())[:1]:
-        with suppress(RunError, KeyError):  # one that cannot be read is skipped later, with a message
+        with suppress(RunError, KeyError):  # an unreadable one is skipped later, with a message
             check_tokenizer(path, read_state(path), codec)
     return codec
 
@@ -62,26 +62,26 @@ def resume_run(
     found: Survey,
     allow_mismatch: bool = False,
 ) -> bool:
-    """Take over the newest checkpoint of a run's folder that verifies; returns whether there is one.
+    """Load the newest checkpoint of a run's folder that verifies; return whether there is one.
 
     Args:
-        trainer: what takes it over.
+        trainer: loads it.
         folder: of the run.
-        texts: the data that it continues with.
+        texts: the data to continue with.
         say: prints a line.
         found: the contents of the folder.
-        allow_mismatch: whether another corpus or tokenizer will do.
+        allow_mismatch: whether another corpus or tokenizer is accepted.
 
     Raises:
-        RunError: the checkpoint is not one of this run, or of a newer nanotx.
-        DataError: the corpus is no longer the one that the run began with.
+        RunError: the checkpoint is not of this run, or was written by a newer nanotx.
+        DataError: the corpus is not the one that the run began with.
     """
     if found.steps != list(checkpoint.steps(folder.checkpoints)):
-        raise RunError(f"{folder.path}: another process has trained this run on by now; resume it again.")
+        raise RunError(f"{folder.path}: another process has continued this run in the meantime; resume it again.")
     for reason in found.skipped:
         say(f"skipped: {reason}")
     if found.checkpoint is None:
-        say(f"{folder.path}: there is no checkpoint to go on from, so it begins at step 0.")
+        say(f"{folder.path}: there is no checkpoint to continue from, so it begins at step 0.")
         return False
     for note in restore(trainer, found.checkpoint, texts, allow_mismatch):
         say(note)
@@ -92,11 +92,11 @@ def resume_run(
 
 
 def restore(trainer: Trainer, path: Path, texts: Dataset, allow_mismatch: bool = False) -> list[str]:
-    """Load a checkpoint that verified; return what of the optimizer starts again, a sentence for each.
+    """Load a checkpoint that verified; return a sentence for each state of the optimizer that is reset.
 
     Raises:
-        RunError: it is not one of this run, or of a newer nanotx.
-        DataError: the corpus is no longer the one that the run began with.
+        RunError: it is not of this run, or was written by a newer nanotx.
+        DataError: the corpus is not the one that the run began with.
     """
     state = read_state(path)
     if not allow_mismatch:
@@ -112,8 +112,8 @@ def restore(trainer: Trainer, path: Path, texts: Dataset, allow_mismatch: bool =
     notes = load_state(trainer, weights, tensors, table, str(file), reset=allow_mismatch)
     trainer.restored_from = str(file) if table else ""
     if trainer.ema:
-        judged = valid.read_tensors(path / "ema.safetensors") if before.train.ema_decay else weights
-        copy_in(trainer.ema.averages, trainer.model, judged)
+        averages = valid.read_tensors(path / "ema.safetensors") if before.train.ema_decay else weights
+        copy_in(trainer.ema.averages, trainer.model, averages)
     load_buffers(trainer.buffers, path)
     if trainer.scaler.is_enabled() and state["scaler"]:
         trainer.scaler.load_state_dict(state["scaler"])
@@ -122,22 +122,22 @@ def restore(trainer: Trainer, path: Path, texts: Dataset, allow_mismatch: bool =
 
 
 def try_step(trainer: Trainer, path: Path, texts: Dataset) -> None:
-    """Take the first step of a recipe that was changed, and take it back; nothing is written.
+    """Try the first step of a changed recipe, then restore the checkpoint; nothing is written.
 
     Args:
-        trainer: the one at the checkpoint.
+        trainer: in the state of the checkpoint.
         path: of the checkpoint.
-        texts: what it trains on.
+        texts: the training data.
 
     Raises:
-        ConfigError: it cannot be taken; says why.
+        ConfigError: the step fails; the message says why.
     """
     scaler = trainer.scaler.state_dict()
     try:
         trainer.train_step()
     except NanotxError:
         raise
-    except Exception as error:  # of any part, which may be the user's own
+    except Exception as error:  # any part may be a user's
         raise ConfigError(
             f"--allow-mismatch: the first step of the changed recipe fails: {error!r}; nothing was written."
         ) from error
@@ -151,7 +151,7 @@ def check_corpus(path: Path, state: dict[str, Any], digest: str, size: int) -> N
 
     Args:
         path: the checkpoint.
-        state: of it, as `read_state` returns it.
+        state: its state, from `read_state`.
         digest: identifies the corpus, see `Dataset.sha256`.
         size: of the corpus, in characters; of token files, in tokens.
     """
@@ -161,7 +161,7 @@ def check_corpus(path: Path, state: dict[str, Any], digest: str, size: int) -> N
 
 
 def load_model(file: Path, config: Model, vocab_size: int) -> Transformer:
-    """Build a model with the weights of a file, those of the training loss left out; memory is taken once it fits.
+    """Build a model with the weights of a file, without those of the training loss; sizes are checked first.
 
     Raises:
         RunError: the file cannot be read, or its weights are not those of the model.
@@ -176,15 +176,15 @@ def load_model(file: Path, config: Model, vocab_size: int) -> Transformer:
 def load_buffers(
     buffers: Buffers, path: Path, choose: Callable[[dict[str, Tensor]], dict[str, Tensor]] = lambda tensors: tensors
 ) -> None:
-    """Load the persistent buffers of a checkpoint, which has no file of them where the model has none.
+    """Load the persistent buffers of a checkpoint, which has no file for them if the model has none.
 
     Args:
         buffers: of the model.
         path: of the checkpoint.
-        choose: returns those of the file that the model has.
+        choose: selects those of the file that the model has.
 
     Raises:
-        RunError: the file is missing, or its buffers are not those of the model; says which.
+        RunError: the file is missing, or its buffers are not those of the model; the message says which.
     """
     file = path / valid.BUFFERS
     tensors = valid.read_tensors(file) if buffers.names or file.exists() else {}
@@ -199,27 +199,27 @@ def without_loss(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: weight for name, weight in weights.items() if not name.startswith(LOSS_PREFIX)}
 
 
-def check_size(file: Path, wanted: int, without: str | None = None) -> None:
-    """Raise RunError unless the header of a file lists as many numbers as a model has, names with a prefix left out."""
-    found = valid.count(file, without)
-    if found != wanted:
+def check_size(file: Path, expected: int, without: str | None = None) -> None:
+    """Raise RunError unless a file has as many numbers as a model by its header, except for names with a prefix."""
+    count = valid.count(file, without)
+    if count != expected:
         raise RunError(
-            f"{file}: {found:,} numbers, and the model of its recipe has {wanted:,}; they are not of one run."
+            f"{file}: {count:,} numbers, and the model of its recipe has {expected:,}; they are not of one run."
         )
 
 
 def check_tokenizer(path: Path, state: dict[str, Any], codec: Codec) -> None:
-    """Check that a checkpoint is read with the tokenizer that it was trained with.
+    """Raise TokenizerError unless a tokenizer is the one that a checkpoint was trained with.
 
     Raises:
         TokenizerError: it is another one, by name or by digest.
     """
-    said, here = state["tokenizer"], {"part": codec.part, "sha256": codec.digest}
-    if said != here:
+    saved, current = state["tokenizer"], {"part": codec.part, "sha256": codec.digest}
+    if saved != current:
         raise TokenizerError(
-            f"{path}: trained with the tokenizer {said['part']} of digest {said['sha256'][:12]}..., and this is "
-            f"{here['part']} of {here['sha256'][:12]}...: the same ids would be other texts. Bring the old one back, "
-            "or begin a new run. Where it is meant, --allow-mismatch goes on all the same."
+            f"{path}: trained with the tokenizer {saved['part']} of digest {saved['sha256'][:12]}..., and this is "
+            f"{current['part']} of {current['sha256'][:12]}...: the same ids would be other texts. Bring the old one "
+            "back, or begin a new run. If the change is intended, continue with --allow-mismatch."
         )
 
 
@@ -231,21 +231,21 @@ def load_state(
     where: str = "optimizer",
     reset: bool = False,
 ) -> list[str]:
-    """Load what `Trainer.weights` and `Trainer.optimizer_state` return; without the latter, the optimizer is reset.
+    """Load the results of `Trainer.weights` and `Trainer.optimizer_state`; without the latter, reset the optimizer.
 
     Args:
         trainer: of a recipe whose weights these are.
         weights: in the canonical layout.
         tensors: of the optimizer.
-        table: what else there is of the optimizer.
-        where: the file that the optimizer's state is from, for messages.
-        reset: begin anew what fits another implementation alone, which is refused otherwise.
+        table: the other values of the optimizer.
+        where: the file of the optimizer's state, for messages.
+        reset: whether to reset states that fit only another implementation, which are refused otherwise.
 
     Returns:
-        What of the optimizer starts again, a sentence for each.
+        A sentence for each state of the optimizer that is reset.
 
     Raises:
-        RunError: names or shapes are not this model's; says which.
+        RunError: names or shapes are not this model's; the message says which.
     """
     load_weights(trainer.model, weights)
     return trainer.state_codec.load(tensors, table, where, reset)
@@ -253,30 +253,30 @@ def load_state(
 
 @torch.no_grad()
 def load_weights(model: Transformer, weights: dict[str, Tensor]) -> None:
-    """Copy weights in the canonical layout into a model, none missing, none left over.
+    """Copy weights in the canonical layout into a model; their names must be exactly the model's.
 
     Raises:
-        RunError: names or shapes are not this model's; says which.
+        RunError: names or shapes are not this model's; the message says which.
     """
     copy_in(dict(model.named_parameters()), model, weights)
 
 
-def copy_in(ours: Mapping[str, Tensor], model: Transformer, weights: dict[str, Tensor]) -> None:
-    """Copy weights in the canonical layout of a model into tensors named as its own, none missing, none left over.
+def copy_in(targets: Mapping[str, Tensor], model: Transformer, weights: dict[str, Tensor]) -> None:
+    """Copy weights in the canonical layout of a model into tensors with exactly the names of its parameters.
 
     Raises:
-        RunError: names or shapes are not this model's; says which.
+        RunError: names or shapes are not this model's; the message says which.
     """
-    theirs = to_model_layout(model, weights)
-    for name in sorted(ours.keys() ^ theirs.keys()):
-        raise RunError(f"weights: {name!r} is {'missing' if name in ours else 'not of this model'}.")
-    for name, parameter in ours.items():
-        check_shape(name, parameter, theirs[name])
-        parameter.copy_(theirs[name])
+    sources = to_model_layout(model, weights)
+    for name in sorted(targets.keys() ^ sources.keys()):
+        raise RunError(f"weights: {name!r} is {'missing' if name in targets else 'not of this model'}.")
+    for name, target in targets.items():
+        check_shape(name, target, sources[name])
+        target.copy_(sources[name])
 
 
 def to_model_layout(model: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of the canonical layout in a model's own.
+    """Convert tensors from the canonical layout to a model's own.
 
     Raises:
         RunError: they are not those of this model.
@@ -287,8 +287,8 @@ def to_model_layout(model: nn.Module, tensors: dict[str, Tensor]) -> dict[str, T
         raise RunError(f"weights: they do not fit this model: {error}.") from None
 
 
-def check_shape(name: str, wanted: Tensor, found: Tensor) -> None:
-    """Raise RunError unless a tensor has the shape and the kind of numbers of another."""
-    if wanted.shape != found.shape or not found.is_floating_point():
-        want, got = tuple(wanted.shape), tuple(found.shape)
+def check_shape(name: str, target: Tensor, source: Tensor) -> None:
+    """Raise RunError unless a tensor has the shape of another and floating-point numbers."""
+    if target.shape != source.shape or not source.is_floating_point():
+        want, got = tuple(target.shape), tuple(source.shape)
         raise RunError(f"weights: {name!r} has shape {got}; this model wants {want}.")

@@ -1,4 +1,4 @@
-"""The state of a trainer in a checkpoint: what is saved, and what is checked before it is used."""
+"""The state of a trainer in a checkpoint: saving it, and checking it before use."""
 
 import json
 import math
@@ -33,9 +33,11 @@ def save(
 ) -> list[Path]:
     """Publish a checkpoint of this step, and remove those that are no longer needed.
 
-    All that it holds comes from memory, not from the run's folder. Of the others, those are counted that verify;
-    `proven` remembers which do. Before any is removed, `check_place` raises where the folder is another run's by now.
-    Returns those that stay only because they hold more than was saved.
+    All its contents come from memory, not from the run's folder. Of the older ones, only those that verify are counted;
+    `proven` remembers which do. Before any is removed, `check_place` raises if the folder is another run's by now.
+
+    Returns:
+        The checkpoints that are kept only because they contain more than was saved.
     """
     tensors, table = trainer.optimizer_state()
     weights, progress = trainer.weights(), trainer.progress
@@ -86,7 +88,7 @@ def in_json(state: dict[str, Any], table: Table) -> str:
     """Return the text of trainer.json.
 
     Raises:
-        ConfigError: the optimizer has too many plain values for it; names the parameter that has most.
+        ConfigError: the optimizer has too many plain values for it; the message names the parameter with most of them.
     """
     text = json.dumps(state, indent=1, allow_nan=False) + "\n"
     if len(text) > valid.TEXT:
@@ -102,14 +104,15 @@ def in_json(state: dict[str, Any], table: Table) -> str:
 def prune(trainer: Trainer, folder: RunFolder, newest: int, proven: Proven | None = None) -> list[Path]:
     """Keep the newest checkpoints and the one of the best evaluation so far; `newest` is the step of the last one.
 
-    Returns those that stay only because they hold more than was saved.
+    Returns:
+        The checkpoints that are kept only because they contain more than was saved.
     """
     best = trainer.progress.best.get("step", newest)
     return checkpoint.prune(folder.checkpoints, keep=KEEP, best=best, newest=newest, sound=proven or Proven())
 
 
 def strict(row: Row) -> Row:
-    """Return a row as JSON can hold it: a number that is not finite is null."""
+    """Return a row for strict JSON: numbers that are not finite become null."""
     return {key: None if isinstance(item, float) and not math.isfinite(item) else item for key, item in row.items()}
 
 
@@ -118,15 +121,15 @@ Kinds = dict[str, type]
 TABLES: Kinds = {"progress": dict, "optimizer": dict, "scaler": dict, "corpus_sha256": str, "tokenizer": dict}
 TOKENIZER: Kinds = {"part": str, "sha256": str}
 SCALER = {"scale", "growth_factor", "backoff_factor", "growth_interval", "_growth_tracker"}
-"""What torch keeps of how losses in float16 are scaled; a run in other numbers keeps nothing."""
+"""Keys of PyTorch's GradScaler, which scales losses in float16; the state of a run in another dtype is empty."""
 
 WHOLE_IN_SCALER = {"growth_interval", "_growth_tracker"}
 
 SCORES = {"val_loss", "bits_per_byte"}
-"""What every evaluation has."""
+"""Keys of every evaluation."""
 
 BEST: Kinds = {"step": int, "val_loss": float}
-"""What is kept of the best evaluation."""
+"""Keys of the best evaluation, and their types."""
 
 LARGEST_SCALE = 2.0**64
 """Beyond it no gradient in float16 is finite."""
@@ -135,10 +138,10 @@ PROGRESS: Kinds = {name: type(value) for name, value in vars(Progress()).items()
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """Return what a checkpoint says of itself.
+    """Return the contents of a checkpoint's trainer.json.
 
     Raises:
-        RunError: it is of another nanotx, or not of nanotx at all.
+        RunError: another version of nanotx wrote it, or it is not of nanotx at all.
     """
     file = path / "trainer.json"
     state = valid.read_json(file)
@@ -166,7 +169,7 @@ def read_state(path: Path) -> dict[str, Any]:
 
 
 def check_scaler(file: Path, scaler: dict[str, Any]) -> None:
-    """Raise RunError unless a table is what torch keeps of how losses are scaled, or empty."""
+    """Raise RunError unless a table is empty or a valid state of PyTorch's GradScaler."""
     check_table(file, "scaler", scaler, dict.fromkeys(SCALER, float) | dict.fromkeys(WHOLE_IN_SCALER, int))
     if not scaler:
         return
@@ -178,7 +181,7 @@ def check_scaler(file: Path, scaler: dict[str, Any]) -> None:
 
 
 def check_table(file: Path, name: str, table: dict[str, Any], kinds: Kinds) -> None:
-    """Raise RunError unless a table holds known keys alone, each with a value of its kind."""
+    """Raise RunError unless a table has only known keys, each with a value of its type."""
     for key, item in table.items():
         if key not in kinds or not fits(item, kinds[key]):
             raise RunError(f"{file}: {name}.{key:.60}: {item!r:.60} is nothing that nanotx writes there.")
@@ -187,7 +190,7 @@ def check_table(file: Path, name: str, table: dict[str, Any], kinds: Kinds) -> N
 def fits(item: Any, kind: type) -> bool:
     """Return whether a JSON value has a type; integers are below 2**63, and no number is negative or infinite."""
     if kind is dict:
-        return isinstance(item, dict) and all(fits(one, float) or one is None for one in item.values())
+        return isinstance(item, dict) and all(fits(value, float) or value is None for value in item.values())
     if kind in (int, float):
         if isinstance(item, bool):
             return False

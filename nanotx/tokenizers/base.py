@@ -332,17 +332,17 @@ def from_dict_checked(part: type[Any], table: dict[str, Any]) -> Codec:
 
 def check_codec(check: PartCheck, codec: Any, method: str, sample: str) -> None:
     """Raise ConfigError unless a method of a plug-in tokenizer returned a usable codec."""
-    check.wanted(isinstance(codec, Codec), f"{method} returned {describe_value(codec)}", "a Codec")
+    check.expect(isinstance(codec, Codec), f"{method} returned {describe_value(codec)}", "a Codec")
     size = codec.vocab_size
-    right = isinstance(size, int) and size > 0
-    check.wanted(right, f"its codec has vocab_size={size!r}", "a whole number of at least 1")
+    ok = isinstance(size, int) and size > 0
+    check.expect(ok, f"its codec has vocab_size={size!r}", "a whole number of at least 1")
     _ = codec.digest  # its table becomes JSON, without NaN or infinity
     ids = codec.encode_ordinary(normalize_nfc(sample) if codec.nfc else sample)
-    right = isinstance(ids, np.ndarray) and ids.ndim == 1 and np.issubdtype(ids.dtype, np.integer)
-    check.wanted(right, f"encode_ordinary returned {describe_value(ids)}", "a one-dimensional array of integers")
+    ok = isinstance(ids, np.ndarray) and ids.ndim == 1 and np.issubdtype(ids.dtype, np.integer)
+    check.expect(ok, f"encode_ordinary returned {describe_value(ids)}", "a one-dimensional array of integers")
     low, high = (int(ids.min()), int(ids.max())) if len(ids) else (0, 0)
-    check.wanted(
+    check.expect(
         low >= 0 and high < size, f"encode_ordinary returned ids from {low} to {high}", f"ids from 0 to {size - 1}"
     )
     back = codec.decode_bytes(ids)
-    check.wanted(isinstance(back, bytes), f"decode_bytes returned {describe_value(back)}", "bytes")
+    check.expect(isinstance(back, bytes), f"decode_bytes returned {describe_value(back)}", "bytes")

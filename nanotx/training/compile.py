@@ -1,7 +1,7 @@
-"""Blocks compiled one by one: equal ones share one compiled code, so a deep model compiles as fast as a shallow one.
+"""Compile blocks one by one: equal blocks share compiled code, so a deep model compiles as fast as a shallow one.
 
-Only learning is compiled: with gradients, without a cache, and one shape. Evaluation and sampling come in other shapes,
-each of which would be compiled anew; they run the same modules as they are written.
+Only training is compiled: with gradients, without a cache, and with one shape. Evaluation and sampling have other
+shapes, each of which would be compiled anew; they run the same modules in eager mode.
 """
 
 from collections.abc import Callable
@@ -24,38 +24,38 @@ Wish = Literal["auto", "on", "off"]
 
 
 SHARES = {torch.float32: 0.6, torch.bfloat16: 0.2, torch.float16: 0.2}
-"""Of the measured peak, what small models reach as they are written: likewise."""
+"""Fraction of the measured peak that small models reach in eager mode: docs/decisions/device.md."""
 
 
 def settle(wish: Wish, model: Transformer, machine: Machine, tokens: int, peak: float) -> CompileDecision:
-    """Decide for a run; where it is to compile, something small is compiled first to see that it works.
+    """Decide whether a run compiles; a small function is compiled first to check that it works.
 
     Args:
-        wish: the recipe's.
-        model: what will learn.
-        machine: where.
-        tokens: from how many, in the whole run.
-        peak: the machine's measured best in its dtype, in operations a second.
+        wish: the recipe's `compile`.
+        model: the model to train.
+        machine: its device and dtype.
+        tokens: trained on in the whole run.
+        peak: the machine's measured operations per second in its dtype.
 
     Raises:
-        ConfigError: compiling was demanded and does not work; says why, and the remedy.
+        ConfigError: compiling was requested and does not work; the message says why, and the remedy.
     """
     if wish == "off":
-        return CompileDecision(on=False, reason="not wished for")
-    plan = CompileDecision(on=True, reason="demanded, and it works")
+        return CompileDecision(on=False, reason="not requested")
+    plan = CompileDecision(on=True, reason="requested, and it works")
     if wish == "auto":
         seconds = tokens * model.flops_per_token / peak / SHARES[machine.dtype]
         plan = decide_compile(machine, seconds, find_compiler() is not None, onednn_is_faster())
         if plan.on and any(map(has_experts, model.blocks)):
             plan = CompileDecision(
-                on=False, reason="experts read as many tokens as choose them, and each number is compiled"
+                on=False, reason="the number of tokens per expert varies, and each number would be compiled"
             )
     trial = try_compile(machine.device) if plan.on else None
     if trial is None or not trial.fault:
         return plan
     if wish == "on":
         raise ConfigError(f"compile: {trial}; or try --no-compile.")
-    return CompileDecision(on=False, reason=f"{trial}; until then it is slower, and as right")
+    return CompileDecision(on=False, reason=f"{trial}; until then training is slower, with the same results")
 
 
 def has_experts(block: nn.Module) -> bool:
@@ -72,24 +72,24 @@ class Learning:
     def __call__(self, x: Stream, position: PositionalEncoding = NO_POSITION, cache: KVCache | None = None) -> Stream:
         if self.block.training and cache is None and torch.is_grad_enabled():
             return self.compiled(x, position, cache)
-        return self.block._call_impl(x, position, cache)  # what nn.Module calls where nothing is compiled
+        return self.block._call_impl(x, position, cache)  # the call of nn.Module without compilation
 
 
 def compile_blocks(model: Transformer, backend: str = "inductor") -> None:
-    """Compile each block of a model in place, when it first learns; its names and its state stay what they are.
+    """Compile each block of a model in place, at its first training step; names and state stay the same.
 
     A copy of the model is not compiled.
 
     Args:
         model: on its device already.
-        backend: of torch.compile; "eager" and "aot_eager" trace as ever and write no C++.
+        backend: of torch.compile; "eager" and "aot_eager" trace the model but write no C++.
     """
-    from torch._dynamo import config  # it takes seconds to import, and a run that does not compile waits for none
+    from torch._dynamo import config  # slow to import; runs that do not compile skip it
 
     if backend == "inductor":
         limit_compile_threads()
     kinds = len(set(model.config.pattern()))
-    config.recompile_limit = max(config.recompile_limit, 4 * kinds)  # all blocks are calls of one function of torch's
+    config.recompile_limit = max(config.recompile_limit, 4 * kinds)  # all blocks call one function of PyTorch
     for block in model.blocks:
         block.compile(backend=backend, dynamic=None if has_experts(block) else False)
         compiled = block._compiled_call_impl

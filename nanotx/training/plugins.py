@@ -1,4 +1,4 @@
-"""Parts from outside the package (`--load`, entry points) are tried on a small input before a run starts."""
+"""Checks of parts from outside the package (`--load`, entry points) on a small input, before a run starts."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -22,7 +22,8 @@ def check_foreign(config: Recipe | Model, device: str = "cpu") -> None:
     """Try each part of a recipe that does not come with the package, as a run uses it.
 
     Raises:
-        ConfigError: one cannot be built or run, or returns something else than its slot has it; says which and where.
+        ConfigError: a part cannot be built or run, or returns something else than its slot requires; the message says
+            which part, and where.
     """
     model = config.model if isinstance(config, Recipe) else config
     for where, part in slots(config):
@@ -36,29 +37,29 @@ TEXTS, TIME, IDS = 2, 5, 3
 """The size of the input on which a part is tried."""
 
 
-def check_tensor(check: PartCheck, found: object, shape: tuple[int, ...], what: str) -> None:
-    """Raise ConfigError unless what a method returned is a tensor of floating-point numbers of this shape."""
-    right = isinstance(found, Tensor) and tuple(found.shape) == shape and found.is_floating_point()
-    check.wanted(right, f"{what} returned {describe_value(found)}", f"a tensor of floats of shape {shape}")
-    narrow = isinstance(found, Tensor) and found.dtype != torch.float64  # which would widen all that comes after
-    check.wanted(narrow, f"{what} returned {describe_value(found)}", "a tensor of float32, as it was given")
+def check_tensor(check: PartCheck, value: object, shape: tuple[int, ...], method: str) -> None:
+    """Raise ConfigError unless a method returned a floating-point tensor of this shape."""
+    ok = isinstance(value, Tensor) and tuple(value.shape) == shape and value.is_floating_point()
+    check.expect(ok, f"{method} returned {describe_value(value)}", f"a tensor of floats of shape {shape}")
+    narrow = isinstance(value, Tensor) and value.dtype != torch.float64  # which would widen all later tensors
+    check.expect(narrow, f"{method} returned {describe_value(value)}", "a tensor of float32, as it was given")
 
 
 def slots(config: Any, at: str = "") -> Iterator[tuple[str, Any]]:
     """Yield each part of a config, and its place."""
     for name, kind in fields(type(config)).items():
         item, where = getattr(config, name), f"{at}.{name}" if at else name
-        for one in item if isinstance(item, tuple) else (item,):
-            if isinstance(one, Slot):
-                yield where, one
-            if isinstance(one, Slot) or (hasattr(one, "__dataclass_fields__") and without_none(kind) is type(one)):
-                yield from slots(one, where)
+        for part in item if isinstance(item, tuple) else (item,):
+            if isinstance(part, Slot):
+                yield where, part
+            if isinstance(part, Slot) or (hasattr(part, "__dataclass_fields__") and without_none(kind) is type(part)):
+                yield from slots(part, where)
 
 
 def try_layer(check: PartCheck, part: Any, model: Model) -> None:
     """Try an attention, a block, a norm or a feed-forward layer, with a cache if it takes one."""
     layer, shape = part.build(model.dim), (TEXTS, TIME, model.dim)
-    check.wanted(isinstance(layer, nn.Module), f"build returned {describe_value(layer)}", "an nn.Module")
+    check.expect(isinstance(layer, nn.Module), f"build returned {describe_value(layer)}", "an nn.Module")
     reads = part.slot in {"attention", "block"}
     check_tensor(
         check, layer(torch.randn(shape), NO_POSITION, None) if reads else layer(torch.randn(shape)), shape, "forward"
@@ -71,7 +72,7 @@ def try_layer(check: PartCheck, part: Any, model: Model) -> None:
 def try_embedding(check: PartCheck, part: Any, model: Model) -> None:
     """Try an embedding on ids."""
     table = part.build(IDS, model.dim)
-    check.wanted(isinstance(table, nn.Module), f"build returned {describe_value(table)}", "a TokenEmbedding")
+    check.expect(isinstance(table, nn.Module), f"build returned {describe_value(table)}", "a TokenEmbedding")
     ids = torch.arange(TEXTS * TIME).reshape(TEXTS, TIME) % IDS
     check_tensor(check, table(ids, None), (TEXTS, TIME, model.dim), "forward")
     check_tensor(check, getattr(table, "weight", None), (IDS, model.dim), "weight")
@@ -81,7 +82,7 @@ def try_position(check: PartCheck, part: Any, model: Model) -> None:
     """Try the methods of a position."""
     heads = min((attention.heads for attention in model.attentions()), default=1)
     position, time = part.build(model.dim, heads, model.context), min(TIME, model.context)
-    check.wanted(
+    check.expect(
         isinstance(position, PositionalEncoding), f"build returned {describe_value(position)}", "a PositionalEncoding"
     )
     x, q, positions = (
@@ -90,25 +91,25 @@ def try_position(check: PartCheck, part: Any, model: Model) -> None:
         torch.arange(time),
     )
     check_tensor(check, position.embed(x, positions), tuple(x.shape), "embed")
-    turned = position.rotate(q, q, positions)
-    check.wanted(
-        isinstance(turned, tuple) and len(turned) == 2, f"rotate returned {describe_value(turned)}", "two tensors"
+    rotated = position.rotate(q, q, positions)
+    check.expect(
+        isinstance(rotated, tuple) and len(rotated) == 2, f"rotate returned {describe_value(rotated)}", "two tensors"
     )
-    for one in turned:
-        check_tensor(check, one, tuple(q.shape), "rotate")
+    for tensor in rotated:
+        check_tensor(check, tensor, tuple(q.shape), "rotate")
     if (bias := position.bias(positions, positions)) is not None:
         check_tensor(check, bias, (heads, time, time), "bias")
 
 
 def try_optimizer(check: PartCheck, part: Any, model: Model) -> None:
-    """One step on a small layer, after which its state can be saved."""
+    """Try one step on a small layer, and save the state."""
     layer = nn.Linear(2, 2)
     parameters = {f"layer.{name}": parameter for name, parameter in layer.named_parameters()}
     optimizer = part.build(parameters.items())
-    right = isinstance(optimizer, torch.optim.Optimizer)
-    check.wanted(right, f"build returned {describe_value(optimizer)}", "a torch.optim.Optimizer")
+    ok = isinstance(optimizer, torch.optim.Optimizer)
+    check.expect(ok, f"build returned {describe_value(optimizer)}", "a torch.optim.Optimizer")
     rated = all("base_lr" in group for group in optimizer.param_groups)
-    check.wanted(rated, "a group of parameters without 'base_lr'", "each group to hold its own full rate under it")
+    check.expect(rated, "a group of parameters without 'base_lr'", "each group to hold its own full rate under it")
     codec = StateCodec(optimizer, parameters)
     layer(torch.randn(1, 2)).sum().backward()
     optimizer.step()
@@ -119,19 +120,19 @@ def try_schedule(check: PartCheck, part: Any, model: Model) -> None:
     """Try the factors of a short run."""
     for step in range(3):
         factor = part.factor(step, 3)
-        right = isinstance(factor, int | float) and math.isfinite(factor)
-        check.wanted(right, f"factor({step}, 3) returned {factor!r}", "a finite number")
+        ok = isinstance(factor, int | float) and math.isfinite(factor)
+        check.expect(ok, f"factor({step}, 3) returned {factor!r}", "a finite number")
 
 
 def try_loss(check: PartCheck, part: Any, model: Model) -> None:
     """Try a loss on a stream and targets, at once and in chunks."""
     loss, time = part.build(IDS, model.dim), model.context
-    check.wanted(isinstance(loss, LossModule), f"build returned {describe_value(loss)}", "a LossModule")
+    check.expect(isinstance(loss, LossModule), f"build returned {describe_value(loss)}", "a LossModule")
     layer, targets = nn.Linear(model.dim, IDS), torch.arange(TEXTS * time).reshape(TEXTS, time) % IDS
     for chunk in (0, 1 + time):
         got = loss(Head(layer, [*layer.parameters()], chunk), torch.randn(TEXTS, time, model.dim), targets)
-        right = isinstance(got, tuple) and len(got) == 2
-        check.wanted(right, f"forward returned {describe_value(got)}", "the training objective and the cross-entropy")
+        ok = isinstance(got, tuple) and len(got) == 2
+        check.expect(ok, f"forward returned {describe_value(got)}", "the training objective and the cross-entropy")
         for value in got:
             check_tensor(check, value, (), "forward")
 

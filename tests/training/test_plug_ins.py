@@ -356,7 +356,7 @@ RIGHT = {
 }
 CODECS = {
     "none": ("train", "None", "train returned None; expected a Codec"),
-    "list": ("ids", "list(text.encode())", "encode_ordinary returned a list; expected an array of whole numbers"),
+    "list": ("ids", "list(text.encode())", "encode_ordinary returned a list; expected a one-dimensional"),
     "floats": ("ids", "np.zeros(len(text))", "encode_ordinary returned an array of float64"),
     "small": ("size", "50", r"encode_ordinary returned ids from \d+ to \d+; expected ids from 0 to 49"),
     "below": ("ids", "np.full(3, -1)", "encode_ordinary returned ids from -1 to -1"),

@@ -1,4 +1,4 @@
-"""Corpora: where a text comes from, and which part of it is kept for validation."""
+"""Corpora: the sources of texts, and their split into training and validation."""
 
 from nanotx.data.corpus.base import Corpus, TokenFiles, Unavailable
 

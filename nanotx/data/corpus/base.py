@@ -1,4 +1,4 @@
-"""Corpora: where a text, or token files, come from, and which part is kept for validation."""
+"""Corpora: the sources of texts and of token files, and their split into training and validation."""
 
 import glob
 import os
@@ -58,12 +58,12 @@ class TokenFiles:
 
 
 class Unavailable(DataError):
-    """A corpus that has to be fetched and is out of reach; where none was named, another may serve."""
+    """A corpus that must be downloaded cannot be; if the user named none, another may be used."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Corpus(Slot, ABC, slot="corpus", package="nanotx.data.corpus", group="nanotx.corpus"):
-    """The slot: a text, or token files. A part is a frozen dataclass with a method `text` or `token_files`."""
+    """The slot of corpora. A part is a frozen dataclass with a method `text` or `token_files`."""
 
     validation: float = 0.1  # fraction of the text or the tokens, at the end, that is held out for validation
 
@@ -74,10 +74,10 @@ class Corpus(Slot, ABC, slot="corpus", package="nanotx.data.corpus", group="nano
     def table(cls, name: object) -> dict[str, Any]:
         """Return the config table of a part's name, or of the path of a file, a folder or a glob.
 
-        A path is that of the part `tokens` where it leads to a token file, otherwise that of the part `file`.
+        A path is read by the part `tokens` if it leads to a token file, otherwise by the part `file`.
 
         Raises:
-            UnknownPart: it is neither; says what it could have been.
+            UnknownPart: it is neither; the message suggests names.
         """
         if name in cls.names() or not isinstance(name, str):
             return {"part": name}
@@ -95,8 +95,8 @@ class Corpus(Slot, ABC, slot="corpus", package="nanotx.data.corpus", group="nano
         """Return the whole text.
 
         Raises:
-            Unavailable: it cannot be fetched; says why and what to try.
-            DataError: it cannot be used, or the corpus consists of token files; says why.
+            Unavailable: it cannot be fetched; the message says why and what to try.
+            DataError: it cannot be used, or the corpus consists of token files; the message says why.
         """
         if type(self).token_files is Corpus.token_files:
             raise ConfigError(
@@ -109,27 +109,27 @@ class Corpus(Slot, ABC, slot="corpus", package="nanotx.data.corpus", group="nano
         """Return the token files of this corpus; None for a corpus with a text.
 
         Raises:
-            DataError: there are none; says why.
+            DataError: there are none; the message says why.
         """
         return None
 
     def where(self) -> str:
-        """Return the name of this corpus for messages, with its file where it does not come with nanotx."""
+        """Return the name of this corpus for messages, with its file if it does not come with nanotx."""
         return f"corpus {self.part}" + (f" ({file_of(type(self))})" if is_foreign(type(self)) else "")
 
     def split(self) -> tuple[str, str]:
-        """Return the training and the validation text, cut at a character before any tokenizer sees them.
+        """Return the training and the validation text, split at a character before tokenization.
 
         Raises:
             DataError: one of the two would be empty, or there is no text.
-            ConfigError: a corpus of the user's own returns something else than a text.
+            ConfigError: a user's corpus does not return a text.
         """
         text = self.checked()
         cut = self.cut(len(text))
         return text[:cut], text[cut:]
 
     def cut(self, size: int) -> int:
-        """Return the number of characters to train on in a text of some size; the others are for validation.
+        """Return the number of training characters in a text of some size; the others are for validation.
 
         Raises:
             DataError: one of the two parts would be empty.
@@ -145,7 +145,7 @@ class Corpus(Slot, ABC, slot="corpus", package="nanotx.data.corpus", group="nano
         return cut
 
     def size_hint(self) -> int:
-        """Return about how many bytes the text has, without reading it; 0 where that is unknown."""
+        """Return the approximate size of the text in bytes, without reading it; 0 if it is unknown."""
         return 0
 
     def pieces(self) -> Iterator[str]:
@@ -157,11 +157,11 @@ class Corpus(Slot, ABC, slot="corpus", package="nanotx.data.corpus", group="nano
         yield self.checked()
 
     def checked(self) -> str:
-        """Return the whole text after checking it: a part of the user's own may return and raise anything.
+        """Return the whole text after checking it: a user's part may return and raise anything.
 
         Raises:
-            DataError: it cannot be read, or holds a lone surrogate.
-            ConfigError: it is no text.
+            DataError: it cannot be read, or contains a lone surrogate.
+            ConfigError: it is not a text.
         """
         where = self.where()
         try:

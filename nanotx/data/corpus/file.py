@@ -1,4 +1,4 @@
-"""A text of the user's own: a file, all files of a folder, or a glob."""
+"""A user's text: a file, all files of a folder, or a glob."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ LARGE = 1 << 28  # bytes of a file that are compared with the free memory before
 class File(Corpus):
     """UTF-8 text unchanged, line endings included.
 
-    Of a folder all files are read, those of its subfolders too, in the order of their names, except hidden ones and the
-    folders of runs; a file that cannot be read is an error. Several files become one text: each but the last gets a
-    newline at its end where it has none. A byte-order mark is dropped.
+    All files of a folder and its subfolders are read, in the order of their names, except hidden ones and the folders
+    of runs; a file that cannot be read is an error. Several files become one text: each but the last gets a newline at
+    its end if it has none. A byte-order mark is dropped.
     """
 
     path: str = ""  # my.txt, a folder, or a glob such as "books/**/*.txt"
@@ -45,7 +45,7 @@ class File(Corpus):
         return "".join([*ended, texts[-1]])
 
     def size_hint(self) -> int:
-        """Return the bytes of the files, 0 where one cannot be looked at."""
+        """Return the size of the files in bytes; 0 if one cannot be accessed."""
         try:
             return sum(path.stat().st_size for path in files_named(WHERE, self.path)) if self.path else 0
         except (OSError, DataError):
@@ -69,7 +69,7 @@ def _read(path: Path) -> str:
     """Return the text of a file that fits into memory.
 
     Raises:
-        DataError: it does not, or cannot be read, or is not UTF-8.
+        DataError: it does not fit, cannot be read, or is not UTF-8.
     """
     if (size := path.stat().st_size) > LARGE:
         try:

@@ -1,4 +1,4 @@
-"""Tiny Shakespeare: forty thousand lines of the plays in one file, the usual first text of small models.
+"""Tiny Shakespeare: forty thousand lines of the plays in one file, a common first text for small models.
 
 Source: Karpathy 2015, https://karpathy.github.io/2015/05/21/rnn-effectiveness/
 """
@@ -18,7 +18,7 @@ SOURCE = Source(
     size=1_115_394,
 )
 PLACE = Path("tinyshakespeare", "input.txt")  # in the folder NANOTX_DATA, and in the user's cache
-SECONDS = 5.0  # that a first run waits for it
+SECONDS = 5.0  # that a first run waits for the download
 
 
 @Corpus.register("tiny_shakespeare")
@@ -30,15 +30,15 @@ class TinyShakespeare(Corpus):
         """Return the whole text.
 
         Raises:
-            Unavailable: it is not on this machine and cannot be fetched; says what to try.
-            DataError: the file in NANOTX_DATA is another, or cannot be read.
+            Unavailable: it is not on this machine and cannot be fetched; the message says what to try.
+            DataError: the file in NANOTX_DATA has other contents, or cannot be read.
         """
         data = _given() or _cached() or _fetched()
         return data.decode("utf-8")
 
 
 def _given() -> bytes:
-    """Return the file in NANOTX_DATA; empty where the variable is not set or its folder has none."""
+    """Return the file in NANOTX_DATA; empty if the variable is not set or its folder has none."""
     folder = os.environ.get("NANOTX_DATA", "")
     if not folder:
         return b""

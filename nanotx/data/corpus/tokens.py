@@ -1,4 +1,4 @@
-"""Token files: a corpus that was encoded before, of any size, read from the disk while training."""
+"""Token files: a corpus that was encoded in advance, of any size, read from the disk while training."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ class Tokens(Corpus):
     """
 
     path: tuple[str, ...] = ()  # token files, folders or globs to train on
-    val_path: tuple[str, ...] = ()  # those to validate on; without them, the end of the former
+    val_path: tuple[str, ...] = ()  # to validate on; if empty, the end of the training ids
 
     def token_files(self) -> TokenFiles:
         """Return the files.
@@ -32,5 +32,5 @@ class Tokens(Corpus):
 
 
 def named(paths: tuple[str, ...]) -> tuple[Path, ...]:
-    """Return the files that paths, folders and globs stand for."""
+    """Return the files of paths, folders and globs."""
     return tuple(file for path in paths for file in files_named("corpus tokens", path))

@@ -1,4 +1,4 @@
-"""The playhouse: an endless play that nanotx writes itself, and whose entropy is known."""
+"""The playhouse: an endless play that nanotx generates, with known entropy."""
 
 from nanotx.data.corpus.playhouse.corpus import Playhouse
 

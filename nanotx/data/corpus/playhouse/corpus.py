@@ -1,7 +1,7 @@
-"""The playhouse: an endless play that nanotx writes itself, and whose entropy it therefore knows.
+"""The playhouse: an endless play that nanotx generates, whose entropy is therefore known.
 
-A first run needs no network, and its loss curve has a floor drawn under it: no model can do better than the
-grammar that wrote the text, so "how close is this model to perfect?" has an answer in bits per byte.
+A first run needs no network, and its loss curve has a known floor: no model can do better than the grammar that
+generated the text, so "how close is this model to perfect?" has an answer in bits per byte.
 """
 
 from dataclasses import dataclass
@@ -45,26 +45,26 @@ class Playhouse(Corpus):
 
     def writer(self) -> Grammar:
         """Return the grammar of the plays; its `rate()` is the entropy of its texts in bits per character."""
-        if self.grammar == "voices":  # the other grammar is not even imported
+        if self.grammar == "voices":  # the other grammar is not imported
             return the_voices()
         return the_play()
 
     def surprisal(self, text: str) -> NDArray[np.float64]:
-        """Return the bits that each character of a text costs one who knows the grammar and what came before.
+        """Return the surprisal in bits of each character, given the grammar and the text before it.
 
         Args:
-            text: begins as `text()` does, with a play's title or a scene's; may break off anywhere.
+            text: begins as `text()` does, with a play's title or a scene's; may end anywhere.
 
         Raises:
-            DataError: the playhouse never writes this; says at which character.
+            DataError: the playhouse never generates this text; the message says at which character.
         """
         return self.writer().surprisal(text)
 
     def floor(self) -> float:
-        """Return the bits per byte of the validation text to one who knows the grammar and what precedes it.
+        """Return the bits per byte of the validation text, given the grammar and the text before it.
 
-        No model is expected to do better. One that begins to read in the middle, as each window does, cannot
-        know how the scene and the play began, and stays a little above.
+        No model is expected to do better. A model that starts reading in the middle, as in each window, cannot know how
+        the scene and the play began, and stays slightly above.
         """
         training, validation = self.split()
         bits = self.surprisal(training + validation)[len(training) :]

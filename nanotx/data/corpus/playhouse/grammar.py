@@ -1,15 +1,14 @@
-"""A grammar with weights: it writes endless text, and knows to the bit how surprising each character was.
+"""A probabilistic grammar: it generates endless text, and computes the exact surprisal of each character.
 
-A rule takes what is its own and what the rules that it calls take: x = own + calls x, a linear system. It is
-solved by writing each rule into those that call it, the last ones first; calls of itself sum to
-1 / (1 - calls). All terms are positive, so none is lost to another, and a rule that calls itself once or more
-has no end.
+The expected value of a rule is its own plus those of the rules that it calls: x = own + calls x, a linear system. It is
+solved by substituting each rule into its callers, the last ones first; calls of itself sum to 1 / (1 - calls). All
+terms are positive, so there is no cancellation, and a rule that is expected to call itself once or more never ends.
 
 Source: Soule 1974, Entropies of probabilistic grammars, Information and Control 25(1)
 
-A rule is a set of alternatives, of which one is chosen by weight. Where there are several, each begins with a
-character of its own: the next character says which was chosen, so a text can be read in one way only, and its
-surprisal is the sum of its choices.
+A rule is a set of alternatives, of which one is chosen by weight. If there are several, each begins with a different
+character: the next character identifies the choice, so a text has only one parse, and its surprisal is the sum over its
+choices.
 """
 
 import math
@@ -36,7 +35,7 @@ class Rule:
 
     Raises:
         ConfigError: there is no alternative, a weight is below 1, or one of several alternatives is
-            empty, begins with a rule, or begins as another does.
+            empty, begins with a rule, or begins with the same character as another.
     """
 
     name: str
@@ -103,16 +102,16 @@ def read(rules: Rules) -> list[Rule]:
     """Return the rules of a mapping, numbered in its order; in an alternative, `<name>` calls a rule.
 
     Raises:
-        ConfigError: a rule is none, or is called by a name that none bears, or begins with itself.
+        ConfigError: a rule is invalid, begins with itself, or is called by an unknown name.
     """
     numbers = {name: number for number, name in enumerate(rules)}
-    found = [
+    read_rules = [
         Rule(name, tuple(_symbols(name, text, numbers) for text in choices), tuple(choices.values()))
         for name, choices in rules.items()
     ]
-    for rule in found:
-        _check_progress(rule, found)
-    return found
+    for rule in read_rules:
+        _check_progress(rule, read_rules)
+    return read_rules
 
 
 def _symbols(rule: str, text: str, numbers: Mapping[str, int]) -> tuple[Symbol, ...]:
@@ -133,7 +132,7 @@ def _symbols(rule: str, text: str, numbers: Mapping[str, int]) -> tuple[Symbol, 
 
 
 def _check_progress(rule: Rule, rules: list[Rule]) -> None:
-    """A rule that begins with itself would be opened for ever and never write a character."""
+    """Raise ConfigError for a rule that begins with itself, which would be expanded forever without a character."""
     seen, at = set(), rule
     while isinstance(first := at.alternatives[0][0], int):
         if at.name in seen:
@@ -143,15 +142,15 @@ def _check_progress(rule: Rule, rules: list[Rule]) -> None:
 
 
 def expected(rules: Sequence[Rule], start: int) -> tuple[float, float]:
-    """Return the expected bits of all choices in one writing of a rule, and its expected characters.
+    """Return the expected bits of all choices in one expansion of a rule, and its expected characters.
 
     Raises:
-        ConfigError: the writing is not expected to end.
+        ConfigError: the expansion is not expected to end.
     """
     takes, calls = {start: _own(rules[start])}, {start: _calls(rules[start])}
     callers: dict[int, set[int]] = defaultdict(set)
     order = [start]
-    for number in order:  # grows while it is walked, until it holds every rule that the start may call
+    for number in order:  # grows during iteration, until it has every rule that the start may call
         for child in calls[number]:
             if child not in calls:
                 takes[child], calls[child] = _own(rules[child]), _calls(rules[child])
@@ -194,14 +193,14 @@ def _calls(rule: Rule) -> dict[int, float]:
 
 
 class Grammar:
-    """Rules, and the one that it starts from again and again.
+    """Rules, and the start rule, which is expanded repeatedly.
 
     Args:
         rules: a rule's name, its alternatives as texts in which `<name>` calls a rule, and their weights.
         start: the name of the rule to start from.
 
     Raises:
-        ConfigError: a rule could be read in two ways or not at all; says which and why.
+        ConfigError: a rule is ambiguous or invalid; the message says which and why.
     """
 
     def __init__(self, rules: Rules, start: str) -> None:
@@ -210,10 +209,10 @@ class Grammar:
         self.start = self._number(start)
 
     def write(self, draw: Callable[[], float]) -> Iterator[str]:
-        """Endless text, in pieces.
+        """Yield endless text, in pieces.
 
         Args:
-            draw: gives a number from [0, 1) for each choice; equal numbers make equal texts on every machine.
+            draw: returns a number from [0, 1) for each choice; equal numbers give equal texts on every machine.
         """
         stack: list[Symbol] = []
         while True:
@@ -226,15 +225,15 @@ class Grammar:
             stack += rule.stacks[bisect(rule.sums, draw() * rule.sums[-1], hi=last) if last else 0]
 
     def surprisal(self, text: str) -> NDArray[np.float64]:
-        """Return the bits that each character costs one who knows the grammar and what came before.
+        """Return the surprisal in bits of each character, given the grammar and the text before it.
 
         A choice is charged to the character that reveals it, the first of its alternative.
 
         Args:
-            text: begins where the start does, and may break off anywhere.
+            text: begins as the start rule does, and may end anywhere.
 
         Raises:
-            DataError: the grammar does not write this text; says at which character.
+            DataError: the grammar does not generate this text; the message says at which character.
         """
         bits, at = np.zeros(len(text)), 0
         stack: list[Symbol] = []
@@ -255,23 +254,23 @@ class Grammar:
         return bits
 
     def entropy(self, rule: str = "") -> float:
-        """Return the expected bits of all the choices in one writing of a rule, the start where none is named.
+        """Return the expected bits of all choices in one expansion of a rule; by default of the start.
 
         Raises:
-            ConfigError: there is no such rule, or its writing is not expected to end.
+            ConfigError: there is no such rule, or its expansion is not expected to end.
         """
         return expected(self.rules, self._number(rule) if rule else self.start)[0]
 
     def length(self, rule: str = "") -> float:
-        """Return the expected characters in one writing of a rule, the start where none is named.
+        """Return the expected characters of one expansion of a rule; by default of the start.
 
         Raises:
-            ConfigError: there is no such rule, or its writing is not expected to end.
+            ConfigError: there is no such rule, or its expansion is not expected to end.
         """
         return expected(self.rules, self._number(rule) if rule else self.start)[1]
 
     def rate(self) -> float:
-        """Return the bits per character of the endless text: those of one start over its characters."""
+        """Return the bits per character of the endless text: entropy over length of the start rule."""
         bits, characters = expected(self.rules, self.start)
         return bits / characters
 

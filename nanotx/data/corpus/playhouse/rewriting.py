@@ -1,4 +1,4 @@
-"""Rewrite rules so that every alternative begins with a character that tells it from the others.
+"""Rewrite rules so that every alternative begins with a character that distinguishes it from the others.
 
 `<noun> sleeps | <name> speaks` becomes `king sleeps | queen sleeps | Ned speaks`, each as probable as before.
 Source: Greibach 1965, A new normal-form theorem for context-free phrase structure grammars, Journal of the ACM 12(1)
@@ -14,46 +14,46 @@ from nanotx.errors import ConfigError
 
 
 def factored(rules: Rules) -> Rules:
-    """Rules of the same texts and probabilities, whose alternatives begin with characters of their own.
+    """Return rules of the same texts and probabilities, whose alternatives begin with different characters.
 
-    `noun: crown | crow-bar` becomes `noun: crow<noun: crow>` and `noun: crow: n | -bar`. A text that is the
-    beginning of another leaves nothing for itself, and two that part at rules leave these to begin: a
+    `noun: crown | crow-bar` becomes `noun: crow<noun: crow>` and `noun: crow: n | -bar`. A text that is a prefix of
+    another leaves an empty alternative, and two that diverge at rules leave alternatives that begin with rules: a
     Grammar refuses both.
     """
-    found: dict[str, dict[str, int]] = {}
+    factored_rules: dict[str, dict[str, int]] = {}
     for name, choices in rules.items():
-        _factor(name, choices, found)
-    return found
+        _factor(name, choices, factored_rules)
+    return factored_rules
 
 
-def _factor(name: str, choices: Mapping[str, int], found: dict[str, dict[str, int]]) -> None:
-    found[name] = {}
+def _factor(name: str, choices: Mapping[str, int], rules: dict[str, dict[str, int]]) -> None:
+    rules[name] = {}
     groups: dict[str, list[str]] = {}
     for text in choices:
         groups.setdefault(text[:1] if text[:1] != "<" else text, []).append(text)
     for texts in groups.values():
         if len(texts) == 1:
-            found[name][texts[0]] = choices[texts[0]]
+            rules[name][texts[0]] = choices[texts[0]]
             continue
         shared = commonprefix(texts)  # noqa: RUF071  of characters, not of folders
         if shared.rfind("<") > shared.rfind(">"):  # do not cut the name of a rule
             shared = shared[: shared.rfind("<")]
         inner = f"{name}: {shared}".translate({ord("<"): "(", ord(">"): ")"})
-        found[name][f"{shared}<{inner}>"] = sum(choices[text] for text in texts)
-        _factor(inner, {text.removeprefix(shared): choices[text] for text in texts}, found)
+        rules[name][f"{shared}<{inner}>"] = sum(choices[text] for text in texts)
+        _factor(inner, {text.removeprefix(shared): choices[text] for text in texts}, rules)
 
 
 Shares = dict[str, Fraction]  # alternatives and their probabilities
 
 
 def unrolled(rules: Rules) -> Rules:
-    """Rules of the same texts and probabilities; where there is a choice, no alternative begins with a rule.
+    """Return rules of the same texts and probabilities, in which no one of several alternatives begins with a rule.
 
     Raises:
-        ConfigError: a rule begins with itself, sooner or later.
+        ConfigError: a rule begins with itself, directly or through others.
     """
-    found = {name: _shares(rules, name, ()) for name in rules}
-    return {name: _weights(shares) for name, shares in found.items()}
+    probabilities = {name: _shares(rules, name, ()) for name in rules}
+    return {name: _weights(shares) for name, shares in probabilities.items()}
 
 
 def _shares(rules: Rules, name: str, above: tuple[str, ...]) -> Shares:
@@ -64,24 +64,24 @@ def _shares(rules: Rules, name: str, above: tuple[str, ...]) -> Shares:
         first, end, rest = text.partition(">")
         calls = first.startswith("<") and end and first[1:] in rules and len(rules[name]) > 1
         begins = _whole(rules, first[1:], (*above, name)) if calls else {text: Fraction(1)}
-        for one, share in begins.items():
-            whole = one + rest if calls else one
+        for begin, share in begins.items():
+            whole = begin + rest if calls else begin
             shares[whole] = shares.get(whole, Fraction(0)) + Fraction(weight, total) * share
     return shares
 
 
 def _whole(rules: Rules, name: str, above: tuple[str, ...]) -> Shares:
-    """As `_shares`, and written out even where there is no choice."""
+    """Return the result of `_shares`, unrolled even if there is no choice."""
     shares = _shares(rules, name, above)
     ((text, _), *others) = shares.items()
     first, end, rest = text.partition(">")
     if others or not (text.startswith("<") and end and first[1:] in rules):
         return shares
-    return {one + rest: share for one, share in _whole(rules, first[1:], (*above, name)).items()}
+    return {begin + rest: share for begin, share in _whole(rules, first[1:], (*above, name)).items()}
 
 
 def _weights(shares: Shares) -> dict[str, int]:
-    """Whole numbers in the same proportions."""
+    """Return integers in the same proportions."""
     scale = math.lcm(*(share.denominator for share in shares.values()))
     weights = {text: int(share * scale) for text, share in shares.items()}
     common = math.gcd(*weights.values())
