@@ -27,7 +27,7 @@ def split(corpus: Corpus) -> None:
     text = corpus.text()
     if not isinstance(text, str):
         raise LawBroken(f"split: text() returned {type(text).__name__}; expected str.")
-    wanted = round(len(text) * corpus.validation)
+    expected = round(len(text) * corpus.validation)
     try:
         training, validation = corpus.split()
     except DataError as error:
@@ -42,8 +42,8 @@ def split(corpus: Corpus) -> None:
             f"split: {len(training)} characters to train on and {len(validation)} to validate on, joined, differ "
             f"from the {len(text)} of the text at offset {where}."
         )
-    if len(validation) != wanted:
-        raise LawBroken(f"split: of {len(text)} characters {len(validation)} are for validation; expected {wanted}.")
+    if len(validation) != expected:
+        raise LawBroken(f"split: of {len(text)} characters {len(validation)} are for validation; expected {expected}.")
 
 
 def split_ids(corpus: Corpus, files: TokenFiles) -> None:

@@ -61,7 +61,7 @@ def equivalent(one: nn.Module, other: nn.Module, x: Tensor, seed: int = 0, toler
 
 
 Outcome = tuple[Tensor, Mapping[str, Tensor]]
-"""Outputs; and gradients of the parameters, by name, and of a stream as input under "x"."""
+"""Outputs; and gradients of the parameters by name, and of a stream under "x"."""
 
 
 def require_same_outcome(law: str, got: Outcome, want: Outcome, tolerance: float) -> None:

@@ -60,23 +60,23 @@ def gets_gradient(
 def rows_met(module: nn.Module, y: Tensor, seed: int = 0) -> dict[str, Tensor]:
     """Return, for each parameter, whether a gradient arrives; for the weight of a linear map, at which rows."""
     named = dict(module.named_parameters())
-    learned = {name: one for name, one in named.items() if one.requires_grad and y.requires_grad}
+    learned = {name: param for name, param in named.items() if param.requires_grad and y.requires_grad}
     gradients: dict[str, Tensor | None] = {}
     if learned:
         arrived = torch.autograd.grad(y, list(learned.values()), cotangent(y.shape, seed).to(y), allow_unused=True)
         gradients = dict(zip(learned, arrived, strict=True))
-    maps = {f"{name}.weight" for name, one in module.named_modules() if isinstance(one, nn.Linear)}
-    found = {}
+    maps = {f"{name}.weight" for name, layer in module.named_modules() if isinstance(layer, nn.Linear)}
+    met = {}
     for name, parameter in named.items():
         gradient = gradients.get(name)
         dense = torch.zeros_like(parameter) if gradient is None else gradient.to_dense()
         rows = (
             dense.flatten(1)
-            if name.removeprefix(".") in {one.removeprefix(".") for one in maps}
+            if name.removeprefix(".") in {weight.removeprefix(".") for weight in maps}
             else dense.reshape(1, -1)
         )
-        found[name] = (rows != 0).any(dim=1)
-    return found
+        met[name] = (rows != 0).any(dim=1)
+    return met
 
 
 # Fields.
@@ -112,7 +112,7 @@ def fields_matter(
         LawBroken: a field changes nothing, or changes a value although it is in `cost_only`; the message says which.
     """
     changes = changes or other_choices
-    bases = [Base(config, outcome), *(Base(one, usual or outcome) for one in defaults or [type(config)()])]
+    bases = [Base(config, outcome), *(Base(default, usual or outcome) for default in defaults or [type(config)()])]
     for name in fields(type(config)):
         if isinstance(config, Slot) and name in config.cost_only:
             costs_alone(bases[0], name, changes)
@@ -130,7 +130,7 @@ def matters(
         tried = []
         for value, got in base.others(name, changes(base.config, name).get(choice, [])):
             tried.append(value)
-            if differ(base.come, got):
+            if differ(base.own, got):
                 return
         alike = (getattr(base.config, name), tried) if tried else alike
     if alike is not None:
@@ -145,8 +145,8 @@ def costs_alone(base: "Base", name: str, changes: Callable[[Any, str], dict[str,
     """Raise LawBroken if a field in `cost_only` changes a value."""
     for values in changes(base.config, name).values():
         for value, got in base.others(name, values):
-            shared = {key: one for key, one in got.items() if not key.startswith("training")}
-            if differ({key: one for key, one in base.come.items() if key in shared}, shared, tolerance=1e-3):
+            shared = {key: tensor for key, tensor in got.items() if not key.startswith("training")}
+            if differ({key: tensor for key, tensor in base.own.items() if key in shared}, shared, tolerance=1e-3):
                 both = f"{getattr(base.config, name)!r} and {value!r}"
                 raise LawBroken(f"field_matters: {name} is named in `cost_only`, and {both} come out otherwise.")
 
@@ -158,15 +158,15 @@ class Base:
         self.config, self.outcome = config, outcome
 
     @cached_property
-    def come(self) -> Outcome:
-        """Return the outcome of the config itself; nothing if it is refused."""
+    def own(self) -> Outcome:
+        """The outcome of the config itself; empty if it is refused."""
         with suppress(ConfigError):
             return self.outcome(self.config)
         return {}
 
     def others(self, name: str, values: Iterable[Any]) -> Iterator[tuple[Any, Outcome]]:
-        """Return other values of a field with the outcome of each, without those that are refused."""
-        for value in values if self.come else ():
+        """Yield other values of a field with the outcome of each, without those that are refused."""
+        for value in values if self.own else ():
             try:
                 got = self.outcome(replace(self.config, **{name: value}))
             except ConfigError:
@@ -179,7 +179,7 @@ def other_choices(config: Any, name: str) -> dict[str, list[Any]]:
     kind, value = fields(type(config))[name], getattr(config, name)
     if get_origin(kind) is tuple and Ellipsis not in get_args(kind):
         return {
-            f"{name}[{at}]": [(*value[:at], one, *value[at + 1 :]) for one in other_values(inside, value[at])]
+            f"{name}[{at}]": [(*value[:at], other, *value[at + 1 :]) for other in other_values(inside, value[at])]
             for at, inside in enumerate(get_args(kind))
         }
     return {name: other_values(kind, value)}
@@ -242,9 +242,9 @@ def come_of(module: nn.Module, *inputs: Tensor, seed: int = 0) -> dict[str, Tens
         torch.default_generator.manual_seed(seed)
         outcome["training"] = module.train()(inputs[0]).double()
         aux_losses = [layer.aux_loss().double() for layer in module.modules() if isinstance(layer, AuxLossModule)]
-    outcome["auxiliary loss"] = torch.stack(aux_losses).sum() if aux_losses else torch.zeros(())
+    outcome["training, auxiliary loss"] = torch.stack(aux_losses).sum() if aux_losses else torch.zeros(())
     for layer in module.modules():
         if isinstance(layer, OnStepModule):
             layer.on_step(1, 2)
-    outcome["after half of the steps"] = module.eval()(inputs[0]).double()
+    outcome["training, after half of the steps"] = module.eval()(inputs[0]).double()
     return outcome

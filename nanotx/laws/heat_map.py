@@ -20,7 +20,7 @@ from nanotx.laws.runner import Verdict
 from nanotx.laws.values import influence_by_value
 
 MIN_POSITIONS = 12
-"""Positions that are shown at least."""
+"""The fewest positions that are shown."""
 SHADES = " ░▒▓█"
 """None, then from the weakest quarter to the strongest, by the logarithm."""
 AXES = "→ inputs, ↓ outputs"

@@ -93,12 +93,12 @@ def grouped(config: Optimizer, parameters: Parameters) -> None:
         rate = group.get("base_lr")
         if not isinstance(rate, float | int) or not (math.isfinite(rate) and rate >= 0):
             raise LawBroken(f"groups: base_lr of group {index} is {rate!r}; expected a number of at least 0.")
-    inside = [id(one) for group in optimizer.param_groups for one in group["params"]]
+    inside = [id(param) for group in optimizer.param_groups for param in group["params"]]
     for name, parameter in parameters.items():
         count = inside.count(id(parameter))
         if count > 1 or (parameter.requires_grad and not count):
             raise LawBroken(f"groups: {name} of shape {tuple(parameter.shape)} is in {count} groups; expected one.")
-    if strange := set(inside) - {id(one) for one in parameters.values()}:
+    if strange := set(inside) - {id(param) for param in parameters.values()}:
         raise LawBroken(f"groups: {len(strange)} parameters in the groups are not among those given.")
 
 
@@ -119,23 +119,23 @@ def honours_groups(config: Optimizer, parameters: Parameters, gradients: Gradien
     """
 
     def stepped(group: ParamGroup, gradients: Gradients) -> Parameters:
-        made = copies(parameters)
-        optimizer = replace(config, groups=(group,)).build_grouped(made.items())
+        changed = copies(parameters)
+        optimizer = replace(config, groups=(group,)).build_grouped(changed.items())
         for count, gradient in enumerate(gradients):
-            step(optimizer, made, gradient, count)
-        return made
+            step(optimizer, changed, gradient, count)
+        return changed
 
     still, free = stepped(ParamGroup(match=match, lr_scale=0.0), gradients), copies(parameters)
     optimizer = config.build_grouped(free.items())
     for count, gradient in enumerate(gradients):
         step(optimizer, free, gradient, count)
-    for name, one in parameters.items():
-        want = one if name == match else free[name]
+    for name, param in parameters.items():
+        want = param if name == match else free[name]
         if not torch.allclose(still[name], want, rtol=1e-3, atol=1e-4):
             how = "moved" if name == match else "moved otherwise"
             raise LawBroken(f"honours_groups: with {match} in a group of rate 0, {name} {how}.")
     if all("weight_decay" in group for group in optimizer.param_groups):
-        none = [{name: torch.zeros_like(one) for name, one in parameters.items()}]
+        none = [{name: torch.zeros_like(param) for name, param in parameters.items()}]
         if not torch.equal(stepped(ParamGroup(match=match, weight_decay=0.0), none)[match], parameters[match]):
             raise LawBroken(f"honours_groups: without weight decay, and without a gradient, {match} moved.")
     rates = [rate_of(config, parameters, match), rate_of(replace(config, groups=(HALF,)), parameters, match)]
@@ -151,7 +151,9 @@ HALF = ParamGroup(lr_scale=0.5)
 def rate_of(config: Optimizer, parameters: Parameters, name: str) -> float:
     """Return the full learning rate of the group that holds a parameter."""
     groups = config.build_grouped(parameters.items()).param_groups
-    return float(next(group["base_lr"] for group in groups if any(one is parameters[name] for one in group["params"])))
+    return float(
+        next(group["base_lr"] for group in groups if any(param is parameters[name] for param in group["params"]))
+    )
 
 
 def no_grad_no_move(config: Optimizer, parameters: Parameters) -> None:
@@ -166,13 +168,13 @@ def no_grad_no_move(config: Optimizer, parameters: Parameters) -> None:
     Raises:
         LawBroken: which parameter moved, and by how much.
     """
-    before = {name: one.detach().clone() for name, one in parameters.items()}
+    before = {name: param.detach().clone() for name, param in parameters.items()}
     optimizer = config.build_grouped(parameters.items())
-    step(optimizer, parameters, {name: torch.zeros_like(one) for name, one in parameters.items()})
-    decays = {id(one): group.get("weight_decay", 0) for group in optimizer.param_groups for one in group["params"]}
-    for name, one in parameters.items():
-        now, was = one.detach(), before[name]
-        decay = decays.get(id(one), 0)
+    step(optimizer, parameters, {name: torch.zeros_like(param) for name, param in parameters.items()})
+    decays = {id(param): group.get("weight_decay", 0) for group in optimizer.param_groups for param in group["params"]}
+    for name, param in parameters.items():
+        now, was = param.detach(), before[name]
+        decay = decays.get(id(param), 0)
         shrunk = (now.abs() <= was.abs()) & (now * was >= 0)
         if not bool((shrunk if decay else now == was).all()):
             moved = float((now - was).abs().nan_to_num(nan=math.inf).max())
@@ -197,9 +199,9 @@ def zero_lr_no_move(config: Optimizer, parameters: Parameters, gradients: Gradie
     before = copies(parameters)
     for gradient in gradients:
         step(optimizer, parameters, gradient, rate=0.0)
-    for name, one in parameters.items():
-        if not torch.equal(one, before[name]):
-            moved = float((one.detach() - before[name].detach()).abs().nan_to_num(nan=math.inf).max())
+    for name, param in parameters.items():
+        if not torch.equal(param, before[name]):
+            moved = float((param.detach() - before[name].detach()).abs().nan_to_num(nan=math.inf).max())
             raise LawBroken(f"zero_lr_no_move: at a rate of 0, {name} moved by {moved:.3g}.")
 
 
@@ -220,15 +222,19 @@ def descends(config: Optimizer, parameters: Parameters, targets: dict[str, Tenso
     """
     optimizer, losses = config.build_grouped(parameters.items()), dict[str, float]()
     for count in range(steps + 1):
-        for name, one in parameters.items():
-            loss = float((one.detach().double() - targets[name]).square().sum()) / 2
-            if one.requires_grad and not loss < losses.get(name, math.inf):
+        for name, param in parameters.items():
+            loss = float((param.detach().double() - targets[name]).square().sum()) / 2
+            if param.requires_grad and not loss < losses.get(name, math.inf):
                 raise LawBroken(
                     f"descends: step {count} took the loss of {name} from {losses[name]:.9g} to {loss:.9g}."
                 )
             losses[name] = loss
         step(
-            optimizer, parameters, {name: one.detach() - targets[name] for name, one in parameters.items()}, count, rate
+            optimizer,
+            parameters,
+            {name: param.detach() - targets[name] for name, param in parameters.items()},
+            count,
+            rate,
         )
 
 
@@ -280,7 +286,7 @@ def learned(config: Optimizer, parameters: Parameters, gradients: Gradients) -> 
     optimizer = config.build_grouped(changed.items())
     for count, gradient in enumerate(gradients):
         step(optimizer, changed, gradient, count)
-    return {name: one.detach().double() for name, one in changed.items()}
+    return {name: param.detach().double() for name, param in changed.items()}
 
 
 def step(
@@ -289,15 +295,14 @@ def step(
     """Take one step as training does: with gradients set, the rates of a falling schedule, and a seeded generator."""
     for group in optimizer.param_groups:
         group["lr"] = group["base_lr"] * rate / (1 + count)
-    for name, one in parameters.items():
-        one.grad = gradient[name].clone() if one.requires_grad and name in gradient else None
+    for name, param in parameters.items():
+        param.grad = gradient[name].clone() if param.requires_grad and name in gradient else None
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(
-            count
-        )  # torch.manual_seed queries every device, and takes longer than a step
+        # torch.manual_seed queries every device, and takes longer than a step.
+        torch.default_generator.manual_seed(count)
         optimizer.step()
 
 
 def copies(parameters: Parameters) -> Parameters:
     """Return copies of parameters."""
-    return {name: nn.Parameter(one.detach().clone(), one.requires_grad) for name, one in parameters.items()}
+    return {name: nn.Parameter(param.detach().clone(), param.requires_grad) for name, param in parameters.items()}

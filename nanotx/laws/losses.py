@@ -84,7 +84,7 @@ def gradients(loss: LossModule, head: nn.Linear, x: Stream, targets: Tokens, chu
 
 def outcome(loss: LossModule, head: nn.Linear, x: Stream, total: Tensor, cross: Tensor) -> dict[str, Tensor]:
     """Return the two numbers of a loss and the gradients of the stream, the head and the loss's own parameters."""
-    wanted = {"x": x} | dict(head.named_parameters(prefix="head")) | dict(loss.named_parameters(prefix="loss"))
-    found = torch.autograd.grad(total, [*wanted.values()], allow_unused=True, materialize_grads=True)
+    leaves = {"x": x} | dict(head.named_parameters(prefix="head")) | dict(loss.named_parameters(prefix="loss"))
+    grads = torch.autograd.grad(total, [*leaves.values()], allow_unused=True, materialize_grads=True)
     numbers = {"total": total.detach(), "cross-entropy": cross.detach()}
-    return numbers | {f"gradient of {name}": one for name, one in zip(wanted, found, strict=True)}
+    return numbers | {f"gradient of {name}": grad for name, grad in zip(leaves, grads, strict=True)}

@@ -89,7 +89,7 @@ def cast_close(
         got = cast(x.to(dtype) if x.is_floating_point() else x).double()
     lengths = want.norm(dim=-1).clamp(min=1e-6)
     away = reduce((got - want).norm(dim=-1) / lengths, "b t -> t", "max")
-    middles = [float(one.median()) for one in away.split(stretch)]
+    middles = [float(segment.median()) for segment in away.split(stretch)]
     limit = min(tolerance, growth * max(middles[0], torch.finfo(dtype).eps / 2))
     for index, middle in enumerate(middles):
         if not middle <= (limit if index else tolerance):

@@ -36,11 +36,11 @@ def one_pass(model: Transformer, ids: Tokens, others: Tokens, seed: int = 0, tol
 def gradients(model: Transformer, ids: Tokens, seed: int, checkpointing: bool) -> dict[str, Tensor]:
     """Return the logits of a training pass, and the gradients of a random weighting of them."""
     model.train().activation_checkpointing = checkpointing
-    learned = {name: one for name, one in model.named_parameters() if one.requires_grad}
+    learned = {name: param for name, param in model.named_parameters() if param.requires_grad}
     try:
         with seeded(seed):
             y = model(ids)
-            found = torch.autograd.grad(
+            grads = torch.autograd.grad(
                 y, [*learned.values()], cotangent(y.shape, seed).to(y), allow_unused=True, materialize_grads=True
             )
     except RuntimeError as error:
@@ -50,4 +50,4 @@ def gradients(model: Transformer, ids: Tokens, seed: int, checkpointing: bool) -
         raise LawBroken(f"one_pass: with activation checkpointing, the backward pass fails: {line}") from error
     finally:
         model.eval().activation_checkpointing = False
-    return {"logits": y.detach()} | {f"gradient of {name}": one for name, one in zip(learned, found, strict=True)}
+    return {"logits": y.detach()} | {f"gradient of {name}": grad for name, grad in zip(learned, grads, strict=True)}

@@ -112,10 +112,10 @@ def distinct(position: PositionalEncoding, other: PositionalEncoding, x: Stream,
     Raises:
         LawBroken: both have the same encoding.
     """
-    mine = position.embed(x, positions), position.rotate(q, q, positions)[0], position.bias(positions, positions)
-    theirs = other.embed(x, positions), other.rotate(q, q, positions)[0], other.bias(positions, positions)
+    first = position.embed(x, positions), position.rotate(q, q, positions)[0], position.bias(positions, positions)
+    second = other.embed(x, positions), other.rotate(q, q, positions)[0], other.bias(positions, positions)
     if all(
-        a is b or (a is not None and b is not None and torch.equal(a, b)) for a, b in zip(mine, theirs, strict=True)
+        a is b or (a is not None and b is not None and torch.equal(a, b)) for a, b in zip(first, second, strict=True)
     ):
         raise LawBroken(f"distinct: with other fields, all of {tuple(x.shape)} is placed as without them.")
 
@@ -203,12 +203,12 @@ def positions_survive_cast(
     """
     cast, name = copy.deepcopy(position).to(dtype), str(dtype).removeprefix("torch.")
     x, q, positions = x.to(dtype), q.to(dtype), torch.arange(x.shape[1])
-    asked = positions.flip(0)[:: max(1, len(positions) // queries)]
+    sampled = positions.flip(0)[:: max(1, len(positions) // queries)]
     some = {
         "the embedding": (cast.embed(x, positions), position.embed(x.float(), positions)),
         "queries": (cast.rotate(q, q, positions)[0], position.rotate(q.float(), q.float(), positions)[0]),
         "keys": (cast.rotate(q, q, positions)[1], position.rotate(q.float(), q.float(), positions)[1]),
-        "the bias": (cast.bias(asked, positions), position.bias(asked, positions)),
+        "the bias": (cast.bias(sampled, positions), position.bias(sampled, positions)),
     }
     for what, (got, want) in some.items():
         if got is None or want is None:

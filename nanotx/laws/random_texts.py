@@ -27,7 +27,7 @@ PRIMER = "But, soft! what light through yonder window breaks?\nIt is the east, a
 """Learned first, always: enough to teach a small vocabulary, in characters that every preset tokenizer holds."""
 
 SMALL = 32
-"""How many ids beyond the fewest a drawn tokenizer has at most."""
+"""The most ids beyond the fewest that a drawn tokenizer has."""
 
 TROUBLE = (
     *(
@@ -50,13 +50,13 @@ TROUBLE = (
     *("\U0001f600", "\U0001f469\u200d\U0001f680", "\U00010000", "\U0010ffff", "\ud7ff", "\ue000", "\uffff"),
     *("0123456789", "'ll", "<|endoftext|>", "<unk>", "\\n", '"', "\u0661\u0662"),
 )
-"""What has gone wrong in somebody's tokenizer."""
+"""Texts that broke a tokenizer in the past."""
 
 PATTERNS = ("gpt4", "gpt2", r"\s?\w+|(?s:.)")
-"""Where a text may be cut: two names, and a regex of one's own."""
+"""Patterns that split a text: two names, and a custom regex."""
 
 EDGES = ("", "", "", " ", "\n", "\ufeff", "\u0301")
-"""What goes wrong at the beginning or the end of a text."""
+"""Strings that break tokenizers at the beginning or the end of a text."""
 
 
 def piece(size: int, at: int, of: Sequence[str]) -> str:
@@ -104,10 +104,10 @@ def fit_to_texts(config: Any, taught: Sequence[str], more: int) -> Any:
         more: the number of ids beyond the fewest.
     """
     part: type[Tokenizer] = type(config)
-    for one in (config, with_other_fields(config, min_frequency=1)) if "min_frequency" in fields(part) else (config,):
-        for sized in (
-            sizes(one, taught, min_vocab_size(part) + extra_ids(one), more) if "vocab_size" in fields(part) else (one,)
-        ):
+    bases = (config, with_other_fields(config, min_frequency=1)) if "min_frequency" in fields(part) else (config,)
+    for base in bases:
+        least = min_vocab_size(part) + extra_ids(base) if "vocab_size" in fields(part) else 0
+        for sized in sizes(base, taught, least, more) if "vocab_size" in fields(part) else (base,):
             if texts_suffice(sized, taught):
                 return sized
     return None
@@ -119,7 +119,7 @@ def rank_file(more: int = SMALL) -> str:
     folder = Path(tempfile.mkdtemp())
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     codec = Bpe(vocab_size=256 + more).train([PRIMER])
-    ranks = {codec.decode_bytes([one]): one for one in range(codec.vocab_size)}
+    ranks = {codec.decode_bytes([token]): token for token in range(codec.vocab_size)}
     (folder / "small.tiktoken").write_text("\n".join(lines_of(ranks)), encoding="ascii")
     return str(folder / "small.tiktoken")
 
@@ -152,7 +152,7 @@ def texts_suffice(config: Tokenizer, taught: Sequence[str]) -> bool:
     """Return whether these texts are enough to train the config."""
     try:
         trained(config, tuple(taught))
-    except Exception as error:  # any other fault is for the law to meet
+    except Exception as error:  # the law reports any other error
         return not isinstance(error, TokenizerError)
     return True
 
@@ -169,12 +169,12 @@ def sizes(config: Any, taught: Sequence[str], least: int, more: int) -> Iterator
 
 
 def proposed_vocab_size(config: Tokenizer, taught: Sequence[str]) -> list[int]:
-    """Return the vocab_size that a config proposes if these texts cannot train its own; None otherwise."""
+    """Return the vocab_size that a config proposes if these texts cannot train its own; empty otherwise."""
     try:
         trained(config, tuple(taught))
     except TokenizerError as error:
         return [int(size) for size in re.findall(r"--tokenizer\.vocab-size (\d+)", str(error))]
-    except Exception:  # any other fault is for the law to meet
+    except Exception:  # the law reports any other error
         return []
     return []
 

@@ -26,30 +26,34 @@ def special_tokens_by_name(codec: Codec, text: str, allowed: Collection[str], st
     Raises:
         LawBroken: a name became something else, or the unknown name is allowed.
     """
-    names, form = {one: name for name, one in codec.special_tokens.items()}, normalize_nfc(text) if codec.nfc else text
-    for one, name in names.items():
-        if codec.decode_bytes([one]) != name.encode("utf-8"):
-            raise LawBroken(f"special_tokens: id {one} of {name!r} is decoded as {codec.decode_bytes([one])!r}.")
-    for one in encoded(codec, text) or ():
-        if one in names and names[one] != UNKNOWN:
-            raise LawBroken(f"special_tokens: {text!r} became, with no name allowed, id {one} of {names[one]!r}.")
+    names, form = (
+        {token: name for name, token in codec.special_tokens.items()},
+        normalize_nfc(text) if codec.nfc else text,
+    )
+    for token, name in names.items():
+        if codec.decode_bytes([token]) != name.encode("utf-8"):
+            raise LawBroken(f"special_tokens: id {token} of {name!r} is decoded as {codec.decode_bytes([token])!r}.")
+    for token in encoded(codec, text) or ():
+        if token in names and names[token] != UNKNOWN:
+            raise LawBroken(f"special_tokens: {text!r} became, with no name allowed, id {token} of {names[token]!r}.")
     parts = [
-        [codec.special_tokens[one]] if name else encoded(codec, one) for one, name in split_at_names(form, allowed)
+        [codec.special_tokens[segment]] if name else encoded(codec, segment)
+        for segment, name in split_at_names(form, allowed)
     ]
-    wanted = None if None in parts else [one for part in parts for one in part or ()]
-    found = encoded(codec, text, allowed)
-    if found != wanted:
+    expected = None if None in parts else [token for part in parts for token in part or ()]
+    ids = encoded(codec, text, allowed)
+    if ids != expected:
         raise LawBroken(
-            f"special_tokens: {text!r}, with {list(allowed)} allowed, became {found}; expected {wanted}, "
+            f"special_tokens: {text!r}, with {list(allowed)} allowed, became {ids}; expected {expected}, "
             f"of {split_at_names(form, allowed)}."
         )
     lost = UNKNOWN in codec.special_tokens and any(codec.special_tokens[UNKNOWN] in (part or ()) for part in parts)
-    if found is not None and not lost and codec.decode(found) != form:
+    if ids is not None and not lost and codec.decode(ids) != form:
         raise LawBroken(
-            f"special_tokens: {text!r}, with {list(allowed)} allowed, became {found}, which is {codec.decode(found)!r}."
+            f"special_tokens: {text!r}, with {list(allowed)} allowed, became {ids}, which is {codec.decode(ids)!r}."
         )
     try:
-        codec.encode("" if found is None else text, allowed_special=[*allowed, stranger])
+        codec.encode("" if ids is None else text, allowed_special=[*allowed, stranger])
     except TextError as error:
         if repr(stranger) in str(error):
             return
@@ -74,9 +78,9 @@ def cut_anywhere(codec: Codec, text: str) -> None:
         return
     for cut in CUT.finditer(text):
         left, right = text[: cut.start()], text[cut.start() :]
-        one, other = encoded(codec, left), encoded(codec, right)
-        if one is None or other is None or one + other != whole:
-            raise LawBroken(f"cut: {text!r} is {whole}; cut in two, {left!r} is {one} and {right!r} is {other}.")
+        before, after = encoded(codec, left), encoded(codec, right)
+        if before is None or after is None or before + after != whole:
+            raise LawBroken(f"cut: {text!r} is {whole}; cut in two, {left!r} is {before} and {right!r} is {after}.")
 
 
 def trains_in_blocks(config: Tokenizer, texts: Sequence[str]) -> None:
@@ -94,23 +98,23 @@ def trains_in_blocks(config: Tokenizer, texts: Sequence[str]) -> None:
     blocks = [block for text in texts for block in CUT.split(text)]
     whole = config.train(texts)
     try:
-        found = config.train(blocks)
+        trained = config.train(blocks)
     except TokenizerError as error:
         raise LawBroken(f"cut: {list(texts)} taught {whole!r}, and in the blocks {blocks} nothing: {error}") from None
-    if found != whole:
-        raise LawBroken(f"cut: {list(texts)} taught {whole.to_dict()}, and in the blocks {blocks} {found.to_dict()}.")
+    if trained != whole:
+        raise LawBroken(f"cut: {list(texts)} taught {whole.to_dict()}, and in the blocks {blocks} {trained.to_dict()}.")
 
 
 def split_at_names(text: str, names: Collection[str]) -> list[tuple[str, bool]]:
     """Return all segments of the text in order, each with whether it is a name."""
-    found, held, at = list[tuple[str, bool]](), "", 0
+    segments, ordinary, at = list[tuple[str, bool]](), "", 0
     while at < len(text):
-        name = max((one for one in names if text.startswith(one, at)), key=len, default="")
+        name = max((name for name in names if text.startswith(name, at)), key=len, default="")
         if name:
-            found += [(held, False), (name, True)]
-        held = "" if name else held + text[at]
+            segments += [(ordinary, False), (name, True)]
+        ordinary = "" if name else ordinary + text[at]
         at += len(name) or 1
-    return [*found, (held, False)]
+    return [*segments, (ordinary, False)]
 
 
 def encoded(codec: Codec, text: str, allowed: Collection[str] = ()) -> list[int] | None:

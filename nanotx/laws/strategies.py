@@ -16,11 +16,11 @@ from nanotx.config.schema import fields, is_slot, without_none
 from nanotx.errors import ConfigError
 
 Drawn = Callable[[st.SearchStrategy[Any]], Any]
-"""What hypothesis gives a composite strategy: it takes a strategy and gives a value."""
+"""The function that hypothesis passes to a composite strategy: it draws a value from a strategy."""
 TIME = 80
 """The longest text."""
 SMALL = 8
-"""The largest whole number drawn for a field whose default is none smaller."""
+"""The largest integer drawn for a field, unless its default is larger."""
 
 NAMES = ("<|a|>", "<|a|>b", "<|endoftext|>", "e", "\u00e9", "t l", " ", "(.*)", "<unk>")
 """Texts drawn for a field that takes several: some begin like others, or are what a text is made of."""
@@ -29,7 +29,7 @@ batches = st.integers(1, 3)
 times = st.integers(1, TIME)
 seeds = st.integers(0, 2**16)
 scales = st.sampled_from([1.0, 1e-3, 1e-2, 1e-1, 1e1, 1e2, 1e3, 1e4])
-"""Of the input; at the large ones a mask that is merely soft lets the future through."""
+"""Scales of the input; at the large ones a merely soft mask leaks the future."""
 ordinary = st.sampled_from([1.0, 0.3, 3.0])
 
 

@@ -64,7 +64,7 @@ def exact_bytes(codec: Codec, ids: Sequence[int]) -> None:
         LawBroken: the bytes of all ids differ from those of each, or an id is refused; the message shows them.
     """
     try:
-        alone = [codec.decode_bytes([one]) for one in ids]
+        alone = [codec.decode_bytes([token]) for token in ids]
         together = codec.decode_bytes(ids)
     except TextError as error:
         raise LawBroken(f"bytes: ids {list(ids)} below vocab_size {codec.vocab_size} are refused: {error}") from None
@@ -87,8 +87,8 @@ def streams(codec: Codec, ids: Sequence[int], decoder: Callable[[Codec], Streami
         LawBroken: the texts differ; the message says after how many ids, and gives both.
     """
     decode, text, stream = codec.decode(ids), "", decoder(codec)
-    for count, one in enumerate(ids, 1):
-        text += stream.push(one)
+    for count, token in enumerate(ids, 1):
+        text += stream.push(token)
         so_far = codec.decode(ids[:count])
         if not decode.startswith(text) or not so_far.startswith(text) or so_far[len(text) :] not in ("", "\ufffd"):
             raise LawBroken(
@@ -206,7 +206,7 @@ def trains_alike(config: Tokenizer, texts: Sequence[str], others: Sequence[str])
     first = config.train(texts)
     with suppress(TokenizerError):  # they may be too little to learn from
         config.train(others)
-    second = config.train(one for one in texts)  # a stream can be read once
+    second = config.train(text for text in texts)  # an iterator can be read once
     if first != second or first.to_dict() != second.to_dict():
         raise LawBroken(f"trains_alike: {brief(list(texts))} taught {first!r}, and another time {second!r}.")
 
@@ -222,16 +222,17 @@ def refuses_text(codec: Codec, text: str) -> None:
         text: any; it may hold lone surrogates.
 
     Raises:
-        LawBroken: the text was accepted, or the message of the refusal is another."""
+        LawBroken: the text was accepted, or the message of the refusal is another.
+    """
     text = normalize_nfc(text) if codec.nfc else text  # where offsets are counted
     refusal = _refusal(codec, text)
     if refusal is None:
-        half = next((at for at, one in enumerate(text) if 0xD800 <= ord(one) < 0xE000), None)
-        if half is not None:
-            raise LawBroken(f"refuses: {text!r} is accepted with the lone surrogate at offset {half}.")
+        surrogate = next((at for at, character in enumerate(text) if 0xD800 <= ord(character) < 0xE000), None)
+        if surrogate is not None:
+            raise LawBroken(f"refuses: {text!r} is accepted with the lone surrogate at offset {surrogate}.")
         return
-    found = PLACE.search(refusal)
-    at = int(found[1]) if found else len(text)
+    place = PLACE.search(refusal)
+    at = int(place[1]) if place else len(text)
     if at >= len(text) or f"U+{ord(text[at]):04X}" not in refusal:
         raise LawBroken(
             f"refuses: {text!r} is refused with {refusal!r}; expected the first character that cannot be, "
@@ -256,11 +257,11 @@ def refuses_ids(codec: Codec, ids: Sequence[int]) -> None:
     Raises:
         LawBroken: the ids were decoded, or the message of the refusal is another.
     """
-    wrong = next((at for at, one in enumerate(ids) if not 0 <= one < codec.vocab_size), None)
+    wrong = next((at for at, token in enumerate(ids) if not 0 <= token < codec.vocab_size), None)
     if wrong is None:
         return
     try:
-        found = codec.decode_bytes(ids)
+        decoded = codec.decode_bytes(ids)
     except TextError as error:
         if not re.search(rf"id {ids[wrong]} at index {wrong}\b", str(error)):
             raise LawBroken(
@@ -270,7 +271,7 @@ def refuses_ids(codec: Codec, ids: Sequence[int]) -> None:
         return
     raise LawBroken(
         f"refuses: id {ids[wrong]} at index {wrong} is not below vocab_size {codec.vocab_size}, "
-        f"and is decoded: {found!r}."
+        f"and is decoded: {decoded!r}."
     )
 
 

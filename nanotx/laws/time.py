@@ -13,7 +13,7 @@ from nanotx.laws.values import cotangent
 
 Layer = Callable[[Tensor], Tensor]
 Influence = Float[Tensor, "t s"]
-"""The greatest gradient that arrives at input `s` from what is asked of output `t`."""
+"""The largest gradient at input `s` from output `t`."""
 
 
 def causal(

@@ -76,9 +76,9 @@ def training_step(
         seed = dropout_seed(recipe.seed, step)
         torch.manual_seed(seed + first)
         with row_seeded(named_dropouts(model), seed, range(first, first + rows), x.device):
-            reported, found = micro_batch(recipe, model, x[part], y[part], scale, count, dtype)
-        losses = {name: losses.get(name, torch.zeros(())) + one / count for name, one in reported.items()}
-        for name, gradient in found.items():
+            reported, micro_gradients = micro_batch(recipe, model, x[part], y[part], scale, count, dtype)
+        losses = {name: losses.get(name, torch.zeros(())) + loss / count for name, loss in reported.items()}
+        for name, gradient in micro_gradients.items():
             gradients[name] = gradients[name] + gradient if name in gradients else gradient
 
     # Of a table whose gradient is sparse, only the rows that occurred in the batch count.
@@ -107,7 +107,7 @@ def training_step(
     decay = min(train.ema_decay, (step + 1) / (step + 10))
     for name, weight in weights.items():
         state["ema"][name] = torch.lerp(state["ema"][name], weight.detach(), 1 - decay)
-    numbers = {name: one.item() for name, one in losses.items()}
+    numbers = {name: loss.item() for name, loss in losses.items()}
     return numbers | {"grad_norm": norm.item(), "lr": recipe.optimizer.lr * factor}
 
 
@@ -120,8 +120,8 @@ def micro_batch(
     are the cross-entropy as `loss` and, where they differ, the total and the auxiliary losses.
     """
     weights, targets, chunk = dict(model.named_parameters()), y.flatten(), recipe.train.loss_chunk_size
-    head = {name: one for name, one in weights.items() if any(one is mine for mine in model.head.parameters())}
-    learned, at_hidden = {name: torch.zeros_like(one) for name, one in head.items()}, list[Tensor]()
+    head = {name: weight for name, weight in weights.items() if any(weight is own for own in model.head.parameters())}
+    at_head, at_hidden = {name: torch.zeros_like(weight) for name, weight in head.items()}, list[Tensor]()
     with torch.autocast("cpu", dtype=dtype, enabled=dtype is not torch.float32):
         hidden = model.hidden_states(x).flatten(0, 1)
         aux = model.aux_losses()
@@ -133,28 +133,28 @@ def micro_batch(
             total = lowered
         else:  # the gradient at the hidden states, and of the head, chunk by chunk
             cross_entropy, total = torch.zeros(()), torch.zeros(())
-            for piece, wanted in zip(hidden.detach().split(chunk), targets.split(chunk), strict=True):
+            for piece, target in zip(hidden.detach().split(chunk), targets.split(chunk), strict=True):
                 leaf = piece.detach().requires_grad_()
-                cross, z_loss = token_losses(recipe, model, leaf, wanted)
-                found = torch.autograd.grad(cross + z_loss, [leaf, *head.values()])
+                cross, z_loss = token_losses(recipe, model, leaf, target)
+                at_piece = torch.autograd.grad(cross + z_loss, [leaf, *head.values()])
                 cross_entropy, total = cross_entropy + cross.detach(), total + (cross + z_loss).detach()
-                at_hidden.append(found[0])
-                learned = {name: learned[name] + one for name, one in zip(head, found[1:], strict=True)}
+                at_hidden.append(at_piece[0])
+                at_head = {name: at_head[name] + gradient for name, gradient in zip(head, at_piece[1:], strict=True)}
             total = total / len(targets) + penalty
     reported = {"loss": cross_entropy.detach() / len(targets)}
     if aux or recipe.loss != CrossEntropy():
         reported["total_loss"] = total.detach()
     if aux:
-        reported["aux_loss"] = torch.stack([one.detach().float() for one in aux.values()]).sum()
-        reported |= {f"aux_loss/{name}": one.detach().float() for name, one in aux.items()}
+        reported["aux_loss"] = torch.stack([loss.detach().float() for loss in aux.values()]).sum()
+        reported |= {f"aux_loss/{name}": loss.detach().float() for name, loss in aux.items()}
     if whole:
         return reported, weight_gradients([lowered / count * scale], weights)
     part = torch.tensor(scale) / count
     share = part / len(targets)  # of one token
     roots = {hidden: torch.cat(at_hidden) * share.to(hidden.dtype)} | ({penalty: part} if penalty else {})
     gradients = weight_gradients([*roots], weights, [*roots.values()])
-    for name, one in learned.items():
-        gradients[name] = one * share + gradients[name] if name in gradients else one * share
+    for name, gradient in at_head.items():
+        gradients[name] = gradient * share + gradients[name] if name in gradients else gradient * share
     return reported, gradients
 
 
@@ -170,9 +170,9 @@ def weight_gradients(
     of: list[Tensor], weights: dict[str, nn.Parameter], cotangents: list[Tensor] | None = None
 ) -> Tensors:
     """Return the gradients of the weights by name, without weights that have none."""
-    found = torch.autograd.grad(of, list(weights.values()), cotangents, allow_unused=True)
-    pairs = zip(weights, found, strict=True)
-    return {name: one if one.is_sparse else one.contiguous() for name, one in pairs if one is not None}
+    gradients = torch.autograd.grad(of, list(weights.values()), cotangents, allow_unused=True)
+    pairs = zip(weights, gradients, strict=True)
+    return {name: grad if grad.is_sparse else grad.contiguous() for name, grad in pairs if grad is not None}
 
 
 @torch.no_grad()
@@ -309,22 +309,22 @@ def matches_training_step(trainer: Trainer, steps: int) -> None:
         saved = trainer.scaler.state_dict()
         state["loss_scale"], state["clean_steps"] = saved["scale"], saved["_growth_tracker"]
     for step in range(steps):
-        row, wanted = trainer.train_step(), training_step(recipe, model, trainer.windows, step, state, dtype)
+        row, expected = trainer.train_step(), training_step(recipe, model, trainer.windows, step, state, dtype)
         if dtype is torch.float16:
             row |= {"loss_scale": trainer.scaler.get_scale()}
-            wanted |= {"loss_scale": state["loss_scale"]}
-        for key, value in wanted.items():
+            expected |= {"loss_scale": state["loss_scale"]}
+        for key, value in expected.items():
             if row[key] != value and not (math.isnan(row[key]) and math.isnan(value)):
                 raise LawBroken(f"step: of step {step + 1}, {key} is {row[key]!r}, and as written {value!r}.")
         with trainer.use_eval_weights():
-            averages = {name: one.detach().clone() for name, one in trainer.model.named_parameters()}
+            averages = {name: param.detach().clone() for name, param in trainer.model.named_parameters()}
         learned = (dict(trainer.model.named_parameters()), dict(model.named_parameters()))
         pairs: dict[str, tuple[Any, Any]] = {"weight": learned}
         pairs |= {"ema": (averages, state["ema"])} if recipe.train.ema_decay else {}
-        for kind, (found, written) in pairs.items():
-            for name, one in found.items():
-                if not torch.equal(one, written[name]):
-                    away = float((one.detach() - written[name].detach()).abs().max())
+        for kind, (got, written) in pairs.items():
+            for name, tensor in got.items():
+                if not torch.equal(tensor, written[name]):
+                    away = float((tensor.detach() - written[name].detach()).abs().max())
                     raise LawBroken(
                         f"step: after step {step + 1} the {kind} {name} differs by {away:.3g} from the written."
                     )

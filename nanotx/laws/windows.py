@@ -28,8 +28,8 @@ def targets_shifted(windows: Windows, step: int, batch: int) -> None:
             f"targets_shifted: {batch} rows of {windows.context} came as {x.shape} {x.dtype} and {y.shape} {y.dtype}."
         )
     for row, start in enumerate(starts.tolist()):
-        wanted = windows.ids[start : start + windows.context + 1].tolist()
-        for name, got, want in (("is", x[row].tolist(), wanted[:-1]), ("is to predict", y[row].tolist(), wanted[1:])):
+        ids = windows.ids[start : start + windows.context + 1].tolist()
+        for name, got, want in (("is", x[row].tolist(), ids[:-1]), ("is to predict", y[row].tolist(), ids[1:])):
             if start < 0 or got != want:
                 raise LawBroken(
                     f"targets_shifted: row {row} of step {step}, from {start} on, {name} {got}; expected {want}."
@@ -59,12 +59,12 @@ def each_window_once(windows: Windows, batch: int, epochs: int) -> None:
     steps = -(-epochs * count // batch)
     starts = np.concatenate([windows.starts(step, batch) for step in range(steps)])
     for epoch in range(epochs):
-        found = np.sort(starts[epoch * count : (epoch + 1) * count])
-        cut = int(found[0])
-        if found.tolist() != list(range(cut, cut + count * context, context)) or cut < 0:
+        begins = np.sort(starts[epoch * count : (epoch + 1) * count])
+        cut = int(begins[0])
+        if begins.tolist() != list(range(cut, cut + count * context, context)) or cut < 0:
             raise LawBroken(
                 f"each_window_once: with {batch} rows per step, the windows of epoch {epoch} begin at "
-                f"{found.tolist()}; expected {count}, each {context} after another."
+                f"{begins.tolist()}; expected {count}, each {context} after another."
             )
         if cut + count * context >= length:
             raise LawBroken(

@@ -13,7 +13,7 @@ from nanotx.laws.strategies import Drawn, configs
 whole = st.integers(-(2**62), 2**62) | st.integers(0, 3)
 numbers = st.floats(allow_nan=False, allow_infinity=False) | st.floats(0, 1) | st.sampled_from([0.0, 1e-300, 5e22])
 VALUES: dict[Any, st.SearchStrategy[Any]] = {str: texts(), int: whole, float: numbers, bool: st.booleans()}
-"""Any values of the plain types; what a part refuses, it does without."""
+"""Strategies of any values of the plain types; those that a part refuses are left out."""
 
 
 def values(kind: Any) -> st.SearchStrategy[Any] | None:
@@ -22,8 +22,8 @@ def values(kind: Any) -> st.SearchStrategy[Any] | None:
         inside = values(without_none(kind))
         return None if inside is None else st.none() | inside
     if get_origin(kind) is tuple:
-        several = [values(one) for one in get_args(kind) if one is not Ellipsis]
-        known = [one for one in several if one is not None]
+        several = [values(inside) for inside in get_args(kind) if inside is not Ellipsis]
+        known = [strategy for strategy in several if strategy is not None]
         if len(known) < len(several):
             return None
         return st.lists(known[0], max_size=3).map(tuple) if Ellipsis in get_args(kind) else st.tuples(*known)

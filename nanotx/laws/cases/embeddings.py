@@ -148,11 +148,11 @@ def all_fields_matter(case: EmbeddingCase) -> None:
     """Every field changes something (dropout in training), or the part lists it in `cost_only`."""
     long, default = replace(case, time=24), replace(case, time=24, vocab_size=20)
 
-    def come(case: EmbeddingCase, config: Any) -> dict[str, Tensor]:
-        one = replace(case, config=config)
-        return come_of(one.module(), one.ids(), seed=case.seed)
+    def outcome(case: EmbeddingCase, config: Any) -> dict[str, Tensor]:
+        case = replace(case, config=config)
+        return come_of(case.module(), case.ids(), seed=case.seed)
 
-    fields_matter(case.config, lambda config: come(long, config), lambda config: come(default, config))
+    fields_matter(case.config, lambda config: outcome(long, config), lambda config: outcome(default, config))
 
 
 @LAWS.law("embedding", draw=embeddings, on_request=True)

@@ -22,7 +22,7 @@ from nanotx.nn.shapes import Stream
 
 TOLERANCES = {("cpu", "float32"): 1e-5, ("cuda", "float32"): 1e-4, ("mps", "float32"): 1e-4}
 COARSE = 3e-2
-"""By how much outputs may differ, relative to the largest (or 1), by device; COARSE in half of the bits."""
+"""The difference that outputs may have, relative to the largest (or 1), by device; COARSE in half precision."""
 
 
 @dataclass(frozen=True, kw_only=True)

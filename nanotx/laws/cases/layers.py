@@ -124,7 +124,7 @@ def batches_of_rows(part: type[Any], where: Where) -> st.SearchStrategy[LayerCas
 LAWS = LawBook()
 
 VOCAB = 11
-"""Tokens of the models in which layers are tried."""
+"""Vocabulary of the models in which layers are checked."""
 WIDE = 48
 """A width that the usual numbers of heads divide."""
 

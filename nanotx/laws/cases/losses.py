@@ -117,8 +117,8 @@ def state_complete(case: LossCase) -> None:
 def finite(case: LossCase) -> None:
     """The loss and its gradients are finite, also where the logits are large."""
     for scale in (1.0, 1e3):
-        for name, one in replace(case, scale=case.scale * scale).numbers().items():
-            if not bool(one.isfinite().all()):
+        for name, tensor in replace(case, scale=case.scale * scale).numbers().items():
+            if not bool(tensor.isfinite().all()):
                 raise LawBroken(f"finite: {name} is not finite, with a stream of scale {case.scale * scale:g}.")
 
 
@@ -150,8 +150,9 @@ def all_fields_matter(case: LossCase) -> None:
     def outcome(config: Any) -> dict[str, Tensor]:
         other = replace(case, config=config, vocab_size=7, dim=5, time=LONGEST)
         state = {
-            f"state {name} {tuple(one.shape)}": torch.zeros(0) for name, one in other.module().state_dict().items()
+            f"state {name} {tuple(tensor.shape)}": torch.zeros(0)
+            for name, tensor in other.module().state_dict().items()
         }
-        return state | {name: one.double() for name, one in other.numbers().items()}
+        return state | {name: tensor.double() for name, tensor in other.numbers().items()}
 
     fields_matter(case.config, outcome)

@@ -24,11 +24,11 @@ from nanotx.nn.shapes import Logits, Stream, Tokens
 from nanotx.nn.transformer import Model, Transformer
 
 TOLERANCES = {"cpu": 1e-5, "cuda": 1e-4, "mps": 1e-4}
-"""By how much logits may differ, relative to the largest (or 1)."""
+"""The difference that logits may have, relative to the largest (or 1)."""
 LONG = 320
 """Positions of a long text."""
 SOME = 24
-"""Positions of one that is long enough for every part to be heard."""
+"""Positions of a text that is long enough for every part to matter."""
 
 
 @dataclass(frozen=True, kw_only=True)

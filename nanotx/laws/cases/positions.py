@@ -182,12 +182,12 @@ def gets_gradient_of_position(case: PositionCase) -> None:
     """Every parameter of an ordinary case gets a gradient."""
     position, positions = case.position(), torch.arange(case.time)
     bias = position.bias(positions, positions)
-    told = [
+    encodings = [
         position.embed(case.x(), positions),
         *position.rotate(case.q(), case.q(shift=1), positions),
         *([] if bias is None else [bias]),
     ]
-    gets_gradient([(position, torch.cat([one.flatten() for one in told]))])
+    gets_gradient([(position, torch.cat([encoding.flatten() for encoding in encodings]))])
 
 
 @LAWS.law(

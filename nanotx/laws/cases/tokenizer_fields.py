@@ -29,15 +29,15 @@ from nanotx.tokenizers.saved import Saved
 from nanotx.tokenizers.tiktoken import Tiktoken
 
 TAUGHT = (PRIMER, PRIMER, "Cafe\u0301, cafe\u0301; it's 1234 o'clock, 1234567 1234567 <|a|>.\n")
-"""What is learned from: words that are rare and words that are not, an accent apart from its letter, a special."""
+"""Training texts: rare and frequent words, an accent separate from its letter, a special token."""
 READ = (PRIMER, "cafe\u0301 \u00e9", "Zounds! \u4e16\u754c", "sun's <|a|> 1234567")
-"""What is read then: some of it was never met."""
+"""Texts to encode, in part unlike the training texts."""
 NAMES: tuple[tuple[str, ...], ...] = (("<|a|>",), ("<|endoftext|>", "<|a|>"), ())
 """Values of a field for names of special tokens."""
 LEARNED = 80
 """Ids beyond the fewest."""
 MANY = 2000
-"""Ids whose bytes are looked at."""
+"""Ids whose bytes are compared."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -108,13 +108,13 @@ def outcome_of(config: Tokenizer) -> dict[str, Tensor]:
     gaps = set(codec.undefined_ids)
     tokens = [b"" if token in gaps else codec.decode_bytes([token]) for token in range(min(codec.vocab_size, MANY))]
     digest = hashlib.sha256(repr((codec.vocab_size, sorted(codec.special_tokens.items()), tokens)).encode()).hexdigest()
-    come = {f"vocabulary {digest}": torch.zeros(0)}
+    outcome = {f"vocabulary {digest}": torch.zeros(0)}
     for index, text in enumerate(READ):
         try:
-            come[f"ids {index}"] = torch.from_numpy(codec.encode(text, [*codec.special_tokens]).astype(np.int64))
+            outcome[f"ids {index}"] = torch.from_numpy(codec.encode(text, [*codec.special_tokens]).astype(np.int64))
         except TextError:
-            come[f"text {index} is refused"] = torch.zeros(0)
-    return come
+            outcome[f"text {index} is refused"] = torch.zeros(0)
+    return outcome
 
 
 @lru_cache(maxsize=2)

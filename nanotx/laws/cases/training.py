@@ -107,8 +107,8 @@ class OptimizerCase(Case):
         """Return the gradients of each step."""
         generator = torch.Generator().manual_seed(self.seed + 1)
         named = self.parameters()
-        draw = {name: torch.randn((self.steps, *one.shape), generator=generator) for name, one in named.items()}
-        return [{name: one[step] for name, one in draw.items()} for step in range(self.steps)]
+        draw = {name: torch.randn((self.steps, *param.shape), generator=generator) for name, param in named.items()}
+        return [{name: gradients[step] for name, gradients in draw.items()} for step in range(self.steps)]
 
     def some_gradients(self) -> list[dict[str, Tensor]]:
         """Return the gradients of each step without the missing ones; that of the table is sparse if it has `rows`."""
@@ -129,7 +129,7 @@ class OptimizerCase(Case):
         """Return targets far from every parameter of a small scale, on either side."""
         generator = torch.Generator().manual_seed(self.seed + 2)
         return {
-            name: 10 * torch.randn(one.shape, generator=generator).sign() for name, one in self.parameters().items()
+            name: 10 * torch.randn(param.shape, generator=generator).sign() for name, param in self.parameters().items()
         }
 
 
