@@ -31,7 +31,7 @@ def split(corpus: Corpus) -> None:
     try:
         training, validation = corpus.split()
     except DataError as error:
-        if 0 < wanted < len(text):
+        if 0 < expected < len(text):
             raise LawBroken(f"split: {len(text)} characters are refused: {error}") from None
         return
     joined = training + validation

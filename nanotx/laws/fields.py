@@ -49,8 +49,8 @@ def gets_gradient(
         missing = [name for name, rows in met.items() if not rows.all()]
         if not missing:
             return
-    elsewhere = {name_of(name): rows for name, rows in also().items()} if also is not None else {}
-    missing = [name for name in missing if name not in elsewhere or not elsewhere[name].all()]
+    other_passes = {name_of(name): rows for name, rows in also().items()} if also is not None else {}
+    missing = [name for name in missing if name not in other_passes or not other_passes[name].all()]
     if missing:
         rows = met[missing[0]]
         some = f" in {int((~rows).sum())} of its {len(rows)} rows" if len(rows) > 1 else ""

@@ -213,8 +213,8 @@ def positions_survive_cast(
     for what, (got, want) in some.items():
         if got is None or want is None:
             continue
-        beside = want.double().abs() if what == "the bias" else want.double().norm(dim=-1, keepdim=True)
-        away = ((got.double() - want.double()).abs() / beside.clamp(min=1)).nan_to_num(torch.inf)
+        scale = want.double().abs() if what == "the bias" else want.double().norm(dim=-1, keepdim=True)
+        away = ((got.double() - want.double()).abs() / scale.clamp(min=1)).nan_to_num(torch.inf)
         places = reduce(away, "... t k -> t k" if what != "the bias" else "h t s -> s t", "max").amax(dim=-1)
         far = (places > 4 * torch.finfo(dtype).eps).nonzero()
         if len(far):

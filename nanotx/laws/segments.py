@@ -58,9 +58,9 @@ def special_tokens_by_name(codec: Codec, text: str, allowed: Collection[str], st
         if repr(stranger) in str(error):
             return
         raise LawBroken(
-            f"special_tokens: {stranger!r} is the name of no special, and what is said is: {error}"
+            f"special_tokens: {stranger!r} is the name of no special token, and the message is: {error}"
         ) from None
-    raise LawBroken(f"special_tokens: {stranger!r} is the name of no special, and is allowed; there are {names}.")
+    raise LawBroken(f"special_tokens: {stranger!r} is the name of no special token, and is allowed; there are {names}.")
 
 
 def cut_anywhere(codec: Codec, text: str) -> None:

@@ -245,7 +245,7 @@ def test_names_become_their_ids_where_they_are_allowed(pieces, allowed):
         ("first_name", "<|end|>!", ["<|end|>", "<|end|>!"], r"became \[256, 33\]; expected \[257\], of"),
         ("every_name", "<|end|>", ["<|end|>!"], r"became \[256\]; expected \[60, 124, 101"),
         ("strips_behind", "<|end|> a", ["<|end|>"], r"became \[256, 97\]; expected \[256, 32, 97\]"),
-        ("any_name", "", [], r"'<\|b\|>' is the name of no special, and is allowed"),
+        ("any_name", "", [], r"'<\|b\|>' is the name of no special token, and is allowed"),
     ],
 )
 def test_a_name_that_is_read_otherwise_breaks_the_law_of_specials(name, text, allowed, message):
@@ -270,7 +270,7 @@ def test_the_ids_of_specials_give_back_their_names_and_a_refusal_names_the_stran
 
     for codec, message in [
         (Nameless, r"id 256 of '<\|a\|>' is decoded as b''"),
-        (Curt, r"'<\|b\|>' is the name of no special, and what is said is: no"),
+        (Curt, r"'<\|b\|>' is the name of no special token, and the message is: no"),
         (Alone, r"'x<\|a\|>', with \['<\|a\|>'\] allowed, became \[120, 256\], which is ''"),
     ]:
         with pytest.raises(LawBroken, match=f"special_tokens: {message}"):
