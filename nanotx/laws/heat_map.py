@@ -45,8 +45,8 @@ def part_heat_map(name: str, broken: Verdict | None) -> RenderableType | None:
     case: Any = law.case.of(part, table | {"time": max(MIN_POSITIONS, table.get("time", 1))})
     layer, x = (case.layer(), case.x()) if isinstance(case, LayerCase) else (case.model(), case.ids())
     lines = [f"{key} = {value!r}" for key, value in table.items()] if broken is not None else []
-    beside = [f"breaks {broken.law}", broken.broken, "", *lines] if broken is not None else []
-    return heat_map(influence_by_value(layer, x, seed=1), name, "\n".join(beside))
+    side_text = [f"breaks {broken.law}", broken.broken, "", *lines] if broken is not None else []
+    return heat_map(influence_by_value(layer, x, seed=1), name, "\n".join(side_text))
 
 
 def plain_case(config: Any, kind: type[Any]) -> Table:
@@ -57,13 +57,13 @@ def plain_case(config: Any, kind: type[Any]) -> Table:
     return {"dim": 4 * (attentions[0].heads if attentions else 1), "time": MIN_POSITIONS}
 
 
-def heat_map(influence: Tensor, title: str, beside: str = "") -> RenderableType:
+def heat_map(influence: Tensor, title: str, side_text: str = "") -> RenderableType:
     """Return a heat map of how much each output (a row) depends on each input (a column).
 
     Args:
         influence: as `t s`.
         title: above the map.
-        beside: lines of text next to it.
+        side_text: lines of text next to it.
     """
     strongest = float(influence.nan_to_num(0.0, 0.0, 0.0).max()) or 1.0
     shades = Text()
@@ -76,7 +76,7 @@ def heat_map(influence: Tensor, title: str, beside: str = "") -> RenderableType:
         shades.append("\n" if position + 1 < len(influence) else "")
     width = max(2 * influence.shape[1], len(title) + 4, len(AXES) + 4) + 2
     panel = Panel(shades, title=title, subtitle=AXES, border_style="dim", padding=0, width=width)
-    return Columns([panel, Text(beside)], padding=(0, 2)) if beside else panel
+    return Columns([panel, Text(side_text)], padding=(0, 2)) if side_text else panel
 
 
 def shade(value: float, strongest: float) -> int:

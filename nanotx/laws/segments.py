@@ -11,7 +11,7 @@ CUT = re.compile(r"(?<=[A-Za-z])(?=[ \n])")
 """Where a tokenizer with `splittable` may be cut."""
 
 
-def special_tokens_by_name(codec: Codec, text: str, allowed: Collection[str], stranger: str) -> None:
+def special_tokens_by_name(codec: Codec, text: str, allowed: Collection[str], unknown_name: str) -> None:
     """Raise LawBroken unless a special token's name is ordinary text, or its id exactly where it is allowed.
 
     The text between allowed names is encoded as if it were alone. Of two names that begin at the same place, the longer
@@ -21,7 +21,7 @@ def special_tokens_by_name(codec: Codec, text: str, allowed: Collection[str], st
         codec: the tokenizer.
         text: any; it may contain names of special tokens.
         allowed: some of these names.
-        stranger: a name that is not a special token of this tokenizer.
+        unknown_name: a name that is not a special token of this tokenizer.
 
     Raises:
         LawBroken: a name became something else, or the unknown name is allowed.
@@ -53,14 +53,16 @@ def special_tokens_by_name(codec: Codec, text: str, allowed: Collection[str], st
             f"special_tokens: {text!r}, with {list(allowed)} allowed, became {ids}, which is {codec.decode(ids)!r}."
         )
     try:
-        codec.encode("" if ids is None else text, allowed_special=[*allowed, stranger])
+        codec.encode("" if ids is None else text, allowed_special=[*allowed, unknown_name])
     except TextError as error:
-        if repr(stranger) in str(error):
+        if repr(unknown_name) in str(error):
             return
         raise LawBroken(
-            f"special_tokens: {stranger!r} is the name of no special token, and the message is: {error}"
+            f"special_tokens: {unknown_name!r} is the name of no special token, and the message is: {error}"
         ) from None
-    raise LawBroken(f"special_tokens: {stranger!r} is the name of no special token, and is allowed; there are {names}.")
+    raise LawBroken(
+        f"special_tokens: {unknown_name!r} is the name of no special token, and is allowed; there are {names}."
+    )
 
 
 def cut_anywhere(codec: Codec, text: str) -> None:

@@ -90,7 +90,7 @@ def test_a_case_of_names_puts_them_between_pieces_that_are_accepted():
     case = SpecialTokensCase(config=config, taught=("ab a",), pieces=("a", "ab"), between=(1, 3, 2), allowed=2)
     assert case.joined == "a<|y|>ab<|x|><unk>"
     assert case.chosen == [["<|y|>"], ["<|x|>", "<unk>"]]
-    assert case.stranger == "<|x|>|"
+    assert case.unknown_name == "<|x|>|"
     assert SpecialTokensCase(config=Byte(), between=(0,)).joined == "<|endoftext|>" and SpecialTokensCase(
         config=Byte()
     ).chosen == [[], []]

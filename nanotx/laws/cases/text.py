@@ -101,7 +101,7 @@ def special_tokens(case: SpecialTokensCase) -> None:
     if missing:
         raise LawBroken(f"special_tokens: {missing[0]!r} was asked for, and is no special of {case.codec!r}.")
     for allowed in case.chosen:
-        special_tokens_by_name(case.codec, case.joined, allowed, case.stranger)
+        special_tokens_by_name(case.codec, case.joined, allowed, case.unknown_name)
 
 
 @LAWS.law("tokenizer", draw=draw_cut)

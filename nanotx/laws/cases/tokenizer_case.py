@@ -82,7 +82,7 @@ class SpecialTokensCase(TokenizerCase):
         return [[name for bit, name in bits if bit == wanted] for wanted in (1, 0)]
 
     @property
-    def stranger(self) -> str:
+    def unknown_name(self) -> str:
         """A name that is not a special token."""
         return max(self.codec.special_tokens, key=len, default="<|endoftext|>") + "|"
 
