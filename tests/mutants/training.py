@@ -161,13 +161,13 @@ STEP: dict[str, tuple[str, str, str, str]] = {
     ),
     "the reported loss holds the z-loss": (
         "plain",
-        "nanotx.nn.loss.base:Head.mean",
+        "nanotx.nn.loss.head:Head.mean",
         "cross.detach() / len",
         "total.detach() / len",
     ),
     "the head's gradient misses the loss's factor in chunks": (
         "chunks",
-        "nanotx.nn.loss.base:Chunked.backward",
+        "nanotx.nn.loss.head:Chunked.backward",
         "(weight * g for weight in learned)",
         "learned",
     ),
