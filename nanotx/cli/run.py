@@ -25,6 +25,7 @@ from nanotx.errors import ConfigError, MemoryFull, RunError, did_you_mean, is_me
 from nanotx.recipe import Recipe
 from nanotx.recipe_flags import Options, describe_swaps, read_options, read_recipe
 from nanotx.runs.callbacks import Display as AnyDisplay
+from nanotx.runs.checkpoint import steps
 from nanotx.runs.folder import find_folder
 from nanotx.runs.load import LoadedRun, load
 from nanotx.runs.resume_check import Survey, changes, check_resumable, recipe_left, resolve_auto, survey
@@ -71,6 +72,7 @@ def train(
         SystemExit: another signal stopped it.
         NanotxError: a user error of any kind.
     """
+    check_callbacks(callbacks)
     check_single_process()
     folder = find_folder(str(run), "run", resume or restart)
     options = Options(run=str(run), resume=resume and not restart, restart=restart, allow_mismatch=allow_mismatch)
@@ -86,7 +88,28 @@ def train(
         raise KeyboardInterrupt
     if stop.signal:
         raise SystemExit(stop.exit_code)
+    if not steps(folder.checkpoints):
+        raise RunError(
+            f"{folder.path}: stopped before its first step, so there is no model to return; try resume=True."
+        )
     return load(folder.path)
+
+
+def check_callbacks(callbacks: object) -> None:
+    """Raise ConfigError unless a value is a sequence of callbacks.
+
+    Raises:
+        ConfigError: it is not; says which item.
+    """
+    if not isinstance(callbacks, Sequence) or isinstance(callbacks, str):
+        raise ConfigError(f"callbacks: expected a list such as [MyCallback()], got {type(callbacks).__name__}.")
+    for index, callback in enumerate(callbacks):
+        if not isinstance(callback, Callback):
+            got = f"the class {callback.__name__}; write {callback.__name__}()" if isinstance(callback, type) else None
+            raise ConfigError(
+                f"callbacks[{index}]: expected an object of a class derived from nanotx.Callback, got "
+                f"{got or type(callback).__name__}."
+            )
 
 
 def run(recipe: Recipe, argv: list[str], name: str, callbacks: Sequence[Callback] = (), prog: str = "") -> int:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from nanotx.config.patterns import first_match
 from nanotx.config.schema import check_max, check_min
+from nanotx.errors import ConfigError
 from nanotx.nn.canonical import from_canonical, to_canonical
 
 RESIDUAL = "to_out.weight"
@@ -34,9 +35,19 @@ class InitRule:
         check_max(self, 1_000_000, "std", "value")
         check_min(self, -1_000_000, "value")
 
-    def draw(self, shape: torch.Size, generator: torch.Generator) -> Tensor:
-        """Draw a tensor; truncation is at two standard deviations."""
-        std = self.std / (math.sqrt(shape[1:].numel()) if self.fan_in and len(shape) > 1 else 1.0)
+    def draw(self, name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
+        """Draw the parameter of a name; truncation is at two standard deviations.
+
+        Raises:
+            ConfigError: the distribution needs a matrix, and the parameter is not one.
+        """
+        if len(shape) < 2 and (self.distribution == "orthogonal" or self.fan_in):
+            wish = "distribution='orthogonal'" if self.distribution == "orthogonal" else "fan_in"
+            raise ConfigError(
+                f"init.rules: {wish} needs a matrix, and {name} (match={self.match!r}) has shape {tuple(shape)}; match "
+                "fewer parameters, or add a rule for it before this one."
+            )
+        std = self.std / (math.sqrt(shape[1:].numel()) if self.fan_in else 1.0)
         x = torch.empty(shape)
         if self.distribution == "normal":
             return x.normal_(std=std, generator=generator) + self.value
@@ -45,7 +56,7 @@ class InitRule:
         if self.distribution == "uniform":
             bound = math.sqrt(3.0) * std
             return x.uniform_(-bound, bound, generator=generator) + self.value
-        if self.distribution == "orthogonal" and len(shape) > 1:
+        if self.distribution == "orthogonal":
             return nn.init.orthogonal_(x, gain=std, generator=generator) + self.value
         return x.fill_(self.value)
 
@@ -102,7 +113,7 @@ def draw_weights(model: nn.Module, seed: int, init: Init | None = None, prefix: 
         chosen = first_match([prefix + name for name in every], [rule.match for rule in init.rules], "init.rules")
         for name, index in chosen.items():
             inner = name.removeprefix(prefix)
-            drawn[inner] = init.rules[index].draw(every[inner].shape, generator_of(seed, name))
+            drawn[inner] = init.rules[index].draw(name, every[inner].shape, generator_of(seed, name))
     for name, weight in from_canonical(model, drawn).items():
         unique[name].copy_(weight)
 

@@ -234,11 +234,15 @@ def sound(row: Any) -> bool:
     wanted = FIELDS[row["event"]] | {"step": int}
     return all(
         key in row and isinstance(row[key], kind) and not isinstance(row[key], bool) for key, kind in wanted.items()
-    ) and all(in_bounds(key, item) for key, item in row.items() if isinstance(item, int | float))
+    ) and all(
+        in_bounds(item, counted=key in COUNTED and key in wanted)
+        for key, item in row.items()
+        if isinstance(item, int | float)
+    )
 
 
-def in_bounds(key: str, number: int | float) -> bool:
-    """Return whether a number is finite, fits 64 bits if it is an integer, and is not negative if it is a step."""
+def in_bounds(number: int | float, counted: bool) -> bool:
+    """Return whether a number is finite, fits 64 bits if it is an integer, and is not negative if it counts steps."""
     if isinstance(number, float):
         return math.isfinite(number)
-    return -INT_LIMIT < number < INT_LIMIT and (number >= 0 or key not in COUNTED)
+    return -INT_LIMIT < number < INT_LIMIT and (number >= 0 or not counted)

@@ -61,6 +61,8 @@ class TrainingRun:
         self._write_checkpoint = save
         self._stop_requested = self._interrupted = False
         self._warned: set[tuple[int, str]] = set()  # (callback id, message) pairs already warned about
+        self._asking = False  # whether a callback of the user is looking at a row that is not written yet
+        self._queued: list[str] = []  # its warnings
 
     # What a callback looks at.
 
@@ -100,21 +102,23 @@ class TrainingRun:
         return self._stop_requested or self.stop()
 
     def warn(self, text: str) -> None:
-        """Log and show a warning about this step."""
-        self.publish({"event": "warning", "step": self.step, "text": text})
+        """Log and show a warning about this step; a callback's comes after the row that it is looking at."""
+        if self._asking:
+            self._queued.append(text)
+        else:
+            self.publish({"event": "warning", "step": self.step, "text": text})
 
     def publish(self, row: Row) -> None:
-        """Show a row to all callbacks: the user's may add to it, then it is written and shown."""
-        warnings = list[str]()
+        """Show a row to all callbacks: the user's may add to it, then it is written and shown.
+
+        For the callbacks of nanotx; those of the user add keys to the rows that they are given.
+        """
         for callback in list(self.callbacks):
-            keys = dict(row)
-            warnings += self._guard(callback, lambda: callback.on_row(self, row))  # noqa: B023  called at once
-            if (refused := restore(row, keys)) and (id(callback), refused) not in self._warned:
-                self._warned.add((id(callback), refused))
-                warnings.append(f"{describe(callback)}: {refused}.")
+            self._ask(callback, row)
         for callback in self.own:
             callback.on_row(self, row)
-        for text in warnings:  # after the row of their step
+        queued, self._queued = self._queued, []
+        for text in queued:
             self.warn(text)
 
     # The loop.
@@ -156,8 +160,7 @@ class TrainingRun:
         What a stop interrupts remains pending, and the run that resumes does it first.
         """
         for callback in list(self.callbacks):
-            for text in self._guard(callback, lambda: callback.after_step(self)):  # noqa: B023  called at once
-                self.warn(text)
+            self._guard(callback, lambda: callback.after_step(self))  # noqa: B023  called at once
         self._interrupted = False
         for callback in self.own:
             callback.after_step(self)
@@ -197,8 +200,11 @@ class TrainingRun:
     def save(self) -> None:
         """Write a checkpoint of this step, unless there is one; if the disk refuses it, warn.
 
-        The next checkpoint is tried when it is due.
+        The next checkpoint is tried when it is due. A callback's request is done when the row of the step is written.
         """
+        if self._asking:  # the row of this step is not written yet
+            self.stop.save_requested = True
+            return
         self.stop.save_requested = False
         if self.saved == self.step:
             return
@@ -211,17 +217,40 @@ class TrainingRun:
             self.saved, self.refused = self.step, None
             self.publish({"event": "checkpoint", "step": self.step})
 
-    def _guard(self, callback: Callback, call: Callable[[], None]) -> list[str]:
-        """Call a callback of the user; if it raises, leave it out from here on and return a warning."""
+    def _ask(self, callback: Callback, row: Row) -> None:
+        """Show a row to a callback of the user; keep the plain keys that it adds, and warn once about others."""
+        keys = dict(row)
+
+        def ask() -> None:
+            callback.on_row(self, row)
+            if (refused := restore(row, keys)) and (id(callback), refused) not in self._warned:
+                self._warned.add((id(callback), refused))
+                self.warn(f"{describe(callback)}: {refused}.")
+
+        self._asking = True
+        try:
+            if not self._guard(callback, ask):
+                row.clear()
+                row |= keys
+        finally:
+            self._asking = False
+
+    def _guard(self, callback: Callback, call: Callable[[], None]) -> bool:
+        """Call a callback of the user; return whether it succeeds. If it raises, warn, and do not call it again."""
         try:
             with torch.no_grad():
                 call()
         except (Exception, SystemExit) as error:  # it may raise anything
             self.callbacks = [other for other in self.callbacks if other is not callback]
-            return [f"{describe(callback)}: {failure(error)} Training continues without it."]
+            self.warn(f"{describe(callback)}: {failure(error)} Training continues without it.")
+            return False
         finally:
             self.model.train()
-        return []
+        return True
+
+
+LONGEST_TEXT = 1 << 20
+"""Characters of a text that a callback may add to a row."""
 
 
 def describe(callback: Callback) -> str:
@@ -233,7 +262,11 @@ def describe(callback: Callback) -> str:
 def failure(error: BaseException) -> str:
     """Return an error, and where it arose, as a sentence."""
     place = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {error!s:.500} ({place.filename}, line {place.lineno})."
+    try:
+        message = f"{error!s:.500}"
+    except Exception:  # of a class of the user's own
+        message = "its message cannot be read"
+    return f"{type(error).__name__}: {message} ({place.filename}, line {place.lineno})."
 
 
 def restore(row: Row, keys: Row) -> str:
@@ -250,8 +283,9 @@ def restore(row: Row, keys: Row) -> str:
             refused.append(key)
     for key in refused:
         del row[key]
-    wrong = [f"{key!r} is a key of nanotx and keeps its value" for key in changed]
-    return "; ".join(wrong + [f"{key!r} is neither a number nor a text, and is not logged" for key in refused])
+    wrong = [f"{key!r} was there before and keeps its value" for key in changed]
+    wrong += [f"{key!r} is neither a number nor a text of at most {LONGEST_TEXT:,} characters" for key in refused]
+    return "; ".join(wrong)
 
 
 def plain(value: Any) -> int | float | str | None:
@@ -264,4 +298,6 @@ def plain(value: Any) -> int | float | str | None:
         return int(value)
     if isinstance(value, int):
         return value if -INT_LIMIT < value < INT_LIMIT else None
+    if isinstance(value, str) and len(value) > LONGEST_TEXT:
+        return None
     return value if isinstance(value, float | str) else None

@@ -11,11 +11,11 @@ from helpers import finish, start, text, tiny
 
 import nanotx
 from nanotx.cli.main import run as command
-from nanotx.cli.run import read_callback
+from nanotx.cli.run import check_callbacks, read_callback
 from nanotx.config.registry import load_file
 from nanotx.config.schema import from_table
 from nanotx.data.corpus.file import File
-from nanotx.errors import ConfigError, UnknownPart
+from nanotx.errors import ConfigError, RunError, UnknownPart
 from nanotx.recipe import Recipe
 from nanotx.recipe_flags import read_recipe
 from nanotx.training.callbacks import Callback
@@ -219,14 +219,15 @@ def adding(key, value) -> Callback:
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("mine", [1, 2], "'mine' is neither a number nor a text, and is not logged"),
+        ("mine", [1, 2], "'mine' is neither a number nor a text of at most"),
         ("mine", torch.zeros(2), "'mine' is neither"),
         ("mine", 2**70, "'mine' is neither"),
         ("mine", None, "'mine' is neither"),
         (7, 1.0, "7 is neither"),
-        ("loss", 0.0, "'loss' is a key of nanotx and keeps its value"),
-        ("step", 99, "'step' is a key of nanotx"),
-        ("event", "eval", "'event' is a key of nanotx"),
+        ("mine", "x" * 2**21, "'mine' is neither"),
+        ("loss", 0.0, "'loss' was there before and keeps its value"),
+        ("step", 99, "'step' was there before"),
+        ("event", "eval", "'event' was there before"),
     ],
     ids=str,
 )
@@ -241,6 +242,89 @@ def test_what_no_row_can_hold_is_warned_of_and_left_out(recipe, tmp_path, key, v
     assert found == plain
     warnings = [row["text"] for row in rows(tmp_path / "run", "warning")]
     assert len(warnings) == 1 and message in warnings[0]
+
+
+def test_a_key_that_counts_steps_elsewhere_is_any_number_in_the_row_of_a_step(recipe, tmp_path):
+    nanotx.train(recipe, run=tmp_path / "run", callbacks=[adding("steps", -1)], quiet=True)
+    assert [row["steps"] for row in rows(tmp_path / "run", "step")] == [-1] * 6
+    assert command(["verify", str(tmp_path / "run")]) == 0
+
+
+class Unreadable:
+    """A value, or a key, that nothing can be done with."""
+
+    ndim = 0
+
+    def item(self):
+        raise RuntimeError("no item")
+
+    def __repr__(self):
+        raise RuntimeError("no repr")
+
+
+class Mute(Exception):
+    def __str__(self):
+        raise RuntimeError("no text")
+
+
+def raising(run, row):
+    raise Mute
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda run, row: row.update(mine=torch.empty((), device="meta")),
+        lambda run, row: row.update(mine=Unreadable()),
+        lambda run, row: row.update({Unreadable(): 1}),
+        raising,
+    ],
+    ids=["meta tensor", "item raises", "key", "error without text"],
+)
+def test_nothing_that_a_callback_adds_or_raises_ends_a_run(recipe, tmp_path, look):
+    callback = type("Odd", (Callback,), {"on_step": lambda self, run, row: look(run, row)})()
+    assert nanotx.train(recipe, run=tmp_path / "run", callbacks=[callback], quiet=True).step == 6
+    assert len(rows(tmp_path / "run", "warning")) == 1
+    assert command(["verify", str(tmp_path / "run")]) == 0
+
+
+def test_a_callback_may_warn_and_save_and_the_log_stays_in_order(recipe, tmp_path):
+    class Active(Callback):
+        def on_step(self, run, row):
+            run.warn(f"step {run.step}")
+            if run.step == 5:
+                run.save()
+
+    nanotx.train(recipe, run=tmp_path / "run", callbacks=[Active()], quiet=True)
+    assert [row["text"] for row in rows(tmp_path / "run", "warning")] == [f"step {step}" for step in range(1, 7)]
+    assert 5 in [row["step"] for row in rows(tmp_path / "run", "checkpoint")]
+    assert command(["verify", str(tmp_path / "run")]) == 0
+
+
+@pytest.mark.parametrize(
+    ("callbacks", "message"),
+    [
+        ([Seen], r"callbacks\[0\]: .*got the class Seen; write Seen\(\)"),
+        ([Seen(), "gradient_norms"], r"callbacks\[1\]: .*nanotx\.Callback, got str"),
+        (Seen(), "expected a list such as"),
+        (None, "got NoneType"),
+        ("gradient_norms", "got str"),
+    ],
+    ids=["class", "name", "one", "none", "text"],
+)
+def test_what_is_not_a_callback_is_refused(callbacks, message):
+    with pytest.raises(ConfigError, match=message):  # `train` asks this first; here, types are checked before it
+        check_callbacks(callbacks)
+
+
+def test_a_run_that_is_stopped_before_its_first_step_has_no_model_to_return(recipe, tmp_path):
+    class Never(Callback):
+        def on_start(self, run, row):
+            run.request_stop()
+
+    with pytest.raises(RunError, match="stopped before its first step"):
+        nanotx.train(recipe, run=tmp_path / "run", callbacks=[Never()], quiet=True)
+    assert nanotx.train(recipe, run=tmp_path / "run", resume=True, quiet=True).step == 6
 
 
 def test_a_callback_that_deletes_a_key_changes_nothing(recipe, tmp_path):

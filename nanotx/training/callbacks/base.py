@@ -16,7 +16,7 @@ class Callback(
 
     A row is a line of metrics.jsonl. A key that a method adds to it, with a number or a text, is logged and shown like
     the others; the keys of nanotx keep their values. A callback that raises is named in a warning and not called
-    again, and the run continues, to the same bits.
+    again, and the run continues. A callback that only looks changes no bit of the run.
 
     Register one by `@Callback.register("name")` above `@dataclass`, and name it by `--callback name`; or pass an object
     to `nanotx.train(recipe, callbacks=[...])`.
