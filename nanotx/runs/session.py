@@ -10,7 +10,7 @@ from nanotx.config.plugins import plugin_error
 from nanotx.config.schema import fields
 from nanotx.config.toml import write_toml
 from nanotx.data.corpus import Corpus, Unavailable
-from nanotx.errors import ConfigError, Diverged, MemoryFull, NanotxError, RunError, TokenizerError, shell_quoted
+from nanotx.errors import ConfigError, Diverged, MemoryFull, NanotxError, RunError, TextError, TokenizerError, shell_quoted
 from nanotx.files import clear, is_blank, read_regular, write_atomic
 from nanotx.hardware.device import Machine, choose_machine, make_deterministic, peak_flops
 from nanotx.hardware.memory import keep_freed_memory
@@ -76,6 +76,8 @@ class Session:
         codec = self.tokenizer(recipe)
         try:
             self.texts = load_dataset(recipe, codec, self.check_corpus, display.say)
+        except TextError as error:  # a character of the validation text
+            raise TextError(f"{error} As flags: --tokenizer bpe, or --tokenizer.unknown.") from None
         except Unavailable as error:
             if not work.may_fall_back:
                 raise

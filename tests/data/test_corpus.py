@@ -55,7 +55,7 @@ def test_a_split_cuts_between_characters_and_loses_none(tmp_path_factory, text, 
 
 
 def test_a_share_for_validation_outside_zero_to_one_is_refused():
-    with pytest.raises(ConfigError, match="validation: expected a share"):
+    with pytest.raises(ConfigError, match="validation: expected a fraction"):
         Playhouse(validation=1.0)
 
 

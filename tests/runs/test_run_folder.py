@@ -127,7 +127,7 @@ def of_an_older_nanotx(folder):
 
 UNSEEN = [
     (moved, "records 6 steps and a checkpoint"),
-    (dangling, "a link to .*nowhere', which is not there"),
+    (dangling, "a link to .*nowhere', which does not exist"),
     (a_file, "checkpoints: cannot be read"),
     (without_manifests, "MANIFEST.json"),
     (damaged, "model.safetensors: the file is not the one that was saved"),

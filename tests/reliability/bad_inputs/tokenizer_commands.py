@@ -49,7 +49,7 @@ CASES = [
         "letters that were not learned",
         "encode mine.json text.txt",
         3,
-        r"char: .* at offset \d+ is not in the alphabet of 4; try without it, or train with --tokenizer bpe or byte",
+        r"char: .* at offset \d+ is not in the alphabet of 4; try without it, or train with the tokenizer bpe or byte",
     ),
     ("a text that is missing", "encode byte.json nowhere.txt", 3, r"nowhere\.txt: cannot be read: No such file"),
     ("a text that is a folder", "encode byte.json .", 3, r"\.: cannot be read: Is a directory"),
