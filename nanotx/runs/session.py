@@ -10,7 +10,16 @@ from nanotx.config.plugins import plugin_error
 from nanotx.config.schema import fields
 from nanotx.config.toml import write_toml
 from nanotx.data.corpus import Corpus, Unavailable
-from nanotx.errors import ConfigError, Diverged, MemoryFull, NanotxError, RunError, TextError, TokenizerError, shell_quoted
+from nanotx.errors import (
+    ConfigError,
+    Diverged,
+    MemoryFull,
+    NanotxError,
+    RunError,
+    TextError,
+    TokenizerError,
+    shell_quoted,
+)
 from nanotx.files import clear, is_blank, read_regular, write_atomic
 from nanotx.hardware.device import Machine, choose_machine, make_deterministic, peak_flops
 from nanotx.hardware.memory import keep_freed_memory

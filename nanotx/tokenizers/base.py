@@ -29,7 +29,9 @@ UNKNOWN = "<unk>"
 """The name of the unknown token, of tokenizers with the field `unknown`."""
 
 
-REMEDY = "try without it, or train with the tokenizer bpe or byte, which hold any text, or with the field unknown = true"
+REMEDY = (
+    "try without it, or train with the tokenizer bpe or byte, which hold any text, or with the field unknown = true"
+)
 """The remedy that errors give for a character outside the vocabulary."""
 
 

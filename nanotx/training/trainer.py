@@ -269,7 +269,7 @@ class Trainer:
             ) from error
         self.restored_from = ""
         self.scaler.update()
-        return float(self.optimizer.param_groups[0]["lr"])
+        return self.recipe.optimizer.lr * factor
 
     def backward(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
         """Add the gradient of the mean loss over a step's windows, micro-batch by micro-batch; return its losses."""
