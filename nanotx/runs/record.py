@@ -1,12 +1,15 @@
 """The record of a run in its folder: which recipes took its steps, and where they can be taken again."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
-from nanotx.errors import RunError
+from nanotx.config.schema import from_table, to_table
+from nanotx.errors import ConfigError, RunError
 from nanotx.files import is_blank
 from nanotx.recipe import Recipe
 from nanotx.runs import checkpoint, valid
@@ -14,6 +17,7 @@ from nanotx.runs.folder import RunFolder
 from nanotx.runs.formats import read_saved_recipe
 from nanotx.runs.metrics_log import Row, read
 from nanotx.runs.resume import tokenizer_of
+from nanotx.runs.resume_check import leaves
 from nanotx.runs.trainer_state import read_state
 from nanotx.tokenizers import Codec, load
 from nanotx.training.dataset import Dataset, check_same_corpus, load_dataset
@@ -49,6 +53,7 @@ class RunRecord:
         self.recipe = read_saved_recipe(of_run)
         self.codec = tokenizer_of(self.folder)
         rows = list(read(self.folder.metrics))
+        self.changes: list[Row] = [row for row in rows if row["event"] == "changed"]
         self.steps: dict[int, Row] = {row["step"]: row for row in rows if row["event"] == "step"}
         self.begun: dict[int, int] = {row["step"]: row["steps"] for row in rows if row["event"] in ("start", "resume")}
         self._texts: dict[object, Dataset] = {}
@@ -74,14 +79,17 @@ class RunRecord:
 
         A resumed run may have more steps, other threads or another implementation of its attention, and with
         --allow-mismatch any other change. A checkpoint holds the recipe and the tokenizer of the process that wrote it,
-        and the metrics log holds the planned number of steps. If a process left no checkpoint, the run's recipe is
-        used.
+        and the metrics log holds the planned number of steps. If a process left no checkpoint, its recipe is the run's,
+        without the changes that later processes logged.
+
+        Raises:
+            RunError: a later process changed the tokenizer, so that an earlier one is lost.
         """
         found = []
         for begin, end in pairwise([*sorted(self.begun or {0: self.recipe.train.steps}), math.inf]):
             # The oldest one: the last step may have been saved again by the next process.
             paths = [path for step, path in self.checkpoints.items() if begin < step <= end][-1:]
-            recipe = read_saved_recipe(paths[0] / "recipe.toml") if paths else self.recipe
+            recipe = read_saved_recipe(paths[0] / "recipe.toml") if paths else self.recipe_before(end)
             steps = self.begun.get(int(begin), recipe.train.steps)
             segment = Segment(
                 begin=int(begin),
@@ -91,6 +99,34 @@ class RunRecord:
             )
             found.append(segment)
         return found
+
+    def recipe_before(self, step: int | float) -> Recipe:
+        """Return the run's recipe without the changes that were made at this step or later.
+
+        Raises:
+            RunError: the tokenizer is among them, so that ids of that time cannot be had; or they cannot be undone.
+        """
+        undone = [row for row in self.changes if row["step"] >= step]
+        if not undone:
+            return self.recipe
+        values = dict(leaves(to_table(self.recipe)))
+        for row in reversed(undone):
+            for key, (was, _) in row["changes"].items():
+                values.pop(key, None)
+                if was is not None:
+                    values[key] = was
+                if key.startswith("tokenizer."):
+                    raise RunError(
+                        f"{self.name}: its tokenizer was changed at step {row['step']}, and no checkpoint from before "
+                        "holds the old one, so those steps cannot be repeated."
+                    )
+        try:
+            return from_table(Recipe, nested(values))
+        except (ConfigError, KeyError, TypeError, ValueError) as error:
+            raise RunError(
+                f"{self.name}: the recipe before the change at step {undone[0]['step']} cannot be restored from "
+                f"{self.folder.metrics}: {error}"
+            ) from None
 
     def segment_at(self, step: int) -> Segment:
         """Return the segment that contains a step."""
@@ -108,6 +144,18 @@ class RunRecord:
         if segment.corpus_sha256:
             check_same_corpus(self.name, segment.corpus_sha256, texts.sha256, "bring the old one back")
         return texts
+
+
+def nested(values: Mapping[str, Any]) -> Any:
+    """Return the table whose plain values have these dotted names, the inverse of `resume_check.leaves`."""
+    children: dict[str, dict[str, Any]] = {}
+    for key, value in values.items():
+        head, dot, rest = key.partition(".")
+        children.setdefault(head, {})[rest if dot else ""] = value
+    table = {head: inside[""] if "" in inside else nested(inside) for head, inside in children.items()}
+    if table and all(key.isdecimal() for key in table):
+        return [table[key] for key in sorted(table, key=int)]
+    return table
 
 
 def valid_checkpoints(folder: RunFolder) -> tuple[dict[int, Path], list[str]]:

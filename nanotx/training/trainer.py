@@ -269,7 +269,7 @@ class Trainer:
             ) from error
         self.restored_from = ""
         self.scaler.update()
-        return self.recipe.optimizer.lr * factor
+        return float(self.recipe.optimizer.lr * factor)
 
     def backward(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
         """Add the gradient of the mean loss over a step's windows, micro-batch by micro-batch; return its losses."""

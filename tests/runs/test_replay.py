@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -259,3 +260,33 @@ def change(checkpoint, name, old, new):
     manifest = json.loads((checkpoint / "MANIFEST.json").read_text(encoding="utf-8"))
     manifest[name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     (checkpoint / "MANIFEST.json").write_text(json.dumps(manifest), encoding="utf-8")
+
+
+def changed_run(tmp_path, *words):
+    """Two runs: one of six steps, and a copy of it that was resumed with changes, whose old checkpoints are pruned."""
+    corpus = ["--corpus", str(text(tmp_path / "text.txt"))]
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert run(["train", "shakespeare_char", *tiny(), *corpus, "--run", str(one)]) == 0
+    shutil.copytree(one, two)
+    assert run(["resume", str(two), "--train.steps", "10", "--allow-mismatch", *words]) == 0
+    for step in (2, 4, 6):
+        shutil.rmtree(two / f"checkpoints/step-{step}", ignore_errors=True)
+    return one, two
+
+
+def test_steps_before_a_change_are_repeated_by_the_recipe_of_then(tmp_path, capsys):
+    one, two = changed_run(tmp_path, "--optimizer", "adamw", "--train.grad-clip", "0.5")
+    assert run(["replay", str(two), "--step", "3"]) == 0
+    assert run(["replay", str(two), "--step", "7"]) == 0
+    assert run(["diff", str(one), str(two), "--step", "6"]) == 0
+    assert "No bit of the weights differs up to step 6" in capsys.readouterr().out
+    record = RunRecord(str(two))
+    before, after = (record.segment_at(step).recipe for step in (6, 7))
+    assert (before.optimizer.part, after.optimizer.part) == ("muon", "adamw")
+    assert before == replace(RunRecord(str(one)).recipe, train=before.train) and before.train.grad_clip != 0.5
+
+
+def test_steps_before_a_change_of_tokenizer_are_refused_without_a_checkpoint_of_then(tmp_path):
+    _, two = changed_run(tmp_path, "--tokenizer.nfc")
+    with pytest.raises(RunError, match=r"its tokenizer was changed at step 6, .* cannot be repeated"):
+        run(["replay", str(two), "--step", "3"])

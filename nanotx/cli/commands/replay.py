@@ -75,7 +75,8 @@ def run(argv: list[str]) -> int:
     if mismatch:
         print_line(
             f"step {mismatch} differs from metrics.jsonl, so what follows is not to the bit what the run did: it had "
-            "another machine, torch, nanotx or text, a GPU without --deterministic, or its record was changed"
+            "another machine, torch, nanotx or text, a GPU without --deterministic, a callback that changed "
+            "weights, or its record was changed"
         )
     print_tables(observed, recorded, flags.by, replayed.trainer.recipe.train.grad_clip)
     if flags.json:
