@@ -8,7 +8,7 @@ import tomli_w
 from helpers import text, tiny
 
 import nanotx.cli.run
-import nanotx.recipe
+import nanotx.recipe_flags
 from nanotx.cli.main import run as command
 from nanotx.errors import ConfigError
 
@@ -147,7 +147,7 @@ def test_a_run_goes_on_with_the_files_and_flags_it_was_begun_with(tmp_path, caps
 
 # Bugs, planted where layers are merged.
 
-MERGE, POSITIONAL_ARGS = nanotx.recipe.merge, nanotx.recipe.positional_args
+MERGE, POSITIONAL_ARGS = nanotx.recipe_flags.merge, nanotx.recipe_flags.positional_args
 
 
 def last_alone(monkeypatch):
@@ -158,29 +158,31 @@ def last_alone(monkeypatch):
         first.append(base)
         return MERGE(kind, first[0], over, where)
 
-    monkeypatch.setattr(nanotx.recipe, "merge", merge)
+    monkeypatch.setattr(nanotx.recipe_flags, "merge", merge)
 
 
 def first_wins(monkeypatch):
     """What an earlier file says stays."""
-    monkeypatch.setattr(nanotx.recipe, "merge", lambda kind, base, over: MERGE(kind, MERGE(kind, base, over), base))
+    monkeypatch.setattr(
+        nanotx.recipe_flags, "merge", lambda kind, base, over: MERGE(kind, MERGE(kind, base, over), base)
+    )
 
 
 def tables_replaced(monkeypatch):
     """A table in a file replaces the whole table below it."""
-    monkeypatch.setattr(nanotx.recipe, "merge", lambda kind, base, over: base | over)
+    monkeypatch.setattr(nanotx.recipe_flags, "merge", lambda kind, base, over: base | over)
 
 
 def backwards(monkeypatch):
     """Files are laid one on the other from the last to the first."""
-    monkeypatch.setattr(nanotx.recipe, "positional_args", lambda argv: POSITIONAL_ARGS(argv)[::-1])
+    monkeypatch.setattr(nanotx.recipe_flags, "positional_args", lambda argv: POSITIONAL_ARGS(argv)[::-1])
 
 
 def flags_unheard(monkeypatch):
     """Flags are read, and files win."""
-    apply_field_flags = nanotx.recipe.apply_field_flags
+    apply_field_flags = nanotx.recipe_flags.apply_field_flags
     monkeypatch.setattr(
-        nanotx.recipe,
+        nanotx.recipe_flags,
         "apply_field_flags",
         lambda recipe, kept, *rest: (apply_field_flags(recipe, kept, *rest), recipe)[1],
     )
