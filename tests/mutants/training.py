@@ -276,8 +276,8 @@ RUN: dict[str, tuple[str, str, str, str]] = {
     "a row has the rate of the step after it": (
         "rates",
         f"{TRAINER}.optimizer_step",
-        'param_groups[0]["lr"]',
-        'param_groups[0]["base_lr"]',
+        "optimizer.lr * factor",
+        "optimizer.lr",
     ),
     "the best step is that of the lowest training loss": (
         "best",
@@ -336,7 +336,12 @@ RUN: dict[str, tuple[str, str, str, str]] = {
     ),
     "bits are nats": ("losses", f"{EVALUATE}:bits_per_byte", "loss / math.log(2)", "loss"),
     "bits are of a token": ("losses", f"{EVALUATE}:bits_per_byte", "* tokens / size", ""),
-    "bytes are characters": ("losses", "nanotx.evaluation.texts:eval_text", "size=len(data)", "size=len(text)"),
+    "bytes are characters": (
+        "losses",
+        "nanotx.evaluation.texts:eval_text",
+        "size=known_bytes(codec, ids, data)",
+        "size=len(text)",
+    ),
     "perplexity is a power of two": ("losses", f"{EVALUATE}:Score.perplexity", "math.exp(", "math.exp2("),
     "perplexity is that of the training text": (
         "losses",
