@@ -525,7 +525,7 @@ def test_what_a_user_put_among_the_checkpoints_is_not_pruned(folder):
     }
     assert (place / "step-1").is_symlink() and (place / "step-5/plots").is_dir() and contents(away)
     assert not (place / "step-8").exists() and {10, 12} <= set(sound(folder))
-    kept = [row["text"] for row in rows(folder, "warning") if "not removed" in row["text"]]
+    kept = [row["text"] for row in rows(folder, "warning") if "no longer needed" in row["text"]]
     assert len(kept) == 1 and "step-5, step-4, step-2, step-1, step-0: " in kept[0]
 
 

@@ -300,7 +300,7 @@ def test_a_table_that_is_none_is_refused(folder, name, content):
 
 
 def test_a_file_that_no_memory_holds_is_refused_before_it_is_read(folder):
-    for name, said in (("model.safetensors", "memory"), ("MANIFEST.json", "no such file of more")):
+    for name, said in (("model.safetensors", "memory"), ("MANIFEST.json", "nanotx never writes more")):
         os.truncate(newest(folder) / name, 2**42)  # takes no room on the disk
         if name != "MANIFEST.json":
             manifest = newest(folder) / "MANIFEST.json"
