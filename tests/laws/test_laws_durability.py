@@ -108,6 +108,7 @@ def planted(*changes):
         yield
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BUGS)
 def test_a_bug_planted_where_a_run_writes_breaks_the_law(name, tmp_path):
     says, *changes = BUGS[name]

@@ -250,6 +250,7 @@ def planted(*changes):
         yield
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BUGS)
 def test_a_planted_bug_breaks_its_law(name):
     law, *changes = BUGS[name]

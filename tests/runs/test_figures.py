@@ -282,6 +282,7 @@ def quick_peak():
         yield
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bug", RUN)
 def test_a_bug_in_a_figure_is_seen_in_what_a_run_leaves(bug, tmp_path, quick_peak):
     check, place, old, new = RUN[bug]
@@ -327,6 +328,7 @@ def test_the_figures_of_a_run_that_was_stopped_and_resumed_are_those_of_all_its_
         check(last)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bug", RESUMED)
 def test_a_bug_in_resuming_is_seen_in_what_a_run_leaves(bug, stopped, tmp_path):
     check, place, old, new = RESUMED[bug]

@@ -379,5 +379,5 @@ def test_the_deed_draws_ways_to_cut_a_text_and_draws_them_again(tmp_path, capsys
     codec = load(tmp_path / "mine.json")
     Byte().train([]).save(tmp_path / "byte.json")
     assert {codec.decode(list(map(int, row.split()))) for row in rows} == {"then there"}
-    with pytest.raises(ConfigError, match=r"--alpha draws one of the ways .* this one is byte"):
+    with pytest.raises(ConfigError, match=r"--alpha draws a segmentation .* this tokenizer is byte"):
         encode.run([str(tmp_path / "byte.json"), str(tmp_path / "text.txt"), "--alpha", "1"])

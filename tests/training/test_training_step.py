@@ -186,6 +186,7 @@ def test_a_recipe_that_mutants_are_tried_on_takes_the_steps_that_are_written_out
     matches_training_step(RECIPES[name](), 4)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:optimizer contains a parameter group with duplicate parameters")
 @pytest.mark.parametrize("bug", STEP)
 def test_a_bug_in_a_step_is_found_by_the_steps_that_are_written_out(bug):
