@@ -58,7 +58,7 @@ class Ranks(NamedTuple):
 
 
 def seam(data: Row, at: Number, kinds: Row) -> Number:
-    """Return whether a part ends before the byte `at` of a text in UTF-8; see `_splitting.py`.
+    """Return whether a part ends before the byte `at` of a text in UTF-8; see `splitting.py`.
 
     There are two kinds of seams: an ASCII letter before an ASCII byte that is none, and a space that is the first
     blank after something else.
