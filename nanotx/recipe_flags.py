@@ -352,6 +352,8 @@ def unknown_flag(flag: str, recipe: Recipe, page: Page) -> str:
     if not configs:
         return f"no such flag.{near}"
     part = getattr(configs[0], "part", group)
+    if field in fields(type(configs[0])):  # a list of tables, or a part, which has no flag of its own
+        return f"{part} takes {field!r} from a TOML file, as a table; put it there, and name the file after the recipe."
     has = ", ".join(sorted(flag.name.rpartition(".")[2] for flag in group_flags(group, configs)))
     return f"{part} has no field {field!r}.{near} It has: {has or 'none'}."
 

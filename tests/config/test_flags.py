@@ -18,7 +18,7 @@ from nanotx.config.schema import check_min
 from nanotx.errors import ConfigError
 from nanotx.nn.transformer import Model
 from nanotx.recipe import Recipe, Train
-from nanotx.recipe_flags import MOST_USED, Options, recipe_page
+from nanotx.recipe_flags import MOST_USED, Options, read_recipe, recipe_page
 
 PROG = "nanotx try"
 
@@ -281,3 +281,10 @@ def test_every_part_has_a_line_that_explains_it():
         for name in slot.names():
             about = (slot.find(name).__doc__ or "").partition("\n")[0]
             assert about.endswith((".", "...")) and not about.startswith(f"{slot.find(name).__name__}("), (slot, name)
+
+
+@pytest.mark.parametrize("flag", ["optimizer.groups", "model.init", "loss.loss"])
+def test_a_field_that_only_a_file_can_set_is_answered_so(flag):
+    words = ["--loss", "multi_token"] if flag == "loss.loss" else []
+    with pytest.raises(ConfigError, match=rf"--{flag}: .* from a TOML file"):
+        read_recipe(Recipe(), [*words, f"--{flag}", "[1]"], "nanotx train mine")
