@@ -410,6 +410,9 @@ def test_a_corpus_that_is_too_short_may_refuse_to_be_split_and_no_other():
     with planted("corpora"):
         split(Corpus.find("mutant_fixed_share")(size=10, validation=0.1))
         split(Corpus.find("mutant_new_play")(size=1, validation=0.01))
+        for name in ("mutant_fixed_share", "mutant_new_play"):
+            with pytest.raises(LawBroken, match="split|text"):
+                split(Corpus.find(name)(size=2000, validation=0.3))
 
 
 @pytest.mark.parametrize("name", ["text", "segments", "corpora", "subprocess_training"])
