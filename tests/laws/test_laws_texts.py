@@ -411,7 +411,7 @@ def test_a_corpus_that_is_too_short_may_refuse_to_be_split_and_no_other():
         split(Corpus.find("mutant_fixed_share")(size=10, validation=0.1))
         split(Corpus.find("mutant_new_play")(size=1, validation=0.01))
         for name in ("mutant_fixed_share", "mutant_new_play"):
-            with pytest.raises(LawBroken, match="split|text"):
+            with pytest.raises(LawBroken, match=r"split|text"):
                 split(Corpus.find(name)(size=2000, validation=0.3))
 
 
