@@ -8,7 +8,8 @@ from typing import NoReturn
 
 from nanotx.config.help import wrap
 from nanotx.config.plugins import plugin_error
-from nanotx.errors import MemoryFull, NanotxError, RunError, is_memory_full, printable
+from nanotx.errors import ConfigError, MemoryFull, NanotxError, RunError, is_memory_full, printable
+from nanotx.hardware.installed import install_problem
 from nanotx.training.signals import EndAtOnce, process_ends
 
 MAX_TERMINAL_SIZE = 100_000
@@ -125,12 +126,15 @@ def report_memory_full(error: BaseException) -> int:
 
 
 def report_plugin_error(error: BaseException) -> int:
-    """Report an error raised by a user's part without a traceback, and return the exit code.
+    """Report an error raised by a user's part, or by what is not installed, without a traceback; return the exit code.
 
     Raises:
-        BaseException: the error itself, where it did not pass through a user's part.
+        BaseException: the error itself, where it is neither.
     """
     if (config_error := plugin_error(error)) is None:
-        raise error
+        if not (problem := install_problem(error)):
+            raise error
+        print_error(f"ConfigError: {problem}")
+        return ConfigError.exit_code
     print_error(f"{type(config_error).__name__}: {config_error} Correct the file and try again.")
     return config_error.exit_code

@@ -9,6 +9,7 @@ import torch
 
 from nanotx.errors import ConfigError
 from nanotx.hardware.cpu import cores
+from nanotx.hardware.installed import torch_problem
 from nanotx.hardware.onednn import onednn_is_faster, onednn_matmul
 
 
@@ -34,8 +35,10 @@ def choose_machine(device: str, dtype: str, threads: int) -> Machine:
     """Resolve "auto" (or 0) and set the number of threads of torch.
 
     Raises:
-        ConfigError: the machine does not have the requested device or dtype.
+        ConfigError: the machine does not have the requested device or dtype, or PyTorch is too old.
     """
+    if problem := torch_problem():
+        raise ConfigError(problem)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
