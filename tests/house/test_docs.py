@@ -132,14 +132,15 @@ def test_every_test_that_is_named_is_there(page):
 # Programs and tables on the pages.
 
 
-def test_the_tour_runs_from_its_first_line_to_its_last(tmp_path, monkeypatch):
+@pytest.mark.parametrize("page", ["tour", "layers_alone"])
+def test_a_page_of_python_runs_from_its_first_line_to_its_last(tmp_path, monkeypatch, page):
     monkeypatch.chdir(tmp_path)
-    found = BLOCK.findall(text_of(ROOT / "docs" / "tour.md"))
+    found = BLOCK.findall(text_of(ROOT / "docs" / f"{page}.md"))
     blocks = [body for language, path, body in found if language == "python" and not path]
     assert len(blocks) >= 8
     names: dict[str, object] = {}
     for body in blocks:
-        exec(compile(body, f"docs/tour.md: {body.splitlines()[0]}", "exec"), names)
+        exec(compile(body, f"docs/{page}.md: {body.splitlines()[0]}", "exec"), names)
 
 
 @pages
