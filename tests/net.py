@@ -31,6 +31,7 @@ PLAIN = (
 CASES: dict[str, tuple[str, str]] = {
     # name: (recipe, flags beside PLAIN)
     "shakespeare_char": ("shakespeare_char", ""),
+    "shakespeare_ngrams": ("shakespeare_ngrams", ""),
     "shakespeare_bpe": ("shakespeare_bpe", ""),
     **{
         f"attention/{name}": ("macbook", f"--attention {name}")

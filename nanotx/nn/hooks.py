@@ -12,6 +12,10 @@ class OnStepModule(nn.Module, ABC):
     def on_step(self, step: int, steps: int) -> None:
         """Handle that `step` of the run's `steps` are done; calling it twice has the effect of calling it once."""
 
+    def step_note(self, step: int, steps: int) -> str:
+        """Return a sentence for the run's log about a change by `on_step` that the loss will show; "" for none."""
+        return ""
+
 
 class AuxLossModule(nn.Module, ABC):
     """A module that adds a term to the training objective; the reported loss never includes it."""

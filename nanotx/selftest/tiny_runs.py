@@ -36,6 +36,7 @@ COMMON = {
 }
 KINDS: dict[str, dict[str, object]] = {
     "char, muon, n-grams left out": {
+        "embedding": "ngrams",
         "embedding.dropout": 0.2,
         "embedding.buckets": 64,
         "embedding.resets": 3,
@@ -44,8 +45,6 @@ KINDS: dict[str, dict[str, object]] = {
     "bpe, adamw, dropout, averaged": {
         "tokenizer": "bpe",
         "tokenizer.vocab-size": 270,
-        "embedding": "tokens",
-        "block": "prenorm",
         "optimizer": "adamw",
         "block.dropout": 0.2,
         "train.ema-decay": 0.9,

@@ -136,7 +136,9 @@ class Trainer:
             self.consistent = False
             self.progress.skipped_in_row = 0
             with self.memory_checked():
-                warning, lr = self.progress.spike(norm), self.optimizer_step()
+                notes = [module.step_note(step, self.recipe.train.steps) for module in self.on_step_modules]
+                warning = " ".join(filter(None, [*notes, self.progress.spike(norm)]))
+                lr = self.optimizer_step()
         if not keep_gradients:
             self.release_gradients()
         seconds = time.perf_counter() - began

@@ -11,7 +11,7 @@ from nanotx.config.schema import fields, to_table
 from nanotx.config.toml import read_config
 from nanotx.recipe import Recipe
 from nanotx.recipe_flags import describe_swaps, read_recipe
-from nanotx.recipes.shakespeare_char import recipe as shakespeare
+from nanotx.recipes.shakespeare_ngrams import recipe as shakespeare
 
 MACBOOK, _ = read_recipe(Recipe(), [str(ROOT / "recipes/macbook.toml")], "nanotx")
 
@@ -65,7 +65,7 @@ PAIRS = [
 
 
 @pytest.mark.parametrize(("slot", "name"), PAIRS)
-@pytest.mark.parametrize("base", [shakespeare, MACBOOK], ids=["shakespeare_char", "macbook"])
+@pytest.mark.parametrize("base", [shakespeare, MACBOOK], ids=["shakespeare_ngrams", "macbook"])
 def test_whatever_a_swap_changes_is_printed_and_what_is_shared_stays(base, slot, name):
     new, _ = read_recipe(base, [f"--{slot}", name], "nanotx")
     before, after = leaves(to_table(base)), leaves(to_table(new))
@@ -129,7 +129,7 @@ def printed(capsys):
 
 @pytest.mark.parametrize(
     ("name", "optimizer", "field", "schedule"),
-    [("shakespeare_char", "adamw", "eps", "constant"), ("macbook", "muon", "momentum", "wsd")],
+    [("shakespeare_ngrams", "adamw", "eps", "constant"), ("macbook", "muon", "momentum", "wsd")],
 )
 def test_a_swap_in_a_file_is_printed_as_one_by_flags_is(
     tmp_path, monkeypatch, capsys, name, optimizer, field, schedule

@@ -1,5 +1,7 @@
 """Embeddings against their definitions, written slowly."""
 
+import re
+
 import pytest
 import torch
 from hypothesis import given
@@ -115,6 +117,14 @@ def test_tables_of_what_is_longer_than_a_pair_begin_anew_at_equal_distances():
                 table += 1
 
 
+def test_a_reset_is_announced_in_the_step_that_does_it_and_nothing_else_is():
+    module = drawn(Ngrams(max_n=4, resets=2), 5)
+    notes = {step: note for step in range(10) if (note := module.step_note(step, 10))}
+    assert notes.keys() == {3, 7} and re.match(r"step 4: .*n-grams of 3 to 4 tokens.*embedding\.resets = 2", notes[3])
+    assert "n-grams of triples" in drawn(Ngrams(max_n=3, resets=1), 5).step_note(5, 10)
+    assert not drawn(Ngrams(max_n=2, resets=2), 5).step_note(3, 10)  # pairs are never reset
+
+
 def test_while_it_learns_what_a_table_knew_before_is_gone_and_the_rest_stays():
     texts = load_dataset(Recipe(corpus=Playhouse(size=5_000), model=Model(context=8)))
     block = PreNorm(attention=Fused(heads=1))
@@ -122,8 +132,7 @@ def test_while_it_learns_what_a_table_knew_before_is_gone_and_the_rest_stays():
     recipe = Recipe(model=model, optimizer=Muon(), train=Train(steps=6, batch_size=40))
     trainer = Trainer(recipe, model.build(texts.codec.vocab_size), texts.windows, choose_machine("cpu", "float32", 1))
     pairs, triples = trainer.model.embedding.grams
-    for _ in range(3):
-        trainer.train_step()
+    rows = [trainer.train_step() for _ in range(3)]
     before, known = triples.detach().clone(), int(pairs.detach().any(dim=-1).sum())
     met = before.any(dim=-1)
     trainer.progress.step = 2  # a step that is repeated
@@ -134,3 +143,6 @@ def test_while_it_learns_what_a_table_knew_before_is_gone_and_the_rest_stays():
     assert met.any()
     assert not triples.any()
     assert int(pairs.detach().any(dim=-1).sum()) == known
+    trainer.release_gradients()
+    assert not any("reset" in row.get("warning", "") for row in rows)
+    assert "were reset to zero" in trainer.train_step()["warning"]  # what the screen shows and the log keeps

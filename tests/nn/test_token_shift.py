@@ -47,7 +47,7 @@ def test_a_shift_without_taps_is_refused():
 
 def test_a_block_that_is_named_takes_the_place_of_the_wrapper_and_of_what_it_wraps():
     from nanotx.recipe_flags import read_recipe
-    from nanotx.recipes.shakespeare_char import recipe
+    from nanotx.recipes.shakespeare_ngrams import recipe
 
     named, _ = read_recipe(recipe, ["--block", "parallel", "--block.dropout", "0.3"], "nanotx")
     assert named.model.block.part == "parallel" and named.model.block.dropout == 0.3

@@ -47,13 +47,13 @@ def test_a_recipe_among_the_presets_stands_in_the_table_with_what_its_file_says(
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["shakespeare_char", "shakespeare_bpe"])
+@pytest.mark.parametrize("name", ["shakespeare_char", "shakespeare_ngrams", "shakespeare_bpe"])
 def test_a_recipe_in_python_stands_in_the_table_with_what_its_file_says(name):
     about, reached = told((ROOT / f"nanotx/recipes/{name}.py").read_text(encoding="utf-8"))
     assert row("recipes", name)[1:] == [
         about, f"`python -m nanotx.recipes.{name}`", reached, f"[{name}.py](../nanotx/recipes/{name}.py)",
     ]  # fmt: skip
-    assert len(list((ROOT / "nanotx/recipes").glob("[a-z]*.py"))) == 2 and nanotx.recipes.__doc__
+    assert len(list((ROOT / "nanotx/recipes").glob("[a-z]*.py"))) == 3 and nanotx.recipes.__doc__
 
 
 def link(part: str) -> str:

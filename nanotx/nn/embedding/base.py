@@ -55,9 +55,24 @@ class NgramEmbedding(TokenEmbedding, OnStepModule):
     @torch.no_grad()
     def on_step(self, step: int, steps: int) -> None:
         """Reset the tables of n-grams longer than pairs, if it is time."""
-        if step in {round(steps * part / (self.resets + 1)) for part in range(1, self.resets + 1)}:
+        if self.resets_at(step, steps):
             for table in list(self.grams)[1:]:
                 table.zero_()
+
+    def resets_at(self, step: int, steps: int) -> bool:
+        """Return whether tables are reset after `step` of the run's `steps`."""
+        times = {round(steps * part / (self.resets + 1)) for part in range(1, self.resets + 1)}
+        return step in times and len(self.grams) > 1
+
+    def step_note(self, step: int, steps: int) -> str:
+        if not self.resets_at(step, steps):
+            return ""
+        longest = len(self.grams) + 1
+        which = "triples" if longest == 3 else f"3 to {longest} tokens"
+        return (
+            f"step {step + 1}: the tables of n-grams of {which} were reset to zero, as embedding.resets = "
+            f"{self.resets} asks; the loss jumps, and falls again."
+        )
 
     def forward(self, ids: Tokens, cache: KVCache | None = None) -> Stream:
         x = super().forward(ids)
