@@ -12,6 +12,8 @@ from nanotx.laws.durability import disk_record as disk_record
 from nanotx.laws.durability import durable as durable
 from nanotx.laws.equality import cache_agrees as cache_agrees
 from nanotx.laws.equality import equivalent as equivalent
+from nanotx.laws.init import init_as_stated as init_as_stated
+from nanotx.laws.init import init_drawn_by_name as init_drawn_by_name
 from nanotx.laws.losses import batch_mean as batch_mean
 from nanotx.laws.losses import chunk_invariant as chunk_invariant
 from nanotx.laws.losses import reports_cross_entropy as reports_cross_entropy

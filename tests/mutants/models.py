@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch.nn import functional as F
 
 from nanotx.nn.dropout import Dropout
@@ -20,6 +21,7 @@ def mutant(name, law):
     def enter(change):
         def build(self, vocab_size, seed=0):
             model = Model.build(self, vocab_size, seed)
+            model.seed = seed
             change(model)
             return model
 
@@ -49,3 +51,19 @@ def whole_embedding(model):
 def any_length(model):
     """Reads texts of any length, whatever the context is."""
     model.__class__ = type("AnyLength", (type(model),), {"context": 1 << 20})
+
+
+def randomly(model):
+    """The matrices of a model, each with its mean and its standard deviation."""
+    for name, parameter in model.named_parameters():
+        if parameter.ndim > 1 and parameter.numel() > 1 and parameter.std() > 0:
+            yield name, parameter, parameter.mean(), parameter.std()
+
+
+@mutant("draws_in_turn", "init")
+@torch.no_grad()
+def draws_in_turn(model):
+    """Draws all weights from one generator, so that a larger vocabulary changes every block."""
+    generator = torch.Generator().manual_seed(model.seed)
+    for _, parameter, mean, std in randomly(model):
+        parameter.copy_(mean + std * torch.randn(parameter.shape, generator=generator))

@@ -264,3 +264,15 @@ class NoEps(nn.Module):
 
     def forward(self, x):
         return x / reduce(x.square(), "b t d -> b t 1", "mean").sqrt()
+
+
+@norm("random_gain", "init")
+class RandomGain(nn.Module):
+    """Draws its gain from PyTorch's global generator, so that it depends on all that was built before."""
+
+    def __init__(self):
+        super().__init__()
+        self.gain = nn.Parameter(1 + 0.1 * torch.randn(()))
+
+    def forward(self, x):
+        return self.gain * x / (reduce(x.square(), "b t d -> b t 1", "mean") + 1e-6).sqrt()

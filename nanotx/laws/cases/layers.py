@@ -18,6 +18,7 @@ from nanotx.laws.cases.layer_case import (
     uses_store,
 )
 from nanotx.laws.fields import TRIES, come_of, fields_matter, gets_gradient, has_fields, rows_met, untried
+from nanotx.laws.init import init_drawn_by_name
 from nanotx.laws.law import LawBook, Where
 from nanotx.laws.strategies import Drawn, any_part_of, batches, configs, cuts, ordinary, scales, seeds, times
 from nanotx.laws.weights import redraw, seeded, share_weights
@@ -340,3 +341,9 @@ def accumulates_alike(case: LayerCase) -> None:
 def masks_distinct(case: LayerCase) -> None:
     """No dropout is called twice on the same places, and no two draw the same mask."""
     randomness.masks_distinct(case.another(case.config, 0).train(), case.x(), case.seed)
+
+
+@LAWS.law("attention", "block", "ffn", "norm", draw=layer_cases, name="init")
+def drawn_by_name(case: LayerCase) -> None:
+    """Each weight is drawn from the seed and its name, whatever was drawn before."""
+    init_drawn_by_name(lambda: case.config.build(case.dim), case.seed)

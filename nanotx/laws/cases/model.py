@@ -1,5 +1,6 @@
 """The laws of the whole model, on random parts, sizes, weights and ids."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,12 +13,15 @@ from nanotx.errors import ConfigError
 from nanotx.laws import equality, numbers, randomness, time, values
 from nanotx.laws.cases.layer_case import has_single_expert
 from nanotx.laws.fields import TRIES, come_of, fields_matter, gets_gradient, untried
+from nanotx.laws.init import init_as_stated
 from nanotx.laws.law import Case, LawBook, Where
 from nanotx.laws.strategies import Drawn, any_part_of, batches, cuts, seeds, times
 from nanotx.laws.weights import redraw, seeded
 from nanotx.nn.block import Block
 from nanotx.nn.block.base import max_window
+from nanotx.nn.canonical import to_canonical
 from nanotx.nn.embedding import Embedding
+from nanotx.nn.init import Init, InitRule
 from nanotx.nn.norm import Norm
 from nanotx.nn.position import Position
 from nanotx.nn.shapes import Logits, Stream, Tokens
@@ -160,6 +164,44 @@ def batches_of_rows(part: type[Model], where: Where) -> st.SearchStrategy[ModelC
     )
 
 
+@st.composite
+def initialised(draw: Drawn, part: type[Model], where: Where) -> ModelCase:
+    """Draw models with any initialisation: scales, and rules for some of their parameters."""
+    case = draw(models(part, where))
+    shapes = shapes_of(case)
+    std, depth_scaled = draw(st.sampled_from([0.02, 0.1, 1.0])), draw(st.booleans())
+    init = Init(std=std, depth_scaled=depth_scaled, rules=draw(rules_for(shapes)) if shapes else ())
+    return replace(case, config=replace(case.config, init=init))
+
+
+def shapes_of(case: ModelCase) -> dict[str, torch.Size]:
+    """Return the shapes of a model's parameters by their canonical names; none if its parts do not fit."""
+    try:
+        meta_model = case.config.build_meta(case.vocab_size)
+    except ConfigError:
+        return {}
+    return {name: p.shape for name, p in to_canonical(meta_model, dict(meta_model.named_parameters())).items()}
+
+
+@st.composite
+def rules_for(draw: Drawn, shapes: Mapping[str, torch.Size]) -> tuple[InitRule, ...]:
+    """Draw rules for a parameter, for its like in every block, for all whose names end alike: the first one decides."""
+    name = draw(st.sampled_from(sorted(shapes)))
+    patterns = dict.fromkeys([name, re.sub(r"\d", "?", name), "*" + "".join(name.rpartition(".")[1:])])
+    kinds = ["normal", "truncated_normal", "uniform", "constant"] + ["orthogonal"] * (len(shapes[name]) > 1)
+    return tuple(
+        InitRule(
+            match=match,
+            distribution=draw(st.sampled_from(kinds)),
+            std=draw(st.sampled_from([0.02, 0.5, 2.0])),
+            fan_in=draw(st.booleans()) and len(shapes[name]) > 1,
+            value=draw(st.sampled_from([0.0, 0.0, 0.5])),
+        )
+        for match in patterns
+        if draw(st.booleans())
+    )
+
+
 LAWS = LawBook()
 
 
@@ -273,3 +315,9 @@ def accumulates_alike(case: ModelCase) -> None:
 def masks_distinct(case: ModelCase) -> None:
     """No dropout is called twice on the same places, and no two draw the same mask."""
     randomness.masks_distinct(case.another(0).train(), case.ids(), case.seed)
+
+
+@LAWS.law("model", draw=initialised, most=20)
+def init(case: ModelCase) -> None:
+    """Each weight is drawn from the seed and its name, as `init` states it; a rule reaches what it matches alone."""
+    init_as_stated(case.config, case.vocab_size, case.seed)
