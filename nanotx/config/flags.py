@@ -1,7 +1,7 @@
 """Flags: command-line options and arguments derived from the fields of dataclasses.
 
 A field is a flag: its name, type and default are the field's, and the comment beside it is the help. Every command
-reads its flags here, so that values, errors and help pages are alike everywhere.
+reads its flags here, so that values, errors and help pages are alike everywhere::
 
     @dataclass(frozen=True, kw_only=True)
     class Flags:

@@ -70,7 +70,9 @@ class Law:
 
 
 class LawBook(dict[str, tuple[Law, ...]]):
-    """The laws of some slots, by slot. Each is written once, as a check with a decorator:
+    """The laws of some slots, by slot.
+
+    Each is written once, as a check with a decorator::
 
     @LAWS.law("attention", "block", draw=layer_cases)
     def causal(case: LayerCase) -> None:

@@ -61,7 +61,7 @@ class Codec(ABC):
     part: str
     """The name of the part that trained it."""
     vocab_size: int
-    """The number of ids: 0 to vocab_size - 1."""
+    """The number of ids, which are 0 to vocab_size - 1."""
     origin: Origin | None = None
     """A record of how it was trained, or None; it takes no part in equality."""
     special_tokens: Mapping[str, int] = MappingProxyType({})

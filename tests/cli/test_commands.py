@@ -143,8 +143,8 @@ def test_a_command_in_a_process_of_its_own(site: Path):
     assert (done.returncode, done.stderr) == (0, "") and int(done.stdout) > 0
 
 
-def test_the_command_of_the_contributing_page_counts_the_parameters_of_a_run(site: Path, tmp_path: Path, capsys):
-    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## Add a command")[2]
+def test_the_command_of_the_extending_page_counts_the_parameters_of_a_run(site: Path, tmp_path: Path, capsys):
+    page = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8").partition("## Add a command")[2]
     (source,) = re.findall(r"```python\n(.*?)```", page.partition("\n## ")[0], re.DOTALL)
     install(site, "count", "count_layers", source)
     corpus = ["--corpus", "file", "--corpus.path", str(text(tmp_path / "t.txt"))]

@@ -1,6 +1,6 @@
 """What a user adds in one short file is trained, killed, resumed to the bit and sampled, and obeys its laws.
 
-The files are the examples of CONTRIBUTING.md.
+The files are the examples of docs/extending.md.
 """
 
 import json
@@ -24,8 +24,8 @@ STEPS = 6
 
 
 def example(heading, language="python"):
-    """Return the first file under a heading of CONTRIBUTING.md."""
-    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    """Return the first file under a heading of docs/extending.md."""
+    page = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
     section = page.partition(f"## {heading}\n")[2].partition("\n## ")[0]
     (found,) = re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL)[:1]
     return found
