@@ -8,7 +8,6 @@ listing the commands imports none of them.
 import ast
 import importlib
 import pkgutil
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from importlib.metadata import EntryPoint, entry_points
 from nanotx.cli.entry import stdout_error
 from nanotx.config.help import columns, page_width, text_indent, wrap
 from nanotx.config.plugins import describe_error, describe_line
+from nanotx.config.source import find_spec, parse_module
 from nanotx.errors import ConfigError, NanotxError, did_you_mean, is_memory_full
 
 PACKAGE = "nanotx.cli.commands"
@@ -57,11 +57,7 @@ class Command:
     @cached_property
     def page(self) -> dict[str, str]:
         """The docstring (`doc`) and the plain constants of the module, read from its source; empty where unreadable."""
-        try:
-            source = self.spec.loader.get_source(self.module) if self.spec and self.spec.loader else None  # type: ignore[attr-defined]
-            tree = ast.parse(source or "")
-        except (AttributeError, ImportError, OSError, SyntaxError, ValueError):
-            return {}
+        tree = parse_module(self.module)
         constants = {
             node.targets[0].id: str(node.value.value)
             for node in tree.body
@@ -135,21 +131,6 @@ class Command:
             raise ConfigError(
                 f"{self}{describe_line(error, self.file)} {describe_error(error)}. Correct the file and try again."
             ) from error
-
-
-def find_spec(module: str) -> ModuleSpec | None:
-    """Return the spec of a module without importing it or a package around it; None where there is no such module."""
-    path: Sequence[str] | None = None
-    spec = None
-    parts = module.split(".")
-    for depth in range(1, len(parts) + 1):
-        name = ".".join(parts[:depth])
-        specs = (finder.find_spec(name, path) for finder in sys.meta_path)
-        spec = next((spec for spec in specs if spec is not None), None)
-        if spec is None:
-            return None
-        path = spec.submodule_search_locations
-    return spec
 
 
 def builtin_commands(package: str = PACKAGE) -> dict[str, Command]:

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from helpers import ROOT, text, tiny
 
-from nanotx.cli.command import builtin_commands, find_spec, listed_commands
+from nanotx.cli.command import builtin_commands, listed_commands
 from nanotx.cli.main import run
+from nanotx.config.source import find_spec
 from nanotx.errors import ConfigError, DataError
 
 COUNT = '''

@@ -61,3 +61,9 @@ def test_the_tokenizer_command_imports_no_torch(tmp_path):
     named = modules_of("nanotx", "tokenizer", "encode", "shakespeare_bpe_512", str(text))
     assert "nanotx.tokenizers.bpe.tokenizer" in named
     assert "torch" not in named
+
+
+def test_completion_imports_neither_torch_nor_numpy():
+    named = modules_of("nanotx", "completion", "--candidates", "train", "shakespeare_char", "--attention.")
+    assert "nanotx.config.source" in named
+    assert not {"torch", "numpy", "rich", "einops", "nanotx.nn", "nanotx.recipe"} & named
