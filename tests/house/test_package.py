@@ -78,3 +78,61 @@ def test_an_older_python_is_refused_in_one_sentence(monkeypatch, capsys):
         exec(code, {"__name__": "nanotx"})
     assert end.value.code == 2
     assert re.fullmatch(OLD + "\n", capsys.readouterr().err)
+
+
+# Nothing that only POSIX has is needed to import nanotx.
+
+POSIX_MODULES = {"fcntl", "grp", "posix", "pty", "pwd", "readline", "resource", "syslog", "termios", "tty"}
+POSIX_NAMES = {
+    *("fork", "forkpty", "getuid", "geteuid", "getpgid", "killpg", "mkfifo", "sched_getaffinity", "sysconf", "uname"),
+    *("O_DIRECTORY", "O_NOFOLLOW", "O_NONBLOCK", "WNOHANG", "SIGALRM", "SIGCONT", "SIGHUP", "SIGKILL", "SIGQUIT"),
+    *("SIGSTOP", "SIGTSTP", "SIGUSR1", "SIGUSR2", "SIGWINCH", "SIGXCPU", "SIGXFSZ", "setitimer", "pthread_sigmask"),
+}
+
+
+def at_import(node):
+    """The nodes that run when a module is imported: not the bodies of functions, nor what an `except` waits for."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Try) and any("ImportError" in ast.unparse(one) for one in child.handlers):
+            continue
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            outside = [*child.decorator_list, *child.args.defaults] if not isinstance(child, ast.Lambda) else []
+            for one in outside:
+                yield one
+                yield from at_import(one)
+            continue
+        yield child
+        yield from at_import(child)
+
+
+def posix_only(tree):
+    """What a module needs of POSIX when it is imported."""
+    for node in at_import(tree):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom):
+            names = [node.module or "", *(alias.name for alias in node.names)]
+        yield from (name for name in names if name in POSIX_MODULES | POSIX_NAMES)
+        if isinstance(node, ast.Attribute) and node.attr in POSIX_NAMES and ast.unparse(node.value) in ("os", "signal"):
+            yield ast.unparse(node)
+
+
+def test_no_module_needs_posix_to_be_imported():
+    files = sorted((ROOT / "nanotx").rglob("*.py"))
+    trees = {file.relative_to(ROOT): ast.parse(file.read_text(encoding="utf-8")) for file in files}
+    assert {str(file): found for file, tree in trees.items() if (found := list(posix_only(tree)))} == {}
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("import fcntl", ["fcntl"]),
+        ("from signal import SIGHUP", ["SIGHUP"]),
+        ("import os\nclass A:\n    size = os.sysconf('SC_PAGE_SIZE')", ["os.sysconf"]),
+        ("import signal\ndef f(number=signal.SIGKILL): ...", ["signal.SIGKILL"]),
+        ("import os\ndef f():\n    import fcntl\n    os.fork()", []),
+        ("try:\n    import resource\nexcept ImportError:\n    resource = None", []),
+        ("import signal\nstop = getattr(signal, 'SIGHUP', None)", []),
+    ],
+)
+def test_what_needs_posix_is_told(source, found):
+    assert list(posix_only(ast.parse(source))) == found
