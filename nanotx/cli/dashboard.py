@@ -45,7 +45,7 @@ class Display:
 
     def show(self, row: Row) -> None:
         """Show a row."""
-        row = {key: printable(item) if isinstance(item, str) else item for key, item in row.items()}
+        row = printable_row(row)
         self.history.take(row)
         if self.live is None:
             self.plain(row)
@@ -111,6 +111,11 @@ class Silent:
 
     def __exit__(self, *_: object) -> None:
         pass
+
+
+def printable_row(row: Row) -> Row:
+    """Return a row whose texts cannot command a terminal."""
+    return {key: printable(item) if isinstance(item, str) else item for key, item in row.items()}
 
 
 BARS = "▁▂▃▄▅▆▇█"

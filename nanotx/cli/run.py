@@ -14,6 +14,7 @@ from pathlib import Path
 
 from nanotx.cli.dashboard import Display, Silent
 from nanotx.cli.entry import run_and_exit
+from nanotx.cli.notebook import run_display
 from nanotx.cli.recipe_list import ENTRY_POINT_GROUP, PROG, builtin_recipes, missing_name, recipe_names, train_page
 from nanotx.config.flags import collect_flags, positional_args
 from nanotx.config.help import page_width, write_page
@@ -54,7 +55,7 @@ def train(
     allow_mismatch: bool = False,
     quiet: bool = False,
 ) -> LoadedRun:
-    """Train a recipe and return the run, ready to generate.
+    """Train a recipe and return the run, ready to generate. In a notebook its figures are one output, updated in place.
 
     A signal that stops the run, such as Ctrl-C, is raised after it has been saved.
 
@@ -83,7 +84,7 @@ def train(
             check_resumable(found.recipe, recipe)
     with listening() as stop:
         work = Work(recipe, folder, options, found, tuple(callbacks), began=time.perf_counter())
-        execute(work, folder.path.name, Silent() if quiet else Display(), stop)
+        execute(work, folder.path.name, Silent() if quiet else run_display(), stop)
     if stop.signal == signal.SIGINT:
         raise KeyboardInterrupt
     if stop.signal:

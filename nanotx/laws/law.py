@@ -74,9 +74,9 @@ class LawBook(dict[str, tuple[Law, ...]]):
 
     Each is written once, as a check with a decorator::
 
-    @LAWS.law("attention", "block", draw=layer_cases)
-    def causal(case: LayerCase) -> None:
-        \"\"\"No output depends on a later input, at any scale.\"\"\"
+        @LAWS.law("attention", "block", draw=layer_cases)
+        def causal(case: LayerCase) -> None:
+            \"\"\"No output depends on a later input, at any scale.\"\"\"
     """
 
     def law(
