@@ -84,7 +84,7 @@ from nanotx.data.corpus.playhouse import Playhouse
 from nanotx.nn.transformer import Model
 from nanotx.recipe import Recipe, Train
 train = Train(steps=12, batch_size=2, eval_every=4, sample_every=6, sample_tokens=8)
-recipe = Recipe(corpus=Playhouse(size=4000), model=Model(dim=16, layers=1, context=16), train=train)
+recipe = Recipe(corpus=Playhouse(size=20_000), model=Model(dim=16, layers=1, context=16), train=train)
 run = nanotx.train(recipe, run="run")
 """
 

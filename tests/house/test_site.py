@@ -1,0 +1,210 @@
+"""The pages for users: their programs run, their commands are understood, their tables are those of the code."""
+
+import json
+import re
+import shlex
+import sys
+import tomllib
+from functools import cache
+from itertools import pairwise
+from types import SimpleNamespace
+
+import pytest
+from helpers import ROOT, text, tiny
+
+from nanotx.cli.main import run as nanotx_command
+from nanotx.config.registry import LOADED, load_file
+from nanotx.laws.all_laws import SLOTS
+from nanotx.optim.schedules import Schedule
+from nanotx.training.callbacks import Callback
+
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(page, *languages):
+    """The code blocks of a page in some languages."""
+    return [body for language, body in BLOCK.findall(page.read_text(encoding="utf-8")) if language in languages]
+
+
+# Programs.
+
+
+@pytest.mark.parametrize("page", ["comparing", "run_folder", "tokenizers"])
+def test_a_page_of_small_programs_runs(page):
+    names: dict[str, object] = {}
+    found = blocks(DOCS / f"{page}.md", "python")
+    assert found
+    for body in found:
+        exec(compile(body, f"docs/{page}.md: {body.splitlines()[0]}", "exec"), names)
+
+
+@pytest.fixture
+def no_parts_are_left():
+    """Forget the parts that a test registers."""
+    yield
+    for slot in [*SLOTS.values(), Callback, Schedule]:
+        for name in [name for name, part in slot.registered.items() if part.__module__.startswith(LOADED)]:
+            del slot.registered[name]
+
+
+def test_every_file_on_the_page_of_extensions_is_one_that_load_takes(tmp_path, monkeypatch, no_parts_are_left):
+    board = SimpleNamespace(SummaryWriter=object)  # tensorboard is not among the packages that tests need
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", board)
+    found = blocks(DOCS / "extending.md", "python")
+    assert len(found) >= 9
+    for number, body in enumerate(found):
+        file = tmp_path / f"mine_{number}.py"
+        file.write_text(body, encoding="utf-8")
+        load_file(file)
+    assert {"inverse_root"} <= set(Schedule.names()) and "sums" in SLOTS["corpus"].names()
+    assert Schedule.find("inverse_root")(warmup=100).factor(99, 1000) == 1.0
+    assert SLOTS["corpus"].find("sums")(lines=3).text().count("\n") == 3
+
+
+# Commands: each exists, and so does each of its flags.
+
+
+def commands(page):
+    """The command lines of nanotx in the shell blocks of a page, without comments."""
+    lines = "\n".join(blocks(page, "", "sh", "text")).replace("\\\n", " ").splitlines()
+    found = [re.sub(r"^python -m nanotx\.recipes\.", "nanotx train ", line) for line in lines]
+    return [shlex.split(line, comments=True) for line in found if re.match(r"nanotx [a-z]", line)]
+
+
+@cache
+def help_of(*command):
+    """The help page of a command."""
+    with pytest.MonkeyPatch.context() as patch:
+        shown: list[str] = []
+        patch.setattr(sys, "stdout", SimpleNamespace(write=shown.append, flush=lambda: None, isatty=lambda: False))
+        try:
+            code = nanotx_command([*command, "--help"])
+        except SystemExit as end:
+            code = end.code
+    assert code == 0, command
+    return "".join(shown)
+
+
+def faults(argv):
+    """The flags of a command line that its command does not have."""
+    command = {"tokenizer": argv[:3] if argv[1:2] == ["train"] else argv[:2]}.get(argv[0], argv[:1])
+    if command == ["train"]:
+        command = ["train", argv[1] if argv[1].isidentifier() else "macbook"]
+    foreign = "--load" in argv  # a part from a file that is on no disk
+    known = help_of(*command, *([] if foreign else [word for flag in chosen(argv) for word in flag]))
+    flags = [word.partition("=")[0] for word in argv if re.match(r"--[a-z]", word)]
+    return [flag for flag in flags if not re.search(rf"{re.escape(flag)}(?![\w.-])", known)]
+
+
+def chosen(argv):
+    """The flags of a command line that choose a part by its name, with the name."""
+    slots = {f"--{slot}" for slot in SLOTS}
+    return [(flag, name) for flag, name in pairwise(argv) if flag in slots and name.isidentifier()]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=lambda page: page.stem)
+def test_every_command_on_a_page_is_one_and_has_its_flags(page):
+    assert {" ".join(argv): wrong for _, *argv in commands(page) if (wrong := faults(argv))} == {}
+
+
+def test_a_flag_that_is_none_is_found():
+    assert faults(["sample", "RUN", "--top-k", "3", "--topk", "3"]) == ["--topk"]
+    assert faults(["train", "macbook", "--ffn", "moe", "--ffn.experts", "2", "--ffn.export", "1"]) == ["--ffn.export"]
+
+
+def test_every_flag_beside_one_of_nanogpts_is_taken(capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    page = (DOCS / "from_nanogpt.md").read_text(encoding="utf-8").partition("## Flags")[2]
+    found = re.findall(r"^\| `(--[^`]*)` \| `(--[^`]*)` \|", page, re.MULTILINE)
+    assert len(found) >= 20
+    flags = [word for _, ours in found for word in ours.split()]
+    at = flags.index("--schedule")
+    for given in (flags[:at] + flags[at + 2 :], flags[at : at + 2]):
+        assert nanotx_command(["train", "macbook", *given, "--print-config"]) == 0
+    assert 'part = "constant"' in capsys.readouterr().out
+
+
+# Tables.
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The folder of a run with an auxiliary loss."""
+    path = tmp_path_factory.mktemp("documented")
+    corpus = ["--corpus", "file", "--corpus.path", str(text(path / "t.txt"))]
+    assert nanotx_command(["train", "macbook", *tiny(), *corpus, "--ffn", "moe", "--run", str(path / "run")]) == 0
+    return path / "run"
+
+
+PAGE = (DOCS / "run_folder.md").read_text(encoding="utf-8")
+
+
+def named(section):
+    """The names in ticks in the first column of the tables of a section of the page."""
+    rows = re.findall(r"^\| (`[^|]*`) \|", PAGE.partition(section)[2].partition("\n## ")[0], re.MULTILINE)
+    return {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
+
+
+def columns(of):
+    """The columns of an event that the page names."""
+    rows = re.findall(r"^\| ([^|]*) \| (`[^|]*`) \|", PAGE, re.MULTILINE)
+    return {name for events, names in rows if f"`{of}`" in events for name in re.findall(r"`([^`]+)`", names)}
+
+
+def test_every_file_of_a_run_is_on_the_page_and_no_other(folder):
+    written = {file.name for file in folder.iterdir() if not file.name.startswith(".")}
+    written |= {file.name for file in next((folder / "checkpoints").iterdir()).iterdir()}
+    assert written == named("## Files")
+
+
+def test_every_column_of_the_metrics_log_is_on_the_page_and_no_other(folder):
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    found: dict[str, set[str]] = {}
+    for row in map(json.loads, lines):
+        found.setdefault(row["event"], set()).update(key for key in row if "/" not in key)
+    assert {"start", "step", "eval", "sample", "checkpoint", "end"} <= found.keys()
+    for event, keys in found.items():
+        assert keys - {"event", "step"} == columns(event), event
+
+
+def test_every_key_of_the_summary_is_on_the_page_and_no_other(folder):
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    assert summary.keys() | {"floor_bits_per_byte"} == named("## Keys of `summary.json`")
+
+
+def test_the_picture_of_the_layers_is_the_contract():
+    table = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    layers = table["tool"]["importlinter"]["contracts"][0]["layers"]
+    picture = (DOCS / "pictures" / "layers.svg").read_text(encoding="utf-8")
+    boxes = re.findall(r'y="([\d.]+)" text-anchor="middle"[^>]*>([^<]+)<', picture)
+    heights = dict.fromkeys(sorted({float(y) for y, _ in boxes}))
+    drawn = [sorted(name for y, name in boxes if float(y) == height) for height in heights]
+    assert drawn == [sorted(layer.split(" | ")) for layer in layers]
+
+
+# Notebooks.
+
+NOTEBOOKS = sorted((DOCS / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_is_stored_without_outputs_and_its_links_lead_somewhere(path):
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    for cell in cells:
+        assert cell["cell_type"] == "markdown" or (cell["outputs"], cell["execution_count"]) == ([], None)
+        links = re.findall(r"\]\(([^)#\s]+)", "".join(cell["source"])) if cell["cell_type"] == "markdown" else []
+        assert [link for link in links if "://" not in link and not (path.parent / link).exists()] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_runs_from_its_first_cell_to_its_last(path, tmp_path, monkeypatch):
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    pytest.importorskip("ipykernel")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    notebook = nbformat.read(path, as_version=4)
+    nbclient.NotebookClient(notebook, timeout=900, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    kinds = [output.output_type for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    assert "display_data" in kinds and "error" not in kinds
