@@ -39,7 +39,7 @@ class Flags:
         nanotx explain train.grad-clip
     """
 
-    words: tuple[str, ...] = argument("WORD", ())  # what to explain
+    words: tuple[str, ...] = argument("WORD", ())  # word, part, field, law, command or recipe to explain
     load: tuple[str, ...] = repeated("FILE.py")  # Python file of your own, which registers parts
 
 
