@@ -1,5 +1,6 @@
 """What every test relies on: hypothesis' three profiles, and quiet, small torch."""
 
+import gc
 import os
 
 import pytest
@@ -12,7 +13,22 @@ settings.register_profile("ci", max_examples=12, deadline=None, derandomize=True
 settings.register_profile("deep", max_examples=1000, deadline=None, suppress_health_check=slow)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
 
-torch.set_num_threads(1)  # the tests run side by side
+# The tests run side by side: one thread each, for the commands that they start too.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """A run sets the threads of its process; the next test has one again."""
+    yield
+    torch.set_num_threads(1)
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of tests and their imports stay to the end: the garbage collector need not walk them again."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
