@@ -4,6 +4,7 @@ Biases, penalties and bans change the logits; then the temperature divides them;
 sampling mask tokens, in this order, each by the probabilities of the tokens that the previous one kept.
 """
 
+import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -61,7 +62,7 @@ class Sampling:
         check_fraction(self, "min_p")
         for name in ("top_p", "typical"):
             if not 0 < getattr(self, name) <= 1:
-                raise ConfigError(f"{name}: expected a share above 0 and up to 1, got {brief(getattr(self, name))}.")
+                raise ConfigError(f"{name}: expected a number above 0, at most 1, got {brief(getattr(self, name))}.")
         if self.top_k is not None:
             in_range("top_k", self.top_k, 1, INT_LIMIT - 1, whole=True)
         in_range("seed", self.seed, 0, INT_LIMIT - 1, whole=True)
@@ -150,12 +151,15 @@ class Sampler:
     def probabilities(self, logits: NextLogits) -> NextLogits:
         """Return the probability of each id after all logits processors; a masked id has 0."""
         logits = logits.float()
-        if not logits.amax(dim=-1).isfinite().all():  # NaN, infinity, or minus infinity for all
+        largest = logits.amax(dim=-1, keepdim=True)
+        if not all(math.isfinite(logit) for (logit,) in largest.tolist()):  # NaN, infinity, or minus infinity for all
             raise Diverged(
                 "sample: the model's logits are NaN or infinite; sample from an earlier checkpoint with --step."
             )
-        logits = logits if self.processors is None else self.processors.adjust(logits)
-        logits = logits - logits.amax(dim=-1, keepdim=True)
+        if self.processors is not None:
+            logits = self.processors.adjust(logits)
+            largest = logits.amax(dim=-1, keepdim=True)
+        logits = logits - largest
         if self.sampling.temperature < MIN_TEMPERATURE:
             return F.one_hot(logits.argmax(dim=-1), logits.shape[-1]).float()
         logits = logits / self.sampling.temperature

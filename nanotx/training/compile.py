@@ -63,16 +63,32 @@ def has_experts(block: nn.Module) -> bool:
     return any(isinstance(module, Sparse) for module in block.modules())
 
 
-class Learning:
+class TrainingCall:
     """A block's call: compiled in training, eager otherwise."""
 
-    def __init__(self, block: nn.Module, compiled: Callable[..., Any]) -> None:
-        self.block, self.compiled = block, compiled
+    def __init__(self, block: nn.Module, eager: Callable[..., Any], compiled: Callable[..., Any]) -> None:
+        self.block, self.eager, self.compiled = block, eager, compiled
 
     def __call__(self, x: Stream, position: PositionalEncoding = NO_POSITION, cache: KVCache | None = None) -> Stream:
         if self.block.training and cache is None and torch.is_grad_enabled():
             return self.compiled(x, position, cache)
-        return self.block._call_impl(x, position, cache)  # the call of nn.Module without compilation
+        return self.eager(x, position, cache)
+
+
+def compile_training_calls(block: nn.Module, **options: Any) -> None:
+    """Compile a block's calls in training.
+
+    PyTorch keeps a module's compiled call and its eager one in private attributes. A version without them compiles
+    evaluation and sampling too: slower at first, with the same results.
+
+    Args:
+        block: compiled in place.
+        options: of torch.compile.
+    """
+    block.compile(**options)
+    compiled, eager = getattr(block, "_compiled_call_impl", None), getattr(block, "_call_impl", None)
+    if compiled is not None and eager is not None:
+        block._compiled_call_impl = TrainingCall(block, eager, compiled)
 
 
 def compile_blocks(model: Transformer, backend: str = "inductor") -> None:
@@ -91,7 +107,4 @@ def compile_blocks(model: Transformer, backend: str = "inductor") -> None:
     kinds = len(set(model.config.pattern()))
     config.recompile_limit = max(config.recompile_limit, 4 * kinds)  # all blocks call one function of PyTorch
     for block in model.blocks:
-        block.compile(backend=backend, dynamic=None if has_experts(block) else False)
-        compiled = block._compiled_call_impl
-        assert compiled is not None
-        block._compiled_call_impl = Learning(block, compiled)
+        compile_training_calls(block, backend=backend, dynamic=None if has_experts(block) else False)

@@ -21,10 +21,11 @@ from nanotx.hardware.compiler import MIN_SECONDS, CompileTrial, decide_compile, 
 from nanotx.hardware.cpu import cores
 from nanotx.hardware.device import Machine, choose_machine, has_bfloat16, measured_peak, peak_flops
 from nanotx.hardware.memory import keep_freed_memory, plan_allocator
+from nanotx.nn.attention.fused import Fused
 from nanotx.nn.block.prenorm import PreNorm
 from nanotx.nn.ffn import Ffn
 from nanotx.nn.transformer import Model, Transformer
-from nanotx.training.compile import settle
+from nanotx.training.compile import compile_training_calls, settle
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
@@ -281,6 +282,7 @@ BLOCKS = """
 import copy
 import torch
 from nanotx.nn.attention.sdpa import Sdpa
+from nanotx.nn.attention.fused import Fused
 from nanotx.nn.block.prenorm import PreNorm
 from nanotx.generation import generate
 from nanotx.training.compile import compile_blocks
@@ -375,3 +377,28 @@ def test_memory_that_is_kept_is_not_asked_for_again():
 def test_a_compiler_says_which_it_is(tmp_path):
     assert compiler.compiler_version(str(tmp_path / "none")).startswith("cannot be run")
     assert compiler.compiler_version(sys.executable).startswith("Python 3")
+
+
+def test_a_block_is_compiled_in_training_alone_or_as_pytorch_does_it_where_it_keeps_no_call(monkeypatch):
+    calls = []
+
+    def compile_it(self, **options):
+        self._compiled_call_impl = lambda *inputs: calls.append("compiled") or self._call_impl(*inputs)
+
+    def block():
+        return PreNorm(attention=Fused(heads=2)).build(8)
+
+    x = torch.randn(1, 3, 8)
+    monkeypatch.setattr(torch.nn.Module, "compile", compile_it)
+    kept = block()
+    compile_training_calls(kept, dynamic=False)
+    with torch.no_grad():
+        want = kept(x)
+    assert calls == [] and kept.eval()(x).equal(want) and calls == []
+    assert kept.train()(x).equal(want) and calls == ["compiled"]
+
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **options: None)
+    plain = block()
+    plain.load_state_dict(kept.state_dict())
+    compile_training_calls(plain, dynamic=False)
+    assert plain(x).equal(want) and calls == ["compiled"]
