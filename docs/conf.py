@@ -28,7 +28,9 @@ exclude_patterns = ["_build", "_extensions"]
 myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist"]
 myst_heading_anchors = 3
 nb_execution_mode = "off" if tags.has("still") else "force"  # noqa: F821
-nb_execution_timeout = 600
+nb_execution_timeout = 1800
+nb_execution_in_temp = True
+nb_merge_streams = True
 nb_execution_raise_on_error = True
 
 default_role = "code"

@@ -6,16 +6,18 @@ to a page of the site with that file's text, highlighted.
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from html import escape
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from docutils import nodes
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import TextLexer, get_lexer_for_filename
 from pygments.util import ClassNotFound
-from sphinx.application import Sphinx
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -33,14 +35,14 @@ MOUNTED = {
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s#]+)(#[^)\s]*)?\)")
 
 
-def setup(app: Sphinx) -> dict[str, Any]:
+def setup(app: "Sphinx") -> dict[str, Any]:
     """Register with Sphinx."""
     app.connect("source-read", read_source)
     app.connect("html-collect-pages", file_pages)
     return {"version": "1", "parallel_read_safe": False}
 
 
-def read_source(app: Sphinx, docname: str, source: list[str]) -> None:
+def read_source(app: "Sphinx", docname: str, source: list[str]) -> None:
     """Put the text of a mounted page in place of its stub, and relink a page."""
     path = Path(app.env.doc2path(docname))
     if path.suffix != ".md":
@@ -56,7 +58,7 @@ def read_source(app: Sphinx, docname: str, source: list[str]) -> None:
         source[0] += "\n```{toctree}\n:hidden:\n:glob:\n\n*\n```\n"
 
 
-def linked_files(app: Sphinx) -> set[str]:
+def linked_files(app: "Sphinx") -> set[str]:
     """Return the files that pages link to, which are kept from build to build."""
     if not hasattr(app.env, "nanotx_linked_files"):
         app.env.nanotx_linked_files = set()  # type: ignore[attr-defined]
@@ -96,7 +98,7 @@ def relink(text: str, base: Path, docname: str) -> tuple[str, set[str]]:
     return substitute(text, replace), files
 
 
-def substitute(text: str, replace: Any) -> str:
+def substitute(text: str, replace: Callable[[re.Match[str]], str]) -> str:
     """Replace the links of a page, except those in fenced blocks."""
     parts = re.split(r"(^[ \t]*(?:```|~~~).*?^[ \t]*(?:```|~~~)[ \t]*$)", text, flags=re.MULTILINE | re.DOTALL)
     return "".join(part if index % 2 else LINK.sub(replace, part) for index, part in enumerate(parts))
@@ -107,7 +109,7 @@ def relative(path: str, here: PurePosixPath) -> str:
     return Path(os.path.relpath(path, here)).as_posix()
 
 
-def file_pages(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
+def file_pages(app: "Sphinx") -> Iterator[tuple[str, dict[str, Any], str]]:
     """Yield a page for each file that pages link to."""
     formatter = HtmlFormatter(linenos=False)
     for name in sorted(linked_files(app)):
@@ -116,5 +118,5 @@ def file_pages(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
             lexer = get_lexer_for_filename(name)
         except ClassNotFound:
             lexer = TextLexer()
-        body = f"<h1>{nodes.fully_normalize_name(name)}</h1>{highlight(text, lexer, formatter)}"
+        body = f"<h1>{escape(name)}</h1>{highlight(text, lexer, formatter)}"
         yield f"files/{name}", {"title": name, "body": body}, "page.html"

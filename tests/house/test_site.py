@@ -1,5 +1,6 @@
 """The pages for users: their programs run, their commands are understood, their tables are those of the code."""
 
+import importlib
 import json
 import re
 import shlex
@@ -182,6 +183,46 @@ def test_the_picture_of_the_layers_is_the_contract():
     heights = dict.fromkeys(sorted({float(y) for y, _ in boxes}))
     drawn = [sorted(name for y, name in boxes if float(y) == height) for height in heights]
     assert drawn == [sorted(layer.split(" | ")) for layer in layers]
+
+
+# Links, which the site's own code turns into links between pages.
+
+
+@pytest.fixture
+def repository(monkeypatch):
+    """The extension that relinks pages; it needs no Sphinx."""
+    monkeypatch.syspath_prepend(str(DOCS / "_extensions"))
+    yield importlib.import_module("repository")
+    sys.modules.pop("repository", None)
+
+
+@pytest.mark.parametrize(
+    ("docname", "link", "wanted"),
+    [
+        ("tour", "[x](seeds.md#a)", "[x](seeds.md#a)"),
+        ("tour", "[x](../CONTRIBUTING.md)", "[x](contributing.md)"),
+        ("decisions/site", "[x](../../CONTRIBUTING.md#check)", "[x](../contributing.md#check)"),
+        ("tour", "[x](../recipes)", "[x](presets/recipes.md)"),
+        ("tour", "[`x`](../nanotx/recipe.py)", "[`x`](files/nanotx/recipe.py.html){.external}"),
+        ("decisions/site", "[x](../../nanotx/recipe.py)", "[x](../files/nanotx/recipe.py.html){.external}"),
+        ("tour", "![x](tokenizers.svg)", "![x](tokenizers.svg)"),
+        ("tour", "![x](../benchmarks/results/attn-cpu.svg)", "![x](../benchmarks/results/attn-cpu.svg)"),
+        ("tour", "[x](../tests/mutants)", "x"),
+        ("tour", "[x](https://a.b/c.md)", "[x](https://a.b/c.md)"),
+        ("tour", "[x](gone.md)", "[x](gone.md)"),
+        ("tour", "```sh\n[x](../CONTRIBUTING.md)\n```\n", "```sh\n[x](../CONTRIBUTING.md)\n```\n"),
+    ],
+)
+def test_a_link_leads_to_the_same_on_the_site(repository, docname, link, wanted):
+    text, files = repository.relink(link, (DOCS / docname).parent, docname)
+    assert text == wanted and files == ({"nanotx/recipe.py"} if "files/" in wanted else set())
+
+
+def test_every_page_from_outside_has_a_stub_that_leads_there(repository):
+    for page, original in repository.MOUNTED.items():
+        stub = DOCS / f"{page}.md"
+        (target,) = re.findall(r"\]\(([^)]+)\)", stub.read_text(encoding="utf-8"))
+        assert (stub.parent / target).resolve() == ROOT / original
 
 
 # Notebooks.
