@@ -402,3 +402,17 @@ def test_a_block_is_compiled_in_training_alone_or_as_pytorch_does_it_where_it_ke
     plain.load_state_dict(kept.state_dict())
     compile_training_calls(plain, dynamic=False)
     assert plain(x).equal(want) and calls == ["compiled"]
+
+
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [
+        ("mps", r"device: expected Apple's GPU, and torch sees none; try --device cpu\."),
+        ("cuda", r"device: expected a CUDA GPU, and torch sees none; try --device cpu, or a torch with CUDA\."),
+    ],
+)
+def test_a_device_that_is_not_there_is_refused_with_one_that_is(monkeypatch, device, message):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match=message):
+        choose_machine(device, "auto", 1)
