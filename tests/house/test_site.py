@@ -20,7 +20,11 @@ from nanotx.optim.schedules import Schedule
 from nanotx.training.callbacks import Callback
 
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "recipes/README.md", "tokenizers/README.md")),
+    *sorted(DOCS.glob("*.md")),
+    *sorted((DOCS / "decisions").glob("*.md")),
+]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -64,6 +68,29 @@ def test_every_file_on_the_page_of_extensions_is_one_that_load_takes(tmp_path, m
     assert SLOTS["corpus"].find("sums")(lines=3).text().count("\n") == 3
 
 
+def test_the_two_lines_that_test_a_part_are_a_test(tmp_path, monkeypatch, no_parts_are_left):
+    monkeypatch.chdir(tmp_path)
+    (body,) = blocks(DOCS / "laws.md", "py")  # `py`: a reader's file, not a program
+    mine = next(source for source in blocks(DOCS / "extending.md", "python") if "value_residual" in source)
+    (tmp_path / "mine.py").write_text(mine.replace('"value_residual"', '"mine"'), encoding="utf-8")
+    names: dict[str, object] = {}
+    exec(compile(body, "docs/laws.md", "exec"), names)
+    assert callable(names["test_mine"])
+
+
+RUN = {
+    "README.md": "tests/house/test_readme.py",
+    **{f"docs/{name}.md": "tests/house/test_docs.py" for name in ("tour", "layers_alone")},
+    **{f"docs/{name}.md": "here" for name in ("comparing", "extending", "laws", "run_folder", "tokenizers")},
+}
+"""Where the Python of a page is run."""
+
+
+def test_every_page_with_python_on_it_is_run_somewhere():
+    found = [page for page in PAGES if blocks(page, "python", "py")]
+    assert {page.relative_to(ROOT).as_posix() for page in found} == set(RUN)
+
+
 # Commands: each exists, and so does each of its flags.
 
 
@@ -105,7 +132,9 @@ def chosen(argv):
     return [(flag, name) for flag, name in pairwise(argv) if flag in slots and name.isidentifier()]
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if commands(page)], ids=lambda page: page.relative_to(ROOT).as_posix()
+)
 def test_every_command_on_a_page_is_one_and_has_its_flags(page):
     assert {" ".join(argv): wrong for _, *argv in commands(page) if (wrong := faults(argv))} == {}
 
