@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from nanotx.nn.block.prenorm import PreNorm as PreNorm
     from nanotx.nn.block.sandwich import Sandwich as Sandwich
     from nanotx.nn.block.token_shift import TokenShift as TokenShift
+    from nanotx.nn.canonical import from_canonical as from_canonical
+    from nanotx.nn.canonical import to_canonical as to_canonical
     from nanotx.nn.ffn import Ffn as Ffn
     from nanotx.nn.ffn.geglu import GeGlu as GeGlu
     from nanotx.nn.ffn.mlp import Mlp as Mlp
@@ -72,6 +74,7 @@ NAMES = {
     "block.prenorm": ("PreNorm",),
     "block.sandwich": ("Sandwich",),
     "block.token_shift": ("TokenShift",),
+    "canonical": ("from_canonical", "to_canonical"),
     "ffn": ("Ffn",),
     "ffn.geglu": ("GeGlu",),
     "ffn.mlp": ("Mlp",),
