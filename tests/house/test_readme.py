@@ -1,17 +1,22 @@
 """What the README says is so: its first lines, its attention in one file, its commands."""
 
 import re
-import sys
+from dataclasses import replace
 
 import pytest
 from helpers import ROOT, tiny
 
+import nanotx
 from nanotx.cli.main import run as nanotx_command
 from nanotx.config.registry import load_file
+from nanotx.data.corpus.playhouse import Playhouse
 from nanotx.errors import ConfigError
 from nanotx.laws.all_laws import laws_on
 from nanotx.laws.runner import attempt
 from nanotx.nn.attention import Attention
+from nanotx.nn.transformer import Model
+from nanotx.recipe import Train
+from nanotx.recipes import shakespeare_char
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
@@ -67,8 +72,22 @@ def test_every_recipe_command_of_the_readme_is_understood(monkeypatch, sigmoid, 
         assert 'part = "tiny_shakespeare"' in capsys.readouterr().out
 
 
-def test_python_in_the_readme_compiles():
-    for kind, code in BLOCKS:
-        if kind == "python":
-            compile(code, "README.md", "exec")
-    assert sys.version_info >= (3, 11)
+@pytest.fixture
+def small(monkeypatch):
+    """Put a recipe that trains at once in the place of shakespeare_char."""
+    whole = shakespeare_char.recipe
+    model = Model(dim=16, layers=1, context=16, position=whole.model.position)
+    train = Train(steps=2, batch_size=2, sample_tokens=2)
+    recipe = replace(whole, corpus=Playhouse(size=20_000), model=model, train=train, device="cpu", threads=1)
+    monkeypatch.setattr(shakespeare_char, "recipe", recipe)
+    return recipe
+
+
+def test_python_in_the_readme_runs(small, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    programs = [code for kind, code in BLOCKS if kind == "python" and ".register(" not in code]
+    assert programs
+    for code in programs:
+        for folder in re.findall(r"load\(\"([^\"]+)\"\)", code):
+            nanotx.train(small, run=folder, quiet=True)  # of the run that the reader has by now
+        exec(compile(code, "README.md", "exec"), {})
