@@ -5,7 +5,8 @@ python -m nanotx.recipes.shakespeare_char recipes/macbook.toml --train.steps 500
 
 What each part of it is worth: docs/what_each_part_is_worth.md
 
-Reached: measured again before it is stated.
+Reached: validation loss 1.5241, 2.1988 bits per byte, after 1,000 of 1,000 steps, on one thread of a machine that did
+other things as well; one seed.
 """
 
 from nanotx.cli.run import main
