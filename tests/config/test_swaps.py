@@ -4,14 +4,27 @@ import dataclasses
 
 import pytest
 from helpers import ROOT, text, tiny
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
 
 from nanotx.cli.main import run
 from nanotx.config.registry import Slot
 from nanotx.config.schema import fields, to_table
 from nanotx.config.toml import read_config
+from nanotx.errors import ConfigError
+from nanotx.laws.strategies import any_part_of
+from nanotx.nn.block import Block
+from nanotx.nn.embedding import Embedding
+from nanotx.nn.loss import Loss
+from nanotx.nn.norm import Norm
+from nanotx.nn.position import Position
+from nanotx.nn.transformer import Model
+from nanotx.optim import Optimizer
+from nanotx.optim.schedules import Schedule
 from nanotx.recipe import Recipe
 from nanotx.recipe_flags import describe_swaps, read_recipe
 from nanotx.recipes.shakespeare_ngrams import recipe as shakespeare
+from nanotx.tokenizers import Tokenizer
 
 MACBOOK, _ = read_recipe(Recipe(), [str(ROOT / "recipes/macbook.toml")], "nanotx")
 
@@ -50,8 +63,11 @@ def slots(config):
 
 
 def leaves(table, at=""):
+    """Return the plain values of a table by their dotted places; tables in a list have numbers."""
+    if isinstance(table, list) and table and isinstance(table[0], dict):
+        table = dict(enumerate(table))
     if isinstance(table, dict):
-        return {place: leaf for key, one in table.items() for place, leaf in leaves(one, f"{at}.{key}").items()}
+        return {place: leaf for key, item in table.items() for place, leaf in leaves(item, f"{at}.{key}").items()}
     return {at: table}
 
 
@@ -75,6 +91,48 @@ def test_whatever_a_swap_changes_is_printed_and_what_is_shared_stays(base, slot,
     if slot != "block" and name != "multi_token":  # what wraps the old part moves it to another place
         told = {line.removeprefix("swapped: ").partition(": ")[0] for line in lines}
         assert {place.removeprefix(".").removesuffix(".part") for place in changed} <= told
+
+
+@st.composite
+def recipes(draw):
+    """Draw a recipe of any parts."""
+    blocks = draw(st.lists(any_part_of(Block), min_size=1, max_size=2))
+    model = Model(
+        layers=2,
+        embedding=draw(any_part_of(Embedding)),
+        position=draw(any_part_of(Position)),
+        norm=draw(any_part_of(Norm)),
+        **({"block": blocks[0]} if len(blocks) == 1 else {"blocks": tuple(blocks)}),
+    )
+    optimizer, schedule, loss = (draw(any_part_of(slot)) for slot in (Optimizer, Schedule, Loss))
+    tokenizer = draw(st.sampled_from([Tokenizer.find(name)() for slot, name in PAIRS if slot == "tokenizer"]))
+    return Recipe(model=model, optimizer=optimizer, schedule=schedule, loss=loss, tokenizer=tokenizer)
+
+
+def wraps(recipe):
+    """Return whether a part of a recipe wraps another of its slot, which a swap moves to another place."""
+    blocks = (*recipe.model.blocks, recipe.model.block)
+    return recipe.loss.part == "multi_token" or any(hasattr(block, "block") for block in blocks)
+
+
+@settings(max_examples=20, suppress_health_check=[HealthCheck.filter_too_much])  # parts refuse some of the fields drawn
+@given(base=recipes(), swaps=st.lists(st.sampled_from(PAIRS), min_size=1, max_size=3, unique_by=lambda pair: pair[0]))
+def test_swaps_in_any_recipe_change_the_slots_that_were_asked_for_or_are_printed(base, swaps):
+    flags = [word for slot, name in swaps for word in (f"--{slot}", name)]
+    try:
+        new, _ = read_recipe(base, flags, "nanotx")
+    except ConfigError:  # the parts do not fit together
+        assume(False)
+    before, after = leaves(to_table(base)), leaves(to_table(new))
+    lines = describe_swaps(base, flags, new)
+    changed = {place for place in before.keys() | after.keys() if before.get(place) != after.get(place)}
+    assert bool(changed) == bool(lines)
+    for slot, name in swaps:
+        if slot not in ("block", "loss"):
+            assert {leaf for place, leaf in after.items() if place.endswith(f".{slot}.part")} <= {name}
+    if not wraps(base) and not wraps(new):
+        printed_places = {line.removeprefix("swapped: ").partition(": ")[0] for line in lines}
+        assert {place.removeprefix(".").removesuffix(".part") for place in changed} <= printed_places
 
 
 @pytest.mark.parametrize(("base", "name", "lr"), [(MACBOOK, "muon", 0.02), (shakespeare, "adamw", 0.001)])
