@@ -43,12 +43,12 @@ def fetch(source: Source, destination: Path, seconds: float, open_url: Open) -> 
 
     Args:
         source: the file to fetch.
-        destination: a path that only ever has the whole file, because it is renamed into place.
-        seconds: from now until the last byte, including the DNS lookup.
+        destination: where to save it; the whole file is renamed into place.
+        seconds: time limit of the whole download, DNS lookup included.
         open_url: `open_https`, or a substitute in a test.
 
     Raises:
-        Unavailable: the file did not arrive, not in time, or not with its digest; no partial file is left.
+        Unavailable: the download failed, took too long, or has another digest; no partial file is left.
     """
     try:
         data = _in_time(source, seconds, open_url)
@@ -63,61 +63,61 @@ def fetch(source: Source, destination: Path, seconds: float, open_url: Open) -> 
 
 
 def open_https(url: str, seconds: float) -> BufferedIOBase:
-    """Return the response of a server, with https for every address of a redirect.
+    """Return the response of a server; redirects are followed only to https.
 
     Raises:
-        OSError: there is no response, or an address of a redirect is not https.
+        OSError: the server does not respond, or an address is not https.
     """
-    _demand_https(url)
-    answer: BufferedIOBase = opener().open(url, timeout=seconds)
-    return answer
+    _require_https(url)
+    response: BufferedIOBase = opener().open(url, timeout=seconds)
+    return response
 
 
 def opener() -> OpenerDirector:
-    """Follows redirects only to https."""
-    return build_opener(_ToHttps)
+    """Return an opener that follows redirects only to https."""
+    return build_opener(_HttpsRedirects)
 
 
-class _ToHttps(HTTPRedirectHandler):
+class _HttpsRedirects(HTTPRedirectHandler):
     def redirect_request(
         self, req: Request, fp: Any, code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> Request | None:
-        _demand_https(newurl)
+        _require_https(newurl)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def _demand_https(url: str) -> None:
+def _require_https(url: str) -> None:
     if not url.startswith("https://"):
         raise URLError(f"expected an https address, got {url}")
 
 
 def _in_time(source: Source, seconds: float, open_url: Open) -> bytes:
-    """Return the bytes, read in a thread: a timeout of urllib limits each operation alone, and no DNS lookup."""
-    answer: SimpleQueue[bytes | Exception] = SimpleQueue()
+    """Return the bytes, read in a thread, because a timeout of urllib limits single operations and no DNS lookup."""
+    results: SimpleQueue[bytes | Exception] = SimpleQueue()
 
     def work() -> None:
         try:
-            answer.put(_read(source, seconds, open_url))
+            results.put(_read(source, seconds, open_url))
         except Exception as error:
-            answer.put(error)
+            results.put(error)
 
     Thread(target=work, daemon=True).start()
     try:
-        got = answer.get(timeout=seconds)
+        result = results.get(timeout=seconds)
     except Empty:
-        raise TimeoutError(f"not here within {seconds:g} s") from None
-    if isinstance(got, Exception):
-        raise got
-    return got
+        raise TimeoutError(f"not downloaded within {seconds:g} s") from None
+    if isinstance(result, Exception):
+        raise result
+    return result
 
 
 def _read(source: Source, seconds: float, open_url: Open) -> bytes:
-    """Read at most one byte more than the expected size, and raise once the time is over."""
+    """Return the bytes, at most one more than expected; raise TimeoutError if they take too long."""
     deadline = time.monotonic() + seconds
     data = bytearray()
-    with open_url(source.url, seconds) as answer:
-        while len(data) <= source.size and (piece := answer.read1(source.size + 1 - len(data))):
+    with open_url(source.url, seconds) as response:
+        while len(data) <= source.size and (piece := response.read1(source.size + 1 - len(data))):
             data += piece
             if time.monotonic() > deadline:
-                raise TimeoutError(f"{len(data)} of {source.size} bytes within {seconds:g} s")
+                raise TimeoutError(f"only {len(data)} of {source.size} bytes arrived within {seconds:g} s")
     return bytes(data)

@@ -1,7 +1,7 @@
-"""The files that a text is read from, and texts of any size, read in blocks that end at a cut.
+"""Find text files, and read files of any size in blocks that end at a cut.
 
 All files of a folder are read, recursively and through links, except hidden ones and the folders of runs: the output of
-a run is never training text. A file that cannot be read is an error and never skipped. A byte-order mark at the
+a run is never training text. A file that cannot be read is an error; it is never skipped. A byte-order mark at the
 beginning of a text is dropped, whatever its source.
 
 A *cut* is the place between an ASCII letter and the space or newline after it: with a tokenizer that is `splittable`,
@@ -18,10 +18,10 @@ from nanotx.errors import DataError
 from nanotx.files import open_regular, read_regular, similar_file
 
 MARK = "\ufeff"
-"""The byte-order mark, which marks a text as Unicode and is not part of it."""
+"""The byte-order mark, which is not part of the text."""
 
 REPLACE = "or read U+FFFD there with --errors replace"
-"""Alternative remedy for a text that is not UTF-8, for commands that have the flag."""
+"""Second remedy in messages about invalid UTF-8, for commands with this flag."""
 
 WRITTEN = {"tokenizer.json", "metrics.jsonl", "checkpoints", "summary.json"}
 """Files that a run writes next to its recipe.toml."""
@@ -34,7 +34,7 @@ def files_of(names: Iterable[str | Path]) -> list[Path]:
     """Return the given files, and for a folder all files in it that are neither hidden nor of a run.
 
     Raises:
-        DataError: there is no such file, or none in the folder, or a part of the folder cannot be read.
+        DataError: there is no such file, the folder holds none, or part of it cannot be read.
     """
     files: list[Path] = []
     for name in map(Path, names):
@@ -82,13 +82,13 @@ def files_in(folder: Path) -> list[Path]:
     """Return the files of a folder, recursively and in the order of names, that are neither hidden nor of a run.
 
     Raises:
-        DataError: there is none, or a part of the folder cannot be read.
+        DataError: there is none, or part of the folder cannot be read.
     """
     files = sorted(readable(matching(folder, ["**"])), key=lambda path: path.relative_to(folder).parts)
     if not files:
         if is_run(folder):
-            raise DataError(f"{folder}: this folder is a run, and what a run wrote is never read as text.")
-        raise DataError(f"{folder}: this folder holds no file that is not hidden or of a run.")
+            raise DataError(f"{folder}: this folder is a run, whose files are never read as text.")
+        raise DataError(f"{folder}: this folder holds no text; hidden files and the folders of runs are left out.")
     return files
 
 
@@ -139,7 +139,7 @@ def matching(folder: Path, parts: list[str], above: tuple[tuple[int, int], ...] 
             here = number(path)
             leads_up = path.is_symlink() and folder.resolve().is_relative_to(path.resolve())
             if here in above or leads_up:
-                raise DataError(f"{path}: cannot be read: this link leads back to a folder that it is in; remove it.")
+                raise DataError(f"{path}: cannot be read: this link leads to a folder that contains it; remove it.")
             yield from matching(path, parts if part == "**" else rest, (*above, here))
         elif part == "**" and rest:
             continue  # the parts after `**` were already matched in this folder
@@ -166,8 +166,8 @@ def listed(folder: Path) -> list[Path]:
         return []
     except OSError as error:
         raise DataError(
-            f"{folder}: this folder cannot be read: {error.strerror}; give yourself the permission, or name the files "
-            "that are meant by a glob such as 'texts/*.txt'."
+            f"{folder}: this folder cannot be read: {error.strerror}; change its permissions, or select files "
+            "with a glob such as 'texts/*.txt'."
         ) from None
 
 
@@ -175,12 +175,12 @@ def check_file(path: Path) -> None:
     """Raise DataError unless a path is a regular file."""
     if path.is_file():
         return
-    what = "a link that leads nowhere" if path.is_symlink() and not path.exists() else "a pipe, a socket or a device"
-    raise DataError(f"{path}: expected a file or a folder, got {what}; remove it, or name the files by a glob.")
+    what = "a dangling link" if path.is_symlink() and not path.exists() else "a pipe, a socket or a device"
+    raise DataError(f"{path}: expected a file or a folder, got {what}; remove it, or select files with a glob.")
 
 
 def is_run(folder: Path) -> bool:
-    """Return whether a folder is that of a run of nanotx, perhaps one that was killed at its start."""
+    """Return whether a folder is a run of nanotx, even one that was killed at its start."""
     names = {path.name for path in listed(folder) if not path.name.startswith(".")}
     return "recipe.toml" in names and (names == {"recipe.toml"} or not names.isdisjoint(WRITTEN))
 
@@ -235,7 +235,7 @@ def decoded(data: bytes, where: str, errors: str = "strict", offset: int = 0, re
         data: the bytes.
         where: their source, such as a path, for messages.
         errors: see `blocks`.
-        offset: of the first byte.
+        offset: of the first byte in the file.
         remedy: an alternative to saving the text as UTF-8, for the message.
 
     Raises:
@@ -248,7 +248,7 @@ def decoded(data: bytes, where: str, errors: str = "strict", offset: int = 0, re
         utf16 = data.startswith((b"\xff\xfe", b"\xfe\xff")) and not offset
         raise DataError(
             f"{where}: expected UTF-8, got byte 0x{data[error.start]:02x} at offset {offset + error.start}; "
-            f"save it as UTF-8, {remedy}. It is in line {before.count(10) + 1:,}"
+            f"save it as UTF-8, {remedy}. The byte is in line {before.count(10) + 1:,}"
             f"{', and the file looks like UTF-16' if utf16 else ''}."
         ) from None
     return text if offset else text.removeprefix(MARK)

@@ -107,7 +107,7 @@ def test_files_that_cannot_be_a_corpus_are_told_why(tmp_path):
         str(tmp_path / "no" / "poem.txt"): r"there is no such file or folder\.$",
         str(tmp_path / "poems.txt"): r"poems.txt: there is no text in it",
         str(tmp_path / "latin.txt"): r"latin.txt: expected UTF-8, got byte 0xe9 at offset 3; save it",
-        str(tmp_path / "folder"): r"this folder holds no file that is not hidden",
+        str(tmp_path / "folder"): r"this folder holds no text; hidden files",
         str(tmp_path / "*.md"): r"\*.md: no file matches",
     }.items():
         with pytest.raises(DataError, match=message):
@@ -203,7 +203,7 @@ def test_a_name_that_takes_too_long_to_look_up_is_given_up(tmp_path):
         go_on.wait(5)
         return BytesIO(PAYLOAD)
 
-    with pytest.raises(Unavailable, match=r"not here within 0\.05 s"):
+    with pytest.raises(Unavailable, match=r"not downloaded within 0\.05 s"):
         fetch(PAYLOAD_SOURCE, tmp_path / "x", 0.05, stall)
     go_on.set()
     assert everything_in(tmp_path) == []

@@ -182,12 +182,12 @@ def test_a_linked_folder_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("link", "target", "message"),
     [
-        ("gone", "nowhere", "a link that leads nowhere"),
-        ("up", "..", "leads back to a folder that it is in"),
-        ("self", ".", "leads back to a folder that it is in"),
-        ("root", "/", "leads back to a folder that it is in"),
+        ("gone", "nowhere", "a dangling link"),
+        ("up", "..", "leads to a folder that contains it"),
+        ("self", ".", "leads to a folder that contains it"),
+        ("root", "/", "leads to a folder that contains it"),
         ("b/round", "../../texts/d", None),
-        ("circle", "circle", "a link that leads nowhere|Too many levels"),
+        ("circle", "circle", "a dangling link|Too many levels"),
     ],
 )
 def test_a_link_is_followed_or_refused_by_name(tmp_path: Path, link: str, target: str, message: str | None) -> None:

@@ -101,7 +101,7 @@ def test_a_folder_is_all_that_is_in_it_but_what_is_hidden(tmp_path):
         tmp_path / "b.txt",
     ]
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="empty: this folder holds no file that is not hidden"):
+    with pytest.raises(DataError, match="empty: this folder holds no text; hidden files"):
         files_of([tmp_path / "empty"])
     with pytest.raises(DataError, match="gone: cannot be read: there is no such file or folder"):
         files_of([tmp_path / "gone"])

@@ -1,4 +1,4 @@
-"""Tiny Shakespeare: forty thousand lines of the plays in one file, a common first text for small models.
+"""Tiny Shakespeare: forty thousand lines from the plays, a common first training text for small models.
 
 Source: Karpathy 2015, https://karpathy.github.io/2015/05/21/rnn-effectiveness/
 """
@@ -18,7 +18,7 @@ SOURCE = Source(
     size=1_115_394,
 )
 PLACE = Path("tinyshakespeare", "input.txt")  # in the folder NANOTX_DATA, and in the user's cache
-SECONDS = 5.0  # that a first run waits for the download
+SECONDS = 5.0  # time limit of the download
 
 
 @Corpus.register("tiny_shakespeare")
@@ -30,14 +30,14 @@ class TinyShakespeare(Corpus):
         """Return the whole text.
 
         Raises:
-            Unavailable: it is not on this machine and cannot be fetched; the message says what to try.
+            Unavailable: it is not on this machine and cannot be downloaded; the message says what to try.
             DataError: the file in NANOTX_DATA has other contents, or cannot be read.
         """
-        data = _given() or _cached() or _fetched()
+        data = _from_data_folder() or _from_cache() or _downloaded()
         return data.decode("utf-8")
 
 
-def _given() -> bytes:
+def _from_data_folder() -> bytes:
     """Return the file in NANOTX_DATA; empty if the variable is not set or its folder has none."""
     folder = os.environ.get("NANOTX_DATA", "")
     if not folder:
@@ -53,13 +53,13 @@ def _given() -> bytes:
         raise DataError(
             f"corpus tiny_shakespeare: {path} (NANOTX_DATA): {fault}. "
             f"Put the file of {SOURCE.url} there, unset NANOTX_DATA, "
-            f"or read yours with --corpus file --corpus.path {path}."
+            f"or train on that file with --corpus file --corpus.path {path}."
         )
     return data
 
 
-def _cached() -> bytes:
-    """Return the file fetched by an earlier run; empty where there is none, or it is damaged."""
+def _from_cache() -> bytes:
+    """Return the file that an earlier run downloaded; empty if there is none, or it is damaged."""
     try:
         data = read_regular(_cache(), 2 * SOURCE.size)
     except OSError:
@@ -67,7 +67,7 @@ def _cached() -> bytes:
     return b"" if SOURCE.fault(data) else data
 
 
-def _fetched() -> bytes:
+def _downloaded() -> bytes:
     from nanotx.data import download  # once on a machine
 
     try:
@@ -75,7 +75,7 @@ def _fetched() -> bytes:
     except Unavailable as error:
         raise Unavailable(
             f"corpus tiny_shakespeare: {error}. Set NANOTX_DATA to a folder that holds {PLACE.as_posix()}, "
-            "or take --corpus playhouse, or --corpus file --corpus.path my.txt."
+            "or use --corpus playhouse, or --corpus file --corpus.path my.txt."
         ) from error
 
 

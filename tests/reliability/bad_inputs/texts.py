@@ -42,13 +42,7 @@ FILES: list[tuple[str, Files, str, int, str]] = [
         3,
         r"x\.txt: expected UTF-8, got byte 0xed at offset 4",
     ),
-    (
-        "an empty folder",
-        {"x/.unreadable": b"abc"},
-        "x",
-        3,
-        r"corpus file: x: this folder holds no file that is not hidden",
-    ),
+    ("an empty folder", {"x/.unreadable": b"abc"}, "x", 3, r"corpus file: x: this folder holds no text; hidden files"),
     ("a pattern without files", {}, "*.md", 3, r"corpus file: \*\.md: no file matches; try a shorter pattern"),
     ("a name that is too long", {}, "x" * 300, 3, r"cannot be read: File name too long|there is no such file"),
     (

@@ -31,7 +31,7 @@ Symbol = str | int  # a literal text, or the number of a rule
 
 @dataclass(frozen=True)
 class Rule:
-    """Alternatives and their weights, ready to be written and read.
+    """Alternatives and their weights, prepared for generating and parsing.
 
     Raises:
         ConfigError: there is no alternative, a weight is below 1, or one of several alternatives is
@@ -88,7 +88,7 @@ class Rule:
             if isinstance(symbols[0], int):
                 raise ConfigError(
                     f"grammar: rule {self.name!r}: one of several alternatives begins with a rule; "
-                    "expected a character of its own, which says that it was chosen."
+                    "expected each to begin with a character of its own, by which the choice is read."
                 )
             if symbols[0][0] in seen:
                 raise ConfigError(
@@ -125,7 +125,7 @@ def _symbols(rule: str, text: str, numbers: Mapping[str, int]) -> tuple[Symbol, 
             symbols.append(numbers[name])
         else:
             raise ConfigError(
-                f"grammar: rule {rule!r} calls {part}, which is none of {len(numbers)} rules."
+                f"grammar: rule {rule!r} calls {part}, and none of the {len(numbers)} rules has that name."
                 f"{did_you_mean(name, numbers)}"
             )
     return tuple(symbols)
@@ -150,7 +150,7 @@ def expected(rules: Sequence[Rule], start: int) -> tuple[float, float]:
     takes, calls = {start: _own(rules[start])}, {start: _calls(rules[start])}
     callers: dict[int, set[int]] = defaultdict(set)
     order = [start]
-    for number in order:  # grows during iteration, until it has every rule that the start may call
+    for number in order:  # grows during iteration to every rule that the start may call
         for child in calls[number]:
             if child not in calls:
                 takes[child], calls[child] = _own(rules[child]), _calls(rules[child])
@@ -161,7 +161,7 @@ def expected(rules: Sequence[Rule], start: int) -> tuple[float, float]:
         if again > 1 - 1e-12:
             raise ConfigError(
                 f"grammar: rule {rules[start].name!r} is not expected to end: {rules[number].name!r} "
-                f"comes again {again:g} times; weigh the alternatives that end it more."
+                f"is expected to call itself {again:g} times; raise the weights of alternatives that do not."
             )
         takes[number] /= 1 - again
         for caller in callers[number] - {number}:
@@ -279,11 +279,11 @@ class Grammar:
             raise ConfigError(f"grammar: there is no rule {name!r}.{did_you_mean(name, self.numbers)}")
         return self.numbers[name]
 
-    def _refuse(self, text: str, at: int, *wanted: str) -> None:
-        if len(wanted) == 1:  # a literal: go to the first character that differs
-            same = next(index for index, letter in enumerate(wanted[0]) if text[at + index] != letter)
-            at, wanted = at + same, (wanted[0][same],)
+    def _refuse(self, text: str, at: int, *choices: str) -> None:
+        if len(choices) == 1:  # a literal: go to the first character that differs
+            same = next(index for index, letter in enumerate(choices[0]) if text[at + index] != letter)
+            at, choices = at + same, (choices[0][same],)
         raise DataError(
             f"grammar: got {text[at]!r} (U+{ord(text[at]):04X}) at character {at}; "
-            f"expected {' or '.join(map(repr, wanted))}."
+            f"expected {' or '.join(map(repr, choices))}."
         )

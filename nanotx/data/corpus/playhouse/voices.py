@@ -1,9 +1,9 @@
-"""The playhouse in many languages: scenes of two who talk in turn, each scene in one script.
+"""The playhouse in seven languages: dialogues of two characters, each scene in one script.
 
-`6*` weighs an alternative; `<call>` is the name of the character who is spoken to.
+`6*` is the weight of an alternative; `<call>` is the name of the listener.
 
-Small and simple on purpose: who does what, when and where, a greeting, a question, a number, the hour. The sentences
-of a language agree in themselves, and the text is in Unicode's normal form C.
+The grammars are small on purpose: who does what, when and where; a greeting, a question, a number, the time. Sentences
+are grammatically correct, and the text is in Unicode normal form C.
 """
 
 import re
@@ -15,7 +15,7 @@ from itertools import chain
 from nanotx.data.corpus.playhouse.grammar import Grammar, Rules
 from nanotx.data.corpus.playhouse.rewriting import factored, unrolled
 
-# ruff: noqa: RUF001  these letters are meant
+# ruff: noqa: RUF001  letters that look alike are intended
 
 FRENCH = """
 scene: Scène <ordinal>, <place>.
@@ -87,8 +87,6 @@ hour: 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9
 minutes: 10 | 20 | 30 | 40 | 50
 """
 
-
-# ruff: noqa: RUF001  these letters are meant
 
 HINDI = """
 scene: दृश्य <ordinal>, <place>।
@@ -197,16 +195,16 @@ minutes: 10 | 20 | 30 | 40 | 50
 
 @dataclass(frozen=True, kw_only=True)
 class Voice:
-    """A language: who speaks in it, and what may be said."""
+    """A language: its characters and its sentences."""
 
     casts: tuple[tuple[str, str], ...]
     rules: str
-    scenes: int  # how often its scenes come, so that every language fills about as many bytes
-    colon: str = ": "  # between a speaker and what is said
+    scenes: int  # weight of its scenes; all languages fill about as many bytes
+    colon: str = ": "  # between the speaker's name and the sentences
     gap: str = " "  # between two sentences
 
 
-VOICES = {  # by the script that each is written in, as Unicode calls it
+VOICES = {  # by Unicode's name of the script
     "Latin": Voice(casts=(("Chloé", "René"), ("Gaëlle", "Noël")), rules=FRENCH, scenes=8, colon="\u00a0: "),
     "Cyrillic": Voice(casts=(("Андрей", "Зоя"), ("Сергей", "Майя")), rules=RUSSIAN, scenes=7),
     "Greek": Voice(casts=(("Ελένη", "Σοφία"), ("Άννα", "Μαρία")), rules=GREEK, scenes=6),
@@ -233,14 +231,14 @@ def _spoken(script: str, voice: Voice) -> Rules:
         for name, choices in _read(voice.rules).items()
     }
     sentences = rules.pop(f"{script} sentence")
-    turns = list(chain.from_iterable([(one, other), (other, one)] for one, other in voice.casts))
+    turns = list(chain.from_iterable([(first, second), (second, first)] for first, second in voice.casts))
     rules[f"{script} cast"] = {f"<{script} {speaker} speaks>": 1 for speaker, _ in turns}
     for speaker, hearer in turns:
         more, answer = f"{script} {speaker} goes on", f"{script} {hearer} answers"
-        said = {text.replace(f"<{script} call>", hearer): weight for text, weight in sentences.items()}
+        spoken = {text.replace(f"<{script} call>", hearer): weight for text, weight in sentences.items()}
         rules |= {
             f"{script} {speaker} speaks": {f"{speaker}{voice.colon}<{script} {speaker} says><{more}><{answer}>": 1},
-            f"{script} {speaker} says": said,
+            f"{script} {speaker} says": spoken,
             more: {f"{voice.gap}<{script} {speaker} says><{more}>": 2, "\n": 3},
             answer: {f"<{script} {hearer} speaks>": 5, "\n": 1},
         }
@@ -248,13 +246,13 @@ def _spoken(script: str, voice: Voice) -> Rules:
 
 
 def _read(text: str) -> dict[str, dict[str, int]]:
-    """Rules from lines such as `name: 3* one | other`, where a line that begins with white space goes on."""
+    """Return rules from lines such as `name: 3* text | text`; an indented line continues the one before."""
     rules: dict[str, dict[str, int]] = {}
     for line in re.sub(r"\n\s+", " ", text.strip()).splitlines():
         name, _, choices = line.partition(": ")
         weights = Counter[str]()
         for choice in choices.split(" | "):
-            weight, _, one = choice.rpartition("* ")
-            weights[one] += int(weight or 1)
+            weight, _, alternative = choice.rpartition("* ")
+            weights[alternative] += int(weight or 1)
         rules[name] = dict(weights)
     return rules
