@@ -254,6 +254,14 @@ def test_every_page_from_outside_has_a_stub_that_leads_there(repository):
         assert (stub.parent / target).resolve() == ROOT / original
 
 
+def test_every_page_is_in_the_sites_table_of_contents_once():
+    trees = re.findall(r"^```\{toctree\}\n(.*?)^```$", (DOCS / "index.md").read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    listed = [line for tree in trees for line in tree.splitlines() if line and not line.startswith(":")]
+    pages = [path.relative_to(DOCS) for path in DOCS.rglob("*.*") if path.suffix in (".md", ".ipynb")]
+    own = [path.with_suffix("").as_posix() for path in pages if path.parts[0] not in ("_build", "api", "decisions")]
+    assert sorted(listed) == sorted({*own, "decisions/README"} - {"index"})
+
+
 # Notebooks.
 
 NOTEBOOKS = sorted((DOCS / "notebooks").glob("*.ipynb"))
