@@ -1,0 +1,15 @@
+"""Look inside a trained model: every tensor of a forward pass by the name of its module, replaced or removed.
+
+with nanotx.lens.capture(run, "ROMEO:") as c:
+    c["blocks.2"]  # the stream after the third layer, "b t d"
+    c["blocks.2.attention.weights"]  # its attention weights, "b h t s"
+    c.replace("blocks.2.ffn", torch.zeros_like(c["blocks.2.ffn"]))
+    c["logits"]  # of the pass with that replacement
+
+docs/looking.md lists the names.
+"""
+
+from nanotx.lens.capture import Capture, capture, replaced
+from nanotx.lens.sites import Site, sites
+
+__all__ = ["Capture", "Site", "capture", "replaced", "sites"]
