@@ -23,7 +23,7 @@ extensions = [
     "part_fields",
     *([] if tags.has("prose") else ["api_pages"]),  # noqa: F821 (Sphinx defines `tags`)
 ]
-exclude_patterns = ["_build", "_extensions"]
+exclude_patterns = ["_build", "_extensions", *(["api"] if tags.has("prose") else [])]  # noqa: F821
 
 myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist"]
 myst_heading_anchors = 3
