@@ -16,9 +16,23 @@ from nanotx.recipes.shakespeare_char import recipe
 
 START = """
 import sys, torch
+from dataclasses import replace
+from nanotx.nn import Attention, Block, Ffn, Norm, Position, PreNorm
+from nanotx.nn.embedding import Embedding
 from nanotx.optim import Optimizer
 from nanotx.recipes.shakespeare_char import recipe
-recipe.model.size(65)
+model = recipe.model
+models = [model]
+models += [replace(model, position=Position.find(name)()) for name in Position.names()]
+models += [replace(model, embedding=Embedding.find(name)()) for name in Embedding.names()]
+models += [replace(model, norm=Norm.find(name)()) for name in Norm.names()]
+models += [replace(model, block=Block.find(name)()) for name in Block.names()]
+models += [replace(model, block=PreNorm(attention=Attention.find(name)())) for name in Attention.names()]
+models += [replace(model, block=PreNorm(ffn=Ffn.find(name)())) for name in Ffn.names()]
+for model in models:
+    model.size(65)
+    if "torch._dynamo" in sys.modules:
+        sys.exit(f"imported by {model}")
 for name in Optimizer.names():
     weight = torch.nn.Parameter(torch.ones(2, 2))
     optimizer = Optimizer.find(name)().build([("weight", weight)])

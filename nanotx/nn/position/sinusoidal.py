@@ -40,10 +40,11 @@ class SinusoidalPosition(PositionalEncoding):
 
     def __init__(self, theta: float, dim: int, context: int) -> None:
         super().__init__()
-        frequency = theta ** -(torch.arange(0, dim, 2) / dim)
-        angle = einsum(torch.arange(context).float(), frequency, "t, f -> t f")
+        # computed on the CPU whatever the device: arithmetic on the meta device imports PyTorch's compiler
+        frequency = theta ** -(torch.arange(0, dim, 2, device="cpu") / dim)
+        angle = einsum(torch.arange(context, device="cpu").float(), frequency, "t, f -> t f")
         table = rearrange([angle.sin(), angle.cos()], "two t f -> t (two f)")
-        self.register_buffer("table", table, persistent=False)
+        self.register_buffer("table", table.to(torch.get_default_device()), persistent=False)
 
     def embed(self, x: Stream, positions: Positions) -> Stream:
         return x + self.table[positions].type_as(x)
