@@ -47,6 +47,7 @@ ARMS: dict[str, tuple[str, str]] = {  # name: (what is changed, flags)
     "one_layer": ("one layer", "--model.layers 1"),
     "no_qk_norm": ("no norm of queries and keys", "--attention.no-qk-norm"),
     "mlp": ("GELU for the squared ReLU", "--ffn mlp"),
+    "adamw_1e-3": ("AdamW, learning rate 0.001", "--optimizer adamw --optimizer.lr 1e-3"),
     "adamw_2e-3": ("AdamW, learning rate 0.002", "--optimizer adamw --optimizer.lr 2e-3"),
     "adamw_4e-3": ("AdamW, learning rate 0.004", "--optimizer adamw --optimizer.lr 4e-3"),
     "adamw_8e-3": ("AdamW, learning rate 0.008", "--optimizer adamw --optimizer.lr 8e-3"),
@@ -145,8 +146,8 @@ def row_of(flags: Flags, arm: str, base: Sequence[float], machine: Machine, anno
     ratio, recipe = None, arm_recipe(flags, arm)
     if flags.rounds:
         announce(f"{arm}, timing")
-        trainers = [trainer_of(one, machine) for one in (arm_recipe(flags, BASE), recipe)]
-        ratio = step_ratio(*trainers, flags.rounds, flags.turn) if arm != BASE else 1.0
+        reference = trainer_of(arm_recipe(flags, BASE), machine)
+        ratio = step_ratio(reference, trainer_of(recipe, machine), flags.rounds, flags.turn) if arm != BASE else 1.0
     return {
         "name": arm,
         "changed": ARMS[arm][0],

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from helpers import ROOT
 
 from nanotx.errors import ConfigError, RunError
 
@@ -57,3 +58,15 @@ def test_unknown_arms_and_seeds_that_are_no_numbers_are_refused(ablations):
         ablations("--arms", "one_haed")
     with pytest.raises(ConfigError, match=r"--seeds: expected whole numbers such as 1337,1338, got '1,b'"):
         ablations("--seeds", "1,b")
+
+
+def test_the_page_shows_the_rows_of_the_results():
+    rows = json.loads((ROOT / "benchmarks/results/ablations-cpu.json").read_text(encoding="utf-8"))["rows"]
+    page = (ROOT / "docs/what_each_part_is_worth.md").read_text(encoding="utf-8")
+    assert len(rows) >= 9
+    for row in rows:
+        cells = [f"{row['val_loss']:.4f}", "", f"{row['step_ratio']:.2f}"]
+        if row["name"] != "recipe":
+            cells[1] = f"{row['difference']:+.4f} ± {row['interval']:.4f}"
+            assert f"| `{row['flags']}` |" in page
+        assert f"| {' | '.join(cells)} |".replace("|  |", "| |") in page
