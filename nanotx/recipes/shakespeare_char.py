@@ -37,12 +37,12 @@ recipe = Recipe(
             attention=Fused(heads=4, qk_norm=True),  # 32 numbers a head; the norm of q and k bears a high learning rate
             ffn=Relu2(),  # the square of the ReLU: no exponential to compute
             norm=RmsNorm(),
-        ),  # no dropout: the text is read less than twice, so that it only costs
+        ),  # no dropout: the text is read twice, and dropout only cost
     ),
     optimizer=Muon(
         lr=0.014,  # 0.01 to 0.02 are much alike, 0.04 is worse
         momentum=0.85,  # the average of some seven gradients: a run of this length has no time for twenty
-        weight_decay=0.0,  # over so few steps it only costs
+        weight_decay=0.0,  # 0.1 was no better over so few steps
         adamw_lr=0.02,  # of the embedding, which AdamW steps
     ),
     schedule=Wsd(warmup=30, decay=0.7),  # up in 30 steps; down to zero over the last 70%
