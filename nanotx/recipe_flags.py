@@ -24,11 +24,13 @@ from nanotx.config.flags import (
     repeated,
     suggest_flag,
 )
+from nanotx.config.other_names import FLAGS, our_flag, remark
 from nanotx.config.registry import Slot
 from nanotx.config.schema import Table, fields, from_table, part_of, to_table, without_none
 from nanotx.config.toml import merge, merge_part, read_toml
 from nanotx.errors import ConfigError
-from nanotx.recipe import Recipe
+from nanotx.nn.transformer import Model
+from nanotx.recipe import Recipe, Train
 
 ConfigPath = tuple[str | int, ...]
 
@@ -95,9 +97,35 @@ def apply_files(recipe: Recipe, argv: Sequence[str]) -> tuple[Recipe, set[str]]:
             table = merge(Recipe, table, layer)
             from_table(Recipe, table)
         except ConfigError as error:
-            raise type(error)(f"{file}: {error}") from None
+            raise type(error)(f"{file}: {error}{right_place(layer, recipe)}") from None
         named |= set(layer)
     return from_table(Recipe, table), named
+
+
+TABLES = {"model": Model, "train": Train}
+"""The tables of a TOML file that are not parts."""
+
+
+def right_place(layer: Table, recipe: Recipe) -> str:
+    """Return where the first misplaced key of a TOML file belongs, as a sentence after a space; "" if none is known."""
+    configs = [((), recipe), *((place, config) for _, place, config in walk_configs(recipe))]
+    tables: list[tuple[ConfigPath, Any, Table]] = [((), Recipe, layer)]
+    for name, kind in TABLES.items():
+        if isinstance(layer.get(name), dict):
+            tables.append(((name,), kind, layer[name]))
+    for _, kind, table in tables:
+        for key in table:
+            ours = our_flag(key, [f"{name}.{field}" for name in TABLES for field in fields(TABLES[name])])
+            field = ours.rpartition(".")[2] or key
+            if key in fields(kind) or field in fields(kind):
+                continue
+            for place, config in configs:
+                if field in fields(type(config)):
+                    where = ".".join(str(step) for step in place if not isinstance(step, int))
+                    return (
+                        f" It belongs {f'in the table [{where}]' if where else 'before the first table'}, as {field}."
+                    )
+    return ""
 
 
 def describe_swaps(recipe: Recipe, argv: Sequence[str], final: Recipe) -> list[str]:
@@ -159,6 +187,7 @@ def config_differences(old: Any, new: Any, named: NamedFields, at: str, swapped:
         yield f"{at}: {old.part} -> {new.part}"
         if outer_new and not outer_old:
             yield from wrapper_fields(new, named, at, "new, {}")
+            yield f"{at}.{outer_new}: {old.part}, as before"
             yield from config_differences(old, getattr(new, outer_new), named, f"{at}.{outer_new}", swapped)
             return
         if outer_old and not outer_new:
@@ -233,8 +262,10 @@ def apply_part_flags(recipe: Recipe, flag_values: FlagValues) -> tuple[Recipe, d
         slot = matching[0][1].family
         values = waiting.pop(slot.slot)[0]
         if len(values) != 1:
+            quoted = f" A path with spaces is quoted: --{slot.slot} {' '.join(values)!r}." if values else ""
             raise ConfigError(
                 f"--{slot.slot}: expected one name of {', '.join(slot.names())}, got {' '.join(values) or 'nothing'}."
+                f"{quoted}"
             )
         filled: list[ConfigPath] = []  # a part that wraps another of its slot is replaced with what it wraps
         for place, part in matching:
@@ -349,13 +380,36 @@ def unknown_flag(flag: str, recipe: Recipe, page: Page) -> str:
     """Return the message for a flag that a recipe does not have."""
     group, _, field = flag.rpartition(".")
     near, configs = suggest_flag(flag, page.flags), config_groups(recipe).get(group)
-    if not configs:
-        return f"no such flag.{near}"
+    if not configs or not field:
+        return f"no such flag.{near or parts_with(field, recipe, page) or remark(field)}"
     part = getattr(configs[0], "part", group)
     if field in fields(type(configs[0])):  # a list of tables, or a part, which has no flag of its own
         return f"{part} takes {field!r} from a TOML file, as a table; put it there, and name the file after the recipe."
     has = ", ".join(sorted(flag.name.rpartition(".")[2] for flag in group_flags(group, configs)))
+    near = parts_with(field, recipe, page, group) or near or remark(field)
     return f"{part} has no field {field!r}.{near} It has: {has or 'none'}."
+
+
+def parts_with(field: str, recipe: Recipe, page: Page, slot: str = "") -> str:
+    """Return the parts that have a field which the parts of a recipe lack, as a sentence after a space; "" for none.
+
+    Args:
+        field: the field, or its name in another library.
+        recipe: whose slots are searched.
+        page: the flags of the recipe.
+        slot: the only slot to search; all where it is empty.
+    """
+    for family in dict.fromkeys(type(part).family for _, _, part in walk_configs(recipe) if isinstance(part, Slot)):
+        if slot in ("", family.slot):
+            ours = {flag.rpartition(".")[2] for flag in FLAGS if flag.startswith(f"{family.slot}.")}
+            names = [field, *(name for name in ours if field in FLAGS[f"{family.slot}.{name}"])]
+            having = [(part, name) for part in family.names() for name in names if name in fields(family.find(part))]
+            if having and f"{family.slot}.{having[0][1]}" not in page.flags:
+                part, name = having[0]
+                flag = f"--{family.slot}.{name}".replace("_", "-")
+                listed = ", ".join(part for part, _ in having)
+                return f" {listed} {'have' if having[1:] else 'has'} it: --{family.slot} {part} {flag}."
+    return ""
 
 
 def replace_at(value: Any, place: ConfigPath, new: Any) -> Any:

@@ -17,6 +17,7 @@ from importlib.metadata import EntryPoint, entry_points
 
 from nanotx.cli.entry import stdout_error
 from nanotx.config.help import columns, page_width, text_indent, wrap
+from nanotx.config.other_names import COMMANDS
 from nanotx.config.plugins import describe_error, describe_line
 from nanotx.config.source import find_spec, parse_module
 from nanotx.errors import ConfigError, NanotxError, did_you_mean, is_memory_full
@@ -171,9 +172,10 @@ def find_command(name: str, prog: str = "nanotx", package: str = PACKAGE) -> Com
         raise ConfigError(f"nanotx {name}: {len(found)} packages bring this command: {packages(found)}; uninstall one.")
     if not found:
         known = [*builtin, *sorted({command.name for command in plugins} - builtin.keys())]
+        ours = COMMANDS.get(name.lstrip("-"), "") if package == PACKAGE else ""
+        near = f" Did you mean '{prog} {ours}'?" if ours else did_you_mean(name, [*known, "--help", "--version"])
         raise ConfigError(
-            f"{prog} {name}: no such command.{did_you_mean(name, known)} Known: {', '.join(known)}; "
-            f"{prog} --help describes them."
+            f"{prog} {name}: no such command.{near} Known: {', '.join(known)}; {prog} --help describes them."
         )
     return found[0]
 

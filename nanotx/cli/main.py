@@ -1,11 +1,13 @@
 """Entry point: `nanotx COMMAND`. Heavy imports wait until a command is chosen."""
 
+import shlex
 import sys
 
 from nanotx import __version__
 from nanotx.cli.command import commands_page, find_command, listed_commands, refused_commands
 from nanotx.cli.entry import run_and_exit
 from nanotx.config.help import write_page
+from nanotx.errors import ConfigError
 
 ABOUT = "nanotx: a transformer to watch, take apart, swap a part of, and train on the machine at hand"
 MORE = (
@@ -21,10 +23,19 @@ def run(argv: list[str]) -> int:
             return find_command(argv[1]).run([*argv[2:], "--help"])
         write_page(commands_page(ABOUT, "nanotx", listed_commands(), [*refused_commands(), MORE]))
         return 0 if argv else 2
-    if argv[0] == "--version":
+    if argv[0] in {"--version", "-V", "version"}:
         sys.stdout.write(f"nanotx {__version__}\n")
         return 0
-    return find_command(argv[0]).run(argv[1:])
+    try:
+        command = find_command(argv[0])
+    except ConfigError:
+        from nanotx.cli.recipe_list import recipe_names  # imports torch
+
+        if argv[0] in recipe_names() or argv[0].endswith(".toml"):
+            words = shlex.join(["nanotx", "train", *argv])
+            raise ConfigError(f"nanotx {argv[0]}: this is a recipe; try {words}") from None
+        raise
+    return command.run(argv[1:])
 
 
 def main() -> None:

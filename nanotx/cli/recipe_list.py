@@ -7,17 +7,22 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from nanotx.cli.command import Command, builtin_commands
-from nanotx.config.flags import HELP, Page
+from nanotx.config.flags import HELP, Page, collect_flags
 from nanotx.config.help import columns, wrap
 from nanotx.config.presets import presets
-from nanotx.errors import ConfigError
+from nanotx.errors import ConfigError, did_you_mean, shell_quoted
+from nanotx.files import similar_file
 from nanotx.recipe import Recipe
 from nanotx.recipe_flags import recipe_page
+from nanotx.runs.folder import RunFolder
 
 ENTRY_POINT_GROUP = "nanotx.recipes"
 """Group of the entry points of recipes, and the package of the recipes of nanotx."""
 
 PROG = "nanotx train"
+DEFAULT = "shakespeare_char"
+"""The recipe that errors suggest where none is named."""
+
 USAGE = "NAME|FILE.toml"
 
 ABOUT = """\
@@ -79,6 +84,44 @@ def missing_name(argv: Sequence[str]) -> ConfigError:
         rest = [word for word in argv if word != later[0]]
         command = shlex.join([*PROG.split(), later[0], *rest])
         return ConfigError(f"{PROG}: {USAGE}: expected before the flags; try: {command}")
+    flags = collect_flags(argv)
+    if "resume" in flags and (folders := flags["resume"][0] or flags.get("run", [[]])[0]):
+        return ConfigError(
+            f"{PROG}: {USAGE}: missing; a run is continued by its folder: try nanotx resume {folders[0]}"
+        )
+    example = f"; try {shlex.join([*PROG.split(), DEFAULT, *argv])}" if argv else ""
     return ConfigError(
-        f"{PROG}: {USAGE}: missing; expected one of {', '.join(names)}, or a file such as mine.toml. See {PROG} --help."
+        f"{PROG}: {USAGE}: missing; expected one of {', '.join(names)}, or a file such as mine.toml{example}. "
+        f"See {PROG} --help."
+    )
+
+
+def no_such_recipe(name: str, rest: Sequence[str]) -> ConfigError:
+    """Return the error of a name that is no recipe; suggests one, or what the file or folder of this name is for.
+
+    Args:
+        name: the name.
+        rest: the words after it.
+    """
+    path, names = Path(name), recipe_names()
+    where, end = f"{PROG} {shell_quoted(name)}", f"See {PROG} --help."
+    if path.is_dir() and RunFolder(path).is_run:
+        own = shell_quoted(path / "recipe.toml")
+        return ConfigError(
+            f"{where}: this is a run: nanotx resume {shell_quoted(path)} continues it, and {PROG} {own} trains its "
+            "recipe anew."
+        )
+    if path.suffix == ".py":
+        return ConfigError(
+            f"{where}: recipes are files of TOML, not of Python. {PROG} baby_gpt is nanoGPT's config for Shakespeare, "
+            f"{PROG} macbook the one for a laptop; {PROG} NAME --print-config > mine.toml writes one to change. {end}"
+        )
+    if path.is_dir() or (path.is_file() and path.suffix not in (".tml", ".json", ".yaml", ".yml")):
+        words = shlex.join([*PROG.split(), DEFAULT, "--corpus", name, *rest])
+        return ConfigError(f"{where}: this is no recipe; to train on its text, try {words}")
+    fits = [known for known in names if known.startswith(name) or known == name.replace("-", "_")]
+    near = f" Did you mean {' or '.join(map(repr, fits))}?" if fits else did_you_mean(name, names)
+    near = similar_file(path) if path.suffix else near
+    return ConfigError(
+        f"{where}: no such recipe.{near} Known: {', '.join(names)}; the name of a file ends in .toml. {end}"
     )

@@ -15,14 +15,14 @@ from pathlib import Path
 from nanotx.cli.dashboard import Display, Silent
 from nanotx.cli.entry import run_and_exit
 from nanotx.cli.notebook import run_display
-from nanotx.cli.recipe_list import ENTRY_POINT_GROUP, PROG, builtin_recipes, missing_name, recipe_names, train_page
+from nanotx.cli.recipe_list import ENTRY_POINT_GROUP, PROG, builtin_recipes, missing_name, no_such_recipe, train_page
 from nanotx.config.flags import collect_flags, positional_args
 from nanotx.config.help import page_width, write_page
 from nanotx.config.presets import presets
 from nanotx.config.registry import load_file
 from nanotx.config.schema import from_table
 from nanotx.config.toml import write_toml
-from nanotx.errors import ConfigError, MemoryFull, RunError, did_you_mean, is_memory_full, shell_quoted
+from nanotx.errors import ConfigError, MemoryFull, RunError, is_memory_full, shell_quoted
 from nanotx.recipe import Recipe
 from nanotx.recipe_flags import Options, describe_swaps, read_options, read_recipe
 from nanotx.runs.callbacks import Display as AnyDisplay
@@ -234,15 +234,21 @@ def drop_files(saved: Recipe, argv: list[str], name: str) -> tuple[list[str], li
     return argv[len(files) :], [said] if found else []
 
 
-def run_by_name(argv: list[str], callbacks: Sequence[Callback] = ()) -> int:
-    """Run the recipe that the arguments name, watched by callbacks besides those of its flags."""
+def run_by_name(argv: list[str], callbacks: Sequence[Callback] = (), command: str = PROG) -> int:
+    """Run the recipe that the arguments name.
+
+    Args:
+        argv: the name of the recipe, files and flags.
+        callbacks: what watches the run, besides those of its flags.
+        command: the command as it was typed, for help and errors.
+    """
     name = next(iter(positional_args(argv)), "")
     if not name and {"-h", "--help"} & set(argv):
         write_page(train_page(page_width()))
         return 0
     if not name:
         raise missing_name(argv)
-    prog = f"{PROG} {shell_quoted(name)}"
+    prog = f"{command} {shell_quoted(name)}"
     if Path(name).suffix == ".toml":
         return run(Recipe(), argv, Path(name).stem, callbacks, prog)
     if name in builtin_recipes():
@@ -252,7 +258,4 @@ def run_by_name(argv: list[str], callbacks: Sequence[Callback] = ()) -> int:
     preset = presets("recipes") / f"{name}.toml"
     if preset.is_file():
         return run(Recipe(), [str(preset), *argv[1:]], name, callbacks, prog)
-    raise ConfigError(
-        f"{prog}: no such recipe.{did_you_mean(name, recipe_names())} Known: {', '.join(recipe_names())}; "
-        f"the name of a file ends in .toml. See {PROG} --help."
-    )
+    raise no_such_recipe(name, argv[1:])

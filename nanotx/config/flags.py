@@ -14,6 +14,8 @@ import ast
 import dataclasses
 import inspect
 import io
+import re
+import shlex
 import textwrap
 import tokenize
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -23,6 +25,7 @@ from types import NoneType
 from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin
 
 from nanotx.config.help import columns, page_width, paragraphs, split_examples, text_indent, wrap, write_page
+from nanotx.config.other_names import VALUES, our_flag, remark
 from nanotx.config.schema import UNIONS, fields, is_slot, without_none
 from nanotx.errors import ConfigError, did_you_mean
 
@@ -92,6 +95,7 @@ class Page:
     about: str  # what it does; paragraphs, and examples as indented lines
     sections: Sequence[tuple[str, Sequence[Flag]]]  # title and flags of each section
     usage: str = ""  # the arguments; empty to derive them from the flags
+    stray: str = ""  # the flag that one argument too many was probably meant for
 
     @property
     def flags(self) -> dict[str, Flag]:
@@ -128,20 +132,21 @@ class Page:
         return "\n\n".join([*blocks, *([f"Examples:\n{examples}"] if examples else [])])
 
 
-def parse(kind: type[T], argv: Sequence[str], prog: str) -> T:
+def parse(kind: type[T], argv: Sequence[str], prog: str, stray: str = "") -> T:
     """Parse command-line arguments into a dataclass; its docstring is the first part of the help page.
 
     Args:
         kind: the dataclass; its fields are the flags.
         argv: the command-line arguments.
         prog: the command, as shown in its help and errors.
+        stray: the flag that one argument too many was probably meant for, such as `--prompt`.
 
     Raises:
         ConfigError: an unknown or repeated flag, a missing or extra argument, a bad value.
         SystemExit: help was requested.
     """
     flags = flags_of(kind)
-    values = read_flags(command_page(flags, prog, kind.__doc__ or ""), argv)
+    values = read_flags(dataclasses.replace(command_page(flags, prog, kind.__doc__ or ""), stray=stray), argv)
     try:
         return kind(**values)
     except ConfigError as error:
@@ -268,15 +273,18 @@ class Words:
             values = [convert(kind, word) for kind, word in zip(kinds, given, strict=True)]
         except ValueError:
             shown = repr(given[0]) if len(given) == 1 else " ".join(given)
-            self.fail(flag.spelled, f"expected {wanted(flag)}, got {shown:.200}{meaning(flag)}.")
+            near = suggest_value(kinds[0], given[0]) if len(given) == 1 else ""
+            self.fail(flag.spelled, f"expected {wanted(flag)}, got {shown:.200}{meaning(flag)}.{near}")
         if flag.metavar and "" in values and flag.metavar != "TEXT":
             self.fail(flag.spelled, f"expected {wanted(flag)}, got nothing{meaning(flag)}.")
         return tuple(values) if get_origin(kind) is tuple else values[0]
 
     def unknown_flag(self, name: str) -> str:
         """Return the message for an unknown flag."""
+        if not name.startswith("--") and len(name) == 2:
+            return "no such flag. Flags are written out, as in --seed; only -h is short."
         flag = name.lstrip("-").replace("-", "_")
-        return self.unknown(flag) if self.unknown else f"no such flag.{suggest_flag(flag, self.flags)}"
+        return self.unknown(flag) if self.unknown else f"no such flag.{suggest_flag(flag, self.flags) or remark(flag)}"
 
     def fail(self, what: str, problem: str) -> NoReturn:
         """Raise ConfigError on a word of the command line."""
@@ -305,7 +313,8 @@ def argument_values(page: Page, given: list[str], words: Words) -> dict[str, Any
                 words.fail(argument.value_name, f"missing{meaning(argument)}.")
             values[argument.name] = words.value(argument, mine)
     if left:
-        words.fail(repr(left[0]), f"unexpected argument; usage: {page.usage_line}.")
+        hint = f" Did you mean {page.stray} {shlex.quote(left[0])}?" if page.stray else ""
+        words.fail(repr(left[0]), f"unexpected argument; usage: {page.usage_line}.{hint}")
     return values
 
 
@@ -350,6 +359,17 @@ def convert(kind: Any, word: str) -> Any:
         if option in (int, float, str):
             return option(word)
     raise ValueError(word)
+
+
+def suggest_value(kind: Any, word: str) -> str:
+    """Return the value that was probably meant, as a sentence after a space; empty where there is none."""
+    if int in numbers_of(kind) and (
+        match := re.fullmatch(r"(\d+(?:\.\d+)?)(k|m|e[0-9])", word.lower().replace("_", ""))
+    ):
+        factor = {"k": 1e3, "m": 1e6}.get(match[2]) or float(f"1{match[2]}")
+        return f" Did you mean {float(match[1]) * factor:.0f}?"
+    words = literal_words(kind)
+    return f" Did you mean {VALUES[word]!r}?" if VALUES.get(word) in words else did_you_mean(word, words)
 
 
 def name_of_type(kind: Any) -> str:
@@ -427,10 +447,16 @@ def positional_args(argv: Sequence[str]) -> list[str]:
 
 
 def suggest_flag(flag: str, known: Collection[str]) -> str:
-    """Return the flag that was probably meant as a sentence: one with the same last word, or else a similar one."""
-    same = [name for name in known if name.rpartition(".")[2] == flag.rpartition(".")[2]]
+    """Return the flag that was probably meant, as a sentence after a space; empty where there is none.
+
+    It has the same last word, or that meaning in another library, or else a similar name.
+    """
+    last = flag.rpartition(".")[2]
+    same = [name for name in known if name.rpartition(".")[2] == last]
+    if not same and (ours := our_flag(last, known)):
+        same = [ours]
     if not same:
-        return did_you_mean(flag, known).replace("_", "-").replace("'", "'--", 1)
+        return "" if remark(last) else did_you_mean(flag, known).replace("_", "-").replace("'", "'--", 1)
     names = sorted(same, key=lambda name: (name.count("."), name))[:3]
     return f" Did you mean {' or '.join(repr('--' + name.replace('_', '-')) for name in names)}?"
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from traceback import walk_tb
 from typing import Any, ClassVar, TypeVar
 
+from nanotx.config.other_names import PARTS
 from nanotx.errors import ConfigError, NanotxError, UnknownPart, did_you_mean
 
 T = TypeVar("T", bound=type)
@@ -106,7 +107,7 @@ class Slot:
                 raise ConfigError(f"{cls.group}: {name!r} cannot be imported: {error}.") from error
         if name not in cls.registered:
             raise UnknownPart(
-                f"{cls.group}: no part named {name!r}.{did_you_mean(name, cls.names())} "
+                f"{cls.group}: no part named {name!r}.{cls.suggest(name)} "
                 f"Known: {', '.join(cls.names())}. A file of your own is imported by --load FILE.py."
             )
         if is_foreign(cls.registered[name]):
@@ -140,6 +141,13 @@ class Slot:
         if wrong:
             where = f"{cls.slot} {part.part!r} ({file_of(part) or part.__module__})"
             raise ConfigError(f"{where}: {part.__name__}: {wrong}.")
+
+    @classmethod
+    def suggest(cls, name: str) -> str:
+        """Return the part that was probably meant, as a sentence after a space; empty where there is none."""
+        plain = name.lower().replace("-", "_")
+        ours = plain if plain in cls.names() else PARTS.get(cls.slot, {}).get(plain, "")
+        return f" Did you mean {ours!r}?" if ours in cls.names() else did_you_mean(name, cls.names())
 
     @classmethod
     def table(cls, name: object) -> dict[str, Any]:

@@ -95,7 +95,10 @@ def read(path: Path) -> dict[str, Any]:
         table = tomllib.loads(read_text(path))
         check_bounds(table)
     except FileNotFoundError:
-        raise ConfigError(f"{path}: there is no such file.{similar_file(path)}") from None
+        hint = similar_file(path) or (
+            "" if path.suffix else " Parts and fields are named by flags, as in --attention gqa."
+        )
+        raise ConfigError(f"{path}: there is no such file.{hint}") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError as error:

@@ -66,7 +66,8 @@ def files_named(where: str, path: str) -> list[Path]:
         if place.exists() or "\0" in path:
             raise DataError(f"{path!r}: expected a file or a folder, got a pipe or a device.")
         if not glob.has_magic(path):
-            raise DataError(f"{path}: there is no such file or folder.{similar_file(place)}")
+            hint = " Download it first, and name the file." if "://" in path else similar_file(place)
+            raise DataError(f"{path}: there is no such file or folder.{hint}")
         if files := files_like(path):
             return files
     except DataError as error:

@@ -46,7 +46,9 @@ def part_names(word: str) -> list[str]:
     """
     slot, _, name = word.partition("/")
     if slot not in LAWS:
-        raise ConfigError(f"{word}: no laws for a slot {slot!r}.{did_you_mean(slot, LAWS)} Known: {', '.join(LAWS)}.")
+        parts = [f"{name}/{slot}" for name, family in SLOTS.items() if name in LAWS and slot in family.names()]
+        near = f" Did you mean {' or '.join(map(repr, parts))}?" if parts else did_you_mean(slot, LAWS)
+        raise ConfigError(f"{word}: no laws for a slot {slot!r}.{near} Known: {', '.join(LAWS)}.")
     if name:
         part_of(word)
         return [word]

@@ -8,11 +8,12 @@ import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from difflib import get_close_matches
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from nanotx.errors import ConfigError, RunError
+from nanotx.errors import ConfigError, RunError, shell_quoted
 from nanotx.files import DESKTOP_FILES, read_regular, write_atomic
 
 
@@ -64,6 +65,41 @@ class RunFolder:
             self.path.rmdir()
 
 
+def not_a_run(folder: str | Path, file: str = "recipe.toml") -> RunError:
+    """Return the error of a path that is no run, with the run that was probably meant.
+
+    Args:
+        folder: the path.
+        file: the file that a run would have.
+    """
+    return RunError(f"{folder}: expected a run's folder, with a {file} in it.{run_meant(Path(folder))}")
+
+
+def run_meant(path: Path) -> str:
+    """Return the run that a path was probably meant to name, as a sentence after a space."""
+    with suppress(OSError, RunError):
+        for parent in list(path.parents)[:3]:
+            if parent.name and RunFolder(parent).is_run:
+                step = path.name.removeprefix("step-")
+                flag = f" --step {step}" if path.parent.name == "checkpoints" and step.isdecimal() else ""
+                return f" It belongs to the run {parent}: try {shell_quoted(parent)}{flag}."
+        if inside := runs_in(path):
+            return f" It holds runs: try {shell_quoted(inside[0])}."
+        runs = runs_in(Path("runs"))
+        named = [run for run in runs if path.name and path.name in (run.name, run.name.rpartition("-")[0])]
+        if near := named or [run for run in runs if run.name in get_close_matches(path.name, [run.name], cutoff=0.6)]:
+            return f" Did you mean {shell_quoted(near[0])}?"
+        if runs:
+            return f" The newest run here is {shell_quoted(runs[0])}."
+    return " nanotx train NAME makes one in the folder runs; nanotx train --help lists the names."
+
+
+def runs_in(folder: Path) -> list[Path]:
+    """Return the runs in a folder, the newest first."""
+    runs = [path for path in folder.iterdir() if path.is_dir() and RunFolder(path).is_run] if folder.is_dir() else []
+    return sorted(runs, key=lambda run: run.stat().st_mtime, reverse=True)
+
+
 def find_folder(named: str, name: str, resume: bool) -> RunFolder:
     """Return the folder of a run: the one named; else the newest `runs/<name>-<n>` to resume or restart; else the next.
 
@@ -80,8 +116,8 @@ def find_folder(named: str, name: str, resume: bool) -> RunFolder:
         if occupied and not (resume and is_run):
             hint = (
                 "it is not a run; choose another folder"
-                if resume
-                else "continue the run with --resume, or choose another"
+                if resume or not is_run
+                else f"continue the run with --resume, or choose another, such as {named.rstrip('/')}-2"
             )
             raise ConfigError(f"--run {named}: already exists: {hint}.")
         return folder

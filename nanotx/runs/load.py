@@ -12,7 +12,7 @@ from nanotx.generation.text import bias_by_id, check_texts, token_ids
 from nanotx.nn.transformer import Transformer
 from nanotx.recipe import Recipe
 from nanotx.runs import checkpoint, valid
-from nanotx.runs.folder import RunFolder
+from nanotx.runs.folder import RunFolder, not_a_run
 from nanotx.runs.formats import read_saved_recipe
 from nanotx.runs.resume import check_tokenizer, load_model
 from nanotx.runs.trainer_state import read_state
@@ -169,8 +169,8 @@ def load(folder: str | Path, step: int | None = None) -> LoadedRun:
         UnknownPart: its recipe names a part that must be supplied by --load FILE.py.
     """
     run = RunFolder(Path(folder))
-    if not run.is_run:
-        raise RunError(f"{folder}: expected a run's folder, with a recipe.toml in it.")
+    if not run.is_run or (run.path.resolve().parent.name == "checkpoints" and not run.checkpoints.exists()):
+        raise not_a_run(folder)
     return valid.while_saved(partial(read_loaded, run, str(folder), step), run.checkpoints)
 
 

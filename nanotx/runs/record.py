@@ -13,7 +13,7 @@ from nanotx.errors import ConfigError, RunError
 from nanotx.files import is_blank
 from nanotx.recipe import Recipe
 from nanotx.runs import checkpoint, valid
-from nanotx.runs.folder import RunFolder
+from nanotx.runs.folder import RunFolder, not_a_run
 from nanotx.runs.formats import read_saved_recipe
 from nanotx.runs.metrics_log import Row, read
 from nanotx.runs.resume import tokenizer_of
@@ -46,7 +46,7 @@ class RunRecord:
         """
         self.name, self.folder = folder, RunFolder(Path(folder))
         if not self.folder.is_run:
-            raise RunError(f"{folder}: expected a run's folder, with a recipe.toml in it.")
+            raise not_a_run(folder)
         self.checkpoints, self.skipped = valid_checkpoints(self.folder)
         copies = [path / self.folder.recipe.name for path in self.checkpoints.values()]
         of_run = copies[0] if copies and is_blank(self.folder.recipe) else self.folder.recipe

@@ -161,6 +161,12 @@ class Session:
                 f"warning: {unknown:,} of the {self.texts.eval_texts['val'].tokens:,} tokens to validate on are <unk>: "
                 "bits per byte count the bytes of all others, and compare with no other tokenizer."
             )
+        size, reads = len(self.texts.windows.ids), self.recipe.train.batch_size * self.recipe.model.context
+        if size < reads:
+            self.display.say(
+                f"warning: the training text has {size:,} tokens, and each step reads {reads:,}: the model will "
+                "memorise it; try a longer text."
+            )
         if warning := never_risen(self.recipe.schedule, self.recipe.train.steps):
             self.display.say(warning)
         changed = self.changed()

@@ -42,6 +42,10 @@ def load_codec(path: str | Path, lossy: bool = True) -> Codec:
         TokenizerError: there is no such file, nanotx did not write it, or it loses text and `lossy` is False.
     """
     file = presets("tokenizers") / f"{path}.json" if str(path) in preset_names() else Path(path)
+    if file.is_dir():
+        own = file / "tokenizer.json"
+        hint = f"; that of this run is {own}" if own.is_file() else ""
+        raise TokenizerError(f"{file}: expected the file of a tokenizer, got a folder{hint}.")
     if is_token_file(file):
         return codec_of_token_file(file)
     if (kind := part_of_file(file)) != "saved":

@@ -72,6 +72,7 @@ def open_split(
     headers = {name: [read_header(path) for path in some] for name, some in files.paths.items()}
     digest, size = identity(headers), sum(header.count for some in headers.values() for header in some)
     check(digest, size)
+    check_one_tokenizer(corpus, files, headers)
     codec = codec or trained_without_text(tokenizer, files.paths["train"][0], headers["train"][0])
     try:
         opened = {name: [open_tokens(path, codec) for path in some] for name, some in files.paths.items()}
@@ -82,6 +83,19 @@ def open_split(
     train, val = split_ids(corpus, opened["train"], opened["val"])
     exact = all(file.header.size or not file.header.count for file in opened["val"] or opened["train"])
     return TokenSplit(codec=codec, train=train, val=val, exact=exact, sha256=digest, size=size)
+
+
+def check_one_tokenizer(corpus: Corpus, files: TokenFiles, headers: dict[str, list[Header]]) -> None:
+    """Raise TokenizerError if the files of a corpus were made by different tokenizers; names two of them."""
+    paths = [path for some in files.paths.values() for path in some]
+    makers = [header.tokenizer for some in headers.values() for header in some]
+    for path, maker in zip(paths, makers, strict=True):
+        if maker != makers[0]:
+            raise TokenizerError(
+                f"{corpus.where()}: {paths[0]} and {path} were made by different tokenizers ({makers[0][:12]}... and "
+                f"{maker[:12]}...); encode the texts of one of them again with the other's: "
+                f"nanotx tokenizer encode {paths[0]} TEXTS --out {path}"
+            )
 
 
 def identity(headers: dict[str, list[Header]]) -> str:

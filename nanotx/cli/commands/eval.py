@@ -76,7 +76,7 @@ class Flags:
 def run(argv: list[str]) -> int:
     """Evaluate the run, print the figures, and return the exit code."""
     others, of_position = split_position_flags(argv)
-    flags = parse(Flags, others, PROG)
+    flags = parse(Flags, others, PROG, stray="--text")
     for file in flags.load:
         load_file(file)
     loaded = load(flags.folder, flags.step)

@@ -9,7 +9,6 @@ from typing import Any
 
 from nanotx.cli.command import builtin_commands
 from nanotx.cli.glossary import Entry, entries, find_entry, normalised
-from nanotx.cli.recipe_list import recipe_summaries
 from nanotx.config.flags import Flag, argument, flags_of, parse, repeated
 from nanotx.config.help import columns, page_width, paragraphs, split_examples, wrap, write_page
 from nanotx.config.registry import Slot, load_file
@@ -159,7 +158,7 @@ def field_texts(wanted: str, width: int) -> list[str]:
 
 def recipe_flags() -> Iterator[tuple[str, Flag]]:
     """Yield every flag that a recipe can have, with the part that has it, or "" where every recipe does."""
-    from nanotx.recipe import Recipe
+    from nanotx.recipe import Recipe  # imports torch
     from nanotx.recipe_flags import recipe_page
 
     families = {slot.slot for slot in slots()}
@@ -188,12 +187,16 @@ def named_texts(word: str, width: int) -> Iterator[str]:
     """Yield what is known about a command or a recipe of this name."""
     if command := builtin_commands().get(word):
         yield wrap(f"{word} is a command. {command.summary} nanotx {word} --help shows how to use it.", width)
+    from nanotx.cli.recipe_list import recipe_summaries  # imports torch
+
     if word in (recipes := recipe_summaries()):
         yield wrap(f"{word} is a recipe. {recipes[word]} nanotx train {word} trains it.", width)
 
 
 def known_words() -> set[str]:
     """Return all words that can be explained."""
+    from nanotx.cli.recipe_list import recipe_summaries
+
     names = {normalised(name) for entry in entries() for name in entry.names} | set(recipe_summaries())
     names |= {name for slot in slots() for name in slot.names()} | set(builtin_commands())
     return names | {flag.name.rpartition(".")[2] for _, flag in recipe_flags()}

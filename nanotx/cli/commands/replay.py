@@ -57,7 +57,7 @@ class Flags:
 
 def run(argv: list[str]) -> int:
     """Repeat the step, print it, return the exit code."""
-    flags = parse(Flags, argv, "nanotx replay")
+    flags = parse(Flags, argv, "nanotx replay", stray="--step")
     for file in flags.load:
         load_file(file)
     record, begin, replayed = while_saved(partial(open_replay, flags), RunFolder(Path(flags.folder)).checkpoints)

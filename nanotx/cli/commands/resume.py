@@ -10,7 +10,7 @@ from nanotx.errors import ConfigError, RunError
 from nanotx.files import is_blank
 from nanotx.recipe import Recipe, Train
 from nanotx.recipe_flags import Options
-from nanotx.runs.folder import RunFolder
+from nanotx.runs.folder import RunFolder, not_a_run
 from nanotx.runs.resume_check import recipe_left
 
 USAGE = "RUN"
@@ -50,7 +50,7 @@ def run(argv: list[str]) -> int:
             raise ConfigError(f"{PROG}: --{name}: no such flag: the run is the first argument. See {PROG} --help.")
     folder = RunFolder(Path(folders[0]))
     if not folder.is_run:
-        raise RunError(f"{folders[0]}: expected a run's folder, with a recipe.toml in it; begin one by nanotx train.")
+        raise not_a_run(folders[0])
     if is_blank(folder.recipe) and recipe_left(folder) is None:
         raise RunError(
             f"{folder.recipe}: missing or empty, and no checkpoint in {folder.checkpoints} verifies and holds a copy; "

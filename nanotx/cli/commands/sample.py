@@ -84,7 +84,7 @@ class Flags:
 
 def run(argv: list[str]) -> int:
     """Generate, print, write the JSON file."""
-    flags = parse(Flags, argv, "nanotx sample")
+    flags = parse(Flags, argv, "nanotx sample", stray="--prompt")
     if flags.json:
         check_output(flags.json, "--json")
     sampling = sampling_of(flags)  # checked before a file is read

@@ -11,9 +11,9 @@ from nanotx.cli.console import check_output
 from nanotx.cli.dashboard import Display
 from nanotx.config.flags import argument, option, parse
 from nanotx.config.schema import check_max, check_min
-from nanotx.errors import RunError
+from nanotx.errors import ConfigError, RunError
 from nanotx.files import write_atomic
-from nanotx.runs.folder import RunFolder
+from nanotx.runs.folder import RunFolder, not_a_run
 from nanotx.runs.metrics_log import read
 
 USAGE = "RUN"
@@ -42,6 +42,8 @@ def run(argv: list[str]) -> int:
     """Draw the dashboard, and return the exit code."""
     flags = parse(Flags, argv, "nanotx show")
     if flags.plot:
+        if Path(flags.plot).suffix != ".svg":
+            raise ConfigError(f"--plot {flags.plot}: expected a file whose name ends in .svg, such as run.svg.")
         check_output(flags.plot, "--plot")
     picture = render_run(flags.folder)
     if flags.plot:
@@ -66,7 +68,7 @@ def render_run(folder: str) -> RenderableType:
     """
     file, display = RunFolder(Path(folder)).metrics, Display(Console(file=io.StringIO()))
     if not Path(folder).is_dir():
-        raise RunError(f"{folder}: expected a run's folder, with a metrics.jsonl in it.")
+        raise not_a_run(folder, "metrics.jsonl")
     try:
         empty = True
         for row in read(file):
@@ -76,5 +78,5 @@ def render_run(folder: str) -> RenderableType:
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # untrusted file
         raise RunError(f"{file}: not the metrics log of a run: {error}.") from None
     if empty:
-        raise RunError(f"{folder}: expected a run's folder, with a metrics.jsonl in it.")
+        raise not_a_run(folder, "metrics.jsonl")
     return picture

@@ -16,7 +16,7 @@ from nanotx.cli.dashboard import Display
 from nanotx.cli.run import run_by_name
 from nanotx.config.flags import collect_flags, option, parse, positional_args
 from nanotx.config.schema import to_table
-from nanotx.errors import ConfigError, DataError
+from nanotx.errors import ConfigError, DataError, did_you_mean
 from nanotx.files import read_regular, write_atomic
 from nanotx.hardware.cpu import cores, processor
 from nanotx.recipe import Recipe
@@ -26,6 +26,7 @@ from nanotx.runs.metrics_log import Row
 from nanotx.runs.speedrun import PUBLISHED, SEEDS, Timer, append_run, best, read_runs
 from nanotx.runs.valid import TEXT
 
+PROG = "nanotx speedrun"
 USAGE = "[NAME]"
 GROUP = "Train"
 ORDER = 12
@@ -51,7 +52,7 @@ def run(argv: list[str]) -> int:
     """Race."""
     own = {field.name for field in fields(Flags)}
     mine, others = split_flags(argv, own)
-    flags = parse(Flags, mine, "nanotx speedrun")
+    flags = parse(Flags, mine, PROG)
     if not (math.isfinite(flags.target) and flags.target > 0):
         raise ConfigError(f"--target: expected a loss above 0 such as {PUBLISHED[0]}, got {flags.target!r}.")
     if flags.seeds < 1:
@@ -63,7 +64,13 @@ def run(argv: list[str]) -> int:
     folder = find_folder(flags.run, Path(name).stem, resume=False)
     record = best(read_records(flags.records), flags.target, machine_key()) if flags.records else None
     timer = Timer(flags.target, record)
-    code = run_by_name([name, *rest, "--run", folder.path.as_posix()], [timer])
+    try:
+        code = run_by_name([name, *rest, "--run", folder.path.as_posix()], [timer], PROG)
+    except ConfigError as error:
+        words = [word.partition("=")[0] for word in others]
+        wrong = next((word for word in words if f"{word}: no such flag. See" in str(error)), "")
+        own_flags = [f"--{flag}" for flag in own]
+        raise type(error)(f"{error}{did_you_mean(wrong, own_flags)}") from None
     if code == 0:
         record_outcome(timer, folder, flags)
     return code

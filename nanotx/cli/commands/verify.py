@@ -17,7 +17,7 @@ from nanotx.config.registry import load_file
 from nanotx.config.schema import check_min
 from nanotx.errors import NanotxError, RunError, printable
 from nanotx.runs import checkpoint
-from nanotx.runs.folder import RunFolder
+from nanotx.runs.folder import RunFolder, not_a_run
 from nanotx.runs.record import valid_checkpoints
 from nanotx.runs.verify import (
     Check,
@@ -67,7 +67,7 @@ def run(argv: list[str]) -> int:
         load_file(file)
     folder = RunFolder(Path(flags.folder))
     if not folder.is_run:
-        raise RunError(f"{flags.folder}: expected a run's folder, with a recipe.toml in it.")
+        raise not_a_run(flags.folder)
     checks = list(all_checks(folder, EvalMachine(device=flags.device, dtype=flags.dtype, threads=flags.threads)))
     count = Counter(check.result for check in checks)
     console = Console(highlight=False)

@@ -3,6 +3,7 @@
 import dataclasses
 import sys
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -15,7 +16,8 @@ from nanotx.cli.tokenizer.measuring import Row, measure
 from nanotx.config.flags import argument, collect_flags, command_page, flags_of, option, read_flags, repeated
 from nanotx.config.registry import load_file
 from nanotx.config.schema import check_min
-from nanotx.errors import TokenizerError
+from nanotx.errors import ConfigError, TokenizerError
+from nanotx.tokenizers import Tokenizer
 
 USAGE = "[FILE ...]"
 GROUP = "Compare"
@@ -87,4 +89,9 @@ def read(argv: list[str]) -> tuple[Flags, dict[str, Any]]:
         corpus += [flag for flag in flags_of(Files(), "corpus") if flag.name == "corpus.validation"]
     values = read_flags(command_page([*own.values(), *corpus], PROG, Flags.__doc__ or ""), argv)
     flags = Flags(**{name: value for name, value in values.items() if name in own})
+    named = [file for file in flags.files if file.partition(":")[0] in Tokenizer.names() and not Path(file).exists()]
+    if named:
+        raise ConfigError(
+            f"{PROG}: {named[0]}: there is no such file; tokenizers are named by --tokenizers {','.join(named)}."
+        )
     return flags, {name: value for name, value in values.items() if name not in own}

@@ -60,6 +60,8 @@ def run(argv: list[str]) -> int:
         return 0
     if not kind:
         raise ConfigError(f"{PROG}: KIND: missing; expected one of {', '.join(Tokenizer.names())}.")
+    if kind not in Tokenizer.names() and Path(kind).exists():
+        raise ConfigError(f"{PROG}: KIND comes before the files: try {shlex.join([*PROG.split(), 'bpe', *argv])}")
     part, flags = Tokenizer.find(kind), flags_of(Flags)
     about = (Flags.__doc__ or "").format(kind=kind)
     page = command_page([*flags, *flags_of(part), *corpus_flags(argv)], f"{PROG} {kind}", about)

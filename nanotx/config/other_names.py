@@ -1,0 +1,156 @@
+"""What users of nanoGPT, nanochat, litgpt and Hugging Face's Trainer type, and what it is called here."""
+
+from collections.abc import Collection
+
+FLAGS: dict[str, tuple[str, ...]] = {
+    "train.steps": (
+        *("max_iters", "max_steps", "iters", "iterations", "num_iterations", "num_steps", "n_steps", "max_iter"),
+        *("training_steps", "train_steps", "total_steps"),
+    ),
+    "train.batch_size": (
+        *("batch", "bs", "bsz", "b", "global_batch_size", "total_batch_size", "per_device_train_batch_size"),
+        *("train_batch_size",),
+    ),
+    "train.micro_batch_size": ("device_batch_size", "micro_batch"),
+    "train.grad_accum_steps": ("gradient_accumulation_steps", "grad_accum", "accumulate", "accum"),
+    "train.eval_every": ("eval_interval", "eval_steps", "eval_freq", "interval", "val_every", "valid_every"),
+    "train.sample_every": ("sample_interval", "sample_freq"),
+    "train.checkpoint_every": (
+        *("always_save_checkpoint", "save_every", "save_steps", "save_interval", "checkpoint_interval", "save_freq"),
+    ),
+    "train.eval_tokens": ("eval_iters", "eval_batches", "max_eval_iters"),
+    "train.grad_clip": ("max_grad_norm", "clip", "max_norm", "gradient_clip_val", "clip_grad_norm"),
+    "train.ema_decay": ("ema",),
+    "train.activation_checkpointing": ("gradient_checkpointing", "checkpoint_activations"),
+    "model.layers": ("n_layer", "n_layers", "num_layers", "num_hidden_layers", "depth", "nlayers"),
+    "model.dim": (
+        *("n_embd", "d_model", "hidden_size", "model_dim", "width", "emb_dim", "embed_dim", "embedding_dim", "hidden"),
+        *("n_embed", "dmodel"),
+    ),
+    "model.context": (
+        *("block_size", "max_seq_len", "seq_len", "sequence_length", "seq_length", "context_length", "ctx", "n_ctx"),
+        *("max_position_embeddings", "max_seq_length", "window", "context_size"),
+    ),
+    "model.tied": ("tie_weights", "tie_word_embeddings", "weight_tying", "tie_embeddings"),
+    "attention.heads": ("n_head", "n_heads", "num_heads", "num_attention_heads", "nhead", "head"),
+    "attention.kv_heads": ("n_kv_head", "n_kv_heads", "num_kv_heads", "num_key_value_heads", "n_query_groups"),
+    "ffn.hidden_dim": ("intermediate_size", "ff_dim", "d_ff", "dim_feedforward", "mlp_dim", "ffn_dim"),
+    "optimizer.lr": ("learning_rate", "max_lr", "base_lr", "matrix_lr", "peak_lr"),
+    "optimizer.betas": ("beta1", "beta2", "adam_beta1", "adam_beta2"),
+    "optimizer.weight_decay": ("wd", "decay_weight"),
+    "optimizer.eps": ("adam_epsilon",),
+    "schedule.warmup": ("warmup_iters", "warmup_steps", "lr_warmup_steps", "num_warmup_steps", "warmup"),
+    "schedule.final": ("min_lr", "final_lr_frac", "end_lr"),
+    "schedule": ("decay_lr", "lr_scheduler_type", "lr_scheduler", "scheduler", "lr_schedule"),
+    "optimizer": ("optim", "opt"),
+    "corpus": (
+        *("dataset", "data", "data_dir", "data_path", "text", "file", "input", "input_file", "train_file", "txt"),
+        *("text_file", "files"),
+    ),
+    "text": ("corpus", "file", "data", "input", "val", "validation"),
+    "step": ("checkpoint", "ckpt", "iter"),
+    "run": ("out_dir", "output_dir", "out", "output", "name", "run_name", "exp_name", "save_dir", "logdir", "log_dir"),
+    "dtype": ("precision", "bf16", "fp16", "amp", "torch_dtype", "half"),
+    "device": ("gpu", "cpu", "cuda", "mps", "accelerator"),
+    "threads": ("num_threads", "num_workers", "workers", "n_threads"),
+    "seed": ("random_seed", "rng_seed", "manual_seed"),
+    "resume": ("resume_from_checkpoint", "continue"),
+    "callback": ("wandb", "tensorboard", "logger", "report_to"),
+    "position.theta": ("rope_theta", "rope_base", "rotary_base"),
+    "position": ("pos", "pos_emb", "positional_encoding", "pe", "position_embedding_type"),
+    "ffn": ("mlp", "activation", "act", "activation_function", "hidden_act", "ff"),
+    "attention": ("attn", "attn_implementation"),
+    "prompt": ("start", "text", "input", "p"),
+    "max_new_tokens": ("max_tokens", "length", "n", "tokens", "num_tokens", "max_length", "n_tokens", "len"),
+    "best_of": ("num_samples", "num_return_sequences", "samples", "n_samples"),
+    "temperature": ("temp", "t"),
+}
+"""A flag of ours, and what it is called elsewhere. A name may stand twice, for a recipe and for another command."""
+
+REMARKS = {
+    ("epochs", "num_epochs", "num_train_epochs", "epoch", "max_epochs", "n_epochs"): (
+        "nanotx counts steps: --train.steps N. One pass over the text takes its tokens / (batch size x context) steps."
+    ),
+    ("init_from",): (
+        "A run is continued by nanotx resume RUN; new weights are drawn from --seed, and weights of GPT-2 are not read."
+    ),
+    ("lr_decay_iters", "decay_iters", "max_lr_steps"): "The schedule always spans --train.steps.",
+    ("log_interval", "logging_steps", "log_every", "log_freq"): "Every step is logged, in metrics.jsonl of the run.",
+    ("wandb_log", "wandb_project", "wandb_run_name"): (
+        "metrics.jsonl of the run has every figure; --callback NAME sends them elsewhere."
+    ),
+    ("eval_only",): "A run is evaluated by nanotx eval RUN.",
+    ("prompt", "start", "temperature", "temp", "top_k", "top_p", "max_new_tokens", "num_samples", "sample"): (
+        "It is for a run that has been trained: nanotx sample RUN --prompt TEXT."
+    ),
+    ("verbose", "quiet", "silent", "debug", "progress"): (
+        "Training prints a line every few seconds; > log.txt sends them to a file, and the run's folder has everything."
+    ),
+    ("backend", "ddp", "nproc_per_node", "num_gpus", "devices", "ngpus", "fsdp"): "nanotx trains in one process.",
+    ("model", "model_name_or_path", "model_name", "config", "model_type", "arch"): (
+        "A model is part of a recipe: nanotx train NAME or FILE.toml, before the flags; nanotx train --help lists them."
+    ),
+    ("out_dir", "run", "checkpoint", "ckpt", "checkpoint_dir", "model_path", "folder"): (
+        "The run is given by its folder, without a flag, such as runs/shakespeare_char-1."
+    ),
+    ("plot",): "nanotx show RUN plots a run.",
+}
+"""What to do where no flag has the meaning of a name."""
+
+VALUES = {
+    "gpu": "cuda",
+    "nvidia": "cuda",
+    "metal": "mps",
+    "fp16": "float16",
+    "half": "float16",
+    "f16": "float16",
+    "bf16": "bfloat16",
+    "fp32": "float32",
+    "f32": "float32",
+    "float": "float32",
+    "16": "float16",
+    "32": "float32",
+}
+"""A value that is called otherwise here."""
+
+PARTS = {
+    "attention": {
+        **dict.fromkeys(("multihead", "multi_head", "mha", "flash", "flash_attention", "sdpa_flash"), "sdpa"),
+        **dict.fromkeys(("mqa", "grouped_query", "multiquery"), "gqa"),
+        **dict.fromkeys(("local", "window", "swa"), "sliding_window"),
+        "vanilla": "per_head",
+    },
+    "ffn": dict.fromkeys(("gelu", "relu", "gpt2", "feedforward"), "mlp") | dict.fromkeys(("silu", "glu"), "swiglu"),
+    "norm": {"layer_norm": "layernorm", "ln": "layernorm", "rms": "rmsnorm", "rms_norm": "rmsnorm"},
+    "position": {"absolute": "learned", "rotary": "rope", "sin": "sinusoidal", "nope": "none", "relative": "alibi"},
+    "optimizer": {"adam": "adamw", "adam_w": "adamw"},
+    "schedule": {"linear": "wsd", "trapezoid": "wsd", "none": "constant", "cosine_with_warmup": "cosine"},
+    "tokenizer": {"gpt2": "tiktoken", "character": "char", "characters": "char", "sentencepiece": "unigram"},
+    "corpus": {"shakespeare": "tiny_shakespeare", "shakespeare_char": "tiny_shakespeare", "text": "file"},
+    "embedding": {"token": "tokens", "ngram": "ngrams"},
+}
+"""A part that is called otherwise here, by slot."""
+
+COMMANDS = {
+    **dict.fromkeys(("generate", "gen", "write", "complete", "prompt", "chat", "infer"), "sample RUN"),
+    **dict.fromkeys(("plot", "curves", "dashboard", "graph"), "show RUN"),
+    **dict.fromkeys(("evaluate", "test", "validate", "score", "perplexity"), "eval RUN"),
+    **dict.fromkeys(("run", "fit", "start", "learn", "pretrain", "finetune"), "train NAME"),
+    **dict.fromkeys(("continue", "restart"), "resume RUN"),
+    **dict.fromkeys(("list", "ls", "recipes", "presets", "models"), "train --help"),
+    **dict.fromkeys(("info", "env", "machine", "system", "status"), "doctor"),
+    **dict.fromkeys(("check", "fsck"), "verify RUN"),
+    **dict.fromkeys(("encode", "decode", "tokenize"), "tokenizer encode TOKENIZER FILE"),
+    **dict.fromkeys(("parts", "slots", "glossary", "what", "define", "docs"), "explain WORD"),
+}
+"""A command that is called otherwise here."""
+
+
+def our_flag(name: str, known: Collection[str]) -> str:
+    """Return the known flag that is called `name` elsewhere; empty where there is none."""
+    return next((flag for flag, others in FLAGS.items() if name in others and flag in known), "")
+
+
+def remark(name: str) -> str:
+    """Return what to do in place of a flag that has no equal here, after a space; empty where that is unknown."""
+    return next((f" {text}" for names, text in REMARKS.items() if name in names), "")
