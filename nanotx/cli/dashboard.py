@@ -47,6 +47,8 @@ class Display:
         """Show a row."""
         row = printable_row(row)
         self.history.take(row)
+        if self.live is not None and row["event"] in ("start", "resume"):
+            self.say(self.history.title)
         if self.live is None:
             self.plain(row)
             if self.noted:
@@ -66,7 +68,7 @@ class Display:
 
     def picture(self) -> RenderableType:
         """Return the state of the run as one screen."""
-        return picture(self.history, self.noted)
+        return picture(self.history, self.noted, titled=self.live is None)
 
     def plain(self, row: Row) -> None:
         """Print a row as plain lines; a step only every few seconds."""
@@ -121,9 +123,9 @@ def printable_row(row: Row) -> Row:
 BARS = "▁▂▃▄▅▆▇█"
 
 
-def picture(history: History, noted: str = "") -> RenderableType:
-    """Return the state of the run as one screen, with a note."""
-    parts: list[RenderableType] = [Text(history.title, "bold")]
+def picture(history: History, noted: str = "", titled: bool = True) -> RenderableType:
+    """Return the state of the run as one screen, with a note, and under its title unless that is printed above."""
+    parts: list[RenderableType] = [Text(history.title, "bold")] if titled else []
     if history.step:
         done = history.step["step"]
         row = Table.grid(padding=(0, 2))

@@ -151,8 +151,7 @@ def run(recipe: Recipe, argv: list[str], name: str, callbacks: Sequence[Callback
         sys.stdout.write(write_toml(recipe))
         return 0
     display = Display()
-    for line in [*unheeded, *describe_swaps(base, argv, recipe)]:
-        display.say(line)
+    remarks = (*unheeded, *describe_swaps(base, argv, recipe))
     if saved:
         recipe = resolve_auto(saved, recipe)
         if not options.allow_mismatch:
@@ -161,7 +160,8 @@ def run(recipe: Recipe, argv: list[str], name: str, callbacks: Sequence[Callback
         display.say(f"{folder.path}: there is no run to resume, so this one begins at step 0.")
     may_fall_back = "corpus" not in named and saved is None
     with listening() as stop:
-        return execute(Work(recipe, folder, options, found, tuple(callbacks), may_fall_back), name, display, stop)
+        work = Work(recipe, folder, options, found, tuple(callbacks), may_fall_back, remarks)
+        return execute(work, name, display, stop)
 
 
 def execute(work: Work, name: str, display: AnyDisplay, stop: Stop) -> int:

@@ -1,6 +1,8 @@
 """The history of a run, built from the rows of its metrics log."""
 
 import math
+import time
+from collections import deque
 
 from nanotx.runs.metrics_log import Row
 
@@ -15,32 +17,98 @@ EVAL_KEYS = {
 """Keys of an evaluation's row that every run has."""
 
 
+NEWEST = 20
+"""Steps over which the loss and the speed on the screen are means."""
+
+PAUSES = ("eval", "sample", "checkpoint")
+"""What a run does between two steps."""
+
+
+class Pace:
+    """How fast a run goes and how long it still takes, from the times at which its rows come."""
+
+    def __init__(self, start: Row | None = None, now: float = 0.0) -> None:
+        """Prepare to measure.
+
+        Args:
+            start: the first row of a process; None before it came.
+            now: the time at which it came, in seconds.
+        """
+        start = start or {}
+        self.tokens, self.steps = start.get("tokens_per_step", 0), start.get("steps", 1)
+        self.eval_tokens = whole(start.get("tokens_per_eval"))
+        self.every = {pause: whole(start.get(f"{pause}_every")) for pause in PAUSES}
+        self.speeds: deque[float] = deque(maxlen=NEWEST)  # tokens per second, without the first step of a process
+        self.seconds: dict[str, list[float]] = {pause: [] for pause in PAUSES}
+        self.first, self.step, self.last = True, 0, now
+
+    def take(self, row: Row, now: float) -> None:
+        """Add a row that comes at this time."""
+        waited, self.last, event = max(0.0, now - self.last), now, row["event"]
+        if event == "step":
+            if not self.first and row["tokens_per_second"] > 0:
+                self.speeds.append(row["tokens_per_second"])
+            self.first, self.step = False, row["step"]
+        elif event in self.seconds:
+            self.seconds[event].append(waited)
+
+    @property
+    def speed(self) -> float:
+        """Tokens per second of the newest steps; 0 if it is not known yet."""
+        return len(self.speeds) / sum(1 / speed for speed in self.speeds) if self.speeds else 0.0
+
+    def left(self) -> float:
+        """Return the seconds that the rest of the run takes: steps, evaluations, samples and checkpoints."""
+        if not self.speed:
+            return 0.0
+        pauses = sum(self.count(pause) * self.mean(pause) for pause in PAUSES)
+        return (self.steps - self.step) * self.tokens / self.speed + pauses
+
+    def count(self, pause: str) -> int:
+        """Return how many pauses of a kind come after the newest step, with that of the last step."""
+        every = self.every[pause]
+        regular = self.steps // every - self.step // every if every else 0
+        return regular + (self.step < self.steps and not (every and self.steps % every == 0))
+
+    def mean(self, pause: str) -> float:
+        """Return the mean seconds of a pause; of an evaluation that was not seen yet, a third of training's cost."""
+        seen = self.seconds[pause]
+        if not seen and pause == "eval":
+            return self.eval_tokens / self.speed / 3
+        return sum(seen) / len(seen) if seen else 0.0
+
+
+def whole(value: object) -> int:
+    """Return a value of a log as a number of at least 0; 0 if it is none."""
+    return value if isinstance(value, int) and value > 0 else 0
+
+
 class History:
     """The history of a run so far."""
 
     def __init__(self) -> None:
-        self.title, self.steps, self.tokens = "", 1, 0
+        self.title, self.steps = "", 1
+        self.pace = Pace()
         self.floor: float | None = None
         self.step: Row = {}
         self.metrics: Row = {}  # the newest value of each metric that parts or callbacks added
         self.sample: Row = {}
         self.evals: list[Row] = []
         self.losses: list[float] = []
-        self.speed, self.warning = 0.0, ""
+        self.warning = ""
 
     def take(self, row: Row) -> None:
-        """Add a row."""
-        event = row["event"]
+        """Add a row, as it comes."""
+        event, now = row["event"], time.monotonic()
+        self.pace.take(row, now)
         if event in ("start", "resume"):
-            self.title, self.steps, self.tokens = row["title"], row["steps"], row["tokens_per_step"]
+            self.title, self.steps, self.pace = row["title"], row["steps"], Pace(row, now)
             self.floor = row.get("floor")
         elif event == "step":
             self.step = row
             self.metrics |= {key: value for key, value in row.items() if key not in OWN_KEYS}
             if row["loss"] is not None and math.isfinite(row["loss"]):
                 self.losses.append(row["loss"])
-            speed = row["tokens_per_second"]
-            self.speed = 0.95 * self.speed + 0.05 * speed if self.speed else speed
         elif event == "eval":
             self.evals.append(readable(row))
             self.metrics |= {key: value for key, value in row.items() if key not in EVAL_KEYS}
@@ -50,10 +118,13 @@ class History:
             self.sample = row
 
     def status(self) -> str:
-        """Return a line about the newest step: mean loss of 20 steps, tokens per second, time left."""
-        last = self.losses[-20:] or [math.nan]
-        left = (self.steps - self.step["step"]) * self.tokens / self.speed if self.speed else 0.0
-        return f"loss {sum(last) / len(last):.3f}  {self.speed:,.0f} tokens/s  {clock(left)} left"
+        """Return a line about the newest step: mean loss, tokens per second, time left."""
+        last, pace = self.losses[-NEWEST:] or [math.nan], self.pace
+        parts = [f"loss {sum(last) / len(last):.3f}{f' (mean of {len(last)} steps)' if last[1:] else ''}"]
+        if pace.speed:
+            parts.append(f"{pace.speed:,.0f} tokens/s")
+            parts += [f"about {clock(pace.left())} left"] if pace.step < pace.steps else []
+        return "  ".join(parts)
 
     def metrics_line(self, most: int = 6) -> str:
         """Return the newest metrics that parts or callbacks added, in one line; "" if there are none."""

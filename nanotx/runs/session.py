@@ -63,6 +63,7 @@ class Work:
     found: Survey  # contents of the folder, if the run is resumed
     callbacks: tuple[Callback, ...] = ()  # of the user
     may_fall_back: bool = False  # use another corpus if this one cannot be fetched
+    remarks: tuple[str, ...] = ()  # lines to print after the title of the run
     began: float = nanotx.started  # when the run's clock started, by time.perf_counter
 
 
@@ -75,6 +76,7 @@ class Session:
         self.display, self.stop, self.proven = display, stop, Proven()
         recipe, self.began = work.recipe, work.began
         self.barren = False  # the run failed before its first step and leaves no folder
+        self.remarks = list(work.remarks)  # lines to print after the title of the run
         machine = choose_machine(recipe.device, recipe.dtype, recipe.threads)
         machine_fields: Row = {"device": machine.device.type, "dtype": machine.dtype_name, "threads": machine.threads}
         recipe = replace(recipe, **machine_fields)
@@ -157,18 +159,18 @@ class Session:
                 "No bits per byte",
             )
         if unknown := self.texts.eval_texts["val"].unknown:
-            self.display.say(
+            self.remarks.append(
                 f"warning: {unknown:,} of the {self.texts.eval_texts['val'].tokens:,} tokens to validate on are <unk>: "
                 "bits per byte count the bytes of all others, and compare with no other tokenizer."
             )
         size, reads = len(self.texts.windows.ids), self.recipe.train.batch_size * self.recipe.model.context
         if size < reads:
-            self.display.say(
+            self.remarks.append(
                 f"warning: the training text has {size:,} tokens, and each step reads {reads:,}: the model will "
                 "memorise it; try a longer text."
             )
         if warning := never_risen(self.recipe.schedule, self.recipe.train.steps):
-            self.display.say(warning)
+            self.remarks.append(warning)
         changed = self.changed()
         if not changed:
             self.settle()
@@ -180,6 +182,8 @@ class Session:
             with self.display:
                 for row in [self.start_row(name, resumed), *changed]:
                     run.publish(row)
+                for text in self.remarks:
+                    self.display.say(text)
                 for text in [*notes, *log.notes]:
                     run.warn(text)
                 if changed:  # recorded before recipe.toml says so
@@ -245,7 +249,7 @@ class Session:
         if recipe.compile is False or (recipe.compile == "auto" and tokens * model.flops_per_token < SHORT * self.peak):
             return False
         plan = settle("on" if recipe.compile is True else "auto", model, machine, tokens, self.peak)
-        self.display.say(f"compile {'on' if plan.on else 'off'}: {plan.reason}")
+        self.remarks.append(f"torch.compile is {'on' if plan.on else 'off'}: {plan.reason}")
         return plan.on
 
     def open(self) -> bool:
@@ -316,6 +320,10 @@ class Session:
             "step": self.trainer.progress.step,
             "steps": recipe.train.steps,
             "tokens_per_step": recipe.train.batch_size * recipe.model.context,
+            "tokens_per_eval": sum(eval_text.tokens for eval_text in self.texts.eval_texts.values()),
+            "eval_every": recipe.train.eval_every,
+            "sample_every": recipe.train.sample_every,
+            "checkpoint_every": recipe.train.checkpoint_every,
             "title": title(name, recipe, self.trainer.model, self.texts, machine),
             "floor": self.texts.floor,
         }

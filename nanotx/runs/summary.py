@@ -64,10 +64,13 @@ def versions() -> dict[str, str]:
 
 def title(name: str, recipe: Recipe, model: Transformer, texts: Dataset, machine: Machine) -> str:
     """Describe a run in one line."""
+    count, corpus = model.parameter_count, recipe.corpus
+    size = f"{count / 1e6:.2f} M" if count >= 1e5 else f"{count:,}"
+    source = getattr(corpus, "path", "") if corpus.part == "file" else ""
     single = machine.device.type == "cuda" and machine.dtype_name == "float32"
     tf32 = f" (TF32 {'on' if torch.backends.cuda.matmul.allow_tf32 else 'off'})" if single else ""
     return (
-        f"{name}: {model.parameter_count / 1e6:.2f} M parameters on {recipe.corpus.part}, "
+        f"{name}: {size} parameters, {recipe.train.steps:,} steps on {source or corpus.part}, "
         f"{recipe.tokenizer.part} of {texts.codec.vocab_size}, {machine.device.type} "
         f"{machine.dtype_name}{tf32}, {machine.threads} thread{'s' * (machine.threads > 1)}"
     )

@@ -1,6 +1,7 @@
 """What one sees of a run: a picture on a terminal, plain lines elsewhere, and nothing that commands the terminal."""
 
 import io
+import re
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from rich.console import Console
 from nanotx.cli.dashboard import Display, spark
 from nanotx.cli.main import run as nanotx_command
 from nanotx.errors import printable
-from nanotx.runs.history import clock
+from nanotx.runs.history import History, Pace, clock
 from nanotx.runs.metrics_log import MetricsLog
 
 START = {"event": "start", "step": 0, "steps": 4, "tokens_per_step": 10, "title": "a run", "floor": 1.25}
@@ -73,3 +74,70 @@ def test_a_finished_run_is_shown_again_and_drawn(tmp_path, capsys):
     assert "validation loss" in capsys.readouterr().out
     assert nanotx_command(["show", str(tmp_path), "--plot", str(tmp_path / "x.svg")]) == 0
     assert (tmp_path / "x.svg").read_text(encoding="utf-8").startswith("<svg")
+
+
+# How long a run still takes.
+
+
+def paced(rows, **start) -> Pace:
+    """The pace of a run of 100 steps of 10 tokens whose rows came at some times."""
+    pace = Pace({"event": "start", "step": 0, "steps": 100, "tokens_per_step": 10, **start}, 0.0)
+    for now, event, step, speed in rows:
+        pace.take({"event": event, "step": step, "tokens_per_second": speed}, float(now))
+    return pace
+
+
+def test_the_first_step_of_a_process_which_is_slow_is_no_measure_of_speed():
+    pace = paced([(50, "step", 1, 0.2)])
+    assert pace.speed == pace.left() == 0.0
+    assert paced([(50, "step", 1, 0.2), (51, "step", 2, 10.0), (53, "step", 3, 5.0)]).speed == pytest.approx(20 / 3)
+
+
+def test_the_time_left_counts_the_steps_evaluations_samples_and_checkpoints_that_are_due():
+    rows = [
+        (0, "step", 9, 1.0),
+        (1, "step", 10, 10.0),
+        (5, "checkpoint", 10, 0),
+        (8, "eval", 10, 0),
+        (10, "sample", 10, 0),
+    ]
+    assert paced(rows, checkpoint_every=30, eval_every=10, sample_every=50).left() == 90 + 4 * 4 + 9 * 3 + 2 * 2
+    assert paced(rows, checkpoint_every=0, eval_every=0, sample_every=0).left() == 90 + 4 + 3 + 2  # at the end
+
+
+def test_before_the_first_evaluation_its_time_is_estimated_from_its_tokens():
+    rows = [(0, "step", 1, 1.0), (1, "step", 2, 10.0)]
+    assert paced(rows, eval_every=50, tokens_per_eval=300).left() == 98 + 2 * 10
+
+
+def test_a_finished_run_has_no_time_left():
+    rows = [(0, "step", 99, 1.0), (1, "step", 100, 10.0), (9, "eval", 100, 0)]
+    assert paced(rows, eval_every=10, sample_every=7).left() == 0
+
+
+@pytest.mark.parametrize("wrong", [-1, "many", None, [2]])
+def test_a_log_with_other_values_is_no_error(wrong):
+    assert paced([(0, "step", 1, 1.0), (1, "step", 2, 10.0)], eval_every=wrong, tokens_per_eval=wrong).left() == 98
+
+
+def test_the_loss_says_over_how_many_steps_it_is_a_mean():
+    history = History()
+    for row in (START, *({"event": "step", "step": n, "loss": float(n), **SPEED} for n in range(1, 25))):
+        history.take(row)
+        if row["step"] == 1:
+            assert history.status() == "loss 1.000"
+        if row["step"] == 2:
+            assert history.status() == "loss 1.500 (mean of 2 steps)  5 tokens/s  about 0:04 left"
+    assert history.status().startswith("loss 14.500 (mean of 20 steps)")
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_the_first_line_is_the_title_of_the_run_and_remarks_come_after_it(terminal):
+    out = io.StringIO()
+    with Display(Console(file=out, force_terminal=terminal, width=90, color_system=None)) as display:
+        display.show(START)
+        display.say("torch.compile is off: the run is short")
+    lines = [
+        line.strip() for line in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "\n", out.getvalue()).splitlines() if line.strip()
+    ]
+    assert lines[:2] == ["a run", "torch.compile is off: the run is short"]
