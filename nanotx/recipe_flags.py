@@ -151,7 +151,6 @@ def describe_swaps(recipe: Recipe, argv: Sequence[str], final: Recipe) -> list[s
     flags = set(collect_flags(list(argv)[len(files) :]))
     flags |= {f"{flag}.path" for flag in flags}  # a corpus or a tokenizer may be named by its path
     lines += config_differences(before, final, NamedFields(flags=frozenset(flags)), "", False)
-    lines = [line for line in lines if not line.startswith("corpus: ")]  # every run names its corpus first
     return [f"swapped: {line}" for line in lines]
 
 

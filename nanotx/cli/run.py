@@ -151,7 +151,8 @@ def run(recipe: Recipe, argv: list[str], name: str, callbacks: Sequence[Callback
         sys.stdout.write(write_toml(recipe))
         return 0
     display = Display()
-    remarks = (*unheeded, *describe_swaps(base, argv, recipe))
+    swaps = [line for line in describe_swaps(base, argv, recipe) if not line.startswith("swapped: corpus: ")]
+    remarks = (*unheeded, *swaps)  # the title names the corpus
     if saved:
         recipe = resolve_auto(saved, recipe)
         if not options.allow_mismatch:
