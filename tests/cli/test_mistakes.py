@@ -221,7 +221,7 @@ MISTAKES = r"""
 # generating and evaluating
 2 | sample RUN --temperature -1              | --temperature: expected a number of at least 0
 2 | sample RUN --temp 1                      | Did you mean '--temperature'\?
-2 | sample RUN --top-p 2                     | --top-p: expected a share above 0 and up to 1
+2 | sample RUN --top-p 2                     | --top-p: expected a number above 0, at most 1
 2 | sample RUN --top_k 0                     | --top-k: expected a number of at least 1
 2 | sample RUN --max-new-tokens -5           | --max-new-tokens: expected a number of at least 0
 2 | sample RUN --max_tokens 20               | Did you mean '--max-new-tokens'\?
