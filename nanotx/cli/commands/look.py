@@ -1,0 +1,170 @@
+"""Look inside a run: each layer's guess, each token's surprise, where its heads look."""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from nanotx.cli import tables
+from nanotx.cli.console import check_output, write_json
+from nanotx.cli.tokenizer.inputs import encoded
+from nanotx.cli.tokenizer.page import visible
+from nanotx.config.flags import argument, option, parse, repeated
+from nanotx.config.registry import load_file
+from nanotx.config.schema import check_max, check_min
+from nanotx.errors import ConfigError, printable
+from nanotx.hardware.device import choose_machine
+from nanotx.lens.look import Look, head_name, look, to_json
+from nanotx.lens.sites import find_head
+from nanotx.runs.load import LoadedRun, load
+
+USAGE = "RUN"
+GROUP = "Use a run"
+ORDER = 21
+
+PROG = "nanotx look"
+
+SHOWN = 32
+"""The most tokens in a table or a map on the terminal."""
+
+STRONGEST = 2
+"""Heads named for each token."""
+
+SHADES = " ░▒▓█"
+"""Shades of a weight, from less than 1/20 to 1/2 or more."""
+
+STEPS = (0.05, 0.15, 0.3, 0.5)
+"""Weights at which the next shade begins."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Flags:
+    """Show what the model of a run makes of a prompt.
+
+    For each layer: the guess for the next token if the model ended there (the final norm and the head on the stream
+    after that layer), its probability, the entropy, and the rank of the token that comes next in the prompt. For each
+    token: how surprising it was, and the heads that look most at one earlier token. All in float32 on the CPU.
+
+        nanotx look runs/shakespeare_char-1 --prompt "ROMEO: O, she doth"
+        nanotx look runs/shakespeare_char-1 --prompt "ROMEO: O, she doth" --token 4
+        nanotx look runs/shakespeare_char-1 --prompt "ROMEO: O, she doth" --head 2.3
+    """
+
+    folder: str = argument("RUN")  # folder of the run
+    prompt: str = ""  # text to look at; of more tokens than the context, the last window
+    token: int | None = None  # place of the token after which the layers guess; without it, the last one
+    head: str = option("LAYER.HEAD")  # show the attention map of this head, such as 2.3
+    step: int | None = None  # step of the checkpoint to load; without it, the newest
+    json: str = option("FILE")  # write all of it, with every map, to this file
+    threads: int = 0  # processor threads; 0 for as many as the run had
+    load: tuple[str, ...] = repeated("FILE.py")  # Python file of your own, which registers parts
+
+    def __post_init__(self) -> None:
+        check_min(self, 0, "threads", "step", "token")
+        check_max(self, 1024, "threads")
+
+
+def run(argv: list[str]) -> int:
+    """Look at the prompt, print what is seen, and return the exit code."""
+    flags = parse(Flags, argv, PROG)
+    if flags.json:
+        check_output(flags.json, "--json")
+    if not flags.prompt:
+        raise ConfigError(f'--prompt: expected a text to look at, such as {PROG} {flags.folder} --prompt "To be".')
+    for file in flags.load:
+        load_file(file)
+    loaded = load(flags.folder, flags.step)
+    choose_machine("cpu", "float32", flags.threads or loaded.recipe.threads)
+    site, head = find_head(loaded.model, flags.head) if flags.head else (None, 0)
+    ids = encoded(loaded.tokenizer, flags.prompt, "--prompt").tolist()
+    found = look(loaded.model, ids)
+    texts = [token_text(loaded, token) for token in found.ids]
+    if flags.token is not None and flags.token >= len(texts):
+        raise ConfigError(f"--token: {flags.token}, and the tokens shown are 0 to {len(texts) - 1}.")
+    console = Console(highlight=False)
+    print_notes(console, found, flags.folder, loaded)
+    print_layers(console, found, texts, len(texts) - 1 if flags.token is None else flags.token, loaded)
+    print_tokens(console, found, texts)
+    if site is not None:
+        print_map(console, found, texts, head_name(site, head), site.name)
+    if flags.json:
+        write_json(flags.json, {"run": flags.folder, "step": loaded.step} | to_json(found, texts))
+    return 0
+
+
+def token_text(loaded: LoadedRun, token: int) -> str:
+    """Return the text of a token, in which spaces and line ends can be seen and nothing moves the cursor."""
+    names = {number: name for name, number in loaded.tokenizer.special_tokens.items()}
+    return printable(names[token] if token in names else visible(loaded.tokenizer.decode_bytes([token])))
+
+
+def print_notes(console: Console, found: Look, folder: str, loaded: LoadedRun) -> None:
+    """Print what is looked at, and what is not."""
+    lines = [f"{folder}, step {loaded.step}: {len(found.ids)} tokens"]
+    if found.left_out:
+        lines.append(f"The prompt is longer than the context: the first {found.left_out:,} tokens are left out.")
+    if trained_compiled(folder):
+        lines.append("The run was trained compiled; it is looked at eagerly, so the last bits of a number may differ.")
+    for line in (*lines, *found.notes, *found.without.values()):
+        console.print(Text(line), soft_wrap=True)
+
+
+def trained_compiled(folder: str) -> bool:
+    """Return whether a run's summary says that it was compiled; False where there is none to read."""
+    try:
+        summary: Any = json.loads((Path(folder) / "summary.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(summary, dict) and summary.get("compiled") is True
+
+
+def print_layers(console: Console, found: Look, texts: list[str], place: int, loaded: LoadedRun) -> None:
+    """Print the guess after each layer at one token, with the mean surprise of the prompt there."""
+    cells = [["layer", "guess", "probability", "entropy", "rank of next", "mean surprise"]]
+    for name, row in found.layers.items():
+        guess, known = row[place], [one.surprise for one in row if one.surprise is not None]
+        mean = f"{sum(known) / len(known):.3f}" if known else "-"
+        rank = "-" if guess.rank is None else f"{guess.rank:,}"
+        word = token_text(loaded, guess.token)
+        cells.append([name, word, f"{guess.probability:.3f}", f"{guess.entropy:.3f}", rank, mean])
+    after = f"After token {place}, {texts[place]!r}"
+    true = f"; next is {texts[place + 1]!r}" if place + 1 < len(texts) else ""
+    tables.print_table(console, f"{after}{true} (entropy and surprise in nats)", cells, sys.stdout.isatty(), left=2)
+
+
+def print_tokens(console: Console, found: Look, texts: list[str]) -> None:
+    """Print the surprise of each token, and the heads that look most at one token before it."""
+    cells = [["token", "text", "surprise", "rank", "strongest heads"]]
+    first = max(0, len(texts) - SHOWN)
+    for place in range(first, len(texts)):
+        before = found.final[place - 1] if place else None
+        surprise, rank = (
+            (f"{before.surprise:8.3f}", f"{before.rank:4,}")
+            if before is not None and before.surprise is not None
+            else ("       -", "   -")
+        )
+        heads = [
+            f"{name} at {key} {texts[key]} {weight:.2f}" for name, key, weight in found.strongest(place, STRONGEST)
+        ]
+        cells.append([f"{place}", texts[place], surprise, rank, ", ".join(heads)])
+    title = f"The last {SHOWN} of {len(texts)} tokens (--json has all)" if first else "Tokens"
+    tables.print_table(console, title, cells, sys.stdout.isatty(), left=len(cells[0]))
+
+
+def print_map(console: Console, found: Look, texts: list[str], name: str, attention: str) -> None:
+    """Print the attention map of a head: a row for each token, a column for each token that it may look at."""
+    if name not in found.maps:
+        raise ConfigError(f"--head {name}: {found.without.get(attention, 'it has no map')}")
+    first = max(0, len(texts) - SHOWN)
+    part = f", the last {SHOWN} of {len(texts)} tokens (--json has all)" if first else ""
+    steps = ", ".join(f"{shade} from {step:g}" for shade, step in zip(SHADES[1:], STEPS, strict=True))
+    lines = [f"Head {name}{part}: a row for each token, a column for each that it looks at; {steps}"]
+    for query in range(first, len(texts)):
+        weights = found.maps[name][query, first : query + 1].tolist()
+        row = "".join(2 * SHADES[sum(weight >= step for step in STEPS)] for weight in weights)
+        lines.append(f"{query:4} {texts[query][:6]:6} |{row}|")
+    console.print(Text("\n".join(lines)), soft_wrap=True)

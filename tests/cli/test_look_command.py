@@ -1,0 +1,55 @@
+"""`nanotx look`: tables, a map and a file; bad input is refused by name."""
+
+import json
+from pathlib import Path
+
+import pytest
+from helpers import text, tiny
+
+from nanotx.cli.main import run
+from nanotx.errors import ConfigError, TextError
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of a few steps."""
+    home = tmp_path_factory.mktemp("look")
+    folder, corpus = home / "a_run", ["--corpus", "file", "--corpus.path", str(text(home / "text.txt"))]
+    flags = tiny(model_layers=2)
+    assert run(["train", "macbook", "--tokenizer", "char", *corpus, *flags, "--run", str(folder)]) == 0
+    return folder
+
+
+def test_the_tables_the_map_and_the_file_of_a_prompt(trained, tmp_path, capsys):
+    file = tmp_path / "look.json"
+    capsys.readouterr()
+    flags = ["--prompt", "ab cd", "--token", "1", "--head", "1.0", "--json", str(file)]
+    assert run(["look", str(trained), *flags]) == 0
+    out = capsys.readouterr().out
+    assert "After token 1, 'b'; next is '·'" in out
+    assert "Head 1.0" in out and "|██|" in out
+    found = json.loads(file.read_text(encoding="utf-8"))
+    assert [token["text"] for token in found["tokens"]] == list("ab·cd")
+    assert list(found["layers"]) == ["embedding", "0", "1"]
+    assert f"{found['layers']['1'][1]['probability']:.3f}" in out
+    assert sorted(found["attention"]) == ["0.0", "0.1", "1.0", "1.1"]
+    assert found["attention"]["1.0"][0][0] == 1.0
+
+
+def test_a_prompt_longer_than_the_context_is_its_last_window_and_that_is_said(trained, capsys):
+    capsys.readouterr()
+    assert run(["look", str(trained), "--prompt", "abc de" * 40]) == 0
+    assert "longer than the context: the first 232 tokens are left out" in capsys.readouterr().out
+
+
+def test_bad_input_is_refused_with_a_remedy(trained):
+    with pytest.raises(ConfigError, match=r"no head '7\.0'; layers 0, 1 have heads 0 to 1"):
+        run(["look", str(trained), "--prompt", "ab", "--head", "7.0"])
+    with pytest.raises(ConfigError, match="expected a text to look at"):
+        run(["look", str(trained)])
+    with pytest.raises(ConfigError, match="--token: 2, and the tokens shown are 0 to 1"):
+        run(["look", str(trained), "--prompt", "ab", "--token", "2"])
+    with pytest.raises(TextError, match="--prompt"):
+        run(["look", str(trained), "--prompt", "<script>"])
+    with pytest.raises(ConfigError, match="a file of the run"):
+        run(["look", str(trained), "--prompt", "ab", "--json", str(trained / "metrics.jsonl")])
