@@ -14,7 +14,6 @@ from nanotx.errors import ConfigError
 from nanotx.laws.all_laws import laws_on
 from nanotx.laws.runner import attempt
 from nanotx.nn.attention import Attention
-from nanotx.nn.transformer import Model
 from nanotx.recipe import Train
 from nanotx.recipes import shakespeare_char
 
@@ -55,7 +54,7 @@ def test_the_readmes_attention_trains_by_a_flag_and_the_last_line_samples_from_i
     assert told == f"nanotx sample run --load {sigmoid}"
     assert nanotx_command([*told.split()[1:], "--max-new-tokens", "5"]) == 0
     monkeypatch.delitem(Attention.registered, "sigmoid")
-    place = r"run/recipe\.toml: model\.block\.block\.attention"
+    place = r"run/recipe\.toml: model\.block\.attention"
     with pytest.raises(ConfigError, match=rf"{place}: .* imported by --load FILE\.py\.$"):  # and no other remedy
         nanotx_command(["train", "shakespeare_char", "--run", "run", "--resume"])
     with pytest.raises(Exception, match=r"no part named 'sigmoyd'.* imported by --load FILE\.py"):
@@ -76,18 +75,21 @@ def test_every_recipe_command_of_the_readme_is_understood(monkeypatch, sigmoid, 
 def small(monkeypatch):
     """Put a recipe that trains at once in the place of shakespeare_char."""
     whole = shakespeare_char.recipe
-    model = Model(dim=16, layers=1, context=16, position=whole.model.position)
+    model = replace(whole.model, dim=16, context=32)
     train = Train(steps=2, batch_size=2, sample_tokens=2)
     recipe = replace(whole, corpus=Playhouse(size=20_000), model=model, train=train, device="cpu", threads=1)
     monkeypatch.setattr(shakespeare_char, "recipe", recipe)
     return recipe
 
 
-def test_python_in_the_readme_runs(small, tmp_path, monkeypatch):
+@pytest.mark.parametrize("page", ["README.md", "docs/looking.md"])
+def test_python_about_a_run_that_the_reader_has_runs(page, small, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    programs = [code for kind, code in BLOCKS if kind == "python" and ".register(" not in code]
+    programs = re.findall(r"^```python\n(.*?)^```$", (ROOT / page).read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for folder in set(re.findall(r"load\(\"([^\"]+)\"\)", "\n".join(programs))):
+        nanotx.train(small, run=folder, quiet=True)
+    names: dict[str, object] = {}
     assert programs
     for code in programs:
-        for folder in re.findall(r"load\(\"([^\"]+)\"\)", code):
-            nanotx.train(small, run=folder, quiet=True)  # of the run that the reader has by now
-        exec(compile(code, "README.md", "exec"), {})
+        if ".register(" not in code:
+            exec(compile(code, page, "exec"), names)

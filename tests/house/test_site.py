@@ -79,7 +79,7 @@ def test_the_two_lines_that_test_a_part_are_a_test(tmp_path, monkeypatch, no_par
 
 
 RUN = {
-    "README.md": "tests/house/test_readme.py",
+    **dict.fromkeys(["README.md", "docs/looking.md"], "tests/house/test_readme.py"),
     **{f"docs/{name}.md": "tests/house/test_docs.py" for name in ("tour", "layers_alone")},
     **{f"docs/{name}.md": "here" for name in ("comparing", "extending", "laws", "run_folder", "tokenizers")},
 }
