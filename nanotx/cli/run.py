@@ -32,6 +32,7 @@ from nanotx.runs.load import LoadedRun, load
 from nanotx.runs.resume_check import Survey, changes, check_resumable, recipe_left, resolve_auto, survey
 from nanotx.runs.session import Session, Work
 from nanotx.training.callbacks.base import Callback
+from nanotx.training.callbacks.logger import Logger
 from nanotx.training.dataset import with_tokenizer_of_tokens
 from nanotx.training.signals import Interrupted, Stop, listening
 
@@ -202,11 +203,11 @@ def check_single_process() -> None:
         )
 
 
-def read_callback(text: str) -> Callback:
+def read_callback(text: str, flag: str = "--callback") -> Callback:
     """Return the callback that a flag names: by its name, or by a table in TOML with `part` and its fields.
 
     Raises:
-        ConfigError: it is no such table, or a field of it is wrong.
+        ConfigError: it is no such table, a field of it is wrong, or a package that it needs is not installed.
         UnknownPart: there is no callback of this name.
     """
     table: object = text
@@ -215,10 +216,12 @@ def read_callback(text: str) -> Callback:
             table = tomllib.loads(f"callback = {text}")["callback"]
         except tomllib.TOMLDecodeError as error:
             raise ConfigError(
-                f"--callback {text}: {error}; expected a name, or a table such as "
+                f"{flag} {text}: {error}; expected a name, or a table such as "
                 "'{part = \"gradient_norms\", every = 10}'."
             ) from None
-    callback: Callback = from_table(Callback, table, "--callback")
+    callback: Callback = from_table(Callback, table, flag)
+    if isinstance(callback, Logger):
+        callback.check_library()
     return callback
 
 

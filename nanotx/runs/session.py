@@ -32,7 +32,7 @@ from nanotx.runs.callbacks import Checkpoints, Display, RunFiles, Shown, keep_sa
 from nanotx.runs.checkpoint import clear_temporary
 from nanotx.runs.folder import RunFolder, locked
 from nanotx.runs.history import error, extent, rate
-from nanotx.runs.metrics_log import MetricsLog
+from nanotx.runs.metrics_log import MetricsLog, read
 from nanotx.runs.resume import check_corpus, resume_run, tokenizer_of
 from nanotx.runs.resume_check import Survey, changes, recipe_digest, set_aside
 from nanotx.runs.summary import summarize, title
@@ -199,6 +199,7 @@ class Session:
             run.publish({"event": "end", "step": progress.step, "complete": figures["complete"]})
             files.flush()
         finally:
+            run.close()
             log.close()
             if self.barren:
                 for file in (self.folder.metrics, self.folder.tokenizer, self.folder.recipe):
@@ -217,6 +218,7 @@ class Session:
             tokenizer=self.texts.codec,
             folder=self.folder.path,
             note=self.display.note,
+            rows=lambda: read(self.folder.metrics),
         )
 
     @property

@@ -7,7 +7,7 @@ a checkpoint, an evaluation, a sample. What happens there is a row too.
 
 import math
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ class TrainingRun:
         tokenizer: Codec,
         folder: Path,
         note: Callable[[str], None] = lambda text: None,
+        rows: Callable[[], Iterable[Row]] = tuple,
     ) -> None:
         """Prepare to train.
 
@@ -52,9 +53,10 @@ class TrainingRun:
             tokenizer: of the run.
             folder: of the run.
             note: shows a line beside the run's figures.
+            rows: reads the metrics log so far; of a run that resumes, without the steps that are taken again.
         """
         self.trainer, self.callbacks, self.own = trainer, list(callbacks), list(own)
-        self.tokenizer, self.folder, self.note = tokenizer, folder, note
+        self.tokenizer, self.folder, self.note, self.rows = tokenizer, folder, note, rows
         self.stop = stop
         self.saved = trainer.progress.step  # the step of the newest checkpoint
         self.refused: RunError | None = None  # why the last checkpoint could not be written
@@ -153,6 +155,11 @@ class TrainingRun:
             self.save()
         if self.refused:
             raise self.refused
+
+    def close(self) -> None:
+        """Let the user's callbacks release what they hold, however the run ended."""
+        for callback in list(self.callbacks):
+            self._guard(callback, callback.close)
 
     def after_step(self) -> None:
         """Do the longer work of this step: a checkpoint, which records the rest as pending, an evaluation, a sample.

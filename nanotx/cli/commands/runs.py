@@ -13,8 +13,7 @@ from rich.text import Text
 
 from nanotx.cli import tables
 from nanotx.cli.console import check_output, write_json
-from nanotx.config.flags import argument as positional
-from nanotx.config.flags import option, parse, repeated
+from nanotx.config.flags import argument, option, parse, repeated
 from nanotx.errors import ConfigError, RunError, printable
 from nanotx.files import write_atomic
 from nanotx.runs.history import clock
@@ -49,7 +48,7 @@ class Flags:
         nanotx runs --plot curves.png
     """
 
-    folders: tuple[str, ...] = positional("DIR", default=("runs",))  # folders of runs, or runs
+    folders: tuple[str, ...] = argument("DIR", default=("runs",))  # folders of runs, or runs
     where: tuple[str, ...] = repeated("FIELD=VALUE")  # show only runs that meet this condition: = != < <= > >=
     sort: str = option("COLUMN")  # sort by this column; -COLUMN for the largest first
     columns: str = option("NAMES")  # show these columns, separated by commas

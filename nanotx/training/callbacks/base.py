@@ -10,7 +10,11 @@ if TYPE_CHECKING:
 
 
 class Callback(
-    Slot, slot="callback", package="nanotx.training.callbacks", group="nanotx.callbacks", shared=("base", "evaluation")
+    Slot,
+    slot="callback",
+    package="nanotx.training.callbacks",
+    group="nanotx.callbacks",
+    shared=("base", "evaluation", "logger"),
 ):
     """Watch a run. Every method does nothing by default; override those that you need.
 
@@ -41,6 +45,9 @@ class Callback(
 
     def on_end(self, run: "TrainingRun", row: Row) -> None:
         """End: after the last step, or after the step at which the run was stopped and saved."""
+
+    def close(self) -> None:
+        """Release what is held: called once, however the run ends, after `on_end` where that is called."""
 
     def on_row(self, run: "TrainingRun", row: Row) -> None:
         """Take a row of any event: call the method of its event, if it has one."""

@@ -1,0 +1,205 @@
+"""Loggers: a sink holds each step once, and one that fails harms nothing."""
+
+import csv
+import importlib.util
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from helpers import text, tiny
+
+import nanotx
+from nanotx.cli.main import run as command
+from nanotx.cli.run import read_callback
+from nanotx.data.corpus.file import File
+from nanotx.errors import ConfigError, RunError
+from nanotx.recipe import Recipe
+from nanotx.recipe_flags import read_recipe
+from nanotx.training.callbacks import Callback
+from nanotx.training.callbacks.csv import Csv
+from nanotx.training.callbacks.logger import LoggedRun, Logger
+from nanotx.training.callbacks.tensorboard import TensorBoard
+
+pytestmark = pytest.mark.usefixtures("capsys")
+has_tensorboard = pytest.mark.skipif(importlib.util.find_spec("tensorboard") is None, reason="needs tensorboard")
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Recipe:
+    """A run that takes a second."""
+    small = replace(Recipe(), corpus=File(path=str(text(tmp_path / "text.txt"))))
+    return read_recipe(small, tiny(), "tiny")[0]
+
+
+def rows(folder: Path, *events: str) -> list[dict]:
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [row for row in map(json.loads, lines) if row["event"] in events]
+
+
+def weights(folder: Path) -> bytes:
+    return (folder / "checkpoints/step-6/model.safetensors").read_bytes()
+
+
+@dataclass(kw_only=True)
+class Faulty(Logger):
+    """A logger that fails at one place, with what libraries raise."""
+
+    at: str = ""
+    error: type[BaseException] = ValueError
+
+    def fail(self, place: str) -> None:
+        if place == self.at:
+            raise self.error(f"planted at {place}")
+
+    def open_sink(self, run: LoggedRun) -> None:
+        self.sent: list[dict] = []
+        self.fail("init")
+
+    def send(self, row: dict) -> None:
+        self.sent.append(dict(row))
+        self.fail("log")
+
+    def close_sink(self) -> None:
+        self.fail("close")
+
+
+@dataclass(kw_only=True)
+class Adds(Callback):
+    """A callback that adds a metric, also to evaluations, and ends the first process of a run after 4 steps."""
+
+    stop_at: int = 0
+
+    def on_step(self, run, row):
+        if run.step % 2 == 0:
+            row["added"] = 10.0 * run.step
+        if run.step == self.stop_at:
+            raise KeyboardInterrupt
+
+    def on_eval(self, run, row):
+        row["gap"] = 1.5
+
+
+@pytest.fixture(scope="module")
+def without(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The weights of the run without a logger."""
+    home = tmp_path_factory.mktemp("without")
+    small = replace(Recipe(), corpus=File(path=str(text(home / "text.txt"))))
+    nanotx.train(read_recipe(small, tiny(), "tiny")[0], run=home / "r")
+    return weights(home / "r")
+
+
+@pytest.mark.parametrize(
+    ("place", "error"), [("init", ImportError), ("log", OSError), ("close", SystemExit), ("", ValueError)]
+)
+def test_a_logger_that_fails_warns_once_and_changes_no_weight(recipe, tmp_path, without, place, error):
+    logger = Faulty(at=place, error=error)
+    nanotx.train(recipe, run=tmp_path / "r", callbacks=[logger])
+    warnings = [row["text"] for row in rows(tmp_path / "r", "warning")]
+    assert len(warnings) == (place != "")
+    assert all(f"planted at {place}" in warning and "continues without it" in warning for warning in warnings)
+    assert weights(tmp_path / "r") == without
+    assert len(logger.sent) == {"init": 0, "log": 1, "close": 10, "": 10}[place]
+
+
+def test_a_logger_sees_what_later_callbacks_add_and_is_closed_when_the_run_breaks_off(recipe, tmp_path):
+    logger = Faulty(at="")
+    with pytest.raises(KeyboardInterrupt):
+        nanotx.train(recipe, run=tmp_path / "r", callbacks=[logger, Adds(stop_at=5)])
+    assert [row["added"] for row in logger.sent if "added" in row] == [20.0, 40.0]
+    assert [row["gap"] for row in logger.sent if row["event"] == "eval"] == [1.5]
+    assert not logger._is_open
+
+
+def broken_off_and_resumed(recipe: Recipe, folder: Path, make) -> None:
+    """Train to step 5, whose row is lost, and resume from step 4; steps are written by both processes."""
+    with pytest.raises(KeyboardInterrupt):
+        nanotx.train(recipe, run=folder, callbacks=[make(), Adds(stop_at=5)])
+    with (folder / "metrics.jsonl").open("a", encoding="utf-8") as log:  # a kill between two checkpoints
+        log.write(json.dumps({**rows(folder, "step")[-1], "step": 5}) + "\n")
+    nanotx.train(recipe, run=folder, resume=True, callbacks=[make(), Adds()])
+
+
+def test_csv_holds_the_rows_of_the_metrics_log_each_once_after_a_resume(recipe, tmp_path):
+    broken_off_and_resumed(recipe, tmp_path / "r", Csv)
+    with (tmp_path / "r/metrics.csv").open(encoding="utf-8", newline="") as file:
+        table = [*csv.DictReader(file)]
+    expected = rows(tmp_path / "r", "step", "eval")
+    assert [(row["event"], int(row["step"])) for row in table] == [(row["event"], row["step"]) for row in expected]
+    for row, wanted in zip(table, expected, strict=True):
+        assert {key: float(row[key]) for key in row if row[key] and key != "event"} == {
+            key: value for key, value in wanted.items() if isinstance(value, int | float)
+        }
+    assert {row["step"] for row in table if row["added"]} == {"2", "4", "6"}
+
+
+@has_tensorboard
+def test_tensorboard_holds_each_step_once_after_a_resume(recipe, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    folder = tmp_path / "r"
+    broken_off_and_resumed(recipe, folder, TensorBoard)
+    (folder / "tensorboard/events.out.tfevents.1.other").touch()
+    assert command(["log", str(folder), "--to", "tensorboard"]) == 0  # the same again
+    assert len(list((folder / "tensorboard").iterdir())) == 2
+    events = EventAccumulator(
+        str(next((folder / "tensorboard").glob("*.nanotx"))), {"scalars": 0, "tensors": 0}
+    ).Reload()
+    for key, event in (("loss", "step"), ("val_loss", "eval"), ("added", "step"), ("gap", "eval")):
+        points = [(point.step, pytest.approx(point.value)) for point in events.Scalars(key)]
+        assert points == [(row["step"], row[key]) for row in rows(folder, event) if key in row]
+    assert [point.step for point in events.Tensors("sample/text_summary")] == [3, 6]
+
+
+def test_a_run_that_is_over_is_sent_and_every_thins_its_steps(recipe, tmp_path, capsys):
+    nanotx.train(recipe, run=tmp_path / "r")
+    assert command(["log", str(tmp_path / "r"), "--to", '{part = "csv", every = 3}']) == 0
+    assert "6 rows sent to csv" in capsys.readouterr().out
+    lines = (tmp_path / "r/metrics.csv").read_text().splitlines()
+    assert [line.split(",")[:2] for line in lines[1:]] == [["step", "3"], ["eval", "3"], ["step", "6"], ["eval", "6"]]
+
+
+def test_numbers_that_are_not_finite_and_rows_half_written_are_left_out(tmp_path):
+    folder = tmp_path / "r"
+    folder.mkdir()
+    (folder / "recipe.toml").write_text("")
+    step = {"event": "step", "step": 1, "loss": None, "grad_norm": 1.0, "lr": 0.1, "tokens_per_second": 5.0}
+    (folder / "metrics.jsonl").write_text(json.dumps(step | {"nonfinite": ["loss"]}) + '\n{"event": "st')
+    assert command(["log", str(folder), "--to", "csv"]) == 0
+    assert (folder / "metrics.csv").read_text() == "event,step,grad_norm,lr,tokens_per_second\nstep,1,1.0,0.1,5.0\n"
+
+
+@pytest.mark.parametrize(
+    ("flags", "error", "message"),
+    [
+        ("missing --to csv", RunError, "expected a run's folder"),
+        ("empty --to csv", RunError, "metrics.jsonl: missing or empty; there is nothing to send"),
+        ("empty", ConfigError, "--to: missing; expected a logger such as"),
+        ("empty --to tensorbord", ConfigError, "no part named 'tensorbord'. Did you mean 'tensorboard'"),
+        ("empty --to gradient_norms", ConfigError, "is no logger such as csv"),
+        ("empty --to {part='csv',every=0}", ConfigError, "every"),
+    ],
+)
+def test_a_run_or_a_logger_that_cannot_be_sent_is_refused(tmp_path, monkeypatch, flags, error, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty/recipe.toml").touch()
+    with pytest.raises(error, match=message):
+        command(["log", *flags.split()])
+
+
+def test_a_library_that_is_missing_is_named_with_its_extra_before_the_run(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"tensorboard is not installed; pip install 'nanotx\[track\]'"):
+        read_callback("tensorboard")
+
+
+def test_a_logger_of_a_finished_run_that_fails_is_an_error_of_the_command(recipe, tmp_path, monkeypatch):
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r/recipe.toml").touch()
+    step = {"event": "step", "step": 1, "loss": 1.0, "grad_norm": 1.0, "lr": 0.1, "tokens_per_second": 5.0}
+    (tmp_path / "r/metrics.jsonl").write_text(json.dumps(step) + "\n")
+    monkeypatch.setattr(Csv, "send", lambda self, row: SimpleNamespace().missing)
+    with pytest.raises(RunError, match=r"--to csv: AttributeError: .* has no attribute 'missing'"):
+        command(["log", str(tmp_path / "r"), "--to", "csv"])
