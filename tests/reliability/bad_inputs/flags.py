@@ -23,7 +23,7 @@ WORDS = [
         r"nanotx train: NAME\|FILE\.toml: missing; expected one of .*, or a file such as mine\.toml",
     ),
     ("a recipe that is none", "train shakespeare_chr", r"no such recipe\. Did you mean 'shakespeare_char'\? Known: "),
-    ("a recipe that is no TOML by name", "train text.txt", r"no such recipe\..* name of a file ends in \.toml"),
+    ("a recipe that is no TOML by name", "train text.txt", r"try nanotx train shakespeare_char --corpus text\.txt"),
     ("a path for a recipe", "train ../../etc/passwd", r"no such recipe\..*Known: .* name of a file ends in \.toml"),
     ("an unknown subcommand", "tokenizer trian", r"nanotx tokenizer trian: no such command\. Did you mean 'train'\?"),
     (
@@ -157,8 +157,8 @@ VALID = [
 # Name, value of --run, exit code, output.
 FOLDERS = [
     ("a run without a name", "", 2, r"--run: expected a path such as runs/mine, got nothing"),
-    ("a run in the folder above", "..", 2, r"--run \.\.: already exists: .* --resume, or choose another"),
-    ("a run in this folder", ".", 2, r"--run \.: already exists: .* or choose another"),
+    ("a run in the folder above", "..", 2, r"--run \.\.: already exists: it is not a run; choose another folder"),
+    ("a run in this folder", ".", 2, r"--run \.: already exists: it is not a run; choose another folder"),
     ("a run in the place of a file", "text.txt", 2, r"--run text\.txt: already exists: .* choose another"),
     ("a run in a file", "text.txt/run", 4, r"text\.txt/run: cannot be written: .*try another --run"),
     ("a run of a name too long", "x" * 300, 4, r"x: cannot be written: .*File name too long.*try another --run"),
