@@ -45,7 +45,7 @@ def load_codec(path: str | Path, lossy: bool = True) -> Codec:
     if file.is_dir():
         own = file / "tokenizer.json"
         hint = f"; that of this run is {own}" if own.is_file() else ""
-        raise TokenizerError(f"{file}: expected the file of a tokenizer, got a folder{hint}.")
+        raise TokenizerError(f"{file}: cannot be read: Is a directory{hint}.")
     if is_token_file(file):
         return codec_of_token_file(file)
     if (kind := part_of_file(file)) != "saved":
