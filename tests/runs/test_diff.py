@@ -128,7 +128,7 @@ class Meddled(Replay):
         row = super().train_step()
         if self.step == 3:
             with torch.no_grad():
-                weight = dict(self.trainer.model.named_parameters())["blocks.0.block.ffn.to_out.weight"]
+                weight = dict(self.trainer.model.named_parameters())["blocks.0.ffn.to_out.weight"]
                 weight[1, 2] *= 1 + 2**-23
         return row
 
@@ -139,7 +139,7 @@ def test_one_weight_that_is_changed_by_a_bit_is_named_with_its_step(train):
     parting = walk(Replay(record, 0), Meddled(record, 0), 8, told.append)
     assert parting.step == 3 and told == [1, 2, 3] and parting.rows[0]["loss"] == parting.rows[1]["loss"]
     found = parting.difference
-    assert (found.tensor, found.numbers, found.tensors) == ("blocks.0.block.ffn.to_out.weight", 1, 1)
+    assert (found.tensor, found.numbers, found.tensors) == ("blocks.0.ffn.to_out.weight", 1, 1)
     assert 0 < found.largest < 1e-6 and "no other tensor differs" in str(found)
 
 

@@ -132,7 +132,7 @@ def test_norms_are_those_of_weights_gradients_and_what_was_added(sound, replay):
 
 def test_the_table_has_a_row_for_each_layer_or_each_parameter(sound, replay):
     found, out = replay(sound, 2)
-    assert "blocks.0 " in out and "blocks.0.block.attention.to_out.weight" not in out
+    assert "blocks.0 " in out and "blocks.0.attention.to_out.weight" not in out
     _, out = replay(sound, 2, "--by", "parameter")
     lines = [line.split() for line in out.splitlines()]
     for row in found["parameters"]:
