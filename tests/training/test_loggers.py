@@ -3,6 +3,8 @@
 import csv
 import importlib.util
 import json
+import struct
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +23,7 @@ from nanotx.training.callbacks import Callback
 from nanotx.training.callbacks.csv import Csv
 from nanotx.training.callbacks.logger import LoggedRun, Logger
 from nanotx.training.callbacks.tensorboard import TensorBoard
+from nanotx.training.callbacks.wandb import Wandb
 
 pytestmark = pytest.mark.usefixtures("capsys")
 has_tensorboard = pytest.mark.skipif(importlib.util.find_spec("tensorboard") is None, reason="needs tensorboard")
@@ -150,6 +153,46 @@ def test_tensorboard_holds_each_step_once_after_a_resume(recipe, tmp_path):
         points = [(point.step, pytest.approx(point.value)) for point in events.Scalars(key)]
         assert points == [(row["step"], row[key]) for row in rows(folder, event) if key in row]
     assert [point.step for point in events.Tensors("sample/text_summary")] == [3, 6]
+
+
+def wandb_records(data: bytes) -> Iterator[bytes]:
+    """The records of an offline run: a header, then chunks that end at each 32 KiB, as in a log of LevelDB."""
+    position, record = 7, b""
+    while position + 7 <= len(data):
+        left = 32768 - position % 32768
+        if left < 7:
+            position += left
+            continue
+        _, length, kind = struct.unpack("<IHB", data[position : position + 7])
+        chunk = data[position + 7 : position + 7 + length]
+        position += 7 + length
+        record = chunk if kind in (1, 2) else record + chunk
+        if kind in (1, 4):  # whole, or the last chunk
+            yield record
+
+
+@pytest.mark.slow  # it starts a process of its own
+@pytest.mark.skipif(importlib.util.find_spec("wandb") is None, reason="needs wandb")
+def test_wandb_holds_each_step_once_after_a_resume_and_changes_no_weight(recipe, tmp_path, without):
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    folder = tmp_path / "r"
+    broken_off_and_resumed(recipe, folder, Wandb)
+    assert weights(folder) == without
+    (file,) = (folder / "wandb").glob("offline-run-*-nanotx-*/*.wandb")
+    points: dict[int, dict] = {}
+    for data in wandb_records(file.read_bytes()):
+        record = Record()
+        record.ParseFromString(data)
+        if record.WhichOneof("record_type") == "history":
+            items = {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.history.item}
+            assert items["_step"] not in points
+            points[items["_step"]] = items
+    assert [*points] == [1, 2, 3, 4, 5, 6]
+    for row in rows(folder, "step", "eval"):
+        wanted = {key: value for key, value in row.items() if key not in ("event", "step")}
+        assert {key: points[row["step"]].get(key) for key in wanted} == wanted
+    assert points[6]["sample"] == rows(folder, "sample")[-1]["text"]
 
 
 def test_a_run_that_is_over_is_sent_and_every_thins_its_steps(recipe, tmp_path, capsys):

@@ -30,7 +30,7 @@ class Flags:
     """
 
     folder: str = argument("RUN")  # folder of the run
-    to: str = option("NAME", default="")  # logger: csv, tensorboard, or '{part = "name", field = value}'
+    to: str = option("NAME", default="")  # logger: csv, tensorboard, wandb, or '{part = "name", field = value}'
     load: tuple[str, ...] = repeated("FILE.py")  # Python file of your own, which registers parts
 
 
