@@ -53,3 +53,16 @@ def test_bad_input_is_refused_with_a_remedy(trained):
         run(["look", str(trained), "--prompt", "<script>"])
     with pytest.raises(ConfigError, match="a file of the run"):
         run(["look", str(trained), "--prompt", "ab", "--json", str(trained / "metrics.jsonl")])
+
+
+def test_removing_each_part_and_scoring_the_heads(trained, tmp_path, capsys):
+    file = tmp_path / "removed.json"
+    capsys.readouterr()
+    assert run(["look", str(trained), "--remove", "each", "--scores", "--json", str(file)]) == 0
+    out, found = capsys.readouterr().out, json.loads(file.read_text(encoding="utf-8"))
+    differences = [one["difference"] for one in found["removals"]]
+    assert len(differences) == 10 and differences == sorted(differences, reverse=True)
+    assert "1.attention.head1" in out and "induction" in out
+    assert found["removals"][0]["name"] in out
+    with pytest.raises(ConfigError, match=r"no head '5\.attention\.head0'"):
+        run(["look", str(trained), "--remove", "5.attention.head0"])

@@ -1,4 +1,4 @@
-"""Look inside a run: each layer's guess, each token's surprise, where its heads look."""
+"""Look inside a run: each layer's guess, where its heads look, what its parts are worth."""
 
 import dataclasses
 import json
@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from nanotx.cli import tables
+from nanotx.cli.commands.eval import validation_text
 from nanotx.cli.console import check_output, write_json
 from nanotx.cli.tokenizer.inputs import encoded
 from nanotx.cli.tokenizer.page import visible
@@ -17,9 +18,13 @@ from nanotx.config.flags import argument, option, parse, repeated
 from nanotx.config.registry import load_file
 from nanotx.config.schema import check_max, check_min
 from nanotx.errors import ConfigError, printable
+from nanotx.evaluation.texts import eval_text, fits
 from nanotx.hardware.device import choose_machine
+from nanotx.lens.induction import head_scores
 from nanotx.lens.look import Look, head_name, look, to_json
+from nanotx.lens.remove import removable, removal_edit, removals
 from nanotx.lens.sites import find_head
+from nanotx.runs.folder import RunFolder
 from nanotx.runs.load import LoadedRun, load
 
 USAGE = "RUN"
@@ -52,12 +57,17 @@ class Flags:
         nanotx look runs/shakespeare_char-1 --prompt "ROMEO: O, she doth"
         nanotx look runs/shakespeare_char-1 --prompt "ROMEO: O, she doth" --token 4
         nanotx look runs/shakespeare_char-1 --prompt "ROMEO: O, she doth" --head 2.3
+        nanotx look runs/shakespeare_char-1 --remove 2.attention.head3 --remove 2.ffn
+        nanotx look runs/shakespeare_char-1 --remove each --scores
     """
 
     folder: str = argument("RUN")  # folder of the run
     prompt: str = ""  # text to look at; of more tokens than the context, the last window
     token: int | None = None  # place of the token after which the layers guess; without it, the last one
     head: str = option("LAYER.HEAD")  # show the attention map of this head, such as 2.3
+    remove: tuple[str, ...] = repeated("PART")  # loss of the validation text without this part; `each` for every one
+    tokens: int = 8192  # tokens of the validation text that --remove reads, in windows spread evenly over it
+    scores: bool = False  # score the heads on repeated random tokens: induction, and looking one token back
     step: int | None = None  # step of the checkpoint to load; without it, the newest
     json: str = option("FILE")  # write all of it, with every map, to this file
     threads: int = 0  # processor threads; 0 for as many as the run had
@@ -65,6 +75,7 @@ class Flags:
 
     def __post_init__(self) -> None:
         check_min(self, 0, "threads", "step", "token")
+        check_min(self, 1, "tokens")
         check_max(self, 1024, "threads")
 
 
@@ -73,27 +84,66 @@ def run(argv: list[str]) -> int:
     flags = parse(Flags, argv, PROG)
     if flags.json:
         check_output(flags.json, "--json")
-    if not flags.prompt:
+    if not (flags.prompt or flags.remove or flags.scores):
         raise ConfigError(f'--prompt: expected a text to look at, such as {PROG} {flags.folder} --prompt "To be".')
     for file in flags.load:
         load_file(file)
     loaded = load(flags.folder, flags.step)
     choose_machine("cpu", "float32", flags.threads or loaded.recipe.threads)
+    console, result = Console(highlight=False), dict[str, Any]()
+    if flags.prompt:
+        result |= look_at_prompt(console, flags, loaded)
+    if flags.scores:
+        result["scores"] = print_scores(console, loaded)
+    if flags.remove:
+        result |= print_removals(console, flags, loaded)
+    if flags.json:
+        write_json(flags.json, {"run": flags.folder, "step": loaded.step} | result)
+    return 0
+
+
+def look_at_prompt(console: Console, flags: Flags, loaded: LoadedRun) -> dict[str, Any]:
+    """Print the tables and the map of the prompt, and return all figures."""
     site, head = find_head(loaded.model, flags.head) if flags.head else (None, 0)
-    ids = encoded(loaded.tokenizer, flags.prompt, "--prompt").tolist()
-    found = look(loaded.model, ids)
+    found = look(loaded.model, encoded(loaded.tokenizer, flags.prompt, "--prompt").tolist())
     texts = [token_text(loaded, token) for token in found.ids]
     if flags.token is not None and flags.token >= len(texts):
         raise ConfigError(f"--token: {flags.token}, and the tokens shown are 0 to {len(texts) - 1}.")
-    console = Console(highlight=False)
     print_notes(console, found, flags.folder, loaded)
     print_layers(console, found, texts, len(texts) - 1 if flags.token is None else flags.token, loaded)
     print_tokens(console, found, texts)
     if site is not None:
         print_map(console, found, texts, head_name(site, head), site.name)
-    if flags.json:
-        write_json(flags.json, {"run": flags.folder, "step": loaded.step} | to_json(found, texts))
-    return 0
+    return to_json(found, texts)
+
+
+def print_scores(console: Console, loaded: LoadedRun) -> list[dict[str, Any]]:
+    """Print the scores of the heads on repeated random tokens, and return them."""
+    found = head_scores(loaded.model)
+    rows = [[one.head, f"{one.induction:.3f}", f"{one.previous:.3f}"] for one in found]
+    title = "Heads on random tokens that are repeated: mean attention weights"
+    tables.print_table(console, title, [["head", "induction", "previous token"], *rows], sys.stdout.isatty())
+    return [vars(one) for one in found]
+
+
+def print_removals(console: Console, flags: Flags, loaded: LoadedRun) -> dict[str, Any]:
+    """Print the loss of the validation text without each part, the one that helps most first; return all figures."""
+    names = removable(loaded.model) if "each" in flags.remove else list(dict.fromkeys(flags.remove))
+    for name in names:
+        removal_edit(loaded.model, name)
+    text = validation_text(loaded, RunFolder(Path(flags.folder)))
+    count = 0 if fits(loaded.tokenizer, text, flags.tokens) else flags.tokens
+    paper = eval_text(loaded.tokenizer, text, count, loaded.model.context)
+    pairs = list(removals(loaded.model, paper, names))
+    loss, found = pairs[0][0], sorted((one for _, one in pairs), key=lambda one: -one.difference)
+    cells = [["without", "loss", "difference", "95% interval"]]
+    for one in found:
+        interval = "-" if one.interval is None else f"{one.interval[0]:+.4f} to {one.interval[1]:+.4f}"
+        cells.append([one.name, f"{one.loss:.4f}", f"{one.difference:+.4f}", interval])
+    title = f"Loss {loss:.4f} nats per token over {paper.tokens:,} tokens of the validation text; without a part of it:"
+    tables.print_table(console, title, cells, sys.stdout.isatty())
+    rows = [vars(one) | {"interval": one.interval} for one in found]
+    return {"loss": loss, "validation_tokens": paper.tokens, "removals": rows}
 
 
 def token_text(loaded: LoadedRun, token: int) -> str:

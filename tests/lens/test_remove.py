@@ -1,0 +1,86 @@
+"""Removing a part is what it says, and its worth is a difference with an interval; heads are scored where they look."""
+
+import numpy as np
+import pytest
+import torch
+from einops import rearrange
+from torch.nn import functional as F
+
+from nanotx.errors import ConfigError
+from nanotx.evaluation.loss import EvalText
+from nanotx.lens.induction import head_scores, scores
+from nanotx.lens.remove import removable, removals
+from nanotx.nn.attention.sdpa import Sdpa
+from nanotx.nn.block.prenorm import PreNorm
+from nanotx.nn.transformer import Model
+
+CONFIG = Model(dim=16, layers=2, context=8, block=PreNorm(attention=Sdpa(heads=2)))
+TEXT = EvalText(ids=np.arange(61) * 7 % 11, start=0, size=61)
+
+
+def model():
+    return CONFIG.build(11, seed=1).eval()
+
+
+def loss(one):
+    losses = [
+        F.cross_entropy(rearrange(one(x), "b t v -> (b t) v"), rearrange(y, "b t -> (b t)"), reduction="sum").item()
+        for x, y in TEXT.batches(8, 2)
+    ]
+    return sum(losses) / TEXT.tokens
+
+
+def by_hand(name):
+    one = model()
+    with torch.no_grad():
+        if name == "1.attention.head1":
+            one.blocks[1].attention.to_out.weight[:, 8:] = 0
+        if name in ("1.attention", "1"):
+            one.blocks[1].attention.to_out.weight.zero_()
+        if name in ("1.ffn", "1"):
+            one.blocks[1].ffn.to_out.weight.zero_()
+    return loss(one)
+
+
+@pytest.mark.parametrize("name", ["1.attention.head1", "1.attention", "1.ffn", "1"])
+def test_a_removed_part_is_one_whose_last_weights_are_zero(name):
+    one = model()
+    [(whole, found)] = removals(one, TEXT, [name])
+    assert whole == pytest.approx(loss(model()), abs=1e-5)
+    assert found.loss == pytest.approx(by_hand(name), abs=1e-5)
+    assert found.difference != 0
+    assert loss(one) == loss(model())
+
+
+def test_every_part_is_removed_once_and_the_interval_holds_the_difference():
+    names = removable(model())
+    assert len(names) == len(set(names)) == 10
+    for _, found in removals(model(), TEXT, names):
+        low, high = found.interval
+        assert low < found.difference < high
+        assert found.difference == pytest.approx((low + high) / 2)
+
+
+def test_a_part_that_does_nothing_makes_no_difference():
+    one = model()
+    torch.nn.init.zeros_(one.blocks[0].attention.to_out.weight)
+    [(_, found)] = removals(one, TEXT, ["0.attention.head0"])
+    assert found.difference == 0 and found.interval == (0, 0)
+    [(_, single)] = removals(one, EvalText(ids=TEXT.ids[:5], start=0, size=5), ["0.ffn"])
+    assert single.interval is None
+
+
+def test_an_unknown_part_is_refused_before_anything_is_computed():
+    with pytest.raises(ConfigError, match=r"'2\.ffn' is no part of this model"):
+        next(removals(model(), TEXT, ["2.ffn"]))
+
+
+def test_a_head_that_looks_at_the_token_after_the_first_occurrence_scores_one():
+    weights = torch.zeros(1, 8, 8)
+    for query in range(4, 8):
+        weights[0, query, query - 3] = 1.0
+    assert scores(weights, 4) == (1.0, 0.0)
+    assert scores(torch.diag(torch.ones(7), -1).expand(2, 8, 8), 4) == (0.0, 1.0)
+    found = head_scores(model())
+    assert [one.head for one in found] != [] and {one.head for one in found} == {"0.0", "0.1", "1.0", "1.1"}
+    assert all(0 < one.induction < 1 and 0 < one.previous < 1 for one in found)
