@@ -6,7 +6,7 @@ Source: Bengio et al. 2003, https://www.jmlr.org/papers/v3/bengio03a.html, secti
 and rare words are one symbol; here white space counts, too.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from reprlib import repr as brief
@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 
 from nanotx.errors import ConfigError, TextError, TokenizerError
-from nanotx.tokenizers.base import REMEDY, UNKNOWN, Codec, Ids, Tokenizer, utf8
-from nanotx.tokenizers.special_tokens import join_bytes, tokens_by_id, training_segments
+from nanotx.tokenizers.base import REMEDY, UNKNOWN, Ids, Tokenizer, utf8
+from nanotx.tokenizers.special_tokens import training_segments
 from nanotx.tokenizers.storage import exactly
 from nanotx.tokenizers.words import (
     WORDS,
     WordTokenizer,
+    WordTokenizerCodec,
     check_least,
     check_most,
     check_regex,
@@ -71,7 +72,7 @@ class Word(WordTokenizer):
 
 
 @dataclass(frozen=True, eq=False)
-class WordCodec(Codec):
+class WordCodec(WordTokenizerCodec):
     """The id of a word is its place in the list.
 
     Raises:
@@ -80,18 +81,11 @@ class WordCodec(Codec):
     """
 
     part = "word"
-    splittable = True
     words: tuple[str, ...] = field(repr=False)
-    special_tokens: Mapping[str, int] = field(default_factory=dict)
-    nfc: bool = False
-    vocab_size: int = field(init=False)
-    _tokens: tuple[bytes | None, ...] = field(init=False, repr=False)  # by id
 
     def __post_init__(self) -> None:
         check_tokens(self.part, self.words)
-        tokens = tokens_by_id(self.part, [word.encode("utf-8") for word in self.words], (), self.special_tokens)
-        object.__setattr__(self, "vocab_size", len(tokens))
-        object.__setattr__(self, "_tokens", tokens)
+        self._set_tokens(self.words)
 
     def encode_ordinary(self, text: str) -> Ids:
         """Return the places of the words; see `Codec.encode_ordinary`."""
@@ -104,10 +98,6 @@ class WordCodec(Codec):
             return np.array([places[piece] for piece in pieces], np.int32)
         except KeyError:
             raise self._refusal(pieces) from None
-
-    def decode_bytes(self, ids: Iterable[Any]) -> bytes:
-        """Return the words, joined; see `Codec.decode_bytes`."""
-        return join_bytes(self.part, self._tokens, self.check_ids(ids).tolist())
 
     def to_dict(self) -> dict[str, Any]:
         """Return the words, the most frequent first."""

@@ -5,16 +5,24 @@ letters, marks, numbers and `_`. A run of whitespace is a piece of its own, so t
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from reprlib import repr as brief
+from typing import Any
 
 import regex
 
 from nanotx.config.schema import check_max, check_min
 from nanotx.errors import TokenizerError
-from nanotx.tokenizers.base import Tokenizer, utf8
-from nanotx.tokenizers.special_tokens import MAX_IDS, assign_ids, check_special_tokens, never_split
+from nanotx.tokenizers.base import Codec, Tokenizer, utf8
+from nanotx.tokenizers.special_tokens import (
+    MAX_IDS,
+    assign_ids,
+    check_special_tokens,
+    join_bytes,
+    never_split,
+    tokens_by_id,
+)
 
 WORDS = r"[\p{L}\p{M}\p{N}_]+|\s+|[^\p{L}\p{M}\p{N}_\s]"
 """A word, a run of whitespace, or one other character; a text split between two pieces gives the same pieces."""
@@ -52,6 +60,31 @@ class WordTokenizer(Tokenizer):
     def special_ids(self, first: int = 0) -> dict[str, int]:
         """Return the ids of the special tokens, `<unk>` among them if there is one, from `first` on."""
         return assign_ids(first, self.special_tokens, self.unknown)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class WordTokenizerCodec(Codec):
+    """What the trained tokenizers of words have in common: tokens that are texts, and special tokens."""
+
+    splittable = True
+    special_tokens: Mapping[str, int] = field(default_factory=dict)
+    nfc: bool = False
+    vocab_size: int = field(init=False)
+    _tokens: tuple[bytes | None, ...] = field(init=False, repr=False)  # by id
+
+    def decode_bytes(self, ids: Iterable[Any]) -> bytes:
+        """Return the texts of the tokens, joined; see `Codec.decode_bytes`."""
+        return join_bytes(self.part, self._tokens, self.check_ids(ids).tolist())
+
+    def _set_tokens(self, texts: Iterable[str], ids: tuple[int, ...] = ()) -> None:
+        """Give the text n the id n, or ids[n].
+
+        Raises:
+            TokenizerError: an id or a special token is invalid.
+        """
+        tokens = tokens_by_id(self.part, [text.encode("utf-8") for text in texts], ids, self.special_tokens)
+        object.__setattr__(self, "vocab_size", len(tokens))
+        object.__setattr__(self, "_tokens", tokens)
 
 
 def cut(source: str, text: str) -> list[str]:

@@ -7,7 +7,7 @@ Source: Kudo 2018, https://arxiv.org/abs/1804.10959
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from nanotx.errors import ConfigError, TextError, TokenizerError
-from nanotx.tokenizers.base import REMEDY, UNKNOWN, Codec, Ids, Tokenizer, normalize_nfc, utf8
-from nanotx.tokenizers.special_tokens import join_bytes, tokens_by_id, training_segments
+from nanotx.tokenizers.base import REMEDY, UNKNOWN, Ids, Tokenizer, normalize_nfc, utf8
+from nanotx.tokenizers.special_tokens import training_segments
 from nanotx.tokenizers.storage import exactly
 from nanotx.tokenizers.unigram.lattice import Lattice
 from nanotx.tokenizers.unigram.training import learn_scores
@@ -24,6 +24,7 @@ from nanotx.tokenizers.words import (
     SPACED,
     PieceCache,
     WordTokenizer,
+    WordTokenizerCodec,
     check_least,
     check_lengths,
     check_most,
@@ -76,7 +77,7 @@ class Unigram(WordTokenizer):
 
 
 @dataclass(frozen=True, eq=False)
-class UnigramCodec(Codec):
+class UnigramCodec(WordTokenizerCodec):
     """A trained Unigram tokenizer: token n has the id n, or ids[n]; only an imported tokenizer has `ids`.
 
     Raises:
@@ -85,14 +86,9 @@ class UnigramCodec(Codec):
     """
 
     part = "unigram"
-    splittable = True
     tokens: tuple[str, ...] = field(repr=False)
     scores: tuple[float, ...] = field(repr=False)  # their log-probabilities
-    special_tokens: Mapping[str, int] = field(default_factory=dict)
-    nfc: bool = False
     ids: tuple[int, ...] = field(default=(), repr=False)
-    vocab_size: int = field(init=False)
-    _tokens: tuple[bytes | None, ...] = field(init=False, repr=False)  # by id
 
     def __post_init__(self) -> None:
         check_tokens(self.part, self.tokens)
@@ -113,11 +109,7 @@ class UnigramCodec(Codec):
                 raise TokenizerError(
                     f"unigram: score {index}: expected a number from {-LARGEST:g} to {LARGEST:g}, got {score!r}."
                 )
-        tokens = tokens_by_id(
-            self.part, [token.encode("utf-8") for token in self.tokens], self.ids, self.special_tokens
-        )
-        object.__setattr__(self, "vocab_size", len(tokens))
-        object.__setattr__(self, "_tokens", tokens)
+        self._set_tokens(self.tokens, self.ids)
 
     def encode_ordinary(self, text: str) -> Ids:
         """Return the most probable tokens of each piece; see `Codec.encode_ordinary`."""
@@ -147,10 +139,6 @@ class UnigramCodec(Codec):
         self._check(text)
         drawn = (self._lattice.sample(piece, dice, alpha) for piece in cut(SPACED, text))
         return np.frombuffer(bytearray().join(drawn), np.int32)
-
-    def decode_bytes(self, ids: Iterable[Any]) -> bytes:
-        """Return the tokens, joined; see `Codec.decode_bytes`."""
-        return join_bytes(self.part, self._tokens, self.check_ids(ids).tolist())
 
     def to_dict(self) -> dict[str, Any]:
         """Return the tokens, most probable first, and their log-probabilities."""

@@ -19,14 +19,15 @@ from typing import Any, Literal
 import numpy as np
 
 from nanotx.errors import ConfigError, TextError, TokenizerError
-from nanotx.tokenizers.base import REMEDY, UNKNOWN, Codec, Ids, Tokenizer, utf8
-from nanotx.tokenizers.special_tokens import join_bytes, tokens_by_id, training_segments
+from nanotx.tokenizers.base import REMEDY, UNKNOWN, Ids, Tokenizer, utf8
+from nanotx.tokenizers.special_tokens import training_segments
 from nanotx.tokenizers.storage import exactly
 from nanotx.tokenizers.wordpiece.training import Token, alphabet_of, learn_tokens
 from nanotx.tokenizers.words import (
     WORDS,
     PieceCache,
     WordTokenizer,
+    WordTokenizerCodec,
     check_least,
     check_lengths,
     check_most,
@@ -81,7 +82,7 @@ class WordPiece(WordTokenizer):
 
 
 @dataclass(frozen=True, eq=False)
-class WordPieceCodec(Codec):
+class WordPieceCodec(WordTokenizerCodec):
     """A trained WordPiece tokenizer: token n has the id n, or ids[n]; only an imported tokenizer has `ids`.
 
     Raises:
@@ -90,22 +91,13 @@ class WordPieceCodec(Codec):
     """
 
     part = "wordpiece"
-    splittable = True
     tokens: tuple[Token, ...] = field(repr=False)  # each a text, and whether it begins a piece
-    special_tokens: Mapping[str, int] = field(default_factory=dict)
-    nfc: bool = False
     ids: tuple[int, ...] = field(default=(), repr=False)
-    vocab_size: int = field(init=False)
-    _tokens: tuple[bytes | None, ...] = field(init=False, repr=False)  # by id
 
     def __post_init__(self) -> None:
         check_tokens(self.part, map(written, self.tokens))
         check_lengths(self.part, (len(text) for text, _ in self.tokens))
-        tokens = tokens_by_id(
-            self.part, [text.encode("utf-8") for text, _ in self.tokens], self.ids, self.special_tokens
-        )
-        object.__setattr__(self, "vocab_size", len(tokens))
-        object.__setattr__(self, "_tokens", tokens)
+        self._set_tokens((text for text, _ in self.tokens), self.ids)
 
     def encode_ordinary(self, text: str) -> Ids:
         """Return the parts of each piece; see `Codec.encode_ordinary`."""
@@ -116,10 +108,6 @@ class WordPieceCodec(Codec):
             return np.frombuffer(bytearray().join(found), np.int32)
         except KeyError:
             raise self._refusal(text) from None
-
-    def decode_bytes(self, ids: Iterable[Any]) -> bytes:
-        """Return the tokens' texts, joined; see `Codec.decode_bytes`."""
-        return join_bytes(self.part, self._tokens, self.check_ids(ids).tolist())
 
     def to_dict(self) -> dict[str, Any]:
         """Return the tokens as they are written: `##` before what goes on with a piece."""
