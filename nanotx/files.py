@@ -108,7 +108,7 @@ def clear(path: Path, age: float = 60.0) -> None:
 
     Args:
         path: what they were writing.
-        age: seconds for which nobody has touched it; a process may live where it cannot be seen, on another machine.
+        age: seconds since it was last changed; a process may live where it cannot be seen, on another machine.
     """
     with suppress(OSError):
         for temporary in path.parent.iterdir():

@@ -78,13 +78,13 @@ def train(
     check_single_process()
     folder = find_folder(str(run), "run", resume or restart)
     options = Options(run=str(run), resume=resume and not restart, restart=restart, allow_mismatch=allow_mismatch)
-    found = survey(folder, allow_mismatch) if options.resume else Survey()
-    if found.recipe:
-        recipe = resolve_auto(found.recipe, recipe)
+    surveyed = survey(folder, allow_mismatch) if options.resume else Survey()
+    if surveyed.recipe:
+        recipe = resolve_auto(surveyed.recipe, recipe)
         if not allow_mismatch:
-            check_resumable(found.recipe, recipe)
+            check_resumable(surveyed.recipe, recipe)
     with listening() as stop:
-        work = Work(recipe, folder, options, found, tuple(callbacks), began=time.perf_counter())
+        work = Work(recipe, folder, options, surveyed, tuple(callbacks), began=time.perf_counter())
         execute(work, folder.path.name, Silent() if quiet else run_display(), stop)
     if stop.signal == signal.SIGINT:
         raise KeyboardInterrupt
@@ -134,15 +134,15 @@ def run(recipe: Recipe, argv: list[str], name: str, callbacks: Sequence[Callback
     callbacks = [*callbacks, *map(read_callback, options.callback)]
     name = Path(positional_args(argv)[-1]).stem if positional_args(argv) else name
     folder = find_folder(options.run, name, options.resume or options.restart)
-    found = Survey()
+    surveyed = Survey()
     if options.restart:
         recipe = (recipe_left(folder) or recipe) if options.resume else recipe
     elif options.resume:
-        found = survey(folder, options.allow_mismatch)
-    saved = found.recipe
-    unheeded: list[str] = []
+        surveyed = survey(folder, options.allow_mismatch)
+    saved = surveyed.recipe
+    ignored: list[str] = []
     if saved and not options.allow_mismatch:
-        argv, unheeded = drop_files(saved, argv, name)
+        argv, ignored = drop_files(saved, argv, name)
     base = saved or recipe
     recipe, named = read_recipe(base, argv, prog or f"nanotx train {name}")
     flags = collect_flags(argv)
@@ -153,7 +153,7 @@ def run(recipe: Recipe, argv: list[str], name: str, callbacks: Sequence[Callback
         return 0
     display = Display()
     swaps = [line for line in describe_swaps(base, argv, recipe) if not line.startswith("swapped: corpus: ")]
-    remarks = (*unheeded, *swaps)  # the title names the corpus
+    remarks = (*ignored, *swaps)  # the title names the corpus
     if saved:
         recipe = resolve_auto(saved, recipe)
         if not options.allow_mismatch:
@@ -162,7 +162,7 @@ def run(recipe: Recipe, argv: list[str], name: str, callbacks: Sequence[Callback
         display.say(f"{folder.path}: there is no run to resume, so this one begins at step 0.")
     may_fall_back = "corpus" not in named and saved is None
     with listening() as stop:
-        work = Work(recipe, folder, options, found, tuple(callbacks), may_fall_back, remarks)
+        work = Work(recipe, folder, options, surveyed, tuple(callbacks), may_fall_back, remarks)
         return execute(work, name, display, stop)
 
 
@@ -226,16 +226,16 @@ def read_callback(text: str, flag: str = "--callback") -> Callback:
 
 
 def drop_files(saved: Recipe, argv: list[str], name: str) -> tuple[list[str], list[str]]:
-    """A command line of a resume without its files of TOML, which name the run's recipe but change nothing.
+    """Return the command line of a resume without its TOML files, and a note on the fields in which they differ.
 
-    The run may have been begun with flags besides, so it is compared with today's flags alone. And what to say of the
-    fields that a file holds otherwise.
+    The files name the run's recipe but change nothing. The run may have been started with flags besides, so it is
+    compared with the present flags alone.
     """
     files = positional_args(argv)
     recipe, _ = read_recipe(saved, files, prog=name)
-    found = [f"{key} {now!r}, and the run has {was!r}" for key, was, now in changes(saved, recipe)]
-    said = f"{' '.join(files)}: not heeded, as the run's own recipe counts: {'; '.join(found)}."
-    return argv[len(files) :], [said] if found else []
+    differences = [f"{key} {now!r}, and the run has {was!r}" for key, was, now in changes(saved, recipe)]
+    note = f"{' '.join(files)}: ignored, as the run's own recipe applies: {'; '.join(differences)}."
+    return argv[len(files) :], [note] if differences else []
 
 
 def run_by_name(argv: list[str], callbacks: Sequence[Callback] = (), command: str = PROG) -> int:

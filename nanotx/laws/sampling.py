@@ -150,14 +150,14 @@ def samples_match_reference(model: Transformer, prompts: Sequence[Sequence[int]]
         with torch.inference_mode():
             raw = model.head(model.hidden_states(torch.tensor([ids])))[0, -1].tolist()
         logits = capped(raw, model.config.softcap)
-        wanted = reference_probabilities(logits, prompts[row], drawn[row], sampling)
+        expected = reference_probabilities(logits, prompts[row], drawn[row], sampling)
         share = float(torch.rand(1, dtype=torch.float64, generator=generators[row]))
         if not on_a_border(raw, prompts[row], drawn[row], sampling, model.config.softcap):
             compared += 1
-            if token not in possible_draws(wanted, share):
+            if token not in possible_draws(expected, share):
                 raise LawBroken(
-                    f"{place}: got id {token} of probability {wanted[token]:.4g}, expected "
-                    f"{sorted(possible_draws(wanted, share))} for the random number {share:.6f}; {sampling}, "
+                    f"{place}: got id {token} of probability {expected[token]:.4g}, expected "
+                    f"{sorted(possible_draws(expected, share))} for the random number {share:.6f}; {sampling}, "
                     f"window {ids}."
                 )
         own = logits[token] - max(logits) - math.log(sum(math.exp(logit - max(logits)) for logit in logits))
@@ -198,14 +198,14 @@ def probabilities_match_reference(
     if any(on_a_border(*row, sampling) for row in rows):
         return False
     for number, (row, p) in enumerate(zip(rows, probabilities, strict=True)):
-        wanted = reference_probabilities(*row, sampling)
-        worst = max(range(len(p)), key=lambda token: abs(p[token] - wanted[token]))
-        if not math.isclose(p[worst], wanted[worst], abs_tol=ATOL) or any(
-            (a > 0) > (b > 0) for a, b in zip(p, wanted, strict=True)
+        expected = reference_probabilities(*row, sampling)
+        worst = max(range(len(p)), key=lambda token: abs(p[token] - expected[token]))
+        if not math.isclose(p[worst], expected[worst], abs_tol=ATOL) or any(
+            (a > 0) > (b > 0) for a, b in zip(p, expected, strict=True)
         ):
             raise LawBroken(
                 f"probabilities_match_reference: row {number}: id {worst} has probability {p[worst]:.6g}, expected "
-                f"{wanted[worst]:.6g}; {sampling}, prompt {row[1]}, drawn {row[2]}."
+                f"{expected[worst]:.6g}; {sampling}, prompt {row[1]}, drawn {row[2]}."
             )
     return True
 
@@ -242,10 +242,11 @@ def stops_match_reference(pieces: Sequence[str], stops: Sequence[str]) -> None:
 
     search = stop_sequences.StopSequences(stops)
     text = "".join(map(search.push, pieces)) + search.end()
-    wanted = reference_stop("".join(pieces), stops)
-    if (text, search.stopped) != wanted:
+    expected = reference_stop("".join(pieces), stops)
+    if (text, search.stopped) != expected:
         raise LawBroken(
-            f"stops_match_reference: {pieces!r} with stops {stops!r}: got {(text, search.stopped)}, expected {wanted}."
+            f"stops_match_reference: {pieces!r} with stops {stops!r}: got {(text, search.stopped)}, "
+            f"expected {expected}."
         )
 
 
@@ -259,6 +260,6 @@ def stream_matches_decode(codec: Codec, ids: Sequence[int]) -> None:
 
     completion = text.Completion(codec, "")
     pieces = [*(completion.add(token, 0.0) for token in ids), completion.end()]
-    wanted = codec.decode(list(ids))
-    if not "".join(pieces) == completion.text == wanted:
-        raise LawBroken(f"stream_matches_decode: ids {list(ids)}: got {pieces!r}, expected {wanted!r}.")
+    expected = codec.decode(list(ids))
+    if not "".join(pieces) == completion.text == expected:
+        raise LawBroken(f"stream_matches_decode: ids {list(ids)}: got {pieces!r}, expected {expected!r}.")

@@ -80,7 +80,7 @@ class MuonOptimizer(LightAdamW):
     """Keeps a `momentum` for each matrix; PyTorch's AdamW steps the rest, in one kernel."""
 
     def __init__(self, groups: list[dict[str, Any]], config: Muon) -> None:
-        fused = all(one.device.type in {"cpu", "cuda"} for group in groups for _, one in group["params"])
+        fused = all(param.device.type in {"cpu", "cuda"} for group in groups for _, param in group["params"])
         super().__init__(groups, betas=config.betas, eps=config.eps, fused=fused)
         # Only PyTorch's kernel checks for a gradient that overflowed, so the gradient scaler must skip the whole step.
         self._step_supports_amp_scaling = False
@@ -95,36 +95,36 @@ class MuonOptimizer(LightAdamW):
                 loss = closure()
         done: dict[Tensor, Tensor] = {}
         for group in self.param_groups:
-            live = {one: one.grad for one in group["params"] if one.grad is not None}
+            live = {param: param.grad for param in group["params"] if param.grad is not None}
             if group["kind"] == "matrices":
                 self._orthogonal(group, live)
                 done |= live
-            for one, gradient in live.items():
+            for param, gradient in live.items():
                 if gradient.is_sparse:
-                    self._rows(group, one, gradient.coalesce())
-                    done[one] = gradient
-        for one in done:
-            one.grad = None  # AdamW skips parameters without a gradient
+                    self._rows(group, param, gradient.coalesce())
+                    done[param] = gradient
+        for param in done:
+            param.grad = None  # AdamW skips parameters without a gradient
         super().step()
-        for one, gradient in done.items():
-            one.grad = gradient
+        for param, gradient in done.items():
+            param.grad = gradient
         return loss
 
     def _orthogonal(self, group: dict[str, Any], live: dict[Tensor, Tensor]) -> None:
-        alike: dict[tuple[torch.Size, torch.dtype], list[Tensor]] = {}
-        for one in live:
-            alike.setdefault((one.shape, one.dtype), []).append(one)
-            self._counted(one, "momentum")
+        by_shape: dict[tuple[torch.Size, torch.dtype], list[Tensor]] = {}
+        for param in live:
+            by_shape.setdefault((param.shape, param.dtype), []).append(param)
+            self._counted(param, "momentum")
         beta = self.config.momentum
-        for (shape, _), ones in alike.items():
-            gradients = [live[one] for one in ones]
-            averages = [self.state[one]["momentum"] for one in ones]
+        for (shape, _), params in by_shape.items():
+            gradients = [live[param] for param in params]
+            averages = [self.state[param]["momentum"] for param in params]
             torch._foreach_lerp_(averages, gradients, 1 - beta)
             ahead = torch._foreach_lerp(gradients, averages, beta)  # Nesterov's look ahead
             steps = orthogonal(torch.stack(list(ahead)), self.config.iterations)
             scale = math.sqrt(max(1.0, shape[-2] / shape[-1]))
-            torch._foreach_mul_(ones, 1 - group["lr"] * group["weight_decay"])
-            torch._foreach_add_(ones, list(steps.to(ones[0].dtype).unbind()), alpha=-group["lr"] * scale)
+            torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
+            torch._foreach_add_(params, list(steps.to(params[0].dtype).unbind()), alpha=-group["lr"] * scale)
 
     def _rows(self, group: dict[str, Any], table: Tensor, gradient: Tensor) -> None:
         """Step the rows of a sparse gradient by AdamW without momentum; other rows and their averages stay.
@@ -140,11 +140,11 @@ class MuonOptimizer(LightAdamW):
         table[rows] = new.addcdiv_(values, root, value=-group["lr"])
         state["exp_avg_sq"][rows] = square
 
-    def _counted(self, one: Tensor, *averages: str) -> dict[str, Tensor]:
+    def _counted(self, param: Tensor, *averages: str) -> dict[str, Tensor]:
         """Return the state of a parameter with one step counted; its averages begin at zero."""
-        state: dict[str, Tensor] = self.state[one]
+        state: dict[str, Tensor] = self.state[param]
         if not state:
-            state |= {name: torch.zeros_like(one) for name in averages} | {"step": torch.zeros(())}
+            state |= {name: torch.zeros_like(param) for name in averages} | {"step": torch.zeros(())}
         state["step"] += 1
         return state
 
@@ -184,9 +184,9 @@ def by_square(x: Tensor, iterations: int) -> Tensor:
     """
     a, b, c = COEFFICIENTS
     square = torch.bmm(x, rearrange(x, "n i j -> n j i"))
-    product = one = torch.eye(x.shape[-2], device=x.device, dtype=x.dtype).expand_as(square)
+    product = identity = torch.eye(x.shape[-2], device=x.device, dtype=x.dtype).expand_as(square)
     for iteration in range(iterations):
-        factor = torch.baddbmm(square, square, square, beta=b, alpha=c) + a * one
+        factor = torch.baddbmm(square, square, square, beta=b, alpha=c) + a * identity
         product = torch.bmm(factor, product) if iteration else factor
         if iteration < iterations - 1:
             square = torch.bmm(factor, torch.bmm(factor, square))

@@ -103,9 +103,9 @@ def check_packed(item: Json, path: str, depth: int = 0) -> None:
         elif kind == "tuple" and isinstance(inside, list):
             check_packed(inside, path, depth + 1)
         elif not ((kind == "tensor" and inside is None) or (kind == "float" and inside in ("nan", "inf", "-inf"))):
-            raise ValueError(f"{path}: {item!r:.60} is nothing that nanotx writes there.")
+            raise ValueError(f"{path}: {item!r:.60} is not what nanotx writes there.")
     elif not (abs(item) < INT_LIMIT if isinstance(item, int) else not isinstance(item, float) or math.isfinite(item)):
-        raise ValueError(f"{path}: {item!r:.60} is nothing that nanotx writes there.")
+        raise ValueError(f"{path}: {item!r:.60} is not what nanotx writes there.")
 
 
 def unpack(item: Json, path: str, tensors: Tensors) -> Any:

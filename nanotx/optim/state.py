@@ -78,7 +78,7 @@ class Saved:
         """Return the state of tensors and of a table that `check_table` accepted: the inverse of `encode`.
 
         Raises:
-            KeyError: a tensor is missing, or is nothing that `encode` writes.
+            KeyError: a tensor is missing, or is not one that `encode` writes.
         """
         left, saved = dict(tensors), cls(own_layout=table.get("own_layout", []))
         for name, values in table.get("state", {}).items():
@@ -104,18 +104,18 @@ def check_table(table: Table) -> None:
     kinds = {"groups": list, "state": dict, "own_layout": list, "shared": dict, "extra": dict}
     for name, item in table.items():
         if name not in kinds or not isinstance(item, kinds[name]):
-            raise ValueError(f"{name:.60}: {item!r:.60} is nothing that nanotx writes there.")
+            raise ValueError(f"{name:.60}: {item!r:.60} is not what nanotx writes there.")
     for prefix in table.get("own_layout", []):
         if not isinstance(prefix, str):
-            raise ValueError(f"own_layout: {prefix!r:.60} is nothing that nanotx writes there.")
+            raise ValueError(f"own_layout: {prefix!r:.60} is not what nanotx writes there.")
     for index, group in enumerate(table.get("groups", [])):
         if not isinstance(group, dict):
-            raise ValueError(f"groups/{index}: {group!r:.60} is nothing that nanotx writes there.")
+            raise ValueError(f"groups/{index}: {group!r:.60} is not what nanotx writes there.")
         for key, item in group.items():
             check_packed(item, f"groups/{index}/{key:.60}")
             inside = item.get("dict") if isinstance(item, dict) else None
             if key in LABELS or not inside or "now" not in inside or not inside.keys() <= {"now", "built"}:
-                raise ValueError(f"groups/{index}/{key:.60}: {item!r:.60} is nothing that nanotx writes there.")
+                raise ValueError(f"groups/{index}/{key:.60}: {item!r:.60} is not what nanotx writes there.")
     for name, values in table.get("state", {}).items():
         check_packed({"dict": values}, f"state/{name:.60}")
     for name in ("shared", "extra"):
@@ -140,11 +140,11 @@ class StateCodec:
         """
         self.optimizer, self.parameters = optimizer, dict(parameters)
         self.model = model or nn.Module()
-        found = self.state_dict()
-        self.initial: list[Group] = [copied(group) for group in found["param_groups"]]
+        state_dict = self.state_dict()
+        self.initial: list[Group] = [copied(group) for group in state_dict["param_groups"]]
         names = self.names(self.initial)  # some optimizers have state before their first step
         self.initial_state: State = {
-            names[index]: copied(one) for index, one in found["state"].items() if index in names
+            names[index]: copied(values) for index, values in state_dict["state"].items() if index in names
         }
 
     def save(self) -> tuple[Tensors, Table]:
@@ -155,20 +155,20 @@ class StateCodec:
         Raises:
             ConfigError: some of it cannot be saved; names the parameter and the key.
         """
-        found = self.state_dict()
-        names, state = self.names(found["param_groups"]), found["state"]
+        state_dict = self.state_dict()
+        names, state = self.names(state_dict["param_groups"]), state_dict["state"]
         own = Saved(
             state={name: state[index] for index, name in names.items() if index in state},
-            groups=[self.group(*pair) for pair in zip(self.initial, found["param_groups"], strict=True)],
+            groups=[self.group(*pair) for pair in zip(self.initial, state_dict["param_groups"], strict=True)],
             shared={key: value for key, value in state.items() if key not in names},
-            extra={key: value for key, value in found.items() if key not in ("state", "param_groups")},
+            extra={key: value for key, value in state_dict.items() if key not in ("state", "param_groups")},
         )
         try:
             for name, values in own.state.items():
                 if type(values) is not dict or not all(type(key) is str for key in values):
                     raise Unsaveable(f"{name}: {values!r:.60}; expected a dict with str keys")
             tensors, _ = own.encode()
-            check_apart(tensors | {f"the parameter {name}": one.detach() for name, one in self.parameters.items()})
+            check_apart(tensors | {f"the parameter {name}": param.detach() for name, param in self.parameters.items()})
         except Unsaveable as error:
             raise ConfigError(
                 f"optimizer {type(self.optimizer).__name__}: its state cannot be saved: {error}."
@@ -193,7 +193,7 @@ class StateCodec:
         try:
             saved = Saved.decode(tensors, table)
         except KeyError as error:
-            raise RunError(f"{where}: the tensor {error} is missing, or is nothing that nanotx writes.") from None
+            raise RunError(f"{where}: the tensor {error} is missing, or is not one that nanotx writes.") from None
         state, foreign = self.in_own_layout(saved)
         if foreign and not reset:
             raise RunError(
@@ -214,9 +214,9 @@ class StateCodec:
         Raises:
             RunError: the optimizer refuses it.
         """
-        found = self.state_dict()
-        groups, notes = self.groups(found["param_groups"], saved.groups)
-        names = self.names(found["param_groups"])
+        state_dict = self.state_dict()
+        groups, notes = self.groups(state_dict["param_groups"], saved.groups)
+        names = self.names(state_dict["param_groups"])
         state = {
             name: {key: laid_out(value, self.parameters[name]) for key, value in state[name].items()}
             for name in names.values()
@@ -224,7 +224,7 @@ class StateCodec:
         }
         check_fused(where, groups, names, state, self.parameters)
         indexed: dict[Any, Any] = {index: state[name] for index, name in names.items() if name in state}
-        extra = {key: value for key, value in found.items() if key not in ("state", "param_groups")} | saved.extra
+        extra = {key: value for key, value in state_dict.items() if key not in ("state", "param_groups")} | saved.extra
         try:
             self.optimizer.load_state_dict(extra | {"state": indexed | saved.shared, "param_groups": groups})
         except Exception as error:  # of any optimizer, which may be the user's own
@@ -232,8 +232,8 @@ class StateCodec:
         for name, values in state.items():
             self.undo_casts(self.parameters[name], values)
         for live, group in zip(self.optimizer.param_groups, groups, strict=True):  # objects that were copied too
-            kept = live.keys() & group.keys() - {*LABELS}
-            live.update({key: on_devices_of(live[key], group[key]) for key in kept})
+            shared_keys = live.keys() & group.keys() - {*LABELS}
+            live.update({key: on_devices_of(live[key], group[key]) for key in shared_keys})
         return notes
 
     def undo_casts(self, parameter: nn.Parameter, values: dict[str, Any]) -> None:
@@ -248,14 +248,14 @@ class StateCodec:
         Raises:
             ConfigError: it is not as PyTorch documents it.
         """
-        found = self.optimizer.state_dict()
-        groups = found.get("param_groups") if isinstance(found, dict) else None
-        if not isinstance(groups, list) or not isinstance(found.get("state"), dict):
+        state = self.optimizer.state_dict()
+        groups = state.get("param_groups") if isinstance(state, dict) else None
+        if not isinstance(groups, list) or not isinstance(state.get("state"), dict):
             raise ConfigError(
-                f"optimizer {type(self.optimizer).__name__}: state_dict() returned {found!r:.60}; expected a dict with "
+                f"optimizer {type(self.optimizer).__name__}: state_dict() returned {state!r:.60}; expected a dict with "
                 "'state' and 'param_groups', as that of torch.optim.Optimizer."
             )
-        return found
+        return state
 
     def names(self, groups: list[Group]) -> dict[Any, str]:
         """Return the name of each parameter, by the number that `state_dict` gives it.
@@ -263,7 +263,7 @@ class StateCodec:
         Raises:
             ConfigError: one is no parameter of the model.
         """
-        known, names = {id(one): name for name, one in self.parameters.items()}, dict[Any, str]()
+        known, names = {id(param): name for name, param in self.parameters.items()}, dict[Any, str]()
         for index, (group, live) in enumerate(zip(groups, self.optimizer.param_groups, strict=True)):
             for number, parameter in zip(group["params"], live["params"], strict=True):
                 if id(parameter) not in known:
@@ -282,12 +282,12 @@ class StateCodec:
             if key not in LABELS and not (key in built and same(built[key], value))
         }
 
-    def groups(self, found: list[Group], saved: list[Group]) -> tuple[list[Group], list[str]]:
+    def groups(self, current: list[Group], saved: list[Group]) -> tuple[list[Group], list[str]]:
         """Return the groups to load, and what of them starts again.
 
         A value that the recipe gives is the recipe's, if it was another one when the saved group was built.
         """
-        labels = [{key: group[key] for key in LABELS if key in group} for group in found]
+        labels = [{key: group[key] for key in LABELS if key in group} for group in current]
         groups = [copied(built) | label for built, label in zip(self.initial, labels, strict=True)]
         if saved and len(saved) != len(groups):
             return groups, [
@@ -313,7 +313,7 @@ class StateCodec:
     def in_own_layout(self, saved: Saved) -> tuple[State, list[str]]:
         """Return the state of each parameter of this model, and the modules whose state fits others alone."""
         modules = custom_layouts(self.model)
-        like = self.to_canonical({name: one.detach() for name, one in self.parameters.items()}) if modules else {}
+        like = self.to_canonical({name: param.detach() for name, param in self.parameters.items()}) if modules else {}
         state: State = {}
         foreign: list[str] = []
         for prefix, local in by_module(saved.state, [*modules, *saved.own_layout]).items():
@@ -338,11 +338,11 @@ class StateCodec:
 
 def custom_layouts(model: nn.Module) -> list[str]:
     """Return the names of the modules with a layout of their own; of nested ones, the outer."""
-    found: list[str] = []
+    names: list[str] = []
     for name, module in model.named_modules():
-        if isinstance(module, CustomLayout) and not any(is_under(prefix, name) for prefix in found):
-            found.append(name)
-    return found
+        if isinstance(module, CustomLayout) and not any(is_under(prefix, name) for prefix in names):
+            names.append(name)
+    return names
 
 
 def is_under(prefix: str, name: str) -> bool:
@@ -352,11 +352,11 @@ def is_under(prefix: str, name: str) -> bool:
 
 def by_module(state: State, modules: list[str]) -> dict[str, State]:
     """Return the states of the parameters by the module, of those given, that they are in; "" for none."""
-    found: dict[str, State] = {}
+    grouped: dict[str, State] = {}
     for name, values in state.items():
         prefix = next((prefix for prefix in modules if is_under(prefix, name)), "")
-        found.setdefault(prefix, {})[name] = values
-    return found
+        grouped.setdefault(prefix, {})[name] = values
+    return grouped
 
 
 Convert = Callable[[Tensors], Tensors]
@@ -375,7 +375,7 @@ def translate(state: State, like: Mapping[str, Tensor], convert: Convert, invert
     """
     moved: State = {}
     for key in dict.fromkeys(key for values in state.values() for key in values):
-        values = {name: one[key] for name, one in state.items() if key in one}
+        values = {name: entries[key] for name, entries in state.items() if key in entries}
         if not values.keys() <= like.keys():
             return None
         shaped = all(is_shaped(key, value, like[name]) for name, value in values.items())
@@ -386,8 +386,8 @@ def translate(state: State, like: Mapping[str, Tensor], convert: Convert, invert
             inverted = invert(made)
         except Exception:  # of a layout that some of its parameters, or other shapes, cannot go through
             return None
-        kept = same(inverted, source) if shaped else all(same(value, first) for value in values.values())
-        if not kept or inverted.keys() != source.keys():
+        inverts = same(inverted, source) if shaped else all(same(value, first) for value in values.values())
+        if not inverts or inverted.keys() != source.keys():
             return None
         for name, tensor in made.items():
             moved.setdefault(name, {})[key] = tensor if shaped else copied(first)
@@ -413,7 +413,7 @@ def on_devices_of(loaded: Any, value: Any) -> Any:
     if isinstance(value, dict) and isinstance(loaded, dict) and loaded.keys() == value.keys():
         return {key: on_devices_of(loaded[key], item) for key, item in value.items()}
     if isinstance(value, list | tuple) and isinstance(loaded, list | tuple) and len(loaded) == len(value):
-        return type(value)(on_devices_of(one, item) for one, item in zip(loaded, value, strict=True))
+        return type(value)(on_devices_of(loaded_item, item) for loaded_item, item in zip(loaded, value, strict=True))
     return value
 
 

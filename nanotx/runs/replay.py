@@ -192,7 +192,7 @@ class Observed:
 def observe(trainer: Trainer, codec: Codec) -> Observed:
     """Take the next step and return what it did."""
     step, plan = trainer.progress.step, trainer.recipe.train
-    before = {name: one.clone() for name, one in weights(trainer).items()}
+    before = {name: tensor.clone() for name, tensor in weights(trainer).items()}
     with streams(trainer.model) as seen:
         numbers = trainer.compute_gradients()
     losses = window_losses(trainer, seen)
@@ -203,7 +203,7 @@ def observe(trainer: Trainer, codec: Codec) -> Observed:
     refused = not math.isfinite(loss) or (not math.isfinite(norm) and not trainer.scaler.is_enabled())
     lr = 0.0 if refused else trainer.optimizer_step()
     after = weights(trainer)
-    updates = norms({name: after[name] - one for name, one in before.items()})
+    updates = norms({name: after[name] - tensor for name, tensor in before.items()})
     return Observed(
         loss=loss,
         grad_norm=norm,
@@ -230,29 +230,29 @@ def streams(model: Transformer) -> Iterator[list[Tensor]]:
 
 
 @torch.no_grad()
-def window_losses(trainer: Trainer, seen: list[Tensor]) -> list[float]:
+def window_losses(trainer: Trainer, hidden: list[Tensor]) -> list[float]:
     """Return the loss of each window of a step, from the recorded hidden states."""
     plan, device = trainer.recipe.train, trainer.machine.device
     _, y = trainer.windows.batch(trainer.progress.step, plan.batch_size)
-    found = []
+    losses = []
     with trainer.machine.autocast():
-        for streams, targets in zip(seen, y.chunk(plan.num_micro_batches), strict=True):
-            for stream, wanted in zip(streams, targets.to(device), strict=True):
-                found.append(F.cross_entropy(trainer.model.logits(stream).float(), wanted).item())
-    return found
+        for streams, targets in zip(hidden, y.chunk(plan.num_micro_batches), strict=True):
+            for stream, target in zip(streams, targets.to(device), strict=True):
+                losses.append(F.cross_entropy(trainer.model.logits(stream).float(), target).item())
+    return losses
 
 
 def gradient(trainer: Trainer) -> dict[str, Tensor]:
     """Return the gradient of each weight, in the canonical layout and the order of the model."""
     named = trainer.model.named_parameters()
-    found = {name: torch.zeros_like(one) if one.grad is None else one.grad for name, one in named}
-    return in_order(trainer.model, to_canonical(trainer.model, found))
+    gradients = {name: torch.zeros_like(param) if param.grad is None else param.grad for name, param in named}
+    return in_order(trainer.model, to_canonical(trainer.model, gradients))
 
 
 def norms(tensors: dict[str, Tensor]) -> dict[str, float]:
     """Return the norm of each tensor."""
-    plain = {name: one.coalesce().values() if one.is_sparse else one for name, one in tensors.items()}
-    return {name: torch.linalg.vector_norm(one.detach().float()).item() for name, one in plain.items()}
+    plain = {name: tensor.coalesce().values() if tensor.is_sparse else tensor for name, tensor in tensors.items()}
+    return {name: torch.linalg.vector_norm(tensor.detach().float()).item() for name, tensor in plain.items()}
 
 
 def by_layer(changes: list[Change]) -> list[Change]:
@@ -263,12 +263,12 @@ def by_layer(changes: list[Change]) -> list[Change]:
     return [
         Change(
             name=name,
-            numbers=sum(one.numbers for one in ones),
-            weight=math.hypot(*(one.weight for one in ones)),
-            gradient=math.hypot(*(one.gradient for one in ones)),
-            update=math.hypot(*(one.update for one in ones)),
+            numbers=sum(change.numbers for change in members),
+            weight=math.hypot(*(change.weight for change in members)),
+            gradient=math.hypot(*(change.gradient for change in members)),
+            update=math.hypot(*(change.update for change in members)),
         )
-        for name, ones in layers.items()
+        for name, members in layers.items()
     ]
 
 

@@ -184,7 +184,7 @@ def check_table(file: Path, name: str, table: dict[str, Any], kinds: Kinds) -> N
     """Raise RunError unless a table has only known keys, each with a value of its type."""
     for key, item in table.items():
         if key not in kinds or not fits(item, kinds[key]):
-            raise RunError(f"{file}: {name}.{key:.60}: {item!r:.60} is nothing that nanotx writes there.")
+            raise RunError(f"{file}: {name}.{key:.60}: {item!r:.60} is not what nanotx writes there.")
 
 
 def fits(item: Any, kind: type) -> bool:

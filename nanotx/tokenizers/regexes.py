@@ -114,20 +114,20 @@ def written_out(source: str) -> int:
     """Estimate the length of a regex with its repeats unrolled: the minimal number of copies, and one more."""
     total, last, outer, at = 0, 0, list[int](), 0
     while at < len(source):
-        one, repeat = source[at], REPEAT.match(source, at) if last else None
+        char, repeat = source[at], REPEAT.match(source, at) if last else None
         if repeat:
-            least = int(repeat["least"] or 0) if one == "{" else int(one == "+")
+            least = int(repeat["least"] or 0) if char == "{" else int(char == "+")
             total, last, at = total + least * last, (least + 1) * last, repeat.end()
             continue
-        if one == "(":
+        if char == "(":
             outer.append(total)
             total, last, at = 0, 0, at + 1
             continue
-        if one == ")" and outer:
+        if char == ")" and outer:
             total, last, at = total + outer.pop() + 1, total + 1, at + 1
             continue
-        found = SET.match(source, at) if one == "[" else None
-        total, last, at = total + 1, int(one != "|"), found.end() if found else at + (2 if one == "\\" else 1)
+        charset = SET.match(source, at) if char == "[" else None
+        total, last, at = total + 1, int(char != "|"), charset.end() if charset else at + (2 if char == "\\" else 1)
     return total + sum(outer)
 
 
@@ -137,9 +137,9 @@ def check_flags(source: str) -> None:
     Raises:
         ConfigError: the regex has one; says where.
     """
-    for found in FLAGS.finditer(source):
-        if "x" in found[0] or "V1" in found[0]:
-            raise _unknown(source, found.start())
+    for match in FLAGS.finditer(source):
+        if "x" in match[0] or "V1" in match[0]:
+            raise _unknown(source, match.start())
 
 
 def check_calls(source: str) -> None:
@@ -197,34 +197,34 @@ def _sequence(source: str, at: int) -> tuple[int, int]:
 
 
 def _item(source: str, at: int) -> tuple[int, int]:
-    one = source[at]
-    if one == "(":
+    char = source[at]
+    if char == "(":
         return _group(source, at)
-    if one == "[":
-        found = SET.match(source, at)
-        if found is None:
+    if char == "[":
+        match = SET.match(source, at)
+        if match is None:
             raise _unknown(source, at)
-        return 1, found.end()
-    if one == "\\":
-        found = ESCAPE.match(source, at)
-        if found is None or source[at + 1] in REFUSED or CALLS.match(source, at):
+        return 1, match.end()
+    if char == "\\":
+        match = ESCAPE.match(source, at)
+        if match is None or source[at + 1] in REFUSED or CALLS.match(source, at):
             raise _unknown(source, at)
-        return int(source[at + 1] not in NOTHING + "123456789"), found.end()
-    if one in "*+?{":
+        return int(source[at + 1] not in NOTHING + "123456789"), match.end()
+    if char in "*+?{":
         raise _unknown(source, at)
-    return int(one not in "^$"), at + 1
+    return int(char not in "^$"), at + 1
 
 
 def _group(source: str, at: int) -> tuple[int, int]:
-    if found := COMMENT.match(source, at) or BACK.match(source, at):
-        return 0, found.end()
-    found = OPEN.match(source, at)
-    if found is None or (found.end() == at + 1 and source.startswith(("(?", "(*"), at)):
+    if match := COMMENT.match(source, at) or BACK.match(source, at):
+        return 0, match.end()
+    match = OPEN.match(source, at)
+    if match is None or (match.end() == at + 1 and source.startswith(("(?", "(*"), at)):
         raise _unknown(source, at)
-    if found["end"] == ")":  # flags alone
-        return 0, found.end()
-    least, end = _alternatives(source, found.end())
-    return 0 if found["ahead"] else least, end + 1
+    if match["end"] == ")":  # flags alone
+        return 0, match.end()
+    least, end = _alternatives(source, match.end())
+    return 0 if match["ahead"] else least, end + 1
 
 
 def _unknown(source: str, at: int) -> ConfigError:

@@ -160,7 +160,7 @@ class TiktokenCodec(Codec):
 
     @cached_property
     def _lengths(self) -> NDArray[np.int64]:
-        """How many bytes each id stands for."""
+        """Return the number of bytes of each id."""
         return np.array([len(token or b"") for token in self._tokens], np.int64)
 
     @cached_property
@@ -177,7 +177,7 @@ def filed(path: Path, pattern: str) -> TiktokenCodec:
     """Return the encoding in a file of ranks; where it is OpenAI's own, its pattern and its special tokens are known.
 
     Raises:
-        TokenizerError: it is none, or nobody says where a text is cut.
+        TokenizerError: the file is invalid, or no pattern is given.
     """
     ranks, known = read_ranks(path), published(path)
     if known and not pattern:
@@ -214,9 +214,9 @@ def fetched(name: str) -> TiktokenCodec:
     try:
         encoding = get_encoding(name)
     except (OSError, ValueError) as error:  # all that its network raises is an OSError
-        said = str(error).partition("\n")[0][:200]
+        reason = str(error).partition("\n")[0][:200]
         raise TokenizerError(
-            f"tiktoken: the encoding {name!r} cannot be fetched: {said}. Try a file of it: --tokenizer.path "
+            f"tiktoken: the encoding {name!r} cannot be fetched: {reason}. Try a file of it: --tokenizer.path "
             f"{name}.tiktoken; or set TIKTOKEN_CACHE_DIR to a folder in which the library has it."
         ) from None
     special_tokens = {special: encoding.encode_single_token(special) for special in sorted(encoding.special_tokens_set)}

@@ -76,8 +76,8 @@ class WordCodec(WordTokenizerCodec):
     """The id of a word is its place in the list.
 
     Raises:
-        TokenizerError: a word or a special's id that cannot be.
-        ConfigError: a special's name is none.
+        TokenizerError: a word or the id of a special token is invalid.
+        ConfigError: the name of a special token is invalid.
     """
 
     part = "word"

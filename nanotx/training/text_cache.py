@@ -211,7 +211,7 @@ def key(text: LargeText, codec: Codec) -> str:
 
 
 def make_room(folder: Path, size: int) -> None:
-    """Remove the least recently used folders beside one that is to have some size.
+    """Remove the least recently used folders to make room for a new one of a known size.
 
     Raises:
         OSError: there is no room for it.

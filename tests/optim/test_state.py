@@ -411,7 +411,7 @@ def test_a_table_of_anything_is_refused_in_words_or_loaded(table):
     try:
         check_table(table)
     except ValueError as error:
-        assert "is nothing that nanotx writes there" in str(error) or "nested deeper" in str(error)
+        assert "is not what nanotx writes there" in str(error) or "nested deeper" in str(error)
         return
     params = {"w": nn.Parameter(torch.ones(2))}
     codec = StateCodec(torch.optim.SGD(params.values(), momentum=0.9), params)
@@ -431,16 +431,16 @@ def deep(depth):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"state": {"w": 3}}, "state/w: {'dict': 3} is nothing that nanotx writes there"),
-        ({"state": {"w": {"a": {"object": "os.system"}}}}, "state/w/a: {'object': 'os.system'} is nothing"),
-        ({"state": {"w": {"a": 2**70}}}, "state/w/a: 1180591620717411303424 is nothing"),
-        ({"state": {"w": {"a": math.inf}}}, "state/w/a: inf is nothing"),
+        ({"state": {"w": 3}}, "state/w: {'dict': 3} is not what nanotx writes there"),
+        ({"state": {"w": {"a": {"object": "os.system"}}}}, "state/w/a: {'object': 'os.system'} is not what"),
+        ({"state": {"w": {"a": 2**70}}}, "state/w/a: 1180591620717411303424 is not what"),
+        ({"state": {"w": {"a": math.inf}}}, "state/w/a: inf is not what"),
         ({"state": {"w": {"a": deep(500)}}}, "nested deeper than 16"),
-        ({"groups": [3]}, "groups/0: 3 is nothing"),
-        ({"groups": [{"lr": 3}]}, "groups/0/lr: 3 is nothing"),
-        ({"groups": [{"params": {"dict": {"now": [7]}}}]}, "groups/0/params: .* is nothing"),
-        ({"own_layout": [3]}, "own_layout: 3 is nothing"),
-        ({"step": 3.0}, "step: 3.0 is nothing"),
+        ({"groups": [3]}, "groups/0: 3 is not what"),
+        ({"groups": [{"lr": 3}]}, "groups/0/lr: 3 is not what"),
+        ({"groups": [{"params": {"dict": {"now": [7]}}}]}, "groups/0/params: .* is not what"),
+        ({"own_layout": [3]}, "own_layout: 3 is not what"),
+        ({"step": 3.0}, "step: 3.0 is not what"),
     ],
 )
 def test_a_table_that_nanotx_did_not_write_is_refused_by_its_place(change, says):
@@ -455,9 +455,9 @@ def test_a_table_that_nanotx_did_not_write_is_refused_by_its_place(change, says)
         ({"w/exp_avg": torch.zeros(3, dtype=torch.int64)}, r"'w': 'exp_avg' has shape \(3,\) and torch.int64"),
         ({"w/step": torch.zeros(3)}, r"'w': 'step' has shape \(3,\) and torch.float32; expected \(\)"),
         ({"v/exp_avg": torch.zeros(3)}, "'v' is no parameter of this model"),
-        ({"w/a/b": torch.zeros(3)}, "the tensor 'w/a/b' is missing, or is nothing"),
-        ({"*groups/0/d": torch.zeros(3)}, r"the tensor '\*groups/0/d' is missing, or is nothing"),
-        ({"w": torch.zeros(3)}, "the tensor 'w' is missing, or is nothing"),
+        ({"w/a/b": torch.zeros(3)}, "the tensor 'w/a/b' is missing, or is not one"),
+        ({"*groups/0/d": torch.zeros(3)}, r"the tensor '\*groups/0/d' is missing, or is not one"),
+        ({"w": torch.zeros(3)}, "the tensor 'w' is missing, or is not one"),
         ({"w/step": None}, "what was saved does not fit this optimizer: KeyError"),
     ],
 )

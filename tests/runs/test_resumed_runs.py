@@ -111,7 +111,7 @@ def test_resume_explains_itself(capsys):
 def test_a_run_that_was_begun_with_flags_is_resumed_by_its_recipe_name_alone(folder, capsys):
     assert nanotx_command(["train", "macbook", "--run", str(folder), "--resume"]) == 0
     said = capsys.readouterr().out
-    assert "macbook.toml: not heeded" in said and "train.steps 2000, and the run has 6" in said
+    assert "macbook.toml: ignored" in said and "train.steps 2000, and the run has 6" in said
     assert "the run is complete at step 6" in said
     with pytest.raises(ConfigError, match=r"model\.dim was 16, not 128"):  # what is given now is compared
         nanotx_command(["train", "macbook", "--run", str(folder), "--resume", "--model.dim", "128"])

@@ -203,7 +203,7 @@ def test_a_file_of_ranks_gives_tiktoken_the_same_ids_and_us_the_same_merges(kind
     assert bool(done.notes) == isinstance(codec, BpeCodec)
     opened = tiktoken.Encoding("my", pat_str=pattern, mergeable_ranks=load_tiktoken_bpe(str(file)), special_tokens={})
     found = read_tokenizer(file, "gpt4" if kind == "bpe" else pattern, tuple(codec.special_tokens))
-    assert "taken as told" in found.notes[0]
+    assert "the given one was used" in found.notes[0]
     if kind != "byte":
         assert found.codec == codec
 
@@ -333,10 +333,10 @@ def test_gpt2s_files_give_tiktokens_ids(folder, tmp_path):
 def test_a_pair_may_have_hugging_faces_names_and_another_pattern(tmp_path):
     small_gpt2(tmp_path, "vocab.json", "merges.txt")
     found = read_tokenizer(tmp_path, "gpt4")
-    assert found.codec.to_dict()["pattern"] == "gpt4" and "GPT-2's pattern was taken" not in found.notes[0]
+    assert found.codec.to_dict()["pattern"] == "gpt4" and "GPT-2's pattern was used" not in found.notes[0]
     for name in ("vocab.json", "merges.txt"):
         again = read_tokenizer(tmp_path / name)
-        assert "GPT-2's pattern was taken" in again.notes[0]
+        assert "GPT-2's pattern was used" in again.notes[0]
         assert again.codec == BpeCodec(
             found.codec.merges, NAMED["gpt2"], found.codec.special_tokens, ids=found.codec.ids
         )

@@ -222,13 +222,13 @@ def test_a_strangers_numbers_are_refused_by_name(tmp_path):
     read_state(found)
     for old, new, says in (
         ('"step": 3', '"step": 4', "it is of step 4, in a folder called step-3"),
-        ('"step": 3', '"step": "three"', r"progress\.step: 'three' is nothing that nanotx writes there"),
-        ('"step": 3', '"step": -3', r"progress\.step: -3 is nothing"),
-        ('"step": 3', '"stride": 3', r"progress\.stride: 3 is nothing"),
-        ('"train_seconds": 0.0', '"train_seconds": 1e999', r"progress\.train_seconds: inf is nothing"),
-        ('"eval_pending": false', '"eval_pending": 7', r"progress\.eval_pending: 7 is nothing"),
+        ('"step": 3', '"step": "three"', r"progress\.step: 'three' is not what nanotx writes there"),
+        ('"step": 3', '"step": -3', r"progress\.step: -3 is not what"),
+        ('"step": 3', '"stride": 3', r"progress\.stride: 3 is not what"),
+        ('"train_seconds": 0.0', '"train_seconds": 1e999', r"progress\.train_seconds: inf is not what"),
+        ('"eval_pending": false', '"eval_pending": 7', r"progress\.eval_pending: 7 is not what"),
         ('"format": 4', '"format": 5', "format 5; this nanotx reads 4"),
-        ('"own_layout": []', '"own_layout": {}', "optimizer/own_layout: {} is nothing that nanotx writes there"),
+        ('"own_layout": []', '"own_layout": {}', "optimizer/own_layout: {} is not what nanotx writes there"),
     ):
         assert old in sound, old
         (found / "trainer.json").write_text(sound.replace(old, new), encoding="utf-8")

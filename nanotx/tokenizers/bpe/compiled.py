@@ -24,7 +24,7 @@ from nanotx.tokenizers.bpe.merging import Pair, merge_piece
 from nanotx.tokenizers.bpe.splitting import Splitter
 
 Row = Any  # of whole numbers
-Number = Any  # a whole one, of the interpreter or of a row
+Number = Any  # an integer, of the interpreter or of a row
 BYTES = 256
 SPREAD = 0x9E3779B1  # an odd number near 2^32 divided by the golden ratio: Knuth, The Art, volume 3, section 6.4
 WORD = 0xFFFFFFFF
@@ -93,7 +93,7 @@ def block_end(data: Row, least: Number, kinds: Row) -> Number:
 
 
 def find(
-    data: Row, start: Number, end: Number, kinds: Row, table: Table, found: Row, fresh: Row
+    data: Row, start: Number, end: Number, kinds: Row, table: Table, places: Row, fresh: Row
 ) -> tuple[Number, Number]:
     """Find the record of each part of a stretch of text; what has none yet gets one, and has no ids.
 
@@ -103,7 +103,7 @@ def find(
         end: where it ends, at a seam.
         kinds: of bytes.
         table: with room for as many more records as there are bytes.
-        found: a place for the record of each part.
+        places: a place for the record of each part.
         fresh: two places for each part that is new: its record, and where it begins.
 
     Returns:
@@ -136,7 +136,7 @@ def find(
             used[1] += size
             fresh[2 * new], fresh[2 * new + 1] = here, start
             new += 1
-        found[parts] = here
+        places[parts] = here
         parts += 1
         start, spread = at + 1, 0
     return parts, new
@@ -226,10 +226,10 @@ def place_of(left: Number, right: Number, slots: int) -> Number:
     return (spread ^ spread >> 15) & (slots - 1)
 
 
-def gather(table: Table, found: Row, out: Row) -> Number:
+def gather(table: Table, places: Row, out: Row) -> Number:
     """Copy the ids of the records one after another; gives how many there are."""
     records, ids, size = table.records, table.ids, 0
-    for here in found:
+    for here in places:
         first, count = records[here + FIRST], records[here + COUNT]
         if count == 1:
             out[size] = first
@@ -275,8 +275,8 @@ def _compiled() -> Loops | None:
         return None
     for helper in (*pairs.HELPERS, *HELPERS):
         register_jitable(helper)
-    found = (pairs.merge_all, splitting.count, block_end, find, move, fill, gather)
-    return Loops(*(njit(cache=True)(loop) for loop in found))
+    loops = (pairs.merge_all, splitting.count, block_end, find, move, fill, gather)
+    return Loops(*(njit(cache=True)(loop) for loop in loops))
 
 
 BLOCK = 1 << 16  # bytes of a text, and what is needed to end at a seam, that are encoded at once
@@ -293,25 +293,25 @@ class CompiledEncoder:
         self.by_pair = {pair: BYTES + index for index, pair in enumerate(merges)}
         self.ranks = ranks_of(merges, np.array(ids or range(BYTES + len(merges)), np.int32))
         self.table = Table(empty(0), np.zeros(HELD, np.uint8), np.zeros(HELD, np.int32), np.zeros(3, np.int64))
-        self.found, self.fresh = np.zeros(BLOCK + 1, np.int32), np.zeros(2 * BLOCK + 2, np.int32)
+        self.places, self.fresh = np.zeros(BLOCK + 1, np.int32), np.zeros(2 * BLOCK + 2, np.int32)
         self.parts = self.misses = 0  # that were looked up, and that were new
         self.row, self.became = (np.zeros(LONGEST, np.int32) for _ in range(2))
 
     def encode(self, text: str, data: bytes) -> Ids:
         """Return the ids of a text, which is given in UTF-8, too."""
-        bytes_, start, found = np.frombuffer(data, np.uint8), 0, list[Ids]()
+        bytes_, start, rows = np.frombuffer(data, np.uint8), 0, list[Ids]()
         while start < len(data):
             end = self.loops.block_end(bytes_, start + BLOCK, KINDS)
-            found.append(self._block(bytes_, start, end, text if len(text) == len(data) else None, data))
+            rows.append(self._block(bytes_, start, end, text if len(text) == len(data) else None, data))
             start = end
-        return np.concatenate([np.empty(0, np.int32), *found])
+        return np.concatenate([np.empty(0, np.int32), *rows])
 
     def _block(self, bytes_: NDArray[np.uint8], start: int, end: int, ascii_text: str | None, data: bytes) -> Ids:
         size = end - start
         if size > HELD // 2:  # not one seam in so many bytes
             return self._slowly(data[start:end].decode("utf-8"))
         self._make_room(size)
-        parts, new = self.loops.find(bytes_, start, end, KINDS, self.table, self.found, self.fresh)
+        parts, new = self.loops.find(bytes_, start, end, KINDS, self.table, self.places, self.fresh)
         self.parts, self.misses = self.parts + parts, self.misses + new
         if new:
             begins = self.fresh[1 : 2 * new : 2]
@@ -322,10 +322,10 @@ class CompiledEncoder:
             else:
                 self._learn([ascii_text[low:high] for low, high in spans], all_ascii=True)
         out = np.empty(size, np.int32)
-        return out[: self.loops.gather(self.table, self.found[:parts], out)].copy()
+        return out[: self.loops.gather(self.table, self.places[:parts], out)].copy()
 
     def _make_room(self, size: int) -> None:
-        """For as many parts and ids as so many bytes may have."""
+        """Make room for the parts and ids that so many bytes may have at most."""
         table, used = self.table, self.table.used
         if used[0] > RECORDS - BLOCK or max(used[1], used[2]) > HELD - size:
             self.table = table._replace(records=empty(0))
@@ -339,11 +339,11 @@ class CompiledEncoder:
         counts, sizes, long = list[int](), list[int](), dict[int, str]()
         cut = self.splitter.pieces
         for index, text in enumerate(texts):
-            found = list(map(len, cut(text) if all_ascii else map(str.encode, cut(text))))
-            if len(text) > LONGEST // 4 and max(found) > LONGEST:
-                long[index], found = text, []
-            counts.append(len(found))
-            sizes += found
+            lengths = list(map(len, cut(text) if all_ascii else map(str.encode, cut(text))))
+            if len(text) > LONGEST // 4 and max(lengths) > LONGEST:
+                long[index], lengths = text, []
+            counts.append(len(lengths))
+            sizes += lengths
         rows = np.array(counts, np.int32), np.array(sizes, np.int32)
         self.loops.fill(self.table, self.fresh, *rows, self.ranks, self.row, self.became)
         for index, text in long.items():
@@ -355,9 +355,9 @@ class CompiledEncoder:
 
     def _slowly(self, text: str) -> Ids:
         """Return the ids of a text with a long piece, whose merging takes a heap."""
-        tokens = [one for piece in self.splitter.pieces(text) for one in merge_piece(piece.encode(), self.by_pair)]
-        found: Ids = self.ranks.ids[tokens]
-        return found
+        tokens = [token for piece in self.splitter.pieces(text) for token in merge_piece(piece.encode(), self.by_pair)]
+        ids: Ids = self.ranks.ids[tokens]
+        return ids
 
 
 def empty(records: int) -> NDArray[np.int32]:

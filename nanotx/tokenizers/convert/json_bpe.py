@@ -18,8 +18,8 @@ from nanotx.tokenizers.byte_level import CHARACTERS, from_printable, to_printabl
 from nanotx.tokenizers.convert.pipeline import (
     REMEDY,
     Table,
+    check_keys,
     check_portable,
-    kept,
     normal_form,
     only,
     pipeline,
@@ -56,7 +56,7 @@ def write_bpe(codec: BpeCodec) -> Table:
     """
     check_portable("bpe", codec.source)
     ids = codec.ids or tuple(range(256 + len(codec.merges)))
-    words = [to_printable(codec.decode_bytes([one])) for one in ids]
+    words = [to_printable(codec.decode_bytes([token_id])) for token_id in ids]
     before = {"type": "Sequence", "pretokenizers": [split(codec.source), LEVEL]}
     merges = [[words[left], words[right]] for left, right in codec.merges]
     return pipeline(codec, _model(dict(zip(words, ids, strict=True)), codec, merges), before, DECODER)
@@ -85,7 +85,7 @@ def read(table: Table) -> Codec:
     Raises:
         TokenizerError: something in it is not byte-level, or is not supported.
     """
-    model = kept("model", table["model"], MODEL)
+    model = check_keys("model", table["model"], MODEL)
     if type(model["vocab"]) is not dict or type(model["merges"]) is not list:
         raise TokenizerError("model: expected a table of tokens and a list of merges.")
     special_tokens = special_tokens_of(table["added_tokens"], model["vocab"])
@@ -97,7 +97,7 @@ def read(table: Table) -> Codec:
         for name in codec.special_tokens:
             if name in model["vocab"] and may_be_piece(source, name):
                 raise refused("model", f"ignore_merges=True takes {name!r} whole in a text, and no merge makes it")
-        tokens = [codec.decode_bytes([one]) for one in codec.ids or range(256 + len(codec.merges))]
+        tokens = [codec.decode_bytes([token_id]) for token_id in codec.ids or range(256 + len(codec.merges))]
         if merges_of("model: ignore_merges", tokens[256:]) != list(codec.merges):
             raise refused("model", "ignore_merges=True takes tokens whole that the merges make otherwise")
     if source == WHOLE and codec == BpeCodec((), WHOLE):
@@ -132,16 +132,18 @@ def regex_before(table: Any) -> str:
     parts = steps("pre_tokenizer", table, "pretokenizers")
     level = {"type": ("ByteLevel",), "add_prefix_space": (False,), "trim_offsets": (True, False)}
     if len(parts) == 1 and parts[0].get("type") == "ByteLevel":
-        one = kept("pre_tokenizer", parts[0], level | {"use_regex": (True, False)})
-        return regex_of("gpt2") if one["use_regex"] else WHOLE
+        step = check_keys("pre_tokenizer", parts[0], level | {"use_regex": (True, False)})
+        return regex_of("gpt2") if step["use_regex"] else WHOLE
     kinds = [part.get("type") for part in parts]
     if kinds != ["Split", "ByteLevel"]:
         raise refused("pre_tokenizer", f"expected a Split and a ByteLevel, or a ByteLevel alone, got {kinds}")
-    kept("pre_tokenizer", parts[1], level | {"use_regex": (True, False)})
+    check_keys("pre_tokenizer", parts[1], level | {"use_regex": (True, False)})
     if parts[1].get("use_regex", True):
         raise refused("pre_tokenizer", "use_regex=True cuts the pieces of Split once more")
-    cut = kept("pre_tokenizer", parts[0], {"type": ("Split",), "pattern": (), "behavior": (), "invert": (False, True)})
-    pattern = kept("pre_tokenizer: pattern", cut["pattern"], {"Regex": ()})["Regex"]
+    cut = check_keys(
+        "pre_tokenizer", parts[0], {"type": ("Split",), "pattern": (), "behavior": (), "invert": (False, True)}
+    )
+    pattern = check_keys("pre_tokenizer: pattern", cut["pattern"], {"Regex": ()})["Regex"]
     if type(pattern) is not str:
         raise TokenizerError("pre_tokenizer: pattern: expected a regex.")
     ways = [("Isolated", False)]
@@ -177,9 +179,9 @@ def codec_of(
     Raises:
         TokenizerError: a byte is missing, a merge is of unknown tokens, or makes one; or a token that no merge makes.
     """
-    for word, one in vocab.items():
-        if type(one) is not int:
-            raise TokenizerError(f"{where}: {brief(word)}: expected an id, got {brief(one)}.")
+    for word, token_id in vocab.items():
+        if type(token_id) is not int:
+            raise TokenizerError(f"{where}: {brief(word)}: expected an id, got {brief(token_id)}.")
     missing = [value for value, character in CHARACTERS.items() if character not in vocab]
     if missing:
         raise TokenizerError(
@@ -202,7 +204,7 @@ def codec_of(
             )
         pairs.append((numbers[left], numbers[right]))
         numbers[left + right] = 256 + index
-    others = {word: one for word, one in vocab.items() if word not in numbers and word not in special_tokens}
+    others = {word: token_id for word, token_id in vocab.items() if word not in numbers and word not in special_tokens}
     for word in others:
         if not (word.startswith("<") and word.endswith(">")):
             raise TokenizerError(
@@ -225,7 +227,7 @@ def halves(where: str, index: int, merge: Any) -> tuple[str, str]:
         TokenizerError: it is neither.
     """
     pair = merge.split(" ") if isinstance(merge, str) else merge
-    if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(one, str) and one for one in pair):
+    if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(side, str) and side for side in pair):
         raise TokenizerError(f"{where}: merge {index}: expected a pair of tokens, got {brief(merge)}.")
     return pair[0], pair[1]
 

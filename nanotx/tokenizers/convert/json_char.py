@@ -11,7 +11,7 @@ from nanotx.tokenizers.base import UNKNOWN, Codec
 from nanotx.tokenizers.char import Char, CharCodec
 from nanotx.tokenizers.convert.pipeline import (
     Table,
-    kept,
+    check_keys,
     normal_form,
     only,
     pipeline,
@@ -37,19 +37,19 @@ def read(table: Table) -> Codec:
     Raises:
         TokenizerError: its words are no characters, or their ids are not in the characters' order.
     """
-    model = kept("model", table["model"], {"type": ("WordLevel",), "vocab": (), "unk_token": (UNKNOWN,)})
+    model = check_keys("model", table["model"], {"type": ("WordLevel",), "vocab": (), "unk_token": (UNKNOWN,)})
     if (source := split_regex(table["pre_tokenizer"])) != EACH:
         raise refused("pre_tokenizer", f"expected one that takes each character as a word, {EACH!r}, got {source!r}")
     only("decoder", table["decoder"], "decoders", {"type": ("Fuse",)})
     vocab = model["vocab"]
-    if type(vocab) is not dict or not all(type(one) is int for one in vocab.values()):
+    if type(vocab) is not dict or not all(type(token_id) is int for token_id in vocab.values()):
         raise TokenizerError(f"model: vocab: expected characters and their ids, got {brief(vocab)}.")
     unknown = {UNKNOWN: vocab[UNKNOWN]} if UNKNOWN in vocab else {}
     extra = special_tokens_of(table["added_tokens"], vocab).keys() - unknown.keys()
     if extra:
         raise refused("added_tokens", f"{brief(sorted(extra))}: a tokenizer of characters has no special but {UNKNOWN}")
-    letters = sorted((one, word) for word, one in vocab.items() if word not in unknown)
-    if [one for one, _ in letters] != list(range(len(letters))):
+    letters = sorted((token_id, word) for word, token_id in vocab.items() if word not in unknown)
+    if [token_id for token_id, _ in letters] != list(range(len(letters))):
         raise refused("model", "vocab: expected the ids from 0 on, none left out")
     alphabet = "".join(word for _, word in letters)
     if len(alphabet) != len(letters) or list(alphabet) != sorted(alphabet):

@@ -13,7 +13,7 @@ from nanotx.tokenizers.base import UNKNOWN, Codec
 from nanotx.tokenizers.convert.json_wordpiece import check_decoder, check_names
 from nanotx.tokenizers.convert.pipeline import (
     Table,
-    kept,
+    check_keys,
     normal_form,
     pipeline,
     refused,
@@ -30,17 +30,17 @@ def write_unigram(codec: UnigramCodec) -> Table:
     """Return the tokenizer.json of a Unigram.
 
     Raises:
-        TokenizerError: a special can stand in a text, where the library would find it, or some id stands for nothing.
+        TokenizerError: a special can stand in a text, where the library would find it, or an id is undefined.
     """
     source = codec.to_dict()["regex"]
     check_names(codec.part, source, codec.special_tokens)
     ids = codec.ids or tuple(range(len(codec.tokens)))
-    scored = {one: [token, score] for one, token, score in zip(ids, codec.tokens, codec.scores, strict=True)}
-    scored |= {one: [name, 0.0] for name, one in codec.special_tokens.items()}
-    missing = [one for one in range(codec.vocab_size) if one not in scored]
+    scored = {token_id: [token, score] for token_id, token, score in zip(ids, codec.tokens, codec.scores, strict=True)}
+    scored |= {token_id: [name, 0.0] for name, token_id in codec.special_tokens.items()}
+    missing = [token_id for token_id in range(codec.vocab_size) if token_id not in scored]
     if missing:
-        raise TokenizerError(f"unigram: the id {missing[0]} stands for nothing, and the library has no such ids.")
-    vocab = [scored[one] for one in range(codec.vocab_size)]
+        raise TokenizerError(f"unigram: the id {missing[0]} is undefined, and the library has no undefined ids.")
+    vocab = [scored[token_id] for token_id in range(codec.vocab_size)]
     model = {"type": "Unigram", "unk_id": codec.special_tokens.get(UNKNOWN), "vocab": vocab, "byte_fallback": False}
     return pipeline(codec, model, split(source), FUSE)
 
@@ -52,7 +52,7 @@ def read(table: Table) -> Codec:
         TokenizerError: it cuts a text otherwise, or does something that ours does not.
     """
     allowed = {"type": ("Unigram",), "unk_id": (), "vocab": (), "byte_fallback": (False,)}
-    model = kept("model", {"unk_id": None} | table["model"], allowed)
+    model = check_keys("model", {"unk_id": None} | table["model"], allowed)
     vocab = model["vocab"]
     if type(vocab) is not list or not all(map(is_scored, vocab)):
         raise TokenizerError(f"model: vocab: expected pairs of a token and its score, got {brief(vocab)}.")
@@ -72,9 +72,9 @@ def read(table: Table) -> Codec:
     pairs = [pair for pair in vocab if pair[0] not in special_tokens]
     ids = [numbers[token] for token, _ in pairs]
     plain = ids == list(range(len(ids)))
-    found = {"nfc": normal_form(table["normalizer"]), "special_tokens": special_tokens, "ids": [] if plain else ids}
+    fields = {"nfc": normal_form(table["normalizer"]), "special_tokens": special_tokens, "ids": [] if plain else ids}
     tokens, scores = [token for token, _ in pairs], [float(score) for _, score in pairs]
-    codec = Unigram.from_dict({"regex": source, **found, "tokens": tokens, "scores": scores})
+    codec = Unigram.from_dict({"regex": source, **fields, "tokens": tokens, "scores": scores})
     check_names("added_tokens", source, special_tokens)
     return codec
 

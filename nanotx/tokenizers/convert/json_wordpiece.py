@@ -15,7 +15,7 @@ from nanotx.errors import TokenizerError
 from nanotx.tokenizers.base import UNKNOWN, Codec
 from nanotx.tokenizers.convert.pipeline import (
     Table,
-    kept,
+    check_keys,
     normal_form,
     pipeline,
     refused,
@@ -58,7 +58,7 @@ def read(table: Table) -> Codec:
         TokenizerError: it cuts a text otherwise, or does something that ours does not.
     """
     allowed = {"type": ("WordPiece",), "unk_token": (UNKNOWN,), "continuing_subword_prefix": (MORE,)}
-    model = kept("model", table["model"], {**allowed, "max_input_chars_per_word": (), "vocab": ()})
+    model = check_keys("model", table["model"], {**allowed, "max_input_chars_per_word": (), "vocab": ()})
     vocab, most = model["vocab"], model["max_input_chars_per_word"]
     if type(most) is not int or most < ENDLESS:
         raise refused("model", f"max_input_chars_per_word={brief(most)} makes longer words {UNKNOWN}, and here none is")
@@ -72,8 +72,8 @@ def read(table: Table) -> Codec:
     words = [word for word in vocab if word not in special_tokens]
     ids = [vocab[word] for word in words]
     plain = ids == list(range(len(ids)))
-    found = {"nfc": normal_form(table["normalizer"]), "special_tokens": special_tokens, "ids": [] if plain else ids}
-    codec = WordPiece.from_dict({"regex": source, **found, "tokens": words})
+    fields = {"nfc": normal_form(table["normalizer"]), "special_tokens": special_tokens, "ids": [] if plain else ids}
+    codec = WordPiece.from_dict({"regex": source, **fields, "tokens": words})
     check_names("added_tokens", source, special_tokens)
     return codec
 

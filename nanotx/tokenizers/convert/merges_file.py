@@ -1,7 +1,7 @@
 """GPT-2's pair of files: `encoder.json`, each token and its id, and `vocab.bpe`, the merges, the earliest first.
 
 Hugging Face calls the same two `vocab.json` and `merges.txt`. Tokens are written in printable characters, one a byte.
-Neither says where a text is cut: that is GPT-2's pattern, unless another is told.
+Neither states where a text is cut: that is GPT-2's pattern, unless another is given.
 
 Source: https://github.com/openai/gpt-2/blob/master/src/encoder.py; the digests of OpenAI's files,
 https://github.com/openai/tiktoken/blob/main/tiktoken_ext/openai_public.py
@@ -21,7 +21,7 @@ PUBLISHED = (
     "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",  # encoder.json
     "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",  # vocab.bpe
 )
-LARGEST = 1 << 24  # bytes; a stranger's file must not fill the memory
+LARGEST = 1 << 24  # bytes; an untrusted file must not fill the memory
 
 
 def pair_of(path: Path) -> tuple[Path, Path] | None:
@@ -49,18 +49,18 @@ def read(vocabulary: Path, merges: Path, pattern: str = "") -> Imported:
     """Return the byte-level BPE of a pair of files; see `read_tokenizer`.
 
     Raises:
-        TokenizerError: one of them is missing, is none, or does not fit the other.
+        TokenizerError: a file is missing or invalid, or they do not fit together.
     """
     vocab, lines = read_json(vocabulary), read_merges(merges)
     codec = codec_of(str(vocabulary), vocab, lines, {}, regex_of(pattern or "gpt2"))
     digests = tuple(hashlib.sha256(read_regular(file, LARGEST)).hexdigest() for file in (vocabulary, merges))
     if digests == PUBLISHED:
         return Imported(codec=codec, notes=("these are GPT-2's files, as published",))
-    told = "" if pattern else "; nothing in them says where a text is cut, and GPT-2's pattern was taken"
+    pattern_note = "" if pattern else "; they do not state where a text is cut, and GPT-2's pattern was used"
     other = (
         f"these are not the files that were published with GPT-2 (sha256 {digests[0][:12]}..., {digests[1][:12]}...)"
     )
-    return Imported(codec=codec, notes=(f"{other}; they were read as what they are{told}",))
+    return Imported(codec=codec, notes=(f"{other}; they were read as what they are{pattern_note}",))
 
 
 def read_merges(path: Path) -> list[list[str]]:

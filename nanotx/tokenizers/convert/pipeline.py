@@ -28,7 +28,7 @@ def refused(where: str, what: str) -> TokenizerError:
     return TokenizerError(f"{where}: {what}. {REMEDY}")
 
 
-def kept(where: str, table: Any, allowed: Mapping[str, Sequence[Any]]) -> Table:
+def check_keys(where: str, table: Any, allowed: Mapping[str, Sequence[Any]]) -> Table:
     """Check that a table has only these keys, each with one of its allowed values; return it with defaults.
 
     The default of a missing key is the first of its values. An empty sequence of values allows any.
@@ -41,9 +41,9 @@ def kept(where: str, table: Any, allowed: Mapping[str, Sequence[Any]]) -> Table:
     for key, value in table.items():
         if key not in allowed:
             raise refused(where, f"{brief(key)}={brief(value)} is unknown to nanotx")
-        if allowed[key] and not any(type(value) is type(one) and value == one for one in allowed[key]):
-            wanted = " or ".join(map(repr, allowed[key]))
-            raise refused(where, f"{key}={brief(value)} is not supported; expected {wanted}")
+        if allowed[key] and not any(type(value) is type(option) and value == option for option in allowed[key]):
+            expected = " or ".join(map(repr, allowed[key]))
+            raise refused(where, f"{key}={brief(value)} is not supported; expected {expected}")
     for key, values in allowed.items():
         if key not in table and not values:
             raise TokenizerError(f"{where}: the key {key!r} is missing.")
@@ -63,7 +63,7 @@ def steps(where: str, table: Any, key: str) -> list[Table]:
 
 
 def only(where: str, table: Any, key: str, allowed: Mapping[str, Sequence[Any]]) -> Table:
-    """Return the one part of a step, which is checked as by `kept`.
+    """Return the one part of a step, which is checked as by `check_keys`.
 
     Raises:
         TokenizerError: there is none, or there are several, or it is another.
@@ -71,7 +71,7 @@ def only(where: str, table: Any, key: str, allowed: Mapping[str, Sequence[Any]])
     parts = steps(where, table, key)
     if len(parts) != 1 or "type" not in parts[0]:
         raise refused(where, f"expected one of the type {allowed['type'][0]}, got {brief(table)}")
-    return kept(where, parts[0], allowed)
+    return check_keys(where, parts[0], allowed)
 
 
 def normal_form(table: Any) -> bool:
@@ -82,7 +82,7 @@ def normal_form(table: Any) -> bool:
     """
     parts = steps("normalizer", table, "normalizers")
     for part in parts:
-        kept("normalizer", part, {"type": ("NFC",)})
+        check_keys("normalizer", part, {"type": ("NFC",)})
     return bool(parts)
 
 
@@ -113,17 +113,19 @@ def special_tokens_of(added: Any, vocab: Mapping[str, Any]) -> dict[str, int]:
     names = dict[str, int]()
     for index, token in enumerate(added):
         where = f"added_tokens: number {index}"
-        kept(where, token, allowed)
-        name, said = token["content"], token["id"]
-        if type(name) is not str or type(said) is not int or name in names:
-            raise TokenizerError(f"{where}: expected a name and an id, each once, got {brief(name)} and {brief(said)}.")
-        following = max([len(vocab), *(one + 1 for one in names.values())])
-        given = vocab.get(name, following)
-        if given != said:
+        check_keys(where, token, allowed)
+        name, stated = token["content"], token["id"]
+        if type(name) is not str or type(stated) is not int or name in names:
             raise TokenizerError(
-                f"{where}: {brief(name)} has the id {said}, and the library would give it {brief(given)}."
+                f"{where}: expected a name and an id, each once, got {brief(name)} and {brief(stated)}."
             )
-        names[name] = said
+        following = max([len(vocab), *(token_id + 1 for token_id in names.values())])
+        expected = vocab.get(name, following)
+        if expected != stated:
+            raise TokenizerError(
+                f"{where}: {brief(name)} has the id {stated}, and the library would give it {brief(expected)}."
+            )
+        names[name] = stated
     return names
 
 
@@ -137,8 +139,8 @@ def pipeline(codec: Codec, model: Table, before: Table, decoder: Table) -> Table
         decoder: the decoder.
     """
     added = [
-        {"id": one, "content": name, **FLAGS, "normalized": False, "special": True}
-        for name, one in sorted(codec.special_tokens.items(), key=lambda item: item[1])
+        {"id": token_id, "content": name, **FLAGS, "normalized": False, "special": True}
+        for name, token_id in sorted(codec.special_tokens.items(), key=lambda item: item[1])
     ]
     return {
         "version": "1.0",
@@ -196,19 +198,19 @@ def check_portable(where: str, source: str) -> None:
         raise TokenizerError(f"{where}: expected a regex of at most {LONGEST} characters, got {len(source)}.")
     at, length, groups = 0, list[str](), list[str]()
     while at < len(source):
-        found = TOKEN.match(source, at)
-        if not found or found.lastgroup is None:
+        match = TOKEN.match(source, at)
+        if not match or match.lastgroup is None:
             raise TokenizerError(
                 f"{where}: the regex {source[:60]!r}: {source[at : at + 12]!r} may mean one thing here and another in "
                 r"the library; expected literals, classes, \p{L} and its like, \s, \d, groups, lookaheads and repeats. "
                 "Try --tokenizer huggingface, which learns and cuts by the library."
             )
-        kind = found.lastgroup
+        kind = match.lastgroup
         if kind in ("ahead", "open"):
             groups.append(kind)
         optional = kind == "close" and bool(groups) and groups.pop() == "ahead"  # what is ahead is not matched
-        length.append(")?" if optional else ALIKE.get(kind, found[0]))
-        at = found.end()
+        length.append(")?" if optional else ALIKE.get(kind, match[0]))
+        at = match.end()
     try:
         empty = re.fullmatch("".join(length), "")
     except (re.error, OverflowError, RecursionError) as error:

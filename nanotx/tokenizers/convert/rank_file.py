@@ -1,7 +1,7 @@
 """A file of ranks, `*.tiktoken`: a token a line, its bytes in base64, a space, its rank, which is its id.
 
 It has no merges, no pattern and no special tokens. Merges are recovered exactly; pattern and special tokens are
-known for the files that OpenAI published, by their digests, and have to be told for any other.
+known for the files that OpenAI published, by their digests, and have to be given for any other.
 
 Source: https://github.com/openai/tiktoken/blob/main/tiktoken/load.py
 """
@@ -25,27 +25,31 @@ def read(path: Path, pattern: str = "", special_tokens: Sequence[str] = ()) -> I
     """Return the byte-level BPE of a file of ranks; see `read_tokenizer`.
 
     Raises:
-        TokenizerError: the file is none, a token of it cannot be merged, or nobody says where a text is cut.
+        TokenizerError: the file is invalid, a token of it cannot be merged, or no pattern is given.
     """
     ranks = read_ranks(path)
-    found = published(path)
-    if found and (pattern or special_tokens):
+    known = published(path)
+    if known and (pattern or special_tokens):
         raise ConfigError(
-            f"{path}: this is {found.name}, whose pattern and special tokens are known; leave the flags out."
+            f"{path}: this is {known.name}, whose pattern and special tokens are known; leave the flags out."
         )
-    if not found and not pattern:
+    if not known and not pattern:
         raise TokenizerError(
             f"{path}: a file of ranks does not say where a text is cut, and this one is none of OpenAI's; "
             r"try --pattern gpt4, --pattern gpt2, or the regex it was learned with, such as --pattern '\s?\p{L}+'."
         )
     after = max(ranks.values(), default=0) + 1
     names = (
-        found.special_tokens
-        if found
+        known.special_tokens
+        if known
         else {name: after + index for index, name in enumerate(dict.fromkeys(special_tokens))}
     )
-    codec = codec_of(str(path), ranks, found.pattern if found else pattern, names)
-    note = f"this is {found.name}, as published" if found else "the file says nothing of its pattern: taken as told"
+    codec = codec_of(str(path), ranks, known.pattern if known else pattern, names)
+    note = (
+        f"this is {known.name}, as published"
+        if known
+        else "the file does not state its pattern: the given one was used"
+    )
     return Imported(codec=codec, notes=(note,))
 
 
@@ -83,8 +87,8 @@ def write(codec: Codec, path: Path) -> Exported:
     if not isinstance(codec, BpeCodec):
         return Exported(files=(path,))
     special_tokens = f", and its special tokens are {dict(codec.special_tokens)}" if codec.special_tokens else ""
-    said = f"a file of ranks does not say where a text is cut: by {codec.source!r}{special_tokens}"
-    return Exported(files=(path,), notes=(said,))
+    note = f"a file of ranks does not say where a text is cut: by {codec.source!r}{special_tokens}"
+    return Exported(files=(path,), notes=(note,))
 
 
 def ranks_of(codec: Codec) -> dict[bytes, int]:
@@ -105,7 +109,7 @@ def ranks_of(codec: Codec) -> dict[bytes, int]:
             "bpe: a file of ranks cannot say nfc=True, and its ids would be others; try --to huggingface."
         )
     ids = codec.ids or tuple(range(256 + len(codec.merges)))
-    tokens = [codec.decode_bytes([one]) for one in ids]
+    tokens = [codec.decode_bytes([token_id]) for token_id in ids]
     for earlier, later in pairwise(ids[256:]):
         if later < earlier:
             raise TokenizerError(

@@ -20,7 +20,7 @@ from nanotx.tokenizers.byte import ByteCodec
 from nanotx.tokenizers.char import CharCodec
 from nanotx.tokenizers.convert import json_bpe, json_char, json_unigram, json_wordpiece
 from nanotx.tokenizers.convert.formats import Exported, Imported
-from nanotx.tokenizers.convert.pipeline import Table, check_after, kept, refused
+from nanotx.tokenizers.convert.pipeline import Table, check_after, check_keys, refused
 from nanotx.tokenizers.huggingface.file_checks import settled
 from nanotx.tokenizers.huggingface.tokenizer import HuggingfaceCodec, read_json
 from nanotx.tokenizers.unigram import UnigramCodec
@@ -45,8 +45,8 @@ def read(path: Path) -> Imported:
     try:
         return understood(read_json(path))
     except TokenizerError as error:
-        said = str(error)
-        raise TokenizerError(said if said.startswith(str(path)) else f"{path}: {said}") from None
+        message = str(error)
+        raise TokenizerError(message if message.startswith(str(path)) else f"{path}: {message}") from None
 
 
 def understood(table: Table) -> Imported:
@@ -58,7 +58,7 @@ def understood(table: Table) -> Imported:
     if "nanotx" in table:
         raise TokenizerError("this is a tokenizer of nanotx already, which nanotx.tokenizers.base.load reads.")
     whole: dict[str, tuple[Any, ...]] = {"version": ("1.0",), "truncation": (None,), "padding": (None,)}
-    table = kept("tokenizer.json", table, whole | dict.fromkeys(KEYS, ()))
+    table = check_keys("tokenizer.json", table, whole | dict.fromkeys(KEYS, ()))
     model = table["model"]
     kind = model.get("type", "BPE" if "merges" in model else None) if type(model) is dict else None
     if type(kind) is not str or kind not in READERS:

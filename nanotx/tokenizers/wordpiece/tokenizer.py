@@ -86,7 +86,7 @@ class WordPieceCodec(WordTokenizerCodec):
     """A trained WordPiece tokenizer: token n has the id n, or ids[n]; only an imported tokenizer has `ids`.
 
     Raises:
-        TokenizerError: a token, an id or a special that cannot be.
+        TokenizerError: a token, an id or a special token is invalid.
         ConfigError: the name of a special token is invalid.
     """
 
@@ -110,7 +110,7 @@ class WordPieceCodec(WordTokenizerCodec):
             raise self._refusal(text) from None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the tokens as they are written: `##` before what goes on with a piece."""
+        """Return the tokens as they are written: `##` before those that continue a piece."""
         return {
             "regex": WORDS,
             "nfc": self.nfc,
@@ -125,7 +125,7 @@ class WordPieceCodec(WordTokenizerCodec):
         return PieceCache(Greedy(dict(zip(self.tokens, ids, strict=True)), self.special_tokens.get(UNKNOWN)))
 
     def _refusal(self, text: str) -> TextError:
-        """Return what is said of a text in which a piece has no tokens: the first character that none of them holds."""
+        """Return the error for a text in which a piece has no tokens: its first character that no token holds."""
         offset, known = 0, set().union(*(token for token, _ in self.tokens))
         for piece in cut(WORDS, text):
             if not self._memory.knows(piece):

@@ -1,12 +1,10 @@
 """The English playhouse: its words, phrases and verse, its characters, and plays of five acts.
 
-`~` stands for the mood of a scene, whose nouns they use.
+In a rule `~` is replaced by the mood of a scene, which selects its nouns. A line that ends with a full stop may be the
+last of a speech; a line that ends with a comma never is.
 
-`~` stands for the mood of a scene. A line that ends with a full stop may be a speech's last; one that
-ends with a comma never is.
-
-A rule's name carries what has to be remembered: the kind of play, the mood and players of a scene, whose turn
-it is. So the text has structure at every range, up to who is left on the stage when all go off.
+The name of a rule holds its state: the kind of play, the mood and players of a scene, and who speaks. So the text has
+structure at every range, up to who is left on the stage when all go off.
 """
 
 from functools import cache
@@ -55,13 +53,13 @@ TAKING = """
     disdain doubt draw endure entreat fear feed find follow forgive forsake greet guard guide hate heal hide
     hold honour invite judge keep know lead learn lend lose love mend mock mourn name need obey offend open
     praise prove pursue question raise redeem remember reward scorn seek serve show slander slay spare spend
-    summon sway teach tempt thank touch trust uphold warn watch wear"""  # verbs that take a thing
+    summon sway teach tempt thank touch trust uphold warn watch wear"""  # transitive verbs
 ALONE = """
     abate abide arise blush boast bow break burn cease complain dance depart despair die dream dwell fade
     fail faint fall falter fight flee flourish kneel lament languish laugh linger live melt mutter perish
     plead prevail quake rage rejoice repent return ride sail shine shiver sigh sing sink sleep smile speak
     stand starve stay stray strive stumble suffer swear sweat swoon thrive toil tremble vanish wait wake
-    walk wander weep whisper wither yawn yield"""  # verbs that take none
+    walk wander weep whisper wither yawn yield"""  # intransitive verbs
 CITIES = """
     Antioch Arden Athens Bohemia Bristow Burgundy Calais Corinth Cyprus Dover Elsinore Florence Genoa
     Harfleur Illyria Jerusalem Kent Lisbon London Mantua Milan Naples Navarre Orleans Padua Paris Rhodes
@@ -73,12 +71,12 @@ Rules = dict[str, Choices]
 
 
 def words(text: str) -> Choices:
-    """Words as alternatives of equal weight."""
+    """Return the words of a text as alternatives of equal weight."""
     return dict.fromkeys(text.split(), 1)
 
 
 def verbs(ending: str) -> Choices:
-    """Return every verb as a subject wants it, with what it takes."""
+    """Return every verb with the ending that agrees with its subject, and with its object if it takes one."""
     forms = {
         verb: verb + (ending.removeprefix("e") if verb.endswith("e") else ending) for verb in words(TAKING + ALONE)
     }
@@ -140,7 +138,7 @@ PHRASES: Rules = {
         "with <one ~>": 2,
     },
 }
-# Beside the verbs of the lists: as "they", "he" and "thou" want them, and as an infinitive.
+# Besides the verbs of the lists: the forms that agree with "they", "he" and "thou", and the infinitive.
 DO: Choices = {"are <quality>": 40, "do <act ~>": 20, "have <one ~>": 20, "must <act ~>": 10, "shall <act ~>": 20}
 DOES: Choices = {"doth <act ~>": 15, "hath <one ~>": 20, "is <quality>": 40, "must <act ~>": 10, "shall <act ~>": 20}
 DOST: Choices = {"art <quality>": 40, "canst <act ~>": 10, "hast <one ~>": 20, "shalt <act ~>": 20, "wilt <act ~>": 15}
@@ -167,7 +165,7 @@ def moody(mood: str) -> Rules:
     }
 
 
-OPENINGS: Choices = {  # the first line of a speech; CALL is how the hearer is called
+OPENINGS: Choices = {  # the first line of a speech; CALL is the form of address of the hearer
     "(Aside) Methinks <clause ~><end ~>": 1,
     "Ay, <CALL>; <clause ~><end ~>": 2,
     "Be <quality>, <CALL>, or <act ~><end ~>": 1,
@@ -232,7 +230,7 @@ Cast = tuple[str, ...]
 
 ACTS = ("I", "II", "III", "IV", "V")
 SCENES = ("I", "II", "III", "IV", "V", "VI", "VII")
-KINDS = {  # of play, and how often each mood comes in it
+KINDS = {  # of play, with the weight of each mood in it
     "COMEDY": {"war": 1, "love": 6, "court": 3, "night": 1},
     "HISTORY": {"war": 5, "love": 1, "court": 5, "night": 1},
     "TRAGEDY": {"war": 2, "love": 2, "court": 3, "night": 5},
@@ -244,7 +242,7 @@ PLACES = {
     "night": "Midnight. A heath near <city>",
 }
 NOISES = {"war": "Alarum", "love": "Music within", "court": "Flourish", "night": "Thunder"}
-CALLED: Rules = {  # how one is called to one's face, besides by name
+CALLED: Rules = {  # forms of address by rank, besides the name
     "king": {"dread sovereign": 1, "good my liege": 1, "my liege": 3, "sire": 2, "your majesty": 2},
     "lady": {"fair mistress": 1, "gentle lady": 2, "madam": 3, "sweet lady": 2},
     "lord": {"brave cousin": 1, "good sir": 2, "my lord": 4, "noble friend": 1, "worthy captain": 1},
@@ -308,7 +306,7 @@ def the_play() -> Grammar:
 
 
 def _acts(kind: str) -> Rules:
-    """Return the scenes of a play of this kind, and what comes after each of them until it ends."""
+    """Return the rules of the scenes of a play of this kind, and of what follows each of them."""
     rules: Rules = {kind: {f"{PLACES[mood]}.\n\n<enter {mood}>": weight for mood, weight in KINDS[kind].items()}}
     for act, next_act in pairwise((*ACTS, "")):
         over = f"ACT {next_act}\n\nSCENE I. <{kind}><{kind} {next_act} I>" if next_act else "FINIS\n\n\n\n"
@@ -319,7 +317,7 @@ def _acts(kind: str) -> Rules:
 
 
 def _entrances(mood: str) -> Rules:
-    """Who enters, and what each may be told."""
+    """Return the rules of who enters, of the forms of address, and of the speeches to each player."""
     casts = {f"{_listed(cast)}.\n\n{_says(mood, cast, *cast[:2])}": 1 for cast in CASTS}
     rules: Rules = {f"enter {mood}": {f"Enter <cast {mood}>": 1}, f"cast {mood}": casts}
     for player, rank in PLAYERS.items():
@@ -331,7 +329,7 @@ def _entrances(mood: str) -> Rules:
 
 
 def _talk(mood: str, cast: Cast) -> Rules:
-    """Return what comes when one of a cast has spoken: an answer, a noise, a play in the play, or a way off."""
+    """Return the rules of what follows a speech: an answer, a noise, a play within the play, or an exit."""
     rules: Rules = {}
     for player in cast:
         rest = tuple(other for other in cast if other != player)
@@ -342,18 +340,18 @@ def _talk(mood: str, cast: Cast) -> Rules:
             f"[Exeunt {_listed(cast)}.]\n\n": 10,
             f"[Exit {player}.]\n\n{_left(mood, rest)}": 10,
         }
-    one, other = cast[:2]
-    rules[f"left {mood} {_listed(cast)}"] = {_says(mood, cast, one, other): 1, _says(mood, cast, other, one): 1}
+    first, second = cast[:2]
+    rules[f"left {mood} {_listed(cast)}"] = {_says(mood, cast, first, second): 1, _says(mood, cast, second, first): 1}
     return rules
 
 
 def _says(mood: str, cast: Cast, speaker: str, hearer: str) -> str:
-    """One of a cast speaks to another, and the talk goes on."""
+    """Return the text in which one player speaks to another and the talk continues."""
     return f"{speaker}:\n<speech {mood} {hearer}><talk {mood} {_listed(cast)} {speaker}>"
 
 
 def _left(mood: str, rest: Cast) -> str:
-    """Those whom a player leaves: two talk on; one has a last word alone."""
+    """Return the text after a player's exit: two others continue to talk; a single one has the last word."""
     if len(rest) == 1:
         return f"{rest[0]}:\nAlone at last, <clause {mood}><end {mood}>[Exit {rest[0]}.]\n\n"
     return f"<left {mood} {_listed(rest)}>"
