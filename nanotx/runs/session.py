@@ -148,6 +148,8 @@ class Session:
         if progress.step >= self.recipe.train.steps and (figures := self.complete_figures()) is not None:
             self.display.say(f"{self.folder.path}: the run is complete at step {progress.step}; nothing is left to do.")
             progress.eval_pending, progress.scores = False, figures
+            for remark in self.remarks:
+                self.display.say(remark)
             for note in self.found.notes:  # a file was missing
                 self.display.say(note)
                 self.settle()
