@@ -103,7 +103,7 @@ def test_the_flags_of_a_command_are_those_of_its_fields(name):
         (["train", "x", "--train.steps", ""], []),
         (["train", "x", "--resume", ""], []),
         (["train", "x", "--tokenizer", "shakespeare_bpe_1"], ["shakespeare_bpe_1024"]),
-        (["train", "x", "--callback", ""], ["csv", "gradient_norms", "tensorboard", "wandb"]),
+        (["train", "x", "--callback", ""], ["csv", "gradient_norms", "tensorboard", "trackio", "wandb"]),
         (["tokenizer", "encode", "shakespeare_bpe_1"], ["shakespeare_bpe_1024"]),
         (["tokenizer", "train", "b"], ["bpe", "byte"]),
         (["tokenizer", "train", "bpe", "--v"], ["--vocab-size"]),

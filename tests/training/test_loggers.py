@@ -23,6 +23,7 @@ from nanotx.training.callbacks import Callback
 from nanotx.training.callbacks.csv import Csv
 from nanotx.training.callbacks.logger import LoggedRun, Logger
 from nanotx.training.callbacks.tensorboard import TensorBoard
+from nanotx.training.callbacks.trackio import Trackio
 from nanotx.training.callbacks.wandb import Wandb
 
 pytestmark = pytest.mark.usefixtures("capsys")
@@ -193,6 +194,33 @@ def test_wandb_holds_each_step_once_after_a_resume_and_changes_no_weight(recipe,
         wanted = {key: value for key, value in row.items() if key not in ("event", "step")}
         assert {key: points[row["step"]].get(key) for key in wanted} == wanted
     assert points[6]["sample"] == rows(folder, "sample")[-1]["text"]
+
+
+has_trackio = pytest.mark.skipif(importlib.util.find_spec("trackio") is None, reason="needs trackio")
+
+
+@pytest.mark.slow
+@has_trackio
+def test_trackio_holds_each_number_once_after_a_resume_and_changes_no_weight(recipe, tmp_path, monkeypatch, without):
+    from trackio.sqlite_storage import SQLiteStorage
+
+    folder, project = tmp_path / "r", f"nanotx_test_{tmp_path.name}"
+    monkeypatch.setattr(SQLiteStorage, "get_project_db_path", lambda project: tmp_path / f"{project}.db")
+    broken_off_and_resumed(recipe, folder, lambda: Trackio(project=project))
+    assert weights(folder) == without
+    assert command(["log", str(folder), "--to", f'{{part = "trackio", project = "{project}"}}']) == 0  # nothing is new
+    name = (folder / "trackio.txt").read_text(encoding="utf-8").strip()
+    stored = SQLiteStorage.get_logs(project, name)
+    for key, event in (("loss", "step"), ("val_loss", "eval"), ("added", "step"), ("gap", "eval")):
+        points = [(point["step"], point[key]) for point in stored if key in point]
+        assert points == [(row["step"], row[key]) for row in rows(folder, event) if key in row]
+
+
+@has_trackio
+def test_trackio_on_a_server_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("TRACKIO_SPACE_ID", "somewhere")
+    with pytest.raises(ConfigError, match="TRACKIO_SPACE_ID is set, and only the local store is written"):
+        Trackio().send_run(LoggedRun(folder=tmp_path, recipe={}, rows=list))
 
 
 def test_a_run_that_is_over_is_sent_and_every_thins_its_steps(recipe, tmp_path, capsys):

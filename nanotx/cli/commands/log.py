@@ -23,14 +23,17 @@ ORDER = 23
 class Flags:
     """Send the steps, evaluations and samples of a run to a logger, as if it had watched the run.
 
-    What the logger holds of the run already is replaced. A run that trains is watched by --callback instead.
+    What the logger holds of the run already is replaced, or not sent again. A run that trains is
+    watched by --callback instead.
 
         nanotx log runs/shakespeare_char-1 --to tensorboard
         nanotx log runs/shakespeare_char-1 --to '{part = "csv", every = 10}'
     """
 
     folder: str = argument("RUN")  # folder of the run
-    to: str = option("NAME", default="")  # logger: csv, tensorboard, wandb, or '{part = "name", field = value}'
+    to: str = option(
+        "NAME", default=""
+    )  # logger: csv, tensorboard, wandb, trackio, or '{part = "name", field = value}'
     load: tuple[str, ...] = repeated("FILE.py")  # Python file of your own, which registers parts
 
 

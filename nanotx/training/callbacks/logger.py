@@ -1,8 +1,8 @@
 """What loggers share: callbacks that send the rows of a run to another program, the sink.
 
 metrics.jsonl is the record of a run, and a sink holds a copy of it. A run that is killed and resumed takes some steps
-twice, and metrics.jsonl drops the rows of the first time. A sink does the same: when a process begins, it is filled
-anew from metrics.jsonl, and so holds each step once.
+twice, and metrics.jsonl drops the rows of the first time. So when a process begins, a sink is filled anew from
+metrics.jsonl; one that cannot go back is sent what it lacks.
 
 A row is sent when it is complete, after all callbacks have added to it.
 """
@@ -46,7 +46,7 @@ class Logger(Callback, ABC):
 
     @abstractmethod
     def open_sink(self, run: LoggedRun) -> None:
-        """Open the sink, without any row of this run in it."""
+        """Open the sink without any row of this run; where it cannot go back, `send` leaves out what it has."""
 
     @abstractmethod
     def send(self, row: Row) -> None:
