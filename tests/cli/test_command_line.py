@@ -133,7 +133,7 @@ def test_a_message_of_tokenizer_train_names_the_flags_that_it_has(reached: Path)
 @pytest.mark.parametrize(
     ("said", "advice"), [(2, "older nanotx wrote it: continue with that version"), (99, "upgrade"), (None, "--step N")]
 )
-def test_a_checkpoint_of_another_format_is_told_what_to_do(
+def test_checkpoint_of_another_format_is_refused_with_what_to_do(
     reached: Path, tmp_path: Path, said: object, advice: str
 ) -> None:
     shutil.copytree(reached / "r", tmp_path / "r")

@@ -66,7 +66,7 @@ def test_a_device_that_is_not_there_is_refused():
         main.run(["doctor", "--device", "cuda"])
 
 
-def test_one_core_and_a_small_group_are_told(monkeypatch, capsys):
+def test_doctor_reports_one_core_and_a_small_cgroup(monkeypatch, capsys):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
     monkeypatch.setattr("nanotx.hardware.report.cpu_quota", lambda: 0.5)
     monkeypatch.setattr(
@@ -80,7 +80,7 @@ def test_one_core_and_a_small_group_are_told(monkeypatch, capsys):
     assert format_memory(MemoryInfo(total=GIB, limit=GIB, available=GIB)) == "1.0 GiB, 1.0 available"
 
 
-def test_a_compiler_that_fails_is_told_and_is_no_failure_of_the_doctor(monkeypatch, capsys):
+def test_doctor_reports_a_compiler_that_fails_and_does_not_fail(monkeypatch, capsys):
     monkeypatch.setattr(
         doctor, "try_compile", lambda _: CompileTrial(fault="g++ fails: boom", remedy="mend it", seconds=1.0)
     )

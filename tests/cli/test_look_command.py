@@ -36,7 +36,7 @@ def test_the_tables_the_map_and_the_file_of_a_prompt(trained, tmp_path, capsys):
     assert found["attention"]["1.0"][0][0] == 1.0
 
 
-def test_a_prompt_longer_than_the_context_is_its_last_window_and_that_is_said(trained, capsys):
+def test_prompt_longer_than_the_context_is_cut_to_its_last_window_and_that_is_reported(trained, capsys):
     capsys.readouterr()
     assert run(["look", str(trained), "--prompt", "abc de" * 40]) == 0
     assert "longer than the context: the first 232 tokens are left out" in capsys.readouterr().out

@@ -85,7 +85,7 @@ def test_a_part_that_is_swapped_keeps_the_fields_that_the_two_share():
     assert to_table(from_table(Recipe, table).schedule) == {"part": "constant"}
 
 
-def test_a_table_without_a_part_changes_the_part_that_stands():
+def test_table_without_a_part_changes_the_fields_of_the_present_part():
     table = merge(Recipe, to_table(Recipe()), {"optimizer": {"lr": 0.5}})
     assert from_table(Recipe, table).optimizer.lr == 0.5
     assert from_table(Recipe, table).optimizer.betas == Recipe().optimizer.betas

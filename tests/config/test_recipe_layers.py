@@ -106,7 +106,7 @@ def test_a_part_that_a_file_names_is_kept_by_a_later_file_of_its_fields(capsys, 
     assert (found["optimizer"]["part"], found["optimizer"]["lr"]) == ("adamw", 0.001)  # 0.02 was meant for muon
 
 
-def test_the_file_that_a_mistake_stands_in_is_named(tmp_path):
+def test_config_error_names_the_file_with_the_mistake(tmp_path):
     for name, line in {"one": "seed = 3", "two": "sede = 4", "three": "seed = 5"}.items():
         (tmp_path / f"{name}.toml").write_text(line + "\n", encoding="utf-8")
     files = [str(tmp_path / f"{name}.toml") for name in ("one", "two", "three")]
@@ -141,7 +141,7 @@ def resumed_with(tmp_path, capsys):
     assert (tmp_path / "run" / "recipe.toml").read_text(encoding="utf-8") == recipe
 
 
-def test_a_run_goes_on_with_the_files_and_flags_it_was_begun_with(tmp_path, capsys):
+def test_run_resumes_with_the_files_and_flags_it_was_started_with(tmp_path, capsys):
     resumed_with(tmp_path, capsys)
 
 

@@ -132,7 +132,7 @@ def test_each_slot_of_ours_names_its_files_and_finds_each(slot):
         assert part() == part()  # a part stands without being told anything
 
 
-def test_an_unknown_part_is_told_of_its_neighbour_of_the_others_and_of_load():
+def test_unknown_part_error_suggests_a_similar_name_the_known_ones_and_load():
     with pytest.raises(UnknownPart) as told:
         Attention.find("sdpaa")
     message = str(told.value)
@@ -250,7 +250,7 @@ def test_what_is_no_file_of_python_is_not_loaded(tmp_path, name):
         ("def half(:", "invalid syntax"),
     ],
 )
-def test_a_file_that_fails_is_an_error_of_config_and_may_be_mended(tmp_path, text, reason):
+def test_file_that_fails_to_load_is_a_config_error_and_may_be_fixed_and_loaded_again(tmp_path, text, reason):
     mine = tmp_path / "mended.py"
     mine.write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match=f"--load .*mended.py: .*{reason}"):

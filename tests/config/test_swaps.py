@@ -45,7 +45,7 @@ def test_a_block_in_place_of_a_wrapper_has_the_parts_that_were_inside(name):
     assert all(getattr(new, field) == getattr(inside, field) for field in fields(type(inside)) if hasattr(new, field))
 
 
-def test_a_part_named_beside_a_wrapper_goes_inside_it():
+def test_part_named_next_to_a_wrapper_becomes_its_inner_part():
     new = block("token_shift", MACBOOK, "--ffn", "relu2", "--attention.dropout", "0.25")
     inside = MACBOOK.model.block
     assert (new.block.ffn.part, new.block.norm) == ("relu2", inside.norm)

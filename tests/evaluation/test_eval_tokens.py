@@ -173,7 +173,7 @@ def test_another_number_may_be_read_from_a_resume_on(tmp_path: Path, capsys) -> 
     assert run(["verify", str(tmp_path / "r")]) == 0
 
 
-def test_a_letter_that_training_never_saw_is_refused_at_the_start_wherever_it_stands(tmp_path: Path) -> None:
+def test_character_that_training_never_saw_is_refused_at_the_start_wherever_it_is(tmp_path: Path) -> None:
     path = write(tmp_path / "t.txt")
     path.write_text(path.read_text(encoding="utf-8") + "z" * 3 + "\n" + "ok\n" * 20, encoding="utf-8")
     with pytest.raises(TextError, match=r"validation text.*'z' \(U\+007A\) at offset \d{4}"):

@@ -182,7 +182,7 @@ def bytes_folder(tmp_path_factory):
         ("\x0c\n", ["\x0c"]),
     ],
 )
-def test_a_file_of_prompts_has_one_in_each_line_to_the_letter_and_newline_alone_ends_a_line(
+def test_prompt_file_has_one_prompt_per_line_exactly_and_only_a_newline_ends_a_line(
     bytes_folder, capsys, tmp_path, content, prompts
 ):
     (tmp_path / "prompts.txt").write_bytes(content.encode("utf-8"))
@@ -253,7 +253,7 @@ def test_a_stop_that_is_one_text_is_not_taken_apart(folder):
         assert loaded.generate("ab", max_new_tokens=24, stop=stop) == text[: text.index(stop, 2)]
 
 
-def test_a_draft_changes_no_greedy_text_and_is_told(folder, capsys, tmp_path):
+def test_draft_model_changes_no_greedy_text_and_is_reported(folder, capsys, tmp_path):
     plain = sampled(folder, capsys, "--temperature", "0", "--best-of", "2")[0]
     words = ["--temperature", "0", "--best-of", "2", "--draft-model", str(folder), "--draft-tokens", "3"]
     out, err = sampled(folder, capsys, *words, "--json", str(tmp_path / "x.json"))
@@ -279,7 +279,7 @@ def test_half_of_a_number_is_enough_to_write_with(folder, capsys):
     assert all(text.startswith("ab") and len(text) == 23 for text in texts)
 
 
-def test_a_past_that_rolls_goes_on_beyond_the_context(folder, capsys):
+def test_rolling_cache_continues_beyond_the_context(folder, capsys):
     assert len(sampled(folder, capsys, "--prompt", "ab", "--overflow", "rolling", "--max-new-tokens", "40")[0]) == 43
 
 

@@ -89,7 +89,7 @@ def test_a_token_masked_by_one_processor_stays_masked():
 
 
 @given(logit=st.floats(-5, 5), penalty=st.floats(1, 4))
-def test_a_repetition_penalty_never_raises_what_was_said(logit, penalty):
+def test_repetition_penalty_never_raises_a_token_that_was_generated(logit, penalty):
     logits = torch.tensor([[logit, logit]])
     changed = penalize_repetition(logits, torch.tensor([[True, False]]), penalty)[0]
     assert changed[0] <= logits[0, 0] and changed[1] == logits[0, 1]

@@ -137,7 +137,7 @@ def test_the_law_of_equivalence_catches_a_gradient_that_is_lost():
         laws.equivalent(one, other, torch.randn(1, 3, 4))
 
 
-def test_the_law_of_tokenizers_catches_a_lost_letter():
+def test_law_of_tokenizers_catches_a_lost_character():
     codec = Tokenizer.find("byte")().train([])
 
     class Forgetful(type(codec)):

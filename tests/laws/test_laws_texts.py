@@ -221,7 +221,7 @@ def test_refusals_say_what_and_where():
         refuses_ids(codec, ids)
 
 
-def test_a_text_is_walked_from_the_left_and_the_longer_name_stands():
+def test_special_tokens_are_matched_from_the_left_and_the_longer_name_wins():
     assert split_at_names("ab<a>b<a><b", ["<a>", "<a>b"]) == [
         ("ab", False), ("<a>b", True), ("", False), ("<a>", True), ("<b", False),
     ]  # fmt: skip
@@ -253,7 +253,7 @@ def test_a_name_that_is_read_otherwise_breaks_the_law_of_specials(name, text, al
         special_tokens_by_name(Tokenizer.find(f"mutant_{name}")().train([]), text, allowed, "<|b|>")
 
 
-def test_the_ids_of_specials_give_back_their_names_and_a_refusal_names_the_stranger():
+def test_special_ids_decode_to_their_names_and_an_error_names_the_unknown_one():
     class Nameless(type(SPECIAL)):
         def decode_bytes(self, ids):
             return super().decode_bytes(ids).replace(b"<|a|>", b"")
@@ -389,7 +389,7 @@ def test_what_is_learned_in_another_process_is_asked_there():
         trains_alike_in_subprocess(Tokenizer.find("mutant_order_of_a_set")(), [string.printable])
 
 
-def test_a_lesson_that_fails_in_another_process_is_told(monkeypatch):
+def test_training_that_fails_in_another_process_is_reported(monkeypatch):
     monkeypatch.setattr(Bpe, "train", lambda self, texts: Byte().train([]))
     with pytest.raises(
         LawBroken, match=r"taught {}, and in another process {'error': 'TokenizerError: bpe: vocab_size"

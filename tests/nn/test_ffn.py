@@ -54,7 +54,7 @@ def test_geglu_is_its_definition(bias):
 
 
 @pytest.mark.parametrize("name", ["mlp", "relu2", "swiglu", "geglu", "moe"])
-def test_a_width_that_is_none_is_refused_where_it_stands(name):
+def test_ffn_refuses_a_hidden_dim_of_zero(name):
     with pytest.raises(ConfigError, match="hidden_dim: expected a number of at least 1, got 0"):
         Ffn.find(name)(hidden_dim=0)
 

@@ -267,7 +267,7 @@ def test_a_wrong_file_of_ranks_is_refused_with_its_line(tmp_path, change, said):
     assert str(caught.value).startswith(str(file))
 
 
-def test_a_file_of_ranks_needs_a_pattern_that_is_told(tmp_path):
+def test_rank_file_needs_a_pattern(tmp_path):
     file = tmp_path / "my.tiktoken"
     write_tokenizer(CODECS["byte"], "tiktoken", file)
     with pytest.raises(TokenizerError, match="does not say where a text is cut, and this one is none of OpenAI's; try"):

@@ -54,7 +54,7 @@ def test_a_word_that_no_merge_makes_is_refused_where_pieces_are_taken_whole(tmp_
     assert imported(tmp_path / "tokenizer.json", plain).encode("<>one").tolist() == librarys(plain)("<>one")
 
 
-def test_a_special_beside_the_vocabulary_is_kept_where_pieces_are_taken_whole(tmp_path):
+def test_special_token_outside_the_vocabulary_is_kept_where_pieces_are_taken_whole(tmp_path):
     found = table(BYTES | {"on": 256}, [["o", "n"]], True, [("<x>", 257)])
     codec = imported(tmp_path / "tokenizer.json", found)
     assert codec.special_tokens == {"<x>": 257}

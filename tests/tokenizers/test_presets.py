@@ -40,7 +40,7 @@ def told(text):
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_a_recipe_among_the_presets_stands_in_the_table_with_what_its_file_says(path):
+def test_table_lists_a_preset_recipe_with_what_its_file_states(path):
     about, reached = told(path.read_text(encoding="utf-8"))
     assert row("recipes", path.stem)[1:] == [
         about, f"`nanotx train {path.stem}`", reached, "[recipe.py](../nanotx/recipe.py)",
@@ -48,7 +48,7 @@ def test_a_recipe_among_the_presets_stands_in_the_table_with_what_its_file_says(
 
 
 @pytest.mark.parametrize("name", ["shakespeare_char", "shakespeare_ngrams", "shakespeare_bpe"])
-def test_a_recipe_in_python_stands_in_the_table_with_what_its_file_says(name):
+def test_table_lists_a_python_recipe_with_what_its_file_states(name):
     about, reached = told((ROOT / f"nanotx/recipes/{name}.py").read_text(encoding="utf-8"))
     assert row("recipes", name)[1:] == [
         about, f"`python -m nanotx.recipes.{name}`", reached, f"[{name}.py](../nanotx/recipes/{name}.py)",
@@ -63,14 +63,14 @@ def link(part: str) -> str:
 
 
 @pytest.mark.parametrize("part", Tokenizer.names())
-def test_a_tokenizer_in_python_stands_in_the_table(part):
+def test_table_lists_a_tokenizer_written_in_python(part):
     about = (Tokenizer.find(part).__doc__ or "").partition("\n")[0]
     cells = row("tokenizers", part)
     assert cells[1] == about and cells[4] == link(part)
 
 
 @pytest.mark.parametrize("path", TOKENIZERS, ids=lambda path: path.stem)
-def test_a_tokenizer_among_the_presets_stands_in_the_table_and_says_how_it_was_made(path):
+def test_table_lists_a_preset_tokenizer_and_how_it_was_made(path):
     codec = load(path)
     cells = row("tokenizers", path.stem)
     assert codec.origin is not None and codec.origin.command == f"nanotx tokenizer train {codec.part} --corpus " + (

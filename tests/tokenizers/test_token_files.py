@@ -82,7 +82,7 @@ def test_a_tokenizer_with_cuts_gives_the_ids_of_the_whole_on_both_sides_of_one(t
                 assert np.concatenate(parts).tolist() == codec.encode(text).tolist()
 
 
-def test_a_file_that_is_no_utf_8_is_refused_with_the_offset_or_mended(tmp_path, small):
+def test_file_that_is_not_utf_8_is_refused_with_the_offset_or_repaired(tmp_path, small):
     path = written(tmp_path, b"to be or not \xff to be")
     with pytest.raises(DataError, match=r"text.txt: expected UTF-8, got byte 0xff at offset 13; .* --errors replace"):
         list(blocks(path))
@@ -163,7 +163,7 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("blocks_before", [1, 3, 5])
-def test_a_token_file_that_was_interrupted_goes_on_where_it_was(blocks_before, tmp_path, small, monkeypatch):
+def test_token_file_that_was_interrupted_continues_where_it_stopped(blocks_before, tmp_path, small, monkeypatch):
     monkeypatch.setattr(token_file, "OFTEN", 1)
     codec, out = CODECS["bpe"], tmp_path / "x.bin"
     files = [written(tmp_path, PRIMER, "a"), written(tmp_path, PRIMER[::-1], "b")]

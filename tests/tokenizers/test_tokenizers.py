@@ -216,7 +216,7 @@ DECOMPOSED, COMPOSED = "e\u0301", "\u00e9"
     ],
 )
 @pytest.mark.parametrize("taught", [DECOMPOSED, COMPOSED])
-def test_a_letter_and_its_accent_are_put_together_before_they_are_learned_and_encoded(config, taught, tmp_path):
+def test_nfc_composes_a_letter_and_its_accent_before_training_and_encoding(config, taught, tmp_path):
     codec = config.train([taught * 2] if config.part == "wordpiece" else [taught])
     assert codec.nfc
     assert codec.encode(DECOMPOSED).tolist() == codec.encode(COMPOSED).tolist()

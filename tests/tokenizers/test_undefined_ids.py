@@ -160,7 +160,7 @@ def test_a_ban_on_all_that_the_tokenizer_has_is_refused(gapped):
 
 
 @pytest.mark.slow
-def test_a_compiled_reader_draws_no_id_that_stands_for_nothing(gapped, tmp_path):
+def test_compiled_sampling_draws_no_undefined_id(gapped, tmp_path):
     if gapped.parent.name != "bpe0":
         pytest.skip("one tokenizer is enough: the reader knows none")
     words = ["--compile", "--temperature", "100", "--max-new-tokens", "30", "--json", str(tmp_path / "x.json")]
@@ -176,7 +176,7 @@ def test_a_compiled_reader_draws_no_id_that_stands_for_nothing(gapped, tmp_path)
 
 @given(data=st.data())
 @settings(max_examples=8, deadline=None)
-def test_no_vocabulary_with_gaps_has_an_id_drawn_that_stands_for_nothing(tmp_path_factory, data):
+def test_sampling_draws_no_undefined_id_of_a_vocabulary_with_gaps(tmp_path_factory, data):
     gaps = data.draw(st.sets(st.integers(0, 400), min_size=50, max_size=150))
     ids, folder = ids_with_gaps(gaps), tmp_path_factory.mktemp("gaps")
     path = json_file(folder / "x.json", ids, max(ids.values()) + data.draw(st.integers(1, 20)))

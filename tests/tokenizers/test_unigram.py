@@ -233,7 +233,7 @@ def test_a_long_run_without_a_border_is_learned_and_encoded_and_sampled(letters)
     assert codec.decode(codec.sample(few, np.random.default_rng(0), 0.5)) == few
 
 
-def test_a_long_run_of_random_letters_is_learned_in_bounded_memory():
+def test_training_on_a_long_run_of_random_letters_takes_bounded_memory():
     dice = np.random.default_rng(0)
     letters = "".join(chr(97 + one) for one in dice.integers(0, 26, 20_000))
     codec = Unigram(vocab_size=300).train([letters])
@@ -260,7 +260,7 @@ def test_sampling_says_what_it_cannot():
     assert composing.decode(composing.sample("e\u0301e", dice)) == "ée"
 
 
-def test_an_unknown_character_is_refused_where_it_stands():
+def test_unknown_character_is_refused_with_its_offset():
     codec = Unigram(vocab_size=4).train(["ab b"])
     with pytest.raises(TextError, match=r"unigram: 'x' \(U\+0078\) at offset 4 is not one of the 3 known characters"):
         codec.encode("ab bx\ud800")

@@ -399,7 +399,7 @@ def test_a_wrong_callback_is_named_before_anything_is_trained(tmp_path, monkeypa
     assert not (tmp_path / "run").exists()
 
 
-def test_a_callback_that_is_no_dataclass_is_told_the_decorator(tmp_path):
+def test_callback_that_is_no_dataclass_is_refused_with_the_decorator_to_add(tmp_path):
     (tmp_path / "bare.py").write_text(
         "from nanotx import Callback\n@Callback.register('bare')\nclass Bare(Callback):\n    def __init__(self, x):\n"
         "        self.x = x\n",

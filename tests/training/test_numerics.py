@@ -208,7 +208,7 @@ def test_a_run_that_is_stopped_while_it_is_scored_saves_at_once_and_owes_the_sco
     assert saved == [(4, True), (6, True)]  # a checkpoint comes before the evaluation of its step, and owes it
 
 
-def test_a_strangers_numbers_are_refused_by_name(tmp_path):
+def test_numbers_of_an_untrusted_state_file_are_refused_by_name(tmp_path):
     from nanotx.runs.trainer_state import read_state
 
     folder = tmp_path / "step-3"
@@ -239,7 +239,7 @@ def test_a_strangers_numbers_are_refused_by_name(tmp_path):
 @pytest.mark.parametrize(
     "row", ['{"event": ["step"]}', '{"event": {}}', '{"event": "eval", "step": 1}', '{"event": "step", "step": true}']
 )
-def test_a_row_of_a_journal_that_nobody_wrote_ends_the_reading(tmp_path, row):
+def test_metrics_row_that_nanotx_did_not_write_ends_the_reading(tmp_path, row):
     (tmp_path / "metrics.jsonl").write_text(f'{{"event": "end", "step": 3}}\n{row}\n', encoding="utf-8")
     assert [one["step"] for one in read(tmp_path / "metrics.jsonl")] == [3]
 

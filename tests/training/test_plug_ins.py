@@ -285,7 +285,7 @@ class Mine({family.__name__}):
     assert not (tmp_path / "r").exists()
 
 
-def test_a_name_that_nobody_has_is_still_told_as_one():
+def test_unknown_name_is_still_reported_as_a_name():
     with pytest.raises(UnknownPart, match="no part named 'mine_nowhere'"):
         SLOTS["norm"].find("mine_nowhere")
 

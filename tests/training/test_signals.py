@@ -274,7 +274,7 @@ def test_a_run_from_python_gives_the_handlers_back(tmp_path, monkeypatch):
     assert [signal.getsignal(signal.Signals[name]) for name in names] == before
 
 
-def test_a_command_in_a_process_that_goes_on_gives_the_handlers_back(tmp_path, monkeypatch):
+def test_command_in_a_process_that_continues_restores_the_signal_handlers(tmp_path, monkeypatch):
     from nanotx.cli.entry import run_and_exit
     from nanotx.cli.main import run
 

@@ -227,5 +227,5 @@ def test_a_run_on_a_large_text_is_verified_and_resumed_to_the_bit(tmp_path, monk
         nanotx_command(["resume", "whole", "--train.steps", "9"])
 
 
-def test_a_text_of_which_nobody_knows_the_size_is_read_whole():
+def test_text_of_unknown_size_is_read_whole():
     assert Corpus.find("playhouse")().size_hint() == 0 and File(path="nowhere.txt").size_hint() == 0

@@ -103,7 +103,7 @@ def by_hand(one, batch, parts=1, penalised=True):
 
 @pytest.mark.parametrize("machine", DTYPES.values(), ids=DTYPES)
 @pytest.mark.parametrize("parts", [1, 2])
-def test_a_penalty_is_in_the_gradient_of_each_micro_batch_and_never_in_the_loss_that_is_told(machine, parts):
+def test_aux_loss_is_in_the_gradient_of_each_micro_batch_and_never_in_the_reported_loss(machine, parts):
     one, other = (trainer(ffn=EVEN, machine=machine, grad_accum_steps=parts) for _ in range(2))
     batch = TEXTS.windows.batch(0, 4)
     told = one.backward(*batch)["loss"].item()
@@ -163,7 +163,7 @@ def test_a_penalty_is_in_the_gradient_of_a_compiled_model_too():
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-def test_a_mixture_that_is_taken_over_goes_on_as_it_would_have():
+def test_moe_that_is_resumed_continues_as_it_would_have():
     one, next_one = trainer(ffn=EVEN), trainer(ffn=EVEN)
     for _ in range(3):
         one.train_step()
@@ -184,7 +184,7 @@ def test_a_step_with_dropout_is_a_function_of_seed_and_step_alone(plan):
 
 
 @pytest.mark.parametrize("other", EQUIVALENTS)
-def test_what_one_attention_has_learned_another_goes_on_with(other):
+def test_attention_continues_with_the_weights_of_an_equivalent_one(other):
     one = trainer("per_head")
     for _ in range(3):
         one.train_step()

@@ -205,7 +205,7 @@ def test_what_a_run_settled_stays_when_it_is_left_to_the_machine_again():
     check_resumable(saved, resolve_auto(saved, requested))
 
 
-def test_the_average_of_the_weights_stands_in_the_model_while_it_is_judged():
+def test_ema_weights_are_in_the_model_during_evaluation():
     made = trainer(ema_decay=0.9)
     weights, slow = [], None
     for step in range(1, 5):
@@ -222,7 +222,7 @@ def test_the_average_of_the_weights_stands_in_the_model_while_it_is_judged():
     assert equal(made.eval_weights(), judged)
 
 
-def test_a_run_goes_on_with_all_of_its_state_and_is_sampled_by_its_average(tmp_path):
+def test_run_resumes_with_all_of_its_state_and_is_sampled_with_its_ema_weights(tmp_path):
     folder = RunFolder(tmp_path)
     one = trainer(ema_decay=0.9)
     after(one)
