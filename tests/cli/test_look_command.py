@@ -7,7 +7,7 @@ import pytest
 from helpers import text, tiny
 
 from nanotx.cli.main import run
-from nanotx.errors import ConfigError, TextError
+from nanotx.errors import ConfigError, RunError, TextError
 
 
 @pytest.fixture(scope="module")
@@ -66,3 +66,17 @@ def test_removing_each_part_and_scoring_the_heads(trained, tmp_path, capsys):
     assert found["removals"][0]["name"] in out
     with pytest.raises(ConfigError, match=r"no head '5\.attention\.head0'"):
         run(["look", str(trained), "--remove", "5.attention.head0"])
+
+
+def test_a_page_of_a_prompt_is_written(trained, tmp_path, capsys):
+    file = tmp_path / "look.html"
+    assert run(["look", str(trained), "--prompt", "abc", "--html", str(file)]) == 0
+    html = file.read_text(encoding="utf-8")
+    assert html.startswith("<!doctype html>") and '"tokens": ["a", "b", "c"]' in html
+    assert capsys.readouterr().out
+    with pytest.raises(ConfigError, match="add --prompt TEXT"):
+        run(["look", str(trained), "--scores", "--html", str(file)])
+    with pytest.raises(RunError, match="cannot be written"):
+        run(["look", str(trained), "--prompt", "abc", "--html", str(file / "x.html")])
+    with pytest.raises(ConfigError, match="a file of the run"):
+        run(["look", str(trained), "--prompt", "abc", "--html", str(trained / "samples.txt")])

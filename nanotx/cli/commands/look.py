@@ -17,11 +17,13 @@ from nanotx.cli.tokenizer.page import visible
 from nanotx.config.flags import argument, option, parse, repeated
 from nanotx.config.registry import load_file
 from nanotx.config.schema import check_max, check_min
-from nanotx.errors import ConfigError, printable
+from nanotx.errors import ConfigError, RunError, printable
 from nanotx.evaluation.texts import eval_text, fits
+from nanotx.files import write_atomic
 from nanotx.hardware.device import choose_machine
 from nanotx.lens.induction import head_scores
 from nanotx.lens.look import Look, head_name, look, to_json
+from nanotx.lens.page import page
 from nanotx.lens.remove import removable, removal_edit, removals
 from nanotx.lens.sites import find_head
 from nanotx.runs.folder import RunFolder
@@ -70,6 +72,7 @@ class Flags:
     scores: bool = False  # score the heads on repeated random tokens: induction, and looking one token back
     step: int | None = None  # step of the checkpoint to load; without it, the newest
     json: str = option("FILE")  # write all of it, with every map, to this file
+    html: str = option("FILE.html")  # write a page in which a pointer follows a token through layers and heads
     threads: int = 0  # processor threads; 0 for as many as the run had
     load: tuple[str, ...] = repeated("FILE.py")  # Python file of your own, which registers parts
 
@@ -84,6 +87,10 @@ def run(argv: list[str]) -> int:
     flags = parse(Flags, argv, PROG)
     if flags.json:
         check_output(flags.json, "--json")
+    if flags.html:
+        check_output(flags.html, "--html")
+        if not flags.prompt:
+            raise ConfigError("--html: the page is about a text; add --prompt TEXT.")
     if not (flags.prompt or flags.remove or flags.scores):
         raise ConfigError(f'--prompt: expected a text to look at, such as {PROG} {flags.folder} --prompt "To be".')
     for file in flags.load:
@@ -114,6 +121,12 @@ def look_at_prompt(console: Console, flags: Flags, loaded: LoadedRun) -> dict[st
     print_tokens(console, found, texts)
     if site is not None:
         print_map(console, found, texts, head_name(site, head), site.name)
+    if flags.html:
+        guesses = {name: [token_text(loaded, one.token) for one in row] for name, row in found.layers.items()}
+        try:
+            write_atomic(Path(flags.html), page(found, texts, guesses, f"{flags.folder}, step {loaded.step}"))
+        except OSError as error:
+            raise RunError(f"--html {flags.html}: cannot be written: {error.strerror}.") from None
     return to_json(found, texts)
 
 
