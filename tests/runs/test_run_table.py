@@ -1,6 +1,7 @@
 """The table of runs: what can be read of each folder, whatever its state."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -237,3 +238,13 @@ def test_the_validation_losses_are_plotted(home, capsys):
     assert "swiglu" in (home / "curves.svg").read_text() or (home / "curves.svg").stat().st_size > 5000
     with pytest.raises(ConfigError, match="nothing to draw"):
         nanotx(["runs", "runs/sweep", "--plot", "curves.svg"])
+
+
+def test_on_a_narrow_terminal_the_last_fields_are_left_out_and_named(home, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert nanotx(["runs"]) == 0
+    lines = re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().out).splitlines()
+    note = "They also differ in attention.heads, ffn, optimizer.lr; name columns with --columns."
+    assert note in lines and max(len(line) for line in lines if line != note) <= 80
+    assert "bits_per_byte" in lines[1]

@@ -123,7 +123,7 @@ def write_table(runs: Sequence[RunRow], columns: list[str], fits: bool) -> None:
         for name, column in zip(columns, zip(*cells, strict=True), strict=True)
     }
     droppable = [name for name in columns if name not in ("run", "status", *FIGURES)]
-    while fits and terminal and droppable and sum(widths[name] + 2 for name in shown) > console.width:
+    while fits and terminal and droppable and sum(widths[name] + GAP for name in shown) >= console.width:
         shown.remove(droppable.pop())
     kept = [[cell for name, cell in zip(columns, row, strict=True) if name in shown] for row in cells]
     tables.print_table(console, "", [shown, *kept], terminal)
@@ -149,6 +149,9 @@ def shown_number(column: str, value: Scalar) -> str:
         return f"{value:.4f}"
     return f"{value:,.0f}" if isinstance(value, float) and value >= 1000 else f"{value:.4g}"
 
+
+GAP = 3
+"""Characters between two columns of a table on a terminal."""
 
 MAX_LENGTH = 40
 """Characters of a text in the table."""

@@ -8,7 +8,7 @@ import os
 import secrets
 from contextlib import redirect_stdout
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from nanotx.errors import ConfigError
 from nanotx.files import is_blank, read_regular, write_atomic
@@ -42,7 +42,7 @@ class Trackio(Logger):
         stored = SQLiteStorage.get_logs(self.project, name)
         self.known = {(point["step"], key) for point in stored for key in point}
         with redirect_stdout(io.StringIO()):  # it prints how to show the project
-            self.run = trackio.init(
+            self.run: Any = trackio.init(
                 project=self.project,
                 name=name,
                 config=dict(run.recipe),
