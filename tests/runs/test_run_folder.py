@@ -289,7 +289,7 @@ def edit(folder, old, new):
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("lr = 0.01", "lr = 0.5", r"optimizer\.lr was 0\.01, not 0\.5"),
+        ("lr = 0.014", "lr = 0.5", r"optimizer\.lr was 0\.014, not 0\.5"),
         ("seed = 5", "seed = 6", "seed was 5, not 6"),
         ("steps = 6", "steps = 4", "train.steps was 6, and 4 is fewer"),
         ("batch_size = 2", "batch_size = 4", "train.batch_size was 2, not 4"),

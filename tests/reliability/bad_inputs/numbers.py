@@ -64,7 +64,6 @@ NUMBERS = [
     ("model.softcap", "-1", r"model\.softcap: expected a number of at least 0, got -1"),
     ("model.softcap", "1e300", r"model\.softcap: expected a number of at most 1,000,000, got 1e\+300"),
     ("model.tied", "perhaps", r"'perhaps': unexpected argument"),
-    ("block.shifts", str(10**9), r"block\.shifts: expected a number of at most 1,024"),
     ("attention.heads", "0", rf"attention\.heads: {POSITIVE} 0"),
     ("attention.heads", "3", r"fused: heads=3 do not divide dim=16; try heads from \[1, 2, 4, 8, 16\]"),
     ("attention.heads", "16", r"rope: heads of width 1 have no pairs of channels; try heads from \[1, 2, 4, 8\]"),
@@ -93,13 +92,23 @@ NUMBERS = [
 
 def numbers() -> list[BadInput]:
     """Return each of them as a flag of a run of a second."""
+    shifts = BadInput(
+        name="--block token_shift --block.shifts 1000000000",
+        argv=training("--block", "token_shift", "--block.shifts", str(10**9)),
+        code=2,
+        says=r"block\.shifts: expected a number of at most 1,024",
+        prepare=having(),
+    )
     return [
-        BadInput(
-            name=f"--{flag} {value if len(value) < 20 else value[0] + '0' * 3 + '...'}",
-            argv=training(**{flag.replace("-", "_").replace(".", "_", 1): value}),
-            code=2,
-            says=says,
-            prepare=having(),
-        )
-        for flag, value, says in NUMBERS
+        shifts,
+        *(
+            BadInput(
+                name=f"--{flag} {value if len(value) < 20 else value[0] + '0' * 3 + '...'}",
+                argv=training(**{flag.replace("-", "_").replace(".", "_", 1): value}),
+                code=2,
+                says=says,
+                prepare=having(),
+            )
+            for flag, value, says in NUMBERS
+        ),
     ]
