@@ -58,7 +58,7 @@ SCRIPTS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
 class Flags:
     """Print a script that makes a shell complete commands, recipes, runs, parts, flags and their values.
 
-    eval "$(nanotx completion bash)"
+    nanotx completion bash > ~/.local/share/bash-completion/completions/nanotx
     nanotx completion fish > ~/.config/fish/completions/nanotx.fish
     """
 

@@ -48,7 +48,7 @@ class Flags:
         nanotx runs --plot curves.png
     """
 
-    folders: tuple[str, ...] = argument("DIR", default=("runs",))  # folders of runs, or runs
+    folders: tuple[str, ...] = argument("DIR ...", default=("runs",))  # folders of runs, or runs
     where: tuple[str, ...] = repeated("FIELD=VALUE")  # show only runs that meet this condition: = != < <= > >=
     sort: str = option("COLUMN")  # sort by this column; -COLUMN for the largest first
     columns: str = option("NAMES")  # show these columns, separated by commas

@@ -15,7 +15,7 @@ EVALUATION: list[tuple[str, Change, str, int, str]] = [
         3,
         r"--text nowhere\.txt: there is no such",
     ),
-    ("an eval of an empty folder", dict, "eval run --text empty", 3, r"--text empty: this folder holds no file"),
+    ("an eval of an empty folder", dict, "eval run --text empty", 3, r"--text empty: this folder holds no text"),
     (
         "an eval of other letters",
         dict,
