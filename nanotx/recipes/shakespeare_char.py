@@ -50,7 +50,6 @@ recipe = Recipe(
         steps=1000,  # below 1.55 with room for an unlucky seed
         batch_size=16,  # 8 learn more from a text, and take longer for it
         eval_every=250,  # four times; a sample and a checkpoint with it
-        eval_tokens=120_000,  # the whole validation text, and as much of the training text
         sample_every=250,
         checkpoint_every=250,
     ),

@@ -142,7 +142,7 @@ MISTAKES = r"""
 2 | train NAME --position absolute           | Did you mean 'learned'\?
 2 | train NAME --schedule linear             | Did you mean 'wsd'\?
 2 | train NAME --corpus shakespeare          | Did you mean 'tiny_shakespeare'\?
-2 | train NAME --callback tensorboard        | Known: gradient_norms
+2 | train NAME --callback tensorbord         | Did you mean 'tensorboard'?
 2 | train NAME --load missing.py             | --load missing\.py: .*there is no such file
 2 | train NAME --load bad.py                 | cannot be imported: '\(' was never closed \(bad\.py, line 1\)
 2 | train NAME --load raises.py              | line 1 raises ValueError: no; correct the file

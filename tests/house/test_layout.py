@@ -117,6 +117,10 @@ SELF_EVIDENT = {
     "nanotx/data/corpus/tokens.py": "reads files of ours",
     "nanotx/data/corpus/playhouse/corpus.py": "an invention of this house",
     "nanotx/training/callbacks/gradient_norms.py": "norms",
+    "nanotx/training/callbacks/csv.py": "writes a table",
+    "nanotx/training/callbacks/tensorboard.py": "calls a library",
+    "nanotx/training/callbacks/trackio.py": "calls a library",
+    "nanotx/training/callbacks/wandb.py": "calls a library",
 }
 """Parts that no paper had to propose."""
 

@@ -289,7 +289,7 @@ def test_a_text_that_is_refused_with_a_name_in_it_is_refused_between_names_too()
             return super().encode(text.replace("be", "") if allowed_special else text, allowed_special)
 
     with pytest.raises(LawBroken, match=r"special_tokens: 'to<\|a\|>be', .* became \[1, 2\]; expected None"):
-        special_tokens_by_name(Skips(codec.words, codec.special_tokens), "to<|a|>be", ["<|a|>"], "<|b|>")
+        special_tokens_by_name(Skips(codec.words, special_tokens=codec.special_tokens), "to<|a|>be", ["<|a|>"], "<|b|>")
 
 
 def test_a_cut_that_is_felt_breaks_the_law_of_cuts():

@@ -356,7 +356,7 @@ def test_a_prompt_or_a_step_that_is_not_there_is_answered(play):
         nanotx_command(["sample", str(folder), "--prompt", "aZ"])
     with pytest.raises(RunError, match=r"no checkpoint of step 3; it has \[4, 6\]"):
         nanotx_command(["sample", str(folder), "--step", "3"])
-    with pytest.raises(ConfigError, match="--top-p: expected a share"):
+    with pytest.raises(ConfigError, match="--top-p: expected a number above 0, at most 1"):
         nanotx_command(["sample", str(folder), "--top-p", "2"])
     with pytest.raises(ConfigError, match="--max-new-tokens: expected a number of at least 0"):
         nanotx_command(["sample", str(folder), "--max-new-tokens", "-1"])

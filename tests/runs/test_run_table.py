@@ -142,7 +142,7 @@ def test_a_bad_flag_is_refused(home, flags, message):
 
 def test_a_folder_without_runs_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     (tmp_path / "empty/inner").mkdir(parents=True)
     for folder, message in (("runs", "no such folder"), ("file", "not a folder"), ("empty", "empty: no runs here")):
         with pytest.raises(RunError, match=message):
@@ -191,16 +191,16 @@ def test_control_characters_and_infinities_of_a_foreign_run_do_no_harm(home, cap
     make(home / "runs/foreign", recipe, parameters=10**400, mfu=float("nan"))
     assert nanotx(["runs", "--json", "out.json", "--csv", "out.csv"]) == 0
     assert "\x1b" not in capsys.readouterr().out
-    assert json.loads((home / "out.json").read_text())["runs"]
+    assert json.loads((home / "out.json").read_text(encoding="utf-8"))["runs"]
 
 
 def test_json_and_csv_hold_all_digits(home, capsys):
     table(capsys, "--sort", "val_loss", "--columns", "ffn,lr,val_loss", "--json", "out.json", "--csv", "out.csv")
-    assert (home / "out.csv").read_text().splitlines()[:2] == [
+    assert (home / "out.csv").read_text(encoding="utf-8").splitlines()[:2] == [
         "run,ffn,optimizer.lr,val_loss",
         "runs/x-10,swiglu,0.03,1.4",
     ]
-    content = json.loads((home / "out.json").read_text())
+    content = json.loads((home / "out.json").read_text(encoding="utf-8"))
     assert content["columns"] == ["run", "ffn", "optimizer.lr", "val_loss"]
     first = content["runs"][0]
     assert first["run"] == "runs/x-10" and first["recipe"]["ffn"] == "swiglu" and first["best_val_loss"] == 1.4
@@ -235,7 +235,7 @@ def test_losses_that_cannot_be_compared_are_named(tmp_path):
 
 def test_the_validation_losses_are_plotted(home, capsys):
     table(capsys, "--plot", "curves.svg")
-    assert "swiglu" in (home / "curves.svg").read_text() or (home / "curves.svg").stat().st_size > 5000
+    assert "swiglu" in (home / "curves.svg").read_text(encoding="utf-8") or (home / "curves.svg").stat().st_size > 5000
     with pytest.raises(ConfigError, match="nothing to draw"):
         nanotx(["runs", "runs/sweep", "--plot", "curves.svg"])
 

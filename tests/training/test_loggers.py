@@ -227,18 +227,22 @@ def test_a_run_that_is_over_is_sent_and_every_thins_its_steps(recipe, tmp_path, 
     nanotx.train(recipe, run=tmp_path / "r")
     assert command(["log", str(tmp_path / "r"), "--to", '{part = "csv", every = 3}']) == 0
     assert "6 rows sent to csv" in capsys.readouterr().out
-    lines = (tmp_path / "r/metrics.csv").read_text().splitlines()
+    lines = (tmp_path / "r/metrics.csv").read_text(encoding="utf-8").splitlines()
     assert [line.split(",")[:2] for line in lines[1:]] == [["step", "3"], ["eval", "3"], ["step", "6"], ["eval", "6"]]
 
 
 def test_numbers_that_are_not_finite_and_rows_half_written_are_left_out(tmp_path):
     folder = tmp_path / "r"
     folder.mkdir()
-    (folder / "recipe.toml").write_text("")
+    (folder / "recipe.toml").write_text("", encoding="utf-8")
     step = {"event": "step", "step": 1, "loss": None, "grad_norm": 1.0, "lr": 0.1, "tokens_per_second": 5.0}
-    (folder / "metrics.jsonl").write_text(json.dumps(step | {"nonfinite": ["loss"]}) + '\n{"event": "st')
+    (folder / "metrics.jsonl").write_text(
+        json.dumps(step | {"nonfinite": ["loss"]}) + '\n{"event": "st', encoding="utf-8"
+    )
     assert command(["log", str(folder), "--to", "csv"]) == 0
-    assert (folder / "metrics.csv").read_text() == "event,step,grad_norm,lr,tokens_per_second\nstep,1,1.0,0.1,5.0\n"
+    assert (folder / "metrics.csv").read_text(
+        encoding="utf-8"
+    ) == "event,step,grad_norm,lr,tokens_per_second\nstep,1,1.0,0.1,5.0\n"
 
 
 @pytest.mark.parametrize(
@@ -270,7 +274,7 @@ def test_a_logger_of_a_finished_run_that_fails_is_an_error_of_the_command(recipe
     (tmp_path / "r").mkdir()
     (tmp_path / "r/recipe.toml").touch()
     step = {"event": "step", "step": 1, "loss": 1.0, "grad_norm": 1.0, "lr": 0.1, "tokens_per_second": 5.0}
-    (tmp_path / "r/metrics.jsonl").write_text(json.dumps(step) + "\n")
+    (tmp_path / "r/metrics.jsonl").write_text(json.dumps(step) + "\n", encoding="utf-8")
     monkeypatch.setattr(Csv, "send", lambda self, row: SimpleNamespace().missing)
     with pytest.raises(RunError, match=r"--to csv: AttributeError: .* has no attribute 'missing'"):
         command(["log", str(tmp_path / "r"), "--to", "csv"])

@@ -1,4 +1,4 @@
-"""Send a run that is over to a logger such as TensorBoard."""
+"""Send a finished run to TensorBoard or another logger."""
 
 import sys
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from nanotx.training.loop import failure
 
 USAGE = "RUN"
 GROUP = "Use a run"
-ORDER = 23
+ORDER = 25
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Look inside a run: each layer's guess, where its heads look, what its parts are worth."""
+"""Look inside a run: layers' guesses, heads' maps."""
 
 import dataclasses
 import json
@@ -31,7 +31,7 @@ from nanotx.runs.load import LoadedRun, load
 
 USAGE = "RUN"
 GROUP = "Use a run"
-ORDER = 21
+ORDER = 23
 
 PROG = "nanotx look"
 

@@ -1,4 +1,4 @@
-"""List runs: what they differ in, and what they reached."""
+"""List runs: how they differ, and what they reached."""
 
 import csv
 import io
@@ -32,7 +32,7 @@ from nanotx.runs.run_table import (
 
 USAGE = "[DIR ...]"
 GROUP = "Use a run"
-ORDER = 20
+ORDER = 24
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -42,9 +42,9 @@ def run(argv: list[str]) -> int:
     """Draw the dashboard, and return the exit code."""
     flags = parse(Flags, argv, "nanotx show")
     if flags.plot:
+        check_output(flags.plot, "--plot")
         if Path(flags.plot).suffix != ".svg":
             raise ConfigError(f"--plot {flags.plot}: expected a file whose name ends in .svg, such as run.svg.")
-        check_output(flags.plot, "--plot")
     picture = render_run(flags.folder)
     if flags.plot:
         console = Console(record=True, width=flags.width, file=io.StringIO())
