@@ -264,9 +264,9 @@ def test_a_run_or_a_logger_that_cannot_be_sent_is_refused(tmp_path, monkeypatch,
         command(["log", *flags.split()])
 
 
-def test_a_library_that_is_missing_is_named_with_its_extra_before_the_run(monkeypatch):
+def test_a_library_that_is_missing_is_named_with_its_remedy_before_the_run(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"tensorboard is not installed; pip install 'nanotx\[track\]'"):
+    with pytest.raises(ConfigError, match=r"tensorboard is not installed; try pip install tensorboard, or"):
         read_callback("tensorboard")
 
 

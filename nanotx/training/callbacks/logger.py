@@ -60,7 +60,7 @@ class Logger(Callback, ABC):
         """Raise ConfigError if the package that the logger needs is not installed."""
         if self.library and importlib.util.find_spec(self.library) is None:
             raise ConfigError(
-                f"{self.part}: the package {self.library} is not installed; pip install 'nanotx[track]', or train "
+                f"{self.part}: the package {self.library} is not installed; try pip install {self.library}, or train "
                 f"without it and send the run later: nanotx log RUN --to {self.part}."
             )
 
