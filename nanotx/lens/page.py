@@ -3,14 +3,12 @@
 Nothing is fetched: its one script is allowed by its digest, and texts reach the page as data, never as HTML.
 """
 
-import base64
-import hashlib
-import json
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from nanotx.lens.look import Look
+from nanotx.pages import html_page, script_file
 
 SCRIPT = Path(__file__).with_name("page.js")
 
@@ -21,17 +19,7 @@ MOST_WEIGHTS = 600_000
 """The most attention weights on a page; about two bytes each."""
 
 STYLE = """
-:root { color-scheme: light dark; --ink: light-dark(#1d1d1f, #ececec); --paper: light-dark(#fdfdfc, #17181a);
-  --surprise: light-dark(#f2a46f, #a4521a); --weight: light-dark(#7fb2ea, #2c65a3); --line: light-dark(#ccc, #444); }
-body { margin: 1.5rem auto; max-width: 75rem; padding: 0 1rem; color: var(--ink); background: var(--paper);
-  font: 16px/1.5 system-ui, sans-serif; }
-button { color: inherit; font: 14px/1.4 ui-monospace, monospace; border: 1px solid var(--line); border-radius: 3px;
-  background: color-mix(in srgb, var(--surprise) var(--strength, 0%), var(--paper)); }
-button.weight, button.head { background: color-mix(in srgb, var(--weight) var(--strength, 0%), var(--paper)); }
-button[aria-pressed="true"] { outline: 2px solid var(--ink); }
 .head { margin: 1px; } #tokens { overflow-wrap: anywhere; }
-table { border-collapse: collapse; }
-td, th { padding: .2rem .6rem; border-top: 1px solid var(--line); text-align: left; }
 """
 
 
@@ -45,27 +33,20 @@ def page(found: Look, texts: list[str], guesses: dict[str, list[str]], title: st
         title: of the page.
     """
     first, heads = bounds(found)
-    script = SCRIPT.read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode()
-    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
     lines = [*found.notes, *found.without.values()]
     if found.left_out + first:
         lines.append(f"The first {found.left_out + first:,} tokens of the text are left out.")
     if len(heads) < len(found.maps):
         lines.append(f"{len(found.maps) - len(heads)} of {len(found.maps)} heads are left out, those of later layers.")
     notes = "".join(f"<p>{escape(line)}</p>" for line in lines)
-    values = json.dumps(page_data(found, texts, guesses, first, heads)).replace("<", "\\u003c")
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width"><title>{escape(title)}</title><style>{STYLE}</style></head>
-<body><h1>{escape(title)}</h1>{notes}
+    body = f"""<h1>{escape(title)}</h1>{notes}
 <p>Point at a token, or use the arrow keys, to see the guess after each layer there; point at a head to see where it
 looks. Entropy is in nats; rank is that of the token that comes next.</p>
 <div id="tokens" role="group" aria-label="tokens"></div><p id="where" aria-live="polite"></p>
 <table><thead><tr><th>layer</th><th>guess</th><th>probability</th><th>entropy</th><th>rank</th><th>heads</th></tr></thead>
-<tbody id="layers"></tbody></table>
-<script type="application/json" id="data">{values}</script><script>{script}</script></body></html>
-"""
+<tbody id="layers"></tbody></table>"""
+    data = page_data(found, texts, guesses, first, heads)
+    return html_page(title, body, style=STYLE, scripts=(script_file(SCRIPT),), data=data)
 
 
 def bounds(found: Look) -> tuple[int, list[str]]:

@@ -1,0 +1,8 @@
+"""Self-contained HTML pages: one file that fetches nothing, with its own styles and scripts.
+
+`html_page` is the frame that every page shares: look, report, trace, and those that the server sends.
+"""
+
+from nanotx.pages.page import html_page, script_file
+
+__all__ = ["html_page", "script_file"]
