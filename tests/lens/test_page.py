@@ -38,7 +38,7 @@ def test_the_page_fetches_nothing_and_runs_its_own_script_alone():
     _, html = built([1, 2, 3])
     script = re.search(r"<script>(.*?)</script>", html, re.DOTALL)[1]
     digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode()
-    assert f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'" in html
+    assert f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{digest}'" in html
     assert not re.search(r"https?:|\bsrc=|href=|url\(|@import|innerHTML|eval", html)
 
 
