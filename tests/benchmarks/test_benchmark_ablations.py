@@ -26,7 +26,7 @@ def complete(folder, losses, steps=400, done=True):
 LOSSES = {("recipe", 1): 1.50, ("recipe", 2): 1.60, ("one_head", 1): 1.51, ("one_head", 2): 1.63}
 
 
-def test_a_difference_is_the_mean_over_pairs_of_one_seed_with_its_interval(ablations, tmp_path, capsys):
+def test_difference_is_the_mean_over_pairs_of_one_seed_with_its_interval(ablations, tmp_path, capsys):
     complete(tmp_path, LOSSES)
     out = tmp_path / "x.json"
     assert ablations("--arms", "one_head", "--seeds", "1,2", "--steps", 400, "--runs", tmp_path, "--json", out) == 0
@@ -39,7 +39,7 @@ def test_a_difference_is_the_mean_over_pairs_of_one_seed_with_its_interval(ablat
 
 
 @pytest.mark.parametrize(("fields", "wanted"), [({"steps": 200}, 400), ({"done": False}, 400)])
-def test_a_run_of_another_length_or_one_that_is_not_complete_is_refused(ablations, tmp_path, fields, wanted):
+def test_run_of_another_length_and_incomplete_run_are_refused(ablations, tmp_path, fields, wanted):
     complete(tmp_path, LOSSES, **fields)
     with pytest.raises(RunError, match=rf"recipe-1: expected a complete run of {wanted} steps; remove it"):
         ablations("--arms", "one_head", "--seeds", "1,2", "--steps", wanted, "--runs", tmp_path)
@@ -60,7 +60,7 @@ def test_unknown_arms_and_seeds_that_are_no_numbers_are_refused(ablations):
         ablations("--seeds", "1,b")
 
 
-def test_the_page_shows_the_rows_of_the_results():
+def test_page_shows_the_rows_of_the_results():
     rows = json.loads((ROOT / "benchmarks/results/ablations-cpu.json").read_text(encoding="utf-8"))["rows"]
     page = (ROOT / "docs/what_each_part_is_worth.md").read_text(encoding="utf-8")
     assert len(rows) >= 9

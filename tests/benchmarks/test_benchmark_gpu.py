@@ -56,7 +56,7 @@ def program(*words):
     return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
 
 
-def test_a_job_that_fails_or_has_no_end_is_a_row_and_the_next_one_runs(tmp_path):
+def test_job_that_fails_or_hangs_is_a_row_and_the_next_job_runs(tmp_path):
     child = start(tmp_path)
     said, _ = child.communicate(timeout=60)
     rows = results(tmp_path)
@@ -99,7 +99,7 @@ def test_killed_at_any_of_twenty_moments_the_file_is_whole_and_the_next_call_end
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no such signals")
-def test_a_signal_in_the_midst_of_a_job_is_a_row_and_leaves_nothing_running(tmp_path):
+def test_signal_during_a_job_is_a_row_and_leaves_nothing_running(tmp_path):
     child = start(tmp_path, "--only", "endless", "c")
     deadline = time.monotonic() + 30
     while not list(tmp_path.glob("gpu-*.json")) and time.monotonic() < deadline:
@@ -127,7 +127,7 @@ def test_what_cannot_be_measured_is_refused_before_a_minute_is_spent(tmp_path, w
     assert not (tmp_path / "out").exists() and "Traceback" not in done.stderr
 
 
-def test_a_folder_that_cannot_be_written_and_a_file_of_something_else_are_refused(tmp_path):
+def test_unwritable_folder_and_foreign_file_are_refused(tmp_path):
     (tmp_path / "file").write_text("", encoding="utf-8")
     done = program("--device", "cpu", "--quick", "--out", tmp_path / "file" / "out")
     assert done.returncode == 4 and "cannot be written" in done.stderr and "Traceback" not in done.stderr
@@ -154,7 +154,7 @@ def test_missing_packages_are_named_with_their_wheels(monkeypatch):
         gpu.check_packages()
 
 
-def test_a_run_that_was_cut_off_still_tells_how_far_it_came(tmp_path):
+def test_interrupted_run_reports_how_far_it_came(tmp_path):
     sys.path.insert(0, str(PROGRAM.parent))
     try:
         from harness.gpu_jobs import Place, run_figures

@@ -15,7 +15,7 @@ from nanotx.errors import ConfigError, LawBroken
 BENCHMARKS = ROOT / "benchmarks"
 
 
-def test_a_device_is_asked_for_by_its_name(tools):
+def test_device_is_requested_by_name(tools):
     from harness.machine import choose_machines
 
     with pytest.raises(ConfigError, match=r"device: expected cpu, cuda, .* got 'cdua'. Did you mean 'cuda'\?"):
@@ -36,7 +36,7 @@ def test_rounds_end_when_the_time_is_up_but_for_a_few(tools):
     assert len(times["a"]) == tools.MIN_ROUNDS
 
 
-def test_a_ratio_is_the_median_over_rounds_whatever_the_rounds_were_like(tools):
+def test_ratio_is_the_median_over_rounds(tools):
     times = {"one": [2.0, 20.0, 9.0], "other": [1.0, 10.0, 3.0], "none": []}
     assert tools.ratio(times, "one", "other") == 2.0
     assert tools.ratio(times, "one", "none") is tools.ratio(times, "absent", "one") is None
@@ -86,7 +86,7 @@ def test_only_candidates_whose_laws_hold_are_called_and_have_figures(tools):
         (ValueError("first line\nsecond line"), "failed: ValueError: first line"),
     ],
 )
-def test_a_verdict_is_pass_or_what_was_raised_in_one_line(tools, error, verdict):
+def test_verdict_is_pass_or_the_error_in_one_line(tools, error, verdict):
     from harness.laws import verdict as verdict_of
 
     def check():
@@ -114,7 +114,7 @@ def test_figures_that_are_no_numbers_are_never_written(tools, tmp_path):
         ("peaks", "--device cpu --threads 1 --size 8 --tries 1", "name device"),
     ],
 )
-def test_the_small_programs_write_a_machine_and_rows(command, tmp_path, capsys, monkeypatch, name, words, keys):
+def test_small_programs_write_a_machine_and_rows(command, tmp_path, capsys, monkeypatch, name, words, keys):
     from harness import machine
 
     monkeypatch.setattr(machine, "peak", lambda _: 1e9)

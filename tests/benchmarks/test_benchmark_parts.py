@@ -114,7 +114,7 @@ def test_every_attention_is_timed_once_it_obeys_and_none_that_does_not(tmp_path)
     assert "laws: attention/sdpa on cpu in float32" in done.stderr
 
 
-def test_a_part_that_does_not_train_on_a_device_is_told_so_and_never_passes(command, tmp_path):
+def test_part_that_does_not_train_on_a_device_is_reported_and_never_passes(command, tmp_path):
     out = tmp_path / "flex.json"
     command("attn", "--quick", "--device", "cpu", "--dtype", "float32", "--parts", "flex,sdpa", "--json", out)
     rows = {(row["name"], row["pass"]): row for row in json.loads(out.read_text(encoding="utf-8"))["rows"]}
@@ -124,7 +124,7 @@ def test_a_part_that_does_not_train_on_a_device_is_told_so_and_never_passes(comm
     assert rows["sdpa", "forward+backward"]["laws"] == "pass"
 
 
-def test_the_layers_from_outside_obey_the_laws_and_are_what_they_stand_for(command, tmp_path, capsys):
+def test_layers_of_other_libraries_obey_the_laws_and_equal_ours(command, tmp_path, capsys):
     names = "mlp,raw_mlp,swiglu,raw_swiglu,prenorm,torch_encoder,layernorm,raw_layernorm,rmsnorm,raw_rmsnorm,none,rope"
     names += ",raw_rope"
     out = tmp_path / "layers.json"
@@ -137,7 +137,7 @@ def test_the_layers_from_outside_obey_the_laws_and_are_what_they_stand_for(comma
     assert "x raw" in capsys.readouterr().out
 
 
-def test_a_twin_that_is_not_one_is_not_timed(tools, monkeypatch):
+def test_contender_with_other_outputs_is_not_timed(tools, monkeypatch):
     from harness import layer_peers
     from harness.part_laws import at_shape
     from harness.shapes import QUICK
@@ -160,7 +160,7 @@ def test_a_twin_that_is_not_one_is_not_timed(tools, monkeypatch):
         ("training", "", "expected transformers to compare with, and it is not installed; try pip"),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_code_2(name, words, says, tmp_path):
+def test_mistake_is_one_line_and_exit_code_2(name, words, says, tmp_path):
     (tmp_path / "transformers.py").write_text("raise ImportError", encoding="utf-8")
     done = benchmark(name, *words.split(), PYTHONPATH=os.pathsep.join((str(tmp_path), str(ROOT))))
     assert done.returncode == 2
@@ -187,7 +187,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(name, words, says, tmp_path):
         ("layers", "--slot ffn", "--slot: no such flag. Did you mean '--slots'"),
     ],
 )
-def test_a_word_that_is_nearly_right_is_answered_with_the_right_one(command, name, words, says):
+def test_misspelt_name_is_answered_with_the_right_name(command, name, words, says):
     with pytest.raises(ConfigError, match=says):
         command(name, *words.split())
 
@@ -227,7 +227,7 @@ def test_results_of_several_machines_stand_side_by_side(command, tmp_path, capsy
     ("text", "says"),
     [(None, "cannot be read: No such file"), ("{", "this is not JSON"), ("[]", "expected what a benchmark wrote")],
 )
-def test_a_file_that_is_no_result_is_not_merged(command, tmp_path, text, says):
+def test_file_without_results_is_not_merged(command, tmp_path, text, says):
     if text is not None:
         (tmp_path / "a.json").write_text(text, encoding="utf-8")
     with pytest.raises(RunError, match=f"--merge .*a.json: {says}"):
@@ -285,7 +285,7 @@ def test_operations_are_those_of_the_definition_counted_one_by_one(tools):
     assert block_flops(shape) == maps + reading + thinking
 
 
-def test_the_kernel_is_the_one_that_ran(tools):
+def test_kernel_is_the_one_that_ran(tools):
     from harness.passes import kernels_of
 
     from nanotx.nn.attention.fused import Fused
@@ -348,7 +348,7 @@ def test_what_cannot_be_run_stops_no_other(tools):
     assert other.results.verdict == "out of memory" and other.run is None
 
 
-def test_the_memory_of_the_librarys_kernel_grows_with_the_context_and_not_with_its_square(tools):
+def test_memory_of_pytorchs_kernel_grows_linearly_with_the_context(tools):
     from harness.processes import resident_peak
 
     if resident_peak() is None:

@@ -36,7 +36,7 @@ def test_every_way_writes_the_same_text_and_is_timed_beside_the_others(sampling,
     assert "transformers" in capsys.readouterr().out
 
 
-def test_a_way_that_writes_another_text_is_not_timed(sampling, tmp_path, monkeypatch):
+def test_generator_with_another_text_is_not_timed(sampling, tmp_path, monkeypatch):
     generators = importlib.import_module("harness.generators")
     right = generators.Generators.cached
 
@@ -52,7 +52,7 @@ def test_a_way_that_writes_another_text_is_not_timed(sampling, tmp_path, monkeyp
     assert rows["uncached"]["laws"] == "pass" and rows["uncached"]["ratio_to_cached"] is None
 
 
-def test_a_text_that_does_not_fit_is_refused(sampling):
+def test_text_that_does_not_fit_is_refused(sampling):
     with pytest.raises(ConfigError, match="context: expected room for a text of 501 tokens, got 64; try fewer"):
         sampling("--context 64")
     with pytest.raises(ConfigError, match="rounds: expected a number of at least 1, got 0"):

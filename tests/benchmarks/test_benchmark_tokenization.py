@@ -39,7 +39,7 @@ def test_tokenizers_are_timed_beside_others_that_give_the_same_ids(tmp_path):
         (["--vocab-sizes", "100"], "--vocab-sizes: expected sizes of at least 256"),
     ],
 )
-def test_a_benchmark_of_tokenizers_that_cannot_be_is_refused(words, message):
+def test_invalid_arguments_of_the_tokenizer_benchmark_are_refused(words, message):
     done = tokenization(*words)
     assert done.returncode == 2 and message in " ".join(done.stderr.split())
 

@@ -175,7 +175,7 @@ def test_one_that_dies_on_its_way_is_named(tools, tiny):
     worker.end()
 
 
-def test_a_start_is_the_middle_of_several_and_ends_with_the_first_step(tools, tiny, monkeypatch, capsys):
+def test_start_up_time_is_the_median_of_several_and_ends_with_the_first_step(tools, tiny, monkeypatch, capsys):
     from harness import race
     from harness.contenders import Where
 
@@ -192,7 +192,7 @@ def test_a_start_is_the_middle_of_several_and_ends_with_the_first_step(tools, ti
         race.start("a", tiny, where)
 
 
-def test_a_turn_is_filled_with_steps(tools):
+def test_turn_is_filled_with_steps(tools):
     from harness.race import steps_per_turn
 
     assert [steps_per_turn(one) for one in (1e-9, 0.02, 0.25, 9.0)] == [50, 12, 1, 1]
@@ -201,7 +201,7 @@ def test_a_turn_is_filled_with_steps(tools):
 # Whole runs.
 
 
-def test_a_recipe_is_run_whole_from_before_its_process_starts(tools, tiny):
+def test_whole_run_is_timed_from_before_its_process_starts(tools, tiny):
     from harness.whole_runs import Wanted, row_of, train
 
     seen = train([str(tiny), "--seed", "7", "--device", "cpu", "--threads", "1"])
@@ -233,7 +233,7 @@ def test_recipes_take_turns_seed_by_seed_and_each_is_started_without_compiling_a
     assert rows == [([seen, seen], [0.5, 0.5], [1, 2])] * 2
 
 
-def test_a_run_that_fails_says_with_what(tools, tmp_path):
+def test_failing_run_reports_its_error(tools, tmp_path):
     from harness.whole_runs import observe
 
     from nanotx.runs.folder import RunFolder
@@ -245,7 +245,7 @@ def test_a_run_that_fails_says_with_what(tools, tmp_path):
         observe([sys.executable, "-c", ""], folder, said)
 
 
-def test_a_target_is_reached_at_the_first_evaluation_at_or_under_it(tools):
+def test_target_is_reached_at_the_first_evaluation_at_or_under_it(tools):
     from harness.whole_runs import Observed, Wanted, row_of
 
     figures = {"device": "cpu", "dtype": "float32", "compiled": True, "threads": 1, "parameters": 9, "steps": 3}
@@ -268,7 +268,7 @@ def test_a_target_is_reached_at_the_first_evaluation_at_or_under_it(tools):
     assert row["start_seconds"] is None
 
 
-def test_a_journal_is_read_as_it_grows_and_half_a_line_is_left_for_later(tools, tmp_path):
+def test_metrics_log_is_read_as_it_grows_and_a_partial_line_waits(tools, tmp_path):
     from harness.whole_runs import Observed, take_rows
 
     journal, seen = tmp_path / "metrics.jsonl", Observed()
@@ -296,7 +296,7 @@ def test_students_t_is_that_of_the_printed_tables(tools, freedom, wanted):
 
 
 @given(st.lists(st.floats(-9, 9), min_size=2, max_size=9), st.floats(0.1, 9), st.floats(-9, 9))
-def test_an_interval_is_moved_and_scaled_with_its_figures(values, scale, shift):
+def test_interval_is_moved_and_scaled_with_its_figures(values, scale, shift):
     half_width = interval_of()
     moved = [scale * value + shift for value in values]
     assert half_width(moved) == pytest.approx(scale * half_width(values), rel=1e-6, abs=1e-6)
@@ -330,7 +330,7 @@ def interval_of():
         ("--no-peers --device gpu", "device: expected cpu, cuda, mps"),
     ],
 )
-def test_a_word_that_cannot_be_is_refused_before_anything_is_timed(command, words, says):
+def test_invalid_argument_is_refused_before_anything_is_timed(command, words, says):
     with pytest.raises(ConfigError, match=says):
         command("training", *words.split())
 
@@ -347,7 +347,7 @@ def test_ours_alone_need_no_other_library(tools):
 
 
 @pytest.mark.parametrize("name", ["macbook", "baby_gpt", "decoder_384", "my_gpt", "deep_64"])
-def test_a_recipe_is_compared_with_gpt2_where_it_is_one(tools, name):
+def test_recipe_of_gpt2s_architecture_is_compared_with_gpt2(tools, name):
     from harness.contenders import read_recipe
     from harness.gpt2_peers import gpt2_parts
 

@@ -47,7 +47,7 @@ def test_every_command_has_a_page_of_one_look(command: str, capsys, monkeypatch)
 
 
 @pytest.mark.parametrize("command", [*sorted({*COMMANDS} - {"train", "tokenizer", "speedrun"}), *SUBCOMMANDS])
-def test_the_arguments_of_a_command_are_those_that_the_list_of_commands_shows(command, capsys, monkeypatch) -> None:
+def test_arguments_of_a_command_are_those_that_the_list_of_commands_shows(command, capsys, monkeypatch) -> None:
     words = command.split()
     commands = builtin_commands("nanotx.cli.commands" if len(words) == 1 else "nanotx.cli.commands.tokenizer")
     usage = f"Usage: nanotx {command} {commands[words[-1]].usage}".rstrip()
@@ -55,7 +55,7 @@ def test_the_arguments_of_a_command_are_those_that_the_list_of_commands_shows(co
 
 
 @pytest.mark.parametrize("words", ["train --help", "train -h", "tokenizer --help", "tokenizer train --help"])
-def test_a_command_that_expects_a_name_explains_itself_without_one(words: str, capsys) -> None:
+def test_command_that_expects_a_name_explains_itself_without_one(words: str, capsys) -> None:
     assert run(shlex.split(words)) == 0
     text = capsys.readouterr().out
     assert (
@@ -66,7 +66,7 @@ def test_a_command_that_expects_a_name_explains_itself_without_one(words: str, c
 
 
 @pytest.mark.parametrize("command", ["train nanogpt_64", "sample", "eval"])
-def test_the_device_is_chosen_alike_by_whatever_command(command: str, capsys, monkeypatch) -> None:
+def test_device_is_chosen_alike_by_every_command(command: str, capsys, monkeypatch) -> None:
     text = re.sub(r"\s+", " ", helped(command, capsys, monkeypatch))
     assert re.search(r"--device [a-z|]+ +device to run on; (auto|run) for [^(]*\(default: auto\)", text)
 
@@ -83,18 +83,18 @@ def reached(tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize("prompt", ["-x", "--x", "- a", "-", "--", "-1", "--xa-b"])
 @pytest.mark.parametrize("joint", [" ", "="])
-def test_a_prompt_may_begin_with_a_hyphen(reached: Path, prompt: str, joint: str, capsys) -> None:
+def test_prompt_may_begin_with_a_hyphen(reached: Path, prompt: str, joint: str, capsys) -> None:
     words = ["--prompt", prompt] if joint == " " else [f"--prompt={prompt}"]
     assert run(["sample", str(reached / "r"), *words, "--max-new-tokens", "0"]) == 0
     assert capsys.readouterr().out == f"{prompt}\n"
 
 
-def test_a_prompt_that_is_a_flag_is_taken_for_the_flag(reached: Path) -> None:
+def test_prompt_spelled_like_a_flag_is_the_flag(reached: Path) -> None:
     with pytest.raises((SystemExit, NanotxError)):
         run(["sample", str(reached / "r"), "--prompt", "--seed", "3"])
 
 
-def test_a_path_and_a_text_may_begin_with_a_hyphen(reached: Path, monkeypatch, capsys) -> None:
+def test_path_and_a_text_may_begin_with_a_hyphen(reached: Path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(reached)
     (reached / "-t.txt").write_text("- abc1 --x \n" * 100, encoding="utf-8")
     assert (
@@ -105,14 +105,14 @@ def test_a_path_and_a_text_may_begin_with_a_hyphen(reached: Path, monkeypatch, c
     assert json.loads((reached / "-r" / "summary.json").read_text(encoding="utf-8"))["steps"] == 1
 
 
-def test_a_message_of_sample_speaks_of_no_flag_of_training(reached: Path) -> None:
+def test_message_of_sample_names_no_flag_of_training(reached: Path) -> None:
     for words in (["--prompt", "aZ"], ["--stop", "Z", "--prompt", "Z"]):
         with pytest.raises(NanotxError, match=r"'Z' \(U\+005A\) at offset \d") as caught:
             run(["sample", str(reached / "r"), *words])
         assert "--tokenizer" not in str(caught.value)
 
 
-def test_a_message_of_tokenizer_train_names_the_flags_that_it_has(reached: Path) -> None:
+def test_message_of_tokenizer_train_names_the_flags_that_it_has(reached: Path) -> None:
     for kind in ("bpe", "word", "wordpiece", "unigram"):
         with pytest.raises(TokenizerError, match=r"try .*--(vocab-size|unknown)") as caught:
             run(
@@ -150,7 +150,7 @@ def test_checkpoint_of_another_format_is_refused_with_what_to_do(
 
 
 @pytest.mark.parametrize("words", [["sample"], ["resume"], ["verify"], ["replay", "--step", "1"], ["eval"]])
-def test_a_run_folder_of_an_older_format_is_refused(reached: Path, tmp_path: Path, words: list[str], capsys) -> None:
+def test_run_folder_of_an_older_format_is_refused(reached: Path, tmp_path: Path, words: list[str], capsys) -> None:
     shutil.copytree(reached / "r", tmp_path / "r")
     for file in (tmp_path / "r").rglob("recipe.toml"):
         text = file.read_text(encoding="utf-8")
@@ -173,7 +173,7 @@ def test_a_run_folder_of_an_older_format_is_refused(reached: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize("columns", ["0", "00", "²", "-1", "wide", "99999999999999", "80"])
-def test_a_terminal_of_no_columns_is_printed_to(reached: Path, columns: str) -> None:
+def test_terminal_of_zero_columns_is_printed_to(reached: Path, columns: str) -> None:
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from nanotx.cli.main import main; main()"
     env = os.environ | {"COLUMNS": columns, "LINES": columns}
     for words in (["show", "r"], ["eval", "r"]):
@@ -198,7 +198,7 @@ def test_a_terminal_of_no_columns_is_printed_to(reached: Path, columns: str) -> 
         ("--schedule constant", False),
     ],
 )
-def test_a_warm_up_longer_than_the_run_is_a_warning(
+def test_warm_up_longer_than_the_run_is_a_warning(
     reached: Path, tmp_path: Path, words: str, warned: bool, capsys
 ) -> None:
     corpus = ["--corpus", "file", "--corpus.path", str(reached / "t.txt"), "--run", str(tmp_path / "r")]
@@ -210,7 +210,7 @@ def test_a_warm_up_longer_than_the_run_is_a_warning(
 
 
 @pytest.mark.parametrize("name", ["diary.txt", "texts", "texts/*.txt", "./texts"])
-def test_a_corpus_is_named_by_a_path_as_well_as_by_a_part(tmp_path, monkeypatch, capsys, name):
+def test_corpus_is_named_by_a_path_or_a_part(tmp_path, monkeypatch, capsys, name):
     monkeypatch.chdir(tmp_path)
     for path in (tmp_path / "diary.txt", tmp_path / "texts" / "a.txt"):
         path.parent.mkdir(exist_ok=True)
@@ -223,7 +223,7 @@ def test_a_corpus_is_named_by_a_path_as_well_as_by_a_part(tmp_path, monkeypatch,
     assert "swapped: corpus.path" not in capsys.readouterr().out
 
 
-def test_a_corpus_that_is_neither_a_part_nor_a_path_is_refused_with_what_it_could_be(tmp_path, monkeypatch):
+def test_unknown_corpus_is_refused_with_what_it_could_be(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "diary.txt").touch()
     with pytest.raises(UnknownPart, match=r"'tiny_shakespear'.*Did you mean 'tiny_shakespeare'.*named by its path"):
@@ -249,7 +249,7 @@ def test_a_corpus_that_is_neither_a_part_nor_a_path_is_refused_with_what_it_coul
         ("--ofset", "'--seed'|See nanotx train"),
     ],
 )
-def test_a_flag_without_its_slot_is_answered_with_the_flag_in_full(flag, meant):
+def test_flag_without_its_slot_is_answered_with_the_flag_in_full(flag, meant):
     with pytest.raises(ConfigError, match=rf"{flag}: .*({meant})"):
         run(["train", "nanogpt_64", flag, "4"])
 
@@ -296,13 +296,13 @@ def test_one_process_under_a_launcher_is_a_run_as_any_other(tmp_path, monkeypatc
         ("tokenizer export t p", r"^nanotx tokenizer export: --to: missing; expected FORMAT \(format to write"),
     ],
 )
-def test_a_command_line_that_lacks_or_misplaces_a_word_is_answered_with_what_belongs_there(words, message):
+def test_missing_or_misplaced_argument_is_answered_with_the_one_that_belongs_there(words, message):
     with pytest.raises(NanotxError, match=message) as error:
         run(words.split(" ") if words.endswith(" ") else words.split())
     assert error.value.exit_code == 2
 
 
-def test_the_page_of_train_lists_recipes_and_the_flags_used_most(capsys, monkeypatch):
+def test_page_of_train_lists_recipes_and_the_flags_used_most(capsys, monkeypatch):
     page = helped("train", capsys, monkeypatch)
     assert page.startswith("Usage: nanotx train NAME|FILE.toml [FILE.toml ...] [options]\n")
     assert re.search(r"^  shakespeare_char +A character-level transformer", page, re.MULTILINE)
@@ -318,7 +318,7 @@ def test_help_comes_before_or_after_the_command(capsys, monkeypatch):
     assert capsys.readouterr().out == page
 
 
-def test_a_recipe_run_as_a_module_names_itself_in_its_errors_and_its_help(tmp_path):
+def test_recipe_run_as_a_module_names_itself_in_its_errors_and_its_help(tmp_path):
     command = [sys.executable, "-m", "nanotx.recipes.shakespeare_char"]
     for words, code in (["--help"], 0), (["--steps", "3"], 2):
         done = subprocess.run([*command, *words], cwd=ROOT, capture_output=True, text=True, check=False)
@@ -327,7 +327,7 @@ def test_a_recipe_run_as_a_module_names_itself_in_its_errors_and_its_help(tmp_pa
     assert "Did you mean '--train.steps'? See python -m nanotx.recipes.shakespeare_char --help." in text
 
 
-def test_an_error_is_broken_between_words_on_a_terminal_and_is_one_line_elsewhere(capsys, monkeypatch):
+def test_error_is_broken_between_words_on_a_terminal_and_is_one_line_elsewhere(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "40")
     assert exit_code(lambda: run(["trian"])) == 2
     line = capsys.readouterr().err

@@ -73,13 +73,13 @@ def test_help_lists_every_command_once_with_its_summary(capsys, monkeypatch):
 
 
 @pytest.mark.parametrize("name", builtin_commands())
-def test_a_command_states_summary_usage_group_and_order(name):
+def test_command_states_summary_usage_group_and_order(name):
     command = builtin_commands()[name]
     assert re.fullmatch(r"[A-Z][^\n]{10,54}\.", command.summary)
     assert {"USAGE", "GROUP", "ORDER"} <= command.page.keys() and command.order < 1000
 
 
-def test_the_order_of_the_commands_is_unambiguous():
+def test_order_of_the_commands_is_unambiguous():
     orders = [command.order for command in builtin_commands().values()]
     assert len(set(orders)) == len(orders)
     groups = [command.group for command in listed_commands()]
@@ -105,7 +105,7 @@ def test_help_is_plain_in_a_pipe_and_coloured_on_a_terminal(capsys, monkeypatch)
     assert helped(capsys) == plain
 
 
-def test_an_unknown_command_is_answered_with_the_one_that_was_meant():
+def test_unknown_command_is_answered_with_the_one_that_was_meant():
     with pytest.raises(ConfigError, match=r"^nanotx trian: no such command\. Did you mean 'train'\? Known: .*sample"):
         run(["trian"])
     with pytest.raises(ConfigError, match=r"^nanotx tokenizer encod: no such command\. Did you mean 'encode'\?"):
@@ -122,7 +122,7 @@ def test_help_takes_under_a_third_of_a_second():
 # Commands of installed packages.
 
 
-def test_a_command_of_a_package_is_listed_and_runs(site: Path, capsys):
+def test_command_of_a_package_is_listed_and_runs(site: Path, capsys):
     install(site, "count", "my_count", COUNT)
     page = helped(capsys)
     assert "my_count" not in sys.modules, "the page is read from the source"
@@ -131,12 +131,12 @@ def test_a_command_of_a_package_is_listed_and_runs(site: Path, capsys):
     assert int(capsys.readouterr().out) >= 3
 
 
-def test_a_command_without_a_group_is_listed_last(site: Path, capsys):
+def test_command_without_a_group_is_listed_last(site: Path, capsys):
     install(site, "count", "my_count", COUNT.replace('GROUP = "Use a run"\n', ""))
     assert re.search(r"Plug-ins:\n  count RUN +Count the files of a run\.\n\nnanotx COMMAND", helped(capsys))
 
 
-def test_a_command_in_a_process_of_its_own(site: Path):
+def test_command_in_a_process_of_its_own(site: Path):
     install(site, "count", "my_count", COUNT)
     env = os.environ | {"PYTHONPATH": os.pathsep.join([str(site), str(ROOT)])}
     command = [sys.executable, "-m", "nanotx", "count", str(ROOT / "recipes")]
@@ -144,7 +144,7 @@ def test_a_command_in_a_process_of_its_own(site: Path):
     assert (done.returncode, done.stderr) == (0, "") and int(done.stdout) > 0
 
 
-def test_the_command_of_the_extending_page_counts_the_parameters_of_a_run(site: Path, tmp_path: Path, capsys):
+def test_command_of_the_extending_page_counts_the_parameters_of_a_run(site: Path, tmp_path: Path, capsys):
     page = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8").partition("## Add a command")[2]
     (source,) = re.findall(r"```python\n(.*?)```", page.partition("\n## ")[0], re.DOTALL)
     install(site, "count", "count_layers", source)
@@ -179,7 +179,7 @@ def test_the_command_of_the_extending_page_counts_the_parameters_of_a_run(site: 
         ("import sys\n\ndef run(argv): sys.exit('no luck')\n", r"no luck"),
     ],
 )
-def test_a_command_that_fails_is_one_message_that_names_it(site: Path, source: str, message: str, capsys):
+def test_command_that_fails_is_one_message_that_names_it(site: Path, source: str, message: str, capsys):
     file = install(site, "count", "my_count", source)
     assert "count" in helped(capsys), "a broken command breaks no page"
     with pytest.raises(ConfigError, match=rf"command 'count' of nanotx_my_count \({re.escape(str(file))}\).*{message}"):
@@ -200,14 +200,14 @@ def test_errors_and_exit_codes_of_a_command_pass_through(site: Path):
     assert end.value.code == 5
 
 
-def test_a_command_whose_module_is_missing_is_named(site: Path, capsys):
+def test_command_whose_module_is_missing_is_named(site: Path, capsys):
     install(site, "count", "my_count", COUNT).unlink()
     assert "count" in helped(capsys)
     with pytest.raises(ConfigError, match=r"command 'count' of nanotx_my_count \(my_count\).*ModuleNotFoundError"):
         run(["count"])
 
 
-def test_a_command_does_not_replace_one_of_nanotx(site: Path, capsys):
+def test_command_does_not_replace_one_of_nanotx(site: Path, capsys):
     install(site, "doctor", "my_doctor", "def run(argv): return 9\n")
     page = " ".join(helped(capsys).split())
     assert "doctor of nanotx_my_doctor (my_doctor) is not used: nanotx has a command of that name." in page
@@ -228,7 +228,7 @@ def test_two_commands_of_one_name_are_both_refused(site: Path, capsys, monkeypat
         run(["count"])
 
 
-def test_the_source_of_a_module_is_found_without_importing_the_packages_around_it(site: Path):
+def test_source_of_a_module_is_found_without_importing_the_packages_around_it(site: Path):
     (site / "around").mkdir()
     (site / "around" / "__init__.py").write_text("raise RuntimeError('imported')\n", encoding="utf-8")
     (site / "around" / "inner.py").write_text(COUNT, encoding="utf-8")

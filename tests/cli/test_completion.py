@@ -45,19 +45,19 @@ def typed(flags):
     return named | {f"{head}.no-{last}" for head, dot, last in heads if dot}
 
 
-def test_the_flags_of_a_recipe_are_those_of_its_fields_and_slots():
+def test_flags_of_a_recipe_are_those_of_its_fields_and_slots():
     groups = [slot.slot for slot in slots()] + [*NO_SLOT]
     expected = typed([*flags_of(Options()), *flags_of(Recipe())]) | {f"--{slot.slot}" for slot in slots()}
     assert set(candidates(["train", "x", "--"])) == expected | {"--help"} | {f"--{group}." for group in groups}
 
 
 @pytest.mark.parametrize("group", NO_SLOT)
-def test_the_flags_of_a_group_are_those_of_its_fields(group):
+def test_flags_of_a_group_are_those_of_its_fields(group):
     assert set(candidates(["train", "x", f"--{group}."])) == typed(flags_of(NO_SLOT[group](), group))
 
 
 @pytest.mark.parametrize("slot", slots(), ids=lambda slot: slot.slot)
-def test_the_flags_of_a_slot_are_those_of_the_part_that_is_named_or_of_every_part(slot):
+def test_flags_of_a_slot_are_those_of_the_part_that_is_named_or_of_every_part(slot):
     flags = {name: flags_of(slot.find(name)(), slot.slot) for name in sorted(slot.shipped())}
     for name in flags:
         words = ["train", "x", f"--{slot.slot}", name, f"--{slot.slot}."]
@@ -76,7 +76,7 @@ def test_every_flag_of_a_recipe_is_offered():
 @pytest.mark.parametrize(
     "name", [name for name, command in builtin_commands().items() if find_class(command.module, "Flags")]
 )
-def test_the_flags_of_a_command_are_those_of_its_fields(name):
+def test_flags_of_a_command_are_those_of_its_fields(name):
     fields = flags_of(importlib.import_module(f"nanotx.cli.commands.{name}").Flags)
     expected = typed(flag for flag in fields if not flag.is_argument) | {"--help"}
     offered = set(candidates([name, "--"]))
@@ -119,11 +119,11 @@ def test_the_flags_of_a_command_are_those_of_its_fields(name):
     ],
     ids=" ".join,
 )
-def test_a_word_is_completed(words, expected):
+def test_word_is_completed(words, expected):
     assert candidates(words) == expected
 
 
-def test_the_names_are_those_that_commands_know():
+def test_names_are_those_that_commands_know():
     assert sorted(recipe_names()) == sorted(recipe_summaries())
     assert {*candidates(["train", "x", "--attention", ""])} == {*Attention.names()}
     presets = {path.stem for path in (ROOT / "tokenizers").glob("*.json")}
@@ -144,7 +144,7 @@ def test_runs_are_those_in_runs_and_in_the_current_folder(tmp_path, monkeypatch)
     assert candidates(["sample", "mine", "m"]) == []
 
 
-def test_the_command_prints_the_script_of_a_shell_and_candidates(capsys):
+def test_command_prints_the_script_of_a_shell_and_candidates(capsys):
     for shell, script in completion.SCRIPTS.items():
         assert run(["completion", shell]) == 0
         assert capsys.readouterr().out == script

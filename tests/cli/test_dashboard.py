@@ -34,14 +34,14 @@ def shown(terminal, width=90):
 
 
 @pytest.mark.parametrize("terminal", [False, True])
-def test_the_losses_their_gap_the_floor_the_time_left_and_the_sample_are_shown(terminal):
+def test_losses_their_gap_the_floor_the_time_left_and_the_sample_are_shown(terminal):
     text = shown(terminal)
     for told in ("a run", "2.0000", "1.5000", "+0.5000", "2.8850", "1.2500", "ROMEO:", "Ay me.\ufffd[31m"):
         assert told in text
     assert ("0:04 left" in text) == terminal and "\x1b[31m" not in text
 
 
-def test_a_narrow_terminal_is_no_error():
+def test_narrow_terminal_is_no_error():
     assert "ROMEO" in shown(terminal=True, width=20)
 
 
@@ -53,11 +53,11 @@ def test_what_is_printed_cannot_command_a_terminal(text):
 
 
 @given(st.lists(st.floats(0, 10), max_size=300))
-def test_a_curve_has_a_bar_for_each_share_of_the_steps(losses):
+def test_curve_has_a_bar_for_each_share_of_the_steps(losses):
     assert len(spark(losses)) == (min(72, len(losses)) if len(losses) > 1 else 0)
 
 
-def test_a_curve_falls_as_the_loss_does():
+def test_curve_falls_as_the_loss_does():
     assert spark([8.0, 4.0, 0.0]) == "█▅▁"
 
 
@@ -65,7 +65,7 @@ def test_time_is_told_in_hours_minutes_and_seconds():
     assert [clock(s) for s in (0.0, 61.0, 3599.6, 3661.0)] == ["0:00", "1:01", "1:00:00", "1:01:01"]
 
 
-def test_a_finished_run_is_shown_again_and_drawn(tmp_path, capsys):
+def test_finished_run_is_shown_again_and_drawn(tmp_path, capsys):
     log = MetricsLog(tmp_path / "metrics.jsonl", 0)
     for row in ROWS:
         log.write(row)
@@ -87,13 +87,13 @@ def paced(rows, **start) -> Pace:
     return pace
 
 
-def test_the_first_step_of_a_process_which_is_slow_is_no_measure_of_speed():
+def test_first_step_of_a_process_which_is_slow_is_no_measure_of_speed():
     pace = paced([(50, "step", 1, 0.2)])
     assert pace.speed == pace.left() == 0.0
     assert paced([(50, "step", 1, 0.2), (51, "step", 2, 10.0), (53, "step", 3, 5.0)]).speed == pytest.approx(20 / 3)
 
 
-def test_the_time_left_counts_the_steps_evaluations_samples_and_checkpoints_that_are_due():
+def test_time_left_counts_the_steps_evaluations_samples_and_checkpoints_that_are_due():
     rows = [
         (0, "step", 9, 1.0),
         (1, "step", 10, 10.0),
@@ -110,17 +110,17 @@ def test_before_the_first_evaluation_its_time_is_estimated_from_its_tokens():
     assert paced(rows, eval_every=50, tokens_per_eval=300).left() == 98 + 2 * 10
 
 
-def test_a_finished_run_has_no_time_left():
+def test_finished_run_has_no_time_left():
     rows = [(0, "step", 99, 1.0), (1, "step", 100, 10.0), (9, "eval", 100, 0)]
     assert paced(rows, eval_every=10, sample_every=7).left() == 0
 
 
 @pytest.mark.parametrize("wrong", [-1, "many", None, [2]])
-def test_a_log_with_other_values_is_no_error(wrong):
+def test_log_with_other_values_is_no_error(wrong):
     assert paced([(0, "step", 1, 1.0), (1, "step", 2, 10.0)], eval_every=wrong, tokens_per_eval=wrong).left() == 98
 
 
-def test_the_loss_says_over_how_many_steps_it_is_a_mean():
+def test_loss_says_over_how_many_steps_it_is_a_mean():
     history = History()
     for row in (START, *({"event": "step", "step": n, "loss": float(n), **SPEED} for n in range(1, 25))):
         history.take(row)
@@ -132,7 +132,7 @@ def test_the_loss_says_over_how_many_steps_it_is_a_mean():
 
 
 @pytest.mark.parametrize("terminal", [False, True])
-def test_the_first_line_is_the_title_of_the_run_and_remarks_come_after_it(terminal):
+def test_first_line_is_the_title_of_the_run_and_remarks_come_after_it(terminal):
     out = io.StringIO()
     with Display(Console(file=out, force_terminal=terminal, width=90, color_system=None)) as display:
         display.show(START)

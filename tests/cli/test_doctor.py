@@ -35,7 +35,7 @@ def choice(
     return found
 
 
-def test_the_doctor_prints_what_a_run_chooses_and_how_to_override_it(capsys, tmp_path):
+def test_doctor_prints_what_a_run_chooses_and_how_to_override_it(capsys, tmp_path):
     out = tmp_path / "doctor.json"
     assert main.run(["doctor", "--no-compile", "--threads", "1", "--device", "cpu", "--json", str(out)]) == 0
     printed, report = capsys.readouterr().out, json.loads(out.read_text(encoding="utf-8"))
@@ -61,7 +61,7 @@ def test_wrong_flags_are_refused(tmp_path):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_device_that_is_not_there_is_refused():
+def test_device_that_is_not_there_is_refused():
     with pytest.raises(ConfigError, match="expected a CUDA GPU"):
         main.run(["doctor", "--device", "cuda"])
 

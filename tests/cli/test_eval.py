@@ -31,7 +31,7 @@ LETTERS = st.text(st.sampled_from("abé б漢한 ।\n."), min_size=1, max_size=
 
 
 @given(ids=st.lists(st.integers(0, 299), min_size=1, max_size=30))
-def test_the_losses_of_tokens_are_those_of_the_evaluation(ids):
+def test_losses_of_tokens_are_those_of_the_evaluation(ids):
     eval_text = EvalText(ids=np.array(ids), start=3, size=9)
     each = torch.cat([one.flatten() for one in cross_entropies(MODEL, eval_text, MACHINE, "none")])
     assert each.shape == (len(ids),) and each.dtype == torch.float64
@@ -44,7 +44,7 @@ def test_the_losses_of_tokens_are_those_of_the_evaluation(ids):
 
 
 @given(text=LETTERS, codec=st.sampled_from([Byte().train([]), BPE, Char().train(["abé б漢한 ।\n."])]))
-def test_the_scripts_bits_add_up_to_the_texts(text, codec):
+def test_scripts_bits_add_up_to_the_texts(text, codec):
     scored = score_text(MODEL, codec, text, MACHINE)
     whole, parts = scored.whole, scored.scripts
     eval_text = EvalText(ids=codec.encode(text), start=codec.start, size=len(text.encode("utf-8")))
@@ -58,7 +58,7 @@ def test_the_scripts_bits_add_up_to_the_texts(text, codec):
     assert bits / whole.size == pytest.approx(whole.bits_per_byte)
 
 
-def test_a_script_in_which_no_token_begins_has_no_loss():
+def test_script_in_which_no_token_begins_has_no_loss():
     codec = Bpe(vocab_size=259, pattern=r"[\s\S]+").train(["aбaбaбaбaб" * 9])
     text = "aб"
     assert len(codec.encode(text)) == 1
@@ -87,7 +87,7 @@ def trained(tmp_path_factory):
     return folder
 
 
-def test_a_run_is_scored_on_its_validation_text_as_its_summary_says(trained, tmp_path, capsys):
+def test_run_is_scored_on_its_validation_text_as_its_summary_says(trained, tmp_path, capsys):
     assert run(["eval", str(trained), "--by-script", "--json", str(tmp_path / "x.json")]) == 0
     out = capsys.readouterr().out
     summary = json.loads((trained / "summary.json").read_text(encoding="utf-8"))
@@ -107,7 +107,7 @@ def test_a_run_is_scored_on_its_validation_text_as_its_summary_says(trained, tmp
     assert {line.split()[0] for line in lines[3:-2]} == told["scripts"].keys()
 
 
-def test_the_table_by_script_holds_the_figures_of_the_json_in_every_column(trained, tmp_path, capsys):
+def test_table_by_script_holds_the_figures_of_the_json_in_every_column(trained, tmp_path, capsys):
     assert run(["eval", str(trained), "--by-script", "--json", str(tmp_path / "x.json")]) == 0
     lines = capsys.readouterr().out.splitlines()
     told = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))
@@ -131,7 +131,7 @@ def test_the_table_by_script_holds_the_figures_of_the_json_in_every_column(train
     assert any(rows[name][4] != f"{part['bytes'] / told['bytes']:.1%}" for name, part in told["scripts"].items())
 
 
-def test_a_run_is_scored_on_a_file_and_by_an_earlier_checkpoint(trained, tmp_path, capsys):
+def test_run_is_scored_on_a_file_and_by_an_earlier_checkpoint(trained, tmp_path, capsys):
     (tmp_path / "text.txt").write_text("Bonjour, Зоя! 小明", encoding="utf-8")
     words = ["eval", str(trained), "--text", str(tmp_path / "text.txt")]
     assert run([*words, "--step", "4"]) == 0
@@ -163,7 +163,7 @@ def test_what_cannot_be_scored_is_told_why(trained, tmp_path):
             run(["eval", *words])
 
 
-def test_a_run_whose_corpus_has_changed_is_not_scored_on_it(trained, monkeypatch):
+def test_run_whose_corpus_has_changed_is_not_scored_on_it(trained, monkeypatch):
     from nanotx.data.corpus.playhouse import Playhouse
 
     monkeypatch.setattr(Playhouse, "text", lambda self: "Other words. " * 99)

@@ -34,7 +34,7 @@ def test_no_two_entries_have_a_name_in_common():
 
 
 @pytest.mark.parametrize("entry", entries(), ids=lambda entry: entry.names[0])
-def test_an_entry_refers_only_to_words_that_are_explained(entry, known):
+def test_entry_refers_only_to_words_that_are_explained(entry, known):
     assert 20 < len(entry.text) < 700
     words = re.findall(r"(?<![\w*`])\*([^*\n]+)\*(?![\w*`])", entry.text)
     for word in words:
@@ -93,18 +93,18 @@ def test_case_hyphens_and_underscores_do_not_matter(capsys, words):
     assert explained(capsys, *words.split()).startswith("validation loss, val_loss:\nThe loss on text")
 
 
-def test_a_part_is_explained_by_its_docstrings_and_fields(capsys):
+def test_part_is_explained_by_its_docstrings_and_fields(capsys):
     page = explained(capsys, "rope")
     assert "a part of the slot position (--position rope)" in page and "arxiv.org/abs/2104.09864" in page
     assert "--position.theta FLOAT" in page
 
 
-def test_a_field_is_explained_by_the_comment_beside_it(capsys):
+def test_field_is_explained_by_the_comment_beside_it(capsys):
     assert "maximum norm of the gradient; 0 for no clipping" in explained(capsys, "train.grad-clip")
     assert "--attention.kv-heads INT" in explained(capsys, "kv_heads")
 
 
-def test_a_slot_is_explained_by_the_glossary_and_its_parts(capsys):
+def test_slot_is_explained_by_the_glossary_and_its_parts(capsys):
     page = explained(capsys, "position")
     assert "How the model learns where a token is" in page and re.search(r"^  alibi +A linear penalty", page, re.M)
 
@@ -128,7 +128,7 @@ class Own(Norm):
 '''
 
 
-def test_a_part_of_a_file_of_ones_own_is_explained(capsys, tmp_path):
+def test_part_of_a_users_file_is_explained(capsys, tmp_path):
     own = tmp_path / "own.py"
     own.write_text(OWN, encoding="utf-8")
     try:
@@ -149,13 +149,13 @@ def test_without_a_word_every_entry_is_listed(capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("word", "meant"), [("gapp", "gap"), ("rop", "rope"), ("perplexty", "perplexity"), ("muonn", "muon")]
 )
-def test_a_near_miss_suggests_the_word(word, meant):
+def test_near_miss_suggests_the_word(word, meant):
     with pytest.raises(
         ConfigError, match=rf"explain {word}: unknown word. Did you mean '{meant}'\? See nanotx explain"
     ):
         run(["explain", word])
 
 
-def test_the_terminal_shows_no_marks_of_markdown(capsys):
+def test_terminal_shows_no_marks_of_markdown(capsys):
     page = explained(capsys, "floor")
     assert "*" not in page and "`" not in page and "playhouse" in page

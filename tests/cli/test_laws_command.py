@@ -40,7 +40,7 @@ def test_parts_that_are_right_pass_and_one_that_cannot_train_here_does_not(tmp_p
     assert not flex["causal"]["passed"] and flex["causal"]["skipped"] == "not on cpu" and flex["causal"]["cases"] == 0
 
 
-def test_a_part_that_is_wrong_is_shown_with_its_smallest_case_which_can_be_replayed():
+def test_wrong_part_is_shown_with_its_smallest_case_which_can_be_replayed():
     done = nanotx("attention/mutant_peek", "--load", MUTANTS, "--show")
     assert done.returncode == 1, done.stderr
     assert "causal: outputs up to 0 feel position 1" in done.stdout
@@ -56,7 +56,7 @@ def test_a_part_that_is_wrong_is_shown_with_its_smallest_case_which_can_be_repla
     assert b"LawBroken: causal: outputs up to 0 feel position 1" in again.stderr
 
 
-def test_the_picture_of_a_part_that_is_right_is_a_triangle():
+def test_picture_of_a_correct_attention_is_a_triangle():
     done = nanotx("attention/fused", "--examples", "1", "--show")
     rows = [line.strip("│ ") for line in done.stdout.splitlines() if line.startswith("│")]
     assert [len(row) for row in rows] == [2 * (t + 1) for t in range(12)]
@@ -74,7 +74,7 @@ def test_the_picture_of_a_part_that_is_right_is_a_triangle():
         ("norm --load nowhere.py", "nowhere.py"),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_code_2(words, says):
+def test_mistake_is_one_line_and_exit_code_2(words, says):
     done = nanotx(*words.split())
     assert done.returncode == 2
     assert done.stdout == ""
@@ -82,7 +82,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(words, says):
 
 
 @pytest.mark.slow
-def test_the_author_of_a_part_tests_it_in_two_lines(tmp_path):
+def test_author_of_a_part_tests_it_in_two_lines(tmp_path):
     (tmp_path / "test_mine.py").write_text(
         "from nanotx.laws.testing import laws_of\n"
         f"test_mine = laws_of('attention/mutant_top_left', load=[{str(ROOT / MUTANTS)!r}])\n",
@@ -96,7 +96,7 @@ def test_the_author_of_a_part_tests_it_in_two_lines(tmp_path):
     assert "2 failed, 13 passed" in done.stdout  # it ignores its dropout, too
 
 
-def test_a_terminal_too_narrow_for_the_table_gets_a_line_a_part():
+def test_narrow_terminal_gets_a_line_per_part():
     verdicts = [
         Verdict(part="attention/mine", law=f"law{n}", cases=9, broken="so" if n == 3 else "") for n in range(12)
     ]
@@ -110,7 +110,7 @@ def test_a_terminal_too_narrow_for_the_table_gets_a_line_a_part():
     assert all(len(line) <= 60 for line in shown[60].splitlines())
 
 
-def test_a_law_that_is_not_asked_of_a_part_is_named_with_the_reason(tmp_path):
+def test_law_that_does_not_apply_to_a_part_is_named_with_the_reason(tmp_path):
     out = tmp_path / "laws.json"
     names = ("attention/fused", "norm/none", "tokenizer/tiktoken")
     done = nanotx(*names, "--examples", "1", "--jobs", "1", "--json", str(out))
@@ -123,7 +123,7 @@ def test_a_law_that_is_not_asked_of_a_part_is_named_with_the_reason(tmp_path):
     assert {"law": "window", "parts": ["attention/fused"], "reason": "it looks back all the way"} in told
 
 
-def test_an_attention_that_ignores_its_dropout_breaks_field_matters():
+def test_attention_that_ignores_its_dropout_breaks_field_matters():
     done = nanotx("attention/mutant_drops_nothing", "--load", MUTANTS, "--examples", "5")
     assert done.returncode == 1, done.stderr
     assert "breaks field_matters: field_matters: dropout=0.0 and dropout=0.5" in done.stdout

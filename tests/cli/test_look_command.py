@@ -20,7 +20,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_tables_the_map_and_the_file_of_a_prompt(trained, tmp_path, capsys):
+def test_tables_the_map_and_the_file_of_a_prompt(trained, tmp_path, capsys):
     file = tmp_path / "look.json"
     capsys.readouterr()
     flags = ["--prompt", "ab cd", "--token", "1", "--head", "1.0", "--json", str(file)]
@@ -68,7 +68,7 @@ def test_removing_each_part_and_scoring_the_heads(trained, tmp_path, capsys):
         run(["look", str(trained), "--remove", "5.attention.head0"])
 
 
-def test_a_page_of_a_prompt_is_written(trained, tmp_path, capsys):
+def test_page_of_a_prompt_is_written(trained, tmp_path, capsys):
     file = tmp_path / "look.html"
     assert run(["look", str(trained), "--prompt", "abc", "--html", str(file)]) == 0
     html = file.read_text(encoding="utf-8")

@@ -26,7 +26,7 @@ def trained(tmp_path_factory):
 
 
 @pytest.mark.parametrize(("flag", "value"), [("prompt", "aZ"), ("banned-tokens", "Z"), ("bias", "Z=1")])
-def test_a_character_outside_the_alphabet_is_refused_with_the_flag_that_brought_it(trained, flag, value):
+def test_character_outside_the_alphabet_is_refused_with_the_flag_that_brought_it(trained, flag, value):
     with pytest.raises(TextError, match=rf"^--{flag}: .*'Z' \(U\+005A\).*try without it, or train with") as error:
         run(["sample", trained, "--max-new-tokens", "2", f"--{flag}", value])
     assert error.value.exit_code == 3
@@ -34,7 +34,7 @@ def test_a_character_outside_the_alphabet_is_refused_with_the_flag_that_brought_
 
 @pytest.mark.parametrize("value", ["all", "half", "1.5", "Auto", "", "none"])
 @pytest.mark.parametrize("flag", ["eval-tokens", "micro-batch-size"])
-def test_a_word_for_a_number_that_may_be_auto_is_refused_with_what_the_flag_means(flag, value):
+def test_word_for_a_number_that_may_be_auto_is_refused_with_the_meaning_of_the_flag(flag, value):
     with pytest.raises(ConfigError, match=rf"--train\.{flag}: expected a whole number or auto, got '{value}'") as error:
         read_recipe(Recipe(), [f"--train.{flag}={value}"], "nanotx")
     assert re.search(r"; 0 (for all|for batch-size / grad-accum-steps)", str(error.value)) and "auto for" in str(
@@ -43,18 +43,18 @@ def test_a_word_for_a_number_that_may_be_auto_is_refused_with_what_the_flag_mean
 
 
 @pytest.mark.parametrize(("value", "read"), [("auto", "auto"), ("0", 0), ("64", 64)])
-def test_a_number_that_may_be_auto_is_read(value, read):
+def test_number_that_may_be_auto_is_read(value, read):
     recipe, _ = read_recipe(Recipe(), ["--train.eval-tokens", value], "nanotx")
     assert recipe.train.eval_tokens == read
 
 
-def test_a_number_below_zero_that_may_be_auto_is_refused_with_auto_and_zero_named():
+def test_number_below_zero_that_may_be_auto_is_refused_with_auto_and_zero_named():
     with pytest.raises(ConfigError, match=r"eval_tokens: expected .*at least 0, or 'auto', got -1; 0 reads all"):
         read_recipe(Recipe(), ["--train.eval-tokens", "-1"], "nanotx")
 
 
 @pytest.mark.parametrize("word", ["all", "2.5"])
-def test_a_word_for_an_optional_number_is_refused(trained, word):
+def test_word_for_an_optional_number_is_refused(trained, word):
     with pytest.raises(ConfigError, match=rf"--top-k: expected a whole number or none, got '{word}'"):
         run(["sample", trained, "--top-k", word])
 
@@ -67,7 +67,7 @@ def test_a_word_for_an_optional_number_is_refused(trained, word):
         (["RUN", "--prompt", "a b", "--prompt"], "--prompt: given 2 times, with 'a b' and nothing;"),
     ],
 )
-def test_a_flag_given_twice_is_refused_with_its_own_values_alone(trained, words, said):
+def test_flag_given_twice_is_refused_with_its_own_values_alone(trained, words, said):
     with pytest.raises(ConfigError, match=re.escape(f"{said} give it once.")):
         run(["sample", *[trained if word == "RUN" else word for word in words]])
 
@@ -81,7 +81,7 @@ def test_a_flag_given_twice_is_refused_with_its_own_values_alone(trained, words,
         (None, r"there is no such file"),
     ],
 )
-def test_a_text_that_cannot_be_scored_is_refused_with_the_name_of_its_file(trained, tmp_path, content, said):
+def test_text_that_cannot_be_scored_is_refused_with_the_name_of_its_file(trained, tmp_path, content, said):
     file = tmp_path / "mine.txt"
     if content is not None:
         file.write_bytes(content)
@@ -97,14 +97,14 @@ def test_a_text_that_cannot_be_scored_is_refused_with_the_name_of_its_file(train
         ("ab", r"2 characters with .*: try --corpus\.validation 0\.5, or a longer text"),
     ],
 )
-def test_a_text_too_short_to_cut_is_refused_with_a_share_that_would_do(tmp_path, content, said):
+def test_text_too_short_to_cut_is_refused_with_a_share_that_would_do(tmp_path, content, said):
     (tmp_path / "short.txt").write_text(content, encoding="utf-8")
     with pytest.raises(DataError, match=said):
         File(path=str(tmp_path / "short.txt"), validation=0.1).split()
 
 
 @pytest.mark.parametrize("name", [None, 3, ["sdpa"], b"sdpa", 1.5, {}])
-def test_a_name_of_a_part_that_is_no_text_is_refused_as_unknown(name):
+def test_part_name_that_is_no_text_is_refused_as_unknown(name):
     for look in (Attention.find, Block.find, Tokenizer.find, Tokenizer.table):
         with pytest.raises(UnknownPart, match=rf"expected the name of a part such as .*got {type(name).__name__} "):
             look(name)

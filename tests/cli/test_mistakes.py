@@ -308,7 +308,7 @@ def typed(line: str, home: Path, monkeypatch, capsys) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize(("code", "line", "answer"), rows(MISTAKES), ids=lambda cell: cell.strip())
-def test_a_mistake_is_answered_by_what_to_type_instead(home, monkeypatch, capsys, code, line, answer):
+def test_mistake_is_answered_by_what_to_type_instead(home, monkeypatch, capsys, code, line, answer):
     got, printed = typed(line, home, monkeypatch, capsys)
     assert got == int(code)
     assert re.search(answer.strip(), printed), printed
@@ -316,12 +316,12 @@ def test_a_mistake_is_answered_by_what_to_type_instead(home, monkeypatch, capsys
 
 
 @pytest.mark.parametrize(("flag", "ours"), [line.split() for line in FLAGS_OF_OTHERS.strip().splitlines()])
-def test_a_flag_of_another_library_is_answered_by_ours(home, monkeypatch, capsys, flag, ours):
+def test_flag_of_another_library_is_answered_by_ours(home, monkeypatch, capsys, flag, ours):
     got, printed = typed(f"train NAME {flag}", home, monkeypatch, capsys)
     assert got == 2 and re.search(rf"Did you mean '{re.escape(ours)}'", printed), printed
 
 
-def test_a_short_text_trains_with_a_warning(home, monkeypatch, capsys, tmp_path):
+def test_short_text_trains_with_a_warning(home, monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(home)
     flags = tiny(train_steps=1, train_eval_every=0, train_sample_every=0, train_batch_size=64)
     assert run(["train", "shakespeare_char", "--corpus", "short.txt", "--run", str(tmp_path / "run"), *flags]) == 0

@@ -49,7 +49,7 @@ def test_all_of_a_run_is_one_output_and_its_end_is_shown(cell):
     assert output["text/html"].startswith("<pre") and "Ay me" in output["text/html"]
 
 
-def test_a_hundred_quick_steps_are_few_updates_and_the_last_is_shown(cell):
+def test_hundred_quick_steps_are_few_updates_and_the_last_is_shown(cell):
     with NotebookDisplay(cell.display) as display:
         display.show(ROWS[0] | {"steps": 100})
         for step in range(1, 101):
@@ -58,7 +58,7 @@ def test_a_hundred_quick_steps_are_few_updates_and_the_last_is_shown(cell):
     assert before < 50 and "100/100" in cell.outputs[0]["text/plain"]
 
 
-def test_a_sample_writes_no_markup_into_the_page(cell):
+def test_sample_writes_no_markup_into_the_page(cell):
     with NotebookDisplay(cell.display) as display:
         display.show(ROWS[0])
         display.show({"event": "sample", "step": 1, "text": "<script>alert(1)</script>\x1b[31m"})

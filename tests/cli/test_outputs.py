@@ -26,7 +26,7 @@ def contents(folder: Path) -> dict[Path, bytes]:
 
 @pytest.mark.parametrize("name", ["metrics.jsonl", "recipe.toml", "tokenizer.json", "checkpoints/notes.json"])
 @pytest.mark.parametrize("argv", ["verify --json", "sample --max-new-tokens=2 --json", "show --plot"])
-def test_a_result_is_not_written_over_a_file_of_a_run(trained: Path, argv: str, name: str) -> None:
+def test_result_does_not_overwrite_a_file_of_a_run(trained: Path, argv: str, name: str) -> None:
     before = contents(trained)
     command, *flags = argv.split()
     with pytest.raises(ConfigError, match="a file of the run"):
@@ -34,12 +34,12 @@ def test_a_result_is_not_written_over_a_file_of_a_run(trained: Path, argv: str, 
     assert contents(trained) == before
 
 
-def test_a_link_to_a_file_of_a_run_is_not_written_over_either(trained: Path, tmp_path: Path) -> None:
+def test_link_to_a_file_of_a_run_is_not_overwritten(trained: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").symlink_to(trained)
     with pytest.raises(ConfigError, match="a file of the run"):
         run(["verify", str(trained), "--json", str(tmp_path / "elsewhere" / "summary.json")])
 
 
-def test_a_result_may_lie_beside_the_files_of_a_run(trained: Path) -> None:
+def test_result_may_be_written_next_to_the_files_of_a_run(trained: Path) -> None:
     assert run(["verify", str(trained), "--json", str(trained / "verdict.json")]) == 0
     assert (trained / "verdict.json").is_file()

@@ -42,7 +42,7 @@ def drawn(ids, count, model=MODEL, **fields):
 
 @given(ids=prompts, seed=st.integers(0, 99), temperature=st.sampled_from([0.0, 0.7, 3.0]))
 @settings(max_examples=8)
-def test_a_cache_changes_nothing_also_beyond_the_context(ids, seed, temperature):
+def test_cache_changes_nothing_even_beyond_the_context(ids, seed, temperature):
     with_cache = drawn(ids, 16, temperature=temperature, seed=seed)
     assert with_cache == drawn(ids, 16, model=Uncached(MODEL), temperature=temperature, seed=seed)
 
@@ -59,7 +59,7 @@ def test_beyond_the_context_the_newer_half_is_read_anew(ids):
 
 
 @pytest.mark.parametrize("context", [1, 2, 3])
-def test_a_context_of_next_to_nothing_will_do(context):
+def test_tiny_context_is_sampled_from(context):
     model = Model(dim=8, layers=1, context=context).build(5, seed=1).eval()
     assert drawn([1, 2], 9, model=model) == drawn([1, 2], 9, model=Uncached(model))
 
@@ -79,21 +79,21 @@ def test_room_is_made_once_and_never_for_more_than_the_context(prompt, new, room
     assert sizes == {room} and len(homes) == 2
 
 
-def test_a_past_has_room_from_the_start_and_more_when_that_is_full():
+def test_cache_has_capacity_from_the_start_and_grows_when_full():
     cache, one = KVCache(capacity=5), torch.randn(1, 2, 1, 4)
     homes = [cache.append(one, one)[0].data_ptr() for _ in range(5)]
     assert len(set(homes)) == 1
     assert cache.append(one, 2 * one)[1].equal(torch.cat([one] * 5 + [2 * one], dim=2)) and cache.length == 6
 
 
-def test_a_seed_is_a_text_and_another_seed_another():
+def test_seed_gives_one_text_and_another_seed_another():
     texts = [drawn([1], 20, temperature=2.0, seed=seed) for seed in (1, 1, 2)]
     assert texts[0] == texts[1] != texts[2]
 
 
 @given(ids=st.lists(st.integers(0, 11), min_size=3, max_size=3), rows=st.integers(1, 4), seed=st.integers(0, 99))
 @settings(max_examples=6)
-def test_a_row_is_what_its_own_seed_gives_alone(ids, rows, seed):
+def test_row_is_what_its_own_seed_gives_alone(ids, rows, seed):
     batch = BatchEngine(MODEL, [ids] * rows, Sampling(temperature=2.0, seed=seed), 12).run()
     assert batch == [drawn(ids, 12, temperature=2.0, seed=seed + row) for row in range(rows)]
 
@@ -106,7 +106,7 @@ def test_calls_share_no_chance():
     assert begun + [token.id for token in tokens] == drawn([1], 10, temperature=3.0, seed=4)
 
 
-def test_a_probability_is_drawn_as_often_as_it_says():
+def test_probability_is_drawn_as_often_as_it_says():
     logits = torch.tensor([[0.0, 1.0]]).expand(4000, 2)
     share = Sampler(Sampling(temperature=0.5), [[0]] * 4000).draw(logits).float().mean()
     assert share == pytest.approx(torch.sigmoid(torch.tensor(2.0)).item(), abs=0.02)
@@ -120,7 +120,7 @@ def test_what_weighs_nothing_is_never_picked(weights, seed):
     assert weights[one] > 0
 
 
-def test_a_temperature_near_zero_is_greedy_and_no_overflow():
+def test_temperature_near_zero_is_greedy_and_no_overflow():
     assert drawn([1, 2], 15, temperature=1e-30) == drawn([1, 2], 15, temperature=0.0)
 
 
@@ -133,7 +133,7 @@ def test_logits_that_are_no_numbers_are_told_and_not_drawn_from(bad, temperature
         Sampler(Sampling(temperature=temperature), [[0]]).draw(torch.tensor([[0.0, bad]]))
 
 
-def test_a_fresh_model_generates_from_the_library():
+def test_fresh_model_generates_from_python():
     model = Model(dim=64, layers=4, context=64).build(vocab_size=100)
     ids = generate(model, torch.zeros(2, 1, dtype=torch.long), max_new_tokens=50)
     assert ids.shape == (2, 51) and ids.max() < 100
@@ -155,7 +155,7 @@ def test_generate_refuses_an_id_that_the_model_does_not_have():
         generate(MODEL, torch.tensor([[3, 12]]), max_new_tokens=1)
 
 
-def test_a_text_longer_than_the_context_is_refused_by_the_model_itself():
+def test_text_longer_than_the_context_is_refused_by_the_model_itself():
     with pytest.raises(ConfigError, match="model: 9 tokens do not fit a context of 8"):
         MODEL(torch.zeros(1, 9, dtype=torch.long))
     cache = KVCache()
@@ -197,7 +197,7 @@ def until_the_first(text, stops):
 
 
 @given(text=st.text("abé", min_size=1, max_size=30), stops=st.lists(st.text("abé", min_size=1, max_size=4), max_size=3))
-def test_a_text_ends_before_its_first_stop_wherever_tokens_end_and_loses_nothing_else(text, stops):
+def test_text_ends_before_its_first_stop_wherever_tokens_end(text, stops):
     parrot = Parrot(text)
     pieces = pieces_of("x", len(text.encode()), stops, parrot, temperature=0.0)
     assert "".join(pieces) == until_the_first(text, stops)
@@ -215,17 +215,17 @@ def test_where_a_text_is_cut_into_pieces_does_not_move_its_stop(text, cuts):
 
 
 @given(text=st.text("ab", max_size=8), stop=st.text("ab", min_size=1, max_size=4))
-def test_the_overlap_is_what_may_become_the_stop(text, stop):
+def test_overlap_is_what_may_become_the_stop(text, stop):
     length = overlap(text, stop)
     assert text.endswith(stop[:length])
     assert not any(text.endswith(stop[:longer]) for longer in range(length + 1, len(stop) + 1))
 
 
-def test_an_empty_stop_is_refused():
+def test_empty_stop_is_refused():
     with pytest.raises(ConfigError, match="stop: expected a text to end before, got an empty one"):
         pieces_of("x", 1, ["a", ""])
 
 
-def test_a_prompt_with_an_unknown_character_is_refused():
+def test_prompt_with_an_unknown_character_is_refused():
     with pytest.raises(TextError, match=r"char: 'z' \(U\+007A\) at offset 1 is not in the alphabet of 3"):
         pieces_of("az", 3, codec=Char().train(["abc"]))

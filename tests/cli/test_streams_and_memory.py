@@ -62,7 +62,7 @@ def steps(run):
     return [(row["step"], row["loss"]) for row in rows if row["event"] == "step"]
 
 
-def test_a_step_that_does_not_fit_into_memory_saves_those_before_it(train, tmp_path, monkeypatch):
+def test_step_that_does_not_fit_into_memory_saves_those_before_it(train, tmp_path, monkeypatch):
     assert train(run="whole") == 0
     monkeypatch.setenv("GREEDY", "5")
     with pytest.raises(
@@ -78,7 +78,7 @@ def test_a_step_that_does_not_fit_into_memory_saves_those_before_it(train, tmp_p
     assert one.read_bytes() == other.read_bytes()
 
 
-def test_a_model_that_does_not_fit_into_memory_is_a_message_and_leaves_nothing(train, tmp_path, monkeypatch):
+def test_model_that_does_not_fit_into_memory_is_a_message_and_leaves_nothing(train, tmp_path, monkeypatch):
     monkeypatch.setenv("GREEDY", "build")
     with pytest.raises(RunError, match=r"memory is full: .*smaller --train\.batch-size") as caught:
         train()
@@ -87,7 +87,7 @@ def test_a_model_that_does_not_fit_into_memory_is_a_message_and_leaves_nothing(t
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a shell of POSIX closes them")
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-", ">/dev/full 2>/dev/full"])
-def test_a_run_trains_whatever_of_its_streams_is_closed_or_full(tmp_path, closed):
+def test_run_trains_with_any_of_its_streams_closed_or_full(tmp_path, closed):
     text(tmp_path / "text.txt")
     words = ["train", "shakespeare_char", "--corpus", "file", "--corpus.path", "text.txt", "--run", "run", *tiny()]
     done = subprocess.run(

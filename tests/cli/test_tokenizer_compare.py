@@ -44,7 +44,7 @@ def rows_of(words, training=TRAINING, validation=VALIDATION):
 
 
 @given(text=LETTERS, codec=st.sampled_from(CODECS))
-def test_a_token_falls_to_the_script_in_which_its_first_byte_lies(text, codec):
+def test_token_counts_for_the_script_of_its_first_byte(text, codec):
     ids = codec.encode(text)
     owner = [script for script, segment in scripts.script_segments(text) for _ in segment.encode("utf-8")]
     parts = script_breakdown(codec, text, ids)
@@ -60,7 +60,7 @@ def test_a_token_falls_to_the_script_in_which_its_first_byte_lies(text, codec):
 
 
 @given(text=LETTERS)
-def test_a_text_that_is_not_kept_falls_to_no_script(text):
+def test_text_that_is_not_round_tripped_counts_for_no_script(text):
     codec = Char(unknown=True).train(["ab "])
     ids = codec.encode(text)
     away = sum(letter not in "ab " for letter in text)
@@ -72,7 +72,7 @@ def test_a_text_that_is_not_kept_falls_to_no_script(text):
         script_breakdown(codec, text, ids)
 
 
-def test_a_text_in_another_form_falls_to_no_script():
+def test_text_in_another_normal_form_counts_for_no_script():
     codec = Char(nfc=True).train(["é"])
     assert lost_characters(codec, "e\u0301", codec.encode("e\u0301")) == 0
     with pytest.raises(TextError, match="the ids decode to another text, perhaps its normal form C"):
@@ -84,7 +84,7 @@ def test_a_text_in_another_form_falls_to_no_script():
 # Who is compared.
 
 
-def test_a_word_is_a_part_and_its_fields():
+def test_argument_is_a_part_and_its_fields():
     found = {one.name: one.config for one in contestants("char, byte,bpe:512,bpe:300:pattern=gpt2:nfc,char:unknown")}
     assert found == {
         "char": Char(),
@@ -113,7 +113,7 @@ def test_a_word_is_a_part_and_its_fields():
         ("bpe:min_frequency=x", ConfigError, "min_frequency: expected int .* got str 'x'"),
     ],
 )
-def test_a_word_that_is_no_tokenizer_is_told_why(words, kind, message):
+def test_argument_that_is_no_tokenizer_is_answered_with_the_reason(words, kind, message):
     with pytest.raises(kind, match=message):
         contestants(words)
 
@@ -121,7 +121,7 @@ def test_a_word_that_is_no_tokenizer_is_told_why(words, kind, message):
 # The figures.
 
 
-def test_the_figures_are_those_that_one_counts_by_hand():
+def test_figures_are_those_counted_by_hand():
     (row,) = rows_of("char", "abé б", "ab é б ba")
     assert (row["tokens"], row["bytes"], row["characters"], row["words"]) == (9, 11, 9, 4)
     assert row["vocabulary_used"] == 1.0 and row["bytes_per_token"] == 11 / 9 and row["fertility"] == 9 / 4
@@ -182,7 +182,7 @@ TWO = ["--tokenizers", "byte,bpe:300", "--rounds", "1"]
 SMALL = ["--corpus", "playhouse", "--corpus.size", "20000", "--corpus.grammar", "voices"]
 
 
-def test_a_comparison_prints_tables_and_writes_strict_json_and_a_picture(tmp_path, capsys):
+def test_comparison_prints_tables_and_writes_strict_json_and_a_picture(tmp_path, capsys):
     words = [*SMALL, *TWO, "--json", str(tmp_path / "a" / "x.json"), "--plot", str(tmp_path / "x.svg")]
     assert run(["tokenizer", "compare", *words]) == 0
     out, err = capsys.readouterr()
@@ -250,7 +250,7 @@ def test_where_every_tokenizer_fails_the_exit_code_says_so(capsys):
     assert "bpe:40000: TokenizerError: bpe: vocab_size=40000 cannot be reached" in capsys.readouterr().out
 
 
-def test_a_comparison_imports_neither_torch_nor_without_a_picture_matplotlib():
+def test_comparison_imports_no_torch_and_matplotlib_only_for_a_picture():
     code = (
         f"import sys; from nanotx.cli.main import run; code = run(['tokenizer', 'compare', *{[*SMALL, *TWO]!r}]); "
         "assert not {'torch', 'matplotlib'} & set(sys.modules); sys.exit(code)"
@@ -259,7 +259,7 @@ def test_a_comparison_imports_neither_torch_nor_without_a_picture_matplotlib():
     assert done.returncode == 0, done.stderr
 
 
-def test_a_picture_of_nothing_is_refused(tmp_path):
+def test_picture_of_nothing_is_refused(tmp_path):
     rows = rows_of("char:unknown", "abc", "xyz")
     with pytest.raises(ConfigError, match="every tokenizer lost text"):
         plot.draw(rows, "x", tmp_path / "x.svg")

@@ -78,7 +78,7 @@ def test_what_is_no_terminal_gets_a_token_a_line(saved, tmp_path, capsys):
     assert all(shown == visible(bytes.fromhex(data)) for _, data, shown in rows)
 
 
-def test_a_text_may_be_given_on_the_command_line_or_by_standard_input(saved, capsys, monkeypatch):
+def test_text_comes_from_the_command_line_or_standard_input(saved, capsys, monkeypatch):
     for text in ("None", "", "to be"):
         assert run(["tokenizer", "show", saved, "--text", text]) == 0
         said = capsys.readouterr().out
@@ -129,7 +129,7 @@ def test_without_colours_a_bar_parts_the_tokens():
     assert "to·be" in plain(drawn(terminal(), SMALL, "to be", ids=False))
 
 
-def test_a_token_wider_than_the_terminal_is_cut():
+def test_token_wider_than_the_terminal_is_cut():
     codec = Bpe(vocab_size=260).train(["a" * 64])
     rows = plain(drawn(terminal(10), codec, "a" * 64)).split("\n")
     assert "aaaaaaaaa…" in rows
@@ -164,7 +164,7 @@ class Reader(HTMLParser):
 
 
 @given(text=TEXTS | st.just(NASTY), ids=st.booleans())
-def test_a_page_shows_each_token_escaped_with_its_id_and_bytes(text, ids):
+def test_page_shows_each_token_escaped_with_its_id_and_bytes(text, ids):
     shown = list(tokens(SMALL, SMALL.encode(text).tolist()))
     written = page("<b>", [("tokens", "<5>")], ["&note"], shown, ids)
     reader = Reader()
@@ -176,7 +176,7 @@ def test_a_page_shows_each_token_escaped_with_its_id_and_bytes(text, ids):
     assert [bytes.fromhex(title.split(": ")[1]) for title in reader.titles] == [token.data for token in shown]
 
 
-def test_a_page_is_written_and_says_when_it_shows_the_beginning_alone(saved, tmp_path, capsys):
+def test_page_is_written_and_says_when_it_shows_only_the_beginning(saved, tmp_path, capsys):
     out = tmp_path / "page.html"
     assert run(["tokenizer", "show", saved, "--text", "to be " * 50, "--html", str(out), "--limit", "7"]) == 0
     assert capsys.readouterr().out.startswith(f"{out}: ")
@@ -202,6 +202,6 @@ def test_what_cannot_be_shown_is_told_why(saved, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["latin.txt", "small.json"]
 
 
-def test_a_process_that_shows_imports_no_torch_and_leaves_no_traceback(saved, tmp_path):
+def test_showing_tokens_imports_no_torch_and_leaves_no_traceback(saved, tmp_path):
     code, out, err = finish(start("tokenizer", "show", saved, "--text", json.dumps(NASTY), cwd=tmp_path))
     assert (code, err) == (0, "") and out.count("\n") == len(SMALL.encode(json.dumps(NASTY)))

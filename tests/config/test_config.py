@@ -24,12 +24,12 @@ def refused(table, match):
         from_table(Recipe, table)
 
 
-def test_an_unknown_key_is_named_with_its_place_and_its_neighbour():
+def test_unknown_key_is_named_with_its_place_and_its_neighbour():
     table = {"model": {"block": {"part": "prenorm", "attention": {"part": "sdpa", "haeds": 6}}}}
     refused(table, r"model\.block\.attention\.haeds: Sdpa has no such field\. Did you mean 'heads'\? It has: bias, dro")
 
 
-def test_a_wrong_type_is_named_with_an_example():
+def test_wrong_type_is_named_with_an_example():
     refused({"train": {"steps": "10k"}}, r"train\.steps: expected int such as 2000, got str '10k'\.")
     refused({"train": {"steps": True}}, r"train\.steps: expected int such as 2000, got bool True")
     refused({"train": {"grad_clip": float("nan")}}, r"train\.grad_clip: expected a finite number, got nan")
@@ -40,7 +40,7 @@ def test_a_wrong_type_is_named_with_an_example():
     refused({"dtype": "bflot16"}, r"dtype: .* got 'bflot16'\. Did you mean 'bfloat16'\?")
 
 
-def test_a_value_out_of_range_is_named_with_its_place():
+def test_value_out_of_range_is_named_with_its_place():
     refused({"train": {"steps": 0}}, r"^train\.steps: expected a number of at least 1, got 0")
     block = {"part": "prenorm", "attention": {"part": "sdpa", "heads": 0}}
     refused({"model": {"block": block}}, r"^model\.block\.attention\.heads: expected a number of at least 1")
@@ -55,7 +55,7 @@ def test_a_value_out_of_range_is_named_with_its_place():
     refused({"optimizer": {"part": "adamw", "betas": [0.9, 1.0]}}, r"^optimizer\.betas: expected two shares")
 
 
-def test_an_unknown_part_is_named_with_its_place_and_its_neighbour():
+def test_unknown_part_is_named_with_its_place_and_its_neighbour():
     with pytest.raises(
         UnknownPart, match=r"model\.position: nanotx\.position: no part named 'rop'\. Did you mean 'rope'"
     ):
@@ -66,11 +66,11 @@ def test_an_unknown_part_is_named_with_its_place_and_its_neighbour():
     refused({"tokenizer": {"vocab_size": 3}}, r"tokenizer: expected the name of a part")
 
 
-def test_a_whole_number_is_a_fine_float():
+def test_integer_is_accepted_as_a_float():
     assert from_table(Recipe, {"optimizer": {"part": "adamw", "lr": 1}}).optimizer.lr == 1.0
 
 
-def test_a_part_that_is_swapped_keeps_the_fields_that_the_two_share():
+def test_part_that_is_swapped_keeps_the_fields_that_the_two_share():
     base = to_table(
         Recipe(model=Model(block=PreNorm(attention=Sdpa(heads=8, bias=True), ffn=Mlp(hidden_dim=99), dropout=0.5)))
     )
@@ -138,7 +138,7 @@ def test_what_is_written_is_read_back_equal():
     assert from_table(Recipe, tomllib.loads(write_toml(recipe))) == recipe
 
 
-def test_a_range_holds_for_python_too():
+def test_range_is_checked_in_python_too():
     @dataclass(frozen=True, kw_only=True)
     class Ranges:
         count: int = 1

@@ -131,17 +131,17 @@ def test_flags_are_read(words, values):
         ("r --tied --no-tied", r"--tied: given 2 times, with nothing and false; give it once"),
     ],
 )
-def test_a_mistake_is_one_message_of_one_shape(words, message):
+def test_mistake_is_one_message_of_one_shape(words, message):
     with pytest.raises(ConfigError, match=rf"^nanotx try: {message}.* See nanotx try --help\.$"):
         read(*words.split())
 
 
-def test_a_value_out_of_range_names_its_flag():
+def test_value_out_of_range_names_its_flag():
     with pytest.raises(ConfigError, match=r"^nanotx try: --size: expected a number of at least 0, got -1\.$"):
         read("r", "--size", "-1")
 
 
-def test_an_extra_argument_is_refused():
+def test_extra_argument_is_refused():
     kind = make_dataclass("One", [("folder", str, argument("RUN"))], frozen=True, kw_only=True)
     with pytest.raises(ConfigError, match=r"'b': unexpected argument; usage: nanotx try RUN \[options\]\."):
         parse(kind, ["a", "b"], PROG)
@@ -149,14 +149,14 @@ def test_an_extra_argument_is_refused():
         parse(make_dataclass("None_", [], frozen=True), ["b"], PROG)
 
 
-def test_a_pair_of_arguments_needs_both():
+def test_pair_of_arguments_needs_both():
     kind = make_dataclass("Two", [("runs", tuple[str, str], argument("RUN RUN"))], frozen=True, kw_only=True)
     assert parse(kind, ["a", "b"], PROG).runs == ("a", "b")
     with pytest.raises(ConfigError, match=r"RUN RUN: missing"):
         parse(kind, ["a"], PROG)
 
 
-def test_a_required_flag_is_asked_for():
+def test_required_flag_is_asked_for():
     kind = make_dataclass("To", [("to", str, option("FORMAT", MISSING))], frozen=True, kw_only=True)
     with pytest.raises(ConfigError, match=r"^nanotx try: --to: missing; expected FORMAT\."):
         parse(kind, [], PROG)
@@ -180,7 +180,7 @@ def helped(kind: type, capsys) -> str:
     return capsys.readouterr().out
 
 
-def test_the_help_has_usage_text_arguments_options_and_examples(capsys, monkeypatch):
+def test_help_has_usage_text_arguments_options_and_examples(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     assert helped(Flags, capsys) == (
         """\
@@ -218,7 +218,7 @@ Examples:
 
 
 @pytest.mark.parametrize("columns", ["30", "40", "60", "80", "200"])
-def test_a_page_is_no_wider_than_the_terminal(columns, monkeypatch):
+def test_page_is_no_wider_than_the_terminal(columns, monkeypatch):
     monkeypatch.setenv("COLUMNS", columns)
     lines = recipe_page(Recipe(), "nanotx train x").render(page_width()).splitlines()
     wide = [line for line in lines if len(line) >= int(columns)]
@@ -227,7 +227,7 @@ def test_a_page_is_no_wider_than_the_terminal(columns, monkeypatch):
     )
 
 
-def test_the_help_of_a_recipe_begins_with_the_flags_used_most():
+def test_help_of_a_recipe_begins_with_the_flags_used_most():
     page = recipe_page(Recipe(), "nanotx train x")
     title, flags = page.sections[0]
     assert title == "Most used" and [flag.name for flag in flags] == [*MOST_USED, "help"]
@@ -272,7 +272,7 @@ def test_every_flag_has_a_help_that_explains_it():
 
 
 @pytest.mark.parametrize("about", ["", "steps", "of matrices, at first", "whether it is quick", "what is told of it"])
-def test_a_help_that_explains_nothing_is_noticed(about):
+def test_help_that_explains_nothing_is_caught(about):
     assert faults(about)
 
 
@@ -284,7 +284,7 @@ def test_every_part_has_a_line_that_explains_it():
 
 
 @pytest.mark.parametrize("flag", ["optimizer.groups", "model.init", "loss.loss"])
-def test_a_field_that_only_a_file_can_set_is_answered_so(flag):
+def test_flag_of_a_field_that_only_a_file_can_set_is_refused(flag):
     words = ["--loss", "multi_token"] if flag == "loss.loss" else []
     with pytest.raises(ConfigError, match=rf"--{flag}: .* from a TOML file"):
         read_recipe(Recipe(), [*words, f"--{flag}", "[1]"], "nanotx train mine")

@@ -88,14 +88,14 @@ def test_all_of_several_files_count_and_flags_win(capsys, tmp_path):
 
 
 @pytest.mark.parametrize("case", range(4))
-def test_the_last_to_name_a_key_wins_it_and_the_printed_recipe_reads_back_as_itself(case, capsys, tmp_path):
+def test_last_layer_wins_a_key_and_the_printed_recipe_reads_back_as_itself(case, capsys, tmp_path):
     shown = layers_of(case, capsys, tmp_path)
     (tmp_path / "shown.toml").write_text(shown, encoding="utf-8")
     assert printed(capsys, tmp_path / "shown.toml") == shown
     assert printed(capsys, "shakespeare_bpe", tmp_path / "shown.toml") == shown  # whatever recipe lies below
 
 
-def test_a_part_that_a_file_names_is_kept_by_a_later_file_of_its_fields(capsys, tmp_path):
+def test_part_that_a_file_names_is_kept_by_a_later_file_of_its_fields(capsys, tmp_path):
     (tmp_path / "one.toml").write_text('[optimizer]\npart = "muon"\n[model]\nposition = "alibi"\n', encoding="utf-8")
     (tmp_path / "two.toml").write_text("[optimizer]\nlr = 0.02\n", encoding="utf-8")
     found = tomllib.loads(printed(capsys, "shakespeare_char", tmp_path / "one.toml", tmp_path / "two.toml"))
@@ -189,7 +189,7 @@ def flags_unheard(monkeypatch):
 
 
 @pytest.mark.parametrize("bug", [last_alone, first_wins, tables_replaced, backwards, flags_unheard])
-def test_a_bug_planted_where_layers_are_merged_is_caught(bug, capsys, tmp_path, monkeypatch):
+def test_bug_planted_where_layers_are_merged_is_caught(bug, capsys, tmp_path, monkeypatch):
     bug(monkeypatch)
     with pytest.raises((AssertionError, KeyError, ConfigError)):
         all_count(capsys, tmp_path)

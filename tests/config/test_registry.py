@@ -98,7 +98,7 @@ def toy(tmp_path, monkeypatch):
         del sys.modules[module]
 
 
-def test_a_decorator_gives_a_part_its_name(toy):
+def test_decorator_gives_a_part_its_name(toy):
     @toy.register("green")
     class Green(toy): ...
 
@@ -106,7 +106,7 @@ def test_a_decorator_gives_a_part_its_name(toy):
     assert Green.part == "green"
 
 
-def test_a_file_is_a_part_and_is_imported_when_it_is_asked_for(toy):
+def test_file_is_a_part_and_is_imported_when_it_is_asked_for(toy):
     module = f"{toy.package}.red"
     assert module not in sys.modules
     assert "red" in toy.names()
@@ -147,7 +147,7 @@ def test_nothing_is_proposed_where_nothing_is_near():
         Norm.find("zzzzzz")
 
 
-def test_a_name_is_given_once(toy):
+def test_registry_rejects_a_duplicate_name(toy):
     red = toy.find("red")
     with pytest.raises(ConfigError, match=r"registers 'red', but .*\.red\.Part already has that name; choose another"):
 
@@ -157,12 +157,12 @@ def test_a_name_is_given_once(toy):
     assert toy.find("red") is red
 
 
-def test_the_same_part_may_be_registered_again(toy):
+def test_same_part_may_be_registered_again(toy):
     red = toy.find("red")
     assert toy.register("red")(red) is red
 
 
-def test_a_part_is_never_subclassed(toy):
+def test_part_is_never_subclassed(toy):
     red = toy.find("red")
     with pytest.raises(TypeError, match="Crimson: a part is never subclassed; wrap Part instead"):
 
@@ -175,7 +175,7 @@ def test_no_part_of_ours_can_be_subclassed(slot):
         type("Other", (slot.find(slot.names()[0]),), {})
 
 
-def test_a_file_that_cannot_be_imported_is_named(toy, tmp_path):
+def test_file_that_cannot_be_imported_is_named(toy, tmp_path):
     (tmp_path / toy.package / "grey.py").write_text("import no_such_package_anywhere\n", encoding="utf-8")
     with pytest.raises(ConfigError, match="'grey' cannot be imported: No module named 'no_such_package_anywhere'"):
         toy.find("grey")
@@ -184,7 +184,7 @@ def test_a_file_that_cannot_be_imported_is_named(toy, tmp_path):
 # --load: a file of the user's own.
 
 
-def test_a_file_of_ones_own_is_loaded_and_trains(tmp_path):
+def test_users_file_is_loaded_and_trains(tmp_path):
     mine = tmp_path / "mine.py"
     mine.write_text(PART.format(name="mine"), encoding="utf-8")
     words = [
@@ -204,7 +204,7 @@ def test_a_file_of_ones_own_is_loaded_and_trains(tmp_path):
     assert json.loads((tmp_path / "run" / "summary.json").read_text(encoding="utf-8"))["complete"]
 
 
-def test_a_file_that_is_loaded_twice_is_loaded_once(tmp_path, monkeypatch):
+def test_file_that_is_loaded_twice_is_loaded_once(tmp_path, monkeypatch):
     mine = tmp_path / "twice.py"
     mine.write_text(PART.format(name="twice"), encoding="utf-8")
     (tmp_path / "folder").mkdir()
@@ -225,7 +225,7 @@ def test_two_files_of_one_name_are_two_files(tmp_path):
     assert {"one", "other"} <= set(Attention.names())
 
 
-def test_a_loaded_part_may_not_take_the_name_of_one_of_ours(tmp_path):
+def test_loaded_part_may_not_take_a_built_in_name(tmp_path):
     Attention.find("sdpa")
     mine = tmp_path / "mine.py"
     mine.write_text(PART.format(name="sdpa"), encoding="utf-8")
@@ -260,7 +260,7 @@ def test_file_that_fails_to_load_is_a_config_error_and_may_be_fixed_and_loaded_a
     assert "mended" in Attention.names()
 
 
-def test_a_recipe_loads_no_file(tmp_path):
+def test_recipe_loads_no_file(tmp_path):
     (tmp_path / "mine.py").write_text("raise AssertionError('loaded')\n", encoding="utf-8")
     recipe = tmp_path / "mine.toml"
     recipe.write_text('load = ["mine.py"]\n', encoding="utf-8")
@@ -346,7 +346,7 @@ def child(plugged: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", check=False)
 
 
-def test_a_plugged_in_part_trains_and_writes_by_its_name(plugged, tmp_path):
+def test_plugged_in_part_trains_and_writes_by_its_name(plugged, tmp_path):
     folder = str(tmp_path / "run")
     done = child(plugged, "train", "macbook", *TINY, "--attention", "mirror", "--attention.heads", "2", "--run", folder)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -357,7 +357,7 @@ def test_a_plugged_in_part_trains_and_writes_by_its_name(plugged, tmp_path):
         run(Recipe(), ["--run", folder, "--resume"], "macbook")
 
 
-def test_a_plugged_in_corpus_of_two_token_files_trains_and_resumes(plugged, tmp_path):
+def test_plugged_in_corpus_of_two_token_files_trains_and_resumes(plugged, tmp_path):
     flags = ["--corpus", "two_books"]
     for field, name in (("one", "a"), ("two", "b")):
         (tmp_path / f"{name}.txt").write_text(f"the book {name}\n" * 60, encoding="utf-8")
@@ -373,7 +373,7 @@ def test_a_plugged_in_corpus_of_two_token_files_trains_and_resumes(plugged, tmp_
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_a_plugged_in_part_is_named_and_found_like_ours(installed):
+def test_plugged_in_part_is_looked_up_like_a_built_in_part(installed):
     assert {"mirror", "sdpa"} <= set(Attention.names())
     assert Attention.find("mirror").__module__ == "nanotx_toys.mirror"
     assert Attention.find("mirror") is Attention.find("mirror")
@@ -384,7 +384,7 @@ def test_what_is_not_installed_is_not_named():
     assert "mirror" not in Attention.names()
 
 
-def test_a_plug_in_that_cannot_be_imported_ends_in_one_message(plugged, tmp_path):
+def test_plug_in_that_cannot_be_imported_ends_in_one_message(plugged, tmp_path):
     done = child(plugged, "train", "macbook", *TINY, "--attention", "broken", "--run", str(tmp_path / "run"))
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
@@ -394,12 +394,12 @@ def test_a_plug_in_that_cannot_be_imported_ends_in_one_message(plugged, tmp_path
     assert not (tmp_path / "run").exists()
 
 
-def test_a_plug_in_without_the_part_it_announced_is_an_error_of_config(installed):
+def test_plug_in_without_the_part_it_announced_is_an_error_of_config(installed):
     with pytest.raises(ConfigError, match=r"nanotx\.attention: 'hollow' cannot be imported: .*Absent"):
         Attention.find("hollow")
 
 
-def test_a_plugged_in_recipe_runs_by_its_name(installed, capsys):
+def test_plugged_in_recipe_runs_by_its_name(installed, capsys):
     from nanotx.cli.commands import train
 
     assert train.run(["toy", "--print-config"]) == 0

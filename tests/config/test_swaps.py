@@ -33,13 +33,13 @@ def block(name, base=MACBOOK, *words):
     return read_recipe(base, ["--block", name, *words], "nanotx")[0].model.block
 
 
-def test_a_wrapper_takes_the_block_that_was_there_whole():
+def test_wrapper_takes_over_the_whole_previous_block():
     assert block("token_shift").block == MACBOOK.model.block
     assert block("token_shift", shakespeare) == shakespeare.model.block
 
 
 @pytest.mark.parametrize("name", ["prenorm", "postnorm", "parallel", "sandwich"])
-def test_a_block_in_place_of_a_wrapper_has_the_parts_that_were_inside(name):
+def test_block_in_place_of_a_wrapper_has_the_parts_that_were_inside(name):
     inside, new = shakespeare.model.block.block, block(name, shakespeare)
     assert new.part == name
     assert all(getattr(new, field) == getattr(inside, field) for field in fields(type(inside)) if hasattr(new, field))
@@ -136,7 +136,7 @@ def test_swaps_in_any_recipe_change_the_slots_that_were_asked_for_or_are_printed
 
 
 @pytest.mark.parametrize(("base", "name", "lr"), [(MACBOOK, "muon", 0.02), (shakespeare, "adamw", 0.001)])
-def test_an_optimizer_has_its_own_learning_rate_unless_one_is_named(base, name, lr):
+def test_optimizer_has_its_own_learning_rate_unless_a_rate_is_named(base, name, lr):
     new, _ = read_recipe(base, ["--optimizer", name], "nanotx")
     assert new.optimizer.lr == lr and new.optimizer.weight_decay == base.optimizer.weight_decay
     lines = describe_swaps(base, ["--optimizer", name], new)
@@ -146,7 +146,7 @@ def test_an_optimizer_has_its_own_learning_rate_unless_one_is_named(base, name, 
     assert named.optimizer.lr == 0.5 and not any("optimizer.lr" in line for line in describe_swaps(base, words, named))
 
 
-def test_a_run_prints_what_a_swap_changed_and_no_run_without_one_does(tmp_path, monkeypatch, capsys):
+def test_run_prints_what_a_swap_changed_and_nothing_without_a_swap(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     corpus = ["--corpus", "file", "--corpus.path", str(text(tmp_path / "letters.txt"))]
     sizes = tiny(train_steps=2, train_eval_every=0, train_sample_every=0)
@@ -189,9 +189,7 @@ def printed(capsys):
     ("name", "optimizer", "field", "schedule"),
     [("shakespeare_ngrams", "adamw", "eps", "constant"), ("macbook", "muon", "momentum", "wsd")],
 )
-def test_a_swap_in_a_file_is_printed_as_one_by_flags_is(
-    tmp_path, monkeypatch, capsys, name, optimizer, field, schedule
-):
+def test_swap_in_a_file_is_printed_as_one_by_flags_is(tmp_path, monkeypatch, capsys, name, optimizer, field, schedule):
     monkeypatch.chdir(tmp_path)
     corpus = ["--corpus", "file", "--corpus.path", str(text(tmp_path / "letters.txt"))]
     sizes = tiny(train_steps=1, train_eval_every=0, train_sample_every=0)
@@ -216,7 +214,7 @@ def swapped(tmp_path, base, content, *flags):
     return describe_swaps(base, words, read_recipe(base, words, "nanotx")[0])
 
 
-def test_a_field_that_a_file_names_is_not_printed_and_the_same_field_elsewhere_is(tmp_path):
+def test_field_that_a_file_names_is_not_printed_and_the_same_field_elsewhere_is(tmp_path):
     lines = swapped(
         tmp_path, MACBOOK, '[model]\nnorm = "rmsnorm"\n[model.block]\nnorm = { part = "rmsnorm", eps = 1e-3 }\n'
     )
@@ -228,13 +226,13 @@ def test_a_field_that_a_file_names_is_not_printed_and_the_same_field_elsewhere_i
     assert any("model.norm.bias: gone" in line for line in lines)
 
 
-def test_a_file_that_swaps_no_part_prints_nothing_and_a_flag_after_it_is_compared_with_it(tmp_path):
+def test_file_without_a_swap_prints_nothing_and_a_later_flag_is_compared_with_it(tmp_path):
     assert swapped(tmp_path, MACBOOK, "[model.block.ffn]\nhidden_dim = 77\n") == []
     lines = swapped(tmp_path, MACBOOK, "[model.block.ffn]\nactivation = 'relu'\n", "--ffn", "swiglu")
     assert "swapped: model.block.ffn.activation: gone, was 'relu'" in lines
 
 
-def test_the_file_that_is_the_recipe_prints_nothing_and_the_next_one_does(tmp_path):
+def test_recipe_file_prints_nothing_and_the_next_file_does(tmp_path):
     mine = tmp_path / "mine.toml"
     mine.write_text('[model.block]\nffn = "swiglu"\n', encoding="utf-8")
     words = [str(ROOT / "recipes/macbook.toml"), str(mine)]

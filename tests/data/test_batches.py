@@ -42,7 +42,7 @@ def test_each_window_comes_once_per_epoch_whatever_the_batch(text, batch, seed):
 
 
 @given(text=texts, seed=seeds, step=st.integers(0, 50))
-def test_a_large_batch_is_the_small_ones_one_after_another(text, seed, step):
+def test_large_batch_is_the_small_ones_one_after_another(text, seed, step):
     windows = Windows(ids=np.arange(text[1]), context=text[0], seed=seed)
     parts = np.concatenate([windows.starts(2 * step + half, 3) for half in range(2)])
     assert np.array_equal(windows.starts(step, 6), parts)
@@ -64,14 +64,14 @@ def test_another_seed_or_epoch_is_another_order_and_cut():
 
 
 @given(count=st.integers(1, 300), seed=seeds, epoch=st.integers(0, 2**20))
-def test_an_order_is_a_permutation(count, seed, epoch):
+def test_order_is_a_permutation(count, seed, epoch):
     assert sorted(order(count, seed, epoch)) == list(range(count))
 
 
 @given(
     count=st.integers(2**32, 2**50), seed=seeds, epoch=st.integers(0, 2**20), places=st.sets(st.integers(0, 2**32 - 1))
 )
-def test_an_order_of_more_than_four_billion_windows_maps_no_two_places_to_one(count, seed, epoch, places):
+def test_order_of_more_than_four_billion_windows_has_no_collision(count, seed, epoch, places):
     if not places:
         return
     found = permute(np.array(sorted(places)), count, seed, np.full(len(places), epoch))
@@ -109,7 +109,7 @@ def test_each_window_is_equally_likely_at_each_place_and_after_each_other(monkey
     assert far(5, differences, differences.mean())
 
 
-def test_the_order_is_the_same_on_every_machine():
+def test_order_is_the_same_on_every_machine():
     assert order(8, 1337, 0) == [3, 0, 1, 4, 2, 7, 5, 6]
     assert step_seed(1337, 0) != step_seed(1337, 1) != step_seed(1338, 1)
 
@@ -125,7 +125,7 @@ def test_windows_of_a_text_far_larger_than_memory_have_one_order_and_stay_inside
     batch_invariant_order(windows, [step], batch)
 
 
-def test_the_order_of_a_terabyte_takes_no_memory_to_speak_of():
+def test_order_of_a_terabyte_takes_constant_memory():
     tracemalloc.start()
     windows = Windows(ids=endless(2**40), context=1024, seed=1)
     for step in (0, 1, 10**6):
@@ -143,7 +143,7 @@ def test_steps_that_lie_in_two_blocks_or_span_several_are_whole():
 
 @settings(max_examples=15)
 @given(text=texts, seed=seeds)
-def test_the_laws_of_the_data_hold_for_any_text_and_for_one_of_several_blocks(text, seed):
+def test_laws_of_the_data_hold_for_any_text_and_for_several_blocks(text, seed):
     context, length = text
     for windows in (
         Windows(ids=np.arange(length), context=context, seed=seed),
@@ -153,7 +153,7 @@ def test_the_laws_of_the_data_hold_for_any_text_and_for_one_of_several_blocks(te
     covers_both_ends(Windows(ids=np.arange(length), context=context, seed=seed), 60 * context)
 
 
-def test_a_text_shorter_than_the_context_is_refused_with_what_to_try():
+def test_text_shorter_than_the_context_is_refused_with_what_to_try():
     with pytest.raises(
         DataError, match=r"a text of 8 tokens has no window of model\.context=8 .* try --model\.context 2"
     ):

@@ -40,7 +40,7 @@ def test_every_corpus_is_found_by_the_name_of_its_file_and_built_without_argumen
 
 
 @given(text=st.text(st.characters(exclude_categories=["Cs"]), min_size=2, max_size=60), share=st.floats(0.05, 0.95))
-def test_a_split_cuts_between_characters_and_loses_none(tmp_path_factory, text, share):
+def test_split_cuts_between_characters_and_loses_none(tmp_path_factory, text, share):
     path = tmp_path_factory.mktemp("split") / "text.txt"
     path.write_bytes(("é" + text).encode("utf-8"))  # so that no byte-order mark comes first
     cut = round((len(text) + 1) * share)
@@ -54,7 +54,7 @@ def test_a_split_cuts_between_characters_and_loses_none(tmp_path_factory, text, 
             corpus.split()
 
 
-def test_a_share_for_validation_outside_zero_to_one_is_refused():
+def test_share_for_validation_outside_zero_to_one_is_refused():
     with pytest.raises(ConfigError, match="validation: expected a fraction"):
         Playhouse(validation=1.0)
 
@@ -62,12 +62,12 @@ def test_a_share_for_validation_outside_zero_to_one_is_refused():
 # Files.
 
 
-def test_a_file_is_read_as_it_stands_with_its_line_endings(tmp_path):
+def test_file_is_read_unchanged_with_its_line_endings(tmp_path):
     (tmp_path / "a.txt").write_bytes("one\r\ntwo\n学而时习之".encode())
     assert File(path=str(tmp_path / "a.txt")).text() == "one\r\ntwo\n学而时习之"
 
 
-def test_a_folder_is_read_to_its_depths_in_order_without_what_is_hidden(tmp_path):
+def test_folder_is_read_to_its_depths_in_order_without_what_is_hidden(tmp_path):
     for name, text in {
         "b.txt": "second\n",
         "a/z.txt": "first",
@@ -81,7 +81,7 @@ def test_a_folder_is_read_to_its_depths_in_order_without_what_is_hidden(tmp_path
     assert File(path=str(tmp_path)).text() == "first\nsecond\nthird"
 
 
-def test_a_glob_takes_what_it_matches_in_order(tmp_path, monkeypatch):
+def test_glob_takes_what_it_matches_in_order(tmp_path, monkeypatch):
     for name in ("b.txt", "a.txt", "c.md", ".d.txt"):
         (tmp_path / name).write_text(name, encoding="utf-8")
     assert File(path=str(tmp_path / "*.txt")).text() == "a.txt\nb.txt"
@@ -91,7 +91,7 @@ def test_a_glob_takes_what_it_matches_in_order(tmp_path, monkeypatch):
     assert File(path="[a].txt").text() == "itself"
 
 
-def test_a_byte_order_mark_is_no_text(tmp_path):
+def test_byte_order_mark_is_no_text(tmp_path):
     (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbftext")
     assert File(path=str(tmp_path / "a.txt")).text() == "text"
 
@@ -170,7 +170,7 @@ def everything_in(folder):
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
-def test_a_file_fetched_lies_whole_at_its_destination_and_nothing_beside_it(server, tmp_path):
+def test_fetched_file_is_whole_at_its_destination_and_nothing_else_is_left(server, tmp_path):
     destination = tmp_path / "cache" / "x.txt"
     assert fetch(PAYLOAD_SOURCE, destination, 5.0, from_server(server + "/whole")) == PAYLOAD
     assert destination.read_bytes() == PAYLOAD
@@ -180,7 +180,7 @@ def test_a_file_fetched_lies_whole_at_its_destination_and_nothing_beside_it(serv
 @pytest.mark.parametrize(
     ("path", "message"), [("/short", f"got {len(PAYLOAD) - 1} with"), ("/missing", "404"), ("/trickle", "within 0.2 s")]
 )
-def test_a_download_that_fails_leaves_no_file_and_takes_no_longer_than_it_may(server, tmp_path, path, message):
+def test_failing_download_leaves_no_file_and_keeps_its_time_limit(server, tmp_path, path, message):
     begun = time.monotonic()
     with pytest.raises(Unavailable, match=message):
         fetch(PAYLOAD_SOURCE, tmp_path / "x.txt", 0.2, from_server(server + path))
@@ -188,7 +188,7 @@ def test_a_download_that_fails_leaves_no_file_and_takes_no_longer_than_it_may(se
     assert everything_in(tmp_path) == []
 
 
-def test_a_server_that_is_not_there_is_out_of_reach(tmp_path):
+def test_server_that_is_not_there_is_out_of_reach(tmp_path):
     with socket.socket() as taken:  # bound and not listening: the connection is refused
         taken.bind(("127.0.0.1", 0))
         with pytest.raises(Unavailable, match="refused"):
@@ -196,7 +196,7 @@ def test_a_server_that_is_not_there_is_out_of_reach(tmp_path):
     assert everything_in(tmp_path) == []
 
 
-def test_a_name_that_takes_too_long_to_look_up_is_given_up(tmp_path):
+def test_host_lookup_that_takes_too_long_is_given_up(tmp_path):
     go_on = threading.Event()
 
     def stall(url, seconds):
@@ -236,7 +236,7 @@ def test_no_more_is_read_than_one_byte_too_many(tmp_path):
     assert Endless.given == len(PAYLOAD) + 1
 
 
-def test_a_destination_that_cannot_be_written_does_not_matter(tmp_path):
+def test_unwritable_destination_does_not_matter(tmp_path):
     (tmp_path / "taken").write_text("a file where a folder should be", encoding="utf-8")
     assert fetch(PAYLOAD_SOURCE, tmp_path / "taken" / "x", 5.0, giving(PAYLOAD)) == PAYLOAD
     (tmp_path / "folder" / "inside").mkdir(parents=True)
@@ -283,21 +283,21 @@ def test_tiny_shakespeare_is_fetched_once_and_kept(small, monkeypatch):
     assert TinyShakespeare().text() == PAYLOAD.decode()
 
 
-def test_a_damaged_cache_is_fetched_anew(small, monkeypatch):
+def test_damaged_cache_is_fetched_anew(small, monkeypatch):
     path = lay(small / "cache", PAYLOAD[:50])
     monkeypatch.setattr(download, "open_https", giving(PAYLOAD))
     assert TinyShakespeare().text() == PAYLOAD.decode()
     assert path.read_bytes() == PAYLOAD
 
 
-def test_the_folder_named_by_the_environment_is_looked_in_first(small, monkeypatch):
+def test_folder_named_by_the_environment_is_looked_in_first(small, monkeypatch):
     lay(small / "data", PAYLOAD)
     monkeypatch.setenv("NANOTX_DATA", str(small / "data"))
     assert TinyShakespeare().text() == PAYLOAD.decode()
     assert not (small / "cache").exists()
 
 
-def test_the_folder_named_by_the_environment_may_hold_other_things(small, monkeypatch):
+def test_folder_named_by_the_environment_may_hold_other_things(small, monkeypatch):
     lay(small / "cache", PAYLOAD)
     monkeypatch.setenv("NANOTX_DATA", str(small / "elsewhere"))
     assert TinyShakespeare().text() == PAYLOAD.decode()
@@ -356,7 +356,7 @@ def all_texts(rules, text):
 
 
 @given(rules=finite_grammars())
-def test_the_surprisal_of_each_text_is_that_of_its_probability(rules):
+def test_surprisal_of_each_text_is_that_of_its_probability(rules):
     grammar = Grammar(rules, "a")
     texts = all_texts(rules, "<a>")
     assert len({text for text, _ in texts}) == len(texts)  # it can be read in one way only
@@ -366,7 +366,7 @@ def test_the_surprisal_of_each_text_is_that_of_its_probability(rules):
 
 
 @given(rules=finite_grammars())
-def test_the_entropy_and_length_of_a_grammar_are_those_of_all_its_texts(rules):
+def test_entropy_and_length_of_a_grammar_are_those_of_all_its_texts(rules):
     grammar = Grammar(rules, "a")
     texts = all_texts(rules, "<a>")
     assert grammar.entropy() == pytest.approx(sum(-p * log2(p) for _, p in texts), abs=1e-9)
@@ -375,7 +375,7 @@ def test_the_entropy_and_length_of_a_grammar_are_those_of_all_its_texts(rules):
 
 
 @given(rules=finite_grammars(), data=st.data())
-def test_the_surprisal_of_a_character_is_that_of_all_texts_that_agree_so_far(rules, data):
+def test_surprisal_of_a_character_is_that_of_all_texts_that_agree_so_far(rules, data):
     texts = all_texts(rules, "<a>")
     text = data.draw(st.sampled_from(texts))[0]
     chances = [sum(p for other, p in texts if other.startswith(text[:end])) for end in range(len(text) + 1)]
@@ -384,7 +384,7 @@ def test_the_surprisal_of_a_character_is_that_of_all_texts_that_agree_so_far(rul
 
 
 @given(ends=WEIGHTS, goes_on=WEIGHTS)
-def test_the_entropy_of_a_rule_that_calls_itself_is_the_sum_of_its_series(ends, goes_on):
+def test_entropy_of_a_rule_that_calls_itself_is_the_sum_of_its_series(ends, goes_on):
     p = ends / (ends + goes_on)
     grammar = Grammar({"a": {"x<a>": goes_on, "y": ends}}, "a")
     choice = -p * log2(p) - (1 - p) * log2(1 - p)
@@ -393,7 +393,7 @@ def test_the_entropy_of_a_rule_that_calls_itself_is_the_sum_of_its_series(ends, 
 
 
 @given(weights=st.lists(st.integers(1, 9), min_size=6, max_size=6))
-def test_the_entropy_of_rules_that_call_one_another_solves_its_equations(weights):
+def test_entropy_of_rules_that_call_one_another_solves_its_equations(weights):
     one, two, three, four, five, six = weights
     rules = {
         "a": {"x<b><b>": one, "y<c>": two + 20},
@@ -416,7 +416,7 @@ def test_what_a_grammar_writes_it_reads_and_where_it_breaks_off_does_not_matter(
 
 
 @given(shares=st.lists(st.integers(1, 9), min_size=2, max_size=4), data=st.data())
-def test_a_choice_falls_to_each_alternative_as_often_as_its_weight_says(shares, data):
+def test_choice_falls_to_each_alternative_as_often_as_its_weight_says(shares, data):
     grammar = Grammar({"a": dict(zip("pqrs", shares, strict=False))}, "a")
     marks = [(index + 0.5) / sum(shares) for index in range(sum(shares))]  # the middle of every unit of weight
     written = "".join(islice(grammar.write(iter(marks * 2).__next__), sum(shares)))
@@ -454,7 +454,7 @@ def test_two_alternatives_that_begin_alike_are_refused():
         ({"t": {"x": 1}}, "there is no rule 's'"),
     ],
 )
-def test_a_grammar_that_cannot_be_read_in_one_way_is_refused(rules, message):
+def test_grammar_that_cannot_be_read_in_one_way_is_refused(rules, message):
     with pytest.raises(ConfigError, match=message):
         Grammar(rules, "s")
 
@@ -463,12 +463,12 @@ def test_a_grammar_that_cannot_be_read_in_one_way_is_refused(rules, message):
     "rules",
     [{"s": {"x<s>": 1}}, {"s": {"x<s><s>": 1, "y": 1}}, {"s": {"x<t><t>": 3, "y": 1}, "t": {"z<s>": 3, "w": 1}}],
 )
-def test_a_rule_that_is_not_expected_to_end_has_no_entropy(rules):
+def test_rule_without_an_expected_end_has_no_entropy(rules):
     with pytest.raises(ConfigError, match="rule 's' is not expected to end"):
         Grammar(rules, "s").entropy()
 
 
-def test_a_text_of_another_hand_is_refused_where_it_departs():
+def test_text_outside_the_grammar_is_refused_where_it_departs():
     grammar = Grammar({"s": {"the <noun>.": 1}, "noun": {"king": 1, "queen": 1}}, "s")
     with pytest.raises(DataError, match=r"got 'o' \(U\+006F\) at character 2; expected 'e'"):
         grammar.surprisal("tho king.")
@@ -477,7 +477,7 @@ def test_a_text_of_another_hand_is_refused_where_it_departs():
     assert grammar.surprisal("the k").tolist() == [0, 0, 0, 0, 1]
 
 
-def test_the_same_draws_write_the_same_text_everywhere():
+def test_same_draws_give_the_same_text_on_every_machine():
     grammar = Grammar({"s": {"a": 1, "b": 2, "c<s>.": 3}}, "s")
     assert "".join(islice(grammar.write(Random(1).random), 16)) == "accb..bbcca..acb"
 
@@ -490,13 +490,13 @@ def test_one_seed_writes_one_play_and_another_seed_another():
     assert Playhouse(size=5000, seed=2).text() != Playhouse(size=5000, seed=3).text()
 
 
-def test_a_longer_text_begins_with_the_shorter_one():
+def test_longer_text_begins_with_the_shorter_one():
     longer = Playhouse(size=4000).text()
     assert len(longer) == 4000
     assert Playhouse(size=1234).text() == longer[:1234]
 
 
-def test_the_play_is_ascii_of_many_characters_in_the_form_of_a_play():
+def test_play_is_ascii_of_many_characters_in_the_form_of_a_play():
     text = Playhouse(size=200_000).text()
     assert text.isascii()
     assert len(set(text)) >= 60
@@ -516,14 +516,14 @@ def test_who_leaves_the_stage_is_who_was_on_it():
                 assert line[:-1] in here
 
 
-def test_the_play_costs_about_what_its_grammar_says():
+def test_play_costs_about_what_its_grammar_predicts():
     playhouse = Playhouse(size=300_000)
     bits = playhouse.surprisal(playhouse.text())
     assert bits.mean() == pytest.approx(playhouse.writer().rate(), rel=0.03)
     assert 0.7 < playhouse.writer().rate() < 1.3
 
 
-def test_the_floor_is_the_surprisal_of_the_validation_text_after_the_training_text():
+def test_floor_is_the_surprisal_of_the_validation_text_after_the_training_text():
     playhouse = Playhouse(size=20_000, validation=0.25)
     training, validation = playhouse.split()
     whole, before = (playhouse.surprisal(text).sum() for text in (training + validation, training))
@@ -531,12 +531,12 @@ def test_the_floor_is_the_surprisal_of_the_validation_text_after_the_training_te
     assert File(path="any").floor() is None
 
 
-def test_a_play_of_another_house_has_no_surprisal():
+def test_foreign_play_has_no_surprisal():
     with pytest.raises(DataError, match=r"got 'F' .* at character 0"):
         Playhouse().surprisal("First Citizen:\n")
 
 
-def test_a_playhouse_of_no_size_or_a_negative_seed_is_refused():
+def test_playhouse_of_no_size_or_a_negative_seed_is_refused():
     with pytest.raises(ConfigError, match="size: expected a number of at least 1, got 0"):
         Playhouse(size=0)
     with pytest.raises(ConfigError, match="seed: expected a number of at least 0, got -1"):

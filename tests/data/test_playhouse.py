@@ -44,7 +44,7 @@ def test_unrolling_changes_no_text_and_no_probability(rules):
         assert len(choices) == 1 or not any(text.startswith("<") for text in choices)
 
 
-def test_a_rule_that_begins_with_itself_cannot_be_unrolled():
+def test_rule_that_begins_with_itself_cannot_be_unrolled():
     with pytest.raises(ConfigError, match="rule 's' leads to 's', which begins with itself"):
         unrolled({"s": {"<t>a": 1, "b": 1}, "t": {"<s>c": 1, "d": 1}})
 
@@ -52,7 +52,7 @@ def test_a_rule_that_begins_with_itself_cannot_be_unrolled():
 # The text.
 
 
-def test_the_voices_are_chosen_by_name_and_the_stage_is_the_default():
+def test_voices_are_chosen_by_name_and_the_stage_is_the_default():
     assert from_table(Corpus, {"part": "playhouse", "grammar": "voices", "size": 200_000}) == VOICE
     assert to_table(VOICE)["grammar"] == "voices" and Playhouse().grammar == "stage"
     with pytest.raises(ConfigError, match=r"grammar: expected one of 'stage', 'voices', got 'choir'"):
@@ -65,7 +65,7 @@ def test_one_seed_speaks_alike_and_a_longer_text_begins_with_the_shorter():
     assert Playhouse(grammar="voices", size=777, seed=2).text() != TEXT[:777]
 
 
-def test_the_text_is_in_normal_form_c_and_holds_letters_that_have_another_form():
+def test_text_is_in_normal_form_c_and_holds_letters_that_have_another_form():
     assert unicodedata.is_normalized("NFC", TEXT)
     for letter in "éйάأ요":
         assert letter in TEXT and len(unicodedata.normalize("NFD", letter)) == 2
@@ -112,14 +112,14 @@ def test_digits_and_stops_are_those_of_the_script():
 # What is known of it.
 
 
-def test_the_voices_cost_about_what_their_grammar_says():
+def test_voices_cost_about_what_their_grammar_predicts():
     bits = VOICE.surprisal(TEXT)
     assert bits.shape == (200_000,)
     assert bits.mean() == pytest.approx(the_voices().rate(), rel=0.05)
     assert len(TEXT) / TEXT.count("\n\n") * 2 == pytest.approx(the_voices().length(), rel=0.15)
 
 
-def test_a_sentence_costs_what_the_weights_of_its_choices_say():
+def test_sentence_costs_what_the_weights_of_its_choices_say():
     grammar = the_voices()
     sentence = "Chloé\u00a0: Merci, René."
     scene = "Scène 1, au café.\n\n"
@@ -129,7 +129,7 @@ def test_a_sentence_costs_what_the_weights_of_its_choices_say():
     assert bits[len(scene) + 1 : len(scene) + len("Chloé\u00a0: ")].tolist() == [0.0] * 7
 
 
-def test_the_floor_is_in_bits_per_byte_and_bytes_are_not_characters():
+def test_floor_is_in_bits_per_byte_and_bytes_are_not_characters():
     training, validation = VOICE.split()
     bits = VOICE.surprisal(training + validation)[len(training) :].sum()
     assert VOICE.floor() == pytest.approx(bits / len(validation.encode("utf-8")))
@@ -149,7 +149,7 @@ def test_every_rule_of_the_voices_is_used_and_reads_one_way():
     assert len(used) > 200
 
 
-def test_a_text_of_the_stage_is_none_of_the_voices():
+def test_text_of_the_stage_is_outside_the_voices():
     with pytest.raises(DataError, match=r"got 'T' .* at character 0; expected 'S' or "):
         VOICE.surprisal("THE COMEDY OF NED")
     with pytest.raises(DataError, match="got 'e'"):

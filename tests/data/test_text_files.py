@@ -46,7 +46,7 @@ def train(*words: str, **flags: object) -> int:
 
 
 @pytest.mark.parametrize("place", [None, "mine", "deep/er/mine"])
-def test_a_run_in_its_corpus_folder_is_resumed_and_verifies(tmp_path: Path, monkeypatch, place: str | None) -> None:
+def test_run_in_its_corpus_folder_is_resumed_and_verifies(tmp_path: Path, monkeypatch, place: str | None) -> None:
     monkeypatch.chdir(put(tmp_path, a_txt=LINES * 20, b__c_txt=LINES * 9))
     where = ["--run", place] if place else []
     folder = tmp_path / (place or "runs/nanogpt_64-1")
@@ -58,7 +58,7 @@ def test_a_run_in_its_corpus_folder_is_resumed_and_verifies(tmp_path: Path, monk
     assert run(["verify", str(folder)]) == 0
 
 
-def test_the_folder_of_a_run_is_left_out_of_folders_and_globs(tmp_path: Path, monkeypatch) -> None:
+def test_folder_of_a_run_is_left_out_of_folders_and_globs(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(put(tmp_path, a_txt="a\n", b__c_txt="c\n"))
     a_run(tmp_path / "runs" / "x-1")
     a_run(tmp_path / "b" / "y")
@@ -71,12 +71,12 @@ def test_the_folder_of_a_run_is_left_out_of_folders_and_globs(tmp_path: Path, mo
     assert File(path="runs/x-1/samples.txt").text() == "O, O\n"  # a file that is named is meant
 
 
-def test_a_recipe_of_ones_own_among_texts_makes_no_run_of_them(tmp_path: Path) -> None:
+def test_recipe_among_texts_makes_no_run_of_their_folder(tmp_path: Path) -> None:
     put(tmp_path, a_txt="a\n", **{"recipe.toml": "seed = 1\n"})
     assert File(path=str(tmp_path)).text() == "a\nseed = 1\n"
 
 
-def test_a_tokenizer_is_not_trained_on_a_run(tmp_path: Path, capsys) -> None:
+def test_tokenizer_is_not_trained_on_a_run(tmp_path: Path, capsys) -> None:
     put(tmp_path, a_txt="abc\n")
     a_run(tmp_path / "runs" / "x-1")
     assert run(["tokenizer", "train", "char", str(tmp_path), "--out", str(tmp_path / "t.json")]) == 0
@@ -86,7 +86,7 @@ def test_a_tokenizer_is_not_trained_on_a_run(tmp_path: Path, capsys) -> None:
 # A glob means what it always meant.
 
 
-def test_a_glob_gives_the_files_that_pythons_own_gives(tmp_path: Path, monkeypatch) -> None:
+def test_glob_gives_the_files_that_pythons_own_gives(tmp_path: Path, monkeypatch) -> None:
     draw = random.Random(5)
     for _ in range(60):
         parts = [draw.choice(["a", "b", ".h", "c.d", "[x]"]) for _ in range(draw.randint(0, 3))]
@@ -153,7 +153,7 @@ def nobody() -> Iterator[Path]:
 
 @posix
 @pytest.mark.parametrize("mode", [0o000, 0o444, 0o111])
-def test_a_folder_without_permission_is_refused_by_name(mode: int) -> None:
+def test_folder_without_permission_is_refused_by_name(mode: int) -> None:
     with nobody() as folder:
         root = os.geteuid() != os.getuid()
         if root:
@@ -170,7 +170,7 @@ def test_a_folder_without_permission_is_refused_by_name(mode: int) -> None:
 
 
 @posix
-def test_a_linked_folder_is_read(tmp_path: Path) -> None:
+def test_linked_folder_is_read(tmp_path: Path) -> None:
     put(tmp_path, here__a_txt="a\n", there__b_txt="b\n", there__c_txt="c\n")
     (tmp_path / "here" / "more").symlink_to(tmp_path / "there")
     (tmp_path / "here" / "z.txt").symlink_to(tmp_path / "there" / "c.txt")
@@ -190,7 +190,7 @@ def test_a_linked_folder_is_read(tmp_path: Path) -> None:
         ("circle", "circle", "a dangling link|Too many levels"),
     ],
 )
-def test_a_link_is_followed_or_refused_by_name(tmp_path: Path, link: str, target: str, message: str | None) -> None:
+def test_link_is_followed_or_refused_by_name(tmp_path: Path, link: str, target: str, message: str | None) -> None:
     texts = put(tmp_path / "texts", a_txt="a\n", b__c_txt="c\n", d__e_txt="e\n")
     (texts / link).symlink_to(target)
     if message is None:
@@ -202,7 +202,7 @@ def test_a_link_is_followed_or_refused_by_name(tmp_path: Path, link: str, target
 
 
 @posix
-def test_a_pipe_among_texts_is_refused_by_name(tmp_path: Path) -> None:
+def test_pipe_among_texts_is_refused_by_name(tmp_path: Path) -> None:
     os.mkfifo(put(tmp_path, a_txt="a\n") / "pipe")
     with pytest.raises(DataError, match=r"pipe: expected a file or a folder, got a pipe"):
         File(path=str(tmp_path)).text()
@@ -222,7 +222,7 @@ def reached(tmp_path_factory) -> Path:
     return folder
 
 
-def test_a_mark_of_prompts_is_dropped(reached: Path, capsys) -> None:
+def test_byte_order_mark_of_prompts_is_dropped(reached: Path, capsys) -> None:
     (reached / "p.txt").write_bytes(MARK + b"abc\nbad\n")
     assert run(["sample", str(reached / "r"), "--prompts", str(reached / "p.txt"), "--max-new-tokens", "2"]) == 0
     assert "\nabc" in "\n" + capsys.readouterr().out
@@ -240,14 +240,14 @@ def test_a_mark_of_prompts_is_dropped(reached: Path, capsys) -> None:
         ("abc\n".encode("utf-16"), r"line 1, and the file looks like UTF-16"),
     ],
 )
-def test_a_prompt_that_cannot_be_read_is_named_with_file_and_line(reached: Path, data: bytes, message: str) -> None:
+def test_prompt_that_cannot_be_read_is_named_with_file_and_line(reached: Path, data: bytes, message: str) -> None:
     (reached / "p.txt").write_bytes(data)
     with pytest.raises((TextError, DataError), match=message) as caught:
         run(["sample", str(reached / "r"), "--prompts", str(reached / "p.txt")])
     assert "--tokenizer.unknown" not in str(caught.value) and "--errors" not in str(caught.value)
 
 
-def test_a_mark_is_no_letter_of_a_tokenizer_that_is_trained(tmp_path: Path, capsys) -> None:
+def test_byte_order_mark_is_no_character_of_a_trained_tokenizer(tmp_path: Path, capsys) -> None:
     (tmp_path / "a.txt").write_bytes(MARK + b"abc")
     (tmp_path / "b.txt").write_bytes(MARK + b"abd")
     files = [str(tmp_path / "a.txt"), str(tmp_path / "b.txt")]
@@ -259,7 +259,7 @@ def test_a_mark_is_no_letter_of_a_tokenizer_that_is_trained(tmp_path: Path, caps
     assert "6 ids" in capsys.readouterr().out
 
 
-def test_a_mark_of_the_standard_input_is_dropped(tmp_path: Path, monkeypatch, capsys) -> None:
+def test_byte_order_mark_of_standard_input_is_dropped(tmp_path: Path, monkeypatch, capsys) -> None:
     (tmp_path / "a.txt").write_bytes(b"abc")
     assert run(["tokenizer", "train", "char", str(tmp_path / "a.txt"), "--out", str(tmp_path / "t.json")]) == 0
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(MARK + b"cab"), encoding="utf-8"))
@@ -268,14 +268,14 @@ def test_a_mark_of_the_standard_input_is_dropped(tmp_path: Path, monkeypatch, ca
     assert capsys.readouterr().out == "2 0 1\n"
 
 
-def test_a_letter_that_a_tokenizer_lacks_is_named_with_file_and_line(tmp_path: Path) -> None:
+def test_character_that_a_tokenizer_lacks_is_named_with_file_and_line(tmp_path: Path) -> None:
     put(tmp_path, a_txt="abc\n", b_txt="abc\nabz\n")
     assert run(["tokenizer", "train", "char", str(tmp_path / "a.txt"), "--out", str(tmp_path / "t.json")]) == 0
     with pytest.raises(TextError, match=r"b\.txt: line 2: char: 'z' \(U\+007A\) at offset 2"):
         run(["tokenizer", "encode", str(tmp_path / "t.json"), str(tmp_path / "b.txt")])
 
 
-def test_a_corpus_that_is_no_utf_8_is_named_with_its_line(tmp_path: Path) -> None:
+def test_corpus_that_is_not_utf_8_is_named_with_its_line(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"one\ntwo\nthr\xff\n")
     with pytest.raises(DataError, match=r"a\.txt: expected UTF-8, got byte 0xff at offset 11; .* in line 3"):
         File(path=str(tmp_path)).text()

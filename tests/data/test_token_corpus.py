@@ -61,7 +61,7 @@ def dataset(path, tokenizer=None, context=8, **plan):
 # What is read.
 
 
-def test_a_dataset_of_token_files_is_that_of_their_text(tmp_path):
+def test_dataset_of_token_files_is_that_of_their_text(tmp_path):
     """Where the cut falls between the same tokens; the evaluation of few tokens reads all of both."""
     found = dataset(encoded(tmp_path / "a.tok"))
     ids = BPE.encode(TEXT)
@@ -100,7 +100,7 @@ def test_joined_ids_are_taken_as_those_of_an_array(tmp_path_factory, sizes, data
         assert np.array_equal(joined[where], array[where])
 
 
-def test_the_laws_of_the_data_hold_of_token_files(tmp_path):
+def test_laws_of_the_data_hold_of_token_files(tmp_path):
     codec = ByteCodec()
     files = [codec.open_tokens(tokens(tmp_path / name, row)) for name, row in (("a", range(50)), ("b", range(50, 120)))]
     windows = Windows(ids=JoinedIds([(file, 0, len(file)) for file in files]), context=6, seed=3)
@@ -146,7 +146,7 @@ def test_bytes_are_counted_of_the_windows_that_an_evaluation_reads(tmp_path):
     assert text_.size == sum(len(BPE.decode_bytes(window[1:])) for window in text_.windows)
 
 
-def test_a_special_token_between_texts_has_no_bytes(tmp_path):
+def test_special_token_between_texts_has_no_bytes(tmp_path):
     path = tmp_path / "a.tok"
     (tmp_path / "one.txt").write_text(TEXT, encoding="utf-8")
     (tmp_path / "two.txt").write_text("two", encoding="utf-8")
@@ -166,7 +166,7 @@ def test_ids_that_do_not_give_their_text_back_have_no_bits_per_byte(tmp_path):
 # The tokenizer.
 
 
-def test_a_token_file_holds_its_tokenizer_and_another_one_is_refused(tmp_path):
+def test_token_file_holds_its_tokenizer_and_another_one_is_refused(tmp_path):
     path = encoded(tmp_path / "a.tok")
     assert load(path) == BPE
     BPE.save(tmp_path / "bpe.json")
@@ -182,7 +182,7 @@ def test_a_token_file_holds_its_tokenizer_and_another_one_is_refused(tmp_path):
         dataset((path, other))
 
 
-def test_a_token_file_without_its_tokenizer_says_which_one_is_missing(tmp_path):
+def test_token_file_without_its_tokenizer_says_which_one_is_missing(tmp_path):
     path = encoded(tmp_path / "a.tok")
     header, data = read_header(path), path.read_bytes()
     bare = replace(header, tokenizer_size=0)
@@ -195,7 +195,7 @@ def test_a_token_file_without_its_tokenizer_says_which_one_is_missing(tmp_path):
     assert dataset(path, Saved(path=str(tmp_path / "bpe.json"))).codec == BPE
 
 
-def test_a_tokenizer_that_was_damaged_in_a_token_file_is_refused(tmp_path):
+def test_tokenizer_that_was_damaged_in_a_token_file_is_refused(tmp_path):
     path = encoded(tmp_path / "a.tok")
     data = path.read_bytes()
     at = data.index(b"bpe", LAYOUT.size)
@@ -240,7 +240,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_a_token_file_that_is_wrong_is_refused_before_the_first_step(name, tmp_path, monkeypatch, capsys):
+def test_invalid_token_file_is_refused_before_the_first_step(name, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     change, message = WRONG[name]
     BPE.save(tmp_path / "bpe.json")
@@ -269,7 +269,7 @@ def test_paths_that_lead_to_no_token_file_say_so(tmp_path):
 # From the command line.
 
 
-def test_a_path_is_recognised_as_token_files_by_what_is_in_them(tmp_path):
+def test_path_is_recognised_as_token_files_by_what_is_in_them(tmp_path):
     folder = tmp_path / "folder"
     folder.mkdir()
     encoded(folder / "a.tok"), encoded(folder / "b.tok")
@@ -285,7 +285,7 @@ def rows(run: Path) -> list[tuple[int, float]]:
     return sorted(found.items())
 
 
-def test_a_run_on_a_token_file_takes_its_tokenizer_and_is_resumed_to_the_bit(tmp_path, monkeypatch, capsys):
+def test_run_on_a_token_file_takes_its_tokenizer_and_resumes_to_the_bit(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     encoded(tmp_path / "a.tok")
     words = ["train", "macbook", "--corpus", "a.tok", "--schedule", "constant"]
@@ -338,7 +338,7 @@ class TwoBooks(Corpus):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork")
-def test_a_corpus_of_two_token_files_is_added_in_one_file_and_resumed_after_a_kill(tmp_path, monkeypatch, capsys):
+def test_corpus_of_two_token_files_is_added_in_one_file_and_resumed_after_a_kill(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "two.py").write_text(TWO, encoding="utf-8")
     encoded(tmp_path / "a.tok"), encoded(tmp_path / "b.tok", TEXT.upper())
@@ -354,7 +354,7 @@ def test_a_corpus_of_two_token_files_is_added_in_one_file_and_resumed_after_a_ki
     Corpus.registered.pop("two_books")
 
 
-def test_a_corpus_that_returns_something_else_or_defines_nothing_is_an_error_of_config():
+def test_corpus_without_text_is_a_config_error():
     @dataclass(frozen=True, kw_only=True)
     class Paths(Corpus):
         def token_files(self):
@@ -372,7 +372,7 @@ def test_a_corpus_that_returns_something_else_or_defines_nothing_is_an_error_of_
         TokenFiles(train=())
 
 
-def test_a_header_survives_being_packed(tmp_path):
+def test_header_survives_being_packed(tmp_path):
     sizes = {"width": 4, "count": 0, "vocab_size": 70_000, "size": 7, "tokenizer_size": 0}
     header = Header(
         **sizes, tokenizer="ab" * 32, sha256="cd" * 32, sample="ef" * 32

@@ -56,7 +56,7 @@ def start(folder: Path, *more: str, **flags: object) -> int:
     return run([*words, "--corpus", "file", "--corpus.path", str(folder.parent / "t.txt"), "--run", str(folder), *more])
 
 
-def test_an_evaluation_of_a_long_text_reads_a_part_of_it_by_default(tmp_path: Path, capsys) -> None:
+def test_evaluation_samples_a_long_text_by_default(tmp_path: Path, capsys) -> None:
     write(tmp_path / "t.txt", 2_000_000)
     assert start(tmp_path / "r", train_eval_every=0, train_steps=2) == 0
     (row,) = rows(tmp_path / "r", "eval")
@@ -68,14 +68,14 @@ def test_an_evaluation_of_a_long_text_reads_a_part_of_it_by_default(tmp_path: Pa
     assert f"({row['val_tokens']:,} tokens)" in out and f"± {row['val_stderr']:.4f}" in out
 
 
-def test_an_evaluation_reads_a_short_text_whole(tmp_path: Path, capsys) -> None:
+def test_evaluation_reads_a_short_text_whole(tmp_path: Path, capsys) -> None:
     text(tmp_path / "t.txt")
     assert start(tmp_path / "r") == 0
     assert {row["val_tokens"] for row in rows(tmp_path / "r", "eval")} == {90}
     assert "(all 90 tokens)" in capsys.readouterr().out
 
 
-def test_a_text_as_long_as_tiny_shakespeare_is_read_whole(tmp_path: Path) -> None:
+def test_text_as_long_as_tiny_shakespeare_is_read_whole(tmp_path: Path) -> None:
     path = tmp_path / "t.txt"
     path.write_text(("To be, or not to be: that is the question.\n" * 26_000)[:1_115_394], encoding="utf-8")
     eval_texts = load_dataset(Recipe(tokenizer=Char(), corpus=File(path=str(path)))).eval_texts
@@ -91,7 +91,7 @@ def test_eval_tokens_of_0_reads_all_and_a_number_reads_about_so_many(tmp_path: P
 
 
 @pytest.mark.parametrize("name", ["char", "byte", "bpe", "word", "wordpiece", "unigram"])
-def test_the_bytes_of_what_is_read_are_counted_for_every_tokenizer(tmp_path: Path, name: str) -> None:
+def test_bytes_of_what_is_read_are_counted_for_every_tokenizer(tmp_path: Path, name: str) -> None:
     sizes = {
         "bpe": {"vocab_size": 300},
         "word": {"vocab_size": 23},
@@ -140,7 +140,7 @@ def test_no_more_is_encoded_of_a_longer_text(tmp_path: Path, monkeypatch) -> Non
 
 
 @pytest.mark.slow
-def test_a_part_of_the_text_gives_the_loss_of_all_of_it_within_its_standard_error(tmp_path: Path) -> None:
+def test_sample_of_windows_gives_the_loss_of_the_text_within_its_standard_error(tmp_path: Path) -> None:
     write(tmp_path / "t.txt")
     flags = {"train_eval_every": 0, "train_sample_every": 0, "train_steps": 40}
     assert start(tmp_path / "part", "--train.eval-tokens", "4000", **flags) == 0
@@ -180,13 +180,13 @@ def test_character_that_training_never_saw_is_refused_at_the_start_wherever_it_i
         texts(path, Char(), eval_tokens=80)
 
 
-def test_the_number_is_refused_where_it_is_none(tmp_path: Path) -> None:
+def test_invalid_number_of_windows_is_refused(tmp_path: Path) -> None:
     text(tmp_path / "t.txt")
     with pytest.raises(Exception, match=r"eval_tokens: expected a number of at least 0, or 'auto', got -1"):
         start(tmp_path / "r", "--train.eval-tokens", "-1")
 
 
-def test_the_standard_error_is_that_of_windows_drawn_at_random() -> None:
+def test_standard_error_is_that_of_windows_drawn_at_random() -> None:
     from nanotx.evaluation.loss import cross_entropies, evaluate
     from nanotx.hardware.device import choose_machine
 
@@ -200,7 +200,7 @@ def test_the_standard_error_is_that_of_windows_drawn_at_random() -> None:
 
 @settings(deadline=None)
 @given(known=st.text(alphabet="abcé \n", min_size=1, max_size=40), words=st.text(alphabet="abcé \nxyΩ", max_size=40))
-def test_the_bytes_of_a_text_are_counted_but_for_those_of_unknown_characters(known, words):
+def test_bytes_of_a_text_are_counted_but_for_those_of_unknown_characters(known, words):
     codec = Char(unknown=True).train([known])
     data = words.encode("utf-8")
     wanted = sum(len(one.encode("utf-8")) for one in words if one in codec.alphabet)

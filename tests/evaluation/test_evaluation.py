@@ -27,7 +27,7 @@ def test_every_token_is_predicted_once_and_in_order(ids, context, rows):
 
 
 @given(ids=st.lists(st.integers(0, 6), min_size=1, max_size=30), size=st.integers(1, 99))
-def test_the_loss_is_the_mean_over_tokens_computed_one_window_at_a_time(ids, size):
+def test_loss_is_the_mean_over_tokens_computed_one_window_at_a_time(ids, size):
     score = evaluate(MODEL, EvalText(ids=np.array(ids), start=0, size=size), MACHINE)
     text, total = [0, *ids], 0.0
     for first in range(0, len(ids), 5):

@@ -40,7 +40,7 @@ def written(prompts, new, model=MODEL, **fields):
 
 @given(prompts=st.lists(st.text("abcdefghijkl", max_size=14), min_size=1, max_size=4), how=st.sampled_from(HOW))
 @settings(max_examples=4)
-def test_a_row_is_what_it_is_alone_whatever_its_length_and_beyond_the_context(prompts, how):
+def test_row_is_what_it_is_alone_at_any_length_and_beyond_the_context(prompts, how):
     alone = [written([prompt], 12, **{"seed": 3 + row} | how)[0] for row, prompt in enumerate(prompts)]
     assert written(prompts, 12, **how) == alone
 
@@ -50,7 +50,7 @@ def test_every_prompt_is_read_to_its_end_before_anything_is_drawn_for_it():
     assert [token.row for token in engine] == [0, 0, 0, 0, 1, 1, 1, 1]
 
 
-def test_a_row_that_was_stopped_gets_no_more_tokens_and_the_last_one_ends_the_engine():
+def test_stopped_row_gets_no_more_tokens_and_the_last_ends_the_engine():
     engine, rows = BatchEngine(MODEL, [[1], [2], [3]], Sampling(), max_new_tokens=4), []
     for token in engine:
         rows.append(token.row)
@@ -80,7 +80,7 @@ def test_log_probabilities_are_the_models_own_whatever_the_knobs():
         assert completion.mean_log_prob == completion.log_prob / 4
 
 
-def test_the_likeliest_come_first_by_their_mean():
+def test_likeliest_come_first_by_their_mean():
     generation = Generation(
         model=MODEL, codec=CODEC, prompts=["ab"] * 6, max_new_tokens=5, sampling=Sampling(temperature=2.0)
     )
@@ -90,7 +90,7 @@ def test_the_likeliest_come_first_by_their_mean():
     assert len({tuple(completion.ids) for completion in generation.completions}) > 1
 
 
-def test_a_text_that_stopped_gets_no_more_and_the_others_go_on():
+def test_stopped_text_gets_no_more_and_the_others_continue():
     usual = written(["a", "bb"], 10, temperature=0.0)
     stop = CODEC.decode(usual[0][3:5])
     generation = Generation(
@@ -143,7 +143,7 @@ def sampled(folder, capsys, *words):
     return capsys.readouterr()
 
 
-def test_the_standard_output_holds_the_texts_alone(folder, capsys, tmp_path):
+def test_standard_output_holds_the_texts_alone(folder, capsys, tmp_path):
     (tmp_path / "prompts.txt").write_text("ab\n\ncde\n", encoding="utf-8")
     words = ["--prompts", str(tmp_path / "prompts.txt"), "--seed", "5", "--json", str(tmp_path / "x.json")]
     out, err = sampled(folder, capsys, *words)
@@ -245,7 +245,7 @@ def test_sampling_flags_reach_the_text(folder, capsys):
     assert out == loaded.generate("ab", max_new_tokens=12, stop=stops) + "\n" and len(out) < len(plain)
 
 
-def test_a_stop_that_is_one_text_is_not_taken_apart(folder):
+def test_single_stop_text_is_not_split_into_characters(folder):
     loaded = nanotx.load(folder)
     text = loaded.generate("ab", max_new_tokens=24)
     for at in range(2, len(text) - 1):
@@ -311,7 +311,7 @@ def test_what_cannot_be_is_told(folder, words, kind, match, monkeypatch):
         command(["sample", str(folder), *words])
 
 
-def test_a_cache_that_cannot_roll_is_refused_before_the_prompt_is_printed(folder, tmp_path, capsys):
+def test_cache_that_cannot_roll_is_refused_before_the_prompt_is_printed(folder, tmp_path, capsys):
     corpus = ["--corpus", "file", "--corpus.path", str(folder.parent / "text.txt"), "--position", "learned"]
     assert command(["train", "shakespeare_char", *corpus, "--run", str(tmp_path / "r"), *tiny(train_steps=1)]) == 0
     capsys.readouterr()
@@ -320,7 +320,7 @@ def test_a_cache_that_cannot_roll_is_refused_before_the_prompt_is_printed(folder
     assert capsys.readouterr().out == ""
 
 
-def test_a_draft_with_another_tokenizer_is_refused_with_both_named(folder, tmp_path):
+def test_draft_model_with_another_tokenizer_is_refused_with_both_named(folder, tmp_path):
     other = tmp_path / "other"
     corpus = ["--corpus", "file", "--corpus.path", str(folder.parent / "text.txt"), "--tokenizer", "byte"]
     assert command(["train", "shakespeare_char", *corpus, "--run", str(other), *tiny(train_steps=2)]) == 0

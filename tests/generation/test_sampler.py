@@ -52,7 +52,7 @@ def test_top_k_keeps_the_k_best_and_of_equal_ones_the_first(logits, count):
 
 
 @given(weights=weights, top_p=st.floats(0.01, 1.0))
-def test_the_nucleus_is_the_fewest_best_that_reach_the_share(weights, top_p):
+def test_top_p_keeps_the_fewest_best_that_reach_the_probability(weights, top_p):
     p = torch.tensor([weights], dtype=torch.float64) / sum(weights)
     inside = top_p_mask(p, top_p)[0]
     chosen = p[0][inside]
@@ -82,7 +82,7 @@ def test_typical_may_leave_out_the_best_token():
     assert typical_mask(tabled(p), 0.52)[0].tolist() == [False, *[True] * 11, False]
 
 
-def test_a_token_masked_by_one_processor_stays_masked():
+def test_token_masked_by_one_processor_stays_masked():
     p = torch.tensor([[0.0, 0.7, 0.3]])
     for choose in (top_p_mask, typical_mask):
         assert choose(p, 1.0)[0].tolist() == [False, True, True]
@@ -140,7 +140,7 @@ FIELDS = ["temperature", "top_k", "top_p", "min_p", "typical", "repetition_penal
 
 
 @pytest.mark.parametrize("name", [*FIELDS, "in order"])
-def test_a_processor_draws_as_often_as_its_definition_says(name):
+def test_processor_draws_as_often_as_its_definition_says(name):
     fields, chances = by_hand(name)
     rows = 20_000
     sampler = Sampler(Sampling(**{"temperature": 1.0, "seed": 7} | fields), [PROMPT] * rows)
@@ -235,7 +235,7 @@ def test_banned_ids_are_a_set_whatever_their_order_and_however_often_each_is_nam
             chances(banned)
 
 
-def test_a_guess_that_was_thrown_away_leaves_a_token_of_the_prompt_penalised():
+def test_rejected_draft_token_leaves_a_token_of_the_prompt_penalised():
     logits, sampling = torch.tensor([SCORES]), Sampling(repetition_penalty=2.0, temperature=1.0)
     before = Sampler(sampling, [PROMPT]).probabilities(logits)
     sampler = Sampler(sampling, [PROMPT])

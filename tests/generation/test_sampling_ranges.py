@@ -75,7 +75,7 @@ def loaded(folder):
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_number_out_of_range_is_refused_alike_in_python_and_on_the_command_line(name, loaded, folder):
+def test_number_out_of_range_is_refused_alike_in_python_and_on_the_command_line(name, loaded, folder):
     for value in REFUSED[name]:
         with pytest.raises(ConfigError) as python:
             loaded.generate("ab", **{"max_new_tokens": 3} | {name: value})
@@ -86,7 +86,7 @@ def test_a_number_out_of_range_is_refused_alike_in_python_and_on_the_command_lin
     assert str(typed.value).removeprefix("nanotx sample: ") == str(python.value).replace(name, flag, 1)
 
 
-def test_a_bias_out_of_range_is_refused_with_its_token(loaded, folder):
+def test_bias_out_of_range_is_refused_with_its_token(loaded, folder):
     for value in (1e7, -1e7, 1e39, -1e39, 1e300, INF, -INF, NAN):
         with pytest.raises(ConfigError, match=r"^bias: 'e': expected a number of at .*st -?1,000,000, got ") as python:
             loaded.generate("ab", bias={"e": value})
@@ -127,19 +127,19 @@ print(loaded.generate("ab", max_new_tokens=3, temperature=1, top_p=1, min_p=0, b
 
 
 @pytest.mark.parametrize("name", TAKEN)
-def test_the_ends_of_a_range_are_sampled_from(name, loaded):
+def test_ends_of_a_range_are_sampled_from(name, loaded):
     for value in TAKEN[name]:
         fields = {"max_new_tokens": 4} | {name: value}
         assert len(loaded.generate("ab", **fields)) == 2 + fields["max_new_tokens"]
 
 
-def test_a_temperature_too_small_to_divide_by_takes_the_best_as_zero_does(loaded):
+def test_temperature_too_small_to_divide_by_takes_the_best_as_zero_does(loaded):
     best = loaded.generate("ab", temperature=0.0, max_new_tokens=8)
     for temperature in (1e-46, 1e-38, 1e-300):
         assert loaded.generate("ab", temperature=temperature, max_new_tokens=8) == best
 
 
-def test_a_temperature_too_small_to_divide_by_is_drafted_with(loaded):
+def test_temperature_too_small_to_divide_by_works_with_drafts(loaded):
     sampling = Sampling(temperature=1e-46)
     texts = []
     for draft in (None, loaded):
@@ -186,12 +186,12 @@ def test_every_way_to_write_refuses_a_length_that_cannot_be(value):
 
 
 @pytest.mark.parametrize("value", [0, -1, 1001])
-def test_a_draft_of_so_many_tokens_is_refused(value, loaded):
+def test_too_many_draft_tokens_are_refused(value, loaded):
     with pytest.raises(ConfigError, match=r"^draft_tokens: expected a "):
         loaded.generation(["a"], 1, Sampling(), draft_model=loaded, draft_tokens=value)
 
 
-def test_a_single_banned_token_is_one_and_not_its_characters(loaded):
+def test_banned_token_is_banned_and_its_characters_are_not(loaded):
     texts = [loaded.generate("ab", max_new_tokens=12, banned_tokens=banned) for banned in ("e", ["e"], ("e",))]
     assert texts[0] == texts[1] == texts[2] and "e" not in texts[0]
     with pytest.raises(ConfigError, match="banned_tokens: expected the text of one token, got 'ae', which is 2"):
@@ -214,7 +214,7 @@ def test_ids_that_are_no_prompts_are_refused(ids, match):
         check_ids(ids, 256)
 
 
-def test_a_prompt_that_is_no_text_is_refused_in_words(folder):
+def test_prompt_that_is_no_text_is_refused(folder):
     script = f"""
 import nanotx
 from nanotx.generation import Sampling

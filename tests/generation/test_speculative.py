@@ -105,7 +105,7 @@ def test_whole_texts_are_too_where_chances_hang_on_all_that_was_said():
     assert deviations(counts, chances) < 5 < deviations(counts, exact(Sampling(temperature=1.0), prompt))
 
 
-def test_the_test_would_see_a_draft_that_is_believed():
+def test_test_catches_a_draft_that_is_accepted_unchecked():
     sampling = Sampling(temperature=1.0)
     ids = BatchEngine(Pairs(DRAFT), [[0, 1]], sampling, 1000).run()[0]
     assert pairwise_deviations(ids, sampling) > 20
@@ -137,7 +137,7 @@ def test_greedy_texts_are_the_models_own_also_beyond_the_context(prompt, tokens,
     assert both.accepted == both.drafted > 0  # a model agrees with itself
 
 
-def test_a_draft_of_a_context_of_one_will_do():
+def test_draft_model_with_a_context_of_one_works():
     sampling = Sampling(temperature=0.0)
     alone = BatchEngine(MODEL, [[3]], sampling, 12).run()
     assert SpeculativeEngine(MODEL, small(4, context=1), [[3]], sampling, 12).run() == alone
@@ -153,7 +153,7 @@ def test_log_probabilities_are_the_models_own():
         text.append(token.id)
 
 
-def test_a_text_that_was_stopped_in_the_middle_of_a_round_changes_no_other():
+def test_text_that_stops_in_the_middle_of_a_round_changes_no_other():
     sampling = Sampling(temperature=1.0, seed=4)
     whole = SpeculativeEngine(MODEL, MODEL, [[1], [2]], sampling, 9).run()
     engine, ids = SpeculativeEngine(MODEL, MODEL, [[1], [2]], sampling, 9), [[], []]

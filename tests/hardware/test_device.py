@@ -82,7 +82,7 @@ bounds = st.lists(st.none() | st.integers(1, 64).map(lambda halves: halves / 2),
 
 
 @given(bounds=bounds, version=st.sampled_from([1, 2]))
-def test_the_tightest_of_nested_groups_holds(tmp_path_factory, bounds, version):
+def test_tightest_of_nested_groups_holds(tmp_path_factory, bounds, version):
     system = tmp_path_factory.mktemp("system")
     mounts = kernel(system, "0::/job/step" if version == 2 else "3:memory:/\n2:cpu,cpuacct:/job/step")
     root = mounts if version == 2 else mounts / "cpu,cpuacct"
@@ -109,7 +109,7 @@ def test_where_no_group_is_nothing_is_bounded(tmp_path):
 # Memory.
 
 
-def test_a_group_may_have_less_memory_than_the_machine(tmp_path):
+def test_group_may_have_less_memory_than_the_machine(tmp_path):
     mounts = kernel(tmp_path, "0::/job")
     assert memory_info(tmp_path) == MemoryInfo(total=16_384_000_000, limit=16_384_000_000, available=8_192_000_000)
     stat = "anon 900000000\ninactive_file 300000000\nactive_file 5"
@@ -121,7 +121,7 @@ def test_a_group_may_have_less_memory_than_the_machine(tmp_path):
     assert memory_info(tmp_path) == MemoryInfo(total=16_384_000_000, limit=1_000_000_000, available=100_000_000)
 
 
-def test_the_first_version_says_none_by_a_number_that_nobody_has(tmp_path):
+def test_unlimited_group_of_the_first_version_is_unbounded(tmp_path):
     mounts = kernel(tmp_path, "5:memory:/job", free=100)
     put(mounts / "memory", memory_limit_in_bytes="9223372036854771712", memory_usage_in_bytes="7")
     found = memory_info(tmp_path)
@@ -209,7 +209,7 @@ def test_auto_compiles_what_repays_it(machine, seconds, has_compiler, onednn, re
     assert re.search(reason or "repay it", found.reason)
 
 
-def test_a_compiler_that_fails_is_told_with_its_remedy(monkeypatch):
+def test_failing_compiler_is_reported_with_its_remedy(monkeypatch):
     broken = CompileTrial(fault="/usr/bin/g++ fails: no licence", remedy="mend it", seconds=1.0)
     monkeypatch.setattr("nanotx.training.compile.try_compile", lambda _: broken)
     monkeypatch.setattr("nanotx.training.compile.find_compiler", lambda: "/usr/bin/g++")
@@ -225,7 +225,7 @@ def test_a_compiler_that_fails_is_told_with_its_remedy(monkeypatch):
     assert "number of tokens per expert varies" in settle("auto", model("moe"), on(), 10**12, peak=1e9).reason
 
 
-def test_a_short_run_tries_no_compiler(monkeypatch):
+def test_short_run_tries_no_compiler(monkeypatch):
     monkeypatch.setattr("nanotx.training.compile.try_compile", lambda _: pytest.fail("it was tried"))
     assert not settle("auto", model(), on(), 10**3, peak=1e9).on
 
@@ -260,7 +260,7 @@ def test_what_torch_says_becomes_one_line(message, want):
 
 
 @posix
-def test_a_compiler_is_really_tried_and_one_without_headers_is_told(tmp_path):
+def test_compiler_is_tried_and_missing_headers_are_reported(tmp_path):
     if compiler.find_compiler():
         trial = try_compile(CPU)
         assert trial.fault == "", trial
@@ -340,7 +340,7 @@ def test_memory_is_kept_by_glibc_unless_the_user_says_otherwise():
         plan_allocator({"NANOTX_ALLOCATOR": "jemalloc"}, "glibc 2.36")
 
 
-def test_a_c_library_that_is_not_glibc_is_left_alone(monkeypatch):
+def test_c_library_that_is_not_glibc_is_left_alone(monkeypatch):
     def unknown(name):
         raise ValueError(name)
 
@@ -374,12 +374,12 @@ def test_memory_that_is_kept_is_not_asked_for_again():
     assert faults["keep"] < faults["system"] / 10
 
 
-def test_a_compiler_says_which_it_is(tmp_path):
+def test_compiler_reports_its_version(tmp_path):
     assert compiler.compiler_version(str(tmp_path / "none")).startswith("cannot be run")
     assert compiler.compiler_version(sys.executable).startswith("Python 3")
 
 
-def test_a_block_is_compiled_in_training_alone_or_as_pytorch_does_it_where_it_keeps_no_call(monkeypatch):
+def test_block_is_compiled_only_in_training_or_by_pytorch_where_it_keeps_no_call(monkeypatch):
     calls = []
 
     def compile_it(self, **options):
@@ -411,7 +411,7 @@ def test_a_block_is_compiled_in_training_alone_or_as_pytorch_does_it_where_it_ke
         ("cuda", r"device: expected a CUDA GPU, and torch sees none; try --device cpu, or a torch with CUDA\."),
     ],
 )
-def test_a_device_that_is_not_there_is_refused_with_one_that_is(monkeypatch, device, message):
+def test_device_that_is_not_there_is_refused_with_one_that_is(monkeypatch, device, message):
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match=message):

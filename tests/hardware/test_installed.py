@@ -20,13 +20,13 @@ def raising(error):
     return main
 
 
-def test_the_packages_and_the_oldest_torch_are_those_that_pip_installs():
+def test_packages_and_the_oldest_torch_are_those_that_pip_installs():
     wanted = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
     assert {line.partition(">=")[0].replace("-", "_") for line in wanted} == set(installed.PACKAGES)
     assert f"torch>={'.'.join(map(str, installed.TORCH))}" in wanted
 
 
-def test_a_missing_package_is_named_with_the_command_that_installs_it(capsys):
+def test_missing_package_is_named_with_the_command_that_installs_it(capsys):
     assert exit_code(raising(ModuleNotFoundError("No module named 'tomli_w'", name="tomli_w"))) == 2
     assert capsys.readouterr().err == (
         f"ConfigError: tomli-w is not installed for {sys.executable}; "
@@ -43,7 +43,7 @@ def test_away_from_a_checkout_the_command_installs_one_package(monkeypatch, tmp_
 @pytest.mark.parametrize(
     ("version", "old"), [("2.9.1+cpu", True), ("2.10.0", False), ("3.0", False), ("1.13", True), ("git", False)]
 )
-def test_a_torch_that_is_too_old_is_named(monkeypatch, version, old):
+def test_torch_that_is_too_old_is_named(monkeypatch, version, old):
     monkeypatch.setattr(torch, "__version__", version)
     assert bool(installed.torch_problem()) == old
     if old:
@@ -62,7 +62,7 @@ def test_what_an_old_torch_breaks_is_put_down_to_it_and_nothing_else_is(monkeypa
         exit_code(raising(KeyError("a bug of ours")))
 
 
-def test_a_recipe_started_by_python_m_ends_with_that_sentence_and_an_import_does_not(monkeypatch, capsys):
+def test_recipe_started_by_python_m_ends_with_that_sentence_and_an_import_does_not(monkeypatch, capsys):
     monkeypatch.setattr(installed, "PACKAGES", ("numpy", "no_such_package"))
     installed.end_where_incomplete()
     monkeypatch.setattr(sys, "argv", ["-m"])

@@ -42,7 +42,7 @@ print("torch._dynamo" in sys.modules)
 """
 
 
-def test_a_start_does_not_import_the_compiler():
+def test_start_up_does_not_import_the_compiler():
     done = subprocess.run([sys.executable, "-c", START], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 
@@ -64,7 +64,7 @@ def test_without_its_decorators_adamw_takes_the_same_steps():
     assert torch.equal(steps(LightAdamW), steps(torch.optim.AdamW))
 
 
-def test_a_decorator_that_hides_what_it_wraps_stays(monkeypatch):
+def test_decorator_that_hides_what_it_wraps_stays(monkeypatch):
     def opaque(self, closure=None):
         return plain(self, closure)
 
@@ -84,7 +84,7 @@ def test_what_is_wrapped_is_a_function_of_an_optimizer_or_it_stays():
 
 
 @pytest.mark.parametrize("skips", [True, False], ids=["skipped", "initialised"])
-def test_a_size_does_not_depend_on_whether_initialisation_is_skipped(skips, monkeypatch):
+def test_size_does_not_depend_on_whether_initialisation_is_skipped(skips, monkeypatch):
     if not skips:
         monkeypatch.setattr(lazy_compiler, "SkipInit", nullcontext)
     with meta_device():

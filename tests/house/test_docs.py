@@ -49,7 +49,7 @@ def test_every_quoted_line_stands_in_the_file_that_is_named(page):
     assert faults == {}
 
 
-def test_the_equations_are_quoted():
+def test_equations_are_quoted():
     assert len(quotes(text_of(SEEDS))) >= 10
 
 
@@ -63,11 +63,11 @@ def test_the_equations_are_quoted():
         (["= 2"], ["= 2"]),
     ],
 )
-def test_a_quote_that_was_changed_is_caught(lines, gone):
+def test_quote_that_was_changed_is_caught(lines, gone):
     assert missing(lines, "a = 1\n    b = 2\nc = 3\n") == gone
 
 
-def test_a_quote_is_told_from_a_program_and_from_a_command():
+def test_quote_is_distinguished_from_a_program_and_a_command():
     page = "```python a/b.py\n  x = 1\n\n  y = 2\n```\n\n```python\nz = 3\n```\n\n```sh\nls\n```\n"
     assert quotes(page) == [("a/b.py", ["x = 1", "y = 2"])]
 
@@ -107,7 +107,7 @@ def test_every_link_leads_to_what_it_names(page):
     assert dead_ends(page, text_of(page)) == []
 
 
-def test_a_link_that_leads_nowhere_is_caught(tmp_path):
+def test_link_that_leads_nowhere_is_caught(tmp_path):
     (tmp_path / "a.py").write_text("X = 1\nclass B:\n    y: int = 2\n    def c(self): ...\n", encoding="utf-8")
     good = "[`X`](a.py) [`B`](a.py) [`B.c`](a.py) [`B.y`](a.py) [`a.py`](a.py) [a page](a.py) [far](https://a.b/c)"
     assert dead_ends(tmp_path / "page.md", good) == []
@@ -133,7 +133,7 @@ def test_every_test_that_is_named_is_there(page):
 
 
 @pytest.mark.parametrize("page", ["tour", "layers_alone"])
-def test_a_page_of_python_runs_from_its_first_line_to_its_last(tmp_path, monkeypatch, page):
+def test_page_of_python_runs_from_its_first_line_to_its_last(tmp_path, monkeypatch, page):
     monkeypatch.chdir(tmp_path)
     found = BLOCK.findall(text_of(ROOT / "docs" / f"{page}.md"))
     blocks = [body for language, path, body in found if language == "python" and not path]
@@ -154,7 +154,7 @@ def test_every_table_of_toml_is_one_that_a_recipe_takes(page):
 # Lists that have to be whole.
 
 
-def test_the_published_set_ups_are_all_named():
+def test_published_set_ups_are_all_named():
     published = ["nanogpt_64", "micropgpt", "my_gpt", "deep_64", "decoder_384", "baby_gpt", "macbook"]
     assert [name for name in published if f"(../recipes/{name}.toml)" not in text_of(SEEDS)] == []
 
@@ -206,10 +206,10 @@ def imported(code: str, folder: Path) -> list[str]:
     return list(ast.literal_eval(done.stdout.splitlines()[-1]))
 
 
-def test_a_run_imports_neither_pictures_nor_tests_nor_other_frameworks(tmp_path):
+def test_run_imports_neither_pictures_nor_tests_nor_other_frameworks(tmp_path):
     assert imported(TRAINING.format(run="tiny"), tmp_path) == []
     assert (tmp_path / "tiny" / "summary.json").is_file()
 
 
-def test_an_import_that_is_not_wanted_is_seen(tmp_path):
+def test_unwanted_import_is_caught(tmp_path):
     assert imported("import platformdirs\n", tmp_path) == ["platformdirs"]

@@ -28,7 +28,7 @@ def modules_of(*words: str) -> set[str]:
     return set(json.loads(done.stdout.splitlines()[-1]))
 
 
-def test_a_run_imports_no_laws_and_no_plots(tmp_path):
+def test_run_imports_no_laws_and_no_plots(tmp_path):
     text = tmp_path / "text.txt"
     text.write_text("".join(chr(32 + (i * i + i // 7) % 90) for i in range(600)) * 2, encoding="utf-8")
     words = "--model.dim 16 --model.layers 1 --model.context 8 --attention.heads 2 --train.steps 1 --train.batch-size 2"
@@ -55,7 +55,7 @@ def test_tokenizers_import_no_torch():
     assert done.stdout.split() == ["False", "True"], done.stderr
 
 
-def test_the_tokenizer_command_imports_no_torch(tmp_path):
+def test_tokenizer_command_imports_no_torch(tmp_path):
     text = tmp_path / "text.txt"
     text.write_text("To be", encoding="utf-8")
     named = modules_of("nanotx", "tokenizer", "encode", "shakespeare_bpe_512", str(text))

@@ -85,7 +85,7 @@ def test_attention_ffn_and_block_move_axes_by_patterns_alone():
         "y = nn.Flatten()(x)",
     ],
 )
-def test_an_axis_moved_otherwise_is_caught(line):
+def test_axis_moved_without_einops_is_caught(line):
     assert len(list(moves(ast.parse(line)))) == 1
 
 
@@ -179,7 +179,7 @@ def test_every_slot_of_the_house_is_found():
     assert known == {slot.slot for slot in slots()}
 
 
-def test_a_part_has_the_name_of_its_file_or_of_its_folder():
+def test_part_has_the_name_of_its_file_or_of_its_folder():
     wrong = [where(file) for file in parts() if registered(parsed(file)) not in ([file.stem], [file.parent.name])]
     assert wrong == []
 
@@ -194,12 +194,12 @@ def test_what_is_no_part_is_named_by_its_slot_and_registers_none():
         assert [where(file) for file in files if file.exists() and registered(parsed(file))] == []
 
 
-def test_a_name_given_to_a_part_is_read():
+def test_name_given_to_a_part_is_read():
     text = "@Norm.register('rmsnorm')\n@dataclass(frozen=True)\nclass RmsNorm(Norm): ...\n@final\nclass Other: ..."
     assert registered(ast.parse(text)) == ["rmsnorm"]
 
 
-def test_a_part_cites_its_source_or_needs_none():
+def test_part_cites_its_source_or_needs_none():
     silent = {where(file) for file in parts() if not SOURCE.search(ast.get_docstring(parsed(file)) or "")}
     assert silent == SELF_EVIDENT.keys(), "a part cites a source in its docstring, or stands in SELF_EVIDENT; not both"
 
@@ -222,7 +222,7 @@ def test_only_the_entry_point_prints():
     assert {where(file): lines for file in files if (lines := printed(parsed(file)))} == {}
 
 
-def test_a_print_is_caught():
+def test_print_is_caught():
     assert printed(ast.parse("x = 1\nif x:\n    print(x)\npprint(x)")) == [3]
 
 
@@ -261,7 +261,7 @@ def test_every_text_is_opened_in_a_named_encoding():
         "os.fdopen(3, 'w')",
     ],
 )
-def test_a_text_in_the_encoding_of_the_machine_is_caught(line):
+def test_text_in_the_encoding_of_the_machine_is_caught(line):
     assert len(list(unnamed(ast.parse(line)))) == 1
 
 
@@ -280,7 +280,7 @@ def test_a_text_in_the_encoding_of_the_machine_is_caught(line):
         "path.read_bytes()",
     ],
 )
-def test_a_text_in_a_named_encoding_and_bytes_are_free(line):
+def test_text_with_a_named_encoding_and_bytes_are_allowed(line):
     assert list(unnamed(ast.parse(line))) == []
 
 
@@ -302,7 +302,7 @@ def test_no_benchmark_hides_a_package():
 
 
 @pytest.mark.parametrize("name", ["numpy.py", "transformers.py", "statistics.py", "_pytest.py", "torch"])
-def test_a_benchmark_that_hides_a_package_is_caught(tmp_path, name):
+def test_benchmark_that_hides_a_package_is_caught(tmp_path, name):
     (tmp_path / "attn.py").touch()
     (tmp_path / "results").mkdir()
     assert shadows(tmp_path) == []
@@ -311,14 +311,14 @@ def test_a_benchmark_that_hides_a_package_is_caught(tmp_path, name):
 
 
 @pytest.mark.parametrize("folder", ["tokenizers", "recipes"])
-def test_a_shelf_holds_data_and_no_package(folder):
+def test_preset_folder_holds_data_and_no_package(folder):
     files = [path for path in (ROOT / folder).rglob("*") if path.is_file()]
     assert files
     assert [where(file) for file in files if file.suffix not in (".json", ".toml", ".md")] == []
 
 
 @pytest.mark.parametrize("folder", ["tokenizers", "recipes"])
-def test_a_shelf_is_no_module_to_those_who_start_python_in_the_checkout(folder):
+def test_preset_folder_is_no_module_in_the_checkout(folder):
     code = f"try:\n    import {folder} as one\nexcept ImportError:\n    print(None)\nelse:\n    print(one.__file__)"
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=True)

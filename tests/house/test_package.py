@@ -16,14 +16,14 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 CLASSIFIERS = PROJECT["project"]["classifiers"]
 
 
-def test_the_version_has_one_source_and_the_citation_repeats_it():
+def test_version_has_one_source_and_the_citation_repeats_it():
     assert PROJECT["project"]["dynamic"] == ["version"]
     assert PROJECT["tool"]["hatch"]["version"]["path"] == "nanotx/__init__.py"
     citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert re.findall(r"^version: (.+)$", citation, re.MULTILINE) == [nanotx.__version__]
 
 
-def test_the_changelog_is_in_the_form_it_names():
+def test_changelog_is_in_the_form_it_names():
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     versions = re.findall(r"^## (.+)$", changelog, re.MULTILINE)
     assert versions[0] == "Unreleased"
@@ -34,7 +34,7 @@ def test_the_changelog_is_in_the_form_it_names():
         assert set(found) <= kinds and len(set(found)) == len(found)
 
 
-def test_the_pythons_of_the_classifiers_are_those_that_pip_admits():
+def test_pythons_of_the_classifiers_are_those_that_pip_admits():
     minors = [int(found[1]) for line in CLASSIFIERS if (found := re.fullmatch(r".* :: 3\.(\d+)", line))]
     assert PROJECT["project"]["requires-python"] == f">=3.{min(minors)}"
     assert minors == list(range(min(minors), max(minors) + 1))
@@ -66,7 +66,7 @@ OLD = (
 )
 
 
-def test_an_older_python_is_refused_in_one_sentence(monkeypatch, capsys):
+def test_older_python_is_refused_in_one_sentence(monkeypatch, capsys):
     ast.parse(INIT, feature_version=(3, 7))  # it gets as far as the check
     code = compile(INIT, "nanotx/__init__.py", "exec")
     exec(code, {"__name__": "nanotx"})  # not refused here

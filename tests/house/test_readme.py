@@ -32,21 +32,19 @@ def sigmoid(tmp_path_factory):
     del Attention.registered["sigmoid"]
 
 
-def test_the_first_two_code_blocks_are_one_line_each():
+def test_first_two_code_blocks_are_one_line_each():
     first, second = BLOCKS[0][1], BLOCKS[1][1]
     assert first == "python -m pip install -c constraints.txt -e . && python -m nanotx.recipes.shakespeare_char\n"
     assert second == 'python -m pip install -c constraints.txt -e ".[dev]" && python -m pytest\n'
 
 
-def test_the_readmes_attention_obeys_every_law(sigmoid):
+def test_readmes_attention_obeys_every_law(sigmoid):
     for law in laws_on("attention/sigmoid"):
         verdict = attempt(law, Attention.find("sigmoid"), examples=20)
         assert verdict.passed, f"{law.name}: {verdict.broken}"
 
 
-def test_the_readmes_attention_trains_by_a_flag_and_the_last_line_samples_from_it(
-    sigmoid, tmp_path, monkeypatch, capsys
-):
+def test_readmes_attention_trains_by_a_flag_and_the_last_line_samples_from_it(sigmoid, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     words = ["--load", str(sigmoid), "--attention", "sigmoid", "--corpus", "playhouse", "--corpus.size", "20000"]
     assert nanotx_command(["train", "shakespeare_char", "--run", "run", *tiny(), *words]) == 0

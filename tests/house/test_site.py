@@ -37,7 +37,7 @@ def blocks(page, *languages):
 
 
 @pytest.mark.parametrize("page", ["comparing", "run_folder", "tokenizers"])
-def test_a_page_of_small_programs_runs(page):
+def test_page_of_small_programs_runs(page):
     names: dict[str, object] = {}
     found = blocks(DOCS / f"{page}.md", "python")
     assert found
@@ -68,7 +68,7 @@ def test_every_file_on_the_page_of_extensions_is_one_that_load_takes(tmp_path, m
     assert SLOTS["corpus"].find("sums")(lines=3).text().count("\n") == 3
 
 
-def test_the_two_lines_that_test_a_part_are_a_test(tmp_path, monkeypatch, no_parts_are_left):
+def test_two_lines_that_test_a_part_are_a_test(tmp_path, monkeypatch, no_parts_are_left):
     monkeypatch.chdir(tmp_path)
     (body,) = blocks(DOCS / "laws.md", "py")  # `py`: a reader's file, not a program
     mine = next(source for source in blocks(DOCS / "extending.md", "python") if "value_residual" in source)
@@ -139,7 +139,7 @@ def test_every_command_on_a_page_is_one_and_has_its_flags(page):
     assert {" ".join(argv): wrong for _, *argv in commands(page) if (wrong := faults(argv))} == {}
 
 
-def test_a_flag_that_is_none_is_found():
+def test_unknown_flag_is_caught():
     assert faults(["sample", "RUN", "--top-k", "3", "--topk", "3"]) == ["--topk"]
     assert faults(["train", "macbook", "--ffn", "moe", "--ffn.experts", "2", "--ffn.export", "1"]) == ["--ffn.export"]
 
@@ -204,7 +204,7 @@ def test_every_key_of_the_summary_is_on_the_page_and_no_other(folder):
     assert summary.keys() | {"floor_bits_per_byte"} == named("## Keys of `summary.json`")
 
 
-def test_the_picture_of_the_layers_is_the_contract():
+def test_picture_of_the_layers_is_the_contract():
     table = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     layers = table["tool"]["importlinter"]["contracts"][0]["layers"]
     picture = (DOCS / "pictures" / "layers.svg").read_text(encoding="utf-8")
@@ -242,7 +242,7 @@ def repository(monkeypatch):
         ("tour", "```sh\n[x](../CONTRIBUTING.md)\n```\n", "```sh\n[x](../CONTRIBUTING.md)\n```\n"),
     ],
 )
-def test_a_link_leads_to_the_same_on_the_site(repository, docname, link, wanted):
+def test_link_leads_to_the_same_page_on_the_site(repository, docname, link, wanted):
     text, files = repository.relink(link, (DOCS / docname).parent, docname)
     assert text == wanted and files == ({"nanotx/recipe.py"} if "files/" in wanted else set())
 
@@ -268,7 +268,7 @@ NOTEBOOKS = sorted((DOCS / "notebooks").glob("*.ipynb"))
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_is_stored_without_outputs_and_its_links_lead_somewhere(path):
+def test_notebook_is_stored_without_outputs_and_its_links_lead_somewhere(path):
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     for cell in cells:
         assert cell["cell_type"] == "markdown" or (cell["outputs"], cell["execution_count"]) == ([], None)
@@ -278,7 +278,7 @@ def test_a_notebook_is_stored_without_outputs_and_its_links_lead_somewhere(path)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_runs_from_its_first_cell_to_its_last(path, tmp_path, monkeypatch):
+def test_notebook_runs_from_its_first_cell_to_its_last(path, tmp_path, monkeypatch):
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     pytest.importorskip("ipykernel")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))

@@ -85,34 +85,34 @@ class TopLeft(nn.Module):
         return y
 
 
-def test_the_law_of_causality_catches_a_peek():
+def test_law_of_causality_catches_a_peek():
     with pytest.raises(LawBroken, match="outputs up to 2 feel position 3"):
         laws.causal(Peek(), torch.randn(1, 5, 4), cut=2)
 
 
-def test_the_law_of_causality_catches_a_mask_that_is_too_soft():
+def test_law_of_causality_catches_a_mask_that_is_too_soft():
     with pytest.raises(LawBroken, match="outputs up to 1 feel position"):
         laws.causal(SoftMask(), torch.randn(1, 5, 4, generator=torch.Generator().manual_seed(0)), cut=1)
 
 
-def test_the_law_of_causality_is_not_content_with_a_layer_that_feels_nothing():
+def test_law_of_causality_rejects_a_layer_that_reads_nothing():
     with pytest.raises(LawBroken, match="do not feel position 2 itself"):
         laws.causal(lambda x: Deaf()(x) + 0 * x, torch.randn(1, 5, 4), cut=2)
 
 
-def test_the_law_of_the_prefix_catches_a_leak_that_no_gradient_shows():
+def test_law_of_the_prefix_catches_a_leak_that_no_gradient_shows():
     x = torch.randn(1, 5, 4)
     laws.causal(Hint(), x, cut=2)
     with pytest.raises(LawBroken, match="time_prefix: cut 2"):
         laws.time_prefix(Hint(), x, cut=2)
 
 
-def test_the_law_of_the_cache_catches_a_mask_at_the_top_left():
+def test_law_of_the_cache_catches_a_mask_at_the_top_left():
     with pytest.raises(LawBroken, match=r"cache_agrees: cuts \[2\]"):
         laws.cache_agrees(TopLeft(), torch.randn(1, 5, 4), cuts=[2])
 
 
-def test_the_law_of_equivalence_catches_one_weight_that_differs():
+def test_law_of_equivalence_catches_one_weight_that_differs():
     one, other = attention("fused", 0), attention("sdpa", 0)
     other.load_state_dict(one.state_dict())
     laws.equivalent(one, other, stream(1, 4, 0))
@@ -122,7 +122,7 @@ def test_the_law_of_equivalence_catches_one_weight_that_differs():
         laws.equivalent(one, other, stream(1, 4, 0))
 
 
-def test_the_law_of_equivalence_catches_a_gradient_that_is_lost():
+def test_law_of_equivalence_catches_a_gradient_that_is_lost():
     class Detached(nn.Module):
         def __init__(self):
             super().__init__()
@@ -148,7 +148,7 @@ def test_law_of_tokenizers_catches_a_lost_character():
         laws.lossless(Forgetful(), "here")
 
 
-def test_the_law_of_configs_catches_a_field_that_does_not_come_back():
+def test_law_of_configs_catches_a_field_that_does_not_come_back():
     from dataclasses import dataclass
 
     @dataclass(frozen=True, kw_only=True)
@@ -175,11 +175,11 @@ def table_of_laws() -> str:
     return "\n".join(["| law | of | it states |", "|---|---|---|", *rows])
 
 
-def test_the_page_of_laws_has_their_table():
+def test_page_of_laws_has_their_table():
     assert table_of_laws() in (ROOT / "docs" / "laws.md").read_text(encoding="utf-8"), f"\n{table_of_laws()}"
 
 
-def test_the_page_of_laws_names_the_mutants_of_each():
+def test_page_of_laws_names_the_mutants_of_each():
     page = (ROOT / "docs" / "laws.md").read_text(encoding="utf-8")
     table = page.partition("\n## Mutants\n")[2].partition("\n## ")[0]
     named = set(re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| (`.*?) \|", table, re.MULTILINE))))

@@ -63,13 +63,13 @@ def test_what_a_resumed_run_writes_is_flushed_before_it_is_published(copied):
     assert laws.durable(recorded(copied, "--resume", train_steps=5)) >= 4
 
 
-def test_a_checkpoint_set_aside_is_kept_until_its_successor_is_flushed(copied):
+def test_checkpoint_set_aside_is_kept_until_its_successor_is_flushed(copied):
     """The newest one is damaged, so that the run takes its step again and publishes over it."""
     flip(newest(copied / "run") / "model.safetensors")
     assert laws.durable(recorded(copied, "--resume")) >= 4
 
 
-def test_a_run_begun_anew_sets_aside_what_lay_there_and_writes_no_file_under_its_final_name(copied):
+def test_restarted_run_sets_old_files_aside_and_writes_no_file_under_its_final_name(copied):
     assert laws.durable(recorded(copied, "--restart")) >= 8
 
 
@@ -110,7 +110,7 @@ def planted(*changes):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BUGS)
-def test_a_bug_planted_where_a_run_writes_breaks_the_law(name, tmp_path):
+def test_bug_planted_where_a_run_writes_breaks_the_law(name, tmp_path):
     says, *changes = BUGS[name]
     with planted(*changes):
         record = recorded(tmp_path, train_steps=2)
@@ -152,7 +152,7 @@ def asked_for_by_its_step(copied):
     return run, step
 
 
-def test_a_checkpoint_asked_for_by_its_step_is_verified(copied, capsys, place):
+def test_checkpoint_asked_for_by_its_step_is_verified(copied, capsys, place):
     run, step = asked_for_by_its_step(copied)
     assert command(["verify", str(run)]) != 0
     assert "the file is not the one that was saved" in capsys.readouterr().out
@@ -162,14 +162,14 @@ def test_a_checkpoint_asked_for_by_its_step_is_verified(copied, capsys, place):
     assert json.loads(found.read_text(encoding="utf-8"))["from_step"] < step
 
 
-def test_a_replay_begins_at_no_damaged_checkpoint(copied):
+def test_replay_begins_at_no_damaged_checkpoint(copied):
     run = copied / "run"
     flip(run / "checkpoints" / "step-2" / "model.safetensors")
     assert command(["replay", str(run), "--step", "3", "--json", str(copied / "replay.json")]) == 0
     assert json.loads((copied / "replay.json").read_text(encoding="utf-8"))["from_step"] != 2
 
 
-def test_a_checkpoint_asked_for_by_its_step_and_not_verified_is_caught(copied):
+def test_unverified_checkpoint_asked_for_by_its_step_is_caught(copied):
     unverified = planted((nanotx.runs.valid, "verify", lambda *rest: set()))
     with unverified, pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
         asked_for_by_its_step(copied)
@@ -209,24 +209,24 @@ def killed_before_its_summary(place):
     assert json.loads((run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])["event"] == "end"
 
 
-def test_a_run_killed_before_its_summary_is_not_called_complete(place):
+def test_run_killed_before_its_summary_is_not_called_complete(place):
     killed_before_its_summary(place)
 
 
-def test_a_run_killed_before_its_summary_and_called_complete_is_caught(place, tmp_path):
+def test_run_killed_before_its_summary_and_called_complete_is_caught(place, tmp_path):
     shutil.copytree(place / "run", tmp_path / "run")
     done = lambda self: {"steps": 3, "val_loss": 1.0, "bits_per_byte": 1.0}  # noqa: E731
     with planted((nanotx.runs.session.Session, "complete_figures", done)), pytest.raises(AssertionError):
         killed_before_its_summary(tmp_path)
 
 
-def test_a_complete_run_that_gets_more_steps_is_complete_at_the_last_of_them(copied):
+def test_complete_run_that_gets_more_steps_is_complete_at_the_last_of_them(copied):
     assert command([*words(copied, train_steps=4), "--resume"]) == 0
     figures = json.loads((copied / "run" / "summary.json").read_text(encoding="utf-8"))
     assert (figures["steps"], figures["complete"]) == (4, True)
 
 
-def test_a_run_that_a_signal_stopped_is_not_called_complete(tmp_path):
+def test_run_that_a_signal_stopped_is_not_called_complete(tmp_path):
     def stopping(*rest, **named):
         signal.raise_signal(signal.SIGTERM)
         return SAVE(*rest, **named)

@@ -31,7 +31,7 @@ BOOK = {slot: (*laws, CONFIG) for slot, laws in LAWS.items()}
 
 
 @given(data=st.data())
-def test_a_case_is_written_as_a_table_and_read_again(data):
+def test_case_is_written_as_a_table_and_read_again(data):
     slot = data.draw(st.sampled_from(sorted(BOOK)))
     part = Data if slot == "data" else SLOTS[slot].find(data.draw(st.sampled_from(SLOTS[slot].names())))
     law = data.draw(st.sampled_from(LAWS[slot] if slot == "data" else BOOK[slot]))
@@ -64,7 +64,7 @@ def test_configs_are_drawn_with_any_values_that_they_accept():
 
 
 @pytest.mark.parametrize("name", ["nothing_by_default", "rounds"])
-def test_a_config_that_comes_back_as_another_breaks_the_law(name):
+def test_config_that_reads_back_as_another_breaks_the_law(name):
     with planted("learning"), pytest.raises(LawBroken, match=r"config_round_trip: through a table, .* came back as"):
         part = Schedule.find(f"mutant_{name}")
         values = {"nothing_by_default": None, "rounds": 0.75}
@@ -77,7 +77,7 @@ def test_a_config_that_comes_back_as_another_breaks_the_law(name):
 
 
 @given(warmup=st.integers(0, 9), steps=st.integers(1, 9), at=st.lists(st.integers(0, 99)))
-def test_a_run_shorter_than_its_warm_up_has_factors(warmup, steps, at):
+def test_run_shorter_than_its_warm_up_has_factors(warmup, steps, at):
     finite_factor(Cosine(warmup=warmup, final=0.0), at, steps)
     pure(Cosine(warmup=warmup, final=0.0), at, steps, other=steps + 1)
 
@@ -95,7 +95,7 @@ def test_a_run_shorter_than_its_warm_up_has_factors(warmup, steps, at):
         (lambda step, steps: 0.0, "finite_factor: the factor of each of the 10 steps of a run is 0"),
     ],
 )
-def test_a_factor_that_cannot_be_breaks_the_law(factor, message, monkeypatch):
+def test_invalid_factor_breaks_the_law(factor, message, monkeypatch):
     monkeypatch.setattr(Constant, "factor", lambda self, step, steps: factor(step, steps))
     with pytest.raises(LawBroken, match=message):
         finite_factor(Constant(), [99], 10)
@@ -138,7 +138,7 @@ def test_each_law_of_optimizers_says_what_broke_it():
         resumes(named["elsewhere"], parameters(), gradients(3), cut=3)  # nothing comes after the stop
 
 
-def test_a_parameter_in_two_groups_or_from_elsewhere_breaks_the_law(monkeypatch):
+def test_parameter_in_two_groups_or_from_elsewhere_breaks_the_law(monkeypatch):
     class Built:
         def __init__(self, groups):
             self.param_groups = groups
@@ -253,7 +253,7 @@ def test_rows_of_another_shape_or_type_break_the_law():
         targets_shifted(Narrow(ids=np.arange(23), context=4, seed=1), 0, 2)
 
 
-def test_a_last_window_without_a_next_token_breaks_the_law():
+def test_last_window_without_a_next_token_breaks_the_law():
     class TooFar(Windows):
         @property
         def per_epoch(self):

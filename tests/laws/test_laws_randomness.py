@@ -50,7 +50,7 @@ def block():
 
 
 @pytest.mark.parametrize("bug", BUGS)
-def test_a_bug_in_dropout_is_caught(bug):
+def test_bug_in_dropout_is_caught(bug):
     place, old, new, match = BUGS[bug]
     require_laws(block())
     with mutated(place, old, new), pytest.raises(LawBroken, match=match):
@@ -68,14 +68,14 @@ class Twice(nn.Module):
         return self.dropout(self.map(self.dropout(x)))
 
 
-def test_a_dropout_that_serves_two_places_is_named():
+def test_dropout_that_serves_two_places_is_named():
     with pytest.raises(
         LawBroken, match=r"the dropout 'dropout' is called twice on the same places.*a Dropout for each"
     ):
         require_laws(Twice())
 
 
-def test_the_dropout_of_pytorch_is_caught_with_the_remedy():
+def test_dropout_of_pytorch_is_caught_with_the_remedy():
     with pytest.raises(LawBroken, match=r"micro-batches of 2: outputs; draw by nanotx\.nn\.dropout alone"):
         require_laws(nn.Sequential(nn.Linear(8, 8), nn.Dropout(0.5)))
 

@@ -138,12 +138,12 @@ def test_ids_are_those_of_the_plain_chain_alone_and_side_by_side():
     assert sum(samples_of(case) for case in range(CASES["samples_of"])) > 150
 
 
-def test_a_text_ends_where_the_whole_text_has_its_first_stop():
+def test_text_ends_where_the_whole_text_has_its_first_stop():
     for case in range(CASES["stops_of"]):
         stops_of(case)
 
 
-def test_a_text_that_comes_id_by_id_is_that_of_all_of_them():
+def test_text_streamed_id_by_id_is_the_text_of_all_ids():
     for case in range(CASES["streams_of"]):
         streams_of(case)
 
@@ -252,7 +252,7 @@ def planted(*changes):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BUGS)
-def test_a_planted_bug_breaks_its_law(name):
+def test_planted_bug_breaks_its_law(name):
     law, *changes = BUGS[name]
     case_of = globals()[law]
     with planted(*changes), pytest.raises((LawBroken, AssertionError)):

@@ -51,7 +51,7 @@ def test_mutants_are_in_their_slots_while_they_are_planted_and_never_else():
 
 
 @given(data=st.data())
-def test_a_case_is_written_as_a_table_and_read_again(data):
+def test_case_is_written_as_a_table_and_read_again(data):
     part = Tokenizer.find(data.draw(st.sampled_from(Tokenizer.names())))
     law = data.draw(st.sampled_from(LAWS["tokenizer"]))
     case = data.draw(law.draw(part, Where()))
@@ -85,7 +85,7 @@ def test_what_was_not_learned_from_is_not_accepted_as_if_it_was():
     assert case.held("a ") == "a "
 
 
-def test_a_case_of_names_puts_them_between_pieces_that_are_accepted():
+def test_case_of_names_puts_them_between_pieces_that_are_accepted():
     config = Word(vocab_size=6, special_tokens=("<|x|>", "<|y|>"), unknown=True)
     case = SpecialTokensCase(config=config, taught=("ab a",), pieces=("a", "ab"), between=(1, 3, 2), allowed=2)
     assert case.joined == "a<|y|>ab<|x|><unk>"
@@ -116,7 +116,7 @@ def test_every_tokenizer_among_the_presets_holds_what_all_are_taught_first():
 # Each law, plainly.
 
 
-def test_an_id_or_a_type_that_is_none_breaks_the_law_of_nothing_lost():
+def test_invalid_id_or_type_breaks_the_law_of_nothing_lost():
     class Long(type(Byte().train([]))):
         def encode_ordinary(self, text):
             return super().encode_ordinary(text).astype("int64")
@@ -125,7 +125,7 @@ def test_an_id_or_a_type_that_is_none_breaks_the_law_of_nothing_lost():
         lossless(Long(), "a")
 
 
-def test_a_text_that_was_learned_from_may_not_be_refused():
+def test_text_that_was_learned_from_may_not_be_refused():
     codec = Char().train(["ab"])
     (law, *_) = LAWS["tokenizer"]
     law.check(TokenizerCase(config=Char(), taught=("ab",), text="abc"))
@@ -188,7 +188,7 @@ class Careless(StreamingDecoder):
         (Careless, r"the ids \[97, 195, 169, 195\] are 'aé\ufffd'; one at a time they came out as 'aé'"),
     ],
 )
-def test_a_decoder_that_streams_otherwise_breaks_the_law_of_streams(decoder, message):
+def test_decoder_that_streams_otherwise_breaks_the_law_of_streams(decoder, message):
     codec, ids = Byte().train([]), [97, 0xC3, 0xA9, 0xC3]
     streams(codec, ids)
     with pytest.raises(LawBroken, match=f"stream: {message}"):
@@ -248,7 +248,7 @@ def test_names_become_their_ids_where_they_are_allowed(pieces, allowed):
         ("any_name", "", [], r"'<\|b\|>' is the name of no special token, and is allowed"),
     ],
 )
-def test_a_name_that_is_read_otherwise_breaks_the_law_of_specials(name, text, allowed, message):
+def test_special_token_that_is_read_otherwise_breaks_the_law_of_special_tokens(name, text, allowed, message):
     with planted("tokenizers"), pytest.raises(LawBroken, match=f"special_tokens: .*{message}"):
         special_tokens_by_name(Tokenizer.find(f"mutant_{name}")().train([]), text, allowed, "<|b|>")
 
@@ -279,7 +279,7 @@ def test_special_ids_decode_to_their_names_and_an_error_names_the_unknown_one():
             )
 
 
-def test_a_text_that_is_refused_with_a_name_in_it_is_refused_between_names_too():
+def test_text_that_is_refused_with_a_name_in_it_is_refused_between_names_too():
     codec = Word(vocab_size=3, special_tokens=("<|a|>",)).train(["to "])
     special_tokens_by_name(codec, "to<|a|>be", ["<|a|>"], "<|b|>")
     special_tokens_by_name(codec, "to<|a|>to ", ["<|a|>"], "<|b|>")
@@ -292,7 +292,7 @@ def test_a_text_that_is_refused_with_a_name_in_it_is_refused_between_names_too()
         special_tokens_by_name(Skips(codec.words, special_tokens=codec.special_tokens), "to<|a|>be", ["<|a|>"], "<|b|>")
 
 
-def test_a_cut_that_is_felt_breaks_the_law_of_cuts():
+def test_cut_that_changes_ids_breaks_the_law_of_cuts():
     cut_anywhere(SPECIAL, "we are here\nand there ")
     with planted("tokenizers"):
         behind, first = (Tokenizer.find(f"mutant_{name}")().train([]) for name in ("blank_behind", "first_blank"))
@@ -303,7 +303,7 @@ def test_a_cut_that_is_felt_breaks_the_law_of_cuts():
             cut_anywhere(first, "b c")
 
 
-def test_a_side_that_is_refused_breaks_the_law_of_cuts_and_a_whole_that_is_does_not():
+def test_refused_side_breaks_the_law_of_cuts_and_a_refused_whole_does_not():
     class Short(type(Byte().train([]))):
         def encode_ordinary(self, text):
             if len(text) == 1:
@@ -367,13 +367,13 @@ def test_one_thing_in_a_value_of_json_is_changed(value, path, other):
         ("size_alone", [0], "has the digest 0*2, in its file and once loaded "),
     ],
 )
-def test_a_digest_that_is_not_its_own_breaks_the_law(name, path, message):
+def test_wrong_digest_breaks_the_law(name, path, message):
     unique_digest(Char().train(["ax"]), [2])
     with planted("tokenizers"), pytest.raises(LawBroken, match=f"digest: .*{message}"):
         unique_digest(Tokenizer.find(f"mutant_{name}")().train(["ax"]), path)
 
 
-def test_a_changed_file_that_is_read_breaks_the_law_of_the_digest(monkeypatch):
+def test_changed_file_that_is_read_breaks_the_law_of_the_digest(monkeypatch):
     codec = Char().train(["ab"])
     said = codec.digest
     monkeypatch.setattr("nanotx.tokenizers.loading.digest", lambda part, table: said)
@@ -406,7 +406,7 @@ def test_another_process_that_ended_is_told_and_followed_by_another():
     trains_alike_in_subprocess(Char(), ["a"])
 
 
-def test_a_corpus_that_is_too_short_may_refuse_to_be_split_and_no_other():
+def test_only_a_corpus_that_is_too_short_may_refuse_to_be_split():
     with planted("corpora"):
         split(Corpus.find("mutant_fixed_share")(size=10, validation=0.1))
         split(Corpus.find("mutant_new_play")(size=1, validation=0.01))
@@ -416,7 +416,7 @@ def test_a_corpus_that_is_too_short_may_refuse_to_be_split_and_no_other():
 
 
 @pytest.mark.parametrize("name", ["text", "segments", "corpora", "subprocess_training"])
-def test_the_plain_laws_of_texts_need_no_torch(name):
+def test_plain_laws_of_texts_need_no_torch(name):
     code = f"""
 import importlib.util, sys
 spec = importlib.util.spec_from_file_location("plain", "nanotx/laws/{name}.py")

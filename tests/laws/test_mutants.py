@@ -22,7 +22,7 @@ SINGLE = FILES["learning"].DATA | FILES["models"].SINGLE
 
 @pytest.mark.slow  # that laws catch bugs is shown by .ci/full; that the code obeys them, by both
 @pytest.mark.parametrize(("name", "law"), CATCHES.items())
-def test_a_mutant_breaks_its_law_and_none_before_it(name, law):
+def test_mutant_breaks_its_law_and_none_before_it(name, law):
     with planted(next(stem for stem, module in FILES.items() if name in module.CATCHES)):
         part = SINGLE.get(name) or part_of(name)
         wanted = laws_on(name.partition("/")[0] if name in SINGLE else name)
@@ -46,7 +46,7 @@ def test_every_law_has_a_mutant_of_its_own():
     assert len(CATCHES) >= 15
 
 
-def test_the_law_of_compilation_catches_what_changes_when_compiled():
+def test_law_of_compilation_catches_what_changes_when_compiled():
     class Cheats(torch.nn.Module):
         def forward(self, x):
             return x * (2.0 if torch.compiler.is_compiling() else 1.0)

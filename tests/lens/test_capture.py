@@ -51,7 +51,7 @@ def hooks(one):
 
 @pytest.mark.parametrize("name", PARTS)
 @torch.no_grad()
-def test_the_logits_of_a_pass_that_is_looked_at_are_the_models_to_the_bit(name):
+def test_logits_of_a_pass_that_is_looked_at_are_the_models_to_the_bit(name):
     one = model(attention(name))
     with capture(one, IDS) as c:
         assert torch.equal(c["logits"], one(IDS))
@@ -81,7 +81,7 @@ def test_equivalent_parts_show_the_same_weights(name):
         torch.testing.assert_close(c["blocks.1.attention.weights"], wanted, atol=1e-5, rtol=1e-4)
 
 
-def test_the_weights_of_linear_are_refused():
+def test_weights_of_linear_are_refused():
     with capture(model(attention("linear")), IDS) as c:
         with pytest.raises(ConfigError, match=r"blocks\.0\.attention: linear has no attention weights"):
             c["blocks.0.attention.weights"]
@@ -133,7 +133,7 @@ class Bare(nn.Module):
         return x
 
 
-def test_an_attention_without_heads_is_refused_by_name():
+def test_attention_without_heads_is_refused_by_name():
     one = model(Sdpa(heads=4))
     one.blocks[0].attention = Bare()
     with capture(one, IDS) as c, pytest.raises(ConfigError, match=r"blocks\.0\.attention\.weights: there are none"):
@@ -157,7 +157,7 @@ def test_replaced_weights_are_those_of_the_pass(part):
     assert torch.equal(one(IDS), before)
 
 
-def test_a_replaced_module_feeds_those_after_it():
+def test_replaced_module_feeds_those_after_it():
     one = model(Sdpa(heads=4))
     with capture(one, IDS) as c:
         c.replace("blocks.1", c["blocks.0"])
@@ -165,7 +165,7 @@ def test_a_replaced_module_feeds_those_after_it():
         assert torch.equal(c["logits"], one.logits(c["norm"]))
 
 
-def test_a_shared_block_is_named_by_its_call():
+def test_shared_block_is_named_by_its_call():
     one = model(Sdpa(heads=4), share=2)
     with capture(one, IDS) as c:
         assert not torch.equal(c["blocks.0:0"], c["blocks.0:1"])
@@ -176,7 +176,7 @@ def test_a_shared_block_is_named_by_its_call():
 
 
 @pytest.mark.parametrize("block", [Parallel, lambda attention: TokenShift(block=PreNorm(attention=attention))])
-def test_the_attention_is_found_in_any_block(block):
+def test_attention_is_found_in_any_block(block):
     one = model(Sdpa(heads=4), block=block)
     with capture(one, IDS) as c:
         names = [name for name in c.names if name.endswith("attention.weights")]
@@ -206,7 +206,7 @@ def test_looking_changes_no_later_step():
     assert all(module.training for module in one.modules())
 
 
-def test_an_exception_leaves_no_hook_behind():
+def test_exception_leaves_no_hook_behind():
     one = model(Sdpa(heads=4)).train()
     before = hooks(one)
     one.blocks[0].eval()
@@ -220,7 +220,7 @@ def test_an_exception_leaves_no_hook_behind():
     assert one.training and not one.blocks[0].training and one.blocks[1].training
 
 
-def test_a_compiled_model_is_looked_at_eagerly_and_says_so():
+def test_compiled_model_is_looked_at_eagerly_and_says_so():
     one = model(Sdpa(heads=4))
     wanted = one(IDS)
     for block in one.blocks:
@@ -233,7 +233,7 @@ def test_a_compiled_model_is_looked_at_eagerly_and_says_so():
         assert c.notes == ()
 
 
-def test_a_layer_can_be_skipped():
+def test_layer_can_be_skipped():
     one = model(Sdpa(heads=4))
     with capture(one, IDS) as c:
         first = c["blocks.0"]
@@ -268,21 +268,21 @@ def test_bad_requests_are_refused_with_a_remedy():
     [
         ("capture:eager_evaluation", "module.training = before", "pass", test_looking_changes_no_later_step),
         ("capture:eager_evaluation", "model.eval()", "pass", test_looking_changes_no_later_step),
-        ("capture:hooked", "stack.callback(handle.remove)", "pass", test_an_exception_leaves_no_hook_behind),
+        ("capture:hooked", "stack.callback(handle.remove)", "pass", test_exception_leaves_no_hook_behind),
         ("capture:see_output", "None if new is output else new", "new.roll(1, 0)", None),
         ("capture:merged", "b h t k -> b t (h k)", "b h t k -> b t (k h)", test_replaced_weights_are_those_of_the_pass),
         ("weights:softmax_weights", "math.sqrt(q.shape[-1])", "1", test_weights_times_values_are_the_output),
         ("weights:softmax_weights", "b (g n) s k", "b (n g) s k", test_weights_times_values_are_the_output),
     ],
 )
-def test_the_laws_catch_a_bug_in_the_lens(place, old, new, law):
+def test_laws_catch_a_bug_in_the_lens(place, old, new, law):
     laws = {
         test_looking_changes_no_later_step: (),
-        test_an_exception_leaves_no_hook_behind: (),
+        test_exception_leaves_no_hook_behind: (),
         test_weights_times_values_are_the_output: ("gqa", Rope()),
         test_replaced_weights_are_those_of_the_pass: (Sdpa(heads=4),),
         None: ("sdpa",),
     }
-    check = law or test_the_logits_of_a_pass_that_is_looked_at_are_the_models_to_the_bit
+    check = law or test_logits_of_a_pass_that_is_looked_at_are_the_models_to_the_bit
     with mutated(f"nanotx.lens.{place}", old, new), pytest.raises((AssertionError, ConfigError)):
         check(*laws[law])

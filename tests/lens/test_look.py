@@ -21,7 +21,7 @@ def seen(ids, model=MODEL):
     return look(model, ids)
 
 
-def test_the_guess_after_the_last_layer_is_the_models():
+def test_guess_after_the_last_layer_is_the_models():
     found, log_probs = seen(IDS), F.log_softmax(MODEL(torch.tensor([IDS]))[0].detach(), dim=-1)
     assert list(found.layers) == ["embedding", "0", "1", "2", "3"]
     for place, guess in enumerate(found.final):
@@ -35,7 +35,7 @@ def test_the_guess_after_the_last_layer_is_the_models():
     assert found.final[-1].rank is None
 
 
-def test_the_guess_after_a_layer_is_that_of_a_model_that_ends_there():
+def test_guess_after_a_layer_is_that_of_a_model_that_ends_there():
     short = Model(dim=16, layers=2, context=8, softcap=3.0, blocks=BLOCKS).build(11).eval()
     short.load_state_dict({name: MODEL.state_dict()[name] for name in short.state_dict()})
     for one, other in zip(seen(IDS).layers["1"], seen(IDS, short).final, strict=True):
@@ -43,7 +43,7 @@ def test_the_guess_after_a_layer_is_that_of_a_model_that_ends_there():
         assert one.probability == pytest.approx(other.probability, abs=1e-6)
 
 
-def test_a_text_longer_than_the_context_is_its_last_window():
+def test_text_longer_than_the_context_is_its_last_window():
     found = seen([*range(11), *IDS])
     assert found.left_out == 9
     assert found.ids == (9, 10, *IDS)
@@ -51,7 +51,7 @@ def test_a_text_longer_than_the_context_is_its_last_window():
         seen([])
 
 
-def test_the_strongest_head_looks_at_an_earlier_token():
+def test_strongest_head_looks_at_an_earlier_token():
     found = seen(IDS)
     assert sorted(found.maps) == ["0.0", "0.1", "2.0", "2.1"]
     assert sorted(found.without) == ["1.attention", "3.attention"]
@@ -64,7 +64,7 @@ def test_the_strongest_head_looks_at_an_earlier_token():
     assert len(plain["layers"]["3"]) == 6 and len(plain["attention"]["2.1"]) == 6
 
 
-def test_a_place_that_does_not_exist_is_refused_with_those_that_do():
+def test_place_that_does_not_exist_is_refused_with_those_that_do():
     assert find_head(MODEL, "2.1") == find_head(MODEL, "2.attention.head1") == find_site(MODEL, "2.attention.head1")
     assert find_site(MODEL, "3.ffn")[0].module == "blocks.3.ffn"
     assert len(sites(MODEL)) == 12

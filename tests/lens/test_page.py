@@ -27,14 +27,14 @@ def data_of(html):
     return json.loads(re.search(r'id="data">(.*?)</script>', html, re.DOTALL)[1])
 
 
-def test_a_text_is_never_html():
+def test_text_is_never_html():
     _, html = built([1, 2, 3], EVIL)
     assert EVIL not in html
     assert html.count("<script") == 2
     assert data_of(html)["tokens"] == [EVIL] * 3
 
 
-def test_the_page_fetches_nothing_and_runs_its_own_script_alone():
+def test_page_fetches_nothing_and_runs_its_own_script_alone():
     _, html = built([1, 2, 3])
     script = re.search(r"<script>(.*?)</script>", html, re.DOTALL)[1]
     digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode()
@@ -42,7 +42,7 @@ def test_the_page_fetches_nothing_and_runs_its_own_script_alone():
     assert not re.search(r"https?:|\bsrc=|href=|url\(|@import|innerHTML|eval", html)
 
 
-def test_the_page_has_the_weights_and_is_bounded():
+def test_page_has_the_weights_and_is_bounded():
     found, html = built([1, 2, 3] * 50)
     data = data_of(html)
     assert f"first {150 - MOST_TOKENS} tokens of the text are left out" in html

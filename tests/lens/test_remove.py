@@ -43,7 +43,7 @@ def by_hand(name):
 
 
 @pytest.mark.parametrize("name", ["1.attention.head1", "1.attention", "1.ffn", "1"])
-def test_a_removed_part_is_one_whose_last_weights_are_zero(name):
+def test_removing_a_branch_equals_zeroing_its_last_weights(name):
     one = model()
     [(whole, found)] = removals(one, TEXT, [name])
     assert whole == pytest.approx(loss(model()), abs=1e-5)
@@ -61,7 +61,7 @@ def test_every_part_is_removed_once_and_the_interval_holds_the_difference():
         assert found.difference == pytest.approx((low + high) / 2)
 
 
-def test_a_part_that_does_nothing_makes_no_difference():
+def test_branch_that_does_nothing_makes_no_difference():
     one = model()
     torch.nn.init.zeros_(one.blocks[0].attention.to_out.weight)
     [(_, found)] = removals(one, TEXT, ["0.attention.head0"])
@@ -70,12 +70,12 @@ def test_a_part_that_does_nothing_makes_no_difference():
     assert single.interval is None
 
 
-def test_an_unknown_part_is_refused_before_anything_is_computed():
+def test_unknown_part_is_refused_before_anything_is_computed():
     with pytest.raises(ConfigError, match=r"'2\.ffn' is no part of this model"):
         next(removals(model(), TEXT, ["2.ffn"]))
 
 
-def test_a_head_that_looks_at_the_token_after_the_first_occurrence_scores_one():
+def test_head_that_looks_at_the_token_after_the_first_occurrence_scores_one():
     weights = torch.zeros(1, 8, 8)
     for query in range(4, 8):
         weights[0, query, query - 3] = 1.0

@@ -137,7 +137,7 @@ def by_features(h, t, q, keys):
 
 @pytest.mark.parametrize("name", ["blockwise", "online_softmax", "gqa", "sliding_window"])
 @given(**short, data=st.data(), heads=st.sampled_from([1, 2, 4]), biased=st.booleans())
-def test_an_attention_by_softmax_is_its_definition_computed_by_hand(name, batch, time, seed, data, heads, biased):
+def test_softmax_attention_is_its_definition_computed_by_hand(name, batch, time, seed, data, heads, biased):
     fields = small_fields(name, data.draw)
     kv_heads = data.draw(st.sampled_from([n for n in (1, 2, 4) if heads % n == 0])) if name == "gqa" else heads
     fields |= {"kv_heads": kv_heads} if name == "gqa" else {}
@@ -202,7 +202,7 @@ def close(got, want):
 
 
 @given(**sizes, data=st.data(), place=placings, qk_norm=st.booleans())
-def test_a_window_over_the_whole_text_is_sdpa(batch, time, seed, data, place, qk_norm):
+def test_window_over_the_whole_text_is_sdpa(batch, time, seed, data, place, qk_norm):
     one = attention("sdpa", seed, qk_norm=qk_norm)
     window = data.draw(st.integers(time, 100))
     other = same_weights("sliding_window", one, window=window, block=data.draw(small), qk_norm=qk_norm)
@@ -238,7 +238,7 @@ def scale_norms(layer, seed):
 
 @pytest.mark.parametrize("name", ["fused", "sdpa", "per_head"])
 @given(seed=seeds, scale=st.sampled_from([1e-1, 1.0, 1e4]))
-def test_a_norm_of_queries_and_keys_bounds_the_scores(name, seed, scale):
+def test_qk_norm_bounds_the_attention_logits(name, seed, scale):
     layer = attention(name, seed, heads=1, qk_norm=True)
     plain = same_weights("fused", layer, heads=1, qk_norm=True) if name != "per_head" else attention("fused", heads=1)
     q, k = (norm(stream(1, 5, seed + n, scale)) for n, norm in enumerate([layer.q_norm, layer.k_norm]))
@@ -271,7 +271,7 @@ def test_no_gradient_of_the_future_at_any_scale(name, batch, time, seed, data, p
 
 
 @given(seed=seeds, data=st.data(), window=small, block=small, time=st.integers(1, 40))
-def test_a_window_feels_its_oldest_position_and_nothing_older(seed, data, window, block, time):
+def test_window_reads_its_oldest_position_and_nothing_older(seed, data, window, block, time):
     layer, x = attention("sliding_window", seed, window=window, block=block), stream(1, time, seed).requires_grad_()
     at = data.draw(st.integers(0, time - 1))
     (gradient,) = torch.autograd.grad(layer(x)[:, at].square().sum(), x)
@@ -303,7 +303,7 @@ def growth(layer):
     return counts[1].total / counts[0].total, counts[1].largest / counts[0].largest
 
 
-def test_the_work_and_memory_of_a_window_grow_with_the_text_and_not_with_its_square():
+def test_work_and_memory_of_a_window_grow_linearly_with_the_text():
     fields = {"window": 20, "block": 16}
     assert max(growth(attention("sliding_window", **fields))) < 4.2
     assert max(growth(attention("linear", chunk=16))) < 4.2
@@ -364,7 +364,7 @@ def test_features_are_those_of_the_paper_and_keep_what_is_small_in_bfloat16():
     torch.testing.assert_close(phi(x.bfloat16()), phi(x.bfloat16().float()))
 
 
-def test_a_linear_query_whose_weights_all_vanish_reads_nothing():
+def test_linear_query_whose_weights_all_vanish_reads_nothing():
     layer = attention("linear", chunk=2)
     q, v = torch.full((1, 4, 5, 6), -1e4, requires_grad=True), torch.ones(1, 4, 5, 6)
     y = layer.attend(q, q, v, None)
@@ -453,7 +453,7 @@ def test_per_head_takes_alibi(batch, time, seed, qk_norm):
 # Flex.
 
 
-def test_the_blocks_of_flex_made_while_sampling_serve_training_too():
+def test_blocks_of_flex_made_while_sampling_serve_training_too():
     causal_blocks.cache_clear()
     with torch.inference_mode():
         attention("flex")(stream(1, 5, 0))
@@ -493,7 +493,7 @@ def test_what_all_attentions_refuse_each_refuses(name, fields):
         Attention.find(name)(**fields)
 
 
-def test_a_field_of_a_recipe_that_does_not_fit_is_named_by_its_place():
+def test_field_of_a_recipe_that_does_not_fit_is_named_by_its_place():
     with pytest.raises(ConfigError, match=r"block\.attention\.window: expected a number of at least 1, got 0"):
         from_table(Attention, {"part": "sliding_window", "window": 0}, "block.attention")
 

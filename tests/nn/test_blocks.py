@@ -48,14 +48,14 @@ def rms(x, weight):
     return torch.stack([row / (row.square().mean() + 1e-6).sqrt() for row in x.flatten(0, 1)]).view_as(x) * weight
 
 
-def test_the_parallel_block_is_its_definition():
+def test_parallel_block_is_its_definition():
     layer, x = built("parallel"), stream()
     y = rms(x, layer.norm.weight)
     torch.testing.assert_close(layer(x), x + layer.attention(y) + layer.ffn(y))
     assert sum(parameter.ndim == 1 for parameter in layer.parameters()) == 1
 
 
-def test_the_sandwich_is_its_definition():
+def test_sandwich_is_its_definition():
     layer, x = built("sandwich"), stream()
     read = layer.attention(rms(x, layer.attention_norm.weight))
     after = x + rms(read, layer.attention_out_norm.weight)
@@ -76,7 +76,7 @@ def test_what_a_sandwich_adds_does_not_grow_with_its_branch():
 @pytest.mark.parametrize("block", BRANCHED)
 @pytest.mark.parametrize("ffn", Ffn.names())
 @given(time=st.integers(1, 9), seed=st.integers(0, 2**16), data=st.data())
-def test_a_block_takes_any_ffn(block, ffn, time, seed, data):
+def test_block_takes_any_ffn(block, ffn, time, seed, data):
     layer, x = built(block, seed, ffn=Ffn.find(ffn)()), stream(seed, time=time)
     cut = data.draw(st.integers(0, time - 1))
     laws.causal(layer, x, cut=cut, seed=seed)
@@ -84,7 +84,7 @@ def test_a_block_takes_any_ffn(block, ffn, time, seed, data):
 
 
 @pytest.mark.parametrize("block", BRANCHED)
-def test_a_blocks_norm_is_the_one_that_is_named(block):
+def test_norm_of_a_block_is_the_one_that_is_named(block):
     layer = built(block, norm=Norm.find("layernorm")())
     assert not any(isinstance(module, torch.nn.RMSNorm) for module in layer.modules())
     assert any(isinstance(module, torch.nn.LayerNorm) for module in layer.modules())
@@ -106,14 +106,14 @@ def test_dropout_falls_on_what_each_branch_adds(block):
 
 
 @pytest.mark.parametrize("block", BRANCHED)
-def test_a_share_that_is_none_is_refused(block):
+def test_invalid_dropout_is_refused(block):
     with pytest.raises(ConfigError, match="dropout: expected a fraction"):
         Block.find(block)(dropout=1.0)
 
 
 @pytest.mark.parametrize("block", ["parallel", "sandwich"])
 @given(time=st.integers(1, 9), seed=st.integers(0, 2**16), data=st.data())
-def test_a_model_of_such_blocks_reads_forward_only_and_in_pieces(block, time, seed, data):
+def test_model_of_such_blocks_is_causal_and_reads_in_pieces(block, time, seed, data):
     model = Model(dim=DIM, layers=2, context=9, block=Block.find(block)()).build(11, seed).eval()
     ids = torch.randint(11, (2, time), generator=torch.Generator().manual_seed(seed))
     laws.time_prefix(model, ids, cut=data.draw(st.integers(0, time - 1)))
@@ -121,7 +121,7 @@ def test_a_model_of_such_blocks_reads_forward_only_and_in_pieces(block, time, se
 
 
 @pytest.mark.parametrize("block", ["parallel", "sandwich"])
-def test_the_maps_into_the_stream_are_drawn_smaller(block):
+def test_projections_into_the_stream_are_drawn_smaller(block):
     model = Model(dim=64, layers=8, context=8, block=Block.find(block)(attention=Attention.find("sdpa")())).build(11)
     for one in model.blocks:
         for layer in (one.attention, one.ffn):
@@ -176,14 +176,14 @@ def test_flags_reach_every_block_of_a_pattern_that_has_what_they_name(capsys, wo
 
 
 @given(time=st.integers(1, 20), window=st.integers(1, 9), seed=st.integers(0, 2**16), data=st.data())
-def test_a_model_that_alternates_reads_forward_only_and_in_pieces(time, window, seed, data):
+def test_model_of_alternating_blocks_is_causal_and_reads_in_pieces(time, window, seed, data):
     model = small(window).build(11, seed).eval()
     ids = torch.randint(11, (2, time), generator=torch.Generator().manual_seed(seed))
     laws.time_prefix(model, ids, cut=data.draw(st.integers(0, time - 1)))
     laws.cache_agrees(model, ids, sorted(data.draw(st.sets(st.integers(1, time - 1)))) if time > 1 else [])
 
 
-def test_a_model_that_alternates_writes_with_its_cache_what_it_would_write_without():
+def test_model_of_alternating_blocks_generates_alike_with_and_without_cache():
     model = small(window=3).build(11, seed=1).eval()
     ids = torch.tensor([[1, 2, 3, 4, 5]])
     with torch.no_grad():
@@ -202,13 +202,13 @@ def test_in_a_pattern_a_full_attention_sees_past_the_window_and_a_sliding_one_do
     assert torch.equal(near(x)[:, 3:], near(other)[:, 3:]) and not torch.allclose(far(x)[:, -1], far(other)[:, -1])
 
 
-def test_the_operations_of_a_short_reach_are_counted_as_such():
+def test_operations_of_a_short_window_are_counted_as_such():
     difference = small(window=5).build(11).flops_per_token - small(window=4).build(11).flops_per_token
     assert difference == 12 * DIM * 2  # two of the three layers look at one position more
     assert small(window=20).build(11).flops_per_token == small(window=99).build(11).flops_per_token
 
 
-def test_the_parallel_block_drops_as_all_other_blocks_do():
+def test_parallel_block_drops_as_all_other_blocks_do():
     block = Block.find("parallel")(dropout=0.3).build(DIM).train()
     x = stream()
     with torch.no_grad():

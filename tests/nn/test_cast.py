@@ -41,18 +41,18 @@ def away(model, dtype, time):
 
 @pytest.mark.parametrize("dtype", HALVES, ids=str)
 @pytest.mark.parametrize("position", Position.names())
-def test_a_model_cast_to_half_the_bits_is_as_near_itself_late_in_its_context_as_early(position, dtype):
+def test_model_cast_to_half_the_bits_is_as_accurate_late_in_its_context_as_early(position, dtype):
     middles = away(loud(position), dtype, 512)
     assert max(middles) < 2 * middles[0] < 0.05
 
 
 @pytest.mark.parametrize("attention", ["per_head", "linear", "online_softmax", "sliding_window"])
-def test_an_attention_cast_to_bfloat16_knows_late_positions_apart(attention):
+def test_attention_cast_to_bfloat16_distinguishes_late_positions(attention):
     middles = away(loud("rope", attention), torch.bfloat16, 512)
     assert max(middles) < 2 * middles[0] < 0.05
 
 
-def test_a_long_context_in_float16_ends_as_well_as_it_begins():
+def test_long_context_in_float16_ends_as_well_as_it_begins():
     middles = away(loud("rope", context=9000), torch.float16, 9000)
     assert max(middles[-8:]) < 2 * max(middles[:8])
 
@@ -100,7 +100,7 @@ def test_whatever_a_part_keeps_as_a_buffer_comes_through_a_cast_unrounded(dtype)
     assert len(after) >= 6 and all(torch.equal(after[name], one) for name, one in before.items())
 
 
-def test_a_model_cast_to_half_and_back_has_the_constants_that_it_had():
+def test_model_cast_to_half_and_back_has_the_constants_that_it_had():
     model = loud("rope_yarn")
     wanted = model.position.rotate(torch.ones(1, 12), torch.ones(1, 12), torch.tensor([400]))[0]
     got = model.half().float().position.rotate(torch.ones(1, 12), torch.ones(1, 12), torch.tensor([400]))[0]

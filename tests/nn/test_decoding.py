@@ -108,7 +108,7 @@ def test_greedy_texts_with_a_cache_are_those_without_for_every_ffn_and_norm(ffn,
     assert text == read_anew(model, text)
 
 
-def test_the_reading_without_a_cache_sees_a_wrong_text():
+def test_check_without_a_cache_catches_a_wrong_text():
     model = built(PreNorm(attention=Fused(heads=2)))
     text = greedy(model)
     for at in (len(PROMPT), len(text) - 1):
@@ -135,7 +135,7 @@ TEXT = [(3 * one + one * one // 5) % 9 for one in range(24)]
 
 @pytest.mark.parametrize(("attention", "position"), list(product(["sdpa", "blockwise"], ["rope", "alibi", "none"])))
 @pytest.mark.parametrize("block", ["prenorm", "token_shift"])
-def test_a_past_that_rolls_is_a_sliding_window_over_the_whole_text(attention, position, block):
+def test_rolling_cache_is_a_sliding_window_over_the_whole_text(attention, position, block):
     model = built(block_of(block, Attention.find(attention)(heads=2)), position)
     window = built(block_of(block, SlidingWindow(heads=2, window=CONTEXT)), position, context=len(TEXT))
     with torch.no_grad():
@@ -153,7 +153,7 @@ def test_with_one_layer_it_is_the_newest_tokens_read_anew_and_with_two_it_is_not
         assert (far[CONTEXT:].max() < 1e-4) == same
 
 
-def test_a_past_that_rolls_stays_small():
+def test_rolling_cache_stays_small():
     model = built(PreNorm(attention=Fused(heads=2)))
     state = RollingDecodeState(model, torch.tensor([TEXT[:2]]))
     with torch.inference_mode():
@@ -225,7 +225,7 @@ print(found["stats"]["unique_graphs"], sum(found["graph_break"].values()))
 
 
 @pytest.mark.slow
-def test_a_compiled_reading_writes_the_same_whatever_the_prompt_and_is_compiled_once():
+def test_compiled_generation_gives_the_same_text_for_any_prompt_and_compiles_once():
     # In a process of its own, where no annotation is checked: what checks them would be compiled too.
     done = subprocess.run(
         [sys.executable, "-c", COMPILING], cwd=ROOT, capture_output=True, encoding="utf-8", check=False

@@ -34,7 +34,7 @@ def mask(fraction=0.5, seed=3, rows=range(4), name="blocks.0.dropout", shape=(6,
 
 
 @given(fraction=st.sampled_from(FRACTIONS), seed=st.integers(0, 2**63 - 1))
-def test_a_fraction_is_zeroed_and_the_rest_is_scaled_by_it(fraction, seed):
+def test_fraction_is_zeroed_and_the_rest_is_scaled(fraction, seed):
     dropout, count = Dropout(fraction), 64_000
     with seeded(dropout, seed):
         y = dropout(torch.ones(4, 40, 400))
@@ -45,7 +45,7 @@ def test_a_fraction_is_zeroed_and_the_rest_is_scaled_by_it(fraction, seed):
 
 
 @given(st.integers(0, 99))
-def test_the_gradient_is_dropped_where_the_number_is(seed):
+def test_gradient_is_dropped_where_the_number_is(seed):
     x, dropout = torch.randn(4, 9, requires_grad=True), Dropout(0.5)
     with seeded(dropout, seed):
         y = dropout(x)
@@ -75,14 +75,14 @@ def test_no_fraction_and_no_training_change_nothing_and_draw_nothing():
 
 
 @given(seed=st.integers(0, 2**63 - 1), cuts=st.sets(st.integers(1, 7)), shape=st.lists(st.integers(1, 19), max_size=3))
-def test_a_rows_mask_is_the_same_however_the_batch_is_split(seed, cuts, shape):
+def test_rows_mask_is_the_same_however_the_batch_is_split(seed, cuts, shape):
     edges = [0, *sorted(cuts), 8]
     parts = [mask(seed=seed, rows=range(*edges[at : at + 2]), shape=shape) for at in range(len(edges) - 1)]
     assert torch.equal(torch.cat(parts), mask(seed=seed, rows=range(8), shape=shape))
 
 
 @given(seed=st.integers(0, 99), data=st.data())
-def test_a_part_of_a_tensor_is_dropped_as_in_the_whole(seed, data):
+def test_part_of_a_tensor_is_dropped_as_in_the_whole(seed, data):
     sizes = data.draw(st.lists(st.integers(1, 20), min_size=1, max_size=3))
     starts = [data.draw(st.integers(0, size - 1)) for size in sizes]
     lengths = [data.draw(st.integers(1, size - start)) for size, start in zip(sizes, starts, strict=True)]
@@ -91,7 +91,7 @@ def test_a_part_of_a_tensor_is_dropped_as_in_the_whole(seed, data):
     assert torch.equal(mask(seed=seed, shape=lengths, start=starts), whole[(slice(None), *inside)])
 
 
-def test_the_mask_of_a_longer_text_begins_with_that_of_a_shorter_one():
+def test_mask_of_a_longer_text_begins_with_that_of_a_shorter_one():
     assert torch.equal(mask(shape=(9, 40))[:, :6], mask(shape=(6, 40)))
 
 
@@ -165,7 +165,7 @@ def test_rows_steps_names_and_neighbours_are_not_correlated(threshold):
 
 
 @pytest.mark.parametrize("threshold", [13, 128])
-def test_the_four_corners_of_a_rectangle_are_not_correlated(threshold):
+def test_four_corners_of_a_rectangle_are_not_correlated(threshold):
     """Numbers that add up from a row's part and a place's part would be, however random each of the parts is."""
     kept = (row_bytes(row_keys(1, range(4), ("a",), CPU)[0], (4, 64, 96)) >= threshold).double()
     z = (kept - kept.mean()) / kept.std()
@@ -212,13 +212,13 @@ def test_dropouts_are_found_by_name_and_none_is_in_the_state():
         assert list(model.state_dict()) == ["0.weight", "0.bias"]
 
 
-def test_a_tensor_without_a_row_for_each_row_is_refused_with_its_shape_and_the_remedy():
+def test_tensor_without_a_row_per_sequence_is_refused_with_its_shape_and_the_remedy():
     dropout = Dropout(0.5)
     with seeded(dropout), pytest.raises(ConfigError, match=r"\(20, 3\) .* 4 rows.* before the batch is\s+flattened"):
         dropout(torch.ones(20, 3))
 
 
-def test_the_operation_inside_compiled_code_gives_the_bytes_of_eager_code():
+def test_operation_inside_compiled_code_gives_the_bytes_of_eager_code():
     keys, start = row_keys(1, range(3), ("a",), CPU)[0], (2, 3)
     assert torch.equal(torch.ops.nanotx.row_bytes(keys, (3, 5, 21), start), row_bytes(keys, (3, 5, 21), start))
 

@@ -46,12 +46,12 @@ def test_with_room_for_all_each_gram_has_a_row_of_its_own(ids, max_n):
 
 
 @given(st.lists(st.integers(0, 4), min_size=2, max_size=9, unique=True))
-def test_a_bigram_is_ngrams_up_to_two(ids):
+def test_bigram_is_ngrams_up_to_two(ids):
     one, other = drawn(Bigram(buckets=7), 5), drawn(Ngrams(max_n=2, buckets=7), 5)
     assert torch.equal(one(torch.tensor([ids])), other(torch.tensor([ids])))
 
 
-def test_an_unmet_gram_adds_nothing():
+def test_unseen_ngram_adds_nothing():
     module = Bigram().build(5, 3)
     ids = torch.tensor([[1, 4, 2]])
     assert torch.equal(module(ids), module.weight[ids])
@@ -63,7 +63,7 @@ def test_tables_are_no_larger_than_there_are_grams():
     assert [len(table) for table in Ngrams(max_n=4, buckets=20).build(3, 2).grams] == [12, 20, 20]
 
 
-def test_a_large_vocabulary_and_long_grams_stay_within_int64():
+def test_large_vocabulary_and_long_grams_stay_within_int64():
     module = drawn(Ngrams(max_n=8, buckets=64), 100_000)
     ids = torch.randint(100_000, (2, 30))
     cache = KVCache()
@@ -78,7 +78,7 @@ def test_hashed_grams_spread_over_their_rows():
     assert apart > 2000  # of 64 x 64 sums
 
 
-def test_a_head_tied_to_it_shares_the_rows_of_ids():
+def test_tied_head_shares_the_rows_of_ids():
     model = Model(dim=8, layers=1, embedding=Bigram()).build(5)
     assert model.head.weight is model.embedding.weight
 
@@ -117,7 +117,7 @@ def test_tables_of_what_is_longer_than_a_pair_begin_anew_at_equal_distances():
                 table += 1
 
 
-def test_a_reset_is_announced_in_the_step_that_does_it_and_nothing_else_is():
+def test_reset_is_announced_in_the_step_that_does_it_and_nothing_else_is():
     module = drawn(Ngrams(max_n=4, resets=2), 5)
     notes = {step: note for step in range(10) if (note := module.step_note(step, 10))}
     assert notes.keys() == {3, 7} and re.match(r"step 4: .*n-grams of 3 to 4 tokens.*embedding\.resets = 2", notes[3])

@@ -60,7 +60,7 @@ def test_ffn_refuses_a_hidden_dim_of_zero(name):
 
 
 @pytest.mark.parametrize("name", ["mlp", "relu2", "swiglu", "geglu"])
-def test_a_width_that_is_given_is_the_hidden_layers(name):
+def test_given_hidden_dim_is_the_width_of_the_hidden_layer(name):
     assert built(name, hidden_dim=5).to_out.in_features == 5
 
 
@@ -69,7 +69,7 @@ def test_a_width_that_is_given_is_the_hidden_layers(name):
 
 @pytest.mark.parametrize("bias", [False, True])
 @given(top_k=st.integers(1, 5), seed=st.integers(0, 2**16))
-def test_the_mixture_is_its_definition(bias, top_k, seed):
+def test_mixture_is_its_definition(bias, top_k, seed):
     layer, x = built("moe", seed, **MIXED | {"top_k": top_k}, bias=bias), stream(seed)
     want = torch.zeros_like(x)
     for b in range(x.shape[0]):
@@ -82,7 +82,7 @@ def test_the_mixture_is_its_definition(bias, top_k, seed):
     torch.testing.assert_close(layer(x), want)
 
 
-def test_an_expert_is_its_definition():
+def test_expert_is_its_definition():
     expert = built("moe", **MIXED, bias=True).experts[3]
     x = stream()[0]
     hidden = x @ expert.to_hidden.weight.T + expert.to_hidden.bias
@@ -97,7 +97,7 @@ def test_where_all_are_chosen_and_alike_the_mixture_is_one_expert():
     torch.testing.assert_close(layer(x), torch.stack([layer.experts[0](row) for row in x]))
 
 
-def test_the_experts_that_are_chosen_do_the_work_of_an_mlp():
+def test_experts_that_are_chosen_do_the_work_of_an_mlp():
     one = built("moe").experts[0].to_hidden
     assert built("moe").config.top_k * one.out_features == 4 * DIM
     assert built("moe", top_k=3).experts[0].to_hidden.out_features == 22
@@ -114,7 +114,7 @@ def test_only_the_chosen_experts_and_the_router_have_a_gradient():
     assert felt == [False, True, False, False, True] and layer.router.weight.grad.abs().sum() > 0
 
 
-def test_a_router_that_chooses_one_learns_from_what_it_chose():
+def test_router_of_one_expert_learns_from_its_choice():
     layer = built("moe", top_k=1).eval()
     layer(stream()).sum().backward()
     assert layer.router.weight.grad.abs().sum() > 0
@@ -130,7 +130,7 @@ def test_who_is_chosen_does_not_hang_on_the_dtype(seed):
     assert torch.equal(plain[0], mixed[0]) and torch.equal(plain[1], mixed[1])
 
 
-def test_the_mixture_in_bfloat16_is_near_the_one_in_float32():
+def test_mixture_in_bfloat16_is_near_the_one_in_float32():
     layer, x = built("moe", **MIXED), stream()
     with torch.autocast("cpu", torch.bfloat16):
         near = layer(x)
@@ -144,7 +144,7 @@ def test_more_chosen_than_there_are_is_refused(fields):
         Ffn.find("moe")(**fields)
 
 
-def test_a_balance_below_zero_is_refused():
+def test_negative_aux_loss_weight_is_refused():
     with pytest.raises(ConfigError, match="aux_loss_weight: expected a number of at least 0"):
         Ffn.find("moe")(aux_loss_weight=-0.1)
 
@@ -153,7 +153,7 @@ def test_a_balance_below_zero_is_refused():
 
 
 @given(top_k=st.integers(1, 5), seed=st.integers(0, 2**16))
-def test_the_penalty_is_the_papers_formula(top_k, seed):
+def test_auxiliary_loss_is_the_papers_formula(top_k, seed):
     layer, x = built("moe", seed, **MIXED | {"top_k": top_k}, aux_loss_weight=0.3), stream(seed)
     layer(x)
     p, choice = layer.route(x.reshape(-1, DIM))
@@ -164,7 +164,7 @@ def test_the_penalty_is_the_papers_formula(top_k, seed):
     assert layer.aux_loss().item() == pytest.approx(0.3 * 5 * want, rel=1e-5)
 
 
-def test_an_even_load_costs_one_and_one_that_is_all_on_one_side_as_many_as_there_are_experts():
+def test_even_load_costs_one_and_a_collapsed_load_the_number_of_experts():
     everybody, one = torch.eye(4).repeat(2, 1), torch.eye(4)[[2] * 8]
     assert imbalance(everybody, everybody.bool()).item() == pytest.approx(1.0)
     assert imbalance(torch.full((8, 4), 0.25), one.bool()).item() == pytest.approx(1.0)
@@ -181,7 +181,7 @@ def test_only_training_owes_anything():
     copy.deepcopy(layer)  # which a tensor with a history would forbid
 
 
-def test_the_balance_lowers_the_imbalance_of_a_biased_router():
+def test_balance_lowers_the_imbalance_of_a_biased_router():
     torch.manual_seed(0)
     layer, x = built("moe", experts=4, top_k=1, aux_loss_weight=1.0), stream(batch=8) + 1.0
     with torch.no_grad():
@@ -203,7 +203,7 @@ def test_the_balance_lowers_the_imbalance_of_a_biased_router():
 
 
 @pytest.mark.parametrize("bias", [False, True])
-def test_the_experts_side_by_side_are_one_wide_mlp(bias):
+def test_experts_side_by_side_are_one_wide_mlp(bias):
     layer, x = built("moe", **MIXED, bias=bias), stream()[0]
     weights = dict(layer.named_parameters())
     shared = to_canonical(layer, weights)
@@ -217,7 +217,7 @@ def test_the_experts_side_by_side_are_one_wide_mlp(bias):
     torch.testing.assert_close(hidden @ shared["to_out.weight"].T + offsets, answers)
 
 
-def test_the_mixture_counts_as_one_map_into_the_stream_and_each_expert_is_drawn_anew():
+def test_mixture_counts_as_one_projection_into_the_stream_and_experts_differ():
     block = PreNorm(ffn=Ffn.find("moe")(experts=4, hidden_dim=32))
     model = Model(dim=64, layers=2, context=8, block=block).build(11, seed=3)
     experts = model.blocks[1].ffn.experts
@@ -241,7 +241,7 @@ def test_one_seed_draws_the_same_ffn_again(name):
     assert {module.weight.std().item() > 0 for module in one.modules() if isinstance(module, torch.nn.Linear)} == {True}
 
 
-def test_the_operations_of_experts_that_a_token_does_not_meet_are_not_counted():
+def test_operations_of_experts_that_a_token_skips_are_not_counted():
     def flops(**fields):
         block = PreNorm(ffn=Ffn.find("moe")(hidden_dim=5, **fields))
         return Model(dim=DIM, layers=2, context=8, block=block).build(11).flops_per_token
@@ -252,7 +252,7 @@ def test_the_operations_of_experts_that_a_token_does_not_meet_are_not_counted():
 
 
 @pytest.mark.parametrize("name", ["relu2", "geglu", "moe"])
-def test_a_model_with_any_ffn_reads_forward_only_and_in_pieces(name):
+def test_model_with_any_ffn_is_causal_and_reads_in_pieces(name):
     model = Model(dim=DIM, layers=2, context=9, block=PreNorm(ffn=Ffn.find(name)())).build(11, 1).eval()
     ids = torch.randint(11, (2, 9), generator=torch.Generator().manual_seed(2))
     laws.time_prefix(model, ids, cut=4)

@@ -45,7 +45,7 @@ def test_std_and_depth_scaling_are_those_of_gpt2():
         ({"distribution": "truncated_normal", "std": 0.3}, 0.0, 0.3 * 0.8796),
     ],
 )
-def test_a_rule_draws_its_distribution(rule, mean, std):
+def test_rule_draws_its_distribution(rule, mean, std):
     x = weights(rules=(InitRule(match="*.to_hidden.weight", **rule),))["blocks.0.ffn.to_hidden.weight"]
     assert x.mean().item() == pytest.approx(mean, abs=0.02) and x.std().item() == pytest.approx(std, rel=0.06, abs=1e-6)
     if rule["distribution"] == "uniform":
@@ -54,13 +54,13 @@ def test_a_rule_draws_its_distribution(rule, mean, std):
         assert x.abs().max() <= 0.6
 
 
-def test_an_orthogonal_rule_draws_orthogonal_rows():
+def test_orthogonal_rule_draws_orthogonal_rows():
     rules = (InitRule(match="blocks.0.attention.to_out.weight", distribution="orthogonal", std=2.0),)
     x = weights(rules=rules)["blocks.0.attention.to_out.weight"]
     torch.testing.assert_close(x @ x.T, 4 * torch.eye(32))
 
 
-def test_the_first_rule_that_matches_decides_and_the_rest_stays_to_the_bit():
+def test_first_rule_that_matches_decides_and_the_rest_stays_to_the_bit():
     usual = weights()
     rules = (
         InitRule(match="blocks.1.*.weight", std=0.5),
@@ -77,7 +77,7 @@ def test_the_first_rule_that_matches_decides_and_the_rest_stays_to_the_bit():
 
 
 @given(seed=st.integers(0, 99))
-def test_a_rule_gives_equivalent_attentions_the_same_weights(seed):
+def test_rule_gives_equivalent_attentions_the_same_weights(seed):
     rules = (InitRule(match="*.attention.*", std=0.3), InitRule(match="*norm*", distribution="constant", value=0.1))
     one, other = (weights(seed, attention, bias=False, rules=rules) for attention in ("fused", "per_head"))
     assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
@@ -93,7 +93,7 @@ def test_a_rule_gives_equivalent_attentions_the_same_weights(seed):
         (("*.weight", "norm.*"), r"init\.rules\[1\]\.match: 'norm\.\*' matches only .* norm\.weight by '\*\.weight'"),
     ],
 )
-def test_a_rule_that_decides_nothing_is_refused_with_the_names(rules, match):
+def test_rule_that_decides_nothing_is_refused_with_the_names(rules, match):
     with pytest.raises(ConfigError, match=match):
         weights(rules=tuple(InitRule(match=pattern) for pattern in rules))
 

@@ -30,7 +30,7 @@ def stream(batch, time, seed):
 
 
 @given(**sizes, heads=st.sampled_from([1, 2, 3, 4]))
-def test_the_written_out_attention_is_the_definition_computed_by_hand(batch, time, seed, heads):
+def test_attention_written_out_is_the_definition_computed_by_hand(batch, time, seed, heads):
     layer = attention("fused", seed, heads=heads).double()
     x = stream(batch, time, seed).double()
     width = DIM // heads
@@ -60,7 +60,7 @@ def test_heads_that_do_not_divide_the_width_are_refused_with_those_that_do(name)
 
 
 @pytest.mark.parametrize("name", EQUIVALENTS)
-def test_the_shared_layout_and_back_is_no_change(name):
+def test_canonical_layout_and_back_is_no_change(name):
     layer = attention(name, 1, bias=True, out_bias=True)
     weights = dict(layer.named_parameters())
     assert sorted(to_canonical(layer, weights)) == ["to_out.bias", "to_out.weight", "to_qkv.bias", "to_qkv.weight"]
@@ -81,7 +81,7 @@ def test_norms_are_their_definitions(batch, time, seed):
 
 
 @pytest.mark.parametrize("activation", ["relu", "gelu"])
-def test_the_mlp_is_its_definition(activation):
+def test_mlp_is_its_definition(activation):
     layer, x = Ffn.find("mlp")(activation=activation, bias=True).build(DIM), stream(2, 3, 0)
     hidden = x @ layer.to_hidden.weight.T + layer.to_hidden.bias
     bent = hidden.clamp(min=0) if activation == "relu" else hidden * (1 + torch.erf(hidden / 2**0.5)) / 2
@@ -127,7 +127,7 @@ def test_sinusoidal_is_the_papers_formula():
 
 
 @pytest.mark.parametrize("name", ["learned", "sinusoidal"])
-def test_a_position_with_a_table_refuses_a_time_beyond_it(name):
+def test_position_with_a_table_refuses_a_position_beyond_it(name):
     position = Position.find(name)().build(DIM, 4, 8)
     with pytest.raises(IndexError):
         position.embed(torch.zeros(1, 1, DIM), torch.tensor([8]))
@@ -155,7 +155,7 @@ def test_one_seed_is_one_function_whichever_attention_is_named(name):
     torch.testing.assert_close(outputs[0], outputs[1], atol=1e-5, rtol=0)
 
 
-def test_a_past_forgets_nothing_and_mixes_no_children():
+def test_cache_loses_nothing_and_mixes_no_layers():
     cache = KVCache()
     first, second = torch.randn(1, 2, 3, 4), torch.randn(1, 2, 5, 4)
     cache.layer(0).append(first, first)
@@ -165,7 +165,7 @@ def test_a_past_forgets_nothing_and_mixes_no_children():
     assert (cache.layer(0).length, cache.layer(1).length, cache.length) == (8, 5, 0)
 
 
-def test_a_past_has_room_for_as_much_again_so_that_each_key_is_copied_a_few_times_only():
+def test_cache_doubles_its_capacity_so_that_each_key_is_copied_a_few_times():
     cache, one = KVCache(), torch.randn(1, 2, 1, 4)
     homes = [cache.append(one, one)[0].data_ptr() for _ in range(64)]
     assert len(set(homes)) <= 7  # 64 tokens, doubled six times
@@ -173,18 +173,18 @@ def test_a_past_has_room_for_as_much_again_so_that_each_key_is_copied_a_few_time
 
 
 @pytest.mark.parametrize("name", ["gqa", "sdpa"])
-def test_a_config_with_absurd_numbers_is_refused_at_once(name):
+def test_config_with_absurd_numbers_is_refused_at_once(name):
     with pytest.raises(ConfigError, match=r"heads: expected a number of at most 4,096, got 4611686018427387903"):
         Attention.find(name)(heads=2**62 - 1).build(24)
 
 
 @pytest.mark.parametrize("name", ["rope", "sinusoidal"])
-def test_a_wave_shorter_than_any_is_refused(name):
+def test_wavelength_too_short_is_refused(name):
     with pytest.raises(ConfigError, match=r"theta: expected a number of at least 1, got 0\.5"):
         Position.find(name)(theta=0.5)
 
 
-def test_an_attention_says_when_it_is_the_softmax_of_all():
+def test_attention_declares_when_it_is_full_softmax():
     sliding, gqa = Attention.find("sliding_window")(window=5), Attention.find("gqa")
     assert [sliding.equivalent_at(length) for length in (4, 5, 6)] == [SOFTMAX, SOFTMAX, ""]
     assert [gqa(heads=4, kv_heads=kv_heads).equivalent_at(9) for kv_heads in (4, 2)] == [SOFTMAX, ""]
@@ -192,6 +192,6 @@ def test_an_attention_says_when_it_is_the_softmax_of_all():
 
 
 @pytest.mark.parametrize("slot", [Attention, Block, Ffn, Norm, Position])
-def test_a_slot_itself_is_never_built(slot):
+def test_slot_itself_is_never_built(slot):
     with pytest.raises(TypeError, match="abstract"):
         slot()

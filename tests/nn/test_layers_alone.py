@@ -56,7 +56,7 @@ def attentions():
     return [part for part in every(Attention) if part.part != "flex"]  # which compiles a kernel
 
 
-def test_the_public_names_are_those_that_type_checkers_see():
+def test_public_names_are_those_that_type_checkers_see():
     tree = ast.parse((ROOT / "nanotx" / "nn" / "__init__.py").read_text(encoding="utf-8"))
     (block,) = [node for node in tree.body if isinstance(node, ast.If)]
     imported = {alias.asname: node.module for node in block.body for alias in node.names}
@@ -71,13 +71,13 @@ def test_every_part_that_a_layer_is_made_of_is_public():
     assert {getattr(nanotx.nn, part.__name__) for part in parts} == parts
 
 
-def test_an_unknown_name_is_answered_with_the_one_that_was_meant():
+def test_unknown_name_is_answered_with_the_one_that_was_meant():
     with pytest.raises(AttributeError, match=r"no attribute 'Swiglu'\. Did you mean 'SwiGlu'\? It has: "):
         nanotx.nn.Swiglu  # noqa: B018
 
 
 @pytest.mark.parametrize("block", [*every(Block), *(PreNorm(attention=part) for part in attentions())], ids=str)
-def test_a_stack_of_ones_own_gives_piece_by_piece_what_it_gives_at_once(block):
+def test_users_stack_gives_piece_by_piece_what_it_gives_at_once(block):
     torch.manual_seed(0)
     stack, values = Stack(block, Rope()).eval(), torch.randn(2, TIME, 3)
     whole, cache = stack(values), KVCache()
@@ -102,7 +102,7 @@ def test_every_weight_of_a_stack_of_ones_own_gets_a_gradient(block):
     assert [name for name, weight in stack.named_parameters() if weight.grad is None] == []
 
 
-def test_a_rolling_cache_by_hand_is_a_sliding_window():
+def test_rolling_cache_by_hand_is_a_sliding_window():
     torch.manual_seed(0)
     one = PreNorm(attention=SlidingWindow(heads=HEADS, window=3)).build(DIM).eval()
     all_of_it = PreNorm().build(DIM).eval()
@@ -113,5 +113,5 @@ def test_a_rolling_cache_by_hand_is_a_sliding_window():
     assert (cache.length, cache.evicted) == (2, 7)
 
 
-def test_a_layer_without_scores_is_built_alone_too():
+def test_linear_attention_is_built_alone_too():
     assert LinearKernel(heads=HEADS).build(DIM)(torch.randn(1, TIME, DIM)).shape == (1, TIME, DIM)

@@ -86,7 +86,7 @@ def test_stretched_by_one_is_rope(name):
     torch.testing.assert_close(turned(Position.find(name)(factor=1.0), q, at), turned(Rope(), q, at))
 
 
-def test_a_head_of_one_pair_has_nothing_that_ntk_could_slow():
+def test_head_of_one_pair_has_nothing_that_ntk_could_slow():
     assert Ntk(factor=4.0).build(2, 1, 8).rates.tolist() == [1.0]
 
 
@@ -129,7 +129,7 @@ def test_in_a_longer_window_what_was_read_before_is_scored_as_before(name):
         long(torch.zeros(1, 16, dtype=torch.long))
 
 
-def test_a_model_that_is_not_moved_is_itself():
+def test_model_that_is_not_moved_is_itself():
     one = model("learned")
     assert moved(one, 6, one.config.position) is one and moved(one, 3, one.config.position) is one
 
@@ -143,7 +143,7 @@ def test_yarn_that_was_trained_keeps_its_original_length_in_any_window():
     assert torch.equal(moved(one, 24, explicit_position(one.config)).position.rates, one.position.rates)
 
 
-def test_a_table_has_no_places_to_give_and_says_which_positions_have():
+def test_learned_position_cannot_be_extended_and_names_positions_that_can():
     one = model("learned")
     those = ", ".join(sorted(FORMULAS))
     with pytest.raises(
@@ -189,7 +189,7 @@ def test_windows_may_have_any_length_that_the_model_can_read(ids, context):
     assert evaluate(one, eval_text, MACHINE, context).loss == pytest.approx(total / len(ids), rel=1e-5)
 
 
-def test_the_scores_of_a_few_tokens_are_held_at_once_however_long_the_window(monkeypatch):
+def test_logits_of_a_few_tokens_are_held_at_once_at_any_window(monkeypatch):
     one, held = moved(model(), 30, Rope()), list[int]()
     eval_text = EvalText(ids=np.arange(30) % 11, start=0, size=9)
     whole = evaluate(one, eval_text, MACHINE).loss
@@ -231,7 +231,7 @@ def told(folder, path, *words):
     return json.loads((path / "x.json").read_text(encoding="utf-8"))
 
 
-def test_a_run_is_scored_in_windows_of_any_length_and_says_how(trained, tmp_path, capsys):
+def test_run_is_scored_in_windows_of_any_length_and_says_how(trained, tmp_path, capsys):
     plain = told(trained, tmp_path)
     assert (plain["context"], plain["trained_context"]) == (8, 8) and "windows of" not in capsys.readouterr().out
     short = told(trained, tmp_path, "--context", "4")
@@ -254,7 +254,7 @@ def test_a_run_is_scored_in_windows_of_any_length_and_says_how(trained, tmp_path
     assert evaluate(moved_there, eval_text, MACHINE).loss == pytest.approx(eight["loss"], rel=1e-5)
 
 
-def test_the_loss_by_position_is_a_curve_and_a_table(trained, capsys):
+def test_loss_by_position_is_a_curve_and_a_table(trained, capsys):
     assert run(["eval", str(trained), "--by-position", "--context", "20"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[3].startswith("loss at positions 1 to 20: ") and len(lines[3].split()[-1]) == 20
@@ -333,7 +333,7 @@ def test_each_position_is_trained_alike_and_scored_in_windows_of_each_length(len
     assert first.split() == ["learned", f"{rows[0]['bits_per_byte']:.4f}", "-", "-"]
 
 
-def test_a_length_that_is_none_is_refused_before_anything_is_trained(lengths):
+def test_invalid_length_is_refused_before_anything_is_trained(lengths):
     with pytest.raises(ConfigError, match=r"times: expected whole numbers such as 1,2,4, got '1,0\.5'"):
         lengths("--times", "1,0.5")
     with pytest.raises(ConfigError, match=r"no part named 'rop'\. Did you mean 'rope'"):

@@ -34,7 +34,7 @@ def total(config, head, x, targets, chunk=0):
 
 
 @given(seed=st.integers(0, 99), chunk=st.sampled_from([0, 3]))
-def test_the_cross_entropy_with_a_z_loss_is_its_definition(seed, chunk):
+def test_cross_entropy_with_a_z_loss_is_its_definition(seed, chunk):
     head, x, targets = case(seed)
     logits = head(x).flatten(0, 1)
     want = F.cross_entropy(logits, targets.flatten()) + 0.3 * logits.logsumexp(1).square().mean()
@@ -80,12 +80,12 @@ def test_without_gradients_chunks_give_the_loss_alone():
         ("multi_token", {"loss": MultiToken()}, "loss: multi_token inside multi_token; set a larger ahead"),
     ],
 )
-def test_a_field_out_of_range_is_refused(name, fields, match):
+def test_field_out_of_range_is_refused(name, fields, match):
     with pytest.raises(ConfigError, match=match):
         Loss.find(name)(**fields)
 
 
-def test_a_text_shorter_than_the_tokens_ahead_is_refused_with_the_remedy():
+def test_text_shorter_than_the_tokens_ahead_is_refused_with_the_remedy():
     head, x, targets = case(0, time=3)
     with pytest.raises(ConfigError, match=r"multi_token: ahead=4 needs texts of as many tokens, got 3; try a larger"):
         total(MultiToken(ahead=4), head, x, targets)
@@ -108,7 +108,7 @@ def same_files(one, other):
     assert [row["loss"] for row in rows_of(one)] == [row["loss"] for row in rows_of(other)]
 
 
-def test_a_loss_with_parameters_is_trained_saved_resumed_to_the_bit_and_not_needed_to_sample(tmp_path):
+def test_loss_with_parameters_is_trained_saved_resumed_to_the_bit_and_not_needed_to_sample(tmp_path):
     flags = ["--loss", "multi_token", "--loss.ahead", "3", "--train.ema-decay", "0.5"]
     assert train(tmp_path, "whole", *flags) == 0
     assert train(tmp_path, "parted", *flags, train_steps=4) == 0
@@ -127,7 +127,7 @@ def test_a_loss_with_parameters_is_trained_saved_resumed_to_the_bit_and_not_need
     assert run(["verify", str(tmp_path / "whole")]) == 0
 
 
-def test_a_row_logs_the_cross_entropy_and_where_it_differs_what_training_minimises(tmp_path):
+def test_row_logs_the_cross_entropy_and_a_differing_training_loss(tmp_path):
     assert train(tmp_path, "plain") == 0
     assert train(tmp_path, "smooth", "--loss", "label_smoothing", "--loss.smoothing", "0.5") == 0
     plain, smooth = rows_of(tmp_path / "plain")[0], rows_of(tmp_path / "smooth")[0]
@@ -137,7 +137,7 @@ def test_a_row_logs_the_cross_entropy_and_where_it_differs_what_training_minimis
     assert all(row["bits_per_byte"] == pytest.approx(row["val_loss"] / 0.6931472, rel=0.2) for row in evals)
 
 
-def test_a_row_logs_each_auxiliary_loss_by_the_name_of_its_module(tmp_path):
+def test_row_logs_each_auxiliary_loss_by_the_name_of_its_module(tmp_path):
     assert train(tmp_path, "moe", "--ffn", "moe", "--loss.z-loss", "0.01", model_layers=2) == 0
     for row in rows_of(tmp_path / "moe"):
         names = [f"aux_loss/blocks.{layer}.ffn" for layer in range(2)]
@@ -145,14 +145,14 @@ def test_a_row_logs_each_auxiliary_loss_by_the_name_of_its_module(tmp_path):
         assert row["total_loss"] > row["loss"] + row["aux_loss"]
 
 
-def test_a_resume_with_another_loss_is_refused(tmp_path):
+def test_resume_with_another_loss_is_refused(tmp_path):
     assert train(tmp_path, "run", "--loss", "label_smoothing", train_steps=2) == 0
     with pytest.raises(ConfigError, match=r"loss\.part was 'label_smoothing', not 'cross_entropy'"):
         train(tmp_path, "run", "--resume", "--loss", "cross_entropy")
     assert train(tmp_path, "run", "--resume", "--loss", "label_smoothing", "--loss.smoothing", "0.1") == 0
 
 
-def test_a_swap_of_losses_keeps_the_z_loss():
+def test_swap_of_losses_keeps_the_z_loss():
     from nanotx.recipe_flags import read_recipe
 
     recipe, _ = read_recipe(Recipe(loss=CrossEntropy(z_loss=0.2)), ["--loss", "label_smoothing"], "test")
@@ -161,7 +161,7 @@ def test_a_swap_of_losses_keeps_the_z_loss():
     assert recipe.loss == MultiToken(ahead=4, loss=LabelSmoothing(z_loss=0.2))
 
 
-def test_an_unknown_loss_is_answered_with_a_near_name():
+def test_unknown_loss_is_answered_with_a_near_name():
     with pytest.raises(UnknownPart, match=r"no part named 'label_smooth'\. Did you mean 'label_smoothing'\?"):
         Loss.find("label_smooth")
     assert replace(Recipe(), loss=LabelSmoothing()).loss.smoothing == 0.1

@@ -54,7 +54,7 @@ def model(*does, seed=0, checkpointing=False):
 IDS = torch.tensor([[1, 2, 3, 4, 5], [6, 5, 4, 3, 2]])
 
 
-def test_a_later_layer_reads_what_an_earlier_one_wrote():
+def test_later_layer_reads_what_an_earlier_one_wrote():
     one = model("write", "nothing", "read")
     seen = []
     one.blocks[0].ffn.register_forward_hook(lambda module, given, made: seen.append(made))
@@ -89,7 +89,7 @@ def test_what_is_written_and_never_read_is_an_error_and_the_next_pass_is_as_new(
         assert one.store.read("state").shape == (2, 5, 8)
 
 
-def test_a_near_name_is_proposed():
+def test_near_name_is_suggested():
     store = PassStore()
     match = r"store: 'valeus' .*Did you mean 'values'\? Modules before it wrote 'values'"
     with pytest.raises(ConfigError, match=match), store.one_pass():
@@ -135,7 +135,7 @@ def test_sampling_with_a_cache_is_sampling_without():
     assert ids.shape == (1, 10)
 
 
-def test_a_copy_of_a_model_has_a_store_of_its_own():
+def test_copy_of_a_model_has_a_store_of_its_own():
     one = model("write", "read")
     other = deepcopy(one)
     assert other.store is not one.store and all(block.ffn.store is other.store for block in other.blocks)

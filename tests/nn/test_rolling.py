@@ -26,13 +26,13 @@ def begun(position, context, seed=0):
 
 @pytest.mark.parametrize("context", [4, 64, 8192, 32_768, 131_072])
 @pytest.mark.parametrize("position", sorted(RELATIVE))
-def test_a_past_rolls_with_a_relative_position_at_any_context(position, context):
+def test_cache_rolls_with_a_relative_position_at_any_context(position, context):
     for seed in range(8):
         assert next(iter(begun(position, context, seed))).row == 0
 
 
 @pytest.mark.parametrize("position", sorted(set(Position.names()) - RELATIVE))
-def test_a_past_never_rolls_with_a_position_that_does_not_state_that_it_is_relative(position):
+def test_cache_does_not_roll_with_a_position_that_is_not_declared_relative(position):
     for context in (4, 64, 2048):
         with pytest.raises(
             ConfigError,
@@ -41,7 +41,7 @@ def test_a_past_never_rolls_with_a_position_that_does_not_state_that_it_is_relat
             begun(position, context)
 
 
-def test_the_chance_of_the_process_is_not_touched_by_the_question():
+def test_rolling_generation_leaves_the_global_generator_unchanged():
     torch.manual_seed(3)
     wanted = torch.rand(2)
     torch.manual_seed(3)

@@ -51,7 +51,7 @@ def test_parameters_are_counted_once_and_operations_for_each_layer(share):
     assert model.flops_per_token == free.flops_per_token
 
 
-def test_a_pattern_of_blocks_is_tiled_over_the_blocks_that_are_built():
+def test_pattern_of_blocks_is_tiled_over_the_blocks_that_are_built():
     blocks = (PreNorm(ffn=Ffn.find("mlp")()), PreNorm(attention=Attention.find("gqa")(heads=4, kv_heads=2)))
     config = Model(dim=8, layers=6, share=2, context=8, blocks=blocks)
     assert [blocks.index(block) for block in config.pattern()] == [0, 0, 1, 1, 0, 0]
@@ -59,7 +59,7 @@ def test_a_pattern_of_blocks_is_tiled_over_the_blocks_that_are_built():
     assert len(model.blocks) == 3 and config.size(7).parameters == model.parameter_count
 
 
-def test_a_share_that_does_not_divide_the_layers_is_refused():
+def test_sharing_that_does_not_divide_the_layers_is_refused():
     with pytest.raises(ConfigError, match=r"share: 4 does not divide layers=6; try one of \[1, 2, 3, 6\]"):
         Model(layers=6, share=4)
     with pytest.raises(ConfigError, match="share: expected a number of at least 1"):
@@ -108,7 +108,7 @@ def test_auxiliary_losses_of_layers_that_share_experts_add_up():
     torch.testing.assert_close(model.aux_losses()[name], seen[0] + seen[1])
 
 
-def test_a_run_with_shared_layers_is_saved_once_and_resumed_to_the_bit(tmp_path, monkeypatch):
+def test_run_with_shared_layers_is_saved_once_and_resumed_to_the_bit(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     corpus = ["--corpus", "file", "--corpus.path", str(text(tmp_path / "letters.txt"))]
     flags = ["--model.share", "2", "--block.dropout", "0.2", "--optimizer", "muon"]

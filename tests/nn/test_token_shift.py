@@ -12,7 +12,7 @@ from nanotx.nn.block.token_shift import TokenShift
 
 
 @given(shifts=st.integers(1, 3), time=st.integers(1, 6), seed=st.integers(0, 99))
-def test_a_block_reads_each_position_with_those_before_it_mixed_in(shifts, time, seed):
+def test_block_reads_each_position_with_those_before_it_mixed_in(shifts, time, seed):
     torch.manual_seed(seed)
     layer = TokenShift(shifts=shifts).build(8)
     for weight in layer.weights:
@@ -40,12 +40,12 @@ def test_its_weights_are_vectors_so_that_no_optimizer_takes_them_for_a_map():
     assert {weight.ndim for weight in TokenShift(shifts=3).build(8).weights} == {1}
 
 
-def test_a_shift_without_taps_is_refused():
+def test_token_shift_without_shifts_is_refused():
     with pytest.raises(ConfigError, match="shifts: expected a number of at least 1, got 0"):
         TokenShift(shifts=0)
 
 
-def test_a_block_that_is_named_takes_the_place_of_the_wrapper_and_of_what_it_wraps():
+def test_named_block_replaces_the_wrapper_and_what_it_wraps():
     from nanotx.recipe_flags import read_recipe
     from nanotx.recipes.shakespeare_ngrams import recipe
 

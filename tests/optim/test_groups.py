@@ -31,7 +31,7 @@ def settings(config, named):
     }
 
 
-def test_the_first_group_that_matches_decides():
+def test_first_group_that_matches_decides():
     groups = (
         ParamGroup(match="*norm*", weight_decay=0.5),
         ParamGroup(match="blocks.*", lr_scale=0.1, weight_decay=0.0),
@@ -49,7 +49,7 @@ def test_the_first_group_that_matches_decides():
     }
 
 
-def test_the_reported_rate_is_that_of_a_group_without_a_pattern():
+def test_reported_rate_is_that_of_a_group_without_a_pattern():
     optimizer = AdamW(lr=1.0, groups=(ParamGroup(match="embedding.*", lr_scale=0.1),)).build_grouped(parameters())
     assert [group["base_lr"] for group in optimizer.param_groups] == [1.0, 1.0, 0.1]
 
@@ -79,12 +79,12 @@ def test_names_in_groups_of_torch_are_split_too():
         (("*", "*norm*"), r"optimizer\.groups\[1\]\.match: .* blocks\.0\.norm\.weight by '\*', and the first match"),
     ],
 )
-def test_a_group_that_decides_nothing_is_refused(patterns, match):
+def test_group_that_decides_nothing_is_refused(patterns, match):
     with pytest.raises(ConfigError, match=match):
         AdamW(groups=tuple(ParamGroup(match=one) for one in patterns)).build_grouped(parameters())
 
 
-def test_a_decay_for_an_optimizer_that_has_none_is_refused():
+def test_decay_for_an_optimizer_that_has_none_is_refused():
     @dataclass(frozen=True, kw_only=True)
     class Adagrad(Optimizer):
         def build(self, parameters):

@@ -25,7 +25,7 @@ def test_what_is_made_orthogonal_keeps_its_directions_and_loses_its_sizes(shape)
     assert not orthogonal(torch.zeros(shape), iterations=5).any()
 
 
-def test_a_matrix_takes_an_orthogonal_step_and_a_vector_that_of_adamw():
+def test_matrix_takes_an_orthogonal_step_and_a_vector_that_of_adamw():
     torch.manual_seed(0)
     matrix, vector, embedding = (nn.Parameter(torch.randn(shape)) for shape in [(12, 5), (5,), (7, 5)])
     before = {"matrix": matrix.detach().clone(), "vector": vector.detach().clone(), "e": embedding.detach().clone()}
@@ -63,7 +63,7 @@ def test_every_matrix_of_a_model_but_its_table_goes_by_muon():
         ({"betas": (0.9, 1.0)}, "betas: expected two shares"),
     ],
 )
-def test_a_muon_that_cannot_be_is_refused(fields, message):
+def test_invalid_muon_is_refused(fields, message):
     with pytest.raises(ConfigError, match=message):
         Muon(**fields)
 
@@ -99,7 +99,7 @@ def test_rows_alone_are_stepped_by_their_own_mean_square_and_the_others_wait():
 
 @pytest.mark.parametrize("shape", [(3, 8, 16), (2, 5, 40), (1, 32, 128)])
 @pytest.mark.parametrize("iterations", [1, 4, 5])
-def test_the_two_orders_of_newton_schulz_are_one_function(shape, iterations):
+def test_two_orders_of_newton_schulz_are_one_function(shape, iterations):
     torch.manual_seed(0)
     x = torch.randn(shape) * torch.logspace(0, -3, shape[1])[:, None]  # ill-conditioned
     x /= torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True)
@@ -107,7 +107,7 @@ def test_the_two_orders_of_newton_schulz_are_one_function(shape, iterations):
 
 
 @pytest.mark.parametrize("config", [Muon(), AdamW()], ids=["muon", "adamw"])
-def test_an_optimizer_in_float16_does_not_move_where_a_gradient_overflowed(config):
+def test_optimizer_in_float16_does_not_move_where_a_gradient_overflowed(config):
     shapes = {"blocks.0.to_out.weight": (4, 4), "embedding.weight": (5, 4), "norm.weight": (4,)}
     named = {name: nn.Parameter(torch.ones(shape)) for name, shape in shapes.items()}
     optimizer, scaler = config.build(named.items()), torch.amp.GradScaler("cpu", init_scale=4.0)

@@ -120,7 +120,7 @@ TORCH = {
 
 @pytest.mark.parametrize("name", TORCH)
 @pytest.mark.parametrize("cut", [0, 1, 4])
-def test_an_optimizer_of_pytorch_resumes_to_the_bit(name, cut):
+def test_optimizer_of_pytorch_resumes_to_the_bit(name, cut):
     kind, others = getattr(torch.optim, name), TORCH[name]
     named = {name: one for name, one in parameters().items() if one.numel()}  # Adafactor divides by the size
     resumes(Built(kind=kind, others=tuple(others.items())), named, gradients(7), cut)
@@ -162,7 +162,7 @@ def casting_groups(self, found, saved):
         (packing, "split", lambda path: tuple(path.split("/"))),
     ],
 )
-def test_the_law_catches_a_codec_that_loses_something(monkeypatch, where, name, broken):
+def test_law_catches_a_codec_that_loses_something(monkeypatch, where, name, broken):
     monkeypatch.setattr(where, name, broken)
     if where is packing:
         monkeypatch.setattr(state, name, broken)
@@ -235,7 +235,7 @@ def test_what_cannot_be_saved_of_a_group_is_named_with_its_key(made):
         held(made, "group").save()
 
 
-def test_an_object_in_a_group_that_stays_is_the_configs_and_not_saved():
+def test_object_in_a_group_that_stays_is_the_configs_and_not_saved():
     params = {"w": nn.Parameter(torch.zeros(2))}
     optimizer = torch.optim.SGD([{"params": [*params.values()], "config": object()}], lr=0.1)
     codec = StateCodec(optimizer, params)
@@ -257,13 +257,13 @@ def test_state_that_overlaps_in_memory_is_refused_and_parts_of_one_buffer_are_no
         held(lambda one: flat[: one.numel()]).save()
 
 
-def test_a_group_that_holds_a_tensor_of_no_model_is_refused():
+def test_group_that_holds_a_tensor_of_no_model_is_refused():
     one = nn.Parameter(torch.zeros(2))
     with pytest.raises(ConfigError, match=r"group 0 holds a tensor of shape \(5,\) that is no parameter of the model"):
         StateCodec(torch.optim.SGD([one, torch.zeros(5)]), {"w": one})
 
 
-def test_a_value_of_the_recipe_that_changes_wins_over_the_groups_and_what_training_changed_does_not():
+def test_value_of_the_recipe_that_changes_wins_over_the_groups_and_what_training_changed_does_not():
     def made(momentum):
         params = {"w": nn.Parameter(torch.zeros(2))}
         optimizer = torch.optim.SGD(params.values(), lr=0.1, momentum=momentum)
@@ -280,7 +280,7 @@ def test_a_value_of_the_recipe_that_changes_wins_over_the_groups_and_what_traini
         assert (after.param_groups[0]["momentum"], "count" in after.param_groups[0]) == (momentum, False)
 
 
-def test_a_reset_gives_an_optimizer_the_state_that_it_was_built_with():
+def test_reset_gives_an_optimizer_the_state_that_it_was_built_with():
     params = {"w": nn.Parameter(torch.ones(2))}
     optimizer = torch.optim.Adagrad(params.values())  # the only one that has state before a step
     codec = StateCodec(optimizer, params)
@@ -384,7 +384,7 @@ values = st.recursive(
 
 
 @given(value=values)
-def test_a_plain_value_goes_through_text_and_back(value):
+def test_plain_value_goes_through_text_and_back(value):
     tensors = {}
     item = json.loads(json.dumps(pack(value, "x", tensors), allow_nan=False))
     check_packed(item, "x")
@@ -407,7 +407,7 @@ junk = st.recursive(
 
 
 @given(table=st.dictionaries(st.sampled_from(["groups", "state", "own_layout", "shared", "extra", "?"]), junk))
-def test_a_table_of_anything_is_refused_in_words_or_loaded(table):
+def test_any_table_is_refused_in_words_or_loaded(table):
     try:
         check_table(table)
     except ValueError as error:
@@ -443,7 +443,7 @@ def deep(depth):
         ({"step": 3.0}, "step: 3.0 is not what"),
     ],
 )
-def test_a_table_that_nanotx_did_not_write_is_refused_by_its_place(change, says):
+def test_table_that_nanotx_did_not_write_is_refused_by_its_place(change, says):
     with pytest.raises(ValueError, match=says):
         check_table({"groups": [], "state": {}, "own_layout": []} | change)
 
@@ -472,7 +472,7 @@ def test_tensors_that_do_not_fit_are_refused_by_file_and_name(change, says):
         codec.load(tensors, table, where="some/file")
 
 
-def test_a_nested_tensor_that_is_missing_is_named():
+def test_nested_tensor_that_is_missing_is_named():
     codec = held(lambda one: [torch.zeros(2)])
     tensors, table = codec.save()
     del tensors["layer.bias/mine/0"]
@@ -491,6 +491,6 @@ def test_loading_takes_none_of_the_tensors():
     assert safetensors.torch.save(tensors)
 
 
-def test_an_unsaveable_value_says_where_it_is():
+def test_unsaveable_value_says_where_it_is():
     with pytest.raises(Unsaveable, match=r"x/a%2Fb/1: \{1\} of type builtins\.set; expected a tensor, a number"):
         pack({"a/b": [0, {1}]}, "x", {})

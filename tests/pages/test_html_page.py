@@ -26,7 +26,7 @@ def test_only_the_scripts_of_the_page_may_run():
     assert "script-src 'none'" in html_page("", "<p></p>")
 
 
-def test_a_title_is_text():
+def test_title_is_text():
     assert "<title>&lt;b&gt;</title>" in html_page("<b>", "")
 
 

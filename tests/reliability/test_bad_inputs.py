@@ -63,7 +63,7 @@ def answer(bad, capsys):
 
 
 @every_input
-def test_a_wrong_input_is_answered(bad, specimens, little_memory, tmp_path, monkeypatch, capsys):
+def test_bad_input_is_answered(bad, specimens, little_memory, tmp_path, monkeypatch, capsys):
     if not bad.possible():
         pytest.skip("not possible here")
     folder = tmp_path / "home"
@@ -76,7 +76,7 @@ def test_a_wrong_input_is_answered(bad, specimens, little_memory, tmp_path, monk
 
 @pytest.mark.slow
 @every_input
-def test_a_wrong_input_is_answered_by_a_process_of_its_own(bad, specimens, tmp_path):
+def test_bad_input_is_answered_by_a_process_of_its_own(bad, specimens, tmp_path):
     if not bad.possible():
         pytest.skip("not possible here")
     folder = tmp_path / "home"
@@ -84,7 +84,7 @@ def test_a_wrong_input_is_answered_by_a_process_of_its_own(bad, specimens, tmp_p
     attempt(bad, folder)
 
 
-def test_the_catalogue_is_large_and_each_input_has_a_name_of_its_own():
+def test_catalogue_is_large_and_each_input_has_a_name_of_its_own():
     names = Counter(bad.name for bad in CATALOGUE)
     assert len(names) >= 80 and names.most_common(1)[0][1] == 1
     assert {bad.code for bad in CATALOGUE} == {0, 2, 3, 4}
@@ -110,16 +110,16 @@ OWED = BadInput(name="x", argv=("train",), code=2, says="expected .* such as")
         ),
     ],
 )
-def test_a_wrong_answer_is_caught(code, output, seconds, after, fault):
+def test_wrong_message_is_caught(code, output, seconds, after, fault):
     with pytest.raises(Broken, match=fault):
         judge(OWED, code, output, seconds, {}, after)
 
 
-def test_a_good_answer_may_be_framed_and_broken_into_lines():
+def test_good_message_may_be_framed_and_broken_into_lines():
     judge(OWED, 2, "│ expected a recipe │\n│ such as mine.toml │", 0.1, {}, {})
 
 
-def test_an_input_may_be_tried_in_a_process_of_its_own(tmp_path):
+def test_input_may_be_tried_in_a_process_of_its_own(tmp_path):
     attempt(BadInput(name="x", argv=("train",), code=2, says="missing; expected one of", prepare=having()), tmp_path)
     with pytest.raises(Broken, match="the exit code 2 and not 3"):
         attempt(BadInput(name="x", argv=("train",), code=3, says="", prepare=having()), tmp_path)

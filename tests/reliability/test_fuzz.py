@@ -29,7 +29,7 @@ def test_files_at_random_are_read_or_refused(kind, tmp_path):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_file_is_a_pure_function_of_seed_and_number(kind, tmp_path):
+def test_fuzzed_file_is_a_pure_function_of_seed_and_number(kind, tmp_path):
     written = []
     for home, seed, number in (("a", 1, 7), ("b", 1, 7), ("c", 2, 7), ("d", 1, 8)):
         folder = tmp_path / home
@@ -46,7 +46,7 @@ PLANTED = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_planted_bug_is_found(kind, tmp_path, monkeypatch):
+def test_planted_bug_is_found(kind, tmp_path, monkeypatch):
     where, name, bug = PLANTED[kind]
     sound = KINDS[kind].sound()
     monkeypatch.setattr(where, name, bug)

@@ -17,17 +17,17 @@ def run_case(case, folder):
 
 
 @pytest.mark.parametrize("number", range(5))
-def test_a_run_that_is_killed_at_any_moment_resumes_to_the_same_bits(tmp_path, number):
+def test_run_that_is_killed_at_any_moment_resumes_to_the_same_bits(tmp_path, number):
     run_case(kills.cases(1, 5)[number], tmp_path / "case")
 
 
-def test_a_disk_that_fails_anywhere_loses_nothing_that_was_saved(tmp_path):
+def test_disk_that_fails_anywhere_loses_nothing_that_was_saved(tmp_path):
     for number, case in enumerate(saves.cases(2, 4)):
         run_case(case, tmp_path / str(number))
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_fault_leaves_the_previous_good_state(tmp_path, name):
+def test_fault_leaves_the_previous_good_state(tmp_path, name):
     (case,) = (case for case in faults.cases(0) if case.name == name)
     run_case(case, tmp_path / "case")
 
@@ -40,7 +40,7 @@ def test_damage_is_found_named_and_skipped(tmp_path):
         run_case(case, tmp_path / str(number))
 
 
-def test_a_row_a_text_or_a_tensor_that_differs_is_named(tmp_path):
+def test_differing_row_text_or_tensor_is_named(tmp_path):
     folder = tmp_path / "case"
     folder.mkdir()
     assert tiny_runs.begin(tiny_runs.KIND, folder).finish().code == 0
@@ -68,7 +68,7 @@ def test_every_operation_of_a_save_is_among_the_cases():
     assert len(saves.cases(0, None)) == 4 * len(names)
 
 
-def test_the_command_prints_a_table_and_writes_it(tmp_path, capsys):
+def test_command_prints_a_table_and_writes_it(tmp_path, capsys):
     code = selftest.run(["--only", "damage", "--case", "torn", "--json", str(tmp_path / "results.json")])
     out = capsys.readouterr().out
     assert code == 0 and "kept" in out and "damage/a torn last line of metrics.jsonl" in out

@@ -67,7 +67,7 @@ def test_checkpoints_that_a_kill_left_half_replaced_removed_or_probed_are_remove
 
 
 @pytest.mark.parametrize("name", [f".step-6.{DEAD}.old", ".step-6.old"])
-def test_a_replaced_checkpoint_stays_until_the_one_of_its_step_is_sound(words, name):
+def test_replaced_checkpoint_stays_until_its_successor_is_sound(words, name):
     assert nanotx_command(words) == 0
     checkpoints = Path("run/checkpoints")
     (checkpoints / "step-6").rename(checkpoints / name)
@@ -78,7 +78,7 @@ def test_a_replaced_checkpoint_stays_until_the_one_of_its_step_is_sound(words, n
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork")
-def test_a_run_killed_between_two_renames_leaves_nothing_behind_once_it_is_resumed(words):
+def test_run_killed_between_two_renames_leaves_nothing_behind_once_it_is_resumed(words):
     assert nanotx_command(words) == 0
     checkpoints = Path("run/checkpoints")
     (checkpoints / "step-6/model.safetensors").write_bytes(b"damaged")
@@ -134,7 +134,7 @@ def test_readers_beside_a_run_that_saves_every_step_never_fail(words, tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
-def test_a_run_folder_whose_name_is_not_utf8_is_refused_before_anything_is_made(words, tmp_path):
+def test_run_folder_whose_name_is_not_utf8_is_refused_before_anything_is_made(words, tmp_path):
     name = os.fsdecode(b"caf\xe9")
     words[words.index("run")] = name
     with pytest.raises(RunError, match="this name is not UTF-8"):
@@ -149,7 +149,7 @@ def test_a_run_folder_whose_name_is_not_utf8_is_refused_before_anything_is_made(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
-def test_a_corpus_whose_name_is_not_utf8_is_refused_before_anything_is_made(words, tmp_path):
+def test_corpus_whose_name_is_not_utf8_is_refused_before_anything_is_made(words, tmp_path):
     name = os.fsdecode(b"caf\xe9.txt")
     shutil.move(tmp_path / "text.txt", tmp_path / name)
     words[words.index("text.txt")] = name

@@ -20,7 +20,7 @@ def published(tmp_path):
     return folder
 
 
-def test_a_checkpoint_that_is_whole_verifies_and_leaves_no_draft(tmp_path):
+def test_whole_checkpoint_verifies_and_leaves_no_temporary_file(tmp_path):
     valid.verify(published(tmp_path), set())
     assert [path.name for path in tmp_path.iterdir()] == ["step-4"]
     assert torch.equal(valid.read_tensors(tmp_path / "step-4/w.safetensors")["w"], torch.arange(6.0))
@@ -39,14 +39,14 @@ def test_any_harm_to_any_file_is_found(tmp_path, name, harm):
         valid.verify(file.parent, set())
 
 
-def test_a_manifest_cannot_name_a_file_elsewhere(tmp_path):
+def test_manifest_cannot_name_a_file_elsewhere(tmp_path):
     folder = published(tmp_path)
     (folder / "MANIFEST.json").write_text('{"../x": {"bytes": 1, "sha256": ""}}', encoding="utf-8")
     with pytest.raises(RunError, match=r"names '\.\./x', which is not a file of this folder"):
         valid.verify(folder, set())
 
 
-def test_a_disk_that_refuses_leaves_the_old_checkpoint_and_no_draft(tmp_path, monkeypatch):
+def test_failing_disk_leaves_the_old_checkpoint_and_no_temporary_file(tmp_path, monkeypatch):
     folder = published(tmp_path)
 
     def full(path):
@@ -59,7 +59,7 @@ def test_a_disk_that_refuses_leaves_the_old_checkpoint_and_no_draft(tmp_path, mo
     assert [path.name for path in tmp_path.iterdir()] == ["step-4"]
 
 
-def test_the_newest_two_and_the_best_are_kept(tmp_path):
+def test_newest_two_and_the_best_are_kept(tmp_path):
     for step in (2, 4, 6, 8, 10):
         checkpoint.write_atomic(tmp_path / f"step-{step}", {"a.txt": "a"})
     (tmp_path / f".step-12.{DEAD}").mkdir()
@@ -67,7 +67,7 @@ def test_the_newest_two_and_the_best_are_kept(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-10", "step-4", "step-8"]
 
 
-def test_a_journal_drops_what_was_torn_or_undone(tmp_path):
+def test_metrics_log_drops_torn_and_undone_rows(tmp_path):
     path = tmp_path / "metrics.jsonl"
     first = {"event": "step", "step": 1, "loss": 2.0, "grad_norm": 1.0, "lr": 0.1, "tokens_per_second": 9.0}
     path.write_text("".join(json.dumps(first | {"step": step}) + "\n" for step in (1, 2)) + '{"ev', encoding="utf-8")
@@ -78,7 +78,7 @@ def test_a_journal_drops_what_was_torn_or_undone(tmp_path):
 
 
 @pytest.mark.parametrize("eval_pending", [False, True])
-def test_the_looks_at_a_checkpoints_step_are_cut_from_the_journal_only_where_they_are_owed(tmp_path, eval_pending):
+def test_evaluations_at_a_checkpoints_step_are_cut_from_the_metrics_log_only_where_pending(tmp_path, eval_pending):
     path, loss = tmp_path / "metrics.jsonl", {"train_loss": 1.0, "val_loss": 1.0, "bits_per_byte": 1.0}
     numbers = {"loss": 1.0, "grad_norm": 1.0, "lr": 1.0, "tokens_per_second": 1.0}
     written = MetricsLog(path, step=0)

@@ -58,7 +58,7 @@ def diff(tmp_path, capsys):
     return compared
 
 
-def test_a_run_and_its_copy_differ_by_no_bit_as_their_last_checkpoints_say(train, copied, diff):
+def test_run_and_its_copy_differ_by_no_bit_as_their_last_checkpoints_say(train, copied, diff):
     code, found, out = diff(train(), copied)
     assert code == 0 and found["first"] is None and found["recipe"] == {} and found["journal_step"] is None
     assert found["from_step"] == found["last_step"] == 8
@@ -92,7 +92,7 @@ def test_another_seed_differs_in_the_first_weight_before_any_step(train, diff):
     assert out.splitlines()[-1].startswith("Before any step they differ, first in embedding.weight: ")
 
 
-def test_a_rate_of_matrices_alone_differs_in_the_first_matrix_after_the_first_step(train, diff):
+def test_rate_of_matrices_differs_in_the_first_matrix_after_the_first_step(train, diff):
     """Muon steps matrices by `lr` and all else by `adamw_lr`, so embedding and vectors of step 1 are the same."""
     code, found, out = diff(train(), train("--optimizer.lr", "0.03"))
     first = found["first"]
@@ -105,7 +105,7 @@ def test_a_rate_of_matrices_alone_differs_in_the_first_matrix_after_the_first_st
     assert f"After step 1 they differ, first in {matrices[0]}" in out
 
 
-def test_a_schedule_that_falls_later_differs_from_the_step_at_which_it_falls(train, diff):
+def test_schedule_that_falls_later_differs_from_the_step_at_which_it_falls(train, diff):
     one, other = train(), train(train_steps=12)
     recipes = [RunRecord(str(folder)).recipe for folder in (one, other)]
     factors = [[recipe.schedule.factor(step, recipe.train.steps) for step in range(8)] for recipe in recipes]

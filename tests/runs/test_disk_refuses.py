@@ -79,9 +79,7 @@ COMMANDS = [
     ("code", "file"),
     [(errno.EIO, "model.safetensors"), (errno.EACCES, "trainer.json"), (errno.EACCES, "MANIFEST.json")],
 )
-def test_a_newest_checkpoint_that_cannot_be_read_is_passed_over_by_every_command(
-    train, tmp_path, monkeypatch, capsys, code, file
-):
+def test_unreadable_newest_checkpoint_is_skipped_by_every_command(train, tmp_path, monkeypatch, capsys, code, file):
     assert train() == 0
     shutil.copytree("run", "other")
     unreadable(monkeypatch, f"run/checkpoints/step-6/{file}", code)
@@ -94,7 +92,7 @@ def test_a_newest_checkpoint_that_cannot_be_read_is_passed_over_by_every_command
     assert os.strerror(code) in said and "continues from step 4" in said
 
 
-def test_a_checkpoint_that_is_asked_for_and_cannot_be_read_is_refused_by_name(train, monkeypatch):
+def test_checkpoint_that_is_asked_for_and_cannot_be_read_is_refused_by_name(train, monkeypatch):
     assert train() == 0
     unreadable(monkeypatch, "step-6/model.safetensors", errno.EACCES)
     for words in (["sample", "run", "--step", "6"], ["eval", "run", "--step", "6"]):
@@ -118,7 +116,7 @@ for words in (["sample", "run", "--max-new-tokens", "3"], ["eval", "run"], ["ver
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="permissions are taken away as Linux does it")
-def test_a_user_without_permission_is_answered_by_every_command(train, tmp_path):
+def test_user_without_permission_is_answered_by_every_command(train, tmp_path):
     assert train() == 0
     (tmp_path / "run/checkpoints/step-6/model.safetensors").chmod(0)
     resume = ["train", "run/recipe.toml", "--run", "run", "--resume"]
@@ -148,7 +146,7 @@ def test_all_files_of_a_run_may_be_read_by_whom_the_umask_lets(train, tmp_path, 
 
 
 @pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES, errno.ENOSPC])
-def test_a_folder_that_takes_no_checkpoint_is_found_before_the_first_step(train, tmp_path, monkeypatch, code):
+def test_folder_that_takes_no_checkpoint_is_found_before_the_first_step(train, tmp_path, monkeypatch, code):
     refusing(monkeypatch, "write", code, when=lambda path: "step-" in str(path))
     with pytest.raises(
         RunError, match=r"a checkpoint cannot be written there: .*It needs [\d,]+ bytes, and [\d,]+ are"
@@ -161,7 +159,7 @@ def test_a_folder_that_takes_no_checkpoint_is_found_before_the_first_step(train,
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit is one of Linux")
-def test_a_disk_without_room_for_one_checkpoint_is_found_before_the_first_step(tmp_path):
+def test_disk_without_room_for_one_checkpoint_is_found_before_the_first_step(tmp_path):
     text(tmp_path / "text.txt")
     words = ["train", "shakespeare_char", "--corpus", "file", "--corpus.path", "text.txt", "--run", "run", *tiny()]
     limited = f"ulimit -f 8; exec {sys.executable} -m nanotx {' '.join(words)}"
@@ -170,9 +168,7 @@ def test_a_disk_without_room_for_one_checkpoint_is_found_before_the_first_step(t
     assert "a checkpoint cannot be written there: File too large" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_a_checkpoint_that_cannot_be_written_is_a_warning_and_the_next_one_is_tried(
-    train, tmp_path, monkeypatch, capsys
-):
+def test_checkpoint_that_cannot_be_written_is_a_warning_and_the_next_one_is_tried(train, tmp_path, monkeypatch, capsys):
     assert train(run="whole") == 0
     refusing(monkeypatch, "write", errno.ENOSPC, when=lambda path: "run/checkpoints/.step-4." in str(path))
     assert train() == 0
@@ -188,7 +184,7 @@ def test_a_checkpoint_that_cannot_be_written_is_a_warning_and_the_next_one_is_tr
         assert one.read_bytes() == other.read_bytes()
 
 
-def test_a_disk_that_refuses_to_the_end_costs_no_step_before_it_and_exit_code_4(train, tmp_path, monkeypatch):
+def test_disk_that_fails_to_the_end_costs_no_earlier_step_and_exits_with_4(train, tmp_path, monkeypatch):
     assert train(run="whole", train_steps=8) == 0
     names = ("run/checkpoints/.step-6.", "run/checkpoints/.step-8.")
     refusing(monkeypatch, "sync", errno.EIO, when=lambda path: any(name in str(path) for name in names))
@@ -263,7 +259,7 @@ def test_samples_that_the_disk_refuses_once_are_all_there_at_the_end(train, tmp_
     assert "samples.txt: cannot be written: " in warning["text"]
 
 
-def test_a_library_that_cannot_open_a_file_is_a_disk_that_refuses(train, tmp_path, monkeypatch, capsys):
+def test_library_that_cannot_open_a_file_is_a_failing_disk(train, tmp_path, monkeypatch, capsys):
     def refuses(*_):
         raise RuntimeError("Too many open files (os error 24)")
 

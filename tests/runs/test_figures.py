@@ -257,7 +257,7 @@ def left(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", CHECKS)
-def test_a_figure_is_one_that_can_be_had_another_way(left, name):
+def test_figure_equals_one_computed_another_way(left, name):
     CHECKS[name](left)
 
 
@@ -270,7 +270,7 @@ def test_a_figure_is_one_that_can_be_had_another_way(left, name):
     ],
     ids=["micro_batch_size", "bfloat16", "muon"],
 )
-def test_a_whole_run_takes_the_steps_that_are_written_out(flags, words, tmp_path, quick_peak):
+def test_whole_run_takes_the_reference_steps(flags, words, tmp_path, quick_peak):
     assert train(tmp_path, *words, **{"steps": 4, "eval_every": 0, "checkpoint_every": 0}, **flags) == 0
     steps(Left(tmp_path / "run"))
 
@@ -284,7 +284,7 @@ def quick_peak():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("bug", RUN)
-def test_a_bug_in_a_figure_is_seen_in_what_a_run_leaves(bug, tmp_path, quick_peak):
+def test_bug_in_a_figure_is_seen_in_what_a_run_leaves(bug, tmp_path, quick_peak):
     check, place, old, new = RUN[bug]
     short = {} if check == "best" else {"steps": 5, "eval_every": 3, "checkpoint_every": 0}
     with mutated(place, old, new):
@@ -319,7 +319,7 @@ def resumed(stopped, folder):
     return Left(folder / "run", least=least)
 
 
-def test_the_figures_of_a_run_that_was_stopped_and_resumed_are_those_of_all_its_steps(stopped, tmp_path):
+def test_figures_of_a_run_that_was_stopped_and_resumed_are_those_of_all_its_steps(stopped, tmp_path):
     first, last = Left(stopped / "run"), resumed(stopped, tmp_path)
     assert first.summary["complete"] is False and first.summary["steps"] == 10
     assert first.summary["best_step"] == last.summary["best_step"] < 10
@@ -330,7 +330,7 @@ def test_the_figures_of_a_run_that_was_stopped_and_resumed_are_those_of_all_its_
 
 @pytest.mark.slow
 @pytest.mark.parametrize("bug", RESUMED)
-def test_a_bug_in_resuming_is_seen_in_what_a_run_leaves(bug, stopped, tmp_path):
+def test_bug_in_resuming_is_seen_in_what_a_run_leaves(bug, stopped, tmp_path):
     check, place, old, new = RESUMED[bug]
     with mutated(place, old, new):
         left = resumed(stopped, tmp_path)

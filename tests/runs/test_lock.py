@@ -58,7 +58,7 @@ def test_what_can_be_shown_is_shown_whole():
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows asks sockets alone whether they are ready")
-def test_a_pipe_that_nobody_reads_holds_nobody_up():
+def test_unread_pipe_blocks_no_command():
     reader, writer = os.pipe()
     with os.fdopen(writer, "w", encoding="utf-8") as stream:
         outlet = SafeStream(stream)

@@ -13,7 +13,7 @@ from nanotx.cli.main import run
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="this system cannot hold a process")
-def test_a_run_that_was_moved_writes_nothing_into_the_run_that_took_its_name(tmp_path: Path) -> None:
+def test_run_that_was_moved_writes_nothing_into_the_run_that_took_its_name(tmp_path: Path) -> None:
     other, place, moved = tmp_path / "other", tmp_path / "place", tmp_path / "moved"
     assert run(["train", "macbook", *tiny(), "--corpus", "playhouse", "--run", str(other)]) == 0
     flags = tiny(train_steps=100_000, train_checkpoint_every=400, train_eval_every=90_000, train_sample_every=90_000)

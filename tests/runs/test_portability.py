@@ -102,7 +102,7 @@ def test_without_locks_hangups_affinity_and_synced_folders_a_run_trains_saves_an
     assert [json.loads(row)["step"] for row in rows if json.loads(row)["event"] == "step"] == [1, 2, 3]
 
 
-def test_the_poor_system_is_poor():
+def test_system_without_posix_has_no_posix_modules():
     code = POOR + (
         "exec(compile('import fcntl', 'ours', 'exec'), {'__name__': 'nanotx.some', '__builtins__': builtins})"
     )

@@ -64,7 +64,7 @@ def rows(folder):
 
 
 @pytest.mark.parametrize(("step", "begin"), [(1, 0), (3, 0), (8, None), (9, 8), (10, 8)])
-def test_a_step_has_the_bits_that_were_recorded_with_a_checkpoint_before_it_and_without(sound, replay, step, begin):
+def test_step_has_the_bits_that_were_recorded_with_a_checkpoint_before_it_and_without(sound, replay, step, begin):
     found, out = replay(sound, step)
     row = rows(sound)[step]
     assert found["bit_equal"] and found["first_mismatch"] is None
@@ -77,7 +77,7 @@ def test_a_step_has_the_bits_that_were_recorded_with_a_checkpoint_before_it_and_
     assert out.count(" equal") == 2 and repr(row["loss"]) in out and "differs" not in out
 
 
-def test_the_steps_after_a_checkpoint_end_in_the_next_one_to_the_bit(sound):
+def test_steps_after_a_checkpoint_end_in_the_next_one_to_the_bit(sound):
     record = RunRecord(str(sound))
     for begin in (0, 8):
         replayed = Replay(record, begin)
@@ -130,7 +130,7 @@ def test_norms_are_those_of_weights_gradients_and_what_was_added(sound, replay):
     assert ("the gradient was clipped to a norm of 1" in out) == (found["grad_norm"] > 1)
 
 
-def test_the_table_has_a_row_for_each_layer_or_each_parameter(sound, replay):
+def test_table_has_a_row_for_each_layer_or_each_parameter(sound, replay):
     found, out = replay(sound, 2)
     assert "blocks.0 " in out and "blocks.0.attention.to_out.weight" not in out
     _, out = replay(sound, 2, "--by", "parameter")
@@ -139,7 +139,7 @@ def test_the_table_has_a_row_for_each_layer_or_each_parameter(sound, replay):
         assert any(line[:2] == [row["name"], f"{row['numbers']:,}"] for line in lines)
 
 
-def test_a_replay_whose_bits_differ_from_metrics_jsonl_says_so_and_exits_with_1(folder, replay):
+def test_replay_whose_bits_differ_from_metrics_jsonl_says_so_and_exits_with_1(folder, replay):
     text = (folder / "metrics.jsonl").read_text(encoding="utf-8")
     loss = rows(folder)[9]["loss"]
     assert text.count(repr(loss)) == 1
@@ -155,7 +155,7 @@ def test_a_replay_whose_bits_differ_from_metrics_jsonl_says_so_and_exits_with_1(
     assert found["bit_equal"] and found["first_mismatch"] is None and "differs" not in out
 
 
-def test_a_checkpoint_that_is_harmed_is_passed_over_by_name(folder, replay):
+def test_damaged_checkpoint_is_skipped_by_name(folder, replay):
     with (folder / "checkpoints/step-8/model.safetensors").open("ab") as file:
         file.write(b"x")
     found, out = replay(folder, 10)
@@ -163,13 +163,13 @@ def test_a_checkpoint_that_is_harmed_is_passed_over_by_name(folder, replay):
     assert out.startswith("skipped: ") and "step-8/model.safetensors: the file is not the one" in out.splitlines()[0]
 
 
-def test_a_run_without_any_checkpoint_is_taken_again_from_its_initial_weights(folder, replay):
+def test_run_without_a_checkpoint_is_replayed_from_its_initial_weights(folder, replay):
     shutil.rmtree(folder / "checkpoints")
     found, _ = replay(folder, 10)
     assert found["bit_equal"] and found["from_step"] == 0 and found["first_mismatch"] is None
 
 
-def test_a_step_across_a_stop_is_taken_as_each_process_took_it(sound, tmp_path, replay):
+def test_step_across_a_stop_is_replayed_as_each_process_took_it(sound, tmp_path, replay):
     """A longer run has another rate from its stop on, and another implementation of attention has other last bits."""
     shutil.copy(sound.parent / "text.txt", tmp_path / "text.txt")
     folder = tmp_path / "longer"

@@ -46,7 +46,7 @@ def contents(folder):
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
-def test_a_run_ends_with_the_commands_that_train_it_further_and_that_sample_from_it(folder, capsys):
+def test_run_ends_with_the_commands_that_train_it_further_and_that_sample_from_it(folder, capsys):
     assert nanotx_command(["resume", str(folder)]) == 0
     out = capsys.readouterr().out.splitlines()
     assert any("complete at step 6; nothing is left to do" in line for line in out)
@@ -108,7 +108,7 @@ def test_resume_explains_itself(capsys):
     assert "--train.steps N" in capsys.readouterr().out
 
 
-def test_a_run_that_was_begun_with_flags_is_resumed_by_its_recipe_name_alone(folder, capsys):
+def test_run_started_with_flags_is_resumed_by_its_recipe_name_alone(folder, capsys):
     assert nanotx_command(["train", "macbook", "--run", str(folder), "--resume"]) == 0
     said = capsys.readouterr().out
     assert "macbook.toml: ignored" in said and "train.steps 2000, and the run has 6" in said
@@ -118,7 +118,7 @@ def test_a_run_that_was_begun_with_flags_is_resumed_by_its_recipe_name_alone(fol
     assert "seed" not in said
 
 
-def test_a_corpus_that_grew_by_a_new_letter_is_refused_by_its_digest(folder, trained):
+def test_corpus_that_grew_by_a_new_character_is_refused_by_its_digest(folder, trained):
     file = trained.parent / "text.txt"
     old = file.read_text(encoding="utf-8")
     try:
@@ -192,7 +192,7 @@ def test_another_optimizer_begins_with_no_state_and_the_change_is_a_row_of_the_j
     ],
     ids=" ".join,
 )
-def test_a_change_is_made_or_is_refused_before_anything_is_written(folder, words):
+def test_change_is_made_or_refused_before_anything_is_written(folder, words):
     before = contents(folder)
     try:
         code = nanotx_command(["resume", str(folder), "--train.steps", "8", "--allow-mismatch", *words])
@@ -204,7 +204,7 @@ def test_a_change_is_made_or_is_refused_before_anything_is_written(folder, words
         assert nanotx_command(["replay", str(folder), "--step", "8"]) == 0
 
 
-def test_a_change_that_fails_at_its_first_step_leaves_the_run_as_it_was(folder, monkeypatch):
+def test_change_that_fails_at_its_first_step_leaves_the_run_as_it_was(folder, monkeypatch):
     from nanotx.optim.muon import MuonOptimizer
 
     def fails(self, closure=None):
@@ -217,7 +217,7 @@ def test_a_change_that_fails_at_its_first_step_leaves_the_run_as_it_was(folder, 
     assert contents(folder) == before
 
 
-def test_the_first_step_that_is_tried_changes_no_bit_of_a_changed_run(folder, tmp_path):
+def test_trial_step_changes_no_bit_of_a_changed_run(folder, tmp_path):
     other = shutil.copytree(folder, tmp_path / "other")
     words = ["--allow-mismatch", "--optimizer.lr", "0.002"]
     assert nanotx_command(["resume", str(folder), "--train.steps", "8", *words]) == 0
@@ -244,7 +244,7 @@ def test_steps_after_a_change_are_those_from_the_checkpoint_as_if_none_had_been_
         assert (told["from_step"], told["first_mismatch"], told["bit_equal"]) == (6, None, True), step
 
 
-def test_an_average_that_begins_by_a_change_begins_from_the_weights_of_the_checkpoint(folder):
+def test_ema_enabled_by_a_change_starts_from_the_weights_of_the_checkpoint(folder):
     words = ["--train.steps", "7", "--allow-mismatch", "--train.ema-decay", "0.9", "--optimizer.lr", "0.02"]
     assert nanotx_command(["resume", str(folder), *words]) == 0
     before = load_file(folder / "checkpoints/step-6/model.safetensors")
@@ -256,7 +256,7 @@ def test_an_average_that_begins_by_a_change_begins_from_the_weights_of_the_check
     assert any(not torch.allclose(before[name], after[name], rtol=0, atol=1e-5) for name in before)
 
 
-def test_a_changed_run_that_is_killed_before_its_next_checkpoint_is_resumed_as_it_was_changed(folder):
+def test_changed_run_that_is_killed_before_its_next_checkpoint_is_resumed_as_it_was_changed(folder):
     assert nanotx_command(["resume", str(folder), "--train.steps", "8", "--allow-mismatch", "--seed", "8"]) == 0
     shutil.rmtree(folder / "checkpoints/step-8")
     lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
@@ -279,7 +279,7 @@ def test_texts_written_after_the_checkpoint_stand_once_in_samples_after_a_resume
 
 
 @pytest.mark.parametrize("words", [["--tokenizer", "bpe", "--tokenizer.vocab-size", "260"], ["--tokenizer", "char"]])
-def test_a_tokenizer_learns_nothing_from_the_validation_text(tmp_path, monkeypatch, words):
+def test_tokenizer_is_not_trained_on_the_validation_text(tmp_path, monkeypatch, words):
     monkeypatch.chdir(tmp_path)
     training = "ab cd abcd dcba " * 60
     files = []
@@ -296,7 +296,7 @@ def test_a_tokenizer_learns_nothing_from_the_validation_text(tmp_path, monkeypat
             nanotx_command(["train", "macbook", *flags, *words])
 
 
-def test_an_attention_that_is_a_function_of_its_own_is_no_writing_of_another(tmp_path, monkeypatch):
+def test_attention_with_its_own_function_is_equivalent_to_no_other(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text(tmp_path / "text.txt")
     own = [name for name in Attention.names() if not Attention.find(name).equivalent_to]
@@ -307,7 +307,7 @@ def test_an_attention_that_is_a_function_of_its_own_is_no_writing_of_another(tmp
         nanotx_command([*words, "--resume", "--attention", own[1]])
 
 
-def test_a_checkpoint_keeps_the_wall_clock_seconds_of_all_processes_before_it(folder):
+def test_checkpoint_keeps_the_wall_clock_seconds_of_all_processes_before_it(folder):
     def earlier(step):
         return json.loads((folder / f"checkpoints/step-{step}/trainer.json").read_text(encoding="utf-8"))["progress"]
 
@@ -317,7 +317,7 @@ def test_a_checkpoint_keeps_the_wall_clock_seconds_of_all_processes_before_it(fo
     assert earlier(8)["earlier_seconds"] > first
 
 
-def test_a_checkpoint_that_was_changed_in_place_is_not_taken_as_proven(folder):
+def test_checkpoint_changed_in_place_is_verified_again(folder):
     weights = folder / "checkpoints" / "step-4" / "model.safetensors"
     proven = Proven()
     assert proven(weights.parent)

@@ -41,7 +41,7 @@ def rows(folder, event):
     return [row for row in map(json.loads, (folder / "metrics.jsonl").open(encoding="utf-8")) if row["event"] == event]
 
 
-def test_a_run_leaves_a_folder_that_is_complete(play, capsys):
+def test_run_leaves_a_folder_that_is_complete(play, capsys):
     code, folder = play()
     assert code == 0
     assert sorted(path.name for path in folder.glob("[!.]*")) == [
@@ -78,7 +78,7 @@ def test_looks_and_checkpoints_come_every_so_many_steps_and_all_of_them_at_the_l
     assert json.loads((folder / "summary.json").read_text(encoding="utf-8"))["val_loss"] is not None
 
 
-def test_a_run_is_loaded_and_writes(play):
+def test_run_is_loaded_and_generates(play):
     _, folder = play()
     loaded = nanotx.load(folder)
     assert loaded.step == 6 and loaded.recipe.train.steps == 6
@@ -90,7 +90,7 @@ def test_a_run_is_loaded_and_writes(play):
     assert len(loaded.tokenizer.decode(ids[0].tolist())) == 6
 
 
-def test_the_command_writes_the_prompt_and_what_follows(play, capsys):
+def test_command_prints_the_prompt_and_its_continuation(play, capsys):
     _, folder = play()
     capsys.readouterr()
     words = ["sample", str(folder), "--prompt", "ab", "--max-new-tokens", "15", "--seed", "3"]
@@ -101,7 +101,7 @@ def test_the_command_writes_the_prompt_and_what_follows(play, capsys):
     assert capsys.readouterr().out == out[: out.index(out[6], 2)] + "\n"
 
 
-def test_a_run_that_goes_on_says_so_and_a_complete_one_has_nothing_left(play, capsys):
+def test_resumed_run_says_so_and_a_complete_run_has_nothing_left(play, capsys):
     code, folder = play("--resume")
     assert code == 0 and "there is no run to resume, so this one begins at step 0" in capsys.readouterr().out
     code, _ = play("--resume")
@@ -125,7 +125,7 @@ def test_flags_that_would_make_it_another_run_are_refused_with_the_difference(pl
         assert nanotx_command(["train", "shakespeare_char", "--run", "run", "--resume", *words]) == 0
 
 
-def test_a_corpus_that_has_changed_is_refused_by_digest(play, tmp_path):
+def test_corpus_that_has_changed_is_refused_by_digest(play, tmp_path):
     play()
     text(tmp_path / "text.txt", size=901)
     with pytest.raises(DataError, match="the run began with a corpus of length 900 and SHA-256"):
@@ -140,7 +140,7 @@ OTHERS = [
 
 
 @pytest.mark.parametrize(("words", "config", "was", "now"), OTHERS)
-def test_a_tokenizer_that_was_exchanged_is_refused_by_name_and_digest(play, tmp_path, words, config, was, now):
+def test_replaced_tokenizer_is_refused_by_name_and_digest(play, tmp_path, words, config, was, now):
     _, folder = play(*words)
     old, other = load(folder / "tokenizer.json"), config.train([(tmp_path / "text.txt").read_text(encoding="utf-8")])
     said = (
@@ -174,7 +174,7 @@ def exchange(checkpoint, codec):
     (checkpoint / "MANIFEST.json").write_text(json.dumps(manifest), encoding="utf-8")
 
 
-def test_a_tokenizer_that_was_exchanged_in_a_checkpoint_alone_is_no_checkpoint(play):
+def test_checkpoint_with_another_tokenizer_is_invalid(play):
     _, folder = play()
     for step in (4, 6):
         Byte().train([]).save(folder / f"checkpoints/step-{step}/tokenizer.json")
@@ -189,7 +189,7 @@ def test_a_tokenizer_that_was_exchanged_in_a_checkpoint_alone_is_no_checkpoint(p
         ["--tokenizer", "char", "--tokenizer.unknown"],
     ],
 )
-def test_a_run_with_unknown_tokens_has_the_bits_per_byte_of_the_rest_and_warns(play, tmp_path, words, capsys):
+def test_run_with_unknown_tokens_has_the_bits_per_byte_of_the_rest_and_warns(play, tmp_path, words, capsys):
     file = tmp_path / "text.txt"
     file.write_text(file.read_text(encoding="utf-8") + "\u00e9", encoding="utf-8")
     code, folder = play(*words)
@@ -203,7 +203,7 @@ def test_a_run_with_unknown_tokens_has_the_bits_per_byte_of_the_rest_and_warns(p
         nanotx_command(["eval", "run"])
 
 
-def test_a_run_whose_tokenizer_loses_something_has_no_bits_per_byte(play, tmp_path, capsys):
+def test_run_whose_tokenizer_loses_something_has_no_bits_per_byte(play, tmp_path, capsys):
     file = tmp_path / "text.txt"
     train = file.read_text(encoding="utf-8")
     file.write_text("\u00e9" + train + "e\u0301", encoding="utf-8")
@@ -224,7 +224,7 @@ def test_a_run_whose_tokenizer_loses_something_has_no_bits_per_byte(play, tmp_pa
     assert rows(folder, "eval")[-1]["bits_per_byte"] is None
 
 
-def test_a_run_whose_tokenizer_might_lose_something_and_does_not_has_its_bits_per_byte(play, capsys):
+def test_run_whose_tokenizer_might_lose_something_and_does_not_has_its_bits_per_byte(play, capsys):
     code, folder = play("--tokenizer", "char", "--tokenizer.unknown", "--tokenizer.nfc")
     assert code == 0 and "refused" not in capsys.readouterr().out
     assert rows(folder, "eval")[-1]["bits_per_byte"] > 0
@@ -302,7 +302,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("words", "kind", "match"), MISTAKES, ids=[" ".join(words) for words, _, _ in MISTAKES])
-def test_a_mistake_is_answered_and_leaves_nothing_behind(play, tmp_path, words, kind, match):
+def test_mistake_is_answered_and_leaves_nothing_behind(play, tmp_path, words, kind, match):
     with pytest.raises(kind, match=match):
         play(*words)
     assert not (tmp_path / "run").exists()
@@ -350,7 +350,7 @@ def test_mistakes_about_files_and_folders_are_answered(play, tmp_path, monkeypat
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_prompt_or_a_step_that_is_not_there_is_answered(play):
+def test_missing_prompt_or_step_is_answered(play):
     _, folder = play()
     with pytest.raises(TextError, match=r"char: 'Z' \(U\+005A\) at offset 1"):
         nanotx_command(["sample", str(folder), "--prompt", "aZ"])
@@ -362,7 +362,7 @@ def test_a_prompt_or_a_step_that_is_not_there_is_answered(play):
         nanotx_command(["sample", str(folder), "--max-new-tokens", "-1"])
 
 
-def test_a_character_that_only_the_validation_text_holds_is_reported_before_the_first_step(play, tmp_path):
+def test_character_that_only_the_validation_text_holds_is_reported_before_the_first_step(play, tmp_path):
     file = tmp_path / "text.txt"
     file.write_text(file.read_text(encoding="utf-8") + "é", encoding="utf-8")
     with pytest.raises(TextError, match=r"validation text, of which training saw nothing: char: 'é' \(U\+00E9\)"):
@@ -380,12 +380,12 @@ def test_a_character_that_only_the_validation_text_holds_is_reported_before_the_
         ([], 2, ""),
     ],
 )
-def test_the_program_leaves_with_the_exit_code_of_the_mistake_and_no_traceback(tmp_path, words, code, said):
+def test_program_leaves_with_the_exit_code_of_the_mistake_and_no_traceback(tmp_path, words, code, said):
     got, out, err = finish(start(*words, cwd=tmp_path))
     assert got == code and said in err and "Traceback" not in out + err
 
 
-def test_the_tokenizer_commands_go_round(tmp_path, monkeypatch, capsysbinary):
+def test_tokenizer_commands_go_round(tmp_path, monkeypatch, capsysbinary):
     monkeypatch.chdir(tmp_path)
     text(tmp_path / "text.txt")
     assert nanotx_command(["tokenizer", "train", "bpe", "text.txt", "--vocab-size", "262", "--out", "mine.json"]) == 0
@@ -398,7 +398,7 @@ def test_the_tokenizer_commands_go_round(tmp_path, monkeypatch, capsysbinary):
     assert capsysbinary.readouterr().out == (tmp_path / "text.txt").read_bytes()
 
 
-def test_a_tokenizer_learns_from_a_corpus_as_its_fields_say(tmp_path, monkeypatch):
+def test_tokenizer_is_trained_on_a_corpus_by_its_fields(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     command = ["tokenizer", "train", "char", "--out", "mine.json"]
     assert nanotx_command([*command, "--corpus", "playhouse", "--corpus.grammar", "voices"]) == 0
@@ -413,7 +413,7 @@ def test_a_tokenizer_learns_from_a_corpus_as_its_fields_say(tmp_path, monkeypatc
             nanotx_command([*command, *words])
 
 
-def test_a_kind_of_the_users_own_learns_by_load(tmp_path, monkeypatch):
+def test_loaded_tokenizer_part_is_trained(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text(tmp_path / "text.txt")
     source = Path(nanotx.__file__).parent / "tokenizers" / "byte.py"

@@ -139,7 +139,7 @@ UNSEEN = [
 
 
 @pytest.mark.parametrize(("harm", "missing"), UNSEEN, ids=[harm.__name__ for harm, _ in UNSEEN])
-def test_a_run_whose_checkpoints_are_out_of_sight_is_not_resumed_and_nothing_changes(folder, harm, missing):
+def test_run_with_inaccessible_checkpoints_is_not_resumed_and_nothing_changes(folder, harm, missing):
     harm(folder)
     before = contents(folder)
     with pytest.raises(RunError, match=missing) as caught:
@@ -148,7 +148,7 @@ def test_a_run_whose_checkpoints_are_out_of_sight_is_not_resumed_and_nothing_cha
     assert contents(folder) == before
 
 
-def test_a_checkpoint_folder_that_cannot_be_listed_is_reported_by_every_reader(folder, monkeypatch):
+def test_checkpoint_folder_that_cannot_be_listed_is_reported_by_every_reader(folder, monkeypatch):
     listed = Path.iterdir
 
     def closed(path):
@@ -205,7 +205,7 @@ def test_restart_refuses_a_folder_that_is_no_run(tmp_path):
     assert list(contents(tmp_path)) == ["mine/thing.txt"]
 
 
-def test_a_run_that_was_killed_before_its_first_checkpoint_begins_at_step_0_and_says_so(folder, capsys):
+def test_run_that_was_killed_before_its_first_checkpoint_begins_at_step_0_and_says_so(folder, capsys):
     lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
     kept = [line for line in lines if json.loads(line)["step"] <= 2 and json.loads(line)["event"] != "checkpoint"]
     (folder / "metrics.jsonl").write_text("".join(kept), encoding="utf-8")
@@ -217,7 +217,7 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_begins_at_step_0_and_
     assert [row["step"] for row in rows(folder, "step")] == list(range(1, 9))
 
 
-def test_a_resume_where_no_rows_are_begins_at_step_0_and_says_so(folder, capsys):
+def test_resume_where_no_rows_are_begins_at_step_0_and_says_so(folder, capsys):
     for path in folder.glob("*"):
         if path.name not in ("recipe.toml", "tokenizer.json"):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -243,7 +243,7 @@ def at_step(monkeypatch, step, action):
 @pytest.mark.parametrize(
     "harm", [Path.unlink, lambda path: path.write_bytes(b""), lambda path: path.write_bytes(b"{}")]
 )
-def test_a_tokenizer_that_is_spoilt_in_mid_run_spoils_no_checkpoint(folder, longer, monkeypatch, harm):
+def test_tokenizer_file_damaged_in_mid_run_damages_no_checkpoint(folder, longer, monkeypatch, harm):
     at_step(monkeypatch, 7, lambda: harm(folder / "tokenizer.json"))
     assert resume(folder) == 0
     assert equal(folder, longer)
@@ -256,9 +256,7 @@ def test_a_tokenizer_that_is_spoilt_in_mid_run_spoils_no_checkpoint(folder, long
 @pytest.mark.parametrize(
     "harm", [Path.unlink, lambda path: path.write_bytes(b""), lambda path: path.write_bytes(bytes(99))]
 )
-def test_a_file_that_is_missing_or_blank_is_restored_from_its_copy_in_the_checkpoint(
-    folder, longer, name, harm, capsys
-):
+def test_file_that_is_missing_or_blank_is_restored_from_its_copy_in_the_checkpoint(folder, longer, name, harm, capsys):
     harm(folder / name)
     assert nanotx.load(folder).step == 6
     assert nanotx_command(["replay", str(folder), "--step", "5"]) == 0
@@ -271,7 +269,7 @@ def test_a_file_that_is_missing_or_blank_is_restored_from_its_copy_in_the_checkp
 @pytest.mark.parametrize(
     ("name", "content", "kind"), [("recipe.toml", "seed = ", ConfigError), ("tokenizer.json", "{}", TokenizerError)]
 )
-def test_a_file_that_is_damaged_is_refused_and_its_copy_is_offered(folder, name, content, kind):
+def test_file_that_is_damaged_is_refused_and_its_copy_is_offered(folder, name, content, kind):
     (folder / name).write_text(content, encoding="utf-8")
     before = contents(folder)
     with pytest.raises(kind, match=f"A copy that verifies is .*step-6/{name}"):
@@ -295,7 +293,7 @@ def edit(folder, old, new):
         ("batch_size = 2", "batch_size = 4", "train.batch_size was 2, not 4"),
     ],
 )
-def test_a_recipe_that_was_edited_by_hand_is_refused_with_what_was_edited(folder, old, new, said):
+def test_recipe_that_was_edited_by_hand_is_refused_with_what_was_edited(folder, old, new, said):
     edit(folder, old, new)
     before = contents(folder)
     with pytest.raises(ConfigError, match=f"edited since the last checkpoint: {said}.*--allow-mismatch"):
@@ -306,13 +304,13 @@ def test_a_recipe_that_was_edited_by_hand_is_refused_with_what_was_edited(folder
         assert resume(folder, steps=9) == 0  # the checkpoint holds the edited one by now
 
 
-def test_an_edit_of_what_a_resume_may_change_is_taken(folder):
+def test_edit_of_what_a_resume_may_change_is_taken(folder):
     edit(folder, "steps = 6", "steps = 8")
     assert train(folder, "--resume") == 0
     assert nanotx.load(folder).step == 8
 
 
-def test_a_journal_that_is_deleted_in_mid_run_is_written_again_and_the_run_says_so(folder, monkeypatch, capsys):
+def test_journal_that_is_deleted_in_mid_run_is_written_again_and_the_run_says_so(folder, monkeypatch, capsys):
     at_step(monkeypatch, 8, (folder / "metrics.jsonl").unlink)
     assert resume(folder) == 0
     assert [row["step"] for row in rows(folder, "step")] == list(range(1, 9))
@@ -320,7 +318,7 @@ def test_a_journal_that_is_deleted_in_mid_run_is_written_again_and_the_run_says_
     assert nanotx_command(["verify", str(folder)]) == 0
 
 
-def test_a_run_that_is_moved_as_soon_as_a_checkpoint_is_there_prunes_nothing_of_the_run_that_took_its_name(
+def test_run_moved_after_a_checkpoint_prunes_nothing_of_the_run_that_took_its_name(
     folder, longer, trained, tmp_path, monkeypatch
 ):
     other = shutil.copytree(longer, tmp_path / "other")
@@ -340,7 +338,7 @@ def test_a_run_that_is_moved_as_soon_as_a_checkpoint_is_there_prunes_nothing_of_
 
 
 @pytest.mark.parametrize("name", [".lock", ".owner"])
-def test_a_file_of_the_lock_that_is_deleted_in_mid_run_costs_the_run_nothing(folder, longer, monkeypatch, capsys, name):
+def test_lock_file_deleted_in_mid_run_costs_the_run_nothing(folder, longer, monkeypatch, capsys, name):
     at_step(monkeypatch, 8, (folder / name).unlink)
     assert resume(folder) == 0
     assert "moved" not in capsys.readouterr().out
@@ -376,7 +374,7 @@ def test_every_command_that_a_run_prints_brings_the_users_own_files(tmp_path, mo
     assert told == [f"{line} --load one.py --load 'a two.py'" for line in words]
 
 
-def test_a_journal_that_is_replaced_in_mid_run_is_kept_and_written_again(folder, monkeypatch):
+def test_journal_that_is_replaced_in_mid_run_is_kept_and_written_again(folder, monkeypatch):
     def replace():
         (folder / "other").write_text("mine\n", encoding="utf-8")
         (folder / "other").replace(folder / "metrics.jsonl")
@@ -387,14 +385,14 @@ def test_a_journal_that_is_replaced_in_mid_run_is_kept_and_written_again(folder,
     assert (folder / "metrics.jsonl-1").read_text(encoding="utf-8") == "mine\n"
 
 
-def test_a_journal_that_is_cut_in_mid_run_is_reported(folder, monkeypatch, capsys):
+def test_journal_that_is_cut_in_mid_run_is_reported(folder, monkeypatch, capsys):
     at_step(monkeypatch, 8, lambda: (folder / "metrics.jsonl").write_text("", encoding="utf-8"))
     assert resume(folder) == 0
     assert "metrics.jsonl: cut while the run was training" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("garbage", [b"garbage\n", b"\0\0\0\n", b'{"event": "step", "step": "x"}\n', b"\xff\xfe\n"])
-def test_a_garbage_line_in_a_journal_costs_no_other_row_and_no_sample(folder, capsys, garbage):
+def test_garbage_line_in_metrics_jsonl_costs_no_other_row_and_no_sample(folder, capsys, garbage):
     lines = (folder / "metrics.jsonl").read_bytes().splitlines(keepends=True)
     spoilt = b"".join([*lines[:3], garbage, *lines[3:]])
     (folder / "metrics.jsonl").write_bytes(spoilt)
@@ -408,7 +406,7 @@ def test_a_garbage_line_in_a_journal_costs_no_other_row_and_no_sample(folder, ca
     assert nanotx_command(["verify", str(folder)]) == 0
 
 
-def test_a_journal_that_is_missing_before_a_resume_is_reported_and_the_samples_are_kept(folder, longer, capsys):
+def test_journal_that_is_missing_before_a_resume_is_reported_and_the_samples_are_kept(folder, longer, capsys):
     (folder / "metrics.jsonl").unlink()
     samples = (folder / "samples.txt").read_bytes()
     assert resume(folder) == 0
@@ -457,7 +455,7 @@ def test_two_sound_checkpoints_are_kept_beside_a_broken_one(folder, monkeypatch,
     assert {7, 8} <= set(sound(folder))
 
 
-def test_a_checkpoint_that_reads_back_otherwise_than_it_was_written_is_not_published(folder, monkeypatch):
+def test_checkpoint_that_reads_back_differently_is_not_published(folder, monkeypatch):
     from nanotx import disk
 
     write = disk.write
@@ -474,7 +472,7 @@ def test_a_checkpoint_that_reads_back_otherwise_than_it_was_written_is_not_publi
     assert sound(folder) == [4, 6]
 
 
-def test_a_run_that_was_stopped_before_its_first_step_begins_again_as_its_last_line_says(tmp_path, monkeypatch, capsys):
+def test_run_that_was_stopped_before_its_first_step_begins_again_as_its_last_line_says(tmp_path, monkeypatch, capsys):
     first = Session.start_row
 
     def asked(self, *given):
@@ -493,7 +491,7 @@ def test_a_run_that_was_stopped_before_its_first_step_begins_again_as_its_last_l
 
 
 @pytest.mark.parametrize("left", [lambda path: None, lambda path: (path / "recipe.toml").unlink()])
-def test_a_resume_without_any_recipe_is_refused_and_begins_no_run_of_its_own(folder, left):
+def test_resume_without_a_recipe_is_refused_and_begins_no_run(folder, left):
     for path in folder.iterdir():
         if path.name != "checkpoints":
             path.unlink()
@@ -530,7 +528,7 @@ def test_what_a_user_put_among_the_checkpoints_is_not_pruned(folder):
 
 
 @pytest.mark.parametrize("name", [".DS_Store", "Thumbs.db", "desktop.ini"])
-def test_a_file_of_a_file_manager_does_not_keep_a_checkpoint(folder, name):
+def test_file_of_a_file_manager_does_not_keep_a_checkpoint(folder, name):
     place = folder / "checkpoints"
     for step in (4, 6):
         (place / f"step-{step}" / name).write_bytes(b"\0")
@@ -543,7 +541,7 @@ def test_a_file_of_a_file_manager_does_not_keep_a_checkpoint(folder, name):
 
 
 @pytest.mark.parametrize("name", [".DS_Store", "desktop.ini"])
-def test_a_folder_of_the_name_of_a_file_managers_file_keeps_a_checkpoint(folder, name):
+def test_folder_named_like_a_file_managers_file_keeps_a_checkpoint(folder, name):
     place = folder / "checkpoints/step-4"
     (place / name).mkdir()
     (place / name / "mine.txt").write_text("mine", encoding="utf-8")
@@ -551,7 +549,7 @@ def test_a_folder_of_the_name_of_a_file_managers_file_keeps_a_checkpoint(folder,
     assert (place / name / "mine.txt").read_text(encoding="utf-8") == "mine"
 
 
-def test_a_run_begins_in_a_folder_that_holds_only_files_of_a_file_manager(folder, tmp_path):
+def test_run_begins_in_a_folder_that_holds_only_files_of_a_file_manager(folder, tmp_path):
     for name in (".DS_Store", "Thumbs.db", "desktop.ini"):
         (tmp_path / "new").mkdir(exist_ok=True)
         (tmp_path / "new" / name).write_bytes(b"\0")
@@ -559,7 +557,7 @@ def test_a_run_begins_in_a_folder_that_holds_only_files_of_a_file_manager(folder
     assert train(tmp_path / "new", *corpus, *tiny(train_steps=1)) == 0
 
 
-def test_a_copied_run_whose_checkpoints_are_a_link_changes_nothing_through_it(folder, tmp_path):
+def test_copied_run_whose_checkpoints_are_a_link_changes_nothing_through_it(folder, tmp_path):
     away, copy = tmp_path / "away", tmp_path / "a copy"
     shutil.move(folder / "checkpoints", away)
     (folder / "checkpoints").symlink_to(away, target_is_directory=True)
@@ -579,12 +577,12 @@ def test_a_copied_run_whose_checkpoints_are_a_link_changes_nothing_through_it(fo
     assert contents(away) == before
 
 
-def test_a_run_whose_whole_folder_is_a_link_is_resumed(folder, tmp_path):
+def test_run_whose_whole_folder_is_a_link_is_resumed(folder, tmp_path):
     (tmp_path / "link").symlink_to(folder, target_is_directory=True)
     assert resume(tmp_path / "link") == 0
 
 
-def test_a_run_whose_checkpoints_are_a_link_restarts_without_changing_what_it_names(folder, tmp_path):
+def test_run_whose_checkpoints_are_a_link_restarts_without_changing_what_it_names(folder, tmp_path):
     away = tmp_path / "away"
     shutil.move(folder / "checkpoints", away)
     (folder / "checkpoints").symlink_to(away, target_is_directory=True)
@@ -620,7 +618,7 @@ LONG = "1" + "0" * 31
 
 
 @pytest.mark.parametrize("name", [f"step-{LONG}", f"step-{2**63}", "step-7", "step-007", "step-06", "step-1e3"])
-def test_a_copy_of_a_checkpoint_under_another_name_is_passed_over_with_a_word(folder, longer, capsys, name):
+def test_copy_of_a_checkpoint_under_another_name_is_skipped_with_a_note(folder, longer, capsys, name):
     copy = folder / "checkpoints" / name
     shutil.copytree(folder / "checkpoints/step-6", copy)
     before = contents(copy)
@@ -635,7 +633,7 @@ def test_a_copy_of_a_checkpoint_under_another_name_is_passed_over_with_a_word(fo
 
 
 @pytest.mark.parametrize(("name", "wanted"), [("step-007", "rename it to step-7"), ("step-9", "rename it to step-6")])
-def test_a_run_with_a_misnamed_checkpoint_alone_is_refused_with_its_right_name(folder, name, wanted):
+def test_run_with_a_misnamed_checkpoint_alone_is_refused_with_its_right_name(folder, name, wanted):
     (folder / "checkpoints/step-6").rename(folder / "checkpoints" / name)
     shutil.rmtree(folder / "checkpoints/step-4")
     for path in (folder / "checkpoints").glob("step-[0-5]"):
@@ -647,7 +645,7 @@ def test_a_run_with_a_misnamed_checkpoint_alone_is_refused_with_its_right_name(f
     assert contents(folder) == before
 
 
-def test_a_checkpoint_copied_to_another_step_by_hand_is_still_there_when_that_step_is_saved(folder):
+def test_checkpoint_copied_to_another_step_by_hand_is_still_there_when_that_step_is_saved(folder):
     mine = folder / "checkpoints/step-8"
     shutil.copytree(folder / "checkpoints/step-6", mine)
     before = contents(mine)

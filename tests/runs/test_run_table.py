@@ -99,7 +99,7 @@ def test_runs_are_listed_with_the_fields_in_which_they_differ(home, capsys):
         ("ffn<3", ""),
     ],
 )
-def test_a_condition_selects_runs(home, capsys, where, names):
+def test_condition_selects_runs(home, capsys, where, names):
     if names:
         assert [
             Path(row[0]).name for row in table(capsys, "--where", where)[1:] if row[0].startswith("runs/")
@@ -135,12 +135,12 @@ def test_runs_that_lack_the_column_are_last_in_either_order_and_named(home, caps
         ("--plot runs/x-2/recipe.toml", "a file of the run"),
     ],
 )
-def test_a_bad_flag_is_refused(home, flags, message):
+def test_bad_flag_is_refused(home, flags, message):
     with pytest.raises(ConfigError, match=message):
         nanotx(["runs", *flags.split()])
 
 
-def test_a_folder_without_runs_is_refused(tmp_path, monkeypatch):
+def test_folder_without_runs_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("", encoding="utf-8")
     (tmp_path / "empty/inner").mkdir(parents=True)
@@ -149,11 +149,11 @@ def test_a_folder_without_runs_is_refused(tmp_path, monkeypatch):
             nanotx(["runs", folder] if folder != "runs" else ["runs"])
 
 
-def test_a_folder_may_be_a_run_itself_and_is_listed_once(home):
+def test_folder_that_is_a_run_itself_is_listed_once(home):
     assert find_runs(["runs/x-2", "runs"]) == ["runs/x-2", "runs/sweep/y", "runs/x-10"]
 
 
-def test_a_damaged_run_is_listed_with_what_can_be_read(home, capsys):
+def test_damaged_run_is_listed_with_what_can_be_read(home, capsys):
     runs = home / "runs"
     make(runs / "no_metrics", parameters=5)
     (runs / "no_metrics/metrics.jsonl").unlink()
@@ -180,7 +180,7 @@ def test_a_damaged_run_is_listed_with_what_can_be_read(home, capsys):
     assert "bare/recipe.toml: there is no such file" in text
 
 
-def test_a_summary_from_before_the_run_was_resumed_gives_no_figures(tmp_path):
+def test_summary_from_before_the_run_was_resumed_gives_no_figures(tmp_path):
     make(tmp_path / "a", steps=10, train_seconds=9.0)
     run = read_run(str(tmp_path / "a"))
     assert run.value("status") == "unfinished" and run.value("step") == 20 and run.value("train_seconds") is None
@@ -216,7 +216,7 @@ def test_blocks_that_differ_within_a_run_show_all_their_parts(tmp_path):
     assert differing(runs) == ["ffn"]
 
 
-def test_a_field_of_another_part_is_no_difference_but_an_absent_one_is(tmp_path):
+def test_field_of_another_part_is_no_difference_but_an_absent_one_is(tmp_path):
     make(tmp_path / "a", RECIPE.replace('part = "relu2"', 'part = "relu2"\nhidden_dim = 5'))
     make(tmp_path / "b")
     make(tmp_path / "c", RECIPE.replace('part = "relu2"', 'part = "moe"\nexperts = 2'))
@@ -233,7 +233,7 @@ def test_losses_that_cannot_be_compared_are_named(tmp_path):
     assert incomparable([a, a]) == []
 
 
-def test_the_validation_losses_are_plotted(home, capsys):
+def test_validation_losses_are_plotted(home, capsys):
     table(capsys, "--plot", "curves.svg")
     assert "swiglu" in (home / "curves.svg").read_text(encoding="utf-8") or (home / "curves.svg").stat().st_size > 5000
     with pytest.raises(ConfigError, match="nothing to draw"):

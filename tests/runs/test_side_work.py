@@ -91,7 +91,7 @@ def weights(run: Path, step: int) -> bytes:
 @pytest.mark.parametrize(
     ("how", "name"), [("panic", "PanicException"), ("exit", "SystemExit"), ("memory", "MemoryError")]
 )
-def test_a_sample_that_fails_in_any_way_is_a_warning_and_costs_nothing(train, tmp_path, how, name):
+def test_sample_that_fails_in_any_way_is_a_warning_and_costs_nothing(train, tmp_path, how, name):
     assert train(run="whole")[0] == 0
     code, said = train(how=how, where="sample")
     assert code == 0, said
@@ -104,7 +104,7 @@ def test_a_sample_that_fails_in_any_way_is_a_warning_and_costs_nothing(train, tm
     assert not rows(tmp_path / "run", "sample")
 
 
-def test_an_evaluation_that_fails_is_a_warning_and_the_run_is_complete(train, tmp_path):
+def test_evaluation_that_fails_is_a_warning_and_the_run_is_complete(train, tmp_path):
     assert train(run="whole")[0] == 0
     code, said = train(how="bug", where="evaluation")
     assert code == 0, said
@@ -118,7 +118,7 @@ def test_an_evaluation_that_fails_is_a_warning_and_the_run_is_complete(train, tm
 
 
 @pytest.mark.parametrize("where", ["sample", "evaluation"])
-def test_a_checkpoint_is_written_before_the_evaluation_and_the_sample_of_its_step(train, tmp_path, where):
+def test_checkpoint_is_written_before_the_evaluation_and_the_sample_of_its_step(train, tmp_path, where):
     assert train(how="bug", where=where)[0] == 0
     newest = [line.split("'")[-2] for line in (tmp_path / "saved.txt").read_text(encoding="utf-8").splitlines()]
     assert list(dict.fromkeys(newest)) == ["step-2", "step-4", "step-6"]
@@ -126,7 +126,9 @@ def test_a_checkpoint_is_written_before_the_evaluation_and_the_sample_of_its_ste
 
 @pytest.mark.parametrize("where", ["sample", "evaluation"])
 @pytest.mark.parametrize("step", ["4", "6"])
-def test_a_process_that_dies_in_its_side_work_resumes_there_and_makes_up_for_it(train, tmp_path, where, step):
+def test_process_that_dies_during_an_evaluation_or_sample_resumes_there_and_makes_up_for_it(
+    train, tmp_path, where, step
+):
     assert train(run="whole")[0] == 0
     assert train(how="kill", where=where, step=step)[0] == -9
     done = rows(tmp_path / "run", "step")[-1]["step"]
@@ -144,7 +146,7 @@ def test_a_process_that_dies_in_its_side_work_resumes_there_and_makes_up_for_it(
         assert summaries[0][key] == summaries[1][key]
 
 
-def test_a_complete_run_is_complete_though_its_last_checkpoint_owed_the_last_evaluation(train, tmp_path):
+def test_run_is_complete_though_the_evaluation_was_pending_in_its_last_checkpoint(train, tmp_path):
     assert train()[0] == 0
     code, said = train("--resume")
     assert code == 0 and "nothing is left to do" in said and "validation loss" in said
@@ -156,7 +158,7 @@ def test_a_complete_run_is_complete_though_its_last_checkpoint_owed_the_last_eva
     assert json.loads((tmp_path / "run/summary.json").read_text(encoding="utf-8"))["complete"]
 
 
-def test_a_run_that_is_trained_on_is_the_run_that_was_longer_from_the_start(train, tmp_path):
+def test_extended_run_equals_the_run_that_was_longer_from_the_start(train, tmp_path):
     schedule = ["--schedule", "constant", "--embedding", "tokens"]  # neither hangs on the number of steps
     assert train(*schedule, run="whole", train_steps=10)[0] == 0
     assert train(*schedule)[0] == 0
@@ -166,7 +168,7 @@ def test_a_run_that_is_trained_on_is_the_run_that_was_longer_from_the_start(trai
     assert weights(tmp_path / "run", 10) == weights(tmp_path / "whole", 10)
 
 
-def test_the_two_newest_checkpoints_and_the_best_are_kept_at_the_end(train, tmp_path):
+def test_two_newest_checkpoints_and_the_best_are_kept_at_the_end(train, tmp_path):
     assert train(train_steps=12, train_checkpoint_every=2)[0] == 0
     best = json.loads((tmp_path / "run/summary.json").read_text(encoding="utf-8"))["best_step"]
     kept = {int(path.name[5:]) for path in (tmp_path / "run/checkpoints").glob("step-*")}

@@ -29,14 +29,14 @@ def raced(seed, *points, target=1.5, recipe=(("steps", 3),)):
     return timer.outcome(FIGURES | {"seed": seed}, dict(recipe) | {"seed": seed}, MACHINE)
 
 
-def test_the_time_is_that_of_the_first_evaluation_at_the_target():
+def test_time_is_that_of_the_first_evaluation_at_the_target():
     run = raced(1, (2.0, 1.8), (4.0, 1.5), (6.0, 1.4), (8.0, 1.6))
     assert (run["reached"], run["seconds"]) == (True, 4.0)
     missed = raced(1, (2.0, 1.8), (4.0, 1.51))
     assert (missed["reached"], missed["seconds"]) == (False, None)
 
 
-def test_a_record_takes_three_seeds_of_one_recipe_that_all_reached_the_target():
+def test_record_takes_three_seeds_of_one_recipe_that_all_reached_the_target():
     runs = [raced(seed, (float(10 + seed), 1.4)) for seed in (1, 2)]
     assert best(runs, 1.5, MACHINE) is None
     assert best([*runs, raced(2, (1.0, 1.4))], 1.5, MACHINE) is None, "the same seed twice"
@@ -49,7 +49,7 @@ def test_a_record_takes_three_seeds_of_one_recipe_that_all_reached_the_target():
     assert best(record.runs, 1.4, MACHINE) is None
 
 
-def test_a_run_is_told_beside_the_target_and_the_record():
+def test_run_is_printed_with_the_target_and_the_record():
     runs = [raced(seed, (5.0, 1.9), (10.0, 1.45)) for seed in (1, 2, 3)]
     timer = Timer(1.5, best(runs, 1.5, MACHINE))
     assert timer.compare(evaluation(3.0, 2.0)) == "3.0 s: 2.0000, +0.5000 from 1.5; the record had no evaluation yet"
@@ -73,7 +73,7 @@ def test_its_own_words_are_told_from_the_recipes():
 
 
 @pytest.mark.slow
-def test_a_race_from_the_command_line(tmp_path):
+def test_speedrun_runs_from_the_command_line(tmp_path):
     text(tmp_path / "text.txt")
     words = ["--corpus", "file", "--corpus.path", "text.txt", *tiny(), "--records", "records.jsonl", "--run", "run"]
     words = ["speedrun", "shakespeare_char", *words, "--no-compile", "--seeds", "3", "--target", "9"]
@@ -94,7 +94,7 @@ def test_a_race_from_the_command_line(tmp_path):
     assert "The target 0.5 was not reached in" in out
 
 
-def test_the_first_of_several_seeds_is_the_one_that_is_named():
+def test_first_of_several_seeds_is_the_one_that_is_named():
     assert first_seed(["flash", "--seed", "7", "--train.steps", "3"]) == (7, ["flash", "--train.steps", "3"])
     assert first_seed(["flash", "--seed=7", "--train.steps", "3"]) == (7, ["flash", "--train.steps", "3"])
     assert first_seed(["flash"]) == (1337, ["flash"])
@@ -117,7 +117,7 @@ def test_mistakes_are_told(words, match, tmp_path, monkeypatch):
         nanotx_command(["speedrun", *words])
 
 
-def test_a_list_of_records_that_is_none_is_refused(tmp_path, monkeypatch):
+def test_invalid_list_of_records_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "records.jsonl").write_text('{"target": 1}\n', encoding="utf-8")
     with pytest.raises(DataError, match=r"--records records\.jsonl: line 1 is not a run of a speedrun"):

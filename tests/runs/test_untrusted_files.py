@@ -105,19 +105,19 @@ def endless(path, how):
 
 
 @pytest.mark.parametrize("command", sorted(JOURNAL))
-def test_a_journal_that_is_a_pipe_makes_no_command_wait(folder, sound, command):
+def test_journal_that_is_a_pipe_makes_no_command_wait(folder, sound, command):
     endless(folder / "metrics.jsonl", "pipe")
     assert code(COMMANDS[command](folder, sound), 10) == 4
 
 
 @pytest.mark.parametrize("device", ["/dev/zero", "/dev/full", "/dev/tty"])
-def test_a_journal_that_is_a_link_to_a_device_is_refused(folder, device):
+def test_journal_that_is_a_link_to_a_device_is_refused(folder, device):
     endless(folder / "metrics.jsonl", device)
     with within(10), pytest.raises(RunError, match=r"metrics\.jsonl: cannot be read: .*a plain file"):
         run(["show", str(folder)])
 
 
-def test_a_journal_that_is_a_link_to_a_plain_file_is_read(folder, tmp_path, capsys):
+def test_journal_that_is_a_link_to_a_plain_file_is_read(folder, tmp_path, capsys):
     (folder / "metrics.jsonl").rename(tmp_path / "elsewhere.jsonl")
     (folder / "metrics.jsonl").symlink_to(tmp_path / "elsewhere.jsonl")
     assert code(["show", folder]) == 0
@@ -125,7 +125,7 @@ def test_a_journal_that_is_a_link_to_a_plain_file_is_read(folder, tmp_path, caps
 
 @pytest.mark.parametrize("name", ["summary.json", "samples.txt", "recipe.toml", "tokenizer.json"])
 @pytest.mark.parametrize("how", ["pipe", "/dev/zero"])
-def test_a_file_of_a_run_without_an_end_makes_a_resumed_run_wait_for_nothing(folder, name, how):
+def test_endless_file_in_a_run_does_not_block_a_resumed_run(folder, name, how):
     endless(folder / name, how)
     assert code(["resume", folder, "--train.steps", 7], 20) in (0, 2, 3, 4)
     assert code(["resume", folder], 20) in (0, 2, 3, 4)
@@ -139,7 +139,7 @@ def test_prompts_and_records_without_an_end_are_refused(folder, tmp_path, how):
     assert code(["speedrun", "flash", "--target", "2", "--records", tmp_path / "endless"], 10) == 3
 
 
-def test_a_name_with_a_nul_is_refused(folder):
+def test_name_with_a_nul_is_refused(folder):
     assert code(["sample", folder, "--prompts", "a\0b"]) == 3
 
 
@@ -170,20 +170,20 @@ def greedy(folder, model):
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS.keys() - {"show"}))
-def test_a_model_of_more_modules_than_any_has_is_refused_before_it_is_built(folder, sound, command):
+def test_model_of_more_modules_than_any_has_is_refused_before_it_is_built(folder, sound, command):
     greedy(folder, GREEDY["experts in every layer"])
     assert code(COMMANDS[command](folder, sound), 25) in (2, 4)
 
 
 @pytest.mark.parametrize("kind", sorted(GREEDY))
-def test_a_greedy_model_in_a_signed_recipe_is_refused_by_name(folder, kind):
+def test_oversized_model_in_a_signed_recipe_is_refused_by_name(folder, kind):
     greedy(folder, GREEDY[kind])
     with within(90), pytest.raises((ConfigError, RunError), match=r"modules|numbers|GiB"):
         load(folder)
 
 
 @pytest.mark.parametrize("kind", sorted(GREEDY))
-def test_a_greedy_model_in_a_recipe_is_refused_by_name_before_a_run_begins(tmp_path, kind, monkeypatch):
+def test_oversized_model_in_a_recipe_is_refused_by_name_before_a_run_begins(tmp_path, kind, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text(tmp_path / "text.txt")
     keys = {line.split(" = ")[0] for line in GREEDY[kind].splitlines()}
@@ -206,7 +206,7 @@ BLOCKS = (PreNorm(), Sandwich(), PreNorm(ffn=Ffn.find("moe")(experts=3, top_k=1)
     embedding=st.sampled_from(["tokens", "bigram", "ngrams"]),
     tied=st.booleans(),
 )
-def test_the_size_of_a_model_is_that_of_the_built_one(layers, blocks, position, embedding, tied):
+def test_size_of_a_model_is_that_of_the_built_one(layers, blocks, position, embedding, tied):
     parts = {"position": Position.find(position)(), "embedding": Embedding.find(embedding)()}
     model = Model(dim=24, layers=layers, context=8, blocks=tuple(blocks), tied=tied, **parts)
     size, built = model.size(5), model.build(5)
@@ -245,7 +245,7 @@ def change(folder, name, key, value):
 
 
 @pytest.mark.parametrize("what", sorted(HOSTILE))
-def test_a_hostile_number_in_a_signed_trainer_json_is_refused(folder, what):
+def test_hostile_number_in_a_signed_trainer_json_is_refused(folder, what):
     change(folder, *HOSTILE[what])
     with within(20), pytest.raises(RunError, match=r"trainer\.json"):
         run(["resume", str(folder), "--train.steps", "8"])
@@ -255,14 +255,14 @@ def test_a_hostile_number_in_a_signed_trainer_json_is_refused(folder, what):
 @pytest.mark.parametrize(
     "name, key", [("progress", "train_seconds"), ("progress", "usual_norm"), ("optimizer", "step")]
 )
-def test_a_number_that_is_huge_and_finite_ends_in_no_traceback(folder, name, key):
+def test_number_that_is_huge_and_finite_ends_in_no_traceback(folder, name, key):
     change(folder, name, key, 1e308)
     assert code(["resume", folder, "--train.steps", 7]) in (0, 4, 5)
 
 
 @pytest.mark.parametrize("key", ["scale", "growth_interval", "backoff_factor"])
 @pytest.mark.parametrize("value", [0, -1, 1e308, True, None])
-def test_the_state_of_a_scaler_is_refused_where_it_is_none(folder, key, value):
+def test_invalid_state_of_a_scaler_is_refused(folder, key, value):
     state = {
         "scale": 65536.0, "growth_factor": 2.0, "backoff_factor": 0.5, "growth_interval": 2000, "_growth_tracker": 0,
     }  # fmt: skip
@@ -283,7 +283,7 @@ def test_nan_in_the_state_of_an_optimizer_is_refused_by_name(folder):
 
 
 @pytest.mark.parametrize("name", ["../recipe.toml", "/etc/hostname", "..", "a\0b", "a/b", "a\\b", ""])
-def test_a_manifest_that_names_a_file_elsewhere_is_refused(folder, name):
+def test_manifest_that_names_a_file_elsewhere_is_refused(folder, name):
     manifest = newest(folder) / "MANIFEST.json"
     table = json.loads(manifest.read_text(encoding="utf-8"))
     manifest.write_text(json.dumps(table | {name: {"bytes": 1, "sha256": "0" * 64}}), encoding="utf-8")
@@ -292,14 +292,14 @@ def test_a_manifest_that_names_a_file_elsewhere_is_refused(folder, name):
 
 @pytest.mark.parametrize("content", ["[" * 100_000, "1" * 10_000, '{"a": ' * 9_000, "\0" * 999, "[1e999]", "\ufeff{}"])
 @pytest.mark.parametrize("name", ["MANIFEST.json", "trainer.json"])
-def test_a_table_that_is_none_is_refused(folder, name, content):
+def test_invalid_table_is_refused(folder, name, content):
     (newest(folder) / name).write_text(content, encoding="utf-8")
     if name != "MANIFEST.json":
         seal(newest(folder))
     assert code(["sample", folder, "--step", 6, "--max-new-tokens", 1], 10) == 4
 
 
-def test_a_file_that_no_memory_holds_is_refused_before_it_is_read(folder):
+def test_file_that_no_memory_holds_is_refused_before_it_is_read(folder):
     for name, said in (("model.safetensors", "memory"), ("MANIFEST.json", "nanotx never writes more")):
         os.truncate(newest(folder) / name, 2**42)  # takes no room on the disk
         if name != "MANIFEST.json":
@@ -312,7 +312,7 @@ def test_a_file_that_no_memory_holds_is_refused_before_it_is_read(folder):
 
 
 @pytest.mark.parametrize("name", ["metrics.jsonl", "samples.txt", "summary.json", "recipe.toml", "tokenizer.json"])
-def test_a_huge_file_of_a_run_is_refused_before_it_is_read(folder, name):
+def test_huge_file_of_a_run_is_refused_before_it_is_read(folder, name):
     (folder / name).touch()
     os.truncate(folder / name, 2**42)
     assert code(["resume", folder, "--train.steps", 7], 20) in ({0} if name == "summary.json" else {2, 3, 4})
@@ -345,7 +345,7 @@ LINES = {name: json.dumps(row).encode("ascii") + b"\n" for name, row in ROWS.ite
 
 
 @pytest.mark.parametrize("what", sorted(LINES))
-def test_a_hostile_line_of_a_journal_is_found_by_verify_and_left_out_by_a_resumed_run(folder, what, capsys):
+def test_hostile_line_of_metrics_jsonl_is_reported_by_verify_and_dropped_by_a_resumed_run(folder, what, capsys):
     *rows, last = (folder / "metrics.jsonl").read_bytes().splitlines(keepends=True)
     (folder / "metrics.jsonl").write_bytes(b"".join([*rows, LINES[what], last]))
     assert code(["show", folder]) == 0
@@ -356,7 +356,7 @@ def test_a_hostile_line_of_a_journal_is_found_by_verify_and_left_out_by_a_resume
     assert [row["step"] for row in rows if row["event"] == "step"] == list(range(1, 8))
 
 
-def test_a_line_longer_than_any_row_is_left_out(folder):
+def test_line_longer_than_any_row_is_left_out(folder):
     file = folder / "metrics.jsonl"
     rows = file.read_bytes()
     with file.open("r+b") as journal:

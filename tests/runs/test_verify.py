@@ -65,7 +65,7 @@ def seal(checkpoint):
     (checkpoint / "MANIFEST.json").write_text(json.dumps(manifest), encoding="utf-8")
 
 
-def test_a_sound_run_holds_in_every_check_and_its_loss_comes_again_to_the_last_bit(sound, verify):
+def test_sound_run_passes_every_check_and_its_loss_is_reproduced_to_the_bit(sound, verify):
     code, checks, out = verify(sound)
     assert code == 0 and others(checks) == {"holds"}
     wanted = [f"step-{step} {what}" for step in (6, 4) for what in ("files", "weights", "tokenizer")]
@@ -80,7 +80,7 @@ def test_a_sound_run_holds_in_every_check_and_its_loss_comes_again_to_the_last_b
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "trainer.json", "MANIFEST.json"])
-def test_a_flipped_bit_is_named_with_its_file_and_the_evaluation_goes_to_an_older_checkpoint(folder, verify, name):
+def test_flipped_bit_is_named_with_its_file_and_the_evaluation_goes_to_an_older_checkpoint(folder, verify, name):
     flip(folder / "checkpoints/step-6" / name)
     code, checks, out = verify(folder)
     assert code == 4 and checks["step-6 files"]["result"] == "fails"
@@ -90,7 +90,7 @@ def test_a_flipped_bit_is_named_with_its_file_and_the_evaluation_goes_to_an_olde
     assert "no valid checkpoint is of a step that was evaluated" in out
 
 
-def test_a_loss_is_checked_at_the_newest_checkpoint_that_was_evaluated(folder, verify):
+def test_loss_is_checked_at_the_newest_checkpoint_that_was_evaluated(folder, verify):
     shutil.rmtree(folder / "checkpoints/step-6")
     rows = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
     loaded = load(folder)
@@ -117,7 +117,7 @@ def test_weights_that_do_not_fit_the_recipe_are_told(folder, verify):
     assert checks["validation loss"]["result"] == "not made"
 
 
-def test_the_average_that_the_run_was_judged_by_is_checked_too(folder, verify):
+def test_ema_that_the_run_was_evaluated_by_is_checked_too(folder, verify):
     checkpoint = folder / "checkpoints/step-6"
     weights = load_file(checkpoint / "ema.safetensors")
     save_file({name: one * 1.5 for name, one in weights.items()}, checkpoint / "ema.safetensors")
@@ -128,7 +128,7 @@ def test_the_average_that_the_run_was_judged_by_is_checked_too(folder, verify):
     )
 
 
-def test_a_tokenizer_that_was_exchanged_is_found_in_the_run_and_in_a_checkpoint(folder, verify):
+def test_replaced_tokenizer_is_detected_in_the_run_and_in_a_checkpoint(folder, verify):
     other = Byte().train([])
     old = (folder / "tokenizer.json").read_bytes()
     other.save(folder / "tokenizer.json")
@@ -152,7 +152,7 @@ def test_a_tokenizer_that_was_exchanged_is_found_in_the_run_and_in_a_checkpoint(
     assert code == 4 and checks["tokenizer.json"]["result"] == "fails"
 
 
-def test_a_checkpoint_of_another_format_is_told(folder, verify):
+def test_checkpoint_of_another_format_is_reported(folder, verify):
     state = folder / "checkpoints/step-6/trainer.json"
     state.write_text(state.read_text(encoding="utf-8").replace('"format": 4', '"format": 1'), encoding="utf-8")
     seal(state.parent)
@@ -160,7 +160,7 @@ def test_a_checkpoint_of_another_format_is_told(folder, verify):
     assert code == 4 and "format 1; this nanotx reads 4" in checks["step-6 tokenizer"]["detail"]
 
 
-def test_a_torn_last_line_is_told_and_is_no_fault(folder, verify):
+def test_torn_last_line_is_reported_and_is_no_fault(folder, verify):
     with (folder / "metrics.jsonl").open("a", encoding="utf-8") as journal:
         journal.write('{"event": "st')
     code, checks, out = verify(folder)
@@ -192,7 +192,7 @@ def harmed(lines, harm):
         ("cut", r"it ends at step 2, but there is a checkpoint of step 6"),
     ],
 )
-def test_a_journal_that_is_not_whole_or_not_in_order_is_told_by_its_line(folder, verify, harm, said):
+def test_incomplete_or_disordered_metrics_log_is_reported_by_its_line(folder, verify, harm, said):
     lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
     (folder / "metrics.jsonl").write_text("".join(harmed(lines, harm)), encoding="utf-8")
     code, checks, _ = verify(folder)
@@ -212,7 +212,7 @@ def test_figures_that_are_not_those_of_the_journal_are_told(folder, verify, key,
     assert code == 0 and "summary.json" not in checks
 
 
-def test_a_journal_that_goes_on_after_a_stop_is_in_order(folder, verify):
+def test_metrics_log_that_continues_after_a_stop_is_in_order(folder, verify):
     words = ["train", str(folder / "recipe.toml"), "--run", str(folder), "--resume", "--train.steps", "8"]
     assert run(words) == 0
     code, checks, _ = verify(folder)
@@ -230,7 +230,7 @@ def recorded(folder, change):
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
-def test_a_recorded_loss_that_is_a_little_off_is_within_what_is_allowed_and_one_that_is_not_fails(folder, verify):
+def test_recorded_loss_that_is_a_little_off_is_within_what_is_allowed_and_one_that_is_not_fails(folder, verify):
     recorded(folder, 1e-6)
     code, checks, out = verify(folder)
     assert code == 0 and not checks["validation loss"]["bit_equal"]
@@ -248,7 +248,7 @@ def test_in_other_numbers_the_loss_is_compared_within_more_and_that_is_said(soun
     assert "within 0.01: cpu bfloat16, 1 thread, and the run had cpu float32, 1 thread" in out
 
 
-def test_a_check_that_cannot_be_made_is_not_said_to_hold(sound, folder, verify, monkeypatch):
+def test_check_that_cannot_be_made_does_not_pass(sound, folder, verify, monkeypatch):
     file = sound.parent / "text.txt"
     kept = file.read_bytes()
     try:
@@ -268,7 +268,7 @@ def test_a_check_that_cannot_be_made_is_not_said_to_hold(sound, folder, verify, 
     assert code == 4 and "expected a CUDA GPU" in checks["validation loss"]["detail"]
 
 
-def test_a_run_without_checkpoints_or_with_a_broken_recipe_is_not_sound(folder, verify):
+def test_run_without_checkpoints_or_with_a_broken_recipe_is_not_sound(folder, verify):
     (folder / "recipe.toml").write_text("model = [", encoding="utf-8")
     code, checks, _ = verify(folder)
     assert code == 4 and checks["recipe.toml"]["result"] == "fails" and others(checks, "recipe.toml") == {"holds"}

@@ -94,7 +94,7 @@ def test_any_tokenizer_json_gives_the_librarys_ids(kind, text):
 
 @kinds
 @given(data=st.data())
-def test_a_stream_of_ids_that_depend_on_each_other_is_what_all_of_them_are(kind, data):
+def test_stream_of_dependent_ids_equals_decoding_all_ids(kind, data):
     codec = READ[kind]
     text = data.draw(texts)
     any_ids = st.lists(st.integers(0, codec.vocab_size - 1), max_size=20)
@@ -152,7 +152,7 @@ DECODERS = [
 
 @pytest.mark.parametrize("decoder", DECODERS, ids=lambda decoder: decoder["type"])
 @given(ids=st.lists(st.integers(0, len(WORDS) - 1), max_size=9))
-def test_a_stream_through_any_decoder_is_what_all_ids_are(decoder, ids):
+def test_stream_through_any_decoder_equals_decoding_all_ids(decoder, ids):
     table = dict.fromkeys(["normalizer", "pre_tokenizer", "post_processor", "truncation", "padding"])
     model = {"type": "WordLevel", "vocab": {word: one for one, word in enumerate(WORDS)}, "unk_token": "a"}
     codec = HuggingfaceCodec(table | {"version": "1.0", "added_tokens": [], "decoder": decoder, "model": model})
@@ -238,7 +238,7 @@ RANKS = TiktokenCodec("bytes", r"[\s\S]", {bytes([value]): value for value in ra
 
 
 @pytest.mark.parametrize("pattern", ["gpt4", r" ?[^\s\d]{1,4}|\d(?!\d)|\s+?"])
-def test_a_file_of_ranks_gives_the_ids_of_what_it_was_written_from(ranks, pattern):
+def test_file_of_ranks_gives_the_ids_of_what_it_was_written_from(ranks, pattern):
     codec = Tiktoken(path=str(ranks), pattern=pattern).train([])
     ours = type(CODECS["bpe"])(CODECS["bpe"].merges, CODECS["bpe"].source if pattern == "gpt4" else pattern)
     assert codec.vocab_size == ours.vocab_size
@@ -252,7 +252,7 @@ def test_a_file_of_ranks_gives_the_ids_of_what_it_was_written_from(ranks, patter
     same()
 
 
-def test_an_encoding_is_taken_by_its_name_and_stored_whole(tmp_path, monkeypatch):
+def test_encoding_is_named_and_saved_whole(tmp_path, monkeypatch):
     merged = {CODECS["bpe"].decode_bytes([one]): one for one in range(328)}
     regex = r"\p{L}+|[^\p{L}]"
     made = tiktoken.Encoding("mine", pat_str=regex, mergeable_ranks=merged, special_tokens={END: 400, "<x>": 330})
@@ -270,7 +270,7 @@ def test_an_encoding_is_taken_by_its_name_and_stored_whole(tmp_path, monkeypatch
     assert back == codec and back.encode(text).tolist() == codec.encode(text).tolist()
 
 
-def test_an_encoding_that_cannot_be_had_is_refused_with_the_remedy(monkeypatch):
+def test_unavailable_encoding_is_refused_with_the_remedy(monkeypatch):
     with pytest.raises(TokenizerError, match=r"no encoding named 'gpt-2'\. Did you mean 'gpt2'\? Known: cl100k_base"):
         Tiktoken(encoding="gpt-2").train([])
 
@@ -283,7 +283,7 @@ def test_an_encoding_that_cannot_be_had_is_refused_with_the_remedy(monkeypatch):
 
 
 @pytest.mark.parametrize(("library", "part"), [("tiktoken", Tiktoken), ("tokenizers", Huggingface)])
-def test_a_library_that_is_not_there_is_named_with_the_remedy(monkeypatch, ranks, library, part):
+def test_missing_library_is_named_with_the_remedy(monkeypatch, ranks, library, part):
     monkeypatch.setitem(sys.modules, library, None)
     configs = [part(), part(path=str(ranks), pattern="gpt4") if part is Tiktoken else part(special_tokens=(END,))]
     for config in configs:
@@ -291,7 +291,7 @@ def test_a_library_that_is_not_there_is_named_with_the_remedy(monkeypatch, ranks
             config.train(LESSON)
 
 
-def test_an_empty_namespace_is_no_library(monkeypatch, tmp_path):
+def test_empty_namespace_is_no_library(monkeypatch, tmp_path):
     # In a checkout a folder of this name holds data: without the library, importing it succeeds and holds nothing.
     monkeypatch.delitem(sys.modules, "tokenizers")
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
@@ -328,7 +328,7 @@ def test_what_the_library_cannot_is_an_error_of_ours(ranks):
         ({"name": 5}, "tiktoken: name: expected str"),
     ],
 )
-def test_a_wrong_table_of_ranks_is_refused(change, said):
+def test_wrong_table_of_ranks_is_refused(change, said):
     with pytest.raises(TokenizerError, match=said):
         Tiktoken.from_dict(RANKS.to_dict() | change)
 
@@ -361,7 +361,7 @@ PREFIXED = b"""{"model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2}, "me
 "continuing_subword_prefix": "##"}}"""
 
 
-def test_a_recipe_takes_a_librarys_file_by_its_path(tmp_path, ranks):
+def test_recipe_takes_a_librarys_file_by_its_path(tmp_path, ranks):
     file = tmp_path / "tokenizer.json"
     file.write_text(FOREIGN["t5"].to_str(), encoding="utf-8")
     assert Tokenizer.table(str(file)) == {"part": "huggingface", "path": str(file)}
@@ -386,7 +386,7 @@ def test_a_recipe_takes_a_librarys_file_by_its_path(tmp_path, ranks):
         (b'{"model": {"a": ' + b"[" * 5000, "not a tokenizer in JSON"),
     ],
 )
-def test_a_file_that_the_library_cannot_read_is_refused(tmp_path, data, said):
+def test_file_that_the_library_cannot_read_is_refused(tmp_path, data, said):
     file = tmp_path / "tokenizer.json"
     file.write_bytes(data)
     with pytest.raises(TokenizerError, match=said):
@@ -401,7 +401,7 @@ WRONG = [None, True, -1, 3, 1 << 40, 0.5, "", "a", "\ud800", "(", [], [[]], [1, 
 
 @given(data=st.data())
 @settings(max_examples=150)
-def test_a_changed_tokenizer_json_gives_a_codec_or_an_error_of_ours(data):
+def test_changed_tokenizer_json_gives_a_codec_or_an_error_of_ours(data):
     table = copy.deepcopy(SMALL[data.draw(st.sampled_from(sorted(SMALL)))])
     inside = table
     while True:  # down to some place, where a value is changed or taken away

@@ -84,7 +84,7 @@ def test_learning_from_one_long_piece_with_repeats_is_right_too(runs, wanted):
         ({b"bc": 9, b"abcabc": 2, b"ab": 5}, [(98, 99), (97, 98), (97, 256), (258, 258)]),
     ],
 )
-def test_a_pair_of_which_a_half_was_merged_away_since_is_left_alone(pieces, merges):
+def test_pair_whose_half_was_merged_away_is_skipped(pieces, merges):
     assert learn_merges(pieces, len(merges)) == merges
     rows = [piece for piece, count in pieces.items() for _ in range(count)]
     assert slow_learn(rows, len(merges)) == merges
@@ -139,7 +139,7 @@ def test_learning_is_deterministic_and_blind_to_the_order_of_texts(several):
 @given(
     text=st.text(), pattern=st.sampled_from([*NAMED.values(), "[a-z]+", "(a)|(b)", r"(?r)\w+", "a*", r"(?=.)", "a\\Kb"])
 )
-def test_the_pieces_of_any_pattern_joined_are_the_text(text, pattern):
+def test_pieces_of_any_pattern_joined_are_the_text(text, pattern):
     for one in (text, "ab" + text + "ba ab", text * 3):
         assert "".join(Splitter(pattern).pieces(one)) == one
 
@@ -151,7 +151,7 @@ def test_what_a_pattern_leaves_out_is_a_piece_of_its_own():
     assert codec.encode("ab, ab").tolist() == [256, 44, 32, 256]
 
 
-def test_the_named_patterns_cut_as_published():
+def test_named_patterns_cut_as_published():
     text = "Hello, I'LL  pay 12345\n\n  now"
     assert Splitter(NAMED["gpt2"]).pieces(text) == [
         "Hello", ",", " I", "'", "LL", " ", " pay", " 12345", "\n\n ", " now",
@@ -173,13 +173,13 @@ def test_the_named_patterns_cut_as_published():
         (r"\w+(?= )| ", "to be", r"leaves out 'b' \(U\+0062\) at offset 3"),
     ],
 )
-def test_a_pattern_that_leaves_out_what_there_is_to_learn_from_is_refused_with_an_example(pattern, text, message):
+def test_pattern_that_drops_training_text_is_refused_with_an_example(pattern, text, message):
     with pytest.raises(TokenizerError, match=message):
         Bpe(vocab_size=256, pattern=pattern).train([text])
 
 
 @pytest.mark.parametrize("letters", ["a" * 20_000, "abcde" * 4_000, " " * 20_000, "\n " * 10_000, "é" * 20_000])
-def test_a_long_run_without_a_border_is_learned_and_encoded(letters):
+def test_long_text_without_a_word_boundary_is_trained_on_and_encoded(letters):
     codec = Bpe(vocab_size=260).train([letters])
     ids = codec.encode(letters + "x" + letters)
     assert codec.decode(ids) == letters + "x" + letters and len(ids) < 20_002
@@ -191,7 +191,7 @@ def test_no_token_grows_beyond_its_limit():
     assert max(map(len, Bpe(vocab_size=264).train(["a" * 1024])._tokens)) == 256
 
 
-def test_the_memory_of_pieces_is_bounded(monkeypatch):
+def test_cache_of_pieces_is_bounded(monkeypatch):
     monkeypatch.setattr("nanotx.tokenizers.bpe.merging.PARTS", 10)
     codec = Bpe(vocab_size=257).train(["aa"])
     text = " ".join(str(n).translate(LETTERS) for n in range(1000)) + " " + "a" * (SHORT + 1)
@@ -209,7 +209,7 @@ def test_what_is_met_again_outlives_the_memory_it_was_in():
     assert (set(memory), set(memory.old)) == ({"a", "b"}, {"d", "e"})
 
 
-def test_a_vocabulary_that_cannot_be_reached_is_refused_with_the_one_that_can():
+def test_vocabulary_that_cannot_be_reached_is_refused_with_the_one_that_can():
     with pytest.raises(TokenizerError, match=r"these texts allow 258; try --tokenizer.vocab-size 258, or more"):
         Bpe(vocab_size=300).train(["abc"])
     assert Bpe(vocab_size=258).train(["abc"]).vocab_size == 258
@@ -229,12 +229,12 @@ def test_a_vocabulary_that_cannot_be_reached_is_refused_with_the_one_that_can():
         ({"pattern": "(?:(?:a{1000,}){1000,2000})"}, "10000 repeats"),
     ],
 )
-def test_a_bpe_that_cannot_be_is_refused(fields, message):
+def test_invalid_bpe_is_refused(fields, message):
     with pytest.raises(ConfigError, match=message):
         Bpe(**fields)
 
 
-def test_a_pattern_that_takes_forever_is_stopped(monkeypatch):
+def test_pattern_that_takes_forever_is_stopped(monkeypatch):
     class Slow:
         groups = 0
 
@@ -273,7 +273,7 @@ def test_a_pattern_that_takes_forever_is_stopped(monkeypatch):
         ({"nfc": 1}, "bpe: nfc: expected bool, got 1"),
     ],
 )
-def test_a_file_with_a_flaw_is_refused(changes, message, tmp_path):
+def test_flawed_file_is_refused(changes, message, tmp_path):
     path = tmp_path / "mine.json"
     Bpe(vocab_size=258, pattern="[a-z]+").train(["abcabc"]).save(path)
     table = json.loads(path.read_text(encoding="utf-8")) | changes
@@ -282,7 +282,7 @@ def test_a_file_with_a_flaw_is_refused(changes, message, tmp_path):
         load(path)
 
 
-def test_a_file_whose_tokens_double_is_refused_before_they_fill_the_memory(tmp_path):
+def test_file_whose_tokens_double_is_refused_before_they_fill_the_memory(tmp_path):
     path, merges = tmp_path / "bomb.json", [[97, 97], *([256 + n, 256 + n] for n in range(60))]
     codec = Bpe(vocab_size=256).train([])
     table = {"nanotx": "tokenizer", "version": 3, "part": "bpe", **codec.to_dict()}
@@ -291,7 +291,7 @@ def test_a_file_whose_tokens_double_is_refused_before_they_fill_the_memory(tmp_p
         load(path)
 
 
-def test_a_file_learned_under_another_regex_module_is_the_same_tokenizer(tmp_path):
+def test_file_trained_under_another_regex_module_is_the_same_tokenizer(tmp_path):
     codec, path = Bpe(vocab_size=257).train(["abab"]), tmp_path / "old.json"
     codec.save(path)
     table = json.loads(path.read_text(encoding="utf-8")) | {"made_with": {"regex": "2019.01"}}

@@ -70,7 +70,7 @@ def test_what_we_write_we_read_again_as_the_same_tokenizer(kind, tmp_path):
 
 
 @kinds
-def test_a_folder_says_what_transformers_has_to_know(kind, tmp_path):
+def test_exported_folder_has_the_files_that_transformers_reads(kind, tmp_path):
     codec = CODECS[kind]
     write_tokenizer(codec, "huggingface", tmp_path)
     config = json.loads((tmp_path / "tokenizer_config.json").read_text(encoding="utf-8"))
@@ -96,7 +96,7 @@ def test_transformers_opens_what_we_write_beside_a_config_of_gpt2(kind, tmp_path
         assert opened.decode(ids) == text
 
 
-def test_a_special_is_found_in_a_text_where_both_are_asked_to():
+def test_special_token_is_read_where_both_libraries_allow_it():
     for kind, codec in CODECS.items():
         if END not in codec.special_tokens:
             continue
@@ -195,7 +195,7 @@ def test_characters_whose_ids_are_in_another_order_are_refused():
 
 
 @pytest.mark.parametrize("kind", ["byte", "bpe", "bpe of its own"])
-def test_a_file_of_ranks_gives_tiktoken_the_same_ids_and_us_the_same_merges(kind, tmp_path):
+def test_file_of_ranks_gives_tiktoken_the_same_ids_and_nanotx_the_same_merges(kind, tmp_path):
     codec, file = CODECS[kind], tmp_path / "my.tiktoken"
     done = write_tokenizer(codec, "tiktoken", file)
     assert done.files == (file,)
@@ -229,7 +229,7 @@ def test_merges_are_recovered_from_ranks_exactly(lesson, size, pattern):
     assert merges_of("here", tokens) == list(codec.merges)
 
 
-def test_a_token_that_no_merge_makes_is_named():
+def test_token_that_no_merge_makes_is_named():
     with pytest.raises(TokenizerError, match=r"here: the token b'abc' cannot be merged .* 3 parts of it, \[b'a', b'b'"):
         merges_of("here", [b"abc"])
     with pytest.raises(TokenizerError, match="cannot be merged from earlier ones: they make 1 parts"):
@@ -256,7 +256,7 @@ def test_a_token_that_no_merge_makes_is_named():
         (lambda lines: [], "256 of the 256 bytes have no token"),
     ],
 )
-def test_a_wrong_file_of_ranks_is_refused_with_its_line(tmp_path, change, said):
+def test_wrong_file_of_ranks_is_refused_with_its_line(tmp_path, change, said):
     file = tmp_path / "my.tiktoken"
     write_tokenizer(CODECS["bpe of gpt2 with nfc"].__class__(CODECS["bpe"].merges, NAMED["gpt4"]), "tiktoken", file)
     lines = file.read_bytes().split(b"\n")[:-1]
@@ -330,7 +330,7 @@ def test_gpt2s_files_give_tiktokens_ids(folder, tmp_path):
             read_tokenizer(file, "gpt4")
 
 
-def test_a_pair_may_have_hugging_faces_names_and_another_pattern(tmp_path):
+def test_pair_may_have_hugging_faces_names_and_another_pattern(tmp_path):
     small_gpt2(tmp_path, "vocab.json", "merges.txt")
     found = read_tokenizer(tmp_path, "gpt4")
     assert found.codec.to_dict()["pattern"] == "gpt4" and "GPT-2's pattern was used" not in found.notes[0]
@@ -361,7 +361,7 @@ def test_a_pair_may_have_hugging_faces_names_and_another_pattern(tmp_path):
         ("q z", "merge 74: 'qz' is not in the vocabulary"),
     ],
 )
-def test_a_wrong_merge_is_named(tmp_path, line, said):
+def test_wrong_merge_is_named(tmp_path, line, said):
     small_gpt2(tmp_path)
     with (tmp_path / "vocab.bpe").open("a", encoding="utf-8") as file:
         file.write(line + "\n")
@@ -482,7 +482,7 @@ def test_two_ways_to_make_a_token_are_refused():
         understood(table)
 
 
-def test_a_special_that_the_library_would_take_for_a_token_is_not_written():
+def test_special_token_that_the_library_would_read_as_a_token_is_not_written():
     with pytest.raises(TokenizerError, match="bpe: the special 'Ġ' is written as a token of this tokenizer is"):
         described(Bpe(vocab_size=257, special_tokens=("Ġ",)).train([]))
     for name in ("soft", "##t", "  "):
@@ -505,7 +505,7 @@ def test_a_special_that_the_library_would_take_for_a_token_is_not_written():
         (b" " * (1 << 24) + b"{}", "larger than 16777216 bytes"),
     ],
 )
-def test_a_file_that_is_none_is_refused(tmp_path, data, said):
+def test_foreign_file_is_refused(tmp_path, data, said):
     file = tmp_path / "tokenizer.json"
     file.write_bytes(data)
     with pytest.raises(TokenizerError, match=said) as caught:
@@ -533,7 +533,7 @@ PLACES = {kind: list(places(table)) for kind, table in SMALL.items()}
 
 @given(data=st.data())
 @settings(max_examples=200)
-def test_a_changed_file_gives_a_tokenizer_or_an_error_of_ours(data):
+def test_changed_file_gives_a_tokenizer_or_an_error_of_ours(data):
     kind = data.draw(st.sampled_from(sorted(SMALL)))
     table = copy.deepcopy(SMALL[kind])
     # The few places that are no entry of a vocabulary come as often as all that are.
@@ -574,7 +574,7 @@ regexes = st.lists(sequences | groups, min_size=1, max_size=3).map("|".join)
 
 @given(source=regexes, text=texts)
 @settings(max_examples=300)
-def test_a_portable_regex_cuts_alike_here_and_in_the_library(source, text):
+def test_portable_regex_cuts_alike_here_and_in_the_library(source, text):
     try:
         check_portable("here", source)
     except TokenizerError as error:
@@ -585,7 +585,7 @@ def test_a_portable_regex_cuts_alike_here_and_in_the_library(source, text):
 
 
 @pytest.mark.parametrize("source", [*NAMED.values(), CL100K, O200K, WORDS, SPACED, OWN, r"[\s\S]+"])
-def test_the_regexes_in_use_are_portable(source):
+def test_regexes_in_use_are_portable(source):
     check_portable("here", source)
 
 
@@ -631,7 +631,7 @@ def test_letters_and_numbers_are_the_same_to_both(character):
 # The command line.
 
 
-def test_a_tokenizer_goes_out_and_comes_back_by_the_verb(tmp_path, monkeypatch, capsys):
+def test_tokenizer_is_exported_and_imported_by_the_commands(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     codec = CODECS["bpe"]
     codec.save("mine.json")
@@ -657,7 +657,7 @@ def test_a_tokenizer_goes_out_and_comes_back_by_the_verb(tmp_path, monkeypatch, 
     ("to", "path"),
     [("huggingface", "a/b/x.json"), ("huggingface", "a/b"), ("tiktoken", "a/b/x.tiktoken"), ("tiktoken", "x.tiktoken")],
 )
-def test_an_export_makes_the_folder_that_it_writes_to(tmp_path, monkeypatch, to, path):
+def test_export_makes_the_folder_that_it_writes_to(tmp_path, monkeypatch, to, path):
     monkeypatch.chdir(tmp_path)
     CODECS["bpe"].save("mine.json")
     CODECS["char"].save("letters.json")
@@ -691,7 +691,7 @@ def test_what_the_verbs_cannot_do_they_say(tmp_path, monkeypatch, words, code, s
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "mine.json"]
 
 
-def test_an_exchange_of_tokenizers_waits_for_no_torch():
+def test_conversion_of_tokenizers_imports_no_torch():
     names = ", ".join(f"nanotx.tokenizers.convert.{name}" for name in ("tokenizer_json", "rank_file", "merges_file"))
     code = f"import sys, {names}; "
     code += "print([name for name in ('torch', 'tokenizers', 'tiktoken', 'transformers') if name in sys.modules])"

@@ -43,7 +43,7 @@ BYTES = {character: one for one, character in enumerate(CHARACTERS[value] for va
 
 
 @pytest.mark.parametrize("added", [(), (("<>", 259),)])
-def test_a_word_that_no_merge_makes_is_refused_where_pieces_are_taken_whole(tmp_path, added):
+def test_word_without_a_merge_is_refused_where_pieces_are_taken_whole(tmp_path, added):
     vocab = BYTES | {"on": 256, "one": 257, "tw": 258, "<>": 259}
     merges = [["o", "n"], ["on", "e"], ["t", "w"]]
     found = table(vocab, merges, True, added)

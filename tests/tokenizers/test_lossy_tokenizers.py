@@ -68,7 +68,7 @@ def test_what_makes_ids_random_or_cuts_a_text_off_is_switched_off(changed, chang
     assert [exported["truncation"], exported["padding"], exported["model"]["dropout"]] == [None, None, None]
 
 
-def test_a_run_of_old_whose_tokenizer_has_dropout_encodes_alike_each_time(changed, tmp_path):
+def test_old_run_whose_tokenizer_has_dropout_encodes_deterministically(changed, tmp_path):
     described = json.loads(changed(model__dropout=0.3).read_text(encoding="utf-8"))
     codec = Tokenizer.find("huggingface").from_dict({"tokenizer": described})
     assert codec.to_dict()["tokenizer"] == described  # and its digest is what it was
@@ -113,21 +113,21 @@ LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "
         ({"pre_tokenizer": None}, "model: BPE without unk_token or byte_fallback"),
     ],
 )
-def test_a_step_that_loses_text_is_refused_by_its_name(changed, changes, said):
+def test_step_that_loses_text_is_refused_by_its_name(changed, changes, said):
     file = changed(**changes)
     with pytest.raises(TokenizerError, match=rf"tokenizer.json: {said}.*: this loses text.*--tokenizer.lossy"):
         learned(file)
     assert learned(file, lossy=True) == load(file)  # whoever asks for it has it
 
 
-def test_a_byte_without_a_token_is_refused(changed):
+def test_byte_without_a_token_is_refused(changed):
     vocab = json.loads(changed().read_text(encoding="utf-8"))["model"]["vocab"]
     del vocab["\u0100"]
     with pytest.raises(TokenizerError, match="model: BPE in which the byte 0x00 has no token: this loses text"):
         learned(changed(model__vocab=vocab))
 
 
-def test_a_lossy_tokenizer_trains_where_it_was_asked_for(changed, tmp_path, capsys):
+def test_lossy_tokenizer_trains_where_it_was_requested(changed, tmp_path, capsys):
     file = changed(normalizer={"type": "Lowercase"})
     words = ["--corpus", "file", "--corpus.path", str(text(tmp_path / "a.txt", 3000)), "--tokenizer", str(file)]
     words += ["--run", str(tmp_path / "run"), *tiny(train_steps=1, train_sample_every=0)]
@@ -179,12 +179,12 @@ def test_import_refuses_a_lossy_tokenizer(changed, tmp_path):
     assert not (tmp_path / "mine.json").exists()
 
 
-def test_a_lossy_file_read_as_a_saved_tokenizer_is_refused_for_training(changed):
+def test_lossy_file_read_as_a_saved_tokenizer_is_refused_for_training(changed):
     with pytest.raises(TokenizerError, match=r"--tokenizer huggingface --tokenizer.lossy"):
         Tokenizer.find("saved")(path=str(changed(normalizer={"type": "Lowercase"}))).train([])
 
 
-def test_a_regex_in_a_foreign_file_that_calls_itself_is_refused(changed):
+def test_regex_in_a_foreign_file_that_calls_itself_is_refused(changed):
     for pattern in (r"(?R)?a|[\s\S]", r"\g<0>?a|[\s\S]", r"(?<x>a)\g'x'"):
         cut = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
         with pytest.raises((TokenizerError, ConfigError), match="unbounded memory"):

@@ -62,7 +62,7 @@ def ranks(tmp_path):
 
 
 @pytest.mark.parametrize("pattern", [*ENDLESS, *EMPTY, *LARGE, *UNKNOWN])
-def test_a_pattern_without_bound_or_that_may_match_nothing_is_refused_wherever_one_is_taken(pattern, ranks, tmp_path):
+def test_unbounded_or_empty_pattern_is_refused_everywhere(pattern, ranks, tmp_path):
     for part in ("bpe", "tiktoken", "huggingface"):
         with pytest.raises(ConfigError, match=r"^pattern: ") as caught:
             Tokenizer.find(part)(pattern=pattern)
@@ -73,7 +73,7 @@ def test_a_pattern_without_bound_or_that_may_match_nothing_is_refused_wherever_o
 
 
 @pytest.mark.parametrize("pattern", SOUND)
-def test_a_sound_pattern_is_taken(pattern):
+def test_sound_pattern_is_accepted(pattern):
     assert Tokenizer.find("bpe")(pattern=pattern).pattern == pattern
 
 
@@ -85,7 +85,7 @@ def resaved(path, **changes):
 
 
 @pytest.mark.parametrize("pattern", ["(?R)?a|(?s:.)", "(?P<x>a)(?&x)|.", "a" * 2000])
-def test_a_pattern_without_bound_in_a_tokenizers_file_is_refused(pattern, ranks, tmp_path):
+def test_unbounded_pattern_in_a_tokenizers_file_is_refused(pattern, ranks, tmp_path):
     Tokenizer.find("bpe")(vocab_size=256).train([]).save(tmp_path / "bpe.json")
     Tokenizer.find("tiktoken")(path=str(ranks), pattern="gpt2").train([]).save(tmp_path / "tiktoken.json")
     resaved(tmp_path / "bpe.json", pattern="own", regex=pattern)
@@ -96,7 +96,7 @@ def test_a_pattern_without_bound_in_a_tokenizers_file_is_refused(pattern, ranks,
             load(resaved(tmp_path / "tiktoken.json", regex=pattern))
 
 
-def test_a_pattern_that_leaves_text_out_loses_nothing_in_silence(ranks, tmp_path):
+def test_pattern_that_drops_text_loses_nothing_silently(ranks, tmp_path):
     pytest.importorskip("tiktoken")
     Tokenizer.find("tiktoken")(path=str(ranks), pattern="gpt2").train([]).save(tmp_path / "x.json")
     codec = load(resaved(tmp_path / "x.json", regex="a+"))
@@ -118,7 +118,7 @@ def patterns(draw, depth=3):
 
 @given(pattern=patterns(), text=st.text("ab .\n", max_size=12))
 @settings(max_examples=300, deadline=None)
-def test_a_pattern_that_is_taken_matches_nothing_that_is_empty(pattern, text):
+def test_accepted_pattern_matches_no_empty_text(pattern, text):
     try:
         Tokenizer.find("bpe")(pattern=pattern)
     except ConfigError:
@@ -127,7 +127,7 @@ def test_a_pattern_that_is_taken_matches_nothing_that_is_empty(pattern, text):
 
 
 @pytest.mark.slow
-def test_a_pattern_that_needs_too_much_memory_is_an_error_of_ours():
+def test_pattern_that_needs_too_much_memory_is_an_error_of_ours():
     codec = Tokenizer.find("bpe")(vocab_size=256, pattern="(?:(a)|(b))+|(?s:.)").train([])
     with pytest.raises(TokenizerError, match="needs too much memory for a text of 4000000 characters"):
         codec.encode("ab" * 2_000_000)

@@ -79,12 +79,12 @@ def test_table_lists_a_preset_tokenizer_and_how_it_was_made(path):
     assert f"{codec.vocab_size} ids" in cells[3] and cells[4] == link(codec.part)
 
 
-def test_the_seven_set_ups_are_there():
+def test_seven_setups_are_listed():
     assert {path.stem for path in RECIPES} >= SET_UPS
 
 
 @pytest.mark.parametrize("name", sorted(SET_UPS))
-def test_a_set_up_is_the_same_on_whatever_recipe_it_is_laid(name):
+def test_setup_is_the_same_on_any_recipe(name):
     table = tomllib.loads((ROOT / f"recipes/{name}.toml").read_text(encoding="utf-8"))
     one, other = (from_table(Recipe, merge(Recipe, to_table(base), table)) for base in (Recipe(), shakespeare_char))
     assert one == other
@@ -102,7 +102,7 @@ def test_a_set_up_is_the_same_on_whatever_recipe_it_is_laid(name):
         "macbook": (12, 64, 128, 4, 4, 0.0, 1e-3, 2000),
     }.items(),
 )
-def test_a_set_up_has_its_published_sizes(name, sizes, capsys):
+def test_published_setup_has_its_sizes(name, sizes, capsys):
     assert nanotx_command(["train", name, "--print-config"]) == 0
     recipe = from_table(Recipe, tomllib.loads(capsys.readouterr().out))
     model, block = recipe.model, recipe.model.block

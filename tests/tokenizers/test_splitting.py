@@ -29,12 +29,12 @@ nasty = st.text(st.sampled_from("as LlDt'.!1_\n\r\t\x0b\x1c\x1f\x00\x7f"), max_s
 
 @named
 @given(text=nasty | st.text(st.characters(max_codepoint=127)))
-def test_the_form_for_ascii_cuts_as_the_pattern_does(name, text):
+def test_ascii_form_of_a_pattern_cuts_as_the_pattern_does(name, text):
     assert re.findall(ASCII[name], text) == regex.findall(NAMED[name], text)
 
 
 @named
-def test_a_seam_is_the_border_of_a_piece_in_every_short_text(name):
+def test_seam_is_the_boundary_of_a_piece_in_every_short_text(name):
     splitter = Splitter(NAMED[name])
     for letters in itertools.product(NASTY, repeat=4):
         text = "".join(letters)
@@ -46,7 +46,7 @@ def test_a_seam_is_the_border_of_a_piece_in_every_short_text(name):
 
 @named
 @given(text=texts() | nasty)
-def test_a_seam_is_the_border_of_a_piece_in_any_text(name, text):
+def test_seam_is_the_boundary_of_a_piece_in_any_text(name, text):
     splitter = Splitter(NAMED[name])
     whole = regex.findall(NAMED[name], text)
     for parts in (splitter.parts(text), BLANKS[name].findall(text)):
@@ -54,20 +54,20 @@ def test_a_seam_is_the_border_of_a_piece_in_any_text(name, text):
     assert splitter.pieces(text) == whole
 
 
-def test_a_text_in_words_is_cut_into_about_as_many_parts():
+def test_text_of_words_is_cut_into_about_equal_parts():
     splitter, text = Splitter(NAMED["gpt4"]), "It is the east, and Juliet is the sun."
     assert splitter.parts(text) == ["It", " is", " the", " east", ", and", " Juliet", " is", " the", " sun", ".", ""]
     assert splitter.parts(text + "é") == ["It", " is", " the", " east,", " and", " Juliet", " is", " the", " sun.é", ""]
 
 
-def test_the_blanks_are_those_of_the_regex_module():
+def test_whitespace_is_that_of_the_regex_module():
     everything = "".join(map(chr, range(0xD800))) + "".join(map(chr, range(0xE000, sys.maxunicode + 1)))
     assert re.findall(rf"[{splitting.BLANK}\r\n]", everything) == regex.findall(r"\s", everything)
 
 
 @named
 @given(text=texts() | nasty)
-def test_a_long_text_is_cut_into_blocks_that_have_its_pieces(name, text):
+def test_long_text_is_cut_into_blocks_that_have_its_pieces(name, text):
     splitter = Splitter(NAMED[name])
     before, splitting.BLOCK = splitting.BLOCK, 3
     try:
@@ -128,7 +128,7 @@ assert "_engines" in vars(codec) and ids == [codec.encode(one).tolist() for one 
 
 
 @pytest.mark.slow
-def test_the_compiled_loops_learn_what_the_interpreted_ones_learn():
+def test_compiled_loops_train_alike():
     pytest.importorskip("numba", reason="the extra `fast` is not installed")
     # In a process of its own: what beartype has wrapped cannot be compiled.
     done = subprocess.run(
@@ -174,7 +174,7 @@ ODD = "aZ 1.\n\r\t\x0b\x1c'é\x85\xa0\u1680\u2003\u2010\u2028\u202f\u205f\u3000\
 
 @named
 @given(text=st.text(st.sampled_from(ODD), max_size=30))
-def test_a_seam_between_bytes_is_the_border_of_a_piece(name, text):
+def test_seam_between_bytes_is_the_boundary_of_a_piece(name, text):
     data, splitter = np.frombuffer(text.encode("utf-8"), np.uint8), Splitter(NAMED[name])
     ends = [at for at in range(1, len(data)) if compiled.seam(data, at, compiled.KINDS)]
     parts = [bytes(data[low:high]).decode("utf-8") for low, high in itertools.pairwise([0, *ends, len(data)])]
@@ -209,7 +209,7 @@ def engine(monkeypatch, **sizes):
         {"BLOCK": 64, "TEXT": 1 << 12, "LONGEST": 4},  # most pieces are long
     ],
 )
-def test_the_engine_encodes_as_the_memory_does(sizes, monkeypatch):
+def test_compiled_encoder_encodes_as_the_cache_does(sizes, monkeypatch):
     fast, slow = engine(monkeypatch, **sizes)
 
     @given(text=texts() | nasty | st.text(st.sampled_from(ODD)) | st.text(st.sampled_from("the nab é一"), max_size=90))
@@ -220,7 +220,7 @@ def test_the_engine_encodes_as_the_memory_does(sizes, monkeypatch):
     same()
 
 
-def test_the_engine_grows_and_knows_what_it_has_met(monkeypatch):
+def test_compiled_encoder_grows_and_remembers_pieces(monkeypatch):
     fast, slow = engine(monkeypatch, BLOCK=64, TEXT=1 << 14)
     text = " ".join(str(number).translate(str.maketrans("0123456789", "abcdefghij")) for number in range(700))
     room = len(fast.table.records)
@@ -232,7 +232,7 @@ def test_the_engine_grows_and_knows_what_it_has_met(monkeypatch):
 
 
 @given(piece=st.text("ab the é一", min_size=1, max_size=30))
-def test_a_piece_is_merged_in_rows_as_in_lists(piece):
+def test_piece_is_merged_in_rows_as_in_lists(piece):
     data = piece.encode("utf-8")
     ranks = ranks_of(MERGES, np.arange(256 + len(MERGES), dtype=np.int32))
     row, became = np.zeros(99, np.int32), np.zeros(99, np.int32)

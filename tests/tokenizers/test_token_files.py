@@ -52,7 +52,7 @@ def written(tmp_path, text, name="text.txt"):
 
 @reused
 @given(text=texts() | st.text("ab \n.é", max_size=60), size=st.integers(1, 20))
-def test_the_blocks_of_a_file_are_its_text_and_end_at_cuts(text, size, tmp_path):
+def test_blocks_of_a_file_are_its_text_and_end_at_cuts(text, size, tmp_path):
     path, before = written(tmp_path, text), text_files.BLOCK
     text_files.BLOCK = size
     try:
@@ -71,7 +71,7 @@ def test_the_blocks_of_a_file_are_its_text_and_end_at_cuts(text, size, tmp_path)
 
 
 @given(text=texts() | st.text("ab \n.é1'", max_size=40))
-def test_a_tokenizer_with_cuts_gives_the_ids_of_the_whole_on_both_sides_of_one(text):
+def test_tokenizer_with_cuts_gives_the_ids_of_the_whole_on_both_sides_of_one(text):
     for codec in CODECS.values():
         if codec.splittable and codec.part != "char":
             parts = [
@@ -91,7 +91,7 @@ def test_file_that_is_not_utf_8_is_refused_with_the_offset_or_repaired(tmp_path,
         list(blocks(tmp_path / "nowhere.txt"))
 
 
-def test_a_folder_is_all_that_is_in_it_but_what_is_hidden(tmp_path):
+def test_folder_stands_for_its_files_without_hidden_ones(tmp_path):
     for name in ("b.txt", "a/z.txt", ".git/x", "a/.y"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("x", encoding="utf-8")
@@ -108,7 +108,7 @@ def test_a_folder_is_all_that_is_in_it_but_what_is_hidden(tmp_path):
 
 
 @codecs
-def test_a_worker_pool_encodes_as_one_does(codec, small):
+def test_worker_pool_encodes_as_a_single_process_does(codec, small):
     several = [PRIMER, "", "to be", PRIMER * 3, "é€"[: codec.part in ("bpe", "byte", "char") and 2]]
     with WorkerPool(codec, 2) as pool:
         rows = list(pool.encode(several))
@@ -127,7 +127,7 @@ def test_workers_are_no_more_than_a_cgroup_grants_time_for(small, monkeypatch):
     assert encode_batch(CODECS["byte"], ["to be"])[0].tolist() == list(b"to be")
 
 
-def test_a_worker_pool_says_what_a_text_holds_and_where(small):
+def test_error_in_a_worker_pool_names_the_character_and_its_place(small):
     text = PRIMER * 2 + "z\u2028"
     with pytest.raises(TextError, match=rf"at offset {text.index(chr(0x2028))} is not in the alphabet"):
         encode_batch(Char().train([PRIMER + "z"]), [PRIMER, text], 2)
@@ -137,7 +137,7 @@ def test_a_worker_pool_says_what_a_text_holds_and_where(small):
 
 @codecs
 @pytest.mark.parametrize("processes", [1, 2])
-def test_a_token_file_holds_the_ids_of_the_texts(codec, processes, tmp_path, small):
+def test_token_file_holds_the_ids_of_the_texts(codec, processes, tmp_path, small):
     files = [written(tmp_path, PRIMER * 2, "a.txt"), written(tmp_path, "", "b.txt"), written(tmp_path, "to be\n", "c")]
     separator = SPECIAL if codec.special_tokens else ""
     done = []
@@ -208,7 +208,7 @@ def test_what_another_job_left_is_not_gone_on_with(tmp_path, small, monkeypatch)
         assert codec.open_tokens(out).tolist() == codec.encode(PRIMER.upper()).tolist()
 
 
-def test_a_token_file_of_another_tokenizer_or_a_torn_one_is_refused(tmp_path):
+def test_token_file_of_another_tokenizer_or_a_torn_one_is_refused(tmp_path):
     codec, path = CODECS["bpe"], tmp_path / "x.bin"
     codec.encode_to_file([written(tmp_path, PRIMER)], path)
     with pytest.raises(TokenizerError, match=r"x.bin: made by the tokenizer of digest .* and this one is byte of"):
@@ -232,7 +232,7 @@ def test_a_token_file_of_another_tokenizer_or_a_torn_one_is_refused(tmp_path):
         codec.open_tokens(tmp_path / "nowhere.bin")
 
 
-def test_a_token_file_that_cannot_be_is_refused_and_nothing_is_left(tmp_path):
+def test_invalid_token_file_is_refused_and_nothing_is_left(tmp_path):
     codec, file = CODECS["char"], written(tmp_path, PRIMER + "Ω")
     with pytest.raises(ConfigError, match=r"separator: '<\|end\|>' is no special of this tokenizer; it has: none"):
         codec.encode_to_file([file], tmp_path / "x.bin", separator=SPECIAL)
@@ -279,7 +279,7 @@ def with_vocab_size(path, size):
     path.write_bytes(replace(header, vocab_size=size).pack() + data[LAYOUT.size :])
 
 
-def test_a_token_file_with_an_id_beyond_its_vocabulary_is_refused_when_it_is_opened(tmp_path):
+def test_token_file_with_an_id_beyond_its_vocabulary_is_refused_when_it_is_opened(tmp_path):
     codec = CODECS["byte"]
     assert codec.open_tokens(written_file(tmp_path / "x.bin", codec, [0, 255])).tolist() == [0, 255]
     with pytest.raises(DataError, match=r"x.bin: id 256 at index 2 is beyond the vocabulary of 256"):
@@ -291,7 +291,7 @@ def test_a_token_file_with_an_id_beyond_its_vocabulary_is_refused_when_it_is_ope
         codec.open_tokens(tmp_path / "x.bin")
 
 
-def test_a_token_file_that_is_cut_off_or_changed_while_it_is_open_is_an_error(tmp_path):
+def test_token_file_that_is_cut_off_or_changed_while_it_is_open_is_an_error(tmp_path):
     codec, path = CODECS["byte"], tmp_path / "x.bin"
     count = 100_000
     ids = codec.open_tokens(written_file(path, codec, [one % 256 for one in range(count)]))
@@ -310,7 +310,7 @@ def test_a_token_file_that_is_cut_off_or_changed_while_it_is_open_is_an_error(tm
 
 @given(data=st.data())
 @settings(max_examples=60, deadline=None)
-def test_the_ids_of_a_token_file_are_taken_as_those_of_an_array(tmp_path_factory, data):
+def test_ids_of_a_token_file_are_taken_as_those_of_an_array(tmp_path_factory, data):
     codec, numbers = CODECS["byte"], data.draw(st.lists(st.integers(0, 255), min_size=1, max_size=50))
     ids = codec.open_tokens(written_file(tmp_path_factory.mktemp("x") / "x.bin", codec, numbers))
     array, place = np.array(numbers, np.uint16), st.integers(-len(numbers), len(numbers) - 1)
@@ -328,7 +328,7 @@ def test_the_ids_of_a_token_file_are_taken_as_those_of_an_array(tmp_path_factory
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with names")
 @pytest.mark.parametrize("name", ["x.json", "x.tiktoken", "x.bin"])
-def test_a_pipe_or_a_device_is_no_tokenizers_file(name, tmp_path):
+def test_pipe_or_device_is_no_tokenizers_file(name, tmp_path):
     os.mkfifo(tmp_path / name)
     (tmp_path / "zero").mkdir()
     (tmp_path / "zero" / name).symlink_to("/dev/zero")

@@ -76,7 +76,7 @@ def test_decoding_a_stream_gives_what_decoding_at_once_gives(part, data):
             assert "".join(map(stream.push, ids)) + stream.end() == codec.decode(ids)
 
 
-def test_a_stream_holds_back_half_a_character():
+def test_stream_holds_back_an_incomplete_character():
     stream = StreamingDecoder(LEARNED["byte"])
     assert [stream.push(one) for one in "é!".encode()] == ["", "é", "!"]
     assert stream.push(0xE2) == "" and stream.end() == "\N{REPLACEMENT CHARACTER}"
@@ -93,7 +93,7 @@ def test_half_of_a_surrogate_pair_in_bytes_is_not_waited_for(head, last, tail):
 
 
 @parts
-def test_a_saved_tokenizer_loads_equal_with_its_origin(part, tmp_path):
+def test_saved_tokenizer_loads_equal_with_its_origin(part, tmp_path):
     codec, path = LEARNED[part], tmp_path / "mine.json"
     codec.with_origin(ORIGIN).save(path)
     loaded = load(path)
@@ -107,7 +107,7 @@ def test_a_saved_tokenizer_loads_equal_with_its_origin(part, tmp_path):
 
 
 @parts
-def test_a_codec_survives_pickle_and_copy(part):
+def test_codec_survives_pickle_and_copy(part):
     codec = LEARNED[part]
     codec.encode("the the")
     for twin in (pickle.loads(pickle.dumps(codec)), copy.deepcopy(codec)):
@@ -126,7 +126,7 @@ def test_ids_may_come_as_any_sequence_of_whole_numbers(part):
 
 @parts
 @pytest.mark.parametrize("ids", [[0, -1], [0, 10**6], [0, 2**70], [0, 1.5], [True, None], "a", [[0], [0, 1]]])
-def test_an_id_that_is_none_is_refused(part, ids):
+def test_unknown_id_is_refused(part, ids):
     with pytest.raises(TextError, match=rf"{part}: .*expected a whole number from 0 to"):
         LEARNED[part].decode(ids)
 
@@ -143,7 +143,7 @@ def test_half_a_surrogate_is_refused_in_a_text_to_learn(config):
         config.train(["good", "bad\udfff"])
 
 
-def test_the_start_is_the_newline_or_the_first_id():
+def test_start_is_the_newline_or_the_first_id():
     assert LEARNED["byte"].start == 10
     assert Char().train(["b\na"]).start == 0 and Char().train(["\t\n"]).start == 1
     assert Char().train(["ab"]).start == 0
@@ -175,7 +175,7 @@ def test_char_says_which_character_it_does_not_know():
 # Characters that nobody learned.
 
 
-def test_a_character_that_was_not_learned_becomes_unk_where_it_is_so_configured():
+def test_unknown_character_becomes_unk_where_configured():
     codec = Char(unknown=True).train(["abc"])
     assert codec.special_tokens == {"<unk>": 3} and codec.vocab_size == 4
     assert codec.encode("azcé\N{GRINNING FACE}").tolist() == [0, 3, 2, 3, 3]
@@ -234,7 +234,7 @@ def test_without_nfc_the_two_forms_are_two_texts():
     assert codec.digest != Char(nfc=True).train([DECOMPOSED + COMPOSED]).digest
 
 
-def test_the_form_comes_before_the_names_in_learning_as_in_encoding():
+def test_normal_form_comes_before_special_tokens_in_training_and_encoding():
     codec = Word(vocab_size=2, special_tokens=("e",), nfc=True).train([DECOMPOSED])
     assert codec.words == (COMPOSED,)
     assert codec.encode(DECOMPOSED, allowed_special={"e"}).tolist() == [0]
@@ -273,7 +273,7 @@ def test_of_two_names_that_begin_alike_the_longer_stands_whatever_the_order(part
     assert codec.encode("", allowed_special=NAMES).tolist() == []
 
 
-def test_a_name_that_is_not_allowed_is_ordinary_text():
+def test_special_token_that_is_not_allowed_is_ordinary_text():
     codec = SPECIAL["bpe"]
     assert codec.encode("<|x|>").tolist() == list(b"<|x|>")
     assert codec.encode("<|x|>.*", allowed_special={".*"}).tolist() == [*b"<|x|>", codec.special_tokens[".*"]]
@@ -282,7 +282,7 @@ def test_a_name_that_is_not_allowed_is_ordinary_text():
 
 
 @special_parts
-def test_a_name_that_is_none_is_refused_with_its_neighbour(part):
+def test_unknown_name_is_refused_with_its_neighbour(part):
     said = rf"{part}: '<\|end of txt\|>' is no special of this tokenizer\. Did you mean '<\|end of text\|>'\? It has: <"
     with pytest.raises(TextError, match=said):
         SPECIAL[part].encode("", allowed_special=["<|x|>", "<|end of txt|>"])
@@ -300,7 +300,7 @@ def test_names_that_cannot_be_told_apart_are_refused():
 
 
 @pytest.mark.parametrize("part", [Bpe, Word, WordPiece, Unigram])
-def test_a_text_is_not_learned_from_in_blocks_that_might_tear_a_name(part):
+def test_training_blocks_tear_no_special_token(part):
     assert part(special_tokens=("<|x|>", " x", "x.\n")).splittable
     for name in ("end of", "x\n"):
         assert not part(special_tokens=("<|x|>", name)).splittable
@@ -310,7 +310,7 @@ def test_a_text_is_not_learned_from_in_blocks_that_might_tear_a_name(part):
 
 
 @parts
-def test_a_digest_goes_with_what_the_codec_is_and_nothing_else(part, tmp_path):
+def test_digest_depends_on_the_content_of_the_codec_alone(part, tmp_path):
     codec, path = LEARNED[part], tmp_path / "mine.json"
     codec.with_origin(ORIGIN).save(path)
     assert codec.with_origin(ORIGIN).digest == codec.digest == load(path).digest
@@ -352,7 +352,7 @@ def test_saved_needs_a_path():
         Saved.from_dict({})
 
 
-def test_a_name_among_the_presets_comes_before_a_path(tmp_path, monkeypatch):
+def test_preset_name_comes_before_a_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("shakespeare_char").mkdir()  # a run's folder, say
     assert load("shakespeare_char").vocab_size == 65
@@ -360,7 +360,7 @@ def test_a_name_among_the_presets_comes_before_a_path(tmp_path, monkeypatch):
     assert Tokenizer.table("char") == {"part": "char"}
 
 
-def test_a_tokenizer_that_is_nowhere_is_answered_with_those_that_are():
+def test_unknown_tokenizer_is_answered_with_the_known_ones():
     with pytest.raises(UnknownPart, match=r"Presets: .*Did you mean 'shakespeare_char'\? A path ends in"):
         Tokenizer.table("shakespear_char")
     with pytest.raises(TokenizerError, match=r"there is no such file. Did you mean 'shakespeare_char'\? Presets: "):
@@ -378,7 +378,7 @@ def test_what_lies_among_the_presets_loads_and_says_where_it_comes_from(name, tm
     assert written | {"made_with": 0} == lies | {"made_with": 0}
 
 
-def test_a_list_is_written_one_item_a_line(tmp_path):
+def test_list_is_written_one_item_a_line(tmp_path):
     Bpe(vocab_size=258).train(["abcabc"]).save(tmp_path / "mine.json")
     rows = (tmp_path / "mine.json").read_text(encoding="utf-8").split("\n")
     assert rows[-5:] == ["  [97, 98],", "  [256, 99]", " ]", "}", ""]
@@ -424,7 +424,7 @@ def header(**changes):
         (json.dumps(header(alphabet="a\ud800")), "char: lone surrogate"),
     ],
 )
-def test_a_file_that_is_no_tokenizer_is_refused_by_name(content, message, tmp_path):
+def test_file_that_is_no_tokenizer_is_refused_by_name(content, message, tmp_path):
     path = tmp_path / "bad.json"
     text = json.dumps(content) if isinstance(content, dict) else content
     path.write_bytes(text if isinstance(text, bytes) else text.encode("utf-8"))
@@ -433,7 +433,7 @@ def test_a_file_that_is_no_tokenizer_is_refused_by_name(content, message, tmp_pa
     assert str(caught.value).startswith(str(path))
 
 
-def test_a_place_that_cannot_be_read_or_written_is_named(tmp_path):
+def test_unreadable_or_unwritable_path_is_named(tmp_path):
     with pytest.raises(TokenizerError, match="no tokenizer can be written here: No such file"):
         LEARNED["byte"].save(tmp_path / "nowhere" / "mine.json")
     (tmp_path / "folder.json").mkdir()
@@ -456,7 +456,7 @@ json_values = st.recursive(
 @parts
 @reused
 @given(data=st.data())
-def test_a_mutated_file_gives_a_tokenizer_or_a_tokenizer_error(part, data, tmp_path):
+def test_mutated_file_gives_a_tokenizer_or_a_tokenizer_error(part, data, tmp_path):
     path = tmp_path / "mutant.json"
     LEARNED[part].with_origin(ORIGIN).save(path)
     table = json.loads(path.read_text(encoding="utf-8"))
@@ -481,7 +481,7 @@ def test_a_mutated_file_gives_a_tokenizer_or_a_tokenizer_error(part, data, tmp_p
 
 @reused
 @given(data=st.data())
-def test_a_file_cut_short_or_with_other_bytes_gives_a_tokenizer_error(data, tmp_path):
+def test_file_cut_short_or_with_other_bytes_gives_a_tokenizer_error(data, tmp_path):
     path = tmp_path / "torn.json"
     LEARNED["char"].save(path)
     whole = path.read_bytes()

@@ -82,7 +82,7 @@ def gapped(request, tmp_path_factory):
     return folder / "run"
 
 
-def test_a_run_whose_vocabulary_has_gaps_samples_finishes_and_resumes(gapped):
+def test_run_whose_vocabulary_has_gaps_samples_finishes_and_resumes(gapped):
     rows = [json.loads(line) for line in (gapped / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [row["event"] for row in rows].count("sample") == 4 and rows[-1]["complete"]
     assert not [row for row in rows if row["event"] == "warning"]
@@ -113,7 +113,7 @@ def undefined(folder):
         ("--typical", "0.9", "--min-p", "0.001", "--top-p", "0.99", "--temperature", "100"),
     ],
 )
-def test_a_sample_holds_no_id_without_bytes(gapped, flags, tmp_path):
+def test_sample_holds_no_id_without_bytes(gapped, flags, tmp_path):
     words = [str(gapped) if word == "RUN" else word for word in flags]
     wanted = [
         "--max-new-tokens",
@@ -150,7 +150,7 @@ def test_generate_draws_no_id_that_stands_for_nothing(gapped):
     loaded.tokenizer.decode(grown[0])
 
 
-def test_a_ban_on_all_that_the_tokenizer_has_is_refused(gapped):
+def test_ban_on_all_that_the_tokenizer_has_is_refused(gapped):
     loaded = load(gapped)
     every = tuple(set(range(loaded.tokenizer.vocab_size)) - set(undefined(gapped)))
     with pytest.raises(ConfigError, match="banned_tokens: expected to leave one of"):
@@ -198,7 +198,7 @@ def test_sampling_draws_no_undefined_id_of_a_vocabulary_with_gaps(tmp_path_facto
     assert {one for completion in generation.completions for one in completion.ids} <= taken
 
 
-def test_a_tokenizer_without_gaps_is_sampled_from_as_before(tmp_path):
+def test_tokenizer_without_gaps_is_sampled_from_as_before(tmp_path):
     codec = load_tokenizer(ranks_codec(tmp_path, ids_with_gaps(())))
     assert codec.undefined_ids == ()
 

@@ -89,7 +89,7 @@ def lattice_of(scores, unknown=None):
 
 
 @given(scores=vocabularies(), piece=few_letters)
-def test_the_likeliest_way_is_the_best_of_all_and_ends_in_the_longest_token(scores, piece):
+def test_likeliest_segmentation_is_the_best_of_all_and_ends_in_the_longest_token(scores, piece):
     names = list(scores)
     best = [names[one] for one in lattice_of(scores).best(piece)]
     assert "".join(best) == piece
@@ -101,7 +101,7 @@ def test_the_likeliest_way_is_the_best_of_all_and_ends_in_the_longest_token(scor
 @given(
     scores=vocabularies("ab"), piece=st.text("ab", min_size=1, max_size=5), alpha=st.sampled_from([0.0, 0.3, 1.0, 2.0])
 )
-def test_a_way_is_drawn_as_often_as_it_is_likely(scores, piece, alpha):
+def test_segmentation_is_drawn_as_often_as_it_is_likely(scores, piece, alpha):
     names, lattice, dice, draws = list(scores), lattice_of(scores), np.random.default_rng(0), 2000
     weights = {tuple(way): math.exp(alpha * score_of(way, scores)) for way in ways(piece, scores)}
     drawn = Counter(tuple(names[one] for one in lattice.drawn(piece, dice, alpha)) for _ in range(draws))
@@ -125,7 +125,7 @@ def test_each_substring_is_counted_and_numbered_in_the_order_of_code_points(piec
 
 
 @given(pieces=several_pieces, wanted=st.integers(1, 3), least=st.integers(1, 3))
-def test_the_seeds_are_the_characters_and_the_best_by_count_times_length(pieces, wanted, least):
+def test_seeds_are_the_characters_and_the_best_by_count_times_length(pieces, wanted, least):
     field, possible = seeded(pieces, wanted, least)
     counts = slow_counts(pieces, LONGEST, least)
     letters = sorted(token for token in counts if len(token) == 1)
@@ -145,7 +145,7 @@ def test_expected_counts_are_those_over_every_way(pieces, seed):
 
 
 @given(pieces=several_pieces, seed=st.integers(0, 99))
-def test_a_loss_is_how_often_a_token_is_expected_times_what_cutting_it_otherwise_costs(pieces, seed):
+def test_pruning_loss_is_the_expected_count_times_the_cost_of_the_next_best_cut(pieces, seed):
     field, _ = seeded(pieces, 2, 1)
     dice = np.random.default_rng(seed)
     scores, counts = np.log(dice.dirichlet(np.ones(len(field.sizes)))), dice.random(len(field.sizes))
@@ -160,7 +160,7 @@ def test_a_loss_is_how_often_a_token_is_expected_times_what_cutting_it_otherwise
 
 
 @given(pieces=several_pieces, data=st.data())
-def test_a_pruned_field_is_that_of_the_tokens_left(pieces, data):
+def test_pruned_field_is_that_of_the_remaining_tokens(pieces, data):
     field, _ = seeded(pieces, 2, 1)
     alive = np.array([token < field.letters or data.draw(st.booleans()) for token in range(len(field.sizes))])
     left = field.kept(alive)
@@ -170,7 +170,7 @@ def test_a_pruned_field_is_that_of_the_tokens_left(pieces, data):
 
 
 @given(pieces=several_pieces, rounds=st.integers(1, 4))
-def test_the_texts_become_no_less_likely_in_a_round_of_em(pieces, rounds):
+def test_texts_become_no_less_likely_in_a_round_of_em(pieces, rounds):
     def likelihood(scores):
         named = dict(zip(field.tokens(), scores.tolist(), strict=True))
         return sum(
@@ -219,12 +219,12 @@ def test_words_that_recur_become_tokens_with_the_space_before_them():
     assert codec.scores[0] == max(codec.scores) and codec.vocab_size == 40
 
 
-def test_a_long_piece_is_learned_from_in_stretches():
+def test_long_piece_is_trained_on_in_segments():
     assert stretched({"a" * 300: 2, "a" * 44: 1, "b": 1}) == {"a" * 128: 4, "a" * 44: 3, "b": 1}
 
 
 @pytest.mark.parametrize("letters", ["a" * 100_000, "abcde" * 20_000, " " * 100_000, "é\u0301" * 50_000])
-def test_a_long_run_without_a_border_is_learned_and_encoded_and_sampled(letters):
+def test_long_text_without_a_word_boundary_is_trained_on_encoded_and_sampled(letters):
     codec = Unigram(vocab_size=len(set(letters)) + 5).train([letters])
     ids = codec.encode(letters)
     assert codec.decode(ids) == letters and len(ids) < 0.6 * len(letters)
@@ -268,7 +268,7 @@ def test_unknown_character_is_refused_with_its_offset():
         codec.encode("a\ud800x")
 
 
-def test_a_run_of_unknown_characters_becomes_one_unk():
+def test_run_of_unknown_characters_becomes_one_unk():
     codec = Unigram(vocab_size=6, unknown=True).train(["abab b"])
     assert codec.decode(codec.encode("abxyab z b")) == "ab<unk>ab <unk> b"
     assert codec.decode(codec.encode("xx")) == "<unk>" and not codec.round_trips("x") and codec.round_trips("ab")
@@ -351,7 +351,7 @@ def test_any_text_of_the_characters_that_were_learned_comes_back(learned, data):
         ({"special_tokens": {"": 2}}, "unigram: special_tokens: ''"),
     ],
 )
-def test_a_file_with_a_flaw_is_refused(changes, message, tmp_path):
+def test_flawed_file_is_refused(changes, message, tmp_path):
     path = tmp_path / "mine.json"
     Unigram(vocab_size=2).train(["aa"]).save(path)
     table = json.loads(path.read_text(encoding="utf-8")) | {"tokens": ["a", "aa"]} | changes
@@ -360,13 +360,13 @@ def test_a_file_with_a_flaw_is_refused(changes, message, tmp_path):
         load(path)
 
 
-def test_a_codec_with_ids_of_its_own_uses_them():
+def test_codec_with_ids_of_its_own_uses_them():
     codec = UnigramCodec(("a", "b", "ab"), (-2.0, -2.0, -1.0), ids=(7, 0, 3))
     assert codec.encode("aab").tolist() == [7, 3] and codec.decode([7, 3]) == "aab" and codec.vocab_size == 8
     assert codec.sample("aab", np.random.default_rng(0), 1e3).tolist() == [7, 3]
 
 
-def test_the_deed_draws_ways_to_cut_a_text_and_draws_them_again(tmp_path, capsys):
+def test_command_samples_segmentations_reproducibly(tmp_path, capsys):
     Unigram(vocab_size=24).train(["the then there thence " * 9]).save(tmp_path / "mine.json")
     (tmp_path / "text.txt").write_text("then there", encoding="utf-8")
 

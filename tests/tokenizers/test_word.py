@@ -55,7 +55,7 @@ def test_words_and_spaced_words_are_the_runs_of_their_kinds(text):
 
 
 @given(text=texts() | st.text("ab 1_.\n\u0301"), data=st.data())
-def test_a_text_ended_after_a_word_is_cut_as_before(text, data):
+def test_text_ended_after_a_word_is_cut_as_before(text, data):
     words = cut(WORDS, text)
     count = data.draw(st.integers(0, len(words)))
     assert cut(WORDS, "".join(words[:count])) == words[:count]
@@ -63,7 +63,7 @@ def test_a_text_ended_after_a_word_is_cut_as_before(text, data):
 
 
 @given(several=st.lists(st.text("ab .\n"), min_size=1), size=st.integers(1, 12), least=st.integers(1, 3))
-def test_the_vocabulary_is_the_most_frequent_words(several, size, least):
+def test_vocabulary_is_the_most_frequent_words(several, size, least):
     config = Word(vocab_size=size + 1, min_frequency=least, unknown=True)
     counts = Counter(word for text in several for word in slow_words(text))
     often = sorted((word for word in counts if counts[word] >= least), key=lambda word: (-counts[word], word))
@@ -81,14 +81,14 @@ def test_the_vocabulary_is_the_most_frequent_words(several, size, least):
     assert codec.decode(codec.encode(text)) == "".join(known) and len(codec.encode(text)) == len(known)
 
 
-def test_the_words_of_a_text_give_it_back():
+def test_words_of_a_text_give_it_back():
     codec = Word(vocab_size=len(set(cut(WORDS, TROUBLE)))).train([TROUBLE])
     ids = codec.encode(TROUBLE * 2)
     assert codec.decode(ids) == TROUBLE * 2 and ids.dtype == "int32" and ids.flags.writeable
     assert codec.encode("").tolist() == []
 
 
-def test_an_unknown_word_is_refused_where_it_begins():
+def test_unknown_word_is_refused_where_it_begins():
     codec = Word(vocab_size=4).train(["to be, to"])
     expected = r"word: 'bee', which begins with 'b' \(U\+0062\) at offset 3, is none of the 4 words; try without it"
     with pytest.raises(TextError, match=expected):
@@ -99,7 +99,7 @@ def test_an_unknown_word_is_refused_where_it_begins():
         codec.encode("to  be")
 
 
-def test_an_unknown_word_becomes_unk_and_half_a_character_does_not():
+def test_unknown_word_becomes_unk_and_a_lone_surrogate_does_not():
     codec = Word(vocab_size=5, unknown=True).train(["to be, to"])
     assert codec.decode(codec.encode("to bee,\n")) == "to <unk>,<unk>" and not codec.round_trips("bee")
     assert codec.encode("<unk>").tolist() == [4, 4, 4] and codec.encode("<unk>", {"<unk>"}).tolist() == [4]
@@ -137,7 +137,7 @@ def test_without_unk_every_word_is_learned_or_the_size_that_holds_all_is_told():
         ({"special_tokens": ("",)}, "special_tokens: ''"),
     ],
 )
-def test_a_word_tokenizer_that_cannot_be_is_refused(fields, message):
+def test_invalid_word_tokenizer_is_refused(fields, message):
     with pytest.raises(ConfigError, match=message):
         Word(**fields)
 
@@ -153,14 +153,14 @@ def test_normal_form_c_is_put_on_before_words_are_cut():
     assert codec.words == ("é",) and codec.decode(codec.encode("e\u0301")) == "é"
 
 
-def test_a_word_of_100_000_letters_is_a_word():
+def test_word_of_100_000_characters_is_a_word():
     codec = Word(vocab_size=2, unknown=True).train(["ab"])
     assert codec.encode("ab" * 50_000 + "." * 100_000).tolist() == [1] * 100_001
     long = Word(vocab_size=2).train(["ab" * 50_000 + " "])
     assert long.decode(long.encode("ab" * 50_000)) == "ab" * 50_000
 
 
-def test_the_memory_of_pieces_is_bounded_and_knows_what_it_cannot_hold(monkeypatch):
+def test_cache_of_pieces_is_bounded_and_skips_what_it_cannot_hold(monkeypatch):
     monkeypatch.setattr("nanotx.tokenizers.words.MEMORY", 3)
     memory = PieceCache(lambda piece: None if "x" in piece else piece.encode())
     assert [memory[str(number)] for number in range(10)] == [b"%d" % number for number in range(10)]
@@ -183,7 +183,7 @@ def test_the_memory_of_pieces_is_bounded_and_knows_what_it_cannot_hold(monkeypat
         ({"special_tokens": {"": 2}}, "word: special_tokens: ''"),
     ],
 )
-def test_a_file_with_a_flaw_is_refused(changes, message, tmp_path):
+def test_flawed_file_is_refused(changes, message, tmp_path):
     path = tmp_path / "mine.json"
     Word(vocab_size=2).train(["a a "]).save(path)
     table = json.loads(path.read_text(encoding="utf-8")) | changes

@@ -91,7 +91,7 @@ def test_learning_from_sentences_is_as_slow_learning_is(score, more):
     assert learned == slow_learn(words, alphabet, len(alphabet) + more, 1, score)
 
 
-def test_the_two_scores_choose_as_they_say():
+def test_two_scores_choose_as_they_say():
     def first(score):
         words = Counter({"ab": 90, "ac": 90, "ba": 10, "xy": 2})
         alphabet = alphabet_of(words)
@@ -129,14 +129,14 @@ def test_marks_of_punctuation_do_not_go_on_with_anything():
     assert alphabet_of({"b": 1, ".": 2, " ": 1}) == [(" ", True), (".", True), ("b", True), (" ", False), ("b", False)]
 
 
-def test_a_word_is_its_beginning_and_its_continuations():
+def test_word_is_its_beginning_and_its_continuations():
     codec = WordPiece(vocab_size=26, score="gain").train(["unaffable unable able affable\n"] * 3)
     assert [written(codec.tokens[one]) for one in codec.encode("unable  able")] == [
         "un", "##able", " ", "## ", "able",
     ]  # fmt: skip
 
 
-def test_a_literal_mark_is_text():
+def test_literal_mark_is_text():
     codec = WordPiece(vocab_size=8).train(["ab ## #a ###b##"])
     for text in ("##a", "a##a", "## a", "#a#", "###"):
         assert codec.decode(codec.encode(text)) == text
@@ -147,7 +147,7 @@ def test_a_literal_mark_is_text():
 
 
 @given(text=st.text("#a ", min_size=1), begins=st.booleans())
-def test_a_token_that_can_be_written_is_read_again_and_no_two_are_written_alike(text, begins):
+def test_token_that_can_be_written_is_read_again_and_no_two_are_written_alike(text, begins):
     try:
         form = written((text, begins))
     except TokenizerError as error:
@@ -156,14 +156,14 @@ def test_a_token_that_can_be_written_is_read_again_and_no_two_are_written_alike(
         assert read_written(form) == (text, begins)
 
 
-def test_a_codec_of_tokens_that_are_written_alike_is_refused():
+def test_codec_of_tokens_that_are_written_alike_is_refused():
     with pytest.raises(TokenizerError, match="the token '##a' begins a piece, but is written like 'a' continuing"):
         WordPieceCodec((("##a", True), ("a", False)))
     with pytest.raises(TokenizerError, match="wordpiece: a token is empty"):
         WordPieceCodec((("", False), ("a", False)))
 
 
-def test_a_word_with_an_unknown_character_is_unk_as_a_whole_or_refused_there():
+def test_word_with_an_unknown_character_is_unk_as_a_whole_or_refused_there():
     codec = WordPiece(vocab_size=12, unknown=True).train(["abc ab."])
     assert codec.decode(codec.encode("ab axb  ab")) == "ab <unk>  ab"
     assert codec.encode("éé").tolist() == [codec.special_tokens["<unk>"]] and not codec.round_trips("x")
@@ -177,7 +177,7 @@ def test_a_word_with_an_unknown_character_is_unk_as_a_whole_or_refused_there():
         codec.encode("a.\ud800x")
 
 
-def test_a_vocabulary_from_elsewhere_refuses_a_word_that_it_cannot_make():
+def test_vocabulary_from_elsewhere_refuses_a_word_that_it_cannot_make():
     codec = WordPieceCodec((("ab", True), ("c", False), (" ", True)), ids=(5, 0, 3))
     assert codec.encode("ab abc").tolist() == [5, 3, 5, 0] and codec.vocab_size == 6
     with pytest.raises(TextError, match=r"'a' \(U\+0061\) at offset 3, in 'aba', is beyond the 3 tokens"):
@@ -228,7 +228,7 @@ def test_nothing_is_learned_across_texts_or_specials():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("letters", ["a" * 100_000, "abcde" * 20_000, " " * 100_000, "." * 20_000, "é\u0301" * 20_000])
-def test_a_long_piece_is_learned_and_encoded(letters):
+def test_long_piece_is_trained_on_and_encoded(letters):
     codec = WordPiece(vocab_size=30, score="gain").train([letters, "all sorts of words"])
     ids = codec.encode(letters)
     assert codec.decode(ids) == letters and (len(ids) < 0.6 * len(letters) or letters[0] == ".")
@@ -257,7 +257,7 @@ def test_no_token_grows_beyond_its_limit():
         ({"nfc": 1}, "wordpiece: nfc: expected bool"),
     ],
 )
-def test_a_file_with_a_flaw_is_refused(changes, message, tmp_path):
+def test_flawed_file_is_refused(changes, message, tmp_path):
     path = tmp_path / "mine.json"
     WordPiece(vocab_size=2).train(["aaa"]).save(path)
     table = json.loads(path.read_text(encoding="utf-8")) | changes

@@ -88,20 +88,20 @@ def obeys(file, *names):
     assert run(["laws", *names, "--load", file, "--examples", "6", "--jobs", "1"]) == 0
 
 
-def test_a_loss_is_added_in_one_file(tmp_path, added):
+def test_loss_is_added_in_one_file(tmp_path, added):
     file = added(example("Add a loss"))
     obeys(file, "loss/confidence_penalty")
     whole = lives(tmp_path, file, "--loss", "confidence_penalty", "--train.loss-chunk-size", "5")
     assert all(row["total_loss"] < row["loss"] for row in steps(whole))
 
 
-def test_a_loss_that_is_wrong_is_named_with_its_file(added):
+def test_loss_that_is_wrong_is_named_with_its_file(added):
     file = added(example("Add a loss").replace(").sum()", ").sum(-1)"))
     with pytest.raises(ConfigError, match=r"loss 'confidence_penalty' \(.*mine\.py\): "):
         run(command(file, "wrong", "--loss", "confidence_penalty"))
 
 
-def test_an_optimizer_with_factored_state_is_added_in_one_file(tmp_path, added):
+def test_optimizer_with_factored_state_is_added_in_one_file(tmp_path, added):
     file = added(example("Add an optimizer"))
     obeys(file, "optimizer/factored")
     whole = lives(tmp_path, file, "--optimizer", "factored")
@@ -129,7 +129,7 @@ def test_value_residual_obeys_its_laws(added):
     obeys(added(example("Hand a value to later layers")), "attention/value_residual")
 
 
-def test_a_block_that_is_applied_twice_is_added_in_one_file(tmp_path, added):
+def test_block_that_is_applied_twice_is_added_in_one_file(tmp_path, added):
     file = added(example("Share weights between layers"))
     whole = lives(tmp_path, file, "--block", "twice", "--block.dropout", "0.2")
     names = load_file(whole / "checkpoints/step-6/model.safetensors").keys()
@@ -161,7 +161,7 @@ class TiedFfnsBlock(PreNormBlock):
 """
 
 
-def test_a_parameter_that_two_layers_of_a_block_share_is_saved_once_and_resumed(tmp_path, added):
+def test_parameter_that_two_layers_of_a_block_share_is_saved_once_and_resumed(tmp_path, added):
     whole = lives(tmp_path, added(TIED), "--block", "tied_ffns")
     names = load_file(whole / "checkpoints/step-6/model.safetensors").keys()
     assert {"blocks.0.ffn.to_out.weight", "blocks.0.second.to_hidden.weight"} <= names

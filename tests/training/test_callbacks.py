@@ -92,7 +92,7 @@ def test_train_from_python_returns_the_run_and_calls_every_method(recipe, tmp_pa
     assert ("eval", 3) in seen.calls and ("checkpoint", 2) in seen.calls
 
 
-def test_a_callback_may_be_named_and_loaded_by_flags_and_its_metrics_are_logged_and_shown(tmp_path, capsys):
+def test_callback_may_be_named_and_loaded_by_flags_and_its_metrics_are_logged_and_shown(tmp_path, capsys):
     (tmp_path / "mine.py").write_text(MINE, encoding="utf-8")
     words = ["train", "shakespeare_char", *tiny(), "--corpus", str(text(tmp_path / "text.txt"))]
     words += ["--load", str(tmp_path / "mine.py"), "--callback", '{part = "watched", every = 2}']
@@ -122,7 +122,7 @@ def test_metrics_of_callbacks_are_on_the_dashboard(tmp_path):
     assert "weight_norm 12.35  mood calm" in picture.get() and "grad_norm" not in picture.get()
 
 
-def test_a_run_is_the_same_to_the_bit_with_any_callback(recipe, tmp_path):
+def test_run_is_the_same_to_the_bit_with_any_callback(recipe, tmp_path):
     class Rough(Callback):
         """Draws, evaluates, changes modes, and raises in the end."""
 
@@ -147,7 +147,7 @@ def test_a_run_is_the_same_to_the_bit_with_any_callback(recipe, tmp_path):
 @pytest.mark.parametrize(
     "method", ["on_start", "on_step", "on_eval", "on_sample", "on_checkpoint", "on_end", "after_step"]
 )
-def test_a_callback_that_raises_is_warned_of_once_and_the_run_continues(recipe, tmp_path, method):
+def test_callback_that_raises_is_warned_of_once_and_the_run_continues(recipe, tmp_path, method):
     def failing(self, *given):
         raise OSError("the disk of the logger is full")
 
@@ -177,7 +177,7 @@ def test_gradients_are_there_in_on_step_and_gone_afterwards(recipe, tmp_path):
         assert norm == pytest.approx(clipped, rel=1e-4)
 
 
-def test_the_norms_of_all_modules_make_the_norm_of_the_gradient(recipe, tmp_path):
+def test_norms_of_all_modules_make_the_norm_of_the_gradient(recipe, tmp_path):
     callback = read_callback("gradient_norms")
     loose = replace(recipe, train=replace(recipe.train, grad_clip=0.0))
     nanotx.train(loose, run=tmp_path / "run", callbacks=[callback], quiet=True)
@@ -200,7 +200,7 @@ def test_the_norms_of_all_modules_make_the_norm_of_the_gradient(recipe, tmp_path
     ],
     ids=str,
 )
-def test_a_metric_is_any_number_or_text(recipe, tmp_path, value, logged):
+def test_metric_is_any_number_or_text(recipe, tmp_path, value, logged):
     nanotx.train(recipe, run=tmp_path / "run", callbacks=[adding("mine", value)], quiet=True)
     assert [row["mine"] for row in rows(tmp_path / "run", "step")] == [logged] * 6
     assert not rows(tmp_path / "run", "warning")
@@ -244,7 +244,7 @@ def test_what_no_row_can_hold_is_warned_of_and_left_out(recipe, tmp_path, key, v
     assert len(warnings) == 1 and message in warnings[0]
 
 
-def test_a_key_that_counts_steps_elsewhere_is_any_number_in_the_row_of_a_step(recipe, tmp_path):
+def test_key_that_counts_steps_elsewhere_may_be_any_number_in_a_step_row(recipe, tmp_path):
     nanotx.train(recipe, run=tmp_path / "run", callbacks=[adding("steps", -1)], quiet=True)
     assert [row["steps"] for row in rows(tmp_path / "run", "step")] == [-1] * 6
     assert command(["verify", str(tmp_path / "run")]) == 0
@@ -288,7 +288,7 @@ def test_nothing_that_a_callback_adds_or_raises_ends_a_run(recipe, tmp_path, loo
     assert command(["verify", str(tmp_path / "run")]) == 0
 
 
-def test_a_callback_may_warn_and_save_and_the_log_stays_in_order(recipe, tmp_path):
+def test_callback_may_warn_and_save_and_the_log_stays_in_order(recipe, tmp_path):
     class Active(Callback):
         def on_step(self, run, row):
             run.warn(f"step {run.step}")
@@ -317,7 +317,7 @@ def test_what_is_not_a_callback_is_refused(callbacks, message):
         check_callbacks(callbacks)
 
 
-def test_a_run_that_is_stopped_before_its_first_step_has_no_model_to_return(recipe, tmp_path):
+def test_run_that_is_stopped_before_its_first_step_has_no_model_to_return(recipe, tmp_path):
     class Never(Callback):
         def on_start(self, run, row):
             run.request_stop()
@@ -327,7 +327,7 @@ def test_a_run_that_is_stopped_before_its_first_step_has_no_model_to_return(reci
     assert nanotx.train(recipe, run=tmp_path / "run", resume=True, quiet=True).step == 6
 
 
-def test_a_callback_that_deletes_a_key_changes_nothing(recipe, tmp_path):
+def test_callback_that_deletes_a_key_changes_nothing(recipe, tmp_path):
     class Deleting(Callback):
         def on_step(self, run, row):
             row.clear()
@@ -336,7 +336,7 @@ def test_a_callback_that_deletes_a_key_changes_nothing(recipe, tmp_path):
     assert [row["step"] for row in rows(tmp_path / "run", "step")] == [1, 2, 3, 4, 5, 6]
 
 
-def test_a_callback_may_stop_the_run_which_resumes_from_there(recipe, tmp_path):
+def test_callback_may_stop_the_run_which_resumes_from_there(recipe, tmp_path):
     class Enough(Callback):
         def on_step(self, run, row):
             if run.step == 3:
@@ -359,7 +359,7 @@ def test_train_refuses_to_resume_another_recipe_and_a_folder_that_is_taken(recip
         nanotx.train(other, run=tmp_path / "run", resume=True, quiet=True)
 
 
-def test_the_clock_of_a_run_starts_when_it_is_called(recipe, tmp_path):
+def test_clock_of_a_run_starts_when_it_is_called(recipe, tmp_path):
     for name in ("first", "second"):
         nanotx.train(recipe, run=tmp_path / name, quiet=True)
     first, second = (
@@ -390,7 +390,7 @@ def nanotx_seconds() -> float:
         (["--callback", "evaluation"], "no part named 'evaluation'"),
     ],
 )
-def test_a_wrong_callback_is_named_before_anything_is_trained(tmp_path, monkeypatch, words, message):
+def test_wrong_callback_is_named_before_anything_is_trained(tmp_path, monkeypatch, words, message):
     monkeypatch.chdir(tmp_path)
     text(tmp_path / "text.txt")
     with pytest.raises((ConfigError, UnknownPart)) as error:
@@ -411,7 +411,7 @@ def test_callback_that_is_no_dataclass_is_refused_with_the_decorator_to_add(tmp_
     del Callback.registered["bare"]  # other tests walk all parts
 
 
-def test_a_killed_run_with_a_callback_resumes_to_the_bit(tmp_path):
+def test_killed_run_with_a_callback_resumes_to_the_bit(tmp_path):
     (tmp_path / "mine.py").write_text(MINE + KILL, encoding="utf-8")
     text(tmp_path / "text.txt")
     words = ["train", "shakespeare_char", *tiny(), "--corpus", "text.txt", "--load", "mine.py"]

@@ -97,7 +97,7 @@ def without(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 @pytest.mark.parametrize(
     ("place", "error"), [("init", ImportError), ("log", OSError), ("close", SystemExit), ("", ValueError)]
 )
-def test_a_logger_that_fails_warns_once_and_changes_no_weight(recipe, tmp_path, without, place, error):
+def test_logger_that_fails_warns_once_and_changes_no_weight(recipe, tmp_path, without, place, error):
     logger = Faulty(at=place, error=error)
     nanotx.train(recipe, run=tmp_path / "r", callbacks=[logger])
     warnings = [row["text"] for row in rows(tmp_path / "r", "warning")]
@@ -107,7 +107,7 @@ def test_a_logger_that_fails_warns_once_and_changes_no_weight(recipe, tmp_path, 
     assert len(logger.sent) == {"init": 0, "log": 1, "close": 10, "": 10}[place]
 
 
-def test_a_logger_sees_what_later_callbacks_add_and_is_closed_when_the_run_breaks_off(recipe, tmp_path):
+def test_logger_sees_what_later_callbacks_add_and_is_closed_when_the_run_breaks_off(recipe, tmp_path):
     logger = Faulty(at="")
     with pytest.raises(KeyboardInterrupt):
         nanotx.train(recipe, run=tmp_path / "r", callbacks=[logger, Adds(stop_at=5)])
@@ -223,7 +223,7 @@ def test_trackio_on_a_server_is_refused(tmp_path, monkeypatch):
         Trackio().send_run(LoggedRun(folder=tmp_path, recipe={}, rows=list))
 
 
-def test_a_run_that_is_over_is_sent_and_every_thins_its_steps(recipe, tmp_path, capsys):
+def test_finished_run_is_sent_and_every_thins_its_steps(recipe, tmp_path, capsys):
     nanotx.train(recipe, run=tmp_path / "r")
     assert command(["log", str(tmp_path / "r"), "--to", '{part = "csv", every = 3}']) == 0
     assert "6 rows sent to csv" in capsys.readouterr().out
@@ -256,7 +256,7 @@ def test_numbers_that_are_not_finite_and_rows_half_written_are_left_out(tmp_path
         ("empty --to {part='csv',every=0}", ConfigError, "every"),
     ],
 )
-def test_a_run_or_a_logger_that_cannot_be_sent_is_refused(tmp_path, monkeypatch, flags, error, message):
+def test_run_or_a_logger_that_cannot_be_sent_is_refused(tmp_path, monkeypatch, flags, error, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty/recipe.toml").touch()
@@ -264,13 +264,13 @@ def test_a_run_or_a_logger_that_cannot_be_sent_is_refused(tmp_path, monkeypatch,
         command(["log", *flags.split()])
 
 
-def test_a_library_that_is_missing_is_named_with_its_remedy_before_the_run(monkeypatch):
+def test_library_that_is_missing_is_named_with_its_remedy_before_the_run(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"tensorboard is not installed; try pip install tensorboard, or"):
         read_callback("tensorboard")
 
 
-def test_a_logger_of_a_finished_run_that_fails_is_an_error_of_the_command(recipe, tmp_path, monkeypatch):
+def test_logger_of_a_finished_run_that_fails_is_an_error_of_the_command(recipe, tmp_path, monkeypatch):
     (tmp_path / "r").mkdir()
     (tmp_path / "r/recipe.toml").touch()
     step = {"event": "step", "step": 1, "loss": 1.0, "grad_norm": 1.0, "lr": 0.1, "tokens_per_second": 5.0}

@@ -62,7 +62,7 @@ def test_skipped_steps_are_counted_printed_and_in_the_summary_also_after_a_resum
     assert summary["skipped_steps"] == 6 and summary["complete"] and summary["val_loss"] is None
 
 
-def test_a_run_that_skips_ten_steps_in_a_row_has_diverged_resumed_or_not(train, tmp_path):
+def test_run_that_skips_ten_steps_in_a_row_has_diverged_even_across_a_resume(train, tmp_path):
     with pytest.raises(Diverged, match=r"step 10: the loss is nan .* Steps skipped in a row: 10") as caught:
         train(*WILD, train_steps=20, train_checkpoint_every=4)
     assert caught.value.exit_code == 5
@@ -70,20 +70,20 @@ def test_a_run_that_skips_ten_steps_in_a_row_has_diverged_resumed_or_not(train, 
         train(*WILD, "--resume", train_steps=20, train_checkpoint_every=4)
 
 
-def test_a_good_step_ends_a_row_of_skipped_ones(train, tmp_path, capsys):
+def test_good_step_ends_a_sequence_of_skipped_steps(train, tmp_path, capsys):
     now_and_then = PART.replace("self.step >= 1", "self.step % 2")
     (tmp_path / "wild.py").write_text(now_and_then, encoding="utf-8")
     assert train(*WILD, train_steps=26) == 0
     assert "13 of 26 steps were skipped" in capsys.readouterr().out
 
 
-def test_a_run_that_skips_nothing_says_so_in_its_summary_alone(train, tmp_path, capsys):
+def test_run_that_skips_nothing_says_so_only_in_its_summary(train, tmp_path, capsys):
     assert train("--train.on-nonfinite", "skip") == 0
     assert "skipped" not in capsys.readouterr().out
     assert json.loads((tmp_path / "run/summary.json").read_text(encoding="utf-8"))["skipped_steps"] == 0
 
 
-def test_a_run_is_shown_after_an_evaluation_that_was_nan(train, tmp_path, capsys):
+def test_run_is_shown_after_an_evaluation_that_was_nan(train, tmp_path, capsys):
     assert train(*WILD) == 0
     assert "validation loss nan" in capsys.readouterr().out
     for words in (["show", "run"], ["show", "run", "--plot", "run.svg"]):

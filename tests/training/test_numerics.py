@@ -35,7 +35,7 @@ def spoil(one, where="blocks.1.ffn"):
     return one.model.get_submodule(where).register_forward_hook(hook)
 
 
-def test_a_step_that_is_not_finite_names_the_module_and_the_windows():
+def test_step_that_is_not_finite_names_the_module_and_the_windows():
     one = trainer()
     spoil(one)
     before = {name: tensor.clone() for name, tensor in one.weights().items()}
@@ -65,7 +65,7 @@ def test_what_arises_on_the_way_back_is_named_too():
         one.train_step()
 
 
-def test_the_operation_is_named_where_it_is_asked_for():
+def test_operation_is_named_on_request():
     one = trainer()
     one.detect = True
     one.model.blocks[0].ffn.forward = lambda x: x / (x - x)
@@ -73,7 +73,7 @@ def test_the_operation_is_named_where_it_is_asked_for():
         one.train_step()
 
 
-def test_the_operation_is_placed_in_our_source():
+def test_operation_is_placed_in_our_source():
     from nanotx.nn.loss import Loss  # any operation of ours
 
     assert Loss
@@ -92,7 +92,7 @@ def test_weights_that_are_not_finite_are_named_as_such():
     assert said == "The weights themselves are not finite: norm.weight."
 
 
-def test_a_step_may_be_skipped_and_the_next_is_taken():
+def test_step_may_be_skipped_and_the_next_is_taken():
     one, other = trainer(on_nonfinite="skip"), trainer()
     hook = spoil(one)
     before = {name: tensor.clone() for name, tensor in one.weights().items()}
@@ -114,7 +114,7 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_gradient_far_larger_than_the_usual_ones_is_spoken_of():
+def test_unusually_large_gradient_is_warned_of():
     progress = Progress()
     for step in range(40):
         progress.step = step
@@ -190,7 +190,7 @@ class StoppedEvaluation(Evaluation):
         return super().scores(run)
 
 
-def test_a_run_that_is_stopped_while_it_is_scored_saves_at_once_and_owes_the_score():
+def test_run_stopped_during_an_evaluation_saves_at_once_and_leaves_it_pending():
     one, stop, seen, saved = trainer(steps=6, eval_every=2, checkpoint_every=0), Stop(), Rows(), []
 
     def take(at):
@@ -244,7 +244,7 @@ def test_metrics_row_that_nanotx_did_not_write_ends_the_reading(tmp_path, row):
     assert [one["step"] for one in read(tmp_path / "metrics.jsonl")] == [3]
 
 
-def test_an_optimizers_state_without_its_count_is_refused():
+def test_optimizers_state_without_its_count_is_refused():
     one, other = trainer(), trainer()
     one.train_step()
     tensors, table = one.optimizer_state()

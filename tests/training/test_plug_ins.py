@@ -126,7 +126,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_a_wrong_attention_is_named_with_its_file_and_the_next_try_is_free(train, tmp_path, wrong):
+def test_wrong_attention_is_named_with_its_file_and_leaves_no_folder(train, tmp_path, wrong):
     fields, said = WRONG[wrong]
     name = "mine_" + wrong.replace(" ", "_")
     file, go = train(attention(name, **fields), "--attention", name)
@@ -136,7 +136,7 @@ def test_a_wrong_attention_is_named_with_its_file_and_the_next_try_is_free(train
     assert not (tmp_path / "r").exists()
 
 
-def test_an_attention_that_is_right_trains_samples_and_is_tried_without_a_change_of_bits(train, tmp_path):
+def test_correct_attention_trains_and_samples_and_the_trial_changes_no_bits(train, tmp_path):
     _, go = train(attention("mine_right"), "--attention", "mine_right")
     assert go() == 0
     assert json.loads((tmp_path / "r/summary.json").read_text(encoding="utf-8"))["complete"] is True
@@ -189,7 +189,7 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("slot", OTHERS)
-def test_a_wrong_part_of_any_other_slot_is_named_with_its_file(train, tmp_path, slot):
+def test_wrong_part_of_any_other_slot_is_named_with_its_file(train, tmp_path, slot):
     family, package, body, said = OTHERS[slot]
     source = f"""
 from dataclasses import dataclass
@@ -212,7 +212,7 @@ class Mine{family}({family}):
     ("base", "said"),
     [("Norm", "expected a dataclass: put @dataclass"), ("object", "expected a class derived from Norm")],
 )
-def test_a_class_that_is_no_dataclass_and_one_of_no_slot_are_named(train, base, said):
+def test_class_without_dataclass_or_slot_is_named(train, base, said):
     name = f"mine_{base.lower()}"
     head = f"from nanotx.nn.norm import Norm\nfrom torch import nn\n@Norm.register('{name}')\n"
     _, go = train(f"{head}class Odd({base}):\n    def build(self, dim): return nn.Identity()\n", "--norm", name)
@@ -220,7 +220,7 @@ def test_a_class_that_is_no_dataclass_and_one_of_no_slot_are_named(train, base, 
         go()
 
 
-def test_a_part_that_fails_in_the_midst_of_a_run_costs_no_step_of_it(train, tmp_path):
+def test_part_that_fails_in_mid_run_costs_no_step(train, tmp_path):
     body = "\n        ".join(["if self.steps > 3: raise RuntimeError('worn out')", "return self.map(x)"])
     sizes = {"train_eval_every": 0, "train_sample_every": 0, "train_checkpoint_every": 0}
     file, go = train(attention("mine_tires", body), "--attention", "mine_tires", **sizes)
@@ -239,7 +239,7 @@ def resume_words(file):
     return ["train", "r/recipe.toml", "--run", "r", "--resume", "--load", str(file)]
 
 
-def test_a_part_that_fails_in_its_first_step_leaves_a_folder_that_can_be_used(train, tmp_path):
+def test_part_that_fails_in_its_first_step_leaves_a_folder_that_can_be_used(train, tmp_path):
     body = "\n        ".join(["if x.shape[1] > 6: raise RuntimeError('too long')", "return self.map(x)"])
     _, go = train(attention("mine_short", body), "--attention", "mine_short")
     with pytest.raises(ConfigError, match=r"mine_short.*too long.*Correct the file and try again"):
@@ -249,7 +249,7 @@ def test_a_part_that_fails_in_its_first_step_leaves_a_folder_that_can_be_used(tr
     assert go() == 0
 
 
-def test_a_part_that_fails_in_sampling_is_named_without_a_traceback(train, tmp_path):
+def test_part_that_fails_in_sampling_is_named_without_a_traceback(train, tmp_path):
     file, go = train(attention("mine_later"), "--attention", "mine_later")
     assert go() == 0
     broken = file.read_text(encoding="utf-8").replace(
@@ -309,7 +309,7 @@ TEXTS = {
 
 
 @pytest.mark.parametrize("wrong", TEXTS)
-def test_a_corpus_that_returns_no_text_is_named_with_its_file(tmp_path, wrong):
+def test_corpus_that_returns_no_text_is_named_with_its_file(tmp_path, wrong):
     body, kind, said = TEXTS[wrong]
     name, file = f"mine_{wrong}", tmp_path / f"{wrong}.py"
     file.write_text(CORPUS.format(name=name, body=body), encoding="utf-8")
@@ -320,7 +320,7 @@ def test_a_corpus_that_returns_no_text_is_named_with_its_file(tmp_path, wrong):
     assert not (tmp_path / "r").exists()
 
 
-def test_a_corpus_of_bytes_breaks_a_law(tmp_path, capsys):
+def test_corpus_of_bytes_breaks_a_law(tmp_path, capsys):
     file = tmp_path / "raw.py"
     file.write_text(CORPUS.format(name="mine_raw", body="return b'abc' * 999"), encoding="utf-8")
     assert run(["laws", "corpus/mine_raw", "--load", str(file), "--examples", "2", "--jobs", "1"]) == 1
@@ -370,7 +370,7 @@ CODECS = {
 
 
 @pytest.mark.parametrize("wrong", CODECS)
-def test_a_tokenizer_whose_codec_is_none_is_named_with_its_file(train, tmp_path, wrong):
+def test_tokenizer_whose_codec_is_none_is_named_with_its_file(train, tmp_path, wrong):
     field, value, said = CODECS[wrong]
     name = f"mine_{wrong}"
     file, go = train(TOKENIZER.format(name=name, **RIGHT | {field: value}), "--tokenizer", name)
@@ -389,7 +389,7 @@ def test_a_tokenizer_whose_codec_is_none_is_named_with_its_file(train, tmp_path,
         ("return type('Late', (MineCodec,), {'to_dict': lambda self: {'x': float('nan')}})()", "Out of range float"),
     ],
 )
-def test_a_tokenizer_that_reads_back_no_codec_is_named_when_its_run_is_resumed(train, tmp_path, body, said):
+def test_tokenizer_that_reads_back_no_codec_is_named_when_its_run_is_resumed(train, tmp_path, body, said):
     name = f"mine_back{next(number)}"
     file, go = train(TOKENIZER.format(name=name, **RIGHT), "--tokenizer", name)
     assert go() == 0
@@ -404,7 +404,7 @@ def test_a_tokenizer_that_reads_back_no_codec_is_named_when_its_run_is_resumed(t
 
 
 @pytest.mark.parametrize("number_in_it", ["NaN", "-Infinity", "1e999"])
-def test_a_tokenizer_file_with_a_number_that_is_not_finite_is_refused(train, tmp_path, number_in_it):
+def test_tokenizer_file_with_a_number_that_is_not_finite_is_refused(train, tmp_path, number_in_it):
     name = f"mine_scores{next(number)}"
     _, go = train(TOKENIZER.format(name=name, **RIGHT | {"table": "{'scores': [0.0, -1.5]}"}), "--tokenizer", name)
     assert go() == 0
@@ -439,7 +439,7 @@ class MineFfn(nn.Module):
 """
 
 
-def test_a_part_that_ends_the_process_has_failed_in_training_and_in_every_law(train, tmp_path):
+def test_part_that_ends_the_process_has_failed_in_training_and_in_every_law(train, tmp_path):
     file, go = train(FFN.format(name="mine_ends", body="sys.exit(0)"), "--ffn", "mine_ends")
     with pytest.raises(ConfigError, match=r"mine_ends.*line 18 raises SystemExit: 0"):
         go()
@@ -450,14 +450,14 @@ def test_a_part_that_ends_the_process_has_failed_in_training_and_in_every_law(tr
     assert code == 1 and "SystemExit: 0" in out
 
 
-def test_a_part_that_ends_the_process_later_costs_no_step_and_no_exit_code_of_success(train, tmp_path):
+def test_part_that_ends_the_process_later_costs_no_step_and_does_not_exit_with_0(train, tmp_path):
     body = "sys.exit(0) if x.shape[1] > 6 else None; return self.map(x)"
     _, go = train(FFN.format(name="mine_quits", body=body), "--ffn", "mine_quits")
     with pytest.raises(ConfigError, match=r"mine_quits.*raises SystemExit: 0"):
         go()
 
 
-def test_a_layer_that_widens_numbers_is_named_before_a_run_begins(train, tmp_path):
+def test_layer_that_widens_numbers_is_named_before_a_run_begins(train, tmp_path):
     file, go = train(FFN.format(name="mine_wide", body="return self.map(x).double()"), "--ffn", "mine_wide")
     with pytest.raises(
         ConfigError, match=r"mine_wide.*forward returned a tensor of float64.*expected .*float32"
@@ -467,7 +467,7 @@ def test_a_layer_that_widens_numbers_is_named_before_a_run_begins(train, tmp_pat
 
 
 @pytest.mark.parametrize("kind", ["list", "dict", "set"])
-def test_a_default_that_can_be_changed_is_refused_with_its_field(train, tmp_path, kind):
+def test_default_that_can_be_changed_is_refused_with_its_field(train, tmp_path, kind):
     source = FFN.format(name=f"mine_{kind}", body="return self.map(x)")
     source = source.replace("import dataclass", "import dataclass, field")
     source = source.replace("    def build", f"    sizes: {kind} = field(default_factory={kind})\n    def build")
@@ -478,7 +478,7 @@ def test_a_default_that_can_be_changed_is_refused_with_its_field(train, tmp_path
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
-def test_a_factor_that_is_not_finite_late_in_a_run_moves_no_weight(train, tmp_path, value):
+def test_factor_that_is_not_finite_late_in_a_run_moves_no_weight(train, tmp_path, value):
     name = f"mine_late_{value.removeprefix('-')}_{len(value)}"
     file, go = train(
         f"""
@@ -579,9 +579,7 @@ class MineCodec(Codec):
 
 
 @pytest.mark.parametrize("slot", IGNORES)
-def test_a_part_that_ignores_a_field_breaks_a_law_unless_it_says_that_the_field_is_of_cost_alone(
-    tmp_path, capsys, slot
-):
+def test_part_that_ignores_a_field_breaks_a_law_unless_the_field_is_declared_cost_only(tmp_path, capsys, slot):
     source, said = IGNORES[slot]
     field = said.split()[1].partition("=")[0]
     words = ["--examples", "3", "--jobs", "1"]
@@ -598,7 +596,7 @@ def test_a_part_that_ignores_a_field_breaks_a_law_unless_it_says_that_the_field_
         assert (said in capsys.readouterr().out) is not stated
 
 
-def test_a_model_of_ones_own_that_ignores_a_field_breaks_a_law():
+def test_users_model_that_ignores_a_field_breaks_a_law():
     @dataclass(frozen=True, kw_only=True)
     class Mine(Model):
         gain: float = 1.0

@@ -246,7 +246,7 @@ def test_parts_with_buffers_and_shared_parameters_are_killed_and_resumed_to_the_
         assert run([*words, *command.load]) == 0, words
 
 
-def test_a_skipped_step_leaves_the_buffers_as_they_were(command, monkeypatch):
+def test_skipped_step_leaves_the_buffers_as_they_were(command, monkeypatch):
     from nanotx.training.trainer import Trainer
 
     real, seen = Trainer.compute_gradients, []
@@ -262,7 +262,7 @@ def test_a_skipped_step_leaves_the_buffers_as_they_were(command, monkeypatch):
     assert tensors("run")["buffers:norm.count"] == 6
 
 
-def test_an_optimizer_installed_as_a_plug_in_is_resumed_to_the_bit(tmp_path, monkeypatch, files):
+def test_optimizer_installed_as_a_plug_in_is_resumed_to_the_bit(tmp_path, monkeypatch, files):
     """In processes of their own: of a part that comes by entry point each has to find the name."""
     site = tmp_path / "site"
     info = site / "nanotx_factored-1.0.dist-info"
@@ -298,13 +298,13 @@ def test_state_that_cannot_be_saved_is_found_after_the_first_step_and_leaves_no_
     assert not Path("run").exists()
 
 
-def test_an_optimizer_that_needs_a_closure_is_refused_before_the_run(command):
+def test_optimizer_that_needs_a_closure_is_refused_before_the_run(command):
     with pytest.raises(ConfigError, match=r"lbfgs.*step\(\) missing 1 required positional argument: 'closure'"):
         run(command("--optimizer", "lbfgs", "--run", "run"))
     assert not Path("run").exists()
 
 
-def test_a_run_writes_its_first_checkpoint_after_its_first_step(command, capsys):
+def test_run_writes_its_first_checkpoint_after_its_first_step(command, capsys):
     assert run(command("--run", "run", every=50)) == 0
     assert sorted(path.name for path in Path("run/checkpoints").iterdir()) == ["step-1", "step-7"]
     assert run(command("--run", "bare", every=0)) == 0
@@ -353,7 +353,7 @@ def test_buffers_that_are_not_those_of_the_model_are_refused_by_name(command):
                 run(words)
 
 
-def test_an_optimizer_that_cannot_step_with_what_a_file_holds_says_so(command):
+def test_optimizer_that_cannot_step_with_what_a_file_holds_says_so(command):
     assert run(command("--optimizer", "factored", "--run", "run", steps=2)) == 0
     path = Path("run/checkpoints/step-2")
     content = load_file(path / "optimizer.safetensors")

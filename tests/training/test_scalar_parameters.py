@@ -67,9 +67,7 @@ def gain(tmp_path_factory):
         "--optimizer muon --norm.sometimes --norm.dims 1",
     ],
 )
-def test_a_run_with_a_learned_number_that_is_killed_and_resumed_is_the_run_that_was_not(
-    tmp_path, monkeypatch, gain, words
-):
+def test_run_with_a_scalar_parameter_is_killed_and_resumed_to_the_bit(tmp_path, monkeypatch, gain, words):
     monkeypatch.chdir(tmp_path)
     corpus = ["--corpus", "file", "--corpus.path", str(text(tmp_path / "letters.txt"))]
     shape = tiny(train_eval_every=0, train_sample_every=0, train_steps=7)

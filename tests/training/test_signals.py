@@ -123,7 +123,7 @@ def test_signals_that_come_together_end_a_run_that_has_saved_its_last_step(train
 
 
 @pytest.mark.slow
-def test_a_run_stopped_again_and_again_at_any_moment_comes_to_the_same_bits(train, tmp_path):
+def test_run_stopped_repeatedly_at_any_moment_ends_in_the_same_bits(train, tmp_path):
     assert train(run="whole", **LONG).finish()[0] == 0
     draw = random.Random(3)
     for attempt in range(5):
@@ -153,7 +153,7 @@ def test_only_a_second_ctrl_c_half_a_second_later_ends_at_once(train, tmp_path):
     assert time.monotonic() - began < 5
 
 
-def test_a_signal_of_another_kind_never_ends_at_once(train, tmp_path):
+def test_signal_of_another_kind_never_ends_at_once(train, tmp_path):
     child = train(*SLOWLY, "1.5", train_steps=10**6, train_checkpoint_every=0)
     child.until((tmp_path / "run/metrics.jsonl").exists)
     child.send(signal.SIGTERM)
@@ -164,7 +164,7 @@ def test_a_signal_of_another_kind_never_ends_at_once(train, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["SIGUSR1", "SIGUSR2"])
-def test_a_signal_of_a_batch_system_saves_and_the_run_continues(train, tmp_path, name):
+def test_signal_of_a_batch_system_saves_and_the_run_continues(train, tmp_path, name):
     flags = LONG | {"train_checkpoint_every": 0, "train_eval_every": 0, "train_sample_every": 0, "train_steps": 60}
     child = train(**flags)
     child.until(lambda: (tmp_path / "run/metrics.jsonl").exists() and rows(tmp_path / "run", "step"))
@@ -177,7 +177,7 @@ def test_a_signal_of_a_batch_system_saves_and_the_run_continues(train, tmp_path,
     same_runs(tmp_path / "run", tmp_path / "whole", last=60)
 
 
-def test_a_save_asked_for_during_a_long_sample_does_not_wait_for_its_end(train, tmp_path):
+def test_save_asked_for_during_a_long_sample_does_not_wait_for_its_end(train, tmp_path):
     flags = {"train_steps": 4, "train_checkpoint_every": 0, "train_eval_every": 0, "train_sample_every": 2}
     words = [*SLOWLY, "0.03"]
     assert train(*words, run="whole", **flags, train_sample_tokens=30).finish()[0] == 0
@@ -192,7 +192,7 @@ def test_a_save_asked_for_during_a_long_sample_does_not_wait_for_its_end(train, 
 
 
 @pytest.mark.parametrize(("soft", "hard"), [(4, -1), (3, 3)])
-def test_a_limit_of_processor_time_saves_and_stops(train, tmp_path, soft, hard):
+def test_limit_of_processor_time_saves_and_stops(train, tmp_path, soft, hard):
     def limited():
         import resource
 
@@ -204,7 +204,7 @@ def test_a_limit_of_processor_time_saves_and_stops(train, tmp_path, soft, hard):
     assert rows(tmp_path / "run", "step")[-1]["step"] == checkpoints(tmp_path / "run")[-1]
 
 
-def test_a_signal_before_anything_is_written_ends_at_once_and_leaves_nothing(train, tmp_path):
+def test_signal_before_anything_is_written_ends_at_once_and_leaves_nothing(train, tmp_path):
     child = train(*SLOWLY, "0", "--ffn.build-seconds", "30")
     child.until((tmp_path / "building").exists)
     child.send(signal.SIGTERM, signal.SIGHUP)
@@ -215,7 +215,7 @@ def test_a_signal_before_anything_is_written_ends_at_once_and_leaves_nothing(tra
     assert "stopped before anything was changed" in said and "Traceback" not in said
 
 
-def test_a_signal_while_a_run_is_taken_up_again_leaves_it_as_it_was(train, tmp_path):
+def test_signal_during_a_resume_leaves_the_run_as_it_was(train, tmp_path):
     words, slower = [*SLOWLY, "0"], ["--ffn.build-seconds", "0.5", "--resume", "--allow-mismatch"]
     assert train(*words, train_steps=4, train_checkpoint_every=2).finish()[0] == 0
 
@@ -247,7 +247,7 @@ atexit.register(leave)
 
 
 @pytest.mark.parametrize(("first", "late", "code"), [("TERM", "HUP TERM INT USR1", 143), (None, "USR1 USR2", 0)])
-def test_a_signal_after_everything_is_saved_does_not_change_the_exit_code(tmp_path, first, late, code):
+def test_signal_after_everything_is_saved_does_not_change_the_exit_code(tmp_path, first, late, code):
     text(tmp_path / "text.txt")
     (tmp_path / "slow_exit.py").write_text(SLOW_EXIT, encoding="utf-8")
     corpus = ["--corpus", "file", "--corpus.path", "text.txt", "--run", "run", "--load", "slow_exit.py"]
@@ -262,7 +262,7 @@ def test_a_signal_after_everything_is_saved_does_not_change_the_exit_code(tmp_pa
     assert finish(child)[0] == code
 
 
-def test_a_run_from_python_gives_the_handlers_back(tmp_path, monkeypatch):
+def test_run_from_python_restores_the_signal_handlers(tmp_path, monkeypatch):
     from nanotx.cli.main import run
 
     monkeypatch.chdir(tmp_path)
@@ -289,7 +289,7 @@ def test_command_in_a_process_that_continues_restores_the_signal_handlers(tmp_pa
     assert signal.getsignal(signal.SIGUSR1) == before
 
 
-def test_a_signal_that_is_ignored_stays_ignored(train, tmp_path):
+def test_signal_that_is_ignored_stays_ignored(train, tmp_path):
     def nohup():
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 

@@ -65,7 +65,7 @@ TOKENIZERS = [Char(), Byte(), Bpe(vocab_size=280), Unigram(vocab_size=80)]
 
 
 @pytest.mark.parametrize("tokenizer", TOKENIZERS, ids=lambda one: one.part)
-def test_a_large_text_has_the_tokenizer_the_ids_and_the_identity_of_a_small_one(tokenizer, path, monkeypatch, tmp_path):
+def test_large_text_has_the_tokenizer_the_ids_and_the_identity_of_a_small_one(tokenizer, path, monkeypatch, tmp_path):
     small = in_memory(path, tokenizer, monkeypatch)
     for _ in range(2):  # encoded, and found
         large = dataset(path, tokenizer)
@@ -91,7 +91,7 @@ def test_several_files_are_one_text_in_pieces_as_in_memory(tmp_path):
         assert corpus.size_hint() >= len(corpus.text())
 
 
-def test_a_text_is_encoded_once_and_says_where(path, tmp_path):
+def test_text_is_encoded_once_and_says_where(path, tmp_path):
     lines = []
     dataset(path, Char(), lines.append)
     (folder,) = (one for one in (tmp_path / "cache" / "tokens").iterdir() if one.is_dir())
@@ -105,7 +105,7 @@ def test_a_text_is_encoded_once_and_says_where(path, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["train.tok", "val.tok"])
-def test_a_file_of_the_cache_that_is_damaged_or_missing_is_made_anew(name, path, tmp_path):
+def test_damaged_or_missing_file_of_the_cache_is_rebuilt(name, path, tmp_path):
     whole = dataset(path, Char()).windows.ids[:]
     file = next((tmp_path / "cache" / "tokens").glob(f"*/{name}"))
     data = file.read_bytes()
@@ -117,7 +117,7 @@ def test_a_file_of_the_cache_that_is_damaged_or_missing_is_made_anew(name, path,
         assert file.read_bytes() == data
 
 
-def test_the_least_recently_used_texts_make_room(path, tmp_path, monkeypatch):
+def test_least_recently_used_texts_make_room(path, tmp_path, monkeypatch):
     monkeypatch.setattr(text_cache, "LIMIT", 60_000)
     folder, made = tmp_path / "cache" / "tokens", []
     for number in range(6):
@@ -129,7 +129,7 @@ def test_the_least_recently_used_texts_make_room(path, tmp_path, monkeypatch):
     assert made[-1].exists() and not made[0].exists()
 
 
-def test_a_cache_that_cannot_be_written_costs_memory_alone(path, tmp_path, monkeypatch):
+def test_cache_that_cannot_be_written_costs_memory_alone(path, tmp_path, monkeypatch):
     wanted, lines = dataset(path, Char()), []
     shutil.rmtree(tmp_path / "cache")
     (tmp_path / "cache").write_text("in the way", encoding="utf-8")
@@ -158,7 +158,7 @@ def test_two_processes_encode_a_text_once(path, tmp_path):
     assert lines == [f"{folder}: another process encodes this text; waiting for it."]
 
 
-def test_a_character_that_only_the_validation_text_has_is_reported_with_the_remedy(path, tmp_path):
+def test_character_that_only_the_validation_text_has_is_reported_with_the_remedy(path, tmp_path):
     path.write_text(WORDS * 30 + "\u03a9", encoding="utf-8")
     with pytest.raises(TextError, match=r"validation text, of which training saw nothing: char: 'Ω'.*unknown"):
         dataset(path, Char())
@@ -168,7 +168,7 @@ def test_a_character_that_only_the_validation_text_has_is_reported_with_the_reme
     assert dataset(path, Byte()).eval_texts["val"].size > 0
 
 
-def test_a_text_that_is_wrong_is_refused_as_a_small_one_is(path, monkeypatch):
+def test_text_that_is_wrong_is_refused_as_a_small_one_is(path, monkeypatch):
     path.write_bytes(b"abc \xff" * 100)
     with pytest.raises(DataError, match=r"corpus file: .*a\.txt: expected UTF-8, got byte 0xff at offset 4"):
         dataset(path, Char())
@@ -177,14 +177,14 @@ def test_a_text_that_is_wrong_is_refused_as_a_small_one_is(path, monkeypatch):
         dataset(path, Char())
 
 
-def test_a_text_that_changes_while_it_is_encoded_is_noticed(path):
+def test_text_that_changes_while_it_is_encoded_is_noticed(path):
     scanned = text_cache.scan(File(path=str(path)))
     path.write_text(WORDS * 29 + WORDS.upper(), encoding="utf-8")
     with pytest.raises(DataError, match="the text was changed while it was encoded"):
         text_cache.encode_large(scanned, Byte())
 
 
-def test_a_tokenizer_that_cannot_encode_in_pieces_reads_the_text_whole(path, monkeypatch):
+def test_tokenizer_that_cannot_encode_in_pieces_reads_the_text_whole(path, monkeypatch):
     small = in_memory(path, Byte(), monkeypatch)
     monkeypatch.setattr(Tokenizer.find("byte")().train([]).__class__, "splittable", False)
     large = dataset(path, Byte())
@@ -210,7 +210,7 @@ def losses_of(run: Path) -> dict[int, float]:
     return {row["step"]: row["loss"] for row in map(json.loads, lines) if row["event"] == "step"}
 
 
-def test_a_run_on_a_large_text_is_verified_and_resumed_to_the_bit(tmp_path, monkeypatch, capsys):
+def test_run_on_a_large_text_is_verified_and_resumed_to_the_bit(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     text(tmp_path / "text.txt", 3000)
     words = ["train", "macbook", "--corpus", "text.txt", "--schedule", "constant"]

@@ -51,13 +51,13 @@ def trainer(attention="sdpa", dropout=0.0, weights=None, ffn="swiglu", machine=M
     return made
 
 
-def test_a_few_steps_lower_the_loss():
+def test_training_lowers_the_loss():
     one = trainer()
     losses = [one.train_step()["loss"] for _ in range(50)]
     assert sum(losses[-5:]) < sum(losses[:5]) - 2.0
 
 
-def test_the_writings_of_one_attention_learn_the_same_for_fifty_steps():
+def test_equivalent_attentions_train_alike_for_fifty_steps():
     """From the weights of one loaded into the others: losses to 1e-4, outputs to 1e-5 before the first step."""
     weights = trainer("per_head").weights()
     trainers = [trainer(name, weights=weights) for name in EQUIVALENTS]
@@ -117,7 +117,7 @@ def test_aux_loss_is_in_the_gradient_of_each_micro_batch_and_never_in_the_report
     assert not torch.allclose(slopes(free)[router], wanted[router], rtol=0.1)
 
 
-def test_a_model_without_penalties_has_the_gradient_of_its_loss_to_the_last_bit():
+def test_model_without_auxiliary_losses_has_the_gradient_of_its_loss_to_the_bit():
     one, other = trainer(), trainer()
     batch = TEXTS.windows.batch(0, 4)
     loss, wanted = by_hand(other, batch, penalised=False)
@@ -125,7 +125,7 @@ def test_a_model_without_penalties_has_the_gradient_of_its_loss_to_the_last_bit(
     assert all(torch.equal(slope, wanted[name]) for name, slope in slopes(one).items())
 
 
-def test_an_evaluation_knows_no_penalty():
+def test_evaluation_has_no_auxiliary_loss():
     one, free = trainer(ffn=EVEN), trainer(ffn=replace(EVEN, aux_loss_weight=0.0))
     assert evaluate(one.model, TEXTS.eval_texts["val"], MACHINE) == evaluate(
         free.model, TEXTS.eval_texts["val"], MACHINE
@@ -157,7 +157,7 @@ for (name, one), other in zip(plain.model.named_parameters(), compiled.model.par
 """
 
 
-def test_a_penalty_is_in_the_gradient_of_a_compiled_model_too():
+def test_auxiliary_loss_is_in_the_gradient_of_a_compiled_model_too():
     """In a process of its own, because the checked annotations of the tests cannot be compiled."""
     done = subprocess.run([sys.executable, "-c", COMPILED], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -174,7 +174,7 @@ def test_moe_that_is_resumed_continues_as_it_would_have():
 
 
 @pytest.mark.parametrize("plan", [{}, {"grad_accum_steps": 2}, {"activation_checkpointing": True}])
-def test_a_step_with_dropout_is_a_function_of_seed_and_step_alone(plan):
+def test_step_with_dropout_is_a_function_of_seed_and_step_alone(plan):
     one, other = trainer(dropout=0.3, **plan), trainer(dropout=0.3, **plan)
     for _ in range(3):
         torch.rand(7)  # whatever else draws random numbers between steps
@@ -197,7 +197,7 @@ def test_attention_continues_with_the_weights_of_an_equivalent_one(other):
         torch.testing.assert_close(next_one.weights()[name], tensor, atol=1e-4, rtol=1e-3)
 
 
-def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_touched():
+def test_gradient_that_is_not_finite_stops_before_the_weights_are_touched():
     one = trainer()
     with torch.no_grad():
         one.model.blocks[0].ffn.to_out.weight[0, 0] = float("inf")
@@ -226,7 +226,7 @@ def test_adamw_takes_the_step_of_its_paper():
     torch.testing.assert_close(weight.detach(), want)
 
 
-def test_the_cosine_rises_then_falls_to_its_end():
+def test_cosine_rises_then_falls_to_its_end():
     factors = [Cosine(warmup=10, final=0.1).factor(step, 110) for step in range(111)]
     assert factors[0] == pytest.approx(1 / 11) and factors[10] == pytest.approx(1.0)
     assert factors[60] == pytest.approx(0.55) and factors[110] == pytest.approx(0.1)

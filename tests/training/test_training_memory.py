@@ -115,7 +115,7 @@ def test_tables_of_n_grams_learn_by_the_rows_that_a_step_has_met():
 
 
 @pytest.mark.parametrize(("rows", "want"), [(1000, 4), (2.5, 2), (1.0, 1)])
-def test_the_largest_micro_batch_is_the_one_that_fits(monkeypatch, rows, want):
+def test_largest_micro_batch_is_the_one_that_fits(monkeypatch, rows, want):
     made = trainer()
     row = auto_batch.activation_bytes(made, 2) - auto_batch.activation_bytes(made, 1)
     monkeypatch.setattr(auto_batch, "available_bytes", lambda: int(rows * row / auto_batch.FREE_FRACTION) + 1)
@@ -151,9 +151,7 @@ def test_where_not_one_window_fits_it_says_what_to_halve(monkeypatch):
         ({"grad_accum_steps": 4}, r"1 window at a time; try --train\.activation-checkpointing\.$"),
     ],
 )
-def test_a_full_accelerator_says_how_many_windows_it_held_and_a_remedy_that_the_recipe_takes(
-    monkeypatch, plan, message
-):
+def test_full_accelerator_is_reported_with_its_windows_and_a_remedy_that_the_recipe_accepts(monkeypatch, plan, message):
     made = trainer(**plan)
 
     def full(*_):
@@ -183,7 +181,7 @@ def test_plans_that_cannot_be_are_refused(plan, match):
         Train(**{"batch_size": 4} | plan)
 
 
-def test_a_full_accelerator_says_that_an_auxiliary_loss_is_a_mean_over_micro_batches(monkeypatch):
+def test_full_accelerator_is_reported_with_the_auxiliary_loss_as_a_mean_over_micro_batches(monkeypatch):
     model = Model(dim=8, layers=1, context=16, block=PreNorm(ffn=MixtureOfExperts())).build(TEXTS.codec.vocab_size)
     recipe = Recipe(corpus=Playhouse(size=20_000), model=model.config, train=Train(batch_size=4), compile=False)
     made = Trainer(recipe, model, TEXTS.windows, choose_machine("cpu", "float32", 1))
@@ -240,7 +238,7 @@ def test_run_resumes_with_all_of_its_state_and_is_sampled_with_its_ema_weights(t
 
 @pytest.mark.parametrize("missed", [(1,), (0, 2), (0, 1, 2)], ids=str)
 @pytest.mark.parametrize("name", ["norm.weight", "blocks.1.block.attention.to_out.weight", "embedding.weight"])
-def test_a_weight_that_had_no_gradient_in_some_steps_is_resumed_with_a_count_of_its_own(tmp_path, name, missed):
+def test_weight_that_had_no_gradient_in_some_steps_is_resumed_with_a_count_of_its_own(tmp_path, name, missed):
     def made():
         one = trainer()
         compute_gradients = one.compute_gradients

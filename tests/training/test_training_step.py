@@ -131,7 +131,7 @@ def recipes(draw):
 
 
 @given(recipe=recipes(), dtype=st.sampled_from(DTYPES), scale=st.sampled_from([1.0, 2.0**16, 2.0**50]))
-def test_a_trainer_takes_the_steps_that_are_written_out_to_the_bit(recipe, dtype, scale):
+def test_trainer_takes_the_reference_steps_to_the_bit(recipe, dtype, scale):
     try:
         matches_training_step(trainer(recipe, dtype, scale, clean=1998), 3)
     except Diverged:
@@ -182,27 +182,27 @@ RECIPES = {
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_recipe_that_mutants_are_tried_on_takes_the_steps_that_are_written_out(name):
+def test_recipe_of_the_mutants_takes_the_reference_steps(name):
     matches_training_step(RECIPES[name](), 4)
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:optimizer contains a parameter group with duplicate parameters")
 @pytest.mark.parametrize("bug", STEP)
-def test_a_bug_in_a_step_is_found_by_the_steps_that_are_written_out(bug):
+def test_bug_in_a_step_is_caught_by_the_reference_steps(bug):
     name, place, old, new = STEP[bug]
     with mutated(place, old, new), pytest.raises(LawBroken, match="step: "):
         matches_training_step(RECIPES[name](), 4)
 
 
-def test_the_seed_of_a_steps_dropout_is_its_own():
+def test_seed_of_a_steps_dropout_is_its_own():
     steps = [dropout_seed(7, step) for step in range(50)]
     assert steps == [step_seed(7, step) for step in range(50)] and len({*steps}) == 50
     assert dropout_seed(8, 0) not in steps and min(steps) >= 0 and max(steps) < 2**63
 
 
 @given(steps=st.integers(1, 5), lr=st.sampled_from([1e-3, 0.1]), decay=st.sampled_from([0.0, 0.5]))
-def test_the_kernel_of_adamw_follows_the_formula_that_its_docstring_writes(steps, lr, decay):
+def test_kernel_of_adamw_follows_the_formula_in_its_docstring(steps, lr, decay):
     generator, betas, eps = torch.Generator().manual_seed(steps), (0.7, 0.95), 1e-4
     weight, moments = torch.randn(3, 5, generator=generator), {"step": torch.zeros(())}
     wanted, mean, square = weight.double(), torch.zeros(3, 5).double(), torch.zeros(3, 5).double()
@@ -217,7 +217,7 @@ def test_the_kernel_of_adamw_follows_the_formula_that_its_docstring_writes(steps
     torch.testing.assert_close(weight, wanted.float(), atol=1e-6, rtol=1e-5)
 
 
-def test_a_step_by_an_optimizer_that_is_not_written_out_is_refused_by_its_name():
+def test_reference_step_of_an_unknown_optimizer_is_refused_by_name():
     other = type("Other", (Optimizer,), {"lr": 0.1, "part": "other", "build": ADAMW.build})()
     recipe, made = replace(PLAIN, optimizer=other), trainer(PLAIN)
     with pytest.raises(ConfigError, match=r"optimizer other: a step is written out for adamw and muon alone\."):
