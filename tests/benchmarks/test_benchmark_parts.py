@@ -254,7 +254,7 @@ def test_time_against_context_is_drawn_with_the_name_of_each_part_at_its_line(co
         assert "attention, forward, float32 on cpu" in labels and "peek" not in labels
 
 
-def test_nothing_that_was_timed_is_nothing_to_draw(command, tmp_path):
+def test_plot_without_timed_rows_is_refused(command, tmp_path):
     failed = saved(tmp_path / "a.json", [row(median_ms=None, laws="failed: causal")])
     with pytest.raises(ConfigError, match="--plot: nothing was timed"):
         command("attn", "--merge", failed, "--plot", tmp_path / "a.svg")

@@ -119,7 +119,7 @@ def test_each_contender_is_the_reference_in_scores_losses_and_dropout(tools, tin
         ("same_dropout: what is dropped", lambda module: setattr(module.encoder.layers[0].self_attn, "dropout", 0.0)),
     ],
 )
-def test_one_that_computes_learns_or_drops_otherwise_is_told_so(tools, tiny, monkeypatch, says, mutate):
+def test_contender_that_computes_learns_or_drops_differently_is_reported(tools, tiny, monkeypatch, says, mutate):
     from harness import gpt2_peers
     from harness.equal_training import verdict_on
 

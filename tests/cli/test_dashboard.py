@@ -61,7 +61,7 @@ def test_curve_falls_as_the_loss_does():
     assert spark([8.0, 4.0, 0.0]) == "█▅▁"
 
 
-def test_time_is_told_in_hours_minutes_and_seconds():
+def test_time_is_printed_in_hours_minutes_and_seconds():
     assert [clock(s) for s in (0.0, 61.0, 3599.6, 3661.0)] == ["0:00", "1:01", "1:00:00", "1:01:01"]
 
 

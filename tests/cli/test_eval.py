@@ -145,7 +145,7 @@ def test_run_is_scored_on_a_file_and_by_an_earlier_checkpoint(trained, tmp_path,
     assert whole.bits_per_byte == pytest.approx(whole.nats / math.log(2) / 23)
 
 
-def test_what_cannot_be_scored_is_told_why(trained, tmp_path):
+def test_what_cannot_be_scored_is_refused_with_the_reason(trained, tmp_path):
     (tmp_path / "empty.txt").touch()
     run_folder = str(trained)
     for words in (["--device", "abacus"], ["--dtype", "float8"]):

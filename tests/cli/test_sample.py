@@ -49,7 +49,7 @@ def test_cache_changes_nothing_even_beyond_the_context(ids, seed, temperature):
 
 @given(ids=prompts)
 @settings(max_examples=8)
-def test_beyond_the_context_the_newer_half_is_read_anew(ids):
+def test_beyond_the_context_the_newer_half_is_recomputed(ids):
     window, greedy = ids[-8:], []
     for _ in range(16):
         best = int(MODEL.next_logits(torch.tensor([window])).argmax())
@@ -115,7 +115,7 @@ def test_probability_is_drawn_as_often_as_it_says():
 @given(
     weights=st.lists(st.sampled_from([0.0, 1e-30, 0.3, 5.0]), min_size=1, max_size=7).filter(any), seed=st.integers(0)
 )
-def test_what_weighs_nothing_is_never_picked(weights, seed):
+def test_zero_weight_is_never_drawn(weights, seed):
     one = int(draw(torch.tensor([weights]), [torch.Generator().manual_seed(seed % 2**63)]))
     assert weights[one] > 0
 
@@ -126,7 +126,7 @@ def test_temperature_near_zero_is_greedy_and_no_overflow():
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_logits_that_are_no_numbers_are_told_and_not_drawn_from(bad, temperature):
+def test_non_finite_logits_are_reported_and_not_drawn_from(bad, temperature):
     with pytest.raises(
         Diverged, match="the model's logits are NaN or infinite; sample from an earlier checkpoint with --st"
     ):

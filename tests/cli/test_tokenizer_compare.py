@@ -167,7 +167,7 @@ def test_what_loses_something_shows_how_much_and_no_rates():
     assert not row["round_trips"] and figures.rate(row, row["fertility"]) == "another text"
 
 
-def test_what_fails_says_why_and_the_others_go_on():
+def test_failing_contender_gives_the_reason_and_the_others_continue():
     one, other = rows_of("bpe:40000,byte")
     assert one["error"].startswith("TokenizerError: bpe: vocab_size=40000 cannot be reached")
     assert one["bytes_per_token"] is None and other["bytes_per_token"] == 1.0
@@ -226,7 +226,7 @@ def test_files_are_learned_from_but_for_their_end(tmp_path, capsys):
     assert "by script" not in capsys.readouterr().out  # there is one only
 
 
-def test_what_cannot_be_compared_is_told_why(tmp_path):
+def test_what_cannot_be_compared_is_refused_with_the_reason(tmp_path):
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9 au lait")
     latin = str(tmp_path / "latin.txt")
     for words, kind, message in [

@@ -135,7 +135,7 @@ def test_token_wider_than_the_terminal_is_cut():
     assert "aaaaaaaaa…" in rows
 
 
-def test_unknown_letters_and_normal_forms_are_told():
+def test_unknown_characters_and_normal_forms_are_reported():
     codec = Char(unknown=True, nfc=True).train(["abc"])
     told = plain(drawn(terminal(120), codec, "aXbXc"))
     assert "<unk>" in told and "2 tokens are <unk>, and their text is lost" in told
@@ -186,7 +186,7 @@ def test_page_is_written_and_says_when_it_shows_only_the_beginning(saved, tmp_pa
     assert "<ruby" not in out.read_text(encoding="utf-8")
 
 
-def test_what_cannot_be_shown_is_told_why(saved, tmp_path):
+def test_what_cannot_be_shown_is_refused_with_the_reason(saved, tmp_path):
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
     for words, kind, message in [
         ([saved, "x.txt", "--text", "y"], ConfigError, "expected either a file or --text"),

@@ -96,7 +96,7 @@ def test_byte_order_mark_is_no_text(tmp_path):
     assert File(path=str(tmp_path / "a.txt")).text() == "text"
 
 
-def test_files_that_cannot_be_a_corpus_are_told_why(tmp_path):
+def test_files_that_cannot_be_a_corpus_are_refused_with_the_reason(tmp_path):
     (tmp_path / "poems.txt").write_text("", encoding="utf-8")
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9 au lait")
     (tmp_path / "folder").mkdir()

@@ -59,7 +59,7 @@ def test_voices_are_chosen_by_name_and_the_stage_is_the_default():
         from_table(Corpus, {"part": "playhouse", "grammar": "choir"})
 
 
-def test_one_seed_speaks_alike_and_a_longer_text_begins_with_the_shorter():
+def test_one_seed_gives_one_text_and_a_longer_text_begins_with_the_shorter():
     assert len(TEXT) == 200_000
     assert Playhouse(grammar="voices", size=777).text() == TEXT[:777]
     assert Playhouse(grammar="voices", size=777, seed=2).text() != TEXT[:777]

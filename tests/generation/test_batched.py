@@ -109,7 +109,7 @@ def test_stopped_text_gets_no_more_and_the_others_continue():
     assert generation.completions[0].stopped
 
 
-def test_half_a_character_at_the_end_is_told_as_such():
+def test_incomplete_character_at_the_end_is_reported():
     codec = Byte().train([])
     model = Model(dim=8, layers=1, context=8).build(256).eval()
     sampling = Sampling(temperature=0.0, bias=((0xC3, 1e6),))
@@ -192,7 +192,7 @@ def test_prompt_file_has_one_prompt_per_line_exactly_and_only_a_newline_ends_a_l
     assert [one["prompt"] for one in told["texts"]] == prompts
 
 
-def test_n_samples_of_each_prompt_are_ranked_and_told_with_their_tokens(folder, capsys, tmp_path):
+def test_n_samples_of_each_prompt_are_ranked_and_printed_with_their_tokens(folder, capsys, tmp_path):
     words = [
         "--prompt",
         "ab",
@@ -305,7 +305,7 @@ def test_rolling_cache_continues_beyond_the_context(folder, capsys):
         (["--json", "text.txt/x", "--max-new-tokens", "1"], RunError, "--json text.txt/x: cannot be written"),
     ],
 )
-def test_what_cannot_be_is_told(folder, words, kind, match, monkeypatch):
+def test_invalid_arguments_are_refused(folder, words, kind, match, monkeypatch):
     monkeypatch.chdir(folder.parent)
     with pytest.raises(kind, match=match):
         command(["sample", str(folder), *words])

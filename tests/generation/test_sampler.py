@@ -216,7 +216,7 @@ def test_fields_out_of_range_are_refused(fields, match):
         ({"banned_tokens": tuple(range(6))}, "banned_tokens: expected to leave one of 6 ids at least"),
     ],
 )
-def test_ids_that_are_none_are_refused(fields, match):
+def test_invalid_ids_are_refused(fields, match):
     with pytest.raises(ConfigError, match=match):
         Sampler(Sampling(**fields), [PROMPT]).draw(torch.tensor([SCORES]))
 

@@ -102,7 +102,7 @@ def test_in_a_container_the_group_that_is_mounted_is_ours(tmp_path):
     assert cpu_quota(tmp_path) == 1.5
 
 
-def test_where_no_group_is_nothing_is_bounded(tmp_path):
+def test_memory_is_unbounded_without_a_group(tmp_path):
     assert cpu_quota(tmp_path) is None
 
 
@@ -180,7 +180,7 @@ def test_mfu_is_a_share_of_a_known_gpus_published_peak_or_of_the_measured_one(mo
     assert peak_flops(replace(machine, device=torch.device("cpu"))) == 5.0
 
 
-def test_to_measure_draws_nothing_from_a_run_s_chance():
+def test_measuring_leaves_the_generators_of_a_run_unchanged():
     torch.manual_seed(3)
     want = torch.rand(4)
     torch.manual_seed(3)

@@ -51,7 +51,7 @@ def test_torch_that_is_too_old_is_named(monkeypatch, version, old):
             choose_machine("cpu", "float32", 1)
 
 
-def test_what_an_old_torch_breaks_is_put_down_to_it_and_nothing_else_is(monkeypatch, capsys):
+def test_only_what_an_old_torch_breaks_is_attributed_to_it(monkeypatch, capsys):
     error = ImportError("cannot import name 'Tensor' from 'torch'")
     with pytest.raises(ImportError, match="Tensor"):
         exit_code(raising(error))

@@ -44,7 +44,7 @@ def missing(lines: list[str], source: str) -> list[str]:
 
 
 @pages
-def test_every_quoted_line_stands_in_the_file_that_is_named(page):
+def test_every_quoted_line_is_in_the_file_that_is_named(page):
     faults = {path: fault for path, lines in quotes(text_of(page)) if (fault := missing(lines, text_of(ROOT / path)))}
     assert faults == {}
 
@@ -159,7 +159,7 @@ def test_published_set_ups_are_all_named():
     assert [name for name in published if f"(../recipes/{name}.toml)" not in text_of(SEEDS)] == []
 
 
-def test_every_decision_stands_in_the_index_once():
+def test_every_decision_is_in_the_index_once():
     files = {page.name for page in DECISIONS.glob("*.md")} - {"README.md"}
     listed = [target for _, target in LINK.findall(text_of(DECISIONS / "README.md"))]
     assert sorted(listed) == sorted(files)

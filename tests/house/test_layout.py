@@ -161,7 +161,7 @@ def registered(tree: ast.Module) -> list[str]:
     ]
 
 
-def test_every_slot_of_the_house_is_found():
+def test_every_slot_of_nanotx_is_listed():
     known = {
         "attention",
         "block",

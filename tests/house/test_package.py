@@ -134,5 +134,5 @@ def test_no_module_needs_posix_to_be_imported():
         ("import signal\nstop = getattr(signal, 'SIGHUP', None)", []),
     ],
 )
-def test_what_needs_posix_is_told(source, found):
+def test_what_needs_posix_is_named(source, found):
     assert list(posix_only(ast.parse(source))) == found

@@ -140,7 +140,7 @@ class Stubborn(TokenizerCase):
         return Char().train(["ab"])
 
 
-def test_ids_that_are_refused_or_mended_break_the_law_of_bytes():
+def test_refused_or_repaired_ids_break_the_law_of_bytes():
     exact_bytes(Byte().train([]), list(range(256)))
     with planted("tokenizers"):
         with pytest.raises(
@@ -397,7 +397,7 @@ def test_training_that_fails_in_another_process_is_reported(monkeypatch):
         trains_alike_in_subprocess(Bpe(vocab_size=300), ["a"])
 
 
-def test_another_process_that_ended_is_told_and_followed_by_another():
+def test_dead_training_process_is_reported_and_replaced():
     trains_alike_in_subprocess(Char(), ["a"])
     subprocess_training._child().kill()
     subprocess_training._child().wait()

@@ -433,7 +433,7 @@ def test_alibis_slopes_are_the_papers(heads):
     assert len(set(slopes.tolist())) == heads
 
 
-def test_alibi_takes_a_slope_for_each_step_back_wherever_the_text_stands():
+def test_alibi_penalises_each_step_back_at_any_offset():
     alibi = position("alibi", 2)
     assert alibi.bias(torch.arange(3, 5), torch.arange(5)).shape == (2, 2, 5)
     want = [[-slope * (t - s) for s in range(5)] for slope in (2**-4, 2**-8) for t in (3, 4)]

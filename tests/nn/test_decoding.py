@@ -143,7 +143,7 @@ def test_rolling_cache_is_a_sliding_window_over_the_whole_text(attention, positi
     torch.testing.assert_close(rolled(model, TEXT), whole, atol=1e-4, rtol=1e-4)
 
 
-def test_with_one_layer_it_is_the_newest_tokens_read_anew_and_with_two_it_is_not():
+def test_rolling_equals_recomputing_with_one_layer_and_not_with_two():
     for layers, same in ((1, True), (2, False)):
         model = built(PreNorm(attention=Fused(heads=2)), layers=layers)
         with torch.no_grad():
@@ -164,7 +164,7 @@ def test_rolling_cache_stays_small():
     assert kept._keys.untyped_storage().nbytes() // (8 * 4) == CONTEXT + 1
 
 
-def test_where_tokens_stand_at_places_a_past_cannot_roll():
+def test_cache_does_not_roll_with_absolute_positions():
     found = {name: Position.find(name)().relative for name in Position.names()}
     assert found == {"rope": True, "alibi": True, "none": True, "learned": False, "sinusoidal": False} | {
         name: found[name] for name in found.keys() - {"rope", "alibi", "none", "learned", "sinusoidal"}
@@ -234,7 +234,7 @@ def test_compiled_generation_gives_the_same_text_for_any_prompt_and_compiles_onc
     assert done.stdout.split() == ["1", "0", "2", "0"]
 
 
-def test_where_nothing_can_be_compiled_it_says_why(monkeypatch):
+def test_missing_compiler_is_reported_with_the_reason(monkeypatch):
     broken = CompileTrial(fault="there is no C++ compiler", remedy="install g++", seconds=0.0)
     monkeypatch.setattr("nanotx.generation.compiled.try_compile", lambda device: broken)
     with pytest.raises(

@@ -106,7 +106,7 @@ def test_while_training_some_grams_are_left_out_whole():
     torch.testing.assert_close(added[left], 2 * whole[left])
 
 
-def test_tables_of_what_is_longer_than_a_pair_begin_anew_at_equal_distances():
+def test_tables_of_longer_ngrams_are_reset_at_equal_intervals():
     module = drawn(Ngrams(max_n=4, resets=2), 5)
     for step in range(10):
         module.on_step(step, 10)

@@ -171,7 +171,7 @@ def test_even_load_costs_one_and_a_collapsed_load_the_number_of_experts():
     assert imbalance(one, one.bool()).item() == pytest.approx(4.0)
 
 
-def test_only_training_owes_anything():
+def test_only_training_leaves_evaluations_pending():
     layer = built("moe")
     assert layer.aux_loss().item() == 0.0
     layer(stream())

@@ -87,7 +87,7 @@ def test_users_stack_gives_piece_by_piece_what_it_gives_at_once(block):
 
 
 @pytest.mark.parametrize("position", [Learned(), Sinusoidal(), Alibi(), Rope()], ids=str)
-def test_every_kind_of_position_serves_a_stack_of_ones_own(position):
+def test_every_position_serves_a_users_stack(position):
     torch.manual_seed(0)
     stack, values, cache = Stack(PreNorm(), position).eval(), torch.randn(2, TIME, 3), KVCache()
     pieces = [stack(values[:, time : time + 1], cache) for time in range(TIME)]
@@ -95,7 +95,7 @@ def test_every_kind_of_position_serves_a_stack_of_ones_own(position):
 
 
 @pytest.mark.parametrize("block", [*every(Block), *(PreNorm(ffn=ffn) for ffn in every(Ffn))], ids=str)
-def test_every_weight_of_a_stack_of_ones_own_gets_a_gradient(block):
+def test_every_weight_of_a_users_stack_gets_a_gradient(block):
     torch.manual_seed(0)
     stack = Stack(block, Rope())
     stack(torch.randn(4, TIME, 3)).square().mean().backward()

@@ -264,7 +264,7 @@ def test_loss_by_position_is_a_curve_and_a_table(trained, capsys):
     assert [row[-1] for row in rows] == ["yes"] * 4 + ["no"] * 2
 
 
-def test_what_a_run_cannot_be_given_is_told(trained, tmp_path):
+def test_what_a_run_does_not_accept_is_refused(trained, tmp_path):
     for words, message in [
         (["--context", "-1"], "context: expected a number of at least 0, got -1"),
         (["--position", "learned"], "'learned' cannot stand in for 'rope', with which the run was trained"),

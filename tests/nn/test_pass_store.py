@@ -99,7 +99,7 @@ def test_near_name_is_suggested():
         store.read("values")
 
 
-def test_first_is_ones_own_value_in_the_first_module_and_outside_of_a_pass():
+def test_pass_store_returns_the_own_value_in_the_first_module_and_outside_a_pass():
     store, one, two = PassStore(), torch.zeros(1), torch.ones(1)
     assert store.first("v", one) is one and store.first("v", two) is two
     with store.one_pass():

@@ -84,7 +84,7 @@ def test_group_that_decides_nothing_is_refused(patterns, match):
         AdamW(groups=tuple(ParamGroup(match=one) for one in patterns)).build_grouped(parameters())
 
 
-def test_decay_for_an_optimizer_that_has_none_is_refused():
+def test_weight_decay_for_an_optimizer_without_it_is_refused():
     @dataclass(frozen=True, kw_only=True)
     class Adagrad(Optimizer):
         def build(self, parameters):

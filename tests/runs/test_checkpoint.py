@@ -28,7 +28,7 @@ def test_whole_checkpoint_verifies_and_leaves_no_temporary_file(tmp_path):
 
 @pytest.mark.parametrize("name", ["a.txt", "w.safetensors", "MANIFEST.json"])
 @pytest.mark.parametrize("harm", ["flip", "cut", "zero", "remove"])
-def test_any_harm_to_any_file_is_found(tmp_path, name, harm):
+def test_any_damage_to_any_file_is_detected(tmp_path, name, harm):
     file = published(tmp_path) / name
     data = file.read_bytes()
     harmed = {"flip": bytes([data[0] ^ 4]) + data[1:], "cut": data[:-1], "zero": bytes(len(data))}

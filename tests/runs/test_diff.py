@@ -77,7 +77,7 @@ def test_two_runs_of_one_recipe_are_taken_again_where_they_have_no_checkpoint_in
     assert out.count(told) == 2
 
 
-def test_another_way_to_save_and_to_look_is_told_and_is_no_difference(train, diff):
+def test_another_interval_of_saving_and_evaluating_is_printed_and_is_no_difference(train, diff):
     code, found, out = diff(train(), train(train_checkpoint_every=3, train_eval_every=2))
     assert code == 0 and set(found["recipe"]) == {"train.checkpoint_every", "train.eval_every"}
     assert "train.eval_every" in out and found["recipe"]["train.eval_every"] == [0, 2]
@@ -143,7 +143,7 @@ def test_one_weight_that_is_changed_by_a_bit_is_named_with_its_step(train):
     assert 0 < found.largest < 1e-6 and "no other tensor differs" in str(found)
 
 
-def test_checkpoints_and_journals_that_differ_are_told_though_the_steps_taken_again_do_not(train, copied, diff):
+def test_differing_checkpoints_and_metrics_logs_are_reported_though_the_replayed_steps_agree(train, copied, diff):
     """What a run did elsewhere, or what was done to it, is not what it does here."""
     for step, file, name in ((8, "model", "norm.weight"), (4, "optimizer", "norm.weight/exp_avg")):
         checkpoint = copied / f"checkpoints/step-{step}"
@@ -195,7 +195,7 @@ def seal(checkpoint, name):
     manifest.write_text(json.dumps(told), encoding="utf-8")
 
 
-def test_models_of_other_shapes_are_told_at_once(train, monkeypatch):
+def test_models_of_other_shapes_are_reported_at_once(train, monkeypatch):
     for words, flags, said in [
         (
             [],
@@ -213,7 +213,7 @@ def test_models_of_other_shapes_are_told_at_once(train, monkeypatch):
         assert caught.value.exit_code == 4
 
 
-def test_another_text_of_the_same_letters_is_told_by_its_digest(train, diff, tmp_path):
+def test_another_text_of_the_same_characters_is_detected_by_its_digest(train, diff, tmp_path):
     file = text(tmp_path / "other.txt", size=1000)
     other = train("--corpus.validation", "0.5")
     mine, theirs = (Replay(RunRecord(str(folder)), 0).trainer.windows for folder in (train(), other))
@@ -242,7 +242,7 @@ def test_bits_are_compared_and_not_values():
     assert misfit(one, one) == "" and misfit(one, {"a": one["a"]}) == "b is (2,) in the first and missing in the second"
 
 
-def test_what_cannot_be_compared_is_told_why(train, tmp_path):
+def test_what_cannot_be_compared_is_refused_with_the_reason(train, tmp_path):
     folder = str(train())
     for words, kind, message in [
         ([folder, str(tmp_path)], RunError, "expected a run's folder"),

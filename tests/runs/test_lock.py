@@ -23,7 +23,7 @@ with locked(Path(sys.argv[2])):
 """
 
 
-def test_who_comes_second_is_told_who_came_first_and_a_killed_one_leaves_nothing_to_clear(tmp_path):
+def test_second_process_names_the_first_and_a_killed_process_leaves_no_lock(tmp_path):
     command = [sys.executable, "-c", OTHER, str(ROOT), str(tmp_path)]
     child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None and child.stdout.readline() == "held\n"

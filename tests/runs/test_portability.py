@@ -89,7 +89,7 @@ def trip(prelude: str, folder: Path) -> dict[str, object]:
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def test_without_locks_hangups_affinity_and_synced_folders_a_run_trains_saves_and_goes_on(tmp_path):
+def test_run_without_locks_hangups_affinity_and_synced_folders_trains_saves_and_resumes(tmp_path):
     told = trip(POOR, tmp_path / "run")
     text = str(told.pop("text"))
     assert told == {"system": "nt", "affinity": False, "hangup": False, "refused": []}  # no folder was even tried

@@ -206,7 +206,7 @@ def test_what_was_not_finite_is_null_in_a_journal():
     assert not same(1.5, None) and not same(1.5, math.nextafter(1.5, 2)) and not same(math.nan, 1.5)
 
 
-def test_what_cannot_be_taken_again_is_told_why(folder, tmp_path, monkeypatch):
+def test_what_cannot_be_replayed_is_refused_with_the_reason(folder, tmp_path, monkeypatch):
     for words, kind, message in [
         ([str(folder), "--step", "11"], RunError, r"step 11 is not recorded; its metrics\.jsonl holds 10 steps"),
         ([str(folder), "--step", "0"], ConfigError, r"step: expected a number of at least 1, got 0"),

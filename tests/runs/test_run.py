@@ -249,7 +249,7 @@ def test_any_tokenizer_and_any_attention_run_the_same_recipe_to_the_end(play, to
     assert code == 0 and nanotx.load(folder).generate("ab", max_new_tokens=4).startswith("ab")
 
 
-def test_flags_reach_every_place_where_a_slot_stands(tmp_path, monkeypatch, capsys):
+def test_flags_reach_every_place_of_a_slot(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     pattern = '[[model.blocks]]\npart = "prenorm"\nattention = "sdpa"\n[[model.blocks]]\npart = "postnorm"\n'
     (tmp_path / "pattern.toml").write_text(pattern, encoding="utf-8")

@@ -181,7 +181,7 @@ def test_restart_sets_the_old_files_aside_and_deletes_none(folder, capsys):
 
 
 @pytest.mark.parametrize("harm", [dangling, a_file, moved_and_no_recipe])
-def test_restart_begins_anew_whatever_stands_in_the_way(folder, trained, harm):
+def test_restart_begins_at_step_0_whatever_the_folder_holds(folder, trained, harm):
     harm(folder)
     words = (
         [] if harm is not moved_and_no_recipe else ["--corpus", "file", "--corpus.path", str(text(Path("text.txt")))]
@@ -310,7 +310,7 @@ def test_edit_of_what_a_resume_may_change_is_taken(folder):
     assert nanotx.load(folder).step == 8
 
 
-def test_journal_that_is_deleted_in_mid_run_is_written_again_and_the_run_says_so(folder, monkeypatch, capsys):
+def test_metrics_log_that_is_deleted_in_mid_run_is_written_again_and_the_run_says_so(folder, monkeypatch, capsys):
     at_step(monkeypatch, 8, (folder / "metrics.jsonl").unlink)
     assert resume(folder) == 0
     assert [row["step"] for row in rows(folder, "step")] == list(range(1, 9))
@@ -374,7 +374,7 @@ def test_every_command_that_a_run_prints_brings_the_users_own_files(tmp_path, mo
     assert told == [f"{line} --load one.py --load 'a two.py'" for line in words]
 
 
-def test_journal_that_is_replaced_in_mid_run_is_kept_and_written_again(folder, monkeypatch):
+def test_metrics_log_that_is_replaced_in_mid_run_is_kept_and_written_again(folder, monkeypatch):
     def replace():
         (folder / "other").write_text("mine\n", encoding="utf-8")
         (folder / "other").replace(folder / "metrics.jsonl")
@@ -385,7 +385,7 @@ def test_journal_that_is_replaced_in_mid_run_is_kept_and_written_again(folder, m
     assert (folder / "metrics.jsonl-1").read_text(encoding="utf-8") == "mine\n"
 
 
-def test_journal_that_is_cut_in_mid_run_is_reported(folder, monkeypatch, capsys):
+def test_metrics_log_that_is_cut_in_mid_run_is_reported(folder, monkeypatch, capsys):
     at_step(monkeypatch, 8, lambda: (folder / "metrics.jsonl").write_text("", encoding="utf-8"))
     assert resume(folder) == 0
     assert "metrics.jsonl: cut while the run was training" in capsys.readouterr().out
@@ -406,7 +406,7 @@ def test_garbage_line_in_metrics_jsonl_costs_no_other_row_and_no_sample(folder, 
     assert nanotx_command(["verify", str(folder)]) == 0
 
 
-def test_journal_that_is_missing_before_a_resume_is_reported_and_the_samples_are_kept(folder, longer, capsys):
+def test_metrics_log_that_is_missing_before_a_resume_is_reported_and_the_samples_are_kept(folder, longer, capsys):
     (folder / "metrics.jsonl").unlink()
     samples = (folder / "samples.txt").read_bytes()
     assert resume(folder) == 0
@@ -441,7 +441,7 @@ def fails(folder, step):
 
 
 @pytest.mark.parametrize("when", ["before", "while"])
-def test_two_sound_checkpoints_are_kept_beside_a_broken_one(folder, monkeypatch, when):
+def test_two_sound_checkpoints_are_kept_next_to_a_damaged_one(folder, monkeypatch, when):
     broken = folder / "checkpoints/step-6/optimizer.safetensors"
     if when == "before":
         flip(broken)

@@ -65,7 +65,7 @@ def test_what_several_seeds_come_to():
     assert "1 of them reached 1.5, so it is no record" in summarize([runs[0], raced(4, (1.0, 1.9))], 1.5)
 
 
-def test_its_own_words_are_told_from_the_recipes():
+def test_options_of_the_command_are_separated_from_those_of_the_recipe():
     words = ["flash", "--target", "1.8", "--train.steps", "5", "--records=a b", "--run", "x", "--load", "y"]
     mine, others = split_flags(words, {"target", "seeds", "records", "run"})
     assert mine == ["--target", "1.8", "--records=a b", "--run", "x"]
@@ -111,7 +111,7 @@ def test_first_of_several_seeds_is_the_one_that_is_named():
         (["no_such_recipe"], "no such recipe"),
     ],
 )
-def test_mistakes_are_told(words, match, tmp_path, monkeypatch):
+def test_mistakes_are_reported(words, match, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match=match):
         nanotx_command(["speedrun", *words])

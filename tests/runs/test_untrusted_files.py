@@ -105,19 +105,19 @@ def endless(path, how):
 
 
 @pytest.mark.parametrize("command", sorted(JOURNAL))
-def test_journal_that_is_a_pipe_makes_no_command_wait(folder, sound, command):
+def test_metrics_log_that_is_a_pipe_makes_no_command_wait(folder, sound, command):
     endless(folder / "metrics.jsonl", "pipe")
     assert code(COMMANDS[command](folder, sound), 10) == 4
 
 
 @pytest.mark.parametrize("device", ["/dev/zero", "/dev/full", "/dev/tty"])
-def test_journal_that_is_a_link_to_a_device_is_refused(folder, device):
+def test_metrics_log_that_is_a_link_to_a_device_is_refused(folder, device):
     endless(folder / "metrics.jsonl", device)
     with within(10), pytest.raises(RunError, match=r"metrics\.jsonl: cannot be read: .*a plain file"):
         run(["show", str(folder)])
 
 
-def test_journal_that_is_a_link_to_a_plain_file_is_read(folder, tmp_path, capsys):
+def test_metrics_log_that_is_a_link_to_a_plain_file_is_read(folder, tmp_path, capsys):
     (folder / "metrics.jsonl").rename(tmp_path / "elsewhere.jsonl")
     (folder / "metrics.jsonl").symlink_to(tmp_path / "elsewhere.jsonl")
     assert code(["show", folder]) == 0

@@ -103,7 +103,7 @@ def test_loss_is_checked_at_the_newest_checkpoint_that_was_evaluated(folder, ver
     assert "1.000000 is recorded" in loss["detail"] and others(checks, "validation loss") == {"holds"}
 
 
-def test_weights_that_do_not_fit_the_recipe_are_told(folder, verify):
+def test_weights_that_do_not_fit_the_recipe_are_reported(folder, verify):
     for step in (6, 4):
         checkpoint = folder / f"checkpoints/step-{step}"
         weights = load_file(checkpoint / "model.safetensors")
@@ -201,7 +201,7 @@ def test_incomplete_or_disordered_metrics_log_is_reported_by_its_line(folder, ve
 
 
 @pytest.mark.parametrize(("key", "value"), [("val_loss", 1.0), ("steps", 5), ("steps", 7), ("steps", "six")])
-def test_figures_that_are_not_those_of_the_journal_are_told(folder, verify, key, value):
+def test_figures_that_differ_from_the_metrics_log_are_reported(folder, verify, key, value):
     figures = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     (folder / "summary.json").write_text(json.dumps(figures | {key: value}), encoding="utf-8")
     code, checks, _ = verify(folder)
@@ -280,7 +280,7 @@ def test_run_without_checkpoints_or_with_a_broken_recipe_is_not_sound(folder, ve
     assert "metrics.jsonl: cannot be read" in checks["metrics.jsonl"]["detail"]
 
 
-def test_what_cannot_be_verified_is_told_why(folder, tmp_path):
+def test_what_cannot_be_verified_is_refused_with_the_reason(folder, tmp_path):
     with pytest.raises(RunError, match=r"expected a run's folder, with a recipe\.toml in it"):
         run(["verify", str(tmp_path / "nowhere")])
     with pytest.raises(ConfigError, match=r"--jason: no such flag\. Did you mean '--json'"):

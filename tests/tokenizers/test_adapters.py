@@ -173,7 +173,7 @@ def test_what_is_lost_is_known():
         StreamingDecoder(READ["t5"]).push(99999)
 
 
-def test_what_the_library_cannot_encode_is_said_with_its_place():
+def test_what_the_library_cannot_encode_is_reported_with_its_place():
     for kind in ("unigram without <unk>", "char"):
         codec = HuggingfaceCodec(described(CODECS[kind]))
         with pytest.raises(
@@ -206,7 +206,7 @@ def test_what_the_library_learns_here_is_what_we_read_of_it(text):
 LEARNED = Huggingface(vocab_size=400, pattern="gpt2", special_tokens=(END,), nfc=True).train([*LESSON, f"{END}" * 50])
 
 
-def test_nothing_is_learned_of_a_special():
+def test_special_tokens_are_not_trained_on():
     assert not any("endof" in codec for codec in LEARNED.to_dict()["tokenizer"]["model"]["vocab"] if codec != END)
 
 

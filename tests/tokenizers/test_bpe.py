@@ -65,7 +65,7 @@ def slow_pieces(source, text):
 
 
 @given(text=few_letters | st.text(max_size=80), wanted=st.integers(0, 60))
-def test_learning_makes_the_merges_that_counting_anew_makes(text, wanted):
+def test_training_makes_the_merges_of_a_recount(text, wanted):
     pieces = [piece.encode() for piece in slow_pieces(NAMED["gpt4"], text)]
     assert learn_merges(Counter(pieces), wanted) == slow_learn(pieces, wanted)
 

@@ -681,7 +681,7 @@ def test_export_makes_the_folder_that_it_writes_to(tmp_path, monkeypatch, to, pa
         ("import tokenizer.json --pattern gpt4", 2, "holds its pattern itself; leave out --pattern"),
     ],
 )
-def test_what_the_verbs_cannot_do_they_say(tmp_path, monkeypatch, words, code, said):
+def test_what_the_commands_cannot_do_is_refused(tmp_path, monkeypatch, words, code, said):
     monkeypatch.chdir(tmp_path)
     Path("file").write_text("To be", encoding="utf-8")
     CODECS["bpe"].save("mine.json")

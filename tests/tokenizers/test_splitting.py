@@ -158,7 +158,7 @@ def test_what_is_rarer_than_asked_is_not_merged():
     assert learn_merges({b"ab": 2, b"cd": 1}, 5, 2) == [(97, 98)]
 
 
-def test_nothing_is_learned_across_a_special_or_the_end_of_a_text():
+def test_no_merge_crosses_a_special_token_or_the_end_of_a_text():
     config = Bpe(vocab_size=258, special_tokens=("<|x|>",))
     codec = config.train(["ab<|x|>ab", "ba"])
     assert codec.merges == ((97, 98),) and codec.special_tokens == {"<|x|>": 257}

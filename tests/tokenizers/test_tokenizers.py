@@ -195,7 +195,7 @@ def test_half_a_character_is_no_unknown_one():
 
 
 @given(text=st.text())
-def test_unk_stands_for_each_character_that_was_not_learned(text):
+def test_unk_replaces_each_unknown_character(text):
     codec = Char(unknown=True).train(["abc é"])
     assert codec.decode(codec.encode(text)) == "".join(one if one in "abc é" else "<unk>" for one in text)
 
@@ -261,7 +261,7 @@ def test_specials_have_the_ids_behind_the_tokens_in_the_order_given(part):
 
 
 @special_parts
-def test_of_two_names_that_begin_alike_the_longer_stands_whatever_the_order(part):
+def test_longer_of_two_names_with_the_same_beginning_wins_in_any_order(part):
     codec = SPECIAL[part]
     x, xy, end, stars = codec.special_tokens.values()
     y = int(codec.encode("y")[0])
@@ -290,7 +290,7 @@ def test_unknown_name_is_refused_with_its_neighbour(part):
         LEARNED["byte"].encode("a", allowed_special={"<|x|>"})
 
 
-def test_names_that_cannot_be_told_apart_are_refused():
+def test_indistinguishable_names_are_refused():
     for names in [("",), ("a", "a"), ("\ud800",), ("a" * 257,)]:
         for part in (Bpe, Word, WordPiece, Unigram):
             with pytest.raises(
@@ -368,7 +368,7 @@ def test_unknown_tokenizer_is_answered_with_the_known_ones():
 
 
 @pytest.mark.parametrize("name", preset_names())
-def test_what_lies_among_the_presets_loads_and_says_where_it_comes_from(name, tmp_path):
+def test_presets_load_and_name_their_source(name, tmp_path):
     codec = load(name)
     assert codec.decode(codec.encode("ROMEO:\nBut, soft!")) == "ROMEO:\nBut, soft!"
     assert codec.origin is not None and codec.origin.command.startswith("nanotx tokenizer train ")

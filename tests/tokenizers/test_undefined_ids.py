@@ -142,7 +142,7 @@ def test_prompts_of_several_lengths_are_continued_without_ids_that_stand_for_not
     assert len(drawn) > 20 and not drawn & set(undefined(gapped))
 
 
-def test_generate_draws_no_id_that_stands_for_nothing(gapped):
+def test_generate_draws_no_id_without_a_token(gapped):
     loaded = load(gapped)
     loaded.generate("ab", max_new_tokens=20, temperature=100.0)
     grown = generate(loaded.model, torch.tensor([[0], [2]]), 20, Sampling(temperature=100.0))

@@ -290,7 +290,7 @@ def test_unknown_characters_leave_the_cut_of_the_others_as_it_was(scores, piece)
     assert np.frombuffer(lattice(piece), np.int32).tolist() == slow
 
 
-def test_sizes_that_cannot_be_are_told_with_those_that_can():
+def test_invalid_sizes_are_refused_with_valid_ones():
     text = ["ab ab"]
     with pytest.raises(TokenizerError, match=r"vocab_size=2 is too small: these texts need at least 3, for each char"):
         Unigram(vocab_size=2).train(text)
@@ -321,7 +321,7 @@ def test_learning_is_blind_to_the_order_of_texts_and_reads_them_once(several):
     assert train(several) == train(one for one in several) == train(several[::-1])
 
 
-def test_nothing_is_learned_across_texts_or_specials():
+def test_no_token_crosses_texts_or_special_tokens():
     with pytest.raises(TokenizerError, match="these texts allow 7;"):  # a, b, c, d, ab, cd and the special
         Unigram(vocab_size=20, special_tokens=("<|x|>",)).train(["ab<|x|>cd", "ab", "cd"])
 

@@ -107,7 +107,7 @@ def test_unknown_word_becomes_unk_and_a_lone_surrogate_does_not():
         codec.encode("bee \ud800")
 
 
-def test_without_unk_every_word_is_learned_or_the_size_that_holds_all_is_told():
+def test_without_unk_every_word_is_in_the_vocabulary_or_the_needed_size_is_named():
     with pytest.raises(
         TokenizerError, match=r"word: vocab_size=3 is too small: these texts need at least 4, a word each"
     ):

@@ -75,7 +75,7 @@ def slow_encode(codec, text):
 @given(text=few_letters, more=st.integers(0, 60), least=st.integers(1, 3), score=scores)
 @example(text="aaaa aaa aaaaaaa  aa", more=60, least=1, score="ratio")
 @example(text="ab" * 40, more=60, least=1, score="gain")
-def test_learning_makes_the_tokens_that_counting_anew_makes(text, more, least, score):
+def test_training_makes_the_tokens_of_a_recount(text, more, least, score):
     words = cut(WORDS, text)
     alphabet = alphabet_of(Counter(words))
     learned = learn_tokens(Counter(words), alphabet, len(alphabet) + more, least, score)
@@ -125,7 +125,7 @@ def test_any_text_of_the_characters_that_were_learned_has_ids(learned, data):
     assert codec.decode(codec.encode(text)) == text
 
 
-def test_marks_of_punctuation_do_not_go_on_with_anything():
+def test_punctuation_marks_do_not_continue_a_word():
     assert alphabet_of({"b": 1, ".": 2, " ": 1}) == [(" ", True), (".", True), ("b", True), (" ", False), ("b", False)]
 
 
@@ -188,7 +188,7 @@ def test_vocabulary_from_elsewhere_refuses_a_word_that_it_cannot_make():
         codec.decode([1])
 
 
-def test_sizes_that_cannot_be_are_told_with_those_that_can():
+def test_invalid_sizes_are_refused_with_valid_ones():
     text = ["ab abc."]
     with pytest.raises(TokenizerError, match=r"vocab_size=8 is too small: these texts need at least 9, for each char"):
         WordPiece(vocab_size=8).train(text)
@@ -219,7 +219,7 @@ def test_learning_is_blind_to_the_order_of_texts_and_reads_them_once(several, sc
     assert train(several) == train(one for one in several) == train(several[::-1])
 
 
-def test_nothing_is_learned_across_texts_or_specials():
+def test_no_token_crosses_texts_or_special_tokens():
     codec = WordPiece(vocab_size=9, special_tokens=("<|x|>",)).train(["ab<|x|>cd", "ab", "cd"] * 2)
     assert [token for token, _ in codec.tokens[8:]] == [] and codec.special_tokens == {"<|x|>": 8}
     with pytest.raises(TokenizerError, match="these texts allow 11"):

@@ -370,7 +370,7 @@ CODECS = {
 
 
 @pytest.mark.parametrize("wrong", CODECS)
-def test_tokenizer_whose_codec_is_none_is_named_with_its_file(train, tmp_path, wrong):
+def test_tokenizer_without_a_valid_codec_is_named_with_its_file(train, tmp_path, wrong):
     field, value, said = CODECS[wrong]
     name = f"mine_{wrong}"
     file, go = train(TOKENIZER.format(name=name, **RIGHT | {field: value}), "--tokenizer", name)

@@ -316,7 +316,7 @@ def test_run_writes_its_first_checkpoint_after_its_first_step(command, capsys):
 # Implementations, and files from elsewhere.
 
 
-def test_factored_state_of_another_implementation_is_refused_and_begins_anew_on_request(command, capsys):
+def test_factored_state_of_another_implementation_is_refused_and_reset_on_request(command, capsys):
     assert run(command("--optimizer", "adafactor", "--attention", "per_head", "--run", "run")) == 0
     swapped = ["resume", "run", *command.load, "--train.steps", "9", "--attention", "sdpa"]
     with pytest.raises(
