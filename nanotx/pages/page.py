@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 STYLE = Path(__file__).with_name("style.css")
+CHART = Path(__file__).with_name("chart.js")
+"""The script that draws curves; how a page's own script calls it is described at its head."""
 
 
 def html_page(title: str, body: str, *, style: str = "", scripts: tuple[str, ...] = (), data: Any = None) -> str:
