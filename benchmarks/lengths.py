@@ -88,7 +88,7 @@ def recipe_of(flags: Flags, part: str) -> Recipe:
 
 def train(recipe: Recipe, data: Dataset, machine: Machine) -> Transformer:
     """Return the trained model."""
-    model = recipe.model.build(data.codec.vocab_size, recipe.seed)
+    model = recipe.model.build(data.codec.vocab_size, recipe.seeds.weights)
     trainer = Trainer(recipe, model, data.windows, machine)
     for _ in range(recipe.train.steps):
         trainer.train_step()

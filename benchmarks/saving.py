@@ -74,7 +74,7 @@ def row_of(name: str, flags: Flags, machine: Machine, folder: Path) -> Row:
     """Return what saving a recipe's run costs."""
     recipe = replace(preset_recipe(name, "--recipes"), dtype="float32", compile=False)
     data = dataset_of(recipe)
-    model = recipe.model.build(data.codec.vocab_size, recipe.seed)
+    model = recipe.model.build(data.codec.vocab_size, recipe.seeds.weights)
     trainer, run = Trainer(recipe, model, data.windows, machine), RunFolder(folder / Path(name).stem)
     run.path.mkdir()
     data.codec.save(run.tokenizer)

@@ -1,7 +1,7 @@
 """A recipe: a whole run as one value. How files and flags change it: `recipe_flags.py`."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from nanotx.config.registry import default_part
 from nanotx.config.schema import check_fraction, check_max, check_min, divisors
@@ -89,6 +89,9 @@ class Recipe:
     loss: Loss = default_part(Loss, "cross_entropy")  # what training minimises; evaluation reports cross-entropy
     train: Train = Train()
     seed: int = 1337  # seed of the weights, of the order of the data, and of dropout
+    weights_seed: int | None = None  # seed of the weights at the start; without it, seed
+    data_seed: int | None = None  # seed of the order of the data; without it, seed
+    dropout_seed: int | None = None  # seed of dropout, and of whatever else a step draws; without it, seed
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # device to run on; auto for the best one of this machine
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # type of the arithmetic; weights stay float32
     threads: int = 0  # processor threads; 0 for one per core
@@ -96,5 +99,19 @@ class Recipe:
     deterministic: bool = False  # allow on CUDA only operations that give the same bits every time; a CPU has no others
 
     def __post_init__(self) -> None:
-        check_min(self, 0, "seed", "threads")
+        check_min(self, 0, "seed", "weights_seed", "data_seed", "dropout_seed", "threads")
         check_max(self, 1024, "threads")
+
+    @property
+    def seeds(self) -> "Seeds":
+        """Return the seeds of a run, each of which is `seed` unless it is given."""
+        own = {name: getattr(self, f"{name}_seed") for name in Seeds._fields}
+        return Seeds(**{name: self.seed if seed is None else seed for name, seed in own.items()})
+
+
+class Seeds(NamedTuple):
+    """The seeds of a run. Changing one of them changes only what it names."""
+
+    weights: int  # of the weights at the start
+    data: int  # of the order of the windows
+    dropout: int  # of dropout, and of whatever else a step draws

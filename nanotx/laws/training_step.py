@@ -73,7 +73,7 @@ def training_step(
     for first in range(0, train.batch_size, rows):
         part = slice(first, first + rows)
         # Dropout is drawn from one seed and the number of each row; other randomness from the seed and the first row.
-        seed = dropout_seed(recipe.seed, step)
+        seed = dropout_seed(recipe.seeds.dropout, step)
         torch.manual_seed(seed + first)
         with row_seeded(named_dropouts(model), seed, range(first, first + rows), x.device):
             reported, micro_gradients = micro_batch(recipe, model, x[part], y[part], scale, count, dtype)

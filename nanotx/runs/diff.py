@@ -14,7 +14,7 @@ from nanotx.runs import valid
 from nanotx.runs.metrics_log import Row
 from nanotx.runs.record import RunRecord
 from nanotx.runs.replay import NUMBERS, Replay, counting, weights
-from nanotx.runs.resume_check import leaves
+from nanotx.runs.resume_check import changes, leaves
 
 WORDS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 """Integer dtypes by their size in bytes."""
@@ -74,8 +74,9 @@ def misfit(one: Tensors, other: Tensors) -> str:
 
 def recipes(one: RunRecord, other: RunRecord) -> dict[str, tuple[Any, Any]]:
     """Return both values of each key in which the recipes differ; None if a recipe lacks the key."""
-    mine, theirs = (dict(leaves(to_table(record.recipe))) for record in (one, other))
-    return {key: (mine.get(key), theirs.get(key)) for key in {**mine, **theirs} if mine.get(key) != theirs.get(key)}
+    differing = {key: (mine, theirs) for key, mine, theirs in changes(one.recipe, other.recipe)}
+    order = {**dict(leaves(to_table(one.recipe))), **dict(leaves(to_table(other.recipe)))}
+    return {key: differing[key] for key in order if key in differing}
 
 
 def check_shapes(one: RunRecord, other: RunRecord) -> None:

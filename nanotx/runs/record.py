@@ -139,7 +139,7 @@ class RunRecord:
             DataError: the corpus cannot be read, or it has changed.
         """
         recipe, codec = segment.recipe, segment.codec
-        key = (recipe.corpus, recipe.model.context, recipe.seed, codec.digest)
+        key = (recipe.corpus, recipe.model.context, recipe.seeds.data, codec.digest)
         texts = self._texts[key] = self._texts.get(key) or load_dataset(recipe, codec)
         if segment.corpus_sha256:
             check_same_corpus(self.name, segment.corpus_sha256, texts.sha256, "bring the old one back")

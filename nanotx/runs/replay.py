@@ -69,7 +69,7 @@ class Replay:
             make_deterministic(machine.device)
         if recipe.compile is True and (trial := try_compile(machine.device)).fault:
             raise RunError(f"{self.record.name}: the run was compiled; here {trial}.")
-        model = recipe.model.build(texts.codec.vocab_size, recipe.seed)
+        model = recipe.model.build(texts.codec.vocab_size, recipe.seeds.weights)
         return Trainer(recipe, model, texts.windows, machine)
 
     def ready(self) -> None:

@@ -72,10 +72,19 @@ def fewer_steps(saved: Recipe, requested: Recipe) -> list[str]:
 
 
 def changes(saved: Recipe, requested: Recipe) -> list[tuple[str, Any, Any]]:
-    """Return the fields in which two recipes differ: dotted name and both values, None for a missing one."""
+    """Return the fields in which two recipes differ: dotted name and both values, None for a missing one.
+
+    A seed that only one of them names, such as `weights_seed`, is `seed` in the other.
+    """
     old, new = dict(leaves(to_table(saved))), dict(leaves(to_table(requested)))
     keys = sorted(old.keys() | new.keys())
-    return [(key, old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)]
+    pairs = [(key, old.get(key, seed_of(saved, key)), new.get(key, seed_of(requested, key))) for key in keys]
+    return [(key, was, now) for key, was, now in pairs if was != now]
+
+
+def seed_of(recipe: Recipe, key: str) -> int | None:
+    """Return the value of a field such as `weights_seed` that a recipe does not name; None for another field."""
+    return recipe.seeds._asdict().get(key.removesuffix("_seed"))
 
 
 def is_other_implementation(key: str, old: dict[str, Any], new: dict[str, Any]) -> bool:

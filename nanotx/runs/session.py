@@ -96,7 +96,7 @@ class Session:
             recipe = replace(recipe, corpus=Corpus.find("playhouse")(validation=recipe.corpus.validation))
             self.texts = load_dataset(recipe, codec)
         keep_freed_memory()
-        model = recipe.model.build(self.texts.codec.vocab_size, recipe.seed)
+        model = recipe.model.build(self.texts.codec.vocab_size, recipe.seeds.weights)
         self.peak = peak_flops(machine)
         self.recipe = recipe = replace(recipe, compile=self.compiles(recipe, model, machine))
         self.trainer = Trainer(recipe, model, self.texts.windows, machine)
@@ -296,6 +296,8 @@ class Session:
         if before is None or before == self.recipe:
             return []
         changed = {key: [was, now] for key, was, now in changes(before, self.recipe)}
+        if not changed:  # a seed is named that is the same without its name
+            return []
         listed = "; ".join(f"{key} {was} -> {now}" for key, (was, now) in changed.items())
         self.display.say(f"{self.folder.path}: changed from step {step} on: {listed}.")
         if before.optimizer.part != self.recipe.optimizer.part:

@@ -46,6 +46,7 @@ def summarize(trainer: Trainer, texts: Dataset, peak: float) -> Figures:
         "compiled": recipe.compile,
         "threads": machine.threads,
         "seed": recipe.seed,
+        **{f"{name}_seed": seed for name, seed in recipe.seeds._asdict().items()},
         "corpus": recipe.corpus.part,
         "corpus_sha256": texts.sha256,
         "tokenizer": recipe.tokenizer.part,

@@ -71,7 +71,7 @@ def load_dataset(
     codec = codec or recipe.tokenizer.train_checked([training], training)
     ids = codec.encode(training)
     eval_texts = eval_texts_of(codec, training, validation, recipe.model.context, recipe.train)
-    windows = Windows(ids=ids, context=recipe.model.context, seed=recipe.seed)
+    windows = Windows(ids=ids, context=recipe.model.context, seed=recipe.seeds.data)
     check_memory(recipe)  # after the windows: a context longer than the corpus is reported as that
     return Dataset(
         codec=codec, windows=windows, eval_texts=eval_texts, floor=recipe.corpus.floor(), size=size, sha256=digest
@@ -95,7 +95,7 @@ def token_dataset(recipe: Recipe, split: TokenSplit) -> Dataset:
     context, plan = recipe.model.context, recipe.train
     return Dataset(
         codec=split.codec,
-        windows=Windows(ids=split.train, context=context, seed=recipe.seed),
+        windows=Windows(ids=split.train, context=context, seed=recipe.seeds.data),
         eval_texts=eval_texts_of_ids(split.codec, split.train, split.val, split.exact, context, plan),
         floor=recipe.corpus.floor(),
         size=split.size,

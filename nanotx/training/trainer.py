@@ -78,7 +78,7 @@ class Trainer:
     def __init__(self, recipe: Recipe, model: Transformer, windows: Windows, machine: Machine) -> None:
         self.recipe, self.machine = recipe, machine
         self.windows = replace(windows, device=machine.device)
-        model.add_loss(recipe.loss, recipe.seed)
+        model.add_loss(recipe.loss, recipe.seeds.weights)
         self.model = model.to(machine.device).train()
         self.buffers = Buffers(self.model)
         self.has_aux_losses = any(isinstance(module, AuxLossModule) for module in self.model.modules())
@@ -292,7 +292,7 @@ class Trainer:
 
         What draws from PyTorch's own generator is a function of seed, step and the first of the rows.
         """
-        seed = step_seed(self.recipe.seed, self.progress.step)
+        seed = step_seed(self.recipe.seeds.dropout, self.progress.step)
         torch.manual_seed(seed + rows.start)
         with row_seeded(self.dropouts, seed, rows, self.machine.device):
             yield

@@ -144,7 +144,7 @@ def shown_value(run: RunRow, column: str) -> str:
 def shown_number(column: str, value: Scalar) -> str:
     """Return a number as the dashboard shows it: losses with four decimals, large numbers without any."""
     if isinstance(value, int):
-        return f"{value:,}" if column != "seed" else str(value)
+        return f"{value:,}" if not column.endswith("seed") else str(value)
     if isinstance(value, float) and ("loss" in column or column in ("bits_per_byte", "val_stderr")):
         return f"{value:.4f}"
     return f"{value:,.0f}" if isinstance(value, float) and value >= 1000 else f"{value:.4g}"
