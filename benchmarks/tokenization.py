@@ -129,13 +129,13 @@ def training(plan: Plan, announce: Announce) -> Iterator[Row]:
             announce(f"learn {vocab_size} from {source['megabytes']:.1f} MB of {source['text']}")
             runs = trainers(texts, vocab_size)
             try:
-                found = {name: run() for name, run in runs.items()}
+                results = {name: run() for name, run in runs.items()}
             except Exception as error:
                 yield row_of("learn", "nanotx", about | {"laws": f"failed: {error}"}, {})
                 continue
-            ours = found["nanotx"]
+            ours = results["nanotx"]
             assert isinstance(ours, list)
-            for name, theirs in found.items():
+            for name, theirs in results.items():
                 count = theirs if isinstance(theirs, int) else len(theirs)
                 # Their Unicode tables have other versions: beyond ASCII, only the size compares.
                 if count != len(ours) if source["text"] == "mixed" else theirs not in (ours, len(ours)):

@@ -74,8 +74,8 @@ def is_memory_full(error: BaseException) -> bool:
     """Return whether an error means out of memory: of Python, of an accelerator, or of torch on a CPU."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    said = ("can't allocate memory", "not enough memory", "Cannot allocate memory", "out of memory")
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in said)
+    messages = ("can't allocate memory", "not enough memory", "Cannot allocate memory", "out of memory")
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in messages)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

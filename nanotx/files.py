@@ -79,9 +79,11 @@ def check_length(path: Path, size: int, most: int | None = None) -> None:
     """Raise OSError where a file has more bytes than it may have, or than there is memory for."""
     if most is not None and size > most:
         raise OSError(errno.EFBIG, f"{size:,} bytes or more, and expected at most {most:,}", str(path))
-    found = memory_info() if most is None and size > CHECKED_SIZE else None
-    if found is not None and size > found.available:
-        raise OSError(errno.ENOMEM, f"{size:,} bytes, and only {found.available:,} bytes of memory are free", str(path))
+    memory = memory_info() if most is None and size > CHECKED_SIZE else None
+    if memory is not None and size > memory.available:
+        raise OSError(
+            errno.ENOMEM, f"{size:,} bytes, and only {memory.available:,} bytes of memory are free", str(path)
+        )
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
@@ -156,9 +158,9 @@ def is_blank(file: Path) -> bool:
 def unused_path(path: Path) -> Path:
     """The first name `<path>-<n>` that nothing bears."""
     number = 1
-    while (found := path.with_name(f"{path.name}-{number}")).exists() or found.is_symlink():
+    while (candidate := path.with_name(f"{path.name}-{number}")).exists() or candidate.is_symlink():
         number += 1
-    return found
+    return candidate
 
 
 def similar_file(path: Path) -> str:

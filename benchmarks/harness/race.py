@@ -110,9 +110,9 @@ def race(plan: Plan, announce: Announce) -> list[Measured]:
 def verdict(name: str, plan: Plan, known: Mapping[str, str]) -> str:
     """Return the verdict on a contender; that on a library is the same for plain and best."""
     library = CONTENDERS[name].library
-    for other, said in known.items():
+    for other, logged in known.items():
         if library and CONTENDERS[other].library == library:
-            return said
+            return logged
     if name == BASELINE:
         return PASS
     with ProcessPoolExecutor(1, mp_context=preloaded()) as pool:
@@ -131,8 +131,8 @@ def compare(plan: Plan, names: Sequence[str]) -> Measured:
                 measured.verdicts[name] = PASS
             except RunError as error:
                 measured.verdicts[name] = f"failed: {error}"
-        for name, said in far_first_losses(measured.began, bool(plan.recipe.model.dropout)).items():
-            measured.verdicts[name] = said
+        for name, loss in far_first_losses(measured.began, bool(plan.recipe.model.dropout)).items():
+            measured.verdicts[name] = loss
             running.pop(name).end()
         measured.times = time_steps(running, measured.verdicts, plan)
         for seed in range(plan.recipe.seed, plan.recipe.seed + plan.seeds):

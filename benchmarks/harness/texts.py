@@ -21,13 +21,13 @@ TEXTS = {
 
 def documents(kind: str, megabytes: int) -> list[str]:
     """Return documents of a kind, together of about so many million bytes; fewer where this machine has fewer."""
-    left, found = megabytes * 1_000_000, list[str]()
+    left, texts = megabytes * 1_000_000, list[str]()
     for text in all_documents(kind):
-        found.append(text[:left])
-        left -= len(found[-1].encode("utf-8"))
+        texts.append(text[:left])
+        left -= len(texts[-1].encode("utf-8"))
         if left <= 0:
             break
-    return found
+    return texts
 
 
 def all_documents(kind: str) -> Iterator[str]:

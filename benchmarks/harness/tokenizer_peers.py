@@ -31,14 +31,14 @@ class Encoder:
 
 def installed(builders: dict[str, Callable[[Any], Any]]) -> dict[str, Callable[[], Any]]:
     """Return by name what calls each builder with its package; those whose package is missing are left out."""
-    found: dict[str, Callable[[], Any]] = {}
+    peers: dict[str, Callable[[], Any]] = {}
     for name, builder in builders.items():
         try:
             package = import_module(name)
         except ImportError:
             continue
-        found[name] = partial(builder, package)
-    return found
+        peers[name] = partial(builder, package)
+    return peers
 
 
 def encoders(codec: BpeCodec) -> dict[str, Callable[[], Encoder]]:

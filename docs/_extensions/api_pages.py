@@ -35,15 +35,15 @@ def write_pages(folder: Path) -> None:
 
 def packages() -> dict[str, list[str]]:
     """Return the modules of each package, by its name."""
-    found: dict[str, list[str]] = {"nanotx": []}
+    contents: dict[str, list[str]] = {"nanotx": []}
     for module in pkgutil.walk_packages(nanotx.__path__, "nanotx."):
         if any(module.name == name or module.name.startswith(f"{name}.") for name in SKIPPED):
             continue
         if module.ispkg:
-            found[module.name] = []
+            contents[module.name] = []
         else:
-            found[module.name.rpartition(".")[0]].append(module.name)
-    return found
+            contents[module.name.rpartition(".")[0]].append(module.name)
+    return contents
 
 
 def page(package: str, modules: list[str]) -> str:

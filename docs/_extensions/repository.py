@@ -75,15 +75,15 @@ def relink(text: str, base: Path, docname: str) -> tuple[str, set[str]]:
     """
     here, files = PurePosixPath(docname).parent, set()
 
-    def replace(found: re.Match[str]) -> str:
-        image, words, target, anchor = found.groups(default="")
+    def replace(link: re.Match[str]) -> str:
+        image, words, target, anchor = link.groups(default="")
         if re.match(r"[a-z]+:", target):
-            return found[0]
+            return link[0]
         path = Path(os.path.normpath(base / target))
         if path.is_dir() and (path / "README.md").is_file():
             path /= "README.md"
         if not path.is_relative_to(ROOT) or not path.exists():
-            return found[0]
+            return link[0]
         name = path.relative_to(ROOT).as_posix()
         mounted = next((page for page, original in MOUNTED.items() if original == name), None)
         if mounted:

@@ -167,17 +167,19 @@ def find_command(name: str, prog: str = "nanotx", package: str = PACKAGE) -> Com
     if name in builtin:
         return builtin[name]
     plugins = plugin_commands() if package == PACKAGE else []
-    found = [command for command in plugins if command.name == name]
-    if len(found) > 1:
-        raise ConfigError(f"nanotx {name}: {len(found)} packages bring this command: {packages(found)}; uninstall one.")
-    if not found:
+    matches = [command for command in plugins if command.name == name]
+    if len(matches) > 1:
+        raise ConfigError(
+            f"nanotx {name}: {len(matches)} packages bring this command: {packages(matches)}; uninstall one."
+        )
+    if not matches:
         known = [*builtin, *sorted({command.name for command in plugins} - builtin.keys())]
         ours = COMMANDS.get(name.lstrip("-"), "") if package == PACKAGE else ""
         near = f" Did you mean '{prog} {ours}'?" if ours else did_you_mean(name, [*known, "--help", "--version"])
         raise ConfigError(
             f"{prog} {name}: no such command.{near} Known: {', '.join(known)}; {prog} --help describes them."
         )
-    return found[0]
+    return matches[0]
 
 
 def refused_commands() -> list[str]:

@@ -33,15 +33,15 @@ def candidates(words: Sequence[str]) -> list[str]:
     """
     *before, word = words or [""]
     before, word = [text for text in before if text != "="], "" if word == "=" else word  # bash splits --flag=value
-    found = set(possible(before, word))
-    return sorted(text for text in found if text.startswith(word) and text != word)
+    options = set(possible(before, word))
+    return sorted(text for text in options if text.startswith(word) and text != word)
 
 
 def possible(before: Sequence[str], word: str) -> Iterator[str]:
     """Yield what may come after some words, whether it begins with `word` or not."""
     command, module, rest = "", PACKAGE, list(before)
     while True:
-        commands = {found.name: found for found in commands_in(module)}
+        commands = {command_source.name: command_source for command_source in commands_in(module)}
         if not rest:
             yield from commands
             if word.startswith("-") or not command:
@@ -109,19 +109,19 @@ class Line:
     @cached_property
     def plain_fields(self) -> dict[str, SourceField]:
         """The fields that are flags without a group."""
-        found = {name: field for name, field in self.own_fields.items() if not field.is_argument}
+        fields = {name: field for name, field in self.own_fields.items() if not field.is_argument}
         if self.command in RECIPE_COMMANDS:
             for module, name in (("nanotx.recipe_flags", "Options"), ("nanotx.recipe", "Recipe")):
                 kind = find_class(module, name)
-                found |= source_fields(kind) if kind else {}
+                fields |= source_fields(kind) if kind else {}
         if self.command == "tokenizer train":
             tokenizer = find_class("nanotx.tokenizers", "Tokenizer")
             kind = part_of(tokenizer, self.first) if tokenizer else None
-            found |= source_fields(kind) if kind else {}
+            fields |= source_fields(kind) if kind else {}
         if self.command == "resume":
-            found.pop("run", None)
-            found.pop("resume", None)
-        return {name: field for name, field in found.items() if not field.configs}
+            fields.pop("run", None)
+            fields.pop("resume", None)
+        return {name: field for name, field in fields.items() if not field.configs}
 
     @property
     def first(self) -> str:
@@ -154,8 +154,8 @@ class Line:
             named = [
                 values[-1][0] for name, values in collect_flags(self.before).items() if name == group and values[-1]
             ]
-            found = [part_of(kind, name) for name in named or source_parts(kind)]
-            kinds = [part for part in found if part is not None]
+            parts = [part_of(kind, name) for name in named or source_parts(kind)]
+            kinds = [part for part in parts if part is not None]
         fields = {name: field for kind in kinds for name, field in source_fields(kind).items()}
         return {name: field for name, field in fields.items() if not field.configs}
 

@@ -28,13 +28,13 @@ class Entry:
 @cache
 def entries() -> tuple[Entry, ...]:
     """Return the entries in their order."""
-    found: list[Entry] = []
+    parsed: list[Entry] = []
     for section in re.split(r"^## ", FILE.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
         group, _, rest = section.partition("\n")
         for entry in re.split(r"^### ", rest, flags=re.MULTILINE)[1:]:
             names, _, text = entry.partition("\n")
-            found.append(Entry(names=tuple(names.strip().split(", ")), text=text.strip(), group=group.strip()))
-    return tuple(found)
+            parsed.append(Entry(names=tuple(names.strip().split(", ")), text=text.strip(), group=group.strip()))
+    return tuple(parsed)
 
 
 def find_entry(word: str) -> Entry | None:

@@ -426,7 +426,7 @@ def meaning(flag: Flag) -> str:
 
 def collect_flags(argv: Sequence[str]) -> FlagValues:
     """Return each flag in the arguments, as a dotted field name, with its values per occurrence."""
-    found: FlagValues = {}
+    flags: FlagValues = {}
     values: list[str] = []
     for word in argv:
         if word.startswith("--") and len(word) > 2:
@@ -434,10 +434,10 @@ def collect_flags(argv: Sequence[str]) -> FlagValues:
             values = [value] if equals else []
             head, _, last = flag.replace("-", "_").rpartition(".")
             last = last.removeprefix("no_")
-            found.setdefault(f"{head}.{last}" if head else last, []).append(values)
+            flags.setdefault(f"{head}.{last}" if head else last, []).append(values)
         else:
             values.append(word)
-    return found
+    return flags
 
 
 def positional_args(argv: Sequence[str]) -> list[str]:
@@ -515,12 +515,12 @@ def field_comments(kind: type) -> dict[str, str]:
 
 @cache
 def _field_comments(kind: type) -> dict[str, str]:
-    found: dict[str, str] = {}
+    comments: dict[str, str] = {}
     for base in reversed(kind.__mro__):
         if dataclasses.is_dataclass(base):
             with suppress(OSError, TypeError):  # a class without a source file has no comments
-                found |= parse_field_comments(textwrap.dedent(inspect.getsource(base)))
-    return found
+                comments |= parse_field_comments(textwrap.dedent(inspect.getsource(base)))
+    return comments
 
 
 def parse_field_comments(source: str) -> dict[str, str]:

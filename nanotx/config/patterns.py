@@ -22,19 +22,19 @@ def first_match(names: Iterable[str], patterns: Sequence[str], where: str) -> di
     Raises:
         ConfigError: a pattern matches no name, or only names that patterns before it match.
     """
-    names, found = list(names), dict[str, int]()
+    names, rule_of = list(names), dict[str, int]()
     for index, pattern in enumerate(patterns):
         matched = [name for name in names if fnmatchcase(name, pattern)]
-        fresh = [name for name in matched if name not in found]
+        fresh = [name for name in matched if name not in rule_of]
         if not matched:
             shown = ", ".join(names[:SHOWN]) + f", ... ({len(names)} in all)" * (len(names) > SHOWN)
             near = did_you_mean(pattern, names)
             raise ConfigError(f"{where}[{index}].match: {pattern!r} matches no parameter.{near} Parameters: {shown}.")
         if not fresh:
-            earlier = patterns[found[matched[0]]]
+            earlier = patterns[rule_of[matched[0]]]
             raise ConfigError(
                 f"{where}[{index}].match: {pattern!r} matches only parameters that an earlier pattern matches, such as "
                 f"{matched[0]} by {earlier!r}, and the first match decides; put it before that one."
             )
-        found |= dict.fromkeys(fresh, index)
-    return found
+        rule_of |= dict.fromkeys(fresh, index)
+    return rule_of

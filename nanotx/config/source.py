@@ -38,8 +38,8 @@ class SourceClass:
     @property
     def bases(self) -> Iterator["SourceClass"]:
         """The classes that it derives from, of those whose source is found."""
-        found = (find_class(self.module, ast.unparse(base)) for base in self.node.bases)
-        return (base for base in found if base is not None)
+        classes = (find_class(self.module, ast.unparse(base)) for base in self.node.bases)
+        return (base for base in classes if base is not None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,22 +107,22 @@ def find_class(module: str, name: str) -> SourceClass | None:
 @cache
 def source_fields(kind: SourceClass) -> dict[str, SourceField]:
     """Return the fields of a dataclass by name, those of the dataclasses that it derives from first."""
-    found: dict[str, SourceField] = {}
+    fields: dict[str, SourceField] = {}
     for base in kind.bases:
-        found |= source_fields(base)
+        fields |= source_fields(base)
     if kind.is_dataclass:
         for node in kind.node.body:
             if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name):
                 continue
             if not ast.unparse(node.annotation).startswith("ClassVar"):
-                found[node.target.id] = source_field(kind.module, node, node.target.id)
-    return found
+                fields[node.target.id] = source_field(kind.module, node, node.target.id)
+    return fields
 
 
 def source_field(module: str, node: ast.AnnAssign, name: str) -> SourceField:
     """Return the field that an assignment with an annotation is."""
     names = [inner.id for inner in ast.walk(node.annotation) if isinstance(inner, ast.Name)]
-    classes = [found for name in names if (found := find_class(module, name)) is not None]
+    classes = [target for name in names if (target := find_class(module, name)) is not None]
     call = node.value if isinstance(node.value, ast.Call) else None
     function = ast.unparse(call.func) if call else ""
     metavar = constant(call.args[0]) if call and call.args and function in ("option", "argument", "repeated") else ""
@@ -169,5 +169,5 @@ def part_class(module: str, name: str, deeper: bool = True) -> SourceClass | Non
                 return SourceClass(module=module, node=node)
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{module}."):
             imported.append(str(node.module))
-    found = (part_class(inner, name, deeper=False) for inner in imported if deeper)
-    return next((kind for kind in found if kind is not None), None)
+    candidates = (part_class(inner, name, deeper=False) for inner in imported if deeper)
+    return next((kind for kind in candidates if kind is not None), None)

@@ -39,13 +39,13 @@ def cache_agrees(
             require_close("cache_agrees", whole[row, :length], want, tolerance, details)
 
 
-def equivalent(one: nn.Module, other: nn.Module, x: Tensor, seed: int = 0, tolerance: float = 1e-4) -> None:
+def equivalent(first: nn.Module, other: nn.Module, x: Tensor, seed: int = 0, tolerance: float = 1e-4) -> None:
     """Raise LawBroken unless two modules agree in outputs and in the gradients of the input and of every parameter.
 
     Weights are compared in the canonical layout (`nanotx.nn.canonical`).
 
     Args:
-        one: a deterministic module.
+        first: a deterministic module.
         other: another module with the same weights.
         x: the input of both.
         seed: of the cotangent sent back from the outputs.
@@ -54,9 +54,9 @@ def equivalent(one: nn.Module, other: nn.Module, x: Tensor, seed: int = 0, toler
     Raises:
         LawBroken: what differs, and by how much.
     """
-    (y, gradients), (other_y, other_gradients) = (outputs_and_gradients(module, x, seed) for module in (one, other))
+    (y, gradients), (other_y, other_gradients) = (outputs_and_gradients(module, x, seed) for module in (first, other))
     require_same_outcome(
-        "equivalent", (y, to_canonical(one, gradients)), (other_y, to_canonical(other, other_gradients)), tolerance
+        "equivalent", (y, to_canonical(first, gradients)), (other_y, to_canonical(other, other_gradients)), tolerance
     )
 
 

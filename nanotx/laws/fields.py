@@ -215,11 +215,11 @@ def other_values(kind: Any, value: Any) -> list[Any]:
     return [other for other in values if other != value]
 
 
-def differ(one: Outcome, other: Outcome, tolerance: float = 1e-5) -> bool:
+def differ(first: Outcome, other: Outcome, tolerance: float = 1e-5) -> bool:
     """Return whether two outcomes differ in a name, a shape, or a value beyond rounding."""
-    if one.keys() != other.keys() or any(one[name].shape != other[name].shape for name in one):
+    if first.keys() != other.keys() or any(first[name].shape != other[name].shape for name in first):
         return True
-    for name, tensor in one.items():
+    for name, tensor in first.items():
         limit = tolerance * max(1.0, float(tensor.abs().max())) if tensor.numel() else 0.0
         if not bool(((tensor - other[name]).abs() <= limit).all()):
             return True

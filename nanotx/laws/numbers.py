@@ -100,11 +100,11 @@ def cast_close(
             )
 
 
-def state_complete(one: nn.Module, other: nn.Module, x: Tensor, tolerance: float = 1e-6) -> None:
+def state_complete(first: nn.Module, other: nn.Module, x: Tensor, tolerance: float = 1e-6) -> None:
     """Raise LawBroken unless a module that loads the state dict of another has the same outputs.
 
     Args:
-        one: a deterministic module.
+        first: a deterministic module.
         other: the same with other weights; it loads those of the first.
         x: the input of both.
         tolerance: by how much numbers may differ, relative to the largest (or 1).
@@ -112,9 +112,9 @@ def state_complete(one: nn.Module, other: nn.Module, x: Tensor, tolerance: float
     Raises:
         LawBroken: the two still differ; the message says where, and by how much.
     """
-    other.load_state_dict({name: tensor.clone() for name, tensor in one.state_dict().items()})
+    other.load_state_dict({name: tensor.clone() for name, tensor in first.state_dict().items()})
     with torch.no_grad():
-        require_close("state_complete", other(x), one(x), tolerance, "outputs with the same state")
+        require_close("state_complete", other(x), first(x), tolerance, "outputs with the same state")
 
 
 def compile_agrees(layer: nn.Module, x: Tensor, tolerance: float = 1e-4, seed: int = 0) -> None:

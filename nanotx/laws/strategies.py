@@ -70,7 +70,7 @@ def field(kind: Any, default: Any) -> st.SearchStrategy[Any]:
     if kind == tuple[str, ...]:
         return st.lists(st.sampled_from(NAMES), max_size=3, unique=True).map(tuple)
     if get_origin(kind) is tuple and Ellipsis not in get_args(kind):
-        return st.tuples(*(field(one, value) for one, value in zip(get_args(kind), default, strict=True)))
+        return st.tuples(*(field(part, value) for part, value in zip(get_args(kind), default, strict=True)))
     if kind is bool:
         return st.booleans()
     if kind is int:

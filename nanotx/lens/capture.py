@@ -61,23 +61,23 @@ def checked_ids(model: Transformer, ids: Sequence[int] | Tensor) -> Tokens:
     Raises:
         ConfigError: as for `capture`.
     """
-    found = torch.as_tensor(ids)
-    if found.ndim not in (1, 2) or not found.numel() or found.is_floating_point():
+    tokens = torch.as_tensor(ids)
+    if tokens.ndim not in (1, 2) or not tokens.numel() or tokens.is_floating_point():
         raise ConfigError(
-            f'capture: expected ids of shape "t" or "b t", with one at least, got shape {tuple(found.shape)} of '
-            f'{str(found.dtype).removeprefix("torch.")}; try capture(run, "some text").'
+            f'capture: expected ids of shape "t" or "b t", with one at least, got shape {tuple(tokens.shape)} of '
+            f'{str(tokens.dtype).removeprefix("torch.")}; try capture(run, "some text").'
         )
-    if int(found.min()) < 0 or int(found.max()) >= model.vocab_size:
+    if int(tokens.min()) < 0 or int(tokens.max()) >= model.vocab_size:
         raise ConfigError(
-            f"capture: ids from {int(found.min())} to {int(found.max())}; the model has 0 to {model.vocab_size - 1}."
+            f"capture: ids from {int(tokens.min())} to {int(tokens.max())}; the model has 0 to {model.vocab_size - 1}."
         )
-    if found.shape[-1] > model.context:
+    if tokens.shape[-1] > model.context:
         raise ConfigError(
-            f"capture: {found.shape[-1]} tokens do not fit the context of {model.context}; "
+            f"capture: {tokens.shape[-1]} tokens do not fit the context of {model.context}; "
             f"try ids[..., -{model.context}:]."
         )
-    found = found.long().to(next(model.parameters()).device)
-    return found if found.ndim == 2 else rearrange(found, "t -> 1 t")
+    tokens = tokens.long().to(next(model.parameters()).device)
+    return tokens if tokens.ndim == 2 else rearrange(tokens, "t -> 1 t")
 
 
 class Capture:
@@ -262,12 +262,12 @@ class Pass:
     @property
     def attentions(self) -> dict[str, AttentionCall]:
         """The calls of attentions by name, numbered in the same way."""
-        counts, found = Counter(name for name, _ in self.attention_calls), dict[str, AttentionCall]()
+        counts, calls = Counter(name for name, _ in self.attention_calls), dict[str, AttentionCall]()
         numbers: Counter[str] = Counter()
         for name, call in self.attention_calls:
-            found[f"{name}:{numbers[name]}" if counts[name] > 1 else name] = call
+            calls[f"{name}:{numbers[name]}" if counts[name] > 1 else name] = call
             numbers[name] += 1
-        return found
+        return calls
 
 
 @contextmanager

@@ -42,7 +42,7 @@ def head_scores(model: Transformer, seed: int = 0) -> list[HeadScore]:
     known = torch.tensor(sorted(set(range(model.vocab_size)) - set(model.undefined_ids)))
     chance = torch.Generator().manual_seed(seed)
     half = known[torch.randint(len(known), (TEXTS, period), generator=chance)]
-    found = []
+    heads = []
     with capture(model, torch.cat([half, half], dim=1)) as c:
         for site in sites(model):
             if site.attention is None:
@@ -53,8 +53,8 @@ def head_scores(model: Transformer, seed: int = 0) -> list[HeadScore]:
                 continue
             for head in range(site.heads):
                 induction, previous = scores(weights[:, head], period)
-                found.append(HeadScore(head=head_name(site, head), induction=induction, previous=previous))
-    return sorted(found, key=lambda one: -one.induction)
+                heads.append(HeadScore(head=head_name(site, head), induction=induction, previous=previous))
+    return sorted(heads, key=lambda head: -head.induction)
 
 
 def scores(weights: Float[Tensor, "b t s"], period: int) -> tuple[float, float]:

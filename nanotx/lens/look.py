@@ -53,7 +53,7 @@ class Look:
         for name, weights in self.maps.items():
             weight, place = weights[query, :query].max(dim=0)
             best.append((name, int(place), float(weight)))
-        return sorted(best, key=lambda one: -one[2])[:count]
+        return sorted(best, key=lambda pair: -pair[2])[:count]
 
 
 def look(model: Transformer, ids: list[int]) -> Look:
@@ -83,11 +83,11 @@ def guesses(model: Transformer, stream: Float[Tensor, "t d"], targets: Tensor) -
     best, tokens = log_probs.max(dim=-1)
     entropies = -(log_probs.exp() * log_probs.clamp(min=-1e9)).sum(dim=-1)
     rows = zip(best.exp().tolist(), tokens.tolist(), entropies.tolist(), strict=True)
-    found = []
+    layers = []
     for place, (probability, token, entropy) in enumerate(rows):
         row = log_probs[place]
         true = float(row[targets[place]]) if place < len(targets) else None
-        found.append(
+        layers.append(
             Guess(
                 token=token,
                 probability=probability,
@@ -96,7 +96,7 @@ def guesses(model: Transformer, stream: Float[Tensor, "t d"], targets: Tensor) -
                 surprise=None if true is None else -true,
             )
         )
-    return tuple(found)
+    return tuple(layers)
 
 
 def attention_maps(model: Transformer, c: Capture) -> tuple[dict[str, Map], dict[str, str]]:
@@ -110,7 +110,7 @@ def attention_maps(model: Transformer, c: Capture) -> tuple[dict[str, Map], dict
         except ConfigError as error:
             without[site.name] = str(error)
             continue
-        maps |= {head_name(site, head): one for head, one in enumerate(weights[0].float().cpu())}
+        maps |= {head_name(site, head): weight for head, weight in enumerate(weights[0].float().cpu())}
     return maps, without
 
 
@@ -119,21 +119,21 @@ def head_name(site: Site, head: int) -> str:
     return f"{site.name.removesuffix('.attention')}.{head}"
 
 
-def to_json(found: Look, texts: list[str]) -> dict[str, Any]:
+def to_json(seen: Look, texts: list[str]) -> dict[str, Any]:
     """Return all of it as plain values; numbers that are not finite become None."""
     return {
-        "tokens": [{"id": token, "text": text} for token, text in zip(found.ids, texts, strict=True)],
-        "left_out": found.left_out,
+        "tokens": [{"id": token, "text": text} for token, text in zip(seen.ids, texts, strict=True)],
+        "left_out": seen.left_out,
         "layers": {
             name: [{key: finite(value) for key, value in vars(guess).items()} for guess in row]
-            for name, row in found.layers.items()
+            for name, row in seen.layers.items()
         },
         "attention": {
             name: [[round(weight, 4) for weight in row] for row in weights.tolist()]
-            for name, weights in found.maps.items()
+            for name, weights in seen.maps.items()
         },
-        "without_attention": found.without,
-        "notes": list(found.notes),
+        "without_attention": seen.without,
+        "notes": list(seen.notes),
     }
 
 

@@ -23,21 +23,21 @@ STYLE = """
 """
 
 
-def page(found: Look, texts: list[str], guesses: dict[str, list[str]], title: str) -> str:
+def page(seen: Look, texts: list[str], guesses: dict[str, list[str]], title: str) -> str:
     """Return the page as HTML.
 
     Args:
-        found: what was seen.
+        seen: what was seen.
         texts: of its tokens, as they are shown.
         guesses: the texts of the guesses by layer.
         title: of the page.
     """
-    first, heads = bounds(found)
-    lines = [*found.notes, *found.without.values()]
-    if found.left_out + first:
-        lines.append(f"The first {found.left_out + first:,} tokens of the text are left out.")
-    if len(heads) < len(found.maps):
-        lines.append(f"{len(found.maps) - len(heads)} of {len(found.maps)} heads are left out, those of later layers.")
+    first, heads = bounds(seen)
+    lines = [*seen.notes, *seen.without.values()]
+    if seen.left_out + first:
+        lines.append(f"The first {seen.left_out + first:,} tokens of the text are left out.")
+    if len(heads) < len(seen.maps):
+        lines.append(f"{len(seen.maps) - len(heads)} of {len(seen.maps)} heads are left out, those of later layers.")
     notes = "".join(f"<p>{escape(line)}</p>" for line in lines)
     body = f"""<h1>{escape(title)}</h1>{notes}
 <p>Point at a token, or use the arrow keys, to see the guess after each layer there; point at a head to see where it
@@ -45,25 +45,25 @@ looks. Entropy is in nats; rank is that of the token that comes next.</p>
 <div id="tokens" role="group" aria-label="tokens"></div><p id="where" aria-live="polite"></p>
 <table><thead><tr><th>layer</th><th>guess</th><th>probability</th><th>entropy</th><th>rank</th><th>heads</th></tr></thead>
 <tbody id="layers"></tbody></table>"""
-    data = page_data(found, texts, guesses, first, heads)
+    data = page_data(seen, texts, guesses, first, heads)
     return html_page(title, body, style=STYLE, scripts=(script_file(SCRIPT),), data=data)
 
 
-def bounds(found: Look) -> tuple[int, list[str]]:
+def bounds(seen: Look) -> tuple[int, list[str]]:
     """Return the first token and the heads that are shown, within the bounds of a page."""
-    tokens = min(len(found.ids), MOST_TOKENS)
-    heads = list(found.maps)[: max(1, 2 * MOST_WEIGHTS // (tokens * (tokens + 1)))]
-    return len(found.ids) - tokens, heads
+    tokens = min(len(seen.ids), MOST_TOKENS)
+    heads = list(seen.maps)[: max(1, 2 * MOST_WEIGHTS // (tokens * (tokens + 1)))]
+    return len(seen.ids) - tokens, heads
 
 
 def page_data(
-    found: Look, texts: list[str], guesses: dict[str, list[str]], first: int, heads: list[str]
+    seen: Look, texts: list[str], guesses: dict[str, list[str]], first: int, heads: list[str]
 ) -> dict[str, Any]:
     """Return what the script reads: numbers and texts; attention weights are in hundredths.
 
     Where the first tokens are left out, so are the weights on them.
     """
-    surprise = [None, *(guess.surprise for guess in found.final[:-1])][first:]
+    surprise = [None, *(guess.surprise for guess in seen.final[:-1])][first:]
     layers = [
         {
             "name": name,
@@ -73,19 +73,19 @@ def page_data(
                 for place in range(first, len(texts))
             ],
         }
-        for name, row in found.layers.items()
+        for name, row in seen.layers.items()
     ]
     maps = {
         head: [
             [round(100 * weight) for weight in row[first : place + 1]]
-            for place, row in enumerate(found.maps[head].tolist())
+            for place, row in enumerate(seen.maps[head].tolist())
             if place >= first
         ]
         for head in heads
     }
     return {
         "tokens": texts[first:],
-        "surprise": [None if one is None else round(one, 3) for one in surprise],
+        "surprise": [None if value is None else round(value, 3) for value in surprise],
         "layers": layers,
         "maps": maps,
     }

@@ -70,11 +70,11 @@ def named(block: nn.Module, prefix: str, leaf: str) -> list[str]:
 
 def outermost(names: list[str]) -> list[str]:
     """Return the names of modules that are not inside of another of them; in order."""
-    found: list[str] = []
+    outer_names: list[str] = []
     for name in names:
-        if not any(name.startswith(f"{outer}.") for outer in found):
-            found.append(name)
-    return found
+        if not any(name.startswith(f"{outer}.") for outer in outer_names):
+            outer_names.append(name)
+    return outer_names
 
 
 def find_head(model: Transformer, name: str) -> tuple[Site, int]:

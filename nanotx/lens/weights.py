@@ -70,7 +70,7 @@ class AttentionCall:
 
     def candidates(self) -> Iterator[Scores]:
         """Yield what may be the weights."""
-        if self.dropped and all(one.ndim == 4 and one.shape[-1] == one.shape[-2] for one in self.dropped):
+        if self.dropped and all(mask.ndim == 4 and mask.shape[-1] == mask.shape[-2] for mask in self.dropped):
             caught = torch.cat(self.dropped, dim=1)
             if caught.shape[1] == self.config.heads:
                 yield caught
@@ -108,8 +108,8 @@ def weighted(weights: Scores, values: Heads) -> Heads:
     return einsum(weights.type_as(values), values, "b h t s, b h s k -> b h t k")
 
 
-def close(found: Tensor, wanted: Tensor) -> bool:
+def close(actual: Tensor, wanted: Tensor) -> bool:
     """Return whether two tensors are equal up to rounding in the second one's dtype."""
     tolerance = TOLERANCE.get(wanted.dtype, HALF_TOLERANCE)
     scale = wanted.float().abs().max().clamp(min=1e-12)
-    return bool((found.float() - wanted.float()).abs().max() <= tolerance * scale)
+    return bool((actual.float() - wanted.float()).abs().max() <= tolerance * scale)

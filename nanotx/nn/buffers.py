@@ -61,7 +61,7 @@ class Buffers:
         for name in sorted(self.names ^ tensors.keys()):
             raise ValueError(f"the buffer {name!r} is {'missing' if name in self.names else 'not of this model'}.")
         for name, buffer in self.tensors().items():
-            wanted, got = ((tuple(one.shape), one.dtype) for one in (buffer, tensors[name]))
+            wanted, got = ((tuple(tensor.shape), tensor.dtype) for tensor in (buffer, tensors[name]))
             if wanted != got:
                 raise ValueError(
                     f"the buffer {name!r} is {got[1]} of shape {got[0]}; expected {wanted[1]} of {wanted[0]}."

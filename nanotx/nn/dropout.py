@@ -128,7 +128,7 @@ def reused(module: nn.Module, use: int) -> Iterator[None]:
         module: its dropouts draw the masks.
         use: how often it was applied before in this pass.
     """
-    dropouts = [one for one in module.modules() if isinstance(one, Dropout)]
+    dropouts = [layer for layer in module.modules() if isinstance(layer, Dropout)]
     keys = [dropout.row_keys for dropout in dropouts]
     for dropout, key in zip(dropouts, keys, strict=True):
         dropout.row_keys = None if key is None else mixed(key + use + 1)  # also in the first use: 0, 1 is not 1, 0

@@ -173,8 +173,8 @@ class Model:
 
 def used_weights(module: nn.Module) -> int:
     """Return how many weights of linear maps a token uses."""
-    maps = sum(one.weight.numel() for one in module.modules() if isinstance(one, nn.Linear))
-    return maps - sum(one.inactive_params for one in module.modules() if isinstance(one, Sparse))
+    maps = sum(layer.weight.numel() for layer in module.modules() if isinstance(layer, nn.Linear))
+    return maps - sum(layer.inactive_params for layer in module.modules() if isinstance(layer, Sparse))
 
 
 def measured(module: nn.Module) -> Size:

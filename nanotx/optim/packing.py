@@ -93,13 +93,13 @@ def check_packed(item: Json, path: str, depth: int = 0) -> None:
     if depth > MAX_DEPTH + 1:
         raise ValueError(f"{path}: nested deeper than {MAX_DEPTH}.")
     if isinstance(item, list):
-        for index, one in enumerate(item):
-            check_packed(one, f"{path}/{index}", depth + 1)
+        for index, entry in enumerate(item):
+            check_packed(entry, f"{path}/{index}", depth + 1)
     elif isinstance(item, dict):
         [(kind, inside)] = item.items() if len(item) == 1 else [("", None)]
         if kind == "dict" and isinstance(inside, dict):
-            for key, one in inside.items():
-                check_packed(one, f"{path}/{join(key)}", depth + 1)
+            for key, entry in inside.items():
+                check_packed(entry, f"{path}/{join(key)}", depth + 1)
         elif kind == "tuple" and isinstance(inside, list):
             check_packed(inside, path, depth + 1)
         elif not ((kind == "tensor" and inside is None) or (kind == "float" and inside in ("nan", "inf", "-inf"))):
@@ -115,14 +115,14 @@ def unpack(item: Json, path: str, tensors: Tensors) -> Any:
         KeyError: there is no such tensor.
     """
     if isinstance(item, list):
-        return [unpack(one, f"{path}/{index}", tensors) for index, one in enumerate(item)]
+        return [unpack(entry, f"{path}/{index}", tensors) for index, entry in enumerate(item)]
     if not isinstance(item, dict):
         return item
     [(kind, inside)] = item.items()
     if kind == "tuple":
         return tuple(unpack(inside, path, tensors))
     if kind == "dict":
-        return {key: unpack(one, f"{path}/{join(key)}", tensors) for key, one in inside.items()}
+        return {key: unpack(entry, f"{path}/{join(key)}", tensors) for key, entry in inside.items()}
     return tensors.pop(path) if kind == "tensor" else float(inside)
 
 
@@ -137,17 +137,17 @@ def copied(value: Any) -> Any:
     return value
 
 
-def same(one: Any, other: Any) -> bool:
+def same(first: Any, other: Any) -> bool:
     """Return whether two values are of one type and equal to the bit; what is neither plain nor a tensor, identical."""
-    if one is other:
+    if first is other:
         return True
-    if type(one) is not type(other):
+    if type(first) is not type(other):
         return False
-    if isinstance(one, Tensor):
-        alike = one.shape == other.shape and one.dtype == other.dtype
-        return alike and torch.equal(bits(one), bits(other))
-    if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(map(same, one, other))
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same(item, other[key]) for key, item in one.items())
-    return isinstance(one, bool | int | float | str) and repr(one) == repr(other)
+    if isinstance(first, Tensor):
+        alike = first.shape == other.shape and first.dtype == other.dtype
+        return alike and torch.equal(bits(first), bits(other))
+    if isinstance(first, list | tuple):
+        return len(first) == len(other) and all(map(same, first, other))
+    if isinstance(first, dict):
+        return first.keys() == other.keys() and all(same(item, other[key]) for key, item in first.items())
+    return isinstance(first, bool | int | float | str) and repr(first) == repr(other)

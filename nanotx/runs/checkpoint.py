@@ -196,8 +196,8 @@ def numbered(folder: Path) -> list[tuple[int, Path]]:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise RunError(f"{folder}: cannot be read: {reason}; make it a folder that can be listed.") from None
-    found = {name.removeprefix("step-"): folder / name for name in names if name.startswith("step-")}
-    known = ((int(step), path) for step, path in found.items() if step.isdecimal() and step.isascii())
+    folders = {name.removeprefix("step-"): folder / name for name in names if name.startswith("step-")}
+    known = ((int(step), path) for step, path in folders.items() if step.isdecimal() and step.isascii())
     return sorted(known, reverse=True)
 
 
@@ -278,14 +278,14 @@ def temporaries(folder: Path, sound: Callable[[Path], bool] = Path.is_dir) -> li
         folder: the folder of the checkpoints, or the run's folder if there are none yet.
         sound: returns whether a checkpoint verifies; a replaced checkpoint is kept until its successor does.
     """
-    found = []
+    paths = []
     for path in folder.glob(".step-*"):
         step = UNNUMBERED.fullmatch(path.name)
         if not (step or is_left(path)):
             continue
         if not path.name.endswith(".old") or sound(folder / path.name.removeprefix(".").partition(".")[0]):
-            found.append(path)
-    return found
+            paths.append(path)
+    return paths
 
 
 def clear_temporary(*folders: Path, sound: Callable[[Path], bool] = Path.is_dir) -> None:

@@ -38,17 +38,17 @@ class Difference:
         return f"{self.tensor}: {self.numbers:,} of {self.of:,} numbers, by at most {self.largest:.3g}{others}"
 
 
-def difference(one: Tensors, other: Tensors, order: Iterable[str]) -> Difference | None:
+def difference(first: Tensors, other: Tensors, order: Iterable[str]) -> Difference | None:
     """Return the first tensor, in the given order, in which a bit differs; None if all are equal."""
     order = list(order)
-    unequal = [name for name in order if not torch.equal(bits(one[name]), bits(other[name]))]
+    unequal = [name for name in order if not torch.equal(bits(first[name]), bits(other[name]))]
     if not unequal:
         return None
-    first = unequal[0]
-    mine, theirs = one[first].cpu().double(), other[first].cpu().double()
+    name = unequal[0]
+    mine, theirs = first[name].cpu().double(), other[name].cpu().double()
     return Difference(
-        tensor=first,
-        numbers=int((bits(one[first]) != bits(other[first])).sum()),
+        tensor=name,
+        numbers=int((bits(first[name]) != bits(other[name])).sum()),
         of=mine.numel(),
         largest=(mine - theirs).abs().max().item(),
         tensors=len(unequal),
@@ -61,9 +61,9 @@ def bits(tensor: Tensor) -> Tensor:
     return tensor.detach().cpu().contiguous().view(WORDS[tensor.element_size()])
 
 
-def misfit(one: Tensors, other: Tensors) -> str:
+def misfit(first: Tensors, other: Tensors) -> str:
     """Return why two sets of tensors cannot be compared, a name or shape that differs; "" if they can."""
-    shapes = [{name: tuple(tensor.shape) for name, tensor in each.items()} for each in (one, other)]
+    shapes = [{name: tuple(tensor.shape) for name, tensor in each.items()} for each in (first, other)]
     names = [name for name in {**shapes[0], **shapes[1]} if shapes[0].get(name) != shapes[1].get(name)]
     if not names:
         return ""
@@ -72,19 +72,20 @@ def misfit(one: Tensors, other: Tensors) -> str:
     return f"{names[0]} is {mine} in the first and {theirs} in the second{more}"
 
 
-def recipes(one: RunRecord, other: RunRecord) -> dict[str, tuple[Any, Any]]:
+def recipes(first: RunRecord, other: RunRecord) -> dict[str, tuple[Any, Any]]:
     """Return both values of each key in which the recipes differ; None if a recipe lacks the key."""
-    differing = {key: (mine, theirs) for key, mine, theirs in changes(one.recipe, other.recipe)}
-    order = {**dict(leaves(to_table(one.recipe))), **dict(leaves(to_table(other.recipe)))}
+    differing = {key: (mine, theirs) for key, mine, theirs in changes(first.recipe, other.recipe)}
+    order = {**dict(leaves(to_table(first.recipe))), **dict(leaves(to_table(other.recipe)))}
     return {key: differing[key] for key in order if key in differing}
 
 
-def check_shapes(one: RunRecord, other: RunRecord) -> None:
+def check_shapes(first: RunRecord, other: RunRecord) -> None:
     """Raise RunError unless the weights of both have the same names and shapes; no weights are read."""
-    found = misfit(shapes(one), shapes(other))
-    if found:
+    mismatch = misfit(shapes(first), shapes(other))
+    if mismatch:
         raise RunError(
-            f"{one.name} and {other.name}: their models have different shapes, so no step can be compared: {found}."
+            f"{first.name} and {other.name}: their models have different shapes, so no step can be compared: "
+            f"{mismatch}."
         )
 
 
@@ -94,16 +95,16 @@ def shapes(record: RunRecord) -> Tensors:
     return to_canonical(model, dict(model.named_parameters()))
 
 
-def corpora(one: RunRecord, other: RunRecord) -> tuple[str, str]:
+def corpora(first: RunRecord, other: RunRecord) -> tuple[str, str]:
     """Return the digests of the corpora that they were trained on last."""
-    lasts = [(record, record.segments[-1]) for record in (one, other)]
+    lasts = [(record, record.segments[-1]) for record in (first, other)]
     mine, theirs = (segment.corpus_sha256 or record.texts(segment).sha256 for record, segment in lasts)
     return mine, theirs
 
 
-def tokenizers(one: RunRecord, other: RunRecord) -> tuple[str, str]:
+def tokenizers(first: RunRecord, other: RunRecord) -> tuple[str, str]:
     """Return the digests of their tokenizers."""
-    return one.codec.digest, other.codec.digest
+    return first.codec.digest, other.codec.digest
 
 
 FILES = ("model.safetensors", "optimizer.safetensors", "ema.safetensors", valid.BUFFERS)
@@ -137,18 +138,18 @@ class Comparison:
         return self.divergence is None and self.recorded is None and not self.saved
 
 
-def search(one: RunRecord, other: RunRecord, last: int) -> Comparison:
+def search(first: RunRecord, other: RunRecord, last: int) -> Comparison:
     """Find the first difference up to a step.
 
     Raises:
         RunError: a step cannot be repeated here.
         DataError: a corpus cannot be read.
     """
-    begin, saved = common(one, other, last)
+    begin, saved = common(first, other, last)
     end, divergence = begin, None
     first_mismatch: tuple[int | None, int | None] = None, None
     if begin < last:  # otherwise there is nothing to repeat
-        mine, theirs = Replay(one, begin), Replay(other, begin)
+        mine, theirs = Replay(first, begin), Replay(other, begin)
         with counting(last) as show_step:
             divergence = walk(mine, theirs, last, show_step)
         end, first_mismatch = mine.step, (mine.first_mismatch, theirs.first_mismatch)
@@ -158,63 +159,63 @@ def search(one: RunRecord, other: RunRecord, last: int) -> Comparison:
         last=last,
         divergence=divergence,
         first_mismatch=first_mismatch,
-        recorded=first_recorded(one, other, last),
+        recorded=first_recorded(first, other, last),
         saved=saved,
     )
 
 
-def walk(one: Replay, other: Replay, last: int, on_step: Callable[[int], None]) -> Divergence | None:
+def walk(first: Replay, other: Replay, last: int, on_step: Callable[[int], None]) -> Divergence | None:
     """Repeat the steps of both until their weights differ; None if they do not up to the last step.
 
     Args:
-        one: a replay at a step.
+        first: a replay at a step.
         other: a replay at the same step; its tensors have the same names and shapes.
         last: the last step to repeat.
         on_step: called with each step.
     """
-    order, rows = list(weights(one.trainer)), None
-    while (found := difference(one.trainer.weights(), other.trainer.weights(), order)) is None:
-        if one.step >= last:
+    order, rows = list(weights(first.trainer)), None
+    while (apart := difference(first.trainer.weights(), other.trainer.weights(), order)) is None:
+        if first.step >= last:
             return None
-        on_step(one.step + 1)
-        rows = one.train_step(), other.train_step()
-    return Divergence(step=one.step, rows=rows, difference=found)
+        on_step(first.step + 1)
+        rows = first.train_step(), other.train_step()
+    return Divergence(step=first.step, rows=rows, difference=apart)
 
 
-def common(one: RunRecord, other: RunRecord, last: int) -> tuple[int, dict[int, str]]:
+def common(first: RunRecord, other: RunRecord, last: int) -> tuple[int, dict[int, str]]:
     """Return the newest step up to `last` at which both have equal checkpoints, or 0.
 
     Also return how their newer checkpoints differ, by step.
     """
     unequal: dict[int, str] = {}
-    for step in one.checkpoints:
+    for step in first.checkpoints:
         if step <= last and step in other.checkpoints:
-            found = unlike(one, other, step)
-            if not found:
+            mismatch = unlike(first, other, step)
+            if not mismatch:
                 return step, unequal
-            unequal[step] = found
+            unequal[step] = mismatch
     return 0, unequal
 
 
-def unlike(one: RunRecord, other: RunRecord, step: int) -> str:
+def unlike(first: RunRecord, other: RunRecord, step: int) -> str:
     """Return how two checkpoints of a step differ; "" if they are equal to the bit."""
     for file in FILES:
-        paths = [record.checkpoints[step] / file for record in (one, other)]
+        paths = [record.checkpoints[step] / file for record in (first, other)]
         there = [path for path in paths if path.exists()]
         if len(there) == 1:
             return f"only one has {file}: {there[0]}"
         if there:
             mine, theirs = map(valid.read_tensors, paths)
-            found = misfit(mine, theirs) or str(difference(mine, theirs, mine) or "")
-            if found:
-                return f"{file}: {found}"
+            mismatch = misfit(mine, theirs) or str(difference(mine, theirs, mine) or "")
+            if mismatch:
+                return f"{file}: {mismatch}"
     return ""
 
 
-def first_recorded(one: RunRecord, other: RunRecord, last: int) -> int | None:
+def first_recorded(first: RunRecord, other: RunRecord, last: int) -> int | None:
     """Return the first step up to `last` whose logged loss or gradient norm differ; None if there is none."""
-    for step in sorted(one.steps.keys() | other.steps.keys()):
-        rows = [record.steps.get(step, {}) for record in (one, other)]
+    for step in sorted(first.steps.keys() | other.steps.keys()):
+        rows = [record.steps.get(step, {}) for record in (first, other)]
         if step <= last and any(rows[0].get(key) != rows[1].get(key) for key in NUMBERS):
             return step
     return None

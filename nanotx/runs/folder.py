@@ -145,10 +145,10 @@ def owner_of(file: Path) -> str:
 def identity(file: Path) -> tuple[int, int] | None:
     """Return what identifies the file of a name; None if there is no such file, or that is unknown."""
     try:
-        found = file.stat()
+        status = file.stat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino
 
 
 @contextmanager
@@ -173,7 +173,7 @@ def locked(folder: Path) -> Iterator[Callable[[], None]]:
     held = identity(folder / ".lock")
 
     def check() -> None:
-        if (found := identity(folder / ".lock")) is not None and found != held:
+        if (current := identity(folder / ".lock")) is not None and current != held:
             raise RunError(
                 f"{folder}: this run's folder was moved or removed while it trained, and another run is there now. "
                 "Nothing more is written; resume the moved folder by its new name."

@@ -95,13 +95,13 @@ class MetricsLog:
             lost, self._size = self._size - open_file.st_size, open_file.st_size
             return f"{self.path}: cut while the run was training; {lost:,} bytes of rows are lost."
         try:
-            found = self.path.stat()
+            status = self.path.stat()
         except FileNotFoundError:
             if not self.path.parent.is_dir():
                 return ""  # the run's folder is gone, and the next checkpoint reports that
             event = "deleted while the run was training"
         else:
-            if (found.st_dev, found.st_ino) == (open_file.st_dev, open_file.st_ino):
+            if (status.st_dev, status.st_ino) == (open_file.st_dev, open_file.st_ino):
                 return ""
             aside = copy_aside(self.path)
             event = f"replaced while the run was training, by a file that is now {aside}"
@@ -198,11 +198,11 @@ def lines_of(path: Path) -> Iterator[str]:
 
 def check_rows(path: Path, size: int) -> None:
     """Raise RunError if the rows of a log of this size need more memory than is available."""
-    found = memory_info() if size > CHECKED_SIZE else None
-    if found is not None and size * SPREAD > found.available:
+    memory = memory_info() if size > CHECKED_SIZE else None
+    if memory is not None and size * SPREAD > memory.available:
         raise RunError(
             f"{path}: {size:,} bytes, whose rows need at least {size * SPREAD:,} bytes of memory; "
-            f"{found.available:,} are available. Try a machine with more memory."
+            f"{memory.available:,} are available. Try a machine with more memory."
         )
 
 

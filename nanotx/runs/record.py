@@ -85,7 +85,7 @@ class RunRecord:
         Raises:
             RunError: a later process changed the tokenizer, so that an earlier one is lost.
         """
-        found = []
+        segments = []
         for begin, end in pairwise([*sorted(self.begun or {0: self.recipe.train.steps}), math.inf]):
             # The oldest one: the last step may have been saved again by the next process.
             paths = [path for step, path in self.checkpoints.items() if begin < step <= end][-1:]
@@ -97,8 +97,8 @@ class RunRecord:
                 codec=load(paths[0] / "tokenizer.json") if paths else self.codec,
                 corpus_sha256=read_state(paths[0])["corpus_sha256"] if paths else "",
             )
-            found.append(segment)
-        return found
+            segments.append(segment)
+        return segments
 
     def recipe_before(self, step: int | float) -> Recipe:
         """Return the run's recipe without the changes that were made at this step or later.
@@ -130,7 +130,7 @@ class RunRecord:
 
     def segment_at(self, step: int) -> Segment:
         """Return the segment that contains a step."""
-        return next((one for one in reversed(self.segments) if one.begin < step), self.segments[0])
+        return next((segment for segment in reversed(self.segments) if segment.begin < step), self.segments[0])
 
     def texts(self, segment: Segment) -> Dataset:
         """Return the dataset of a segment; it is read once.
@@ -160,7 +160,7 @@ def nested(values: Mapping[str, Any]) -> Any:
 
 def valid_checkpoints(folder: RunFolder) -> tuple[dict[int, Path], list[str]]:
     """Return the checkpoints that verify, by step, newest first, and why the others are skipped."""
-    found, skipped = {}, []
+    valid_paths, skipped = {}, []
     for step, path in checkpoint.numbered(folder.checkpoints):
         if reason := valid.misnamed(step, path):
             skipped.append(reason)
@@ -172,5 +172,5 @@ def valid_checkpoints(folder: RunFolder) -> tuple[dict[int, Path], list[str]]:
                 return valid_checkpoints(folder)
             skipped.append(str(error))
         else:
-            found[step] = path
-    return found, skipped
+            valid_paths[step] = path
+    return valid_paths, skipped

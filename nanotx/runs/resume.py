@@ -59,7 +59,7 @@ def resume_run(
     folder: RunFolder,
     texts: Dataset,
     say: Callable[[str], None],
-    found: Survey,
+    survey: Survey,
     allow_mismatch: bool = False,
 ) -> bool:
     """Load the newest checkpoint of a run's folder that verifies; return whether there is one.
@@ -69,24 +69,24 @@ def resume_run(
         folder: of the run.
         texts: the data to continue with.
         say: prints a line.
-        found: the contents of the folder.
+        survey: the contents of the folder.
         allow_mismatch: whether another corpus or tokenizer is accepted.
 
     Raises:
         RunError: the checkpoint is not of this run, or was written by a newer nanotx.
         DataError: the corpus is not the one that the run began with.
     """
-    if found.steps != list(checkpoint.steps(folder.checkpoints)):
+    if survey.steps != list(checkpoint.steps(folder.checkpoints)):
         raise RunError(f"{folder.path}: another process has continued this run in the meantime; resume it again.")
-    for reason in found.skipped:
+    for reason in survey.skipped:
         say(f"skipped: {reason}")
-    if found.checkpoint is None:
+    if survey.checkpoint is None:
         say(f"{folder.path}: there is no checkpoint to continue from, so it begins at step 0.")
         return False
-    for note in restore(trainer, found.checkpoint, texts, allow_mismatch):
+    for note in restore(trainer, survey.checkpoint, texts, allow_mismatch):
         say(note)
-    if allow_mismatch and found.before and differences(found.before, trainer.recipe):
-        try_step(trainer, found.checkpoint, texts)
+    if allow_mismatch and survey.before and differences(survey.before, trainer.recipe):
+        try_step(trainer, survey.checkpoint, texts)
     say(f"{folder.path}: continues from step {trainer.progress.step}.")
     return True
 

@@ -47,10 +47,10 @@ def check_resumable(saved: Recipe, requested: Recipe) -> None:
     Mutable are a longer `train.steps`, the intervals of evaluations, samples and checkpoints, the machine, what takes
     less memory (`MEMORY`), and the implementation of an attention among equivalent ones, with its own fields.
     """
-    found = [*differences(saved, requested), *fewer_steps(saved, requested)]
-    if found:
+    refused = [*differences(saved, requested), *fewer_steps(saved, requested)]
+    if refused:
         raise ConfigError(
-            f"--resume: the run differs: {'; '.join(found)}. "
+            f"--resume: the run differs: {'; '.join(refused)}. "
             "Leave these out to continue it, start a new run with another --run, or use --allow-mismatch."
         )
 
@@ -93,8 +93,8 @@ def is_other_implementation(key: str, old: dict[str, Any], new: dict[str, Any]) 
     parts = [fields.get(f"{place}.part") for fields in (old, new)]
     if not place.endswith("attention") or None in parts or parts[0] == parts[1]:
         return False
-    one, other = (Attention.find(str(part)).equivalent_to for part in parts)
-    return one == other != "" and (field == "part" or None in (old.get(key), new.get(key)))
+    first, other = (Attention.find(str(part)).equivalent_to for part in parts)
+    return first == other != "" and (field == "part" or None in (old.get(key), new.get(key)))
 
 
 def leaves(table: Any, at: str = "") -> Iterator[tuple[str, Any]]:
@@ -136,16 +136,16 @@ def survey(folder: RunFolder, allow_mismatch: bool = False) -> Survey:
         return Survey()
     steps = list(checkpoint.steps(folder.checkpoints))
     check_own(folder)
-    found, skipped = valid.newest(folder.checkpoints)
-    if found is None:
+    newest, skipped = valid.newest(folder.checkpoints)
+    if newest is None:
         check_explained(folder, skipped)
         recorded: Recipe | None = None if is_blank(folder.recipe) else read_saved_recipe(folder.recipe)
         return Survey(steps=steps, skipped=skipped, recipe=recorded)
-    recipe, notes = recipe_of(folder, found)
-    before = read_saved_recipe(found / "recipe.toml")
+    recipe, notes = recipe_of(folder, newest)
+    before = read_saved_recipe(newest / "recipe.toml")
     if not allow_mismatch:
-        check_edits(folder, found, before, recipe)
-    return Survey(steps=steps, checkpoint=found, skipped=skipped, recipe=recipe, before=before, notes=notes)
+        check_edits(folder, newest, before, recipe)
+    return Survey(steps=steps, checkpoint=newest, skipped=skipped, recipe=recipe, before=before, notes=notes)
 
 
 def check_own(folder: RunFolder) -> None:
@@ -160,13 +160,13 @@ def check_own(folder: RunFolder) -> None:
         )
 
 
-def recipe_of(folder: RunFolder, found: Path) -> tuple[Recipe, list[str]]:
+def recipe_of(folder: RunFolder, path: Path) -> tuple[Recipe, list[str]]:
     """Return a run's recipe, from the checkpoint's copy if the file is missing or empty, and messages about it.
 
     Raises:
         ConfigError: the file is damaged, and may hold edits of the user; says where its copy is.
     """
-    copy = found / folder.recipe.name
+    copy = path / folder.recipe.name
     if is_blank(folder.recipe):
         return read_saved_recipe(copy), [f"{folder.recipe}: missing or empty; restored from its copy {copy}."]
     try:
@@ -185,22 +185,22 @@ def recipe_left(folder: RunFolder) -> Recipe | None:
         ConfigError: it is damaged, and there is no copy.
     """
     try:
-        found, _ = valid.newest(folder.checkpoints)
+        newest, _ = valid.newest(folder.checkpoints)
     except RunError:  # the old files are moved aside
-        found = None
-    if found is not None:
-        return recipe_of(folder, found)[0]
+        newest = None
+    if newest is not None:
+        return recipe_of(folder, newest)[0]
     return None if is_blank(folder.recipe) else read_saved_recipe(folder.recipe)
 
 
-def check_edits(folder: RunFolder, found: Path, before: Recipe, recipe: Recipe) -> None:
+def check_edits(folder: RunFolder, path: Path, before: Recipe, recipe: Recipe) -> None:
     """Raise ConfigError if recipe.toml differs from the checkpoint's and nanotx did not write it."""
     edits = [*differences(before, recipe), *fewer_steps(before, recipe)]
     if not edits or is_recorded(folder):
         return
     raise ConfigError(
         f"{folder.recipe}: edited since the last checkpoint: {'; '.join(edits)}. The checkpoint's copy is "
-        f"{found / folder.recipe.name}: put that back to resume the run unchanged, or continue with the edited one "
+        f"{path / folder.recipe.name}: put that back to resume the run unchanged, or continue with the edited one "
         "by --allow-mismatch."
     )
 

@@ -82,19 +82,19 @@ def runs_below(folder: str) -> list[str]:
         raise RunError(f"{folder}: {what}; expected a folder of runs, such as runs.")
     if RunFolder(top).is_run:
         return [folder]
-    found = list[str]()
+    paths = list[str]()
     for path, names, _ in os.walk(top, onerror=refuse):
         here = Path(path)
         inner = [here / name for name in names if not name.startswith(".")]
-        found += [str(below) for below in inner if is_run(below)]
+        paths += [str(below) for below in inner if is_run(below)]
         deeper = len(here.relative_to(top).parts) + 1 < DEPTH
         names[:] = [below.name for below in inner if deeper and not is_run(below)]
-    if not found:
+    if not paths:
         raise RunError(
             f"{folder}: no runs here; a run is a folder with a recipe.toml and a metrics.jsonl. "
             "nanotx train makes one in runs/."
         )
-    return sorted(found, key=natural)
+    return sorted(paths, key=natural)
 
 
 def is_run(folder: Path) -> bool:
@@ -316,7 +316,7 @@ def differing(runs: Sequence[RunRow]) -> list[str]:
     A field that a run lacks, because it uses another part, does not count as a difference: the part is one itself.
     """
     readable = [run for run in runs if run.recipe]
-    found = []
+    fields = []
     for name in dict.fromkeys(name for run in readable for name in run.recipe):
         owners = {run.parts[name] for run in readable if name in run.recipe}
         slot = name.rpartition(".")[0]
@@ -324,8 +324,8 @@ def differing(runs: Sequence[RunRow]) -> list[str]:
             run for run in readable if name in run.recipe or not any(owners) or run.recipe.get(slot, ("",))[0] in owners
         ]
         if len({run.recipe.get(name) for run in concerned}) > 1:
-            found.append(name)
-    return found
+            fields.append(name)
+    return fields
 
 
 def incomparable(runs: Sequence[RunRow]) -> list[str]:

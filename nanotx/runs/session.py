@@ -60,7 +60,7 @@ class Work:
     recipe: Recipe
     folder: RunFolder
     options: Options
-    found: Survey  # contents of the folder, if the run is resumed
+    survey: Survey  # contents of the folder, if the run is resumed
     callbacks: tuple[Callback, ...] = ()  # of the user
     may_fall_back: bool = False  # use another corpus if this one cannot be fetched
     remarks: tuple[str, ...] = ()  # lines to print after the title of the run
@@ -72,7 +72,7 @@ class Session:
 
     def __init__(self, work: Work, display: Display, stop: Stop) -> None:
         """Prepare everything before the folder is touched, so that a user error leaves nothing behind."""
-        self.folder, self.options, self.found, self.callbacks = work.folder, work.options, work.found, work.callbacks
+        self.folder, self.options, self.survey, self.callbacks = work.folder, work.options, work.survey, work.callbacks
         self.display, self.stop, self.proven = display, stop, Proven()
         recipe, self.began = work.recipe, work.began
         self.barren = False  # the run failed before its first step and leaves no folder
@@ -108,20 +108,20 @@ class Session:
 
     def tokenizer(self, recipe: Recipe) -> Codec | None:
         """Return the tokenizer of a resumed run; None if it is to be trained."""
-        folder, found, options = self.folder, self.found, self.options
-        if not options.resume or options.restart or (found.checkpoint is None and is_blank(folder.tokenizer)):
+        folder, survey, options = self.folder, self.survey, self.options
+        if not options.resume or options.restart or (survey.checkpoint is None and is_blank(folder.tokenizer)):
             return None
-        if found.before and found.before.tokenizer != recipe.tokenizer:
+        if survey.before and survey.before.tokenizer != recipe.tokenizer:
             return None  # --allow-mismatch: another one
         codec = tokenizer_of(folder, options.allow_mismatch)
         if is_blank(folder.tokenizer):
-            found.notes.append(f"{folder.tokenizer}: missing or empty; restored from {found.checkpoint}.")
+            survey.notes.append(f"{folder.tokenizer}: missing or empty; restored from {survey.checkpoint}.")
         return codec
 
     def check_corpus(self, digest: str, size: int) -> None:
         """Raise DataError if a run is resumed on another text than it was trained on; called before it is encoded."""
-        if self.found.checkpoint and not self.options.allow_mismatch:
-            check_corpus(self.found.checkpoint, read_state(self.found.checkpoint), digest, size)
+        if self.survey.checkpoint and not self.options.allow_mismatch:
+            check_corpus(self.survey.checkpoint, read_state(self.survey.checkpoint), digest, size)
 
     def go(self, name: str) -> int:
         """Train to the end, or until asked to stop; return the exit code."""
@@ -150,7 +150,7 @@ class Session:
             progress.eval_pending, progress.scores = False, figures
             for remark in self.remarks:
                 self.display.say(remark)
-            for note in self.found.notes:  # a file was missing
+            for note in self.survey.notes:  # a file was missing
                 self.display.say(note)
                 self.settle()
             return self.print_next_steps(stopped=False)
@@ -176,7 +176,7 @@ class Session:
         changed = self.changed()
         if not changed:
             self.settle()
-        notes = [*self.found.notes, *keep_samples(self.folder)]
+        notes = [*self.survey.notes, *keep_samples(self.folder)]
         log = MetricsLog(self.folder.metrics, progress.step, progress.eval_pending)
         files = self.files = RunFiles(self.folder, log, self.check_place, self.checkpoint_size)
         run = self.run = self.training_run(files)
@@ -226,8 +226,8 @@ class Session:
     @property
     def checkpoint_size(self) -> int:
         """The bytes that a checkpoint takes at least: the weights, their average if there is one, and the buffers."""
-        size = sum(one.nbytes for one in self.trainer.model.parameters())
-        buffers = sum(one.nbytes for one in self.trainer.buffers.tensors().values())
+        size = sum(tensor.nbytes for tensor in self.trainer.model.parameters())
+        buffers = sum(tensor.nbytes for tensor in self.trainer.buffers.tensors().values())
         return (size * 2 if self.trainer.ema else size) + buffers
 
     def complete_figures(self) -> Row | None:
@@ -265,7 +265,7 @@ class Session:
             if not self.options.resume:  # another process was here first
                 raise ConfigError(f"--run {self.folder.path}: already exists; choose another.")
             resumed = resume_run(
-                self.trainer, self.folder, self.texts, self.display.say, self.found, self.options.allow_mismatch
+                self.trainer, self.folder, self.texts, self.display.say, self.survey, self.options.allow_mismatch
             )
             before, now = self.trainer.progress.scores.get("eval_tokens", 0), self.texts.eval_texts["val"].asked
             if self.trainer.progress.scores and before != now:
@@ -283,7 +283,7 @@ class Session:
         """Write the recipe and the tokenizer into the run's folder."""
         write_atomic(self.folder.recipe, write_toml(self.recipe))
         disk.sync(self.folder.path.parent)
-        other = self.found.before is not None and self.found.before.tokenizer != self.recipe.tokenizer
+        other = self.survey.before is not None and self.survey.before.tokenizer != self.recipe.tokenizer
         if is_blank(self.folder.tokenizer) or other:
             try:
                 self.texts.codec.save(self.folder.tokenizer)
@@ -292,7 +292,7 @@ class Session:
 
     def changed(self) -> list[Row]:
         """Return the row of changes to the checkpoint's recipe, if there are any, and print them."""
-        before, step = self.found.before, self.trainer.progress.step
+        before, step = self.survey.before, self.trainer.progress.step
         if before is None or before == self.recipe:
             return []
         changed = {key: [was, now] for key, was, now in changes(before, self.recipe)}

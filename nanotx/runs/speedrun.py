@@ -93,13 +93,13 @@ def best(runs: Iterable[Row], target: float, machine: Mapping[str, Any]) -> Reco
         return str(run["recipe_sha256"])
 
     here = sorted((run for run in runs if run["target"] == target and run["machine"] == machine), key=kind)
-    found = []
+    records = []
     for _, group in groupby(here, kind):
         by_seed = {run["seed"]: run for run in group}
         if len(by_seed) >= SEEDS and all(run["reached"] for run in by_seed.values()):
             seconds = statistics.median(run["seconds"] for run in by_seed.values())
-            found.append(Record(seconds=seconds, seeds=len(by_seed), runs=tuple(by_seed.values())))
-    return min(found, key=lambda record: record.seconds, default=None)
+            records.append(Record(seconds=seconds, seeds=len(by_seed), runs=tuple(by_seed.values())))
+    return min(records, key=lambda record: record.seconds, default=None)
 
 
 def read_runs(path: Path) -> list[Row]:

@@ -54,13 +54,15 @@ def summarize(trainer: Trainer, texts: Dataset, peak: float) -> Figures:
         "vocab_size": texts.codec.vocab_size,
         "versions": versions(),
     }
-    return {key: None if isinstance(one, float) and not math.isfinite(one) else one for key, one in figures.items()}
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in figures.items()
+    }
 
 
 def versions() -> dict[str, str]:
     """Return the versions of nanotx, Python and the main packages."""
-    found = {name: importlib.metadata.version(name) for name in ("torch", "numpy", "einops", "safetensors")}
-    return {"nanotx": nanotx.__version__, "python": platform.python_version(), **found}
+    numbers = {name: importlib.metadata.version(name) for name in ("torch", "numpy", "einops", "safetensors")}
+    return {"nanotx": nanotx.__version__, "python": platform.python_version(), **numbers}
 
 
 def title(name: str, recipe: Recipe, model: Transformer, texts: Dataset, machine: Machine) -> str:

@@ -39,8 +39,8 @@ def verify(folder: Path, needed: set[str] = NEEDED) -> set[str]:
         RunError: a file differs, or a needed one is missing; says which.
     """
     manifest = read_json(folder / MANIFEST)
-    found = memory_info()
-    most = found.limit if found is not None else INT_LIMIT
+    memory = memory_info()
+    most = memory.limit if memory is not None else INT_LIMIT
     for name, entry in manifest.items():
         file = folder / name
         if Path(name).name != name or name in (".", "..") or "\\" in name or ":" in name:
@@ -143,7 +143,7 @@ class Proven:
 def _marks(folder: Path) -> list[tuple[str, int, int, int]]:
     """Return size, time and inode of each file of a folder, which change when a file does."""
     stats = {path.name: path.lstat() for path in folder.iterdir()}
-    return sorted((name, one.st_size, one.st_mtime_ns, one.st_ino) for name, one in stats.items())
+    return sorted((name, status.st_size, status.st_mtime_ns, status.st_ino) for name, status in stats.items())
 
 
 def size(file: Path) -> int:
@@ -153,13 +153,13 @@ def size(file: Path) -> int:
         RunError: it is missing, or not a regular file (a link may lead anywhere, a pipe never ends).
     """
     try:
-        found = file.lstat()
+        status = file.lstat()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise RunError(f"{file}: cannot be read: {reason}.") from None
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(status.st_mode):
         raise RunError(f"{file}: expected a regular file, got a link, a folder or a device.")
-    return found.st_size
+    return status.st_size
 
 
 def count(file: Path, without: str | None = None) -> int:
@@ -179,10 +179,10 @@ def count(file: Path, without: str | None = None) -> int:
             for name in opened.keys():  # noqa: SIM118  it is no dict
                 if without is not None and name.startswith(without):
                     continue
-                one = 1
+                elements = 1
                 for side in opened.get_slice(name).get_shape():
-                    one *= side
-                total += one
+                    elements *= side
+                total += elements
     except (OSError, RuntimeError, SafetensorError) as error:
         raise RunError(f"{file}: cannot be read as safetensors: {error}.") from None
     return total

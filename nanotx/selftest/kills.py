@@ -12,11 +12,11 @@ from nanotx.selftest.tiny_runs import EVERY, KINDS, arguments, begin, check_same
 
 def cases(seed: int, count: int, device: str = "cpu") -> list[Case]:
     """Return `count` cases on a device, which take turns with the kinds of runs."""
-    found, kinds = list[Case](), list(KINDS)
+    planned, kinds = list[Case](), list(KINDS)
     for number in range(count):
         kind, draw = kinds[number % len(kinds)], random.Random(f"{seed} kill {number}")
-        found.append(Case(name=f"kill/{number + 1}: {kind}", run=partial(killed, kind, draw, device)))
-    return found
+        planned.append(Case(name=f"kill/{number + 1}: {kind}", run=partial(killed, kind, draw, device)))
+    return planned
 
 
 def killed(kind: str, draw: random.Random, device: str, folder: Path) -> Finding:

@@ -83,7 +83,7 @@ class Codec(ABC):
 
         Only imported vocabularies have such gaps: cl100k_base has 16.
         """
-        return tuple(one for one, token in enumerate(self._tokens) if token is None)
+        return tuple(token_id for token_id, token in enumerate(self._tokens) if token is None)
 
     @abstractmethod
     def encode_ordinary(self, text: str) -> Ids:
@@ -158,7 +158,7 @@ class Codec(ABC):
     def to_dict(self) -> dict[str, Any]:
         """Return the codec as plain values for JSON, which `Tokenizer.from_dict` reads."""
 
-    def needs_lookahead(self, one: int) -> bool:
+    def needs_lookahead(self, token_id: int) -> bool:
         """Return whether the text of an id may depend on the next id, so that a stream must wait for it."""
         return False
 
@@ -216,9 +216,13 @@ class Codec(ABC):
             return array
         if array.dtype.kind not in "iu":  # numpy may have rounded
             array = np.asarray(given, dtype=object).reshape(-1)
-        for index, one in enumerate(array.tolist()):
-            if not isinstance(one, int | np.integer) or isinstance(one, bool) or not 0 <= one < self.vocab_size:
-                raise TextError(f"{self.part}: id {one!r} at index {index} is out of range; {wanted}.")
+        for index, token_id in enumerate(array.tolist()):
+            if (
+                not isinstance(token_id, int | np.integer)
+                or isinstance(token_id, bool)
+                or not 0 <= token_id < self.vocab_size
+            ):
+                raise TextError(f"{self.part}: id {token_id!r} at index {index} is out of range; {wanted}.")
         return array.astype(np.int64)
 
     def __eq__(self, other: object) -> bool:

@@ -47,11 +47,11 @@ class Char(Tokenizer):
         exactly("char", table, {"nfc": bool, "special_tokens": dict[str, int], "alphabet": str})
         alphabet = table["alphabet"]
         utf8("char", alphabet)
-        for index, (one, another) in enumerate(pairwise(alphabet)):
-            if one >= another:
+        for index, (character, following) in enumerate(pairwise(alphabet)):
+            if character >= following:
                 raise TokenizerError(
                     f"char: alphabet: expected each character once, in order of code point, "
-                    f"got {one!r} before {another!r} at offset {index}."
+                    f"got {character!r} before {following!r} at offset {index}."
                 )
         return CharCodec(alphabet, special_tokens=table["special_tokens"], nfc=table["nfc"])
 
@@ -83,18 +83,18 @@ class CharCodec(Codec):
         ids = np.empty(len(text), np.int32)
         for at in range(0, len(text), CHUNK):
             chunk = text[at : at + CHUNK].encode("utf-32-le", errors="surrogatepass")
-            points, found = np.frombuffer(chunk, np.uint32), ids[at : at + CHUNK]
-            np.take(self._places, points, out=found, mode="clip")
-            if found.min() == NONE:
-                self._unknown(text, at, found)
+            points, row = np.frombuffer(chunk, np.uint32), ids[at : at + CHUNK]
+            np.take(self._places, points, out=row, mode="clip")
+            if row.min() == NONE:
+                self._unknown(text, at, row)
         return ids
 
     def decode_bytes(self, ids: Iterable[Any]) -> bytes:
         """Return the characters with these ids, in UTF-8; see `Codec.decode_bytes`."""
         places = self.check_ids(ids)
         if self.special_tokens and places.size and places.max() >= len(self.alphabet):
-            names = {one: name for name, one in self.special_tokens.items()}
-            return "".join(names.get(one) or self.alphabet[one] for one in places.tolist()).encode("utf-8")
+            names = {token: name for name, token in self.special_tokens.items()}
+            return "".join(names.get(token) or self.alphabet[token] for token in places.tolist()).encode("utf-8")
         points: NDArray[np.uint32] = self._points[places]
         return points.tobytes().decode("utf-32-le").encode("utf-8")
 
@@ -113,16 +113,16 @@ class CharCodec(Codec):
         places[self._points] = np.arange(len(self.alphabet))
         return places
 
-    def _unknown(self, text: str, at: int, found: NDArray[np.int32]) -> None:
+    def _unknown(self, text: str, at: int, row: NDArray[np.int32]) -> None:
         """Put `<unk>` where characters from offset `at` on were not found, or else refuse the first of them."""
         if UNKNOWN in self.special_tokens:
-            utf8(self.part, text[at : at + len(found)], at)
-            found[found == NONE] = self.special_tokens[UNKNOWN]
+            utf8(self.part, text[at : at + len(row)], at)
+            row[row == NONE] = self.special_tokens[UNKNOWN]
             return
-        offset = at + int(found.argmin())
+        offset = at + int(row.argmin())
         utf8(self.part, text[offset], offset)  # a lone surrogate has an error of its own
-        one = text[offset]
+        character = text[offset]
         raise TextError(
-            f"char: {one!r} (U+{ord(one):04X}) at offset {offset} is not in the alphabet of "
+            f"char: {character!r} (U+{ord(character):04X}) at offset {offset} is not in the alphabet of "
             f"{len(self.alphabet)}; {REMEDY}."
         )

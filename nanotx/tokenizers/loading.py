@@ -54,11 +54,11 @@ def load_codec(path: str | Path, lossy: bool = True) -> Codec:
         codec: Codec = adapter(path=str(file), **options).train(())
         return codec
     try:
-        found = read_file(file)
+        table = read_file(file)
     except FileNotFoundError:
         near = did_you_mean(str(path), preset_names())
         raise TokenizerError(f"{file}: there is no such file.{near} Presets: {', '.join(preset_names())}.") from None
-    return build_codec(file, *found)
+    return build_codec(file, *table)
 
 
 def codec_of_token_file(file: Path) -> Codec:
@@ -117,14 +117,14 @@ def check_table(path: Path, table: Any) -> tuple[str, Table, Origin | None]:
         raise TokenizerError(f"{path}: part: expected the name of a tokenizer, got {brief(part)}.")
     recorded, origin, _ = (table.pop(key, None) for key in ("sha256", "learned_from", "made_with"))
     try:
-        found = digest(part, table)
+        computed = digest(part, table)
     except RecursionError:
         raise TokenizerError(f"{path}: nested too deeply; nanotx never writes such a file.") from None
     except ValueError:
         raise TokenizerError(f"{path}: a number in it is NaN or infinite; nanotx never writes one.") from None
-    if recorded != found:
+    if recorded != computed:
         raise TokenizerError(
-            f"{path}: the digest does not match: the file states sha256 {brief(recorded)}, its content has {found}: "
+            f"{path}: the digest does not match: the file states sha256 {brief(recorded)}, its content has {computed}: "
             "edited or damaged after it was saved. Try an earlier copy, or train it again."
         )
     if origin is None:
@@ -173,8 +173,8 @@ def part_of_file(path: str | Path) -> str:
             head = opened.read(HEAD)
             if b'"nanotx"' in head:
                 return "saved"
-            found = json.loads(head + opened.read(LARGEST))
+            table = json.loads(head + opened.read(LARGEST))
     except (OSError, ValueError, RecursionError):
         return "saved"  # which reports what is wrong with it
-    foreign = isinstance(found, dict) and "nanotx" not in found and isinstance(found.get("model"), dict)
+    foreign = isinstance(table, dict) and "nanotx" not in table and isinstance(table.get("model"), dict)
     return "huggingface" if foreign else "saved"

@@ -111,7 +111,7 @@ def token_offsets(codec: Codec, ids: Ids, size: int) -> NDArray[np.int64]:
         TextError: a token decodes to other bytes alone than in its context.
     """
     different, which = np.unique(ids, return_inverse=True)
-    lengths = np.array([len(codec.decode_bytes([one])) for one in different.tolist()], np.int64)[which]
+    lengths = np.array([len(codec.decode_bytes([token_id])) for token_id in different.tolist()], np.int64)[which]
     if int(lengths.sum()) != size:
         raise TextError(
             f"{codec.part}: the tokens decode to {int(lengths.sum()):,} bytes one by one and to "

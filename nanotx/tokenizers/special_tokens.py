@@ -21,7 +21,11 @@ def check_special_tokens(special_tokens: Collection[str]) -> None:
     """
     seen = set[str]()
     for name in special_tokens:
-        if not 0 < len(name) <= MAX_NAME_LENGTH or name in seen or any(0xD800 <= ord(one) < 0xE000 for one in name):
+        if (
+            not 0 < len(name) <= MAX_NAME_LENGTH
+            or name in seen
+            or any(0xD800 <= ord(character) < 0xE000 for character in name)
+        ):
             raise ConfigError(
                 f"special_tokens: {name[:40]!r}: expected names of 1 to {MAX_NAME_LENGTH} whole characters, each once, "
                 "such as '<|endoftext|>'."
@@ -126,7 +130,7 @@ def join_bytes(part: str, tokens: Sequence[bytes | None], ids: Sequence[int]) ->
     try:
         return b"".join(map(tokens.__getitem__, ids))  # type: ignore[arg-type]
     except TypeError:
-        index = next(index for index, one in enumerate(ids) if tokens[one] is None)
+        index = next(index for index, token_id in enumerate(ids) if tokens[token_id] is None)
         raise TextError(f"{part}: id {ids[index]} at index {index} is undefined in this tokenizer.") from None
 
 
@@ -143,8 +147,8 @@ def known_bytes(codec: Codec, ids: Ids, data: bytes) -> int:
     first, *others = [codec.decode_bytes(run[run != unknown]) for run in np.split(ids, places)]
     at = len(first) if data.startswith(first) else len(data)
     for number, run in enumerate(others, start=1):  # the unknown token before it stands for a byte or more
-        found = data.find(run, at + 1) if number < len(others) else len(data) - len(run)
-        if found <= at or not data.startswith(run, found):
+        following = data.find(run, at + 1) if number < len(others) else len(data) - len(run)
+        if following <= at or not data.startswith(run, following):
             return 0
-        at = found + len(run)
+        at = following + len(run)
     return len(first) + sum(map(len, others))

@@ -46,7 +46,7 @@ def exactly(where: str, table: Table, kinds: dict[str, Any]) -> None:
             raise TokenizerError(f"{where}: the key {key!r} is missing; expected {_named(kind)}.")
         value, whole = table[key], get_origin(kind) or kind
         inside = value.values() if whole is dict and type(value) is dict else value
-        if type(value) is not whole or not (whole is kind or all(type(one) is get_args(kind)[-1] for one in inside)):
+        if type(value) is not whole or not (whole is kind or all(type(item) is get_args(kind)[-1] for item in inside)):
             raise TokenizerError(f"{where}: {key}: expected {_named(kind)}, got {brief(value)}.")
 
 

@@ -20,13 +20,13 @@ class StreamingDecoder:
             together = ContextualDecoder(codec)
             self.push, self.end = together.push, together.end  # type: ignore[method-assign]
 
-    def push(self, one: int) -> str:
+    def push(self, token_id: int) -> str:
         """Append an id; return the text that it completes, empty inside a character.
 
         Raises:
             TextError: the id is out of range.
         """
-        text = self._utf8.decode(self.codec.decode_bytes([one]))
+        text = self._utf8.decode(self.codec.decode_bytes([token_id]))
         held = self._utf8.getstate()[0]
         if held[:1] == b"\xed" and held[1:2] >= b"\xa0":  # half of a pair, for which Python waits, begins no character
             text += self._utf8.decode(b"", final=True)
@@ -53,11 +53,11 @@ class ContextualDecoder:
         self._before = ""  # what they are alone
         self._held: list[int] = []  # those held back
 
-    def push(self, one: int) -> str:
+    def push(self, token_id: int) -> str:
         """See `StreamingDecoder.push`."""
-        self.codec.check_ids([one])
-        self._held.append(one)
-        if self.codec.needs_lookahead(one):
+        self.codec.check_ids([token_id])
+        self._held.append(token_id)
+        if self.codec.needs_lookahead(token_id):
             return ""
         try:
             text = self.codec.decode([*self._last, *self._held])

@@ -15,12 +15,12 @@ class EMA:
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay, self.weights = decay, dict(model.named_parameters())
-        self.averages: dict[str, Tensor] = {name: one.detach().clone() for name, one in self.weights.items()}
+        self.averages: dict[str, Tensor] = {name: weight.detach().clone() for name, weight in self.weights.items()}
 
     def update(self, step: int) -> None:
         """Include the weights after `step`; the decay grows from nothing, so early steps count for more."""
         decay = min(self.decay, step / (step + 9))
-        weights = [one.detach() for one in self.weights.values()]
+        weights = [weight.detach() for weight in self.weights.values()]
         torch._foreach_lerp_(list(self.averages.values()), weights, 1 - decay)
 
     @contextmanager

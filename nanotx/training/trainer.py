@@ -217,7 +217,7 @@ class Trainer:
 
         step, plan = self.progress.step, self.recipe.train
         starts = listed(self.windows.starts(step, plan.batch_size).tolist())
-        said = (
+        message = (
             f"step {step}: the loss is {loss:g} and the gradient's norm {grad_norm:g}; the step was not taken. "
             f"{report(self.model, again, detect=self.detect)} "
             f"Its windows of {self.model.context} tokens begin at token {starts} of the training text."
@@ -226,13 +226,13 @@ class Trainer:
             in_row = self.progress.skipped_in_row + 1
             if in_row < SKIPS and all(map(finite, self.model.parameters())):
                 self.scaler.update()
-                return said
+                return message
             raise Diverged(
-                f"{said} Steps skipped in a row: {in_row}, and in all: {self.progress.skipped + 1}. "
+                f"{message} Steps skipped in a row: {in_row}, and in all: {self.progress.skipped + 1}. "
                 f"Try a lower --optimizer.lr than {self.recipe.optimizer.lr:g}."
             )
         raise Diverged(
-            f"{said} Try a lower --optimizer.lr than {self.recipe.optimizer.lr:g}, "
+            f"{message} Try a lower --optimizer.lr than {self.recipe.optimizer.lr:g}, "
             "or --train.on-nonfinite skip, which continues without such steps."
         )
 
@@ -325,7 +325,7 @@ class Trainer:
 
     def weights(self) -> dict[str, Tensor]:
         """Return the model's weights; tied ones once."""
-        return to_canonical(self.model, {name: one.detach() for name, one in self.model.named_parameters()})
+        return to_canonical(self.model, {name: param.detach() for name, param in self.model.named_parameters()})
 
     def eval_weights(self) -> dict[str, Tensor]:
         """Return the weights to evaluate and sample."""
@@ -343,10 +343,10 @@ class Trainer:
 def clip(parameters: Iterable[nn.Parameter], limit: float) -> Tensor:
     """Scale the gradients so that their norm is at most `limit`; return the norm before."""
     values = []
-    for one in parameters:
-        if one.grad is not None:
-            one.grad = one.grad.coalesce() if one.grad.is_sparse else one.grad
-            values.append(one.grad.values() if one.grad.is_sparse else one.grad)
+    for param in parameters:
+        if param.grad is not None:
+            param.grad = param.grad.coalesce() if param.grad.is_sparse else param.grad
+            values.append(param.grad.values() if param.grad.is_sparse else param.grad)
     norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(values)))
     if math.isfinite(limit):
         torch._foreach_mul_(values, (limit / (norm + 1e-6)).clamp(max=1.0))

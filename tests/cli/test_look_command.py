@@ -72,7 +72,7 @@ def test_page_of_a_prompt_is_written(trained, tmp_path, capsys):
     file = tmp_path / "look.html"
     assert run(["look", str(trained), "--prompt", "abc", "--html", str(file)]) == 0
     html = file.read_text(encoding="utf-8")
-    assert html.startswith("<!doctype html>") and '"tokens": ["a", "b", "c"]' in html
+    assert html.startswith("<!doctype html>") and '"tokens":["a","b","c"]' in html
     assert capsys.readouterr().out
     with pytest.raises(ConfigError, match="add --prompt TEXT"):
         run(["look", str(trained), "--scores", "--html", str(file)])

@@ -190,8 +190,8 @@ STEP: dict[str, tuple[str, str, str, str]] = {
     "the last group that matches decides": (
         "groups",
         "nanotx.config.patterns:first_match",
-        "found |= dict.fromkeys(fresh, index)",
-        "found |= dict.fromkeys(matched, index)",
+        "rule_of |= dict.fromkeys(fresh, index)",
+        "rule_of |= dict.fromkeys(matched, index)",
     ),
     "a group's decay is added to the optimizer's": (
         "groups",

@@ -108,8 +108,8 @@ def slots() -> list[type[Slot]]:
     for module in ("nanotx.recipe", "nanotx.training.callbacks.base"):
         importlib.import_module(module)
     order = [entry.names[0] for entry in entries() if entry.group == SLOTS]
-    found = [slot for slot in Slot.__subclasses__() if slot.__module__.startswith("nanotx.")]
-    return sorted(found, key=lambda slot: order.index(slot.slot) if slot.slot in order else len(order))
+    kinds = [slot for slot in Slot.__subclasses__() if slot.__module__.startswith("nanotx.")]
+    return sorted(kinds, key=lambda slot: order.index(slot.slot) if slot.slot in order else len(order))
 
 
 def slot_text(slot: type[Slot], width: int) -> str:

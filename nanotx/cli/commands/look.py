@@ -112,31 +112,31 @@ def run(argv: list[str]) -> int:
 def look_at_prompt(console: Console, flags: Flags, loaded: LoadedRun) -> dict[str, Any]:
     """Print the tables and the map of the prompt, and return all figures."""
     site, head = find_head(loaded.model, flags.head) if flags.head else (None, 0)
-    found = look(loaded.model, encoded(loaded.tokenizer, flags.prompt, "--prompt").tolist())
-    texts = [token_text(loaded, token) for token in found.ids]
+    seen = look(loaded.model, encoded(loaded.tokenizer, flags.prompt, "--prompt").tolist())
+    texts = [token_text(loaded, token) for token in seen.ids]
     if flags.token is not None and flags.token >= len(texts):
         raise ConfigError(f"--token: {flags.token}, and the tokens shown are 0 to {len(texts) - 1}.")
-    print_notes(console, found, flags.folder, loaded)
-    print_layers(console, found, texts, len(texts) - 1 if flags.token is None else flags.token, loaded)
-    print_tokens(console, found, texts)
+    print_notes(console, seen, flags.folder, loaded)
+    print_layers(console, seen, texts, len(texts) - 1 if flags.token is None else flags.token, loaded)
+    print_tokens(console, seen, texts)
     if site is not None:
-        print_map(console, found, texts, head_name(site, head), site.name)
+        print_map(console, seen, texts, head_name(site, head), site.name)
     if flags.html:
-        guesses = {name: [token_text(loaded, one.token) for one in row] for name, row in found.layers.items()}
+        guesses = {name: [token_text(loaded, guess.token) for guess in row] for name, row in seen.layers.items()}
         try:
-            write_atomic(Path(flags.html), page(found, texts, guesses, f"{flags.folder}, step {loaded.step}"))
+            write_atomic(Path(flags.html), page(seen, texts, guesses, f"{flags.folder}, step {loaded.step}"))
         except OSError as error:
             raise RunError(f"--html {flags.html}: cannot be written: {error.strerror}.") from None
-    return to_json(found, texts)
+    return to_json(seen, texts)
 
 
 def print_scores(console: Console, loaded: LoadedRun) -> list[dict[str, Any]]:
     """Print the scores of the heads on repeated random tokens, and return them."""
-    found = head_scores(loaded.model)
-    rows = [[one.head, f"{one.induction:.3f}", f"{one.previous:.3f}"] for one in found]
+    scores = head_scores(loaded.model)
+    rows = [[head.head, f"{head.induction:.3f}", f"{head.previous:.3f}"] for head in scores]
     title = "Heads on random tokens that are repeated: mean attention weights"
     tables.print_table(console, title, [["head", "induction", "previous token"], *rows], sys.stdout.isatty())
-    return [vars(one) for one in found]
+    return [vars(head) for head in scores]
 
 
 def print_removals(console: Console, flags: Flags, loaded: LoadedRun) -> dict[str, Any]:
@@ -148,14 +148,14 @@ def print_removals(console: Console, flags: Flags, loaded: LoadedRun) -> dict[st
     count = 0 if fits(loaded.tokenizer, text, flags.tokens) else flags.tokens
     paper = eval_text(loaded.tokenizer, text, count, loaded.model.context)
     pairs = list(removals(loaded.model, paper, names))
-    loss, found = pairs[0][0], sorted((one for _, one in pairs), key=lambda one: -one.difference)
+    loss, effects = pairs[0][0], sorted((effect for _, effect in pairs), key=lambda effect: -effect.difference)
     cells = [["without", "loss", "difference", "95% interval"]]
-    for one in found:
-        interval = "-" if one.interval is None else f"{one.interval[0]:+.4f} to {one.interval[1]:+.4f}"
-        cells.append([one.name, f"{one.loss:.4f}", f"{one.difference:+.4f}", interval])
+    for effect in effects:
+        interval = "-" if effect.interval is None else f"{effect.interval[0]:+.4f} to {effect.interval[1]:+.4f}"
+        cells.append([effect.name, f"{effect.loss:.4f}", f"{effect.difference:+.4f}", interval])
     title = f"Loss {loss:.4f} nats per token over {paper.tokens:,} tokens of the validation text; without a part of it:"
     tables.print_table(console, title, cells, sys.stdout.isatty())
-    rows = [vars(one) | {"interval": one.interval} for one in found]
+    rows = [vars(effect) | {"interval": effect.interval} for effect in effects]
     return {"loss": loss, "validation_tokens": paper.tokens, "removals": rows}
 
 
@@ -165,14 +165,14 @@ def token_text(loaded: LoadedRun, token: int) -> str:
     return printable(names[token] if token in names else visible(loaded.tokenizer.decode_bytes([token])))
 
 
-def print_notes(console: Console, found: Look, folder: str, loaded: LoadedRun) -> None:
+def print_notes(console: Console, seen: Look, folder: str, loaded: LoadedRun) -> None:
     """Print what is looked at, and what is not."""
-    lines = [f"{folder}, step {loaded.step}: {len(found.ids)} tokens"]
-    if found.left_out:
-        lines.append(f"The prompt is longer than the context: the first {found.left_out:,} tokens are left out.")
+    lines = [f"{folder}, step {loaded.step}: {len(seen.ids)} tokens"]
+    if seen.left_out:
+        lines.append(f"The prompt is longer than the context: the first {seen.left_out:,} tokens are left out.")
     if trained_compiled(folder):
         lines.append("The run was trained compiled; it is looked at eagerly, so the last bits of a number may differ.")
-    for line in (*lines, *found.notes, *found.without.values()):
+    for line in (*lines, *seen.notes, *seen.without.values()):
         console.print(Text(line), soft_wrap=True)
 
 
@@ -185,11 +185,11 @@ def trained_compiled(folder: str) -> bool:
     return isinstance(summary, dict) and summary.get("compiled") is True
 
 
-def print_layers(console: Console, found: Look, texts: list[str], place: int, loaded: LoadedRun) -> None:
+def print_layers(console: Console, seen: Look, texts: list[str], place: int, loaded: LoadedRun) -> None:
     """Print the guess after each layer at one token, with the mean surprise of the prompt there."""
     cells = [["layer", "guess", "probability", "entropy", "rank of next", "mean surprise"]]
-    for name, row in found.layers.items():
-        guess, known = row[place], [one.surprise for one in row if one.surprise is not None]
+    for name, row in seen.layers.items():
+        guess, known = row[place], [token.surprise for token in row if token.surprise is not None]
         mean = f"{sum(known) / len(known):.3f}" if known else "-"
         rank = "-" if guess.rank is None else f"{guess.rank:,}"
         word = token_text(loaded, guess.token)
@@ -199,35 +199,33 @@ def print_layers(console: Console, found: Look, texts: list[str], place: int, lo
     tables.print_table(console, f"{after}{true} (entropy and surprise in nats)", cells, sys.stdout.isatty(), left=2)
 
 
-def print_tokens(console: Console, found: Look, texts: list[str]) -> None:
+def print_tokens(console: Console, seen: Look, texts: list[str]) -> None:
     """Print the surprise of each token, and the heads that look most at one token before it."""
     cells = [["token", "text", "surprise", "rank", "strongest heads"]]
     first = max(0, len(texts) - SHOWN)
     for place in range(first, len(texts)):
-        before = found.final[place - 1] if place else None
+        before = seen.final[place - 1] if place else None
         surprise, rank = (
             (f"{before.surprise:8.3f}", f"{before.rank:4,}")
             if before is not None and before.surprise is not None
             else ("       -", "   -")
         )
-        heads = [
-            f"{name} at {key} {texts[key]} {weight:.2f}" for name, key, weight in found.strongest(place, STRONGEST)
-        ]
+        heads = [f"{name} at {key} {texts[key]} {weight:.2f}" for name, key, weight in seen.strongest(place, STRONGEST)]
         cells.append([f"{place}", texts[place], surprise, rank, ", ".join(heads)])
     title = f"The last {SHOWN} of {len(texts)} tokens (--json has all)" if first else "Tokens"
     tables.print_table(console, title, cells, sys.stdout.isatty(), left=len(cells[0]))
 
 
-def print_map(console: Console, found: Look, texts: list[str], name: str, attention: str) -> None:
+def print_map(console: Console, seen: Look, texts: list[str], name: str, attention: str) -> None:
     """Print the attention map of a head: a row for each token, a column for each token that it may look at."""
-    if name not in found.maps:
-        raise ConfigError(f"--head {name}: {found.without.get(attention, 'it has no map')}")
+    if name not in seen.maps:
+        raise ConfigError(f"--head {name}: {seen.without.get(attention, 'it has no map')}")
     first = max(0, len(texts) - SHOWN)
     part = f", the last {SHOWN} of {len(texts)} tokens (--json has all)" if first else ""
     steps = ", ".join(f"{shade} from {step:g}" for shade, step in zip(SHADES[1:], STEPS, strict=True))
     lines = [f"Head {name}{part}: a row for each token, a column for each that it looks at; {steps}"]
     for query in range(first, len(texts)):
-        weights = found.maps[name][query, first : query + 1].tolist()
+        weights = seen.maps[name][query, first : query + 1].tolist()
         row = "".join(2 * SHADES[sum(weight >= step for step in STEPS)] for weight in weights)
         lines.append(f"{query:4} {texts[query][:6]:6} |{row}|")
     console.print(Text("\n".join(lines)), soft_wrap=True)

@@ -74,7 +74,7 @@ def run(argv: list[str]) -> int:
     if flags.plot:
         run_plot.draw(runs, differing(runs), Path(flags.plot))
     if flags.json:
-        write_json(flags.json, {"columns": columns, "runs": [one.to_json() for one in runs]})
+        write_json(flags.json, {"columns": columns, "runs": [entry.to_json() for entry in runs]})
     if flags.csv:
         write_csv(flags.csv, runs, columns)
     return 0
@@ -87,7 +87,7 @@ def select(runs: Sequence[RunRow], flags: Flags) -> list[RunRow]:
         ConfigError: no run has a column that is named, or no run meets the conditions.
     """
     conditions = [read_condition(text, runs) for text in flags.where]
-    selected = [one for one in runs if all(condition(one) for condition in conditions)]
+    selected = [entry for entry in runs if all(condition(entry) for condition in conditions)]
     if flags.sort:
         descending = flags.sort.startswith("-")
         selected = sort_runs(selected, check_column("--sort", flags.sort.removeprefix("-"), runs), descending)
@@ -105,8 +105,8 @@ def chosen_columns(names: str, runs: Sequence[RunRow]) -> list[str]:
 
 def default_columns(runs: Sequence[RunRow]) -> list[str]:
     """Return the columns that are shown where none are named: the differing fields, and the main figures."""
-    unfinished = any(one.value("status") != "complete" for one in runs)
-    figures = [name for name in FIGURES if any(one.value(name) is not None for one in runs)]
+    unfinished = any(entry.value("status") != "complete" for entry in runs)
+    figures = [name for name in FIGURES if any(entry.value(name) is not None for entry in runs)]
     return list(dict.fromkeys(["run", *differing(runs), *(["status"] if unfinished else []), *figures]))
 
 
@@ -117,7 +117,7 @@ def write_table(runs: Sequence[RunRow], columns: list[str], fits: bool) -> None:
     """Print the runs; on a terminal, leave out the last differing fields where the table is too wide, if it may."""
     console, terminal = Console(highlight=False), sys.stdout.isatty()
     shown = list(columns)
-    cells = [[shown_value(one, name) for name in columns] for one in runs]
+    cells = [[shown_value(entry, name) for name in columns] for entry in runs]
     widths = {
         name: max(cell_len(text) for text in (name, *column))
         for name, column in zip(columns, zip(*cells, strict=True), strict=True)
@@ -165,14 +165,14 @@ def shortened(text: str) -> str:
 
 def notes(runs: Sequence[RunRow], columns: Sequence[str], sort: str) -> list[str]:
     """Return what a reader of the table must know besides."""
-    found = [note for one in runs for note in one.notes]
+    messages = [note for entry in runs for note in entry.notes]
     if any(name in columns for name in ("val_loss", "train_loss", "best_val_loss")):
-        found += incomparable(runs)
+        messages += incomparable(runs)
     if sort:
         column = check_column("--sort", sort.removeprefix("-"), runs)
-        if lacking := [one.name for one in runs if one.value(column) is None]:
-            found.append(f"without {column}, and so last: {', '.join(lacking)}")
-    return found
+        if lacking := [entry.name for entry in runs if entry.value(column) is None]:
+            messages.append(f"without {column}, and so last: {', '.join(lacking)}")
+    return messages
 
 
 def print_line(line: str) -> None:
@@ -191,7 +191,7 @@ def write_csv(path: str, runs: Sequence[RunRow], columns: Sequence[str]) -> None
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows([[one.value(name) for name in columns] for one in runs])
+    writer.writerows([[entry.value(name) for name in columns] for entry in runs])
     try:
         write_atomic(Path(path), text.getvalue())
     except OSError as error:

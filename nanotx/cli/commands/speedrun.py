@@ -132,9 +132,9 @@ def run_seeds(flags: Flags, argv: list[str]) -> int:
     here = Path(nanotx.__file__).resolve().parents[1]  # a checkout need not be installed
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(here), *sys.path])}
     base = find_folder(flags.run, Path(next(iter(positional_args(argv)), "record")).stem, resume=False).path.as_posix()
-    for one in range(seed, seed + flags.seeds):
-        folder = f"{base}-{one}"
-        command = [*argv, "--seed", str(one), "--run", folder, "--target", repr(flags.target)]
+    for run_seed in range(seed, seed + flags.seeds):
+        folder = f"{base}-{run_seed}"
+        command = [*argv, "--seed", str(run_seed), "--run", folder, "--target", repr(flags.target)]
         command += ["--records", flags.records] if flags.records else []
         done = subprocess.run([sys.executable, "-m", "nanotx", "speedrun", *command], env=environment, check=False)
         if done.returncode:
@@ -150,10 +150,10 @@ def first_seed(argv: list[str]) -> tuple[int, list[str]]:
     Raises:
         ConfigError: it is no whole number.
     """
-    said = collect_flags(argv).get("seed")
-    if said is None:
+    values = collect_flags(argv).get("seed")
+    if values is None:
         return Recipe().seed, argv
-    value = " ".join(said[0])
+    value = " ".join(values[0])
     if not value.isdecimal():
         raise ConfigError(f"--seed: expected a whole number of at least 0, got {value!r}.")
     at = next(index for index, arg in enumerate(argv) if arg.partition("=")[0] == "--seed")
@@ -162,11 +162,11 @@ def first_seed(argv: list[str]) -> tuple[int, list[str]]:
 
 def summarize(outcomes: list[Row], target: float) -> str:
     """What several seeds come to together."""
-    losses = sorted(one["val_loss"] for one in outcomes)
-    told = f"{len(outcomes)} seeds: losses {', '.join(f'{loss:.4f}' for loss in losses)}"
-    times = [one["seconds"] for one in outcomes if one["reached"]]
+    losses = sorted(outcome["val_loss"] for outcome in outcomes)
+    text = f"{len(outcomes)} seeds: losses {', '.join(f'{loss:.4f}' for loss in losses)}"
+    times = [outcome["seconds"] for outcome in outcomes if outcome["reached"]]
     if len(times) < len(outcomes):
-        return f"{told}; {len(times)} of them reached {target:g}, so it is no record."
+        return f"{text}; {len(times)} of them reached {target:g}, so it is no record."
     middle = statistics.median(times)
     few = "" if len(times) >= SEEDS else f" A record takes {SEEDS} seeds."
-    return f"{told}; all reached {target:g}, in {middle:.1f} s by the median.{few}"
+    return f"{text}; all reached {target:g}, in {middle:.1f} s by the median.{few}"

@@ -57,7 +57,7 @@ class IdsCase(TokenizerCase):
     def row(self) -> list[int]:
         """The text's ids with others inserted."""
         ids = self.codec.encode(self.accepted).tolist()
-        return [*ids[: self.at], *(one % self.codec.vocab_size for one in self.ids), *ids[self.at :]]
+        return [*ids[: self.at], *(number % self.codec.vocab_size for number in self.ids), *ids[self.at :]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +72,7 @@ class SpecialTokensCase(TokenizerCase):
     def joined(self) -> str:
         """The pieces that are accepted, with names between them."""
         names = [*self.codec.special_tokens] or ["<|endoftext|>"]
-        put = [names[one % len(names)] for one in self.between]
+        put = [names[number % len(names)] for number in self.between]
         return "".join(self.held(piece) + name for piece, name in zip_longest(self.pieces, put, fillvalue=""))
 
     @property
@@ -112,7 +112,7 @@ class RefusedCase(TokenizerCase):
         """Rows of ids, the last id of each out of range."""
         size = self.codec.vocab_size
         wrong = (-1, size, self.beyond if self.beyond < 0 else size + self.beyond)
-        return [[0] * self.at + [one] for one in wrong]
+        return [[0] * self.at + [last] for last in wrong]
 
 
 places = st.integers(0, 40)

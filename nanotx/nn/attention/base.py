@@ -127,7 +127,7 @@ class MultiHeadAttention(nn.Module, ABC):
     def forward(self, x: Stream, position: PositionalEncoding = NO_POSITION, cache: KVCache | None = None) -> Stream:
         heads, kv_heads = self.config.heads, self.config.kv_heads
         qkv = rearrange(self.to_qkv(x), "b t (n k) -> b t n k", n=heads + 2 * kv_heads)
-        q, k, v = (rearrange(one, "b t n k -> b n t k") for one in qkv.split([heads, kv_heads, kv_heads], dim=2))
+        q, k, v = (rearrange(proj, "b t n k -> b n t k") for proj in qkv.split([heads, kv_heads, kv_heads], dim=2))
         q_pos, k_pos = positions(x, cache)
         q, k = position.rotate(self.q_norm(q), self.k_norm(k), q_pos)
         if cache is not None:

@@ -75,9 +75,9 @@ class Chunked(torch.autograd.Function):
             with torch.enable_grad():
                 leaf = piece.detach().requires_grad_()
                 chunk_total, cross = head.sums(leaf, wanted, objective)
-                found = torch.autograd.grad(chunk_total, [leaf, *weights], allow_unused=True, materialize_grads=True)
-            place.copy_(found[0])
-            torch._foreach_add_(learned, list(found[1:]))
+                grads = torch.autograd.grad(chunk_total, [leaf, *weights], allow_unused=True, materialize_grads=True)
+            place.copy_(grads[0])
+            torch._foreach_add_(learned, list(grads[1:]))
             total, plain = total + chunk_total.detach(), plain + cross.detach()
         ctx.save_for_backward(gradient, *learned)
         ctx.mark_non_differentiable(plain)

@@ -86,7 +86,7 @@ def merge_long(piece: bytes, ranks: Mapping[Pair, int]) -> list[int]:
             heapq.heappush(heap, right * size + at)
         if previous >= 0 and (left := ranks.get((ids[previous], rank))) is not None:
             heapq.heappush(heap, left * size + previous)
-    return [one for one in ids if one != GONE]
+    return [token for token in ids if token != GONE]
 
 
 PIECES = 1 << 18  # entries of the young generation of the cache of pieces

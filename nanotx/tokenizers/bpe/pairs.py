@@ -47,7 +47,10 @@ def merge_all(line: Line, first: Row, with_left: Row, with_right: Row, limits: t
     wanted, least, longest = limits
     pairs = Pairs([0], [0], [0], [-1], [0], [-1])  # number 0 means no pair
     count_bytes(line, pairs, first)
-    heap = [(-pairs.counts[one], pairs.lefts[one], pairs.rights[one], one) for one in range(1, len(pairs.lefts))]
+    heap = [
+        (-pairs.counts[number], pairs.lefts[number], pairs.rights[number], number)
+        for number in range(1, len(pairs.lefts))
+    ]
     heapq.heapify(heap)
     merges, sizes = [(0, 0)], [1] * BYTES
     while len(heap) > 0 and len(merges) <= wanted:
@@ -65,10 +68,10 @@ def merge_all(line: Line, first: Row, with_left: Row, with_right: Row, limits: t
         merge(line, pairs, pair, len(sizes), with_left, with_right)
         merges.append((left, right))
         sizes.append(sizes[left] + sizes[right])
-        for one in range(born, len(pairs.lefts)):
-            with_left[pairs.lefts[one]] = with_right[pairs.rights[one]] = 0
-            if pairs.counts[one] > 0:
-                heapq.heappush(heap, (-pairs.counts[one], pairs.lefts[one], pairs.rights[one], one))
+        for number in range(born, len(pairs.lefts)):
+            with_left[pairs.lefts[number]] = with_right[pairs.rights[number]] = 0
+            if pairs.counts[number] > 0:
+                heapq.heappush(heap, (-pairs.counts[number], pairs.lefts[number], pairs.rights[number], number))
     return merges[1:]
 
 
@@ -100,24 +103,24 @@ def merge(line: Line, pairs: Pairs, pair: int, new: int, with_left: Row, with_ri
         if ids[at] != left or ids[other] != right:
             continue  # one of the two has been merged away
         previous, following, weight = before[at], after[other], weights[at]
-        one, two = ids[previous], ids[following]
+        outside_left, outside_right = ids[previous], ids[following]
         ids[at], ids[other] = new, WALL
         after[at], before[following] = following, at
-        if one != WALL:
+        if outside_left != WALL:
             counts[numbers[previous]] -= weight
-            made = with_left[one]
+            made = with_left[outside_left]
             if made == 0:
-                made = with_left[one] = new_pair(pairs, one, new)
+                made = with_left[outside_left] = new_pair(pairs, outside_left, new)
             numbers[previous] = made
             counts[made] += weight
             older.append(newest[made])
             newest[made] = len(places)
             places.append(previous)
-        if two != WALL:
+        if outside_right != WALL:
             counts[numbers[other]] -= weight
-            made = with_right[two]
+            made = with_right[outside_right]
             if made == 0:
-                made = with_right[two] = new_pair(pairs, new, two)
+                made = with_right[outside_right] = new_pair(pairs, new, outside_right)
             numbers[at] = made
             counts[made] += weight
             older.append(newest[made])
@@ -138,17 +141,17 @@ def new_pair(pairs: Pairs, left: int, right: int) -> int:
 def places_of(pairs: Pairs, pair: int) -> list[int]:
     """Return the present and former positions of a pair, from left to right."""
     places, older = pairs.places, pairs.older
-    found, entry, ordered = [0], pairs.newest[pair], True
+    positions, entry, ordered = [0], pairs.newest[pair], True
     while entry >= 0:
         place = places[entry]
-        ordered = ordered and (place < found[-1] or len(found) == 1)
-        found.append(place)
+        ordered = ordered and (place < positions[-1] or len(positions) == 1)
+        positions.append(place)
         entry = older[entry]
-    found.reverse()
-    found.pop()
+    positions.reverse()
+    positions.pop()
     if not ordered:
-        found.sort()
-    return found
+        positions.sort()
+    return positions
 
 
 HELPERS = (count_bytes, merge, new_pair, places_of)

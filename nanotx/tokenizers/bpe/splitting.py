@@ -82,14 +82,14 @@ class Splitter:
             TokenizerError: a regex of the user's own takes forever on this text, or leaves something out.
         """
         if self._ascii is not None:
-            found: list[str] = self._ascii.findall(text) if text.isascii() else self._regex.findall(text)
-            return found
+            pieces: list[str] = self._ascii.findall(text) if text.isascii() else self._regex.findall(text)
+            return pieces
         patience = 10 + len(text) / 100_000  # seconds
         try:
             if not self._regex.groups:
-                found = self._regex.findall(text, timeout=patience)
-                if "".join(found) == text:
-                    return found
+                pieces = self._regex.findall(text, timeout=patience)
+                if "".join(pieces) == text:
+                    return pieces
             return list(self._walk(text, patience))
         except TimeoutError:
             raise TokenizerError(
@@ -117,10 +117,10 @@ class Splitter:
 
     def _check_gap(self, text: str, start: int, end: int) -> None:
         if self.whole and start < end:
-            one = text[start]
+            character = text[start]
             raise TokenizerError(
-                f"bpe: the pattern {self.source!r} leaves out {one!r} (U+{ord(one):04X}) at offset {start}; "
-                "expected one that matches every character; try '|(?s:.)' at its end."
+                f"bpe: the pattern {self.source!r} leaves out {character!r} (U+{ord(character):04X}) at offset "
+                f"{start}; expected one that matches every character; try '|(?s:.)' at its end."
             )
 
 
@@ -137,7 +137,7 @@ def count_parts(count: Callable[..., Any], text: str) -> Counter[str]:
     starts, ends, counts = (np.zeros(size, np.int32) for _ in range(3))
     used = count(data, LETTER, starts, ends, counts)
     rows = (row[used].tolist() for row in (starts, ends, counts))
-    return Counter({text[start:end]: found for start, end, found in zip(*rows, strict=True)})
+    return Counter({text[start:end]: occurrences for start, end, occurrences in zip(*rows, strict=True)})
 
 
 def count(data: Row, letter: Row, starts: Row, ends: Row, counts: Row) -> Row:

@@ -72,7 +72,7 @@ class Bpe(ByteLevelBpe):
                 f"expected one of {', '.join(NAMED)} with its own, or 'own' with any other."
             )
         for index, pair in enumerate(table["merges"]):
-            if type(pair) is not list or [type(one) for one in pair] != [int, int]:
+            if type(pair) is not list or [type(half) for half in pair] != [int, int]:
                 raise TokenizerError(f"bpe: merge {index}: expected a pair of ids, got {brief(pair)}.")
         try:
             codec = BpeCodec(
@@ -126,8 +126,8 @@ class BpeCodec(Codec):
         memory.seen += len(data)
         if self.splittable and len(data) >= SHORT and (fast := loops(memory.seen >= TEXT)):
             return self._engine(fast).encode(text, data)
-        found = map(memory.__getitem__, self._splitter.parts(text))
-        return np.frombuffer(bytearray().join(found), np.int32)
+        encoded = map(memory.__getitem__, self._splitter.parts(text))
+        return np.frombuffer(bytearray().join(encoded), np.int32)
 
     def decode_bytes(self, ids: Iterable[Any]) -> bytes:
         """Return the joined bytes of the tokens; see `Codec.decode_bytes`."""
@@ -165,8 +165,8 @@ class BpeCodec(Codec):
         if "_engines" not in vars(self):
             vars(self).pop("_memory", None)  # short texts begin another
             object.__setattr__(self, "_engines", CompiledEncoder(fast, self._splitter, self.merges, self.ids))
-        found: CompiledEncoder = vars(self)["_engines"]
-        return found
+        engine: CompiledEncoder = vars(self)["_engines"]
+        return engine
 
     @cached_property
     def _memory(self) -> PieceCache:

@@ -35,15 +35,15 @@ def settled(described: Mapping[str, Any]) -> dict[str, Any]:
 
 def losses(described: Mapping[str, Any]) -> list[str]:
     """Return what in a tokenizer.json loses text, whatever the text: the step, and what it is."""
-    found = []
+    steps = []
     for step, key in PARTS.items():
         for part in parts_of(described.get(step), key):
             kind, content, pattern = part.get("type"), part.get("content"), part.get("pattern")
             removed = part.get("behavior") == "Removed" and not part.get("invert")
             replaced = kind == "Replace" and (not content or not isinstance(pattern, dict) or "String" not in pattern)
             if kind in LOSING[step] or removed or replaced:
-                found.append(f"{step}: {kind}{' that removes' * removed}{' of a regex or by nothing' * replaced}")
-    return found + dropped(described)
+                steps.append(f"{step}: {kind}{' that removes' * removed}{' of a regex or by nothing' * replaced}")
+    return steps + dropped(described)
 
 
 def dropped(described: Mapping[str, Any]) -> list[str]:
@@ -84,9 +84,9 @@ def check_regexes(table: Any) -> None:
     """
     left = [table]
     while left:
-        one = left.pop()
-        left += one.values() if isinstance(one, dict) else one if isinstance(one, list) else ()
-        source = one.get("Regex") if isinstance(one, dict) else None
+        value = left.pop()
+        left += value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        source = value.get("Regex") if isinstance(value, dict) else None
         if isinstance(source, str):
             check_size(source, 8 * LONGEST)
             check_calls(source)
@@ -114,7 +114,7 @@ def check_sound(described: Mapping[str, Any]) -> None:
 
 def kinds_of(described: Mapping[str, Any], step: str, steps: str) -> list[str]:
     """Return the types of a step's parts, in their order; none where there is no such step."""
-    one = described.get(step)
-    inside = one.get(steps) if isinstance(one, dict) and one.get("type") == "Sequence" else [one]
+    table = described.get(step)
+    inside = table.get(steps) if isinstance(table, dict) and table.get("type") == "Sequence" else [table]
     parts = inside if isinstance(inside, list) else []
     return [str(part.get("type")) if isinstance(part, dict) else "" for part in parts if part is not None]

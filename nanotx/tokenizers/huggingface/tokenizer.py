@@ -92,12 +92,16 @@ class HuggingfaceCodec(Codec):
 
     def __post_init__(self) -> None:
         library = self._library
-        added = {token.content: (one, token.special) for one, token in library.get_added_tokens_decoder().items()}
-        special_tokens = {name: one for name, (one, special) in added.items() if special}
-        found = [(name.encode("utf-8"), one) for name, (one, special) in added.items() if not special]
+        added = {
+            token.content: (token_id, token.special) for token_id, token in library.get_added_tokens_decoder().items()
+        }
+        special_tokens = {name: token_id for name, (token_id, special) in added.items() if special}
+        ordinary = [(name.encode("utf-8"), token_id) for name, (token_id, special) in added.items() if not special]
         words = library.get_vocab(with_added_tokens=False).items()
-        found += [(from_printable(word), one) for word, one in words if word not in added]
-        tokens = tokens_by_id(self.part, [token for token, _ in found], [one for _, one in found], special_tokens)
+        ordinary += [(from_printable(word), token_id) for word, token_id in words if word not in added]
+        tokens = tokens_by_id(
+            self.part, [token for token, _ in ordinary], [token_id for _, token_id in ordinary], special_tokens
+        )
         object.__setattr__(self, "special_tokens", dict(sorted(special_tokens.items(), key=lambda item: item[1])))
         object.__setattr__(self, "nfc", kinds_of(self.described, "normalizer", "normalizers") == ["NFC"])
         object.__setattr__(self, "vocab_size", len(tokens))
@@ -134,9 +138,9 @@ class HuggingfaceCodec(Codec):
         """The steps that lose text, whatever the text; training takes them only if `Huggingface.lossy` is set."""
         return losses(self.described)
 
-    def needs_lookahead(self, one: int) -> bool:
+    def needs_lookahead(self, token_id: int) -> bool:
         """Return whether it is a byte that a ByteFallback decodes with those beside it; see `Codec.needs_lookahead`."""
-        return one in self._bytes
+        return token_id in self._bytes
 
     def to_dict(self) -> dict[str, Any]:
         """Return the tokenizer.json, whole."""
@@ -158,7 +162,7 @@ class HuggingfaceCodec(Codec):
         if "ByteFallback" not in (part.get("type") for part in parts_of(self.described.get("decoder"), "decoders")):
             return frozenset()
         words = self._library.get_vocab(with_added_tokens=True).items()
-        return frozenset(one for word, one in words if BYTE.fullmatch(word))
+        return frozenset(token_id for word, token_id in words if BYTE.fullmatch(word))
 
     @cached_property
     def _library(self) -> Any:
@@ -185,14 +189,14 @@ def read_json(path: Path) -> dict[str, Any]:
             data = file.read(LARGEST + 1)
         if len(data) > LARGEST:
             raise TokenizerError(f"{path}: larger than {LARGEST} bytes; no tokenizer that nanotx keeps is.")
-        found = json.loads(data.decode("utf-8"), parse_constant=_no_number)
+        content = json.loads(data.decode("utf-8"), parse_constant=_no_number)
     except OSError as error:
         raise TokenizerError(f"{path}: cannot be read: {error.strerror}.") from None
     except (ValueError, RecursionError) as error:
         raise TokenizerError(f"{path}: not a tokenizer in JSON: {error}.") from None
-    if not isinstance(found, dict):
-        raise TokenizerError(f"{path}: expected a JSON object, got {type(found).__name__}.")
-    return found
+    if not isinstance(content, dict):
+        raise TokenizerError(f"{path}: expected a JSON object, got {type(content).__name__}.")
+    return content
 
 
 def _no_number(word: str) -> Any:

@@ -42,13 +42,13 @@ class Lattice:
         for start in range(size):
             so_far = best[start]
             for end in range(start + 1, min(start + longest, size) + 1):
-                found = tokens.get(piece[start:end])
-                if found is not None and so_far + found[0] > best[end]:
-                    best[end], came[end] = so_far + found[0], (start, found[1])
+                entry = tokens.get(piece[start:end])
+                if entry is not None and so_far + entry[0] > best[end]:
+                    best[end], came[end] = so_far + entry[0], (start, entry[1])
         ids, end = list[int](), size
         while end:
-            end, one = came[end]
-            ids.append(one)
+            end, token_id = came[end]
+            ids.append(token_id)
         return ids[::-1]
 
     def drawn(self, piece: str, dice: np.random.Generator, alpha: float) -> list[int]:
@@ -56,9 +56,9 @@ class Lattice:
         weights, last = [0.0], list[list[tuple[float, int, int]]]([[]])
         for end in range(1, len(piece) + 1):
             ways = [
-                (weights[start] + alpha * found[0], start, found[1])
+                (weights[start] + alpha * entry[0], start, entry[1])
                 for start in range(max(end - self.longest, 0), end)
-                if (found := self.tokens.get(piece[start:end])) is not None
+                if (entry := self.tokens.get(piece[start:end])) is not None
             ]
             most = max(weight for weight, _, _ in ways)
             weights.append(most + math.log(sum(math.exp(weight - most) for weight, _, _ in ways)))
@@ -68,8 +68,8 @@ class Lattice:
             shares = accumulate(math.exp(weight - weights[end]) for weight, _, _ in last[end])
             point = dice.random()
             place = next((place for place, share in enumerate(shares) if point < share), -1)  # rounding may miss all
-            _, end, one = last[end][place]
-            ids.append(one)
+            _, end, token_id = last[end][place]
+            ids.append(token_id)
         return ids[::-1]
 
     def _by_runs(self, piece: str, cut: Callable[[str], list[int]]) -> bytes:

@@ -114,8 +114,8 @@ class UnigramCodec(WordTokenizerCodec):
     def encode_ordinary(self, text: str) -> Ids:
         """Return the most probable tokens of each piece; see `Codec.encode_ordinary`."""
         self._check(text)
-        found = map(self._memory.__getitem__, cut(SPACED, text))
-        return np.frombuffer(bytearray().join(found), np.int32)
+        encoded = map(self._memory.__getitem__, cut(SPACED, text))
+        return np.frombuffer(bytearray().join(encoded), np.int32)
 
     def sample(self, text: str, dice: np.random.Generator, alpha: float = 1.0) -> Ids:
         """Return the ids of a random segmentation: that of each piece has a probability proportional to P ** alpha.
@@ -153,8 +153,8 @@ class UnigramCodec(WordTokenizerCodec):
 
     @cached_property
     def _lattice(self) -> Lattice:
-        found = zip(self.scores, self.ids or range(len(self.tokens)), strict=True)
-        return Lattice(dict(zip(self.tokens, found, strict=True)), self.special_tokens.get(UNKNOWN))
+        entries = zip(self.scores, self.ids or range(len(self.tokens)), strict=True)
+        return Lattice(dict(zip(self.tokens, entries, strict=True)), self.special_tokens.get(UNKNOWN))
 
     @cached_property
     def _memory(self) -> PieceCache:

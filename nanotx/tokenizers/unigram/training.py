@@ -81,9 +81,9 @@ def levels(row: Row, longest: int, least: int) -> list[Level]:
     alphabet, letters = row.letters
     weights = np.repeat(row.weights, row.sizes + 1)
     counts = np.bincount(letters + 1, weights, len(alphabet) + 1)[1:].astype(np.int64)
-    found = [Level(counts, letters.astype(np.int32))]
+    ngrams = [Level(counts, letters.astype(np.int32))]
     for length in range(2, longest + 1):
-        shorter = found[-1].at[: max(len(letters) - length + 1, 0)].astype(np.int64)
+        shorter = ngrams[-1].at[: max(len(letters) - length + 1, 0)].astype(np.int64)
         following = letters[length - 1 :]
         places = np.flatnonzero((shorter >= 0) & (following >= 0))
         pairs = shorter[places] * len(alphabet) + following[places]
@@ -95,8 +95,8 @@ def levels(row: Row, longest: int, least: int) -> list[Level]:
         renumbered = np.where(often, np.cumsum(often) - 1, NONE)
         at = np.full(len(letters), NONE, np.int32)
         at[places] = renumbered[numbers.reshape(-1)]
-        found.append(Level(counts[often], at))
-    return found
+        ngrams.append(Level(counts[often], at))
+    return ngrams
 
 
 LONGEST = 16  # characters of a token
@@ -158,18 +158,18 @@ def learn_scores(pieces: Mapping[str, int], wanted: int, least: int = 1) -> tupl
         alive[order[:size]] = True
         field, counts = field.kept(alive), counts[alive]
     scores = np.round(scores_of(counts), DIGITS)
-    found = dict(zip(field.tokens(), scores.tolist(), strict=True))
-    return dict(sorted(found.items(), key=lambda item: (-item[1], item[0]))), possible
+    score_of = dict(zip(field.tokens(), scores.tolist(), strict=True))
+    return dict(sorted(score_of.items(), key=lambda item: (-item[1], item[0]))), possible
 
 
 def stretched(pieces: Mapping[str, int]) -> dict[str, int]:
     """Return the pieces, the long ones in stretches."""
-    found = dict[str, int]()
+    shorter = dict[str, int]()
     for piece, count in pieces.items():
         for at in range(0, len(piece), STRETCH):
             segment = piece[at : at + STRETCH]
-            found[segment] = found.get(segment, 0) + count
-    return found
+            shorter[segment] = shorter.get(segment, 0) + count
+    return shorter
 
 
 def seeded(pieces: Mapping[str, int], wanted: int, least: int) -> tuple[Field, int]:
@@ -178,24 +178,28 @@ def seeded(pieces: Mapping[str, int], wanted: int, least: int) -> tuple[Field, i
     Also says how many tokens there could be.
     """
     row = Row(pieces)
-    found = levels(row, LONGEST, least)
-    letters = len(found[0].counts)
-    best = [_best(level, SEEDS * wanted) for level in found[1:]]
-    size = np.concatenate([np.full(len(one), length) for length, one in enumerate(best, 2)] or [np.zeros(0, np.int64)])
+    ngrams = levels(row, LONGEST, least)
+    letters = len(ngrams[0].counts)
+    best = [_best(level, SEEDS * wanted) for level in ngrams[1:]]
+    size = np.concatenate(
+        [np.full(len(chosen), length) for length, chosen in enumerate(best, 2)] or [np.zeros(0, np.int64)]
+    )
     number = np.concatenate([*best, np.zeros(0, np.int64)])
-    count = np.concatenate([*(level.counts[one] for level, one in zip(found[1:], best, strict=True)), np.zeros(0)])
+    count = np.concatenate(
+        [*(level.counts[chosen] for level, chosen in zip(ngrams[1:], best, strict=True)), np.zeros(0)]
+    )
     order = np.lexsort((number, -size, -count * size))[: SEEDS * wanted]
     size, number = np.append(np.ones(letters, np.int64), size[order]), np.append(np.arange(letters), number[order])
-    at = np.full((len(found), len(row.text)), NONE, np.int32)
+    at = np.full((len(ngrams), len(row.text)), NONE, np.int32)
     places = np.zeros(len(size), np.int64)
-    for index, level in enumerate(found):
+    for index, level in enumerate(ngrams):
         tokens = np.flatnonzero(size == index + 1)
         renumbered = np.full(len(level.counts) + 1, NONE, np.int32)  # the last one means no substring
         renumbered[number[tokens]] = tokens
         at[index] = renumbered[level.at]
         somewhere = np.flatnonzero(at[index] != NONE)[::-1]
         places[at[index][somewhere]] = somewhere
-    return Field(row, at, letters, places, size), sum(len(level.counts) for level in found)
+    return Field(row, at, letters, places, size), sum(len(level.counts) for level in ngrams)
 
 
 def scores_of(counts: Floats) -> Floats:

@@ -104,8 +104,8 @@ class WordPieceCodec(WordTokenizerCodec):
         if UNKNOWN in self.special_tokens:
             utf8(self.part, text)  # a lone surrogate is an error, not an unknown token
         try:
-            found = map(self._memory.__getitem__, cut(WORDS, text))
-            return np.frombuffer(bytearray().join(found), np.int32)
+            encoded = map(self._memory.__getitem__, cut(WORDS, text))
+            return np.frombuffer(bytearray().join(encoded), np.int32)
         except KeyError:
             raise self._refusal(text) from None
 
@@ -169,8 +169,8 @@ class Greedy:
     """Cuts pieces into the ids of tokens; where that cannot be, into the one id of `<unk>`, if there is one."""
 
     def __init__(self, ids: Mapping[Token, int], unknown: int | None) -> None:
-        self.beginning = {text: one for (text, begins), one in ids.items() if begins}
-        self.inside = {text: one for (text, begins), one in ids.items() if not begins}
+        self.beginning = {text: token_id for (text, begins), token_id in ids.items() if begins}
+        self.inside = {text: token_id for (text, begins), token_id in ids.items() if not begins}
         self.longest = max(len(text) for text, _ in ids)
         self.unknown = unknown
 
@@ -179,11 +179,11 @@ class Greedy:
         ids, at, known = list[int](), 0, self.beginning
         while at < len(piece):
             for end in range(min(at + self.longest, len(piece)), at, -1):
-                found = known.get(piece[at:end])
-                if found is not None:
+                token_id = known.get(piece[at:end])
+                if token_id is not None:
                     break
             else:
                 return None if self.unknown is None else np.int32(self.unknown).tobytes()
-            ids.append(found)
+            ids.append(token_id)
             at, known = end, self.inside
         return np.array(ids, np.int32).tobytes()

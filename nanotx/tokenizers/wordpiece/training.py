@@ -61,8 +61,8 @@ class Line:
         self.places: defaultdict[Pair, list[int]] = defaultdict(list)
         self.pairs_of: defaultdict[int, dict[Pair, None]] = defaultdict(dict)  # the pairs that a token is in
         self._score, self._whole = SCORES[score], sum(len(piece) * count for piece, count in pieces.items())
-        for one, weight in zip(self.ids, self.weights, strict=True):
-            self.tokens[one] += weight
+        for token, weight in zip(self.ids, self.weights, strict=True):
+            self.tokens[token] += weight
         for at, pair in enumerate(pairwise(self.ids)):
             self._count(pair, at)
 
@@ -88,7 +88,7 @@ class Line:
             self.after[at], self.before[following] = following, at
             self._count((ids[previous], new), previous)
             self._count((new, ids[following]), at)
-        return list(dict.fromkeys(one for token in (left, right, new) for one in self.pairs_of[token]))
+        return list(dict.fromkeys(touched for token in (left, right, new) for touched in self.pairs_of[token]))
 
     def _count(self, pair: Pair, at: int) -> None:
         if WALL not in pair:
@@ -141,7 +141,7 @@ def learn_tokens(
             continue
         changed = line.merge(pair, len(tokens))
         tokens.append((left + right, begins))
-        for one in changed:
-            if line.pairs[one] >= least:
-                heapq.heappush(heap, (-line.score(one), one))
+        for touched in changed:
+            if line.pairs[touched] >= least:
+                heapq.heappush(heap, (-line.score(touched), touched))
     return tokens

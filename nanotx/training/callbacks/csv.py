@@ -30,13 +30,13 @@ class Csv(Logger):
     def send(self, row: Row) -> None:
         if row["event"] == "sample":
             return
-        found = numbers(row)
-        if new := [key for key in found if key not in self.columns]:
+        figures = numbers(row)
+        if new := [key for key in figures if key not in self.columns]:
             self.file.close()
             self.columns += new
             with self.path.open(encoding="utf-8", newline="") as old:
                 self.rewrite([*csv.reader(old)][1:])
-        cells = {**found, "event": row["event"], "step": row["step"]}
+        cells = {**figures, "event": row["event"], "step": row["step"]}
         self.file.write(lines([[cells.get(name, "") for name in self.columns]]))
         self.file.flush()
 
