@@ -10,11 +10,15 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
+from zipfile import is_zipfile
 
 from filelock import FileLock, Timeout
 
 from nanotx.errors import ConfigError, RunError, shell_quoted
 from nanotx.files import DESKTOP_FILES, read_regular, write_atomic
+
+PACK = "pack.json"
+"""The file that tells a pack from a run: its format, its step, and the digests of corpus and tokenizer."""
 
 
 class RunFolder:
@@ -46,9 +50,9 @@ class RunFolder:
 
     @property
     def is_run(self) -> bool:
-        """Return whether the folder is a run, or what is left of one."""
+        """Return whether the folder is a run, or what is left of one; a pack is none."""
         own = (self.recipe, self.metrics, self.checkpoints)
-        return any(path.exists() or path.is_symlink() for path in own)
+        return not is_pack(self.path) and any(path.exists() or path.is_symlink() for path in own)
 
     @property
     def exists(self) -> bool:
@@ -65,6 +69,14 @@ class RunFolder:
             self.path.rmdir()
 
 
+def is_pack(path: Path) -> bool:
+    """Return whether a path is a pack (`packed.py`): a folder with a pack.json, or a zip file."""
+    try:
+        return (path / PACK).is_file() or (path.is_file() and (path.suffix == ".zip" or is_zipfile(path)))
+    except (OSError, ValueError):
+        return False
+
+
 def not_a_run(folder: str | Path, file: str = "recipe.toml") -> RunError:
     """Return the error of a path that is no run, with the run that was probably meant.
 
@@ -72,6 +84,12 @@ def not_a_run(folder: str | Path, file: str = "recipe.toml") -> RunError:
         folder: the path.
         file: the file that a run would have.
     """
+    if is_pack(Path(folder)):
+        return RunError(
+            f"{folder}: expected a run, got a pack, whose weights come without the state of the training: it cannot be "
+            "trained further or verified. Use the run that it was made from; sample, eval, look, show and export take "
+            "a pack."
+        )
     return RunError(f"{folder}: expected a run's folder, with a {file} in it.{run_meant(Path(folder))}")
 
 

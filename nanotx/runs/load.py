@@ -11,8 +11,8 @@ from nanotx.generation import Generation, Sampling
 from nanotx.generation.text import bias_by_id, check_texts, token_ids
 from nanotx.nn.transformer import Transformer
 from nanotx.recipe import Recipe
-from nanotx.runs import checkpoint, valid
-from nanotx.runs.folder import RunFolder, not_a_run
+from nanotx.runs import checkpoint, packed, valid
+from nanotx.runs.folder import RunFolder, is_pack, not_a_run
 from nanotx.runs.formats import read_saved_recipe
 from nanotx.runs.resume import check_tokenizer, load_model
 from nanotx.runs.trainer_state import read_state
@@ -162,12 +162,14 @@ def check_draft(loaded: LoadedRun, draft_model: LoadedRun) -> None:
 
 
 def load(folder: str | Path, step: int | None = None) -> LoadedRun:
-    """Load a run, on the CPU, from its newest valid checkpoint, or from the checkpoint of a step.
+    """Load a run, on the CPU, from its newest valid checkpoint, or from the checkpoint of a step; or load a pack.
 
     Raises:
         RunError: there is no run, no such checkpoint, or no valid one; says which.
         UnknownPart: its recipe names a part that must be supplied by --load FILE.py.
     """
+    if is_pack(Path(folder)):
+        return load_pack(Path(folder), str(folder), step)
     run = RunFolder(Path(folder))
     if not run.is_run or (run.path.resolve().parent.name == "checkpoints" and not run.checkpoints.exists()):
         raise not_a_run(folder)
@@ -177,23 +179,57 @@ def load(folder: str | Path, step: int | None = None) -> LoadedRun:
 def read_loaded(run: RunFolder, folder: str, step: int | None) -> LoadedRun:
     """Load a run from a checkpoint that no save replaces meanwhile."""
     path = find_checkpoint(run, folder, step)
-    recipe = read_saved_recipe(path / "recipe.toml")
-    check_foreign(recipe.model)
-    tokenizer = load_tokenizer(path / "tokenizer.json")
+    recipe, tokenizer = read_parts(path)
     state = read_state(path)
     check_tokenizer(path, state, tokenizer)
     # The run was evaluated with the average of its weights, if it kept one.
     weights = path / ("ema.safetensors" if recipe.train.ema_decay else "model.safetensors")
-    model = load_model(weights, recipe.model, tokenizer.vocab_size)
-    model.undefined_ids = tokenizer.undefined_ids
     return LoadedRun(
-        model=model.eval(),
+        model=read_model(weights, recipe, tokenizer),
         tokenizer=tokenizer,
         recipe=recipe,
         step=int(path.name.removeprefix("step-")),
         folder=folder,
         corpus_sha256=state["corpus_sha256"],
     )
+
+
+def load_pack(path: Path, folder: str, step: int | None) -> LoadedRun:
+    """Load a pack, a folder or a zip file; see `packed.py`.
+
+    Raises:
+        RunError: it is damaged, holds what no pack holds, or is of another step.
+        UnknownPart: its recipe names a part that must be supplied by --load FILE.py.
+    """
+    with packed.opened(path) as files:
+        about = packed.read_about(files)
+        if step not in (None, about["step"]):
+            raise RunError(f"{folder}: a pack of step {about['step']:,}; it holds no step {step}.")
+        recipe, tokenizer = read_parts(files)
+        if tokenizer.digest != about["tokenizer_sha256"]:
+            raise RunError(f"{folder}: its tokenizer is not the one that the run was trained with; the digests differ.")
+        return LoadedRun(
+            model=read_model(files / "model.safetensors", recipe, tokenizer),
+            tokenizer=tokenizer,
+            recipe=recipe,
+            step=about["step"],
+            folder=folder,
+            corpus_sha256=about["corpus_sha256"],
+        )
+
+
+def read_parts(path: Path) -> tuple[Recipe, Codec]:
+    """Return the recipe and the tokenizer of a checkpoint or a pack; parts from elsewhere are tried first."""
+    recipe = read_saved_recipe(path / "recipe.toml")
+    check_foreign(recipe.model)
+    return recipe, load_tokenizer(path / "tokenizer.json")
+
+
+def read_model(weights: Path, recipe: Recipe, tokenizer: Codec) -> Transformer:
+    """Return the model of a recipe with the weights of a file, ready to evaluate."""
+    model = load_model(weights, recipe.model, tokenizer.vocab_size)
+    model.undefined_ids = tokenizer.undefined_ids
+    return model.eval()
 
 
 def find_checkpoint(run: RunFolder, folder: str, step: int | None) -> Path:

@@ -15,7 +15,7 @@ from nanotx.config.flags import argument, option, parse, repeated
 from nanotx.config.registry import load_file
 from nanotx.config.schema import check_min
 from nanotx.errors import LawBroken, printable
-from nanotx.runs.folder import RunFolder
+from nanotx.runs.folder import RunFolder, is_pack, not_a_run
 from nanotx.runs.record import RunRecord
 from nanotx.runs.replay import NUMBERS, Change, Observed, Replay, Window, by_layer, counting, observe, same
 from nanotx.runs.trainer_state import strict
@@ -60,6 +60,8 @@ def run(argv: list[str]) -> int:
     flags = parse(Flags, argv, "nanotx replay", stray="--step")
     for file in flags.load:
         load_file(file)
+    if is_pack(Path(flags.folder)):
+        raise not_a_run(flags.folder)
     record, begin, replayed = while_saved(partial(open_replay, flags), RunFolder(Path(flags.folder)).checkpoints)
     for reason in record.skipped:
         print_line(f"skipped: {reason}")

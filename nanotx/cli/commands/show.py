@@ -2,6 +2,7 @@
 
 import io
 import re
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from nanotx.config.flags import argument, option, parse
 from nanotx.config.schema import check_max, check_min
 from nanotx.errors import ConfigError, RunError
 from nanotx.files import write_atomic
-from nanotx.runs.folder import RunFolder, not_a_run
+from nanotx.runs import packed
+from nanotx.runs.folder import RunFolder, is_pack, not_a_run
 from nanotx.runs.metrics_log import read
 
 USAGE = "RUN"
@@ -45,7 +47,9 @@ def run(argv: list[str]) -> int:
         check_output(flags.plot, "--plot")
         if Path(flags.plot).suffix != ".svg":
             raise ConfigError(f"--plot {flags.plot}: expected a file whose name ends in .svg, such as run.svg.")
-    picture = render_run(flags.folder)
+    path = Path(flags.folder)
+    with packed.opened(path) if is_pack(path) else nullcontext(path) as folder:
+        picture = render_run(str(folder))
     if flags.plot:
         console = Console(record=True, width=flags.width, file=io.StringIO())
         console.print(picture)

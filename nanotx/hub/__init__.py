@@ -1,0 +1,1 @@
+"""Hand a model on: as a pack that nanotx loads elsewhere, or in a format that needs no nanotx."""

@@ -1,0 +1,190 @@
+"""Pack a run to hand on: its weights without the optimizer's state, and all that is needed to use and to judge them.
+
+A pack is a folder, or one zip file in which the files are stored as they are. `runs/packed.py` reads it.
+"""
+
+import hashlib
+import json
+import os
+import zipfile
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import safetensors.torch
+from torch import Tensor
+
+import nanotx
+from nanotx import disk
+from nanotx.config.toml import write_toml
+from nanotx.errors import ConfigError, RunError
+from nanotx.files import read_regular
+from nanotx.hub.card import card
+from nanotx.nn.buffers import Buffers
+from nanotx.nn.canonical import to_canonical
+from nanotx.runs import packed, valid
+from nanotx.runs.checkpoint import MANIFEST, holds_only, listed
+from nanotx.runs.folder import PACK
+from nanotx.runs.formats import FORMAT
+from nanotx.runs.load import LoadedRun
+
+Files = dict[str, bytes]
+
+BESIDE = ("metrics.jsonl", "summary.json", "report.html")
+"""Files of a run that a pack takes as they are, where they exist."""
+
+TIME = (1980, 1, 1, 0, 0, 0)
+"""The time of every member of a zip file, so that the same run gives the same bytes."""
+
+
+def write_pack(run: LoadedRun, target: Path, plugins: Sequence[Path] = (), overwrite: bool = False) -> Files:
+    """Write a pack that appears complete or not at all, and return its files.
+
+    Args:
+        run: the run, loaded.
+        target: a zip file, where the name ends in .zip; otherwise a folder.
+        plugins: files that registered parts of the run; they are packed as data.
+        overwrite: replace a pack that is there already.
+
+    Raises:
+        ConfigError: something is there already, or a plug-in's file has a name that no pack holds.
+        RunError: a file cannot be read or written; nothing new is left under the target's name.
+    """
+    check_target(target, overwrite)
+    files = pack_files(run, plugins)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        if target.suffix == ".zip":
+            disk.write(temporary, lambda file: write_zip(file, files))
+        else:
+            disk.make(temporary)
+            for name, data in files.items():
+                disk.write(temporary / name, data)
+                disk.sync(temporary / name)
+        disk.sync(temporary)
+        with packed.opened(temporary):  # what was written is read back before it gets its name
+            replace(temporary, target)
+        disk.sync(target.parent)
+    except OSError as error:
+        raise RunError(f"{target}: cannot be written: {error.strerror or error}; try another path.") from None
+    finally:
+        with suppress(OSError):
+            disk.remove(temporary)
+    return files
+
+
+def check_target(target: Path, overwrite: bool) -> None:
+    """Raise ConfigError unless nothing is there, or a pack that may be replaced."""
+    if not target.name:
+        raise ConfigError(f"PATH: {str(target)!r} has no name; try one such as mine.zip.")
+    if not (target.exists() or target.is_symlink()):
+        return
+    if not overwrite:
+        raise ConfigError(f"{target}: already exists; add --overwrite to replace it, or choose another path.")
+    if target.is_dir() and holds_only(target, {packed.CARD} | listed(target)) and (target / PACK).is_file():
+        return
+    if target.is_file() and not target.is_symlink() and target.suffix == ".zip":
+        with packed.opened(target):
+            return
+    raise ConfigError(f"{target}: no pack, or one with other files in it, so it is not replaced; choose another path.")
+
+
+def replace(temporary: Path, target: Path) -> None:
+    """Give a pack its name; a folder of that name steps aside until it has."""
+    if not target.is_dir():
+        disk.rename(temporary, target)
+        return
+    old = temporary.with_name(f"{temporary.name}.old")
+    disk.rename(target, old)
+    disk.rename(temporary, target)
+    disk.remove(old)
+
+
+def write_zip(path: Path, files: Files) -> None:
+    """Write files into a zip file as they are: stored, at one time, readable by all."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for name, data in files.items():
+            member = zipfile.ZipInfo(name, TIME)
+            member.external_attr = 0o100644 << 16
+            archive.writestr(member, data)
+
+
+# What a pack holds.
+
+
+def pack_files(run: LoadedRun, plugins: Sequence[Path] = ()) -> Files:
+    """Return the files of a pack by name, the manifest last."""
+    about = {
+        "format": FORMAT,
+        "nanotx": nanotx.__version__,
+        "name": run_name(run),
+        "step": run.step,
+        "parameters": run.model.parameter_count,
+        "corpus_sha256": run.corpus_sha256,
+        "tokenizer_sha256": run.tokenizer.digest,
+    }
+    files = {
+        "model.safetensors": in_safetensors(to_canonical(run.model, dict(run.model.named_parameters()))),
+        "recipe.toml": write_toml(run.recipe).encode("utf-8"),
+        "tokenizer.json": run.tokenizer.to_json().encode("utf-8"),
+        PACK: as_json(about),
+    }
+    if buffers := Buffers(run.model).saved():
+        files[valid.BUFFERS] = in_safetensors(buffers)
+    files |= beside(Path(run.folder)) | plugin_files(plugins)
+    manifest = {name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()}
+    files[packed.CARD] = card(run_name(run), run, files).encode("utf-8")
+    files[MANIFEST] = as_json(manifest)
+    return files
+
+
+def run_name(run: LoadedRun) -> str:
+    """Return the name of a run's folder."""
+    return Path(run.folder).resolve().name
+
+
+def in_safetensors(tensors: dict[str, Tensor]) -> bytes:
+    """Return tensors as the bytes of a safetensors file."""
+    copies = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    return safetensors.torch.save(copies, {"format": "pt"})
+
+
+def as_json(table: Mapping[str, object]) -> bytes:
+    """Return a table as the text of a JSON file."""
+    return (json.dumps(table, indent=1, allow_nan=False) + "\n").encode("utf-8")
+
+
+def beside(folder: Path) -> Files:
+    """Return the files of a run that a pack takes as they are.
+
+    Raises:
+        RunError: one of them cannot be read.
+    """
+    files = Files()
+    for path in (folder / name for name in BESIDE):
+        if path.exists() or path.is_symlink():
+            valid.size(path)  # a link may lead anywhere
+            try:
+                files[path.name] = read_regular(path)
+            except OSError as error:
+                raise RunError(f"{path}: cannot be read: {error.strerror}.") from None
+    return files
+
+
+def plugin_files(plugins: Sequence[Path]) -> Files:
+    """Return files of the user's own under the names that a pack gives them.
+
+    Raises:
+        ConfigError: the name of one of them is not plain, or two have the same.
+        RunError: one cannot be read.
+    """
+    files = Files()
+    for path in plugins:
+        name = f"plugin-{path.name}"
+        if not packed.PLUGIN.fullmatch(name) or name in files:
+            raise ConfigError(f"--load {path}: a pack holds plug-ins by name, once each, in letters, digits, - and _.")
+        try:
+            files[name] = read_regular(path, valid.TEXT)
+        except OSError as error:
+            raise RunError(f"--load {path}: cannot be read: {error.strerror}.") from None
+    return files
