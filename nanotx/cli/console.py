@@ -33,11 +33,16 @@ class SafeStream:
             for start in range(0, len(text), CHUNK):
                 if self.broken or not self.can_write():
                     break
-                self.stream.write(text[start : start + CHUNK])
+                self.stream.write(self.encodable(text[start : start + CHUNK]))
                 self.stream.flush()
         except (OSError, ValueError):
             self.discard()
         return len(text)
+
+    def encodable(self, text: str) -> str:
+        """Return the text with a question mark for each character that the stream cannot encode."""
+        encoding = getattr(self.stream, "encoding", None) or "utf-8"
+        return text.encode(encoding, "replace").decode(encoding)
 
     def flush(self) -> None:
         """Do nothing: `write` has flushed."""

@@ -1,55 +1,95 @@
 """The dashboard: a run as it is trained, live on a terminal and as plain lines elsewhere."""
 
-import math
 import sys
 import time
-from itertools import pairwise
+from collections import deque
+from threading import Event, RLock, Thread
 from typing import IO, cast
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, RenderableType
+from rich.control import Control
 from rich.live import Live
 from rich.panel import Panel
-from rich.progress_bar import ProgressBar
-from rich.table import Table
+from rich.segment import ControlType
 from rich.text import Text
 
+from nanotx.cli.chart import ASCII, UNICODE
 from nanotx.cli.console import SafeStream
+from nanotx.cli.picture import Lines, Present, picture_lines
 from nanotx.errors import printable
+from nanotx.hardware.memory import used_memory
 from nanotx.runs.history import History, error, extent, gap, rate, readable
 from nanotx.runs.metrics_log import Row
 
 PAUSE = 5.0  # seconds between two plain lines of steps
+
+REFRESH = 0.25
+"""Seconds between two pictures, at least."""
+
+SHARE = 0.004
+"""The share of the time that drawing may take: where pictures take long, there are fewer."""
+
+GIB = 2**30
 
 
 class Display:
     """Shows rows as they come."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.noted = ""  # a line beside the figures
+        self.noted = ""  # a line below the figures
+        self.busy = self.draft = ""  # what the run does between two rows, and the text of the sample so far
         self.console = console or Console(highlight=False, file=cast(IO[str], SafeStream(sys.stdout)))
         self.history = History()
         self.last_printed = 0.0  # when the last plain line of a step was printed
-        self.live: Live | None = None
+        self.live: LivePicture | None = None
+        self.lock = RLock()  # of what a picture shows
 
     def say(self, text: str) -> None:
         """Print a line above the live display."""
-        self.console.print(Text(printable(text)), soft_wrap=True)
+        text = printable(text)
+        self.put(Text(text.replace("±", "+/-") if self.console.options.ascii_only else text))
 
     def shout(self, text: str, title: str) -> None:
         """Print a prominent panel."""
-        self.console.print(Panel(Text(text), title=title, border_style="bold yellow"))
+        self.put(Panel(Text(text), title=title, border_style="bold yellow"))
+
+    def put(self, what: RenderableType) -> None:
+        """Print something above the live display."""
+        if self.live is None:
+            self.console.print(what, soft_wrap=isinstance(what, Text))
+        else:
+            self.live.put(what)
 
     def note(self, text: str) -> None:
-        """Show a line beside the figures, until the next one; as plain lines, after the row that comes next."""
+        """Show a line below the figures, until the next one; as plain lines, after the row that comes next."""
         self.noted = printable(text)
 
+    def doing(self, what: str, text: str = "") -> None:
+        """Show what the run does until the next row: an evaluation, or a sample with its text so far."""
+        self.busy, self.draft = what, text
+
+    def recall(self, rows: list[Row]) -> None:
+        """Show the earlier rows of a run that is resumed."""
+        with self.lock:
+            self.history.recall(map(printable_row, rows))
+
     def show(self, row: Row) -> None:
-        """Show a row."""
+        """Show a row.
+
+        Raises:
+            Exception: the live display has failed; from here on there are plain lines.
+        """
         row = printable_row(row)
-        self.history.take(row)
-        if self.live is not None and row["event"] in ("start", "resume"):
-            self.say(self.history.title)
-        if self.live is None:
+        with self.lock:
+            self.history.take(row)
+            self.busy = self.draft = ""
+        if self.live is not None:
+            if failed := self.live.failed:
+                self.close()
+                raise failed
+            if row["event"] in ("start", "resume"):
+                self.say(self.history.title)
+        else:
             self.plain(row)
             if self.noted:
                 self.say(self.noted)
@@ -57,18 +97,25 @@ class Display:
 
     def __enter__(self) -> "Display":
         if self.console.is_terminal and not self.console.is_dumb_terminal:
-            self.live = Live(get_renderable=self.picture, console=self.console, refresh_per_second=4)
+            self.live = LivePicture(self)
             self.live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.live is not None:
-            self.live.stop()
-            self.live = None
+        self.busy = self.draft = ""
+        self.close()
 
-    def picture(self) -> RenderableType:
-        """Return the state of the run as one screen."""
-        return picture(self.history, self.noted, titled=self.live is None)
+    def close(self) -> None:
+        """End the live display; its last picture stays."""
+        if self.live is not None:
+            live, self.live = self.live, None
+            live.stop()
+
+    def present(self, now: float, titled: bool = False) -> Present:
+        """Return what a picture shows besides the rows."""
+        return Present(
+            now=now, titled=titled, note=self.noted, busy=self.busy, draft=self.draft, memory=memory_figure()
+        )
 
     def plain(self, row: Row) -> None:
         """Print a row as plain lines; a step only every few seconds."""
@@ -82,15 +129,92 @@ class Display:
         elif event == "eval":
             row = readable(row)
             floor = "" if history.floor is None else f"  floor {history.floor:.4f}"
+            best = "  best so far" if history.best.get("step") == row["step"] and len(history.evals) > 1 else ""
             self.say(
                 f"step {row['step']}/{history.steps}  validation loss {row['val_loss']:.4f}{error(row)}  "
                 f"training loss {row['train_loss']:.4f}  gap {gap(row):+.4f}  "
-                f"bits per byte {rate(row['bits_per_byte'])}{floor}{extent(row)}"
+                f"bits per byte {rate(row['bits_per_byte'])}{floor}{extent(row)}{best}"
             )
         elif event == "sample":
             self.say(f"--- step {row['step']} writes:\n{row['text'].strip()}\n---")
         elif event == "warning":
             self.say(row["text"])
+
+
+class LivePicture:
+    """A picture in place at the bottom of the terminal, which a thread draws again while the run trains.
+
+    The thread draws a few times per second where something has changed, and less often where that would take more than
+    a small share of the time. When the size of the terminal changes, it clears it, as no two terminals agree on where
+    the lines of the old picture are then.
+    """
+
+    def __init__(self, display: Display) -> None:
+        self.display, self.console = display, display.console
+        self.failed: Exception | None = None
+        self.live = Live(get_renderable=self.render, console=self.console, auto_refresh=False, vertical_overflow="crop")
+        self.above: deque[RenderableType] = deque(maxlen=100)  # what was printed above the picture
+        self.size = self.console.size
+        self.shown: tuple[object, ...] = ()  # what the last picture was drawn from
+        self.stopping = Event()
+        self.thread = Thread(target=self.run, name="dashboard", daemon=True)
+
+    def start(self) -> None:
+        """Begin to draw."""
+        self.live.start()
+        self.thread.start()
+
+    def stop(self) -> None:
+        """Draw the last picture, and leave it."""
+        self.stopping.set()
+        if self.thread.is_alive():
+            self.thread.join()
+        self.live.stop()
+
+    def put(self, what: RenderableType) -> None:
+        """Print something above the picture."""
+        self.above.append(what)
+        self.console.print(what, soft_wrap=isinstance(what, Text))
+
+    def run(self) -> None:
+        """Draw until the end, or until drawing fails."""
+        pause = REFRESH
+        while not self.stopping.wait(pause) and self.failed is None:
+            began = time.thread_time()
+            try:
+                self.refresh()
+            except Exception as error:  # whatever it is, it must not harm the run
+                self.failed = error
+            pause = max(REFRESH, (time.thread_time() - began) / SHARE)
+
+    def refresh(self) -> None:
+        """Draw again if anything has changed."""
+        display, size = self.display, self.console.size
+        if size != self.size:
+            self.size, self.shown = size, ()
+            self.console.control(Control((ControlType.HOME,), (ControlType.CLEAR,)))
+            for what in self.above:
+                self.console.print(what, soft_wrap=isinstance(what, Text))
+        shown = (int(time.monotonic()), display.history.now, display.busy, display.draft, display.noted)
+        if shown != self.shown:
+            self.shown = shown
+            self.live.refresh()
+
+    def render(self) -> RenderableType:
+        """Return the picture of this moment; an empty one if it cannot be drawn."""
+        display = self.display
+        if self.failed is not None:
+            return ""
+        try:
+            glyphs = ASCII if self.console.options.ascii_only or self.console.legacy_windows else UNICODE
+            width, height = self.console.size
+            with display.lock:
+                present = display.present(time.monotonic())
+                lines = picture_lines(display.history, present, width, max(1, height - 2), glyphs)
+            return Lines([*lines, []]) if lines else ""  # the last line takes the ^C that a terminal prints
+        except Exception as error:
+            self.failed = error
+            return ""
 
 
 class Silent:
@@ -104,6 +228,12 @@ class Silent:
 
     def note(self, text: str) -> None:
         """Print nothing."""
+
+    def doing(self, what: str, text: str = "") -> None:
+        """Show nothing."""
+
+    def recall(self, rows: list[Row]) -> None:
+        """Show nothing."""
 
     def show(self, row: Row) -> None:
         """Show nothing."""
@@ -120,53 +250,8 @@ def printable_row(row: Row) -> Row:
     return {key: printable(item) if isinstance(item, str) else item for key, item in row.items()}
 
 
-BARS = "▁▂▃▄▅▆▇█"
-
-
-def picture(history: History, noted: str = "", titled: bool = True) -> RenderableType:
-    """Return the state of the run as one screen, with a note, and under its title unless that is printed above."""
-    parts: list[RenderableType] = [Text(history.title, "bold")] if titled else []
-    if history.step:
-        done = history.step["step"]
-        row = Table.grid(padding=(0, 2))
-        row.add_row(f"step {done:,}/{history.steps:,}", ProgressBar(total=history.steps, completed=done, width=40))
-        parts += [row, Text(history.status()), Text(spark(history.losses), "cyan", no_wrap=True, overflow="crop")]
-    if history.evals:
-        parts.append(evaluations(history))
-    if metrics := history.metrics_line():
-        parts.append(Text(metrics, "dim"))
-    for line in filter(None, (history.warning, noted)):
-        parts.append(Text(line, "yellow"))
-    if history.sample:
-        text, title = Text(history.sample["text"].strip(), overflow="fold"), f"step {history.sample['step']} writes"
-        parts.append(Panel(text, title=title, title_align="left", border_style="dim"))
-    return Group(*parts)
-
-
-def evaluations(history: History) -> Table:
-    """Return a table of the newest evaluations, with the best validation loss in bold."""
-    table = Table(box=None, padding=(0, 1), header_style="dim")
-    for name in ("step", "training loss", "validation loss", "gap", "bits per byte"):
-        table.add_column(name, justify="right", no_wrap=True)
-    if has_stderr := any(row.get("val_stderr") is not None for row in history.evals):
-        table.add_column("±", justify="right", no_wrap=True)
-    if history.floor is not None:
-        table.add_column("floor", justify="right")
-    best = min((row["val_loss"] for row in history.evals if math.isfinite(row["val_loss"])), default=None)
-    for row in history.evals[-6:]:
-        cells = [f"{row['step']:,}", f"{row['train_loss']:.4f}", f"{row['val_loss']:.4f}", f"{gap(row):+.4f}"]
-        cells += [rate(row["bits_per_byte"]), *([error(row).removeprefix(" ± ")] if has_stderr else [])]
-        cells += [] if history.floor is None else [rate(history.floor)]
-        table.add_row(*cells, style="bold green" if row["val_loss"] == best else "")
-    return table
-
-
-def spark(losses: list[float], width: int = 72) -> str:
-    """Return a loss curve as one line of text; each bar is the mean of an equal share of the steps."""
-    count = min(width, len(losses))
-    if count < 2:
-        return ""
-    edges = [index * len(losses) // count for index in range(count + 1)]
-    means = [sum(losses[a:b]) / (b - a) for a, b in pairwise(edges)]
-    low, high = min(means), max(means)
-    return "".join(BARS[round((mean - low) / (high - low or 1.0) * (len(BARS) - 1))] for mean in means)
+def memory_figure() -> str:
+    """Return the memory that this process holds, and on the GPU at most held; "" if it is unknown."""
+    process, gpu = used_memory()
+    texts = [f"memory {process / GIB:.2f} GiB"] if process else []
+    return "  ".join([*texts, *([f"GPU memory {gpu / GIB:.2f} GiB"] if gpu else [])])

@@ -7,15 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
-from rich.panel import Panel
-from rich.text import Text
 
-from nanotx.cli.dashboard import Display, picture, printable_row
-from nanotx.errors import printable
+from nanotx.cli.dashboard import SHARE, Display, printable_row
+from nanotx.cli.picture import Picture
 from nanotx.runs.metrics_log import Row
 
 PAUSE = 0.25  # seconds between two updates by steps
 WIDTH = 100  # columns of the picture
+HEIGHT = 36  # its lines at most
 
 HTML = '<pre style="font-family: monospace; line-height: 1.25; white-space: pre; overflow-x: auto">{code}</pre>'
 """What surrounds the picture; it sets no colours, so that it suits light and dark pages."""
@@ -51,19 +50,19 @@ class NotebookDisplay(Display):
         self.above: list[RenderableType] = []  # what was printed before the end of the run
         self.below: list[RenderableType] = []  # what was printed after it
         self.ended, self.updated = False, 0.0
-
-    def say(self, text: str) -> None:
-        """Add a line."""
-        self.add(Text(printable(text)))
-
-    def shout(self, text: str, title: str) -> None:
-        """Add a prominent panel."""
-        self.add(Panel(Text(text), title=title, border_style="bold yellow"))
+        self.pause = PAUSE  # seconds until the next update by steps
 
     def show(self, row: Row) -> None:
         """Show a row; those of steps a few times per second."""
         self.history.take(printable_row(row))
-        if row["event"] != "step" or time.monotonic() - self.updated > PAUSE:
+        self.busy = self.draft = ""
+        if row["event"] != "step" or time.monotonic() - self.updated > self.pause:
+            self.update()
+
+    def doing(self, what: str, text: str = "") -> None:
+        """Show what the run does until the next row; a text that grows is shown a few times per second."""
+        super().doing(what, text)
+        if time.monotonic() - self.updated > self.pause:
             self.update()
 
     def __enter__(self) -> "NotebookDisplay":
@@ -73,20 +72,23 @@ class NotebookDisplay(Display):
         self.update()
         self.ended = True
 
-    def add(self, what: RenderableType) -> None:
+    def put(self, what: RenderableType) -> None:
         """Add something above the figures, or below them once the run has ended."""
         (self.below if self.ended else self.above).append(what)
         self.update()
 
     def update(self) -> None:
         """Show the run as it is now, in place of what was shown."""
-        self.updated = time.monotonic()
-        figures = [picture(self.history, self.noted)] if self.history.title else []
+        began = time.thread_time()
+        present = self.present(time.monotonic(), titled=True)
+        figures = [Picture(history=self.history, present=present, height=HEIGHT)] if self.history.title else []
         both = both_forms(Group(*self.above, *figures, *self.below))
         if self.handle is None:
             self.handle = self.display(both, raw=True, display_id=True)
         else:
             self.handle.update(both, raw=True)
+        self.updated = time.monotonic()
+        self.pause = max(PAUSE, (time.thread_time() - began) / SHARE)
 
 
 def both_forms(what: RenderableType) -> dict[str, str]:

@@ -9,8 +9,11 @@ heap need neither. Source: mallopt(3); measured in docs/decisions/device.md.
 
 import ctypes
 import os
+import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from nanotx.errors import ConfigError
@@ -49,6 +52,24 @@ def check_step_memory(plan: Any, model: Any, device: str) -> None:
     remedy = f"--train.batch-size than {plan.batch_size}" if ids > stream else f"--train.micro-batch-size than {rows}"
     what = f"train: {plan.batch_size:,} windows of {model.context:,} tokens a step"
     check_memory(what, ids + stream, f"a smaller {remedy}")
+
+
+def used_memory() -> tuple[int, int]:
+    """Return the bytes that this process holds in memory, and the most that its tensors held on the GPU; 0 for unknown.
+
+    On systems without /proc the first is the most that it held so far.
+    """
+    torch = sys.modules.get("torch")
+    gpu = torch.cuda.max_memory_allocated() if torch is not None and torch.cuda.is_initialized() else 0
+    with suppress(OSError, ValueError, IndexError):
+        pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE"), gpu
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0, gpu
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, gpu
 
 
 ALLOCATOR_VARIABLE = "NANOTX_ALLOCATOR"

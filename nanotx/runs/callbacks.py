@@ -1,5 +1,7 @@
 """The callbacks that write a run's folder and show it: metrics log, samples, display, checkpoints."""
 
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -9,7 +11,7 @@ from nanotx.runs import checkpoint
 from nanotx.runs.folder import RunFolder
 from nanotx.runs.metrics_log import MetricsLog, copy_aside, read
 from nanotx.training.callbacks.base import Callback
-from nanotx.training.loop import TrainingRun
+from nanotx.training.loop import TrainingRun, failure
 from nanotx.training.trainer import Row
 
 SEPARATOR = "\n\n----\n\n"
@@ -29,6 +31,12 @@ class Display(Protocol):
     def note(self, text: str) -> None:
         """Show a line beside the figures, until the next one."""
 
+    def doing(self, what: str, text: str = "") -> None:
+        """Show what the run does until the next row, and its text so far."""
+
+    def recall(self, rows: list[Row]) -> None:
+        """Show the earlier rows of a run that is resumed."""
+
     def show(self, row: Row) -> None:
         """Show a row of the metrics log."""
 
@@ -39,14 +47,75 @@ class Display(Protocol):
         """Show no more rows."""
 
 
-class Shown(Callback):
-    """Show every row on a display."""
+class Guarded:
+    """A display that cannot harm a run: what it raises is kept as `failure`, and not raised.
+
+    The first failure ends the picture, and plain lines may follow; after a second one nothing is shown but what is
+    said.
+    """
 
     def __init__(self, display: Display) -> None:
         self.display = display
+        self.failure = ""  # the first one
+        self.failures = 0
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        self.attempt(self.display.say, text)
+
+    def shout(self, text: str, title: str) -> None:
+        """Print a panel."""
+        self.attempt(self.display.shout, text, title)
+
+    def note(self, text: str) -> None:
+        """Show a line beside the figures."""
+        self.attempt(self.display.note, text)
+
+    def doing(self, what: str, text: str = "") -> None:
+        """Show what the run does until the next row."""
+        if self.failures < 2:
+            self.attempt(self.display.doing, what, text)
+
+    def recall(self, rows: Iterable[Row]) -> None:
+        """Show the earlier rows of a run that is resumed."""
+        self.attempt(lambda: self.display.recall([*rows]))
+
+    def show(self, row: Row) -> None:
+        """Show a row."""
+        if self.failures < 2:
+            self.attempt(self.display.show, row)
+
+    def __enter__(self) -> "Guarded":
+        self.attempt(self.display.__enter__)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.attempt(self.display.__exit__, None, None, None)
+
+    def attempt(self, call: Callable[..., object], *args: object) -> None:
+        """Call a method of the display, and keep what it raises."""
+        try:
+            call(*args)
+        except Exception as error:  # a display must not harm the run, whatever it raises
+            self.failure, self.failures = self.failure or failure(error), self.failures + 1
+            with suppress(Exception):
+                if self.failures == 1:
+                    self.display.__exit__(None, None, None)
+
+
+class Shown(Callback):
+    """Show every row on a display; if that fails, warn once."""
+
+    def __init__(self, display: Guarded) -> None:
+        self.display, self.warned = display, False
 
     def on_row(self, run: TrainingRun, row: Row) -> None:
+        if row["event"] == "resume":
+            self.display.recall(earlier for earlier in run.rows() if earlier != row)
         self.display.show(row)
+        if self.display.failure and not self.warned:
+            self.warned = True
+            run.warn(f"the dashboard: {self.display.failure} Training continues without it.")
 
 
 class Checkpoints(Callback):

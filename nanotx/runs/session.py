@@ -28,7 +28,7 @@ from nanotx.optim.schedules import Schedule
 from nanotx.recipe import Recipe
 from nanotx.recipe_flags import Options
 from nanotx.runs import checkpoint
-from nanotx.runs.callbacks import Checkpoints, Display, RunFiles, Shown, keep_samples
+from nanotx.runs.callbacks import Checkpoints, Display, Guarded, RunFiles, Shown, keep_samples
 from nanotx.runs.checkpoint import clear_temporary
 from nanotx.runs.folder import RunFolder, locked
 from nanotx.runs.history import error, extent, rate
@@ -73,7 +73,7 @@ class Session:
     def __init__(self, work: Work, display: Display, stop: Stop) -> None:
         """Prepare everything before the folder is touched, so that a user error leaves nothing behind."""
         self.folder, self.options, self.survey, self.callbacks = work.folder, work.options, work.survey, work.callbacks
-        self.display, self.stop, self.proven = display, stop, Proven()
+        self.display, self.stop, self.proven = Guarded(display), stop, Proven()
         recipe, self.began = work.recipe, work.began
         self.barren = False  # the run failed before its first step and leaves no folder
         self.remarks = list(work.remarks)  # lines to print after the title of the run
@@ -220,6 +220,7 @@ class Session:
             tokenizer=self.texts.codec,
             folder=self.folder.path,
             note=self.display.note,
+            doing=self.display.doing,
             rows=lambda: read(self.folder.metrics),
         )
 
@@ -332,6 +333,9 @@ class Session:
             "checkpoint_every": recipe.train.checkpoint_every,
             "title": title(name, recipe, self.trainer.model, self.texts, machine),
             "floor": self.texts.floor,
+            "flops_per_token": self.trainer.model.flops_per_token,
+            "peak_flops": self.peak,
+            "wall_seconds": self.trainer.progress.wall_seconds,
         }
 
     def train(self) -> None:

@@ -40,6 +40,7 @@ class TrainingRun:
         tokenizer: Codec,
         folder: Path,
         note: Callable[[str], None] = lambda text: None,
+        doing: Callable[[str, str], None] = lambda what, text: None,
         rows: Callable[[], Iterable[Row]] = tuple,
     ) -> None:
         """Prepare to train.
@@ -53,10 +54,11 @@ class TrainingRun:
             tokenizer: of the run.
             folder: of the run.
             note: shows a line beside the run's figures.
+            doing: shows what the run does until the next row, such as "sample", and the text of it so far.
             rows: reads the metrics log so far; of a run that resumes, without the steps that are taken again.
         """
         self.trainer, self.callbacks, self.own = trainer, list(callbacks), list(own)
-        self.tokenizer, self.folder, self.note, self.rows = tokenizer, folder, note, rows
+        self.tokenizer, self.folder, self.note, self.doing, self.rows = tokenizer, folder, note, doing, rows
         self.stop = stop
         self.saved = trainer.progress.step  # the step of the newest checkpoint
         self.refused: RunError | None = None  # why the last checkpoint could not be written
@@ -103,12 +105,18 @@ class TrainingRun:
         """Whether the run ends after this step, as a signal or a callback asked."""
         return self._stop_requested or self.stop()
 
-    def warn(self, text: str) -> None:
-        """Log and show a warning about this step; a callback's comes after the row that it is looking at."""
+    def warn(self, text: str, kind: str = "") -> None:
+        """Log and show a warning about this step; a callback's comes after the row that it is looking at.
+
+        Args:
+            text: the warning.
+            kind: "reset" where a module changed its own weights, which the loss shows.
+        """
         if self._asking:
             self._queued.append(text)
         else:
-            self.publish({"event": "warning", "step": self.step, "text": text})
+            row = {"event": "warning", "step": self.step, "text": text}
+            self.publish(row | ({"kind": kind} if kind else {}))
 
     def publish(self, row: Row) -> None:
         """Show a row to all callbacks: the user's may add to it, then it is written and shown.
@@ -138,12 +146,12 @@ class TrainingRun:
             self.after_step()
         try:
             for row in () if self.stopping else self.trainer.rows():
-                warning = row.pop("warning", "")
+                warning, kind = row.pop("warning", ""), row.pop("kind", "")
                 progress.eval_pending = self.due(plan.eval_every) or self.due(plan.sample_every)
                 self.publish(row)
                 self.trainer.release_gradients()
                 if warning:
-                    self.warn(warning)
+                    self.warn(warning, kind)
                 self.after_step()
                 if self.stopping:
                     break
@@ -183,6 +191,7 @@ class TrainingRun:
         """
         while True:
             try:
+                self.doing(name, "")
                 row = make()
             except Interrupted:
                 self.save()

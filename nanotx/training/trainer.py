@@ -110,7 +110,7 @@ class Trainer:
             self.release_gradients()
 
     def train_step(self, keep_gradients: bool = False) -> Row:
-        """Take one optimizer step and return its row; `warning` holds a message for the user, if any.
+        """Take one optimizer step and return its row; `warning` holds a message for the user, if any, `kind` its kind.
 
         Args:
             keep_gradients: keep the gradients until `release_gradients`, for whoever looks at them.
@@ -119,7 +119,7 @@ class Trainer:
             Diverged: a number is no longer finite; the weights are still those before the step.
             ConfigError: the schedule's factor is not finite; likewise.
         """
-        began, step = time.perf_counter(), self.progress.step
+        began, step, notes = time.perf_counter(), self.progress.step, list[str]()
         self.factor()  # raises here, before anything has changed
         with self.buffers.undone_on_error() as undo:
             numbers = self.compute_gradients()
@@ -149,7 +149,8 @@ class Trainer:
         self.progress.train_seconds += seconds
         speed = self.recipe.train.batch_size * self.model.context / seconds
         numbers |= {"lr": lr, "tokens_per_second": speed}
-        return {"event": "step", "step": step + 1, **numbers} | ({"warning": warning} if warning else {})
+        extra = {"warning": warning, "kind": "reset" if any(notes) else ""}
+        return {"event": "step", "step": step + 1, **numbers} | {key: text for key, text in extra.items() if text}
 
     def release_gradients(self) -> None:
         """Free the memory of the gradients."""

@@ -1,6 +1,7 @@
 """What one sees of a run: a picture on a terminal, plain lines elsewhere, and nothing that commands the terminal."""
 
 import io
+import math
 import re
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from nanotx.cli.dashboard import Display, spark
+from nanotx.cli.dashboard import Display
 from nanotx.cli.main import run as nanotx_command
 from nanotx.errors import printable
 from nanotx.runs.history import History, Pace, clock
@@ -52,17 +53,9 @@ def test_what_is_printed_cannot_command_a_terminal(text):
     assert all(ord(c) >= 32 and not 127 <= ord(c) < 160 for c in safe if c not in "\n\t")
 
 
-@given(st.lists(st.floats(0, 10), max_size=300))
-def test_curve_has_a_bar_for_each_share_of_the_steps(losses):
-    assert len(spark(losses)) == (min(72, len(losses)) if len(losses) > 1 else 0)
-
-
-def test_curve_falls_as_the_loss_does():
-    assert spark([8.0, 4.0, 0.0]) == "█▅▁"
-
-
 def test_time_is_printed_in_hours_minutes_and_seconds():
     assert [clock(s) for s in (0.0, 61.0, 3599.6, 3661.0)] == ["0:00", "1:01", "1:00:00", "1:01:01"]
+    assert [clock(s) for s in (49 * 3600.0, 1e12, math.inf, math.nan)] == ["2 days 1 h", *["over 1,000 days"] * 3]
 
 
 def test_finished_run_is_shown_again_and_drawn(tmp_path, capsys):
@@ -125,9 +118,10 @@ def test_loss_says_over_how_many_steps_it_is_a_mean():
     for row in (START, *({"event": "step", "step": n, "loss": float(n), **SPEED} for n in range(1, 25))):
         history.take(row)
         if row["step"] == 1:
-            assert history.status() == "loss 1.000"
+            assert history.status() == "loss 1.000  gradient norm 1  learning rate 0.1"
         if row["step"] == 2:
-            assert history.status() == "loss 1.500 (mean of 2 steps)  5 tokens/s  about 0:04 left"
+            assert history.status().startswith("loss 1.500 (mean of 2 steps)  gradient norm 1  learning rate 0.1")
+            assert history.status().endswith("  5 tokens/s  about 0:04 left")
     assert history.status().startswith("loss 14.500 (mean of 20 steps)")
 
 

@@ -4,11 +4,12 @@ import re
 
 import pytest
 
+from nanotx.cli.chart import UNICODE
 from nanotx.cli.command import builtin_commands
 from nanotx.cli.commands import explain
-from nanotx.cli.dashboard import evaluations
 from nanotx.cli.glossary import entries, find_entry, normalised
 from nanotx.cli.main import run
+from nanotx.cli.picture import evaluation_columns
 from nanotx.cli.recipe_list import recipe_names
 from nanotx.errors import ConfigError
 from nanotx.laws.all_laws import LAWS
@@ -58,7 +59,7 @@ def test_every_figure_of_a_run_is_in_the_glossary():
     history.take({"event": "start", "step": 0, "title": "", "steps": 2, "tokens_per_step": 1, "floor": 1.0})
     scores = {"train_loss": 1.0, "val_loss": 1.0, "bits_per_byte": 1.0, "val_stderr": 0.1}
     history.take({"event": "eval", "step": 1, **scores})
-    columns = [str(column.header) for column in evaluations(history).columns]
+    columns = [column[0].strip() for column in evaluation_columns(history.evals, {}, UNICODE)]
     assert "gap" in columns and "±" in columns
     for word in [*columns, *OWN_KEYS, *EVAL_KEYS]:
         known = find_entry(word) or find_entry(word.removeprefix("train_"))

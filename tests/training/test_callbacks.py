@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from helpers import finish, start, text, tiny
 
 import nanotx
+from nanotx.cli.dashboard import Display, Silent
 from nanotx.cli.main import run as command
 from nanotx.cli.run import check_callbacks, read_callback
 from nanotx.config.registry import load_file
@@ -38,11 +40,15 @@ class Watched(Callback):
 """
 
 
+def recipe_in(folder) -> Recipe:
+    """A run that takes a second, on a text in a folder."""
+    small = replace(Recipe(), corpus=File(path=str(text(folder / "text.txt"))))
+    return read_recipe(small, tiny(), "tiny")[0]
+
+
 @pytest.fixture
 def recipe(tmp_path) -> Recipe:
-    """A run that takes a second."""
-    small = replace(Recipe(), corpus=File(path=str(text(tmp_path / "text.txt"))))
-    return read_recipe(small, tiny(), "tiny")[0]
+    return recipe_in(tmp_path)
 
 
 def rows(folder, event) -> list[dict]:
@@ -118,8 +124,65 @@ def test_metrics_of_callbacks_are_on_the_dashboard(tmp_path):
         step = {"event": "step", "step": 1, "loss": 2.0, "grad_norm": 1.0, "lr": 0.1, "tokens_per_second": 5.0}
         shown.show(step | {"weight_norm": 12.34567, "mood": "calm"})
         with console.capture() as picture:
-            console.print(shown.picture())
+            console.print(shown.live.render())
     assert "weight_norm 12.35  mood calm" in picture.get() and "grad_norm" not in picture.get()
+
+
+BROKEN = ["show", "say", "note", "doing", "recall", "__enter__", "__exit__"]
+
+
+@pytest.mark.parametrize("methods", [BROKEN, ["show"], ["doing"], ["__exit__"]], ids=["all", "show", "doing", "exit"])
+def test_failing_display_is_warned_of_once_and_changes_no_bit(recipe, tmp_path, monkeypatch, methods, plain_weights):
+    def fail(*given):
+        raise OSError("the terminal is gone")
+
+    monkeypatch.setattr("nanotx.cli.run.run_display", type("Failing", (Silent,), dict.fromkeys(methods, fail)))
+    nanotx.train(recipe, run=tmp_path / "run", callbacks=[Noting()])
+    (warning,) = rows(tmp_path / "run", "warning")
+    assert warning["text"].startswith("the dashboard: OSError: the terminal is gone")
+    assert weights(tmp_path / "run") == plain_weights
+    assert rows(tmp_path / "run", "end")[0]["complete"] is True
+
+
+class Noting(Callback):
+    """Shows a line."""
+
+    def on_step(self, run, row):
+        run.note("noted")
+
+
+@pytest.fixture(scope="module")
+def plain_weights(tmp_path_factory):
+    """The weights of the run without a display."""
+    folder = tmp_path_factory.mktemp("plain")
+    nanotx.train(recipe_in(folder), run=folder / "run", quiet=True)
+    return weights(folder / "run")
+
+
+def test_display_is_shown_the_earlier_rows_of_a_run_that_resumes_and_what_it_does_between_two(
+    recipe, tmp_path, monkeypatch
+):
+    class Watching(Display):
+        def doing(self, what, text=""):
+            busy.append((what, text))
+
+    busy, displays = list[tuple[str, str]](), list[Display]()
+    monkeypatch.setattr("nanotx.cli.run.run_display", lambda: displays.append(Watching()) or displays[-1])
+
+    class Stopping(Callback):
+        def on_eval(self, run, row):
+            if run.step == 3:
+                run.request_stop()
+
+    nanotx.train(recipe, run=tmp_path / "run", callbacks=[Stopping()])
+    nanotx.train(recipe, run=tmp_path / "run", resume=True)
+    history = displays[1].history
+    assert [step for step, _ in history.curve.points()] == [1, 2, 3, 4, 5, 6]
+    assert [row["step"] for row in history.evals] == [3, 6] and [event.kind for event in history.events] == ["resumed"]
+    sample = rows(tmp_path / "run", "sample")[0]["text"]
+    drafts = [text for what, text in busy if what == "sample"][: busy.index(("sample", sample)) + 1]
+    assert ("evaluation", "") in busy and drafts[0] == "" and sample in drafts
+    assert all(later.startswith(earlier) for earlier, later in pairwise(drafts) if later)
 
 
 def test_run_is_the_same_to_the_bit_with_any_callback(recipe, tmp_path):

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.text import Text
 
 from nanotx.cli import tables
+from nanotx.cli.chart import spark
 from nanotx.cli.console import write_json
-from nanotx.cli.dashboard import spark
 from nanotx.cli.tokenizer.inputs import encoded
 from nanotx.config.flags import argument, option, parse, repeated
 from nanotx.config.registry import load_file

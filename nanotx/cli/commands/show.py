@@ -4,18 +4,21 @@ import io
 import re
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
-from rich.console import Console, RenderableType
+from rich.console import Console
 
 from nanotx.cli.console import check_output
-from nanotx.cli.dashboard import Display
+from nanotx.cli.dashboard import printable_row
+from nanotx.cli.picture import Picture, Present
 from nanotx.config.flags import argument, option, parse
 from nanotx.config.schema import check_max, check_min
 from nanotx.errors import ConfigError, RunError
 from nanotx.files import write_atomic
 from nanotx.runs import packed
 from nanotx.runs.folder import RunFolder, is_pack, not_a_run
+from nanotx.runs.history import History
 from nanotx.runs.metrics_log import read
 
 USAGE = "RUN"
@@ -28,16 +31,20 @@ class Flags:
     """Draw the last dashboard of a run again, from its metrics log.
 
     nanotx show runs/shakespeare_char-1
+    nanotx show runs/shakespeare_char-1 --step 400
     nanotx show runs/shakespeare_char-1 --plot run.svg
     """
 
     folder: str = argument("RUN")  # folder of the run
     plot: str = option("FILE.svg")  # write the plot to this file instead of the terminal
+    step: int = 0  # as it was after this step; 0 for the last one
     width: int = 100  # width of the plot in the file, in characters
+    height: int = 40  # its height at most, in lines; also that of what is printed to no terminal
 
     def __post_init__(self) -> None:
-        check_min(self, 20, "width")
-        check_max(self, 1000, "width")
+        check_min(self, 0, "step")
+        check_min(self, 20, "width", "height")
+        check_max(self, 1000, "width", "height")
 
 
 def run(argv: list[str]) -> int:
@@ -47,40 +54,49 @@ def run(argv: list[str]) -> int:
         check_output(flags.plot, "--plot")
         if Path(flags.plot).suffix != ".svg":
             raise ConfigError(f"--plot {flags.plot}: expected a file whose name ends in .svg, such as run.svg.")
+    terminal = Console()
+    height = terminal.height - 1 if terminal.is_terminal and not flags.plot else flags.height
     path = Path(flags.folder)
     with packed.opened(path) if is_pack(path) else nullcontext(path) as folder:
-        picture = render_run(str(folder))
-    if flags.plot:
-        console = Console(record=True, width=flags.width, file=io.StringIO())
-        console.print(picture)
-        svg = console.export_svg(title="nanotx")
-        fonts = r"@font-face \{.*?\}\s*"  # they would be fetched from the network
-        try:
-            write_atomic(Path(flags.plot), re.sub(fonts, "", svg, flags=re.DOTALL))
-        except OSError as error:
-            raise RunError(f"--plot {flags.plot}: cannot be written: {error.strerror}.") from None
-    else:
-        Console().print(picture)
+        picture = render_run(str(folder), height, flags.step)
+    if not flags.plot:
+        terminal.print(picture)
+        return 0
+    console = Console(record=True, width=flags.width, file=io.StringIO())
+    console.print(picture)
+    try:
+        write_atomic(Path(flags.plot), svg_of(console))
+    except OSError as error:
+        raise RunError(f"--plot {flags.plot}: cannot be written: {error.strerror}.") from None
     return 0
 
 
-def render_run(folder: str) -> RenderableType:
-    """Return the last dashboard of a run, drawn from its metrics log.
+def svg_of(console: Console) -> str:
+    """Return what a console recorded as SVG that fetches nothing from the network."""
+    return re.sub(r"@font-face \{.*?\}\s*", "", console.export_svg(title="nanotx"), flags=re.DOTALL)
+
+
+def render_run(folder: str, height: int = 0, step: int = 0) -> Picture:
+    """Return a dashboard of a run, drawn from its metrics log.
+
+    Args:
+        folder: of the run.
+        height: lines at most; 0 for those of the console.
+        step: the step after which it is drawn; 0 for the last one.
 
     Raises:
         RunError: there is no metrics log, or it has values that no run logs.
     """
-    file, display = RunFolder(Path(folder)).metrics, Display(Console(file=io.StringIO()))
+    file, history = RunFolder(Path(folder)).metrics, History()
     if not Path(folder).is_dir():
         raise not_a_run(folder, "metrics.jsonl")
     try:
-        empty = True
-        for row in read(file):
-            display.show(row)
-            empty = False
-        picture = display.picture()
+        rows = takewhile(lambda row: not step or row["step"] <= step, read(file))
+        history.recall(map(printable_row, rows))
+        picture = Picture(history=history, present=Present(now=history.now, titled=True), height=height)
+        Console(file=io.StringIO(), width=80).print(picture)  # finds values that cannot be drawn
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # untrusted file
         raise RunError(f"{file}: not the metrics log of a run: {error}.") from None
-    if empty:
+    if not (history.title or history.step or history.evals or history.sample or history.warning):
         raise not_a_run(folder, "metrics.jsonl")
     return picture

@@ -73,6 +73,7 @@ class Sample(Callback):
             with run.trainer.use_eval_weights():
                 for _ in generation:
                     run.check()
+                    run.doing("sample", generation.completions[0].text)
         finally:
             run.model.train()
         return generation.completions[0].text
