@@ -1,7 +1,8 @@
 """A recipe: a whole run as one value. How files and flags change it: `recipe_flags.py`."""
 
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+import math
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal, NamedTuple
 
 from nanotx.config.registry import default_part
 from nanotx.config.schema import check_fraction, check_max, check_min, divisors
@@ -13,12 +14,19 @@ from nanotx.optim import Optimizer
 from nanotx.optim.schedules import Schedule
 from nanotx.tokenizers import Tokenizer
 
+BUDGETS = ("steps", "tokens", "bytes", "flops", "seconds")
+"""Fields of `Train` of which exactly one decides how long a run is; `training/budget.py` makes steps of the others."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Train:
     """Length, batching and safety of training, and how often it evaluates, samples and saves."""
 
-    steps: int = 2000  # number of optimizer steps
+    steps: int = 2000  # number of optimizer steps; 0 where another budget decides
+    tokens: int | None = None  # budget in place of steps: tokens to learn from
+    bytes: int | None = None  # budget in place of steps: UTF-8 bytes of text to learn from
+    flops: float | None = None  # budget in place of steps: floating-point operations, forward and backward
+    seconds: float | None = None  # budget in place of steps: seconds in training steps, by one measurement at the start
     batch_size: int = 12  # sequences per optimizer step, over all micro-batches
     grad_accum_steps: int = 1  # micro-batches per optimizer step
     micro_batch_size: int | Literal["auto"] = (
@@ -41,8 +49,13 @@ class Train:
     sample_tokens: int = 300  # number of tokens in each sample
     checkpoint_every: int = 500  # steps between checkpoints, after one of step 1; 0 for one at the end only
 
+    excludes: ClassVar[dict[str, tuple[str, ...]]] = {
+        name: tuple(other for other in BUDGETS if other != name) for name in BUDGETS
+    }
+
     def __post_init__(self) -> None:
-        check_min(self, 1, "steps", "batch_size", "grad_accum_steps", "sample_tokens")
+        self._check_budget()
+        check_min(self, 1, "batch_size", "grad_accum_steps", "sample_tokens")
         check_min(self, 0, "grad_clip", "eval_every", "sample_every", "checkpoint_every", "loss_chunk_size")
         check_max(self, 2**24, "batch_size", "sample_tokens")
         check_fraction(self, "ema_decay")
@@ -63,6 +76,31 @@ class Train:
     def num_micro_batches(self) -> int:
         """Return the number of micro-batches per optimizer step."""
         return self.batch_size // int(self.micro_batch_size) if self.micro_batch_size else self.grad_accum_steps
+
+    @property
+    def budget(self) -> tuple[str, int | float]:
+        """Return the field that decides how long the run is, and its value."""
+        return next((name, getattr(self, name)) for name in reversed(BUDGETS) if getattr(self, name) is not None)
+
+    def with_steps(self, steps: int) -> "Train":
+        """Return the same plan with a number of steps in place of its budget."""
+        return replace(self, steps=steps, tokens=None, bytes=None, flops=None, seconds=None)
+
+    def _check_budget(self) -> None:
+        others = [name for name in BUDGETS[1:] if getattr(self, name) is not None]
+        if others and self.steps == type(self).steps:  # the default was not asked for
+            object.__setattr__(self, "steps", 0)
+        if not others and self.steps == 0:
+            raise ConfigError(f"steps: expected a number of at least 1, got 0; or another of {', '.join(BUDGETS)}.")
+        check_min(self, 0, "steps")
+        check_min(self, 1, "tokens", "bytes", "flops")
+        if self.seconds is not None and not 0 < self.seconds < math.inf:
+            raise ConfigError(f"seconds: expected a number above 0, got {self.seconds!r}.")
+        named = [f"{name}={getattr(self, name)}" for name in BUDGETS if name in others or getattr(self, name)]
+        if len(named) > 1:
+            raise ConfigError(
+                f"{others[0]}: exactly one budget decides how long a run is, got {' and '.join(named)}; leave one out."
+            )
 
     def _check_micro_batch(self) -> None:
         if self.grad_accum_steps != 1:

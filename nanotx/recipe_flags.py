@@ -30,7 +30,7 @@ from nanotx.config.schema import Table, fields, from_table, part_of, to_table, w
 from nanotx.config.toml import merge, merge_part, read_toml
 from nanotx.errors import ConfigError
 from nanotx.nn.transformer import Model
-from nanotx.recipe import Recipe, Train
+from nanotx.recipe import BUDGETS, Recipe, Train
 
 ConfigPath = tuple[str | int, ...]
 
@@ -84,6 +84,7 @@ def read_recipe(recipe: Recipe, argv: Sequence[str], prog: str) -> tuple[Recipe,
     flags = list(argv)[len(positional_args(argv)) :]
     flag_values = collect_flags(flags)
     recipe, pending = apply_part_flags(recipe, flag_values)
+    check_one_budget([f"--train.{name}" for name in BUDGETS if f"train.{name}" in flag_values])
     recipe = apply_field_flags(recipe, pending, flags, prog)
     return recipe, named | {name.split(".")[0] for name in flag_values}
 
@@ -94,12 +95,41 @@ def apply_files(recipe: Recipe, argv: Sequence[str]) -> tuple[Recipe, set[str]]:
     for file in positional_args(argv):
         layer = read_toml(Path(file))
         try:
+            check_one_budget([f"train.{name}" for name in named_budgets(layer.get("train"))])
             table = merge(Recipe, table, layer)
             from_table(Recipe, table)
         except ConfigError as error:
             raise type(error)(f"{file}: {error}{right_place(layer, recipe)}") from None
         named |= set(layer)
     return from_table(Recipe, table), named
+
+
+def named_budgets(train: object) -> list[str]:
+    """Return the budgets that the table of a TOML file names; `steps = 0` names none."""
+    return [name for name in BUDGETS if isinstance(train, dict) and train.get(name)]
+
+
+def check_one_budget(names: Sequence[str]) -> None:
+    """Raise ConfigError if a file, or the flags together, name several budgets."""
+    if len(names) > 1:
+        raise ConfigError(
+            f"{' and '.join(names)}: exactly one budget decides how long a run is, got {len(names)}; leave all but "
+            "one out."
+        )
+
+
+def describe_budget(recipe: Recipe, argv: Sequence[str], final: Recipe) -> list[str]:
+    """Return a line if a later file or a flag replaces the budget of the recipe by one of another kind.
+
+    Args:
+        recipe: before files and flags.
+        argv: the files and flags.
+        final: what `read_recipe` made of them.
+    """
+    whole = 1 if recipe == Recipe() else 0  # a first file over the defaults is the recipe itself
+    before, _ = apply_files(recipe, positional_args(argv)[:whole])
+    (old, was), (new, now) = before.train.budget, final.train.budget
+    return [f"budget: train.{old} {was:,.10g} gives way to train.{new} {now:,.10g}"] if old != new else []
 
 
 TABLES = {"model": Model, "train": Train}
@@ -313,7 +343,9 @@ def apply_field_flags(recipe: Recipe, pending: dict[ConfigPath, Table], argv: li
         }
         if changes := pending.get(place, {}) | changes:
             where = ".".join(map(str, place))
-            recipe = replace_at(recipe, place, from_table(type(config), to_table(config) | changes, where))
+            recipe = replace_at(
+                recipe, place, from_table(type(config), merge(type(config), to_table(config), changes), where)
+            )
     return recipe
 
 

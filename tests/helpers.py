@@ -30,9 +30,12 @@ FLAGS = {
 
 
 def tiny(**others: object) -> list[str]:
-    """The flags of a run that takes a second, some of them otherwise: `train_steps=9` is `--train.steps 9`."""
-    flags = FLAGS | {name.replace("_", ".", 1).replace("_", "-"): str(value) for name, value in others.items()}
-    return [word for name, value in flags.items() for word in (f"--{name}", value)]
+    """The flags of a run that takes a second, some of them otherwise: `train_steps=9` is `--train.steps 9`.
+
+    A flag whose value is None is left out.
+    """
+    flags = FLAGS | {name.replace("_", ".", 1).replace("_", "-"): value for name, value in others.items()}
+    return [word for name, value in flags.items() if value is not None for word in (f"--{name}", str(value))]
 
 
 def text(path: Path, size: int = 900) -> Path:

@@ -8,6 +8,7 @@ import time
 import tomllib
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -24,12 +25,12 @@ from nanotx.config.schema import from_table
 from nanotx.config.toml import write_toml
 from nanotx.errors import ConfigError, MemoryFull, RunError, is_memory_full, shell_quoted
 from nanotx.recipe import Recipe
-from nanotx.recipe_flags import Options, describe_swaps, read_options, read_recipe
+from nanotx.recipe_flags import Options, describe_budget, describe_swaps, read_options, read_recipe
 from nanotx.runs.callbacks import Display as AnyDisplay
 from nanotx.runs.checkpoint import steps
-from nanotx.runs.folder import find_folder
+from nanotx.runs.folder import RunFolder, find_folder
 from nanotx.runs.load import LoadedRun, load
-from nanotx.runs.resume_check import Survey, changes, check_resumable, recipe_left, resolve_auto, survey
+from nanotx.runs.resume_check import Survey, changes, check_resumable, obeyed_budget, recipe_left, resolve_auto, survey
 from nanotx.runs.session import Session, Work
 from nanotx.training.callbacks.base import Callback
 from nanotx.training.callbacks.logger import Logger
@@ -80,7 +81,7 @@ def train(
     options = Options(run=str(run), resume=resume and not restart, restart=restart, allow_mismatch=allow_mismatch)
     surveyed = survey(folder, allow_mismatch) if options.resume else Survey()
     if surveyed.recipe:
-        recipe = resolve_auto(surveyed.recipe, recipe)
+        recipe = resolve_auto(surveyed.recipe, recipe, folder)
         if not allow_mismatch:
             check_resumable(surveyed.recipe, recipe)
     with listening() as stop:
@@ -142,7 +143,7 @@ def run(recipe: Recipe, argv: list[str], name: str, callbacks: Sequence[Callback
     saved = surveyed.recipe
     ignored: list[str] = []
     if saved and not options.allow_mismatch:
-        argv, ignored = drop_files(saved, argv, name)
+        argv, ignored = drop_files(saved, argv, name, folder)
     base = saved or recipe
     recipe, named = read_recipe(base, argv, prog or f"nanotx train {name}")
     flags = collect_flags(argv)
@@ -153,9 +154,9 @@ def run(recipe: Recipe, argv: list[str], name: str, callbacks: Sequence[Callback
         return 0
     display = Display()
     swaps = [line for line in describe_swaps(base, argv, recipe) if not line.startswith("swapped: corpus: ")]
-    remarks = (*ignored, *swaps)  # the title names the corpus
+    remarks = (*ignored, *describe_budget(base, argv, recipe), *swaps)  # the title names the corpus
     if saved:
-        recipe = resolve_auto(saved, recipe)
+        recipe = resolve_auto(saved, recipe, folder)
         if not options.allow_mismatch:
             check_resumable(saved, recipe)
     elif options.resume and not options.restart:
@@ -225,7 +226,7 @@ def read_callback(text: str, flag: str = "--callback") -> Callback:
     return callback
 
 
-def drop_files(saved: Recipe, argv: list[str], name: str) -> tuple[list[str], list[str]]:
+def drop_files(saved: Recipe, argv: list[str], name: str, folder: RunFolder) -> tuple[list[str], list[str]]:
     """Return the command line of a resume without its TOML files, and a note on the fields in which they differ.
 
     The files name the run's recipe but change nothing. The run may have been started with flags besides, so it is
@@ -233,6 +234,8 @@ def drop_files(saved: Recipe, argv: list[str], name: str) -> tuple[list[str], li
     """
     files = positional_args(argv)
     recipe, _ = read_recipe(saved, files, prog=name)
+    with suppress(ConfigError):  # other seconds than the run began with
+        recipe = replace(recipe, train=obeyed_budget(saved.train, recipe.train, folder))
     differences = [f"{key} {now!r}, and the run has {was!r}" for key, was, now in changes(saved, recipe)]
     note = f"{' '.join(files)}: ignored, as the run's own recipe applies: {'; '.join(differences)}."
     return argv[len(files) :], [note] if differences else []

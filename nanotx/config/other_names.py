@@ -7,6 +7,9 @@ FLAGS: dict[str, tuple[str, ...]] = {
         *("max_iters", "max_steps", "iters", "iterations", "num_iterations", "num_steps", "n_steps", "max_iter"),
         *("training_steps", "train_steps", "total_steps"),
     ),
+    "train.tokens": ("total_tokens", "train_tokens", "token_budget", "num_train_tokens", "max_train_tokens"),
+    "train.flops": ("target_flops", "flop_budget", "total_flops", "max_flops"),
+    "train.seconds": ("max_time", "time_limit", "time_budget", "max_seconds", "max_wall_time", "train_seconds"),
     "train.batch_size": (
         *("batch", "bs", "bsz", "b", "global_batch_size", "total_batch_size", "per_device_train_batch_size"),
         *("train_batch_size",),

@@ -17,14 +17,14 @@ from nanotx.config.schema import to_table
 from nanotx.errors import ConfigError, RunError, UnknownPart, shell_quoted
 from nanotx.files import is_blank, read_regular, unused_path
 from nanotx.nn.attention import Attention
-from nanotx.recipe import Recipe
+from nanotx.recipe import BUDGETS, Recipe, Train
 from nanotx.runs import checkpoint, valid
 from nanotx.runs.folder import RunFolder
 from nanotx.runs.formats import read_saved_recipe
 from nanotx.runs.metrics_log import Row, read
 
 MACHINE = {"device", "dtype", "threads", "compile", "deterministic"}
-SCHEDULED = {f"train.{name}" for name in ("steps", "eval_every", "eval_tokens", "sample_every", "sample_tokens")}
+SCHEDULED = {f"train.{name}" for name in (*BUDGETS, "eval_every", "eval_tokens", "sample_every", "sample_tokens")}
 MEMORY = {
     f"train.{name}" for name in ("micro_batch_size", "grad_accum_steps", "activation_checkpointing", "loss_chunk_size")
 }
@@ -32,13 +32,52 @@ MEMORY = {
 MUTABLE_ON_RESUME = MACHINE | SCHEDULED | {"train.checkpoint_every"} | MEMORY
 
 
-def resolve_auto(saved: Recipe, requested: Recipe) -> Recipe:
-    """Return the requested recipe, with each `auto` replaced by the value that the saved run determined, if it did."""
+def resolve_auto(saved: Recipe, requested: Recipe, folder: RunFolder) -> Recipe:
+    """Return the requested recipe, with each `auto` and the budget replaced by what the saved run determined.
+
+    Raises:
+        ConfigError: the budget is another number of seconds.
+    """
     micro = requested.train.micro_batch_size
     if micro == "auto":
         micro = saved.train.micro_batch_size or "auto"
     compiled = saved.compile if requested.compile == "auto" else requested.compile
-    return replace(requested, train=replace(requested.train, micro_batch_size=micro), compile=compiled)
+    train = obeyed_budget(saved.train, replace(requested.train, micro_batch_size=micro), folder)
+    return replace(requested, train=train, compile=compiled)
+
+
+def obeyed_budget(saved: Train, requested: Train, folder: RunFolder) -> Train:
+    """Return a plan that asks for the budget that a run began with, with the steps that it then determined.
+
+    Another budget of tokens, bytes or FLOPs stays, because it is arithmetic; one of seconds would read the clock again.
+
+    Raises:
+        ConfigError: it is another number of seconds.
+    """
+    name, amount = requested.budget
+    if name == "steps":
+        return requested
+    recorded = recorded_budget(folder)
+    if recorded is not None and (recorded["budget"], recorded["budget_amount"]) == (name, amount):
+        return requested.with_steps(saved.steps)
+    if name == "seconds" and (recorded is not None or checkpoint.steps(folder.checkpoints)):
+        raise ConfigError(
+            f"train.seconds: the clock is read once, when a run starts, and {folder.path} takes {saved.steps:,} steps; "
+            "leave it out to continue, or train further by --train.steps."
+        )
+    return requested
+
+
+def recorded_budget(folder: RunFolder) -> Row | None:
+    """Return the newest row of a metrics log that records a budget; None in a run without one, as older versions leave.
+
+    Its keys `budget` and `budget_amount` are a text and a number.
+    """
+    rows = [row for row in read(folder.metrics) if row["event"] in ("start", "resume")]
+    for row in reversed(rows):
+        if row.get("budget") in BUDGETS and type(row.get("budget_amount")) in (int, float):
+            return row
+    return None
 
 
 def check_resumable(saved: Recipe, requested: Recipe) -> None:
@@ -67,7 +106,7 @@ def differences(saved: Recipe, requested: Recipe) -> list[str]:
 
 def fewer_steps(saved: Recipe, requested: Recipe) -> list[str]:
     """Return a phrase if the run is to end earlier."""
-    fewer = requested.train.steps < saved.train.steps
+    fewer = 0 < requested.train.steps < saved.train.steps  # 0 is a budget, of which steps are made later
     return [f"train.steps was {saved.train.steps}, and {requested.train.steps} is fewer"] * fewer
 
 

@@ -34,20 +34,25 @@ from nanotx.runs.folder import RunFolder, locked
 from nanotx.runs.history import error, extent, rate
 from nanotx.runs.metrics_log import MetricsLog, read
 from nanotx.runs.resume import check_corpus, resume_run, tokenizer_of
-from nanotx.runs.resume_check import Survey, changes, recipe_digest, set_aside
+from nanotx.runs.resume_check import Survey, changes, check_resumable, recipe_digest, recorded_budget, set_aside
 from nanotx.runs.summary import summarize, title
 from nanotx.runs.trainer_state import prune, read_state, save
 from nanotx.runs.valid import TEXT, Proven
 from nanotx.tokenizers import Codec
 from nanotx.training.auto_batch import largest_micro_batch
+from nanotx.training.budget import calibrate, step_cost, whole_steps, with_steps
 from nanotx.training.callbacks.base import Callback
 from nanotx.training.callbacks.evaluation import Evaluation, Sample
-from nanotx.training.compile import settle
+from nanotx.training.compile import SHARES, settle
 from nanotx.training.dataset import load_dataset
 from nanotx.training.loop import TrainingRun
 from nanotx.training.plugins import check_foreign
 from nanotx.training.signals import Stop
 from nanotx.training.trainer import Row, Trainer
+
+UNITS = {"tokens": "tokens", "bytes": "bytes", "flops": "FLOPs"}
+TRIAL_STEPS = 1000
+"""Steps of the run that is measured to make steps of seconds; their number does not change what one takes."""
 
 SHORT = 10.0
 """Seconds of arithmetic, at the machine's measured peak, below which no run is compiled."""
@@ -98,13 +103,18 @@ class Session:
         keep_freed_memory()
         model = recipe.model.build(self.texts.codec.vocab_size, recipe.seeds.weights)
         self.peak = peak_flops(machine)
+        self.budget: Row = {}  # columns that record the budget of the run and how it was measured
+        recipe = self.with_bought_steps(recipe, model)
         self.recipe = recipe = replace(recipe, compile=self.compiles(recipe, model, machine))
         self.trainer = Trainer(recipe, model, self.texts.windows, machine)
-        self.trainer.detect = work.options.detect_anomaly
         self.kept: set[Path] = set()  # old checkpoints that are not removed, because files were added to them
         if recipe.train.micro_batch_size == "auto":
             found_fit = replace(recipe.train, micro_batch_size=largest_micro_batch(self.trainer))
             self.recipe = self.trainer.recipe = replace(recipe, train=found_fit)
+        if self.recipe.train.budget[0] == "seconds":
+            del model
+            self.measure_steps(machine)
+        self.trainer.detect = work.options.detect_anomaly
 
     def tokenizer(self, recipe: Recipe) -> Codec | None:
         """Return the tokenizer of a resumed run; None if it is to be trained."""
@@ -117,6 +127,59 @@ class Session:
         if is_blank(folder.tokenizer):
             survey.notes.append(f"{folder.tokenizer}: missing or empty; restored from {survey.checkpoint}.")
         return codec
+
+    def with_bought_steps(self, recipe: Recipe, model: Transformer) -> Recipe:
+        """Return the recipe with the steps that its budget of tokens, bytes or FLOPs buys, if it has one.
+
+        Raises:
+            ConfigError: a resumed run has taken more steps, or is to take more.
+        """
+        name, amount = recipe.train.budget
+        if name in ("steps", "seconds"):
+            return recipe
+        model.add_loss(recipe.loss, recipe.seeds.weights)  # its weights take operations too
+        cost = step_cost(recipe.train, model, self.texts)
+        steps = cost.steps(name, amount)
+        each = {"tokens": cost.tokens, "flops": cost.flops, "bytes": float(cost.bytes or 0)}[name]
+        return self.bought(recipe, steps, f"of {each:,.10g} {UNITS[name]} each")
+
+    def measure_steps(self, machine: Machine) -> None:
+        """Make steps of a budget of seconds, and begin again with new weights: the measured steps are not the run's."""
+        seconds = self.recipe.train.budget[1]
+        self.trainer.recipe = with_steps(self.recipe, TRIAL_STEPS)
+        measured = calibrate(self.trainer, seconds)
+        self.recipe = self.bought(
+            self.recipe,
+            whole_steps(seconds, measured.step_seconds),
+            f"of {1e3 * measured.step_seconds:.4g} ms each, the median of {measured.steps} that were measured in "
+            f"{measured.seconds:.3g} s",
+        )
+        self.budget |= measured.row()
+        del self.trainer  # before another model is built
+        model = self.recipe.model.build(self.texts.codec.vocab_size, self.recipe.seeds.weights)
+        self.trainer = Trainer(self.recipe, model, self.texts.windows, machine)
+
+    def bought(self, recipe: Recipe, steps: int, each: str) -> Recipe:
+        """Return a recipe with the steps that its budget buys; print and record that.
+
+        Raises:
+            ConfigError: a resumed run has taken more steps, or is to take more.
+        """
+        name, amount = recipe.train.budget
+        self.budget = {"budget": name, "budget_amount": amount}
+        self.remarks.append(f"budget: train.{name} {amount:,.10g} is {steps:,} step{'s' * (steps > 1)} {each}")
+        recipe = with_steps(recipe, steps)
+        if self.found.checkpoint and self.found.recipe and not self.options.allow_mismatch:
+            check_resumable(self.found.recipe, recipe)
+        return recipe
+
+    def recorded_budget(self, resumed: bool) -> Row:
+        """Return the columns that record the budget of the run: of this process, or else of those before it."""
+        earlier = recorded_budget(self.folder) if resumed and not self.budget else None
+        same = self.found.before is not None and self.found.before.train.steps == self.recipe.train.steps
+        if earlier is not None and same:
+            return {key: earlier[key] for key in earlier if key.partition("_")[0] in ("budget", "calibration")}
+        return self.budget or {"budget": "steps", "budget_amount": self.recipe.train.steps}
 
     def check_corpus(self, digest: str, size: int) -> None:
         """Raise DataError if a run is resumed on another text than it was trained on; called before it is encoded."""
@@ -140,6 +203,7 @@ class Session:
         if not self.options.restart:  # restart first moves aside whatever is in the way, such as a dangling link
             checkpoint.probe(self.folder.checkpoints, self.checkpoint_size)
         resumed = self.open()
+        self.budget = self.recorded_budget(resumed)
         if self.options.restart:
             checkpoint.probe(self.folder.checkpoints, self.checkpoint_size)
         self.clear_left()
@@ -196,7 +260,7 @@ class Session:
             if run.saved:
                 # the last evaluation came after it, and may be the best
                 self.note_kept(prune(self.trainer, self.folder, run.saved, self.proven))
-            figures = summarize(self.trainer, self.texts, self.peak)
+            figures = summarize(self.trainer, self.texts, self.peak, self.budget)
             write_atomic(self.folder.summary, json.dumps(figures, indent=1, allow_nan=False) + "\n")
             run.publish({"event": "end", "step": progress.step, "complete": figures["complete"]})
             files.flush()
@@ -250,7 +314,10 @@ class Session:
         Raises:
             ConfigError: the recipe requires it, and it does not work here.
         """
-        tokens = recipe.train.steps * recipe.train.batch_size * recipe.model.context
+        name, amount = recipe.train.budget
+        tokens = int(recipe.train.steps * recipe.train.batch_size * recipe.model.context)
+        if name == "seconds":  # as many as the machine can learn from in that time, as `settle` estimates it
+            tokens = int(amount * self.peak * SHARES[machine.dtype] / model.flops_per_token)
         if recipe.compile is False or (recipe.compile == "auto" and tokens * model.flops_per_token < SHORT * self.peak):
             return False
         plan = settle("on" if recipe.compile is True else "auto", model, machine, tokens, self.peak)
@@ -322,11 +389,15 @@ class Session:
     def start_row(self, name: str, resumed: bool) -> Row:
         """Return the first row that this process writes."""
         recipe, machine = self.recipe, self.trainer.machine
+        cost = step_cost(recipe.train, self.trainer.model, self.texts)
         return {
             "event": "resume" if resumed else "start",
             "step": self.trainer.progress.step,
             "steps": recipe.train.steps,
             "tokens_per_step": recipe.train.batch_size * recipe.model.context,
+            "bytes_per_step": None if cost.bytes is None else float(cost.bytes),
+            "flops_per_step": cost.flops,
+            **self.budget,
             "tokens_per_eval": sum(eval_text.tokens for eval_text in self.texts.eval_texts.values()),
             "eval_every": recipe.train.eval_every,
             "sample_every": recipe.train.sample_every,

@@ -11,18 +11,24 @@ import nanotx
 from nanotx.hardware.device import Machine
 from nanotx.nn.transformer import Transformer
 from nanotx.recipe import Recipe
+from nanotx.training.budget import step_cost
 from nanotx.training.dataset import Dataset
-from nanotx.training.trainer import Trainer
+from nanotx.training.trainer import Row, Trainer
 
 Figures = dict[str, Any]
 
 
-def summarize(trainer: Trainer, texts: Dataset, peak: float) -> Figures:
-    """Return the summary of a run so far; `peak` is the machine's measured peak in operations per second.
+def summarize(trainer: Trainer, texts: Dataset, peak: float, budget: Row) -> Figures:
+    """Return the summary of a run so far. Non-finite numbers are None, because JSON has none.
 
-    Non-finite numbers are None, because JSON has none.
+    Args:
+        trainer: of the run.
+        texts: its data.
+        peak: the machine's measured peak in operations per second.
+        budget: the columns of the run's start row that record its budget.
     """
     recipe, progress, machine = trainer.recipe, trainer.progress, trainer.machine
+    cost = step_cost(recipe.train, trainer.model, texts)
     tokens = progress.step * recipe.train.batch_size * recipe.model.context
     speed = tokens / progress.train_seconds if progress.train_seconds else 0.0
     figures = {
@@ -38,6 +44,9 @@ def summarize(trainer: Trainer, texts: Dataset, peak: float) -> Figures:
         "train_seconds": progress.train_seconds,
         "wall_seconds": progress.scores.get("wall_seconds", progress.wall_seconds),
         "tokens": tokens,
+        "bytes": None if cost.bytes is None else round(progress.step * cost.bytes),
+        "flops": progress.step * cost.flops,
+        **budget,
         "tokens_per_second": speed,
         "mfu": speed * trainer.model.flops_per_token / peak,
         "peak_flops": peak,

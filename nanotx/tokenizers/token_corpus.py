@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ class TokenSplit:
     codec: Codec  # the tokenizer that made them
     train: Ids | DiskIds
     val: Ids | DiskIds
+    bytes_per_token: Fraction | None  # mean UTF-8 bytes of a token of the training text; None if that is unknown
     exact: bool  # whether the ids to validate on decode to the text that they were made of
     sha256: str  # identifies them: a digest of the digests of all files, or of the text
     size: int  # the number of all ids, or the characters of the text
@@ -82,7 +84,15 @@ def open_split(
         raise DataError(f"{corpus.where()}: {error}") from None
     train, val = split_ids(corpus, opened["train"], opened["val"])
     exact = all(file.header.size or not file.header.count for file in opened["val"] or opened["train"])
-    return TokenSplit(codec=codec, train=train, val=val, exact=exact, sha256=digest, size=size)
+    mean = mean_bytes(headers["train"])
+    return TokenSplit(codec=codec, train=train, val=val, bytes_per_token=mean, exact=exact, sha256=digest, size=size)
+
+
+def mean_bytes(headers: list[Header]) -> Fraction | None:
+    """Return the mean bytes of a token of some files; None if one of them does not record the bytes of its text."""
+    count = sum(header.count for header in headers)
+    known = count and all(header.size for header in headers if header.count)
+    return Fraction(sum(header.size for header in headers), count) if known else None
 
 
 def check_one_tokenizer(corpus: Corpus, files: TokenFiles, headers: dict[str, list[Header]]) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 from nanotx.data.batches import Windows
 from nanotx.errors import DataError
@@ -32,6 +33,7 @@ class Dataset:
     eval_texts: dict[str, EvalText]  # train and val, see `eval_texts_of`
     sha256: str  # of the whole text in UTF-8; of token files, see `TokenSplit`
     size: int  # of the text, in characters; of token files, the number of ids
+    bytes_per_token: Fraction | None  # of the training text: mean UTF-8 bytes of a token; None if that is unknown
     floor: float | None  # bits per byte of the validation text under the process that wrote it, if that is known
 
 
@@ -74,7 +76,13 @@ def load_dataset(
     windows = Windows(ids=ids, context=recipe.model.context, seed=recipe.seeds.data)
     check_memory(recipe)  # after the windows: a context longer than the corpus is reported as that
     return Dataset(
-        codec=codec, windows=windows, eval_texts=eval_texts, floor=recipe.corpus.floor(), size=size, sha256=digest
+        codec=codec,
+        windows=windows,
+        eval_texts=eval_texts,
+        bytes_per_token=Fraction(len(training.encode("utf-8")), len(ids)),
+        floor=recipe.corpus.floor(),
+        size=size,
+        sha256=digest,
     )
 
 
@@ -97,6 +105,7 @@ def token_dataset(recipe: Recipe, split: TokenSplit) -> Dataset:
         codec=split.codec,
         windows=Windows(ids=split.train, context=context, seed=recipe.seeds.data),
         eval_texts=eval_texts_of_ids(split.codec, split.train, split.val, split.exact, context, plan),
+        bytes_per_token=split.bytes_per_token,
         floor=recipe.corpus.floor(),
         size=split.size,
         sha256=split.sha256,

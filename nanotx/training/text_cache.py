@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ class LargeText:
     corpus: Corpus
     sha256: str  # of the text, in UTF-8
     size: int  # in characters
+    bytes: int  # in UTF-8
     cut: int  # the characters to train on; the others are for validation
 
     def train_pieces(self) -> Iterator[str]:
@@ -75,11 +77,12 @@ def scan(corpus: Corpus) -> LargeText:
     Raises:
         DataError: it cannot be read, or one of its two parts would be empty.
     """
-    digest, size = hashlib.sha256(), 0
+    digest, size, count = hashlib.sha256(), 0, 0
     for piece in corpus.pieces():
-        digest.update(piece.encode("utf-8"))
-        size += len(piece)
-    return LargeText(corpus=corpus, sha256=digest.hexdigest(), size=size, cut=corpus.cut(size))
+        data = piece.encode("utf-8")
+        digest.update(data)
+        size, count = size + len(piece), count + len(data)
+    return LargeText(corpus=corpus, sha256=digest.hexdigest(), size=size, bytes=count, cut=corpus.cut(size))
 
 
 def encode_large(
@@ -148,7 +151,10 @@ def split_of(text: LargeText, codec: Codec, train: Ids | DiskIds, val: Ids | Dis
     """
     if not len(train) or not len(val):
         raise DataError(f"{codec.part}: makes no tokens of a text of {text.size} characters; try a longer one.")
-    return TokenSplit(codec=codec, train=train, val=val, exact=exact, sha256=text.sha256, size=text.size)
+    mean = Fraction(text.bytes * text.cut, text.size * len(train))  # as if its two parts had equal bytes a character
+    return TokenSplit(
+        codec=codec, train=train, val=val, bytes_per_token=mean, exact=exact, sha256=text.sha256, size=text.size
+    )
 
 
 def write(text: LargeText, codec: Codec, folder: Path) -> None:

@@ -164,7 +164,8 @@ def folder(tmp_path_factory):
     """The folder of a run with an auxiliary loss."""
     path = tmp_path_factory.mktemp("documented")
     corpus = ["--corpus", "file", "--corpus.path", str(text(path / "t.txt"))]
-    assert nanotx_command(["train", "macbook", *tiny(), *corpus, "--ffn", "moe", "--run", str(path / "run")]) == 0
+    words = [*tiny(train_steps=None), "--train.seconds", "0.05", *corpus, "--ffn", "moe"]
+    assert nanotx_command(["train", "macbook", *words, "--run", str(path / "run")]) == 0
     return path / "run"
 
 
