@@ -8,7 +8,6 @@ import time
 import tomllib
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -30,7 +29,7 @@ from nanotx.runs.callbacks import Display as AnyDisplay
 from nanotx.runs.checkpoint import steps
 from nanotx.runs.folder import RunFolder, find_folder
 from nanotx.runs.load import LoadedRun, load
-from nanotx.runs.resume_check import Survey, changes, check_resumable, obeyed_budget, recipe_left, resolve_auto, survey
+from nanotx.runs.resume_check import Survey, changes, check_resumable, obey_budget, recipe_left, resolve_auto, survey
 from nanotx.runs.session import Session, Work
 from nanotx.training.callbacks.base import Callback
 from nanotx.training.callbacks.logger import Logger
@@ -81,7 +80,7 @@ def train(
     options = Options(run=str(run), resume=resume and not restart, restart=restart, allow_mismatch=allow_mismatch)
     surveyed = survey(folder, allow_mismatch) if options.resume else Survey()
     if surveyed.recipe:
-        recipe = resolve_auto(surveyed.recipe, recipe, folder)
+        recipe = obey_budget(surveyed.recipe, resolve_auto(surveyed.recipe, recipe), folder)
         if not allow_mismatch:
             check_resumable(surveyed.recipe, recipe)
     with listening() as stop:
@@ -156,7 +155,7 @@ def run(recipe: Recipe, argv: list[str], name: str, callbacks: Sequence[Callback
     swaps = [line for line in describe_swaps(base, argv, recipe) if not line.startswith("swapped: corpus: ")]
     remarks = (*ignored, *describe_budget(base, argv, recipe), *swaps)  # the title names the corpus
     if saved:
-        recipe = resolve_auto(saved, recipe, folder)
+        recipe = obey_budget(saved, resolve_auto(saved, recipe), folder)
         if not options.allow_mismatch:
             check_resumable(saved, recipe)
     elif options.resume and not options.restart:
@@ -235,7 +234,7 @@ def drop_files(saved: Recipe, argv: list[str], name: str, folder: RunFolder) -> 
     files = positional_args(argv)
     recipe, _ = read_recipe(saved, files, prog=name)
     with suppress(ConfigError):  # other seconds than the run began with
-        recipe = replace(recipe, train=obeyed_budget(saved.train, recipe.train, folder))
+        recipe = obey_budget(saved, recipe, folder)
     differences = [f"{key} {now!r}, and the run has {was!r}" for key, was, now in changes(saved, recipe)]
     note = f"{' '.join(files)}: ignored, as the run's own recipe applies: {'; '.join(differences)}."
     return argv[len(files) :], [note] if differences else []

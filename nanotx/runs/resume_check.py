@@ -17,7 +17,7 @@ from nanotx.config.schema import to_table
 from nanotx.errors import ConfigError, RunError, UnknownPart, shell_quoted
 from nanotx.files import is_blank, read_regular, unused_path
 from nanotx.nn.attention import Attention
-from nanotx.recipe import BUDGETS, Recipe, Train
+from nanotx.recipe import BUDGETS, Recipe
 from nanotx.runs import checkpoint, valid
 from nanotx.runs.folder import RunFolder
 from nanotx.runs.formats import read_saved_recipe
@@ -32,38 +32,33 @@ MEMORY = {
 MUTABLE_ON_RESUME = MACHINE | SCHEDULED | {"train.checkpoint_every"} | MEMORY
 
 
-def resolve_auto(saved: Recipe, requested: Recipe, folder: RunFolder) -> Recipe:
-    """Return the requested recipe, with each `auto` and the budget replaced by what the saved run determined.
-
-    Raises:
-        ConfigError: the budget is another number of seconds.
-    """
+def resolve_auto(saved: Recipe, requested: Recipe) -> Recipe:
+    """Return the requested recipe, with each `auto` replaced by the value that the saved run determined, if it did."""
     micro = requested.train.micro_batch_size
     if micro == "auto":
         micro = saved.train.micro_batch_size or "auto"
     compiled = saved.compile if requested.compile == "auto" else requested.compile
-    train = obeyed_budget(saved.train, replace(requested.train, micro_batch_size=micro), folder)
-    return replace(requested, train=train, compile=compiled)
+    return replace(requested, train=replace(requested.train, micro_batch_size=micro), compile=compiled)
 
 
-def obeyed_budget(saved: Train, requested: Train, folder: RunFolder) -> Train:
-    """Return a plan that asks for the budget that a run began with, with the steps that it then determined.
+def obey_budget(saved: Recipe, requested: Recipe, folder: RunFolder) -> Recipe:
+    """Return a recipe that asks for the budget that a run began with, with the steps that it then determined.
 
     Another budget of tokens, bytes or FLOPs stays, because it is arithmetic; one of seconds would read the clock again.
 
     Raises:
         ConfigError: it is another number of seconds.
     """
-    name, amount = requested.budget
+    name, amount = requested.train.budget
     if name == "steps":
         return requested
     recorded = recorded_budget(folder)
     if recorded is not None and (recorded["budget"], recorded["budget_amount"]) == (name, amount):
-        return requested.with_steps(saved.steps)
+        return replace(requested, train=requested.train.with_steps(saved.train.steps))
     if name == "seconds" and (recorded is not None or checkpoint.steps(folder.checkpoints)):
         raise ConfigError(
-            f"train.seconds: the clock is read once, when a run starts, and {folder.path} takes {saved.steps:,} steps; "
-            "leave it out to continue, or train further by --train.steps."
+            f"train.seconds: the clock is read once, when a run starts, and {folder.path} takes {saved.train.steps:,} "
+            "steps; leave it out to continue, or train further by --train.steps."
         )
     return requested
 

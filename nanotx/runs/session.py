@@ -169,14 +169,14 @@ class Session:
         self.budget = {"budget": name, "budget_amount": amount}
         self.remarks.append(f"budget: train.{name} {amount:,.10g} is {steps:,} step{'s' * (steps > 1)} {each}")
         recipe = with_steps(recipe, steps)
-        if self.found.checkpoint and self.found.recipe and not self.options.allow_mismatch:
-            check_resumable(self.found.recipe, recipe)
+        if self.survey.checkpoint and self.survey.recipe and not self.options.allow_mismatch:
+            check_resumable(self.survey.recipe, recipe)
         return recipe
 
     def recorded_budget(self, resumed: bool) -> Row:
         """Return the columns that record the budget of the run: of this process, or else of those before it."""
         earlier = recorded_budget(self.folder) if resumed and not self.budget else None
-        same = self.found.before is not None and self.found.before.train.steps == self.recipe.train.steps
+        same = self.survey.before is not None and self.survey.before.train.steps == self.recipe.train.steps
         if earlier is not None and same:
             return {key: earlier[key] for key in earlier if key.partition("_")[0] in ("budget", "calibration")}
         return self.budget or {"budget": "steps", "budget_amount": self.recipe.train.steps}
