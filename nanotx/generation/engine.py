@@ -84,6 +84,7 @@ class Token(NamedTuple):
     row: int  # of its prompt
     id: int
     log_prob: float  # in nats, from the model's own logits, before any logits processor
+    top: tuple[tuple[int, float], ...] = ()  # the likeliest ids and their log-probabilities, if asked for
 
 
 class Step(NamedTuple):
@@ -93,10 +94,18 @@ class Step(NamedTuple):
     ids: NextIds  # one per row
     logits: NextLogits  # of the same rows, before any logits processor
 
-    def tokens(self) -> Iterator[Token]:
-        """Return the tokens with their log-probabilities."""
+    def tokens(self, top: int = 0) -> Iterator[Token]:
+        """Return the tokens with their log-probabilities, and with the `top` likeliest ids before each."""
         log_probs = -F.cross_entropy(self.logits.float(), self.ids, reduction="none")
-        return map(Token, self.rows, self.ids.tolist(), log_probs.tolist())
+        likeliest = top_log_probs(self.logits, top) if top else [()] * len(self.rows)
+        return map(Token, self.rows, self.ids.tolist(), log_probs.tolist(), likeliest)
+
+
+def top_log_probs(logits: NextLogits, top: int) -> list[tuple[tuple[int, float], ...]]:
+    """Return the likeliest ids of each row with their log-probabilities in nats, the likeliest first."""
+    log_probs, ids = logits.float().log_softmax(dim=-1).topk(min(top, logits.shape[-1]), dim=-1)
+    rows = zip(ids.tolist(), log_probs.tolist(), strict=True)
+    return [tuple(zip(*row, strict=True)) for row in rows]
 
 
 class Engine(ABC):
@@ -113,6 +122,8 @@ class Engine(ABC):
     """Tokens that a draft model proposed so far."""
     accepted = 0
     """Proposed tokens that became part of a text."""
+    top_log_probs = 0
+    """How many of the likeliest ids each token comes with."""
 
     def __init__(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
         check_max_new_tokens(max_new_tokens)
@@ -130,7 +141,7 @@ class Engine(ABC):
     def __iter__(self) -> Iterator[Token]:
         steps = self.steps()
         while any(self.remaining):
-            for token in next(steps).tokens():
+            for token in next(steps).tokens(self.top_log_probs):
                 if self.remaining[token.row]:
                     self.remaining[token.row] -= 1
                     yield token

@@ -35,6 +35,7 @@ class Generation:
     draft_model: Transformer | None = None  # for speculative decoding, with the same tokenizer and device
     draft_tokens: int = 4  # per round
     compiled: bool = False  # compile the single-token step first
+    top_log_probs: int = 0  # how many of the likeliest ids to keep with each token
 
     def __post_init__(self) -> None:
         check_texts("prompts", self.prompts)
@@ -55,6 +56,7 @@ class Generation:
         self.sampling = self.sampling.with_banned(self.codec.undefined_ids)
         self.completions = [Completion(self.codec, prompt, self.stops) for prompt in self.prompts]
         self.engine = self.build_engine()
+        self.engine.top_log_probs = self.top_log_probs
 
     def build_engine(self) -> Engine:
         """Return the engine that samples the continuations."""
@@ -74,9 +76,9 @@ class Generation:
         return BatchEngine(model, ids, self.sampling, self.max_new_tokens, rolling=self.rolling, device=device)
 
     def __iter__(self) -> Iterator[tuple[int, str]]:
-        for row, token, log_prob in self.engine:
+        for row, token, log_prob, top in self.engine:
             completion = self.completions[row]
-            text = completion.add(token, log_prob)
+            text = completion.add(token, log_prob, top)
             if completion.stopped:
                 self.engine.stop(row)
             if not self.engine.remaining[row]:
@@ -110,6 +112,7 @@ class Completion:
         self.text = ""  # without the prompt and without the stop sequence
         self.ids: list[int] = []  # of all sampled tokens, those of the stop sequence included
         self.log_probs: list[float] = []  # of each id, in nats, before any logits processor
+        self.top: list[tuple[tuple[int, float], ...]] = []  # likeliest ids and their log-probabilities, at each id
         self._decoder, self._stops = StreamingDecoder(codec), StopSequences(stops)
 
     @property
@@ -127,10 +130,16 @@ class Completion:
         """Return the mean log-probability, in nats per token; 0 without tokens."""
         return self.log_prob / max(1, len(self.ids))
 
-    def add(self, token: int, log_prob: float) -> str:
+    @property
+    def held(self) -> str:
+        """Return the decoded text that is held back because it may begin a stop sequence."""
+        return self._stops.held
+
+    def add(self, token: int, log_prob: float, top: tuple[tuple[int, float], ...] = ()) -> str:
         """Append a token; return the text that became final."""
         self.ids.append(token)
         self.log_probs.append(log_prob)
+        self.top.append(top)
         return self._append(self._stops.push(self._decoder.push(token)))
 
     def end(self) -> str:

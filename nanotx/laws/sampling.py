@@ -144,7 +144,7 @@ def samples_match_reference(model: Transformer, prompts: Sequence[Sequence[int]]
     drawn: list[list[int]] = [[] for _ in prompts]
     generators = [torch.Generator().manual_seed(sampling.seed + row) for row in range(len(prompts))]
     compared = 0
-    for row, token, log_prob in engine.BatchEngine(model, prompts, sampling, new):
+    for row, token, log_prob, _ in engine.BatchEngine(model, prompts, sampling, new):
         place = f"samples_match_reference: row {row} of {len(prompts)}, token {len(drawn[row])}"
         ids = reference_window(prompts[row], drawn[row], model.context)
         with torch.inference_mode():

@@ -61,6 +61,25 @@ def removal_edit(model: Transformer, name: str) -> tuple[str, Edit]:
     return f"{site.module}{site.use}", skipped if is_layer(site) else torch.zeros_like
 
 
+def removal_edits(model: Transformer, names: Sequence[str]) -> dict[str, Edit]:
+    """Return what to replace in a pass so that several parts are removed together.
+
+    Raises:
+        ConfigError: the model has no such part; says which it has.
+    """
+    edits: dict[str, Edit] = {}
+    for name in dict.fromkeys(names):
+        place, edit = removal_edit(model, name)
+        edits[place] = after(edits[place], edit) if place in edits else edit
+    return edits
+
+
+def after(first: Edit, second: Edit) -> Edit:
+    """Return the function that applies two of them, one after the other."""
+    assert callable(first) and callable(second)
+    return lambda tensor: second(first(tensor))
+
+
 def is_layer(site: Site) -> bool:
     """Return whether a place is a whole layer."""
     return site.name.isdecimal()

@@ -13,7 +13,9 @@ CHART = Path(__file__).with_name("chart.js")
 """The script that draws curves; how a page's own script calls it is described at its head."""
 
 
-def html_page(title: str, body: str, *, style: str = "", scripts: tuple[str, ...] = (), data: Any = None) -> str:
+def html_page(
+    title: str, body: str, *, style: str = "", scripts: tuple[str, ...] = (), data: Any = None, connects: bool = False
+) -> str:
     """Return a page that asks for nothing outside of itself; its Content-Security-Policy forbids it to.
 
     Args:
@@ -24,9 +26,9 @@ def html_page(title: str, body: str, *, style: str = "", scripts: tuple[str, ...
             included.
         data: what the scripts read: `JSON.parse(document.getElementById("data").textContent)`; a number that is not
             finite becomes null.
+        connects: its scripts may ask the server that it comes from.
     """
-    sources = " ".join(f"'sha256-{digest(script)}'" for script in scripts) or "'none'"
-    policy = f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src {sources}"
+    policy = content_policy(scripts, connects)
     values = "" if data is None else f'<script type="application/json" id="data">{embedded_json(data)}</script>'
     run = "".join(f"<script>{script}</script>" for script in scripts)
     return f"""<!doctype html>
@@ -36,6 +38,13 @@ def html_page(title: str, body: str, *, style: str = "", scripts: tuple[str, ...
 <body>{body}
 {values}{run}</body></html>
 """
+
+
+def content_policy(scripts: tuple[str, ...], connects: bool = False) -> str:
+    """Return the Content-Security-Policy of a page with these scripts."""
+    sources = " ".join(f"'sha256-{digest(script)}'" for script in scripts) or "'none'"
+    policy = f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src {sources}"
+    return f"{policy}; connect-src 'self'" if connects else policy
 
 
 def script_file(path: Path) -> str:

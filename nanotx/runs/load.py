@@ -103,6 +103,7 @@ class LoadedRun:
         draft_model: "LoadedRun | None" = None,
         draft_tokens: int = 4,
         compiled: bool = False,
+        top_log_probs: int = 0,
     ) -> Generation:
         """Return the continuations of prompts as a `Generation`, which samples them while one iterates over it.
 
@@ -115,6 +116,7 @@ class LoadedRun:
             draft_model: a smaller model for speculative decoding, which samples one text after another.
             draft_tokens: the number of tokens that it proposes per round.
             compiled: compile the single-token step first.
+            top_log_probs: how many of the likeliest ids to keep with each token.
 
         Raises:
             ConfigError: the draft model has another tokenizer, or as for `Generation`.
@@ -133,6 +135,7 @@ class LoadedRun:
             draft_model=draft_model.model.to(next(self.model.parameters())) if draft_model is not None else None,
             draft_tokens=draft_tokens,
             compiled=compiled,
+            top_log_probs=top_log_probs,
         )
 
 
