@@ -9,21 +9,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from nanotx.config.flags import (
-    HELP,
-    Flag,
-    FlagValues,
-    Page,
-    collect_flags,
-    command_page,
-    flags_of,
-    option,
-    part_flag,
-    positional_args,
-    read_flags,
-    repeated,
-    suggest_flag,
-)
+from nanotx.config.command_line import FlagValues, collect_flags, positional_args, read_flags, suggest_flag
+from nanotx.config.flags import command_page, flags_of, option, part_flag, repeated
+from nanotx.config.help_page import HELP, Flag, Page
 from nanotx.config.other_names import FLAGS, our_flag, remark
 from nanotx.config.registry import Slot
 from nanotx.config.schema import Table, fields, from_table, part_of, to_table, without_none
@@ -156,112 +144,6 @@ def right_place(layer: Table, recipe: Recipe) -> str:
                         f" It belongs {f'in the table [{where}]' if where else 'before the first table'}, as {field}."
                     )
     return ""
-
-
-def describe_swaps(recipe: Recipe, argv: Sequence[str], final: Recipe) -> list[str]:
-    """Return a line per field that a swap of parts changed although no file or flag named it.
-
-    Each file is compared with what it was merged into, then the flags with all of that. A first file over the defaults
-    is the recipe itself, and is compared with nothing.
-
-    Args:
-        recipe: before files and flags.
-        argv: the files and flags.
-        final: what `read_recipe` made of them.
-    """
-    files, lines = positional_args(argv), list[str]()
-    whole = 1 if recipe == Recipe() else 0
-    before, _ = apply_files(recipe, files[:whole])
-    for file in files[whole:]:
-        after, _ = apply_files(before, [file])
-        lines += config_differences(
-            before, after, NamedFields(places=frozenset(table_paths(read_toml(Path(file))))), "", False
-        )
-        before = after
-    flags = set(collect_flags(list(argv)[len(files) :]))
-    flags |= {f"{flag}.path" for flag in flags}  # a corpus or a tokenizer may be named by its path
-    lines += config_differences(before, final, NamedFields(flags=frozenset(flags)), "", False)
-    return [f"swapped: {line}" for line in lines]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class NamedFields:
-    """Fields that a file or flags name; their changes are not printed."""
-
-    flags: frozenset[str] = frozenset()  # such as `ffn.hidden_dim`, wherever that slot is
-    places: frozenset[str] = frozenset()  # such as `model.block.ffn.hidden_dim`
-
-    def has(self, flag: str, place: str) -> bool:
-        """Whether a field is among them."""
-        return flag in self.flags or place in self.places
-
-
-def table_paths(table: Table, at: str = "") -> Iterator[str]:
-    """Yield the dotted paths of the plain values in a table of a recipe; tables in a list have numbers."""
-    for key, item in table.items():
-        where = f"{at}.{key}" if at else key
-        if isinstance(item, dict):
-            yield from table_paths(item, where)
-        elif isinstance(item, list) and item and all(isinstance(inner, dict) for inner in item):
-            for index, inner in enumerate(item):
-                yield from table_paths(inner, f"{where}.{index}" if len(item) > 1 else where)
-        else:
-            yield where
-
-
-def config_differences(old: Any, new: Any, named: NamedFields, at: str, swapped: bool) -> Iterator[str]:
-    """Yield the fields in which a config differs from the old one in its place, except those that were named."""
-    if isinstance(old, Slot) and type(old) is not type(new):
-        swapped = True
-        outer_old, outer_new = wrapped_field(type(old)), wrapped_field(type(new))
-        yield f"{at}: {old.part} -> {new.part}"
-        if outer_new and not outer_old:
-            yield from wrapper_fields(new, named, at, "new, {}")
-            yield f"{at}.{outer_new}: {old.part}, as before"
-            yield from config_differences(old, getattr(new, outer_new), named, f"{at}.{outer_new}", swapped)
-            return
-        if outer_old and not outer_new:
-            yield from wrapper_fields(old, named, at, "gone, was {}")
-            inside = getattr(old, outer_old)
-            if type(inside) is type(new):
-                yield from config_differences(inside, new, named, at, swapped)
-                return
-            old = inside
-    group = new.slot if isinstance(new, Slot) else at.rpartition(".")[2]
-    for name in {**fields(type(old)), **fields(type(new))}:
-        where, missing = f"{at}.{name}" if at else name, object()
-        was, now = (getattr(config, name) if name in fields(type(config)) else missing for config in (old, new))
-        if was == now or (named.has(f"{group}.{name}" if at else name, where) and not isinstance(now, Slot)):
-            continue
-        pairs = [(was, now)]
-        if isinstance(was, tuple) and isinstance(now, tuple) and len(was) == len(now):
-            pairs = list(zip(was, now, strict=True))
-        if all(dataclasses.is_dataclass(config) for pair in pairs for config in pair):
-            for index, (before, after) in enumerate(pairs):
-                yield from config_differences(
-                    before, after, named, f"{where}.{index}" if len(pairs) > 1 else where, swapped
-                )
-        elif swapped:
-            gone, added = now is missing, was is missing
-            yield f"{where}: " + (
-                f"gone, was {format_value(was)}"
-                if gone
-                else f"new, {format_value(now)}"
-                if added
-                else f"{format_value(was)} -> {format_value(now)}"
-            )
-
-
-def wrapper_fields(part: Any, named: NamedFields, at: str, how: str) -> Iterator[str]:
-    """Yield the plain fields of a part that wraps another part."""
-    for name in fields(type(part)):
-        if name != wrapped_field(type(part)) and not named.has(f"{part.slot}.{name}", f"{at}.{name}"):
-            yield f"{at}.{name}: {how.format(format_value(getattr(part, name)))}"
-
-
-def format_value(value: Any) -> str:
-    """Return a value of a field as short text: the name of a part."""
-    return value.part if isinstance(value, Slot) else repr(value)
 
 
 def walk_configs(value: Any, at: ConfigPath = ()) -> Iterator[tuple[str, ConfigPath, Any]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from nanotx.cli.command import PACKAGE, Command, builtin_commands, listed_commands
 from nanotx.cli.glossary import entries
-from nanotx.config.flags import collect_flags
+from nanotx.config.command_line import collect_flags
 from nanotx.config.presets import presets
 from nanotx.config.source import SourceClass, SourceField, find_class, part_class, source_fields, source_parts
 

@@ -7,8 +7,9 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from nanotx.cli.command import Command, builtin_commands
-from nanotx.config.flags import HELP, Page, collect_flags
+from nanotx.config.command_line import collect_flags
 from nanotx.config.help import columns, wrap
+from nanotx.config.help_page import HELP, Page
 from nanotx.config.presets import presets
 from nanotx.errors import ConfigError, did_you_mean, shell_quoted
 from nanotx.files import similar_file

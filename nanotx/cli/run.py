@@ -16,7 +16,7 @@ from nanotx.cli.dashboard import Display, Silent
 from nanotx.cli.entry import run_and_exit
 from nanotx.cli.notebook import run_display
 from nanotx.cli.recipe_list import ENTRY_POINT_GROUP, PROG, builtin_recipes, missing_name, no_such_recipe, train_page
-from nanotx.config.flags import collect_flags, positional_args
+from nanotx.config.command_line import collect_flags, positional_args
 from nanotx.config.help import page_width, write_page
 from nanotx.config.presets import presets
 from nanotx.config.registry import load_file
@@ -24,7 +24,8 @@ from nanotx.config.schema import from_table
 from nanotx.config.toml import write_toml
 from nanotx.errors import ConfigError, MemoryFull, RunError, is_memory_full, shell_quoted
 from nanotx.recipe import Recipe
-from nanotx.recipe_flags import Options, describe_budget, describe_swaps, read_options, read_recipe
+from nanotx.recipe_flags import Options, describe_budget, read_options, read_recipe
+from nanotx.recipe_swaps import find_swaps
 from nanotx.runs.callbacks import Display as AnyDisplay
 from nanotx.runs.checkpoint import steps
 from nanotx.runs.folder import RunFolder, find_folder
@@ -152,8 +153,9 @@ def run(recipe: Recipe, argv: list[str], name: str, callbacks: Sequence[Callback
         sys.stdout.write(write_toml(recipe))
         return 0
     display = Display()
-    swaps = [line for line in describe_swaps(base, argv, recipe) if not line.startswith("swapped: corpus: ")]
-    remarks = (*ignored, *describe_budget(base, argv, recipe), *swaps)  # the title names the corpus
+    swaps = [swap for swap in find_swaps(base, argv, recipe) if swap.place != "corpus" or swap.fields]
+    lines = (f"swapped: {swap}" for swap in swaps)  # the title names the corpus
+    remarks = (*ignored, *describe_budget(base, argv, recipe), *lines)
     if saved:
         recipe = obey_budget(saved, resolve_auto(saved, recipe), folder)
         if not options.allow_mismatch:

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import torch
 
-from nanotx.config.flags import collect_flags
+from nanotx.config.command_line import collect_flags
 from nanotx.config.schema import fields, from_table, to_table
 from nanotx.errors import ConfigError
 from nanotx.nn.position import Position

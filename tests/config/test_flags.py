@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import nanotx.cli.commands
-from nanotx.config.flags import Flag, argument, flags_of, option, parse, repeated
+from nanotx.config.flags import argument, flags_of, option, parse, repeated
 from nanotx.config.help import page_width
+from nanotx.config.help_page import Flag
 from nanotx.config.registry import Slot
 from nanotx.config.schema import check_min
 from nanotx.errors import ConfigError

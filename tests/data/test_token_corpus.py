@@ -290,7 +290,7 @@ def test_run_on_a_token_file_takes_its_tokenizer_and_resumes_to_the_bit(tmp_path
     encoded(tmp_path / "a.tok")
     words = ["train", "macbook", "--corpus", "a.tok", "--schedule", "constant"]
     assert nanotx_command([*words, *tiny(train_steps=6), "--run", "whole"]) == 0
-    assert "swapped: tokenizer.path: new, 'a.tok'" in capsys.readouterr().out
+    assert "swapped: tokenizer: char -> saved; new: path 'a.tok'; gone: " in capsys.readouterr().out
     assert nanotx_command([*words, *tiny(train_steps=3), "--run", "half"]) == 0
     assert nanotx_command(["resume", "half", "--train.steps", "6"]) == 0
     assert rows(Path("whole")) == rows(Path("half"))

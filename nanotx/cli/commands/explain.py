@@ -9,8 +9,9 @@ from typing import Any
 
 from nanotx.cli.command import builtin_commands
 from nanotx.cli.glossary import Entry, entries, find_entry, normalised
-from nanotx.config.flags import Flag, argument, flags_of, parse, repeated
+from nanotx.config.flags import argument, flags_of, parse, repeated
 from nanotx.config.help import columns, page_width, paragraphs, split_examples, wrap, write_page
+from nanotx.config.help_page import Flag
 from nanotx.config.registry import Slot, load_file
 from nanotx.errors import ConfigError, did_you_mean
 

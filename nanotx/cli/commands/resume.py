@@ -4,8 +4,10 @@ from dataclasses import MISSING, replace
 from pathlib import Path
 
 from nanotx.cli.run import run as run_recipe
-from nanotx.config.flags import HELP, Flag, Page, collect_flags, flags_of, positional_args
+from nanotx.config.command_line import collect_flags, positional_args
+from nanotx.config.flags import flags_of
 from nanotx.config.help import page_width, write_page
+from nanotx.config.help_page import HELP, Flag, Page
 from nanotx.errors import ConfigError, RunError
 from nanotx.files import is_blank
 from nanotx.recipe import Recipe, Train

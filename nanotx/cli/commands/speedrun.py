@@ -14,7 +14,8 @@ import torch
 import nanotx
 from nanotx.cli.dashboard import Display
 from nanotx.cli.run import run_by_name
-from nanotx.config.flags import collect_flags, option, parse, positional_args
+from nanotx.config.command_line import collect_flags, positional_args
+from nanotx.config.flags import option, parse
 from nanotx.config.schema import to_table
 from nanotx.errors import ConfigError, DataError, did_you_mean
 from nanotx.files import read_regular, write_atomic

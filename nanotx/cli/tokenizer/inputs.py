@@ -9,7 +9,9 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from nanotx.config.flags import Flag, collect_flags, flags_of, part_flag
+from nanotx.config.command_line import collect_flags
+from nanotx.config.flags import flags_of, part_flag
+from nanotx.config.help_page import Flag
 from nanotx.config.schema import from_table
 from nanotx.data import text_files
 from nanotx.data.corpus import Corpus

@@ -13,7 +13,8 @@ from nanotx.cli.tokenizer import tables
 from nanotx.cli.tokenizer.contestants import Files, contestants, split, writable, write_json
 from nanotx.cli.tokenizer.inputs import corpus_flags
 from nanotx.cli.tokenizer.measuring import Row, measure
-from nanotx.config.flags import argument, collect_flags, command_page, flags_of, option, read_flags, repeated
+from nanotx.config.command_line import collect_flags, read_flags
+from nanotx.config.flags import argument, command_page, flags_of, option, repeated
 from nanotx.config.registry import load_file
 from nanotx.config.schema import check_min
 from nanotx.errors import ConfigError, TokenizerError

@@ -14,7 +14,8 @@ from rich.text import Text
 from nanotx.cli.console import check_output
 from nanotx.cli.tokenizer.inputs import text_of
 from nanotx.cli.tokenizer.page import Token, page, tokens, visible
-from nanotx.config.flags import argument, collect_flags, option, parse
+from nanotx.config.command_line import collect_flags
+from nanotx.config.flags import argument, option, parse
 from nanotx.config.schema import check_min
 from nanotx.errors import ConfigError, RunError
 from nanotx.files import write_atomic

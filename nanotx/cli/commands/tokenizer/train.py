@@ -9,16 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nanotx.cli.tokenizer.inputs import corpus_flags, corpus_of, plain_files, progress_bar
-from nanotx.config.flags import (
-    argument,
-    collect_flags,
-    command_page,
-    flags_of,
-    option,
-    positional_args,
-    read_flags,
-    repeated,
-)
+from nanotx.config.command_line import collect_flags, positional_args, read_flags
+from nanotx.config.flags import argument, command_page, flags_of, option, repeated
 from nanotx.config.help import columns, page_width, wrap, write_page
 from nanotx.config.registry import load_file
 from nanotx.config.schema import fields, from_table
