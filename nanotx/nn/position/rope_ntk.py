@@ -28,6 +28,9 @@ class RopeNtk(Position):
         check_max(self, 1_000_000, "factor")
 
     def build(self, dim: int, heads: int, context: int) -> PositionalEncoding:
+        return RotaryPosition(rates(self.part, self.grown_theta(dim, heads), dim, heads))
+
+    def grown_theta(self, dim: int, heads: int) -> float:
+        """Return the base of the frequencies: rope with it is this position."""
         width = dim // heads
-        grown = self.factor ** (width / (width - 2)) if width > 2 else 1.0  # a single pair is the fastest
-        return RotaryPosition(rates(self.part, self.theta * grown, dim, heads))
+        return self.theta * (self.factor ** (width / (width - 2)) if width > 2 else 1.0)  # a single pair is the fastest

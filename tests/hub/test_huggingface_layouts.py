@@ -1,0 +1,252 @@
+"""Each class of transformers computes the models that its layout takes, at the scale of trained weights."""
+
+import copy
+import dataclasses
+
+import pytest
+import torch
+from einops import rearrange
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nanotx.hub.huggingface.layouts import LAYOUTS, Gpt2, Layout, Qwen3
+from nanotx.hub.huggingface.shape import Unfit, model_shape
+from nanotx.nn.attention.fused import Fused
+from nanotx.nn.attention.gqa import GroupedQuery
+from nanotx.nn.attention.linear import LinearKernel
+from nanotx.nn.attention.per_head import PerHead
+from nanotx.nn.attention.sdpa import Sdpa
+from nanotx.nn.attention.sliding_window import SlidingWindow
+from nanotx.nn.block.parallel import Parallel
+from nanotx.nn.block.prenorm import PreNorm
+from nanotx.nn.block.token_shift import TokenShift
+from nanotx.nn.canonical import to_canonical
+from nanotx.nn.embedding.ngrams import Ngrams
+from nanotx.nn.ffn.geglu import GeGlu
+from nanotx.nn.ffn.mlp import Mlp
+from nanotx.nn.ffn.moe import MixtureOfExperts
+from nanotx.nn.ffn.relu2 import Relu2
+from nanotx.nn.ffn.swiglu import SwiGlu
+from nanotx.nn.norm.layernorm import LayerNorm
+from nanotx.nn.norm.none import NoNorm
+from nanotx.nn.norm.rmsnorm import RmsNorm
+from nanotx.nn.position.alibi import Alibi
+from nanotx.nn.position.learned import Learned
+from nanotx.nn.position.none import NoPosition
+from nanotx.nn.position.rope import Rope
+from nanotx.nn.position.rope_linear import RopeLinear
+from nanotx.nn.position.rope_ntk import RopeNtk
+from nanotx.nn.position.rope_yarn import RopeYarn
+from nanotx.nn.position.sinusoidal import Sinusoidal
+from nanotx.nn.transformer import Model, Transformer
+
+transformers = pytest.importorskip("transformers")
+
+TOLERANCE = 1e-5
+"""The largest difference of logits, relative to their spread."""
+
+BY_NAME = {layout.class_name: layout for layout in LAYOUTS}
+
+
+def trained(config: Model, vocab_size: int, seed: int) -> Transformer:
+    """A model whose weights, norms and biases included, have the scale that training gives them."""
+    model = config.build(vocab_size, seed).eval()
+    draw = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            noise = torch.randn(weight.shape, generator=draw)
+            if weight.ndim == 1:
+                weight.add_(0.3 * noise)
+            else:
+                weight.copy_(noise * (1.0 if "embedding" in name else 1.5 / weight.shape[-1] ** 0.5))
+    return model
+
+
+def exported(model: Transformer, layout: Layout):
+    """The model as transformers computes it."""
+    weights = to_canonical(model, dict(model.state_dict()))
+    shape = model_shape(model.config, model.vocab_size, weights)
+    assert not layout.misfits(shape)
+    with torch.no_grad():
+        table = model.position.embed(torch.zeros(1, shape.context, shape.dim), torch.arange(shape.context))[0]
+        tensors = layout.tensors(shape, weights, table)
+    config = layout.config(shape)
+    config = transformers.AutoConfig.for_model(**config)
+    theirs, report = getattr(transformers, layout.class_name).from_pretrained(
+        None, config=config, state_dict=tensors, attn_implementation="eager", output_loading_info=True
+    )
+    assert not any(report.values()), report
+    return theirs.eval()
+
+
+@torch.no_grad()
+def error(model: Transformer, theirs, seed: int = 1) -> float:
+    """The largest difference of logits on windows of random ids: relative to their spread, in units of what is allowed.
+
+    A model of few numbers can be ill-conditioned; its own rounding errors, tell how much.
+    """
+    draw = torch.Generator().manual_seed(seed)
+    ids = torch.randint(model.vocab_size, (3, model.context), generator=draw)
+    ours = model(ids)
+    exact = copy.deepcopy(model).double()(ids)
+    rounding = float((ours - exact).abs().max() / ours.std())
+    return float((ours - theirs(ids).logits).abs().max() / ours.std()) / max(TOLERANCE, 4 * rounding)
+
+
+widths = st.sampled_from([(1, 8), (2, 8), (3, 4), (4, 6), (6, 2)])
+"""Number of heads, and the width of one."""
+
+
+@st.composite
+def attentions(draw, parts, *, biases=("bias", "out_bias"), qk_norm=False):
+    heads, _ = size = draw(widths)
+    part = draw(st.sampled_from(parts))
+    fields = {name: draw(st.booleans()) for name in biases}
+    if part is GroupedQuery:
+        fields["kv_heads"] = draw(st.sampled_from([n for n in range(1, heads + 1) if heads % n == 0]))
+    if part is SlidingWindow:
+        fields["window"] = draw(st.integers(1, 8))
+    return part(heads=heads, qk_norm=qk_norm, **fields), size[0] * size[1]
+
+
+@st.composite
+def models(draw, kind: str):
+    """A config that the layout of this name takes."""
+    norm = RmsNorm(eps=draw(st.sampled_from([1e-6, 1e-5, 1e-3])))
+    position = draw(
+        st.sampled_from([Rope(), Rope(theta=500.0), RopeLinear(factor=3.0), RopeNtk(theta=100.0, factor=2.5)])
+    )
+    dense = (Fused, Sdpa, PerHead, GroupedQuery)
+    blocks = (PreNorm,)
+    ffn_bias = draw(st.booleans())
+    ffns = [SwiGlu(bias=ffn_bias), GeGlu(bias=ffn_bias, hidden_dim=12), Relu2(bias=ffn_bias)]
+    if kind in ("GPT2LMHeadModel", "GPTNeoXForCausalLM"):
+        norm = LayerNorm(eps=draw(st.sampled_from([1e-5, 1e-3])), bias=draw(st.booleans()))
+        attention, dim = draw(attentions((Fused, Sdpa, PerHead)))
+        ffns = [Mlp(bias=ffn_bias), Mlp(activation="relu", bias=ffn_bias, hidden_dim=10), Relu2(bias=ffn_bias)]
+        if kind == "GPT2LMHeadModel":
+            position = draw(st.sampled_from([Learned(), NoPosition(), *([] if dim % 2 else [Sinusoidal(theta=50.0)])]))
+        else:
+            blocks = (PreNorm, Parallel)
+    elif kind == "MistralForCausalLM":
+        attention, dim = draw(attentions((SlidingWindow,), biases=()))
+        ffns = [SwiGlu(), GeGlu(), Relu2()]
+    elif kind == "Qwen3ForCausalLM":
+        norm = RmsNorm()
+        attention, dim = draw(attentions((*dense, SlidingWindow), qk_norm=True))
+        ffns = [SwiGlu(), GeGlu(), Relu2()]
+    elif kind == "Qwen2ForCausalLM":
+        attention, dim = draw(attentions((*dense, SlidingWindow), biases=("bias",)))
+        ffns = [SwiGlu(), GeGlu(), Relu2()]
+    else:
+        attention, dim = draw(attentions(dense))
+        if kind == "ArceeForCausalLM":
+            ffns = [Mlp(bias=ffn_bias), Mlp(activation="relu", bias=ffn_bias), Relu2(bias=ffn_bias)]
+    block = draw(st.sampled_from(blocks))(attention=attention, ffn=draw(st.sampled_from(ffns)), norm=norm)
+    pattern = (block,)
+    if isinstance(attention, SlidingWindow) and kind.startswith("Qwen") and draw(st.booleans()):
+        whole = Sdpa(heads=attention.heads, bias=attention.bias, out_bias=attention.out_bias, qk_norm=attention.qk_norm)
+        pattern = (block, dataclasses.replace(block, attention=whole))
+    return Model(
+        dim=dim,
+        layers=2 * draw(st.integers(1, 2)),
+        share=draw(st.sampled_from([1, 2])),
+        context=draw(st.integers(2, 12)),
+        tied=draw(st.booleans()),
+        position=position,
+        norm=norm,
+        blocks=pattern,
+    )
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+@given(data=st.data())
+def test_logits_are_those_of_the_model(name, data):
+    model = trained(data.draw(models(name)), data.draw(st.integers(2, 40)), data.draw(st.integers(0, 1000)))
+    assert error(model, exported(model, BY_NAME[name])) < 1
+
+
+GPT2 = Model(
+    dim=16,
+    layers=2,
+    context=8,
+    position=Learned(),
+    norm=LayerNorm(),
+    block=PreNorm(attention=Sdpa(heads=2, bias=True), ffn=Mlp(bias=True), norm=LayerNorm()),
+)
+QWEN3 = Model(dim=16, layers=2, context=8, block=PreNorm(attention=Sdpa(heads=2, qk_norm=True), ffn=Relu2()))
+
+
+class TanhGelu(Gpt2):
+    def other_config(self, shape):
+        return super().other_config(shape) | {"activation_function": "gelu_new"}
+
+
+class SquareNotTransposed(Gpt2):
+    def tensors(self, shape, weights, table):
+        named = super().tensors(shape, weights, table)
+        return {name: value.T.contiguous() if "attn.c_proj.weight" in name else value for name, value in named.items()}
+
+
+class OtherEps(Gpt2):
+    def other_config(self, shape):
+        return super().other_config(shape) | {"layer_norm_epsilon": 1e-3}
+
+
+class BiasDropped(Gpt2):
+    def tensors(self, shape, weights, table):
+        named = super().tensors(shape, weights, table)
+        return named | {"transformer.h.1.mlp.c_fc.bias": torch.zeros_like(named["transformer.h.1.mlp.c_fc.bias"])}
+
+
+class Interleaved(Qwen3):
+    def attention_tensors(self, shape, layer, prefix):
+        named = super().attention_tensors(shape, layer, prefix)
+        for name in ("q_proj.weight", "k_proj.weight"):
+            rows = rearrange(named[f"{prefix}.{name}"], "(h two f) d -> (h f two) d", h=shape.layer.heads, two=2)
+            named[f"{prefix}.{name}"] = rows
+        return named
+
+
+class GateNotSquared(Qwen3):
+    def other_config(self, shape):
+        return super().other_config(shape) | {"hidden_act": "silu"}
+
+
+@pytest.mark.parametrize(
+    ("config", "layout"),
+    [
+        (GPT2, TanhGelu),
+        (GPT2, SquareNotTransposed),
+        (GPT2, OtherEps),
+        (GPT2, BiasDropped),
+        (QWEN3, Interleaved),
+        (QWEN3, GateNotSquared),
+    ],
+)
+def test_wrong_layouts_are_noticed(config, layout):
+    model = trained(config, vocab_size=11, seed=3)
+    assert error(model, exported(model, layout())) > 10
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"embedding": Ngrams()}, "embedding ngrams"),
+        ({"head_bias": True}, "model.head-bias"),
+        ({"softcap": 30.0}, "model.softcap"),
+        ({"position": RopeYarn()}, "position rope_yarn"),
+        ({"position": Alibi()}, "position alibi"),
+        ({"block": TokenShift()}, "block token_shift"),
+        ({"block": PreNorm(attention=LinearKernel())}, "attention linear"),
+        ({"block": PreNorm(ffn=MixtureOfExperts())}, "ffn moe"),
+        ({"block": PreNorm(norm=NoNorm())}, "block.norm none"),
+        ({"norm": NoNorm()}, "model.norm none"),
+        ({"blocks": (PreNorm(), PreNorm(ffn=Relu2()))}, "layers may differ in their windows alone"),
+    ],
+)
+def test_parts_without_a_class_are_named(fields, reason):
+    config = Model(dim=16, layers=2, context=8, **fields)
+    model = config.build(5)
+    with pytest.raises(Unfit, match=reason):
+        model_shape(config, 5, to_canonical(model, dict(model.state_dict())))
