@@ -1,0 +1,171 @@
+"""Write a run as a folder that `AutoModelForCausalLM` and `AutoTokenizer` open; it gets its name when it is proven."""
+
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from nanotx import disk
+from nanotx.config.toml import write_toml
+from nanotx.errors import ConfigError, RunError
+from nanotx.hub.huggingface.card import card
+from nanotx.hub.huggingface.layouts import LAYOUTS, Config, Layout
+from nanotx.hub.huggingface.proof import Proof, library, prove
+from nanotx.hub.huggingface.shape import ModelShape, Unfit, model_shape
+from nanotx.nn.canonical import to_canonical
+from nanotx.nn.transformer import Transformer
+from nanotx.runs.load import LoadedRun
+from nanotx.tokenizers.base import Codec
+from nanotx.tokenizers.convert.tokenizer_json import as_text, config, described
+
+END = "<|endoftext|>"
+"""The special token that ends a text."""
+
+EXAMPLES = "recipes that fit: shakespeare_char, macbook, baby_gpt, nanogpt_64"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """A folder that was written."""
+
+    folder: Path
+    class_name: str  # in transformers
+    proof: Proof
+
+
+def export(run: LoadedRun, target: Path, overwrite: bool = False) -> Exported:
+    """Write a run as a folder of the Hugging Face world, prove it, and give it its name.
+
+    Args:
+        run: the run, loaded.
+        target: the folder.
+        overwrite: replace a folder of an earlier export.
+
+    Raises:
+        ConfigError: no class of transformers computes this model, each reason is named; something is there already; or
+            transformers is not installed.
+        TokenizerError: no tokenizer.json gives the ids of the tokenizer.
+        RunError: the folder cannot be written, or differs from the run.
+    """
+    library()
+    check_target(target, overwrite)
+    layout, shape, weights = fitting(run)
+    files = folder_files(run, layout, shape)
+    draft = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        disk.make(draft)
+        for name, text in files.items():
+            disk.write(draft / name, text.encode("utf-8"))
+        disk.write(draft / "model.safetensors", partial(save, weights))
+        proof = prove(run, draft)
+        disk.write(draft / "README.md", card(target.name, run, layout.class_name, proof).encode("utf-8"))
+        for file in sorted(draft.iterdir()):
+            disk.sync(file)
+        disk.sync(draft)
+        replace(draft, target)
+        disk.sync(target.parent)
+    except OSError as error:
+        raise RunError(f"{target}: cannot be written: {error.strerror or error}; try another path.") from None
+    finally:
+        with suppress(OSError):
+            disk.remove(draft)
+    return Exported(folder=target, class_name=layout.class_name, proof=proof)
+
+
+def save(weights: Mapping[str, Tensor], path: Path) -> None:
+    """Write weights as safetensors, each as a copy of its own: a file has no shared ones, and no views.
+
+    Without the format in its metadata, versions before 5 refuse a file.
+    """
+    copies = {name: weight.clone(memory_format=torch.contiguous_format) for name, weight in weights.items()}
+    save_file(copies, path, {"format": "pt"})
+
+
+def check_target(target: Path, overwrite: bool) -> None:
+    """Raise ConfigError unless nothing is there, or a folder that may be replaced."""
+    if not target.name:
+        raise ConfigError(f"PATH: {str(target)!r} has no name; try one such as my-model.")
+    if not (target.exists() or target.is_symlink()):
+        return
+    if not overwrite:
+        raise ConfigError(f"{target}: already exists; add --overwrite to replace it, or choose another path.")
+    if target.is_symlink() or not (target / "config.json").is_file() or not (target / "model.safetensors").is_file():
+        raise ConfigError(f"{target}: no folder of an export, so it is not replaced; choose another path.")
+
+
+def replace(draft: Path, target: Path) -> None:
+    """Give a folder its name; one of that name steps aside until it has."""
+    if not target.exists():
+        disk.rename(draft, target)
+        return
+    old = draft.with_name(f"{draft.name}.old")
+    disk.rename(target, old)
+    disk.rename(draft, target)
+    disk.remove(old)
+
+
+# Which class, and its files.
+
+
+def fitting(run: LoadedRun) -> tuple[Layout, ModelShape, dict[str, Tensor]]:
+    """Return the first class that computes the run's model, the model's shape, and its weights in that class.
+
+    Raises:
+        ConfigError: there is none; says why for each.
+    """
+    model = run.model
+    weights = to_canonical(model, {name: weight.detach() for name, weight in model.state_dict().items()})
+    try:
+        shape = model_shape(model.config, model.vocab_size, weights)
+    except Unfit as unfit:
+        raise ConfigError(f"{run.folder}: no class of transformers computes this model: {unfit}. {EXAMPLES}.") from None
+    reasons = {layout.class_name: layout.misfits(shape) for layout in LAYOUTS}
+    for layout in LAYOUTS:
+        if not reasons[layout.class_name]:
+            return layout, shape, layout.tensors(shape, weights, position_table(model))
+    listed = "".join(
+        f"\n  {name}: {'; '.join(why)}" for name, why in sorted(reasons.items(), key=lambda row: len(row[1]))
+    )
+    raise ConfigError(f"{run.folder}: no class of transformers computes this model.{listed}\n  {EXAMPLES}")
+
+
+def position_table(model: Transformer) -> Tensor:
+    """Return the vector that a model adds to its token at each position; zeros where it adds none."""
+    with torch.no_grad():
+        stream = torch.zeros(1, model.context, model.config.dim)
+        return model.position.embed(stream, torch.arange(model.context))[0]
+
+
+def folder_files(run: LoadedRun, layout: Layout, shape: ModelShape) -> dict[str, str]:
+    """Return the texts of the folder by name."""
+    codec = run.tokenizer
+    end = codec.special_tokens.get(END)
+    model_config: Config = layout.config(shape) | {"eos_token_id": end}
+    generation = {
+        "bos_token_id": None,
+        "eos_token_id": end,
+        "pad_token_id": None,
+        "do_sample": True,
+        "temperature": 0.8,
+    }
+    if codec.undefined_ids:
+        generation["suppress_tokens"] = list(codec.undefined_ids)
+    return {
+        "config.json": as_text(model_config),
+        "generation_config.json": as_text(generation),
+        "tokenizer.json": as_text(described(codec)),
+        "tokenizer_config.json": as_text(tokenizer_config(codec, shape.context)),
+        "recipe.toml": write_toml(run.recipe),
+    }
+
+
+def tokenizer_config(codec: Codec, context: int) -> dict[str, Any]:
+    """Return what transformers has to know of a tokenizer: its class, its special tokens, the longest text."""
+    return config(codec) | {"model_max_length": context}
