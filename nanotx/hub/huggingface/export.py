@@ -147,19 +147,13 @@ def folder_files(run: LoadedRun, layout: Layout, shape: ModelShape) -> dict[str,
     """Return the texts of the folder by name."""
     codec = run.tokenizer
     end = codec.special_tokens.get(END)
-    model_config: Config = layout.config(shape) | {"eos_token_id": end}
-    generation = {
-        "bos_token_id": None,
-        "eos_token_id": end,
-        "pad_token_id": None,
-        "do_sample": True,
-        "temperature": 0.8,
-    }
+    ids: Config = {"bos_token_id": None, "eos_token_id": end, "pad_token_id": None}
+    sampling: Config = {"do_sample": True, "temperature": 0.8}
     if codec.undefined_ids:
-        generation["suppress_tokens"] = list(codec.undefined_ids)
+        sampling["suppress_tokens"] = list(codec.undefined_ids)
     return {
-        "config.json": as_text(model_config),
-        "generation_config.json": as_text(generation),
+        "config.json": as_text(layout.config(shape) | {"eos_token_id": end}),
+        "generation_config.json": as_text(ids | sampling),
         "tokenizer.json": as_text(described(codec)),
         "tokenizer_config.json": as_text(tokenizer_config(codec, shape.context)),
         "recipe.toml": write_toml(run.recipe),

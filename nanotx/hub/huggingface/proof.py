@@ -97,14 +97,18 @@ def library() -> Any:
 
 @contextmanager
 def offline() -> Iterator[None]:
-    """Context in which nothing is asked of a network, and the library prints no hints."""
-    before = os.environ.get("HF_HUB_OFFLINE")
+    """Context in which nothing is asked of a network, and the library prints neither hints nor bars."""
+    logging = library().utils.logging
+    before, bars = os.environ.get("HF_HUB_OFFLINE"), logging.is_progress_bar_enabled()
     os.environ["HF_HUB_OFFLINE"] = "1"
+    logging.disable_progress_bar()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
+        if bars:
+            logging.enable_progress_bar()
         if before is None:
             del os.environ["HF_HUB_OFFLINE"]
         else:
