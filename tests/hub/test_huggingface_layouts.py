@@ -5,11 +5,11 @@ import dataclasses
 
 import pytest
 import torch
-from einops import rearrange
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanotx.hub.huggingface.layouts import LAYOUTS, Gpt2, Layout, Qwen3
+from nanotx.hub.huggingface.export import position_table
+from nanotx.hub.huggingface.layouts import LAYOUTS, POSITION_TABLE, SAME, Gpt2, Layout, Qwen3, their_weights
 from nanotx.hub.huggingface.shape import Unfit, model_shape
 from nanotx.nn.attention.fused import Fused
 from nanotx.nn.attention.gqa import GroupedQuery
@@ -67,9 +67,8 @@ def exported(model: Transformer, layout: Layout):
     weights = to_canonical(model, dict(model.state_dict()))
     shape = model_shape(model.config, model.vocab_size, weights)
     assert not layout.misfits(shape)
-    with torch.no_grad():
-        table = model.position.embed(torch.zeros(1, shape.context, shape.dim), torch.arange(shape.context))[0]
-        tensors = layout.tensors(shape, weights, table)
+    table = {POSITION_TABLE: position_table(model)}
+    tensors = their_weights(layout.entries(shape), table | weights)
     config = layout.config(shape)
     config = transformers.AutoConfig.for_model(**config)
     theirs, report = getattr(transformers, layout.class_name).from_pretrained(
@@ -183,9 +182,8 @@ class TanhGelu(Gpt2):
 
 
 class SquareNotTransposed(Gpt2):
-    def tensors(self, shape, weights, table):
-        named = super().tensors(shape, weights, table)
-        return {name: value.T.contiguous() if "attn.c_proj.weight" in name else value for name, value in named.items()}
+    def entries(self, shape):
+        return [dataclasses.replace(e, form=SAME) if "attn.c_proj" in e.theirs else e for e in super().entries(shape)]
 
 
 class OtherEps(Gpt2):
@@ -194,18 +192,22 @@ class OtherEps(Gpt2):
 
 
 class BiasDropped(Gpt2):
-    def tensors(self, shape, weights, table):
-        named = super().tensors(shape, weights, table)
-        return named | {"transformer.h.1.mlp.c_fc.bias": torch.zeros_like(named["transformer.h.1.mlp.c_fc.bias"])}
+    def entries(self, shape):
+        return [
+            dataclasses.replace(e, ours="none.bias") if e.theirs == "transformer.h.1.mlp.c_fc.bias" else e
+            for e in super().entries(shape)
+        ]
 
 
 class Interleaved(Qwen3):
-    def attention_tensors(self, shape, layer, prefix):
-        named = super().attention_tensors(shape, layer, prefix)
-        for name in ("q_proj.weight", "k_proj.weight"):
-            rows = rearrange(named[f"{prefix}.{name}"], "(h two f) d -> (h f two) d", h=shape.layer.heads, two=2)
-            named[f"{prefix}.{name}"] = rows
-        return named
+    def attention_entries(self, shape, theirs, ours):
+        axes = (("h", shape.layer.heads), ("two", 2))
+        form = ("(h two f) d", "(h f two) d")
+        found = super().attention_entries(shape, theirs, ours)
+        return [
+            dataclasses.replace(e, form=form, axes=axes) if e.theirs.endswith(("q_proj.weight", "k_proj.weight")) else e
+            for e in found
+        ]
 
 
 class GateNotSquared(Qwen3):

@@ -16,7 +16,7 @@ from nanotx import disk
 from nanotx.config.toml import write_toml
 from nanotx.errors import ConfigError, RunError
 from nanotx.hub.huggingface.card import card
-from nanotx.hub.huggingface.layouts import LAYOUTS, Config, Layout
+from nanotx.hub.huggingface.layouts import LAYOUTS, POSITION_TABLE, Config, Layout, their_weights
 from nanotx.hub.huggingface.proof import Proof, library, prove
 from nanotx.hub.huggingface.shape import ModelShape, Unfit, model_shape
 from nanotx.nn.canonical import to_canonical
@@ -121,7 +121,7 @@ def fitting(run: LoadedRun) -> tuple[Layout, ModelShape, dict[str, Tensor]]:
         ConfigError: there is none; says why for each.
     """
     model = run.model
-    weights = to_canonical(model, {name: weight.detach() for name, weight in model.state_dict().items()})
+    weights = to_canonical(model, dict(model.state_dict()))
     try:
         shape = model_shape(model.config, model.vocab_size, weights)
     except Unfit as unfit:
@@ -129,7 +129,8 @@ def fitting(run: LoadedRun) -> tuple[Layout, ModelShape, dict[str, Tensor]]:
     reasons = {layout.class_name: layout.misfits(shape) for layout in LAYOUTS}
     for layout in LAYOUTS:
         if not reasons[layout.class_name]:
-            return layout, shape, layout.tensors(shape, weights, position_table(model))
+            table = {POSITION_TABLE: position_table(model)}
+            return layout, shape, their_weights(layout.entries(shape), table | weights)
     listed = "".join(
         f"\n  {name}: {'; '.join(why)}" for name, why in sorted(reasons.items(), key=lambda row: len(row[1]))
     )

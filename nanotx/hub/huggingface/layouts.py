@@ -8,15 +8,37 @@ Source: the modules `modeling_*.py` and `configuration_*.py` of transformers 5, 
 """
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-import torch
 from einops import rearrange
 from torch import Tensor
 
 from nanotx.hub.huggingface.shape import QK_NORM_EPS, ModelShape, Weights
 
 Config = dict[str, Any]
+
+POSITION_TABLE = "position.table.weight"
+"""The vectors that are added to tokens by position: of learned positions a weight, of others computed."""
+
+SAME = ("...", "...")
+TRANSPOSED = ("out into", "into out")
+"""Weights of a Conv1D, which GPT-2 has for linear maps."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A weight of the class, and where it stands in ours.
+
+    Of ours it is the rows from `start`, all of them where `rows` is 0, in another form.
+    """
+
+    theirs: str
+    ours: str
+    start: int = 0
+    rows: int = 0
+    form: tuple[str, str] = SAME  # ours and theirs, as einops patterns
+    axes: tuple[tuple[str, int], ...] = ()  # of these patterns
 
 
 class Layout(ABC):
@@ -61,40 +83,8 @@ class Layout(ABC):
         """Return the keys that are this class's own."""
 
     @abstractmethod
-    def tensors(self, shape: ModelShape, weights: Weights, table: Tensor | None) -> Weights:
-        """Return the weights as the class names and shapes them.
-
-        Args:
-            shape: of the model.
-            weights: in the canonical layout.
-            table: the vector that is added to a token at each position, or None where nothing is.
-        """
-
-
-def layers_of(shape: ModelShape, weights: Weights) -> list[Weights]:
-    """Return the weights of each layer, by their names in the layer; layers that share a block all have it."""
-    found: list[Weights] = [{} for _ in range(shape.layers // shape.share)]
-    for name, weight in weights.items():
-        if name.startswith("blocks."):
-            _, number, rest = name.split(".", 2)
-            found[int(number)][rest] = weight
-    return [layer for layer in found for _ in range(shape.share)]
-
-
-def bias_or_zeros(layer: Weights, module: str) -> Tensor:
-    """Return the bias of a module, or zeros where it has none."""
-    bias = layer.get(f"{module}.bias")
-    weight = layer[f"{module}.weight"]
-    return bias if bias is not None else weight.new_zeros(weight.shape[0])
-
-
-def with_biases(name: str, layer: Weights, module: str, transposed: bool = False) -> Weights:
-    """Return the weight and bias of a module under another name; a missing bias is zeros."""
-    weight = layer[f"{module}.weight"]
-    return {
-        f"{name}.weight": rearrange(weight, "out into -> into out") if transposed else weight,
-        f"{name}.bias": bias_or_zeros(layer, module),
-    }
+    def entries(self, shape: ModelShape) -> list[Entry]:
+        """Return where each of the class's weights stands in ours."""
 
 
 class Gpt2(Layout):
@@ -134,21 +124,21 @@ class Gpt2(Layout):
             "resid_pdrop": 0.0,
         }
 
-    def tensors(self, shape: ModelShape, weights: Weights, table: Tensor | None) -> Weights:
-        named = {
-            "transformer.wte.weight": weights["embedding.weight"],
-            "transformer.wpe.weight": torch.zeros(shape.context, shape.dim) if table is None else table,
-            **with_biases("transformer.ln_f", weights, "norm"),
-        }
-        for number, layer in enumerate(layers_of(shape, weights)):
-            prefix = f"transformer.h.{number}"
-            named |= with_biases(f"{prefix}.ln_1", layer, "attention_norm")
-            named |= with_biases(f"{prefix}.ln_2", layer, "ffn_norm")
-            named |= with_biases(f"{prefix}.attn.c_attn", layer, "attention.to_qkv", transposed=True)
-            named |= with_biases(f"{prefix}.attn.c_proj", layer, "attention.to_out", transposed=True)
-            named |= with_biases(f"{prefix}.mlp.c_fc", layer, "ffn.to_hidden", transposed=True)
-            named |= with_biases(f"{prefix}.mlp.c_proj", layer, "ffn.to_out", transposed=True)
-        return named | head(shape, weights, "lm_head")
+    def entries(self, shape: ModelShape) -> list[Entry]:
+        found = [
+            Entry(theirs="transformer.wte.weight", ours="embedding.weight"),
+            Entry(theirs="transformer.wpe.weight", ours=POSITION_TABLE),
+            *with_bias("transformer.ln_f", "norm"),
+        ]
+        for number in range(shape.layers):
+            theirs, ours = f"transformer.h.{number}", f"blocks.{number // shape.share}"
+            found += with_bias(f"{theirs}.ln_1", f"{ours}.attention_norm")
+            found += with_bias(f"{theirs}.ln_2", f"{ours}.ffn_norm")
+            found += with_bias(f"{theirs}.attn.c_attn", f"{ours}.attention.to_qkv", TRANSPOSED)
+            found += with_bias(f"{theirs}.attn.c_proj", f"{ours}.attention.to_out", TRANSPOSED)
+            found += with_bias(f"{theirs}.mlp.c_fc", f"{ours}.ffn.to_hidden", TRANSPOSED)
+            found += with_bias(f"{theirs}.mlp.c_proj", f"{ours}.ffn.to_out", TRANSPOSED)
+        return found + head(shape, "lm_head")
 
 
 class GptNeoX(Layout):
@@ -188,27 +178,26 @@ class GptNeoX(Layout):
             "rotary_pct": 1.0,
         }
 
-    def tensors(self, shape: ModelShape, weights: Weights, table: Tensor | None) -> Weights:
-        named = {
-            "gpt_neox.embed_in.weight": weights["embedding.weight"],
-            **with_biases("gpt_neox.final_layer_norm", weights, "norm"),
-        }
-        for number, layer in enumerate(layers_of(shape, weights)):
-            prefix = f"gpt_neox.layers.{number}"
-            parallel = shape.layer.block == "parallel"
-            named |= with_biases(f"{prefix}.input_layernorm", layer, "norm" if parallel else "attention_norm")
-            named |= with_biases(f"{prefix}.post_attention_layernorm", layer, "norm" if parallel else "ffn_norm")
-            qkv = with_biases(f"{prefix}.attention.query_key_value", layer, "attention.to_qkv")
-            named |= {name: by_head(tensor, shape.layer.heads) for name, tensor in qkv.items()}
-            named |= with_biases(f"{prefix}.attention.dense", layer, "attention.to_out")
-            named |= with_biases(f"{prefix}.mlp.dense_h_to_4h", layer, "ffn.to_hidden")
-            named |= with_biases(f"{prefix}.mlp.dense_4h_to_h", layer, "ffn.to_out")
-        return named | head(shape, weights, "embed_out")
-
-
-def by_head(rows: Tensor, heads: int) -> Tensor:
-    """Return rows of q, k and v, each of all heads, as q, k and v of each head."""
-    return rearrange(rows, "(three h k) ... -> (h three k) ...", three=3, h=heads)
+    def entries(self, shape: ModelShape) -> list[Entry]:
+        found = [
+            Entry(theirs="gpt_neox.embed_in.weight", ours="embedding.weight"),
+            *with_bias("gpt_neox.final_layer_norm", "norm"),
+        ]
+        first, second = ("norm", "norm") if shape.layer.block == "parallel" else ("attention_norm", "ffn_norm")
+        for number in range(shape.layers):
+            theirs, ours = f"gpt_neox.layers.{number}", f"blocks.{number // shape.share}"
+            found += with_bias(f"{theirs}.input_layernorm", f"{ours}.{first}")
+            found += with_bias(f"{theirs}.post_attention_layernorm", f"{ours}.{second}")
+            found += [
+                replace(
+                    entry, form=("(three h k) ...", "(h three k) ..."), axes=(("three", 3), ("h", shape.layer.heads))
+                )
+                for entry in with_bias(f"{theirs}.attention.query_key_value", f"{ours}.attention.to_qkv")
+            ]
+            found += with_bias(f"{theirs}.attention.dense", f"{ours}.attention.to_out")
+            found += with_bias(f"{theirs}.mlp.dense_h_to_4h", f"{ours}.ffn.to_hidden")
+            found += with_bias(f"{theirs}.mlp.dense_4h_to_h", f"{ours}.ffn.to_out")
+        return found + head(shape, "embed_out")
 
 
 class Llama(Layout):
@@ -279,47 +268,46 @@ class Llama(Layout):
         """Return the keys about windows."""
         return {}
 
-    def tensors(self, shape: ModelShape, weights: Weights, table: Tensor | None) -> Weights:
-        named = {"model.embed_tokens.weight": weights["embedding.weight"], "model.norm.weight": weights["norm.weight"]}
-        for number, layer in enumerate(layers_of(shape, weights)):
-            prefix = f"model.layers.{number}"
-            named[f"{prefix}.input_layernorm.weight"] = layer["attention_norm.weight"]
-            named[f"{prefix}.post_attention_layernorm.weight"] = layer["ffn_norm.weight"]
-            named |= self.attention_tensors(shape, layer, f"{prefix}.self_attn")
-            named |= self.ffn_tensors(shape, layer, f"{prefix}.mlp")
-        return named | head(shape, weights, "lm_head")
+    def entries(self, shape: ModelShape) -> list[Entry]:
+        found = [
+            Entry(theirs="model.embed_tokens.weight", ours="embedding.weight"),
+            Entry(theirs="model.norm.weight", ours="norm.weight"),
+        ]
+        for number in range(shape.layers):
+            theirs, ours = f"model.layers.{number}", f"blocks.{number // shape.share}"
+            found.append(Entry(theirs=f"{theirs}.input_layernorm.weight", ours=f"{ours}.attention_norm.weight"))
+            found.append(Entry(theirs=f"{theirs}.post_attention_layernorm.weight", ours=f"{ours}.ffn_norm.weight"))
+            found += self.attention_entries(shape, f"{theirs}.self_attn", f"{ours}.attention")
+            found += self.ffn_entries(shape, f"{theirs}.mlp", f"{ours}.ffn")
+        return found + head(shape, "lm_head")
 
-    def attention_tensors(self, shape: ModelShape, layer: Weights, prefix: str) -> Weights:
-        """Return the weights of an attention."""
-        own, width = shape.layer, shape.dim // shape.layer.heads
-        sizes = [own.heads * width, own.kv_heads * width, own.kv_heads * width]
-        kinds = {"weight": layer["attention.to_qkv.weight"]}
-        if self.has_attention_bias(shape):
-            kinds["bias"] = bias_or_zeros(layer, "attention.to_qkv")
-        named = {
-            f"{prefix}.{name}_proj.{kind}": rows
-            for kind, tensor in kinds.items()
-            for name, rows in zip("qkv", tensor.split(sizes), strict=True)
-        }
-        named[f"{prefix}.o_proj.weight"] = layer["attention.to_out.weight"]
-        if self.has_attention_bias(shape) and self.out_bias:
-            named[f"{prefix}.o_proj.bias"] = bias_or_zeros(layer, "attention.to_out")
+    def attention_entries(self, shape: ModelShape, theirs: str, ours: str) -> list[Entry]:
+        """Return the weights of an attention: ours has the rows of q, k and v in one."""
+        layer, width = shape.layer, shape.dim // shape.layer.heads
+        queries, keys = layer.heads * width, layer.kv_heads * width
+        rows = {"q": (0, queries), "k": (queries, keys), "v": (queries + keys, keys)}
+        biased = self.has_attention_bias(shape)
+        found = [
+            Entry(theirs=f"{theirs}.{name}_proj.{kind}", ours=f"{ours}.to_qkv.{kind}", start=start, rows=size)
+            for kind in kinds(biased)
+            for name, (start, size) in rows.items()
+        ]
+        for kind in kinds(biased and self.out_bias):
+            found.append(Entry(theirs=f"{theirs}.o_proj.{kind}", ours=f"{ours}.to_out.{kind}"))
         if self.qk_norm:
-            named |= {f"{prefix}.{name}_norm.weight": layer[f"attention.{name}_norm.weight"] for name in "qk"}
-        return named
+            found += [Entry(theirs=f"{theirs}.{n}_norm.weight", ours=f"{ours}.{n}_norm.weight") for n in "qk"]
+        return found
 
-    def ffn_tensors(self, shape: ModelShape, layer: Weights, prefix: str) -> Weights:
-        """Return the weights of a feed-forward: of a squared ReLU, where there is a gate, its weights twice."""
-        ffn = shape.layer.ffn
-        named = {}
-        for kind in ("weight", "bias") if ffn.bias else ("weight",):
-            hidden = layer[f"ffn.to_hidden.{kind}"]
-            gate, up = hidden.chunk(2) if ffn.gated else (hidden, hidden)
-            if self.gate:
-                named[f"{prefix}.gate_proj.{kind}"] = gate
-            named[f"{prefix}.up_proj.{kind}"] = up
-            named[f"{prefix}.down_proj.{kind}"] = layer[f"ffn.to_out.{kind}"]
-        return named
+    def ffn_entries(self, shape: ModelShape, theirs: str, ours: str) -> list[Entry]:
+        """Return the weights of a feed-forward: of a squared ReLU, where there is a gate, ours are there twice."""
+        ffn, size = shape.layer.ffn, shape.hidden_dim
+        found = []
+        for kind in kinds(ffn.bias):
+            gate = Entry(theirs=f"{theirs}.gate_proj.{kind}", ours=f"{ours}.to_hidden.{kind}", rows=size)
+            up = replace(gate, theirs=f"{theirs}.up_proj.{kind}", start=size if ffn.gated else 0)
+            found += [gate, up] if self.gate else [up]
+            found.append(Entry(theirs=f"{theirs}.down_proj.{kind}", ours=f"{ours}.to_out.{kind}"))
+        return found
 
 
 class Arcee(Llama):
@@ -397,6 +385,41 @@ def rope(shape: ModelShape, **more: float) -> Config:
     }
 
 
-def head(shape: ModelShape, weights: Weights, name: str) -> Weights:
-    """Return the weights of the head, which a tied one does not have."""
-    return {} if shape.tied else {f"{name}.weight": weights["head.weight"]}
+def with_bias(theirs: str, ours: str, form: tuple[str, str] = SAME) -> list[Entry]:
+    """Return the weight and the bias of a module; a bias has one form."""
+    return [
+        Entry(theirs=f"{theirs}.weight", ours=f"{ours}.weight", form=form),
+        Entry(theirs=f"{theirs}.bias", ours=f"{ours}.bias"),
+    ]
+
+
+def kinds(bias: bool) -> tuple[str, ...]:
+    """Return the kinds of weights of a linear map."""
+    return ("weight", "bias") if bias else ("weight",)
+
+
+def head(shape: ModelShape, name: str) -> list[Entry]:
+    """Return the weight of the head, which a tied one does not have."""
+    return [] if shape.tied else [Entry(theirs=f"{name}.weight", ours="head.weight")]
+
+
+# From ours to theirs.
+
+
+def their_weights(entries: list[Entry], weights: Weights) -> Weights:
+    """Return our weights as a class of transformers names and shapes them; a bias that we have not is zeros."""
+    return {entry.theirs: their_weight(entry, weights) for entry in entries}
+
+
+def their_weight(entry: Entry, weights: Weights) -> Tensor:
+    """Return one weight."""
+    weight = weights.get(entry.ours)
+    if weight is None and entry.ours.endswith(".bias"):
+        rows = weights[f"{entry.ours.removesuffix('bias')}weight"]
+        weight = rows.new_zeros(rows.shape[0])
+    if weight is None:
+        raise KeyError(entry.ours)
+    part = weight[entry.start : entry.start + entry.rows] if entry.rows else weight
+    if entry.form == SAME:
+        return part
+    return rearrange(part, f"{entry.form[0]} -> {entry.form[1]}", **dict(entry.axes))
