@@ -191,22 +191,22 @@ class OtherEps(Gpt2):
         return super().other_config(shape) | {"layer_norm_epsilon": 1e-3}
 
 
-class BiasDropped(Gpt2):
+class BiasOfAnotherLayer(Gpt2):
     def entries(self, shape):
         return [
-            dataclasses.replace(e, ours="none.bias") if e.theirs == "transformer.h.1.mlp.c_fc.bias" else e
+            dataclasses.replace(e, ours="blocks.0.ffn.to_hidden.bias")
+            if e.theirs == "transformer.h.1.mlp.c_fc.bias"
+            else e
             for e in super().entries(shape)
         ]
 
 
 class Interleaved(Qwen3):
     def attention_entries(self, shape, theirs, ours):
-        axes = (("h", shape.layer.heads), ("two", 2))
-        form = ("(h two f) d", "(h f two) d")
-        found = super().attention_entries(shape, theirs, ours)
+        axes, form = (("h", shape.layer.heads), ("two", 2)), ("(h two f) d", "(h f two) d")
         return [
             dataclasses.replace(e, form=form, axes=axes) if e.theirs.endswith(("q_proj.weight", "k_proj.weight")) else e
-            for e in found
+            for e in super().attention_entries(shape, theirs, ours)
         ]
 
 
@@ -221,7 +221,7 @@ class GateNotSquared(Qwen3):
         (GPT2, TanhGelu),
         (GPT2, SquareNotTransposed),
         (GPT2, OtherEps),
-        (GPT2, BiasDropped),
+        (GPT2, BiasOfAnotherLayer),
         (QWEN3, Interleaved),
         (QWEN3, GateNotSquared),
     ],

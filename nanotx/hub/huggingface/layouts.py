@@ -25,6 +25,9 @@ SAME = ("...", "...")
 TRANSPOSED = ("out into", "into out")
 """Weights of a Conv1D, which GPT-2 has for linear maps."""
 
+BY_HEAD = ("(three h k) ...", "(h three k) ...")
+"""q, k and v, each of all heads; and q, k and v of each head."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
@@ -188,12 +191,8 @@ class GptNeoX(Layout):
             theirs, ours = f"gpt_neox.layers.{number}", f"blocks.{number // shape.share}"
             found += with_bias(f"{theirs}.input_layernorm", f"{ours}.{first}")
             found += with_bias(f"{theirs}.post_attention_layernorm", f"{ours}.{second}")
-            found += [
-                replace(
-                    entry, form=("(three h k) ...", "(h three k) ..."), axes=(("three", 3), ("h", shape.layer.heads))
-                )
-                for entry in with_bias(f"{theirs}.attention.query_key_value", f"{ours}.attention.to_qkv")
-            ]
+            for entry in with_bias(f"{theirs}.attention.query_key_value", f"{ours}.attention.to_qkv"):
+                found.append(replace(entry, form=BY_HEAD, axes=(("three", 3), ("h", shape.layer.heads))))
             found += with_bias(f"{theirs}.attention.dense", f"{ours}.attention.to_out")
             found += with_bias(f"{theirs}.mlp.dense_h_to_4h", f"{ours}.ffn.to_hidden")
             found += with_bias(f"{theirs}.mlp.dense_4h_to_h", f"{ours}.ffn.to_out")
