@@ -123,6 +123,7 @@ def models(draw, kind: str):
         norm = LayerNorm(eps=draw(st.sampled_from([1e-5, 1e-3])), bias=draw(st.booleans()))
         attention, dim = draw(attentions((Fused, Sdpa, PerHead)))
         ffns = [Mlp(bias=ffn_bias), Mlp(activation="relu", bias=ffn_bias, hidden_dim=10), Relu2(bias=ffn_bias)]
+        ffns.append(Mlp(activation="gelu_tanh", bias=ffn_bias))
         if kind == "GPT2LMHeadModel":
             position = draw(st.sampled_from([Learned(), NoPosition(), *([] if dim % 2 else [Sinusoidal(theta=50.0)])]))
         else:

@@ -120,7 +120,7 @@ class Gpt2(Layout):
             "n_layer": shape.layers,
             "n_head": shape.layer.heads,
             "n_inner": shape.hidden_dim,
-            "activation_function": shape.layer.ffn.activation,  # "gelu" is the exact one
+            "activation_function": activation(shape),
             "layer_norm_epsilon": shape.norm.eps,
             "embd_pdrop": 0.0,
             "attn_pdrop": 0.0,
@@ -171,7 +171,7 @@ class GptNeoX(Layout):
             "intermediate_size": shape.hidden_dim,
             "num_hidden_layers": shape.layers,
             "num_attention_heads": shape.layer.heads,
-            "hidden_act": shape.layer.ffn.activation,
+            "hidden_act": activation(shape),
             "layer_norm_eps": shape.norm.eps,
             "attention_bias": True,
             "use_parallel_residual": shape.layer.block == "parallel",
@@ -249,11 +249,11 @@ class Llama(Layout):
             "num_attention_heads": layer.heads,
             "num_key_value_heads": layer.kv_heads,
             "head_dim": shape.dim // layer.heads,
-            "hidden_act": "relu" if self.gate and layer.ffn.activation == "relu2" else layer.ffn.activation,
+            "hidden_act": "relu" if self.gate and layer.ffn.activation == "relu2" else activation(shape),
             "max_position_embeddings": shape.context,
             "rms_norm_eps": shape.norm.eps,
-            "attention_bias": self.has_attention_bias(shape),
-            "mlp_bias": layer.ffn.bias,
+            **({"attention_bias": self.has_attention_bias(shape)} if self.out_bias else {}),
+            **({"mlp_bias": layer.ffn.bias} if self.mlp_bias else {}),
             "attention_dropout": 0.0,
             **rope(shape),
             **self.window_config(shape),
@@ -371,6 +371,12 @@ class Qwen3(LayerTypes):
 
 LAYOUTS: tuple[Layout, ...] = (Gpt2(), Llama(), Arcee(), Mistral(), Qwen3(), Qwen2(), GptNeoX())
 """All layouts; of several that fit, the first is taken."""
+
+
+def activation(shape: ModelShape) -> str:
+    """Return the name of an activation in transformers, whose "gelu" is the exact one too."""
+    ours = shape.layer.ffn.activation
+    return "gelu_new" if ours == "gelu_tanh" else ours
 
 
 def rope(shape: ModelShape, **more: float) -> Config:

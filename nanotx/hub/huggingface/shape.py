@@ -29,6 +29,7 @@ from nanotx.nn.position.rope_ntk import RopeNtk
 from nanotx.nn.position.sinusoidal import Sinusoidal
 from nanotx.nn.transformer import Model
 
+Activation = Literal["relu", "gelu", "gelu_tanh", "silu", "relu2"]
 Weights = dict[str, Tensor]
 """Weights by name, in the canonical layout."""
 
@@ -59,7 +60,7 @@ class FfnShape:
     """A feed-forward."""
 
     gated: bool
-    activation: Literal["relu", "gelu", "silu", "relu2"]
+    activation: Activation
     bias: bool
 
 

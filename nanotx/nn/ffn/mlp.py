@@ -1,11 +1,12 @@
 """The plain feed-forward: two linear maps with an activation between them.
 
 Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, equation 2 (relu);
-Hendrycks and Gimpel 2016, https://arxiv.org/abs/1606.08415 (gelu, the exact one)
+Hendrycks and Gimpel 2016, https://arxiv.org/abs/1606.08415 (gelu, the exact one, and gelu_tanh, which approximates it)
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from jaxtyping import Float
@@ -16,6 +17,12 @@ from nanotx.config.schema import check_max, check_min
 from nanotx.nn.ffn.base import Ffn
 from nanotx.nn.linear import Linear
 
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "gelu": F.gelu,
+    "gelu_tanh": partial(F.gelu, approximate="tanh"),  # GPT-2's
+}
+
 
 @Ffn.register("mlp")
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +30,7 @@ class Mlp(Ffn):
     """Two linear maps with an activation between them."""
 
     hidden_dim: int | None = None  # width of the hidden layer; None is 4 * dim
-    activation: Literal["relu", "gelu"] = "gelu"  # activation function between the linear maps
+    activation: Literal["relu", "gelu", "gelu_tanh"] = "gelu"  # activation function between the linear maps
     bias: bool = False  # learn a bias in both linear maps
 
     def __post_init__(self) -> None:
@@ -31,7 +38,7 @@ class Mlp(Ffn):
         check_max(self, 2**24, "hidden_dim")
 
     def build(self, dim: int) -> nn.Module:
-        return MlpFfn(dim, self.hidden_dim or 4 * dim, getattr(F, self.activation), self.bias)
+        return MlpFfn(dim, self.hidden_dim or 4 * dim, ACTIVATIONS[self.activation], self.bias)
 
 
 class MlpFfn(nn.Module):

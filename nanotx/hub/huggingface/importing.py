@@ -1,0 +1,237 @@
+"""Read a folder of the Hugging Face world as a model of ours; transformers is not needed."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from einops import rearrange
+
+from nanotx.errors import RunError
+from nanotx.hub.huggingface.layouts import SAME, Entry, Layout, Llama, their_weight
+from nanotx.hub.huggingface.reading import read_config
+from nanotx.hub.huggingface.shape import FfnShape, ModelShape, NormShape, Weights
+from nanotx.hub.huggingface.tensor_files import TensorFiles, open_tensors
+from nanotx.nn.attention import Attention
+from nanotx.nn.attention.gqa import GroupedQuery
+from nanotx.nn.attention.sdpa import Sdpa
+from nanotx.nn.attention.sliding_window import SlidingWindow
+from nanotx.nn.block import Block
+from nanotx.nn.block.parallel import Parallel
+from nanotx.nn.block.prenorm import PreNorm
+from nanotx.nn.ffn import Ffn
+from nanotx.nn.ffn.geglu import GeGlu
+from nanotx.nn.ffn.mlp import Mlp
+from nanotx.nn.ffn.relu2 import Relu2
+from nanotx.nn.ffn.swiglu import SwiGlu
+from nanotx.nn.norm import Norm
+from nanotx.nn.norm.layernorm import LayerNorm
+from nanotx.nn.norm.rmsnorm import RmsNorm
+from nanotx.nn.position import Position
+from nanotx.nn.position.learned import Learned
+from nanotx.nn.position.rope import Rope
+from nanotx.nn.position.rope_linear import RopeLinear
+from nanotx.nn.transformer import Model, Transformer
+
+BUFFERS = (".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq", ".attention.bias", ".attention.masked_bias")
+"""Ends of the names of constants that older versions saved beside the weights."""
+
+LISTED = 8
+"""The most names in a message."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Imported:
+    """A model that came from elsewhere."""
+
+    model: Transformer  # in evaluation mode
+    class_name: str  # in transformers
+    notes: tuple[str, ...]  # what should be known about it
+
+
+def import_model(folder: Path, vocab_size: int) -> Imported:
+    """Return the model of a folder.
+
+    Args:
+        folder: with a config.json and weights in safetensors.
+        vocab_size: number of ids of its tokenizer; further rows of the embedding, which pad it, are left out.
+
+    Raises:
+        ConfigError: its class, a key or a value of its config is not known; or the model does not fit into memory.
+        RunError: weights are missing, unknown, misshapen, not finite, or in no file that is read; all are listed.
+    """
+    layout, shape = read_config(folder)
+    with open_tensors(folder) as files:
+        names = their_names(layout, shape, files)
+        shape, notes = settled(layout, shape, files, names)
+        if shape.vocab_size < vocab_size:
+            raise RunError(
+                f"{folder}: the tokenizer has {vocab_size:,} ids, and the embedding {shape.vocab_size:,} rows: they "
+                "are not of one model."
+            )
+        config = model_config(shape)
+        config.check_size(shape.vocab_size)
+        padded = config.build_meta(shape.vocab_size)
+        entries = layout.entries(shape)
+        check_tensors(folder, entries, dict(padded.named_parameters()), files, names)
+        weights = our_weights(entries, dict(padded.named_parameters()), files, names)
+    if shape.vocab_size > vocab_size:
+        notes.append(f"{shape.vocab_size - vocab_size} rows of the embedding have no id, and are left out")
+        for name in weights.keys() & {"embedding.weight", "head.weight"}:
+            weights[name] = weights[name][:vocab_size].clone()
+    return Imported(model=with_weights(config, vocab_size, weights), class_name=layout.class_name, notes=tuple(notes))
+
+
+def with_weights(config: Model, vocab_size: int, weights: Weights) -> Transformer:
+    """Return a model that has these weights, not a copy of them."""
+    model = config.build_meta(vocab_size)
+    tied = {"head.weight": weights["embedding.weight"]} if config.tied else {}
+    model.load_state_dict(weights | tied, assign=True)
+    if config.tied:
+        model.head.weight = model.embedding.weight
+    return model.eval()
+
+
+# What a folder holds.
+
+
+def their_names(layout: Layout, shape: ModelShape, files: TensorFiles) -> dict[str, str]:
+    """Return the name in the files of each tensor's full name: those of GPT-2 on the Hub lack the model's prefix."""
+    prefix = layout.entries(shape)[0].theirs.partition(".")[0] + "."
+    if any(name.startswith(prefix) for name in files.names):
+        return {name: name for name in files.names}
+    return {name if name.endswith("lm_head.weight") else prefix + name: name for name in files.names}
+
+
+def settled(
+    layout: Layout, shape: ModelShape, files: TensorFiles, names: dict[str, str]
+) -> tuple[ModelShape, list[str]]:
+    """Return the shape where the weights decide it, and what should be known.
+
+    Raises:
+        RunError: a gate with a ReLU has weights of its own, which no part of ours has.
+    """
+    notes = []
+    embedding, head = (f"{name}.weight" for name in head_names(layout))
+    both = shape.tied and head in names and embedding in names
+    if both and not torch.equal(files.read(names[head]), files.read(names[embedding])):
+        shape = replace(shape, tied=False)
+        notes.append("the config ties the head to the embedding, and the head has weights of its own: not tied")
+    if shape.layer.ffn == FfnShape(gated=True, activation="relu", bias=shape.layer.ffn.bias):
+        pairs = [(name, name.replace("gate_proj", "up_proj")) for name in names if ".gate_proj." in name]
+        if not all(up in names and torch.equal(files.read(names[gate]), files.read(names[up])) for gate, up in pairs):
+            raise RunError("config.json: hidden_act: a gate with a ReLU is no part of nanotx.")
+        shape = replace(
+            shape, layer=replace(shape.layer, ffn=replace(shape.layer.ffn, gated=False, activation="relu2"))
+        )
+        notes.append("gate and up are one weight, so the ffn is a squared ReLU")
+    return shape, notes
+
+
+def head_names(layout: Layout) -> tuple[str, str]:
+    """Return the modules of the embedding and of the head in a class."""
+    if isinstance(layout, Llama):
+        return "model.embed_tokens", "lm_head"
+    return ("transformer.wte", "lm_head") if layout.model_type == "gpt2" else ("gpt_neox.embed_in", "embed_out")
+
+
+def check_tensors(folder: Path, entries: list[Entry], ours: Weights, files: TensorFiles, names: dict[str, str]) -> None:
+    """Raise RunError if a tensor is missing, unknown, of another shape, or not of floating point numbers; list all."""
+    wanted = {entry.theirs: tuple(their_weight(entry, ours).shape) for entry in entries}
+    known = wanted.keys() | {"lm_head.weight", "embed_out.weight"}
+    faults = [f"{name} is missing" for name in sorted(wanted.keys() - names.keys())]
+    faults += [f"{name} is not of this model" for name in sorted(names.keys() - known) if not name.endswith(BUFFERS)]
+    for name in sorted(wanted.keys() & names.keys()):
+        if (shape := files.shape(names[name])) != wanted[name]:
+            faults.append(f"{name} has the shape {shape}, and the config asks for {wanted[name]}")
+        elif not files.is_float(names[name]):
+            faults.append(f"{name} is of whole numbers, or of a type that is not read")
+    if faults:
+        more = f"; and {len(faults) - LISTED} more" if len(faults) > LISTED else ""
+        raise RunError(f"{folder}: the weights do not fit config.json: {'; '.join(faults[:LISTED])}{more}.")
+
+
+# From theirs to ours.
+
+
+def our_weights(entries: list[Entry], shapes: Weights, files: TensorFiles, names: dict[str, str]) -> Weights:
+    """Return the weights in our layout; of theirs, one at a time is in memory."""
+    weights = {name: torch.empty(tensor.shape) for name, tensor in shapes.items()}
+    for entry in entries:
+        tensor = files.read(names[entry.theirs])
+        if entry.form != SAME:
+            tensor = rearrange(tensor, f"{entry.form[1]} -> {entry.form[0]}", **dict(entry.axes))
+        target = weights[entry.ours]
+        (target[entry.start : entry.start + entry.rows] if entry.rows else target).copy_(tensor)
+    return weights
+
+
+# The config of ours.
+
+
+def model_config(shape: ModelShape) -> Model:
+    """Return the config of a model of this shape."""
+    blocks = tuple(block_config(shape, window) for window in shape.windows)
+    return Model(
+        dim=shape.dim,
+        layers=shape.layers,
+        context=shape.context,
+        tied=shape.tied,
+        position=position_config(shape),
+        norm=norm_config(shape.norm),
+        blocks=period(blocks),
+    )
+
+
+def period(blocks: tuple[Block, ...]) -> tuple[Block, ...]:
+    """Return the shortest pattern that repeats to these blocks."""
+    lengths = (length for length in range(1, len(blocks)) if len(blocks) % length == 0)
+    return next((blocks[:n] for n in lengths if blocks[:n] * (len(blocks) // n) == blocks), blocks)
+
+
+def block_config(shape: ModelShape, window: int | None) -> Block:
+    """Return the config of a layer."""
+    layer = shape.layer
+    part = Parallel if layer.block == "parallel" else PreNorm
+    return part(attention=attention_config(shape, window), ffn=ffn_config(shape), norm=norm_config(layer.norm))
+
+
+def attention_config(shape: ModelShape, window: int | None) -> Attention:
+    """Return the config of an attention.
+
+    Raises:
+        RunError: it is grouped and within a window, for which there is no part.
+    """
+    layer, inside = shape.layer, window is not None and window < shape.context
+    if inside and layer.kv_heads != layer.heads:
+        raise RunError("config.json: sliding_window: no part of nanotx has grouped queries within a window.")
+    plain = Sdpa(heads=layer.heads, bias=layer.qkv_bias, out_bias=layer.out_bias, qk_norm=layer.qk_norm)
+    if layer.kv_heads != layer.heads:
+        return GroupedQuery(kv_heads=layer.kv_heads, **vars(plain))
+    return SlidingWindow(window=window, **vars(plain)) if window is not None else plain
+
+
+def ffn_config(shape: ModelShape) -> Ffn:
+    """Return the config of a feed-forward."""
+    ffn, width = shape.layer.ffn, shape.hidden_dim
+    if ffn.gated:
+        return (SwiGlu if ffn.activation == "silu" else GeGlu)(hidden_dim=width, bias=ffn.bias)
+    if ffn.activation == "relu2":
+        return Relu2(hidden_dim=width, bias=ffn.bias)
+    if ffn.activation == "silu":
+        raise RunError("config.json: hidden_act: an ffn without a gate has relu, gelu or relu2 in nanotx, not silu.")
+    return Mlp(hidden_dim=width, activation=ffn.activation, bias=ffn.bias)
+
+
+def norm_config(norm: NormShape) -> Norm:
+    """Return the config of a norm."""
+    return RmsNorm(eps=norm.eps) if norm.kind == "rmsnorm" else LayerNorm(eps=norm.eps, bias=norm.bias)
+
+
+def position_config(shape: ModelShape) -> Position:
+    """Return the config of a position."""
+    position = shape.position
+    if position.kind == "table":
+        return Learned()
+    if position.factor == 1:
+        return Rope(theta=position.theta)
+    return RopeLinear(theta=position.theta, factor=position.factor)
