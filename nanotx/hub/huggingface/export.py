@@ -1,7 +1,6 @@
 """Write a run as a folder that `AutoModelForCausalLM` and `AutoTokenizer` open; it gets its name when it is proven."""
 
 import os
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -79,13 +78,9 @@ def export(run: LoadedRun, target: Path, overwrite: bool = False) -> Exported:
     return Exported(folder=target, class_name=layout.class_name, proof=proof)
 
 
-def save(weights: Mapping[str, Tensor], path: Path) -> None:
-    """Write weights as safetensors, each as a copy of its own: a file has no shared ones, and no views.
-
-    Without the format in its metadata, versions before 5 refuse a file.
-    """
-    copies = {name: weight.clone(memory_format=torch.contiguous_format) for name, weight in weights.items()}
-    save_file(copies, path, {"format": "pt"})
+def save(weights: dict[str, Tensor], path: Path) -> None:
+    """Write weights as safetensors; without the format in its metadata, versions before 5 refuse a file."""
+    save_file(weights, path, {"format": "pt"})
 
 
 def check_target(target: Path, overwrite: bool) -> None:

@@ -11,12 +11,14 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+import torch
 from einops import rearrange
 from torch import Tensor
 
 from nanotx.hub.huggingface.shape import QK_NORM_EPS, ModelShape, Weights
 
 Config = dict[str, Any]
+CONTIGUOUS = torch.contiguous_format
 
 POSITION_TABLE = "position.table.weight"
 """The vectors that are added to tokens by position: of learned positions a weight, of others computed."""
@@ -412,8 +414,11 @@ def head(shape: ModelShape, name: str) -> list[Entry]:
 
 
 def their_weights(entries: list[Entry], weights: Weights) -> Weights:
-    """Return our weights as a class of transformers names and shapes them; a bias that we have not is zeros."""
-    return {entry.theirs: their_weight(entry, weights) for entry in entries}
+    """Return copies of our weights as a class of transformers names and shapes them; a bias that we have not is zeros.
+
+    Each is a copy of its own, because a file holds no shared ones and no views.
+    """
+    return {entry.theirs: their_weight(entry, weights).clone(memory_format=CONTIGUOUS) for entry in entries}
 
 
 def their_weight(entry: Entry, weights: Weights) -> Tensor:

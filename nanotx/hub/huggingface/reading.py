@@ -28,6 +28,9 @@ T = TypeVar("T")
 MOST = 2**20
 """The most bytes of a config.json; those of the largest models have a few thousand."""
 
+MOST_LAYERS = 10_000
+"""The most layers of a model."""
+
 WITHOUT_EFFECT = {
     *("architectures", "auto_map", "transformers_version", "_name_or_path", "_attn_implementation"),
     *("torch_dtype", "dtype", "use_cache", "initializer_range", "return_dict", "output_attentions"),
@@ -90,15 +93,15 @@ class Keys:
         result: T = value
         return result
 
-    def count(self, name: str, default: int | None = None) -> int:
-        """Return a number of things: a whole number of at least 1.
+    def count(self, name: str, default: int | None = None, most: int = 2**31) -> int:
+        """Return a number of things: a whole number from 1 to `most`.
 
         Raises:
             ConfigError: it is missing without a default, or no such number.
         """
         value = self.take(name, default, int)
-        if value is None or value < 1:
-            raise self.wrong(name, value, "a whole number of at least 1")
+        if value is None or not 1 <= value <= most:
+            raise self.wrong(name, value, f"a whole number from 1 to {most:,}")
         return value
 
     def wrong(self, name: str, value: object, wanted: str) -> ConfigError:
@@ -165,7 +168,7 @@ def read_config(folder: Path) -> tuple[Layout, ModelShape]:
 
 def read_gpt2(keys: Keys) -> ModelShape:
     """Return the shape of a GPT-2."""
-    dim, layers = keys.count("n_embd"), keys.count("n_layer")
+    dim, layers = keys.count("n_embd"), keys.count("n_layer", most=MOST_LAYERS)
     heads = keys.count("n_head")
     norm = NormShape(kind="layernorm", eps=keys.take("layer_norm_epsilon", 1e-5), bias=True)
     ffn = FfnShape(gated=False, activation=keys.activation("activation_function", "gelu_new"), bias=True)
@@ -200,7 +203,7 @@ def read_neox(keys: Keys) -> ModelShape:
         ConfigError: it rotates a part of each head, or has two norms beside one another, as Pythia does.
     """
     dim, heads = keys.count("hidden_size"), keys.count("num_attention_heads")
-    layers = keys.count("num_hidden_layers")
+    layers = keys.count("num_hidden_layers", most=MOST_LAYERS)
     if keys.take("use_parallel_residual", True):
         raise keys.wrong("use_parallel_residual", True, "false: in nanotx parallel branches read one norm, here two")
     norm = NormShape(kind="layernorm", eps=keys.take("layer_norm_eps", 1e-5), bias=True)
@@ -237,7 +240,7 @@ def read_llama(layout: Llama, keys: Keys) -> ModelShape:
         ConfigError: the heads are wider or narrower than the stream divided among them.
     """
     dim, heads = keys.count("hidden_size"), keys.count("num_attention_heads")
-    layers, wide = keys.count("num_hidden_layers"), 128 if layout.qk_norm else dim // heads
+    layers, wide = keys.count("num_hidden_layers", most=MOST_LAYERS), 128 if layout.qk_norm else dim // heads
     width = keys.count("head_dim", wide)
     if width * heads != dim:
         raise keys.wrong("head_dim", width, f"{dim / heads:g}, which is hidden_size / num_attention_heads")
