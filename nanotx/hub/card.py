@@ -23,20 +23,23 @@ FIGURES = {
 """Keys of summary.json that the card shows, each with its name and format."""
 
 
-def card(name: str, run: LoadedRun, files: Mapping[str, bytes]) -> str:
+def card(name: str, run: LoadedRun, files: Mapping[str, bytes], origin: str = "") -> str:
     """Return the card as Markdown.
 
     Args:
         name: of the run.
         run: the run, loaded.
         files: of the pack, by name.
+        origin: what the model was converted from, where nanotx did not train it.
     """
     model, tokenizer = run.recipe.model, plain(run.tokenizer.part)
     digests = {name: sha256(data).hexdigest() for name, data in files.items()}
+    made = f"converted from {plain(origin)}" if origin else f"trained with nanotx for {run.step:,} steps"
+    trained_on = f"This is not known here: see {plain(origin)}." if origin else corpus(run)
     listed = [(f"`{name}`", f"{len(data):,} bytes, SHA-256 `{digests[name]}`") for name, data in files.items()]
     return f"""# {plain(name)}
 
-A transformer of {run.model.parameter_count:,} weights, trained with nanotx for {run.step:,} steps: {model.layers}
+A transformer of {run.model.parameter_count:,} weights, {made}: {model.layers}
 layers, {model.dim} wide, over {model.context} tokens of {run.tokenizer.vocab_size:,} kinds ({tokenizer}).
 The state of the optimizer is left out: the model can be sampled, evaluated, looked into and exported, and it cannot be
 resumed.
@@ -57,7 +60,7 @@ print(nanotx.load("PACK").generate("...", max_new_tokens=200))
 {plugins(files)}
 ## Trained on
 
-{corpus(run)}
+{trained_on}
 
 ## Figures
 

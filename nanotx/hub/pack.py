@@ -37,7 +37,9 @@ TIME = (1980, 1, 1, 0, 0, 0)
 """The time of every member of a zip file, so that the same run gives the same bytes."""
 
 
-def write_pack(run: LoadedRun, target: Path, plugins: Sequence[Path] = (), overwrite: bool = False) -> Files:
+def write_pack(
+    run: LoadedRun, target: Path, plugins: Sequence[Path] = (), overwrite: bool = False, origin: str = ""
+) -> Files:
     """Write a pack that appears complete or not at all, and return its files.
 
     Args:
@@ -45,13 +47,14 @@ def write_pack(run: LoadedRun, target: Path, plugins: Sequence[Path] = (), overw
         target: a zip file, where the name ends in .zip; otherwise a folder.
         plugins: files that registered parts of the run; they are packed as data.
         overwrite: replace a pack that is there already.
+        origin: what the model was converted from, where nanotx did not train it.
 
     Raises:
         ConfigError: something is there already, or a plug-in's file has a name that no pack holds.
         RunError: a file cannot be read or written; nothing new is left under the target's name.
     """
     check_target(target, overwrite)
-    files = pack_files(run, plugins)
+    files = pack_files(run, plugins, origin)
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         if target.suffix == ".zip":
@@ -112,7 +115,7 @@ def write_zip(path: Path, files: Files) -> None:
 # What a pack holds.
 
 
-def pack_files(run: LoadedRun, plugins: Sequence[Path] = ()) -> Files:
+def pack_files(run: LoadedRun, plugins: Sequence[Path] = (), origin: str = "") -> Files:
     """Return the files of a pack by name, the manifest last."""
     about = {
         "format": FORMAT,
@@ -131,9 +134,9 @@ def pack_files(run: LoadedRun, plugins: Sequence[Path] = ()) -> Files:
     }
     if buffers := Buffers(run.model).saved():
         files[valid.BUFFERS] = in_safetensors(buffers)
-    files |= beside(Path(run.folder)) | plugin_files(plugins)
+    files |= plugin_files(plugins) if origin else beside(Path(run.folder)) | plugin_files(plugins)
     manifest = {name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()}
-    files[packed.CARD] = card(run_name(run), run, files).encode("utf-8")
+    files[packed.CARD] = card(run_name(run), run, files, origin).encode("utf-8")
     files[MANIFEST] = as_json(manifest)
     return files
 

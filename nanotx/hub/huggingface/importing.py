@@ -10,7 +10,7 @@ from nanotx.errors import RunError
 from nanotx.hub.huggingface.layouts import SAME, Entry, Layout, Llama, their_weight
 from nanotx.hub.huggingface.reading import read_config
 from nanotx.hub.huggingface.shape import FfnShape, ModelShape, NormShape, Weights
-from nanotx.hub.huggingface.tensor_files import TensorFiles, open_tensors
+from nanotx.hub.huggingface.tensor_files import TensorFiles
 from nanotx.nn.attention import Attention
 from nanotx.nn.attention.gqa import GroupedQuery
 from nanotx.nn.attention.sdpa import Sdpa
@@ -60,20 +60,20 @@ def import_model(folder: Path, vocab_size: int) -> Imported:
         RunError: weights are missing, unknown, misshapen, not finite, or in no file that is read; all are listed.
     """
     layout, shape = read_config(folder)
-    with open_tensors(folder) as files:
-        names = their_names(layout, shape, files)
-        shape, notes = settled(layout, shape, files, names)
-        if shape.vocab_size < vocab_size:
-            raise RunError(
-                f"{folder}: the tokenizer has {vocab_size:,} ids, and the embedding {shape.vocab_size:,} rows: they "
-                "are not of one model."
-            )
-        config = model_config(shape)
-        config.check_size(shape.vocab_size)
-        padded = config.build_meta(shape.vocab_size)
-        entries = layout.entries(shape)
-        check_tensors(folder, entries, dict(padded.named_parameters()), files, names)
-        weights = our_weights(entries, dict(padded.named_parameters()), files, names)
+    files = TensorFiles(folder)
+    names = their_names(layout, shape, files)
+    shape, notes = settled(layout, shape, files, names)
+    if shape.vocab_size < vocab_size:
+        raise RunError(
+            f"{folder}: the tokenizer has {vocab_size:,} ids, and the embedding {shape.vocab_size:,} rows: they "
+            "are not of one model."
+        )
+    config = model_config(shape)
+    config.check_size(shape.vocab_size)
+    padded = config.build_meta(shape.vocab_size)
+    entries = layout.entries(shape)
+    check_tensors(folder, entries, dict(padded.named_parameters()), files, names)
+    weights = our_weights(entries, dict(padded.named_parameters()), files, names)
     if shape.vocab_size > vocab_size:
         notes.append(f"{shape.vocab_size - vocab_size} rows of the embedding have no id, and are left out")
         for name in weights.keys() & {"embedding.weight", "head.weight"}:

@@ -2,10 +2,9 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from reprlib import repr as brief
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -23,58 +22,76 @@ FLOATS = {"F64", "F32", "F16", "BF16"}
 """Types of weights that are read; they become float32."""
 
 
-class TensorFiles:
-    """Tensors by name, read when they are asked for."""
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """What a file says of a tensor before it is read."""
 
-    def __init__(self, files: dict[str, Any]) -> None:
-        self.files = files  # the open file of each tensor
+    file: Path
+    shape: tuple[int, ...]
+    dtype: str  # as safetensors names it
+
+
+class TensorFiles:
+    """Tensors by name, read when they are asked for.
+
+    A file is opened for each tensor anew: it is mapped into memory, and would stay there with all that was read of it.
+
+    Raises:
+        RunError: there are none, a shard is missing or damaged, or a tensor is there twice.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.headers: dict[str, Header] = {}
+        for path in shards(folder):
+            for name, header in read_headers(path):
+                if name in self.headers:
+                    raise RunError(f"{path}: {name!r} is in another shard too.")
+                self.headers[name] = header
 
     @property
     def names(self) -> set[str]:
         """Names of all tensors."""
-        return set(self.files)
+        return set(self.headers)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of a tensor, without reading it."""
-        return tuple(self.files[name].get_slice(name).get_shape())
+        return self.headers[name].shape
 
     def is_float(self, name: str) -> bool:
         """Return whether a tensor is of floating point numbers that are read."""
-        return self.files[name].get_slice(name).get_dtype() in FLOATS
+        return self.headers[name].dtype in FLOATS
 
     def read(self, name: str) -> Tensor:
         """Return a tensor in float32.
 
         Raises:
-            RunError: it has a number that is not finite.
+            RunError: it cannot be read, or has a number that is not finite.
         """
-        tensor: Tensor = self.files[name].get_tensor(name).float()
+        path = self.headers[name].file
+        try:
+            with safe_open(path, framework="pt") as file:
+                tensor: Tensor = file.get_tensor(name).to(torch.float32, copy=True)
+        except (SafetensorError, OSError) as error:
+            raise RunError(f"{path}: {name!r} cannot be read: {error}.") from None
         if not torch.isfinite(tensor).all():
             raise RunError(f"{name}: a weight is NaN or infinite, and no model computes with it.")
         return tensor
 
 
-@contextmanager
-def open_tensors(folder: Path) -> Iterator[TensorFiles]:
-    """Open the weights of a folder.
+def read_headers(path: Path) -> Iterator[tuple[str, Header]]:
+    """Yield the names and headers of the tensors of a file.
 
     Raises:
-        RunError: there are none, a shard is missing or damaged, or a tensor is there twice.
+        RunError: it is no safetensors file that can be read.
     """
-    paths = shards(folder)
-    with ExitStack() as stack:
-        files: dict[str, Any] = {}
-        for path in paths:
-            try:
-                file = stack.enter_context(safe_open(path, framework="pt"))
-                names = list(file.keys())
-            except (SafetensorError, OSError) as error:
-                raise RunError(f"{path}: no safetensors file that can be read: {error}.") from None
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = file.keys()
             for name in names:
-                if name in files:
-                    raise RunError(f"{path}: {name!r} is in another shard too.")
-                files[name] = file
-        yield TensorFiles(files)
+                part = file.get_slice(name)
+                yield name, Header(file=path, shape=tuple(part.get_shape()), dtype=part.get_dtype())
+    except (SafetensorError, OSError) as error:
+        raise RunError(f"{path}: no safetensors file that can be read: {error}.") from None
 
 
 def shards(folder: Path) -> list[Path]:

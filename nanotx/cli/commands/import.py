@@ -1,0 +1,58 @@
+"""Read a model of the Hugging Face world."""
+
+import dataclasses
+import sys
+from pathlib import Path
+
+from nanotx.config.flags import argument, option, parse
+from nanotx.errors import ConfigError, shell_quoted
+from nanotx.hub.huggingface.import_run import import_run
+
+USAGE = "PATH --run RUN"
+GROUP = "Hand a run on"
+ORDER = 42
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Flags:
+    """Read a folder of the Hugging Face world: GPT-2, Llama, Qwen2, Qwen3, Mistral, Arcee, GPT-NeoX.
+
+    Every key of its config.json is understood or refused by name, every tensor has its place, and nothing in the folder
+    is executed. Where transformers is installed, ids, logits and greedy text are compared with it before the result is
+    written. What takes a run takes the result: sample, eval, look, show, export, and nanotx.load.
+
+        nanotx import gpt2/ --run runs/gpt2
+        nanotx sample runs/gpt2 --prompt "To be"
+    """
+
+    folder: str = argument("PATH")  # folder with config.json, safetensors and a tokenizer
+    run: str = option("RUN")  # folder to write, or a zip file
+    overwrite: bool = False  # replace an import or a pack that is there already
+    proof: bool = True  # compare the result with transformers, where it is installed
+
+
+def run(argv: list[str]) -> int:
+    """Write the model as a pack, print what it is, and return the exit code."""
+    flags = parse(Flags, argv, "nanotx import")
+    if not flags.run:
+        raise ConfigError("--run: expected a folder to write, such as --run runs/gpt2.")
+    imported = import_run(Path(flags.folder), Path(flags.run), flags.overwrite, flags.proof)
+    model = imported.run.model
+    for note in imported.notes:
+        sys.stdout.write(f"{flags.folder}: {note}\n")
+    sys.stdout.write(
+        f"{flags.run}: {imported.class_name}, {model.parameter_count:,} weights, {imported.run.tokenizer.part} of "
+        f"{imported.run.tokenizer.vocab_size:,} ids\n"
+    )
+    proof = imported.proof
+    if proof is not None:
+        worst = max(proof.full, proof.cached, proof.padded)
+        sys.stdout.write(
+            f"proven with transformers {proof.transformers}: ids of {proof.texts:,} texts equal, logits apart by "
+            f"{worst:.1e} of their standard deviation at most, {proof.greedy:,} tokens of greedy text equal\n"
+        )
+    else:
+        why = "transformers is not installed" if flags.proof else "--no-proof"
+        sys.stdout.write(f"not compared with transformers: {why}\n")
+    sys.stdout.write(f"nanotx sample {shell_quoted(flags.run)}\n")
+    return 0

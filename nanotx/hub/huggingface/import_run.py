@@ -1,0 +1,88 @@
+"""A folder of the Hugging Face world as a pack: what takes a run takes it."""
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+from nanotx.errors import ConfigError, TokenizerError
+from nanotx.hub.huggingface.importing import import_model
+from nanotx.hub.huggingface.proof import Proof, prove
+from nanotx.hub.huggingface.tensor_files import INDEX, WHOLE
+from nanotx.hub.pack import check_target, write_pack
+from nanotx.recipe import Recipe, Train
+from nanotx.runs.load import LoadedRun
+from nanotx.tokenizers.base import Codec
+from nanotx.tokenizers.convert import read_tokenizer
+from nanotx.tokenizers.huggingface import Huggingface
+from nanotx.tokenizers.saved import Saved
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ImportedRun:
+    """A pack that was written."""
+
+    run: LoadedRun
+    class_name: str  # of the model in transformers
+    notes: tuple[str, ...]
+    proof: Proof | None  # None where it was not asked for, or transformers is not installed
+
+
+def import_run(folder: Path, target: Path, overwrite: bool = False, proven: bool = True) -> ImportedRun:
+    """Read a folder of the Hugging Face world, and write it as a pack.
+
+    Args:
+        folder: with `config.json`, safetensors and a tokenizer.
+        target: folder or zip file of the pack.
+        overwrite: replace a pack that is there already.
+        proven: compare the result with the folder as transformers opens it, where that is installed, before the pack is
+            written.
+
+    Raises:
+        ConfigError: its class or a key of its config is not known, or something is at `target` already.
+        TokenizerError: its tokenizer cannot be read.
+        RunError: the folder cannot be read, or the result differs from it.
+    """
+    check_target(target, overwrite)
+    check_folder(folder)
+    codec, notes = read_codec(folder)
+    imported = import_model(folder, codec.vocab_size)
+    model = imported.model
+    model.undefined_ids = codec.undefined_ids
+    recipe = Recipe(
+        tokenizer=Saved(path=f"{target.as_posix()}/tokenizer.json"),
+        model=model.config,
+        train=Train(steps=1, batch_size=1),
+        dtype="float32",
+    )
+    run = LoadedRun(model=model, tokenizer=codec, recipe=recipe, step=0, folder=str(folder))
+    proof = prove(run, folder) if proven and importlib.util.find_spec("transformers") else None
+    write_pack(run, target, overwrite=overwrite, origin=f"the {imported.class_name} of {folder.resolve().name}")
+    return ImportedRun(run=run, class_name=imported.class_name, notes=(*imported.notes, *notes), proof=proof)
+
+
+def check_folder(folder: Path) -> None:
+    """Raise ConfigError unless a path is a folder that looks like a model."""
+    needed = f"config.json, {WHOLE} or {INDEX}, and a tokenizer"
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder}: a file; expected the folder that it is in, which holds {needed}.")
+    if not folder.exists():
+        raise ConfigError(
+            f"{folder}: no such folder; expected one with {needed}. To fetch one from the Hub, try: hf download "
+            f"{folder} --local-dir {folder.name}"
+        )
+
+
+def read_codec(folder: Path) -> tuple[Codec, tuple[str, ...]]:
+    """Return the tokenizer of a folder: one of ours with equal ids, or else the library's own.
+
+    Raises:
+        TokenizerError: neither can read it.
+    """
+    try:
+        converted = read_tokenizer(folder)
+    except TokenizerError as error:
+        if not (folder / "tokenizer.json").is_file():
+            raise
+        codec = Huggingface(path=str(folder / "tokenizer.json"), lossy=True).train(())
+        return codec, (f"the tokenizer stays the library's: {error}",)
+    return converted.codec, converted.notes

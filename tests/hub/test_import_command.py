@@ -1,0 +1,102 @@
+"""`nanotx import`: from a folder of the Hugging Face world to a pack that samples, and what it refuses."""
+
+import json
+
+import pytest
+import torch
+from test_huggingface_export import QWEN3, run_of
+from test_huggingface_layouts import GPT2
+
+import nanotx
+from nanotx.cli.entry import exit_code
+from nanotx.cli.main import run
+from nanotx.hub.huggingface import proof
+from nanotx.hub.huggingface.export import export
+
+pytest.importorskip("transformers")
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch):
+    monkeypatch.setattr(proof, "TEXTS", 20)
+    monkeypatch.setattr(proof, "WINDOWS", 4)
+
+
+def nanotx_import(*words):
+    """The exit code of the command."""
+    return exit_code(lambda: run(["import", *map(str, words)]))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return export(run_of(QWEN3), tmp_path_factory.mktemp("exported") / "model").folder
+
+
+def test_import_of_an_export_is_the_run_again(folder, tmp_path, capsys):
+    assert not nanotx_import(folder, "--run", tmp_path / "run")
+    printed = capsys.readouterr().out
+    assert "gate and up are one weight" in printed
+    assert "proven with transformers" in printed
+    assert f"nanotx sample {tmp_path / 'run'}" in printed
+    loaded, original = nanotx.load(tmp_path / "run"), run_of(QWEN3)
+    for name, weight in original.model.state_dict().items():
+        assert torch.equal(weight, loaded.model.state_dict()[name]), name
+    assert loaded.tokenizer.encode("But, soft!").tolist() == original.tokenizer.encode("But, soft!").tolist()
+    assert len(loaded.generate("But", max_new_tokens=5, temperature=0.0)) == 8
+
+
+def test_card_says_where_the_model_comes_from(folder, tmp_path, capsys):
+    nanotx_import(folder, "--run", tmp_path / "run", "--no-proof")
+    card = (tmp_path / "run" / "README.md").read_text(encoding="utf-8")
+    assert "converted from the Qwen3ForCausalLM of model" in card
+    assert "not known here" in card
+    assert "trained with nanotx" not in card
+    assert "not compared with transformers: --no-proof" in capsys.readouterr().out
+
+
+def test_model_that_transformers_reads_otherwise_is_not_written(folder, tmp_path, capsys, monkeypatch):
+    import nanotx.hub.huggingface.import_run as importing
+
+    def wrong(path, vocab_size):
+        imported = real(path, vocab_size)
+        with torch.no_grad():
+            imported.model.norm.weight.add_(1)
+        return imported
+
+    real = importing.import_model
+    monkeypatch.setattr(importing, "import_model", wrong)
+    assert nanotx_import(folder, "--run", tmp_path / "run") == 4
+    assert "logits differ" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_read_is_refused(folder, tmp_path, capsys):
+    for words, code, message in (
+        ([folder], 2, "--run: expected a folder to write"),
+        (["no/such", "--run", tmp_path / "run"], 2, "hf download no/such --local-dir such"),
+        ([folder / "config.json", "--run", tmp_path / "run"], 2, "a file; expected the folder that it is in"),
+        ([tmp_path, "--run", tmp_path / "run"], 3, "tokenizer"),
+        ([folder, "--run", folder], 2, "already exists"),
+    ):
+        assert nanotx_import(*words) == code, words
+        assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_code_in_a_folder_is_not_executed(folder, tmp_path):
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for file in folder.iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    table = json.loads((copy / "config.json").read_text(encoding="utf-8"))
+    table["auto_map"] = {"AutoModelForCausalLM": "evil.Model", "AutoConfig": "evil.Config"}
+    (copy / "config.json").write_text(json.dumps(table), encoding="utf-8")
+    (copy / "evil.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'w')", encoding="utf-8")
+    assert not nanotx_import(copy, "--run", tmp_path / "run")
+    assert not (tmp_path / "executed").exists()
+
+
+def test_gpt2_is_read_with_its_learned_positions(tmp_path):
+    folder = export(run_of(GPT2), tmp_path / "model").folder
+    assert not nanotx_import(folder, "--run", tmp_path / "run.zip", "--no-proof")
+    assert nanotx.load(tmp_path / "run.zip").model.config.position.part == "learned"
