@@ -17,6 +17,7 @@ from nanotx.serve.page import page, page_policy
 from nanotx.serve.requests import read_table
 from nanotx.serve.run import ServedRun
 from nanotx.serve.streaming import EventStream, collected
+from nanotx.serve.watch import Watch
 from nanotx.serve.worker import Worker
 
 DONE = b"data: [DONE]\n\n"
@@ -29,13 +30,14 @@ MOST_LOOKS = 8
 class Service:
     """The runs, and the answers to requests about them."""
 
-    def __init__(self, runs: Sequence[ServedRun]) -> None:
-        self.runs = runs
+    def __init__(self, runs: Sequence[ServedRun], prompt: str = "", watches: Sequence[Watch] = ()) -> None:
+        self.runs, self.prompt, self.watches = runs, prompt, watches
         self.worker, self.looks = Worker(), Worker(MOST_LOOKS)
 
     async def page(self, request: Request) -> Response:
         """Answer with the page."""
-        html = page([playground.about(run) for run in self.runs])
+        about = [playground.about(run) for run in self.runs]
+        html = page(about, prompt=self.prompt, watched=bool(self.watches))
         return HTMLResponse(html, headers={"content-security-policy": page_policy()})
 
     async def favicon(self, request: Request) -> Response:
@@ -77,8 +79,15 @@ class Service:
         answers = await collected(self.looks.submit(lambda: iter([wanted.answer()])), request.receive)
         return json_response(answers[0]) if answers else Response(status_code=499)
 
+    async def training(self, request: Request) -> Response:
+        """Send the page what is new of a run in training."""
+        place, version, after = playground.read_training(request.query_params, self.watches)
+        return json_response(self.watches[place].since(version, after) | {"about": playground.about(self.runs[place])})
+
     def close(self) -> None:
         """Cancel what is running."""
+        for watch in self.watches:
+            watch.close()
         self.worker.close()
         self.looks.close()
 
@@ -94,6 +103,7 @@ def build_app(service: Service) -> ASGIApp:
             Route("/v1/completions", service.complete, methods=["POST"]),
             Route("/v1/chat/completions", service.chat, methods=["POST"]),
             Route("/api/generate", service.generate, methods=["POST"]),
+            Route("/api/training", service.training),
             Route("/api/attention", service.attention, methods=["POST"]),
         ],
         exception_handlers={

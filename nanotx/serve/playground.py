@@ -4,11 +4,10 @@ These routes serve the page that comes with them, and may change with it; `/v1` 
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from nanotx.config.schema import INT_LIMIT
@@ -22,6 +21,7 @@ from nanotx.serve.continuation import Continuation, ShownToken, Wanted, removed
 from nanotx.serve.errors import ApiError, as_api_error
 from nanotx.serve.requests import Fields
 from nanotx.serve.run import ServedRun, head_names, spelling
+from nanotx.serve.watch import Watch
 
 LIKELIEST = 10
 """Alternatives that the page shows for each token."""
@@ -148,13 +148,43 @@ class AttentionRequest:
         ):
             weights = c[f"{site.module}.weights{site.use}"][0, head].float().cpu()
         first = max(0, len(ids) - MOST_MAPPED)
-        return {"first": len(self.ids) - len(ids) + first, "rows": rounded_rows(weights, first)}
+        return {"first": len(self.ids) - len(ids) + first, "rows": thousandths(weights, first)}
 
 
-def rounded_rows(weights: Tensor, first: int) -> list[list[float]]:
-    """Return the rows of a map from a token on, each up to its diagonal."""
-    rows = torch.round(weights[first:, first:], decimals=3).tolist()
+def thousandths(weights: Tensor, first: int) -> list[list[int]]:
+    """Return the rows of a map from a token on, each up to its diagonal; weights are in thousandths."""
+    rows = (1000 * weights[first:, first:]).round().int().tolist()
     return [row[: place + 1] for place, row in enumerate(rows)]
+
+
+# Training.
+
+
+def read_training(query: Mapping[str, str], watches: Sequence[Watch]) -> tuple[int, list[int], list[int]]:
+    """Return which run the page asks about, and the version and the number of the points and frames that it has.
+
+    Raises:
+        ApiError: no run is watched, or a number is missing.
+    """
+    if not watches:
+        raise ApiError(404, "No run is watched; start the server with --watch.")
+    try:
+        place, version, after = int(query["run"]), pair(query["version"]), pair(query["after"])
+    except (KeyError, ValueError):
+        raise ApiError(400, "training: expected numbers, as in ?run=0&version=0,0&after=0,0.") from None
+    if not 0 <= place < len(watches) or min(after) < 0:
+        raise ApiError(400, f"run: expected a number from 0 to {len(watches) - 1}.", param="run")
+    return place, version, after
+
+
+def pair(text: str) -> list[int]:
+    """Return two numbers.
+
+    Raises:
+        ValueError: there are others.
+    """
+    first, second = text[:40].split(",")
+    return [int(first), int(second)]
 
 
 # About the runs.

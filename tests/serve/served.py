@@ -1,6 +1,6 @@
 """Runs for the tests of the server: small models that were never trained, in place of what a folder holds."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import pytest
@@ -19,6 +19,7 @@ from nanotx.recipe import Recipe
 from nanotx.runs.load import LoadedRun
 from nanotx.serve.app import Service, build_app
 from nanotx.serve.run import ServedRun, model_names
+from nanotx.serve.watch import Watch
 from nanotx.tokenizers import Codec, Tokenizer
 
 TEXT = "to be or not to be, that is the question: whether it is nobler é in the mind €\n"
@@ -46,8 +47,8 @@ def served(monkeypatch: pytest.MonkeyPatch, *runs: LoadedRun) -> list[ServedRun]
 
 
 @contextmanager
-def client_of(runs: list[ServedRun]) -> Iterator[TestClient]:
+def client_of(runs: list[ServedRun], watches: Sequence[Watch] = ()) -> Iterator[TestClient]:
     """A client of the application, in this process."""
-    service = Service(runs)
+    service = Service(runs, watches=watches)
     with TestClient(build_app(service), base_url="http://127.0.0.1:8000", raise_server_exceptions=False) as client:
         yield client

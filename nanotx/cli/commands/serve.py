@@ -59,6 +59,7 @@ def run(argv: list[str]) -> int:
     from nanotx.serve.app import Service, build_app  # they import an optional extra
     from nanotx.serve.run import ServedRun, model_names
     from nanotx.serve.server import ADDRESS, open_socket, serve
+    from nanotx.serve.watch import Watch
 
     for file in flags.load:
         load_file(file)
@@ -70,12 +71,15 @@ def run(argv: list[str]) -> int:
     ]
     listener = open_socket(flags.port)
     port = listener.getsockname()[1]
-    service = Service(runs)
+    watches = [Watch(run, flags.prompt) for run in runs] if flags.watch else []
+    service = Service(runs, flags.prompt, watches)
     if flags.port not in (0, port):
         sys.stdout.write(f"Port {flags.port} is in use; this is the next free one.\n")
     names = " and ".join(printable(run.name) for run in runs)
     sys.stdout.write(f"{names}: http://{ADDRESS}:{port}/ (the API is at /v1; Ctrl-C ends it)\n")
     sys.stdout.flush()
+    for watch in watches:
+        watch.start()
     serve(build_app(service), listener, service.close)
     return 0
 

@@ -2,6 +2,22 @@
 // The heads of a run: a button for each, whose pointer or focus shows where the head looks, and whose click removes it.
 const MOST_MAPPED = 128; // tokens of a map
 
+// Draw the weights of a map, four pixels square each; the row of the selected token has a frame.
+function drawMap(canvas, rows, selected) {
+  const size = rows.length, ink = canvas.getContext("2d"), style = getComputedStyle(canvas);
+  if (canvas.width !== size * 4) canvas.width = canvas.height = size * 4;
+  ink.clearRect(0, 0, size * 4, size * 4);
+  ink.fillStyle = style.getPropertyValue("color");
+  rows.forEach((row, y) => row.forEach((weight, x) => {
+    ink.globalAlpha = Math.sqrt(weight);
+    ink.fillRect(x * 4, y * 4, 4, 4);
+  }));
+  ink.globalAlpha = 1;
+  if (selected < 0 || selected >= size) return;
+  ink.strokeStyle = style.getPropertyValue("outline-color");
+  ink.strokeRect(0.5, selected * 4 + 0.5, selected * 4 + 3, 3);
+}
+
 class Heads {
   constructor(panel, change) {
     this.panel = panel;
@@ -95,7 +111,7 @@ class Heads {
     try {
       const map = await ask("api/attention", body);
       if (asked !== this.asked) return;
-      this.map = map;
+      this.map = { first: map.first, rows: map.rows.map((row) => row.map((weight) => weight / 1000)) };
       this.shown = name;
       this.mark();
       this.panel.recolour();
@@ -130,7 +146,8 @@ class Heads {
 
   explain() {
     this.canvas.hidden = true;
-    this.caption.textContent = this.names.length ? "" : "This model has no heads that can be shown.";
+    this.caption.textContent = this.names.length ? "Point at a head, or move the focus to it, to see where it looks."
+      : "This model has no heads that can be shown.";
   }
 
   // The weight that the selected token gives to the token of a place; null without a map.
@@ -140,21 +157,9 @@ class Heads {
   }
 
   draw() {
-    const { first, rows } = this.map, size = rows.length, query = this.panel.selected - first;
+    const query = this.panel.selected - this.map.first;
     this.canvas.hidden = false;
-    if (this.canvas.width !== size * 4) this.canvas.width = this.canvas.height = size * 4;
-    const ink = this.canvas.getContext("2d"), style = getComputedStyle(this.canvas);
-    ink.clearRect(0, 0, size * 4, size * 4);
-    ink.fillStyle = style.getPropertyValue("color");
-    rows.forEach((row, y) => row.forEach((weight, x) => {
-      ink.globalAlpha = Math.sqrt(weight);
-      ink.fillRect(x * 4, y * 4, 4, 4);
-    }));
-    ink.globalAlpha = 1;
-    if (query >= 0 && query < size) {
-      ink.strokeStyle = style.getPropertyValue("outline-color");
-      ink.strokeRect(0.5, query * 4 + 0.5, query * 4 + 3, 3);
-    }
+    drawMap(this.canvas, this.map.rows, query);
     const text = this.describe(query);
     this.caption.textContent = text;
     this.canvas.setAttribute("aria-label", "Attention map. " + text);
