@@ -57,6 +57,7 @@ class Chart:
 
     curve: Sequence[Point]  # by rising step
     values: Sequence[Point]  # marked one by one
+    last: float = 0.0  # the newest step, where it is after all of these
     best: Point | None = None  # one of the values
     level: float | None = None  # a horizontal line, if it is in reach of the scale
     rules: Sequence[int] = ()  # steps with a vertical line
@@ -102,7 +103,7 @@ def draw(chart: Chart, width: int, height: int, glyphs: Glyphs) -> list[Line]:
     margin = max(map(len, labels), default=0) + 2
     columns, rows = max(2, width - margin), max(1, height - 2)
     steps = [step for step, _ in (*chart.curve, *chart.values)]
-    dots = Scale(min(steps), max(steps), low, high, columns * glyphs.cells[0], rows * glyphs.cells[1])
+    dots = Scale(min(steps), max(*steps, chart.last), low, high, columns * glyphs.cells[0], rows * glyphs.cells[1])
     cells = Scale(dots.first, dots.last, low, high, columns, rows)
     grid = Grid(columns, rows)
     for step in chart.rules:
@@ -232,6 +233,7 @@ def step_axis(chart: Chart, cells: Scale, margin: int, glyphs: Glyphs) -> list[L
         done = column + 1
     axis.append((glyphs.axis[3] * (cells.columns - done), "dim"))
     labels = [f"{round(step):,}" for step in (cells.first, (cells.first + cells.last) / 2, cells.last)]
+    labels[0] = f"step {labels[0]}"
     free = cells.columns - sum(map(len, labels))
     middle = f"{labels[0]}{' ' * (free // 2)}{labels[1]}{' ' * (free - free // 2)}{labels[2]}"
     text = middle if free >= 8 else f"{labels[0]} {labels[2]:>{max(1, cells.columns - len(labels[0]) - 1)}}"

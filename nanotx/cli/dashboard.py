@@ -6,7 +6,7 @@ from collections import deque
 from threading import Event, RLock, Thread
 from typing import IO, cast
 
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.control import Control
 from rich.live import Live
 from rich.panel import Panel
@@ -193,8 +193,8 @@ class LivePicture:
         if size != self.size:
             self.size, self.shown = size, ()
             self.console.control(Control((ControlType.HOME,), (ControlType.CLEAR,)))
-            for what in self.above:
-                self.console.print(what, soft_wrap=isinstance(what, Text))
+            if self.above:
+                self.console.print(Group(*self.above), soft_wrap=True)
         shown = (int(time.monotonic()), display.history.now, display.busy, display.draft, display.noted)
         if shown != self.shown:
             self.shown = shown

@@ -10,8 +10,12 @@ from rich.segment import Segment
 
 from nanotx.cli.chart import ASCII, UNICODE, Chart, Glyphs, Line, draw
 from nanotx.errors import printable
+from nanotx.runs.curve import Curve, Point
 from nanotx.runs.history import Event, History, clock, error, gap, rate
 from nanotx.runs.metrics_log import Row
+
+MOST_POINTS = 120
+"""Points of a curve; it would be noise with more, however wide the terminal is."""
 
 TWO_COLUMNS = 120
 """The width from which on the sample is beside the evaluations."""
@@ -101,11 +105,14 @@ def picture_lines(history: History, present: Present, width: int, height: int, g
         page.add(styled(wrapped(history.title, page.width), "bold"), most=2)
     if history.title or history.step:
         page.add([progress(history, present.now, page)])
+    if history.title and not history.step:
+        page.add(styled(wrapped("The first step takes longer than the others.", page.width), "dim"))
     if history.step:
         page.add(flow([*history.figures(), *filter(None, [present.memory])], page.width), most=max(3, height // 3))
     alerts = [text for text in (history.warning, present.note) if text]
     alert_lines = min(sum(len(wrapped(text, page.width)) for text in alerts), 2 + height // 20)
-    page.add(curve(history, page.width, min(round(0.45 * height), page.room - alert_lines - 3), glyphs))
+    share = 0.6 if page.width >= TWO_COLUMNS else 0.45
+    page.add(curve(history, page.width, min(round(share * height), page.room - alert_lines - 3), glyphs))
     for text in alerts:
         page.add(styled(shortened(wrapped(text, page.width), 1 + height // 20, page.width, glyphs), "yellow"))
     page.add(styled(metrics(history, page), ""))
@@ -124,6 +131,8 @@ def progress(history: History, now: float, page: Page) -> Line:
         texts.append(f"about {clock(left)} left")
     bar = min(60, page.width - sum(map(len, texts)) - 2 * len(texts))
     if bar < 5:
+        while len(texts) > 1 and len("  ".join(texts)) > page.width:
+            del texts[1]
         return [("  ".join(texts)[: page.width], "")]
     full = int(bar * share)
     bars = [(page.glyphs.bar[0] * full, "green"), (page.glyphs.bar[1] * (bar - full), "dim")]
@@ -132,7 +141,7 @@ def progress(history: History, now: float, page: Page) -> Line:
 
 def curve(history: History, width: int, height: int, glyphs: Glyphs) -> list[Line]:
     """Return the curve of the loss with its caption; nothing where there is no room, or nothing to draw yet."""
-    points = history.curve.points()
+    points, steps = smoothed(history.curve, min(width, MOST_POINTS))
     values = [(float(row["step"]), float(row["val_loss"])) for row in history.evals if math.isfinite(row["val_loss"])]
     if height < 5 or width < 20 or len({step for step, _ in [*points, *values]}) < 2:
         return []
@@ -140,12 +149,13 @@ def curve(history: History, width: int, height: int, glyphs: Glyphs) -> list[Lin
     chart = Chart(
         curve=points,
         values=values,
+        last=float(history.step.get("step", 0)),
         best=(float(best["step"]), float(best["val_loss"])) if best else None,
         level=level,
         rules=[event.step for event in history.events if event.kind in RULES],
         marks=[(event.step, *MARKS[event.kind]) for event in history.events],
     )
-    caption = [("loss", "cyan")]
+    caption = [("loss" if steps == 1 else f"loss (mean of {steps:,} steps)", "cyan")]
     if values:
         caption.append((f"{glyphs.value} validation", "green"))
         caption.append((f"{glyphs.best} best {best['val_loss']:.4f} at step {best['step']:,}", "bold green"))
@@ -154,6 +164,15 @@ def curve(history: History, width: int, height: int, glyphs: Glyphs) -> list[Lin
     caption += [(text, MARKS[kind][1]) for kind, text in event_counts(history.events)]
     lines = flowed(caption, width)[: 1 if height < 9 else 2]
     return [*lines, *draw(chart, width, height - len(lines), glyphs)]
+
+
+def smoothed(curve: Curve, most: int) -> tuple[list[Point], int]:
+    """Return at most so many points of a curve, each the mean of neighbours, and the steps of each."""
+    points = curve.points()
+    size = -(-len(points) // most)
+    groups = [points[index : index + size] for index in range(0, len(points), max(size, 1))]
+    means = [tuple(sum(column) / len(group) for column in zip(*group, strict=True)) for group in groups]
+    return [(step, value) for step, value in means], size * curve.span
 
 
 def event_counts(events: Iterable[Event]) -> list[tuple[str, str]]:
@@ -182,8 +201,10 @@ def metrics(history: History, page: Page) -> list[str]:
 
 def below(history: History, present: Present, page: Page) -> None:
     """Add what is below the curve: evaluations, and the sample below or beside them."""
-    rows = evaluations(history, page.width, 3 if page.room < 14 else 6, page.glyphs)
-    wide = page.width >= TWO_COLUMNS and bool(rows)
+    beside = page.width >= TWO_COLUMNS
+    most = page.room - 1 if beside else 3 if page.room < 14 else 6
+    rows = evaluations(history, page.width, max(1, min(most, 12)), page.glyphs)
+    wide = beside and bool(rows)
     if not wide:
         page.add(rows)
         page.add(sample(history, present, page.width, page.room, page.glyphs))
@@ -253,7 +274,7 @@ def sample(history: History, present: Present, width: int, most: int, glyphs: Gl
         title, text = f"step {history.sample['step']:,} writes" if history.sample else "", ""
     if history.sample and not text:
         text = history.sample["text"]
-    if not title or most < 1:
+    if not title or most < 2 or (most < 3 and not present.busy):
         return []
     rule = glyphs.line * max(0, width - cell_len(title) - 4)
     head = f"{glyphs.line * 2} {title} {rule}"[:width]

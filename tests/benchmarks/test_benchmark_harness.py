@@ -111,6 +111,11 @@ def test_figures_that_are_no_numbers_are_never_written(tools, tmp_path):
             "--device cpu --threads 1 --turns 2 --recipes {tiny}",
             "name device dtype threads parameters bytes median_ms iqr_ms step_ms every share",
         ),
+        (
+            "watching",
+            "--device cpu --threads 1 --rounds 2 --steps 3 --watched dashboard,csv --recipes {tiny}",
+            "name recipe device dtype threads median_ms iqr_ms tokens_per_second ratio cost cpu_ms cpu_ratio load",
+        ),
         ("peaks", "--device cpu --threads 1 --size 8 --tries 1", "name device"),
     ],
 )

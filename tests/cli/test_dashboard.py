@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from nanotx.cli.dashboard import Display
+from nanotx.cli.console import SafeStream
+from nanotx.cli.dashboard import Display, memory_figure
 from nanotx.cli.main import run as nanotx_command
-from nanotx.errors import printable
+from nanotx.errors import ConfigError, printable
+from nanotx.hardware.memory import used_memory
 from nanotx.runs.history import History, Pace, clock
 from nanotx.runs.metrics_log import MetricsLog
 
@@ -135,3 +137,129 @@ def test_first_line_is_the_title_of_the_run_and_remarks_come_after_it(terminal):
         line.strip() for line in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "\n", out.getvalue()).splitlines() if line.strip()
     ]
     assert lines[:2] == ["a run", "torch.compile is off: the run is short"]
+
+
+# The live picture.
+
+
+class Terminal(io.StringIO):
+    """A terminal of an encoding."""
+
+    def __init__(self, encoding="utf-8"):
+        super().__init__()
+        self.encoding_name = encoding
+
+    @property
+    def encoding(self):
+        return self.encoding_name
+
+
+def live(encoding="utf-8", **environ):
+    """A display on a terminal of 80 x 24, and what it has written."""
+    out = Terminal(encoding)
+    console = Console(file=out, force_terminal=True, width=80, height=24, _environ={"TERM": "xterm", **environ})
+    return Display(console), out
+
+
+def test_nothing_is_cut_by_dots_however_long_the_sample_is():
+    display, out = live()
+    with display:
+        for row in [*ROWS, {"event": "sample", "step": 2, "text": "many\nlines\n" * 99}]:
+            display.show(row)
+        display.live.refresh()
+        lines = display.live.render().lines
+    assert len(lines) <= 23 and "\x1b[31m" not in out.getvalue()
+    assert lines[-1] == []  # here the terminal prints ^C
+
+
+def test_terminal_without_utf_8_gets_ascii_alone():
+    display, out = live("iso-8859-1")
+    with display:
+        for row in [*ROWS[:-1], {"event": "eval", "step": 3, **SCORES, "val_stderr": 0.1}]:
+            display.show(row)
+        display.say("± 1")
+        display.live.refresh()
+    text = out.getvalue()
+    assert text.isascii() and "+/- 1" in text and "* best" in text and "#" in text
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_stream_replaces_what_it_cannot_encode_and_writes_the_rest(encoding):
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding=encoding, write_through=True, newline="\n")
+    SafeStream(stream).write("loss ± ⣀\n")
+    assert raw.getvalue().decode() == ("loss ± ⣀\n" if encoding == "utf-8" else "loss ? ?\n")
+
+
+def test_without_colour_there_is_none():
+    display, out = live(NO_COLOR="1")
+    with display:
+        for row in ROWS:
+            display.show(row)
+    assert not re.search(r"\x1b\[[0-9;]*3[0-7]m", out.getvalue()) and "★" in out.getvalue()
+
+
+def test_dumb_terminal_gets_plain_lines():
+    display, out = live(TERM="dumb")
+    with display:
+        for row in ROWS:
+            display.show(row)
+    assert "\x1b" not in out.getvalue() and "step 2/4  validation loss 2.0000" in out.getvalue()
+
+
+def test_picture_that_cannot_be_drawn_is_raised_at_the_next_row_and_plain_lines_follow(monkeypatch):
+    display, out = live()
+    with display:
+        display.show(START)
+        monkeypatch.setattr("nanotx.cli.dashboard.picture_lines", lambda *given: 1 / 0)
+        display.live.render()
+        with pytest.raises(ZeroDivisionError):
+            display.show(ROWS[1])
+        display.show(ROWS[3])
+        assert display.live is None
+    assert "step 2/4  validation loss 2.0000" in out.getvalue() and "\x1b[?25h" in out.getvalue()  # shows the cursor
+
+
+def test_terminal_of_another_size_is_cleared_and_what_was_above_is_printed_again():
+    display, out = live()
+    with display:
+        display.show(START)
+        display.say("on one core")
+        display.live.refresh()
+        before = len(out.getvalue())
+        display.console.width = 60
+        display.live.refresh()
+        text = out.getvalue()[before:]
+    assert "\x1b[H\x1b[2J" in text and text.index("a run") < text.index("on one core") < text.index("step 0/4")
+
+
+def test_nothing_is_drawn_again_while_nothing_has_changed(monkeypatch):
+    display, _ = live()
+    with display:
+        monkeypatch.setattr("nanotx.cli.dashboard.time.monotonic", lambda: 1e6)
+        display.show(START)
+        display.live.stopping.set()
+        display.live.thread.join()
+        drawn = []
+        monkeypatch.setattr(display.live.live, "refresh", lambda: drawn.append(display.draft))
+        for draft in ("", "", "R", "RO", "RO"):
+            display.doing("sample", draft)
+            display.live.refresh()
+        assert drawn == ["", "R", "RO"]
+
+
+def test_memory_of_this_process_is_read():
+    process, gpu = used_memory()
+    assert process > 10**7 and gpu >= 0
+    assert memory_figure().startswith("memory ")
+
+
+def test_run_is_shown_as_it_was_after_a_step(tmp_path, capsys):
+    log = MetricsLog(tmp_path / "metrics.jsonl", 0)
+    for row in ROWS:
+        log.write(row)
+    log.close()
+    assert nanotx_command(["show", str(tmp_path), "--step", "1"]) == 0
+    assert "step 1/4" in (first := capsys.readouterr().out) and "validation loss" not in first
+    with pytest.raises(ConfigError, match="step"):
+        nanotx_command(["show", str(tmp_path), "--step", "-1"])

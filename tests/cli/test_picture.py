@@ -94,6 +94,11 @@ def test_sample_in_the_making_shows_its_end_and_a_finished_one_its_beginning():
     assert "ROMEO:" in picture(FULL_HISTORY) and picture(FULL_HISTORY).endswith("…")
 
 
+def test_run_before_its_first_step_has_a_picture():
+    text = picture(history_of([START]))
+    assert "step 0/1,000" in text and "first step takes longer" in text
+
+
 def test_evaluation_in_progress_is_named():
     assert "evaluation of step 100 ..." in picture(FULL_HISTORY, busy="evaluation")
 
