@@ -8,6 +8,7 @@ import time
 import tomllib
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -177,7 +178,7 @@ def execute(work: Work, name: str, display: AnyDisplay, stop: Stop) -> int:
     path = work.folder.path
     with suppress(Interrupted):
         try:
-            return Session(work, display, stop).go(name)
+            return Session(replace(work, report=write_report), display, stop).go(name)
         except BrokenPipeError:
             raise
         except (MemoryError, RuntimeError) as error:
@@ -194,6 +195,13 @@ def execute(work: Work, name: str, display: AnyDisplay, stop: Stop) -> int:
             ) from error
     display.say(f"{path}: stopped before anything was changed.")
     return stop.exit_code
+
+
+def write_report(session: Session, whole: bool) -> None:
+    """Write report.html of a run that ends."""
+    from nanotx.report import report_at_end  # at the end of a run, so that a start does not wait for it
+
+    report_at_end(session, whole)
 
 
 def check_single_process() -> None:

@@ -3,6 +3,6 @@
 `html_page` is the frame that every page shares: look, report, trace, and those that the server sends.
 """
 
-from nanotx.pages.page import CHART, content_policy, html_page, script_file
+from nanotx.pages.page import CHART, content_policy, head, html_page, script_file
 
-__all__ = ["CHART", "content_policy", "html_page", "script_file"]
+__all__ = ["CHART", "content_policy", "head", "html_page", "script_file"]

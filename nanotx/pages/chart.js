@@ -255,7 +255,7 @@ const { chart, choice } = (() => {
       const key = this.spec.x, bottom = height - BOTTOM;
       const across = ticks(first, last, Math.max(2, Math.floor(this.width / 80)),
         { log: this.spec.logX, times: key === "seconds" });
-      for (const value of ticks(low, high, Math.max(2, Math.floor(height / 52)), { log: this.spec.log })) {
+      for (const value of ticks(low, high, Math.max(2, Math.floor(height / 44)), { log: this.spec.log })) {
         const y = this.at.y(value);
         picture.append(shape("line", { x1: LEFT, x2: this.width - RIGHT, y1: y, y2: y, class: "chart-grid" }),
           shape("text", { x: LEFT - 8, y: y + 4, class: "chart-tick end" }, compact(value)));

@@ -28,11 +28,9 @@ def html_page(
             finite becomes null.
         connects: its scripts may ask the server that it comes from.
     """
-    policy = content_policy(scripts, connects)
     values = "" if data is None else f'<script type="application/json" id="data">{embedded_json(data)}</script>'
     run = "".join(f"<script>{script}</script>" for script in scripts)
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{policy}">
+    return f"""{head(scripts, connects)}
 <meta name="viewport" content="width=device-width"><title>{escape(title)}</title>
 <style>{STYLE.read_text(encoding="utf-8")}{style}</style></head>
 <body>{body}
@@ -45,6 +43,13 @@ def content_policy(scripts: tuple[str, ...], connects: bool = False) -> str:
     sources = " ".join(f"'sha256-{digest(script)}'" for script in scripts) or "'none'"
     policy = f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src {sources}"
     return f"{policy}; connect-src 'self'" if connects else policy
+
+
+def head(scripts: tuple[str, ...], connects: bool = False) -> str:
+    """Return the beginning of a page, after which no scripts but these can run in it."""
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{content_policy(scripts, connects)}">"""
 
 
 def script_file(path: Path) -> str:

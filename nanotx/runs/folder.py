@@ -41,12 +41,13 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"  # a folder per checkpoint
         self.samples = path / "samples.txt"  # every text sampled during training
         self.summary = path / "summary.json"  # results
+        self.report = path / "report.html"  # all of it as a page
 
     @property
     def files(self) -> list[Path]:
         """All files that a run writes, the largest first."""
         own = [self.checkpoints, self.metrics, self.samples, self.summary, self.tokenizer, self.recipe]
-        return [*own, self.path / "speedrun.json", self.path / "report.html"]
+        return [*own, self.path / "speedrun.json", self.report]
 
     @property
     def is_run(self) -> bool:

@@ -1,6 +1,7 @@
 """One process's work on a run: from a recipe to a folder that can be resumed, loaded and verified."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -45,9 +46,9 @@ from nanotx.training.callbacks.base import Callback
 from nanotx.training.callbacks.evaluation import Evaluation, Sample
 from nanotx.training.compile import SHARES, settle
 from nanotx.training.dataset import load_dataset
-from nanotx.training.loop import TrainingRun
+from nanotx.training.loop import TrainingRun, failure
 from nanotx.training.plugins import check_foreign
-from nanotx.training.signals import Stop
+from nanotx.training.signals import EndAtOnce, Stop
 from nanotx.training.trainer import Row, Trainer
 
 UNITS = {"tokens": "tokens", "bytes": "bytes", "flops": "FLOPs"}
@@ -70,6 +71,7 @@ class Work:
     may_fall_back: bool = False  # use another corpus if this one cannot be fetched
     remarks: tuple[str, ...] = ()  # lines to print after the title of the run
     began: float = nanotx.started  # when the run's clock started, by time.perf_counter
+    report: "Callable[[Session, bool], object] | None" = None  # writes report.html; called as `write_report` says
 
 
 class Session:
@@ -78,7 +80,7 @@ class Session:
     def __init__(self, work: Work, display: Display, stop: Stop) -> None:
         """Prepare everything before the folder is touched, so that a user error leaves nothing behind."""
         self.folder, self.options, self.survey, self.callbacks = work.folder, work.options, work.survey, work.callbacks
-        self.display, self.stop, self.proven = Guarded(display), stop, Proven()
+        self.display, self.stop, self.proven, self.report = Guarded(display), stop, Proven(), work.report
         recipe, self.began = work.recipe, work.began
         self.barren = False  # the run failed before its first step and leaves no folder
         self.remarks = list(work.remarks)  # lines to print after the title of the run
@@ -264,6 +266,7 @@ class Session:
             write_atomic(self.folder.summary, json.dumps(figures, indent=1, allow_nan=False) + "\n")
             run.publish({"event": "end", "step": progress.step, "complete": figures["complete"]})
             files.flush()
+            self.write_report(whole=figures["complete"])
         finally:
             run.close()
             log.close()
@@ -415,6 +418,7 @@ class Session:
             self.run.train()
         except Diverged as error:
             self.files.on_row(self.run, {"event": "warning", "step": self.run.step, "text": str(error)})
+            self.write_report(whole=False)
             raise
         except MemoryFull as error:
             raise MemoryFull(
@@ -445,6 +449,25 @@ class Session:
             if error := self.run.refused:
                 return f"The last checkpoint is of step {self.run.saved}, and a newer one cannot be written: {error}"
         return f"The last checkpoint is of step {self.run.saved}. Correct the file and continue with --resume."
+
+    def write_report(self, whole: bool) -> None:
+        """Write report.html from all that is on the disk; if that fails, say so, and harm nothing.
+
+        Args:
+            whole: show what the model makes of a text too, which takes a moment.
+        """
+        if self.report is None:
+            return
+        try:
+            self.check_place()
+            self.report(self, whole)
+        except (EndAtOnce, KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:  # a library written in Rust panics with a class that is no Exception
+            folder = shell_quoted(self.folder.path)
+            self.display.say(
+                f"warning: no {self.folder.report.name}: {failure(error)} nanotx report {folder} tries again."
+            )
 
     def save(self) -> None:
         """Write a checkpoint, after the rows of the steps before it are flushed to the disk."""

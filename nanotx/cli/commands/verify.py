@@ -4,6 +4,7 @@ import dataclasses
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -16,12 +17,14 @@ from nanotx.config.flags import argument, option, parse, repeated
 from nanotx.config.registry import load_file
 from nanotx.config.schema import check_min
 from nanotx.errors import NanotxError, RunError, printable
+from nanotx.report.check import check_report
 from nanotx.runs import checkpoint
 from nanotx.runs.folder import RunFolder, not_a_run
 from nanotx.runs.record import valid_checkpoints
 from nanotx.runs.verify import (
     Check,
     EvalMachine,
+    attempt,
     check_checkpoint,
     check_metrics_log,
     check_recipe,
@@ -37,7 +40,7 @@ ORDER = 30
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Flags:
-    """Check a run folder: recipe, tokenizer, metrics log, summary, and every checkpoint.
+    """Check a run folder: recipe, tokenizer, metrics log, summary, report, and every checkpoint.
 
     The newest valid checkpoint whose step was evaluated is evaluated again. On the machine of the run, with its device,
     dtype and threads, the validation loss equals the recorded one to the last bit; elsewhere it may differ a little,
@@ -101,6 +104,8 @@ def all_checks(folder: RunFolder, where: EvalMachine) -> Iterator[Check]:
     yield check_metrics_log(folder, newest=max(checkpoint.steps(folder.checkpoints), default=0))
     if folder.summary.exists():  # a run that was killed has none
         yield check_summary(folder)
+    if folder.report.exists():
+        yield attempt("report.html", partial(check_report, folder.report))
     yield check_evaluation(folder, valid, where)
 
 
