@@ -67,10 +67,10 @@ def texts_for(codec: Codec) -> st.SearchStrategy[str]:
 def small_gpt2(folder: Path, vocabulary: str = "encoder.json", merges: str = "vocab.bpe") -> Path:
     """A pair of files such as GPT-2's, of a small tokenizer, in which an id is no byte's value."""
     codec = Bpe(vocab_size=330, pattern="gpt2").train(LESSON)
-    words = [to_printable(codec.decode_bytes([one])) for one in range(codec.vocab_size)]
+    words = [to_printable(codec.decode_bytes([number])) for number in range(codec.vocab_size)]
     ordered = [*sorted(words[:256]), *words[256:], END]
     lines = ["#version: 0.2", *(f"{words[left]} {words[right]}" for left, right in codec.merges), ""]
-    vocab = {word: one for one, word in enumerate(ordered)}
+    vocab = {word: index for index, word in enumerate(ordered)}
     (folder / vocabulary).write_text(json.dumps(vocab), encoding="utf-8")
     (folder / merges).write_text("\n".join(lines), encoding="utf-8")
     return folder

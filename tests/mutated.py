@@ -15,13 +15,13 @@ def function(place: str) -> Any:
     return plain(reduce(getattr, path.split("."), import_module(module)))
 
 
-def plain(found: Any) -> Any:
+def plain(actual: Any) -> Any:
     """A function without what decorates it; of a property, the one that gives its value."""
-    if isinstance(found, property):
-        found = found.fget
-    elif isinstance(found, cached_property):
-        found = found.func
-    return inspect.unwrap(found)
+    if isinstance(actual, property):
+        actual = actual.fget
+    elif isinstance(actual, cached_property):
+        actual = actual.func
+    return inspect.unwrap(actual)
 
 
 @contextmanager

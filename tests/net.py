@@ -101,7 +101,7 @@ def record(only: list[str], out: Path) -> None:
     sources = "\n".join(path.read_text(encoding="utf-8") for path in Path(nanotx.__file__).parent.rglob("*.py"))
     results: dict[str, dict[str, Any]] = {}
     for name, (recipe, flags) in CASES.items():
-        if only and not any(name.startswith(one) for one in only):
+        if only and not any(name.startswith(item) for item in only):
             continue
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "run")
@@ -112,11 +112,11 @@ def record(only: list[str], out: Path) -> None:
             except Exception as error:
                 results[name] = {"error": f"{type(error).__name__}: {error}"}
                 continue
-            found: dict[str, Any] = {"code": code}
+            result: dict[str, Any] = {"code": code}
             for row in map(json.loads, (path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()):
                 for key in ("loss", "grad_norm", "lr", "train_loss", "val_loss", "bits_per_byte", "text"):
                     if key in row:
-                        found[f"{row['event']} {row['step']} {key}"] = row[key]
+                        result[f"{row['event']} {row['step']} {key}"] = row[key]
             for file in sorted(path.glob("checkpoints/step-20/*.safetensors")):
                 for key, tensor in sorted(load_file(file).items()):
                     if key.endswith("/step"):  # up to format 3 in trainer.json
@@ -124,14 +124,14 @@ def record(only: list[str], out: Path) -> None:
                     bits = hashlib.sha256(
                         tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
                     ).hexdigest()[:16]
-                    found[f"{file.name.replace('average', 'ema')} {key}"] = (
+                    result[f"{file.name.replace('average', 'ema')} {key}"] = (
                         f"{tensor.dtype} {list(tensor.shape)} {bits}"
                     )
             try:
-                found["ids"] = load(path / "tokenizer.json").encode(NASTY).tolist()
+                result["ids"] = load(path / "tokenizer.json").encode(NASTY).tolist()
             except Exception as error:
-                found["ids"] = type(error).__name__
-            results[name] = found
+                result["ids"] = type(error).__name__
+            results[name] = result
     out.write_text(json.dumps(results), encoding="utf-8")
 
 

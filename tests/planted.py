@@ -19,8 +19,8 @@ def brought(name: str) -> tuple[ModuleType, dict[str, Any]]:
     """A file of mutants, imported once, and its parts by slot/name; they are taken out again."""
     file = MUTANTS / f"{name}.py"
     load_file(file)
-    named = (one for name, one in sys.modules.items() if not name.startswith("mutants."))  # tests import some by name
-    (module,) = (one for one in named if getattr(one, "__file__", None) == str(file))
+    named = (item for name, item in sys.modules.items() if not name.startswith("mutants."))  # tests import some by name
+    (module,) = (item for item in named if getattr(item, "__file__", None) == str(file))
     parts = {}
     for title in module.CATCHES:
         slot, _, part = title.partition("/")

@@ -1,10 +1,55 @@
 """What users of nanoGPT, nanochat, litgpt and Hugging Face's Trainer type, and what it is called here."""
 
+import re
 from collections.abc import Collection
 
-FLAGS: dict[str, tuple[str, ...]] = {
+NANOGPT = (
+    ("--n_layer=4", "--model.layers 4", ""),
+    ("--n_head=4", "--attention.heads 4", ""),
+    ("--n_embd=128", "--model.dim 128", ""),
+    ("--block_size=64", "--model.context 64", ""),
+    ("--dropout=0.2", "--attention.dropout 0.2 --block.dropout 0.2 --model.dropout 0.2", "three places, three fields"),
+    ("--bias=True", "--attention.bias --attention.out-bias --ffn.bias --norm.bias", ""),
+    ("--batch_size=12", "--train.batch-size 12", "sequences of a whole step; nanoGPT's is one of a micro-batch"),
+    ("--gradient_accumulation_steps=4", "--train.grad-accum-steps 4", "splits the batch; nanoGPT's multiplies it"),
+    (
+        "--max_iters=2000",
+        "--train.steps 2000",
+        "or a [budget](comparing.md#equal-what) of tokens, bytes, FLOPs or seconds",
+    ),
+    (
+        "torch.manual_seed(1337 + seed_offset)",
+        "--seed 1337",
+        "weights, order of the data and dropout may each have one: `--weights-seed`, `--data-seed`, `--dropout-seed`",
+    ),
+    ("--learning_rate=1e-3", "--optimizer.lr 1e-3", ""),
+    ("--weight_decay=0.1", "--optimizer.weight-decay 0.1", ""),
+    ("--beta1=0.9 --beta2=0.99", "--optimizer.betas 0.9 0.99", ""),
+    ("--grad_clip=1.0", "--train.grad-clip 1.0", ""),
+    ("--warmup_iters=100", "--schedule.warmup 100", ""),
+    ("--min_lr=1e-4", "--schedule.final 0.1", "a factor of the learning rate, not a rate"),
+    ("--decay_lr=False", "--schedule constant", ""),
+    ("--lr_decay_iters=2000", "", "the decay ends with the run"),
+    ("--eval_interval=250", "--train.eval-every 250", ""),
+    (
+        "--eval_iters=200",
+        "--train.eval-tokens 200000",
+        "the same windows each time, the whole text by default; nanoGPT draws random batches",
+    ),
+    ("--log_interval=1", "", "every step is in `metrics.jsonl`"),
+    ("--always_save_checkpoint=False", "--train.checkpoint-every 500", "the two newest are kept, and the best"),
+    ("--out_dir=out", "--run out", ""),
+    ("--dataset=shakespeare_char", "--corpus tiny_shakespeare", ""),
+    ("--device=cpu", "--device cpu", ""),
+    ("--dtype=float32", "--dtype float32", ""),
+    ("--compile=False", "--no-compile", "by default where it pays"),
+)
+"""nanoGPT's flags with a value, what they are here, and what differs: the table of `docs/from_nanogpt.md`."""
+
+
+OTHERS: dict[str, tuple[str, ...]] = {
     "train.steps": (
-        *("max_iters", "max_steps", "iters", "iterations", "num_iterations", "num_steps", "n_steps", "max_iter"),
+        *("max_steps", "iters", "iterations", "num_iterations", "num_steps", "n_steps", "max_iter"),
         *("training_steps", "train_steps", "total_steps"),
     ),
     "train.tokens": ("total_tokens", "train_tokens", "token_budget", "num_train_tokens", "max_train_tokens"),
@@ -15,44 +60,42 @@ FLAGS: dict[str, tuple[str, ...]] = {
         *("train_batch_size",),
     ),
     "train.micro_batch_size": ("device_batch_size", "micro_batch"),
-    "train.grad_accum_steps": ("gradient_accumulation_steps", "grad_accum", "accumulate", "accum"),
-    "train.eval_every": ("eval_interval", "eval_steps", "eval_freq", "interval", "val_every", "valid_every"),
+    "train.grad_accum_steps": ("grad_accum", "accumulate", "accum"),
+    "train.eval_every": ("eval_steps", "eval_freq", "interval", "val_every", "valid_every"),
     "train.sample_every": ("sample_interval", "sample_freq"),
-    "train.checkpoint_every": (
-        *("always_save_checkpoint", "save_every", "save_steps", "save_interval", "checkpoint_interval", "save_freq"),
-    ),
-    "train.eval_tokens": ("eval_iters", "eval_batches", "max_eval_iters"),
+    "train.checkpoint_every": (*("save_every", "save_steps", "save_interval", "checkpoint_interval", "save_freq"),),
+    "train.eval_tokens": ("eval_batches", "max_eval_iters"),
     "train.grad_clip": ("max_grad_norm", "clip", "max_norm", "gradient_clip_val", "clip_grad_norm"),
     "train.ema_decay": ("ema",),
     "train.activation_checkpointing": ("gradient_checkpointing", "checkpoint_activations"),
-    "model.layers": ("n_layer", "n_layers", "num_layers", "num_hidden_layers", "depth", "nlayers"),
+    "model.layers": ("n_layers", "num_layers", "num_hidden_layers", "depth", "nlayers"),
     "model.dim": (
-        *("n_embd", "d_model", "hidden_size", "model_dim", "width", "emb_dim", "embed_dim", "embedding_dim", "hidden"),
+        *("d_model", "hidden_size", "model_dim", "width", "emb_dim", "embed_dim", "embedding_dim", "hidden"),
         *("n_embed", "dmodel"),
     ),
     "model.context": (
-        *("block_size", "max_seq_len", "seq_len", "sequence_length", "seq_length", "context_length", "ctx", "n_ctx"),
+        *("max_seq_len", "seq_len", "sequence_length", "seq_length", "context_length", "ctx", "n_ctx"),
         *("max_position_embeddings", "max_seq_length", "window", "context_size"),
     ),
     "model.tied": ("tie_weights", "tie_word_embeddings", "weight_tying", "tie_embeddings"),
-    "attention.heads": ("n_head", "n_heads", "num_heads", "num_attention_heads", "nhead", "head"),
+    "attention.heads": ("n_heads", "num_heads", "num_attention_heads", "nhead", "head"),
     "attention.kv_heads": ("n_kv_head", "n_kv_heads", "num_kv_heads", "num_key_value_heads", "n_query_groups"),
     "ffn.hidden_dim": ("intermediate_size", "ff_dim", "d_ff", "dim_feedforward", "mlp_dim", "ffn_dim"),
-    "optimizer.lr": ("learning_rate", "max_lr", "base_lr", "matrix_lr", "peak_lr"),
-    "optimizer.betas": ("beta1", "beta2", "adam_beta1", "adam_beta2"),
+    "optimizer.lr": ("max_lr", "base_lr", "matrix_lr", "peak_lr"),
+    "optimizer.betas": ("adam_beta1", "adam_beta2"),
     "optimizer.weight_decay": ("wd", "decay_weight"),
     "optimizer.eps": ("adam_epsilon",),
-    "schedule.warmup": ("warmup_iters", "warmup_steps", "lr_warmup_steps", "num_warmup_steps", "warmup"),
-    "schedule.final": ("min_lr", "final_lr_frac", "end_lr"),
-    "schedule": ("decay_lr", "lr_scheduler_type", "lr_scheduler", "scheduler", "lr_schedule"),
+    "schedule.warmup": ("warmup_steps", "lr_warmup_steps", "num_warmup_steps", "warmup"),
+    "schedule.final": ("final_lr_frac", "end_lr"),
+    "schedule": ("lr_scheduler_type", "lr_scheduler", "scheduler", "lr_schedule"),
     "optimizer": ("optim", "opt"),
     "corpus": (
-        *("dataset", "data", "data_dir", "data_path", "text", "file", "input", "input_file", "train_file", "txt"),
+        *("data", "data_dir", "data_path", "text", "file", "input", "input_file", "train_file", "txt"),
         *("text_file", "files"),
     ),
     "text": ("corpus", "file", "data", "input", "val", "validation"),
     "step": ("checkpoint", "ckpt", "iter"),
-    "run": ("out_dir", "output_dir", "out", "output", "name", "run_name", "exp_name", "save_dir", "logdir", "log_dir"),
+    "run": ("output_dir", "out", "output", "name", "run_name", "exp_name", "save_dir", "logdir", "log_dir"),
     "dtype": ("precision", "bf16", "fp16", "amp", "torch_dtype", "half"),
     "device": ("gpu", "cpu", "cuda", "mps", "accelerator"),
     "threads": ("num_threads", "num_workers", "workers", "n_threads"),
@@ -72,6 +115,21 @@ FLAGS: dict[str, tuple[str, ...]] = {
     "temperature": ("temp", "t"),
 }
 """A flag of ours, and what it is called elsewhere. A name may stand twice, for a recipe and for another command."""
+
+
+def nanogpt_names() -> dict[str, tuple[str, ...]]:
+    """Return nanoGPT's names of our flags, from the rows of `NANOGPT` in which a flag of ours has another name."""
+    names: dict[str, tuple[str, ...]] = {}
+    for theirs, ours, _ in NANOGPT:
+        for flag in re.findall(r"--(?:no-)?([\w.-]+)", ours)[:1]:
+            name = flag.replace("-", "_")
+            last = name.rpartition(".")[2]
+            names[name] = (*names.get(name, ()), *(other for other in re.findall(r"--(\w+)=", theirs) if other != last))
+    return {flag: others for flag, others in names.items() if others}
+
+
+FLAGS = {flag: (*nanogpt_names().get(flag, ()), *OTHERS.get(flag, ())) for flag in OTHERS | nanogpt_names()}
+"""All other names of a flag of ours."""
 
 REMARKS = {
     ("epochs", "num_epochs", "num_train_epochs", "epoch", "max_epochs", "n_epochs"): (
@@ -150,6 +208,13 @@ COMMANDS = {
     **dict.fromkeys(("parts", "slots", "glossary", "what", "define", "docs"), "explain WORD"),
 }
 """A command that is called otherwise here."""
+
+
+def nanogpt_table() -> str:
+    """Return `NANOGPT` as a table in Markdown."""
+    rows = [[f"`{theirs}`", f"`{ours}`" if ours else "", note] for theirs, ours, note in NANOGPT]
+    lines = [f"| {' | '.join(row)} |".replace("  ", " ") for row in rows]
+    return "\n".join(["| nanoGPT | nanotx | what differs |", "|---|---|---|", *lines])
 
 
 def our_flag(name: str, known: Collection[str]) -> str:

@@ -50,7 +50,7 @@ def test_every_arm_is_another_recipe(tools):
 
     recipes = [arm_recipe(Flags(steps=7), arm) for arm in ARMS]
     assert all(recipe.train.steps == 7 for recipe in recipes)
-    assert all(one != other for index, one in enumerate(recipes) for other in recipes[:index])
+    assert all(recipe != other for index, recipe in enumerate(recipes) for other in recipes[:index])
 
 
 def test_unknown_arms_and_seeds_that_are_no_numbers_are_refused(ablations):

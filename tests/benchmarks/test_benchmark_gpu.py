@@ -58,9 +58,9 @@ def program(*words):
 
 def test_job_that_fails_or_hangs_is_a_row_and_the_next_job_runs(tmp_path):
     child = start(tmp_path)
-    said, _ = child.communicate(timeout=60)
+    message, _ = child.communicate(timeout=60)
     rows = results(tmp_path)
-    assert [row["status"] for row in rows.values()] == ["done", "failed", "done", "cut off", "done"], said
+    assert [row["status"] for row in rows.values()] == ["done", "failed", "done", "cut off", "done"], message
     assert rows["a"]["result"] == {"rows": ["a"]} and rows["a"]["commit"] == "0123456789ab"
     assert rows["broken"]["reason"] == "exit code 3: out of memory" and "out of memory" in rows["broken"]["log"]
     assert "seconds were up" in rows["endless"]["reason"] and rows["endless"]["result"] is None
@@ -69,8 +69,8 @@ def test_job_that_fails_or_hangs_is_a_row_and_the_next_job_runs(tmp_path):
 
 def test_what_the_minutes_do_not_allow_is_not_begun_and_is_taken_up_by_the_next_call(tmp_path):
     child = start(tmp_path, "--minutes", "0.01")
-    said, _ = child.communicate(timeout=60)
-    assert {row["status"] for row in results(tmp_path).values()} == {"not begun"} and "--skip-done" in said
+    message, _ = child.communicate(timeout=60)
+    assert {row["status"] for row in results(tmp_path).values()} == {"not begun"} and "--skip-done" in message
     assert child.returncode == 0
     start(tmp_path, "--only", "a", "b").communicate(timeout=60)
     again, _ = start(tmp_path, "--skip-done", "--only", "a", "c").communicate(timeout=60)
@@ -106,13 +106,13 @@ def test_signal_during_a_job_is_a_row_and_leaves_nothing_running(tmp_path):
         time.sleep(0.02)
     time.sleep(0.1)
     child.send_signal(signal.SIGTERM)
-    said, _ = child.communicate(timeout=30)
-    assert child.returncode == 143 and "cut off by signal 15" in said
+    message, _ = child.communicate(timeout=30)
+    assert child.returncode == 143 and "cut off by signal 15" in message
     assert [row["status"] for row in results(tmp_path).values()] == ["cut off"]
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         ("--only attn baby", r"--only baby: no such job. Did you mean 'baby_gpt'\? Known: device, laws_float32"),
         ("--device cuda:9", r"--device cuda:9: (torch .* can use no GPU here|there are \d GPUs here)"),
@@ -121,9 +121,9 @@ def test_signal_during_a_job_is_a_row_and_leaves_nothing_running(tmp_path):
         ("--publish nowhere.json", r"--publish nowhere.json: cannot be read as results"),
     ],
 )
-def test_what_cannot_be_measured_is_refused_before_a_minute_is_spent(tmp_path, words, said):
+def test_what_cannot_be_measured_is_refused_before_a_minute_is_spent(tmp_path, words, message):
     done = program("--out", tmp_path / "out", *words.split())
-    assert done.returncode in (2, 4) and re.search(said, done.stderr), done.stderr
+    assert done.returncode in (2, 4) and re.search(message, done.stderr), done.stderr
     assert not (tmp_path / "out").exists() and "Traceback" not in done.stderr
 
 
@@ -135,8 +135,8 @@ def test_unwritable_folder_and_foreign_file_are_refused(tmp_path):
     child.communicate(timeout=60)
     (file,) = (tmp_path / "other").glob("*.json")
     file.write_text('{"rows": 5}', encoding="utf-8")
-    said, _ = start(tmp_path / "other").communicate(timeout=60)
-    assert "holds no results of this program" in said and file.read_text(encoding="utf-8") == '{"rows": 5}'
+    message, _ = start(tmp_path / "other").communicate(timeout=60)
+    assert "holds no results of this program" in message and file.read_text(encoding="utf-8") == '{"rows": 5}'
 
 
 def test_missing_packages_are_named_with_their_wheels(monkeypatch):
@@ -167,9 +167,9 @@ def test_interrupted_run_reports_how_far_it_came(tmp_path):
     rows += [{"event": "eval", "step": 20, "train_loss": 1.1, "val_loss": 1.46, "wall_seconds": 18.0}]
     lines = "".join(json.dumps(row) + "\n" for row in rows) + '{"event": "step", "st'
     Path(tmp_path, "run", "metrics.jsonl").write_text(lines, encoding="utf-8")
-    found = run_figures(Place(device="cpu", quick=False, scratch=tmp_path))
-    assert found["steps"] == 21 and found["of_steps"] == 5000 and found["summary"] is None
-    assert (found["target_step"], found["target_wall_seconds"]) == (20, 18.0)
+    result = run_figures(Place(device="cpu", quick=False, scratch=tmp_path))
+    assert result["steps"] == 21 and result["of_steps"] == 5000 and result["summary"] is None
+    assert (result["target_step"], result["target_wall_seconds"]) == (20, 18.0)
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ def test_device_is_requested_by_name(tools):
 
     with pytest.raises(ConfigError, match=r"device: expected cpu, cuda, .* got 'cdua'. Did you mean 'cuda'\?"):
         choose_machines("cpu,cdua", threads=1)
-    assert [str(one.device) for one in choose_machines("cpu, cpu", threads=1, dtypes="float32")] == ["cpu"]
+    assert [str(item.device) for item in choose_machines("cpu, cpu", threads=1, dtypes="float32")] == ["cpu"]
 
 
 def test_turns_are_taken_in_rounds_and_each_comes_first_in_its_turn(tools):

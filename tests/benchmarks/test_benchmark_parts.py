@@ -106,10 +106,10 @@ def test_every_attention_is_timed_once_it_obeys_and_none_that_does_not(tmp_path)
             assert (row["kernel"], row["kernel_backward"]) == ("flash", "flash" if "backward" in row["pass"] else None)
         if row["name"] == "sdpa":
             assert row["ratio"] == 1
-    told = {row["name"]: row["laws"] for row in rows}
-    assert told["peek"].startswith("failed: causal: outputs up to")
-    assert told["lame"] == "failed: NotImplementedError: not on this machine"
-    assert f"peek: {told['peek']}" in done.stdout
+    message = {row["name"]: row["laws"] for row in rows}
+    assert message["peek"].startswith("failed: causal: outputs up to")
+    assert message["lame"] == "failed: NotImplementedError: not on this machine"
+    assert f"peek: {message['peek']}" in done.stdout
     assert max(map(len, done.stdout.partition("ms: median")[0].splitlines()[1:])) <= 120
     assert "laws: attention/sdpa on cpu in float32" in done.stderr
 
@@ -202,10 +202,10 @@ def test_shapes_are_chosen_by_name_and_by_device(tools):
 
 
 def test_results_of_several_machines_stand_side_by_side(command, tmp_path, capsys):
-    one = saved(tmp_path / "cpu.json", [row(), row(name="fused", median_ms=75.0, ratio=1.5)])
+    first = saved(tmp_path / "cpu.json", [row(), row(name="fused", median_ms=75.0, ratio=1.5)])
     other = saved(tmp_path / "cuda.json", [row(device="cuda", batch=64, median_ms=0.5)], gpu="A GPU")
     both, again = tmp_path / "both.json", tmp_path / "again.json"
-    assert command("attn", "--merge", one, other, "--json", both) == 0
+    assert command("attn", "--merge", first, other, "--json", both) == 0
     out = capsys.readouterr().out
     assert "cpu: A Processor" in out and "cuda: A GPU, A Processor" in out
     (line,) = [line.split() for line in out.splitlines() if line.startswith(" sdpa")]
@@ -215,12 +215,12 @@ def test_results_of_several_machines_stand_side_by_side(command, tmp_path, capsy
     assert "cpu 16 x 256 x 384, 6 heads; cuda 64 x 256 x 384, 6 heads" in out
     answer = json.loads(both.read_text(encoding="utf-8"))
     assert [machine["gpu"] for machine in answer["machines"]] == [None, "A GPU"]
-    assert [one["machine"] for one in answer["rows"]] == [0, 0, 1]
+    assert [row["machine"] for row in answer["rows"]] == [0, 0, 1]
     third = saved(tmp_path / "other.json", [row(median_ms=99.0)], cpu="Another")
     assert command("attn", "--merge", third, both, "--json", again) == 0
     out = capsys.readouterr().out
     assert "cpu 1: Another" in out and "cpu 2: A Processor" in out
-    assert [one["machine"] for one in json.loads(again.read_text(encoding="utf-8"))["rows"]] == [0, 1, 1, 2]
+    assert [row["machine"] for row in json.loads(again.read_text(encoding="utf-8"))["rows"]] == [0, 1, 1, 2]
 
 
 @pytest.mark.parametrize(

@@ -104,9 +104,9 @@ def test_each_contender_is_the_reference_in_scores_losses_and_dropout(tools, tin
     library = CONTENDERS[name].library
     if library:
         pytest.importorskip(LIBRARIES[library].package.replace("-", "_"))
-    said = verdict_on(name, recipe_of(tiny, model=BIASES if biases else {}), (0.0, 0.2), "cpu", 1)
+    message = verdict_on(name, recipe_of(tiny, model=BIASES if biases else {}), (0.0, 0.2), "cpu", 1)
     unlike = name == "x_transformers" and biases
-    assert said.startswith("failed: x_transformers: its norms have no biases") if unlike else said == "pass"
+    assert message.startswith("failed: x_transformers: its norms have no biases") if unlike else message == "pass"
 
 
 @pytest.mark.parametrize(
@@ -148,8 +148,8 @@ def test_first_losses_far_from_the_references_are_no_pass(tools, loss):
         return Began(losses=losses, first=1.0, later=1.0, **figures)
 
     all_of_them = {"nanotx_plain": began(4.0, 3.9), "near": began(4.01, 3.91), "far": began(loss, 3.9)}
-    said = far_first_losses(all_of_them, has_dropout=False)
-    assert list(said) == ["far"] and "first losses are" in said["far"] and "more than 0.02" in said["far"]
+    message = far_first_losses(all_of_them, has_dropout=False)
+    assert list(message) == ["far"] and "first losses are" in message["far"] and "more than 0.02" in message["far"]
     assert list(far_first_losses(all_of_them, has_dropout=True)) == (["far"] if math.isnan(loss) else [])
 
 
@@ -195,7 +195,7 @@ def test_start_up_time_is_the_median_of_several_and_ends_with_the_first_step(too
 def test_turn_is_filled_with_steps(tools):
     from harness.race import steps_per_turn
 
-    assert [steps_per_turn(one) for one in (1e-9, 0.02, 0.25, 9.0)] == [50, 12, 1, 1]
+    assert [steps_per_turn(number) for number in (1e-9, 0.02, 0.25, 9.0)] == [50, 12, 1, 1]
 
 
 # Whole runs.
@@ -238,11 +238,11 @@ def test_failing_run_reports_its_error(tools, tmp_path):
 
     from nanotx.runs.folder import RunFolder
 
-    folder, said = RunFolder(tmp_path / "run"), tmp_path / "said.txt"
+    folder, message = RunFolder(tmp_path / "run"), tmp_path / "said.txt"
     with pytest.raises(RunError, match=r"ended with 1: ConfigError: it cannot be"):
-        observe([sys.executable, "-c", "raise SystemExit('first\\nConfigError: it cannot be')"], folder, said)
+        observe([sys.executable, "-c", "raise SystemExit('first\\nConfigError: it cannot be')"], folder, message)
     with pytest.raises(RunError, match=r"ended with 0: no output"):
-        observe([sys.executable, "-c", ""], folder, said)
+        observe([sys.executable, "-c", ""], folder, message)
 
 
 def test_target_is_reached_at_the_first_evaluation_at_or_under_it(tools):

@@ -131,22 +131,23 @@ def test_message_of_tokenizer_train_names_the_flags_that_it_has(reached: Path) -
 
 
 @pytest.mark.parametrize(
-    ("said", "advice"), [(2, "older nanotx wrote it: continue with that version"), (99, "upgrade"), (None, "--step N")]
+    ("message", "advice"),
+    [(2, "older nanotx wrote it: continue with that version"), (99, "upgrade"), (None, "--step N")],
 )
 def test_checkpoint_of_another_format_is_refused_with_what_to_do(
-    reached: Path, tmp_path: Path, said: object, advice: str
+    reached: Path, tmp_path: Path, message: object, advice: str
 ) -> None:
     shutil.copytree(reached / "r", tmp_path / "r")
     for folder in (tmp_path / "r" / "checkpoints").iterdir():
-        state = json.loads((folder / "trainer.json").read_text(encoding="utf-8")) | {"format": said}
+        state = json.loads((folder / "trainer.json").read_text(encoding="utf-8")) | {"format": message}
         data = json.dumps(state).encode()
         (folder / "trainer.json").write_bytes(data)
         manifest = json.loads((folder / "MANIFEST.json").read_text(encoding="utf-8"))
         manifest["trainer.json"] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
         (folder / "MANIFEST.json").write_text(json.dumps(manifest), encoding="utf-8")
-    with pytest.raises(RunError, match=re.escape(f"format {said!r}")) as caught:
+    with pytest.raises(RunError, match=re.escape(f"format {message!r}")) as caught:
         run(["sample", str(tmp_path / "r")])
-    assert advice in str(caught.value) and ("upgrade" in str(caught.value)) == (said == 99)
+    assert advice in str(caught.value) and ("upgrade" in str(caught.value)) == (message == 99)
 
 
 @pytest.mark.parametrize("words", [["sample"], ["resume"], ["verify"], ["replay", "--step", "1"], ["eval"]])
@@ -163,10 +164,10 @@ def test_run_folder_of_an_older_format_is_refused(reached: Path, tmp_path: Path,
             manifest.write_text(json.dumps(listed), encoding="utf-8")
     try:
         assert run([words[0], str(tmp_path / "r"), *words[1:]]) == 4
-        told = capsys.readouterr().out
+        output = capsys.readouterr().out
     except RunError as error:
-        told = str(error)
-    assert "recipe.toml: format 2; this nanotx reads 4. An older nanotx wrote it" in told
+        output = str(error)
+    assert "recipe.toml: format 2; this nanotx reads 4. An older nanotx wrote it" in output
 
 
 # A terminal's size from the environment.

@@ -32,9 +32,9 @@ NO_SLOT = {"model": Model, "train": Train, "init": Init}
 @cache
 def slots():
     kinds = dict(config_groups(find_class("nanotx.recipe", "Recipe")))
-    found = [slot for slot in Slot.__subclasses__() if slot.slot in kinds and slot.package.startswith("nanotx.")]
-    assert {slot.slot for slot in found} | NO_SLOT.keys() == kinds.keys()
-    return found
+    results = [slot for slot in Slot.__subclasses__() if slot.slot in kinds and slot.package.startswith("nanotx.")]
+    assert {slot.slot for slot in results} | NO_SLOT.keys() == kinds.keys()
+    return results
 
 
 def typed(flags):

@@ -39,8 +39,8 @@ def shown(terminal, width=90):
 @pytest.mark.parametrize("terminal", [False, True])
 def test_losses_their_gap_the_floor_the_time_left_and_the_sample_are_shown(terminal):
     text = shown(terminal)
-    for told in ("a run", "2.0000", "1.5000", "+0.5000", "2.8850", "1.2500", "ROMEO:", "Ay me.\ufffd[31m"):
-        assert told in text
+    for item in ("a run", "2.0000", "1.5000", "+0.5000", "2.8850", "1.2500", "ROMEO:", "Ay me.\ufffd[31m"):
+        assert item in text
     assert ("0:04 left" in text) == terminal and "\x1b[31m" not in text
 
 

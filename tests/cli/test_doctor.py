@@ -31,8 +31,8 @@ def choice(
     name: str, trial: CompileTrial | None = None, flags: Flags | None = None, dtype: torch.dtype = torch.float32
 ):
     machine = Machine(device=torch.device("cpu"), dtype=dtype, threads=1)
-    (found,) = (one for one in choose_settings(flags or Flags(), machine, trial) if one.name == name)
-    return found
+    (results,) = (item for item in choose_settings(flags or Flags(), machine, trial) if item.name == name)
+    return results
 
 
 def test_doctor_prints_what_a_run_chooses_and_how_to_override_it(capsys, tmp_path):
@@ -73,10 +73,10 @@ def test_doctor_reports_one_core_and_a_small_cgroup(monkeypatch, capsys):
         "nanotx.hardware.report.memory_info", lambda: MemoryInfo(total=8 * GIB, limit=2 * GIB, available=GIB)
     )
     assert main.run(["doctor", "--no-compile"]) == 0
-    told = capsys.readouterr().out
-    assert "1 for this process" in told
-    assert "2.0 GiB of 8.0 (cgroup), 1.0 available" in told
-    assert "limited by its cgroup to the time of 0.5" in told
+    output = capsys.readouterr().out
+    assert "1 for this process" in output
+    assert "2.0 GiB of 8.0 (cgroup), 1.0 available" in output
+    assert "limited by its cgroup to the time of 0.5" in output
     assert format_memory(MemoryInfo(total=GIB, limit=GIB, available=GIB)) == "1.0 GiB, 1.0 available"
 
 

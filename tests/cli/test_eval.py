@@ -33,7 +33,7 @@ LETTERS = st.text(st.sampled_from("abé б漢한 ।\n."), min_size=1, max_size=
 @given(ids=st.lists(st.integers(0, 299), min_size=1, max_size=30))
 def test_losses_of_tokens_are_those_of_the_evaluation(ids):
     eval_text = EvalText(ids=np.array(ids), start=3, size=9)
-    each = torch.cat([one.flatten() for one in cross_entropies(MODEL, eval_text, MACHINE, "none")])
+    each = torch.cat([tensor.flatten() for tensor in cross_entropies(MODEL, eval_text, MACHINE, "none")])
     assert each.shape == (len(ids),) and each.dtype == torch.float64
     assert each.mean().item() == pytest.approx(evaluate(MODEL, eval_text, MACHINE).loss, rel=1e-5)
     text = [3, *ids]
@@ -91,44 +91,44 @@ def test_run_is_scored_on_its_validation_text_as_its_summary_says(trained, tmp_p
     assert run(["eval", str(trained), "--by-script", "--json", str(tmp_path / "x.json")]) == 0
     out = capsys.readouterr().out
     summary = json.loads((trained / "summary.json").read_text(encoding="utf-8"))
-    told = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))
-    assert told["loss"] == pytest.approx(summary["val_loss"], rel=1e-5)
-    assert told["bits_per_byte"] == pytest.approx(summary["bits_per_byte"], rel=1e-5)
-    assert told["floor_bits_per_byte"] == summary["floor_bits_per_byte"]
-    assert told["bytes"] == told["tokens"] == sum(part["bytes"] for part in told["scripts"].values())
-    floor = sum(part["floor_bits_per_byte"] * part["bytes"] for part in told["scripts"].values())
-    assert floor / told["bytes"] == pytest.approx(told["floor_bits_per_byte"])
-    assert sum(part["nats"] for part in told["scripts"].values()) == pytest.approx(told["nats"])
+    figures = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))
+    assert figures["loss"] == pytest.approx(summary["val_loss"], rel=1e-5)
+    assert figures["bits_per_byte"] == pytest.approx(summary["bits_per_byte"], rel=1e-5)
+    assert figures["floor_bits_per_byte"] == summary["floor_bits_per_byte"]
+    assert figures["bytes"] == figures["tokens"] == sum(part["bytes"] for part in figures["scripts"].values())
+    floor = sum(part["floor_bits_per_byte"] * part["bytes"] for part in figures["scripts"].values())
+    assert floor / figures["bytes"] == pytest.approx(figures["floor_bits_per_byte"])
+    assert sum(part["nats"] for part in figures["scripts"].values()) == pytest.approx(figures["nats"])
     lines = out.splitlines()
-    assert lines[0] == f"{trained}, step 6: validation text of playhouse, {told['bytes']:,} bytes"
-    assert f"{told['bits_per_byte']:.4f} bits per byte; floor {told['floor_bits_per_byte']:.4f}" in lines[1]
+    assert lines[0] == f"{trained}, step 6: validation text of playhouse, {figures['bytes']:,} bytes"
+    assert f"{figures['bits_per_byte']:.4f} bits per byte; floor {figures['floor_bits_per_byte']:.4f}" in lines[1]
     assert lines[2].startswith("script ") and lines[-1] == "" and lines[-2].startswith("all ")
-    assert f"{told['floor_bits_per_byte']:.4f}" == lines[-2].split()[-1]
-    assert {line.split()[0] for line in lines[3:-2]} == told["scripts"].keys()
+    assert f"{figures['floor_bits_per_byte']:.4f}" == lines[-2].split()[-1]
+    assert {line.split()[0] for line in lines[3:-2]} == figures["scripts"].keys()
 
 
 def test_table_by_script_holds_the_figures_of_the_json_in_every_column(trained, tmp_path, capsys):
     assert run(["eval", str(trained), "--by-script", "--json", str(tmp_path / "x.json")]) == 0
     lines = capsys.readouterr().out.splitlines()
-    told = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))
+    figures = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))
     header = next(line for line in lines if line.startswith("script "))
     names = ("bytes", "tokens", "tokens/word", "loss", "share of bits", "bits/byte", "floor")
     assert [header.index(name) for name in names] == sorted(header.index(name) for name in names)
     rows = {line.split()[0]: line.split()[-7:] for line in lines[lines.index(header) + 1 :] if line.strip()}
-    assert len(told["scripts"]) > 1 and rows.keys() == {*told["scripts"], "all"}
-    for name, part in {**told["scripts"], "all": told}.items():
+    assert len(figures["scripts"]) > 1 and rows.keys() == {*figures["scripts"], "all"}
+    for name, part in {**figures["scripts"], "all": figures}.items():
         rates = [part[key] for key in ("fertility", "loss")]
         floor = part["floor_bits_per_byte"]
         assert rows[name] == [
             f"{part['bytes']:,}",
             f"{part['tokens']:,}",
-            *("-" if one is None else f"{one:.4f}" for one in rates),
-            f"{part['nats'] / told['nats']:.1%}",
+            *("-" if rate is None else f"{rate:.4f}" for rate in rates),
+            f"{part['nats'] / figures['nats']:.1%}",
             f"{part['bits_per_byte']:.4f}",
             f"{floor:.4f}",
         ]
     # In this text bits and bytes are shared out otherwise, so that one cannot stand for the other.
-    assert any(rows[name][4] != f"{part['bytes'] / told['bytes']:.1%}" for name, part in told["scripts"].items())
+    assert any(rows[name][4] != f"{part['bytes'] / figures['bytes']:.1%}" for name, part in figures["scripts"].items())
 
 
 def test_run_is_scored_on_a_file_and_by_an_earlier_checkpoint(trained, tmp_path, capsys):

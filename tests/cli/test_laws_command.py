@@ -30,10 +30,10 @@ def test_parts_that_are_right_pass_and_one_that_cannot_train_here_does_not(tmp_p
     assert done.returncode == 0, done.stderr
     assert "all hold" in done.stdout
     assert "not on cpu" in done.stdout
-    told = json.loads(out.read_text(encoding="utf-8"), parse_constant=pytest.fail)
-    assert (told["device"], told["examples"], told["seed"]) == ("cpu", 5, 0)
+    output = json.loads(out.read_text(encoding="utf-8"), parse_constant=pytest.fail)
+    assert (output["device"], output["examples"], output["seed"]) == ("cpu", 5, 0)
     by_part = {}
-    for verdict in told["verdicts"]:
+    for verdict in output["verdicts"]:
         by_part.setdefault(verdict["part"], []).append(verdict)
     assert all(verdict["passed"] and verdict["cases"] == 5 for verdict in by_part["norm/rmsnorm"])
     flex = {verdict["law"]: verdict for verdict in by_part["attention/flex"]}
@@ -119,8 +119,8 @@ def test_law_that_does_not_apply_to_a_part_is_named_with_the_reason(tmp_path):
     assert "field_matters is not asked of norm/none: it has no fields." in done.stdout
     fetched = "field_matters of encoding is not asked of tokenizer/tiktoken: another would have to be fetched."
     assert fetched in done.stdout
-    told = json.loads(out.read_text(encoding="utf-8"))["not_asked"]
-    assert {"law": "window", "parts": ["attention/fused"], "reason": "it looks back all the way"} in told
+    output = json.loads(out.read_text(encoding="utf-8"))["not_asked"]
+    assert {"law": "window", "parts": ["attention/fused"], "reason": "it looks back all the way"} in output
 
 
 def test_attention_that_ignores_its_dropout_breaks_field_matters():

@@ -28,12 +28,12 @@ def test_tables_the_map_and_the_file_of_a_prompt(trained, tmp_path, capsys):
     out = capsys.readouterr().out
     assert "After token 1, 'b'; next is '·'" in out
     assert "Head 1.0" in out and "|██|" in out
-    found = json.loads(file.read_text(encoding="utf-8"))
-    assert [token["text"] for token in found["tokens"]] == list("ab·cd")
-    assert list(found["layers"]) == ["embedding", "0", "1"]
-    assert f"{found['layers']['1'][1]['probability']:.3f}" in out
-    assert sorted(found["attention"]) == ["0.0", "0.1", "1.0", "1.1"]
-    assert found["attention"]["1.0"][0][0] == 1.0
+    figures = json.loads(file.read_text(encoding="utf-8"))
+    assert [token["text"] for token in figures["tokens"]] == list("ab·cd")
+    assert list(figures["layers"]) == ["embedding", "0", "1"]
+    assert f"{figures['layers']['1'][1]['probability']:.3f}" in out
+    assert sorted(figures["attention"]) == ["0.0", "0.1", "1.0", "1.1"]
+    assert figures["attention"]["1.0"][0][0] == 1.0
 
 
 def test_prompt_longer_than_the_context_is_cut_to_its_last_window_and_that_is_reported(trained, capsys):
@@ -59,11 +59,11 @@ def test_removing_each_part_and_scoring_the_heads(trained, tmp_path, capsys):
     file = tmp_path / "removed.json"
     capsys.readouterr()
     assert run(["look", str(trained), "--remove", "each", "--scores", "--json", str(file)]) == 0
-    out, found = capsys.readouterr().out, json.loads(file.read_text(encoding="utf-8"))
-    differences = [one["difference"] for one in found["removals"]]
+    out, output = capsys.readouterr().out, json.loads(file.read_text(encoding="utf-8"))
+    differences = [removal["difference"] for removal in output["removals"]]
     assert len(differences) == 10 and differences == sorted(differences, reverse=True)
     assert "1.attention.head1" in out and "induction" in out
-    assert found["removals"][0]["name"] in out
+    assert output["removals"][0]["name"] in out
     with pytest.raises(ConfigError, match=r"no head '5\.attention\.head0'"):
         run(["look", str(trained), "--remove", "5.attention.head0"])
 

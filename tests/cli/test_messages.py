@@ -60,20 +60,20 @@ def test_word_for_an_optional_number_is_refused(trained, word):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["--max-new-tokens", "30", "RUN", "--max-new-tokens", "0"], "--max-new-tokens: given 2 times, with 30 and 0;"),
         (["RUN", "--seed", "1", "--seed=2", "--seed", "3"], "--seed: given 3 times, with 1 and 2 and 3;"),
         (["RUN", "--prompt", "a b", "--prompt"], "--prompt: given 2 times, with 'a b' and nothing;"),
     ],
 )
-def test_flag_given_twice_is_refused_with_its_own_values_alone(trained, words, said):
-    with pytest.raises(ConfigError, match=re.escape(f"{said} give it once.")):
+def test_flag_given_twice_is_refused_with_its_own_values_alone(trained, words, message):
+    with pytest.raises(ConfigError, match=re.escape(f"{message} give it once.")):
         run(["sample", *[trained if word == "RUN" else word for word in words]])
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"abc\nabZ\n", r"line 2: char: 'Z' .* at offset 2 is not in the alphabet"),
         (b"", r"there is no text in it"),
@@ -81,25 +81,25 @@ def test_flag_given_twice_is_refused_with_its_own_values_alone(trained, words, s
         (None, r"there is no such file"),
     ],
 )
-def test_text_that_cannot_be_scored_is_refused_with_the_name_of_its_file(trained, tmp_path, content, said):
+def test_text_that_cannot_be_scored_is_refused_with_the_name_of_its_file(trained, tmp_path, content, message):
     file = tmp_path / "mine.txt"
     if content is not None:
         file.write_bytes(content)
-    with pytest.raises(NanotxError, match=rf"^--text {re.escape(str(file))}: {said}") as error:
+    with pytest.raises(NanotxError, match=rf"^--text {re.escape(str(file))}: {message}") as error:
         run(["eval", trained, "--text", str(file)])
     assert error.value.exit_code == 3
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ("a", r"1 character with .*; both need some: try a longer text"),
         ("ab", r"2 characters with .*: try --corpus\.validation 0\.5, or a longer text"),
     ],
 )
-def test_text_too_short_to_cut_is_refused_with_a_share_that_would_do(tmp_path, content, said):
+def test_text_too_short_to_cut_is_refused_with_a_share_that_would_do(tmp_path, content, message):
     (tmp_path / "short.txt").write_text(content, encoding="utf-8")
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         File(path=str(tmp_path / "short.txt"), validation=0.1).split()
 
 

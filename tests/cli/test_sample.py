@@ -80,10 +80,10 @@ def test_room_is_made_once_and_never_for_more_than_the_context(prompt, new, room
 
 
 def test_cache_has_capacity_from_the_start_and_grows_when_full():
-    cache, one = KVCache(capacity=5), torch.randn(1, 2, 1, 4)
-    homes = [cache.append(one, one)[0].data_ptr() for _ in range(5)]
+    cache, x = KVCache(capacity=5), torch.randn(1, 2, 1, 4)
+    homes = [cache.append(x, x)[0].data_ptr() for _ in range(5)]
     assert len(set(homes)) == 1
-    assert cache.append(one, 2 * one)[1].equal(torch.cat([one] * 5 + [2 * one], dim=2)) and cache.length == 6
+    assert cache.append(x, 2 * x)[1].equal(torch.cat([x] * 5 + [2 * x], dim=2)) and cache.length == 6
 
 
 def test_seed_gives_one_text_and_another_seed_another():
@@ -116,8 +116,8 @@ def test_probability_is_drawn_as_often_as_it_says():
     weights=st.lists(st.sampled_from([0.0, 1e-30, 0.3, 5.0]), min_size=1, max_size=7).filter(any), seed=st.integers(0)
 )
 def test_zero_weight_is_never_drawn(weights, seed):
-    one = int(draw(torch.tensor([weights]), [torch.Generator().manual_seed(seed % 2**63)]))
-    assert weights[one] > 0
+    x = int(draw(torch.tensor([weights]), [torch.Generator().manual_seed(seed % 2**63)]))
+    assert weights[x] > 0
 
 
 def test_temperature_near_zero_is_greedy_and_no_overflow():

@@ -74,8 +74,8 @@ def test_step_that_does_not_fit_into_memory_saves_those_before_it(train, tmp_pat
     monkeypatch.delenv("GREEDY")
     assert train("--resume") == 0
     assert steps(tmp_path / "run") == steps(tmp_path / "whole")
-    one, other = (tmp_path / run / "checkpoints/step-6/model.safetensors" for run in ("run", "whole"))
-    assert one.read_bytes() == other.read_bytes()
+    first, other = (tmp_path / run / "checkpoints/step-6/model.safetensors" for run in ("run", "whole"))
+    assert first.read_bytes() == other.read_bytes()
 
 
 def test_model_that_does_not_fit_into_memory_is_a_message_and_leaves_nothing(train, tmp_path, monkeypatch):

@@ -37,7 +37,7 @@ CODECS = [Byte().train([]), Bpe(vocab_size=266).train(["aé 漢 б漢한 " * 9])
 
 
 def rows_of(words, training=TRAINING, validation=VALIDATION):
-    return [measure(one, training, validation, 1) for one in contestants(words)]
+    return [measure(word, training, validation, 1) for word in contestants(words)]
 
 
 # Which token lies where.
@@ -49,9 +49,9 @@ def test_token_counts_for_the_script_of_its_first_byte(text, codec):
     owner = [script for script, segment in scripts.script_segments(text) for _ in segment.encode("utf-8")]
     parts = script_breakdown(codec, text, ids)
     at, wanted = 0, []
-    for one in ids.tolist():
+    for token_id in ids.tolist():
         wanted.append(owner[at])
-        at += len(codec.decode_bytes([one]))
+        at += len(codec.decode_bytes([token_id]))
     assert [parts.names[place] for place in parts.of_tokens] == wanted
     assert parts.tokens().sum() == len(ids) and parts.sizes.sum() == len(text.encode("utf-8"))
     assert [parts.sizes[index] for index in range(len(parts.names))] == [owner.count(name) for name in parts.names]
@@ -85,8 +85,10 @@ def test_text_in_another_normal_form_counts_for_no_script():
 
 
 def test_argument_is_a_part_and_its_fields():
-    found = {one.name: one.config for one in contestants("char, byte,bpe:512,bpe:300:pattern=gpt2:nfc,char:unknown")}
-    assert found == {
+    results = {
+        item.name: item.config for item in contestants("char, byte,bpe:512,bpe:300:pattern=gpt2:nfc,char:unknown")
+    }
+    assert results == {
         "char": Char(),
         "byte": Byte(),
         "bpe:512": Bpe(vocab_size=512),
@@ -125,8 +127,8 @@ def test_figures_are_those_counted_by_hand():
     (row,) = rows_of("char", "abé б", "ab é б ba")
     assert (row["tokens"], row["bytes"], row["characters"], row["words"]) == (9, 11, 9, 4)
     assert row["vocabulary_used"] == 1.0 and row["bytes_per_token"] == 11 / 9 and row["fertility"] == 9 / 4
-    found = {name: (part["bytes"], part["words"], part["tokens"]) for name, part in row["scripts"].items()}
-    assert found == {"Latin": (8, 3, 7), "Cyrillic": (3, 1, 2)}
+    results = {name: (part["bytes"], part["words"], part["tokens"]) for name, part in row["scripts"].items()}
+    assert results == {"Latin": (8, 3, 7), "Cyrillic": (3, 1, 2)}
 
 
 @pytest.mark.parametrize("words", ["char", "byte", "bpe:400"])
@@ -168,12 +170,12 @@ def test_what_loses_something_shows_how_much_and_no_rates():
 
 
 def test_failing_contender_gives_the_reason_and_the_others_continue():
-    one, other = rows_of("bpe:40000,byte")
-    assert one["error"].startswith("TokenizerError: bpe: vocab_size=40000 cannot be reached")
-    assert one["bytes_per_token"] is None and other["bytes_per_token"] == 1.0
+    first, other = rows_of("bpe:40000,byte")
+    assert first["error"].startswith("TokenizerError: bpe: vocab_size=40000 cannot be reached")
+    assert first["bytes_per_token"] is None and other["bytes_per_token"] == 1.0
     (row,) = rows_of("char", "abc", "abcd")
     assert "'d' (U+0064) at offset 3 is not in the alphabet" in row["error"]
-    assert one.keys() == other.keys() == row.keys()
+    assert first.keys() == other.keys() == row.keys()
 
 
 # On the command line.
@@ -196,10 +198,10 @@ def test_comparison_prints_tables_and_writes_strict_json_and_a_picture(tmp_path,
     def no(word):
         raise AssertionError(word)
 
-    told = json.loads((tmp_path / "a" / "x.json").read_text(encoding="utf-8"), parse_constant=no)
-    assert [row["name"] for row in told["rows"]] == ["byte", "bpe:300"]
-    assert told["machine"]["threads"] == 1 and told["machine"]["cpu"]
-    assert told["corpus"]["validation_bytes"] == told["rows"][0]["tokens"] == told["rows"][0]["bytes"]
+    figures = json.loads((tmp_path / "a" / "x.json").read_text(encoding="utf-8"), parse_constant=no)
+    assert [row["name"] for row in figures["rows"]] == ["byte", "bpe:300"]
+    assert figures["machine"]["threads"] == 1 and figures["machine"]["cpu"]
+    assert figures["corpus"]["validation_bytes"] == figures["rows"][0]["tokens"] == figures["rows"][0]["bytes"]
     svg = (tmp_path / "x.svg").read_text(encoding="utf-8")
     assert svg.startswith("<?xml") and "Devanagari" in re.sub(r"<!--\s*(.*?)\s*-->", r"\1", svg)
 
@@ -220,9 +222,9 @@ def test_files_are_learned_from_but_for_their_end(tmp_path, capsys):
         str(tmp_path / "x.json"),
     ]
     assert run(["tokenizer", "compare", *words]) == 0
-    told = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))
-    assert told["corpus"]["validation_bytes"] == round(0.025 * (19 * 60 + 1 + 29 + 1))
-    assert told["rows"][1]["tokens"] > 25 > 0.5 * told["rows"][1]["tokens"]  # of zz, nothing was learned
+    figures = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))
+    assert figures["corpus"]["validation_bytes"] == round(0.025 * (19 * 60 + 1 + 29 + 1))
+    assert figures["rows"][1]["tokens"] > 25 > 0.5 * figures["rows"][1]["tokens"]  # of zz, nothing was learned
     assert "by script" not in capsys.readouterr().out  # there is one only
 
 
@@ -267,7 +269,7 @@ def test_picture_of_nothing_is_refused(tmp_path):
 
 def test_boxes_that_overlap_are_known_to():
     boxes = [plot.Box(x, y, 10.0, 10.0) for x, y in ((0.0, 0.0), (5.0, 9.0), (11.0, 0.0), (5.0, 11.0))]
-    meets = [[one.meets(other) for other in boxes] for one in boxes]
+    meets = [[box.meets(other) for other in boxes] for box in boxes]
     assert meets == [[1, 1, 0, 0], [1, 1, 1, 1], [0, 1, 1, 0], [0, 1, 0, 1]]
 
 

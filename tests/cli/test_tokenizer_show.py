@@ -81,11 +81,11 @@ def test_what_is_no_terminal_gets_a_token_a_line(saved, tmp_path, capsys):
 def test_text_comes_from_the_command_line_or_standard_input(saved, capsys, monkeypatch):
     for text in ("None", "", "to be"):
         assert run(["tokenizer", "show", saved, "--text", text]) == 0
-        said = capsys.readouterr().out
+        output = capsys.readouterr().out
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
         assert run(["tokenizer", "show", saved]) == 0
-        assert capsys.readouterr().out == said
-        assert said.count("\n") == len(SMALL.encode(text))
+        assert capsys.readouterr().out == output
+        assert output.count("\n") == len(SMALL.encode(text))
 
 
 def terminal(width=60, **options):
@@ -137,10 +137,10 @@ def test_token_wider_than_the_terminal_is_cut():
 
 def test_unknown_characters_and_normal_forms_are_reported():
     codec = Char(unknown=True, nfc=True).train(["abc"])
-    told = plain(drawn(terminal(120), codec, "aXbXc"))
-    assert "<unk>" in told and "2 tokens are <unk>, and their text is lost" in told
-    told = plain(drawn(terminal(120), Char(nfc=True).train(["é"]), "e\u0301"))
-    assert "do not give this text back: it was normalised first" in told
+    message = plain(drawn(terminal(120), codec, "aXbXc"))
+    assert "<unk>" in message and "2 tokens are <unk>, and their text is lost" in message
+    message = plain(drawn(terminal(120), Char(nfc=True).train(["é"]), "e\u0301"))
+    assert "do not give this text back: it was normalised first" in message
 
 
 class Reader(HTMLParser):

@@ -94,7 +94,7 @@ def test_table_without_a_part_changes_the_fields_of_the_present_part():
 def test_blocks_take_the_place_of_a_block_and_the_reverse():
     pattern = merge(Recipe, to_table(Recipe()), {"model": {"blocks": [{"part": "prenorm"}, "postnorm"]}})
     recipe = from_table(Recipe, pattern)
-    assert recipe.model.block is None and [type(one) for one in recipe.model.pattern()] == [PreNorm, PostNorm] * 2
+    assert recipe.model.block is None and [type(item) for item in recipe.model.pattern()] == [PreNorm, PostNorm] * 2
     again = merge(Recipe, to_table(recipe), {"model": {"block": "postnorm"}})
     assert from_table(Recipe, again).model.pattern() == (PostNorm(),) * 4
     refused({"model": {"block": "prenorm", "blocks": ["prenorm"]}}, "blocks: expected either block or blocks, got both")

@@ -257,14 +257,14 @@ PRIVATE = r"(told|tell|said|say|nobody|letters|learned from|lies|stands|kept|mat
 
 def faults(about: str) -> list[str]:
     """What is wrong with the help of a flag."""
-    found = []
+    results = []
     if len(about.split()) < 3 or len(about) > 140:
-        found.append("expected 3 words to 140 characters")
+        results.append("expected 3 words to 140 characters")
     if re.match(TERSE, about) or about.endswith(".") or about.startswith(('"', "`")):
-        found.append("expected a fragment that names the thing")
+        results.append("expected a fragment that names the thing")
     if private := re.findall(rf"\b{PRIVATE}", about):
-        found.append(f"expected the field's words, got {private}")
-    return found
+        results.append(f"expected the field's words, got {private}")
+    return results
 
 
 def test_every_flag_has_a_help_that_explains_it():

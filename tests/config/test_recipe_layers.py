@@ -67,8 +67,8 @@ def layers_of(case, capsys, folder):
         wanted[key] = draw.choice(values)
         flags += [flag, wanted[key]]
     shown = printed(capsys, "shakespeare_char", *files, *flags)
-    found = tomllib.loads(shown)
-    assert {key: found_in(found, key) for key in KEYS} == wanted
+    result = tomllib.loads(shown)
+    assert {key: found_in(result, key) for key in KEYS} == wanted
     return shown
 
 
@@ -78,9 +78,9 @@ def all_count(capsys, folder):
     (folder / "two.toml").write_text("[model]\ndim = 48\n", encoding="utf-8")
     (folder / "three.toml").write_text("threads = 2\n", encoding="utf-8")
     files = [folder / f"{name}.toml" for name in ("one", "two", "three")]
-    found = tomllib.loads(printed(capsys, "shakespeare_char", *files, "--model.layers", "2"))
-    model = found["model"]
-    assert (found["seed"], model["dim"], model["layers"], model["context"], found["threads"]) == (3, 48, 2, 24, 2)
+    output = tomllib.loads(printed(capsys, "shakespeare_char", *files, "--model.layers", "2"))
+    model = output["model"]
+    assert (output["seed"], model["dim"], model["layers"], model["context"], output["threads"]) == (3, 48, 2, 24, 2)
 
 
 def test_all_of_several_files_count_and_flags_win(capsys, tmp_path):
@@ -98,12 +98,12 @@ def test_last_layer_wins_a_key_and_the_printed_recipe_reads_back_as_itself(case,
 def test_part_that_a_file_names_is_kept_by_a_later_file_of_its_fields(capsys, tmp_path):
     (tmp_path / "one.toml").write_text('[optimizer]\npart = "muon"\n[model]\nposition = "alibi"\n', encoding="utf-8")
     (tmp_path / "two.toml").write_text("[optimizer]\nlr = 0.02\n", encoding="utf-8")
-    found = tomllib.loads(printed(capsys, "shakespeare_char", tmp_path / "one.toml", tmp_path / "two.toml"))
-    assert (found["optimizer"]["part"], found["optimizer"]["lr"]) == ("muon", 0.02)
-    assert found["model"]["position"]["part"] == "alibi"
+    output = tomllib.loads(printed(capsys, "shakespeare_char", tmp_path / "one.toml", tmp_path / "two.toml"))
+    assert (output["optimizer"]["part"], output["optimizer"]["lr"]) == ("muon", 0.02)
+    assert output["model"]["position"]["part"] == "alibi"
     words = [tmp_path / "one.toml", tmp_path / "two.toml", "--optimizer", "adamw"]
-    found = tomllib.loads(printed(capsys, "shakespeare_char", *words))
-    assert (found["optimizer"]["part"], found["optimizer"]["lr"]) == ("adamw", 0.001)  # 0.02 was meant for muon
+    output = tomllib.loads(printed(capsys, "shakespeare_char", *words))
+    assert (output["optimizer"]["part"], output["optimizer"]["lr"]) == ("adamw", 0.001)  # 0.02 was meant for muon
 
 
 def test_config_error_names_the_file_with_the_mistake(tmp_path):
@@ -125,8 +125,8 @@ def resumed_with(tmp_path, capsys):
     begun = [str(tmp_path / "one.toml"), str(tmp_path / "two.toml"), "--run", run, *corpus, *flags]
     assert command(["train", "shakespeare_char", *begun]) == 0
     recipe = (tmp_path / "run" / "recipe.toml").read_text(encoding="utf-8")
-    found = tomllib.loads(recipe)
-    assert (found["model"]["dim"], found["optimizer"]["lr"], found["train"]["steps"]) == (16, 0.02, 3)
+    result = tomllib.loads(recipe)
+    assert (result["model"]["dim"], result["optimizer"]["lr"], result["train"]["steps"]) == (16, 0.02, 3)
     for again in (
         begun,
         [f"{run}/recipe.toml", "--run", run],

@@ -133,13 +133,13 @@ def test_each_slot_of_ours_names_its_files_and_finds_each(slot):
 
 
 def test_unknown_part_error_suggests_a_similar_name_the_known_ones_and_load():
-    with pytest.raises(UnknownPart) as told:
+    with pytest.raises(UnknownPart) as error:
         Attention.find("sdpaa")
-    message = str(told.value)
+    message = str(error.value)
     assert message.startswith("nanotx.attention: no part named 'sdpaa'. Did you mean 'sdpa'? Known: ")
     assert ", ".join(Attention.names()) in message
     assert "--load FILE.py" in message
-    assert told.value.exit_code == 2
+    assert error.value.exit_code == 2
 
 
 def test_nothing_is_proposed_where_nothing_is_near():

@@ -56,11 +56,11 @@ def test_part_named_next_to_a_wrapper_becomes_its_inner_part():
 def slots(config):
     for name in fields(type(config)):
         item = getattr(config, name)
-        for one in item if isinstance(item, tuple) else (item,):
-            if isinstance(one, Slot):
-                yield one.family
-            if dataclasses.is_dataclass(one):
-                yield from slots(one)
+        for entry in item if isinstance(item, tuple) else (item,):
+            if isinstance(entry, Slot):
+                yield entry.family
+            if dataclasses.is_dataclass(entry):
+                yield from slots(entry)
 
 
 def printed_places(swaps):

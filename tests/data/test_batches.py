@@ -74,8 +74,8 @@ def test_order_is_a_permutation(count, seed, epoch):
 def test_order_of_more_than_four_billion_windows_has_no_collision(count, seed, epoch, places):
     if not places:
         return
-    found = permute(np.array(sorted(places)), count, seed, np.full(len(places), epoch))
-    assert len(set(found.tolist())) == len(places) and found.min() >= 0 and found.max() < count
+    result = permute(np.array(sorted(places)), count, seed, np.full(len(places), epoch))
+    assert len(set(result.tolist())) == len(places) and result.min() >= 0 and result.max() < count
 
 
 def far(standard_errors: float, counts: np.ndarray, expected: float) -> bool:
@@ -167,5 +167,5 @@ def test_batches_gathered_where_an_accelerator_keeps_the_ids_are_those_gathered_
     ids = np.arange(sum(text), dtype=np.uint16)
     plain = Windows(ids=ids, context=text[0], seed=seed)
     there = Windows(ids=ids, context=text[0], seed=seed, device=torch.device("cpu", 0))  # not the plain "cpu"
-    for one, other in zip(plain.batch(step, batch), there.batch(step, batch), strict=True):
-        assert one.equal(other) and one.dtype == other.dtype == torch.long
+    for item, other in zip(plain.batch(step, batch), there.batch(step, batch), strict=True):
+        assert item.equal(other) and item.dtype == other.dtype == torch.long

@@ -394,9 +394,9 @@ def test_entropy_of_a_rule_that_calls_itself_is_the_sum_of_its_series(ends, goes
 
 @given(weights=st.lists(st.integers(1, 9), min_size=6, max_size=6))
 def test_entropy_of_rules_that_call_one_another_solves_its_equations(weights):
-    one, two, three, four, five, six = weights
+    first, two, three, four, five, six = weights
     rules = {
-        "a": {"x<b><b>": one, "y<c>": two + 20},
+        "a": {"x<b><b>": first, "y<c>": two + 20},
         "b": {"x<a>y<c>": three, "z": four + 20},
         "c": {"p<c><b>": five, "q": six + 20},
     }

@@ -36,9 +36,9 @@ def grammars_whose_alternatives_begin_with_rules(draw):
 @given(rules=grammars_whose_alternatives_begin_with_rules())
 def test_unrolling_changes_no_text_and_no_probability(rules):
     before, after = {}, {}
-    for found, made in ((before, rules), (after, unrolled(rules))):
+    for actual, made in ((before, rules), (after, unrolled(rules))):
         for text, p in all_texts(made, "<top>"):
-            found[text] = found.get(text, 0.0) + p
+            actual[text] = actual.get(text, 0.0) + p
     assert after == pytest.approx(before)
     for choices in unrolled(rules).values():
         assert len(choices) == 1 or not any(text.startswith("<") for text in choices)
@@ -86,9 +86,9 @@ def test_each_scene_is_in_one_script_and_every_script_fills_its_share():
 def test_two_talk_in_turn_and_call_each_other_by_name():
     partners, colons = {}, {}
     for voice in VOICES.values():
-        for one, other in voice.casts:
-            partners |= {one: other, other: one}
-            colons |= dict.fromkeys((one, other), voice.colon)
+        for cast, other in voice.casts:
+            partners |= {cast: other, other: cast}
+            colons |= dict.fromkeys((cast, other), voice.colon)
     last, turns, calls = "", 0, 0
     for line in TEXT.splitlines()[:-1]:
         speaker = next((name for name in partners if line.startswith(name + colons[name])), "")
@@ -161,21 +161,21 @@ def test_text_of_the_stage_is_outside_the_voices():
 
 @given(text=st.text(st.sampled_from("aé 1бαक।3漢かア한ا٣،\u0301.\n😀ᚠ"), max_size=40) | st.text(max_size=40))
 def test_stretches_join_to_the_text_and_differ_from_their_neighbours(text):
-    found = list(scripts.script_segments(text))
-    assert "".join(segment for _, segment in found) == text
-    assert all(one[0] != other[0] for one, other in pairwise(found))
-    assert all(segment for _, segment in found)
+    results = list(scripts.script_segments(text))
+    assert "".join(segment for _, segment in results) == text
+    assert all(item[0] != other[0] for item, other in pairwise(results))
+    assert all(segment for _, segment in results)
     known = {*scripts.NAMES.split(), scripts.OTHER}
-    assert [script for script, _ in found if script not in known] in ([], [scripts.COMMON])
-    assert scripts.COMMON not in [script for script, _ in found] or len(found) == 1
-    for script, segment in found:
+    assert [script for script, _ in results if script not in known] in ([], [scripts.COMMON])
+    assert scripts.COMMON not in [script for script, _ in results] or len(results) == 1
+    for script, segment in results:
         for letter in segment:
             if script in scripts.NAMES.split() and not regex.match(rf"[{scripts.SHARED}]", letter):
                 assert regex.match(rf"\p{{Script={script}}}", letter)
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "actual"),
     {
         "": [],
         "12, 3": [("Common", "12, 3")],
@@ -185,8 +185,8 @@ def test_stretches_join_to_the_text_and_differ_from_their_neighbours(text):
         "ᚠ, ꦀ": [("Other", "ᚠ, "), ("Javanese", "ꦀ")],
     }.items(),
 )
-def test_what_belongs_to_no_script_goes_with_the_script_before_it(text, found):
-    assert list(scripts.script_segments(text)) == found
+def test_what_belongs_to_no_script_goes_with_the_script_before_it(text, actual):
+    assert list(scripts.script_segments(text)) == actual
 
 
 @pytest.mark.parametrize(

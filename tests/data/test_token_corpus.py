@@ -63,23 +63,23 @@ def dataset(path, tokenizer=None, context=8, **plan):
 
 def test_dataset_of_token_files_is_that_of_their_text(tmp_path):
     """Where the cut falls between the same tokens; the evaluation of few tokens reads all of both."""
-    found = dataset(encoded(tmp_path / "a.tok"))
+    result = dataset(encoded(tmp_path / "a.tok"))
     ids = BPE.encode(TEXT)
     cut = len(ids) - round(len(ids) * 0.1)
-    assert found.codec == BPE and found.size == len(ids)
-    assert found.windows.ids[:].tolist() == ids[:cut].tolist()
-    val = found.eval_texts["val"]
+    assert result.codec == BPE and result.size == len(ids)
+    assert result.windows.ids[:].tolist() == ids[:cut].tolist()
+    val = result.eval_texts["val"]
     assert val.ids.tolist() == ids[cut:].tolist() and val.size == len(BPE.decode_bytes(ids[cut:]))
-    assert found.eval_texts["train"].tokens == val.tokens
+    assert result.eval_texts["train"].tokens == val.tokens
 
 
 def test_several_files_are_joined_and_files_to_validate_on_are_kept_apart(tmp_path):
-    one, two, three = (encoded(tmp_path / f"{name}.tok", name * 50) for name in "abc")
-    found = dataset((one, two))
+    first, two, three = (encoded(tmp_path / f"{name}.tok", name * 50) for name in "abc")
+    result = dataset((first, two))
     whole = [*BPE.encode("a" * 50), *BPE.encode("b" * 50)]
-    assert [*found.windows.ids[:], *found.eval_texts["val"].ids] == whole
+    assert [*result.windows.ids[:], *result.eval_texts["val"].ids] == whole
     corpus = Tokens(path=(str(tmp_path / "[ab].tok"),), val_path=(str(three),))
-    split = open_split(corpus, corpus.token_files(), Saved(path=str(one)))
+    split = open_split(corpus, corpus.token_files(), Saved(path=str(first)))
     assert split.train.tolist() == whole and split.val.tolist() == BPE.encode("c" * 50).tolist()
 
 
@@ -127,21 +127,21 @@ def test_windows_of_a_file_larger_than_memory_are_read_where_they_are(tmp_path):
         sample = token_file._sample(file.fileno(), huge.start, 2 * count)
         file.seek(0)
         file.write(replace(huge, sample=sample).pack())
-    found = dataset(path, context=64)
-    assert len(found.windows.ids) == count - round(count * 0.1) and found.eval_texts["val"].asked
-    x, _ = found.windows.batch(10**6, 3)
+    result = dataset(path, context=64)
+    assert len(result.windows.ids) == count - round(count * 0.1) and result.eval_texts["val"].asked
+    x, _ = result.windows.batch(10**6, 3)
     assert x.shape == (3, 64) and not x.any()
     with path.open("r+b") as file:  # an id that no sample meets is found when it is read
-        place = int(found.windows.starts(5, 1)[0])
+        place = int(result.windows.starts(5, 1)[0])
         file.seek(header.start + 2 * place)
         file.write(b"\xff\xff")
     with pytest.raises(DataError, match=rf"huge.tok: id 65535 at index {place} is beyond the vocabulary of 256"):
-        found.windows.batch(5, 1)
+        result.windows.batch(5, 1)
 
 
 def test_bytes_are_counted_of_the_windows_that_an_evaluation_reads(tmp_path):
-    found = dataset(encoded(tmp_path / "a.tok", TEXT * 5), eval_tokens=200)
-    text_ = found.eval_texts["val"]
+    result = dataset(encoded(tmp_path / "a.tok", TEXT * 5), eval_tokens=200)
+    text_ = result.eval_texts["val"]
     assert text_.asked == 200 and 150 < text_.tokens <= 200
     assert text_.size == sum(len(BPE.decode_bytes(window[1:])) for window in text_.windows)
 
@@ -154,7 +154,7 @@ def test_special_token_between_texts_has_no_bytes(tmp_path):
     assert read_header(path).size == len(TEXT.encode("utf-8")) + 3
     val = dataset(path).eval_texts["val"]
     end = BPE.special_tokens["<|end|>"]
-    assert end in val.ids and val.size == len(BPE.decode_bytes([one for one in val.ids if one != end]))
+    assert end in val.ids and val.size == len(BPE.decode_bytes([token_id for token_id in val.ids if token_id != end]))
 
 
 def test_ids_that_do_not_give_their_text_back_have_no_bits_per_byte(tmp_path):
@@ -281,8 +281,8 @@ def test_path_is_recognised_as_token_files_by_what_is_in_them(tmp_path):
 
 def rows(run: Path) -> list[tuple[int, float]]:
     lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    found = {row["step"]: row["loss"] for row in map(json.loads, lines) if row["event"] == "step"}
-    return sorted(found.items())
+    figures = {row["step"]: row["loss"] for row in map(json.loads, lines) if row["event"] == "step"}
+    return sorted(figures.items())
 
 
 def test_run_on_a_token_file_takes_its_tokenizer_and_resumes_to_the_bit(tmp_path, monkeypatch, capsys):

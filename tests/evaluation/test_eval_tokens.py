@@ -46,8 +46,8 @@ def texts(path: Path, tokenizer: Tokenizer, context: int = 8, **plan: object):
 
 def rows(folder: Path, event: str) -> list[dict]:
     """What happened in a run."""
-    found = map(json.loads, (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
-    return [row for row in found if row["event"] == event]
+    figures = map(json.loads, (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
+    return [row for row in figures if row["event"] == event]
 
 
 def start(folder: Path, *more: str, **flags: object) -> int:
@@ -100,32 +100,32 @@ def test_bytes_of_what_is_read_are_counted_for_every_tokenizer(tmp_path: Path, n
     }
     config = Tokenizer.find(name)(**sizes.get(name, {}))
     path = write(tmp_path / "t.txt")
-    found = texts(path, config, eval_tokens=2_000)
-    for paper in found.eval_texts.values():
-        told = sum(len(found.codec.decode_bytes(window[1:])) for window in paper.windows)
-        assert paper.size == told > 0 and 1_900 < paper.tokens <= 2_000
+    result = texts(path, config, eval_tokens=2_000)
+    for paper in result.eval_texts.values():
+        message = sum(len(result.codec.decode_bytes(window[1:])) for window in paper.windows)
+        assert paper.size == message > 0 and 1_900 < paper.tokens <= 2_000
 
 
 def test_windows_are_spread_over_the_whole_text_and_are_the_same_each_time(tmp_path: Path) -> None:
     path = tmp_path / "t.txt"
     numbers = "".join(f"{number:05}\n" for number in range(50_000))
     path.write_text(numbers, encoding="utf-8")
-    found = texts(path, Byte(), context=12, eval_tokens=1_200)
+    result = texts(path, Byte(), context=12, eval_tokens=1_200)
     again = texts(path, Byte(), context=12, eval_tokens=1_200)
     validation = numbers[round(len(numbers) * 0.9) :]
-    places = [validation.index(found.codec.decode(window)) for window in found.eval_texts["val"].windows]
+    places = [validation.index(result.codec.decode(window)) for window in result.eval_texts["val"].windows]
     assert len(places) == 100 and places[0] < 300 and places[-1] > len(validation) * 0.98
     assert np.ptp(np.diff(places)) <= 2  # all as far apart
-    assert all(map(np.array_equal, found.eval_texts["val"].windows, again.eval_texts["val"].windows))
+    assert all(map(np.array_equal, result.eval_texts["val"].windows, again.eval_texts["val"].windows))
 
 
 def test_tokens_of_a_window_are_those_of_the_whole_text(tmp_path: Path) -> None:
     path = write(tmp_path / "t.txt")
     for config in (Char(), Tokenizer.find("bpe")(vocab_size=300), Tokenizer.find("word")(vocab_size=15, unknown=True)):
-        found = texts(path, config, eval_tokens=2_000)
-        whole = found.codec.encode(path.read_text(encoding="utf-8")).tolist()
+        result = texts(path, config, eval_tokens=2_000)
+        whole = result.codec.encode(path.read_text(encoding="utf-8")).tolist()
         joined = " ".join(map(str, whole))
-        assert all(" ".join(map(str, window.tolist())) in joined for window in found.eval_texts["val"].windows)
+        assert all(" ".join(map(str, window.tolist())) in joined for window in result.eval_texts["val"].windows)
 
 
 def test_no_more_is_encoded_of_a_longer_text(tmp_path: Path, monkeypatch) -> None:
@@ -135,8 +135,8 @@ def test_no_more_is_encoded_of_a_longer_text(tmp_path: Path, monkeypatch) -> Non
     monkeypatch.setattr(type(codec), "encode", lambda self, text: seen.append(len(text)) or encode(self, text))
     for size in (1_000_000, 4_000_000):
         seen.clear()
-        found = texts(write(tmp_path / "t.txt", size), Byte(), eval_tokens=2_000)
-        assert sum(seen) - len(found.windows.ids) < 700_000  # what is learned from is encoded whole
+        result = texts(write(tmp_path / "t.txt", size), Byte(), eval_tokens=2_000)
+        assert sum(seen) - len(result.windows.ids) < 700_000  # what is learned from is encoded whole
 
 
 @pytest.mark.slow
@@ -192,7 +192,7 @@ def test_standard_error_is_that_of_windows_drawn_at_random() -> None:
 
     model, machine = Model(dim=16, layers=1, context=10).build(7).eval(), choose_machine("cpu", "float32", 1)
     eval_text = EvalText(ids=np.arange(1_000) * 5 % 7, start=0, size=1)
-    nats = np.concatenate([one.numpy() for one in cross_entropies(model, eval_text, machine, "none")]).reshape(-1, 10)
+    nats = np.concatenate([item.numpy() for item in cross_entropies(model, eval_text, machine, "none")]).reshape(-1, 10)
     score = evaluate(model, eval_text, machine)
     assert score.stderr == pytest.approx(nats.mean(1).std(ddof=1) / np.sqrt(100), rel=1e-4)
     assert evaluate(model, EvalText(ids=np.arange(9) % 7, start=0, size=1), machine).stderr is None
@@ -203,19 +203,19 @@ def test_standard_error_is_that_of_windows_drawn_at_random() -> None:
 def test_bytes_of_a_text_are_counted_but_for_those_of_unknown_characters(known, words):
     codec = Char(unknown=True).train([known])
     data = words.encode("utf-8")
-    wanted = sum(len(one.encode("utf-8")) for one in words if one in codec.alphabet)
+    wanted = sum(len(word.encode("utf-8")) for word in words if word in codec.alphabet)
     ids = codec.encode(words)
     assert known_bytes(codec, ids, data) == wanted
     if len(ids) > 1 and wanted and ids[0] != ids[1]:  # other ids are not those of the text
         assert known_bytes(codec, ids[::-1].copy(), data) in (0, wanted)
     if words:
-        found = eval_text(codec, words)
-        assert (found.size, found.unknown) == (wanted, sum(one not in codec.alphabet for one in words))
+        result = eval_text(codec, words)
+        assert (result.size, result.unknown) == (wanted, sum(word not in codec.alphabet for word in words))
 
 
 def test_windows_with_unknown_tokens_have_the_bytes_of_the_others():
     codec = Char(unknown=True).train(["abc \n"])
     long = "abc Ω abc\n" * 400
-    found = eval_text(codec, long, count=300, context=30)
-    assert found.windows and found.unknown > 0
-    assert found.size == found.tokens - found.unknown
+    result = eval_text(codec, long, count=300, context=30)
+    assert result.windows and result.unknown > 0
+    assert result.size == result.tokens - result.unknown

@@ -21,8 +21,8 @@ MODEL = Model(dim=8, layers=1, context=5).build(7)
 def test_every_token_is_predicted_once_and_in_order(ids, context, rows):
     eval_text = EvalText(ids=np.array(ids), start=3, size=1)
     batches = list(eval_text.batches(context, rows))
-    assert [one for _, y in batches for one in y.flatten().tolist()] == ids
-    assert [one for x, _ in batches for one in x.flatten().tolist()] == [3, *ids[:-1]]
+    assert [item for _, y in batches for item in y.flatten().tolist()] == ids
+    assert [item for x, _ in batches for item in x.flatten().tolist()] == [3, *ids[:-1]]
     assert all(x.shape == y.shape and x.shape[0] <= rows and x.shape[1] <= context for x, y in batches)
 
 

@@ -161,8 +161,8 @@ def test_intervals_of_several_arms_agree_with_the_outcomes_and_cover_at_least_as
 def test_unpaired_test_is_caught_by_its_power():
     base, arms = losses(10, 5, 0.005)
     pooled = np.sqrt((base.var(axis=1, ddof=1) + arms[:, 0].var(axis=1, ddof=1)) / 5)
-    found = np.abs(arms[:, 0].mean(axis=1) - base.mean(axis=1)) / pooled > student.quantile(0.95, 8)
-    assert found.sum() < binomial_range(power_in_theory(0.005, 5))[0] / 2
+    result = np.abs(arms[:, 0].mean(axis=1) - base.mean(axis=1)) / pooled > student.quantile(0.95, 8)
+    assert result.sum() < binomial_range(power_in_theory(0.005, 5))[0] / 2
 
 
 def test_validation_peeked_at_is_caught_as_false_alarms():

@@ -71,11 +71,11 @@ def test_log_probabilities_are_the_models_own_whatever_the_knobs():
     for row, completion in enumerate(generation.completions):
         assert completion.text == "".join(piece for at, piece in pieces if at == row) == CODEC.decode(completion.ids)
         ids = CODEC.encode(completion.prompt).tolist()
-        for one, found in zip(completion.ids, completion.log_probs, strict=True):
+        for item, actual in zip(completion.ids, completion.log_probs, strict=True):
             with torch.no_grad():
-                want = MODEL.next_logits(torch.tensor([ids])).log_softmax(-1)[0, one]
-            assert found == pytest.approx(float(want), abs=1e-4)
-            ids.append(one)
+                want = MODEL.next_logits(torch.tensor([ids])).log_softmax(-1)[0, item]
+            assert actual == pytest.approx(float(want), abs=1e-4)
+            ids.append(item)
         assert completion.log_prob == pytest.approx(sum(completion.log_probs))
         assert completion.mean_log_prob == completion.log_prob / 4
 
@@ -148,15 +148,15 @@ def test_standard_output_holds_the_texts_alone(folder, capsys, tmp_path):
     words = ["--prompts", str(tmp_path / "prompts.txt"), "--seed", "5", "--json", str(tmp_path / "x.json")]
     out, err = sampled(folder, capsys, *words)
     loaded = nanotx.load(folder)
-    texts = [loaded.generate(one, max_new_tokens=12, seed=5 + row) for row, one in enumerate(["ab", "", "cde"])]
+    texts = [loaded.generate(item, max_new_tokens=12, seed=5 + row) for row, item in enumerate(["ab", "", "cde"])]
     assert out == "\n".join(texts) + "\n"
     assert [line.partition(":")[0] for line in err.splitlines()] == [f"{n} of 3, seed {4 + n}" for n in (1, 2, 3)]
-    told = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))
-    assert [one["prompt"] + one["text"] for one in told["texts"]] == texts
-    assert [one["seed"] for one in told["texts"]] == [5, 6, 7] and told["sampling"]["temperature"] == 0.8
-    for one in told["texts"]:
-        assert len(one["ids"]) == len(one["log_probs"]) == 12
-        assert one["log_prob"] == pytest.approx(math.fsum(one["log_probs"]))
+    figures = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))
+    assert [text["prompt"] + text["text"] for text in figures["texts"]] == texts
+    assert [text["seed"] for text in figures["texts"]] == [5, 6, 7] and figures["sampling"]["temperature"] == 0.8
+    for entry in figures["texts"]:
+        assert len(entry["ids"]) == len(entry["log_probs"]) == 12
+        assert entry["log_prob"] == pytest.approx(math.fsum(entry["log_probs"]))
 
 
 @pytest.fixture(scope="module")
@@ -188,8 +188,8 @@ def test_prompt_file_has_one_prompt_per_line_exactly_and_only_a_newline_ends_a_l
     (tmp_path / "prompts.txt").write_bytes(content.encode("utf-8"))
     words = ["--prompts", str(tmp_path / "prompts.txt"), "--max-new-tokens", "1", "--json", str(tmp_path / "x.json")]
     sampled(bytes_folder, capsys, *words)
-    told = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))
-    assert [one["prompt"] for one in told["texts"]] == prompts
+    figures = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))
+    assert [text["prompt"] for text in figures["texts"]] == prompts
 
 
 def test_n_samples_of_each_prompt_are_ranked_and_printed_with_their_tokens(folder, capsys, tmp_path):
@@ -205,21 +205,21 @@ def test_n_samples_of_each_prompt_are_ranked_and_printed_with_their_tokens(folde
         str(tmp_path / "x.json"),
     ]
     out, err = sampled(folder, capsys, *words)
-    told = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))["texts"]
-    order = [one["mean_log_prob"] for one in told]
-    assert order == sorted(order, reverse=True) and {one["seed"] for one in told} == {0, 1, 2}
-    assert out == "".join(one["prompt"] + one["text"] + "\n" for one in told)
-    assert err.count("log-prob") == 3 and f"{told[0]['log_probs'][0]:.4f}" in err
+    figures = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))["texts"]
+    order = [item["mean_log_prob"] for item in figures]
+    assert order == sorted(order, reverse=True) and {item["seed"] for item in figures} == {0, 1, 2}
+    assert out == "".join(item["prompt"] + item["text"] + "\n" for item in figures)
+    assert err.count("log-prob") == 3 and f"{figures[0]['log_probs'][0]:.4f}" in err
 
 
 def test_n_samples_of_several_prompts_are_ranked_prompt_by_prompt(folder, capsys, tmp_path):
     (tmp_path / "prompts.txt").write_text("ab\ncde\n", encoding="utf-8")
     words = ["--prompts", str(tmp_path / "prompts.txt"), "--best-of", "2", "--temperature", "2"]
     sampled(folder, capsys, *words, "--json", str(tmp_path / "x.json"))
-    told = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))["texts"]
-    assert [one["prompt"] for one in told] == ["ab", "ab", "cde", "cde"]
-    assert [{one["seed"] for one in told[first : first + 2]} for first in (0, 2)] == [{0, 1}, {2, 3}]
-    assert all(told[first]["mean_log_prob"] >= told[first + 1]["mean_log_prob"] for first in (0, 2))
+    figures = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))["texts"]
+    assert [item["prompt"] for item in figures] == ["ab", "ab", "cde", "cde"]
+    assert [{item["seed"] for item in figures[first : first + 2]} for first in (0, 2)] == [{0, 1}, {2, 3}]
+    assert all(figures[first]["mean_log_prob"] >= figures[first + 1]["mean_log_prob"] for first in (0, 2))
 
 
 def test_sampling_flags_reach_the_text(folder, capsys):
@@ -268,7 +268,7 @@ def test_each_text_with_a_draft_is_the_one_that_its_own_seed_gives(folder, capsy
         sampled(folder, capsys, *words, "--json", str(tmp_path / "x.json"))
         return json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))["texts"]
 
-    together = {one["seed"]: one["ids"] for one in texts("--seed", "3", "--best-of", "3")}
+    together = {item["seed"]: item["ids"] for item in texts("--seed", "3", "--best-of", "3")}
     assert together == {seed: texts("--seed", str(seed))[0]["ids"] for seed in (3, 4, 5)}
     assert len(set(map(tuple, together.values()))) == 3
 

@@ -20,20 +20,20 @@ PROMPT = [0, 0, 4]
 
 def softmax(logits):
     top = max(logits)
-    grown = [math.exp(one - top) for one in logits]
-    return [one / sum(grown) for one in grown]
+    grown = [math.exp(logit - top) for logit in logits]
+    return [item / sum(grown) for item in grown]
 
 
 def kept(probabilities, ids):
     """The distribution of these alone."""
-    total = sum(probabilities[one] for one in ids)
-    return [probabilities[one] / total if one in ids else 0.0 for one in range(len(probabilities))]
+    total = sum(probabilities[token_id] for token_id in ids)
+    return [probabilities[number] / total if number in ids else 0.0 for number in range(len(probabilities))]
 
 
 def reaching(probabilities, order, share):
     """The first of an order, until the share is reached."""
     ids = []
-    while sum(probabilities[one] for one in ids) < share:
+    while sum(probabilities[token_id] for token_id in ids) < share:
         ids.append(order[len(ids)])
     return ids
 
@@ -47,7 +47,7 @@ def tabled(p):
 
 @given(logits=st.lists(st.integers(-3, 3), min_size=1, max_size=9), count=st.integers(1, 12))
 def test_top_k_keeps_the_k_best_and_of_equal_ones_the_first(logits, count):
-    order = sorted(range(len(logits)), key=lambda one: (-logits[one], one))
+    order = sorted(range(len(logits)), key=lambda index: (-logits[index], index))
     assert top_k_mask(torch.tensor([logits]).float(), count)[0].nonzero().flatten().tolist() == sorted(order[:count])
 
 
@@ -62,15 +62,15 @@ def test_top_p_keeps_the_fewest_best_that_reach_the_probability(weights, top_p):
 
 @given(weights=weights, share=st.floats(0.0, 0.99))
 def test_min_p_keeps_what_is_at_least_a_share_as_likely_as_the_best(weights, share):
-    p = [one / sum(weights) for one in weights]
-    assert min_p_mask(tabled(p), share)[0].tolist() == [one >= share * max(p) for one in p]
+    p = [tensor / sum(weights) for tensor in weights]
+    assert min_p_mask(tabled(p), share)[0].tolist() == [probability >= share * max(p) for probability in p]
 
 
 @given(weights=weights, share=st.floats(0.01, 1.0))
 def test_typical_tokens_are_those_nearest_to_the_entropy_that_reach_the_share(weights, share):
-    p = tabled([one / sum(weights) for one in weights])
+    p = tabled([tensor / sum(weights) for tensor in weights])
     inside = typical_mask(p, share)[0]
-    entropy = -sum(one * math.log(one) for one in p[0].tolist())
+    entropy = -sum(probability * math.log(probability) for probability in p[0].tolist())
     distance = (-p[0].log() - entropy).abs()
     assert inside.any() and (inside.all() or distance[inside].max() <= distance[~inside].min() + 1e-9)
     assert p[0][inside].sum() >= share - 1e-9
@@ -102,17 +102,17 @@ def test_repetition_penalty_never_raises_a_token_that_was_generated(logit, penal
 def by_hand(name):
     """The field, and the exact distribution under it."""
     p = softmax(SCORES)
-    ranked = sorted(range(6), key=lambda one: -p[one])
-    entropy = -sum(one * math.log(one) for one in p)
-    by_surprise = sorted(range(6), key=lambda one: abs(-math.log(p[one]) - entropy))
+    ranked = sorted(range(6), key=lambda index: -p[index])
+    entropy = -sum(probability * math.log(probability) for probability in p)
+    by_surprise = sorted(range(6), key=lambda index: abs(-math.log(p[index]) - entropy))
     seen = [1.5 / 1.8, 0.2, -0.4, 0.9, -2.0 * 1.8, 1.1]
     biased = [1.5, 0.2, -0.4 + 2.5, 0.9 - 1.0, -2.0, 1.1]
-    hot = softmax([one / 1.7 for one in SCORES])
+    hot = softmax([item / 1.7 for item in SCORES])
     return {
         "temperature": ({"temperature": 1.7}, hot),
         "top_k": ({"top_k": 3}, kept(p, ranked[:3])),
         "top_p": ({"top_p": 0.7}, kept(p, reaching(p, ranked, 0.7))),
-        "min_p": ({"min_p": 0.3}, kept(p, [one for one in range(6) if p[one] >= 0.3 * max(p)])),
+        "min_p": ({"min_p": 0.3}, kept(p, [number for number in range(6) if p[number] >= 0.3 * max(p)])),
         "typical": ({"typical": 0.5}, kept(p, reaching(p, by_surprise, 0.5))),
         "repetition_penalty": ({"repetition_penalty": 1.8}, softmax(seen)),
         "banned_tokens": ({"banned_tokens": (0, 5)}, kept(p, [1, 2, 3, 4])),
@@ -151,13 +151,13 @@ def test_processor_draws_as_often_as_its_definition_says(name):
 
 
 def test_frequency_and_presence_count_what_was_drawn_and_not_the_prompt():
-    rows, said = 20_000, [3, 3, 1]
+    rows, message = 20_000, [3, 3, 1]
     sampling = Sampling(temperature=1.0, frequency_penalty=0.4, presence_penalty=0.7)
     sampler = Sampler(sampling, [PROMPT] * rows)
-    for one in said:
-        sampler.processors.record(torch.full((rows,), one))
+    for item in message:
+        sampler.processors.record(torch.full((rows,), item))
     counts = torch.bincount(sampler.draw(torch.tensor([SCORES]).expand(rows, -1)), minlength=6).tolist()
-    changed = [one - 0.4 * said.count(at) - 0.7 * (at in said) for at, one in enumerate(SCORES)]
+    changed = [entry - 0.4 * message.count(at) - 0.7 * (at in message) for at, entry in enumerate(SCORES)]
     assert surprise(counts, softmax(changed)) < 5 < surprise(counts, softmax(SCORES))
 
 

@@ -118,11 +118,11 @@ assert texts[0] == texts[1] == loaded.generate("ab", temperature=numpy.float64(1
 print(loaded.generate("ab", max_new_tokens=3, temperature=1, top_p=1, min_p=0, bias={{"e": 3}}, presence_penalty=1))
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    *said, last = done.stdout.splitlines()
+    *output, last = done.stdout.splitlines()
     assert last == nanotx.load(folder).generate(
         "ab", max_new_tokens=3, bias={"e": 3.0}, temperature=1.0, presence_penalty=1.0
     )
-    for (name, value), line in zip(cases + whole + huge, said, strict=True):
+    for (name, value), line in zip(cases + whole + huge, output, strict=True):
         assert line.startswith(f"{name}: ") and "expected a " in line and len(line) < 150, (name, value, line)
 
 

@@ -47,16 +47,16 @@ class Pairs:
 
 def exact(sampling, prompt):
     """The probability of every text of so many tokens, by the model alone: its window is the sampler's."""
-    found = {}
+    result = {}
     for text in product(range(SIZE), repeat=LENGTH):
         window, chance, sampler = list(prompt), 1.0, Sampler(sampling, [prompt])
-        for one in text:
-            chance *= float(sampler.probabilities(Pairs(TARGET).next_logits(torch.tensor([window])))[0, one])
+        for character in text:
+            chance *= float(sampler.probabilities(Pairs(TARGET).next_logits(torch.tensor([window])))[0, character])
             if sampler.processors is not None:
-                sampler.processors.record(torch.tensor([one]))
-            window = [*(window[3:] if len(window) == 6 else window), one]
-        found[text] = chance
-    return found
+                sampler.processors.record(torch.tensor([character]))
+            window = [*(window[3:] if len(window) == 6 else window), character]
+        result[text] = chance
+    return result
 
 
 def deviations(counts, chances):
@@ -78,7 +78,7 @@ def pairwise_deviations(ids, sampling):
         follow = Counter((ids[at],) for at in range(2, len(ids)) if (ids[at - 2], ids[at - 1]) == pair)
         chances = sampler.probabilities(Pairs(TARGET).next_logits(torch.tensor([pair])))[0].tolist()
         if follow.total() > 20:
-            worst = max(worst, deviations(follow, {(one,): chance for one, chance in enumerate(chances)}))
+            worst = max(worst, deviations(follow, {(index,): chance for index, chance in enumerate(chances)}))
     return worst
 
 

@@ -114,9 +114,9 @@ def test_group_may_have_less_memory_than_the_machine(tmp_path):
     assert memory_info(tmp_path) == MemoryInfo(total=16_384_000_000, limit=16_384_000_000, available=8_192_000_000)
     stat = "anon 900000000\ninactive_file 300000000\nactive_file 5"
     put(mounts / "job", memory_max="2000000000", memory_high="max", memory_current="1200000000", memory_stat=stat)
-    found = memory_info(tmp_path)
-    assert found == MemoryInfo(total=16_384_000_000, limit=2_000_000_000, available=1_100_000_000)
-    assert found.bounded
+    result = memory_info(tmp_path)
+    assert result == MemoryInfo(total=16_384_000_000, limit=2_000_000_000, available=1_100_000_000)
+    assert result.bounded
     put(mounts / "job", memory_high="1000000000")
     assert memory_info(tmp_path) == MemoryInfo(total=16_384_000_000, limit=1_000_000_000, available=100_000_000)
 
@@ -124,17 +124,17 @@ def test_group_may_have_less_memory_than_the_machine(tmp_path):
 def test_unlimited_group_of_the_first_version_is_unbounded(tmp_path):
     mounts = kernel(tmp_path, "5:memory:/job", free=100)
     put(mounts / "memory", memory_limit_in_bytes="9223372036854771712", memory_usage_in_bytes="7")
-    found = memory_info(tmp_path)
-    assert found is not None
-    assert not found.bounded
-    assert found.available == 102_400  # the machine's own want, too
+    result = memory_info(tmp_path)
+    assert result is not None
+    assert not result.bounded
+    assert result.available == 102_400  # the machine's own want, too
     put(mounts / "memory/job", memory_limit_in_bytes="1000000", memory_usage_in_bytes="1000500")
     assert memory_info(tmp_path) == MemoryInfo(total=16_384_000_000, limit=1_000_000, available=0)
 
 
 def test_this_machine_has_memory():
-    found = memory_info()
-    assert found is None or 0 < found.available <= found.limit <= found.total
+    result = memory_info()
+    assert result is None or 0 < result.available <= result.limit <= result.total
 
 
 # bfloat16.
@@ -144,7 +144,7 @@ def test_this_machine_has_memory():
 def test_bfloat16_is_taken_where_it_is_listed_and_faster(monkeypatch, listed, half, want):
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: listed)
-    monkeypatch.setattr(device, "measured_peak", lambda one, size: half if one.dtype is torch.bfloat16 else 1.0)
+    monkeypatch.setattr(device, "measured_peak", lambda value, size: half if value.dtype is torch.bfloat16 else 1.0)
     monkeypatch.setattr(device, "has_bfloat16", has_bfloat16.__wrapped__)
     assert choose_machine("cpu", "auto", 1).dtype is (torch.bfloat16 if want else torch.float32)
     assert choose_machine("cpu", "bfloat16", 1).dtype is torch.bfloat16  # requested for, it is done all the same
@@ -204,9 +204,9 @@ def test_measuring_leaves_the_generators_of_a_run_unchanged():
     ],
 )
 def test_auto_compiles_what_repays_it(machine, seconds, has_compiler, onednn, reason):
-    found = decide_compile(machine, seconds, has_compiler, onednn)
-    assert found.on == (not reason)
-    assert re.search(reason or "repay it", found.reason)
+    result = decide_compile(machine, seconds, has_compiler, onednn)
+    assert result.on == (not reason)
+    assert re.search(reason or "repay it", result.reason)
 
 
 def test_failing_compiler_is_reported_with_its_remedy(monkeypatch):
@@ -216,8 +216,8 @@ def test_failing_compiler_is_reported_with_its_remedy(monkeypatch):
     monkeypatch.setattr("nanotx.training.compile.onednn_is_faster", lambda: False)
     with pytest.raises(ConfigError, match=r"compile: /usr/bin/g\+\+ fails: no licence; mend it; or try --no-compile"):
         settle("on", model(), on(), 1, peak=1.0)
-    found = settle("auto", model(), on(), 10**12, peak=1e9)
-    assert (found.on, found.reason.partition(";")[0]) == (False, broken.fault)
+    result = settle("auto", model(), on(), 10**12, peak=1e9)
+    assert (result.on, result.reason.partition(";")[0]) == (False, broken.fault)
     assert not settle("off", model(), on(), 10**12, peak=1e9).on
     monkeypatch.setattr("nanotx.training.compile.try_compile", lambda _: CompileTrial(fault="", remedy="", seconds=1.0))
     assert settle("on", model(), on(), 1, peak=1.0).on

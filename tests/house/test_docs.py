@@ -33,8 +33,8 @@ def text_of(page: Path) -> str:
 
 def quotes(text: str) -> list[tuple[str, list[str]]]:
     """The path and the lines, without their indentation, of each quote on a page."""
-    found = [(path, body) for _, path, body in BLOCK.findall(text) if path]
-    return [(path, [line.strip() for line in body.splitlines() if line.strip()]) for path, body in found]
+    results = [(path, body) for _, path, body in BLOCK.findall(text) if path]
+    return [(path, [line.strip() for line in body.splitlines() if line.strip()]) for path, body in results]
 
 
 def missing(lines: list[str], source: str) -> list[str]:
@@ -82,24 +82,24 @@ def defined(tree: ast.Module | ast.ClassDef, prefix: str = "") -> Iterator[str]:
             yield prefix + node.name
         elif isinstance(node, ast.Assign | ast.AnnAssign):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            yield from (prefix + one.id for one in targets if isinstance(one, ast.Name))
+            yield from (prefix + target.id for target in targets if isinstance(target, ast.Name))
         if isinstance(node, ast.ClassDef):
             yield from defined(node, f"{prefix}{node.name}.")
 
 
 def dead_ends(page: Path, text: str) -> list[str]:
     """The links that lead nowhere, and those whose file does not define what they name."""
-    found = []
+    results = []
     for words, target in LINK.findall(text):
         file = page.parent / target.partition("#")[0]
         if target.startswith(("https://", "#")):
             continue
         if not file.exists():
-            found.append(target)
+            results.append(target)
         elif words.startswith("`") and file.suffix == ".py" and not words.strip("`").endswith(".py"):
             name = words.strip("`")
-            found += [] if name in defined(ast.parse(text_of(file))) else [f"{name} in {target}"]
-    return found
+            results += [] if name in defined(ast.parse(text_of(file))) else [f"{name} in {target}"]
+    return results
 
 
 @pages
@@ -135,8 +135,8 @@ def test_every_test_that_is_named_is_there(page):
 @pytest.mark.parametrize("page", ["tour", "layers_alone"])
 def test_page_of_python_runs_from_its_first_line_to_its_last(tmp_path, monkeypatch, page):
     monkeypatch.chdir(tmp_path)
-    found = BLOCK.findall(text_of(ROOT / "docs" / f"{page}.md"))
-    blocks = [body for language, path, body in found if language == "python" and not path]
+    result = BLOCK.findall(text_of(ROOT / "docs" / f"{page}.md"))
+    blocks = [body for language, path, body in result if language == "python" and not path]
     assert len(blocks) >= 8
     names: dict[str, object] = {}
     for body in blocks:
@@ -173,9 +173,9 @@ def declared() -> set[str]:
     """The packages that we ask for, to run, to build, to test and to compare with."""
     table = tomllib.loads(text_of(ROOT / "pyproject.toml"))
     project = table["project"]
-    extras = [one for extra in project["optional-dependencies"].values() for one in extra]
+    extras = [item for extra in project["optional-dependencies"].values() for item in extra]
     asked = [*table["build-system"]["requires"], *project["dependencies"], *extras]
-    return {re.match(r"[\w-]+", one)[0] for one in asked}
+    return {re.match(r"[\w-]+", item)[0] for item in asked}
 
 
 def test_every_package_has_a_section_that_gives_its_reason():

@@ -38,7 +38,7 @@ MOVES = """
 def moves(tree: ast.AST) -> Iterator[str]:
     """Each place of a program in which an axis is moved, split or made without a pattern."""
     annotations = [getattr(node, name, None) for node in ast.walk(tree) for name in ("annotation", "returns")]
-    types = {id(one) for kind in annotations if isinstance(kind, ast.AST) for one in ast.walk(kind)}
+    types = {id(item) for kind in annotations if isinstance(kind, ast.AST) for item in ast.walk(kind)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and node.attr in MOVES.split():
             yield f"line {node.lineno}: {node.attr}"
@@ -46,8 +46,8 @@ def moves(tree: ast.AST) -> Iterator[str]:
             yield from (f"line {node.lineno}: {alias.name}" for alias in node.names if alias.name in MOVES.split())
         elif isinstance(node, ast.Subscript) and id(node) not in types:
             inside = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
-            none = any(isinstance(one, ast.Constant) and one.value is None for one in inside)
-            if none and not any(isinstance(one, ast.List) for one in inside):  # Callable[[int], None] is a type
+            none = any(isinstance(item, ast.Constant) and item.value is None for item in inside)
+            if none and not any(isinstance(item, ast.List) for item in inside):  # Callable[[int], None] is a type
                 yield f"line {node.lineno}: an index of None"
 
 
@@ -56,7 +56,7 @@ def test_attention_ffn_and_block_move_axes_by_patterns_alone():
         file for folder in ("attention", "ffn", "block") for file in sorted((PACKAGE / "nn" / folder).glob("*.py"))
     ]
     assert len(files) > 6
-    assert {where(file): found for file in files if (found := list(moves(parsed(file))))} == {}
+    assert {where(file): results for file in files if (results := list(moves(parsed(file))))} == {}
 
 
 @pytest.mark.parametrize(
@@ -142,22 +142,26 @@ def folder_of(slot: type[Slot]) -> Path:
 
 def parts() -> list[Path]:
     """The file of each part that comes with the package; of a part with several files, the one that registers it."""
-    found = []
+    results = []
     for slot in slots():
         for name in sorted(slot.shipped()):
             file = Path(sys.modules[slot.find(name).__module__].__file__)
-            found.append(file)
-    return found
+            results.append(file)
+    return results
 
 
 def registered(tree: ast.Module) -> list[str]:
     """The names that a file registers parts under."""
-    decorators = [one for node in tree.body if isinstance(node, ast.ClassDef) for one in node.decorator_list]
-    calls = [one for one in decorators if isinstance(one, ast.Call) and isinstance(one.func, ast.Attribute)]
+    decorators = [item for node in tree.body if isinstance(node, ast.ClassDef) for item in node.decorator_list]
+    calls = [
+        decorator
+        for decorator in decorators
+        if isinstance(decorator, ast.Call) and isinstance(decorator.func, ast.Attribute)
+    ]
     return [
-        one.args[0].value
-        for one in calls
-        if one.func.attr == "register" and one.args and isinstance(one.args[0], ast.Constant)
+        call.args[0].value
+        for call in calls
+        if call.func.attr == "register" and call.args and isinstance(call.args[0], ast.Constant)
     ]
 
 
@@ -237,16 +241,16 @@ def unnamed(tree: ast.AST) -> Iterator[str]:
         other = name in ("os.open", "self.open") or "timeout" in keywords  # an address is opened with a timeout
         if last not in texts or other:
             continue
-        said = [*node.args, *(key.value for key in node.keywords if key.arg == "mode")]
+        message = [*node.args, *(key.value for key in node.keywords if key.arg == "mode")]
         binary = any(
-            isinstance(one, ast.Constant) and re.fullmatch("[rwax+]*b[rwax+]*", str(one.value)) for one in said
+            isinstance(item, ast.Constant) and re.fullmatch("[rwax+]*b[rwax+]*", str(item.value)) for item in message
         )
         if "encoding" not in keywords and len(node.args) <= texts[last] and not (binary and last in ("open", "fdopen")):
             yield f"line {node.lineno}: {name}"
 
 
 def test_every_text_is_opened_in_a_named_encoding():
-    assert {where(file): found for file in OURS if (found := list(unnamed(parsed(file))))} == {}
+    assert {where(file): results for file in OURS if (results := list(unnamed(parsed(file))))} == {}
 
 
 @pytest.mark.parametrize(

@@ -30,12 +30,12 @@ def test_changelog_is_in_the_form_it_names():
     assert all(re.fullmatch(r"\d+\.\d+\.\d+ - \d{4}-\d\d-\d\d", version) for version in versions[1:])
     kinds = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
     for section in re.split(r"^## .+$", changelog, flags=re.MULTILINE)[1:]:
-        found = re.findall(r"^### (.+)$", section, re.MULTILINE)
-        assert set(found) <= kinds and len(set(found)) == len(found)
+        result = re.findall(r"^### (.+)$", section, re.MULTILINE)
+        assert set(result) <= kinds and len(set(result)) == len(result)
 
 
 def test_pythons_of_the_classifiers_are_those_that_pip_admits():
-    minors = [int(found[1]) for line in CLASSIFIERS if (found := re.fullmatch(r".* :: 3\.(\d+)", line))]
+    minors = [int(match[1]) for line in CLASSIFIERS if (match := re.fullmatch(r".* :: 3\.(\d+)", line))]
     assert PROJECT["project"]["requires-python"] == f">=3.{min(minors)}"
     assert minors == list(range(min(minors), max(minors) + 1))
 
@@ -93,13 +93,13 @@ POSIX_NAMES = {
 def at_import(node):
     """The nodes that run when a module is imported: not the bodies of functions, nor what an `except` waits for."""
     for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.Try) and any("ImportError" in ast.unparse(one) for one in child.handlers):
+        if isinstance(child, ast.Try) and any("ImportError" in ast.unparse(handler) for handler in child.handlers):
             continue
         if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
             outside = [*child.decorator_list, *child.args.defaults] if not isinstance(child, ast.Lambda) else []
-            for one in outside:
-                yield one
-                yield from at_import(one)
+            for item in outside:
+                yield item
+                yield from at_import(item)
             continue
         yield child
         yield from at_import(child)
@@ -119,11 +119,11 @@ def posix_only(tree):
 def test_no_module_needs_posix_to_be_imported():
     files = sorted((ROOT / "nanotx").rglob("*.py"))
     trees = {file.relative_to(ROOT): ast.parse(file.read_text(encoding="utf-8")) for file in files}
-    assert {str(file): found for file, tree in trees.items() if (found := list(posix_only(tree)))} == {}
+    assert {str(file): results for file, tree in trees.items() if (results := list(posix_only(tree)))} == {}
 
 
 @pytest.mark.parametrize(
-    ("source", "found"),
+    ("source", "actual"),
     [
         ("import fcntl", ["fcntl"]),
         ("from signal import SIGHUP", ["SIGHUP"]),
@@ -134,5 +134,5 @@ def test_no_module_needs_posix_to_be_imported():
         ("import signal\nstop = getattr(signal, 'SIGHUP', None)", []),
     ],
 )
-def test_what_needs_posix_is_named(source, found):
-    assert list(posix_only(ast.parse(source))) == found
+def test_what_needs_posix_is_named(source, actual):
+    assert list(posix_only(ast.parse(source))) == actual

@@ -48,9 +48,9 @@ def test_readmes_attention_trains_by_a_flag_and_the_last_line_samples_from_it(si
     monkeypatch.chdir(tmp_path)
     words = ["--load", str(sigmoid), "--attention", "sigmoid", "--corpus", "playhouse", "--corpus.size", "20000"]
     assert nanotx_command(["train", "shakespeare_char", "--run", "run", *tiny(), *words]) == 0
-    told = capsys.readouterr().out.splitlines()[-1]
-    assert told == f"nanotx sample run --load {sigmoid}"
-    assert nanotx_command([*told.split()[1:], "--max-new-tokens", "5"]) == 0
+    output = capsys.readouterr().out.splitlines()[-1]
+    assert output == f"nanotx sample run --load {sigmoid}"
+    assert nanotx_command([*output.split()[1:], "--max-new-tokens", "5"]) == 0
     monkeypatch.delitem(Attention.registered, "sigmoid")
     place = r"run/recipe\.toml: model\.block\.attention"
     with pytest.raises(ConfigError, match=rf"{place}: .* imported by --load FILE\.py\.$"):  # and no other remedy

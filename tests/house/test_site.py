@@ -14,6 +14,7 @@ import pytest
 from helpers import ROOT, text, tiny
 
 from nanotx.cli.main import run as nanotx_command
+from nanotx.config import other_names
 from nanotx.config.registry import LOADED, load_file
 from nanotx.laws.all_laws import SLOTS
 from nanotx.optim.schedules import Schedule
@@ -39,9 +40,9 @@ def blocks(page, *languages):
 @pytest.mark.parametrize("page", ["comparing", "run_folder", "tokenizers"])
 def test_page_of_small_programs_runs(page):
     names: dict[str, object] = {}
-    found = blocks(DOCS / f"{page}.md", "python")
-    assert found
-    for body in found:
+    result = blocks(DOCS / f"{page}.md", "python")
+    assert result
+    for body in result:
         exec(compile(body, f"docs/{page}.md: {body.splitlines()[0]}", "exec"), names)
 
 
@@ -57,9 +58,9 @@ def no_parts_are_left():
 def test_every_file_on_the_page_of_extensions_is_one_that_load_takes(tmp_path, monkeypatch, no_parts_are_left):
     board = SimpleNamespace(SummaryWriter=object)  # tensorboard is not among the packages that tests need
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", board)
-    found = blocks(DOCS / "extending.md", "python")
-    assert len(found) >= 9
-    for number, body in enumerate(found):
+    result = blocks(DOCS / "extending.md", "python")
+    assert len(result) >= 9
+    for number, body in enumerate(result):
         file = tmp_path / f"mine_{number}.py"
         file.write_text(body, encoding="utf-8")
         load_file(file)
@@ -88,8 +89,8 @@ RUN = {
 
 
 def test_every_page_with_python_on_it_is_run_somewhere():
-    found = [page for page in PAGES if blocks(page, "python", "py")]
-    assert {page.relative_to(ROOT).as_posix() for page in found} == set(RUN)
+    results = [page for page in PAGES if blocks(page, "python", "py")]
+    assert {page.relative_to(ROOT).as_posix() for page in results} == set(RUN)
 
 
 # Commands: each exists, and so does each of its flags.
@@ -98,8 +99,8 @@ def test_every_page_with_python_on_it_is_run_somewhere():
 def commands(page):
     """The command lines of nanotx in the shell blocks of a page, without comments."""
     lines = "\n".join(blocks(page, "", "sh", "text")).replace("\\\n", " ").splitlines()
-    found = [re.sub(r"^python -m nanotx\.recipes\.", "nanotx train ", line) for line in lines]
-    return [shlex.split(line, comments=True) for line in found if re.match(r"nanotx [a-z]", line)]
+    results = [re.sub(r"^python -m nanotx\.recipes\.", "nanotx train ", line) for line in lines]
+    return [shlex.split(line, comments=True) for line in results if re.match(r"nanotx [a-z]", line)]
 
 
 @cache
@@ -145,12 +146,17 @@ def test_unknown_flag_is_caught():
     assert faults(["train", "macbook", "--ffn", "moe", "--ffn.experts", "2", "--ffn.export", "1"]) == ["--ffn.export"]
 
 
+def test_page_from_nanogpt_has_the_table_of_the_code():
+    table = other_names.nanogpt_table()
+    assert table in (DOCS / "from_nanogpt.md").read_text(encoding="utf-8"), f"\n{table}"
+
+
 def test_every_flag_beside_one_of_nanogpts_is_taken(capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
     page = (DOCS / "from_nanogpt.md").read_text(encoding="utf-8").partition("## Flags")[2]
-    found = re.findall(r"^\| `(--[^`]*)` \| `(--[^`]*)` \|", page, re.MULTILINE)
-    assert len(found) >= 20
-    flags = [word for _, ours in found for word in ours.split()]
+    result = re.findall(r"^\| `(--[^`]*)` \| `(--[^`]*)` \|", page, re.MULTILINE)
+    assert len(result) >= 20
+    flags = [word for _, ours in result for word in ours.split()]
     at = flags.index("--schedule")
     for given in (flags[:at] + flags[at + 2 :], flags[at : at + 2]):
         assert nanotx_command(["train", "macbook", *given, "--print-config"]) == 0
@@ -193,11 +199,11 @@ def test_every_file_of_a_run_is_on_the_page_and_no_other(folder):
 
 def test_every_column_of_the_metrics_log_is_on_the_page_and_no_other(folder):
     lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    found: dict[str, set[str]] = {}
+    result: dict[str, set[str]] = {}
     for row in map(json.loads, lines):
-        found.setdefault(row["event"], set()).update(key for key in row if "/" not in key)
-    assert {"start", "step", "eval", "sample", "checkpoint", "end"} <= found.keys()
-    for event, keys in found.items():
+        result.setdefault(row["event"], set()).update(key for key in row if "/" not in key)
+    assert {"start", "step", "eval", "sample", "checkpoint", "end"} <= result.keys()
+    for event, keys in result.items():
         assert keys - {"event", "step"} == columns(event), event
 
 

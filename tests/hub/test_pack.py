@@ -119,8 +119,8 @@ def test_commands_that_use_a_run_take_a_pack(zipped, folder, trained, capsys):
         capsys.readouterr()
         assert run(["eval", str(path), "--json", str(trained.parent / "eval.json")]) == 0
         recorded = json.loads((trained / "summary.json").read_text(encoding="utf-8"))["val_loss"]
-        found = json.loads((trained.parent / "eval.json").read_text(encoding="utf-8"))["loss"]
-        assert found == pytest.approx(recorded, abs=1e-5)
+        figures = json.loads((trained.parent / "eval.json").read_text(encoding="utf-8"))["loss"]
+        assert figures == pytest.approx(recorded, abs=1e-5)
 
 
 @pytest.mark.parametrize("command", [["resume"], ["verify"], ["replay", "--step=3"], ["pack"]], ids=" ".join)

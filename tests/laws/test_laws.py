@@ -113,13 +113,13 @@ def test_law_of_the_cache_catches_a_mask_at_the_top_left():
 
 
 def test_law_of_equivalence_catches_one_weight_that_differs():
-    one, other = attention("fused", 0), attention("sdpa", 0)
-    other.load_state_dict(one.state_dict())
-    laws.equivalent(one, other, stream(1, 4, 0))
+    first, other = attention("fused", 0), attention("sdpa", 0)
+    other.load_state_dict(first.state_dict())
+    laws.equivalent(first, other, stream(1, 4, 0))
     with torch.no_grad():
         other.to_out.weight[0, 0] += 0.1
     with pytest.raises(LawBroken, match="equivalent: outputs"):
-        laws.equivalent(one, other, stream(1, 4, 0))
+        laws.equivalent(first, other, stream(1, 4, 0))
 
 
 def test_law_of_equivalence_catches_a_gradient_that_is_lost():
@@ -131,10 +131,10 @@ def test_law_of_equivalence_catches_a_gradient_that_is_lost():
         def forward(self, x):
             return self.map(x) + x - x.detach()
 
-    one, other = Detached(), nn.Module()
-    other.map, other.forward = one.map, one.map.forward
+    first, other = Detached(), nn.Module()
+    other.map, other.forward = first.map, first.map.forward
     with pytest.raises(LawBroken, match="gradient of x"):
-        laws.equivalent(one, other, torch.randn(1, 3, 4))
+        laws.equivalent(first, other, torch.randn(1, 3, 4))
 
 
 def test_law_of_tokenizers_catches_a_lost_character():

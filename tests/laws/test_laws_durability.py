@@ -157,9 +157,9 @@ def test_checkpoint_asked_for_by_its_step_is_verified(copied, capsys, place):
     assert command(["verify", str(run)]) != 0
     assert "the file is not the one that was saved" in capsys.readouterr().out
     assert command(["diff", str(place / "run"), str(run), "--step", str(step)]) == 0  # of what is sound, no bit differs
-    found = copied / "replay.json"
-    assert command(["replay", str(run), "--step", str(step), "--json", str(found)]) == 0
-    assert json.loads(found.read_text(encoding="utf-8"))["from_step"] < step
+    result = copied / "replay.json"
+    assert command(["replay", str(run), "--step", str(step), "--json", str(result)]) == 0
+    assert json.loads(result.read_text(encoding="utf-8"))["from_step"] < step
 
 
 def test_replay_begins_at_no_damaged_checkpoint(copied):
@@ -201,7 +201,7 @@ def killed_before_its_summary(place):
     assert command([*words(place, "killed"), "--resume"]) == 0
     assert (run / "summary.json").exists()
     figures, undisturbed = (
-        json.loads((one / "summary.json").read_text(encoding="utf-8")) for one in (run, place / "run")
+        json.loads((item / "summary.json").read_text(encoding="utf-8")) for item in (run, place / "run")
     )
     assert figures["complete"] is True
     for name in ("steps", "val_loss", "train_loss", "best_step", "corpus_sha256"):

@@ -59,8 +59,8 @@ def test_configs_are_drawn_with_any_values_that_they_accept():
         drawn.append(case.config)
 
     draw()
-    assert len({one.lr for one in drawn}) > 5
-    assert all(0 <= beta < 1 for one in drawn for beta in one.betas)
+    assert len({item.lr for item in drawn}) > 5
+    assert all(0 <= beta < 1 for item in drawn for beta in item.betas)
 
 
 @pytest.mark.parametrize("name", ["nothing_by_default", "rounds"])
@@ -111,7 +111,9 @@ def parameters():
 
 
 def gradients(steps):
-    return [{name: torch.full_like(one, 0.1 + step) for name, one in parameters().items()} for step in range(steps)]
+    return [
+        {name: torch.full_like(tensor, 0.1 + step) for name, tensor in parameters().items()} for step in range(steps)
+    ]
 
 
 def test_each_law_of_optimizers_says_what_broke_it():
@@ -126,7 +128,7 @@ def test_each_law_of_optimizers_says_what_broke_it():
             LawBroken, match=r"no_grad_no_move: with no gradient, a\.bias moved by .*; its weight_decay is 0\."
         ):
             no_grad_no_move(named["decays_all"], parameters())
-        targets = {name: torch.full_like(one, 9.0) for name, one in parameters().items()}
+        targets = {name: torch.full_like(tensor, 9.0) for name, tensor in parameters().items()}
         with pytest.raises(LawBroken, match=r"descends: step 1 took the loss of a\.weight from .* to"):
             descends(named["climbs"], parameters(), targets, steps=2, rate=0.1)
         with pytest.raises(LawBroken, match=r"zero_lr_no_move: at a rate of 0, a\.weight moved by"):
@@ -182,44 +184,48 @@ def test_each_law_of_the_data_says_what_broke_it():
     cases = [
         (
             "same_token",
-            lambda one: targets_shifted(one, 1, 2),
+            lambda windows: targets_shifted(windows, 1, 2),
             r"targets_shifted: row 0 of step 1, from \d+ on, is to predict",
         ),
         (
             "rolled",
-            lambda one: targets_shifted(one, 1, 2),
+            lambda windows: targets_shifted(windows, 1, 2),
             r"targets_shifted: row 0 of step 1, from \d+ on, is to predict",
         ),
         (
             "overlap",
-            lambda one: each_window_once(one, 2, 1),
+            lambda windows: each_window_once(windows, 2, 1),
             "each_window_once: with 2 rows per step, the windows of epoch 0 begin at .* expected",
         ),
         (
             "without_last",
-            lambda one: each_window_once(one, 2, 1),
+            lambda windows: each_window_once(windows, 2, 1),
             "each_window_once: an epoch of 17 windows of 4 leaves much out of 76 tokens",
         ),
         (
             "in_batch",
-            lambda one: batch_invariant_order(one, [1], 3),
+            lambda windows: batch_invariant_order(windows, [1], 3),
             "batch_invariant_order: the 3 rows of step 1 begin at .*, and one by one, of a twin, at",
         ),
         (
             "unseeded",
-            lambda one: batch_invariant_order(one, [1], 3),
+            lambda windows: batch_invariant_order(windows, [1], 3),
             "batch_invariant_order: the 3 rows of step 1 begin at .*, and one by one, of a twin, at",
         ),
-        ("one_order", lambda one: reshuffled(one, 3, 9), "reshuffled: epochs 0 and 1 have one order"),
-        ("in_line", lambda one: reshuffled(one, 3, 9), "reshuffled: epoch 0 goes through the text from its beginning"),
-        ("one_cut", lambda one: reshuffled(one, 3, 9), "reshuffled: 3 epochs are cut at 0, all of them"),
-        ("no_seed", lambda one: reshuffled(one, 8, 9), "reshuffled: seeds 1 and 9 have one order"),
+        ("one_order", lambda windows: reshuffled(windows, 3, 9), "reshuffled: epochs 0 and 1 have one order"),
+        (
+            "in_line",
+            lambda windows: reshuffled(windows, 3, 9),
+            "reshuffled: epoch 0 goes through the text from its beginning",
+        ),
+        ("one_cut", lambda windows: reshuffled(windows, 3, 9), "reshuffled: 3 epochs are cut at 0, all of them"),
+        ("no_seed", lambda windows: reshuffled(windows, 8, 9), "reshuffled: seeds 1 and 9 have one order"),
         (
             "without_end",
-            lambda one: covers_both_ends(one, 99),
+            lambda windows: covers_both_ends(windows, 99),
             r"covers_both_ends: in 99 epochs of windows of 4, of 76 tokens .* \[75\]",
         ),
-        ("without_begin", lambda one: covers_both_ends(one, 99), r"those at \[1\] are never a target"),
+        ("without_begin", lambda windows: covers_both_ends(windows, 99), r"those at \[1\] are never a target"),
     ]
     for name, law, message in cases:
         law(windows(76))
@@ -272,5 +278,5 @@ def test_last_window_without_a_next_token_breaks_the_law():
 def test_every_token_of_a_text_but_the_first_is_a_target_in_some_epoch(length, seed):
     text = Windows(ids=np.arange(length), context=4, seed=seed)
     covers_both_ends(text, 199)
-    targets = {one for epoch in range(199) for one in text.batch(epoch, text.per_epoch)[1].flatten().tolist()}
+    targets = {item for epoch in range(199) for item in text.batch(epoch, text.per_epoch)[1].flatten().tolist()}
     assert targets == set(range(1, length))

@@ -63,8 +63,8 @@ def chances_of(case):
     """Random logits, prompts and histories."""
     draw, rows = random.Random(f"chances {case}"), 3
     logits = [[draw.choice([draw.gauss(0, 2), float(draw.randint(-2, 2))]) for _ in range(SIZE)] for _ in range(rows)]
-    said = draw.randint(0, 6)
-    drawn = [[draw.randrange(SIZE) for _ in range(said)] for _ in range(rows)]
+    message = draw.randint(0, 6)
+    drawn = [[draw.randrange(SIZE) for _ in range(message)] for _ in range(rows)]
     return laws.probabilities_match_reference(
         logits, [ids(draw, 1, 8) for _ in range(rows)], drawn, random_sampling(draw)
     )
@@ -203,9 +203,9 @@ def best_of(folder, tmp_path):
     ]
     assert command(["sample", str(folder), *words]) == 0
     texts = json.loads((tmp_path / "x").read_text(encoding="utf-8"))["texts"]
-    assert len({len(one["ids"]) for one in texts}) > 2
-    assert laws.reference_ranking([one["log_probs"] for one in texts]) == list(range(8))
-    assert sorted(one["seed"] for one in texts) == list(range(8))
+    assert len({len(text["ids"]) for text in texts}) > 2
+    assert laws.reference_ranking([text["log_probs"] for text in texts]) == list(range(8))
+    assert sorted(text["seed"] for text in texts) == list(range(8))
 
 
 def test_best_of_texts_come_by_the_mean_of_their_tokens(folder, tmp_path):
@@ -217,8 +217,8 @@ def test_equally_likely_texts_stay_in_order(folder):
     loaded = nanotx.load(folder)
     generation = loaded.generation(["a"] * 3, 4, Sampling(temperature=0.0))
     list(generation)
-    found = nanotx.generation.text.rank(generation.completions)
-    assert all(one is other for one, other in zip(found, generation.completions, strict=True))
+    result = nanotx.generation.text.rank(generation.completions)
+    assert all(item is other for item, other in zip(result, generation.completions, strict=True))
 
 
 def test_sampling_is_that_of_the_plain_chain_after_a_draft_too():

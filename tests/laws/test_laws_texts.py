@@ -103,7 +103,7 @@ def test_among_the_drawn_texts_is_all_that_ever_went_wrong():
     @settings(max_examples=2000, derandomize=True, database=None)
     @given(text=texts())
     def draw(text):
-        met.update(one for one in TROUBLE if one in text)
+        met.update(character for character in TROUBLE if character in text)
 
     draw()
     assert met == set(TROUBLE)
@@ -158,8 +158,8 @@ class Hoards(StreamingDecoder):
         super().__init__(codec)
         self.held = ""
 
-    def push(self, one):
-        self.held += super().push(one)
+    def push(self, value):
+        self.held += super().push(value)
         return ""
 
     def end(self):
@@ -169,8 +169,8 @@ class Hoards(StreamingDecoder):
 class Hasty(StreamingDecoder):
     """Hands out U+FFFD for half a character."""
 
-    def push(self, one):
-        return self.codec.decode([one])
+    def push(self, value):
+        return self.codec.decode([value])
 
 
 class Careless(StreamingDecoder):
@@ -375,8 +375,8 @@ def test_wrong_digest_breaks_the_law(name, path, message):
 
 def test_changed_file_that_is_read_breaks_the_law_of_the_digest(monkeypatch):
     codec = Char().train(["ab"])
-    said = codec.digest
-    monkeypatch.setattr("nanotx.tokenizers.loading.digest", lambda part, table: said)
+    message = codec.digest
+    monkeypatch.setattr("nanotx.tokenizers.loading.digest", lambda part, table: message)
     with pytest.raises(
         LawBroken, match=r"digest: a file of .* in which 'alphabet' was changed from 'ab' to 'abx' is read"
     ):

@@ -26,11 +26,11 @@ def test_mutant_breaks_its_law_and_none_before_it(name, law):
     with planted(next(stem for stem, module in FILES.items() if name in module.CATCHES)):
         part = SINGLE.get(name) or part_of(name)
         wanted = laws_on(name.partition("/")[0] if name in SINGLE else name)
-        for one in wanted:
-            verdict = attempt(one, part, EXAMPLES if one.name == law else FEW)
+        for item in wanted:
+            verdict = attempt(item, part, EXAMPLES if item.name == law else FEW)
             if verdict.broken:
                 break
-    assert (one.name, bool(verdict.broken)) == (law, True), f"{one.name}: {verdict.broken or 'all hold'}"
+    assert (item.name, bool(verdict.broken)) == (law, True), f"{item.name}: {verdict.broken or 'all hold'}"
 
 
 def test_every_law_has_a_mutant_of_its_own():

@@ -42,27 +42,27 @@ def attention(name):
     return Attention.find(name)(heads=4, **SMALL.get(name, {}))
 
 
-def hooks(one):
+def hooks(value):
     kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks")
-    return [len(getattr(module, kind)) for module in one.modules() for kind in kinds] + [
-        "attend" in vars(module) for module in one.modules()
+    return [len(getattr(module, kind)) for module in value.modules() for kind in kinds] + [
+        "attend" in vars(module) for module in value.modules()
     ]
 
 
 @pytest.mark.parametrize("name", PARTS)
 @torch.no_grad()
 def test_logits_of_a_pass_that_is_looked_at_are_the_models_to_the_bit(name):
-    one = model(attention(name))
-    with capture(one, IDS) as c:
-        assert torch.equal(c["logits"], one(IDS))
-        assert torch.equal(c["norm"], one.hidden_states(IDS))
+    built = model(attention(name))
+    with capture(built, IDS) as c:
+        assert torch.equal(c["logits"], built(IDS))
+        assert torch.equal(c["norm"], built.hidden_states(IDS))
 
 
 @pytest.mark.parametrize("position", [Rope(), Alibi()], ids=["rope", "alibi"])
 @pytest.mark.parametrize("name", [part for part in PARTS if part != "linear"])
 def test_weights_times_values_are_the_output(name, position):
-    one = model(attention(name), position)
-    with capture(one, IDS) as c:
+    built = model(attention(name), position)
+    with capture(built, IDS) as c:
         for layer in range(2):
             place = f"blocks.{layer}.attention"
             weights, values = c[f"{place}.weights"], c[f"{place}.values"]
@@ -70,7 +70,7 @@ def test_weights_times_values_are_the_output(name, position):
             assert weights.triu(1).abs().max() == 0
             heads = einsum(weights, values, "b h t s, b h s k -> b h t k")
             torch.testing.assert_close(heads, c[f"{place}.heads"], atol=1e-5, rtol=1e-4)
-            merged = one.get_submodule(place).to_out(rearrange(heads, "b h t k -> b t (h k)"))
+            merged = built.get_submodule(place).to_out(rearrange(heads, "b h t k -> b t (h k)"))
             torch.testing.assert_close(merged, c[place], atol=1e-5, rtol=1e-4)
 
 
@@ -105,21 +105,21 @@ class Shown(SdpaAttention):
 
 
 def test_weights_of_a_part_of_a_user_are_refused_where_they_cannot_be_had():
-    one = model(Sdpa(heads=4))
-    one.blocks[1].attention = Odd(Sdpa(heads=4), 16).eval()
-    with capture(one, IDS) as c:
+    built = model(Sdpa(heads=4))
+    built.blocks[1].attention = Odd(Sdpa(heads=4), 16).eval()
+    with capture(built, IDS) as c:
         assert c["blocks.0.attention.weights"].shape == (2, 4, 7, 7)
         with pytest.raises(
             ConfigError, match=r"blocks\.1\.attention: the attention weights of .* cannot be had.*dropout"
         ):
             c["blocks.1.attention.weights"]
-        assert torch.equal(c["logits"], one(IDS))
+        assert torch.equal(c["logits"], built(IDS))
 
 
 def test_weights_of_a_part_of_a_user_are_caught_in_its_dropout():
-    one = model(Sdpa(heads=4))
-    one.blocks[1].attention = Shown(Sdpa(heads=4), 16).eval()
-    with capture(one, IDS) as c:
+    built = model(Sdpa(heads=4))
+    built.blocks[1].attention = Shown(Sdpa(heads=4), 16).eval()
+    with capture(built, IDS) as c:
         weights = c["blocks.1.attention.weights"]
         torch.testing.assert_close(weights.sum(-1), torch.ones(2, 4, 7))
         heads = einsum(weights, c["blocks.1.attention.values"], "b h t s, b h s k -> b h t k")
@@ -134,17 +134,17 @@ class Bare(nn.Module):
 
 
 def test_attention_without_heads_is_refused_by_name():
-    one = model(Sdpa(heads=4))
-    one.blocks[0].attention = Bare()
-    with capture(one, IDS) as c, pytest.raises(ConfigError, match=r"blocks\.0\.attention\.weights: there are none"):
+    built = model(Sdpa(heads=4))
+    built.blocks[0].attention = Bare()
+    with capture(built, IDS) as c, pytest.raises(ConfigError, match=r"blocks\.0\.attention\.weights: there are none"):
         c["blocks.0.attention.weights"]
 
 
 @pytest.mark.parametrize("part", [Sdpa(heads=4), PerHead(heads=4)], ids=["sdpa", "per_head"])
 def test_replaced_weights_are_those_of_the_pass(part):
-    one = model(part)
-    before = one(IDS)
-    with capture(one, IDS) as c:
+    built = model(part)
+    before = built(IDS)
+    with capture(built, IDS) as c:
         first = torch.zeros(2, 4, 7, 7)
         first[..., 0] = 1.0
         c.replace("blocks.0.attention.weights", first)
@@ -154,22 +154,22 @@ def test_replaced_weights_are_those_of_the_pass(part):
         assert not torch.equal(c["logits"], before)
         c.replace("blocks.0.attention.weights", lambda weights: weights)
         torch.testing.assert_close(c["logits"], before, atol=1e-5, rtol=1e-4)
-    assert torch.equal(one(IDS), before)
+    assert torch.equal(built(IDS), before)
 
 
 def test_replaced_module_feeds_those_after_it():
-    one = model(Sdpa(heads=4))
-    with capture(one, IDS) as c:
+    built = model(Sdpa(heads=4))
+    with capture(built, IDS) as c:
         c.replace("blocks.1", c["blocks.0"])
-        assert torch.equal(c["norm"], one.norm(c["blocks.0"]))
-        assert torch.equal(c["logits"], one.logits(c["norm"]))
+        assert torch.equal(c["norm"], built.norm(c["blocks.0"]))
+        assert torch.equal(c["logits"], built.logits(c["norm"]))
 
 
 def test_shared_block_is_named_by_its_call():
-    one = model(Sdpa(heads=4), share=2)
-    with capture(one, IDS) as c:
+    built = model(Sdpa(heads=4), share=2)
+    with capture(built, IDS) as c:
         assert not torch.equal(c["blocks.0:0"], c["blocks.0:1"])
-        assert torch.equal(c["norm"], one.norm(c["blocks.0:1"]))
+        assert torch.equal(c["norm"], built.norm(c["blocks.0:1"]))
         assert not torch.equal(c["blocks.0.attention.weights:0"], c["blocks.0.attention.weights:1"])
         with pytest.raises(ConfigError, match=r"blocks\.0: called 2 times in a pass; name one of them: blocks\.0:0"):
             c["blocks.0"]
@@ -177,55 +177,55 @@ def test_shared_block_is_named_by_its_call():
 
 @pytest.mark.parametrize("block", [Parallel, lambda attention: TokenShift(block=PreNorm(attention=attention))])
 def test_attention_is_found_in_any_block(block):
-    one = model(Sdpa(heads=4), block=block)
-    with capture(one, IDS) as c:
+    built = model(Sdpa(heads=4), block=block)
+    with capture(built, IDS) as c:
         names = [name for name in c.names if name.endswith("attention.weights")]
         assert len(names) == 2
         assert c[names[1]].shape == (2, 4, 7, 7)
 
 
-def step(one, look):
-    one.train()
+def step(value, look):
+    value.train()
     torch.manual_seed(5)
-    optimizer = torch.optim.SGD(one.parameters(), lr=0.1)
+    optimizer = torch.optim.SGD(value.parameters(), lr=0.1)
     for _ in range(2):
-        one(IDS).logsumexp(-1).sum().backward()
+        value(IDS).logsumexp(-1).sum().backward()
         if look:
-            with capture(one, IDS) as c:
+            with capture(value, IDS) as c:
                 c.replace("blocks.0.ffn", torch.zeros_like(c["blocks.0.ffn"]))
                 assert c["logits"].isfinite().all()
         optimizer.step()
-    return [param.clone() for param in one.parameters()]
+    return [param.clone() for param in value.parameters()]
 
 
 def test_looking_changes_no_later_step():
     part = Sdpa(heads=4, dropout=0.5)
-    one = model(part)
-    with_looks, without = step(one, look=True), step(model(part), look=False)
+    built = model(part)
+    with_looks, without = step(built, look=True), step(model(part), look=False)
     assert all(torch.equal(a, b) for a, b in zip(with_looks, without, strict=True))
-    assert all(module.training for module in one.modules())
+    assert all(module.training for module in built.modules())
 
 
 def test_exception_leaves_no_hook_behind():
-    one = model(Sdpa(heads=4)).train()
-    before = hooks(one)
-    one.blocks[0].eval()
-    broken = one.blocks[1].ffn.register_forward_hook(lambda *args: 1 / 0)
-    with pytest.raises(ZeroDivisionError), capture(one, IDS) as c:
+    built = model(Sdpa(heads=4)).train()
+    before = hooks(built)
+    built.blocks[0].eval()
+    broken = built.blocks[1].ffn.register_forward_hook(lambda *args: 1 / 0)
+    with pytest.raises(ZeroDivisionError), capture(built, IDS) as c:
         c["blocks.0"]
     broken.remove()
-    with pytest.raises(ZeroDivisionError), replaced(one, {"blocks.0.attention.weights": lambda weights: weights}):
+    with pytest.raises(ZeroDivisionError), replaced(built, {"blocks.0.attention.weights": lambda weights: weights}):
         1 / 0  # noqa: B018
-    assert hooks(one) == before
-    assert one.training and not one.blocks[0].training and one.blocks[1].training
+    assert hooks(built) == before
+    assert built.training and not built.blocks[0].training and built.blocks[1].training
 
 
 def test_compiled_model_is_looked_at_eagerly_and_says_so():
-    one = model(Sdpa(heads=4))
-    wanted = one(IDS)
-    for block in one.blocks:
+    built = model(Sdpa(heads=4))
+    wanted = built(IDS)
+    for block in built.blocks:
         block.compile(backend="eager")
-    with capture(one, IDS) as c:
+    with capture(built, IDS) as c:
         assert "looked at eagerly" in c.notes[0]
         assert torch.equal(c["logits"], wanted)
         assert c["blocks.1.attention.weights"].shape == (2, 4, 7, 7)
@@ -234,16 +234,16 @@ def test_compiled_model_is_looked_at_eagerly_and_says_so():
 
 
 def test_layer_can_be_skipped():
-    one = model(Sdpa(heads=4))
-    with capture(one, IDS) as c:
+    built = model(Sdpa(heads=4))
+    with capture(built, IDS) as c:
         first = c["blocks.0"]
-    with replaced(one, {"blocks.1": skipped}):
-        assert torch.equal(one.hidden_states(IDS), one.norm(first))
+    with replaced(built, {"blocks.1": skipped}):
+        assert torch.equal(built.hidden_states(IDS), built.norm(first))
 
 
 def test_bad_requests_are_refused_with_a_remedy():
-    one = model(Sdpa(heads=4))
-    with capture(one, IDS) as c:
+    built = model(Sdpa(heads=4))
+    with capture(built, IDS) as c:
         with pytest.raises(ConfigError, match=r"Did you mean 'blocks\.0\.attention\.weights'"):
             c["blocks.0.attention.wieghts"]
         with pytest.raises(ConfigError, match=r"expected a tensor of shape \(2, 7, 16\), got \(7, 16\)"):
@@ -251,15 +251,15 @@ def test_bad_requests_are_refused_with_a_remedy():
         with pytest.raises(ConfigError, match="replace the weights or the heads"):
             c.replace("blocks.0.attention.values", torch.zeros(2, 4, 7, 4))
     with pytest.raises(ConfigError, match="9 tokens do not fit the context of 8"):
-        capture(one, [1] * 9)
+        capture(built, [1] * 9)
     with pytest.raises(ConfigError, match="ids from 0 to 11; the model has 0 to 10"):
-        capture(one, [0, 11])
+        capture(built, [0, 11])
     with pytest.raises(ConfigError, match="at least"):
-        capture(one, [])
+        capture(built, [])
     with pytest.raises(ConfigError, match="no tokenizer"):
-        capture(one, "text")
-    with pytest.raises(ConfigError, match="no such name"), replaced(one, {"blocks.7": skipped}):
-        one(IDS)
+        capture(built, "text")
+    with pytest.raises(ConfigError, match="no such name"), replaced(built, {"blocks.7": skipped}):
+        built(IDS)
 
 
 @pytest.mark.slow

@@ -22,9 +22,9 @@ def seen(ids, model=MODEL):
 
 
 def test_guess_after_the_last_layer_is_the_models():
-    found, log_probs = seen(IDS), F.log_softmax(MODEL(torch.tensor([IDS]))[0].detach(), dim=-1)
-    assert list(found.layers) == ["embedding", "0", "1", "2", "3"]
-    for place, guess in enumerate(found.final):
+    result, log_probs = seen(IDS), F.log_softmax(MODEL(torch.tensor([IDS]))[0].detach(), dim=-1)
+    assert list(result.layers) == ["embedding", "0", "1", "2", "3"]
+    for place, guess in enumerate(result.final):
         assert guess.token == int(log_probs[place].argmax())
         assert guess.probability == pytest.approx(float(log_probs[place].max().exp()), abs=1e-6)
         assert guess.entropy == pytest.approx(float(-(log_probs[place].exp() * log_probs[place]).sum()), abs=1e-5)
@@ -32,35 +32,35 @@ def test_guess_after_the_last_layer_is_the_models():
             order = log_probs[place].argsort(descending=True).tolist()
             assert guess.rank == 1 + order.index(IDS[place + 1])
             assert guess.surprise == pytest.approx(-float(log_probs[place, IDS[place + 1]]), abs=1e-5)
-    assert found.final[-1].rank is None
+    assert result.final[-1].rank is None
 
 
 def test_guess_after_a_layer_is_that_of_a_model_that_ends_there():
     short = Model(dim=16, layers=2, context=8, softcap=3.0, blocks=BLOCKS).build(11).eval()
     short.load_state_dict({name: MODEL.state_dict()[name] for name in short.state_dict()})
-    for one, other in zip(seen(IDS).layers["1"], seen(IDS, short).final, strict=True):
-        assert one.token == other.token
-        assert one.probability == pytest.approx(other.probability, abs=1e-6)
+    for item, other in zip(seen(IDS).layers["1"], seen(IDS, short).final, strict=True):
+        assert item.token == other.token
+        assert item.probability == pytest.approx(other.probability, abs=1e-6)
 
 
 def test_text_longer_than_the_context_is_its_last_window():
-    found = seen([*range(11), *IDS])
-    assert found.left_out == 9
-    assert found.ids == (9, 10, *IDS)
+    result = seen([*range(11), *IDS])
+    assert result.left_out == 9
+    assert result.ids == (9, 10, *IDS)
     with pytest.raises(ConfigError, match="one token at least"):
         seen([])
 
 
 def test_strongest_head_looks_at_an_earlier_token():
-    found = seen(IDS)
-    assert sorted(found.maps) == ["0.0", "0.1", "2.0", "2.1"]
-    assert sorted(found.without) == ["1.attention", "3.attention"]
-    assert "linear has no attention weights" in found.without["1.attention"]
-    name, place, weight = found.strongest(4, 1)[0]
-    assert weight == max(float(one[4, :4].max()) for one in found.maps.values())
-    assert weight == float(found.maps[name][4, place])
-    assert found.strongest(0, 1) == []
-    plain = to_json(found, list("abcdef"))
+    result = seen(IDS)
+    assert sorted(result.maps) == ["0.0", "0.1", "2.0", "2.1"]
+    assert sorted(result.without) == ["1.attention", "3.attention"]
+    assert "linear has no attention weights" in result.without["1.attention"]
+    name, place, weight = result.strongest(4, 1)[0]
+    assert weight == max(float(value[4, :4].max()) for value in result.maps.values())
+    assert weight == float(result.maps[name][4, place])
+    assert result.strongest(0, 1) == []
+    plain = to_json(result, list("abcdef"))
     assert len(plain["layers"]["3"]) == 6 and len(plain["attention"]["2.1"]) == 6
 
 

@@ -18,9 +18,9 @@ EVIL = "</script><script>alert(1)</script>"
 
 
 def built(ids, text="a"):
-    found = look(MODEL, ids)
-    texts = [text] * len(found.ids)
-    return found, page(found, texts, dict.fromkeys(found.layers, texts), text)
+    result = look(MODEL, ids)
+    texts = [text] * len(result.ids)
+    return result, page(result, texts, dict.fromkeys(result.layers, texts), text)
 
 
 def data_of(html):
@@ -43,17 +43,19 @@ def test_page_fetches_nothing_and_runs_its_own_script_alone():
 
 
 def test_page_has_the_weights_and_is_bounded():
-    found, html = built([1, 2, 3] * 50)
+    result, html = built([1, 2, 3] * 50)
     data = data_of(html)
     assert f"first {150 - MOST_TOKENS} tokens of the text are left out" in html
     assert len(data["tokens"]) == len(data["surprise"]) == MOST_TOKENS
     assert data["maps"]["1.1"][5][3] == round(
-        100 * float(found.maps["1.1"][150 - MOST_TOKENS + 5, 150 - MOST_TOKENS + 3])
+        100 * float(result.maps["1.1"][150 - MOST_TOKENS + 5, 150 - MOST_TOKENS + 3])
     )
     assert [layer["heads"] for layer in data["layers"]] == [[], ["0.0", "0.1"], ["1.0", "1.1"]]
     many = {f"0.{head}": torch.zeros(150, 150) for head in range(200)}
-    wide = Look(ids=found.ids, left_out=0, layers=found.layers, maps=many, without={}, notes=())
+    wide = Look(ids=result.ids, left_out=0, layers=result.layers, maps=many, without={}, notes=())
     _, heads = bounds(wide)
     assert 0 < len(heads) * MOST_TOKENS * (MOST_TOKENS + 1) / 2 <= MOST_WEIGHTS
     texts = ["a"] * 150
-    assert f"{200 - len(heads)} of 200 heads are left out" in page(wide, texts, dict.fromkeys(found.layers, texts), "a")
+    assert f"{200 - len(heads)} of 200 heads are left out" in page(
+        wide, texts, dict.fromkeys(result.layers, texts), "a"
+    )

@@ -22,51 +22,51 @@ def model():
     return CONFIG.build(11, seed=1).eval()
 
 
-def loss(one):
+def loss(value):
     losses = [
-        F.cross_entropy(rearrange(one(x), "b t v -> (b t) v"), rearrange(y, "b t -> (b t)"), reduction="sum").item()
+        F.cross_entropy(rearrange(value(x), "b t v -> (b t) v"), rearrange(y, "b t -> (b t)"), reduction="sum").item()
         for x, y in TEXT.batches(8, 2)
     ]
     return sum(losses) / TEXT.tokens
 
 
 def by_hand(name):
-    one = model()
+    built = model()
     with torch.no_grad():
         if name == "1.attention.head1":
-            one.blocks[1].attention.to_out.weight[:, 8:] = 0
+            built.blocks[1].attention.to_out.weight[:, 8:] = 0
         if name in ("1.attention", "1"):
-            one.blocks[1].attention.to_out.weight.zero_()
+            built.blocks[1].attention.to_out.weight.zero_()
         if name in ("1.ffn", "1"):
-            one.blocks[1].ffn.to_out.weight.zero_()
-    return loss(one)
+            built.blocks[1].ffn.to_out.weight.zero_()
+    return loss(built)
 
 
 @pytest.mark.parametrize("name", ["1.attention.head1", "1.attention", "1.ffn", "1"])
 def test_removing_a_branch_equals_zeroing_its_last_weights(name):
-    one = model()
-    [(whole, found)] = removals(one, TEXT, [name])
+    built = model()
+    [(whole, result)] = removals(built, TEXT, [name])
     assert whole == pytest.approx(loss(model()), abs=1e-5)
-    assert found.loss == pytest.approx(by_hand(name), abs=1e-5)
-    assert found.difference != 0
-    assert loss(one) == loss(model())
+    assert result.loss == pytest.approx(by_hand(name), abs=1e-5)
+    assert result.difference != 0
+    assert loss(built) == loss(model())
 
 
 def test_every_part_is_removed_once_and_the_interval_holds_the_difference():
     names = removable(model())
     assert len(names) == len(set(names)) == 10
-    for _, found in removals(model(), TEXT, names):
-        low, high = found.interval
-        assert low < found.difference < high
-        assert found.difference == pytest.approx((low + high) / 2)
+    for _, actual in removals(model(), TEXT, names):
+        low, high = actual.interval
+        assert low < actual.difference < high
+        assert actual.difference == pytest.approx((low + high) / 2)
 
 
 def test_branch_that_does_nothing_makes_no_difference():
-    one = model()
-    torch.nn.init.zeros_(one.blocks[0].attention.to_out.weight)
-    [(_, found)] = removals(one, TEXT, ["0.attention.head0"])
-    assert found.difference == 0 and found.interval == (0, 0)
-    [(_, single)] = removals(one, EvalText(ids=TEXT.ids[:5], start=0, size=5), ["0.ffn"])
+    built = model()
+    torch.nn.init.zeros_(built.blocks[0].attention.to_out.weight)
+    [(_, result)] = removals(built, TEXT, ["0.attention.head0"])
+    assert result.difference == 0 and result.interval == (0, 0)
+    [(_, single)] = removals(built, EvalText(ids=TEXT.ids[:5], start=0, size=5), ["0.ffn"])
     assert single.interval is None
 
 
@@ -81,6 +81,6 @@ def test_head_that_looks_at_the_token_after_the_first_occurrence_scores_one():
         weights[0, query, query - 3] = 1.0
     assert scores(weights, 4) == (1.0, 0.0)
     assert scores(torch.diag(torch.ones(7), -1).expand(2, 8, 8), 4) == (0.0, 1.0)
-    found = head_scores(model())
-    assert [one.head for one in found] != [] and {one.head for one in found} == {"0.0", "0.1", "1.0", "1.1"}
-    assert all(0 < one.induction < 1 and 0 < one.previous < 1 for one in found)
+    result = head_scores(model())
+    assert [item.head for item in result] != [] and {item.head for item in result} == {"0.0", "0.1", "1.0", "1.1"}
+    assert all(0 < item.induction < 1 and 0 < item.previous < 1 for item in result)

@@ -12,8 +12,8 @@ SYNC, SAVE, PUBLISH = nanotx.disk.sync, nanotx.runs.session.save, nanotx.runs.se
 
 def manifest_first(path, held=[]):  # noqa: B006  it holds what is not flushed yet
     if not path.parent.name.startswith(".step-"):
-        for one in sorted(held, key=lambda one: one.name != "MANIFEST.json"):
-            SYNC(one)
+        for item in sorted(held, key=lambda value: value.name != "MANIFEST.json"):
+            SYNC(item)
         held.clear()
         return SYNC(path)
     return held.append(path)

@@ -146,26 +146,26 @@ class Plain(torch.optim.Optimizer):
 
     def step(self):
         for group in self.param_groups:
-            for index, one in enumerate(group["params"]):
-                if one.grad is not None:
-                    one.data.mul_(1 - group["lr"] * self.decay(group, one))
-                    one.data.sub_(group["lr"] * self.direction(group, one, index))
+            for index, item in enumerate(group["params"]):
+                if item.grad is not None:
+                    item.data.mul_(1 - group["lr"] * self.decay(group, item))
+                    item.data.sub_(group["lr"] * self.direction(group, item, index))
 
-    def decay(self, group, one):
+    def decay(self, group, param):
         return group["weight_decay"]
 
-    def direction(self, group, one, index):
-        state = self.state[one]
-        state["average"] = 0.9 * state.get("average", torch.zeros_like(one)) + one.grad
+    def direction(self, group, param, index):
+        state = self.state[param]
+        state["average"] = 0.9 * state.get("average", torch.zeros_like(param)) + param.grad
         return state["average"]
 
 
 def groups(parameters, config):
     """Matrices with decay, the rest without."""
-    learning = [one for _, one in parameters if one.requires_grad]
+    learning = [parameter for _, parameter in parameters if parameter.requires_grad]
     several = [
-        {"params": [one for one in learning if one.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [one for one in learning if one.ndim < 2], "weight_decay": 0.0},
+        {"params": [param for param in learning if param.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [param for param in learning if param.ndim < 2], "weight_decay": 0.0},
     ]
     return [group | {"base_lr": config.lr, "lr": config.lr} for group in several if group["params"]]
 
@@ -182,7 +182,7 @@ def no_base(self, parameters):
 @optimizer("lost", "groups")
 def lost(self, parameters):
     """Puts weights and biases in groups by name, and so loses the norms of the blocks' ends."""
-    kept = [(name, one) for name, one in parameters if not name.startswith("norm.")]
+    kept = [(name, parameter) for name, parameter in parameters if not name.startswith("norm.")]
     return Plain(groups(kept, self))
 
 
@@ -190,12 +190,12 @@ def lost(self, parameters):
 def read_twice(self, parameters):
     """Goes over the parameters twice: they come once."""
     pairs = iter(parameters)
-    several = groups([(name, one) for name, one in pairs if one.ndim >= 2], self)
-    return Plain(several + groups([(name, one) for name, one in pairs if one.ndim < 2], self))
+    several = groups([(name, param) for name, param in pairs if param.ndim >= 2], self)
+    return Plain(several + groups([(name, param) for name, param in pairs if param.ndim < 2], self))
 
 
 class DecaysAll(Plain):
-    def decay(self, group, one):
+    def decay(self, group, param):
         return 0.1
 
 
@@ -206,7 +206,7 @@ def decays_all(self, parameters):
 
 
 class Grows(Plain):
-    def decay(self, group, one):
+    def decay(self, group, param):
         return -group["weight_decay"]
 
 
@@ -217,8 +217,8 @@ def grows(self, parameters):
 
 
 class Divides(Plain):
-    def direction(self, group, one, index):
-        return one.grad / one.grad.norm()
+    def direction(self, group, param, index):
+        return param.grad / param.grad.norm()
 
 
 @optimizer("divides", "no_grad_no_move")
@@ -228,8 +228,8 @@ def divides(self, parameters):
 
 
 class Noisy(Plain):
-    def direction(self, group, one, index):
-        return super().direction(group, one, index) + torch.randn_like(one)
+    def direction(self, group, param, index):
+        return super().direction(group, param, index) + torch.randn_like(param)
 
 
 @optimizer("noisy", "no_grad_no_move")
@@ -239,8 +239,8 @@ def noisy(self, parameters):
 
 
 class Climbs(Plain):
-    def direction(self, group, one, index):
-        return -super().direction(group, one, index)
+    def direction(self, group, param, index):
+        return -super().direction(group, param, index)
 
 
 @optimizer("climbs", "descends")
@@ -250,8 +250,8 @@ def climbs(self, parameters):
 
 
 class FirstOnly(Plain):
-    def direction(self, group, one, index):
-        return super().direction(group, one, index) * (index == 0)
+    def direction(self, group, param, index):
+        return super().direction(group, param, index) * (index == 0)
 
 
 @optimizer("first_only", "descends")
@@ -261,10 +261,10 @@ def first_only(self, parameters):
 
 
 class TurnsBack(Plain):
-    def direction(self, group, one, index):
-        state = self.state[one]
+    def direction(self, group, param, index):
+        state = self.state[param]
         state["steps"] = state.get("steps", torch.zeros(())) + 1
-        return super().direction(group, one, index) / (2 - state["steps"] + 0.5)
+        return super().direction(group, param, index) / (2 - state["steps"] + 0.5)
 
 
 @optimizer("turns_back", "descends")
@@ -276,10 +276,10 @@ def turns_back(self, parameters):
 class DecaysByBase(Plain):
     def step(self):
         for group in self.param_groups:
-            for index, one in enumerate(group["params"]):
-                if one.grad is not None:
-                    one.data.mul_(1 - group["base_lr"] * group["weight_decay"])
-                    one.data.sub_(group["lr"] * self.direction(group, one, index))
+            for index, item in enumerate(group["params"]):
+                if item.grad is not None:
+                    item.data.mul_(1 - group["base_lr"] * group["weight_decay"])
+                    item.data.sub_(group["lr"] * self.direction(group, item, index))
 
 
 @optimizer("decays_by_base", "zero_lr_no_move")
@@ -289,8 +289,8 @@ def decays_by_base(self, parameters):
 
 
 class OwnDecay(Plain):
-    def decay(self, group, one):
-        return 0.1 if one.ndim >= 2 else 0.0
+    def decay(self, group, param):
+        return 0.1 if param.ndim >= 2 else 0.0
 
 
 @optimizer("own_decay", "honours_groups")
@@ -304,9 +304,9 @@ class Elsewhere(Plain):
         super().__init__(groups)
         self.averages = {}
 
-    def direction(self, group, one, index):
-        self.averages[one] = 0.9 * self.averages.get(one, 0) + one.grad
-        return self.averages[one]
+    def direction(self, group, param, index):
+        self.averages[param] = 0.9 * self.averages.get(param, 0) + param.grad
+        return self.averages[param]
 
 
 @optimizer("elsewhere", "resumes")
@@ -320,9 +320,9 @@ class History(list):
 
 
 class InObject(Plain):
-    def direction(self, group, one, index):
-        history = self.state[one].setdefault("history", History())
-        history.append(one.grad)
+    def direction(self, group, param, index):
+        history = self.state[param].setdefault("history", History())
+        history.append(param.grad)
         return sum(history) / len(history)
 
 
@@ -333,11 +333,11 @@ def in_object(self, parameters):
 
 
 class OneCount(Plain):
-    def direction(self, group, one, index):
+    def direction(self, group, param, index):
         first = self.state[self.param_groups[0]["params"][0]]
-        count = self.state[one].setdefault("count", first.setdefault("count", torch.zeros(())))
+        count = self.state[param].setdefault("count", first.setdefault("count", torch.zeros(())))
         count += 1
-        return one.grad / count
+        return param.grad / count
 
 
 @optimizer("one_count", "resumes")
@@ -347,14 +347,14 @@ def one_count(self, parameters):
 
 
 class LeavesOut(Plain):
-    def direction(self, group, one, index):
-        state = self.state[one]
-        state["average"] = 0.9 * state.get("average", torch.zeros_like(one)) + one.grad
+    def direction(self, group, param, index):
+        state = self.state[param]
+        state["average"] = 0.9 * state.get("average", torch.zeros_like(param)) + param.grad
         return state["average"]
 
     def state_dict(self):
-        found = super().state_dict()
-        return found | {"state": {index: {} for index in found["state"]}}
+        result = super().state_dict()
+        return result | {"state": {index: {} for index in result["state"]}}
 
 
 @optimizer("leaves_out", "resumes")
@@ -364,9 +364,9 @@ def leaves_out(self, parameters):
 
 
 class LoadsHalf(Plain):
-    def direction(self, group, one, index):
+    def direction(self, group, param, index):
         group["steps"] = group.get("steps", 0) + 1
-        return one.grad / group["steps"]
+        return param.grad / group["steps"]
 
     def load_state_dict(self, state):
         """Load the state of the parameters alone."""
@@ -380,8 +380,8 @@ def loads_half(self, parameters):
 
 
 class Drifts(Plain):
-    def direction(self, group, one, index):
-        return one.grad * (1 + random.SystemRandom().random())
+    def direction(self, group, param, index):
+        return param.grad * (1 + random.SystemRandom().random())
 
 
 @optimizer("drifts", "resumes")
@@ -403,7 +403,7 @@ class OneBeta(Optimizer):
             raise ConfigError(f"betas: expected two shares, got {self.betas}.")
 
     def build(self, parameters):
-        learning = [one for _, one in parameters if one.requires_grad]
+        learning = [parameter for _, parameter in parameters if parameter.requires_grad]
         group = {"params": learning, "base_lr": self.lr, "weight_decay": 0.0}
         return torch.optim.AdamW([group], lr=self.lr, betas=(self.betas[0], self.betas[0]))
 
@@ -521,8 +521,8 @@ class InBatch(Changed):
 
     def starts(self, step, batch):
         rows = super().starts(step, batch)
-        one = step * batch // self.per_epoch == ((step + 1) * batch - 1) // self.per_epoch
-        return rows[order(batch, self.seed + batch, step)] if one else rows
+        result = step * batch // self.per_epoch == ((step + 1) * batch - 1) // self.per_epoch
+        return rows[order(batch, self.seed + batch, step)] if result else rows
 
 
 @data("by_step", "batch_invariant_order")

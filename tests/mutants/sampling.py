@@ -121,7 +121,7 @@ def named_first(self, piece):
     if self.stopped:
         return ""
     text = self.held + piece
-    stop = next((one for one in self.stops if one in text), None)
+    stop = next((stop for stop in self.stops if stop in text), None)
     if stop is None:
         return PUSH(self, piece)
     self.stopped, self.held = True, ""

@@ -28,10 +28,10 @@ def mutant(name, law):
 
     def enter(codec):
         def train(self, texts):
-            return codec.taught(texts)
+            return codec.trained_on(texts)
 
         def from_dict(cls, table):
-            return codec.told(table)
+            return codec.from_table(table)
 
         body = {
             "train": train,
@@ -55,11 +55,11 @@ class Bytes(Codec):
     vocab_size = 256
 
     @classmethod
-    def taught(cls, texts):
+    def trained_on(cls, texts):
         return cls()
 
     @classmethod
-    def told(cls, table):
+    def from_table(cls, table):
         exactly(cls.part, table, {})
         return cls()
 
@@ -83,25 +83,27 @@ class Letters(Codec):
         self.alphabet, self.vocab_size = alphabet, len(alphabet)
 
     @classmethod
-    def taught(cls, texts):
+    def trained_on(cls, texts):
         return cls("".join(sorted(set("".join(texts)))))
 
     @classmethod
-    def told(cls, table):
+    def from_table(cls, table):
         exactly(cls.part, table, {"alphabet": str})
         return cls(table["alphabet"])
 
     def encode_ordinary(self, text):
         self.check(text)
-        return np.array([self.alphabet.index(one) for one in text], np.int32)
+        return np.array([self.alphabet.index(character) for character in text], np.int32)
 
     def check(self, text):
-        for offset, one in enumerate(text):
-            if one not in self.alphabet:
-                raise TextError(f"{self.part}: {one!r} (U+{ord(one):04X}) at offset {offset} is not in the alphabet.")
+        for offset, character in enumerate(text):
+            if character not in self.alphabet:
+                raise TextError(
+                    f"{self.part}: {character!r} (U+{ord(character):04X}) at offset {offset} is not in the alphabet."
+                )
 
     def decode_bytes(self, ids):
-        return "".join(self.alphabet[one] for one in self.check_ids(ids).tolist()).encode("utf-8")
+        return "".join(self.alphabet[token_id] for token_id in self.check_ids(ids).tolist()).encode("utf-8")
 
     def to_dict(self):
         return {"alphabet": self.alphabet}
@@ -171,7 +173,7 @@ class SixteenBits(Bytes):
     """Keeps the lower sixteen bits of a character."""
 
     def before(self, text):
-        return "".join(chr(ord(one) & 0xFFFF) for one in text).encode("utf-8", "replace").decode("utf-8")
+        return "".join(chr(ord(character) & 0xFFFF) for character in text).encode("utf-8", "replace").decode("utf-8")
 
 
 @mutant("nul", "lossless")
@@ -187,7 +189,7 @@ class LostByte(Bytes):
     """Decodes in lines of 64, and drops the byte between two."""
 
     def decode_bytes(self, ids):
-        return b"".join(bytes([one]) for at, one in enumerate(super().decode_bytes(ids)) if at % 65 != 64)
+        return b"".join(bytes([token_id]) for at, token_id in enumerate(super().decode_bytes(ids)) if at % 65 != 64)
 
 
 @mutant("first_letters", "lossless")
@@ -209,7 +211,7 @@ class Top(Letters):
         return super().encode_ordinary(text) + 1
 
     def decode_bytes(self, ids):
-        return super().decode_bytes([one - 1 for one in ids])
+        return super().decode_bytes([token_id - 1 for token_id in ids])
 
 
 # Ids do not stand for bytes of their own.
@@ -240,9 +242,9 @@ class NeverMet(Bytes):
 
     def check_ids(self, ids):
         ids = super().check_ids(ids)
-        for index, one in enumerate(ids.tolist()):
-            if one > 0xF4:
-                raise TextError(f"{self.part}: id {one} at index {index} is never met.")
+        for index, token_id in enumerate(ids.tolist()):
+            if token_id > 0xF4:
+                raise TextError(f"{self.part}: id {token_id} at index {index} is never met.")
         return ids
 
 
@@ -296,7 +298,7 @@ class ShiftedCodec(Bytes):
         return (super().encode_ordinary(text) + self.shift) % 256
 
     def decode_bytes(self, ids):
-        return bytes((one - self.shift) % 256 for one in self.check_ids(ids).tolist())
+        return bytes((token_id - self.shift) % 256 for token_id in self.check_ids(ids).tolist())
 
 
 @Tokenizer.register("mutant_forgotten_field")
@@ -329,9 +331,9 @@ class OldLetters(Letters):
     known = set()  # noqa: RUF012
 
     @classmethod
-    def taught(cls, texts):
+    def trained_on(cls, texts):
         cls.known.update("".join(texts))
-        return super().taught(cls.known)
+        return super().trained_on(cls.known)
 
 
 @mutant("reads_twice", "trains_alike")
@@ -339,8 +341,8 @@ class ReadsTwice(Letters):
     """Goes over its texts twice: first for how many there are, then for their letters."""
 
     @classmethod
-    def taught(cls, texts):
-        return super().taught(texts if sum(1 for _ in texts) else [])
+    def trained_on(cls, texts):
+        return super().trained_on(texts if sum(1 for _ in texts) else [])
 
 
 @mutant("by_chance", "trains_alike")
@@ -348,7 +350,7 @@ class ByChance(Letters):
     """Numbers its letters in an order drawn by chance."""
 
     @classmethod
-    def taught(cls, texts):
+    def trained_on(cls, texts):
         letters = list(set("".join(texts)))
         random.SystemRandom().shuffle(letters)
         return cls("".join(letters))
@@ -359,7 +361,7 @@ class OrderOfASet(Letters):
     """Numbers its letters as a set has them, which differs from process to process."""
 
     @classmethod
-    def taught(cls, texts):
+    def trained_on(cls, texts):
         return cls("".join(set("".join(texts))))
 
 
@@ -387,9 +389,9 @@ class Nowhere(Letters):
     """Does not say where the character is that it refuses."""
 
     def check(self, text):
-        for one in text:
-            if one not in self.alphabet:
-                raise TextError(f"{self.part}: {one!r} (U+{ord(one):04X}) is not in the alphabet.")
+        for character in text:
+            if character not in self.alphabet:
+                raise TextError(f"{self.part}: {character!r} (U+{ord(character):04X}) is not in the alphabet.")
 
 
 @mutant("counts_bytes", "refuses")
@@ -411,9 +413,9 @@ class LastOne(Letters):
     """Names the last character that it does not know."""
 
     def check(self, text):
-        for offset, one in reversed(list(enumerate(text))):
-            if one not in self.alphabet:
-                raise TextError(f"{self.part}: {one!r} (U+{ord(one):04X}) at offset {offset} is not in the alphabet.")
+        for offset, item in reversed(list(enumerate(text))):
+            if item not in self.alphabet:
+                raise TextError(f"{self.part}: {item!r} (U+{ord(item):04X}) at offset {offset} is not in the alphabet.")
 
 
 @mutant("from_the_end", "refuses")
@@ -422,7 +424,9 @@ class FromTheEnd(Letters):
 
     def check_ids(self, ids):
         ids = list(ids)
-        return super().check_ids([one + self.vocab_size if -self.vocab_size <= one < 0 else one for one in ids])
+        return super().check_ids(
+            [token_id + self.vocab_size if -self.vocab_size <= token_id < 0 else token_id for token_id in ids]
+        )
 
 
 @mutant("one_too_many", "refuses")
@@ -430,7 +434,7 @@ class OneTooMany(Bytes):
     """Takes vocab_size itself for an id."""
 
     def check_ids(self, ids):
-        return super().check_ids([one % 256 if one == 256 else one for one in ids])
+        return super().check_ids([token_id % 256 if token_id == 256 else token_id for token_id in ids])
 
 
 @mutant("no_index", "refuses")
@@ -454,8 +458,8 @@ class Ended(Bytes):
     special_tokens = MappingProxyType({"<|end|>": 256, "<|end|>!": 257})
 
     def decode_bytes(self, ids):
-        names = {one: name.encode() for name, one in self.special_tokens.items()}
-        return b"".join(names.get(one) or bytes([one]) for one in self.check_ids(ids).tolist())
+        names = {token_id: name.encode() for name, token_id in self.special_tokens.items()}
+        return b"".join(names.get(token_id) or bytes([token_id]) for token_id in self.check_ids(ids).tolist())
 
 
 @mutant("reads_names", "special_tokens")
@@ -475,11 +479,13 @@ class FirstName(Ended):
     def encode(self, text, allowed_special=()):
         rows = [np.empty(0, np.int32)]
         names = "|".join(re.escape(name) for name in self.special_tokens if name in allowed_special)
-        for one in (
+        for token_id in (
             re.split(f"({names})", text) if names and super().encode("", allowed_special) is not None else [text]
         ):
             rows.append(
-                np.array([self.special_tokens[one]], np.int32) if one in allowed_special else self.encode_ordinary(one)
+                np.array([self.special_tokens[token_id]], np.int32)
+                if token_id in allowed_special
+                else self.encode_ordinary(token_id)
             )
         return np.concatenate(rows)
 
@@ -521,16 +527,16 @@ class BlankBehind(Bytes):
     vocab_size, splittable = 257, True
 
     def encode_ordinary(self, text):
-        ids, found = super().encode_ordinary(text).tolist(), []
-        for one in ids:
-            if one == 32 and found[-1:] == [101]:
-                found[-1] = 256
+        ids, result = super().encode_ordinary(text).tolist(), []
+        for token_id in ids:
+            if token_id == 32 and result[-1:] == [101]:
+                result[-1] = 256
             else:
-                found.append(one)
-        return np.array(found, np.int32)
+                result.append(token_id)
+        return np.array(result, np.int32)
 
     def decode_bytes(self, ids):
-        return b"".join(b"e " if one == 256 else bytes([one]) for one in self.check_ids(ids).tolist())
+        return b"".join(b"e " if token_id == 256 else bytes([token_id]) for token_id in self.check_ids(ids).tolist())
 
 
 @mutant("first_blank", "cut")
@@ -545,7 +551,7 @@ class FirstBlank(Bytes):
         return ids
 
     def decode_bytes(self, ids):
-        return bytes(32 if one == 256 else one for one in self.check_ids(ids).tolist())
+        return bytes(32 if token_id == 256 else token_id for token_id in self.check_ids(ids).tolist())
 
 
 @mutant("counts_texts", "cut")
@@ -555,7 +561,7 @@ class CountsTexts(Letters):
     splittable = True
 
     @classmethod
-    def taught(cls, texts):
+    def trained_on(cls, texts):
         counts = Counter(letter for text in texts for letter in set(text))
         return cls("".join(sorted(counts, key=lambda letter: (-counts[letter], letter))))
 
@@ -568,7 +574,7 @@ class HalfRead(Letters):
     """Does not look at all that stands in its file."""
 
     @classmethod
-    def told(cls, table):
+    def from_table(cls, table):
         exactly(cls.part, table, {"alphabet": str, "size": int})
         return cls(table["alphabet"])
 
@@ -581,7 +587,7 @@ class SortedAgain(Letters):
     """Mends what it reads: sorts its letters, and drops those that are there twice."""
 
     @classmethod
-    def told(cls, table):
+    def from_table(cls, table):
         exactly(cls.part, table, {"alphabet": str})
         return cls("".join(sorted(set(table["alphabet"]))))
 
@@ -613,7 +619,7 @@ class NoNamesIdea(Tokenizer):
 
     @classmethod
     def from_dict(cls, table):
-        return NoNames.told(table)
+        return NoNames.from_table(table)
 
 
 CATCHES["tokenizer/mutant_no_names"] = "special_tokens"
@@ -637,7 +643,7 @@ class FormHalfIdea(Tokenizer):
 
     @classmethod
     def from_dict(cls, table):
-        return FormHalf.told(table)
+        return FormHalf.from_table(table)
 
 
 CATCHES["tokenizer/mutant_form_half"] = "lossless"
@@ -652,7 +658,7 @@ class FormUnread(Bytes):
         self.composing = composing
 
     @classmethod
-    def told(cls, table):
+    def from_table(cls, table):
         exactly(cls.part, table, {"composing": bool})
         return cls(table["composing"])
 
@@ -672,7 +678,7 @@ class FormUnreadIdea(Tokenizer):
 
     @classmethod
     def from_dict(cls, table):
-        return FormUnread.told(table)
+        return FormUnread.from_table(table)
 
 
 CATCHES["tokenizer/mutant_form_unread"] = "field_matters"

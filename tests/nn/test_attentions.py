@@ -63,10 +63,10 @@ def attention(name, seed=0, **fields):
     return Attention.find(name)(**fields).build(DIM).eval()
 
 
-def same_weights(name, one, **fields):
+def same_weights(name, first, **fields):
     """Another implementation of `one`, with its weights."""
     other = attention(name, 1, **fields)
-    other.load_state_dict(from_canonical(other, dict(one.named_parameters())))
+    other.load_state_dict(from_canonical(other, dict(first.named_parameters())))
     return other
 
 
@@ -120,7 +120,7 @@ def softly(heads, window=None, bias=None):
         if bias is not None:
             scores = [score + bias[h, t, s] for s, score in enumerate(scores)]
         grown = [score.exp() if window is None or t - s < window else 0.0 for s, score in enumerate(scores)]
-        return [one / sum(grown) for one in grown]
+        return [item / sum(grown) for item in grown]
 
     return weigh
 
@@ -129,10 +129,10 @@ def by_features(h, t, q, keys):
     """Products of features: x + 1 where x is positive, and its exponential where not."""
 
     def features(x):
-        return torch.stack([one + 1 if one > 0 else one.exp() for one in x])
+        return torch.stack([tensor + 1 if tensor > 0 else tensor.exp() for tensor in x])
 
     products = [features(q) @ features(k) for k in keys]
-    return [one / sum(products) for one in products]
+    return [product / sum(products) for product in products]
 
 
 @pytest.mark.parametrize("name", ["blockwise", "online_softmax", "gqa", "sliding_window"])
@@ -165,9 +165,9 @@ def test_linear_is_its_definition_computed_by_hand(batch, time, seed, chunk, hea
 
 @given(**sizes, place=placings, qk_norm=st.booleans())
 def test_gqa_with_as_many_groups_as_heads_is_sdpa(batch, time, seed, place, qk_norm):
-    one = attention("sdpa", seed, qk_norm=qk_norm)
-    other = same_weights("gqa", one, kv_heads=4, qk_norm=qk_norm)
-    laws.equivalent(Placed(one, position(place)), Placed(other, position(place)), stream(batch, time, seed))
+    first = attention("sdpa", seed, qk_norm=qk_norm)
+    other = same_weights("gqa", first, kv_heads=4, qk_norm=qk_norm)
+    laws.equivalent(Placed(first, position(place)), Placed(other, position(place)), stream(batch, time, seed))
 
 
 @given(**sizes, kv_heads=st.sampled_from([1, 2]))
@@ -194,7 +194,7 @@ def outcome(layer, x, seed):
     x = x.clone().requires_grad_()
     y = layer(x)
     (y * torch.randn(y.shape, generator=torch.Generator().manual_seed(seed))).sum().backward()
-    return y.detach(), {"x": x.grad} | {name: one.grad for name, one in layer.named_parameters()}
+    return y.detach(), {"x": x.grad} | {name: param.grad for name, param in layer.named_parameters()}
 
 
 def close(got, want):
@@ -203,29 +203,29 @@ def close(got, want):
 
 @given(**sizes, data=st.data(), place=placings, qk_norm=st.booleans())
 def test_window_over_the_whole_text_is_sdpa(batch, time, seed, data, place, qk_norm):
-    one = attention("sdpa", seed, qk_norm=qk_norm)
+    first = attention("sdpa", seed, qk_norm=qk_norm)
     window = data.draw(st.integers(time, 100))
-    other = same_weights("sliding_window", one, window=window, block=data.draw(small), qk_norm=qk_norm)
-    laws.equivalent(Placed(one, position(place)), Placed(other, position(place)), stream(batch, time, seed))
+    other = same_weights("sliding_window", first, window=window, block=data.draw(small), qk_norm=qk_norm)
+    laws.equivalent(Placed(first, position(place)), Placed(other, position(place)), stream(batch, time, seed))
 
 
 @pytest.mark.parametrize("name", sorted({*EQUIVALENTS} - {"flex"}))
 @given(**sizes, data=st.data(), place=placings, qk_norm=st.booleans())
 def test_writings_of_the_softmax_agree_at_any_block_and_position(name, batch, time, seed, data, place, qk_norm):
-    one = attention("fused", seed, bias=True, out_bias=True, qk_norm=qk_norm)
-    scale_norms(one, seed)
+    first = attention("fused", seed, bias=True, out_bias=True, qk_norm=qk_norm)
+    scale_norms(first, seed)
     fields = small_fields(name, data.draw)
-    other = same_weights(name, one, bias=True, out_bias=True, qk_norm=qk_norm, **fields)
-    laws.equivalent(Placed(one, position(place)), Placed(other, position(place)), stream(batch, time, seed))
+    other = same_weights(name, first, bias=True, out_bias=True, qk_norm=qk_norm, **fields)
+    laws.equivalent(Placed(first, position(place)), Placed(other, position(place)), stream(batch, time, seed))
 
 
 @given(**sizes, place=placings, qk_norm=st.booleans())
 def test_flex_gives_what_the_other_writings_give(batch, time, seed, place, qk_norm):
-    one = attention("fused", seed, qk_norm=qk_norm)
-    scale_norms(one, seed)
-    other, x = same_weights("flex", one, qk_norm=qk_norm), stream(batch, time, seed)
+    first = attention("fused", seed, qk_norm=qk_norm)
+    scale_norms(first, seed)
+    other, x = same_weights("flex", first, qk_norm=qk_norm), stream(batch, time, seed)
     with torch.no_grad():
-        close(other(x, position(place)), one(x, position(place)))
+        close(other(x, position(place)), first(x, position(place)))
 
 
 def scale_norms(layer, seed):
@@ -287,9 +287,9 @@ class Count(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         result = function(*args, **(kwargs or {}))
-        for one in result if isinstance(result, tuple | list) else [result]:
-            if isinstance(one, torch.Tensor):
-                self.total, self.largest = self.total + one.numel(), max(self.largest, one.numel())
+        for item in result if isinstance(result, tuple | list) else [result]:
+            if isinstance(item, torch.Tensor):
+                self.total, self.largest = self.total + item.numel(), max(self.largest, item.numel())
         return result
 
 
@@ -347,15 +347,15 @@ def test_dropout_drops_weights_after_the_softmax_and_keeps_their_sum_in_the_mean
 @pytest.mark.parametrize("name", sorted({*EQUIVALENTS, "gqa", "sliding_window"} - {"flex", "fused"}))
 @given(**sizes, data=st.data())
 def test_equivalent_attentions_drop_the_same_weights(name, batch, time, seed, data):
-    one = attention("fused", seed, dropout=0.4).train()
+    first = attention("fused", seed, dropout=0.4).train()
     whole = {"gqa": {"kv_heads": 4}, "sliding_window": {"window": 80}}.get(name, {})
-    other = same_weights(name, one, dropout=0.4, **small_fields(name, data.draw) | whole).train()
+    other = same_weights(name, first, dropout=0.4, **small_fields(name, data.draw) | whole).train()
     rows = range(seed, seed + batch)
     with (
-        row_seeded(named_dropouts(one), seed, rows, torch.device("cpu")),
+        row_seeded(named_dropouts(first), seed, rows, torch.device("cpu")),
         row_seeded(named_dropouts(other), seed, rows, torch.device("cpu")),
     ):
-        laws.equivalent(other, one, stream(batch, time, seed))
+        laws.equivalent(other, first, stream(batch, time, seed))
 
 
 def test_features_are_those_of_the_paper_and_keep_what_is_small_in_bfloat16():
@@ -445,9 +445,9 @@ def test_alibi_penalises_each_step_back_at_any_offset():
 
 @given(**sizes, qk_norm=st.booleans())
 def test_per_head_takes_alibi(batch, time, seed, qk_norm):
-    one = attention("fused", seed, qk_norm=qk_norm)
-    other = same_weights("per_head", one, qk_norm=qk_norm)
-    laws.equivalent(Placed(one, position("alibi")), Placed(other, position("alibi")), stream(batch, time, seed))
+    first = attention("fused", seed, qk_norm=qk_norm)
+    other = same_weights("per_head", first, qk_norm=qk_norm)
+    laws.equivalent(Placed(first, position("alibi")), Placed(other, position("alibi")), stream(batch, time, seed))
 
 
 # Flex.
@@ -460,7 +460,7 @@ def test_blocks_of_flex_made_while_sampling_serve_training_too():
     assert causal_blocks.cache_info().currsize == 1
     blocks = causal_blocks(5, 5, torch.device("cpu"))
     assert causal_blocks.cache_info().hits == 1
-    assert not any(one.is_inference() for one in blocks.as_tuple() if isinstance(one, torch.Tensor))
+    assert not any(tensor.is_inference() for tensor in blocks.as_tuple() if isinstance(tensor, torch.Tensor))
 
 
 # Errors.

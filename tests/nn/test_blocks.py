@@ -123,8 +123,8 @@ def test_model_of_such_blocks_is_causal_and_reads_in_pieces(block, time, seed, d
 @pytest.mark.parametrize("block", ["parallel", "sandwich"])
 def test_projections_into_the_stream_are_drawn_smaller(block):
     model = Model(dim=64, layers=8, context=8, block=Block.find(block)(attention=Attention.find("sdpa")())).build(11)
-    for one in model.blocks:
-        for layer in (one.attention, one.ffn):
+    for item in model.blocks:
+        for layer in (item.attention, item.ffn):
             assert layer.to_out.weight.std().item() == pytest.approx(0.02 / 16**0.5, rel=0.1)
 
 
@@ -161,17 +161,17 @@ def test_alternating_is_the_recipe_of_pieces_but_for_blocks_and_tokens_whatever_
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         ("--attention sliding_window --attention.window 16", [("sliding_window", 16), ("sliding_window", 16)]),
         ("--attention.window 16", [("sliding_window", 16), ("fused", None)]),
         ("--attention sdpa", [("sdpa", None), ("sdpa", None)]),
     ],
 )
-def test_flags_reach_every_block_of_a_pattern_that_has_what_they_name(capsys, words, told):
+def test_flags_reach_every_block_of_a_pattern_that_has_what_they_name(capsys, words, message):
     blocks = alternating(capsys, *words.split(), "--attention.heads", "2", "--ffn", "geglu").model.blocks
-    found = [(block.attention.part, to_table(block.attention).get("window")) for block in blocks]
-    assert found == told
+    results = [(block.attention.part, to_table(block.attention).get("window")) for block in blocks]
+    assert results == message
     assert [(block.attention.heads, block.ffn.part) for block in blocks] == [(2, "geglu"), (2, "geglu")]
 
 

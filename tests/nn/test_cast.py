@@ -24,8 +24,8 @@ def loud(position, attention="sdpa", context=512):
     block = Block.find("prenorm")(attention=Attention.find(attention)(heads=2))
     model = Model(dim=24, layers=1, context=context, position=Position.find(position)(), block=block).build(20).eval()
     with torch.no_grad():
-        for one in model.parameters():
-            one *= 10.0 if one.ndim > 1 else 1.0
+        for param in model.parameters():
+            param *= 10.0 if param.ndim > 1 else 1.0
     return model
 
 
@@ -36,7 +36,7 @@ def away(model, dtype, time):
     wanted = model(ids).double()
     lengths = wanted.norm(dim=-1)
     differences = (model.to(dtype)(ids).double() - wanted).norm(dim=-1) / lengths
-    return [float(one.median()) for one in differences[0].split(64)]
+    return [float(item.median()) for item in differences[0].split(64)]
 
 
 @pytest.mark.parametrize("dtype", HALVES, ids=str)
@@ -93,11 +93,11 @@ class Constants(nn.Module):
 def test_whatever_a_part_keeps_as_a_buffer_comes_through_a_cast_unrounded(dtype):
     model = loud("none")
     model.blocks.append(Constants())
-    before = {name: one.clone() for name, one in model.named_buffers()}
+    before = {name: tensor.clone() for name, tensor in model.named_buffers()}
     model.to(dtype)
-    assert all(one.dtype is dtype for one in model.parameters())
+    assert all(param.dtype is dtype for param in model.parameters())
     after = dict(model.named_buffers())
-    assert len(after) >= 6 and all(torch.equal(after[name], one) for name, one in before.items())
+    assert len(after) >= 6 and all(torch.equal(after[name], tensor) for name, tensor in before.items())
 
 
 def test_model_cast_to_half_and_back_has_the_constants_that_it_had():
@@ -118,11 +118,11 @@ def test_what_sample_says_of_its_tokens_in_bfloat16_is_what_eval_says_of_them_la
         run.model.to(dtype)
         generation = run.generation([""], 340, Sampling(temperature=1.0))
         text = "".join(piece for _, piece in generation)
-        said = -np.array(generation.completions[0].log_probs)
+        message = -np.array(generation.completions[0].log_probs)
         scored = score_text(
             run.model.float(), codec, text, choose_machine("cpu", str(dtype).removeprefix("torch."), 1)
         ).nats
-        differences = abs(said - scored)
+        differences = abs(message - scored)
         return np.median(differences[:250]), np.median(differences[260:])
 
     assert max(apart(torch.float32)) < 1e-4

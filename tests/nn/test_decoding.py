@@ -122,15 +122,15 @@ def test_check_without_a_cache_catches_a_wrong_text():
 
 def rolled(model, text):
     """The logits after each token but the first few, read token by token with a cache that rolls."""
-    state, found = RollingDecodeState(model, torch.tensor([text[:2]])), []
+    state, result = RollingDecodeState(model, torch.tensor([text[:2]])), []
     with torch.inference_mode():
-        for one in text[2:]:
-            found.append(state.next_logits()[0])
-            state.append(torch.tensor([one]))
-    return torch.stack(found)
+        for token in text[2:]:
+            result.append(state.next_logits()[0])
+            state.append(torch.tensor([token]))
+    return torch.stack(result)
 
 
-TEXT = [(3 * one + one * one // 5) % 9 for one in range(24)]
+TEXT = [(3 * number + number * number // 5) % 9 for number in range(24)]
 
 
 @pytest.mark.parametrize(("attention", "position"), list(product(["sdpa", "blockwise"], ["rope", "alibi", "none"])))
@@ -165,9 +165,9 @@ def test_rolling_cache_stays_small():
 
 
 def test_cache_does_not_roll_with_absolute_positions():
-    found = {name: Position.find(name)().relative for name in Position.names()}
-    assert found == {"rope": True, "alibi": True, "none": True, "learned": False, "sinusoidal": False} | {
-        name: found[name] for name in found.keys() - {"rope", "alibi", "none", "learned", "sinusoidal"}
+    results = {name: Position.find(name)().relative for name in Position.names()}
+    assert results == {"rope": True, "alibi": True, "none": True, "learned": False, "sinusoidal": False} | {
+        name: results[name] for name in results.keys() - {"rope", "alibi", "none", "learned", "sinusoidal"}
     }
     with pytest.raises(ConfigError, match=r"overflow: the cache cannot roll with position 'learned', .* try recompute"):
         check_rolling(built(PreNorm(attention=Fused(heads=2)), "learned"))
@@ -184,8 +184,8 @@ def test_what_is_taken_back_was_never_read():
     with torch.no_grad():
         model(ids[:, :4], cache)
         for wrong in (1, 2, 3):
-            for one in range(wrong):
-                model(torch.tensor([[one]]), cache)
+            for number in range(wrong):
+                model(torch.tensor([[number]]), cache)
             cache.rewind(wrong)
         read = model(ids[:, 4:], cache)
         torch.testing.assert_close(read, model(ids)[:, 4:], atol=1e-5, rtol=1e-5)

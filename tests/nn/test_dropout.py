@@ -96,11 +96,11 @@ def test_mask_of_a_longer_text_begins_with_that_of_a_shorter_one():
 
 
 def test_seed_row_name_and_place_each_change_a_mask():
-    one = mask(shape=(6, 400))
-    assert not torch.equal(one, mask(seed=4, shape=(6, 400)))
-    assert not torch.equal(one, mask(rows=range(1, 5), shape=(6, 400)))
-    assert not torch.equal(one, mask(name="blocks.1.dropout", shape=(6, 400)))
-    assert not torch.equal(one[:, 0], one[:, 1])
+    result = mask(shape=(6, 400))
+    assert not torch.equal(result, mask(seed=4, shape=(6, 400)))
+    assert not torch.equal(result, mask(rows=range(1, 5), shape=(6, 400)))
+    assert not torch.equal(result, mask(name="blocks.1.dropout", shape=(6, 400)))
+    assert not torch.equal(result[:, 0], result[:, 1])
 
 
 @given(seed=st.integers(0, 2**63 - 1), row=st.integers(0, 2**20), data=st.data())
@@ -155,8 +155,8 @@ def test_rows_steps_names_and_neighbours_are_not_correlated(threshold):
         assert abs(float(pair)) < 6 / x.numel() ** 0.5
 
     masks = draw()
-    for one, other in combinations(masks, 2):
-        require_uncorrelated(one, other)
+    for item, other in combinations(masks, 2):
+        require_uncorrelated(item, other)
     for other in (draw(seed=2), draw(seed=1 + 2**32), draw(rows=range(4, 8)), draw(name="b"), draw(name="")):
         require_uncorrelated(masks, other)
     for distance in (1, 2, 7, 8, 9, 16):

@@ -47,8 +47,8 @@ def test_with_room_for_all_each_gram_has_a_row_of_its_own(ids, max_n):
 
 @given(st.lists(st.integers(0, 4), min_size=2, max_size=9, unique=True))
 def test_bigram_is_ngrams_up_to_two(ids):
-    one, other = drawn(Bigram(buckets=7), 5), drawn(Ngrams(max_n=2, buckets=7), 5)
-    assert torch.equal(one(torch.tensor([ids])), other(torch.tensor([ids])))
+    first, other = drawn(Bigram(buckets=7), 5), drawn(Ngrams(max_n=2, buckets=7), 5)
+    assert torch.equal(first(torch.tensor([ids])), other(torch.tensor([ids])))
 
 
 def test_unseen_ngram_adds_nothing():

@@ -77,7 +77,7 @@ def test_mixture_is_its_definition(bias, top_k, seed):
             token = x[b, t]
             scores = [(row @ token).item() for row in layer.router.weight]
             p = torch.tensor(scores).exp() / torch.tensor(scores).exp().sum()
-            for index in sorted(range(5), key=lambda one: scores[one])[-top_k:]:
+            for index in sorted(range(5), key=lambda index: scores[index])[-top_k:]:
                 want[b, t] += p[index] * layer.experts[index](token[None])[0]
     torch.testing.assert_close(layer(x), want)
 
@@ -98,8 +98,8 @@ def test_where_all_are_chosen_and_alike_the_mixture_is_one_expert():
 
 
 def test_experts_that_are_chosen_do_the_work_of_an_mlp():
-    one = built("moe").experts[0].to_hidden
-    assert built("moe").config.top_k * one.out_features == 4 * DIM
+    result = built("moe").experts[0].to_hidden
+    assert built("moe").config.top_k * result.out_features == 4 * DIM
     assert built("moe", top_k=3).experts[0].to_hidden.out_features == 22
 
 
@@ -159,16 +159,16 @@ def test_auxiliary_loss_is_the_papers_formula(top_k, seed):
     p, choice = layer.route(x.reshape(-1, DIM))
     want = 0.0
     for expert in range(5):
-        share = sum(bool(one[expert]) for one in choice) / (len(choice) * top_k)
-        want += share * sum(one[expert].item() for one in p) / len(p)
+        share = sum(bool(item[expert]) for item in choice) / (len(choice) * top_k)
+        want += share * sum(probability[expert].item() for probability in p) / len(p)
     assert layer.aux_loss().item() == pytest.approx(0.3 * 5 * want, rel=1e-5)
 
 
 def test_even_load_costs_one_and_a_collapsed_load_the_number_of_experts():
-    everybody, one = torch.eye(4).repeat(2, 1), torch.eye(4)[[2] * 8]
+    everybody, x = torch.eye(4).repeat(2, 1), torch.eye(4)[[2] * 8]
     assert imbalance(everybody, everybody.bool()).item() == pytest.approx(1.0)
-    assert imbalance(torch.full((8, 4), 0.25), one.bool()).item() == pytest.approx(1.0)
-    assert imbalance(one, one.bool()).item() == pytest.approx(4.0)
+    assert imbalance(torch.full((8, 4), 0.25), x.bool()).item() == pytest.approx(1.0)
+    assert imbalance(x, x.bool()).item() == pytest.approx(4.0)
 
 
 def test_only_training_leaves_evaluations_pending():
@@ -233,12 +233,14 @@ def test_mixture_counts_as_one_projection_into_the_stream_and_experts_differ():
 
 @pytest.mark.parametrize("name", Ffn.names())
 def test_one_seed_draws_the_same_ffn_again(name):
-    one, other = built(name, seed=1), built(name, seed=2)
-    draw_weights(one, seed=5)
+    first, other = built(name, seed=1), built(name, seed=2)
+    draw_weights(first, seed=5)
     draw_weights(other, seed=5)
     weights = dict(other.named_parameters())
-    assert all(torch.equal(weights[key], weight) for key, weight in one.named_parameters())
-    assert {module.weight.std().item() > 0 for module in one.modules() if isinstance(module, torch.nn.Linear)} == {True}
+    assert all(torch.equal(weights[key], weight) for key, weight in first.named_parameters())
+    assert {module.weight.std().item() > 0 for module in first.modules() if isinstance(module, torch.nn.Linear)} == {
+        True
+    }
 
 
 def test_operations_of_experts_that_a_token_skips_are_not_counted():

@@ -22,7 +22,7 @@ from nanotx.recipe_flags import read_recipe
 def weights(seed=0, attention="fused", bias=True, **init):
     block = PreNorm(attention=Attention.find(attention)(heads=4, bias=bias, out_bias=True), ffn=Ffn.find("mlp")())
     model = Model(dim=32, layers=2, context=8, block=block, init=Init(**init)).build(50, seed)
-    return to_canonical(model, {name: one.detach() for name, one in model.named_parameters()})
+    return to_canonical(model, {name: param.detach() for name, param in model.named_parameters()})
 
 
 def test_std_and_depth_scaling_are_those_of_gpt2():
@@ -79,8 +79,8 @@ def test_first_rule_that_matches_decides_and_the_rest_stays_to_the_bit():
 @given(seed=st.integers(0, 99))
 def test_rule_gives_equivalent_attentions_the_same_weights(seed):
     rules = (InitRule(match="*.attention.*", std=0.3), InitRule(match="*norm*", distribution="constant", value=0.1))
-    one, other = (weights(seed, attention, bias=False, rules=rules) for attention in ("fused", "per_head"))
-    assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+    first, other = (weights(seed, attention, bias=False, rules=rules) for attention in ("fused", "per_head"))
+    assert first.keys() == other.keys() and all(torch.equal(first[name], other[name]) for name in first)
 
 
 @pytest.mark.parametrize(

@@ -147,10 +147,10 @@ def test_positions_refuse_sizes_that_do_not_fit():
 def test_one_seed_is_one_function_whichever_attention_is_named(name):
     ids = torch.arange(12)[None]
     outputs = [
-        Model(dim=DIM, context=12, block=Block.find("prenorm")(attention=Attention.find(one)(bias=True)))
+        Model(dim=DIM, context=12, block=Block.find("prenorm")(attention=Attention.find(item)(bias=True)))
         .build(99, seed=7)
         .eval()(ids)
-        for one in ("fused", name)
+        for item in ("fused", name)
     ]
     torch.testing.assert_close(outputs[0], outputs[1], atol=1e-5, rtol=0)
 
@@ -166,8 +166,8 @@ def test_cache_loses_nothing_and_mixes_no_layers():
 
 
 def test_cache_doubles_its_capacity_so_that_each_key_is_copied_a_few_times():
-    cache, one = KVCache(), torch.randn(1, 2, 1, 4)
-    homes = [cache.append(one, one)[0].data_ptr() for _ in range(64)]
+    cache, x = KVCache(), torch.randn(1, 2, 1, 4)
+    homes = [cache.append(x, x)[0].data_ptr() for _ in range(64)]
     assert len(set(homes)) <= 7  # 64 tokens, doubled six times
     assert cache.length == 64
 

@@ -104,12 +104,12 @@ def test_every_weight_of_a_users_stack_gets_a_gradient(block):
 
 def test_rolling_cache_by_hand_is_a_sliding_window():
     torch.manual_seed(0)
-    one = PreNorm(attention=SlidingWindow(heads=HEADS, window=3)).build(DIM).eval()
+    layer = PreNorm(attention=SlidingWindow(heads=HEADS, window=3)).build(DIM).eval()
     all_of_it = PreNorm().build(DIM).eval()
-    all_of_it.load_state_dict(one.state_dict())
+    all_of_it.load_state_dict(layer.state_dict())
     x, cache = torch.randn(1, 9, DIM), RollingKVCache(window=3)
     pieces = [all_of_it(x[:, time : time + 1], NO_POSITION, cache) for time in range(9)]
-    torch.testing.assert_close(torch.cat(pieces, dim=1), one(x), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(torch.cat(pieces, dim=1), layer(x), atol=1e-5, rtol=1e-5)
     assert (cache.length, cache.evicted) == (2, 7)
 
 

@@ -130,8 +130,8 @@ def test_in_a_longer_window_what_was_read_before_is_scored_as_before(name):
 
 
 def test_model_that_is_not_moved_is_itself():
-    one = model("learned")
-    assert moved(one, 6, one.config.position) is one and moved(one, 3, one.config.position) is one
+    built = model("learned")
+    assert moved(built, 6, built.config.position) is built and moved(built, 3, built.config.position) is built
 
 
 def test_yarn_that_was_trained_keeps_its_original_length_in_any_window():
@@ -139,23 +139,23 @@ def test_yarn_that_was_trained_keeps_its_original_length_in_any_window():
     assert explicit_position(config) == Yarn(factor=4.0, original=16)
     assert explicit_position(replace(config, position=Yarn(original=20))) == Yarn(original=20)
     assert explicit_position(Model(position=Rope())) == Rope()
-    one = model("rope_yarn", factor=2.0)
-    assert torch.equal(moved(one, 24, explicit_position(one.config)).position.rates, one.position.rates)
+    built = model("rope_yarn", factor=2.0)
+    assert torch.equal(moved(built, 24, explicit_position(built.config)).position.rates, built.position.rates)
 
 
 def test_learned_position_cannot_be_extended_and_names_positions_that_can():
-    one = model("learned")
+    built = model("learned")
     those = ", ".join(sorted(FORMULAS))
     with pytest.raises(
         ConfigError,
         match=rf"context: position 'learned' learned a place for each of 6 tokens, and has none for the others of 7; "
         rf"try at most 6, or a run that was trained with one of {those}\.",
     ):
-        moved(one, 7, one.config.position)
+        moved(built, 7, built.config.position)
     with pytest.raises(
         ConfigError, match=rf"'rope' cannot stand in for 'learned', .* learns position\.table\.weight\. .*: {those}"
     ):
-        moved(one, 6, Rope())
+        moved(built, 6, Rope())
 
 
 def chosen(context, *words, position=None):
@@ -181,36 +181,36 @@ def test_what_is_named_stretches_from_the_runs_context_to_the_windows_unless_mor
 
 @given(ids=st.lists(st.integers(0, 10), min_size=1, max_size=40), context=st.integers(1, 20))
 def test_windows_may_have_any_length_that_the_model_can_read(ids, context):
-    one = moved(model(), 20, Rope())
+    built = moved(model(), 20, Rope())
     eval_text, text, total = EvalText(ids=np.array(ids), start=0, size=1), [0, *ids], 0.0
     for first in range(0, len(ids), context):
         piece = torch.tensor(text[first : first + context + 1])
-        total += F.cross_entropy(one(piece[None, :-1])[0], piece[1:], reduction="sum").item()
-    assert evaluate(one, eval_text, MACHINE, context).loss == pytest.approx(total / len(ids), rel=1e-5)
+        total += F.cross_entropy(built(piece[None, :-1])[0], piece[1:], reduction="sum").item()
+    assert evaluate(built, eval_text, MACHINE, context).loss == pytest.approx(total / len(ids), rel=1e-5)
 
 
 def test_logits_of_a_few_tokens_are_held_at_once_at_any_window(monkeypatch):
-    one, held = moved(model(), 30, Rope()), list[int]()
+    built, held = moved(model(), 30, Rope()), list[int]()
     eval_text = EvalText(ids=np.arange(30) % 11, start=0, size=9)
-    whole = evaluate(one, eval_text, MACHINE).loss
+    whole = evaluate(built, eval_text, MACHINE).loss
     monkeypatch.setattr("nanotx.evaluation.loss.HELD", 45)
-    one.head.register_forward_hook(lambda head, rows, logits: held.append(logits.numel()))
-    assert evaluate(one, eval_text, MACHINE).loss == pytest.approx(whole, rel=1e-6)
+    built.head.register_forward_hook(lambda head, rows, logits: held.append(logits.numel()))
+    assert evaluate(built, eval_text, MACHINE).loss == pytest.approx(whole, rel=1e-6)
     assert len(held) == 8 and max(held) == 44  # four tokens of eleven logits
 
 
 @given(nats=st.lists(st.floats(0, 9), min_size=1, max_size=90), context=st.integers(1, 40), learned=st.integers(1, 50))
 def test_spans_double_and_part_the_window_and_their_losses_add_up_to_the_texts(nats, context, learned):
-    found = position_segments(np.array(nats), context, learned)
+    result = position_segments(np.array(nats), context, learned)
     end = min(context, len(nats))
-    assert [one.first for one in found] == [1, *(one.last + 1 for one in found[:-1])] and found[-1].last == end
-    assert all(one.last - one.first + 1 <= max(1, one.first - 1) for one in found)
-    assert learned >= end or learned in {one.last for one in found}
-    assert sum(one.tokens for one in found) == len(nats)
-    assert sum(one.tokens * one.loss for one in found) == pytest.approx(sum(nats))
-    for one in found:
-        here = [cost for index, cost in enumerate(nats) if one.first <= index % context + 1 <= one.last]
-        assert (one.tokens, one.loss) == (len(here), pytest.approx(sum(here) / len(here)))
+    assert [item.first for item in result] == [1, *(item.last + 1 for item in result[:-1])] and result[-1].last == end
+    assert all(item.last - item.first + 1 <= max(1, item.first - 1) for item in result)
+    assert learned >= end or learned in {item.last for item in result}
+    assert sum(item.tokens for item in result) == len(nats)
+    assert sum(item.tokens * item.loss for item in result) == pytest.approx(sum(nats))
+    for entry in result:
+        here = [cost for index, cost in enumerate(nats) if entry.first <= index % context + 1 <= entry.last]
+        assert (entry.tokens, entry.loss) == (len(here), pytest.approx(sum(here) / len(here)))
     curve = losses(np.array(nats), context)
     assert len(curve) == end and curve[0] == pytest.approx(np.mean(nats[::context]))
 
@@ -226,27 +226,27 @@ def trained(tmp_path_factory):
     return folder
 
 
-def told(folder, path, *words):
+def figures_of(folder, path, *words):
     assert run(["eval", str(folder), "--json", str(path / "x.json"), *words]) == 0
     return json.loads((path / "x.json").read_text(encoding="utf-8"))
 
 
 def test_run_is_scored_in_windows_of_any_length_and_says_how(trained, tmp_path, capsys):
-    plain = told(trained, tmp_path)
+    plain = figures_of(trained, tmp_path)
     assert (plain["context"], plain["trained_context"]) == (8, 8) and "windows of" not in capsys.readouterr().out
-    short = told(trained, tmp_path, "--context", "4")
+    short = figures_of(trained, tmp_path, "--context", "4")
     assert "windows of 4 tokens, 8 in training; position rope, theta 10000" in capsys.readouterr().out
-    long = told(trained, tmp_path, "--context", "32", "--position", "rope_yarn")
-    said = "windows of 32 tokens, 8 in training; position rope_yarn, theta 10000, factor 4, original 8"
-    assert said in capsys.readouterr().out
+    long = figures_of(trained, tmp_path, "--context", "32", "--position", "rope_yarn")
+    message = "windows of 32 tokens, 8 in training; position rope_yarn, theta 10000, factor 4, original 8"
+    assert message in capsys.readouterr().out
     assert long["position"] == {"part": "rope_yarn", "theta": 10000.0, "factor": 4.0, "original": 8}
-    eight = told(trained, tmp_path, "--context=32", "--position.factor=8", "--position", "rope_linear")
+    eight = figures_of(trained, tmp_path, "--context=32", "--position.factor=8", "--position", "rope_linear")
     assert eight["position"] == {"part": "rope_linear", "theta": 10000.0, "factor": 8.0}
-    found = {one["loss"] for one in (plain, short, long, eight)}
-    assert len(found) == 4 and len({one["tokens"] for one in (plain, short, long, eight)}) == 1
+    results = {item["loss"] for item in (plain, short, long, eight)}
+    assert len(results) == 4 and len({item["tokens"] for item in (plain, short, long, eight)}) == 1
     assert len(long["loss_by_position"]) == 32
-    assert [one["last"] for one in long["positions"]] == [1, 2, 4, 8, 16, 32]
-    assert sum(one["tokens"] * one["loss"] for one in long["positions"]) == pytest.approx(long["nats"])
+    assert [position["last"] for position in long["positions"]] == [1, 2, 4, 8, 16, 32]
+    assert sum(position["tokens"] * position["loss"] for position in long["positions"]) == pytest.approx(long["nats"])
     loaded = load(trained)
     moved_there = moved(loaded.model, 32, Linear(factor=8.0))
     text = loaded.recipe.corpus.split()[1]

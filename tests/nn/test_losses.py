@@ -101,11 +101,11 @@ def train(tmp_path, name, *words, **sizes):
     return run(["train", "macbook", *corpus, *tiny(**sizes), "--run", str(tmp_path / name), *words])
 
 
-def same_files(one, other):
+def same_files(first, other):
     for file in ("model.safetensors", "optimizer.safetensors", "ema.safetensors"):
-        mine, theirs = (load_file(folder / "checkpoints/step-6" / file) for folder in (one, other))
+        mine, theirs = (load_file(folder / "checkpoints/step-6" / file) for folder in (first, other))
         assert mine.keys() == theirs.keys() and all(torch.equal(mine[key], theirs[key]) for key in mine), file
-    assert [row["loss"] for row in rows_of(one)] == [row["loss"] for row in rows_of(other)]
+    assert [row["loss"] for row in rows_of(first)] == [row["loss"] for row in rows_of(other)]
 
 
 def test_loss_with_parameters_is_trained_saved_resumed_to_the_bit_and_not_needed_to_sample(tmp_path):

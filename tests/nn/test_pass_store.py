@@ -55,38 +55,38 @@ IDS = torch.tensor([[1, 2, 3, 4, 5], [6, 5, 4, 3, 2]])
 
 
 def test_later_layer_reads_what_an_earlier_one_wrote():
-    one = model("write", "nothing", "read")
+    built = model("write", "nothing", "read")
     seen = []
-    one.blocks[0].ffn.register_forward_hook(lambda module, given, made: seen.append(made))
-    one.blocks[2].ffn.map.register_forward_hook(lambda module, given, made: seen.append(made))
-    one.blocks[2].ffn.register_forward_hook(lambda module, given, made: seen.append(made))
-    one(IDS)
+    built.blocks[0].ffn.register_forward_hook(lambda module, given, made: seen.append(made))
+    built.blocks[2].ffn.map.register_forward_hook(lambda module, given, made: seen.append(made))
+    built.blocks[2].ffn.register_forward_hook(lambda module, given, made: seen.append(made))
+    built(IDS)
     torch.testing.assert_close(seen[2], seen[1] + seen[0])
 
 
 def test_what_is_read_before_it_is_written_is_an_error_also_after_a_pass_that_wrote_it():
-    one = model("write", "read")
-    one(IDS)
-    one.blocks[0].ffn.does = "nothing"
+    built = model("write", "read")
+    built(IDS)
+    built.blocks[0].ffn.does = "nothing"
     with pytest.raises(
         ConfigError, match=r"store: 'state' is read before it is written\. .* wrote nothing in this pass"
     ):
-        one(IDS)
-    assert not one.store.is_open
+        built(IDS)
+    assert not built.store.is_open
 
 
 def test_what_is_written_and_never_read_is_an_error_and_the_next_pass_is_as_new():
-    one = model("write", "nothing")
+    built = model("write", "nothing")
     with pytest.raises(
         ConfigError, match=r"store: 'state' is written and never read in this pass; leave the write out"
     ):
-        one(IDS)
-    one.blocks[1].ffn.does = "read"
-    assert one(IDS).isfinite().all()
-    one.blocks[1].ffn.does = "nothing"
-    with one.one_pass():  # as where a loss reads it
-        one.hidden_states(IDS)
-        assert one.store.read("state").shape == (2, 5, 8)
+        built(IDS)
+    built.blocks[1].ffn.does = "read"
+    assert built(IDS).isfinite().all()
+    built.blocks[1].ffn.does = "nothing"
+    with built.one_pass():  # as where a loss reads it
+        built.hidden_states(IDS)
+        assert built.store.read("state").shape == (2, 5, 8)
 
 
 def test_near_name_is_suggested():
@@ -100,23 +100,23 @@ def test_near_name_is_suggested():
 
 
 def test_pass_store_returns_the_own_value_in_the_first_module_and_outside_a_pass():
-    store, one, two = PassStore(), torch.zeros(1), torch.ones(1)
-    assert store.first("v", one) is one and store.first("v", two) is two
+    store, first, two = PassStore(), torch.zeros(1), torch.ones(1)
+    assert store.first("v", first) is first and store.first("v", two) is two
     with store.one_pass():
-        assert store.first("v", one) is one and store.first("v", two) is one
+        assert store.first("v", first) is first and store.first("v", two) is first
     with store.one_pass():
         assert store.first("v", two) is two
 
 
 def test_with_activation_checkpointing_gradients_are_the_same_over_several_passes():
-    found = []
+    results = []
     for checkpointing in (False, True):
-        one = model("write", "read", "read", checkpointing=checkpointing).train()
-        losses = [one(ids).square().mean() for ids in (IDS, IDS.flip(0), IDS[:, :3])]  # all before any is sent back
+        built = model("write", "read", "read", checkpointing=checkpointing).train()
+        losses = [built(ids).square().mean() for ids in (IDS, IDS.flip(0), IDS[:, :3])]  # all before any is sent back
         for loss in reversed(losses):
             loss.backward()
-        found.append({name: parameter.grad for name, parameter in one.named_parameters()})
-    assert all(torch.equal(found[0][name], gradient) for name, gradient in found[1].items())
+        results.append({name: parameter.grad for name, parameter in built.named_parameters()})
+    assert all(torch.equal(results[0][name], gradient) for name, gradient in results[1].items())
 
 
 def test_what_is_never_read_is_an_error_with_activation_checkpointing_too():
@@ -127,19 +127,19 @@ def test_what_is_never_read_is_an_error_with_activation_checkpointing_too():
 
 
 def test_sampling_with_a_cache_is_sampling_without():
-    one = model("write", "read", seed=3).eval()
-    ids = generate(one, IDS[:1], max_new_tokens=5)
+    built = model("write", "read", seed=3).eval()
+    ids = generate(built, IDS[:1], max_new_tokens=5)
     for end in range(5, 10):
-        logits = one(ids[:, :end])[:, -1]
+        logits = built(ids[:, :end])[:, -1]
         assert logits.isfinite().all()
     assert ids.shape == (1, 10)
 
 
 def test_copy_of_a_model_has_a_store_of_its_own():
-    one = model("write", "read")
-    other = deepcopy(one)
-    assert other.store is not one.store and all(block.ffn.store is other.store for block in other.blocks)
-    assert torch.equal(other(IDS), one(IDS))
+    first = model("write", "read")
+    other = deepcopy(first)
+    assert other.store is not first.store and all(block.ffn.store is other.store for block in other.blocks)
+    assert torch.equal(other(IDS), first(IDS))
     assert Model(layers=1).build(5).store is None
 
 

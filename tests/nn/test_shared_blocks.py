@@ -45,9 +45,9 @@ def test_shared_layers_are_the_same_function_as_layers_with_equal_weights():
 def test_parameters_are_counted_once_and_operations_for_each_layer(share):
     config = Model(dim=8, layers=4, context=8, share=share)
     model, free = config.build(7), Model(dim=8, layers=4, context=8).build(7)
-    block = sum(one.numel() for one in free.blocks[0].parameters())
+    block = sum(tensor.numel() for tensor in free.blocks[0].parameters())
     assert free.parameter_count - model.parameter_count == (4 - 4 // share) * block
-    assert config.size(7).parameters == model.parameter_count == sum(one.numel() for one in model.parameters())
+    assert config.size(7).parameters == model.parameter_count == sum(tensor.numel() for tensor in model.parameters())
     assert model.flops_per_token == free.flops_per_token
 
 
@@ -81,8 +81,8 @@ def test_layers_that_share_a_block_drop_other_numbers_also_with_activation_check
             model(IDS).square().mean().backward()
         first, second = kept[0], kept[1]  # of the attention in each layer
         assert not torch.equal(first, second) and 0.3 < (first == second).float().mean() < 0.7
-        gradients.append({name: one.grad for name, one in model.named_parameters()})
-    assert all(torch.equal(gradients[0][name], one) for name, one in gradients[1].items())
+        gradients.append({name: param.grad for name, param in model.named_parameters()})
+    assert all(torch.equal(gradients[0][name], tensor) for name, tensor in gradients[1].items())
 
 
 def test_uses_of_a_block_in_a_block_that_is_used_again_all_drop_other_numbers():
@@ -95,7 +95,7 @@ def test_uses_of_a_block_in_a_block_that_is_used_again_all_drop_other_numbers():
                 for use in range(2):
                     with reused(inner, use):
                         masks.append(inner(torch.ones(2, 99)) > 0)
-    assert all(not torch.equal(one, other) for one, other in combinations(masks, 2))
+    assert all(not torch.equal(tensor, other) for tensor, other in combinations(masks, 2))
 
 
 def test_auxiliary_losses_of_layers_that_share_experts_add_up():
@@ -118,6 +118,6 @@ def test_run_with_shared_layers_is_saved_once_and_resumed_to_the_bit(tmp_path, m
 
     assert train("whole", 6) == train("parted", 4) == 0
     assert run(["resume", "parted", "--train.steps", "6"]) == 0
-    one, other = (load_file(f"{name}/checkpoints/step-6/model.safetensors") for name in ("whole", "parted"))
-    assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
-    assert {name.split(".")[1] for name in one if name.startswith("blocks.")} == {"0", "1"}
+    first, other = (load_file(f"{name}/checkpoints/step-6/model.safetensors") for name in ("whole", "parted"))
+    assert first.keys() == other.keys() and all(torch.equal(first[name], other[name]) for name in first)
+    assert {name.split(".")[1] for name in first if name.startswith("blocks.")} == {"0", "1"}

@@ -81,14 +81,14 @@ def test_names_in_groups_of_torch_are_split_too():
 )
 def test_group_that_decides_nothing_is_refused(patterns, match):
     with pytest.raises(ConfigError, match=match):
-        AdamW(groups=tuple(ParamGroup(match=one) for one in patterns)).build_grouped(parameters())
+        AdamW(groups=tuple(ParamGroup(match=pattern) for pattern in patterns)).build_grouped(parameters())
 
 
 def test_weight_decay_for_an_optimizer_without_it_is_refused():
     @dataclass(frozen=True, kw_only=True)
     class Adagrad(Optimizer):
         def build(self, parameters):
-            optimizer = torch.optim.Adagrad([one for _, one in parameters], lr=self.lr)
+            optimizer = torch.optim.Adagrad([tensor for _, tensor in parameters], lr=self.lr)
             optimizer.param_groups[0]["base_lr"] = self.lr
             del optimizer.param_groups[0]["weight_decay"]
             return optimizer

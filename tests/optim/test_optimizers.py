@@ -33,8 +33,8 @@ def test_matrix_takes_an_orthogonal_step_and_a_vector_that_of_adamw():
     optimizer = Muon(lr=0.1, weight_decay=0.5, adamw_lr=0.01).build(named)
     assert [group["kind"] for group in optimizer.param_groups] == ["matrices", "tables", "vectors"]
     other = AdamW(lr=0.01, weight_decay=0.5).build([("v", twin := nn.Parameter(before["vector"].clone()))])
-    for one in (matrix, vector, embedding):
-        one.grad = torch.randn_like(one)
+    for item in (matrix, vector, embedding):
+        item.grad = torch.randn_like(item)
     twin.grad = vector.grad.clone()
     optimizer.step()
     other.step()
@@ -49,9 +49,9 @@ def test_every_matrix_of_a_model_but_its_table_goes_by_muon():
     model = Model(layers=2, dim=24).build(65)
     groups = {group["kind"]: group["params"] for group in Muon().build(model.named_parameters()).param_groups}
     names = {parameter: name for name, parameter in model.named_parameters()}
-    assert [names[one] for one in groups["tables"]] == ["embedding.weight"]
-    assert {names[one].split(".")[-2] for one in groups["matrices"]} == {"to_qkv", "to_out", "to_hidden"}
-    assert all(one.ndim == 1 for one in groups["vectors"])
+    assert [names[table] for table in groups["tables"]] == ["embedding.weight"]
+    assert {names[matrix].split(".")[-2] for matrix in groups["matrices"]} == {"to_qkv", "to_out", "to_hidden"}
+    assert all(vector.ndim == 1 for vector in groups["vectors"])
 
 
 @pytest.mark.parametrize(
@@ -70,8 +70,8 @@ def test_invalid_muon_is_refused(fields, message):
 
 def test_wsd_rises_stays_and_falls_to_its_end():
     schedule = Wsd(warmup=3, decay=0.5, final=0.2)
-    found = [schedule.factor(step, 10) for step in range(11)]
-    assert found == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1, 0.84, 0.68, 0.52, 0.36, 0.2])
+    results = [schedule.factor(step, 10) for step in range(11)]
+    assert results == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1, 0.84, 0.68, 0.52, 0.36, 0.2])
     assert Wsd(warmup=0, decay=0.0).factor(9, 10) == 1.0
     for name in ("decay", "final"):
         with pytest.raises(ConfigError, match=f"{name}: expected a number from 0 to 1, got 2.0"):
@@ -82,14 +82,14 @@ def test_rows_alone_are_stepped_by_their_own_mean_square_and_the_others_wait():
     torch.manual_seed(0)
     table = nn.Parameter(torch.ones(9, 3))
     config = Muon(adamw_lr=0.1, weight_decay=0.5)
-    one, ids = config.build([("embedding.grams.0", table)]), torch.tensor([4, 2, 4, 7])
+    layer, ids = config.build([("embedding.grams.0", table)]), torch.tensor([4, 2, 4, 7])
     want, square = torch.ones(9, 3), torch.zeros(9, 3)
     for step in range(1, 4):
         goal = torch.randn(4, 3)
         loss = (nn.functional.embedding(ids, table, sparse=True) * goal).sum()
         table.grad = torch.autograd.grad(loss, table)[0]
         assert table.grad.is_sparse
-        one.step()
+        layer.step()
         for row, gradient in ((2, goal[1]), (4, goal[0] + goal[2]), (7, goal[3])):
             square[row] = 0.99 * square[row] + 0.01 * gradient**2
             root = (square[row] / (1 - 0.99**step)).sqrt() + 1e-8
@@ -112,13 +112,13 @@ def test_optimizer_in_float16_does_not_move_where_a_gradient_overflowed(config):
     named = {name: nn.Parameter(torch.ones(shape)) for name, shape in shapes.items()}
     optimizer, scaler = config.build(named.items()), torch.amp.GradScaler("cpu", init_scale=4.0)
     for overflowed, factor in ((True, 0.5), (False, 0.5)):
-        scaler.scale(sum(one.sum() for one in named.values())).backward()
+        scaler.scale(sum(value.sum() for value in named.values())).backward()
         if overflowed:
             named["norm.weight"].grad[0] = math.inf
         scaler.unscale_(optimizer)
         scaler.step(optimizer)
         scaler.update()
         optimizer.zero_grad()
-        assert all(bool((one == 1).all()) for one in named.values()) == overflowed
-        assert all(bool(one.isfinite().all()) for one in named.values())
+        assert all(bool((value == 1).all()) for value in named.values()) == overflowed
+        assert all(bool(value.isfinite().all()) for value in named.values())
         assert scaler.get_scale() == 4.0 * factor

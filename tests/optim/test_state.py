@@ -41,26 +41,26 @@ class Everything(torch.optim.Optimizer):
         for group in self.param_groups:
             group["beta"] = group.get("beta", 0.9) ** 0.5
             group["norm"] = group.get("norm", torch.zeros(2)) + 1
-            for one in group["params"]:
-                if one.grad is not None:
-                    self.move(one, group, float(shared["total"]))
+            for param in group["params"]:
+                if param.grad is not None:
+                    self.move(param, group, float(shared["total"]))
 
-    def move(self, one, group, total):
-        own = self.state[one]
+    def move(self, param, group, total):
+        own = self.state[param]
         own["step"] = own.get("step", 0) + 1
-        own["low"] = own.get("low", torch.zeros_like(one, dtype=torch.bfloat16)) + one.grad.bfloat16() / 3
-        own["wide"] = own.get("wide", torch.zeros_like(one, dtype=torch.float64)) + one.grad.double() / 3
-        own["met"] = torch.logical_or(own.get("met", torch.zeros_like(one, dtype=torch.bool)), one.grad > 0)
+        own["low"] = own.get("low", torch.zeros_like(param, dtype=torch.bfloat16)) + param.grad.bfloat16() / 3
+        own["wide"] = own.get("wide", torch.zeros_like(param, dtype=torch.float64)) + param.grad.double() / 3
+        own["met"] = torch.logical_or(own.get("met", torch.zeros_like(param, dtype=torch.bool)), param.grad > 0)
         own["count"] = own.get("count", torch.tensor(2**60)) + 1
-        own["last"] = None if own["step"] % 2 else one.grad.clone()
-        own["nested"] = {"a/b": [(own["step"], math.inf), one.grad.mean()], "name": f"step {own['step']}"}
+        own["last"] = None if own["step"] % 2 else param.grad.clone()
+        own["nested"] = {"a/b": [(own["step"], math.inf), param.grad.mean()], "name": f"step {own['step']}"}
         rate = 1 / (1 + own["step"]) + float(own["nested"]["a/b"][1]) * len(own["nested"]["name"])
-        for key, square in rows_and_columns(one.grad) if one.ndim else ():
+        for key, square in rows_and_columns(param.grad) if param.ndim else ():
             own[key] = own.get(key, 0) + square
             rate += float(own[key].mean())
         last = 0 if own["last"] is None else own["last"]
         move = own["low"].float() + own["wide"].float() + own["met"] + float(own["count"] - 2**60) + last
-        one -= group["lr"] * group["beta"] * group["norm"].sum() * (rate + total + self.momentum) * move
+        param -= group["lr"] * group["beta"] * group["norm"].sum() * (rate + total + self.momentum) * move
 
     def state_dict(self):
         return super().state_dict() | {"momentum": self.momentum}
@@ -79,7 +79,7 @@ class Built(Optimizer):
     others: tuple = ()
 
     def build(self, parameters):
-        learning = [one for _, one in parameters if one.requires_grad]
+        learning = [parameter for _, parameter in parameters if parameter.requires_grad]
         halves = [learning[::2], learning[1::2]]
         groups = [{"params": half, "base_lr": self.lr} for half in halves if half]
         return self.kind(groups, **dict(self.others))
@@ -98,7 +98,7 @@ def gradients(steps, skip=3):
     generator, rows = torch.Generator().manual_seed(1), []
     for step in range(steps):
         row = {name: torch.randn(shape, generator=generator) for name, shape in SHAPES.items()}
-        rows.append({name: one for at, (name, one) in enumerate(row.items()) if (step + at) % skip})
+        rows.append({name: item for at, (name, item) in enumerate(row.items()) if (step + at) % skip})
     return rows
 
 
@@ -122,7 +122,7 @@ TORCH = {
 @pytest.mark.parametrize("cut", [0, 1, 4])
 def test_optimizer_of_pytorch_resumes_to_the_bit(name, cut):
     kind, others = getattr(torch.optim, name), TORCH[name]
-    named = {name: one for name, one in parameters().items() if one.numel()}  # Adafactor divides by the size
+    named = {name: tensor for name, tensor in parameters().items() if tensor.numel()}  # Adafactor divides by the size
     resumes(Built(kind=kind, others=tuple(others.items())), named, gradients(7), cut)
 
 
@@ -145,8 +145,8 @@ def without(name):
     return (Saved, "encode", save)
 
 
-def casting_groups(self, found, saved):
-    return [dict(group) for group in found], []
+def casting_groups(self, param, saved):
+    return [dict(group) for group in param], []
 
 
 @pytest.mark.parametrize(
@@ -178,8 +178,8 @@ class Holds(torch.optim.SGD):
 
     def step(self, closure=None):
         for group in self.param_groups:
-            for one in group["params"]:
-                (self.state[one] if self.place == "state" else group)["mine"] = self.made(one)
+            for param in group["params"]:
+                (self.state[param] if self.place == "state" else group)["mine"] = self.made(param)
 
 
 class Named(torch.Tensor):
@@ -203,21 +203,21 @@ def endless():
 @pytest.mark.parametrize(
     ("made", "says"),
     [
-        (lambda one: object(), r"<object object at .*> of type builtins\.object; expected a tensor, a number"),
-        (lambda one: deque([1]), r"deque\(\[1\]\) of type collections\.deque"),
-        (lambda one: {1: 2}, r"\{1: 2\} of type builtins\.dict"),
-        (lambda one: {1}, "of type builtins.set"),
-        (lambda one: 2**63, r"9223372036854775808 of type builtins\.int"),
-        (lambda one: one.detach().numpy(), "of type numpy.ndarray"),
-        (lambda one: torch.float32, r"torch\.float32 of type torch\.dtype"),
-        (lambda one: endless(), f"nested deeper than {MAX_DEPTH}"),
-        (lambda one: one.detach().as_subclass(Named), "a tensor of the class Named"),
-        (lambda one: nn.Parameter(one.detach().clone()), "a tensor of the class Parameter"),
-        (lambda one: one.detach().to_sparse(), r"a tensor of layout torch\.sparse_coo"),
-        (lambda one: one.detach().to(torch.complex64), r"a tensor of dtype torch\.complex64"),
-        (lambda one: torch.empty(2, device="meta"), "without storage"),
-        (lambda one: one * 2, "a tensor that requires a gradient"),
-        (lambda one: one.data, r"shares memory with .*layer"),
+        (lambda param: object(), r"<object object at .*> of type builtins\.object; expected a tensor, a number"),
+        (lambda param: deque([1]), r"deque\(\[1\]\) of type collections\.deque"),
+        (lambda param: {1: 2}, r"\{1: 2\} of type builtins\.dict"),
+        (lambda param: {1}, "of type builtins.set"),
+        (lambda param: 2**63, r"9223372036854775808 of type builtins\.int"),
+        (lambda param: param.detach().numpy(), "of type numpy.ndarray"),
+        (lambda param: torch.float32, r"torch\.float32 of type torch\.dtype"),
+        (lambda param: endless(), f"nested deeper than {MAX_DEPTH}"),
+        (lambda param: param.detach().as_subclass(Named), "a tensor of the class Named"),
+        (lambda param: nn.Parameter(param.detach().clone()), "a tensor of the class Parameter"),
+        (lambda param: param.detach().to_sparse(), r"a tensor of layout torch\.sparse_coo"),
+        (lambda param: param.detach().to(torch.complex64), r"a tensor of dtype torch\.complex64"),
+        (lambda param: torch.empty(2, device="meta"), "without storage"),
+        (lambda param: param * 2, "a tensor that requires a gradient"),
+        (lambda param: param.data, r"shares memory with .*layer"),
     ],
 )
 def test_what_cannot_be_saved_is_named_with_its_parameter_and_key(made, says):
@@ -229,7 +229,7 @@ def test_what_cannot_be_saved_is_named_with_its_parameter_and_key(made, says):
         held(made).save()
 
 
-@pytest.mark.parametrize("made", [lambda one: deque([1]), lambda one: nn.Linear(1, 1)])
+@pytest.mark.parametrize("made", [lambda param: deque([1]), lambda param: nn.Linear(1, 1)])
 def test_what_cannot_be_saved_of_a_group_is_named_with_its_key(made):
     with pytest.raises(ConfigError, match=r"cannot be saved: \*groups/0/mine/now: "):
         held(made, "group").save()
@@ -248,19 +248,19 @@ def test_object_in_a_group_that_stays_is_the_configs_and_not_saved():
 def test_state_that_overlaps_in_memory_is_refused_and_parts_of_one_buffer_are_not():
     flat = torch.zeros(9)
     parts = {6: flat[:6].view(3, 2), 3: flat[6:]}
-    tensors, _ = held(lambda one: parts[one.numel()]).save()
-    assert {name: tuple(one.shape) for name, one in tensors.items()} == {
+    tensors, _ = held(lambda param: parts[param.numel()]).save()
+    assert {name: tuple(tensor.shape) for name, tensor in tensors.items()} == {
         "layer.weight/mine": (3, 2),
         "layer.bias/mine": (3,),
     }
     with pytest.raises(ConfigError, match=r"layer\.(weight|bias)/mine: shares memory with layer\.(weight|bias)/mine"):
-        held(lambda one: flat[: one.numel()]).save()
+        held(lambda param: flat[: param.numel()]).save()
 
 
 def test_group_that_holds_a_tensor_of_no_model_is_refused():
-    one = nn.Parameter(torch.zeros(2))
+    x = nn.Parameter(torch.zeros(2))
     with pytest.raises(ConfigError, match=r"group 0 holds a tensor of shape \(5,\) that is no parameter of the model"):
-        StateCodec(torch.optim.SGD([one, torch.zeros(5)]), {"w": one})
+        StateCodec(torch.optim.SGD([x, torch.zeros(5)]), {"w": x})
 
 
 def test_value_of_the_recipe_that_changes_wins_over_the_groups_and_what_training_changed_does_not():
@@ -306,7 +306,7 @@ def test_state_is_laid_out_in_memory_as_its_parameter():
     again = {"w": nn.Parameter(params["w"].detach().clone())}
     other = torch.optim.AdamW(again.values(), fused=True)
     tensors, table = codec.save()
-    StateCodec(other, again).load({name: one.contiguous() for name, one in tensors.items()}, table)
+    StateCodec(other, again).load({name: tensor.contiguous() for name, tensor in tensors.items()}, table)
     steps(params, optimizer, 2)
     steps(again, other, 2)
     assert torch.equal(params["w"], again["w"]) and other.state[again["w"]]["exp_avg"].stride() == (1, 3)
@@ -324,8 +324,8 @@ def writing(name, kind=torch.optim.AdamW, steps=2, seed=0, **others):
     optimizer = kind(model.parameters(), **others)
     codec = StateCodec(optimizer, dict(model.named_parameters()), model)
     for _ in range(steps):
-        for one in model.parameters():
-            one.grad = torch.randn_like(one)
+        for param in model.parameters():
+            param.grad = torch.randn_like(param)
         optimizer.step()
     return model, optimizer, codec
 
@@ -339,7 +339,7 @@ def test_equivalent_implementations_take_over_the_state_of_one_another(name, oth
     assert codec.load(tensors, table) == []
     again, _ = codec.save()
     assert again.keys() == tensors.keys() and all(same(again[key], tensors[key]) for key in tensors)
-    assert {float(optimizer.state[one]["step"]) for one in model.parameters()} == {2.0}
+    assert {float(optimizer.state[param]["step"]) for param in model.parameters()} == {2.0}
 
 
 @pytest.mark.parametrize("name", WRITINGS)
@@ -353,12 +353,12 @@ def test_factored_state_fits_its_own_implementation_and_no_other(name, other):
     with pytest.raises(RunError, match="keeps for 0 fits the implementation that it was saved with alone; resume with"):
         codec.load(*saved, where="optimizer")
     assert codec.load(*saved, reset=True) == ["optimizer: what it keeps for 0 starts again."]
-    assert {one for one in model.parameters() if one in optimizer.state} == {*model[1].parameters()}
+    assert {param for param in model.parameters() if param in optimizer.state} == {*model[1].parameters()}
 
 
 def test_heads_that_took_different_numbers_of_steps_are_saved_in_their_own_layout():
     model, optimizer, codec = writing("per_head")
-    head = next(one for name, one in model.named_parameters() if "heads.1" in name)
+    head = next(param for name, param in model.named_parameters() if "heads.1" in name)
     optimizer.state[head]["step"] += 1
     tensors, table = codec.save()
     assert table["own_layout"] == ["0"]
@@ -467,13 +467,13 @@ def test_tensors_that_do_not_fit_are_refused_by_file_and_name(change, says):
     params["w"].grad = torch.ones(3)
     codec.optimizer.step()
     tensors, table = codec.save()
-    tensors = {name: one for name, one in (tensors | change).items() if one is not None}
+    tensors = {name: tensor for name, tensor in (tensors | change).items() if tensor is not None}
     with pytest.raises(RunError, match=f"some/file: {says}"):
         codec.load(tensors, table, where="some/file")
 
 
 def test_nested_tensor_that_is_missing_is_named():
-    codec = held(lambda one: [torch.zeros(2)])
+    codec = held(lambda param: [torch.zeros(2)])
     tensors, table = codec.save()
     del tensors["layer.bias/mine/0"]
     with pytest.raises(RunError, match=r"the tensor 'layer\.bias/mine/0' is missing"):
@@ -481,13 +481,13 @@ def test_nested_tensor_that_is_missing_is_named():
 
 
 def test_loading_takes_none_of_the_tensors():
-    codec = held(lambda one: torch.zeros(2))
+    codec = held(lambda param: torch.zeros(2))
     tensors, table = codec.save()
-    tensors = {name: one.clone() for name, one in tensors.items()}
+    tensors = {name: tensor.clone() for name, tensor in tensors.items()}
     codec.load(tensors, table)
     for own in codec.optimizer.state.values():
         own["mine"] += 1
-    assert not any(one.any() for one in tensors.values())
+    assert not any(tensor.any() for tensor in tensors.values())
     assert safetensors.torch.save(tensors)
 
 

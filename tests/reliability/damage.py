@@ -118,12 +118,12 @@ def near(item: Any, draw: Random) -> Any:
 
 def walk(table: Any) -> list[tuple[Any, Any]]:
     """Every table or list within, with each of its keys."""
-    found, waiting = list[tuple[Any, Any]](), [table]
-    for one in waiting:  # grows while it is walked
-        keys = list(one) if isinstance(one, dict) else range(len(one)) if isinstance(one, list) else []
-        found += [(one, key) for key in keys]
-        waiting += [one[key] for key in keys]
-    return found
+    results, waiting = list[tuple[Any, Any]](), [table]
+    for item in waiting:  # grows while it is walked
+        keys = list(item) if isinstance(item, dict) else range(len(item)) if isinstance(item, list) else []
+        results += [(item, key) for key in keys]
+        waiting += [item[key] for key in keys]
+    return results
 
 
 def of_tensors(data: bytes, draw: Random) -> bytes:
@@ -133,7 +133,7 @@ def of_tensors(data: bytes, draw: Random) -> bytes:
         header = json.loads(data[8 : 8 + size])
     except ValueError:
         return of_bytes(data, draw)
-    if not (isinstance(header, dict) and header and all(isinstance(one, dict) for one in header.values())):
+    if not (isinstance(header, dict) and header and all(isinstance(value, dict) for value in header.values())):
         return of_bytes(data, draw)
     kind, body = draw.randrange(5), data[8 + size :]
     if kind == 0:
@@ -151,8 +151,8 @@ def of_tensors(data: bytes, draw: Random) -> bytes:
         tensor["shape"] = draw.choice([[2**62, 4], [-1], [0], [], [1], tensor.get("shape", [1])[::-1], [2**31] * 3])
     else:
         header = of_table(header, draw)
-    said = as_json(header, draw)
-    return len(said).to_bytes(8, "little") + said + body
+    message = as_json(header, draw)
+    return len(message).to_bytes(8, "little") + message + body
 
 
 def of_lines(data: bytes, draw: Random) -> bytes:
@@ -176,7 +176,7 @@ def of_lines(data: bytes, draw: Random) -> bytes:
 def literal(item: Any) -> str:
     """A value as TOML writes it, or would if it could."""
     if isinstance(item, dict):
-        return "{" + ", ".join(f"{key} = {literal(one)}" for key, one in item.items()) + "}"
+        return "{" + ", ".join(f"{key} = {literal(value)}" for key, value in item.items()) + "}"
     if isinstance(item, list):
         return f"[{', '.join(map(literal, item))}]"
     return json.dumps(item) if isinstance(item, str | bool | None) else repr(item)

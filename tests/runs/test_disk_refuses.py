@@ -34,8 +34,8 @@ def train(tmp_path, monkeypatch):
 def rows(run: Path, event: str) -> list[dict]:
     lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     times = {"wall_seconds", "tokens_per_second"}
-    found = [row for row in map(json.loads, lines) if row["event"] == event]
-    return [{key: item for key, item in row.items() if key not in times} for row in found]
+    figures = [row for row in map(json.loads, lines) if row["event"] == event]
+    return [{key: item for key, item in row.items() if key not in times} for row in figures]
 
 
 def checkpoints(run: Path) -> list[int]:
@@ -47,7 +47,7 @@ def refusing(monkeypatch, name, code, *, when):
     inner = getattr(disk, name)
 
     def outer(*given):
-        path = [one for one in given if isinstance(one, Path)][-1]
+        path = [item for item in given if isinstance(item, Path)][-1]
         if when(path):
             raise OSError(code, os.strerror(code), str(path))
         return inner(*given)
@@ -88,8 +88,8 @@ def test_unreadable_newest_checkpoint_is_skipped_by_every_command(train, tmp_pat
     assert nanotx(["verify", "run"]) == 4
     capsys.readouterr()
     assert train("--resume") == 0
-    said = capsys.readouterr().out
-    assert os.strerror(code) in said and "continues from step 4" in said
+    output = capsys.readouterr().out
+    assert os.strerror(code) in output and "continues from step 4" in output
 
 
 def test_checkpoint_that_is_asked_for_and_cannot_be_read_is_refused_by_name(train, monkeypatch):
@@ -180,8 +180,8 @@ def test_checkpoint_that_cannot_be_written_is_a_warning_and_the_next_one_is_trie
     for event in ("step", "eval", "sample"):
         assert rows(tmp_path / "run", event) == rows(tmp_path / "whole", event)
     for name in ("model.safetensors", "optimizer.safetensors"):
-        one, other = (tmp_path / run / "checkpoints/step-6" / name for run in ("run", "whole"))
-        assert one.read_bytes() == other.read_bytes()
+        first, other = (tmp_path / run / "checkpoints/step-6" / name for run in ("run", "whole"))
+        assert first.read_bytes() == other.read_bytes()
 
 
 def test_disk_that_fails_to_the_end_costs_no_earlier_step_and_exits_with_4(train, tmp_path, monkeypatch):
@@ -226,9 +226,9 @@ def test_rows_that_the_disk_refuses_are_written_when_it_takes_them_again(train, 
     assert train(run="whole") == 0
     full_journal(monkeypatch, 900, until=lambda: 4 in checkpoints(tmp_path / "run"))
     assert train() == 0
-    said = capsys.readouterr().out
-    assert said.count("metrics.jsonl: cannot be written: No space left on device") == 1
-    assert "kept in memory" in said
+    output = capsys.readouterr().out
+    assert output.count("metrics.jsonl: cannot be written: No space left on device") == 1
+    assert "kept in memory" in output
     for event in ("step", "eval", "sample", "end"):
         assert rows(tmp_path / "run", event) == rows(tmp_path / "whole", event)
 
@@ -248,9 +248,9 @@ def test_samples_that_the_disk_refuses_once_are_all_there_at_the_end(train, tmp_
     refused = []
 
     def once(path):
-        found = path.name.startswith(".samples.txt") and "run" in path.parts and not refused
-        refused.extend([path] * found)
-        return found
+        result = path.name.startswith(".samples.txt") and "run" in path.parts and not refused
+        refused.extend([path] * result)
+        return result
 
     refusing(monkeypatch, "write", errno.EDQUOT, when=once)
     assert train() == 0 and refused

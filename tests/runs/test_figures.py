@@ -126,13 +126,13 @@ class Left:
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 parameter.copy_(weights[name])
-            ids, found = [self.codec.start, *self.codec.encode(text).tolist()], []
+            ids, results = [self.codec.start, *self.codec.encode(text).tolist()], []
             for first in range(0, len(ids) - 1, CONTEXT):
                 window = torch.tensor(ids[first : first + CONTEXT + 1])
                 logits = model(window[None, :-1])[0].double()
                 costs = logits.log_softmax(dim=-1)[range(len(window) - 1), window[1:]]
-                found.append((-costs.sum().item(), len(costs)))
-        return found
+                results.append((-costs.sum().item(), len(costs)))
+        return results
 
 
 # The checks, by name; each takes what a run left.
@@ -227,8 +227,8 @@ def names(left):
 def loaded(left):
     """What is loaded from the folder has the averaged weights, and scores the validation text as the run did."""
     model = nanotx.load(left.folder).model
-    found, wanted = to_canonical(model, dict(model.named_parameters())), left.tensors("ema")
-    assert all(torch.equal(found[name], tensor) for name, tensor in wanted.items())
+    result, wanted = to_canonical(model, dict(model.named_parameters())), left.tensors("ema")
+    assert all(torch.equal(result[name], tensor) for name, tensor in wanted.items())
     figures = left.folder / "eval.json"
     shown = left.folder / "validation.txt"
     shown.write_text(left.texts[1], encoding="utf-8", newline="")

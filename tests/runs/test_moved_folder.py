@@ -26,10 +26,10 @@ def test_run_that_was_moved_writes_nothing_into_the_run_that_took_its_name(tmp_p
         place.rename(moved)
         shutil.copytree(other, place)
         os.kill(child.pid, signal.SIGCONT)
-        code, _, said = finish(child)
+        code, _, message = finish(child)
     finally:
         child.kill()
-    assert code == 4 and "moved or removed" in said and "Traceback" not in said
+    assert code == 4 and "moved or removed" in message and "Traceback" not in message
     listing = {file.relative_to(place): file.read_bytes() for file in place.rglob("*") if file.is_file()}
     assert listing == {file.relative_to(other): file.read_bytes() for file in other.rglob("*") if file.is_file()}
     assert list(moved.glob("checkpoints/step-*"))

@@ -90,9 +90,9 @@ def trip(prelude: str, folder: Path) -> dict[str, object]:
 
 
 def test_run_without_locks_hangups_affinity_and_synced_folders_trains_saves_and_resumes(tmp_path):
-    told = trip(POOR, tmp_path / "run")
-    text = str(told.pop("text"))
-    assert told == {"system": "nt", "affinity": False, "hangup": False, "refused": []}  # no folder was even tried
+    message = trip(POOR, tmp_path / "run")
+    text = str(message.pop("text"))
+    assert message == {"system": "nt", "affinity": False, "hangup": False, "refused": []}  # no folder was even tried
     assert text.startswith("To be")
     summary = json.loads((tmp_path / "run" / "summary.json").read_text(encoding="utf-8"))
     assert summary["complete"] and summary["steps"] == 3

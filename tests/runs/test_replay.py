@@ -59,20 +59,20 @@ def replay(tmp_path, capsys):
 
 
 def rows(folder):
-    found = map(json.loads, (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
-    return {row["step"]: row for row in found if row["event"] == "step"}
+    figures = map(json.loads, (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
+    return {row["step"]: row for row in figures if row["event"] == "step"}
 
 
 @pytest.mark.parametrize(("step", "begin"), [(1, 0), (3, 0), (8, None), (9, 8), (10, 8)])
 def test_step_has_the_bits_that_were_recorded_with_a_checkpoint_before_it_and_without(sound, replay, step, begin):
-    found, out = replay(sound, step)
+    result, out = replay(sound, step)
     row = rows(sound)[step]
-    assert found["bit_equal"] and found["first_mismatch"] is None
-    assert {key: found[key] for key in ("loss", "grad_norm", "lr")} == {
+    assert result["bit_equal"] and result["first_mismatch"] is None
+    assert {key: result[key] for key in ("loss", "grad_norm", "lr")} == {
         key: row[key] for key in ("loss", "grad_norm", "lr")
     }
-    assert found["from_step"] == begin or begin is None
-    origin = f"the checkpoint of step {found['from_step']}" if found["from_step"] else "the initial weights"
+    assert result["from_step"] == begin or begin is None
+    origin = f"the checkpoint of step {result['from_step']}" if result["from_step"] else "the initial weights"
     assert out.splitlines()[0] == f"{sound}, step {step} of 10 recorded, repeated from {origin}"
     assert out.count(" equal") == 2 and repr(row["loss"]) in out and "differs" not in out
 
@@ -81,9 +81,9 @@ def test_steps_after_a_checkpoint_end_in_the_next_one_to_the_bit(sound):
     record = RunRecord(str(sound))
     for begin in (0, 8):
         replayed = Replay(record, begin)
-        told = []
-        replayed.go_to(10, told.append)
-        assert told == [*range(begin + 1, 11)] and replayed.first_mismatch is None
+        message = []
+        replayed.go_to(10, message.append)
+        assert message == [*range(begin + 1, 11)] and replayed.first_mismatch is None
         saved = sound / "checkpoints/step-10"
         for file, now in [
             ("model", replayed.trainer.weights()),
@@ -91,30 +91,30 @@ def test_steps_after_a_checkpoint_end_in_the_next_one_to_the_bit(sound):
             ("ema", replayed.trainer.eval_weights()),
         ]:
             then = load_file(saved / f"{file}.safetensors")
-            assert now.keys() == then.keys() and all(torch.equal(now[name], one) for name, one in then.items())
+            assert now.keys() == then.keys() and all(torch.equal(now[name], tensor) for name, tensor in then.items())
 
 
 def test_windows_are_those_of_the_step_and_their_losses_have_its_loss_as_their_mean(sound, replay):
-    found, out = replay(sound, 9)
-    windows, whole = found["windows"], (sound.parent / "text.txt").read_text(encoding="utf-8")
+    result, out = replay(sound, 9)
+    windows, whole = result["windows"], (sound.parent / "text.txt").read_text(encoding="utf-8")
     assert len(windows) == 4
     for window in windows:
         assert window["text"] == whole[window["token"] : window["token"] + 9]
         assert window["text"].replace("\n", "\\n") in out
     losses = [window["loss"] for window in windows]
-    assert sum(losses) / 4 == pytest.approx(found["loss"], rel=1e-5) and len(set(losses)) == 4
+    assert sum(losses) / 4 == pytest.approx(result["loss"], rel=1e-5) and len(set(losses)) == 4
     assert [window["token"] for window in windows] == Replay(RunRecord(str(sound)), 8).trainer.windows.starts(
         8, 4
     ).tolist()
 
 
 def test_norms_are_those_of_weights_gradients_and_what_was_added(sound, replay):
-    found, out = replay(sound, 9)
+    result, out = replay(sound, 9)
     before, replayed = load_file(sound / "checkpoints/step-8/model.safetensors"), Replay(RunRecord(str(sound)), 8)
     replayed.train_step()
     after = replayed.trainer.weights()
-    assert [row["name"] for row in found["parameters"]] == list(weights(replayed.trainer))
-    for row in found["parameters"]:
+    assert [row["name"] for row in result["parameters"]] == list(weights(replayed.trainer))
+    for row in result["parameters"]:
         name = row["name"]
         assert row["weight"] == pytest.approx(before[name].norm().item(), rel=1e-5)
         assert row["update"] == pytest.approx((after[name] - before[name]).norm().item(), rel=1e-4)
@@ -122,20 +122,20 @@ def test_norms_are_those_of_weights_gradients_and_what_was_added(sound, replay):
         assert (
             row["ratio"] is None if row["weight"] == 0 else row["ratio"] == pytest.approx(row["update"] / row["weight"])
         )
-    cut = min(found["grad_norm"], 1.0)
-    for table in (found["parameters"], found["layers"]):
+    cut = min(result["grad_norm"], 1.0)
+    for table in (result["parameters"], result["layers"]):
         assert math.hypot(*(row["gradient"] for row in table)) == pytest.approx(cut, rel=1e-4)
-    assert [row["name"] for row in found["layers"]] == ["embedding", "blocks.0", "norm"]
-    assert sum(row["numbers"] for row in found["layers"]) == sum(one.numel() for one in before.values())
-    assert ("the gradient was clipped to a norm of 1" in out) == (found["grad_norm"] > 1)
+    assert [row["name"] for row in result["layers"]] == ["embedding", "blocks.0", "norm"]
+    assert sum(row["numbers"] for row in result["layers"]) == sum(tensor.numel() for tensor in before.values())
+    assert ("the gradient was clipped to a norm of 1" in out) == (result["grad_norm"] > 1)
 
 
 def test_table_has_a_row_for_each_layer_or_each_parameter(sound, replay):
-    found, out = replay(sound, 2)
+    result, out = replay(sound, 2)
     assert "blocks.0 " in out and "blocks.0.attention.to_out.weight" not in out
     _, out = replay(sound, 2, "--by", "parameter")
     lines = [line.split() for line in out.splitlines()]
-    for row in found["parameters"]:
+    for row in result["parameters"]:
         assert any(line[:2] == [row["name"], f"{row['numbers']:,}"] for line in lines)
 
 
@@ -144,29 +144,29 @@ def test_replay_whose_bits_differ_from_metrics_jsonl_says_so_and_exits_with_1(fo
     loss = rows(folder)[9]["loss"]
     assert text.count(repr(loss)) == 1
     (folder / "metrics.jsonl").write_text(text.replace(repr(loss), repr(math.nextafter(loss, 9))), encoding="utf-8")
-    found, out = replay(folder, 9, code=1)
-    assert not found["bit_equal"] and found["first_mismatch"] == 9
+    result, out = replay(folder, 9, code=1)
+    assert not result["bit_equal"] and result["first_mismatch"] == 9
     assert out.splitlines()[1].startswith("step 9 differs from metrics.jsonl, so ")
     assert out.count("  differs") == 1 and out.count(" equal") == 1
-    found, out = replay(folder, 10, code=1)  # whose own numbers are equal, but not those of a step on the way
-    assert found["bit_equal"] and found["first_mismatch"] == 9
+    result, out = replay(folder, 10, code=1)  # whose own numbers are equal, but not those of a step on the way
+    assert result["bit_equal"] and result["first_mismatch"] == 9
     assert out.splitlines()[1].startswith("step 9 differs from metrics.jsonl, so ")
-    found, out = replay(folder, 8)  # before it
-    assert found["bit_equal"] and found["first_mismatch"] is None and "differs" not in out
+    result, out = replay(folder, 8)  # before it
+    assert result["bit_equal"] and result["first_mismatch"] is None and "differs" not in out
 
 
 def test_damaged_checkpoint_is_skipped_by_name(folder, replay):
     with (folder / "checkpoints/step-8/model.safetensors").open("ab") as file:
         file.write(b"x")
-    found, out = replay(folder, 10)
-    assert found["bit_equal"] and found["from_step"] < 8
+    result, out = replay(folder, 10)
+    assert result["bit_equal"] and result["from_step"] < 8
     assert out.startswith("skipped: ") and "step-8/model.safetensors: the file is not the one" in out.splitlines()[0]
 
 
 def test_run_without_a_checkpoint_is_replayed_from_its_initial_weights(folder, replay):
     shutil.rmtree(folder / "checkpoints")
-    found, _ = replay(folder, 10)
-    assert found["bit_equal"] and found["from_step"] == 0 and found["first_mismatch"] is None
+    result, _ = replay(folder, 10)
+    assert result["bit_equal"] and result["from_step"] == 0 and result["first_mismatch"] is None
 
 
 def test_step_across_a_stop_is_replayed_as_each_process_took_it(sound, tmp_path, replay):
@@ -177,16 +177,16 @@ def test_step_across_a_stop_is_replayed_as_each_process_took_it(sound, tmp_path,
     more = ["--train.steps", "9", "--attention", "per_head", "--allow-mismatch", "--seed", "9"]
     assert run(["train", "shakespeare_char", "--run", str(folder), "--resume", *more]) == 0
     record = RunRecord(str(folder))
-    assert [(one.begin, one.recipe.train.steps) for one in record.segments] == [(0, 6), (6, 9)]
+    assert [(segment.begin, segment.recipe.train.steps) for segment in record.segments] == [(0, 6), (6, 9)]
     replayed = Replay(record, 0)
     replayed.go_to(9, lambda step: None)
     assert replayed.first_mismatch is None
     then = load_file(folder / "checkpoints/step-9/model.safetensors")
-    assert all(torch.equal(replayed.trainer.weights()[name], one) for name, one in then.items())
+    assert all(torch.equal(replayed.trainer.weights()[name], tensor) for name, tensor in then.items())
     for step in (5, 6, 7, 9):
         assert replay(folder, step)[0]["bit_equal"]
-    found, _ = replay(folder, 8, "--by", "parameter")
-    assert [row["name"] for row in found["parameters"]] == list(weights(Replay(record, 0).trainer))
+    result, _ = replay(folder, 8, "--by", "parameter")
+    assert [row["name"] for row in result["parameters"]] == list(weights(Replay(record, 0).trainer))
 
 
 def test_weights_laid_out_otherwise_keep_the_models_order():
@@ -265,25 +265,25 @@ def change(checkpoint, name, old, new):
 def changed_run(tmp_path, *words):
     """Two runs: one of six steps, and a copy of it that was resumed with changes, whose old checkpoints are pruned."""
     corpus = ["--corpus", str(text(tmp_path / "text.txt"))]
-    one, two = tmp_path / "one", tmp_path / "two"
-    assert run(["train", "shakespeare_char", *tiny(), *corpus, "--run", str(one)]) == 0
-    shutil.copytree(one, two)
+    first, two = tmp_path / "one", tmp_path / "two"
+    assert run(["train", "shakespeare_char", *tiny(), *corpus, "--run", str(first)]) == 0
+    shutil.copytree(first, two)
     assert run(["resume", str(two), "--train.steps", "10", "--allow-mismatch", *words]) == 0
     for step in (2, 4, 6):
         shutil.rmtree(two / f"checkpoints/step-{step}", ignore_errors=True)
-    return one, two
+    return first, two
 
 
 def test_steps_before_a_change_are_repeated_by_the_recipe_of_then(tmp_path, capsys):
-    one, two = changed_run(tmp_path, "--optimizer", "adamw", "--train.grad-clip", "0.5")
+    first, two = changed_run(tmp_path, "--optimizer", "adamw", "--train.grad-clip", "0.5")
     assert run(["replay", str(two), "--step", "3"]) == 0
     assert run(["replay", str(two), "--step", "7"]) == 0
-    assert run(["diff", str(one), str(two), "--step", "6"]) == 0
+    assert run(["diff", str(first), str(two), "--step", "6"]) == 0
     assert "No bit of the weights differs up to step 6" in capsys.readouterr().out
     record = RunRecord(str(two))
     before, after = (record.segment_at(step).recipe for step in (6, 7))
     assert (before.optimizer.part, after.optimizer.part) == ("muon", "adamw")
-    assert before == replace(RunRecord(str(one)).recipe, train=before.train) and before.train.grad_clip != 0.5
+    assert before == replace(RunRecord(str(first)).recipe, train=before.train) and before.train.grad_clip != 0.5
 
 
 def test_steps_before_a_change_of_tokenizer_are_refused_without_a_checkpoint_of_then(tmp_path):

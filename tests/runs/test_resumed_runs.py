@@ -52,8 +52,8 @@ def test_run_ends_with_the_commands_that_train_it_further_and_that_sample_from_i
     assert any("complete at step 6; nothing is left to do" in line for line in out)
     assert out[-2:] == [f"nanotx resume {folder} --train.steps 12", f"nanotx sample {folder}"]
     assert nanotx_command(shlex.split(out[-2])[1:]) == 0
-    said = capsys.readouterr().out
-    assert "train.steps 6 -> 12" in said and "schedule cosine now spans 12 steps instead of 6" in said
+    output = capsys.readouterr().out
+    assert "train.steps 6 -> 12" in output and "schedule cosine now spans 12 steps instead of 6" in output
     assert [row["step"] for row in rows(folder, "step")] == list(range(1, 13))
     assert [(row["step"], row["changes"]) for row in rows(folder, "changed")] == [(6, {"train.steps": [6, 12]})]
     assert nanotx_command(["verify", str(folder)]) == 0
@@ -81,12 +81,12 @@ def test_resume_equals_the_run_that_was_never_stopped(trained, folder, tmp_path)
     assert nanotx_command(["train", "macbook", *corpus, *flags[:2], *tiny(train_steps=4), *flags[-2:]]) == 0
     assert nanotx_command(["resume", str(whole), "--train.steps", "6"]) == 0
     assert nanotx_command(["train", "macbook", *corpus, "--run", str(folder), *tiny(), *flags[-2:]]) == 0
-    one, two = (load_file(path / "checkpoints/step-6/model.safetensors") for path in (whole, folder))
-    assert all(torch.equal(one[name], two[name]) for name in one)
+    first, two = (load_file(path / "checkpoints/step-6/model.safetensors") for path in (whole, folder))
+    assert all(torch.equal(first[name], two[name]) for name in first)
 
 
 @pytest.mark.parametrize(
-    ("words", "kind", "said"),
+    ("words", "kind", "message"),
     [
         ([], ConfigError, "nanotx resume: RUN: missing; it comes before the options"),
         (["run", "other"], ConfigError, "nanotx resume: RUN: expected one, got run other"),
@@ -96,9 +96,9 @@ def test_resume_equals_the_run_that_was_never_stopped(trained, folder, tmp_path)
         (["run", "--train.steps", "3"], ConfigError, "3 is fewer"),
     ],
 )
-def test_resume_refuses_what_is_no_run_or_would_be_another(folder, words, kind, said):
+def test_resume_refuses_what_is_no_run_or_would_be_another(folder, words, kind, message):
     before = contents(folder)
-    with pytest.raises(kind, match=said):
+    with pytest.raises(kind, match=message):
         nanotx_command(["resume", *words])
     assert contents(folder) == before
 
@@ -110,12 +110,12 @@ def test_resume_explains_itself(capsys):
 
 def test_run_started_with_flags_is_resumed_by_its_recipe_name_alone(folder, capsys):
     assert nanotx_command(["train", "macbook", "--run", str(folder), "--resume"]) == 0
-    said = capsys.readouterr().out
-    assert "macbook.toml: ignored" in said and "train.steps 2000, and the run has 6" in said
-    assert "the run is complete at step 6" in said
+    output = capsys.readouterr().out
+    assert "macbook.toml: ignored" in output and "train.steps 2000, and the run has 6" in output
+    assert "the run is complete at step 6" in output
     with pytest.raises(ConfigError, match=r"model\.dim was 16, not 128"):  # what is given now is compared
         nanotx_command(["train", "macbook", "--run", str(folder), "--resume", "--model.dim", "128"])
-    assert "seed" not in said
+    assert "seed" not in output
 
 
 def test_corpus_that_grew_by_a_new_character_is_refused_by_its_digest(folder, trained):
@@ -240,8 +240,8 @@ def test_steps_after_a_change_are_those_from_the_checkpoint_as_if_none_had_been_
     assert nanotx_command(["resume", str(folder), "--train.steps", "8", "--allow-mismatch", *words]) == 0
     for step in ("7", "8"):  # nothing is tried before a replay
         assert nanotx_command(["replay", str(folder), "--step", step, "--json", str(tmp_path / "x.json")]) == 0
-        told = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))
-        assert (told["from_step"], told["first_mismatch"], told["bit_equal"]) == (6, None, True), step
+        figures = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))
+        assert (figures["from_step"], figures["first_mismatch"], figures["bit_equal"]) == (6, None, True), step
 
 
 def test_ema_enabled_by_a_change_starts_from_the_weights_of_the_checkpoint(folder):
@@ -251,8 +251,8 @@ def test_ema_enabled_by_a_change_starts_from_the_weights_of_the_checkpoint(folde
     after, average = (load_file(folder / f"checkpoints/step-7/{name}.safetensors") for name in ("model", "ema"))
     decay = 7 / (7 + 9)
     assert average.keys() == before.keys() == after.keys()
-    for name, one in average.items():
-        torch.testing.assert_close(one, before[name] * decay + after[name] * (1 - decay), rtol=5e-7, atol=1e-8)
+    for name, tensor in average.items():
+        torch.testing.assert_close(tensor, before[name] * decay + after[name] * (1 - decay), rtol=5e-7, atol=1e-8)
     assert any(not torch.allclose(before[name], after[name], rtol=0, atol=1e-5) for name in before)
 
 

@@ -143,21 +143,21 @@ OTHERS = [
 def test_replaced_tokenizer_is_refused_by_name_and_digest(play, tmp_path, words, config, was, now):
     _, folder = play(*words)
     old, other = load(folder / "tokenizer.json"), config.train([(tmp_path / "text.txt").read_text(encoding="utf-8")])
-    said = (
+    message = (
         f"step-6: trained with the tokenizer {was} of digest {old.digest[:12]}..., and this is {now} of "
         f"{other.digest[:12]}...: the same ids would be other texts. Bring the old one back, or begin a new run."
     )
     other.save(folder / "tokenizer.json")
-    with pytest.raises(TokenizerError, match=re.escape(said)) as caught:
+    with pytest.raises(TokenizerError, match=re.escape(message)) as caught:
         nanotx_command(["train", "shakespeare_char", "--run", "run", "--resume", "--train.steps", "8"])
     assert caught.value.exit_code == 3
     assert rows(folder, "step")[-1]["step"] == 6 and not rows(folder, "resume")
     assert nanotx.load(folder).tokenizer == old  # the one that the checkpoint keeps
 
     exchange(folder / "checkpoints/step-6", other)
-    with pytest.raises(TokenizerError, match=re.escape(said)):
+    with pytest.raises(TokenizerError, match=re.escape(message)):
         nanotx.load(folder)
-    with pytest.raises(TokenizerError, match=re.escape(said)):
+    with pytest.raises(TokenizerError, match=re.escape(message)):
         nanotx_command(["sample", "run"])
 
     old.save(folder / "tokenizer.json")
@@ -370,7 +370,7 @@ def test_character_that_only_the_validation_text_holds_is_reported_before_the_fi
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("words", "code", "message"),
     [
         (["train", "shakespeare_char", "--train.steps", "10k"], 2, "--train.steps"),
         (["train", "shakespeare_char", "--ffn", "mlp", "--ffn.activation", "tanh"], 2, "--ffn.activation"),
@@ -380,9 +380,9 @@ def test_character_that_only_the_validation_text_holds_is_reported_before_the_fi
         ([], 2, ""),
     ],
 )
-def test_program_leaves_with_the_exit_code_of_the_mistake_and_no_traceback(tmp_path, words, code, said):
+def test_program_leaves_with_the_exit_code_of_the_mistake_and_no_traceback(tmp_path, words, code, message):
     got, out, err = finish(start(*words, cwd=tmp_path))
-    assert got == code and said in err and "Traceback" not in out + err
+    assert got == code and message in err and "Traceback" not in out + err
 
 
 def test_tokenizer_commands_go_round(tmp_path, monkeypatch, capsysbinary):

@@ -62,8 +62,8 @@ def weights(folder):
 
 
 def equal(folder, other):
-    one, two = weights(folder), weights(other)
-    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+    first, two = weights(folder), weights(other)
+    return first.keys() == two.keys() and all(torch.equal(first[name], two[name]) for name in first)
 
 
 @pytest.fixture(scope="module")
@@ -279,13 +279,13 @@ def test_file_that_is_damaged_is_refused_and_its_copy_is_offered(folder, name, c
 
 def edit(folder, old, new):
     file = folder / "recipe.toml"
-    said = file.read_text(encoding="utf-8")
-    assert old in said
-    file.write_text(said.replace(old, new, 1), encoding="utf-8")
+    content = file.read_text(encoding="utf-8")
+    assert old in content
+    file.write_text(content.replace(old, new, 1), encoding="utf-8")
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "message"),
     [
         ("lr = 0.014", "lr = 0.5", r"optimizer\.lr was 0\.014, not 0\.5"),
         ("seed = 5", "seed = 6", "seed was 5, not 6"),
@@ -293,10 +293,10 @@ def edit(folder, old, new):
         ("batch_size = 2", "batch_size = 4", "train.batch_size was 2, not 4"),
     ],
 )
-def test_recipe_that_was_edited_by_hand_is_refused_with_what_was_edited(folder, old, new, said):
+def test_recipe_that_was_edited_by_hand_is_refused_with_what_was_edited(folder, old, new, message):
     edit(folder, old, new)
     before = contents(folder)
-    with pytest.raises(ConfigError, match=f"edited since the last checkpoint: {said}.*--allow-mismatch"):
+    with pytest.raises(ConfigError, match=f"edited since the last checkpoint: {message}.*--allow-mismatch"):
         train(folder, "--resume")
     assert contents(folder) == before
     if "steps" not in old:
@@ -370,8 +370,8 @@ def test_every_command_that_a_run_prints_brings_the_users_own_files(tmp_path, mo
     code = nanotx_command(["train", "shakespeare_char", *corpus, "--run", "run", *tiny(), *loads])
     assert code == (0 if words is None else 128 + signal.SIGTERM)
     words = words or ["nanotx resume run --train.steps 12", "nanotx sample run"]
-    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("nanotx ")]
-    assert told == [f"{line} --load one.py --load 'a two.py'" for line in words]
+    output = [line for line in capsys.readouterr().out.splitlines() if line.startswith("nanotx ")]
+    assert output == [f"{line} --load one.py --load 'a two.py'" for line in words]
 
 
 def test_metrics_log_that_is_replaced_in_mid_run_is_kept_and_written_again(folder, monkeypatch):

@@ -80,8 +80,8 @@ def train(tmp_path):
 def rows(run: Path, event: str) -> list[dict]:
     lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     times = {"wall_seconds", "tokens_per_second"}
-    found = [row for row in map(json.loads, lines) if row["event"] == event]
-    return [{key: item for key, item in row.items() if key not in times} for row in found]
+    figures = [row for row in map(json.loads, lines) if row["event"] == event]
+    return [{key: item for key, item in row.items() if key not in times} for row in figures]
 
 
 def weights(run: Path, step: int) -> bytes:
@@ -93,11 +93,11 @@ def weights(run: Path, step: int) -> bytes:
 )
 def test_sample_that_fails_in_any_way_is_a_warning_and_costs_nothing(train, tmp_path, how, name):
     assert train(run="whole")[0] == 0
-    code, said = train(how=how, where="sample")
-    assert code == 0, said
+    code, message = train(how=how, where="sample")
+    assert code == 0, message
     warnings = [row["text"] for row in rows(tmp_path / "run", "warning")]
-    assert len(warnings) == 3 and all(f"the sample failed: {name}: " in one for one in warnings)
-    assert "Training continues" in said and "panics.py" in said
+    assert len(warnings) == 3 and all(f"the sample failed: {name}: " in warning for warning in warnings)
+    assert "Training continues" in message and "panics.py" in message
     for event in ("step", "eval"):
         assert rows(tmp_path / "run", event) == rows(tmp_path / "whole", event)
     assert weights(tmp_path / "run", 6) == weights(tmp_path / "whole", 6)
@@ -106,15 +106,15 @@ def test_sample_that_fails_in_any_way_is_a_warning_and_costs_nothing(train, tmp_
 
 def test_evaluation_that_fails_is_a_warning_and_the_run_is_complete(train, tmp_path):
     assert train(run="whole")[0] == 0
-    code, said = train(how="bug", where="evaluation")
-    assert code == 0, said
+    code, message = train(how="bug", where="evaluation")
+    assert code == 0, message
     assert [row["step"] for row in rows(tmp_path / "run", "warning")] == [2, 4, 6]
     assert rows(tmp_path / "run", "step") == rows(tmp_path / "whole", "step")
     assert rows(tmp_path / "run", "sample") == rows(tmp_path / "whole", "sample")
     summary = json.loads((tmp_path / "run/summary.json").read_text(encoding="utf-8"))
     assert summary["complete"] and summary["val_loss"] is None
-    code, said = train("--resume")
-    assert code == 0 and "complete at step 6; nothing is left to do" in said
+    code, message = train("--resume")
+    assert code == 0 and "complete at step 6; nothing is left to do" in message
 
 
 @pytest.mark.parametrize("where", ["sample", "evaluation"])
@@ -133,8 +133,8 @@ def test_process_that_dies_during_an_evaluation_or_sample_resumes_there_and_make
     assert train(how="kill", where=where, step=step)[0] == -9
     done = rows(tmp_path / "run", "step")[-1]["step"]
     assert (tmp_path / f"run/checkpoints/step-{done}").is_dir() and done == int(step)
-    code, said = train("--resume")
-    assert code == 0, said
+    code, message = train("--resume")
+    assert code == 0, message
     for event in ("step", "eval", "sample"):
         assert rows(tmp_path / "run", event) == rows(tmp_path / "whole", event)
     for name in ("samples.txt", "checkpoints/step-6/model.safetensors", "checkpoints/step-6/optimizer.safetensors"):
@@ -148,12 +148,12 @@ def test_process_that_dies_during_an_evaluation_or_sample_resumes_there_and_make
 
 def test_run_is_complete_though_the_evaluation_was_pending_in_its_last_checkpoint(train, tmp_path):
     assert train()[0] == 0
-    code, said = train("--resume")
-    assert code == 0 and "nothing is left to do" in said and "validation loss" in said
+    code, message = train("--resume")
+    assert code == 0 and "nothing is left to do" in message and "validation loss" in message
     assert len(rows(tmp_path / "run", "eval")) == 3
     (tmp_path / "run/summary.json").unlink()  # a kill came before it was written
     before = rows(tmp_path / "run", "eval")
-    code, said = train("--resume")
+    code, message = train("--resume")
     assert code == 0 and rows(tmp_path / "run", "eval") == before
     assert json.loads((tmp_path / "run/summary.json").read_text(encoding="utf-8"))["complete"]
 

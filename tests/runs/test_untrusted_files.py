@@ -66,7 +66,7 @@ def seal(checkpoint):
     """Make the manifest true again, as if what was changed had been saved so."""
     names = json.loads((checkpoint / "MANIFEST.json").read_text(encoding="utf-8"))
     data = {name: (checkpoint / name).read_bytes() for name in names}
-    manifest = {name: {"bytes": len(one), "sha256": hashlib.sha256(one).hexdigest()} for name, one in data.items()}
+    manifest = {name: {"bytes": len(item), "sha256": hashlib.sha256(item).hexdigest()} for name, item in data.items()}
     (checkpoint / "MANIFEST.json").write_text(json.dumps(manifest), encoding="utf-8")
 
 
@@ -210,7 +210,7 @@ def test_size_of_a_model_is_that_of_the_built_one(layers, blocks, position, embe
     parts = {"position": Position.find(position)(), "embedding": Embedding.find(embedding)()}
     model = Model(dim=24, layers=layers, context=8, blocks=tuple(blocks), tied=tied, **parts)
     size, built = model.size(5), model.build(5)
-    assert size.parameters == sum(one.numel() for one in built.parameters())
+    assert size.parameters == sum(tensor.numel() for tensor in built.parameters())
     assert size.modules == len(list(built.modules()))
 
 
@@ -300,14 +300,14 @@ def test_invalid_table_is_refused(folder, name, content):
 
 
 def test_file_that_no_memory_holds_is_refused_before_it_is_read(folder):
-    for name, said in (("model.safetensors", "memory"), ("MANIFEST.json", "nanotx never writes more")):
+    for name, message in (("model.safetensors", "memory"), ("MANIFEST.json", "nanotx never writes more")):
         os.truncate(newest(folder) / name, 2**42)  # takes no room on the disk
         if name != "MANIFEST.json":
             manifest = newest(folder) / "MANIFEST.json"
             table = json.loads(manifest.read_text(encoding="utf-8"))
             table[name]["bytes"] = 2**42
             manifest.write_text(json.dumps(table), encoding="utf-8")
-        with within(20), pytest.raises(RunError, match=said):
+        with within(20), pytest.raises(RunError, match=message):
             load(folder, step=6)
 
 

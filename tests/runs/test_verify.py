@@ -39,9 +39,9 @@ def verify(tmp_path, capsys):
     def checked(folder, *words):
         capsys.readouterr()
         code = run(["verify", str(folder), "--json", str(tmp_path / "checks.json"), *words])
-        told = json.loads((tmp_path / "checks.json").read_text(encoding="utf-8"))
-        assert told["sound"] == (code == 0)
-        return code, {check["name"]: check for check in told["checks"]}, capsys.readouterr().out
+        figures = json.loads((tmp_path / "checks.json").read_text(encoding="utf-8"))
+        assert figures["sound"] == (code == 0)
+        return code, {check["name"]: check for check in figures["checks"]}, capsys.readouterr().out
 
     return checked
 
@@ -61,7 +61,7 @@ def seal(checkpoint):
     """Make the manifest true again, as if what was changed had been saved so."""
     names = json.loads((checkpoint / "MANIFEST.json").read_text(encoding="utf-8"))
     data = {name: (checkpoint / name).read_bytes() for name in names}
-    manifest = {name: {"bytes": len(one), "sha256": hashlib.sha256(one).hexdigest()} for name, one in data.items()}
+    manifest = {name: {"bytes": len(item), "sha256": hashlib.sha256(item).hexdigest()} for name, item in data.items()}
     (checkpoint / "MANIFEST.json").write_text(json.dumps(manifest), encoding="utf-8")
 
 
@@ -120,7 +120,7 @@ def test_weights_that_do_not_fit_the_recipe_are_reported(folder, verify):
 def test_ema_that_the_run_was_evaluated_by_is_checked_too(folder, verify):
     checkpoint = folder / "checkpoints/step-6"
     weights = load_file(checkpoint / "ema.safetensors")
-    save_file({name: one * 1.5 for name, one in weights.items()}, checkpoint / "ema.safetensors")
+    save_file({name: tensor * 1.5 for name, tensor in weights.items()}, checkpoint / "ema.safetensors")
     seal(checkpoint)
     code, checks, _ = verify(folder)
     assert (
@@ -183,7 +183,7 @@ def harmed(lines, harm):
 
 
 @pytest.mark.parametrize(
-    ("harm", "said"),
+    ("harm", "message"),
     [
         ("torn", r"line \d+ of \d+ is not a row; --resume removes it and keeps a copy of the file"),
         ("lost", r"line \d+: expected 'eval' of step 2, got that of step 3"),
@@ -192,12 +192,12 @@ def harmed(lines, harm):
         ("cut", r"it ends at step 2, but there is a checkpoint of step 6"),
     ],
 )
-def test_incomplete_or_disordered_metrics_log_is_reported_by_its_line(folder, verify, harm, said):
+def test_incomplete_or_disordered_metrics_log_is_reported_by_its_line(folder, verify, harm, message):
     lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
     (folder / "metrics.jsonl").write_text("".join(harmed(lines, harm)), encoding="utf-8")
     code, checks, _ = verify(folder)
     assert code == 4 and checks["metrics.jsonl"]["result"] == "fails"
-    assert re.search(said, checks["metrics.jsonl"]["detail"])
+    assert re.search(message, checks["metrics.jsonl"]["detail"])
 
 
 @pytest.mark.parametrize(("key", "value"), [("val_loss", 1.0), ("steps", 5), ("steps", 7), ("steps", "six")])

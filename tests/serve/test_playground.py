@@ -26,18 +26,18 @@ def events(api, **fields):
     return [json.loads(part.removeprefix("data: ")) for part in parts if part]
 
 
-def text_of(found, run):
-    return "".join(token["text"] for event in found if event["run"] == run for token in event.get("tokens", ()))
+def text_of(actual, run):
+    return "".join(token["text"] for event in actual if event["run"] == run for token in event.get("tokens", ()))
 
 
 def test_two_runs_continue_one_prompt_by_turns(api):
-    found = events(api)
-    assert [event["run"] for event in found[:6]] == [0, 1, 0, 1, 0, 1]
+    result = events(api)
+    assert [event["run"] for event in result[:6]] == [0, 1, 0, 1, 0, 1]
     for place, run in enumerate((FIRST, SECOND)):
-        assert text_of(found, place) == run.generate("to be", max_new_tokens=6, seed=1).removeprefix("to be")
-    prompt = found[0]["prompt"]
+        assert text_of(result, place) == run.generate("to be", max_new_tokens=6, seed=1).removeprefix("to be")
+    prompt = result[0]["prompt"]
     assert [token["text"] for token in prompt] == list("to be") and prompt[0]["p"] is None
-    token = found[2]["tokens"][0]
+    token = result[2]["tokens"][0]
     assert len(token["top"]) == 10 and [p for _, p, _ in token["top"]] == sorted(
         (p for _, p, _ in token["top"]), reverse=True
     )
@@ -49,15 +49,15 @@ def test_two_runs_continue_one_prompt_by_turns(api):
 def test_removed_heads_change_the_text_of_their_run_alone(api):
     whole = events(api, temperature=0)
     heads = ["0.attention.head0", "0.attention.head1", "1.attention.head1"]
-    found = events(api, temperature=0, removed=[heads, []])
-    assert text_of(found, 1) == text_of(whole, 1)
+    result = events(api, temperature=0, removed=[heads, []])
+    assert text_of(result, 1) == text_of(whole, 1)
     ids = FIRST.tokenizer.encode("to be").tolist()
     with capture(FIRST, ids) as c:
         for name, edit in removal_edits(FIRST.model, heads).items():
             c.replace(name, edit)
         assert c["blocks.0.attention.heads"].abs().max() == 0
         best = c["logits"][0, -1].log_softmax(dim=-1)
-    token = next(event for event in found if event["run"] == 0 and "tokens" in event)["tokens"][0]
+    token = next(event for event in result if event["run"] == 0 and "tokens" in event)["tokens"][0]
     assert token["id"] == int(best.argmax())
     assert token["p"] == pytest.approx(math.exp(float(best.max())), abs=1e-4)
     assert not FIRST.model.blocks[0].attention._forward_hooks
@@ -65,11 +65,11 @@ def test_removed_heads_change_the_text_of_their_run_alone(api):
 
 def test_map_of_a_head_is_that_of_the_lens(api):
     ids = FIRST.tokenizer.encode("to be or not to be").tolist()
-    found = api.post("/api/attention", json={"ids": ids, "head": "1.0"}).json()
-    assert found["first"] == len(ids) - CONTEXT and len(found["rows"]) == CONTEXT
+    result = api.post("/api/attention", json={"ids": ids, "head": "1.0"}).json()
+    assert result["first"] == len(ids) - CONTEXT and len(result["rows"]) == CONTEXT
     with capture(FIRST, ids[-CONTEXT:]) as c:
         weights = c["blocks.1.attention.weights"][0, 0]
-    for place, row in enumerate(found["rows"]):
+    for place, row in enumerate(result["rows"]):
         assert row == [round(1000 * weight) for weight in weights[place, : place + 1].tolist()]
 
 
@@ -78,9 +78,9 @@ def test_prompt_longer_than_the_context_is_reported(api):
 
 
 def test_error_of_one_run_ends_that_run_alone(api):
-    found = events(api, removed=[["9.attention.head0"], []])
-    assert "no head '9.attention.head0'" in found[0]["error"]["message"] and found[0]["run"] == 0
-    assert [event["run"] for event in found[1:]] == [1] * 8 and found[-1]["end"] == "length"
+    result = events(api, removed=[["9.attention.head0"], []])
+    assert "no head '9.attention.head0'" in result[0]["error"]["message"] and result[0]["run"] == 0
+    assert [event["run"] for event in result[1:]] == [1] * 8 and result[-1]["end"] == "length"
     assert "'Z' (U+005A)" in events(api, prompt="Z")[1]["error"]["message"]
 
 

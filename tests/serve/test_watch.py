@@ -72,8 +72,8 @@ def test_long_curve_is_bounded_and_sent_in_parts(watched, monkeypatch):
     evaluation = {"event": "eval", "step": 6, "train_loss": 1, "val_loss": 2.0, "bits_per_byte": 3}
     write(watched.file, [*(step(number) for number in range(1, 12)), evaluation])
     watched.watch.update()
-    found = watched.watch.since([0, 0], [0, 0])
-    assert found["version"][0] == 1 and found["more"] and len(found["points"]) == 4
+    result = watched.watch.since([0, 0], [0, 0])
+    assert result["version"][0] == 1 and result["more"] and len(result["points"]) == 4
     assert ["eval", 6, 2.0] in watched.watch.points and len(watched.watch.points) == 6
 
 
@@ -81,8 +81,8 @@ def test_new_checkpoint_is_served_and_becomes_a_frame(watched):
     watched.saved += [5, 7]
     watched.watch.update()
     assert watched.run.newest.step == 7
-    found = watched.watch.since([0, 0], [0, 0])
-    assert [found["frames"][0]["step"], found["more"], found["film"]] == [5, True, list("to be")]
+    result = watched.watch.since([0, 0], [0, 0])
+    assert [result["frames"][0]["step"], result["more"], result["film"]] == [5, True, list("to be")]
     watched.saved[:] = [7, 9]
     watched.watch.update()
     assert watched.run.newest.step == 9
@@ -128,8 +128,8 @@ def test_page_asks_for_what_is_new(monkeypatch, watched):
     write(watched.file, [step(1)])
     watched.watch.update()
     with client_of([watched.run], watches=[watched.watch]) as api:
-        found = api.get("/api/training?run=0&version=-1,-1&after=0,0").json()
-        assert found["points"] == [["loss", 1, 1.5]] and found["about"]["step"] == 7
+        result = api.get("/api/training?run=0&version=-1,-1&after=0,0").json()
+        assert result["points"] == [["loss", 1, 1.5]] and result["about"]["step"] == 7
         for query in (
             "",
             "?run=0",

@@ -154,7 +154,7 @@ DECODERS = [
 @given(ids=st.lists(st.integers(0, len(WORDS) - 1), max_size=9))
 def test_stream_through_any_decoder_equals_decoding_all_ids(decoder, ids):
     table = dict.fromkeys(["normalizer", "pre_tokenizer", "post_processor", "truncation", "padding"])
-    model = {"type": "WordLevel", "vocab": {word: one for one, word in enumerate(WORDS)}, "unk_token": "a"}
+    model = {"type": "WordLevel", "vocab": {word: index for index, word in enumerate(WORDS)}, "unk_token": "a"}
     codec = HuggingfaceCodec(table | {"version": "1.0", "added_tokens": [], "decoder": decoder, "model": model})
     try:
         whole = codec.decode(ids)
@@ -253,7 +253,7 @@ def test_file_of_ranks_gives_the_ids_of_what_it_was_written_from(ranks, pattern)
 
 
 def test_encoding_is_named_and_saved_whole(tmp_path, monkeypatch):
-    merged = {CODECS["bpe"].decode_bytes([one]): one for one in range(328)}
+    merged = {CODECS["bpe"].decode_bytes([number]): number for number in range(328)}
     regex = r"\p{L}+|[^\p{L}]"
     made = tiktoken.Encoding("mine", pat_str=regex, mergeable_ranks=merged, special_tokens={END: 400, "<x>": 330})
     monkeypatch.setattr(tiktoken, "get_encoding", {"gpt2": made}.__getitem__)
@@ -317,7 +317,7 @@ def test_what_the_library_cannot_is_an_error_of_ours(ranks):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"ranks": ["YQ== x"]}, "tiktoken: ranks: line 1: expected a token in base64 and its rank"),
         ({"ranks": ["\ud800"]}, "tiktoken: ranks: line 1: expected a token"),
@@ -328,8 +328,8 @@ def test_what_the_library_cannot_is_an_error_of_ours(ranks):
         ({"name": 5}, "tiktoken: name: expected str"),
     ],
 )
-def test_wrong_table_of_ranks_is_refused(change, said):
-    with pytest.raises(TokenizerError, match=said):
+def test_wrong_table_of_ranks_is_refused(change, message):
+    with pytest.raises(TokenizerError, match=message):
         Tiktoken.from_dict(RANKS.to_dict() | change)
 
 
@@ -376,7 +376,7 @@ def test_recipe_takes_a_librarys_file_by_its_path(tmp_path, ranks):
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "message"),
     [
         (b"", "not a tokenizer in JSON"),
         (b'{"model": {}}', "the library cannot read this tokenizer"),
@@ -386,10 +386,10 @@ def test_recipe_takes_a_librarys_file_by_its_path(tmp_path, ranks):
         (b'{"model": {"a": ' + b"[" * 5000, "not a tokenizer in JSON"),
     ],
 )
-def test_file_that_the_library_cannot_read_is_refused(tmp_path, data, said):
+def test_file_that_the_library_cannot_read_is_refused(tmp_path, data, message):
     file = tmp_path / "tokenizer.json"
     file.write_bytes(data)
-    with pytest.raises(TokenizerError, match=said):
+    with pytest.raises(TokenizerError, match=message):
         Huggingface(path=str(file)).train([])
     with pytest.raises(TokenizerError, match=f"{file.name}: "):
         load(file)

@@ -94,7 +94,7 @@ def test_pair_whose_half_was_merged_away_is_skipped(pieces, merges):
 def test_encoding_is_every_merge_in_order(learned, text, pattern):
     merges = learn_merges(Counter(piece.encode() for piece in slow_pieces(NAMED[pattern], learned)), 40)
     codec = BpeCodec(tuple(merges), NAMED[pattern])
-    slow = [one for piece in slow_pieces(NAMED[pattern], text) for one in slow_encode(piece.encode(), merges)]
+    slow = [token_id for piece in slow_pieces(NAMED[pattern], text) for token_id in slow_encode(piece.encode(), merges)]
     assert codec.encode(text).tolist() == slow == codec.encode(text).tolist()  # the second time from memory
     assert codec.decode(slow) == text
 
@@ -140,8 +140,8 @@ def test_learning_is_deterministic_and_blind_to_the_order_of_texts(several):
     text=st.text(), pattern=st.sampled_from([*NAMED.values(), "[a-z]+", "(a)|(b)", r"(?r)\w+", "a*", r"(?=.)", "a\\Kb"])
 )
 def test_pieces_of_any_pattern_joined_are_the_text(text, pattern):
-    for one in (text, "ab" + text + "ba ab", text * 3):
-        assert "".join(Splitter(pattern).pieces(one)) == one
+    for item in (text, "ab" + text + "ba ab", text * 3):
+        assert "".join(Splitter(pattern).pieces(item)) == item
 
 
 def test_what_a_pattern_leaves_out_is_a_piece_of_its_own():

@@ -63,8 +63,8 @@ def test_what_we_write_we_read_again_as_the_same_tokenizer(kind, tmp_path):
     done = write_tokenizer(codec, "huggingface", tmp_path / "new" / "one")
     assert [file.name for file in done.files] == ["tokenizer.json", "tokenizer_config.json"]
     for path in (tmp_path / "new" / "one", done.files[0]):
-        found = read_tokenizer(path)
-        assert found.codec == codec and found.notes == ()
+        result = read_tokenizer(path)
+        assert result.codec == codec and result.notes == ()
     # As the library itself writes it, with its own layout and its defaults spelled out.
     assert understood(json.loads(LIBRARY[kind].to_str())).codec == codec
 
@@ -202,14 +202,14 @@ def test_file_of_ranks_gives_tiktoken_the_same_ids_and_nanotx_the_same_merges(ki
     pattern = codec.source if isinstance(codec, BpeCodec) else r"[\s\S]+"
     assert bool(done.notes) == isinstance(codec, BpeCodec)
     opened = tiktoken.Encoding("my", pat_str=pattern, mergeable_ranks=load_tiktoken_bpe(str(file)), special_tokens={})
-    found = read_tokenizer(file, "gpt4" if kind == "bpe" else pattern, tuple(codec.special_tokens))
-    assert "the given one was used" in found.notes[0]
+    result = read_tokenizer(file, "gpt4" if kind == "bpe" else pattern, tuple(codec.special_tokens))
+    assert "the given one was used" in result.notes[0]
     if kind != "byte":
-        assert found.codec == codec
+        assert result.codec == codec
 
     @given(text=texts)
     def same(text):
-        assert codec.encode(text).tolist() == found.codec.encode(text).tolist()
+        assert codec.encode(text).tolist() == result.codec.encode(text).tolist()
         if kind != "bpe of its own":  # the library drops what a regex leaves
             assert opened.encode_ordinary(text) == codec.encode(text).tolist()
 
@@ -225,7 +225,7 @@ def test_merges_are_recovered_from_ranks_exactly(lesson, size, pattern):
             break
         except TokenizerError:
             continue
-    tokens = [codec.decode_bytes([one]) for one in range(256, codec.vocab_size)]
+    tokens = [codec.decode_bytes([number]) for number in range(256, codec.vocab_size)]
     assert merges_of("here", tokens) == list(codec.merges)
 
 
@@ -236,13 +236,13 @@ def test_token_that_no_merge_makes_is_named():
         merges_of("here", [b"ab", b"ab"])
     with pytest.raises(TokenizerError, match="its tokens are too long, the longest of 300 bytes; expected at most 256"):
         merges_of("here", [b"a" * 300])
-    many = [bytes([65 + one % 26]) * 200 + str(one).encode() for one in range(2000)]
+    many = [bytes([65 + number % 26]) * 200 + str(number).encode() for number in range(2000)]
     with pytest.raises(TokenizerError, match="its tokens are too long, the longest of 204 bytes"):
         merges_of("here", many)
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda lines: lines[1:], "1 of the 256 bytes have no token, the first of them 0x00; a text with"),
         (lambda lines: [*lines, b"YWJj"], r"line 331: expected a token in base64 and its rank, got b'YWJj'"),
@@ -256,13 +256,13 @@ def test_token_that_no_merge_makes_is_named():
         (lambda lines: [], "256 of the 256 bytes have no token"),
     ],
 )
-def test_wrong_file_of_ranks_is_refused_with_its_line(tmp_path, change, said):
+def test_wrong_file_of_ranks_is_refused_with_its_line(tmp_path, change, message):
     file = tmp_path / "my.tiktoken"
     write_tokenizer(CODECS["bpe of gpt2 with nfc"].__class__(CODECS["bpe"].merges, NAMED["gpt4"]), "tiktoken", file)
     lines = file.read_bytes().split(b"\n")[:-1]
     lines += [b""] * (330 - len(lines))
     file.write_bytes(b"\n".join(change(lines)))
-    with pytest.raises(TokenizerError, match=said) as caught:
+    with pytest.raises(TokenizerError, match=message) as caught:
         read_tokenizer(file, "gpt4")
     assert str(caught.value).startswith(str(file))
 
@@ -279,7 +279,7 @@ def test_rank_file_needs_a_pattern(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("codec", "said"),
+    ("codec", "message"),
     [
         (CODECS["char"], "char: a file of ranks holds byte-level tokens alone"),
         (CODECS["bpe of gpt2 with nfc"], "bpe: a file of ranks cannot say nfc=True"),
@@ -287,8 +287,8 @@ def test_rank_file_needs_a_pattern(tmp_path):
         (BpeCodec(((97, 98), (98, 99), (97, 257)), NAMED["gpt4"]), "bpe: .*would merge otherwise|cannot be merged"),
     ],
 )
-def test_what_ranks_cannot_say_is_refused(tmp_path, codec, said):
-    with pytest.raises(TokenizerError, match=said):
+def test_what_ranks_cannot_say_is_refused(tmp_path, codec, message):
+    with pytest.raises(TokenizerError, match=message):
         write_tokenizer(codec, "tiktoken", tmp_path / "my.tiktoken")
     assert list(tmp_path.iterdir()) == []
 
@@ -300,15 +300,15 @@ def test_what_ranks_cannot_say_is_refused(tmp_path, codec, said):
 def test_gpt2s_files_give_tiktokens_ids(folder, tmp_path):
     published = folder is not None
     folder = folder or small_gpt2(tmp_path)
-    found = read_tokenizer(folder)
-    codec = found.codec
+    result = read_tokenizer(folder)
+    codec = result.codec
     ranks = data_gym_to_mergeable_bpe_ranks(str(folder / "vocab.bpe"), str(folder / "encoder.json"))
     opened = tiktoken.Encoding(
         "gpt2", pat_str=NAMED["gpt2"], mergeable_ranks=ranks, special_tokens=dict(codec.special_tokens)
     )
     assert codec.special_tokens == {END: codec.vocab_size - 1} and codec.vocab_size == opened.n_vocab
     assert codec.ids[ord("!")] == 0 and codec.ids[0] == 188  # an id is no byte's value
-    assert ("as published" if published else "these are not the files that were published") in found.notes[0]
+    assert ("as published" if published else "these are not the files that were published") in result.notes[0]
     written = library(described(codec))
 
     @given(text=texts)
@@ -332,13 +332,13 @@ def test_gpt2s_files_give_tiktokens_ids(folder, tmp_path):
 
 def test_pair_may_have_hugging_faces_names_and_another_pattern(tmp_path):
     small_gpt2(tmp_path, "vocab.json", "merges.txt")
-    found = read_tokenizer(tmp_path, "gpt4")
-    assert found.codec.to_dict()["pattern"] == "gpt4" and "GPT-2's pattern was used" not in found.notes[0]
+    result = read_tokenizer(tmp_path, "gpt4")
+    assert result.codec.to_dict()["pattern"] == "gpt4" and "GPT-2's pattern was used" not in result.notes[0]
     for name in ("vocab.json", "merges.txt"):
         again = read_tokenizer(tmp_path / name)
         assert "GPT-2's pattern was used" in again.notes[0]
         assert again.codec == BpeCodec(
-            found.codec.merges, NAMED["gpt2"], found.codec.special_tokens, ids=found.codec.ids
+            result.codec.merges, NAMED["gpt2"], result.codec.special_tokens, ids=result.codec.ids
         )
     with pytest.raises(ConfigError, match="names its special tokens itself"):
         read_tokenizer(tmp_path, special_tokens=["<x>"])
@@ -353,7 +353,7 @@ def test_pair_may_have_hugging_faces_names_and_another_pattern(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ("a b c", r"vocab.bpe: line 76: expected two tokens and a space between, got 'a b c'"),
         ("ab", "line 76: expected two tokens"),
@@ -361,11 +361,11 @@ def test_pair_may_have_hugging_faces_names_and_another_pattern(tmp_path):
         ("q z", "merge 74: 'qz' is not in the vocabulary"),
     ],
 )
-def test_wrong_merge_is_named(tmp_path, line, said):
+def test_wrong_merge_is_named(tmp_path, line, message):
     small_gpt2(tmp_path)
     with (tmp_path / "vocab.bpe").open("a", encoding="utf-8") as file:
         file.write(line + "\n")
-    with pytest.raises(TokenizerError, match=said):
+    with pytest.raises(TokenizerError, match=message):
         read_tokenizer(tmp_path)
     (tmp_path / "vocab.bpe").write_bytes(b"#version\n\xff\n")
     with pytest.raises(TokenizerError, match=r"vocab.bpe: expected UTF-8, got byte 0xff at offset 9"):
@@ -389,7 +389,7 @@ def put(table, path, value):
 
 
 @pytest.mark.parametrize(
-    ("kind", "path", "value", "said"),
+    ("kind", "path", "value", "message"),
     [
         ("bpe", "truncation", {"max_length": 5}, "truncation={'max_length': 5} is not supported"),
         ("bpe", "padding", {}, "padding={} is not supported; expected None. Try --tokenizer huggingface"),
@@ -440,10 +440,10 @@ def put(table, path, value):
         ("unigram", "pre_tokenizer", {"type": "Metaspace"}, "expected one Split by a regex"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_taken_over_is_named(tmp_path, kind, path, value, said):
+def test_what_cannot_be_taken_over_is_named(tmp_path, kind, path, value, message):
     file = tmp_path / "tokenizer.json"
     file.write_text(as_text(put(described(CODECS[kind]), path, value)), encoding="utf-8")
-    with pytest.raises(TokenizerError, match=said) as caught:
+    with pytest.raises(TokenizerError, match=message) as caught:
         read_tokenizer(file)
     assert str(caught.value).startswith(str(file))
 
@@ -493,7 +493,7 @@ def test_special_token_that_the_library_would_read_as_a_token_is_not_written():
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "message"),
     [
         (b"", "not a tokenizer in JSON"),
         (b"[" * 100_000, "not a tokenizer in JSON"),
@@ -505,10 +505,10 @@ def test_special_token_that_the_library_would_read_as_a_token_is_not_written():
         (b" " * (1 << 24) + b"{}", "larger than 16777216 bytes"),
     ],
 )
-def test_foreign_file_is_refused(tmp_path, data, said):
+def test_foreign_file_is_refused(tmp_path, data, message):
     file = tmp_path / "tokenizer.json"
     file.write_bytes(data)
-    with pytest.raises(TokenizerError, match=said) as caught:
+    with pytest.raises(TokenizerError, match=message) as caught:
         read_tokenizer(file)
     assert str(caught.value).startswith(str(file))
 
@@ -590,7 +590,7 @@ def test_regexes_in_use_are_portable(source):
 
 
 @pytest.mark.parametrize(
-    ("source", "said"),
+    ("source", "message"),
     [
         (r"\w+", r"'\\w+'|may mean"),
         (r"a$", r"'\$' may mean one thing here and another in the library"),
@@ -614,10 +614,10 @@ def test_regexes_in_use_are_portable(source):
         (r"(?=a)|b", "may match nothing at all"),
     ],
 )
-def test_what_may_mean_something_else_is_refused(source, said):
+def test_what_may_mean_something_else_is_refused(source, message):
     if source.startswith("(" * 400) and len(source) < 1000:
         return  # as deep as this Python's own limit allows, and no matter of meaning
-    with pytest.raises(TokenizerError, match=said):
+    with pytest.raises(TokenizerError, match=message):
         check_portable("here", source)
 
 
@@ -636,15 +636,15 @@ def test_tokenizer_is_exported_and_imported_by_the_commands(tmp_path, monkeypatc
     codec = CODECS["bpe"]
     codec.save("mine.json")
     assert run(["tokenizer", "export", "mine.json", "--to", "huggingface", "out"]) == 0
-    said = [line.split(":")[0] for line in capsys.readouterr().out.splitlines()]
-    assert said == [str(Path("out", name)) for name in ("tokenizer.json", "tokenizer_config.json")]
+    output = [line.split(":")[0] for line in capsys.readouterr().out.splitlines()]
+    assert output == [str(Path("out", name)) for name in ("tokenizer.json", "tokenizer_config.json")]
     assert run(["tokenizer", "import", "out", "--out", "back.json"]) == 0
     assert load("back.json") == codec
     assert capsys.readouterr().out.startswith("back.json: bpe, 330 ids\n")
     assert run(["tokenizer", "export", "back.json", "my.tiktoken", "--to", "tiktoken"]) == 0
     assert "a file of ranks does not say where a text is cut: by" in capsys.readouterr().out
-    told = ["--pattern", "gpt4", "--special-tokens", *codec.special_tokens]
-    assert run(["tokenizer", "import", "my.tiktoken", "--out", "again.json", *told]) == 0
+    message = ["--pattern", "gpt4", "--special-tokens", *codec.special_tokens]
+    assert run(["tokenizer", "import", "my.tiktoken", "--out", "again.json", *message]) == 0
     assert load("again.json") == codec
     small_gpt2(tmp_path)
     capsys.readouterr()
@@ -669,7 +669,7 @@ def test_export_makes_the_folder_that_it_writes_to(tmp_path, monkeypatch, to, pa
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("words", "code", "message"),
     [
         ("export mine.json --to hugingface out", 2, "--to hugingface: no such format. Did you mean 'huggingface'"),
         ("export nobody --to huggingface out", 3, "nobody: there is no such file"),
@@ -681,13 +681,13 @@ def test_export_makes_the_folder_that_it_writes_to(tmp_path, monkeypatch, to, pa
         ("import tokenizer.json --pattern gpt4", 2, "holds its pattern itself; leave out --pattern"),
     ],
 )
-def test_what_the_commands_cannot_do_is_refused(tmp_path, monkeypatch, words, code, said):
+def test_what_the_commands_cannot_do_is_refused(tmp_path, monkeypatch, words, code, message):
     monkeypatch.chdir(tmp_path)
     Path("file").write_text("To be", encoding="utf-8")
     CODECS["bpe"].save("mine.json")
     with pytest.raises(NanotxError) as caught:
         run(["tokenizer", *words.split()])
-    assert said in str(caught.value) and caught.value.exit_code == code
+    assert message in str(caught.value) and caught.value.exit_code == code
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "mine.json"]
 
 

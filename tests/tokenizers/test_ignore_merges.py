@@ -17,9 +17,9 @@ LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "
 def table(vocab, merges, ignore, added=()):
     """A tokenizer.json."""
     tokens = [
-        {"id": one, "content": name, "special": True, "normalized": False}
+        {"id": item, "content": name, "special": True, "normalized": False}
         | {"single_word": False, "lstrip": False, "rstrip": False}
-        for name, one in added
+        for name, item in added
     ]
     model = {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None}
     model |= {"end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False, "ignore_merges": ignore}
@@ -28,37 +28,37 @@ def table(vocab, merges, ignore, added=()):
     return whole | {"model": model | {"vocab": vocab, "merges": merges}}
 
 
-def imported(path, found):
-    path.write_text(json.dumps(found), encoding="utf-8")
+def imported(path, actual):
+    path.write_text(json.dumps(actual), encoding="utf-8")
     return read_tokenizer(path).codec
 
 
-def librarys(found):
-    library = tokenizers.Tokenizer.from_str(json.dumps(found))
+def librarys(actual):
+    library = tokenizers.Tokenizer.from_str(json.dumps(actual))
     library.encode_special_tokens = True
     return lambda text: library.encode(text, add_special_tokens=False).ids
 
 
-BYTES = {character: one for one, character in enumerate(CHARACTERS[value] for value in range(256))}
+BYTES = {character: index for index, character in enumerate(CHARACTERS[value] for value in range(256))}
 
 
 @pytest.mark.parametrize("added", [(), (("<>", 259),)])
 def test_word_without_a_merge_is_refused_where_pieces_are_taken_whole(tmp_path, added):
     vocab = BYTES | {"on": 256, "one": 257, "tw": 258, "<>": 259}
     merges = [["o", "n"], ["on", "e"], ["t", "w"]]
-    found = table(vocab, merges, True, added)
-    assert librarys(found)("<>") == [259]
+    result = table(vocab, merges, True, added)
+    assert librarys(result)("<>") == [259]
     with pytest.raises(TokenizerError, match=r"model: ignore_merges=True takes '<>' whole in a text.*huggingface"):
-        imported(tmp_path / "tokenizer.json", found)
+        imported(tmp_path / "tokenizer.json", result)
     plain = table(vocab, merges, False, added)
     assert imported(tmp_path / "tokenizer.json", plain).encode("<>one").tolist() == librarys(plain)("<>one")
 
 
 def test_special_token_outside_the_vocabulary_is_kept_where_pieces_are_taken_whole(tmp_path):
-    found = table(BYTES | {"on": 256}, [["o", "n"]], True, [("<x>", 257)])
-    codec = imported(tmp_path / "tokenizer.json", found)
+    result = table(BYTES | {"on": 256}, [["o", "n"]], True, [("<x>", 257)])
+    codec = imported(tmp_path / "tokenizer.json", result)
     assert codec.special_tokens == {"<x>": 257}
-    assert codec.encode("<x>on").tolist() == librarys(found)("<x>on")
+    assert codec.encode("<x>on").tolist() == librarys(result)("<x>on")
 
 
 letters = st.sampled_from("ab<> ")
@@ -80,11 +80,11 @@ def test_any_vocabulary_gives_the_librarys_ids_or_is_refused(tmp_path_factory, d
         vocab.setdefault(word, len(vocab))
     ignore = data.draw(st.booleans())
     name = data.draw(st.sampled_from(["", "<a>", "<>"]))
-    found = table(vocab, merges, ignore, [(name, vocab.get(name, len(vocab)))] if name else ())
+    result = table(vocab, merges, ignore, [(name, vocab.get(name, len(vocab)))] if name else ())
     try:
-        codec = imported(tmp_path_factory.mktemp("x") / "tokenizer.json", found)
+        codec = imported(tmp_path_factory.mktemp("x") / "tokenizer.json", result)
     except TokenizerError:
         return
-    theirs = librarys(found)
+    theirs = librarys(result)
     for text in [*data.draw(st.lists(st.text(letters, max_size=12), max_size=12)), "<>", "<a>", "ab", "b" * 7, *vocab]:
         assert codec.encode(text).tolist() == theirs(text), text

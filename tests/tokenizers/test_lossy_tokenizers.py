@@ -89,7 +89,7 @@ LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"normalizer": {"type": "Lowercase"}}, "normalizer: Lowercase"),
         ({"normalizer": {"type": "StripAccents"}}, "normalizer: StripAccents"),
@@ -113,9 +113,9 @@ LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "
         ({"pre_tokenizer": None}, "model: BPE without unk_token or byte_fallback"),
     ],
 )
-def test_step_that_loses_text_is_refused_by_its_name(changed, changes, said):
+def test_step_that_loses_text_is_refused_by_its_name(changed, changes, message):
     file = changed(**changes)
-    with pytest.raises(TokenizerError, match=rf"tokenizer.json: {said}.*: this loses text.*--tokenizer.lossy"):
+    with pytest.raises(TokenizerError, match=rf"tokenizer.json: {message}.*: this loses text.*--tokenizer.lossy"):
         learned(file)
     assert learned(file, lossy=True) == load(file)  # whoever asks for it has it
 
@@ -154,9 +154,9 @@ def test_encode_refuses_a_lossy_tokenizer_unless_it_is_asked_for(changed, tmp_pa
 def test_show_says_that_a_tokenizer_loses_text(changed, tmp_path, capsys):
     file = changed(normalizer={"type": "Lowercase"})
     assert run(["tokenizer", "show", str(file), "--text", "abc"]) == 0
-    said = capsys.readouterr()
-    assert "loses text" in said.err and "normalizer: Lowercase" in said.err and "--tokenizer.lossy" in said.err
-    assert len(said.out.splitlines()) and "loses" not in said.out
+    output = capsys.readouterr()
+    assert "loses text" in output.err and "normalizer: Lowercase" in output.err and "--tokenizer.lossy" in output.err
+    assert len(output.out.splitlines()) and "loses" not in output.out
     page = tmp_path / "page.html"
     assert run(["tokenizer", "show", str(file), "--text", "abc", "--html", str(page)]) == 0
     assert "normalizer: Lowercase" in page.read_text(encoding="utf-8")

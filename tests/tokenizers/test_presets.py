@@ -24,12 +24,12 @@ SET_UPS = {"baby_gpt", "decoder_384", "deep_64", "macbook", "micropgpt", "my_gpt
 def row(folder, name):
     """The cells of the row about `name` in a folder's table."""
     table = (ROOT / folder / "README.md").read_text(encoding="utf-8")
-    found = [line for line in table.splitlines() if re.match(rf"\| \[?`{name}`", line)]
-    assert len(found) == 1, f"{folder}/README.md: expected one row that begins with `{name}`, got {len(found)}"
-    return [cell.strip() for cell in found[0].strip("|").split("|")]
+    match = [line for line in table.splitlines() if re.match(rf"\| \[?`{name}`", line)]
+    assert len(match) == 1, f"{folder}/README.md: expected one row that begins with `{name}`, got {len(match)}"
+    return [cell.strip() for cell in match[0].strip("|").split("|")]
 
 
-def told(text):
+def description(text):
     """What a recipe's own file says of itself: its first sentence, and what it reached."""
     lines = [line.lstrip("# ").rstrip() for line in text.splitlines()]
     about = lines[0].strip('"')
@@ -41,7 +41,7 @@ def told(text):
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_table_lists_a_preset_recipe_with_what_its_file_states(path):
-    about, reached = told(path.read_text(encoding="utf-8"))
+    about, reached = description(path.read_text(encoding="utf-8"))
     assert row("recipes", path.stem)[1:] == [
         about, f"`nanotx train {path.stem}`", reached, "[recipe.py](../nanotx/recipe.py)",
     ]  # fmt: skip
@@ -49,7 +49,7 @@ def test_table_lists_a_preset_recipe_with_what_its_file_states(path):
 
 @pytest.mark.parametrize("name", ["shakespeare_char", "shakespeare_ngrams", "shakespeare_bpe"])
 def test_table_lists_a_python_recipe_with_what_its_file_states(name):
-    about, reached = told((ROOT / f"nanotx/recipes/{name}.py").read_text(encoding="utf-8"))
+    about, reached = description((ROOT / f"nanotx/recipes/{name}.py").read_text(encoding="utf-8"))
     assert row("recipes", name)[1:] == [
         about, f"`python -m nanotx.recipes.{name}`", reached, f"[{name}.py](../nanotx/recipes/{name}.py)",
     ]  # fmt: skip
@@ -86,8 +86,8 @@ def test_seven_setups_are_listed():
 @pytest.mark.parametrize("name", sorted(SET_UPS))
 def test_setup_is_the_same_on_any_recipe(name):
     table = tomllib.loads((ROOT / f"recipes/{name}.toml").read_text(encoding="utf-8"))
-    one, other = (from_table(Recipe, merge(Recipe, to_table(base), table)) for base in (Recipe(), shakespeare_char))
-    assert one == other
+    first, other = (from_table(Recipe, merge(Recipe, to_table(base), table)) for base in (Recipe(), shakespeare_char))
+    assert first == other
 
 
 @pytest.mark.parametrize(

@@ -87,8 +87,8 @@ def test_blocks_end_where_a_letter_does(monkeypatch):
 
 @given(text=nasty | st.text(st.characters(max_codepoint=127)))
 def test_parts_are_counted_in_bytes_as_in_strings(text):
-    found = count_parts(count, text)
-    assert found == Counter(filter(None, LETTERS.findall(text)))
+    result = count_parts(count, text)
+    assert result == Counter(filter(None, LETTERS.findall(text)))
 
 
 AGREEMENT = """

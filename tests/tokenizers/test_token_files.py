@@ -56,18 +56,18 @@ def test_blocks_of_a_file_are_its_text_and_end_at_cuts(text, size, tmp_path):
     path, before = written(tmp_path, text), text_files.BLOCK
     text_files.BLOCK = size
     try:
-        found = list(blocks(path))
-        for index, (_, end) in enumerate(found):
-            rest = "".join(one for one, _ in found[index + 1 :])
-            assert "".join(one for one, _ in blocks(path, start=end)) == rest
+        results = list(blocks(path))
+        for index, (_, end) in enumerate(results):
+            rest = "".join(item for item, _ in results[index + 1 :])
+            assert "".join(item for item, _ in blocks(path, start=end)) == rest
     finally:
         text_files.BLOCK = before
-    assert "".join(one for one, _ in found) == text.removeprefix("\ufeff")
-    for (one, end), (other, _) in pairwise(found):
-        assert one[-1].isascii() and one[-1].isalpha() and other[0] in " \n"
-        assert text.encode("utf-8")[:end].endswith(one.encode("utf-8"))
+    assert "".join(item for item, _ in results) == text.removeprefix("\ufeff")
+    for (entry, end), (other, _) in pairwise(results):
+        assert entry[-1].isascii() and entry[-1].isalpha() and other[0] in " \n"
+        assert text.encode("utf-8")[:end].endswith(entry.encode("utf-8"))
     text = text.removeprefix("\ufeff")
-    assert [one for one, _ in blocks(path, splittable=False)] == ([text] if text else [])
+    assert [item for item, _ in blocks(path, splittable=False)] == ([text] if text else [])
 
 
 @given(text=texts() | st.text("ab \n.é1'", max_size=40))
@@ -76,7 +76,7 @@ def test_tokenizer_with_cuts_gives_the_ids_of_the_whole_on_both_sides_of_one(tex
         if codec.splittable and codec.part != "char":
             parts = [
                 codec.encode(match)
-                for match in workers.SPLIT_POINT.sub(lambda found: found[0] + "\x00", text).split("\x00")
+                for match in workers.SPLIT_POINT.sub(lambda actual: actual[0] + "\x00", text).split("\x00")
             ]
             if "\x00" not in text:
                 assert np.concatenate(parts).tolist() == codec.encode(text).tolist()
@@ -86,7 +86,7 @@ def test_file_that_is_not_utf_8_is_refused_with_the_offset_or_repaired(tmp_path,
     path = written(tmp_path, b"to be or not \xff to be")
     with pytest.raises(DataError, match=r"text.txt: expected UTF-8, got byte 0xff at offset 13; .* --errors replace"):
         list(blocks(path))
-    assert "".join(one for one, _ in blocks(path, errors="replace")) == "to be or not \ufffd to be"
+    assert "".join(item for item, _ in blocks(path, errors="replace")) == "to be or not \ufffd to be"
     with pytest.raises(DataError, match=r"nowhere.txt: cannot be read: No such file"):
         list(blocks(tmp_path / "nowhere.txt"))
 
@@ -114,9 +114,9 @@ def test_worker_pool_encodes_as_a_single_process_does(codec, small):
         rows = list(pool.encode(several))
         again = list(pool.encode(iter(several)))
     alone = [codec.encode(text) for text in several]
-    for found in (rows, again, encode_batch(codec, several, 2), codec.encode_batch(several, 1)):
-        assert [ids.tolist() for ids in found] == [ids.tolist() for ids in alone]
-        assert all(ids.dtype == np.int32 and ids.flags.writeable for ids in found)
+    for actual in (rows, again, encode_batch(codec, several, 2), codec.encode_batch(several, 1)):
+        assert [ids.tolist() for ids in actual] == [ids.tolist() for ids in alone]
+        assert all(ids.dtype == np.int32 and ids.flags.writeable for ids in actual)
 
 
 def test_workers_are_no_more_than_a_cgroup_grants_time_for(small, monkeypatch):
@@ -145,7 +145,7 @@ def test_token_file_holds_the_ids_of_the_texts(codec, processes, tmp_path, small
     ids = codec.open_tokens(tmp_path / "x.bin")
     each = [codec.encode(file.read_text(encoding="utf-8")).tolist() for file in files]
     end = [codec.special_tokens[separator]] if separator else []
-    assert ids.tolist() == [one for row in each for one in [*row, *end]] and len(ids) == count
+    assert ids.tolist() == [item for row in each for item in [*row, *end]] and len(ids) == count
     assert ids.dtype == np.uint16 and open_tokens(tmp_path / "x.bin").vocab_size == codec.vocab_size
     assert done == sorted(done) and done[-1] == sum(file.stat().st_size for file in files)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "b.txt", "c", "x.bin"]
@@ -294,7 +294,7 @@ def test_token_file_with_an_id_beyond_its_vocabulary_is_refused_when_it_is_opene
 def test_token_file_that_is_cut_off_or_changed_while_it_is_open_is_an_error(tmp_path):
     codec, path = CODECS["byte"], tmp_path / "x.bin"
     count = 100_000
-    ids = codec.open_tokens(written_file(path, codec, [one % 256 for one in range(count)]))
+    ids = codec.open_tokens(written_file(path, codec, [number % 256 for number in range(count)]))
     start = read_header(path).start
     assert ids[5] == 5 and ids[-1] == (count - 1) % 256
     with path.open("r+b") as file:

@@ -78,7 +78,7 @@ def test_decoding_a_stream_gives_what_decoding_at_once_gives(part, data):
 
 def test_stream_holds_back_an_incomplete_character():
     stream = StreamingDecoder(LEARNED["byte"])
-    assert [stream.push(one) for one in "é!".encode()] == ["", "é", "!"]
+    assert [stream.push(token_id) for token_id in "é!".encode()] == ["", "é", "!"]
     assert stream.push(0xE2) == "" and stream.end() == "\N{REPLACEMENT CHARACTER}"
     with pytest.raises(TextError, match="byte: id 256 at index 0 is out of range"):
         stream.push(256)
@@ -89,7 +89,7 @@ def test_half_of_a_surrogate_pair_in_bytes_is_not_waited_for(head, last, tail):
     codec, ids = LEARNED["byte"], [*head, 0xED, last, *tail]
     streams(codec, ids)
     stream = StreamingDecoder(codec)
-    assert [stream.push(one) for one in (0xED, last, 0x41)] == ["", "\N{REPLACEMENT CHARACTER}" * 2, "A"]
+    assert [stream.push(number) for number in (0xED, last, 0x41)] == ["", "\N{REPLACEMENT CHARACTER}" * 2, "A"]
 
 
 @parts
@@ -118,7 +118,7 @@ def test_codec_survives_pickle_and_copy(part):
 def test_ids_may_come_as_any_sequence_of_whole_numbers(part):
     codec = LEARNED[part]
     ids = codec.encode("abc").tolist()
-    for given_ids in (ids, tuple(ids), iter(ids), np.array(ids, np.uint16), [np.int64(one) for one in ids]):
+    for given_ids in (ids, tuple(ids), iter(ids), np.array(ids, np.uint16), [np.int64(token_id) for token_id in ids]):
         assert codec.decode(given_ids) == "abc"
     assert codec.decode([]) == codec.decode(np.array([])) == ""
     assert codec.decode(bytes([0, 1])) == codec.decode([0, 1])
@@ -157,7 +157,9 @@ def test_char_learns_the_sorted_characters(several):
         return
     codec = Char().train(iter(several))
     assert list(codec.alphabet) == sorted(set("".join(several))) and codec.vocab_size == len(codec.alphabet)
-    assert codec.encode("".join(several)).tolist() == [codec.alphabet.index(one) for one in "".join(several)]
+    assert codec.encode("".join(several)).tolist() == [
+        codec.alphabet.index(character) for character in "".join(several)
+    ]
     assert codec == Char().train(reversed(several))
 
 
@@ -197,7 +199,9 @@ def test_half_a_character_is_no_unknown_one():
 @given(text=st.text())
 def test_unk_replaces_each_unknown_character(text):
     codec = Char(unknown=True).train(["abc é"])
-    assert codec.decode(codec.encode(text)) == "".join(one if one in "abc é" else "<unk>" for one in text)
+    assert codec.decode(codec.encode(text)) == "".join(
+        character if character in "abc é" else "<unk>" for character in text
+    )
 
 
 # Unicode's normal form C.
@@ -283,8 +287,10 @@ def test_special_token_that_is_not_allowed_is_ordinary_text():
 
 @special_parts
 def test_unknown_name_is_refused_with_its_neighbour(part):
-    said = rf"{part}: '<\|end of txt\|>' is no special of this tokenizer\. Did you mean '<\|end of text\|>'\? It has: <"
-    with pytest.raises(TextError, match=said):
+    message = (
+        rf"{part}: '<\|end of txt\|>' is no special of this tokenizer\. Did you mean '<\|end of text\|>'\? It has: <"
+    )
+    with pytest.raises(TextError, match=message):
         SPECIAL[part].encode("", allowed_special=["<|x|>", "<|end of txt|>"])
     with pytest.raises(TextError, match=r"byte: '<\|x\|>' is no special of this tokenizer\. It has: none\."):
         LEARNED["byte"].encode("a", allowed_special={"<|x|>"})
@@ -315,7 +321,7 @@ def test_digest_depends_on_the_content_of_the_codec_alone(part, tmp_path):
     codec.with_origin(ORIGIN).save(path)
     assert codec.with_origin(ORIGIN).digest == codec.digest == load(path).digest
     assert json.loads(path.read_text(encoding="utf-8"))["sha256"] == codec.digest
-    assert len({one.digest for one in LEARNED.values()}) == len(LEARNED)
+    assert len({codec.digest for codec in LEARNED.values()}) == len(LEARNED)
     assert len(codec.digest) == 64 and int(codec.digest, 16)
 
 
@@ -494,7 +500,7 @@ def test_file_cut_short_or_with_other_bytes_gives_a_tokenizer_error(data, tmp_pa
         alphabet = load(path).alphabet
     except TokenizerError:
         return
-    assert all(one < another for one, another in pairwise(alphabet))
+    assert all(item < another for item, another in pairwise(alphabet))
 
 
 def test_importing_the_tokenizers_does_not_import_torch():

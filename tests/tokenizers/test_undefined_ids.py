@@ -31,19 +31,19 @@ GAPS = range(1, 500, 3)
 
 def ids_with_gaps(gaps=GAPS):
     """An id for each of the 256 bytes and the tokens that three merges make, but for none of these."""
-    free = (one for one in range(10**6) if one not in gaps)
+    free = (number for number in range(10**6) if number not in gaps)
     return {token: next(free) for token in [*BYTES, *(left + right for left, right in MERGES)]}
 
 
 def ranks_file(path, ids):
-    lines = (f"{base64.b64encode(token).decode('ascii')} {one}\n" for token, one in ids.items())
+    lines = (f"{base64.b64encode(token).decode('ascii')} {token_id}\n" for token, token_id in ids.items())
     path.write_text("".join(lines), encoding="utf-8")
     return path
 
 
 def json_file(path, ids, special):
     """A tokenizer.json of these tokens, and of a special with the id `special`."""
-    words = {to_printable(token): one for token, one in ids.items()} | {"<|end|>": special}
+    words = {to_printable(token): token_id for token, token_id in ids.items()} | {"<|end|>": special}
     added = {"id": special, "content": "<|end|>", "special": True, "normalized": False}
     added |= {"single_word": False, "lstrip": False, "rstrip": False}
     level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
@@ -92,13 +92,13 @@ def test_run_whose_vocabulary_has_gaps_samples_finishes_and_resumes(gapped):
 def undefined(folder):
     """The ids of a run's tokenizer that cannot be decoded."""
     tokenizer = load(folder).tokenizer
-    found = []
-    for one in range(tokenizer.vocab_size):
+    results = []
+    for number in range(tokenizer.vocab_size):
         try:
-            tokenizer.decode([one])
+            tokenizer.decode([number])
         except Exception:  # whatever it says: it has no text
-            found.append(one)
-    return found
+            results.append(number)
+    return results
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_sample_holds_no_id_without_bytes(gapped, flags, tmp_path):
     ]
     assert run(["sample", str(gapped), *words, *wanted]) == 0
     texts = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))["texts"]
-    drawn = {one for each in texts for one in each["ids"]}
+    drawn = {token_id for each in texts for token_id in each["ids"]}
     gaps = undefined(gapped)
     assert len(gaps) >= 100 and not drawn & set(gaps)
 
@@ -138,7 +138,7 @@ def test_prompts_of_several_lengths_are_continued_without_ids_that_stand_for_not
     generation = loaded.generation(["a", "abcde " * 4, ""], 20, Sampling(temperature=100.0))
     for _ in generation:
         pass
-    drawn = {one for completion in generation.completions for one in completion.ids}
+    drawn = {token_id for completion in generation.completions for token_id in completion.ids}
     assert len(drawn) > 20 and not drawn & set(undefined(gapped))
 
 
@@ -195,7 +195,7 @@ def test_sampling_draws_no_undefined_id_of_a_vocabulary_with_gaps(tmp_path_facto
     generation = loaded.generation(["a", "abcd"], 20, Sampling(temperature=1e5, seed=seed))
     for _ in generation:
         pass
-    assert {one for completion in generation.completions for one in completion.ids} <= taken
+    assert {token_id for completion in generation.completions for token_id in completion.ids} <= taken
 
 
 def test_tokenizer_without_gaps_is_sampled_from_as_before(tmp_path):

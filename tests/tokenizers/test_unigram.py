@@ -65,13 +65,13 @@ def slow_counts(pieces, longest, least):
 
 def slow_expected(pieces, scores):
     """Each way's tokens, by the way's share of all."""
-    found = dict.fromkeys(scores, 0.0)
+    result = dict.fromkeys(scores, 0.0)
     for piece, count in pieces.items():
         weights = {tuple(way): math.exp(score_of(way, scores)) for way in ways(piece, scores)}
         for way, weight in weights.items():
             for token in way:
-                found[token] += count * weight / sum(weights.values())
-    return found
+                result[token] += count * weight / sum(weights.values())
+    return result
 
 
 @st.composite
@@ -85,13 +85,13 @@ def vocabularies(draw, letters="abc"):
 
 
 def lattice_of(scores, unknown=None):
-    return Lattice({token: (score, one) for one, (token, score) in enumerate(scores.items())}, unknown)
+    return Lattice({token: (score, index) for index, (token, score) in enumerate(scores.items())}, unknown)
 
 
 @given(scores=vocabularies(), piece=few_letters)
 def test_likeliest_segmentation_is_the_best_of_all_and_ends_in_the_longest_token(scores, piece):
     names = list(scores)
-    best = [names[one] for one in lattice_of(scores).best(piece)]
+    best = [names[item] for item in lattice_of(scores).best(piece)]
     assert "".join(best) == piece
     top = max(score_of(way, scores) for way in ways(piece, scores))
     tied = [way for way in ways(piece, scores) if score_of(way, scores) == top]
@@ -104,7 +104,7 @@ def test_likeliest_segmentation_is_the_best_of_all_and_ends_in_the_longest_token
 def test_segmentation_is_drawn_as_often_as_it_is_likely(scores, piece, alpha):
     names, lattice, dice, draws = list(scores), lattice_of(scores), np.random.default_rng(0), 2000
     weights = {tuple(way): math.exp(alpha * score_of(way, scores)) for way in ways(piece, scores)}
-    drawn = Counter(tuple(names[one] for one in lattice.drawn(piece, dice, alpha)) for _ in range(draws))
+    drawn = Counter(tuple(names[item] for item in lattice.drawn(piece, dice, alpha)) for _ in range(draws))
     assert drawn.keys() <= weights.keys()
     for way, weight in weights.items():
         share = weight / sum(weights.values())
@@ -113,15 +113,15 @@ def test_segmentation_is_drawn_as_often_as_it_is_likely(scores, piece, alpha):
 
 @given(pieces=several_pieces, longest=st.integers(1, 6), least=st.integers(1, 6))
 def test_each_substring_is_counted_and_numbered_in_the_order_of_code_points(pieces, longest, least):
-    row, found, counts = Row(pieces), {}, slow_counts(pieces, longest, least)
+    row, result, counts = Row(pieces), {}, slow_counts(pieces, longest, least)
     for length, level in enumerate(levels(row, longest, least), 1):
         names = {}
         for at, number in enumerate(level.at.tolist()):
             if number >= 0:
                 assert names.setdefault(number, row.text[at : at + length]) == row.text[at : at + length]
         assert [names[number] for number in sorted(names)] == sorted(names.values())
-        found |= {names[number]: count for number, count in enumerate(level.counts.tolist())}
-    assert found == counts
+        result |= {names[number]: count for number, count in enumerate(level.counts.tolist())}
+    assert result == counts
 
 
 @given(pieces=several_pieces, wanted=st.integers(1, 3), least=st.integers(1, 3))
@@ -215,7 +215,7 @@ def test_pruning_drops_the_tokens_of_the_least_loss(pieces):
 def test_words_that_recur_become_tokens_with_the_space_before_them():
     codec = Unigram(vocab_size=40).train([PRIMER * 3])
     assert {" the", " is"} <= set(codec.tokens)
-    assert [codec.tokens[one] for one in codec.encode(" is the sun.")][:2] == [" is", " the"]
+    assert [codec.tokens[token_id] for token_id in codec.encode(" is the sun.")][:2] == [" is", " the"]
     assert codec.scores[0] == max(codec.scores) and codec.vocab_size == 40
 
 
@@ -235,7 +235,7 @@ def test_long_text_without_a_word_boundary_is_trained_on_encoded_and_sampled(let
 
 def test_training_on_a_long_run_of_random_letters_takes_bounded_memory():
     dice = np.random.default_rng(0)
-    letters = "".join(chr(97 + one) for one in dice.integers(0, 26, 20_000))
+    letters = "".join(chr(97 + item) for item in dice.integers(0, 26, 20_000))
     codec = Unigram(vocab_size=300).train([letters])
     assert codec.decode(codec.encode(letters)) == letters
 
@@ -318,7 +318,7 @@ def test_learning_is_blind_to_the_order_of_texts_and_reads_them_once(several):
         except TokenizerError as error:
             return str(error)
 
-    assert train(several) == train(one for one in several) == train(several[::-1])
+    assert train(several) == train(item for item in several) == train(several[::-1])
 
 
 def test_no_token_crosses_texts_or_special_tokens():

@@ -30,9 +30,9 @@ def kind(letter):
 def slow_words(text):
     """Runs of words and of white space, and all else a character at a time."""
     pieces = []
-    for one, run in groupby(text, kind):
+    for item, run in groupby(text, kind):
         whole = "".join(run)
-        pieces += whole if one == "other" else [whole]
+        pieces += whole if item == "other" else [whole]
     return pieces
 
 

@@ -38,7 +38,7 @@ def slow_learn(words, alphabet, wanted, least, score):
     rows = [[tokens.index((letter, not at)) for at, letter in enumerate(word)] for word in words]
     whole = sum(map(len, words))
     while len(tokens) < wanted:
-        single = Counter(one for row in rows for one in row)
+        single = Counter(item for row in rows for item in row)
         pairs = Counter(pair for row in rows for pair in pairwise(row))
         value = {}
         for (a, b), count in pairs.items():
@@ -60,14 +60,14 @@ def slow_encode(codec, text):
         at = 0
         while at < len(piece):
             fitting = [
-                (len(token), one)
-                for one, (token, begins) in enumerate(codec.tokens)
+                (len(token), index)
+                for index, (token, begins) in enumerate(codec.tokens)
                 if begins == (at == 0) and piece.startswith(token, at)
             ]
             if not fitting:
                 return None
-            length, one = max(fitting)
-            ids.append(one)
+            length, result = max(fitting)
+            ids.append(result)
             at += length
     return ids
 
@@ -131,7 +131,7 @@ def test_punctuation_marks_do_not_continue_a_word():
 
 def test_word_is_its_beginning_and_its_continuations():
     codec = WordPiece(vocab_size=26, score="gain").train(["unaffable unable able affable\n"] * 3)
-    assert [written(codec.tokens[one]) for one in codec.encode("unable  able")] == [
+    assert [written(codec.tokens[token_id]) for token_id in codec.encode("unable  able")] == [
         "un", "##able", " ", "## ", "able",
     ]  # fmt: skip
 
@@ -216,7 +216,7 @@ def test_learning_is_blind_to_the_order_of_texts_and_reads_them_once(several, sc
         except TokenizerError as error:
             return str(error)
 
-    assert train(several) == train(one for one in several) == train(several[::-1])
+    assert train(several) == train(item for item in several) == train(several[::-1])
 
 
 def test_no_token_crosses_texts_or_special_tokens():

@@ -27,8 +27,8 @@ def example(heading, language="python"):
     """Return the first file under a heading of docs/extending.md."""
     page = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
     section = page.partition(f"## {heading}\n")[2].partition("\n## ")[0]
-    (found,) = re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL)[:1]
-    return found
+    (result,) = re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL)[:1]
+    return result
 
 
 @pytest.fixture
@@ -64,8 +64,8 @@ def lives(tmp_path, file, *flags, **sizes):
     load = [] if file.endswith(".toml") else ["--load", file]
     assert run(["resume", "killed", *load]) == 0
     for name in ("model", "optimizer"):
-        one, other = (load_file(tmp_path / f"{folder}/checkpoints/step-6/{name}.safetensors") for folder in PAIR)
-        assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one), name
+        first, other = (load_file(tmp_path / f"{folder}/checkpoints/step-6/{name}.safetensors") for folder in PAIR)
+        assert first.keys() == other.keys() and all(torch.equal(first[key], other[key]) for key in first), name
     losses = [[row["loss"] for row in steps(tmp_path / folder)] for folder in PAIR]
     assert losses[0] == losses[1] and len(losses[0]) == STEPS
     assert run(["sample", "whole", "--max-new-tokens", "5", *load]) == 0

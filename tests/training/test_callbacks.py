@@ -107,8 +107,10 @@ def test_callback_may_be_named_and_loaded_by_flags_and_its_metrics_are_logged_an
     assert [row["step"] for row in steps if "weight_norm" in row] == [2, 4, 6]
     assert all(row["weight_norm"] > 0 for row in steps if "weight_norm" in row)
     assert all(row["gap"] == row["val_loss"] - row["train_loss"] for row in rows(tmp_path / "run", "eval"))
-    said = capsys.readouterr().out
-    assert said.splitlines()[-2].endswith("""--callback '{part = "watched", every = 2}'""")  # the command that resumes
+    output = capsys.readouterr().out
+    assert output.splitlines()[-2].endswith(
+        """--callback '{part = "watched", every = 2}'"""
+    )  # the command that resumes
 
 
 def test_metrics_of_callbacks_are_on_the_dashboard(tmp_path):
@@ -298,11 +300,11 @@ def test_what_no_row_can_hold_is_warned_of_and_left_out(recipe, tmp_path, key, v
     nanotx.train(recipe, run=tmp_path / "plain", quiet=True)
     nanotx.train(recipe, run=tmp_path / "run", callbacks=[adding(key, value)], quiet=True)
     times = {"tokens_per_second"}
-    found, plain = (
+    results, plain = (
         [{key: item for key, item in row.items() if key not in times} for row in rows(tmp_path / name, "step")]
         for name in ("run", "plain")
     )
-    assert found == plain
+    assert results == plain
     warnings = [row["text"] for row in rows(tmp_path / "run", "warning")]
     assert len(warnings) == 1 and message in warnings[0]
 

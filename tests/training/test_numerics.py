@@ -24,7 +24,7 @@ from nanotx.training.signals import Interrupted, Stop
 from nanotx.training.trainer import SPIKE, Progress
 
 
-def spoil(one, where="blocks.1.ffn"):
+def spoil(value, where="blocks.1.ffn"):
     """From now on, what a module gives has a number in it that is none."""
 
     def hook(module, given, made):
@@ -32,20 +32,20 @@ def spoil(one, where="blocks.1.ffn"):
         made.view(-1)[3] = math.nan
         return made
 
-    return one.model.get_submodule(where).register_forward_hook(hook)
+    return value.model.get_submodule(where).register_forward_hook(hook)
 
 
 def test_step_that_is_not_finite_names_the_module_and_the_windows():
-    one = trainer()
-    spoil(one)
-    before = {name: tensor.clone() for name, tensor in one.weights().items()}
-    with pytest.raises(Diverged, match=r"It arose in the output of blocks\.1\.ffn \(.*\)\.") as found:
-        one.train_step()
-    starts = one.windows.starts(0, 4).tolist()
-    assert f"begin at token {starts[0]}, {starts[1]}, {starts[2]} and 1 more of the training text" in str(found.value)
-    assert "Not finite: the gradient of " in str(found.value) and "--detect-anomaly" in str(found.value)
-    assert one.progress.step == 0
-    assert all(torch.equal(before[name], tensor) for name, tensor in one.weights().items())
+    built = trainer()
+    spoil(built)
+    before = {name: tensor.clone() for name, tensor in built.weights().items()}
+    with pytest.raises(Diverged, match=r"It arose in the output of blocks\.1\.ffn \(.*\)\.") as error:
+        built.train_step()
+    starts = built.windows.starts(0, 4).tolist()
+    assert f"begin at token {starts[0]}, {starts[1]}, {starts[2]} and 1 more of the training text" in str(error.value)
+    assert "Not finite: the gradient of " in str(error.value) and "--detect-anomaly" in str(error.value)
+    assert built.progress.step == 0
+    assert all(torch.equal(before[name], tensor) for name, tensor in built.weights().items())
 
 
 def test_what_arises_on_the_way_back_is_named_too():
@@ -58,19 +58,19 @@ def test_what_arises_on_the_way_back_is_named_too():
         def backward(ctx, gradient):
             return gradient * math.inf
 
-    one = trainer()
-    inner = one.model.blocks[0].attention.forward
-    one.model.blocks[0].attention.forward = lambda *given, **named: inner(Bad.apply(given[0]), *given[1:], **named)
+    built = trainer()
+    inner = built.model.blocks[0].attention.forward
+    built.model.blocks[0].attention.forward = lambda *given, **named: inner(Bad.apply(given[0]), *given[1:], **named)
     with pytest.raises(Diverged, match=r"It arose in the backward pass of blocks\.0\.attention \(.*\)"):
-        one.train_step()
+        built.train_step()
 
 
 def test_operation_is_named_on_request():
-    one = trainer()
-    one.detect = True
-    one.model.blocks[0].ffn.forward = lambda x: x / (x - x)
+    built = trainer()
+    built.detect = True
+    built.model.blocks[0].ffn.forward = lambda x: x / (x - x)
     with pytest.raises(Diverged, match=r"The first operation that made it: aten\.div\.Tensor"):
-        one.train_step()
+        built.train_step()
 
 
 def test_operation_is_placed_in_our_source():
@@ -85,32 +85,32 @@ def test_operation_is_placed_in_our_source():
 
 
 def test_weights_that_are_not_finite_are_named_as_such():
-    one = trainer()
+    built = trainer()
     with torch.no_grad():
-        one.model.norm.weight[1] = math.inf
-    said = report(one.model, one.compute_gradients, detect=False)
-    assert said == "The weights themselves are not finite: norm.weight."
+        built.model.norm.weight[1] = math.inf
+    message = report(built.model, built.compute_gradients, detect=False)
+    assert message == "The weights themselves are not finite: norm.weight."
 
 
 def test_step_may_be_skipped_and_the_next_is_taken():
-    one, other = trainer(on_nonfinite="skip"), trainer()
-    hook = spoil(one)
-    before = {name: tensor.clone() for name, tensor in one.weights().items()}
-    row = one.train_step()
+    first, other = trainer(on_nonfinite="skip"), trainer()
+    hook = spoil(first)
+    before = {name: tensor.clone() for name, tensor in first.weights().items()}
+    row = first.train_step()
     assert math.isnan(row["loss"]) and row["lr"] == 0 and row["step"] == 1
     assert "the step was not taken" in row["warning"]
-    assert all(torch.equal(before[name], tensor) for name, tensor in one.weights().items())
+    assert all(torch.equal(before[name], tensor) for name, tensor in first.weights().items())
     hook.remove()
     other.progress.step = 1
-    assert one.train_step()["loss"] == other.train_step()["loss"]  # as if the first had not been
+    assert first.train_step()["loss"] == other.train_step()["loss"]  # as if the first had not been
 
 
 def test_weights_that_are_not_finite_are_not_saved(tmp_path):
-    one = trainer()
+    built = trainer()
     with torch.no_grad():
-        one.model.norm.weight[1] = math.nan
+        built.model.norm.weight[1] = math.nan
     with pytest.raises(Diverged, match=r"the weights of norm\.weight are not finite, and are not saved"):
-        save(one, RunFolder(tmp_path), TEXTS)
+        save(built, RunFolder(tmp_path), TEXTS)
     assert not list(tmp_path.iterdir())
 
 
@@ -191,12 +191,12 @@ class StoppedEvaluation(Evaluation):
 
 
 def test_run_stopped_during_an_evaluation_saves_at_once_and_leaves_it_pending():
-    one, stop, seen, saved = trainer(steps=6, eval_every=2, checkpoint_every=0), Stop(), Rows(), []
+    built, stop, seen, saved = trainer(steps=6, eval_every=2, checkpoint_every=0), Stop(), Rows(), []
 
     def take(at):
-        keep = lambda: saved.append((one.progress.step, one.progress.eval_pending))  # noqa: E731
+        keep = lambda: saved.append((built.progress.step, built.progress.eval_pending))  # noqa: E731
         scored = StoppedEvaluation(eval_texts=SHORT, at=at, stop=stop)
-        training_run(one, [seen, Checkpoints(), scored, Sample()], keep, stop).train()
+        training_run(built, [seen, Checkpoints(), scored, Sample()], keep, stop).train()
 
     take(at=4)
     assert saved == [(4, True)]
@@ -213,13 +213,13 @@ def test_numbers_of_an_untrusted_state_file_are_refused_by_name(tmp_path):
 
     folder = tmp_path / "step-3"
     folder.mkdir()
-    one = trainer()
-    one.progress.step = 3
+    built = trainer()
+    built.progress.step = 3
     TEXTS.codec.save(tmp_path / "tokenizer.json")
-    save(one, RunFolder(tmp_path), TEXTS)
-    found = tmp_path / "checkpoints/step-3"
-    sound = (found / "trainer.json").read_text(encoding="utf-8")
-    read_state(found)
+    save(built, RunFolder(tmp_path), TEXTS)
+    result = tmp_path / "checkpoints/step-3"
+    sound = (result / "trainer.json").read_text(encoding="utf-8")
+    read_state(result)
     for old, new, says in (
         ('"step": 3', '"step": 4', "it is of step 4, in a folder called step-3"),
         ('"step": 3', '"step": "three"', r"progress\.step: 'three' is not what nanotx writes there"),
@@ -231,9 +231,9 @@ def test_numbers_of_an_untrusted_state_file_are_refused_by_name(tmp_path):
         ('"own_layout": []', '"own_layout": {}', "optimizer/own_layout: {} is not what nanotx writes there"),
     ):
         assert old in sound, old
-        (found / "trainer.json").write_text(sound.replace(old, new), encoding="utf-8")
+        (result / "trainer.json").write_text(sound.replace(old, new), encoding="utf-8")
         with pytest.raises(RunError, match=says):
-            read_state(found)
+            read_state(result)
 
 
 @pytest.mark.parametrize(
@@ -241,12 +241,12 @@ def test_numbers_of_an_untrusted_state_file_are_refused_by_name(tmp_path):
 )
 def test_metrics_row_that_nanotx_did_not_write_ends_the_reading(tmp_path, row):
     (tmp_path / "metrics.jsonl").write_text(f'{{"event": "end", "step": 3}}\n{row}\n', encoding="utf-8")
-    assert [one["step"] for one in read(tmp_path / "metrics.jsonl")] == [3]
+    assert [row["step"] for row in read(tmp_path / "metrics.jsonl")] == [3]
 
 
 def test_optimizers_state_without_its_count_is_refused():
-    one, other = trainer(), trainer()
-    one.train_step()
-    tensors, table = one.optimizer_state()
+    first, other = trainer(), trainer()
+    first.train_step()
+    tensors, table = first.optimizer_state()
     with pytest.raises(RunError, match="optimizer: what was saved does not fit this optimizer: KeyError"):
-        load_state(other, one.weights(), {key: item for key, item in tensors.items() if "/step" not in key}, table)
+        load_state(other, first.weights(), {key: item for key, item in tensors.items() if "/step" not in key}, table)

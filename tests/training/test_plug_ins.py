@@ -127,12 +127,12 @@ WRONG = {
 
 @pytest.mark.parametrize("wrong", WRONG)
 def test_wrong_attention_is_named_with_its_file_and_leaves_no_folder(train, tmp_path, wrong):
-    fields, said = WRONG[wrong]
+    fields, message = WRONG[wrong]
     name = "mine_" + wrong.replace(" ", "_")
     file, go = train(attention(name, **fields), "--attention", name)
-    with pytest.raises(ConfigError, match=said) as told:
+    with pytest.raises(ConfigError, match=message) as error:
         go()
-    assert name in str(told.value) and str(file) in str(told.value)
+    assert name in str(error.value) and str(file) in str(error.value)
     assert not (tmp_path / "r").exists()
 
 
@@ -190,7 +190,7 @@ OTHERS = {
 
 @pytest.mark.parametrize("slot", OTHERS)
 def test_wrong_part_of_any_other_slot_is_named_with_its_file(train, tmp_path, slot):
-    family, package, body, said = OTHERS[slot]
+    family, package, body, message = OTHERS[slot]
     source = f"""
 from dataclasses import dataclass
 from torch import nn
@@ -202,21 +202,21 @@ class Mine{family}({family}):
     {body}
 """
     file, go = train(source, f"--{slot}", f"mine_{slot}")
-    with pytest.raises(ConfigError, match=said) as told:
+    with pytest.raises(ConfigError, match=message) as error:
         go()
-    assert f"mine_{slot}" in str(told.value) and str(file) in str(told.value)
+    assert f"mine_{slot}" in str(error.value) and str(file) in str(error.value)
     assert not (tmp_path / "r").exists()
 
 
 @pytest.mark.parametrize(
-    ("base", "said"),
+    ("base", "message"),
     [("Norm", "expected a dataclass: put @dataclass"), ("object", "expected a class derived from Norm")],
 )
-def test_class_without_dataclass_or_slot_is_named(train, base, said):
+def test_class_without_dataclass_or_slot_is_named(train, base, message):
     name = f"mine_{base.lower()}"
     head = f"from nanotx.nn.norm import Norm\nfrom torch import nn\n@Norm.register('{name}')\n"
     _, go = train(f"{head}class Odd({base}):\n    def build(self, dim): return nn.Identity()\n", "--norm", name)
-    with pytest.raises(ConfigError, match=rf"norm '{name}'.*Odd: {said}"):
+    with pytest.raises(ConfigError, match=rf"norm '{name}'.*Odd: {message}"):
         go()
 
 
@@ -224,9 +224,9 @@ def test_part_that_fails_in_mid_run_costs_no_step(train, tmp_path):
     body = "\n        ".join(["if self.steps > 3: raise RuntimeError('worn out')", "return self.map(x)"])
     sizes = {"train_eval_every": 0, "train_sample_every": 0, "train_checkpoint_every": 0}
     file, go = train(attention("mine_tires", body), "--attention", "mine_tires", **sizes)
-    with pytest.raises(ConfigError, match=r"mine_tires.*line 15 raises RuntimeError: worn out.*--resume") as told:
+    with pytest.raises(ConfigError, match=r"mine_tires.*line 15 raises RuntimeError: worn out.*--resume") as error:
         go()
-    assert str(file) in str(told.value)
+    assert str(file) in str(error.value)
     (saved,) = (tmp_path / "r/checkpoints").glob("step-*")
     file.write_text(file.read_text(encoding="utf-8").replace("> 3", "> 99"), encoding="utf-8")
     code, out, errors = finish(start(*resume_words(file), cwd=tmp_path))
@@ -276,9 +276,9 @@ class Mine({family.__name__}):
     pass
 '''
     file, go = train(source)
-    with pytest.raises(ConfigError, match=rf"registers '{part}', the name of a part that comes with nanotx") as told:
+    with pytest.raises(ConfigError, match=rf"registers '{part}', the name of a part that comes with nanotx") as error:
         go()
-    assert str(file) in str(told.value)
+    assert str(file) in str(error.value)
     if kept:
         family.registered[part] = kept
     assert family.find(part).__module__.startswith("nanotx.")
@@ -310,13 +310,13 @@ TEXTS = {
 
 @pytest.mark.parametrize("wrong", TEXTS)
 def test_corpus_that_returns_no_text_is_named_with_its_file(tmp_path, wrong):
-    body, kind, said = TEXTS[wrong]
+    body, kind, message = TEXTS[wrong]
     name, file = f"mine_{wrong}", tmp_path / f"{wrong}.py"
     file.write_text(CORPUS.format(name=name, body=body), encoding="utf-8")
     words = ["train", "nanogpt_64", "--load", str(file), "--corpus", name, "--run", str(tmp_path / "r"), *tiny()]
-    with pytest.raises(kind, match=said) as told:
+    with pytest.raises(kind, match=message) as error:
         run(words)
-    assert name in str(told.value) and str(file) in str(told.value)
+    assert name in str(error.value) and str(file) in str(error.value)
     assert not (tmp_path / "r").exists()
 
 
@@ -371,17 +371,17 @@ CODECS = {
 
 @pytest.mark.parametrize("wrong", CODECS)
 def test_tokenizer_without_a_valid_codec_is_named_with_its_file(train, tmp_path, wrong):
-    field, value, said = CODECS[wrong]
+    field, value, message = CODECS[wrong]
     name = f"mine_{wrong}"
     file, go = train(TOKENIZER.format(name=name, **RIGHT | {field: value}), "--tokenizer", name)
-    with pytest.raises(ConfigError, match=said) as told:
+    with pytest.raises(ConfigError, match=message) as error:
         go()
-    assert name in str(told.value) and str(file) in str(told.value)
+    assert name in str(error.value) and str(file) in str(error.value)
     assert not (tmp_path / "r").exists()
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "message"),
     [
         ("return None", "from_dict returned None; expected a Codec"),
         ("raise KeyError('scores')", "raises KeyError: 'scores'"),
@@ -389,7 +389,7 @@ def test_tokenizer_without_a_valid_codec_is_named_with_its_file(train, tmp_path,
         ("return type('Late', (MineCodec,), {'to_dict': lambda self: {'x': float('nan')}})()", "Out of range float"),
     ],
 )
-def test_tokenizer_that_reads_back_no_codec_is_named_when_its_run_is_resumed(train, tmp_path, body, said):
+def test_tokenizer_that_reads_back_no_codec_is_named_when_its_run_is_resumed(train, tmp_path, body, message):
     name = f"mine_back{next(number)}"
     file, go = train(TOKENIZER.format(name=name, **RIGHT), "--tokenizer", name)
     assert go() == 0
@@ -398,9 +398,9 @@ def test_tokenizer_that_reads_back_no_codec_is_named_when_its_run_is_resumed(tra
     file.rename(other)
     for slot in SLOTS.values():
         slot.registered.pop(name, None)
-    with pytest.raises(TokenizerError, match=said) as told:
+    with pytest.raises(TokenizerError, match=message) as error:
         run(["resume", "r", "--load", str(other), "--train.steps", "9"])
-    assert name in str(told.value) and "tokenizer.json" in str(told.value) and str(other) in str(told.value)
+    assert name in str(error.value) and "tokenizer.json" in str(error.value) and str(other) in str(error.value)
 
 
 @pytest.mark.parametrize("number_in_it", ["NaN", "-Infinity", "1e999"])
@@ -411,8 +411,8 @@ def test_tokenizer_file_with_a_number_that_is_not_finite_is_refused(train, tmp_p
     saved = tmp_path / "r/tokenizer.json"
     content = saved.read_text(encoding="utf-8")
     table = {"scores": [0.0, float(number_in_it.replace("Infinity", "inf"))]}
-    found = hashlib.sha256(json.dumps([name, table], sort_keys=True).encode("ascii")).hexdigest()
-    content = re.sub(r'"sha256": "[0-9a-f]{64}"', f'"sha256": "{found}"', content.replace("-1.5", number_in_it))
+    result = hashlib.sha256(json.dumps([name, table], sort_keys=True).encode("ascii")).hexdigest()
+    content = re.sub(r'"sha256": "[0-9a-f]{64}"', f'"sha256": "{result}"', content.replace("-1.5", number_in_it))
     saved.write_text(content, encoding="utf-8")
     with pytest.raises(TokenizerError, match=r"tokenizer\.json: a number in it is NaN or infinite"):
         load(saved)
@@ -461,9 +461,9 @@ def test_layer_that_widens_numbers_is_named_before_a_run_begins(train, tmp_path)
     file, go = train(FFN.format(name="mine_wide", body="return self.map(x).double()"), "--ffn", "mine_wide")
     with pytest.raises(
         ConfigError, match=r"mine_wide.*forward returned a tensor of float64.*expected .*float32"
-    ) as told:
+    ) as error:
         go()
-    assert str(file) in str(told.value) and not (tmp_path / "r").exists()
+    assert str(file) in str(error.value) and not (tmp_path / "r").exists()
 
 
 @pytest.mark.parametrize("kind", ["list", "dict", "set"])
@@ -472,9 +472,9 @@ def test_default_that_can_be_changed_is_refused_with_its_field(train, tmp_path, 
     source = source.replace("import dataclass", "import dataclass, field")
     source = source.replace("    def build", f"    sizes: {kind} = field(default_factory={kind})\n    def build")
     file, go = train(source, "--ffn", f"mine_{kind}")
-    with pytest.raises(ConfigError, match=rf"sizes: expected an immutable default.*got a {kind}") as told:
+    with pytest.raises(ConfigError, match=rf"sizes: expected an immutable default.*got a {kind}") as error:
         go()
-    assert str(file) in str(told.value)
+    assert str(file) in str(error.value)
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
@@ -494,12 +494,12 @@ class Mine(Schedule):
         name,
         train_checkpoint_every=0,
     )
-    with pytest.raises(ConfigError, match=rf"{name}.*factor\(4, \d+\) returned {value}") as told:
+    with pytest.raises(ConfigError, match=rf"{name}.*factor\(4, \d+\) returned {value}") as error:
         go()
-    assert str(file) in str(told.value) and "--resume" in str(told.value)
+    assert str(file) in str(error.value) and "--resume" in str(error.value)
     (saved,) = (tmp_path / "r/checkpoints").glob("step-*")
     assert saved.name == "step-4"
-    assert all(torch.isfinite(one).all() for one in load_file(saved / "model.safetensors").values())
+    assert all(torch.isfinite(tensor).all() for tensor in load_file(saved / "model.safetensors").values())
 
 
 IGNORES = {
@@ -580,8 +580,8 @@ class MineCodec(Codec):
 
 @pytest.mark.parametrize("slot", IGNORES)
 def test_part_that_ignores_a_field_breaks_a_law_unless_the_field_is_declared_cost_only(tmp_path, capsys, slot):
-    source, said = IGNORES[slot]
-    field = said.split()[1].partition("=")[0]
+    source, message = IGNORES[slot]
+    field = message.split()[1].partition("=")[0]
     words = ["--examples", "3", "--jobs", "1"]
     for stated, code in ((False, 1), (True, 0)):
         name = f"mine_lazy_{slot}" + "_and_says_so" * stated
@@ -593,7 +593,7 @@ def test_part_that_ignores_a_field_breaks_a_law_unless_the_field_is_declared_cos
         file = tmp_path / f"{name}.py"
         file.write_text("from dataclasses import dataclass\n" + text, encoding="utf-8")
         assert run(["laws", f"{slot}/{name}", "--load", str(file), *words]) == code
-        assert (said in capsys.readouterr().out) is not stated
+        assert (message in capsys.readouterr().out) is not stated
 
 
 def test_users_model_that_ignores_a_field_breaks_a_law():

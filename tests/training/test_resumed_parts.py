@@ -191,9 +191,12 @@ def command(tmp_path, monkeypatch, files):
 
 def tensors(folder, step=7):
     """Of a checkpoint, by file and name."""
-    found = {name: Path(folder, f"checkpoints/step-{step}/{name}.safetensors") for name in NAMES}
+    results = {name: Path(folder, f"checkpoints/step-{step}/{name}.safetensors") for name in NAMES}
     return {
-        f"{name}:{key}": one for name, file in found.items() if file.exists() for key, one in load_file(file).items()
+        f"{name}:{key}": tensor
+        for name, file in results.items()
+        if file.exists()
+        for key, tensor in load_file(file).items()
     }
 
 
@@ -201,16 +204,16 @@ def killed_in_fifth_step(words, tmp_path, monkeypatch):
     """Train, be killed in the fifth step, resume; train undisturbed; return the tensors of both at the end."""
     monkeypatch.setenv("DIE_AT", "5")
     child = Forked(*words, "--run", "killed", cwd=tmp_path)
-    code, said = child.finish()
-    assert code == 9, said
+    code, output = child.finish()
+    assert code == 9, output
     monkeypatch.delenv("DIE_AT")
     assert sorted(path.name for path in Path("killed/checkpoints").glob("step-*")) == ["step-2", "step-4"]
     assert run([*words, "--run", "killed", "--resume"]) == 0
     assert run([*words, "--run", "whole"]) == 0
-    one, other = tensors("killed"), tensors("whole")
-    assert one.keys() == other.keys()
-    assert [key for key in one if not torch.equal(one[key], other[key])] == []
-    return one
+    first, other = tensors("killed"), tensors("whole")
+    assert first.keys() == other.keys()
+    assert [key for key in first if not torch.equal(first[key], other[key])] == []
+    return first
 
 
 @pytest.mark.parametrize(
@@ -225,23 +228,25 @@ def killed_in_fifth_step(words, tmp_path, monkeypatch):
     ],
 )
 def test_any_optimizer_is_killed_and_resumed_to_the_bit(command, tmp_path, monkeypatch, optimizer):
-    one = killed_in_fifth_step(command("--optimizer", optimizer, "--norm", "stateful"), tmp_path, monkeypatch)
-    keys = {key.rpartition("/")[2] for key in one if key.startswith("optimizer")}
+    result = killed_in_fifth_step(command("--optimizer", optimizer, "--norm", "stateful"), tmp_path, monkeypatch)
+    keys = {key.rpartition("/")[2] for key in result if key.startswith("optimizer")}
     wanted = {"factored": {"rows", "columns", "all"}, "adafactor": {"row_var", "col_var", "variance", "step"}}
     assert wanted.get(optimizer, keys) == keys and keys
 
 
 def test_parts_with_buffers_and_shared_parameters_are_killed_and_resumed_to_the_bit(command, tmp_path, monkeypatch):
     words = command("--norm", "stateful", "--ffn", "tied", "--train.ema-decay", "0.9")
-    one = killed_in_fifth_step(words, tmp_path, monkeypatch)
-    buffers = {key.rpartition(".")[2]: tensor for key, tensor in one.items() if key.startswith("buffers:")}
+    result = killed_in_fifth_step(words, tmp_path, monkeypatch)
+    buffers = {key.rpartition(".")[2]: tensor for key, tensor in result.items() if key.startswith("buffers:")}
     assert buffers.keys() == {"mean", "count", "seen", "mask", "one"}
     assert buffers["count"] == 7 and buffers["mean"].any() and buffers["seen"].dtype == torch.bool
-    assert {one[key].ndim for key in one if key.startswith("model:") and key.endswith(".scale")} == {0}
-    assert [key.endswith("first.weight") for key in one if key.startswith("model:") and ".ffn." in key].count(True) == 2
-    assert not [key for key in one if "second.weight" in key]
+    assert {result[key].ndim for key in result if key.startswith("model:") and key.endswith(".scale")} == {0}
+    assert [key.endswith("first.weight") for key in result if key.startswith("model:") and ".ffn." in key].count(
+        True
+    ) == 2
+    assert not [key for key in result if "second.weight" in key]
     model = load("whole").model
-    assert model.norm.count == 7 and torch.equal(model.norm.mean, one["buffers:norm.mean"])
+    assert model.norm.count == 7 and torch.equal(model.norm.mean, result["buffers:norm.mean"])
     for words in (["verify", "whole"], ["replay", "whole", "--step", "6"], ["diff", "killed", "whole"]):
         assert run([*words, *command.load]) == 0, words
 
@@ -281,9 +286,9 @@ def test_optimizer_installed_as_a_plug_in_is_resumed_to_the_bit(tmp_path, monkey
         shutil.rmtree(path)  # as if the disk had lost it
     code, out, errors = finish(start("resume", "parted", cwd=tmp_path))
     assert code == 0 and "step 4" in out + errors, out + errors
-    one, other = tensors(tmp_path / "parted", 6), tensors(tmp_path / "whole", 6)
-    assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
-    assert any(key.endswith("/rows") for key in one)
+    first, other = tensors(tmp_path / "parted", 6), tensors(tmp_path / "whole", 6)
+    assert first.keys() == other.keys() and all(torch.equal(first[key], other[key]) for key in first)
+    assert any(key.endswith("/rows") for key in first)
 
 
 # What cannot be saved.
@@ -347,7 +352,7 @@ def test_buffers_that_are_not_those_of_the_model_are_refused_by_name(command):
         ({"norm.other": torch.tensor(1.0)}, r"'norm\.other' is not of this model"),
         ({"norm.mean": None}, r"'norm\.mean' is missing"),
     ]:
-        seal(path, "buffers.safetensors", {name: one for name, one in (sound | change).items() if one is not None})
+        seal(path, "buffers.safetensors", {name: item for name, item in (sound | change).items() if item is not None})
         for words in (["resume", "run", *command.load, "--train.steps", "3"], ["sample", "run", *command.load]):
             with pytest.raises(RunError, match=rf"buffers\.safetensors: the buffer {says}"):
                 run(words)

@@ -81,9 +81,9 @@ def test_run_with_a_scalar_parameter_is_killed_and_resumed_to_the_bit(tmp_path, 
     assert run([*command, "--run", "whole"]) == 0
 
     for name in ("model", "optimizer"):
-        one, other = (load_file(f"{folder}/checkpoints/step-7/{name}.safetensors") for folder in ("killed", "whole"))
-        assert one.keys() == other.keys()
-        assert all(torch.equal(one[key], other[key]) for key in one)
-    gains = [key for key in one if ".gain/exp_avg" in key or key.startswith("norm.gain/exp_avg")]
-    assert len(gains) >= 6 and all(one[key].ndim == int("dims 1" in words) and one[key].any() for key in gains)
+        first, other = (load_file(f"{folder}/checkpoints/step-7/{name}.safetensors") for folder in ("killed", "whole"))
+        assert first.keys() == other.keys()
+        assert all(torch.equal(first[key], other[key]) for key in first)
+    gains = [key for key in first if ".gain/exp_avg" in key or key.startswith("norm.gain/exp_avg")]
+    assert len(gains) >= 6 and all(first[key].ndim == int("dims 1" in words) and first[key].any() for key in gains)
     assert load("whole").model.norm.gain != 1

@@ -90,17 +90,17 @@ def weights(run: Path, step: int) -> str:
     return hashlib.sha256((run / f"checkpoints/step-{step}/model.safetensors").read_bytes()).hexdigest()
 
 
-def same_runs(one: Path, other: Path, last: int) -> None:
+def same_runs(first: Path, other: Path, last: int) -> None:
     """Steps, evaluations, samples and weights of two runs are equal to the bit."""
     times = {"wall_seconds", "tokens_per_second"}
     for event in ("step", "eval", "sample"):
         mine, theirs = (
             [{key: item for key, item in row.items() if key not in times} for row in rows(run, event)]
-            for run in (one, other)
+            for run in (first, other)
         )
         assert mine == theirs
-    assert weights(one, last) == weights(other, last)
-    assert (one / "samples.txt").read_bytes() == (other / "samples.txt").read_bytes()
+    assert weights(first, last) == weights(other, last)
+    assert (first / "samples.txt").read_bytes() == (other / "samples.txt").read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -108,18 +108,21 @@ def same_runs(one: Path, other: Path, last: int) -> None:
     [("TERM HUP", 7), ("HUP TERM", 1), ("INT TERM INT", 7), ("TERM TERM HUP INT", 1), ("XCPU XCPU TERM", 7)],
 )
 def test_signals_that_come_together_end_a_run_that_has_saved_its_last_step(train, tmp_path, names, checkpoint_every):
-    draw, numbers = random.Random(f"{names} {checkpoint_every}"), [signal.Signals[f"SIG{one}"] for one in names.split()]
+    draw, numbers = (
+        random.Random(f"{names} {checkpoint_every}"),
+        [signal.Signals[f"SIG{item}"] for item in names.split()],
+    )
     child = train(**LONG | {"train_steps": 10**6, "train_checkpoint_every": checkpoint_every})
     child.until((tmp_path / "run/metrics.jsonl").exists)
     time.sleep(draw.uniform(0, 0.4))
     for number in numbers:
         child.send(number)
         time.sleep(draw.choice([0.0, 0.001, 0.01]))
-    code, said = child.finish()
-    assert code in {128 + number for number in numbers}, said
+    code, output = child.finish()
+    assert code in {128 + number for number in numbers}, output
     done = [row["step"] for row in rows(tmp_path / "run", "step")]
     assert max(done, default=0) == max(checkpoints(tmp_path / "run"), default=0)
-    assert "nanotx resume run" in said.splitlines()[-2:]
+    assert "nanotx resume run" in output.splitlines()[-2:]
 
 
 @pytest.mark.slow
@@ -131,9 +134,9 @@ def test_run_stopped_repeatedly_at_any_moment_ends_in_the_same_bits(train, tmp_p
         child.until(lambda child=child: "on text.txt" in child.text())
         time.sleep(draw.uniform(0, 0.3))
         child.send(*draw.sample([signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGUSR1], 2))
-        said = child.finish()[1]
+        output = child.finish()[1]
         done = [row["step"] for row in rows(tmp_path / "run", "step")]
-        assert max(done, default=0) == max(checkpoints(tmp_path / "run"), default=0), said
+        assert max(done, default=0) == max(checkpoints(tmp_path / "run"), default=0), output
     assert train("--resume", **LONG).finish()[0] == 0
     same_runs(tmp_path / "run", tmp_path / "whole", last=60)
 
@@ -171,8 +174,8 @@ def test_signal_of_a_batch_system_saves_and_the_run_continues(train, tmp_path, n
     child.send(signal.Signals[name])
     child.until(lambda: checkpoints(tmp_path / "run"))
     saved = checkpoints(tmp_path / "run")[0]
-    code, said = child.finish()
-    assert code == 0 and saved < 60, said
+    code, output = child.finish()
+    assert code == 0 and saved < 60, output
     assert train(run="whole", **flags).finish()[0] == 0
     same_runs(tmp_path / "run", tmp_path / "whole", last=60)
 
@@ -199,8 +202,8 @@ def test_limit_of_processor_time_saves_and_stops(train, tmp_path, soft, hard):
         resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
 
     child = train(before=limited, **LONG | {"train_steps": 10**6, "train_checkpoint_every": 0})
-    code, said = child.finish()
-    assert code == 128 + signal.SIGXCPU, said
+    code, output = child.finish()
+    assert code == 128 + signal.SIGXCPU, output
     assert rows(tmp_path / "run", "step")[-1]["step"] == checkpoints(tmp_path / "run")[-1]
 
 
@@ -209,10 +212,10 @@ def test_signal_before_anything_is_written_ends_at_once_and_leaves_nothing(train
     child.until((tmp_path / "building").exists)
     child.send(signal.SIGTERM, signal.SIGHUP)
     began = time.monotonic()
-    code, said = child.finish()
+    code, output = child.finish()
     assert code in (129, 143) and time.monotonic() - began < 10
     assert not (tmp_path / "run").exists()
-    assert "stopped before anything was changed" in said and "Traceback" not in said
+    assert "stopped before anything was changed" in output and "Traceback" not in output
 
 
 def test_signal_during_a_resume_leaves_the_run_as_it_was(train, tmp_path):

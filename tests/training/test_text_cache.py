@@ -46,7 +46,7 @@ def path(tmp_path):
 
 def bytes_beyond_ascii(val):
     """How many bytes a text of these ids has more than characters: one for each é of WORDS."""
-    return sum(1 for one in val.ids if one == Char(unknown=True).train([WORDS]).encode("É")[0])
+    return sum(1 for token_id in val.ids if token_id == Char(unknown=True).train([WORDS]).encode("É")[0])
 
 
 def dataset(path, tokenizer, say=lambda line: None, **corpus):
@@ -64,7 +64,7 @@ def in_memory(path, tokenizer, monkeypatch):
 TOKENIZERS = [Char(), Byte(), Bpe(vocab_size=280), Unigram(vocab_size=80)]
 
 
-@pytest.mark.parametrize("tokenizer", TOKENIZERS, ids=lambda one: one.part)
+@pytest.mark.parametrize("tokenizer", TOKENIZERS, ids=lambda value: value.part)
 def test_large_text_has_the_tokenizer_the_ids_and_the_identity_of_a_small_one(tokenizer, path, monkeypatch, tmp_path):
     small = in_memory(path, tokenizer, monkeypatch)
     for _ in range(2):  # encoded, and found
@@ -74,11 +74,11 @@ def test_large_text_has_the_tokenizer_the_ids_and_the_identity_of_a_small_one(to
         assert np.array_equal(large.windows.ids[:], small.windows.ids)
         assert (large.sha256, large.size) == (small.sha256, small.size)
         for name in ("train", "val"):
-            one, other = large.eval_texts[name], small.eval_texts[name]
-            assert one.size == other.size or name == "train"
+            item, other = large.eval_texts[name], small.eval_texts[name]
+            assert item.size == other.size or name == "train"
         assert large.eval_texts["val"].ids.tolist() == small.eval_texts["val"].ids.tolist()
-        for one, other in zip(large.windows.batch(3, 4), small.windows.batch(3, 4), strict=True):
-            assert one.equal(other)
+        for item, other in zip(large.windows.batch(3, 4), small.windows.batch(3, 4), strict=True):
+            assert item.equal(other)
 
 
 def test_several_files_are_one_text_in_pieces_as_in_memory(tmp_path):
@@ -94,7 +94,7 @@ def test_several_files_are_one_text_in_pieces_as_in_memory(tmp_path):
 def test_text_is_encoded_once_and_says_where(path, tmp_path):
     lines = []
     dataset(path, Char(), lines.append)
-    (folder,) = (one for one in (tmp_path / "cache" / "tokens").iterdir() if one.is_dir())
+    (folder,) = (path for path in (tmp_path / "cache" / "tokens").iterdir() if path.is_dir())
     assert lines == [f"corpus file: a text of {30 * len(WORDS):,} characters is encoded once, into {folder}."]
     dataset(path, Char(), lines.append)
     assert len(lines) == 1
@@ -123,8 +123,8 @@ def test_least_recently_used_texts_make_room(path, tmp_path, monkeypatch):
     for number in range(6):
         path.write_text(WORDS * (60 + number), encoding="utf-8")
         dataset(path, Char())
-        made.append(next(one for one in folder.iterdir() if one.is_dir() and one not in made))
-        size = sum(file.stat().st_size for one in folder.iterdir() if one.is_dir() for file in one.iterdir())
+        made.append(next(path for path in folder.iterdir() if path.is_dir() and path not in made))
+        size = sum(file.stat().st_size for path in folder.iterdir() if path.is_dir() for file in path.iterdir())
         assert size <= 60_000
     assert made[-1].exists() and not made[0].exists()
 
@@ -133,10 +133,10 @@ def test_cache_that_cannot_be_written_costs_memory_alone(path, tmp_path, monkeyp
     wanted, lines = dataset(path, Char()), []
     shutil.rmtree(tmp_path / "cache")
     (tmp_path / "cache").write_text("in the way", encoding="utf-8")
-    found = dataset(path, Char(), lines.append)
+    result = dataset(path, Char(), lines.append)
     assert "cannot be written" in lines[0] and "in memory" in lines[0]
-    assert np.array_equal(found.windows.ids, wanted.windows.ids[:]) and found.sha256 == wanted.sha256
-    assert found.eval_texts["val"].size == wanted.eval_texts["val"].size
+    assert np.array_equal(result.windows.ids, wanted.windows.ids[:]) and result.sha256 == wanted.sha256
+    assert result.eval_texts["val"].size == wanted.eval_texts["val"].size
     monkeypatch.setattr(text_cache, "LIMIT", 10)
     (tmp_path / "cache").unlink()
     dataset(path, Char(), lines.append)
@@ -162,7 +162,7 @@ def test_character_that_only_the_validation_text_has_is_reported_with_the_remedy
     path.write_text(WORDS * 30 + "\u03a9", encoding="utf-8")
     with pytest.raises(TextError, match=r"validation text, of which training saw nothing: char: 'Ω'.*unknown"):
         dataset(path, Char())
-    assert not [one for one in (tmp_path / "cache" / "tokens").iterdir() if one.is_dir()]
+    assert not [path for path in (tmp_path / "cache" / "tokens").iterdir() if path.is_dir()]
     val = dataset(path, Char(unknown=True)).eval_texts["val"]
     assert val.unknown == 1 and val.size == len(val.ids) + bytes_beyond_ascii(val) - 1
     assert dataset(path, Byte()).eval_texts["val"].size > 0

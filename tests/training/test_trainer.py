@@ -52,8 +52,8 @@ def trainer(attention="sdpa", dropout=0.0, weights=None, ffn="swiglu", machine=M
 
 
 def test_training_lowers_the_loss():
-    one = trainer()
-    losses = [one.train_step()["loss"] for _ in range(50)]
+    built = trainer()
+    losses = [built.train_step()["loss"] for _ in range(50)]
     assert sum(losses[-5:]) < sum(losses[:5]) - 2.0
 
 
@@ -62,11 +62,11 @@ def test_equivalent_attentions_train_alike_for_fifty_steps():
     weights = trainer("per_head").weights()
     trainers = [trainer(name, weights=weights) for name in EQUIVALENTS]
     x, _ = TEXTS.windows.batch(0, 4)
-    outputs = [one.model.eval()(x) for one in trainers]
+    outputs = [trainer.model.eval()(x) for trainer in trainers]
     losses = []
-    for one in trainers:
-        one.model.train()
-        losses.append([one.train_step()["loss"] for _ in range(50)])
+    for item in trainers:
+        item.model.train()
+        losses.append([item.train_step()["loss"] for _ in range(50)])
     for other, output in zip(losses[1:], outputs[1:], strict=True):
         torch.testing.assert_close(output, outputs[0], atol=1e-5, rtol=0)
         torch.testing.assert_close(torch.tensor(other), torch.tensor(losses[0]), atol=1e-4, rtol=0)
@@ -85,52 +85,52 @@ EVEN = Ffn.find("moe")(aux_loss_weight=0.5)
 DTYPES = {"float32": MACHINE, "bfloat16": choose_machine("cpu", "bfloat16", 1)}
 
 
-def slopes(one):
-    return {name: parameter.grad.clone() for name, parameter in one.model.named_parameters()}
+def slopes(trained):
+    return {name: parameter.grad.clone() for name, parameter in trained.model.named_parameters()}
 
 
-def by_hand(one, batch, parts=1, penalised=True):
+def by_hand(trained, batch, parts=1, penalised=True):
     """A step's loss without its penalty, and the gradient of both, micro-batch by micro-batch."""
-    told = 0.0
+    message = 0.0
     for x, y in zip(*(half.chunk(parts) for half in batch), strict=True):
-        with one.machine.autocast():
-            loss = F.cross_entropy(one.model(x).flatten(0, 1), y.flatten())
-        owed = sum(block.ffn.aux_loss() for block in one.model.blocks) if penalised else 0.0
+        with trained.machine.autocast():
+            loss = F.cross_entropy(trained.model(x).flatten(0, 1), y.flatten())
+        owed = sum(block.ffn.aux_loss() for block in trained.model.blocks) if penalised else 0.0
         ((loss + owed) / parts).backward()
-        told += loss.item() / parts
-    return told, slopes(one)
+        message += loss.item() / parts
+    return message, slopes(trained)
 
 
 @pytest.mark.parametrize("machine", DTYPES.values(), ids=DTYPES)
 @pytest.mark.parametrize("parts", [1, 2])
 def test_aux_loss_is_in_the_gradient_of_each_micro_batch_and_never_in_the_reported_loss(machine, parts):
-    one, other = (trainer(ffn=EVEN, machine=machine, grad_accum_steps=parts) for _ in range(2))
+    first, other = (trainer(ffn=EVEN, machine=machine, grad_accum_steps=parts) for _ in range(2))
     batch = TEXTS.windows.batch(0, 4)
-    told = one.backward(*batch)["loss"].item()
+    message = first.backward(*batch)["loss"].item()
     loss, wanted = by_hand(other, batch, parts)
-    assert told == pytest.approx(loss, rel=1e-6)
-    for name, slope in slopes(one).items():
+    assert message == pytest.approx(loss, rel=1e-6)
+    for name, slope in slopes(first).items():
         torch.testing.assert_close(slope, wanted[name], msg=name)
     free = trainer(ffn=replace(EVEN, aux_loss_weight=0.0), machine=machine, grad_accum_steps=parts)
-    assert free.backward(*batch)["loss"].item() == pytest.approx(told, rel=1e-6)
+    assert free.backward(*batch)["loss"].item() == pytest.approx(message, rel=1e-6)
     router = "blocks.0.ffn.router.weight"
     assert not torch.allclose(slopes(free)[router], wanted[router], rtol=0.1)
 
 
 def test_model_without_auxiliary_losses_has_the_gradient_of_its_loss_to_the_bit():
-    one, other = trainer(), trainer()
+    first, other = trainer(), trainer()
     batch = TEXTS.windows.batch(0, 4)
     loss, wanted = by_hand(other, batch, penalised=False)
-    assert one.backward(*batch)["loss"].item() == loss
-    assert all(torch.equal(slope, wanted[name]) for name, slope in slopes(one).items())
+    assert first.backward(*batch)["loss"].item() == loss
+    assert all(torch.equal(slope, wanted[name]) for name, slope in slopes(first).items())
 
 
 def test_evaluation_has_no_auxiliary_loss():
-    one, free = trainer(ffn=EVEN), trainer(ffn=replace(EVEN, aux_loss_weight=0.0))
-    assert evaluate(one.model, TEXTS.eval_texts["val"], MACHINE) == evaluate(
+    built, free = trainer(ffn=EVEN), trainer(ffn=replace(EVEN, aux_loss_weight=0.0))
+    assert evaluate(built.model, TEXTS.eval_texts["val"], MACHINE) == evaluate(
         free.model, TEXTS.eval_texts["val"], MACHINE
     )
-    assert one.model.blocks[0].ffn.aux_loss().item() == 0.0
+    assert built.model.blocks[0].ffn.aux_loss().item() == 0.0
 
 
 COMPILED = """
@@ -164,56 +164,56 @@ def test_auxiliary_loss_is_in_the_gradient_of_a_compiled_model_too():
 
 
 def test_moe_that_is_resumed_continues_as_it_would_have():
-    one, next_one = trainer(ffn=EVEN), trainer(ffn=EVEN)
+    first, next_one = trainer(ffn=EVEN), trainer(ffn=EVEN)
     for _ in range(3):
-        one.train_step()
-    load_state(next_one, one.weights(), *one.optimizer_state())
+        first.train_step()
+    load_state(next_one, first.weights(), *first.optimizer_state())
     next_one.progress.step = 3
-    assert next_one.train_step()["loss"] == one.train_step()["loss"]
-    assert all(torch.equal(next_one.weights()[name], tensor) for name, tensor in one.weights().items())
+    assert next_one.train_step()["loss"] == first.train_step()["loss"]
+    assert all(torch.equal(next_one.weights()[name], tensor) for name, tensor in first.weights().items())
 
 
 @pytest.mark.parametrize("plan", [{}, {"grad_accum_steps": 2}, {"activation_checkpointing": True}])
 def test_step_with_dropout_is_a_function_of_seed_and_step_alone(plan):
-    one, other = trainer(dropout=0.3, **plan), trainer(dropout=0.3, **plan)
+    first, other = trainer(dropout=0.3, **plan), trainer(dropout=0.3, **plan)
     for _ in range(3):
         torch.rand(7)  # whatever else draws random numbers between steps
-        assert one.train_step()["loss"] == other.train_step()["loss"]
+        assert first.train_step()["loss"] == other.train_step()["loss"]
     plain = trainer(**plan)
     assert plain.train_step()["loss"] != trainer(dropout=0.3, **plan).train_step()["loss"]
 
 
 @pytest.mark.parametrize("other", EQUIVALENTS)
 def test_attention_continues_with_the_weights_of_an_equivalent_one(other):
-    one = trainer("per_head")
+    first = trainer("per_head")
     for _ in range(3):
-        one.train_step()
+        first.train_step()
     next_one = trainer(other)
-    averages, numbers = one.optimizer_state()
-    load_state(next_one, one.weights(), averages, numbers)
+    averages, numbers = first.optimizer_state()
+    load_state(next_one, first.weights(), averages, numbers)
     next_one.progress.step = 3
-    assert next_one.train_step()["loss"] == pytest.approx(one.train_step()["loss"], rel=1e-5)
-    for name, tensor in one.weights().items():
+    assert next_one.train_step()["loss"] == pytest.approx(first.train_step()["loss"], rel=1e-5)
+    for name, tensor in first.weights().items():
         torch.testing.assert_close(next_one.weights()[name], tensor, atol=1e-4, rtol=1e-3)
 
 
 def test_gradient_that_is_not_finite_stops_before_the_weights_are_touched():
-    one = trainer()
+    built = trainer()
     with torch.no_grad():
-        one.model.blocks[0].ffn.to_out.weight[0, 0] = float("inf")
-    before = {name: tensor.clone() for name, tensor in one.weights().items()}
-    said = r"step 0: the loss is .*nan.* the step was not taken\..*begin at token .*Try a lower --optimizer\.lr"
-    with pytest.raises(Diverged, match=said):
-        one.train_step()
-    assert all(torch.equal(before[name], tensor) for name, tensor in one.weights().items())
+        built.model.blocks[0].ffn.to_out.weight[0, 0] = float("inf")
+    before = {name: tensor.clone() for name, tensor in built.weights().items()}
+    message = r"step 0: the loss is .*nan.* the step was not taken\..*begin at token .*Try a lower --optimizer\.lr"
+    with pytest.raises(Diverged, match=message):
+        built.train_step()
+    assert all(torch.equal(before[name], tensor) for name, tensor in built.weights().items())
 
 
 def test_decay_falls_on_matrices_alone_and_every_parameter_has_a_group():
-    one = trainer()
-    decayed, spared = one.optimizer.param_groups
+    built = trainer()
+    decayed, spared = built.optimizer.param_groups
     assert all(parameter.ndim >= 2 for parameter in decayed["params"]) and decayed["weight_decay"] == 0.1
     assert all(parameter.ndim < 2 for parameter in spared["params"]) and spared["weight_decay"] == 0.0
-    assert len(decayed["params"]) + len(spared["params"]) == len(list(one.model.parameters()))
+    assert len(decayed["params"]) + len(spared["params"]) == len(list(built.model.parameters()))
 
 
 def test_adamw_takes_the_step_of_its_paper():
@@ -257,17 +257,17 @@ def test_parameters_and_operations_are_counted_by_hand():
 
 
 def test_weights_that_are_not_this_models_are_refused_by_name():
-    one = trainer()
-    weights = one.weights()
+    built = trainer()
+    weights = built.weights()
     for change, match in [
         ({"head.bias": torch.zeros(3)}, "'head.bias' is not of this model"),
         ({"norm.weight": torch.zeros(3)}, r"'norm.weight' has shape \(3,\); this model wants \(16,\)"),
     ]:
         with pytest.raises(RunError, match=match):
-            load_weights(one.model, weights | change)
+            load_weights(built.model, weights | change)
     weights.pop("norm.weight")
     with pytest.raises(RunError, match=r"'norm\.weight' is missing"):
-        load_weights(one.model, weights)
+        load_weights(built.model, weights)
 
 
 def test_blocks_whose_heads_differ_cannot_share_a_position():

@@ -58,8 +58,8 @@ def after(made, steps=3):
     return losses, made.weights()
 
 
-def equal(one, other):
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+def equal(first, other):
+    return first.keys() == other.keys() and all(torch.equal(first[name], other[name]) for name in first)
 
 
 def test_values_computed_again_are_the_same_dropout_included():
@@ -109,7 +109,7 @@ def test_micro_batches_drop_the_same_and_change_a_gradient_but_for_rounding():
 def test_tables_of_n_grams_learn_by_the_rows_that_a_step_has_met():
     made = trainer()
     made.train_step()
-    states = {name: made.optimizer.state[one] for name, one in made.model.embedding.named_parameters()}
+    states = {name: made.optimizer.state[param] for name, param in made.model.embedding.named_parameters()}
     assert "exp_avg" in states["weight"]
     assert states["grams.0"].keys() == {"exp_avg_sq", "step"}
 
@@ -208,56 +208,56 @@ def test_ema_weights_are_in_the_model_during_evaluation():
     weights, slow = [], None
     for step in range(1, 5):
         made.train_step()
-        weights.append({name: one.clone() for name, one in made.weights().items()})
+        weights.append({name: tensor.clone() for name, tensor in made.weights().items()})
         decay = min(0.9, step / (step + 9))
         before = slow or trainer().weights()
         slow = {name: before[name] * decay + weights[-1][name] * (1 - decay) for name in before}
     with made.use_eval_weights():
-        judged = {name: one.clone() for name, one in made.weights().items()}
-    for name, one in slow.items():
-        torch.testing.assert_close(judged[name], one)
+        judged = {name: tensor.clone() for name, tensor in made.weights().items()}
+    for name, item in slow.items():
+        torch.testing.assert_close(judged[name], item)
     assert equal(made.weights(), weights[-1])
     assert equal(made.eval_weights(), judged)
 
 
 def test_run_resumes_with_all_of_its_state_and_is_sampled_with_its_ema_weights(tmp_path):
     folder = RunFolder(tmp_path)
-    one = trainer(ema_decay=0.9)
-    after(one)
+    first = trainer(ema_decay=0.9)
+    after(first)
     TEXTS.codec.save(folder.tokenizer)
-    save(one, folder, TEXTS)
+    save(first, folder, TEXTS)
     folder.recipe.write_text((folder.checkpoints / "step-3/recipe.toml").read_text(encoding="utf-8"), encoding="utf-8")
     loaded = load(tmp_path)
-    assert equal(dict(loaded.model.named_parameters()), one.eval_weights())
+    assert equal(dict(loaded.model.named_parameters()), first.eval_weights())
     other = trainer(ema_decay=0.9)
     restore(other, folder.checkpoints / "step-3", TEXTS)
-    assert after(one)[0] == after(other)[0]
-    assert equal(one.weights(), other.weights())
-    assert equal(one.eval_weights(), other.eval_weights())
+    assert after(first)[0] == after(other)[0]
+    assert equal(first.weights(), other.weights())
+    assert equal(first.eval_weights(), other.eval_weights())
 
 
 @pytest.mark.parametrize("missed", [(1,), (0, 2), (0, 1, 2)], ids=str)
 @pytest.mark.parametrize("name", ["norm.weight", "blocks.1.block.attention.to_out.weight", "embedding.weight"])
 def test_weight_that_had_no_gradient_in_some_steps_is_resumed_with_a_count_of_its_own(tmp_path, name, missed):
     def made():
-        one = trainer()
-        compute_gradients = one.compute_gradients
+        built = trainer()
+        compute_gradients = built.compute_gradients
 
         def partly():
             numbers = compute_gradients()
-            if one.progress.step in missed:
-                one.model.get_parameter(name).grad = None
+            if built.progress.step in missed:
+                built.model.get_parameter(name).grad = None
             return numbers
 
-        one.compute_gradients = partly
-        return one
+        built.compute_gradients = partly
+        return built
 
-    folder, one, other = RunFolder(tmp_path), made(), made()
-    after(one)
-    save(one, folder, TEXTS)
+    folder, first, other = RunFolder(tmp_path), made(), made()
+    after(first)
+    save(first, folder, TEXTS)
     restore(other, folder.checkpoints / "step-3", TEXTS)
     for step in (4, 5):
-        assert one.train_step()["loss"] == other.train_step()["loss"]
-        assert equal(one.weights(), other.weights()), step
-    mine, theirs = one.optimizer_state(), other.optimizer_state()
+        assert first.train_step()["loss"] == other.train_step()["loss"]
+        assert equal(first.weights(), other.weights()), step
+    mine, theirs = first.optimizer_state(), other.optimizer_state()
     assert mine[1] == theirs[1] and equal(mine[0], theirs[0])

@@ -113,7 +113,9 @@ def recipes(draw):
         assume(False)
     batch, micro = draw(st.sampled_from([1, 2, 4, 6])), draw(st.sampled_from([0, 0, 1, 2]))
     train = {
-        "grad_accum_steps": draw(st.sampled_from([one for one in (1, 2, 3) if batch % one == 0])) if not micro else 1,
+        "grad_accum_steps": draw(st.sampled_from([number for number in (1, 2, 3) if batch % number == 0]))
+        if not micro
+        else 1,
         "micro_batch_size": micro if batch % max(micro, 1) == 0 else 0,
         "activation_checkpointing": draw(st.booleans()),
         "loss_chunk_size": draw(st.sampled_from([0, 0, 1, 3, 7, 99])),

@@ -101,7 +101,7 @@ SAMPLING: list[tuple[str, tuple[str, ...], int, str]] = [
     ),
     (
         "a ban on all",
-        tuple(word for one in "abcde \n" for word in ("--banned-tokens", one)),
+        tuple(word for item in "abcde \n" for word in ("--banned-tokens", item)),
         2,
         r"banned_tokens: expected to leave one of 7 ids at least",
     ),
