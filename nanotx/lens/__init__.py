@@ -6,10 +6,12 @@ with nanotx.lens.capture(run, "ROMEO:") as c:
     c.replace("blocks.2.ffn", torch.zeros_like(c["blocks.2.ffn"]))
     c["logits"]  # of the pass with that replacement
 
-docs/looking.md lists the names.
+docs/looking.md lists the names. `trace(run, "ROMEO:")` returns every step of a pass: its statement in the source, its
+einops pattern, and the real sizes.
 """
 
 from nanotx.lens.capture import Capture, capture, replaced
 from nanotx.lens.sites import Site, sites
+from nanotx.lens.trace import Step, Trace, trace
 
-__all__ = ["Capture", "Site", "capture", "replaced", "sites"]
+__all__ = ["Capture", "Site", "Step", "Trace", "capture", "replaced", "sites", "trace"]
