@@ -302,7 +302,7 @@ def attention_sites(model: Transformer) -> list[Site]:
 
 
 def watch_attention(stack: ExitStack, model: Transformer, site: Site, seen: Pass) -> None:
-    """Put hooks on an attention and on its `to_out`, `dropout` and the `to_v` of its heads, and watch its `attend`."""
+    """Put hooks on an attention, on its `attend`, `to_out` and `dropout`, and on the `to_v` of its heads."""
     name, config = site.module, site.attention
     module = model.get_submodule(name)
     children = dict(module.named_modules())
@@ -320,6 +320,10 @@ def watch_attention(stack: ExitStack, model: Transformer, site: Site, seen: Pass
         if name in seen.open:
             seen.open[name].per_head.append(output.detach())
 
+    def attended(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> None:
+        if name in seen.open:
+            seen.open[name].inputs = (q.detach(), k.detach(), v.detach(), bias)
+
     def merge(module: nn.Module, args: Any) -> tuple[Any, ...] | None:
         return merged(seen, seen.open.pop(name, None), args)
 
@@ -331,20 +335,8 @@ def watch_attention(stack: ExitStack, model: Transformer, site: Site, seen: Pass
         if f"heads.{head}.to_v" in children:
             stack.callback(children[f"heads.{head}.to_v"].register_forward_hook(value).remove)
     if isinstance(module, MultiHeadAttention):
-        watch_attend(stack, module, seen, name)
-
-
-def watch_attend(stack: ExitStack, module: MultiHeadAttention, seen: Pass, name: str) -> None:
-    """Keep what an attention's `attend` is called with, which no module sees."""
-    attend, own = module.attend, vars(module).get("attend")
-
-    def watched(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
-        if name in seen.open:
-            seen.open[name].inputs = (q.detach(), k.detach(), v.detach(), bias)
-        return attend(q, k, v, bias)
-
-    vars(module)["attend"] = watched
-    stack.callback(vars(module).update, attend=own) if own else stack.callback(vars(module).pop, "attend")
+        module.attend_hooks.append(attended)
+        stack.callback(module.attend_hooks.remove, attended)
 
 
 def merged(seen: Pass, call: AttentionCall | None, args: tuple[Any, ...]) -> tuple[Any, ...] | None:

@@ -5,16 +5,21 @@ followed there.
 Source: Olsson et al. 2022, https://arxiv.org/abs/2209.11895, sections "induction heads" and "previous token heads"
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional as F
 
 from nanotx.errors import ConfigError
-from nanotx.lens.capture import capture
+from nanotx.lens.capture import Capture, capture, eager_evaluation, replaced
 from nanotx.lens.look import head_name
-from nanotx.lens.sites import sites
+from nanotx.lens.remove import removal_edit
+from nanotx.lens.sites import Site, sites
+from nanotx.nn.shapes import Tokens
 from nanotx.nn.transformer import Transformer
 
 TEXTS = 16
@@ -23,15 +28,36 @@ TEXTS = 16
 
 @dataclass(frozen=True, kw_only=True)
 class HeadScore:
-    """Mean attention weights of a head on repeated random tokens."""
+    """What a head does on repeated random tokens."""
 
     head: str  # such as 2.3
-    induction: float  # from a token of the repetition to the one after its first occurrence
-    previous: float  # from a token to the one before it
+    induction: float  # mean attention weight from a token of the repetition to the one after its first occurrence
+    previous: float  # mean attention weight from a token to the one before it
+    difference: float  # of the loss of the repetition without the head from that with it, in nats per token
 
 
 def head_scores(model: Transformer, seed: int = 0) -> list[HeadScore]:
     """Return the scores of all heads that have attention weights, the highest induction score first.
+
+    Raises:
+        ConfigError: the context is too short to repeat anything in it.
+    """
+    ids, heads = repeated_tokens(model, seed), list[HeadScore]()
+    period, (_, whole) = ids.shape[1] // 2, repetition_losses(model, ids)
+    with capture(model, ids) as c:
+        weights = dict(head_weights(model, c))
+    for (site, head), maps in weights.items():
+        place, edit = removal_edit(model, f"{site.name}.head{head}")
+        with replaced(model, {place: edit}):
+            _, without = repetition_losses(model, ids)
+        induction, previous = scores(maps, period)
+        name = head_name(site, head)
+        heads.append(HeadScore(head=name, induction=induction, previous=previous, difference=without - whole))
+    return sorted(heads, key=lambda head: -head.induction)
+
+
+def repeated_tokens(model: Transformer, seed: int = 0) -> Tokens:
+    """Return texts of random tokens, each read twice over.
 
     Raises:
         ConfigError: the context is too short to repeat anything in it.
@@ -42,19 +68,29 @@ def head_scores(model: Transformer, seed: int = 0) -> list[HeadScore]:
     known = torch.tensor(sorted(set(range(model.vocab_size)) - set(model.undefined_ids)))
     chance = torch.Generator().manual_seed(seed)
     half = known[torch.randint(len(known), (TEXTS, period), generator=chance)]
-    heads = []
-    with capture(model, torch.cat([half, half], dim=1)) as c:
-        for site in sites(model):
-            if site.attention is None:
-                continue
-            try:
-                weights = c[f"{site.module}.weights{site.use}"]
-            except ConfigError:  # it has none
-                continue
-            for head in range(site.heads):
-                induction, previous = scores(weights[:, head], period)
-                heads.append(HeadScore(head=head_name(site, head), induction=induction, previous=previous))
-    return sorted(heads, key=lambda head: -head.induction)
+    return torch.cat([half, half], dim=1).to(next(model.parameters()).device)
+
+
+def repetition_losses(model: Transformer, ids: Tokens) -> tuple[float, float]:
+    """Return the mean losses of the first reading, without its first token, and of the repetition without its first."""
+    period = ids.shape[1] // 2
+    with eager_evaluation(model, compiled=False):
+        log_probs = rearrange(model(ids[:, :-1]).float(), "b t v -> b v t").log_softmax(dim=1)
+        losses = F.nll_loss(log_probs, ids[:, 1:], reduction="none")
+    return float(losses[:, : period - 1].mean()), float(losses[:, period:].mean())
+
+
+def head_weights(model: Transformer, c: Capture) -> Iterator[tuple[tuple[Site, int], Float[Tensor, "b t s"]]]:
+    """Yield each head that has attention weights, with them."""
+    for site in sites(model):
+        if site.attention is None:
+            continue
+        try:
+            weights = c[f"{site.module}.weights{site.use}"]
+        except ConfigError:  # it has none
+            continue
+        for head in range(site.heads):
+            yield (site, head), weights[:, head]
 
 
 def scores(weights: Float[Tensor, "b t s"], period: int) -> tuple[float, float]:

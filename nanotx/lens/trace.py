@@ -42,7 +42,7 @@ FUNCTIONS: dict[CodeType, str] = {
 } | {layer.forward.__code__: layer.__name__ for layer in (Rearrange, Reduce, EinMix)}
 """The code of einops' functions and of its layers, by which the profiler hook recognises them."""
 
-MODULE_CALL: CodeType = nn.Module._call_impl.__code__  # type: ignore[attr-defined]
+MODULE_CALL: CodeType = nn.Module._call_impl.__code__
 """The code through which every module is called."""
 
 SYMBOLS = {"add": "+", "sub": "-", "mul": "*", "div": "/", "truediv": "/", "matmul": "@", "pow": "**", "invert": "~"}

@@ -45,7 +45,7 @@ def attention(name):
 def hooks(value):
     kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks")
     return [len(getattr(module, kind)) for module in value.modules() for kind in kinds] + [
-        "attend" in vars(module) for module in value.modules()
+        len(getattr(module, "attend_hooks", ())) for module in value.modules()
     ]
 
 
@@ -155,6 +155,13 @@ def test_replaced_weights_are_those_of_the_pass(part):
         c.replace("blocks.0.attention.weights", lambda weights: weights)
         torch.testing.assert_close(c["logits"], before, atol=1e-5, rtol=1e-4)
     assert torch.equal(built(IDS), before)
+
+
+def test_passes_that_are_looked_at_inside_of_one_another_each_see_their_weights():
+    built = model(Sdpa(heads=4))
+    with replaced(built, {"blocks.0.attention.weights": lambda weights: weights}), capture(built, IDS) as c:
+        assert c["blocks.0.attention.weights"].shape == (2, 4, 7, 7)
+    assert not any(block.attention.attend_hooks for block in built.blocks)
 
 
 def test_replaced_module_feeds_those_after_it():

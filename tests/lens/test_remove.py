@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from nanotx.errors import ConfigError
 from nanotx.evaluation.loss import EvalText
-from nanotx.lens.induction import head_scores, scores
+from nanotx.lens.induction import head_scores, repeated_tokens, repetition_losses, scores
 from nanotx.lens.remove import removable, removals
 from nanotx.nn.attention.sdpa import Sdpa
 from nanotx.nn.block.prenorm import PreNorm
@@ -84,3 +84,17 @@ def test_head_that_looks_at_the_token_after_the_first_occurrence_scores_one():
     result = head_scores(model())
     assert [item.head for item in result] != [] and {item.head for item in result} == {"0.0", "0.1", "1.0", "1.1"}
     assert all(0 < item.induction < 1 and 0 < item.previous < 1 for item in result)
+
+
+def test_loss_without_a_head_is_that_of_the_repetition_alone():
+    built, ids = model(), repeated_tokens(model())
+    assert ids.shape == (16, 8) and torch.equal(ids[:, :4], ids[:, 4:])
+    log_probs = built(ids).detach().log_softmax(dim=-1)
+    losses = -log_probs[:, :-1].gather(2, rearrange(ids[:, 1:], "b t -> b t 1"))[..., 0]
+    first, again = repetition_losses(built, ids)
+    assert first == pytest.approx(float(losses[:, :3].mean()), abs=1e-5)
+    assert again == pytest.approx(float(losses[:, 4:].mean()), abs=1e-5)
+    differences = {score.head: score.difference for score in head_scores(built)}
+    with torch.no_grad():
+        built.blocks[1].attention.to_out.weight[:, 8:] = 0
+    assert differences["1.1"] == pytest.approx(repetition_losses(built, ids)[1] - again, abs=1e-5) != 0

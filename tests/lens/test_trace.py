@@ -31,8 +31,8 @@ PARTS = [pytest.param(name, marks=pytest.mark.slow) if name == "flex" else name 
 """Names of the attentions; flex imports PyTorch's compiler, which takes seconds."""
 
 
-def trace(one, ids):
-    return traced(one, ids, passes=1)
+def trace(built, ids):
+    return traced(built, ids, passes=1)
 
 
 def model(attention, layers=2, blocks=(), **others):
@@ -43,16 +43,16 @@ def model(attention, layers=2, blocks=(), **others):
 @pytest.mark.parametrize("name", PARTS)
 @torch.no_grad()
 def test_traced_logits_are_the_models_to_the_bit(name):
-    one = model(Attention.find(name)(heads=2))
-    found = trace(one, IDS)
-    assert torch.equal(found.logits, one(IDS)[0])
-    assert torch.equal(found.steps[-1].result[0], found.logits)
-    assert all(step.sizes for step in found.einops)
+    built = model(Attention.find(name)(heads=2))
+    result = trace(built, IDS)
+    assert torch.equal(result.logits, built(IDS)[0])
+    assert torch.equal(result.steps[-1].result[0], result.logits)
+    assert all(step.sizes for step in result.einops)
 
 
 def test_einops_calls_of_an_attention_are_seen_in_order_with_their_sizes():
-    found = trace(model(Fused(heads=2), layers=1, position=NoPosition()), IDS)
-    calls = [(step.name, step.shown) for step in found.einops if step.module == "blocks.0.attention"]
+    result = trace(model(Fused(heads=2), layers=1, position=NoPosition()), IDS)
+    calls = [(step.name, step.shown) for step in result.einops if step.module == "blocks.0.attention"]
     assert calls == [
         ("rearrange", "b t (n k) -> b t n k"),
         *[("rearrange", "b t n k -> b n t k")] * 3,
@@ -62,7 +62,7 @@ def test_einops_calls_of_an_attention_are_seen_in_order_with_their_sizes():
         ("einsum", "b h t s, b h s k -> b h t k"),
         ("rearrange", "b h t k -> b t (h k)"),
     ]
-    scores = next(step for step in found.einops if step.name == "einsum")
+    scores = next(step for step in result.einops if step.name == "einsum")
     assert scores.sizes == {"b": 1, "h": 2, "t": 5, "k": 8, "s": 5}
     assert scores.statement.file == "nanotx/nn/attention/fused.py"
     assert scores.statement.code.startswith('scores = einsum(q, k, "b h t k, b h s k -> b h t s")')
@@ -83,17 +83,17 @@ def test_axes_between_einops_calls_have_names():
 
 
 def test_number_of_einops_calls_is_that_of_a_count_in_einops_itself(monkeypatch):
-    one, count = (
+    built, count = (
         model(PerHead(heads=2), blocks=(PreNorm(attention=PerHead(heads=2), ffn=MixtureOfExperts(experts=3)),)),
         [],
     )
-    for name in ("_apply_recipe", "_compactify_pattern_for_einsum"):  # each call of einops makes one of them
+    for name in ("_apply_recipe", "_compactify_pattern_for_einsum"):  # each call of einops makes built of them
         inner = getattr(einops.einops, name)
         monkeypatch.setattr(einops.einops, name, lambda *a, inner=inner, **k: (count.append(1), inner(*a, **k))[1])
     with torch.no_grad():
-        one(IDS)
+        built(IDS)
     expected = len(count)
-    assert len(trace(one, IDS).einops) == expected > 30
+    assert len(trace(built, IDS).einops) == expected > 30
 
 
 class Layered(nn.Module):
@@ -109,14 +109,14 @@ class Layered(nn.Module):
         mean = einops.reduce(left, "b t d -> b t", "mean")
         both = einops.rearrange([left, right], "two b t d -> b t (two d)")
         packed, _ = einops.pack([self.mix(both)], "b t *")
-        return packed * einops.repeat(mean, "b t -> b t one", one=1)
+        return packed * einops.repeat(mean, "b t -> b t built", one=1)
 
 
 def test_every_function_and_layer_of_einops_is_seen():
-    one = model(Sdpa(heads=2), layers=1)
-    one.blocks[0].ffn = Layered()
-    found = trace(one, IDS)
-    calls = [step for step in found.einops if step.module.startswith("blocks.0.ffn")]
+    built = model(Sdpa(heads=2), layers=1)
+    built.blocks[0].ffn = Layered()
+    result = trace(built, IDS)
+    calls = [step for step in result.einops if step.module.startswith("blocks.0.ffn")]
     names = [step.name for step in calls]
     assert names == ["Rearrange", "reduce mean", "rearrange", "EinMix", "pack", "repeat"]
     assert calls[0].module == "blocks.0.ffn.split" and calls[0].sizes == {"b": 1, "t": 5, "two": 2, "d": 8}
@@ -126,25 +126,25 @@ def test_every_function_and_layer_of_einops_is_seen():
 
 
 def test_tracing_leaves_nothing_behind_also_after_an_exception():
-    one = model(Fused(heads=2)).train()
-    one.blocks[1].eval()
+    built = model(Fused(heads=2)).train()
+    built.blocks[1].eval()
     functions, depth = dict(vars(einops.einops)), torch._C._len_torch_function_stack()
-    hooks = [len(module._forward_hooks) + len(module._forward_pre_hooks) for module in one.modules()]
-    trace(one, IDS)
-    one.blocks[1].ffn.register_forward_hook(lambda *args: 1 / 0)
-    with pytest.raises(ZeroDivisionError), watched(one):
-        one(IDS)
+    hooks = [len(module._forward_hooks) + len(module._forward_pre_hooks) for module in built.modules()]
+    trace(built, IDS)
+    built.blocks[1].ffn.register_forward_hook(lambda *args: 1 / 0)
+    with pytest.raises(ZeroDivisionError), watched(built):
+        built(IDS)
     with pytest.raises(ZeroDivisionError):
-        trace(one, IDS)
+        trace(built, IDS)
     assert sys.getprofile() is None
     assert torch._C._len_torch_function_stack() == depth
     assert dict(vars(einops.einops)) == functions
-    assert sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in one.modules()) == sum(hooks) + 1
-    assert one.training and one.blocks[0].training and not one.blocks[1].training
+    assert sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in built.modules()) == sum(hooks) + 1
+    assert built.training and built.blocks[0].training and not built.blocks[1].training
 
 
 def test_exception_inside_of_an_einops_call_does_not_hide_later_calls():
-    one = model(Fused(heads=2), layers=1)
+    built = model(Fused(heads=2), layers=1)
 
     class Careless(nn.Module):
         def forward(self, x):
@@ -153,8 +153,8 @@ def test_exception_inside_of_an_einops_call_does_not_hide_later_calls():
             except einops.EinopsError:
                 return einops.rearrange(x, "b t d -> b t d")
 
-    one.blocks[0].ffn = Careless()
-    calls = [step.shown for step in trace(one, IDS).einops if step.module == "blocks.0.ffn"]
+    built.blocks[0].ffn = Careless()
+    calls = [step.shown for step in trace(built, IDS).einops if step.module == "blocks.0.ffn"]
     assert calls == ["b t d -> b t d"]
 
 
@@ -165,9 +165,9 @@ def test_result_that_is_changed_in_place_later_is_shown_as_it_was():
             y.zero_()
             return einops.rearrange(y, "t b d -> b t d")
 
-    one = model(Sdpa(heads=2), layers=1)
-    one.blocks[0].ffn = Hasty()
-    steps = [step for step in trace(one, IDS).steps if step.module == "blocks.0.ffn"]
+    built = model(Sdpa(heads=2), layers=1)
+    built.blocks[0].ffn = Hasty()
+    steps = [step for step in trace(built, IDS).steps if step.module == "blocks.0.ffn"]
     assert [step.name for step in steps][:2] == ["rearrange", "+"]
     assert torch.equal(steps[1].result, steps[0].result + 1) and steps[1].result.any()
 
@@ -187,13 +187,13 @@ def test_another_profiler_is_refused_and_left_as_it_is():
 
 @pytest.mark.slow
 def test_compiled_model_is_traced_eagerly_and_that_is_noted():
-    one = model(Fused(heads=2))
-    steps = len(trace(one, IDS).steps)
-    for block in one.blocks:
+    built = model(Fused(heads=2))
+    steps = len(trace(built, IDS).steps)
+    for block in built.blocks:
         block.compile(backend="eager")
-    found = trace(one, IDS)
-    assert "traced eagerly" in found.notes[0]
-    assert len(found.steps) == steps
+    result = trace(built, IDS)
+    assert "traced eagerly" in result.notes[0]
+    assert len(result.steps) == steps
 
 
 def test_several_texts_are_refused():
@@ -203,11 +203,11 @@ def test_several_texts_are_refused():
 
 def test_layers_of_one_kind_are_shown_once():
     blocks = (PreNorm(attention=Fused(heads=2)), PreNorm(attention=GroupedQuery(heads=2, kv_heads=1)))
-    one = model(None, layers=6, blocks=blocks)
-    found = trace(one, IDS)
+    built = model(None, layers=6, blocks=blocks)
+    result = trace(built, IDS)
 
     def shown(**options):
-        sections = lesson(found, one, **options)
+        sections = lesson(result, built, **options)
         layers = {section.module.split(".")[1] for section in sections if section.module.startswith("blocks")}
         return sorted(layers), [section.note for section in sections if not section.kind]
 
@@ -216,20 +216,20 @@ def test_layers_of_one_kind_are_shown_once():
     layers, notes = shown(layer=3)
     assert layers == ["3"] and notes[0] == "Layers 0 to 2: not shown."
     with pytest.raises(ConfigError, match="--layer: 6, and the model has layers 0 to 5"):
-        lesson(found, one, layer=6)
+        lesson(result, built, layer=6)
 
 
 def test_layers_that_share_their_weights_are_told_apart():
-    one = model(Fused(heads=2), layers=4, share=2)
-    assert sorted({step.layer for step in trace(one, IDS).steps if step.layer is not None}) == [0, 1, 2, 3]
+    built = model(Fused(heads=2), layers=4, share=2)
+    assert sorted({step.layer for step in trace(built, IDS).steps if step.layer is not None}) == [0, 1, 2, 3]
 
 
 def test_heads_that_are_modules_are_shown_once():
-    one = model(PerHead(heads=4), layers=1)
-    found = trace(one, IDS)
-    section = next(part for part in lesson(found, one) if part.module == "blocks.0.attention")
+    built = model(PerHead(heads=4), layers=1)
+    result = trace(built, IDS)
+    section = next(part for part in lesson(result, built) if part.module == "blocks.0.attention")
     assert section.note == "heads.1 to heads.3: the same steps with their own weights."
-    whole = next(part for part in lesson(found, one, everything=True) if part.module == "blocks.0.attention")
+    whole = next(part for part in lesson(result, built, everything=True) if part.module == "blocks.0.attention")
     assert not whole.note and len(whole.lines) > 2 * len(section.lines)
 
 

@@ -21,7 +21,7 @@ from nanotx.errors import ConfigError, RunError, printable
 from nanotx.evaluation.texts import eval_text, fits
 from nanotx.files import write_atomic
 from nanotx.hardware.device import choose_machine
-from nanotx.lens.induction import head_scores
+from nanotx.lens.induction import head_scores, repeated_tokens, repetition_losses
 from nanotx.lens.look import Look, head_name, look, to_json
 from nanotx.lens.page import page
 from nanotx.lens.remove import removable, removal_edit, removals
@@ -132,11 +132,16 @@ def look_at_prompt(console: Console, flags: Flags, loaded: LoadedRun) -> dict[st
 
 def print_scores(console: Console, loaded: LoadedRun) -> list[dict[str, Any]]:
     """Print the scores of the heads on repeated random tokens, and return them."""
-    scores = head_scores(loaded.model)
-    rows = [[head.head, f"{head.induction:.3f}", f"{head.previous:.3f}"] for head in scores]
-    title = "Heads on random tokens that are repeated: mean attention weights"
-    tables.print_table(console, title, [["head", "induction", "previous token"], *rows], sys.stdout.isatty())
-    return [vars(head) for head in scores]
+    heads = head_scores(loaded.model)
+    first, again = repetition_losses(loaded.model, repeated_tokens(loaded.model))
+    rows = [[head.head, f"{head.induction:.3f}", f"{head.previous:.3f}", f"{head.difference:+.3f}"] for head in heads]
+    title = (
+        f"Random tokens, read twice over: loss {first:.3f} the first time, {again:.3f} the second, in nats per token.\n"
+        "For each head: mean attention weights, and how much higher the second loss is without it"
+    )
+    cells = [["head", "induction", "previous token", "loss without it"], *rows]
+    tables.print_table(console, title, cells, sys.stdout.isatty())
+    return [vars(head) for head in heads]
 
 
 def print_removals(console: Console, flags: Flags, loaded: LoadedRun) -> dict[str, Any]:

@@ -13,6 +13,7 @@ A cap on the scores would go there, part by part. `Model.softcap` caps the logit
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -32,6 +33,9 @@ from nanotx.nn.position import NO_POSITION, Position, PositionalEncoding
 from nanotx.nn.shapes import KeyPositions, Keys, Mask, Positions, Queries, Stream, Values
 
 Bias = Float[Tensor, "h t s"]
+
+AttendHook = Callable[[Queries, Keys, Values, Bias | None], None]
+"""What is called with the arguments of `attend` before each call of it; it must not change them."""
 
 
 class Attention(
@@ -123,6 +127,7 @@ class MultiHeadAttention(nn.Module, ABC):
         self.q_norm, self.k_norm = config.head_norm(dim), config.head_norm(dim)
         self.dropout = Dropout(config.dropout)  # on the attention weights, "b h t s"
         self.to_out = Linear(dim, dim, bias=config.out_bias)
+        self.attend_hooks: list[AttendHook] = []  # of those who look on, such as nanotx.lens
 
     def forward(self, x: Stream, position: PositionalEncoding = NO_POSITION, cache: KVCache | None = None) -> Stream:
         heads, kv_heads = self.config.heads, self.config.kv_heads
@@ -132,7 +137,10 @@ class MultiHeadAttention(nn.Module, ABC):
         q, k = position.rotate(self.q_norm(q), self.k_norm(k), q_pos)
         if cache is not None:
             k, v = cache.append(k, v)
-        y = self.attend(q, k, v, position.bias(q_pos, k_pos))
+        bias = position.bias(q_pos, k_pos)
+        for hook in self.attend_hooks:
+            hook(q, k, v, bias)
+        y = self.attend(q, k, v, bias)
         return self.to_out(rearrange(y, "b h t k -> b t (h k)"))
 
     @abstractmethod
