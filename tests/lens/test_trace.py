@@ -87,7 +87,7 @@ def test_number_of_einops_calls_is_that_of_a_count_in_einops_itself(monkeypatch)
         model(PerHead(heads=2), blocks=(PreNorm(attention=PerHead(heads=2), ffn=MixtureOfExperts(experts=3)),)),
         [],
     )
-    for name in ("_apply_recipe", "_compactify_pattern_for_einsum"):  # each call of einops makes built of them
+    for name in ("_apply_recipe", "_compactify_pattern_for_einsum"):  # each call of einops calls one of the two
         inner = getattr(einops.einops, name)
         monkeypatch.setattr(einops.einops, name, lambda *a, inner=inner, **k: (count.append(1), inner(*a, **k))[1])
     with torch.no_grad():
@@ -109,7 +109,7 @@ class Layered(nn.Module):
         mean = einops.reduce(left, "b t d -> b t", "mean")
         both = einops.rearrange([left, right], "two b t d -> b t (two d)")
         packed, _ = einops.pack([self.mix(both)], "b t *")
-        return packed * einops.repeat(mean, "b t -> b t built", one=1)
+        return packed * einops.repeat(mean, "b t -> b t 1")
 
 
 def test_every_function_and_layer_of_einops_is_seen():
