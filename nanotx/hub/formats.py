@@ -9,6 +9,8 @@ from nanotx.evaluation.loss import EvalText
 from nanotx.files import write_atomic
 from nanotx.hub.html import export_html
 from nanotx.hub.html.weights import Kind
+from nanotx.hub.huggingface.export import check_target
+from nanotx.hub.huggingface.export import export as export_huggingface
 from nanotx.runs.load import LoadedRun
 
 
@@ -18,8 +20,9 @@ class Request:
 
     run: LoadedRun
     path: Path
-    weights: Kind
-    paper: EvalText | None  # of the validation text, to measure the loss of what is written; None if there is none
+    overwrite: bool = False  # what is at the path is of this format, and is to be replaced
+    weights: Kind = "int8"  # numbers of a page
+    paper: EvalText | None = None  # of the validation text, to measure the loss of a page; None if there is none
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +31,16 @@ class Format:
 
     about: str
     suffix: str  # of the path, where none is given
+    options: tuple[str, ...]  # flags of the command that mean something for it
+    check: Callable[[Path, bool], None]  # raises ConfigError where a path is taken, unless it may be overwritten
     write: Callable[[Request], list[str]]
+
+
+def check_file(path: Path, overwrite: bool) -> None:
+    """Raise ConfigError unless nothing is at a path, or a file that may be overwritten."""
+    if path.exists() and not (overwrite and path.is_file()):
+        what = "already exists; add --overwrite to replace it, or choose" if path.is_file() else "no file; choose"
+        raise ConfigError(f"{path}: {what} another path.")
 
 
 def write_html(request: Request) -> list[str]:
@@ -42,7 +54,24 @@ def write_html(request: Request) -> list[str]:
     return [*lines, f"loss {loss}"] if loss else lines
 
 
-FORMATS = {"html": Format(about="the model itself as one offline page", suffix=".html", write=write_html)}
+def write_huggingface(request: Request) -> list[str]:
+    """Write the folder, and return what was proven of it."""
+    exported = export_huggingface(request.run, request.path, request.overwrite)
+    return [exported.class_name, f"proven with {exported.proof}"]
+
+
+FORMATS = {
+    "html": Format(
+        about="the model itself as one offline page",
+        suffix=".html",
+        options=("weights", "tokens"),
+        check=check_file,
+        write=write_html,
+    ),
+    "hf": Format(
+        about="a folder that transformers opens", suffix="-hf", options=(), check=check_target, write=write_huggingface
+    ),
+}
 """The formats by name, as `--to` takes them."""
 
 

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from helpers import text, tiny
 from test_huggingface_export import QWEN3, run_of
 from test_huggingface_layouts import GPT2
 
@@ -100,3 +101,24 @@ def test_gpt2_is_read_with_its_learned_positions(tmp_path):
     folder = export(run_of(GPT2), tmp_path / "model").folder
     assert not nanotx_import(folder, "--run", tmp_path / "run.zip", "--no-proof")
     assert nanotx.load(tmp_path / "run.zip").model.config.position.part == "learned"
+
+
+def test_trained_run_goes_out_and_comes_back(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    corpus = ["--corpus", "file", "--corpus.path", str(text(tmp_path / "text.txt"))]
+    assert run(["train", "macbook", *corpus, *tiny(), "--run", "a_run"]) == 0
+    assert run(["export", "a_run", "--to", "hf"]) == 0
+    assert "a_run-hf: GPT2LMHeadModel" in capsys.readouterr().out
+    assert run(["import", "a_run-hf", "--run", "back"]) == 0
+    assert run(["sample", "back", "--prompt", "ab", "--max-new-tokens", "4", "--temperature", "0"]) == 0
+    there = capsys.readouterr().out.splitlines()[-1]
+    assert run(["sample", "a_run", "--prompt", "ab", "--max-new-tokens", "4", "--temperature", "0"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == there
+    for words, message in (
+        (["--weights", "int8"], "--weights: means nothing for --to hf"),
+        (["--tokens", "5"], "--tokens: means nothing for --to hf"),
+        ([], "a_run-hf: already exists; add --overwrite"),
+    ):
+        assert exit_code(lambda words=words: run(["export", "a_run", "--to", "hf", *words])) == 2
+        assert message in capsys.readouterr().err
+    assert run(["export", "a_run", "--to", "hf", "--overwrite"]) == 0

@@ -14,7 +14,7 @@ from nanotx.errors import ConfigError, DataError
 from nanotx.evaluation.loss import EvalText
 from nanotx.evaluation.texts import eval_text, fits
 from nanotx.hardware.device import choose_machine
-from nanotx.hub.formats import Request, find_format
+from nanotx.hub.formats import Format, Request, find_format
 from nanotx.hub.pack import run_name
 from nanotx.runs.folder import RunFolder
 from nanotx.runs.load import LoadedRun, load
@@ -30,18 +30,24 @@ class Flags:
 
     html is the model itself as one page, which anyone can open without a network, type into, and watch: tokens as they
     come, the ten likeliest, and where every head looks. What its weights cost in 8 bits is measured on the validation
-    text, and stated in the page. A part that the page cannot compute is refused by name.
+    text, and stated in the page.
+
+    hf is a folder that transformers opens with its own classes (GPT-2, Llama, Qwen3, ...), offline and without code of
+    ours. It is opened, and its ids, logits and greedy text are compared with the run's, before it gets its name.
+
+    A part that a format cannot compute is refused by name.
 
         nanotx export runs/shakespeare_char-1 --to html
         nanotx export runs/shakespeare_char-1 --to html romeo.html --weights float32
+        nanotx export runs/shakespeare_char-1 --to hf my-model
     """
 
     folder: str = argument("RUN")  # folder of the run, or a pack
-    path: str = argument("PATH", "")  # file to write; without it, one named like the run
-    to: str = option("FORMAT", dataclasses.MISSING)  # format to write: html
-    weights: Literal["int8", "float32"] = "int8"  # numbers of the page: 8 bits with a scale per group, or as trained
-    tokens: int = 8192  # tokens of the validation text that the loss is measured on; 0 to measure nothing
-    overwrite: bool = False  # replace a file that is there already
+    path: str = argument("PATH", "")  # file or folder to write; without it, one named like the run
+    to: str = option("FORMAT", dataclasses.MISSING)  # format to write: html or hf
+    weights: Literal["int8", "float32"] | None = None  # html: 8 bits with a scale per group (int8), or as trained
+    tokens: int | None = None  # html: tokens of the validation text that the loss is measured on, 8192; 0 for none
+    overwrite: bool = False  # replace an earlier export
     step: int | None = None  # step of the checkpoint to load; without it, the newest
     threads: int = 0  # processor threads; 0 for as many as the run had
     load: tuple[str, ...] = repeated("FILE.py")  # Python file of your own, which registers parts
@@ -55,27 +61,35 @@ def run(argv: list[str]) -> int:
     """Write the file, print what it holds, and return the exit code."""
     flags = parse(Flags, argv, "nanotx export")
     form = find_format(flags.to)
+    check_options(flags, form)
     for file in flags.load:
         load_file(file)
     loaded = load(flags.folder, flags.step)
     path = Path(flags.path or f"{run_name(loaded)}{form.suffix}")
     check_output(str(path), "PATH")
-    if path.exists() and not (flags.overwrite and path.is_file()):
-        what = "already exists; add --overwrite to replace it, or choose" if path.is_file() else "no file; choose"
-        raise ConfigError(f"{path}: {what} another path.")
+    form.check(path, flags.overwrite)
     choose_machine("cpu", "float32", flags.threads or loaded.recipe.threads)
-    paper = validation_paper(loaded, flags) if flags.tokens else None
-    for line in form.write(Request(run=loaded, path=path, weights=flags.weights, paper=paper)):
+    tokens = 8192 if flags.tokens is None else flags.tokens
+    paper = validation_paper(loaded, flags.folder, tokens) if tokens and "tokens" in form.options else None
+    request = Request(run=loaded, path=path, overwrite=flags.overwrite, weights=flags.weights or "int8", paper=paper)
+    for line in form.write(request):
         sys.stdout.write(f"{path}: {line}\n")
     return 0
 
 
-def validation_paper(loaded: LoadedRun, flags: Flags) -> EvalText | None:
+def check_options(flags: Flags, form: Format) -> None:
+    """Raise ConfigError if a flag was given that means nothing for a format."""
+    for name in ("weights", "tokens"):
+        if getattr(flags, name) is not None and name not in form.options:
+            raise ConfigError(f"--{name}: means nothing for --to {flags.to}; leave it out.")
+
+
+def validation_paper(loaded: LoadedRun, folder: str, tokens: int) -> EvalText | None:
     """Return the validation text, or windows of it; where the corpus is not at hand, say so and return None."""
     try:
-        text = validation_text(loaded, RunFolder(Path(flags.folder)))
+        text = validation_text(loaded, RunFolder(Path(folder)))
     except DataError as error:
         sys.stderr.write(f"loss not measured, and not stated in the page: {error}\n")
         return None
-    count = 0 if fits(loaded.tokenizer, text, flags.tokens) else flags.tokens
+    count = 0 if fits(loaded.tokenizer, text, tokens) else tokens
     return eval_text(loaded.tokenizer, text, count, loaded.model.context)

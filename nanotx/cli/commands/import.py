@@ -44,15 +44,8 @@ def run(argv: list[str]) -> int:
         f"{flags.run}: {imported.class_name}, {model.parameter_count:,} weights, {imported.run.tokenizer.part} of "
         f"{imported.run.tokenizer.vocab_size:,} ids\n"
     )
-    proof = imported.proof
-    if proof is not None:
-        worst = max(proof.full, proof.cached, proof.padded)
-        sys.stdout.write(
-            f"proven with transformers {proof.transformers}: ids of {proof.texts:,} texts equal, logits apart by "
-            f"{worst:.1e} of their standard deviation at most, {proof.greedy:,} tokens of greedy text equal\n"
-        )
-    else:
-        why = "transformers is not installed" if flags.proof else "--no-proof"
-        sys.stdout.write(f"not compared with transformers: {why}\n")
+    why = "transformers is not installed" if flags.proof else "--no-proof"
+    proof = f"proven with {imported.proof}" if imported.proof else f"not compared with transformers: {why}"
+    sys.stdout.write(f"{flags.run}: {proof}\n")
     sys.stdout.write(f"nanotx sample {shell_quoted(flags.run)}\n")
     return 0

@@ -58,6 +58,14 @@ class Proof:
     near_tie: int | None  # the token at which the texts part, because two are as likely but for rounding
     transformers: str  # version
 
+    def __str__(self) -> str:
+        worst = max(self.full, self.cached, self.padded)
+        tie = "" if self.near_tie is None else ", then a tie that rounding decides"
+        return (
+            f"transformers {self.transformers}: ids of {self.texts:,} texts equal, logits apart by {worst:.1e} of "
+            f"their standard deviation at most, {self.greedy:,} tokens of greedy text equal{tie}"
+        )
+
 
 def prove(run: LoadedRun, folder: Path) -> Proof:
     """Compare a folder with the run that it was written from.
