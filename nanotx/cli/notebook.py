@@ -1,6 +1,7 @@
 """The dashboard in a notebook: one output of the cell, which is updated in place."""
 
 import io
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -69,6 +70,7 @@ class NotebookDisplay(Display):
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.busy = self.draft = ""
         self.update()
         self.ended = True
 
@@ -91,9 +93,15 @@ class NotebookDisplay(Display):
         self.pause = max(PAUSE, (time.thread_time() - began) / SHARE)
 
 
+BLOCK = '<span style="display: inline-block; width: {width}ch; overflow: hidden; vertical-align: top">{text}</span>'
+BRAILLE = re.compile("[\u2800-\u28ff]+")
+"""Characters of a curve, which browsers often take from another font, of another width."""
+
+
 def both_forms(what: RenderableType) -> dict[str, str]:
     """Return a picture as HTML and as plain text, by their media types."""
     console = Console(file=io.StringIO(), record=True, width=WIDTH, force_terminal=True, force_jupyter=False)
     console.print(what)
     html = console.export_html(inline_styles=True, code_format=HTML, clear=False)
-    return {"text/html": html, "text/plain": console.export_text()}
+    in_columns = BRAILLE.sub(lambda run: BLOCK.format(width=len(run[0]), text=run[0]), html)
+    return {"text/html": in_columns, "text/plain": console.export_text()}

@@ -1,5 +1,6 @@
 """In a notebook a run is one output of its cell, updated in place."""
 
+import re
 import sys
 from types import SimpleNamespace
 
@@ -56,6 +57,25 @@ def test_hundred_quick_steps_are_few_updates_and_the_last_is_shown(cell):
             display.show(ROWS[1] | {"step": step})
         before = cell.updates
     assert before < 50 and "100/100" in cell.outputs[0]["text/plain"]
+
+
+def test_curve_takes_its_columns_also_where_its_font_is_of_another_width(cell):
+    with NotebookDisplay(cell.display) as display:
+        for row in ROWS:
+            display.show(row)
+    html = cell.outputs[0]["text/html"]
+    runs = re.findall(r"width: (\d+)ch[^>]*>([\u2800-\u28ff]+)</span>", html)
+    assert runs and all(int(width) == len(text) for width, text in runs)
+
+
+def test_text_of_a_sample_that_grows_is_shown(cell, monkeypatch):
+    with NotebookDisplay(cell.display) as display:
+        display.show(ROWS[0])
+        display.show(ROWS[1])
+        display.pause = 0.0
+        display.doing("sample", "O Romeo, Ro")
+        assert "O Romeo, Ro" in cell.outputs[0]["text/plain"]
+    assert "O Romeo, Ro" not in cell.outputs[0]["text/plain"]
 
 
 def test_sample_writes_no_markup_into_the_page(cell):
