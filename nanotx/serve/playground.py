@@ -71,15 +71,15 @@ def events(wanted: Sequence[tuple[ServedRun, Wanted]]) -> Iterator[dict[str, Any
 
     An error of one run ends that run alone.
     """
-    open_events = {place: run_events(run, one) for place, (run, one) in enumerate(wanted)}
-    while open_events:
-        for place, each in list(open_events.items()):
+    streams = {place: run_events(*request) for place, request in enumerate(wanted)}
+    while streams:
+        for place, stream in list(streams.items()):
             try:
-                yield {"run": place} | next(each)
+                yield {"run": place} | next(stream)
             except StopIteration:
-                del open_events[place]
+                del streams[place]
             except Exception as error:
-                del open_events[place]
+                del streams[place]
                 yield {"run": place} | as_api_error(error).to_dict()
 
 

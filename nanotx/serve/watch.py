@@ -60,11 +60,11 @@ class GrowingLog:
         """Return the rows that were added; lines that are not rows are skipped."""
         try:
             with open_regular(self.path) as stream:
-                found = self.path.stat()
-                if (found.st_dev, found.st_ino) != self._file or found.st_size < self._offset:
+                status = self.path.stat()
+                if (status.st_dev, status.st_ino) != self._file or status.st_size < self._offset:
                     self.restarts += self._offset > 0
                     self._offset, self._rest = 0, b""
-                    self._file = (found.st_dev, found.st_ino)
+                    self._file = (status.st_dev, status.st_ino)
                 stream.seek(self._offset)
                 data = stream.read(READ_AT_ONCE)
         except OSError:  # it is not there yet

@@ -74,24 +74,24 @@ function begin() {
 
 async function generate() {
   controller?.abort();
-  const mine = controller = new AbortController();
+  const current = controller = new AbortController();
   began = performance.now();
   const body = { prompt: by("prompt").value, removed: panels.map((panel) => [...panel.heads.removed]) };
   for (const spec of SLIDERS) if (values[spec.name] !== spec.off) body[spec.name] = values[spec.name];
   by("stop").disabled = false;
   const counts = { tokens: 0, first: 0 };
   try {
-    await follow(await post("api/generate", body, mine.signal), (event) => receive(event, mine, counts));
-    if (mine === controller) finished(counts);
+    await follow(await post("api/generate", body, current.signal), (event) => receive(event, current, counts));
+    if (current === controller) finished(counts);
   } catch (error) {
-    if (mine !== controller || error.name === "AbortError") return;
+    if (current !== controller || error.name === "AbortError") return;
     by("stop").disabled = true;
     panels.forEach((panel) => panel.say(error.message, true));
   }
 }
 
-function receive(event, mine, counts) {
-  if (mine !== controller) return;
+function receive(event, current, counts) {
+  if (current !== controller) return;
   const panel = panels[event.run];
   if (event.error) panel ? panel.say(event.error.message, true) : panels.forEach((other) => other.say(event.error.message, true));
   if (event.prompt) panel.begin(event);

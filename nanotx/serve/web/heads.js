@@ -40,7 +40,9 @@ class Heads {
     this.all.addEventListener("click", () => this.restore());
     const figure = make("div", "map-box");
     figure.append(this.canvas, this.caption);
-    this.box.append(this.title, this.grid, this.all, figure);
+    const side = make("div", "head-side");
+    side.append(this.grid, this.all);
+    this.box.append(this.title, side, figure);
     this.canvas.addEventListener("pointermove", (event) => this.point(event));
     this.canvas.addEventListener("pointerenter", () => clearTimeout(this.leaving));
     this.canvas.addEventListener("pointerleave", () => this.leave());
@@ -67,8 +69,14 @@ class Heads {
     button.dataset.name = name;
     button.setAttribute("aria-label", "Head " + name);
     for (const event of ["pointerenter", "focus"]) button.addEventListener(event, () => this.show(name));
-    for (const event of ["pointerleave", "blur"]) button.addEventListener(event, () => this.leave());
-    button.addEventListener("click", () => this.toggle(name));
+    button.addEventListener("blur", () => this.leave());
+    button.addEventListener("pointerleave", (event) => { if (event.pointerType !== "touch") this.leave(); });
+    // A finger cannot point: its first tap shows the head, the second one removes it.
+    let shownBefore = false;
+    button.addEventListener("pointerdown", () => { shownBefore = this.shown === name; });
+    button.addEventListener("click", (event) => {
+      if (event.pointerType !== "touch" || shownBefore) this.toggle(name);
+    });
     button.addEventListener("keydown", (event) => this.key(event));
     return button;
   }

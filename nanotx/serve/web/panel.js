@@ -26,6 +26,7 @@ class Panel {
   constructor(place, run, change) {
     this.place = place;
     this.run = run;
+    this.change = change; // is called when the text is to begin anew
     this.tokens = [];
     this.selected = -1;
     this.follows = true; // the newest token is selected until another one is picked
@@ -185,11 +186,23 @@ class Panel {
     const known = token.top.some((row) => row[2] === token.id);
     const rows = known ? token.top : [...token.top.slice(0, 9), [token.text, token.p, token.id]];
     for (const [text, p, id] of rows) {
-      const item = make("li", id === token.id ? "chosen" : "");
-      item.style.setProperty("--p", (100 * p).toFixed(1) + "%");
-      item.append(make("code", "", visible(text)), make("span", "bar"), make("span", "p", percent(p)));
-      if (id === token.id) item.append(make("span", "unseen", this.selected < this.prompted ? "in the prompt" : "sampled"));
-      this.list.append(item);
+      this.list.append(this.alternative(text, p, id === token.id));
     }
+  }
+
+  // A button that continues from the selected place with another token.
+  alternative(text, p, chosen) {
+    const item = make("li"), button = make("button", chosen ? "alternative chosen" : "alternative");
+    button.type = "button";
+    button.style.setProperty("--p", (100 * p).toFixed(1) + "%");
+    button.append(make("code", "", visible(text)), make("span", "bar"), make("span", "p", percent(p)));
+    const kind = chosen ? (this.selected < this.prompted ? ", in the prompt" : ", sampled") : "";
+    button.setAttribute("aria-label", visible(text) + ", " + percent(p) + kind);
+    const texts = [...this.tokens.slice(0, this.selected).map((token) => token.text), text];
+    button.disabled = texts.some((other) => other.startsWith("bytes:"));
+    button.title = button.disabled ? "" : "Continue the text with this token";
+    button.addEventListener("click", () => { by("prompt").value = texts.join(""); this.change(); });
+    item.append(button);
+    return item;
   }
 }
