@@ -1,12 +1,14 @@
 """The card of a pack, for people: what the model is, how good, from what it was trained, and how to use it."""
 
 import json
-from collections.abc import Mapping
-from hashlib import sha256
+from collections.abc import Iterable
 from typing import Any
 
 from nanotx.config.schema import to_table
 from nanotx.runs.load import LoadedRun
+
+Manifest = dict[str, dict[str, Any]]
+"""Of each file its size and its SHA-256 digest."""
 
 FIGURES = {
     "val_loss": ("validation loss", "{:.4f} nats per token"),
@@ -23,20 +25,22 @@ FIGURES = {
 """Keys of summary.json that the card shows, each with its name and format."""
 
 
-def card(name: str, run: LoadedRun, files: Mapping[str, bytes], origin: str = "") -> str:
+def card(name: str, run: LoadedRun, manifest: Manifest, summary: bytes, origin: str = "") -> str:
     """Return the card as Markdown.
 
     Args:
         name: of the run.
         run: the run, loaded.
-        files: of the pack, by name.
+        manifest: size and digest of each file of the pack.
+        summary: the run's summary.json; empty where it has none.
         origin: what the model was converted from, where nanotx did not train it.
     """
     model, tokenizer = run.recipe.model, plain(run.tokenizer.part)
-    digests = {name: sha256(data).hexdigest() for name, data in files.items()}
     made = f"converted from {plain(origin)}" if origin else f"trained with nanotx for {run.step:,} steps"
     trained_on = f"This is not known here: see {plain(origin)}." if origin else corpus(run)
-    listed = [(f"`{name}`", f"{len(data):,} bytes, SHA-256 `{digests[name]}`") for name, data in files.items()]
+    listed = [
+        (f"`{name}`", f"{entry['bytes']:,} bytes, SHA-256 `{entry['sha256']}`") for name, entry in manifest.items()
+    ]
     return f"""# {plain(name)}
 
 A transformer of {run.model.parameter_count:,} weights, {made}: {model.layers}
@@ -57,14 +61,14 @@ print(nanotx.load("PACK").generate("...", max_new_tokens=200))
 ```
 
 `PACK` is this folder, or the zip file that it came in. Nothing in it is executed.
-{plugins(files)}
+{plugins(manifest)}
 ## Trained on
 
 {trained_on}
 
 ## Figures
 
-{table(figures(run, files))}
+{table(figures(run, summary))}
 
 ## Files
 
@@ -91,11 +95,11 @@ def corpus(run: LoadedRun) -> str:
     return "\n".join([*lines, f"- SHA-256: `{run.corpus_sha256}`"])
 
 
-def figures(run: LoadedRun, files: Mapping[str, bytes]) -> list[tuple[str, str]]:
+def figures(run: LoadedRun, summary: bytes) -> list[tuple[str, str]]:
     """Return the figures of the run's summary, where it has one, and the digest of its tokenizer."""
-    summary = summary_of(files)
-    rows = [(shown, form.format(summary[key])) for key, (shown, form) in FIGURES.items() if key in summary]
-    at = summary.get("steps")
+    values = summary_values(summary)
+    rows = [(shown, form.format(values[key])) for key, (shown, form) in FIGURES.items() if key in values]
+    at = values.get("steps")
     if at != run.step:
         rows = (
             [("note", f"the summary is of step {at}, these weights are of step {run.step}")] if at is not None else []
@@ -103,10 +107,10 @@ def figures(run: LoadedRun, files: Mapping[str, bytes]) -> list[tuple[str, str]]
     return [*rows, ("tokenizer", f"{plain(run.tokenizer.part)}, SHA-256 `{run.tokenizer.digest}`")]
 
 
-def summary_of(files: Mapping[str, bytes]) -> dict[str, Any]:
+def summary_values(data: bytes) -> dict[str, Any]:
     """Return the plain values of a run's summary.json; empty where there is none that can be read."""
     try:
-        summary = json.loads(files.get("summary.json", b"{}"))
+        summary = json.loads(data or b"{}")
     except (ValueError, RecursionError):
         return {}
     if not isinstance(summary, dict):
@@ -119,7 +123,7 @@ def summary_of(files: Mapping[str, bytes]) -> dict[str, Any]:
     }
 
 
-def plugins(files: Mapping[str, bytes]) -> str:
+def plugins(files: Iterable[str]) -> str:
     """Return what to do with the files that registered parts of the run; empty where there are none."""
     names = [name for name in files if name.startswith("plugin-")]
     if not names:

@@ -3,15 +3,16 @@
 A pack is a folder, or one zip file in which the files are stored as they are. `runs/packed.py` reads it.
 """
 
-import hashlib
 import json
 import os
+import shutil
 import zipfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
-import safetensors.torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 import nanotx
@@ -19,16 +20,17 @@ from nanotx import disk
 from nanotx.config.toml import write_toml
 from nanotx.errors import ConfigError, RunError
 from nanotx.files import read_regular
-from nanotx.hub.card import card
+from nanotx.hub.card import Manifest, card
 from nanotx.nn.buffers import Buffers
 from nanotx.nn.canonical import to_canonical
 from nanotx.runs import packed, valid
-from nanotx.runs.checkpoint import MANIFEST, holds_only, listed
+from nanotx.runs.checkpoint import MANIFEST, digest, holds_only, listed
 from nanotx.runs.folder import PACK
 from nanotx.runs.formats import FORMAT
 from nanotx.runs.load import LoadedRun
 
-Files = dict[str, bytes]
+Files = dict[str, bytes | dict[str, Tensor]]
+"""Files by name: bytes, or tensors, which are written as safetensors without a copy of them all."""
 
 BESIDE = ("metrics.jsonl", "summary.json", "report.html")
 """Files of a run that a pack takes as they are, where they exist."""
@@ -39,8 +41,8 @@ TIME = (1980, 1, 1, 0, 0, 0)
 
 def write_pack(
     run: LoadedRun, target: Path, plugins: Sequence[Path] = (), overwrite: bool = False, origin: str = ""
-) -> Files:
-    """Write a pack that appears complete or not at all, and return its files.
+) -> dict[str, int]:
+    """Write a pack that appears complete or not at all, and return the sizes of its files in bytes.
 
     Args:
         run: the run, loaded.
@@ -56,24 +58,45 @@ def write_pack(
     check_target(target, overwrite)
     files = pack_files(run, plugins, origin)
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    zipped = temporary.with_name(f"{temporary.name}.zip")
     try:
+        write_folder(temporary, run, files, origin)
+        sizes = {file.name: file.stat().st_size for file in sorted(temporary.iterdir())}
         if target.suffix == ".zip":
-            disk.write(temporary, lambda file: write_zip(file, files))
-        else:
-            disk.make(temporary)
-            for name, data in files.items():
-                disk.write(temporary / name, data)
-                disk.sync(temporary / name)
-        disk.sync(temporary)
-        with packed.opened(temporary):  # what was written is read back before it gets its name
-            replace(temporary, target)
+            disk.write(zipped, lambda path: write_zip(path, temporary))
+            disk.sync(zipped)
+        written = zipped if target.suffix == ".zip" else temporary
+        with packed.opened(written):  # what was written is read back before it gets its name
+            replace(written, target)
         disk.sync(target.parent)
     except OSError as error:
         raise RunError(f"{target}: cannot be written: {error.strerror or error}; try another path.") from None
     finally:
         with suppress(OSError):
             disk.remove(temporary)
-    return files
+            disk.remove(zipped)
+    return sizes
+
+
+def write_folder(folder: Path, run: LoadedRun, files: Files, origin: str) -> None:
+    """Write the files of a pack into a new folder, with their manifest and the card."""
+    disk.make(folder)
+    manifest = Manifest()
+    for name, content in files.items():
+        disk.write(folder / name, partial(save, content) if isinstance(content, dict) else content)
+        disk.sync(folder / name)
+        manifest[name] = {"bytes": (folder / name).stat().st_size, "sha256": digest(folder / name)}
+    summary = files.get("summary.json", b"")
+    text = card(run_name(run), run, manifest, summary if isinstance(summary, bytes) else b"", origin)
+    for name, data in {packed.CARD: text.encode("utf-8"), MANIFEST: as_json(manifest)}.items():
+        disk.write(folder / name, data)
+        disk.sync(folder / name)
+    disk.sync(folder)
+
+
+def save(tensors: dict[str, Tensor], path: Path) -> None:
+    """Write tensors as a safetensors file."""
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path, {"format": "pt"})
 
 
 def check_target(target: Path, overwrite: bool) -> None:
@@ -103,20 +126,22 @@ def replace(temporary: Path, target: Path) -> None:
     disk.remove(old)
 
 
-def write_zip(path: Path, files: Files) -> None:
-    """Write files into a zip file as they are: stored, at one time, readable by all."""
+def write_zip(path: Path, folder: Path) -> None:
+    """Write the files of a folder into a zip file as they are: stored, at one time, readable by all."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        for name, data in files.items():
-            member = zipfile.ZipInfo(name, TIME)
+        for file in sorted(folder.iterdir()):
+            member = zipfile.ZipInfo(file.name, TIME)
             member.external_attr = 0o100644 << 16
-            archive.writestr(member, data)
+            member.file_size = file.stat().st_size
+            with file.open("rb") as source, archive.open(member, "w") as copy:
+                shutil.copyfileobj(source, copy)
 
 
 # What a pack holds.
 
 
 def pack_files(run: LoadedRun, plugins: Sequence[Path] = (), origin: str = "") -> Files:
-    """Return the files of a pack by name, the manifest last."""
+    """Return the files of a pack by name, but for the manifest and the card."""
     about = {
         "format": FORMAT,
         "nanotx": nanotx.__version__,
@@ -126,30 +151,21 @@ def pack_files(run: LoadedRun, plugins: Sequence[Path] = (), origin: str = "") -
         "corpus_sha256": run.corpus_sha256,
         "tokenizer_sha256": run.tokenizer.digest,
     }
-    files = {
-        "model.safetensors": in_safetensors(to_canonical(run.model, dict(run.model.named_parameters()))),
+    files: Files = {
+        "model.safetensors": to_canonical(run.model, dict(run.model.named_parameters())),
         "recipe.toml": write_toml(run.recipe).encode("utf-8"),
         "tokenizer.json": run.tokenizer.to_json().encode("utf-8"),
         PACK: as_json(about),
     }
     if buffers := Buffers(run.model).saved():
-        files[valid.BUFFERS] = in_safetensors(buffers)
+        files[valid.BUFFERS] = buffers
     files |= plugin_files(plugins) if origin else beside(Path(run.folder)) | plugin_files(plugins)
-    manifest = {name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()}
-    files[packed.CARD] = card(run_name(run), run, files, origin).encode("utf-8")
-    files[MANIFEST] = as_json(manifest)
     return files
 
 
 def run_name(run: LoadedRun) -> str:
     """Return the name of a run's folder."""
     return Path(run.folder).resolve().name
-
-
-def in_safetensors(tensors: dict[str, Tensor]) -> bytes:
-    """Return tensors as the bytes of a safetensors file."""
-    copies = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    return safetensors.torch.save(copies, {"format": "pt"})
 
 
 def as_json(table: Mapping[str, object]) -> bytes:

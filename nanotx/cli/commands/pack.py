@@ -49,11 +49,9 @@ def run(argv: list[str]) -> int:
         load_file(file)
     loaded = load(flags.folder, flags.step)
     target = Path(flags.path or f"{run_name(loaded)}.zip")
-    files = write_pack(loaded, target, [Path(file) for file in flags.load], flags.overwrite)
-    total = sum(map(len, files.values()))
-    sys.stdout.write(
-        f"{target}: step {loaded.step:,}, {len(files)} files, {total:,} bytes: {', '.join(sorted(files))}\n"
-    )
+    sizes = write_pack(loaded, target, [Path(file) for file in flags.load], flags.overwrite)
+    total = sum(sizes.values())
+    sys.stdout.write(f"{target}: step {loaded.step:,}, {len(sizes)} files, {total:,} bytes: {', '.join(sizes)}\n")
     if place := getattr(loaded.recipe.corpus, "path", ""):
         sys.stdout.write(f"recipe.toml, README.md and the logs name the corpus by its path here, {place}\n")
     sys.stdout.write(f"nanotx sample {shell_quoted(target)}\n")
