@@ -8,6 +8,7 @@
 //   log: false,                      a logarithmic vertical axis
 //   logX: false,                     a logarithmic horizontal axis
 //   height: 300,                     in pixels
+//   legend: false,                   optional: no names above, as where another chart has them
 //   series: [{
 //     name: "validation",
 //     x: {step: [...], tokens: [...]},   ascending numbers for each x that may be chosen
@@ -189,7 +190,7 @@ const { chart, choice } = (() => {
 
     legend() {
       this.heading.replaceChildren(make("strong", "", this.spec.title), make("span", "chart-unit", this.spec.y));
-      if (this.spec.series.length < 2) return;
+      if (this.spec.series.length < 2 || this.spec.legend === false) return;
       this.spec.series.forEach((one) => {
         const button = make("button", "chart-name");
         const swatch = make("i", one.dash ? "dashed" : "");

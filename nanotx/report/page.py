@@ -57,9 +57,9 @@ def report_page(runs: Sequence[RunReport]) -> str:
 
 
 CURVES = """<section id="curves" aria-label="Curves"><div id="controls"></div><div id="main-chart"></div>
-<div id="small-charts"></div><p class="faint">Curves of many steps are thinned: the line is a mean over
-<span id="window">some</span> steps, the band holds the least and the greatest value. Point for values, drag to
-enlarge, double-click for all; with the keyboard, Tab to a chart, then arrows, + and -, Escape.</p>
+<div id="small-charts"></div><p class="faint"><span id="thinned">Curves of many steps are thinned: the line is a mean
+over <span id="window">some</span> steps, the band holds the least and the greatest value.</span> Point for values, drag
+to enlarge, double-click for all; with the keyboard, Tab to a chart, then arrows, + and -, Escape.</p>
 <noscript><p>Curves, samples and maps are drawn by the script of this page, and scripts are off.</p></noscript>
 </section>"""
 
@@ -267,6 +267,7 @@ def page_data(runs: Sequence[RunReport], names: Sequence[str]) -> dict[str, Any]
     return {
         "runs": [run_data(run, name, bucket_count(curves)) for run, name in zip(runs, names, strict=True)],
         "references": references,
+        "unit": "nats" if len({other.summary.get("tokenizer_sha256") for other in runs}) == 1 else "bits",
         "passage": run.passage if len(runs) == 1 else {},
         "passage_step": run.passage_step,
     }

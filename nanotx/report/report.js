@@ -15,8 +15,9 @@
 
   // Curves.
 
-  const state = { x: "step", unit: "nats", scale: "linear", show: "validation" };
-  const group = [], charts = new Map();
+  const state = { x: "step", unit: data.unit, scale: "linear", show: "validation" };
+  const group = [], charts = new Map(), knownBits = data.runs.every((run) => run.bits[0] !== null);
+  if (!knownBits) state.unit = "nats";
 
   function withFlops(run, table) {
     return run.flops ? { ...table, flops: table.tokens.map((tokens) => tokens * run.flops) } : table;
@@ -81,13 +82,13 @@
     tokens_per_second: ["Throughput", "tokens per second"], total_loss: ["Total loss", "what is minimised"],
   };
 
-  // Metrics by chart: those of one prefix, such as grad_norm/..., share one.
+  // Metrics by chart: those of one prefix, such as grad_norm/..., share one; of several runs each has one.
   function metricGroups() {
     const groups = new Map();
     for (const run of data.runs)
       for (const metric of run.metrics) {
         if (metric.name === "loss") continue;
-        const prefix = metric.name.includes("/") ? metric.name.split("/")[0] + "/" : metric.name;
+        const prefix = single && metric.name.includes("/") ? metric.name.split("/")[0] + "/" : metric.name;
         if (!groups.has(prefix)) groups.set(prefix, new Set());
         groups.get(prefix).add(metric.name);
       }
@@ -98,14 +99,14 @@
     const several = names.size > 1;
     const series = data.runs.flatMap((run, index) => run.metrics.filter((metric) => names.has(metric.name)).map((metric) => {
       const short = several ? metric.name.slice(prefix.length) : metric.name;
-      const one = { name: single ? short : several ? run.name + " " + short : run.name, x: withFlops(run, run.tables[metric.x]), y: metric.y, dots: metric.dots };
+      const one = { name: single ? short : run.name, x: withFlops(run, run.tables[metric.x]), y: metric.y, dots: metric.dots };
       if (!several) one.colour = single ? 3 : index;
       if (metric.low && single && !several) Object.assign(one, { low: metric.low, high: metric.high });
       return one;
     }));
     const log = /grad_norm/.test(prefix) && series.every((one) => one.y.every((y) => y === null || y > 0));
     const [title, y] = TITLES[prefix] || [prefix.replace(/\/$/, ""), ""];
-    return { title, y: log ? (y ? y + ", " : "") + "log scale" : y, series, log, height: 190 };
+    return { title, legend: single, y: log ? (y ? y + ", " : "") + "log scale" : y, series, log, height: 190 };
   }
 
   function draw(key, place, spec) {
@@ -128,7 +129,7 @@
     const set = (key) => (value) => { state[key] = value; drawAll(); };
     choice(place, "against", axes, state.x, set("x"));
     choice(place, "axis", { linear: "linear", log: "logarithmic" }, state.scale, set("scale"));
-    if (data.runs.every((run) => run.bits[0] !== null))
+    if (knownBits)
       choice(place, "in", { nats: "nats per token", bits: "bits per byte" }, state.unit, set("unit"));
     if (!single) choice(place, "of", { validation: "validation", training: "training" }, state.show, set("show"));
   }
@@ -139,7 +140,9 @@
   }
   controls();
   drawAll();
-  by("window").textContent = Math.max(...data.runs.map((run) => run.window)).toLocaleString("en");
+  const widest = Math.max(...data.runs.map((run) => run.window));
+  by("window").textContent = widest.toLocaleString("en");
+  by("thinned").hidden = widest < 2;
 
   // Samples: the newest of each run at a step.
 

@@ -82,6 +82,7 @@ class Session:
         self.folder, self.options, self.survey, self.callbacks = work.folder, work.options, work.survey, work.callbacks
         self.display, self.stop, self.proven, self.report = Guarded(display), stop, Proven(), work.report
         recipe, self.began = work.recipe, work.began
+        self.reported = False  # report.html is written
         self.barren = False  # the run failed before its first step and leaves no folder
         self.remarks = list(work.remarks)  # lines to print after the title of the run
         machine = choose_machine(recipe.device, recipe.dtype, recipe.threads)
@@ -461,6 +462,7 @@ class Session:
         try:
             self.check_place()
             self.report(self, whole)
+            self.reported = True
         except (EndAtOnce, KeyboardInterrupt, GeneratorExit):
             raise
         except BaseException as error:  # a library written in Rust panics with a class that is no Exception
@@ -507,6 +509,8 @@ class Session:
                 f"validation loss {scores['val_loss']:.4f}{error(scores)}, bits per byte "
                 f"{rate(scores['bits_per_byte'])}{extent(scores)}{part}"
             )
+        if self.reported:
+            self.display.say(f"Curves, samples and attention maps are on a page: {folder}/{self.folder.report.name}")
         self.display.say("To train it further, or to sample from it:")
         self.display.say(f"nanotx resume {folder} --train.steps {2 * self.recipe.train.steps}{own}{watched}")
         self.display.say(f"nanotx sample {folder}{own}")
