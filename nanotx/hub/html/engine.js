@@ -44,18 +44,28 @@ const Nanotx = (() => {
 
   function linear(weight, bias, x, y) {
     const w = weight.data, [rows, columns] = weight.shape;
-    for (let row = 0; row < rows; row++) {
-      const at = row * columns;
-      let a = 0, b = 0, c = 0, d = 0, i = 0;
-      for (; i + 3 < columns; i += 4) {  // four sums, so that a processor need not wait for each addition
-        a += w[at + i] * x[i];
-        b += w[at + i + 1] * x[i + 1];
-        c += w[at + i + 2] * x[i + 2];
-        d += w[at + i + 3] * x[i + 3];
+    let row = 0;
+    for (; row + 3 < rows; row += 4) {  // four rows at once: a processor need not wait for each addition
+      const p = row * columns, q = p + columns, r = q + columns, s = r + columns;
+      let a = 0, b = 0, c = 0, d = 0;
+      for (let i = 0; i < columns; i++) {
+        const number = x[i];
+        a += w[p + i] * number;
+        b += w[q + i] * number;
+        c += w[r + i] * number;
+        d += w[s + i] * number;
       }
-      for (; i < columns; i++) a += w[at + i] * x[i];
-      y[row] = a + b + (c + d) + (bias ? bias.data[row] : 0);
+      y[row] = a;
+      y[row + 1] = b;
+      y[row + 2] = c;
+      y[row + 3] = d;
     }
+    for (; row < rows; row++) {
+      let sum = 0;
+      for (let i = 0; i < columns; i++) sum += w[row * columns + i] * x[i];
+      y[row] = sum;
+    }
+    if (bias) for (row = 0; row < rows; row++) y[row] += bias.data[row];
     return y;
   }
 
@@ -108,7 +118,7 @@ const Nanotx = (() => {
       this.x = new Float64Array(config.dim);
       this.y = new Float64Array(config.dim);
       this.z = new Float64Array(config.dim);
-      this.logits = new Float32Array(config.vocab_size);
+      this.logits = new Float64Array(config.vocab_size);
     }
 
     tensor(name) {
@@ -231,7 +241,7 @@ const Nanotx = (() => {
       norm(this.norm, this.x, this.y, 0, dim);
       linear(this.tensor(tied ? "embedding.weight" : "head.weight"), this.tensor("head.bias"), this.y, this.logits);
       if (softcap) for (let i = 0; i < this.logits.length; i++) this.logits[i] = softcap * Math.tanh(this.logits[i] / softcap);
-      return this.logits.slice();
+      return new Float32Array(this.logits);
     }
   }
 

@@ -129,10 +129,11 @@ function schedule() {
   scheduled = true;
   requestAnimationFrame(() => {
     scheduled = false;
+    showStatus();
+    if (text.unread > 1 && state.written === 0) return;  // a pasted text: compute first, draw then
     showText();
     showNext();
     showHeads();
-    showStatus();
   });
 }
 
@@ -199,15 +200,16 @@ function showText() {
   }
   const looking = state.pointed >= 0 || headShown() >= 0;
   const weights = looking ? looksAt(place, headShown()) : null;
+  const most = weights ? Math.max(...weights.values(), 1e-9) : 1;
   box.classList.toggle("looking", looking);
   [...box.children].forEach((node, key) => {
-    const strength = weights ? Math.sqrt(weights.get(key) || 0) : Math.min(surprise(key) / 7, 1);
+    const strength = weights ? Math.sqrt((weights.get(key) || 0) / most) : Math.min(surprise(key) / 7, 1);
     node.style.setProperty("--strength", (100 * strength).toFixed(0) + "%");
     node.classList.toggle("prompt", key < state.promptLength);
     node.classList.toggle("here", looking && key === place);
   });
-  by("scale-start").textContent = looking ? "not looked at" : "expected";
-  by("scale-end").textContent = looking ? "looked at" : "a surprise";
+  by("scale-start").textContent = looking ? "not at all" : "expected";
+  by("scale-end").textContent = looking ? "most looked at" : "a surprise";
 }
 
 function title(node, before, id, after) {
