@@ -88,7 +88,7 @@ def test_flags_of_a_command_are_those_of_its_fields(name):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["tr"], ["train"]),
+        (["tr"], ["trace", "train"]),
         (["help", "sh"], ["show"]),
         (["--v"], ["--version"]),
         (["tokenizer", "en"], ["encode"]),
