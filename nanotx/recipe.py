@@ -91,7 +91,7 @@ class Train:
         if others and self.steps == type(self).steps:  # the default was not asked for
             object.__setattr__(self, "steps", 0)
         if not others and self.steps == 0:
-            raise ConfigError(f"steps: expected a number of at least 1, got 0; or another of {', '.join(BUDGETS)}.")
+            raise ConfigError(f"steps: expected a number of at least 1, got 0; or one of {', '.join(BUDGETS[1:])}.")
         check_min(self, 0, "steps")
         check_min(self, 1, "tokens", "bytes", "flops")
         if self.seconds is not None and not 0 < self.seconds < math.inf:
