@@ -35,7 +35,7 @@ from nanotx.nn.attention.sdpa import SdpaAttention
 from nanotx.nn.dropout import Dropout
 from nanotx.nn.shapes import Keys, Queries, Values
 from nanotx.recipe import Recipe
-from nanotx.training.compile import settle
+from nanotx.training.compile import plan_compile
 from nanotx.training.dataset import Dataset, load_dataset
 from nanotx.training.trainer import Progress, Trainer
 
@@ -205,7 +205,7 @@ class OurLearner(Learner):
         if best:
             keep_freed_memory()
             tokens = recipe.train.steps * recipe.train.batch_size * recipe.model.context
-            decision = settle(compiling, model, machine, tokens, measured_peak(machine))
+            decision = plan_compile(compiling, model, machine, tokens, measured_peak(machine))
             self.compiled, self.reason = decision.on, decision.reason
         else:
             use_torch_dropout(model)

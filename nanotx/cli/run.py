@@ -178,7 +178,7 @@ def execute(work: Work, name: str, display: AnyDisplay, stop: Stop) -> int:
     path = work.folder.path
     with suppress(Interrupted):
         try:
-            return Session(replace(work, report=write_report), display, stop).go(name)
+            return Session(replace(work, report=write_report), display, stop).run_to_end(name)
         except BrokenPipeError:
             raise
         except (MemoryError, RuntimeError) as error:

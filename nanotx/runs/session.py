@@ -44,7 +44,7 @@ from nanotx.training.auto_batch import largest_micro_batch
 from nanotx.training.budget import calibrate, step_cost, whole_steps, with_steps
 from nanotx.training.callbacks.base import Callback
 from nanotx.training.callbacks.evaluation import Evaluation, Sample
-from nanotx.training.compile import SHARES, settle
+from nanotx.training.compile import SHARES, plan_compile
 from nanotx.training.dataset import load_dataset
 from nanotx.training.loop import TrainingRun, failure
 from nanotx.training.plugins import check_foreign
@@ -83,7 +83,7 @@ class Session:
         self.display, self.stop, self.proven, self.report = Guarded(display), stop, Proven(), work.report
         recipe, self.began = work.recipe, work.began
         self.reported = False  # report.html is written
-        self.barren = False  # the run failed before its first step and leaves no folder
+        self.leaves_nothing = False  # the run failed before its first step and leaves no folder
         self.remarks = list(work.remarks)  # lines to print after the title of the run
         machine = choose_machine(recipe.device, recipe.dtype, recipe.threads)
         machine_fields: Row = {"device": machine.device.type, "dtype": machine.dtype_name, "threads": machine.threads}
@@ -189,19 +189,19 @@ class Session:
         if self.survey.checkpoint and not self.options.allow_mismatch:
             check_corpus(self.survey.checkpoint, read_state(self.survey.checkpoint), digest, size)
 
-    def go(self, name: str) -> int:
+    def run_to_end(self, name: str) -> int:
         """Train to the end, or until asked to stop; return the exit code."""
         new = not self.folder.path.exists()
         self.folder.path.mkdir(parents=True, exist_ok=True)
         try:
             with locked(self.folder.path) as self.check_place:
-                return self.work(name)
+                return self.run_locked(name)
         finally:
-            if new and self.barren:
+            if new and self.leaves_nothing:
                 self.folder.remove_empty()
 
-    def work(self, name: str) -> int:
-        """Train as `go` does, while the lock is held."""
+    def run_locked(self, name: str) -> int:
+        """Train as `run_to_end` does, while the lock is held."""
         self.stop.working = True
         if not self.options.restart:  # restart first moves aside whatever is in the way, such as a dangling link
             checkpoint.probe(self.folder.checkpoints, self.checkpoint_size)
@@ -209,7 +209,7 @@ class Session:
         self.budget = self.recorded_budget(resumed)
         if self.options.restart:
             checkpoint.probe(self.folder.checkpoints, self.checkpoint_size)
-        self.clear_left()
+        self.clear_temporary_files()
         progress = self.trainer.progress
         progress.earlier_seconds -= self.began - nanotx.started  # what this process did before is not the run's
         if progress.step >= self.recipe.train.steps and (figures := self.complete_figures()) is not None:
@@ -219,7 +219,7 @@ class Session:
                 self.display.say(remark)
             for note in self.survey.notes:  # a file was missing
                 self.display.say(note)
-                self.settle()
+                self.write_recipe()
             return self.print_next_steps(stopped=False)
         if not self.texts.eval_texts["val"].size:
             lost = "the tokenizer does not round-trip the validation text: it has unknown or normalised characters."
@@ -238,11 +238,11 @@ class Session:
                 f"warning: the training text has {size:,} tokens, and each step reads {reads:,}: the model will "
                 "memorise it; try a longer text."
             )
-        if warning := never_risen(self.recipe.schedule, self.recipe.train.steps):
+        if warning := warmup_warning(self.recipe.schedule, self.recipe.train.steps):
             self.remarks.append(warning)
         changed = self.changed()
         if not changed:
-            self.settle()
+            self.write_recipe()
         notes = [*self.survey.notes, *keep_samples(self.folder)]
         log = MetricsLog(self.folder.metrics, progress.step, progress.eval_pending)
         files = self.files = RunFiles(self.folder, log, self.check_place, self.checkpoint_size)
@@ -257,7 +257,7 @@ class Session:
                     run.warn(text)
                 if changed:  # recorded before recipe.toml says so
                     log.sync()
-                    self.settle()
+                    self.write_recipe()
                 self.train()
             files.finish()
             if run.saved:
@@ -271,7 +271,7 @@ class Session:
         finally:
             run.close()
             log.close()
-            if self.barren:
+            if self.leaves_nothing:
                 for file in (self.folder.metrics, self.folder.tokenizer, self.folder.recipe):
                     file.unlink(missing_ok=True)
         return self.print_next_steps(stopped=run.stopping)
@@ -320,11 +320,11 @@ class Session:
         """
         name, amount = recipe.train.budget
         tokens = int(recipe.train.steps * recipe.train.batch_size * recipe.model.context)
-        if name == "seconds":  # as many as the machine can learn from in that time, as `settle` estimates it
+        if name == "seconds":  # as many as the machine can learn from in that time, as `plan_compile` estimates it
             tokens = int(amount * self.peak * SHARES[machine.dtype] / model.flops_per_token)
         if recipe.compile is False or (recipe.compile == "auto" and tokens * model.flops_per_token < SHORT * self.peak):
             return False
-        plan = settle("on" if recipe.compile is True else "auto", model, machine, tokens, self.peak)
+        plan = plan_compile("on" if recipe.compile is True else "auto", model, machine, tokens, self.peak)
         self.remarks.append(f"torch.compile is {'on' if plan.on else 'off'}: {plan.reason}")
         return plan.on
 
@@ -345,13 +345,13 @@ class Session:
                 self.display.say(f"evaluations now read {sizes[0]} of each text; before, {sizes[1]}.")
         return resumed
 
-    def clear_left(self) -> None:
+    def clear_temporary_files(self) -> None:
         """Remove temporary files that killed processes left."""
         clear_temporary(self.folder.path, self.folder.checkpoints, sound=self.proven)
         for path in (*self.folder.files, self.folder.path / ".owner"):
             clear(path, age=0.0)
 
-    def settle(self) -> None:
+    def write_recipe(self) -> None:
         """Write the recipe and the tokenizer into the run's folder."""
         write_atomic(self.folder.recipe, write_toml(self.recipe))
         disk.sync(self.folder.path.parent)
@@ -376,11 +376,11 @@ class Session:
             parts = self.recipe.optimizer.part, before.optimizer.part
             self.display.say(f"optimizer {parts[0]} starts without state; that of {parts[1]} is discarded.")
         if before.train.steps != self.recipe.train.steps:
-            self.display.say(self.stretched(before))
+            self.display.say(self.describe_new_span(before))
         digest = recipe_digest(write_toml(self.recipe).encode("utf-8"))
         return [{"event": "changed", "step": step, "changes": changed, "recipe_sha256": digest}]
 
-    def stretched(self, before: Recipe) -> str:
+    def describe_new_span(self, before: Recipe) -> str:
         """Describe what the new number of steps does to the learning rate."""
         old, new, step = before.train.steps, self.recipe.train.steps, self.trainer.progress.step
         was = before.schedule.factor(max(step - 1, 0), old)
@@ -438,14 +438,14 @@ class Session:
         """Save the steps before a part failed, or mark the folder for removal; return a sentence about it."""
         step, folder = self.trainer.progress.step, self.folder.path
         if not step and not self.options.resume:
-            self.barren = True
+            self.leaves_nothing = True
             return f"No step was taken, and {folder} is removed. Correct the file and try again."
         if self.trainer.consistent and step > self.run.saved:
             try:
                 self.run.save()
             except ConfigError:  # what brought us here: the state of a part cannot be saved
                 if not self.run.saved and not self.options.resume:
-                    self.barren = True
+                    self.leaves_nothing = True
                     return f"No checkpoint can be written, and nothing is left in {folder}. Correct it and try again."
             if error := self.run.refused:
                 return f"The last checkpoint is of step {self.run.saved}, and a newer one cannot be written: {error}"
@@ -517,7 +517,7 @@ class Session:
         return 0
 
 
-def never_risen(schedule: Schedule, steps: int) -> str:
+def warmup_warning(schedule: Schedule, steps: int) -> str:
     """Return a warning if the schedule's warm-up is so long that its learning rate is never reached, else ""."""
     best = max(schedule.factor(step, steps) for step in range(0, steps, max(1, steps // 1000)))
     if "warmup" not in fields(type(schedule)) or best > 0.99:

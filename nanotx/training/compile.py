@@ -27,7 +27,7 @@ SHARES = {torch.float32: 0.6, torch.bfloat16: 0.2, torch.float16: 0.2}
 """Fraction of the measured peak that small models reach in eager mode: docs/decisions/device.md."""
 
 
-def settle(wish: Wish, model: Transformer, machine: Machine, tokens: int, peak: float) -> CompileDecision:
+def plan_compile(wish: Wish, model: Transformer, machine: Machine, tokens: int, peak: float) -> CompileDecision:
     """Decide whether a run compiles; a small function is compiled first to check that it works.
 
     Args:

@@ -113,7 +113,7 @@ class Trainer:
         """Take one optimizer step and return its row; `warning` holds a message for the user, if any, `kind` its kind.
 
         Args:
-            keep_gradients: keep the gradients until `release_gradients`, for whoever looks at them.
+            keep_gradients: keep the gradients until `release_gradients`, for callbacks that read them.
 
         Raises:
             Diverged: a number is no longer finite; the weights are still those before the step.
@@ -127,7 +127,7 @@ class Trainer:
             taken = math.isfinite(loss + (0.0 if self.scaler.is_enabled() else norm))
             if not taken:
                 undo()
-                warning, lr = self.handle_nonfinite(loss, norm), 0.0
+                warning, lr = self.handle_nonfinite(loss, norm), 0.0  # takes the step again, to see where it arose
                 undo()
         if not taken:
             self.progress.skipped += 1

@@ -25,7 +25,7 @@ from nanotx.nn.attention.fused import Fused
 from nanotx.nn.block.prenorm import PreNorm
 from nanotx.nn.ffn import Ffn
 from nanotx.nn.transformer import Model, Transformer
-from nanotx.training.compile import compile_training_calls, settle
+from nanotx.training.compile import compile_training_calls, plan_compile
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
@@ -215,19 +215,19 @@ def test_failing_compiler_is_reported_with_its_remedy(monkeypatch):
     monkeypatch.setattr("nanotx.training.compile.find_compiler", lambda: "/usr/bin/g++")
     monkeypatch.setattr("nanotx.training.compile.onednn_is_faster", lambda: False)
     with pytest.raises(ConfigError, match=r"compile: /usr/bin/g\+\+ fails: no licence; mend it; or try --no-compile"):
-        settle("on", model(), on(), 1, peak=1.0)
-    result = settle("auto", model(), on(), 10**12, peak=1e9)
+        plan_compile("on", model(), on(), 1, peak=1.0)
+    result = plan_compile("auto", model(), on(), 10**12, peak=1e9)
     assert (result.on, result.reason.partition(";")[0]) == (False, broken.fault)
-    assert not settle("off", model(), on(), 10**12, peak=1e9).on
+    assert not plan_compile("off", model(), on(), 10**12, peak=1e9).on
     monkeypatch.setattr("nanotx.training.compile.try_compile", lambda _: CompileTrial(fault="", remedy="", seconds=1.0))
-    assert settle("on", model(), on(), 1, peak=1.0).on
-    assert settle("auto", model(), on(), 10**12, peak=1e9).on
-    assert "number of tokens per expert varies" in settle("auto", model("moe"), on(), 10**12, peak=1e9).reason
+    assert plan_compile("on", model(), on(), 1, peak=1.0).on
+    assert plan_compile("auto", model(), on(), 10**12, peak=1e9).on
+    assert "number of tokens per expert varies" in plan_compile("auto", model("moe"), on(), 10**12, peak=1e9).reason
 
 
 def test_short_run_tries_no_compiler(monkeypatch):
     monkeypatch.setattr("nanotx.training.compile.try_compile", lambda _: pytest.fail("it was tried"))
-    assert not settle("auto", model(), on(), 10**3, peak=1e9).on
+    assert not plan_compile("auto", model(), on(), 10**3, peak=1e9).on
 
 
 def test_without_a_compiler_nothing_is_compiled(monkeypatch, tmp_path):
@@ -237,7 +237,7 @@ def test_without_a_compiler_nothing_is_compiled(monkeypatch, tmp_path):
     monkeypatch.setenv("CXX", "icpc")
     assert str(try_compile(CPU)) == "CXX=icpc is not there; unset CXX"
     with pytest.raises(ConfigError, match="compile: CXX=icpc is not there; unset CXX; or try --no-compile"):
-        settle("on", model(), on(), 1, peak=1.0)
+        plan_compile("on", model(), on(), 1, peak=1.0)
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ def late_row(*rest, **named):
 
 
 SESSIONS = []
-WORK = nanotx.runs.session.Session.work
+WORK = nanotx.runs.session.Session.run_locked
 
 
 def seen(self, name):
@@ -64,7 +64,7 @@ BUGS = {
     ),
     "the metrics log is flushed, and then a row is written": (
         "before metrics.jsonl, to which it refers, was flushed",
-        (nanotx.runs.session.Session, "work", seen),
+        (nanotx.runs.session.Session, "run_locked", seen),
         (nanotx.runs.session, "save", late_row),
     ),
     "a summary is written under its final name": (
