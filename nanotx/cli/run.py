@@ -264,14 +264,24 @@ def run_by_name(argv: list[str], callbacks: Sequence[Callback] = (), command: st
         return 0
     if not name:
         raise missing_name(argv)
-    prog = f"{command} {shell_quoted(name)}"
+    recipe, rest, stem = recipe_by_name(argv)
+    return run(recipe, rest, stem, callbacks, f"{command} {shell_quoted(name)}")
+
+
+def recipe_by_name(argv: list[str]) -> tuple[Recipe, list[str], str]:
+    """Return the recipe that the first argument names, the files and flags that change it, and the name of its runs.
+
+    Raises:
+        ConfigError: there is no such recipe.
+    """
+    name = argv[0]
     if Path(name).suffix == ".toml":
-        return run(Recipe(), argv, Path(name).stem, callbacks, prog)
+        return Recipe(), argv, Path(name).stem
     if name in builtin_recipes():
-        return run(importlib.import_module(f"{ENTRY_POINT_GROUP}.{name}").recipe, argv[1:], name, callbacks, prog)
+        return importlib.import_module(f"{ENTRY_POINT_GROUP}.{name}").recipe, argv[1:], name
     for entry in entry_points(group=ENTRY_POINT_GROUP, name=name):
-        return run(entry.load(), argv[1:], name, callbacks, prog)
+        return entry.load(), argv[1:], name
     preset = presets("recipes") / f"{name}.toml"
     if preset.is_file():
-        return run(Recipe(), [str(preset), *argv[1:]], name, callbacks, prog)
+        return Recipe(), [str(preset), *argv[1:]], name
     raise no_such_recipe(name, argv[1:])

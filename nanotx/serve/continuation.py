@@ -85,20 +85,17 @@ class Continuation:
         """Why it ended, in the words of the API."""
         return "stop" if self.completion.stopped else "length"
 
-    def prompt_tokens(self, start: int = 0) -> list[ShownToken]:
-        """Return the tokens of the prompt from one on; those before the context, and its first, are not predicted."""
-        loaded, prompt = self.loaded, self.wanted.prompt
-        ids = list(self.prompt_ids) if prompt else []
+    def prompt_tokens(self) -> list[ShownToken]:
+        """Return the tokens of the prompt; those before the context, and its first, have no log-probability."""
+        ids, loaded = list(self.prompt_ids) if self.wanted.prompt else [], self.loaded
         window = ids[-loaded.model.context :]
         scores: list[tuple[float | None, Top]] = [(None, ())] * min(len(ids), len(ids) - len(window) + 1)
-        with self.run.lock, removed(loaded.model, self.edits if len(window) > 1 else {}):
+        with self.run.lock, removed(loaded.model, self.edits if window else {}):
             scores += token_log_probs(loaded.model, window, self.wanted.top)
-        lengths = {token: len(loaded.tokenizer.decode([token])) for token in set(ids)}
-        offset = sum(lengths[token] for token in ids[:start])
-        tokens = []
-        for token, (log_prob, top) in zip(ids[start:], scores[start:], strict=True):
-            tokens.append(ShownToken(id=token, log_prob=log_prob, top=top, offset=min(len(prompt), offset)))
-            offset += lengths[token]
+        offset, tokens = 0, []
+        for token, (log_prob, top) in zip(ids, scores, strict=True):
+            tokens.append(ShownToken(id=token, log_prob=log_prob, top=top, offset=offset))
+            offset = min(len(self.wanted.prompt), offset + len(loaded.tokenizer.decode([token])))
         return tokens
 
     def __iter__(self) -> Iterator[Piece]:

@@ -88,7 +88,7 @@ def run_events(run: ServedRun, wanted: Wanted) -> Iterator[dict[str, Any]]:
     continuation = Continuation(run, wanted)
     loaded = continuation.loaded
     yield {
-        "prompt": [shown(loaded, token) for token in continuation.prompt_tokens(continuation.left_out)],
+        "prompt": [shown(loaded, token) for token in continuation.prompt_tokens()],
         "left_out": continuation.left_out,
         "step": loaded.step,
     }

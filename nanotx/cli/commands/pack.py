@@ -14,7 +14,7 @@ from nanotx.runs.load import load
 
 USAGE = "RUN [PATH]"
 GROUP = "Hand a run on"
-ORDER = 40
+ORDER = 43
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

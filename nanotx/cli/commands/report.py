@@ -18,7 +18,7 @@ from nanotx.runs.run_table import find_runs
 
 USAGE = "RUN ..."
 GROUP = "Use a run"
-ORDER = 21
+ORDER = 26
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,7 +28,7 @@ from nanotx.runs.load import LoadedRun, load
 
 USAGE = "RUN TEXT"
 GROUP = "Use a run"
-ORDER = 24
+ORDER = 28
 
 PROG = "nanotx trace"
 

@@ -1,0 +1,113 @@
+"""What an arm costs: sizes, and the time of a step, measured alone and interleaved before anything is trained."""
+
+import math
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from nanotx.data.corpus import Corpus
+from nanotx.errors import Diverged
+from nanotx.experiments.plan import Arm, Facts, prepared
+from nanotx.experiments.runner import training_curve
+from nanotx.hardware.device import choose_machine, synchronize
+from nanotx.recipe import Recipe
+from nanotx.training.dataset import Dataset, load_dataset
+from nanotx.training.trainer import Trainer
+
+TAIL = 0.05
+"""Share of the steps over which a training loss is averaged."""
+
+
+def measure(arms: Sequence[Arm], corpus: Corpus, rounds: int) -> list[Facts]:
+    """Return the facts of all arms; each takes one step per round, in an order that rotates.
+
+    On a CPU the time is processor time of one thread, which other processes hardly touch.
+
+    Args:
+        arms: the arms.
+        corpus: whose training text the steps read.
+        rounds: of the timing; 0 times nothing.
+    """
+    recipes = [prepared(arm.recipe, corpus, max(rounds + 1, arm.recipe.train.steps), arm.recipe.seed) for arm in arms]
+    datasets, trainers, facts = list[Dataset](), list[Trainer](), list[Facts]()
+    for recipe in recipes:
+        machine = choose_machine(recipe.device, recipe.dtype, recipe.threads)
+        known = zip(recipes, datasets, strict=False)
+        same = [data for other, data in known if reads_alike(other, recipe)]
+        data = same[0] if same else load_dataset(recipe)
+        datasets.append(data)
+        model = recipe.model.build(data.codec.vocab_size, recipe.seed)
+        text = data.eval_texts["train"]
+        facts.append(
+            Facts(
+                tokens_per_step=recipe.train.batch_size * recipe.model.context,
+                bytes_per_token=text.size / text.tokens if text.size else math.nan,
+                flops_per_token=float(model.flops_per_token),
+                seconds_per_step=None,
+                parameters=model.parameter_count,
+            )
+        )
+        if rounds:
+            trainers.append(Trainer(recipe, model, data.windows, machine))
+    if not rounds:
+        return facts
+    seconds = interleaved(trainers, rounds)
+    return [replace(fact, seconds_per_step=time) for fact, time in zip(facts, seconds, strict=True)]
+
+
+def reads_alike(first: Recipe, second: Recipe) -> bool:
+    """Return whether two recipes of one corpus and seed have the same windows."""
+    return (first.tokenizer, first.model.context) == (second.tokenizer, second.model.context)
+
+
+def interleaved(trainers: Sequence[Trainer], rounds: int) -> list[float | None]:
+    """Return the median seconds of a step of each trainer; None for one that diverges. The first round warms up."""
+    times: list[list[float]] = [[] for _ in trainers]
+    diverged = set[int]()
+    for turn in range(rounds + 1):
+        for place in range(len(trainers)):
+            index = (place + turn) % len(trainers)
+            if index in diverged:
+                continue
+            device = trainers[index].machine.device
+            clock = time.process_time if device.type == "cpu" else time.perf_counter
+            synchronize(device)
+            began = clock()
+            try:
+                trainers[index].train_step()
+            except Diverged:
+                diverged.add(index)
+            synchronize(device)
+            times[index].append(clock() - began)
+    return [None if index in diverged else statistics.median(some[1:]) for index, some in enumerate(times)]
+
+
+def steps_to_baseline(baseline: Sequence[Path], runs: Sequence[Path]) -> float | None:
+    """Return after how many steps the runs of an arm have the baseline's final training loss.
+
+    Losses are means over a twentieth of the steps. Runs of a seed read the same windows, so the curves need no
+    validation text.
+
+    Args:
+        baseline: the folders of the baseline's runs.
+        runs: of the arm, of the same seeds, with the same tokenizer.
+
+    Returns:
+        The median over the seeds; None if most of them never have it.
+    """
+    steps = list[float]()
+    for base, run in zip(baseline, runs, strict=True):
+        reference, losses = training_curve(base), training_curve(run)
+        tail = max(1, round(TAIL * len(reference)))
+        target = statistics.fmean(reference[-tail:])
+        total, reached = 0.0, math.inf
+        for step, loss in enumerate(losses, start=1):
+            total += loss - (losses[step - tail - 1] if step > tail else 0.0)
+            if step >= tail and total / tail <= target + 1e-12:
+                reached = step
+                break
+        steps.append(reached)
+    middle = statistics.median(steps)
+    return float(middle) if math.isfinite(middle) else None

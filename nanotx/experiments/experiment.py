@@ -1,0 +1,373 @@
+"""An experiment: plan, laws, timing, runs and verdicts, with all that was done written into one folder.
+
+`experiment.json` is the record: what was planned, what was measured before, and how often verdicts and the validation
+text were looked at. Runs are ordinary run folders beside it, so whatever kills the experiment, the same command
+continues it, and the verdicts are those of an experiment that was never disturbed.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nanotx.data.corpus import Corpus
+from nanotx.errors import ConfigError, LawBroken, RunError
+from nanotx.evaluation.loss import evaluate
+from nanotx.evaluation.texts import eval_texts_of
+from nanotx.experiments.costs import measure, steps_to_baseline
+from nanotx.experiments.plan import Arm, Equal, Facts, changed_parts, digest, equal_steps, prepared, training_corpus
+from nanotx.experiments.runner import Job, Result, finished, run_jobs
+from nanotx.experiments.statistics import ALPHA, SMALLEST, Verdict, judge
+from nanotx.files import read_regular, write_atomic
+from nanotx.hardware.device import choose_machine
+from nanotx.laws.all_laws import LAWS, laws_on, part_of
+from nanotx.laws.runner import attempt_all
+from nanotx.runs.load import load
+from nanotx.runs.valid import TEXT
+
+FORMAT = 1
+"""Version of experiment.json."""
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Design:
+    """What is compared, and how."""
+
+    name: str  # of the recipe
+    arms: tuple[Arm, ...]  # the baseline first
+    seeds: tuple[int, ...]  # all that may be used, in order
+    looks: tuple[int, ...]  # numbers of seeds after which there is a verdict; the last is the number of seeds
+    equal: Equal = "steps"
+    smallest: float = SMALLEST  # the smallest difference that matters, in bits per byte
+    held_out: float = 0.1  # share of the training text, at its end, that decides
+    rounds: int = 3  # of the timing
+    examples: int = 20  # cases of each law of a changed part; 0 checks none
+    load: tuple[str, ...] = ()  # files with parts of the user's own
+
+
+@dataclass(kw_only=True)
+class Outcome:
+    """The result of an experiment so far."""
+
+    design: Design
+    facts: list[Facts]
+    steps: list[int]
+    losses: dict[str, list[float | None]]  # of each arm by seed, in bits per byte, or nats where there are none
+    nats: dict[str, list[float | None]]
+    verdicts: dict[str, Verdict]
+    unit: str  # of losses: "bits per byte" or "nats"
+    diverged: dict[str, str]  # how an arm diverged, by its first seed that did
+    to_baseline: dict[str, float | None]  # steps to the baseline's final training loss
+    notes: list[str] = field(default_factory=list)
+    validation: list[dict[str, Any]] = field(default_factory=list)  # readings of the validation text
+
+
+class Experiment:
+    """An experiment in its folder."""
+
+    def __init__(self, design: Design, folder: Path, say: Say = lambda line: None) -> None:
+        """Open the folder, or prepare it.
+
+        Raises:
+            ConfigError: it holds another experiment, or something else.
+            DataError: the training text is too short.
+        """
+        self.design, self.folder, self.say = design, folder, say
+        self.file = folder / "experiment.json"
+        self.record = self.opened()
+        self.corpus = self.texts()
+
+    def opened(self) -> dict[str, Any]:
+        """Return the record in the folder, or a new one."""
+        if not self.file.exists():
+            if self.folder.exists() and any(not path.name.startswith(".") for path in self.folder.iterdir()):
+                raise ConfigError(f"--out {self.folder}: not empty, and no experiment; choose another folder.")
+            return {"format": FORMAT, **self.planned(), "arms": {}, "laws": {}, "results": {}, "verdicts_after": [],
+                    "validation_readings": []}  # fmt: skip
+        try:
+            record: dict[str, Any] = json.loads(read_regular(self.file, 64 * TEXT))
+            known = record["format"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunError(f"{self.file}: cannot be read: {error}; choose another --out.") from None
+        if known != FORMAT:
+            raise RunError(f"{self.file}: format {known}, and this version of nanotx knows {FORMAT}; update nanotx.")
+        for key, value in self.planned().items():
+            if record.get(key) != value:
+                raise ConfigError(
+                    f"--out {self.folder}: holds an experiment that differs in {key} ({record.get(key)!r:.60}, and now "
+                    f"{value!r:.60}); choose another folder, or give the same flags to continue it."
+                )
+        return record
+
+    def planned(self) -> dict[str, Any]:
+        """Return what may not change while an experiment lasts."""
+        design = self.design
+        return {
+            "recipe": design.name,
+            "recipe_sha256": digest(design.arms[0].recipe),
+            "equal": design.equal,
+            "held_out": design.held_out,
+            "looks": list(design.looks[:-1]),  # the last may move: more seeds, which is said
+        }
+
+    def texts(self) -> Corpus:
+        """Return the corpus of the arms."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        corpus = training_corpus(self.design.arms[0].recipe.corpus, self.folder, self.design.held_out)
+        self.write()
+        return corpus
+
+    def write(self) -> None:
+        """Write the record."""
+        write_atomic(self.file, json.dumps(self.record, indent=1, allow_nan=False) + "\n")
+
+    # Before anything is trained.
+
+    def check_laws(self) -> None:
+        """Check the laws of every part that an arm has and the baseline has not.
+
+        Raises:
+            LawBroken: one is broken; says which, and how to see the case again.
+        """
+        parts = changed_parts(self.design.arms) if self.design.examples else []
+        for name in parts:
+            if name.partition("/")[0] not in LAWS or self.record["laws"].get(name) == self.design.examples:
+                continue
+            self.say(f"laws of {name}")
+            verdicts = attempt_all(laws_on(name), part_of(name), self.design.examples)
+            broken = [verdict for verdict in verdicts if verdict.broken]
+            if broken:
+                lines = [f"{name} breaks {verdict.law}: {verdict.broken}" for verdict in broken]
+                raise LawBroken(
+                    "\n".join(
+                        [*lines, broken[0].replay(self.design.load), "Nothing was trained; correct the part first."]
+                    )
+                )
+            if not any("/" in file for file in self.design.load):
+                self.record["laws"][name] = self.design.examples
+        self.write()
+
+    def measured(self) -> tuple[list[Facts], list[int]]:
+        """Return facts and steps of each arm; measured once, then read from the record."""
+        names, known = [arm.name for arm in self.design.arms], self.record["arms"]
+        if not all(name in known for name in names):
+            if known and self.design.equal == "seconds":
+                raise ConfigError(
+                    f"--out {self.folder}: arms are timed together; choose another folder for other arms."
+                )
+            self.say("timing the arms alone")
+            facts = measure(self.design.arms, self.corpus, self.design.rounds)
+            steps = equal_steps(self.design.arms, facts, self.design.equal)
+            for arm, fact, count in zip(self.design.arms, facts, steps, strict=True):
+                known[arm.name] = {**strict(asdict(fact)), "steps": count, "folder": arm.folder, "swapped": arm.swapped}
+            self.write()
+        keys = Facts.__dataclass_fields__
+        facts = [Facts(**{key: value for key, value in known[name].items() if key in keys}) for name in names]
+        return facts, [known[name]["steps"] for name in names]
+
+    # Runs.
+
+    def job(self, arm: Arm, seed: int, steps: int) -> Job:
+        """Return the run of an arm at a seed."""
+        folder = self.folder / arm.folder / f"seed-{seed}"
+        return Job(arm=arm.name, seed=seed, folder=folder, recipe=prepared(arm.recipe, self.corpus, steps, seed))
+
+    def train(self, arms: Sequence[Arm], seeds: Sequence[int], steps: Mapping[str, int], processes: int) -> None:
+        """Train these arms at these seeds, those that are not complete; both arms of a pair come near each other."""
+        jobs = [self.job(arm, seed, steps[arm.name]) for seed in seeds for arm in arms]
+        missing = []
+        for job in jobs:
+            result = finished(job)
+            if result:
+                self.note(result)
+            elif "diverged" not in self.results(job.arm).get(str(job.seed), {}):
+                missing.append(job)
+        self.write()
+        done, total = len(jobs) - len(missing), len(jobs)
+        if not missing:
+            return
+
+        def on_result(result: Result) -> None:
+            nonlocal done
+            done += 1
+            self.note(result)
+            self.write()
+            self.say(f"{done} of {total} runs: {result.arm}, seed {result.seed}")
+
+        self.say(f"{done} of {total} runs")
+        run_jobs(missing, min(processes, len(missing)), self.design.load, on_result)
+
+    def results(self, arm: str) -> dict[str, Any]:
+        """Return the recorded results of an arm by seed."""
+        recorded: dict[str, Any] = self.record["results"].setdefault(arm, {})
+        return recorded
+
+    def note(self, result: Result) -> None:
+        """Record a result."""
+        keys = ("bits_per_byte", "val_loss", "train_seconds", "tokenizer_sha256", "corpus_sha256", "eval_tokens")
+        figures = {key: result.figures.get(key) for key in keys}
+        lost = result.diverged or ("" if result.finite else "its loss is not finite")
+        entry = {"diverged": lost} if lost else figures
+        before = self.results(result.arm).get(str(result.seed), {})
+        about = {"machine": result.machine, "cpu_seconds": result.cpu_seconds} if result.cpu_seconds else {}
+        self.results(result.arm)[str(result.seed)] = {**before, **entry, **about}
+
+    # Verdicts.
+
+    def run(self, processes: int = 1) -> Outcome:
+        """Check, measure, train and judge; after each look, arms that are decided are left.
+
+        Raises:
+            LawBroken: a changed part breaks a law.
+            KeyboardInterrupt: a signal stopped it; the same call continues it.
+            NanotxError: an arm cannot be trained.
+        """
+        self.check_laws()
+        facts, steps = self.measured()
+        counts = dict(zip((arm.name for arm in self.design.arms), steps, strict=True))
+        baseline, open_arms = self.design.arms[0], list(self.design.arms[1:])
+        for size in self.design.looks:
+            self.train([baseline, *open_arms], self.design.seeds[:size], counts, processes)
+            verdicts = self.judged(size)
+            open_arms = [arm for arm in open_arms if not verdicts[arm.name].decided]
+            if not open_arms:
+                break
+        outcome = self.outcome(facts, steps, size)
+        if size not in self.record["verdicts_after"]:
+            self.record["verdicts_after"].append(size)
+        self.write()
+        return outcome
+
+    def column(self, arm: str, key: str, size: int) -> list[float | None]:
+        """Return a figure of an arm of the first seeds: as many as there are, None where it diverged."""
+        recorded = self.results(arm)
+        seeds = [str(seed) for seed in self.design.seeds[:size]]
+        present = [seed for seed in seeds if seed in recorded]
+        return [recorded[seed].get(key) for seed in present]
+
+    def unit(self) -> str:
+        """Return the key of the figure that is judged: bits per byte, or nats where a text does not round-trip.
+
+        Raises:
+            ConfigError: there are no bits per byte, and the tokenizers differ.
+        """
+        entries = [
+            entry for some in self.record["results"].values() for entry in some.values() if "diverged" not in entry
+        ]
+        if all(entry["bits_per_byte"] is not None for entry in entries):
+            return "bits_per_byte"
+        if len({entry["tokenizer_sha256"] for entry in entries}) > 1:
+            raise ConfigError(
+                "the arms have different tokenizers, and one of them does not round-trip the text, so there are no "
+                "bits per byte to compare; use one that round-trips, such as byte or bpe."
+            )
+        return "val_loss"
+
+    def judged(self, size: int) -> dict[str, Verdict]:
+        """Return the verdicts after a number of seeds."""
+        key = self.unit()
+        losses = {arm.name: self.column(arm.name, key, size) for arm in self.design.arms}
+        baseline = losses.pop(self.design.arms[0].name)
+        return judge(baseline, losses, smallest=self.design.smallest, alpha=ALPHA, looks=self.design.looks)
+
+    def outcome(self, facts: list[Facts], steps: list[int], size: int) -> Outcome:
+        """Return all that is known after a number of seeds."""
+        names, key = [arm.name for arm in self.design.arms], self.unit()
+        diverged = {
+            name: next((entry["diverged"] for entry in self.results(name).values() if "diverged" in entry), "")
+            for name in names
+        }
+        return Outcome(
+            design=self.design,
+            facts=facts,
+            steps=steps,
+            losses={name: self.column(name, key, size) for name in names},
+            nats={name: self.column(name, "val_loss", size) for name in names},
+            verdicts=self.judged(size),
+            unit="bits per byte" if key == "bits_per_byte" else "nats",
+            diverged={name: how for name, how in diverged.items() if how},
+            to_baseline=self.times_to_baseline(steps),
+            notes=self.notes(size),
+            validation=self.record["validation_readings"],
+        )
+
+    def times_to_baseline(self, steps: list[int]) -> dict[str, float | None]:
+        """Return of each arm with the baseline's tokenizer the steps to the baseline's final training loss."""
+        reached: dict[str, float | None] = {}
+        base, base_steps = self.design.arms[0], steps[0]
+        for arm, count in zip(self.design.arms, steps, strict=True):
+            mine, theirs = self.results(arm.name), self.results(base.name)
+            seeds = [
+                seed
+                for seed in mine
+                if "diverged" not in mine[seed] and "diverged" not in theirs.get(seed, {"diverged": 1})
+            ]
+            if not seeds or any(mine[seed]["tokenizer_sha256"] != theirs[seed]["tokenizer_sha256"] for seed in seeds):
+                continue
+            folders = [
+                [self.job(one, int(seed), n).folder for seed in seeds] for one, n in ((base, base_steps), (arm, count))
+            ]
+            reached[arm.name] = steps_to_baseline(*folders)
+        return reached
+
+    def notes(self, size: int) -> list[str]:
+        """Return what a reader of the verdicts has to know."""
+        notes = []
+        earlier = [look for look in self.record["verdicts_after"] if look < size and look not in self.design.looks]
+        if earlier:
+            notes.append(
+                f"There was a verdict after {earlier[-1]} seeds already, and seeds were added since: looking again "
+                "costs certainty, and this p does not contain that. Next time plan for it with --until verdict."
+            )
+        machines: dict[str, list[str]] = {}
+        for arm, some in self.record["results"].items():
+            for seed, entry in some.items():
+                if entry.get("machine"):
+                    machines.setdefault(json.dumps(entry["machine"], sort_keys=True), []).append(f"{arm}, seed {seed}")
+        if len(machines) > 1:
+            groups = sorted(machines.values(), key=len)
+            shown = [f"{group[0]} and {len(group) - 1} more" if len(group) > 1 else group[0] for group in groups]
+            notes.append(
+                f"The runs were made on {len(machines)} machines or versions ({'; '.join(shown)}): a pair whose runs "
+                "differ in that differs in more than the change."
+            )
+        return notes
+
+    # The validation text.
+
+    def read_validation(self, outcome: Outcome) -> None:
+        """Evaluate every complete run on the validation text, once, and record that it was read.
+
+        The verdicts remain those of the held-out piece.
+        """
+        base = self.design.arms[0].recipe
+        training, validation = base.corpus.split()
+        scores: dict[str, dict[str, float | None]] = {}
+        for arm, steps in zip(self.design.arms, outcome.steps, strict=True):
+            for seed, entry in self.results(arm.name).items():
+                if "diverged" in entry:
+                    continue
+                loaded = load(self.job(arm, int(seed), steps).folder)
+                machine = choose_machine(loaded.recipe.device, loaded.recipe.dtype, 1)
+                text = eval_texts_of(
+                    loaded.tokenizer, training, validation, loaded.recipe.model.context, loaded.recipe.train
+                )
+                score = evaluate(loaded.model.to(machine.device), text["val"], machine)
+                scores.setdefault(arm.name, {})[seed] = score.bits_per_byte
+        self.record["validation_readings"].append(
+            {"time": time.strftime("%Y-%m-%d %H:%M:%S %z"), "bits_per_byte": scores}
+        )
+        self.write()
+        outcome.validation = self.record["validation_readings"]
+
+
+def strict(values: dict[str, Any]) -> dict[str, Any]:
+    """Return values with None for numbers that are not finite."""
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in values.items()
+    }

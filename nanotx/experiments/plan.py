@@ -1,0 +1,308 @@
+"""The plan of an experiment: arms, each a change of one recipe, on the same seeds, texts and budget."""
+
+import hashlib
+import re
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from nanotx.config.registry import Slot, file_of, is_foreign
+from nanotx.config.toml import write_toml
+from nanotx.data.corpus import Corpus
+from nanotx.data.corpus.file import File
+from nanotx.data.corpus.tokens import Tokens
+from nanotx.errors import ConfigError, DataError, NanotxError
+from nanotx.files import write_atomic
+from nanotx.recipe import BUDGETS, Recipe
+from nanotx.recipe_flags import read_recipe, walk_configs
+from nanotx.recipe_swaps import find_swaps
+from nanotx.tokenizers.token_corpus import token_files_of
+
+BASELINE = "baseline"
+"""Name of the arm without a change."""
+
+Equal = Literal["steps", "tokens", "bytes", "flops", "seconds"]
+
+CHECKPOINTS = 4
+"""Checkpoints of a run, after the first step: what a kill can cost is the steps between two of them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One variant of the recipe."""
+
+    name: str  # the change as it was typed, or "baseline"
+    recipe: Recipe
+    swapped: tuple[str, ...] = ()  # fields that the change did not name, and that differ because a part does
+
+    @property
+    def folder(self) -> str:
+        """The name of the folder of its runs: readable, and different for different changes."""
+        plain = re.sub(r"[^A-Za-z0-9.]+", "_", self.name).strip("_.")[:40]
+        same = plain == self.name
+        return plain if same else f"{plain}-{hashlib.sha256(self.name.encode()).hexdigest()[:6]}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What an arm's budget is computed from."""
+
+    tokens_per_step: int
+    bytes_per_token: float  # of the training text
+    flops_per_token: float
+    seconds_per_step: float | None  # measured alone, interleaved with the others; None where nothing was timed
+    parameters: int
+
+
+# Changes.
+
+
+def split_change(change: str) -> list[tuple[str, Any]]:
+    """Return the assignments of a change, such as `ffn=relu2; optimizer.lr=4e-3`, as fields and values.
+
+    A value is TOML; a bare word is a string.
+
+    Raises:
+        ConfigError: there is no assignment, or a value is neither.
+    """
+    assignments = []
+    for piece in outside_quotes(change, ";"):
+        if not piece.strip():
+            continue
+        key, equals, text = piece.partition("=")
+        key, text = key.strip(), text.strip()
+        if not equals or not re.fullmatch(r"[A-Za-z_][\w.-]*", key) or not text:
+            raise ConfigError(
+                f"--change {change!r}: expected FIELD=VALUE such as ffn=relu2, or several separated by ';', "
+                f"got {piece.strip()!r}."
+            )
+        assignments.append((key.replace("-", "_"), read_value(change, text)))
+    if not assignments:
+        raise ConfigError(f"--change {change!r}: expected FIELD=VALUE such as ffn=relu2, got nothing.")
+    return assignments
+
+
+def outside_quotes(text: str, separator: str) -> list[str]:
+    """Return the pieces of a text between separators that are in no quotes, braces or brackets."""
+    pieces, quote, depth = [""], "", 0
+    for character in text:
+        if character == separator and not quote and not depth:
+            pieces.append("")
+            continue
+        pieces[-1] += character
+        if quote:
+            quote = "" if character == quote else quote
+        elif character in "\"'":
+            quote = character
+        else:
+            depth += (character in "{[") - (character in "}]")
+    return pieces
+
+
+def read_value(change: str, text: str) -> Any:
+    """Return a value of TOML, or a bare word as a string.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except (tomllib.TOMLDecodeError, KeyError) as error:
+        if re.fullmatch(r"[\w./-]+", text):
+            return text
+        raise ConfigError(f"--change {change!r}: {text}: {error}; strings with spaces need quotes.") from None
+
+
+def change_flags(assignments: Sequence[tuple[str, Any]]) -> list[str]:
+    """Return the flags of a recipe that make some assignments."""
+    return [word for key, value in assignments for word in flags_of(key, value)]
+
+
+def flags_of(key: str, value: Any) -> list[str]:
+    """Return the flags of one assignment; a table names a part and fields of it."""
+    if isinstance(value, dict):
+        part = [f"--{key}={value['part']}"] if "part" in value else []
+        return part + [
+            word for name, item in value.items() if name != "part" for word in flags_of(f"{key}.{name}", item)
+        ]
+    if isinstance(value, bool):
+        return [f"--{key}={'true' if value else 'false'}"]
+    if isinstance(value, list):
+        return [f"--{key}", *map(str, value)]
+    return [f"--{key}={value}"]
+
+
+def make_arms(
+    base: Recipe, changes: Sequence[str], allow_swaps: bool = False, prog: str = "nanotx train NAME"
+) -> list[Arm]:
+    """Return the baseline and an arm per change.
+
+    Args:
+        base: the recipe that is changed.
+        changes: as typed.
+        allow_swaps: accept changes that change fields beside those they name.
+        prog: a command whose help lists the fields, for errors.
+
+    Raises:
+        ConfigError: a change cannot be read or built, is given twice, changes the texts or the budget, or swaps fields.
+    """
+    arms = [Arm(name=BASELINE, recipe=base)]
+    for change in changes:
+        name = "; ".join(piece.strip() for piece in outside_quotes(change, ";") if piece.strip())
+        if name in [arm.name for arm in arms]:
+            raise ConfigError(f"--change {change!r}: given twice; each arm needs a change of its own.")
+        arms.append(make_arm(base, change, name, allow_swaps, prog))
+    return arms
+
+
+def make_arm(base: Recipe, change: str, name: str, allow_swaps: bool, prog: str) -> Arm:
+    """Return the arm of a change; raises as `make_arms`."""
+    assignments = split_change(change)
+    for key, _ in assignments:
+        check_field(change, key)
+    flags = change_flags(assignments)
+    try:
+        recipe, _ = read_recipe(base, flags, prog)
+    except NanotxError as error:
+        raise type(error)(f"--change {change!r}: {error}") from None
+    except SystemExit:
+        raise ConfigError(f"--change {change!r}: expected FIELD=VALUE such as ffn=relu2.") from None
+    swaps = [swap for swap in find_swaps(base, flags, recipe) if swap.fields]
+    moved = [str(swap) for swap in swaps if swap.changed]
+    if moved and not allow_swaps:
+        raise ConfigError(
+            f"--change {change!r} changes other fields too: {'; '.join(moved)}. Name them in the change, separated by "
+            "';', or accept them with --allow-swaps."
+        )
+    return Arm(name=name, recipe=recipe, swapped=tuple(map(str, swaps)))
+
+
+def check_field(change: str, key: str) -> None:
+    """Raise ConfigError where a change would make arms incomparable."""
+    first, _, rest = key.partition(".")
+    if first == "corpus":
+        raise ConfigError(f"--change {change!r}: all arms have the same text; compare corpora by nanotx eval instead.")
+    if first == "train" and rest in BUDGETS:
+        raise ConfigError(
+            f"--change {change!r}: budgets would differ; all arms have that of the recipe. Set it for all with "
+            f"--train.{rest}, or choose what is equal with --equal {'|'.join(BUDGETS)}."
+        )
+    if key == "seed" or key.endswith("_seed"):
+        raise ConfigError(f"--change {change!r}: seeds are the same for all arms; set them with --seeds.")
+
+
+def equal_arms(arms: Sequence[Arm]) -> list[str]:
+    """Return the names of the arms whose recipe equals the baseline's."""
+    return [arm.name for arm in arms[1:] if arm.recipe == arms[0].recipe]
+
+
+def changed_parts(arms: Sequence[Arm]) -> list[str]:
+    """Return the parts, as slot/part, that an arm has and the baseline has not."""
+    before = parts_of(arms[0].recipe)
+    return sorted({name for arm in arms[1:] for name in parts_of(arm.recipe) - before})
+
+
+def parts_of(recipe: Recipe) -> set[str]:
+    """Return the parts of a recipe, as slot/part."""
+    configs = [config for _, _, config in walk_configs(recipe) if isinstance(config, Slot)]
+    return {f"{type(config).slot}/{config.part}" for config in configs}
+
+
+def foreign_files(arms: Sequence[Arm]) -> list[Path]:
+    """Return the files of the user that bring parts of the arms."""
+    configs = [config for arm in arms for _, _, config in walk_configs(arm.recipe) if isinstance(config, Slot)]
+    return sorted({Path(file_of(type(config))) for config in configs if is_foreign(type(config))})
+
+
+# Texts.
+
+
+def training_corpus(corpus: Corpus, folder: Path, fraction: float) -> Corpus:
+    """Return a corpus of the training text alone, whose validation part is the end of that text.
+
+    The training text is copied into the folder, and the validation text is not: what the arms cannot read cannot decide
+    between them. The training files of token files are used where they are.
+
+    Args:
+        corpus: the recipe's.
+        folder: of the experiment.
+        fraction: of the training text to hold out.
+
+    Raises:
+        DataError: the corpus cannot be read, is too short, or consists of token files without validation files.
+    """
+    if files := token_files_of(corpus):
+        if not files.val:
+            raise DataError(
+                f"{corpus.where()}: has no files to validate on, so its last ids are for validation and none can be "
+                "held out beside them; name some with --corpus.val-path."
+            )
+        return Tokens(path=tuple(map(str, files.train)), validation=fraction)
+    training, _ = corpus.split()
+    try:
+        held_out = File(path=str(folder / "training.txt"), validation=fraction)
+        held_out.cut(len(training))
+    except DataError as error:
+        raise DataError(f"the training text is too short to hold a piece of it out: {error}") from None
+    write_atomic(folder / "training.txt", training)
+    return held_out
+
+
+# Budgets.
+
+
+def equal_steps(arms: Sequence[Arm], facts: Sequence[Facts], equal: Equal) -> list[int]:
+    """Return the steps of each arm, such that all have the same budget as the baseline.
+
+    Raises:
+        ConfigError: with equal steps an arm would learn from another number of tokens; or nothing was timed.
+    """
+    base = facts[0]
+    if equal == "steps":
+        for arm, fact in zip(arms, facts, strict=True):
+            if fact.tokens_per_step != base.tokens_per_step:
+                raise ConfigError(
+                    f"--change {arm.name!r}: budgets would differ: a step learns from {fact.tokens_per_step:,} tokens, "
+                    f"and the baseline's from {base.tokens_per_step:,}; try --equal tokens, bytes, flops or seconds."
+                )
+    budget, amount = arms[0].recipe.train.budget
+    total = amount * budget_per_step(base, equal) / budget_per_step(base, cast(Equal, budget))
+    return [max(1, round(total / budget_per_step(fact, equal))) for fact in facts]
+
+
+def budget_per_step(facts: Facts, equal: Equal) -> float:
+    """Return what a step takes of a budget.
+
+    Raises:
+        ConfigError: the budget is time, and nothing was timed.
+    """
+    tokens = facts.tokens_per_step
+    if equal == "seconds":
+        if not facts.seconds_per_step:
+            raise ConfigError("--equal seconds needs the timing; leave out --rounds 0.")
+        return facts.seconds_per_step
+    return {
+        "steps": 1.0,
+        "tokens": float(tokens),
+        "bytes": tokens * facts.bytes_per_token,
+        "flops": tokens * facts.flops_per_token,
+    }[equal]
+
+
+def prepared(recipe: Recipe, corpus: Corpus, steps: int, seed: int) -> Recipe:
+    """Return the recipe of a run of an arm: one thread, one evaluation at the end, checkpoints to resume from."""
+    train = replace(
+        recipe.train.with_steps(steps),
+        eval_every=0,
+        sample_every=0,
+        sample_tokens=1,
+        checkpoint_every=-(-steps // CHECKPOINTS),
+    )
+    return replace(recipe, corpus=corpus, train=train, seed=seed, threads=1, compile=recipe.compile is True)
+
+
+def digest(recipe: Recipe) -> str:
+    """Return a digest of a recipe."""
+    return hashlib.sha256(write_toml(recipe).encode("utf-8")).hexdigest()

@@ -1,0 +1,222 @@
+"""The verdicts of an experiment as a page of at most 80 columns, and as plain values for JSON."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from nanotx.experiments.experiment import Outcome, strict
+from nanotx.experiments.statistics import MAX_SEEDS, Verdict, pairing_gain
+
+WIDTH = 80
+NAME = 23
+"""Columns for the name of an arm; a longer name has a line of its own."""
+
+
+def verdict_words(verdict: Verdict, unit: str) -> str:
+    """Return a verdict as a careful colleague would say it."""
+    if verdict.outcome == "diverged":
+        return f"diverged, {verdict.diverged} of {verdict.seeds} seeds: not better, whatever the others reached"
+    if verdict.outcome in ("better", "worse"):
+        low, high = sorted(map(abs, verdict.interval or (0.0, 0.0)))
+        return f"{verdict.outcome}, by {digits(low)} to {digits(high)} {unit}"
+    if verdict.outcome == "same":
+        return f"no difference above {digits(verdict.bound or 0.0)} {unit}"
+    if verdict.reason:
+        return f"cannot tell: {verdict.reason}"
+    if verdict.more is None:
+        return f"cannot tell; not even {MAX_SEEDS} seeds would: the differences vary too much"
+    return f"cannot tell; about {verdict.more} more seed{'s' * (verdict.more != 1)} would"
+
+
+def digits(value: float) -> str:
+    """Return a small positive number with two digits that count, at least three after the point."""
+    if value <= 0:
+        return "0.000"
+    return f"{value:.{max(3, 1 - math.floor(math.log10(value)))}f}" if value > 1e-6 else f"{value:.1e}"
+
+
+def page(outcome: Outcome) -> str:
+    """Return the page."""
+    blocks = [heading(outcome), verdict_lines(outcome), figures(outcome), costs(outcome), "\n".join(remarks(outcome))]
+    return "\n\n".join(block for block in blocks if block)
+
+
+def heading(outcome: Outcome) -> str:
+    """Return what was compared."""
+    design = outcome.design
+    size = len(outcome.losses[design.arms[0].name])
+    seeds = design.seeds[:size]
+    text = (
+        f"{design.name}: {outcome.steps[0]:,} steps, equal {design.equal}, {size} seed{'s' * (size != 1)} "
+        f"({seeds[0]} to {seeds[-1]}), judged on the last {design.held_out:.0%} of the training text."
+    )
+    return folded(text, "")
+
+
+def verdict_lines(outcome: Outcome) -> str:
+    """Return a line per arm: its name and the verdict."""
+    lines = []
+    for name, verdict in outcome.verdicts.items():
+        words = verdict_words(verdict, outcome.unit)
+        if len(name) <= NAME:
+            lines.append(folded(f"{name:<{NAME}}  {words}", " " * (NAME + 2)))
+        else:
+            lines += [folded(name, "  "), folded(f"{'':<{NAME}}  {words}", " " * (NAME + 2))]
+    return "\n".join(lines)
+
+
+def figures(outcome: Outcome) -> str:
+    """Return the table of losses and differences."""
+    header = ["", outcome.unit if outcome.unit == "nats" else "bits/byte", "nats", "difference", "95% interval", "p"]
+    if any(verdict.level > 0.9501 for verdict in outcome.verdicts.values()):
+        header[4] = "interval"
+    rows = [header]
+    for arm in outcome.design.arms:
+        verdict = outcome.verdicts.get(arm.name)
+        loss, nats = (mean(losses[arm.name]) for losses in (outcome.losses, outcome.nats))
+        cells = [arm.name, number(loss), number(nats), "", "", ""]
+        if verdict and verdict.difference is not None:
+            cells[3] = f"{verdict.difference:+.4f}"
+        if verdict and verdict.interval:
+            cells[4] = f"{verdict.interval[0]:+.4f} to {verdict.interval[1]:+.4f}"
+            cells[5] = "<0.001" if (verdict.p or 0) < 0.001 else f"{verdict.p:.3f}"
+        rows.append(cells)
+    return columns(rows)
+
+
+def costs(outcome: Outcome) -> str:
+    """Return the table of what the arms cost."""
+    rows = [("", "weights", "FLOPs/token", "steps", "ms/step", "to the baseline's loss")]
+    for arm, facts, steps in zip(outcome.design.arms, outcome.facts, outcome.steps, strict=True):
+        seconds = facts.seconds_per_step
+        reached = outcome.to_baseline.get(arm.name, math.nan)
+        if reached is None:
+            until = "never"
+        elif math.isnan(reached):
+            until = "-"
+        else:
+            until = f"{reached:,.0f} steps" + (f", {reached * seconds:.3g} s" if seconds else "")
+        time = "-" if seconds is None else f"{1000 * seconds:.3g}"
+        rows.append((arm.name, f"{facts.parameters:,}", f"{facts.flops_per_token:.3g}", f"{steps:,}", time, until))
+    return columns(rows)
+
+
+def remarks(outcome: Outcome) -> list[str]:
+    """Return what there is to say besides, a paragraph each."""
+    lines = list[str]()
+    names = [arm.name for arm in outcome.design.arms]
+    for arm in outcome.design.arms[1:]:
+        if arm.swapped:
+            lines.append(f"{arm.name} swaps: {'. '.join(arm.swapped)}.")
+    for name, how in outcome.diverged.items():
+        lines.append(f"{name} diverged: {how}")
+    if gain := gain_of(outcome):
+        size = len(outcome.losses[names[0]])
+        saved = (
+            f"{size} seeds do the work of {gain * size:.0f}."
+            if gain >= 1
+            else "here pairs cost seeds: what a seed does to one arm, it does not do to the other."
+        )
+        lines.append(f"Pairing by seed divides the variance of a difference by {gain:.3g}: {saved}")
+    flips = [verdict.p_flips for verdict in outcome.verdicts.values() if verdict.p_flips is not None]
+    sizes = [verdict.seeds for verdict in outcome.verdicts.values() if verdict.p_flips is not None]
+    if flips:
+        smallest = 2 / 2 ** min(sizes)
+        limit = f" ({min(sizes)} seeds cannot go below {smallest:.3g})" if smallest > 0.01 else ""
+        boots = [
+            f"{name} {verdict.bootstrap[0]:+.4f} to {verdict.bootstrap[1]:+.4f}, p {verdict.p_flips:.3g}"
+            for name, verdict in outcome.verdicts.items()
+            if verdict.bootstrap and verdict.p_flips is not None
+        ]
+        lines.append(f"For information, bootstrap interval and sign-flip test{limit}: {'; '.join(boots)}.")
+    arms = len(outcome.verdicts)
+    if arms > 1 or len(outcome.design.looks) > 1:
+        paid = [f"{arms} arms"] * (arms > 1) + [f"{len(outcome.design.looks)} looks"] * (len(outcome.design.looks) > 1)
+        lines.append(f"Intervals pay for {' and '.join(paid)}: a table errs anywhere with a probability of at most 5%.")
+    lines += outcome.notes
+    if outcome.validation:
+        last, times = outcome.validation[-1]["bits_per_byte"], len(outcome.validation)
+        means = [f"{name} {number(mean(list(last[name].values())))}" for name in names if name in last]
+        lines.append(
+            f"Validation text, bits per byte: {', '.join(means)}. It was read {times} time{'s' * (times != 1)}; "
+            "it decided nothing."
+        )
+    return [folded(line, "  ") for line in lines]
+
+
+def gain_of(outcome: Outcome) -> float | None:
+    """Return the gain of pairing over all arms that have no divergence."""
+    names = [arm.name for arm in outcome.design.arms]
+    base, pairs = outcome.losses[names[0]], []
+    for name in names[1:]:
+        losses = outcome.losses[name]
+        if None not in losses and None not in base and len(losses) > 1:
+            pairs.append((np.array(base[: len(losses)], dtype=np.float64), np.array(losses, dtype=np.float64)))
+    return pairing_gain([first for first, _ in pairs], [second for _, second in pairs]) if pairs else None
+
+
+def mean(losses: Sequence[float | None]) -> float | None:
+    """Return the mean of the known losses."""
+    known = [loss for loss in losses if loss is not None]
+    return math.fsum(known) / len(known) if known else None
+
+
+def number(value: float | None) -> str:
+    """Return a loss with four digits; "-" for none."""
+    return "-" if value is None else f"{value:.4f}"
+
+
+def columns(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows as columns, the first left-aligned; a first cell that is too long has a line of its own."""
+    widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
+    widths[0] = min(widths[0], NAME)
+    lines = []
+    for row in rows:
+        first = row[0]
+        if len(first) > NAME:
+            lines.append(folded(first, "  "))
+            first = ""
+        cells = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        lines.append("  ".join([first.ljust(widths[0]), *cells]).rstrip())
+    return "\n".join(lines)
+
+
+def folded(text: str, indent: str) -> str:
+    """Return a text in lines of at most 80 columns, those after the first indented."""
+    lines, line = list[str](), ""
+    for index, word in enumerate(text.split(" ")):
+        if index and len(line) + 1 + len(word) > WIDTH and line.strip():
+            lines.append(line)
+            line = indent + word
+        else:
+            line = f"{line} {word}" if index else word
+    return "\n".join([*lines, line])
+
+
+def to_json(outcome: Outcome) -> dict[str, Any]:
+    """Return an outcome as plain values."""
+    design = outcome.design
+    arms = []
+    for arm, facts, steps in zip(design.arms, outcome.facts, outcome.steps, strict=True):
+        verdict = outcome.verdicts.get(arm.name)
+        words = verdict_words(verdict, outcome.unit) if verdict else ""
+        plain = {"verdict": words, **strict(asdict(verdict))} if verdict else {}
+        losses = {"losses": outcome.losses[arm.name], "nats": outcome.nats[arm.name]}
+        sizes = {**strict(asdict(facts)), "steps": steps, "steps_to_baseline": outcome.to_baseline.get(arm.name)}
+        arms.append({"arm": arm.name, "swapped": list(arm.swapped), **losses, **plain, "costs": sizes})
+    return {
+        "recipe": design.name,
+        "unit": outcome.unit,
+        "equal": design.equal,
+        "held_out": design.held_out,
+        "smallest": design.smallest,
+        "looks": list(design.looks),
+        "seeds": list(design.seeds[: len(outcome.losses[design.arms[0].name])]),
+        "pairing_gain": gain_of(outcome),
+        "arms": arms,
+        "notes": outcome.notes,
+        "validation_readings": outcome.validation,
+    }
