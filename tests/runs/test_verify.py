@@ -69,7 +69,7 @@ def test_sound_run_passes_every_check_and_its_loss_is_reproduced_to_the_bit(soun
     code, checks, out = verify(sound)
     assert code == 0 and others(checks) == {"holds"}
     wanted = [f"step-{step} {what}" for step in (6, 4) for what in ("files", "weights", "tokenizer")]
-    last = ["metrics.jsonl", "summary.json", "validation loss"]
+    last = ["metrics.jsonl", "summary.json", "report.html", "validation loss"]
     assert list(checks) == ["recipe.toml", "tokenizer.json", *wanted, *last]
     loss = checks["validation loss"]
     assert loss["bit_equal"] and loss["now"] == loss["recorded"] and loss["step"] == 6 and loss["same_settings"]
