@@ -165,8 +165,11 @@ def runs_table(runs: Sequence[RunReport], names: Sequence[str]) -> str:
     for index, (run, name) in enumerate(zip(runs, names, strict=True)):
         swatch = f'<i class="swatch" style="--colour: var(--curve-{index % 8})"></i>'
         cells = "".join(f"<td>{escape(cell(run.row.value(column)))}</td>" for column in columns)
-        lines.append(f"<tr><td>{swatch} {escape(name)}</td>{cells}<td>{escape(status(run))}</td></tr>")
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
+        lines.append(
+            f"<tr><td>{swatch} {escape(name)}</td>{cells}<td>{escape(status(run).partition(',')[0])}</td></tr>"
+        )
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+    return f'<div class="wide runs">{table}</div>'
 
 
 def cell(value: Scalar | None) -> str:

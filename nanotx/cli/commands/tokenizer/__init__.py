@@ -5,7 +5,7 @@ from nanotx.config.help import write_page
 
 USAGE = "COMMAND"
 GROUP = "Tokenize"
-ORDER = 40
+ORDER = 39
 
 PROG = "nanotx tokenizer"
 MORE = (
