@@ -57,11 +57,11 @@ class Section:
     note: str = ""  # about what is not shown
 
 
-def lesson(found: Trace, model: Transformer, layer: int | None = None, everything: bool = False) -> list[Section]:
+def lesson(traced: Trace, model: Transformer, layer: int | None = None, everything: bool = False) -> list[Section]:
     """Return the sections of a trace, in order.
 
     Args:
-        found: the trace.
+        traced: the trace.
         model: the model that was traced.
         layer: show this layer and no other; None for each kind of layer once.
         everything: show each layer and each head.
@@ -72,10 +72,10 @@ def lesson(found: Trace, model: Transformer, layer: int | None = None, everythin
     layers = model.config.layers
     if layer is not None and layer >= layers:
         raise ConfigError(f"--layer: {layer}, and the model has layers 0 to {layers - 1}.")
-    alike = layers_alike(found)
+    alike = layers_alike(traced)
     shown = set(range(layers)) if everything else set(alike) if layer is None else {layer}
     sections: list[Section] = []
-    for visible, steps in groupby(found.steps, key=lambda step: step.layer is None or step.layer in shown):
+    for visible, steps in groupby(traced.steps, key=lambda step: step.layer is None or step.layer in shown):
         if visible:
             for module, group in groupby(steps, key=lambda step: place_of(step.module)):
                 kind = type(model.get_submodule(module)).__name__
@@ -87,10 +87,10 @@ def lesson(found: Trace, model: Transformer, layer: int | None = None, everythin
     return sections
 
 
-def layers_alike(found: Trace) -> dict[int, list[int]]:
+def layers_alike(traced: Trace) -> dict[int, list[int]]:
     """Return the first layer of each kind, with all that take the same steps."""
     kinds: dict[tuple[object, ...], list[int]] = {}
-    for layer, steps in groupby(found.steps, key=lambda step: step.layer):
+    for layer, steps in groupby(traced.steps, key=lambda step: step.layer):
         if layer is not None:
             signature = tuple((step.module.split(".")[2:], step.signature) for step in steps)
             kinds.setdefault(tuple(map(repr, signature)), []).append(layer)
@@ -117,7 +117,8 @@ def place_of(module: str) -> str:
 
 def section_lines(steps: list[Step], place: str, everything: bool) -> tuple[list[Line], str]:
     """Return the lines of a section, and a note about modules of a list that repeat the one before."""
-    lines, omitted, before = list[Line](), list[str](), ("", list[object]())
+    lines, omitted = list[Line](), list[str]()
+    before: tuple[str, list[tuple[object, ...]]] = ("", [])
     for name, group in groupby(steps, key=lambda step: listed(step.module.removeprefix(place))):
         run = list(group)
         now = (NUMBERED.sub(r"\1", name), [step.signature for step in run])

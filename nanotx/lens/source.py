@@ -38,8 +38,8 @@ def spans(path: str) -> tuple[tuple[int, int], ...]:
         tree = ast.parse("".join(linecache.getlines(path)))
     except (SyntaxError, ValueError):
         return ()
-    found = [(node.lineno, last_line(node)) for node in ast.walk(tree) if isinstance(node, ast.stmt)]
-    return tuple(sorted(found, key=lambda span: (span[0], -span[1])))
+    lines = [(node.lineno, last_line(node)) for node in ast.walk(tree) if isinstance(node, ast.stmt)]
+    return tuple(sorted(lines, key=lambda span: (span[0], -span[1])))
 
 
 def last_line(node: ast.stmt) -> int:

@@ -201,7 +201,7 @@ class FunctionMode(TorchFunctionMode):
         start = time.perf_counter()
         result = func(*args, **kwargs)
         ms = 1000 * (time.perf_counter() - start)
-        if not any(result is one for one in args):
+        if not any(result is given for given in args):
             name = func.__name__.strip("_")
             call = Call(frame=sys._getframe(), kind="torch", name=SYMBOLS.get(name, name), inputs=(args, kwargs))
             watch.add(call, result, ms)
@@ -275,12 +275,12 @@ class Watch:
 
     def add(self, call: Call, result: Any, ms: float) -> None:
         """Note a step, if its result is a tensor, or several of which the first is shown."""
-        results = [one for one in (result if isinstance(result, tuple | list) else [result]) if isinstance(one, Tensor)]
+        results = tensors_of(result)
         if not results:
             return
         step = self.as_step(call, results[0], ms)
         self.steps.append(step)
-        self.alive += [one for one in (*results, *flat(call.inputs)) if isinstance(one, Tensor)]
+        self.alive += [*results, *tensors_of(call.inputs)]
         self.made[id(results[0])] = step
         if call.pattern:
             self.name_by_pattern(call, step, results)
@@ -290,7 +290,7 @@ class Watch:
     def as_step(self, call: Call, result: Tensor, ms: float) -> Step:
         """Return a call as a step; its result is copied, because a later call may change it in place."""
         statement, offset, module = self.place(call)
-        tensors = [one for one in flat(call.inputs) if isinstance(one, Tensor)]
+        tensors = tensors_of(call.inputs)
         return Step(
             kind=call.kind,
             name=call.name,
@@ -302,7 +302,7 @@ class Watch:
             axes_in=self.axes.get(id(tensors[0]), "") if tensors else "",
             axes_out="",
             sizes={},
-            inputs=tuple(tuple(one.shape) for one in tensors),
+            inputs=tuple(tuple(tensor.shape) for tensor in tensors),
             result=result.clone(),
             ms=ms,
         )
@@ -351,7 +351,7 @@ class Watch:
 
     def result_axes(self, call: Call, result: Tensor) -> list[str]:
         """Return the names of a result's axes where they follow from those of what went in; otherwise none."""
-        for tensor in flat(call.inputs):
+        for tensor in tensors_of(call.inputs):
             known = self.axes_of(tensor)
             if known and call.kind == "linear":
                 return [*known[:-1], self.width_axis(call.name, result.shape[-1])]
@@ -394,10 +394,10 @@ def shape_of(given: Any) -> tuple[int, ...]:
     return (len(given), *given[0].shape) if isinstance(given, tuple | list) else tuple(given.shape)
 
 
-def flat(values: Any) -> Iterator[Any]:
-    """Yield what is in nested tuples, lists and dicts."""
-    if isinstance(values, tuple | list | dict):
-        for value in values.values() if isinstance(values, dict) else values:
-            yield from flat(value)
-    else:
-        yield values
+def tensors_of(values: Any) -> list[Tensor]:
+    """Return the tensors in nested tuples, lists and dicts, in order."""
+    if isinstance(values, Tensor):
+        return [values]
+    if isinstance(values, dict):
+        values = tuple(values.values())
+    return [tensor for value in values for tensor in tensors_of(value)] if isinstance(values, tuple | list) else []

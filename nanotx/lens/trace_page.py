@@ -71,7 +71,7 @@ canvas { background: var(--panel); outline: 1px solid var(--line); } h1 { overfl
 
 
 def trace_page(
-    found: Trace,
+    traced: Trace,
     sections: Sequence[Section],
     texts: Sequence[str],
     likeliest: Sequence[tuple[str, float]],
@@ -81,7 +81,7 @@ def trace_page(
     """Return the page as HTML.
 
     Args:
-        found: the trace.
+        traced: the trace.
         sections: what is shown of it.
         texts: of its tokens, as they are shown.
         likeliest: texts and probabilities of the likeliest next tokens.
@@ -92,9 +92,9 @@ def trace_page(
     steps = "".join(section_html(section, gallery) for section in sections)
     if gallery.left_out:
         notes = [*notes, f"Without a picture, because the page would grow too large: {gallery.left_out:,} results."]
-    tokens = "".join(chip(text, str(token)) for text, token in zip(texts, found.ids, strict=True))
+    tokens = "".join(chip(text, str(token)) for text, token in zip(texts, traced.ids, strict=True))
     likely = "".join(chip(text, f"{probability:.3f}") for text, probability in likeliest)
-    seen = [axis for axis in AXES if any(axis in step.sizes for step in found.steps)]
+    seen = [axis for axis in AXES if any(axis in step.sizes for step in traced.steps)]
     legend = " · ".join(f"{axis_html(axis)} {escape(AXES[axis])}" for axis in seen)
     body = f"""<h1>{escape(title)}</h1>{"".join(f"<p>{escape(note)}</p>" for note in notes)}
 <p>Every statement on the way of the text, with what it does: the pattern or the axes, their real sizes, and a picture

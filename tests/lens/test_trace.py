@@ -8,12 +8,13 @@ import einops
 import pytest
 import torch
 from einops.layers.torch import EinMix, Rearrange
+from mutated import mutated
 from torch import nn
 
 from nanotx.errors import ConfigError
 from nanotx.lens.axes import axis_sizes, with_ellipsis
 from nanotx.lens.lesson import last_values, lesson, number
-from nanotx.lens.source import statement_at
+from nanotx.lens.source import spans, statement_at
 from nanotx.lens.trace import trace as traced
 from nanotx.lens.trace import watched
 from nanotx.nn.attention import Attention
@@ -246,6 +247,10 @@ def test_sizes_of_axes_follow_from_both_sides_and_from_the_call():
 
 
 def test_statement_around_a_line_is_found_whole(tmp_path):
+    check_statements(tmp_path)
+
+
+def check_statements(tmp_path):
     file = tmp_path / "part.py"
     file.write_text(
         textwrap.dedent("""\
@@ -279,3 +284,43 @@ def test_values_are_those_of_the_last_token():
         "-inf",
         "1e+09",
     ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("place", "old", "new", "law"),
+    [
+        ("trace:watched", "sys.setprofile(None)", "pass", test_tracing_leaves_nothing_behind_also_after_an_exception),
+        ("trace:Watch.close", "self.open = None", "pass", test_every_function_and_layer_of_einops_is_seen),
+        (
+            "trace:Watch.as_step",
+            "result.clone()",
+            "result",
+            test_result_that_is_changed_in_place_later_is_shown_as_it_was,
+        ),
+        (
+            "trace:FunctionMode.__torch_function__",
+            "return result",
+            "return 2 * result if func.__name__ == 'softmax' else result",
+            None,
+        ),
+        ("trace:Watch.name_axes", "step.axes_out = ", "unused = ", test_axes_between_einops_calls_have_names),
+        ("axes:axis_sizes", "size // max", "size + max", test_sizes_of_axes_follow_from_both_sides_and_from_the_call),
+        ("source:last_line", "min(inner) - 1", "min(inner)", check_statements),
+        ("lesson:omission", "set(like) & set(omitted)", "False", test_layers_of_one_kind_are_shown_once),
+    ],
+)
+def test_laws_of_tracing_catch_a_bug_in_it(place, old, new, law, tmp_path):
+    statement_at.cache_clear()
+    spans.cache_clear()
+    check = law or (lambda: test_traced_logits_are_the_models_to_the_bit("fused"))
+    try:
+        with (
+            mutated(f"nanotx.lens.{place}", old, new),
+            pytest.raises((AssertionError, ConfigError, TypeError, KeyError)),
+        ):
+            check(tmp_path) if law is check_statements else check()
+    finally:
+        sys.setprofile(None)
+        statement_at.cache_clear()
+        spans.cache_clear()

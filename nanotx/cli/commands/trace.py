@@ -93,16 +93,16 @@ def run(argv: list[str]) -> int:
     loaded = load(flags.folder, flags.step)
     choose_machine("cpu", "float32", flags.threads or loaded.recipe.threads)
     ids: list[int] = encoded(loaded.tokenizer, flags.text, "TEXT").tolist()
-    found = trace(loaded, ids[-loaded.model.context :])
-    sections = lesson(found, loaded.model, flags.layer, flags.all)
-    notes = about(flags, loaded, found, len(ids))
-    texts, likeliest = [token_text(loaded, token) for token in found.ids], next_tokens(loaded, found)
-    print_lesson(Console(highlight=False), notes, texts, found, sections, likeliest)
+    traced = trace(loaded, ids[-loaded.model.context :])
+    sections = lesson(traced, loaded.model, flags.layer, flags.all)
+    notes = about(flags, loaded, traced, len(ids))
+    texts, likeliest = [token_text(loaded, token) for token in traced.ids], next_tokens(loaded, traced)
+    print_lesson(Console(highlight=False), notes, texts, traced, sections, likeliest)
     if flags.json:
-        write_json(flags.json, to_json(flags, loaded, found, texts, likeliest, notes))
+        write_json(flags.json, to_json(flags, loaded, traced, texts, likeliest, notes))
     if flags.html:
         title = f"{flags.folder}, step {loaded.step}: {printable(flags.text[:60])}"
-        html = trace_page(found, sections, texts, likeliest, title, notes)
+        html = trace_page(traced, sections, texts, likeliest, title, notes)
         try:
             write_atomic(Path(flags.html), html)
         except OSError as error:
@@ -110,24 +110,26 @@ def run(argv: list[str]) -> int:
     return 0
 
 
-def about(flags: Flags, loaded: LoadedRun, found: Trace, tokens: int) -> list[str]:
+def about(flags: Flags, loaded: LoadedRun, traced: Trace, tokens: int) -> list[str]:
     """Return sentences about what is traced and how, and what is not seen."""
     lines = [
-        f"{flags.folder}, step {loaded.step}: {len(found.ids)} token{'s' * (len(found.ids) > 1)}, "
-        f"{len(found.steps):,} steps, {len(found.einops):,} of them einops.",
-        f"A pass takes {found.pass_ms:.3g} ms. The milliseconds of a step are the median of {PASSES} traced passes; "
+        f"{flags.folder}, step {loaded.step}: {len(traced.ids)} token{'s' * (len(traced.ids) > 1)}, "
+        f"{len(traced.steps):,} steps, {len(traced.einops):,} of them einops.",
+        f"A pass takes {traced.pass_ms:.3g} ms. The milliseconds of a step are the median of {PASSES} traced passes; "
         "watching adds a few microseconds to each.",
     ]
-    if tokens > len(found.ids):
-        lines.append(f"The text is longer than the context: the first {tokens - len(found.ids):,} tokens are left out.")
-    if trained_compiled(flags.folder) and not found.notes:
+    if tokens > len(traced.ids):
+        lines.append(
+            f"The text is longer than the context: the first {tokens - len(traced.ids):,} tokens are left out."
+        )
+    if trained_compiled(flags.folder) and not traced.notes:
         lines.append("The run was trained compiled; it is traced eagerly, so the last bits of a number may differ.")
-    return [*lines, *found.notes]
+    return [*lines, *traced.notes]
 
 
-def next_tokens(loaded: LoadedRun, found: Trace) -> list[tuple[str, float]]:
+def next_tokens(loaded: LoadedRun, traced: Trace) -> list[tuple[str, float]]:
     """Return the likeliest next tokens with their probabilities."""
-    logits = found.logits[-1].clone()
+    logits = traced.logits[-1].clone()
     logits[list(loaded.model.undefined_ids)] = -torch.inf
     best = logits.softmax(dim=-1).topk(min(LIKELIEST, len(logits)))
     pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
@@ -138,7 +140,7 @@ def print_lesson(
     console: Console,
     notes: list[str],
     texts: list[str],
-    found: Trace,
+    traced: Trace,
     sections: list[Section],
     likeliest: list[tuple[str, float]],
 ) -> None:
@@ -147,7 +149,7 @@ def print_lesson(
     for note in notes:
         text.append(f"{wrap(note, WIDTH)}\n")
     text.append("\ntext to ids\n", "bold")
-    text.append(f"{wrap('  '.join(f'{word}={token}' for word, token in zip(texts, found.ids, strict=True)), WIDTH)}\n")
+    text.append(f"{wrap('  '.join(f'{word}={token}' for word, token in zip(texts, traced.ids, strict=True)), WIDTH)}\n")
     for section in sections:
         add_section(text, section)
     text.append("\nlogits to the likeliest next token\n", "bold")
@@ -213,7 +215,7 @@ def folded(row: str, width: int) -> list[str]:
 def to_json(
     flags: Flags,
     loaded: LoadedRun,
-    found: Trace,
+    traced: Trace,
     texts: list[str],
     likeliest: list[tuple[str, float]],
     notes: list[str],
@@ -222,8 +224,8 @@ def to_json(
     return {
         "run": flags.folder,
         "step": loaded.step,
-        "tokens": [{"id": token, "text": text} for token, text in zip(found.ids, texts, strict=True)],
-        "pass_ms": found.pass_ms,
+        "tokens": [{"id": token, "text": text} for token, text in zip(traced.ids, texts, strict=True)],
+        "pass_ms": traced.pass_ms,
         "steps": [
             {
                 "kind": step.kind,
@@ -241,7 +243,7 @@ def to_json(
                 "values": list(map(finite, last_values(step.result, VALUES_IN_FILE))),
                 "ms": step.ms,
             }
-            for step in found.steps
+            for step in traced.steps
         ],
         "next": [{"text": word, "probability": probability} for word, probability in likeliest],
         "notes": notes,
