@@ -5,6 +5,7 @@ the zip file they are stored, not compressed. So a member is never larger than t
 path that leads anywhere, and a file is read only after every name, size and kind has been checked.
 """
 
+import errno
 import os
 import re
 import stat
@@ -108,7 +109,8 @@ def extract(path: Path, folder: Path) -> None:
     except (zipfile.BadZipFile, EOFError, NotImplementedError, struct.error, RuntimeError, ValueError) as error:
         raise RunError(f"{path}: not a whole zip file: {error or 'it ends early'}; ask for another copy.") from None
     except OSError as error:
-        raise RunError(f"{path}: cannot be read: {error.strerror or error}.") from None
+        reason = "its table is damaged" if error.errno == errno.EINVAL else f"{error.strerror or error}"
+        raise RunError(f"{path}: cannot be read: {reason}; ask for another copy.") from None
 
 
 def check_members(path: Path, members: list[zipfile.ZipInfo], size: int) -> None:

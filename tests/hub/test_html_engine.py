@@ -189,7 +189,7 @@ def test_byte_pair_ids_are_those_of_python(ask, pattern):
     answers = ask("encode", tokenizer=described_tokenizer(codec), texts=STRANGE)
     for text, (ids, back) in zip(STRANGE, answers, strict=True):
         assert (text, ids) == (text, codec.encode(text).tolist())
-        assert back == codec.decode(ids).lstrip("\ufeff")
+        assert back == codec.decode(ids)
     generator = np.random.default_rng(3)
     alphabet = [*"abSTl'\n\r\t .,-19\u00e9\u00a0\u017f\u4e09\u0301\u0663", "\U0001f469"]
     texts = ["".join(generator.choice(alphabet, 12)) for _ in range(300)]

@@ -245,6 +245,11 @@ def test_character_that_the_model_does_not_know_is_named(browser):
     assert browser.value("by('status').className") == ""
 
 
+def test_token_that_ends_inside_of_a_character_is_a_dot(browser):
+    pieces = browser.value("['a\\nb', ''].map((piece) => tokenNode(piece).textContent)")
+    assert pieces == ["a\u21b5\nb", "\u00b7"]
+
+
 def test_page_fits_a_narrow_window_in_light_and_dark(browser):
     for dark in (False, True):
         browser.look(400, 800, dark)

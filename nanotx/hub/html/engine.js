@@ -431,7 +431,7 @@ const Nanotx = (() => {
         bytes.set(part, at);
         at += part.length;
       }
-      return new TextDecoder().decode(bytes);
+      return new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes);
     }
   }
 

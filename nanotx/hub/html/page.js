@@ -101,7 +101,7 @@ function restart() {
 
 // Texts of tokens.
 
-const decoder = new TextDecoder("utf-8", { fatal: true });
+const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
 function shown(id) {
   const bytes = tokenizer.bytes[id] || new Uint8Array(0);
@@ -171,14 +171,17 @@ function own(place) {
   return entry.own;
 }
 
-function tokenNode(id) {
+// The node of a token; one that ends inside of a character is a dot, and the token that completes it has the character.
+function tokenNode(piece) {
   const node = document.createElement("span");
-  shown(id).split("\n").forEach((line, number) => {
-    if (number) {
-      const sign = document.createElement("i");
-      sign.textContent = "↵";
-      node.append(sign, "\n");
-    }
+  const faint = (sign) => {
+    const mark = document.createElement("i");
+    mark.textContent = sign;
+    return mark;
+  };
+  if (piece === "") node.append(faint("·"));
+  piece.split("\n").forEach((line, number) => {
+    if (number) node.append(faint("↵"), "\n");
     node.append(line);
   });
   return node;
@@ -194,9 +197,14 @@ function showText() {
     drawn.pop();
     box.lastChild.remove();
   }
-  for (; same < text.ids.length; same++) {
-    drawn.push(text.ids[same]);
-    box.append(tokenNode(text.ids[same]));
+  if (same < text.ids.length) {
+    const reader = new TextDecoder("utf-8", { ignoreBOM: true });
+    text.ids.forEach((id, place) => {
+      const piece = reader.decode(tokenizer.bytes[id] || new Uint8Array(0), { stream: true });
+      if (place < same) return;
+      drawn.push(id);
+      box.append(tokenNode(piece));
+    });
   }
   const looking = state.pointed >= 0 || headShown() >= 0;
   const weights = looking ? looksAt(place, headShown()) : null;
