@@ -141,7 +141,7 @@ def session(job: Job, stop: Stop) -> int:
     options = Options(run=str(job.folder), resume=resume)
     work = Work(recipe, folder, options, surveyed, began=time.perf_counter())
     try:
-        return Session(work, Quiet(), stop).go(job.folder.name)
+        return Session(work, Quiet(), stop).run_to_end(job.folder.name)
     except Interrupted:
         return stop.exit_code
 
