@@ -238,7 +238,8 @@ def unnamed(tree: ast.AST) -> Iterator[str]:
         name, keywords = ast.unparse(node.func), {key.arg for key in node.keywords}
         last = name.rpartition(".")[2]
         texts = {"read_text": 0, "write_text": 1, "open": 2 if "." in name else 3, "fdopen": 3}
-        other = name in ("os.open", "self.open") or "timeout" in keywords  # an address is opened with a timeout
+        # an address is opened with a timeout; a browser opens pages, and an archive its members, as bytes
+        other = name in ("os.open", "self.open", "browser.open", "archive.open") or "timeout" in keywords
         if last not in texts or other:
             continue
         message = [*node.args, *(key.value for key in node.keywords if key.arg == "mode")]

@@ -83,6 +83,7 @@ RUN = {
     **dict.fromkeys(["README.md", "docs/looking.md"], "tests/house/test_readme.py"),
     **{f"docs/{name}.md": "tests/house/test_docs.py" for name in ("tour", "layers_alone")},
     "docs/serving.md": "tests/serve/test_openai_client.py",
+    "docs/huggingface.md": "tests/hub/test_huggingface_export.py",
     **{f"docs/{name}.md": "here" for name in ("comparing", "extending", "laws", "run_folder", "tokenizers")},
 }
 """Where the Python of a page is run."""

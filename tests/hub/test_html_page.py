@@ -59,9 +59,9 @@ def test_page_fetches_nothing_and_runs_its_own_scripts_alone(page):
 
 def test_weights_of_the_page_are_those_of_the_run(trained, page):
     original = dict(load(trained).model.named_parameters())
-    found = decoded(weights_of(page))
-    assert found.keys() == original.keys()
-    assert all(torch.equal(tensor, original[name]) for name, tensor in found.items())
+    loaded = decoded(weights_of(page))
+    assert loaded.keys() == original.keys()
+    assert all(torch.equal(tensor, original[name]) for name, tensor in loaded.items())
 
 
 def test_stated_losses_are_those_of_the_weights_in_the_page(trained, tmp_path, capsys):
@@ -148,11 +148,11 @@ def test_bad_input_of_the_command_is_refused(trained, tmp_path, page):
 def browser(tmp_path_factory, trained, page):
     if not find_chromium():
         pytest.skip("there is no Chromium: none on PATH, and NANOTX_CHROMIUM names none")
-    with chromium(tmp_path_factory.mktemp("profile")) as found:
-        found.look(1280, 900)
-        found.open((trained.parent / "page.html").as_uri())
-        found.until("state.checked")
-        yield found
+    with chromium(tmp_path_factory.mktemp("profile")) as browser:
+        browser.look(1280, 900)
+        browser.open((trained.parent / "page.html").as_uri())
+        browser.until("state.checked")
+        yield browser
 
 
 def settle(browser):

@@ -2,9 +2,11 @@
 
 import dataclasses
 import json
+import re
 
 import pytest
 import torch
+from helpers import ROOT
 
 from nanotx.data.corpus.file import File
 from nanotx.errors import ConfigError, RunError
@@ -79,6 +81,17 @@ def test_folder_opens_as_a_stranger_opens_it(model, tokenizer, tmp_path, monkeyp
     assert inputs["input_ids"][0].tolist() == run.tokenizer.encode("But, soft!").tolist()
     assert torch.allclose(theirs(**inputs).logits, run.model(inputs["input_ids"]), atol=1e-4)
     assert tokenizer.model_max_length == 12
+
+
+def test_python_of_the_page_opens_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.chdir(tmp_path)
+    model = dataclasses.replace(QWEN3, context=120)
+    export(run_of(model, Byte()), tmp_path / "my-model")
+    page = (ROOT / "docs" / "huggingface.md").read_text(encoding="utf-8")
+    (body,) = re.findall(r"^```python\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL)
+    exec(compile(body, "docs/huggingface.md", "exec"), {})
+    assert capsys.readouterr().out.startswith("ROMEO:")
 
 
 def test_no_letter_ends_a_text(tmp_path):

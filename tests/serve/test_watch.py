@@ -39,11 +39,11 @@ def test_rows_come_once_each_also_where_a_line_is_half_written(watched):
     log, file = watched.watch.log, watched.file
     assert log.new_rows() == []
     write(file, [step(1), step(2)])
-    with file.open("a") as half:
+    with file.open("a", encoding="utf-8") as half:
         half.write('{"event": "step", "st')
     assert [row["step"] for row in log.new_rows()] == [1, 2]
     assert log.new_rows() == []
-    with file.open("a") as half:
+    with file.open("a", encoding="utf-8") as half:
         half.write('ep": 3, "loss": 1, "grad_norm": 1, "lr": 1, "tokens_per_second": 1}\nnot json\n')
     assert [row["step"] for row in log.new_rows()] == [3]
     assert log.restarts == 0

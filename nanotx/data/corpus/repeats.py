@@ -3,6 +3,8 @@
 What continues a copy cannot be learned by heart, and the strings have random lengths, so that no fixed distance helps
 either: a model has to find what followed the same character before. It is the text on which induction heads form
 (docs/induction.md).
+
+Source: Olsson et al. 2022, https://arxiv.org/abs/2209.11895, the repeated random sequences
 """
 
 import math
