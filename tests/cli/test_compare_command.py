@@ -53,6 +53,7 @@ CHANGE = ["--change", "ffn=mlp"]
         ([*PLAIN, *CHANGE, "--until", "noon"], ConfigError, "verdict"),
         ([*PLAIN, *CHANGE, "--sed", "3"], ConfigError, "--sed: no such flag"),
         ([*PLAIN, *CHANGE, "--load", "nowhere.py"], ConfigError, r"nowhere\.py"),
+        (["compare", ".", *CHANGE], ConfigError, "expected a recipe, got a folder"),
         (["compare", "shakespear_char", *CHANGE], ConfigError, "Did you mean 'shakespeare_char'"),
     ],
 )

@@ -129,6 +129,11 @@ def designed(flags: Flags, argv: list[str]) -> Design:
     Raises:
         ConfigError: the recipe or a change cannot be built, or there is no change.
     """
+    if argv and Path(argv[0]).is_dir():
+        raise ConfigError(
+            f"{PROG} {argv[0]}: expected a recipe, got a folder; runs that exist are listed by nanotx runs, and "
+            "compared step by step by nanotx diff."
+        )
     base, rest, name = recipe_by_name(argv)
     prog = f"nanotx train {shell_quoted(argv[0])}"
     base, _ = read_recipe(base, rest, prog)
