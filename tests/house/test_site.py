@@ -82,6 +82,7 @@ def test_two_lines_that_test_a_part_are_a_test(tmp_path, monkeypatch, no_parts_a
 RUN = {
     **dict.fromkeys(["README.md", "docs/looking.md"], "tests/house/test_readme.py"),
     **{f"docs/{name}.md": "tests/house/test_docs.py" for name in ("tour", "layers_alone")},
+    "docs/induction.md": "tests/lens/test_induction_forms.py",
     "docs/serving.md": "tests/serve/test_openai_client.py",
     "docs/huggingface.md": "tests/hub/test_huggingface_export.py",
     **{f"docs/{name}.md": "here" for name in ("comparing", "extending", "laws", "run_folder", "tokenizers")},
