@@ -1,4 +1,4 @@
-"""Vary fields of a recipe, and show how the loss responds."""
+"""Vary fields of a recipe, and show the response."""
 
 import hashlib
 import shlex
