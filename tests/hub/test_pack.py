@@ -96,6 +96,8 @@ def test_pack_has_what_is_needed_and_no_state_of_the_training(zipped, folder):
 def test_same_run_gives_the_same_bytes(trained, zipped, tmp_path):
     assert run(["pack", str(trained), str(tmp_path / "a.zip")]) == 0
     assert (tmp_path / "a.zip").read_bytes() == zipped.read_bytes()
+    with zipfile.ZipFile(zipped) as archive:
+        assert {member.date_time for member in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
 
 
 def test_card_has_the_figures_the_digests_and_how_to_load(trained, zipped):
@@ -202,6 +204,15 @@ def test_member_that_is_there_twice_is_refused(zipped, tmp_path):
 def test_compressed_member_is_refused_before_it_is_unpacked(tmp_path):
     with pytest.raises(RunError, match=r"report\.html is compressed"):
         load(rewritten(tmp_path / "x.zip", [("report.html", bytes(1 << 24))], compression=zipfile.ZIP_DEFLATED))
+
+
+def test_member_of_another_method_is_refused_though_its_sizes_are_equal(zipped, tmp_path):
+    data = bytearray(zipped.read_bytes())
+    at = data.index(b"PK\x01\x02") + 10  # the method in the table of members
+    data[at] = zipfile.ZIP_DEFLATED
+    (tmp_path / "x.zip").write_bytes(data)
+    with pytest.raises(RunError, match="is compressed or encrypted"):
+        load(tmp_path / "x.zip")
 
 
 def test_link_is_refused(tmp_path):
