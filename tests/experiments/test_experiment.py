@@ -270,7 +270,11 @@ if __name__ == "__main__":
         )
         if number is not None:
             before, deadline = len(list(tmp_path.rglob("metrics.jsonl"))), time.monotonic() + 120
-            while len(list(tmp_path.rglob("metrics.jsonl"))) <= before and time.monotonic() < deadline:
+            while (
+                len(list(tmp_path.rglob("metrics.jsonl"))) <= before
+                and child.poll() is None
+                and time.monotonic() < deadline
+            ):
                 time.sleep(0.01)
             child.send_signal(number)
         child.wait(180)
