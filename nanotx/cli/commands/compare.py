@@ -42,7 +42,7 @@ class Flags:
 
         nanotx compare macbook --change ffn=relu2 --change norm=rmsnorm
         nanotx compare macbook --change 'attention={part="mine", window=9}' --load mine.py --seeds 8
-        nanotx compare macbook --change 'optimizer=adamw; optimizer.lr=2e-3' --train.steps 500 --until verdict
+        nanotx compare macbook --change 'optimizer=adamw; optimizer.lr=2e-3' --until verdict
     """
 
     names: tuple[str, ...] = argument("RECIPE")  # recipe, and files of TOML that change it for all arms

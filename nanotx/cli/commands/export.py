@@ -19,7 +19,7 @@ from nanotx.hub.pack import run_name
 from nanotx.runs.folder import RunFolder
 from nanotx.runs.load import LoadedRun, load
 
-USAGE = "RUN --to FORMAT"
+USAGE = "RUN [PATH] --to FORMAT"
 GROUP = "Hand a run on"
 ORDER = 41
 

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from nanotx.config.flags import argument, option, parse
-from nanotx.errors import ConfigError, shell_quoted
+from nanotx.errors import shell_quoted
 from nanotx.hub.huggingface.import_run import import_run
 
 USAGE = "PATH --run RUN"
@@ -26,7 +26,7 @@ class Flags:
     """
 
     folder: str = argument("PATH")  # folder with config.json, safetensors and a tokenizer
-    run: str = option("RUN")  # folder to write, or a zip file
+    run: str = option("RUN", dataclasses.MISSING)  # folder to write, or a zip file
     overwrite: bool = False  # replace an import or a pack that is there already
     proof: bool = True  # compare the result with transformers, where it is installed
 
@@ -34,8 +34,6 @@ class Flags:
 def run(argv: list[str]) -> int:
     """Write the model as a pack, print what it is, and return the exit code."""
     flags = parse(Flags, argv, "nanotx import")
-    if not flags.run:
-        raise ConfigError("--run: expected a folder to write, such as --run runs/gpt2.")
     imported = import_run(Path(flags.folder), Path(flags.run), flags.overwrite, flags.proof)
     model = imported.run.model
     for note in imported.notes:

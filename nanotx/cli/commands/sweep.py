@@ -43,8 +43,8 @@ class Flags:
     The same command continues a sweep that was killed, and one with more values of the same fields adds to it.
 
         nanotx sweep macbook --vary optimizer.lr=1e-4:1e-2:log:7
-        nanotx sweep macbook --vary optimizer.lr=1e-3,2e-3,4e-3 --vary model.dim=96,128 --plot response.png
-        nanotx sweep macbook --vary optimizer.lr=1e-4:1e-2:log --vary schedule.warmup=10:200 --random 12 --seeds 2
+        nanotx sweep macbook --vary optimizer.lr=1e-3,2e-3 --vary model.dim=96,128 --plot lr.png
+        nanotx sweep macbook --vary optimizer.lr=1e-4:1e-2:log --random 12 --seeds 2
     """
 
     names: tuple[str, ...] = argument("RECIPE")  # recipe, and files of TOML that change it for all points

@@ -59,7 +59,7 @@ class Flags:
     The same command continues a tuning that was killed.
 
         nanotx tune macbook --budget 30m
-        nanotx tune macbook --budget 1h --vary optimizer.lr=5e-4:1e-2:log --vary model.dim=96,128 --equal flops
+        nanotx tune macbook --budget 1h --vary model.dim=96,128 --equal flops
     """
 
     names: tuple[str, ...] = argument("RECIPE")  # recipe, and files of TOML that change it
