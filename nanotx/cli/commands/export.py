@@ -19,7 +19,7 @@ from nanotx.hub.pack import run_name
 from nanotx.runs.folder import RunFolder
 from nanotx.runs.load import LoadedRun, load
 
-USAGE = "RUN [PATH] --to FORMAT"
+USAGE = "RUN [PATH] --to KIND"
 GROUP = "Hand a run on"
 ORDER = 41
 
@@ -44,7 +44,7 @@ class Flags:
 
     folder: str = argument("RUN")  # folder of the run, or a pack
     path: str = argument("PATH", "")  # file or folder to write; without it, one named like the run
-    to: str = option("FORMAT", dataclasses.MISSING)  # format to write: html or hf
+    to: str = option("KIND", dataclasses.MISSING)  # format to write: html or hf
     weights: Literal["int8", "float32"] | None = None  # html: 8 bits with a scale per group (int8), or as trained
     tokens: int | None = None  # html: tokens of the validation text that the loss is measured on, 8192; 0 for none
     overwrite: bool = False  # replace an earlier export
