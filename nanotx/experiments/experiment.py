@@ -84,6 +84,8 @@ class Experiment:
 
     def opened(self) -> dict[str, Any]:
         """Return the record in the folder, or a new one."""
+        if self.folder.exists() and not self.folder.is_dir():
+            raise ConfigError(f"--out {self.folder}: not a folder; choose another.")
         if not self.file.exists():
             if self.folder.exists() and any(not path.name.startswith(".") for path in self.folder.iterdir()):
                 raise ConfigError(f"--out {self.folder}: not empty, and no experiment; choose another folder.")

@@ -96,6 +96,8 @@ def recorded_plan(folder: Path, asked: Mapping[str, Any], make: Callable[[], Pla
         ConfigError: the folder holds another tuning.
         RunError: its record cannot be read.
     """
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"--out {folder}: not a folder; choose another.")
     file = folder / "tuning.json"
     if not file.exists():
         plan = make()

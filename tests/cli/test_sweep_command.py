@@ -55,6 +55,11 @@ def test_same_command_trains_nothing_again_and_prints_the_same(home, swept, monk
     assert "the recipe" in outputs[0].out and "lowest" in outputs[0].out
 
 
+def test_folder_that_is_a_file_is_refused(home):
+    with pytest.raises(ConfigError, match=r"--out .*text.txt: not a folder; choose another"):
+        sweep(home, *VARY, "--out", str(home / "text.txt"))
+
+
 def test_more_values_of_the_same_fields_train_the_new_points_alone(home, swept, monkeypatch):
     asked = []
 
@@ -80,6 +85,7 @@ def test_sweep_prints_how_to_judge_the_lowest_on_other_seeds(home, swept, monkey
         ((), "expected at least one --vary"),
         (("--vary", "optimizer.lrr=1,2"), "--vary 'optimizer.lrr=1': .*Did you mean '--optimizer.lr'"),
         (("--vary", "attention.heads=3,5"), "--vary 'attention.heads=3': .*heads=3"),
+        (("--vary", "ffn=relu2,nope"), "--vary 'ffn=nope': .*no part named 'nope'"),
         (("--vary", "train.steps=5,6"), "--vary 'train.steps=5': budgets would differ"),
         (("--vary", "seed=1,2"), "--vary 'seed=1': seeds are the same"),
         (("--vary", "attention.heads=2"), "every point is the recipe as it is"),

@@ -60,6 +60,12 @@ def test_record_that_cannot_be_read_is_refused(tmp_path, text):
         recorded_plan(tmp_path, {}, lambda: Plan(tries=7, run_seconds=1.0))
 
 
+def test_folder_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"--out .*file: not a folder"):
+        recorded_plan(tmp_path / "file", {}, lambda: Plan(tries=7, run_seconds=1.0))
+
+
 def test_tries_are_ranked_by_their_mean_and_one_that_diverged_is_none():
     losses = {"a": [2.0, 2.2], "b": [1.0, None], "c": [2.0, 2.1], "d": [float("nan"), 1.0], "e": []}
     assert ranked(losses) == ["c", "a"]

@@ -14,7 +14,7 @@ from nanotx.config.command_line import positional_args
 from nanotx.config.flags import argument, option, parse, repeated
 from nanotx.config.registry import load_file
 from nanotx.config.schema import check_max, check_min, in_range
-from nanotx.errors import ConfigError, NanotxError, printable, shell_quoted
+from nanotx.errors import ConfigError, NanotxError, UnknownPart, printable, shell_quoted
 from nanotx.experiments import report
 from nanotx.experiments.experiment import Design, Experiment, Outcome
 from nanotx.experiments.plan import BASELINE, Arm, digest, make_arm
@@ -122,12 +122,15 @@ def points_of(base: Recipe, axes: list[Axis], flags: Flags, prog: str) -> tuple[
 
     Raises:
         ConfigError: no point can be built.
+        UnknownPart: a value is the name of no part.
     """
     points = draws(axes, flags.random, base.seed) if flags.random else grid(axes)
     arms, places, faults = [Arm(name=BASELINE, recipe=base)], dict[str, list[Point]](), list[NanotxError]()
     for point in points:
         try:
             arm = arm_of(base, point, flags.allow_swaps, prog)
+        except UnknownPart:  # mistyped, and so in every point that has it
+            raise
         except NanotxError as error:
             faults.append(error)
             continue

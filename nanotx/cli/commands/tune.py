@@ -15,7 +15,7 @@ from nanotx.config.command_line import positional_args
 from nanotx.config.flags import argument, option, parse, repeated
 from nanotx.config.registry import load_file
 from nanotx.config.schema import check_min, in_range
-from nanotx.errors import ConfigError, NanotxError, printable, shell_quoted
+from nanotx.errors import ConfigError, NanotxError, UnknownPart, printable, shell_quoted
 from nanotx.experiments.costs import measure
 from nanotx.experiments.experiment import Design, Experiment, Outcome
 from nanotx.experiments.plan import BASELINE, Arm, digest, equal_steps, training_corpus
@@ -171,6 +171,8 @@ class Tuning:
         for point in draws(self.axes, count, self.base.seed):
             try:
                 arm = arm_of(self.base, point, True, self.prog)
+            except UnknownPart:  # mistyped, and so in every point that has it
+                raise
             except NanotxError as error:
                 fault = error
                 continue
