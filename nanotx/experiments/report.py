@@ -1,14 +1,14 @@
 """The verdicts of an experiment as a page of at most 80 columns, and as plain values for JSON."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from nanotx.experiments.experiment import Outcome, strict
-from nanotx.experiments.statistics import MAX_SEEDS, Verdict, pairing_gain
+from nanotx.experiments.statistics import MAX_SEEDS, Losses, Verdict, pairing_gain
 
 WIDTH = 80
 NAME = 23
@@ -40,7 +40,10 @@ def digits(value: float) -> str:
 
 def page(outcome: Outcome) -> str:
     """Return the page."""
-    blocks = [heading(outcome), verdict_lines(outcome), figures(outcome), costs(outcome), "\n".join(remarks(outcome))]
+    names = [arm.name for arm in outcome.design.arms]
+    table = figures(names, outcome.losses, outcome.nats, outcome.verdicts, outcome.unit)
+    verdicts = verdict_lines(outcome.verdicts, outcome.unit)
+    blocks = [heading(outcome), verdicts, table, costs(outcome), "\n".join(remarks(outcome))]
     return "\n\n".join(block for block in blocks if block)
 
 
@@ -56,11 +59,11 @@ def heading(outcome: Outcome) -> str:
     return folded(text, "")
 
 
-def verdict_lines(outcome: Outcome) -> str:
+def verdict_lines(verdicts: Mapping[str, Verdict], unit: str) -> str:
     """Return a line per arm: its name and the verdict."""
     lines = []
-    for name, verdict in outcome.verdicts.items():
-        words = verdict_words(verdict, outcome.unit)
+    for name, verdict in verdicts.items():
+        words = verdict_words(verdict, unit)
         if len(name) <= NAME:
             lines.append(folded(f"{name:<{NAME}}  {words}", " " * (NAME + 2)))
         else:
@@ -68,16 +71,22 @@ def verdict_lines(outcome: Outcome) -> str:
     return "\n".join(lines)
 
 
-def figures(outcome: Outcome) -> str:
+def figures(
+    names: Sequence[str],
+    losses: Mapping[str, Losses],
+    nats: Mapping[str, Losses],
+    verdicts: Mapping[str, Verdict],
+    unit: str,
+) -> str:
     """Return the table of losses and differences."""
-    header = ["", outcome.unit if outcome.unit == "nats" else "bits/byte", "nats", "difference", "95% interval", "p"]
-    if any(verdict.level > 0.9501 for verdict in outcome.verdicts.values()):
+    header = ["", unit if unit == "nats" else "bits/byte", "nats", "difference", "95% interval", "p"]
+    if any(verdict.level > 0.9501 for verdict in verdicts.values()):
         header[4] = "interval"
     rows = [header]
-    for arm in outcome.design.arms:
-        verdict = outcome.verdicts.get(arm.name)
-        loss, nats = (mean(losses[arm.name]) for losses in (outcome.losses, outcome.nats))
-        cells = [arm.name, number(loss), number(nats), "", "", ""]
+    for name in names:
+        verdict = verdicts.get(name)
+        loss, in_nats = mean(losses[name]), mean(nats[name])
+        cells = [name, number(loss), number(in_nats), "", "", ""]
         if verdict and verdict.difference is not None:
             cells[3] = f"{verdict.difference:+.4f}"
         if verdict and verdict.interval:
@@ -158,7 +167,7 @@ def gain_of(outcome: Outcome) -> float | None:
     return pairing_gain([first for first, _ in pairs], [second for _, second in pairs]) if pairs else None
 
 
-def mean(losses: Sequence[float | None]) -> float | None:
+def mean(losses: Losses) -> float | None:
     """Return the mean of the known losses."""
     known = [loss for loss in losses if loss is not None]
     return math.fsum(known) / len(known) if known else None

@@ -6,7 +6,7 @@ import pytest
 from helpers import tiny
 
 from nanotx.cli.main import run
-from nanotx.errors import ConfigError, DataError, UnknownPart
+from nanotx.errors import ConfigError, DataError, RunError, UnknownPart
 
 COMMAND = ["compare", "shakespeare_char", *tiny(train_steps=2), "--corpus", "playhouse", "--tokenizer", "byte",
            "--examples", "0", "--processes", "1"]  # fmt: skip
@@ -53,7 +53,8 @@ CHANGE = ["--change", "ffn=mlp"]
         ([*PLAIN, *CHANGE, "--until", "noon"], ConfigError, "verdict"),
         ([*PLAIN, *CHANGE, "--sed", "3"], ConfigError, "--sed: no such flag"),
         ([*PLAIN, *CHANGE, "--load", "nowhere.py"], ConfigError, r"nowhere\.py"),
-        (["compare", ".", *CHANGE], ConfigError, "expected a recipe, got a folder"),
+        (["compare", ".", *CHANGE], ConfigError, "compared as they are; leave out --change"),
+        (["compare", "."], RunError, "no runs here"),
         (["compare", "shakespear_char", *CHANGE], ConfigError, "Did you mean 'shakespeare_char'"),
     ],
 )

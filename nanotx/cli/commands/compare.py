@@ -13,7 +13,7 @@ from nanotx.config.flags import argument, option, parse, repeated
 from nanotx.config.registry import load_file
 from nanotx.config.schema import check_max, check_min, in_range
 from nanotx.errors import ConfigError, printable, shell_quoted
-from nanotx.experiments import report
+from nanotx.experiments import existing, report
 from nanotx.experiments.experiment import Design, Experiment
 from nanotx.experiments.plan import digest, equal_arms, make_arms
 from nanotx.experiments.statistics import SMALLEST
@@ -22,7 +22,7 @@ from nanotx.hardware.device import choose_machine
 from nanotx.recipe_flags import read_recipe
 
 PROG = "nanotx compare"
-USAGE = "RECIPE"
+USAGE = "RECIPE|RUN ..."
 GROUP = "Experiment"
 ORDER = 15
 
@@ -38,14 +38,16 @@ class Flags:
     in nanotx train, and hold for every arm. The laws of changed parts are checked first. Runs of one seed share windows
     and initial weights, so their losses are compared in pairs, on a piece held out at the end of the training text.
 
-    The same command continues an experiment that was killed.
+    The same command continues an experiment that was killed. Runs that exist already are compared by naming them, the
+    baseline first; they are judged on the validation text.
 
         nanotx compare macbook --change ffn=relu2 --change norm=rmsnorm
         nanotx compare macbook --change 'attention={part="mine", window=9}' --load mine.py --seeds 8
         nanotx compare macbook --change 'optimizer=adamw; optimizer.lr=2e-3' --until verdict
+        nanotx compare runs/macbook-1 runs/macbook-2 runs/relu2-1 runs/relu2-2
     """
 
-    names: tuple[str, ...] = argument("RECIPE")  # recipe, and files of TOML that change it for all arms
+    names: tuple[str, ...] = argument("RECIPE|RUN ...")  # recipe, and files of TOML for all arms; or runs
     change: tuple[str, ...] = repeated("FIELD=VALUE")  # what an arm changes, such as ffn=relu2
     seeds: int = 5  # number of seeds, from the recipe's on; with --until, of the first look
     until: Literal["", "verdict"] = ""  # verdict adds seeds until every arm has one
@@ -84,7 +86,10 @@ def run(argv: list[str]) -> int:
     """Compare, print the page, and return the exit code."""
     own = {field.name for field in fields(Flags)}
     mine, others = split_flags(argv, own)
-    flags = parse(Flags, [*positional_args(argv)[:1], *mine], PROG)
+    names = positional_args(argv)
+    flags = parse(Flags, [*names[:1], *mine], PROG)
+    if Path(names[0]).is_dir():
+        return compare_existing(flags, names, others)
     for file in flags.load:
         load_file(file)
     design = designed(flags, [*positional_args(argv), *others])
@@ -101,6 +106,18 @@ def run(argv: list[str]) -> int:
     if flags.json:
         write_json(flags.json, report.to_json(outcome))
     say(f"Runs and record: {shell_quoted(folder)}")
+    return 0
+
+
+def compare_existing(flags: Flags, folders: list[str], others: list[str]) -> int:
+    """Print what can be said of runs that exist, and return the exit code."""
+    if others or flags.change:
+        word = others[0] if others else "--change"
+        raise ConfigError(f"{PROG} {folders[0]}: a folder of runs, which are compared as they are; leave out {word}.")
+    result = existing.compare_runs(folders, flags.smallest)
+    sys.stdout.write(printable(existing.page(result)) + "\n")
+    if flags.json:
+        write_json(flags.json, existing.to_json(result))
     return 0
 
 
@@ -129,11 +146,6 @@ def designed(flags: Flags, argv: list[str]) -> Design:
     Raises:
         ConfigError: the recipe or a change cannot be built, or there is no change.
     """
-    if argv and Path(argv[0]).is_dir():
-        raise ConfigError(
-            f"{PROG} {argv[0]}: expected a recipe, got a folder; runs that exist are listed by nanotx runs, and "
-            "compared step by step by nanotx diff."
-        )
     base, rest, name = recipe_by_name(argv)
     prog = f"nanotx train {shell_quoted(argv[0])}"
     base, _ = read_recipe(base, rest, prog)
