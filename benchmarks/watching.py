@@ -9,6 +9,7 @@ processes disturb less. The dashboard draws to a terminal that takes everything 
 it is work of another process. Every contender writes metrics.jsonl, as every run does.
 """
 
+import math
 import os
 import sys
 import tempfile
@@ -67,6 +68,7 @@ class Flags:
     watched: str = "dashboard,dashboard_wide,csv,tensorboard"  # contenders, besides the bare steps
     steps: int = 100  # of a turn
     rounds: int = 7  # turns of each contender
+    limit: float = math.inf  # seconds after which no round begins, except for the first three
     threads: int = 0  # processor threads; 0 for as many as there are cores
 
 
@@ -96,7 +98,7 @@ def rows_of(name: str, flags: Flags, machine: Machine) -> list[Row]:
         trainer, data = trainer_of(name, flags, machine)
         turns = {contender: turn_of(contender, trainer, data, folder, flags.steps, stack) for contender in names}
         turns["bare"]()
-        for contender in turn_order(names, flags.rounds):
+        for contender in turn_order(names, flags.rounds, flags.limit):
             began = time.process_time()
             walls[contender].append(seconds(turns[contender], 1, machine.device) / flags.steps)
             cpus[contender].append((time.process_time() - began) / flags.steps)
@@ -116,6 +118,7 @@ def rows_of(name: str, flags: Flags, machine: Machine) -> list[Row]:
             "cpu_ms": 1000 * median(cpus[contender]),
             "cpu_ratio": median(cpus[contender]) / bare_cpu,
             "cpu_cost": median(cpus[contender]) / bare_cpu - 1,
+            "rounds": len(walls[contender]),
             "load": list(os.getloadavg()),
         }
         for contender in names
