@@ -48,12 +48,12 @@ class Flags:
     """
 
     names: tuple[str, ...] = argument("RECIPE|RUN ...")  # recipe, and files of TOML for all arms; or runs
-    change: tuple[str, ...] = repeated("FIELD=VALUE")  # what an arm changes, such as ffn=relu2
+    change: tuple[str, ...] = repeated("FIELD=VALUE")  # change of an arm, such as ffn=relu2
     seeds: int = 5  # number of seeds, from the recipe's on; with --until, of the first look
     until: Literal["", "verdict"] = ""  # verdict adds seeds until every arm has one
-    max_seeds: int = 20  # the most seeds, with --until
+    max_seeds: int = 20  # number of seeds at most, with --until
     equal: Literal["", "steps", "tokens", "bytes", "flops", "seconds"] = (
-        ""  # what all arms get the same of; without it, the recipe's budget
+        ""  # budget that all arms share; without it, the recipe's own
     )
     smallest: float = SMALLEST  # smallest difference that matters, in bits per byte
     held_out: float = 0.1  # share of the training text, at its end, that decides
@@ -61,7 +61,7 @@ class Flags:
     examples: int = 20  # random cases of each law of a changed part; 0 checks none
     processes: int = 0  # runs to train side by side, each by one thread; 0 for one per core
     validation: bool = False  # read the validation text once at the end, for information
-    allow_swaps: bool = False  # accept a change that changes fields beside those it names
+    allow_swaps: bool = False  # accept a change of more fields than it names
     allow_equal: bool = False  # accept an arm that equals the baseline, as a check that it trains to the same bits
     out: str = option("DIR")  # folder of the experiment; without it, runs/compare-<recipe>-<digest>
     json: str = option("FILE")  # write the verdicts and all losses to this file

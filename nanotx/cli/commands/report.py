@@ -36,7 +36,7 @@ class Flags:
     folders: tuple[str, ...] = argument("RUN ...")  # folders of the runs, or folders that hold runs
     out: str = option("FILE.html")  # write the page to this file; without it, RUN/report.html, of several report.html
     plots: str = option("DIR")  # also draw the curves to .png and .svg files in this folder
-    threads: int = 1  # processor threads
+    threads: int = 1  # number of processor threads
     load: tuple[str, ...] = repeated("FILE.py")  # Python file of your own, which registers parts
 
     def __post_init__(self) -> None:

@@ -33,9 +33,9 @@ class Flags:
     """
 
     folder: str = argument("RUN")  # folder of the run
-    other: str = argument("RUN2", default="")  # folder of a second run, shown beside the first
+    other: str = argument("RUN2", default="")  # folder of a second run, shown with the first
     port: int = 8000  # port to listen on; the next free one if it is in use; 0 for any
-    watch: bool = False  # the run trains meanwhile: show its curve and samples, and load each new checkpoint
+    watch: bool = False  # show curve and samples of a run that is training, and load each new checkpoint
     prompt: str = option("TEXT", default="")  # text that the page begins with
     step: int | None = None  # step of the checkpoint to load; without it, the newest
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # device to run on; auto for the best one of this machine

@@ -37,9 +37,9 @@ class Flags:
 
     folder: str = argument("RUN")  # folder of the run
     plot: str = option("FILE.svg")  # write the plot to this file instead of the terminal
-    step: int = 0  # as it was after this step; 0 for the last one
+    step: int = 0  # step after which the run is drawn; 0 for the last one
     width: int = 100  # width of the plot in the file, in characters
-    height: int = 40  # its height at most, in lines; also that of what is printed to no terminal
+    height: int = 40  # height of the plot in the file at most, in lines; also of a plot that is printed to no terminal
 
     def __post_init__(self) -> None:
         check_min(self, 0, "step")

@@ -54,7 +54,7 @@ class Flags:
     smallest: float = SMALLEST  # smallest difference that matters, in bits per byte
     held_out: float = 0.1  # share of the training text, at its end, that decides
     processes: int = 0  # runs to train side by side, each by one thread; 0 for one per core
-    allow_swaps: bool = False  # accept a value that changes fields beside the one it is of
+    allow_swaps: bool = False  # accept a value that changes more fields than its own
     plot: str = option("FILE")  # draw the response, with intervals, as .png, .svg or .pdf
     out: str = option("DIR")  # folder of the sweep; without it, runs/sweep-<recipe>-<digest>
     json: str = option("FILE")  # write the response, the verdicts and all losses to this file

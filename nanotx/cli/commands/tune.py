@@ -69,7 +69,7 @@ class Flags:
     held_out: float = 0.1  # share of the training text, at its end, that decides
     smallest: float = SMALLEST  # smallest difference that matters, in bits per byte
     processes: int = 0  # runs to train side by side, each by one thread; 0 for one per core
-    write: str = option("FILE.toml")  # the tuned recipe; without it, <recipe>_tuned.toml
+    write: str = option("FILE.toml")  # file of the tuned recipe; without it, <recipe>_tuned.toml
     out: str = option("DIR")  # folder of the runs; without it, runs/tune-<recipe>-<digest>
     load: tuple[str, ...] = repeated("FILE.py")  # Python file of your own, which registers parts
 
