@@ -162,7 +162,8 @@ class Experiment:
                 raise ConfigError(
                     f"--out {self.folder}: arms are timed together; choose another folder for other arms."
                 )
-            self.say("timing the arms alone")
+            if self.design.rounds:
+                self.say("timing the arms alone")
             facts = measure(self.design.arms, self.corpus, self.design.rounds)
             steps = equal_steps(self.design.arms, facts, self.design.equal)
             for arm, fact, count in zip(self.design.arms, facts, steps, strict=True):
