@@ -179,13 +179,13 @@ def event_counts(events: Iterable[Event]) -> list[tuple[str, str]]:
     """Return each kind of events with its letter and its number."""
     kinds = [event.kind for event in events]
     names = {"skipped": "skipped step", "warning": "warning"}
-    found = []
+    labels = []
     for kind in MARKS:
         if count := kinds.count(kind):
             name = names.get(kind, kind)
             many = f"{count:,} {name}s" if kind in names else f"{name} {count:,} times"
-            found.append((kind, f"{MARKS[kind][0]} {name if count == 1 else many}"))
-    return found
+            labels.append((kind, f"{MARKS[kind][0]} {name if count == 1 else many}"))
+    return labels
 
 
 def metrics(history: History, page: Page) -> list[str]:

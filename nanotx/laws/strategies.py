@@ -62,7 +62,8 @@ def field(kind: Any, default: Any) -> st.SearchStrategy[Any]:
     its default.
     """
     if without_none(kind) is not kind:
-        return st.none() | field(without_none(kind), 1 if default is None and without_none(kind) is int else default)
+        ones = {int: 1, float: 1.0}
+        return st.none() | field(without_none(kind), ones.get(without_none(kind)) if default is None else default)
     if is_slot(kind):
         return any_part_of(kind)
     if get_origin(kind) is Literal:

@@ -130,6 +130,7 @@ def serve(app: ASGIApp, listener: socket.socket, on_exit: Callable[[], None]) ->
     config = uvicorn.Config(
         app,
         http=PatientProtocol,
+        loop="asyncio",  # its transports are asyncio's, whatever other loop is installed
         ws="none",
         lifespan="off",
         log_level="error",

@@ -298,7 +298,7 @@ def test_run_on_a_token_file_takes_its_tokenizer_and_resumes_to_the_bit(tmp_path
     assert figures["bits_per_byte"] and figures["corpus"] == "tokens"
     for command in (["verify", "whole"], ["eval", "whole"], ["replay", "whole", "--step", "5"]):
         assert nanotx_command(command) == 0
-    assert "all 11 checks hold" in capsys.readouterr().out
+    assert "all 12 checks hold" in capsys.readouterr().out
 
 
 def test_token_files_replaced_between_start_and_resume_are_refused(tmp_path, monkeypatch):

@@ -51,8 +51,8 @@ def oldest(self, prompts, new):
     ENGINE(self, [prompt[:6] for prompt in prompts], new)
 
 
-def sharpened(self):
-    return TOKENS(self._replace(logits=2 * self.logits))
+def sharpened(self, top=0):
+    return TOKENS(self._replace(logits=2 * self.logits), top)
 
 
 def token_too_many(self, prompts, new):

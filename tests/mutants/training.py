@@ -70,13 +70,13 @@ STEP: dict[str, tuple[str, str, str, str]] = {
     "dropout is that of the first step in every step": (
         "plain",
         f"{TRAINER}.row_randomness",
-        "step_seed(self.recipe.seed, self.progress.step)",
-        "step_seed(self.recipe.seed, 0)",
+        "step_seed(self.recipe.seeds.dropout, self.progress.step)",
+        "step_seed(self.recipe.seeds.dropout, 0)",
     ),
     "dropout does not depend on the recipe's seed": (
         "plain",
         f"{TRAINER}.row_randomness",
-        "step_seed(self.recipe.seed, self.progress.step)",
+        "step_seed(self.recipe.seeds.dropout, self.progress.step)",
         "step_seed(0, self.progress.step)",
     ),
     "every micro-batch has the same dropout": (
@@ -246,8 +246,8 @@ STEP: dict[str, tuple[str, str, str, str]] = {
     "the average is taken before the step": (
         "plain",
         f"{TRAINER}.train_step",
-        "began, step = time.perf_counter(), self.progress.step",
-        "began, step = time.perf_counter(), self.progress.step; self.ema.update(step + 1)",
+        "began, step, notes = time.perf_counter(), self.progress.step, list[str]()",
+        "began, step, notes = time.perf_counter(), self.progress.step, list[str](); self.ema.update(step + 1)",
     ),
     "the mathematics stay float32": (
         "bfloat16",

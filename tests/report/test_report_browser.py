@@ -12,39 +12,39 @@ pytestmark = [
 ]
 
 
-def press(page, selector, key):
+def press(browser, selector, key):
     """Press a key on an element."""
-    page.value(f"document.querySelector({selector!r}).focus()")
+    browser.value(f"document.querySelector({selector!r}).focus()")
     event = f"new KeyboardEvent('keydown', {{key: {key!r}, bubbles: true}})"
-    page.value(f"document.querySelector({selector!r}).dispatchEvent({event})")
+    browser.value(f"document.querySelector({selector!r}).dispatchEvent({event})")
 
 
-def written(page, selector):
-    return page.value(f"document.querySelector({selector!r}).textContent")
+def written(browser, selector):
+    return browser.value(f"document.querySelector({selector!r}).textContent")
 
 
 def test_report_works_without_a_word_of_complaint_at_every_width(tmp_path):
     corpus = ["--corpus", "file", "--corpus.path", str(text(tmp_path / "text.txt"))]
     assert run(["train", "shakespeare_char", *corpus, "--run", str(tmp_path / "run"), *tiny()]) == 0
-    with chromium(tmp_path / "profile") as page:
-        page.open((tmp_path / "run/report.html").as_uri())
+    with chromium(tmp_path / "profile") as browser:
+        browser.open((tmp_path / "run/report.html").as_uri())
         for width in (1280, 400):
-            page.look(width, 900, dark=width == 400)
-            page.until(f"Math.abs(document.querySelector('.chart-frame svg').clientWidth - {width}) < 100")
-            assert page.value("document.documentElement.scrollWidth <= innerWidth"), width
-        assert page.value("document.querySelectorAll('.chart-frame > svg').length") == 4
+            browser.look(width, 900, dark=width == 400)
+            browser.until(f"Math.abs(document.querySelector('.chart-frame svg').clientWidth - {width}) < 100")
+            assert browser.value("document.documentElement.scrollWidth <= innerWidth"), width
+        assert browser.value("document.querySelectorAll('.chart-frame > svg').length") == 4
         spoken = "#main-chart .unseen"
-        press(page, "#main-chart .chart-frame", "Home")
-        assert written(page, spoken).startswith("step 1: training batches")
-        press(page, "#main-chart .chart-frame", "ArrowRight")
-        assert written(page, spoken).startswith("step 2: ")
-        page.point("#controls button[value=tokens]", "click")
-        press(page, "#main-chart .chart-frame", "End")
-        assert written(page, spoken).startswith("tokens 96: ")
-        page.point("#controls button[value=bits]", "click")
-        assert written(page, "#main-chart .chart-unit") == "bits per byte"
-        page.point("#tokens span:nth-child(5)")
-        assert "surprise" in written(page, "#token")
-        page.point("#heads button", "click")
-        assert written(page, "#looks").startswith("Head 0.0: ")
-        assert page.complaints() == []
+        press(browser, "#main-chart .chart-frame", "Home")
+        assert written(browser, spoken).startswith("step 1: training batches")
+        press(browser, "#main-chart .chart-frame", "ArrowRight")
+        assert written(browser, spoken).startswith("step 2: ")
+        browser.point("#controls button[value=tokens]", "click")
+        press(browser, "#main-chart .chart-frame", "End")
+        assert written(browser, spoken).startswith("tokens 96: ")
+        browser.point("#controls button[value=bits]", "click")
+        assert written(browser, "#main-chart .chart-unit") == "bits per byte"
+        browser.point("#tokens span:nth-child(5)")
+        assert "surprise" in written(browser, "#token")
+        browser.point("#heads button", "click")
+        assert written(browser, "#looks").startswith("Head 0.0: ")
+        assert browser.complaints() == []

@@ -19,26 +19,26 @@ def values(count, seed=0):
 @pytest.mark.parametrize("count", [1, 2, 7, 99, 100, 101, 1234])
 def test_extremes_of_every_bucket_stay(count):
     steps, numbers = list(range(1, count + 1)), values(count)
-    found = thin(steps, numbers, 100)
-    edges = [0, *found.steps]
-    buckets = [numbers[first:end] for first, end in zip(edges, found.steps, strict=False)]
-    assert found.steps[-1] == count and len(found.steps) == min(count, 100)
-    assert found.low == [pytest.approx(min(bucket), rel=1e-4) for bucket in buckets]
-    assert found.high == [pytest.approx(max(bucket), rel=1e-4) for bucket in buckets]
+    thinned = thin(steps, numbers, 100)
+    edges = [0, *thinned.steps]
+    buckets = [numbers[first:end] for first, end in zip(edges, thinned.steps, strict=False)]
+    assert thinned.steps[-1] == count and len(thinned.steps) == min(count, 100)
+    assert thinned.low == [pytest.approx(min(bucket), rel=1e-4) for bucket in buckets]
+    assert thinned.high == [pytest.approx(max(bucket), rel=1e-4) for bucket in buckets]
 
 
 def test_single_spike_among_a_hundred_thousand_steps_is_seen():
     numbers = [1.0] * 100_000
     numbers[77_777] = 50.0
-    found = thin(list(range(100_000)), numbers, 500)
-    assert max(found.high) == 50.0 and found.high.count(50.0) == 1 and len(found.steps) == 500
+    thinned = thin(list(range(100_000)), numbers, 500)
+    assert max(thinned.high) == 50.0 and thinned.high.count(50.0) == 1 and len(thinned.steps) == 500
 
 
 def test_buckets_without_a_finite_number_are_gaps_and_others_leave_them_out():
     numbers = [1.0, math.nan, math.nan, math.nan, 5.0, 7.0]
-    found = thin(list(range(6)), numbers, 3, smooth=False)
-    assert (found.low, found.high) == ([1.0, None, 5.0], [1.0, None, 7.0])
-    assert found.mean == [1.0, None, 6.0]
+    thinned = thin(list(range(6)), numbers, 3, smooth=False)
+    assert (thinned.low, thinned.high) == ([1.0, None, 5.0], [1.0, None, 7.0])
+    assert thinned.mean == [1.0, None, 6.0]
 
 
 def test_means_are_those_of_centred_windows_written_slowly():
@@ -79,17 +79,17 @@ def test_tokens_and_seconds_add_up_also_where_the_beginning_of_the_log_is_lost(t
 
 
 def test_rows_out_of_order_are_left_out_and_metrics_may_be_sparse(tmp_path):
-    found = log(tmp_path, [START, step(1), step(2, mine=3), step(1), step(3, word="x"), step(4, mine=None)])
-    assert found.step == [1, 2, 3, 4] and found.texts == {"word": "x"}
-    mine = curve(found, "mine", 10)
+    rows = log(tmp_path, [START, step(1), step(2, mine=3), step(1), step(3, word="x"), step(4, mine=None)])
+    assert rows.step == [1, 2, 3, 4] and rows.texts == {"word": "x"}
+    mine = curve(rows, "mine", 10)
     assert mine.steps == [2, 4] and mine.mean == [3.0, None]
 
 
 def test_events_that_repeat_are_one_with_the_steps_that_it_spans(tmp_path):
     lost = [step(number, loss=None, nonfinite=["loss"]) for number in (2, 3, 4, 7)]
-    found = event_rows(log(tmp_path, [START, step(1), *lost, {"event": "warning", "step": 8, "text": "a reset"}]))
-    assert [(row["step"], row["until"]) for row in found] == [(2, 4), (7, 7), (8, 8)]
-    assert found[0]["text"] == "not finite: loss"
+    events = event_rows(log(tmp_path, [START, step(1), *lost, {"event": "warning", "step": 8, "text": "a reset"}]))
+    assert [(row["step"], row["until"]) for row in events] == [(2, 4), (7, 7), (8, 8)]
+    assert events[0]["text"] == "not finite: loss"
 
 
 def test_many_curves_have_fewer_buckets():

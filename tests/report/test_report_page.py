@@ -62,14 +62,14 @@ def notes(page):
 
 def test_every_run_ends_with_its_report(trained):
     page = (trained / "report.html").read_text(encoding="utf-8")
-    found = data_of(page)
-    (run,) = found["runs"]
+    data = data_of(page)
+    (run,) = data["runs"]
     assert [metric["name"] for metric in run["metrics"]] == ["loss", "lr", "grad_norm", "tokens_per_second"]
     assert run["tables"][0]["step"] == [1, 2, 3, 4, 5, 6] and run["tables"][0]["tokens"] == [16, 32, 48, 64, 80, 96]
     assert [sample["step"] for sample in run["samples"]] == [3, 6]
-    assert [line["name"] for line in found["references"]] == ["uniform", "unigram", "bigram"]
+    assert [line["name"] for line in data["references"]] == ["uniform", "unigram", "bigram"]
     assert "complete, 6 steps" in page and "notes" not in notes(page)
-    assert len(found["passage"]["maps"]) == 2 and found["passage_step"] == 6
+    assert len(data["passage"]["maps"]) == 2 and data["passage_step"] == 6
 
 
 def test_page_asks_for_nothing_outside_of_itself(trained):
@@ -83,8 +83,8 @@ def test_report_of_the_command_is_that_of_the_end_of_the_run(folder, capsys):
     at_end = data_of((folder / "report.html").read_text(encoding="utf-8"))
     assert nanotx_command(["report", str(folder)]) == 0
     now = data_of((folder / "report.html").read_text(encoding="utf-8"))
-    for found in (at_end, now):
-        found["passage"].pop("surprise"), found["passage"].pop("guesses")  # of float32 here, and of the run's dtype
+    for data in (at_end, now):
+        data["passage"].pop("surprise"), data["passage"].pop("guesses")  # of float32 here, and of the run's dtype
     assert at_end == now
     assert re.search(r"report.html: [\d,]+ bytes", capsys.readouterr().out)
 
@@ -211,10 +211,10 @@ def test_several_runs_share_a_page_with_what_differs(folder, tmp_path):
     replace(other / "recipe.toml", "lr = 0.014", "lr = 0.5")
     replace(other / "summary.json", '"corpus_sha256": "', '"corpus_sha256": "0')
     page = page_of(folder, other)
-    found = data_of(page)
-    assert [run["name"] for run in found["runs"]] == ["run", "other"]
+    data = data_of(page)
+    assert [run["name"] for run in data["runs"]] == ["run", "other"]
     assert "<th>optimizer.lr</th>" in page and "Corpora differ" in notes(page)
-    assert "another text now" in notes(page) and not found["passage"]
+    assert "another text now" in notes(page) and not data["passage"]
 
 
 @pytest.mark.slow

@@ -31,13 +31,13 @@ def test_losses_are_those_of_the_definitions(monkeypatch, dense, seed):
     draw = np.random.default_rng(seed)
     size = int(draw.integers(2, 9))
     train, pieces = draw.integers(0, size, 60), [draw.integers(0, size, 20), draw.integers(0, size, 7)]
-    found = count_losses(train, pieces, size)
-    assert found == pytest.approx(slow(train.tolist(), [piece.tolist() for piece in pieces], size))
+    losses = count_losses(train, pieces, size)
+    assert losses == pytest.approx(slow(train.tolist(), [piece.tolist() for piece in pieces], size))
 
 
 def test_tokens_that_training_never_saw_are_improbable_and_not_impossible():
-    found = count_losses(np.zeros(50, int), [np.array([2, 3, 2])], 4)
-    assert found["uniform"] < found["unigram"] == pytest.approx(math.log(54)) == found["bigram"]
+    losses = count_losses(np.zeros(50, int), [np.array([2, 3, 2])], 4)
+    assert losses["uniform"] < losses["unigram"] == pytest.approx(math.log(54)) == losses["bigram"]
 
 
 def test_text_of_one_token_has_the_uniform_line_alone():

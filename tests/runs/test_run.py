@@ -45,7 +45,7 @@ def test_run_leaves_a_folder_that_is_complete(play, capsys):
     code, folder = play()
     assert code == 0
     assert sorted(path.name for path in folder.glob("[!.]*")) == [
-        "checkpoints", "metrics.jsonl", "recipe.toml", "samples.txt", "summary.json", "tokenizer.json",
+        "checkpoints", "metrics.jsonl", "recipe.toml", "report.html", "samples.txt", "summary.json", "tokenizer.json",
     ]  # fmt: skip
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     assert summary["complete"] and summary["steps"] == 6 and summary["seed"] == 5 and summary["corpus"] == "file"

@@ -221,7 +221,7 @@ def test_run_on_a_large_text_is_verified_and_resumed_to_the_bit(tmp_path, monkey
     losses = [losses_of(Path(run)) for run in ("whole", "half")]
     assert losses[0] == losses[1] and len(losses[0]) == 6
     assert nanotx_command(["verify", "whole"]) == 0
-    assert "all 11 checks hold" in capsys.readouterr().out
+    assert "all 12 checks hold" in capsys.readouterr().out
     text(tmp_path / "text.txt", 3001)
     with pytest.raises(DataError, match="the run began with a corpus of length 3,000"):
         nanotx_command(["resume", "whole", "--train.steps", "9"])

@@ -99,7 +99,7 @@ def with_weights(model: Transformer, weights: Weights) -> Transformer:
 def losses(model: Transformer, twin: Transformer, paper: EvalText) -> Loss:
     """Return the losses of a text with the run's weights and with the page's, in float32 on the CPU."""
     machine = Machine(device=torch.device("cpu"), dtype=torch.float32, threads=torch.get_num_threads())
-    before, after = (evaluate(one, paper, machine).loss for one in (model, twin))
+    before, after = (evaluate(module, paper, machine).loss for module in (model, twin))
     return Loss(run=before, page=after, tokens=paper.tokens)
 
 

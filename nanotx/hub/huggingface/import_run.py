@@ -84,5 +84,5 @@ def read_codec(folder: Path) -> tuple[Codec, tuple[str, ...]]:
         if not (folder / "tokenizer.json").is_file():
             raise
         codec = Huggingface(path=str(folder / "tokenizer.json"), lossy=True).train(())
-        return codec, (f"the tokenizer stays the library's: {error}",)
-    return converted.codec, converted.notes
+        return codec, (f"its tokenizer stays the library's: {error}",)
+    return converted.codec, tuple(f"its tokenizer: {note}" for note in converted.notes)

@@ -130,20 +130,20 @@ class Gpt2(Layout):
         }
 
     def entries(self, shape: ModelShape) -> list[Entry]:
-        found = [
+        entries = [
             Entry(theirs="transformer.wte.weight", ours="embedding.weight"),
             Entry(theirs="transformer.wpe.weight", ours=POSITION_TABLE),
             *with_bias("transformer.ln_f", "norm"),
         ]
         for number in range(shape.layers):
             theirs, ours = f"transformer.h.{number}", f"blocks.{number // shape.share}"
-            found += with_bias(f"{theirs}.ln_1", f"{ours}.attention_norm")
-            found += with_bias(f"{theirs}.ln_2", f"{ours}.ffn_norm")
-            found += with_bias(f"{theirs}.attn.c_attn", f"{ours}.attention.to_qkv", TRANSPOSED)
-            found += with_bias(f"{theirs}.attn.c_proj", f"{ours}.attention.to_out", TRANSPOSED)
-            found += with_bias(f"{theirs}.mlp.c_fc", f"{ours}.ffn.to_hidden", TRANSPOSED)
-            found += with_bias(f"{theirs}.mlp.c_proj", f"{ours}.ffn.to_out", TRANSPOSED)
-        return found + head(shape, "lm_head")
+            entries += with_bias(f"{theirs}.ln_1", f"{ours}.attention_norm")
+            entries += with_bias(f"{theirs}.ln_2", f"{ours}.ffn_norm")
+            entries += with_bias(f"{theirs}.attn.c_attn", f"{ours}.attention.to_qkv", TRANSPOSED)
+            entries += with_bias(f"{theirs}.attn.c_proj", f"{ours}.attention.to_out", TRANSPOSED)
+            entries += with_bias(f"{theirs}.mlp.c_fc", f"{ours}.ffn.to_hidden", TRANSPOSED)
+            entries += with_bias(f"{theirs}.mlp.c_proj", f"{ours}.ffn.to_out", TRANSPOSED)
+        return entries + head(shape, "lm_head")
 
 
 class GptNeoX(Layout):
@@ -184,21 +184,21 @@ class GptNeoX(Layout):
         }
 
     def entries(self, shape: ModelShape) -> list[Entry]:
-        found = [
+        entries = [
             Entry(theirs="gpt_neox.embed_in.weight", ours="embedding.weight"),
             *with_bias("gpt_neox.final_layer_norm", "norm"),
         ]
         first, second = ("norm", "norm") if shape.layer.block == "parallel" else ("attention_norm", "ffn_norm")
         for number in range(shape.layers):
             theirs, ours = f"gpt_neox.layers.{number}", f"blocks.{number // shape.share}"
-            found += with_bias(f"{theirs}.input_layernorm", f"{ours}.{first}")
-            found += with_bias(f"{theirs}.post_attention_layernorm", f"{ours}.{second}")
+            entries += with_bias(f"{theirs}.input_layernorm", f"{ours}.{first}")
+            entries += with_bias(f"{theirs}.post_attention_layernorm", f"{ours}.{second}")
             for entry in with_bias(f"{theirs}.attention.query_key_value", f"{ours}.attention.to_qkv"):
-                found.append(replace(entry, form=BY_HEAD, axes=(("three", 3), ("h", shape.layer.heads))))
-            found += with_bias(f"{theirs}.attention.dense", f"{ours}.attention.to_out")
-            found += with_bias(f"{theirs}.mlp.dense_h_to_4h", f"{ours}.ffn.to_hidden")
-            found += with_bias(f"{theirs}.mlp.dense_4h_to_h", f"{ours}.ffn.to_out")
-        return found + head(shape, "embed_out")
+                entries.append(replace(entry, form=BY_HEAD, axes=(("three", 3), ("h", shape.layer.heads))))
+            entries += with_bias(f"{theirs}.attention.dense", f"{ours}.attention.to_out")
+            entries += with_bias(f"{theirs}.mlp.dense_h_to_4h", f"{ours}.ffn.to_hidden")
+            entries += with_bias(f"{theirs}.mlp.dense_4h_to_h", f"{ours}.ffn.to_out")
+        return entries + head(shape, "embed_out")
 
 
 class Llama(Layout):
@@ -270,17 +270,17 @@ class Llama(Layout):
         return {}
 
     def entries(self, shape: ModelShape) -> list[Entry]:
-        found = [
+        entries = [
             Entry(theirs="model.embed_tokens.weight", ours="embedding.weight"),
             Entry(theirs="model.norm.weight", ours="norm.weight"),
         ]
         for number in range(shape.layers):
             theirs, ours = f"model.layers.{number}", f"blocks.{number // shape.share}"
-            found.append(Entry(theirs=f"{theirs}.input_layernorm.weight", ours=f"{ours}.attention_norm.weight"))
-            found.append(Entry(theirs=f"{theirs}.post_attention_layernorm.weight", ours=f"{ours}.ffn_norm.weight"))
-            found += self.attention_entries(shape, f"{theirs}.self_attn", f"{ours}.attention")
-            found += self.ffn_entries(shape, f"{theirs}.mlp", f"{ours}.ffn")
-        return found + head(shape, "lm_head")
+            entries.append(Entry(theirs=f"{theirs}.input_layernorm.weight", ours=f"{ours}.attention_norm.weight"))
+            entries.append(Entry(theirs=f"{theirs}.post_attention_layernorm.weight", ours=f"{ours}.ffn_norm.weight"))
+            entries += self.attention_entries(shape, f"{theirs}.self_attn", f"{ours}.attention")
+            entries += self.ffn_entries(shape, f"{theirs}.mlp", f"{ours}.ffn")
+        return entries + head(shape, "lm_head")
 
     def attention_entries(self, shape: ModelShape, theirs: str, ours: str) -> list[Entry]:
         """Return the weights of an attention: ours has the rows of q, k and v in one."""
@@ -288,27 +288,27 @@ class Llama(Layout):
         queries, keys = layer.heads * width, layer.kv_heads * width
         rows = {"q": (0, queries), "k": (queries, keys), "v": (queries + keys, keys)}
         biased = self.has_attention_bias(shape)
-        found = [
+        entries = [
             Entry(theirs=f"{theirs}.{name}_proj.{kind}", ours=f"{ours}.to_qkv.{kind}", start=start, rows=size)
             for kind in kinds(biased)
             for name, (start, size) in rows.items()
         ]
         for kind in kinds(biased and self.out_bias):
-            found.append(Entry(theirs=f"{theirs}.o_proj.{kind}", ours=f"{ours}.to_out.{kind}"))
+            entries.append(Entry(theirs=f"{theirs}.o_proj.{kind}", ours=f"{ours}.to_out.{kind}"))
         if self.qk_norm:
-            found += [Entry(theirs=f"{theirs}.{n}_norm.weight", ours=f"{ours}.{n}_norm.weight") for n in "qk"]
-        return found
+            entries += [Entry(theirs=f"{theirs}.{n}_norm.weight", ours=f"{ours}.{n}_norm.weight") for n in "qk"]
+        return entries
 
     def ffn_entries(self, shape: ModelShape, theirs: str, ours: str) -> list[Entry]:
         """Return the weights of a feed-forward: of a squared ReLU, where there is a gate, ours are there twice."""
         ffn, size = shape.layer.ffn, shape.hidden_dim
-        found = []
+        entries = []
         for kind in kinds(ffn.bias):
             gate = Entry(theirs=f"{theirs}.gate_proj.{kind}", ours=f"{ours}.to_hidden.{kind}", rows=size)
             up = replace(gate, theirs=f"{theirs}.up_proj.{kind}", start=size if ffn.gated else 0)
-            found += [gate, up] if self.gate else [up]
-            found.append(Entry(theirs=f"{theirs}.down_proj.{kind}", ours=f"{ours}.to_out.{kind}"))
-        return found
+            entries += [gate, up] if self.gate else [up]
+            entries.append(Entry(theirs=f"{theirs}.down_proj.{kind}", ours=f"{ours}.to_out.{kind}"))
+        return entries
 
 
 class Arcee(Llama):

@@ -122,8 +122,8 @@ class Keys:
     def end(self) -> None:
         """Raise ConfigError if a key is left that may change something."""
         for name, allowed in ONLY.items():
-            if name in self.left and self.left.pop(name) not in allowed:
-                raise self.wrong(name, "another value", f"{' or '.join(map(repr, allowed))}, which is all that is read")
+            if name in self.left and (value := self.left.pop(name)) not in allowed:
+                raise self.wrong(name, value, f"{' or '.join(map(repr, allowed))}, which is all that is read")
         unknown = sorted(self.left.keys() - WITHOUT_EFFECT)
         if unknown:
             raise ConfigError(
