@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,7 @@ class Experiment:
             "recipe_sha256": digest(design.arms[0].recipe),
             "equal": design.equal,
             "held_out": design.held_out,
+            "load_sha256": [sha256(read_regular(Path(file), TEXT)).hexdigest()[:12] for file in design.load],
             "looks": list(design.looks[:-1]),  # the last may move: more seeds, which is said
         }
 
@@ -150,8 +152,7 @@ class Experiment:
                         [*lines, broken[0].replay(self.design.load), "Nothing was trained; correct the part first."]
                     )
                 )
-            if not any("/" in file for file in self.design.load):
-                self.record["laws"][name] = self.design.examples
+            self.record["laws"][name] = self.design.examples
         self.write()
 
     def measured(self) -> tuple[list[Facts], list[int]]:

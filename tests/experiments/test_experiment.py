@@ -205,6 +205,17 @@ def test_laws_of_a_part_are_checked_once(tmp_path, monkeypatch):
     assert len(checked) == 1
 
 
+def test_experiment_with_an_edited_file_of_the_users_is_another(tmp_path):
+    part = tmp_path / "mine.py"
+    part.write_text("# scores", encoding="utf-8")
+    loaded = design("ffn=relu2", load=(str(part),))
+    Experiment(loaded, tmp_path / "x")
+    Experiment(loaded, tmp_path / "x")
+    part.write_text("# scores, otherwise", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"differs in load_sha256 \(.*choose another folder"):
+        Experiment(loaded, tmp_path / "x")
+
+
 @pytest.mark.parametrize(
     ("other", "message"),
     [
