@@ -4,7 +4,7 @@ Two runs of one seed have the same windows, and every initial tensor that they s
 does to both, so the *difference* of their losses varies less than the losses. `judge` is the whole of it: plain numbers
 go in, verdicts come out, and nothing else is read or written, so simulated experiments test it.
 
-A paired t test decides. Holm's step-down pays for several arms, and a spending function for several looks: both bound
+A paired t test decides. Holm's step-down corrects for several arms, a spending function for several looks: both bound
 the probability that *any* arm that equals the baseline is called better or worse, over all arms and looks, by `alpha`.
 """
 
@@ -27,7 +27,7 @@ SMALLEST = 0.01
 """Default of the smallest difference that matters, in bits per byte."""
 
 POWER = 0.8
-"""Probability with which the number of seeds that is proposed finds the difference that it is proposed for."""
+"""Probability that the proposed number of seeds detects the difference in question."""
 
 MIN_SEEDS = 3
 """Seeds below which nothing is decided."""
@@ -174,7 +174,7 @@ def decide(
         arms: losses of the arms.
         smallest, alpha: as for `judge`.
         looks: numbers of seeds after which to look, at least one.
-        lengths: losses that each arm has; a look that an undecided arm does not reach ends it. Empty for all.
+        lengths: losses that each arm has; judging stops at a look that an undecided arm has not reached. Empty for all.
     """
     shape = arms.shape[:2]
     nothing, available = np.full(shape, math.nan), np.array(lengths or [arms.shape[2]] * shape[1], dtype=int)
@@ -210,7 +210,7 @@ def _one_look(
         base, arms, smallest: as for `decide`.
         undecided: which arms may be decided.
         alpha: what this look may spend.
-        family: the number of hypotheses that Holm's step-down counts, those included that were left at an earlier look.
+        family: the number of hypotheses for Holm: the undecided arms, and those found same or diverged earlier.
     """
     size, differences = base.shape[1], arms - base[:, None, :]
     lost, diverged = np.isnan(base).any(axis=1)[:, None], np.isnan(arms).any(axis=2)
@@ -289,7 +289,7 @@ def _too_few(size: int) -> str:
 def holm(
     p: Float[np.ndarray, "e a"], alpha: float, family: Int[np.ndarray, " e"]
 ) -> tuple[Float[np.ndarray, "e a"], Float[np.ndarray, "e a"], Bool[np.ndarray, "e a"]]:
-    """Return by Holm's step-down of each hypothesis its threshold, its adjusted p, and whether it is rejected.
+    """Apply Holm's step-down; return each hypothesis's threshold, adjusted p, and whether it is rejected.
 
     An interval of level 1 - threshold excludes zero exactly where the hypothesis is rejected.
 
@@ -362,8 +362,8 @@ def pairing_gain(baselines: Sequence[NDArray[np.float64]], arms: Sequence[NDArra
 def more_seeds(difference: float, spread: float, seeds: int, smallest: float, threshold: float) -> int | None:
     """Return how many further seeds would probably decide; None if that is over `MAX_SEEDS`.
 
-    That many find a true difference as large as the one observed, or as `smallest` if that is larger, in four of five
-    experiments, and decide if mean and spread stay as they are.
+    With that many, four of five experiments find a true difference as large as the one observed, or as `smallest` if
+    that is larger, and this one is decided if its mean and spread hold.
 
     Args:
         difference: the observed mean.
@@ -383,7 +383,7 @@ def more_seeds(difference: float, spread: float, seeds: int, smallest: float, th
     low, high = max(seeds, MIN_SEEDS - 1), MAX_SEEDS
     if not enough(high):
         return None
-    while high - low > 1:  # not enough at low, or that is what there is; enough at high
+    while high - low > 1:  # `high` is enough; `low` is not, or is the number already run
         middle = (low + high) // 2
         low, high = (low, middle) if enough(middle) else (middle, high)
     return high - seeds

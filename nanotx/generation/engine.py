@@ -4,8 +4,8 @@ Every way to generate runs it: one prompt or many, streamed or not, with a draft
 `nanotx.generation.text` turns them into text and ends a text at a stop sequence.
 
 Prompts of different lengths need no padding. All are read up to the length of the shortest; then each row gets one
-token per step, the next of its prompt or a sampled one. So attention and positions need no padding mask, and with the
-seed s row r gets the tokens that its prompt gets alone with the seed s + r.
+token per step, the next of its prompt or a sampled one. So attention and positions need no padding mask, and row r
+of a batch with seed s gets the same tokens as its prompt alone with seed s + r.
 
 A full context either keeps its newer half, which is recomputed as a new text, or evicts its oldest token with each new
 one (`RollingDecodeState`).
@@ -202,7 +202,7 @@ class BatchEngine(Engine):
             length += 1
 
     def read(self, prompts: Sequence[Sequence[int]]) -> "DecodeState | RollingDecodeState":
-        """Return a decode state with every prompt up to the length of the shortest."""
+        """Return a decode state with all prompts cut to the length of the shortest."""
         shortest, longest = min(map(len, prompts)), max(map(len, prompts))
         ids = torch.tensor([prompt[:shortest] for prompt in prompts], device=self.device)
         if self.rolling:

@@ -53,7 +53,7 @@ from nanotx.training.trainer import Row, Trainer
 
 UNITS = {"tokens": "tokens", "bytes": "bytes", "flops": "FLOPs"}
 TRIAL_STEPS = 1000
-"""Steps of the run that is measured to make steps of seconds; their number does not change what one takes."""
+"""Nominal length of the trial run that times a step; it does not affect the time of one."""
 
 SHORT = 10.0
 """Seconds of arithmetic, at the machine's measured peak, below which no run is compiled."""
@@ -230,7 +230,7 @@ class Session:
         if unknown := self.texts.eval_texts["val"].unknown:
             self.remarks.append(
                 f"warning: {unknown:,} of the {self.texts.eval_texts['val'].tokens:,} tokens to validate on are <unk>: "
-                "bits per byte count the bytes of all others, and compare with no other tokenizer."
+                "bits per byte cover only the other tokens, and cannot be compared with another tokenizer's."
             )
         size, reads = len(self.texts.windows.ids), self.recipe.train.batch_size * self.recipe.model.context
         if size < reads:
@@ -261,7 +261,7 @@ class Session:
                 self.train()
             files.finish()
             if run.saved:
-                # the last evaluation came after it, and may be the best
+                # the last evaluation came after the last checkpoint, and may be the best
                 self.note_kept(prune(self.trainer, self.folder, run.saved, self.proven))
             figures = summarize(self.trainer, self.texts, self.peak, self.budget)
             write_atomic(self.folder.summary, json.dumps(figures, indent=1, allow_nan=False) + "\n")
@@ -368,7 +368,7 @@ class Session:
         if before is None or before == self.recipe:
             return []
         changed = {key: [was, now] for key, was, now in changes(before, self.recipe)}
-        if not changed:  # a seed is named that is the same without its name
+        if not changed:  # only a seed is now given explicitly, with the value that it had anyway
             return []
         listed = "; ".join(f"{key} {was} -> {now}" for key, (was, now) in changed.items())
         self.display.say(f"{self.folder.path}: changed from step {step} on: {listed}.")

@@ -62,8 +62,9 @@ def read_request(table: dict[str, Any], runs: Sequence[ServedRun]) -> Completion
     fields = Fields(table, KNOWN)
     for name, value in ONLY.items():
         if fields.take(name, (int, str), value, f"{value!r}, the only value supported") != value:
+            remedy = "send a request for each text" if name in ("n", "best_of") else "leave it out"
             raise ApiError(
-                400, f"{name}: only {value!r} is supported; send a request for each text.", param=name,
+                400, f"{name}: only {value!r} is supported; {remedy}.", param=name,
                 code="unsupported_value",
             )  # fmt: skip
     log_probs = fields.count("logprobs", None, 0, MOST_LOG_PROBS)

@@ -90,19 +90,19 @@ class Codec(ABC):
         """Encode a text without special tokens; return a new array of int32.
 
         Raises:
-            TextError: the text holds something this tokenizer cannot; says what and at which offset.
+            TextError: the text contains something that this tokenizer cannot encode; says what and at which offset.
         """
 
     def encode(self, text: str, allowed_special: Collection[str] = ()) -> Ids:
         """Encode a text; return a new array of int32.
 
         Args:
-            text: any text; names of special tokens in it are ordinary text,
-            allowed_special: except these names, which become their ids.
+            text: any text; names of special tokens in it are ordinary text.
+            allowed_special: names that become their ids instead.
 
         Raises:
-            TextError: the text holds something this tokenizer cannot; says what and at which offset. Or an allowed
-                name is not that of a special id.
+            TextError: the text contains something that this tokenizer cannot encode; says what and at which
+                offset. Or an allowed name is not that of a special id.
         """
         text = normalize_nfc(text) if self.nfc else text
         if not allowed_special:
@@ -119,7 +119,7 @@ class Codec(ABC):
             processes: the maximal number of processes; 0 for one per CPU.
 
         Raises:
-            TextError: a text holds something this tokenizer cannot.
+            TextError: a text contains something that this tokenizer cannot encode.
         """
         from nanotx.tokenizers.workers import encode_batch  # a single text needs no workers
 
@@ -289,7 +289,7 @@ class Tokenizer(
 
     @classmethod
     def table(cls, name: object) -> dict[str, Any]:
-        """Return the config table of a part's name; or of a preset or a path, which is the part `saved`."""
+        """Return the config table of a part's name; or of a preset or path, whose part its file decides."""
         from nanotx.tokenizers.loading import config_table  # a recipe in Python needs no names
 
         return config_table(name)

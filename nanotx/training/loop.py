@@ -186,8 +186,8 @@ class TrainingRun:
     def attempt(self, name: str, make: Callable[[], Row]) -> None:
         """Publish the row that `make` returns; if it fails, a warning.
 
-        After a request for a checkpoint it is abandoned, the checkpoint is written, and it starts again. After a
-        request to stop it remains pending.
+        If a checkpoint is requested meanwhile, `make` is abandoned, and run again after it; if a stop is requested, it
+        stays pending.
         """
         while True:
             try:
@@ -286,7 +286,7 @@ def failure(error: BaseException) -> str:
 
 
 def restore(row: Row, keys: Row) -> str:
-    """Give a row its own keys back, and make what a callback added plain; return what is wrong with that, if anything.
+    """Restore a row's own keys, and convert added values to plain ones; return what was refused and why, or "".
 
     Tensors and arrays of one number become that number; what is neither number nor text is left out.
     """

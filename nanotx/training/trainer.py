@@ -1,7 +1,8 @@
 """The trainer: a model, its optimizer and its data, and the training step that updates them.
 
 The windows of a step are a pure function of seed and step, and dropout of seed, step and row. So a run that resumes
-from a checkpoint continues exactly as it would have without the interruption, and gradient accumulation drops the same.
+from a checkpoint continues exactly as it would have without the interruption, and micro-batches drop what one batch
+would.
 """
 
 import math
@@ -55,7 +56,7 @@ class Progress:
     eval_pending: bool = False  # whether this step's evaluation and sample are still to come
     usual_norm: float = 0.0  # of the gradient, over some fifty steps
     skipped: int = 0  # steps that were not taken, because their loss or gradient was not finite
-    skipped_in_row: int = 0  # of these the last ones, with no other step between
+    skipped_in_row: int = 0  # consecutive steps skipped up to now
 
     @property
     def wall_seconds(self) -> float:
@@ -127,7 +128,10 @@ class Trainer:
             taken = math.isfinite(loss + (0.0 if self.scaler.is_enabled() else norm))
             if not taken:
                 undo()
-                warning, lr = self.handle_nonfinite(loss, norm), 0.0  # takes the step again, to see where it arose
+                warning, lr = (
+                    self.handle_nonfinite(loss, norm),
+                    0.0,
+                )  # computes the gradients again, to see where it arose
                 undo()
         if not taken:
             self.progress.skipped += 1

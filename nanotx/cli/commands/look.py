@@ -127,6 +127,7 @@ def look_at_prompt(console: Console, flags: Flags, loaded: LoadedRun) -> dict[st
             write_atomic(Path(flags.html), page(seen, texts, guesses, f"{flags.folder}, step {loaded.step}"))
         except OSError as error:
             raise RunError(f"--html {flags.html}: cannot be written: {error.strerror}.") from None
+        console.print(Text(f"\nAs a page: {flags.html}"))
     return to_json(seen, texts)
 
 

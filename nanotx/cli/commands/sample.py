@@ -92,6 +92,10 @@ def run(argv: list[str]) -> int:
         load_file(file)
     machine = choose_machine(flags.device, "float32", flags.threads)
     loaded = load(flags.folder, flags.step)
+    if flags.step is None and 0 < loaded.step < loaded.recipe.train.steps:
+        sys.stderr.write(
+            f"{flags.folder}: unfinished, weights of step {loaded.step:,} of {loaded.recipe.train.steps:,}\n"
+        )
     loaded.model.to(machine.device, getattr(torch, flags.dtype))
     generation = loaded.generation(
         [prompt for prompt in read_prompts(flags, loaded.tokenizer) for _ in range(flags.best_of)],

@@ -1,6 +1,7 @@
 """Trace a text through a model: every einops call."""
 
 import dataclasses
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,7 @@ def run(argv: list[str]) -> int:
             write_atomic(Path(flags.html), html)
         except OSError as error:
             raise RunError(f"--html {flags.html}: cannot be written: {error.strerror}.") from None
+        sys.stdout.write(f"\nAs a page: {flags.html}\n")
     return 0
 
 

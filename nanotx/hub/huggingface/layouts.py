@@ -1,8 +1,8 @@
 """The classes of `transformers` that compute a model of ours, and where each keeps its weights.
 
 A layout says why it does not fit a shape, writes the `config.json` of one that it fits, and renames, splits and
-transposes weights. What our parts leave out and a class has, such as a bias, is written as zeros; a squared ReLU is,
-where a class knows gated feed-forwards alone, relu(x W) * (x W) with the same weights twice, which is the same number.
+transposes weights. What a class has and our parts lack, such as a bias, is written as zeros. If a class has only gated
+feed-forwards, a squared ReLU is written as relu(x W) * (x W), with W stored twice; the result is the same number.
 
 Source: the modules `modeling_*.py` and `configuration_*.py` of transformers 5, https://github.com/huggingface/transformers
 """
@@ -33,10 +33,7 @@ BY_HEAD = ("(three h k) ...", "(h three k) ...")
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A weight of the class, and where it stands in ours.
-
-    Of ours it is the rows from `start`, all of them where `rows` is 0, in another form.
-    """
+    """A weight of the class and its source: `rows` rows of our weight from `start` (all if 0), rearranged by `form`."""
 
     theirs: str
     ours: str
@@ -60,7 +57,7 @@ class Layout(ABC):
         if shape.norm.kind != self.norm_kind or shape.layer.norm.kind != self.norm_kind:
             reasons.append(f"its norms are {self.norm_kind}")
         elif shape.norm.eps != shape.layer.norm.eps:
-            reasons.append("its norms have one eps")
+            reasons.append("all its norms share one eps")
         if shape.position.kind != self.position_kind:
             kinds = {"table": "learned positions", "rope": "rope"}
             reasons.append(f"it has {kinds[self.position_kind]}")
@@ -71,7 +68,7 @@ class Layout(ABC):
         """Return further reasons."""
 
     def config(self, shape: ModelShape) -> Config:
-        """Return the `config.json`: what its class does not have by default must not be left out."""
+        """Return the `config.json`: every value that differs from the class's default must be in it."""
         return {
             "architectures": [self.class_name],
             "model_type": self.model_type,
@@ -230,7 +227,7 @@ class Llama(Layout):
         if layer.qk_norm != self.qk_norm:
             reasons.append("it norms queries and keys" if self.qk_norm else "it does not norm queries and keys")
         if self.qk_norm and layer.norm.eps != QK_NORM_EPS:
-            reasons.append(f"its norms have the eps of those of queries and keys, {QK_NORM_EPS:g}")
+            reasons.append(f"all its norms use the eps of its query and key norms, {QK_NORM_EPS:g}")
         wrong = [
             name
             for name, asked, can in (
@@ -300,7 +297,7 @@ class Llama(Layout):
         return entries
 
     def ffn_entries(self, shape: ModelShape, theirs: str, ours: str) -> list[Entry]:
-        """Return the weights of a feed-forward: of a squared ReLU, where there is a gate, ours are there twice."""
+        """Return the weights of a feed-forward; a squared ReLU in a gated class uses ours for both gate and up."""
         ffn, size = shape.layer.ffn, shape.hidden_dim
         entries = []
         for kind in kinds(ffn.bias):
@@ -339,7 +336,11 @@ class LayerTypes(Llama):
 
     def other_misfits(self, shape: ModelShape) -> list[str]:
         kinds = set(shape.windows) - {None}
-        more = [f"its windows are alike, not {sorted(map(str, kinds))}"] if len(kinds) > 1 else []
+        more = (
+            [f"all its windows have the same size, not {' and '.join(sorted(map(str, kinds)))}"]
+            if len(kinds) > 1
+            else []
+        )
         return super().other_misfits(shape) + more
 
     def window_config(self, shape: ModelShape) -> Config:
@@ -406,7 +407,7 @@ def kinds(bias: bool) -> tuple[str, ...]:
 
 
 def head(shape: ModelShape, name: str) -> list[Entry]:
-    """Return the weight of the head, which a tied one does not have."""
+    """Return the weight of the head, or nothing if it is tied to the embedding."""
     return [] if shape.tied else [Entry(theirs=f"{name}.weight", ours="head.weight")]
 
 
@@ -414,9 +415,9 @@ def head(shape: ModelShape, name: str) -> list[Entry]:
 
 
 def their_weights(entries: list[Entry], weights: Weights) -> Weights:
-    """Return copies of our weights as a class of transformers names and shapes them; a bias that we have not is zeros.
+    """Return copies of our weights as a class of transformers names and shapes them.
 
-    Each is a copy of its own, because a file holds no shared ones and no views.
+    A bias that our model lacks is zeros. Each is a copy of its own, because a file holds no shared ones and no views.
     """
     return {entry.theirs: their_weight(entry, weights).clone(memory_format=CONTIGUOUS) for entry in entries}
 

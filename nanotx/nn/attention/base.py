@@ -35,7 +35,7 @@ from nanotx.nn.shapes import KeyPositions, Keys, Mask, Positions, Queries, Strea
 Bias = Float[Tensor, "h t s"]
 
 AttendHook = Callable[[Queries, Keys, Values, Bias | None], None]
-"""What is called with the arguments of `attend` before each call of it; it must not change them."""
+"""Called with the arguments of `attend`, just before it; it must not change them."""
 
 
 class Attention(
@@ -44,7 +44,7 @@ class Attention(
     """The attention slot: a causal map from stream to stream in which positions attend to one another."""
 
     heads: int = 1
-    equivalent_to: ClassVar[str] = ""  # parts with the same name are equivalent, and share weights
+    equivalent_to: ClassVar[str] = ""  # a function's name: parts that compute it are equivalent, and share weights
     trains_on: ClassVar[tuple[str, ...]] = ("cpu", "cuda", "mps")
     supports_bias: ClassVar[bool] = True  # whether a position may add a bias to its scores
 
@@ -127,7 +127,7 @@ class MultiHeadAttention(nn.Module, ABC):
         self.q_norm, self.k_norm = config.head_norm(dim), config.head_norm(dim)
         self.dropout = Dropout(config.dropout)  # on the attention weights, "b h t s"
         self.to_out = Linear(dim, dim, bias=config.out_bias)
-        self.attend_hooks: list[AttendHook] = []  # of those who look on, such as nanotx.lens
+        self.attend_hooks: list[AttendHook] = []  # hooks of observers, such as nanotx.lens
 
     def forward(self, x: Stream, position: PositionalEncoding = NO_POSITION, cache: KVCache | None = None) -> Stream:
         heads, kv_heads = self.config.heads, self.config.kv_heads
