@@ -92,8 +92,7 @@ class Train:
             object.__setattr__(self, "steps", 0)
         if not others and self.steps == 0:
             raise ConfigError(f"steps: expected a number of at least 1, got 0; or one of {', '.join(BUDGETS[1:])}.")
-        if self.steps < 0:
-            check_min(self, 1, "steps")
+        check_min(self, 1 if self.steps < 0 else 0, "steps")  # 0 stands for another budget
         check_min(self, 1, "tokens", "bytes", "flops")
         if self.seconds is not None and not 0 < self.seconds < math.inf:
             raise ConfigError(f"seconds: expected a number above 0, got {self.seconds!r}.")

@@ -62,7 +62,7 @@ def test_train_has_one_budget():
         ({"steps": 5, "tokens": 900}, "tokens: exactly one budget.*steps=5 and tokens=900; leave one out"),
         ({"bytes": 5, "seconds": 2.0}, "bytes: exactly one budget.*bytes=5 and seconds=2.0"),
         ({"steps": 0}, "steps: expected a number of at least 1, got 0; or one of tokens"),
-        ({"steps": -1, "tokens": 5}, "steps: expected a number of at least 0.*got -1"),
+        ({"steps": -1, "tokens": 5}, "steps: expected a number of at least 1.*got -1"),
         ({"tokens": 0}, "tokens: expected a number of at least 1.*got 0"),
         ({"bytes": 2**63}, "bytes: .*below 2"),
         ({"flops": -1e9}, "flops: expected a number of at least 1, got -1"),
