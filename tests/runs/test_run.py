@@ -196,7 +196,7 @@ def test_run_with_unknown_tokens_has_the_bits_per_byte_of_the_rest_and_warns(pla
     out = " ".join(capsys.readouterr().out.split())
     assert code == 0 and "refused" not in out
     assert re.search(
-        r"warning: \d+ of the \d+ tokens to validate on are <unk>: bits per byte count the bytes of all", out
+        r"warning: \d+ of the \d+ tokens to validate on are <unk>: bits per byte cover only the other tokens", out
     )
     assert rows(folder, "eval")[-1]["bits_per_byte"] > 0
     with pytest.raises(TextError, match="of this text become <unk> and are lost, so its bits per"):
