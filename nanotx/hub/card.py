@@ -38,6 +38,9 @@ def card(name: str, run: LoadedRun, manifest: Manifest, summary: bytes, origin: 
     model, tokenizer = run.recipe.model, plain(run.tokenizer.part)
     made = f"converted from {plain(origin)}" if origin else f"trained with nanotx for {run.step:,} steps"
     trained_on = f"This is not known here: see {plain(origin)}." if origin else corpus(run)
+    about_recipe = "`recipe.toml` is the whole recipe: `nanotx train recipe.toml` trains such a model again."
+    if origin:
+        about_recipe = "Of `recipe.toml` the model is this one's; corpus, optimizer and length are mere defaults."
     listed = [
         (f"`{name}`", f"{entry['bytes']:,} bytes, SHA-256 `{entry['sha256']}`") for name, entry in manifest.items()
     ]
@@ -74,7 +77,7 @@ print(nanotx.load("PACK").generate("...", max_new_tokens=200))
 
 {table(listed)}
 
-`recipe.toml` is the whole recipe: `nanotx train recipe.toml` trains such a model again.
+{about_recipe}
 """
 
 

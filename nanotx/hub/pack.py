@@ -4,7 +4,6 @@ A pack is a folder, or one zip file in which the files are stored as they are. `
 """
 
 import json
-import os
 import shutil
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -21,6 +20,7 @@ from nanotx.config.toml import write_toml
 from nanotx.errors import ConfigError, RunError
 from nanotx.files import read_regular
 from nanotx.hub.card import Manifest, card
+from nanotx.hub.drafts import draft_of, publish
 from nanotx.nn.buffers import Buffers
 from nanotx.nn.canonical import to_canonical
 from nanotx.runs import packed, valid
@@ -57,7 +57,7 @@ def write_pack(
     """
     check_target(target, overwrite)
     files = pack_files(run, plugins, origin)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    temporary = draft_of(target)
     zipped = temporary.with_name(f"{temporary.name}.zip")
     try:
         write_folder(temporary, run, files, origin)
@@ -67,8 +67,7 @@ def write_pack(
             disk.sync(zipped)
         written = zipped if target.suffix == ".zip" else temporary
         with packed.opened(written):  # what was written is read back before it gets its name
-            replace(written, target)
-        disk.sync(target.parent)
+            publish(written, target)
     except OSError as error:
         raise RunError(f"{target}: cannot be written: {error.strerror or error}; try another path.") from None
     finally:
@@ -113,17 +112,6 @@ def check_target(target: Path, overwrite: bool) -> None:
         with packed.opened(target):
             return
     raise ConfigError(f"{target}: no pack, or one with other files in it, so it is not replaced; choose another path.")
-
-
-def replace(temporary: Path, target: Path) -> None:
-    """Give a pack its name; a folder of that name steps aside until it has."""
-    if not target.is_dir():
-        disk.rename(temporary, target)
-        return
-    old = temporary.with_name(f"{temporary.name}.old")
-    disk.rename(target, old)
-    disk.rename(temporary, target)
-    disk.remove(old)
 
 
 def write_zip(path: Path, folder: Path) -> None:

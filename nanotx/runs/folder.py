@@ -85,6 +85,8 @@ def not_a_run(folder: str | Path, file: str = "recipe.toml") -> RunError:
         folder: the path.
         file: the file that a run would have.
     """
+    if is_pack(Path(folder)) and file == "metrics.jsonl":
+        return RunError(f"{folder}: a pack without {file}, as of an imported model: there is nothing to draw.")
     if is_pack(Path(folder)):
         return RunError(
             f"{folder}: expected a run, got a pack, whose weights come without the state of the training: it cannot be "

@@ -107,13 +107,13 @@ class Session:
         model = recipe.model.build(self.texts.codec.vocab_size, recipe.seeds.weights)
         self.peak = peak_flops(machine)
         self.budget: Row = {}  # columns that record the budget of the run and how it was measured
-        recipe = self.with_bought_steps(recipe, model)
+        recipe = self.with_steps_of_budget(recipe, model)
         self.recipe = recipe = replace(recipe, compile=self.compiles(recipe, model, machine))
         self.trainer = Trainer(recipe, model, self.texts.windows, machine)
         self.kept: set[Path] = set()  # old checkpoints that are not removed, because files were added to them
         if recipe.train.micro_batch_size == "auto":
-            found_fit = replace(recipe.train, micro_batch_size=largest_micro_batch(self.trainer))
-            self.recipe = self.trainer.recipe = replace(recipe, train=found_fit)
+            train = replace(recipe.train, micro_batch_size=largest_micro_batch(self.trainer))
+            self.recipe = self.trainer.recipe = replace(recipe, train=train)
         if self.recipe.train.budget[0] == "seconds":
             del model
             self.measure_steps(machine)
@@ -131,8 +131,8 @@ class Session:
             survey.notes.append(f"{folder.tokenizer}: missing or empty; restored from {survey.checkpoint}.")
         return codec
 
-    def with_bought_steps(self, recipe: Recipe, model: Transformer) -> Recipe:
-        """Return the recipe with the steps that its budget of tokens, bytes or FLOPs buys, if it has one.
+    def with_steps_of_budget(self, recipe: Recipe, model: Transformer) -> Recipe:
+        """Return the recipe with the number of steps in its budget of tokens, bytes or FLOPs, if it has one.
 
         Raises:
             ConfigError: a resumed run has taken more steps, or is to take more.
@@ -144,14 +144,14 @@ class Session:
         cost = step_cost(recipe.train, model, self.texts)
         steps = cost.steps(name, amount)
         each = {"tokens": cost.tokens, "flops": cost.flops, "bytes": float(cost.bytes or 0)}[name]
-        return self.bought(recipe, steps, f"of {each:,.10g} {UNITS[name]} each")
+        return self.apply_budget(recipe, steps, f"of {each:,.10g} {UNITS[name]} each")
 
     def measure_steps(self, machine: Machine) -> None:
         """Make steps of a budget of seconds, and begin again with new weights: the measured steps are not the run's."""
         seconds = self.recipe.train.budget[1]
         self.trainer.recipe = with_steps(self.recipe, TRIAL_STEPS)
         measured = calibrate(self.trainer, seconds)
-        self.recipe = self.bought(
+        self.recipe = self.apply_budget(
             self.recipe,
             whole_steps(seconds, measured.step_seconds),
             f"of {1e3 * measured.step_seconds:.4g} ms each, the median of {measured.steps} that were measured in "
@@ -162,8 +162,8 @@ class Session:
         model = self.recipe.model.build(self.texts.codec.vocab_size, self.recipe.seeds.weights)
         self.trainer = Trainer(self.recipe, model, self.texts.windows, machine)
 
-    def bought(self, recipe: Recipe, steps: int, each: str) -> Recipe:
-        """Return a recipe with the steps that its budget buys; print and record that.
+    def apply_budget(self, recipe: Recipe, steps: int, each: str) -> Recipe:
+        """Return a recipe with the number of steps in its budget; print and record it.
 
         Raises:
             ConfigError: a resumed run has taken more steps, or is to take more.

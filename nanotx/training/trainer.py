@@ -128,10 +128,7 @@ class Trainer:
             taken = math.isfinite(loss + (0.0 if self.scaler.is_enabled() else norm))
             if not taken:
                 undo()
-                warning, lr = (
-                    self.handle_nonfinite(loss, norm),
-                    0.0,
-                )  # computes the gradients again, to see where it arose
+                warning, lr = self.handle_nonfinite(loss, norm), 0.0  # computes the gradients once more
                 undo()
         if not taken:
             self.progress.skipped += 1

@@ -166,6 +166,19 @@ def test_logits_are_those_of_the_model(name, data):
     assert error(model, exported(model, BY_NAME[name])) < 1
 
 
+@pytest.mark.parametrize("name", BY_NAME)
+@given(data=st.data())
+def test_layout_that_takes_a_model_of_another_computes_it(name, data):
+    model = trained(data.draw(st.sampled_from(sorted(BY_NAME)).flatmap(models)), 7, seed=5)
+    weights = to_canonical(model, dict(model.state_dict()))
+    try:
+        theirs = exported(model, BY_NAME[name])
+    except AssertionError:
+        assert BY_NAME[name].misfits(model_shape(model.config, 7, weights))
+        return
+    assert error(model, theirs) < 1
+
+
 GPT2 = Model(
     dim=16,
     layers=2,

@@ -55,6 +55,18 @@ def test_card_says_where_the_model_comes_from(folder, tmp_path, capsys):
     assert "not compared with transformers: --no-proof" in capsys.readouterr().out
 
 
+def test_what_an_import_lacks_is_named(folder, tmp_path, capsys):
+    nanotx_import(folder, "--run", tmp_path / "run", "--no-proof")
+    for words, code, message in (
+        (["eval", tmp_path / "run"], 3, "its corpus is not known here; name a text by --text FILE"),
+        (["show", tmp_path / "run"], 4, "a pack without metrics.jsonl"),
+        (["resume", tmp_path / "run"], 4, "cannot be trained further"),
+    ):
+        assert exit_code(lambda words=words: run(list(map(str, words)))) == code
+        assert message in capsys.readouterr().err
+    assert "mere defaults" in (tmp_path / "run" / "README.md").read_text(encoding="utf-8")
+
+
 def test_model_that_transformers_reads_otherwise_is_not_written(folder, tmp_path, capsys, monkeypatch):
     import nanotx.hub.huggingface.import_run as importing
 

@@ -170,6 +170,8 @@ def validation_text(loaded: LoadedRun, folder: RunFolder) -> str:
         DataError: it cannot be read, or it is no longer the text that the run was trained on.
     """
     recipe = loaded.recipe
+    if not loaded.corpus_sha256:
+        raise DataError(f"{folder.path}: imported, so its corpus is not known here; name a text by --text FILE.")
     if files := token_files_of(recipe.corpus):
         split = open_split(recipe.corpus, files, recipe.tokenizer, loaded.tokenizer)
         text, digest = decoded_text(split), split.sha256

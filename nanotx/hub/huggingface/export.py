@@ -1,6 +1,5 @@
 """Write a run as a folder that `AutoModelForCausalLM` and `AutoTokenizer` open; it gets its name when it is proven."""
 
-import os
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +13,7 @@ from torch import Tensor
 from nanotx import disk
 from nanotx.config.toml import write_toml
 from nanotx.errors import ConfigError, RunError
+from nanotx.hub.drafts import draft_of, publish
 from nanotx.hub.huggingface.card import card
 from nanotx.hub.huggingface.layouts import LAYOUTS, POSITION_TABLE, Config, Layout, their_weights
 from nanotx.hub.huggingface.proof import Proof, library, prove
@@ -57,7 +57,7 @@ def export(run: LoadedRun, target: Path, overwrite: bool = False) -> Exported:
     check_target(target, overwrite)
     layout, shape, weights = fitting(run)
     files = folder_files(run, layout, shape)
-    draft = target.with_name(f".{target.name}.{os.getpid()}")
+    draft = draft_of(target)
     try:
         disk.make(draft)
         for name, text in files.items():
@@ -68,8 +68,7 @@ def export(run: LoadedRun, target: Path, overwrite: bool = False) -> Exported:
         for file in sorted(draft.iterdir()):
             disk.sync(file)
         disk.sync(draft)
-        replace(draft, target)
-        disk.sync(target.parent)
+        publish(draft, target)
     except OSError as error:
         raise RunError(f"{target}: cannot be written: {error.strerror or error}; try another path.") from None
     finally:
@@ -93,17 +92,6 @@ def check_target(target: Path, overwrite: bool) -> None:
         raise ConfigError(f"{target}: already exists; add --overwrite to replace it, or choose another path.")
     if target.is_symlink() or not (target / "config.json").is_file() or not (target / "model.safetensors").is_file():
         raise ConfigError(f"{target}: no folder of an export, so it is not replaced; choose another path.")
-
-
-def replace(draft: Path, target: Path) -> None:
-    """Give a folder its name; one of that name steps aside until it has."""
-    if not target.exists():
-        disk.rename(draft, target)
-        return
-    old = draft.with_name(f"{draft.name}.old")
-    disk.rename(target, old)
-    disk.rename(draft, target)
-    disk.remove(old)
 
 
 # Which class, and its files.

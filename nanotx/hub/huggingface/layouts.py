@@ -89,6 +89,18 @@ class Layout(ABC):
         """Return where each of the class's weights stands in ours."""
 
 
+def plain_misfits(shape: ModelShape) -> list[str]:
+    """Return why a class with the attention and the feed-forward of the first transformers does not compute a model."""
+    layer = shape.layer
+    conditions = {
+        "its ffn has no gate": layer.ffn.gated,
+        "every head has keys and values of its own": layer.kv_heads != layer.heads,
+        "it attends to all positions": any(shape.windows),
+        "it does not norm queries and keys": layer.qk_norm,
+    }
+    return [reason for reason, misfit in conditions.items() if misfit]
+
+
 class Gpt2(Layout):
     """GPT2LMHeadModel."""
 
@@ -98,18 +110,8 @@ class Gpt2(Layout):
     position_kind = "table"
 
     def other_misfits(self, shape: ModelShape) -> list[str]:
-        layer, reasons = shape.layer, []
-        if layer.block != "prenorm":
-            reasons.append("its blocks are prenorm")
-        if layer.ffn.gated:
-            reasons.append("its ffn has no gate")
-        if layer.kv_heads != layer.heads:
-            reasons.append("every head has keys and values of its own")
-        if any(shape.windows):
-            reasons.append("it attends to all positions")
-        if layer.qk_norm:
-            reasons.append("it does not norm queries and keys")
-        return reasons
+        blocks = ["its blocks are prenorm"] if shape.layer.block != "prenorm" else []
+        return blocks + plain_misfits(shape)
 
     def other_config(self, shape: ModelShape) -> Config:
         return {
@@ -152,16 +154,7 @@ class GptNeoX(Layout):
     position_kind = "rope"
 
     def other_misfits(self, shape: ModelShape) -> list[str]:
-        layer, reasons = shape.layer, []
-        if layer.ffn.gated:
-            reasons.append("its ffn has no gate")
-        if layer.kv_heads != layer.heads:
-            reasons.append("every head has keys and values of its own")
-        if any(shape.windows):
-            reasons.append("it attends to all positions")
-        if layer.qk_norm:
-            reasons.append("it does not norm queries and keys")
-        return reasons
+        return plain_misfits(shape)
 
     def other_config(self, shape: ModelShape) -> Config:
         return {

@@ -38,12 +38,13 @@ WITHOUT_EFFECT = {
     *("bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "decoder_start_token_id"),
     *("attention_dropout", "attn_pdrop", "embd_pdrop", "resid_pdrop", "hidden_dropout", "classifier_dropout"),
     *("summary_type", "summary_use_proj", "summary_activation", "summary_proj_to_labels", "summary_first_dropout"),
-    *("task_specific_params", "n_ctx", "gradient_checkpointing", "max_window_layers", "use_mrope", "model_max_length"),
+    *("task_specific_params", "n_ctx", "gradient_checkpointing", "max_window_layers", "model_max_length"),
 }
 """Keys that change nothing in evaluation: names, sampling's ids, and dropout."""
 
 ONLY = {
     "pretraining_tp": (1,),
+    "use_mrope": (False,),
     "is_encoder_decoder": (False,),
     "is_decoder": (False, True),
     "add_cross_attention": (False,),
@@ -180,19 +181,22 @@ def read_gpt2(keys: Keys) -> ModelShape:
         share=1,
         context=keys.count("n_positions"),
         tied=keys.take("tie_word_embeddings", True),
-        layer=LayerShape(
-            block="prenorm",
-            norm=norm,
-            heads=heads,
-            kv_heads=heads,
-            qkv_bias=True,
-            out_bias=True,
-            qk_norm=False,
-            ffn=ffn,
-        ),
+        layer=plain_layer(norm, heads, True, ffn),
         windows=(None,) * layers,
         norm=norm,
         position=PositionShape(kind="table"),
+    )
+
+
+def plain_layer(norm: NormShape, heads: int, bias: bool, ffn: FfnShape) -> LayerShape:
+    """Return the shape of a layer whose heads have keys and values of their own.
+
+    Args:
+        norm, heads, ffn: of the layer.
+        bias: whether its attention has biases.
+    """
+    return LayerShape(
+        block="prenorm", norm=norm, heads=heads, kv_heads=heads, qkv_bias=bias, out_bias=bias, qk_norm=False, ffn=ffn
     )
 
 
@@ -217,16 +221,7 @@ def read_neox(keys: Keys) -> ModelShape:
         share=1,
         context=keys.count("max_position_embeddings"),
         tied=keys.take("tie_word_embeddings", False),
-        layer=LayerShape(
-            block="prenorm",
-            norm=norm,
-            heads=heads,
-            kv_heads=heads,
-            qkv_bias=bias,
-            out_bias=bias,
-            qk_norm=False,
-            ffn=ffn,
-        ),
+        layer=plain_layer(norm, heads, bias, ffn),
         windows=(None,) * layers,
         norm=norm,
         position=read_rope(keys, dim // heads, partial=0.25),
