@@ -20,6 +20,12 @@ def cores() -> int:
     return max(1, min(affinity, math.ceil(cpu_quota() or affinity)))  # macOS and Windows have no affinity
 
 
+def default_threads() -> int:
+    """Return the number of threads for a run: OMP_NUM_THREADS where it is set to a number, else `cores()`."""
+    wanted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # a list is for nested parallel regions
+    return int(wanted) if wanted.isdecimal() and int(wanted) else cores()
+
+
 def processor() -> str:
     """Return the processor's name, as the system reports it."""
     for line in read_kernel_file(CPUINFO).splitlines():

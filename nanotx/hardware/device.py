@@ -8,7 +8,7 @@ from functools import cache
 import torch
 
 from nanotx.errors import ConfigError
-from nanotx.hardware.cpu import cores
+from nanotx.hardware.cpu import default_threads
 from nanotx.hardware.installed import torch_problem
 from nanotx.hardware.onednn import onednn_is_faster, onednn_matmul
 
@@ -47,7 +47,7 @@ def choose_machine(device: str, dtype: str, threads: int) -> Machine:
         raise ConfigError("device: expected Apple's GPU, and torch sees none; try --device cpu.")
     if dtype == "float16" and device == "cpu":
         raise ConfigError("dtype: float16 does not train on a CPU; try --dtype bfloat16 or float32.")
-    threads = threads or cores()
+    threads = threads or default_threads()
     torch.set_num_threads(threads)
     if dtype == "auto":
         dtype = "bfloat16" if has_bfloat16(device) else "float32"
@@ -68,17 +68,24 @@ def make_deterministic(device: torch.device) -> None:
 def has_bfloat16(device: str) -> bool:
     """Return whether the hardware multiplies in bfloat16; in software it is slower than float32.
 
-    A CPU may list bfloat16 without torch using it, so a few products are timed, once per process.
+    A CPU may list bfloat16 without torch using it, so a few products are timed, once per process: on one thread and in
+    turns, so that neither the number of threads of a run nor other programs decide.
     """
     if device == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device != "cpu" or not bfloat16_instructions():
         return False
-    half, single = (
-        measured_peak(Machine(device=torch.device("cpu"), dtype=dtype, threads=1), size=512)
-        for dtype in (torch.bfloat16, torch.float32)
-    )
-    return half > single
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    peaks = {torch.bfloat16: 0.0, torch.float32: 0.0}
+    try:
+        for _ in range(4):
+            for dtype in peaks:
+                machine = Machine(device=torch.device("cpu"), dtype=dtype, threads=1)
+                peaks[dtype] = max(peaks[dtype], measured_peak(machine, size=512, tries=4))
+    finally:
+        torch.set_num_threads(threads)
+    return peaks[torch.bfloat16] > peaks[torch.float32]
 
 
 BFLOAT16_CHECKS = {"AVX512_BF16": "_is_avx512_bf16_supported", "AMX": "_is_amx_tile_supported"}

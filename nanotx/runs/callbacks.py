@@ -5,8 +5,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from nanotx.errors import RunError
+from nanotx.errors import RunError, shell_quoted
 from nanotx.files import read_regular, write_atomic
+from nanotx.hardware.contention import Contention
 from nanotx.runs import checkpoint
 from nanotx.runs.folder import RunFolder
 from nanotx.runs.metrics_log import MetricsLog, copy_aside, read
@@ -116,6 +117,42 @@ class Shown(Callback):
         if self.display.failure and not self.warned:
             self.warned = True
             run.warn(f"the dashboard: {self.display.failure} Training continues without it.")
+
+
+class BusyMachine(Callback):
+    """Say once what to try, if other programs leave the threads of a run too little of the processor.
+
+    The threads of a run wait for each other several hundred times in a step. Where one of them has to queue for a
+    processor, so do all, and fewer threads are then faster.
+    """
+
+    STRETCH = 10.0  # seconds over which waiting is measured
+    WAITING = 0.5  # threads that wait, on average, from which it is said
+
+    def __init__(self, say: Callable[[str], None], threads: int, contention: Contention | None = None) -> None:
+        """Prepare to watch.
+
+        Args:
+            say: prints a line.
+            threads: of the run.
+            contention: measures how many of them wait; begins with the first step if it is not given.
+        """
+        self.say, self.threads, self.contention, self.done = say, threads, contention, threads == 1
+
+    def on_step(self, run: TrainingRun, row: Row) -> None:
+        if self.done:
+            return
+        self.contention = self.contention or Contention()
+        if self.contention.seconds < self.STRETCH:
+            return
+        waiting = self.contention.waiting_threads()
+        if waiting >= self.WAITING:
+            self.done = True
+            self.say(
+                f"other programs use this processor: on average {waiting:.1f} of the run's {self.threads} threads "
+                "waited for it. One thread may be much faster now: stop with Ctrl-C, and "
+                f"nanotx resume {shell_quoted(run.folder)} --threads 1"
+            )
 
 
 class Checkpoints(Callback):

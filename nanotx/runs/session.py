@@ -29,7 +29,7 @@ from nanotx.optim.schedules import Schedule
 from nanotx.recipe import Recipe
 from nanotx.recipe_flags import Options
 from nanotx.runs import checkpoint
-from nanotx.runs.callbacks import Checkpoints, Display, Guarded, RunFiles, Shown, keep_samples
+from nanotx.runs.callbacks import BusyMachine, Checkpoints, Display, Guarded, RunFiles, Shown, keep_samples
 from nanotx.runs.checkpoint import clear_temporary
 from nanotx.runs.folder import RunFolder, locked
 from nanotx.runs.history import error, extent, rate
@@ -278,7 +278,10 @@ class Session:
 
     def training_run(self, files: RunFiles) -> TrainingRun:
         """Return the loop with its callbacks: the user's, then those that write, show, save, evaluate and sample."""
-        own = (files, Shown(self.display), Checkpoints(), Evaluation(eval_texts=self.texts.eval_texts), Sample())
+        machine = self.trainer.machine
+        crowd = [BusyMachine(self.display.say, machine.threads)] if machine.device.type == "cpu" else []
+        evaluation = Evaluation(eval_texts=self.texts.eval_texts)
+        own = (files, Shown(self.display), *crowd, Checkpoints(), evaluation, Sample())
         return TrainingRun(
             self.trainer,
             callbacks=self.callbacks,

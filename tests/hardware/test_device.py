@@ -18,7 +18,7 @@ from nanotx.hardware import compiler, device
 from nanotx.hardware import memory as kept_memory
 from nanotx.hardware.cgroup import MemoryInfo, cpu_quota, memory_info
 from nanotx.hardware.compiler import MIN_SECONDS, CompileTrial, decide_compile, explain_failure, try_compile
-from nanotx.hardware.cpu import cores
+from nanotx.hardware.cpu import cores, default_threads
 from nanotx.hardware.device import Machine, choose_machine, has_bfloat16, measured_peak, peak_flops
 from nanotx.hardware.memory import keep_freed_memory, plan_allocator
 from nanotx.nn.attention.fused import Fused
@@ -59,6 +59,7 @@ def kernel(system: Path, group: str, free: int = 8_000_000) -> Path:
 def test_one_core_makes_one_thread(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {5}, raising=False)
     monkeypatch.setattr("nanotx.hardware.cpu.cpu_quota", lambda: 3.0)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     before = torch.get_num_threads()
     assert cores() == choose_machine("cpu", "float32", 0).threads == torch.get_num_threads() == 1
     torch.set_num_threads(before)
@@ -76,6 +77,17 @@ def test_without_affinity_all_cores_count(monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 7)
     monkeypatch.setattr("nanotx.hardware.cpu.cpu_quota", lambda: None)
     assert cores() == 7
+
+
+@pytest.mark.parametrize(
+    ("variable", "want"), [("1", 1), ("3", 3), ("3,2", 3), ("", 2), ("0", 2), ("many", 2), ("-1", 2), (None, 2)]
+)
+def test_environment_chooses_the_number_of_threads(monkeypatch, variable, want):
+    monkeypatch.setattr("nanotx.hardware.cpu.cores", lambda: 2)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", variable)
+    assert default_threads() == want
 
 
 bounds = st.lists(st.none() | st.integers(1, 64).map(lambda halves: halves / 2), min_size=3, max_size=3)
@@ -144,10 +156,36 @@ def test_this_machine_has_memory():
 def test_bfloat16_is_taken_where_it_is_listed_and_faster(monkeypatch, listed, half, want):
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: listed)
-    monkeypatch.setattr(device, "measured_peak", lambda value, size: half if value.dtype is torch.bfloat16 else 1.0)
+    monkeypatch.setattr(
+        device, "measured_peak", lambda value, size, tries: half if value.dtype is torch.bfloat16 else 1.0
+    )
     monkeypatch.setattr(device, "has_bfloat16", has_bfloat16.__wrapped__)
     assert choose_machine("cpu", "auto", 1).dtype is (torch.bfloat16 if want else torch.float32)
     assert choose_machine("cpu", "bfloat16", 1).dtype is torch.bfloat16  # requested for, it is done all the same
+
+
+def test_number_of_threads_and_other_programs_do_not_choose_the_dtype(monkeypatch):
+    threads, slow = (
+        [],
+        iter([0.1, 0.1, 0.1, 4.0, 1.0, 1.0, 1.0, 1.0]),
+    )  # bfloat16 and float32 in turns; one turn is quiet
+
+    def peak(machine: Machine, size: int, tries: int) -> float:
+        threads.append(torch.get_num_threads())
+        return next(slow)
+
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    monkeypatch.setattr(device, "measured_peak", peak)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        assert not has_bfloat16.__wrapped__("cpu")
+        assert torch.get_num_threads() == 2
+        slow = iter([0.1, 1.0, 0.1, 0.5, 2.0, 1.0, 0.1, 1.0])
+        assert has_bfloat16.__wrapped__("cpu")
+    finally:
+        torch.set_num_threads(before)
+    assert threads == [1] * 16
 
 
 def test_bfloat16_that_pytorch_cannot_check_is_not_taken(monkeypatch):
