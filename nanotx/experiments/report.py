@@ -21,7 +21,9 @@ def verdict_words(verdict: Verdict, unit: str) -> str:
         return f"diverged, {verdict.diverged} of {verdict.seeds} seeds: not better, whatever the others reached"
     if verdict.outcome in ("better", "worse"):
         low, high = sorted(map(abs, verdict.interval or (0.0, 0.0)))
-        return f"{verdict.outcome}, by {digits(low)} to {digits(high)} {unit}"
+        less = "" if low >= verdict.smallest else ", less" if high < verdict.smallest else ", perhaps less"
+        than = f"{less} than --smallest {verdict.smallest:g}" if less else ""
+        return f"{verdict.outcome}, by {digits(low)} to {digits(high)} {unit}{than}"
     if verdict.outcome == "same":
         return f"no difference above {digits(verdict.bound or 0.0)} {unit}"
     if verdict.reason:

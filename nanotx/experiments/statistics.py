@@ -58,6 +58,7 @@ class Verdict:
     mean: float | None = None  # of the arm's losses
     difference: float | None = None  # mean of the paired differences
     interval: tuple[float, float] | None = None  # of the difference, by Student's t; agrees with the outcome
+    smallest: float = SMALLEST  # the smallest difference that matters, as it was asked
     level: float = 1 - ALPHA  # of the interval; above 1 - alpha where Holm or a look asks for more
     p: float | None = None  # of the paired t test
     p_holm: float | None = None  # the same adjusted for the number of arms
@@ -257,6 +258,7 @@ def _verdict(
         seeds=size,
         diverged=diverged,
         mean=float(np.nanmean(values)) if diverged < size else None,
+        smallest=smallest,
         level=1 - threshold,
         look=max(1, int(decisions.look[0, arm])),
     )

@@ -18,6 +18,7 @@ from nanotx.experiments import experiment as experiment_module
 from nanotx.experiments import report, runner
 from nanotx.experiments.experiment import Design, Experiment, Outcome
 from nanotx.experiments.plan import make_arms
+from nanotx.experiments.statistics import judge
 from nanotx.nn.attention.sdpa import Sdpa
 from nanotx.nn.block.prenorm import PreNorm
 from nanotx.nn.ffn.mlp import Mlp
@@ -82,6 +83,19 @@ def test_page_has_a_verdict_for_each_arm_and_fits_80_columns(outcome):
     assert "(3 seeds cannot go below 0.25)" in joined
 
 
+@pytest.mark.parametrize(
+    ("smallest", "words"),
+    [
+        (0.1, "better, by 0.011 to 0.039 bits per byte, less than --smallest 0.1"),
+        (0.02, "better, by 0.011 to 0.039 bits per byte, perhaps less than --smallest 0.02"),
+        (0.01, "better, by 0.011 to 0.039 bits per byte"),
+    ],
+)
+def test_verdict_says_where_a_difference_may_not_matter(smallest, words):
+    verdict = judge([1.0] * 5, {"arm": [0.96, 0.97, 0.98, 0.975, 0.99]}, smallest=smallest)["arm"]
+    assert report.verdict_words(verdict, "bits per byte") == words
+
+
 def test_json_holds_the_losses_that_the_verdicts_follow_from(outcome):
     plain = json.loads(json.dumps(report.to_json(outcome), allow_nan=False))
     baseline, first, _ = plain["arms"]
@@ -99,7 +113,7 @@ def test_experiment_stopped_at_any_run_ends_with_the_same_page(outcome, tmp_path
 
     def stopped(job):
         calls.append(job)
-        return None if len(calls) in (2, 6) else train(job)
+        return runner.Result(arm=job.arm, seed=job.seed, stopped=15) if len(calls) in (2, 6) else train(job)
 
     monkeypatch.setattr(runner, "train_job", stopped)
     for _ in range(2):
