@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple, get_args
 
 from nanotx.config.registry import default_part
 from nanotx.config.schema import check_fraction, check_max, check_min, divisors
@@ -14,7 +14,8 @@ from nanotx.optim import Optimizer
 from nanotx.optim.schedules import Schedule
 from nanotx.tokenizers import Tokenizer
 
-BUDGETS = ("steps", "tokens", "bytes", "flops", "seconds")
+Budget = Literal["steps", "tokens", "bytes", "flops", "seconds"]
+BUDGETS: tuple[Budget, ...] = get_args(Budget)
 """Fields of `Train` of which exactly one decides how long a run is; `training/budget.py` makes steps of the others."""
 
 
@@ -78,7 +79,7 @@ class Train:
         return self.batch_size // int(self.micro_batch_size) if self.micro_batch_size else self.grad_accum_steps
 
     @property
-    def budget(self) -> tuple[str, int | float]:
+    def budget(self) -> tuple[Budget, int | float]:
         """Return the field that decides how long the run is, and its value."""
         return next((name, getattr(self, name)) for name in reversed(BUDGETS) if getattr(self, name) is not None)
 

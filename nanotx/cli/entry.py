@@ -10,7 +10,7 @@ from nanotx.config.help import wrap
 from nanotx.config.plugins import plugin_error
 from nanotx.errors import ConfigError, MemoryFull, NanotxError, RunError, is_memory_full, printable
 from nanotx.hardware.installed import install_problem
-from nanotx.training.signals import EndAtOnce, process_ends
+from nanotx.training.signals import EndAtOnce, Stopped, process_ends
 
 MAX_TERMINAL_SIZE = 100_000
 """Largest number of columns or lines accepted as the size of a terminal."""
@@ -46,6 +46,8 @@ def exit_code(main: Callable[[], int]) -> int:
     except NanotxError as error:
         print_error(f"{type(error).__name__}: {error}")
         code = error.exit_code
+    except Stopped as stop:
+        code = stop.exit_code
     except KeyboardInterrupt:
         code = 130
     except BrokenPipeError:  # the reader of our output has closed the pipe

@@ -97,20 +97,21 @@ def missing_name(argv: Sequence[str]) -> ConfigError:
     )
 
 
-def no_such_recipe(name: str, rest: Sequence[str]) -> ConfigError:
+def no_such_recipe(name: str, rest: Sequence[str], command: str = PROG) -> ConfigError:
     """Return the error of a name that is no recipe; suggests one, or what the file or folder of this name is for.
 
     Args:
         name: the name.
         rest: the words after it.
+        command: the command as it was typed.
     """
     path, names = Path(name), recipe_names()
-    where, end = f"{PROG} {shell_quoted(name)}", f"See {PROG} --help."
+    where, end = f"{command} {shell_quoted(name)}", f"See {command} --help."
     if path.is_dir() and RunFolder(path).is_run:
         own = shell_quoted(path / "recipe.toml")
         return ConfigError(
-            f"{where}: this is a run: nanotx resume {shell_quoted(path)} continues it, and {PROG} {own} trains its "
-            "recipe anew."
+            f"{where}: this is a run: nanotx resume {shell_quoted(path)} continues it, and {command} {own} takes its "
+            "recipe."
         )
     if path.suffix == ".py":
         return ConfigError(
@@ -118,7 +119,7 @@ def no_such_recipe(name: str, rest: Sequence[str]) -> ConfigError:
             f"{PROG} macbook the one for a laptop; {PROG} NAME --print-config > mine.toml writes one to change. {end}"
         )
     if path.is_dir() or (path.is_file() and path.suffix not in (".tml", ".json", ".yaml", ".yml")):
-        words = shlex.join([*PROG.split(), DEFAULT, "--corpus", name, *rest])
+        words = shlex.join([*command.split(), DEFAULT, "--corpus", name, *rest])
         return ConfigError(f"{where}: this is no recipe; to train on its text, try {words}")
     fits = [known for known in names if known.startswith(name) or known == name.replace("-", "_")]
     near = f" Did you mean {' or '.join(map(repr, fits))}?" if fits else did_you_mean(name, names)

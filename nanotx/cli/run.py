@@ -264,12 +264,16 @@ def run_by_name(argv: list[str], callbacks: Sequence[Callback] = (), command: st
         return 0
     if not name:
         raise missing_name(argv)
-    recipe, rest, stem = recipe_by_name(argv)
+    recipe, rest, stem = recipe_by_name(argv, command)
     return run(recipe, rest, stem, callbacks, f"{command} {shell_quoted(name)}")
 
 
-def recipe_by_name(argv: list[str]) -> tuple[Recipe, list[str], str]:
+def recipe_by_name(argv: list[str], command: str = PROG) -> tuple[Recipe, list[str], str]:
     """Return the recipe that the first argument names, the files and flags that change it, and the name of its runs.
+
+    Args:
+        argv: the name of the recipe, files and flags.
+        command: the command as it was typed, for errors.
 
     Raises:
         ConfigError: there is no such recipe.
@@ -284,4 +288,4 @@ def recipe_by_name(argv: list[str]) -> tuple[Recipe, list[str], str]:
     preset = presets("recipes") / f"{name}.toml"
     if preset.is_file():
         return Recipe(), [str(preset), *argv[1:]], name
-    raise no_such_recipe(name, argv[1:])
+    raise no_such_recipe(name, argv[1:], command)

@@ -35,7 +35,8 @@ def literal_words(kind: Any) -> dict[str, Any]:
         return TRUTH
     if get_origin(kind) in UNIONS:
         return {word: value for option in get_args(kind) for word, value in literal_words(option).items()}
-    return {str(value): value for value in get_args(kind)} if get_origin(kind) is Literal else {}
+    options = get_args(kind) if get_origin(kind) is Literal else ()  # an empty text stands for "not given"
+    return {str(value): value for value in options if value != ""}
 
 
 def convert(kind: Any, word: str) -> Any:

@@ -19,13 +19,14 @@ from nanotx.errors import ConfigError, LawBroken, RunError
 from nanotx.evaluation.loss import evaluate
 from nanotx.evaluation.texts import eval_texts_of
 from nanotx.experiments.costs import measure, steps_to_baseline
-from nanotx.experiments.plan import Arm, Equal, Facts, changed_parts, digest, equal_steps, prepared, training_corpus
+from nanotx.experiments.plan import Arm, Facts, changed_parts, digest, equal_steps, prepared, training_corpus
 from nanotx.experiments.runner import Job, Result, finished, run_jobs
 from nanotx.experiments.statistics import ALPHA, SMALLEST, Verdict, judge
 from nanotx.files import read_regular, write_atomic
 from nanotx.hardware.device import choose_machine
 from nanotx.laws.all_laws import LAWS, laws_on, part_of
 from nanotx.laws.runner import attempt_all
+from nanotx.recipe import Budget
 from nanotx.runs.load import load
 from nanotx.runs.valid import TEXT
 
@@ -43,7 +44,7 @@ class Design:
     arms: tuple[Arm, ...]  # the baseline first
     seeds: tuple[int, ...]  # all that may be used, in order
     looks: tuple[int, ...]  # numbers of seeds after which there is a verdict; the last is the number of seeds
-    equal: Equal = "steps"
+    equal: Budget = "steps"
     smallest: float = SMALLEST  # the smallest difference that matters, in bits per byte
     held_out: float = 0.1  # share of the training text, at its end, that decides
     rounds: int = 3  # of the timing
@@ -228,7 +229,7 @@ class Experiment:
 
         Raises:
             LawBroken: a changed part breaks a law.
-            KeyboardInterrupt: a signal stopped it; the same call continues it.
+            Stopped: a signal stopped it, as Ctrl-C does; the same call continues it.
             NanotxError: an arm cannot be trained.
         """
         self.check_laws()

@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any
 
 from nanotx.config.registry import Slot, file_of, is_foreign
 from nanotx.config.toml import write_toml
@@ -15,15 +15,13 @@ from nanotx.data.corpus.file import File
 from nanotx.data.corpus.tokens import Tokens
 from nanotx.errors import ConfigError, DataError, NanotxError
 from nanotx.files import write_atomic
-from nanotx.recipe import BUDGETS, Recipe
+from nanotx.recipe import BUDGETS, Budget, Recipe
 from nanotx.recipe_flags import read_recipe, walk_configs
 from nanotx.recipe_swaps import find_swaps
 from nanotx.tokenizers.token_corpus import token_files_of
 
 BASELINE = "baseline"
 """Name of the arm without a change."""
-
-Equal = Literal["steps", "tokens", "bytes", "flops", "seconds"]
 
 CHECKPOINTS = 4
 """Checkpoints of a run, after the first step: what a kill can cost is the steps between two of them."""
@@ -166,7 +164,7 @@ def make_arm(base: Recipe, change: str, name: str, allow_swaps: bool, prog: str)
     try:
         recipe, _ = read_recipe(base, flags, prog)
     except NanotxError as error:
-        raise type(error)(f"--change {change!r}: {error}") from None
+        raise type(error)(f"--change {change!r}: {str(error).removeprefix(f'{prog}: ')}") from None
     except SystemExit:
         raise ConfigError(f"--change {change!r}: expected FIELD=VALUE such as ffn=relu2.") from None
     swaps = [swap for swap in find_swaps(base, flags, recipe) if swap.fields]
@@ -253,7 +251,7 @@ def training_corpus(corpus: Corpus, folder: Path, fraction: float) -> Corpus:
 # Budgets.
 
 
-def equal_steps(arms: Sequence[Arm], facts: Sequence[Facts], equal: Equal) -> list[int]:
+def equal_steps(arms: Sequence[Arm], facts: Sequence[Facts], equal: Budget) -> list[int]:
     """Return the steps of each arm, such that all have the same budget as the baseline.
 
     Raises:
@@ -268,11 +266,11 @@ def equal_steps(arms: Sequence[Arm], facts: Sequence[Facts], equal: Equal) -> li
                     f"and the baseline's from {base.tokens_per_step:,}; try --equal tokens, bytes, flops or seconds."
                 )
     budget, amount = arms[0].recipe.train.budget
-    total = amount * budget_per_step(base, equal) / budget_per_step(base, cast(Equal, budget))
+    total = amount * budget_per_step(base, equal) / budget_per_step(base, budget)
     return [max(1, round(total / budget_per_step(fact, equal))) for fact in facts]
 
 
-def budget_per_step(facts: Facts, equal: Equal) -> float:
+def budget_per_step(facts: Facts, equal: Budget) -> float:
     """Return what a step takes of a budget.
 
     Raises:

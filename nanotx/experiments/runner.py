@@ -25,7 +25,7 @@ from nanotx.runs.folder import RunFolder
 from nanotx.runs.resume_check import Survey, check_resumable, resolve_auto, survey
 from nanotx.runs.session import Session, Work
 from nanotx.runs.valid import read_json
-from nanotx.training.signals import Interrupted, Stop, listening
+from nanotx.training.signals import Interrupted, Stop, Stopped, listening
 from nanotx.training.trainer import Row
 
 PATIENCE = 60.0
@@ -55,6 +55,7 @@ class Result:
     diverged: str = ""  # how
     machine: dict[str, Any] = field(default_factory=dict)  # on which it ended
     cpu_seconds: float = 0.0  # processor time of the training, in this process
+    stopped: int = 0  # the signal that stopped it, after it was saved
     failure: str = ""  # an error that ends the experiment
 
     @property
@@ -102,8 +103,8 @@ def finished(job: Job) -> Result | None:
     return Result(arm=job.arm, seed=job.seed, figures=figures, machine={"versions": about}) if done else None
 
 
-def train_job(job: Job) -> Result | None:
-    """Train a run to its end, from its newest checkpoint if it has one; None if a signal stopped it.
+def train_job(job: Job) -> Result:
+    """Train a run to its end, from its newest checkpoint if it has one, or until a signal stops it.
 
     Raises:
         NanotxError: it cannot be trained, for any reason but divergence.
@@ -112,6 +113,8 @@ def train_job(job: Job) -> Result | None:
     with listening() as stop:
         try:
             code = session(job, stop)
+        except Interrupted:  # before there was anything to save
+            code = stop.exit_code
         except Diverged as error:
             return Result(
                 arm=job.arm,
@@ -121,7 +124,7 @@ def train_job(job: Job) -> Result | None:
                 cpu_seconds=time.process_time() - began,
             )
     if stop.signal or code:
-        return None
+        return Result(arm=job.arm, seed=job.seed, stopped=stop.signal or signal.SIGINT)
     result = finished(job)
     if result is None:
         raise RunError(f"{job.folder}: ended without being complete; run the command again to continue it.")
@@ -140,10 +143,7 @@ def session(job: Job, stop: Stop) -> int:
         check_resumable(surveyed.recipe, recipe)
     options = Options(run=str(job.folder), resume=resume)
     work = Work(recipe, folder, options, surveyed, began=time.perf_counter())
-    try:
-        return Session(work, Quiet(), stop).run_to_end(job.folder.name)
-    except Interrupted:
-        return stop.exit_code
+    return Session(work, Quiet(), stop).run_to_end(job.folder.name)
 
 
 def machine() -> dict[str, Any]:
@@ -161,14 +161,14 @@ def run_jobs(jobs: Sequence[Job], processes: int, load: Sequence[str], on_result
         on_result: called in this process.
 
     Raises:
-        KeyboardInterrupt: a signal stopped it; every run is saved.
+        Stopped: a signal stopped it; every run is saved.
         NanotxError: a run cannot be trained; the others are saved.
     """
     if processes == 1:
         for job in jobs:
             result = train_job(job)
-            if result is None:
-                raise KeyboardInterrupt
+            if result.stopped:
+                raise Stopped(result.stopped)
             on_result(result)
         return
     crew = Crew(min(processes, len(jobs)), load)
@@ -196,7 +196,7 @@ class Crew:
         """Yield the results of jobs in the order in which they end.
 
         Raises:
-            KeyboardInterrupt: a member was stopped by a signal.
+            Stopped: a member was stopped by a signal.
             RunError: a member died, or a run cannot be trained.
         """
         waiting, busy = deque(jobs), dict[Connection, Job]()
@@ -210,15 +210,15 @@ class Crew:
             for member in [member for member in busy if member in ready]:
                 job = busy.pop(member)
                 try:
-                    result: Result | None = member.recv()
+                    result: Result = member.recv()
                 except EOFError:
                     code = self.ended(member)
                     raise RunError(
                         f"{job.folder}: its process was ended from outside (exit code {code}), for example because "
                         "memory was full; run the command again to continue, with fewer --processes if it was that."
                     ) from None
-                if result is None:
-                    raise KeyboardInterrupt
+                if result.stopped:
+                    raise Stopped(result.stopped)
                 if result.failure:
                     raise RunError(f"{job.arm}, seed {job.seed}: {result.failure}")
                 yield result
@@ -267,11 +267,11 @@ def work(jobs: Connection, load: Sequence[str]) -> None:
             jobs.send(result)
         except OSError:  # nobody listens any more
             return
-        if result is None:
+        if result.stopped:
             return
 
 
-def retried(job: Job) -> Result | None:
+def retried(job: Job) -> Result:
     """Train a job; wait for the process of a killed experiment that still saves the run."""
     deadline = time.monotonic() + OCCUPIED
     while True:

@@ -42,6 +42,14 @@ class EndAtOnce(BaseException):
         self.code = code  # what the process leaves with
 
 
+class Stopped(KeyboardInterrupt):
+    """Work on several runs was stopped by a signal, after it was saved; like Ctrl-C it is no error."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.exit_code = 128 + number  # what a shell expects of a process that was ended by this signal
+
+
 class Stop:
     """What was asked for by signals: an end, or a checkpoint."""
 

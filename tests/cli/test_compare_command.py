@@ -1,12 +1,16 @@
 """`nanotx compare`: one small experiment from the command line, and what it refuses."""
 
 import json
+import os
+import signal
 
 import pytest
 from helpers import tiny
 
+from nanotx.cli.entry import exit_code
 from nanotx.cli.main import run
 from nanotx.errors import ConfigError, DataError, RunError, UnknownPart
+from nanotx.experiments import experiment, runner
 
 COMMAND = ["compare", "shakespeare_char", *tiny(train_steps=2), "--corpus", "playhouse", "--tokenizer", "byte",
            "--examples", "0", "--processes", "1"]  # fmt: skip
@@ -37,6 +41,35 @@ def test_command_prints_a_page_on_stdout_and_progress_on_stderr(tmp_path, monkey
 CHANGE = ["--change", "ffn=mlp"]
 
 
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGHUP", 129), ("SIGINT", 130)])
+@pytest.mark.parametrize("where", ["between runs", "in a run"])
+def test_signal_that_stops_it_gives_the_exit_code_and_the_same_command_continues(
+    tmp_path, monkeypatch, capsys, name, code, where
+):
+    monkeypatch.chdir(tmp_path)
+    number, session = getattr(signal, name), runner.session
+    before = signal.getsignal(number)
+
+    def signalled(*args):
+        os.kill(os.getpid(), number)
+        return session(*args) if where == "in a run" else pytest.fail("went on")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(*((runner, "session") if where == "in a run" else (experiment, "run_jobs")), signalled)
+        assert exit_code(lambda: run([*PLAIN, *CHANGE])) == code
+    assert "Stopped, and saved in runs/compare-shakespeare_char-" in capsys.readouterr().err
+    assert signal.getsignal(number) is before
+    asked = []
+
+    def noted(jobs, *others):
+        asked.extend(jobs)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(experiment, "run_jobs", noted)
+    assert exit_code(lambda: run([*PLAIN, *CHANGE])) == 130
+    assert len(asked) == 6
+
+
 @pytest.mark.parametrize(
     ("words", "error", "message"),
     [
@@ -55,7 +88,13 @@ CHANGE = ["--change", "ffn=mlp"]
         ([*PLAIN, *CHANGE, "--load", "nowhere.py"], ConfigError, r"nowhere\.py"),
         (["compare", ".", *CHANGE], ConfigError, "compared as they are; leave out --change"),
         (["compare", "."], RunError, "no runs here"),
-        (["compare", "shakespear_char", *CHANGE], ConfigError, "Did you mean 'shakespeare_char'"),
+        (["compare", "shakespear_char", *CHANGE], ConfigError, "nanotx compare .*Did you mean 'shakespeare_char'"),
+        ([*PLAIN, *CHANGE, "--smalest", "1"], ConfigError, "^nanotx compare .*no such flag. Did you mean '--smallest'"),
+        (
+            [*PLAIN, *CHANGE, "--model.dropout", "x"],
+            ConfigError,
+            "^nanotx compare shakespeare_char: --model.dropout: exp",
+        ),
     ],
 )
 def test_command_refuses_what_cannot_be_compared(tmp_path, monkeypatch, words, error, message):

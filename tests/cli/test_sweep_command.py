@@ -55,6 +55,17 @@ def test_same_command_trains_nothing_again_and_prints_the_same(home, swept, monk
     assert "the recipe" in outputs[0].out and "lowest" in outputs[0].out
 
 
+def test_mistyped_recipe_or_flag_names_the_command_that_was_typed():
+    for command in ("sweep", "tune"):
+        words = ["--budget", "5m"] if command == "tune" else []
+        with pytest.raises(
+            ConfigError, match=rf"^nanotx {command} macbok: no such.*'macbook'.*nanotx {command} --help"
+        ):
+            run([command, "macbok", *words])
+        with pytest.raises(ConfigError, match=rf"^nanotx {command} macbook: --hld-out: no such.*'--held-out'"):
+            run([command, "macbook", *words, "--hld-out", "0.2"])
+
+
 def test_folder_that_is_a_file_is_refused(home):
     with pytest.raises(ConfigError, match=r"--out .*text.txt: not a folder; choose another"):
         sweep(home, *VARY, "--out", str(home / "text.txt"))

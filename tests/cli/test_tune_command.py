@@ -101,7 +101,10 @@ def test_tries_that_all_diverge_are_reported(planted, tmp_path, monkeypatch, cap
         (("--budget", "0m"), "--budget 0m: expected a time such as"),
         (("--budget", "-5m"), "--budget -5m: expected a time|--budget: expected"),
         (("--budget", "1m"), r"--budget: a run takes some 6 s.* try --budget 2m"),
-        (("--budget", "5m", "--equal", "loss"), "--equal: expected steps, tokens, bytes, flops or seconds, got 'loss'"),
+        (
+            ("--budget", "5m", "--equal", "loss"),
+            "--equal: expected one of steps, tokens, bytes, flops, seconds, got 'loss'",
+        ),
         (("--budget", "5m", "--write", "tuned.json"), r"--write: expected a name that ends in .toml"),
         (("--budget", "5m", "--write", "text.toml"), r"--write text.toml: exists already"),
         (("--budget", "5m", "--vary", "attention.heads=3,5"), "--vary 'attention.heads=[35]': .*do not divide"),

@@ -61,7 +61,7 @@ def test_arm_keeps_all_that_its_change_does_not_name():
         ("ffn=a b", ConfigError, "strings with spaces need quotes"),
         ("ffn=swigl", UnknownPart, "--change 'ffn=swigl'.*Did you mean 'swiglu'"),
         ("model.layers=0", ConfigError, "expected a number of at least 1"),
-        ("nothing=1", ConfigError, "no such flag. See nanotx train macbook --help"),
+        ("nothing=1", ConfigError, "--change 'nothing=1': --nothing: no such flag. See nanotx train macbook --help"),
         ("corpus=playhouse", ConfigError, "all arms have the same text"),
         ("train.steps=9", ConfigError, "budgets would differ"),
         ("seed=3", ConfigError, "set them with --seeds"),

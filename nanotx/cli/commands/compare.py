@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from nanotx.cli.console import write_json
-from nanotx.cli.run import recipe_by_name
-from nanotx.config.command_line import collect_flags, positional_args
+from nanotx.cli.experiments import page_of, read_base, say, side_by_side, split_flags, stopping
+from nanotx.config.command_line import positional_args
 from nanotx.config.flags import argument, option, parse, repeated
 from nanotx.config.registry import load_file
 from nanotx.config.schema import check_max, check_min, in_range
@@ -17,9 +17,6 @@ from nanotx.experiments import existing, report
 from nanotx.experiments.experiment import Design, Experiment
 from nanotx.experiments.plan import digest, equal_arms, make_arms
 from nanotx.experiments.statistics import SMALLEST
-from nanotx.hardware.cpu import cores
-from nanotx.hardware.device import choose_machine
-from nanotx.recipe_flags import read_recipe
 
 PROG = "nanotx compare"
 USAGE = "RECIPE|RUN ..."
@@ -84,8 +81,7 @@ class Flags:
 
 def run(argv: list[str]) -> int:
     """Compare, print the page, and return the exit code."""
-    own = {field.name for field in fields(Flags)}
-    mine, others = split_flags(argv, own)
+    mine, others = split_flags(argv, [field.name for field in fields(Flags)])
     names = positional_args(argv)
     flags = parse(Flags, [*names[:1], *mine], PROG)
     if Path(names[0]).is_dir():
@@ -94,14 +90,11 @@ def run(argv: list[str]) -> int:
         load_file(file)
     design = designed(flags, [*positional_args(argv), *others])
     folder = Path(flags.out or f"runs/compare-{design.name}-{short_digest(design)}")
-    experiment = Experiment(design, folder, say)
-    try:
-        outcome = experiment.run(processes(flags, design))
+    with stopping(folder):
+        experiment = Experiment(design, folder, say)
+        outcome = experiment.run(flags.processes or side_by_side(design.arms[0].recipe))
         if flags.validation:
             experiment.read_validation(outcome)
-    except KeyboardInterrupt:
-        say(f"Stopped, and saved in {folder}. The same command continues it.")
-        raise
     sys.stdout.write(printable(report.page(outcome)) + "\n")
     if flags.json:
         write_json(flags.json, report.to_json(outcome))
@@ -121,37 +114,16 @@ def compare_existing(flags: Flags, folders: list[str], others: list[str]) -> int
     return 0
 
 
-def say(line: str) -> None:
-    """Print a line of progress."""
-    sys.stderr.write(printable(line) + "\n")
-    sys.stderr.flush()
-
-
-def split_flags(argv: list[str], own: set[str]) -> tuple[list[str], list[str]]:
-    """Return the words of the command's own flags, and those of the recipe's, without the arguments."""
-    mine, others = list[str](), list[str]()
-    side = others
-    for word in argv[len(positional_args(argv)) :]:
-        if word.startswith("--"):
-            side = mine if set(collect_flags([word])) <= own | {"help"} else others
-        elif word == "-h":
-            side = mine
-        side.append(word)
-    return mine, others
-
-
 def designed(flags: Flags, argv: list[str]) -> Design:
     """Return what is to be compared.
 
     Raises:
         ConfigError: the recipe or a change cannot be built, or there is no change.
     """
-    base, rest, name = recipe_by_name(argv)
-    prog = f"nanotx train {shell_quoted(argv[0])}"
-    base, _ = read_recipe(base, rest, prog)
+    base, name = read_base(PROG, argv, [field.name for field in fields(Flags)])
     if not flags.change:
         raise ConfigError(f"{PROG}: expected at least one --change such as --change ffn=relu2; each is an arm.")
-    arms = make_arms(base, flags.change, flags.allow_swaps, prog)
+    arms = make_arms(base, flags.change, flags.allow_swaps, page_of(argv[0]))
     if (equal := equal_arms(arms)) and not flags.allow_equal:
         raise ConfigError(
             f"--change {equal[0]!r}: equals the baseline, so every loss would be the same. To check that it is, on "
@@ -160,13 +132,12 @@ def designed(flags: Flags, argv: list[str]) -> Design:
     looks = [flags.seeds]
     while flags.until and looks[-1] < flags.max_seeds:
         looks.append(min(flags.max_seeds, max(looks[-1] + 1, round(looks[-1] * GROWTH))))
-    budget = base.train.budget[0]
     return Design(
         name=name,
         arms=tuple(arms),
         seeds=tuple(range(base.seed, base.seed + looks[-1])),
         looks=tuple(looks),
-        equal=flags.equal or budget,  # type: ignore[arg-type]  # one of the same names
+        equal=flags.equal or base.train.budget[0],
         smallest=flags.smallest,
         held_out=flags.held_out,
         rounds=flags.rounds,
@@ -179,11 +150,3 @@ def short_digest(design: Design) -> str:
     """Return a digest of what the arms of an experiment have in common, so that the same command finds its folder."""
     common = f"{digest(design.arms[0].recipe)} {design.equal} {design.held_out} {design.looks[:-1]}"
     return hashlib.sha256(common.encode()).hexdigest()[:6]
-
-
-def processes(flags: Flags, design: Design) -> int:
-    """Return the number of runs to train side by side; on an accelerator, one."""
-    recipe = design.arms[0].recipe
-    if choose_machine(recipe.device, recipe.dtype, 1).device.type != "cpu":
-        return flags.processes or 1
-    return flags.processes or cores()

@@ -6,9 +6,8 @@ import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from nanotx.cli.commands.compare import say, split_flags
 from nanotx.cli.console import write_json
-from nanotx.cli.run import recipe_by_name
+from nanotx.cli.experiments import page_of, read_base, say, side_by_side, split_flags, stopping
 from nanotx.cli.run_plot import check as check_plot
 from nanotx.config.command_line import positional_args
 from nanotx.config.flags import argument, option, parse, repeated
@@ -21,10 +20,7 @@ from nanotx.experiments.plan import BASELINE, Arm, digest, make_arm
 from nanotx.experiments.response import Response, lowest, picture, respond
 from nanotx.experiments.statistics import SMALLEST
 from nanotx.experiments.vary import MOST, Axis, Point, change_of, draws, grid, read_axes
-from nanotx.hardware.cpu import cores
-from nanotx.hardware.device import choose_machine
 from nanotx.recipe import Recipe
-from nanotx.recipe_flags import read_recipe
 
 PROG = "nanotx sweep"
 USAGE = "RECIPE"
@@ -71,23 +67,22 @@ class Flags:
 
 def run(argv: list[str]) -> int:
     """Sweep, print the response and the table, and return the exit code."""
-    mine, others = split_flags(argv, {field.name for field in fields(Flags)})
+    own = [field.name for field in fields(Flags)]
+    mine, others = split_flags(argv, own)
     flags = parse(Flags, [*positional_args(argv)[:1], *mine], PROG)
     if flags.plot:
         check_plot(flags.plot)
     for file in flags.load:
         load_file(file)
-    base, rest, name = recipe_by_name([*positional_args(argv), *others])
-    prog = f"nanotx train {shell_quoted(argv[0])}"
-    base, _ = read_recipe(base, rest, prog)
+    base, name = read_base(PROG, [*positional_args(argv), *others], own)
     axes = read_axes(flags.vary)
-    arms, points = points_of(base, axes, flags, prog)
+    arms, points = points_of(base, axes, flags, page_of(argv[0]))
     design = Design(
         name=name,
         arms=tuple(arms),
         seeds=tuple(range(base.seed, base.seed + flags.seeds)),
         looks=(flags.seeds,),
-        equal=base.train.budget[0],  # type: ignore[arg-type]  # one of the same names
+        equal=base.train.budget[0],
         smallest=flags.smallest,
         held_out=flags.held_out,
         rounds=1 if base.train.budget[0] == "seconds" else 0,
@@ -95,11 +90,8 @@ def run(argv: list[str]) -> int:
     )
     folder = Path(flags.out or f"runs/sweep-{name}-{short_digest(base, axes, flags)}")
     say(f"{len(points)} points, {flags.seeds} seed{'s' * (flags.seeds > 1)} each, and the recipe as it is")
-    try:
+    with stopping(folder):
         outcome = Experiment(design, folder, say).run(flags.processes or side_by_side(base))
-    except KeyboardInterrupt:
-        say(f"Stopped, and saved in {folder}. The same command continues it.")
-        raise
     responses = responses_of(outcome, points)
     recipe = respond({}, outcome.losses[BASELINE], outcome.losses[BASELINE]).mean
     show(outcome, responses, recipe, [*positional_args(argv), *others])
@@ -162,11 +154,6 @@ def arm_of(base: Recipe, point: Point, allow_swaps: bool, prog: str) -> Arm:
     except NanotxError as error:
         raise type(error)(f"--vary {change!r}: {error}") from None
     return arm
-
-
-def side_by_side(recipe: Recipe) -> int:
-    """Return the number of runs to train side by side; on an accelerator, one."""
-    return cores() if choose_machine(recipe.device, recipe.dtype, 1).device.type == "cpu" else 1
 
 
 def short_digest(base: Recipe, axes: list[Axis], flags: Flags) -> str:

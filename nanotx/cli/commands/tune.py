@@ -7,10 +7,10 @@ import sys
 import time
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Literal
 
-from nanotx.cli.commands.compare import say, split_flags
-from nanotx.cli.commands.sweep import arm_of, side_by_side
-from nanotx.cli.run import recipe_by_name
+from nanotx.cli.commands.sweep import arm_of
+from nanotx.cli.experiments import page_of, read_base, say, side_by_side, split_flags, stopping
 from nanotx.config.command_line import positional_args
 from nanotx.config.flags import argument, option, parse, repeated
 from nanotx.config.registry import load_file
@@ -34,8 +34,7 @@ from nanotx.experiments.tuning import (
 )
 from nanotx.experiments.vary import draws, read_axes
 from nanotx.files import write_atomic
-from nanotx.recipe import Recipe
-from nanotx.recipe_flags import read_recipe
+from nanotx.recipe import Budget, Recipe
 
 PROG = "nanotx tune"
 USAGE = "RECIPE"
@@ -65,7 +64,9 @@ class Flags:
     names: tuple[str, ...] = argument("RECIPE")  # recipe, and files of TOML that change it
     budget: str = option("TIME")  # estimated time of the whole, such as 90s, 30m or 2h
     vary: tuple[str, ...] = repeated("FIELD=VALUES")  # LOW:HIGH, LOW:HIGH:log, or values; default: lr, by up to 8
-    equal: str = option("WHAT")  # steps, tokens, bytes, flops or seconds; without it, the recipe's budget
+    equal: Literal["", "steps", "tokens", "bytes", "flops", "seconds"] = (
+        ""  # budget that all arms share; without it, the recipe's own
+    )
     held_out: float = 0.1  # share of the training text, at its end, that decides
     smallest: float = SMALLEST  # smallest difference that matters, in bits per byte
     processes: int = 0  # runs to train side by side, each by one thread; 0 for one per core
@@ -77,30 +78,25 @@ class Flags:
         check_min(self, 0, "processes")
         in_range("held_out", self.held_out, 0.01, 0.9)
         in_range("smallest", self.smallest, 1e-9, 100.0)
-        if self.equal not in ("", "steps", "tokens", "bytes", "flops", "seconds"):
-            raise ConfigError(f"equal: expected steps, tokens, bytes, flops or seconds, got {self.equal!r}.")
         if self.write and Path(self.write).suffix != ".toml":
             raise ConfigError(f"write: expected a name that ends in .toml, got {self.write!r}.")
 
 
 def run(argv: list[str]) -> int:
     """Tune, print what was found, and return the exit code."""
-    mine, others = split_flags(argv, {field.name for field in fields(Flags)})
+    own = [field.name for field in fields(Flags)]
+    mine, others = split_flags(argv, own)
     flags = parse(Flags, [*positional_args(argv)[:1], *mine], PROG)
     seconds = read_time(flags.budget)
     for file in flags.load:
         load_file(file)
-    base, rest, name = recipe_by_name([*positional_args(argv), *others])
-    prog = f"nanotx train {shell_quoted(argv[0])}"
-    base, _ = read_recipe(base, rest, prog)
+    base, name = read_base(PROG, [*positional_args(argv), *others], own)
     target = Path(flags.write or f"{name}_tuned.toml")
     if target.exists():
         raise ConfigError(f"--write {target}: exists already; name another file.")
-    try:
-        return tune(Tuning(flags, base, name, prog, seconds), target, [*PROG.split(), *argv])
-    except KeyboardInterrupt:
-        say("Stopped, and saved. The same command continues it.")
-        raise
+    tuning = Tuning(flags, base, name, page_of(argv[0]), seconds)
+    with stopping(tuning.folder):
+        return tune(tuning, target, [*PROG.split(), *argv])
 
 
 def read_time(text: str) -> float:
@@ -121,7 +117,7 @@ class Tuning:
     def __init__(self, flags: Flags, base: Recipe, name: str, prog: str, seconds: float) -> None:
         self.flags, self.base, self.name, self.prog, self.seconds = flags, base, name, prog, seconds
         self.axes = read_axes(flags.vary or [default_axis(base)])
-        self.equal = flags.equal or base.train.budget[0]
+        self.equal: Budget = flags.equal or base.train.budget[0]
         self.processes = flags.processes or side_by_side(base)
         common = f"{digest(base)} {self.axes} {self.equal} {flags.held_out} {seconds}"
         short = hashlib.sha256(common.encode()).hexdigest()[:6]
@@ -135,7 +131,7 @@ class Tuning:
             arms=(self.baseline, *arms),
             seeds=tuple(range(first, first + count)),
             looks=(count,),
-            equal=self.equal,  # type: ignore[arg-type]  # checked by the flags
+            equal=self.equal,
             smallest=self.flags.smallest,
             held_out=self.flags.held_out,
             rounds=1 if self.equal == "seconds" else 0,
@@ -156,7 +152,7 @@ class Tuning:
             self.folder.mkdir(parents=True, exist_ok=True)
             corpus = training_corpus(self.base.corpus, self.folder, self.flags.held_out)
             facts = measure([self.baseline], corpus, 5)
-            steps = equal_steps([self.baseline], facts, self.equal)[0]  # type: ignore[arg-type]
+            steps = equal_steps([self.baseline], facts, self.equal)[0]
             return plan_of(self.seconds, START + steps * (facts[0].seconds_per_step or 0.0), self.processes)
 
         return recorded_plan(self.folder, asked, make)
