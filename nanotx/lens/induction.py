@@ -1,7 +1,8 @@
-"""Scores of heads on random tokens that are repeated: who looks one token back, and who continues what was seen.
+"""Scores of heads: which look one token back, and which continue what was seen.
 
 An induction head looks, from the second occurrence of a token, at the token after its first one, and so predicts what
-followed there.
+followed there. Repeated random tokens show it, because nothing else predicts them. A head that looks one token back
+because of what stands there shows it on a text of the kind that the model has learned, and less on random tokens.
 Source: Olsson et al. 2022, https://arxiv.org/abs/2209.11895, sections "induction heads" and "previous token heads"
 """
 
@@ -15,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nanotx.errors import ConfigError
+from nanotx.evaluation.loss import EvalText
 from nanotx.lens.capture import Capture, capture, eager_evaluation, replaced
 from nanotx.lens.look import head_name
 from nanotx.lens.remove import removal_edit
@@ -28,7 +30,7 @@ TEXTS = 16
 
 @dataclass(frozen=True, kw_only=True)
 class HeadScore:
-    """What a head does on repeated random tokens."""
+    """What a head does on repeated random tokens, and on a text."""
 
     head: str  # such as 2.3
     induction: float  # mean attention weight from a token of the repetition to the one after its first occurrence
@@ -36,8 +38,13 @@ class HeadScore:
     difference: float  # of the loss of the repetition without the head from that with it, in nats per token
 
 
-def head_scores(model: Transformer, seed: int = 0) -> list[HeadScore]:
+def head_scores(model: Transformer, seed: int = 0, text: EvalText | None = None) -> list[HeadScore]:
     """Return the scores of all heads that have attention weights, the highest induction score first.
+
+    Args:
+        model: the model.
+        seed: of the random tokens.
+        text: what the previous-token score is measured on; without it, the random tokens.
 
     Raises:
         ConfigError: the context is too short to repeat anything in it.
@@ -46,14 +53,31 @@ def head_scores(model: Transformer, seed: int = 0) -> list[HeadScore]:
     period, (_, whole) = ids.shape[1] // 2, repetition_losses(model, ids)
     with capture(model, ids) as c:
         weights = dict(head_weights(model, c))
+    on_text = previous_scores(model, text) if text is not None else {}
     for (site, head), maps in weights.items():
         place, edit = removal_edit(model, f"{site.name}.head{head}")
         with replaced(model, {place: edit}):
             _, without = repetition_losses(model, ids)
         induction, previous = scores(maps, period)
         name = head_name(site, head)
+        previous = on_text.get(name, previous)
         heads.append(HeadScore(head=name, induction=induction, previous=previous, difference=without - whole))
     return sorted(heads, key=lambda head: -head.induction)
+
+
+def previous_scores(model: Transformer, text: EvalText) -> dict[str, float]:
+    """Return the mean attention weight from a token of a text to the one before it, by the name of the head."""
+    sums, count, device = dict[str, float](), 0, next(model.parameters()).device
+    for x, _ in text.batches(model.context, TEXTS):
+        pairs = len(x) * (x.shape[1] - 1)
+        if not pairs:
+            continue
+        count += pairs
+        with capture(model, x.to(device)) as c:
+            for (site, head), maps in head_weights(model, c):
+                name = head_name(site, head)
+                sums[name] = sums.get(name, 0.0) + float(one_back(maps).sum())
+    return {name: weight / count for name, weight in sums.items()}
 
 
 def repeated_tokens(model: Transformer, seed: int = 0) -> Tokens:
@@ -96,6 +120,11 @@ def head_weights(model: Transformer, c: Capture) -> Iterator[tuple[tuple[Site, i
 def scores(weights: Float[Tensor, "b t s"], period: int) -> tuple[float, float]:
     """Return the mean weight from the repetition to the token after the first occurrence, and to the token before."""
     queries = torch.arange(period, weights.shape[1], device=weights.device)
-    later = torch.arange(1, weights.shape[1], device=weights.device)
     induction = weights[:, queries, queries - period + 1].mean()
-    return float(induction), float(weights[:, later, later - 1].mean())
+    return float(induction), float(one_back(weights).mean())
+
+
+def one_back(weights: Float[Tensor, "b t s"]) -> Float[Tensor, "b later"]:
+    """Return the weights from each token but the first to the one before it."""
+    later = torch.arange(1, weights.shape[1], device=weights.device)
+    return weights[:, later, later - 1]

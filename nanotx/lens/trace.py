@@ -26,7 +26,7 @@ from nanotx.errors import ConfigError
 from nanotx.lens.axes import axis_sizes, split_axes, with_ellipsis
 from nanotx.lens.capture import capture, eager_evaluation
 from nanotx.lens.source import Statement, statement_at
-from nanotx.nn.shapes import Logits, Tokens
+from nanotx.nn.shapes import AXES, Logits, Tokens
 from nanotx.nn.transformer import Transformer
 from nanotx.runs.load import LoadedRun
 
@@ -115,6 +115,12 @@ class Trace:
     def einops(self) -> tuple[Step, ...]:
         """The calls of einops."""
         return tuple(step for step in self.steps if step.kind == "einops")
+
+    def axes(self) -> dict[str, str]:
+        """Return what each named axis of the pass means; those of a part of the user's own come last."""
+        named = dict.fromkeys(axis for step in self.steps for axis in step.sizes)
+        own = {axis: "an axis that its statement names" for axis in named if axis not in AXES}
+        return {axis: about for axis, about in AXES.items() if axis in named} | own
 
 
 def trace(run: LoadedRun | Transformer, ids: str | Sequence[int] | Tensor, passes: int = PASSES) -> Trace:

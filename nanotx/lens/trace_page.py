@@ -14,6 +14,7 @@ from nanotx.lens.axes import members, split_axes
 from nanotx.lens.lesson import Line, Section, by_statement, last_values
 from nanotx.lens.lesson import number as number_text
 from nanotx.lens.trace import Step, Trace
+from nanotx.nn.shapes import AXES
 from nanotx.pages import html_page, script_file
 
 SCRIPT = Path(__file__).with_name("trace.js")
@@ -23,20 +24,6 @@ PANELS, ROWS, COLUMNS = 8, 16, 32
 
 MOST_NUMBERS = 400_000
 """The most numbers in the pictures of a page, about four bytes each."""
-
-AXES = {
-    "b": "batch: texts",
-    "t": "time: tokens, as queries",
-    "s": "time: tokens, as keys",
-    "d": "width of the stream",
-    "v": "vocabulary",
-    "h": "heads",
-    "g": "groups of keys and values",
-    "k": "width of a head",
-    "f": "width of the hidden layer, or frequencies",
-    "n": "queries, keys and values of all heads",
-}
-"""What the letters of axes mean."""
 
 HUES = {"t": 210, "s": 255, "d": 25, "k": 90, "h": 320, "f": 55, "v": 0, "n": 160, "b": 190, "g": 285}
 """The hue of each axis, in degrees; other axes are grey."""
@@ -50,6 +37,10 @@ h2 { font-size: 1.05rem; margin: 0 0 .3rem; } h2 span { color: var(--faint); fon
 pre { margin: .1rem 0 .4rem; padding: .4rem .6rem; background: var(--panel); white-space: pre-wrap; }
 pre, .step { font: 14px/1.45 ui-monospace, monospace; }
 .step { display: grid; grid-template-columns: 9rem minmax(0, 1fr) 5.5rem; gap: 0 .8rem; margin: .35rem 0; }
+.step.heading { font: inherit; color: var(--faint); } .legend { border-left-style: dotted; }
+h3 { font-size: 1rem; margin: .6rem 0 .2rem; } .legend h3 + p { margin-top: 0; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem .8rem; margin: 0; } dd { margin: 0; }
+dt { font-family: ui-monospace, monospace; }
 .step.einops .name { font-weight: 700; } .ms { text-align: right; color: var(--faint); }
 .axis { color: light-dark(hsl(var(--hue) var(--vivid, 70%) 35%), hsl(var(--hue) var(--vivid, 70%) 72%)); }
 .axis.marked { background: light-dark(hsl(var(--hue) 80% 88%), hsl(var(--hue) 60% 25%)); outline: 1px solid; }
@@ -94,12 +85,15 @@ def trace_page(
         notes = [*notes, f"Without a picture, because the page would grow too large: {gallery.left_out:,} results."]
     tokens = "".join(chip(text, str(token)) for text, token in zip(texts, traced.ids, strict=True))
     likely = "".join(chip(text, f"{probability:.3f}") for text, probability in likeliest)
-    seen = [axis for axis in AXES if any(axis in step.sizes for step in traced.steps)]
-    legend = " · ".join(f"{axis_html(axis)} {escape(AXES[axis])}" for axis in seen)
+    legend = "".join(f"<dt>{axis_html(axis)}</dt><dd>{escape(about)}</dd>" for axis, about in traced.axes().items())
     body = f"""<h1>{escape(title)}</h1>{"".join(f"<p>{escape(note)}</p>" for note in notes)}
-<p>Every statement on the way of the text, with what it does: the pattern or the axes, their real sizes, and a picture
-of the result (blue is positive, orange negative; of the first text, and the first heads, rows and columns). Point at an
-axis to see where else it is. {legend}.</p>
+<section class="legend"><h2>How to read it</h2>
+<p>Each section is a module, and in it is every statement on the way of the text: its place in the source, the statement, and a
+line for each step that it takes, with a picture of the result (blue is positive, orange negative; of the first text,
+and the first heads, rows and columns).</p>
+<div class="step heading"><span>step</span><span class="shape">axes before -&gt; after, or the result's, and their sizes
+</span><span class="ms">time</span></div>
+<h3>Axes</h3><p>Point at one to see where else it is.</p><dl>{legend}</dl></section>
 <section><h2>text to ids</h2><div class="tokens">{tokens}</div></section>
 {steps}
 <section><h2>logits to the likeliest next token</h2><div class="likely">{likely}</div></section>"""

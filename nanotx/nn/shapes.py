@@ -1,11 +1,24 @@
-"""The alphabet of axes: one letter, one meaning, in every annotation and every einops pattern.
-
-b batch, t time, s time of keys, d width of the stream, v vocabulary, h heads, g key/value groups,
-k width of a head, f width of the feed-forward. `x` is the stream.
-"""
+"""The alphabet of axes: one letter, one meaning, in every annotation and every einops pattern; `x` is the stream."""
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+AXES = {
+    "b": "batch: texts",
+    "t": "time: tokens, as queries",
+    "s": "time: tokens, as keys",
+    "d": "width of the stream",
+    "v": "vocabulary",
+    "h": "heads",
+    "g": "groups that share keys and values",
+    "k": "width of a head",
+    "f": "width of the feed-forward, or frequencies",
+    "e": "experts",
+    "n": "a count that the statement makes, such as the heads of q, k and v",
+    "two": "two halves",
+    "three": "q, k and v",
+}
+"""What each axis means; `nanotx trace` prints those of a pass."""
 
 Tokens = Int[Tensor, "b t"]
 """Token ids."""

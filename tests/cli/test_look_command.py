@@ -1,13 +1,15 @@
 """`nanotx look`: tables, a map and a file; bad input is refused by name."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 from helpers import text, tiny
 
+from nanotx.cli.commands import look
 from nanotx.cli.main import run
-from nanotx.errors import ConfigError, RunError, TextError
+from nanotx.errors import ConfigError, DataError, RunError, TextError
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +68,33 @@ def test_removing_each_part_and_scoring_the_heads(trained, tmp_path, capsys):
     assert output["removals"][0]["name"] in out
     with pytest.raises(ConfigError, match=r"no head '5\.attention\.head0'"):
         run(["look", str(trained), "--remove", "5.attention.head0"])
+
+
+@pytest.mark.parametrize(("sort", "column"), [("induction", 1), ("previous", 2), ("loss", 3)])
+def test_scores_are_sorted_by_each_column_and_say_on_what_they_were_measured(trained, capsys, sort, column):
+    capsys.readouterr()
+    assert run(["look", str(trained), "--scores", "--sort", sort]) == 0
+    out = capsys.readouterr().out
+    rows = [line.split() for line in out.splitlines() if line[:3] in ("0.0", "0.1", "1.0", "1.1")]
+    figures = [float(row[column]) for row in rows]
+    assert len(rows) == 4 and figures == sorted(figures, reverse=True)
+    name = {"induction": "induction", "previous": "previous token", "loss": "loss without it"}[sort]
+    assert re.search(f"Highest: .*{name} {re.escape(rows[0][0])}.* Sorted by {name};", out)
+    assert "Random tokens, read twice over" in out
+    assert re.search(r"the one before it, on \d+ tokens of the validation text", out)
+
+
+def test_scores_without_the_validation_text_are_those_of_random_tokens_and_say_so(trained, capsys, monkeypatch):
+    def lost(*_):
+        raise DataError("text.txt: no such file.")
+
+    monkeypatch.setattr(look, "validation_text", lost)
+    capsys.readouterr()
+    assert run(["look", str(trained), "--scores"]) == 0
+    out = capsys.readouterr().out
+    assert "on the random tokens too, for want of the validation text (text.txt: no such file)" in out
+    with pytest.raises(ConfigError, match="--sort loss: sorts the table of --scores; add --scores"):
+        run(["look", str(trained), "--prompt", "ab", "--sort", "loss"])
 
 
 def test_page_of_a_prompt_is_written(trained, tmp_path, capsys):

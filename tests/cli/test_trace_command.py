@@ -11,6 +11,7 @@ from helpers import text, tiny
 from nanotx.cli.commands import trace as module
 from nanotx.cli.main import run
 from nanotx.errors import ConfigError, RunError, TextError
+from nanotx.nn.shapes import AXES
 
 PLUGIN = '''
 from dataclasses import dataclass
@@ -62,6 +63,9 @@ def test_lesson_fits_80_columns_and_shows_the_part_of_a_file(home, capsys):
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= 80
     assert "a=" in out and "·=" in out
+    legend = out[out.index("how to read it") : out.index("model  Transformer")]
+    assert "statement" in legend and "values  ms" in legend
+    assert all(re.search(rf"^  {axis} +{re.escape(AXES[axis])}$", legend, re.MULTILINE) for axis in ("b", "t", "two"))
     assert "blocks.0.ffn  HalvesFfn" in out
     assert "halves.py:17" in out
     assert re.search(r"rearrange +b t \(two f\) -> two b t f +b=1 t=5 two=2 f=8", out)

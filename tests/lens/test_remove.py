@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from nanotx.errors import ConfigError
 from nanotx.evaluation.loss import EvalText
+from nanotx.lens.capture import capture
 from nanotx.lens.induction import head_scores, repeated_tokens, repetition_losses, scores
 from nanotx.lens.remove import removable, removals
 from nanotx.nn.attention.sdpa import Sdpa
@@ -98,3 +99,16 @@ def test_loss_without_a_head_is_that_of_the_repetition_alone():
     with torch.no_grad():
         built.blocks[1].attention.to_out.weight[:, 8:] = 0
     assert differences["1.1"] == pytest.approx(repetition_losses(built, ids)[1] - again, abs=1e-5) != 0
+
+
+def test_previous_token_score_is_measured_on_a_text_where_there_is_one():
+    built, on_text = model(), {}
+    with capture(built, next(TEXT.batches(8, 7))[0]) as c:
+        for site, head in ((0, 0), (0, 1), (1, 0), (1, 1)):
+            weights = c[f"blocks.{site}.attention.weights"][:, head]
+            on_text[f"{site}.{head}"] = float(weights.diagonal(-1, 1, 2).mean())
+    whole = EvalText(ids=TEXT.ids[:56], start=0, size=56)
+    actual, random = head_scores(built, text=whole), {score.head: score for score in head_scores(built)}
+    assert {score.head: score.previous for score in actual} == pytest.approx(on_text, abs=1e-6)
+    assert all(score.induction == random[score.head].induction for score in actual)
+    assert any(abs(score.previous - random[score.head].previous) > 1e-4 for score in actual)

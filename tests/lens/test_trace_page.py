@@ -12,6 +12,7 @@ from nanotx.lens.trace import trace
 from nanotx.lens.trace_page import panels_of, trace_page
 from nanotx.nn.attention.fused import Fused
 from nanotx.nn.block.prenorm import PreNorm
+from nanotx.nn.shapes import AXES
 from nanotx.nn.transformer import Model
 
 MODEL = Model(dim=16, layers=2, context=8, block=PreNorm(attention=Fused(heads=2))).build(11, seed=1).eval()
@@ -56,3 +57,11 @@ def test_pictures_are_bounded_and_what_is_left_out_is_written(monkeypatch):
     kept = len(pictures(html))
     assert 0 < kept < 10
     assert re.search(r"Without a picture, because the page would grow too large: \d+ results", html)
+
+
+def test_page_explains_the_axes_of_the_pass_and_heads_its_columns():
+    html = built()
+    legend = html[html.index('<section class="legend">') : html.index("text to ids")]
+    assert "<h2>How to read it</h2>" in legend and ">step</span>" in legend
+    assert all(f'data-axis="{axis}"' in legend and AXES[axis] in legend for axis in "btsdhkf")
+    assert 'data-axis="e"' not in legend

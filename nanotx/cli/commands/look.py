@@ -3,8 +3,9 @@
 import dataclasses
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.text import Text
@@ -17,11 +18,12 @@ from nanotx.cli.tokenizer.page import visible
 from nanotx.config.flags import argument, option, parse, repeated
 from nanotx.config.registry import load_file
 from nanotx.config.schema import check_max, check_min
-from nanotx.errors import ConfigError, RunError, printable
+from nanotx.errors import ConfigError, DataError, RunError, printable
+from nanotx.evaluation.loss import EvalText
 from nanotx.evaluation.texts import eval_text, fits
 from nanotx.files import write_atomic
 from nanotx.hardware.device import choose_machine
-from nanotx.lens.induction import head_scores, repeated_tokens, repetition_losses
+from nanotx.lens.induction import HeadScore, head_scores, repeated_tokens, repetition_losses
 from nanotx.lens.look import Look, head_name, look, to_json
 from nanotx.lens.page import page
 from nanotx.lens.remove import removable, removal_edit, removals
@@ -40,6 +42,16 @@ SHOWN = 32
 
 STRONGEST = 2
 """Heads named for each token."""
+
+TOKENS = 4096
+"""Tokens of the validation text on which the previous-token score is measured."""
+
+SORTS: dict[str, Callable[[HeadScore], float]] = {
+    "induction": lambda head: head.induction,
+    "previous": lambda head: head.previous,
+    "loss": lambda head: head.difference,
+}
+"""What each value of --sort sorts the heads by."""
 
 SHADES = " ░▒▓█"
 """Shades of a weight, from less than 1/20 to 1/2 or more."""
@@ -60,7 +72,8 @@ class Flags:
         nanotx look runs/shakespeare_char-1 --prompt "ROMEO: O, she doth" --token 4
         nanotx look runs/shakespeare_char-1 --prompt "ROMEO: O, she doth" --head 2.3
         nanotx look runs/shakespeare_char-1 --remove 2.attention.head3 --remove 2.ffn
-        nanotx look runs/shakespeare_char-1 --remove each --scores
+        nanotx look runs/shakespeare_char-1 --remove each
+        nanotx look runs/shakespeare_char-1 --scores --sort previous
     """
 
     folder: str = argument("RUN")  # folder of the run
@@ -69,7 +82,8 @@ class Flags:
     head: str = option("LAYER.HEAD")  # show the attention map of this head, such as 2.3
     remove: tuple[str, ...] = repeated("PART")  # loss of the validation text without this part; `each` for every one
     tokens: int = 8192  # tokens of the validation text that --remove reads, in windows spread evenly over it
-    scores: bool = False  # score the heads on repeated random tokens: induction, and looking one token back
+    scores: bool = False  # score the heads: induction on repeated random tokens, and looking one token back on text
+    sort: Literal["induction", "previous", "loss"] = "induction"  # column of --scores that sorts it, the highest first
     step: int | None = None  # step of the checkpoint to load; without it, the newest
     json: str = option("FILE")  # write all of it, with every map, to this file
     html: str = option("FILE.html")  # write a page in which a pointer follows a token through layers and heads
@@ -80,6 +94,8 @@ class Flags:
         check_min(self, 0, "threads", "step", "token")
         check_min(self, 1, "tokens")
         check_max(self, 1024, "threads")
+        if self.sort != "induction" and not self.scores:
+            raise ConfigError(f"--sort {self.sort}: sorts the table of --scores; add --scores.")
 
 
 def run(argv: list[str]) -> int:
@@ -101,7 +117,7 @@ def run(argv: list[str]) -> int:
     if flags.prompt:
         result |= look_at_prompt(console, flags, loaded)
     if flags.scores:
-        result["scores"] = print_scores(console, loaded)
+        result["scores"] = print_scores(console, flags, loaded)
     if flags.remove:
         result |= print_removals(console, flags, loaded)
     if flags.json:
@@ -131,18 +147,36 @@ def look_at_prompt(console: Console, flags: Flags, loaded: LoadedRun) -> dict[st
     return to_json(seen, texts)
 
 
-def print_scores(console: Console, loaded: LoadedRun) -> list[dict[str, Any]]:
-    """Print the scores of the heads on repeated random tokens, and return them."""
-    heads = head_scores(loaded.model)
+def print_scores(console: Console, flags: Flags, loaded: LoadedRun) -> list[dict[str, Any]]:
+    """Print the scores of the heads, and return them."""
+    text, source = scored_text(flags, loaded)
+    heads = head_scores(loaded.model, text=text)
+    heads.sort(key=SORTS[flags.sort], reverse=True)
     first, again = repetition_losses(loaded.model, repeated_tokens(loaded.model))
-    rows = [[head.head, f"{head.induction:.3f}", f"{head.previous:.3f}", f"{head.difference:+.3f}"] for head in heads]
-    title = (
-        f"Random tokens, read twice over: loss {first:.3f} the first time, {again:.3f} the second, in nats per token.\n"
-        "For each head: mean attention weights, and how much higher the second loss is without it"
-    )
-    cells = [["head", "induction", "previous token", "loss without it"], *rows]
-    tables.print_table(console, title, cells, sys.stdout.isatty())
+    names = {"induction": "induction", "previous": "previous token", "loss": "loss without it"}
+    cells = [["head", *names.values()]]
+    cells += [[head.head, f"{head.induction:.3f}", f"{head.previous:.3f}", f"{head.difference:+.3f}"] for head in heads]
+    best = [f"{name} {max(heads, key=SORTS[key]).head}" for key, name in names.items()] if heads else []
+    lines = [
+        f"Random tokens, read twice over: loss {first:.3f} the first time, {again:.3f} the second, in nats per token.",
+        "induction: mean weight from a token of the second reading to the one after its first occurrence, at most 1",
+        f"previous token: mean weight from a token to the one before it, {source}",
+        "loss without it: how much higher the loss of the second reading is without the head",
+        f"Highest: {', '.join(best)}. Sorted by {names[flags.sort]}; --sort takes {', '.join(names)}",
+    ]
+    tables.print_table(console, "\n".join(lines), cells, sys.stdout.isatty())
     return [vars(head) for head in heads]
+
+
+def scored_text(flags: Flags, loaded: LoadedRun) -> tuple[EvalText | None, str]:
+    """Return the text on which the previous-token score is measured, and a description; None for random tokens."""
+    try:
+        text = validation_text(loaded, RunFolder(Path(flags.folder)))
+    except DataError as error:
+        return None, f"on the random tokens too, for want of the validation text ({str(error).rstrip('.')})"
+    context = loaded.model.context
+    paper = eval_text(loaded.tokenizer, text, 0 if fits(loaded.tokenizer, text, TOKENS) else TOKENS, context)
+    return paper, f"on {paper.tokens:,} tokens of the validation text"
 
 
 def print_removals(console: Console, flags: Flags, loaded: LoadedRun) -> dict[str, Any]:

@@ -152,11 +152,23 @@ def print_lesson(
         text.append(f"{wrap(note, WIDTH)}\n")
     text.append("\ntext to ids\n", "bold")
     text.append(f"{wrap('  '.join(f'{word}={token}' for word, token in zip(texts, traced.ids, strict=True)), WIDTH)}\n")
+    add_legend(text, traced)
     for section in sections:
         add_section(text, section)
     text.append("\nlogits to the likeliest next token\n", "bold")
     text.append("  ".join(f"{word} {probability:.3f}" for word, probability in likeliest))
     console.print(text, soft_wrap=True)
+
+
+def add_legend(text: Text, traced: Trace) -> None:
+    """Add how the lines of a step are read, and what the axes of this pass mean."""
+    text.append("\nhow to read it\n", "bold")
+    text.append("module  its class\n  file:line\n    the statement in the source\n", "dim")
+    steps, numbers = "      step         axes before -> after, or of the result, and sizes", "values  ms"
+    text.append(f"{steps}{numbers:>{WIDTH - len(steps)}}\n", "dim")
+    text.append("\naxes\n", "bold")
+    for axis, about in traced.axes().items():
+        text.append(f"  {axis:6} {about}\n")
 
 
 def add_section(text: Text, section: Section) -> None:
