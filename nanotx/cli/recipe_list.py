@@ -15,7 +15,7 @@ from nanotx.errors import ConfigError, did_you_mean, shell_quoted
 from nanotx.files import similar_file
 from nanotx.recipe import Recipe
 from nanotx.recipe_flags import recipe_page
-from nanotx.runs.folder import RunFolder
+from nanotx.runs.folder import RunFolder, run_meant
 
 ENTRY_POINT_GROUP = "nanotx.recipes"
 """Group of the entry points of recipes, and the package of the recipes of nanotx."""
@@ -124,6 +124,8 @@ def no_such_recipe(name: str, rest: Sequence[str], command: str = PROG) -> Confi
     fits = [known for known in names if known.startswith(name) or known == name.replace("-", "_")]
     near = f" Did you mean {' or '.join(map(repr, fits))}?" if fits else did_you_mean(name, names)
     near = similar_file(path) if path.suffix else near
+    if path.parent.name and (run := run_meant(path)).startswith(" Did you mean"):  # the path of a run, misspelled
+        return ConfigError(f"{where}: no such recipe, and no such run.{run} {end}")
     return ConfigError(
         f"{where}: no such recipe.{near} Known: {', '.join(names)}; the name of a file ends in .toml. {end}"
     )

@@ -88,9 +88,9 @@ def trace_page(
     legend = "".join(f"<dt>{axis_html(axis)}</dt><dd>{escape(about)}</dd>" for axis, about in traced.axes().items())
     body = f"""<h1>{escape(title)}</h1>{"".join(f"<p>{escape(note)}</p>" for note in notes)}
 <section class="legend"><h2>How to read it</h2>
-<p>Each section is a module, and in it is every statement on the way of the text: its place in the source, the statement, and a
-line for each step that it takes, with a picture of the result (blue is positive, orange negative; of the first text,
-and the first heads, rows and columns).</p>
+<p>Each section is a module, and in it is every statement on the way of the text: its place in the source, the
+statement, and a line for each step that it takes, with a picture of the result (blue is positive, orange negative; of
+the first text, and the first heads, rows and columns).</p>
 <div class="step heading"><span>step</span><span class="shape">axes before -&gt; after, or the result's, and their sizes
 </span><span class="ms">time</span></div>
 <h3>Axes</h3><p>Point at one to see where else it is.</p><dl>{legend}</dl></section>

@@ -8,7 +8,7 @@ import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from difflib import get_close_matches
+from difflib import SequenceMatcher
 from pathlib import Path
 from zipfile import is_zipfile
 
@@ -106,13 +106,42 @@ def run_meant(path: Path) -> str:
                 return f" It belongs to the run {parent}: try {shell_quoted(parent)}{flag}."
         if inside := runs_in(path):
             return f" It holds runs: try {shell_quoted(inside[0])}."
-        runs = runs_in(Path("runs"))
-        named = [run for run in runs if path.name and path.name in (run.name, run.name.rpartition("-")[0])]
-        if near := named or [run for run in runs if run.name in get_close_matches(path.name, [run.name], cutoff=0.6)]:
-            return f" Did you mean {shell_quoted(near[0])}?"
+        runs = list({run.resolve(): run for folder in ("runs", path.parent) for run in runs_in(Path(folder))}.values())
+        runs.sort(key=lambda run: run.stat().st_mtime, reverse=True)
+        near = min(runs, key=lambda run: unlikeness(path.name, run.name), default=None)
+        if near and unlikeness(path.name, near.name) < UNRELATED:
+            return f" Did you mean {shell_quoted(near)}?"
         if runs:
             return f" The newest run here is {shell_quoted(runs[0])}."
     return " nanotx train NAME makes one in the folder runs; nanotx train --help lists the names."
+
+
+UNRELATED = (3, 0.0)
+"""Unlikeness of two names from which one was hardly meant for the other."""
+
+
+def unlikeness(typed: str, name: str) -> tuple[int, float]:
+    """Return how unlike the name of a run is to what was typed: a class of likeness, then a number within it.
+
+    The same name in another folder is nearest; then a spelling that differs in a few characters, the fewest first; then
+    a run of the same recipe, and a name of which the other is the beginning; then a name of mostly the same characters.
+    Runs that are equally near keep their order, in which the newest is first.
+    """
+    if not typed:
+        return UNRELATED
+    typed, name = typed.casefold(), name.casefold()
+    stem, _, number = typed.rpartition("-")
+    recipe = stem if stem and number.isdecimal() else typed
+    if typed == name:
+        return 0, 0.0
+    if name.rpartition("-")[0] == recipe:  # the number is wrong or missing
+        return 1, 0.0
+    ratio = SequenceMatcher(None, typed, name, autojunk=False).ratio()
+    if ratio >= 0.8:
+        return 1, 1 - ratio
+    if name.startswith(recipe) or recipe.startswith(name):
+        return 2, 0.0
+    return (2, 1 - ratio) if ratio >= 0.6 else UNRELATED
 
 
 def runs_in(folder: Path) -> list[Path]:

@@ -17,7 +17,7 @@ from typing import Any
 from nanotx import __version__
 from nanotx.config.toml import read_toml
 from nanotx.errors import ConfigError, NanotxError, RunError, did_you_mean
-from nanotx.runs.folder import RunFolder
+from nanotx.runs.folder import RunFolder, run_meant
 from nanotx.runs.history import EVAL_KEYS, OWN_KEYS
 from nanotx.runs.metrics_log import Row, read
 from nanotx.runs.resume_check import leaves
@@ -79,7 +79,7 @@ def runs_below(folder: str) -> list[str]:
     top = Path(folder)
     if not top.is_dir():
         what = "not a folder" if top.exists() else "there is no such folder"
-        raise RunError(f"{folder}: {what}; expected a folder of runs, such as runs.")
+        raise RunError(f"{folder}: {what}; expected a run, or a folder of runs.{run_meant(top)}")
     if RunFolder(top).is_run:
         return [folder]
     paths = list[str]()

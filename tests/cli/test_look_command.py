@@ -2,13 +2,16 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from helpers import text, tiny
 
+import nanotx
 from nanotx.cli.commands import look
 from nanotx.cli.main import run
+from nanotx.cli.unfinished import report_unfinished
 from nanotx.errors import ConfigError, DataError, RunError, TextError
 
 
@@ -95,6 +98,22 @@ def test_scores_without_the_validation_text_are_those_of_random_tokens_and_say_s
     assert "on the random tokens too, for want of the validation text (text.txt: no such file)" in out
     with pytest.raises(ConfigError, match="--sort loss: sorts the table of --scores; add --scores"):
         run(["look", str(trained), "--prompt", "ab", "--sort", "loss"])
+
+
+def test_unfinished_run_says_so_in_one_line_with_the_step_and_how_to_train_on(trained, capsys, monkeypatch):
+    loaded = replace(nanotx.load(trained), step=1)
+    steps = loaded.recipe.train.steps
+    monkeypatch.setattr(look, "load", lambda *_: loaded)
+    capsys.readouterr()
+    assert run(["look", str(trained), "--prompt", "ab"]) == 0
+    line = f"{trained}: unfinished; these are the weights of step 1 of {steps}. To train on: nanotx resume {trained}\n"
+    assert capsys.readouterr().err == line
+    assert run(["look", str(trained), "--prompt", "ab", "--step", "1"]) == 0
+    assert capsys.readouterr().err == ""
+    report_unfinished(loaded, ["my part.py"])
+    assert capsys.readouterr().err.endswith(f"nanotx resume {trained} --load 'my part.py'\n")
+    report_unfinished(replace(loaded, step=steps))
+    assert capsys.readouterr().err == ""
 
 
 def test_page_of_a_prompt_is_written(trained, tmp_path, capsys):

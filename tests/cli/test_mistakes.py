@@ -204,6 +204,11 @@ MISTAKES = r"""
 4 | eval RUN/checkpoints/step-6              | It belongs to the run runs/t: try runs/t --step 6\.
 4 | eval RUN/checkpoints                     | It belongs to the run runs/t
 4 | sample RUN --step 5                      | no checkpoint of step 5; it has \[4, 6\]
+4 | report runs/tt                           | Did you mean runs/t\?
+4 | runs runs/tt                             | Did you mean runs/t\?
+4 | log runs/tt --to csv                     | Did you mean runs/t\?
+2 | train runs/tt                            | no such run\. Did you mean runs/t\?
+2 | compare runs/tt --change ffn=relu2       | no such run\. Did you mean runs/t\?
 4 | resume runs/none                         | The newest run here is runs/t\.
 4 | resume NAME                              | expected a run's folder
 2 | resume                                   | RUN: missing; it comes before the options

@@ -1,6 +1,7 @@
 """What a user had in a run's folder, the user still has, whatever became of it during the run or between two."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import nanotx
 from nanotx.cli.main import run as nanotx_command
 from nanotx.errors import ConfigError, RunError, TokenizerError
 from nanotx.runs import checkpoint
+from nanotx.runs.folder import run_meant
 from nanotx.runs.session import Session
 from nanotx.training.trainer import Trainer
 
@@ -651,3 +653,32 @@ def test_checkpoint_copied_to_another_step_by_hand_is_still_there_when_that_step
     before = contents(mine)
     assert resume(folder) == 0
     assert 8 in sound(folder) and contents(mine.with_name("step-8-1")) == before
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("runs/shakespear_char-1", "Did you mean runs/shakespeare_char-1?"),  # the newest one is number 2
+        ("runs/shakespeare_char1", "Did you mean runs/shakespeare_char-1?"),
+        ("runs/Shakespeare_char-1", "Did you mean runs/shakespeare_char-1?"),
+        ("shakespeare_char-1", "Did you mean runs/shakespeare_char-1?"),
+        ("run/shakespeare_char-1", "Did you mean runs/shakespeare_char-1?"),
+        ("runs/shakespeare_char-9", "Did you mean runs/shakespeare_char-2?"),
+        ("shakespeare_char", "Did you mean runs/shakespeare_char-2?"),
+        ("runs/shakespeare_ngram-1", "Did you mean runs/shakespeare_ngrams-1?"),
+        ("macb", "Did you mean runs/macbook-3?"),
+        ("trials/narow", "Did you mean trials/narrow?"),
+        ("runs/narrow", "The newest run here is runs/macbook-3."),
+        ("trials", "It holds runs: try trials/wide."),
+        ("runs/xyz", "The newest run here is runs/macbook-3."),
+        (".", "The newest run here is runs/macbook-3."),
+    ],
+)
+def test_misspelled_run_is_answered_with_the_run_that_is_nearest_in_spelling(tmp_path, monkeypatch, typed, meant):
+    monkeypatch.chdir(tmp_path)
+    names = ("shakespeare_char-1", "shakespeare_char-2", "shakespeare_ngrams-1", "macbook-3")
+    for age, name in enumerate(["trials/narrow", "trials/wide", *(f"runs/{name}" for name in names)]):
+        (folder := Path(name)).mkdir(parents=True)
+        (folder / "recipe.toml").touch()
+        os.utime(folder, (age, age))
+    assert run_meant(Path(typed)) == f" {meant}"

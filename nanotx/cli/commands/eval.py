@@ -13,6 +13,7 @@ from nanotx.cli import tables
 from nanotx.cli.chart import spark
 from nanotx.cli.console import write_json
 from nanotx.cli.tokenizer.inputs import encoded
+from nanotx.cli.unfinished import report_unfinished
 from nanotx.config.flags import argument, option, parse, repeated
 from nanotx.config.registry import load_file
 from nanotx.config.schema import check_max, check_min, to_table
@@ -80,6 +81,8 @@ def run(argv: list[str]) -> int:
     for file in flags.load:
         load_file(file)
     loaded = load(flags.folder, flags.step)
+    if flags.step is None:
+        report_unfinished(loaded, flags.load)
     trained_context = loaded.recipe.model.context
     context = flags.context or trained_context
     named = [f"--position={flags.position}"] if flags.position else []

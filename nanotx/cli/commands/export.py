@@ -7,6 +7,7 @@ from typing import Literal
 
 from nanotx.cli.commands.eval import validation_text
 from nanotx.cli.console import check_output
+from nanotx.cli.unfinished import report_unfinished
 from nanotx.config.flags import argument, option, parse, repeated
 from nanotx.config.registry import load_file
 from nanotx.config.schema import check_max, check_min
@@ -65,6 +66,8 @@ def run(argv: list[str]) -> int:
     for file in flags.load:
         load_file(file)
     loaded = load(flags.folder, flags.step)
+    if flags.step is None:
+        report_unfinished(loaded, flags.load)
     path = Path(flags.path or f"{run_name(loaded)}{form.suffix}")
     check_output(str(path), "PATH")
     form.check(path, flags.overwrite)

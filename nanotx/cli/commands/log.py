@@ -9,7 +9,7 @@ from nanotx.config.flags import argument, option, parse, repeated
 from nanotx.config.registry import load_file
 from nanotx.config.toml import read_toml
 from nanotx.errors import ConfigError, NanotxError, RunError
-from nanotx.runs.folder import RunFolder, locked
+from nanotx.runs.folder import RunFolder, locked, not_a_run
 from nanotx.runs.metrics_log import read
 from nanotx.training.callbacks.logger import LoggedRun, Logger
 from nanotx.training.loop import failure
@@ -45,7 +45,7 @@ def run(argv: list[str]) -> int:
     logger = chosen_logger(flags.to)
     folder = RunFolder(Path(flags.folder))
     if not folder.is_run:
-        raise RunError(f"{flags.folder}: expected a run's folder, with a metrics.jsonl in it.")
+        raise not_a_run(flags.folder, "metrics.jsonl")
     if next(read(folder.metrics), None) is None:
         raise RunError(f"{folder.metrics}: missing or empty; there is nothing to send.")
     with locked(folder.path):

@@ -15,6 +15,7 @@ from nanotx.cli.commands.eval import validation_text
 from nanotx.cli.console import check_output, write_json
 from nanotx.cli.tokenizer.inputs import encoded
 from nanotx.cli.tokenizer.page import visible
+from nanotx.cli.unfinished import report_unfinished
 from nanotx.config.flags import argument, option, parse, repeated
 from nanotx.config.registry import load_file
 from nanotx.config.schema import check_max, check_min
@@ -112,6 +113,8 @@ def run(argv: list[str]) -> int:
     for file in flags.load:
         load_file(file)
     loaded = load(flags.folder, flags.step)
+    if flags.step is None:
+        report_unfinished(loaded, flags.load)
     choose_machine("cpu", "float32", flags.threads or loaded.recipe.threads)
     console, result = Console(highlight=False), dict[str, Any]()
     if flags.prompt:

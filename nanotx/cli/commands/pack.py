@@ -4,6 +4,7 @@ import dataclasses
 import sys
 from pathlib import Path
 
+from nanotx.cli.unfinished import report_unfinished
 from nanotx.config.flags import argument, parse, repeated
 from nanotx.config.registry import load_file
 from nanotx.config.schema import check_min
@@ -48,6 +49,8 @@ def run(argv: list[str]) -> int:
     for file in flags.load:
         load_file(file)
     loaded = load(flags.folder, flags.step)
+    if flags.step is None:
+        report_unfinished(loaded, flags.load)
     target = Path(flags.path or f"{run_name(loaded)}.zip")
     sizes = write_pack(loaded, target, [Path(file) for file in flags.load], flags.overwrite)
     total = sum(sizes.values())

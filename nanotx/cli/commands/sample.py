@@ -13,6 +13,7 @@ from rich.text import Text
 
 from nanotx.cli import tables
 from nanotx.cli.console import check_output, write_json
+from nanotx.cli.unfinished import report_unfinished
 from nanotx.config.flags import argument, option, parse, repeated
 from nanotx.config.registry import load_file
 from nanotx.config.schema import in_range
@@ -92,10 +93,8 @@ def run(argv: list[str]) -> int:
         load_file(file)
     machine = choose_machine(flags.device, "float32", flags.threads)
     loaded = load(flags.folder, flags.step)
-    if flags.step is None and 0 < loaded.step < loaded.recipe.train.steps:
-        sys.stderr.write(
-            f"{flags.folder}: unfinished, weights of step {loaded.step:,} of {loaded.recipe.train.steps:,}\n"
-        )
+    if flags.step is None:
+        report_unfinished(loaded, flags.load)
     loaded.model.to(machine.device, getattr(torch, flags.dtype))
     generation = loaded.generation(
         [prompt for prompt in read_prompts(flags, loaded.tokenizer) for _ in range(flags.best_of)],

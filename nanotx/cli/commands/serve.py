@@ -56,6 +56,7 @@ def run(argv: list[str]) -> int:
     """Serve until a signal ends it, and return the exit code."""
     flags = parse(Flags, argv, "nanotx serve")
     check_packages()
+    from nanotx.cli.unfinished import report_unfinished
     from nanotx.serve.app import Service, build_app  # they import an optional extra
     from nanotx.serve.run import ServedRun, model_names
     from nanotx.serve.server import ADDRESS, open_socket, serve
@@ -69,6 +70,9 @@ def run(argv: list[str]) -> int:
         ServedRun(folder, name, machine.device, flags.step, watched=flags.watch)
         for folder, name in zip(folders, model_names(folders), strict=True)
     ]
+    if not flags.watch and flags.step is None:
+        for served in runs:
+            report_unfinished(served.loaded, flags.load)
     listener = open_socket(flags.port)
     port = listener.getsockname()[1]
     watches = [Watch(run, flags.prompt) for run in runs] if flags.watch else []

@@ -13,6 +13,7 @@ from rich.text import Text
 from nanotx.cli.commands.look import token_text, trained_compiled
 from nanotx.cli.console import check_output, write_json
 from nanotx.cli.tokenizer.inputs import encoded
+from nanotx.cli.unfinished import report_unfinished
 from nanotx.config.flags import argument, option, parse, repeated
 from nanotx.config.help import wrap
 from nanotx.config.registry import load_file
@@ -92,6 +93,8 @@ def run(argv: list[str]) -> int:
     for file in flags.load:
         load_file(file)
     loaded = load(flags.folder, flags.step)
+    if flags.step is None:
+        report_unfinished(loaded, flags.load)
     choose_machine("cpu", "float32", flags.threads or loaded.recipe.threads)
     ids: list[int] = encoded(loaded.tokenizer, flags.text, "TEXT").tolist()
     traced = trace(loaded, ids[-loaded.model.context :])
