@@ -20,6 +20,7 @@ from nanotx.laws.strategies import Drawn, configs
 from nanotx.tokenizers import Codec, Tokenizer
 from nanotx.tokenizers.base import preset_names
 from nanotx.tokenizers.bpe import Bpe
+from nanotx.tokenizers.hard_texts import TROUBLE
 from nanotx.tokenizers.saved import Saved
 from nanotx.tokenizers.tiktoken import Tiktoken, lines_of
 
@@ -28,29 +29,6 @@ PRIMER = "But, soft! what light through yonder window breaks?\nIt is the east, a
 
 SMALL = 32
 """The most ids beyond the fewest that a drawn tokenizer has."""
-
-TROUBLE = (
-    *(
-        "\x85",
-        "\u2028",
-        "\u2029",
-        "\x1c",
-        "\x1d",
-        "\x1e",
-        "\x1f",
-        "\x0b",
-        "\x0c",
-        "\r\n",
-        "\r",
-        "\n\n",
-        "\t",
-    ),  # line ends
-    *(" ", " " * 20, "\xa0", "\u3000", "\u200b", "\u200d", "\ufeff", "\x00", "\x7f", "\ufffd", "\ufffe", "\x80"),
-    *("e\u0301", "\u00e9", "\u1100\u1161", "\u0344", "\u212b", "\ufb01", "\u0130", "\u1e9e", "\u03c2"),  # forms, cases
-    *("\U0001f600", "\U0001f469\u200d\U0001f680", "\U00010000", "\U0010ffff", "\ud7ff", "\ue000", "\uffff"),
-    *("0123456789", "'ll", "<|endoftext|>", "<unk>", "\\n", '"', "\u0661\u0662"),
-)
-"""Texts that broke a tokenizer in the past."""
 
 PATTERNS = ("gpt4", "gpt2", r"\s?\w+|(?s:.)")
 """Patterns that split a text: two names, and a custom regex."""

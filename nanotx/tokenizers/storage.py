@@ -98,5 +98,4 @@ def _lay_out(table: Table) -> str:
     return "{\n" + ",\n".join(rows) + "\n}\n"
 
 
-def _plain(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+_plain = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from foreign import LESSON, small_gpt2
 from helpers import text, tiny
 from test_huggingface_export import QWEN3, run_of
 from test_huggingface_layouts import GPT2
@@ -11,8 +12,11 @@ from test_huggingface_layouts import GPT2
 import nanotx
 from nanotx.cli.entry import exit_code
 from nanotx.cli.main import run
+from nanotx.errors import RunError
 from nanotx.hub.huggingface import proof
 from nanotx.hub.huggingface.export import export
+from nanotx.tokenizers.bpe import Bpe
+from nanotx.tokenizers.saved import Saved
 
 pytest.importorskip("transformers")
 
@@ -113,6 +117,22 @@ def test_gpt2_is_read_with_its_learned_positions(tmp_path):
     folder = export(run_of(GPT2), tmp_path / "model").folder
     assert not nanotx_import(folder, "--run", tmp_path / "run.zip", "--no-proof")
     assert nanotx.load(tmp_path / "run.zip").model.config.position.part == "learned"
+
+
+def test_tokenizer_that_transformers_cannot_read_is_not_compared(tmp_path, capsys, monkeypatch):
+    Bpe(vocab_size=332).train(LESSON).save(tmp_path / "bpe.json")
+    tokenizer = Saved(path=str(tmp_path / "bpe.json"))
+    folder = export(run_of(GPT2, tokenizer), tmp_path / "model").folder
+    for file in folder.glob("tokenizer*"):
+        file.unlink()
+    small_gpt2(folder)  # encoder.json and vocab.bpe, as OpenAI named them
+    assert not nanotx_import(folder, "--run", tmp_path / "run")
+    assert "it cannot read the tokenizer, so no ids, logits apart by" in capsys.readouterr().out
+    assert nanotx.load(tmp_path / "run").tokenizer.part == "bpe"
+    monkeypatch.setattr(proof, "open_tokenizer", lambda folder: None)
+    with pytest.raises(RunError, match="cannot read the tokenizer that was written"):
+        export(run_of(GPT2, tokenizer), tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 def test_trained_run_goes_out_and_comes_back(tmp_path, capsys, monkeypatch):

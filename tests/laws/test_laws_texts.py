@@ -17,7 +17,7 @@ from nanotx.laws.cases.text import LAWS
 from nanotx.laws.cases.tokenizer_case import SpecialTokensCase, TokenizerCase
 from nanotx.laws.corpora import split
 from nanotx.laws.law import Where
-from nanotx.laws.random_texts import PRIMER, TROUBLE, configs_with_texts, texts
+from nanotx.laws.random_texts import PRIMER, configs_with_texts, texts
 from nanotx.laws.segments import cut_anywhere, special_tokens_by_name, split_at_names, trains_in_blocks
 from nanotx.laws.subprocess_training import trains_alike_in_subprocess
 from nanotx.laws.text import (
@@ -35,6 +35,7 @@ from nanotx.tokenizers.base import preset_names
 from nanotx.tokenizers.bpe import Bpe
 from nanotx.tokenizers.byte import Byte
 from nanotx.tokenizers.char import Char
+from nanotx.tokenizers.hard_texts import TROUBLE
 from nanotx.tokenizers.word import Word
 
 ROOT = Path(__file__).resolve().parents[2]

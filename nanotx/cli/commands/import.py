@@ -1,6 +1,7 @@
 """Read a model of the Hugging Face world."""
 
 import dataclasses
+import importlib.util
 import sys
 from pathlib import Path
 
@@ -34,6 +35,9 @@ class Flags:
 def run(argv: list[str]) -> int:
     """Write the model as a pack, print what it is, and return the exit code."""
     flags = parse(Flags, argv, "nanotx import")
+    if flags.proof and importlib.util.find_spec("transformers"):
+        sys.stdout.write(f"{flags.folder}: reading it, and comparing it with transformers; --no-proof is quicker\n")
+        sys.stdout.flush()
     imported = import_run(Path(flags.folder), Path(flags.run), flags.overwrite, flags.proof)
     model = imported.run.model
     for note in imported.notes:

@@ -55,7 +55,7 @@ def import_run(folder: Path, target: Path, overwrite: bool = False, proven: bool
         dtype="float32",
     )
     run = LoadedRun(model=model, tokenizer=codec, recipe=recipe, step=0, folder=str(folder))
-    proof = prove(run, folder) if proven and importlib.util.find_spec("transformers") else None
+    proof = prove(run, folder, foreign=True) if proven and importlib.util.find_spec("transformers") else None
     write_pack(run, target, overwrite=overwrite, origin=f"the {imported.class_name} of {folder.resolve().name}")
     return ImportedRun(run=run, class_name=imported.class_name, notes=(*imported.notes, *notes), proof=proof)
 

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from nanotx.errors import ConfigError, RunError, TextError
 from nanotx.generation import Sampling, generate
-from nanotx.laws.random_texts import TROUBLE
 from nanotx.nn.transformer import Transformer
 from nanotx.runs.load import LoadedRun
 from nanotx.tokenizers import Codec
+from nanotx.tokenizers.hard_texts import TROUBLE
 
 TEXTS = 2_000
 """Texts whose ids are compared."""
@@ -48,7 +48,7 @@ WindowLogits = Float[Tensor, "b t v"]
 class Proof:
     """What was compared, and by how much it differs."""
 
-    texts: int  # with equal ids, and equal texts of these ids
+    texts: int  # with equal ids, and equal texts of these ids; 0 where transformers cannot read the tokenizer
     windows: int
     full: float  # largest difference of logits relative to their standard deviation: whole windows,
     cached: float  # token by token through the cache,
@@ -61,14 +61,21 @@ class Proof:
     def __str__(self) -> str:
         worst = max(self.full, self.cached, self.padded)
         tie = "" if self.near_tie is None else ", then a tie that rounding decides"
+        ids = f"ids of {self.texts:,} texts equal" if self.texts else "it cannot read the tokenizer, so no ids"
         return (
-            f"transformers {self.transformers}: ids of {self.texts:,} texts equal, logits apart by {worst:.1e} of "
+            f"transformers {self.transformers}: {ids}, logits apart by {worst:.1e} of "
             f"their standard deviation at most, {self.greedy:,} tokens of greedy text equal{tie}"
         )
 
 
-def prove(run: LoadedRun, folder: Path) -> Proof:
-    """Compare a folder with the run that it was written from.
+def prove(run: LoadedRun, folder: Path, *, foreign: bool = False) -> Proof:
+    """Compare a folder with the run that it was written from, or that was read from it.
+
+    Args:
+        run: the run.
+        folder: the folder, as transformers opens it.
+        foreign: the folder is not ours: its tokenizer may be in files that transformers does not read, and then no ids
+            are compared.
 
     Raises:
         ConfigError: transformers is not installed.
@@ -76,13 +83,15 @@ def prove(run: LoadedRun, folder: Path) -> Proof:
     """
     transformers = library()
     with offline():
-        tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder))
+        tokenizer = open_tokenizer(folder)
         theirs, report = transformers.AutoModelForCausalLM.from_pretrained(
             str(folder), attn_implementation="eager", dtype=torch.float32, output_loading_info=True
         )
     if wrong := {kind: sorted(map(str, names)) for kind, names in report.items() if names}:
         raise RunError(f"{folder.name}: transformers reads other weights than were written: {wrong}.")
-    texts = check_ids(run.tokenizer, tokenizer)
+    if tokenizer is None and not foreign:
+        raise RunError(f"{folder.name}: transformers cannot read the tokenizer that was written. Please report this.")
+    texts = 0 if tokenizer is None else check_ids(run.tokenizer, tokenizer)
     with torch.no_grad():
         return check_model(run.model, theirs.eval(), texts, transformers.__version__)
 
@@ -124,6 +133,15 @@ def offline() -> Iterator[None]:
 
 
 # Texts.
+
+
+def open_tokenizer(folder: Path) -> Any | None:
+    """Return the folder's tokenizer as transformers opens it; None if it finds none in the files that it knows."""
+    try:
+        tokenizer = library().AutoTokenizer.from_pretrained(str(folder))
+    except Exception:  # which class it is depends on the files, and on what else is installed
+        return None
+    return tokenizer if tokenizer.vocab_size else None  # of the right class, and empty but for special tokens
 
 
 def check_ids(codec: Codec, tokenizer: Any) -> int:
