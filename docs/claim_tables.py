@@ -1,0 +1,163 @@
+"""The tables of the pages that are made from the files in `benchmarks/results`: a function each, head and rows."""
+
+from collections.abc import Callable
+from typing import Any
+
+Rows = list[dict[str, Any]]
+Table = tuple[list[str], list[list[str]]]
+
+
+def where(rows: Rows, **wanted: object) -> dict[str, Any]:
+    """Return the one row that has these values; without one, an empty row."""
+    matching = [row for row in rows if all(row[key] == value for key, value in wanted.items())]
+    if len(matching) > 1:
+        raise ValueError(f"claims: {len(matching)} rows have {wanted}")
+    return matching[0] if matching else {}
+
+
+def attention(rows: Rows) -> Table:
+    """Time of each attention forward and backward, in two formats, and memory of a long text."""
+    head = ["attention", "float32: ms", "x `sdpa`", "bfloat16: ms", "x `sdpa`", "tokens/s", "MB at 1k, 2k, 4k", "laws"]
+    first = ["sdpa", "raw_torch", "torch_mha", "blockwise", "fused", "per_head", "online_softmax"]
+    lines = []
+    for name in [*first, "gqa", "sliding_window", "linear", "flex"]:
+        wide, narrow = (
+            where(rows, name=name, shape="baby", dtype=dtype, **{"pass": "forward+backward"})
+            for dtype in ("float32", "bfloat16")
+        )
+        if wide["laws"] != "pass":
+            lines.append([f"`{name}`", *["-"] * 6, wide["laws"]])
+            continue
+        long = [where(rows, name=name, shape=f"{k}k", dtype="float32", **{"pass": "forward"}) for k in (1, 2, 4)]
+        times = [
+            f"{row[key]:{spec}}" for row in (wide, narrow) for key, spec in (("median_ms", ".1f"), ("ratio", ".2f"))
+        ]
+        memory = ", ".join(f"{row['memory_mb']:.0f}" for row in long)
+        lines.append(
+            [f"`{name}`", *times, f"{narrow['tokens_per_second']:,.0f}", memory, f"pass, {wide['cases']} cases"]
+        )
+    return head, lines
+
+
+CONTENDERS = {
+    "nanotx_plain": "`nanotx_plain`",
+    "nanotx": "nanotx, compiled",
+    "nanotx_blockwise": "nanotx, compiled, `blockwise`",
+    "transformers": "Hugging Face `GPT2LMHeadModel`",
+    "transformers_compiled": "the same, compiled",
+    "x_transformers": "`x-transformers`",
+    "torch_encoder": "`torch.nn.TransformerEncoder`",
+}
+
+
+def training(macbook: Rows, baby: Rows) -> Table:
+    """Speed of a training step beside other libraries, without and with dropout."""
+    columns = ["`macbook` (4 x 128): tokens/s", "x plain", "share of the peak"]
+    columns += ["`baby_gpt` (6 x 384): tokens/s", "x plain", "share of the peak"]
+    lines = []
+    for name, label in CONTENDERS.items():
+        cells = [label]
+        for rows in (macbook, baby):
+            pair = [row for dropout in (0.0, 0.2) if (row := where(rows, name=name, dropout=dropout))]
+            cells.append("; ".join(f"{row['tokens_per_second']:,.0f}" for row in pair))
+            cells.append("1" if name == "nanotx_plain" else "; ".join(f"{row['speedup']:.2f}" for row in pair))
+            cells.append("; ".join(f"{row['mfu']:.0%}" for row in pair))
+        lines.append(cells)
+    return ["dropout 0 and 0.2", *columns], lines
+
+
+def speed(macbook: Rows, baby: Rows) -> Table:
+    """The same without dropout, in short."""
+    groups = {
+        "plain eager PyTorch, as nanoGPT on a CPU": ["nanotx_plain"],
+        "Hugging Face, as it is; compiled": ["transformers", "transformers_compiled"],
+        "x-transformers": ["x_transformers"],
+        "nanotx, compiled, `sdpa`; `blockwise`": ["nanotx", "nanotx_blockwise"],
+    }
+    lines = []
+    for label, names in groups.items():
+        cells = [label]
+        for rows in (macbook, baby):
+            ratios = [row["speedup"] for name in names if (row := where(rows, name=name, dropout=0.0))]
+            cells.append("; ".join("1" if ratio == 1 else f"{ratio:.2f}" for ratio in ratios))
+        lines.append(cells)
+    return ["two cores, AVX2, dropout 0", "`macbook` (4 x 128)", "`baby_gpt` (6 x 384)"], lines
+
+
+def byte_pairs(rows: Rows) -> Table:
+    """Megabytes a second of encoding and learning, on one thread."""
+    head = ["text", "warm: nanotx", "`tiktoken`", "`tokenizers`", "cold: nanotx", "`tiktoken`"]
+    head += ["learn: nanotx", "`rustbpe`", "`tokenizers`"]
+    texts = {
+        ("shakespeare", 1.115394): "Tiny Shakespeare, 1.1 MB",
+        ("ascii", 1): "sources and documents, ASCII, 1 MB",
+        ("ascii", 10): "10 MB",
+        ("ascii", 100): "100 MB",
+        ("mixed", 1): "not all ASCII, seven scripts between, 1 MB",
+        ("mixed", 10): "10 MB",
+        ("mixed", 100): "100 MB",
+    }
+    columns: list[tuple[str, str | None, str]] = [
+        ("encode", "warm", name) for name in ("nanotx", "tiktoken", "tokenizers")
+    ]
+    columns += [("encode", "cold", name) for name in ("nanotx", "tiktoken")]
+    columns += [("learn", None, name) for name in ("nanotx", "rustbpe", "tokenizers")]
+    lines = []
+    for (text, size), label in texts.items():
+        cells = [label]
+        for task, state, name in columns:
+            vocab_size = 32_768 if task == "encode" or size == 100 else 4_096
+            rates = [
+                row["megabytes_per_second"]
+                for row in rows
+                if (row["task"], row["state"], row["name"], row["text"]) == (task, state, name, text)
+                and abs(row["megabytes"] - size) < 0.01
+                and row["threads"] == 1
+                and (task == "encode" or row["vocab_size"] == vocab_size)
+            ]
+            cells.append(f"{rates[0]:.{0 if rates[0] >= 10 else 1}f}" if rates else "-")
+        lines.append(cells)
+    return head, lines
+
+
+def ablations(rows: Rows) -> Table:
+    """The paired difference of the loss that each change makes, and its time."""
+    names = {
+        "recipe": "the recipe",
+        "window_8": "each token sees the last 8 only",
+        "no_qk_norm": "no norm of queries and keys",
+        "mlp": "GELU for the squared ReLU",
+    }
+    lines = []
+    for row in rows:
+        change = "" if row["interval"] is None else f"{row['difference']:+.4f} ± {row['interval']:.4f}"
+        flags = row["flags"] and f"`{row['flags']}`"
+        lines.append(
+            [
+                names.get(row["name"]) or str(row["changed"]),
+                flags,
+                f"{row['val_loss']:.4f}",
+                change,
+                f"{row['step_ratio']:.2f}",
+            ]
+        )
+    return ["changed", "flags", "validation loss", "difference", "time"], lines
+
+
+def lengths(rows: Rows) -> Table:
+    """Bits per byte of each position in windows longer than those of the training."""
+    lines = []
+    for name in sorted({row["name"] for row in rows}):
+        bits = [where(rows, name=name, context=context)["bits_per_byte"] for context in (64, 128, 256)]
+        lines.append([f"`{name}`", *("-" if value is None else f"{value:.4f}" for value in bits)])
+    return ["position", "1x, 64", "2x, 128", "4x, 256"], lines
+
+
+TABLES: dict[str, Callable[..., Table]] = {
+    "attention": attention,
+    "training": training,
+    "speed": speed,
+    "byte_pairs": byte_pairs,
+    "ablations": ablations,
+    "lengths": lengths,
+}

@@ -1,0 +1,376 @@
+"""Hold every measured number of the pages to `docs/claims.toml`.
+
+    python docs/claims.py                    # which numbers are held by no claim, which claims no page shows
+    python docs/claims.py --list [WORD ...]  # the claims, or those whose name or page has a word
+    python docs/claims.py --write            # make the tables between their markers again
+    python docs/claims.py --check ID         # measure one again, and compare
+
+Measured is, on a page that is watched and outside of code: a number with a unit of measurement behind it, or one with
+two or more decimals. Each such number has to stand in a claim that names the page, or in a phrase under `[given]`,
+which lists what was set and not measured (limits, rates, confidence levels). A block that begins with `$ ` is a
+transcript: if its output shows such decimals, its command is that of a claim, which holds the output by a digest.
+"""
+
+import argparse
+import hashlib
+import json
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from claim_tables import TABLES
+
+ROOT = Path(__file__).resolve().parents[1]
+FILE = ROOT / "docs" / "claims.toml"
+RECORDS = {"log.md", "changelog.md", "contributing.md", "benchmarks.md"}  # dated rows, or another file's text
+
+UNITS = r"s|ms|microseconds|seconds?|minutes?|hours?|[kKMG]i?B|[kMG]B/s|tokens/s|GFLOP/s|nats?|bits per byte|%|times"
+NUMBER = r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:e[-+]?\d+)?"
+ALONE = re.compile(rf"(?<![\w./,:^-]){NUMBER}(?!\w)")
+WITH_UNIT = re.compile(rf"(?<![\w./,:^-]){NUMBER}(?:(?:,|;| and| to| or|, and) +{NUMBER})* *(?:{UNITS})(?![\w/])")
+DECIMALS = re.compile(r"(?<![\w./,:^-])[-+]?\d+\.\d+(?:(?<=\.\d\d)\d*|e[-+]?\d+)(?!\w|\.\d)")
+BLOCK = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+TRANSCRIPT = re.compile(r"^```\w*\n\$ ([^\n]+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+CODE = re.compile(
+    r"`[^`\n]+`|\]\([^)\n]*\)|https?://\S+|<!--.*?-->|(?:Python|[Tt]orch|sections?) \d[\d.]*(?: and \d+\.\d+)?"
+)
+REGION = re.compile(r"(<!-- claims: (\w+) -->\n).*?(\n?<!-- /claims -->)", re.DOTALL)
+
+CLOCKS = {"seconds", "ms", "microseconds", "tokens_per_second", "mb_per_second", "gflops", "times", "percent", "table"}
+WINDOWS_CHANGED = date(
+    2026, 11, 28
+)  # 0.2.0 reads the windows of a text in another order; none was measured that morning
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """What was measured at one time by one command, and the pages that show it."""
+
+    name: str
+    what: str
+    pages: list[str]
+    date: date
+    machine: str = ""  # of a published number there is none
+    shows: dict[str, list[Decimal]] = field(default_factory=dict)  # by unit; of a table, by the name of a row
+    head: list[str] = field(default_factory=list)  # the columns, where the rows of `shows` are a table
+    output: str = ""  # the digest of a transcript
+    command: str = ""
+    source: str = ""  # of a number that others published, or that a program made which is not kept
+    seeds: list[int] = field(default_factory=list)
+    within: Decimal = Decimal(0)  # how far a repetition may be: in the unit, or as a share of a time
+    minutes: int = 0  # that the command takes, where it is more than one
+    json: str = ""  # the file of benchmarks/results
+
+    @property
+    def values(self) -> set[str]:
+        """The numbers that it shows, as `plain` spells them."""
+        return {plain(str(value)) for row in self.shows.values() for value in row}
+
+    @property
+    def of_older_windows(self) -> bool:
+        """A training by the code before 0.2.0, whose losses another order of windows would change."""
+        return self.date < WINDOWS_CHANGED and re.search(r"train|speedrun|lengths", self.command) is not None
+
+
+@dataclass(frozen=True)
+class Claims:
+    """The file, and the pages that it speaks of."""
+
+    claims: dict[str, Claim]
+    machines: dict[str, str]
+    given: dict[str, list[str]]
+    templates: dict[str, dict[str, Any]]
+
+    @classmethod
+    def read(cls, file: Path = FILE) -> "Claims":
+        """Read a file of claims; a field that no claim has is a TypeError."""
+        tables = tomllib.loads(file.read_text(encoding="utf-8"), parse_float=Decimal)
+        for fields in tables["claim"].values():
+            fields["shows"] = {unit: [*map(Decimal, row)] for unit, row in fields.get("shows", {}).items()}
+        claims = {name: Claim(name=name, **fields) for name, fields in tables["claim"].items()}
+        return cls(claims, tables["machine"], tables["given"], tables["table"])
+
+    def on(self, page: str) -> list[Claim]:
+        """The claims that name a page."""
+        return [claim for claim in self.claims.values() if page in claim.pages]
+
+    def table(self, name: str) -> str:
+        """The Markdown of the table between two markers."""
+        if name in self.templates:
+            lists = {claim.name: SimpleNamespace(**spelled(claim)) for claim in self.claims.values()}
+            template = self.templates[name]
+            return markdown(template["head"], [[cell.format(**lists) for cell in row] for row in template["rows"]])
+        claim = self.claims[name]
+        if claim.head:
+            return markdown(claim.head, [[row, *map(shown, values)] for row, values in claim.shows.items()])
+        files = [json.loads((ROOT / file).read_text(encoding="utf-8"))["rows"] for file in claim.json.split()]
+        return markdown(*TABLES[name](*files))
+
+
+def plain(number: str) -> str:
+    """A number without the commas of thousands and the plus of a difference."""
+    return str(Decimal(number.replace(",", "")))
+
+
+def shown(value: Decimal) -> str:
+    """A number as a page has it: 1337 steps, 25,016 tokens."""
+    return f"{value:,}" if abs(value) >= 1000 else str(value)
+
+
+def spelled(claim: Claim) -> dict[str, str]:
+    """The numbers of a claim by unit, each list as a phrase."""
+    return {unit: ", ".join(map(shown, values)) for unit, values in claim.shows.items()}
+
+
+def markdown(head: list[str], rows: list[list[str]]) -> str:
+    """A table; an empty cell stays empty."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(
+        "|" + "|".join(f" {cell} ".replace("  ", " ") if cell != "---" else cell for cell in line) + "|"
+        for line in lines
+    )
+
+
+# Pages.
+
+
+def pages() -> list[str]:
+    """The pages that are watched, in the order in which claims stand."""
+    paths = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "recipes" / "README.md"]
+    paths += [
+        *sorted((ROOT / "recipes").glob("*.toml")),
+        *sorted((ROOT / "nanotx" / "recipes").glob("shakespeare_*.py")),
+    ]
+    paths += [ROOT / "tokenizers" / "README.md"]
+    return [path.relative_to(ROOT).as_posix() for path in paths if path.name not in RECORDS]
+
+
+def text_of(page: str) -> str:
+    """A page; of a recipe, its comments, or its docstring."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    if page.endswith(".toml"):
+        return "\n".join("".join(line.partition("#")[1:]) for line in text.splitlines())
+    return text.split('"""')[1] if page.endswith(".py") else text
+
+
+def prose(text: str) -> str:
+    """A text with its code, links and versions blotted out, all else at its place."""
+    text = BLOCK.sub(lambda match: re.sub(r"\S", "_", match[0]), text)
+    return CODE.sub(lambda match: "_" * len(match[0]), text).replace("**", "  ").replace("~", " ")
+
+
+def measured(text: str) -> Iterator[tuple[int, str]]:
+    """Place and number of each number in a text that is measured."""
+    text = prose(text)
+    places = {(match.start(), match[0]) for match in DECIMALS.finditer(text)}
+    for phrase in WITH_UNIT.finditer(text):
+        places |= {(match.start(), match[0]) for match in ALONE.finditer(text, phrase.start(), phrase.end())}
+    return iter(sorted(places))
+
+
+def transcripts(text: str) -> dict[str, str]:
+    """The output of each command whose transcript is on a page."""
+    return dict(TRANSCRIPT.findall(text))
+
+
+def digest(output: str) -> str:
+    """Eight digits for an output, whatever its blanks."""
+    return hashlib.sha256(" ".join(output.split()).encode()).hexdigest()[:8]
+
+
+# Drift.
+
+
+def unclaimed(page: str, text: str, claims: Claims) -> Iterator[str]:
+    """What a page shows and no claim holds."""
+    held = {value for claim in claims.on(page) for value in claim.values}
+    phrases = [match.span() for phrase in claims.given.get(page, []) for match in re.finditer(re.escape(phrase), text)]
+    phrases += [match.span() for match in REGION.finditer(text)]
+    for place, number in measured(text):
+        if plain(number) not in held and not any(start <= place < end for start, end in phrases):
+            line = text.count("\n", 0, place)
+            yield f"{page}:{line + 1}: no claim holds {number}: {text.splitlines()[line].strip()[:100]}"
+    commands = {claim.command for claim in claims.on(page) if claim.output}
+    for command, output in transcripts(text).items():
+        if DECIMALS.search(output) and command not in commands:
+            yield f"{page}: no claim holds the transcript of {command}"
+
+
+def unshown(page: str, text: str, claims: Claims) -> Iterator[str]:
+    """What claims say that a page shows, and it does not."""
+    numbers = {plain(match[0]) for match in ALONE.finditer(prose(text))}
+    for claim in claims.on(page):
+        elsewhere = set().union(*(all_numbers(other) for other in claim.pages if other != page), set())
+        if claim.values and not claim.values & numbers:
+            yield f"{page}: shows no number of the claim {claim.name}"
+        yield from (
+            f"{page}: does not show {value} of the claim {claim.name}"
+            for value in sorted(claim.values - numbers - elsewhere)
+        )
+        if claim.output and (now := digest(transcripts(text).get(claim.command, ""))) != claim.output:
+            yield f'{page}: the transcript of the claim {claim.name} is another; if it was run again, output = "{now}"'
+    for phrase in claims.given.get(page, []):
+        if phrase not in text:
+            yield f"{page}: does not have the phrase {phrase!r} of [given]"
+
+
+def unbacked(claim: Claim) -> Iterator[str]:
+    """The numbers of a claim that its file of results does not have, as they are, inverted or as a percentage."""
+    text = "".join((ROOT / file).read_text(encoding="utf-8") for file in claim.json.split())
+    numbers = [Decimal(match) for match in re.findall(rf"(?<![\w.]){NUMBER}(?!\w)", text)]
+    numbers += [100 * number for number in numbers] + [1 / number for number in numbers if number]
+    for value in (value for row in claim.shows.values() for value in row):
+        if not any(abs(number - value) <= last_digit(value) / 2 for number in numbers):
+            yield f"{claim.name}: {claim.json} has no {value}"
+
+
+def last_digit(value: Decimal) -> Decimal:
+    """What one more in the last digit of a number is worth."""
+    return Decimal(1).scaleb(int(value.as_tuple().exponent))
+
+
+def all_numbers(page: str) -> set[str]:
+    """Every number in the prose and the tables of a page."""
+    return {plain(match[0]) for match in ALONE.finditer(prose(text_of(page)))}
+
+
+def rewritten(text: str, claims: Claims) -> str:
+    """A page with the tables between its markers made again."""
+    return REGION.sub(lambda match: f"{match[1]}\n{claims.table(match[2])}\n{match[3]}", text)
+
+
+def drift(claims: Claims) -> list[str]:
+    """Every difference between the pages and the claims."""
+    faults = [fault for claim in claims.claims.values() if claim.json for fault in unbacked(claim)]
+    for page in pages():
+        text = text_of(page)
+        faults += [*unclaimed(page, text, claims), *unshown(page, text, claims)]
+        if page.endswith(".md") and rewritten(text, claims) != text:
+            faults.append(f"{page}: a table is not that of its claim; python docs/claims.py --write makes it again")
+    return faults
+
+
+# Measuring again.
+
+
+def obstacles(claim: Claim) -> Iterator[str]:
+    """Why a claim is not simply measured again here and now."""
+    if claim.minutes:
+        yield f"it takes about {claim.minutes} minutes"
+    if CLOCKS & {*claim.shows} or (claim.json and not claim.shows):
+        yield "its times are those of another machine, unless this is it"
+    if claim.of_older_windows:
+        yield "it was measured before 0.2.0 changed the order of windows, so another value is expected"
+    for run in sorted(set(re.findall(r"runs/[\w-]+", claim.command))):
+        if "--run" not in claim.command and not (ROOT / run).is_dir():
+            yield f"it needs the folder {run}: nanotx train {run.removeprefix('runs/').rpartition('-')[0]} --run {run}"
+
+
+def repeat(claim: Claim, folder: Path) -> str:
+    """Run the command of a claim, once for each seed, and return what it printed, or the summaries of its runs."""
+    outputs = []
+    for seed in claim.seeds if "{seed}" in claim.command else [0]:
+        words = shlex.split(claim.command.replace("{seed}", str(seed)))
+        if "--json" in words:
+            words[words.index("--json") + 1] = str(folder / "figures.json")
+        run = folder / f"run-{seed}"
+        words += ["--run", str(run)] if words[:2] == ["nanotx", "train"] else []
+        program = {"nanotx": [sys.executable, "-m", "nanotx"], "python": [sys.executable]}[words[0]]
+        done = subprocess.run([*program, *words[1:]], cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
+        if done.returncode:
+            raise SystemExit(f"{shlex.join(words)} ended with {done.returncode}:\n{done.stderr[-2000:]}")
+        outputs.append((run / "summary.json").read_text(encoding="utf-8") if run.is_dir() else done.stdout)
+    return "\n".join(outputs)
+
+
+def compare(claim: Claim, output: str) -> Iterator[tuple[str, bool]]:
+    """For each number of a claim, a line that sets the nearest number of an output beside it, and whether it holds."""
+    numbers = [Decimal(match.replace(",", "")) for match in re.findall(rf"(?<![\w.]){NUMBER}(?![\w])", output)]
+    for unit, values in claim.shows.items():
+        for value in values:
+            nearest = min(numbers, key=lambda number: abs(number - value), default=Decimal("Infinity"))
+            allowed = max(last_digit(value) / 2, claim.within * (abs(value) if unit in CLOCKS else 1))
+            holds = abs(nearest - value) <= allowed
+            yield f"{unit.replace('_', ' ')}: {value} claimed, {nearest} now: {'holds' if holds else 'DIFFERS'}", holds
+
+
+def check(claim: Claim, claims: Claims, anyway: bool) -> int:
+    """Measure one claim again. Returns 0 where it holds, 1 where it differs, 2 where nothing was run."""
+    where = claims.machines.get(claim.machine, "elsewhere")
+    print(f"{claim.name}: {claim.what}", claim.command or claim.source, f"{where}, {claim.date}", sep="\n  ")
+    if not claim.command:
+        print("Not run: it has a source and no command.")
+        return 2
+    if not anyway and (reasons := list(obstacles(claim))):
+        print(f"Not run: {'; '.join(reasons)}. --anyway runs it.")
+        return 2
+    with tempfile.TemporaryDirectory() as folder:
+        output = repeat(claim, Path(folder))
+        figures = Path(folder) / "figures.json"
+        if figures.is_file() and claim.name in TABLES:
+            new = markdown(*TABLES[claim.name](json.loads(figures.read_text(encoding="utf-8"))["rows"]))
+            print(f"then:\n{claims.table(claim.name)}\nnow:\n{new}")
+            return 0
+    if claim.output:
+        same = claim.output == digest(output)
+        print("the same output, to the letter" if same else f"another output:\n{output}")
+        return int(not same)
+    lines = list(compare(claim, output))
+    print(*(f"  {line}" for line, _ in lines), sep="\n")
+    return int(not all(holds for _, holds in lines))
+
+
+def listing(claims: Claims, words: list[str]) -> str:
+    """A line for each claim: its name, pages, date, and what was measured."""
+    chosen = [
+        claim
+        for claim in claims.claims.values()
+        if not words or any(word in f"{claim.name} {claim.pages}" for word in words)
+    ]
+    width = max((len(claim.name) for claim in chosen), default=0)
+    return "\n".join(
+        f"{claim.name:{width}}  {claim.date}  {claim.what}  ({', '.join(claim.pages)})" for claim in chosen
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Read the flags, do what they ask, and return the exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--list", nargs="*", metavar="WORD", help="list the claims")
+    what.add_argument("--write", action="store_true", help="make the tables between their markers again")
+    what.add_argument("--check", metavar="ID", help="measure a claim again")
+    parser.add_argument("--anyway", action="store_true", help="check, though it takes long or needs another machine")
+    flags = parser.parse_args(arguments)
+    claims = Claims.read()
+    if flags.list is not None:
+        print(listing(claims, flags.list))
+    elif flags.check:
+        if flags.check not in claims.claims:
+            parser.error(f"no claim is called {flags.check!r}; python docs/claims.py --list shows all")
+        return check(claims.claims[flags.check], claims, flags.anyway)
+    elif flags.write:
+        for page in (page for page in pages() if page.endswith(".md")):
+            text = text_of(page)
+            if (new := rewritten(text, claims)) != text:
+                (ROOT / page).write_text(new, encoding="utf-8")
+                print(f"{page} is written")
+    else:
+        faults = drift(claims)
+        print(*faults, f"{len(claims.claims)} claims, {len(faults)} faults", sep="\n")
+        return int(bool(faults))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

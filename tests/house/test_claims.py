@@ -1,0 +1,172 @@
+"""Every measured number of the pages is that of a claim, and every claim is on its pages."""
+
+import re
+import sys
+from dataclasses import fields, replace
+from datetime import date
+from decimal import Decimal
+
+import pytest
+from helpers import ROOT
+
+sys.path.insert(0, str(ROOT / "docs"))
+import claims as claims_of_docs
+from claims import (
+    Claim,
+    Claims,
+    check,
+    compare,
+    digest,
+    drift,
+    measured,
+    rewritten,
+    text_of,
+    unbacked,
+    unclaimed,
+    unshown,
+)
+
+CLAIMS = Claims.read()
+PAGE = "docs/results.md"
+TABLE = "<!-- claims: loss -->\n\n| step | nats |\n|---|---|\n| 100 | 1.50 |\n\n<!-- /claims -->\n"
+
+
+def claims_with(**values):
+    """One claim about a page of results, and nothing else."""
+    usual = {"what": "a loss", "pages": [PAGE], "date": date(2026, 11, 29), "command": "nanotx eval", "machine": "any"}
+    claim = Claim(name="loss", **{**usual, "shows": {"nats": [Decimal("1.50")]}, **values})
+    return Claims({"loss": claim}, {"any": "any machine"}, {}, {})
+
+
+def test_pages_and_claims_agree():
+    assert drift(CLAIMS) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("it ended at 1.50 nats, 2.16 bits per byte", ["1.50", "2.16"]),
+        ("118, 113 and **114** seconds; 97 to 114 tokens/s", ["118", "113", "114", "97", "114"]),
+        (
+            "| `sdpa` | 66.25 | +0.31 ± 0.04 | 85,290 tokens/s | 8.1e-06 |",
+            ["66.25", "+0.31", "0.04", "85,290", "8.1e-06"],
+        ),
+        ("1,000 steps of 4 layers, 128 wide, seed 1337, 0.2.0, a rate of 0.5, 2026-11-20", []),
+        ("Python 3.11 and torch 2.13; [page](a/1.50.md), `--optimizer.lr 0.001`, https://x.org/2409.04431", []),
+        ("```\nloss 1.50 nats\n```", []),
+    ],
+)
+def test_number_is_measured_by_its_unit_or_decimals(text, numbers):
+    assert [number for _, number in measured(text)] == numbers
+
+
+def test_number_of_no_claim_is_named_with_its_line():
+    claims = claims_with()
+    assert list(unclaimed(PAGE, "It ended at 1.50 nats.\n", claims)) == []
+    (fault,) = unclaimed(PAGE, "First.\nIt ended at 1.51 nats.\n", claims)
+    assert fault.startswith(f"{PAGE}:2: no claim holds 1.51: It ended")
+    assert (
+        list(unclaimed("README.md", "It ended at 1.50 nats.\n", claims)) != []
+    )  # a claim is of the pages that it names
+
+
+def test_phrase_of_a_setting_needs_no_claim_and_has_to_be_there():
+    claims = replace(claims_with(), given={PAGE: ["the last 5%"]})
+    assert list(unclaimed(PAGE, "Of the last 5%, 1.50 nats.", claims)) == []
+    assert len(list(unclaimed(PAGE, "Of the first 5%, 1.50 nats.", claims))) == 1
+    assert len(list(unshown(PAGE, "Of the first 5%, 1.50 nats.", claims))) == 1
+
+
+def test_claim_that_its_page_does_not_show_is_named():
+    assert list(unshown(PAGE, "It ended at 1.5 nats.", claims_with())) == [
+        f"{PAGE}: shows no number of the claim loss",
+        f"{PAGE}: does not show 1.50 of the claim loss",
+    ]
+
+
+def test_table_is_made_from_its_claim():
+    claims = claims_with(head=["step", "nats"], shows={"100": [Decimal("1.50")]})
+    assert rewritten(TABLE, claims) == TABLE == rewritten(TABLE.replace("1.50", "1.40"), claims)
+    assert list(unclaimed(PAGE, TABLE, claims)) == []
+
+
+def test_transcript_is_that_of_its_claim():
+    text = "```text\n$ nanotx eval\nloss 1.50\n```\n"
+    claims = claims_with(output=digest("loss 1.50"), shows={})
+    assert [*unclaimed(PAGE, text, claims), *unshown(PAGE, text, claims)] == []
+    (fault,) = unshown(PAGE, text.replace("1.50", "1.49"), claims)
+    assert fault.endswith(f'output = "{digest("loss 1.49")}"')
+    assert list(unclaimed(PAGE, text, claims_with())) == [f"{PAGE}: no claim holds the transcript of nanotx eval"]
+
+
+def test_number_is_that_of_the_file_of_results():
+    claim = CLAIMS.claims["sampling"]  # its ratios are turned over, its share is a percentage
+    assert list(unbacked(claim)) == []
+    assert list(unbacked(replace(claim, shows={"ms": [Decimal("8.6")]}))) == [f"sampling: {claim.json} has no 8.6"]
+
+
+def test_claims_are_in_the_order_of_their_pages_and_complete():
+    order = claims_of_docs.pages()
+    places = [order.index(claim.pages[0]) for claim in CLAIMS.claims.values()]
+    assert places == sorted(places)
+    for claim in CLAIMS.claims.values():
+        assert bool(claim.command) != bool(claim.source), claim.name
+        assert claim.machine in CLAIMS.machines or claim.source, claim.name
+        assert claim.shows or claim.json or claim.output, claim.name
+    used = {field.name for claim in CLAIMS.claims.values() for field in fields(claim) if getattr(claim, field.name)}
+    assert used == {field.name for field in fields(Claim)}
+    assert CLAIMS.machines.keys() == {claim.machine for claim in CLAIMS.claims.values()} - {""}
+
+
+@pytest.mark.parametrize("page", ["README.md", PAGE, "recipes/README.md"])
+def test_page_names_the_losses_of_older_windows(page):
+    """Losses that were measured before 0.2.0 changed the order of windows are said to be."""
+    on_page = CLAIMS.on(page)
+    older = {claim.name for claim in on_page if claim.of_older_windows and "nats" in claim.shows}
+    newer = {claim.name for claim in on_page if not claim.of_older_windows and "nanotx train" in claim.command}
+    sentence = re.search(r"[^.\n]*(?:\n[^.\n]+)*before 0\.2\.0\s+changed the order[^.]*\.", text_of(page))
+    assert sentence, page
+    named = set(re.findall(r"`(\w+)`", sentence[0]))
+    assert named == (newer if "but" in sentence[0] else older)
+
+
+def test_every_page_with_losses_of_older_windows_says_so():
+    pages = {page for claim in CLAIMS.claims.values() if claim.of_older_windows for page in claim.pages}
+    assert [page for page in sorted(pages) if page.endswith(".md") and "before 0.2.0" not in text_of(page)] == []
+
+
+# Measuring again.
+
+
+def test_repeated_number_holds_within_what_is_stated():
+    claim = claims_with().claims["loss"]
+    assert [holds for _, holds in compare(claim, "step 100, loss 1.504")] == [True]
+    assert [holds for _, holds in compare(claim, "step 100, loss 1.51")] == [False]
+    assert [holds for _, holds in compare(replace(claim, within=Decimal("0.01")), "loss 1.51")] == [True]
+    assert [holds for _, holds in compare(claim, "nothing")] == [False]
+    clock = replace(claim, shows={"seconds": [Decimal(100)]}, within=Decimal("0.1"))
+    assert [holds for output in ("91 s", "89 s") for _, holds in compare(clock, output)] == [True, False]
+
+
+def test_check_says_what_holds_what_differs_and_what_it_did_not_run(monkeypatch, capsys):
+    claims = claims_with()
+    claim = claims.claims["loss"]
+    monkeypatch.setattr(claims_of_docs, "repeat", lambda claim, folder: "loss 1.503")
+    assert check(claim, claims, anyway=False) == 0 and "1.50 claimed, 1.503 now: holds" in capsys.readouterr().out
+    monkeypatch.setattr(claims_of_docs, "repeat", lambda claim, folder: "loss 1.6")
+    assert check(claim, claims, anyway=False) == 1 and "DIFFERS" in capsys.readouterr().out
+    long = replace(claim, minutes=6, shows={"seconds": [Decimal(3)]}, command="nanotx look runs/none-1")
+    assert check(long, claims, anyway=False) == 2
+    output = capsys.readouterr().out
+    assert "6 minutes" in output and "another machine" in output and "needs the folder runs/none-1" in output
+    older = replace(claim, date=date(2026, 11, 20), command="nanotx train macbook")
+    assert check(older, claims, anyway=False) == 2 and "order of windows" in capsys.readouterr().out
+    assert check(replace(claim, command="", source="a paper"), claims, anyway=True) == 2
+
+
+def test_list_and_unknown_claim(capsys):
+    assert claims_of_docs.main(["--list", "macbook"]) == 0
+    assert "recipes/macbook.toml" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        claims_of_docs.main(["--check", "makbook"])
+    assert "no claim is called 'makbook'" in capsys.readouterr().err
