@@ -1,9 +1,11 @@
 """A recipe: a whole run as one value. How files and flags change it: `recipe_flags.py`."""
 
 import math
+import re
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, NamedTuple, get_args
 
+from nanotx.config.flags import option
 from nanotx.config.registry import default_part
 from nanotx.config.schema import check_fraction, check_max, check_min, divisors
 from nanotx.data.corpus import Corpus
@@ -127,6 +129,8 @@ class Recipe:
     schedule: Schedule = default_part(Schedule, "cosine")
     loss: Loss = default_part(Loss, "cross_entropy")  # what training minimises; evaluation reports cross-entropy
     train: Train = Train()
+    init: str | None = option("RUN", None)  # run or pack whose weights this run begins with; without it, a draw
+    init_sha256: str | None = option("DIGEST", None)  # digest of these weights, which a run records and obeys
     seed: int = 1337  # seed of the weights, of the order of the data, and of dropout
     weights_seed: int | None = None  # seed of the weights at the start; without it, seed
     data_seed: int | None = None  # seed of the order of the data; without it, seed
@@ -140,6 +144,12 @@ class Recipe:
     def __post_init__(self) -> None:
         check_min(self, 0, "seed", "weights_seed", "data_seed", "dropout_seed", "threads")
         check_max(self, 1024, "threads")
+        if self.init == "":
+            raise ConfigError("init: expected a run such as runs/gpt2, or a pack, got nothing.")
+        if self.init_sha256 is not None and not re.fullmatch("[0-9a-f]{64}", self.init_sha256):
+            raise ConfigError(f"init_sha256: expected 64 digits from 0 to f, got {self.init_sha256!r:.80}.")
+        if self.init_sha256 is not None and self.init is None:
+            raise ConfigError("init_sha256: a digest of weights, and init names none; leave it out, or give init.")
 
     @property
     def seeds(self) -> "Seeds":

@@ -217,7 +217,7 @@ def apply_field_flags(recipe: Recipe, pending: dict[ConfigPath, Table], argv: li
     """Return the recipe with the fields that flags gave, outer configs first, each config changed once."""
     page = recipe_page(recipe, prog)
     values = read_flags(page, argv, lambda flag: unknown_flag(flag, recipe, page))
-    slots = {group for group, _, _ in walk_configs(recipe)}
+    slots = {group for group, _, config in walk_configs(recipe) if isinstance(config, Slot)}
     for group, place, config in [("", (), recipe), *walk_configs(recipe)]:
         names = {name: f"{group}.{name}" if group else name for name in fields(type(config))}
         changes = {

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from nanotx.cli.run import recipe_by_name
+from nanotx.cli.run import recipe_by_name, with_source
 from nanotx.config.command_line import collect_flags, positional_args
 from nanotx.errors import ConfigError, did_you_mean, printable, shell_quoted
 from nanotx.hardware.cpu import cores
@@ -50,6 +50,7 @@ def read_base(prog: str, argv: Sequence[str], own: Collection[str]) -> tuple[Rec
     """
     base, rest, name = recipe_by_name([*argv], prog)
     try:
+        base, rest, _ = with_source(base, rest)
         return read_recipe(base, rest, page_of(argv[0]))[0], name
     except ConfigError as error:
         text = str(error).replace(f"{page_of(argv[0])}: ", f"{prog} {shell_quoted(argv[0])}: ", 1)

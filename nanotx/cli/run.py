@@ -22,16 +22,26 @@ from nanotx.config.help import page_width, write_page
 from nanotx.config.presets import presets
 from nanotx.config.registry import load_file
 from nanotx.config.schema import from_table
-from nanotx.config.toml import write_toml
+from nanotx.config.toml import read_toml, write_toml
 from nanotx.errors import ConfigError, MemoryFull, RunError, is_memory_full, shell_quoted
 from nanotx.recipe import Recipe
-from nanotx.recipe_flags import Options, describe_budget, read_options, read_recipe
+from nanotx.recipe_flags import Options, apply_files, describe_budget, read_options, read_recipe
 from nanotx.recipe_swaps import find_swaps
 from nanotx.runs.callbacks import Display as AnyDisplay
 from nanotx.runs.checkpoint import steps
 from nanotx.runs.folder import RunFolder, find_folder
+from nanotx.runs.initial_weights import with_model_of
 from nanotx.runs.load import LoadedRun, load
-from nanotx.runs.resume_check import Survey, changes, check_resumable, obey_budget, recipe_left, resolve_auto, survey
+from nanotx.runs.resume_check import (
+    Survey,
+    changes,
+    check_init,
+    check_resumable,
+    obey_budget,
+    recipe_left,
+    resolve_auto,
+    survey,
+)
 from nanotx.runs.session import Session, Work
 from nanotx.training.callbacks.base import Callback
 from nanotx.training.callbacks.logger import Logger
@@ -82,6 +92,7 @@ def train(
     options = Options(run=str(run), resume=resume and not restart, restart=restart, allow_mismatch=allow_mismatch)
     surveyed = survey(folder, allow_mismatch) if options.resume else Survey()
     if surveyed.recipe:
+        check_init(surveyed.recipe, recipe)
         recipe = obey_budget(surveyed.recipe, resolve_auto(surveyed.recipe, recipe), folder)
         if not allow_mismatch:
             check_resumable(surveyed.recipe, recipe)
@@ -145,9 +156,12 @@ def run(recipe: Recipe, argv: list[str], name: str, callbacks: Sequence[Callback
     ignored: list[str] = []
     if saved and not options.allow_mismatch:
         argv, ignored = drop_files(saved, argv, name, folder)
+    merged = set[str]()
+    if not saved:
+        recipe, argv, merged = with_source(recipe, argv)
     base = saved or recipe
     recipe, named = read_recipe(base, argv, prog or f"nanotx train {name}")
-    flags = collect_flags(argv)
+    named, flags = named | merged, collect_flags(argv)
     if not saved and "tokenizer" not in flags and ("corpus" in flags or "tokenizer" not in named):
         recipe = with_tokenizer_of_tokens(recipe)
     if options.print_config:
@@ -158,6 +172,7 @@ def run(recipe: Recipe, argv: list[str], name: str, callbacks: Sequence[Callback
     lines = (f"swapped: {swap}" for swap in swaps)  # the title names the corpus
     remarks = (*ignored, *describe_budget(base, argv, recipe), *lines)
     if saved:
+        check_init(saved, recipe)
         recipe = obey_budget(saved, resolve_auto(saved, recipe), folder)
         if not options.allow_mismatch:
             check_resumable(saved, recipe)
@@ -167,6 +182,36 @@ def run(recipe: Recipe, argv: list[str], name: str, callbacks: Sequence[Callback
     with listening() as stop:
         work = Work(recipe, folder, options, surveyed, tuple(callbacks), may_fall_back, remarks)
         return execute(work, name, display, stop)
+
+
+def with_source(recipe: Recipe, argv: list[str]) -> tuple[Recipe, list[str], set[str]]:
+    """Put the model and the tokenizer of the run that `init` names under the file or the flags that name it.
+
+    Returns:
+        The recipe; the files and flags that are still to be merged into it; and the fields that files named which are
+        merged already.
+
+    Raises:
+        NanotxError: that run cannot be read.
+    """
+    files = positional_args(argv)
+    tables = [read_toml(Path(file)) for file in files]
+    flags = collect_flags(argv[len(files) :])
+    naming = [index for index, table in enumerate(tables) if isinstance(table.get("init"), str)]
+    if "init" in flags:
+        path = " ".join(flags["init"][0])
+        first = 1 if files and recipe == Recipe() else 0  # a first file over the defaults is the recipe itself
+    elif naming:
+        path, first = tables[naming[-1]]["init"], naming[-1]
+    else:
+        return recipe, argv, set()
+    if path in ("", "none", "None"):
+        return recipe, argv, set()
+    keeps = "tokenizer" in flags or any("tokenizer" in table for table in tables[first:])
+    whole = 1 if first == 0 and recipe == Recipe() and "init" not in flags else 0  # that file is the recipe itself
+    recipe, named = apply_files(recipe, files[:first])
+    recipe, more = apply_files(with_model_of(recipe, path, keeps), files[first : first + whole])
+    return recipe, argv[first + whole :], named | more
 
 
 def execute(work: Work, name: str, display: AnyDisplay, stop: Stop) -> int:

@@ -17,6 +17,7 @@ from nanotx.config.flag_values import (
 from nanotx.config.help import page_width, write_page
 from nanotx.config.help_page import HELP, Flag, Page
 from nanotx.config.other_names import our_flag, remark
+from nanotx.config.schema import without_none
 from nanotx.errors import ConfigError, did_you_mean
 
 FlagValues = dict[str, list[list[str]]]
@@ -193,7 +194,7 @@ def wanted(flag: Flag) -> str:
     kind, default = flag.kind, flag.default
     if get_origin(kind) is tuple and not is_variadic(kind):
         return f"{len(get_args(kind))} values such as {' '.join(map(str, default))}"
-    if is_variadic(kind) or kind is str:
+    if is_variadic(kind) or without_none(kind) is str:
         return KINDS_OF_TEXT.get(flag.value_name.removesuffix(" ..."), flag.value_name)
     names = ["a whole number" if number is int else "a number" for number in numbers_of(kind)]
     words = [*names, *literal_words(kind)]

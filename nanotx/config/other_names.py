@@ -136,7 +136,8 @@ REMARKS = {
         "nanotx counts steps: --train.steps N. One pass over the text takes its tokens / (batch size x context) steps."
     ),
     ("init_from",): (
-        "A run is continued by nanotx resume RUN; new weights are drawn from --seed, and weights of GPT-2 are not read."
+        "A run is continued by nanotx resume RUN; --init RUN begins with the weights of another, which nanotx import "
+        "makes of GPT-2's."
     ),
     ("lr_decay_iters", "decay_iters", "max_lr_steps"): "The schedule always spans --train.steps.",
     ("log_interval", "logging_steps", "log_every", "log_freq"): "Every step is logged, in metrics.jsonl of the run.",

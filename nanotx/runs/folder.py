@@ -201,6 +201,21 @@ def identity(file: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
+def user_of(folder: Path) -> str:
+    """Return the process that holds the lock of a run's folder; empty if there is none, or that is unknown."""
+    if not (folder / ".lock").is_file():
+        return ""
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return owner_of(folder / ".owner").rstrip(",")
+    except (OSError, NotImplementedError):
+        return ""
+    lock.release()
+    return ""
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[Callable[[], None]]:
     """Hold the lock of a run's folder, which must exist.

@@ -20,6 +20,7 @@ from nanotx.hardware.compiler import try_compile
 from nanotx.hardware.device import choose_machine, make_deterministic
 from nanotx.nn.canonical import to_canonical
 from nanotx.nn.transformer import Transformer
+from nanotx.runs.initial_weights import read_source, take_weights
 from nanotx.runs.metrics_log import Row
 from nanotx.runs.record import RunRecord
 from nanotx.runs.resume import copy_in, load_state, restore
@@ -47,7 +48,7 @@ class Replay:
         self.record = record
         self.first_mismatch: int | None = None  # the first repeated step whose numbers differ from the recorded ones
         self.segment = record.segment_at(step + 1)
-        self.trainer = self.build()
+        self.trainer = self.build(initial=not step)
         if step:
             known = self.segment.corpus_sha256 != ""  # its text is checked, and may differ from the checkpoint's
             restore(self.trainer, record.checkpoints[step], record.texts(self.segment), known)
@@ -57,8 +58,12 @@ class Replay:
         """The number of steps taken."""
         return self.trainer.progress.step
 
-    def build(self) -> Trainer:
-        """Return a trainer with the recipe of the segment and initial weights."""
+    def build(self, initial: bool = False) -> Trainer:
+        """Return a trainer with the recipe of the segment.
+
+        Args:
+            initial: begin with the weights of the run that the recipe names, if it names one.
+        """
         recipe, texts = self.segment.recipe, self.record.texts(self.segment)
         try:
             machine = choose_machine(recipe.device, recipe.dtype, recipe.threads)
@@ -70,6 +75,8 @@ class Replay:
         if recipe.compile is True and (trial := try_compile(machine.device)).fault:
             raise RunError(f"{self.record.name}: the run was compiled; here {trial}.")
         model = recipe.model.build(texts.codec.vocab_size, recipe.seeds.weights)
+        if initial and recipe.init is not None:
+            take_weights(model, read_source(recipe.init, recipe.init_sha256), texts.codec)
         return Trainer(recipe, model, texts.windows, machine)
 
     def ready(self) -> None:

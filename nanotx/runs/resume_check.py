@@ -33,12 +33,19 @@ MUTABLE_ON_RESUME = MACHINE | SCHEDULED | {"train.checkpoint_every"} | MEMORY
 
 
 def resolve_auto(saved: Recipe, requested: Recipe) -> Recipe:
-    """Return the requested recipe, with each `auto` replaced by the value that the saved run determined, if it did."""
+    """Return the requested recipe, with each `auto` replaced by the value that the saved run determined, if it did.
+
+    The digest of the weights that the run began with is such a value too.
+    """
     micro = requested.train.micro_batch_size
     if micro == "auto":
         micro = saved.train.micro_batch_size or "auto"
     compiled = saved.compile if requested.compile == "auto" else requested.compile
-    return replace(requested, train=replace(requested.train, micro_batch_size=micro), compile=compiled)
+    digest = requested.init_sha256
+    if digest is None and requested.init == saved.init:
+        digest = saved.init_sha256
+    train = replace(requested.train, micro_batch_size=micro)
+    return replace(requested, train=train, compile=compiled, init_sha256=digest)
 
 
 def obey_budget(saved: Recipe, requested: Recipe, folder: RunFolder) -> Recipe:
@@ -86,6 +93,16 @@ def check_resumable(saved: Recipe, requested: Recipe) -> None:
         raise ConfigError(
             f"--resume: the run differs: {'; '.join(refused)}. "
             "Leave these out to continue it, start a new run with another --run, or use --allow-mismatch."
+        )
+
+
+def check_init(saved: Recipe, requested: Recipe) -> None:
+    """Raise ConfigError if a run is to be resumed with the weights of another run, whatever mismatch is allowed."""
+    if requested.init not in (None, saved.init):
+        began = f"this run began with {saved.init}" if saved.init else "this run has weights of its own"
+        raise ConfigError(
+            f"--init {requested.init}: {began}, and a resumed run goes on with those that it saved; leave it out, or "
+            "begin a new run with another --run."
         )
 
 

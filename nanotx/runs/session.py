@@ -33,6 +33,7 @@ from nanotx.runs.callbacks import BusyMachine, Checkpoints, Display, Guarded, Ru
 from nanotx.runs.checkpoint import clear_temporary
 from nanotx.runs.folder import RunFolder, locked
 from nanotx.runs.history import error, extent, rate
+from nanotx.runs.initial_weights import Source, describe, read_source, take_weights
 from nanotx.runs.metrics_log import MetricsLog, read
 from nanotx.runs.resume import check_corpus, resume_run, tokenizer_of
 from nanotx.runs.resume_check import Survey, changes, check_resumable, recipe_digest, recorded_budget, set_aside
@@ -85,6 +86,7 @@ class Session:
         self.reported = False  # report.html is written
         self.leaves_nothing = False  # the run failed before its first step and leaves no folder
         self.remarks = list(work.remarks)  # lines to print after the title of the run
+        self.began_with: list[str] = []  # those about the weights of another run
         machine = choose_machine(recipe.device, recipe.dtype, recipe.threads)
         machine_fields: Row = {"device": machine.device.type, "dtype": machine.dtype_name, "threads": machine.threads}
         recipe = replace(recipe, **machine_fields)
@@ -93,6 +95,10 @@ class Session:
         check_foreign(recipe, machine.device.type)
         recipe.model.check(machine.device.type)
         codec = self.tokenizer(recipe)
+        source: Source | None = None
+        if recipe.init is not None and self.survey.checkpoint is None:
+            source = read_source(recipe.init, recipe.init_sha256)
+            recipe = replace(recipe, init_sha256=source.sha256)
         try:
             self.texts = load_dataset(recipe, codec, self.check_corpus, display.say)
         except TextError as error:  # a character of the validation text
@@ -104,7 +110,7 @@ class Session:
             recipe = replace(recipe, corpus=Corpus.find("playhouse")(validation=recipe.corpus.validation))
             self.texts = load_dataset(recipe, codec)
         keep_freed_memory()
-        model = recipe.model.build(self.texts.codec.vocab_size, recipe.seeds.weights)
+        model = self.build_model(recipe, source)
         self.peak = peak_flops(machine)
         self.budget: Row = {}  # columns that record the budget of the run and how it was measured
         recipe = self.with_steps_of_budget(recipe, model)
@@ -116,7 +122,7 @@ class Session:
             self.recipe = self.trainer.recipe = replace(recipe, train=train)
         if self.recipe.train.budget[0] == "seconds":
             del model
-            self.measure_steps(machine)
+            self.measure_steps(machine, source)
         self.trainer.detect = work.options.detect_anomaly
 
     def tokenizer(self, recipe: Recipe) -> Codec | None:
@@ -130,6 +136,17 @@ class Session:
         if is_blank(folder.tokenizer):
             survey.notes.append(f"{folder.tokenizer}: missing or empty; restored from {survey.checkpoint}.")
         return codec
+
+    def build_model(self, recipe: Recipe, source: Source | None) -> Transformer:
+        """Return the model of the recipe, with the weights of a source if there is one; report what fits, once."""
+        model, codec = recipe.model.build(self.texts.codec.vocab_size, recipe.seeds.weights), self.texts.codec
+        if source is not None:
+            fit = take_weights(model, source, codec)
+            if not self.began_with:
+                self.began_with = describe(source, fit, model)
+                self.remarks += self.began_with
+                self.survey.notes.extend(fit.notes())
+        return model
 
     def with_steps_of_budget(self, recipe: Recipe, model: Transformer) -> Recipe:
         """Return the recipe with the number of steps in its budget of tokens, bytes or FLOPs, if it has one.
@@ -146,7 +163,7 @@ class Session:
         each = {"tokens": cost.tokens, "flops": cost.flops, "bytes": float(cost.bytes or 0)}[name]
         return self.apply_budget(recipe, steps, f"of {each:,.10g} {UNITS[name]} each")
 
-    def measure_steps(self, machine: Machine) -> None:
+    def measure_steps(self, machine: Machine, source: Source | None) -> None:
         """Make steps of a budget of seconds, and begin again with new weights: the measured steps are not the run's."""
         seconds = self.recipe.train.budget[1]
         self.trainer.recipe = with_steps(self.recipe, TRIAL_STEPS)
@@ -159,8 +176,7 @@ class Session:
         )
         self.budget |= measured.row()
         del self.trainer  # before another model is built
-        model = self.recipe.model.build(self.texts.codec.vocab_size, self.recipe.seeds.weights)
-        self.trainer = Trainer(self.recipe, model, self.texts.windows, machine)
+        self.trainer = Trainer(self.recipe, self.build_model(self.recipe, source), self.texts.windows, machine)
 
     def apply_budget(self, recipe: Recipe, steps: int, each: str) -> Recipe:
         """Return a recipe with the number of steps in its budget; print and record it.
