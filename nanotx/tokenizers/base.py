@@ -241,6 +241,7 @@ class Tokenizer(
         "base",
         "byte_level",
         "convert",
+        "hard_texts",
         "libraries",
         "loading",
         "regexes",
