@@ -78,11 +78,21 @@ def write_json(path: str, what: dict[str, Any]) -> None:
         ConfigError: the path is a file of a run.
         RunError: the file cannot be written.
     """
-    check_output(path, "--json")
+    write_text(path, json.dumps(what, indent=1, allow_nan=False) + "\n", "--json")
+
+
+def write_text(path: str, text: str, flag: str) -> None:
+    """Write a text to the path that a flag names.
+
+    Raises:
+        ConfigError: the path is a file of a run.
+        RunError: the file cannot be written.
+    """
+    check_output(path, flag)
     try:
-        write_atomic(Path(path), json.dumps(what, indent=1, allow_nan=False) + "\n")
+        write_atomic(Path(path), text)
     except OSError as error:
-        raise RunError(f"--json {path}: cannot be written: {error.strerror}.") from None
+        raise RunError(f"{flag} {path}: cannot be written: {error.strerror}.") from None
 
 
 def check_output(path: str, flag: str) -> None:

@@ -44,10 +44,10 @@ def test_equal_parts_are_one_function(slot, flags, against):
 @pytest.mark.parametrize(
     ("slot", "flags", "against", "why"),
     [
-        ("attention", ["--attention=sliding_window", "--attention.window=7"], ["--attention=fused"], "outputs: at"),
+        ("attention", ["--attention=sliding_window", "--attention.window=7"], ["--attention=fused"], "logits: at"),
         ("attention", ["--attention=gqa", "--attention.kv-heads=1"], ["--attention=sdpa"], "other weights: blocks.0"),
         ("ffn", ["--ffn=mlp"], ["--ffn=swiglu"], "64 x 16, and 96 x 16 there"),
-        ("position", ["--position=rope"], ["--position=alibi"], "outputs: at"),
+        ("position", ["--position=rope"], ["--position=alibi"], "logits: at"),
         ("embedding", ["--embedding=bigram"], ["--embedding=tokens"], "it has embedding.grams.0"),
         ("loss", ["--loss=label_smoothing", "--loss.smoothing=0.1"], ["--loss=cross_entropy"], "objectives: at"),
         ("optimizer", ["--optimizer.lr=1e-3"], ["--optimizer.lr=1.1e-3"], "weights of"),

@@ -1,24 +1,23 @@
 """Prove a part: its laws, equals, time and memory, and whether it helps."""
 
-import hashlib
 import sys
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from nanotx.cli.commands.compare import say, split_flags
-from nanotx.cli.console import write_json
-from nanotx.cli.run import recipe_by_name
+from nanotx.cli.console import check_output, write_json, write_text
+from nanotx.cli.experiments import page_of, read_base, say, side_by_side, split_flags, stopping
 from nanotx.config.command_line import collect_flags, positional_args
 from nanotx.config.flags import argument, option, parse, repeated
-from nanotx.config.registry import Slot, file_of, load_file
+from nanotx.config.registry import Slot, load_file
 from nanotx.config.schema import check_max, check_min, in_range
 from nanotx.errors import ConfigError, NanotxError, printable, shell_quoted
-from nanotx.experiments.plan import digest, make_arms
+from nanotx.experiments.plan import make_arms
 from nanotx.experiments.prove import sections
+from nanotx.experiments.prove.card import Card
+from nanotx.experiments.prove.page import html, markdown
+from nanotx.experiments.prove.picture import svg
 from nanotx.experiments.prove.prover import NOT_ON_CARDS, Prover, Question
 from nanotx.experiments.statistics import SMALLEST
-from nanotx.hardware.cpu import cores
-from nanotx.hardware.device import choose_machine
 from nanotx.laws.all_laws import LAWS, SLOTS, part_names, part_of
 from nanotx.recipe import BUDGETS, Recipe
 from nanotx.recipe_flags import read_recipe, walk_configs
@@ -61,6 +60,9 @@ class Flags:
     quick: bool = False  # at most 3 seeds, 10 cases and 7 rounds, and runs of 50 steps
     processes: int = 0  # runs to train side by side, each by one thread; 0 for one per core
     out: str = option("DIR")  # folder of the card and its runs; without it, runs/prove-<slot>-<part>-<digest>
+    html: str = option("FILE")  # write the card as a page that fetches nothing
+    svg: str = option("FILE")  # write the card as a picture
+    markdown: str = option("FILE")  # write the card as Markdown, for a pull request
     json: str = option("FILE")  # write the card as JSON
     load: tuple[str, ...] = repeated("FILE.py")  # Python file of your own, which registers parts
 
@@ -71,24 +73,42 @@ class Flags:
         in_range("smallest", self.smallest, 1e-9, 100.0)
 
 
+OWN = [field.name for field in fields(Flags)]
+"""Names of the command's own flags."""
+
+
 def run(argv: list[str]) -> int:
     """Prove a part, print the card, and return the exit code."""
-    own, others = split_flags(argv, {field.name for field in fields(Flags)})
+    own, others = split_flags(argv, OWN)
     flags = shortened(parse(Flags, [*positional_args(argv), *own], PROG))
+    for name in ("html", "svg", "markdown", "json"):
+        if path := getattr(flags, name):
+            check_output(path, f"--{name}")
     for file in flags.load:
         load_file(file)
     question = asked(flags, others)
-    folder = Path(flags.out or f"runs/prove-{question.part.replace('/', '-')}-{short_digest(question)}")
-    try:
+    folder = Path(flags.out or f"runs/prove-{question.part.replace('/', '-')}-{question.key}")
+    with stopping(folder):
         card = Prover(question, folder, say).run(flags.processes or side_by_side(question.arms[0].recipe))
-    except KeyboardInterrupt:
-        say(f"Stopped, and saved in {folder}. The same command continues it.")
-        raise
     sys.stdout.write(printable(sections.text(card)) + "\n")
-    if flags.json:
-        write_json(flags.json, card.plain())
+    write_files(flags, card)
     say(f"Card and runs: {shell_quoted(folder)}")
     return 1 if card.broken else 0
+
+
+def write_files(flags: Flags, card: Card) -> None:
+    """Write the card in the forms that the flags name.
+
+    Raises:
+        ConfigError: a path is a file of a run.
+        RunError: a file cannot be written.
+    """
+    texts = {"html": html, "svg": svg, "markdown": markdown}
+    for flag, write in texts.items():
+        if path := getattr(flags, flag):
+            write_text(path, write(card), f"--{flag}")
+    if flags.json:
+        write_json(flags.json, card.plain())
 
 
 def shortened(flags: Flags) -> Flags:
@@ -112,17 +132,16 @@ def asked(flags: Flags, others: list[str]) -> Question:
         raise ConfigError(f"{PROG}: expected one SLOT/PART such as attention/gqa, got {' '.join(flags.names)!r}.")
     part = checked_part(flags.names[0])
     slot, _, name = part.partition("/")
-    base, rest, recipe_name = recipe_by_name([flags.recipe, *budgeted(others, flags.quick)])
-    prog = f"nanotx train {shell_quoted(flags.recipe)}"
-    against = checked_against(flags.against, slot) or default_against(read_recipe(base, rest, prog)[0], slot, name)
+    base, recipe_name = read_base(PROG, [flags.recipe, *budgeted(others, flags.quick)], OWN)
+    against = checked_against(flags.against, slot) or default_against(base, slot, name)
     if against == name:
         raise ConfigError(
             f"{PROG} {part}: against itself there is nothing to prove; name another part with --against: "
             f"{', '.join(other for other in SLOTS[slot].names() if other != name)}."
         )
-    base, _ = read_recipe(base, [*rest, f"--{slot}={against}"], prog)
+    base, _ = read_recipe(base, [f"--{slot}={against}"], page_of(flags.recipe))
     change = "; ".join([f"{slot}={name}", *flags.change])
-    first, second = make_arms(base, [change], allow_swaps=True, prog=prog)
+    first, second = make_arms(base, [change], allow_swaps=True, prog=page_of(flags.recipe))
     return Question(
         part=part,
         against=against,
@@ -200,17 +219,3 @@ def default_against(recipe: Recipe, slot: str, name: str) -> str:
     if not parts:
         raise ConfigError(f"{PROG} {slot}/{name}: the recipe has no {slot}; name another one with --recipe.")
     return str(parts[0])
-
-
-def side_by_side(recipe: Recipe) -> int:
-    """Return the number of runs to train side by side; on an accelerator, one."""
-    return cores() if choose_machine(recipe.device, recipe.dtype, 1).device.type == "cpu" else 1
-
-
-def short_digest(question: Question) -> str:
-    """Return a digest of a question and of the source of its part, so that the same command finds its folder."""
-    files = [*question.load, file_of(part_of(question.part))]
-    sources = [hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files if file]
-    numbers = (question.seeds, question.examples, question.rounds, question.smallest)
-    common = f"{[digest(arm.recipe) for arm in question.arms]} {numbers} {sources}"
-    return hashlib.sha256(common.encode()).hexdigest()[:6]

@@ -59,6 +59,7 @@ class Card:
     config: str  # of the part, as Python writes it
     against_config: str
     recipe: str
+    key: str = ""  # digest of the question, the sources of its parts and the machine
     files: list[str] = field(default_factory=list)  # of the user, as --load names them
     machine: dict[str, Any] = field(default_factory=dict)
     laws: list[Laws] | None = None  # of the part, then of what came with it; None where not checked yet
@@ -97,7 +98,7 @@ class Card:
         """
         values = dict(plain)
         if values.pop("format", None) != FORMAT:
-            raise RunError(f"card.json: expected format {FORMAT}, got {plain.get('format')!r}; remove the folder.")
+            raise RunError(f"card.json: expected format {FORMAT}, got {plain.get('format')!r}; choose another --out.")
         kinds: dict[str, type[Any]] = {"laws": Laws, "claims": Claim, "speeds": Speed}
         try:
             for name, kind in kinds.items():
@@ -105,7 +106,7 @@ class Card:
                     values[name] = [kind(**with_tuples(row)) for row in values[name]]
             return cls(**values)
         except (TypeError, KeyError, AttributeError) as error:
-            raise RunError(f"card.json: damaged: {error}; remove the folder.") from None
+            raise RunError(f"card.json: damaged: {error}; choose another --out.") from None
 
 
 def with_tuples(row: dict[str, Any]) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def claim(slot: str, name: str, recipe: Recipe, other: Recipe, cases: int, codec
             largest = max(largest, difference(mine, theirs))
     except LawBroken as error:
         why = str(error).removeprefix("equal: ").removesuffix(".")
-        for word, noun in NOUNS.get(slot, {}).items():
+        for word, noun in NOUNS.get(slot, {"outputs": "of equal weights, logits"}).items():
             why = why.replace(word, noun, 1)
         return Claim(other=name, same=False, cases=done, tolerance=tolerance, why=why)
     return Claim(other=name, same=True, cases=done, tolerance=tolerance, largest=largest)

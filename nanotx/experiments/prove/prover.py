@@ -5,20 +5,22 @@ whatever kills it, the same command continues it. Nothing is timed and nothing i
 """
 
 import json
+import math
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from nanotx.config.registry import Slot
-from nanotx.errors import NanotxError, RunError
+from nanotx.config.registry import Slot, file_of
+from nanotx.errors import ConfigError, NanotxError, RunError
 from nanotx.experiments import report
 from nanotx.experiments.experiment import Design, Experiment
-from nanotx.experiments.plan import Arm, changed_parts
+from nanotx.experiments.plan import Arm, changed_parts, digest
 from nanotx.experiments.prove import benches, equality
 from nanotx.experiments.prove.card import Card, Claim, Laws, Speed
 from nanotx.experiments.prove.timing import Run, interleave, peak_bytes, ratio
@@ -33,6 +35,9 @@ from nanotx.recipe_flags import read_recipe, walk_configs
 from nanotx.tokenizers import Codec
 
 Say = Callable[[str], None]
+
+MOST_BYTES = 2**26
+"""The largest card.json that is read."""
 
 CASES_OF_EQUALITY = 10
 """Random inputs on which two functions are compared."""
@@ -67,6 +72,15 @@ class Question:
         """Return the name of the slot."""
         return self.part.partition("/")[0]
 
+    @cached_property
+    def key(self) -> str:
+        """A digest of the question, of the sources of its parts, and of the machine and versions."""
+        files = [*self.load, *(file_of(part_of(name)) for name in (self.part, f"{self.slot}/{self.against}"))]
+        sources = [sha256(read_regular(Path(file))).hexdigest() for file in files if file]
+        numbers = (self.seeds, self.examples, self.rounds, self.smallest)
+        recipes = [digest(arm.recipe) for arm in self.arms]
+        return sha256(f"{recipes} {numbers} {sources} {describe_machine('torch')}".encode()).hexdigest()[:6]
+
 
 class Prover:
     """The proof of a question in its folder."""
@@ -75,7 +89,8 @@ class Prover:
         """Open the folder, or prepare it.
 
         Raises:
-            RunError: it holds the card of another version, or something else.
+            ConfigError: it holds another card, or something else.
+            RunError: its card cannot be read.
         """
         self.question, self.folder, self.say = question, folder, say
         self.file = folder / "card.json"
@@ -84,13 +99,22 @@ class Prover:
 
     def opened(self) -> Card:
         """Return the card in the folder, or a new one."""
+        if self.folder.exists() and not self.folder.is_dir():
+            raise ConfigError(f"--out {self.folder}: not a folder; choose another.")
         if not self.file.exists():
+            if self.folder.exists() and any(self.folder.iterdir()):
+                raise ConfigError(f"--out {self.folder}: not empty, and no card; choose another folder.")
             return new_card(self.question)
         try:
-            plain = json.loads(read_regular(self.file, 2**26))
-            return Card.of(plain)
+            card = Card.of(json.loads(read_regular(self.file, MOST_BYTES)))
         except (OSError, ValueError, AttributeError) as error:
-            raise RunError(f"{self.file}: cannot be read: {error}; remove the folder.") from None
+            raise RunError(f"{self.file}: cannot be read: {error}; choose another --out.") from None
+        if card.key != self.question.key:
+            raise ConfigError(
+                f"--out {self.folder}: holds the card of {card.part} against {card.against} that differs in flags, "
+                "sources, machine or versions; choose another folder, or give the same flags to continue it."
+            )
+        return card
 
     def write(self) -> None:
         """Write the card so far."""
@@ -147,7 +171,7 @@ class Prover:
             held=sum(verdict.passed for verdict in verdicts),
             cases=sum(verdict.cases for verdict in verdicts),
             seed=0,
-            seconds=sum(verdict.seconds for verdict in verdicts),
+            seconds=math.fsum(verdict.seconds for verdict in verdicts),
             broken=tuple(broken),
             not_asked=dict(laws_not_asked([name]).keys()),
         )
@@ -287,7 +311,7 @@ class Prover:
             arms=question.arms,
             seeds=tuple(range(first, first + question.seeds)),
             looks=(question.seeds,),
-            equal="bytes" if question.slot == "tokenizer" else self.base.train.budget[0],  # type: ignore[arg-type]
+            equal="bytes" if question.slot == "tokenizer" else self.base.train.budget[0],
             smallest=question.smallest,
             rounds=3 if question.rounds else 0,
             examples=0,  # they were checked
@@ -305,6 +329,7 @@ def new_card(question: Question) -> Card:
         config=repr(mine),
         against_config=repr(theirs),
         recipe=question.name,
+        key=question.key,
         files=list(question.load),
         machine=describe_machine("torch", "numpy"),
         swapped=list(question.arms[1].swapped),
