@@ -56,6 +56,10 @@ class RunError(NanotxError):
     exit_code = 4
 
 
+class RunWarning(UserWarning):
+    """Something about a run that its user should know, and that stops nothing."""
+
+
 class MemoryFull(RunError):
     """Out of memory."""
 

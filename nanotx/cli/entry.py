@@ -3,12 +3,13 @@
 import os
 import shutil
 import sys
+import warnings
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from nanotx.config.help import wrap
 from nanotx.config.plugins import plugin_error
-from nanotx.errors import ConfigError, MemoryFull, NanotxError, RunError, is_memory_full, printable
+from nanotx.errors import ConfigError, MemoryFull, NanotxError, RunError, RunWarning, is_memory_full, printable
 from nanotx.hardware.installed import install_problem
 from nanotx.training.signals import EndAtOnce, Stopped, process_ends
 
@@ -41,7 +42,9 @@ def exit_code(main: Callable[[], int]) -> int:
         if not 0 < parse_size(os.environ.get(name, "80")) <= MAX_TERMINAL_SIZE:
             del os.environ[name]
     try:
-        code = main()
+        with warnings.catch_warnings():
+            warnings.showwarning = shown_by(warnings.showwarning)
+            code = main()
         sys.stdout.flush()
     except NanotxError as error:
         print_error(f"{type(error).__name__}: {error}")
@@ -64,6 +67,18 @@ def exit_code(main: Callable[[], int]) -> int:
         else:
             code = report_memory_full(error) if is_memory_full(error) else report_plugin_error(error)
     return code
+
+
+def shown_by(other: Callable[..., None]) -> Callable[..., None]:
+    """Return what shows warnings: a RunWarning in one sentence, every other as it was shown before."""
+
+    def show(message: Warning | str, category: type[Warning], *where: Any) -> None:
+        if issubclass(category, RunWarning):
+            print_error(f"warning: {message}")
+        else:
+            other(message, category, *where)
+
+    return show
 
 
 def print_error(message: str) -> None:

@@ -9,12 +9,15 @@ import importlib
 import importlib.util
 import pkgutil
 import sys
+import sysconfig
 from collections.abc import Callable
-from dataclasses import MISSING, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from functools import lru_cache
+from importlib.machinery import SourceFileLoader
 from importlib.metadata import entry_points
 from pathlib import Path
 from traceback import walk_tb
+from types import CodeType
 from typing import Any, ClassVar, TypeVar
 
 from nanotx.config.other_names import PARTS
@@ -208,7 +211,48 @@ def default_part(slot: type[Slot], name: str) -> Any:
     return field(default_factory=build)
 
 
-def load_file(path: str | Path) -> None:
+@dataclass(frozen=True, kw_only=True)
+class LoadedFile:
+    """A file of the user that --load has imported."""
+
+    path: Path  # resolved
+    content: bytes  # the bytes that were executed; the file may have been edited since
+    neighbours: tuple[str, ...] = ()  # names of files in its folder, or below it, that it imported
+
+    @property
+    def sha256(self) -> str:
+        """The SHA-256 digest of its content."""
+        return hashlib.sha256(self.content).hexdigest()
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The parts that it registered, such as `norm/peri`."""
+        families = Slot.__subclasses__()
+        return tuple(
+            f"{slot.slot}/{name}"
+            for slot in families
+            for name, part in slot.registered.items()
+            if file_of(part) == str(self.path)
+        )
+
+
+LOADED_FILES: dict[Path, LoadedFile] = {}
+"""The files that --load has imported into this process, by their resolved paths."""
+
+
+class UncachedLoader(SourceFileLoader):
+    """Loader of a source file that compiles given bytes, and writes no __pycache__ next to the file."""
+
+    def __init__(self, name: str, path: str, content: bytes) -> None:
+        super().__init__(name, path)
+        self.content = content
+
+    def get_code(self, fullname: str) -> CodeType:
+        """Return the compiled content."""
+        return self.source_to_code(self.content, self.path)
+
+
+def load_file(path: str | Path) -> LoadedFile:
     """Import a file of the user, once, so that the parts that it registers can be found.
 
     Raises:
@@ -217,16 +261,27 @@ def load_file(path: str | Path) -> None:
     file = Path(path).resolve()
     name = f"{LOADED}{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"
     if name in sys.modules:
-        return
+        return LOADED_FILES[file]
     spec = importlib.util.spec_from_file_location(name, file)
+    if file.is_dir():
+        raise ConfigError(
+            f"--load {path}: expected a Python file such as mine.py, or {file.name}/__init__.py; got a folder."
+        )
     if spec is None or spec.loader is None or not file.is_file():
         raise ConfigError(f"--load {path}: expected a Python file such as mine.py, and there is no such file.")
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"--load {path}: cannot be read: {error.strerror}.") from None
+    if isinstance(spec.loader, SourceFileLoader):
+        spec.loader = UncachedLoader(name, str(file), content)
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
+    sys.modules[name], LOADED_FILES[file] = module, LoadedFile(path=file, content=content)
+    before = set(sys.modules)
     try:
         spec.loader.exec_module(module)
     except BaseException as error:
-        del sys.modules[name]
+        del sys.modules[name], LOADED_FILES[file]
         if isinstance(error, ImportError | SyntaxError):
             raise ConfigError(f"--load {path}: cannot be imported: {error}.") from error
         if isinstance(error, Exception | SystemExit) and not isinstance(error, NanotxError):
@@ -234,3 +289,15 @@ def load_file(path: str | Path) -> None:
             where = f"line {lines[-1]} raises" if lines else "it raises"
             raise ConfigError(f"--load {path}: {where} {type(error).__name__}: {error}; correct the file.") from error
         raise
+    LOADED_FILES[file] = LoadedFile(
+        path=file, content=content, neighbours=neighbours(file, sys.modules.keys() - before)
+    )
+    return LOADED_FILES[file]
+
+
+def neighbours(file: Path, modules: set[str]) -> tuple[str, ...]:
+    """Return the names of those modules' files that are in a file's folder or below it, but are not installed."""
+    installed = {Path(path) for path in sysconfig.get_paths().values()}
+    files = {Path(origin) for name in modules if (origin := getattr(sys.modules[name], "__file__", None))}
+    own = {path for path in files if path.is_relative_to(file.parent) and not installed & set(path.parents)}
+    return tuple(sorted(path.relative_to(file.parent).as_posix() for path in own))

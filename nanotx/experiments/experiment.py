@@ -10,7 +10,6 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from nanotx.hardware.device import choose_machine
 from nanotx.laws.all_laws import LAWS, laws_on, part_of
 from nanotx.laws.runner import attempt_all
 from nanotx.recipe import Budget
+from nanotx.runs.checkpoint import digest as file_digest
 from nanotx.runs.load import load
 from nanotx.runs.valid import TEXT
 
@@ -116,7 +116,7 @@ class Experiment:
             "recipe_sha256": digest(design.arms[0].recipe),
             "equal": design.equal,
             "held_out": design.held_out,
-            "load_sha256": [sha256(read_regular(Path(file), TEXT)).hexdigest()[:12] for file in design.load],
+            "load_sha256": [file_digest(Path(file))[:12] for file in design.load],
             "looks": list(design.looks[:-1]),  # the last may move: more seeds, which is said
         }
 

@@ -103,7 +103,7 @@ def finished(job: Job) -> Result | None:
     return Result(arm=job.arm, seed=job.seed, figures=figures, machine={"versions": about}) if done else None
 
 
-def train_job(job: Job) -> Result:
+def train_job(job: Job, load: Sequence[str] = ()) -> Result:
     """Train a run to its end, from its newest checkpoint if it has one, or until a signal stops it.
 
     Raises:
@@ -112,7 +112,7 @@ def train_job(job: Job) -> Result:
     began = time.process_time()
     with listening() as stop:
         try:
-            code = session(job, stop)
+            code = session(job, stop, load)
         except Interrupted:  # before there was anything to save
             code = stop.exit_code
         except Diverged as error:
@@ -133,7 +133,7 @@ def train_job(job: Job) -> Result:
     )
 
 
-def session(job: Job, stop: Stop) -> int:
+def session(job: Job, stop: Stop, load: Sequence[str]) -> int:
     """Run a session in the folder of a job, and return its exit code."""
     folder, recipe = RunFolder(job.folder), job.recipe
     resume = folder.exists and folder.is_run
@@ -141,7 +141,7 @@ def session(job: Job, stop: Stop) -> int:
     if surveyed.recipe:
         recipe = resolve_auto(surveyed.recipe, recipe)
         check_resumable(surveyed.recipe, recipe)
-    options = Options(run=str(job.folder), resume=resume)
+    options = Options(run=str(job.folder), resume=resume, load=tuple(load))
     work = Work(recipe, folder, options, surveyed, began=time.perf_counter())
     return Session(work, Quiet(), stop).run_to_end(job.folder.name)
 
@@ -166,7 +166,7 @@ def run_jobs(jobs: Sequence[Job], processes: int, load: Sequence[str], on_result
     """
     if processes == 1:
         for job in jobs:
-            result = train_job(job)
+            result = train_job(job, load)
             if result.stopped:
                 raise Stopped(result.stopped)
             on_result(result)
@@ -258,7 +258,7 @@ def work(jobs: Connection, load: Sequence[str]) -> None:
         job = Job(arm=arm, seed=seed, folder=Path(folder), recipe=from_table(Recipe, table))
         signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
-            result = retried(job)
+            result = retried(job, load)
         except NanotxError as error:
             result = Result(arm=arm, seed=seed, failure=f"{type(error).__name__}: {error}")
         finally:
@@ -271,12 +271,12 @@ def work(jobs: Connection, load: Sequence[str]) -> None:
             return
 
 
-def retried(job: Job) -> Result:
+def retried(job: Job, load: Sequence[str]) -> Result:
     """Train a job; wait for the process of a killed experiment that still saves the run."""
     deadline = time.monotonic() + OCCUPIED
     while True:
         try:
-            return train_job(job)
+            return train_job(job, load)
         except RunError as error:
             if "is using this run" not in str(error) or time.monotonic() > deadline:
                 raise

@@ -16,6 +16,7 @@ from torch import Tensor
 
 import nanotx
 from nanotx import disk
+from nanotx.config.registry import LoadedFile
 from nanotx.config.toml import write_toml
 from nanotx.errors import ConfigError, RunError
 from nanotx.files import read_regular
@@ -28,6 +29,7 @@ from nanotx.runs.checkpoint import MANIFEST, digest, holds_only, listed
 from nanotx.runs.folder import PACK
 from nanotx.runs.formats import FORMAT
 from nanotx.runs.load import LoadedRun
+from nanotx.runs.loaded_files import KEY, RecordedFile, to_record
 
 Files = dict[str, bytes | dict[str, Tensor]]
 """Files by name: bytes, or tensors, which are written as safetensors without a copy of them all."""
@@ -40,7 +42,7 @@ TIME = (1980, 1, 1, 0, 0, 0)
 
 
 def write_pack(
-    run: LoadedRun, target: Path, plugins: Sequence[Path] = (), overwrite: bool = False, origin: str = ""
+    run: LoadedRun, target: Path, plugins: Sequence[LoadedFile] = (), overwrite: bool = False, origin: str = ""
 ) -> dict[str, int]:
     """Write a pack that appears complete or not at all, and return the sizes of its files in bytes.
 
@@ -128,7 +130,7 @@ def write_zip(path: Path, folder: Path) -> None:
 # What a pack holds.
 
 
-def pack_files(run: LoadedRun, plugins: Sequence[Path] = (), origin: str = "") -> Files:
+def pack_files(run: LoadedRun, plugins: Sequence[LoadedFile] = (), origin: str = "") -> Files:
     """Return the files of a pack by name, but for the manifest and the card."""
     about = {
         "format": FORMAT,
@@ -139,6 +141,9 @@ def pack_files(run: LoadedRun, plugins: Sequence[Path] = (), origin: str = "") -
         "corpus_sha256": run.corpus_sha256,
         "tokenizer_sha256": run.tokenizer.digest,
     }
+    own_files, recorded = plugin_files(plugins)
+    if recorded:
+        about[KEY] = to_record(recorded)
     files: Files = {
         "model.safetensors": to_canonical(run.model, dict(run.model.named_parameters())),
         "recipe.toml": write_toml(run.recipe).encode("utf-8"),
@@ -147,8 +152,7 @@ def pack_files(run: LoadedRun, plugins: Sequence[Path] = (), origin: str = "") -
     }
     if buffers := Buffers(run.model).saved():
         files[valid.BUFFERS] = buffers
-    files |= plugin_files(plugins) if origin else beside(Path(run.folder)) | plugin_files(plugins)
-    return files
+    return files | own_files if origin else files | beside(Path(run.folder)) | own_files
 
 
 def run_name(run: LoadedRun) -> str:
@@ -178,20 +182,19 @@ def beside(folder: Path) -> Files:
     return files
 
 
-def plugin_files(plugins: Sequence[Path]) -> Files:
-    """Return files of the user's own under the names that a pack gives them.
+def plugin_files(plugins: Sequence[LoadedFile]) -> tuple[Files, list[RecordedFile]]:
+    """Return files of the user's own under the names that a pack gives them, and what the pack records of them.
 
     Raises:
         ConfigError: the name of one of them is not plain, or two have the same.
-        RunError: one cannot be read.
     """
-    files = Files()
-    for path in plugins:
-        name = f"plugin-{path.name}"
+    files, recorded = Files(), []
+    for plugin in dict.fromkeys(plugins):
+        name = f"plugin-{plugin.path.name}"
         if not packed.PLUGIN.fullmatch(name) or name in files:
-            raise ConfigError(f"--load {path}: a pack holds plug-ins by name, once each, in letters, digits, - and _.")
-        try:
-            files[name] = read_regular(path, valid.TEXT)
-        except OSError as error:
-            raise RunError(f"--load {path}: cannot be read: {error.strerror}.") from None
-    return files
+            raise ConfigError(
+                f"--load {plugin.path}: a pack holds plug-ins by name, once each, in letters, digits, - and _."
+            )
+        files[name] = plugin.content
+        recorded.append(RecordedFile(name=plugin.path.name, sha256=plugin.sha256, copy=name, parts=plugin.parts))
+    return files, recorded

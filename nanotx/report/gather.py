@@ -9,9 +9,10 @@ from nanotx.errors import NanotxError, RunError, UnknownPart
 from nanotx.report.curves import Log, read_log
 from nanotx.report.passage import Passage, Subject, try_passage
 from nanotx.report.recipe_rows import Field, recipe_fields
+from nanotx.runs import load
 from nanotx.runs.folder import RunFolder
 from nanotx.runs.formats import read_saved_recipe
-from nanotx.runs.load import load
+from nanotx.runs.loaded_files import files_wanted
 from nanotx.runs.run_table import RunRow, read_run
 from nanotx.runs.valid import read_json
 from nanotx.tokenizers import load as load_tokenizer
@@ -67,7 +68,10 @@ def dataset_of(run: RunReport) -> Dataset | None:
             run.notes.append("The corpus is another text now: there are no reference lines and no passage.")
             return None
     except UnknownPart:
-        run.notes.append("A part is not loaded (--load FILE.py): reference lines, passage and attention are left out.")
+        wanted = files_wanted(folder.path)
+        run.notes.append(
+            f"A part is not loaded (--load FILE.py): reference lines, passage and attention are left out.{wanted}"
+        )
     except (NanotxError, OSError) as error:
         run.notes.append(f"Reference lines, passage and attention are left out: {error}")
     else:
@@ -78,11 +82,11 @@ def dataset_of(run: RunReport) -> Dataset | None:
 def look_from_disk(run: RunReport, dataset: Dataset) -> None:
     """Add the passage, read by the model of the newest checkpoint."""
     try:
-        loaded = load(run.name)
+        loaded = load.read_run(run.name)
     except (NanotxError, OSError) as error:
         run.notes.append(f"The passage and the attention maps are left out: {error}")
         return
     subject = Subject(model=loaded.model, codec=loaded.tokenizer, held_out=dataset.eval_texts["val"])
     run.passage, notes = try_passage(subject)
     run.passage_step = loaded.step
-    run.notes += notes
+    run.notes += [*loaded.remarks, *notes]

@@ -11,6 +11,7 @@ from nanotx.config.schema import to_table
 from nanotx.errors import RunError
 from nanotx.nn.canonical import to_canonical
 from nanotx.runs import valid
+from nanotx.runs.loaded_files import naming_edits
 from nanotx.runs.metrics_log import Row
 from nanotx.runs.record import RunRecord
 from nanotx.runs.replay import NUMBERS, Replay, counting, weights
@@ -107,6 +108,12 @@ def tokenizers(first: RunRecord, other: RunRecord) -> tuple[str, str]:
     return first.codec.digest, other.codec.digest
 
 
+def loaded_files(first: RunRecord, other: RunRecord) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the digests of the files that --load imported, by the names of their copies."""
+    mine, theirs = ({file.copy: file.sha256 for file in record.segments[-1].loaded} for record in (first, other))
+    return mine, theirs
+
+
 FILES = ("model.safetensors", "optimizer.safetensors", "ema.safetensors", valid.BUFFERS)
 """Files of a checkpoint that a step changes."""
 
@@ -131,6 +138,7 @@ class Comparison:
     first_mismatch: tuple[int | None, int | None]  # of each run: the first repeated step that differs from its log
     recorded: int | None  # the first step whose logged numbers differ
     saved: dict[int, str]  # how the checkpoints of a step differ, by step
+    edited: list[str]  # which files are not those that the runs were trained with
 
     @property
     def equal(self) -> bool:
@@ -146,10 +154,12 @@ def search(first: RunRecord, other: RunRecord, last: int) -> Comparison:
         DataError: a corpus cannot be read.
     """
     begin, saved = common(first, other, last)
+    edited = [*first.edits_between(begin, last), *other.edits_between(begin, last)]
     end, divergence = begin, None
     first_mismatch: tuple[int | None, int | None] = None, None
     if begin < last:  # otherwise there is nothing to repeat
-        mine, theirs = Replay(first, begin), Replay(other, begin)
+        with naming_edits(edited):
+            mine, theirs = Replay(first, begin), Replay(other, begin)
         with counting(last) as show_step:
             divergence = walk(mine, theirs, last, show_step)
         end, first_mismatch = mine.step, (mine.first_mismatch, theirs.first_mismatch)
@@ -161,6 +171,7 @@ def search(first: RunRecord, other: RunRecord, last: int) -> Comparison:
         first_mismatch=first_mismatch,
         recorded=first_recorded(first, other, last),
         saved=saved,
+        edited=edited,
     )
 
 

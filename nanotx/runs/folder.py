@@ -42,12 +42,13 @@ class RunFolder:
         self.samples = path / "samples.txt"  # every text sampled during training
         self.summary = path / "summary.json"  # results
         self.report = path / "report.html"  # all of it as a page
+        self.code = path / "code"  # copies of the files that --load imported
 
     @property
     def files(self) -> list[Path]:
         """All files that a run writes, the largest first."""
         own = [self.checkpoints, self.metrics, self.samples, self.summary, self.tokenizer, self.recipe]
-        return [*own, self.path / "speedrun.json", self.report]
+        return [*own, self.path / "speedrun.json", self.report, self.code]
 
     @property
     def is_run(self) -> bool:

@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from nanotx.config.toml import read_config, read_toml
-from nanotx.errors import RunError
+from nanotx.errors import ConfigError, RunError, UnknownPart
 from nanotx.recipe import Recipe
+from nanotx.runs.loaded_files import edits_in, files_wanted, with_edits
 
 FORMAT = 4
 """Written to each checkpoint's trainer.json.
@@ -42,9 +43,15 @@ def read_saved_recipe(path: Path) -> Recipe:
     Raises:
         ConfigError: the file is unreadable or holds no valid recipe.
         RunError: an older nanotx wrote it.
+        UnknownPart: it names a part that is not there; says which file the run was trained with.
     """
     train = read_toml(path).get("train")
     if isinstance(train, dict) and "batch" in train:  # every recipe of format 2 has it, and no later one
         check_format(path, 2)
-    recipe: Recipe = read_config(Recipe, path)
+    try:
+        recipe: Recipe = read_config(Recipe, path)
+    except UnknownPart as error:
+        raise UnknownPart(f"{error}{files_wanted(path.parent)}") from None
+    except ConfigError as error:
+        raise type(error)(with_edits(error, edits_in(path.parent))) from None
     return recipe

@@ -1,12 +1,13 @@
 """Load a run: its model, its tokenizer and its recipe, ready to generate."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
-from nanotx.errors import ConfigError, RunError
+from nanotx.errors import ConfigError, RunError, RunWarning
 from nanotx.generation import Generation, Sampling
 from nanotx.generation.text import bias_by_id, check_texts, token_ids
 from nanotx.nn.transformer import Transformer
@@ -14,6 +15,7 @@ from nanotx.recipe import Recipe
 from nanotx.runs import checkpoint, packed, valid
 from nanotx.runs.folder import RunFolder, is_pack, not_a_run
 from nanotx.runs.formats import read_saved_recipe
+from nanotx.runs.loaded_files import describe_edits, edits, naming_edits, read_record
 from nanotx.runs.resume import check_tokenizer, load_model
 from nanotx.runs.trainer_state import read_state
 from nanotx.tokenizers import Codec
@@ -31,6 +33,7 @@ class LoadedRun:
     step: int
     folder: str  # as it was given
     corpus_sha256: str = ""  # of its corpus
+    remarks: tuple[str, ...] = ()  # which files with its parts are not those that it was trained with
 
     def generate(
         self,
@@ -167,10 +170,20 @@ def check_draft(loaded: LoadedRun, draft_model: LoadedRun) -> None:
 def load(folder: str | Path, step: int | None = None) -> LoadedRun:
     """Load a run, on the CPU, from its newest valid checkpoint, or from the checkpoint of a step; or load a pack.
 
+    A `RunWarning` says so where a file with a part of the model is not the one that the run was trained with.
+
     Raises:
         RunError: there is no run, no such checkpoint, or no valid one; says which.
         UnknownPart: its recipe names a part that must be supplied by --load FILE.py.
     """
+    loaded = read_run(folder, step)
+    for remark in loaded.remarks:
+        warnings.warn(remark, RunWarning, stacklevel=2)
+    return loaded
+
+
+def read_run(folder: str | Path, step: int | None = None) -> LoadedRun:
+    """Load a run as `load` does, without a warning: what there is to say is in its `remarks`."""
     if is_pack(Path(folder)):
         return load_pack(Path(folder), str(folder), step)
     run = RunFolder(Path(folder))
@@ -182,19 +195,22 @@ def load(folder: str | Path, step: int | None = None) -> LoadedRun:
 def read_loaded(run: RunFolder, folder: str, step: int | None) -> LoadedRun:
     """Load a run from a checkpoint that no save replaces meanwhile."""
     path = find_checkpoint(run, folder, step)
-    recipe, tokenizer = read_parts(path)
     state = read_state(path)
-    check_tokenizer(path, state, tokenizer)
-    # The run was evaluated with the average of its weights, if it kept one.
-    weights = path / ("ema.safetensors" if recipe.train.ema_decay else "model.safetensors")
-    return LoadedRun(
-        model=read_model(weights, recipe, tokenizer),
-        tokenizer=tokenizer,
-        recipe=recipe,
-        step=int(path.name.removeprefix("step-")),
-        folder=folder,
-        corpus_sha256=state["corpus_sha256"],
-    )
+    remarks = describe_edits(edits(read_record(path, state)), run.path)
+    with naming_edits(remarks):
+        recipe, tokenizer = read_parts(path)
+        check_tokenizer(path, state, tokenizer)
+        # The run was evaluated with the average of its weights, if it kept one.
+        weights = path / ("ema.safetensors" if recipe.train.ema_decay else "model.safetensors")
+        return LoadedRun(
+            model=read_model(weights, recipe, tokenizer),
+            tokenizer=tokenizer,
+            recipe=recipe,
+            step=int(path.name.removeprefix("step-")),
+            folder=folder,
+            corpus_sha256=state["corpus_sha256"],
+            remarks=remarks,
+        )
 
 
 def load_pack(path: Path, folder: str, step: int | None) -> LoadedRun:
@@ -208,17 +224,22 @@ def load_pack(path: Path, folder: str, step: int | None) -> LoadedRun:
         about = packed.read_about(files)
         if step not in (None, about["step"]):
             raise RunError(f"{folder}: a pack of step {about['step']:,}; it holds no step {step}.")
-        recipe, tokenizer = read_parts(files)
-        if tokenizer.digest != about["tokenizer_sha256"]:
-            raise RunError(f"{folder}: its tokenizer is not the one that the run was trained with; the digests differ.")
-        return LoadedRun(
-            model=read_model(files / "model.safetensors", recipe, tokenizer),
-            tokenizer=tokenizer,
-            recipe=recipe,
-            step=about["step"],
-            folder=folder,
-            corpus_sha256=about["corpus_sha256"],
-        )
+        remarks = describe_edits(edits(read_record(path, about)), path)
+        with naming_edits(remarks):
+            recipe, tokenizer = read_parts(files)
+            if tokenizer.digest != about["tokenizer_sha256"]:
+                raise RunError(
+                    f"{folder}: its tokenizer is not the one that the run was trained with; the digests differ."
+                )
+            return LoadedRun(
+                model=read_model(files / "model.safetensors", recipe, tokenizer),
+                tokenizer=tokenizer,
+                recipe=recipe,
+                step=about["step"],
+                folder=folder,
+                corpus_sha256=about["corpus_sha256"],
+                remarks=remarks,
+            )
 
 
 def read_parts(path: Path) -> tuple[Recipe, Codec]:

@@ -15,6 +15,7 @@ from nanotx.recipe import Recipe
 from nanotx.runs import checkpoint, valid
 from nanotx.runs.folder import RunFolder, not_a_run
 from nanotx.runs.formats import read_saved_recipe
+from nanotx.runs.loaded_files import RecordedFile, describe_edits, edits, read_record
 from nanotx.runs.metrics_log import Row, read
 from nanotx.runs.resume import tokenizer_of
 from nanotx.runs.resume_check import leaves
@@ -31,6 +32,7 @@ class Segment:
     recipe: Recipe
     codec: Codec
     corpus_sha256: str  # of its corpus, from one of its checkpoints; "" if it left none
+    loaded: tuple[RecordedFile, ...] = ()  # files that it imported by --load, from the same checkpoint
 
 
 class RunRecord:
@@ -91,11 +93,13 @@ class RunRecord:
             paths = [path for step, path in self.checkpoints.items() if begin < step <= end][-1:]
             recipe = read_saved_recipe(paths[0] / "recipe.toml") if paths else self.recipe_before(end)
             steps = self.begun.get(int(begin), recipe.train.steps)
+            state = read_state(paths[0]) if paths else {"corpus_sha256": ""}
             segment = Segment(
                 begin=int(begin),
                 recipe=replace(recipe, train=replace(recipe.train, steps=steps)),
                 codec=load(paths[0] / "tokenizer.json") if paths else self.codec,
-                corpus_sha256=read_state(paths[0])["corpus_sha256"] if paths else "",
+                corpus_sha256=state["corpus_sha256"],
+                loaded=read_record(self.folder.path, state),
             )
             segments.append(segment)
         return segments
@@ -131,6 +135,13 @@ class RunRecord:
     def segment_at(self, step: int) -> Segment:
         """Return the segment that contains a step."""
         return next((segment for segment in reversed(self.segments) if segment.begin < step), self.segments[0])
+
+    def edits_between(self, begin: int, end: int) -> tuple[str, ...]:
+        """Return a sentence for each imported file that is not the one that took some of the steps after `begin`."""
+        segments = [segment for segment in self.segments if segment.begin < end]
+        passed = [self.segment_at(begin + 1), *(segment for segment in segments if segment.begin > begin)]
+        recorded = dict.fromkeys(file for segment in passed for file in segment.loaded)
+        return describe_edits(edits(recorded), self.folder.path)
 
     def texts(self, segment: Segment) -> Dataset:
         """Return the dataset of a segment; it is read once.

@@ -21,6 +21,7 @@ from nanotx.recipe import BUDGETS, Recipe
 from nanotx.runs import checkpoint, valid
 from nanotx.runs.folder import RunFolder
 from nanotx.runs.formats import read_saved_recipe
+from nanotx.runs.loaded_files import edits, load_flags, read_record
 from nanotx.runs.metrics_log import Row, read
 
 MACHINE = {"device", "dtype", "threads", "compile", "deterministic"}
@@ -177,11 +178,12 @@ def survey(folder: RunFolder, allow_mismatch: bool = False) -> Survey:
 
     Args:
         folder: of the run.
-        allow_mismatch: accept a recipe.toml that was edited by hand.
+        allow_mismatch: accept a recipe.toml that was edited by hand, and files that were edited.
 
     Raises:
         RunError: checkpoints are missing, cannot be read, or are a link to another folder; says which.
-        ConfigError: recipe.toml is damaged, or differs from the checkpoint's; says what to do.
+        ConfigError: recipe.toml is damaged, or differs from the checkpoint's, or a file that --load imports is not the
+            one that the run was trained with; says what to do.
     """
     if not folder.is_run:
         return Survey()
@@ -192,7 +194,9 @@ def survey(folder: RunFolder, allow_mismatch: bool = False) -> Survey:
         check_explained(folder, skipped)
         recorded: Recipe | None = None if is_blank(folder.recipe) else read_saved_recipe(folder.recipe)
         return Survey(steps=steps, skipped=skipped, recipe=recorded)
-    recipe, notes = recipe_of(folder, newest)
+    notes = check_code(folder, newest, allow_mismatch)
+    recipe, more = recipe_of(folder, newest)
+    notes += more
     before = read_saved_recipe(newest / "recipe.toml")
     if not allow_mismatch:
         check_edits(folder, newest, before, recipe)
@@ -209,6 +213,21 @@ def check_own(folder: RunFolder) -> None:
             f"checkpoints there. Give this run its own: rm {here} && cp -a {there} {here}; or move the whole run "
             "and link its folder. Reading it (sample, eval, verify, show) works without that."
         )
+
+
+def check_code(folder: RunFolder, path: Path, allow_mismatch: bool) -> list[str]:
+    """Return a message for each file that is not the one that a checkpoint's run was trained with.
+
+    Raises:
+        ConfigError: there is such a file, without `allow_mismatch`; says what to type.
+    """
+    edited = edits(read_record(path / "trainer.json", valid.read_json(path / "trainer.json")))
+    lines = [edit.describe(folder.path) for edit in edited]
+    if edited and not allow_mismatch:
+        flags = load_flags([edit.recorded for edit in edited], folder.path)
+        old = f"To continue with that one: {flags}; with" if flags else "No copy of it is there: bring it back; or with"
+        raise ConfigError(f"--resume: {' '.join(lines)} {old} the edited file: --allow-mismatch.")
+    return lines
 
 
 def recipe_of(folder: RunFolder, path: Path) -> tuple[Recipe, list[str]]:

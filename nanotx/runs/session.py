@@ -8,6 +8,7 @@ from pathlib import Path
 import nanotx
 from nanotx import disk
 from nanotx.config.plugins import plugin_error
+from nanotx.config.registry import load_file
 from nanotx.config.schema import fields
 from nanotx.config.toml import write_toml
 from nanotx.data.corpus import Corpus, Unavailable
@@ -34,6 +35,7 @@ from nanotx.runs.checkpoint import clear_temporary
 from nanotx.runs.folder import RunFolder, locked
 from nanotx.runs.history import error, extent, rate
 from nanotx.runs.initial_weights import Source, describe, read_source, take_weights
+from nanotx.runs.loaded_files import RecordedFile, keep_copies
 from nanotx.runs.metrics_log import MetricsLog, read
 from nanotx.runs.resume import check_corpus, resume_run, tokenizer_of
 from nanotx.runs.resume_check import Survey, changes, check_resumable, recipe_digest, recorded_budget, set_aside
@@ -117,6 +119,7 @@ class Session:
         self.recipe = recipe = replace(recipe, compile=self.compiles(recipe, model, machine))
         self.trainer = Trainer(recipe, model, self.texts.windows, machine)
         self.kept: set[Path] = set()  # old checkpoints that are not removed, because files were added to them
+        self.loaded: list[RecordedFile] = []  # files that --load imported; recorded in checkpoints and in the summary
         if recipe.train.micro_batch_size == "auto":
             train = replace(recipe.train, micro_batch_size=largest_micro_batch(self.trainer))
             self.recipe = self.trainer.recipe = replace(recipe, train=train)
@@ -256,6 +259,7 @@ class Session:
             )
         if warning := warmup_warning(self.recipe.schedule, self.recipe.train.steps):
             self.remarks.append(warning)
+        self.keep_loaded_files()
         changed = self.changed()
         if not changed:
             self.write_recipe()
@@ -279,7 +283,7 @@ class Session:
             if run.saved:
                 # the last evaluation came after the last checkpoint, and may be the best
                 self.note_kept(prune(self.trainer, self.folder, run.saved, self.proven))
-            figures = summarize(self.trainer, self.texts, self.peak, self.budget)
+            figures = summarize(self.trainer, self.texts, self.peak, self.budget, self.loaded)
             write_atomic(self.folder.summary, json.dumps(figures, indent=1, allow_nan=False) + "\n")
             run.publish({"event": "end", "step": progress.step, "complete": figures["complete"]})
             files.flush()
@@ -288,8 +292,8 @@ class Session:
             run.close()
             log.close()
             if self.leaves_nothing:
-                for file in (self.folder.metrics, self.folder.tokenizer, self.folder.recipe):
-                    file.unlink(missing_ok=True)
+                for path in (self.folder.metrics, self.folder.tokenizer, self.folder.recipe, self.folder.code):
+                    disk.remove(path)
         return self.print_next_steps(stopped=run.stopping)
 
     def training_run(self, files: RunFiles) -> TrainingRun:
@@ -380,6 +384,15 @@ class Session:
                 self.texts.codec.save(self.folder.tokenizer)
             except TokenizerError as error:  # the disk refused
                 raise RunError(f"{error} Free some space, or repair the folder, and continue with --resume.") from None
+
+    def keep_loaded_files(self) -> None:
+        """Write a copy of each file that --load imported into the run's folder."""
+        files = list(dict.fromkeys(load_file(path) for path in self.options.load))
+        self.loaded = keep_copies(files, self.folder)
+        for file in files:
+            if file.neighbours:
+                names = ", ".join(file.neighbours)
+                self.remarks.append(f"{file.path.name} imports {names}, of which the run keeps no copy; keep them.")
 
     def changed(self) -> list[Row]:
         """Return the row of changes to the checkpoint's recipe, if there are any, and print them."""
@@ -485,16 +498,14 @@ class Session:
         except (EndAtOnce, KeyboardInterrupt, GeneratorExit):
             raise
         except BaseException as error:  # a library written in Rust panics with a class that is no Exception
-            folder = shell_quoted(self.folder.path)
-            self.display.say(
-                f"warning: no {self.folder.report.name}: {failure(error)} nanotx report {folder} tries again."
-            )
+            again = f"nanotx report {shell_quoted(self.folder.path)}{self.own_flags()}"
+            self.display.say(f"warning: no {self.folder.report.name}: {failure(error)} {again} tries again.")
 
     def save(self) -> None:
         """Write a checkpoint, after the rows of the steps before it are flushed to the disk."""
         self.check_place()
         self.files.sync()
-        self.note_kept(save(self.trainer, self.folder, self.texts, self.proven, self.check_place))
+        self.note_kept(save(self.trainer, self.folder, self.texts, self.proven, self.check_place, self.loaded))
 
     def note_kept(self, paths: list[Path]) -> None:
         """Warn once about each old checkpoint that is kept because it holds files that nanotx did not write."""
@@ -507,10 +518,14 @@ class Session:
                 "files that nanotx did not write. Remove it, or move it to another folder."
             )
 
+    def own_flags(self) -> str:
+        """Return the flags that import the user's files again, for a command to print."""
+        return "".join(f" --load {shell_quoted(file)}" for file in self.options.load)
+
     def print_next_steps(self, stopped: bool) -> int:
         """Print the results and how to continue; the last line is a command."""
         scores, folder = self.trainer.progress.scores, shell_quoted(self.folder.path)
-        own = "".join(f" --load {shell_quoted(file)}" for file in self.options.load)
+        own = self.own_flags()
         watched = "".join(f" --callback {shell_quoted(text)}" for text in self.options.callback)
         step = self.trainer.progress.step
         if stopped and (step < self.recipe.train.steps or self.trainer.progress.eval_pending):

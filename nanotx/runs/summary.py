@@ -3,6 +3,7 @@
 import importlib.metadata
 import math
 import platform
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ import nanotx
 from nanotx.hardware.device import Machine
 from nanotx.nn.transformer import Transformer
 from nanotx.recipe import Recipe
+from nanotx.runs.loaded_files import KEY, RecordedFile, to_record
 from nanotx.training.budget import step_cost
 from nanotx.training.dataset import Dataset
 from nanotx.training.trainer import Row, Trainer
@@ -18,7 +20,9 @@ from nanotx.training.trainer import Row, Trainer
 Figures = dict[str, Any]
 
 
-def summarize(trainer: Trainer, texts: Dataset, peak: float, budget: Row) -> Figures:
+def summarize(
+    trainer: Trainer, texts: Dataset, peak: float, budget: Row, loaded: Sequence[RecordedFile] = ()
+) -> Figures:
     """Return the summary of a run so far. Non-finite numbers are None, because JSON has none.
 
     Args:
@@ -26,6 +30,7 @@ def summarize(trainer: Trainer, texts: Dataset, peak: float, budget: Row) -> Fig
         texts: its data.
         peak: the machine's measured peak in operations per second.
         budget: the columns of the run's start row that record its budget.
+        loaded: the files that --load imported.
     """
     recipe, progress, machine = trainer.recipe, trainer.progress, trainer.machine
     cost = step_cost(recipe.train, trainer.model, texts)
@@ -61,6 +66,7 @@ def summarize(trainer: Trainer, texts: Dataset, peak: float, budget: Row) -> Fig
         "tokenizer": recipe.tokenizer.part,
         "tokenizer_sha256": texts.codec.digest,
         "vocab_size": texts.codec.vocab_size,
+        **({KEY: to_record(loaded)} if loaded else {}),
         "versions": versions(),
     }
     return {

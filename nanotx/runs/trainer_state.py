@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from nanotx.optim.state import check_table as check_optimizer
 from nanotx.runs import checkpoint, valid
 from nanotx.runs.folder import RunFolder
 from nanotx.runs.formats import FORMAT, check_format
+from nanotx.runs.loaded_files import KEY, RecordedFile, read_record, to_record
 from nanotx.runs.valid import Proven
 from nanotx.training.dataset import Dataset
 from nanotx.training.trainer import Progress, Row, Trainer
@@ -30,11 +31,13 @@ def save(
     texts: Dataset,
     proven: Proven | None = None,
     check_place: Callable[[], None] = lambda: None,
+    loaded: Sequence[RecordedFile] = (),
 ) -> list[Path]:
     """Publish a checkpoint of this step, and remove those that are no longer needed.
 
     All its contents come from memory, not from the run's folder. Of the older ones, only those that verify are counted;
     `proven` remembers which do. Before any is removed, `check_place` raises if the folder is another run's by now.
+    `loaded` are the files that this process imported by --load.
 
     Returns:
         The checkpoints that are kept only because they contain more than was saved.
@@ -55,6 +58,7 @@ def save(
         "corpus_sha256": texts.sha256,
         "corpus_size": texts.size,
         "tokenizer": {"part": texts.codec.part, "sha256": texts.codec.digest},
+        **({KEY: to_record(loaded)} if loaded else {}),
     }
     others = {"ema.safetensors": trainer.eval_weights()} if trainer.ema else {}
     if buffers := trainer.buffers.saved():
@@ -163,6 +167,7 @@ def read_state(path: Path) -> dict[str, Any]:
         raise RunError(f"{file}: progress.best.{wrong[0]}: expected a number, got {best.get(wrong[0])!r:.60}.")
     for name in TOKENIZER.keys() - state["tokenizer"].keys():
         raise RunError(f"{file}: tokenizer.{name} is missing.")
+    read_record(file, state)
     if f"step-{state['progress'].get('step')}" != path.name:
         raise RunError(f"{file}: it is of step {state['progress'].get('step')}, in a folder called {path.name}.")
     return state

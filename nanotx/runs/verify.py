@@ -1,6 +1,6 @@
 """Verify a run's folder: recipe, tokenizer, checkpoints, metrics log, summary, and the recorded validation loss."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from nanotx.nn.transformer import Transformer
 from nanotx.recipe import Recipe
 from nanotx.runs.folder import RunFolder
 from nanotx.runs.formats import read_saved_recipe
+from nanotx.runs.loaded_files import copy_of, edits_in, read_record, with_edits
 from nanotx.runs.metrics_log import Row, lines_of, read, row_of
 from nanotx.runs.resume import check_tokenizer, load_model, load_weights, without_loss
 from nanotx.runs.trainer_state import read_state, strict
@@ -41,8 +42,14 @@ class Check:
         return table.pop("figures") | table
 
 
-def attempt(name: str, action: Callable[[], str]) -> Check:
+def attempt(name: str, action: Callable[[], str], edited: Sequence[str] = ()) -> Check:
     """Run a check: it holds if the action returns, with the details, and fails if it raises a NanotxError.
+
+    Args:
+        name: of the check.
+        action: the check.
+        edited: a sentence for each file that has been edited since the run was trained; the action depends on it, so
+            where there is one an error shows nothing about the run.
 
     Raises:
         UnknownPart: a recipe names a part that needs --load FILE.py.
@@ -52,17 +59,37 @@ def attempt(name: str, action: Callable[[], str]) -> Check:
     except UnknownPart:
         raise
     except NanotxError as error:
-        return Check(name=name, result="fails", detail=str(error))
+        return Check(name=name, result="not made" if edited else "fails", detail=with_edits(error, edited))
 
 
-def check_recipe(folder: RunFolder) -> Check:
-    """Check that the recipe can be read."""
+def check_copies(folder: RunFolder, path: Path) -> Check | None:
+    """Check that the run's copies of the files that --load imported are unchanged; None where it was trained without.
+
+    Args:
+        folder: the run's folder.
+        path: its newest valid checkpoint, which records them.
+    """
+    recorded = read_record(path / "trainer.json", read_json(path / "trainer.json"))
+    if not recorded:
+        return None
+
+    def compare() -> str:
+        for file in recorded:
+            if copy_of(file, folder.path) is None:
+                raise RunError(f"{folder.code / file.copy}: missing, or not the file that the run was trained with.")
+        return ", ".join(f"{file.copy}, SHA-256 {file.sha256[:12]}..." for file in recorded)
+
+    return attempt(folder.code.name, compare)
+
+
+def check_recipe(folder: RunFolder, edited: Sequence[str] = ()) -> Check:
+    """Check that the recipe can be read; `edited` as for `attempt`."""
 
     def read() -> str:
         recipe = read_saved_recipe(folder.recipe)
         return f"{recipe.corpus.part}, {recipe.tokenizer.part}, {recipe.train.steps:,} steps"
 
-    return attempt("recipe.toml", read)
+    return attempt("recipe.toml", read, edited)
 
 
 def check_tokenizer_file(folder: RunFolder) -> tuple[Check, Codec | None]:
@@ -91,7 +118,7 @@ def check_checkpoint(path: Path, codec: Codec | None) -> Iterator[Check]:
     files = attempt(f"{path.name} files", partial(check_digests, path))
     yield files
     if files.result == "holds":
-        yield attempt(f"{path.name} weights", partial(check_weights_fit, path))
+        yield attempt(f"{path.name} weights", partial(check_weights_fit, path), edits_in(path))
         yield attempt(f"{path.name} tokenizer", partial(check_tokenizers_agree, path, codec))
 
 
@@ -232,6 +259,8 @@ def check_val_loss(folder: RunFolder, sound: list[Path], where: EvalMachine) -> 
     path = next((path for path in sound if losses.get(path.name) is not None), None)
     if path is None:
         return Check(name=NAME, result="not made", detail="no valid checkpoint is of a step that was evaluated")
+    if edited := edits_in(path):
+        return Check(name=NAME, result="not made", detail=" ".join(edited))
     recipe = read_saved_recipe(path / "recipe.toml")
     try:
         machine, codec = where.machine(recipe), load(path / "tokenizer.json")

@@ -16,7 +16,7 @@ from nanotx.config.flags import argument, option, parse, repeated
 from nanotx.config.registry import load_file
 from nanotx.config.schema import check_min
 from nanotx.errors import LawBroken, printable
-from nanotx.runs.diff import Comparison, Divergence, check_shapes, corpora, recipes, search, tokenizers
+from nanotx.runs.diff import Comparison, Divergence, check_shapes, corpora, loaded_files, recipes, search, tokenizers
 from nanotx.runs.folder import RunFolder
 from nanotx.runs.record import RunRecord
 from nanotx.runs.replay import NUMBERS
@@ -63,6 +63,7 @@ def run(argv: list[str]) -> int:
         for reason in record.skipped:
             print_line(f"skipped: {reason}")
     print_recipe_differences(first, second)
+    print_code_differences(first, second)
     check_shapes(first, second)
     last = flags.step or min(first.last, second.last)
 
@@ -108,6 +109,18 @@ def print_recipe_differences(first: RunRecord, second: RunRecord) -> None:
         )
 
 
+def print_code_differences(first: RunRecord, second: RunRecord) -> None:
+    """Print whether two runs were trained with the same files of the user, if one of them was trained with any."""
+    left, right = loaded_files(first, second)
+    if left or right:
+        same = sorted(left.values()) == sorted(right.values())
+        texts = [
+            ", ".join(f"{name} SHA-256 {digest[:12]}..." for name, digest in each.items()) or "none"
+            for each in (left, right)
+        ]
+        print_line(f"files of --load: {f'the same, {texts[0]}' if same else ' and '.join(texts)}")
+
+
 def format_value(value: Any) -> str:
     """Return a value of a recipe as short text."""
     text = "-" if value is None else printable(str(value))
@@ -127,6 +140,8 @@ def print_first_difference(first: RunRecord, second: RunRecord, comparison: Comp
     if comparison.begin:
         print_line(f"checkpoints of step {comparison.begin}: no bit differs")
     origin = f"from the checkpoints of step {comparison.begin}" if comparison.begin else "from the initial weights"
+    for line in comparison.edited:
+        print_line(line)
     for name, first_mismatch in zip(names, comparison.first_mismatch, strict=True):
         if first_mismatch:
             print_line(f"{name}, repeated {origin}: step {first_mismatch} differs from its metrics.jsonl")
@@ -168,6 +183,7 @@ def to_json(first: RunRecord, second: RunRecord, comparison: Comparison) -> dict
         "recipe": {key: list(values) for key, values in recipes(first, second).items()},
         "corpus_sha256": corpora(first, second),
         "tokenizer_sha256": tokenizers(first, second),
+        "loaded_files": loaded_files(first, second),
         "journal_step": comparison.recorded,
         "checkpoints": comparison.saved,
         "from_step": comparison.begin,

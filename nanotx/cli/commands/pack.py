@@ -46,16 +46,16 @@ def run(argv: list[str]) -> int:
     flags = parse(Flags, argv, "nanotx pack")
     if is_pack(Path(flags.folder)):
         raise ConfigError(f"{flags.folder}: a pack already; copy it, or pack the run that it was made from.")
-    for file in flags.load:
-        load_file(file)
+    plugins = [load_file(file) for file in flags.load]
     loaded = load(flags.folder, flags.step)
     if flags.step is None:
         report_unfinished(loaded, flags.load)
     target = Path(flags.path or f"{run_name(loaded)}.zip")
-    sizes = write_pack(loaded, target, [Path(file) for file in flags.load], flags.overwrite)
+    sizes = write_pack(loaded, target, plugins, flags.overwrite)
     total = sum(sizes.values())
     sys.stdout.write(f"{target}: step {loaded.step:,}, {len(sizes)} files, {total:,} bytes: {', '.join(sizes)}\n")
     if place := getattr(loaded.recipe.corpus, "path", ""):
         sys.stdout.write(f"recipe.toml, README.md and the logs name the corpus by its path here, {place}\n")
-    sys.stdout.write(f"nanotx sample {shell_quoted(target)}\n")
+    own = "".join(f" --load {shell_quoted(file)}" for file in flags.load)
+    sys.stdout.write(f"nanotx sample {shell_quoted(target)}{own}\n")
     return 0

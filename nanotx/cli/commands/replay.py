@@ -16,6 +16,7 @@ from nanotx.config.registry import load_file
 from nanotx.config.schema import check_min
 from nanotx.errors import LawBroken, printable
 from nanotx.runs.folder import RunFolder, is_pack, not_a_run
+from nanotx.runs.loaded_files import naming_edits
 from nanotx.runs.record import RunRecord
 from nanotx.runs.replay import NUMBERS, Change, Observed, Replay, Window, by_layer, counting, observe, same
 from nanotx.runs.trainer_state import strict
@@ -74,17 +75,26 @@ def run(argv: list[str]) -> int:
     print_line(f"{flags.folder}, step {flags.step} of {record.last} recorded, repeated from {origin}")
     recorded = record.steps[flags.step]
     mismatch = replayed.first_mismatch or (None if bit_equal(observed, recorded) else flags.step)
+    edited = record.edits_between(begin, flags.step)
+    for line in edited:
+        print_line(line)
     if mismatch:
+        why = "" if edited else f": {OTHER_CAUSES}"
         print_line(
-            f"step {mismatch} differs from metrics.jsonl, so what follows is not to the bit what the run did: it had "
-            "another machine, torch, nanotx or text, a GPU without --deterministic, a callback that changed "
-            "weights, or its record was changed"
+            f"step {mismatch} differs from metrics.jsonl, so what follows is not to the bit what the run did{why}"
         )
     print_tables(observed, recorded, flags.by, replayed.trainer.recipe.train.grad_clip)
     if flags.json:
         head = {"run": flags.folder, "step": flags.step, "from_step": begin, "first_mismatch": mismatch}
         write_json(flags.json, head | to_json(observed, recorded))
     return LawBroken.exit_code if mismatch else 0
+
+
+OTHER_CAUSES = (
+    "it had another machine, torch, nanotx or text, a GPU without --deterministic, a callback that changed weights, or "
+    "its record was changed"
+)
+"""Why a repeated step may differ, where no file has been edited."""
 
 
 def bit_equal(observed: Observed, recorded: dict[str, Any]) -> bool:
@@ -97,7 +107,8 @@ def open_replay(flags: Flags) -> tuple[RunRecord, int, Replay]:
     record = RunRecord(flags.folder)
     record.check(flags.step)
     begin = record.newest(flags.step - 1)
-    return record, begin, Replay(record, begin)
+    with naming_edits(record.edits_between(begin, flags.step)):
+        return record, begin, Replay(record, begin)
 
 
 def print_line(line: str) -> None:

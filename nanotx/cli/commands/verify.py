@@ -20,12 +20,14 @@ from nanotx.errors import NanotxError, RunError, printable
 from nanotx.report.check import check_report
 from nanotx.runs import checkpoint
 from nanotx.runs.folder import RunFolder, not_a_run
+from nanotx.runs.loaded_files import edits_in
 from nanotx.runs.record import valid_checkpoints
 from nanotx.runs.verify import (
     Check,
     EvalMachine,
     attempt,
     check_checkpoint,
+    check_copies,
     check_metrics_log,
     check_recipe,
     check_summary,
@@ -87,10 +89,10 @@ def run(argv: list[str]) -> int:
 
 def all_checks(folder: RunFolder, where: EvalMachine) -> Iterator[Check]:
     """Yield every check of a run folder, in order."""
-    yield check_recipe(folder)
+    paths, valid, seen = checkpoint.steps(folder.checkpoints), list[Path](), set[Path]()
+    yield check_recipe(folder, edits_in(folder.path))
     tokenizer, codec = check_tokenizer_file(folder)
     yield tokenizer
-    paths, valid, seen = checkpoint.steps(folder.checkpoints), list[Path](), set[Path]()
     if not paths:
         yield Check(name="checkpoints", result="fails", detail=f"{folder.checkpoints}: there is no checkpoint")
     while left := [path for path in paths.values() if path not in seen]:
@@ -101,6 +103,8 @@ def all_checks(folder: RunFolder, where: EvalMachine) -> Iterator[Check]:
             continue
         yield from checks
         valid += [left[0]] if {check.result for check in checks} == {"holds"} else []
+    if valid and (code := check_copies(folder, valid[0])):
+        yield code
     yield check_metrics_log(folder, newest=max(checkpoint.steps(folder.checkpoints), default=0))
     if folder.summary.exists():  # a run that was killed has none
         yield check_summary(folder)
