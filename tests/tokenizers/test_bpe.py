@@ -14,9 +14,9 @@ from signing import signed
 from nanotx.errors import ConfigError, TokenizerError
 from nanotx.tokenizers import load
 from nanotx.tokenizers.bpe import Bpe, BpeCodec
-from nanotx.tokenizers.bpe.merging import PIECES, SHORT, PieceCache, merge_long, merge_short
+from nanotx.tokenizers.bpe.merging import PIECES, SHORT, PieceCache, merge_long, merge_piece, merge_short
 from nanotx.tokenizers.bpe.splitting import Splitter
-from nanotx.tokenizers.bpe.training import learn_merges
+from nanotx.tokenizers.bpe.training import count_pieces, learn_merges
 from nanotx.tokenizers.regexes import NAMED
 
 LETTERS = str.maketrans("0123456789", "abcdefghij")
@@ -149,6 +149,27 @@ def test_what_a_pattern_leaves_out_is_a_piece_of_its_own():
     assert Splitter("(a)b").pieces("xabab") == ["x", "ab", "ab"]
     codec = Bpe(vocab_size=257, pattern="[a-z]+").train(["ab"])
     assert codec.encode("ab, ab").tolist() == [256, 44, 32, 256]
+
+
+LOOKS_AROUND = [r"(?m)^\w|\w+|\W", r"(?<!\w)\w|\w+|\W"]
+"""Patterns that split some of their own pieces further, alone: they depend on what is before a piece."""
+
+
+@pytest.mark.parametrize("pattern", LOOKS_AROUND)
+@given(text=st.text(st.sampled_from("ab \n"), max_size=30))
+def test_piece_of_an_unnamed_pattern_is_not_split_again(pattern, text):
+    codec = BpeCodec(((97, 97), (97, 98), (256, 257)), pattern)
+    pieces = regex.findall(pattern, text)
+    if "".join(pieces) == text:
+        ranks = {pair: 256 + index for index, pair in enumerate(codec.merges)}
+        wanted = [token for piece in pieces for token in merge_piece(piece.encode(), ranks)]
+        assert codec.encode(text).tolist() == wanted
+
+
+def test_training_counts_the_pieces_of_an_unnamed_pattern_as_they_are():
+    text = "x ab\nx ab"
+    assert count_pieces([text], Splitter(LOOKS_AROUND[0])) == {b"x": 2, b" ": 2, b"ab": 2, b"\n": 1}
+    assert Bpe(vocab_size=257, pattern=LOOKS_AROUND[0]).train([text]).encode("x ab").tolist() == [120, 32, 256]
 
 
 def test_named_patterns_cut_as_published():

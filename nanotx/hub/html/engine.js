@@ -387,24 +387,18 @@ const Nanotx = (() => {
       });
     }
 
-    // As Python does it: each piece of a pattern that has no name is split once more by itself.
+    // Matches of the pattern, and what is between them.
     pieces(text) {
       if (!this.pattern) return [text];
-      const pieces = this.split(text);
-      return this.config.split_again ? pieces.flatMap((piece) => this.split(piece)) : pieces;
-    }
-
-    // Matches of the pattern, and what lies between them.
-    split(text) {
-      const found = [];
+      const pieces = [];
       let at = 0;
       for (const match of text.matchAll(this.pattern)) {
-        if (match.index > at) found.push(text.slice(at, match.index));
-        if (match[0]) found.push(match[0]);
+        if (match.index > at) pieces.push(text.slice(at, match.index));
+        if (match[0]) pieces.push(match[0]);
         at = match.index + match[0].length;
       }
-      if (at < text.length) found.push(text.slice(at));
-      return found;
+      if (at < text.length) pieces.push(text.slice(at));
+      return pieces;
     }
 
     // The earliest merge first, the leftmost of them first.

@@ -23,7 +23,6 @@ from nanotx.tokenizers.base import UNKNOWN
 from nanotx.tokenizers.bpe.tokenizer import BpeCodec
 from nanotx.tokenizers.byte import ByteCodec
 from nanotx.tokenizers.char import CharCodec
-from nanotx.tokenizers.regexes import name_of
 
 PARTS = {
     "embedding": ("tokens",),
@@ -128,7 +127,7 @@ def described_tokenizer(codec: Codec) -> Values:
         return values | {"alphabet": codec.alphabet, "unknown": codec.special_tokens.get(UNKNOWN)}
     if isinstance(codec, BpeCodec):
         merges = [list(pair) for pair in codec.merges]
-        pattern = {"pattern": translated(codec.source), "split_again": name_of(codec.source) == "own"}
+        pattern = {"pattern": translated(codec.source)}
         return values | pattern | {"merges": merges, "ids": list(codec.ids)}
     assert isinstance(codec, ByteCodec)
     return values

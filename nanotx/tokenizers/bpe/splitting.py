@@ -66,17 +66,24 @@ class Splitter:
         return last.isascii() and last.isalpha() and here.isascii() and not here.isalpha()
 
     def parts(self, text: str) -> list[str]:
-        """Split a text into parts; joined, they are the text. With a regex of the user's own, they are its pieces."""
+        """Split a text into parts; joined, they are the text. With a regex of the user's own, they are its pieces.
+
+        Such a piece is not split again: alone, a regex that depends on what is before it may split it further.
+        """
         if self._ascii is None:
             return self.pieces(text)
         return (LETTERS if self.quick(text) else BLANKS[self.name]).findall(text)
+
+    def pieces_of(self, part: str) -> list[str]:
+        """Split one of the `parts` of a text into pieces."""
+        return [part] if self._ascii is None else self.pieces(part)
 
     def quick(self, text: str) -> bool:
         """Return whether the seams of this text are the ends of its runs of letters."""
         return self._ascii is not None and text.isascii()
 
     def pieces(self, text: str) -> list[str]:
-        """Split a text, or a part of one, into pieces; joined, they are the text.
+        """Split a text, or a part of one with a named pattern, into pieces; joined, they are the text.
 
         Raises:
             TokenizerError: a regex of the user's own takes forever on this text, or leaves something out.

@@ -170,4 +170,5 @@ class BpeCodec(Codec):
 
     @cached_property
     def _memory(self) -> PieceCache:
-        return of_parts(self._splitter, of_pieces(self.merges, self.ids))
+        pieces = of_pieces(self.merges, self.ids)
+        return of_parts(self._splitter, pieces) if self.splittable else pieces  # otherwise a part is a piece

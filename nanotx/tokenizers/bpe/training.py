@@ -41,9 +41,8 @@ def count_pieces(texts: Iterable[str], splitter: Splitter) -> dict[bytes, int]:
 
 def _cut(parts: Counter[str], pieces: dict[str, int], splitter: Splitter) -> None:
     """Move the parts to the pieces."""
-    cut = splitter.pieces
     for part, count in parts.items():
-        for piece in cut(part):
+        for piece in splitter.pieces_of(part):
             pieces[piece] = pieces.get(piece, 0) + count
     parts.clear()
 
