@@ -481,7 +481,8 @@ class Session:
                     return f"No checkpoint can be written, and nothing is left in {folder}. Correct it and try again."
             if error := self.run.refused:
                 return f"The last checkpoint is of step {self.run.saved}, and a newer one cannot be written: {error}"
-        return f"The last checkpoint is of step {self.run.saved}. Correct the file and continue with --resume."
+        edited = " --allow-mismatch, as the file is another one then" if self.options.load else ""
+        return f"The last checkpoint is of step {self.run.saved}. Correct the file and continue with --resume{edited}."
 
     def write_report(self, whole: bool) -> None:
         """Write report.html from all that is on the disk; if that fails, say so, and harm nothing.

@@ -224,7 +224,9 @@ def test_part_that_fails_in_mid_run_costs_no_step(train, tmp_path):
     body = "\n        ".join(["if self.steps > 3: raise RuntimeError('worn out')", "return self.map(x)"])
     sizes = {"train_eval_every": 0, "train_sample_every": 0, "train_checkpoint_every": 0}
     file, go = train(attention("mine_tires", body), "--attention", "mine_tires", **sizes)
-    with pytest.raises(ConfigError, match=r"mine_tires.*line 15 raises RuntimeError: worn out.*--resume") as error:
+    with pytest.raises(
+        ConfigError, match=r"mine_tires.*line 15 raises RuntimeError: worn out.*--resume --allow-mismatch, as"
+    ) as error:
         go()
     assert str(file) in str(error.value)
     (saved,) = (tmp_path / "r/checkpoints").glob("step-*")
@@ -236,7 +238,7 @@ def test_part_that_fails_in_mid_run_costs_no_step(train, tmp_path):
 
 
 def resume_words(file):
-    return ["train", "r/recipe.toml", "--run", "r", "--resume", "--load", str(file)]
+    return ["train", "r/recipe.toml", "--run", "r", "--resume", "--allow-mismatch", "--load", str(file)]
 
 
 def test_part_that_fails_in_its_first_step_leaves_a_folder_that_can_be_used(train, tmp_path):
