@@ -9,7 +9,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from nanotx.experiments.costs import measure, steps_to_baseline
 from nanotx.experiments.plan import Arm, Facts, changed_parts, digest, equal_steps, prepared, training_corpus
 from nanotx.experiments.runner import Job, Result, finished, run_jobs
 from nanotx.experiments.statistics import ALPHA, SMALLEST, Verdict, judge
+from nanotx.experiments.tries import BEYOND, SEEDS, Choice, Multiples, Tried, choose, multiple_of, tries_of
 from nanotx.files import read_regular, write_atomic
 from nanotx.hardware.device import choose_machine
 from nanotx.laws.all_laws import LAWS, laws_on, part_of
@@ -50,6 +51,12 @@ class Design:
     rounds: int = 3  # of the timing
     examples: int = 20  # cases of each law of a changed part; 0 checks none
     load: tuple[str, ...] = ()  # files with parts of the user's own
+    tries: tuple[Tried, ...] = ()  # fields of which every arm chooses a multiple of its own value, on other seeds
+
+    @property
+    def seeds_of_tries(self) -> tuple[int, ...]:
+        """Return the seeds on which arms choose; no verdict uses them."""
+        return tuple(range(self.seeds[0] + BEYOND, self.seeds[0] + BEYOND + SEEDS))
 
 
 @dataclass(kw_only=True)
@@ -65,6 +72,7 @@ class Outcome:
     unit: str  # of losses: "bits per byte" or "nats"
     diverged: dict[str, str]  # how an arm diverged, by its first seed that did
     to_baseline: dict[str, float | None]  # steps to the baseline's final training loss
+    choices: dict[str, Choice] = field(default_factory=dict)  # of each arm, where there were tries
     notes: list[str] = field(default_factory=list)
     validation: list[dict[str, Any]] = field(default_factory=list)  # readings of the validation text
 
@@ -83,6 +91,7 @@ class Experiment:
         self.file = folder / "experiment.json"
         self.record = self.opened()
         self.corpus = self.texts()
+        self.choices = dict[str, Choice]()
 
     def opened(self) -> dict[str, Any]:
         """Return the record in the folder, or a new one."""
@@ -91,10 +100,10 @@ class Experiment:
         if not self.file.exists():
             if self.folder.exists() and any(not path.name.startswith(".") for path in self.folder.iterdir()):
                 raise ConfigError(f"--out {self.folder}: not empty, and no experiment; choose another folder.")
-            return {"format": FORMAT, **self.planned(), "arms": {}, "laws": {}, "results": {}, "verdicts_after": [],
-                    "validation_readings": []}  # fmt: skip
+            return {"format": FORMAT, **self.planned(), "arms": {}, "laws": {}, "choices": {}, "results": {},
+                    "verdicts_after": [], "validation_readings": []}  # fmt: skip
         try:
-            record: dict[str, Any] = json.loads(read_regular(self.file, 64 * TEXT))
+            record: dict[str, Any] = {"tries": [], "choices": {}, **json.loads(read_regular(self.file, 64 * TEXT))}
             known = record["format"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunError(f"{self.file}: cannot be read: {error}; choose another --out.") from None
@@ -118,6 +127,7 @@ class Experiment:
             "held_out": design.held_out,
             "load_sha256": [file_digest(Path(file))[:12] for file in design.load],
             "looks": list(design.looks[:-1]),  # the last may move: more seeds, which is said
+            "tries": [tried.field for tried in design.tries],  # their number may grow
         }
 
     def texts(self) -> Corpus:
@@ -174,6 +184,66 @@ class Experiment:
         keys = Facts.__dataclass_fields__
         facts = [Facts(**{key: value for key, value in known[name].items() if key in keys}) for name in names]
         return facts, [known[name]["steps"] for name in names]
+
+    # Tries.
+
+    def choose(self, processes: int) -> None:
+        """Train the tries of every arm, and give each arm the values that it chooses.
+
+        Raises:
+            ConfigError: a try cannot be built.
+            Stopped: a signal stopped it, as Ctrl-C does; the same call continues it.
+            NanotxError: a try cannot be trained.
+        """
+        design = self.design
+        tries = {arm.name: tries_of(arm, design.tries) for arm in design.arms}
+        arms = [arm for of in tries.values() for arm in of.values()]
+        rounds = design.rounds if design.equal == "seconds" else 0
+        seeds = design.seeds_of_tries
+        held = replace(design, arms=tuple(arms), seeds=seeds, looks=(len(seeds),), rounds=rounds, examples=0, tries=())
+        self.say(
+            f"{len(arms) // len(tries)} tries of each arm, on {len(seeds)} seeds that are not those of the verdict"
+        )
+        losses = Experiment(held, self.folder / "tries", self.say).losses(processes)
+        tried = {name: {by: losses[arm.name] for by, arm in of.items()} for name, of in tries.items()}
+        chosen = choose(tried)
+        for arm in design.arms:
+            self.choices[arm.name] = self.choice(arm, *chosen[arm.name], tried[arm.name])
+        self.design = replace(
+            design, arms=tuple(self.with_choice(arm, tries[arm.name][chosen[arm.name][0]]) for arm in design.arms)
+        )
+        self.write()
+
+    def losses(self, processes: int) -> dict[str, list[float | None]]:
+        """Train all arms at all seeds, without a verdict, and return their losses by seed."""
+        _, steps = self.measured()
+        counts = {arm.name: count for arm, count in zip(self.design.arms, steps, strict=True)}
+        self.train(self.design.arms, self.design.seeds, counts, processes)
+        return {name: self.column(name, self.unit(), len(self.design.seeds)) for name in counts}
+
+    def choice(self, arm: Arm, by: Multiples, own: bool, losses: dict[Multiples, list[float | None]]) -> Choice:
+        """Return the choice of an arm with what it rests on."""
+        fields = [tried.field for tried in self.design.tries]
+
+        def values(multiples: Multiples) -> dict[str, str]:
+            pairs = zip(fields, multiples, strict=True)
+            return {field: multiple_of(arm, field, multiple) for field, multiple in pairs}
+
+        shown = {", ".join(values(multiples).values()): some for multiples, some in losses.items()}
+        return Choice(multiples=by, values=values(by), own=own, losses=shown)
+
+    def with_choice(self, arm: Arm, chosen: Arm) -> Arm:
+        """Return an arm with the recipe that it chose; what was known of it with another one is forgotten."""
+        choice = self.choices[arm.name]
+        values = "; ".join(f"{field}={value}" for field, value in choice.values.items())
+        before = self.record["choices"].get(arm.name)
+        if before is not None and before["values"] != choice.values:
+            self.record["results"].pop(arm.name, None)
+            self.record["arms"].pop(arm.name, None)
+            if self.record["verdicts_after"]:
+                self.record["chosen_again"] = sorted({*self.record.get("chosen_again", []), arm.name})
+        self.record["choices"][arm.name] = {"values": choice.values, "own": choice.own, "losses": choice.losses}
+        return replace(arm, recipe=chosen.recipe, values="" if set(choice.multiples) == {1.0} else values)
 
     # Runs.
 
@@ -233,6 +303,8 @@ class Experiment:
             NanotxError: an arm cannot be trained.
         """
         self.check_laws()
+        if self.design.tries:
+            self.choose(processes)
         facts, steps = self.measured()
         counts = dict(zip((arm.name for arm in self.design.arms), steps, strict=True))
         baseline, open_arms = self.design.arms[0], list(self.design.arms[1:])
@@ -297,6 +369,7 @@ class Experiment:
             unit="bits per byte" if key == "bits_per_byte" else "nats",
             diverged={name: how for name, how in diverged.items() if how},
             to_baseline=self.times_to_baseline(steps),
+            choices=self.choices,
             notes=self.notes(size),
             validation=self.record["validation_readings"],
         )
@@ -328,6 +401,11 @@ class Experiment:
             notes.append(
                 f"There was a verdict after {earlier[-1]} seeds already, and seeds were added since: looking again "
                 "costs certainty, and this p does not contain that. Next time plan for it with --until verdict."
+            )
+        if again := self.record.get("chosen_again"):
+            notes.append(
+                f"There was a verdict before tries were added, after which {', '.join(again)} chose anew: this p does "
+                "not contain that."
             )
         machines: dict[str, list[str]] = {}
         for arm, some in self.record["results"].items():

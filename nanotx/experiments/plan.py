@@ -34,13 +34,14 @@ class Arm:
     name: str  # the change as it was typed, or "baseline"
     recipe: Recipe
     swapped: tuple[str, ...] = ()  # fields that the change did not name, and that differ because a part does
+    values: str = ""  # of the fields that were tried, where the arm chose others than its own
 
     @property
     def folder(self) -> str:
         """The name of the folder of its runs: readable, and different for different changes."""
-        plain = re.sub(r"[^A-Za-z0-9.]+", "_", self.name).strip("_.")[:40]
-        same = plain == self.name
-        return plain if same else f"{plain}-{hashlib.sha256(self.name.encode()).hexdigest()[:6]}"
+        name = f"{self.name}; {self.values}" if self.values else self.name
+        plain = re.sub(r"[^A-Za-z0-9.]+", "_", name).strip("_.")[:40]
+        return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ import numpy as np
 
 from nanotx.experiments.experiment import Outcome, strict
 from nanotx.experiments.statistics import MAX_SEEDS, Losses, Verdict, pairing_gain
+from nanotx.experiments.tries import Choice, Tried
 
 WIDTH = 80
 NAME = 23
@@ -45,7 +46,7 @@ def page(outcome: Outcome) -> str:
     names = [arm.name for arm in outcome.design.arms]
     table = figures(names, outcome.losses, outcome.nats, outcome.verdicts, outcome.unit)
     verdicts = verdict_lines(outcome.verdicts, outcome.unit)
-    blocks = [heading(outcome), verdicts, table, costs(outcome), "\n".join(remarks(outcome))]
+    blocks = [heading(outcome), verdicts, table, choices(outcome), costs(outcome), "\n".join(remarks(outcome))]
     return "\n\n".join(block for block in blocks if block)
 
 
@@ -96,6 +97,36 @@ def figures(
             cells[5] = "<0.001" if (verdict.p or 0) < 0.001 else f"{verdict.p:.3f}"
         rows.append(cells)
     return columns(rows)
+
+
+def choices(outcome: Outcome) -> str:
+    """Return what each arm chose from its tries, and what to type where that is an edge; "" without tries."""
+    design, rows, lines = outcome.design, [("", "chose", "of", "times its own", "")], list[str]()
+    if not outcome.choices:
+        return ""
+    for name, choice in outcome.choices.items():
+        edges = edges_of(design.tries, choice)
+        by = " by its own tries" if choice.own else ""
+        notes = [f"{end} end of {tried.field}" for tried, end in edges] + [f"{choice.diverged} diverged"] * (
+            choice.diverged > 0
+        )
+        times = " and ".join(f"{multiple:g}" for multiple in choice.multiples)
+        rows.append((name, ", ".join(choice.values.values()), str(len(choice.losses)), times, "; ".join(notes) + by))
+        for tried, end in edges:
+            wider = f"--tries {tried.field}={tried.wider(end == 'high')}"
+            lines += [f"The lowest may be beyond the {end} end of {tried.field}: {wider} goes further."]
+    seeds, fields = design.seeds_of_tries, [tried.field for tried in design.tries]
+    head = folded(f"Tries of {' and '.join(fields)}, on seeds {seeds[0]} to {seeds[-1]}:", "  ")
+    return "\n".join([head, columns(rows), *(folded(line, "  ") for line in dict.fromkeys(lines))])
+
+
+def edges_of(tries: Sequence[Tried], choice: Choice) -> list[tuple[Tried, str]]:
+    """Return the fields of which a choice is at an end of the range, with the end."""
+    ends = list[tuple[Tried, str]]()
+    for tried, multiple in zip(tries, choice.multiples, strict=True):
+        ends += [(tried, "low")] if multiple == min(tried.multiples) else []
+        ends += [(tried, "high")] if multiple == max(tried.multiples) else []
+    return ends
 
 
 def costs(outcome: Outcome) -> str:
@@ -217,7 +248,13 @@ def to_json(outcome: Outcome) -> dict[str, Any]:
         plain = {"verdict": words, **strict(asdict(verdict))} if verdict else {}
         losses = {"losses": outcome.losses[arm.name], "nats": outcome.nats[arm.name]}
         sizes = {**strict(asdict(facts)), "steps": steps, "steps_to_baseline": outcome.to_baseline.get(arm.name)}
-        arms.append({"arm": arm.name, "swapped": list(arm.swapped), **losses, **plain, "costs": sizes})
+        choice = outcome.choices.get(arm.name)
+        chosen = (
+            {"choice": {**asdict(choice), "edges": {tried.field: end for tried, end in edges_of(design.tries, choice)}}}
+            if choice
+            else {}
+        )
+        arms.append({"arm": arm.name, "swapped": list(arm.swapped), **losses, **plain, **chosen, "costs": sizes})
     return {
         "recipe": design.name,
         "unit": outcome.unit,
@@ -225,6 +262,8 @@ def to_json(outcome: Outcome) -> dict[str, Any]:
         "held_out": design.held_out,
         "smallest": design.smallest,
         "looks": list(design.looks),
+        "tries": {tried.field: tried.multiples for tried in design.tries},
+        "seeds_of_tries": list(design.seeds_of_tries) if design.tries else [],
         "seeds": list(design.seeds[: len(outcome.losses[design.arms[0].name])]),
         "pairing_gain": gain_of(outcome),
         "arms": arms,

@@ -17,6 +17,7 @@ from nanotx.experiments import existing, report
 from nanotx.experiments.experiment import Design, Experiment
 from nanotx.experiments.plan import digest, equal_arms, make_arms
 from nanotx.experiments.statistics import SMALLEST
+from nanotx.experiments.tries import read_tries, tries_of
 
 PROG = "nanotx compare"
 USAGE = "RECIPE|RUN ..."
@@ -34,6 +35,8 @@ class Flags:
     A change is one arm: an assignment in TOML, or several separated by ';'. All other flags are those of the recipe, as
     in nanotx train, and hold for every arm. The laws of changed parts are checked first. Runs of one seed share windows
     and initial weights, so their losses are compared in pairs, on a piece held out at the end of the training text.
+    With --tries, every arm and the recipe as it is first choose among equally many multiples (1, 2, 1/2, 4, ...) of
+    their own value of a field, on seeds that no verdict uses.
 
     The same command continues an experiment that was killed. Runs that exist already are compared by naming them, the
     baseline first; they are judged on the validation text.
@@ -41,6 +44,7 @@ class Flags:
         nanotx compare macbook --change ffn=relu2 --change norm=rmsnorm
         nanotx compare macbook --change 'attention={part="mine", window=9}' --load mine.py --seeds 8
         nanotx compare macbook --change 'optimizer=adamw; optimizer.lr=2e-3' --until verdict
+        nanotx compare macbook --change ffn=swiglu --tries optimizer.lr=4
         nanotx compare runs/macbook-1 runs/macbook-2 runs/relu2-1 runs/relu2-2
     """
 
@@ -52,6 +56,7 @@ class Flags:
     equal: Literal["", "steps", "tokens", "bytes", "flops", "seconds"] = (
         ""  # budget that all arms share; without it, the recipe's own
     )
+    tries: tuple[str, ...] = repeated("FIELD=N")  # N values of a field for every arm, such as optimizer.lr=4
     smallest: float = SMALLEST  # smallest difference that matters, in bits per byte
     held_out: float = 0.1  # share of the training text, at its end, that decides
     rounds: int = 3  # rounds of the timing, each one step of every arm; 0 times nothing
@@ -129,7 +134,9 @@ def designed(flags: Flags, argv: list[str]) -> Design:
             f"--change {equal[0]!r}: equals the baseline, so every loss would be the same. To check that it is, on "
             "this machine and to the bit (an A/A check), add --allow-equal."
         )
-    looks = [flags.seeds]
+    tries, looks = read_tries(flags.tries), [flags.seeds]
+    for arm in arms:
+        tries_of(arm, tries, page_of(argv[0]))  # before anything is made, refuse what cannot be tried
     while flags.until and looks[-1] < flags.max_seeds:
         looks.append(min(flags.max_seeds, max(looks[-1] + 1, round(looks[-1] * GROWTH))))
     return Design(
@@ -143,10 +150,12 @@ def designed(flags: Flags, argv: list[str]) -> Design:
         rounds=flags.rounds,
         examples=flags.examples,
         load=flags.load,
+        tries=tries,
     )
 
 
 def short_digest(design: Design) -> str:
     """Return a digest of what the arms of an experiment have in common, so that the same command finds its folder."""
     common = f"{digest(design.arms[0].recipe)} {design.equal} {design.held_out} {design.looks[:-1]}"
+    common += f" {[tried.field for tried in design.tries]}" if design.tries else ""
     return hashlib.sha256(common.encode()).hexdigest()[:6]
