@@ -5,14 +5,15 @@ python benchmarks/attn.py --device cpu,cuda --load mine.py --parts mine,sdpa
 python benchmarks/attn.py --merge attn-cpu.json attn-cuda.json
 """
 
-from harness.parts import Flags, read_flags, run
+from harness.comparison import PartFlags
+from harness.parts import read_flags, run
 
 from nanotx.cli.entry import run_and_exit
 
 
 def main() -> int:
     """Compare attentions."""
-    return run(read_flags(Flags, "attn.py"), ("attention",))
+    return run(read_flags(PartFlags, "attn.py"), ("attention",))
 
 
 if __name__ == "__main__":

@@ -10,9 +10,7 @@ device. It is replaced after every job, so it is valid JSON whenever this progra
 """
 
 import contextlib
-import hashlib
 import importlib.metadata
-import json
 import os
 import re
 import signal
@@ -25,23 +23,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from harness import Row
 from harness.gpu_jobs import HERE, JOBS, Job, Place
+from harness.gpu_results import Results, commit, publish_figures
 
 from nanotx.cli.entry import run_and_exit
 from nanotx.config.flags import parse
 from nanotx.errors import ConfigError, NanotxError, RunError, did_you_mean
-from nanotx.files import write_atomic
 
 ROOT = HERE.parent
 MIN_SECONDS = 5.0
 """Seconds without which no job starts: Python and torch need some to start."""
 MAX_LOG = 4000
 """Characters of a job's output that are saved."""
-PUBLISHED = ("device", "attn", "layers", "training", "peers", "sampling")
-"""Jobs whose figures are files of `benchmarks/results`."""
 NEEDED_BY = {
     "jaxtyping": ("wadler-lindig",),
     "rich": ("markdown-it-py", "mdurl", "pygments"),
@@ -75,7 +70,9 @@ def main() -> int:
     check_packages()
     device, environment = check_device(flags.device)
     check_data(jobs, flags.quick)
-    results = Results(Path(flags.out), device, flags.quick)
+    code = commit()
+    file = Path(flags.out, f"gpu-{device}-{code}{'-quick' if flags.quick else ''}.json")
+    results = Results(file, code, [job.name for job in JOBS])
     with interruptible():
         return measure(flags, device, environment, jobs, results)
 
@@ -162,65 +159,6 @@ def check_data(jobs: list[Job], quick: bool) -> None:
             TinyShakespeare().text()
         except NanotxError as error:
             raise type(error)(f"gpu.py: {error} Set NANOTX_DATA to the folder that holds it.") from None
-
-
-# Results.
-
-
-class Results:
-    """The results of one commit on one device: a file that is valid at any moment."""
-
-    def __init__(self, folder: Path, device: str, quick: bool) -> None:
-        """Open the file; what it holds already stays.
-
-        Raises:
-            RunError: it cannot be written, or holds something else.
-        """
-        self.commit = commit()
-        self.path = folder / f"gpu-{device}-{self.commit}{'-quick' if quick else ''}.json"
-        self.rows: dict[str, Row] = {}
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            if self.path.exists():
-                table = json.loads(self.path.read_text(encoding="utf-8"))
-                self.rows = {row["name"]: row for row in table["rows"]}
-            self.write()
-        except OSError as error:
-            raise RunError(f"--out {folder}: cannot be written: {error.strerror}; choose another folder.") from None
-        except (ValueError, KeyError, TypeError):
-            raise RunError(f"{self.path}: holds no results of this program; move it away.") from None
-
-    def put(self, row: Row) -> str:
-        """Add a row and write the file; return what went wrong in writing, which is tried again with the next row."""
-        self.rows[row["name"]] = row
-        try:
-            self.write()
-        except OSError as error:
-            return f"{self.path}: {error.strerror}; will be tried again after the next job"
-        return ""
-
-    def write(self) -> None:
-        """Replace the file."""
-        machine = (self.rows.get("device", {}).get("result") or {}).get("machine")
-        order = [job.name for job in JOBS]
-        rows = sorted(self.rows.values(), key=lambda row: order.index(row["name"]) if row["name"] in order else 99)
-        write_atomic(self.path, json.dumps({"commit": self.commit, "machine": machine, "rows": rows}, indent=1) + "\n")
-
-
-def commit() -> str:
-    """Return the commit of this checkout, marked if files were changed; without git, a digest of the sources."""
-    try:
-        ask = ["git", "-C", str(ROOT)]
-        head = subprocess.run([*ask, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout
-        changed = subprocess.run([*ask, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True)
-        return head[:12] + ("-changed" if changed.stdout.strip() else "")
-    except (OSError, subprocess.CalledProcessError):
-        digest = hashlib.sha256()
-        for file in sorted(
-            [*ROOT.glob("nanotx/**/*.py"), *ROOT.glob("benchmarks/**/*.py"), *ROOT.glob("recipes/*.toml")]
-        ):
-            digest.update(file.relative_to(ROOT).as_posix().encode() + file.read_bytes())
-        return f"tree-{digest.hexdigest()[:12]}"
 
 
 # Measuring.
@@ -340,32 +278,6 @@ def end(child: subprocess.Popen[bytes]) -> None:
         else:
             child.kill()
     child.wait()
-
-
-# Publishing.
-
-
-def publish_figures(file: Path) -> int:
-    """Write the figures of a results file into `benchmarks/results`, where the README's tables come from."""
-    try:
-        table: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        rows = {row["name"]: row for row in table["rows"] if row["status"] == "done"}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"--publish {file}: cannot be read as results of this program: {error}.") from None
-    kind = file.name.split("-")[1] if file.name.startswith("gpu-") else "cuda"
-    for name in PUBLISHED:
-        if name in rows:
-            write(HERE / "results" / f"{name}-{kind}.json", rows[name]["result"])
-    runs = [{"name": name, **row["result"]} for name, row in rows.items() if "evals" in (row["result"] or {})]
-    if runs:
-        write(HERE / "results" / f"runs-{kind}.json", {"machine": table["machine"], "rows": runs})
-    return 0
-
-
-def write(file: Path, table: dict[str, Any]) -> None:
-    """Write a file of figures, and print its name."""
-    write_atomic(file, json.dumps(table, indent=1) + "\n")
-    print(file.relative_to(ROOT))
 
 
 if __name__ == "__main__":

@@ -6,16 +6,17 @@ python benchmarks/layers.py --slots ffn,norm --load mine.py
 
 from dataclasses import dataclass
 
-from harness.parts import Flags, read_flags, run
+from harness.comparison import PartFlags
+from harness.parts import read_flags, run
+from harness.report import known_names
 
 from nanotx.cli.entry import run_and_exit
-from nanotx.errors import ConfigError, did_you_mean
 
 SLOTS = ("ffn", "block", "norm", "position")
 
 
 @dataclass(frozen=True, kw_only=True)
-class LayerFlags(Flags):
+class LayerFlags(PartFlags):
     """Times every registered part that obeys its laws on this very device and in this dtype, and no other."""
 
     slots: str = ",".join(SLOTS)  # which slots
@@ -23,23 +24,10 @@ class LayerFlags(Flags):
     seconds: float = 2.0  # after which no round begins, for one shape and pass; there are three at least
 
 
-def choose_slots(words: str) -> tuple[str, ...]:
-    """Return the slots with these names, separated by commas.
-
-    Raises:
-        ConfigError: an unknown name.
-    """
-    names = [word.strip() for word in words.split(",")]
-    for name in names:
-        if name not in SLOTS:
-            raise ConfigError(f"slots: no slot {name!r}.{did_you_mean(name, SLOTS)} Known: {', '.join(SLOTS)}.")
-    return tuple(slot for slot in SLOTS if slot in names)
-
-
 def main() -> int:
     """Compare layers."""
     flags = read_flags(LayerFlags, "layers.py")
-    return run(flags, choose_slots(flags.slots))
+    return run(flags, known_names("--slots", flags.slots, SLOTS))
 
 
 if __name__ == "__main__":

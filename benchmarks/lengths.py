@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 from harness import Row
 from harness.machine import choose_machines, describe
-from harness.report import Announce, open_output, progress, write_json
+from harness.report import Announce, Flags, open_output, progress, whole_numbers, write_json
 from harness.tables import Cell, number, open_console, print_table, word
 
 from nanotx.cli.entry import run_and_exit
@@ -22,7 +22,6 @@ from nanotx.config.flags import parse
 from nanotx.config.registry import load_file
 from nanotx.config.schema import check_min, fields, to_table
 from nanotx.data.corpus import Corpus
-from nanotx.errors import ConfigError
 from nanotx.evaluation.by_position import position_segments
 from nanotx.evaluation.longer_contexts import extending, moved, read_position
 from nanotx.evaluation.loss import bits_per_byte, cross_entropies
@@ -40,11 +39,9 @@ from nanotx.training.trainer import Trainer
 
 
 @dataclass(frozen=True, kw_only=True)
-class Flags:
+class LengthFlags(Flags):
     """Trains a small model with each position, and evaluates it in longer windows than those of training."""
 
-    device: str = "auto"  # cpu, cuda or mps
-    json: str = ""  # write the figures into this file
     parts: str = ""  # positions to train with, separated by commas; without it all but the extended ones
     stretched: str = "rope_linear,rope_ntk,rope_yarn"  # what then replaces rope
     times: str = "1,2,4"  # lengths of windows, relative to those of training
@@ -55,22 +52,14 @@ class Flags:
     steps: int = 300  # of training
     batch: int = 32  # windows of a step
     seed: int = 1337  # of weights and order
-    threads: int = 0  # processor threads; 0 for as many as there are cores
     load: tuple[str, ...] = ()  # Python files of your own, with parts in them
 
     def lengths(self) -> list[int]:
-        """Return the lengths of the windows, in tokens.
-
-        Raises:
-            ConfigError: one is not a whole number above 0.
-        """
-        words = [word.strip() for word in self.times.split(",")]
-        if not all(word.isdecimal() and int(word) for word in words):
-            raise ConfigError(f"times: expected whole numbers such as 1,2,4, got {self.times!r}.")
-        return [int(word) * self.context for word in words]
+        """Return the lengths of the windows, in tokens; raises as `whole_numbers`."""
+        return [times * self.context for times in whole_numbers("--times", self.times)]
 
 
-def recipe_of(flags: Flags, part: str) -> Recipe:
+def recipe_of(flags: LengthFlags, part: str) -> Recipe:
     """Return the recipe that trains with one position."""
     block = PreNorm(attention=Sdpa(heads=4), ffn=SwiGlu())
     position = Position.find(part)()
@@ -111,7 +100,7 @@ def evaluate(model: Transformer, data: Dataset, machine: Machine, context: int, 
     }
 
 
-def rows_of(flags: Flags, part: str, data: Dataset, machine: Machine, announce: Announce) -> Iterator[Row]:
+def rows_of(flags: LengthFlags, part: str, data: Dataset, machine: Machine, announce: Announce) -> Iterator[Row]:
     """Yield the rows of one position, and after rope those of what replaces it."""
     recipe = recipe_of(flags, part)
     announce(f"training with {part}")
@@ -133,7 +122,7 @@ def rows_of(flags: Flags, part: str, data: Dataset, machine: Machine, announce: 
 
 def main() -> int:
     """Read the flags, train, score, show, write."""
-    flags = parse(Flags, sys.argv[1:], "lengths.py")
+    flags = parse(LengthFlags, sys.argv[1:], "lengths.py")
     check_min(flags, 1, "context", "dim", "layers", "steps", "batch")
     for file in flags.load:
         load_file(file)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from harness import Row
 from harness.machine import describe, read_bandwidth
-from harness.report import open_output, write_json
+from harness.report import Flags, open_output, write_json
 from harness.tables import number, open_console, print_table, word
 from harness.timing import best
 
@@ -30,19 +30,16 @@ COLUMNS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Flags:
+class PeakFlags(Flags):
     """Times square matrix products and long copies; the best of a few tries each."""
 
-    device: str = "auto"  # auto, cpu, cuda or mps
     size: int = 0  # of the square matrices; 0 for 8192 on a GPU and 1024 on a CPU
     tries: int = 10  # of each
-    threads: int = 0  # processor threads; 0 for as many as there are cores
-    json: str = ""  # write the figures into this file
 
 
 def main() -> int:
     """Read the flags, measure, show, write."""
-    flags = parse(Flags, sys.argv[1:], "peaks.py")
+    flags = parse(PeakFlags, sys.argv[1:], "peaks.py")
     check_min(flags, 1, "tries")
     check_min(flags, 0, "size", "threads")
     out, machine = open_output(flags.json), choose_machine(flags.device, "float32", flags.threads)
@@ -52,7 +49,7 @@ def main() -> int:
     return 0
 
 
-def products(flags: Flags, device: torch.device) -> Iterator[Row]:
+def products(flags: PeakFlags, device: torch.device) -> Iterator[Row]:
     """Yield the rate of square products in each number format."""
     size = flags.size or (1024 if device.type == "cpu" else 8192)
     formats = [("float32", torch.float32, False), ("bfloat16", torch.bfloat16, False)]

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 from harness import Row
 from harness.generators import BATCH, CACHED, PEER, PROMPTS, SPECULATIVE, TIMED, UNCACHED, Generators, Sizes
-from harness.gpt2_peers import Gpt2
+from harness.gpt2 import Gpt2
 from harness.laws import PASS, figures, time_lawful
 from harness.machine import choose_machines, describe, read_bandwidth
-from harness.report import Announce, open_output, progress, write_json
+from harness.report import Announce, Flags, open_output, progress, write_json
 from harness.tables import Cell, laws, number, open_console, print_notes, print_table, word
 from harness.timing import ratio
 from rich.text import Text
@@ -30,11 +30,10 @@ from nanotx.nn.transformer import Transformer
 
 
 @dataclass(frozen=True, kw_only=True)
-class Flags:
+class SamplingFlags(Flags):
     """Times the generation of texts in several ways; any that generates another greedy text is not timed."""
 
     device: str = "auto"  # cpu, cuda, mps, or several: cpu,cuda
-    json: str = ""  # write the figures into this file
     dim: int = 384  # width of the model
     layers: int = 6  # of it
     heads: int = 6  # of it
@@ -47,12 +46,11 @@ class Flags:
     batch: int = 32  # texts generated at once where it is many
     rounds: int = 3  # each of which times every way; the figures are medians over them
     compile: bool = True  # whether one more way is timed, through torch.compile
-    threads: int = 0  # processor threads; 0 for as many as there are cores
 
 
 def main() -> int:
     """Read the flags, measure, show, write."""
-    flags = parse(Flags, sys.argv[1:], "sampling.py")
+    flags = parse(SamplingFlags, sys.argv[1:], "sampling.py")
     check_min(flags, 1, "tokens", "batch", "rounds", "draft_tokens")
     check_min(flags, 0, "learn")
     if max(flags.tokens, *PROMPTS) + 1 > flags.context:
@@ -73,7 +71,7 @@ def main() -> int:
     return 0
 
 
-def compare(flags: Flags, machine: Machine, announce: Announce) -> list[Row]:
+def compare(flags: SamplingFlags, machine: Machine, announce: Announce) -> list[Row]:
     """Return the rows of one machine."""
     device = machine.device
     announce(f"learning on {device.type}")

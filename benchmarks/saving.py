@@ -9,15 +9,15 @@ many steps as the recipe takes between two saves.
 
 import sys
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
 
 from harness import Row
-from harness.contenders import dataset_of, preset_recipe
 from harness.machine import choose_machines, describe
-from harness.report import open_output, progress, write_json
+from harness.recipes import trainer_of
+from harness.report import Flags, open_output, progress, write_json
 from harness.tables import number, open_console, print_table, word
 from harness.timing import iqr, seconds
 
@@ -29,7 +29,6 @@ from nanotx.recipe import Train
 from nanotx.runs import checkpoint
 from nanotx.runs.folder import RunFolder
 from nanotx.runs.trainer_state import save
-from nanotx.training.trainer import Trainer
 
 COLUMNS = {
     "recipe": word("name"),
@@ -43,20 +42,17 @@ COLUMNS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Flags:
+class SavingFlags(Flags):
     """Times the saving of a recipe's run, and the steps between."""
 
-    device: str = "auto"  # cpu, cuda or mps
-    json: str = ""  # write the figures into this file
     recipes: str = "flash,macbook,record"  # presets, or files, separated by commas
     every: int = 0  # steps between two saves; 0 for the default of every recipe
     turns: int = 7  # how often it steps and saves
-    threads: int = 0  # processor threads; 0 for as many as there are cores
 
 
 def main() -> int:
     """Read the flags, step and save, show, write."""
-    flags = parse(Flags, sys.argv[1:], "saving.py")
+    flags = parse(SavingFlags, sys.argv[1:], "saving.py")
     check_min(flags, 0, "every")
     check_min(flags, 2, "turns")
     machine, out = choose_machines(flags.device, flags.threads, "float32")[0], open_output(flags.json)
@@ -70,12 +66,9 @@ def main() -> int:
     return 0
 
 
-def row_of(name: str, flags: Flags, machine: Machine, folder: Path) -> Row:
+def row_of(name: str, flags: SavingFlags, machine: Machine, folder: Path) -> Row:
     """Return what saving a recipe's run costs."""
-    recipe = replace(preset_recipe(name, "--recipes"), dtype="float32", compile=False)
-    data = dataset_of(recipe)
-    model = recipe.model.build(data.codec.vocab_size, recipe.seeds.weights)
-    trainer, run = Trainer(recipe, model, data.windows, machine), RunFolder(folder / Path(name).stem)
+    (trainer, data), run = trainer_of(name, machine), RunFolder(folder / Path(name).stem)
     run.path.mkdir()
     data.codec.save(run.tokenizer)
     steps, saves = list[float](), list[float]()
@@ -90,7 +83,7 @@ def row_of(name: str, flags: Flags, machine: Machine, folder: Path) -> Row:
         "device": machine.device.type,
         "dtype": machine.dtype_name,
         "threads": machine.threads,
-        "parameters": model.parameter_count,
+        "parameters": trainer.model.parameter_count,
         "bytes": sum(file.stat().st_size for file in saved.iterdir()),
         "median_ms": 1000 * median(saves),
         "iqr_ms": 1000 * iqr(saves),

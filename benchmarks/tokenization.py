@@ -10,7 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import torch
 from harness import Row
 from harness.laws import PASS, figures, time_lawful, try_laws
 from harness.processes import megabytes, peak_in_child
-from harness.report import Announce, known_names, open_output, progress, write_json
+from harness.report import Announce, known_names, open_output, progress, whole_numbers, write_json
 from harness.tables import number, open_console, print_notes, print_table, word
 from harness.texts import TEXTS, documents
 from harness.timing import Times, seconds, turn_order
@@ -65,24 +65,25 @@ class Flags:
     json: str = ""  # write the figures into this file
     quick: bool = False  # a tenth of a million bytes, few rounds and cases: only to see that it works
 
+    def chosen(self) -> tuple[str, ...]:
+        """Return the sections.
 
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What is measured, and how thoroughly."""
-
-    texts: tuple[str, ...]
-    megabytes: tuple[int, ...]
-    vocab_sizes: tuple[int, ...]
-    rounds: int
-    seconds: float
-    cases: int
-    quick: bool
+        Raises:
+            ConfigError: one is unknown, as may be a text; or a number is invalid.
+        """
+        if self.device != "cpu":
+            raise ConfigError(f"--device: expected cpu, got {self.device!r}; tokenizers run on no other.")
+        known_names("--texts", self.texts, list(TEXTS))
+        whole_numbers("--megabytes", self.megabytes)
+        if min(whole_numbers("--vocab-sizes", self.vocab_sizes)) < 256:
+            raise ConfigError("--vocab-sizes: expected sizes of at least 256, one for each byte.")
+        return known_names("--sections", self.sections, list(SECTIONS))
 
     def inputs(self) -> Iterator[tuple[Row, list[str]]]:
         """Yield each text in each size, with the fields of its rows; a text that is exhausted comes once."""
-        for kind in self.texts:
+        for kind in known_names("--texts", self.texts, list(TEXTS)):
             before = 0.0
-            for size in self.megabytes:
+            for size in whole_numbers("--megabytes", self.megabytes):
                 texts = documents(kind, size)
                 texts = [texts[0][:QUICK_SIZE]] if self.quick else texts
                 true_size = sum(len(text.encode("utf-8")) for text in texts) / 1e6
@@ -91,39 +92,14 @@ class Plan:
                 before = true_size
 
 
-def read_plan(flags: Flags) -> Plan:
-    """Return the plan.
-
-    Raises:
-        ConfigError: an unknown text, or an invalid number.
-    """
-    sizes, vocab_sizes = whole_numbers(flags.megabytes), whole_numbers(flags.vocab_sizes)
-    texts = known_names("--texts", flags.texts, list(TEXTS))
-    if min(vocab_sizes) < 256:
-        raise ConfigError("--vocab-sizes: expected sizes of at least 256, one for each byte.")
-    if flags.quick:
-        return Plan(texts=texts, megabytes=(1,), vocab_sizes=(300,), rounds=3, seconds=0.0, cases=2, quick=True)
-    how: dict[str, Any] = {"rounds": flags.rounds, "seconds": flags.seconds, "cases": flags.cases, "quick": False}
-    return Plan(texts=texts, megabytes=sizes, vocab_sizes=vocab_sizes, **how)
-
-
-def whole_numbers(words: str) -> tuple[int, ...]:
-    """Return whole numbers separated by commas."""
-    numbers = words.split(",")
-    for each in numbers:
-        if not each.strip().isdecimal() or int(each) < 1:
-            raise ConfigError(f"expected whole numbers from 1 on, separated by commas, got {each!r}.")
-    return tuple(map(int, numbers))
-
-
 # Sections.
 
 
-def training(plan: Plan, announce: Announce) -> Iterator[Row]:
+def training(flags: Flags, announce: Announce) -> Iterator[Row]:
     """Training of byte pairs, to several sizes."""
-    verdict = laws_of("bpe", plan)
-    for source, texts in plan.inputs():
-        for size in plan.vocab_sizes if source["megabytes"] < HUGE else plan.vocab_sizes[-1:]:
+    verdict, sizes = laws_of("bpe", flags), whole_numbers("--vocab-sizes", flags.vocab_sizes)
+    for source, texts in flags.inputs():
+        for size in sizes if source["megabytes"] < HUGE else sizes[-1:]:
             vocab_size = min(size, possible(texts, size))
             about = source | {"vocab_size": vocab_size, **verdict}
             announce(f"learn {vocab_size} from {source['megabytes']:.1f} MB of {source['text']}")
@@ -140,7 +116,7 @@ def training(plan: Plan, announce: Announce) -> Iterator[Row]:
                 # Their Unicode tables have other versions: beyond ASCII, only the size compares.
                 if count != len(ours) if source["text"] == "mixed" else theirs not in (ours, len(ours)):
                     about["laws"] = f"failed: {name} learned other tokens"
-            yield from rows_of("learn", about, runs, plan)
+            yield from rows_of("learn", about, runs, flags)
 
 
 def possible(texts: list[str], vocab_size: int) -> int:
@@ -150,30 +126,30 @@ def possible(texts: list[str], vocab_size: int) -> int:
     return vocab_size if merges == vocab_size - 256 else 256 + 9 * merges // 10
 
 
-def encoding(plan: Plan, announce: Announce) -> Iterator[Row]:
+def encoding(flags: Flags, announce: Announce) -> Iterator[Row]:
     """Encoding on one thread: cold, with all caches empty, and warm, after the same text."""
-    verdict, codec = laws_of("bpe", plan), trained_codec(plan)
+    verdict, codec = laws_of("bpe", flags), trained_codec(flags)
     builders = encoders(codec)
-    for source, texts in plan.inputs():
+    for source, texts in flags.inputs():
         text, warm = "".join(texts), {name: build() for name, build in builders.items()}
         announce(f"encode {source['megabytes']:.1f} MB of {source['text']}")
         ids = {name: encoder.encode(text) for name, encoder in warm.items()}
         about = source | {"vocab_size": codec.vocab_size, "tokens": len(ids["nanotx"]), **compare_ids(ids, verdict)}
         del ids
         runs = {name: partial(encoder.encode, text) for name, encoder in warm.items()}
-        rows = rows_of("encode", about | {"state": "warm"}, runs, plan)
+        rows = rows_of("encode", about | {"state": "warm"}, runs, flags)
         if source["megabytes"] < HUGE:
-            times = time_cold(builders, text, plan) if about["laws"] == PASS else {}
+            times = time_cold(builders, text, flags) if about["laws"] == PASS else {}
             rows += [row_of("encode", name, about | {"state": "cold"}, times) for name in builders]
         for row in rows:
             hits = share_of_hits(codec, text, row["state"] == "warm") if row["name"] == "nanotx" else None
             yield row | {"hits": hits}
 
 
-def time_cold(builders: Mapping[str, Callable[[], Encoder]], text: str, plan: Plan) -> Times:
+def time_cold(builders: Mapping[str, Callable[[], Encoder]], text: str, flags: Flags) -> Times:
     """Time each with a tokenizer that was built for this turn; building is not timed."""
     times: Times = {name: [] for name in builders}
-    for name in turn_order(list(builders), plan.rounds, plan.seconds):
+    for name in turn_order(list(builders), flags.rounds, flags.seconds):
         times[name].append(seconds(partial(builders[name]().encode, text), 1, CPU))
     return times
 
@@ -191,42 +167,42 @@ def share_of_hits(codec: BpeCodec, text: str, warm: bool) -> float:
     return float(1 - (memory.misses - before) / max(parts, 1))
 
 
-def lookups(plan: Plan, announce: Announce) -> Iterator[Row]:
+def lookups(flags: Flags, announce: Announce) -> Iterator[Row]:
     """The tokenizers that look up."""
     text = documents("shakespeare", 1)[0]
-    whole = text[:QUICK_SIZE] if plan.quick else text * (100_000_000 // len(text))
+    whole = text[:QUICK_SIZE] if flags.quick else text * (100_000_000 // len(text))
     codecs: dict[str, Codec] = {"char": Char().train([text]), "byte": Byte().train([])}
     for name, codec in codecs.items():
         announce(f"look up by {name}")
         about: Row = {"text": "shakespeare, again and again", "megabytes": len(whole) / 1e6, "tokens": len(whole)}
-        about |= {"vocab_size": codec.vocab_size, "state": "warm", **laws_of(name, plan)}
-        yield from rows_of("look up", about, {name: partial(codec.encode, whole)}, plan)
+        about |= {"vocab_size": codec.vocab_size, "state": "warm", **laws_of(name, flags)}
+        yield from rows_of("look up", about, {name: partial(codec.encode, whole)}, flags)
 
 
-def batches(plan: Plan, announce: Announce) -> Iterator[Row]:
+def batches(flags: Flags, announce: Announce) -> Iterator[Row]:
     """Encoding of many texts on all cores, each tokenizer in its own way."""
-    verdict, codec, threads = laws_of("bpe", plan), trained_codec(plan), cores()
-    for source, texts in plan.inputs():
+    verdict, codec, threads = laws_of("bpe", flags), trained_codec(flags), cores()
+    for source, texts in flags.inputs():
         announce(f"encode {source['megabytes']:.1f} MB of {source['text']} on {threads} cores")
         runs = {name: partial(build().batch, texts, threads) for name, build in encoders(codec).items()}
         about = source | {"vocab_size": codec.vocab_size, "state": "warm", **verdict}
         if source["megabytes"] < HUGE:
             about |= compare_ids({name: [id for row in run() for id in row] for name, run in runs.items()}, verdict)
-        yield from rows_of("all cores", about, runs, plan)
+        yield from rows_of("all cores", about, runs, flags)
 
 
-def files(plan: Plan, announce: Announce) -> Iterator[Row]:
+def files(flags: Flags, announce: Announce) -> Iterator[Row]:
     """Encoding into a token file, with the peak memory above an empty process."""
-    codec, verdict, empty = trained_codec(plan), laws_of("bpe", plan), peak_in_child(int)
+    codec, verdict, empty = trained_codec(flags), laws_of("bpe", flags), peak_in_child(int)
     with tempfile.TemporaryDirectory() as folder:
         saved, file = Path(folder, "tokenizer.json"), Path(folder, "text.txt")
         codec.save(saved)
-        for source, texts in plan.inputs():
+        for source, texts in flags.inputs():
             announce(f"encode {source['megabytes']:.1f} MB of {source['text']} into a file")
             file.write_text("".join(texts), encoding="utf-8", newline="")
             memory = megabytes(peak_in_child(encode_to_file, saved, file), empty)
             about = source | {"vocab_size": codec.vocab_size, "memory_mb": memory, **verdict}
-            yield from rows_of("file", about, {"nanotx": partial(encode_to_file, saved, file)}, plan, calls=1)
+            yield from rows_of("file", about, {"nanotx": partial(encode_to_file, saved, file)}, flags, calls=1)
 
 
 def encode_to_file(saved: Path, source: Path) -> None:
@@ -234,7 +210,7 @@ def encode_to_file(saved: Path, source: Path) -> None:
     load(saved).encode_to_file([source], source.with_suffix(".bin"))
 
 
-SECTIONS: dict[str, Callable[[Plan, Announce], Iterator[Row]]] = {
+SECTIONS: dict[str, Callable[[Flags, Announce], Iterator[Row]]] = {
     "learn": training,
     "encode": encoding,
     "lookup": lookups,
@@ -246,9 +222,9 @@ SECTIONS: dict[str, Callable[[Plan, Announce], Iterator[Row]]] = {
 # What sections share.
 
 
-def laws_of(name: str, plan: Plan) -> Row:
+def laws_of(name: str, flags: Flags) -> Row:
     """Return the verdict of the laws on a tokenizer."""
-    results = try_laws("tokenizer", Tokenizer.find(name), Where(), plan.cases)
+    results = try_laws("tokenizer", Tokenizer.find(name), Where(), flags.cases)
     return {"laws": results.verdict, "cases": results.cases}
 
 
@@ -258,20 +234,20 @@ def compare_ids(ids: Mapping[str, Any], verdict: Row) -> Row:
     return verdict | ({"laws": f"failed: {others[-1]} gives other ids"} if others else {})
 
 
-def trained_codec(plan: Plan) -> BpeCodec:
+def trained_codec(flags: Flags) -> BpeCodec:
     """Return the tokenizer that all encode with."""
-    if plan.quick:
+    if flags.quick:
         return Bpe(vocab_size=300).train([documents("shakespeare", 1)[0][:QUICK_SIZE]])
     return Bpe(vocab_size=VOCAB_SIZE).train(documents("ascii", TRAINED_ON))
 
 
 def rows_of(
-    task: str, about: Row, runs: Mapping[str, Callable[[], object]], plan: Plan, calls: int | None = None
+    task: str, about: Row, runs: Mapping[str, Callable[[], object]], flags: Flags, calls: int | None = None
 ) -> list[Row]:
     """Time all candidates interleaved, if their laws hold, and return a row for each."""
     calls = 1 if about["megabytes"] > HUGE and task != "look up" else calls
     verdict: str = about["laws"]
-    times = time_lawful(runs, dict.fromkeys(runs, verdict), plan.rounds, CPU, calls=calls, limit=plan.seconds)
+    times = time_lawful(runs, dict.fromkeys(runs, verdict), flags.rounds, CPU, calls=calls, limit=flags.seconds)
     return [row_of(task, name, about, times) for name in runs]
 
 
@@ -289,29 +265,29 @@ def row_of(task: str, name: str, about: Row, times: Times) -> Row:
 def main() -> int:
     """Run each section in a process of its own, in which the libraries have one thread, or all cores."""
     flags = parse(Flags, sys.argv[1:], "tokenization.py")
-    if flags.device != "cpu":
-        raise ConfigError(f"--device: expected cpu, got {flags.device!r}; tokenizers run on no other.")
-    plan, file = read_plan(flags), open_output(flags.json)
-    rows = [row for name in known_names("--sections", flags.sections, list(SECTIONS)) for row in in_child(name, plan)]
+    sections, file = flags.chosen(), open_output(flags.json)
+    if flags.quick:
+        flags = replace(flags, megabytes="1", vocab_sizes="300", rounds=3, seconds=0.0, cases=2)
+    rows = [row for name in sections for row in in_child(name, flags)]
     machine = describe_machine("numpy", "regex", "numba", "tiktoken", "tokenizers", "rustbpe")
     write_json(file, machine, rows)
     show(machine, rows)
     return int(any(row["laws"] != PASS for row in rows))
 
 
-def in_child(name: str, plan: Plan) -> list[Row]:
+def in_child(name: str, flags: Flags) -> list[Row]:
     """Return the rows of a section."""
     threads = cores() if name == "batch" else 1
     os.environ |= {"RAYON_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": str(threads > 1).lower()}
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return [row | {"threads": threads} for row in pool.submit(run_section, name, plan).result()]
+        return [row | {"threads": threads} for row in pool.submit(run_section, name, flags).result()]
 
 
-def run_section(name: str, plan: Plan) -> list[Row]:
+def run_section(name: str, flags: Flags) -> list[Row]:
     """In the child: compile our loops, as the others were compiled before; then measure."""
     compiled.loops(True)
     with progress() as announce:
-        return list(SECTIONS[name](plan, announce))
+        return list(SECTIONS[name](flags, announce))
 
 
 def show(machine: Row, rows: list[Row]) -> None:

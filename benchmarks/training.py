@@ -14,28 +14,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness import Row
-from harness.contenders import Compile, Where, choose_contenders, dataset_of, read_recipe, require_packages
-from harness.gpt2_peers import CHECKOUT
+from harness.contenders import Compile, Where, choose_contenders, require_packages
+from harness.gpt2 import CHECKOUT, gpt2_shape
 from harness.laws import PASS
 from harness.machine import choose_machines, described
-from harness.race import Measured, Plan, Shared, race, row_of
-from harness.report import open_output, progress, write_json
-from harness.tables import Cell, number, open_console, print_notes, print_table
+from harness.race import Measured, Plan, race, rows_of
+from harness.recipes import read_recipe
+from harness.report import Flags, open_output, progress, write_json
+from harness.tables import Cell, number, open_console, print_notes, print_table, word
 from harness.whole_runs import choose_recipes, parse_target, run_all
 from rich.text import Text
 
 from nanotx.cli.entry import run_and_exit
 from nanotx.config.flags import parse
+from nanotx.config.schema import check_min
 from nanotx.errors import ConfigError
-from nanotx.hardware.device import choose_machine
+from nanotx.hardware.device import Machine, choose_machine
 
 
 @dataclass(frozen=True, kw_only=True)
-class Flags:
+class TrainingFlags(Flags):
     """Times training steps of a recipe in several libraries, and trains recipes whole."""
 
     device: str = "auto"  # cpu, cuda, mps, or several: cpu,cuda
-    json: str = ""  # write the figures into this file
     recipe: str = "macbook"  # a preset, or a file; GPT-2-like, its step is timed
     batch: int = 0  # sequences of a step; 0 for as many as the recipe has
     layers: int = 0  # of the model; 0 for as many as the recipe has
@@ -51,15 +52,12 @@ class Flags:
     recipes: str = ""  # presets, or files, to be trained whole, separated by commas
     seeds: int = 3  # of each of them, from 1337 on
     target: str = ""  # the validation loss to reach; or one for each of the recipes, separated by commas
-    threads: int = 0  # processor threads; 0 for as many as there are cores
     nanogpt: str = ""  # a checkout of nanoGPT, for the contenders nanogpt and nanogpt_compiled
 
     def check(self) -> None:
         """Raise ConfigError for a number out of range."""
-        for name in ("rounds", "steps", "starts", "learn", "seeds", "batch", "layers"):
-            value, least = getattr(self, name), int(name == "seeds")
-            if value < least:
-                raise ConfigError(f"--{name}: expected at least {least}, got {value}.")
+        check_min(self, 0, "rounds", "steps", "starts", "learn", "batch", "layers")
+        check_min(self, 1, "seeds")
         if not self.rounds and not self.recipes:
             raise ConfigError("--rounds 0: times no steps, and no --recipes are named, so nothing is left to do.")
 
@@ -82,30 +80,13 @@ class Flags:
 
 def main() -> int:
     """Read the flags, measure, show, write."""
-    flags = parse(Flags, sys.argv[1:], "training.py")
+    flags = parse(TrainingFlags, sys.argv[1:], "training.py")
     flags.check()
     if flags.nanogpt:
         os.environ[CHECKOUT] = str(Path(flags.nanogpt).resolve())
-    recipe, wanted = read_recipe(flags.recipe, flags.batch, flags.layers), choose_recipes(flags.recipes, flags.target)
     plain = choose_machines(flags.device, flags.threads, "float32")
     best = [choose_machine(machine.device.type, "auto", flags.threads) for machine in plain]
-    names = choose_contenders(flags.contenders, flags.peers)
-    require_packages(names)
-    plans = [
-        Plan(
-            names=names,
-            recipe=recipe,
-            dropouts=flags.fractions(),
-            where=Where(device=machine.device.type, threads=machine.threads, best=machine.dtype_name),
-            compiling=flags.compile,
-            rounds=flags.rounds,
-            limit=flags.seconds,
-            steps=flags.steps,
-            starts=flags.starts,
-            seeds=flags.learn,
-        )
-        for machine in best
-    ]
+    wanted, plans = choose_recipes(flags.recipes, flags.target), [plan_of(flags, machine) for machine in best]
     out, seeds, runs = open_output(flags.json), range(1337, 1337 + flags.seeds), list[Row]()
     total = len(plans) * ((2 + len(flags.fractions())) * bool(flags.rounds) + len(wanted) * len(seeds))
     races = list[list[Measured]]()
@@ -114,24 +95,41 @@ def main() -> int:
             races.append(race(plan, announce) if flags.rounds else [])
             words = ["--device", plan.where.device, "--threads", str(plan.where.threads)]
             runs += run_all(wanted, seeds, words, announce)
-    rows = [row for plan, measured in zip(plans, races, strict=True) for row in rows_of(flags, plan, measured, machine)]
+    peaks = machine["peak_flops"]
+    rows = [row for plan, measured in zip(plans, races, strict=True) for row in rows_of(plan, measured, peaks)]
     write_json(out, machine, rows + runs)
     show(machine, rows, runs)
     return 0
 
 
-def rows_of(flags: Flags, plan: Plan, measured: Sequence[Measured], machine: Row) -> list[Row]:
-    """Return the rows of the contenders on one device."""
-    vocab_size = dataset_of(plan.recipe).codec.vocab_size
-    shared = Shared(
-        label=Path(flags.recipe).stem,
-        recipe=plan.recipe,
-        device=plan.where.device,
-        flops_per_token=plan.recipe.model.build(vocab_size).flops_per_token,
-        peaks=machine["peak_flops"],
-        target=parse_target(flags.target) if flags.target and not flags.recipes else None,
+def plan_of(flags: TrainingFlags, machine: Machine) -> Plan:
+    """Return what is compared on one device.
+
+    Raises:
+        ConfigError: the recipe is not GPT-2-like, or a contender is unknown or not installed.
+    """
+    batch, layers = (
+        {"batch_size": flags.batch} if flags.batch else {},
+        {"layers": flags.layers} if flags.layers else {},
     )
-    return [row_of(name, shared, each) for each in measured for name in plan.names]
+    recipe = read_recipe(flags.recipe, changes={"train": batch, "model": layers})
+    gpt2_shape(recipe)
+    names = choose_contenders(flags.contenders, flags.peers)
+    require_packages(names)
+    return Plan(
+        label=Path(flags.recipe).stem,
+        names=names,
+        recipe=recipe,
+        dropouts=flags.fractions(),
+        where=Where(device=machine.device.type, threads=machine.threads, best=machine.dtype_name),
+        target=parse_target(flags.target) if flags.target and not flags.recipes else None,
+        compiling=flags.compile,
+        rounds=flags.rounds,
+        limit=flags.seconds,
+        steps=flags.steps,
+        starts=flags.starts,
+        seeds=flags.learn,
+    )
 
 
 # Tables.
@@ -186,7 +184,7 @@ SHARED_COLUMNS: dict[str, Cell] = {
     "target s": target,
 }
 STEP_COLUMNS: dict[str, Cell] = {
-    "": lambda row: Text(row["name"]),
+    "": word("name"),
     "in": kind,
     "ms": number("median_ms", ".2f"),
     "iqr": number("iqr_ms", ".2f"),
@@ -194,12 +192,7 @@ STEP_COLUMNS: dict[str, Cell] = {
     **SHARED_COLUMNS,
     "laws": lambda row: Text("pass" if row["laws"] == PASS else "failed"),
 }
-RUN_COLUMNS: dict[str, Cell] = {
-    "": lambda row: Text(row["name"]),
-    "in": kind,
-    "wall s": number("wall_seconds", ".1f"),
-    **SHARED_COLUMNS,
-}
+RUN_COLUMNS: dict[str, Cell] = {"": word("name"), "in": kind, "wall s": number("wall_seconds", ".1f"), **SHARED_COLUMNS}
 ABOUT_STEPS = (
     "speed: relative to nanotx_plain, the median over the rounds. MB: the peak of the first steps. start: from nothing "
     "to the end of the first step, nothing compiled. loss: mean of the seeds ± 95% interval."

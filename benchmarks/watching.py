@@ -16,15 +16,15 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from statistics import median
 
 from harness import Row
-from harness.contenders import dataset_of, preset_recipe
 from harness.machine import choose_machines, describe
-from harness.report import open_output, progress, write_json
+from harness.recipes import trainer_of
+from harness.report import Flags, open_output, progress, write_json
 from harness.tables import number, open_console, print_table, word
 from harness.timing import iqr, seconds, turn_order
 from rich.console import Console
@@ -59,22 +59,19 @@ COLUMNS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Flags:
+class WatchingFlags(Flags):
     """Times steps that are watched, and steps that are not."""
 
-    device: str = "auto"  # cpu, cuda or mps
-    json: str = ""  # write the figures into this file
     recipes: str = "macbook"  # presets, or files, separated by commas
     watched: str = "dashboard,dashboard_wide,csv,tensorboard"  # contenders, besides the bare steps
     steps: int = 100  # of a turn
     rounds: int = 7  # turns of each contender
     limit: float = math.inf  # seconds after which no round begins, except for the first three
-    threads: int = 0  # processor threads; 0 for as many as there are cores
 
 
 def main() -> int:
     """Read the flags, train watched and not, show, write."""
-    flags = parse(Flags, sys.argv[1:], "watching.py")
+    flags = parse(WatchingFlags, sys.argv[1:], "watching.py")
     check_min(flags, 1, "steps")
     check_min(flags, 2, "rounds")
     machine, out = choose_machines(flags.device, flags.threads, "float32")[0], open_output(flags.json)
@@ -88,14 +85,14 @@ def main() -> int:
     return 0
 
 
-def rows_of(name: str, flags: Flags, machine: Machine) -> list[Row]:
+def rows_of(name: str, flags: WatchingFlags, machine: Machine) -> list[Row]:
     """Return what watching a recipe costs, a row per contender."""
     names = ["bare", *filter(None, flags.watched.split(","))]
     walls: dict[str, list[float]] = {contender: [] for contender in names}
     cpus: dict[str, list[float]] = {contender: [] for contender in names}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        trainer, data = trainer_of(name, flags, machine)
+        trainer, data = trainer_of(name, machine)
         turns = {contender: turn_of(contender, trainer, data, folder, flags.steps, stack) for contender in names}
         turns["bare"]()
         for contender in turn_order(names, flags.rounds, flags.limit):
@@ -123,15 +120,6 @@ def rows_of(name: str, flags: Flags, machine: Machine) -> list[Row]:
         }
         for contender in names
     ]
-
-
-def trainer_of(name: str, flags: Flags, machine: Machine) -> tuple[Trainer, Dataset]:
-    """Return a trainer of a recipe that takes as many steps as are timed."""
-    recipe = replace(preset_recipe(name, "--recipes"), dtype="float32", compile=False)
-    data = dataset_of(recipe)
-    recipe = replace(recipe, train=replace(recipe.train, steps=1_000_000))
-    model = recipe.model.build(data.codec.vocab_size, recipe.seed)
-    return Trainer(recipe, model, data.windows, machine), data
 
 
 def turn_of(

@@ -1,4 +1,4 @@
-"""What the benchmarks share: machines, times taken interleaved, laws before times, tables and JSON."""
+"""What the benchmarks share: laws before times, times taken interleaved, rows of figures, tables and JSON."""
 
 from typing import Any
 

@@ -7,13 +7,11 @@ from typing import Any
 
 import torch
 
-from harness import Row
+from harness import Row, passes
 from harness.laws import PASS, LawResults, failure, figures, time_lawful
-from harness.part_laws import at_shape, on_random_cases
-from harness.passes import BOTH, PASSES, Kernels, Run, Task, kernels_of, memory, prepare, prepare_compiled
-from harness.report import Announce
-from harness.shapes import Shape
-from harness.slots import SLOTS
+from harness.passes import BOTH, PASSES, Kernels, Run, Task
+from harness.report import Announce, Flags
+from harness.slots import SLOTS, Shape
 from harness.timing import Times, ratio
 from nanotx.hardware.device import Machine
 
@@ -22,15 +20,22 @@ Checked = Mapping[tuple[str, str, Machine], LawResults]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Thoroughness:
-    """How thoroughly all of it is measured."""
+class PartFlags(Flags):
+    """Times every registered part that obeys its laws on this very device and in this dtype, and no other."""
 
-    rounds: int  # at most
-    seconds: float  # after which no round begins, for one shape and pass
-    cases: int  # of each law
-    compile_seconds: float  # spent on compiling, after which no more is compiled; 0 compiles nothing
-    memory: bool  # whether that on a CPU is measured
-    load: tuple[str, ...]  # the user's files, for the processes that run a task alone
+    device: str = "auto"  # cpu, cuda, mps, or several: cpu,cuda
+    dtype: str = ""  # float32, bfloat16, float16 or several; without it float32, and bfloat16 where the hardware has it
+    shapes: str = ""  # some of laptop,baby,baby_64,1k,2k,4k,8k and on a GPU 16k,32k; or all
+    parts: str = ""  # names of parts, peers included; without it every registered part
+    compile: bool = False  # time each part through torch.compile too
+    compile_seconds: float = 600.0  # spent on compiling, after which no more is compiled
+    plot: str = ""  # plot time against context into this file, .svg or .png
+    merge: tuple[str, ...] = ()  # files written by --json: show them as one, and measure nothing
+    rounds: int = 15  # at most, each of which times every part; the figures are medians over them
+    seconds: float = 4.0  # after which no round begins, for one shape and pass; there are three at least
+    cases: int = 10  # of each law
+    quick: bool = False  # a tiny shape, few rounds and cases, no memory on a CPU: only to see that it works
+    load: tuple[str, ...] = ()  # Python files of your own, with parts in them; may be repeated
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -96,15 +101,15 @@ def check_parts(
     for machine in machines:
         for slot, name in ((slot, name) for slot, some in names.items() for name in some):
             announce(f"laws: {slot}/{name} on {machine.device.type} in {machine.dtype_name}")
-            checked[slot, name, machine] = on_random_cases(slot, name, machine, cases)
+            checked[slot, name, machine] = passes.on_random_cases(slot, name, machine, cases)
     return checked
 
 
 class Comparison:
     """Compares setups one after the other; the seconds spent on compiling are counted over all of them."""
 
-    def __init__(self, thorough: Thoroughness, checked: Checked, announce: Announce) -> None:
-        self.thorough, self.checked, self.announce = thorough, checked, announce
+    def __init__(self, flags: PartFlags, checked: Checked, announce: Announce) -> None:
+        self.flags, self.checked, self.announce = flags, checked, announce
         self.compile_seconds = 0.0
 
     def rows(self, setup: Setup) -> list[Row]:
@@ -118,7 +123,7 @@ class Comparison:
         results = self.checked[setup.slot, name, setup.machine]
         if results.verdict != PASS:
             return results
-        verdict, cases = at_shape(setup.slot, name, setup.shape, setup.machine)
+        verdict, cases = passes.at_shape(setup.slot, name, setup.shape, setup.machine)
         if verdict == PASS:
             return dataclasses.replace(results, cases=results.cases + cases)
         return dataclasses.replace(results, verdict=verdict, passed=max(0, results.passed - 1))
@@ -127,21 +132,21 @@ class Comparison:
         """Time one pass of every part; rows of what breaks a law have no figures."""
         self.announce(f"{way}: {setup.where}")
         tasks = {name: Task(slot=setup.slot, name=name, shape=setup.shape, way=way) for name in setup.names}
-        if self.thorough.compile_seconds:
+        if self.flags.compile:
             torch.compiler.reset()
         candidates = self.candidates(setup, tasks, results)
         warm_up(candidates)
         runs = {candidate.label: candidate.run for candidate in candidates if candidate.run}
         verdicts = {candidate.label: candidate.results.verdict for candidate in candidates}
-        thorough, device = self.thorough, setup.machine.device
-        times = time_lawful(runs, verdicts, thorough.rounds, device, limit=thorough.seconds)
+        flags, device = self.flags, setup.machine.device
+        times = time_lawful(runs, verdicts, flags.rounds, device, limit=flags.seconds)
         runs.clear()
         for candidate in candidates:
             candidate.run = None  # what it holds is not the next one's memory
         self.announce(f"memory of {way}: {setup.where}")
         for candidate in candidates:
-            if candidate.label in times and not candidate.compiled and (thorough.memory or device.type != "cpu"):
-                candidate.memory_mb = memory(thorough.load, tasks[candidate.name], setup.machine)
+            if candidate.label in times and not candidate.compiled and (not flags.quick or device.type != "cpu"):
+                candidate.memory_mb = passes.memory(flags.load, tasks[candidate.name], setup.machine)
         return [row_of(setup, way, candidate, times) for candidate in candidates]
 
     def candidates(self, setup: Setup, tasks: Mapping[str, Task], results: Mapping[str, LawResults]) -> list[Candidate]:
@@ -151,19 +156,19 @@ class Comparison:
             candidates.append(Candidate(name=name, results=results[name]))
             if results[name].verdict == PASS:
                 with candidates[-1].excluded_on_error():
-                    candidates[-1].run = prepare(task, setup.machine)
-                if self.thorough.compile_seconds:
+                    candidates[-1].run = passes.prepare(task, setup.machine)
+                if self.flags.compile:
                     candidates.append(Candidate(name=name, results=results[name], compiled=True))
                     self.compile(candidates[-1], task, setup.machine)
         return candidates
 
     def compile(self, candidate: Candidate, task: Task, machine: Machine) -> None:
         """Compile a part, as long as there is time."""
-        if self.compile_seconds > self.thorough.compile_seconds:
-            candidate.fail(f"not compiled: {self.thorough.compile_seconds:.0f} s were up")
+        if self.compile_seconds > self.flags.compile_seconds:
+            candidate.fail(f"not compiled: {self.flags.compile_seconds:.0f} s were up")
             return
         with candidate.excluded_on_error():
-            candidate.run, candidate.compile_seconds = prepare_compiled(task, machine)
+            candidate.run, candidate.compile_seconds = passes.prepare_compiled(task, machine)
             self.compile_seconds += candidate.compile_seconds
 
 
@@ -172,7 +177,7 @@ def warm_up(candidates: Sequence[Candidate]) -> None:
     for candidate in candidates:
         if candidate.run:
             with candidate.excluded_on_error():
-                candidate.kernels = kernels_of(candidate.run)
+                candidate.kernels = passes.kernels_of(candidate.run)
 
 
 def row_of(setup: Setup, way: str, candidate: Candidate, times: Times) -> Row:

@@ -10,7 +10,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -18,14 +17,11 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.gpt2_peers import CHECKOUT, LIBRARIES, NanoGpt, copy_weights, gpt2_parts, with_model
+from harness.gpt2 import CHECKOUT, LIBRARIES, Library, NanoGpt, copy_weights
+from harness.recipes import changed
+from harness.report import known_names
 from harness.timing import seconds
-from nanotx.config.presets import presets
-from nanotx.config.schema import from_table, to_table
-from nanotx.config.toml import merge, read_toml
 from nanotx.data.batches import step_seed
-from nanotx.data.corpus import Corpus, Unavailable
-from nanotx.errors import ConfigError, did_you_mean
 from nanotx.evaluation.loss import EvalText
 from nanotx.hardware.device import Machine, choose_machine, measured_peak
 from nanotx.hardware.memory import keep_freed_memory
@@ -36,7 +32,7 @@ from nanotx.nn.dropout import Dropout
 from nanotx.nn.shapes import Keys, Queries, Values
 from nanotx.recipe import Recipe
 from nanotx.training.compile import plan_compile
-from nanotx.training.dataset import Dataset, load_dataset
+from nanotx.training.dataset import Dataset
 from nanotx.training.trainer import Progress, Trainer
 
 Compile = Literal["auto", "on", "off"]
@@ -76,13 +72,9 @@ def choose_contenders(names: str, peers: bool) -> tuple[str, ...]:
     Raises:
         ConfigError: an unknown name.
     """
-    asked = [name.strip() for name in names.split(",")] if names else []
-    for name in asked:
-        if name not in (*CONTENDERS, "all"):
-            known = ", ".join((*CONTENDERS, "all"))
-            raise ConfigError(f"--contenders {name}: no such one.{did_you_mean(name, CONTENDERS)} Known: {known}.")
-    wanted = {BASELINE, *asked} if asked else {name for name, contender in CONTENDERS.items() if contender.default}
-    if "all" in asked:  # nanoGPT needs a checkout
+    default = (name for name, contender in CONTENDERS.items() if contender.default)
+    wanted = {BASELINE, *known_names("--contenders", names or ",".join(default), (*CONTENDERS, "all"))}
+    if "all" in wanted:  # nanoGPT needs a checkout
         wanted |= {name for name, who in CONTENDERS.items() if who.library != NanoGpt.name or os.environ.get(CHECKOUT)}
     return tuple(name for name, who in CONTENDERS.items() if name in wanted and (peers or not who.library))
 
@@ -94,46 +86,9 @@ def require_packages(names: Sequence[str]) -> None:
             LIBRARIES[library].require()
 
 
-# The recipe and its texts.
-
-
-def read_recipe(name: str, batch: int = 0, layers: int = 0) -> Recipe:
-    """Return a preset recipe, or that of a file, that is GPT-2-like; `batch` or `layers` of 0 leaves its own.
-
-    Raises:
-        ConfigError: there is no such recipe, or it is not GPT-2-like.
-    """
-    changes = {"train": {"batch_size": batch} if batch else {}, "model": {"layers": layers} if layers else {}}
-    recipe: Recipe = from_table(Recipe, merge(Recipe, to_table(preset_recipe(name)), changes))
-    gpt2_parts(recipe)
-    return recipe
-
-
-def preset_recipe(name: str, flag: str = "--recipe") -> Recipe:
-    """Return a preset recipe, or that of a file.
-
-    Raises:
-        ConfigError: there is no such recipe.
-    """
-    known = sorted(path.stem for path in presets("recipes").glob("*.toml"))
-    file = Path(name) if name.endswith(".toml") else presets("recipes") / f"{name}.toml"
-    if not file.is_file():
-        raise ConfigError(f"{flag} {name}: no such recipe.{did_you_mean(name, known)} Known: {', '.join(known)}.")
-    recipe: Recipe = from_table(Recipe, merge(Recipe, to_table(Recipe()), read_toml(file)))
-    return recipe
-
-
-def dataset_of(recipe: Recipe) -> Dataset:
-    """Return the recipe's dataset, or where it is out of reach, that of a playhouse: a step takes as long with it."""
-    try:
-        return load_dataset(recipe)
-    except Unavailable:
-        return load_dataset(replace(recipe, corpus=Corpus.find("playhouse")()))
-
-
 def with_attention(recipe: Recipe, attention: str) -> Recipe:
     """Return the recipe with an equivalent attention; itself for no name."""
-    return with_model(recipe, {"block": {"attention": attention}}) if attention else recipe
+    return changed(recipe, {"model": {"block": {"attention": attention}}}) if attention else recipe
 
 
 # Contenders that are trained.
@@ -191,7 +146,7 @@ def build(name: str, recipe: Recipe, data: Dataset, where: Where, compiling: Com
     who = CONTENDERS[name]
     machine = choose_machine(where.device, where.best if who.best else "float32", where.threads)
     if who.library:
-        return PeerLearner(who.library, recipe, data, machine, who.best and compiling != "off")
+        return PeerLearner(LIBRARIES[who.library], recipe, data, machine, who.best and compiling != "off")
     return OurLearner(with_attention(recipe, who.attention), data, machine, who.best, compiling)
 
 
@@ -223,12 +178,13 @@ class OurLearner(Learner):
         trainer.optimizer.state.clear()
 
 
-class PlainLoop:
-    """The step of a good plain training loop, with any module that gives logits: the recipe's batches and rates."""
+class PlainLoop(Learner):
+    """A good plain training loop, with any module that gives logits: the recipe's batches and rates."""
 
     def __init__(self, recipe: Recipe, model: nn.Module, data: Dataset, machine: Machine, compiled: bool) -> None:
         """With `compiled`, the model and its loss are compiled together, so that as much as possible is fused."""
         self.recipe, self.windows, self.machine, self.done = recipe, data.windows, machine, 0
+        self.compiled, self.reason = compiled, "whole, with its loss" if compiled else "not asked for"
         self.model = model.to(machine.device).train()
         self.optimizer = recipe.optimizer.build(self.model.named_parameters())
         self.loss_of = torch.compile(self.loss, dynamic=False) if compiled else self.loss
@@ -238,7 +194,6 @@ class PlainLoop:
         return F.cross_entropy(rearrange(self.model(x), "b t v -> (b t) v"), rearrange(y, "b t -> (b t)"))
 
     def step(self) -> float:
-        """Take a step and return its loss."""
         plan, device = self.recipe.train, self.machine.device
         factor = self.recipe.schedule.factor(self.done, plan.steps)
         for group in self.optimizer.param_groups:
@@ -255,32 +210,27 @@ class PlainLoop:
         return loss.item()
 
     def restart(self, seed: int) -> None:
-        """Return to step 0, with the batches of another seed; the caller draws the weights."""
+        """Return to step 0, with the batches of another seed; the weights stay."""
         self.recipe, self.windows = replace(self.recipe, seed=seed), replace(self.windows, seed=seed)
         self.optimizer.state.clear()
         self.done = 0
 
 
-class PeerLearner(Learner):
-    """Another library's model in a plain loop, compiled as a whole with its loss, or eager."""
+class PeerLearner(PlainLoop):
+    """Another library's model in a plain loop."""
 
-    def __init__(self, library: str, recipe: Recipe, data: Dataset, machine: Machine, compiled: bool) -> None:
-        self.library, self.recipe, self.vocab_size, self.machine = library, recipe, data.codec.vocab_size, machine
-        self.compiled, self.reason = compiled, "whole, with its loss" if compiled else "not asked for"
-        self.model = LIBRARIES[library].build(recipe, self.vocab_size)
+    def __init__(self, library: Library, recipe: Recipe, data: Dataset, machine: Machine, compiled: bool) -> None:
+        self.library, self.vocab_size = library, data.codec.vocab_size
+        super().__init__(recipe, library.build(recipe, self.vocab_size), data, machine, compiled)
         self.draw_weights(recipe.seed)
-        self.loop = PlainLoop(recipe, self.model, data, machine, compiled)
 
     def draw_weights(self, seed: int) -> None:
         """Give it the weights that a seed draws for ours."""
-        copy_weights(self.recipe.model.build(self.vocab_size, seed), self.model, LIBRARIES[self.library])
-
-    def step(self) -> float:
-        return self.loop.step()
+        copy_weights(self.recipe.model.build(self.vocab_size, seed), self.model, self.library)
 
     def restart(self, seed: int) -> None:
         self.draw_weights(seed)
-        self.loop.restart(seed)
+        super().restart(seed)
 
 
 # PyTorch's dropout.

@@ -12,9 +12,10 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from harness.contenders import CONTENDERS, Contender, PlainLoop, dataset_of, use_torch_dropout, with_attention
-from harness.gpt2_peers import LIBRARIES, copy_weights, with_dropout
+from harness.contenders import CONTENDERS, Contender, PlainLoop, use_torch_dropout, with_attention
+from harness.gpt2 import LIBRARIES, copy_weights
 from harness.laws import PASS
+from harness.recipes import dataset_of, with_dropout
 from nanotx.data.batches import Windows
 from nanotx.errors import ConfigError, LawBroken
 from nanotx.hardware.device import Machine, choose_machine

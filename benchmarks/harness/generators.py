@@ -9,7 +9,7 @@ from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
-from harness.gpt2_peers import Gpt2, copy_weights
+from harness.gpt2 import Gpt2, copy_weights
 from harness.laws import PASS
 from nanotx.data.batches import Windows
 from nanotx.data.corpus.playhouse import Playhouse

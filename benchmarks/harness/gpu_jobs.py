@@ -1,6 +1,7 @@
 """The jobs of `gpu.py`, the most valuable first: what each runs, how long it may take, and its figures."""
 
 import json
+import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,8 +11,6 @@ from typing import Any
 from harness import Row
 
 HERE = Path(__file__).resolve().parent.parent
-LAYERS = ("attention", "block", "ffn", "norm", "embedding", "position", "model")
-"""What has laws that depend on the device."""
 TARGET = 1.4697
 """The loss that nanoGPT publishes for its baby GPT on Tiny Shakespeare, in nats per character."""
 
@@ -36,10 +35,6 @@ class Place:
         return self.scratch / "run"
 
 
-Command = Callable[[Place], list[str]]
-Result = Callable[[Place], Row | None]
-
-
 @dataclass(frozen=True, kw_only=True)
 class Job:
     """One thing to measure, in a process of its own."""
@@ -47,14 +42,12 @@ class Job:
     name: str
     about: str
     minutes: float  # after which it is cut off
-    command: Command
-    result: Result
+    command: Callable[[Place], list[str]]
+    result: Callable[[Place], Row | None]  # None where there are no figures
     trains: bool = False  # on the recipe's own corpus
 
 
-def python(*words: object) -> list[str]:
-    """Return a command line for this Python."""
-    return [sys.executable, *map(str, words)]
+# What jobs leave.
 
 
 def figures(place: Place) -> Row | None:
@@ -66,43 +59,6 @@ def figures(place: Place) -> Row | None:
     return results
 
 
-def benchmark(name: str, about: str, minutes: float, program: str, full: str, quick: str) -> Job:
-    """Return the job of a benchmark, with the flags of a full and of a quick measurement."""
-
-    def command(place: Place) -> list[str]:
-        words = (quick if place.quick else full).split()
-        return python(HERE / program, "--device", place.device, *words, "--json", place.json)
-
-    return Job(name=name, about=about, minutes=minutes, command=command, result=figures)
-
-
-def peers(place: Place) -> list[str]:
-    """Return the command that compares our step with the plain one, Hugging Face's and, with a checkout, nanoGPT's."""
-    names = ["nanotx_plain", "nanotx", "transformers_compiled"]
-    names += ["nanogpt", "nanogpt_compiled"] if place.nanogpt else []
-    words = "--recipe baby_gpt --rounds 12 --seconds 20 --starts 0"
-    if place.quick:
-        names, words = ["nanotx_plain", "nanotx", *(["nanogpt"] if place.nanogpt else [])], ONE_STEP
-    source = ["--nanogpt", place.nanogpt] if place.nanogpt else []
-    program = python(HERE / "training.py", "--device", place.device, "--contenders", ",".join(names))
-    return [*program, *words.split(), *source, "--json", str(place.json)]
-
-
-ONE_STEP = "--layers 1 --batch 2 --rounds 3 --seconds 0 --steps 1 --starts 0 --dropouts 0 --compile off"
-
-
-def laws(dtype: str, minutes: float) -> Job:
-    """Return the job that tries the laws of every layer, few cases each."""
-
-    def command(place: Place) -> list[str]:
-        slots, examples = (("norm",), 1) if place.quick else (LAYERS, 3)
-        words = ("--device", place.device, "--dtype", dtype, "--examples", examples, "--json", place.json)
-        return python("-m", "nanotx", "laws", *slots, *words)
-
-    about = f"laws of every layer on the device, in {dtype}"
-    return Job(name=f"laws_{dtype}", about=about, minutes=minutes, command=command, result=verdicts)
-
-
 def verdicts(place: Place) -> Row | None:
     """Return the laws that do not hold, and how many were tried."""
     results = figures(place)
@@ -112,22 +68,6 @@ def verdicts(place: Place) -> Row | None:
     broken = [{key: row[key] for key in ("part", "law", "broken", "case")} for row in tried if row["broken"]]
     cases = sum(row["cases"] for row in tried)
     return {"laws": len(tried), "cases": cases, "broken": broken, "not_asked": len(results["verdicts"]) - len(tried)}
-
-
-TINY = (
-    "--corpus playhouse --corpus.size 40000 --train.steps 4 --train.batch-size 2 --train.eval-every 2 "
-    "--train.sample-tokens 20 --model.layers 1 --model.context 32"
-)
-
-
-def training(recipe: str, about: str, minutes: float) -> Job:
-    """Return the job that trains a recipe to its end."""
-
-    def command(place: Place) -> list[str]:
-        quick = TINY.split() if place.quick else []
-        return python("-m", "nanotx", "train", recipe, "--device", place.device, "--run", place.run, *quick)
-
-    return Job(name=recipe, about=about, minutes=minutes, command=command, result=run_figures, trains=True)
 
 
 def run_figures(place: Place) -> Row | None:
@@ -174,68 +114,92 @@ def text(file: Path) -> str:
         return ""
 
 
-def kills(place: Place) -> list[str]:
-    """Return the command that kills runs on the device at random moments and resumes them, equal to the bit."""
-    words = ("--only", "kill", "--kills", 1 if place.quick else 6, "--device", place.device, "--json", place.json)
-    return python("-m", "nanotx", "selftest", *words)
+# The jobs.
 
 
-SAMPLING = "--dim 32 --layers 1 --heads 2 --context 64 --draft-dim 16 --learn 1 --tokens 8 --rounds 1 --no-compile"
+def job(name: str, minutes: float, about: str, full: str, quick: str) -> Job:
+    """Return a job that runs a benchmark, or a command of nanotx.
+
+    Args:
+        name, minutes, about: as in `Job`.
+        full: the program and its flags, but for the device and where its results go.
+        quick: the same, of tiny sizes.
+    """
+
+    def command(place: Place) -> list[str]:
+        nanogpt = f",nanogpt,nanogpt_compiled --nanogpt {shlex.quote(place.nanogpt)}" if place.nanogpt else ""
+        program, *words = shlex.split((quick if place.quick else full).format(nanogpt=nanogpt))
+        head = [HERE / program] if program.endswith(".py") else ["-m", "nanotx", program]
+        results = ["--run", place.run] if program == "train" else ["--json", place.json]
+        return [sys.executable, *map(str, (*head, *words, "--device", place.device, *results))]
+
+    kind = full.split()[0]
+    result = {"laws": verdicts, "train": run_figures}.get(kind, figures)
+    return Job(name=name, about=about, minutes=minutes, command=command, result=result, trains=kind == "train")
+
+
+def training(recipe: str, minutes: float, about: str) -> Job:
+    """Return the job that trains a recipe to its end."""
+    return job(recipe, minutes, about, f"train {recipe}", f"train {recipe} {TINY}")
+
+
+TINY = (
+    "--corpus playhouse --corpus.size 40000 --train.steps 4 --train.batch-size 2 --train.eval-every 2 "
+    "--train.sample-tokens 20 --model.layers 1 --model.context 32"
+)
+ONE_STEP = "--layers 1 --batch 2 --rounds 3 --seconds 0 --steps 1 --starts 0 --dropouts 0 --compile off"
+LAYERS = "attention block ffn norm embedding position model"
+"""What has laws that depend on the device."""
 PARTS = "--rounds 7 --seconds 1 --cases 2"
-STEPS = "--contenders nanotx_plain,nanotx,transformers_compiled --rounds 12 --seconds 15 --starts 0"
+CONTENDERS = "nanotx_plain,nanotx,transformers_compiled"
+TEXT = "--dim 32 --layers 1 --heads 2 --context 64 --draft-dim 16 --learn 1 --tokens 8 --rounds 1 --no-compile"
 
 JOBS = (
-    benchmark(
-        "device", "versions, driver, peak rates of products and of memory", 1.0, "peaks.py", "", "--size 256 --tries 3"
+    job(
+        "device", 1.0, "versions, driver, peak rates of products and of memory",
+        "peaks.py", "peaks.py --size 256 --tries 3",
     ),
-    laws("float32", 1.5),
-    laws("bfloat16", 1.0),
-    benchmark(
-        "attn",
-        "attentions, forward and backward",
-        2.0,
-        "attn.py",
-        f"--shapes baby,1k,4k {PARTS}",
-        "--quick --parts sdpa",
+    *(
+        job(
+            f"laws_{dtype}", minutes, f"laws of every layer on the device, in {dtype}",
+            f"laws {LAYERS} --dtype {dtype} --examples 3", f"laws norm --dtype {dtype} --examples 1",
+        )
+        for dtype, minutes in {"float32": 1.5, "bfloat16": 1.0}.items()
     ),
-    training("baby_gpt", "nanoGPT's baby GPT to its published loss, and to its end", 4.0),
-    Job(
-        name="peers",
-        about="a training step compared with nanoGPT's and Hugging Face's on the equal model",
-        minutes=2.5,
-        command=peers,
-        result=figures,
+    job(
+        "attn", 2.0, "attentions, forward and backward",
+        f"attn.py --shapes baby,1k,4k {PARTS}", "attn.py --quick --parts sdpa",
     ),
-    training("shakespeare_char", "the default recipe", 1.5),
-    training("my_gpt", "the lecture's full size", 4.0),
-    training("decoder_384", "the lecture's full size at half its batch", 3.0),
-    benchmark(
-        "layers",
-        "feed-forwards, blocks, norms, positions",
-        2.0,
-        "layers.py",
-        f"--shapes baby,1k {PARTS}",
-        "--quick --slots norm --parts rmsnorm",
+    training("baby_gpt", 4.0, "nanoGPT's baby GPT to its published loss, and to its end"),
+    job(
+        "peers", 2.5, "a training step compared with nanoGPT's and Hugging Face's on the equal model",
+        f"training.py --recipe baby_gpt --rounds 12 --seconds 20 --starts 0 --contenders {CONTENDERS}{{nanogpt}}",
+        f"training.py --contenders nanotx_plain,nanotx{{nanogpt}} {ONE_STEP}",
     ),
-    benchmark("training", "a training step of the small recipe", 2.0, "training.py", STEPS, f"--no-peers {ONE_STEP}"),
-    benchmark(
-        "attn_16k",
-        "attentions on one long text",
-        2.0,
-        "attn.py",
-        "--shapes 16k --rounds 5 --seconds 1 --cases 1",
-        "--quick --parts fused",
+    training("shakespeare_char", 1.5, "the default recipe"),
+    training("my_gpt", 4.0, "the lecture's full size"),
+    training("decoder_384", 3.0, "the lecture's full size at half its batch"),
+    job(
+        "layers", 2.0, "feed-forwards, blocks, norms, positions",
+        f"layers.py --shapes baby,1k {PARTS}", "layers.py --quick --slots norm --parts rmsnorm",
     ),
-    benchmark(
-        "sampling", "generating one text, and 64 at once", 2.0, "sampling.py", "--batch 64 --tokens 300", SAMPLING
+    job(
+        "training", 2.0, "a training step of the small recipe",
+        f"training.py --contenders {CONTENDERS} --rounds 12 --seconds 15 --starts 0",
+        f"training.py --no-peers {ONE_STEP}",
     ),
-    Job(
-        name="kills",
-        about="runs killed at random moments and resumed to the bit",
-        minutes=3.0,
-        command=kills,
-        result=figures,
+    job(
+        "attn_16k", 2.0, "attentions on one long text",
+        "attn.py --shapes 16k --rounds 5 --seconds 1 --cases 1", "attn.py --quick --parts fused",
     ),
-    training("record", "the recipe of 1.4697", 2.0),
-    training("best", "the longest recipe", 8.0),
-)
+    job(
+        "sampling", 2.0, "generating one text, and 64 at once",
+        "sampling.py --batch 64 --tokens 300", f"sampling.py {TEXT}",
+    ),
+    job(
+        "kills", 3.0, "runs killed at random moments and resumed to the bit",
+        "selftest --only kill --kills 6", "selftest --only kill --kills 1",
+    ),
+    training("record", 2.0, "the recipe of 1.4697"),
+    training("best", 8.0, "the longest recipe"),
+)  # fmt: skip

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 import torch
 
 from harness import Row
+from harness.report import known_names
 from harness.timing import best
-from nanotx.errors import ConfigError, did_you_mean
 from nanotx.hardware.cpu import describe_machine
 from nanotx.hardware.device import Machine, choose_machine, has_bfloat16, measured_peak
 from nanotx.nn.linear import Linear
@@ -27,20 +27,8 @@ def choose_machines(devices: str, threads: int, dtypes: str = "") -> list[Machin
     Raises:
         ConfigError: an unknown name, or the machine has no such device.
     """
-    names = [name.strip() for name in devices.split(",")]
-    for name in names:
-        if name not in DEVICES:
-            raise ConfigError(
-                f"device: expected cpu, cuda, mps or several such as cpu,cuda, "
-                f"got {name!r}.{did_you_mean(name, DEVICES)}"
-            )
-    wanted = list(dict.fromkeys(word.strip() for word in dtypes.split(","))) if dtypes else ["float32", "bfloat16"]
-    for name in wanted:
-        if name not in DTYPES:
-            near = did_you_mean(name, DTYPES)
-            raise ConfigError(
-                f"dtype: expected {', '.join(DTYPES)} or several such as float32,bfloat16, got {name!r}.{near}"
-            )
+    names = known_names("--device", devices, DEVICES)
+    wanted = known_names("--dtype", dtypes, DTYPES) if dtypes else ("float32", "bfloat16")
     kinds = dict.fromkeys(choose_machine(name, "float32", threads).device.type for name in names)
     return [
         choose_machine(device, dtype, threads)

@@ -1,4 +1,4 @@
-"""What `attn.py` and `layers.py` are: their flags, and the way from them to a table, a file and a plot."""
+"""What `attn.py` and `layers.py` do: from their flags to a table, a file and a plot."""
 
 import dataclasses
 import sys
@@ -9,15 +9,15 @@ from typing import Any, TypeVar
 from rich.text import Text
 
 from harness import Row
-from harness.comparison import STEPS, Comparison, Setup, Thoroughness, check_parts, with_peak_share
+from harness.comparison import STEPS, Comparison, PartFlags, Setup, check_parts, with_peak_share
 from harness.machine import choose_machines, described
-from harness.report import merge, open_output, progress, write_json
-from harness.shapes import QUICK, Shape, choose_shapes
-from harness.slots import SLOTS
+from harness.report import known_names, merge, open_output, progress, write_json
+from harness.slots import QUICK, SLOTS, choose_shapes
 from harness.tables import Cell, laws, number, open_console, print_notes, print_table
 from nanotx.config.flags import parse
 from nanotx.config.registry import load_file
-from nanotx.errors import ConfigError, did_you_mean
+from nanotx.config.schema import check_min
+from nanotx.errors import ConfigError
 from nanotx.recipe_flags import read_options
 
 ABOUT = (
@@ -28,41 +28,7 @@ ABOUT = (
 PLOTS = (".svg", ".png")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Flags:
-    """Times every registered part that obeys its laws on this very device and in this dtype, and no other."""
-
-    device: str = "auto"  # cpu, cuda, mps, or several: cpu,cuda
-    dtype: str = ""  # float32, bfloat16, float16 or several; without it float32, and bfloat16 where the hardware has it
-    shapes: str = ""  # some of laptop,baby,baby_64,1k,2k,4k,8k and on a GPU 16k,32k; or all
-    parts: str = ""  # names of parts, peers included; without it every registered part
-    compile: bool = False  # time each part through torch.compile too
-    compile_seconds: float = 600.0  # spent on compiling, after which no more is compiled
-    json: str = ""  # write the figures into this file
-    plot: str = ""  # plot time against context into this file, .svg or .png
-    merge: tuple[str, ...] = ()  # files written by --json: show them as one, and measure nothing
-    rounds: int = 15  # at most, each of which times every part; the figures are medians over them
-    seconds: float = 4.0  # after which no round begins, for one shape and pass; there are three at least
-    cases: int = 10  # of each law
-    threads: int = 0  # processor threads; 0 for as many as there are cores
-    quick: bool = False  # a tiny shape, few rounds and cases, no memory on a CPU: only to see that it works
-    load: tuple[str, ...] = ()  # Python files of your own, with parts in them; may be repeated
-
-    def thoroughness(self) -> Thoroughness:
-        """Return how thoroughly all of it is measured."""
-        rounds, cases = (3, 2) if self.quick else (self.rounds, self.cases)
-        budget = self.compile_seconds if self.compile else 0.0
-        return Thoroughness(
-            rounds=rounds,
-            seconds=self.seconds,
-            cases=cases,
-            compile_seconds=budget,
-            memory=not self.quick,
-            load=self.load,
-        )
-
-
-Parsed = TypeVar("Parsed", bound=Flags)
+Parsed = TypeVar("Parsed", bound=PartFlags)
 
 
 def read_flags(kind: type[Parsed], prog: str) -> Parsed:
@@ -79,15 +45,13 @@ def read_flags(kind: type[Parsed], prog: str) -> Parsed:
         )
     if flags.quick and flags.shapes != kind().shapes:
         raise ConfigError("--quick: has a shape of its own; leave --shapes out, or name few and lower --rounds.")
-    for name in ("rounds", "cases"):
-        if getattr(flags, name) < 1:
-            raise ConfigError(f"--{name}: expected at least 1, got {getattr(flags, name)}.")
+    check_min(flags, 1, "rounds", "cases")
     for file in flags.load:
         load_file(file)
-    return flags
+    return dataclasses.replace(flags, rounds=3, cases=2) if flags.quick else flags
 
 
-def run(flags: Flags, slots: Sequence[str]) -> int:
+def run(flags: PartFlags, slots: Sequence[str]) -> int:
     """Measure, or merge what was measured; then show, write and plot it."""
     if flags.plot and Path(flags.plot).suffix not in PLOTS:
         raise ConfigError(f"--plot {flags.plot}: expected a file that ends in {' or '.join(PLOTS)}.")
@@ -102,7 +66,7 @@ def run(flags: Flags, slots: Sequence[str]) -> int:
     return 0
 
 
-def measure(flags: Flags, slots: Sequence[str]) -> tuple[list[Row], list[Row]]:
+def measure(flags: PartFlags, slots: Sequence[str]) -> tuple[list[Row], list[Row]]:
     """Return the machine, and the rows of every slot, shape, pass, dtype and part."""
     names = choose_parts(slots, flags.parts)
     machines = choose_machines(flags.device, flags.threads, flags.dtype)
@@ -110,22 +74,15 @@ def measure(flags: Flags, slots: Sequence[str]) -> tuple[list[Row], list[Row]]:
         Setup(slot=slot, names=names[slot], machine=machine, label=label, shape=shape)
         for slot in slots
         for device in dict.fromkeys(machine.device.type for machine in machines)
-        for label, shape in shapes_on(device, flags).items()
+        for label, shape in (QUICK if flags.quick else choose_shapes(device, flags.shapes)).items()
         for machine in machines
         if machine.device.type == device and names[slot]
     ]
     total = len(machines) * sum(map(len, names.values())) + STEPS * len(setups)
     with described(machines) as machine, progress(total) as announce:
-        thorough = flags.thoroughness()
-        checked = check_parts(names, machines, thorough.cases, announce)
-        comparison = Comparison(thorough, checked, announce)
+        comparison = Comparison(flags, check_parts(names, machines, flags.cases, announce), announce)
         rows = [row for setup in setups for row in comparison.rows(setup)]
     return [machine], [with_peak_share(row, machine["peak_flops"]) for row in rows]
-
-
-def shapes_on(device: str, flags: Flags) -> dict[str, Shape]:
-    """Return what is timed on a device."""
-    return QUICK if flags.quick else choose_shapes(device, flags.shapes)
 
 
 def choose_parts(slots: Sequence[str], words: str) -> dict[str, tuple[str, ...]]:
@@ -135,12 +92,9 @@ def choose_parts(slots: Sequence[str], words: str) -> dict[str, tuple[str, ...]]
         ConfigError: an unknown name.
     """
     known = {slot: SLOTS[slot].slot.names() for slot in slots}
-    asked = [word.strip() for word in words.split(",")] if words else []
     every = sorted({name for names in known.values() for name in names})
-    for name in asked:
-        if name not in every:
-            raise ConfigError(f"parts: no part named {name!r}.{did_you_mean(name, every)} Known: {', '.join(every)}.")
-    return {slot: tuple(name for name in known[slot] if name in asked or not asked) for slot in slots}
+    asked = known_names("--parts", words, every) if words else every
+    return {slot: tuple(name for name in known[slot] if name in asked) for slot in slots}
 
 
 # Tables: one for each slot, shape, pass and dtype; rows of several places are shown side by side.

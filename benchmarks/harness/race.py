@@ -21,11 +21,12 @@ import torch
 from torch import nn
 
 from harness import Row
-from harness.contenders import BASELINE, CONTENDERS, Compile, Learner, Where, build, dataset_of
+from harness.contenders import BASELINE, CONTENDERS, Compile, Learner, Where, build
 from harness.equal_training import CASES, verdict_on
-from harness.gpt2_peers import LIBRARIES, with_dropout
+from harness.gpt2 import LIBRARIES
 from harness.laws import PASS, figures, time_lawful
 from harness.processes import environment, megabytes, preloaded, reset_peak, resident_peak
+from harness.recipes import dataset_of, with_dropout
 from harness.report import Announce
 from harness.timing import Times, confidence_interval, median, ratio, seconds
 from nanotx.config.schema import from_table
@@ -49,10 +50,12 @@ Curve = list[tuple[float, float]]
 class Plan:
     """What is compared on one device, and how thoroughly."""
 
+    label: str  # the recipe's name
     names: tuple[str, ...]
     recipe: Recipe
     dropouts: tuple[float, ...]
     where: Where
+    target: float | None = None  # the validation loss to reach
     compiling: Compile = "auto"
     rounds: int = 40
     limit: float = 20.0  # seconds after which no round begins
@@ -315,9 +318,9 @@ def start(name: str, file: Path, where: Where) -> float:
     began = time.perf_counter()
     with subprocess.Popen(words, env=environment(), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        line = process.stdout.readline()
+        done = any(line == "done\n" for line in process.stdout)  # libraries print too
         taken = time.perf_counter() - began
-    if line != "done\n":
+    if not done:
         raise RunError(f"{name}: a process of its own ended with {process.returncode} before its first step.")
     return taken
 
@@ -332,30 +335,37 @@ def first_step(file: str, name: str, device: str, threads: str, best: str) -> No
 # Rows.
 
 
-@dataclass(frozen=True, kw_only=True)
-class Shared:
-    """What all rows of a device share."""
+def rows_of(plan: Plan, every: Sequence[Measured], peaks: Mapping[str, float]) -> list[Row]:
+    """Return the rows of all contenders on a device; what was not measured is None.
 
-    label: str  # the recipe's name
-    recipe: Recipe
-    device: str
-    flops_per_token: int
-    peaks: Mapping[str, float]  # operations per second, by device and dtype
-    target: float | None  # the validation loss to reach
+    Args:
+        plan: what was compared.
+        every: what was measured with each dropout.
+        peaks: operations per second, by device and dtype.
+    """
+    flops = plan.recipe.model.build_meta(dataset_of(plan.recipe).codec.vocab_size).flops_per_token
+    rows = []
+    for measured in every:
+        for name in plan.names:
+            row = row_of(name, plan, measured, flops)
+            if row["tokens_per_second"]:
+                row["mfu"] = row["tokens_per_second"] * flops / peaks[f"{row['device']} {row['dtype']}"]
+            rows.append(row)
+    return rows
 
 
-def row_of(name: str, shared: Shared, measured: Measured) -> Row:
-    """Return the row of a contender; what was not measured is None."""
-    model, batch, began = shared.recipe.model, shared.recipe.train.batch_size, measured.began.get(name)
+def row_of(name: str, plan: Plan, measured: Measured, flops_per_token: int) -> Row:
+    """Return the row of a contender but for its share of the peak."""
+    model, batch, began = plan.recipe.model, plan.recipe.train.batch_size, measured.began.get(name)
     own: Any = model.attentions()[0]
     who = CONTENDERS[name]
-    row = {
+    return {
         "name": name,
-        "device": shared.device,
+        "device": plan.where.device,
         "dtype": began and began.dtype,
         "compiled": began and began.compiled,
         "compile_reason": began and began.reason,
-        "shape": shared.label,
+        "shape": plan.label,
         "batch": batch,
         "time": model.context,
         "dim": model.dim,
@@ -366,33 +376,29 @@ def row_of(name: str, shared: Shared, measured: Measured) -> Row:
         "parameters": began and began.parameters,
         "pass": "step",
         **figures(measured.times, name, BASELINE, {"tokens_per_second": batch * model.context}),
-        "flops_per_token": shared.flops_per_token,
+        "flops_per_token": flops_per_token,
         "mfu": None,
         "speedup": ratio(measured.times, BASELINE, name),
         f"ratio_to_{BEST_PEER}": ratio(measured.times, name, BEST_PEER),
         "memory_mb": began and began.memory_mb,
         "start_seconds": measured.starts.get(name),
         "compile_seconds": max(0.0, began.first - began.later) if began and began.compiled else None,
-        **training_figures(measured.curves.get(name, []), shared),
+        **training_figures(measured.curves.get(name, []), plan),
         "laws": measured.verdicts[name],
         "cases": CASES,
     }
-    if began and row["tokens_per_second"]:
-        peak = shared.peaks[f"{shared.device} {began.dtype}"]
-        row["mfu"] = row["tokens_per_second"] * shared.flops_per_token / peak
-    return row
 
 
-def training_figures(curves: Sequence[Curve], shared: Shared) -> Row:
+def training_figures(curves: Sequence[Curve], plan: Plan) -> Row:
     """Return the figures of whole trainings, one per seed."""
     ends = [curve[-1][1] for curve in curves]
     return {
-        "seeds": list(range(shared.recipe.seed, shared.recipe.seed + len(curves))),
+        "seeds": list(range(plan.recipe.seed, plan.recipe.seed + len(curves))),
         "losses": ends,
         "val_loss": statistics.fmean(ends) if ends else None,
         "val_loss_interval": confidence_interval(ends),
         "train_seconds": median([curve[-1][0] for curve in curves]),
-        **target_figures(curves, shared.target),
+        **target_figures(curves, plan.target),
     }
 
 

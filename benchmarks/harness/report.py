@@ -1,10 +1,10 @@
-"""What a benchmark writes: figures as strict JSON for programs, and its progress for people."""
+"""What a benchmark is given and what it gives: flags, figures as strict JSON for programs, progress for people."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
@@ -13,20 +13,45 @@ from rich.text import Text
 from harness import Row
 from nanotx.errors import ConfigError, RunError, did_you_mean
 
-Announce = Callable[[str], None]
+# Flags.
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flags:
+    """What nearly every benchmark is given."""
+
+    device: str = "auto"  # auto, cpu, cuda or mps
+    threads: int = 0  # processor threads; 0 for as many as there are cores
+    json: str = ""  # write the figures into this file
 
 
 def known_names(flag: str, words: str, known: Sequence[str]) -> tuple[str, ...]:
-    """Return names separated by commas, each once.
+    """Return names separated by commas, each once, in the order in which they are known.
 
     Raises:
         ConfigError: an unknown name.
     """
-    names = tuple(dict.fromkeys(word.strip() for word in words.split(",")))
+    names = [word.strip() for word in words.split(",")]
     for name in names:
         if name not in known:
             raise ConfigError(f"{flag} {name}: unknown.{did_you_mean(name, known)} Known: {', '.join(known)}.")
-    return names
+    return tuple(name for name in known if name in names)
+
+
+def whole_numbers(flag: str, words: str) -> tuple[int, ...]:
+    """Return whole numbers separated by commas.
+
+    Raises:
+        ConfigError: one is none, or below 1.
+    """
+    numbers = [word.strip() for word in words.split(",")]
+    for number in numbers:
+        if not number.isdecimal() or int(number) < 1:
+            raise ConfigError(f"{flag}: expected whole numbers from 1 on, separated by commas, got {number!r}.")
+    return tuple(map(int, numbers))
+
+
+# Figures for programs.
 
 
 def open_output(path: str, flag: str = "--json") -> Path | None:
@@ -49,39 +74,42 @@ def open_output(path: str, flag: str = "--json") -> Path | None:
 def write_json(file: Path | None, machine: Row, rows: Sequence[Row], machines: Sequence[Row] = ()) -> None:
     """Write strict JSON, unknown figures as null; rows of several machines name theirs by its index."""
     if file:
-        results = {
-            "machine": machine,
-            **({"machines": list(machines)} if len(machines) > 1 else {}),
-            "rows": list(rows),
-        }
+        several = {"machines": list(machines)} if len(machines) > 1 else {}
+        results = {"machine": machine, **several, "rows": list(rows)}
         file.write_text(json.dumps(results, indent=1, allow_nan=False) + "\n", encoding="utf-8", newline="\n")
 
 
-def read_json(path: str) -> tuple[list[Row], list[Row]]:
-    """Return the machines and the rows of a file that a benchmark wrote.
+def merge(paths: Sequence[str]) -> tuple[list[Row], list[Row]]:
+    """Return the machines of several files, each once, and all rows with the index of their machine.
 
     Raises:
-        RunError: it cannot be read, or holds something else.
+        RunError: a file cannot be read, or holds something else.
     """
+    machines, rows = list[Row](), list[Row]()
+    for path in paths:
+        results = read_json(path)
+        theirs = results.get("machines", [results["machine"]])
+        machines += [machine for machine in theirs if machine not in machines]
+        rows += [row | {"machine": machines.index(theirs[row.get("machine", 0)])} for row in results["rows"]]
+    return machines, rows
+
+
+def read_json(path: str) -> Row:
+    """Return what a benchmark wrote; raises as `merge`."""
     try:
-        results = json.loads(Path(path).read_text(encoding="utf-8"))
+        results: Row = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise RunError(f"--merge {path}: cannot be read: {error.strerror}.") from None
     except ValueError as error:
         raise RunError(f"--merge {path}: this is not JSON: {error}.") from None
     if not isinstance(results, dict) or not {"machine", "rows"} <= results.keys():
         raise RunError(f"--merge {path}: expected what a benchmark wrote by --json, with a machine and rows.")
-    return results.get("machines", [results["machine"]]), [{"machine": 0} | row for row in results["rows"]]
+    return results
 
 
-def merge(paths: Sequence[str]) -> tuple[list[Row], list[Row]]:
-    """Return the machines of several files, each once, and all rows with the index of their machine."""
-    machines, rows = list[Any](), list[Row]()
-    for path in paths:
-        theirs, measured = read_json(path)
-        machines += [machine for machine in theirs if machine not in machines]
-        rows += [row | {"machine": machines.index(theirs[row["machine"]])} for row in measured]
-    return machines, rows
+# Progress.
+
+Announce = Callable[[str], None]
 
 
 @contextmanager

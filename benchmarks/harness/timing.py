@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 
+from nanotx.experiments.student import quantile
 from nanotx.hardware.device import synchronize
 
 Times = dict[str, list[float]]
@@ -103,33 +104,7 @@ def ratio(times: Times, name: str, baseline: str) -> float | None:
 
 
 def confidence_interval(values: Sequence[float], level: float = 0.95) -> float | None:
-    """Return the half-width of the confidence interval of a mean; None for a single value.
-
-    Source: Student 1908, The probable error of a mean, doi:10.2307/2331554
-    """
+    """Return the half-width of the confidence interval of a mean, by Student's t; None for a single value."""
     if len(values) < 2:
         return None
-    return student_t(level, len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
-
-
-def student_t(level: float, freedom: int) -> float:
-    """Return the two-sided quantile of Student's distribution, by bisection."""
-    low, high = 0.0, math.pi / 2
-    for _ in range(200):
-        middle = (low + high) / 2
-        low, high = (middle, high) if student_probability(middle, freedom) < level else (low, middle)
-    return math.sqrt(freedom) * math.tan((low + high) / 2)
-
-
-def student_probability(angle: float, freedom: int) -> float:
-    """Return the probability of |t| < sqrt(freedom) tan(angle).
-
-    Source: Abramowitz and Stegun 1964, Handbook of Mathematical Functions, equations 26.7.3 and 26.7.4
-    """
-    odd, cosine = freedom % 2, math.cos(angle)
-    term, total = (cosine if odd else 1.0), 0.0
-    for power in range(1 if odd else 0, freedom - 1, 2):
-        total += term
-        term *= cosine**2 * (power + 1) / (power + 2)
-    total *= math.sin(angle)
-    return 2 / math.pi * (angle + total) if odd else total
+    return quantile(level, len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))

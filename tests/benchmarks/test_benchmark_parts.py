@@ -139,8 +139,8 @@ def test_layers_of_other_libraries_obey_the_laws_and_equal_ours(command, tmp_pat
 
 def test_contender_with_other_outputs_is_not_timed(tools, monkeypatch):
     from harness import layer_peers
-    from harness.part_laws import at_shape
-    from harness.shapes import QUICK
+    from harness.passes import at_shape
+    from harness.slots import QUICK
 
     from nanotx.hardware.device import choose_machine
 
@@ -175,15 +175,15 @@ def test_mistake_is_one_line_and_exit_code_2(name, words, says, tmp_path):
         (
             "attn",
             "--device cpu --dtype bfloat61",
-            r"dtype: expected float32, .* got 'bfloat61'. Did you mean 'bfloat16'\?",
+            r"--dtype bfloat61: unknown. Did you mean 'bfloat16'\? Known: float32, ",
         ),
-        ("attn", "--device cpu --shapes babi", r"shapes: no shape 'babi' on cpu. Did you mean 'baby'\? Known: laptop"),
-        ("attn", "--device cpu --parts spda", r"parts: no part named 'spda'. Did you mean 'sdpa'\? Known: blockwise"),
-        ("attn", "--device cpu --rounds 0", "--rounds: expected at least 1, got 0"),
+        ("attn", "--device cpu --shapes babi", r"--shapes babi: unknown. Did you mean 'baby'\? Known: laptop"),
+        ("attn", "--device cpu --parts spda", r"--parts spda: unknown. Did you mean 'sdpa'\? Known: blockwise"),
+        ("attn", "--device cpu --rounds 0", "rounds: expected a number of at least 1, got 0"),
         ("attn", "--quick --shapes baby", "--quick: has a shape of its own"),
         ("attn", "--plot here.bmp", r"--plot here.bmp: expected a file that ends in .svg or .png"),
         ("attn", "--merge a.json --device cpu", "--merge: shows what was measured, and measures nothing"),
-        ("layers", "--slots fnn", r"slots: no slot 'fnn'. Did you mean 'ffn'\? Known: ffn, block, norm, position"),
+        ("layers", "--slots fnn", r"--slots fnn: unknown. Did you mean 'ffn'\? Known: ffn, block, norm, position"),
         ("layers", "--slot ffn", "--slot: no such flag. Did you mean '--slots'"),
     ],
 )
@@ -193,7 +193,7 @@ def test_misspelt_name_is_answered_with_the_right_name(command, name, words, say
 
 
 def test_shapes_are_chosen_by_name_and_by_device(tools):
-    from harness.shapes import choose_shapes
+    from harness.slots import choose_shapes
 
     assert list(choose_shapes("cpu", "4k, laptop")) == ["laptop", "4k"]
     assert choose_shapes("cpu", "")["baby"].batch == 16
@@ -271,7 +271,7 @@ def test_names_at_the_ends_of_lines_never_lie_on_one_another(tools):
 
 
 def test_operations_are_those_of_the_definition_counted_one_by_one(tools):
-    from harness.shapes import Shape, attention_flops, block_flops, ffn_flops
+    from harness.slots import Shape, attention_flops, block_flops, ffn_flops
 
     shape = Shape(batch=3, time=5, dim=8, heads=2)
     maps, reading, thinking = 0, 0, 0
@@ -354,7 +354,7 @@ def test_memory_of_pytorchs_kernel_grows_linearly_with_the_context(tools):
     if resident_peak() is None:
         pytest.skip("this system does not report it")
     from harness.passes import FORWARD, Task, memory
-    from harness.shapes import Shape
+    from harness.slots import Shape
 
     from nanotx.hardware.device import choose_machine
 

@@ -334,7 +334,7 @@ def test_each_position_is_trained_alike_and_scored_in_windows_of_each_length(len
 
 
 def test_invalid_length_is_refused_before_anything_is_trained(lengths):
-    with pytest.raises(ConfigError, match=r"times: expected whole numbers such as 1,2,4, got '1,0\.5'"):
+    with pytest.raises(ConfigError, match=r"--times: expected whole numbers from 1 on, .* got '0\.5'"):
         lengths("--times", "1,0.5")
     with pytest.raises(ConfigError, match=r"no part named 'rop'\. Did you mean 'rope'"):
         lengths("--parts", "rop")
