@@ -18,7 +18,7 @@ from importlib.metadata import EntryPoint, entry_points
 from nanotx.cli.entry import stdout_error
 from nanotx.config.help import columns, page_width, text_indent, wrap
 from nanotx.config.other_names import COMMANDS
-from nanotx.config.plugins import describe_error, describe_line
+from nanotx.config.plugin_errors import describe_error, describe_line
 from nanotx.config.source import find_spec, parse_module
 from nanotx.errors import ConfigError, NanotxError, did_you_mean, is_memory_full
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from nanotx.config.help import wrap
-from nanotx.config.plugins import plugin_error
+from nanotx.config.plugin_errors import plugin_error
 from nanotx.errors import ConfigError, MemoryFull, NanotxError, RunError, RunWarning, is_memory_full, printable
 from nanotx.hardware.installed import install_problem
 from nanotx.training.signals import EndAtOnce, Stopped, process_ends

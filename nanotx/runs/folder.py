@@ -72,7 +72,7 @@ class RunFolder:
 
 
 def is_pack(path: Path) -> bool:
-    """Return whether a path is a pack (`packed.py`): a folder with a pack.json, or a zip file."""
+    """Return whether a path is a pack (`pack_reader.py`): a folder with a pack.json, or a zip file."""
     try:
         return (path / PACK).is_file() or (path.is_file() and (path.suffix == ".zip" or is_zipfile(path)))
     except (OSError, ValueError):

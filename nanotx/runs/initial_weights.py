@@ -15,7 +15,7 @@ from nanotx.nn.buffers import Buffers
 from nanotx.nn.canonical import from_canonical, to_canonical
 from nanotx.nn.transformer import LOSS_PREFIX, Transformer
 from nanotx.recipe import Recipe
-from nanotx.runs import checkpoint, packed, valid
+from nanotx.runs import checkpoint, pack_reader, valid
 from nanotx.runs.folder import RunFolder, is_pack, not_a_run, user_of
 from nanotx.runs.load import find_checkpoint, read_parts
 from nanotx.runs.resume import without_loss
@@ -87,8 +87,8 @@ def read_source(path: str, sha256: str | None = None) -> Source:
     """
     try:
         if is_pack(Path(path)):
-            with packed.opened(Path(path)) as files:
-                step = packed.read_about(files)["step"]
+            with pack_reader.opened(Path(path)) as files:
+                step = pack_reader.read_about(files)["step"]
                 return check_digest(read_files(path, files, "model.safetensors", step), sha256)
         run, step = run_of(path)
         return valid.while_saved(partial(read_run, path, run, step, sha256), run.checkpoints)

@@ -12,7 +12,7 @@ from nanotx.generation import Generation, Sampling
 from nanotx.generation.text import bias_by_id, check_texts, token_ids
 from nanotx.nn.transformer import Transformer
 from nanotx.recipe import Recipe
-from nanotx.runs import checkpoint, packed, valid
+from nanotx.runs import checkpoint, pack_reader, valid
 from nanotx.runs.folder import RunFolder, is_pack, not_a_run
 from nanotx.runs.formats import read_saved_recipe
 from nanotx.runs.loaded_files import describe_edits, edits, naming_edits, read_record
@@ -20,7 +20,7 @@ from nanotx.runs.resume import check_tokenizer, load_model
 from nanotx.runs.trainer_state import read_state
 from nanotx.tokenizers import Codec
 from nanotx.tokenizers import load as load_tokenizer
-from nanotx.training.plugins import check_foreign
+from nanotx.training.plugin_checks import check_foreign
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -214,14 +214,14 @@ def read_loaded(run: RunFolder, folder: str, step: int | None) -> LoadedRun:
 
 
 def load_pack(path: Path, folder: str, step: int | None) -> LoadedRun:
-    """Load a pack, a folder or a zip file; see `packed.py`.
+    """Load a pack, a folder or a zip file; see `pack_reader.py`.
 
     Raises:
         RunError: it is damaged, holds what no pack holds, or is of another step.
         UnknownPart: its recipe names a part that must be supplied by --load FILE.py.
     """
-    with packed.opened(path) as files:
-        about = packed.read_about(files)
+    with pack_reader.opened(path) as files:
+        about = pack_reader.read_about(files)
         if step not in (None, about["step"]):
             raise RunError(f"{folder}: a pack of step {about['step']:,}; it holds no step {step}.")
         remarks = describe_edits(edits(read_record(path, about)), path)

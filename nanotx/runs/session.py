@@ -7,7 +7,7 @@ from pathlib import Path
 
 import nanotx
 from nanotx import disk
-from nanotx.config.plugins import plugin_error
+from nanotx.config.plugin_errors import plugin_error
 from nanotx.config.registry import load_file
 from nanotx.config.schema import fields
 from nanotx.config.toml import write_toml
@@ -50,7 +50,7 @@ from nanotx.training.callbacks.evaluation import Evaluation, Sample
 from nanotx.training.compile import SHARES, plan_compile
 from nanotx.training.dataset import load_dataset
 from nanotx.training.loop import TrainingRun, failure
-from nanotx.training.plugins import check_foreign
+from nanotx.training.plugin_checks import check_foreign
 from nanotx.training.signals import EndAtOnce, Stop
 from nanotx.training.trainer import Row, Trainer
 

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from nanotx.config.plugins import PartCheck, describe_value, name_part_in_errors
+from nanotx.config.plugin_errors import PartCheck, describe_value, name_part_in_errors
 from nanotx.config.presets import presets
 from nanotx.config.registry import Slot, is_foreign
 from nanotx.data.stored_ids import StoredIds

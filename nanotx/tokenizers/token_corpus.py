@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nanotx.config.plugins import describe_value
+from nanotx.config.plugin_errors import describe_value
 from nanotx.data.corpus import Corpus, TokenFiles
 from nanotx.data.stored_ids import DiskIds, JoinedIds
 from nanotx.errors import ConfigError, DataError, TokenizerError

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 import nanotx
-from nanotx.config.plugins import describe_part
+from nanotx.config.plugin_errors import describe_part
 from nanotx.config.schema import divisors
 from nanotx.data.batches import Windows, step_seed
 from nanotx.errors import ConfigError, Diverged, MemoryFull, RunError, is_memory_full
@@ -302,9 +302,9 @@ class Trainer:
     def forward_loss(self, x: Tensor, y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss that a micro-batch lowers, and the losses that its row reports.
 
-        The row reports as `loss` the cross-entropy of the next token, which `nn/loss/head.py` computes. If training
-        minimises something else, that is `total_loss`, and `aux_loss` is the sum of the auxiliary losses, each of which
-        is reported under the name of its module.
+        The row reports as `loss` the cross-entropy of the next token, which `nn/loss/chunked_loss.py` computes. If
+        training minimises something else, that is `total_loss`, and `aux_loss` is the sum of the auxiliary losses, each
+        of which is reported under the name of its module.
         """
         model = self.model
         assert model.loss is not None

@@ -161,13 +161,13 @@ STEP: dict[str, tuple[str, str, str, str]] = {
     ),
     "the reported loss holds the z-loss": (
         "plain",
-        "nanotx.nn.loss.head:Head.mean",
+        "nanotx.nn.loss.chunked_loss:Head.mean",
         "cross.detach() / len",
         "total.detach() / len",
     ),
     "the head's gradient misses the loss's factor in chunks": (
         "chunks",
-        "nanotx.nn.loss.head:Chunked.backward",
+        "nanotx.nn.loss.chunked_loss:Chunked.backward",
         "(weight * g for weight in learned)",
         "learned",
     ),

@@ -17,7 +17,7 @@ from nanotx.cli.run import with_source
 from nanotx.config.schema import to_table
 from nanotx.config.toml import write_toml
 from nanotx.errors import ConfigError, RunError
-from nanotx.hub.pack import write_pack
+from nanotx.hub.pack_writer import write_pack
 from nanotx.nn.canonical import to_canonical
 from nanotx.nn.transformer import Model
 from nanotx.recipe import Recipe

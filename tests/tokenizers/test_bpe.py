@@ -14,7 +14,7 @@ from signing import signed
 from nanotx.errors import ConfigError, TokenizerError
 from nanotx.tokenizers import load
 from nanotx.tokenizers.bpe import Bpe, BpeCodec
-from nanotx.tokenizers.bpe.merging import PIECES, SHORT, PieceCache, merge_long, merge_piece, merge_short
+from nanotx.tokenizers.bpe.encoding import PIECES, SHORT, PieceCache, merge_long, merge_piece, merge_short
 from nanotx.tokenizers.bpe.splitting import Splitter
 from nanotx.tokenizers.bpe.training import count_pieces, learn_merges
 from nanotx.tokenizers.regexes import NAMED
@@ -213,7 +213,7 @@ def test_no_token_grows_beyond_its_limit():
 
 
 def test_cache_of_pieces_is_bounded(monkeypatch):
-    monkeypatch.setattr("nanotx.tokenizers.bpe.merging.PARTS", 10)
+    monkeypatch.setattr("nanotx.tokenizers.bpe.encoding.PARTS", 10)
     codec = Bpe(vocab_size=257).train(["aa"])
     text = " ".join(str(n).translate(LETTERS) for n in range(1000)) + " " + "a" * (SHORT + 1)
     assert codec.decode(codec.encode(text)) == text

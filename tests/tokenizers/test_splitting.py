@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from nanotx.laws.random_texts import texts
 from nanotx.tokenizers.bpe import Bpe, compiled, splitting
 from nanotx.tokenizers.bpe.compiled import CompiledEncoder, ranks_of
-from nanotx.tokenizers.bpe.merging import merge_piece, of_parts, of_pieces
+from nanotx.tokenizers.bpe.encoding import merge_piece, of_parts, of_pieces
 from nanotx.tokenizers.bpe.splitting import BLANKS, LETTERS, Splitter, count, count_parts
 from nanotx.tokenizers.bpe.training import in_a_row, learn_merges
 from nanotx.tokenizers.regexes import ASCII, NAMED

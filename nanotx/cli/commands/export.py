@@ -16,7 +16,7 @@ from nanotx.evaluation.loss import EvalText
 from nanotx.evaluation.texts import eval_text, fits
 from nanotx.hardware.device import choose_machine
 from nanotx.hub.formats import Format, Request, find_format
-from nanotx.hub.pack import run_name
+from nanotx.hub.pack_writer import run_name
 from nanotx.runs.folder import RunFolder
 from nanotx.runs.load import LoadedRun, load
 

@@ -9,7 +9,7 @@ from nanotx.config.flags import argument, parse, repeated
 from nanotx.config.registry import load_file
 from nanotx.config.schema import check_min
 from nanotx.errors import ConfigError, shell_quoted
-from nanotx.hub.pack import run_name, write_pack
+from nanotx.hub.pack_writer import run_name, write_pack
 from nanotx.runs.folder import is_pack
 from nanotx.runs.load import load
 

@@ -16,7 +16,7 @@ from nanotx.config.flags import argument, option, parse
 from nanotx.config.schema import check_max, check_min
 from nanotx.errors import ConfigError, RunError
 from nanotx.files import write_atomic
-from nanotx.runs import packed
+from nanotx.runs import pack_reader
 from nanotx.runs.folder import RunFolder, is_pack, not_a_run
 from nanotx.runs.history import History
 from nanotx.runs.metrics_log import read
@@ -57,7 +57,7 @@ def run(argv: list[str]) -> int:
     terminal = Console()
     height = terminal.height - 1 if terminal.is_terminal and not flags.plot else flags.height
     path = Path(flags.folder)
-    with packed.opened(path) if is_pack(path) else nullcontext(path) as folder:
+    with pack_reader.opened(path) if is_pack(path) else nullcontext(path) as folder:
         picture = render_run(str(folder), height, flags.step)
     if not flags.plot:
         terminal.print(picture)

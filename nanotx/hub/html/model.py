@@ -16,7 +16,7 @@ from nanotx.nn.ffn.relu2 import Relu2
 from nanotx.nn.norm.layernorm import LayerNorm
 from nanotx.nn.norm.rmsnorm import RmsNorm
 from nanotx.nn.position.alibi import AlibiPosition
-from nanotx.nn.position.rotary import RotaryPosition
+from nanotx.nn.position.rope_base import RotaryPosition
 from nanotx.nn.transformer import Transformer
 from nanotx.tokenizers import Codec
 from nanotx.tokenizers.base import UNKNOWN

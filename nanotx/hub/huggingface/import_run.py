@@ -8,7 +8,7 @@ from nanotx.errors import ConfigError, TokenizerError
 from nanotx.hub.huggingface.importing import import_model
 from nanotx.hub.huggingface.proof import Proof, prove
 from nanotx.hub.huggingface.tensor_files import INDEX, WHOLE
-from nanotx.hub.pack import check_target, write_pack
+from nanotx.hub.pack_writer import check_target, write_pack
 from nanotx.recipe import Recipe, Train
 from nanotx.runs.load import LoadedRun
 from nanotx.tokenizers.base import Codec

@@ -12,11 +12,11 @@ from abc import ABC, abstractmethod
 from torch import Tensor, nn
 
 from nanotx.config.registry import Slot
-from nanotx.nn.loss.head import Head, RowLogits, RowTargets, Scalar
+from nanotx.nn.loss.chunked_loss import Head, RowLogits, RowTargets, Scalar
 from nanotx.nn.shapes import Stream, Tokens
 
 
-class Loss(Slot, ABC, slot="loss", package="nanotx.nn.loss", group="nanotx.loss", shared=("base", "head")):
+class Loss(Slot, ABC, slot="loss", package="nanotx.nn.loss", group="nanotx.loss", shared=("base", "chunked_loss")):
     """The loss slot: from hidden states and the tokens that come next to what training minimises."""
 
     @abstractmethod

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from nanotx.config.schema import check_max, check_min
 from nanotx.nn.loss.base import Loss, LossModule, z_loss
-from nanotx.nn.loss.head import RowLogits, RowTargets, Scalar
+from nanotx.nn.loss.chunked_loss import RowLogits, RowTargets, Scalar
 
 
 @Loss.register("cross_entropy")

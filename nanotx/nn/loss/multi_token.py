@@ -16,7 +16,7 @@ from nanotx.config.schema import check_max, check_min
 from nanotx.errors import ConfigError
 from nanotx.nn.linear import Linear
 from nanotx.nn.loss.base import Loss, LossModule
-from nanotx.nn.loss.head import Head, Scalar
+from nanotx.nn.loss.chunked_loss import Head, Scalar
 from nanotx.nn.shapes import Stream, Tokens
 
 

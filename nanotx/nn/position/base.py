@@ -18,7 +18,7 @@ Rotated = Float[Tensor, "... t k"]
 
 
 class Position(
-    Slot, ABC, slot="position", package="nanotx.nn.position", group="nanotx.position", shared=("base", "rotary")
+    Slot, ABC, slot="position", package="nanotx.nn.position", group="nanotx.position", shared=("base", "rope_base")
 ):
     """The position slot. A part is a frozen dataclass that builds a `PositionalEncoding`."""
 

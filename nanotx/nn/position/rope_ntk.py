@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from nanotx.config.schema import check_max, check_min
 from nanotx.nn.position.base import Position, PositionalEncoding
-from nanotx.nn.position.rotary import RotaryPosition, rates
+from nanotx.nn.position.rope_base import RotaryPosition, rates
 
 
 @Position.register("rope_ntk")

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from nanotx.config.schema import check_max, check_min
 from nanotx.nn.position.base import Position, PositionalEncoding
-from nanotx.nn.position.rotary import RotaryPosition, rates
+from nanotx.nn.position.rope_base import RotaryPosition, rates
 
 SLOW, FAST = 1.0, 32.0
 """Rotations within the original length: up to SLOW a pair is slowed fully, from FAST on not at all."""

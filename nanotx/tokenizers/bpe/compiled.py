@@ -6,7 +6,7 @@ and the interpreter runs them too, which is how they are tested.
 To load a compiler takes longer than to learn from a megabyte; so small work is left to the interpreter, unless
 the loops were compiled before in this process. Both ways give the same.
 
-`CompiledEncoder` does what `PieceCache` in `merging.py` does: the parts of a text that were met before are looked up,
+`CompiledEncoder` does what `PieceCache` in `encoding.py` does: the parts of a text that were met before are looked up,
 and a new one is cut into its pieces by the pattern. But no part becomes an object of the interpreter before it is new,
 and the pieces of all that are new are merged together.
 """
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from nanotx.tokenizers.base import Ids
 from nanotx.tokenizers.bpe import pairs, splitting
-from nanotx.tokenizers.bpe.merging import Pair, merge_piece
+from nanotx.tokenizers.bpe.encoding import Pair, merge_piece
 from nanotx.tokenizers.bpe.splitting import Splitter
 
 Row = Any  # of whole numbers

@@ -7,7 +7,7 @@ if installed, on arrays (`compiled.py`). Both give the same merges.
 import heapq
 from typing import Any, NamedTuple
 
-from nanotx.tokenizers.bpe.merging import BYTES
+from nanotx.tokenizers.bpe.encoding import BYTES
 
 WALL = -1  # separates two pieces, and marks a position that was merged away
 Row = Any  # of integers: a list, or an array

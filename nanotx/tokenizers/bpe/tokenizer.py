@@ -18,7 +18,7 @@ from nanotx.errors import ConfigError, TokenizerError
 from nanotx.hardware.cpu import cores
 from nanotx.tokenizers.base import Codec, Ids, Tokenizer, utf8
 from nanotx.tokenizers.bpe.compiled import TEXT, CompiledEncoder, Loops, loops
-from nanotx.tokenizers.bpe.merging import Pair, PieceCache, of_parts, of_pieces, tokens_of
+from nanotx.tokenizers.bpe.encoding import Pair, PieceCache, of_parts, of_pieces, tokens_of
 from nanotx.tokenizers.bpe.splitting import Splitter
 from nanotx.tokenizers.bpe.training import count_pieces, learn_merges
 from nanotx.tokenizers.byte_level import ByteLevelBpe

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from nanotx.tokenizers.base import utf8
 from nanotx.tokenizers.bpe.compiled import CHARACTERS, PLACES, loops
-from nanotx.tokenizers.bpe.merging import BYTES, LONGEST_TOKEN, Pair
+from nanotx.tokenizers.bpe.encoding import BYTES, LONGEST_TOKEN, Pair
 from nanotx.tokenizers.bpe.pairs import WALL, Line, merge_all
 from nanotx.tokenizers.bpe.splitting import Splitter, count_parts
 

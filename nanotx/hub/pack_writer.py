@@ -1,6 +1,6 @@
 """Pack a run to hand on: its weights without the optimizer's state, and all that is needed to use and to judge them.
 
-A pack is a folder, or one zip file in which the files are stored as they are. `runs/packed.py` reads it.
+A pack is a folder, or one zip file in which the files are stored as they are. `runs/pack_reader.py` reads it.
 """
 
 import json
@@ -24,7 +24,7 @@ from nanotx.hub.card import Manifest, card
 from nanotx.hub.drafts import draft_of, publish
 from nanotx.nn.buffers import Buffers
 from nanotx.nn.canonical import to_canonical
-from nanotx.runs import packed, valid
+from nanotx.runs import pack_reader, valid
 from nanotx.runs.checkpoint import MANIFEST, digest, holds_only, listed
 from nanotx.runs.folder import PACK
 from nanotx.runs.formats import FORMAT
@@ -68,7 +68,7 @@ def write_pack(
             disk.write(zipped, lambda path: write_zip(path, temporary))
             disk.sync(zipped)
         written = zipped if target.suffix == ".zip" else temporary
-        with packed.opened(written):  # what was written is read back before it gets its name
+        with pack_reader.opened(written):  # what was written is read back before it gets its name
             publish(written, target)
     except OSError as error:
         raise RunError(f"{target}: cannot be written: {error.strerror or error}; try another path.") from None
@@ -89,7 +89,7 @@ def write_folder(folder: Path, run: LoadedRun, files: Files, origin: str) -> Non
         manifest[name] = {"bytes": (folder / name).stat().st_size, "sha256": digest(folder / name)}
     summary = files.get("summary.json", b"")
     text = card(run_name(run), run, manifest, summary if isinstance(summary, bytes) else b"", origin)
-    for name, data in {packed.CARD: text.encode("utf-8"), MANIFEST: as_json(manifest)}.items():
+    for name, data in {pack_reader.CARD: text.encode("utf-8"), MANIFEST: as_json(manifest)}.items():
         disk.write(folder / name, data)
         disk.sync(folder / name)
     disk.sync(folder)
@@ -108,10 +108,10 @@ def check_target(target: Path, overwrite: bool) -> None:
         return
     if not overwrite:
         raise ConfigError(f"{target}: already exists; add --overwrite to replace it, or choose another path.")
-    if target.is_dir() and holds_only(target, {packed.CARD} | listed(target)) and (target / PACK).is_file():
+    if target.is_dir() and holds_only(target, {pack_reader.CARD} | listed(target)) and (target / PACK).is_file():
         return
     if target.is_file() and not target.is_symlink() and target.suffix == ".zip":
-        with packed.opened(target):
+        with pack_reader.opened(target):
             return
     raise ConfigError(f"{target}: no pack, or one with other files in it, so it is not replaced; choose another path.")
 
@@ -191,7 +191,7 @@ def plugin_files(plugins: Sequence[LoadedFile]) -> tuple[Files, list[RecordedFil
     files, recorded = Files(), []
     for plugin in dict.fromkeys(plugins):
         name = f"plugin-{plugin.path.name}"
-        if not packed.PLUGIN.fullmatch(name) or name in files:
+        if not pack_reader.PLUGIN.fullmatch(name) or name in files:
             raise ConfigError(
                 f"--load {plugin.path}: a pack holds plug-ins by name, once each, in letters, digits, - and _."
             )

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nanotx.config.plugins import PartCheck, describe_value, name_part_in_errors
+from nanotx.config.plugin_errors import PartCheck, describe_value, name_part_in_errors
 from nanotx.config.registry import Slot, is_foreign
 from nanotx.config.schema import fields, without_none
 from nanotx.nn.kv_cache import KVCache
