@@ -5,7 +5,10 @@ import os
 
 import pytest
 import torch
+import type_checks
 from hypothesis import HealthCheck, settings
+
+type_checks.install()
 
 slow = [HealthCheck.too_slow]
 settings.register_profile("dev", max_examples=30, deadline=None, suppress_health_check=slow)
