@@ -6,9 +6,13 @@ import runpy
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+import types
 from collections.abc import Callable
 from pathlib import Path
+
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parents[1]
 FLAGS = {
@@ -64,6 +68,89 @@ def finish(child: subprocess.Popen[str]) -> tuple[int, str, str]:
     return child.returncode, out, err
 
 
+def fork(action: Callable[[], object], out: Path, err: Path) -> int:
+    """Start a fork of this process that does something and ends as Python would; return its id. POSIX only.
+
+    Args:
+        action: what it does.
+        out: the file that its output is appended to.
+        err: the same of its messages; may be the same file.
+    """
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 1
+    try:
+        for number, path in ((1, out), (2, err)):
+            file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            os.dup2(file, number)
+            os.close(file)
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+        action()
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)  # noqa: T201
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+        os._exit(code)
+
+
+def python(*words: object, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
+    """What `python WORDS...` gives, in a fork of this process, which has imported PyTorch already.
+
+    Only for what a program answers: what a new interpreter imports or decides at its start needs `subprocess.run`.
+
+    Args:
+        words: `-m MODULE`, `-c CODE` or a file, and its arguments.
+        cwd: its working folder.
+        environment: variables besides those of this process.
+    """
+    command = [str(word) for word in words]
+    if not hasattr(os, "fork"):
+        env = os.environ | {"PYTHONPATH": str(ROOT)} | environment
+        command = [sys.executable, *command]
+        return subprocess.run(command, cwd=cwd, env=env, capture_output=True, encoding="utf-8", check=False)
+
+    def action() -> None:
+        os.chdir(cwd)
+        os.environ.update(environment)
+        settings.load_profile("default")
+        run_as_python(command)
+
+    with tempfile.TemporaryDirectory() as folder:
+        files = Path(folder, "out"), Path(folder, "err")
+        _, status = os.waitpid(fork(action, *files), 0)
+        out, err = (file.read_text("utf-8", "replace") if file.exists() else "" for file in files)
+    return subprocess.CompletedProcess(command, os.waitstatus_to_exitcode(status), out, err)
+
+
+def run_as_python(words: list[str]) -> None:
+    """Run what the words after `python` name, as the program of this process."""
+    if words[0] == "-m":
+        sys.argv = words[1:]
+        sys.modules.pop(words[1], None)
+        runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+    elif words[0] == "-c":
+        sys.argv = ["-c", *words[2:]]
+        program = types.ModuleType("__main__")
+        sys.modules["__main__"] = program
+        exec(words[1], vars(program))
+    else:
+        sys.argv = words
+        sys.path.insert(0, str(Path(words[0]).resolve().parent))
+        runpy.run_path(words[0], run_name="__main__")
+
+
 class Forked:
     """`nanotx WORDS...` in a fork of this process, which has imported everything already; POSIX only."""
 
@@ -73,30 +160,14 @@ class Forked:
 
         self.said = cwd / f".said.{time.monotonic_ns()}"
         self.code: int | None = None
-        self.pid = os.fork()
-        if self.pid == 0:
-            code = 1
-            try:
-                out = os.open(self.said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-                for number in (1, 2):
-                    os.dup2(out, number)
-                sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
-                sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
-                os.chdir(cwd)
-                sys.argv = ["nanotx", *words]
-                before()
-                runpy.run_module("nanotx", run_name="__main__", alter_sys=True)
-            except SystemExit as end:
-                code = end.code if isinstance(end.code, int) else 1
-            except BaseException:
-                import traceback
 
-                traceback.print_exc()
-            finally:
-                for stream in (sys.stdout, sys.stderr):
-                    if stream is not None:
-                        stream.flush()
-                os._exit(code)
+        def action() -> None:
+            os.chdir(cwd)
+            sys.argv = ["nanotx", *words]
+            before()
+            runpy.run_module("nanotx", run_name="__main__", alter_sys=True)
+
+        self.pid = fork(action, self.said, self.said)
 
     def send(self, *numbers: int) -> None:
         """Send it signals, as long as it has not been waited for."""

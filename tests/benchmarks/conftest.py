@@ -9,20 +9,34 @@ import pytest
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
-@pytest.fixture
-def tools(monkeypatch):
-    """The benchmarks' own modules, found as when a benchmark runs; what they register is forgotten afterwards."""
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    monkeypatch.setattr("nanotx.hardware.device.cores", lambda: 1)
-    from harness import slots, timing
+@pytest.fixture(scope="module")
+def benchmark_peers():
+    """The registries of the slots, and what the benchmarks add to them; their modules are imported once for a file."""
+    patch = pytest.MonkeyPatch()
+    patch.syspath_prepend(str(BENCHMARKS))
+    from harness import slots
 
-    yield timing
-    for compared in slots.SLOTS.values():
-        for name in compared.peers:
-            compared.slot.registered.pop(name)
+    peers = [(compared.slot.registered, {name: compared.slot.registered.pop(name) for name in compared.peers})
+             for compared in slots.SLOTS.values()]  # fmt: skip
+    yield peers
     for name in list(sys.modules):
         if name.partition(".")[0] in {"harness", *(file.stem for file in BENCHMARKS.glob("*.py"))}:
             del sys.modules[name]
+    patch.undo()
+
+
+@pytest.fixture
+def tools(benchmark_peers, monkeypatch):
+    """The benchmarks' own modules, found as when a benchmark runs; what they register is forgotten afterwards."""
+    monkeypatch.setattr("nanotx.hardware.device.cores", lambda: 1)
+    from harness import timing
+
+    for registered, those in benchmark_peers:
+        registered.update(those)
+    yield timing
+    for registered, those in benchmark_peers:
+        for name in those:
+            registered.pop(name)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers import ROOT
+from helpers import ROOT, python
 
 PROGRAM = ROOT / "benchmarks" / "gpu.py"
 
@@ -52,8 +52,7 @@ def results(out):
 
 
 def program(*words):
-    command = [sys.executable, str(PROGRAM), *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
+    return python(PROGRAM, *words)
 
 
 def test_job_that_fails_or_hangs_is_a_row_and_the_next_job_runs(tmp_path):

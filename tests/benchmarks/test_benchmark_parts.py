@@ -13,6 +13,7 @@ from einops import rearrange
 from helpers import ROOT
 from torch.nn.functional import scaled_dot_product_attention
 
+from nanotx.cli.entry import exit_code
 from nanotx.errors import ConfigError, RunError
 
 FIELDS = """slot name device dtype shape batch time dim heads pass compiled compile_seconds median_ms iqr_ms rounds
@@ -160,13 +161,13 @@ def test_contender_with_other_outputs_is_not_timed(tools, monkeypatch):
         ("training", "", "expected transformers to compare with, and it is not installed; try pip"),
     ],
 )
-def test_mistake_is_one_line_and_exit_code_2(name, words, says, tmp_path):
-    (tmp_path / "transformers.py").write_text("raise ImportError", encoding="utf-8")
-    done = benchmark(name, *words.split(), PYTHONPATH=os.pathsep.join((str(tmp_path), str(ROOT))))
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert done.stderr.startswith("ConfigError: ") and says in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+def test_mistake_is_one_line_and_exit_code_2(command, name, words, says, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    assert exit_code(lambda: command(name, *words.split())) == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.startswith("ConfigError: ") and says in output.err
+    assert len(output.err.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize(

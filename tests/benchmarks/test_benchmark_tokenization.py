@@ -1,13 +1,10 @@
 """The benchmark of tokenizers: equal ids before times."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from helpers import ROOT
+from helpers import python
 
 
 @pytest.mark.slow
@@ -45,6 +42,4 @@ def test_invalid_arguments_of_the_tokenizer_benchmark_are_refused(words, message
 
 
 def tokenization(*words, **environment):
-    env = os.environ | {"PYTHONPATH": str(ROOT)} | environment
-    command = [sys.executable, str(Path("benchmarks", "tokenization.py")), *words]
-    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, encoding="utf-8", check=False)
+    return python(Path("benchmarks", "tokenization.py"), *words, **environment)

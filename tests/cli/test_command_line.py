@@ -2,18 +2,16 @@
 
 import hashlib
 import json
-import os
 import pkgutil
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 import pytest
-from helpers import ROOT, tiny
+from helpers import python, tiny
 
 import nanotx.cli.commands
 from nanotx.cli.command import builtin_commands
@@ -175,12 +173,8 @@ def test_run_folder_of_an_older_format_is_refused(reached: Path, tmp_path: Path,
 
 @pytest.mark.parametrize("columns", ["0", "00", "²", "-1", "wide", "99999999999999", "80"])
 def test_terminal_of_zero_columns_is_printed_to(reached: Path, columns: str) -> None:
-    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from nanotx.cli.main import main; main()"
-    env = os.environ | {"COLUMNS": columns, "LINES": columns}
     for words in (["show", "r"], ["eval", "r"]):
-        done = subprocess.run(
-            [sys.executable, "-c", code, *words], cwd=reached, env=env, capture_output=True, text=True, check=False
-        )
+        done = python("-m", "nanotx", *words, cwd=reached, COLUMNS=columns, LINES=columns)
         assert done.returncode == 0 and "loss" in done.stdout, done.stderr
 
 
@@ -320,9 +314,8 @@ def test_help_comes_before_or_after_the_command(capsys, monkeypatch):
 
 
 def test_recipe_run_as_a_module_names_itself_in_its_errors_and_its_help(tmp_path):
-    command = [sys.executable, "-m", "nanotx.recipes.shakespeare_char"]
     for words, code in (["--help"], 0), (["--steps", "3"], 2):
-        done = subprocess.run([*command, *words], cwd=ROOT, capture_output=True, text=True, check=False)
+        done = python("-m", "nanotx.recipes.shakespeare_char", *words)
         text = done.stdout + done.stderr
         assert done.returncode == code and "python -m nanotx.recipes.shakespeare_char" in text.splitlines()[0]
     assert "Did you mean '--train.steps'? See python -m nanotx.recipes.shakespeare_char --help." in text

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers import python
 from rich.console import Console
 
 from nanotx.laws.report import tables
@@ -19,9 +20,7 @@ MUTANTS = "tests/mutants/attentions.py"
 
 def nanotx(*words, **environment):
     """The command as it is typed in the checkout, where there is no GPU."""
-    env = os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "-1", "OMP_NUM_THREADS": "1"} | environment
-    command = [sys.executable, "-m", "nanotx", "laws", *words]
-    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, encoding="utf-8", check=False)
+    return python("-m", "nanotx", "laws", *words, CUDA_VISIBLE_DEVICES="-1", OMP_NUM_THREADS="1", **environment)
 
 
 def test_parts_that_are_right_pass_and_one_that_cannot_train_here_does_not(tmp_path):
@@ -48,12 +47,9 @@ def test_wrong_part_is_shown_with_its_smallest_case_which_can_be_replayed():
     lines = done.stdout.splitlines()
     at = next(index for index, line in enumerate(lines) if line.startswith("replay(") and "'causal'" in line)
     assert f"load=['{MUTANTS}']" in lines[at]
-    env = os.environ | {"PYTHONPATH": str(ROOT)}
-    again = subprocess.run(
-        [sys.executable, "-c", "\n".join(lines[at - 1 : at + 1])], cwd=ROOT, env=env, capture_output=True, check=False
-    )
+    again = python("-c", "\n".join(lines[at - 1 : at + 1]))
     assert again.returncode == 1
-    assert b"LawBroken: causal: outputs up to 0 feel position 1" in again.stderr
+    assert "LawBroken: causal: outputs up to 0 feel position 1" in again.stderr
 
 
 def test_picture_of_a_correct_attention_is_a_triangle():

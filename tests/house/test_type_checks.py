@@ -7,7 +7,7 @@ import pytest
 import torch
 from jaxtyping import Float, TypeCheckError
 from torch import Tensor
-from type_checks import checked, check_types, names_axes
+from type_checks import check_types, checked, names_axes
 
 from nanotx.config.schema import check_min
 from nanotx.nn.attention.sdpa import Sdpa
