@@ -117,13 +117,15 @@ def python(*words: object, cwd: Path = ROOT, **environment: str) -> subprocess.C
     """
     command = [str(word) for word in words]
     if not hasattr(os, "fork"):
-        env = os.environ | {"PYTHONPATH": str(ROOT)} | environment
+        paths = [environment.get("PYTHONPATH", ""), str(ROOT)]
+        env = os.environ | environment | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
         command = [sys.executable, *command]
         return subprocess.run(command, cwd=cwd, env=env, capture_output=True, encoding="utf-8", check=False)
 
     def action() -> None:
         os.chdir(cwd)
         os.environ.update(environment)
+        sys.path[:0] = environment.get("PYTHONPATH", "").split(os.pathsep)
         settings.load_profile("default")
         run_as_python(command)
 
@@ -132,6 +134,12 @@ def python(*words: object, cwd: Path = ROOT, **environment: str) -> subprocess.C
         _, status = os.waitpid(fork(action, *files), 0)
         out, err = (file.read_text("utf-8", "replace") if file.exists() else "" for file in files)
     return subprocess.CompletedProcess(command, os.waitstatus_to_exitcode(status), out, err)
+
+
+def answer(*words: str, cwd: Path, **environment: str) -> tuple[int, str, str]:
+    """The exit code of `nanotx WORDS...`, its output, and its messages."""
+    done = python("-m", "nanotx", *words, cwd=cwd, **environment)
+    return done.returncode, done.stdout, done.stderr
 
 
 def run_as_python(words: list[str]) -> None:

@@ -1,7 +1,6 @@
 """A slot finds its parts by name: declared here, in a file of its folder, imported by --load, or plugged in."""
 
 import json
-import os
 import shlex
 import subprocess
 import sys
@@ -9,6 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from helpers import python
 
 from nanotx.cli.run import run
 from nanotx.config.registry import load_file
@@ -27,7 +27,6 @@ from nanotx.recipe import Recipe
 from nanotx.tokenizers import Tokenizer
 from nanotx.tokenizers.byte import Byte
 
-ROOT = Path(__file__).resolve().parents[2]
 SLOTS = [Attention, Block, Corpus, Ffn, Norm, Optimizer, Position, Schedule, Tokenizer]
 SMALL = shlex.split("""
     --model.dim 16 --model.layers 1 --model.context 8 --train.steps 2 --train.batch-size 2 --train.sample-tokens 5
@@ -340,10 +339,7 @@ def installed(plugged, monkeypatch):
 
 def child(plugged: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """`python -m nanotx WORDS...` where the plug-in is installed."""
-    path = os.pathsep.join([str(plugged), str(ROOT)])
-    environment = os.environ | {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, "-m", "nanotx", *words]
-    return subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", check=False)
+    return python("-m", "nanotx", *words, PYTHONPATH=str(plugged))
 
 
 def test_plugged_in_part_trains_and_writes_by_its_name(plugged, tmp_path):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import finish, start, text, tiny
+from helpers import answer, text, tiny
 
 import nanotx
 from nanotx.cli.main import run as nanotx_command
@@ -381,7 +381,7 @@ def test_character_that_only_the_validation_text_holds_is_reported_before_the_fi
     ],
 )
 def test_program_leaves_with_the_exit_code_of_the_mistake_and_no_traceback(tmp_path, words, code, message):
-    got, out, err = finish(start(*words, cwd=tmp_path))
+    got, out, err = answer(*words, cwd=tmp_path)
     assert got == code and message in err and "Traceback" not in out + err
 
 

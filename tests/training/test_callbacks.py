@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import finish, start, text, tiny
+from helpers import answer, text, tiny
 
 import nanotx
 from nanotx.cli.dashboard import Display, Silent
@@ -480,12 +480,10 @@ def test_killed_run_with_a_callback_resumes_to_the_bit(tmp_path):
     (tmp_path / "mine.py").write_text(MINE + KILL, encoding="utf-8")
     text(tmp_path / "text.txt")
     words = ["train", "shakespeare_char", *tiny(), "--corpus", "text.txt", "--load", "mine.py"]
-    whole = start(*words, "--callback", "watched", "--run", "whole", cwd=tmp_path)
-    assert finish(whole)[0] == 0
-    killed = start(*words, "--callback", "watched", "--callback", "killing", "--run", "run", cwd=tmp_path)
-    assert finish(killed)[0] == -9
-    resumed = start("resume", "run", "--load", "mine.py", "--callback", "watched", cwd=tmp_path)
-    assert finish(resumed)[0] == 0
+    assert answer(*words, "--callback", "watched", "--run", "whole", cwd=tmp_path)[0] == 0
+    killed = answer(*words, "--callback", "watched", "--callback", "killing", "--run", "run", cwd=tmp_path)
+    assert killed[0] == -9
+    assert answer("resume", "run", "--load", "mine.py", "--callback", "watched", cwd=tmp_path)[0] == 0
     assert weights(tmp_path / "run") == weights(tmp_path / "whole")
     norms = [[row["weight_norm"] for row in rows(tmp_path / name, "step")] for name in ("run", "whole")]
     assert norms[0] == norms[1] and len(norms[0]) == 6

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import Forked, finish, start, text, tiny
+from helpers import Forked, answer, text, tiny
 from safetensors.torch import load_file, save_file
 
 from nanotx.cli.main import run
@@ -267,7 +267,7 @@ def test_skipped_step_leaves_the_buffers_as_they_were(command, monkeypatch):
     assert tensors("run")["buffers:norm.count"] == 6
 
 
-def test_optimizer_installed_as_a_plug_in_is_resumed_to_the_bit(tmp_path, monkeypatch, files):
+def test_optimizer_installed_as_a_plug_in_is_resumed_to_the_bit(tmp_path, files):
     """In processes of their own: of a part that comes by entry point each has to find the name."""
     site = tmp_path / "site"
     info = site / "nanotx_factored-1.0.dist-info"
@@ -276,15 +276,14 @@ def test_optimizer_installed_as_a_plug_in_is_resumed_to_the_bit(tmp_path, monkey
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: nanotx_factored\nVersion: 1.0\n", encoding="utf-8")
     entry = "[nanotx.optimizers]\nfactored = factored_optimizers:FactoredConfig\n"
     (info / "entry_points.txt").write_text(entry, encoding="utf-8")
-    monkeypatch.setenv("PYTHONPATH", str(site))
     corpus = ["--corpus", "file", "--corpus.path", str(text(tmp_path / "letters.txt"))]
     words = ["train", "shakespeare_char", *corpus, *tiny(train_eval_every=0), "--optimizer", "factored"]
     for folder in ("whole", "parted"):
-        code, _, errors = finish(start(*words, "--run", folder, cwd=tmp_path))
+        code, _, errors = answer(*words, "--run", folder, cwd=tmp_path, PYTHONPATH=str(site))
         assert code == 0, errors
     for path in (tmp_path / "parted/checkpoints").glob("step-6"):
         shutil.rmtree(path)  # as if the disk had lost it
-    code, out, errors = finish(start("resume", "parted", cwd=tmp_path))
+    code, out, errors = answer("resume", "parted", cwd=tmp_path, PYTHONPATH=str(site))
     assert code == 0 and "step 4" in out + errors, out + errors
     first, other = tensors(tmp_path / "parted", 6), tensors(tmp_path / "whole", 6)
     assert first.keys() == other.keys() and all(torch.equal(first[key], other[key]) for key in first)
