@@ -6,6 +6,7 @@ import re
 import shlex
 import sys
 import tomllib
+from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 from types import SimpleNamespace
@@ -16,8 +17,11 @@ from helpers import ROOT, text, tiny
 from nanotx.cli.main import run as nanotx_command
 from nanotx.config import other_names
 from nanotx.config.registry import LOADED, load_file
+from nanotx.data.corpus.file import File
 from nanotx.laws.all_laws import SLOTS
 from nanotx.optim.schedules import Schedule
+from nanotx.recipe import Train
+from nanotx.recipes import shakespeare_char
 from nanotx.training.callbacks import Callback
 
 DOCS = ROOT / "docs"
@@ -44,6 +48,18 @@ def test_page_of_small_programs_runs(page):
     assert result
     for body in result:
         exec(compile(body, f"docs/{page}.md: {body.splitlines()[0]}", "exec"), names)
+
+
+def test_program_of_fine_tuning_trains_on_from_a_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    corpus = ["--corpus", "file", "--corpus.path", str(text(tmp_path / "text.txt"))]
+    assert nanotx_command(["train", "macbook", *corpus, *tiny(), "--run", "runs/gpt2"]) == 0
+    (body,) = blocks(DOCS / "fine_tuning.md", "python")
+    short = replace(shakespeare_char.recipe, corpus=File(path="text.txt"), train=Train(steps=2, batch_size=2))
+    monkeypatch.setattr(shakespeare_char, "recipe", short)
+    exec(compile(body, "docs/fine_tuning.md", "exec"), {})
+    (run,) = (tmp_path / "runs").glob("run-*")
+    assert 'init = "runs/gpt2"' in (run / "recipe.toml").read_text(encoding="utf-8")
 
 
 @pytest.fixture
@@ -85,7 +101,10 @@ RUN = {
     "docs/induction.md": "tests/lens/test_induction_forms.py",
     "docs/serving.md": "tests/serve/test_openai_client.py",
     "docs/huggingface.md": "tests/hub/test_huggingface_export.py",
-    **{f"docs/{name}.md": "here" for name in ("comparing", "extending", "laws", "run_folder", "tokenizers")},
+    **{
+        f"docs/{name}.md": "here"
+        for name in ("comparing", "extending", "fine_tuning", "laws", "run_folder", "tokenizers")
+    },
 }
 """Where the Python of a page is run."""
 
@@ -125,7 +144,7 @@ def faults(argv):
     if command == ["train"]:
         command = ["train", argv[1] if argv[1].isidentifier() else "macbook"]
     foreign = "--load" in argv  # a part from a file that is on no disk
-    if argv[0] in ("compare", "prove", "sweep", "tune"):  # the flags of the recipe are theirs, too
+    if argv[0] in ("compare", "prove", "scaling", "sweep", "tune"):  # the flags of the recipe are theirs, too
         return [flag for flag in faults(["train", *argv[1:]]) if f" {flag} " not in help_of(argv[0])]
     known = help_of(*command, *([] if foreign else [word for flag in chosen(argv) for word in flag]))
     flags = [word.partition("=")[0] for word in argv if re.match(r"--[a-z]", word)]
