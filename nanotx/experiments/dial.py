@@ -78,7 +78,7 @@ def resized_model(model: Model, share: float) -> Model:
         heads = attention.heads * dim // model.dim
         changes = {"heads": heads}
         if "kv_heads" in fields(type(attention)):
-            most = max(1, round(attention.kv_heads * dim / model.dim))
+            most = max(1, round(cast(Any, attention).kv_heads * dim / model.dim))
             changes["kv_heads"] = max(count for count in range(1, most + 1) if not heads % count)
         return with_fields(attention, **changes)
 
