@@ -6,9 +6,10 @@
     python docs/claims.py --check ID         # measure one again, and compare
 
 Measured is, on a page that is watched and outside of code: a number with a unit of measurement behind it, or one with
-two or more decimals. Each such number has to stand in a claim that names the page, or in a phrase under `[given]`,
-which lists what was set and not measured (limits, rates, confidence levels). A block that begins with `$ ` is a
-transcript: if its output shows such decimals, its command is that of a claim, which holds the output by a digest.
+two or more decimals (one, before `times`); not 5% and 95%, which are levels of a test. Each such number has to stand
+in a claim that names the page, or in a phrase under `[given]`, which lists what was set and not measured. A block that
+begins with `$ ` is a transcript: if its output shows such decimals, its command is that of a claim, which holds the
+output by a digest.
 """
 
 import argparse
@@ -34,16 +35,17 @@ ROOT = Path(__file__).resolve().parents[1]
 FILE = ROOT / "docs" / "claims.toml"
 RECORDS = {"log.md", "changelog.md", "contributing.md", "benchmarks.md"}  # dated rows, or another file's text
 
-UNITS = r"s|ms|microseconds|seconds?|minutes?|hours?|[kKMG]i?B|[kMG]B/s|tokens/s|GFLOP/s|nats?|bits per byte|%|times"
+UNITS = r"s|ms|microseconds|seconds?|minutes?|hours?|[kKMG]i?B|[kMG]B/s|tokens/s|GFLOP/s|nats?|bits per byte|%"
 NUMBER = r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:e[-+]?\d+)?"
 ALONE = re.compile(rf"(?<![\w./,:^-]){NUMBER}(?!\w)")
 WITH_UNIT = re.compile(rf"(?<![\w./,:^-]){NUMBER}(?:(?:,|;| and| to| or|, and) +{NUMBER})* *(?:{UNITS})(?![\w/])")
-DECIMALS = re.compile(r"(?<![\w./,:^-])[-+]?\d+\.\d+(?:(?<=\.\d\d)\d*|e[-+]?\d+)(?!\w|\.\d)")
+DECIMALS = re.compile(r"(?<![\w./,:^-])[-+]?\d+\.\d+(?:(?<=\.\d\d)\d*|e[-+]?\d+|(?= times))(?!\w|\.\d)")
 BLOCK = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 TRANSCRIPT = re.compile(r"^```\w*\n\$ ([^\n]+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-CODE = re.compile(
-    r"`[^`\n]+`|\]\([^)\n]*\)|https?://\S+|<!--.*?-->|(?:Python|[Tt]orch|sections?) \d[\d.]*(?: and \d+\.\d+)?"
-)
+CODE = re.compile(r"`[^`\n]+`|\]\([^)\n]*\)|https?://\S+|<!--.*?-->")
+SET = re.compile(
+    r"(?<![\d.])9?5%|(?:Python|[Tt]orch|sections?) \d[\d.]*(?: and \d+\.\d+)?"
+)  # levels, versions, sections
 REGION = re.compile(r"(<!-- claims: (\w+) -->\n).*?(\n?<!-- /claims -->)", re.DOTALL)
 
 CLOCKS = {"seconds", "ms", "microseconds", "tokens_per_second", "mb_per_second", "gflops", "times", "percent", "table"}
@@ -93,11 +95,16 @@ class Claims:
 
     @classmethod
     def read(cls, file: Path = FILE) -> "Claims":
-        """Read a file of claims; a field that no claim has is a TypeError."""
+        """Read a file of claims; a field that no claim has, or one that is missing, is a ValueError."""
         tables = tomllib.loads(file.read_text(encoding="utf-8"), parse_float=Decimal)
         for fields in tables["claim"].values():
             fields["shows"] = {unit: [*map(Decimal, row)] for unit, row in fields.get("shows", {}).items()}
-        claims = {name: Claim(name=name, **fields) for name, fields in tables["claim"].items()}
+        claims = {}
+        for name, fields in tables["claim"].items():
+            try:
+                claims[name] = Claim(name=name, **fields)
+            except TypeError as error:
+                raise ValueError(f"{file.name}: claim {name}: {error}") from None
         return cls(claims, tables["machine"], tables["given"], tables["table"])
 
     def on(self, page: str) -> list[Claim]:
@@ -113,8 +120,12 @@ class Claims:
         claim = self.claims[name]
         if claim.head:
             return markdown(claim.head, [[row, *map(shown, values)] for row, values in claim.shows.items()])
-        files = [json.loads((ROOT / file).read_text(encoding="utf-8"))["rows"] for file in claim.json.split()]
-        return markdown(*TABLES[name](*files))
+        return table_of(name, [ROOT / file for file in claim.json.split()])
+
+
+def table_of(name: str, files: list[Path]) -> str:
+    """The Markdown of a table that is made from files of results."""
+    return markdown(*TABLES[name](*(json.loads(file.read_text(encoding="utf-8"))["rows"] for file in files)))
 
 
 def plain(number: str) -> str:
@@ -166,7 +177,9 @@ def text_of(page: str) -> str:
 def prose(text: str) -> str:
     """A text with its code, links and versions blotted out, all else at its place."""
     text = BLOCK.sub(lambda match: re.sub(r"\S", "_", match[0]), text)
-    return CODE.sub(lambda match: "_" * len(match[0]), text).replace("**", "  ").replace("~", " ")
+    for pattern in (CODE, SET):
+        text = pattern.sub(lambda match: "_" * len(match[0]), text)
+    return text.replace("**", "  ").replace("~", " ")
 
 
 def measured(text: str) -> Iterator[tuple[int, str]]:
@@ -199,7 +212,8 @@ def unclaimed(page: str, text: str, claims: Claims) -> Iterator[str]:
     for place, number in measured(text):
         if plain(number) not in held and not any(start <= place < end for start, end in phrases):
             line = text.count("\n", 0, place)
-            yield f"{page}:{line + 1}: no claim holds {number}: {text.splitlines()[line].strip()[:100]}"
+            quote = text.splitlines()[line].strip()[:100]
+            yield f"{page}:{line + 1}: no claim or [given] phrase holds {number}: {quote}"
     commands = {claim.command for claim in claims.on(page) if claim.output}
     for command, output in transcripts(text).items():
         if DECIMALS.search(output) and command not in commands:
@@ -255,7 +269,9 @@ def drift(claims: Claims) -> list[str]:
     for page in pages():
         text = text_of(page)
         faults += [*unclaimed(page, text, claims), *unshown(page, text, claims)]
-        if page.endswith(".md") and rewritten(text, claims) != text:
+        if unknown := {match[2] for match in REGION.finditer(text)} - {*claims.claims, *claims.templates}:
+            faults.append(f"{page}: a marker names {', '.join(sorted(unknown))}, which is no claim and no table")
+        elif page.endswith(".md") and rewritten(text, claims) != text:
             faults.append(f"{page}: a table is not that of its claim; python docs/claims.py --write makes it again")
     return faults
 
@@ -304,6 +320,15 @@ def compare(claim: Claim, output: str) -> Iterator[tuple[str, bool]]:
             yield f"{unit.replace('_', ' ')}: {value} claimed, {nearest} now: {'holds' if holds else 'DIFFERS'}", holds
 
 
+def differing(table: str, again: str, within: Decimal) -> str:
+    """How many numbers of a table are further from those of another than a share of themselves."""
+    pairs = [[Decimal(plain(number)) for number in ALONE.findall(prose(text))] for text in (table, again)]
+    if len(pairs[0]) != len(pairs[1]):
+        return f"{len(pairs[0])} numbers were claimed, and there are {len(pairs[1])}"
+    apart = sum(abs(old - new) > within * abs(old) for old, new in zip(*pairs, strict=True))
+    return f"{apart} of {len(pairs[0])} numbers differ by more than {within:%}"
+
+
 def check(claim: Claim, claims: Claims, anyway: bool) -> int:
     """Measure one claim again. Returns 0 where it holds, 1 where it differs, 2 where nothing was run."""
     where = claims.machines.get(claim.machine, "elsewhere")
@@ -318,9 +343,9 @@ def check(claim: Claim, claims: Claims, anyway: bool) -> int:
         output = repeat(claim, Path(folder))
         figures = Path(folder) / "figures.json"
         if figures.is_file() and claim.name in TABLES:
-            new = markdown(*TABLES[claim.name](json.loads(figures.read_text(encoding="utf-8"))["rows"]))
-            print(f"then:\n{claims.table(claim.name)}\nnow:\n{new}")
-            return 0
+            again = table_of(claim.name, [figures, *(ROOT / file for file in claim.json.split()[1:])])
+            print(f"now:\n{again}\n{(apart := differing(claims.table(claim.name), again, claim.within))}")
+            return int(not apart.startswith("0 "))
     if claim.output:
         same = claim.output == digest(output)
         print("the same output, to the letter" if same else f"another output:\n{output}")
