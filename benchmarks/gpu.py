@@ -70,6 +70,8 @@ def main() -> int:
     check_packages()
     device, environment = check_device(flags.device)
     check_data(jobs, flags.quick)
+    if flags.nanogpt and not Path(flags.nanogpt, "model.py").is_file():
+        raise ConfigError(f"--nanogpt {flags.nanogpt}: expected a checkout of nanoGPT, and it has no model.py.")
     code = commit()
     file = Path(flags.out, f"gpu-{device}-{code}{'-quick' if flags.quick else ''}.json")
     results = Results(file, code, [job.name for job in JOBS])

@@ -117,6 +117,7 @@ def test_signal_during_a_job_is_a_row_and_leaves_nothing_running(tmp_path):
         ("--device cuda:9", r"--device cuda:9: (torch .* can use no GPU here|there are \d GPUs here)"),
         ("--device gpu", r"--device: expected cuda, cuda:N or cpu, got 'gpu'"),
         ("--minutes 0", r"--minutes: expected a number above 0, got 0"),
+        ("--device cpu --quick --nanogpt nowhere", r"--nanogpt nowhere: expected a checkout of nanoGPT"),
         ("--publish nowhere.json", r"--publish nowhere.json: cannot be read as results"),
     ],
 )
