@@ -28,7 +28,7 @@ def benchmark_peers():
 @pytest.fixture
 def tools(benchmark_peers, monkeypatch):
     """The benchmarks' own modules, found as when a benchmark runs; what they register is forgotten afterwards."""
-    monkeypatch.setattr("nanotx.hardware.device.cores", lambda: 1)
+    monkeypatch.setattr("nanotx.hardware.device.default_threads", lambda: 1)
     from harness import timing
 
     for registered, those in benchmark_peers:

@@ -154,6 +154,19 @@ def test_missing_packages_are_named_with_their_wheels(monkeypatch):
         gpu.check_packages()
 
 
+def test_checkout_of_nanogpt_is_named_to_the_peers_alone(tmp_path):
+    sys.path.insert(0, str(PROGRAM.parent))
+    try:
+        from harness.gpu_jobs import JOBS, Place
+    finally:
+        sys.path.remove(str(PROGRAM.parent))
+    for quick in (False, True):
+        place = Place(device="cpu", quick=quick, scratch=tmp_path, nanogpt="/my code/nanoGPT")
+        commands = {job.name: job.command(place) for job in JOBS}
+        assert [name for name, words in commands.items() if "/my code/nanoGPT" in words] == ["peers"]
+        assert all("{" not in word for words in commands.values() for word in words)
+
+
 def test_interrupted_run_reports_how_far_it_came(tmp_path):
     sys.path.insert(0, str(PROGRAM.parent))
     try:

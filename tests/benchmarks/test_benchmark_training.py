@@ -1,5 +1,7 @@
 """The benchmark of training: who is equal before anything is timed, what is told of a race and of whole runs."""
 
+import contextlib
+import io
 import json
 import math
 import statistics
@@ -186,6 +188,20 @@ def test_start_up_time_is_the_median_of_several_and_ends_with_the_first_step(too
     monkeypatch.setattr(sys, "executable", "false")
     with pytest.raises(RunError, match="a: a process of its own ended with 1 before its first step"):
         race.start("a", tiny, where)
+
+
+def test_start_is_timed_whatever_a_library_prints_before_its_step(tools, tiny, monkeypatch):
+    from harness import race
+    from harness.contenders import Where
+
+    class Process(contextlib.nullcontext):
+        stdout, returncode = io.StringIO("number of parameters: 0.80M\ndone\n"), 0
+
+        def __enter__(self):
+            return self
+
+    monkeypatch.setattr(race.subprocess, "Popen", lambda *words, **options: Process())
+    assert race.start("nanogpt", tiny, Where(device="cpu", threads=1, best="float32")) > 0
 
 
 def test_turn_is_filled_with_steps(tools):
