@@ -137,7 +137,7 @@ class Recipe:
     dropout_seed: int | None = None  # seed of dropout, and of whatever else a step draws; without it, seed
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # device to run on; auto for the best one of this machine
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # type of the arithmetic; weights stay float32
-    threads: int = 0  # processor threads; 0 for one per core
+    threads: int = 0  # processor threads; 0 for OMP_NUM_THREADS, else one per core
     compile: bool | Literal["auto"] = "auto"  # use torch.compile, block by block; auto where it pays off
     deterministic: bool = False  # allow on CUDA only operations that give the same bits every time; a CPU has no others
 

@@ -53,7 +53,9 @@ def test_readmes_attention_trains_by_a_flag_and_the_last_line_samples_from_it(si
     assert nanotx_command([*output.split()[1:], "--max-new-tokens", "5"]) == 0
     monkeypatch.delitem(Attention.registered, "sigmoid")
     place = r"run/recipe\.toml: model\.block\.attention"
-    with pytest.raises(ConfigError, match=rf"{place}: .* imported by --load FILE\.py\.$"):  # and no other remedy
+    with pytest.raises(
+        ConfigError, match=rf"{place}: .* imported by --load FILE\.py\. run was .* --load run/code/sigmoid\.py$"
+    ):
         nanotx_command(["train", "shakespeare_char", "--run", "run", "--resume"])
     with pytest.raises(Exception, match=r"no part named 'sigmoyd'.* imported by --load FILE\.py"):
         nanotx_command(["train", "shakespeare_char", "--attention", "sigmoyd"])

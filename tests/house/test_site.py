@@ -12,7 +12,9 @@ from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
+import torch
 from helpers import ROOT, text, tiny
+from torch import nn
 
 from nanotx.cli.main import run as nanotx_command
 from nanotx.config import other_names
@@ -85,6 +87,14 @@ def test_every_file_on_the_page_of_extensions_is_one_that_load_takes(tmp_path, m
     assert SLOTS["corpus"].find("sums")(lines=3).text().count("\n") == 3
 
 
+def test_file_in_the_log_is_one_that_load_takes(tmp_path, no_parts_are_left):
+    (body,) = blocks(DOCS / "log.md", "python")
+    (tmp_path / "torch_dropout.py").write_text(body, encoding="utf-8")
+    load_file(tmp_path / "torch_dropout.py")
+    block = SLOTS["block"].find("torch_dropout")(dropout=0.5).build(16).train()
+    assert isinstance(block.ffn_dropout, nn.Dropout) and block(torch.randn(2, 3, 16)).shape == (2, 3, 16)
+
+
 def test_two_lines_that_test_a_part_are_a_test(tmp_path, monkeypatch, no_parts_are_left):
     monkeypatch.chdir(tmp_path)
     (body,) = blocks(DOCS / "laws.md", "py")  # `py`: a reader's file, not a program
@@ -103,7 +113,7 @@ RUN = {
     "docs/huggingface.md": "tests/hub/test_huggingface_export.py",
     **{
         f"docs/{name}.md": "here"
-        for name in ("comparing", "extending", "fine_tuning", "laws", "run_folder", "tokenizers")
+        for name in ("comparing", "extending", "fine_tuning", "laws", "log", "run_folder", "tokenizers")
     },
 }
 """Where the Python of a page is run."""

@@ -33,7 +33,7 @@ class Flags:
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # device to measure; auto for the best one of this machine
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # type of the arithmetic
-    threads: int = 0  # processor threads; 0 for one per core
+    threads: int = 0  # processor threads; 0 for OMP_NUM_THREADS, else one per core
     compile: bool = True  # try torch.compile, which takes most of the time
     json: str = option("FILE")  # write the report to this file
 

@@ -1,4 +1,4 @@
-"""Prove a part: its laws, equals, time and memory, and whether it helps."""
+"""Prove a part: laws, equals, speed, and a verdict."""
 
 import sys
 from dataclasses import dataclass, fields, replace

@@ -72,7 +72,7 @@ class Flags:
     json: str = option("FILE")  # write texts, tokens and figures to this file
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # device to run on; auto for the best one of this machine
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"  # type of weights and cache; 16 bits halve the memory
-    threads: int = 0  # processor threads; 0 for one per core
+    threads: int = 0  # processor threads; 0 for OMP_NUM_THREADS, else one per core
     compile: bool = False  # use torch.compile: half a minute at the start, then faster, small models the most
     load: tuple[str, ...] = repeated("FILE.py")  # Python file of your own, which registers parts
 

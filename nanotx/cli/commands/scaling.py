@@ -1,4 +1,4 @@
-"""Train a recipe at several sizes, and fit how its loss falls with compute."""
+"""Fit how a recipe's loss falls with compute, by sizes."""
 
 import hashlib
 import sys
@@ -25,7 +25,7 @@ from nanotx.training.dataset import load_dataset
 PROG = "nanotx scaling"
 USAGE = "RECIPE"
 GROUP = "Experiment"
-ORDER = 18
+ORDER = 19
 
 
 @dataclass(frozen=True, kw_only=True)

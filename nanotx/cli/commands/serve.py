@@ -39,7 +39,7 @@ class Flags:
     prompt: str = option("TEXT", default="")  # text that the page begins with
     step: int | None = None  # step of the checkpoint to load; without it, the newest
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # device to run on; auto for the best one of this machine
-    threads: int = 0  # processor threads; 0 for one per core
+    threads: int = 0  # processor threads; 0 for OMP_NUM_THREADS, else one per core
     load: tuple[str, ...] = repeated("FILE.py")  # Python file of your own, which registers parts
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Search a better sibling of a recipe at equal budget."""
+"""Search for a better sibling of a recipe at equal cost."""
 
 import hashlib
 import re
@@ -48,7 +48,7 @@ START = 3.0
 
 @dataclass(frozen=True, kw_only=True)
 class Flags:
-    """Search a better sibling of a recipe at equal budget, and write it as a recipe file with its evidence on top.
+    """Search for a better sibling of a recipe at equal budget, and write it as a recipe file with its evidence on top.
 
     As many random points of the fields as fit into the time are tried on one seed, the best third of them on three,
     and the lowest of these is compared with the recipe on five other seeds. Only a sibling that is better by that
