@@ -1,4 +1,4 @@
-"""Search for a better sibling of a recipe at equal cost."""
+"""Search for a better recipe at equal budget."""
 
 import hashlib
 import re
