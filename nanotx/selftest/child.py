@@ -14,7 +14,8 @@ from typing import Any
 
 METHODS = multiprocessing.get_all_start_methods()
 processes: Any = multiprocessing.get_context("forkserver" if "forkserver" in METHODS else "spawn")
-PRELOADED = ["nanotx.cli.run", "nanotx.runs.resume", "nanotx.runs.load"]
+PRELOADED = ["nanotx.cli.run", "nanotx.runs.resume", "nanotx.runs.load", "nanotx.recipes.shakespeare_char"]
+PRELOADED += ["nanotx.report.report"]
 """Modules that the fork server imports once for all children."""
 
 Disturbance = Callable[[], None]

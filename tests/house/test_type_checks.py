@@ -88,12 +88,14 @@ def test_fields_of_a_dataclass_are_checked_and_those_of_its_heirs():
 
 def test_generator_of_tensors_is_checked_and_leaves_the_shapes_of_others_checked():
     @decorated
-    def give(x: Stream) -> Iterator[Stream]:
-        yield x
+    def give(x: Stream, other: Stream) -> Iterator[Stream]:
+        yield x + other
 
-    assert len(list(give(torch.zeros(1, 2, 3)))) == 1
-    with pytest.raises(TypeCheckError):
-        list(give(torch.zeros(3)))
+    x = torch.zeros(1, 2, 3)
+    assert len(list(give(x, x))) == 1
+    for first, second in ((x[0], x[0]), (x, x[..., :1])):
+        with pytest.raises(TypeCheckError):
+            list(give(first, second))
     assert not isinstance(torch.zeros(3), Stream)
 
 
