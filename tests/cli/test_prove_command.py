@@ -15,7 +15,7 @@ from nanotx.laws.all_laws import laws_on
 
 RECIPE = [*tiny(train_steps=2, train_eval_every=None, train_sample_every=None, train_checkpoint_every=None),
           "--corpus", "playhouse", "--corpus.size", "6000", "--tokenizer", "byte"]  # fmt: skip
-FAST = ["--recipe", "shakespeare_char", "--processes", "1", "--seeds", "3", "--examples", "2"]
+FAST = ["--recipe", "shakespeare_char", "--processes", "1", "--seeds", "2", "--examples", "2"]
 WORDS = [*FAST, "--rounds", "6", *RECIPE]
 PEEKING = str(Path(__file__).parents[1] / "experiments" / "peeking_part.py")
 
@@ -29,35 +29,44 @@ def small(tmp_path, monkeypatch):
     monkeypatch.setattr("nanotx.runs.session.peak_flops", lambda machine: 1e11)
     sizes = (Size(batch=1, time=4, dim=8, heads=2), Size(batch=2, time=3, dim=9, heads=2))
     monkeypatch.setattr("nanotx.experiments.prove.benches.SIZES", sizes)
+    monkeypatch.setattr(prover, "CASES_OF_EQUALITY", 2)
     monkeypatch.setattr(timing, "TURN", 0.0)
     monkeypatch.setattr(prover, "peak_bytes", lambda build, device, warm: 2_000_000)
 
 
+@pytest.mark.slow
 def test_card_of_a_part_has_laws_equals_times_and_a_verdict(tmp_path, capsys):
     words = ["prove", "attention/gqa", "--against", "sdpa", "--change", "attention.kv_heads=1", *WORDS]
     assert run([*words, "--json", "card.json"]) == 0
     out, err = capsys.readouterr()
     assert out.startswith("attention/gqa against attention/sdpa\n\n")
     assert max(map(len, out.splitlines())) <= 80
-    assert "3 seeds (5 to 7)" in out and "6 of 6 runs" in err
-    assert "Not measured at 2 x 3 x 9: ConfigError: gqa: heads=2 do not divide dim=9" in out.replace("\n  ", " ")
+    assert "2 seeds (5 to 6)" in out and "4 of 4 runs" in err
+    assert out.replace("\n  ", " ").count("Not measured at 2 x 3 x 9: gqa: heads=2 do not divide dim=9") == 1
     plain = json.loads((tmp_path / "card.json").read_text(encoding="utf-8"))
     card = Card.of(plain)
-    assert sections.text(card) == out.removesuffix("\n")
     assert not card.broken and card.laws[0].cases > 2 and not card.claims[0].same
-    assert [speed.what for speed in card.speeds if speed.ratio] == ["forward", "forward, backward"]
     (folder,) = (tmp_path / "runs").iterdir()
     assert folder.name.startswith("prove-attention-gqa-")
     assert run(words) == 0
     again = capsys.readouterr()
-    assert again.out == out and "of 6 runs" not in again.err and "laws of" not in again.err
+    assert again.out == out and "of 4 runs" not in again.err and "laws of" not in again.err
 
 
 def test_part_that_equals_the_other_is_timed_and_not_trained(tmp_path, capsys):
-    assert run(["prove", "attention/fused", "--against", "attention/sdpa", *FAST, "--rounds", "0", *RECIPE]) == 0
-    out = capsys.readouterr().out.replace("\n  ", " ")
-    assert "One function with sdpa" in out and "per_head: one function." in out
-    assert "Not compared: as one function with sdpa, its runs would differ by rounding alone." in out
+    files = {flag: str(tmp_path / f"card.{flag}") for flag in ("html", "svg", "markdown", "json")}
+    flags = [word for flag, file in files.items() for word in (f"--{flag}", file)]
+    assert run(["prove", "attention/fused", "--against", "attention/sdpa", *WORDS, *flags]) == 0
+    out = capsys.readouterr().out
+    card = Card.of(json.loads(Path(files["json"]).read_text(encoding="utf-8")))
+    assert sections.text(card) == out.removesuffix("\n")
+    joined = out.replace("\n  ", " ")
+    assert joined.count("Not measured at 2 x 3 x 9: fused: heads=2 do not divide dim=9") == 1
+    assert "One function with sdpa" in joined and "per_head: one function." in joined
+    assert "Not compared: as one function with sdpa, its runs would differ by rounding alone." in joined
+    assert [speed.what for speed in card.speeds if speed.ratio] == ["forward", "forward, backward"]
+    written = [Path(file).read_text(encoding="utf-8")[:5] for file in files.values()]
+    assert written == ["<!doc", "<svg ", "### a", '{\n "f']
     assert not list(tmp_path.rglob("metrics.jsonl"))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nanotx.errors import ConfigError, LawBroken
+from nanotx.errors import LawBroken
 from nanotx.experiments.prove.card import Claim
 from nanotx.laws.equality import Outcome, outputs_and_gradients, require_same_outcome
 from nanotx.laws.weights import redraw, seeded, share_weights
@@ -215,14 +215,3 @@ def of_tokenizers(mine: Codec, theirs: Codec, recipe: Recipe, cases: int) -> Out
             start = int(torch.randint(max(1, len(training) - 1000), ()))
         ids: list[Any] = [torch.from_numpy(codec.encode(training[start : start + 1000])) for codec in (mine, theirs)]
         yield (ids[0], {}), (ids[1], {})
-
-
-def buildable(recipe: Recipe) -> bool:
-    """Return whether the model of a recipe can be built for this machine."""
-    try:
-        recipe.model.build_meta(VOCAB)
-        for attention in recipe.model.attentions():
-            attention.check_device("cpu")
-    except ConfigError:
-        return False
-    return True

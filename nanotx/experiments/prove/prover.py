@@ -189,6 +189,7 @@ class Prover:
                 continue
             try:
                 recipe, _ = read_recipe(self.changed, [f"--{question.slot}={other}"], "nanotx prove")
+                recipe.model.check("cpu")
                 same = self.claim(other, recipe)
             except Exception:  # one that does not fit the recipe, or needs what is not installed
                 continue
@@ -267,7 +268,8 @@ class Prover:
             memory = [self.memory(build, device) for build in (mine, theirs)]
         except Exception as error:  # of a part at this size: it may raise anything
             line = str(error).strip().partition("\n")[0]
-            return Speed(size=size, what=what, why=f"{type(error).__name__}: {line}")
+            why = line if isinstance(error, NanotxError) else f"{type(error).__name__}: {line}"
+            return Speed(size=size, what=what, why=why)
         middle, interval = ratio(times, others)
         return Speed(
             size=size,

@@ -50,16 +50,21 @@ def claim_words(card: Card) -> list[str]:
     equal = [claim.other for claim in card.claims or [] if claim.same]
     if not card.claims:
         return []
-    return [f"one function with {listed(equal)}" if equal else f"a function other than {card.against}'s"]
+    return [f"one function with {listed(equal)}" if equal else f"a function other than that of {card.against}"]
+
+
+WORDS_OF_PASSES = {BOTH: "training", "step": "a step", "encode": "encoding"}
+"""What takes time, by the name of the pass."""
 
 
 def speed_words(card: Card) -> list[str]:
     """Return the sentence about the time of the last pass, over the sizes."""
     timed = [speed for speed in card.speeds or [] if speed.ratio is not None]
-    what = "training" if any(speed.what == BOTH for speed in timed) else timed[0].what if timed else ""
-    some = [speed for speed in timed if shown_pass(speed.what) == what]
-    if not some:
+    if not timed:
         return []
+    whole = BOTH if any(speed.what == BOTH for speed in timed) else timed[0].what
+    some = [speed for speed in timed if speed.what == whole]
+    what = WORDS_OF_PASSES.get(whole, whole)
     ratios = [speed.ratio for speed in some if speed.ratio is not None]
     if all(speed.interval and speed.interval[0] <= 1 <= speed.interval[1] for speed in some):
         return [f"{what} takes as long as with {card.against}"]
@@ -166,7 +171,7 @@ def speed_section(card: Card) -> Section:
         header = ["text" if card.slot == "tokenizer" else "size", "pass", "ms", "against", "ratio", "95% interval"]
         section.table = [header + ["MB", "against"] * memory, *(speed_row(speed, memory) for speed in measured)]
         section.notes.append(speed_note(card, measured, memory))
-    section.notes += [f"Not measured at {speed.size}: {speed.why}" for speed in speeds if speed.why]
+    section.notes += dict.fromkeys(f"Not measured at {speed.size}: {speed.why}" for speed in speeds if speed.why)
     if measured and not memory:
         section.notes.append(f"Memory is not measured: {card.left_out.get('memory', 'the device does not count it')}.")
     return section
