@@ -166,6 +166,23 @@ def test_check_says_what_holds_what_differs_and_what_it_did_not_run(monkeypatch,
     assert check(replace(claim, command="", source="a paper"), claims, anyway=True) == 2
 
 
+def test_check_of_a_transcript_looks_for_its_lines(monkeypatch, capsys):
+    page = "```text\n$ nanotx eval\nloss   1.50\nstep 1 ... done\n```\n"
+    monkeypatch.setattr(claims_of_docs, "text_of", lambda page_name: page)
+    claims = claims_with(output=digest("any"), shows={})
+    monkeypatch.setattr(claims_of_docs, "repeat", lambda claim, folder: "loss 1.50\nstep 1 at 3 tokens/s done\n")
+    assert check(claims.claims["loss"], claims, anyway=False) == 0
+    monkeypatch.setattr(claims_of_docs, "repeat", lambda claim, folder: "loss 1.51\nstep 1 done\n")
+    assert check(claims.claims["loss"], claims, anyway=False) == 1
+    assert "not printed now: loss 1.50\n1 lines differ" in capsys.readouterr().out
+
+
+def test_template_takes_a_list_or_one_of_its_numbers():
+    table = {"head": ["first", "all"], "rows": [["{loss.nats[0]}", "{loss.nats} nats"]]}
+    claims = replace(claims_with(shows={"nats": [Decimal("1.50"), Decimal("1071")]}), templates={"both": table})
+    assert claims.table("both").splitlines()[2] == "| 1.50 | 1.50, 1,071 nats |"
+
+
 def test_check_of_a_table_counts_the_numbers_that_differ(monkeypatch, capsys):
     def run(factor):
         rows = json.loads((ROOT / CLAIMS.claims["lengths"].json).read_text(encoding="utf-8"))["rows"]
