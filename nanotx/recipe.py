@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, NamedTuple, get_args
 
-from nanotx.config.flags import option
+from nanotx.config.flags import option, repeated
 from nanotx.config.registry import default_part
 from nanotx.config.schema import check_fraction, check_max, check_min, divisors
 from nanotx.data.corpus import Corpus
@@ -131,6 +131,7 @@ class Recipe:
     train: Train = Train()
     init: str | None = option("RUN", None)  # run or pack whose weights this run begins with; without it, a draw
     init_sha256: str | None = option("DIGEST", None)  # digest of these weights, which a run records and obeys
+    freeze: tuple[str, ...] = repeated("PATTERN")  # names of parameters that are not trained, such as 'blocks.0.*'
     seed: int = 1337  # seed of the weights, of the order of the data, and of dropout
     weights_seed: int | None = None  # seed of the weights at the start; without it, seed
     data_seed: int | None = None  # seed of the order of the data; without it, seed

@@ -9,6 +9,8 @@ from nanotx.evaluation.loss import EvalText
 from nanotx.files import write_atomic
 from nanotx.hub.html import export_html
 from nanotx.hub.html.weights import Kind
+from nanotx.hub.huggingface.adapter import check_target as check_adapter
+from nanotx.hub.huggingface.adapter import export_adapter
 from nanotx.hub.huggingface.export import check_target
 from nanotx.hub.huggingface.export import export as export_huggingface
 from nanotx.runs.load import LoadedRun
@@ -60,6 +62,18 @@ def write_huggingface(request: Request) -> list[str]:
     return [exported.class_name, f"proven with {exported.proof}"]
 
 
+def write_adapter(request: Request) -> list[str]:
+    """Write the adapter, and return what it is."""
+    exported = export_adapter(request.run, request.path, request.overwrite)
+    apart = exported.apart
+    proof = (
+        f"opened with peft: logits within {apart:.1e} of their standard deviation"
+        if apart is not None
+        else "not compared with peft, which is not installed"
+    )
+    return [f"an adapter of rank {exported.rank} of a {exported.class_name}", proof]
+
+
 FORMATS = {
     "html": Format(
         about="the model itself as one offline page",
@@ -70,6 +84,13 @@ FORMATS = {
     ),
     "hf": Format(
         about="a folder that transformers opens", suffix="-hf", options=(), check=check_target, write=write_huggingface
+    ),
+    "peft": Format(
+        about="the adapter alone, as peft opens it",
+        suffix="-adapter",
+        options=(),
+        check=check_adapter,
+        write=write_adapter,
     ),
 }
 """The formats by name, as `--to` takes them."""

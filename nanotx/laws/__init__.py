@@ -6,6 +6,9 @@ benchmark times only what obeys them.
 `laws/*.py` state the properties. `laws/cases/*.py` draw the cases, and say to which slots each property applies.
 """
 
+from nanotx.laws.adapting import frozen_stays as frozen_stays
+from nanotx.laws.adapting import merges as merges
+from nanotx.laws.adapting import starts_equal as starts_equal
 from nanotx.laws.all_laws import LAWS as LAWS
 from nanotx.laws.config import config_round_trip as config_round_trip
 from nanotx.laws.durability import disk_record as disk_record

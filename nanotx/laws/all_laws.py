@@ -9,10 +9,11 @@ from typing import Any
 from nanotx.config.registry import Slot
 from nanotx.data.corpus import Corpus
 from nanotx.errors import ConfigError, did_you_mean
-from nanotx.laws.cases import embeddings, layers, losses, model, positions, text, training
+from nanotx.laws.cases import adapters, embeddings, layers, losses, model, positions, text, training
 from nanotx.laws.cases.config import CONFIG
 from nanotx.laws.cases.training import Data
 from nanotx.laws.law import Law
+from nanotx.nn.adapt import Adapt
 from nanotx.nn.attention import Attention
 from nanotx.nn.block import Block
 from nanotx.nn.embedding import Embedding
@@ -25,12 +26,12 @@ from nanotx.optim import Optimizer
 from nanotx.optim.schedules import Schedule
 from nanotx.tokenizers import Tokenizer
 
-CASE_MODULES = (layers, embeddings, positions, model, losses, text, training)
+CASE_MODULES = (layers, embeddings, positions, model, losses, text, training, adapters)
 LAWS = {slot: (*laws, CONFIG) for module in CASE_MODULES for slot, laws in module.LAWS.items()}
 
 SLOTS: dict[str, type[Any]] = {
     slot.slot: slot
-    for slot in (Attention, Block, Ffn, Norm, Position, Embedding, Tokenizer, Corpus, Optimizer, Schedule, Loss)
+    for slot in (Attention, Block, Ffn, Norm, Position, Embedding, Tokenizer, Corpus, Optimizer, Schedule, Loss, Adapt)
 }
 
 

@@ -7,6 +7,7 @@ a run trained with one implementation can be resumed with another.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -25,6 +26,18 @@ class CustomLayout(nn.Module, ABC):
         """Convert tensors from the canonical layout to this module's own: the inverse of `to_canonical`."""
 
 
+class WithAdded(nn.Module):
+    """A module with parameters that an adapter added; they are the same in every layout."""
+
+    adds: ClassVar[tuple[str, ...]] = ()  # names of these parameters
+
+
+def added_names(model: nn.Module) -> list[str]:
+    """Return the names of the parameters that an adapter added to a model."""
+    layers = [(name, layer) for name, layer in model.named_modules() if isinstance(layer, WithAdded)]
+    return [f"{name}.{added}" if name else added for name, layer in layers for added in layer.adds]
+
+
 def to_canonical(model: nn.Module, tensors: Tensors) -> Tensors:
     """Convert tensors named as the model's parameters (weights, or optimizer state) to the canonical layout."""
     return _map(model, tensors, lambda module: module.to_canonical)
@@ -38,11 +51,12 @@ def from_canonical(model: nn.Module, tensors: Tensors) -> Tensors:
 def _map(
     model: nn.Module, tensors: Tensors, direction: Callable[[CustomLayout], Callable[[Tensors], Tensors]]
 ) -> Tensors:
-    tensors = dict(tensors)
+    tensors, added = dict(tensors), {*added_names(model)}
     for name, module in model.named_modules():
         if isinstance(module, CustomLayout):
             prefix = f"{name}." if name else ""
-            local = {key.removeprefix(prefix): tensors.pop(key) for key in list(tensors) if key.startswith(prefix)}
+            own = [key for key in tensors if key.startswith(prefix) and key not in added]
+            local = {key.removeprefix(prefix): tensors.pop(key) for key in own}
             if local:
                 tensors |= {prefix + key: tensor for key, tensor in direction(module)(local).items()}
     return tensors

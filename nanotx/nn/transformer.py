@@ -17,6 +17,7 @@ from nanotx.config.schema import check_fraction, check_max, check_min, divisors
 from nanotx.errors import ConfigError
 from nanotx.hardware.lazy_compiler import meta_device
 from nanotx.hardware.memory import check_memory
+from nanotx.nn.adapt import Adapt, adapted, draw_added
 from nanotx.nn.attention import Attention
 from nanotx.nn.block import Block
 from nanotx.nn.block.prenorm import PreNorm
@@ -78,6 +79,7 @@ class Model:
     init: Init = Init()  # how the weights are drawn
     block: Block | None = None  # of every layer; prenorm if `blocks` is empty too
     blocks: tuple[Block, ...] = ()  # or a pattern that is repeated over the layers
+    adapt: Adapt = default_part(Adapt, "none")  # what is added to linear maps, and trained in their place
     share: int = 1  # consecutive layers that share the weights of one block; as many as `layers` for a single block
 
     def __post_init__(self) -> None:
@@ -128,6 +130,9 @@ class Model:
         """
         distinct = self.layers // self.share
         kinds = min(distinct, len(self.blocks) or 1)
+        if self.adapt.patterns:  # which may match some layers alone
+            replace(self, adapt=Adapt.find("none")()).size(vocab_size)
+            return measured(self._build_meta(vocab_size))
         with counted(
             MAX_PERIOD_MODULES,
             f"blocks: one period of their pattern of {kinds:,} has more than {MAX_PERIOD_MODULES:,} modules",
@@ -168,12 +173,14 @@ class Model:
             torch.manual_seed(seed)
             model = Transformer(self, vocab_size)
             draw_weights(model, seed, self.init, uses=self.share)
+            draw_added(model, seed)
         return model
 
 
 def used_weights(module: nn.Module) -> int:
     """Return how many weights of linear maps a token uses."""
     maps = sum(layer.weight.numel() for layer in module.modules() if isinstance(layer, nn.Linear))
+    maps += sum(layer.get_parameter(name).numel() for _, layer in adapted(module) for name in layer.adds)
     return maps - sum(layer.inactive_params for layer in module.modules() if isinstance(layer, Sparse))
 
 
@@ -230,6 +237,7 @@ class Transformer(Exact):
         if config.tied:
             self.head.weight = self.embedding.weight
         self.shared_aux_losses: dict[str, Tensor] = {}  # of the last pass, where layers share their weights
+        config.adapt.apply(self, config.tied)
         self.store = connect(self)  # what modules hand to later ones in a forward pass, if any do
 
     def forward(self, ids: Tokens, cache: KVCache | None = None) -> Logits:

@@ -12,7 +12,7 @@ from torch import Tensor
 from nanotx.errors import ConfigError, NanotxError, RunError
 from nanotx.files import open_regular
 from nanotx.nn.buffers import Buffers
-from nanotx.nn.canonical import from_canonical, to_canonical
+from nanotx.nn.canonical import added_names, from_canonical, to_canonical
 from nanotx.nn.transformer import LOSS_PREFIX, Transformer
 from nanotx.recipe import Recipe
 from nanotx.runs import checkpoint, pack_reader, valid
@@ -232,17 +232,22 @@ def take_weights(model: Transformer, source: Source, codec: Codec) -> Fit:
     Weights that belong to ids are copied only where the tokenizer is the same. A shorter table of learned positions
     takes the first rows of a longer one. A head that is not tied takes the embedding of a source in which it is.
 
+    An adapter that the source lacks begins as it is drawn.
+
     Raises:
-        ConfigError: nothing fits.
+        ConfigError: nothing fits, or the source has an adapter that the model lacks.
     """
+    check_adapter(model, source)
     ours = to_canonical(model, dict(model.named_parameters()))
-    theirs, fit = without_loss(source.weights), Fit()
+    theirs, fit, added = without_loss(source.weights), Fit(), {*added_names(model)}
     if source.recipe.model.tied and not model.config.tied and "embedding.weight" in theirs:
         theirs["head.weight"] = theirs["embedding.weight"]
     same_ids = codec.digest == source.tokenizer.digest
     fit.unused.update({name: "of the training loss" for name in source.weights if name.startswith(LOSS_PREFIX)})
     fit.unused.update({name: "no such tensor here" for name in theirs if name not in ours})
     for name, target in list(ours.items()):
+        if name not in theirs and name in added:
+            continue
         if name not in theirs:
             fit.drawn[name] = "no such tensor there"
         elif name.startswith(OF_TOKENS) and not same_ids:
@@ -262,6 +267,16 @@ def take_weights(model: Transformer, source: Source, codec: Codec) -> Fit:
         parameters[name].copy_(tensor)
     take_buffers(model, source, fit)
     return fit
+
+
+def check_adapter(model: Transformer, source: Source) -> None:
+    """Raise ConfigError if a source has an adapter that a model lacks: without it, it is another function."""
+    theirs, ours = source.recipe.model.adapt, model.config.adapt
+    if theirs.patterns and theirs != ours:
+        raise ConfigError(
+            f"init: {source.path}: its adapter {theirs} is not that of this model, {ours}; keep it, or make it part "
+            f"of the weights first: nanotx merge {source.path} --run OUT"
+        )
 
 
 def fitting_rows(name: str, tensor: Tensor, target: Tensor) -> Tensor | None:

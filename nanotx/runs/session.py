@@ -49,6 +49,7 @@ from nanotx.training.callbacks.base import Callback
 from nanotx.training.callbacks.evaluation import Evaluation, Sample
 from nanotx.training.compile import SHARES, plan_compile
 from nanotx.training.dataset import load_dataset
+from nanotx.training.freezing import describe_frozen
 from nanotx.training.loop import TrainingRun, failure
 from nanotx.training.plugin_checks import check_foreign
 from nanotx.training.signals import EndAtOnce, Stop
@@ -126,6 +127,7 @@ class Session:
         if self.recipe.train.budget[0] == "seconds":
             del model
             self.measure_steps(machine, source)
+        self.remarks += describe_frozen(self.trainer.model)
         self.trainer.detect = work.options.detect_anomaly
 
     def tokenizer(self, recipe: Recipe) -> Codec | None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from nanotx.config.plugin_errors import PartCheck, describe_value, name_part_in_errors
 from nanotx.config.registry import Slot, is_foreign
 from nanotx.config.schema import fields, without_none
+from nanotx.nn.adapt import AdaptedLinear
 from nanotx.nn.kv_cache import KVCache
 from nanotx.nn.loss import Head, LossModule
 from nanotx.nn.position import NO_POSITION, PositionalEncoding
@@ -137,6 +138,14 @@ def try_loss(check: PartCheck, part: Any, model: Model) -> None:
             check_tensor(check, value, (), "forward")
 
 
+def try_adapt(check: PartCheck, part: Any, model: Model) -> None:
+    """Try what a linear map is wrapped in."""
+    layer = part.wrap(nn.Linear(model.dim, model.dim), "a map")
+    check.expect(isinstance(layer, AdaptedLinear), f"wrap returned {describe_value(layer)}", "an AdaptedLinear")
+    check_tensor(check, layer(torch.randn(TEXTS, model.dim)), (TEXTS, model.dim), "forward")
+    check_tensor(check, layer.delta(), (model.dim, model.dim), "delta")
+
+
 TRIALS: dict[str, Callable[[PartCheck, Any, Model], None]] = {
     "attention": try_layer,
     "block": try_layer,
@@ -147,5 +156,6 @@ TRIALS: dict[str, Callable[[PartCheck, Any, Model], None]] = {
     "optimizer": try_optimizer,
     "schedule": try_schedule,
     "loss": try_loss,
+    "adapt": try_adapt,
 }
 """How a part of each slot is tried; corpora and tokenizers are used before a run has a folder, and checked there."""

@@ -32,6 +32,7 @@ from nanotx.optim.state import StateCodec, Table
 from nanotx.recipe import Recipe
 from nanotx.training.compile import compile_blocks
 from nanotx.training.ema import EMA
+from nanotx.training.freezing import freeze
 from nanotx.training.nonfinite import finite, listed, report
 
 Row = dict[str, Any]
@@ -81,12 +82,15 @@ class Trainer:
         self.windows = replace(windows, device=machine.device)
         model.add_loss(recipe.loss, recipe.seeds.weights)
         self.model = model.to(machine.device).train()
+        freeze(self.model, recipe.freeze)
         self.buffers = Buffers(self.model)
         self.has_aux_losses = any(isinstance(module, AuxLossModule) for module in self.model.modules())
         self.has_other_loss = recipe.loss != CrossEntropy() or self.has_aux_losses
         self.on_step_modules = [module for module in self.model.modules() if isinstance(module, OnStepModule)]
         self.dropouts = named_dropouts(self.model)
-        self.optimizer = recipe.optimizer.build_grouped(self.model.named_parameters())
+        self.optimizer = recipe.optimizer.build_grouped(
+            (name, param) for name, param in self.model.named_parameters() if param.requires_grad
+        )
         self.state_codec = StateCodec(self.optimizer, dict(self.model.named_parameters()), self.model)
         self.scaler = torch.amp.GradScaler(machine.device.type, enabled=machine.dtype is torch.float16)
         self.progress = Progress()

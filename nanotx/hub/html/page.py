@@ -24,6 +24,7 @@ from nanotx.nn.canonical import to_canonical
 from nanotx.nn.transformer import Transformer
 from nanotx.pages import html_page, script_file
 from nanotx.runs.load import LoadedRun
+from nanotx.runs.merge import merged
 from nanotx.runs.resume import load_weights
 
 HERE = Path(__file__).parent
@@ -58,7 +59,7 @@ class Loss:
 
 
 def export_html(run: LoadedRun, kind: Kind, paper: EvalText | None) -> tuple[str, Loss | None]:
-    """Return the page, and the losses that it states.
+    """Return the page, and the losses that it states; the run's adapter is merged.
 
     Args:
         run: the run, loaded.
@@ -68,6 +69,7 @@ def export_html(run: LoadedRun, kind: Kind, paper: EvalText | None) -> tuple[str
     Raises:
         ConfigError: the page cannot compute a part of the run.
     """
+    run = merged(run)
     model, tokenizer = described_model(run.model), described_tokenizer(run.tokenizer)
     weights = encoded(to_canonical(run.model, dict(run.model.named_parameters())), kind)
     twin = with_weights(run.model, weights)

@@ -21,6 +21,7 @@ from nanotx.hub.huggingface.shape import ModelShape, Unfit, model_shape
 from nanotx.nn.canonical import to_canonical
 from nanotx.nn.transformer import Transformer
 from nanotx.runs.load import LoadedRun
+from nanotx.runs.merge import merged
 from nanotx.tokenizers.base import Codec
 from nanotx.tokenizers.convert.tokenizer_json import as_text, config, described
 
@@ -40,7 +41,7 @@ class Exported:
 
 
 def export(run: LoadedRun, target: Path, overwrite: bool = False) -> Exported:
-    """Write a run as a folder of the Hugging Face world, prove it, and give it its name.
+    """Write a run as a folder of the Hugging Face world, prove it, and give it its name; its adapter is merged.
 
     Args:
         run: the run, loaded.
@@ -55,6 +56,7 @@ def export(run: LoadedRun, target: Path, overwrite: bool = False) -> Exported:
     """
     library()
     check_target(target, overwrite)
+    run = merged(run)
     layout, shape, weights = fitting(run)
     files = folder_files(run, layout, shape)
     draft = draft_of(target)

@@ -119,6 +119,8 @@ def model_shape(config: Model, vocab_size: int, weights: Weights) -> ModelShape:
         reasons.append(f"embedding {config.embedding.part}: other libraries embed single tokens only")
     if config.head_bias:
         reasons.append("model.head-bias: their heads have no bias")
+    if config.adapt.patterns:
+        reasons.append(f"model.adapt {config.adapt.part}: an adapter beside the weights; merge it first: nanotx merge")
     if config.softcap:
         reasons.append("model.softcap: the classes that cap logits differ in other ways")
     layers = [layer_shape(block, reasons) for block in config.pattern()]

@@ -57,12 +57,13 @@ class NgramEmbedding(TokenEmbedding, OnStepModule):
         """Reset the tables of n-grams longer than pairs, if it is time."""
         if self.resets_at(step, steps):
             for table in list(self.grams)[1:]:
-                table.zero_()
+                if table.requires_grad:  # not frozen
+                    table.zero_()
 
     def resets_at(self, step: int, steps: int) -> bool:
         """Return whether tables are reset after `step` of the run's `steps`."""
         times = {round(steps * part / (self.resets + 1)) for part in range(1, self.resets + 1)}
-        return step in times and len(self.grams) > 1
+        return step in times and any(table.requires_grad for table in list(self.grams)[1:])
 
     def step_note(self, step: int, steps: int) -> str:
         if not self.resets_at(step, steps):

@@ -77,7 +77,8 @@ class Chunked(torch.autograd.Function):
                 chunk_total, cross = head.sums(leaf, wanted, objective)
                 grads = torch.autograd.grad(chunk_total, [leaf, *weights], allow_unused=True, materialize_grads=True)
             place.copy_(grads[0])
-            torch._foreach_add_(learned, list(grads[1:]))
+            if learned:
+                torch._foreach_add_(learned, list(grads[1:]))
             total, plain = total + chunk_total.detach(), plain + cross.detach()
         ctx.save_for_backward(gradient, *learned)
         ctx.mark_non_differentiable(plain)
