@@ -46,11 +46,11 @@ def merge_part(slot: Any, base: Any, over: Any, where: str) -> Any:
     new, changes = part_of(slot, over, where)
     if base is None:
         return {"part": new.part, **changes}
-    old, kept = part_of(slot, base, where)
+    old, values = part_of(slot, base, where)
     if new is not old:
         same = {key for key, kind in fields(old).items() if fields(new).get(key) == kind} - {*new.part_specific}
-        kept = {key: item for key, item in kept.items() if key in same}
-    return {"part": new.part, **merge(new, kept, changes, where)}
+        values = {key: item for key, item in values.items() if key in same}
+    return {"part": new.part, **merge(new, values, changes, where)}
 
 
 def read_toml(path: Path) -> Table:

@@ -34,7 +34,7 @@ class EvalText:
     size: int  # of the scored text, in UTF-8 bytes; 0 if the ids are not decoded exactly
     unknown: int = 0  # the number of unknown tokens, whose text is not counted in `size`
     windows: tuple[NDArray[np.integer], ...] = ()  # read in place of `ids`; the first token of each is not scored
-    asked: int = 0  # the requested number of tokens in windows, approximately; 0 if all are read
+    requested_tokens: int = 0  # how many tokens to read in windows, approximately; 0 for all of the text
 
     @property
     def tokens(self) -> int:
@@ -79,7 +79,7 @@ class Score:
     bits_per_byte: float | None  # None if the ids are not decoded exactly, so that no number would be fair
     tokens: int = 0  # over which the mean is taken
     stderr: float | None = None  # standard error of the loss, if its windows were random; None for one window
-    asked: int = 0  # as in the EvalText
+    requested_tokens: int = 0  # as in the EvalText
 
     @property
     def perplexity(self) -> float:
@@ -106,7 +106,11 @@ def evaluate(
     )
     rate = bits_per_byte(loss, eval_text.tokens, eval_text.size) if eval_text.size else None
     return Score(
-        loss=loss, bits_per_byte=rate, tokens=eval_text.tokens, stderr=spread.stderr(loss), asked=eval_text.asked
+        loss=loss,
+        bits_per_byte=rate,
+        tokens=eval_text.tokens,
+        stderr=spread.stderr(loss),
+        requested_tokens=eval_text.requested_tokens,
     )
 
 

@@ -53,7 +53,12 @@ def excerpts(codec: Codec, text: str, count: int, context: int) -> EvalText:
     size *= whole
     unknown = count_unknown(codec, [window[1:] for window in windows])
     return EvalText(
-        ids=windows[0][:0], start=codec.start, size=size, unknown=unknown, windows=tuple(windows), asked=count
+        ids=windows[0][:0],
+        start=codec.start,
+        size=size,
+        unknown=unknown,
+        windows=tuple(windows),
+        requested_tokens=count,
     )
 
 
@@ -245,7 +250,9 @@ def eval_text_of_ids(
     windows = tuple(ids[start : start + context + 1] for start in starts)
     size = exact * sum(byte_count(codec, window) - byte_count(codec, window[:1]) for window in windows)
     unknown = count_unknown(codec, [window[1:] for window in windows])
-    return EvalText(ids=windows[0][:0], start=codec.start, size=size, unknown=unknown, windows=windows, asked=count)
+    return EvalText(
+        ids=windows[0][:0], start=codec.start, size=size, unknown=unknown, windows=windows, requested_tokens=count
+    )
 
 
 def byte_count(codec: Codec, ids: Ids) -> int:

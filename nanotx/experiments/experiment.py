@@ -388,7 +388,8 @@ class Experiment:
             if not seeds or any(mine[seed]["tokenizer_sha256"] != theirs[seed]["tokenizer_sha256"] for seed in seeds):
                 continue
             folders = [
-                [self.job(one, int(seed), n).folder for seed in seeds] for one, n in ((base, base_steps), (arm, count))
+                [self.job(trained, int(seed), n).folder for seed in seeds]
+                for trained, n in ((base, base_steps), (arm, count))
             ]
             reached[arm.name] = steps_to_baseline(*folders)
         return reached

@@ -84,12 +84,12 @@ def plan_of(seconds: float, run_seconds: float, processes: int) -> Plan:
     return fitting[-1]
 
 
-def recorded_plan(folder: Path, asked: Mapping[str, Any], make: Callable[[], Plan]) -> Plan:
+def recorded_plan(folder: Path, question: Mapping[str, Any], make: Callable[[], Plan]) -> Plan:
     """Return the plan in a folder, or make and record one.
 
     Args:
         folder: of the tuning.
-        asked: what decides the plan beside the clock; may not change.
+        question: what decides the plan beside the clock; may not change.
         make: measures, and returns the plan.
 
     Raises:
@@ -102,7 +102,7 @@ def recorded_plan(folder: Path, asked: Mapping[str, Any], make: Callable[[], Pla
     if not file.exists():
         plan = make()
         folder.mkdir(parents=True, exist_ok=True)
-        record = {"asked": dict(asked), "tries": plan.tries, "run_seconds": plan.run_seconds}
+        record = {"asked": dict(question), "tries": plan.tries, "run_seconds": plan.run_seconds}
         write_atomic(file, json.dumps(record, indent=1, allow_nan=False) + "\n")
         return plan
     try:
@@ -110,7 +110,7 @@ def recorded_plan(folder: Path, asked: Mapping[str, Any], make: Callable[[], Pla
         before, plan = record["asked"], Plan(tries=int(record["tries"]), run_seconds=float(record["run_seconds"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{file}: cannot be read: {error}; choose another --out.") from None
-    for key, value in asked.items():
+    for key, value in question.items():
         if before.get(key) != value:
             raise ConfigError(
                 f"--out {folder}: holds a tuning that differs in {key} ({before.get(key)!r:.60}, now {value!r:.60}); "

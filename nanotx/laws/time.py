@@ -114,12 +114,12 @@ def influence(layer: Layer, x: Tensor, seed: int = 0, cuts: list[int] | None = N
     last = torch.arange(time) if cuts is None else torch.tensor(cuts)
     rows = repeat(x.detach(), "b t d -> (c b) t d", c=len(last)).requires_grad_()
     at, limit = torch.arange(time), rearrange(last, "c -> c 1")
-    asked = repeat((at == limit) if alone else (at <= limit), "c t -> (c b) t 1", b=batch)
+    selected = repeat((at == limit) if alone else (at <= limit), "c t -> (c b) t 1", b=batch)
     with without_parameter_gradients(layer):
         y = layer(rows)
     if not y.requires_grad:
         return torch.zeros(len(last), time)
-    weights = repeat(cotangent((batch, *y.shape[1:]), seed), "b t d -> (c b) t d", c=len(last)) * asked
+    weights = repeat(cotangent((batch, *y.shape[1:]), seed), "b t d -> (c b) t d", c=len(last)) * selected
     (gradient,) = torch.autograd.grad(y, rows, weights.to(y), allow_unused=True, materialize_grads=True)
     return reduce(gradient.abs().float(), "(c b) t d -> c t", "max", b=batch).cpu()
 

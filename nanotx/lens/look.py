@@ -64,16 +64,16 @@ def look(model: Transformer, ids: list[int]) -> Look:
     """
     if not ids:
         raise ConfigError("--prompt: expected a text of one token at least.")
-    kept = ids[-model.context :]
-    targets = torch.tensor(kept[1:], device=next(model.parameters()).device)
-    with capture(model, kept) as c, torch.no_grad():
+    window = ids[-model.context :]
+    targets = torch.tensor(window[1:], device=next(model.parameters()).device)
+    with capture(model, window) as c, torch.no_grad():
         layers = {"embedding": guesses(model, c["dropout"][0], targets)}
         for site in sites(model):
             if site.name.isdecimal():
                 layers[site.name] = guesses(model, c[f"{site.module}{site.use}"][0], targets)
         maps, without = attention_maps(model, c)
         return Look(
-            ids=tuple(kept), left_out=len(ids) - len(kept), layers=layers, maps=maps, without=without, notes=c.notes
+            ids=tuple(window), left_out=len(ids) - len(window), layers=layers, maps=maps, without=without, notes=c.notes
         )
 
 

@@ -89,9 +89,9 @@ def without_head(head: int) -> Edit:
     """Return the function that sets the output of a head to zero."""
 
     def edit(heads: Tensor) -> Tensor:
-        kept = torch.ones(heads.shape[1], dtype=heads.dtype, device=heads.device)
-        kept[head] = 0.0
-        return heads * rearrange(kept, "h -> h 1 1")
+        mask = torch.ones(heads.shape[1], dtype=heads.dtype, device=heads.device)
+        mask[head] = 0.0
+        return heads * rearrange(mask, "h -> h 1 1")
 
     return edit
 

@@ -80,8 +80,8 @@ class Dropout(nn.Module):
         dropped = min(max(round(self.fraction * LEVELS), 1), LEVELS - 1)
         draw = torch.ops.nanotx.row_bytes if torch.compiler.is_compiling() else row_bytes  # an operation costs 50 us
         octets = draw(keys, x.shape, start)
-        kept = octets.clamp(dropped - 1, dropped) - (dropped - 1)  # 0 or 1; a comparison takes five times as long
-        return x * (kept.to(x.dtype) * (LEVELS / (LEVELS - dropped)))
+        mask = octets.clamp(dropped - 1, dropped) - (dropped - 1)  # 0 or 1; a comparison takes five times as long
+        return x * (mask.to(x.dtype) * (LEVELS / (LEVELS - dropped)))
 
 
 def draw_keys(x: Tensor) -> RowKeys:

@@ -67,11 +67,11 @@ class KVCache:
         return known
 
 
-def _reallocated(old: Tensor | None, new: Tensor, kept: int, capacity: int) -> Tensor:
-    """Return a buffer for `capacity` tokens that begins with the first `kept` of `old`."""
+def _reallocated(old: Tensor | None, new: Tensor, length: int, capacity: int) -> Tensor:
+    """Return a buffer for `capacity` tokens that begins with the first `length` of `old`."""
     buffer = new.new_empty((*new.shape[:-2], capacity, new.shape[-1]))
     if old is not None:
-        buffer[..., :kept, :] = old[..., :kept, :]
+        buffer[..., :length, :] = old[..., :length, :]
     return buffer
 
 

@@ -53,7 +53,7 @@ class MetricsLog:
             eval_pending: whether the evaluation and the sample of this step are repeated, so that their rows go.
         """
         rows, damaged = read_all(path)
-        kept = [
+        valid_lines = [
             json.dumps(row) + "\n"
             for row in rows
             if row["step"] <= step and not (eval_pending and row["step"] == step and row["event"] in EVAL_EVENTS)
@@ -72,7 +72,7 @@ class MetricsLog:
                 f"{path}: {f'ends at step {last}' if rows else 'missing or empty'}, and the checkpoint is of step "
                 f"{step}: the rows between are lost."
             )
-        self._open("".join(kept))
+        self._open("".join(valid_lines))
 
     def _open(self, content: str | bytes) -> None:
         write_atomic(self.path, content)

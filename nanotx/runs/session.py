@@ -364,7 +364,10 @@ class Session:
             resumed = resume_run(
                 self.trainer, self.folder, self.texts, self.display.say, self.survey, self.options.allow_mismatch
             )
-            before, now = self.trainer.progress.scores.get("eval_tokens", 0), self.texts.eval_texts["val"].asked
+            before, now = (
+                self.trainer.progress.scores.get("eval_tokens", 0),
+                self.texts.eval_texts["val"].requested_tokens,
+            )
             if self.trainer.progress.scores and before != now:
                 sizes = [f"{count:,} tokens" if count else "all" for count in (now, before)]
                 self.display.say(f"evaluations now read {sizes[0]} of each text; before, {sizes[1]}.")

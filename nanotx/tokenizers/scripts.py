@@ -143,5 +143,5 @@ def lost_characters(codec: Codec, text: str, ids: Ids) -> int:
     """Return how many characters of a text its ids lose."""
     if UNKNOWN not in codec.special_tokens:
         return 0
-    kept = codec.decode(ids[ids != codec.special_tokens[UNKNOWN]])
-    return max(0, len(normalize_nfc(text) if codec.nfc else text) - len(kept))
+    known = codec.decode(ids[ids != codec.special_tokens[UNKNOWN]])
+    return max(0, len(normalize_nfc(text) if codec.nfc else text) - len(known))

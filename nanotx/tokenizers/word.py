@@ -44,21 +44,21 @@ class Word(WordTokenizer):
             TokenizerError: the texts are empty, or have fewer words or more; says how many.
         """
         counts = count_words("word", WORDS, training_segments(texts, self.special_tokens, self.nfc))
-        kept = [word for word in sorted(counts) if counts[word] >= self.min_frequency]
-        kept.sort(key=counts.__getitem__, reverse=True)  # stable: words of one count stay in order
+        words = [word for word in sorted(counts) if counts[word] >= self.min_frequency]
+        words.sort(key=counts.__getitem__, reverse=True)  # stable: words of one count stay in order
         wanted = self.vocab_size - len(self.special_ids())
         if not self.unknown:
-            if len(kept) < len(counts):
+            if len(words) < len(counts):
                 raise TokenizerError(
-                    f"word: min_frequency={self.min_frequency} leaves out {len(counts) - len(kept)} of the "
+                    f"word: min_frequency={self.min_frequency} leaves out {len(counts) - len(words)} of the "
                     f"{len(counts)} words of these texts; try --tokenizer.unknown, which makes them {UNKNOWN}, or "
                     "--tokenizer.min-frequency 1."
                 )
             why = f"a word each, or --tokenizer.unknown, which makes the others {UNKNOWN}"
-            check_least("word", self.vocab_size, self.vocab_size - wanted + len(kept), why)
-        check_most("word", self.vocab_size, self.vocab_size - wanted + len(kept), self.min_frequency)
+            check_least("word", self.vocab_size, self.vocab_size - wanted + len(words), why)
+        check_most("word", self.vocab_size, self.vocab_size - wanted + len(words), self.min_frequency)
         special_tokens = self.special_ids(wanted)
-        return WordCodec(tuple(kept[:wanted]), special_tokens=special_tokens, nfc=self.nfc)
+        return WordCodec(tuple(words[:wanted]), special_tokens=special_tokens, nfc=self.nfc)
 
     @classmethod
     def from_dict(cls, table: dict[str, Any]) -> "WordCodec":

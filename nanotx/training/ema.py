@@ -36,6 +36,6 @@ class EMA:
     def _swap(self) -> None:
         for name, weight in self.weights.items():
             average = self.averages[name]
-            kept = weight.detach().clone()
+            original = weight.detach().clone()
             weight.copy_(average)
-            average.copy_(kept)
+            average.copy_(original)

@@ -128,7 +128,7 @@ def test_windows_of_a_file_larger_than_memory_are_read_where_they_are(tmp_path):
         file.seek(0)
         file.write(replace(huge, sample=sample).pack())
     result = dataset(path, context=64)
-    assert len(result.windows.ids) == count - round(count * 0.1) and result.eval_texts["val"].asked
+    assert len(result.windows.ids) == count - round(count * 0.1) and result.eval_texts["val"].requested_tokens
     x, _ = result.windows.batch(10**6, 3)
     assert x.shape == (3, 64) and not x.any()
     with path.open("r+b") as file:  # an id that no sample meets is found when it is read
@@ -142,7 +142,7 @@ def test_windows_of_a_file_larger_than_memory_are_read_where_they_are(tmp_path):
 def test_bytes_are_counted_of_the_windows_that_an_evaluation_reads(tmp_path):
     result = dataset(encoded(tmp_path / "a.tok", TEXT * 5), eval_tokens=200)
     text_ = result.eval_texts["val"]
-    assert text_.asked == 200 and 150 < text_.tokens <= 200
+    assert text_.requested_tokens == 200 and 150 < text_.tokens <= 200
     assert text_.size == sum(len(BPE.decode_bytes(window[1:])) for window in text_.windows)
 
 

@@ -86,7 +86,7 @@ def run(argv: list[str]) -> int:
             check_output(path, f"--{name}")
     for file in flags.load:
         load_file(file)
-    question = asked(flags, others)
+    question = question_of(flags, others)
     folder = Path(flags.out or f"runs/prove-{question.part.replace('/', '-')}-{question.key}")
     with stopping(folder):
         card = Prover(question, folder, say).run(flags.processes or side_by_side(question.arms[0].recipe))
@@ -118,7 +118,7 @@ def shortened(flags: Flags) -> Flags:
     return replace(flags, seeds=min(flags.seeds, 3), examples=min(flags.examples, 10), rounds=min(flags.rounds, 7))
 
 
-def asked(flags: Flags, others: list[str]) -> Question:
+def question_of(flags: Flags, others: list[str]) -> Question:
     """Return the question that the flags ask.
 
     Args:

@@ -125,8 +125,8 @@ def write_table(runs: Sequence[RunRow], columns: list[str], fits: bool) -> None:
     droppable = [name for name in columns if name not in ("run", "status", *FIGURES)]
     while fits and terminal and droppable and sum(widths[name] + GAP for name in shown) >= console.width:
         shown.remove(droppable.pop())
-    kept = [[cell for name, cell in zip(columns, row, strict=True) if name in shown] for row in cells]
-    tables.print_table(console, "", [shown, *kept], terminal)
+    rows = [[cell for name, cell in zip(columns, row, strict=True) if name in shown] for row in cells]
+    tables.print_table(console, "", [shown, *rows], terminal)
     if hidden := [name for name in columns if name not in shown]:
         print_line(f"They also differ in {', '.join(hidden)}; name columns with --columns.")
 

@@ -140,7 +140,7 @@ class Tuning:
 
     def plan(self) -> Plan:
         """Return the plan, made once from the time of a step."""
-        asked = {
+        question = {
             "recipe_sha256": digest(self.base),
             "vary": [str(axis) for axis in self.axes],
             "equal": self.equal,
@@ -155,7 +155,7 @@ class Tuning:
             steps = equal_steps([self.baseline], facts, self.equal)[0]
             return plan_of(self.seconds, START + steps * (facts[0].seconds_per_step or 0.0), self.processes)
 
-        return recorded_plan(self.folder, asked, make)
+        return recorded_plan(self.folder, question, make)
 
     def candidates(self, count: int) -> list[Arm]:
         """Return the tries: random points, without those that cannot be built or are the recipe as it is.

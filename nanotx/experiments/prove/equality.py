@@ -130,7 +130,9 @@ def of_models(recipe: Recipe, other: Recipe, cases: int) -> Outcomes:
             context if case < 2 else int(torch.randint(2, context + 1, (), generator=generator)),
         )
         ids = torch.randint(VOCAB, (batch, length), generator=generator)
-        (y, gradients), (other_y, other_gradients) = (outputs_and_gradients(one, ids, case) for one in (mine, theirs))
+        (y, gradients), (other_y, other_gradients) = (
+            outputs_and_gradients(model, ids, case) for model in (mine, theirs)
+        )
         yield (y, to_canonical(mine, gradients)), (other_y, to_canonical(theirs, other_gradients))
 
 
@@ -147,8 +149,8 @@ def built(recipe: Recipe, with_loss: bool) -> nn.Module:
 def require_same_weights(mine: nn.Module, theirs: nn.Module) -> None:
     """Raise LawBroken unless two modules have the same weights in the canonical layout; names those that differ."""
     shapes, others = (
-        {name: tuple(tensor.shape) for name, tensor in to_canonical(one, dict(one.named_parameters())).items()}
-        for one in (mine, theirs)
+        {name: tuple(tensor.shape) for name, tensor in to_canonical(model, dict(model.named_parameters())).items()}
+        for model in (mine, theirs)
     )
     alone, missing = sorted(shapes.keys() - others.keys()), sorted(others.keys() - shapes.keys())
     if alone or missing:

@@ -223,12 +223,12 @@ class Llama(Layout):
             reasons.append(f"all its norms use the eps of its query and key norms, {QK_NORM_EPS:g}")
         wrong = [
             name
-            for name, asked, can in (
+            for name, has_bias, can_have_bias in (
                 ("queries, keys and values", layer.qkv_bias, self.qkv_bias),
                 ("the output projection", layer.out_bias, self.out_bias),
                 ("the ffn", layer.ffn.bias, self.mlp_bias),
             )
-            if asked and not can
+            if has_bias and not can_have_bias
         ]
         return reasons + [f"it has no bias in {name}" for name in wrong]
 

@@ -50,8 +50,8 @@ LAWS = LawBook()
 @LAWS.law("tokenizer", draw=draw_tokenizer)
 def lossless(case: TokenizerCase) -> None:
     """A text that it accepts, and any that it was trained on, comes back exactly."""
-    if (asked := getattr(case.config, "nfc", case.codec.nfc)) != case.codec.nfc:
-        raise LawBroken(f"lossless: nfc={asked} was asked for, and what was learned has nfc={case.codec.nfc}.")
+    if (requested := getattr(case.config, "nfc", case.codec.nfc)) != case.codec.nfc:
+        raise LawBroken(f"lossless: nfc={requested} was requested, and the trained tokenizer has nfc={case.codec.nfc}.")
     for text in case.taught:
         try:
             text_laws.lossless(case.codec, text, case.names)

@@ -63,6 +63,6 @@ class OnlineSoftmaxAttention(MultiHeadAttention):
             weights = (scores - shift).exp()
 
             total = total * rescale + weights.sum(dim=-1, keepdim=True)
-            kept = self.dropout(weights, start=(0, 0, start)).type_as(v)
-            output = output * rescale + einsum(kept, v[:, :, block], "b h t s, b h s k -> b h t k")
+            dropped_out = self.dropout(weights, start=(0, 0, start)).type_as(v)
+            output = output * rescale + einsum(dropped_out, v[:, :, block], "b h t s, b h s k -> b h t k")
         return (output / total).type_as(v)

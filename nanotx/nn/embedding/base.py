@@ -82,12 +82,12 @@ class NgramEmbedding(TokenEmbedding, OnStepModule):
             F.pad(shifted, (back, 0)) if cache is None else torch.cat([cache.previous(shifted, back), shifted], dim=1)
         )
         gram, kinds = ids, self.num_embeddings
-        kept = self.dropout(x.new_ones(*ids.shape, back))
+        mask = self.dropout(x.new_ones(*ids.shape, back))
         for distance, table in enumerate(self.grams, start=1):
             before = earlier[:, back - distance : back - distance + ids.shape[1]]
             gram, kinds = before * wrapped(kinds) + gram, kinds * (self.num_embeddings + 1)
             row = gram if len(table) == kinds else hashed(gram, len(table))
-            x = x + F.embedding(row, table, sparse=self.sparse) * kept[..., distance - 1 : distance]
+            x = x + F.embedding(row, table, sparse=self.sparse) * mask[..., distance - 1 : distance]
         return x
 
 

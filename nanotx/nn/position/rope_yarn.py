@@ -37,7 +37,7 @@ class RopeYarn(Position):
     def build(self, dim: int, heads: int, context: int) -> PositionalEncoding:
         rate = rates(self.part, self.theta, dim, heads)
         turns = rate * (self.original or context / self.factor) / (2 * math.pi)
-        kept = ((turns - SLOW) / (FAST - SLOW)).clamp(0, 1)
+        unscaled = ((turns - SLOW) / (FAST - SLOW)).clamp(0, 1)
         return RotaryPosition(
-            (1 - kept) * rate / self.factor + kept * rate, attention_scale=0.1 * math.log(self.factor) + 1
+            (1 - unscaled) * rate / self.factor + unscaled * rate, attention_scale=0.1 * math.log(self.factor) + 1
         )

@@ -128,7 +128,7 @@ class Field:
         spans = zip(self.places.tolist(), (self.places + self.sizes).tolist(), strict=True)
         return [self.row.text[start:end] for start, end in spans]
 
-    def kept(self, alive: NDArray[np.bool_]) -> "Field":
+    def filtered(self, alive: NDArray[np.bool_]) -> "Field":
         """Return the field without the tokens that are not alive."""
         numbers = np.append(np.where(alive, np.cumsum(alive) - 1, NONE), NONE).astype(np.int32)
         return Field(self.row, numbers[self.at], self.letters, self.places[alive], self.sizes[alive])
@@ -156,7 +156,7 @@ def learn_scores(pieces: Mapping[str, int], wanted: int, least: int = 1) -> tupl
         order = np.lexsort((np.arange(len(lost)), -lost))
         alive = np.zeros(len(lost), np.bool_)
         alive[order[:size]] = True
-        field, counts = field.kept(alive), counts[alive]
+        field, counts = field.filtered(alive), counts[alive]
     scores = np.round(scores_of(counts), DIGITS)
     score_of = dict(zip(field.tokens(), scores.tolist(), strict=True))
     return dict(sorted(score_of.items(), key=lambda item: (-item[1], item[0]))), possible

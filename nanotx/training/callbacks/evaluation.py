@@ -42,12 +42,13 @@ def evaluation(run: TrainingRun, scores: dict[str, Score]) -> Row:
         "val_stderr": validation.stderr,
         "val_tokens": validation.tokens,
         "train_tokens": training.tokens,
-        "eval_tokens": validation.asked,
+        "eval_tokens": validation.requested_tokens,
         "wall_seconds": progress.wall_seconds,
     }
-    best = progress.best if progress.best.get("eval_tokens", 0) == validation.asked else {}  # of the same windows
+    same_windows = progress.best.get("eval_tokens", 0) == validation.requested_tokens
+    best = progress.best if same_windows else {}
     if validation.loss < best.get("val_loss", math.inf):
-        progress.best = {"step": progress.step, "val_loss": validation.loss, "eval_tokens": validation.asked}
+        progress.best = {"step": progress.step, "val_loss": validation.loss, "eval_tokens": validation.requested_tokens}
     return {"event": "eval", "step": progress.step, **progress.scores}
 
 
