@@ -1,4 +1,4 @@
-"""Every change that a save makes on the disk, a function each, so that tests can make the disk fail between any two."""
+"""Every change that saving makes on the disk, one function each, so that tests can inject a fault between any two."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ Content = bytes | Callable[[Path], None]
 
 
 def make(folder: Path) -> None:
-    """Make a folder that is not there, and those above it."""
+    """Create a folder and its missing parents."""
     folder.mkdir(parents=True)
 
 
@@ -28,7 +28,7 @@ def write(file: Path, content: Content) -> None:
 
 
 def sync(path: Path) -> None:
-    """Flush a file, or a folder's list of names where the system knows how, to the disk."""
+    """Flush a file to the disk, or the entries of a folder where the system supports that."""
     if path.is_dir() and os.name == "nt":  # Windows opens no folders
         return
     handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
@@ -39,12 +39,12 @@ def sync(path: Path) -> None:
 
 
 def rename(old: Path, new: Path) -> None:
-    """Give a file or folder another name; a file of that name is replaced at once, and is never half there."""
+    """Rename a file or folder; an existing file of the new name is replaced atomically."""
     old.replace(new)
 
 
 def remove(path: Path) -> None:
-    """Remove a file, or a folder with all that is in it; what is not there already is no fault."""
+    """Remove a file, or a folder with its contents; a missing path is not an error."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:

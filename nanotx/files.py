@@ -1,4 +1,4 @@
-"""Files that no reader ever sees half of, and the one way in which files are read that anyone may have put there."""
+"""Atomic writes, and bounded reads of regular files, which may come from an untrusted source."""
 
 import errno
 import io
@@ -55,11 +55,11 @@ def check_regular(mode: int, path: Path) -> None:
 
 
 def read_regular(path: Path, most: int | None = None) -> bytes:
-    """The bytes of a plain file.
+    """Return the bytes of a regular file.
 
     Args:
-        path: it may be anything, see `open_plain`.
-        most: the most bytes that it may have; without it, as many as there is memory for.
+        path: may be any kind of file; see `open_regular`.
+        most: the largest allowed size in bytes; without it, the free memory is the limit.
 
     Raises:
         OSError: it is missing, is no plain file, is too large, or cannot be read.
@@ -87,10 +87,10 @@ def check_length(path: Path, size: int, most: int | None = None) -> None:
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write a text, in UTF-8, or bytes under a draft's name beside the file, flush it, then rename it.
+    """Write text (as UTF-8) or bytes to a temporary file next to the target, flush it, then rename it.
 
     Raises:
-        OSError: the disk refused; the file is as it was, and no draft is left.
+        OSError: the write failed; the target is unchanged, and no temporary file is left.
     """
     temporary = path.parent / f".{path.name}.{os.getpid()}"
     clear(path)
@@ -106,11 +106,11 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 
 
 def clear(path: Path, age: float = 60.0) -> None:
-    """Remove what processes that are dead left of writing a file or a checkpoint, and nothing of one that lives.
+    """Remove the temporary files that dead processes left of a file or a checkpoint; keep those of running ones.
 
     Args:
-        path: what they were writing.
-        age: seconds since it was last changed; a process may live where it cannot be seen, on another machine.
+        path: the target of the temporary files.
+        age: keep files changed within so many seconds: their process may be running on another machine.
     """
     with suppress(OSError):
         for temporary in path.parent.iterdir():
@@ -119,7 +119,7 @@ def clear(path: Path, age: float = 60.0) -> None:
 
 
 def is_left(temporary: Path, age: float = 0.0) -> bool:
-    """Whether a draft, `.<name>.<process>` or `.<name>.<process>.old`, is of a process that is dead."""
+    """Return whether a temporary file, `.<name>.<process>` or `.<name>.<process>.old`, belongs to a dead process."""
     number = temporary.name.removesuffix(".old").rpartition(".")[2]
     if not (number.isascii() and number.isdecimal()) or time.time() - temporary.lstat().st_mtime < age:
         return False
@@ -127,7 +127,7 @@ def is_left(temporary: Path, age: float = 0.0) -> bool:
 
 
 def is_alive(process: int) -> bool:
-    """Whether a process runs on this machine; on Windows, where to ask would end it, it is taken to be dead."""
+    """Return whether a process runs on this machine; False on Windows, where asking would end the process."""
     if os.name == "nt":
         return False
     try:
@@ -140,7 +140,7 @@ def is_alive(process: int) -> bool:
 
 
 def is_blank(file: Path) -> bool:
-    """Whether a file is missing or holds nothing: no bytes, or zeros alone, as a power cut may leave it."""
+    """Return whether a file is missing or empty: no bytes, or only zeros, as a power cut may leave it."""
     try:
         if not file.is_file():
             return not file.exists() and not file.is_symlink()
@@ -156,7 +156,7 @@ def is_blank(file: Path) -> bool:
 
 
 def unused_path(path: Path) -> Path:
-    """The first name `<path>-<n>` that nothing bears."""
+    """Return the first path `<path>-<n>` that does not exist."""
     number = 1
     while (candidate := path.with_name(f"{path.name}-{number}")).exists() or candidate.is_symlink():
         number += 1

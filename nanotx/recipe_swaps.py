@@ -1,4 +1,4 @@
-"""What a swap of parts changed in a recipe besides the slot that was asked for: one line per slot, for the user.
+"""Changes that a swap of parts made in a recipe besides the requested slot: one line per slot, for the user.
 
 A new part has fields that the old one had not, and defaults of its own for some that both have. None of it happens in
 silence: a run prints `swapped: optimizer: adamw -> muon; lr 0.001 -> 0.02; new: momentum 0.95; gone: eps 1e-08`.

@@ -40,7 +40,7 @@ class Glyphs:
     axis: str  # left of a row: without and with a tick; the corner; the line below
     bar: str  # of progress: done, and to be done
     line: str  # of titles
-    more: str  # where a text goes on
+    more: str  # the end of a text that is cut
 
 
 UNICODE = Glyphs(
@@ -53,7 +53,7 @@ ASCII = Glyphs(
 
 @dataclass(frozen=True, kw_only=True)
 class Chart:
-    """What is drawn."""
+    """The contents of a chart."""
 
     curve: Sequence[Point]  # by rising step
     values: Sequence[Point]  # marked one by one

@@ -161,7 +161,7 @@ def find_command(name: str, prog: str = "nanotx", package: str = PACKAGE) -> Com
         package: the package of the commands that come with nanotx.
 
     Raises:
-        ConfigError: there is none, or several plug-ins bring one.
+        ConfigError: there is no such command, or several plug-ins provide it.
     """
     builtin = builtin_commands(package)
     if name in builtin:

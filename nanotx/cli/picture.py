@@ -34,14 +34,14 @@ RULES = ("resumed", "changed", "reset")
 
 @dataclass(frozen=True, kw_only=True)
 class Present:
-    """What is known of a run besides its rows, at the moment of a picture."""
+    """The state of a run at the moment of a picture, besides its rows."""
 
     now: float  # in seconds, on the clock of the rows
     titled: bool = False  # whether the title of the run is part of the picture
     note: str = ""  # a line of a callback
     busy: str = ""  # what the run does between two rows, such as "evaluation"
     draft: str = ""  # the text of the sample that is being generated
-    memory: str = ""  # what the process holds
+    memory: str = ""  # the memory of the process
 
 
 @dataclass(frozen=True, kw_only=True)

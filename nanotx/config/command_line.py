@@ -89,7 +89,7 @@ class Words:
             yield flag, given
 
     def find(self, word: str) -> tuple[Flag | None, bool]:
-        """Return the flag that a word is, and whether it is its negative form `--no-...`; None where it is none."""
+        """Return the flag that a word is, and whether it is its negative form `--no-...`; None for any other word."""
         if word in ("-h", "--help"):
             return HELP, False
         name = word[2:].replace("-", "_") if word.startswith("--") else ""

@@ -43,7 +43,7 @@ def convert(kind: Any, word: str) -> Any:
     """Return a word as a value of a type.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the word is not a value of this type.
     """
     words = literal_words(kind)
     if word in words:

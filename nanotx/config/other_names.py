@@ -1,4 +1,4 @@
-"""What users of nanoGPT, nanochat, litgpt and Hugging Face's Trainer type, and what it is called here."""
+"""Names that users of nanoGPT, nanochat, litgpt and Hugging Face's Trainer type, and what they are called here."""
 
 import re
 from collections.abc import Collection

@@ -87,7 +87,7 @@ def parse_module(module: str) -> ast.Module:
 
 
 def constant(node: ast.expr | None) -> str:
-    """Return the string that an expression is; empty if it is none."""
+    """Return the value of a string literal; empty for any other expression."""
     return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
 
 

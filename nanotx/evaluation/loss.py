@@ -73,7 +73,7 @@ class EvalText:
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """How well a text was predicted."""
+    """The evaluation of one text."""
 
     loss: float  # nats per token
     bits_per_byte: float | None  # None if the ids are not decoded exactly, so that no number would be fair

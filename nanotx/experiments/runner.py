@@ -265,7 +265,7 @@ def work(jobs: Connection, load: Sequence[str]) -> None:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
             jobs.send(result)
-        except OSError:  # nobody listens any more
+        except OSError:  # the parent process has ended
             return
         if result.stopped:
             return

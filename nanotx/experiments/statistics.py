@@ -146,7 +146,7 @@ def spending(looks: Sequence[int], alpha: float = ALPHA) -> list[float]:
 
 @dataclass(frozen=True, kw_only=True)
 class Decisions:
-    """The decisions on many experiments at once: of each experiment and each of its arms what was last computed."""
+    """The decisions on many experiments at once: the latest result of each arm of each experiment."""
 
     outcome: Int[np.ndarray, "e a"]  # index into OUTCOMES
     look: Int[np.ndarray, "e a"]  # at which it was decided, or judged last; 0 before the first

@@ -31,7 +31,7 @@ SEEDS = (1, 3)
 """Seeds of a try in each round."""
 
 KEEP = 3
-"""One of so many tries goes on to the next round."""
+"""The number of tries of which one reaches the next round."""
 
 VERDICT_SEEDS = 5
 """Seeds of the verdict, which have no part in the choice."""
@@ -45,7 +45,7 @@ BEYOND = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What fits into a budget of time."""
+    """The tries that fit into a budget of time."""
 
     tries: int
     run_seconds: float  # estimated time of a run
@@ -131,7 +131,7 @@ def ranked(losses: Mapping[str, Sequence[float | None]]) -> list[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """What is known of a tuned recipe."""
+    """The evidence for a tuned recipe."""
 
     name: str  # of the recipe that was tuned
     change: str  # of it
@@ -145,7 +145,7 @@ class Evidence:
     losses: tuple[float, float]  # of the recipe and of the tuned one, mean of those seeds
     unit: str
     verdict: Verdict
-    command: str  # that does it again
+    command: str  # repeats the tuning
 
 
 def recipe_file(evidence: Evidence) -> str:

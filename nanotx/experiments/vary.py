@@ -102,7 +102,7 @@ def read_range(text: str, field: str, words: Sequence[str]) -> Axis:
 
 
 def number(word: str) -> float | None:
-    """Return a word as a finite number; None if it is none."""
+    """Return the finite number that a word spells; None for any other word."""
     try:
         value = float(word)
     except ValueError:

@@ -68,7 +68,7 @@ def check_ids(ids: Tensor, vocab_size: int) -> None:
 
 @runtime_checkable
 class LanguageModel(Protocol):
-    """What the engine uses of a model."""
+    """The methods of a model that the engine calls."""
 
     @property
     def context(self) -> int:
@@ -123,7 +123,7 @@ class Engine(ABC):
     accepted = 0
     """Proposed tokens that became part of a text."""
     top_log_probs = 0
-    """How many of the likeliest ids each token comes with."""
+    """The number of likeliest ids that are reported with each token."""
 
     def __init__(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
         check_max_new_tokens(max_new_tokens)

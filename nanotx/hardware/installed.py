@@ -1,6 +1,6 @@
-"""What has to be installed beside nanotx: messages for a package that is missing and for a PyTorch that is too old.
+"""Messages for a package that is missing and for a PyTorch that is too old.
 
-pip installs all of it. A checkout that is started by another environment's Python finds less.
+pip installs all that nanotx needs; the Python of another environment may lack some of it.
 """
 
 import re

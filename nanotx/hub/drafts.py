@@ -1,4 +1,4 @@
-"""Folders and files that get their name when they are whole."""
+"""Folders and files that are written under a temporary name until they are complete."""
 
 import os
 from pathlib import Path
@@ -12,7 +12,7 @@ def draft_of(target: Path) -> Path:
 
 
 def publish(draft: Path, target: Path) -> None:
-    """Give a draft its name, and flush that to the disk; a folder that has the name steps aside until then."""
+    """Rename a finished draft to its target, and flush that to the disk; an existing folder is replaced."""
     if target.is_dir() and not target.is_symlink():
         old = draft.with_name(f"{draft.name}.old")
         disk.rename(target, old)

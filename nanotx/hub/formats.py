@@ -100,7 +100,7 @@ def find_format(name: str) -> Format:
     """Return the format of a name.
 
     Raises:
-        ConfigError: there is none; says which there are.
+        ConfigError: there is no such format; lists the known ones.
     """
     if name not in FORMATS:
         known = ", ".join(f"{key} ({form.about})" for key, form in FORMATS.items())

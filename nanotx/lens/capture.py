@@ -24,7 +24,7 @@ from nanotx.nn.transformer import Transformer
 from nanotx.runs.load import LoadedRun
 
 Edit = Tensor | Callable[[Tensor], Tensor]
-"""What to put in place of a tensor: another one, or a function of it."""
+"""The replacement of a tensor: another tensor, or a function of it."""
 
 OF_ATTENTION = ("weights", "values", "heads")
 """Names after an attention's: its weights "b h t s", its values "b h s k", and the outputs of its heads "b h t k"."""
@@ -216,7 +216,7 @@ def eager_evaluation(model: nn.Module, compiled: bool) -> Iterator[None]:
 
 
 class Pass:
-    """What the hooks have seen of the newest forward pass."""
+    """The tensors of the most recent forward pass, as the hooks recorded them."""
 
     def __init__(self, edits: Mapping[str, Edit], keep: bool) -> None:
         self.edits, self.keep = edits, keep

@@ -1,4 +1,4 @@
-"""What a part of a model is worth: the loss of a text without it.
+"""Ablation: the loss of a text without a part of the model.
 
 What is removed puts out zeros; a removed layer puts out its input. The loss is compared window by window, so that what
 makes a window hard cancels out.

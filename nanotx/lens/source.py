@@ -1,4 +1,4 @@
-"""Where a call stands in the source: the file, the line, and the whole statement around it."""
+"""Find a call in the source: its file, its line, and the whole statement around it."""
 
 import ast
 import linecache

@@ -97,7 +97,7 @@ class Step:
 
     @property
     def signature(self) -> tuple[object, ...]:
-        """What is equal in layers, and in heads, that do the same."""
+        """The key of a call: layers, or heads, that do the same have equal keys."""
         return (self.kind, self.name.rpartition(".")[2], self.statement, self.shown, self.inputs, self.shape)
 
 

@@ -31,7 +31,7 @@ HALF_TOLERANCE = 3e-2
 
 @dataclass(kw_only=True)
 class AttentionCall:
-    """What one call of an attention has shown of itself."""
+    """The tensors that were recorded of one call of an attention."""
 
     name: str  # of the module
     config: Attention

@@ -14,7 +14,7 @@ DTYPES = {
     *(torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
     *(torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2),
 }
-"""What a safetensors file can hold, whatever its version."""
+"""Dtypes that every version of safetensors can store."""
 
 LEAVE_OUT = "register_buffer(..., persistent=False) leaves it out of what is saved"
 

@@ -22,7 +22,7 @@ RESIDUAL = "to_out.weight"
 
 @dataclass(frozen=True, kw_only=True)
 class InitRule:
-    """How the parameters are drawn whose names match a pattern."""
+    """The initialisation of the parameters whose names match a pattern."""
 
     match: str = "*"  # pattern of names in the canonical layout, such as `blocks.*.ffn.to_out.weight`
     distribution: Literal["normal", "truncated_normal", "uniform", "orthogonal", "constant"] = "normal"

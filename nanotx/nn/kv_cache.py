@@ -20,7 +20,7 @@ class KVCache:
     """
 
     evicted = 0
-    """How many tokens, older than all cached ones, have been evicted."""
+    """The number of tokens evicted so far, all older than the cached ones."""
 
     def __init__(self, capacity: int = 0) -> None:
         self.capacity = capacity

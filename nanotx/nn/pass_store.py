@@ -33,7 +33,7 @@ class PassStore:
 
     @property
     def is_open(self) -> bool:
-        """Whether a pass is under way."""
+        """Whether a forward pass is running."""
         return self.values is not None
 
     def write(self, name: str, value: Tensor) -> None:

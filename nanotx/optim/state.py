@@ -123,7 +123,7 @@ def check_table(table: Table) -> None:
 
 
 class StateCodec:
-    """What saves and loads the state of one optimizer."""
+    """Save and load the state of one optimizer."""
 
     def __init__(
         self, optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter], model: nn.Module | None = None
@@ -418,7 +418,7 @@ def on_devices_of(loaded: Any, value: Any) -> Any:
 
 
 FUSED = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "sum"}
-"""What PyTorch's fused kernels read besides `step`: as many numbers as the parameter has, whatever the size."""
+"""State besides `step` that PyTorch's fused kernels read: one number per element of the parameter, unchecked."""
 
 
 def check_fused(

@@ -53,7 +53,7 @@ def head(scripts: tuple[str, ...], connects: bool = False) -> str:
 
 
 def script_file(path: Path) -> str:
-    """Return the text of a script that lies beside the code."""
+    """Return the text of a script that is next to the code."""
     return path.read_text(encoding="utf-8")
 
 
@@ -63,7 +63,7 @@ def digest(script: str) -> str:
 
 
 def embedded_json(data: Any) -> str:
-    """Return data as JSON that cannot end the element it stands in."""
+    """Return data as JSON that cannot end the element that contains it."""
     return json.dumps(finite(data), allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
 
 

@@ -27,4 +27,4 @@ def check_report(path: Path) -> str:
         raise RunError(f"{path}: not a whole page; nanotx report {again} writes it again.")
     if page.startswith(head(tuple(map(script_file, SCRIPTS)))):
         return f"{len(page):,} characters; no script but those of this nanotx can run in it"
-    return "written by another nanotx, or by somebody else; nanotx report writes it again"
+    return "not written by this version of nanotx; nanotx report writes it again"

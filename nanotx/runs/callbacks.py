@@ -51,8 +51,7 @@ class Display(Protocol):
 class Guarded:
     """A display that cannot harm a run: what it raises is kept as `failure`, and not raised.
 
-    The first failure ends the picture, and plain lines may follow; after a second one nothing is shown but what is
-    said.
+    The first failure ends the dashboard, and plain lines follow; after the second, only messages are printed.
     """
 
     def __init__(self, display: Display) -> None:

@@ -125,7 +125,7 @@ def join_bytes(part: str, tokens: Sequence[bytes | None], ids: Sequence[int]) ->
     """Return the joined bytes of ids that are in range.
 
     Raises:
-        TextError: one of them stands for nothing.
+        TextError: one of them belongs to no token.
     """
     try:
         return b"".join(map(tokens.__getitem__, ids))  # type: ignore[arg-type]

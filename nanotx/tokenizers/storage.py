@@ -1,7 +1,7 @@
 """A tokenizer's file: one JSON object with a header of ours and the table of its part.
 
-What it was made with is a record, for the day when two versions of Unicode tell letters apart otherwise; it
-binds nobody. A list is written one item a line, everything else one key a line, so that a change can be read in a diff.
+The versions that it was made with are recorded, because versions of Unicode may classify letters differently; they are
+not checked. A list has one item per line, everything else one key per line, so that a diff shows each change.
 """
 
 import hashlib

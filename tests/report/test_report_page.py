@@ -299,7 +299,7 @@ def test_verify_knows_the_report_of_a_run(folder, capsys):
         encoding="utf-8",
     )
     assert nanotx_command(["verify", str(folder)]) == 0
-    assert "by somebody else" in " ".join(capsys.readouterr().out.split())
+    assert "not written by this version" in " ".join(capsys.readouterr().out.split())
     page.write_text("<html>", encoding="utf-8")
     assert nanotx_command(["verify", str(folder)]) == 4
 

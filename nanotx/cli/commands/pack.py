@@ -24,7 +24,7 @@ class Flags:
 
     It holds the weights without the optimizer's state, the tokenizer, the recipe, the figures, the report where there
     is one, and a card (README.md) that says what the model is and how to use it. What takes a run takes a pack: sample,
-    eval, look, show, export and nanotx.load; only training goes on from the run itself.
+    eval, look, show, export and nanotx.load; only training needs the run itself.
 
         nanotx pack runs/shakespeare_char-1
         nanotx pack runs/shakespeare_char-1 mine.zip --overwrite

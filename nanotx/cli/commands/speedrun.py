@@ -102,13 +102,13 @@ def split_flags(argv: list[str], own: set[str]) -> tuple[list[str], list[str]]:
 
 
 def machine_key() -> dict[str, object]:
-    """What is raced on; only runs on the same compare."""
+    """Return what identifies the machine; only times on one machine are compared."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
     return {"cpu": processor(), "cores": cores(), "gpu": gpu}
 
 
 def record_outcome(timer: Timer, folder: RunFolder, flags: Flags) -> None:
-    """Write down and print what became of it."""
+    """Record and print the outcome."""
     display = Display()
     figures = json.loads(read_regular(folder.summary, TEXT))
     recipe = to_table(read_saved_recipe(folder.recipe))
@@ -162,7 +162,7 @@ def first_seed(argv: list[str]) -> tuple[int, list[str]]:
 
 
 def summarize(outcomes: list[Row], target: float) -> str:
-    """What several seeds come to together."""
+    """Summarise the outcomes of several seeds in a sentence."""
     losses = sorted(outcome["val_loss"] for outcome in outcomes)
     text = f"{len(outcomes)} seeds: losses {', '.join(f'{loss:.4f}' for loss in losses)}"
     times = [outcome["seconds"] for outcome in outcomes if outcome["reached"]]

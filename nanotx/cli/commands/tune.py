@@ -103,7 +103,7 @@ def read_time(text: str) -> float:
     """Return a time such as 90s, 30m or 2h in seconds.
 
     Raises:
-        ConfigError: it is none.
+        ConfigError: the text is not such a time.
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text.strip())
     if not match or not float(match[1]):

@@ -1,6 +1,6 @@
 """Random strings, each written twice: only its first copy predicts the second.
 
-What continues a copy cannot be learned by heart, and the strings have random lengths, so that no fixed distance helps
+What continues a copy cannot be memorised, and the strings have random lengths, so that no fixed distance helps
 either: a model has to find what followed the same character before. It is the text on which induction heads form
 (docs/induction.md).
 

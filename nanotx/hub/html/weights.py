@@ -1,4 +1,4 @@
-"""The weights of a page: bytes, and a table that says where each tensor lies.
+"""The weights of a page: bytes, and a table of the place of each tensor.
 
 In 8 bits, the numbers of a row are cut into groups; each group has a scale, its largest magnitude divided by 127, and
 each number is the nearest multiple of it. Vectors (norms and biases) stay in float32: they are few.

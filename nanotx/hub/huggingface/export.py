@@ -103,7 +103,7 @@ def fitting(run: LoadedRun) -> tuple[Layout, ModelShape, dict[str, Tensor]]:
     """Return the first class that computes the run's model, the model's shape, and its weights in that class.
 
     Raises:
-        ConfigError: there is none; says why for each.
+        ConfigError: no class computes it; gives the reason for each.
     """
     model = run.model
     weights = to_canonical(model, dict(model.state_dict()))

@@ -86,7 +86,7 @@ class Layout(ABC):
 
     @abstractmethod
     def entries(self, shape: ModelShape) -> list[Entry]:
-        """Return where each of the class's weights stands in ours."""
+        """Return which of our weights each weight of the class is."""
 
 
 def plain_misfits(shape: ModelShape) -> list[str]:

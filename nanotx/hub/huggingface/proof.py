@@ -1,4 +1,4 @@
-"""Prove that a folder computes what the run does, by opening it with `transformers` as a stranger would."""
+"""Prove that a folder computes what the run does, by opening it with `transformers` as its users would."""
 
 import copy
 import os

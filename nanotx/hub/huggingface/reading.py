@@ -113,7 +113,7 @@ class Keys:
         """Return an activation.
 
         Raises:
-            ConfigError: it is none of ours.
+            ConfigError: nanotx has no such activation.
         """
         value = self.take(name, default)
         if value not in ACTIVATIONS:

@@ -1,11 +1,11 @@
-"""Byte-pair learning: again and again, the most frequent pair of neighbours becomes a token of its own.
+"""Train BPE: repeatedly, the most frequent pair of adjacent tokens becomes a token of its own.
 
 Ties go to the smallest pair of ids, so that one text gives one tokenizer. A pair that would grow longer than
-LONGEST_TOKEN bytes is skipped. No two merges make the same bytes: where a token stands, nothing was merged
-across its ends, so what happened inside is what happens to these bytes alone, and that is one way only.
+LONGEST_TOKEN bytes is skipped. No two merges make the same bytes: nothing was merged
+across the ends of a token, so its bytes were merged as they are alone, and that is possible in one way only.
 
 Source: Sennrich et al. 2016, algorithm 1, https://arxiv.org/abs/1508.07909; over bytes, and with counts kept
-up to date where the paper counts anew.
+up to date where the paper counts again.
 """
 
 from collections import Counter

@@ -47,8 +47,8 @@ class Huggingface(ByteLevelBpe):
 
         Raises:
             TextError: a text holds a lone surrogate.
-            TokenizerError: there is no such file, it is none, it loses text and nobody said that it may, or the library
-                is not installed.
+            TokenizerError: the file is missing or no tokenizer.json, it loses text without `lossy`, or the library is
+                not installed.
         """
         if self.path:
             described = settled(read_json(Path(self.path)))

@@ -1,7 +1,7 @@
-"""WordPiece learning: again and again, the pair of neighbours by which the texts become likelier becomes a token.
+"""Train WordPiece: repeatedly, the adjacent pair that makes the texts likelier by the most becomes a token.
 
 Two scores say by how much. `ratio` is count(ab) / (count(a) count(b)): how much likelier one occurrence of the pair
-becomes. It is the score that is commonly told, and favours the rarest pairs, so it wants a min_frequency. `gain` is
+becomes. It is the score that is commonly described, and favours the rarest pairs, so set a min_frequency. `gain` is
 count(ab) log(N count(ab) / (count(a) count(b))), N being the texts' characters: about how much the log-likelihood of
 all the texts grows. Ties go to the smallest pair of ids, so that one text gives one tokenizer. A pair that would grow
 longer than LONGEST characters is skipped.
