@@ -131,7 +131,6 @@ def test_run_keeps_copies_that_every_checkpoint_and_the_summary_record(trained):
     ]
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     assert [state(folder, step)["loaded_files"] for step in (4, 6)] == [wanted, wanted] == [summary["loaded_files"]] * 2
-    assert not list(trained.rglob("__pycache__"))
 
 
 def test_resume_with_an_edited_file_is_refused_before_anything_changes(folder, edited):
@@ -341,6 +340,12 @@ def test_copy_is_of_the_bytes_that_were_executed(tmp_path):
     path.unlink()  # the file vanished, or was edited, after it was imported
     keep_copies([file], RunFolder(tmp_path / "run"))
     assert (tmp_path / "run/code/x.py").read_bytes() == b"a = 1"
+
+
+def test_import_writes_no_bytecode_next_to_the_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    load_file(write(tmp_path / "x.py", "a = 1"))
+    assert [path.name for path in tmp_path.iterdir()] == ["x.py"]
 
 
 def test_copy_of_several_megabytes_is_whole(tmp_path):
