@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 from harness import Row
 from harness.machine import choose_machines, describe
-from harness.report import Announce, Flags, open_output, progress, whole_numbers, write_json
+from harness.report import Announce, Flags, known_names, open_output, progress, whole_numbers, write_json
 from harness.tables import Cell, number, open_console, print_table, word
 
 from nanotx.cli.entry import run_and_exit
@@ -127,6 +127,8 @@ def main() -> int:
     for file in flags.load:
         load_file(file)
     flags.lengths()
+    if flags.stretched:
+        known_names("--stretched", flags.stretched, Position.names())
     plain = [name for name in Position.names() if "factor" not in fields(Position.find(name))]
     parts = [name.strip() for name in flags.parts.split(",")] if flags.parts else plain
     (machine,) = choose_machines(flags.device, flags.threads, "float32")

@@ -16,7 +16,7 @@ from statistics import median
 
 from harness import Row
 from harness.machine import choose_machines, describe
-from harness.recipes import trainer_of
+from harness.recipes import read_recipe, trainer_of
 from harness.report import Flags, open_output, progress, write_json
 from harness.tables import number, open_console, print_table, word
 from harness.timing import iqr, seconds
@@ -57,6 +57,8 @@ def main() -> int:
     check_min(flags, 2, "turns")
     machine, out = choose_machines(flags.device, flags.threads, "float32")[0], open_output(flags.json)
     names, rows = flags.recipes.split(","), list[Row]()
+    for name in names:
+        read_recipe(name, "--recipes")
     with progress(total=len(names)) as announce, tempfile.TemporaryDirectory() as folder:
         for name in names:
             announce(f"saving {name}")

@@ -50,10 +50,10 @@ def gpt2_shape(recipe: Recipe, vocab_size: int = 1) -> ModelShape:
     if recipe.model.position.part != "learned":
         reasons.append("its positions are learned")
     if recipe.optimizer.part != "adamw":
-        reasons.append("it is trained by adamw")
+        reasons.append("it is trained by adamw here")
     if reasons:
         reasons = list(dict.fromkeys(reasons))
-        raise ConfigError(f"--recipe: this is no GPT-2: {'; '.join(reasons)}; try --recipe macbook.")
+        raise ConfigError(f"--recipe: GPT-2 computes no such model: {'; '.join(reasons)}; try --recipe macbook.")
     return shape
 
 
@@ -74,15 +74,17 @@ class Library(ABC):
     name: str  # in rows
     package: str  # as pip calls it
 
+    @property
+    def remedy(self) -> str:
+        """Return what to try where the package is missing."""
+        return f"and it is not installed; try pip install -c constraints.txt {self.package}, or --no-peers"
+
     def require(self) -> None:
         """Raise ConfigError where the package is not installed."""
         try:
             self.load()
         except ImportError:
-            raise ConfigError(
-                f"training.py: expected {self.package} to compare with, and it is not installed; "
-                f"try pip install -c constraints.txt {self.package}, or --no-peers."
-            ) from None
+            raise ConfigError(f"training.py: expected {self.package} to compare with, {self.remedy}.") from None
 
     @abstractmethod
     def load(self) -> Any:
@@ -176,7 +178,11 @@ CHECKOUT = "NANOGPT"
 class NanoGpt(Library):
     """nanoGPT's own `model.py`, from a checkout that the user names. Its matrices are not transposed."""
 
-    name, package = "nanogpt", "a checkout of nanoGPT (--nanogpt PATH)"
+    name, package = "nanogpt", "a checkout of nanoGPT"
+
+    @property
+    def remedy(self) -> str:
+        return "a folder with its model.py; try --nanogpt PATH"
 
     def load(self) -> Any:
         file = Path(os.environ.get(CHECKOUT, "")) / "model.py"

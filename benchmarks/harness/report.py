@@ -34,7 +34,9 @@ def known_names(flag: str, words: str, known: Sequence[str]) -> tuple[str, ...]:
     names = [word.strip() for word in words.split(",")]
     for name in names:
         if name not in known:
-            raise ConfigError(f"{flag} {name}: unknown.{did_you_mean(name, known)} Known: {', '.join(known)}.")
+            raise ConfigError(
+                f"{flag} {name or repr(name)}: unknown.{did_you_mean(name, known)} Known: {', '.join(known)}."
+            )
     return tuple(name for name in known if name in names)
 
 

@@ -95,6 +95,12 @@ def test_verdict_is_pass_or_the_error_in_one_line(tools, error, verdict):
     assert verdict_of(check) == verdict and verdict_of(int) == "pass"
 
 
+@pytest.mark.parametrize("name", ["saving", "watching"])
+def test_every_recipe_is_found_before_one_is_timed(command, name):
+    with pytest.raises(ConfigError, match=r"--recipes nope: no such recipe\."):
+        command(name, "--device", "cpu", "--threads", "1", "--recipes", "macbook,nope")
+
+
 def test_figures_that_are_no_numbers_are_never_written(tools, tmp_path):
     from harness.report import write_json
 

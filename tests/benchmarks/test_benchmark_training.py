@@ -323,13 +323,17 @@ def interval_of():
     ("words", "says"),
     [
         ("--contenders nanotxx", r"--contenders nanotxx: unknown. Did you mean 'nanotx'\? Known: nanotx_plain, "),
+        ("--contenders nanogpt", "expected a checkout of nanoGPT to compare with, .*; try --nanogpt PATH"),
         ("--recipes macbok", r"--recipes macbok: no such recipe. Did you mean 'macbook'\?"),
         ("--recipes macbook --target 1.8,1.9", "--target: expected one loss, or one for each of 1 recipes, got 2"),
         ("--recipes macbook --target -1", "--target: expected losses above 0 such as 1.4697, .* got '-1'"),
         ("--no-peers --dropouts 0,1", "--dropouts: expected shares from 0 up to but not including 1, .* got '0,1'"),
         ("--seeds 0", "seeds: expected a number of at least 1, got 0"),
         ("--rounds 0", "--rounds 0: times no steps, and no --recipes are named"),
-        ("--recipe decoder_384", "--recipe: this is no GPT-2: .*heads have no bias.*; try --recipe macbook"),
+        (
+            "--recipe decoder_384",
+            "--recipe: GPT-2 computes no such model: .*heads have no bias.*; try --recipe macbook",
+        ),
         ("--no-peers --device gpu", "--device gpu: unknown. Did you mean 'cpu'.* Known: auto, cpu, cuda, mps"),
     ],
 )
@@ -359,5 +363,5 @@ def test_recipe_of_gpt2s_architecture_is_compared_with_gpt2(tools, name):
     if name in {"macbook", "baby_gpt"}:
         assert gpt2_shape(recipe).layer.block == "prenorm"
     else:
-        with pytest.raises(ConfigError, match="this is no GPT-2: "):
+        with pytest.raises(ConfigError, match="GPT-2 computes no such model: "):
             gpt2_shape(recipe)

@@ -338,3 +338,5 @@ def test_invalid_length_is_refused_before_anything_is_trained(lengths):
         lengths("--times", "1,0.5")
     with pytest.raises(ConfigError, match=r"no part named 'rop'\. Did you mean 'rope'"):
         lengths("--parts", "rop")
+    with pytest.raises(ConfigError, match=r"--stretched rope_yarm: unknown\. Did you mean 'rope_yarn'"):
+        lengths("--parts", "rope", "--stretched", "rope_yarm")
