@@ -379,9 +379,12 @@ def listing(claims: Claims, words: list[str]) -> str:
         if not words or any(word in f"{claim.name} {claim.pages}" for word in words)
     ]
     width = max((len(claim.name) for claim in chosen), default=0)
-    return "\n".join(
-        f"{claim.name:{width}}  {claim.date}  {claim.what}  ({', '.join(claim.pages)})" for claim in chosen
-    )
+    lines = []
+    for claim in chosen:
+        numbers = [shown(value) for row in claim.shows.values() for value in row]
+        values = ", ".join([*numbers[:6], *["..."] * (len(numbers) > 6)]) or "a table or a transcript"
+        lines.append(f"{claim.name:{width}}  {claim.date}  {values}: {claim.what} ({', '.join(claim.pages)})")
+    return "\n".join(lines)
 
 
 def main(arguments: list[str] | None = None) -> int:
